@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/localport-sh/localport/lockstate"
+)
+
+type allowCmd struct{}
+
+// Run allows the files as they stand; a supervisor that runs takes them over.
+func (allowCmd) Run(a *app) error {
+	p, err := a.place()
+	if err != nil {
+		return err
+	}
+	files, err := p.files()
+	if err != nil {
+		return err
+	}
+	if err := p.store.Allow(files); err != nil {
+		return fmt.Errorf("allow %s: %w", p.config, err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := p.bump(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.err, "localport: allowed %s\n", p.config)
+	client, err := p.running(ctx)
+	if err != nil || client == nil {
+		return err
+	}
+	if _, err := client.Reload(ctx); err != nil {
+		return fmt.Errorf("reload: %w", err)
+	}
+	return nil
+}
+
+type denyCmd struct{}
+
+// Run forgets the permission and ends what runs on it.
+func (denyCmd) Run(a *app) error {
+	p, err := a.place()
+	if err != nil {
+		return err
+	}
+	files, err := p.files()
+	if err != nil {
+		return err
+	}
+	if err := p.store.Deny(files); err != nil {
+		return fmt.Errorf("deny %s: %w", p.config, err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := p.end(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.err, "localport: denied %s\n", p.config)
+	return nil
+}
+
+// bump makes every prompt in the project look again.
+func (p *place) bump(ctx context.Context) error {
+	_, err := p.dir.Update(ctx, func(tx *lockstate.Tx) error { tx.Bump(); return nil })
+	return err
+}
+
+// end takes the project down whoever holds a lease: the start lease is dropped and the supervisor ended.
+func (p *place) end(ctx context.Context) error {
+	_, err := p.dir.Update(ctx, func(tx *lockstate.Tx) error {
+		tx.Release(lockstate.StartLease, lockstate.Process{})
+		tx.Down = true
+		tx.Bump()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	client, err := p.running(ctx)
+	if err != nil || client == nil {
+		return err
+	}
+	return client.End(ctx)
+}

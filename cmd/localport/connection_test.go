@@ -1,0 +1,41 @@
+package main
+
+import (
+	"io"
+	"net"
+	"testing"
+	"time"
+)
+
+// connection is a client's connection to a forward.
+type connection struct {
+	t    *testing.T
+	conn *net.TCPConn
+}
+
+// dial connects, which a forward never refuses.
+func dial(t *testing.T, addr string) *connection {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	return &connection{t, conn.(*net.TCPConn)}
+}
+
+// say sends a line and returns the whole answer.
+func (c *connection) say(line string) string {
+	c.t.Helper()
+	if _, err := io.WriteString(c.conn, line+"\n"); err != nil {
+		c.t.Fatal(err)
+	}
+	data, err := io.ReadAll(c.conn)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return string(data)
+}

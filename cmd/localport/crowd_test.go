@@ -1,0 +1,77 @@
+package main
+
+import (
+	"fmt"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/localport-sh/localport/lockstate"
+)
+
+// TestFiftyShellsAtOnceShareOneSupervisor lets 50 real processes enter at the same instant, each with a look of its
+// own as its shell's hook would take it, and all leave.
+func TestFiftyShellsAtOnceShareOneSupervisor(t *testing.T) {
+	rounds := 5
+	if testing.Short() {
+		rounds = 1
+	}
+	w := newWorld(t)
+	port := freePort(t)
+	root := w.allowed("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	for range rounds {
+		shells := make([]*exec.Cmd, 50)
+		for i := range shells {
+			shells[i] = exec.Command("sleep", "600")
+			if err := shells[i].Start(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		outcomes := make([]outcome, len(shells))
+		var looking sync.WaitGroup
+		for i, sh := range shells {
+			looking.Go(func() {
+				outcomes[i] = w.localport(root, "export", "bash", "--pid", fmt.Sprint(sh.Process.Pid))
+			})
+		}
+		looking.Wait()
+		for _, o := range outcomes {
+			if o.code != 0 || !strings.Contains(o.stdout, fmt.Sprint(port)) {
+				t.Errorf("a look: exit %d, %q %q", o.code, o.stdout, o.stderr)
+			}
+		}
+		supervisor := w.supervisor(root)
+		if n := len(w.state(root).Leases); n != len(shells) {
+			t.Errorf("%d leases, want %d", n, len(shells))
+		}
+		if all := supervisorsOf(t, root); len(all) != 1 {
+			t.Errorf("%d supervisors run: %v", len(all), all)
+		}
+		for _, sh := range shells {
+			_ = sh.Process.Kill()
+			_ = sh.Wait()
+		}
+		w.gone(supervisor)
+		w.nothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
+	}
+}
+
+// supervisorsOf are the processes that supervise a project, by their arguments.
+func supervisorsOf(t *testing.T, root string) []lockstate.Process {
+	t.Helper()
+	out, err := exec.Command("pgrep", "-f", "supervise.*"+root+"/").Output()
+	if err != nil {
+		t.Fatalf("pgrep: %v", err)
+	}
+	var found []lockstate.Process
+	for line := range strings.FieldsSeq(string(out)) {
+		var pid int
+		if _, err := fmt.Sscan(line, &pid); err == nil {
+			if p, ok := lockstate.Find(pid); ok {
+				found = append(found, p)
+			}
+		}
+	}
+	return found
+}

@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/lockstate"
+)
+
+type demoCmd struct{}
+
+// demo is the project that is shown: a directory that goes when the demo ends, and the far end that it forwards to.
+type demo struct {
+	*app
+	root string
+	far  farEnd
+	*joined
+	supervisor lockstate.Process
+}
+
+// demoLimit bounds the whole demo; it takes two seconds or so.
+const demoLimit = 60 * time.Second
+
+// Run makes a project, brings it up through the real supervisor and relay, takes the far end away while a client
+// connects, and leaves nothing behind.
+func (demoCmd) Run(a *app) (err error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, demoLimit)
+	defer cancel()
+	d := &demo{app: a}
+	defer func() { err = errors.Join(err, d.remove()) }()
+	for _, step := range []func(context.Context) error{d.make, d.up, d.fetch, d.interrupt, d.show, d.down} {
+		if err := step(ctx); err != nil {
+			return fmt.Errorf("demo: %w", err)
+		}
+	}
+	return nil
+}
+
+// step prints one line of the story.
+func (d *demo) step(format string, args ...any) { fmt.Fprintf(d.out, "• "+format+"\n", args...) }
+
+// make writes the project and starts the far end. All state lies in the project's directory: nothing of the user's is
+// touched.
+func (d *demo) make(context.Context) error {
+	root, err := os.MkdirTemp("/tmp", "localport-demo-") // not $TMPDIR: socket paths must be short
+	if err != nil {
+		return err
+	}
+	if d.root, err = filepath.EvalSymlinks(root); err != nil {
+		return err
+	}
+	for name, dir := range map[string]string{"XDG_STATE_HOME": "s", "XDG_DATA_HOME": "d", "XDG_RUNTIME_DIR": "r"} {
+		if err := os.Setenv(name, filepath.Join(d.root, dir)); err != nil {
+			return err
+		}
+	}
+	if err := d.far.start("127.0.0.1:0"); err != nil {
+		return err
+	}
+	host, port, _ := net.SplitHostPort(d.far.addr)
+	text := fmt.Sprintf("linger = \"1s\"\n\n[services.hello]\ntechnology = \"tcp\"\nlocal_port = \"auto\"\nremote_port = %s\n"+
+		"connection = { remote_host = %q }\n", port, host)
+	if err := os.WriteFile(filepath.Join(d.root, ".localport.toml"), []byte(text), 0o600); err != nil {
+		return err
+	}
+	d.step("a project in %s declares the service \"hello\"; its far end is a server at %s", d.root, d.far.addr)
+	return nil
+}
+
+// up allows the project and joins it, as `localport allow` and a cd would.
+func (d *demo) up(ctx context.Context) error {
+	p, err := d.at(filepath.Join(d.root, ".localport.toml"))
+	if err != nil {
+		return err
+	}
+	files, err := p.files()
+	if err != nil {
+		return err
+	}
+	if err := p.store.Allow(files); err != nil {
+		return err
+	}
+	began := time.Now()
+	lease := lockstate.Lease{Kind: lockstate.ExecLease, Process: lockstate.Self(), Dir: d.root, Since: began.UTC()}
+	if d.joined, err = p.join(ctx, entry{lease: lease, allowed: true}); err != nil {
+		return err
+	}
+	d.supervisor = p.dir.Peek().Supervisor.Process
+	svc := d.View.Services[0]
+	d.step("allowed and entered: after %v the supervisor holds %s, on 127.0.0.1 and ::1",
+		time.Since(began).Round(time.Millisecond), address(svc))
+	_, err = waitFor(ctx, d.Client, []string{svc.Name}, startWait)
+	return err
+}
+
+func address(svc control.ServiceView) string { return net.JoinHostPort(svc.Host, fmt.Sprint(svc.Port)) }
+
+// get asks the service, through the relay.
+func (d *demo) get(ctx context.Context) (string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address(d.View.Services[0])+"/", nil)
+	if err != nil {
+		return "", err
+	}
+	response, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	return string(body), err
+}
+
+func (d *demo) fetch(ctx context.Context) error {
+	body, err := d.get(ctx)
+	if err != nil {
+		return err
+	}
+	d.step("fetched through it: %q", body)
+	return nil
+}
+
+// interrupt takes the far end away, connects, and brings it back once the client is seen waiting.
+func (d *demo) interrupt(ctx context.Context) error {
+	if err := d.far.stop(); err != nil {
+		return err
+	}
+	d.step("the far end is killed; a client connects all the same …")
+	type answer struct {
+		body string
+		err  error
+	}
+	answers := make(chan answer, 1)
+	began := time.Now()
+	go func() {
+		body, err := d.get(ctx)
+		answers <- answer{body, err}
+	}()
+	if err := d.waiting(ctx); err != nil {
+		return errors.Join(err, (<-answers).err)
+	}
+	d.step("… and is not refused: it waits, and status says why")
+	if err := d.show(ctx); err != nil {
+		return err
+	}
+	if err := d.far.start(d.far.addr); err != nil {
+		return err
+	}
+	got := <-answers
+	if got.err != nil {
+		return got.err
+	}
+	d.step("the far end is back, and the same client has its answer after %v: %q",
+		time.Since(began).Round(time.Millisecond), got.body)
+	_, err := waitFor(ctx, d.Client, []string{d.View.Services[0].Name}, startWait)
+	return err
+}
+
+// waiting returns when the relay holds a client for want of a far end.
+func (d *demo) waiting(ctx context.Context) error {
+	for {
+		status, err := d.Status(ctx)
+		if err != nil {
+			return err
+		}
+		if svc := status.Services[0]; svc.Connections.Waiting > 0 && svc.LastError != "" {
+			return nil
+		}
+		if !pause(ctx, 20*time.Millisecond) {
+			return ctx.Err()
+		}
+	}
+}
+
+func (d *demo) show(ctx context.Context) error {
+	status, err := d.Status(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(d.out)
+	render(d.out, status)
+	fmt.Fprintln(d.out)
+	return nil
+}
+
+// down ends the supervisor, and sees for itself that the port is free again.
+func (d *demo) down(ctx context.Context) error {
+	if err := d.End(ctx); err != nil {
+		return err
+	}
+	ln, err := net.Listen("tcp", address(d.View.Services[0]))
+	if err != nil {
+		return fmt.Errorf("the port should be free again: %w", err)
+	}
+	d.step("left: the supervisor has ended, the port is free, nothing stays")
+	return ln.Close()
+}
+
+// remove waits for the supervisor's last step and removes the project.
+func (d *demo) remove() error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if d.joined != nil {
+		_ = d.End(ctx) // where a step failed before down
+		_ = lockstate.WaitExit(ctx, d.supervisor)
+	}
+	return errors.Join(d.far.stop(), os.RemoveAll(d.root))
+}
+
+// farEnd is a server that comes and goes.
+type farEnd struct {
+	addr   string
+	server *http.Server
+	done   chan error
+}
+
+func (f *farEnd) start(addr string) error {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	f.addr = ln.Addr().String()
+	f.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "hello from the far end")
+	})}
+	f.done = make(chan error, 1)
+	go func() { f.done <- f.server.Serve(ln) }()
+	return nil
+}
+
+func (f *farEnd) stop() error {
+	if f.server == nil {
+		return nil
+	}
+	err := f.server.Close()
+	<-f.done
+	f.server = nil
+	return err
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/environ"
+	"github.com/localport-sh/localport/project/trust"
+	"github.com/localport-sh/localport/shellhook"
+)
+
+type envCmd struct {
+	Format string `enum:"sh,fish,json,dotenv" default:"sh" help:"Form of the output: ${enum}."`
+	JSON   bool   `help:"The same as --format=json."`
+}
+
+// Run prints the project's variables. It starts nothing: the ports of a project that is down are those it would have.
+func (c envCmd) Run(a *app) error {
+	p, err := a.place()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	view, err := p.view(ctx)
+	if err != nil {
+		return err
+	}
+	base := environ.Undo(environ.Parse(os.Environ()))
+	pairs, err := variables(view, base)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		c.Format = "json"
+	}
+	text, err := format(c.Format, pairs)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprint(a.out, text)
+	return err
+}
+
+// view is what the supervisor says of the services, or what the config declares where none runs.
+func (p *place) view(ctx context.Context) (control.View, error) {
+	client, err := p.running(ctx)
+	if err != nil {
+		return control.View{}, err
+	}
+	if client != nil {
+		return client.Join(ctx, session())
+	}
+	verdict, files, err := p.ask()
+	if err != nil {
+		return control.View{}, err
+	}
+	if verdict != trust.Allowed {
+		return control.View{}, &notAllowedError{p.config}
+	}
+	parsed, err := p.parse(files)
+	if err != nil {
+		return control.View{}, err
+	}
+	return planned(parsed), nil
+}
+
+// planned is the view of a project that is down, as it would be if it were up and had its ports.
+func planned(parsed *project.Project) control.View {
+	view := control.View{Env: parsed.Env, DotEnv: parsed.DotEnv}
+	for _, svc := range parsed.Services {
+		addr := svc.Addresses()[0]
+		view.Services = append(view.Services, control.ServiceView{
+			Name: svc.Name, Host: addr.Addr().String(), Port: int(addr.Port()), Held: svc.Enabled,
+		})
+	}
+	return view
+}
+
+func format(kind string, pairs []project.Pair) (string, error) {
+	fish, err := shellhook.Lookup("fish")
+	if err != nil {
+		return "", err
+	}
+	if kind == "json" {
+		object := make(map[string]string, len(pairs))
+		for _, pair := range pairs {
+			object[pair.Name] = pair.Value
+		}
+		data, err := json.MarshalIndent(object, "", "  ")
+		return string(data) + "\n", err
+	}
+	var b strings.Builder
+	for _, pair := range pairs {
+		switch kind {
+		case "fish":
+			b.WriteString(fish.Export(pair.Name, pair.Value))
+		case "dotenv":
+			fmt.Fprintf(&b, "%s=%s\n", pair.Name, dotenv(pair.Value))
+		default:
+			fmt.Fprintf(&b, "export %s=%s\n", pair.Name, shellhook.Quote(pair.Value))
+		}
+	}
+	return b.String(), nil
+}
+
+// dotenv quotes a value so that readers of .env files take it as it is: single quotes where it can be, which nothing
+// expands, else double quotes with what is special there escaped.
+func dotenv(value string) string {
+	if !strings.ContainsAny(value, "'\n\r") {
+		return "'" + value + "'"
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\r", `\r`, "$", `\$`).Replace(value) + `"`
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project/environ"
+	"github.com/localport-sh/localport/project/trust"
+)
+
+type execCmd struct {
+	Service []string      `short:"s" placeholder:"SERVICE" help:"Wait for these services alone."`
+	Tag     []string      `aliases:"group" placeholder:"TAG" help:"Wait for the services with this tag alone."`
+	Wait    time.Duration `default:"30s" help:"How long to wait until the services are healthy."`
+	Command []string      `arg:"" optional:"" passthrough:"" help:"The command and its arguments, after --."`
+}
+
+// Run takes a lease for its own pid, waits until the services are healthy, and becomes the command.
+func (c execCmd) Run(a *app) error {
+	argv := c.Command
+	if len(argv) > 0 && argv[0] == "--" {
+		argv = argv[1:]
+	}
+	if len(argv) == 0 {
+		return &codedError{&usageError{errors.New("exec needs a command after --")}, exitExec}
+	}
+	path, err := runnable(argv[0])
+	if err != nil {
+		return err
+	}
+	env, err := c.prepare(a)
+	if err != nil {
+		return &codedError{err, exitExec}
+	}
+	err = syscall.Exec(path, argv, env)
+	return &codedError{fmt.Errorf("run %s: %w", path, err), exitCannotRun}
+}
+
+// runnable finds the command before anything is waited for.
+func runnable(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	switch {
+	case err == nil, errors.Is(err, exec.ErrDot):
+		return path, nil
+	case errors.Is(err, fs.ErrPermission):
+		return "", &codedError{fmt.Errorf("run %s: %w", name, err), exitCannotRun}
+	}
+	return "", &codedError{fmt.Errorf("run %s: %w", name, err), exitNoCommand}
+}
+
+// prepare brings the services up and returns the command's environment.
+func (c execCmd) prepare(a *app) ([]string, error) {
+	p, err := a.place()
+	if err != nil {
+		return nil, err
+	}
+	verdict, files, err := p.ask()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience+c.Wait)
+	defer cancel()
+	j, err := p.join(ctx, entry{
+		lease: lockstate.Lease{Kind: lockstate.ExecLease, Process: lockstate.Self(), Dir: a.dir, Since: time.Now().UTC()},
+		heal:  true, allowed: verdict == trust.Allowed, detach: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if verdict != trust.Allowed {
+		fmt.Fprintf(a.err, "localport: %s changed and waits for localport allow; this runs on the old text\n", p.config)
+	} else if err := j.current(ctx, files); err != nil {
+		return nil, err
+	}
+	if err := c.await(ctx, j); err != nil {
+		return nil, err
+	}
+	view, err := j.Join(ctx, session())
+	if err != nil {
+		return nil, err
+	}
+	was := environ.Parse(os.Environ())
+	pairs, err := variables(view, environ.Undo(was))
+	return environ.Enter(was, p.config, pairs).List(), err
+}
+
+// await starts what was stopped or has failed and waits until everything asked for is healthy.
+func (c execCmd) await(ctx context.Context, j *joined) error {
+	status, err := j.Status(ctx)
+	if err != nil {
+		return err
+	}
+	names, err := choose(status.Services, c.Service, c.Tag)
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	if err := j.Act(ctx, control.Start, names); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.Wait)
+	defer cancel()
+	_, err = waitFor(ctx, j.Client, names, c.Wait)
+	return err
+}

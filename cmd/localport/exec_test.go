@@ -1,0 +1,112 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestExecBecomesTheCommand(t *testing.T) {
+	w := newWorld(t)
+	port := freePort(t)
+	root := w.allowed("linger = 0.1\n" + commandConfig(t, "web", port))
+	o := w.localport(root, "exec", "--", "sh", "-c", `echo $$ $WEB_PORT; exit 7`)
+	fields := strings.Fields(o.stdout)
+	if o.code != 7 || len(fields) != 2 || fields[1] != fmt.Sprint(port) {
+		t.Fatalf("exit %d, %q %q", o.code, o.stdout, o.stderr)
+	}
+
+	cmd := w.command(root, "exec", "--", "sh", "-c", "echo up; exec cat")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stdout.Read(make([]byte, 3)); err != nil {
+		t.Fatal(err)
+	}
+	supervisor := w.supervisor(root)
+	if children := childrenOf(t, cmd.Process.Pid); len(children) > 0 {
+		t.Errorf("the command was given children: %v", children)
+	}
+	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
+		t.Errorf("under exec: %q, %v", answer, err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGTERM {
+		t.Errorf("ended with %v, want the signal that was sent", cmd.ProcessState)
+	}
+	w.gone(supervisor)
+	w.nothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
+}
+
+func TestExecSaysWhatItCouldNotRun(t *testing.T) {
+	w := newWorld(t)
+	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	plain := filepath.Join(w.home, "plain")
+	if err := os.WriteFile(plain, []byte("text"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		code int
+	}{
+		{[]string{"exec", "--", "no-such-program"}, exitNoCommand},
+		{[]string{"exec", "--", plain}, exitCannotRun},
+		{[]string{"exec"}, exitExec},
+		{[]string{"exec", "-s", "wbe", "--", "true"}, exitExec},
+		{[]string{"exec", "--", "false"}, 1},
+	} {
+		if o := w.localport(root, c.args...); o.code != c.code {
+			t.Errorf("%v: exit %d, want %d: %s", c.args, o.code, c.code, o.stderr)
+		}
+	}
+}
+
+func TestExecWaitsNoLongerThanItIsTold(t *testing.T) {
+	w := newWorld(t)
+	root := w.allowed(fmt.Sprintf("[services.gone]\ntechnology = \"tcp\"\nlocal_port = \"auto\"\nremote_port = %d\n"+
+		"connection = { remote_host = \"127.0.0.1\" }\n", freePort(t)))
+	o := w.localport(root, "exec", "--wait", "300ms", "--", "true")
+	if o.code != exitExec || !strings.Contains(o.stderr, `service "gone" is unhealthy after 300ms`) ||
+		!strings.Contains(o.stderr, "connection refused") {
+		t.Errorf("exit %d, %q", o.code, o.stderr)
+	}
+}
+
+func TestExecInsideTheHookAddsNothingTwice(t *testing.T) {
+	w := newWorld(t)
+	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")) + "[env]\nPATH = \"/opt/shop/bin:${PATH}\"\n")
+	sh := w.shell("bash", root)
+	inside := sh.Environ()
+	var env []string
+	for name, value := range inside {
+		env = append(env, name+"="+value)
+	}
+	cmd := exec.Command(self(t), "exec", "--", "env", "-0")
+	cmd.Dir, cmd.Env = root, env
+	o := w.run(cmd)
+	for entry := range strings.SplitSeq(o.stdout, "\x00") {
+		name, value, _ := strings.Cut(entry, "=")
+		if name != "" && name != "_" && inside[name] != value {
+			t.Errorf("%s is %q under exec, %q in the shell", name, value, inside[name])
+		}
+	}
+	if !strings.HasPrefix(inside["PATH"], "/opt/shop/bin:") || strings.Count(o.stdout, "/opt/shop/bin") != 1 {
+		t.Errorf("PATH in the shell: %q; under exec: %s", inside["PATH"], o.stdout)
+	}
+}

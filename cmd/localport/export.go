@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/environ"
+	"github.com/localport-sh/localport/project/trust"
+	"github.com/localport-sh/localport/shellhook"
+)
+
+// promptLimit is how long a prompt may wait for us, whatever is stuck.
+const promptLimit = 2 * time.Second
+
+type exportCmd struct {
+	Shell string `arg:""`
+	PID   int    `name:"pid" required:"" help:"The shell's pid: what the lease is for."`
+	Root  string `help:"The project that the shell is in; empty for none."`
+	Told  string `help:"What the shell was told last."`
+}
+
+// look is one look of a shell at where it is: what it was before, and what it is to become.
+type look struct {
+	*app
+	exportCmd
+	shell shellhook.Shell
+	was   environ.Env
+	next  environ.Env
+
+	root, dir, line, told string // the shell's bookkeeping from now on
+}
+
+// Run prints what the shell has to evaluate. It always prints the bookkeeping, also when something failed: a prompt
+// that is told nothing would ask again and again.
+func (c exportCmd) Run(a *app) error {
+	shell, err := shellhook.Lookup(c.Shell)
+	if err != nil {
+		return &usageError{err}
+	}
+	was := environ.Parse(os.Environ())
+	l := &look{app: a, exportCmd: c, shell: shell, was: was, next: environ.Undo(was), told: c.Told}
+	ctx, cancel := context.WithTimeout(context.Background(), promptLimit)
+	defer cancel()
+	// A file system that hangs ignores every deadline; the prompt must come back all the same.
+	watchdog := time.AfterFunc(promptLimit+200*time.Millisecond, func() {
+		fmt.Fprintf(a.err, "localport: gave up after %v in %s\n", promptLimit, a.dir)
+		os.Exit(exitFailed)
+	})
+	defer watchdog.Stop()
+
+	err = l.look(ctx)
+	if _, werr := a.out.Write([]byte(l.statements())); werr != nil {
+		return werr
+	}
+	return err
+}
+
+func (l *look) look(ctx context.Context) error {
+	root, _, err := project.Find(l.app.dir)
+	if l.Root != "" && l.Root != root {
+		l.leave(ctx, l.Root)
+	}
+	if err != nil {
+		l.told = ""
+		return nil // no project here, or no directory: nothing to say at a prompt
+	}
+	p, err := l.at(filepath.Join(root, project.ConfigName))
+	if err != nil {
+		return err
+	}
+	l.root, l.dir = root, p.dir.Path
+	err = l.enter(ctx, p)
+	l.line = p.dir.PromptLine()
+	return l.once(err)
+}
+
+// once lets an error through that this shell was not told yet.
+func (l *look) once(err error) error {
+	if err == nil {
+		return nil
+	}
+	sum := sha256.Sum256([]byte(l.root + err.Error()))
+	told := hex.EncodeToString(sum[:6])
+	if told == l.told {
+		return nil
+	}
+	l.told = told
+	return err
+}
+
+// leave drops the shell's lease. The supervisor is told, but not waited for: it looks at the leases by itself
+// before it ends, and a shell that leaves has no use for it.
+func (l *look) leave(ctx context.Context, root string) {
+	p, err := l.at(filepath.Join(root, project.ConfigName))
+	if err != nil {
+		return
+	}
+	shell, _ := lockstate.Find(l.PID)
+	state, err := p.dir.Update(ctx, func(tx *lockstate.Tx) error {
+		tx.Release(lockstate.ShellLease, shell)
+		return nil
+	})
+	if err != nil || state.Supervisor == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+	defer cancel()
+	_ = control.Client{Socket: state.Supervisor.Socket}.Leave(ctx)
+}
+
+// enter joins the project, or finds out why not.
+func (l *look) enter(ctx context.Context, p *place) error {
+	entering := l.Root != l.root && environ.Of(l.was).Config != p.config
+	// Stamped before it is read: a change in between is seen at the next prompt.
+	changed, err := p.dir.Stamp(l.root)
+	if err != nil {
+		return err
+	}
+	verdict, files, err := p.ask()
+	if err != nil {
+		return err
+	}
+	shell, alive := lockstate.Find(l.PID)
+	if !alive {
+		return fmt.Errorf("there is no shell with pid %d", l.PID)
+	}
+	j, err := p.join(ctx, entry{
+		lease: lockstate.Lease{Kind: lockstate.ShellLease, Process: shell, Dir: l.app.dir, Since: time.Now().UTC()},
+		heal:  entering, allowed: verdict == trust.Allowed,
+		prepare: func(tx *lockstate.Tx, alive bool) {
+			if changed {
+				tx.Bump()
+			}
+			if entering && !alive {
+				tx.Stopped, tx.Started, tx.Only = nil, nil, nil
+			}
+		},
+	})
+	if errors.Is(err, errDown) {
+		return nil
+	}
+	var denied *notAllowedError
+	if errors.As(err, &denied) && verdict == trust.Denied {
+		return nil // the user knows
+	}
+	if err != nil {
+		return err
+	}
+	return l.export(ctx, p, j, verdict, files)
+}
+
+// export sets the project's variables and says what there is to say.
+func (l *look) export(ctx context.Context, p *place, j *joined, verdict trust.Verdict, files *project.Files) error {
+	var pending error
+	if verdict != trust.Allowed {
+		pending = &hinted{
+			fmt.Errorf("%s changed; the forwards stay as they were", l.root),
+			"read it, then run: localport allow",
+		}
+	} else if err := j.current(ctx, files); err != nil {
+		pending = fmt.Errorf("%s changed; the forwards stay as they were: %w", l.root, err)
+	}
+	pairs, err := variables(j.View, l.next)
+	l.next = environ.Enter(l.was, p.config, pairs)
+	if l.Root != l.root || j.Started {
+		fmt.Fprintln(l.err, "localport:", summary(l.root, j.View))
+	}
+	if err := errors.Join(pending, err); err != nil {
+		return err
+	}
+	l.told = ""
+	return nil
+}
+
+// summary is the one line that entering prints: services, ports, and what is not ready.
+func summary(root string, view control.View) string {
+	var parts []string
+	for _, svc := range view.Services {
+		switch {
+		case svc.State == "stopped":
+		case svc.State.Ready():
+			parts = append(parts, fmt.Sprintf("%s :%d", svc.Name, svc.Port))
+		case svc.Reason != "":
+			parts = append(parts, fmt.Sprintf("%s :%d (%s: %s)", svc.Name, svc.Port, svc.State, svc.Reason))
+		default:
+			parts = append(parts, fmt.Sprintf("%s :%d (%s)", svc.Name, svc.Port, svc.State))
+		}
+	}
+	if len(parts) == 0 {
+		parts = append(parts, "no services are up")
+	}
+	return filepath.Base(root) + ": " + strings.Join(parts, ", ")
+}
+
+// statements are the bookkeeping and the changes of the environment, in the shell's own words. The bookkeeping comes
+// first: a variable that the user has made read-only must not keep the shell from knowing that it has looked.
+func (l *look) statements() string {
+	var b strings.Builder
+	for _, v := range [][2]string{
+		{shellhook.Root, l.root}, {shellhook.Dir, l.dir}, {shellhook.Line, l.line}, {shellhook.Told, l.told},
+	} {
+		b.WriteString(l.shell.Set(v[0], v[1]))
+	}
+	for _, change := range environ.Changes(l.was, l.next) {
+		if change.Value == nil {
+			b.WriteString(l.shell.Unset(change.Name))
+		} else {
+			b.WriteString(l.shell.Export(change.Name, *change.Value))
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,99 @@
+// Command localport gives each project its own port forwards: up while a shell is in the project, gone with the
+// last one out.
+package main
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/localport-sh/localport/forwarder/control"
+)
+
+// grammar is the command line. Every flag can be given by a LOCALPORT_* variable too.
+type grammar struct {
+	Config   string           `short:"c" placeholder:"FILE" type:"path" help:"Use this config file instead of the nearest .localport.toml."`
+	Dir      string           `short:"C" placeholder:"DIR" type:"path" help:"Act as if started in DIR."`
+	Verbose  bool             `short:"v" help:"Log in detail: the same as --log-level=debug."`
+	LogLevel string           `enum:"debug,info,warn,error" default:"info" help:"Level of the supervisor's log: ${enum}."`
+	Version  kong.VersionFlag `help:"Print the version."`
+
+	Hook   hookCmd   `cmd:"" help:"Print the hook for a shell's rc: eval \"$(localport hook zsh)\"."`
+	Allow  allowCmd  `cmd:"" help:"Allow the project's files as they are now."`
+	Deny   denyCmd   `cmd:"" help:"Forget that the project was allowed, and end its forwards."`
+	Status statusCmd `cmd:"" help:"Show the project's services."`
+	Start  startCmd  `cmd:"" help:"Bring services up, and keep them up without a shell."`
+	Stop   stopCmd   `cmd:"" help:"Stop services, or with no name the whole project."`
+
+	Restart restartCmd `cmd:"" help:"Open services' tunnels anew; their ports stay open."`
+	Exec    execCmd    `cmd:"" help:"Run a command with the project's forwards up."`
+	Env     envCmd     `cmd:"" help:"Print the project's variables."`
+	Port    portCmd    `cmd:"" help:"Print a service's local port."`
+	Logs    logsCmd    `cmd:"" help:"Print what the services' tunnels said."`
+	Conf    configCmd  `cmd:"" name:"config" help:"Look at the config."`
+	Demo    demoCmd    `cmd:"" help:"Show it all on a project made for the purpose."`
+	Ver     versionCmd `cmd:"" name:"version" help:"Print the version."`
+
+	Export    exportCmd    `cmd:"" hidden:"" help:"Print what a shell has to evaluate after a cd; the hook calls it."`
+	Supervise superviseCmd `cmd:"" hidden:"" help:"Be a project's supervisor."`
+}
+
+// app is what every command needs: where it was asked to act, and where its output goes. Results go to out,
+// everything else to err.
+type app struct {
+	out, err io.Writer
+	config   string // -c
+	dir      string // the directory to act in; empty if the current one cannot be told
+	level    string
+}
+
+func main() {
+	if len(os.Args) > 2 && os.Args[1] == control.DetachedArg {
+		os.Exit(exit(os.Stderr, control.Detach(os.Args[2:])))
+	}
+	os.Exit(run(os.Args[1:]))
+}
+
+func run(args []string) int {
+	var g grammar
+	parser := kong.Must(&g,
+		kong.Name("localport"),
+		kong.Description("Port forwards that follow you: each project's own, up on cd, gone with the last shell out."),
+		kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.DefaultEnvars("LOCALPORT"),
+		kong.Vars{"version": version()},
+	)
+	ctx, err := parser.Parse(args)
+	if err != nil {
+		return exit(os.Stderr, &usageError{err})
+	}
+	a := &app{out: os.Stdout, err: os.Stderr, config: g.Config, level: g.LogLevel}
+	if g.Verbose {
+		a.level = "debug"
+	}
+	if err := a.enter(g.Dir); err != nil {
+		return exit(os.Stderr, err)
+	}
+	return exit(os.Stderr, ctx.Run(a))
+}
+
+// enter resolves -C. Without it a current directory that was deleted is not an error yet: not every command needs it.
+func (a *app) enter(dir string) error {
+	if dir == "" {
+		a.dir, _ = os.Getwd()
+		return nil
+	}
+	info, err := os.Stat(dir)
+	switch {
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return &os.PathError{Op: "chdir", Path: dir, Err: errors.New("not a directory")}
+	}
+	a.dir, err = filepath.Abs(dir)
+	return err
+}

@@ -1,0 +1,286 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/coverage"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/testdata/fakekubectl"
+	"github.com/localport-sh/localport/testdata/shellpty"
+)
+
+// playMain makes the test binary play localport itself: the hook, the supervisor and every command of these tests is
+// this very binary.
+const playMain = "LOCALPORT_TEST_MAIN"
+
+func TestMain(m *testing.M) {
+	switch {
+	case fakekubectl.Plays():
+		os.Exit(fakekubectl.Main())
+	case os.Getenv(playMain) != "":
+		os.Exit(playLocalport())
+	case os.Getenv(playServer) != "":
+		os.Exit(playFarEnd())
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// playLocalport is main, with the coverage of the process written where the test run collects it.
+func playLocalport() int {
+	if len(os.Args) > 2 && os.Args[1] == control.DetachedArg {
+		return exit(os.Stderr, control.Detach(os.Args[2:]))
+	}
+	code := run(os.Args[1:])
+	if dir := os.Getenv("LOCALPORT_TEST_COVERDIR"); dir != "" {
+		_ = coverage.WriteMetaDir(dir)
+		_ = coverage.WriteCountersDir(dir)
+	}
+	return code
+}
+
+// world is a user with a home of his own: nothing in it meets the real one's.
+type world struct {
+	t    testing.TB
+	home string
+	env  []string
+}
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	home := shellpty.NewDir(t)
+	w := &world{t: t, home: home, env: []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "LANG=C.UTF-8", "TERM=dumb", playMain + "=1",
+		"GORACE=atexit_sleep_ms=0", "LOCALPORT_TEST_COVERDIR=" + os.Getenv("LOCALPORT_TEST_COVERDIR"),
+	}}
+	for name, dir := range map[string]string{
+		"XDG_CONFIG_HOME": "config", "XDG_DATA_HOME": "data", "XDG_STATE_HOME": "state", "XDG_CACHE_HOME": "cache",
+		"XDG_RUNTIME_DIR": "runtime",
+	} {
+		path := filepath.Join(home, dir)
+		if err := os.MkdirAll(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		w.env = append(w.env, name+"="+path)
+	}
+	t.Cleanup(w.end)
+	return w
+}
+
+// end takes down whatever supervisors the test left running, and waits until their processes are gone.
+func (w *world) end() {
+	for _, state := range w.states() {
+		if state.Supervisor == nil || !state.Supervisor.Alive() {
+			continue
+		}
+		_ = syscall.Kill(state.Supervisor.PID, syscall.SIGCONT)
+		_ = syscall.Kill(state.Supervisor.PID, syscall.SIGTERM)
+		w.gone(state.Supervisor.Process)
+	}
+}
+
+// states are the states of all the world's projects.
+func (w *world) states() []lockstate.State {
+	var states []lockstate.State
+	paths, _ := filepath.Glob(filepath.Join(w.home, "state/localport/projects/*/state.json"))
+	for _, path := range paths {
+		var state lockstate.State
+		if data, err := os.ReadFile(path); err == nil && json.Unmarshal(data, &state) == nil {
+			states = append(states, state)
+		}
+	}
+	return states
+}
+
+// state is the state of one project.
+func (w *world) state(root string) lockstate.State {
+	for _, state := range w.states() {
+		if state.Config == filepath.Join(root, ".localport.toml") {
+			return state
+		}
+	}
+	return lockstate.State{}
+}
+
+// supervisor is the project's running supervisor.
+func (w *world) supervisor(root string) lockstate.Process {
+	w.t.Helper()
+	state := w.state(root)
+	if state.Supervisor == nil || !state.Supervisor.Alive() {
+		w.t.Fatalf("no supervisor runs for %s: %+v", root, state.Supervisor)
+	}
+	return state.Supervisor.Process
+}
+
+// gone waits until a process has ended.
+func (w *world) gone(p lockstate.Process) {
+	w.t.Helper()
+	eventually(w.t, fmt.Sprintf("process %d ends", p.PID), func() bool { return !p.Alive() })
+}
+
+// project makes a directory with a config and returns its physical path.
+func (w *world) project(config string) string {
+	w.t.Helper()
+	root := filepath.Join(shellpty.NewDir(w.t), "shop")
+	if err := os.Mkdir(root, 0o755); err != nil {
+		w.t.Fatal(err)
+	}
+	w.write(root, ".localport.toml", config)
+	return root
+}
+
+// allowed is project, with the user's permission.
+func (w *world) allowed(config string) string {
+	w.t.Helper()
+	root := w.project(config)
+	w.must(root, "allow")
+	return root
+}
+
+func (w *world) write(root, name, text string) {
+	w.t.Helper()
+	if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// outcome is what a command printed, and how it ended.
+type outcome struct {
+	stdout, stderr string
+	code           int
+}
+
+// localport runs the command in dir.
+func (w *world) localport(dir string, args ...string) outcome {
+	w.t.Helper()
+	return w.run(w.command(dir, args...))
+}
+
+func (w *world) command(dir string, args ...string) *exec.Cmd {
+	cmd := exec.Command(self(w.t), args...)
+	cmd.Dir, cmd.Env = dir, w.env
+	return cmd
+}
+
+func (w *world) run(cmd *exec.Cmd) outcome {
+	w.t.Helper()
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	var failed *exec.ExitError
+	if err != nil && !errors.As(err, &failed) {
+		w.t.Fatal(err)
+	}
+	return outcome{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+}
+
+// must runs the command and fails the test if it fails.
+func (w *world) must(dir string, args ...string) string {
+	w.t.Helper()
+	o := w.localport(dir, args...)
+	if o.code != 0 {
+		w.t.Fatalf("localport %s: exit %d\n%s%s", strings.Join(args, " "), o.code, o.stdout, o.stderr)
+	}
+	return o.stdout
+}
+
+// status is `status --json`.
+func (w *world) status(root string) control.Status {
+	w.t.Helper()
+	var status control.Status
+	if err := json.Unmarshal([]byte(w.must(root, "status", "--json")), &status); err != nil {
+		w.t.Fatal(err)
+	}
+	return status
+}
+
+// service is one service of status.
+func (w *world) service(root, name string) control.ServiceStatus {
+	w.t.Helper()
+	for _, svc := range w.status(root).Services {
+		if svc.Name == name {
+			return svc
+		}
+	}
+	w.t.Fatalf("status shows no service %q", name)
+	return control.ServiceStatus{}
+}
+
+// shell starts a shell with our hook in this world.
+func (w *world) shell(kind, dir string) *shellpty.Shell {
+	w.t.Helper()
+	rc := `eval "$(` + self(w.t) + ` hook ` + kind + `)"`
+	if kind == "fish" {
+		rc = self(w.t) + " hook fish | source"
+	}
+	return shellpty.Start(w.t, shellpty.Config{Shell: kind, RC: rc, Dir: dir, Home: w.home, Env: w.env[2:]})
+}
+
+func self(t testing.TB) string {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return exe
+}
+
+// eventually waits for something that nothing tells us of, and fails the test if it does not come.
+func eventually(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(30 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !is() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatalf("waited too long until %s", what)
+		}
+	}
+}
+
+// ask sends a line to an address and returns all that comes back.
+func ask(addr, line string) (string, error) {
+	conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		return "", err
+	}
+	if _, err := io.WriteString(conn, line+"\n"); err != nil {
+		return "", err
+	}
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		return "", err
+	}
+	answer, err := io.ReadAll(conn)
+	return string(answer), err
+}
+
+// freePort is a port that nothing listens on, for a config that names one.
+func freePort(t testing.TB) int {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().(*net.TCPAddr).Port
+}

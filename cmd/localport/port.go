@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/localport-sh/localport/forwarder/control"
+)
+
+type portCmd struct {
+	Service string `arg:"" help:"The service."`
+	output
+}
+
+// Run prints the local port of a service, running or not.
+func (c portCmd) Run(a *app) error {
+	p, err := a.place()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	status, err := p.status(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := choose(status.Services, []string{c.Service}, nil); err != nil {
+		return err
+	}
+	for _, svc := range status.Services {
+		if svc.Name == c.Service {
+			return c.print(a, svc)
+		}
+	}
+	return nil
+}
+
+func (c portCmd) print(a *app, svc control.ServiceStatus) error {
+	if c.json() {
+		return printJSON(a.out, struct {
+			Name      string   `json:"name"`
+			Port      int      `json:"port"`
+			Addresses []string `json:"addresses"`
+		}{svc.Name, svc.Port, svc.Addresses})
+	}
+	_, err := fmt.Fprintln(a.out, svc.Port)
+	return err
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/localport-sh/localport/forwarder"
+)
+
+func TestTwoProjectsHandAPortOverOnCd(t *testing.T) {
+	inEach(t, func(t *testing.T, kind string) {
+		w := newWorld(t)
+		port := freePort(t)
+		addr := fmt.Sprintf("127.0.0.1:%d", port)
+		far := serve(t, "127.0.0.1:0")
+		// Each lingers for long: the port must change hands all the same.
+		one := w.allowed("linger = 60\n" + tcpConfig("one", port, far))
+		two := w.allowed("linger = 60\n" + tcpConfig("two", port, far))
+		sh := w.shell(kind, w.home)
+		for _, p := range []struct{ root, name string }{{one, "ONE_PORT"}, {two, "TWO_PORT"}, {one, "ONE_PORT"}} {
+			sh.Run("cd " + p.root)
+			if env := sh.Environ(); env[p.name] != fmt.Sprint(port) {
+				t.Errorf("in %s %s=%q; it printed %q", p.root, p.name, env[p.name], sh.Screen())
+			}
+			if answer, err := ask(addr, "you"); answer != "hello you\n" {
+				t.Errorf("in %s: %q, %v", p.root, answer, err)
+			}
+		}
+		sh.Run("cd /")
+		w.must(one, "stop")
+	})
+}
+
+func TestATakenPortFailsThatServiceAloneAndNamesTheHolder(t *testing.T) {
+	w := newWorld(t)
+	far := serve(t, "127.0.0.1:0")
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	port, free := taken.Addr().(*net.TCPAddr).Port, freePort(t)
+	root := w.allowed(tcpConfig("taken", port, far) + tcpConfig("free", free, far) +
+		"[env]\nBOTH = \"${taken.port} ${free.port}\"\nONE = \"${free.port}\"\n")
+	sh := w.shell("bash", root)
+	if screen := sh.Screen(); !strings.Contains(screen, "is taken by") {
+		t.Errorf("entering printed %q", screen)
+	}
+	env := sh.Environ()
+	if has(env, "TAKEN_PORT") || has(env, "BOTH") || env["FREE_PORT"] != fmt.Sprint(free) || env["ONE"] != fmt.Sprint(free) {
+		t.Errorf("TAKEN_PORT=%q BOTH=%q FREE_PORT=%q ONE=%q", env["TAKEN_PORT"], env["BOTH"], env["FREE_PORT"], env["ONE"])
+	}
+	svc := w.service(root, "taken")
+	if svc.State != forwarder.Failed || svc.Held || !strings.Contains(svc.LastError, fmt.Sprintf("(pid %d)", os.Getpid())) ||
+		!strings.Contains(svc.Hint, "auto") || !strings.Contains(svc.Hint, ".localport.local.toml") {
+		t.Errorf("status: %+v", svc)
+	}
+	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", free), "you"); answer != "hello you\n" {
+		t.Errorf("the other service: %q, %v", answer, err)
+	}
+
+	taken.Close()
+	eventually(t, "the port is got", func() bool { return w.service(root, "taken").Held })
+	eventually(t, "it is healthy", func() bool { return w.service(root, "taken").State == forwarder.Healthy })
+	sh.Run("true")
+	if env := sh.Environ(); env["TAKEN_PORT"] != fmt.Sprint(port) || env["BOTH"] == "" {
+		t.Errorf("once the port is ours: TAKEN_PORT=%q BOTH=%q", env["TAKEN_PORT"], env["BOTH"])
+	}
+}
+
+func TestAPortOfAnotherProjectThatIsInUseIsNamedByItsProject(t *testing.T) {
+	w := newWorld(t)
+	far := serve(t, "127.0.0.1:0")
+	port := freePort(t)
+	one := w.allowed(tcpConfig("one", port, far))
+	two := w.allowed(tcpConfig("two", port, far))
+	w.must(one, "start")
+	o := w.localport(two, "start")
+	if o.code != exitFailed || !strings.Contains(o.stderr, "the project of "+one) {
+		t.Errorf("exit %d, %q", o.code, o.stderr)
+	}
+	w.must(one, "stop")
+	eventually(t, "the second project has the port", func() bool { return w.service(two, "two").Held })
+}
+
+func TestAnAutoPortStaysFromRunToRun(t *testing.T) {
+	w := newWorld(t)
+	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	before := w.must(root, "port", "web")
+	w.must(root, "start")
+	first := w.must(root, "port", "web")
+	w.must(root, "stop")
+	w.must(root, "start")
+	if second := w.must(root, "port", "web"); second != first || before != first {
+		t.Errorf("port %q before any start, then %q, then %q", before, first, second)
+	}
+}

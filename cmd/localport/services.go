@@ -1,0 +1,266 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/agext/levenshtein"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/trust"
+)
+
+// startWait is how long start and restart wait for services to become ready.
+const startWait = 30 * time.Second
+
+// selection is which services a command is about.
+type selection struct {
+	Services []string `arg:"" optional:"" name:"service" help:"Services; none means all."`
+	Tag      []string `aliases:"group" placeholder:"TAG" help:"The services with this tag."`
+	All      bool     `help:"All services."`
+}
+
+func (s selection) whole() bool { return s.All || len(s.Services) == 0 && len(s.Tag) == 0 }
+
+type startCmd struct {
+	selection
+	NoWait bool `help:"Return when the ports are open, not when the services are ready."`
+}
+
+// Run records a lease without a process and brings the services up.
+func (c startCmd) Run(a *app) error { return bring(a, control.Start, c.selection, !c.NoWait) }
+
+type restartCmd struct {
+	selection
+	NoWait bool `help:"Return at once, not when the services are ready."`
+}
+
+// Run opens the services' tunnels anew; in a project that is down it is start.
+func (c restartCmd) Run(a *app) error { return bring(a, control.Restart, c.selection, !c.NoWait) }
+
+func bring(a *app, action control.Action, sel selection, wait bool) error {
+	p, err := a.place()
+	if err != nil {
+		return err
+	}
+	verdict, files, err := p.ask()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience+startWait)
+	defer cancel()
+	names, err := p.named(ctx, sel, files, verdict)
+	if err != nil {
+		return err
+	}
+	j, err := p.join(ctx, starting(names, sel, verdict, action))
+	if err != nil {
+		return err
+	}
+	if verdict == trust.Allowed {
+		if err := j.current(ctx, files); err != nil {
+			return err
+		}
+	}
+	if !j.Started || action == control.Start {
+		if err := j.Act(ctx, action, names); err != nil {
+			return err
+		}
+	}
+	return show(ctx, a, j, names, wait)
+}
+
+// starting is how start joins: with a lease that has no process, and in a project that is down with nothing up but
+// what was named.
+func starting(names []string, sel selection, verdict trust.Verdict, action control.Action) entry {
+	e := entry{heal: true, allowed: verdict == trust.Allowed}
+	if action == control.Start {
+		e.lease = lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()}
+	}
+	e.prepare = func(tx *lockstate.Tx, alive bool) {
+		if alive {
+			return
+		}
+		tx.Stopped, tx.Started, tx.Only = nil, nil, nil
+		if !sel.whole() {
+			tx.Only = names
+		}
+	}
+	return e
+}
+
+type stopCmd struct{ selection }
+
+// Run stops services for every shell, or takes the whole project down.
+func (c stopCmd) Run(a *app) error {
+	p, err := a.place()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if c.whole() {
+		return p.end(ctx)
+	}
+	client, err := p.running(ctx)
+	if err != nil {
+		return err
+	}
+	if client == nil {
+		return &hinted{errors.New("the project is not running: there is nothing to stop"), ""}
+	}
+	status, err := client.Status(ctx)
+	if err != nil {
+		return err
+	}
+	names, err := choose(status.Services, c.Services, c.Tag)
+	if err != nil {
+		return err
+	}
+	return client.Act(ctx, control.Stop, names)
+}
+
+// named turns a selection into names, by what runs, or by the config where nothing does.
+func (p *place) named(ctx context.Context, sel selection, files *project.Files, v trust.Verdict) ([]string, error) {
+	client, err := p.running(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if client == nil || v == trust.Allowed {
+		if v != trust.Allowed {
+			return nil, &notAllowedError{p.config}
+		}
+		parsed, err := p.parse(files)
+		if err != nil {
+			return nil, err
+		}
+		return choose(declared(parsed), sel.Services, sel.Tag)
+	}
+	status, err := client.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return choose(status.Services, sel.Services, sel.Tag)
+}
+
+// declared are the services of a config as they would be shown if it ran.
+func declared(parsed *project.Project) []control.ServiceStatus {
+	services := make([]control.ServiceStatus, 0, len(parsed.Services))
+	for _, svc := range parsed.Services {
+		services = append(services, control.Declared(svc))
+	}
+	return services
+}
+
+// choose picks services by name and tag; with neither, all that are enabled.
+func choose(services []control.ServiceStatus, names, tags []string) ([]string, error) {
+	var chosen, known, knownTags []string
+	for _, svc := range services {
+		known = append(known, svc.Name)
+		knownTags = append(knownTags, svc.Tags...)
+		tagged := slices.ContainsFunc(tags, func(t string) bool { return slices.Contains(svc.Tags, t) })
+		all := len(names) == 0 && len(tags) == 0 && svc.Enabled
+		if all || tagged || slices.Contains(names, svc.Name) {
+			chosen = append(chosen, svc.Name)
+		}
+	}
+	for _, name := range names {
+		if !slices.Contains(known, name) {
+			return nil, unknown("service", name, known)
+		}
+	}
+	for _, tag := range tags {
+		if !slices.Contains(knownTags, tag) {
+			return nil, unknown("tag", tag, knownTags)
+		}
+	}
+	return chosen, nil
+}
+
+// unknown names what is nearest, and what there is.
+func unknown(kind, name string, known []string) error {
+	known = slices.Compact(slices.Sorted(slices.Values(known)))
+	best, score := "", 0.0
+	for _, k := range known {
+		if s := levenshtein.Match(name, k, nil); s > score {
+			best, score = k, s
+		}
+	}
+	err := fmt.Errorf("no %s %q", kind, name)
+	const near = 0.5
+	switch {
+	case score >= near:
+		return &hinted{err, fmt.Sprintf("did you mean %q?", best)}
+	case len(known) > 0:
+		return &hinted{err, "there is " + strings.Join(known, ", ")}
+	}
+	return err
+}
+
+// show waits, if asked to, and shows what came of it. Part of it failing is a failure.
+func show(ctx context.Context, a *app, j *joined, names []string, wait bool) error {
+	if !wait {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, startWait)
+	defer cancel()
+	status, err := waitFor(ctx, j.Client, names, startWait)
+	if len(status.Services) > 0 {
+		status.Services = slices.DeleteFunc(status.Services, func(s control.ServiceStatus) bool {
+			return !slices.Contains(names, s.Name)
+		})
+		render(a.out, status)
+	}
+	return err
+}
+
+// waitFor returns when the services are ready, or with an error that says of each why it is not.
+func waitFor(ctx context.Context, client control.Client, names []string, limit time.Duration) (control.Status, error) {
+	status, err := client.Wait(ctx, names)
+	if err != nil && ctx.Err() == nil {
+		return status, err
+	}
+	late := err != nil
+	if late { // the wait's deadline has passed; what the services say needs another
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		if status, err = client.Status(ctx); err != nil {
+			return status, err
+		}
+	}
+	var problems, hints []string
+	for _, svc := range status.Services {
+		if !slices.Contains(names, svc.Name) || svc.State.Ready() {
+			continue
+		}
+		problems = append(problems, problem(svc, late, limit))
+		if svc.Hint != "" {
+			hints = append(hints, svc.Hint)
+		}
+	}
+	if problems == nil {
+		return status, nil
+	}
+	return status, &hinted{errors.New(strings.Join(problems, "\nlocalport: ")), strings.Join(hints, "\nhint: ")}
+}
+
+func problem(svc control.ServiceStatus, late bool, limit time.Duration) string {
+	text := fmt.Sprintf("service %q is %s", svc.Name, svc.State)
+	if late && !svc.State.Settled() {
+		text += fmt.Sprintf(" after %v", limit)
+	}
+	if svc.LastError != "" {
+		text += ": " + svc.LastError
+	}
+	if svc.State != forwarder.Stopped {
+		text += " (log: " + svc.Log + ")"
+	}
+	return text
+}

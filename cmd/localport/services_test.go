@@ -1,0 +1,235 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/localport-sh/localport/forwarder"
+)
+
+func TestStartKeepsUpWithoutAShellUntilStop(t *testing.T) {
+	w := newWorld(t)
+	far := serve(t, "127.0.0.1:0")
+	root := w.allowed("linger = 0.1\n" + tcpConfig("one", `"auto"`, far) + tcpConfig("two", `"auto"`, far) + "tags = [\"x\"]\n")
+	out := w.must(root, "start", "two")
+	if strings.Contains(out, "one") || !strings.Contains(out, "healthy") {
+		t.Errorf("start two printed %q", out)
+	}
+	if one, two := w.service(root, "one"), w.service(root, "two"); one.State != forwarder.Stopped || two.State != forwarder.Healthy {
+		t.Errorf("one is %s, two is %s", one.State, two.State)
+	}
+	sh := w.shell("bash", root)
+	if env := sh.Environ(); has(env, "ONE_PORT") || !has(env, "TWO_PORT") {
+		t.Errorf("a shell has ONE_PORT=%q TWO_PORT=%q", env["ONE_PORT"], env["TWO_PORT"])
+	}
+	w.must(root, "start", "one")
+	sh.Run("true")
+	if env := sh.Environ(); !has(env, "ONE_PORT") {
+		t.Error("the shell did not get the variables of a service that was started")
+	}
+	w.must(root, "stop", "--tag", "x")
+	sh.Run("true")
+	if env := sh.Environ(); has(env, "TWO_PORT") {
+		t.Error("the shell kept the variables of a service that was stopped")
+	}
+	supervisor := w.supervisor(root)
+	sh.Exit("exit")
+	if !supervisor.Alive() {
+		t.Error("the start lease ended with the shell")
+	}
+	w.must(root, "stop")
+	w.gone(supervisor)
+	w.nothingLeft(root)
+}
+
+func TestAPromptLeavesAStoppedProjectDownAndEnteringHealsIt(t *testing.T) {
+	inEach(t, func(t *testing.T, kind string) {
+		w := newWorld(t)
+		root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+		sh := w.shell(kind, root)
+		w.must(root, "stop", "--all")
+		sh.Run("true")
+		sh.Run("cd .")
+		if state := w.state(root); state.Supervisor != nil {
+			t.Error("a prompt brought a stopped project up")
+		}
+		if env := sh.Environ(); has(env, "WEB_PORT") {
+			t.Error("WEB_PORT is still set in a stopped project")
+		}
+		sh.Run("cd /")
+		sh.Run("cd " + root)
+		w.supervisor(root)
+	})
+}
+
+func TestUnknownNamesAreErrorsWithTheNearest(t *testing.T) {
+	w := newWorld(t)
+	far := serve(t, "127.0.0.1:0")
+	root := w.allowed(tcpConfig("postgres", `"auto"`, far) + "tags = [\"database\"]\n")
+	for _, running := range []bool{false, true} {
+		if running {
+			w.must(root, "start")
+		}
+		for _, args := range [][]string{
+			{"start", "postgre"}, {"restart", "postgre"}, {"start", "--tag", "databse"}, {"port", "postgre"}, {"logs", "postgre"},
+		} {
+			o := w.localport(root, args...)
+			if o.code != exitFailed || !strings.Contains(o.stderr, "did you mean") {
+				t.Errorf("%v (running: %v): exit %d, %q", args, running, o.code, o.stderr)
+			}
+		}
+	}
+	if o := w.localport(root, "stop", "postgre"); o.code != exitFailed || !strings.Contains(o.stderr, `did you mean "postgres"?`) {
+		t.Errorf("stop: exit %d, %q", o.code, o.stderr)
+	}
+}
+
+func TestPartOfItFailingIsAFailure(t *testing.T) {
+	w := newWorld(t)
+	root := w.allowed(tcpConfig("good", `"auto"`, serve(t, "127.0.0.1:0")) +
+		"[services.bad]\ntechnology = \"command\"\nlocal_port = \"auto\"\ncommand = [\"no-such-program\", \"{port}\"]\n")
+	o := w.localport(root, "start")
+	if o.code != exitFailed || !strings.Contains(o.stderr, `"bad"`) || strings.Contains(o.stderr, `"good"`) {
+		t.Errorf("exit %d, %q", o.code, o.stderr)
+	}
+	if svc := w.service(root, "bad"); svc.State != forwarder.NeedsAttention || !strings.Contains(svc.LastError, "PATH") {
+		t.Errorf("bad is %s: %q", svc.State, svc.LastError)
+	}
+}
+
+func TestStatusIsTheSameDocumentUpAndDown(t *testing.T) {
+	w := newWorld(t)
+	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	keys := func() []string {
+		var document struct {
+			Services []map[string]any `json:"services"`
+		}
+		text := w.must(root, "status", "--json")
+		if err := json.Unmarshal([]byte(text), &document); err != nil {
+			t.Fatalf("%v in %s", err, text)
+		}
+		var names []string
+		for _, name := range []string{
+			"name", "state", "technology", "address", "port", "addresses", "target", "tags", "enabled", "held", "health",
+			"since", "up_since", "restarts", "last_error", "connections", "log",
+		} {
+			if _, ok := document.Services[0][name]; ok {
+				names = append(names, name)
+			}
+		}
+		return names
+	}
+	down := keys()
+	w.must(root, "start")
+	if up := keys(); len(up) != 17 || len(down) != 17 {
+		t.Errorf("keys down: %v\nkeys up: %v", down, up)
+	}
+	if target := w.service(root, "web").Target; !strings.Contains(target, "127.0.0.1") {
+		t.Errorf("target %q", target)
+	}
+}
+
+func TestOutsideAProjectTheDirectoriesTriedAreNamed(t *testing.T) {
+	w := newWorld(t)
+	dir := filepath.Join(w.home, "a/b")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	o := w.localport(dir, "status")
+	if o.code != exitFailed || !strings.Contains(o.stderr, dir) || !strings.Contains(o.stderr, "hint:") {
+		t.Errorf("exit %d, %q", o.code, o.stderr)
+	}
+	if o := w.localport(dir, "-C", "/no/such/dir", "status"); o.code != exitFailed {
+		t.Errorf("-C: exit %d, %q", o.code, o.stderr)
+	}
+	if o := w.localport(dir, "frobnicate"); o.code != exitUsage {
+		t.Errorf("an unknown command: exit %d, %q", o.code, o.stderr)
+	}
+}
+
+func TestAnotherConfigFileHasTheSameTrust(t *testing.T) {
+	w := newWorld(t)
+	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	w.write(root, "other.toml", tcpConfig("other", `"auto"`, serve(t, "127.0.0.1:0")))
+	other := filepath.Join(root, "other.toml")
+	if o := w.localport(w.home, "-c", other, "start"); o.code != exitNotAllowed {
+		t.Errorf("before allow: exit %d", o.code)
+	}
+	w.must(w.home, "-c", other, "allow")
+	w.must(w.home, "-c", other, "start")
+	if out := w.must(w.home, "-c", other, "status"); !strings.Contains(out, "other") || strings.Contains(out, "web") {
+		t.Errorf("status of the other config: %s", out)
+	}
+	w.must(w.home, "-c", other, "stop")
+}
+
+func TestEnvStartsNothing(t *testing.T) {
+	w := newWorld(t)
+	port := freePort(t)
+	root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")) + "[env]\nURL = \"it's ${web.addr}\"\n")
+	for form, want := range map[string]string{
+		"sh":     `export URL='it'\''s 127.0.0.1:%d'`,
+		"fish":   `set -gx URL`,
+		"json":   `"URL": "it's 127.0.0.1:%d"`,
+		"dotenv": `URL="it's 127.0.0.1:%d"`,
+	} {
+		if strings.Contains(want, "%d") {
+			want = fmt.Sprintf(want, port)
+		}
+		if out := w.must(root, "env", "--format", form); !strings.Contains(out, want) {
+			t.Errorf("%s: %q, want %q in it", form, out, want)
+		}
+	}
+	if state := w.state(root); state.Supervisor != nil {
+		t.Error("env started a supervisor")
+	}
+}
+
+func TestSecretsStaySecret(t *testing.T) {
+	w := newWorld(t)
+	const secret = "correct-horse-battery"
+	root := w.project("[defaults]\nconnect_timeout = 1\n" + commandConfig(t, "web", `"auto"`) +
+		"[services.broken]\ntechnology = \"command\"\nlocal_port = \"auto\"\ncommand = [\"sh\", \"-c\", \"echo $SECRET >&2; exit 3 # {port}\"]\n")
+	w.write(root, ".env", "SECRET="+secret+"\n")
+	w.must(root, "allow")
+	w.localport(root, "start", "--no-wait")
+	eventually(t, "the program said it", func() bool { return strings.Contains(w.must(root, "logs", "web"), "listening") })
+	eventually(t, "the broken one failed", func() bool { return w.service(root, "broken").LastError != "" })
+	for _, args := range [][]string{{"status"}, {"status", "--json"}, {"logs"}, {"logs", "supervisor"}} {
+		if o := w.localport(root, args...); strings.Contains(o.stdout+o.stderr, secret) {
+			t.Errorf("localport %v shows the secret: %s", args, o.stdout)
+		}
+	}
+	err := filepath.Walk(filepath.Join(w.home, "state"), func(path string, info os.FileInfo, err error) error {
+		if err != nil || info.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if strings.Contains(string(data), secret) {
+			t.Errorf("%s holds the secret", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTheDemoRunsAndLeavesNothing(t *testing.T) {
+	w := newWorld(t)
+	before, _ := filepath.Glob("/tmp/localport-demo-*")
+	out := w.must(w.home, "demo")
+	for _, want := range []string{"hello from the far end", "1 waiting", "healthy", "nothing stays"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the demo did not show %q:\n%s", want, out)
+		}
+	}
+	after, _ := filepath.Glob("/tmp/localport-demo-*")
+	if len(after) > len(before) {
+		t.Errorf("left behind: %v", after)
+	}
+}

@@ -1,0 +1,255 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/lockstate"
+)
+
+var shells = []string{"bash", "zsh", "fish"}
+
+// inEach runs a test once for each shell.
+func inEach(t *testing.T, test func(t *testing.T, kind string)) {
+	for _, kind := range shells {
+		t.Run(kind, func(t *testing.T) { test(t, kind) })
+	}
+}
+
+func TestForwardsFollowTheShell(t *testing.T) {
+	inEach(t, func(t *testing.T, kind string) {
+		w := newWorld(t)
+		far := serve(t, "127.0.0.1:0")
+		port := freePort(t)
+		root := w.allowed("linger = \"0.2s\"\n" + tcpConfig("my-db", port, far) +
+			"[env]\nURL = \"tcp://${my-db.addr}\"\n")
+		if err := os.MkdirAll(filepath.Join(root, "a/b"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		sh := w.shell(kind, w.home)
+		set := map[string]string{"bash": "export URL=mine", "zsh": "export URL=mine", "fish": "set -gx URL mine"}[kind]
+		sh.Run(set)
+		before := sh.Environ()
+
+		sh.Run("cd " + root + "/a/b")
+		if out := sh.Output(); strings.Count(out, "localport:") != 1 || !strings.Contains(out, fmt.Sprintf("my-db :%d", port)) {
+			t.Errorf("entering printed %q, want one line with the service and its port", out)
+		}
+		addr := fmt.Sprintf("127.0.0.1:%d", port)
+		if answer, err := ask(addr, "you"); answer != "hello you\n" {
+			t.Errorf("through the forward: %q, %v", answer, err)
+		}
+		if answer, err := ask(fmt.Sprintf("[::1]:%d", port), "you"); answer != "hello you\n" {
+			t.Errorf("through ::1: %q, %v", answer, err)
+		}
+		env := sh.Environ()
+		if env["MY_DB_HOST"] != "127.0.0.1" || env["MY_DB_PORT"] != fmt.Sprint(port) || env["URL"] != "tcp://"+addr {
+			t.Errorf("inside: MY_DB_HOST=%q MY_DB_PORT=%q URL=%q", env["MY_DB_HOST"], env["MY_DB_PORT"], env["URL"])
+		}
+		supervisor := w.supervisor(root)
+		sh.Run("cd ..")
+		if out := sh.Output(); strings.Contains(out, "localport") {
+			t.Errorf("a cd inside the project printed %q", out)
+		}
+
+		sh.Run("cd " + w.home)
+		after := sh.Environ()
+		for _, name := range []string{"MY_DB_HOST", "MY_DB_PORT", "URL", "LOCALPORT_DIFF"} {
+			if was, had := before[name]; after[name] != was || had != has(after, name) {
+				t.Errorf("after leaving %s is %q, was %q", name, after[name], was)
+			}
+		}
+		w.gone(supervisor)
+		w.nothingLeft(root, addr)
+	})
+}
+
+func has(env map[string]string, name string) bool { _, ok := env[name]; return ok }
+
+// nothingLeft checks that a project that is down left no listener, no socket and no supervisor in the state.
+func (w *world) nothingLeft(root string, addrs ...string) {
+	w.t.Helper()
+	for _, addr := range addrs {
+		ln, err := net.Listen("tcp", addr)
+		if err != nil {
+			w.t.Errorf("the port is not free: %v", err)
+			continue
+		}
+		ln.Close()
+	}
+	left, _ := filepath.Glob(filepath.Join(w.home, "runtime/localport/*"))
+	if len(left) > 0 {
+		w.t.Errorf("left behind: %v", left)
+	}
+	if state := w.state(root); state.Supervisor != nil || len(state.Leases) > 0 {
+		w.t.Errorf("the state still holds a supervisor %+v and leases %+v", state.Supervisor, state.Leases)
+	}
+}
+
+func TestAKilledShellTakesItsForwardsAlong(t *testing.T) {
+	inEach(t, func(t *testing.T, kind string) {
+		w := newWorld(t)
+		port := freePort(t)
+		root := w.allowed("linger = 0.1\n" + commandConfig(t, "web", port))
+		sh := w.shell(kind, root)
+		supervisor := w.supervisor(root)
+		if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
+			t.Fatalf("through the forward: %q, %v", answer, err)
+		}
+		sh.Kill()
+		w.gone(supervisor)
+		w.nothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
+	})
+}
+
+func TestTheLastShellOutTurnsOffTheLight(t *testing.T) {
+	w := newWorld(t)
+	root := w.allowed("linger = 0.1\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	first, second, third := w.shell("bash", root), w.shell("zsh", root), w.shell("fish", root)
+	supervisor := w.supervisor(root)
+	if n := len(w.state(root).Leases); n != 3 {
+		t.Errorf("%d leases, want 3", n)
+	}
+	first.Exit("exit")
+	second.Hangup()
+	eventually(t, "one lease is left", func() bool { return len(w.state(root).Leases) == 1 })
+	if !supervisor.Alive() {
+		t.Fatal("the supervisor ended while a shell was inside")
+	}
+	third.Run("cd /")
+	w.gone(supervisor)
+	w.nothingLeft(root)
+}
+
+func TestTheNextPromptHealsAKilledSupervisor(t *testing.T) {
+	inEach(t, func(t *testing.T, kind string) {
+		w := newWorld(t)
+		port := freePort(t)
+		root := w.allowed(commandConfig(t, "web", port))
+		sh := w.shell(kind, root)
+		addr := fmt.Sprintf("127.0.0.1:%d", port)
+		if answer, err := ask(addr, "you"); answer != "hello you\n" {
+			t.Fatalf("through the forward: %q, %v", answer, err)
+		}
+		supervisor := w.supervisor(root)
+		children := childrenOf(t, supervisor.PID)
+		if len(children) == 0 {
+			t.Fatal("the supervisor has no child")
+		}
+		if err := syscall.Kill(supervisor.PID, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		w.gone(supervisor)
+		for _, child := range children {
+			w.gone(child)
+		}
+		sh.Run("true")
+		if now := w.supervisor(root); now == supervisor {
+			t.Error("the dead supervisor counts as alive")
+		}
+		if answer, err := ask(addr, "again"); answer != "hello again\n" {
+			t.Errorf("after the prompt: %q, %v", answer, err)
+		}
+		if env := sh.Environ(); env["WEB_PORT"] != fmt.Sprint(port) {
+			t.Errorf("WEB_PORT=%q", env["WEB_PORT"])
+		}
+	})
+}
+
+// childrenOf are the processes that pid started.
+func childrenOf(t *testing.T, pid int) []lockstate.Process {
+	t.Helper()
+	paths, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	var children []lockstate.Process
+	for _, path := range paths {
+		data, _ := os.ReadFile(path)
+		for field := range strings.FieldsSeq(string(data)) {
+			var child int
+			if _, err := fmt.Sscan(field, &child); err == nil {
+				if p, ok := lockstate.Find(child); ok {
+					children = append(children, p)
+				}
+			}
+		}
+	}
+	return children
+}
+
+func TestAPromptInAnUnchangedDirectoryAsksNothing(t *testing.T) {
+	inEach(t, func(t *testing.T, kind string) {
+		w := newWorld(t)
+		root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+		sh := w.shell(kind, root)
+		eventually(t, "the service is healthy", func() bool { return w.service(root, "web").State == forwarder.Healthy })
+		sh.Run("true") // whatever the start had left to say
+		line := w.state(root).Line
+		before := forks(t, sh.PID())
+		for range 20 {
+			sh.Run("true")
+		}
+		if after := forks(t, sh.PID()); after != before {
+			t.Errorf("the shell had %d children, has %d", before, after)
+		}
+		if now := w.state(root).Line; now != line {
+			t.Errorf("the prompt's line moved from %d to %d by itself", line, now)
+		}
+	})
+}
+
+// forks counts the faults that reaped children caused: it grows with every child that a shell ever waited for.
+func forks(t *testing.T, pid int) (faults uint64) {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(string(data[strings.LastIndex(string(data), ")")+1:]))
+	if _, err := fmt.Sscan(fields[8], &faults); err != nil { // cminflt, field 11
+		t.Fatal(err)
+	}
+	return faults
+}
+
+func TestAStuckSupervisorDoesNotHangAPrompt(t *testing.T) {
+	w := newWorld(t)
+	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	w.must(root, "start", "--no-wait")
+	supervisor := w.supervisor(root)
+	if err := syscall.Kill(supervisor.PID, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	sh := w.shell("bash", w.home) // a prompt that hung would fail the test by itself
+	sh.Run("cd " + root)
+	if out := sh.Output(); !strings.Contains(out, "did not answer in time") || !strings.Contains(out, "hint:") {
+		t.Errorf("printed %q", out)
+	}
+	sh.Run("true")
+	if out := sh.Output(); strings.Contains(out, "localport") {
+		t.Errorf("the next prompt printed %q", out)
+	}
+	if err := syscall.Kill(supervisor.PID, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestANestedShellInheritsAndRestores(t *testing.T) {
+	w := newWorld(t)
+	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	outer := w.shell("bash", root)
+	env := outer.Environ()
+	inherited := []string{"LOCALPORT_DIFF=" + env["LOCALPORT_DIFF"], "WEB_PORT=" + env["WEB_PORT"], "WEB_HOST=" + env["WEB_HOST"]}
+	w.env = append(w.env, inherited...)
+	inner := w.shell("zsh", w.home) // as a window that a terminal multiplexer opens elsewhere
+	if env := inner.Environ(); has(env, "WEB_PORT") || has(env, "LOCALPORT_DIFF") {
+		t.Errorf("a nested shell outside the project kept WEB_PORT=%q", env["WEB_PORT"])
+	}
+	if env := outer.Environ(); !has(env, "WEB_PORT") {
+		t.Error("the outer shell lost its variables")
+	}
+}

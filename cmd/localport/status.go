@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/trust"
+)
+
+// output is how a command that prints data prints it.
+type output struct {
+	Output string `short:"o" enum:"table,json,text" default:"table" help:"Form of the output: ${enum}."`
+	JSON   bool   `help:"The same as --output=json."`
+}
+
+func (o output) json() bool { return o.JSON || o.Output == "json" }
+
+func printJSON(w io.Writer, v any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(v)
+}
+
+type statusCmd struct{ output }
+
+// Run shows the project, running or not.
+func (c statusCmd) Run(a *app) error {
+	p, err := a.place()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	status, err := p.status(ctx)
+	if err != nil {
+		return err
+	}
+	if c.json() {
+		return printJSON(a.out, status)
+	}
+	if c.Output == "text" {
+		for _, svc := range status.Services {
+			fmt.Fprintf(a.out, "%s %s %s\n", svc.Name, svc.State, svc.Address)
+		}
+		return nil
+	}
+	overview(a.out, status)
+	return nil
+}
+
+// status asks the supervisor; where none runs it is what the config declares, all of it stopped.
+func (p *place) status(ctx context.Context) (control.Status, error) {
+	client, err := p.running(ctx)
+	if err != nil {
+		return control.Status{}, err
+	}
+	if client != nil {
+		return client.Status(ctx)
+	}
+	verdict, files, err := p.ask()
+	if err != nil {
+		return control.Status{}, err
+	}
+	parsed, err := p.parse(files)
+	if err != nil {
+		return control.Status{}, err
+	}
+	state := p.dir.Peek()
+	status := control.Status{
+		Project: p.root, Config: p.config, State: control.Down,
+		Services: stopped(p, parsed), Leases: append([]lockstate.Lease{}, state.Leases...), Failure: state.Failure,
+	}
+	if verdict != trust.Allowed {
+		status.Pending = "not allowed: read the config, then run localport allow"
+	}
+	return status, nil
+}
+
+func stopped(p *place, parsed *project.Project) []control.ServiceStatus {
+	services := make([]control.ServiceStatus, 0, len(parsed.Services))
+	for _, svc := range parsed.Services {
+		one := control.Declared(svc)
+		one.Log = p.dir.Log(svc.Name)
+		services = append(services, one)
+	}
+	return services
+}
+
+// overview is status for people: the project's line, the table, and what there is to do.
+func overview(w io.Writer, status control.Status) {
+	fmt.Fprintf(w, "%s: %s", filepath.Base(status.Project), status.State)
+	if s := status.Supervisor; s != nil {
+		fmt.Fprintf(w, " for %s, %d %s", age(s.Since), len(status.Leases), plural("lease", len(status.Leases)))
+	}
+	fmt.Fprintln(w)
+	render(w, status)
+	for _, svc := range status.Services {
+		if svc.Hint != "" {
+			fmt.Fprintf(w, "%s: %s\n", svc.Name, svc.Hint)
+		}
+	}
+	for _, line := range []string{status.Failure, status.Pending} {
+		if line != "" {
+			fmt.Fprintln(w, line)
+		}
+	}
+	for _, warning := range status.Warnings {
+		fmt.Fprintln(w, "warning:", warning)
+	}
+}
+
+func plural(word string, n int) string {
+	if n == 1 {
+		return word
+	}
+	return word + "s"
+}
+
+// errorWidth is how many columns the last error may take before it goes on in the next line.
+const errorWidth = 44
+
+func render(w io.Writer, status control.Status) {
+	t := table.NewWriter()
+	t.SetOutputMirror(w)
+	style := table.StyleLight
+	style.Options = table.OptionsNoBordersAndSeparators
+	style.Format.Header = text.FormatUpper
+	t.SetStyle(style)
+	t.SetColumnConfigs([]table.ColumnConfig{{Name: "last error", WidthMax: errorWidth}})
+	t.AppendHeader(table.Row{
+		"service", "state", "technology", "local address", "target", "health", "up", "restarts", "conns", "last error",
+	})
+	for _, svc := range status.Services {
+		t.AppendRow(table.Row{
+			svc.Name, svc.State, svc.Technology, svc.Address, svc.Target, health(svc), uptime(svc), svc.Restarts,
+			conns(svc), svc.LastError,
+		})
+	}
+	t.Render()
+}
+
+func health(svc control.ServiceStatus) string {
+	if svc.Health.Checked == nil {
+		return "-"
+	}
+	took := time.Duration(svc.Health.Latency * float64(time.Second))
+	return fmt.Sprintf("%s %s, %s ago", svc.Health.Check, took.Round(100*time.Microsecond), age(*svc.Health.Checked))
+}
+
+func uptime(svc control.ServiceStatus) string {
+	if svc.UpSince == nil {
+		return "-"
+	}
+	return age(*svc.UpSince)
+}
+
+// conns is the number of open connections, and of those that wait for the tunnel.
+func conns(svc control.ServiceStatus) string {
+	if svc.State == forwarder.Stopped {
+		return "-"
+	}
+	if svc.Connections.Waiting > 0 {
+		return fmt.Sprintf("%d (%d waiting)", svc.Connections.Open, svc.Connections.Waiting)
+	}
+	return fmt.Sprint(svc.Connections.Open)
+}
+
+// age is how long ago t was, in the largest unit that fits.
+func age(t time.Time) string {
+	d := max(time.Since(t), 0)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	}
+	return fmt.Sprintf("%dd", int(d.Hours())/24)
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+func TestNothingRunsUnread(t *testing.T) {
+	inEach(t, func(t *testing.T, kind string) {
+		w := newWorld(t)
+		far := serve(t, "127.0.0.1:0")
+		root := w.project(tcpConfig("web", `"auto"`, far))
+		sh := w.shell(kind, w.home)
+		sh.Run("cd " + root)
+		if out := sh.Output(); !strings.Contains(out, "not allowed") || !strings.Contains(out, "localport allow") {
+			t.Errorf("entering a project that is not allowed printed %q", out)
+		}
+		sh.Run("true")
+		if out := sh.Output(); out != "" {
+			t.Errorf("the next prompt printed %q", out)
+		}
+		if state := w.state(root); state.Supervisor != nil || len(state.Leases) > 0 {
+			t.Errorf("something acted: %+v", state)
+		}
+		if o := w.localport(root, "start"); o.code != exitNotAllowed {
+			t.Errorf("start: exit %d, %s", o.code, o.stderr)
+		}
+		if o := w.localport(root, "exec", "--", "true"); o.code != exitExec {
+			t.Errorf("exec: exit %d, %s", o.code, o.stderr)
+		}
+
+		w.must(root, "allow")
+		sh.Run("true")
+		if out := sh.Output(); !strings.Contains(out, "web :") {
+			t.Errorf("the prompt after allow printed %q", out)
+		}
+		w.supervisor(root)
+
+		w.must(root, "deny")
+		sh.Run("true")
+		if env := sh.Environ(); has(env, "WEB_PORT") {
+			t.Error("WEB_PORT is still set after deny")
+		}
+		if state := w.state(root); state.Supervisor != nil {
+			t.Error("the supervisor outlived deny")
+		}
+	})
+}
+
+func TestAChangeWaitsToBeAllowed(t *testing.T) {
+	inEach(t, func(t *testing.T, kind string) {
+		w := newWorld(t)
+		far := serve(t, "127.0.0.1:0")
+		kept, added := freePort(t), freePort(t)
+		config := tcpConfig("kept", kept, far)
+		root := w.allowed(config)
+		sh := w.shell(kind, root)
+		supervisor := w.supervisor(root)
+
+		w.write(root, ".localport.toml", config+tcpConfig("added", added, far))
+		sh.Run("true")
+		if out := sh.Output(); !strings.Contains(out, "changed") || !strings.Contains(out, "localport allow") {
+			t.Errorf("the prompt after the change printed %q", out)
+		}
+		sh.Run("true")
+		if out := sh.Output(); out != "" {
+			t.Errorf("the second prompt printed %q", out)
+		}
+		if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", kept), "you"); answer != "hello you\n" {
+			t.Errorf("the old forward: %q, %v", answer, err)
+		}
+		if _, err := ask(fmt.Sprintf("127.0.0.1:%d", added), "you"); err == nil {
+			t.Error("the new service runs unread")
+		}
+		if status := w.status(root); !strings.Contains(status.Pending, "localport allow") {
+			t.Errorf("status: pending %q", status.Pending)
+		}
+
+		w.must(root, "allow")
+		if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", added), "you"); answer != "hello you\n" {
+			t.Errorf("the new service after allow: %q, %v", answer, err)
+		}
+		sh.Run("true")
+		if env := sh.Environ(); env["ADDED_PORT"] != fmt.Sprint(added) {
+			t.Errorf("ADDED_PORT=%q after allow", env["ADDED_PORT"])
+		}
+		if w.supervisor(root) != supervisor {
+			t.Error("allow replaced the supervisor")
+		}
+	})
+}
+
+func TestAReloadKeepsTheConnectionsOfWhatDidNotChange(t *testing.T) {
+	w := newWorld(t)
+	far := serve(t, "127.0.0.1:0")
+	kept, moved := freePort(t), freePort(t)
+	config := tcpConfig("kept", kept, far)
+	root := w.allowed(config + tcpConfig("moved", moved, far))
+	w.must(root, "start")
+	conn := dial(t, fmt.Sprintf("127.0.0.1:%d", kept))
+
+	elsewhere := freePort(t)
+	w.write(root, ".localport.toml", config+tcpConfig("moved", elsewhere, far))
+	w.must(root, "allow")
+	if got := conn.say("still here"); got != "hello still here\n" {
+		t.Errorf("the connection that was open answered %q", got)
+	}
+	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", elsewhere), "you"); answer != "hello you\n" {
+		t.Errorf("the moved service: %q, %v", answer, err)
+	}
+	if _, err := ask(fmt.Sprintf("127.0.0.1:%d", moved), "you"); err == nil {
+		t.Error("the old port still answers")
+	}
+}
+
+func TestABrokenConfigChangesNothing(t *testing.T) {
+	w := newWorld(t)
+	far := serve(t, "127.0.0.1:0")
+	port := freePort(t)
+	root := w.allowed(tcpConfig("web", port, far))
+	sh := w.shell("bash", root)
+	w.write(root, ".localport.toml", "[services.web]\ntechnology = \"tpc\"\nlocal_port = 99999\n")
+	w.localport(root, "allow")
+	sh.Run("true")
+	if out := sh.Output(); !strings.Contains(out, ".localport.toml:2:") || !strings.Contains(out, ".localport.toml:3:") {
+		t.Errorf("the prompt printed %q, want both errors with their lines", out)
+	}
+	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
+		t.Errorf("the forward: %q, %v", answer, err)
+	}
+	if o := w.localport(root, "config", "validate"); o.code != exitInvalid || !strings.Contains(o.stderr, ":2:") {
+		t.Errorf("validate: exit %d, %q", o.code, o.stderr)
+	}
+	w.must(root, "stop")
+	if o := w.localport(root, "start"); o.code != exitInvalid {
+		t.Errorf("start: exit %d, %q", o.code, o.stderr)
+	}
+}
+
+func TestAWorktreeOfAnAllowedCheckoutIsAllowedWithPortsOfItsOwn(t *testing.T) {
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("git is not installed")
+	}
+	w := newWorld(t)
+	root := w.project(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	w.write(root, ".gitignore", ".env\n")
+	tree := root + "-tree"
+	for _, args := range [][]string{
+		{"init", "-q"}, {"add", "."},
+		{"-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "one"},
+		{"worktree", "add", "-q", tree},
+	} {
+		git := exec.Command("git", args...)
+		git.Dir, git.Env = root, append(os.Environ(), "HOME="+w.home)
+		if out, err := git.CombinedOutput(); err != nil {
+			t.Fatalf("git %v: %v\n%s", args, err, out)
+		}
+	}
+	w.write(root, ".env", "SECRET=hunter2hunter2\n")
+	w.must(root, "allow")
+	w.must(tree, "start")
+	w.must(root, "start")
+	if here, there := w.service(root, "web").Port, w.service(tree, "web").Port; here == there {
+		t.Errorf("both checkouts have port %d", here)
+	}
+	w.write(tree, ".localport.toml", tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	w.must(tree, "stop")
+	if o := w.localport(tree, "start"); o.code != exitNotAllowed {
+		t.Errorf("a worktree whose config differs: exit %d", o.code)
+	}
+}

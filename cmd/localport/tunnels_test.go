@@ -1,0 +1,221 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/testdata/fakekubectl"
+	"github.com/localport-sh/localport/testdata/sshd"
+)
+
+// banner is a server that speaks first, as databases and mail servers do.
+func banner(t testing.TB) *server {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{addr: ln.Addr().String(), port: ln.Addr().(*net.TCPAddr).Port, ln: ln}
+	s.conns.Go(func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprintln(conn, "220 ready")
+			conn.Close()
+		}
+	})
+	t.Cleanup(s.close)
+	return s
+}
+
+// sshConfig is a service at a port of the far end's own localhost, through a real sshd.
+func sshConfig(name string, port any, host *sshd.Server, remote int) string {
+	return fmt.Sprintf("[services.%s]\ntechnology = \"ssh\"\nlocal_port = %v\nremote_port = %d\n"+
+		"connection = { host = %q, port = %d, user = %q, config_file = %q, remote_host = \"127.0.0.1\" }\n",
+		name, port, remote, host.Host, host.Port, host.User, host.ConfigFile)
+}
+
+// crowd connects again and again until it is stopped, and counts the clients that did not get the banner.
+type crowd struct {
+	stop  chan struct{}
+	done  sync.WaitGroup
+	mu    sync.Mutex
+	asked int
+	lost  []error
+}
+
+func connectEvery(pace time.Duration, addr string) *crowd {
+	c := &crowd{stop: make(chan struct{})}
+	c.done.Go(func() {
+		tick := time.NewTicker(pace)
+		defer tick.Stop()
+		for {
+			select {
+			case <-c.stop:
+				return
+			case <-tick.C:
+				c.done.Go(func() { c.one(addr) })
+			}
+		}
+	})
+	return c
+}
+
+func (c *crowd) one(addr string) {
+	got, err := readAll(addr)
+	if err == nil && got != "220 ready" {
+		err = fmt.Errorf("got %q", got)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked++
+	if err != nil {
+		c.lost = append(c.lost, err)
+	}
+}
+
+// answered is how many clients have had their answer.
+func (c *crowd) answered() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.asked - len(c.lost)
+}
+
+// end stops the crowd and returns when every client has ended.
+func (c *crowd) end() (asked int, lost []error) {
+	close(c.stop)
+	c.done.Wait()
+	return c.asked, c.lost
+}
+
+func TestNoClientIsLostWhenSSHOrItsSessionIsKilled(t *testing.T) {
+	w := newWorld(t)
+	host := sshd.Start(t)
+	port := freePort(t)
+	root := w.allowed(sshConfig("mail", port, host, banner(t).port))
+	sh := w.shell("bash", root)
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	if got, err := readAll(addr); got != "220 ready" { // the very first, before ssh is up
+		t.Fatalf("%q, %v", got, err)
+	}
+	clients := connectEvery(20*time.Millisecond, addr)
+	for round := range 3 {
+		answered := clients.answered()
+		eventually(t, "clients are answered", func() bool { return clients.answered() > answered+10 })
+		if round == 1 {
+			host.Kill()
+			host.Restart()
+			continue
+		}
+		for _, child := range childrenOf(t, w.supervisor(root).PID) {
+			_ = syscall.Kill(child.PID, syscall.SIGKILL)
+		}
+	}
+	answered := clients.answered()
+	eventually(t, "clients are answered", func() bool { return clients.answered() > answered+10 })
+	asked, lost := clients.end()
+	if len(lost) > 0 {
+		t.Errorf("%d of %d clients were lost: %v", len(lost), asked, lost[0])
+	}
+	svc := w.service(root, "mail")
+	if svc.Restarts < 3 {
+		t.Errorf("%d restarts, want 3 at least", svc.Restarts)
+	}
+	t.Logf("%d clients, %d restarts, %d waited, %d replays", asked, svc.Restarts, svc.Connections.Waited, svc.Connections.Replays)
+	sh.Exit("exit")
+}
+
+func TestAFarEndThatRefusesIsUnhealthyAndKeepsItsTunnel(t *testing.T) {
+	w := newWorld(t)
+	host := sshd.Start(t)
+	remote, port := freePort(t), freePort(t)
+	root := w.allowed(sshConfig("late", port, host, remote))
+	w.must(root, "start", "--no-wait")
+	eventually(t, "it is unhealthy", func() bool { return w.service(root, "late").State == forwarder.Unhealthy })
+	svc := w.service(root, "late")
+	if !strings.Contains(svc.LastError, "onnection refused") || svc.Restarts != 0 {
+		t.Errorf("last error %q, %d restarts", svc.LastError, svc.Restarts)
+	}
+
+	// A client that connects now, and speaks first, waits until the far end is there.
+	answer := make(chan string, 1)
+	go func() {
+		got, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you")
+		answer <- fmt.Sprint(got, err)
+	}()
+	eventually(t, "the client waits", func() bool { return w.service(root, "late").Connections.Waiting > 0 })
+	serve(t, fmt.Sprintf("127.0.0.1:%d", remote))
+	if got := <-answer; got != "hello you\n<nil>" {
+		t.Errorf("the client that waited got %q", got)
+	}
+	eventually(t, "it is healthy", func() bool { return w.service(root, "late").State == forwarder.Healthy })
+	if svc := w.service(root, "late"); svc.Restarts != 0 || svc.LastError != "" {
+		t.Errorf("then %d restarts, last error %q", svc.Restarts, svc.LastError)
+	}
+}
+
+func TestAHostKeyThatChangedStopsAtOnceWithTheReason(t *testing.T) {
+	w := newWorld(t)
+	host := sshd.Start(t)
+	root := w.allowed(sshConfig("db", `"auto"`, host, banner(t).port))
+	host.NewHostKey()
+	o := w.localport(root, "start")
+	svc := w.service(root, "db")
+	if o.code != exitFailed || svc.State != forwarder.Failed || !strings.Contains(svc.LastError, "CHANGED") {
+		t.Errorf("exit %d; %s: %q\n%s", o.code, svc.State, svc.LastError, o.stderr)
+	}
+	if got, err := readAll(svc.Address); err == nil && got != "" {
+		t.Errorf("a client got %q", got)
+	}
+}
+
+func TestAKubernetesServiceAnswersAndOutlivesItsPod(t *testing.T) {
+	w := newWorld(t)
+	far := banner(t)
+	kubectl := fakekubectl.Install(t, fakekubectl.Script{Backend: far.addr})
+	w.env = append(w.env, "PATH="+kubectl.Dir+":"+os.Getenv("PATH"), fakekubectl.Variable+"="+filepath.Join(kubectl.Dir, "script.json"))
+	port := freePort(t)
+	root := w.allowed(fmt.Sprintf("[services.db]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 5432\n"+
+		"connection = { resource_name = \"postgres\", namespace = \"shop\", context = \"staging\" }\n", port))
+	w.must(root, "start")
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	if got, err := readAll(addr); got != "220 ready" {
+		t.Fatalf("%q, %v", got, err)
+	}
+	if target := w.service(root, "db").Target; !strings.Contains(target, "staging") || !strings.Contains(target, "shop") {
+		t.Errorf("target %q", target)
+	}
+	for range 3 {
+		starts := len(kubectl.Starts(t))
+		kubectl.DeletePod(t)
+		answer := make(chan string, 1)
+		go func() {
+			got, err := readAll(addr)
+			answer <- fmt.Sprint(got, err)
+		}()
+		eventually(t, "kubectl is started again", func() bool { return len(kubectl.Starts(t)) > starts })
+		kubectl.Play(t, fakekubectl.Script{Backend: far.addr}) // the pod's replacement is there
+		if got := <-answer; got != "220 ready<nil>" {
+			t.Errorf("the first client after the pod was deleted got %q", got)
+		}
+	}
+	if svc := w.service(root, "db"); svc.Restarts < 3 {
+		t.Errorf("%d restarts, want 3", svc.Restarts)
+	}
+	kubectl.Play(t, fakekubectl.Script{Fail: `Error from server (NotFound): services "postgres" not found`})
+	w.must(root, "restart", "--no-wait")
+	eventually(t, "it has failed", func() bool { return w.service(root, "db").State == forwarder.Failed })
+	if svc := w.service(root, "db"); !strings.Contains(svc.LastError, "not found") || svc.Hint == "" {
+		t.Errorf("last error %q, hint %q", svc.LastError, svc.Hint)
+	}
+}

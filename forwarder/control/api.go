@@ -1,0 +1,160 @@
+// Package control is how a project's supervisor and its clients talk: HTTP and JSON over a unix socket that only
+// its user can reach. It holds both ends, and the way a client starts a supervisor where none lives.
+package control
+
+import (
+	"time"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project"
+)
+
+// Status is a project as `status --json` prints it. It is stable: fields are added, never changed or removed.
+type Status struct {
+	Project    string            `json:"project"`           // the root
+	Config     string            `json:"config"`            // the config file
+	State      string            `json:"state"`             // "running" or "stopped"
+	Services   []ServiceStatus   `json:"services"`          // in the order of the file
+	Leases     []lockstate.Lease `json:"leases"`            //
+	Supervisor *SupervisorStatus `json:"supervisor"`        // null where none runs
+	Pending    string            `json:"pending,omitempty"` // a change that waits to be allowed or mended
+	Failure    string            `json:"failure,omitempty"` // why the last start failed, where none runs
+	Warnings   []string          `json:"warnings,omitempty"`
+}
+
+// The values of Status.State.
+const (
+	Running = "running"
+	Down    = "stopped"
+)
+
+// SupervisorStatus is the running supervisor.
+type SupervisorStatus struct {
+	PID     int       `json:"pid"`
+	Run     string    `json:"run"`
+	Version string    `json:"version"`
+	Since   time.Time `json:"since"`
+	Socket  string    `json:"socket"`
+	Log     string    `json:"log"`
+}
+
+// ServiceStatus is one forward.
+type ServiceStatus struct {
+	Name        string          `json:"name"`
+	State       forwarder.State `json:"state"`
+	Technology  string          `json:"technology"`
+	Address     string          `json:"address"` // the first local address, HOST:PORT
+	Port        int             `json:"port"`
+	Addresses   []string        `json:"addresses"`
+	Target      string          `json:"target"`
+	Description string          `json:"description,omitempty"`
+	Tags        []string        `json:"tags"`
+	Enabled     bool            `json:"enabled"`
+	Held        bool            `json:"held"` // the supervisor has the port
+	Health      Health          `json:"health"`
+	Since       time.Time       `json:"since"`      // of the state
+	UpSince     *time.Time      `json:"up_since"`   // of the tunnel; null while there is none
+	Restarts    int             `json:"restarts"`   // tunnels opened after the first
+	LastError   string          `json:"last_error"` // the last thing that went wrong; empty once well again
+	Hint        string          `json:"hint,omitempty"`
+	Connections Connections     `json:"connections"`
+	Log         string          `json:"log"`
+}
+
+// Declared is a service as the config has it: what there is to show of one that does not run.
+func Declared(svc project.Service) ServiceStatus {
+	status := ServiceStatus{
+		Name: svc.Name, State: forwarder.Stopped, Technology: svc.Technology, Enabled: svc.Enabled,
+		Description: svc.Description, Tags: append([]string{}, svc.Tags...), Health: Health{Check: svc.HealthCheck.Type},
+	}
+	for _, addr := range svc.Addresses() {
+		status.Addresses = append(status.Addresses, addr.String())
+		status.Port = int(addr.Port())
+	}
+	status.Address = status.Addresses[0]
+	return status
+}
+
+// Health is the last answer of the probe.
+type Health struct {
+	Check   string     `json:"check"` // the health check's type
+	Checked *time.Time `json:"checked"`
+	// Latency is how long the last check took, in seconds.
+	Latency float64 `json:"latency"`
+}
+
+// Connections counts what went through a service's relay. Times are in seconds.
+type Connections struct {
+	Open     int     `json:"open"`
+	Waiting  int     `json:"waiting"`
+	Total    uint64  `json:"total"`
+	Waited   uint64  `json:"waited"`
+	WaitTime float64 `json:"wait_time"`
+	Replays  uint64  `json:"replays"`
+	BytesIn  uint64  `json:"bytes_in"`  // from clients
+	BytesOut uint64  `json:"bytes_out"` // to clients
+}
+
+// View is what a client needs to set its environment: the services' addresses, and [env] as the supervisor has it.
+// It comes from the supervisor and not from the file, because while a changed file waits to be allowed the old text
+// is what runs.
+type View struct {
+	Digest   string             `json:"digest"` // of the files that the supervisor runs
+	Services []ServiceView      `json:"services"`
+	Env      []project.EnvEntry `json:"env"`
+	DotEnv   map[string]string  `json:"dotenv"` // of .env, what [env] may refer to
+}
+
+// ServiceView is a service as a client's environment sees it.
+type ServiceView struct {
+	Name   string          `json:"name"`
+	State  forwarder.State `json:"state"`
+	Host   string          `json:"host"` // numeric
+	Port   int             `json:"port"`
+	Held   bool            `json:"held"`
+	Reason string          `json:"reason,omitempty"`
+}
+
+// Session is what a newcomer's environment may replace in the supervisor's, where the supervisor's own has stopped
+// working: an agent's socket that is gone, a PATH without the tool. It is kept in memory only.
+type Session struct {
+	SSHAuthSock string `json:"ssh_auth_sock"`
+	Kubeconfig  string `json:"kubeconfig"`
+	Path        string `json:"path"`
+}
+
+// Action is what a user asks of services.
+type Action string
+
+// The actions.
+const (
+	Start   Action = "start"
+	Stop    Action = "stop"
+	Restart Action = "restart"
+)
+
+type actRequest struct {
+	Action Action   `json:"action"`
+	Names  []string `json:"names"`
+}
+
+type yieldRequest struct {
+	Addresses []string `json:"addresses"`
+}
+
+type yieldResponse struct {
+	Yielded bool `json:"yielded"`
+}
+
+// Reload is the outcome of reading the files again.
+type Reload struct {
+	Changed bool     `json:"changed"`
+	Added   []string `json:"added,omitempty"`
+	Removed []string `json:"removed,omitempty"`
+	Updated []string `json:"updated,omitempty"`
+}
+
+type failure struct {
+	Error string `json:"error"`
+}

@@ -1,0 +1,132 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+)
+
+// Client calls the supervisor at a socket. Every call ends with its context, whatever the supervisor does.
+type Client struct {
+	Socket string
+}
+
+// UnreachableError says that no supervisor answered at the socket.
+type UnreachableError struct {
+	Socket string
+	Err    error
+}
+
+func (e *UnreachableError) Error() string {
+	return fmt.Sprintf("call the supervisor at %s: %v", e.Socket, e.Err)
+}
+
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// Join tells the supervisor to look at the leases again, and returns what a client's environment needs.
+func (c Client) Join(ctx context.Context, session Session) (View, error) {
+	var view View
+	return view, c.call(ctx, "join", session, &view)
+}
+
+// Leave tells the supervisor to look at the leases again.
+func (c Client) Leave(ctx context.Context) error { return c.call(ctx, "leave", struct{}{}, nil) }
+
+// Status returns the project as it stands.
+func (c Client) Status(ctx context.Context) (Status, error) {
+	var status Status
+	return status, c.call(ctx, "status", nil, &status)
+}
+
+// Act starts, stops or restarts services. It returns when they have been told, not when they are ready.
+func (c Client) Act(ctx context.Context, action Action, names []string) error {
+	return c.call(ctx, "act", actRequest{action, names}, nil)
+}
+
+// Wait returns when each of the services is settled: ready, or in a state that only a person can change.
+func (c Client) Wait(ctx context.Context, names []string) (Status, error) {
+	var status Status
+	return status, c.call(ctx, "wait", names, &status)
+}
+
+// Reload makes the supervisor read its files again, and returns what came of it.
+func (c Client) Reload(ctx context.Context) (Reload, error) {
+	var reload Reload
+	return reload, c.call(ctx, "reload", struct{}{}, &reload)
+}
+
+// Yield asks a supervisor whose project nobody is in to give its ports up, if it has one of these addresses.
+func (c Client) Yield(ctx context.Context, addresses []string) (bool, error) {
+	var response yieldResponse
+	return response.Yielded, c.call(ctx, "yield", yieldRequest{addresses}, &response)
+}
+
+// End makes the supervisor end now. When it returns, the ports are free.
+func (c Client) End(ctx context.Context) error { return c.call(ctx, "end", struct{}{}, nil) }
+
+// call posts in (or gets, where in is nil) and decodes the answer into out, unless that is nil.
+func (c Client) call(ctx context.Context, name string, in, out any) error {
+	method, body := http.MethodGet, io.Reader(nil)
+	if in != nil {
+		data, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		method, body = http.MethodPost, bytes.NewReader(data)
+	}
+	request, err := http.NewRequestWithContext(ctx, method, "http://localport/v1/"+name, body)
+	if err != nil {
+		return err
+	}
+	transport := c.transport()
+	defer transport.CloseIdleConnections()
+	response, err := (&http.Client{Transport: transport}).Do(request)
+	if err != nil {
+		return &UnreachableError{c.Socket, reason(ctx, err)}
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return refused(response)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.NewDecoder(response.Body).Decode(out); err != nil {
+		return &UnreachableError{c.Socket, reason(ctx, err)}
+	}
+	return nil
+}
+
+func (c Client) transport() *http.Transport {
+	return &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", c.Socket)
+		},
+	}
+}
+
+func refused(response *http.Response) error {
+	var f failure
+	if err := json.NewDecoder(response.Body).Decode(&f); err != nil || f.Error == "" {
+		return fmt.Errorf("the supervisor answered %s", response.Status)
+	}
+	return errors.New(f.Error)
+}
+
+// reason leaves out the URL, which names nothing that a user knows.
+func reason(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return errors.New("it did not answer in time")
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
+}

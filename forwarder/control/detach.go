@@ -1,0 +1,49 @@
+package control
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Detach starts this program again with the given arguments, and the same output and readiness pipe, as a process
+// whose parent ends at once: the caller returns and exits. Whoever started the caller gets no stray child.
+func Detach(args []string) error {
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(exe, args...)
+	cmd.Dir = "/"
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.ExtraFiles = []*os.File{os.NewFile(readyFD, "readiness pipe")}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the supervisor: %w", err)
+	}
+	return cmd.Process.Release()
+}
+
+// CloseInherited closes every descriptor above the readiness pipe's that was open when this program was started,
+// told by its missing close-on-exec flag: whatever the shell or a test held open must not stay open for as long as
+// a supervisor lives. It also keeps the readiness pipe from children.
+func CloseInherited() {
+	unix.CloseOnExec(readyFD)
+	entries, err := os.ReadDir("/dev/fd")
+	if err != nil {
+		return
+	}
+	for _, entry := range entries {
+		var fd int
+		if _, err := fmt.Sscan(entry.Name(), &fd); err != nil || fd <= readyFD {
+			continue
+		}
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		if err == nil && flags&unix.FD_CLOEXEC == 0 {
+			_ = unix.Close(fd)
+		}
+	}
+}

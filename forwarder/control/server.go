@@ -1,0 +1,117 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+)
+
+// Backend is what a supervisor does for its clients. Each method may be called at any time, concurrently.
+type Backend interface {
+	Join(ctx context.Context, session Session) (View, error)
+	Leave(ctx context.Context) error
+	Status(ctx context.Context) (Status, error)
+	Act(ctx context.Context, action Action, names []string) error
+	Wait(ctx context.Context, names []string) error
+	Reload(ctx context.Context) (Reload, error)
+	Yield(ctx context.Context, addresses []string) (bool, error)
+	End(ctx context.Context) error
+}
+
+// Listen binds the control socket, 0600. Only the winner of the election may call it: what lay at the path before
+// is taken for a dead supervisor's and unlinked.
+func Listen(path string) (net.Listener, error) {
+	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	return ln, os.Chmod(path, 0o600)
+}
+
+// Serve answers clients on ln until ctx ends, then lets those under way finish for a moment. It closes ln.
+func Serve(ctx context.Context, ln net.Listener, backend Backend, log *slog.Logger) error {
+	server := &http.Server{
+		Handler:           handler(backend),
+		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(ln) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if server.Shutdown(grace) != nil {
+		_ = server.Close()
+	}
+	<-done
+	return nil
+}
+
+func handler(b Backend) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("POST /v1/join", answer(b.Join))
+	mux.Handle("POST /v1/leave", answer(func(ctx context.Context, _ struct{}) (struct{}, error) {
+		return struct{}{}, b.Leave(ctx)
+	}))
+	mux.Handle("GET /v1/status", answer(func(ctx context.Context, _ struct{}) (Status, error) {
+		return b.Status(ctx)
+	}))
+	mux.Handle("POST /v1/act", answer(func(ctx context.Context, r actRequest) (struct{}, error) {
+		return struct{}{}, b.Act(ctx, r.Action, r.Names)
+	}))
+	mux.Handle("POST /v1/wait", answer(func(ctx context.Context, names []string) (Status, error) {
+		if err := b.Wait(ctx, names); err != nil {
+			return Status{}, err
+		}
+		return b.Status(ctx)
+	}))
+	mux.Handle("POST /v1/reload", answer(func(ctx context.Context, _ struct{}) (Reload, error) {
+		return b.Reload(ctx)
+	}))
+	mux.Handle("POST /v1/yield", answer(func(ctx context.Context, r yieldRequest) (yieldResponse, error) {
+		yielded, err := b.Yield(ctx, r.Addresses)
+		return yieldResponse{yielded}, err
+	}))
+	mux.Handle("POST /v1/end", answer(func(ctx context.Context, _ struct{}) (struct{}, error) {
+		return struct{}{}, b.End(ctx)
+	}))
+	return mux
+}
+
+// answer turns a function into a handler: its argument is the request's body, its results the response's.
+func answer[Q, A any](fn func(context.Context, Q) (A, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var q Q
+		if r.Method == http.MethodPost {
+			const limit = 1 << 20 // no request of ours comes near it
+			if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit)).Decode(&q); err != nil {
+				reply(w, http.StatusBadRequest, failure{"read the request: " + err.Error()})
+				return
+			}
+		}
+		a, err := fn(r.Context(), q)
+		if err != nil {
+			reply(w, http.StatusConflict, failure{err.Error()})
+			return
+		}
+		reply(w, http.StatusOK, a)
+	})
+}
+
+func reply(w http.ResponseWriter, code int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	// A client that has gone away is no error of ours, and there is nobody else to tell.
+	_ = json.NewEncoder(w).Encode(body)
+}

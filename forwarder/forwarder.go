@@ -1,0 +1,114 @@
+// Package forwarder is the vocabulary of forwards: the states a forward can be in, the tunnel that carries its
+// bytes, and the ways a tunnel fails. The relay, the technologies and the supervisor all speak it.
+package forwarder
+
+import (
+	"context"
+	"io"
+	"net"
+)
+
+// State is what a forward is doing, as status shows it.
+type State string
+
+// The states of a forward.
+const (
+	Idle           State = "idle"            // on demand, and nothing has connected yet
+	Starting       State = "starting"        // the first tunnel is being opened
+	Healthy        State = "healthy"         // the tunnel is up and the probe is well
+	Unhealthy      State = "unhealthy"       // the tunnel is up, the probe is not
+	Restarting     State = "restarting"      // the tunnel ended; another is on its way
+	NeedsAttention State = "needs_attention" // only the user can help: a login, a host key
+	Failed         State = "failed"          // permanent, or the attempts are used up
+	Stopped        State = "stopped"         // by the user's word, or not part of this start
+)
+
+// Settled reports whether waiting any longer for a forward in this state is useless: it is ready, or only a
+// person can change it.
+func (s State) Settled() bool {
+	switch s {
+	case Healthy, Idle, NeedsAttention, Failed, Stopped:
+		return true
+	}
+	return false
+}
+
+// Ready reports whether a client may count on the forward.
+func (s State) Ready() bool { return s == Healthy || s == Idle }
+
+// Class says what may be done about a failure.
+type Class int
+
+// The classes of failure.
+const (
+	Transient   Class = iota // retried for ever, with backoff
+	ByAttention              // not retried until the user acts
+	Permanent                // not retried until the config changes or the user asks
+)
+
+// Failure is why a tunnel could not be opened, or why it ended.
+type Failure struct {
+	Class  Class
+	Reason string // what the tool underneath said, in its own words where it has any
+	Hint   string // the next step for the user; may be empty
+}
+
+// Error is the reason; the hint is for whoever renders it.
+func (f *Failure) Error() string { return f.Reason }
+
+// Refusal is what a live tunnel says about one connection that it could not carry. The tunnel itself goes on.
+type Refusal struct {
+	Reason string // in the tool's own words
+	// Connect: the connect at the far end failed, so no byte of the client's ever reached a server. Only then
+	// may bytes be sent again. False for read and write errors of a connection that had been made.
+	Connect bool
+	// Conn is the connection returned by Dial that the report is about; nil where the tool does not say.
+	Conn net.Conn
+}
+
+// Error is the reason.
+func (r *Refusal) Error() string { return r.Reason }
+
+// Tunnel is one run of what carries the bytes. It has been opened and is ready when one holds it.
+type Tunnel interface {
+	// Dial opens one connection through the tunnel. The connection is a *net.TCPConn or a *net.UnixConn, so
+	// that it can be half-closed and spliced. An error that is a *Refusal says that the far end refused and
+	// that the tunnel is well; after any other error the caller asks Done.
+	Dial(ctx context.Context) (net.Conn, error)
+	// Refusals delivers what the tunnel reports of single connections after Dial returned. It is never closed,
+	// it is buffered, and a report that nobody takes is dropped. A tunnel that acknowledges or refuses in
+	// Dial itself returns nil.
+	Refusals() <-chan Refusal
+	// Acknowledges reports whether a connection returned by Dial is known to have reached the far end's server.
+	// Where false, a connection shows its worth only by a byte that comes back or by staying open.
+	Acknowledges() bool
+	// Done is closed when the tunnel has ended, by itself or by Close.
+	Done() <-chan struct{}
+	// Err says why it ended; a *Failure unless Close ended it, then nil. Valid after Done.
+	Err() error
+	// Close ends the tunnel and everything it started, politely and then by force, and returns when nothing is
+	// left. It may be called more than once.
+	Close() error
+}
+
+// Fragile is implemented by a tunnel in which one refused connection ends every other. It is not probed while it has
+// clients.
+type Fragile interface{ Fragile() }
+
+// Run is what one opening of a tunnel is given by the supervisor.
+type Run struct {
+	ID      string    // names this run in logs and in the children's environment
+	Dir     string    // the project root, where children run
+	Sockets string    // a 0700 directory for this run's private sockets; exists, short, removed by the supervisor
+	Env     []string  // the children's whole environment, as os.Environ gives it
+	Log     io.Writer // takes what the children say, line by line; safe for concurrent use
+}
+
+// Technology opens tunnels of one service. The value is made once per service, before anything runs.
+type Technology interface {
+	// Open starts what is needed and returns when the tunnel is ready, known by what the tool says or does. An
+	// error is a *Failure, or the context's. Nothing is left behind after an error.
+	Open(ctx context.Context, run Run) (Tunnel, error)
+	// Target names the far end for people: "ssh deploy@bastion → localhost:6379". It holds no secret.
+	Target() string
+}

@@ -1,0 +1,58 @@
+package holder
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestGroupOwnsOnlyItsOwnListeners(t *testing.T) {
+	at := listen(t, "tcp4", "127.0.0.1:0")
+	if !InGroup(syscall.Getpgrp(), at) {
+		t.Error("our own listener is not ours")
+	}
+	stranger := exec.CommandContext(t.Context(), "sleep", "1000")
+	stranger.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := stranger.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = stranger.Process.Kill(); _ = stranger.Wait() })
+	if InGroup(stranger.Process.Pid, at) {
+		t.Error("our own listener is a stranger's")
+	}
+	free := netip.AddrPortFrom(at.Addr(), 1)
+	if InGroup(syscall.Getpgrp(), free) {
+		t.Error("nobody's port is ours")
+	}
+}
+
+func TestListenerPassedToAChildIsTheChilds(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := l.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := exec.CommandContext(t.Context(), "sleep", "1000")
+	child.ExtraFiles = []*os.File{file}
+	child.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = child.Process.Kill(); _ = child.Wait() })
+	_ = file.Close()
+	at := l.Addr().(*net.TCPAddr).AddrPort()
+	_ = l.Close()
+	if !InGroup(child.Process.Pid, at) {
+		t.Error("the child's group does not own it")
+	}
+	if got, ok := Of(at); !ok || got.PID != child.Process.Pid || !strings.HasPrefix(got.Name, "sleep") {
+		t.Errorf("got %+v, %v", got, ok)
+	}
+}

@@ -1,0 +1,104 @@
+package holder
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// listen listens at an address, and returns where a client on this machine would find it.
+func listen(t *testing.T, network, addr string) netip.AddrPort {
+	t.Helper()
+	l, err := net.Listen(network, addr)
+	if err != nil {
+		t.Skipf("cannot listen on %s %s here: %v", network, addr, err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	at := l.Addr().(*net.TCPAddr).AddrPort()
+	switch host := at.Addr().Unmap(); {
+	case !host.IsUnspecified():
+		return at
+	case network == "tcp4" || network == "tcp":
+		return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), at.Port())
+	}
+	return netip.AddrPortFrom(netip.IPv6Loopback(), at.Port())
+}
+
+func ownName(t *testing.T) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Base(self)
+}
+
+func TestHolderIsFoundByPidAndName(t *testing.T) {
+	for _, tt := range []struct{ network, addr string }{
+		{"tcp4", "127.0.0.1:0"},
+		{"tcp4", "127.0.0.2:0"},
+		{"tcp6", "[::1]:0"},
+		{"tcp4", "0.0.0.0:0"},
+		{"tcp6", "[::]:0"},
+		{"tcp", ":0"}, // both, by one socket
+	} {
+		t.Run(tt.addr, func(t *testing.T) {
+			got, ok := Of(listen(t, tt.network, tt.addr))
+			if !ok || got.PID != os.Getpid() || got.UID != os.Getuid() {
+				t.Fatalf("got %+v, %v; want pid %d, uid %d", got, ok, os.Getpid(), os.Getuid())
+			}
+			if got.Name == "" || !strings.HasPrefix(ownName(t), got.Name) {
+				t.Errorf("name %q, want the start of %q", got.Name, ownName(t))
+			}
+		})
+	}
+}
+
+func TestAnotherAddressOfThePortIsNotHeld(t *testing.T) {
+	at := listen(t, "tcp4", "127.0.0.1:0")
+	for _, other := range []string{"127.0.0.2", "::1"} {
+		if got, ok := Of(netip.AddrPortFrom(netip.MustParseAddr(other), at.Port())); ok {
+			t.Errorf("%s: got %+v", other, got)
+		}
+	}
+}
+
+func TestFreePortHasNoHolder(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := l.Addr().(*net.TCPAddr).AddrPort()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := Of(at); ok {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestLsofSaysTheSame(t *testing.T) {
+	if _, err := exec.LookPath("lsof"); err != nil {
+		t.Skip("lsof is missing")
+	}
+	for _, tt := range []struct{ network, addr string }{
+		{"tcp4", "127.0.0.1:0"}, {"tcp6", "[::1]:0"}, {"tcp4", "0.0.0.0:0"},
+	} {
+		at := listen(t, tt.network, tt.addr)
+		if got, ok := lsof(at); !ok || got.PID != os.Getpid() || got.UID != os.Getuid() || got.Name == "" {
+			t.Errorf("%s: got %+v, %v", at, got, ok)
+		}
+	}
+	at := listen(t, "tcp4", "127.0.0.1:0")
+	if got, ok := lsof(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), at.Port())); ok {
+		t.Errorf("another address: got %+v", got)
+	}
+}

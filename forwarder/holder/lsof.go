@@ -1,0 +1,52 @@
+package holder
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// lsofLimit bounds a call of lsof, which can hang on a dead network file system.
+const lsofLimit = 2 * time.Second
+
+// lsof asks the program of that name, which macOS has.
+func lsof(addr netip.AddrPort) (Holder, bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), lsofLimit)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "lsof",
+		"-nP", fmt.Sprintf("-iTCP:%d", addr.Port()), "-sTCP:LISTEN", "-FpcuPn").Output()
+	if err != nil {
+		return Holder{}, false
+	}
+	return parseLsof(string(out), addr)
+}
+
+// parseLsof reads lsof's output for programs: a letter and a value a line, the process before its sockets.
+func parseLsof(out string, addr netip.AddrPort) (Holder, bool) {
+	var h Holder
+	for line := range strings.Lines(out) {
+		line = strings.TrimRight(line, "\n")
+		if line == "" {
+			continue
+		}
+		value := line[1:]
+		switch line[0] {
+		case 'p':
+			pid, _ := strconv.Atoi(value)
+			h = Holder{PID: pid}
+		case 'c':
+			h.Name = value
+		case 'u':
+			h.UID, _ = strconv.Atoi(value)
+		case 'n':
+			if at, err := netip.ParseAddrPort(value); strings.HasPrefix(value, "*:") || err == nil && at == addr {
+				return h, true
+			}
+		}
+	}
+	return Holder{}, false
+}

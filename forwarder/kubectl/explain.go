@@ -1,0 +1,99 @@
+package kubectl
+
+import (
+	"strings"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/child"
+)
+
+// explain finds why kubectl ended in what it said, as of 1.27 to 1.33.
+func explain(said *child.Said, at cluster) *forwarder.Failure {
+	f := said.Explain(at.rules())
+	if f == nil {
+		return nil
+	}
+	f.Reason = strings.TrimPrefix(f.Reason, "error: ")
+	return f
+}
+
+// rules begin with what only the user can mend: it may be said inside an "Unable to connect".
+func (c cluster) rules() []child.Rule {
+	login := "log in to the cluster as you usually do; to try: " + c.kubectl("get namespaces")
+	plugin := "the cluster's login helper wants you; to see what: " + c.kubectl("get namespaces")
+	contexts := cluster{kubeconfig: c.kubeconfig}.kubectl("config get-contexts")
+	describe := c.namespaced("describe " + c.resource)
+	pods := c.namespaced("get pods")
+	info := c.kubectl("cluster-info")
+	rights := c.namespaced("auth can-i create pods/portforward")
+	return []child.Rule{
+		{Text: "getting credentials: exec", Class: forwarder.ByAttention, Hint: plugin},
+		{Text: "You must be logged in", Class: forwarder.ByAttention, Hint: login},
+		{Text: "(Unauthorized)", Class: forwarder.ByAttention, Hint: login},
+		{Text: "asked for the client to provide credentials", Class: forwarder.ByAttention, Hint: login},
+		{Text: "failed to refresh token", Class: forwarder.ByAttention, Hint: login},
+		{Text: "token has expired", Class: forwarder.ByAttention, Hint: login},
+		{Text: "x509: ", Class: forwarder.ByAttention, Hint: login},
+		{Text: "(Forbidden)", Class: forwarder.ByAttention, Hint: rights},
+		{Text: " is forbidden: ", Class: forwarder.ByAttention, Hint: rights},
+
+		{Text: "context was not found", Class: forwarder.Permanent, Hint: contexts},
+		{Text: `" does not exist`, Class: forwarder.Permanent, Hint: contexts}, // context "x"
+		{Text: `(NotFound): namespaces "`, Class: forwarder.Permanent, Hint: c.kubectl("get namespaces")},
+		{Text: "(NotFound)", Class: forwarder.Permanent, Hint: c.namespaced("get " + c.kind())},
+		{Text: "does not have a service port", Class: forwarder.Permanent, Hint: describe},
+		{Text: "does not have a named port", Class: forwarder.Permanent, Hint: describe},
+		{Text: "invalid service", Class: forwarder.Permanent, Hint: describe},
+		{Text: "doesn't have a resource type", Class: forwarder.Permanent, Hint: c.kubectl("api-resources")},
+		{Text: "error loading config file", Class: forwarder.Permanent},
+		{Text: "no such file or directory", Class: forwarder.Permanent},
+		{Text: "unknown flag", Class: forwarder.Permanent},
+
+		{Text: "an error occurred forwarding "},
+		{Text: "Timeout occurred"},
+		{Text: "pod is not running", Hint: pods},
+		{Text: "timed out waiting for the condition", Hint: pods},
+		{Text: "error upgrading connection"},
+		{Text: " was refused", Hint: info},
+		{Text: "Unable to connect to the server", Hint: info},
+		{Text: "Error from server"},
+		{Text: "lost connection to pod"},
+		{Text: "error: "},
+		{Text: "rror"},
+		{Text: ""}, // whatever it was
+	}
+}
+
+// cluster words the next step for the user, as a command for the cluster that kubectl was sent to.
+type cluster struct {
+	resource   string // TYPE/NAME
+	kubeconfig string
+	place      place
+}
+
+// kubectl is a command that needs no namespace.
+func (c cluster) kubectl(command string) string {
+	line := "kubectl " + command
+	if c.place.context != "" {
+		line += " --context " + c.place.context
+	}
+	if c.kubeconfig != "" {
+		line += " --kubeconfig " + c.kubeconfig
+	}
+	return line
+}
+
+func (c cluster) namespaced(command string) string {
+	if c.place.namespace != "" {
+		command += " -n " + c.place.namespace
+	}
+	return c.kubectl(command)
+}
+
+func (c cluster) kind() string {
+	kind, _, _ := strings.Cut(c.resource, "/")
+	if kind == "svc" || kind == "service" {
+		return "services"
+	}
+	return kind
+}

@@ -1,0 +1,129 @@
+package kubectl
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/child"
+)
+
+// What kubectl 1.27 to 1.33 printed, line by line.
+func TestEveryKnownEndHasItsClassAndItsLine(t *testing.T) {
+	tests := []struct {
+		said   string
+		class  forwarder.Class
+		reason string // "": the line itself
+		hint   string // part of it
+	}{
+		{`Error from server (NotFound): services "x" not found`, forwarder.Permanent, "", "get services -n ns --context c"},
+		{`Error from server (NotFound): pods "x" not found`, forwarder.Permanent, "", "get services -n ns"},
+		{`Error from server (NotFound): namespaces "x" not found`, forwarder.Permanent, "", "get namespaces --context c"},
+		{
+			`error: Service x does not have a service port 99`, forwarder.Permanent,
+			"Service x does not have a service port 99", "describe service/x",
+		},
+		{
+			`error: cannot attach to *v1.Service: invalid service 'x': Service is defined without a selector`,
+			forwarder.Permanent,
+			"cannot attach to *v1.Service: invalid service 'x': Service is defined without a selector", "describe",
+		},
+		{
+			`Error in configuration: context was not found for specified context: c`, forwarder.Permanent,
+			"", "kubectl config get-contexts",
+		},
+		{`error: context "nope" does not exist`, forwarder.Permanent, `context "nope" does not exist`, "get-contexts"},
+		{`error: the server doesn't have a resource type "nosuch"`, forwarder.Permanent, `the server doesn't have a resource type "nosuch"`, "api-resources"},
+		{
+			`error: You must be logged in to the server (Unauthorized)`, forwarder.ByAttention,
+			"You must be logged in to the server (Unauthorized)", "log in",
+		},
+		{
+			`Error from server (Forbidden): pods "x" is forbidden: User "u" cannot create resource "pods/portforward"`,
+			forwarder.ByAttention, "", "auth can-i",
+		},
+		{
+			"Unable to connect to the server: getting credentials: exec: executable aws failed with exit code 255",
+			forwarder.ByAttention, "", "login",
+		},
+		{
+			"Unable to connect to the server: tls: failed to verify certificate: x509: certificate has expired",
+			forwarder.ByAttention, "", "log in",
+		},
+		{
+			"error: unable to forward port because pod is not running. Current status=Pending", forwarder.Transient,
+			"unable to forward port because pod is not running. Current status=Pending", "get pods",
+		},
+		{"error: timed out waiting for the condition", forwarder.Transient, "timed out waiting for the condition", "get pods"},
+		{"error: lost connection to pod", forwarder.Transient, "lost connection to pod", ""},
+		{"The connection to the server 127.0.0.1:1 was refused - did you specify the right host or port?", forwarder.Transient, "", "cluster-info"},
+		{"Unable to connect to the server: dial tcp: lookup h: no such host", forwarder.Transient, "", "cluster-info"},
+		{
+			"error: error upgrading connection: error dialing backend: dial tcp 10.0.0.1:10250: i/o timeout",
+			forwarder.Transient,
+			"error upgrading connection: error dialing backend: dial tcp 10.0.0.1:10250: i/o timeout", "",
+		},
+		{
+			"Handling this and that\nE1123 00:54:40.940754   23675 memcache.go:265] \"Unhandled Error\" err=\"couldn't get " +
+				"current server API group list: Get \\\"https://h/api\\\": dial tcp: connection refused\"\n" +
+				"The connection to the server h was refused - did you specify the right host or port?",
+			forwarder.Transient, "The connection to the server h was refused - did you specify the right host or port?", "",
+		},
+		{
+			"E1123 00:54:41.075130   23687 memcache.go:265] \"Unhandled Error\" err=<\n\tgetting credentials: exec: x\n\t\n >\n" +
+				"Unable to connect to the server: getting credentials: exec: executable x not found\n\nIt looks like you are " +
+				"trying to use a client-go credential plugin that is not installed.",
+			forwarder.ByAttention, "Unable to connect to the server: getting credentials: exec: executable x not found", "",
+		},
+		{
+			"E1123 00:54:41.07   23687 portforward.go:409] an error occurred forwarding 1 -> 2: error forwarding port 2 to " +
+				"pod p, uid : exit status 1: Connection refused\nerror: lost connection to pod",
+			forwarder.Transient,
+			"an error occurred forwarding 1 -> 2: error forwarding port 2 to pod p, uid : exit status 1: Connection refused", "",
+		},
+		{"error: what nobody has seen\nsome explanation", forwarder.Transient, "what nobody has seen", ""},
+		{"just words", forwarder.Transient, "", ""},
+	}
+	for _, tt := range tests {
+		var said child.Said
+		for line := range strings.Lines(tt.said) {
+			said.Add(plain(strings.TrimRight(line, "\n")))
+		}
+		got := explain(&said, cluster{resource: "service/x", place: place{"c", "ns"}})
+		if tt.reason == "" {
+			tt.reason = tt.said
+		}
+		if got.Class != tt.class || got.Reason != tt.reason {
+			t.Errorf("%s\ngot class %v, %q", tt.said, got.Class, got.Reason)
+		}
+		if !strings.Contains(got.Hint, tt.hint) {
+			t.Errorf("%s\nhint %q, want %q", tt.said, got.Hint, tt.hint)
+		}
+	}
+}
+
+func TestOnlyFailedConnectsMayBePlayedAgain(t *testing.T) {
+	const head = "an error occurred forwarding 40000 -> 5432: error forwarding port 5432 to pod 8d1f, uid : "
+	tests := []struct {
+		text             string
+		refused, connect bool
+	}{
+		{head + "exit status 1: 2024/01/01 socat[7] E connect(5, AF=2 127.0.0.1:80, 16): Connection refused", true, true},
+		{head + "failed to connect to localhost:5432 inside namespace, IPv4: dial tcp4 127.0.0.1:5432: connect: connection refused", true, true},
+		{head + `network namespace for sandbox "4f5e" is closed`, true, true},
+		{head + `failed to find sandbox "4f5e" in store: not found`, true, true},
+		{head + "read tcp4 127.0.0.1:1->127.0.0.1:2: read: connection reset by peer", true, false},
+		{head + "write tcp4 127.0.0.1:1->127.0.0.1:2: write: broken pipe", true, false},
+		{head + "read tcp4 127.0.0.1:1->127.0.0.1:2: read: connection refused", true, false},
+		{head + "something new", true, false},
+		{"error copying from remote stream to local connection: read tcp: connection reset by peer", false, false},
+		{"error creating error stream for port 1 -> 2: Timeout occurred", false, false},
+		{"The connection to the server h was refused", false, false},
+	}
+	for _, tt := range tests {
+		got, ok := refused(tt.text)
+		if ok != tt.refused || got.Connect != tt.connect {
+			t.Errorf("%s\ngot %v, connect %v", tt.text, ok, got.Connect)
+		}
+	}
+}

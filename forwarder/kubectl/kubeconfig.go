@@ -1,0 +1,78 @@
+package kubectl
+
+import (
+	"cmp"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/localport-sh/localport/forwarder/child"
+)
+
+// place is where in which cluster; a part that is empty is left to kubectl.
+type place struct{ context, namespace string }
+
+// String is "context/namespace", or what is known of it.
+func (p place) String() string {
+	return strings.Trim(p.context+"/"+p.namespace, "/")
+}
+
+// kubeconfigs are the files that kubectl would read: the one named, or those of KUBECONFIG, or ~/.kube/config.
+func kubeconfigs(named string, env []string, dir string) []string {
+	if named != "" {
+		return []string{named}
+	}
+	var files []string
+	for _, file := range filepath.SplitList(child.Getenv(env, "KUBECONFIG")) {
+		if file != "" && !filepath.IsAbs(file) {
+			file = filepath.Join(dir, file)
+		}
+		if file != "" {
+			files = append(files, file)
+		}
+	}
+	if home := child.Getenv(env, "HOME"); len(files) == 0 && home != "" {
+		files = []string{filepath.Join(home, ".kube", "config")}
+	}
+	return files
+}
+
+// kubeconfig is the part of a file that says what is current.
+type kubeconfig struct {
+	CurrentContext string `yaml:"current-context"`
+	Contexts       []struct {
+		Name    string `yaml:"name"`
+		Context struct {
+			Namespace string `yaml:"namespace"`
+		} `yaml:"context"`
+	} `yaml:"contexts"`
+}
+
+// complete fills in what the config left out, from files in the order in which kubectl merges them: the first to set
+// something wins. Files that are missing or wrong are for kubectl to complain of.
+func (p place) complete(files []string) place {
+	var all []kubeconfig
+	for _, file := range files {
+		var one kubeconfig
+		if data, err := os.ReadFile(file); err == nil && yaml.Unmarshal(data, &one) == nil {
+			all = append(all, one)
+		}
+	}
+	for _, one := range all {
+		p.context = cmp.Or(p.context, one.CurrentContext)
+	}
+	if p.namespace != "" || p.context == "" {
+		return p
+	}
+	for _, one := range all {
+		for _, entry := range one.Contexts {
+			if entry.Name == p.context {
+				p.namespace = cmp.Or(entry.Context.Namespace, "default")
+				return p
+			}
+		}
+	}
+	return p
+}

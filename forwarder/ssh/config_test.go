@@ -1,0 +1,160 @@
+package ssh
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/localport-sh/localport/testdata/sshd"
+)
+
+func TestUsersOwnConfigurationDoesNotBreakTheTunnel(t *testing.T) {
+	server := sshd.Start(t)
+	busy, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	dir := t.TempDir()
+	for _, tt := range []struct {
+		name  string
+		lines []string
+	}{
+		{"master", []string{"ControlMaster auto", "ControlPath " + dir + "/m", "ControlPersist yes"}},
+		{"command", []string{"RemoteCommand false", "RequestTTY force"}},
+		{"session", []string{"SessionType default", "ForkAfterAuthentication yes", "StdinNull yes"}},
+		{"quiet", []string{"LogLevel QUIET"}},
+		{"cleared", []string{"ClearAllForwardings yes"}},
+		{"busy", []string{fmt.Sprintf("LocalForward %s localhost:1", busy.Addr()), "ExitOnForwardFailure yes"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			svc := service(server, backend(t))
+			svc.Connection.ConfigFile = server.Config(tt.lines...)
+			tunnel := open(t, svc)
+			welcome(t, dial(t, tunnel))
+			_ = tunnel.Close()
+			if err := tunnel.Err(); err != nil {
+				t.Errorf("closed, and yet %v", err)
+			}
+		})
+	}
+	if left, _ := filepath.Glob(dir + "/*"); len(left) > 0 {
+		t.Errorf("a master was left behind: %q", left)
+	}
+}
+
+func TestRunningMasterOfTheUsersIsNotUsed(t *testing.T) {
+	server := sshd.Start(t)
+	r := run(t)
+	config := server.Config("ControlPath "+r.Sockets+"/m", "ControlMaster auto")
+	ctx, cancel := context.WithCancel(t.Context())
+	master := exec.CommandContext(ctx, "ssh", "-F", config, "-N", "-o", "PermitLocalCommand=yes",
+		"-o", "LocalCommand=echo ready", "-p", fmt.Sprint(server.Port), "-l", server.User, server.Host)
+	out, err := master.StdoutPipe()
+	if err == nil {
+		err = master.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { cancel(); _ = master.Wait() }()
+	if _, err := out.Read(make([]byte, 6)); err != nil {
+		t.Fatal(err)
+	}
+	svc := service(server, backend(t))
+	svc.Connection.ConfigFile = config
+	tunnel := open(t, svc)
+	cancel() // the master ends, and the tunnel stays
+	_ = master.Wait()
+	welcome(t, dial(t, tunnel))
+}
+
+func TestForwardOfTheUsersOwnIsNotMistakenForTheTunnels(t *testing.T) {
+	server := sshd.Start(t)
+	own := refusing(t)
+	svc := service(server, refusing(t))
+	svc.Connection.ConfigFile = server.Config(fmt.Sprintf("LocalForward %s %s", own, refusing(t)))
+	tunnel := open(t, svc)
+	for range 3 {
+		theirs, err := net.Dial("tcp4", own)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = theirs.Read(make([]byte, 1)) // its end: ssh has reported it by now
+		_ = theirs.Close()
+		conn := dial(t, tunnel)
+		if r := refused(t, tunnel); r.Conn != conn {
+			t.Errorf("refusal %+v, want it to name the tunnel's connection", r)
+		}
+	}
+}
+
+func TestJumpHostIsUsed(t *testing.T) {
+	last := sshd.Start(t)
+	first := last.Another()
+	svc := service(last, backend(t))
+	svc.Connection.Jump = fmt.Sprintf("%s@%s", first.User, first.Addr())
+	for _, config := range []string{svc.Connection.ConfigFile, last.Config("LogLevel DEBUG1")} { // for the jump host's ssh too
+		svc.Connection.ConfigFile = config
+		welcome(t, dial(t, open(t, svc)))
+	}
+	if !strings.Contains(first.Log(), "Accepted publickey") {
+		t.Errorf("the jump host was passed by:\n%s", first.Log())
+	}
+	first.Kill()
+	transient(t, fails(t, svc), "Connection refused")
+}
+
+func TestOptionsOfTheConfigGoBeforeOurDefaults(t *testing.T) {
+	svc := service(&sshd.Server{Host: "h", KeyFile: "/k"}, "localhost:1")
+	svc.Connection.Options = map[string]string{"ConnectTimeout": "3", "BatchMode": "no", "IdentitiesOnly": "no"}
+	argv := strings.Join(New(svc).(*technology).argv("/s:%/ssh"), " ")
+	for _, order := range [][2]string{
+		{"ConnectTimeout=3", "ConnectTimeout=10"},
+		{"IdentitiesOnly=no", "IdentitiesOnly=yes"},
+		{"BatchMode=yes", "BatchMode=no"},
+	} {
+		if first, second := strings.Index(argv, order[0]), strings.Index(argv, order[1]); first < 0 || second < first {
+			t.Errorf("%s must come before %s in %q", order[0], order[1], argv)
+		}
+	}
+	if !strings.HasSuffix(argv, ` -L /s\:%%/ssh:localhost:1 -- h`) {
+		t.Errorf("got %q", argv)
+	}
+}
+
+// oldSSH is an ssh from before 8.7, in so far as it does not know one option.
+const oldSSH = `#!/bin/sh
+case "$*" in *ForkAfterAuthentication*)
+  echo 'command-line: line 0: Bad configuration option: forkafterauthentication' >&2; exit 255;;
+esac
+exec REAL "$@"
+`
+
+func TestOldSSHIsSpokenToInItsOwnWords(t *testing.T) {
+	real, err := exec.LookPath("ssh")
+	if err != nil {
+		t.Skip("ssh is missing (Debian: openssh-client)")
+	}
+	dir := t.TempDir()
+	script := strings.ReplaceAll(oldSSH, "REAL", real)
+	if err := os.WriteFile(filepath.Join(dir, "ssh"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r := run(t)
+	r.Env = append(r.Env, "PATH="+dir+":"+os.Getenv("PATH"))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	tunnel, err := New(service(sshd.Start(t), backend(t))).Open(ctx, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	welcome(t, dial(t, tunnel))
+	_ = tunnel.Close()
+}

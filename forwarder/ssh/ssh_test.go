@@ -1,0 +1,348 @@
+package ssh
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/testdata/sshd"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// logged is a log that can be read while it is written.
+type logged struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// run is a run with a short folder for its sockets.
+func run(t *testing.T) forwarder.Run {
+	t.Helper()
+	if _, err := exec.LookPath("ssh"); err != nil {
+		t.Skip("ssh is missing (Debian: openssh-client)")
+	}
+	sockets, err := os.MkdirTemp("", "lp") //nolint:usetesting // a socket's path must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(sockets) })
+	return forwarder.Run{Dir: t.TempDir(), Sockets: sockets, Env: os.Environ(), Log: &logged{}}
+}
+
+// service is a forward to addr by way of the server.
+func service(server *sshd.Server, addr string) project.Service {
+	host, port, _ := net.SplitHostPort(addr)
+	return project.Service{RemotePort: port, Connection: project.Connection{
+		Host: server.Host, Port: server.Port, User: server.User, KeyFile: server.KeyFile, ConfigFile: server.ConfigFile,
+		RemoteHost: host,
+	}}
+}
+
+func open(t *testing.T, svc project.Service) *tunnel {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	r := run(t)
+	opened, err := New(svc).Open(ctx, r)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, r.Log)
+	}
+	t.Cleanup(func() { _ = opened.Close() })
+	return opened.(*tunnel)
+}
+
+// fails opens what cannot be opened.
+func fails(t *testing.T, svc project.Service) *forwarder.Failure {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	tunnel, err := New(svc).Open(ctx, run(t))
+	if err == nil {
+		_ = tunnel.Close()
+		t.Fatal("opened")
+	}
+	failure, ok := errors.AsType[*forwarder.Failure](err)
+	if !ok {
+		t.Fatalf("got %v, want a failure", err)
+	}
+	return failure
+}
+
+// backend greets every connection and then gives back what it gets.
+func backend(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				_, _ = conn.Write([]byte("welcome "))
+				_, _ = io.Copy(conn, conn)
+				_ = conn.Close()
+			})
+		}
+	})
+	t.Cleanup(func() { _ = l.Close(); serving.Wait() })
+	return l.Addr().String()
+}
+
+// refusing is an address at which nothing listens.
+func refusing(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func dial(t *testing.T, tunnel forwarder.Tunnel) *net.UnixConn {
+	t.Helper()
+	conn, err := tunnel.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn.(*net.UnixConn)
+}
+
+func welcome(t *testing.T, conn net.Conn) {
+	t.Helper()
+	got := make([]byte, len("welcome "))
+	if _, err := io.ReadFull(conn, got); err != nil || string(got) != "welcome " {
+		t.Fatalf("read %q, %v", got, err)
+	}
+}
+
+// refused waits for a refusal.
+func refused(t *testing.T, tunnel forwarder.Tunnel) forwarder.Refusal {
+	t.Helper()
+	select {
+	case r := <-tunnel.Refusals():
+		return r
+	case <-time.After(10 * time.Second):
+		t.Fatal("nothing was refused")
+		return forwarder.Refusal{}
+	}
+}
+
+// ended returns why a tunnel ended.
+func ended(t *testing.T, tunnel forwarder.Tunnel) *forwarder.Failure {
+	t.Helper()
+	select {
+	case <-tunnel.Done():
+	case <-time.After(15 * time.Second):
+		t.Fatal("the tunnel did not end")
+	}
+	failure, ok := errors.AsType[*forwarder.Failure](tunnel.Err())
+	if !ok {
+		t.Fatalf("ended with %v, want a failure", tunnel.Err())
+	}
+	return failure
+}
+
+func transient(t *testing.T, f *forwarder.Failure, reason string) {
+	t.Helper()
+	if f.Class != forwarder.Transient || !strings.Contains(f.Reason, reason) {
+		t.Errorf("class %v, reason %q; want transient, %q", f.Class, f.Reason, reason)
+	}
+}
+
+func TestReadyTunnelCarriesBytesAndHalfCloses(t *testing.T) {
+	tunnel := open(t, service(sshd.Start(t), backend(t)))
+	for range 3 {
+		conn := dial(t, tunnel)
+		if _, err := conn.Write([]byte("back")); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(conn); err != nil || string(got) != "welcome back" {
+			t.Errorf("got %q, %v", got, err)
+		}
+	}
+	if info, err := os.Stat(tunnel.socket); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the socket: %v, %v", info, err)
+	}
+	if log := tunnel.log.(*logged).String(); strings.Contains(log, "debug1") {
+		t.Errorf("the log has debug lines:\n%s", log)
+	}
+	if err := tunnel.Close(); err != nil || tunnel.Err() != nil {
+		t.Errorf("close: %v, %v", err, tunnel.Err())
+	}
+	if _, err := tunnel.Dial(t.Context()); err == nil {
+		t.Error("dialled after close")
+	}
+}
+
+func TestRemoteHostIsTheSSHHostsOwnWhereNoneIsNamed(t *testing.T) {
+	svc := service(sshd.Start(t), backend(t))
+	svc.Connection.RemoteHost = ""
+	welcome(t, dial(t, open(t, svc)))
+}
+
+func TestIPv6RemoteHostIsUnderstood(t *testing.T) {
+	l, err := net.Listen("tcp6", "[::1]:0")
+	if err != nil {
+		t.Skipf("IPv6 is missing: %v", err)
+	}
+	defer l.Close()
+	tunnel := open(t, service(sshd.Start(t), l.Addr().String()))
+	conn := dial(t, tunnel)
+	far, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	if _, err := far.Write([]byte("welcome ")); err != nil {
+		t.Fatal(err)
+	}
+	welcome(t, conn)
+}
+
+func TestRefusalNamesItsConnectionWhileOthersAreInFlight(t *testing.T) {
+	// A far end that takes one connection, so that a further one is refused while the first goes on.
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	tunnel := open(t, service(sshd.Start(t), l.Addr().String()))
+	first := dial(t, tunnel)
+	far, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	_ = l.Close()
+	var later [5]*net.UnixConn
+	var opening sync.WaitGroup
+	for i := range later {
+		opening.Go(func() { later[i] = dial(t, tunnel) })
+	}
+	opening.Wait()
+	named := map[net.Conn]bool{}
+	for range later {
+		r := refused(t, tunnel)
+		if !r.Connect || r.Reason != "open failed: connect failed: Connection refused" {
+			t.Errorf("refusal %+v", r)
+		}
+		named[r.Conn] = true
+	}
+	for i, conn := range later {
+		if !named[conn] {
+			t.Errorf("connection %d was not named", i)
+		}
+	}
+	if _, err := far.Write([]byte("welcome ")); err != nil {
+		t.Fatal(err)
+	}
+	welcome(t, first)
+	select {
+	case <-tunnel.Done():
+		t.Error("the refusals ended the tunnel")
+	default:
+	}
+}
+
+func TestEveryKindOfRefusalIsAFailedConnect(t *testing.T) {
+	server := sshd.Start(t)
+	for _, tt := range []struct{ addr, want string }{
+		{refusing(t), "Connection refused"},
+		{"no-such-host.invalid:80", "connect failed: "},
+	} {
+		tunnel := open(t, service(server, tt.addr))
+		conn := dial(t, tunnel)
+		if r := refused(t, tunnel); !r.Connect || r.Conn != conn || !strings.Contains(r.Reason, tt.want) {
+			t.Errorf("%s: %+v", tt.addr, r)
+		}
+	}
+	strict := server.Another("AllowTcpForwarding no")
+	tunnel := open(t, service(strict, backend(t)))
+	conn := dial(t, tunnel)
+	if r := refused(t, tunnel); !r.Connect || r.Conn != conn || !strings.Contains(r.Reason, "administratively prohibited") {
+		t.Errorf("not allowed: %+v", r)
+	}
+}
+
+func TestThreeHundredConnectionsAtOnce(t *testing.T) {
+	tunnel := open(t, service(sshd.Start(t), backend(t)))
+	var all sync.WaitGroup
+	for range 300 {
+		all.Go(func() {
+			conn, err := tunnel.Dial(t.Context())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			got := make([]byte, 8)
+			if _, err := io.ReadFull(conn, got); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func TestGivenUpOpenIsTheContexts(t *testing.T) {
+	server := sshd.Start(t)
+	server.Freeze()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err := New(service(server, "127.0.0.1:1")).Open(ctx, run(t))
+	if f, ok := errors.AsType[*forwarder.Failure](err); !ok || f.Reason != "ssh was not ready in time" {
+		t.Errorf("late: %v", err)
+	}
+	given, giveUp := context.WithCancel(t.Context())
+	giveUp()
+	if _, err := New(service(server, "127.0.0.1:1")).Open(given, run(t)); !errors.Is(err, context.Canceled) {
+		t.Errorf("given up: %v", err)
+	}
+}
+
+func TestTargetNamesTheFarEnd(t *testing.T) {
+	for want, c := range map[string]project.Connection{
+		"ssh bastion → localhost:6379":             {Host: "bastion"},
+		"ssh deploy@bastion → 10.0.0.5:6379":       {Host: "bastion", User: "deploy", RemoteHost: "10.0.0.5"},
+		"ssh deploy@bastion:2222 → [fd00::1]:6379": {Host: "bastion", User: "deploy", Port: 2222, RemoteHost: "fd00::1"},
+	} {
+		if got := New(project.Service{RemotePort: "6379", Connection: c}).Target(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

@@ -1,0 +1,160 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/holder"
+	"github.com/localport-sh/localport/forwarder/relay"
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project"
+)
+
+// rebind is how often a port that something else has is tried again.
+const rebind = time.Second
+
+// path leads to a service for its probe: through the tunnel, never through our own listener.
+type path struct {
+	relay  *relay.Relay
+	tunnel forwarder.Tunnel
+}
+
+func (p path) Dial(ctx context.Context) (net.Conn, error) { return p.relay.Dial(ctx) }
+func (p path) Acknowledges() bool                         { return p.tunnel.Acknowledges() }
+
+// acquire gets the port and puts the relay on it. Where it cannot, the state says who has the port.
+func (f *forward) acquire(ctx context.Context) bool {
+	listeners, err := f.bind(ctx, f.svc)
+	if err != nil {
+		reason, hint := whyNot(err, f.svc)
+		f.trouble(forwarder.Failed, reason, hint)
+		return false
+	}
+	f.put(listeners)
+	return true
+}
+
+// acquireLater tries again until it has the port; false when the forward is to end before.
+func (f *forward) acquireLater(ctx context.Context) bool {
+	tick := time.NewTicker(rebind)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case o := <-f.orders:
+			_ = f.obey(o) // the definition; the attempt waits for the port
+		case <-tick.C:
+		}
+		listeners, err := f.bind(ctx, f.svc)
+		if err != nil {
+			continue // the state goes on saying who had it first
+		}
+		f.put(listeners)
+		f.trouble(f.rest.state(f), "", "")
+		f.bound()
+		return true
+	}
+}
+
+func (f *forward) put(listeners *relay.Listeners) {
+	r := relay.New(listeners, relay.Options{
+		ConnectTimeout: f.svc.ConnectTimeout,
+		OnWaiting:      func() { nudge(f.waiting) },
+		OnProof:        func() { nudge(f.proved) },
+		OnQuiet:        func() { nudge(f.quiet) },
+		OnRefusal: func(refusal forwarder.Refusal) {
+			select {
+			case f.refused <- refusal:
+			default: // the loop has enough of them to know
+			}
+		},
+		Log: f.log.With("service", f.svc.Name),
+	})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.relay = r
+}
+
+// drop closes the relay, and with it every connection.
+func (f *forward) drop() {
+	f.mu.Lock()
+	r := f.relay
+	f.relay = nil
+	f.mu.Unlock()
+	if r != nil {
+		_ = r.Close()
+	}
+}
+
+// bind gets the listeners of a service; a project that nobody is in any more gives up its own.
+func (s *Supervisor) bind(ctx context.Context, svc project.Service) (*relay.Listeners, error) {
+	listeners, err := relay.Bind(svc.Addresses())
+	var taken *relay.TakenError
+	if !errors.As(err, &taken) || !s.askOthers(ctx, taken.Addr) {
+		return listeners, err
+	}
+	return relay.Bind(svc.Addresses())
+}
+
+// askOthers asks this user's other supervisors for an address.
+func (s *Supervisor) askOthers(ctx context.Context, addr netip.AddrPort) bool {
+	const patience = 500 * time.Millisecond
+	dirs, err := lockstate.All()
+	if err != nil {
+		return false
+	}
+	for _, dir := range dirs {
+		other := dir.Peek().Supervisor
+		if dir.Config == s.dir.Config || other == nil || !other.Alive() {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		yielded, err := control.Client{Socket: other.Socket}.Yield(ctx, []string{addr.String()})
+		cancel()
+		if err == nil && yielded {
+			s.log.Info("another project gave its ports up", "project", dir.Config, "address", addr)
+			return true
+		}
+	}
+	return false
+}
+
+// whyNot says why a port could not be had, who has it where the system tells, and what to do.
+func whyNot(err error, svc project.Service) (reason, hint string) {
+	var taken *relay.TakenError
+	if !errors.As(err, &taken) {
+		if errors.Is(err, os.ErrPermission) {
+			return err.Error(), "ports below 1024 need root here: choose a higher local_port"
+		}
+		return err.Error(), ""
+	}
+	reason = fmt.Sprintf("%s is taken", taken.Addr)
+	if h, ok := holder.Of(taken.Addr); ok {
+		reason += " by " + name(h)
+	}
+	return reason, fmt.Sprintf(
+		`end it, or for %s set local_port = "auto", another local_address, or either in %s; it is tried again every second`,
+		svc.Name, project.LocalName)
+}
+
+// name says who holds a port: another project of this user's by its directory, anything else by name and pid.
+func name(h holder.Holder) string {
+	if h.PID == 0 {
+		return fmt.Sprintf("a process of uid %d", h.UID)
+	}
+	dirs, _ := lockstate.All()
+	for _, dir := range dirs {
+		if other := dir.Peek().Supervisor; other != nil && other.PID == h.PID {
+			return fmt.Sprintf("the project of %s (localport, pid %d)", dir.Config, h.PID)
+		}
+	}
+	return fmt.Sprintf("%s (pid %d)", h.Name, h.PID)
+}

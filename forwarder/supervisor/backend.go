@@ -1,0 +1,247 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/lockstate"
+)
+
+var (
+	errInUse  = errors.New("there are leases")
+	errEnding = errors.New("the supervisor is ending")
+)
+
+// Join looks at the leases again and returns what a newcomer's environment needs.
+func (s *Supervisor) Join(ctx context.Context, session control.Session) (control.View, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return control.View{}, errEnding
+	}
+	s.lookLocked(ctx)
+	nudge(s.wake)
+	if s.env.refresh(session) {
+		s.retry(forwarder.NeedsAttention)
+	}
+	return s.view(), nil
+}
+
+// retry restarts the services that are in a state.
+func (s *Supervisor) retry(state forwarder.State) {
+	for _, f := range s.forwards {
+		if f.running() && f.state() == state {
+			f.give(order{})
+		}
+	}
+}
+
+// Leave looks at the leases again.
+func (s *Supervisor) Leave(ctx context.Context) error {
+	nudge(s.wake)
+	return nil
+}
+
+var reference = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)`)
+
+func (s *Supervisor) view() control.View {
+	view := control.View{Digest: s.digest, Env: s.project.Env, DotEnv: map[string]string{}}
+	for _, entry := range s.project.Env {
+		for _, match := range reference.FindAllStringSubmatch(entry.Template, -1) {
+			if value, ok := s.project.DotEnv[match[1]]; ok {
+				view.DotEnv[match[1]] = value
+			}
+		}
+	}
+	for _, svc := range s.project.Services {
+		view.Services = append(view.Services, s.forwards[svc.Name].view())
+	}
+	return view
+}
+
+// Status is the project as it stands.
+func (s *Supervisor) Status(context.Context) (control.Status, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	status := control.Status{
+		Project: s.project.Root, Config: s.o.Config, State: control.Running, Pending: s.pending(),
+		Leases: slices.DeleteFunc(slices.Clone(s.state.Leases), func(l lockstate.Lease) bool { return !l.Alive() }),
+		Supervisor: &control.SupervisorStatus{
+			PID: lockstate.Self().PID, Run: s.o.Run, Version: s.o.Version, Since: s.started.UTC(),
+			Socket: s.state.Supervisor.Socket, Log: s.dir.Log("supervisor"),
+		},
+	}
+	for _, warning := range s.project.Warnings {
+		status.Warnings = append(status.Warnings, s.mask(warning.String()))
+	}
+	for _, svc := range s.project.Services {
+		one := s.forwards[svc.Name].report()
+		one.Log = s.dir.Log(svc.Name)
+		status.Services = append(status.Services, one)
+	}
+	return status, nil
+}
+
+// Act starts, stops or restarts services, and remembers it.
+func (s *Supervisor) Act(_ context.Context, action control.Action, names []string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errEnding
+	}
+	for _, name := range names {
+		if s.forwards[name] == nil {
+			return fmt.Errorf("no service %q in the config that runs", name)
+		}
+	}
+	err := s.remember(func(tx *lockstate.Tx) {
+		tx.Stopped = without(tx.Stopped, names)
+		tx.Started = without(tx.Started, names)
+		if action == control.Stop {
+			tx.Stopped = append(tx.Stopped, names...)
+		} else {
+			tx.Started = append(tx.Started, names...)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	var acting sync.WaitGroup
+	for _, name := range names {
+		acting.Go(func() { s.forwards[name].act(s.work, action) })
+	}
+	acting.Wait()
+	s.rebound()
+	return nil
+}
+
+// act does to one forward what was asked.
+func (f *forward) act(ctx context.Context, action control.Action) {
+	switch {
+	case action == control.Stop:
+		f.stop()
+	case !f.running():
+		f.start(ctx)
+	case action == control.Restart, f.state() == forwarder.Failed, f.state() == forwarder.NeedsAttention:
+		f.enter(forwarder.Restarting)
+		f.give(order{})
+	}
+}
+
+func without(names, drop []string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(n string) bool { return slices.Contains(drop, n) })
+}
+
+// Wait returns when each of the named services is settled; with ctx's error if that comes first.
+func (s *Supervisor) Wait(ctx context.Context, names []string) error {
+	for {
+		change := s.changes.wait()
+		if s.settled(names) {
+			return nil
+		}
+		select {
+		case <-change:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.work.Done():
+			return errEnding
+		}
+	}
+}
+
+func (s *Supervisor) settled(names []string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range names {
+		if f := s.forwards[name]; f != nil && !f.state().Settled() {
+			return false
+		}
+	}
+	return true
+}
+
+// Yield gives the ports up at once if nobody is in this project any more and one of the addresses is ours.
+func (s *Supervisor) Yield(ctx context.Context, addresses []string) (bool, error) {
+	if !s.has(addresses) {
+		return false, nil
+	}
+	return s.retire(ctx, lastOut), nil
+}
+
+func (s *Supervisor) has(addresses []string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, svc := range s.project.Services {
+		for _, addr := range svc.Addresses() {
+			if slices.Contains(addresses, addr.String()) && s.forwards[svc.Name].held() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// End gives the ports up whoever holds a lease.
+func (s *Supervisor) End(ctx context.Context) error {
+	if !s.retire(ctx, ordered) {
+		return errors.New("the state could not be written; see the supervisor's log")
+	}
+	return nil
+}
+
+// held reports whether the port is ours.
+func (f *forward) held() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.relay != nil
+}
+
+// view is the forward as a client's environment sees it.
+func (f *forward) view() control.ServiceView {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	addr := f.status.svc.Addresses()[0]
+	return control.ServiceView{
+		Name: f.status.svc.Name, State: f.status.state, Held: f.relay != nil,
+		Host: addr.Addr().String(), Port: int(addr.Port()), Reason: f.status.lastError,
+	}
+}
+
+// report is the forward as status shows it.
+func (f *forward) report() control.ServiceStatus {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s, svc := f.status, f.status.svc
+	one := control.Declared(svc)
+	one.State, one.Target, one.Held = s.state, s.target, f.relay != nil
+	one.Health.Checked, one.Health.Latency = moment(s.checked), s.latency.Seconds()
+	one.Since, one.UpSince, one.Restarts = s.since.UTC(), moment(s.upSince), s.restarts
+	one.LastError, one.Hint = s.lastError, s.hint
+	if f.relay != nil {
+		one.Connections = connections(f)
+	}
+	return one
+}
+
+func connections(f *forward) control.Connections {
+	stats := f.relay.Stats()
+	return control.Connections{
+		Open: stats.Open, Waiting: stats.Waiting, Total: stats.Total, Waited: stats.Waited,
+		WaitTime: stats.WaitTime.Seconds(), Replays: stats.Replays, BytesIn: stats.BytesIn, BytesOut: stats.BytesOut,
+	}
+}
+
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}

@@ -1,0 +1,231 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder"
+)
+
+// carry hands the tunnel to the relay and watches over it until it ends: by itself, by an order, because it fell
+// silent, or because an on-demand service is not used any more. The tunnel is closed when it returns.
+func (f *forward) carry(ctx context.Context, tunnel forwarder.Tunnel) error {
+	began := time.Now()
+	f.publish(func(s *status) { s.upSince = began })
+	f.relay.Attach(tunnel)
+	defer tunnel.Close()
+	defer f.relay.Detach(tunnel)
+	defer func() {
+		if time.Since(began) >= stable {
+			f.failures = 0
+		}
+	}()
+
+	w := f.watch(ctx, tunnel)
+	defer w.end()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case o := <-f.orders:
+			return f.obey(o)
+		case <-tunnel.Done():
+			f.takeRefusals(w)
+			return ended(tunnel)
+		case refusal := <-f.refused:
+			w.refusedBy(refusal)
+		case <-f.proved:
+			w.well()
+		case <-w.due():
+			w.check()
+		case result := <-w.results:
+			if err := w.took(result); err != nil {
+				return err
+			}
+		case <-f.quiet:
+			w.rearm()
+		case <-f.waiting: // it goes through the tunnel by itself
+		case <-w.idle.C:
+			if err := w.unused(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// ended is why a tunnel ended by itself.
+func ended(tunnel forwarder.Tunnel) error {
+	if err := tunnel.Err(); err != nil {
+		return err
+	}
+	return &forwarder.Failure{Reason: "the tunnel ended"}
+}
+
+// takeRefusals takes what the tunnel said before it ended, so that status shows it rather than the end alone.
+func (f *forward) takeRefusals(w *watch) {
+	for {
+		select {
+		case refusal := <-f.refused:
+			w.refusedBy(refusal)
+		default:
+			return
+		}
+	}
+}
+
+// watch is the health of one tunnel.
+type watch struct {
+	f       *forward
+	tunnel  forwarder.Tunnel
+	ctx     context.Context
+	cancel  context.CancelFunc
+	timer   *time.Timer // of the next check
+	idle    *time.Timer // of idle_timeout; stopped unless the service is on demand
+	busy    bool        // a check is under way
+	results chan result
+	good    int // checks in a row
+	bad     int
+}
+
+type result struct {
+	err  error
+	took time.Duration
+}
+
+// recheck is the first delay before an unhealthy service is checked again; it doubles up to the interval.
+const recheck = time.Second
+
+func (f *forward) watch(ctx context.Context, tunnel forwarder.Tunnel) *watch {
+	w := &watch{f: f, tunnel: tunnel, results: make(chan result, 1), timer: time.NewTimer(0)}
+	w.ctx, w.cancel = context.WithCancel(ctx)
+	w.idle = time.NewTimer(f.svc.IdleTimeout)
+	if !f.svc.OnDemand {
+		w.idle.Stop()
+	}
+	if f.check == nil {
+		w.timer.Stop()
+		w.well()
+	}
+	return w
+}
+
+// end returns when no check is under way any more.
+func (w *watch) end() {
+	w.cancel()
+	w.timer.Stop()
+	w.idle.Stop()
+	if w.busy {
+		<-w.results
+	}
+}
+
+// due is when a check may begin: never while one is under way.
+func (w *watch) due() <-chan time.Time {
+	if w.busy {
+		return nil
+	}
+	return w.timer.C
+}
+
+// check begins a check. A tunnel that a refused connection would end is spared while it has clients: they are the
+// better probe.
+func (w *watch) check() {
+	if stats := w.f.relay.Stats(); w.fragile() && stats.Open+stats.Waiting > 0 {
+		w.again(recheck)
+		return
+	}
+	w.busy = true
+	check, path := w.f.check, path{w.f.relay, w.tunnel}
+	ctx, cancel := context.WithTimeout(w.ctx, w.f.svc.HealthCheck.Timeout)
+	go func() {
+		defer cancel()
+		began := time.Now()
+		err := check(ctx, path)
+		w.results <- result{err, time.Since(began)}
+	}()
+}
+
+func (w *watch) fragile() bool {
+	_, is := w.tunnel.(forwarder.Fragile)
+	return is
+}
+
+func (w *watch) again(after time.Duration) {
+	w.timer.Reset(after - rand.N(after/10+1))
+}
+
+// took takes a check's result. Its error is not nil when the tunnel has fallen silent and is to be replaced.
+func (w *watch) took(r result) error {
+	w.busy = false
+	w.f.publish(func(s *status) { s.checked, s.latency = time.Now(), r.took })
+	hc := w.f.svc.HealthCheck
+	if r.err == nil {
+		w.good++
+		if w.good >= hc.SuccessThreshold {
+			w.well()
+			w.again(hc.Interval)
+			return nil
+		}
+		w.again(recheck)
+		return nil
+	}
+	w.good = 0
+	w.bad++
+	var refusal *forwarder.Refusal
+	silent := errors.Is(r.err, context.DeadlineExceeded)
+	if silent && w.bad >= hc.FailureThreshold && time.Since(w.f.relay.Stats().LastByte) > hc.Interval {
+		return &forwarder.Failure{Reason: "the tunnel fell silent: no answer within " + hc.Timeout.String()}
+	}
+	if errors.As(r.err, &refusal) || w.bad >= hc.FailureThreshold || w.f.state() != forwarder.Healthy {
+		w.unwell(r.err.Error())
+	}
+	w.again(min(recheck<<min(w.bad-1, 8), hc.Interval))
+	return nil
+}
+
+// well makes the service healthy: a check was well, or a client got an answer.
+func (w *watch) well() {
+	w.bad = 0
+	if w.f.state() == forwarder.Healthy {
+		return
+	}
+	w.f.trouble(forwarder.Healthy, "", "")
+}
+
+func (w *watch) unwell(reason string) { w.f.trouble(forwarder.Unhealthy, reason, "") }
+
+// refusedBy takes the tunnel's report of one connection: the tunnel is kept, and asked again soon.
+func (w *watch) refusedBy(refusal forwarder.Refusal) {
+	if !refusal.Connect {
+		w.f.log.Info("connection failed", "service", w.f.svc.Name, "reason", w.f.mask(refusal.Reason))
+		return
+	}
+	w.good = 0
+	w.unwell(refusal.Reason)
+	if !w.busy && w.f.check != nil {
+		w.again(recheck)
+	}
+}
+
+// rearm begins to count an on-demand service's idle time.
+func (w *watch) rearm() {
+	if w.f.svc.OnDemand {
+		w.idle.Reset(w.f.svc.IdleTimeout)
+	}
+}
+
+// unused says that the tunnel is to be closed, unless a client has come in the meantime.
+func (w *watch) unused() error {
+	if stats := w.f.relay.Stats(); stats.Open > 0 || stats.Waiting > 0 {
+		return nil // its leaving will begin the count anew
+	}
+	return errQuiet
+}
+
+func (f *forward) state() forwarder.State {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.status.state
+}

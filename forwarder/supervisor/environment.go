@@ -1,0 +1,90 @@
+package supervisor
+
+import (
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/project/environ"
+)
+
+// RunVariable marks every process that a supervisor's tunnels start, with the supervisor's run id: what carries it
+// after the supervisor has died is an orphan.
+const RunVariable = "LOCALPORT_RUN"
+
+// environment is what children get and what ${…} of services is looked up in: the environment of the shell that
+// started the supervisor with our own exports undone, then .env. It lives in memory only.
+type environment struct {
+	run string
+
+	mu     sync.Mutex
+	shell  environ.Env
+	dotenv map[string]string
+}
+
+func newEnvironment(list []string, run string) *environment {
+	return &environment{run: run, shell: environ.Undo(environ.Parse(list))}
+}
+
+func (e *environment) lookup(name string) (string, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	value, ok := e.shell[name]
+	return value, ok
+}
+
+func (e *environment) setDotEnv(dotenv map[string]string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.dotenv = dotenv
+}
+
+// list is the children's environment.
+func (e *environment) list() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	env := make(environ.Env, len(e.shell)+len(e.dotenv)+1)
+	maps.Copy(env, e.dotenv)
+	maps.Copy(env, e.shell)
+	env[RunVariable] = e.run
+	return env.List()
+}
+
+// refresh takes over what a newcomer's shell has and what stopped working in ours. It reports whether anything did.
+func (e *environment) refresh(session control.Session) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	changed := false
+	take := func(name, value string, works func(string) bool) {
+		if old := e.shell[name]; value != "" && value != old && !works(old) && works(value) {
+			e.shell[name] = value
+			changed = true
+		}
+	}
+	take("SSH_AUTH_SOCK", session.SSHAuthSock, answers)
+	take("KUBECONFIG", session.Kubeconfig, anyExists)
+	take("PATH", session.Path, anyExists)
+	return changed
+}
+
+// answers reports whether something listens at the socket.
+func answers(socket string) bool {
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		return false
+	}
+	return conn.Close() == nil
+}
+
+// anyExists reports whether any path of a list is there.
+func anyExists(list string) bool {
+	for _, path := range filepath.SplitList(list) {
+		if _, err := os.Stat(path); err == nil {
+			return true
+		}
+	}
+	return false
+}

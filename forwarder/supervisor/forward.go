@@ -1,0 +1,303 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/relay"
+	"github.com/localport-sh/localport/probe"
+	"github.com/localport-sh/localport/project"
+)
+
+// attemptPace is the least time between two attempts that clients cause.
+const attemptPace = time.Second
+
+// openTimeout bounds one opening of a tunnel: longer than ssh's and kubectl's own limits, so that theirs speak first.
+const openTimeout = 35 * time.Second
+
+// host is what a forward is given by its supervisor.
+type host struct {
+	log     *slog.Logger
+	mask    func(string) string
+	changed func()
+	// begin makes what one tunnel needs: its run, and a function that removes the run's directory.
+	begin func(lines *logFile) (forwarder.Run, func(), error)
+	// bind gets the service's listeners, from another project of this user's if need be.
+	bind func(ctx context.Context, svc project.Service) (*relay.Listeners, error)
+	// bound is told when a port was got after the start.
+	bound func()
+}
+
+// forward is a service being kept up. One loop owns its course; others see its status and give it orders.
+type forward struct {
+	host
+	lines *logFile // what the children say
+
+	orders  chan order
+	waiting chan struct{} // a client began to wait
+	refused chan forwarder.Refusal
+	proved  chan struct{} // a client's connection got its first byte
+	quiet   chan struct{} // the last client left
+
+	mu     sync.Mutex
+	relay  *relay.Relay // nil while the port is not ours
+	status status
+	cancel context.CancelFunc // nil while it is stopped
+	done   chan struct{}
+
+	// The loop's own.
+	svc      project.Service
+	tech     forwarder.Technology
+	check    probe.Check
+	failures int       // in a row
+	tried    time.Time // when the last attempt began
+	opened   int       // tunnels since the start
+	rest     rest
+}
+
+// status is what others see of a forward.
+type status struct {
+	state     forwarder.State
+	since     time.Time
+	upSince   time.Time // zero while there is no tunnel
+	restarts  int
+	lastError string
+	hint      string
+	checked   time.Time
+	latency   time.Duration
+	svc       project.Service
+	target    string
+}
+
+// order is what a user or a reload asks of a running forward.
+type order struct {
+	svc  *project.Service // not nil: what it is from now on
+	tech forwarder.Technology
+}
+
+func newForward(h host, svc project.Service, lines *logFile) (*forward, error) {
+	f := &forward{
+		host: h, lines: lines,
+		orders:  make(chan order, 1),
+		waiting: make(chan struct{}, 1),
+		refused: make(chan forwarder.Refusal, 8),
+		proved:  make(chan struct{}, 1),
+		quiet:   make(chan struct{}, 1),
+	}
+	tech, err := technology(svc)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.become(svc, tech); err != nil {
+		return nil, err
+	}
+	f.publish(func(s *status) { s.state = forwarder.Stopped })
+	return f, nil
+}
+
+// become takes a definition on; the loop, or whoever makes the forward, calls it.
+func (f *forward) become(svc project.Service, tech forwarder.Technology) error {
+	check, err := probe.New(svc.HealthCheck)
+	if err != nil {
+		return err
+	}
+	f.svc, f.tech, f.check = svc, tech, check
+	f.publish(func(s *status) { s.svc, s.target = svc, tech.Target() })
+	return nil
+}
+
+// publish changes what others see.
+func (f *forward) publish(change func(*status)) {
+	f.mu.Lock()
+	before := f.status.state
+	change(&f.status)
+	if f.status.state != before {
+		f.status.since = time.Now()
+		f.log.Info("state", "service", f.svc.Name, "from", before, "to", f.status.state, "error", f.status.lastError)
+	}
+	f.mu.Unlock()
+	f.changed()
+}
+
+// enter changes the state alone.
+func (f *forward) enter(state forwarder.State) {
+	f.publish(func(s *status) { s.state = state })
+}
+
+// trouble records what went wrong last.
+func (f *forward) trouble(state forwarder.State, reason, hint string) {
+	reason, hint = f.mask(reason), f.mask(hint)
+	f.publish(func(s *status) { s.state, s.lastError, s.hint = state, reason, hint })
+}
+
+// start begins the loop, unless it runs. The relay is bound when it returns, or the state says why not.
+func (f *forward) start(ctx context.Context) {
+	f.mu.Lock()
+	running := f.cancel != nil
+	if !running {
+		ctx, f.cancel = context.WithCancel(ctx)
+		f.done = make(chan struct{})
+	}
+	f.mu.Unlock()
+	if running {
+		return
+	}
+	f.failures, f.opened, f.tried = 0, 0, time.Time{}
+	f.rest = rest{kind: now}
+	if f.svc.OnDemand {
+		f.rest.kind = asleep
+	}
+	f.publish(func(s *status) { s.restarts, s.lastError, s.hint = 0, "", "" })
+	f.enter(f.rest.state(f))
+	bound := f.acquire(ctx)
+	go func() {
+		defer close(f.done)
+		f.run(ctx, bound)
+	}()
+}
+
+// release closes the port at once; what is established goes on until stop.
+func (f *forward) release() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.relay != nil {
+		f.relay.StopAccepting()
+	}
+}
+
+// stop closes the port, ends the tunnel and returns when nothing is left.
+func (f *forward) stop() {
+	f.mu.Lock()
+	cancel, done := f.cancel, f.done
+	f.mu.Unlock()
+	if cancel == nil {
+		return
+	}
+	f.release()
+	cancel()
+	<-done
+	f.mu.Lock()
+	f.cancel = nil
+	f.mu.Unlock()
+	_ = f.lines.Close()
+	f.publish(func(s *status) {
+		s.state, s.lastError, s.hint, s.upSince = forwarder.Stopped, "", "", time.Time{}
+	})
+}
+
+// running reports whether the loop runs.
+func (f *forward) running() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.cancel != nil
+}
+
+// give hands an order to the loop; a second one before the first was taken replaces it.
+func (f *forward) give(o order) {
+	select {
+	case old := <-f.orders:
+		if o.svc == nil {
+			o.svc, o.tech = old.svc, old.tech
+		}
+	default:
+	}
+	f.orders <- o
+}
+
+// run is the forward's course: wait until an attempt is due, open a tunnel, carry until it ends, see why.
+func (f *forward) run(ctx context.Context, bound bool) {
+	defer f.drop()
+	if !bound && !f.acquireLater(ctx) {
+		return
+	}
+	for f.await(ctx) {
+		err := f.attempt(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		f.settle(err)
+	}
+}
+
+// attempt opens a tunnel and carries until it ends; the error says why it did.
+func (f *forward) attempt(ctx context.Context) error {
+	f.tried = time.Now()
+	f.opened++
+	f.enter(f.working())
+	run, clean, err := f.begin(f.lines)
+	if err != nil {
+		return &forwarder.Failure{Reason: err.Error()}
+	}
+	defer clean()
+	tunnel, err := f.open(ctx, run)
+	if err != nil {
+		return err
+	}
+	return f.carry(ctx, tunnel)
+}
+
+// working is the state of an attempt: the first tunnel is started, the others are restarts.
+func (f *forward) working() forwarder.State {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.opened > 1 {
+		f.status.restarts = f.opened - 1
+	}
+	if f.status.state == forwarder.Restarting {
+		return forwarder.Restarting
+	}
+	return forwarder.Starting
+}
+
+// errOrdered ends an attempt because of an order, not of a failure.
+var errOrdered = errors.New("ordered")
+
+// errQuiet ends the tunnel of an on-demand service that nobody has used for its idle_timeout.
+var errQuiet = errors.New("idle")
+
+// open opens a tunnel, or gives up when an order comes.
+func (f *forward) open(ctx context.Context, run forwarder.Run) (forwarder.Tunnel, error) {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	type result struct {
+		tunnel forwarder.Tunnel
+		err    error
+	}
+	results := make(chan result, 1)
+	tech := f.tech
+	go func() {
+		tunnel, err := tech.Open(ctx, run)
+		results <- result{tunnel, err}
+	}()
+	select {
+	case r := <-results:
+		if r.err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return nil, &forwarder.Failure{Reason: "the tunnel was not ready after " + openTimeout.String()}
+		}
+		return r.tunnel, r.err
+	case o := <-f.orders:
+		cancel()
+		if r := <-results; r.tunnel != nil {
+			_ = r.tunnel.Close()
+		}
+		return nil, f.obey(o)
+	}
+}
+
+// obey takes an order on and returns errOrdered, or why it cannot be taken.
+func (f *forward) obey(o order) error {
+	f.failures, f.opened = 0, 0
+	if o.svc != nil {
+		if err := f.become(*o.svc, o.tech); err != nil {
+			return &forwarder.Failure{Class: forwarder.Permanent, Reason: err.Error()}
+		}
+		if f.relay != nil {
+			f.relay.SetConnectTimeout(f.svc.ConnectTimeout)
+		}
+	}
+	return errOrdered
+}

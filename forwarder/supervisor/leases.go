@@ -1,0 +1,174 @@
+package supervisor
+
+import (
+	"context"
+	"time"
+
+	"github.com/localport-sh/localport/lockstate"
+)
+
+// keep returns when the supervisor is to end: linger after the last lease, at once on a client's word, or with ctx.
+func (s *Supervisor) keep(ctx context.Context) {
+	linger := time.NewTimer(0)
+	linger.Stop()
+	defer linger.Stop()
+	nudge(s.wake)
+	alone := false
+	for {
+		select {
+		case <-s.ended:
+			return
+		case <-ctx.Done():
+			s.log.Info("ended by a signal")
+			s.hush()
+			return
+		case <-s.wake:
+			was := alone
+			alone = s.look(ctx) == 0
+			switch {
+			case !alone:
+				linger.Stop()
+			case !was:
+				linger.Reset(s.linger())
+			}
+		case <-linger.C:
+			if s.retire(ctx, lastOut) {
+				return
+			}
+			alone = false
+			nudge(s.wake)
+		}
+	}
+}
+
+func (s *Supervisor) linger() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.project.Linger
+}
+
+// look reads the leases again, watches over the new ones, and returns how many count.
+func (s *Supervisor) look(ctx context.Context) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lookLocked(ctx)
+}
+
+func (s *Supervisor) lookLocked(ctx context.Context) int {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	state, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
+		s.warn(tx)
+		if tx.ID != s.state.ID {
+			s.restore(tx)
+		}
+		tx.Prune()
+		return nil
+	})
+	if err != nil {
+		s.log.Error("read the leases", "error", err)
+		return len(s.state.Leases) // better one lease too many than a port refused
+	}
+	s.state = state
+	s.watchLeases()
+	return len(state.Leases)
+}
+
+// restore writes what we know into a state that was lost and begun anew.
+func (s *Supervisor) restore(tx *lockstate.Tx) {
+	for _, lease := range s.state.Leases {
+		tx.Hold(lease)
+	}
+	tx.Supervisor, tx.Ports = s.state.Supervisor, s.state.Ports
+	tx.Stopped, tx.Started, tx.Only = s.state.Stopped, s.state.Started, s.state.Only
+	tx.Bump()
+}
+
+// watchLeases has one goroutine wait for the end of each process that holds a lease.
+func (s *Supervisor) watchLeases() {
+	now := make(map[lockstate.Process]bool, len(s.state.Leases))
+	for _, lease := range s.state.Leases {
+		if lease.Kind == lockstate.StartLease {
+			continue
+		}
+		now[lease.Process] = true
+		if s.watches[lease.Process] == nil {
+			s.watchLease(lease.Process)
+		}
+	}
+	for p, cancel := range s.watches {
+		if !now[p] {
+			cancel()
+			delete(s.watches, p)
+		}
+	}
+}
+
+func (s *Supervisor) watchLease(p lockstate.Process) {
+	ctx, cancel := context.WithCancel(s.work)
+	s.watches[p] = cancel
+	s.watched.Go(func() {
+		if lockstate.WaitExit(ctx, p) == nil {
+			nudge(s.wake)
+		}
+	})
+}
+
+// ending is why a supervisor gives its ports up.
+type ending int
+
+const (
+	lastOut ending = iota // nobody holds a lease: unless somebody does after all
+	ordered               // whoever holds a lease
+)
+
+// retire gives the ports up and resigns, under the lock and after one more look at the leases: whoever comes later
+// finds nobody elected and free ports. Tunnels are still up when it returns. False if there are leases after all.
+func (s *Supervisor) retire(ctx context.Context, why ending) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	_, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
+		tx.Prune()
+		if why == lastOut && len(tx.Leases) > 0 {
+			return errInUse
+		}
+		tx.Supervisor, tx.Stopped, tx.Started, tx.Only = nil, nil, nil, nil
+		if why == ordered {
+			tx.Down = true
+		}
+		tx.Bump()
+		s.closePorts()
+		return s.election.Resign()
+	})
+	if err != nil {
+		if err != errInUse {
+			s.log.Error("end", "error", err)
+		}
+		return false
+	}
+	s.closed = true
+	close(s.ended)
+	return true
+}
+
+// hush gives the ports up without a word in the state: the next prompt is to find the supervisor gone and heal it.
+func (s *Supervisor) hush() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	s.closePorts()
+	_ = s.election.Resign()
+}
+
+// closePorts closes every listener and the control socket.
+func (s *Supervisor) closePorts() {
+	for _, f := range s.forwards {
+		f.release()
+	}
+	_ = s.socket.Close()
+}

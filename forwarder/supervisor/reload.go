@@ -1,0 +1,143 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"slices"
+
+	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/trust"
+)
+
+// Reload reads the files again and applies what is different.
+func (s *Supervisor) Reload(context.Context) (control.Reload, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return control.Reload{}, errEnding
+	}
+	files, parsed, err := s.load()
+	if err != nil {
+		return control.Reload{}, errors.New(s.mask(err.Error()))
+	}
+	if files.Digest() == s.digest {
+		return control.Reload{}, nil
+	}
+	reload, err := s.apply(parsed)
+	if err != nil {
+		return control.Reload{}, err
+	}
+	s.project, s.digest = parsed, files.Digest()
+	s.log.Info("config reloaded", "added", reload.Added, "removed", reload.Removed, "updated", reload.Updated)
+	return reload, s.remember(func(*lockstate.Tx) {})
+}
+
+// apply turns the forwards that run into those of another config. A service that did not change keeps its tunnel,
+// its connections and its port; one that changed keeps its port if that is the same.
+func (s *Supervisor) apply(next *project.Project) (control.Reload, error) {
+	reload := control.Reload{Changed: true}
+	made, err := s.makeChanged(next)
+	if err != nil {
+		return reload, err
+	}
+	for _, svc := range s.project.Services {
+		if _, stays := next.Service(svc.Name); !stays {
+			s.forwards[svc.Name].stop()
+			delete(s.forwards, svc.Name)
+			reload.Removed = append(reload.Removed, svc.Name)
+		}
+	}
+	// Ports that change hands between services must be free before anyone takes one.
+	for name := range made {
+		if old := s.forwards[name]; old != nil {
+			old.stop()
+			reload.Updated = append(reload.Updated, name)
+		} else {
+			reload.Added = append(reload.Added, name)
+		}
+		s.forwards[name] = made[name]
+	}
+	for _, svc := range next.Services {
+		if name := svc.Name; made[name] != nil {
+			if s.wanted(svc) {
+				made[name].start(s.work)
+			}
+		} else if s.update(svc) {
+			reload.Updated = append(reload.Updated, name)
+		}
+	}
+	slices.Sort(reload.Added)
+	slices.Sort(reload.Updated)
+	return reload, nil
+}
+
+// makeChanged makes the forwards that a config needs anew: of services that were not there, and of those whose
+// address changed. An error changes nothing.
+func (s *Supervisor) makeChanged(next *project.Project) (map[string]*forward, error) {
+	made := make(map[string]*forward)
+	for _, svc := range next.Services {
+		old, had := s.project.Service(svc.Name)
+		if had && slices.Equal(old.Addresses(), svc.Addresses()) {
+			continue
+		}
+		f, err := s.forward(svc)
+		if err != nil {
+			return nil, err
+		}
+		made[svc.Name] = f
+	}
+	return made, nil
+}
+
+// update gives a forward that keeps its address its new definition, and reports whether there was anything new.
+func (s *Supervisor) update(svc project.Service) bool {
+	f := s.forwards[svc.Name]
+	old, _ := s.project.Service(svc.Name)
+	changed := !reflect.DeepEqual(old, svc)
+	switch {
+	case !s.wanted(svc):
+		f.stop()
+	case f.running() && !changed:
+		return false
+	}
+	if !changed && !s.wanted(svc) {
+		return false
+	}
+	tech, err := technology(svc)
+	if err != nil { // the parser knows the same names
+		f.log.Error("reload", "service", svc.Name, "error", err)
+		return false
+	}
+	if f.running() {
+		f.give(order{svc: &svc, tech: tech})
+		return changed
+	}
+	if err := f.become(svc, tech); err != nil {
+		f.log.Error("reload", "service", svc.Name, "error", err)
+	}
+	if s.wanted(svc) {
+		f.start(s.work)
+	}
+	return changed
+}
+
+// pending says what the files on disk have that does not run, and what they wait for.
+func (s *Supervisor) pending() string {
+	files, err := read(s.o.Config)
+	if err != nil {
+		return s.mask(err.Error())
+	}
+	verdict, files, err := s.trust.Ask(files)
+	switch {
+	case err != nil:
+		return s.mask(err.Error())
+	case files.Digest() == s.digest:
+		return ""
+	case verdict != trust.Allowed:
+		return "the files changed and wait for: localport allow"
+	}
+	return "the files changed; the next prompt in the project takes them over"
+}

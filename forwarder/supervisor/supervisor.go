@@ -1,0 +1,314 @@
+// Package supervisor keeps one project's forwards up for as long as anybody holds a lease on it. It is the background
+// process that all shells of a project share.
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/trust"
+)
+
+// Options is what a supervisor needs to know.
+type Options struct {
+	Config  string // path of the project's config file
+	Version string // of this program
+	Run     string // this supervisor's run id: eight letters or digits, new for each
+	Level   *slog.LevelVar
+	// Say tells whoever started it how the start went; called exactly once.
+	Say func(control.Word)
+}
+
+// Supervisor is one project's. Its parts are safe for concurrent use where they say so.
+type Supervisor struct {
+	o       Options
+	dir     *lockstate.Dir
+	trust   trust.Store
+	log     *slog.Logger
+	logFile *logFile
+	runtime string // the directory of this run's private sockets
+	socket  net.Listener
+	started time.Time
+	changes *changes
+	env     *environment
+	secrets atomic.Pointer[[]string]
+
+	election *lockstate.Election
+	wake     chan struct{} // the leases may have changed
+	ended    chan struct{} // closed when the ports have been given up
+
+	tunnels atomic.Uint64 // numbers the runs of tunnels
+	work    context.Context
+	watched sync.WaitGroup
+
+	mu       sync.Mutex // held across a whole act, reload or end: they never overlap
+	closed   bool
+	project  *project.Project
+	digest   string
+	forwards map[string]*forward
+	state    lockstate.State // as last seen
+	watches  map[lockstate.Process]context.CancelFunc
+}
+
+// Run is the whole life of a supervisor: be elected, take the config, bind every relay, say so, keep everything up
+// until the last lease is gone, leave nothing behind. It returns when that is so, or when ctx ends.
+func Run(ctx context.Context, o Options) error {
+	s, err := open(o)
+	if err != nil {
+		o.Say(control.Word{Outcome: control.Broken, Error: err.Error()})
+		return err
+	}
+	defer s.logFile.Close()
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	s.work = work
+
+	before, err := s.elect(ctx)
+	if err != nil {
+		o.Say(control.Word{Outcome: control.Broken, Error: err.Error()})
+		return err
+	}
+	if s.election == nil {
+		o.Say(control.Word{Outcome: control.Busy})
+		return nil
+	}
+	s.sweep(before)
+	if err := s.prepare(ctx); err != nil {
+		s.abandon(err)
+		return err
+	}
+	served := make(chan error, 1)
+	go func() { served <- control.Serve(work, s.socket, s, s.log) }()
+	o.Say(control.Word{Outcome: control.Ready})
+
+	s.keep(ctx)
+	s.finish()
+	cancel()
+	return errors.Join(<-served, s.clean())
+}
+
+func open(o Options) (*Supervisor, error) {
+	dir, err := lockstate.Open(o.Config)
+	if err != nil {
+		return nil, err
+	}
+	data, err := lockstate.DataHome()
+	if err != nil {
+		return nil, err
+	}
+	s := &Supervisor{
+		o: o, dir: dir, trust: trust.Store{Dir: filepath.Join(data, "trust")},
+		started: time.Now(), changes: newChanges(),
+		wake: make(chan struct{}, 1), ended: make(chan struct{}),
+		forwards: make(map[string]*forward),
+		watches:  make(map[lockstate.Process]context.CancelFunc),
+	}
+	s.env = newEnvironment(os.Environ(), o.Run)
+	s.logFile = openLog(dir.Log("supervisor"), s.mask)
+	s.log = slog.New(slog.NewTextHandler(s.logFile, &slog.HandlerOptions{Level: o.Level})).With("run", o.Run)
+	return s, nil
+}
+
+// mask takes the project's secrets out of a text.
+func (s *Supervisor) mask(text string) string {
+	if secrets := s.secrets.Load(); secrets != nil {
+		return project.Mask(text, *secrets)
+	}
+	return project.Mask(text, nil)
+}
+
+// elect tries for the project's election lock, and records this supervisor if it won. It returns the record of the
+// one before, if that one did not end by itself.
+func (s *Supervisor) elect(ctx context.Context) (before *lockstate.Supervisor, err error) {
+	socket, err := s.dir.SocketPath()
+	if err != nil {
+		return nil, err
+	}
+	s.state, err = s.dir.Update(ctx, func(tx *lockstate.Tx) error {
+		s.warn(tx)
+		election, err := tx.Elect()
+		if err != nil || election == nil {
+			return err
+		}
+		s.election = election
+		before = tx.Supervisor
+		tx.Supervisor = &lockstate.Supervisor{
+			Process: lockstate.Self(), Run: s.o.Run, Socket: socket, Version: s.o.Version, Since: s.started.UTC(),
+		}
+		tx.Prune()
+		return nil
+	})
+	return before, err
+}
+
+func (s *Supervisor) warn(tx *lockstate.Tx) {
+	if tx.Warning != "" {
+		s.log.Warn(tx.Warning)
+	}
+}
+
+// sweep ends what a supervisor that was killed left behind.
+func (s *Supervisor) sweep(before *lockstate.Supervisor) {
+	if before == nil {
+		return
+	}
+	killed, err := child.Sweep(before.Run)
+	s.log.Warn("the supervisor before this one did not end by itself", "pid", before.PID, "run", before.Run,
+		"orphans_killed", killed, "error", err)
+	if dir, err := lockstate.RuntimeDir(); err == nil && before.Run != "" {
+		_ = os.RemoveAll(filepath.Join(dir, filepath.Base(before.Run)))
+	}
+}
+
+// prepare does all that must be done before clients are told ready.
+func (s *Supervisor) prepare(ctx context.Context) error {
+	dir, err := lockstate.RuntimeDir()
+	if err != nil {
+		return err
+	}
+	s.runtime = filepath.Join(dir, s.o.Run)
+	if err := os.Mkdir(s.runtime, 0o700); err != nil {
+		return err
+	}
+	files, parsed, err := s.load()
+	if err != nil {
+		return err
+	}
+	s.project, s.digest = parsed, files.Digest()
+	if err := s.raise(ctx); err != nil {
+		return err
+	}
+	if s.socket, err = control.Listen(s.state.Supervisor.Socket); err != nil {
+		return fmt.Errorf("listen for clients: %w", err)
+	}
+	return s.announce(ctx)
+}
+
+// raise makes and starts the forwards of a project that is just coming up.
+func (s *Supervisor) raise(context.Context) error {
+	for _, svc := range s.project.Services {
+		f, err := s.forward(svc)
+		if err != nil {
+			return err
+		}
+		s.forwards[svc.Name] = f
+		if s.wanted(svc) {
+			f.start(s.work)
+		}
+	}
+	return nil
+}
+
+// announce records the ports that were given out and makes every prompt look again.
+func (s *Supervisor) announce(ctx context.Context) error {
+	state, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
+		tx.Failure, tx.Ports = "", s.state.Ports
+		tx.Down = false
+		tx.Bump()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	s.state = state
+	return nil
+}
+
+// abandon gives up a start: nothing stays, and prompts do not try again until something changes.
+func (s *Supervisor) abandon(cause error) {
+	s.log.Error("start failed", "error", cause)
+	for _, f := range s.forwards {
+		f.stop()
+	}
+	if s.socket != nil {
+		_ = s.socket.Close()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	_, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
+		tx.Supervisor, tx.Failure = nil, s.mask(cause.Error())
+		tx.Bump()
+		return s.election.Resign()
+	})
+	if err != nil {
+		s.log.Error("write the state", "error", err)
+	}
+	_ = s.clean()
+	s.o.Say(control.Word{Outcome: outcome(cause), Error: s.mask(cause.Error())})
+}
+
+func outcome(err error) control.Outcome {
+	var invalid *project.Invalid
+	switch {
+	case errors.Is(err, errNotAllowed):
+		return control.NotAllowed
+	case errors.As(err, &invalid):
+		return control.Invalid
+	}
+	return control.Broken
+}
+
+// finish stops what is still up after the ports were given up. Nothing shared is touched any more.
+func (s *Supervisor) finish() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var stopping sync.WaitGroup
+	for _, f := range s.forwards {
+		stopping.Go(f.stop)
+	}
+	stopping.Wait()
+	for _, cancel := range s.watches {
+		cancel()
+	}
+	s.watched.Wait()
+	s.log.Info("ended")
+}
+
+// clean removes this run's private sockets.
+func (s *Supervisor) clean() error { return os.RemoveAll(s.runtime) }
+
+// forward makes the forward of a service; it is stopped.
+func (s *Supervisor) forward(svc project.Service) (*forward, error) {
+	return newForward(host{
+		log: s.log, mask: s.mask, changed: s.changes.tell,
+		begin: s.begin, bind: s.bind, bound: s.rebound,
+	}, svc, openLog(s.dir.Log(svc.Name), s.mask))
+}
+
+// begin makes one tunnel's run and its directory.
+func (s *Supervisor) begin(lines *logFile) (forwarder.Run, func(), error) {
+	n := s.tunnels.Add(1)
+	id := fmt.Sprintf("%s.%d", s.o.Run, n)
+	sockets := filepath.Join(s.runtime, fmt.Sprint(n))
+	if err := os.Mkdir(sockets, 0o700); err != nil {
+		return forwarder.Run{}, nil, err
+	}
+	run := forwarder.Run{
+		ID: id, Dir: s.root(), Sockets: sockets, Env: s.env.list(), Log: stamped{lines, id},
+	}
+	return run, func() { _ = os.RemoveAll(sockets) }, nil
+}
+
+func (s *Supervisor) root() string { return filepath.Dir(s.o.Config) }
+
+// rebound tells prompts that a port that was not ours now is: its variables are to be exported.
+func (s *Supervisor) rebound() {
+	ctx, cancel := context.WithTimeout(s.work, 2*time.Second)
+	defer cancel()
+	if _, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error { tx.Bump(); return nil }); err != nil {
+		s.log.Error("write the state", "error", err)
+	}
+}

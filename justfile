@@ -1,0 +1,29 @@
+# The recipes; `just` alone lists them.
+default:
+    @just --list
+
+# Build ./localport.
+build:
+    go build -o localport ./cmd/localport
+
+# Every test; within two minutes.
+test:
+    go test ./...
+
+# All that decides whether a change lands.
+check:
+    .ci/run
+
+# Format and lint.
+lint:
+    golangci-lint fmt ./...
+    golangci-lint run ./...
+
+# The benchmarks; each prints a ratio beside a peer of the same run.
+bench:
+    go test -run '^$' -bench . -benchtime 1x ./...
+
+# Have git run the quick checks before each commit.
+hooks:
+    printf '#!/bin/sh\nset -e\ntest -z "$(gofmt -l .)" || { gofmt -l .; exit 1; }\ngo vet ./...\n' > "$(git rev-parse --git-path hooks)/pre-commit"
+    chmod +x "$(git rev-parse --git-path hooks)/pre-commit"

@@ -1,0 +1,75 @@
+// Package lockstate keeps what outlives a process: who holds a lease on a project, which ports it was given, who is
+// its supervisor, and the one line that prompts look at. Everything is changed under a file lock and replaced by
+// rename, so that any number of processes may die at any moment and the next one finds a whole state.
+package lockstate
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// maxSocketPath is the longest socket path we make, in bytes; sun_path holds 104 on macOS and 108 on Linux, and
+// ssh adds some 17 characters to a path while it binds it.
+const maxSocketPath = 80
+
+// StateHome is $XDG_STATE_HOME/localport, or its default; the same in every session of a user, so that one
+// project never has two locks.
+func StateHome() (string, error) { return xdg("XDG_STATE_HOME", ".local/state") }
+
+// DataHome is $XDG_DATA_HOME/localport, or its default.
+func DataHome() (string, error) { return xdg("XDG_DATA_HOME", ".local/share") }
+
+func xdg(name, fallback string) (string, error) {
+	// The XDG specification says that a relative path is to be ignored.
+	if base := os.Getenv(name); filepath.IsAbs(base) {
+		return filepath.Join(base, "localport"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("find the home directory for $%s: %w", name, err)
+	}
+	return filepath.Join(home, fallback, "localport"), nil
+}
+
+// RuntimeDir makes and returns the directory for sockets: $XDG_RUNTIME_DIR/localport, else /tmp/localport-UID. It is
+// ours and 0700, or it is an error: another user must not be able to put a socket of his there.
+func RuntimeDir() (string, error) {
+	if base := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(base) && len(base)+len("/localport/12345678/12") < maxSocketPath-20 {
+		dir := filepath.Join(base, "localport")
+		if err := privateDir(dir); err == nil {
+			return dir, nil
+		}
+	}
+	dir := "/tmp/localport-" + strconv.Itoa(os.Getuid())
+	return dir, privateDir(dir)
+}
+
+// privateDir makes dir 0700 and checks that it is a real directory of this user's.
+func privateDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !info.IsDir() || !ok || int(stat.Uid) != os.Getuid() {
+		return fmt.Errorf("%s is not a directory of uid %d: remove it, or set XDG_RUNTIME_DIR", dir, os.Getuid())
+	}
+	if info.Mode().Perm()&0o077 == 0 {
+		return nil
+	}
+	return os.Chmod(dir, 0o700)
+}
+
+// key names a project's state directory: readable, and one to one with the path of its config.
+func key(config string) string {
+	sum := sha256.Sum256([]byte(config))
+	return hex.EncodeToString(sum[:8])
+}

@@ -1,0 +1,423 @@
+package lockstate
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+)
+
+// TestMain lets the test binary play a process that holds a lease and stands for election.
+func TestMain(m *testing.M) {
+	if config := os.Getenv("LOCKSTATE_TEST_ENTER"); config != "" {
+		os.Exit(enterAndHold(config))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// enterAndHold takes a lease, stands for election, says how it went, and lives until its stdin is closed.
+func enterAndHold(config string) int {
+	d, err := Open(config)
+	if err != nil {
+		println(err.Error())
+		return 1
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	var election *Election
+	_, err = d.Update(ctx, func(tx *Tx) error {
+		tx.Hold(Lease{Kind: ShellLease, Process: Self(), Since: time.Now()})
+		if tx.Alive() {
+			return nil
+		}
+		election, err = tx.Elect()
+		return err
+	})
+	if err != nil {
+		println(err.Error())
+		return 1
+	}
+	word := "member\n"
+	if election != nil {
+		word = "supervisor\n"
+	}
+	os.Stdout.WriteString(word)
+	os.Stdin.Read(make([]byte, 1))
+	runtime.KeepAlive(election)
+	return 0
+}
+
+func openTest(t *testing.T) *Dir {
+	t.Helper()
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	d, err := Open("/some/project/.localport.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func update(t *testing.T, d *Dir, fn func(*Tx) error) State {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	st, err := d.Update(ctx, fn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+func look(*Tx) error { return nil }
+
+// member is one process of a crowd.
+type member struct {
+	cmd  *exec.Cmd
+	in   *os.File
+	out  *os.File
+	word string
+}
+
+func (m *member) end() {
+	m.cmd.Process.Kill()
+	m.cmd.Wait()
+	m.in.Close()
+	m.out.Close()
+}
+
+func startMember(t *testing.T, config string) *member {
+	t.Helper()
+	stdin, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, stdout, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "LOCKSTATE_TEST_ENTER="+config)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stdin.Close()
+	stdout.Close()
+	return &member{cmd: cmd, in: in, out: out}
+}
+
+func TestFiftyProcessesAtOnceElectOneAndKeepFiftyLeases(t *testing.T) {
+	rounds := 8
+	if testing.Short() {
+		rounds = 2
+	}
+	for range rounds {
+		d := openTest(t)
+		crowd := make([]*member, 50)
+		for i := range crowd {
+			crowd[i] = startMember(t, d.Config)
+		}
+		var reading sync.WaitGroup
+		for _, m := range crowd {
+			reading.Go(func() {
+				buf := make([]byte, 32)
+				n, _ := m.out.Read(buf)
+				m.word = strings.TrimSpace(string(buf[:n]))
+			})
+		}
+		reading.Wait()
+		count := map[string]int{}
+		for _, m := range crowd {
+			count[m.word]++
+		}
+		st := update(t, d, func(tx *Tx) error {
+			if !tx.Alive() {
+				t.Error("nobody holds the election lock")
+			}
+			tx.Prune()
+			return nil
+		})
+		if count["supervisor"] != 1 || count["member"] != 49 || len(st.Leases) != 50 {
+			t.Errorf("words %v, %d leases", count, len(st.Leases))
+		}
+		for _, m := range crowd {
+			m.end()
+		}
+		st = update(t, d, func(tx *Tx) error {
+			if tx.Alive() {
+				t.Error("the election lock outlived its holder")
+			}
+			tx.Prune()
+			return nil
+		})
+		if len(st.Leases) != 0 {
+			t.Errorf("%d leases outlived their processes", len(st.Leases))
+		}
+	}
+}
+
+func TestAskingWhetherASupervisorLivesNeverMakesACandidateLose(t *testing.T) {
+	d := openTest(t)
+	var election *Election
+	update(t, d, func(tx *Tx) (err error) {
+		if tx.Alive() {
+			t.Error("alive before any election")
+		}
+		election, err = tx.Elect()
+		return err
+	})
+	if election == nil {
+		t.Fatal("not elected")
+	}
+	update(t, d, func(tx *Tx) error {
+		if !tx.Alive() {
+			t.Error("not alive after the election")
+		}
+		other, err := tx.Elect()
+		if other != nil {
+			t.Error("elected twice")
+		}
+		return err
+	})
+	if err := election.Resign(); err != nil {
+		t.Fatal(err)
+	}
+	update(t, d, func(tx *Tx) error {
+		if tx.Alive() {
+			t.Error("alive after it resigned")
+		}
+		return nil
+	})
+}
+
+func TestATornEmptyOrForeignStateIsPutAsideWithAWarning(t *testing.T) {
+	for name, text := range map[string]string{
+		"empty":   "",
+		"torn":    `{"version":1,"id":"abc","conf`,
+		"foreign": `{"hello":"world"}`,
+		"newer":   `{"version":99,"id":"x","config":"/some/project/.localport.toml"}`,
+		"another": `{"version":1,"id":"x","config":"/other/.localport.toml"}`,
+		"list":    `[]`,
+		"binary":  "\x00\xff\x00",
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := openTest(t)
+			path := filepath.Join(d.Path, "state.json")
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			warning := ""
+			st := update(t, d, func(tx *Tx) error {
+				warning = tx.Warning
+				tx.Hold(Lease{Kind: StartLease})
+				return nil
+			})
+			if warning == "" || len(st.Leases) != 1 {
+				t.Errorf("warning %q, leases %v", warning, st.Leases)
+			}
+			aside, err := os.ReadFile(path + ".unusable")
+			if err != nil || string(aside) != text {
+				t.Errorf("put aside: %q, %v", aside, err)
+			}
+			again := update(t, d, func(tx *Tx) error { warning = tx.Warning; return nil })
+			if warning != "" || again.ID != st.ID {
+				t.Errorf("the second look warned %q, id %s then %s", warning, st.ID, again.ID)
+			}
+		})
+	}
+}
+
+func TestAnyStateFileIsRecoveredFrom(t *testing.T) {
+	d := openTest(t)
+	path := filepath.Join(d.Path, "state.json")
+	rapid.Check(t, func(rt *rapid.T) {
+		if err := os.WriteFile(path, rapid.SliceOf(rapid.Byte()).Draw(rt, "file"), 0o600); err != nil {
+			rt.Fatal(err)
+		}
+		if st := update(t, d, look); st.ID == "" || st.Config != d.Config {
+			rt.Fatalf("state %+v", st)
+		}
+	})
+}
+
+func TestARecycledPidIsAnotherProcess(t *testing.T) {
+	self := Self()
+	if self.Start == 0 || !self.Alive() {
+		t.Fatalf("self: %+v", self)
+	}
+	if (Process{PID: self.PID, Start: self.Start + 1}).Alive() {
+		t.Error("a process with another start time is taken for this one")
+	}
+}
+
+func TestLeasesDoNotOutliveAReboot(t *testing.T) {
+	d := openTest(t)
+	update(t, d, func(tx *Tx) error {
+		tx.Hold(Lease{Kind: StartLease})
+		tx.Ports = map[string]int{"db": 12345}
+		tx.Boot = "an earlier boot"
+		return nil
+	})
+	st := update(t, d, look)
+	if len(st.Leases) != 0 || st.Ports["db"] != 12345 {
+		t.Errorf("after a reboot: leases %v, ports %v", st.Leases, st.Ports)
+	}
+}
+
+func TestTheExitOfAKilledProcessIsSeen(t *testing.T) {
+	m := startMember(t, openTest(t).Config)
+	p, ok := Find(m.cmd.Process.Pid)
+	if !ok {
+		t.Fatal("not found")
+	}
+	done := make(chan error, 1)
+	go func() { done <- WaitExit(t.Context(), p) }()
+	if err := m.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if p.Alive() { // not reaped yet: a zombie does not count
+		t.Error("a zombie counts as alive")
+	}
+	m.end()
+	if err := WaitExit(t.Context(), p); err != nil {
+		t.Errorf("a process that is long gone: %v", err)
+	}
+}
+
+func TestWaitingForAnExitEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- WaitExit(ctx, Self()) }()
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAStuckLockEndsWithTheDeadline(t *testing.T) {
+	d := openTest(t)
+	update(t, d, func(*Tx) error {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		if _, err := d.Update(ctx, look); err == nil || !strings.Contains(err.Error(), "held it for too long") {
+			t.Errorf("got %v", err)
+		}
+		return nil
+	})
+}
+
+func TestAnErrorInsideChangesNothing(t *testing.T) {
+	d := openTest(t)
+	before := update(t, d, look)
+	boom := errors.New("boom")
+	_, err := d.Update(t.Context(), func(tx *Tx) error {
+		tx.Down = true
+		tx.Bump()
+		return boom
+	})
+	if !errors.Is(err, boom) {
+		t.Errorf("got %v", err)
+	}
+	if after := update(t, d, look); after.Down || after.Line != before.Line {
+		t.Errorf("after: %+v", after)
+	}
+}
+
+func TestThePromptsLineChangesWithEveryBump(t *testing.T) {
+	d := openTest(t)
+	seen := map[string]bool{}
+	for range 3 {
+		update(t, d, func(tx *Tx) error { tx.Bump(); return nil })
+		line := d.PromptLine()
+		if seen[line] || len(strings.Fields(line)) != 3 {
+			t.Errorf("line %q", line)
+		}
+		seen[line] = true
+	}
+	before := d.PromptLine()
+	update(t, d, func(tx *Tx) error { tx.Hold(Lease{Kind: StartLease}); return nil })
+	if d.PromptLine() != before {
+		t.Error("a lease alone changed the line")
+	}
+	os.WriteFile(filepath.Join(d.Path, "state.json"), []byte("torn"), 0o600)
+	update(t, d, func(tx *Tx) error { tx.Bump(); return nil })
+	if seen[d.PromptLine()] {
+		t.Error("after a lost state the line repeated")
+	}
+}
+
+func TestAStampCarriesItsFilesTimeAndTellsAppearanceAndLoss(t *testing.T) {
+	d := openTest(t)
+	root := t.TempDir()
+	config := filepath.Join(root, ".localport.toml")
+	stamped := func(want bool) {
+		t.Helper()
+		if got, err := d.Stamp(root); err != nil || got != want {
+			t.Errorf("changed %v, %v; want %v", got, err, want)
+		}
+	}
+	stamped(false)
+	os.WriteFile(config, nil, 0o600)
+	stamped(true)
+	stamped(false)
+	past := time.Now().Add(-time.Hour)
+	os.Chtimes(config, past, past)
+	stamped(true)
+	info, err := os.Stat(filepath.Join(d.Path, "stamp.config"))
+	if err != nil || !info.ModTime().Equal(past.Truncate(time.Nanosecond)) {
+		t.Errorf("stamp's time %v, want %v (%v)", info.ModTime(), past, err)
+	}
+	os.Remove(config)
+	stamped(true)
+	stamped(false)
+}
+
+func TestStateIsForItsUserAlone(t *testing.T) {
+	d := openTest(t)
+	update(t, d, func(tx *Tx) error { tx.Bump(); return nil })
+	for path, want := range map[string]os.FileMode{
+		d.Path: 0o700, d.LogDir(): 0o700, filepath.Join(d.Path, "state.json"): 0o600, filepath.Join(d.Path, "lock"): 0o600,
+	} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, want %v (%v)", path, info.Mode().Perm(), want, err)
+		}
+	}
+}
+
+func TestTheRuntimeDirectoryIsOursOrAnError(t *testing.T) {
+	base := t.TempDir()
+	t.Setenv("XDG_RUNTIME_DIR", base)
+	if len(base) < 50 {
+		if err := os.Mkdir(filepath.Join(base, "localport"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir, err := RuntimeDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("%s: %v %v", dir, info.Mode(), err)
+	}
+	t.Setenv("XDG_RUNTIME_DIR", "/"+strings.Repeat("long/", 30))
+	if dir, err := RuntimeDir(); err != nil || len(dir) > 40 {
+		t.Errorf("with a long XDG_RUNTIME_DIR: %q, %v", dir, err)
+	}
+	link := filepath.Join(base, "x")
+	os.Symlink("/tmp", link)
+	if err := privateDir(link); err == nil {
+		t.Error("a symbolic link is taken for a directory of ours")
+	}
+}

@@ -1,0 +1,20 @@
+package lockstate
+
+import (
+	"context"
+	"time"
+)
+
+// pollExit is WaitExit for kernels that cannot tell: it looks once a second.
+func pollExit(ctx context.Context, p Process) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for p.Alive() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+	return nil
+}

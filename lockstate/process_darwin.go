@@ -1,0 +1,53 @@
+package lockstate
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+func startTime(pid int) (uint64, bool) {
+	info, err := unix.SysctlKinfoProc("kern.proc.pid", pid)
+	const zombie = 5 // SZOMB in sys/proc.h
+	if err != nil || int(info.Proc.P_pid) != pid || info.Proc.P_stat == zombie {
+		return 0, false
+	}
+	t := info.Proc.P_starttime
+	return uint64(t.Sec)*1e6 + uint64(t.Usec), true
+}
+
+func bootID() string {
+	t, err := unix.SysctlTimeval("kern.boottime")
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprint(t.Sec)
+}
+
+// WaitExit returns nil when the process has ended, or the context's error. It costs one descriptor and a thread.
+func WaitExit(ctx context.Context, p Process) error {
+	kq, err := unix.Kqueue()
+	if err != nil {
+		return pollExit(ctx, p)
+	}
+	defer unix.Close(kq)
+	event := unix.Kevent_t{
+		Ident: uint64(p.PID), Filter: unix.EVFILT_PROC, Flags: unix.EV_ADD | unix.EV_ONESHOT, Fflags: unix.NOTE_EXIT,
+	}
+	if _, err := unix.Kevent(kq, []unix.Kevent_t{event}, nil, nil); err != nil || !p.Alive() {
+		return pollExit(ctx, p)
+	}
+	for ctx.Err() == nil {
+		// A second's timeout is how the wait hears of its context: closing a kqueue does not wake it.
+		got := make([]unix.Kevent_t, 1)
+		n, err := unix.Kevent(kq, nil, got, &unix.Timespec{Sec: 1})
+		if n > 0 {
+			return nil
+		}
+		if err != nil && err != unix.EINTR {
+			return pollExit(ctx, p)
+		}
+	}
+	return ctx.Err()
+}

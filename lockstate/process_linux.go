@@ -1,0 +1,68 @@
+package lockstate
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// startTime reads field 22 of /proc/PID/stat (proc_pid_stat(5)). The second field is a name in parentheses that may
+// hold anything, so fields are counted after the last parenthesis.
+func startTime(pid int) (uint64, bool) {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, false
+	}
+	fields := bytes.Fields(data[bytes.LastIndexByte(data, ')')+1:])
+	if len(fields) < 20 || fields[0][0] == 'Z' || fields[0][0] == 'X' {
+		return 0, false
+	}
+	start, err := strconv.ParseUint(string(fields[19]), 10, 64)
+	return start, err == nil
+}
+
+func bootID() string {
+	data, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(data))
+}
+
+// WaitExit returns nil when the process has ended, or the context's error. It costs one descriptor and no thread.
+func WaitExit(ctx context.Context, p Process) error {
+	fd, err := unix.PidfdOpen(p.PID, 0)
+	if err != nil {
+		return pollExit(ctx, p)
+	}
+	// Non-blocking, so that the runtime's poller takes it: a pidfd is readable when its process has ended.
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return pollExit(ctx, p)
+	}
+	file := os.NewFile(uintptr(fd), "pidfd")
+	defer file.Close()
+	if !p.Alive() { // the pid may have been another's by the time of PidfdOpen
+		return nil
+	}
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return pollExit(ctx, p)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = file.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	err = raw.Read(func(fd uintptr) bool {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, _ := unix.Poll(fds, 0)
+		return n > 0
+	})
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		return pollExit(ctx, p)
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+package lockstate
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// stateVersion is the format of the state file. A file of another version is foreign: it is put aside.
+const stateVersion = 1
+
+// Kind says what holds a lease.
+type Kind string
+
+// The kinds of lease.
+const (
+	ShellLease Kind = "shell"
+	ExecLease  Kind = "exec"
+	StartLease Kind = "start" // no process: it lasts until stop --all, deny or reboot
+)
+
+// Lease is a claim that keeps the supervisor alive.
+type Lease struct {
+	Kind Kind `json:"kind"`
+	Process
+	Dir   string    `json:"dir,omitempty"` // where its holder was when it took it
+	Since time.Time `json:"since"`
+}
+
+// Alive reports whether the lease still counts.
+func (l Lease) Alive() bool { return l.Kind == StartLease || l.Process.Alive() }
+
+func (l Lease) same(o Lease) bool { return l.Kind == o.Kind && l.Process == o.Process }
+
+// Supervisor is the last supervisor that was elected. Whether it still lives is told by the election lock alone.
+type Supervisor struct {
+	Process
+	Run     string    `json:"run"`    // its run id, carried by its children's environment
+	Socket  string    `json:"socket"` // its control socket
+	Version string    `json:"version"`
+	Since   time.Time `json:"since"`
+}
+
+// State is what is remembered of a project between processes. It holds no secret.
+type State struct {
+	Version    int            `json:"version"`
+	ID         string         `json:"id"` // random: tells a state that was made anew from one that was changed
+	Config     string         `json:"config"`
+	Boot       string         `json:"boot"`
+	Leases     []Lease        `json:"leases"`
+	Supervisor *Supervisor    `json:"supervisor,omitempty"` // nil after a clean end
+	Ports      map[string]int `json:"ports,omitempty"`      // local_port = "auto", by service
+	Down       bool           `json:"down,omitempty"`       // stopped by the user as a whole: prompts leave it so
+	Stopped    []string       `json:"stopped,omitempty"`    // services stopped by the user
+	Started    []string       `json:"started,omitempty"`    // services that the user named, whatever else is said of them
+	Only       []string       `json:"only,omitempty"`       // if any: the project was started with these services alone
+	Failure    string         `json:"failure,omitempty"`    // why the last start failed
+	Line       uint64         `json:"line"`                 // the number in the prompt's line
+}
+
+func newState(config string) State {
+	return State{Version: stateVersion, ID: rand.Text()[:12], Config: config, Boot: bootID()}
+}
+
+// parseState is strict about what it needs: a state that is not whole is not used at all.
+func parseState(data []byte, config string) (State, error) {
+	var st State
+	if err := json.Unmarshal(data, &st); err != nil {
+		return State{}, err
+	}
+	if st.Version != stateVersion || st.ID == "" || st.Config != config {
+		return State{}, fmt.Errorf("version %d of %q, want version %d of %q", st.Version, st.Config, stateVersion, config)
+	}
+	if st.Boot != bootID() {
+		st.Boot = bootID()
+		st.Leases, st.Supervisor, st.Down = nil, nil, false
+	}
+	return st, nil
+}
+
+// Hold records a lease; one that the same process has already stays as it is.
+func (st *State) Hold(l Lease) {
+	if !slices.ContainsFunc(st.Leases, l.same) {
+		st.Leases = append(st.Leases, l)
+	}
+}
+
+// Release drops the lease of this kind and process, if there is one.
+func (st *State) Release(kind Kind, p Process) {
+	drop := Lease{Kind: kind, Process: p}
+	st.Leases = slices.DeleteFunc(st.Leases, drop.same)
+}
+
+// Prune drops the leases of processes that have ended.
+func (st *State) Prune() {
+	st.Leases = slices.DeleteFunc(st.Leases, func(l Lease) bool { return !l.Alive() })
+}

@@ -1,0 +1,53 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"time"
+)
+
+// settle is how long a connection must stay open to count as well when nothing acknowledged it and the service does
+// not speak first. A tunnel reports a refused connect well within it.
+const settle = time.Second
+
+// errClosed is what a service looks like that accepts and hangs up; so does a tunnel with nothing behind it.
+var errClosed = errors.New("the far end closed the connection at once")
+
+// TCP is well when the connection was acknowledged by the tunnel, or a byte came back, or it is still open after a
+// second.
+func TCP(ctx context.Context, path Path) error {
+	conn, err := path.Dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if path.Acknowledges() {
+		return nil
+	}
+	return stays(ctx, conn)
+}
+
+func stays(ctx context.Context, conn net.Conn) error {
+	deadline := time.Now().Add(settle)
+	if err := conn.SetReadDeadline(deadline); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+
+	_, err := io.ReadFull(conn, make([]byte, 1))
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, io.EOF):
+		return errClosed
+	case errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return err
+}

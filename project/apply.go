@@ -1,0 +1,138 @@
+package project
+
+import (
+	"errors"
+	"strings"
+)
+
+// application puts tables of the file into a service, one over the other.
+type application struct {
+	*report  // nil: what is wrong is reported elsewhere
+	service  *Service
+	fields   []field
+	defaults bool            // the table is [defaults], for services of every technology
+	given    map[string]bool // the keys seen, as "connection.host"
+}
+
+// technology reads the technology that n gives, because what other keys mean depends on it.
+func (a *application) technology(n *node) {
+	if t := n.member("technology"); t != nil && !t.bad {
+		a.service.Technology = ""
+		if f, ok := find(serviceFields, "technology", ""); ok {
+			_ = f.read(a.service, t) // reported by apply
+		}
+	}
+}
+
+// inherit applies what makes sense for the service and says nothing about the rest.
+func (a *application) inherit(n *node) {
+	silent := *a
+	silent.report = nil
+	silent.given = a.seen()
+	silent.apply(n)
+}
+
+// apply reads the table n.
+func (a *application) apply(n *node) {
+	if n == nil || n.kind != tableKind {
+		return // reported where the table is
+	}
+	a.table(n, a.fields, "")
+}
+
+func (a *application) seen() map[string]bool {
+	if a.given == nil {
+		a.given = map[string]bool{}
+	}
+	return a.given
+}
+
+func (a *application) table(n *node, fields []field, prefix string) {
+	for _, name := range n.names {
+		m := n.members[name]
+		technology := a.service.Technology
+		if a.defaults {
+			technology = ""
+		}
+		f, known := find(fields, name, technology)
+		switch {
+		case !known:
+			a.say(m, "unknown key%s", suggestion(name, fields, technology))
+		case !f.suits(technology):
+			a.say(m, "belongs to technology %s, and this service is %s", oneOf(f.only), technology)
+		case a.defaults && f.own:
+			a.say(m, "every service has its own; it cannot be in [defaults]")
+		default:
+			a.seen()[prefix+name] = true
+			a.field(m, f, prefix+name+".")
+		}
+	}
+}
+
+func (a *application) field(n *node, f field, prefix string) {
+	switch {
+	case n.bad:
+	case f.fields == nil:
+		a.wrong(n, f.read(a.service, n))
+	case n.kind != tableKind:
+		a.wrong(n, n.want("a table"))
+	default:
+		a.table(n, f.fields, prefix)
+	}
+}
+
+// say reports a key that should not be there.
+func (a *application) say(n *node, format string, args ...any) {
+	if a.report != nil {
+		a.key(n, format, args...)
+	}
+}
+
+// wrong reports a value.
+func (a *application) wrong(n *node, err error) {
+	if a.report == nil || err == nil {
+		return
+	}
+	items, ok := errors.AsType[badItems](err)
+	if !ok {
+		items = badItems{{n, err}}
+	}
+	for _, item := range items {
+		if !item.node.bad {
+			a.value(item.node, "%v", item.err)
+		}
+	}
+}
+
+// missing reports the required keys that neither n nor the defaults give.
+func (a *application) missing(n *node) {
+	a.missingOf(n, a.fields, "")
+}
+
+func (a *application) missingOf(n *node, fields []field, prefix string) {
+	for _, f := range fields {
+		if f.only != nil && a.service.Technology == "" || !f.suits(a.service.Technology) {
+			continue
+		}
+		if f.required && !a.given[prefix+f.name] {
+			a.key(n, "missing %q%s", prefix+f.name, f.example())
+		}
+		a.missingOf(n, f.fields, prefix+f.name+".")
+	}
+}
+
+// example shows how the key is written, where that is not plain.
+func (f field) example() string {
+	switch f.name {
+	case "technology":
+		return ", which must be " + oneOf(technologies)
+	case "local_port":
+		return `, a port or "auto"`
+	case "command":
+		return `, as in ["cloud-sql-proxy", "--port", "{port}", "proj:region:inst"]`
+	}
+	if strings.HasSuffix(f.name, "_port") {
+		return ", the port at the far end"
+	}
+	return ""
+}

@@ -1,0 +1,72 @@
+package project
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+)
+
+// Ports for local_port = "auto" lie above lowestAuto, where few programs listen by habit, and outside the range from
+// which the kernel picks ports for outgoing connections: one of these would take the port now and then.
+const lowestAuto = 10001
+
+// portRange is a range of ports, both ends included.
+type portRange struct{ first, last int }
+
+func (r portRange) size() int { return r.last - r.first + 1 }
+
+// AutoPort is a port for a service: the same from run to run, another in another checkout. Where it is taken it is the
+// next that is not; taken may be nil. It is 0 when every port is taken.
+func AutoPort(root, service string, taken func(int) bool) int {
+	candidates := autoRange(ephemeralPorts())
+	sum := sha256.Sum256([]byte(root + "\x00" + service))
+	start := int(binary.BigEndian.Uint32(sum[:]) % uint32(candidates.size()))
+	for i := range candidates.size() {
+		port := candidates.first + (start+i)%candidates.size()
+		if taken == nil || !taken(port) {
+			return port
+		}
+	}
+	return 0
+}
+
+// autoRange is the larger of the two ranges that the ephemeral ports leave. If they leave next to nothing, the user has
+// chosen so and auto ports lie among them.
+func autoRange(ephemeral portRange) portRange {
+	below := portRange{lowestAuto, min(ephemeral.first-1, 65535)}
+	above := portRange{max(ephemeral.last+1, lowestAuto), 65535}
+	widest := below
+	if above.size() > below.size() {
+		widest = above
+	}
+	if widest.size() < 256 {
+		return portRange{lowestAuto, 65535}
+	}
+	return widest
+}
+
+// ephemeralPorts is the range that the kernel picks from.
+func ephemeralPorts() portRange {
+	if runtime.GOOS != "linux" {
+		return portRange{49152, 65535} // IANA's, and the default of macOS
+	}
+	data, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if r, ok := parsePortRange(string(data)); ok && err == nil {
+		return r
+	}
+	return portRange{32768, 60999} // Linux's default
+}
+
+func parsePortRange(text string) (portRange, bool) {
+	fields := strings.Fields(text)
+	if len(fields) != 2 {
+		return portRange{}, false
+	}
+	first, err1 := strconv.Atoi(fields[0])
+	last, err2 := strconv.Atoi(fields[1])
+	ok := err1 == nil && err2 == nil && first >= 1 && first <= last && last <= 65535
+	return portRange{first, last}, ok
+}

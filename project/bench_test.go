@@ -1,0 +1,23 @@
+package project
+
+import (
+	"path/filepath"
+	"testing"
+)
+
+// Every cd into a project reads and parses it, so this is part of what the user waits for.
+func BenchmarkReadAndParse(b *testing.B) {
+	root := physicalTempDir(b)
+	for name, text := range archived(readText(b, "testdata/valid/full.txtar")) {
+		write(b, filepath.Join(root, name), text)
+	}
+	for b.Loop() {
+		f, err := Read(root)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := Parse(f, Options{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

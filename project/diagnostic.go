@@ -1,0 +1,152 @@
+package project
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Diagnostic is one thing wrong with a file, and where. Nothing in it is secret and it is safe to print.
+type Diagnostic struct {
+	Path    string
+	Line    int // from 1
+	Col     int // from 1, in bytes
+	Message string
+	Source  string // the line, with string values masked; empty where the line is gone or says nothing
+}
+
+// String is path:LINE:COL: message, with the quoted line under it.
+func (d Diagnostic) String() string {
+	text := fmt.Sprintf("%s:%d:%d: %s", d.Path, d.Line, d.Col, d.Message)
+	if d.Source != "" {
+		text += "\n    " + d.Source
+	}
+	return text
+}
+
+// Invalid is everything that is wrong with a project's files; a syntax error stands alone.
+type Invalid struct {
+	Diagnostics []Diagnostic // by file, in the order in which they are read, and position; at least one
+}
+
+func (e *Invalid) Error() string {
+	lines := make([]string, len(e.Diagnostics))
+	for i, d := range e.Diagnostics {
+		lines[i] = d.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// report collects what is wrong. Lines are quoted at the end, when every secret is known.
+type report struct {
+	found []finding
+}
+
+// finding is a diagnostic to be.
+type finding struct {
+	node    *node
+	offset  int
+	message string
+	show    bool // the value at offset is what is wrong, so it is quoted as it stands
+}
+
+// value reports that the value of n is wrong.
+func (r *report) value(n *node, format string, args ...any) {
+	r.add(finding{node: n, offset: n.at, show: !n.secret, message: fmt.Sprintf(format, args...)})
+}
+
+// key reports that n should not be there, or lacks something.
+func (r *report) key(n *node, format string, args ...any) {
+	r.add(finding{node: n, offset: n.key, message: fmt.Sprintf(format, args...)})
+}
+
+// hidden reports that the value of n is wrong without quoting it.
+func (r *report) hidden(n *node, format string, args ...any) {
+	r.add(finding{node: n, offset: n.at, message: fmt.Sprintf(format, args...)})
+}
+
+func (r *report) add(f finding) {
+	if path := f.node.path(); path != "" {
+		f.message = path + ": " + f.message
+	}
+	r.found = append(r.found, f)
+}
+
+// diagnostics are the findings, sorted: those of the first document first.
+func (r *report) diagnostics(secrets []string) []Diagnostic {
+	first := ""
+	if len(r.found) > 0 {
+		first = r.found[0].node.doc.files.Path
+	}
+	slices.SortStableFunc(r.found, func(a, b finding) int {
+		return cmp.Or(
+			boolCompare(a.node.doc.path != first, b.node.doc.path != first),
+			cmp.Compare(a.offset, b.offset),
+		)
+	})
+	list := make([]Diagnostic, 0, len(r.found))
+	for _, f := range r.found {
+		list = append(list, f.diagnostic(secrets))
+	}
+	return slices.Compact(list)
+}
+
+func boolCompare(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
+func (f finding) diagnostic(secrets []string) Diagnostic {
+	d := f.node.doc
+	line, col := d.position(f.offset)
+	shown := -1
+	if f.show {
+		shown = f.offset
+	}
+	return Diagnostic{
+		Path: d.path, Line: line, Col: col,
+		Message: printable(f.message), Source: d.quote(line, shown, secrets),
+	}
+}
+
+// quoted is text for a message: masked, quoted, and cut short.
+func quoted(text string, secrets []string) string {
+	return strconv.Quote(shorten(Mask(text, secrets), 60))
+}
+
+// printable escapes what a terminal would act upon: control characters, and what reorders text.
+func printable(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if r == '\t' {
+			b.WriteByte(' ')
+			continue
+		}
+		if strconv.IsPrint(r) {
+			b.WriteRune(r)
+			continue
+		}
+		escaped := strconv.QuoteRuneToASCII(r)
+		b.WriteString(escaped[1 : len(escaped)-1])
+	}
+	return b.String()
+}
+
+// shorten cuts text to limit characters.
+func shorten(text string, limit int) string {
+	runes := 0
+	for i := range text {
+		if runes == limit {
+			return text[:i] + "…"
+		}
+		runes++
+	}
+	return text
+}

@@ -1,0 +1,319 @@
+package project
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"iter"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
+)
+
+// document is one TOML file as a tree in which every key and value knows its place. go-toml decides what is valid; the
+// tree is then built from its parser, because decoding into Go values loses the positions and stops at the first error.
+type document struct {
+	files   *Files
+	path    string
+	data    []byte
+	secrets []string // what no message may show; known after interpolation
+	root    *node
+	keys    map[int]bool // offsets at which a key begins: a quoted one is no value to be masked
+	lines   []int        // offsets at which lines begin
+	spans   []span       // what may hold a secret: strings, comments, and numbers of secret keys
+}
+
+type kind string
+
+// The kinds of node, in the words that messages use.
+const (
+	tableKind   kind = "a table"
+	arrayKind   kind = "an array"
+	stringKind  kind = "a string"
+	integerKind kind = "a whole number"
+	floatKind   kind = "a decimal number"
+	boolKind    kind = "true or false"
+	dateKind    kind = "a date"
+)
+
+// node is a value of a document, with the key that holds it.
+type node struct {
+	doc    *document
+	parent *node  // nil: the document's root
+	index  int    // of an array's element; -1: it has a name
+	name   string // host, of services.db.connection.host; an element has its array's
+	key    int    // offset of the key; of an array's element, that of the value
+	at     int    // offset of the value; of a table's header, that of the key
+	secret bool   // it must never be shown
+
+	kind    kind
+	text    string // of a scalar; strings are replaced by what interpolation makes of them
+	done    bool   // interpolation has been here
+	bad     bool   // and has reported it: there is nothing more to say about the value
+	names   []string
+	members map[string]*node
+	items   []*node
+}
+
+// all yields n and everything below it, in the order of the file.
+func (n *node) all() iter.Seq[*node] {
+	return func(yield func(*node) bool) { n.each(yield) }
+}
+
+func (n *node) each(yield func(*node) bool) bool {
+	if !yield(n) {
+		return false
+	}
+	for _, name := range n.names {
+		if !n.members[name].each(yield) {
+			return false
+		}
+	}
+	for _, item := range n.items {
+		if !item.each(yield) {
+			return false
+		}
+	}
+	return true
+}
+
+// member is the node at a path of names below n; nil if there is none.
+func (n *node) member(names ...string) *node {
+	for _, name := range names {
+		if n == nil {
+			return nil
+		}
+		n = n.members[name]
+	}
+	return n
+}
+
+// merge puts over onto n, table by table; anything else that over has replaces what n has.
+func (n *node) merge(over *node) {
+	for _, name := range over.names {
+		theirs := over.members[name]
+		switch ours := n.members[name]; {
+		case ours == nil:
+			n.add(theirs)
+		case ours.kind == tableKind && theirs.kind == tableKind:
+			ours.merge(theirs)
+		default:
+			n.members[name] = theirs
+		}
+	}
+}
+
+func (n *node) add(m *node) {
+	if _, ok := n.members[m.name]; !ok {
+		n.names = append(n.names, m.name)
+	}
+	n.members[m.name] = m
+}
+
+// parseDocument reads a file. What is not TOML is one diagnostic and no document.
+func parseDocument(f *Files, path string, data []byte) (*document, *Diagnostic) {
+	d := &document{files: f, path: path, data: data, keys: map[int]bool{}, spans: spans(data), lines: lineStarts(data)}
+	d.root = &node{doc: d, kind: tableKind, members: map[string]*node{}}
+	var values map[string]any
+	if err := toml.Unmarshal(data, &values); err != nil {
+		return nil, d.syntaxError(err)
+	}
+	var p unstable.Parser
+	p.Reset(data)
+	table := d.root
+	for p.NextExpression() {
+		switch expr := p.Expression(); expr.Kind {
+		case unstable.Table:
+			table = d.table(expr)
+		case unstable.ArrayTable:
+			table = d.arrayTable(expr)
+		case unstable.KeyValue:
+			d.keyValue(table, expr)
+		}
+	}
+	slices.SortFunc(d.spans, func(a, b span) int { return a.start - b.start })
+	return d, nil
+}
+
+// strconvError is the part of a message of go-toml's that quotes the file.
+var strconvError = regexp.MustCompile(`: strconv\..*`)
+
+func (d *document) syntaxError(err error) *Diagnostic {
+	line, col := 1, 1
+	if decode, ok := errors.AsType[*toml.DecodeError](err); ok {
+		line, col = decode.Position()
+	}
+	if bytes.HasPrefix(d.data, byteOrderMark) {
+		err = errors.New("the file begins with a byte order mark; save it without")
+	}
+	message := strconvError.ReplaceAllString(strings.TrimPrefix(err.Error(), "toml: "), "")
+	return &Diagnostic{
+		Path: d.path, Line: line, Col: col, Message: printable(message),
+		Source: d.quoteBroken(line),
+	}
+}
+
+// table is the table that a header names, made if need be.
+func (d *document) table(header *unstable.Node) *node {
+	table, last := d.descend(d.root, header.Key())
+	found := d.childTable(table, last)
+	found.key, found.at = int(last.Raw.Offset), int(last.Raw.Offset)
+	return found
+}
+
+func (d *document) arrayTable(header *unstable.Node) *node {
+	table, last := d.descend(d.root, header.Key())
+	array := table.members[string(last.Data)]
+	if array == nil || array.kind != arrayKind {
+		array = d.child(table, last, arrayKind)
+	}
+	return array.item(tableKind, int(last.Raw.Offset))
+}
+
+func (d *document) keyValue(table *node, expr *unstable.Node) {
+	table, last := d.descend(table, expr.Key())
+	d.set(d.child(table, last, dateKind), expr.Value())
+}
+
+// descend goes down a dotted key, but for its last part.
+func (d *document) descend(table *node, keys unstable.Iterator) (*node, *unstable.Node) {
+	keys.Next()
+	last := keys.Node()
+	for keys.Next() {
+		table = d.childTable(table, last)
+		last = keys.Node()
+	}
+	return table, last
+}
+
+// childTable is the table under key; of an array of tables the last one, as TOML has it.
+func (d *document) childTable(table *node, key *unstable.Node) *node {
+	d.keys[int(key.Raw.Offset)] = true
+	switch found := table.members[string(key.Data)]; {
+	case found == nil:
+		return d.child(table, key, tableKind)
+	case found.kind == arrayKind && len(found.items) > 0:
+		return found.items[len(found.items)-1]
+	default:
+		return found
+	}
+}
+
+// child puts a new node under key.
+func (d *document) child(table *node, key *unstable.Node, k kind) *node {
+	offset := int(key.Raw.Offset)
+	d.keys[offset] = true
+	n := &node{doc: d, parent: table, index: -1, name: string(key.Data), key: offset, at: offset, kind: k, members: map[string]*node{}}
+	n.secret = table.secret || secretName(n.name)
+	table.add(n)
+	return n
+}
+
+// item appends a new node to an array.
+func (n *node) item(k kind, at int) *node {
+	m := &node{doc: n.doc, parent: n, index: len(n.items), name: n.name, key: at, at: at, kind: k, secret: n.secret, members: map[string]*node{}}
+	n.items = append(n.items, m)
+	return m
+}
+
+// set gives n the value of the parser's node.
+func (d *document) set(n *node, value *unstable.Node) {
+	if value.Raw.Length > 0 {
+		n.at = int(value.Raw.Offset)
+	} else {
+		n.at = d.afterEquals(n.key)
+	}
+	n.kind, n.text = kindOf(value.Kind), string(value.Data)
+	switch n.kind {
+	case tableKind:
+		for members := value.Children(); members.Next(); {
+			d.keyValue(n, members.Node())
+		}
+	case arrayKind:
+		for items := value.Children(); items.Next(); {
+			d.set(n.item(dateKind, n.at), items.Node())
+		}
+	case stringKind: // spans knows it
+	default:
+		if n.secret {
+			d.spans = append(d.spans, span{start: n.at, end: n.at + int(value.Raw.Length)})
+		}
+	}
+}
+
+// afterEquals is where the value of the key at offset begins. The parser does not say where an array begins; an array
+// within an array counts as beginning where the outer one does, for there is no = after it.
+func (d *document) afterEquals(offset int) int {
+	rest := d.data[offset:]
+	equals := bytes.IndexByte(rest, '=')
+	if equals < 0 || bytes.IndexByte(rest[:equals], '\n') >= 0 || !d.keys[offset] {
+		return offset
+	}
+	value := bytes.TrimLeft(rest[equals+1:], " \t")
+	return len(d.data) - len(value)
+}
+
+func kindOf(k unstable.Kind) kind {
+	switch k {
+	case unstable.InlineTable:
+		return tableKind
+	case unstable.Array:
+		return arrayKind
+	case unstable.String:
+		return stringKind
+	case unstable.Integer:
+		return integerKind
+	case unstable.Float:
+		return floatKind
+	case unstable.Bool:
+		return boolKind
+	}
+	return dateKind
+}
+
+var bareKey = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+
+// joinKey is the dotted key of name in a table, quoted where TOML wants it.
+func joinKey(table, name string) string {
+	if !bareKey.MatchString(name) {
+		name = strconv.Quote(name)
+	}
+	if table == "" {
+		return name
+	}
+	return table + "." + name
+}
+
+// path is the whole dotted key, services.db.tags[0]; empty for the root.
+func (n *node) path() string {
+	switch {
+	case n.parent == nil:
+		return ""
+	case n.index >= 0:
+		return fmt.Sprintf("%s[%d]", n.parent.path(), n.index)
+	}
+	return joinKey(n.parent.path(), n.name)
+}
+
+func lineStarts(data []byte) []int {
+	starts := []int{0}
+	for i, c := range data {
+		if c == '\n' {
+			starts = append(starts, i+1)
+		}
+	}
+	return starts
+}
+
+// position is the line and column, in bytes and from 1, of an offset.
+func (d *document) position(offset int) (line, col int) {
+	line, found := slices.BinarySearch(d.lines, offset)
+	if found {
+		line++
+	}
+	return line, 1 + offset - d.lines[line-1]
+}

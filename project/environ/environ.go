@@ -1,0 +1,151 @@
+// Package environ knows which variables a project has set in a shell, and how to take them back: a value is
+// restored only where it still is what we set, because everything else is the user's own.
+package environ
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/localport-sh/localport/project"
+)
+
+// Name is the one variable we export about ourselves: it carries the Diff into nested shells.
+const Name = "LOCALPORT_DIFF"
+
+// Env is an environment by name.
+type Env map[string]string
+
+// Parse reads an environment as os.Environ gives it; of a name that stands twice the last counts, as in a shell.
+func Parse(environ []string) Env {
+	env := make(Env, len(environ))
+	for _, entry := range environ {
+		if name, value, ok := strings.Cut(entry, "="); ok && name != "" {
+			env[name] = value
+		}
+	}
+	return env
+}
+
+// List is the environment as os/exec wants it, sorted.
+func (e Env) List() []string {
+	list := make([]string, 0, len(e))
+	for _, name := range slices.Sorted(maps.Keys(e)) {
+		list = append(list, name+"="+e[name])
+	}
+	return list
+}
+
+// Lookup is os.LookupEnv of this environment.
+func (e Env) Lookup(name string) (string, bool) {
+	value, ok := e[name]
+	return value, ok
+}
+
+// Diff is what one project did to an environment. The zero value is no project.
+type Diff struct {
+	Config string          `json:"config,omitempty"`
+	Vars   map[string]mark `json:"vars,omitempty"`
+}
+
+// mark is how one variable was changed. The value we set is kept as a hash: it is in the environment already, and a
+// secret need not be there twice.
+type mark struct {
+	Set  string  `json:"set"`
+	Prev *string `json:"prev,omitempty"` // nil: there was none
+}
+
+func hash(value string) string {
+	sum := sha256.Sum256([]byte(value))
+	return base64.RawStdEncoding.EncodeToString(sum[:9])
+}
+
+// Of is the Diff that env carries; the zero Diff if it carries none, or one that is not ours to read.
+func Of(env Env) Diff {
+	var d Diff
+	data, err := base64.RawStdEncoding.DecodeString(env[Name])
+	if err != nil || json.Unmarshal(data, &d) != nil {
+		return Diff{}
+	}
+	return d
+}
+
+func (d Diff) encode() string {
+	data, err := json.Marshal(d)
+	if err != nil { // strings and maps of strings always marshal
+		panic(fmt.Sprintf("encode the environment's diff: %v", err))
+	}
+	return base64.RawStdEncoding.EncodeToString(data)
+}
+
+// ours reports whether env still holds what d set under name.
+func (d Diff) ours(env Env, name string) bool {
+	value, ok := env[name]
+	return ok && hash(value) == d.Vars[name].Set
+}
+
+// Undo is env as it would be without the project that it is in: every value that still is ours taken back.
+func Undo(env Env) Env {
+	d := Of(env)
+	base := maps.Clone(env)
+	delete(base, Name)
+	for name, m := range d.Vars {
+		switch {
+		case !d.ours(env, name):
+		case m.Prev == nil:
+			delete(base, name)
+		default:
+			base[name] = *m.Prev
+		}
+	}
+	return base
+}
+
+// Enter is env with the variables of the project config set, and those of the project it was in taken back. A
+// variable of the same project that the user has changed or unset since stays as the user has it.
+func Enter(env Env, config string, want []project.Pair) Env {
+	was := Of(env)
+	next := Undo(env)
+	now := Diff{Config: config, Vars: make(map[string]mark, len(want))}
+	for _, pair := range want {
+		if m, had := was.Vars[pair.Name]; had && was.Config == config && !was.ours(env, pair.Name) {
+			now.Vars[pair.Name] = m
+			continue
+		}
+		m := mark{Set: hash(pair.Value)}
+		if prev, ok := next[pair.Name]; ok {
+			m.Prev = &prev
+		}
+		now.Vars[pair.Name] = m
+		next[pair.Name] = pair.Value
+	}
+	next[Name] = now.encode()
+	return next
+}
+
+// Change is one step from an environment to another.
+type Change struct {
+	Name  string
+	Value *string // nil: unset
+}
+
+// Changes are the steps from one environment to another, sorted by name.
+func Changes(from, to Env) []Change {
+	var changes []Change
+	for name, value := range to {
+		if old, ok := from[name]; !ok || old != value {
+			changes = append(changes, Change{name, &value})
+		}
+	}
+	for name := range from {
+		if _, ok := to[name]; !ok {
+			changes = append(changes, Change{Name: name})
+		}
+	}
+	slices.SortFunc(changes, func(a, b Change) int { return strings.Compare(a.Name, b.Name) })
+	return changes
+}

@@ -1,0 +1,77 @@
+package environ
+
+import (
+	"maps"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/localport-sh/localport/project"
+)
+
+func pairs(want map[string]string) []project.Pair {
+	var list []project.Pair
+	for name, value := range want {
+		list = append(list, project.Pair{Name: name, Value: value})
+	}
+	return list
+}
+
+// drawEnv draws small environments over few names, so that they often meet.
+func drawEnv(t *rapid.T, label string) Env {
+	return Env(rapid.MapOf(rapid.SampledFrom([]string{"A", "B", "C", "D"}), rapid.String()).Draw(t, label))
+}
+
+func TestLeavingGivesBackTheEnvironmentAsItWas(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		before := drawEnv(t, "before")
+		inside := Enter(before, "/a", pairs(drawEnv(t, "first")))
+		inside = Enter(inside, "/a", pairs(drawEnv(t, "second"))) // a reload
+		inside = Enter(inside, "/b", pairs(drawEnv(t, "third")))  // another project, without leaving first
+		if after := Undo(inside); !maps.Equal(after, before) {
+			t.Fatalf("before %v, after %v", before, after)
+		}
+	})
+}
+
+func TestAUsersOwnChangeSurvives(t *testing.T) {
+	before := Env{"HOST": "old"}
+	inside := Enter(before, "/a", []project.Pair{{Name: "HOST", Value: "ours"}, {Name: "PORT", Value: "1"}})
+	inside["HOST"] = "mine"
+	delete(inside, "PORT")
+
+	again := Enter(inside, "/a", []project.Pair{{Name: "HOST", Value: "ours2"}, {Name: "PORT", Value: "2"}})
+	if again["HOST"] != "mine" {
+		t.Errorf("HOST = %q after a second look, want the user's", again["HOST"])
+	}
+	if port, ok := again["PORT"]; ok {
+		t.Errorf("PORT = %q after the user unset it", port)
+	}
+	if after := Undo(again); !maps.Equal(after, Env{"HOST": "mine"}) {
+		t.Errorf("after leaving: %v", after)
+	}
+}
+
+func TestEnteringTwiceChangesNothing(t *testing.T) {
+	once := Enter(Env{"X": "1"}, "/a", []project.Pair{{Name: "X", Value: "2"}})
+	twice := Enter(once, "/a", []project.Pair{{Name: "X", Value: "2"}})
+	if changes := Changes(once, twice); len(changes) != 0 {
+		t.Errorf("changes: %v", changes)
+	}
+}
+
+func TestTheDiffHoldsNoValueThatWeSet(t *testing.T) {
+	env := Enter(Env{}, "/a", []project.Pair{{Name: "PGPASSWORD", Value: "hunter2hunter2"}})
+	if d := Of(env); d.Vars["PGPASSWORD"].Set == "hunter2hunter2" {
+		t.Error("the value stands in the diff")
+	}
+}
+
+func TestAForeignDiffIsNoDiff(t *testing.T) {
+	for _, value := range []string{"", "?", "e30", "bnVsbA", "WzFd"} {
+		env := Env{Name: value, "A": "1"}
+		if got := Undo(env); !maps.Equal(got, Env{"A": "1"}) {
+			t.Errorf("%q: %v", value, got)
+		}
+	}
+}

@@ -1,0 +1,206 @@
+package project
+
+import (
+	"errors"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+const sshWith = `[services.a]
+technology = "ssh"
+local_port = 1
+remote_port = 1
+[services.a.connection]
+host = "h"
+`
+
+func read(t testing.TB, root string) *Files {
+	t.Helper()
+	f, err := Read(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func TestTheLocalFileBelongsToTheUsualNameOnly(t *testing.T) {
+	root := physicalTempDir(t)
+	write(t, filepath.Join(root, ConfigName), "")
+	write(t, filepath.Join(root, "other.toml"), "")
+	write(t, filepath.Join(root, LocalName), "# local")
+	write(t, filepath.Join(root, EnvName), "A=1")
+	f, err := ReadFile(filepath.Join(root, "other.toml"))
+	if err != nil || f.Local != nil || string(f.DotEnv) != "A=1" || f.Path != filepath.Join(root, "other.toml") {
+		t.Errorf("%+v, %v", f, err)
+	}
+	if f := read(t, root); string(f.Local) != "# local" {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestADirectoryCalledEnvIsNobodysVariables(t *testing.T) {
+	root := physicalTempDir(t)
+	write(t, filepath.Join(root, ConfigName), "")
+	write(t, filepath.Join(root, EnvName, "bin", "python"), "")
+	if f := read(t, root); f.DotEnv != nil {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestEveryFileThatActsIsPartOfTheDigest(t *testing.T) {
+	root := physicalTempDir(t)
+	config := filepath.Join(root, ConfigName)
+	write(t, config, sshWith+`key_file = "keys/id"
+config_file = "./absent"
+`)
+	write(t, filepath.Join(root, "keys", "id"), "key")
+	f := read(t, root)
+	if string(f.Named["keys/id"]) != "key" || len(f.Named) != 2 {
+		t.Fatalf("%q", f.Named)
+	}
+	if absent, covered := f.Named["absent"]; !covered || absent != nil {
+		t.Errorf("%q", f.Named)
+	}
+	seen := map[string]string{f.Digest(): "as it was"}
+	for _, change := range []struct{ name, text string }{
+		{EnvName, ""},
+		{EnvName, "A=1"},
+		{LocalName, ""},
+		{LocalName, "# 1"},
+		{"keys/id", "kez"},
+		{"absent", ""},
+		{"absent", "Host *"},
+		{ConfigName, sshWith + "# more\n"},
+	} {
+		write(t, filepath.Join(root, change.name), change.text)
+		digest := read(t, root).Digest()
+		if was, same := seen[digest]; same {
+			t.Errorf("%s = %q has the digest of %s", change.name, change.text, was)
+		}
+		seen[digest] = change.name + "=" + change.text
+	}
+}
+
+func TestFilesAreNamedOnlyInsideTheRoot(t *testing.T) {
+	top := physicalTempDir(t)
+	root := filepath.Join(top, "root")
+	write(t, filepath.Join(top, "outside"), "outside")
+	write(t, filepath.Join(root, "inside"), "inside")
+	for link, target := range map[string]string{
+		filepath.Join(root, "out"):    "../outside",
+		filepath.Join(root, "within"): "inside",
+		filepath.Join(top, "in"):      "root/inside",
+	} {
+		if err := os.Symlink(target, link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for text, want := range map[string]string{
+		`"../outside"`:          "",
+		`"/etc/passwd"`:         "",
+		`"~/.kube/config"`:      "",
+		`"~nobody/x"`:           "",
+		`"inside"`:              "inside",
+		`"./x/../inside"`:       "inside",
+		`"` + root + `/inside"`: "inside",
+		`"within"`:              "within",
+		`"../in"`:               "inside",
+		`"out"`:                 "out",
+		`"$$x"`:                 "$x",
+		`"${X:-inside}"`:        "",
+		`5`:                     "",
+	} {
+		write(t, filepath.Join(root, ConfigName), "anything.kubeconfig = "+text)
+		named := read(t, root).Named
+		if _, ok := named[want]; len(named) > 1 || want != "" && !ok || want == "" && len(named) > 0 {
+			t.Errorf("%s: %q, want %q", text, named, want)
+		}
+	}
+	write(t, filepath.Join(root, ConfigName), `kubeconfig = "out"`)
+	if named := read(t, root).Named; strings.Contains(string(named["out"]), "outside") != true || string(named["out"]) == "outside" {
+		t.Errorf("a link out of the root: %q", named)
+	}
+	write(t, filepath.Join(root, ConfigName), "kubeconfig = \"inside\"\nbroken")
+	if named := read(t, root).Named; len(named) != 0 {
+		t.Errorf("from a file that is not TOML: %q", named)
+	}
+}
+
+func TestAFileInsideCannotBeNamedBehindAVariable(t *testing.T) {
+	root := physicalTempDir(t)
+	write(t, filepath.Join(root, ConfigName), sshWith+`config_file = "${WHERE}/config"`)
+	for where, fine := range map[string]bool{"/etc/ssh": true, "sub": false, root: false} {
+		_, err := Parse(read(t, root), Options{Getenv: lookup(map[string]string{"WHERE": where})})
+		if fine != (err == nil) {
+			t.Errorf("WHERE=%s: %v", where, err)
+		}
+	}
+}
+
+func TestTheDigestDoesNotKnowWhereItIs(t *testing.T) {
+	a, b := physicalTempDir(t), physicalTempDir(t)
+	for _, root := range []string{a, b} {
+		write(t, filepath.Join(root, ConfigName), `key_file = "id"`)
+		write(t, filepath.Join(root, "id"), "key")
+	}
+	if read(t, a).Digest() != read(t, b).Digest() {
+		t.Error("the same files have two digests")
+	}
+}
+
+func TestNoTwoSetsOfFilesShareADigest(t *testing.T) {
+	content := rapid.OneOf(rapid.Just([]byte(nil)), rapid.SliceOfN(rapid.SampledFrom([]byte{0, 1, 'a'}), 0, 3).Filter(func(b []byte) bool { return b != nil }))
+	files := rapid.Custom(func(t *rapid.T) *Files {
+		return &Files{
+			Config: content.Draw(t, "config"), Local: content.Draw(t, "local"), DotEnv: content.Draw(t, "env"),
+			Named: rapid.MapOfN(rapid.StringOfN(rapid.SampledFrom([]rune{0, 'a'}), 1, 2, -1), content, 0, 2).Draw(t, "named"),
+		}
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := files.Draw(t, "a"), files.Draw(t, "b")
+		if same := sameFiles(a, b); same != (a.Digest() == b.Digest()) {
+			t.Fatalf("%+v and %+v: same %v, digests %s %s", a, b, same, a.Digest(), b.Digest())
+		}
+	})
+}
+
+func sameFiles(a, b *Files) bool {
+	same := func(x, y []byte) bool { return (x == nil) == (y == nil) && string(x) == string(y) }
+	if !same(a.Config, b.Config) || !same(a.Local, b.Local) || !same(a.DotEnv, b.DotEnv) || len(a.Named) != len(b.Named) {
+		return false
+	}
+	for name, data := range a.Named {
+		if other, ok := b.Named[name]; !ok || !same(data, other) {
+			return false
+		}
+	}
+	return true
+}
+
+func TestHomeIsTheOneOfThePasswordDatabase(t *testing.T) {
+	u, err := user.LookupId(strconv.Itoa(os.Getuid()))
+	if err != nil { // a container's user may have no entry: then it is HOME
+		u = &user.User{HomeDir: "/nowhere"}
+	}
+	t.Setenv("HOME", "/nowhere")
+	home, err := homeDir()
+	if err != nil || home != u.HomeDir {
+		t.Fatalf("%s, %v; want %s", home, err, u.HomeDir)
+	}
+	for path, want := range map[string]string{
+		"~": home, "~/x": filepath.Join(home, "x"), "x": "/root/x", "./~": "/root/~", "/a/../b": "/b", "../x": "/x",
+	} {
+		if got, err := expandPath("/root", path); got != want || err != nil {
+			t.Errorf("%s is %s, %v; want %s", path, got, err, want)
+		}
+	}
+	if _, err := expandPath("/root", "~x/y"); !errors.Is(err, errOtherHome) {
+		t.Errorf("~x/y: %v", err)
+	}
+}

@@ -1,0 +1,129 @@
+package project
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write what was found into testdata as what is wanted")
+
+// A case in testdata is an archive: the project's files, "environment" with NAME=value lines, and "want".
+
+func TestEverythingWrongIsReportedWhereItStands(t *testing.T) {
+	eachCase(t, "testdata/invalid/*.txtar", func(t *testing.T, f *Files, o Options) string {
+		p, err := Parse(f, o)
+		invalid, ok := errors.AsType[*Invalid](err)
+		if !ok {
+			t.Fatalf("got %+v, %v; want an *Invalid", p, err)
+		}
+		return invalid.Error()
+	})
+}
+
+func TestAGoodFileIsReadWithItsDefaults(t *testing.T) {
+	eachCase(t, "testdata/valid/*.txtar", func(t *testing.T, f *Files, o Options) string {
+		p, err := Parse(f, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.MarshalIndent(p, "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	})
+}
+
+func eachCase(t *testing.T, pattern string, run func(*testing.T, *Files, Options) string) {
+	paths, err := filepath.Glob(pattern)
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("%s: %v, %v", pattern, paths, err)
+	}
+	for _, path := range paths {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) { runCase(t, path, run) })
+	}
+}
+
+func runCase(t *testing.T, path string, run func(*testing.T, *Files, Options) string) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	given, want, _ := strings.Cut(string(data), "-- want --\n")
+	root, env := t.TempDir(), map[string]string{}
+	for name, text := range archived(given) {
+		if name != "environment" {
+			write(t, filepath.Join(root, name), text)
+			continue
+		}
+		for line := range strings.Lines(text) {
+			name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+			env[name] = value
+		}
+	}
+	f, err := Read(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := run(t, f, Options{Getenv: lookup(env), AutoPort: func(string) int { return 12345 }})
+	got = strings.ReplaceAll(got, f.Root, "ROOT") + "\n"
+	if home, err := homeDir(); err == nil {
+		got = strings.ReplaceAll(got, `"`+home+"/", `"HOME/`)
+	}
+	if *update {
+		if err := os.WriteFile(path, []byte(given+"-- want --\n"+got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+// archived are the files of a case by name; each begins with a line "-- NAME --".
+func archived(text string) map[string]string {
+	files, name := map[string]string{}, ""
+	for line := range strings.Lines(text) {
+		header, isHeader := strings.CutPrefix(strings.TrimSuffix(line, " --\n"), "-- ")
+		switch {
+		case isHeader && strings.HasSuffix(line, " --\n"):
+			name = header
+			files[name] = ""
+		case name != "":
+			files[name] += line
+		}
+	}
+	return files
+}
+
+func lookup(env map[string]string) func(string) (string, bool) {
+	return func(name string) (string, bool) {
+		value, ok := env[name]
+		return value, ok
+	}
+}
+
+func write(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readText(t testing.TB, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}

@@ -1,0 +1,90 @@
+package project
+
+import (
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// minSecret is the shortest value that Mask hides: masking every "1" and "dev" would hide the text and not the secret.
+const minSecret = 4
+
+// userinfo is what stands before the @ in a URL's authority.
+var userinfo = regexp.MustCompile(`(://)[^\s/?#"'<>]+@`)
+
+// Mask is text with every secret in it replaced by ***, and the userinfo of every URL. Secrets shorter than four bytes
+// are left.
+func Mask(text string, secrets []string) string {
+	text = userinfo.ReplaceAllString(text, "${1}"+masked+"@")
+	for {
+		hidden := maskOnce(text, secrets)
+		if hidden == text || len(hidden) >= len(text) {
+			return hidden
+		}
+		text = hidden // what is left around a mask may, with it, be a secret again
+	}
+}
+
+// maskOnce masks all secrets at once. Secrets that overlap or touch get one mask, so that no end of one shows.
+func maskOnce(text string, secrets []string) string {
+	var covered []span
+	for _, secret := range secrets {
+		if len(secret) < minSecret {
+			continue
+		}
+		for at := 0; ; at++ {
+			found := strings.Index(text[at:], secret)
+			if found < 0 {
+				break
+			}
+			at += found
+			covered = append(covered, span{start: at, end: at + len(secret)})
+		}
+	}
+	slices.SortFunc(covered, func(a, b span) int { return a.start - b.start })
+	var b strings.Builder
+	at := 0
+	for i := 0; i < len(covered); {
+		start, end := covered[i].start, covered[i].end
+		for i++; i < len(covered) && covered[i].start <= end; i++ {
+			end = max(end, covered[i].end)
+		}
+		b.WriteString(text[at:start] + masked)
+		at = end
+	}
+	return b.String() + text[at:]
+}
+
+// secretWords mark a name whose value is a secret.
+var secretWords = regexp.MustCompile(
+	`(?i)passw|passphrase|secret|token|sasl|credential|api_?-?key|private_?-?key|(^|[_-])(pass|pwd|pw)([_-]|\W|$)`)
+
+// secretName reports whether what is called name is likely to be a secret.
+func secretName(name string) bool { return secretWords.MatchString(name) }
+
+var urlUserinfo = regexp.MustCompile(`://([^\s/?#"'<>]+)@`)
+
+// urlSecrets are the passwords in the URLs of text, as written and as meant.
+func urlSecrets(text string) []string {
+	var secrets []string
+	for _, m := range urlUserinfo.FindAllStringSubmatch(text, -1) {
+		_, password, ok := strings.Cut(m[1], ":")
+		if !ok {
+			continue // the user's name alone: it must not be masked wherever it stands
+		}
+		secrets = append(secrets, password)
+		if plain, err := url.PathUnescape(password); err == nil && plain != password {
+			secrets = append(secrets, plain)
+		}
+	}
+	return secrets
+}
+
+// secretLines are a secret and, of one with several lines, each line: logs are masked line by line.
+func secretLines(secret string) []string {
+	if !strings.Contains(secret, "\n") {
+		return []string{secret}
+	}
+	return append(strings.Split(secret, "\n"), secret)
+}

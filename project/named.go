@@ -1,0 +1,124 @@
+package project
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// fileKeys are the keys whose value is a file that a tunnel acts upon.
+var fileKeys = map[string]bool{"kubeconfig": true, "key_file": true, "config_file": true}
+
+// readNamed reads the files inside the root that the config names. It runs before the config is known to be valid, so
+// it takes what it finds: every such key at any depth, and nothing from a file that is not TOML.
+func readNamed(f *Files) (map[string][]byte, error) {
+	named := map[string][]byte{}
+	for _, data := range [][]byte{f.Config, f.Local} {
+		doc, bad := parseDocument(f, "", data)
+		if bad != nil {
+			continue
+		}
+		for n := range doc.root.all() {
+			if err := readNamedBy(f, n, named); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return named, nil
+}
+
+func readNamedBy(f *Files, n *node, named map[string][]byte) error {
+	if n.kind != stringKind || !fileKeys[n.name] {
+		return nil
+	}
+	text, ok := constant(n.text)
+	if !ok {
+		return nil // Parse refuses it if it turns out to be inside
+	}
+	path, err := expandPath(f.Root, text)
+	if err != nil {
+		return nil
+	}
+	at := locate(f.Root, path)
+	if at.name == "" {
+		return nil
+	}
+	if at.outside {
+		named[at.name] = []byte("symbolic link to " + at.real)
+		return nil
+	}
+	data, err := readOptional(path, maxFile)
+	named[at.name] = data
+	return err
+}
+
+// location says where a path lies, seen from a root.
+type location struct {
+	name    string // relative to the root; empty: it has nothing to do with the root
+	real    string // without symbolic links
+	outside bool   // a symbolic link inside the root leads out of it
+}
+
+func locate(root, path string) location {
+	real := resolveLinks(path)
+	realName, realInside := inside(root, real)
+	name, nameInside := inside(root, path)
+	switch {
+	case nameInside:
+		return location{name: name, real: real, outside: !realInside}
+	case realInside:
+		return location{name: realName, real: real}
+	}
+	return location{real: real}
+}
+
+// inside is path relative to root, and whether it lies in it.
+func inside(root, path string) (string, bool) {
+	rel, err := filepath.Rel(root, path)
+	if err != nil || !filepath.IsLocal(rel) {
+		return "", false
+	}
+	return rel, true
+}
+
+// resolveLinks is filepath.EvalSymlinks that goes as far as there is something: the file itself may be absent.
+func resolveLinks(path string) string {
+	real, err := filepath.EvalSymlinks(path)
+	if err == nil {
+		return real
+	}
+	parent := filepath.Dir(path)
+	if parent == path || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+		return path
+	}
+	return filepath.Join(resolveLinks(parent), filepath.Base(path))
+}
+
+// errOtherHome is about ~name/…, which only a shell expands.
+var errOtherHome = errors.New(`only "~" and "~/" are expanded; write the other user's home out`)
+
+// expandPath makes path absolute: ~ is the user's home and everything else is relative to root.
+func expandPath(root, path string) (string, error) {
+	switch {
+	case path == "~", strings.HasPrefix(path, "~/"):
+		home, err := homeDir()
+		return filepath.Join(home, path[1:]), err
+	case strings.HasPrefix(path, "~"):
+		return "", errOtherHome
+	case filepath.IsAbs(path):
+		return filepath.Clean(path), nil
+	}
+	return filepath.Join(root, path), nil
+}
+
+// homeDir is the home that the password database gives, because that is the one ssh takes; $HOME where it has none.
+func homeDir() (string, error) {
+	if u, err := user.Current(); err == nil && u.HomeDir != "" {
+		return u.HomeDir, nil
+	}
+	return os.UserHomeDir()
+}

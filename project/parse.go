@@ -1,0 +1,327 @@
+package project
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Options are what a config is read with.
+type Options struct {
+	// Getenv looks a variable up in the environment, with our own exports undone; nil: there is none.
+	Getenv func(string) (string, bool)
+	// AutoPort is the port of a service with local_port = "auto"; nil: one made from the root and the name.
+	AutoPort func(service string) int
+}
+
+// Parse reads a project from the bytes of its files. The error is an *Invalid with everything that is wrong.
+func Parse(f *Files, o Options) (*Project, error) {
+	p := &parsing{files: f, options: o, project: &Project{Root: f.Root, Path: f.Path, Linger: defaultLinger}}
+	if diagnostics := p.read(); len(diagnostics) > 0 {
+		return nil, &Invalid{Diagnostics: diagnostics}
+	}
+	p.addresses()
+	p.interpolateAll()
+	p.shareSecrets()
+	p.top()
+	p.services()
+	p.env()
+	p.project.Secrets = p.secrets
+	p.project.Warnings = append(p.dotEnv.warnings, p.warnings.diagnostics(p.secrets)...)
+	if found := p.diagnostics(p.secrets); len(found) > 0 {
+		return nil, &Invalid{Diagnostics: found}
+	}
+	return p.project, nil
+}
+
+// parsing is one run of Parse.
+type parsing struct {
+	report
+	files     *Files
+	options   Options
+	project   *Project
+	docs      []*document
+	root      *node
+	dotEnv    dotEnv
+	warnings  report
+	secrets   []string
+	endpoints map[string]Service // what is known of each service before the rest of it is read
+}
+
+// read parses the files themselves. What it finds stands alone: behind a syntax error everything else would be a guess.
+func (p *parsing) read() []Diagnostic {
+	for _, file := range p.tomlFiles() {
+		doc, bad := parseDocument(p.files, file.path, file.data)
+		if bad != nil {
+			return []Diagnostic{*bad}
+		}
+		p.docs = append(p.docs, doc)
+	}
+	p.root = p.docs[0].root
+	for _, doc := range p.docs[1:] {
+		p.root.merge(doc.root)
+	}
+	path := p.files.DotEnvPath
+	if path == "" {
+		path = filepath.Join(p.files.Root, EnvName)
+	}
+	p.dotEnv = parseDotEnv(path, p.files.DotEnv)
+	p.project.DotEnv = p.dotEnv.values
+	for _, value := range p.dotEnv.values {
+		p.keepSecret(value)
+	}
+	return p.dotEnv.errors
+}
+
+type tomlFile struct {
+	path string
+	data []byte
+}
+
+func (p *parsing) tomlFiles() []tomlFile {
+	files := []tomlFile{{p.files.Path, p.files.Config}}
+	if p.files.Local != nil {
+		files = append(files, tomlFile{filepath.Join(p.files.Root, LocalName), p.files.Local})
+	}
+	return files
+}
+
+func (p *parsing) keepSecret(value string) {
+	p.secrets = append(p.secrets, secretLines(value)...)
+}
+
+// shareSecrets puts the secrets in order and lets the messages to come know them.
+func (p *parsing) shareSecrets() {
+	slices.Sort(p.secrets)
+	p.secrets = slices.Compact(p.secrets)
+	if len(p.secrets) > 0 && p.secrets[0] == "" {
+		p.secrets = p.secrets[1:]
+	}
+	for _, doc := range p.docs {
+		doc.secrets = p.secrets
+	}
+}
+
+// top reads what stands outside the services.
+func (p *parsing) top() {
+	for _, name := range p.root.names {
+		n := p.root.members[name]
+		switch name {
+		case "version":
+			if !n.bad && (n.kind != stringKind || n.text != "1") {
+				p.value(n, `must be "1", the only version there is`)
+			}
+		case "linger":
+			p.linger(n)
+		case "services", "defaults", "env":
+			p.table(n)
+		default:
+			p.unknown(n, nearest(name, topKeys))
+		}
+	}
+}
+
+func (p *parsing) linger(n *node) {
+	linger, err := n.duration()
+	if err != nil && !n.bad {
+		p.value(n, "%v", err)
+	}
+	p.project.Linger = linger
+}
+
+// table reports whether n is a table, and reports what is not.
+func (p *parsing) table(n *node) bool {
+	if n.kind != tableKind {
+		p.value(n, "%v", n.want("a table"))
+	}
+	return n.kind == tableKind
+}
+
+func (p *parsing) unknown(n *node, near string) {
+	hint := ""
+	if near != "" {
+		hint = didYouMean(near)
+	}
+	p.key(n, "unknown key%s", hint)
+}
+
+// serviceNodes are the tables of the services, in the order of the file.
+func (p *parsing) serviceNodes() []*node {
+	var nodes []*node
+	if services := p.root.member("services"); services != nil {
+		for _, name := range services.names {
+			if n := services.members[name]; n.kind == tableKind {
+				nodes = append(nodes, n)
+			}
+		}
+	}
+	return nodes
+}
+
+// addressFields are the keys that have to be read before any ${service.port} means something.
+var addressFields = slices.DeleteFunc(slices.Clone(serviceFields), func(f field) bool {
+	return f.name != "local_port" && f.name != "local_address"
+})
+
+// addresses finds out where every service will listen.
+func (p *parsing) addresses() {
+	p.endpoints = map[string]Service{}
+	defaults := p.root.member("defaults")
+	p.interpolate(defaults.member("local_address"), noServices)
+	for _, n := range p.serviceNodes() {
+		s := newService(n.name)
+		p.interpolate(n.member("local_port"), noServices)
+		p.interpolate(n.member("local_address"), noServices)
+		silent := &application{service: &s, fields: addressFields}
+		silent.inherit(defaults)
+		silent.inherit(n)
+		p.endpoints[n.name] = s
+	}
+	p.chooseAutoPorts()
+}
+
+// chooseAutoPorts asks for the ports that are "auto". None is one that the file gives to another service.
+func (p *parsing) chooseAutoPorts() {
+	taken := map[int]bool{}
+	for _, s := range p.endpoints {
+		taken[s.LocalPort] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.endpoints)) {
+		s := p.endpoints[name]
+		if !s.AutoPort {
+			continue
+		}
+		if p.options.AutoPort != nil {
+			s.LocalPort = p.options.AutoPort(name)
+		}
+		if taken[s.LocalPort] || s.LocalPort < 1 || s.LocalPort > 65535 {
+			s.LocalPort = AutoPort(p.files.Root, name, func(port int) bool { return taken[port] })
+		}
+		taken[s.LocalPort] = true
+		p.endpoints[name] = s
+	}
+}
+
+// services reads [defaults] and every service.
+func (p *parsing) services() {
+	defaults := p.root.member("defaults")
+	scratch := newService("")
+	check := &application{report: &p.report, service: &scratch, fields: serviceFields, defaults: true}
+	check.apply(defaults)
+	if services := p.root.member("services"); services != nil {
+		for _, name := range services.names {
+			p.service(services.members[name], defaults)
+		}
+	}
+	p.clashes()
+}
+
+func (p *parsing) service(n, defaults *node) {
+	if !serviceName.MatchString(n.name) {
+		p.key(n, "a service's name is letters, digits, dashes and underscores, and begins with no digit, because its variables are named after it")
+	}
+	if !p.table(n) {
+		return
+	}
+	s := newService(n.name)
+	a := &application{report: &p.report, service: &s, fields: serviceFields}
+	a.technology(defaults)
+	a.technology(n)
+	a.inherit(defaults)
+	a.apply(n)
+	a.missing(n)
+	s.complete()
+	if s.AutoPort {
+		s.LocalPort = p.endpoints[n.name].LocalPort
+	}
+	p.project.Services = append(p.project.Services, s)
+}
+
+// clashes reports services that get in each other's way: by their address, or by the names of their variables.
+func (p *parsing) clashes() {
+	listening := map[netip.AddrPort]string{}
+	prefixes := map[string]string{}
+	for _, s := range p.project.Services {
+		n := p.root.member("services", s.Name)
+		p.addressClash(s, n, listening)
+		prefix := EnvPrefix(s.Name)
+		if other, ok := prefixes[prefix]; ok {
+			p.key(n, "its variables %s_HOST and %s_PORT would be those of service %q", prefix, prefix, other)
+			continue
+		}
+		prefixes[prefix] = s.Name
+	}
+}
+
+func (p *parsing) addressClash(s Service, n *node, listening map[netip.AddrPort]string) {
+	if s.LocalPort == 0 {
+		return // reported already
+	}
+	for _, address := range s.Addresses() {
+		if other, ok := listening[address]; ok {
+			p.value(n.member("local_port"), `%s is the address of service %q too; another port, "auto" or another local_address tells them apart`, address, other)
+			return
+		}
+	}
+	for _, address := range s.Addresses() {
+		listening[address] = s.Name
+	}
+}
+
+// reservedPrefix begins the names of our own variables, which tell a shell what to undo.
+const reservedPrefix = "LOCALPORT_"
+
+// env reads [env]. The values stay templates; only what is wrong whatever the environment is reported.
+func (p *parsing) env() {
+	table := p.root.member("env")
+	if table == nil {
+		return
+	}
+	for _, name := range table.names {
+		n := table.members[name]
+		switch {
+		case !variableName.MatchString(name):
+			p.key(n, "no name of a variable: letters, digits and underscores, and no digit first")
+		case strings.HasPrefix(name, reservedPrefix):
+			p.key(n, "names that begin with %s are localport's own", reservedPrefix)
+		}
+		if n.kind != stringKind {
+			p.hidden(n, "%v", n.want("a string"))
+			continue
+		}
+		if err := p.checkTemplate(n); err != nil {
+			p.hidden(n, "%v", err)
+		}
+		line, col := n.doc.position(n.at)
+		p.project.Env = append(p.project.Env, EnvEntry{Name: name, Template: n.text, Path: n.doc.path, Line: line, Col: col})
+	}
+}
+
+func (p *parsing) checkTemplate(n *node) error {
+	if strings.Contains(n.text, "\x00") {
+		return errNUL
+	}
+	t, err := parseTemplate(n.text)
+	for ref := range t.references() {
+		if _, err := p.lookService(ref); ref.service != "" && err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// lookService is what a reference to a service means.
+func (p *parsing) lookService(ref *reference) (string, error) {
+	s, ok := p.endpoints[ref.service]
+	if !ok {
+		hint := ""
+		if near := nearest(ref.service, slices.Sorted(maps.Keys(p.endpoints))); near != "" {
+			hint = didYouMean(near)
+		}
+		return "", fmt.Errorf("there is no service %q to refer to%s", ref.service, hint)
+	}
+	return Endpoint{Host: s.Host(), Port: s.LocalPort}.attr(ref.attr), nil
+}

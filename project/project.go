@@ -1,0 +1,102 @@
+// Package project knows what a project is: the directory tree with a .localport.toml at its root, the services
+// that file declares, and every way in which the file can be wrong.
+package project
+
+import (
+	"net/netip"
+	"time"
+)
+
+// The names of the three files that make a project.
+const (
+	ConfigName = ".localport.toml"
+	LocalName  = ".localport.local.toml"
+	EnvName    = ".env"
+)
+
+// Technologies, in the order in which messages list them.
+const (
+	Kubectl = "kubectl"
+	SSH     = "ssh"
+	TCP     = "tcp"
+	Command = "command"
+)
+
+// Project is a valid configuration, with defaults merged and every ${…} of the services resolved.
+type Project struct {
+	Root     string // physical path; the project's identity
+	Path     string // the config file
+	Linger   time.Duration
+	Services []Service         // in the order of the file
+	Env      []EnvEntry        // [env], in the order of the file, unresolved
+	DotEnv   map[string]string // .env as read; every value is a secret
+	Secrets  []string          // every value that must never be shown
+	Warnings []Diagnostic
+}
+
+// Service is one entry of the file: a thing reachable on a local port.
+type Service struct {
+	Name           string
+	Technology     string
+	LocalPort      int // 1-65535
+	AutoPort       bool
+	LocalAddress   netip.Addr // zero: 127.0.0.1 and ::1
+	RemotePort     string     // a number, or (kubectl) a port's name; empty for command
+	Tags           []string
+	Description    string
+	Enabled        bool
+	Connection     Connection
+	Command        []string // command's argv, with {port} in it
+	OnDemand       bool
+	IdleTimeout    time.Duration
+	ConnectTimeout time.Duration
+	HealthCheck    HealthCheck
+	RestartPolicy  RestartPolicy
+}
+
+// Connection says where the far end is; which keys count depends on the technology.
+type Connection struct {
+	// kubectl
+	ResourceType string // "service" where absent
+	ResourceName string
+	Namespace    string
+	Context      string
+	Kubeconfig   string // absolute
+	// ssh
+	Host       string
+	User       string
+	Port       int
+	KeyFile    string // absolute
+	ConfigFile string // absolute
+	Jump       string
+	Options    map[string]string // -o options
+	// ssh and tcp
+	RemoteHost string
+}
+
+// HealthCheck is how the service is probed.
+type HealthCheck struct {
+	Type             string // "tcp"
+	Interval         time.Duration
+	Timeout          time.Duration
+	FailureThreshold int
+	SuccessThreshold int
+}
+
+// RestartPolicy is how an ended tunnel is replaced.
+type RestartPolicy struct {
+	Enabled           bool
+	InitialDelay      time.Duration
+	BackoffMultiplier float64
+	MaxDelay          time.Duration
+	MaxAttempts       int // in a row; 0: for ever
+}
+
+// EnvEntry is one line of [env], as written.
+type EnvEntry struct {
+	Name     string
+	Template string // with ${…} unresolved
+	Path     string // of the file that holds it
+	Line     int
+	Col      int
+}

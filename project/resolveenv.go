@@ -1,0 +1,133 @@
+package project
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+)
+
+// View is what a client knows when it resolves [env].
+type View struct {
+	Lookup   func(string) (string, bool) // its environment, with our own exports undone; nil: there is none
+	DotEnv   map[string]string
+	Services map[string]Endpoint
+}
+
+// Endpoint is what a client knows of one service.
+type Endpoint struct {
+	Host string // numeric
+	Port int
+	Ours bool // it is our listener that has the port
+}
+
+func (e Endpoint) attr(name string) string {
+	switch name {
+	case "host":
+		return e.Host
+	case "port":
+		return strconv.Itoa(e.Port)
+	}
+	return net.JoinHostPort(e.Host, strconv.Itoa(e.Port))
+}
+
+// Pair is a variable with its value.
+type Pair struct {
+	Name  string
+	Value string
+}
+
+// Omission is an entry that is left out because it mentions a service whose port is not ours.
+type Omission struct {
+	Name    string
+	Service string
+}
+
+// Resolution is what became of [env].
+type Resolution struct {
+	Pairs   []Pair // in the order of the entries
+	LeftOut []Omission
+	Errors  []Diagnostic // the entries that could not be resolved; they show no value
+}
+
+// ResolveEnv resolves the entries of [env]. Each is resolved by itself: what one sets is not seen by another.
+func ResolveEnv(entries []EnvEntry, v View) Resolution {
+	var r Resolution
+	for _, entry := range entries {
+		t, err := parseTemplate(entry.Template)
+		if err == nil {
+			if service := v.notOurs(t); service != "" {
+				r.LeftOut = append(r.LeftOut, Omission{entry.Name, service})
+				continue
+			}
+		}
+		value := ""
+		if err == nil {
+			value, err = t.resolve(scope{variable: v.variable, service: v.service})
+		}
+		if err == nil && strings.Contains(value, "\x00") {
+			err = errNUL
+		}
+		if err != nil {
+			r.Errors = append(r.Errors, entry.diagnostic(v.explain(err, entries)))
+			continue
+		}
+		r.Pairs = append(r.Pairs, Pair{entry.Name, value})
+	}
+	return r
+}
+
+func (e EnvEntry) diagnostic(err error) Diagnostic {
+	message := fmt.Sprintf("%s: %v", joinKey("env", e.Name), err)
+	return Diagnostic{Path: e.Path, Line: e.Line, Col: e.Col, Message: printable(message)}
+}
+
+// notOurs is the first service that t mentions and whose port is somebody else's; empty if there is none.
+func (v View) notOurs(t template) string {
+	for ref := range t.references() {
+		if endpoint, known := v.Services[ref.service]; known && !endpoint.Ours {
+			return ref.service
+		}
+	}
+	return ""
+}
+
+func (v View) variable(name string) (string, bool) {
+	if v.Lookup != nil {
+		if value, ok := v.Lookup(name); ok {
+			return value, true
+		}
+	}
+	value, ok := v.DotEnv[name]
+	return value, ok
+}
+
+func (v View) service(ref *reference) (string, error) {
+	endpoint, ok := v.Services[ref.service]
+	if !ok {
+		return "", fmt.Errorf("there is no service %q to refer to", ref.service)
+	}
+	return endpoint.attr(ref.attr), nil
+}
+
+// explain adds what to do to a missing variable that the user has reason to believe is there.
+func (v View) explain(err error, entries []EnvEntry) error {
+	lost, ok := errors.AsType[*missing](err)
+	if !ok {
+		return err
+	}
+	for _, entry := range entries {
+		if entry.Name == lost.name {
+			return fmt.Errorf("%w; that [env] sets it does not count, entries do not see each other", err)
+		}
+	}
+	for name := range v.Services {
+		for _, attr := range []string{"host", "port"} {
+			if lost.name == EnvPrefix(name)+"_"+strings.ToUpper(attr) {
+				return fmt.Errorf("%w; write ${%s.%s}", err, name, attr)
+			}
+		}
+	}
+	return err
+}

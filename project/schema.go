@@ -1,0 +1,145 @@
+package project
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/agext/levenshtein"
+)
+
+// field is a key that a service may have, and how it is read. The table below is all there is to know about keys.
+type field struct {
+	name     string
+	only     []string // the technologies that it is for; nil: all
+	required bool     // of every service that it is for
+	own      bool     // each service's own: it makes no sense in [defaults]
+	fields   []field  // it is a table, of these
+	read     reader   // it is a value
+}
+
+// reader puts the value of a node into a service. Its error says what is wrong with the value.
+type reader func(*Service, *node) error
+
+var technologies = []string{Kubectl, SSH, TCP, Command}
+
+var resourceTypes = []string{"pod", "service", "deployment", "statefulset", "replicaset", "daemonset", "job"}
+
+var topKeys = []string{"version", "linger", "defaults", "services", "env"}
+
+var serviceFields = []field{
+	{name: "technology", required: true, read: choice(func(s *Service) *string { return &s.Technology }, technologies)},
+	{name: "local_port", required: true, own: true, read: readLocalPort},
+	{name: "local_address", read: readLocalAddress},
+	{name: "remote_port", required: true, own: true, only: []string{Kubectl, SSH, TCP}, read: readRemotePort},
+	{name: "tags", read: list(func(s *Service) *[]string { return &s.Tags })},
+	{name: "description", own: true, read: text(func(s *Service) *string { return &s.Description })},
+	{name: "enabled", read: boolean(func(s *Service) *bool { return &s.Enabled })},
+	{name: "command", required: true, own: true, only: []string{Command}, read: readCommand},
+	{name: "start", read: readStart},
+	{name: "idle_timeout", read: duration(func(s *Service) *time.Duration { return &s.IdleTimeout })},
+	{name: "connect_timeout", read: duration(func(s *Service) *time.Duration { return &s.ConnectTimeout })},
+	{name: "connection", fields: connectionFields},
+	{name: "health_check", fields: healthCheckFields},
+	{name: "restart_policy", fields: restartPolicyFields},
+}
+
+var connectionFields = []field{
+	{name: "resource_type", only: []string{Kubectl}, read: choice(func(s *Service) *string { return &s.Connection.ResourceType }, resourceTypes)},
+	{name: "resource_name", only: []string{Kubectl}, required: true, read: word(func(s *Service) *string { return &s.Connection.ResourceName })},
+	{name: "namespace", only: []string{Kubectl}, read: word(func(s *Service) *string { return &s.Connection.Namespace })},
+	{name: "context", only: []string{Kubectl}, read: argument(func(s *Service) *string { return &s.Connection.Context })},
+	{name: "kubeconfig", only: []string{Kubectl}, read: file(func(s *Service) *string { return &s.Connection.Kubeconfig })},
+	{name: "host", only: []string{SSH}, required: true, read: word(func(s *Service) *string { return &s.Connection.Host })},
+	{name: "user", only: []string{SSH}, read: word(func(s *Service) *string { return &s.Connection.User })},
+	{name: "port", only: []string{SSH}, read: readSSHPort},
+	{name: "key_file", only: []string{SSH}, read: file(func(s *Service) *string { return &s.Connection.KeyFile })},
+	{name: "config_file", only: []string{SSH}, read: file(func(s *Service) *string { return &s.Connection.ConfigFile })},
+	{name: "jump", only: []string{SSH}, read: word(func(s *Service) *string { return &s.Connection.Jump })},
+	{name: "options", only: []string{SSH}, read: readOptions},
+	{name: "remote_host", only: []string{SSH}, read: word(func(s *Service) *string { return &s.Connection.RemoteHost })},
+	{name: "remote_host", only: []string{TCP}, required: true, read: word(func(s *Service) *string { return &s.Connection.RemoteHost })},
+}
+
+var healthCheckFields = []field{
+	{name: "type", read: choice(func(s *Service) *string { return &s.HealthCheck.Type }, []string{CheckTCP, CheckNone})},
+	{name: "interval", read: duration(func(s *Service) *time.Duration { return &s.HealthCheck.Interval })},
+	{name: "timeout", read: duration(func(s *Service) *time.Duration { return &s.HealthCheck.Timeout })},
+	{name: "failure_threshold", read: count(1, func(s *Service) *int { return &s.HealthCheck.FailureThreshold })},
+	{name: "success_threshold", read: count(1, func(s *Service) *int { return &s.HealthCheck.SuccessThreshold })},
+}
+
+var restartPolicyFields = []field{
+	{name: "enabled", read: boolean(func(s *Service) *bool { return &s.RestartPolicy.Enabled })},
+	{name: "initial_delay", read: duration(func(s *Service) *time.Duration { return &s.RestartPolicy.InitialDelay })},
+	{name: "backoff_multiplier", read: readMultiplier},
+	{name: "max_delay", read: duration(func(s *Service) *time.Duration { return &s.RestartPolicy.MaxDelay })},
+	{name: "max_attempts", read: count(0, func(s *Service) *int { return &s.RestartPolicy.MaxAttempts })},
+}
+
+// suits reports whether the field is for a technology; every field is for an unknown one.
+func (f field) suits(technology string) bool {
+	return f.only == nil || technology == "" || slices.Contains(f.only, technology)
+}
+
+// find is the field called name that suits the technology; failing that, one for another technology.
+func find(fields []field, name, technology string) (field, bool) {
+	var found field
+	for _, f := range fields {
+		if f.name != name {
+			continue
+		}
+		if f.suits(technology) {
+			return f, true
+		}
+		found.name, found.only = name, append(found.only, f.only...)
+	}
+	return found, found.name != ""
+}
+
+// suggestion is the end of a message about an unknown key: what was probably meant, if anything.
+func suggestion(name string, fields []field, technology string) string {
+	var names []string
+	for _, f := range fields {
+		if f.suits(technology) {
+			names = append(names, f.name)
+		}
+	}
+	for _, f := range fields {
+		if sub, ok := find(f.fields, name, technology); ok && sub.suits(technology) {
+			return didYouMean(f.name + "." + name)
+		}
+	}
+	if near := nearest(name, names); near != "" {
+		return didYouMean(near)
+	}
+	return ""
+}
+
+func didYouMean(name string) string { return fmt.Sprintf("; did you mean %q?", name) }
+
+// nearest is the known name that word is probably a slip of; empty if none is near.
+func nearest(word string, known []string) string {
+	best, bestDistance := "", len(word)
+	if len(word) > 64 {
+		return ""
+	}
+	for _, name := range known {
+		limit := max(1, min(len(name), len(word))/3)
+		distance := levenshtein.Distance(strings.ToLower(word), strings.ToLower(name), nil)
+		if distance <= limit && distance < bestDistance {
+			best, bestDistance = name, distance
+		}
+	}
+	return best
+}
+
+// oneOf lists words for a message: a, b or c.
+func oneOf(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
+}

@@ -1,0 +1,94 @@
+package project
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+var (
+	loopback4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	loopback6 = netip.IPv6Loopback()
+)
+
+// Service is the service called name.
+func (p *Project) Service(name string) (Service, bool) {
+	i := slices.IndexFunc(p.Services, func(s Service) bool { return s.Name == name })
+	if i < 0 {
+		return Service{}, false
+	}
+	return p.Services[i], true
+}
+
+// Addresses are what the relay of the service listens on: both loopbacks, or only the local address.
+func (s Service) Addresses() []netip.AddrPort {
+	port := uint16(s.LocalPort)
+	if s.LocalAddress.IsValid() {
+		return []netip.AddrPort{netip.AddrPortFrom(s.LocalAddress, port)}
+	}
+	return []netip.AddrPort{netip.AddrPortFrom(loopback4, port), netip.AddrPortFrom(loopback6, port)}
+}
+
+// Host is the address that clients are told, always numeric.
+func (s Service) Host() string { return s.Addresses()[0].Addr().String() }
+
+// Addr is host:port for clients, with brackets where IPv6 wants them.
+func (s Service) Addr() string { return net.JoinHostPort(s.Host(), strconv.Itoa(s.LocalPort)) }
+
+// EnvPrefix is what the names of a service's variables begin with: my-db exports MY_DB_HOST and MY_DB_PORT.
+func EnvPrefix(service string) string {
+	return strings.ToUpper(strings.ReplaceAll(service, "-", "_"))
+}
+
+// The values that start may have.
+const (
+	startAlways   = "always"
+	startOnDemand = "on-demand"
+)
+
+// The values that health_check.type may have.
+const (
+	CheckTCP  = "tcp"
+	CheckNone = "none"
+)
+
+const (
+	defaultLinger      = 10 * time.Second
+	defaultIdleTimeout = 15 * time.Minute
+)
+
+// newService is a service of which the file says nothing.
+func newService(name string) Service {
+	return Service{
+		Name:           name,
+		Enabled:        true,
+		ConnectTimeout: 30 * time.Second,
+		HealthCheck: HealthCheck{
+			Type: CheckTCP, Interval: 30 * time.Second, Timeout: 5 * time.Second,
+			FailureThreshold: 3, SuccessThreshold: 1,
+		},
+		RestartPolicy: RestartPolicy{
+			Enabled: true, InitialDelay: 250 * time.Millisecond, BackoffMultiplier: 2, MaxDelay: 15 * time.Second,
+		},
+	}
+}
+
+// complete fills in what depends on other keys.
+func (s *Service) complete() {
+	if s.OnDemand && s.IdleTimeout == 0 {
+		s.IdleTimeout = defaultIdleTimeout
+	}
+	switch s.Technology {
+	case Kubectl:
+		if s.Connection.ResourceType == "" {
+			s.Connection.ResourceType = "service"
+		}
+	case SSH:
+		if s.Connection.RemoteHost == "" {
+			s.Connection.RemoteHost = "localhost"
+		}
+	}
+}

@@ -1,0 +1,226 @@
+package project
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"regexp"
+	"strings"
+)
+
+// template is a string value taken apart: literal text and references, in turn.
+type template []part
+
+type part struct {
+	literal string
+	ref     *reference // nil: only the literal
+}
+
+// reference is one ${…}.
+type reference struct {
+	variable string   // ${NAME}; empty: a service's
+	service  string   // ${service.attr}
+	attr     string   // host, port or addr
+	op       string   // "", ":-" or ":?"
+	word     template // :-word
+	message  string   // :?message
+}
+
+var (
+	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	serviceName  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
+	namePrefix   = regexp.MustCompile(`^[A-Za-z0-9_.-]*`)
+)
+
+// maxNesting is how deep defaults may stand in defaults.
+const maxNesting = 8
+
+var (
+	errOpen      = errors.New(`"${" without its "}"; write "$$" for a dollar`)
+	errReference = errors.New(
+		`malformed "${…}"; it is ${NAME}, ${NAME:-default}, ${NAME:?message} or ${service.port}, and "$$" is a dollar`)
+	errNesting = fmt.Errorf(`"${…}" nested more than %d deep`, maxNesting)
+	errDefault = errors.New("a reference to a service takes neither default nor message: a service is always there")
+	errAttr    = errors.New("a service has host, port and addr, and nothing else to refer to")
+)
+
+// parseTemplate takes text apart. Its errors quote nothing of the text, which may be a password.
+func parseTemplate(text string) (template, error) {
+	t, rest, err := parseUntil(text, false, 0)
+	if err == nil && rest != "" {
+		err = errReference
+	}
+	return t, err
+}
+
+// parseUntil parses to the end of text or, in a default, to the brace that ends it; rest begins with that brace.
+func parseUntil(text string, inDefault bool, depth int) (t template, rest string, err error) {
+	if depth > maxNesting {
+		return nil, "", errNesting
+	}
+	stop := "$"
+	if inDefault {
+		stop = "$}"
+	}
+	for {
+		at := strings.IndexAny(text, stop)
+		if at < 0 {
+			return t.literal(text), "", nil
+		}
+		t, text = t.literal(text[:at]), text[at:]
+		switch {
+		case text[0] == '}':
+			return t, text, nil
+		case strings.HasPrefix(text, "$$"):
+			t, text = t.literal("$"), text[2:]
+		case strings.HasPrefix(text, "${"):
+			var ref *reference
+			if ref, text, err = parseReference(text[2:], depth); err != nil {
+				return nil, "", err
+			}
+			t = append(t, part{ref: ref})
+		default: // a dollar that means nothing to us
+			t, text = t.literal("$"), text[1:]
+		}
+	}
+}
+
+// literal is t with text after it.
+func (t template) literal(text string) template {
+	if text == "" {
+		return t
+	}
+	if n := len(t); n > 0 && t[n-1].ref == nil {
+		t[n-1].literal += text
+		return t
+	}
+	return append(t, part{literal: text})
+}
+
+// parseReference parses what follows "${", to its brace.
+func parseReference(text string, depth int) (*reference, string, error) {
+	name := namePrefix.FindString(text)
+	if name == text {
+		return nil, "", errOpen
+	}
+	ref, err := newReference(name)
+	if err != nil {
+		return nil, "", err
+	}
+	text = text[len(name):]
+	switch {
+	case strings.HasPrefix(text, ":-"):
+		ref.op = ":-"
+		ref.word, text, err = parseUntil(text[2:], true, depth+1)
+	case strings.HasPrefix(text, ":?"):
+		ref.op = ":?"
+		if end := strings.IndexByte(text, '}'); end >= 0 {
+			ref.message, text = text[2:end], text[end:]
+		} else {
+			text = ""
+		}
+	}
+	switch {
+	case err != nil:
+		return nil, "", err
+	case text == "":
+		return nil, "", errOpen
+	case text[0] != '}':
+		return nil, "", errReference
+	case ref.service != "" && ref.op != "":
+		return nil, "", errDefault
+	}
+	return ref, text[1:], nil
+}
+
+func newReference(name string) (*reference, error) {
+	dot := strings.LastIndexByte(name, '.')
+	if dot < 0 {
+		if !variableName.MatchString(name) {
+			return nil, errReference
+		}
+		return &reference{variable: name}, nil
+	}
+	ref := &reference{service: name[:dot], attr: name[dot+1:]}
+	switch {
+	case !serviceName.MatchString(ref.service):
+		return nil, errReference
+	case ref.attr != "host" && ref.attr != "port" && ref.attr != "addr":
+		return nil, errAttr
+	}
+	return ref, nil
+}
+
+// references yields every reference, those in defaults too, whether or not the default would be used.
+func (t template) references() iter.Seq[*reference] {
+	return func(yield func(*reference) bool) { t.eachReference(yield) }
+}
+
+func (t template) eachReference(yield func(*reference) bool) bool {
+	for _, p := range t {
+		if p.ref != nil && (!yield(p.ref) || !p.ref.word.eachReference(yield)) {
+			return false
+		}
+	}
+	return true
+}
+
+// scope is what references mean.
+type scope struct {
+	variable func(name string) (string, bool)
+	service  func(ref *reference) (string, error)
+}
+
+// missing is a variable that is set nowhere.
+type missing struct {
+	name    string
+	message string // the config's own
+}
+
+func (e *missing) Error() string {
+	if e.message != "" {
+		return fmt.Sprintf("variable %s is not set, or empty: %s", e.name, e.message)
+	}
+	return fmt.Sprintf("variable %s is not set, neither in the environment nor in %s", e.name, EnvName)
+}
+
+// resolve puts the text together again.
+func (t template) resolve(in scope) (string, error) {
+	var b strings.Builder
+	for _, p := range t {
+		text, err := p.resolve(in)
+		if err != nil {
+			return "", err
+		}
+		b.WriteString(text)
+	}
+	return b.String(), nil
+}
+
+func (p part) resolve(in scope) (string, error) {
+	ref := p.ref
+	if ref == nil {
+		return p.literal, nil
+	}
+	if ref.service != "" {
+		return in.service(ref)
+	}
+	value, set := in.variable(ref.variable)
+	switch {
+	case ref.op == ":-" && value == "":
+		return ref.word.resolve(in)
+	case ref.op == ":?" && value == "", !set:
+		return "", &missing{name: ref.variable, message: ref.message}
+	}
+	return value, nil
+}
+
+// constant is text with its $$ undone, if it has no references.
+func constant(text string) (string, bool) {
+	t, err := parseTemplate(text)
+	for range t.references() {
+		return "", false
+	}
+	plain, _ := t.resolve(scope{}) // there is nothing in it to resolve
+	return plain, err == nil
+}

@@ -1,0 +1,168 @@
+package trust
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/google/renameio/v2"
+)
+
+// recordVersion is the format of a record. One of another version is foreign.
+const recordVersion = 1
+
+// maxAllowed is how many contents of one path stay allowed, the last allowed ones: a year of branches, not a log.
+const maxAllowed = 64
+
+// maxRecord bounds what is read of a record, far above what a whole one can take.
+const maxRecord = 64 << 10
+
+// record is what is remembered about one config file.
+type record struct {
+	Version int      `json:"version"`
+	Path    string   `json:"path"`              // tells a record that was put in another's place
+	Allowed []string `json:"allowed,omitempty"` // digests, the oldest first
+	Denied  bool     `json:"denied,omitempty"`
+
+	foreign bool // something lies in its place that cannot be believed
+}
+
+func (r *record) allow(digest string) {
+	r.Denied = false
+	r.Allowed = slices.DeleteFunc(r.Allowed, func(d string) bool { return d == digest })
+	r.Allowed = append(r.Allowed, digest)
+	r.Allowed = r.Allowed[max(0, len(r.Allowed)-maxAllowed):]
+}
+
+// file is where the record of a config file lies.
+func (s Store) file(path string) string {
+	sum := sha256.Sum256([]byte(path))
+	return filepath.Join(s.Dir, hex.EncodeToString(sum[:])+".json")
+}
+
+// read is the record of the config file at path. One that is absent, torn or foreign is empty and so allows nothing;
+// an error is about the store as a whole.
+func (s Store) read(path string) (record, error) {
+	empty := record{Version: recordVersion, Path: path}
+	switch err := s.check(); {
+	case errors.Is(err, fs.ErrNotExist):
+		return empty, nil
+	case err != nil:
+		return empty, err
+	}
+	data, err := readOwn(s.file(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return empty, nil
+	}
+	var r record
+	if err != nil || json.Unmarshal(data, &r) != nil || r.Version != recordVersion || r.Path != path {
+		empty.foreign = true
+		return empty, nil
+	}
+	return r, nil
+}
+
+var errForeign = errors.New("not a file of this user's alone")
+
+// readOwn reads a regular file that only this user can have written.
+func readOwn(path string) ([]byte, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() //nolint:errcheck // nothing was written
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || !own(info) {
+		return nil, errForeign
+	}
+	return io.ReadAll(io.LimitReader(file, maxRecord))
+}
+
+// own reports whether a file is this user's and nobody else may write it.
+func own(info fs.FileInfo) bool { return mine(info) && info.Mode().Perm()&0o022 == 0 }
+
+func mine(info fs.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(stat.Uid) == os.Getuid()
+}
+
+// check says whether the store can be believed: whoever can write there can allow what he likes.
+func (s Store) check() error {
+	info, err := os.Lstat(s.Dir)
+	switch {
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return fmt.Errorf("trust store %s: not a directory", s.Dir)
+	case !own(info):
+		return fmt.Errorf("trust store %s: belongs to another user, or others may write it; it must be yours, with mode 0700", s.Dir)
+	}
+	return nil
+}
+
+// change replaces the record of path by what edit makes of it.
+func (s Store) change(path string, edit func(*record)) error {
+	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
+		return err
+	}
+	if err := s.check(); err != nil {
+		return err
+	}
+	unlock, err := s.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	r, err := s.read(path)
+	if err != nil {
+		return err
+	}
+	edit(&r)
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return renameio.WriteFile(s.file(path), append(data, '\n'), 0o600, renameio.WithStaticPermissions(0o600), renameio.WithTempDir(s.Dir))
+}
+
+// maxLockWait is how long another process may take over one change, which is some milliseconds when all is well.
+const maxLockWait = 2 * time.Second
+
+// lock keeps two processes from changing the same record at once. The lock file stays for good.
+func (s Store) lock() (unlock func(), err error) {
+	file, err := os.OpenFile(filepath.Join(s.Dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), maxLockWait)
+	defer cancel()
+	for {
+		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { _ = file.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
+			_ = file.Close()
+			return nil, fmt.Errorf("lock %s: %w", file.Name(), err)
+		}
+		select {
+		case <-time.After(5 * time.Millisecond): // flock cannot be waited for with a deadline
+		case <-ctx.Done():
+			_ = file.Close()
+			return nil, fmt.Errorf("lock %s: another process holds it", file.Name())
+		}
+	}
+}

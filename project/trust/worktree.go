@@ -1,0 +1,177 @@
+package trust
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// A linked worktree has a file .git that names its entry in the repository, and the entry names that file in turn. Both
+// must agree, or anyone could claim to be a checkout of a repository that the user trusts. git itself is not run: its
+// configuration may name programs.
+
+// checkout is one working tree of a repository.
+type checkout struct {
+	top    string // the directory that holds .git
+	common string // the repository
+	entry  string // of a linked worktree, common/worktrees/NAME; empty: the main checkout
+}
+
+// worktree is a linked worktree, seen from a directory in it.
+type worktree struct {
+	checkout
+	relative string // of that directory
+}
+
+// linkedWorktree is the linked worktree that dir, which is physical, lies in; false if it lies in none, or in one that
+// its repository does not know.
+func linkedWorktree(dir string) (worktree, bool) {
+	for top := dir; ; top = filepath.Dir(top) {
+		if _, err := os.Lstat(filepath.Join(top, ".git")); err != nil {
+			if !errors.Is(err, fs.ErrNotExist) || top == filepath.Dir(top) {
+				return worktree{}, false
+			}
+			continue
+		}
+		c, ok := checkoutAt(top)
+		relative, err := filepath.Rel(top, dir)
+		return worktree{c, relative}, ok && c.entry != "" && err == nil
+	}
+}
+
+// checkoutAt is the checkout whose .git lies in top; false if it is none, or if both ends do not agree.
+func checkoutAt(top string) (checkout, bool) {
+	git := filepath.Join(top, ".git")
+	info, err := os.Lstat(git)
+	switch {
+	case err != nil:
+		return checkout{}, false
+	case info.IsDir():
+		return checkout{top: top, common: git}, ownRepository(git)
+	case !info.Mode().IsRegular(), !mine(info):
+		return checkout{}, false
+	}
+	entry, ok := pointer(git, "gitdir: ")
+	if !ok {
+		return checkout{}, false
+	}
+	c := checkout{top: top, entry: entry, common: filepath.Dir(filepath.Dir(entry))}
+	return c, ownRepository(c.common) && c.listed()
+}
+
+// listed reports whether the repository lists the linked worktree: the entry lies among its worktrees, leads back to
+// it, and names the worktree's own .git.
+func (c checkout) listed() bool {
+	if filepath.Dir(c.entry) != filepath.Join(c.common, "worktrees") {
+		return false
+	}
+	common, ok := pointer(filepath.Join(c.entry, "commondir"), "")
+	if !ok || common != c.common {
+		return false
+	}
+	named, ok := target(filepath.Join(c.entry, "gitdir"), "")
+	return ok && samePath(named, filepath.Join(c.top, ".git"))
+}
+
+// main is the main checkout of the tree's repository; false if it has none, as a bare one has not.
+func (w worktree) main() (checkout, bool) {
+	if filepath.Base(w.common) != ".git" {
+		return checkout{}, false
+	}
+	c, ok := checkoutAt(filepath.Dir(w.common))
+	return c, ok && c.common == w.common && c.entry == ""
+}
+
+// others are the repository's other checkouts, each of which leads back to the repository itself.
+func (w worktree) others() []checkout {
+	var found []checkout
+	if main, ok := w.main(); ok {
+		found = append(found, main)
+	}
+	entries, err := os.ReadDir(filepath.Join(w.common, "worktrees"))
+	if err != nil {
+		return found
+	}
+	for _, e := range entries {
+		entry := filepath.Join(w.common, "worktrees", e.Name())
+		git, ok := target(filepath.Join(entry, "gitdir"), "")
+		if !ok || entry == w.entry || filepath.Base(git) != ".git" {
+			continue
+		}
+		top, err := filepath.EvalSymlinks(filepath.Dir(git))
+		if err != nil {
+			continue
+		}
+		if c, ok := checkoutAt(top); ok && c.entry == entry && c.common == w.common {
+			found = append(found, c)
+		}
+	}
+	return found
+}
+
+// at is a directory of the checkout.
+func (c checkout) at(relative string) string { return filepath.Join(c.top, relative) }
+
+// file is the config file of the checkout that stands where path stands in another one. It is false where a symbolic
+// link stands in between, which may lead out of the checkout.
+func (c checkout) file(relative, path string) (string, bool) {
+	dir := c.at(relative)
+	real, err := filepath.EvalSymlinks(dir)
+	return filepath.Join(dir, filepath.Base(path)), err == nil && real == dir
+}
+
+// maxPointer is far more than a path takes.
+const maxPointer = 16 << 10
+
+// target is the path that one of git's pointer files holds after prefix, made absolute.
+func target(file, prefix string) (string, bool) {
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return "", false
+	}
+	defer f.Close() //nolint:errcheck // nothing was written
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() || info.Size() > maxPointer {
+		return "", false
+	}
+	var buffer bytes.Buffer
+	if _, err := buffer.ReadFrom(f); err != nil {
+		return "", false
+	}
+	path, ok := strings.CutPrefix(strings.TrimRight(buffer.String(), "\r\n"), prefix)
+	switch {
+	case !ok, path == "", strings.ContainsAny(path, "\n\x00"):
+		return "", false
+	case !filepath.IsAbs(path):
+		path = filepath.Join(filepath.Dir(file), path)
+	}
+	return filepath.Clean(path), true
+}
+
+// pointer is target without symbolic links; false if nothing is there.
+func pointer(file, prefix string) (string, bool) {
+	path, ok := target(file, prefix)
+	if !ok {
+		return "", false
+	}
+	real, err := filepath.EvalSymlinks(path)
+	return real, err == nil
+}
+
+// samePath reports whether two paths are one file, reached by the same name in the same physical directory.
+func samePath(a, b string) bool {
+	dirA, errA := filepath.EvalSymlinks(filepath.Dir(a))
+	dirB, errB := filepath.EvalSymlinks(filepath.Dir(b))
+	return errA == nil && errB == nil && dirA == dirB && filepath.Base(a) == filepath.Base(b)
+}
+
+// ownRepository reports whether a repository belongs to this user. git too refuses another user's, who could list what he
+// likes.
+func ownRepository(dir string) bool {
+	info, err := os.Stat(dir)
+	return err == nil && info.IsDir() && mine(info)
+}

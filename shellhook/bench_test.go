@@ -1,0 +1,115 @@
+package shellhook_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/localport-sh/localport/shellhook"
+)
+
+// cost is the processor time of one call: a script that sets something up and makes n calls, less one that makes none,
+// with everything that they start.
+func cost(b *testing.B, env []string, shell, setup, call string, n int) time.Duration {
+	b.Helper()
+	return (cpu(b, env, shell, setup, call, n) - cpu(b, env, shell, setup, call, 0)) / time.Duration(n)
+}
+
+func cpu(b *testing.B, env []string, shell, setup, call string, n int) time.Duration {
+	b.Helper()
+	loop := fmt.Sprintf("for ((i=0; i<%d; i++)); do %s; done", n, call)
+	args := []string{"-c"}
+	switch shell {
+	case "zsh":
+		args = []string{"-f", "-c"}
+	case "fish":
+		loop = fmt.Sprintf("for i in (seq %d); %s; end", n, call)
+		args = []string{"--no-config", "-c"}
+	}
+	cmd := exec.Command(shell, append(args, setup+"\n"+call+"\n"+loop+"\n")...)
+	cmd.Env = env
+	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+		b.Fatalf("%s: %v\n%s", shell, err, out)
+	}
+	return cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+}
+
+// BenchmarkPrompt is the cost of a prompt where nothing changed: in a project whose supervisor runs, and outside of
+// any. In the same run, where direnv is installed: its prompt in a directory that it knows, and the ratio.
+func BenchmarkPrompt(b *testing.B) {
+	dir := b.TempDir()
+	root, state := filepath.Join(dir, "p"), filepath.Join(dir, "state")
+	for _, d := range []string{root, state} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(root, ".localport.toml"), nil, 0o600); err != nil {
+		b.Fatal(err)
+	}
+	look(root, state)
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "LANG=C.UTF-8", "DIRENV_LOG_FORMAT="}
+	stat, _ := os.ReadFile("/proc/self/stat")
+	start := "0"
+	if _, rest, ok := strings.Cut(string(stat), ") "); ok {
+		start = strings.Fields(rest)[19]
+	}
+	line := fmt.Sprintf("1 %d %s", os.Getpid(), start)
+	if err := os.WriteFile(filepath.Join(state, shellhook.PromptFile), []byte(line+"\n"), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		sh, err := shellhook.Lookup(shell)
+		if err != nil {
+			b.Fatal(err)
+		}
+		outside := sh.Hook("/nowhere/localport") + "\ncd " + dir
+		inside := sh.Hook("/nowhere/localport") + "\ncd " + root + "\n" + sh.Set(shellhook.Root, root) +
+			sh.Set(shellhook.Dir, state) + sh.Set(shellhook.Line, line)
+		b.Run(shell, func(b *testing.B) {
+			if _, err := exec.LookPath(shell); err != nil {
+				b.Skipf("%s is not installed", shell)
+			}
+			for b.Loop() {
+				ours := cost(b, env, shell, inside, "__localport_prompt", 10000)
+				b.ReportMetric(float64(ours.Nanoseconds())/1000, "µs/prompt")
+				away := cost(b, env, shell, outside, "__localport_prompt", 10000)
+				b.ReportMetric(float64(away.Nanoseconds())/1000, "µs/outside")
+				if _, err := exec.LookPath("direnv"); err == nil {
+					theirs := cost(b, env, shell, direnv(b, env, dir, shell), direnvCall[shell], 200)
+					b.ReportMetric(float64(theirs.Nanoseconds())/1000, "µs/direnv")
+					b.ReportMetric(float64(theirs)/float64(ours), "direnv/ours")
+				}
+			}
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+var direnvCall = map[string]string{"bash": "_direnv_hook", "zsh": "_direnv_hook", "fish": "__direnv_export_eval"}
+
+// direnv is the set-up that puts a shell in a directory that direnv has loaded.
+func direnv(b *testing.B, env []string, dir, shell string) string {
+	b.Helper()
+	known := filepath.Join(dir, "direnv")
+	if err := os.MkdirAll(known, 0o755); err != nil {
+		b.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(known, ".envrc"), []byte("export X=1\n"), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	allow := exec.Command("direnv", "allow", known)
+	allow.Env = env
+	if out, err := allow.CombinedOutput(); err != nil {
+		b.Fatalf("direnv allow: %v\n%s", err, out)
+	}
+	install := `eval "$(direnv hook ` + shell + `)"`
+	if shell == "fish" {
+		install = "direnv hook fish | source"
+	}
+	return install + "\ncd " + known
+}

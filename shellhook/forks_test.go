@@ -1,0 +1,79 @@
+package shellhook_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/localport-sh/localport/testdata/shellpty"
+)
+
+// trace is a strace of a shell and all that it starts. A line of it stands in the file before the traced system call
+// returns, so that after a prompt all of what came before is there.
+type trace struct {
+	t    *testing.T
+	path string
+}
+
+func newTrace(t *testing.T) trace {
+	t.Helper()
+	path, err := exec.LookPath("strace")
+	if err != nil {
+		t.Skip("strace is not installed")
+	}
+	if err := exec.Command(path, "-o", os.DevNull, "true").Run(); err != nil {
+		t.Skip("strace may not trace here")
+	}
+	return trace{t, filepath.Join(shellpty.NewDir(t), "trace")}
+}
+
+func (tr trace) wrap() []string {
+	return []string{"strace", "-f", "-qq", "-e", "trace=clone,clone3,fork,vfork,execve", "-o", tr.path}
+}
+
+var forked = regexp.MustCompile(`(?m)^.*\b(clone3?|v?fork|execve)\(.*$`)
+
+// processes is how many were started so far. Threads are none: fish has some.
+func (tr trace) processes() (lines []string) {
+	tr.t.Helper()
+	data, err := os.ReadFile(tr.path)
+	if err != nil {
+		tr.t.Fatal(err)
+	}
+	for _, line := range forked.FindAllString(string(data), -1) {
+		if !strings.Contains(line, "CLONE_THREAD") {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+func TestNoProcessIsStartedWhenNothingChanged(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *world) {
+		tr := newTrace(t)
+		root, sub := w.project("p"), w.mkdir("p/sub/deep")
+		one, two := w.mkdir("one"), w.mkdir("two/deep")
+		w.write(filepath.Join(root, ".env"))
+		w.setLine(root, startProcess(t, "localport-x").line(1))
+		s := w.startWith(shellpty.Config{Shell: shell, RC: w.rc(shell), Wrap: tr.wrap()})
+
+		costs := func(want int, lines ...string) {
+			t.Helper()
+			before := len(tr.processes())
+			for _, line := range lines {
+				s.Run(line)
+			}
+			if got := tr.processes()[before:]; len(got) != want {
+				t.Errorf("%q started processes, want %d:\n%s", lines, want, strings.Join(got, "\n"))
+			}
+		}
+		costs(0, "true", "true", cd(one), cd(two), "cd ..", "true", "cd /", cd(w.dir), "true")
+		costs(2, cd(sub)) // one fork, one exec: our own
+		costs(0, "true", "true", cd(root), "true", cd(sub), "cd ..", "true", "true")
+		costs(2, cd(one))
+		costs(0, "true", cd(two), "true")
+	})
+}

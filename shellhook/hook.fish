@@ -1,0 +1,122 @@
+# LocalPort's hook for fish, 3.6 and newer: localport hook fish | source
+#
+# A prompt where nothing changed starts no process: it reads one line and compares the ages of files, with builtins
+# only. So does a cd that crosses no border of a project.
+#
+# The line above sets __localport_exe. `localport export` sets the first four variables below; none is exported.
+# read, test, set, string and status are reserved names, which no function can take; source and math are not.
+
+if not test "$__localport_shell" = $fish_pid
+    set -gu __localport_root '' # the project that this shell is in
+    set -gu __localport_dir '' # where LocalPort keeps what prompts compare with
+    set -gu __localport_line '' # the line in $__localport_dir/prompt, as last looked at
+    set -gu __localport_told '' # what this shell was told already
+    set -gu __localport_pwd '' # where the last prompt was; '' before the first
+    set -gu __localport_why '' # why this prompt has to look; '' if it need not
+    set -gu __localport_tried '' # the last reason to look, and how often looking did not settle it
+    set -gu __localport_tries 0
+    set -gu __localport_alive '' # the line whose process was last found alive
+    set -gu __localport_shell $fish_pid
+end
+
+function __localport_prompt --on-event fish_prompt
+    set __localport_why ''
+    if test "$PWD" != "$__localport_pwd"
+        __localport_moved
+    else if test -e ./.localport.toml -a ! . -ef "$__localport_root"
+        set __localport_why "enter $PWD"
+    end
+    if test -z "$__localport_why" -a -n "$__localport_root"
+        __localport_stale
+    end
+    if test -n "$__localport_why"
+        __localport_look
+    else if test -n "$__localport_tried"
+        set __localport_tried ''
+    end
+end
+
+# The event comes in scripts too.
+function __localport_cd --on-variable PWD
+    status is-interactive; and __localport_prompt
+end
+
+# __localport_moved walks up from a new directory. ./.. is physical, like the project's root.
+function __localport_moved
+    set -l at .
+    set -l last $__localport_pwd
+    set __localport_pwd "$PWD"
+    while test -e $at
+        if test -e $at/.localport.toml
+            test $at -ef "$__localport_root"; or set __localport_why "enter $PWD"
+            return
+        end
+        test $at -ef /; and break
+        set at $at/..
+    end
+    if test -n "$__localport_root"
+        set __localport_why "leave $PWD"
+    else if test -z "$last" -a -n "$LOCALPORT_DIFF"
+        set __localport_why inherited
+    end
+end
+
+# __localport_stale compares the project with what the last look saw of it. No command substitution here: each costs
+# as much as all the rest. Files are tested first: fish reports one that it cannot open where nothing can silence it.
+function __localport_stale
+    set -l root $__localport_root
+    set -l dir $__localport_dir
+    set -l now
+    set -l pid
+    set -l start
+    test -n "$dir" -a -e $dir/prompt; and read -d ' ' now pid start <$dir/prompt
+    if test -n "$now"; and test "$now $pid $start" != "$__localport_line"; or test -z "$now" -a -n "$__localport_line"
+        set __localport_why "line $now $PWD"
+    else if test -z "$dir"
+        test -e $root/.localport.toml; or set __localport_why "file $PWD"
+    else if test $root/.localport.toml -nt $dir/stamp.config -o $root/.localport.toml -ot $dir/stamp.config \
+            -o $root/.localport.local.toml -nt $dir/stamp.local -o $root/.localport.local.toml -ot $dir/stamp.local \
+            -o $root/.env -nt $dir/stamp.env -o $root/.env -ot $dir/stamp.env
+        # In fish a missing file is older than any other: this also tells what appeared and what vanished.
+        set __localport_why "file $PWD"
+    else if test "$__localport_line" = "$__localport_alive" -a ! "/proc/$pid" -nt $dir/prompt -a -e "/proc/$pid/exe"
+        # A process of this line was found alive, and there has been no other by its number since: /proc/PID is as old
+        # as its first use. A zombie has no exe.
+    else if test -z "$pid" -o "$pid" = 0 -o ! -e /proc/$fish_pid/stat
+        # None is meant to run, or there is no way to tell: fish has no builtin kill.
+    else if __localport_lives $pid $start
+        set __localport_alive "$__localport_line"
+    else
+        set __localport_why "gone $__localport_line $PWD"
+    end
+end
+
+# __localport_lives PID START: does that process run? Field 22 of /proc/PID/stat is the start time, field 3 the state;
+# field 2 is a name in parentheses that may hold anything.
+function __localport_lives
+    set -l stat
+    test -e /proc/$argv[1]/stat; and read -z stat </proc/$argv[1]/stat
+    and string match -qr '(?s)^.*\) [^ZX](?: \S+){18} '$argv[2]' ' -- $stat
+end
+
+# __localport_look asks LocalPort. A reason that it could not settle is not asked about for ever: once if it failed,
+# three times if not (what it saw may have changed behind its back).
+function __localport_look
+    if test "$__localport_why" != "$__localport_tried"
+        set __localport_tried "$__localport_why"
+        set __localport_tries 0
+    end
+    test "$__localport_tries" != 3 -a -x "$__localport_exe"; or return
+    $__localport_exe export fish --pid $fish_pid --root "$__localport_root" --told "$__localport_told" </dev/null | builtin source
+    if test $pipestatus[1] = 0
+        set __localport_tries (builtin math $__localport_tries + 1)
+    else
+        set __localport_tries 3
+    end
+end
+
+# test has no -ef and -nt before 3.6.
+if not test . -ef . 2>/dev/null
+    builtin echo 'localport: the hook needs fish 3.6 or newer' >&2
+    builtin functions --erase __localport_prompt __localport_cd
+end

@@ -1,0 +1,230 @@
+package shellhook_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/localport-sh/localport/testdata/shellpty"
+)
+
+func TestEnteringAndLeavingAProjectLooksOnceEach(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *world) {
+		root, sub := w.project("p"), w.mkdir("p/a/b")
+		s := w.start(shell)
+		if calls := w.calls(); calls != nil {
+			t.Fatalf("looked outside of any project: %v", calls)
+		}
+
+		w.expectLooks(s, cd(sub), 1)
+		if got := in(s); got != root {
+			t.Errorf("after cd into the project PROJECT is %q, want %q", got, root)
+		}
+		w.expectQuiet(s)
+		w.expectLooks(s, "cd ..", 0)
+		w.expectLooks(s, cd(root), 0)
+		w.expectQuiet(s)
+		w.expectLooks(s, "cd ..", 1)
+		if got := in(s); got != "" {
+			t.Errorf("after leaving the project PROJECT is %q", got)
+		}
+		w.expectLooks(s, "cd /", 0)
+		w.expectLooks(s, cd(w.dir), 0)
+
+		calls := w.calls()
+		want := []string{"export", shell, "--pid", "", "--root", "", "--told", ""}
+		for i, c := range calls {
+			got := slices.Clone(c.Args)
+			if c.PID != s.PID() || c.Stdin != os.DevNull {
+				t.Errorf("call %d has --pid %d (the shell is %d) and standard input %q", i, c.PID, s.PID(), c.Stdin)
+			}
+			got[3], got[5], got[7] = "", "", ""
+			if !slices.Equal(got, want) {
+				t.Errorf("call %d is %q", i, c.Args)
+			}
+		}
+		if calls[0].Root != "" || calls[0].Told != "" || calls[1].Root != root || calls[1].Told != "1" {
+			t.Errorf("what the shell knew was not handed over: %q, %q", calls[0].Args, calls[1].Args)
+		}
+	})
+}
+
+func TestNestedProjectsAreTheNearestOne(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *world) {
+		outer, inner := w.project("outer"), w.project("outer/deep/inner")
+		s := w.start(shell)
+		for _, step := range []struct{ to, want string }{
+			{outer, outer}, {inner, inner}, {filepath.Dir(inner), outer}, {inner, inner}, {w.dir, ""},
+		} {
+			w.expectLooks(s, cd(step.to), 1)
+			if got := in(s); got != step.want {
+				t.Errorf("in %s PROJECT is %q, want %q", step.to, got, step.want)
+			}
+		}
+	})
+}
+
+func TestCdTakesEffectWithinTheCommandLine(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *world) {
+		root := w.project("p")
+		s := w.start(shell)
+		assign := map[string]string{"zsh": "then=$PROJECT", "fish": "set then $PROJECT"}[shell]
+		s.Run(cd(root) + "; " + assign)
+		if got := s.Eval(`"$then"`); got != root {
+			t.Errorf("right after cd PROJECT was %q, want %q", got, root)
+		}
+	}, "zsh", "fish") // bash has no event for cd
+}
+
+func TestAPromptSeesEveryChangeOfAFile(t *testing.T) {
+	// 1 ns is enough: all of bash 5, zsh 5.9 and fish 3.6 compare nanoseconds.
+	then := time.Date(2024, 1, 1, 0, 0, 0, 500, time.UTC)
+	at := func(path string, when time.Time) {
+		t.Helper()
+		if err := os.Chtimes(path, when, when); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eachShell(t, func(t *testing.T, shell string, w *world) {
+		root, sub := w.project("p"), w.mkdir("p/sub")
+		at(filepath.Join(root, ".localport.toml"), then)
+		s := w.start(shell)
+		s.Run(cd(sub))
+		change := func(what string, do func()) {
+			t.Helper()
+			do()
+			if got := w.looks(func() { s.Run("true") }); got != 1 {
+				t.Errorf("%s: looked %d times, want 1", what, got)
+			}
+			w.expectQuiet(s)
+		}
+		for _, name := range []string{".localport.toml", ".localport.local.toml", ".env"} {
+			path := filepath.Join(root, name)
+			if name != ".localport.toml" {
+				change(name+" appeared", func() { w.write(path); at(path, then) })
+			}
+			change(name+" is 1 ns newer", func() { at(path, then.Add(1)) })
+			change(name+" is 1 ns older", func() { at(path, then) })
+			change(name+" vanished", func() { _ = os.Remove(path) })
+			if name == ".localport.toml" {
+				if got := in(s); got != "" {
+					t.Errorf("the project is gone but PROJECT is %q", got)
+				}
+				w.write(path)
+				w.expectLooks(s, "cd ..", 1)
+			}
+		}
+	})
+}
+
+func TestAProjectThatAppearsAroundTheShellIsEntered(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *world) {
+		here := w.mkdir("here")
+		s := w.start(shell)
+		s.Run(cd(here))
+		w.project("here")
+		w.expectLooks(s, "true", 1)
+		if got := in(s); got != here {
+			t.Errorf("PROJECT is %q, want %q", got, here)
+		}
+		w.expectQuiet(s)
+	})
+}
+
+func TestAProjectThatMovedIsFoundAgain(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *world) {
+		old := w.project("old")
+		s := w.start(shell)
+		s.Run(cd(old))
+		moved := filepath.Join(w.dir, "new")
+		if err := os.Rename(old, moved); err != nil {
+			t.Fatal(err)
+		}
+		w.expectLooks(s, "true", 1)
+		if got := in(s); got != moved {
+			t.Errorf("PROJECT is %q, want %q", got, moved)
+		}
+		w.expectQuiet(s)
+	})
+}
+
+func TestTheFirstPromptLooksWhenThereIsSomethingToSee(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *world) {
+		root := w.project("p")
+		s := w.startWith(shellpty.Config{Shell: shell, RC: w.rc(shell), Dir: root})
+		if calls := w.calls(); len(calls) != 1 || in(s) != root {
+			t.Errorf("a shell that starts in a project looked %d times; PROJECT is %q", len(calls), in(s))
+		}
+
+		// A shell started from a project but outside of it has the project's variables to give back.
+		nested := w.startWith(shellpty.Config{
+			Shell: shell, RC: w.rc(shell), Env: []string{"LOCALPORT_DIFF=" + root, "PROJECT=" + root},
+		})
+		if calls := w.calls(); len(calls) != 2 || in(nested) != "" {
+			t.Errorf("a nested shell looked %d times; PROJECT is %q", len(calls)-1, in(nested))
+		}
+		w.expectQuiet(nested)
+	})
+}
+
+func TestASymlinkedProjectIsTheSameProject(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *world) {
+		root, _ := w.project("p"), w.mkdir("p/sub")
+		link, deep := filepath.Join(w.dir, "link"), filepath.Join(w.dir, "deep")
+		for at, to := range map[string]string{link: root, deep: filepath.Join(root, "sub")} {
+			if err := os.Symlink(to, at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s := w.start(shell)
+		w.expectLooks(s, cd(link), 1)
+		if got := in(s); got != root {
+			t.Errorf("through the link PROJECT is %q, want the physical %q", got, root)
+		}
+		w.expectLooks(s, cd(root), 0)
+		w.expectLooks(s, cd(deep), 0) // its parent by name is no project, its parent on disk is
+		w.expectQuiet(s)
+	})
+}
+
+func TestADeletedDirectoryIsQuiet(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *world) {
+		root, sub := w.project("p"), w.mkdir("p/sub/sub")
+		s := w.start(shell)
+		s.Run(cd(sub))
+		if err := os.RemoveAll(filepath.Dir(sub)); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			w.expectQuiet(s)
+		}
+		if err := os.RemoveAll(root); err != nil {
+			t.Fatal(err)
+		}
+		s.Run("true") // one look, which finds nothing
+		if out := s.Output(); out != "" {
+			t.Errorf("a prompt in a deleted directory printed %q", out)
+		}
+		w.expectQuiet(s)
+	})
+}
+
+func TestOddNamesOfDirectories(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *world) {
+		s := w.start(shell)
+		for _, name := range []string{
+			"two words", "it's", `"double"`, "$HOME `x` $(x)", "new\nline", "- -e", "größe 日本", "*?[a]", "\x01\x7f~!#%",
+		} {
+			root := w.project(name)
+			w.expectLooks(s, cd(root), 1)
+			if got := in(s); got != root {
+				t.Errorf("PROJECT is %q, want %q", got, root)
+			}
+			w.expectQuiet(s)
+			w.expectLooks(s, cd(w.mkdir(name+"/sub")), 0)
+			w.expectLooks(s, cd(w.dir), 1)
+		}
+	})
+}

@@ -1,0 +1,221 @@
+package shellhook_test
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/localport-sh/localport/testdata/shellpty"
+)
+
+// process is a running process, named by the file that it runs, with its start time as the kernel tells it.
+type process struct {
+	cmd   *exec.Cmd
+	pid   int
+	start string
+}
+
+func startProcess(t *testing.T, name string) *process {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(shellpty.NewDir(t), name)
+	if err := os.Symlink(self, path); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, "play-waiting")
+	if _, err := cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdout = io.Discard
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p := &process{cmd: cmd, pid: cmd.Process.Pid, start: "0"}
+	t.Cleanup(p.end)
+	if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.pid)); err == nil {
+		text := string(stat)
+		p.start = strings.Fields(text[strings.LastIndexByte(text, ')')+1:])[19]
+	}
+	return p
+}
+
+// die ends the process and leaves it a zombie.
+func (p *process) die(t *testing.T) {
+	t.Helper()
+	_ = p.cmd.Process.Kill()
+	if err := unix.Waitid(unix.P_PID, p.pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *process) end() {
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+}
+
+func (p *process) line(n int) string { return fmt.Sprintf("%d %d %s", n, p.pid, p.start) }
+
+func TestAPromptSeesThatTheLineChanged(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *world) {
+		root := w.project("p")
+		s := w.start(shell)
+		s.Run(cd(root))
+		for _, line := range []string{"1 0 0", "2 0 0", "1 0 0"} {
+			w.setLine(root, line)
+			w.expectLooks(s, "true", 1)
+			w.expectQuiet(s)
+		}
+		if err := os.Remove(filepath.Join(stateDir(filepath.Dir(w.exe), root), "prompt")); err != nil {
+			t.Fatal(err)
+		}
+		w.expectLooks(s, "true", 1)
+		w.expectQuiet(s)
+
+		w.setLine(root, "3 0 0")
+		w.expectLooks(s, "cd .", 1) // at a cd as well
+		s.Run(cd(w.dir))
+		w.setLine(root, "4 0 0")
+		w.expectQuiet(s) // none of our business any more
+	})
+}
+
+func TestAPromptSeesThatTheSupervisorDied(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("/proc is not there")
+	}
+	eachShell(t, func(t *testing.T, shell string, w *world) {
+		root := w.project("p")
+		for _, name := range []string{"localport-x", "a) S 1 (b) c"} {
+			alive := startProcess(t, name)
+			w.setLine(root, alive.line(1))
+			s := w.start(shell)
+			s.Run(cd(root))
+			w.expectQuiet(s)
+			w.expectQuiet(s)
+
+			alive.die(t)
+			w.expectLooks(s, "true", 1) // a zombie is dead
+			w.setLine(root, "2 0 0")
+			w.expectLooks(s, "true", 1)
+			w.expectQuiet(s)
+
+			next := startProcess(t, name)
+			w.setLine(root, next.line(3))
+			w.expectLooks(s, "true", 1)
+			w.expectQuiet(s)
+			next.end()
+			w.expectLooks(s, "true", 1)
+
+			other := startProcess(t, name)
+			w.setLine(root, fmt.Sprintf("4 %d %s1", other.pid, other.start))
+			w.expectLooks(s, "true", 1) // the line is new
+			w.expectLooks(s, "true", 1) // and its pid has been recycled
+		}
+	})
+}
+
+func TestAReasonThatALookCannotSettleIsDropped(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *world) {
+		root := w.project("p")
+		dead := startProcess(t, "localport-x")
+		dead.end()
+		s := w.start(shell)
+		s.Run(cd(root))
+		w.setLine(root, dead.line(1))
+		s.Run("true") // the line is new
+		if shell != "fish" || runtime.GOOS == "linux" {
+			for range 3 {
+				w.expectLooks(s, "true", 1)
+			}
+		}
+		w.expectQuiet(s)
+		w.setLine(root, "2 0 0")
+		w.expectLooks(s, "true", 1)
+		w.expectQuiet(s)
+	})
+}
+
+func TestALookThatFailsIsNotRepeatedAtEveryPrompt(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *world) {
+		root := w.project("p")
+		mend := w.flag("fail", "")
+		s := w.start(shell)
+		w.expectLooks(s, cd(root), 1)
+		w.expectQuiet(s)
+		w.expectQuiet(s)
+		mend()
+		w.expectQuiet(s)
+		w.expectLooks(s, "cd ..", 0)
+		w.expectLooks(s, cd(root), 1)
+		if got := in(s); got != root {
+			t.Errorf("PROJECT is %q, want %q", got, root)
+		}
+
+		defer w.flag("fail", "")()
+		w.write(filepath.Join(root, ".env"))
+		w.expectLooks(s, "true", 1)
+		w.expectQuiet(s)
+	})
+}
+
+func TestWithoutTheProgramTheHookIsSilent(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *world) {
+		root := w.project("p")
+		s := w.start(shell)
+		if err := os.Remove(w.exe); err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range []string{cd(root), "true", "cd ..", "true"} {
+			if s.Run(line); s.Output() != "" {
+				t.Errorf("%s printed %q", line, s.Output())
+			}
+		}
+	})
+}
+
+func TestWhatTheProgramSaysIsShown(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *world) {
+		defer w.flag("say", "localport: not allowed\n")()
+		root := w.project("p")
+		s := w.start(shell)
+		s.Run(cd(root))
+		if out := s.Output(); out != "localport: not allowed" {
+			t.Errorf("the terminal showed %q", out)
+		}
+	})
+}
+
+func TestALookThatHangsCanBeInterrupted(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *world) {
+		root := w.project("p")
+		release := w.flag("hang", "")
+		s := w.start(shell)
+		s.Type(cd(root) + "\r")
+		deadline := time.Now().Add(20 * time.Second)
+		for len(w.calls()) == 0 { // nothing in the shell can tell: it waits
+			if time.Now().After(deadline) {
+				t.Fatalf("no look; on the screen:\n%s", s.Screen())
+			}
+			runtime.Gosched()
+		}
+		release()
+		s.Type("\x03")
+		s.AwaitPrompt()
+		w.expectLooks(s, "cd /; "+cd(root), map[string]int{"bash": 0, "zsh": 2, "fish": 2}[shell])
+		if got := in(s); got != root {
+			t.Errorf("PROJECT is %q, want %q", got, root)
+		}
+		w.expectQuiet(s)
+	})
+}

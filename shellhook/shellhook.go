@@ -1,0 +1,98 @@
+// Package shellhook speaks the shells' languages: the hooks that run in an interactive bash, zsh or fish, and the
+// statements that change its variables. The hooks are the files hook.bash, hook.zsh and hook.fish.
+//
+// A hook looks at a project by running
+//
+//	<exe> export <shell> --pid PID --root ROOT --told TOLD
+//
+// and evaluates what that prints, when the project around the shell may have changed and never otherwise: what it
+// compares, it compares with builtins. ROOT and TOLD are the shell's __localport_root and __localport_told.
+package shellhook
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/agext/levenshtein"
+)
+
+// The shell's bookkeeping, for Shell.Set. None of it is exported. All of it is set by every look, before anything that
+// may fail in the shell, so that a look is not repeated for nothing.
+const (
+	Root = "__localport_root" // the root of the project that the shell is in, allowed or not; "" outside of any
+	Dir  = "__localport_dir"  // the directory with the files named below; "" if there is none
+	Line = "__localport_line" // what the file PromptFile held when the project was looked at
+	Told = "__localport_told" // handed back by the next look as --told; opaque
+)
+
+// The files in Dir that prompts compare with. PromptFile holds one line, "N PID START" (PID 0: no process is meant to
+// run). A stamp has the exact time of the file in the project's root as it was looked at, and is missing if that file
+// was.
+const (
+	PromptFile  = "prompt"
+	ConfigStamp = "stamp.config" // .localport.toml
+	LocalStamp  = "stamp.local"  // .localport.local.toml
+	EnvStamp    = "stamp.env"    // .env
+)
+
+// Shell is one shell's language. Statements end with ";\n"; values may hold any byte but 0. A name that no variable
+// can have yields no statement: what is not a name is code.
+type Shell interface {
+	Name() string
+	// Export sets a variable of the shell and of what it starts.
+	Export(name, value string) string
+	// Unset removes a variable.
+	Unset(name string) string
+	// Set sets a global variable of the shell alone. Only the hooks keep it unexported under bash's set -a.
+	Set(name, value string) string
+	// Hook is the text to evaluate once in an interactive shell; exe is the absolute path of this program.
+	Hook(exe string) string
+}
+
+var shells = []Shell{bash{}, zsh{}, fish{}}
+
+// Lookup finds a shell by its name, or by the path or the login name ("-zsh") it was started as.
+func Lookup(name string) (Shell, error) {
+	base := strings.TrimPrefix(filepath.Base(name), "-")
+	var known []string
+	for _, s := range shells {
+		if s.Name() == base {
+			return s, nil
+		}
+		known = append(known, s.Name())
+	}
+	return nil, fmt.Errorf("look up shell %q: want %s%s", name, oneOf(known), didYouMean(base, known))
+}
+
+func oneOf(names []string) string {
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " or " + names[last]
+}
+
+// didYouMean names the nearest of the known names if more than half of it is right.
+func didYouMean(name string, known []string) string {
+	nearest, least := "", len(name)/2+1
+	for _, k := range known {
+		if d := levenshtein.Distance(name, k, nil); d < least {
+			nearest, least = k, d
+		}
+	}
+	if nearest == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %s?", nearest)
+}
+
+// isName reports whether name can be a variable in every shell.
+func isName(name string) bool {
+	for i, c := range []byte(name) {
+		switch {
+		case c == '_', 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z':
+		case '0' <= c && c <= '9' && i > 0:
+		default:
+			return false
+		}
+	}
+	return name != ""
+}

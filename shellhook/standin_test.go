@@ -1,0 +1,137 @@
+package shellhook_test
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/localport-sh/localport/shellhook"
+)
+
+// call is what the stand-in records of one `localport export`.
+type call struct {
+	Args  []string
+	Env   []string
+	Dir   string // physical
+	Stdin string // what standard input is
+	Root  string // --root
+	Told  string // --told
+	PID   int    // --pid
+}
+
+// localport plays the program: `hook SHELL`, and `export SHELL` as far as the hooks can see it. It keeps its things
+// beside itself, and exports PROJECT and LOCALPORT_DIFF, both the project's root.
+func localport(args []string) int {
+	base := filepath.Dir(os.Args[0])
+	shell, err := shellhook.Lookup(args[1])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	if args[0] == "hook" {
+		fmt.Print(shell.Hook(os.Args[0]))
+		return 0
+	}
+	c := recordCall(base, args)
+	if say, err := os.ReadFile(filepath.Join(base, "say")); err == nil {
+		_, _ = os.Stderr.Write(say)
+	}
+	if _, err := os.Stat(filepath.Join(base, "hang")); err == nil {
+		<-time.After(time.Hour) // or until a signal
+	}
+	if _, err := os.Stat(filepath.Join(base, "fail")); err == nil {
+		return 1
+	}
+	fmt.Print(statements(shell, base, c))
+	return 0
+}
+
+func recordCall(base string, args []string) call {
+	c := call{Args: args, Env: os.Environ()}
+	flags := flag.NewFlagSet("export", flag.ExitOnError)
+	flags.StringVar(&c.Root, "root", "missing", "")
+	flags.StringVar(&c.Told, "told", "missing", "")
+	flags.IntVar(&c.PID, "pid", 0, "")
+	_ = flags.Parse(args[2:])
+	if cwd, err := os.Getwd(); err == nil {
+		c.Dir, _ = filepath.EvalSymlinks(cwd)
+	}
+	if null, err := os.Stat(os.DevNull); err == nil {
+		if stdin, err := os.Stdin.Stat(); err == nil && os.SameFile(stdin, null) {
+			c.Stdin = os.DevNull
+		}
+	}
+	line, _ := json.Marshal(c)
+	calls, err := os.OpenFile(filepath.Join(base, "calls"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err == nil {
+		_, _ = calls.Write(append(line, '\n'))
+		_ = calls.Close()
+	}
+	return c
+}
+
+// statements are what the shell has to evaluate to be where the call found it.
+func statements(shell shellhook.Shell, base string, c call) (text string) {
+	root, dir, line := projectOf(c.Dir), "", ""
+	if root != "" {
+		dir = stateDir(base, root)
+		line = look(root, dir)
+	}
+	told, _ := strconv.Atoi(c.Told)
+	text = shell.Set(shellhook.Root, root) + shell.Set(shellhook.Dir, dir) + shell.Set(shellhook.Line, line) +
+		shell.Set(shellhook.Told, strconv.Itoa(told+1))
+	if root == "" {
+		return text + shell.Unset("PROJECT") + shell.Unset("LOCALPORT_DIFF")
+	}
+	return text + shell.Export("PROJECT", root) + shell.Export("LOCALPORT_DIFF", root)
+}
+
+func projectOf(dir string) string {
+	for dir != "" {
+		if _, err := os.Stat(filepath.Join(dir, ".localport.toml")); err == nil {
+			return dir
+		}
+		if dir == "/" {
+			return ""
+		}
+		dir = filepath.Dir(dir)
+	}
+	return ""
+}
+
+func stateDir(base, root string) string {
+	sum := sha256.Sum256([]byte(root))
+	return filepath.Join(base, "state's dir", hex.EncodeToString(sum[:8]))
+}
+
+// look stamps the project's files and returns the prompt's line.
+func look(root, dir string) string {
+	_ = os.MkdirAll(dir, 0o700)
+	for stamp, name := range stamps {
+		path := filepath.Join(dir, stamp)
+		info, err := os.Stat(filepath.Join(root, name))
+		if err != nil {
+			_ = os.Remove(path)
+			continue
+		}
+		_ = os.WriteFile(path, nil, 0o600)
+		_ = os.Chtimes(path, info.ModTime(), info.ModTime())
+	}
+	line, _ := os.ReadFile(filepath.Join(dir, shellhook.PromptFile))
+	for len(line) > 0 && line[len(line)-1] == '\n' {
+		line = line[:len(line)-1]
+	}
+	return string(line)
+}
+
+var stamps = map[string]string{
+	shellhook.ConfigStamp: ".localport.toml",
+	shellhook.LocalStamp:  ".localport.local.toml",
+	shellhook.EnvStamp:    ".env",
+}

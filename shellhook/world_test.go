@@ -1,0 +1,183 @@
+package shellhook_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/localport-sh/localport/shellhook"
+	"github.com/localport-sh/localport/testdata/shellpty"
+)
+
+// world is a directory with a localport in it that plays the real one, and places to go to.
+type world struct {
+	t   *testing.T
+	dir string
+	exe string
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, dir: shellpty.NewDir(t)}
+	w.exe = filepath.Join(w.dir, `it's a "bin"`, "localport")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.mkdir(filepath.Base(filepath.Dir(w.exe)))
+	if err := os.Symlink(self, w.exe); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func (w *world) mkdir(name string) string {
+	w.t.Helper()
+	dir := filepath.Join(w.dir, name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		w.t.Fatal(err)
+	}
+	return dir
+}
+
+// project makes a directory with a .localport.toml in it.
+func (w *world) project(name string) string {
+	w.t.Helper()
+	root := w.mkdir(name)
+	w.write(filepath.Join(root, ".localport.toml"))
+	return root
+}
+
+func (w *world) write(path string) {
+	w.t.Helper()
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// setLine is what a supervisor or a command does that wants prompts to look.
+func (w *world) setLine(root, line string) {
+	w.t.Helper()
+	dir := stateDir(filepath.Dir(w.exe), root)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		w.t.Fatal(err)
+	}
+	temp := filepath.Join(dir, "new")
+	if err := errors.Join(os.WriteFile(temp, []byte(line+"\n"), 0o600),
+		os.Rename(temp, filepath.Join(dir, shellhook.PromptFile))); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// flag makes the stand-in fail ("fail"), hang until a signal ("hang") or say something ("say").
+func (w *world) flag(name, text string) (clear func()) {
+	w.t.Helper()
+	path := filepath.Join(filepath.Dir(w.exe), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	return func() { _ = os.Remove(path) }
+}
+
+// calls are all the looks so far.
+func (w *world) calls() (calls []call) {
+	w.t.Helper()
+	file, err := os.Open(filepath.Join(filepath.Dir(w.exe), "calls"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer file.Close()
+	for in := bufio.NewScanner(file); in.Scan(); {
+		var c call
+		if err := json.Unmarshal(in.Bytes(), &c); err != nil {
+			w.t.Fatal(err)
+		}
+		calls = append(calls, c)
+	}
+	return calls
+}
+
+// looks runs do and reports how many looks that made.
+func (w *world) looks(do func()) int {
+	w.t.Helper()
+	before := len(w.calls())
+	do()
+	return len(w.calls()) - before
+}
+
+// expectLooks fails the test unless the line makes that many looks.
+func (w *world) expectLooks(s *shellpty.Shell, line string, want int) {
+	w.t.Helper()
+	if got := w.looks(func() { s.Run(line) }); got != want {
+		w.t.Errorf("%s: looked %d times, want %d; on the screen:\n%s", line, got, want, s.Screen())
+	}
+}
+
+func (w *world) expectQuiet(s *shellpty.Shell) {
+	w.t.Helper()
+	w.expectLooks(s, "true", 0)
+	if out := s.Output(); out != "" {
+		w.t.Errorf("a prompt printed %q", out)
+	}
+}
+
+// rc is the start-up text that installs the hook.
+func (w *world) rc(shell string) string {
+	sh, err := shellhook.Lookup(shell)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if shell == "fish" {
+		// Quoted as Export does it, the only public place.
+		_, exe, _ := strings.Cut(strings.TrimSuffix(sh.Export("x", w.exe), ";\n"), "-gx x ")
+		return exe + " hook fish | source\n"
+	}
+	return `eval "$(` + shellhook.Quote(w.exe) + " hook " + shell + `)"` + "\n"
+}
+
+// start starts a shell with the hook outside of any project.
+func (w *world) start(shell string) *shellpty.Shell {
+	w.t.Helper()
+	return w.startWith(shellpty.Config{Shell: shell, RC: w.rc(shell)})
+}
+
+func (w *world) startWith(c shellpty.Config) *shellpty.Shell {
+	w.t.Helper()
+	if c.Dir == "" {
+		c.Dir = w.dir
+	}
+	return shellpty.Start(w.t, c)
+}
+
+// in is the value of the variable that the project exports: where the shell's environment is.
+func in(s *shellpty.Shell) string { return s.Eval(`"$PROJECT"`) }
+
+// eachShell runs a story in every shell, or in those named.
+func eachShell(t *testing.T, story func(t *testing.T, shell string, w *world), only ...string) {
+	t.Helper()
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		if len(only) > 0 && !slices.Contains(only, shell) {
+			continue
+		}
+		t.Run(shell, func(t *testing.T) {
+			t.Parallel()
+			story(t, shell, newWorld(t))
+		})
+	}
+}
+
+func cd(dir string) string {
+	if strings.Contains(dir, `\`) {
+		panic("quoting that all shells share")
+	}
+	return "cd " + shellhook.Quote(dir)
+}

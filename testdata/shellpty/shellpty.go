@@ -1,0 +1,150 @@
+// Package shellpty drives a real interactive shell on a real terminal, for tests. What the shell says about itself
+// comes through a pipe of its own, not from the screen, so that a test never guesses when a command has ended.
+package shellpty
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/creack/pty"
+)
+
+// Config is how a shell is started. The zero value of everything but Shell is useful.
+type Config struct {
+	Shell string   // "bash", "zsh" or "fish"
+	RC    string   // evaluated as the shell's start-up file
+	Dir   string   // where it starts; "" is Home
+	Home  string   // HOME, with the XDG directories in it; "" is a new directory. Shells with one Home share state.
+	Env   []string // on top of the clean environment: PATH, HOME, XDG_*, TERM, LANG
+	Wrap  []string // a program and its arguments that run the shell, such as strace
+}
+
+// Shell is a running shell. Its methods fail the test when the shell does not answer, and are for one goroutine.
+type Shell struct {
+	t       testing.TB
+	dialect dialect
+	home    string
+	work    string // rc files, the pipe
+	cmd     *exec.Cmd
+	tty     *os.File
+	report  *report
+	screen  screen
+	ended   chan struct{} // closed when the process has been waited for
+	readers sync.WaitGroup
+	prompt  prompt // the last one
+	began   int    // where the last command's output begins on the screen
+}
+
+// Start starts a shell and waits for its first prompt. It skips the test if the shell is not installed, and ends the
+// shell with the test.
+func Start(t testing.TB, c Config) *Shell {
+	t.Helper()
+	path, err := exec.LookPath(c.Shell)
+	if err != nil {
+		t.Skipf("%s is not installed", c.Shell)
+	}
+	s := &Shell{t: t, dialect: dialects[c.Shell], home: c.Home, work: NewDir(t), ended: make(chan struct{})}
+	if s.home == "" {
+		s.home = NewDir(t)
+	}
+	s.report = openReport(t, filepath.Join(s.work, "report"))
+	argv := append(append([]string{}, c.Wrap...), append([]string{path}, s.dialect.prepare(t, s.work, c.RC)...)...)
+	s.cmd = exec.Command(argv[0], argv[1:]...)
+	s.cmd.Dir = c.Dir
+	if s.cmd.Dir == "" {
+		s.cmd.Dir = s.home
+	}
+	s.cmd.Env = s.environ(t, path, c.Env)
+	if s.tty, err = pty.StartWithSize(s.cmd, &pty.Winsize{Rows: 50, Cols: 500}); err != nil {
+		t.Fatalf("start %s on a terminal: %v", argv[0], err)
+	}
+	s.readers.Go(func() { s.screen.copy(s.tty) })
+	s.readers.Go(func() { _ = s.cmd.Wait(); close(s.ended) })
+	t.Cleanup(s.close)
+	s.AwaitPrompt()
+	return s
+}
+
+// NewDir makes a directory for the test with a short, physical path.
+func NewDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "shellpty")
+	if err == nil {
+		dir, err = filepath.EvalSymlinks(dir)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// environ is a clean environment with extra on top; of a name that stands twice the last counts.
+func (s *Shell) environ(t testing.TB, shell string, extra []string) []string {
+	env := []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + s.home, "SHELL=" + shell, "TERM=dumb", "LANG=C.UTF-8",
+		"USER=tester", "ZDOTDIR=" + s.work,
+	}
+	for _, kind := range []string{"CONFIG", "DATA", "STATE", "CACHE", "RUNTIME"} {
+		name, dir := "XDG_"+kind+"_HOME", filepath.Join(s.home, strings.ToLower(kind))
+		if kind == "RUNTIME" {
+			name = "XDG_RUNTIME_DIR"
+		}
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		env = append(env, name+"="+dir)
+	}
+	return append(env, extra...)
+}
+
+// PID is the shell's own process, also where Wrap runs it.
+func (s *Shell) PID() int { return s.prompt.pid }
+
+// Home is the shell's HOME.
+func (s *Shell) Home() string { return s.home }
+
+// Kill ends the shell as SIGKILL does: it can clean up nothing. It returns when the shell is gone.
+func (s *Shell) Kill() {
+	if s.prompt.pid > 0 && !s.hasEnded() {
+		_ = syscall.Kill(s.prompt.pid, syscall.SIGKILL)
+	} else {
+		_ = s.cmd.Process.Kill()
+	}
+	<-s.ended
+}
+
+// Hangup closes the terminal under the shell, as closing a window does, and returns when the shell is gone.
+func (s *Shell) Hangup() {
+	s.t.Helper()
+	_ = s.tty.Close()
+	s.awaitEnd()
+}
+
+// Exit runs a line that ends the shell, such as "exit" or "exec true", and returns when it is gone.
+func (s *Shell) Exit(line string) {
+	s.t.Helper()
+	s.enter(line)
+	s.awaitEnd()
+}
+
+func (s *Shell) hasEnded() bool {
+	select {
+	case <-s.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *Shell) close() {
+	s.Kill()
+	_ = s.tty.Close()
+	s.readers.Wait()
+	s.report.close()
+}

@@ -1,0 +1,247 @@
+// Package sshd starts a real sshd for one test: on a port of its own, with keys of its own, as the current user, who
+// need not be root.
+package sshd
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder/child"
+)
+
+// Server is a running sshd and what a client needs to log in to it.
+type Server struct {
+	Host       string // a numeric address
+	Port       int
+	User       string
+	KeyFile    string // the private key that it lets in
+	KnownHosts string // holds its host key
+	ConfigFile string // an ssh_config that names KeyFile and KnownHosts, and nothing of the user's own
+
+	t       testing.TB
+	program string
+	dir     string
+	extra   []string
+	sshd    *child.Child
+
+	mu  sync.Mutex
+	log strings.Builder
+}
+
+// Start starts a server, with further lines of sshd_config put first. It ends with the test.
+func Start(t testing.TB, extra ...string) *Server {
+	t.Helper()
+	s := prepare(t, extra)
+	s.KeyFile = s.key("user")
+	s.KnownHosts = filepath.Join(s.dir, "known_hosts")
+	s.Authorize(s.KeyFile)
+	s.start()
+	s.know()
+	s.ConfigFile = s.Config()
+	return s
+}
+
+// Another starts a second server, which lets the same key in, and adds it to the same known hosts.
+func (s *Server) Another(extra ...string) *Server {
+	s.t.Helper()
+	other := prepare(s.t, extra)
+	other.KeyFile, other.KnownHosts, other.ConfigFile = s.KeyFile, s.KnownHosts, s.ConfigFile
+	other.Authorize(s.KeyFile)
+	other.start()
+	other.know()
+	return other
+}
+
+// prepare makes all that does not depend on the user's key.
+func prepare(t testing.TB, extra []string) *Server {
+	t.Helper()
+	program, err := find()
+	if err != nil {
+		t.Skip("sshd is missing (Debian: openssh-server)")
+	}
+	if _, err := exec.LookPath("ssh-keygen"); err != nil {
+		t.Skip("ssh-keygen is missing (Debian: openssh-client)")
+	}
+	if os.Getuid() == 0 { // sshd, when root, insists on its empty folder
+		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
+			t.Skipf("/run/sshd is missing: %v", err)
+		}
+	}
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{Host: "127.0.0.1", Port: freePort(t), User: me.Username, t: t, program: program, dir: t.TempDir(), extra: extra}
+	s.key("host")
+	t.Cleanup(s.Kill)
+	return s
+}
+
+// find looks where sshd is, which is seldom on an ordinary user's PATH.
+func find() (string, error) {
+	return child.Look("sshd", []string{"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/usr/local/sbin:/sbin"}, "/")
+}
+
+func freePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// key makes a key pair and returns the path of the private one.
+func (s *Server) key(name string) string {
+	s.t.Helper()
+	return NewKey(s.t, filepath.Join(s.dir, name), "")
+}
+
+// NewKey makes a key pair at path and path.pub, with a passphrase unless that is empty, and returns path.
+func NewKey(t testing.TB, path, passphrase string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", "test", "-f", path)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("ssh-keygen: %v: %s", err, out)
+	}
+	return path
+}
+
+// Authorize lets a key in; path is its private half.
+func (s *Server) Authorize(path string) {
+	s.t.Helper()
+	s.append(filepath.Join(s.dir, "authorized_keys"), s.read(path+".pub"))
+}
+
+// know adds the host key to the known hosts.
+func (s *Server) know() {
+	s.t.Helper()
+	s.append(s.KnownHosts, fmt.Sprintf("[%s]:%d %s", s.Host, s.Port, s.read(filepath.Join(s.dir, "host.pub"))))
+}
+
+// NewHostKey restarts the server with another host key, which is not added to the known hosts.
+func (s *Server) NewHostKey() {
+	s.t.Helper()
+	s.Kill()
+	for _, name := range []string{"host", "host.pub"} {
+		if err := os.Remove(filepath.Join(s.dir, name)); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	s.key("host")
+	s.start()
+}
+
+// Config writes an ssh_config like ConfigFile, with lines put first, and returns its path.
+func (s *Server) Config(lines ...string) string {
+	s.t.Helper()
+	path := filepath.Join(s.t.TempDir(), "ssh_config")
+	s.append(path, strings.Join(append(lines,
+		"Host *",
+		"UserKnownHostsFile "+s.KnownHosts,
+		"GlobalKnownHostsFile /dev/null",
+		"IdentityFile "+s.KeyFile,
+		"IdentityAgent none",
+		"IdentitiesOnly yes",
+		"",
+	), "\n"))
+	return path
+}
+
+func (s *Server) append(path, text string) {
+	s.t.Helper()
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := file.WriteString(text); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *Server) read(path string) string {
+	s.t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return string(data)
+}
+
+// Addr is Host:Port.
+func (s *Server) Addr() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }
+
+// Log is what the server has said so far.
+func (s *Server) Log() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.log.String()
+}
+
+// start starts sshd and returns when it listens.
+func (s *Server) start() {
+	s.t.Helper()
+	listens := make(chan struct{}, 8)
+	sshd, err := child.Start(child.Command{
+		Argv: []string{s.program, "-D", "-e", "-f", s.config()},
+		Dir:  s.dir,
+		Env:  os.Environ(),
+		Line: func(_ child.Stream, line string) {
+			s.mu.Lock()
+			s.log.WriteString(line + "\n")
+			s.mu.Unlock()
+			if strings.HasPrefix(line, "Server listening on") {
+				listens <- struct{}{}
+			}
+		},
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.sshd = sshd
+	select {
+	case <-listens:
+	case <-sshd.Done():
+		s.t.Fatalf("sshd ended: %s", s.Log())
+	case <-time.After(10 * time.Second):
+		s.t.Fatalf("sshd does not listen: %s", s.Log())
+	}
+}
+
+// config writes sshd_config and returns its path.
+func (s *Server) config() string {
+	s.t.Helper()
+	path := filepath.Join(s.dir, "sshd_config")
+	_ = os.Remove(path)
+	s.append(path, strings.Join(append(s.extra,
+		"ListenAddress "+s.Addr(),
+		"HostKey "+filepath.Join(s.dir, "host"),
+		"AuthorizedKeysFile "+filepath.Join(s.dir, "authorized_keys"),
+		"PidFile none",
+		"StrictModes no",
+		"UsePAM no",
+		"PasswordAuthentication no",
+		"KbdInteractiveAuthentication no",
+		"MaxStartups 100",
+		"",
+	), "\n"))
+	return path
+}
+
+// Restart starts a killed server again, with the same port and keys.
+func (s *Server) Restart() {
+	s.t.Helper()
+	s.Kill()
+	s.start()
+}

@@ -63,11 +63,29 @@ func Start(t testing.TB, c Config) *Shell {
 	if s.tty, err = pty.StartWithSize(s.cmd, &pty.Winsize{Rows: 50, Cols: 500}); err != nil {
 		t.Fatalf("start %s on a terminal: %v", argv[0], err)
 	}
+	if s.tty, err = pollable(s.tty); err != nil {
+		t.Fatal(err)
+	}
 	s.readers.Go(func() { s.screen.copy(s.tty) })
 	s.readers.Go(func() { _ = s.cmd.Wait(); close(s.ended) })
 	t.Cleanup(s.close)
 	s.AwaitPrompt()
 	return s
+}
+
+// pollable is the terminal as a file that closes at once though it is being read: only then does the shell get the
+// hang-up that a closed window gives it.
+func pollable(tty *os.File) (*os.File, error) {
+	defer tty.Close()
+	fd, err := syscall.Dup(int(tty.Fd()))
+	if err != nil {
+		return nil, err
+	}
+	syscall.CloseOnExec(fd)
+	if err := syscall.SetNonblock(fd, true); err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), tty.Name()), nil
 }
 
 // NewDir makes a directory for the test with a short, physical path.

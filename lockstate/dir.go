@@ -160,6 +160,14 @@ func (tx *Tx) Alive() bool {
 	return false
 }
 
+// Socket is where the living supervisor listens: as it recorded, or where it would, if the record was lost.
+func (tx *Tx) Socket() (string, error) {
+	if tx.Supervisor != nil {
+		return tx.Supervisor.Socket, nil
+	}
+	return tx.dir.SocketPath()
+}
+
 // Election is the lock that a supervisor holds for as long as it lives; the kernel frees it however it dies.
 type Election struct{ lock *flock.Flock }
 

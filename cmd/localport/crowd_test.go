@@ -13,6 +13,7 @@ import (
 // TestFiftyShellsAtOnceShareOneSupervisor lets 50 real processes enter at the same instant, each with a look of its
 // own as its shell's hook would take it, and all leave.
 func TestFiftyShellsAtOnceShareOneSupervisor(t *testing.T) {
+	t.Parallel()
 	rounds := 5
 	if testing.Short() {
 		rounds = 1

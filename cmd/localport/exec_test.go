@@ -11,6 +11,7 @@ import (
 )
 
 func TestExecBecomesTheCommand(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	port := freePort(t)
 	root := w.allowed("linger = 0.1\n" + commandConfig(t, "web", port))
@@ -55,6 +56,7 @@ func TestExecBecomesTheCommand(t *testing.T) {
 }
 
 func TestExecSaysWhatItCouldNotRun(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	plain := filepath.Join(w.home, "plain")
@@ -78,6 +80,7 @@ func TestExecSaysWhatItCouldNotRun(t *testing.T) {
 }
 
 func TestExecWaitsNoLongerThanItIsTold(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(fmt.Sprintf("[services.gone]\ntechnology = \"tcp\"\nlocal_port = \"auto\"\nremote_port = %d\n"+
 		"connection = { remote_host = \"127.0.0.1\" }\n", freePort(t)))
@@ -89,6 +92,7 @@ func TestExecWaitsNoLongerThanItIsTold(t *testing.T) {
 }
 
 func TestExecInsideTheHookAddsNothingTwice(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")) + "[env]\nPATH = \"/opt/shop/bin:${PATH}\"\n")
 	sh := w.shell("bash", root)

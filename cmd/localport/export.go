@@ -19,14 +19,13 @@ import (
 	"github.com/localport-sh/localport/shellhook"
 )
 
-// promptLimit is how long a prompt may wait for us, whatever is stuck.
-const promptLimit = 2 * time.Second
-
 type exportCmd struct {
 	Shell string `arg:""`
 	PID   int    `name:"pid" required:"" help:"The shell's pid: what the lease is for."`
 	Root  string `help:"The project that the shell is in; empty for none."`
 	Told  string `help:"What the shell was told last."`
+	// Limit is settable, as LOCALPORT_LIMIT, for machines on which two seconds are nothing.
+	Limit time.Duration `default:"2s" help:"How long a prompt may wait for us, whatever is stuck."`
 }
 
 // look is one look of a shell at where it is: what it was before, and what it is to become.
@@ -49,11 +48,11 @@ func (c exportCmd) Run(a *app) error {
 	}
 	was := environ.Parse(os.Environ())
 	l := &look{app: a, exportCmd: c, shell: shell, was: was, next: environ.Undo(was), told: c.Told}
-	ctx, cancel := context.WithTimeout(context.Background(), promptLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), c.Limit)
 	defer cancel()
 	// A file system that hangs ignores every deadline; the prompt must come back all the same.
-	watchdog := time.AfterFunc(promptLimit+200*time.Millisecond, func() {
-		fmt.Fprintf(a.err, "localport: gave up after %v in %s\n", promptLimit, a.dir)
+	watchdog := time.AfterFunc(c.Limit+200*time.Millisecond, func() {
+		fmt.Fprintf(a.err, "localport: gave up after %v in %s\n", c.Limit, a.dir)
 		os.Exit(exitFailed)
 	})
 	defer watchdog.Stop()

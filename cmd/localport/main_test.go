@@ -4,14 +4,17 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime/coverage"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -19,7 +22,9 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/testdata/fakekubectl"
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
@@ -37,6 +42,9 @@ func TestMain(m *testing.M) {
 	case os.Getenv(playServer) != "":
 		os.Exit(playFarEnd())
 	}
+	// These tests wait for processes far more than they compute.
+	flag.Parse()
+	_ = flag.Set("test.parallel", "8")
 	goleak.VerifyTestMain(m)
 }
 
@@ -65,7 +73,7 @@ func newWorld(t testing.TB) *world {
 	home := shellpty.NewDir(t)
 	w := &world{t: t, home: home, env: []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "LANG=C.UTF-8", "TERM=dumb", playMain + "=1",
-		"GORACE=atexit_sleep_ms=0", "LOCALPORT_TEST_COVERDIR=" + os.Getenv("LOCALPORT_TEST_COVERDIR"),
+		"GORACE=atexit_sleep_ms=0", "LOCALPORT_LIMIT=20s", "LOCALPORT_TEST_COVERDIR=" + os.Getenv("LOCALPORT_TEST_COVERDIR"),
 	}}
 	for name, dir := range map[string]string{
 		"XDG_CONFIG_HOME": "config", "XDG_DATA_HOME": "data", "XDG_STATE_HOME": "state", "XDG_CACHE_HOME": "cache",
@@ -274,13 +282,23 @@ func ask(addr, line string) (string, error) {
 	return string(answer), err
 }
 
-// freePort is a port that nothing listens on, for a config that names one.
+// ports are the ports that freePort gave out.
+var ports sync.Map
+
+// freePort is a port that nothing listens on, for a config that names one. It lies outside the range from which the
+// kernel gives ports to outgoing connections: one of those could take it before the test does.
 func freePort(t testing.TB) int {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := 12000 + rand.N(20000)
+		if _, given := ports.LoadOrStore(port, true); given {
+			continue
+		}
+		if listeners, err := relay.Bind(project.Service{LocalPort: port}.Addresses()); err == nil {
+			listeners.Close()
+			return port
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
+	t.Fatal("found no free port")
+	return 0
 }

@@ -94,15 +94,21 @@ func (p *place) parse(files *project.Files) (*project.Project, error) {
 }
 
 // running is the client of the project's supervisor, nil if none lives.
-func (p *place) running(ctx context.Context) (*control.Client, error) {
-	var client *control.Client
-	_, err := p.dir.Update(ctx, func(tx *lockstate.Tx) error {
-		if tx.Alive() && tx.Supervisor != nil {
-			client = &control.Client{Socket: tx.Supervisor.Socket}
-		}
-		return nil
+func (p *place) running(ctx context.Context) (client *control.Client, err error) {
+	_, err = p.dir.Update(ctx, func(tx *lockstate.Tx) error {
+		client, err = reach(tx, tx.Alive())
+		return err
 	})
 	return client, err
+}
+
+// reach is the client of the supervisor if one lives, else nil.
+func reach(tx *lockstate.Tx, alive bool) (*control.Client, error) {
+	if !alive {
+		return nil, nil
+	}
+	socket, err := tx.Socket()
+	return &control.Client{Socket: socket}, err
 }
 
 // entry is how a command joins a project.
@@ -178,10 +184,8 @@ func (p *place) claim(ctx context.Context, e entry) (client *control.Client, err
 		if e.prepare != nil {
 			e.prepare(tx, alive)
 		}
-		if alive && tx.Supervisor != nil {
-			client = &control.Client{Socket: tx.Supervisor.Socket}
-		}
-		return nil
+		client, err = reach(tx, alive)
+		return err
 	})
 	if err == nil && client == nil && state.Down {
 		return nil, errDown

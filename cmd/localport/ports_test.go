@@ -35,6 +35,7 @@ func TestTwoProjectsHandAPortOverOnCd(t *testing.T) {
 }
 
 func TestATakenPortFailsThatServiceAloneAndNamesTheHolder(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	far := serve(t, "127.0.0.1:0")
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
@@ -72,6 +73,7 @@ func TestATakenPortFailsThatServiceAloneAndNamesTheHolder(t *testing.T) {
 }
 
 func TestAPortOfAnotherProjectThatIsInUseIsNamedByItsProject(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	far := serve(t, "127.0.0.1:0")
 	port := freePort(t)
@@ -87,6 +89,7 @@ func TestAPortOfAnotherProjectThatIsInUseIsNamedByItsProject(t *testing.T) {
 }
 
 func TestAnAutoPortStaysFromRunToRun(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	before := w.must(root, "port", "web")

@@ -2,16 +2,20 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/localport-sh/localport/forwarder"
 )
 
 func TestStartKeepsUpWithoutAShellUntilStop(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	far := serve(t, "127.0.0.1:0")
 	root := w.allowed("linger = 0.1\n" + tcpConfig("one", `"auto"`, far) + tcpConfig("two", `"auto"`, far) + "tags = [\"x\"]\n")
@@ -67,6 +71,7 @@ func TestAPromptLeavesAStoppedProjectDownAndEnteringHealsIt(t *testing.T) {
 }
 
 func TestUnknownNamesAreErrorsWithTheNearest(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	far := serve(t, "127.0.0.1:0")
 	root := w.allowed(tcpConfig("postgres", `"auto"`, far) + "tags = [\"database\"]\n")
@@ -89,6 +94,7 @@ func TestUnknownNamesAreErrorsWithTheNearest(t *testing.T) {
 }
 
 func TestPartOfItFailingIsAFailure(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(tcpConfig("good", `"auto"`, serve(t, "127.0.0.1:0")) +
 		"[services.bad]\ntechnology = \"command\"\nlocal_port = \"auto\"\ncommand = [\"no-such-program\", \"{port}\"]\n")
@@ -102,6 +108,7 @@ func TestPartOfItFailingIsAFailure(t *testing.T) {
 }
 
 func TestStatusIsTheSameDocumentUpAndDown(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	keys := func() []string {
@@ -134,6 +141,7 @@ func TestStatusIsTheSameDocumentUpAndDown(t *testing.T) {
 }
 
 func TestOutsideAProjectTheDirectoriesTriedAreNamed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	dir := filepath.Join(w.home, "a/b")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -152,6 +160,7 @@ func TestOutsideAProjectTheDirectoriesTriedAreNamed(t *testing.T) {
 }
 
 func TestAnotherConfigFileHasTheSameTrust(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	w.write(root, "other.toml", tcpConfig("other", `"auto"`, serve(t, "127.0.0.1:0")))
@@ -168,6 +177,7 @@ func TestAnotherConfigFileHasTheSameTrust(t *testing.T) {
 }
 
 func TestEnvStartsNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	port := freePort(t)
 	root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")) + "[env]\nURL = \"it's ${web.addr}\"\n")
@@ -190,6 +200,7 @@ func TestEnvStartsNothing(t *testing.T) {
 }
 
 func TestSecretsStaySecret(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	const secret = "correct-horse-battery"
 	root := w.project("[defaults]\nconnect_timeout = 1\n" + commandConfig(t, "web", `"auto"`) +
@@ -220,6 +231,7 @@ func TestSecretsStaySecret(t *testing.T) {
 }
 
 func TestTheDemoRunsAndLeavesNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	before, _ := filepath.Glob("/tmp/localport-demo-*")
 	out := w.must(w.home, "demo")
@@ -231,5 +243,52 @@ func TestTheDemoRunsAndLeavesNothing(t *testing.T) {
 	after, _ := filepath.Glob("/tmp/localport-demo-*")
 	if len(after) > len(before) {
 		t.Errorf("left behind: %v", after)
+	}
+}
+
+func TestATornStateLosesNoLease(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	root := w.allowed("linger = 0.1\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	first := w.shell("bash", root)
+	supervisor, port := w.supervisor(root), first.Environ()["WEB_PORT"]
+	paths, err := filepath.Glob(filepath.Join(w.home, "state/localport/projects/*/state.json"))
+	if err != nil || len(paths) != 1 {
+		t.Fatal(paths, err)
+	}
+	if err := os.WriteFile(paths[0], []byte(`{"version":1,"lea`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	second := w.shell("zsh", root)
+	eventually(t, "both leases are there", func() bool { return len(w.state(root).Leases) == 2 })
+	if w.supervisor(root) != supervisor || second.Environ()["WEB_PORT"] != port {
+		t.Error("the torn state cost the supervisor or the port")
+	}
+	second.Exit("exit")
+	first.Exit("exit")
+	w.gone(supervisor)
+}
+
+func TestASupervisorKeepsNothingOfItsStarterOpen(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	cmd := w.command(root, "start", "--no-wait")
+	cmd.ExtraFiles = []*os.File{writer, writer, writer}
+	if o := w.run(cmd); o.code != 0 {
+		t.Fatalf("exit %d, %q", o.code, o.stderr)
+	}
+	writer.Close()
+	w.supervisor(root)
+	if err := reader.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := reader.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("a descriptor of the starter's is still open: %v", err)
 	}
 }

@@ -18,7 +18,10 @@ var shells = []string{"bash", "zsh", "fish"}
 // inEach runs a test once for each shell.
 func inEach(t *testing.T, test func(t *testing.T, kind string)) {
 	for _, kind := range shells {
-		t.Run(kind, func(t *testing.T) { test(t, kind) })
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			test(t, kind)
+		})
 	}
 }
 
@@ -109,6 +112,7 @@ func TestAKilledShellTakesItsForwardsAlong(t *testing.T) {
 }
 
 func TestTheLastShellOutTurnsOffTheLight(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed("linger = 0.1\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	first, second, third := w.shell("bash", root), w.shell("zsh", root), w.shell("fish", root)
@@ -163,7 +167,7 @@ func TestTheNextPromptHealsAKilledSupervisor(t *testing.T) {
 }
 
 // childrenOf are the processes that pid started.
-func childrenOf(t *testing.T, pid int) []lockstate.Process {
+func childrenOf(t testing.TB, pid int) []lockstate.Process {
 	t.Helper()
 	paths, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	var children []lockstate.Process
@@ -217,6 +221,7 @@ func forks(t *testing.T, pid int) (faults uint64) {
 }
 
 func TestAStuckSupervisorDoesNotHangAPrompt(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	w.must(root, "start", "--no-wait")
@@ -224,6 +229,7 @@ func TestAStuckSupervisorDoesNotHangAPrompt(t *testing.T) {
 	if err := syscall.Kill(supervisor.PID, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	w.env = append(w.env, "LOCALPORT_LIMIT=2s")
 	sh := w.shell("bash", w.home) // a prompt that hung would fail the test by itself
 	sh.Run("cd " + root)
 	if out := sh.Output(); !strings.Contains(out, "did not answer in time") || !strings.Contains(out, "hint:") {
@@ -239,6 +245,7 @@ func TestAStuckSupervisorDoesNotHangAPrompt(t *testing.T) {
 }
 
 func TestANestedShellInheritsAndRestores(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	outer := w.shell("bash", root)

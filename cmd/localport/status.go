@@ -13,6 +13,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/supervisor"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/trust"
@@ -92,7 +93,7 @@ func stopped(p *place, parsed *project.Project) []control.ServiceStatus {
 	services := make([]control.ServiceStatus, 0, len(parsed.Services))
 	for _, svc := range parsed.Services {
 		one := control.Declared(svc)
-		one.Log = p.dir.Log(svc.Name)
+		one.Target, one.Log = supervisor.Target(svc), p.dir.Log(svc.Name)
 		services = append(services, one)
 	}
 	return services

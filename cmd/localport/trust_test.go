@@ -94,6 +94,7 @@ func TestAChangeWaitsToBeAllowed(t *testing.T) {
 }
 
 func TestAReloadKeepsTheConnectionsOfWhatDidNotChange(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	far := serve(t, "127.0.0.1:0")
 	kept, moved := freePort(t), freePort(t)
@@ -117,6 +118,7 @@ func TestAReloadKeepsTheConnectionsOfWhatDidNotChange(t *testing.T) {
 }
 
 func TestABrokenConfigChangesNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	far := serve(t, "127.0.0.1:0")
 	port := freePort(t)
@@ -141,6 +143,7 @@ func TestABrokenConfigChangesNothing(t *testing.T) {
 }
 
 func TestAWorktreeOfAnAllowedCheckoutIsAllowedWithPortsOfItsOwn(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("git"); err != nil {
 		t.Skip("git is not installed")
 	}

@@ -99,6 +99,7 @@ func (c *crowd) end() (asked int, lost []error) {
 }
 
 func TestNoClientIsLostWhenSSHOrItsSessionIsKilled(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
 	port := freePort(t)
@@ -136,6 +137,7 @@ func TestNoClientIsLostWhenSSHOrItsSessionIsKilled(t *testing.T) {
 }
 
 func TestAFarEndThatRefusesIsUnhealthyAndKeepsItsTunnel(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
 	remote, port := freePort(t), freePort(t)
@@ -165,6 +167,7 @@ func TestAFarEndThatRefusesIsUnhealthyAndKeepsItsTunnel(t *testing.T) {
 }
 
 func TestAHostKeyThatChangedStopsAtOnceWithTheReason(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
 	root := w.allowed(sshConfig("db", `"auto"`, host, banner(t).port))
@@ -180,6 +183,7 @@ func TestAHostKeyThatChangedStopsAtOnceWithTheReason(t *testing.T) {
 }
 
 func TestAKubernetesServiceAnswersAndOutlivesItsPod(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	far := banner(t)
 	kubectl := fakekubectl.Install(t, fakekubectl.Script{Backend: far.addr})

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -35,18 +36,18 @@ func Listen(path string) (net.Listener, error) {
 	return ln, os.Chmod(path, 0o600)
 }
 
-// Serve answers clients on ln until ctx ends, then lets those under way finish for a moment. It closes ln.
+// Serve answers clients on ln until ctx ends or ln is closed, then lets those under way finish for a moment. It closes ln.
 func Serve(ctx context.Context, ln net.Listener, backend Backend, log *slog.Logger) error {
 	server := &http.Server{
 		Handler:           handler(backend),
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(ln) }()
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(ln) }()
+	var err error
 	select {
-	case err := <-done:
-		return err
+	case err = <-ended: // whoever closed ln may be a client's own request, which wants its answer
 	case <-ctx.Done():
 	}
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -54,8 +55,13 @@ func Serve(ctx context.Context, ln net.Listener, backend Backend, log *slog.Logg
 	if server.Shutdown(grace) != nil {
 		_ = server.Close()
 	}
-	<-done
-	return nil
+	if err == nil {
+		err = <-ended
+	}
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
 }
 
 func handler(b Backend) http.Handler {

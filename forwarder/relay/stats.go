@@ -19,10 +19,10 @@ type Stats struct {
 }
 
 type counts struct {
-	open, waiting               atomic.Int64
-	total, waited, replays      atomic.Uint64
-	waitTime, lastByte          atomic.Int64
-	bytesIn, bytesOut            atomic.Uint64
+	open, waiting          atomic.Int64
+	total, waited, replays atomic.Uint64
+	waitTime, lastByte     atomic.Int64
+	bytesIn, bytesOut      atomic.Uint64
 }
 
 // Stats are the figures as they stand; bytes count as they pass.

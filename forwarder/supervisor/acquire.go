@@ -46,15 +46,21 @@ func (f *forward) acquireLater(ctx context.Context) bool {
 	tick := time.NewTicker(rebind)
 	defer tick.Stop()
 	for {
+		ordered := false
 		select {
 		case <-ctx.Done():
 			return false
 		case o := <-f.orders:
+			ordered = true
 			_ = f.obey(o) // the definition; the attempt waits for the port
 		case <-tick.C:
 		}
 		listeners, err := f.bind(ctx, f.svc)
 		if err != nil {
+			if ordered { // whoever gave the order waits for an answer
+				reason, hint := whyNot(err, f.svc)
+				f.trouble(forwarder.Failed, reason, hint)
+			}
 			continue // the state goes on saying who had it first
 		}
 		f.put(listeners)

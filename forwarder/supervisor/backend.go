@@ -19,15 +19,14 @@ var (
 	errEnding = errors.New("the supervisor is ending")
 )
 
-// Join looks at the leases again and returns what a newcomer's environment needs.
-func (s *Supervisor) Join(ctx context.Context, session control.Session) (control.View, error) {
+// Join has the leases looked at again and returns what a newcomer's environment needs.
+func (s *Supervisor) Join(_ context.Context, session control.Session) (control.View, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return control.View{}, errEnding
 	}
-	s.lookLocked(ctx)
-	nudge(s.wake)
+	nudge(s.wake) // the newcomer's lease is written down; whoever ends a supervisor looks at it first
 	if s.env.refresh(session) {
 		s.retry(forwarder.NeedsAttention)
 	}
@@ -43,8 +42,8 @@ func (s *Supervisor) retry(state forwarder.State) {
 	}
 }
 
-// Leave looks at the leases again.
-func (s *Supervisor) Leave(ctx context.Context) error {
+// Leave has the leases looked at again.
+func (s *Supervisor) Leave(context.Context) error {
 	nudge(s.wake)
 	return nil
 }

@@ -13,7 +13,8 @@ import (
 // silent, or because an on-demand service is not used any more. The tunnel is closed when it returns.
 func (f *forward) carry(ctx context.Context, tunnel forwarder.Tunnel) error {
 	began := time.Now()
-	f.publish(func(s *status) { s.upSince = began })
+	// kubectl knows its context and namespace only now.
+	f.publish(func(s *status) { s.upSince, s.target = began, f.tech.Target() })
 	f.relay.Attach(tunnel)
 	defer tunnel.Close()
 	defer f.relay.Detach(tunnel)

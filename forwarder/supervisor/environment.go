@@ -7,13 +7,10 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/localport-sh/localport/forwarder/child"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/project/environ"
 )
-
-// RunVariable marks every process that a supervisor's tunnels start, with the supervisor's run id: what carries it
-// after the supervisor has died is an orphan.
-const RunVariable = "LOCALPORT_RUN"
 
 // environment is what children get and what ${…} of services is looked up in: the environment of the shell that
 // started the supervisor with our own exports undone, then .env. It lives in memory only.
@@ -49,7 +46,7 @@ func (e *environment) list() []string {
 	env := make(environ.Env, len(e.shell)+len(e.dotenv)+1)
 	maps.Copy(env, e.dotenv)
 	maps.Copy(env, e.shell)
-	env[RunVariable] = e.run
+	env[child.RunVariable] = e.run
 	return env.List()
 }
 

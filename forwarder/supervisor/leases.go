@@ -47,40 +47,44 @@ func (s *Supervisor) linger() time.Duration {
 	return s.project.Linger
 }
 
-// look reads the leases again, watches over the new ones, and returns how many count.
+// look reads the leases again, watches over the new ones, and returns how many count. The lock is not waited for with
+// s.mu held: clients that are answered meanwhile do not wait for it too.
 func (s *Supervisor) look(ctx context.Context) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.lookLocked(ctx)
-}
-
-func (s *Supervisor) lookLocked(ctx context.Context) int {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+	known := s.known()
 	state, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
 		s.warn(tx)
-		if tx.ID != s.state.ID {
-			s.restore(tx)
+		if tx.ID != known.ID {
+			restore(tx, known)
 		}
 		tx.Prune()
 		return nil
 	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if err != nil {
 		s.log.Error("read the leases", "error", err)
 		return len(s.state.Leases) // better one lease too many than a port refused
 	}
-	s.state = state
+	s.state.ID, s.state.Leases = state.ID, state.Leases
 	s.watchLeases()
 	return len(state.Leases)
 }
 
+func (s *Supervisor) known() lockstate.State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state
+}
+
 // restore writes what we know into a state that was lost and begun anew.
-func (s *Supervisor) restore(tx *lockstate.Tx) {
-	for _, lease := range s.state.Leases {
+func restore(tx *lockstate.Tx, known lockstate.State) {
+	for _, lease := range known.Leases {
 		tx.Hold(lease)
 	}
-	tx.Supervisor, tx.Ports = s.state.Supervisor, s.state.Ports
-	tx.Stopped, tx.Started, tx.Only = s.state.Stopped, s.state.Started, s.state.Only
+	tx.Supervisor, tx.Ports = known.Supervisor, known.Ports
+	tx.Stopped, tx.Started, tx.Only = known.Stopped, known.Started, known.Only
 	tx.Bump()
 }
 

@@ -26,3 +26,12 @@ func technology(svc project.Service) (forwarder.Technology, error) {
 	}
 	return open(svc), nil
 }
+
+// Target names a service's far end as status shows it, for a project that is down.
+func Target(svc project.Service) string {
+	tech, err := technology(svc)
+	if err != nil {
+		return ""
+	}
+	return tech.Target()
+}

@@ -1,0 +1,234 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/localport-sh/localport/testdata/sshd"
+)
+
+// The benchmarks time whole processes of the program as users get it, beside a peer in the same run; what counts is the
+// ratio. Run them with: go test -run '^$' -bench . -benchtime 10x ./cmd/localport
+
+// built is a world whose localport is a release build.
+type built struct {
+	*world
+	exe string
+}
+
+func build(b *testing.B) built {
+	b.Helper()
+	exe := filepath.Join(b.TempDir(), "localport")
+	if out, err := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", exe, ".").CombinedOutput(); err != nil {
+		b.Fatalf("go build: %v\n%s", err, out)
+	}
+	w := newWorld(b)
+	env := w.env[:0:0]
+	for _, entry := range w.env {
+		if !strings.HasPrefix(entry, playMain) {
+			env = append(env, entry)
+		}
+	}
+	w.env = env
+	return built{w, exe}
+}
+
+// measure runs a program and returns what it took: wall time and CPU time, its own children's included.
+func (w built) measure(b *testing.B, dir, program string, args ...string) (wall, cpu time.Duration) {
+	b.Helper()
+	cmd := exec.Command(program, args...)
+	cmd.Dir, cmd.Env = dir, w.env
+	began := time.Now()
+	out, err := cmd.CombinedOutput()
+	wall = time.Since(began)
+	if err != nil {
+		b.Fatalf("%s %v: %v\n%s", program, args, err, out)
+	}
+	return wall, cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+}
+
+func (w built) must(b *testing.B, dir string, args ...string) {
+	b.Helper()
+	w.measure(b, dir, w.exe, args...)
+}
+
+func report(b *testing.B, total time.Duration, name string) {
+	b.ReportMetric(float64(total.Microseconds())/float64(b.N)/1000, name)
+}
+
+// BenchmarkCd is what a cd into a project and out of it costs, beside direnv's with an empty .envrc. The supervisor
+// runs already, as it does while it lingers.
+func BenchmarkCd(b *testing.B) {
+	w := build(b)
+	root := w.project(tcpConfig("web", `"auto"`, serve(b, "127.0.0.1:0")))
+	w.must(b, root, "allow")
+	w.must(b, root, "start")
+	defer w.must(b, root, "stop")
+	if _, err := exec.LookPath("direnv"); err != nil {
+		b.Skip("direnv is not installed")
+	}
+	other := w.home + "/direnv"
+	if err := os.Mkdir(other, 0o755); err != nil {
+		b.Fatal(err)
+	}
+	w.write(other, ".envrc", "export A=1\n")
+	w.measure(b, other, "direnv", "allow")
+	pid := fmt.Sprint(os.Getpid())
+	var ours, theirs, ourCPU, theirCPU time.Duration
+	for b.Loop() {
+		for _, look := range []struct {
+			dir  string
+			args []string
+		}{{root, []string{"export", "bash", "--pid", pid}}, {"/", []string{"export", "bash", "--pid", pid, "--root", root}}} {
+			wall, cpu := w.measure(b, look.dir, w.exe, look.args...)
+			ours, ourCPU = ours+wall, ourCPU+cpu
+		}
+		for _, dir := range []string{other, "/"} {
+			wall, cpu := w.measure(b, dir, "direnv", "export", "bash")
+			theirs, theirCPU = theirs+wall, theirCPU+cpu
+		}
+	}
+	report(b, ours, "ms/cd-in-and-out")
+	report(b, theirs, "ms/direnv")
+	b.ReportMetric(float64(ours)/float64(theirs), "wall-ratio")
+	b.ReportMetric(float64(ourCPU)/float64(theirCPU), "cpu-ratio")
+}
+
+// BenchmarkExecWarm is exec -- true while the supervisor runs, beside true itself.
+func BenchmarkExecWarm(b *testing.B) {
+	w := build(b)
+	root := w.project(tcpConfig("web", `"auto"`, serve(b, "127.0.0.1:0")))
+	w.must(b, root, "allow")
+	w.must(b, root, "start")
+	defer w.must(b, root, "stop")
+	var ours, bare time.Duration
+	for b.Loop() {
+		wall, _ := w.measure(b, root, w.exe, "exec", "--", "true")
+		ours += wall
+		wall, _ = w.measure(b, root, "true")
+		bare += wall
+	}
+	report(b, ours, "ms/exec")
+	report(b, bare, "ms/true")
+	b.ReportMetric(float64(ours)/float64(bare), "ratio")
+}
+
+// BenchmarkExecCold is exec -- true in a project that is down: a supervisor is started and waited for.
+func BenchmarkExecCold(b *testing.B) {
+	w := build(b)
+	root := w.project("linger = 0.001\n" + tcpConfig("web", `"auto"`, serve(b, "127.0.0.1:0")))
+	w.must(b, root, "allow")
+	var ours time.Duration
+	for b.Loop() {
+		wall, _ := w.measure(b, root, w.exe, "exec", "--", "true")
+		ours += wall
+		if state := w.state(root); state.Supervisor != nil {
+			w.gone(state.Supervisor.Process)
+		}
+	}
+	report(b, ours, "ms/exec")
+}
+
+// BenchmarkSSHKilledToAnswering is the time from the death of ssh until a client that connected at once has its answer,
+// beside the time that a bare ssh -N -L takes from its start to the same answer.
+func BenchmarkSSHKilledToAnswering(b *testing.B) {
+	w := build(b)
+	host, far := sshd.Start(b), banner(b)
+	port := freePort(b)
+	root := w.project(sshConfig("mail", port, host, far.port))
+	w.must(b, root, "allow")
+	w.must(b, root, "start")
+	defer w.must(b, root, "stop")
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	var ours, bare time.Duration
+	for b.Loop() {
+		supervisor := w.state(root).Supervisor.Process
+		began := time.Now()
+		for _, child := range childrenOf(b, supervisor.PID) {
+			_ = syscall.Kill(child.PID, syscall.SIGKILL)
+		}
+		if got, err := readAll(addr); got != "220 ready" {
+			b.Fatalf("%q, %v", got, err)
+		}
+		ours += time.Since(began)
+		bare += bareSSH(b, host, far)
+		eventually(b, "a second has passed since the restart", func() bool { return time.Since(began) > 1100*time.Millisecond })
+	}
+	report(b, ours, "ms/kill-to-answer")
+	report(b, bare, "ms/bare-ssh-start-to-answer")
+	b.ReportMetric(float64(ours)/float64(bare), "ratio")
+}
+
+// bareSSH is how long a plain ssh takes from its start until its forward answers.
+func bareSSH(b *testing.B, host *sshd.Server, far *server) time.Duration {
+	b.Helper()
+	port := freePort(b)
+	began := time.Now()
+	cmd := exec.Command("ssh", "-F", host.ConfigFile, "-N", "-p", fmt.Sprint(host.Port), "-l", host.User,
+		"-L", fmt.Sprintf("127.0.0.1:%d:127.0.0.1:%d", port, far.port), host.Host)
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	var took time.Duration
+	eventually(b, "ssh answers", func() bool {
+		got, err := readAll(net.JoinHostPort("127.0.0.1", fmt.Sprint(port)))
+		took = time.Since(began)
+		return err == nil && got == "220 ready"
+	})
+	return took
+}
+
+// BenchmarkSupervisorMemory is the supervisor's own memory with 1 and with 10 forwards.
+func BenchmarkSupervisorMemory(b *testing.B) {
+	for _, forwards := range []int{1, 10} {
+		b.Run(fmt.Sprint(forwards), func(b *testing.B) {
+			w := build(b)
+			var config strings.Builder
+			far := serve(b, "127.0.0.1:0")
+			for i := range forwards {
+				config.WriteString(tcpConfig(fmt.Sprintf("s%d", i), `"auto"`, far))
+			}
+			root := w.project(config.String())
+			w.must(b, root, "allow")
+			for b.Loop() {
+				w.must(b, root, "start")
+				rss, own := memory(b, w.state(root).Supervisor.PID)
+				b.ReportMetric(rss, "MB-resident")
+				b.ReportMetric(own, "MB-private")
+				w.must(b, root, "stop")
+			}
+		})
+	}
+}
+
+// memory is a process's resident and private memory in MB, from /proc/PID/smaps_rollup.
+func memory(b *testing.B, pid int) (resident, private float64) {
+	b.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		var kb float64
+		fields := strings.Fields(line)
+		if len(fields) < 3 {
+			continue
+		}
+		_, _ = fmt.Sscan(fields[1], &kb)
+		switch {
+		case fields[0] == "Rss:":
+			resident = kb / 1024
+		case strings.HasPrefix(fields[0], "Private_"):
+			private += kb / 1024
+		}
+	}
+	return resident, private
+}

@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
@@ -50,15 +48,6 @@ func startProcess(t *testing.T, name string) *process {
 	return p
 }
 
-// die ends the process and leaves it a zombie.
-func (p *process) die(t *testing.T) {
-	t.Helper()
-	_ = p.cmd.Process.Kill()
-	if err := unix.Waitid(unix.P_PID, p.pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func (p *process) end() {
 	_ = p.cmd.Process.Kill()
 	_ = p.cmd.Wait()
@@ -87,41 +76,6 @@ func TestAPromptSeesThatTheLineChanged(t *testing.T) {
 		s.Run(cd(w.dir))
 		w.setLine(root, "4 0 0")
 		w.expectQuiet(s) // none of our business any more
-	})
-}
-
-func TestAPromptSeesThatTheSupervisorDied(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("/proc is not there")
-	}
-	eachShell(t, func(t *testing.T, shell string, w *world) {
-		root := w.project("p")
-		for _, name := range []string{"localport-x", "a) S 1 (b) c"} {
-			alive := startProcess(t, name)
-			w.setLine(root, alive.line(1))
-			s := w.start(shell)
-			s.Run(cd(root))
-			w.expectQuiet(s)
-			w.expectQuiet(s)
-
-			alive.die(t)
-			w.expectLooks(s, "true", 1) // a zombie is dead
-			w.setLine(root, "2 0 0")
-			w.expectLooks(s, "true", 1)
-			w.expectQuiet(s)
-
-			next := startProcess(t, name)
-			w.setLine(root, next.line(3))
-			w.expectLooks(s, "true", 1)
-			w.expectQuiet(s)
-			next.end()
-			w.expectLooks(s, "true", 1)
-
-			other := startProcess(t, name)
-			w.setLine(root, fmt.Sprintf("4 %d %s1", other.pid, other.start))
-			w.expectLooks(s, "true", 1) // the line is new
-			w.expectLooks(s, "true", 1) // and its pid has been recycled
-		}
 	})
 }
 

@@ -155,6 +155,8 @@ func (w *world) startWith(c shellpty.Config) *shellpty.Shell {
 	if c.Dir == "" {
 		c.Dir = w.dir
 	}
+	// The race detector makes a program wait for a second when it ends.
+	c.Env = append(c.Env, "GORACE=atexit_sleep_ms=0")
 	return shellpty.Start(w.t, c)
 }
 

@@ -50,8 +50,8 @@ func enterAndHold(config string) int {
 	if election != nil {
 		word = "supervisor\n"
 	}
-	os.Stdout.WriteString(word)
-	os.Stdin.Read(make([]byte, 1))
+	_, _ = os.Stdout.WriteString(word)
+	_, _ = os.Stdin.Read(make([]byte, 1))
 	runtime.KeepAlive(election)
 	return 0
 }
@@ -77,6 +77,13 @@ func update(t *testing.T, d *Dir, fn func(*Tx) error) State {
 	return st
 }
 
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func look(*Tx) error { return nil }
 
 // member is one process of a crowd.
@@ -88,8 +95,8 @@ type member struct {
 }
 
 func (m *member) end() {
-	m.cmd.Process.Kill()
-	m.cmd.Wait()
+	_ = m.cmd.Process.Kill()
+	_ = m.cmd.Wait()
 	m.in.Close()
 	m.out.Close()
 }
@@ -351,7 +358,7 @@ func TestThePromptsLineChangesWithEveryBump(t *testing.T) {
 	if d.PromptLine() != before {
 		t.Error("a lease alone changed the line")
 	}
-	os.WriteFile(filepath.Join(d.Path, "state.json"), []byte("torn"), 0o600)
+	check(t, os.WriteFile(filepath.Join(d.Path, "state.json"), []byte("torn"), 0o600))
 	update(t, d, func(tx *Tx) error { tx.Bump(); return nil })
 	if seen[d.PromptLine()] {
 		t.Error("after a lost state the line repeated")
@@ -369,11 +376,11 @@ func TestAStampCarriesItsFilesTimeAndTellsAppearanceAndLoss(t *testing.T) {
 		}
 	}
 	stamped(false)
-	os.WriteFile(config, nil, 0o600)
+	check(t, os.WriteFile(config, nil, 0o600))
 	stamped(true)
 	stamped(false)
 	past := time.Now().Add(-time.Hour)
-	os.Chtimes(config, past, past)
+	check(t, os.Chtimes(config, past, past))
 	stamped(true)
 	info, err := os.Stat(filepath.Join(d.Path, "stamp.config"))
 	if err != nil || !info.ModTime().Equal(past.Truncate(time.Nanosecond)) {
@@ -416,7 +423,7 @@ func TestTheRuntimeDirectoryIsOursOrAnError(t *testing.T) {
 		t.Errorf("with a long XDG_RUNTIME_DIR: %q, %v", dir, err)
 	}
 	link := filepath.Join(base, "x")
-	os.Symlink("/tmp", link)
+	check(t, os.Symlink("/tmp", link))
 	if err := privateDir(link); err == nil {
 		t.Error("a symbolic link is taken for a directory of ours")
 	}

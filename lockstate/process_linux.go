@@ -39,7 +39,7 @@ func WaitExit(ctx context.Context, p Process) error {
 	}
 	// Non-blocking, so that the runtime's poller takes it: a pidfd is readable when its process has ended.
 	if err := unix.SetNonblock(fd, true); err != nil {
-		unix.Close(fd)
+		_ = unix.Close(fd)
 		return pollExit(ctx, p)
 	}
 	file := os.NewFile(uintptr(fd), "pidfd")

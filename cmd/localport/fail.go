@@ -51,15 +51,15 @@ type codedError struct {
 
 func (e *codedError) Unwrap() error { return e.error }
 
-// reported ends a command whose failure was shown already.
-var reported = errors.New("reported")
+// errReported ends a command whose failure was shown already.
+var errReported = errors.New("reported")
 
 // exit says what went wrong and returns the exit code.
 func exit(w io.Writer, err error) int {
 	if err == nil {
 		return 0
 	}
-	if !errors.Is(err, reported) {
+	if !errors.Is(err, errReported) {
 		say(w, err)
 	}
 	return code(err)
@@ -67,8 +67,7 @@ func exit(w io.Writer, err error) int {
 
 // say writes an error and its hint.
 func say(w io.Writer, err error) {
-	var invalid *project.Invalid
-	if errors.As(err, &invalid) {
+	if invalid, ok := errors.AsType[*project.Invalid](err); ok {
 		fmt.Fprintln(w, strings.TrimRight(invalid.Error(), "\n"))
 	} else {
 		fmt.Fprintln(w, "localport:", strings.TrimRight(err.Error(), "\n"))

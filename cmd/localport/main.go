@@ -19,7 +19,7 @@ type grammar struct {
 	Dir      string           `short:"C" placeholder:"DIR" type:"path" help:"Act as if started in DIR."`
 	Verbose  bool             `short:"v" help:"Log in detail: the same as --log-level=debug."`
 	LogLevel string           `enum:"debug,info,warn,error" default:"info" help:"Level of the supervisor's log: ${enum}."`
-	Version  kong.VersionFlag `help:"Print the version."`
+	Version  kong.VersionFlag `env:"-" help:"Print the version."`
 
 	Hook   hookCmd   `cmd:"" help:"Print the hook for a shell's rc: eval \"$(localport hook zsh)\"."`
 	Allow  allowCmd  `cmd:"" help:"Allow the project's files as they are now."`

@@ -152,7 +152,8 @@ func TestAWorktreeOfAnAllowedCheckoutIsAllowedWithPortsOfItsOwn(t *testing.T) {
 	w.write(root, ".gitignore", ".env\n")
 	tree := root + "-tree"
 	for _, args := range [][]string{
-		{"init", "-q"}, {"add", "."},
+		{"init", "-q"},
+		{"add", "."},
 		{"-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "one"},
 		{"worktree", "add", "-q", tree},
 	} {

@@ -48,7 +48,8 @@ func Look(name string, env []string, dir string) (string, error) {
 		if err == nil {
 			return path, nil
 		}
-		if barred == nil && errors.Is(err, fs.ErrPermission) {
+		// A folder that may not be looked into is no folder of this user's PATH.
+		if file, ok := errors.AsType[*fs.PathError](err); barred == nil && ok && file.Op == "run" {
 			barred = err
 		}
 	}

@@ -77,3 +77,17 @@ func TestProgramThatCannotRunIsPermanent(t *testing.T) {
 		}
 	}
 }
+
+func TestAFolderOfThePathThatIsClosedToUsIsPassedOver(t *testing.T) {
+	if os.Getuid() == 0 {
+		t.Log("root may look everywhere: this shows something as an ordinary user alone")
+	}
+	shut := filepath.Join(t.TempDir(), "shut")
+	if err := os.Mkdir(shut, 0); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Look("no-such-program", []string{"PATH=" + shut}, "/")
+	if _, missing := errors.AsType[*NotFoundError](err); !missing {
+		t.Errorf("got %v, want that the program is missing", err)
+	}
+}

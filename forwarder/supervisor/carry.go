@@ -16,7 +16,7 @@ func (f *forward) carry(ctx context.Context, tunnel forwarder.Tunnel) error {
 	// kubectl knows its context and namespace only now.
 	f.publish(func(s *status) { s.upSince, s.target = began, f.tech.Target() })
 	f.relay.Attach(tunnel)
-	defer tunnel.Close()
+	defer func() { _ = tunnel.Close() }()
 	defer f.relay.Detach(tunnel)
 	defer func() {
 		if time.Since(began) >= stable {

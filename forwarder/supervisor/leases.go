@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/localport-sh/localport/lockstate"
@@ -150,7 +151,7 @@ func (s *Supervisor) retire(ctx context.Context, why ending) bool {
 		return s.election.Resign()
 	})
 	if err != nil {
-		if err != errInUse {
+		if !errors.Is(err, errInUse) {
 			s.log.Error("end", "error", err)
 		}
 		return false

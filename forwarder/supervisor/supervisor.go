@@ -71,7 +71,7 @@ func Run(ctx context.Context, o Options) error {
 		o.Say(control.Word{Outcome: control.Broken, Error: err.Error()})
 		return err
 	}
-	defer s.logFile.Close()
+	defer func() { _ = s.logFile.Close() }()
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	s.work = work

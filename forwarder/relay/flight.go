@@ -1,164 +1,198 @@
 package relay
 
 import (
-	"context"
-	"errors"
-	"io"
 	"net"
-	"sync/atomic"
+	"slices"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
 )
 
-// flight is one connection through a tunnel.
+// flight is a connection through a tunnel as long as the tunnel may still say that it never arrived: from the dial
+// until a byte comes back, and some time beyond an end before that.
 type flight struct {
-	line    *line
-	conn    net.Conn
-	news    chan struct{} // one place: there is a report to look at
-	staying *time.Timer   // on a suspect line: proves it if the connection stays open; else nil
-
-	// Guarded by the line.
-	heard   time.Time          // of the last report that may be about this connection
-	refused *forwarder.Refusal // the report that it never reached a server
-	closing bool               // it has ended, and what the tunnel says of it is awaited
+	conn  net.Conn // nil while it is being dialled
+	ended time.Time
+	own   *forwarder.Refusal // a report that is surely about this connection
+	vague *forwarder.Refusal // the last one that may be
+	heard time.Time          // when the vague one came
+	told  chan struct{}      // closed at the next report; nil while nobody waits
 }
 
-// answered says that the far end took the connection: nothing of it may be repeated any more.
-func (f *flight) answered() {
-	f.land()
-	f.line.prove()
+// flights are those of one tunnel. They tell whose a report is; the relay's lock guards them.
+type flights struct {
+	settle  time.Duration // how long after its end a connection may still be reported
+	open    map[*flight]struct{}
+	ended   []*flight // in the order of their ends
+	dialled int       // of the open ones, those whose dial has not returned
+	early   []forwarder.Refusal
 }
 
-// land takes the connection out of those that a report may be about.
-func (f *flight) land() {
-	if f.staying != nil {
-		f.staying.Stop()
+func newFlights(settle time.Duration) *flights {
+	return &flights{settle: settle, open: map[*flight]struct{}{}}
+}
+
+// launch begins a flight, before the dial.
+func (fs *flights) launch() *flight {
+	f := &flight{}
+	fs.open[f] = struct{}{}
+	fs.dialled++
+	return f
+}
+
+// made names the connection that the dial returned. The tunnel may have reported of it already.
+func (fs *flights) made(f *flight, conn net.Conn) {
+	f.conn = conn
+	for _, refusal := range fs.early {
+		if refusal.Conn == conn {
+			fs.tell(f, refusal)
+		}
 	}
-	f.line.mu.Lock()
-	defer f.line.mu.Unlock()
-	delete(f.line.flights, f)
+	fs.undial()
 }
 
-// flies reports whether there is neither an answer nor an end yet.
-func (f *flight) flies() bool {
-	f.line.mu.Lock()
-	defer f.line.mu.Unlock()
-	_, ok := f.line.flights[f]
-	return ok && !f.closing
+// failed ends a flight that never was: the dial returned an error.
+func (fs *flights) failed(f *flight) {
+	delete(fs.open, f)
+	fs.undial()
 }
 
-// verdict is what is to become of a client whose connection ended before any answer.
-type verdict int
-
-const (
-	over  verdict = iota // the far end closed it: the client is told so
-	again                // no server has seen anything of the client: another attempt is safe
-	lost                 // a server may have seen something: the client is reset
-)
-
-// verdict waits for what the tunnel has to say of a connection that ended without an answer. sent is whether the client
-// has sent anything, whole whether all of that can be sent again.
-func (f *flight) verdict(ctx context.Context, sent, whole bool) verdict {
-	if f.line.tunnel.Acknowledges() {
-		return over
+func (fs *flights) undial() {
+	if fs.dialled--; fs.dialled == 0 {
+		fs.early = nil
 	}
-	f.line.mu.Lock()
-	f.closing = true
-	f.line.mu.Unlock()
-	timer := time.NewTimer(patience)
+}
+
+// end notes that the connection has ended, on either side, with no byte back. It may be reported for a while.
+func (fs *flights) end(f *flight, now time.Time) {
+	fs.prune(now)
+	if _, ok := fs.open[f]; ok {
+		delete(fs.open, f)
+		f.ended = now
+		fs.ended = append(fs.ended, f)
+	}
+}
+
+// land ends a flight about which there is nothing left to be said: a byte came back, or what became of it is known.
+func (fs *flights) land(f *flight) {
+	if _, ok := fs.open[f]; ok {
+		delete(fs.open, f)
+		return
+	}
+	fs.ended = slices.DeleteFunc(fs.ended, func(other *flight) bool { return other == f })
+}
+
+// prune drops those that ended too long ago for a report to come.
+func (fs *flights) prune(now time.Time) {
+	for len(fs.ended) > 0 && now.Sub(fs.ended[0].ended) > fs.settle {
+		fs.ended = fs.ended[1:]
+	}
+}
+
+// report finds out whom a refusal is about. One that names no connection is surely about the only one in flight, if
+// there is only one and the report is of a failed connect; a failed read or write may be about a connection that had
+// long been answered.
+func (fs *flights) report(refusal forwarder.Refusal, now time.Time) {
+	fs.prune(now)
+	all := fs.all()
+	switch {
+	case refusal.Conn != nil:
+		fs.named(all, refusal)
+	case refusal.Connect && len(all) == 1:
+		fs.tell(all[0], refusal)
+	default:
+		for _, f := range all {
+			f.vague, f.heard = &refusal, now
+			f.notify()
+		}
+	}
+}
+
+func (fs *flights) named(all []*flight, refusal forwarder.Refusal) {
+	for _, f := range all {
+		if f.conn == refusal.Conn {
+			fs.tell(f, refusal)
+			return
+		}
+	}
+	const enough = 1024 // far more than are dialled at once
+	if fs.dialled > 0 && len(fs.early) < enough {
+		fs.early = append(fs.early, refusal)
+	}
+}
+
+func (fs *flights) all() []*flight {
+	all := make([]*flight, 0, len(fs.open)+len(fs.ended))
+	for f := range fs.open {
+		all = append(all, f)
+	}
+	return append(all, fs.ended...)
+}
+
+// tell gives a flight its own report.
+func (fs *flights) tell(f *flight, refusal forwarder.Refusal) {
+	f.own = &refusal
+	fs.land(f)
+	f.notify()
+}
+
+func (f *flight) notify() {
+	if f.told != nil {
+		close(f.told)
+		f.told = nil
+	}
+}
+
+// word is what is known about the end of a flight.
+type word struct {
+	own   *forwarder.Refusal
+	vague *forwarder.Refusal // of about the time of the end
+	over  bool               // the tunnel is done
+}
+
+// word is what is known so far, and a channel that is closed when more is.
+func (f *flight) word(settle time.Duration) (word, <-chan struct{}) {
+	if f.told == nil {
+		f.told = make(chan struct{})
+	}
+	w := word{own: f.own}
+	if f.vague != nil && f.ended.Sub(f.heard) <= settle {
+		w.vague = f.vague
+	}
+	return w, f.told
+}
+
+// hear waits for what the tunnel says of a flight that has ended unanswered, for as long as anything may come. A hasty
+// caller takes any report; otherwise only the connection's own ends the wait, or the tunnel's end. The caller has left
+// when gone is closed.
+func (r *Relay) hear(l *link, f *flight, hasty bool, gone <-chan struct{}) word {
+	timer := time.NewTimer(r.pace.settle)
 	defer timer.Stop()
+	waiting := true
 	for {
-		refused, heard := f.reports()
-		switch {
-		case refused && whole, heard && !sent:
-			return again
-		case refused:
-			return lost
+		w, told := r.word(l, f)
+		if w.own != nil || w.over || hasty && w.vague != nil || !waiting {
+			return w
 		}
 		select {
-		case <-f.news:
-		case <-f.line.ended:
-			return f.afterEnd(sent, whole)
+		case <-told:
+		case <-l.over:
 		case <-timer.C:
-			if _, heard := f.reports(); heard {
-				return lost
-			}
-			return over
-		case <-ctx.Done():
-			return lost
+			waiting = false
+		case <-gone:
+			waiting = false
 		}
 	}
 }
 
-// afterEnd is the verdict when the tunnel has ended: whatever it had to say, it has said.
-func (f *flight) afterEnd(sent, whole bool) verdict {
-	if refused, _ := f.reports(); !sent || refused && whole {
-		return again
-	}
-	return lost
-}
-
-// reports are whether a report says that this connection reached nobody, and whether one came that may be about it.
-func (f *flight) reports() (refused, heard bool) {
-	f.line.mu.Lock()
-	defer f.line.mu.Unlock()
-	return f.refused != nil, !f.heard.IsZero() && time.Since(f.heard) <= patience
-}
-
-// Dial opens a connection through the attached tunnel, for a probe. It counts in no figure. Where it ends before a
-// byte was read, Read returns what the tunnel reported of it, or why the tunnel ended, instead of io.EOF.
-func (r *Relay) Dial(ctx context.Context) (net.Conn, error) {
-	at := r.standing()
-	if at.line == nil {
-		return nil, ErrNoTunnel
-	}
-	f, err := at.line.dial(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return &probeConn{Conn: f.conn, flight: f}, nil
-}
-
-type probeConn struct {
-	net.Conn
-	flight *flight
-	got    atomic.Bool
-}
-
-func (p *probeConn) Read(b []byte) (int, error) {
-	n, err := p.Conn.Read(b)
-	if n > 0 && p.got.CompareAndSwap(false, true) {
-		p.flight.answered()
-	}
-	var timeout net.Error
-	if n > 0 || err == nil || p.got.Load() || errors.As(err, &timeout) && timeout.Timeout() {
-		return n, err
-	}
-	return 0, p.flight.why(err)
-}
-
-// why is what the tunnel says of a connection that ended with err.
-func (f *flight) why(err error) error {
-	if f.verdict(context.Background(), true, true) == again {
-		f.line.mu.Lock()
-		defer f.line.mu.Unlock()
-		return f.refused
-	}
+func (r *Relay) word(l *link, f *flight) (word, <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w, told := f.word(r.pace.settle)
 	select {
-	case <-f.line.tunnel.Done():
-		if cause := f.line.tunnel.Err(); cause != nil {
-			return cause
-		}
+	case <-l.over:
+		w.over = true
 	default:
 	}
-	if errors.Is(err, io.EOF) {
-		return io.EOF
-	}
-	return err
-}
-
-func (p *probeConn) Close() error {
-	p.flight.land()
-	return p.Conn.Close()
+	return w, told
 }

@@ -1,13 +1,12 @@
-// Package relay is the listener that never refuses. It accepts a service's clients whatever its tunnel is doing, holds
-// them while there is none, and loses none to a tunnel that turns out dead on first use: as long as it is certain that
-// a server has seen nothing of a client, the client is given another attempt.
+// Package relay is the listener that never refuses. It belongs to one service and outlives every tunnel: a client that
+// comes while no tunnel is up, or whose tunnel turns out dead before a byte came back, waits and goes through the next.
 package relay
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,155 +14,245 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 )
 
-// Options are a relay's settings and whom it tells. The callbacks may come at any time and from many goroutines at
-// once; they must not block. Those that are nil are not called.
+// Options say how long clients wait and who is told what. The callbacks may be nil. They are called from the relay's
+// own goroutines, several at once, and must return soon: what they delay is clients. They hold no lock, so they may
+// call any method but Close and StopAccepting.
 type Options struct {
-	ConnectTimeout time.Duration           // from accept until a client that got nowhere is reset
-	OnWaiting      func()                  // a client has begun to wait for a tunnel
-	OnRefusal      func(forwarder.Refusal) // a tunnel reported something about a connection
-	OnProof        func()                  // a client's connection reached the far end
-	OnQuiet        func()                  // the last client has left
-	Log            *slog.Logger
+	ConnectTimeout time.Duration           // from accept until a client that found no way is reset; 0: 30 s
+	OnWaiting      func()                  // a client waits and no tunnel is attached
+	OnRefusal      func(forwarder.Refusal) // a tunnel refused a client's connection, or reported of any
+	OnProof        func()                  // for a client a dial was acknowledged, or its first byte came back
+	OnQuiet        func()                  // the last client, open or waiting, is gone
+	Log            *slog.Logger            // nil: nothing is logged
 }
 
-// Relay accepts the clients of one service and carries them through whatever tunnel is attached.
-type Relay struct {
-	o         Options
-	listeners *Listeners
-	timeout   atomic.Int64
-	counts    counts
-	ctx       context.Context // ends with Close
-	cancel    context.CancelFunc
-	accepting sync.WaitGroup
-	work      sync.WaitGroup
-
-	mu      sync.Mutex
-	line    *line         // the attached tunnel; nil: clients wait
-	reject  bool          // with no line, clients are reset instead
-	changed chan struct{} // closed when one of the above changes
-	drop    chan struct{} // closed to reset those who wait now
-}
-
-// New accepts on the listeners from now on; they are the relay's. Clients are held until a tunnel is attached.
-func New(listeners *Listeners, o Options) *Relay {
+func (o Options) complete() Options {
+	if o.ConnectTimeout <= 0 {
+		o.ConnectTimeout = 30 * time.Second
+	}
+	for _, callback := range []*func(){&o.OnWaiting, &o.OnProof, &o.OnQuiet} {
+		if *callback == nil {
+			*callback = func() {}
+		}
+	}
+	if o.OnRefusal == nil {
+		o.OnRefusal = func(forwarder.Refusal) {}
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Relay{o: o, listeners: listeners, changed: make(chan struct{}), drop: make(chan struct{})}
-	r.timeout.Store(int64(o.ConnectTimeout))
-	r.ctx, r.cancel = context.WithCancel(context.Background())
-	for _, ln := range listeners.list {
-		r.accepting.Go(func() { r.accept(ln) })
+	return o
+}
+
+// Relay accepts a service's clients and carries them through the tunnel of the moment.
+type Relay struct {
+	Options
+	pace      pace
+	timeout   atomic.Int64 // the ConnectTimeout of now
+	listeners *Listeners
+	log       *slog.Logger
+	traffic   traffic
+
+	deaf      chan struct{} // closed when accepting ends
+	accepting sync.WaitGroup
+	closing   chan struct{}
+	running   sync.WaitGroup // everything but the accepting; grows under mu only, and never once closed
+	stop      sync.Once
+	shut      sync.Once
+
+	mu        sync.Mutex
+	closed    bool
+	rejecting bool
+	link      *link // the attached tunnel; nil: clients wait
+	links     []*link
+	clients   map[*client]struct{}
+	queue     []*client // who waits to be admitted to a tunnel, in the order of their coming
+	dialling  map[*client]context.CancelFunc
+	figures   figures
+}
+
+// New accepts clients from now on; the listeners are the relay's. Without a tunnel they wait.
+func New(ls *Listeners, o Options) *Relay { return start(ls, o, usual) }
+
+func start(ls *Listeners, o Options, p pace) *Relay {
+	r := &Relay{
+		Options:   o.complete(),
+		pace:      p,
+		listeners: ls,
+		deaf:      make(chan struct{}),
+		closing:   make(chan struct{}),
+		clients:   map[*client]struct{}{},
+		dialling:  map[*client]context.CancelFunc{},
+	}
+	r.log = r.Log
+	r.SetConnectTimeout(r.ConnectTimeout)
+	for _, l := range ls.tcp {
+		r.accepting.Go(func() { r.accept(l) })
 	}
 	return r
 }
 
-// SetConnectTimeout changes the timeout for clients that come from now on.
+// SetConnectTimeout changes how long clients wait: those that come from now on, and those that wait already unless
+// their time was set before.
 func (r *Relay) SetConnectTimeout(d time.Duration) { r.timeout.Store(int64(d)) }
 
-// Attach carries waiting and coming clients through t, and takes what it reports. Another tunnel that was attached
-// keeps the clients that it has. A tunnel that ends detaches itself.
+// Attach sends waiting and coming clients through a tunnel, which has to be ready, in the place of the one before. The
+// relay takes the tunnel's refusals until it is done; a tunnel that is done detaches itself.
 func (r *Relay) Attach(t forwarder.Tunnel) {
-	l := newLine(r, t)
-	r.work.Go(l.listen)
-	r.change(func() { r.line, r.reject = l, false })
-}
-
-// Detach makes clients wait again, if t is attached.
-func (r *Relay) Detach(t forwarder.Tunnel) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.line != nil && r.line.tunnel == t {
-		r.line = nil
-		r.tellLocked()
+	r.rejecting = false
+	if r.closed || r.link != nil && r.link.tunnel == t {
+		return
+	}
+	r.unlink()
+	r.link = r.linkTo(t)
+	r.link.trust()
+	r.admit(time.Now())
+}
+
+// linkTo is the link that a tunnel was given when it was first attached.
+func (r *Relay) linkTo(t forwarder.Tunnel) *link {
+	for _, l := range r.links {
+		if l.tunnel == t {
+			return l
+		}
+	}
+	l := newLink(t, r.pace)
+	r.links = append(r.links, l)
+	r.running.Go(func() { r.tend(l) })
+	return l
+}
+
+// Detach lets clients wait again, if the tunnel is the attached one: no client is dialled through it any more, and a
+// dial under way is cancelled. Connections through it go on until they end.
+func (r *Relay) Detach(t forwarder.Tunnel) {
+	r.mu.Lock()
+	if r.link == nil || r.link.tunnel != t {
+		r.mu.Unlock()
+		return
+	}
+	r.unlink()
+	waiting := len(r.queue) > 0
+	r.mu.Unlock()
+	if waiting {
+		r.OnWaiting()
 	}
 }
 
-// Hold makes clients wait while no tunnel is attached, as they do at first.
-func (r *Relay) Hold() { r.change(func() { r.reject = false }) }
+// unlink expects mu to be held, as do all methods that do not take it.
+func (r *Relay) unlink() {
+	if r.link == nil {
+		return
+	}
+	for c, cancel := range r.dialling {
+		if c.link == r.link {
+			cancel()
+		}
+	}
+	r.link = nil
+}
 
-// Reject resets waiting and coming clients while no tunnel is attached, until Hold or Attach.
-func (r *Relay) Reject() { r.change(func() { r.reject = true }) }
+// Hold lets clients wait where there is no tunnel. So it is at the beginning.
+func (r *Relay) Hold() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rejecting = false
+	r.admit(time.Now())
+}
 
-// DropWaiting resets those who wait now.
+// Reject resets the waiting clients, and every coming one at once, until Hold or Attach.
+func (r *Relay) Reject() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rejecting = true
+	r.dropWaiting()
+}
+
+// DropWaiting resets the clients that wait now.
 func (r *Relay) DropWaiting() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	close(r.drop)
-	r.drop = make(chan struct{})
+	r.dropWaiting()
 }
 
-func (r *Relay) change(what func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	what()
-	r.tellLocked()
-}
-
-func (r *Relay) tellLocked() {
-	close(r.changed)
-	r.changed = make(chan struct{})
-}
-
-// standing is where a client that wants to go through stands.
-type standing struct {
-	line    *line
-	reject  bool
-	changed <-chan struct{}
-	drop    <-chan struct{}
-}
-
-func (r *Relay) standing() standing {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return standing{r.line, r.reject, r.changed, r.drop}
-}
-
-// StopAccepting closes the listeners. Clients that were accepted go on.
-func (r *Relay) StopAccepting() {
-	r.listeners.Close()
-	r.accepting.Wait()
-}
-
-// Close closes the listeners, resets whoever waits, ends every connection, and returns when nothing is left.
-func (r *Relay) Close() error {
-	r.StopAccepting()
-	r.cancel()
-	r.work.Wait()
-	return nil
-}
-
-// accept accepts until the listener is closed. Running out of descriptors is no reason to end: somebody's connection
-// will close.
-func (r *Relay) accept(ln *net.TCPListener) {
-	const least, most = 5 * time.Millisecond, time.Second
-	backoff := least
-	for {
-		conn, err := ln.AcceptTCP()
-		switch {
-		case err == nil:
-			backoff = least
-			r.work.Go(func() { r.serve(conn) })
-		case errors.Is(err, net.ErrClosed):
-			return
-		default:
-			r.o.Log.Warn("accept", "address", ln.Addr().String(), "error", err, "again_in", backoff)
-			if !r.pause(backoff) {
-				return
-			}
-			backoff = min(2*backoff, most)
-		}
+func (r *Relay) dropWaiting() {
+	for _, c := range r.queue {
+		r.drop(c)
+		c.wake()
+	}
+	r.queue = nil
+	for c, cancel := range r.dialling {
+		r.drop(c)
+		cancel()
 	}
 }
 
-// pause waits; false if the relay is closed first.
-func (r *Relay) pause(d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-r.ctx.Done():
-		return false
+// StopAccepting closes the listeners and returns when nobody accepts any more; clients that came before are served as
+// ever. Where a copy of a listener was handed over, connections queue up there.
+func (r *Relay) StopAccepting() {
+	r.stop.Do(func() {
+		close(r.deaf)
+		r.listeners.Close()
+	})
+	r.accepting.Wait()
+}
+
+// Close closes the listeners, then resets every client, and returns when nothing of the relay runs any more. Tunnels
+// stay their owners' to close. The error is always nil.
+func (r *Relay) Close() error {
+	r.StopAccepting()
+	r.shut.Do(func() {
+		r.mu.Lock()
+		r.closed = true
+		clients := make([]*client, 0, len(r.clients))
+		for c := range r.clients {
+			clients = append(clients, c)
+		}
+		for _, cancel := range r.dialling {
+			cancel()
+		}
+		r.mu.Unlock()
+		close(r.closing)
+		for _, c := range clients {
+			c.end(true)
+		}
+	})
+	r.running.Wait()
+	return nil
+}
+
+// enter takes in an accepted client that has a seat.
+func (r *Relay) enter(conn *net.TCPConn) {
+	c, err := newClient(r, conn)
+	if err != nil {
+		reset(conn)
+		<-seats()
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.clients[c] = struct{}{}
+	r.figures.enter(c)
+	r.running.Go(c.serve)
+}
+
+// leave is the end of a client whose sockets are closed.
+func (r *Relay) leave(c *client) {
+	<-seats()
+	r.mu.Lock()
+	delete(r.clients, c)
+	r.figures.leave(c)
+	quiet := len(r.clients) == 0
+	r.mu.Unlock()
+	if quiet {
+		r.OnQuiet()
+	}
+}
+
+// forget takes a client out of the queue.
+func (r *Relay) forget(c *client) {
+	if i := slices.Index(r.queue, c); i >= 0 {
+		r.queue = slices.Delete(r.queue, i, i+1)
 	}
 }

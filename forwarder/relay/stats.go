@@ -5,36 +5,84 @@ import (
 	"time"
 )
 
-// Stats are what a relay has carried. Probes do not count.
+// Stats are a relay's figures since it began. Probes count in none of them.
 type Stats struct {
-	Open     int           // clients with a connection through the tunnel
-	Waiting  int           // clients that wait for one
+	Open     int           // clients with a connection through a tunnel
+	Waiting  int           // clients that have none yet, or none any more
 	Total    uint64        // clients accepted
-	Waited   uint64        // clients that had to wait and whose wait has ended
-	WaitTime time.Duration // theirs, together
-	Replays  uint64        // attempts after a client's first
+	Waited   uint64        // of these, how many could not go through at once
+	WaitTime time.Duration // how long these waited, taken together; the ones that wait now count when they are done
+	Replays  uint64        // how often a client's bytes were sent to a further connection
 	BytesIn  uint64        // from clients
 	BytesOut uint64        // to clients
-	LastByte time.Time     // when a byte last came back; zero if none did
+	LastByte time.Time     // when a byte last came out of a tunnel; zero: never
 }
 
-type counts struct {
-	open, waiting          atomic.Int64
-	total, waited, replays atomic.Uint64
-	waitTime, lastByte     atomic.Int64
-	bytesIn, bytesOut      atomic.Uint64
-}
-
-// Stats are the figures as they stand; bytes count as they pass.
+// Stats are the figures of this moment; bytes are counted as they pass.
 func (r *Relay) Stats() Stats {
-	c := &r.counts
+	r.mu.Lock()
+	f := r.figures
+	r.mu.Unlock()
 	s := Stats{
-		Open: int(c.open.Load()), Waiting: int(c.waiting.Load()),
-		Total: c.total.Load(), Waited: c.waited.Load(), WaitTime: time.Duration(c.waitTime.Load()),
-		Replays: c.replays.Load(), BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
+		Open: f.in[open], Waiting: f.in[waiting],
+		Total: f.total, Waited: f.waited, WaitTime: f.waitTime, Replays: f.replays,
+		BytesIn: uint64(r.traffic.in.Load()), BytesOut: uint64(r.traffic.out.Load()),
 	}
-	if at := c.lastByte.Load(); at != 0 {
-		s.LastByte = time.Unix(0, at)
+	if last := r.traffic.last.Load(); last != 0 {
+		s.LastByte = time.Unix(0, last)
 	}
 	return s
+}
+
+// place is where a client is counted.
+type place int
+
+const (
+	waiting place = iota
+	open
+	leaving // it will be reset
+	places
+)
+
+type figures struct {
+	in       [places]int
+	total    uint64
+	waited   uint64
+	waitTime time.Duration
+	replays  uint64
+}
+
+func (f *figures) enter(c *client) {
+	f.total++
+	f.in[c.place]++
+}
+
+func (f *figures) move(c *client, to place) {
+	f.in[c.place]--
+	c.place = to
+	f.in[to]++
+}
+
+func (f *figures) leave(c *client) { f.in[c.place]-- }
+
+// waits notes that a client has to wait, from now on.
+func (f *figures) waits(c *client, now time.Time) {
+	if !c.waited {
+		c.waited = true
+		f.waited++
+	}
+	c.since = now
+}
+
+// traffic is counted by the copying itself.
+type traffic struct {
+	in, out atomic.Int64
+	last    atomic.Int64 // in nanoseconds since 1970
+}
+
+func (t *traffic) countIn(n int) { t.in.Add(int64(n)) }
+
+func (t *traffic) countOut(n int) {
+	t.out.Add(int64(n))
+	t.last.Store(time.Now().UnixNano())
 }

@@ -1,0 +1,141 @@
+package relay
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+)
+
+// outcome is how a step of the copying came out.
+type outcome int
+
+const (
+	more    outcome = iota // there may be more
+	drained                // the source has ended properly
+	broken                 // the source was reset
+	blocked                // the destination takes nothing any more
+	woken                  // somebody wants the goroutine to look around
+	closed                 // one of the sockets was closed here
+)
+
+// A buffer is lent to a stream while it has bytes in hand, never to one that waits.
+type buffer [32 << 10]byte
+
+var buffers = sync.Pool{New: func() any { return new(buffer) }}
+
+// flow is one direction of a connection. A flow that waits holds its sockets and nothing else.
+type flow struct {
+	src, dst socket
+	in       syscall.RawConn // of src
+	out      syscall.RawConn // of dst
+	count    func(int)       // told of bytes as they pass
+
+	buf     *buffer // with n bytes in hand; nil between steps
+	n       int
+	err     error
+	take    func(uintptr) bool // takeFrom as a value, made once
+	full    int                // how many reads in a row filled the buffer
+	unbulky bool               // the kernel does not copy between these two
+}
+
+func newFlow(src socket, in syscall.RawConn, dst socket, out syscall.RawConn, count func(int)) *flow {
+	f := &flow{src: src, in: in, dst: dst, out: out, count: count}
+	f.take = f.takeFrom
+	return f
+}
+
+// run copies until something else than more bytes happens.
+func (f *flow) run() outcome {
+	for {
+		if o := f.read(); o != more {
+			return o
+		}
+		if o := f.write(); o != more {
+			return o
+		}
+		if f.full >= bulky && !f.unbulky {
+			if o := f.bulk(); o != more {
+				return o
+			}
+		}
+	}
+}
+
+// bulky is how many full buffers make a stream one of bulk.
+const bulky = 2
+
+// read parks until there are bytes and takes a buffer full at most, which write or drop give back.
+func (f *flow) read() outcome {
+	if err := f.in.Read(f.take); err != nil {
+		return sourceless(err)
+	}
+	switch {
+	case f.n > 0:
+		f.count(f.n)
+		return more
+	case f.err == nil:
+		f.drop()
+		return drained
+	}
+	f.drop()
+	return sourceless(f.err)
+}
+
+// takeFrom reads without waiting. What it cannot fill it does not keep.
+func (f *flow) takeFrom(fd uintptr) bool {
+	buf := buffers.Get().(*buffer)
+	for {
+		f.n, f.err = syscall.Read(int(fd), buf[:])
+		if !errors.Is(f.err, syscall.EINTR) {
+			break
+		}
+	}
+	if errors.Is(f.err, syscall.EAGAIN) {
+		buffers.Put(buf)
+		return false
+	}
+	f.buf = buf
+	if f.n < len(buf) {
+		f.full = 0
+	} else {
+		f.full++
+	}
+	return true
+}
+
+// write writes what is in hand.
+func (f *flow) write() outcome {
+	_, err := f.dst.Write(f.buf[:f.n])
+	f.drop()
+	return destinationless(err)
+}
+
+func (f *flow) drop() {
+	buffers.Put(f.buf)
+	f.buf = nil
+}
+
+func sourceless(err error) outcome {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return woken
+	case errors.Is(err, net.ErrClosed):
+		return closed
+	case errors.Is(err, io.EOF):
+		return drained
+	}
+	return broken
+}
+
+func destinationless(err error) outcome {
+	switch {
+	case err == nil:
+		return more
+	case errors.Is(err, net.ErrClosed):
+		return closed
+	}
+	return blocked
+}

@@ -1,0 +1,74 @@
+package relay
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+	"time"
+)
+
+// socket is what the relay needs of a connection. *net.TCPConn and *net.UnixConn are sockets.
+type socket interface {
+	net.Conn
+	syscall.Conn
+	CloseWrite() error
+}
+
+// socketOf is the connection that a tunnel gave, as a socket with its descriptor.
+func socketOf(conn net.Conn) (socket, syscall.RawConn, error) {
+	s, ok := conn.(socket)
+	if !ok {
+		return nil, nil, fmt.Errorf("the tunnel gave a %T, which is not a socket", conn)
+	}
+	raw, err := s.SyscallConn()
+	return s, raw, err
+}
+
+// reset closes a socket so that its peer sees a reset, and what was not sent yet is dropped. A unix socket has no
+// reset: its peer sees an end of file.
+func reset(s socket) {
+	if tcp, ok := s.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	s.Close()
+}
+
+// past is a deadline that has been missed, which wakes whoever reads.
+var past = time.Unix(1, 0)
+
+// watch parks until the socket is broken by its peer, and returns why. It consumes nothing and sees neither bytes nor
+// their end; a deadline (os.ErrDeadlineExceeded) or a close (net.ErrClosed) ends it as well.
+//
+// A reset behind bytes that nobody has read shows only in the socket's error: to read, or to peek, is to see the bytes.
+func watch(raw syscall.RawConn) error {
+	var broken error
+	err := raw.Read(func(fd uintptr) bool {
+		broken = pending(fd)
+		return broken != nil
+	})
+	if err != nil {
+		return err
+	}
+	return broken
+}
+
+func pending(fd uintptr) error {
+	errno, err := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ERROR)
+	if err != nil {
+		return os.NewSyscallError("getsockopt", err)
+	}
+	if errno != 0 {
+		return syscall.Errno(errno)
+	}
+	return nil
+}
+
+// shut closes a socket, by a reset where the connection is broken.
+func shut(s socket, broken bool) {
+	if broken {
+		reset(s)
+		return
+	}
+	s.Close()
+}

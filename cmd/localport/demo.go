@@ -222,7 +222,7 @@ func (d *demo) remove() error {
 type farEnd struct {
 	addr   string
 	server *http.Server
-	done   chan error
+	done   chan struct{}
 }
 
 func (f *farEnd) start(addr string) error {
@@ -234,8 +234,11 @@ func (f *farEnd) start(addr string) error {
 	f.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, "hello from the far end")
 	})}
-	f.done = make(chan error, 1)
-	go func() { f.done <- f.server.Serve(ln) }()
+	f.done = make(chan struct{})
+	go func() {
+		defer close(f.done)
+		_ = f.server.Serve(ln) // it says that it was closed
+	}()
 	return nil
 }
 

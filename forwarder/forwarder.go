@@ -95,6 +95,10 @@ type Tunnel interface {
 // clients.
 type Fragile interface{ Fragile() }
 
+// Freezer is implemented by a tunnel that can be alive and do nothing: whose process is stopped. Its listener goes on
+// accepting, so that only the process itself can tell.
+type Freezer interface{ Frozen() bool }
+
 // Run is what one opening of a tunnel is given by the supervisor.
 type Run struct {
 	ID      string    // names this run in logs and in the children's environment

@@ -54,7 +54,7 @@ func (p *place) view(ctx context.Context) (control.View, error) {
 		return control.View{}, err
 	}
 	if client != nil {
-		return client.Join(ctx, session())
+		return client.Join(ctx, p.session())
 	}
 	verdict, files, err := p.ask()
 	if err != nil {

@@ -83,7 +83,7 @@ func (c execCmd) prepare(a *app) ([]string, error) {
 	if err := c.await(ctx, j); err != nil {
 		return nil, err
 	}
-	view, err := j.Join(ctx, session())
+	view, err := j.Join(ctx, p.session())
 	if err != nil {
 		return nil, err
 	}

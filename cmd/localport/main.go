@@ -18,7 +18,7 @@ type grammar struct {
 	Config   string           `short:"c" placeholder:"FILE" type:"path" help:"Use this config file instead of the nearest .localport.toml."`
 	Dir      string           `short:"C" placeholder:"DIR" type:"path" help:"Act as if started in DIR."`
 	Verbose  bool             `short:"v" help:"Log in detail: the same as --log-level=debug."`
-	LogLevel string           `enum:"debug,info,warn,error" default:"info" help:"Level of the supervisor's log: ${enum}."`
+	LogLevel string           `enum:",debug,info,warn,error" default:"" placeholder:"LEVEL" help:"Level of the supervisor's log, also of one that runs: debug, info, warn or error."`
 	Version  kong.VersionFlag `env:"-" help:"Print the version."`
 
 	Hook   hookCmd   `cmd:"" help:"Print the hook for a shell's rc: eval \"$(localport hook zsh)\"."`
@@ -47,7 +47,7 @@ type app struct {
 	out, err io.Writer
 	config   string // -c
 	dir      string // the directory to act in; empty if the current one cannot be told
-	level    string
+	level    string // of the supervisor's log; empty: as it is, info for a new one
 }
 
 func main() {

@@ -128,6 +128,7 @@ type entry struct {
 // joined is a project that is up.
 type joined struct {
 	control.Client
+	place   *place
 	View    control.View
 	Started bool // by this call
 }
@@ -152,7 +153,7 @@ func (p *place) join(ctx context.Context, e entry) (*joined, error) {
 			started = started || word.Outcome == control.Ready
 			continue
 		}
-		view, err := client.Join(ctx, session())
+		view, err := client.Join(ctx, p.session())
 		var lost *control.UnreachableError
 		if errors.As(err, &lost) && ctx.Err() == nil {
 			// Elected, but not listening yet, or just ending: nothing tells when that is over.
@@ -163,7 +164,7 @@ func (p *place) join(ctx context.Context, e entry) (*joined, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &joined{*client, view, started}, nil
+		return &joined{*client, p, view, started}, nil
 	}
 }
 
@@ -198,16 +199,21 @@ func (p *place) spawner(detach bool) control.Spawner {
 	if err != nil {
 		exe = os.Args[0]
 	}
+	args := []string{"supervise", "--config", p.config}
+	if p.level != "" {
+		args = append(args, "--log-level", p.level)
+	}
 	return control.Spawner{
-		Exe: exe, Args: []string{"supervise", "--config", p.config, "--log-level", p.level},
+		Exe: exe, Args: args,
 		Env: os.Environ(), Log: p.dir.Log("supervisor"), Detach: detach,
 	}
 }
 
 // session is what this shell has that may have stopped working in the supervisor's environment.
-func session() control.Session {
+func (p *place) session() control.Session {
 	return control.Session{
 		SSHAuthSock: os.Getenv("SSH_AUTH_SOCK"), Kubeconfig: os.Getenv("KUBECONFIG"), Path: os.Getenv("PATH"),
+		Level: p.level,
 	}
 }
 
@@ -232,7 +238,7 @@ func (j *joined) current(ctx context.Context, files *project.Files) error {
 	if _, err := j.Reload(ctx); err != nil {
 		return err
 	}
-	view, err := j.Join(ctx, session())
+	view, err := j.Join(ctx, j.place.session())
 	if err == nil {
 		j.View = view
 	}

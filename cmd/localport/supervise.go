@@ -26,8 +26,10 @@ func (superviseCmd) Run(a *app) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	level := new(slog.LevelVar)
-	if err := level.UnmarshalText([]byte(a.level)); err != nil {
-		return &usageError{err}
+	if a.level != "" {
+		if err := level.UnmarshalText([]byte(a.level)); err != nil {
+			return &usageError{err}
+		}
 	}
 	return supervisor.Run(ctx, supervisor.Options{
 		Config: a.config, Version: version(), Run: strings.ToLower(rand.Text()[:8]), Level: level, Say: control.Say,

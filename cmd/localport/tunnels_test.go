@@ -223,3 +223,45 @@ func TestAKubernetesServiceAnswersAndOutlivesItsPod(t *testing.T) {
 		t.Errorf("last error %q, hint %q", svc.LastError, svc.Hint)
 	}
 }
+
+func TestAFrozenTunnelIsReplaced(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	port := freePort(t)
+	root := w.allowed(commandConfig(t, "web", port))
+	w.must(root, "start")
+	children := childrenOf(t, w.supervisor(root).PID)
+	if len(children) != 1 {
+		t.Fatalf("children: %v", children)
+	}
+	if err := syscall.Kill(children[0].PID, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	w.gone(children[0])
+	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
+		t.Errorf("%q, %v", answer, err)
+	}
+}
+
+func TestAnOnDemandTunnelComesWithItsFirstClientAndGoesAfterItsLast(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	port := freePort(t)
+	root := w.allowed(commandConfig(t, "web", port) + "start = \"on-demand\"\nidle_timeout = \"200ms\"\n")
+	w.must(root, "start")
+	if svc := w.service(root, "web"); svc.State != forwarder.Idle {
+		t.Fatalf("before the first client it is %s", svc.State)
+	}
+	supervisor := w.supervisor(root)
+	if children := childrenOf(t, supervisor.PID); len(children) != 0 {
+		t.Errorf("before the first client there are children: %v", children)
+	}
+	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
+		t.Errorf("the first client: %q, %v", answer, err)
+	}
+	eventually(t, "it is idle again", func() bool { return w.service(root, "web").State == forwarder.Idle })
+	eventually(t, "the child is gone", func() bool { return len(childrenOf(t, supervisor.PID)) == 0 })
+	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "again"); answer != "hello again\n" {
+		t.Errorf("a later client: %q, %v", answer, err)
+	}
+}

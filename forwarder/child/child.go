@@ -108,6 +108,7 @@ func (c *Child) Stop(grace time.Duration) {
 	c.stopped = c.stopped || !c.reaped
 	c.mu.Unlock()
 	c.signal(syscall.SIGTERM)
+	c.signal(syscall.SIGCONT) // one that is frozen hears nothing else
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	select {

@@ -122,6 +122,8 @@ type Session struct {
 	SSHAuthSock string `json:"ssh_auth_sock"`
 	Kubeconfig  string `json:"kubeconfig"`
 	Path        string `json:"path"`
+	// Level is what the supervisor is to log from now on; empty: as before.
+	Level string `json:"level,omitempty"`
 }
 
 // Action is what a user asks of services.

@@ -39,7 +39,7 @@ func Listen(path string) (net.Listener, error) {
 // Serve answers clients on ln until ctx ends or ln is closed, then lets those under way finish for a moment. It closes ln.
 func Serve(ctx context.Context, ln net.Listener, backend Backend, log *slog.Logger) error {
 	server := &http.Server{
-		Handler:           handler(backend),
+		Handler:           logged(handler(backend), log),
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
@@ -62,6 +62,15 @@ func Serve(ctx context.Context, ln net.Listener, backend Backend, log *slog.Logg
 		return nil
 	}
 	return err
+}
+
+// logged logs each request, at debug: a status that is watched would fill the log.
+func logged(next http.Handler, log *slog.Logger) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		next.ServeHTTP(w, r)
+		log.Debug("request", "method", r.Method, "path", r.URL.Path, "took", time.Since(began))
+	})
 }
 
 func handler(b Backend) http.Handler {

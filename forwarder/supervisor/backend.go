@@ -26,6 +26,11 @@ func (s *Supervisor) Join(_ context.Context, session control.Session) (control.V
 	if s.closed {
 		return control.View{}, errEnding
 	}
+	if session.Level != "" {
+		if err := s.o.Level.UnmarshalText([]byte(session.Level)); err != nil {
+			return control.View{}, err
+		}
+	}
 	nudge(s.wake) // the newcomer's lease is written down; whoever ends a supervisor looks at it first
 	if s.env.refresh(session) {
 		s.retry(forwarder.NeedsAttention)

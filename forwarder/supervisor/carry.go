@@ -48,6 +48,10 @@ func (f *forward) carry(ctx context.Context, tunnel forwarder.Tunnel) error {
 		case <-f.quiet:
 			w.rearm()
 		case <-f.waiting: // it goes through the tunnel by itself
+		case <-w.pulse.C:
+			if err := w.frozen(); err != nil {
+				return err
+			}
 		case <-w.idle.C:
 			if err := w.unused(); err != nil {
 				return err
@@ -84,7 +88,8 @@ type watch struct {
 	cancel  context.CancelFunc
 	timer   *time.Timer // of the next check
 	idle    *time.Timer // of idle_timeout; stopped unless the service is on demand
-	busy    bool        // a check is under way
+	pulse   *time.Ticker
+	busy    bool // a check is under way
 	results chan result
 	good    int // checks in a row
 	bad     int
@@ -95,6 +100,9 @@ type result struct {
 	took time.Duration
 }
 
+// pulse is how often a tunnel's process is looked at.
+const pulse = 5 * time.Second
+
 // recheck is the first delay before an unhealthy service is checked again; it doubles up to the interval.
 const recheck = time.Second
 
@@ -102,6 +110,7 @@ func (f *forward) watch(ctx context.Context, tunnel forwarder.Tunnel) *watch {
 	w := &watch{f: f, tunnel: tunnel, results: make(chan result, 1), timer: time.NewTimer(0)}
 	w.ctx, w.cancel = context.WithCancel(ctx)
 	w.idle = time.NewTimer(f.svc.IdleTimeout)
+	w.pulse = time.NewTicker(pulse)
 	if !f.svc.OnDemand {
 		w.idle.Stop()
 	}
@@ -117,6 +126,7 @@ func (w *watch) end() {
 	w.cancel()
 	w.timer.Stop()
 	w.idle.Stop()
+	w.pulse.Stop()
 	if w.busy {
 		<-w.results
 	}
@@ -208,6 +218,14 @@ func (w *watch) refusedBy(refusal forwarder.Refusal) {
 	if !w.busy && w.f.check != nil {
 		w.again(recheck)
 	}
+}
+
+// frozen says that the tunnel is to be replaced because its process does nothing any more.
+func (w *watch) frozen() error {
+	if process, ok := w.tunnel.(forwarder.Freezer); ok && process.Frozen() {
+		return &forwarder.Failure{Reason: "the tunnel fell silent: its process was stopped"}
+	}
+	return nil
 }
 
 // rearm begins to count an on-demand service's idle time.

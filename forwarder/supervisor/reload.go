@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"maps"
 	"reflect"
 	"slices"
 
@@ -39,6 +40,7 @@ func (s *Supervisor) Reload(context.Context) (control.Reload, error) {
 // its connections and its port; one that changed keeps its port if that is the same.
 func (s *Supervisor) apply(next *project.Project) (control.Reload, error) {
 	reload := control.Reload{Changed: true}
+	environment := !maps.Equal(s.project.DotEnv, next.DotEnv)
 	made, err := s.makeChanged(next)
 	if err != nil {
 		return reload, err
@@ -65,7 +67,7 @@ func (s *Supervisor) apply(next *project.Project) (control.Reload, error) {
 			if s.wanted(svc) {
 				made[name].start(s.work)
 			}
-		} else if s.update(svc) {
+		} else if s.update(svc, environment) {
 			reload.Updated = append(reload.Updated, name)
 		}
 	}
@@ -92,11 +94,12 @@ func (s *Supervisor) makeChanged(next *project.Project) (map[string]*forward, er
 	return made, nil
 }
 
-// update gives a forward that keeps its address its new definition, and reports whether there was anything new.
-func (s *Supervisor) update(svc project.Service) bool {
+// update gives a forward that keeps its address its new definition, and reports whether there was anything new:
+// for one with a child that is the child's environment too.
+func (s *Supervisor) update(svc project.Service, environment bool) bool {
 	f := s.forwards[svc.Name]
 	old, _ := s.project.Service(svc.Name)
-	changed := !reflect.DeepEqual(old, svc)
+	changed := !reflect.DeepEqual(old, svc) || environment && svc.Technology != project.TCP
 	switch {
 	case !s.wanted(svc):
 		f.stop()

@@ -1,0 +1,94 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/localport-sh/localport/project"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// path leads straight to an address.
+type path struct {
+	addr         string
+	acknowledges bool
+}
+
+func (p path) Dial(ctx context.Context) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", p.addr)
+}
+func (p path) Acknowledges() bool { return p.acknowledges }
+
+// far serves every connection with fn until the test ends.
+func far(t *testing.T, fn func(net.Conn)) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			fn(conn)
+			conn.Close()
+		}
+	}()
+	t.Cleanup(func() { ln.Close(); <-done })
+	return ln.Addr().String()
+}
+
+func TestTCPIsNotFooledByAListenerThatAcceptsAndCloses(t *testing.T) {
+	addr := far(t, func(net.Conn) {})
+	if err := TCP(t.Context(), path{addr, false}); !errors.Is(err, errClosed) && !strings.Contains(errorText(err), "reset") {
+		t.Errorf("got %v", err)
+	}
+	if err := TCP(t.Context(), path{addr, true}); err != nil {
+		t.Errorf("where the tunnel acknowledged it: %v", err)
+	}
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+func TestTCPIsWellWhenAByteComesBackOrItStaysOpen(t *testing.T) {
+	if err := TCP(t.Context(), path{far(t, func(c net.Conn) { _, _ = c.Write([]byte("2")) }), false}); err != nil {
+		t.Errorf("a server that speaks: %v", err)
+	}
+	silent := far(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) })
+	if err := TCP(t.Context(), path{silent, false}); err != nil {
+		t.Errorf("a server that listens: %v", err)
+	}
+}
+
+func TestTCPEndsWithItsContext(t *testing.T) {
+	silent := far(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) })
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := TCP(ctx, path{silent, false}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAnUnknownCheckNamesTheKnownOnes(t *testing.T) {
+	if _, err := New(project.HealthCheck{Type: "tpc"}); err == nil || !strings.Contains(err.Error(), "none, tcp") {
+		t.Errorf("got %v", err)
+	}
+	if check, err := New(project.HealthCheck{Type: "none"}); err != nil || check != nil {
+		t.Errorf("none: %v, %v", check != nil, err)
+	}
+}

@@ -5,25 +5,21 @@ import (
 	"fmt"
 
 	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project"
 )
 
 type allowCmd struct{}
 
 // Run allows the files as they stand; a supervisor that runs takes them over.
 func (allowCmd) Run(a *app) error {
-	p, err := a.place()
+	p, ctx, cancel, err := a.act()
 	if err != nil {
 		return err
 	}
-	files, err := p.files()
-	if err != nil {
-		return err
-	}
-	if err := p.store.Allow(files); err != nil {
+	defer cancel()
+	if err := p.decide(p.store.Allow); err != nil {
 		return fmt.Errorf("allow %s: %w", p.config, err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
 	if err := p.bump(ctx); err != nil {
 		return err
 	}
@@ -42,24 +38,28 @@ type denyCmd struct{}
 
 // Run forgets the permission and ends what runs on it.
 func (denyCmd) Run(a *app) error {
-	p, err := a.place()
+	p, ctx, cancel, err := a.act()
 	if err != nil {
 		return err
 	}
-	files, err := p.files()
-	if err != nil {
-		return err
-	}
-	if err := p.store.Deny(files); err != nil {
+	defer cancel()
+	if err := p.decide(p.store.Deny); err != nil {
 		return fmt.Errorf("deny %s: %w", p.config, err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
 	if err := p.end(ctx); err != nil {
 		return err
 	}
 	fmt.Fprintf(a.err, "localport: denied %s\n", p.config)
 	return nil
+}
+
+// decide gives the files as they stand to the store.
+func (p *place) decide(decision func(*project.Files) error) error {
+	files, err := p.files()
+	if err != nil {
+		return err
+	}
+	return decision(files)
 }
 
 // bump makes every prompt in the project look again.

@@ -85,11 +85,7 @@ func (d *demo) up(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	files, err := p.files()
-	if err != nil {
-		return err
-	}
-	if err := p.store.Allow(files); err != nil {
+	if err := p.decide(p.store.Allow); err != nil {
 		return err
 	}
 	began := time.Now()

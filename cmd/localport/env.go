@@ -21,11 +21,10 @@ type envCmd struct {
 
 // Run prints the project's variables. It starts nothing: the ports of a project that is down are those it would have.
 func (c envCmd) Run(a *app) error {
-	p, err := a.place()
+	p, ctx, cancel, err := a.act()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	view, err := p.view(ctx)
 	if err != nil {

@@ -46,6 +46,16 @@ func (a *app) place() (*place, error) {
 	return a.at(config)
 }
 
+// act is the project to act on and a context with the patience of a command.
+func (a *app) act() (*place, context.Context, context.CancelFunc, error) {
+	p, err := a.place()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	return p, ctx, cancel, nil
+}
+
 func (a *app) at(config string) (*place, error) {
 	dir, err := lockstate.Open(config)
 	if err != nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/localport-sh/localport/forwarder/control"
@@ -14,11 +13,10 @@ type portCmd struct {
 
 // Run prints the local port of a service, running or not.
 func (c portCmd) Run(a *app) error {
-	p, err := a.place()
+	p, ctx, cancel, err := a.act()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	status, err := p.status(ctx)
 	if err != nil {

@@ -100,11 +100,10 @@ type stopCmd struct{ selection }
 
 // Run stops services for every shell, or takes the whole project down.
 func (c stopCmd) Run(a *app) error {
-	p, err := a.place()
+	p, ctx, cancel, err := a.act()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if c.whole() {
 		return p.end(ctx)

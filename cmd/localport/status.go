@@ -38,11 +38,10 @@ type statusCmd struct{ output }
 
 // Run shows the project, running or not.
 func (c statusCmd) Run(a *app) error {
-	p, err := a.place()
+	p, ctx, cancel, err := a.act()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	status, err := p.status(ctx)
 	if err != nil {

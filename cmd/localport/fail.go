@@ -84,14 +84,17 @@ func hint(err error) string {
 		notFound *project.ErrNotFound
 		start    *control.StartError
 		lost     *control.UnreachableError
+		usage    *usageError
 	)
 	switch {
 	case errors.As(err, &own):
 		return own.hint
+	case errors.As(err, &usage):
+		return "localport --help, or localport COMMAND --help"
 	case errors.As(err, &denied):
 		return "read it, then run: localport allow"
 	case errors.As(err, &notFound):
-		return "make one: the README's two-minute tour shows a " + project.ConfigName
+		return "cd into a project, name one with -C DIR or -c FILE, or write a " + project.ConfigName
 	case errors.As(err, &start) && start.Outcome == control.Broken:
 		return "the whole log: " + start.Log
 	case errors.As(err, &lost):

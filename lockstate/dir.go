@@ -17,6 +17,8 @@ import (
 type Dir struct {
 	Path   string
 	Config string // the project's config file: its identity
+	// Warn is told when Update found a state file that was unusable, and where that was put. It may be nil.
+	Warn func(string)
 }
 
 // Open makes the state directory of the project with this config file, 0700, and returns it.
@@ -89,6 +91,9 @@ func (d *Dir) Update(ctx context.Context, fn func(*Tx) error) (State, error) {
 	defer lock.Close()
 
 	tx := d.load()
+	if tx.Warning != "" && d.Warn != nil {
+		d.Warn(tx.Warning)
+	}
 	before, _ := json.Marshal(tx.State)
 	if err := fn(tx); err != nil {
 		return tx.State, err

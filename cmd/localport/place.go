@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -61,6 +62,7 @@ func (a *app) at(config string) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
+	dir.Warn = func(text string) { fmt.Fprintln(a.err, "localport: warning:", text) }
 	data, err := lockstate.DataHome()
 	if err != nil {
 		return nil, err

@@ -260,6 +260,9 @@ func TestATornStateLosesNoLease(t *testing.T) {
 		t.Fatal(err)
 	}
 	second := w.shell("zsh", root)
+	if screen := second.Screen(); !strings.Contains(screen, "warning: state file") {
+		t.Errorf("the shell that met the torn state was shown %q", screen)
+	}
 	eventually(t, "both leases are there", func() bool { return len(w.state(root).Leases) == 2 })
 	if w.supervisor(root) != supervisor || second.Environ()["WEB_PORT"] != port {
 		t.Error("the torn state cost the supervisor or the port")

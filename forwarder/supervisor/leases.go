@@ -55,7 +55,6 @@ func (s *Supervisor) look(ctx context.Context) int {
 	defer cancel()
 	known := s.known()
 	state, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
-		s.warn(tx)
 		if tx.ID != known.ID {
 			restore(tx, known)
 		}

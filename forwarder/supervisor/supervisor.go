@@ -119,6 +119,7 @@ func open(o Options) (*Supervisor, error) {
 	s.env = newEnvironment(os.Environ(), o.Run)
 	s.logFile = openLog(dir.Log("supervisor"), s.mask)
 	s.log = slog.New(slog.NewTextHandler(s.logFile, &slog.HandlerOptions{Level: o.Level})).With("run", o.Run)
+	dir.Warn = func(text string) { s.log.Warn(text) }
 	return s, nil
 }
 
@@ -138,7 +139,6 @@ func (s *Supervisor) elect(ctx context.Context) (before *lockstate.Supervisor, e
 		return nil, err
 	}
 	s.state, err = s.dir.Update(ctx, func(tx *lockstate.Tx) error {
-		s.warn(tx)
 		election, err := tx.Elect()
 		if err != nil || election == nil {
 			return err
@@ -152,12 +152,6 @@ func (s *Supervisor) elect(ctx context.Context) (before *lockstate.Supervisor, e
 		return nil
 	})
 	return before, err
-}
-
-func (s *Supervisor) warn(tx *lockstate.Tx) {
-	if tx.Warning != "" {
-		s.log.Warn(tx.Warning)
-	}
 }
 
 // sweep ends what a supervisor that was killed left behind.

@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,13 +21,38 @@ import (
 	"github.com/localport-sh/localport/shellhook"
 )
 
+// exportCmd is what the hook says: `localport export SHELL --pid PID --root ROOT --told TOLD`.
 type exportCmd struct {
-	Shell string `arg:""`
-	PID   int    `name:"pid" required:"" help:"The shell's pid: what the lease is for."`
-	Root  string `help:"The project that the shell is in; empty for none."`
-	Told  string `help:"What the shell was told last."`
-	// Limit is settable, as LOCALPORT_LIMIT, for machines on which two seconds are nothing.
-	Limit time.Duration `default:"2s" help:"How long a prompt may wait for us, whatever is stuck."`
+	Shell string
+	PID   int    // the shell's: what the lease is for
+	Root  string // the project that the shell is in; empty for none
+	Told  string // what the shell was told last
+	// Limit is how long a prompt may wait for us, whatever is stuck. LOCALPORT_LIMIT is for machines on which two
+	// seconds are nothing.
+	Limit time.Duration
+}
+
+func runExport(args []string) error {
+	c := exportCmd{Limit: 2 * time.Second}
+	if len(args) > 0 {
+		c.Shell, args = args[0], args[1:]
+	}
+	flags := flag.NewFlagSet("export", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.IntVar(&c.PID, "pid", 0, "")
+	flags.StringVar(&c.Root, "root", "", "")
+	flags.StringVar(&c.Told, "told", "", "")
+	if err := flags.Parse(args); err != nil {
+		return &usageError{err}
+	}
+	if limit, err := project.ParseDuration(os.Getenv("LOCALPORT_LIMIT")); err == nil {
+		c.Limit = limit
+	}
+	a := &app{out: os.Stdout, err: os.Stderr, level: os.Getenv("LOCALPORT_LOG_LEVEL")}
+	if err := a.enter(""); err != nil {
+		return err
+	}
+	return c.Run(a)
 }
 
 // look is one look of a shell at where it is: what it was before, and what it is to become.

@@ -13,7 +13,8 @@ import (
 	"github.com/localport-sh/localport/forwarder/control"
 )
 
-// grammar is the command line. Every flag can be given by a LOCALPORT_* variable too.
+// grammar is the command line, but for export: the hook's command is read without kong, which costs a prompt as much
+// as all the rest of it. Every flag can be given by a LOCALPORT_* variable too.
 type grammar struct {
 	Config   string           `short:"c" placeholder:"FILE" type:"path" help:"Use this config file instead of the nearest .localport.toml."`
 	Dir      string           `short:"C" placeholder:"DIR" type:"path" help:"Act as if started in DIR."`
@@ -37,7 +38,6 @@ type grammar struct {
 	Demo    demoCmd    `cmd:"" help:"Show it all on a project made for the purpose."`
 	Ver     versionCmd `cmd:"" name:"version" help:"Print the version."`
 
-	Export    exportCmd    `cmd:"" hidden:"" help:"Print what a shell has to evaluate after a cd; the hook calls it."`
 	Supervise superviseCmd `cmd:"" hidden:"" help:"Be a project's supervisor."`
 }
 
@@ -58,6 +58,9 @@ func main() {
 }
 
 func run(args []string) int {
+	if len(args) > 0 && args[0] == "export" {
+		return exit(os.Stderr, runExport(args[1:]))
+	}
 	var g grammar
 	parser := kong.Must(&g,
 		kong.Name("localport"),

@@ -49,6 +49,10 @@ func (denyCmd) Run(a *app) error {
 	if err := p.end(ctx); err != nil {
 		return err
 	}
+	// What holds a denied project down is its denial: an allow later is all that it takes.
+	if _, err := p.dir.Update(ctx, func(tx *lockstate.Tx) error { tx.Down = false; return nil }); err != nil {
+		return err
+	}
 	fmt.Fprintf(a.err, "localport: denied %s\n", p.config)
 	return nil
 }

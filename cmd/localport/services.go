@@ -81,10 +81,10 @@ func bring(a *app, action control.Action, sel selection, wait bool) error {
 // what was named.
 func starting(names []string, sel selection, verdict trust.Verdict, action control.Action) entry {
 	e := entry{heal: true, allowed: verdict == trust.Allowed}
-	if action == control.Start {
-		e.lease = lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()}
-	}
 	e.prepare = func(tx *lockstate.Tx, alive bool) {
+		if action == control.Start || !alive {
+			tx.Hold(lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()})
+		}
 		if alive {
 			return
 		}

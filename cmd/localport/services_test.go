@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/lockstate"
 )
 
 func TestStartKeepsUpWithoutAShellUntilStop(t *testing.T) {
@@ -68,6 +69,22 @@ func TestAPromptLeavesAStoppedProjectDownAndEnteringHealsIt(t *testing.T) {
 		sh.Run("cd " + root)
 		w.supervisor(root)
 	})
+}
+
+func TestRestartInAProjectThatIsDownIsStart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	root := w.allowed("linger = 0.001\n" + commandConfig(t, "web", `"auto"`))
+	w.must(root, "restart")
+	supervisor := w.supervisor(root)
+	if leases := w.state(root).Leases; len(leases) != 1 || leases[0].Kind != lockstate.StartLease {
+		t.Errorf("leases: %+v", leases)
+	}
+	before := childrenOf(t, supervisor.PID)
+	w.must(root, "restart", "web")
+	if after := childrenOf(t, supervisor.PID); len(before) != 1 || len(after) != 1 || before[0] == after[0] {
+		t.Errorf("before the restart %v ran, after it %v", before, after)
+	}
 }
 
 func TestUnknownNamesAreErrorsWithTheNearest(t *testing.T) {

@@ -47,6 +47,9 @@ func TestNothingRunsUnread(t *testing.T) {
 		if state := w.state(root); state.Supervisor != nil {
 			t.Error("the supervisor outlived deny")
 		}
+		w.must(root, "allow")
+		sh.Run("true")
+		w.supervisor(root)
 	})
 }
 

@@ -136,6 +136,7 @@ func (s *Supervisor) retire(ctx context.Context, why ending) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+	gone := false
 	_, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
 		tx.Prune()
 		if why == lastOut && len(tx.Leases) > 0 {
@@ -147,15 +148,16 @@ func (s *Supervisor) retire(ctx context.Context, why ending) bool {
 		}
 		tx.Bump()
 		s.closePorts()
+		gone = true
 		return s.election.Resign()
 	})
-	if err != nil {
-		if !errors.Is(err, errInUse) {
-			s.log.Error("end", "error", err)
-		}
+	if err != nil && !errors.Is(err, errInUse) {
+		s.log.Error("end", "error", err)
+	}
+	if !gone {
 		return false
 	}
-	s.closed = true
+	s.closed = true // also where the disk is full: the ports are given up
 	close(s.ended)
 	return true
 }

@@ -311,5 +311,3 @@ func dialTCP(addr string) (*net.TCPConn, error) {
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	return conn.(*net.TCPConn), nil
 }
-
-func playCrowded() {}

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/coverage"
 	"strings"
 	"sync"
 	"syscall"
@@ -48,17 +47,12 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// playLocalport is main, with the coverage of the process written where the test run collects it.
+// playLocalport is main.
 func playLocalport() int {
 	if len(os.Args) > 2 && os.Args[1] == control.DetachedArg {
 		return exit(os.Stderr, control.Detach(os.Args[2:]))
 	}
-	code := run(os.Args[1:])
-	if dir := os.Getenv("LOCALPORT_TEST_COVERDIR"); dir != "" {
-		_ = coverage.WriteMetaDir(dir)
-		_ = coverage.WriteCountersDir(dir)
-	}
-	return code
+	return run(os.Args[1:])
 }
 
 // world is a user with a home of his own: nothing in it meets the real one's.
@@ -73,7 +67,7 @@ func newWorld(t testing.TB) *world {
 	home := shellpty.NewDir(t)
 	w := &world{t: t, home: home, env: []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "LANG=C.UTF-8", "TERM=dumb", playMain + "=1",
-		"GORACE=atexit_sleep_ms=0", "LOCALPORT_LIMIT=20s", "LOCALPORT_TEST_COVERDIR=" + os.Getenv("LOCALPORT_TEST_COVERDIR"),
+		"GORACE=atexit_sleep_ms=0", "LOCALPORT_LIMIT=20s", "GOCOVERDIR=" + shellpty.CoverDir(),
 	}}
 	for name, dir := range map[string]string{
 		"XDG_CONFIG_HOME": "config", "XDG_DATA_HOME": "data", "XDG_STATE_HOME": "state", "XDG_CACHE_HOME": "cache",

@@ -118,7 +118,16 @@ func (s *Shell) environ(t testing.TB, shell string, extra []string) []string {
 		}
 		env = append(env, name+"="+dir)
 	}
-	return append(env, extra...)
+	return append(append(env, "GOCOVERDIR="+CoverDir()), extra...)
+}
+
+// CoverDir is where a process that a test starts puts what it covered, if it counts that: it complains where it has no
+// such place. GOCOVERDIR itself is go test's own, which throws away what it finds there.
+func CoverDir() string {
+	if dir := os.Getenv("LOCALPORT_TEST_COVERDIR"); dir != "" {
+		return dir
+	}
+	return os.Getenv("GOCOVERDIR")
 }
 
 // PID is the shell's own process, also where Wrap runs it.

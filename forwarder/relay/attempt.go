@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
@@ -121,8 +122,30 @@ func (a *attempt) farEnded(o outcome) {
 	case broken:
 		c.end(true)
 	}
-	if err := watch(a.back.in); !errors.Is(err, net.ErrClosed) {
+	defer a.endWithTunnel()()
+	switch err := watchEnd(a.back.in); {
+	case errors.Is(err, errHungUp):
+		c.end(false)
+	case !errors.Is(err, net.ErrClosed):
 		c.end(true)
+	}
+}
+
+// endWithTunnel ends the client when the tunnel does: to a tunnel that is gone nothing more can be sent, and a client
+// that has been told the far end's end but says nothing itself would stay for ever. The returned function stops that.
+func (a *attempt) endWithTunnel() (stop func()) {
+	stopped := make(chan struct{})
+	var waiting sync.WaitGroup
+	waiting.Go(func() {
+		select {
+		case <-a.link.over:
+			a.client.end(false)
+		case <-stopped:
+		}
+	})
+	return func() {
+		close(stopped)
+		waiting.Wait()
 	}
 }
 

@@ -1,11 +1,14 @@
 package relay
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // socket is what the relay needs of a connection. *net.TCPConn and *net.UnixConn are sockets.
@@ -51,6 +54,30 @@ func watch(raw syscall.RawConn) error {
 		return err
 	}
 	return broken
+}
+
+// errHungUp says that the peer has closed its socket altogether, which a unix socket tells and TCP does not.
+var errHungUp = errors.New("hung up")
+
+// watchEnd is watch for a socket whose bytes have ended: it also returns, with errHungUp, when the peer has gone.
+func watchEnd(raw syscall.RawConn) error {
+	var broken error
+	err := raw.Read(func(fd uintptr) bool {
+		if broken = pending(fd); broken == nil && hungUp(fd) {
+			broken = errHungUp
+		}
+		return broken != nil
+	})
+	if err != nil {
+		return err
+	}
+	return broken
+}
+
+func hungUp(fd uintptr) bool {
+	fds := []unix.PollFd{{Fd: int32(fd)}}
+	n, err := unix.Poll(fds, 0)
+	return err == nil && n > 0 && fds[0].Revents&unix.POLLHUP != 0
 }
 
 func pending(fd uintptr) error {

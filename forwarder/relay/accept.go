@@ -24,7 +24,7 @@ func (r *Relay) accept(l *net.TCPListener) {
 			return
 		default:
 			if delay == 0 {
-				r.log.Warn("cannot accept connections", "address", l.Addr().String(), "err", err)
+				r.options.Log.Warn("cannot accept connections", "address", l.Addr().String(), "err", err)
 			}
 			delay = backOff(delay)
 			if !r.rest(delay) {

@@ -47,35 +47,17 @@ const (
 	far         // to the client
 )
 
-// try makes one attempt. It is true when another is to follow.
+// try makes one attempt through the link that the client was admitted to. It is true when another is to follow.
 func (c *client) try() (again bool) {
-	a, ctx := c.relay.launch(c)
-	if a == nil {
-		return true
-	}
-	c.relay.running.Go(func() { a.far(ctx) })
+	a := &attempt{client: c, done: make(chan struct{})}
+	c.mu.Lock()
+	c.attempt = a
+	c.mu.Unlock()
+	c.relay.running.Go(a.far)
 	a.near()
 	<-a.done
 	c.relay.conclude(a)
 	return a.again && c.replayable() // a last read may have made the record too long
-}
-
-// launch begins an attempt through the link that the client was admitted to; nil when that is not attached any more.
-func (r *Relay) launch(c *client) (*attempt, context.Context) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	l := c.link
-	if l != r.link || r.closed {
-		r.release(c, time.Now())
-		return nil, nil
-	}
-	a := &attempt{client: c, link: l, flight: l.flights.launch(), done: make(chan struct{})}
-	ctx, cancel := context.WithDeadline(context.Background(), c.deadline())
-	r.dialling[c] = cancel
-	c.mu.Lock()
-	c.attempt = a
-	c.mu.Unlock()
-	return a, ctx
 }
 
 // conclude ends an attempt whose goroutines have ended.
@@ -83,19 +65,30 @@ func (r *Relay) conclude(a *attempt) {
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	a.link.flights.end(a.flight, now)
+	if a.flight != nil {
+		a.link.flights.end(a.flight, now)
+	}
 	r.release(a.client, now)
 	if a.again && !a.client.dropped {
 		r.figures.move(a.client, waiting)
 	}
 }
 
-// far is the far side, from the dial until nothing comes back any more.
-func (a *attempt) far(ctx context.Context) {
-	defer close(a.done)
-	if !a.dial(ctx) {
+// far is the far side, from the dial until nothing comes back any more. What waits for bytes is a goroutine of its own:
+// the dial's stack has grown, and would stay with the connection for life.
+func (a *attempt) far() {
+	if !a.dial() {
+		close(a.done)
 		return
 	}
+	a.client.relay.running.Go(func() {
+		defer close(a.done)
+		a.comeBack()
+	})
+}
+
+// comeBack carries what comes back.
+func (a *attempt) comeBack() {
 	o := a.back.read()
 	switch {
 	case o == more:
@@ -163,17 +156,37 @@ func (a *attempt) half(direction int, ill bool) {
 }
 
 // dial connects through the tunnel. When it is false the attempt has failed and the client is free for another.
-func (a *attempt) dial(ctx context.Context) bool {
+func (a *attempt) dial() bool {
+	r := a.client.relay
+	ctx, cancel := context.WithDeadline(context.Background(), a.client.deadline)
+	defer cancel()
+	if !r.launch(a, cancel) {
+		a.fail()
+		return false
+	}
 	conn, err := a.link.tunnel.Dial(ctx)
 	if err == nil {
 		err = a.connect(conn)
 	}
-	a.client.relay.dialled(a, conn, err)
+	r.dialled(a, conn, err)
 	if err != nil {
 		a.fail()
 		return false
 	}
 	a.client.wake()
+	return true
+}
+
+// launch begins a dial, unless the client's link is not attached any more.
+func (r *Relay) launch(a *attempt, cancel context.CancelFunc) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a.link = a.client.link
+	if a.link != r.link || r.closed || a.client.left() {
+		return false
+	}
+	a.flight = a.link.flights.launch()
+	r.dialling[a.client] = cancel
 	return true
 }
 
@@ -215,7 +228,7 @@ func (r *Relay) dialled(a *attempt, conn net.Conn, err error) {
 	}
 	r.mu.Unlock()
 	if acknowledged {
-		r.OnProof()
+		r.options.OnProof()
 	}
 }
 
@@ -224,25 +237,22 @@ func (r *Relay) undialled(a *attempt, err error) {
 	refusal, refused := errors.AsType[*forwarder.Refusal](err)
 	r.mu.Lock()
 	cancelled := r.undial(a.client)
-	a.link.flights.failed(a.flight)
+	a.link.flights.failed(a.flight, refused, now)
 	if !cancelled {
 		a.link.doubt(a.client, now)
 	}
 	r.mu.Unlock()
 	if refused {
-		r.OnRefusal(*refusal)
+		r.options.OnRefusal(*refusal)
 	} else if !cancelled {
-		r.log.Debug("cannot dial through the tunnel", "err", err)
+		r.options.Log.Debug("cannot dial through the tunnel", "err", err)
 	}
 }
 
 // undial ends the dialling of a client. It is true when there is no use in the dial any more: the client has gone or
 // was dropped, or the tunnel has.
 func (r *Relay) undial(c *client) (cancelled bool) {
-	if cancel, ok := r.dialling[c]; ok {
-		cancel()
-		delete(r.dialling, c)
-	}
+	delete(r.dialling, c)
 	return c.left() || c.dropped || c.link != r.link
 }
 

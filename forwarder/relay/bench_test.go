@@ -3,6 +3,7 @@ package relay
 import (
 	"io"
 	"net"
+	"net/netip"
 	"runtime"
 	"slices"
 	"sync"
@@ -38,7 +39,7 @@ func footprint(b *testing.B, n int, way func(*lane) string) cost {
 	}
 	after := spent(b)
 	for _, conn := range conns {
-		conn.Close()
+		_ = conn.Close()
 	}
 	return cost{after.files - before.files, after.heap - before.heap, after.stack - before.stack}
 }
@@ -59,7 +60,7 @@ func BenchmarkThroughput(b *testing.B) {
 	const size = 256 << 20
 	compare(b, l, "MB/s", func(addr string) float64 {
 		conn := dialLane(b, addr)
-		defer conn.Close()
+		defer func() { _ = conn.Close() }()
 		began := time.Now()
 		if _, err := conn.Write([]byte{'b'}); err != nil {
 			b.Fatal(err)
@@ -78,7 +79,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 	const trips = 5000
 	compare(b, l, "trips/s", func(addr string) float64 {
 		conn := dialLane(b, addr)
-		defer conn.Close()
+		defer func() { _ = conn.Close() }()
 		text := make([]byte, 64)
 		roundTrip(b, conn, text)
 		began := time.Now()
@@ -100,7 +101,7 @@ func BenchmarkConnect(b *testing.B) {
 			conn := dialLane(b, addr)
 			roundTrip(b, conn, make([]byte, 64))
 			_ = conn.SetLinger(0) // leaves no port behind
-			conn.Close()
+			_ = conn.Close()
 		}
 		return conns / time.Since(began).Seconds()
 	})
@@ -138,9 +139,13 @@ func openLane(b *testing.B) *lane {
 	l := &lane{server: server.Addr().String()}
 	plain := listenLane(b, &running, func(conn *net.TCPConn) { plainRelay(conn, l.server) })
 	l.plain = plain.Addr().String()
-	r := run(b, patience, usual)
+	ls, err := Bind([]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")})
+	if err != nil {
+		b.Fatal(err)
+	}
+	l.relay = ls.Addrs()[0].String()
+	r := New(ls, Options{})
 	r.Attach(&dialler{to: l.server})
-	l.relay = r.addr
 	l.close = func() {
 		_ = r.Close()
 		plain.Close()
@@ -202,7 +207,7 @@ func plainRelay(conn *net.TCPConn, to string) {
 		_ = up.(*net.TCPConn).CloseWrite()
 	})
 	_, _ = io.Copy(conn, up)
-	conn.Close()
+	_ = conn.Close()
 	forth.Wait()
 }
 

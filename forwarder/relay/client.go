@@ -16,6 +16,7 @@ type client struct {
 	conn     *net.TCPConn
 	raw      syscall.RawConn
 	accepted time.Time
+	deadline time.Time // by which it has to have found its way
 
 	// Guarded by the relay's lock.
 	link    *link // that it is admitted to
@@ -36,10 +37,12 @@ func newClient(r *Relay, conn *net.TCPConn) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &client{relay: r, conn: conn, raw: raw, accepted: time.Now(), gone: make(chan struct{})}, nil
+	now := time.Now()
+	return &client{
+		relay: r, conn: conn, raw: raw, gone: make(chan struct{}),
+		accepted: now, deadline: now.Add(time.Duration(r.timeout.Load())),
+	}, nil
 }
-
-func (c *client) deadline() time.Time { return c.accepted.Add(time.Duration(c.relay.timeout.Load())) }
 
 // serve tries until an attempt was the client's last, or none can be had.
 func (c *client) serve() {

@@ -33,8 +33,9 @@ func (r *Relay) Dial(ctx context.Context) (net.Conn, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
-		l.flights.failed(f)
-		if _, refused := errors.AsType[*forwarder.Refusal](err); refused {
+		_, refused := errors.AsType[*forwarder.Refusal](err)
+		l.flights.failed(f, refused, now)
+		if refused {
 			l.doubt(nil, now)
 		}
 		return nil, err

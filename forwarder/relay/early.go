@@ -146,9 +146,10 @@ func (a *attempt) land() {
 	now, r := time.Now(), a.client.relay
 	r.mu.Lock()
 	a.link.flights.land(a.flight)
+	a.flight = nil
 	r.prove(a.link, now)
 	r.mu.Unlock()
-	r.OnProof()
+	r.options.OnProof()
 }
 
 // settle ends the recording. What is recorded but not sent is left to the near side.

@@ -51,10 +51,15 @@ func (fs *flights) made(f *flight, conn net.Conn) {
 	fs.undial()
 }
 
-// failed ends a flight that never was: the dial returned an error.
-func (fs *flights) failed(f *flight) {
-	delete(fs.open, f)
+// failed ends a flight whose dial returned an error. Where the tunnel refused, that was the report; a dial that failed
+// otherwise, or was given up, may have got as far as the tunnel and may yet be reported.
+func (fs *flights) failed(f *flight, refused bool, now time.Time) {
 	fs.undial()
+	if refused {
+		fs.land(f)
+		return
+	}
+	fs.end(f, now)
 }
 
 func (fs *flights) undial() {

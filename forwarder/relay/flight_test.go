@@ -21,7 +21,7 @@ func TestAReportThatNamesNobodyIsAboutTheOnlyOneInFlight(t *testing.T) {
 	for name, prepare := range map[string]func(*flights){
 		"alone":             func(*flights) {},
 		"another landed":    func(fs *flights) { f := flown(fs, new(named)); fs.land(f) },
-		"another failed":    func(fs *flights) { fs.failed(fs.launch()) },
+		"another refused":   func(fs *flights) { fs.failed(fs.launch(), true, now) },
 		"another had its":   func(fs *flights) { c := new(named); flown(fs, c); fs.report(refusedConnect(c), now) },
 		"another ended ago": func(fs *flights) { fs.end(flown(fs, new(named)), now.Add(-settle-1)) },
 	} {
@@ -35,6 +35,7 @@ func TestAReportThatNamesNobodyIsAboutTheOnlyOneInFlight(t *testing.T) {
 	for name, prepare := range map[string]func(*flights){
 		"another open":       func(fs *flights) { flown(fs, new(named)) },
 		"another dialled":    func(fs *flights) { fs.launch() },
+		"another given up":   func(fs *flights) { fs.failed(fs.launch(), false, now) },
 		"another just ended": func(fs *flights) { fs.end(flown(fs, new(named)), now.Add(-settle)) },
 	} {
 		fs := newFlights(settle)
@@ -74,25 +75,5 @@ func TestAVagueReportOfLongAgoSaysNothing(t *testing.T) {
 	fs.report(forwarder.Refusal{}, now.Add(2500*time.Millisecond))
 	if w, _ := f.word(time.Second); w.vague == nil {
 		t.Error("it was not heard")
-	}
-}
-
-func TestTheDelayBetweenScoutsDoublesToItsLimit(t *testing.T) {
-	l, scout, now := newLink(nil, usual), new(client), time.Unix(1000, 0)
-	l.doubt(nil, now)
-	for _, want := range []time.Duration{100, 200, 400, 800, 1000, 1000} {
-		want *= time.Millisecond
-		if wait := l.next.Sub(now); wait > want || wait < want*3/4-1 {
-			t.Errorf("waits %v, want about %v", wait, want)
-		}
-		l.scout = scout
-		l.doubt(new(client), now) // not the scout's: nothing doubles
-		l.doubt(scout, now)
-		l.dismiss()
-	}
-	l.trust()
-	l.doubt(nil, now)
-	if l.delay != usual.first {
-		t.Errorf("begins anew with %v", l.delay)
 	}
 }

@@ -145,7 +145,7 @@ func (r *Relay) report(l *link, refusal forwarder.Refusal) {
 		l.doubt(nil, now)
 	}
 	r.mu.Unlock()
-	r.OnRefusal(refusal)
+	r.options.OnRefusal(refusal)
 }
 
 // done lets a tunnel go that has ended.
@@ -160,6 +160,6 @@ func (r *Relay) done(l *link) {
 	close(l.over)
 	r.mu.Unlock()
 	if stranded {
-		r.OnWaiting()
+		r.options.OnWaiting()
 	}
 }

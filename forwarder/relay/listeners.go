@@ -56,6 +56,7 @@ func listen(addr netip.AddrPort) (*net.TCPListener, error) {
 		network = "tcp6"
 	}
 	var config net.ListenConfig
+	config.SetMultipathTCP(false) // the default of servers; the system's tables do not tell whose such a socket is
 	l, err := config.Listen(context.Background(), network, addr.String())
 	if err == nil {
 		return l.(*net.TCPListener), nil

@@ -37,14 +37,14 @@ func TestBothLoopbacksAreBoundOrNone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer other.Close()
+		t.Cleanup(func() { _ = other.Close() })
 		addrs := both(uint16(other.Addr().(*net.TCPAddr).Port))
 
 		_, err = Bind(addrs)
 		if e, ok := errors.AsType[*TakenError](err); !ok || e.Addr != netip.AddrPortFrom(taken, addrs[0].Port()) {
 			t.Fatalf("got %v, want that %s is taken", err, taken)
 		}
-		other.Close()
+		_ = other.Close()
 		ls, err := Bind(addrs)
 		if err != nil {
 			t.Fatalf("the other one was kept: %v", err)
@@ -103,7 +103,7 @@ func TestListenersPassToAnotherRelayAndNobodyIsRefused(t *testing.T) {
 		t.Errorf("got %v, want %s", ls.Addrs(), first.addr)
 	}
 	second, tn := New(ls, Options{}), openTunnel(t, "tcp")
-	defer second.Close()
+	t.Cleanup(func() { _ = second.Close() })
 	second.Attach(tn)
 	echo(client, tn.next(t))
 }

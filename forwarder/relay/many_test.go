@@ -15,6 +15,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/localport-sh/localport/forwarder"
 )
@@ -100,7 +101,7 @@ func TestNothingIsLeftOfWavesOfConnections(t *testing.T) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.link.flights.prune(r.link.next.Add(1 << 62))
+	r.link.flights.prune(time.Now().Add(time.Hour))
 	if f := r.link.flights; len(r.clients)+len(r.dialling)+len(r.queue)+len(f.open)+len(f.ended)+f.dialled != 0 {
 		t.Error("clients are remembered")
 	}
@@ -118,8 +119,7 @@ func playCrowded() {
 	if err != nil {
 		panic(err)
 	}
-	p := brisk
-	r := start(ls, Options{ConnectTimeout: patience}, p)
+	r := start(ls, Options{ConnectTimeout: patience}, brisk)
 	r.Attach(&dialler{to: os.Args[1]})
 	fmt.Println(ls.Addrs()[0])
 	var taken []*os.File
@@ -234,7 +234,7 @@ func TestMoreClientsThanFilesAreServedInTurn(t *testing.T) {
 			t.Fatalf("refused: %v", err)
 		}
 		all.Go(func() {
-			defer conn.Close()
+			defer func() { _ = conn.Close() }()
 			if err := ask(conn, fmt.Sprint("client ", i)); err != nil {
 				t.Errorf("client %d: %v", i, err)
 			}
@@ -253,7 +253,7 @@ func TestAListenerThatHitsTheFileLimitRecovers(t *testing.T) {
 			t.Fatalf("refused: %v", err)
 		}
 		conns = append(conns, conn)
-		defer conn.Close()
+		t.Cleanup(func() { _ = conn.Close() })
 		if _, err := io.WriteString(conn, "held"); err != nil {
 			t.Fatal(err)
 		}

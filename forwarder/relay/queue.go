@@ -10,7 +10,7 @@ import (
 func (r *Relay) queueUp(c *client) bool {
 	settled, stranded := r.enqueue(c, time.Now())
 	if stranded {
-		r.OnWaiting()
+		r.options.OnWaiting()
 	}
 	return settled
 }
@@ -19,7 +19,7 @@ func (r *Relay) enqueue(c *client, now time.Time) (settled, stranded bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
-	case r.closed || r.rejecting || c.dropped || !now.Before(c.deadline()):
+	case r.closed || r.rejecting || c.dropped || !now.Before(c.deadline):
 		r.drop(c)
 		return true, false
 	case r.link != nil && !r.link.suspect:
@@ -27,7 +27,7 @@ func (r *Relay) enqueue(c *client, now time.Time) (settled, stranded bool) {
 		return true, false
 	}
 	r.figures.waits(c, now)
-	_ = c.conn.SetReadDeadline(c.deadline())
+	_ = c.conn.SetReadDeadline(c.deadline)
 	at, _ := slices.BinarySearchFunc(r.queue, c, func(a, b *client) int { return a.accepted.Compare(b.accepted) })
 	r.queue = slices.Insert(r.queue, at, c)
 	r.admit(now)
@@ -61,8 +61,8 @@ func (r *Relay) decided(c *client) bool {
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if c.link == nil && !c.dropped && now.Before(c.deadline()) {
-		_ = c.conn.SetReadDeadline(c.deadline())
+	if c.link == nil && !c.dropped && now.Before(c.deadline) {
+		_ = c.conn.SetReadDeadline(c.deadline)
 		return false
 	}
 	if c.link == nil {

@@ -27,9 +27,6 @@ type Options struct {
 }
 
 func (o Options) complete() Options {
-	if o.ConnectTimeout <= 0 {
-		o.ConnectTimeout = 30 * time.Second
-	}
 	for _, callback := range []*func(){&o.OnWaiting, &o.OnProof, &o.OnQuiet} {
 		if *callback == nil {
 			*callback = func() {}
@@ -46,17 +43,16 @@ func (o Options) complete() Options {
 
 // Relay accepts a service's clients and carries them through the tunnel of the moment.
 type Relay struct {
-	Options
+	options   Options
 	pace      pace
-	timeout   atomic.Int64 // the ConnectTimeout of now
 	listeners *Listeners
-	log       *slog.Logger
+	timeout   atomic.Int64 // ConnectTimeout, which may change
 	traffic   traffic
 
 	deaf      chan struct{} // closed when accepting ends
 	accepting sync.WaitGroup
 	closing   chan struct{}
-	running   sync.WaitGroup // everything but the accepting; grows under mu only, and never once closed
+	running   sync.WaitGroup // everything but the accepting; grows under mu until closed, and by what runs
 	stop      sync.Once
 	shut      sync.Once
 
@@ -76,7 +72,7 @@ func New(ls *Listeners, o Options) *Relay { return start(ls, o, usual) }
 
 func start(ls *Listeners, o Options, p pace) *Relay {
 	r := &Relay{
-		Options:   o.complete(),
+		options:   o.complete(),
 		pace:      p,
 		listeners: ls,
 		deaf:      make(chan struct{}),
@@ -84,17 +80,20 @@ func start(ls *Listeners, o Options, p pace) *Relay {
 		clients:   map[*client]struct{}{},
 		dialling:  map[*client]context.CancelFunc{},
 	}
-	r.log = r.Log
-	r.SetConnectTimeout(r.ConnectTimeout)
+	r.SetConnectTimeout(o.ConnectTimeout)
 	for _, l := range ls.tcp {
 		r.accepting.Go(func() { r.accept(l) })
 	}
 	return r
 }
 
-// SetConnectTimeout changes how long clients wait: those that come from now on, and those that wait already unless
-// their time was set before.
-func (r *Relay) SetConnectTimeout(d time.Duration) { r.timeout.Store(int64(d)) }
+// SetConnectTimeout is for clients that come from now on; 0 means 30 s.
+func (r *Relay) SetConnectTimeout(d time.Duration) {
+	if d <= 0 {
+		d = 30 * time.Second
+	}
+	r.timeout.Store(int64(d))
+}
 
 // Attach sends waiting and coming clients through a tunnel, which has to be ready, in the place of the one before. The
 // relay takes the tunnel's refusals until it is done; a tunnel that is done detaches itself.
@@ -136,7 +135,7 @@ func (r *Relay) Detach(t forwarder.Tunnel) {
 	waiting := len(r.queue) > 0
 	r.mu.Unlock()
 	if waiting {
-		r.OnWaiting()
+		r.options.OnWaiting()
 	}
 }
 
@@ -246,7 +245,7 @@ func (r *Relay) leave(c *client) {
 	quiet := len(r.clients) == 0
 	r.mu.Unlock()
 	if quiet {
-		r.OnQuiet()
+		r.options.OnQuiet()
 	}
 }
 

@@ -68,6 +68,15 @@ func TestConnectTimeoutResetsAWaitingClient(t *testing.T) {
 	}
 }
 
+func TestAChangedConnectTimeoutIsForClientsToCome(t *testing.T) {
+	r, tn := begin(t), openTunnel(t, "tcp")
+	first := r.waiting()
+	r.SetConnectTimeout(50 * time.Millisecond)
+	r.dial().expectReset()
+	r.Attach(tn)
+	echo(first, tn.next(t))
+}
+
 func TestConnectTimeoutEndsADial(t *testing.T) {
 	r, tn := run(t, 50*time.Millisecond, brisk), openTunnel(t, "tcp")
 	tn.onDial = func(ctx context.Context) error {
@@ -179,7 +188,7 @@ func speak(t *testing.T, r *fixture, text string) {
 		t.Errorf("refused: %v", err)
 		return
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	_, _ = io.WriteString(conn, text)
 	_ = conn.CloseWrite()
 	if got, err := io.ReadAll(conn); err != nil || string(got) != text {
@@ -255,7 +264,7 @@ func firstError(addr string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	_, err = conn.Read(make([]byte, 1))
 	return err
 }
@@ -298,7 +307,7 @@ func TestStopAcceptingLetsEstablishedConnectionsFinish(t *testing.T) {
 	echo(client, server)
 	r.StopAccepting()
 	if conn, err := dialTCP(r.addr); err == nil {
-		conn.Close()
+		_ = conn.Close()
 		t.Error("it accepts still")
 	}
 	echo(client, server)

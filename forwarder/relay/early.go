@@ -172,17 +172,15 @@ func (a *attempt) settle() {
 func (a *attempt) judge(o outcome) bool {
 	c, r := a.client, a.client.relay
 	exposed := a.fell()
+	if a.link.tunnel.Acknowledges() {
+		return a.spare(o) // it had arrived: there is nothing that the tunnel could say
+	}
 	w := r.hear(a.link, a.flight, !exposed, c.gone)
 	switch {
 	case c.left():
 		return false
 	case w.own == nil && w.vague == nil && !w.over:
-		a.settle()
-		r.spared(a)
-		if o == drained {
-			c.wake()
-		}
-		return true
+		return a.spare(o)
 	case exposed && (w.own == nil || !w.own.Connect || !c.replayable()):
 		c.end(true)
 		return false
@@ -190,6 +188,16 @@ func (a *attempt) judge(o outcome) bool {
 	r.lost(a, exposed, !w.over)
 	a.fail()
 	return false
+}
+
+// spare makes the early end the client's own.
+func (a *attempt) spare(o outcome) bool {
+	a.settle()
+	a.client.relay.spared(a)
+	if o == drained {
+		a.client.wake()
+	}
+	return true
 }
 
 // fell notes that the connection has ended with no byte back.

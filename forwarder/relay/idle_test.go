@@ -2,6 +2,7 @@ package relay
 
 import (
 	"testing"
+	"time"
 )
 
 // A client that has nothing to say and does not close must not stay for ever when the connection has nowhere to lead.
@@ -32,4 +33,19 @@ func TestAnIdleClientEndsWhenAUnixPeerHasGoneAltogether(t *testing.T) {
 	server.Close()
 	client.expectEnd()
 	eventually(t, "nothing is open", func() bool { return r.Stats().Open == 0 })
+}
+
+func TestAnEndThroughATunnelThatAcknowledgesIsPassedOnAtOnce(t *testing.T) {
+	patient := brisk
+	patient.settle = patience // whoever waited for a report would fail the test
+	r, tn := run(t, patience, patient), openTunnel(t, "tcp")
+	tn.acknowledges = true
+	r.Attach(tn)
+	client := r.dial()
+	began := time.Now()
+	tn.next(t).Close()
+	client.expectEnd()
+	if took := time.Since(began); took > patience/2 {
+		t.Errorf("the end took %v", took)
+	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -75,4 +76,25 @@ func supervisorsOf(t *testing.T, root string) []lockstate.Process {
 		}
 	}
 	return found
+}
+
+// TestLeavingAndReturningNeverMeetsAClosedPort lets a shell leave and return while the supervisor is just about to end:
+// what a look has returned from must answer, whichever supervisor it is.
+func TestLeavingAndReturningNeverMeetsAClosedPort(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	port := freePort(t)
+	root := w.allowed("linger = 0.001\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	pid := fmt.Sprint(os.Getpid())
+	for range 25 {
+		if o := w.localport(root, "export", "bash", "--pid", pid); o.code != 0 {
+			t.Fatalf("entering: exit %d, %s", o.code, o.stderr)
+		}
+		if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
+			t.Fatalf("%q, %v", answer, err)
+		}
+		if o := w.localport("/", "export", "bash", "--pid", pid, "--root", root); o.code != 0 {
+			t.Fatalf("leaving: exit %d, %s", o.code, o.stderr)
+		}
+	}
 }

@@ -179,3 +179,23 @@ func TestAWorktreeOfAnAllowedCheckoutIsAllowedWithPortsOfItsOwn(t *testing.T) {
 		t.Errorf("a worktree whose config differs: exit %d", o.code)
 	}
 }
+
+func TestAChangedServiceKeepsItsPortAndItsWaitingClients(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	port, far := freePort(t), serve(t, "127.0.0.1:0")
+	gone := &server{port: freePort(t)}
+	root := w.allowed(tcpConfig("web", port, gone))
+	w.must(root, "start", "--no-wait")
+	answer := make(chan string, 1)
+	go func() {
+		got, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you")
+		answer <- fmt.Sprint(got, err)
+	}()
+	eventually(t, "the client waits", func() bool { return w.service(root, "web").Connections.Waiting > 0 })
+	w.write(root, ".localport.toml", tcpConfig("web", port, far))
+	w.must(root, "allow")
+	if got := <-answer; got != "hello you\n<nil>" {
+		t.Errorf("the client that waited for the old far end got %q from the new", got)
+	}
+}

@@ -88,7 +88,22 @@ func (c exportCmd) Run(a *app) error {
 	if _, werr := a.out.Write([]byte(l.statements())); werr != nil {
 		return werr
 	}
-	return err
+	return oneLine(a, err)
+}
+
+// oneLine shows an error in the one line that a prompt has for us, hint and all. What is wrong with a config takes a
+// line for each mistake.
+func oneLine(a *app, err error) error {
+	_, invalid := errors.AsType[*project.Invalid](err)
+	if err == nil || invalid {
+		return err
+	}
+	text := "localport: " + err.Error()
+	if h := hint(err); h != "" {
+		text += "; " + h
+	}
+	fmt.Fprintln(a.err, text)
+	return &codedError{errReported, code(err)}
 }
 
 func (l *look) look(ctx context.Context) error {

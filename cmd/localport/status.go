@@ -5,11 +5,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
+	"github.com/mattn/go-isatty"
+	"golang.org/x/sys/unix"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/control"
@@ -128,27 +132,59 @@ func plural(word string, n int) string {
 	return word + "s"
 }
 
-// errorWidth is how many columns the last error may take before it goes on in the next line.
-const errorWidth = 44
+// Widths of the last error's column, in characters: as wide as there is room for, but never too narrow to be read.
+const (
+	leastErrorWidth = 24
+	usualErrorWidth = 60 // where the output is no terminal
+)
+
+var columns = table.Row{
+	"service", "state", "technology", "local address", "target", "health", "up", "restarts", "conns", "last error",
+}
 
 func render(w io.Writer, status control.Status) {
-	t := table.NewWriter()
-	t.SetOutputMirror(w)
-	style := table.StyleLight
-	style.Options = table.OptionsNoBordersAndSeparators
-	style.Format.Header = text.FormatUpper
-	t.SetStyle(style)
-	t.SetColumnConfigs([]table.ColumnConfig{{Name: "last error", WidthMax: errorWidth}})
-	t.AppendHeader(table.Row{
-		"service", "state", "technology", "local address", "target", "health", "up", "restarts", "conns", "last error",
-	})
+	rows := make([]table.Row, 0, len(status.Services))
 	for _, svc := range status.Services {
-		t.AppendRow(table.Row{
+		rows = append(rows, table.Row{
 			svc.Name, svc.State, svc.Technology, svc.Address, svc.Target, health(svc), uptime(svc), svc.Restarts,
 			conns(svc), svc.LastError,
 		})
 	}
-	t.Render()
+	errorWidth := usualErrorWidth
+	if width := terminalWidth(w); width > 0 {
+		rest, _, _ := strings.Cut(draw(rows, 1), "\n")
+		errorWidth = max(leastErrorWidth, width-text.RuneWidthWithoutEscSequences(rest))
+	}
+	for line := range strings.Lines(draw(rows, errorWidth)) {
+		fmt.Fprintln(w, strings.TrimRight(line, " \n"))
+	}
+}
+
+func draw(rows []table.Row, errorWidth int) string {
+	t := table.NewWriter()
+	style := table.StyleLight
+	style.Options = table.OptionsNoBordersAndSeparators
+	style.Format.Header = text.FormatUpper
+	t.SetStyle(style)
+	t.SetColumnConfigs([]table.ColumnConfig{{
+		Name: "last error", WidthMax: errorWidth, WidthMaxEnforcer: text.WrapSoft,
+	}})
+	t.AppendHeader(columns)
+	t.AppendRows(rows)
+	return t.Render() + "\n"
+}
+
+// terminalWidth is the number of columns of the terminal that w is; 0 if it is none.
+func terminalWidth(w io.Writer) int {
+	file, ok := w.(*os.File)
+	if !ok || !isatty.IsTerminal(file.Fd()) {
+		return 0
+	}
+	size, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0
+	}
+	return int(size.Col)
 }
 
 func health(svc control.ServiceStatus) string {

@@ -119,7 +119,7 @@ func (p *parsing) top() {
 		case "services", "defaults", "env":
 			p.table(n)
 		default:
-			p.unknown(n, nearest(name, topKeys))
+			p.unknown(n, Nearest(name, topKeys))
 		}
 	}
 }
@@ -318,7 +318,7 @@ func (p *parsing) lookService(ref *reference) (string, error) {
 	s, ok := p.endpoints[ref.service]
 	if !ok {
 		hint := ""
-		if near := nearest(ref.service, slices.Sorted(maps.Keys(p.endpoints))); near != "" {
+		if near := Nearest(ref.service, slices.Sorted(maps.Keys(p.endpoints))); near != "" {
 			hint = didYouMean(near)
 		}
 		return "", fmt.Errorf("there is no service %q to refer to%s", ref.service, hint)

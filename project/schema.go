@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/agext/levenshtein"
 )
 
 // field is a key that a service may have, and how it is read. The table below is all there is to know about keys.
@@ -111,29 +109,13 @@ func suggestion(name string, fields []field, technology string) string {
 			return didYouMean(f.name + "." + name)
 		}
 	}
-	if near := nearest(name, names); near != "" {
+	if near := Nearest(name, names); near != "" {
 		return didYouMean(near)
 	}
 	return ""
 }
 
 func didYouMean(name string) string { return fmt.Sprintf("; did you mean %q?", name) }
-
-// nearest is the known name that word is probably a slip of; empty if none is near.
-func nearest(word string, known []string) string {
-	best, bestDistance := "", len(word)
-	if len(word) > 64 {
-		return ""
-	}
-	for _, name := range known {
-		limit := max(1, min(len(name), len(word))/3)
-		distance := levenshtein.Distance(strings.ToLower(word), strings.ToLower(name), nil)
-		if distance <= limit && distance < bestDistance {
-			best, bestDistance = name, distance
-		}
-	}
-	return best
-}
 
 // oneOf lists words for a message: a, b or c.
 func oneOf(words []string) string {

@@ -92,7 +92,7 @@ func choice(at func(*Service) *string, values []string) reader {
 		}
 		if !slices.Contains(values, value) {
 			hint := ""
-			if near := nearest(value, values); near != "" {
+			if near := Nearest(value, values); near != "" {
 				hint = didYouMean(near)
 			}
 			return fmt.Errorf("unknown %s %s, must be %s%s", n.name, n.quoted(), oneOf(values), hint)

@@ -13,8 +13,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
-
-	"github.com/agext/levenshtein"
 )
 
 // The shell's bookkeeping, for Shell.Set. None of it is exported. All of it is set by every look, before anything that
@@ -62,26 +60,12 @@ func Lookup(name string) (Shell, error) {
 		}
 		known = append(known, s.Name())
 	}
-	return nil, fmt.Errorf("look up shell %q: want %s%s", name, oneOf(known), didYouMean(base, known))
+	return nil, fmt.Errorf("look up shell %q: want %s", name, oneOf(known))
 }
 
 func oneOf(names []string) string {
 	last := len(names) - 1
 	return strings.Join(names[:last], ", ") + " or " + names[last]
-}
-
-// didYouMean names the nearest of the known names if more than half of it is right.
-func didYouMean(name string, known []string) string {
-	nearest, least := "", len(name)/2+1
-	for _, k := range known {
-		if d := levenshtein.Distance(name, k, nil); d < least {
-			nearest, least = k, d
-		}
-	}
-	if nearest == "" {
-		return ""
-	}
-	return fmt.Sprintf("; did you mean %s?", nearest)
 }
 
 // isName reports whether name can be a variable in every shell.

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/agext/levenshtein"
-
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/lockstate"
@@ -186,17 +184,11 @@ func choose(services []control.ServiceStatus, names, tags []string) ([]string, e
 // unknown names what is nearest, and what there is.
 func unknown(kind, name string, known []string) error {
 	known = slices.Compact(slices.Sorted(slices.Values(known)))
-	best, score := "", 0.0
-	for _, k := range known {
-		if s := levenshtein.Match(name, k, nil); s > score {
-			best, score = k, s
-		}
-	}
 	err := fmt.Errorf("no %s %q", kind, name)
-	const near = 0.5
+	near := project.Nearest(name, known)
 	switch {
-	case score >= near:
-		return &hinted{err, fmt.Sprintf("did you mean %q?", best)}
+	case near != "":
+		return &hinted{err, fmt.Sprintf("did you mean %q?", near)}
 	case len(known) > 0:
 		return &hinted{err, "there is " + strings.Join(known, ", ")}
 	}

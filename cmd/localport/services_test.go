@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/lockstate"
 )
@@ -290,6 +292,16 @@ func TestATornStateLosesNoLease(t *testing.T) {
 	w.gone(supervisor)
 }
 
+// session is the session of a process.
+func session(t *testing.T, pid int) int {
+	t.Helper()
+	id, err := unix.Getsid(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
 func TestASupervisorKeepsNothingOfItsStarterOpen(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -305,7 +317,9 @@ func TestASupervisorKeepsNothingOfItsStarterOpen(t *testing.T) {
 		t.Fatalf("exit %d, %q", o.code, o.stderr)
 	}
 	writer.Close()
-	w.supervisor(root)
+	if pid := w.supervisor(root).PID; session(t, pid) != pid {
+		t.Errorf("the supervisor %d is in the session %d, not in one of its own", pid, session(t, pid))
+	}
 	if err := reader.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		t.Fatal(err)
 	}

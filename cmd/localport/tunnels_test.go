@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/testdata/fakekubectl"
 	"github.com/localport-sh/localport/testdata/sshd"
 )
@@ -264,4 +265,29 @@ func TestAnOnDemandTunnelComesWithItsFirstClientAndGoesAfterItsLast(t *testing.T
 	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "again"); answer != "hello again\n" {
 		t.Errorf("a later client: %q, %v", answer, err)
 	}
+}
+
+func TestTheOrphansOfAKilledSupervisorAreSweptAtTheNextStart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	root := w.allowed(fmt.Sprintf("[services.web]\ntechnology = \"command\"\nlocal_port = \"auto\"\n"+
+		"command = [\"sh\", \"-c\", \"setsid sleep 600 & exec env -u%s %s=1 %s {port}\"]\n", playMain, playServer, self(t)))
+	w.must(root, "start")
+	supervisor := w.supervisor(root)
+	var escaped []lockstate.Process
+	for _, child := range childrenOf(t, supervisor.PID) {
+		escaped = append(escaped, childrenOf(t, child.PID)...)
+	}
+	if len(escaped) != 1 {
+		t.Fatalf("grandchildren: %v", escaped)
+	}
+	if err := syscall.Kill(supervisor.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	w.gone(supervisor)
+	if !escaped[0].Alive() {
+		t.Fatal("the grandchild died by itself: there is nothing to sweep")
+	}
+	w.must(root, "start")
+	w.gone(escaped[0])
 }

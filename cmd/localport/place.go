@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/localport-sh/localport/forwarder/child"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
@@ -217,8 +220,14 @@ func (p *place) spawner(detach bool) control.Spawner {
 	}
 	return control.Spawner{
 		Exe: exe, Args: args,
-		Env: os.Environ(), Log: p.dir.Log("supervisor"), Detach: detach,
+		Env: unmarked(os.Environ()), Log: p.dir.Log("supervisor"), Detach: detach,
 	}
+}
+
+// unmarked is an environment without the mark of another project's tunnel: a supervisor that was started from one must
+// not be taken for what that tunnel left behind.
+func unmarked(env []string) []string {
+	return slices.DeleteFunc(env, func(entry string) bool { return strings.HasPrefix(entry, child.RunVariable+"=") })
 }
 
 // session is what this shell has that may have stopped working in the supervisor's environment.

@@ -267,27 +267,48 @@ func TestAnOnDemandTunnelComesWithItsFirstClientAndGoesAfterItsLast(t *testing.T
 	}
 }
 
+// escaping is a service whose program starts a process that leaves its group and session.
+func escaping(t *testing.T) string {
+	return fmt.Sprintf("linger = 0.001\n[services.web]\ntechnology = \"command\"\nlocal_port = \"auto\"\n"+
+		"command = [\"sh\", \"-c\", \"setsid sleep 600 & exec env -u%s %s=1 %s {port}\"]\n", playMain, playServer, self(t))
+}
+
+// escaped is the process that escaped.
+func (w *world) escaped(root string) lockstate.Process {
+	w.t.Helper()
+	var escaped []lockstate.Process
+	for _, child := range childrenOf(w.t, w.supervisor(root).PID) {
+		escaped = append(escaped, childrenOf(w.t, child.PID)...)
+	}
+	if len(escaped) != 1 {
+		w.t.Fatalf("grandchildren: %v", escaped)
+	}
+	return escaped[0]
+}
+
+func TestWhatEscapedItsGroupEndsWithItsSupervisorAllTheSame(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	root := w.allowed(escaping(t))
+	w.must(root, "start")
+	escaped := w.escaped(root)
+	w.must(root, "stop")
+	w.gone(escaped)
+}
+
 func TestTheOrphansOfAKilledSupervisorAreSweptAtTheNextStart(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed(fmt.Sprintf("[services.web]\ntechnology = \"command\"\nlocal_port = \"auto\"\n"+
-		"command = [\"sh\", \"-c\", \"setsid sleep 600 & exec env -u%s %s=1 %s {port}\"]\n", playMain, playServer, self(t)))
+	root := w.allowed(escaping(t))
 	w.must(root, "start")
-	supervisor := w.supervisor(root)
-	var escaped []lockstate.Process
-	for _, child := range childrenOf(t, supervisor.PID) {
-		escaped = append(escaped, childrenOf(t, child.PID)...)
-	}
-	if len(escaped) != 1 {
-		t.Fatalf("grandchildren: %v", escaped)
-	}
+	supervisor, escaped := w.supervisor(root), w.escaped(root)
 	if err := syscall.Kill(supervisor.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	w.gone(supervisor)
-	if !escaped[0].Alive() {
+	if !escaped.Alive() {
 		t.Fatal("the grandchild died by itself: there is nothing to sweep")
 	}
 	w.must(root, "start")
-	w.gone(escaped[0])
+	w.gone(escaped)
 }

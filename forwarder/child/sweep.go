@@ -3,7 +3,7 @@ package child
 import "bytes"
 
 // RunVariable is in the environment of everything that a supervisor's tunnels start. Its value is the supervisor's
-// run id: what carries it after the supervisor has died is an orphan.
+// run id: what carries it after the supervisor has ended is an orphan.
 const RunVariable = "LOCALPORT_RUN"
 
 // carries reports whether a list of strings that end in NUL holds RunVariable=run.

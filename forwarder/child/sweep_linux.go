@@ -1,6 +1,7 @@
 package child
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"strconv"
@@ -13,9 +14,10 @@ import (
 // sweepLimit bounds a sweep: a process that cannot die now, in the middle of a disk's answer, is left to the next.
 const sweepLimit = 5 * time.Second
 
-// Sweep kills what a supervisor that is dead left behind: every process of this user that was started with
-// RunVariable=run in its environment, and whatever those start meanwhile. It touches nothing else, and not
-// the caller. It returns how many it killed.
+// Sweep kills what the tunnels of a run left behind: every process of this user that was started with
+// RunVariable=run in its environment, and whatever those start meanwhile. It touches nothing else, not the caller, and
+// not the masters that the user's own ssh_config keeps (ControlPersist): they may carry the user's other sessions by
+// now. It returns how many it killed.
 func Sweep(run string) (killed int, err error) {
 	if run == "" {
 		return 0, nil
@@ -58,6 +60,12 @@ func processes() ([]int, error) {
 	return pids, nil
 }
 
+// kept reports whether a process is an ssh master that stays on its own: ssh then calls itself "ssh: SOCKET [mux]".
+func kept(pid int) bool {
+	title, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return err == nil && bytes.HasPrefix(title, []byte("ssh: ")) && bytes.Contains(title, []byte(" [mux]"))
+}
+
 // kill kills a process that belongs to the run, and waits a second for its end. The pidfd is opened before the
 // environment is read: if the id passes to another process in between, the signal finds nobody.
 func kill(pid int, run string) bool {
@@ -67,7 +75,7 @@ func kill(pid int, run string) bool {
 	}
 	defer func() { _ = unix.Close(fd) }()
 	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-	if err != nil || !carries(environ, run) {
+	if err != nil || !carries(environ, run) || kept(pid) {
 		return false
 	}
 	if unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) != nil {

@@ -20,6 +20,8 @@ type attempt struct {
 	back   *flow
 	done   chan struct{} // closed when the far side has ended
 
+	connected time.Time // guarded by the relay's lock
+
 	// Guarded by the client's mutex.
 	up      socket
 	stage   stage
@@ -221,6 +223,7 @@ func (r *Relay) dialled(a *attempt, conn net.Conn, err error) {
 	r.undial(a.client)
 	a.client.dropped = false
 	r.figures.move(a.client, open)
+	a.connected = now
 	a.link.flights.made(a.flight, conn)
 	a.link.stands(a.client, now)
 	if acknowledged {

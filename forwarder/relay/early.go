@@ -230,6 +230,9 @@ func (r *Relay) lost(a *attempt, exposed, reported bool) {
 	a.link.flights.land(a.flight)
 	if reported {
 		a.link.doubt(a.client, now)
+	} else {
+		// Its tunnel has ended. The time that the client spent with a connection was not spent waiting for one.
+		a.client.deadline = a.client.deadline.Add(now.Sub(a.connected))
 	}
 	if exposed {
 		r.figures.replays++

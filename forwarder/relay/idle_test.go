@@ -49,3 +49,18 @@ func TestAnEndThroughATunnelThatAcknowledgesIsPassedOnAtOnce(t *testing.T) {
 		t.Errorf("the end took %v", took)
 	}
 }
+
+func TestTheTimeWithAConnectionIsNoTimeOfWaiting(t *testing.T) {
+	const timeout = 200 * time.Millisecond
+	r, first := run(t, timeout, brisk), openTunnel(t, "tcp")
+	r.Attach(first)
+	client := r.dial()
+	began := time.Now()
+	server := first.next(t)
+	eventually(t, "the timeout has passed", func() bool { return time.Since(began) > 2*timeout })
+	first.end(nil)
+	server.Close()
+	second := openTunnel(t, "tcp")
+	r.Attach(second)
+	echo(client, second.next(t))
+}

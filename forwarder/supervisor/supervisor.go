@@ -268,7 +268,9 @@ func (s *Supervisor) finish() {
 		cancel()
 	}
 	s.watched.Wait()
-	s.log.Info("ended")
+	// What left its process group on purpose is still ours: nothing stays.
+	killed, err := child.Sweep(s.o.Run)
+	s.log.Info("ended", "orphans_killed", killed, "error", err)
 }
 
 // clean removes this run's private sockets.

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
+	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 )
@@ -83,9 +86,15 @@ func (p *place) end(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	client, err := p.running(ctx)
-	if err != nil || client == nil {
-		return err
+	for {
+		client, err := p.running(ctx)
+		if err != nil || client == nil {
+			return err
+		}
+		// Without a lease it may be ending by itself just now: then the call is cut off, and that is as well.
+		err = client.End(ctx)
+		if _, lost := errors.AsType[*control.UnreachableError](err); !lost || !pause(ctx, 5*time.Millisecond) {
+			return err
+		}
 	}
-	return client.End(ctx)
 }

@@ -1,44 +1,43 @@
-// Package probe asks whether a service is well, in the service's own protocol and through its tunnel. A probe never
-// connects to our own listener: that accepts with nothing behind it.
+// Package probe is the vocabulary of health checks: the way to a service, and a question about it in the service's own
+// protocol. Each type of check is a package below this one, and a line in probe/kinds.
+//
+// A probe never connects to our own listener: that accepts with nothing behind it. It goes through the tunnel.
 package probe
 
 import (
 	"context"
-	"fmt"
 	"net"
-	"slices"
-	"strings"
 
 	"github.com/localport-sh/localport/project"
 )
 
 // Path is the way to the service: its tunnel.
 type Path interface {
-	// Dial opens a connection. Where the far end turns it down later, Read returns what the tunnel reported.
+	// Dial opens a connection. Where the far end turns it down later, Read returns what the tunnel reported. The
+	// caller closes it.
 	Dial(ctx context.Context) (net.Conn, error)
 	// Acknowledges reports whether a connection that Dial returned is known to have reached the service.
 	Acknowledges() bool
 }
 
-// Check asks once. Nil is well; an error says what was wrong in the protocol's own words. The context bounds it.
+// Check asks once. Nil is well; an error says what was wrong in the protocol's own words. The context bounds it: a
+// check that it cuts short returns an error that wraps the context's. It is never called while a call of it is under
+// way, and leaves nothing behind.
 type Check func(ctx context.Context, path Path) error
 
-// kinds are the health_check types, by name. A new one is a function and a line here.
-var kinds = map[string]func(project.HealthCheck) Check{
-	"tcp":  func(project.HealthCheck) Check { return TCP },
-	"none": func(project.HealthCheck) Check { return nil },
+// Kind is a type of health check.
+type Kind struct {
+	project.CheckType
+	// New makes the check of one service. An error is about settings that Valid alone could not judge.
+	New func(project.Settings) (Check, error)
 }
 
-// New is the check that a configuration asks for; nil where it asks for none.
-func New(c project.HealthCheck) (Check, error) {
-	kind, ok := kinds[c.Type]
-	if !ok {
-		names := make([]string, 0, len(kinds))
-		for name := range kinds {
-			names = append(names, name)
-		}
-		slices.Sort(names)
-		return nil, fmt.Errorf("health check %q is not known: %s", c.Type, strings.Join(names, ", "))
-	}
-	return kind(c), nil
+// Failure is a bad answer: the service spoke, so its tunnel carries. The supervisor never restarts a tunnel for it. An
+// error that is no Failure may be the tunnel's fault.
+type Failure struct {
+	Reason string // in the protocol's own words
+	Hint   string // the next step for the user; may be empty
 }
+
+// Error is the reason; the hint is for whoever renders it.
+func (f *Failure) Error() string { return f.Reason }

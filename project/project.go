@@ -76,7 +76,8 @@ type Connection struct {
 
 // HealthCheck is how the service is probed.
 type HealthCheck struct {
-	Type             string // "tcp"
+	Type             string   // "none", or one of Options.Checks
+	Settings         Settings // the keys of its type
 	Interval         time.Duration
 	Timeout          time.Duration
 	FailureThreshold int

@@ -10,6 +10,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/probe"
+	"github.com/localport-sh/localport/probe/kinds"
 	"github.com/localport-sh/localport/project"
 )
 
@@ -101,7 +102,7 @@ func newForward(h host, svc project.Service, lines *logFile) (*forward, error) {
 
 // become takes a definition on; the loop, or whoever makes the forward, calls it.
 func (f *forward) become(svc project.Service, tech forwarder.Technology) error {
-	check, err := probe.New(svc.HealthCheck)
+	check, err := kinds.New(svc.HealthCheck)
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package probe
+package tcp
 
 import (
 	"context"
@@ -8,8 +8,6 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
-
-	"github.com/localport-sh/localport/project"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -50,10 +48,10 @@ func far(t *testing.T, fn func(net.Conn)) string {
 
 func TestTCPIsNotFooledByAListenerThatAcceptsAndCloses(t *testing.T) {
 	addr := far(t, func(net.Conn) {})
-	if err := TCP(t.Context(), path{addr, false}); !errors.Is(err, errClosed) && !strings.Contains(errorText(err), "reset") {
+	if err := Check(t.Context(), path{addr, false}); !errors.Is(err, errClosed) && !strings.Contains(errorText(err), "reset") {
 		t.Errorf("got %v", err)
 	}
-	if err := TCP(t.Context(), path{addr, true}); err != nil {
+	if err := Check(t.Context(), path{addr, true}); err != nil {
 		t.Errorf("where the tunnel acknowledged it: %v", err)
 	}
 }
@@ -66,11 +64,11 @@ func errorText(err error) string {
 }
 
 func TestTCPIsWellWhenAByteComesBackOrItStaysOpen(t *testing.T) {
-	if err := TCP(t.Context(), path{far(t, func(c net.Conn) { _, _ = c.Write([]byte("2")) }), false}); err != nil {
+	if err := Check(t.Context(), path{far(t, func(c net.Conn) { _, _ = c.Write([]byte("2")) }), false}); err != nil {
 		t.Errorf("a server that speaks: %v", err)
 	}
 	silent := far(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) })
-	if err := TCP(t.Context(), path{silent, false}); err != nil {
+	if err := Check(t.Context(), path{silent, false}); err != nil {
 		t.Errorf("a server that listens: %v", err)
 	}
 }
@@ -79,16 +77,7 @@ func TestTCPEndsWithItsContext(t *testing.T) {
 	silent := far(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) })
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := TCP(ctx, path{silent, false}); !errors.Is(err, context.Canceled) {
+	if err := Check(ctx, path{silent, false}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
-	}
-}
-
-func TestAnUnknownCheckNamesTheKnownOnes(t *testing.T) {
-	if _, err := New(project.HealthCheck{Type: "tpc"}); err == nil || !strings.Contains(err.Error(), "none, tcp") {
-		t.Errorf("got %v", err)
-	}
-	if check, err := New(project.HealthCheck{Type: "none"}); err != nil || check != nil {
-		t.Errorf("none: %v, %v", check != nil, err)
 	}
 }

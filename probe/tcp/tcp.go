@@ -1,4 +1,5 @@
-package probe
+// Package tcp checks that a service accepts a connection and keeps it.
+package tcp
 
 import (
 	"context"
@@ -7,7 +8,16 @@ import (
 	"net"
 	"os"
 	"time"
+
+	"github.com/localport-sh/localport/probe"
+	"github.com/localport-sh/localport/project"
 )
+
+// Kind is the check of type "tcp", the default.
+var Kind = probe.Kind{
+	CheckType: project.CheckType{Name: project.CheckTCP},
+	New:       func(project.Settings) (probe.Check, error) { return Check, nil },
+}
 
 // settle is how long a connection must stay open to count as well when nothing acknowledged it and the service does
 // not speak first. A tunnel reports a refused connect well within it.
@@ -16,9 +26,9 @@ const settle = time.Second
 // errClosed is what a service looks like that accepts and hangs up; so does a tunnel with nothing behind it.
 var errClosed = errors.New("the far end closed the connection at once")
 
-// TCP is well when the connection was acknowledged by the tunnel, or a byte came back, or it is still open after a
+// Check is well when the connection was acknowledged by the tunnel, or a byte came back, or it is still open after a
 // second.
-func TCP(ctx context.Context, path Path) error {
+func Check(ctx context.Context, path probe.Path) error {
 	conn, err := path.Dial(ctx)
 	if err != nil {
 		return err

@@ -1,0 +1,37 @@
+// Package kinds lists every type of health check.
+package kinds
+
+import (
+	"fmt"
+
+	"github.com/localport-sh/localport/probe"
+	"github.com/localport-sh/localport/probe/tcp"
+	"github.com/localport-sh/localport/project"
+)
+
+// all are the types of health check. A new one is a package and a line here.
+var all = []probe.Kind{
+	tcp.Kind,
+}
+
+// New is the check that a configuration asks for; nil where it asks for none.
+func New(c project.HealthCheck) (probe.Check, error) {
+	if c.Type == project.CheckNone {
+		return nil, nil
+	}
+	for _, kind := range all {
+		if kind.Name == c.Type {
+			return kind.New(c.Settings)
+		}
+	}
+	return nil, fmt.Errorf("health check %q is not built in", c.Type)
+}
+
+// Types are what a config may say.
+func Types() []project.CheckType {
+	types := make([]project.CheckType, len(all))
+	for i, kind := range all {
+		types[i] = kind.CheckType
+	}
+	return types
+}

@@ -173,25 +173,6 @@ func (tx *Tx) Socket() (string, error) {
 	return tx.dir.SocketPath()
 }
 
-// Election is the lock that a supervisor holds for as long as it lives; the kernel frees it however it dies.
-type Election struct{ lock *flock.Flock }
-
-// Elect makes the calling process the project's supervisor, or returns nil if there is one already.
-func (tx *Tx) Elect() (*Election, error) {
-	lock := flock.New(tx.dir.file("election"), flock.SetPermissions(0o600))
-	ok, err := lock.TryLock()
-	if err != nil {
-		return nil, fmt.Errorf("lock %s: %w", lock.Path(), err)
-	}
-	if !ok {
-		return nil, nil
-	}
-	return &Election{lock}, nil
-}
-
-// Resign frees the lock.
-func (e *Election) Resign() error { return e.lock.Close() }
-
 // Peek reads the state without the lock: good enough for a look, not for a decision. The zero State where there is
 // none that can be read.
 func (d *Dir) Peek() State {

@@ -41,6 +41,9 @@ type Supervisor struct {
 	Socket  string    `json:"socket"` // its control socket
 	Version string    `json:"version"`
 	Since   time.Time `json:"since"`
+	Keeper  int       `json:"keeper,omitempty"` // pid of what holds copies of its listeners; 0: nothing yet
+	// Refused is the newer version that could not take over from this one; it is not tried again.
+	Refused string `json:"refused,omitempty"`
 }
 
 // State is what is remembered of a project between processes. It holds no secret.

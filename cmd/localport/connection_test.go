@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"io"
 	"net"
 	"testing"
@@ -9,8 +10,9 @@ import (
 
 // connection is a client's connection to a forward.
 type connection struct {
-	t    *testing.T
-	conn *net.TCPConn
+	t     *testing.T
+	conn  *net.TCPConn
+	lines *bufio.Reader
 }
 
 // dial connects, which a forward never refuses.
@@ -24,18 +26,18 @@ func dial(t *testing.T, addr string) *connection {
 	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	return &connection{t, conn.(*net.TCPConn)}
+	return &connection{t, conn.(*net.TCPConn), bufio.NewReader(conn)}
 }
 
-// say sends a line and returns the whole answer.
+// say sends a line and returns the line that answers it.
 func (c *connection) say(line string) string {
 	c.t.Helper()
 	if _, err := io.WriteString(c.conn, line+"\n"); err != nil {
 		c.t.Fatal(err)
 	}
-	data, err := io.ReadAll(c.conn)
+	answer, err := c.lines.ReadString('\n')
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	return string(data)
+	return answer
 }

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// server is a far end: it answers each connection's line with a greeting and the line.
+// server is a far end: it answers each line with a greeting and the line.
 type server struct {
 	addr string
 	port int
@@ -45,9 +45,8 @@ func greetAll(ln net.Listener, conns *sync.WaitGroup) {
 		}
 		conns.Go(func() {
 			defer conn.Close()
-			line, err := bufio.NewReader(conn).ReadString('\n')
-			if err == nil {
-				fmt.Fprintf(conn, "hello %s", line)
+			for lines := bufio.NewScanner(conn); lines.Scan(); {
+				fmt.Fprintf(conn, "hello %s\n", lines.Text())
 			}
 		})
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/keeper"
 )
 
 // grammar is the command line, but for export: the hook's command is read without kong, which costs a prompt as much
@@ -50,16 +51,18 @@ type app struct {
 	level    string // of the supervisor's log; empty: as it is, info for a new one
 }
 
-func main() {
-	if len(os.Args) > 2 && os.Args[1] == control.DetachedArg {
-		os.Exit(exit(os.Stderr, control.Detach(os.Args[2:])))
-	}
-	os.Exit(run(os.Args[1:]))
-}
+func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
-	if len(args) > 0 && args[0] == "export" {
-		return exit(os.Stderr, runExport(args[1:]))
+	if len(args) > 0 {
+		switch args[0] {
+		case "export":
+			return exit(os.Stderr, runExport(args[1:]))
+		case keeper.Arg:
+			return keeper.Main()
+		case control.DetachedArg:
+			return exit(os.Stderr, control.Detach(args[1:]))
+		}
 	}
 	var g grammar
 	parser := kong.Must(&g,

@@ -47,10 +47,15 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// playLocalport is main.
+// releaseMark stands before the release in the name of a copy of this program.
+const releaseMark = "-release-"
+
+// playLocalport is main, of a release if the test says so.
 func playLocalport() int {
-	if len(os.Args) > 2 && os.Args[1] == control.DetachedArg {
-		return exit(os.Stderr, control.Detach(os.Args[2:]))
+	if exe, err := os.Executable(); err == nil {
+		if _, version, found := strings.Cut(filepath.Base(exe), releaseMark); found {
+			release = version
+		}
 	}
 	return run(os.Args[1:])
 }
@@ -60,12 +65,13 @@ type world struct {
 	t    testing.TB
 	home string
 	env  []string
+	exe  string // localport
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	home := shellpty.NewDir(t)
-	w := &world{t: t, home: home, env: []string{
+	w := &world{t: t, home: home, exe: self(t), env: []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "LANG=C.UTF-8", "TERM=dumb", playMain + "=1",
 		"GORACE=atexit_sleep_ms=0", "LOCALPORT_LIMIT=20s", "GOCOVERDIR=" + shellpty.CoverDir(),
 	}}
@@ -93,6 +99,24 @@ func (w *world) end() {
 		_ = syscall.Kill(state.Supervisor.PID, syscall.SIGTERM)
 		w.gone(state.Supervisor.Process)
 	}
+	eventually(w.t, "every process of this world has ended", func() bool { return len(w.processes()) == 0 })
+}
+
+// processes are those that play localport in this world: supervisors and keepers.
+func (w *world) processes() []int {
+	paths, _ := filepath.Glob("/proc/[0-9]*/environ")
+	var pids []int
+	for _, path := range paths {
+		env, err := os.ReadFile(path)
+		if err != nil || !bytes.Contains(env, []byte("HOME="+w.home+"\x00")) || !bytes.Contains(env, []byte(playMain+"=")) {
+			continue
+		}
+		var pid int
+		if _, err := fmt.Sscanf(path, "/proc/%d/environ", &pid); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // states are the states of all the world's projects.
@@ -173,7 +197,7 @@ func (w *world) localport(dir string, args ...string) outcome {
 }
 
 func (w *world) command(dir string, args ...string) *exec.Cmd {
-	cmd := exec.Command(self(w.t), args...)
+	cmd := exec.Command(w.exe, args...)
 	cmd.Dir, cmd.Env = dir, w.env
 	return cmd
 }

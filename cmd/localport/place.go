@@ -154,11 +154,16 @@ var errDown = errors.New("the project is down")
 // join takes the lease, brings a supervisor up where none lives, and returns what it says of the services. Every
 // address in the view that is held accepts connections when it returns.
 func (p *place) join(ctx context.Context, e entry) (*joined, error) {
-	started := false
+	started, replaced := false, false
 	for {
 		client, err := p.claim(ctx, e)
 		if err != nil {
 			return nil, err
+		}
+		if client != nil && !replaced {
+			if replaced = p.replaced(ctx, client); replaced {
+				continue
+			}
 		}
 		if client == nil {
 			word, err := p.spawner(e.detach).Spawn(ctx)
@@ -207,6 +212,17 @@ func (p *place) claim(ctx context.Context, e entry) (client *control.Client, err
 		return nil, errDown
 	}
 	return client, err
+}
+
+// replaced has a supervisor of an older release replaced by one of ours; false where there is nothing to replace. One
+// that could not be replaced says so in its state, and is not asked again.
+func (p *place) replaced(ctx context.Context, client *control.Client) bool {
+	running := p.dir.Peek().Supervisor
+	exe, err := os.Executable()
+	if err != nil || running == nil || running.Refused == version() || !supersedes(version(), running.Version) {
+		return false
+	}
+	return client.Replace(ctx, control.Replacement{Exe: exe, Version: version()}) == nil
 }
 
 func (p *place) spawner(detach bool) control.Spawner {

@@ -271,6 +271,7 @@ func TestATornStateLosesNoLease(t *testing.T) {
 	root := w.allowed("linger = 0.1\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	first := w.shell("bash", root)
 	supervisor, port := w.supervisor(root), first.Environ()["WEB_PORT"]
+	w.kept(root) // nothing else is written from now on
 	paths, err := filepath.Glob(filepath.Join(w.home, "state/localport/projects/*/state.json"))
 	if err != nil || len(paths) != 1 {
 		t.Fatal(paths, err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/keeper"
 	"github.com/localport-sh/localport/lockstate"
 )
 
@@ -166,7 +168,7 @@ func TestTheNextPromptHealsAKilledSupervisor(t *testing.T) {
 	})
 }
 
-// childrenOf are the processes that pid started.
+// childrenOf are the processes that pid started, but for a keeper.
 func childrenOf(t testing.TB, pid int) []lockstate.Process {
 	t.Helper()
 	paths, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
@@ -176,7 +178,7 @@ func childrenOf(t testing.TB, pid int) []lockstate.Process {
 		for field := range strings.FieldsSeq(string(data)) {
 			var child int
 			if _, err := fmt.Sscan(field, &child); err == nil {
-				if p, ok := lockstate.Find(child); ok {
+				if p, ok := lockstate.Find(child); ok && !keeps(child) {
 					children = append(children, p)
 				}
 			}
@@ -259,4 +261,10 @@ func TestANestedShellInheritsAndRestores(t *testing.T) {
 	if env := outer.Environ(); !has(env, "WEB_PORT") {
 		t.Error("the outer shell lost its variables")
 	}
+}
+
+// keeps reports whether a process is a keeper.
+func keeps(pid int) bool {
+	args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return err == nil && bytes.HasSuffix(args, []byte("\x00"+keeper.Arg+"\x00"))
 }

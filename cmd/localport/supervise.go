@@ -5,19 +5,29 @@ import (
 	"crypto/rand"
 	"errors"
 	"log/slog"
+	"os"
 	"os/signal"
 	"strings"
 	"syscall"
 
 	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/keeper"
 	"github.com/localport-sh/localport/forwarder/supervisor"
 )
 
-type superviseCmd struct{}
+type superviseCmd struct {
+	Kept bool `help:"A keeper started it, and hands over what it holds."`
+}
 
 // Run is the project's supervisor, from its election to its end.
-func (superviseCmd) Run(a *app) error {
-	control.CloseInherited()
+func (c superviseCmd) Run(a *app) error {
+	var kept func() (*keeper.Link, *keeper.Handed, error)
+	if c.Kept {
+		control.CloseInherited(control.ExtraFD)
+		kept = keeper.Inherit
+	} else {
+		control.CloseInherited()
+	}
 	if a.config == "" {
 		return &usageError{errors.New("supervise needs --config")}
 	}
@@ -31,7 +41,12 @@ func (superviseCmd) Run(a *app) error {
 			return &usageError{err}
 		}
 	}
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
 	return supervisor.Run(ctx, supervisor.Options{
-		Config: a.config, Version: version(), Run: strings.ToLower(rand.Text()[:8]), Level: level, Say: control.Say,
+		Config: a.config, Version: version(), Exe: exe, Run: strings.ToLower(rand.Text()[:8]), Level: level,
+		Say: control.Say, Kept: kept,
 	})
 }

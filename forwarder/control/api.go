@@ -157,6 +157,12 @@ type Reload struct {
 	Updated []string `json:"updated,omitempty"`
 }
 
+// Replacement is what is to take over from a supervisor.
+type Replacement struct {
+	Exe     string `json:"exe"`     // the program; empty: the same
+	Version string `json:"version"` // of that program
+}
+
 type failure struct {
 	Error string `json:"error"`
 }

@@ -66,6 +66,12 @@ func (c Client) Yield(ctx context.Context, addresses []string) (bool, error) {
 	return response.Yielded, c.call(ctx, "yield", yieldRequest{addresses}, &response)
 }
 
+// Replace has another program, or the same one anew, take over from the supervisor. When it returns, it has: every port
+// stayed open, and established connections end with the old one.
+func (c Client) Replace(ctx context.Context, r Replacement) error {
+	return c.call(ctx, "replace", r, nil)
+}
+
 // End makes the supervisor end now. When it returns, the ports are free.
 func (c Client) End(ctx context.Context) error { return c.call(ctx, "end", struct{}{}, nil) }
 
@@ -90,6 +96,9 @@ func (c Client) call(ctx context.Context, name string, in, out any) error {
 		return &UnreachableError{c.Socket, reason(ctx, err)}
 	}
 	defer response.Body.Close()
+	if response.StatusCode == http.StatusServiceUnavailable {
+		return &UnreachableError{c.Socket, ErrEnding}
+	}
 	if response.StatusCode != http.StatusOK {
 		return refused(response)
 	}

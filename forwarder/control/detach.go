@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -27,18 +28,22 @@ func Detach(args []string) error {
 	return cmd.Process.Release()
 }
 
-// CloseInherited closes every descriptor above the readiness pipe's that was open when this program was started,
-// told by its missing close-on-exec flag: whatever the shell or a test held open must not stay open for as long as
-// a supervisor lives. It also keeps the readiness pipe from children.
-func CloseInherited() {
-	unix.CloseOnExec(readyFD)
+// CloseInherited closes every descriptor above the standard three that was open when this program was started, told by
+// its missing close-on-exec flag: whatever the shell or a test held open must not stay open for as long as a supervisor
+// lives. The readiness pipe and those that are to be kept are only kept from children.
+func CloseInherited(keep ...int) {
+	keep = append(keep, readyFD)
 	entries, err := os.ReadDir("/dev/fd")
 	if err != nil {
 		return
 	}
 	for _, entry := range entries {
 		var fd int
-		if _, err := fmt.Sscan(entry.Name(), &fd); err != nil || fd <= readyFD {
+		if _, err := fmt.Sscan(entry.Name(), &fd); err != nil || fd <= 2 {
+			continue
+		}
+		if slices.Contains(keep, fd) {
+			unix.CloseOnExec(fd)
 			continue
 		}
 		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)

@@ -16,6 +16,9 @@ import (
 // readyFD is the descriptor of the readiness pipe in a supervisor that is being started.
 const readyFD = 3
 
+// ExtraFD is the descriptor of Spawner.Extra in the supervisor.
+const ExtraFD = 4
+
 // Word is the one thing that a supervisor says on its readiness pipe.
 type Word struct {
 	Outcome Outcome `json:"outcome"`
@@ -48,7 +51,8 @@ func Say(w Word) {
 // StartError is a start that did not come to "ready".
 type StartError struct {
 	Word
-	Log string // the supervisor's log
+	Log  string // the supervisor's log
+	Said bool   // it is the supervisor's own word, not its death or its silence
 }
 
 func (e *StartError) Error() string { return e.Word.Error }
@@ -63,6 +67,8 @@ type Spawner struct {
 	Env    []string // the supervisor's environment
 	Log    string   // where its stdout and stderr go
 	Detach bool     // start it as nobody's child: for a caller that will become another program
+	Extra  *os.File // given to it as ExtraFD; closed by Spawn. Not with Detach. May be nil.
+	Reap   bool     // the caller lives on: a supervisor that ends is waited for
 }
 
 // Spawn starts a supervisor in a new session and returns its word. The error is a *StartError, or the context's.
@@ -74,10 +80,13 @@ func (s Spawner) Spawn(ctx context.Context) (Word, error) {
 	if word.Outcome == Ready || word.Outcome == Busy {
 		return word, nil
 	}
-	return word, &StartError{word, s.Log}
+	return word, &StartError{word, s.Log, true}
 }
 
 func (s Spawner) spawn(ctx context.Context) (Word, error) {
+	if s.Extra != nil {
+		defer s.Extra.Close()
+	}
 	if err := os.MkdirAll(filepath.Dir(s.Log), 0o700); err != nil {
 		return Word{}, err
 	}
@@ -99,17 +108,25 @@ func (s Spawner) spawn(ctx context.Context) (Word, error) {
 	cmd := s.command(log, writer)
 	err = cmd.Start()
 	writer.Close()
+	if err == nil {
+		err = s.release(cmd)
+	}
 	if err != nil {
 		return Word{}, fmt.Errorf("start the supervisor: %w", err)
 	}
-	if s.Detach {
-		if err := cmd.Wait(); err != nil {
-			return Word{}, fmt.Errorf("start the supervisor: %w", err)
-		}
-	} else if err := cmd.Process.Release(); err != nil {
-		return Word{}, err
-	}
 	return s.listen(ctx, reader, offset)
+}
+
+// release lets go of what was started, each way of starting in its own.
+func (s Spawner) release(cmd *exec.Cmd) error {
+	switch {
+	case s.Detach: // what was started has started the supervisor, and ends
+		return cmd.Wait()
+	case s.Reap:
+		go func() { _ = cmd.Wait() }()
+		return nil
+	}
+	return cmd.Process.Release()
 }
 
 func (s Spawner) command(log, pipe *os.File) *exec.Cmd {
@@ -123,6 +140,9 @@ func (s Spawner) command(log, pipe *os.File) *exec.Cmd {
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{pipe} // becomes readyFD
+	if s.Extra != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, s.Extra) // becomes ExtraFD
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return cmd
 }
@@ -137,9 +157,9 @@ func (s Spawner) listen(ctx context.Context, pipe *os.File, offset int64) (Word,
 	case err == nil:
 		return word, nil
 	case ctx.Err() != nil:
-		return Word{}, &StartError{Word{Broken, "the supervisor did not become ready in time"}, s.Log}
+		return Word{}, &StartError{Word{Broken, "the supervisor did not become ready in time"}, s.Log, false}
 	case errors.Is(err, io.EOF):
-		return Word{}, &StartError{Word{Broken, "the supervisor died while starting" + s.lastWords(offset)}, s.Log}
+		return Word{}, &StartError{Word{Broken, "the supervisor died while starting" + s.lastWords(offset)}, s.Log, false}
 	}
 	return Word{}, fmt.Errorf("read the supervisor's readiness: %w", err)
 }

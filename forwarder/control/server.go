@@ -20,16 +20,20 @@ type Backend interface {
 	Wait(ctx context.Context, names []string) error
 	Reload(ctx context.Context) (Reload, error)
 	Yield(ctx context.Context, addresses []string) (bool, error)
+	Replace(ctx context.Context, r Replacement) error
 	End(ctx context.Context) error
 }
 
+// ErrEnding is what a Backend returns that is ending, or has handed over to another: the client is to call again.
+var ErrEnding = errors.New("the supervisor is ending")
+
 // Listen binds the control socket, 0600. Only the winner of the election may call it: what lay at the path before
 // is taken for a dead supervisor's and unlinked.
-func Listen(path string) (net.Listener, error) {
+func Listen(path string) (*net.UnixListener, error) {
 	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
 		return nil, err
 	}
-	ln, err := net.Listen("unix", path)
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +102,9 @@ func handler(b Backend) http.Handler {
 		yielded, err := b.Yield(ctx, r.Addresses)
 		return yieldResponse{yielded}, err
 	}))
+	mux.Handle("POST /v1/replace", answer(func(ctx context.Context, r Replacement) (struct{}, error) {
+		return struct{}{}, b.Replace(ctx, r)
+	}))
 	mux.Handle("POST /v1/end", answer(func(ctx context.Context, _ struct{}) (struct{}, error) {
 		return struct{}{}, b.End(ctx)
 	}))
@@ -116,6 +123,10 @@ func answer[Q, A any](fn func(context.Context, Q) (A, error)) http.Handler {
 			}
 		}
 		a, err := fn(r.Context(), q)
+		if errors.Is(err, ErrEnding) {
+			reply(w, http.StatusServiceUnavailable, failure{err.Error()})
+			return
+		}
 		if err != nil {
 			reply(w, http.StatusConflict, failure{err.Error()})
 			return

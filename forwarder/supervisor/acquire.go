@@ -75,7 +75,7 @@ func (f *forward) put(listeners *relay.Listeners) {
 		ConnectTimeout: f.svc.ConnectTimeout,
 		OnWaiting:      func() { nudge(f.waiting) },
 		OnProof:        func() { nudge(f.proved) },
-		OnQuiet:        func() { nudge(f.quiet) },
+		OnQuiet:        func() { nudge(f.quiet); nudge(f.calm) },
 		OnRefusal: func(refusal forwarder.Refusal) {
 			select {
 			case f.refused <- refusal:
@@ -85,8 +85,9 @@ func (f *forward) put(listeners *relay.Listeners) {
 		Log: f.log.With("service", f.svc.Name),
 	})
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.relay = r
+	f.mu.Unlock()
+	f.keeping.hold(keptService(f.name), listeners.Files)
 }
 
 // drop closes the relay, and with it every connection.
@@ -96,12 +97,16 @@ func (f *forward) drop() {
 	f.relay = nil
 	f.mu.Unlock()
 	if r != nil {
+		f.keeping.drop(keptService(f.name))
 		_ = r.Close()
 	}
 }
 
 // bind gets the listeners of a service; a project that nobody is in any more gives up its own.
 func (s *Supervisor) bind(ctx context.Context, svc project.Service) (*relay.Listeners, error) {
+	if inherited := s.inherited.listeners(svc); inherited != nil {
+		return inherited, nil
+	}
 	listeners, err := relay.Bind(svc.Addresses())
 	var taken *relay.TakenError
 	if !errors.As(err, &taken) || !s.askOthers(ctx, taken.Addr) {
@@ -158,8 +163,8 @@ func name(h holder.Holder) string {
 	}
 	dirs, _ := lockstate.All()
 	for _, dir := range dirs {
-		if other := dir.Peek().Supervisor; other != nil && other.PID == h.PID {
-			return fmt.Sprintf("the project of %s (localport, pid %d)", dir.Config, h.PID)
+		if other := dir.Peek().Supervisor; other != nil && (other.PID == h.PID || other.Keeper == h.PID) {
+			return fmt.Sprintf("the project of %s (localport, pid %d)", dir.Config, other.PID)
 		}
 	}
 	return fmt.Sprintf("%s (pid %d)", h.Name, h.PID)

@@ -14,17 +14,14 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-var (
-	errInUse  = errors.New("there are leases")
-	errEnding = errors.New("the supervisor is ending")
-)
+var errInUse = errors.New("there are leases")
 
 // Join has the leases looked at again and returns what a newcomer's environment needs.
 func (s *Supervisor) Join(_ context.Context, session control.Session) (control.View, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return control.View{}, errEnding
+		return control.View{}, control.ErrEnding
 	}
 	if session.Level != "" {
 		if err := s.o.Level.UnmarshalText([]byte(session.Level)); err != nil {
@@ -33,6 +30,7 @@ func (s *Supervisor) Join(_ context.Context, session control.Session) (control.V
 	}
 	nudge(s.wake) // the newcomer's lease is written down; whoever ends a supervisor looks at it first
 	if s.env.refresh(session) {
+		s.keeping.refresh(s.env.inherited())
 		s.retry(forwarder.NeedsAttention)
 	}
 	return s.view(), nil
@@ -74,6 +72,9 @@ func (s *Supervisor) view() control.View {
 func (s *Supervisor) Status(context.Context) (control.Status, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return control.Status{}, control.ErrEnding
+	}
 	status := control.Status{
 		Project: s.project.Root, Config: s.o.Config, State: control.Running, Pending: s.pending(),
 		Leases: slices.DeleteFunc(slices.Clone(s.state.Leases), func(l lockstate.Lease) bool { return !l.Alive() }),
@@ -98,7 +99,7 @@ func (s *Supervisor) Act(_ context.Context, action control.Action, names []strin
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return errEnding
+		return control.ErrEnding
 	}
 	for _, name := range names {
 		if s.forwards[name] == nil {
@@ -155,7 +156,7 @@ func (s *Supervisor) Wait(ctx context.Context, names []string) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-s.work.Done():
-			return errEnding
+			return control.ErrEnding
 		}
 	}
 }

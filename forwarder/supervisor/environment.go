@@ -50,6 +50,13 @@ func (e *environment) list() []string {
 	return env.List()
 }
 
+// inherited is the environment of a next supervisor.
+func (e *environment) inherited() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.shell.List()
+}
+
 // refresh takes over what a newcomer's shell has and what stopped working in ours. It reports whether anything did.
 func (e *environment) refresh(session control.Session) bool {
 	e.mu.Lock()

@@ -30,12 +30,15 @@ type host struct {
 	// bind gets the service's listeners, from another project of this user's if need be.
 	bind func(ctx context.Context, svc project.Service) (*relay.Listeners, error)
 	// bound is told when a port was got after the start.
-	bound func()
+	bound   func()
+	keeping *keeping
+	calm    chan<- struct{} // nudged when the last client has gone
 }
 
 // forward is a service being kept up. One loop owns its course; others see its status and give it orders.
 type forward struct {
 	host
+	name  string   // of its service
 	lines *logFile // what the children say
 
 	orders  chan order
@@ -82,7 +85,7 @@ type order struct {
 
 func newForward(h host, svc project.Service, lines *logFile) (*forward, error) {
 	f := &forward{
-		host: h, lines: lines,
+		host: h, name: svc.Name, lines: lines,
 		orders:  make(chan order, 1),
 		waiting: make(chan struct{}, 1),
 		refused: make(chan forwarder.Refusal, 8),
@@ -163,6 +166,7 @@ func (f *forward) start(ctx context.Context) {
 
 // release closes the port at once; what is established goes on until stop.
 func (f *forward) release() {
+	f.keeping.drop(keptService(f.name))
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.relay != nil {

@@ -171,8 +171,9 @@ func (s *Supervisor) hush() {
 	_ = s.election.Resign()
 }
 
-// closePorts closes every listener and the control socket.
+// closePorts closes every listener and the control socket, and the keeper's copies of them.
 func (s *Supervisor) closePorts() {
+	s.keeping.end()
 	for _, f := range s.forwards {
 		f.release()
 	}

@@ -33,14 +33,19 @@ func (s *Supervisor) load() (*project.Files, *project.Project, error) {
 	if verdict != trust.Allowed {
 		return files, nil, fmt.Errorf("%s is %w as it stands", s.o.Config, errNotAllowed)
 	}
+	parsed, err := s.parse(files)
+	return files, parsed, err
+}
+
+func (s *Supervisor) parse(files *project.Files) (*project.Project, error) {
 	parsed, err := project.Parse(files, project.Options{Getenv: s.env.lookup, AutoPort: s.autoPort})
 	if err != nil {
-		return files, nil, err
+		return nil, err
 	}
 	s.env.setDotEnv(parsed.DotEnv)
 	secrets := parsed.Secrets
 	s.secrets.Store(&secrets)
-	return files, parsed, nil
+	return parsed, nil
 }
 
 // read reads the files of the project with this config.
@@ -72,6 +77,9 @@ func (s *Supervisor) autoPort(service string) int {
 // free reports whether the port could be bound, or is the service's already.
 func (s *Supervisor) free(service string, port int) bool {
 	if f := s.forwards[service]; f != nil && f.held() && f.view().Port == port {
+		return true
+	}
+	if s.inherited.has(service, port) {
 		return true
 	}
 	ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))

@@ -18,7 +18,7 @@ func (s *Supervisor) Reload(context.Context) (control.Reload, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return control.Reload{}, errEnding
+		return control.Reload{}, control.ErrEnding
 	}
 	files, parsed, err := s.load()
 	if err != nil {
@@ -32,6 +32,7 @@ func (s *Supervisor) Reload(context.Context) (control.Reload, error) {
 		return control.Reload{}, err
 	}
 	s.project, s.digest = parsed, files.Digest()
+	s.remind(files)
 	s.log.Info("config reloaded", "added", reload.Added, "removed", reload.Removed, "updated", reload.Updated)
 	return reload, s.remember(func(*lockstate.Tx) {})
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/child"
 	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/keeper"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/trust"
@@ -26,10 +27,13 @@ import (
 type Options struct {
 	Config  string // path of the project's config file
 	Version string // of this program
+	Exe     string // this program: what a keeper starts again
 	Run     string // this supervisor's run id: eight letters or digits, new for each
 	Level   *slog.LevelVar
 	// Say tells whoever started it how the start went; called exactly once.
 	Say func(control.Word)
+	// Kept takes over what a keeper holds; nil where a client started us.
+	Kept func() (*keeper.Link, *keeper.Handed, error)
 }
 
 // Supervisor is one project's. Its parts are safe for concurrent use where they say so.
@@ -40,15 +44,18 @@ type Supervisor struct {
 	log     *slog.Logger
 	logFile *logFile
 	runtime string // the directory of this run's private sockets
-	socket  net.Listener
+	socket  *net.UnixListener
 	started time.Time
 	changes *changes
 	env     *environment
 	secrets atomic.Pointer[[]string]
 
-	election *lockstate.Election
-	wake     chan struct{} // the leases may have changed
-	ended    chan struct{} // closed when the ports have been given up
+	election  *lockstate.Election
+	inherited *inheritance
+	keeping   *keeping
+	wake      chan struct{} // the leases may have changed
+	calm      chan struct{} // a forward has lost its last client
+	ended     chan struct{} // closed when the ports have been given up
 
 	tunnels atomic.Uint64 // numbers the runs of tunnels
 	work    context.Context
@@ -56,6 +63,7 @@ type Supervisor struct {
 
 	mu       sync.Mutex // held across a whole act, reload or end: they never overlap
 	closed   bool
+	passed   <-chan struct{} // not nil: another supervisor has taken over; closed when that project ends
 	project  *project.Project
 	digest   string
 	forwards map[string]*forward
@@ -93,10 +101,15 @@ func Run(ctx context.Context, o Options) error {
 	served := make(chan error, 1)
 	go func() { served <- control.Serve(work, s.socket, s, s.log) }()
 	o.Say(control.Word{Outcome: control.Ready})
+	s.watched.Go(func() { s.keeping.run(work) })
 
 	s.keep(ctx)
-	s.finish()
+	if s.passed != nil {
+		s.finishOpen(ctx)
+		s.keeping.quit()
+	}
 	cancel()
+	s.finish()
 	return errors.Join(<-served, s.clean())
 }
 
@@ -116,11 +129,28 @@ func open(o Options) (*Supervisor, error) {
 		forwards: make(map[string]*forward),
 		watches:  make(map[lockstate.Process]context.CancelFunc),
 	}
+	s.calm = make(chan struct{}, 1)
 	s.env = newEnvironment(os.Environ(), o.Run)
 	s.logFile = openLog(dir.Log("supervisor"), s.mask)
 	s.log = slog.New(slog.NewTextHandler(s.logFile, &slog.HandlerOptions{Level: o.Level})).With("run", o.Run)
 	dir.Warn = func(text string) { s.log.Warn(text) }
-	return s, nil
+	s.keeping = &keeping{exe: o.Exe, log: s.log, started: s.recordKeeper, kept: make(map[string]source)}
+	return s, s.inherit()
+}
+
+// inherit takes what a keeper has for us.
+func (s *Supervisor) inherit() (err error) {
+	if s.o.Kept == nil {
+		s.inherited = &inheritance{}
+		return nil
+	}
+	link, handed, err := s.o.Kept()
+	if err != nil {
+		return err
+	}
+	s.keeping.link = link
+	s.inherited, err = inherit(handed)
+	return err
 }
 
 // mask takes the project's secrets out of a text.
@@ -138,6 +168,9 @@ func (s *Supervisor) elect(ctx context.Context) (before *lockstate.Supervisor, e
 	if err != nil {
 		return nil, err
 	}
+	if election := s.inherited.take(keptElection); len(election) > 0 {
+		return s.succeed(ctx, election[0], socket)
+	}
 	s.state, err = s.dir.Update(ctx, func(tx *lockstate.Tx) error {
 		election, err := tx.Elect()
 		if err != nil || election == nil {
@@ -145,13 +178,33 @@ func (s *Supervisor) elect(ctx context.Context) (before *lockstate.Supervisor, e
 		}
 		s.election = election
 		before = tx.Supervisor
-		tx.Supervisor = &lockstate.Supervisor{
-			Process: lockstate.Self(), Run: s.o.Run, Socket: socket, Version: s.o.Version, Since: s.started.UTC(),
-		}
+		tx.Supervisor = s.record(socket)
 		tx.Prune()
 		return nil
 	})
 	return before, err
+}
+
+// record is this supervisor as it stands in the state.
+func (s *Supervisor) record(socket string) *lockstate.Supervisor {
+	return &lockstate.Supervisor{
+		Process: lockstate.Self(), Run: s.o.Run, Socket: socket, Version: s.o.Version, Since: s.started.UTC(),
+	}
+}
+
+// recordKeeper writes the keeper's pid down: the system may name it as who holds our ports.
+func (s *Supervisor) recordKeeper(pid int) {
+	ctx, cancel := context.WithTimeout(s.work, 5*time.Second)
+	defer cancel()
+	_, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
+		if tx.Supervisor != nil && tx.Supervisor.Process == lockstate.Self() {
+			tx.Supervisor.Keeper = pid
+		}
+		return nil
+	})
+	if err != nil && ctx.Err() == nil {
+		s.log.Error("write the state", "error", err)
+	}
 }
 
 // sweep ends what a supervisor that was killed left behind.
@@ -177,7 +230,7 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 	if err := os.Mkdir(s.runtime, 0o700); err != nil {
 		return err
 	}
-	files, parsed, err := s.load()
+	files, parsed, err := s.loadInherited()
 	if err != nil {
 		return err
 	}
@@ -185,10 +238,23 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 	if err := s.raise(ctx); err != nil {
 		return err
 	}
-	if s.socket, err = control.Listen(s.state.Supervisor.Socket); err != nil {
+	if s.socket, err = s.listen(s.state.Supervisor.Socket); err != nil {
 		return fmt.Errorf("listen for clients: %w", err)
 	}
-	return s.announce(ctx)
+	if err := s.announce(ctx); err != nil {
+		return err
+	}
+	s.socket.SetUnlinkOnClose(true)
+	for _, name := range s.inherited.rest() {
+		s.keeping.drop(name)
+	}
+	s.keeping.hold(keptElection, s.election.Files)
+	s.keeping.hold(keptSocket, func() ([]*os.File, error) {
+		file, err := s.socket.File()
+		return []*os.File{file}, err
+	})
+	s.remind(files)
+	return nil
 }
 
 // raise makes and starts the forwards of a project that is just coming up.
@@ -211,6 +277,9 @@ func (s *Supervisor) announce(ctx context.Context) error {
 	state, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
 		tx.Failure, tx.Ports = "", s.state.Ports
 		tx.Down = false
+		if s.inherited.alive { // from now on we are it
+			tx.Supervisor = s.record(s.state.Supervisor.Socket)
+		}
 		tx.Bump()
 		return nil
 	})
@@ -224,6 +293,11 @@ func (s *Supervisor) announce(ctx context.Context) error {
 // abandon gives up a start: nothing stays, and prompts do not try again until something changes.
 func (s *Supervisor) abandon(cause error) {
 	s.log.Error("start failed", "error", cause)
+	if s.inherited.alive {
+		s.withdraw(cause)
+		return
+	}
+	s.keeping.end()
 	for _, f := range s.forwards {
 		f.stop()
 	}
@@ -240,6 +314,20 @@ func (s *Supervisor) abandon(cause error) {
 	if err != nil {
 		s.log.Error("write the state", "error", err)
 	}
+	_ = s.clean()
+	s.o.Say(control.Word{Outcome: outcome(cause), Error: s.mask(cause.Error())})
+}
+
+// withdraw gives up taking over from a supervisor that lives: it goes on as it was.
+func (s *Supervisor) withdraw(cause error) {
+	s.keeping.quit()
+	for _, f := range s.forwards {
+		f.stop()
+	}
+	if s.socket != nil {
+		_ = s.socket.Close()
+	}
+	_ = s.election.Pass()
 	_ = s.clean()
 	s.o.Say(control.Word{Outcome: outcome(cause), Error: s.mask(cause.Error())})
 }
@@ -280,7 +368,7 @@ func (s *Supervisor) clean() error { return os.RemoveAll(s.runtime) }
 func (s *Supervisor) forward(svc project.Service) (*forward, error) {
 	return newForward(host{
 		log: s.log, mask: s.mask, changed: s.changes.tell,
-		begin: s.begin, bind: s.bind, bound: s.rebound,
+		begin: s.begin, bind: s.bind, bound: s.rebound, keeping: s.keeping, calm: s.calm,
 	}, svc, openLog(s.dir.Log(svc.Name), s.mask))
 }
 

@@ -1,0 +1,322 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/lockstate"
+)
+
+// rush is clients that come fifty times a second, from its start until stop.
+type rush struct {
+	addr string
+	quit chan struct{}
+	done sync.WaitGroup
+
+	mu    sync.Mutex
+	calls []call
+}
+
+type call struct {
+	began, ended time.Time
+	answer       string
+	err          error
+}
+
+func startRush(addr string) *rush {
+	c := &rush{addr: addr, quit: make(chan struct{})}
+	c.done.Go(func() {
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-c.quit:
+				return
+			case <-tick.C:
+				c.done.Go(c.call)
+			}
+		}
+	})
+	return c
+}
+
+func (c *rush) call() {
+	began := time.Now()
+	answer, err := ask(c.addr, "you")
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.calls = append(c.calls, call{began, time.Now(), answer, err})
+}
+
+// answered is how many clients that came after t have had their answer.
+func (c *rush) answered(t time.Time) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := 0
+	for _, one := range c.calls {
+		if one.began.After(t) && one.err == nil {
+			n++
+		}
+	}
+	return n
+}
+
+func (c *rush) stop() []call {
+	close(c.quit)
+	c.done.Wait()
+	return c.calls
+}
+
+// refused are the clients that found the port closed, and failed those that came after t and got no answer.
+func refused(calls []call, t time.Time) (refused, failed int) {
+	for _, one := range calls {
+		if errors.Is(one.err, syscall.ECONNREFUSED) {
+			refused++
+		}
+		if one.began.After(t) && one.answer != "hello you\n" {
+			failed++
+		}
+	}
+	return refused, failed
+}
+
+func kill(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// down takes the project down and waits until nothing of it is left.
+func (w *world) down(root string, addrs ...string) {
+	w.t.Helper()
+	w.must(root, "stop")
+	eventually(w.t, "every process has ended", func() bool { return len(w.processes()) == 0 })
+	w.nothingLeft(root, addrs...)
+}
+
+// kept waits until the project has a keeper, other than the ones before, and returns its pid.
+func (w *world) kept(root string, before ...int) int {
+	w.t.Helper()
+	pid := 0
+	eventually(w.t, "there is a keeper", func() bool {
+		if supervisor := w.state(root).Supervisor; supervisor != nil && !slices.Contains(before, supervisor.Keeper) {
+			pid = supervisor.Keeper
+		}
+		return pid != 0
+	})
+	return pid
+}
+
+func TestAKilledSupervisorIsReplacedWithNoPromptAndRefusesNobody(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	web, port := serve(t, "127.0.0.1:0"), freePort(t)
+	root := w.allowed(tcpConfig("web", port, web) + commandConfig(t, "own", freePort(t)))
+	w.must(root, "start")
+	w.kept(root)
+	c := startRush(fmt.Sprintf("127.0.0.1:%d", port))
+	first := time.Now()
+	eventually(t, "the rush is served", func() bool { return c.answered(first) > 20 })
+
+	supervisor := w.supervisor(root)
+	children := childrenOf(t, supervisor.PID)
+	kill(t, supervisor.PID)
+	killed := time.Now()
+	eventually(t, "the rush is served again", func() bool { return c.answered(killed) > 20 })
+	calls := c.stop()
+	if refused, failed := refused(calls, killed); refused > 0 || failed > 0 {
+		t.Errorf("%d of %d refused, %d of those after the kill failed", refused, len(calls), failed)
+	}
+	slices.SortFunc(calls, func(a, b call) int { return a.ended.Compare(b.ended) })
+	for _, one := range calls {
+		if one.began.After(killed) {
+			t.Logf("the first answer came %v after the kill", one.ended.Sub(killed))
+			break
+		}
+	}
+	if now := w.supervisor(root); now == supervisor {
+		t.Error("the dead supervisor is still the one")
+	}
+	for _, child := range children {
+		w.gone(child)
+	}
+	if leases := w.state(root).Leases; len(leases) != 1 || leases[0].Kind != lockstate.StartLease {
+		t.Errorf("the leases are %v", leases)
+	}
+	w.down(root, fmt.Sprintf("127.0.0.1:%d", port))
+}
+
+func TestASupervisorIsReplacedAgainAndAgainAndTheTextThatRanGoesOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	web, port := serve(t, "127.0.0.1:0"), freePort(t)
+	config := tcpConfig("web", port, web)
+	root := w.allowed(config)
+	w.must(root, "start")
+	w.kept(root)
+	w.write(root, ".localport.toml", "nonsense = ")
+	for range 3 {
+		supervisor := w.supervisor(root)
+		kill(t, supervisor.PID)
+		if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
+			t.Fatalf("after a kill: %q, %v", answer, err)
+		}
+		eventually(t, "another supervisor is recorded", func() bool {
+			now := w.state(root).Supervisor
+			return now != nil && now.Process != supervisor && now.Alive()
+		})
+	}
+	w.down(root, fmt.Sprintf("127.0.0.1:%d", port))
+}
+
+func TestAKilledKeeperIsReplaced(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	web, port := serve(t, "127.0.0.1:0"), freePort(t)
+	root := w.allowed(tcpConfig("web", port, web))
+	w.must(root, "start")
+	first := w.kept(root)
+	kill(t, first)
+	second := w.kept(root, first)
+	if second == first {
+		t.Fatal("the killed keeper is still the one")
+	}
+	kill(t, w.supervisor(root).PID)
+	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
+		t.Errorf("after both were killed, one after the other: %q, %v", answer, err)
+	}
+	w.down(root, fmt.Sprintf("127.0.0.1:%d", port))
+}
+
+func TestWhenSupervisorAndKeeperAreKilledTheNextCommandHeals(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	web, port := serve(t, "127.0.0.1:0"), freePort(t)
+	root := w.allowed(tcpConfig("web", port, web))
+	w.must(root, "start")
+	pid, supervisor := w.kept(root), w.supervisor(root)
+	_ = syscall.Kill(pid, syscall.SIGSTOP) // so that it cannot do its work in between
+	kill(t, supervisor.PID)
+	kill(t, pid)
+	eventually(t, "both are gone", func() bool { return len(w.processes()) == 0 })
+	w.must(root, "exec", "--", "true")
+	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
+		t.Errorf("%q, %v", answer, err)
+	}
+}
+
+// as is the world in which localport is of another release.
+func (w *world) as(release string) *world {
+	w.t.Helper()
+	other := *w
+	other.exe = filepath.Join(w.home, "localport"+releaseMark+release)
+	if err := os.Link(w.exe, other.exe); err != nil && !os.IsExist(err) {
+		data, err := os.ReadFile(w.exe) // another file system
+		if err == nil {
+			err = os.WriteFile(other.exe, data, 0o755)
+		}
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	return &other
+}
+
+func TestANewerReleaseTakesOverOnceWithPortsLeasesAndNoConnectionLost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	web, port := serve(t, "127.0.0.1:0"), freePort(t)
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	root := w.allowed(tcpConfig("web", port, web))
+	w.as("1.2.0").must(root, "start")
+	old := w.supervisor(root)
+	conn := dial(t, addr)
+	conn.say("hi")
+	c := startRush(addr)
+
+	w.as("1.10.0").must(root, "exec", "--", "true")
+	state := w.state(root)
+	if state.Supervisor.Process == old || state.Supervisor.Version != "1.10.0" {
+		t.Fatalf("after the newer release: %+v", state.Supervisor)
+	}
+	if len(state.Leases) == 0 || state.Leases[0].Kind != lockstate.StartLease {
+		t.Errorf("the leases are %v", state.Leases)
+	}
+	w.as("1.2.0").must(root, "exec", "--", "true")
+	w.as("1.10.0").must(root, "exec", "--", "true")
+	w.as("1.11.0-dev").must(root, "exec", "--", "true")
+	if now := w.state(root).Supervisor.Process; now != state.Supervisor.Process {
+		t.Error("it was replaced once more, by an older, the same or no release")
+	}
+	if !old.Alive() {
+		t.Fatal("the old one ended with a connection open")
+	}
+	if got := conn.say("still there?"); got != "hello still there?\n" {
+		t.Errorf("the established connection answers %q", got)
+	}
+	conn.conn.Close()
+	w.gone(old)
+	calls := c.stop()
+	if refused, failed := refused(calls, time.Time{}); refused > 0 || failed > 0 {
+		t.Errorf("%d of %d refused, %d failed", refused, len(calls), failed)
+	}
+	w.down(root, addr)
+}
+
+func TestWhatAReplacedSupervisorFinishesEndsWithTheProject(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	web, port := serve(t, "127.0.0.1:0"), freePort(t)
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	root := w.allowed(tcpConfig("web", port, web))
+	w.as("1.0.0").must(root, "start")
+	old := w.supervisor(root)
+	dial(t, addr).say("hi")
+	w.as("1.0.1").must(root, "exec", "--", "true")
+	if !old.Alive() {
+		t.Fatal("the old one ended with a connection open")
+	}
+	w.down(root, addr)
+}
+
+func TestAReleaseThatCannotStartTakesNothingOver(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	web, port := serve(t, "127.0.0.1:0"), freePort(t)
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	root := w.allowed(tcpConfig("web", port, web))
+	w.as("1.0.0").must(root, "start")
+	old := w.supervisor(root)
+	c := startRush(addr)
+	err := control.Client{Socket: w.state(root).Supervisor.Socket}.Replace(t.Context(),
+		control.Replacement{Exe: "/bin/false", Version: "2.0.0"})
+	if err == nil || !strings.Contains(err.Error(), "/bin/false") {
+		t.Errorf("replaced by /bin/false: %v", err)
+	}
+	state := w.state(root)
+	if state.Supervisor.Process != old || state.Supervisor.Refused != "2.0.0" || !old.Alive() {
+		t.Errorf("after it failed: %+v", state.Supervisor)
+	}
+	w.as("2.0.0").must(root, "exec", "--", "true")
+	if w.supervisor(root) != old {
+		t.Error("the version that failed was tried again")
+	}
+	if refused, failed := refused(c.stop(), time.Time{}); refused > 0 || failed > 0 {
+		t.Errorf("%d refused, %d failed", refused, failed)
+	}
+	kill(t, old.PID)
+	if answer, err := ask(addr, "you"); answer != "hello you\n" {
+		t.Errorf("killed after the failure: %q, %v", answer, err)
+	}
+	w.down(root, addr)
+}

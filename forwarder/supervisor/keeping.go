@@ -1,0 +1,203 @@
+package supervisor
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder/keeper"
+)
+
+// The names under which the keeper holds what is not a service's.
+const (
+	keptElection = "election"
+	keptSocket   = "control"
+)
+
+func keptService(name string) string { return "service " + name }
+
+// source gives copies of what a name stands for, for the receiver to close.
+type source func() ([]*os.File, error)
+
+// keeping has a keeper hold what this supervisor listens on, and sees to it that there is one. It is safe for
+// concurrent use.
+type keeping struct {
+	exe     string
+	log     *slog.Logger
+	started func(pid int) // told of each keeper
+
+	mu     sync.Mutex
+	link   *keeper.Link // nil while there is none
+	kept   map[string]source
+	note   keeper.Note
+	closed bool
+}
+
+// run keeps a keeper running until ctx ends or the keeping does.
+func (k *keeping) run(ctx context.Context) {
+	const first, most = 100 * time.Millisecond, 30 * time.Second
+	for wait := first; ; wait = min(2*wait, most) {
+		began := time.Now()
+		if link := k.start(); link != nil {
+			k.started(link.PID())
+			select {
+			case <-link.Done():
+			case <-ctx.Done():
+				return
+			}
+			if k.lost() {
+				return
+			}
+			k.log.Warn("the keeper died; another is started")
+		}
+		if time.Since(began) > most {
+			wait = first
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// start returns the keeper that there is, or starts one and gives it everything. Nil if that cannot be done now.
+func (k *keeping) start() *keeper.Link {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.link != nil || k.closed {
+		return k.link
+	}
+	link, err := keeper.Start(k.exe)
+	if err != nil {
+		k.log.Error("no keeper", "error", err)
+		return nil
+	}
+	k.link = link
+	k.giveAll()
+	return link
+}
+
+func (k *keeping) giveAll() {
+	for name, source := range k.kept {
+		k.give(name, source)
+	}
+	k.tell()
+}
+
+// lost takes note of a keeper's end; true if it was ours to cause.
+func (k *keeping) lost() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.link = nil
+	return k.closed
+}
+
+// hold has the keeper hold what source gives, under a name.
+func (k *keeping) hold(name string, source source) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed {
+		return
+	}
+	k.kept[name] = source
+	if k.link != nil {
+		k.give(name, source)
+	}
+}
+
+func (k *keeping) give(name string, source source) {
+	files, err := source()
+	if err == nil {
+		err = k.link.Hold(name, files)
+		for _, file := range files {
+			file.Close()
+		}
+	}
+	if err != nil {
+		k.log.Error("have a listener kept", "name", name, "error", err)
+	}
+}
+
+// drop ends the keeping of what is held under a name. When it returns, nobody has a copy.
+func (k *keeping) drop(name string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.kept, name)
+	if k.closed || k.link == nil {
+		return
+	}
+	if err := k.link.Drop(name); err != nil {
+		k.log.Error("close the copy of a listener", "name", name, "error", err)
+	}
+}
+
+// leave says what a next supervisor is to be started with.
+func (k *keeping) leave(n keeper.Note) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.note = n
+	if k.link != nil {
+		k.tell()
+	}
+}
+
+// refresh replaces the environment of a next supervisor.
+func (k *keeping) refresh(env []string) {
+	k.mu.Lock()
+	n := k.note
+	k.mu.Unlock()
+	n.Env = env
+	k.leave(n)
+}
+
+func (k *keeping) tell() {
+	if k.note.Args == nil {
+		return
+	}
+	if err := k.link.Leave(k.note); err != nil {
+		k.log.Error("tell the keeper", "error", err)
+	}
+}
+
+// end ends the keeper. When it returns, nobody but us has anything that we listen on.
+func (k *keeping) end() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed {
+		return
+	}
+	k.closed = true
+	if k.link != nil {
+		k.link.End()
+	}
+}
+
+// replace has the keeper start our successor, from another program if exe is not empty, and returns when that one is
+// ready. Then nothing is kept for us any more; the channel is closed when the successor's project ends.
+func (k *keeping) replace(ctx context.Context, exe string) (<-chan struct{}, error) {
+	link := k.start()
+	if link == nil {
+		return nil, errNoKeeper
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := link.Replace(ctx, exe); err != nil {
+		k.giveAll() // it may have dropped what it had no use for
+		return nil, err
+	}
+	k.closed = true
+	return link.Done(), nil
+}
+
+// quit lets go of the keeper of our successor.
+func (k *keeping) quit() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.link != nil {
+		k.link.Close()
+		k.link = nil
+	}
+}

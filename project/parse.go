@@ -28,6 +28,7 @@ func Parse(f *Files, o Options) (*Project, error) {
 	p.shareSecrets()
 	p.top()
 	p.services()
+	p.dependencies()
 	p.env()
 	p.project.Secrets = p.secrets
 	p.project.Warnings = append(p.dotEnv.warnings, p.warnings.diagnostics(p.secrets)...)

@@ -45,6 +45,7 @@ type Service struct {
 	Tags           []string
 	Description    string
 	Enabled        bool
+	DependsOn      []string // services that are started before it, and stopped after it
 	Connection     Connection
 	Command        []string // command's argv, with {port} in it
 	OnDemand       bool

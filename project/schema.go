@@ -34,6 +34,7 @@ var serviceFields = []field{
 	{name: "tags", read: list(func(s *Service) *[]string { return &s.Tags })},
 	{name: "description", own: true, read: text(func(s *Service) *string { return &s.Description })},
 	{name: "enabled", read: boolean(func(s *Service) *bool { return &s.Enabled })},
+	{name: "depends_on", own: true, read: list(func(s *Service) *[]string { return &s.DependsOn })},
 	{name: "command", required: true, own: true, only: []string{Command}, read: readCommand},
 	{name: "start", read: readStart},
 	{name: "idle_timeout", read: duration(func(s *Service) *time.Duration { return &s.IdleTimeout })},

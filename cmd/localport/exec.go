@@ -102,7 +102,7 @@ func (c execCmd) await(ctx context.Context, j *joined) error {
 	if err != nil || len(names) == 0 {
 		return err
 	}
-	if err := j.Act(ctx, control.Start, names); err != nil {
+	if _, err := j.Act(ctx, control.Start, names); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.Wait)

@@ -68,9 +68,11 @@ func bring(a *app, action control.Action, sel selection, wait bool) error {
 		}
 	}
 	if !j.Started || action == control.Start {
-		if err := j.Act(ctx, action, names); err != nil {
+		affected, err := j.Act(ctx, action, names)
+		if err != nil {
 			return err
 		}
+		names = affected
 	}
 	return show(ctx, a, j, names, wait)
 }
@@ -121,7 +123,15 @@ func (c stopCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	return client.Act(ctx, control.Stop, names)
+	affected, err := client.Act(ctx, control.Stop, names)
+	if err != nil {
+		return err
+	}
+	also := slices.DeleteFunc(affected, func(n string) bool { return slices.Contains(names, n) })
+	if len(also) > 0 {
+		fmt.Fprintf(a.err, "localport: stopped with it, because they depend on it: %s\n", strings.Join(also, ", "))
+	}
+	return nil
 }
 
 // named turns a selection into names, by what runs, or by the config where nothing does.

@@ -43,9 +43,11 @@ func (c Client) Status(ctx context.Context) (Status, error) {
 	return status, c.call(ctx, "status", nil, &status)
 }
 
-// Act starts, stops or restarts services. It returns when they have been told, not when they are ready.
-func (c Client) Act(ctx context.Context, action Action, names []string) error {
-	return c.call(ctx, "act", actRequest{action, names}, nil)
+// Act starts, stops or restarts services, and those that this affects by their dependencies. It returns the names of
+// all of them when they have been told, not when they are ready.
+func (c Client) Act(ctx context.Context, action Action, names []string) ([]string, error) {
+	var affected []string
+	return affected, c.call(ctx, "act", actRequest{action, names}, &affected)
 }
 
 // Wait returns when each of the services is settled: ready, or in a state that only a person can change.

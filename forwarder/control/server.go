@@ -16,7 +16,7 @@ type Backend interface {
 	Join(ctx context.Context, session Session) (View, error)
 	Leave(ctx context.Context) error
 	Status(ctx context.Context) (Status, error)
-	Act(ctx context.Context, action Action, names []string) error
+	Act(ctx context.Context, action Action, names []string) ([]string, error)
 	Wait(ctx context.Context, names []string) error
 	Reload(ctx context.Context) (Reload, error)
 	Yield(ctx context.Context, addresses []string) (bool, error)
@@ -86,8 +86,8 @@ func handler(b Backend) http.Handler {
 	mux.Handle("GET /v1/status", answer(func(ctx context.Context, _ struct{}) (Status, error) {
 		return b.Status(ctx)
 	}))
-	mux.Handle("POST /v1/act", answer(func(ctx context.Context, r actRequest) (struct{}, error) {
-		return struct{}{}, b.Act(ctx, r.Action, r.Names)
+	mux.Handle("POST /v1/act", answer(func(ctx context.Context, r actRequest) ([]string, error) {
+		return b.Act(ctx, r.Action, r.Names)
 	}))
 	mux.Handle("POST /v1/wait", answer(func(ctx context.Context, names []string) (Status, error) {
 		if err := b.Wait(ctx, names); err != nil {

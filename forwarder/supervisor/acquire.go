@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"time"
@@ -19,15 +18,6 @@ import (
 
 // rebind is how often a port that something else has is tried again.
 const rebind = time.Second
-
-// path leads to a service for its probe: through the tunnel, never through our own listener.
-type path struct {
-	relay  *relay.Relay
-	tunnel forwarder.Tunnel
-}
-
-func (p path) Dial(ctx context.Context) (net.Conn, error) { return p.relay.Dial(ctx) }
-func (p path) Acknowledges() bool                         { return p.tunnel.Acknowledges() }
 
 // acquire gets the port and puts the relay on it. Where it cannot, the state says who has the port.
 func (f *forward) acquire(ctx context.Context) bool {

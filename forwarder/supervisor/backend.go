@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
@@ -94,44 +93,67 @@ func (s *Supervisor) Status(context.Context) (control.Status, error) {
 	return status, nil
 }
 
-// Act starts, stops or restarts services, and remembers it.
-func (s *Supervisor) Act(_ context.Context, action control.Action, names []string) error {
+// Act starts, stops or restarts services, and remembers it. What the services depend on is started before them; what
+// depends on them is stopped before them, and restarted after them. It returns the names of all that were affected.
+func (s *Supervisor) Act(_ context.Context, action control.Action, names []string) ([]string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return control.ErrEnding
+		return nil, control.ErrEnding
 	}
 	for _, name := range names {
 		if s.forwards[name] == nil {
-			return fmt.Errorf("no service %q in the config that runs", name)
+			return nil, fmt.Errorf("no service %q in the config that runs", name)
 		}
 	}
+	meant, needed := s.affected(action, names)
+	affected := sorted(s.project.Services, slices.Concat(meant, needed))
 	err := s.remember(func(tx *lockstate.Tx) {
-		tx.Stopped = without(tx.Stopped, names)
-		tx.Started = without(tx.Started, names)
+		tx.Stopped = without(tx.Stopped, affected)
+		tx.Started = without(tx.Started, affected)
 		if action == control.Stop {
-			tx.Stopped = append(tx.Stopped, names...)
+			tx.Stopped = append(tx.Stopped, affected...)
 		} else {
-			tx.Started = append(tx.Started, names...)
+			tx.Started = append(tx.Started, affected...)
 		}
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var acting sync.WaitGroup
-	for _, name := range names {
-		acting.Go(func() { s.forwards[name].act(s.work, action) })
+	if action == control.Stop {
+		s.stopAll(affected)
+	} else {
+		for _, name := range affected {
+			if slices.Contains(meant, name) {
+				s.forwards[name].act(s.work, action)
+			} else {
+				s.forwards[name].act(s.work, control.Start)
+			}
+		}
 	}
-	acting.Wait()
 	s.rebound()
-	return nil
+	return affected, nil
+}
+
+// affected are the services that an action on the named ones is meant for, and those that these need to be up.
+func (s *Supervisor) affected(action control.Action, names []string) (meant, needed []string) {
+	services := s.project.Services
+	switch action {
+	case control.Start:
+		return names, without(withDependencies(services, names), names)
+	case control.Stop:
+		return withDependents(services, names), nil
+	}
+	// What was not running for its own sake is not started by the restart of another.
+	meant = slices.DeleteFunc(withDependents(services, names), func(name string) bool {
+		return !slices.Contains(names, name) && !s.forwards[name].running()
+	})
+	return meant, without(withDependencies(services, meant), meant)
 }
 
 // act does to one forward what was asked.
 func (f *forward) act(ctx context.Context, action control.Action) {
 	switch {
-	case action == control.Stop:
-		f.stop()
 	case !f.running():
 		f.start(ctx)
 	case action == control.Restart, f.state() == forwarder.Failed, f.state() == forwarder.NeedsAttention:

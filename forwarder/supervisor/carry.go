@@ -3,10 +3,13 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/probe"
 )
 
 // carry hands the tunnel to the relay and watches over it until it ends: by itself, by an order, because it fell
@@ -31,7 +34,10 @@ func (f *forward) carry(ctx context.Context, tunnel forwarder.Tunnel) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case o := <-f.orders:
-			return f.obey(o)
+			if err := f.obey(o); err != nil {
+				return err
+			}
+			w.adopt()
 		case <-tunnel.Done():
 			f.takeRefusals(w)
 			return ended(tunnel)
@@ -48,6 +54,8 @@ func (f *forward) carry(ctx context.Context, tunnel forwarder.Tunnel) error {
 		case <-f.quiet:
 			w.rearm()
 		case <-f.waiting: // it goes through the tunnel by itself
+		case <-f.woken: // what the tunnel led to may be gone
+			w.soon()
 		case <-w.pulse.C:
 			if err := w.frozen(); err != nil {
 				return err
@@ -96,8 +104,9 @@ type watch struct {
 }
 
 type result struct {
-	err  error
-	took time.Duration
+	err     error
+	took    time.Duration
+	reached bool // the far end was there, whatever it said
 }
 
 // pulse is how often a tunnel's process is looked at.
@@ -148,14 +157,52 @@ func (w *watch) check() {
 		return
 	}
 	w.busy = true
-	check, path := w.f.check, path{w.f.relay, w.tunnel}
-	ctx, cancel := context.WithTimeout(w.ctx, w.f.svc.HealthCheck.Timeout)
+	check, timeout := w.f.check, w.f.svc.HealthCheck.Timeout
 	go func() {
-		defer cancel()
-		began := time.Now()
-		err := check(ctx, path)
-		w.results <- result{err, time.Since(began)}
+		// Many services are not asked all at once.
+		select {
+		case w.f.checks <- struct{}{}:
+			defer func() { <-w.f.checks }()
+		case <-w.ctx.Done():
+			w.results <- result{err: w.ctx.Err()}
+			return
+		}
+		w.results <- ask(w.ctx, check, timeout, path{w.f.relay, w.tunnel, new(atomic.Bool)})
 	}()
+}
+
+// ask runs a check once. One that panics has failed; its service is none the worse for it.
+func ask(ctx context.Context, check probe.Check, timeout time.Duration, p path) (r result) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	began := time.Now()
+	defer func() {
+		if trouble := recover(); trouble != nil {
+			r.err = fmt.Errorf("the check broke: %v", trouble)
+		}
+		r.took, r.reached = time.Since(began), p.reached.Load()
+	}()
+	return result{err: check(ctx, p)}
+}
+
+// adopt goes on under a changed definition of the service.
+func (w *watch) adopt() {
+	w.good, w.bad = 0, 0
+	if w.f.check == nil {
+		w.timer.Stop()
+		w.well()
+	}
+	w.soon()
+	if stats := w.f.relay.Stats(); stats.Open+stats.Waiting == 0 {
+		w.rearm()
+	}
+}
+
+// soon has the next check made at once.
+func (w *watch) soon() {
+	if !w.busy && w.f.check != nil {
+		w.timer.Reset(0)
+	}
 }
 
 func (w *watch) fragile() bool {
@@ -184,16 +231,35 @@ func (w *watch) took(r result) error {
 	}
 	w.good = 0
 	w.bad++
-	var refusal *forwarder.Refusal
-	silent := errors.Is(r.err, context.DeadlineExceeded)
-	if silent && w.bad >= hc.FailureThreshold && time.Since(w.f.relay.Stats().LastByte) > hc.Interval {
+	if w.silent(r) && w.bad >= hc.FailureThreshold && time.Since(w.f.relay.Stats().LastByte) > hc.Interval {
 		return &forwarder.Failure{Reason: "the tunnel fell silent: no answer within " + hc.Timeout.String()}
 	}
+	var refusal *forwarder.Refusal
 	if errors.As(r.err, &refusal) || w.bad >= hc.FailureThreshold || w.f.state() != forwarder.Healthy {
-		w.unwell(r.err.Error())
+		w.unwell(complaint(r, hc.Timeout))
 	}
 	w.again(min(recheck<<min(w.bad-1, 8), hc.Interval))
 	return nil
+}
+
+// silent reports whether nothing at all came back, as through a tunnel that is dead and does not know it. A far end that
+// is slow, that refuses or that turns our password down has been reached: another tunnel would be none the better.
+func (w *watch) silent(r result) bool {
+	return errors.Is(r.err, context.DeadlineExceeded) && !r.reached
+}
+
+// complaint is what a bad check has to say, and what to do about it.
+func complaint(r result, timeout time.Duration) (reason, hint string) {
+	var failure *probe.Failure
+	switch {
+	case errors.As(r.err, &failure):
+		return failure.Reason, failure.Hint
+	case errors.Is(r.err, context.DeadlineExceeded) && r.reached:
+		return fmt.Sprintf("no answer to the health check within %v", timeout), "is the service busy? health_check.timeout gives it more time"
+	case errors.Is(r.err, context.DeadlineExceeded):
+		return fmt.Sprintf("nothing came back within %v", timeout), ""
+	}
+	return r.err.Error(), ""
 }
 
 // well makes the service healthy: a check was well, or a client got an answer.
@@ -205,7 +271,7 @@ func (w *watch) well() {
 	w.f.trouble(forwarder.Healthy, "", "")
 }
 
-func (w *watch) unwell(reason string) { w.f.trouble(forwarder.Unhealthy, reason, "") }
+func (w *watch) unwell(reason, hint string) { w.f.trouble(forwarder.Unhealthy, reason, hint) }
 
 // refusedBy takes the tunnel's report of one connection: the tunnel is kept, and asked again soon.
 func (w *watch) refusedBy(refusal forwarder.Refusal) {
@@ -214,7 +280,7 @@ func (w *watch) refusedBy(refusal forwarder.Refusal) {
 		return
 	}
 	w.good = 0
-	w.unwell(refusal.Reason)
+	w.unwell(refusal.Reason, "")
 	if !w.busy && w.f.check != nil {
 		w.again(recheck)
 	}

@@ -24,7 +24,9 @@ const openTimeout = 35 * time.Second
 type host struct {
 	log     *slog.Logger
 	mask    func(string) string
-	changed func()
+	changes *changes
+	board   *board
+	checks  chan struct{} // holds one for each check under way
 	// begin makes what one tunnel needs: its run, and a function that removes the run's directory.
 	begin func(lines *logFile) (forwarder.Run, func(), error)
 	// bind gets the service's listeners, from another project of this user's if need be.
@@ -46,9 +48,10 @@ type forward struct {
 	refused chan forwarder.Refusal
 	proved  chan struct{} // a client's connection got its first byte
 	quiet   chan struct{} // the last client left
+	woken   chan struct{} // the machine has slept
 
 	mu     sync.Mutex
-	relay  *relay.Relay // nil while the port is not ours
+	relay  gate // nil while the port is not ours
 	status status
 	cancel context.CancelFunc // nil while it is stopped
 	done   chan struct{}
@@ -81,6 +84,7 @@ type status struct {
 type order struct {
 	svc  *project.Service // not nil: what it is from now on
 	tech forwarder.Technology
+	keep bool // the tunnel is to stay: what is new does not touch it
 }
 
 func newForward(h host, svc project.Service, lines *logFile) (*forward, error) {
@@ -91,6 +95,7 @@ func newForward(h host, svc project.Service, lines *logFile) (*forward, error) {
 		refused: make(chan forwarder.Refusal, 8),
 		proved:  make(chan struct{}, 1),
 		quiet:   make(chan struct{}, 1),
+		woken:   make(chan struct{}, 1),
 	}
 	tech, err := technology(svc)
 	if err != nil {
@@ -123,8 +128,9 @@ func (f *forward) publish(change func(*status)) {
 		f.status.since = time.Now()
 		f.log.Info("state", "service", f.svc.Name, "from", before, "to", f.status.state, "error", f.status.lastError)
 	}
+	f.board.put(f.name, f.status.state, f.waiting)
 	f.mu.Unlock()
-	f.changed()
+	f.changes.tell()
 }
 
 // enter changes the state alone.
@@ -205,6 +211,7 @@ func (f *forward) running() bool {
 func (f *forward) give(o order) {
 	select {
 	case old := <-f.orders:
+		o.keep = o.keep && old.keep
 		if o.svc == nil {
 			o.svc, o.tech = old.svc, old.tech
 		}
@@ -219,7 +226,7 @@ func (f *forward) run(ctx context.Context, bound bool) {
 	if !bound && !f.acquireLater(ctx) {
 		return
 	}
-	for f.await(ctx) {
+	for f.await(ctx) && f.prerequisites(ctx) {
 		err := f.attempt(ctx)
 		if ctx.Err() != nil {
 			return
@@ -278,24 +285,30 @@ func (f *forward) open(ctx context.Context, run forwarder.Run) (forwarder.Tunnel
 		tunnel, err := tech.Open(ctx, run)
 		results <- result{tunnel, err}
 	}()
-	select {
-	case r := <-results:
-		if r.err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return nil, &forwarder.Failure{Reason: "the tunnel was not ready after " + openTimeout.String()}
+	for {
+		select {
+		case r := <-results:
+			if r.err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return nil, &forwarder.Failure{Reason: "the tunnel was not ready after " + openTimeout.String()}
+			}
+			return r.tunnel, r.err
+		case o := <-f.orders:
+			err := f.obey(o)
+			if err == nil {
+				continue
+			}
+			cancel()
+			if r := <-results; r.tunnel != nil {
+				_ = r.tunnel.Close()
+			}
+			return nil, err
 		}
-		return r.tunnel, r.err
-	case o := <-f.orders:
-		cancel()
-		if r := <-results; r.tunnel != nil {
-			_ = r.tunnel.Close()
-		}
-		return nil, f.obey(o)
 	}
 }
 
-// obey takes an order on and returns errOrdered, or why it cannot be taken.
+// obey takes an order on. It returns nil if the tunnel may stay, errOrdered if there is to be a new one, or why the
+// order cannot be taken.
 func (f *forward) obey(o order) error {
-	f.failures, f.opened = 0, 0
 	if o.svc != nil {
 		if err := f.become(*o.svc, o.tech); err != nil {
 			return &forwarder.Failure{Class: forwarder.Permanent, Reason: err.Error()}
@@ -304,5 +317,9 @@ func (f *forward) obey(o order) error {
 			f.relay.SetConnectTimeout(f.svc.ConnectTimeout)
 		}
 	}
+	if o.keep {
+		return nil
+	}
+	f.failures, f.opened = 0, 0
 	return errOrdered
 }

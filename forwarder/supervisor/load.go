@@ -89,11 +89,22 @@ func (s *Supervisor) free(service string, port int) bool {
 	return ln.Close() == nil
 }
 
-// wanted reports whether a service is to be up: the user named it, or it is enabled and nobody said otherwise.
-func (s *Supervisor) wanted(svc project.Service) bool {
-	switch {
-	case slices.Contains(s.state.Stopped, svc.Name):
+// wanted reports whether a service is to be up: the user named it, or it is enabled and nobody said otherwise, or what
+// is wanted depends on it.
+func (s *Supervisor) wanted(svc project.Service) bool { return s.wantedIn(s.project, svc) }
+
+func (s *Supervisor) wantedIn(p *project.Project, svc project.Service) bool {
+	if slices.Contains(s.state.Stopped, svc.Name) {
 		return false
+	}
+	return s.named(svc) || slices.ContainsFunc(p.Services, func(other project.Service) bool {
+		return slices.Contains(other.DependsOn, svc.Name) && s.wantedIn(p, other)
+	})
+}
+
+// named reports whether a service is wanted for its own sake.
+func (s *Supervisor) named(svc project.Service) bool {
+	switch {
 	case slices.Contains(s.state.Started, svc.Name):
 		return true
 	case len(s.state.Only) > 0:

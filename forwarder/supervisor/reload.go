@@ -50,6 +50,7 @@ func (s *Supervisor) apply(next *project.Project) (control.Reload, error) {
 		if _, stays := next.Service(svc.Name); !stays {
 			s.forwards[svc.Name].stop()
 			delete(s.forwards, svc.Name)
+			s.board.take(svc.Name)
 			reload.Removed = append(reload.Removed, svc.Name)
 		}
 	}
@@ -65,10 +66,10 @@ func (s *Supervisor) apply(next *project.Project) (control.Reload, error) {
 	}
 	for _, svc := range next.Services {
 		if name := svc.Name; made[name] != nil {
-			if s.wanted(svc) {
+			if s.wantedIn(next, svc) {
 				made[name].start(s.work)
 			}
-		} else if s.update(svc, environment) {
+		} else if s.update(next, svc, environment) {
 			reload.Updated = append(reload.Updated, name)
 		}
 	}
@@ -97,17 +98,19 @@ func (s *Supervisor) makeChanged(next *project.Project) (map[string]*forward, er
 
 // update gives a forward that keeps its address its new definition, and reports whether there was anything new:
 // for one with a child that is the child's environment too.
-func (s *Supervisor) update(svc project.Service, environment bool) bool {
+func (s *Supervisor) update(next *project.Project, svc project.Service, environment bool) bool {
+	wanted := s.wantedIn(next, svc)
 	f := s.forwards[svc.Name]
 	old, _ := s.project.Service(svc.Name)
-	changed := !reflect.DeepEqual(old, svc) || environment && svc.Technology != project.TCP
+	environment = environment && svc.Technology != project.TCP // it has no child to have an environment
+	changed := !reflect.DeepEqual(old, svc) || environment
 	switch {
-	case !s.wanted(svc):
+	case !wanted:
 		f.stop()
 	case f.running() && !changed:
 		return false
 	}
-	if !changed && !s.wanted(svc) {
+	if !changed && !wanted {
 		return false
 	}
 	tech, err := technology(svc)
@@ -116,16 +119,26 @@ func (s *Supervisor) update(svc project.Service, environment bool) bool {
 		return false
 	}
 	if f.running() {
-		f.give(order{svc: &svc, tech: tech})
+		f.give(order{svc: &svc, tech: tech, keep: !environment && sameTunnel(old, svc)})
 		return changed
 	}
 	if err := f.become(svc, tech); err != nil {
 		f.log.Error("reload", "service", svc.Name, "error", err)
 	}
-	if s.wanted(svc) {
+	if wanted {
 		f.start(s.work)
 	}
 	return changed
+}
+
+// sameTunnel reports whether two definitions of a service differ only in what a tunnel that is up need not know.
+func sameTunnel(a, b project.Service) bool {
+	for _, svc := range []*project.Service{&a, &b} {
+		svc.Tags, svc.Description, svc.Enabled, svc.DependsOn = nil, "", false, nil
+		svc.HealthCheck, svc.RestartPolicy = project.HealthCheck{}, project.RestartPolicy{}
+		svc.ConnectTimeout, svc.IdleTimeout = 0, 0
+	}
+	return reflect.DeepEqual(a, b)
 }
 
 // pending says what the files on disk have that does not run, and what they wait for.

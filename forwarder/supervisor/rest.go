@@ -60,7 +60,10 @@ func (f *forward) await(ctx context.Context) bool {
 			return false
 		case o := <-f.orders:
 			err := f.obey(o)
-			if !errors.Is(err, errOrdered) {
+			if err == nil && f.rest.kind == asleep {
+				continue
+			}
+			if err != nil && !errors.Is(err, errOrdered) {
 				f.settle(err)
 				continue
 			}
@@ -68,6 +71,10 @@ func (f *forward) await(ctx context.Context) bool {
 			return true
 		case <-due:
 			return true
+		case <-f.woken:
+			if f.rest.kind == backoff || f.rest.kind == barred {
+				return true
+			}
 		case <-f.waiting:
 			early := attemptPace - time.Since(f.tried)
 			switch {

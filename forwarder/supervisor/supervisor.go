@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,6 +38,9 @@ type Options struct {
 	Kept func() (*keeper.Link, *keeper.Handed, error)
 }
 
+// checksAtOnce is how many services are checked at the same time.
+const checksAtOnce = 8
+
 // Supervisor is one project's. Its parts are safe for concurrent use where they say so.
 type Supervisor struct {
 	o       Options
@@ -47,6 +52,8 @@ type Supervisor struct {
 	socket  *net.UnixListener
 	started time.Time
 	changes *changes
+	board   *board
+	checks  chan struct{}
 	env     *environment
 	secrets atomic.Pointer[[]string]
 
@@ -102,6 +109,7 @@ func Run(ctx context.Context, o Options) error {
 	go func() { served <- control.Serve(work, s.socket, s, s.log) }()
 	o.Say(control.Word{Outcome: control.Ready})
 	s.watched.Go(func() { s.keeping.run(work) })
+	s.watched.Go(func() { watchSleep(work, slept, s.woke) })
 
 	s.keep(ctx)
 	if s.passed != nil {
@@ -124,7 +132,7 @@ func open(o Options) (*Supervisor, error) {
 	}
 	s := &Supervisor{
 		o: o, dir: dir, trust: trust.Store{Dir: filepath.Join(data, "trust")},
-		started: time.Now(), changes: newChanges(),
+		started: time.Now(), changes: newChanges(), board: newBoard(), checks: make(chan struct{}, checksAtOnce),
 		wake: make(chan struct{}, 1), ended: make(chan struct{}),
 		forwards: make(map[string]*forward),
 		watches:  make(map[lockstate.Process]context.CancelFunc),
@@ -347,11 +355,7 @@ func outcome(err error) control.Outcome {
 func (s *Supervisor) finish() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var stopping sync.WaitGroup
-	for _, f := range s.forwards {
-		stopping.Go(f.stop)
-	}
-	stopping.Wait()
+	s.stopAll(slices.Collect(maps.Keys(s.forwards)))
 	for _, cancel := range s.watches {
 		cancel()
 	}
@@ -361,13 +365,47 @@ func (s *Supervisor) finish() {
 	s.log.Info("ended", "orphans_killed", killed, "error", err)
 }
 
+// stopAll stops services, those first that depend on others.
+func (s *Supervisor) stopAll(names []string) {
+	levels := make(map[int][]string)
+	deepest := 0
+	depth := make(map[string]int)
+	for _, name := range dependencyOrder(s.project.Services) {
+		svc, _ := s.project.Service(name)
+		for _, dependency := range svc.DependsOn {
+			depth[name] = max(depth[name], depth[dependency]+1)
+		}
+		deepest = max(deepest, depth[name])
+		levels[depth[name]] = append(levels[depth[name]], name)
+	}
+	for level := deepest; level >= 0; level-- {
+		var stopping sync.WaitGroup
+		for _, name := range levels[level] {
+			if s.forwards[name] != nil && slices.Contains(names, name) {
+				stopping.Go(s.forwards[name].stop)
+			}
+		}
+		stopping.Wait()
+	}
+}
+
+// woke has everything looked at anew after the machine has slept.
+func (s *Supervisor) woke(after time.Duration) {
+	s.log.Info("the machine has slept", "for", after.Round(time.Second))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.forwards {
+		nudge(f.woken)
+	}
+}
+
 // clean removes this run's private sockets.
 func (s *Supervisor) clean() error { return os.RemoveAll(s.runtime) }
 
 // forward makes the forward of a service; it is stopped.
 func (s *Supervisor) forward(svc project.Service) (*forward, error) {
 	return newForward(host{
-		log: s.log, mask: s.mask, changed: s.changes.tell,
+		log: s.log, mask: s.mask, changes: s.changes, board: s.board, checks: s.checks,
 		begin: s.begin, bind: s.bind, bound: s.rebound, keeping: s.keeping, calm: s.calm,
 	}, svc, openLog(s.dir.Log(svc.Name), s.mask))
 }

@@ -1,0 +1,32 @@
+package supervisor
+
+import (
+	"context"
+	"time"
+)
+
+// sleepCheck is how often it is looked whether the machine has slept; leastSleep is what counts as sleep. The look is
+// also the pulse on which tunnels' processes are looked at.
+const (
+	sleepCheck = 5 * time.Second
+	leastSleep = 2 * time.Second
+)
+
+// watchSleep calls woke each time the machine has slept, until ctx ends. slept is how long it has in all.
+func watchSleep(ctx context.Context, slept func() time.Duration, woke func(time.Duration)) {
+	tick := time.NewTicker(sleepCheck)
+	defer tick.Stop()
+	before := slept()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := slept()
+		if now-before >= leastSleep {
+			woke(now - before)
+		}
+		before = now
+	}
+}

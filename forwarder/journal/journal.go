@@ -43,10 +43,6 @@ func (l Limits) stale(info fs.FileInfo) bool { return time.Since(info.ModTime())
 // File is one journal file, appended to in whole lines. It is safe for concurrent use, and several processes may
 // append to the same file. An error of the disk is kept to itself: the lines are counted, and the first line that can
 // be written again says how many were lost and why.
-//
-// The supervisor's standard output and error lead to its log too, so that a panic is found there. Whenever the file is
-// put aside or begun anew, those descriptors of this process that led to it are made to lead to the new one; they
-// would otherwise follow the old file from name to name until it is removed, and with it the panic.
 type File struct {
 	path string
 	mask func(string) string
@@ -59,6 +55,7 @@ type File struct {
 	lost   int         // lines
 	why    error
 	torn   bool // the last line was written in part
+	carry  bool // standard output and error come along
 }
 
 // Open is the journal file at path. Nothing is made before the first line is written; then too what is too old is
@@ -79,6 +76,19 @@ func (f *File) SetLimits(limits Limits) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.limits = limits.filled()
+}
+
+// Carry makes standard output and error of this process lead to the file from now on where they lead to it, to one
+// that it was put aside as, or to one that was removed. A panic is then found in the log. Else those descriptors would
+// follow the file that they were opened as from name to name until it is removed, and the panic with it; so do those
+// of a keeper, which the next supervisor inherits.
+func (f *File) Carry() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.carry = true
+	if err := f.ready(0); err != nil {
+		f.lose("", err)
+	}
 }
 
 // Write appends one or more whole lines. It never fails.
@@ -155,9 +165,6 @@ func (f *File) ready(more int) error {
 	if err != nil {
 		return err
 	}
-	if f.info == nil {
-		f.info = info
-	}
 	return f.open()
 }
 
@@ -173,8 +180,10 @@ func (f *File) open() error {
 		return err
 	}
 	if f.info != nil && !os.SameFile(f.info, info) {
-		takeAlong(f.info, file)
 		f.torn = false
+	}
+	if f.carry {
+		takeAlong(f.path, file)
 	}
 	if f.file != nil {
 		f.file.Close()

@@ -18,6 +18,7 @@ const playPanic = "LOCALPORT_TEST_PANIC"
 func TestMain(m *testing.M) {
 	if path := os.Getenv(playPanic); path != "" {
 		file := Open(path, nil, Limits{Size: 100, Files: 2})
+		file.Carry()
 		for i := range 20 {
 			fmt.Fprintf(file, "a line of thirty bytes or so %d\n", i)
 		}
@@ -170,24 +171,37 @@ func TestADiskThatTakesNothingStopsNothingAndIsToldOf(t *testing.T) {
 	}
 }
 
-func TestAPanicIsFoundInTheLogThatWasPutAsideBefore(t *testing.T) {
+func TestAPanicIsFoundInTheLogHoweverOftenThatWasPutAside(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "supervisor.log")
-	log, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		t.Fatal(err)
+	for _, before := range []func() error{
+		func() error { return nil },
+		func() error { return os.Rename(path, aside(path, 1)) }, // as a keeper's supervisor inherits it
+		func() error { return os.Remove(path) },
+	} {
+		log, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer log.Close()
+		if err := before(); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(self(t))
+		cmd.Env = append(os.Environ(), playPanic+"="+path)
+		cmd.Stdout, cmd.Stderr = log, log
+		if err := cmd.Run(); err == nil {
+			t.Fatal("the program that was to panic did not")
+		}
+		if got := read(t, path); !strings.Contains(got, "panic: the sky fell") || !strings.Contains(got, "bytes or so 19") {
+			t.Errorf("the log ends without the panic: %q", got)
+		}
 	}
-	defer log.Close()
+}
+
+func self(t *testing.T) string {
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(exe)
-	cmd.Env = append(os.Environ(), playPanic+"="+path)
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Run(); err == nil {
-		t.Fatal("the program that was to panic did not")
-	}
-	if got := read(t, path); !strings.Contains(got, "panic: the sky fell") || !strings.Contains(got, "bytes or so 19") {
-		t.Errorf("the log ends without the panic: %q", got)
-	}
+	return exe
 }

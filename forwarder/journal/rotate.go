@@ -89,12 +89,3 @@ const (
 	logSuffix  = ".log"
 	eventsName = "events.jsonl"
 )
-
-// takeAlong makes standard output and error lead to file where they led to the one that was.
-func takeAlong(was fs.FileInfo, file *os.File) {
-	for _, std := range []*os.File{os.Stdout, os.Stderr} {
-		if info, err := std.Stat(); err == nil && os.SameFile(info, was) {
-			_ = duplicate(int(file.Fd()), int(std.Fd()))
-		}
-	}
-}

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 )
 
 // Tail reads a journal from its oldest line on, and goes on where it stopped: past files that are put aside, removed,
@@ -150,11 +149,8 @@ func (t *Tail) known(file *os.File) bool {
 // forget closes the files read that have no name any more.
 func (t *Tail) forget() {
 	t.read = slices.DeleteFunc(t.read, func(file *os.File) bool {
-		info, err := file.Stat()
-		if err == nil {
-			if stat, ok := info.Sys().(*syscall.Stat_t); ok && stat.Nlink > 0 {
-				return false
-			}
+		if info, err := file.Stat(); err == nil && !removed(info) {
+			return false
 		}
 		file.Close()
 		return true

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/journal"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/probe/kinds"
@@ -28,7 +29,7 @@ type host struct {
 	board   *board
 	checks  chan struct{} // holds one for each check under way
 	// begin makes what one tunnel needs: its run, and a function that removes the run's directory.
-	begin func(lines *logFile) (forwarder.Run, func(), error)
+	begin func(lines *journal.File) (forwarder.Run, func(), error)
 	// bind gets the service's listeners, from another project of this user's if need be.
 	bind func(ctx context.Context, svc project.Service) (*relay.Listeners, error)
 	// bound is told when a port was got after the start.
@@ -40,8 +41,8 @@ type host struct {
 // forward is a service being kept up. One loop owns its course; others see its status and give it orders.
 type forward struct {
 	host
-	name  string   // of its service
-	lines *logFile // what the children say
+	name  string        // of its service
+	lines *journal.File // what the children say
 
 	orders  chan order
 	waiting chan struct{} // a client began to wait
@@ -87,7 +88,7 @@ type order struct {
 	keep bool // the tunnel is to stay: what is new does not touch it
 }
 
-func newForward(h host, svc project.Service, lines *logFile) (*forward, error) {
+func newForward(h host, svc project.Service, lines *journal.File) (*forward, error) {
 	f := &forward{
 		host: h, name: svc.Name, lines: lines,
 		orders:  make(chan order, 1),

@@ -19,6 +19,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/child"
 	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/journal"
 	"github.com/localport-sh/localport/forwarder/keeper"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
@@ -47,7 +48,7 @@ type Supervisor struct {
 	dir     *lockstate.Dir
 	trust   trust.Store
 	log     *slog.Logger
-	logFile *logFile
+	logFile *journal.File
 	runtime string // the directory of this run's private sockets
 	socket  *net.UnixListener
 	started time.Time
@@ -139,8 +140,9 @@ func open(o Options) (*Supervisor, error) {
 	}
 	s.calm = make(chan struct{}, 1)
 	s.env = newEnvironment(os.Environ(), o.Run)
-	s.logFile = openLog(dir.Log("supervisor"), s.mask)
-	s.log = slog.New(slog.NewTextHandler(s.logFile, &slog.HandlerOptions{Level: o.Level})).With("run", o.Run)
+	s.logFile = journal.Open(dir.Log("supervisor"), s.mask, journal.Limits{})
+	s.logFile.Carry()
+	s.log = slog.New(s.logFile.Handler(o.Level)).With("run", o.Run)
 	dir.Warn = func(text string) { s.log.Warn(text) }
 	s.keeping = &keeping{exe: o.Exe, log: s.log, started: s.recordKeeper, kept: make(map[string]source)}
 	return s, s.inherit()
@@ -407,11 +409,11 @@ func (s *Supervisor) forward(svc project.Service) (*forward, error) {
 	return newForward(host{
 		log: s.log, mask: s.mask, changes: s.changes, board: s.board, checks: s.checks,
 		begin: s.begin, bind: s.bind, bound: s.rebound, keeping: s.keeping, calm: s.calm,
-	}, svc, openLog(s.dir.Log(svc.Name), s.mask))
+	}, svc, journal.Open(s.dir.Log(svc.Name), s.mask, journal.Limits{}))
 }
 
 // begin makes one tunnel's run and its directory.
-func (s *Supervisor) begin(lines *logFile) (forwarder.Run, func(), error) {
+func (s *Supervisor) begin(lines *journal.File) (forwarder.Run, func(), error) {
 	n := s.tunnels.Add(1)
 	id := fmt.Sprintf("%s.%d", s.o.Run, n)
 	sockets := filepath.Join(s.runtime, fmt.Sprint(n))
@@ -419,7 +421,7 @@ func (s *Supervisor) begin(lines *logFile) (forwarder.Run, func(), error) {
 		return forwarder.Run{}, nil, err
 	}
 	run := forwarder.Run{
-		ID: id, Dir: s.root(), Sockets: sockets, Env: s.env.list(), Log: stamped{lines, id},
+		ID: id, Dir: s.root(), Sockets: sockets, Env: s.env.list(), Log: lines.Run(id),
 	}
 	return run, func() { _ = os.RemoveAll(sockets) }, nil
 }

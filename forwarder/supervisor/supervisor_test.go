@@ -2,10 +2,8 @@ package supervisor
 
 import (
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -37,37 +35,6 @@ func TestTheDelayGrowsToItsLimitAndNeverBeyond(t *testing.T) {
 	})
 	if got := delay(project.RestartPolicy{InitialDelay: time.Second}, 0); got != 0 {
 		t.Errorf("without a failure: %v", got)
-	}
-}
-
-func TestALogIsMaskedStampedAndPutAsideWhenItIsLarge(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "db.log")
-	log := openLog(path, func(s string) string { return strings.ReplaceAll(s, "hunter2", "***") })
-	defer log.Close()
-	line := stamped{log, "run.1"}
-	if _, err := line.Write([]byte("password hunter2\nsecond\r\n")); err != nil {
-		t.Fatal(err)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := strings.Split(string(data), "\n")
-	if len(lines) != 3 || !strings.HasSuffix(lines[0], " run.1 password ***") || !strings.HasSuffix(lines[1], " run.1 second") {
-		t.Errorf("the log holds %q", data)
-	}
-	if _, err := log.Write(make([]byte, logLimit)); err != nil {
-		t.Fatal(err)
-	}
-	if old, err := os.ReadFile(path + ".1"); err != nil || string(old) != string(data) {
-		t.Errorf("put aside: %q, %v", old, err)
-	}
-}
-
-func TestALogThatCannotBeWrittenStopsNothing(t *testing.T) {
-	log := openLog(filepath.Join(t.TempDir(), "no/such/dir/db.log"), strings.Clone)
-	if n, err := log.Write([]byte("line\n")); n != 5 || err != nil {
-		t.Errorf("got %d, %v", n, err)
 	}
 }
 

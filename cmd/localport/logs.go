@@ -1,40 +1,39 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"regexp"
 	"slices"
-	"strings"
 	"syscall"
-	"time"
+
+	"github.com/localport-sh/localport/forwarder/journal"
 )
 
 type logsCmd struct {
-	Services []string      `arg:"" optional:"" name:"service" help:"Services, or \"supervisor\"; none means every service."`
-	Follow   bool          `short:"f" help:"Go on printing what is added."`
-	Lines    int           `short:"n" default:"-1" help:"Only the last N lines."`
-	Grep     string        `placeholder:"RE" help:"Only the lines that match."`
-	Since    time.Duration `help:"Only the lines of the last while, such as 10m."`
-	List     bool          `help:"List the logs there are."`
-	Path     bool          `help:"Print the paths of the logs instead."`
+	Services []string `arg:"" optional:"" name:"service" help:"Services, or \"supervisor\"; none means every service."`
+	Follow   bool     `short:"f" help:"Go on printing what is added."`
+	Lines    int      `short:"n" default:"-1" placeholder:"N" help:"Only the last N lines of those that pass."`
+	logFilter
+	output
+	List bool `help:"List the logs there are."`
+	Path bool `help:"Print the paths of the logs instead."`
 }
 
 // supervisorLog is the name under which the supervisor's own log is asked for.
 const supervisorLog = "supervisor"
 
-// entryLine is a line of a log, with the service that it belongs to.
-type entryLine struct{ service, text string }
-
 // Run prints the logs of services, merged by time where there are several.
 func (c logsCmd) Run(a *app) error {
+	if c.Follow && !c.Until.IsZero() {
+		return &usageError{errors.New("--until is about what was; -f is about what comes")}
+	}
+	pass, err := c.filter()
+	if err != nil {
+		return err
+	}
 	p, err := a.place()
 	if err != nil {
 		return err
@@ -44,168 +43,140 @@ func (c logsCmd) Run(a *app) error {
 		return err
 	}
 	if c.Path || c.List {
-		for _, name := range names {
-			if c.Path {
-				fmt.Fprintln(a.out, p.dir.Log(name))
-			} else {
-				fmt.Fprintln(a.out, name)
-			}
-		}
-		return nil
+		return c.list(a, p, names)
 	}
-	filter, err := c.filter()
-	if err != nil {
-		return err
-	}
-	tails, lines, err := c.read(p, names, filter)
-	if err != nil {
-		return err
-	}
-	printLines(a.out, lines, len(names) > 1)
-	if !c.Follow {
-		return nil
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	return follow(ctx, a.out, tails, filter, len(names) > 1)
-}
-
-// names are the logs asked for: those named, or every one that a service has.
-func (c logsCmd) names(p *place) ([]string, error) {
-	found, err := filepath.Glob(filepath.Join(p.dir.LogDir(), "*.log"))
-	if err != nil {
-		return nil, err
-	}
-	var known []string
-	for _, path := range found {
-		known = append(known, strings.TrimSuffix(filepath.Base(path), ".log"))
-	}
-	if len(c.Services) == 0 {
-		if c.List {
-			return known, nil
-		}
-		return slices.DeleteFunc(known, func(n string) bool { return n == supervisorLog }), nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if status, err := p.status(ctx); err == nil {
-		for _, svc := range status.Services {
-			known = append(known, svc.Name)
-		}
-	}
-	for _, name := range c.Services {
-		if !slices.Contains(known, name) {
-			return nil, unknown("service", name, known)
-		}
-	}
-	return c.Services, nil
-}
-
-// filter is what lines must pass.
-func (c logsCmd) filter() (func(string) bool, error) {
-	re, err := regexp.Compile(c.Grep)
-	if err != nil {
-		return nil, &usageError{fmt.Errorf("--grep: %w", err)}
-	}
-	oldest := ""
-	if c.Since > 0 {
-		oldest = time.Now().UTC().Add(-c.Since).Format("2006-01-02T15:04:05.000Z")
-	}
-	return func(line string) bool { return stamp(line) >= oldest && re.MatchString(line) }, nil
-}
-
-// stamp is the time of a line: our logs begin with one that sorts as text.
-func stamp(line string) string {
-	return strings.TrimPrefix(strings.SplitN(line, " ", 2)[0], "time=")
-}
-
-// tail is a log that is being followed.
-type tail struct {
-	service string
-	path    string
-	offset  int64
-	part    string // a line that is not whole yet
-}
-
-func (c logsCmd) read(p *place, names []string, filter func(string) bool) ([]*tail, []entryLine, error) {
-	var tails []*tail
-	var lines []entryLine
+	r := &reading{last: c.Lines, pass: pass, print: c.printer(a.out, len(names) > 1)}
 	for _, name := range names {
-		old := &tail{service: name, path: p.dir.Log(name) + ".1"}
-		now := &tail{service: name, path: p.dir.Log(name)}
-		for _, t := range []*tail{old, now} {
-			more, err := t.more()
-			if err != nil {
-				return nil, nil, err
-			}
-			for _, line := range more {
-				if filter(line) {
-					lines = append(lines, entryLine{name, line})
-				}
-			}
-		}
-		tails = append(tails, now)
+		r.logs = append(r.logs, journal.OpenLog(name, p.dir.Log(name)))
 	}
-	slices.SortStableFunc(lines, func(a, b entryLine) int { return strings.Compare(stamp(a.text), stamp(b.text)) })
-	if c.Lines >= 0 && len(lines) > c.Lines {
-		lines = lines[len(lines)-c.Lines:]
-	}
-	return tails, lines, nil
+	defer r.close()
+	return read(a.out, c.Follow, p.dir.LogDir(), r.look)
 }
 
-// more are the whole lines that were added since the last call. A log that shrank was put aside: it is read anew.
-func (t *tail) more() ([]string, error) {
-	file, err := os.Open(t.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	if info, err := file.Stat(); err == nil && info.Size() < t.offset {
-		t.offset, t.part = 0, ""
-	}
-	if _, err := file.Seek(t.offset, io.SeekStart); err != nil {
-		return nil, err
-	}
-	var lines []string
-	for reader := bufio.NewReader(file); ; {
-		text, err := reader.ReadString('\n')
-		t.offset += int64(len(text))
-		t.part += text
-		if err != nil {
-			return lines, nil
+func (c logsCmd) list(a *app, p *place, names []string) error {
+	for _, name := range names {
+		if c.Path {
+			name = p.dir.Log(name)
 		}
-		lines = append(lines, strings.TrimSuffix(t.part, "\n"))
-		t.part = ""
-	}
-}
-
-func printLines(w io.Writer, lines []entryLine, named bool) {
-	for _, line := range lines {
-		if named {
-			fmt.Fprintf(w, "%s: %s\n", line.service, line.text)
-		} else {
-			fmt.Fprintln(w, line.text)
-		}
-	}
-}
-
-// follow prints what is added until ctx ends.
-func follow(ctx context.Context, w io.Writer, tails []*tail, filter func(string) bool, named bool) error {
-	for pause(ctx, 200*time.Millisecond) {
-		for _, t := range tails {
-			more, err := t.more()
-			if err != nil {
-				return err
-			}
-			for _, line := range more {
-				if filter(line) {
-					printLines(w, []entryLine{{t.service, line}}, named)
-				}
-			}
+		if _, err := fmt.Fprintln(a.out, name); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// names are the logs asked for: those named, or every one that a service has or will have.
+func (c logsCmd) names(p *place) ([]string, error) {
+	found, err := journal.Names(p.dir.LogDir())
+	if err != nil {
+		return nil, err
+	}
+	if len(c.Services) > 0 {
+		return c.Services, p.known(c.Services, append(found, supervisorLog))
+	}
+	if c.List {
+		return found, nil
+	}
+	if c.Follow {
+		found = append(found, p.declared()...)
+		slices.Sort(found)
+	}
+	return slices.DeleteFunc(slices.Compact(found), func(n string) bool { return n == supervisorLog }), nil
+}
+
+// known reports as an error the first name that is none of those given and no service of the project.
+func (p *place) known(names, others []string) error {
+	var declared []string
+	for _, name := range names {
+		if slices.Contains(others, name) {
+			continue
+		}
+		if declared == nil {
+			declared = p.declared()
+		}
+		if !slices.Contains(declared, name) {
+			return unknown("service", name, append(declared, others...))
+		}
+	}
+	return nil
+}
+
+// declared are the names of the project's services, as far as the project can be asked or read.
+func (p *place) declared() []string {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	status, err := p.status(ctx)
+	if err != nil {
+		return nil // what was logged can be read all the same
+	}
+	names := make([]string, 0, len(status.Services))
+	for _, svc := range status.Services {
+		names = append(names, svc.Name)
+	}
+	return names
+}
+
+// reading is some logs that are read together.
+type reading struct {
+	logs    []*journal.Log
+	last    int // how many of the first look's lines are printed; -1: all
+	pass    func(journal.Line) bool
+	print   func([]entryLine) error
+	started bool
+}
+
+// entryLine is a line, with the log that it stands in.
+type entryLine struct {
+	log string
+	journal.Line
+}
+
+// look prints what was added since the last look.
+func (r *reading) look() error {
+	var lines []entryLine
+	for _, log := range r.logs {
+		more, err := log.Read()
+		if err != nil {
+			return err
+		}
+		for _, line := range more {
+			if r.pass(line) {
+				lines = append(lines, entryLine{log.Name, line})
+			}
+		}
+	}
+	slices.SortStableFunc(lines, func(a, b entryLine) int { return a.Time.Compare(b.Time) })
+	if !r.started && r.last >= 0 && len(lines) > r.last {
+		lines = lines[len(lines)-r.last:]
+	}
+	r.started = true
+	return r.print(lines)
+}
+
+func (r *reading) close() {
+	for _, log := range r.logs {
+		log.Close()
+	}
+}
+
+// read looks once, or whenever something changes in dir until the user has had enough or nobody reads any more.
+func read(out any, follow bool, dir string, look func() error) error {
+	signal.Ignore(syscall.SIGPIPE) // the write says so, too
+	err := func() error {
+		if !follow {
+			return look()
+		}
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		return journal.Follow(ctx, dir, func() error {
+			if unread(out) {
+				return syscall.EPIPE
+			}
+			return look()
+		})
+	}()
+	if errors.Is(err, syscall.EPIPE) {
+		return nil
+	}
+	return err
 }

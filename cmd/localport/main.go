@@ -35,6 +35,7 @@ type grammar struct {
 	Env     envCmd     `cmd:"" help:"Print the project's variables."`
 	Port    portCmd    `cmd:"" help:"Print a service's local port."`
 	Logs    logsCmd    `cmd:"" help:"Print what the services' tunnels said."`
+	Events  eventsCmd  `cmd:"" help:"Print what happened to the services."`
 	Conf    configCmd  `cmd:"" name:"config" help:"Look at the config."`
 	Demo    demoCmd    `cmd:"" help:"Show it all on a project made for the purpose."`
 	Ver     versionCmd `cmd:"" name:"version" help:"Print the version."`

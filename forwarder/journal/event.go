@@ -116,4 +116,4 @@ func (e *Events) Follow(ctx context.Context, take func([]Event) error) error {
 }
 
 // Close closes the files.
-func (e *Events) Close() error { return e.tail.Close() }
+func (e *Events) Close() { e.tail.Close() }

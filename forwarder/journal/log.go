@@ -1,6 +1,8 @@
 package journal
 
 import (
+	"errors"
+	"io/fs"
 	"log/slog"
 	"slices"
 	"strings"
@@ -43,7 +45,18 @@ func (l *Log) line(text string) Line {
 	return line
 }
 
-// SortByTime merges lines of several logs; those of one log stay in their order.
-func SortByTime(lines []Line) {
-	slices.SortStableFunc(lines, func(a, b Line) int { return a.Time.Compare(b.Time) })
+// Names are the logs that a directory has, in order.
+func Names(dir string) ([]string, error) {
+	var names []string
+	err := eachFile(dir, func(name string, _ int, _ fs.FileInfo) error {
+		if name, ok := strings.CutSuffix(name, logSuffix); ok {
+			names = append(names, name)
+		}
+		return nil
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	slices.Sort(names)
+	return slices.Compact(names), err
 }

@@ -27,14 +27,13 @@ type Tail struct {
 func NewTail(path string) *Tail { return &Tail{path: path} }
 
 // Close closes the files.
-func (t *Tail) Close() error {
+func (t *Tail) Close() {
 	for _, file := range slices.Concat(t.read, t.queue, []*os.File{t.now}) {
 		if file != nil {
 			file.Close()
 		}
 	}
 	t.read, t.queue, t.now = nil, nil, nil
-	return nil
 }
 
 // Read returns the whole lines that were added since the last call, without their ends.

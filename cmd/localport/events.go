@@ -1,0 +1,98 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder/journal"
+)
+
+type eventsCmd struct {
+	Services []string `arg:"" optional:"" name:"service" help:"Services; none means all, and the project itself."`
+	Follow   bool     `short:"f" help:"Go on printing what happens."`
+	Lines    int      `short:"n" default:"-1" placeholder:"N" help:"Only the last N."`
+	Since    moment   `placeholder:"WHEN" help:"Only from then on: 10m or 7d ago, 15:04, 2026-01-31, or a whole time."`
+	output
+}
+
+// Run prints what happened in the project, whether it runs or not.
+func (c eventsCmd) Run(a *app) error {
+	p, err := a.place()
+	if err != nil {
+		return err
+	}
+	logged, err := journal.Names(p.dir.LogDir())
+	if err != nil {
+		return err
+	}
+	if err := p.known(c.Services, logged); err != nil {
+		return err
+	}
+	events := journal.EventsIn(p.dir.LogDir())
+	defer events.Close()
+	last := c.Lines
+	return read(a.out, c.Follow, p.dir.LogDir(), func() error {
+		found, err := events.Read(c.Since.Time)
+		if err != nil {
+			return err
+		}
+		found = c.pick(found)
+		if last >= 0 && len(found) > last {
+			found = found[len(found)-last:]
+		}
+		last = -1 // of what happened before; what comes is printed as it comes
+		return c.print(a.out, found)
+	})
+}
+
+// pick leaves the events of the services asked for.
+func (c eventsCmd) pick(events []journal.Event) []journal.Event {
+	if len(c.Services) == 0 {
+		return events
+	}
+	return slices.DeleteFunc(events, func(e journal.Event) bool { return !slices.Contains(c.Services, e.Service) })
+}
+
+func (c eventsCmd) print(w io.Writer, events []journal.Event) error {
+	b := bufio.NewWriter(w)
+	for _, event := range events {
+		if c.json() {
+			printCompact(b, event)
+		} else {
+			fmt.Fprintln(b, eventLine(event))
+		}
+	}
+	return b.Flush()
+}
+
+// eventLine is an event for people: when, of which service, what, and why.
+func eventLine(e journal.Event) string {
+	service := e.Service
+	if service == "" {
+		service = "-"
+	}
+	said := []string{e.Time.Local().Format(time.DateTime) + "  " + service + "  " + happened(e)}
+	for _, more := range []string{e.Reason, e.Hint} {
+		if more != "" {
+			said = append(said, strings.ReplaceAll(more, "\n", "; "))
+		}
+	}
+	return strings.Join(said, ": ")
+}
+
+func happened(e journal.Event) string {
+	what := string(e.Kind)
+	switch {
+	case e.Kind == journal.StateChanged && e.From != "":
+		return e.From + " → " + e.To
+	case e.Kind == journal.StateChanged:
+		return e.To
+	case e.To != "" && e.To != what:
+		return what + " (" + e.To + ")"
+	}
+	return what
+}

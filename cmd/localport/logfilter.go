@@ -1,0 +1,39 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"regexp"
+
+	"github.com/localport-sh/localport/forwarder/journal"
+)
+
+// logFilter is which lines of logs are printed.
+type logFilter struct {
+	Since moment `placeholder:"WHEN" help:"Only from then on: 10m or 7d ago, 15:04, 2026-01-31, or a whole time."`
+	Until moment `placeholder:"WHEN" help:"Only until then."`
+	Level string `enum:",debug,info,warn,error" default:"" placeholder:"LEVEL" help:"Only this bad or worse: debug, info, warn or error."`
+	Grep  string `placeholder:"RE" help:"Only the lines that match."`
+}
+
+func (f logFilter) filter() (func(journal.Line) bool, error) {
+	re, err := regexp.Compile(f.Grep)
+	if err != nil {
+		return nil, &usageError{fmt.Errorf("--grep: %w", err)}
+	}
+	least := slog.LevelDebug
+	if f.Level != "" {
+		if err := least.UnmarshalText([]byte(f.Level)); err != nil {
+			return nil, &usageError{err}
+		}
+	}
+	return func(line journal.Line) bool {
+		switch {
+		case line.Level < least, line.Time.Before(f.Since.Time):
+			return false
+		case !f.Until.IsZero() && line.Time.After(f.Until.Time):
+			return false
+		}
+		return re.MatchString(line.Raw)
+	}, nil
+}

@@ -1,0 +1,266 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder/journal"
+)
+
+// logged is a project that is down and has these logs; it returns their directory too.
+func (w *world) logged(logs map[string]string) (root, dir string) {
+	w.t.Helper()
+	nobody := &server{port: 1}
+	root = w.allowed(tcpConfig("db", 5432, nobody) + tcpConfig("api", 8080, nobody))
+	dir = filepath.Dir(strings.TrimSpace(w.must(root, "logs", "--path", "supervisor")))
+	for name, text := range logs {
+		w.write(dir, name, text)
+	}
+	return root, dir
+}
+
+const (
+	dbOld  = "2026-01-01T10:00:00.000Z INFO ab.1 Forwarding\n"
+	dbLog  = "2026-01-02T10:00:00.000Z ERROR ab.2 error: lost connection to pod\n2026-01-02T10:00:02.000Z INFO ab.3 Forwarding\n"
+	apiLog = "2026-01-02T10:00:01.000Z DEBUG ab.4 debug1: hello\n"
+	ownLog = "time=2026-01-02T10:00:01.500Z level=WARN msg=state run=ab service=db request=r7 to=failed\npanic: oh\n\nmain.go:1\n"
+)
+
+func TestLogsAreMergedFilteredAndThenCounted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	root, dir := w.logged(map[string]string{"db.log.1": dbOld, "db.log": dbLog, "api.log": apiLog, "supervisor.log": ownLog})
+	old, lost, again := strings.TrimSpace(dbOld), strings.Split(dbLog, "\n")[0], strings.Split(dbLog, "\n")[1]
+	hello := strings.TrimSpace(apiLog)
+	for _, c := range []struct {
+		args string
+		want []string
+	}{
+		{"", []string{"db: " + old, "db: " + lost, "api: " + hello, "db: " + again}},
+		{"db", []string{old, lost, again}},
+		{"db -n 1", []string{again}},
+		{"db -n 0", nil},
+		{"db -n 1 --level error", []string{lost}},
+		{"--level warn", []string{"db: " + lost}},
+		{"db --grep ab.[13]", []string{old, again}},
+		{"db --since 2026-01-02T10:00:00Z --until 2026-01-02T10:00:01Z", []string{lost}},
+		{"db --since 1h", nil},
+		{"supervisor --level error", []string{"panic: oh", "", "main.go:1"}},
+		{"supervisor db --level warn", []string{
+			"db: " + lost, "supervisor: " + strings.Split(ownLog, "\n")[0], "supervisor: panic: oh", "supervisor: ", "supervisor: main.go:1",
+		}},
+		{"--list", []string{"api", "db", "supervisor"}},
+		{"--path db", []string{filepath.Join(dir, "db.log")}},
+	} {
+		got := strings.Split(w.must(root, append([]string{"logs"}, strings.Fields(c.args)...)...), "\n")
+		if got = got[:len(got)-1]; strings.Join(got, "\n") != strings.Join(c.want, "\n") {
+			t.Errorf("logs %s:\n got %q\nwant %q", c.args, got, c.want)
+		}
+	}
+}
+
+func TestLogsForProgramsAreOneObjectALine(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	root, _ := w.logged(map[string]string{"db.log": dbLog, "supervisor.log": ownLog})
+	lines := strings.Split(w.must(root, "logs", "--json", "db", "supervisor", "-n", "5"), "\n")
+	for i, want := range []string{
+		`{"time":"2026-01-02T10:00:01.500Z","level":"warn","service":"db","run":"ab","request":"r7","message":"state to=failed"}`,
+		`{"time":"2026-01-02T10:00:01.500Z","level":"error","service":"db","run":"ab","request":"r7","message":"panic: oh"}`,
+	} {
+		if lines[i] != want {
+			t.Errorf("line %d:\n got %s\nwant %s", i, lines[i], want)
+		}
+	}
+	if last := `{"time":"2026-01-02T10:00:02.000Z","level":"info","service":"db","run":"ab.3","request":"","message":"Forwarding"}`; lines[4] != last {
+		t.Errorf("the last line is %s", lines[4])
+	}
+}
+
+func TestWrongQuestionsAboutLogsAreRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	root, _ := w.logged(map[string]string{"db.log": dbLog, "gone.log": dbLog})
+	for _, c := range []struct {
+		args string
+		code int
+		says string
+	}{
+		{"logs supervisr", exitFailed, `did you mean "supervisor"?`},
+		{"logs apy", exitFailed, `did you mean "api"?`},
+		{"events apy", exitFailed, `did you mean "api"?`},
+		{"logs --grep [", exitUsage, "--grep"},
+		{"logs --since yesterday", exitUsage, "as 10m or 7d"},
+		{"logs --level loud", exitUsage, "debug"},
+		{"logs -f --until 1m", exitUsage, "-f is about what comes"},
+	} {
+		if o := w.localport(root, strings.Fields(c.args)...); o.code != c.code || !strings.Contains(o.stderr, c.says) {
+			t.Errorf("%s: exit %d, %s", c.args, o.code, o.stderr)
+		}
+	}
+	for _, args := range []string{"logs gone", "logs api", "events gone"} {
+		w.must(root, strings.Fields(args)...)
+	}
+}
+
+// following is a command that goes on printing.
+type following struct {
+	t     *testing.T
+	cmd   *exec.Cmd
+	out   io.ReadCloser
+	lines *bufio.Reader
+	err   strings.Builder
+}
+
+func (w *world) follow(t *testing.T, dir string, args ...string) *following {
+	t.Helper()
+	f := &following{t: t, cmd: w.command(dir, args...)}
+	f.cmd.Stderr = &f.err
+	var err error
+	if f.out, err = f.cmd.StdoutPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	limit := time.AfterFunc(time.Minute, func() { _ = f.cmd.Process.Kill() })
+	t.Cleanup(func() { limit.Stop() })
+	f.lines = bufio.NewReader(f.out)
+	return f
+}
+
+// next is the next line that it prints.
+func (f *following) next() string {
+	f.t.Helper()
+	line, err := f.lines.ReadString('\n')
+	if err != nil {
+		f.t.Fatalf("it printed no more: %v, %s", err, f.err.String())
+	}
+	return strings.TrimSuffix(line, "\n")
+}
+
+// ended waits for its end, which must be a quiet one.
+func (f *following) ended() {
+	f.t.Helper()
+	if err := f.cmd.Wait(); err != nil || f.err.Len() > 0 {
+		f.t.Errorf("it ended with %v, and said %q", err, f.err.String())
+	}
+}
+
+func TestFollowedLogsGoOnPastRotationUntilCtrlC(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	root, dir := w.logged(map[string]string{"db.log": dbLog})
+	f := w.follow(t, root, "logs", "-f", "-n", "1", "--level", "info")
+	if got := f.next(); !strings.HasSuffix(got, "ab.3 Forwarding") || !strings.HasPrefix(got, "db: ") {
+		t.Errorf("it began with %q", got)
+	}
+	api := journal.Open(filepath.Join(dir, "api.log"), nil, journal.Limits{Size: 100})
+	defer api.Close()
+	run := api.Run("cd.1")
+	for i := range 10 {
+		fmt.Fprintf(run, "debug1: not this\nline %d\n", i)
+		if got, want := f.next(), fmt.Sprintf("INFO cd.1 line %d", i); !strings.HasPrefix(got, "api: ") || !strings.HasSuffix(got, want) {
+			t.Fatalf("it printed %q, want %q", got, want)
+		}
+	}
+	if err := f.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	f.ended()
+}
+
+func TestFollowingEndsSilentlyWhenNobodyReads(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	root, dir := w.logged(map[string]string{"db.log": dbLog})
+	record := journal.Record(dir, nil, journal.Limits{})
+	defer record.Close()
+	record.Append(journal.Event{Kind: journal.Started})
+	for _, args := range []string{"logs -f", "events -f"} {
+		f := w.follow(t, root, strings.Fields(args)...)
+		f.next()
+		f.out.Close()
+		f.ended()
+	}
+}
+
+func TestEventsAreALineForPeopleAndAnObjectForPrograms(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.env = append(w.env, "TZ=UTC")
+	root, dir := w.logged(nil)
+	record := journal.Record(dir, nil, journal.Limits{})
+	defer record.Close()
+	at := time.Date(2026, 1, 2, 10, 0, 0, 0, time.UTC)
+	record.Append(journal.Event{Time: at, Kind: journal.Started})
+	record.Append(journal.Event{Time: at.Add(time.Second), Kind: journal.StateChanged, Service: "db", From: "healthy", To: "restarting", Reason: "exit status 1"})
+	record.Append(journal.Event{Time: at.Add(2 * time.Second), Kind: journal.Failed, Service: "api", To: "needs_attention", Reason: "Permission denied", Hint: "ssh-add", Line: 7})
+	const (
+		started = "2026-01-02 10:00:00  -  started"
+		changed = "2026-01-02 10:00:01  db  healthy → restarting: exit status 1"
+		failed  = "2026-01-02 10:00:02  api  failed (needs_attention): Permission denied: ssh-add"
+	)
+	for args, want := range map[string][]string{
+		"":                             {started, changed, failed},
+		"-n 1":                         {failed},
+		"db":                           {changed},
+		"--since 2026-01-02T10:00:01Z": {changed, failed},
+		"--since 10m":                  nil,
+	} {
+		got := strings.TrimSuffix(w.must(root, append([]string{"events"}, strings.Fields(args)...)...), "\n")
+		if got != strings.Join(want, "\n") {
+			t.Errorf("events %s:\n%s", args, got)
+		}
+	}
+	var event journal.Event
+	if err := json.Unmarshal([]byte(w.must(root, "events", "--json", "-n", "1")), &event); err != nil || event.Line != 7 || event.Hint != "ssh-add" {
+		t.Errorf("for programs: %+v, %v", event, err)
+	}
+
+	f := w.follow(t, root, "events", "-f", "-n", "1", "api")
+	if got := f.next(); got != failed {
+		t.Errorf("followed, they begin with %q", got)
+	}
+	record.Append(journal.Event{Kind: journal.Recovered, Service: "db"})
+	record.Append(journal.Event{Kind: journal.Recovered, Service: "api", To: "healthy"})
+	if got := f.next(); !strings.HasSuffix(got, "  api  recovered (healthy)") {
+		t.Errorf("followed, they go on with %q", got)
+	}
+	if err := f.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	f.ended()
+}
+
+func TestAMomentIsHowLongAgoOrWhen(t *testing.T) {
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.FixedZone("here", 3600))
+	for text, want := range map[string]time.Time{
+		"10m":                  now.Add(-10 * time.Minute),
+		"90":                   now.Add(-90 * time.Second),
+		"7d":                   now.Add(-7 * 24 * time.Hour),
+		"2026-01-02T10:00:00Z": time.Date(2026, 1, 2, 10, 0, 0, 0, time.UTC),
+		"2026-01-02 10:00":     time.Date(2026, 1, 2, 10, 0, 0, 0, now.Location()),
+		"2026-01-02":           time.Date(2026, 1, 2, 0, 0, 0, 0, now.Location()),
+		"03:04":                time.Date(2026, 11, 23, 3, 4, 0, 0, now.Location()),
+		"03:04:05":             time.Date(2026, 11, 23, 3, 4, 5, 0, now.Location()),
+	} {
+		if got, err := parseMoment(text, now); err != nil || !got.Equal(want) {
+			t.Errorf("%q is %v, %v, want %v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "yesterday", "-10m", "0", "7x", "25:00"} {
+		if got, err := parseMoment(text, now); err == nil {
+			t.Errorf("%q is read as %v", text, got)
+		}
+	}
+}

@@ -24,6 +24,9 @@ func StateHome() (string, error) { return xdg("XDG_STATE_HOME", ".local/state") 
 // DataHome is $XDG_DATA_HOME/localport, or its default.
 func DataHome() (string, error) { return xdg("XDG_DATA_HOME", ".local/share") }
 
+// ConfigHome is $XDG_CONFIG_HOME/localport, or its default.
+func ConfigHome() (string, error) { return xdg("XDG_CONFIG_HOME", ".config") }
+
 func xdg(name, fallback string) (string, error) {
 	// The XDG specification says that a relative path is to be ignored.
 	if base := os.Getenv(name); filepath.IsAbs(base) {

@@ -39,6 +39,16 @@ func (e *Invalid) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// Brief is the first thing that is wrong, on one line, and how many more there are.
+func (e *Invalid) Brief() string {
+	first := e.Diagnostics[0]
+	text := fmt.Sprintf("%s:%d:%d: %s", first.Path, first.Line, first.Col, first.Message)
+	if more := len(e.Diagnostics) - 1; more > 0 {
+		text += fmt.Sprintf(" (and %d more)", more)
+	}
+	return text
+}
+
 // report collects what is wrong. Lines are quoted at the end, when every secret is known.
 type report struct {
 	found []finding

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Options are what a config is read with.
@@ -15,11 +16,21 @@ type Options struct {
 	Getenv func(string) (string, bool)
 	// AutoPort is the port of a service with local_port = "auto"; nil: one made from the root and the name.
 	AutoPort func(service string) int
+	// Linger is the user's own, for a project that says nothing; zero: the default.
+	Linger time.Duration
+}
+
+// lingering is how long the project stays where its own config does not say.
+func (o Options) lingering() time.Duration {
+	if o.Linger > 0 {
+		return o.Linger
+	}
+	return defaultLinger
 }
 
 // Parse reads a project from the bytes of its files. The error is an *Invalid with everything that is wrong.
 func Parse(f *Files, o Options) (*Project, error) {
-	p := &parsing{files: f, options: o, project: &Project{Root: f.Root, Path: f.Path, Linger: defaultLinger}}
+	p := &parsing{files: f, options: o, project: &Project{Root: f.Root, Path: f.Path, Linger: o.lingering()}}
 	if diagnostics := p.read(); len(diagnostics) > 0 {
 		return nil, &Invalid{Diagnostics: diagnostics}
 	}

@@ -8,7 +8,7 @@ type configCmd struct {
 
 type validateCmd struct{}
 
-// Run prints every error of the config, or that there is none.
+// Run prints every error of the config, or that there is none; and those of the user's own.
 func (validateCmd) Run(a *app) error {
 	p, err := a.place()
 	if err != nil {
@@ -26,5 +26,11 @@ func (validateCmd) Run(a *app) error {
 		fmt.Fprintln(a.err, "warning:", warning)
 	}
 	_, err = fmt.Fprintf(a.out, "%s: valid, %d %s\n", p.config, len(parsed.Services), plural("service", len(parsed.Services)))
-	return err
+	if err != nil {
+		return err
+	}
+	if _, err := readUser(); err != nil {
+		return &codedError{err, exitInvalid}
+	}
+	return nil
 }

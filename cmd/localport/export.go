@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/control"
@@ -64,6 +65,8 @@ type look struct {
 	next  environ.Env
 
 	root, dir, line, told string // the shell's bookkeeping from now on
+
+	user func() (project.User, error) // what the user wants; read when there is something to say
 }
 
 // Run prints what the shell has to evaluate. It always prints the bookkeeping, also when something failed: a prompt
@@ -75,6 +78,7 @@ func (c exportCmd) Run(a *app) error {
 	}
 	was := environ.Parse(os.Environ())
 	l := &look{app: a, exportCmd: c, shell: shell, was: was, next: environ.Undo(was), told: c.Told}
+	l.user = sync.OnceValues(readUser)
 	ctx, cancel := context.WithTimeout(context.Background(), c.Limit)
 	defer cancel()
 	// A file system that hangs ignores every deadline; the prompt must come back all the same.
@@ -85,6 +89,7 @@ func (c exportCmd) Run(a *app) error {
 	defer watchdog.Stop()
 
 	err = l.look(ctx)
+	l.changed()
 	if _, werr := a.out.Write([]byte(l.statements())); werr != nil {
 		return werr
 	}
@@ -214,33 +219,13 @@ func (l *look) export(ctx context.Context, p *place, j *joined, verdict trust.Ve
 	pairs, err := variables(j.View, l.next)
 	l.next = environ.Enter(l.was, p.config, pairs)
 	if l.Root != l.root || j.Started {
-		fmt.Fprintln(l.err, "localport:", summary(l.root, j.View))
+		l.entered(j.View)
 	}
 	if err := errors.Join(pending, err); err != nil {
 		return err
 	}
 	l.told = ""
 	return nil
-}
-
-// summary is the one line that entering prints: services, ports, and what is not ready.
-func summary(root string, view control.View) string {
-	var parts []string
-	for _, svc := range view.Services {
-		switch {
-		case svc.State == "stopped":
-		case svc.State.Ready():
-			parts = append(parts, fmt.Sprintf("%s :%d", svc.Name, svc.Port))
-		case svc.Reason != "":
-			parts = append(parts, fmt.Sprintf("%s :%d (%s: %s)", svc.Name, svc.Port, svc.State, svc.Reason))
-		default:
-			parts = append(parts, fmt.Sprintf("%s :%d (%s)", svc.Name, svc.Port, svc.State))
-		}
-	}
-	if len(parts) == 0 {
-		parts = append(parts, "no services are up")
-	}
-	return filepath.Base(root) + ": " + strings.Join(parts, ", ")
 }
 
 // statements are the bookkeeping and the changes of the environment, in the shell's own words. The bookkeeping comes

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/environ"
+)
+
+// What the hook says at a prompt: by the user's verbosity. Errors are said in any, for they need the user.
+
+// readUser reads the user's own config. With an error come the defaults.
+func readUser() (project.User, error) {
+	home, err := lockstate.ConfigHome()
+	if err != nil {
+		return project.DefaultUser(), err
+	}
+	return project.ReadUser(filepath.Join(home, project.UserConfigName))
+}
+
+// brief is an error on one line.
+func brief(err error) string {
+	if invalid, ok := errors.AsType[*project.Invalid](err); ok {
+		return invalid.Brief() + "; localport config validate shows it"
+	}
+	return err.Error()
+}
+
+// entered says what a project has that was just entered or brought up, and what is wrong with the user's own config.
+func (l *look) entered(view control.View) {
+	user, err := l.user()
+	if err != nil {
+		fmt.Fprintln(l.err, "localport: warning:", brief(err))
+	}
+	if text := summary(l.root, view, user.Verbosity); text != "" {
+		fmt.Fprintln(l.err, "localport:", text)
+	}
+}
+
+// changed says which variables change, to a user who wants to know: +SET -UNSET.
+func (l *look) changed() {
+	changes := environ.Changes(l.was, l.next)
+	if len(changes) == 0 {
+		return
+	}
+	if user, _ := l.user(); user.Verbosity != project.Verbose {
+		return
+	}
+	var names []string
+	for _, change := range changes {
+		switch {
+		case strings.HasPrefix(change.Name, "LOCALPORT_"): // our own
+		case change.Value == nil:
+			names = append(names, "-"+change.Name)
+		default:
+			names = append(names, "+"+change.Name)
+		}
+	}
+	if len(names) > 0 {
+		fmt.Fprintln(l.err, "localport:", strings.Join(names, " "))
+	}
+}
+
+// summary is the one line that entering prints: services, ports, and what is not ready. To a quiet user it is those
+// services alone that wait for him, and nothing if there are none.
+func summary(root string, view control.View, verbosity project.Verbosity) string {
+	var parts []string
+	for _, svc := range view.Services {
+		if text := summaryOf(svc); text != "" && (verbosity != project.Quiet || needsUser(svc.State)) {
+			parts = append(parts, text)
+		}
+	}
+	if len(parts) == 0 {
+		if verbosity == project.Quiet {
+			return ""
+		}
+		parts = append(parts, "no services are up")
+	}
+	return filepath.Base(root) + ": " + strings.Join(parts, ", ")
+}
+
+func needsUser(state forwarder.State) bool {
+	return state == forwarder.NeedsAttention || state == forwarder.Failed
+}
+
+func summaryOf(svc control.ServiceView) string {
+	switch {
+	case svc.State == forwarder.Stopped:
+		return ""
+	case svc.State.Ready():
+		return fmt.Sprintf("%s :%d", svc.Name, svc.Port)
+	case svc.Reason != "":
+		return fmt.Sprintf("%s :%d (%s: %s)", svc.Name, svc.Port, svc.State, svc.Reason)
+	}
+	return fmt.Sprintf("%s :%d (%s)", svc.Name, svc.Port, svc.State)
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/project"
+)
+
+// user writes the user's own config.
+func (w *world) user(config string) (path string) {
+	w.t.Helper()
+	dir := filepath.Join(w.home, "config/localport")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		w.t.Fatal(err)
+	}
+	w.write(dir, project.UserConfigName, config)
+	return filepath.Join(dir, project.UserConfigName)
+}
+
+func TestTheHookSaysAsMuchAsTheUserWants(t *testing.T) {
+	for verbosity, c := range map[string]struct{ in, out string }{
+		"quiet":   {"", ""},
+		"normal":  {"shop: web :", ""},
+		"verbose": {"+WEB_HOST +WEB_PORT", "localport: -WEB_HOST -WEB_PORT"},
+	} {
+		t.Run(verbosity, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.user(`verbosity = "` + verbosity + `"`)
+			root := w.project("linger = 0.1\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+			sh := w.shell("bash", w.home)
+			sh.Run("cd " + root)
+			if out := sh.Output(); !strings.Contains(out, "localport allow") {
+				t.Errorf("what needs the user is not said: %q", out)
+			}
+			w.must(root, "allow")
+			sh.Run("true")
+			if out := sh.Output(); !strings.Contains(out, c.in) || c.in == "" && out != "" {
+				t.Errorf("entering says %q, want %q", out, c.in)
+			}
+			if sh.Environ()["WEB_PORT"] == "" {
+				t.Error("the variables are not set")
+			}
+			sh.Run("cd /")
+			if out := sh.Output(); !strings.Contains(out, c.out) || c.out == "" && out != "" {
+				t.Errorf("leaving says %q, want %q", out, c.out)
+			}
+		})
+	}
+}
+
+func TestAnInvalidUserConfigStopsNoProjectAndIsToldOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	path := w.user("verbosty = \"quiet\"\nlinger = \"soon\"\n")
+	root := w.allowed("linger = 0.1\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	sh := w.shell("bash", w.home)
+	sh.Run("cd " + root)
+	want := "localport: warning: " + path + `:1:1: verbosty: unknown key; did you mean "verbosity"? (and 1 more); localport config validate shows it`
+	// The terminal breaks lines where they end.
+	if out := strings.NewReplacer("\r", "", "\n", "").Replace(sh.Output()); !strings.Contains(out, want) || !strings.Contains(out, "shop: web :") {
+		t.Errorf("entering says %q", out)
+	}
+	for _, line := range []string{"true", "cd /"} {
+		sh.Run(line)
+		if out := sh.Output(); out != "" {
+			t.Errorf("%s: the prompt says %q", line, out)
+		}
+	}
+	o := w.localport(root, "config", "validate")
+	if o.code != exitInvalid || !strings.Contains(o.stderr, path+":2:10: linger: ") {
+		t.Errorf("config validate: exit %d, %s", o.code, o.stderr)
+	}
+	w.user("linger = 60\n")
+	w.must(root, "config", "validate")
+	if err := os.Chmod(path, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if o := w.localport(root, "config", "validate"); o.code != exitInvalid || !strings.Contains(o.stderr, "chmod go-w "+path) {
+		t.Errorf("config validate of a file that all can write to: exit %d, %s", o.code, o.stderr)
+	}
+}
+
+func TestAQuietUserIsToldOfServicesThatWaitForHim(t *testing.T) {
+	view := control.View{Services: []control.ServiceView{
+		{Name: "a", State: forwarder.Healthy, Port: 1},
+		{Name: "b", State: forwarder.Starting, Port: 2},
+		{Name: "c", State: forwarder.NeedsAttention, Port: 3, Reason: "log in"},
+		{Name: "d", State: forwarder.Failed, Port: 4},
+		{Name: "e", State: forwarder.Stopped, Port: 5},
+	}}
+	for verbosity, want := range map[project.Verbosity]string{
+		project.Normal: "shop: a :1, b :2 (starting), c :3 (needs_attention: log in), d :4 (failed)",
+		project.Quiet:  "shop: c :3 (needs_attention: log in), d :4 (failed)",
+	} {
+		if got := summary("/home/me/shop", view, verbosity); got != want {
+			t.Errorf("%s: %q, want %q", verbosity, got, want)
+		}
+	}
+	view.Services = view.Services[:2]
+	if got := summary("/home/me/shop", view, project.Quiet); got != "" {
+		t.Errorf("with nothing to do: %q", got)
+	}
+}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/localport-sh/localport/project"
 )
 
 func services(events []Event) string {
@@ -66,6 +68,16 @@ func TestEventsAreReadFromATimeOnAndThenFollowed(t *testing.T) {
 	})
 	if err != nil || services(got) != "c d" {
 		t.Errorf("followed %+v, %v", got, err)
+	}
+}
+
+func TestTheKindsAreThoseThatAUserCanAskFor(t *testing.T) {
+	var kinds []string
+	for _, kind := range Kinds {
+		kinds = append(kinds, string(kind))
+	}
+	if !slices.Equal(kinds, project.EventKinds) {
+		t.Errorf("events are %v, a user's config knows %v", kinds, project.EventKinds)
 	}
 }
 

@@ -4,16 +4,21 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 )
 
-// playPanic makes the test binary a supervisor that panics after its log was put aside.
-const playPanic = "LOCALPORT_TEST_PANIC"
+// What the test binary plays, on the log that the variable names.
+const (
+	playPanic = "LOCALPORT_TEST_PANIC" // a supervisor that panics after its log was put aside
+	playLimit = "LOCALPORT_TEST_LIMIT" // a writer whose disk is full in the middle of a line, and then is not
+)
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(playPanic); path != "" {
@@ -23,6 +28,10 @@ func TestMain(m *testing.M) {
 			fmt.Fprintf(file, "a line of thirty bytes or so %d\n", i)
 		}
 		panic("the sky fell")
+	}
+	if path := os.Getenv(playLimit); path != "" {
+		writeBeyondLimit(path)
+		os.Exit(0)
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -204,4 +213,44 @@ func self(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return exe
+}
+
+// writeBeyondLimit writes to a file that may have 100 bytes, and then more.
+func writeBeyondLimit(path string) {
+	signal.Ignore(syscall.SIGXFSZ)
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+		panic(err)
+	}
+	file := Open(path, nil, Limits{})
+	narrow := limit
+	narrow.Cur = 100
+	for _, l := range []syscall.Rlimit{narrow, limit} {
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &l); err != nil {
+			panic(err)
+		}
+		for i := range 3 {
+			fmt.Fprintf(file.Run("run.1"), "one of several lines, number %d\n", i)
+		}
+	}
+}
+
+func TestALineThatWasCutShortEndsAndIsCountedAsLost(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db.log")
+	cmd := exec.Command(self(t))
+	cmd.Env = append(os.Environ(), playLimit+"="+path)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	lines := strings.Split(strings.TrimSpace(read(t, path)), "\n")
+	var whole []string
+	for _, text := range lines {
+		if line, ok := Parse(text); ok {
+			whole = append(whole, line.Text)
+		}
+	}
+	text := strings.Join(whole, "|")
+	if !strings.Contains(text, "|2 lines were lost: file too large|one of several lines, number 0|") || len(lines) != 6 {
+		t.Errorf("the log holds\n%s", strings.Join(lines, "\n"))
+	}
 }

@@ -90,16 +90,29 @@ func (l *Line) take(key, value string) bool {
 
 // attribute takes the first key=value off a text.
 func attribute(text string) (key, value, rest string, ok bool) {
-	key, text, ok = strings.Cut(text, "=")
-	if !ok {
+	key, text, ok = word(text, "=")
+	if !ok || !strings.HasPrefix(text, "=") {
 		return "", "", "", false
 	}
-	if quoted, err := strconv.QuotedPrefix(text); err == nil && quoted[0] == '"' {
-		value, err = strconv.Unquote(quoted)
-		return key, value, strings.TrimPrefix(text[len(quoted):], " "), err == nil
+	value, text, ok = word(text[1:], " ")
+	return key, value, strings.TrimPrefix(text, " "), ok
+}
+
+// word takes a word off a text: a quoted one, or all that stands before end.
+func word(text, end string) (value, rest string, ok bool) {
+	if !strings.HasPrefix(text, `"`) {
+		at := strings.Index(text, end)
+		if at < 0 {
+			at = len(text)
+		}
+		return text[:at], text[at:], true
 	}
-	value, rest, _ = strings.Cut(text, " ")
-	return key, value, rest, true
+	quoted, err := strconv.QuotedPrefix(text)
+	if err != nil {
+		return "", "", false
+	}
+	value, err = strconv.Unquote(quoted)
+	return value, text[len(quoted):], err == nil
 }
 
 // What tools say at the beginning of a line about how bad it is. klog's header is a letter, month and day, and a time.

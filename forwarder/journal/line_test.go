@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 )
 
 func TestTheToolsOwnWordsGiveTheLevel(t *testing.T) {
@@ -106,4 +108,35 @@ func TestATraceBelongsToTheLineBeforeIt(t *testing.T) {
 	if last := lines[4]; last.Service != "supervisor" || last.Level != slog.LevelInfo || last.Run != "def" {
 		t.Errorf("the line after the trace: %+v", last)
 	}
+}
+
+func TestWhatAFarEndSaysDoesNothingToATerminal(t *testing.T) {
+	for text, want := range map[string]string{
+		"plain\tü 日本": "plain\tü 日本", "\x1b[31mred": `\x1b[31mred`, "a\rb\x00": `a\x0db\x00`, "\u009b1m": `\xc2\x9b1m`, "\xff!": `\xff!`,
+	} {
+		if got := printable(text); got != want {
+			t.Errorf("%q is written as %q, want %q", text, got, want)
+		}
+	}
+}
+
+func TestWhateverIsLoggedIsReadBack(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "supervisor.log")
+	rapid.Check(t, func(t *rapid.T) {
+		file := Open(path, nil, Limits{})
+		defer file.Close()
+		defer os.Remove(path)
+		message, service, value := rapid.String().Draw(t, "message"), rapid.String().Draw(t, "service"), rapid.String().Draw(t, "value")
+		slog.New(file.Handler(slog.LevelInfo)).Warn(message, "service", service, "an attribute=", value, "run", "abc")
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		line, ok := Parse(strings.TrimSuffix(string(data), "\n"))
+		message, service = strings.ToValidUTF8(message, "\ufffd"), strings.ToValidUTF8(service, "\ufffd")
+		if !ok || line.Level != slog.LevelWarn || line.Service != service || line.Run != "abc" ||
+			!strings.HasPrefix(line.Text, strings.TrimSpace(message)) {
+			t.Fatalf("%q is read as %+v, %v", data, line, ok)
+		}
+	})
 }

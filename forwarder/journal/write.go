@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Run is a writer for what the children of one run say. Each line gets the time, the level that the tool's own words
@@ -22,11 +24,31 @@ func (r run) Write(p []byte) (int, error) {
 	now := time.Now()
 	var b strings.Builder
 	for line := range strings.Lines(r.file.mask(string(p))) {
-		line = strings.TrimRight(line, "\r\n")
+		line = printable(strings.TrimRight(line, "\r\n"))
 		b.WriteString(stamp(now, levelOf(line), r.id, line))
 	}
 	r.file.append(b.String())
 	return len(p), nil
+}
+
+// printable escapes what a terminal would act upon, for a log is shown as it stands, and what a far end says gets in.
+func printable(text string) string {
+	acts := func(r rune) bool { return unicode.IsControl(r) && r != '\t' || r == utf8.RuneError }
+	if !strings.ContainsFunc(text, acts) {
+		return text
+	}
+	var b strings.Builder
+	for i, r := range text {
+		if !acts(r) {
+			b.WriteRune(r)
+			continue
+		}
+		_, size := utf8.DecodeRuneInString(text[i:])
+		for _, c := range []byte(text[i : i+size]) {
+			fmt.Fprintf(&b, `\x%02x`, c)
+		}
+	}
+	return b.String()
 }
 
 // Handler logs to the file as slog's text, with times in UTC. Messages and values are masked, but for the words of

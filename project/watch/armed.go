@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -12,101 +13,108 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// armed is the directories whose events come, and the names in them that matter.
+// armed is the directories whose events come, and the names in them that matter. A source that has been set up is never
+// changed, but replaced by another: fsnotify mistakes a directory for the one that had its name before.
 type armed struct {
-	source *source         // nil: none could be had
-	dirs   map[string]bool // watched; value: the way merely passes through it
+	source *source // nil: none yet, or none could be had
+	dirs   map[string]place
 	names  map[string]bool
+	silent string // why events do not tell everything
+	failed bool   // something could not be watched that may be another time
 }
 
-// cover has events come for every entry on the way to the files, and for no other directory. It returns false if the
-// ways changed all the while, and why events do not tell everything, if so.
-func (a *armed) cover(paths []string, s settings) (steady bool, reason string) {
-	if reason = a.open(s); reason != "" {
-		return true, reason
+// place is the directory that has a path just now.
+type place struct {
+	dev, ino uint64
+	passage  bool // no file and no link lies in it
+}
+
+// cover has events come for every entry on the way to the files, and from no other directory. It returns why events do
+// not tell everything, if so, and false if the ways changed all the while.
+func (a *armed) cover(paths []string, s settings) (reason string, steady bool) {
+	if a.failed {
+		a.close() // the limit may have been raised
 	}
-	entries := ways(paths)
 	for range 8 {
-		reason = a.add(entries, s)
-		now := ways(paths)
-		if steady = slices.Equal(now, entries); steady {
-			break
+		dirs, names := needed(paths)
+		if a.source != nil && maps.Equal(dirs, a.dirs) {
+			a.names = names
+			return a.silent, true
 		}
-		entries = now
+		a.close()
+		if err := a.open(dirs, s); err != nil {
+			return limits(err), true
+		}
 	}
-	return steady, reason
+	return a.silent, false
 }
 
-func ways(paths []string) []entry {
-	var entries []entry
-	for _, path := range slices.Sorted(slices.Values(paths)) {
-		entries = append(entries, way(path)...)
+// needed is the directories in which the ways to the files are decided, and the names there.
+func needed(paths []string) (dirs map[string]place, names map[string]bool) {
+	dirs, names = map[string]place{}, map[string]bool{}
+	for _, path := range paths {
+		for _, e := range way(path) {
+			if e.passage && !watchPassages {
+				continue
+			}
+			known, ok := dirs[e.dir]
+			if !ok {
+				known = placeOf(e.dir)
+			}
+			known.passage = e.passage && (known.passage || !ok)
+			dirs[e.dir], names[e.name] = known, true
+		}
 	}
-	return entries
+	return dirs, names
 }
 
-// open gets a source if there is none. It is tried again at every look: the limit may have been raised.
-func (a *armed) open(s settings) (reason string) {
-	if a.source != nil {
-		return ""
+// placeOf is zero for a directory that is gone by now.
+func placeOf(dir string) place {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return place{}
 	}
+	stat := info.Sys().(*syscall.Stat_t)
+	return place{dev: uint64(stat.Dev), ino: stat.Ino}
+}
+
+func (a *armed) open(dirs map[string]place, s settings) error {
 	source, err := s.source()
 	if err != nil {
-		return limits(err)
+		return err
 	}
-	a.source = source
-	return ""
-}
-
-// add watches the directories of these entries, those that are watched already again: one may have been replaced by
-// another of the same name. Then it lets go of all others.
-func (a *armed) add(entries []entry, s settings) (reason string) {
-	dirs, names := map[string]bool{}, map[string]bool{}
-	for _, e := range entries {
-		passage, known := dirs[e.dir]
-		if e.passage && !watchPassages && !known {
-			continue
-		}
-		dirs[e.dir] = e.passage && (passage || !known)
-		names[e.name] = true
-	}
+	a.source, a.dirs = source, dirs
 	for _, dir := range slices.Sorted(maps.Keys(dirs)) {
-		if why := a.addOne(dir, dirs[dir], s); why != "" {
-			reason = why
-		}
+		a.add(dir, s)
 	}
-	for dir := range a.dirs {
-		if _, needed := dirs[dir]; !needed {
-			_ = a.source.Remove(dir) // it may be gone already
-		}
-	}
-	a.dirs, a.names = dirs, names
-	return reason
+	return nil
 }
 
-// addOne returns why events from dir do not tell everything. A passage that cannot be watched is left to the slow look.
-func (a *armed) addOne(dir string, passage bool, s settings) (reason string) {
+// add watches one directory. A passage that cannot be watched is left to the slow look.
+func (a *armed) add(dir string, s settings) {
 	err := s.add(a.source.Watcher, dir)
+	gone := errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR), passage:
-		return "" // the ways have changed, or do not depend on it
+	case gone || a.dirs[dir].passage: // what is needed has changed, or does not depend on it
 	case err != nil:
-		return fmt.Sprintf("watch %s: %s", dir, limits(err))
+		a.silent, a.failed = fmt.Sprintf("watch %s: %s", dir, limits(err)), true
+	case a.silent == "":
+		if kind := s.silence(dir); kind != "" {
+			a.silent = fmt.Sprintf("%s is on %s, where changes made elsewhere are not told", dir, kind)
+		}
 	}
-	if kind := s.silence(dir); kind != "" {
-		return fmt.Sprintf("%s is on %s, where changes made elsewhere are not told", dir, kind)
-	}
-	return ""
 }
 
 // concerns reports whether an event may matter. The name alone decides: a directory that has two paths, as with a bind
 // mount, tells of its files by either.
-func (a *armed) concerns(path string) bool {
-	if a.names[filepath.Base(path)] {
+func (a *armed) concerns(event fsnotify.Event) bool {
+	if _, watched := a.dirs[event.Name]; watched {
+		if event.Has(fsnotify.Remove) || event.Has(fsnotify.Rename) {
+			a.close() // it is watched no more, and may be back before anyone looks
+		}
 		return true
 	}
-	_, watched := a.dirs[path]
-	return watched
+	return a.names[filepath.Base(event.Name)]
 }
 
 func (a *armed) events() <-chan fsnotify.Event {

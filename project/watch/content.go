@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+	"time"
 )
 
 // maxRead is how much of a file is read. Package project takes no file that is larger; of what lies behind, size and
@@ -19,7 +20,18 @@ const maxRead = 1 << 20
 type content struct {
 	what string // what hinders reading, or what is known without it
 	sum  [sha256.Size]byte
+	// stamp is another for a file that was touched, or taken away and put back.
+	stamp stamp
 }
+
+type stamp struct {
+	place
+	size             int64
+	modified, status time.Time
+}
+
+// differs reports whether a reader would get something else.
+func (c content) differs(o content) bool { return c.what != o.what || c.sum != o.sum }
 
 func read(paths []string) map[string]content {
 	contents := make(map[string]content, len(paths))
@@ -60,9 +72,17 @@ func readContent(path string) (content, error) {
 	defer file.Close()
 	sum := sha256.New()
 	n, err := io.Copy(sum, io.LimitReader(file, maxRead))
-	c := content{sum: [sha256.Size]byte(sum.Sum(nil))}
+	c := content{stamp: stampOf(info), sum: [sha256.Size]byte(sum.Sum(nil))}
 	if n == maxRead {
 		c.what = fmt.Sprint(info.Size(), info.ModTime())
 	}
 	return c, err
+}
+
+func stampOf(info fs.FileInfo) stamp {
+	stat := info.Sys().(*syscall.Stat_t)
+	return stamp{
+		place: place{dev: uint64(stat.Dev), ino: stat.Ino},
+		size:  info.Size(), modified: info.ModTime(), status: changeTime(stat),
+	}
 }

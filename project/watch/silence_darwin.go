@@ -2,6 +2,8 @@ package watch
 
 import (
 	"slices"
+	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,3 +31,6 @@ func silence(dir string) string {
 
 // limits is the error's text.
 func limits(err error) string { return err.Error() }
+
+// changeTime is when anything about the file was changed last.
+func changeTime(stat *syscall.Stat_t) time.Time { return time.Unix(stat.Ctimespec.Unix()) }

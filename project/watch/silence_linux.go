@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -53,3 +54,6 @@ func limits(err error) string {
 	}
 	return err.Error()
 }
+
+// changeTime is when anything about the file was changed last.
+func changeTime(stat *syscall.Stat_t) time.Time { return time.Unix(stat.Ctim.Unix()) }

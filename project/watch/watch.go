@@ -4,6 +4,7 @@ package watch
 
 import (
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,6 +17,7 @@ type settings struct {
 	latest  time.Duration // and is not waited for any longer than this
 	poll    time.Duration // from look to look where events do not come
 	backup  time.Duration // and where they do: some changes have none, as a write through a second hard link
+	reading time.Duration // how long the caller may take to read, once told
 	silence func(dir string) string
 	source  func() (*source, error)
 	add     func(w *fsnotify.Watcher, dir string) error
@@ -23,6 +25,7 @@ type settings struct {
 
 var usual = settings{
 	quiet: 100 * time.Millisecond, latest: time.Second, poll: 2 * time.Second, backup: 30 * time.Second,
+	reading: 10 * time.Second,
 	silence: silence, source: newSource, add: (*fsnotify.Watcher).Add,
 }
 
@@ -49,6 +52,8 @@ type Watch struct {
 	seen    map[string]content
 	pending burst
 	slow    *time.Timer
+	news    bool      // there is a change to tell
+	told    time.Time // when the caller last began to read
 }
 
 // Start begins to watch the files at paths, which are absolute. What changes after it has returned is told, so start
@@ -64,7 +69,7 @@ func start(paths []string, s settings) *Watch {
 func newWatch(paths []string, s settings) *Watch {
 	w := &Watch{
 		settings: s,
-		changes:  make(chan struct{}, 1), paths: make(chan order), stop: make(chan struct{}), done: make(chan struct{}),
+		changes:  make(chan struct{}), paths: make(chan order), stop: make(chan struct{}), done: make(chan struct{}),
 		pending: newBurst(s.quiet, s.latest),
 		slow:    time.NewTimer(s.backup),
 	}
@@ -74,8 +79,9 @@ func newWatch(paths []string, s settings) *Watch {
 
 // Changes receives when the contents of a file have become others than they were, or it has appeared, vanished or
 // become unreadable: once after a burst, 100 ms after its last event and at most a second after its first. A change
-// that nobody has received yet stands for all that come after it, so receive first and then read. A file that was
-// only touched, or written anew with the same contents, is not told. The channel is never closed.
+// that was not received yet stands for all that come after it, so receive first and then read, within ten seconds. A
+// file that was only touched, or written anew with the same contents, is told in these ten seconds only: the caller may
+// have read what was there for a moment. The channel is never closed.
 func (w *Watch) Changes() <-chan struct{} { return w.changes }
 
 // SetPaths replaces the set of files. What changes after it has returned is told.
@@ -107,9 +113,15 @@ func (w *Watch) run() {
 	defer w.pending.stop()
 	defer w.armed.close()
 	for {
+		var news chan<- struct{}
+		if w.news {
+			news = w.changes
+		}
 		select {
 		case <-w.stop:
 			return
+		case news <- struct{}{}:
+			w.news, w.told = false, time.Now()
 		case o := <-w.paths:
 			w.follow(o.paths)
 			close(o.done)
@@ -119,9 +131,9 @@ func (w *Watch) run() {
 			w.pending.extend()
 		case <-w.pending.over():
 			w.pending.reset()
-			w.look()
+			w.look(true)
 		case <-w.slow.C:
-			w.look()
+			w.look(false)
 		}
 	}
 }
@@ -131,7 +143,7 @@ func (w *Watch) event(event fsnotify.Event, open bool) {
 	if !open {
 		w.armed.close()
 	}
-	if !open || w.armed.concerns(event.Name) {
+	if !open || w.armed.concerns(event) {
 		w.pending.extend()
 	}
 }
@@ -141,38 +153,33 @@ func (w *Watch) follow(paths []string) {
 	w.arm(paths)
 	now := read(paths)
 	for path, was := range w.seen {
-		if is, still := now[path]; still && is != was {
-			w.tell()
+		if is, still := now[path]; still && is.differs(was) {
+			w.news = true
+		}
+	}
+	w.seen, w.told = now, time.Now()
+}
+
+// look finds out whether there is anything to tell. What is as it was at the last look may have been something else in
+// between, and that is what a caller may have read who was told just before.
+func (w *Watch) look(event bool) {
+	paths := slices.Collect(maps.Keys(w.seen))
+	w.arm(paths)
+	now := read(paths)
+	for path, is := range now {
+		was := w.seen[path]
+		touched := event || is.stamp != was.stamp
+		if is.differs(was) || touched && time.Since(w.told) < w.reading {
+			w.news = true
 		}
 	}
 	w.seen = now
 }
 
-// look tells if anything is not as it was seen last.
-func (w *Watch) look() {
-	paths := make([]string, 0, len(w.seen))
-	for path := range w.seen {
-		paths = append(paths, path)
-	}
-	w.arm(paths)
-	now := read(paths)
-	if !maps.Equal(now, w.seen) {
-		w.seen = now
-		w.tell()
-	}
-}
-
-func (w *Watch) tell() {
-	select {
-	case w.changes <- struct{}{}:
-	default:
-	}
-}
-
 // arm has events come for all that leads to the files. It is done before the files are read, so that a change after
 // the reading has its event.
 func (w *Watch) arm(paths []string) {
-	steady, reason := w.armed.cover(paths, w.settings)
+	reason, steady := w.armed.cover(paths, w.settings)
 	if !steady {
 		w.pending.extend()
 	}

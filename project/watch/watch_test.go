@@ -69,7 +69,11 @@ func write(t testing.TB, path, text string) {
 	}
 }
 
-func must(t testing.TB, err error) {
+func must(t interface {
+	Helper()
+	Fatal(...any)
+}, err error,
+) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -134,18 +138,38 @@ func TestAFileThatWasOnlyTouchedIsNotTold(t *testing.T) {
 	write(t, path, "same")
 	w := newWatch([]string{path}, eager())
 	defer w.armed.close()
+	w.told = time.Now().Add(-usual.reading)
 	must(t, os.Chtimes(path, time.Time{}, time.Now().Add(time.Hour)))
-	w.look()
+	w.look(true)
 	write(t, path+".new", "same")
 	must(t, os.Rename(path+".new", path))
-	w.look()
-	if len(w.changes) > 0 {
+	w.look(true)
+	if w.news {
 		t.Error("told though nothing changed")
 	}
 	write(t, path, "else")
-	w.look()
-	if len(w.changes) != 1 {
+	w.look(true)
+	if !w.news {
 		t.Error("not told though it changed to something of the same length")
+	}
+}
+
+func TestWhatTheCallerMayHaveReadMeanwhileIsMadeUpFor(t *testing.T) {
+	for _, event := range []bool{true, false} {
+		path := filepath.Join(physical(t), "f")
+		write(t, path, "same")
+		w := newWatch([]string{path}, eager())
+		defer w.armed.close()
+		w.look(false)
+		if w.news {
+			t.Error("told though nothing happened")
+		}
+		write(t, path, "for a moment") // which is what the caller reads
+		write(t, path, "same")
+		w.look(event)
+		if !w.news {
+			t.Errorf("not told; event: %v", event)
+		}
 	}
 }
 

@@ -67,16 +67,16 @@ func TestAutoPortsKeepClearOfTheFilesOwn(t *testing.T) {
 	service := func(name, port string) string {
 		return "[services." + name + "]\ntechnology = \"tcp\"\nlocal_port = " + port + "\nremote_port = 1\nconnection.remote_host = \"h\"\n"
 	}
-	write(t, root+"/"+ConfigName, service("a", "20000")+service("b", `"auto"`)+service("c", `"auto"`))
-	p, err := Parse(read(t, root), Options{AutoPort: func(string) int { return 20000 }})
+	write(t, root+"/"+ConfigName, "metrics_port = 20001\n"+service("a", "20000")+service("b", `"auto"`)+service("c", `"auto"`))
+	p, err := Parse(read(t, root), Options{AutoPort: func(service string) int { return map[string]int{"b": 20000, "c": 20001}[service] }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ports := map[int]bool{}
+	ports := map[int]bool{p.MetricsPort: true}
 	for _, s := range p.Services {
 		ports[s.LocalPort] = s.LocalPort > 0
 	}
-	if len(ports) != 3 {
+	if len(ports) != 4 {
 		t.Errorf("%v", ports)
 	}
 }

@@ -40,6 +40,7 @@ func Parse(f *Files, o Options) (*Project, error) {
 	p.top()
 	p.services()
 	p.dependencies()
+	p.metricsClash()
 	p.env()
 	p.project.Secrets = p.secrets
 	p.project.Warnings = append(p.dotEnv.warnings, p.warnings.diagnostics(p.secrets)...)
@@ -128,6 +129,8 @@ func (p *parsing) top() {
 			}
 		case "linger":
 			p.linger(n)
+		case "metrics_port":
+			p.metricsPort(n)
 		case "services", "defaults", "env":
 			p.table(n)
 		default:
@@ -195,11 +198,15 @@ func (p *parsing) addresses() {
 	p.chooseAutoPorts()
 }
 
-// chooseAutoPorts asks for the ports that are "auto". None is one that the file gives to another service.
+// chooseAutoPorts asks for the ports that are "auto". None is one that the file gives to another service or to the metrics.
 func (p *parsing) chooseAutoPorts() {
 	taken := map[int]bool{}
 	for _, s := range p.endpoints {
 		taken[s.LocalPort] = true
+	}
+	if n := p.root.member("metrics_port"); n != nil {
+		port, _ := readPort(n) // what is wrong with it is reported by top
+		taken[port] = true
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.endpoints)) {
 		s := p.endpoints[name]

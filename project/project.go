@@ -24,14 +24,16 @@ const (
 
 // Project is a valid configuration, with defaults merged and every ${…} of the services resolved.
 type Project struct {
-	Root     string // physical path; the project's identity
-	Path     string // the config file
-	Linger   time.Duration
-	Services []Service         // in the order of the file
-	Env      []EnvEntry        // [env], in the order of the file, unresolved
-	DotEnv   map[string]string // .env as read; every value is a secret
-	Secrets  []string          // every value that must never be shown
-	Warnings []Diagnostic
+	Root   string // physical path; the project's identity
+	Path   string // the config file
+	Linger time.Duration
+	// MetricsPort is where the supervisor shows its metrics on 127.0.0.1; 0: nowhere.
+	MetricsPort int
+	Services    []Service         // in the order of the file
+	Env         []EnvEntry        // [env], in the order of the file, unresolved
+	DotEnv      map[string]string // .env as read; every value is a secret
+	Secrets     []string          // every value that must never be shown
+	Warnings    []Diagnostic
 }
 
 // Service is one entry of the file: a thing reachable on a local port.

@@ -24,7 +24,7 @@ var technologies = []string{Kubectl, SSH, TCP, Command}
 
 var resourceTypes = []string{"pod", "service", "deployment", "statefulset", "replicaset", "daemonset", "job"}
 
-var topKeys = []string{"version", "linger", "defaults", "services", "env"}
+var topKeys = []string{"version", "linger", "metrics_port", "defaults", "services", "env"}
 
 var serviceFields = []field{
 	{name: "technology", required: true, read: choice(func(s *Service) *string { return &s.Technology }, technologies)},

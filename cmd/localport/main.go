@@ -37,6 +37,7 @@ type grammar struct {
 	Logs    logsCmd    `cmd:"" help:"Print what the services' tunnels said."`
 	Events  eventsCmd  `cmd:"" help:"Print what happened to the services."`
 	Conf    configCmd  `cmd:"" name:"config" help:"Look at the config."`
+	Metrics metricsCmd `cmd:"" help:"Print the figures of the project's services for Prometheus."`
 	Demo    demoCmd    `cmd:"" help:"Show it all on a project made for the purpose."`
 	Ver     versionCmd `cmd:"" name:"version" help:"Print the version."`
 

@@ -37,6 +37,8 @@ type SupervisorStatus struct {
 	Since   time.Time `json:"since"`
 	Socket  string    `json:"socket"`
 	Log     string    `json:"log"`
+	// Memory is its resident memory in bytes; 0 where the system does not tell.
+	Memory uint64 `json:"memory,omitempty"`
 }
 
 // ServiceStatus is one forward.
@@ -60,6 +62,8 @@ type ServiceStatus struct {
 	Hint        string          `json:"hint,omitempty"`
 	Connections Connections     `json:"connections"`
 	Log         string          `json:"log"`
+	// RestartReasons counts the restarts by what caused them, in the supervisor's few words for it.
+	RestartReasons map[string]uint64 `json:"restart_reasons,omitempty"`
 }
 
 // Declared is a service as the config has it: what there is to show of one that does not run.
@@ -82,6 +86,17 @@ type Health struct {
 	Checked *time.Time `json:"checked"`
 	// Latency is how long the last check took, in seconds.
 	Latency float64 `json:"latency"`
+	// Latencies is how long all checks took so far.
+	Latencies *Histogram `json:"latencies,omitempty"`
+	// Results counts the checks so far by what came of them, in the supervisor's few words for it.
+	Results map[string]uint64 `json:"results,omitempty"`
+}
+
+// Histogram is how often durations of each length were seen.
+type Histogram struct {
+	Bounds []float64 `json:"bounds"` // the longest duration that each count takes in, in seconds, ascending
+	Counts []uint64  `json:"counts"` // as many as bounds, and one for all that is longer
+	Sum    float64   `json:"sum"`    // of all durations, in seconds
 }
 
 // Connections counts what went through a service's relay. Times are in seconds.

@@ -1,0 +1,19 @@
+package main
+
+import "github.com/localport-sh/localport/forwarder/metrics"
+
+type metricsCmd struct{}
+
+// Run prints the project's metrics, running or not.
+func (metricsCmd) Run(a *app) error {
+	p, ctx, cancel, err := a.act()
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	status, err := p.status(ctx)
+	if err != nil {
+		return err
+	}
+	return metrics.Write(a.out, status)
+}

@@ -1,0 +1,48 @@
+package metrics
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder/control"
+)
+
+// bounds are those of a histogram's buckets.
+var bounds = [...]time.Duration{
+	time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond,
+	10 * time.Millisecond, 25 * time.Millisecond, 50 * time.Millisecond,
+	100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond,
+	time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second,
+}
+
+// Histogram counts durations by their length, from a millisecond to ten seconds. The zero value is empty. It is safe for
+// concurrent use, and Observe allocates nothing.
+type Histogram struct {
+	counts [len(bounds) + 1]atomic.Uint64
+	sum    atomic.Int64 // nanoseconds
+}
+
+// Observe counts one duration; a negative one counts as none at all.
+func (h *Histogram) Observe(d time.Duration) {
+	d = max(d, 0)
+	i := 0
+	for i < len(bounds) && d > bounds[i] {
+		i++
+	}
+	h.counts[i].Add(1)
+	h.sum.Add(int64(d))
+}
+
+// Snapshot is what has been counted so far. A duration that is observed meanwhile may be in the counts and not yet in
+// the sum.
+func (h *Histogram) Snapshot() *control.Histogram {
+	s := &control.Histogram{Bounds: make([]float64, len(bounds)), Counts: make([]uint64, len(h.counts))}
+	s.Sum = time.Duration(h.sum.Load()).Seconds()
+	for i, bound := range bounds {
+		s.Bounds[i] = bound.Seconds()
+	}
+	for i := range h.counts {
+		s.Counts[i] = h.counts[i].Load()
+	}
+	return s
+}

@@ -1,0 +1,204 @@
+package metrics
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/lockstate"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// busy is a project with everything in it.
+func busy() control.Status {
+	var latencies Histogram
+	for _, d := range []time.Duration{time.Millisecond, 3 * time.Millisecond, 30 * time.Millisecond, time.Minute} {
+		latencies.Observe(d)
+	}
+	return control.Status{
+		Project: "/home/you/shop", State: control.Running,
+		Leases: []lockstate.Lease{{Kind: lockstate.ShellLease}, {Kind: lockstate.ShellLease}, {Kind: lockstate.StartLease}},
+		Supervisor: &control.SupervisorStatus{
+			Version: "0.1.0", Since: time.Unix(1_700_000_000, 500e6), Memory: 12 << 20, Socket: "/run/secret.sock",
+		},
+		Services: []control.ServiceStatus{
+			{
+				Name: "db", State: forwarder.Healthy, Technology: "kubectl", Restarts: 5, Target: "secret", LastError: "secret", Hint: "secret",
+				Connections: control.Connections{
+					Open: 1, Waiting: 2, Total: 30, Waited: 4, WaitTime: 1.5, Replays: 6, BytesIn: 7000, BytesOut: 80000,
+				},
+				RestartReasons: map[string]uint64{"ended": 2, "unhealthy": 1},
+				Health:         control.Health{Check: "tcp", Latencies: latencies.Snapshot(), Results: map[string]uint64{"well": 3, "ill": 1}},
+			},
+			{Name: "api", State: forwarder.NeedsAttention, Technology: "ssh"},
+		},
+	}
+}
+
+func text(t testing.TB, status control.Status) string {
+	t.Helper()
+	var out bytes.Buffer
+	if err := Write(&out, status); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+func parse(t interface{ Fatal(...any) }, text string) map[string]*dto.MetricFamily {
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err, "\n", text)
+	}
+	return families
+}
+
+func TestPrometheusReadsTheTextAndItsLinterFindsNothing(t *testing.T) {
+	for name, status := range map[string]control.Status{"running": busy(), "down": down(), "empty": {Project: "/p"}} {
+		problems, err := promlint.New(strings.NewReader(text(t, status))).Lint()
+		if err != nil || len(problems) > 0 {
+			t.Errorf("%s: %v, %v", name, problems, err)
+		}
+		parse(t, text(t, status))
+	}
+}
+
+func down() control.Status {
+	return control.Status{Project: "/p", State: control.Down, Services: []control.ServiceStatus{
+		{Name: "db", State: forwarder.Stopped, Technology: "tcp", Health: control.Health{Check: "tcp"}},
+	}}
+}
+
+func TestTheFiguresAreThoseOfStatus(t *testing.T) {
+	lines := strings.Split(text(t, busy()), "\n")
+	db := `{project="/home/you/shop",service="db"`
+	for _, want := range []string{
+		"localport_up" + db + "} 1",
+		`localport_up{project="/home/you/shop",service="api"} 0`,
+		"localport_state" + db + `,technology="kubectl",state="healthy"} 1`,
+		"localport_state" + db + `,technology="kubectl",state="failed"} 0`,
+		`localport_state{project="/home/you/shop",service="api",technology="ssh",state="needs_attention"} 1`,
+		"localport_connections_open" + db + "} 1",
+		"localport_connections_waiting" + db + "} 2",
+		"localport_connections_total" + db + "} 30",
+		"localport_connections_waited_total" + db + "} 4",
+		"localport_wait_seconds_total" + db + "} 1.5",
+		"localport_replays_total" + db + "} 6",
+		"localport_received_bytes_total" + db + "} 7000",
+		"localport_sent_bytes_total" + db + "} 80000",
+		"localport_restarts_total" + db + `,reason="ended"} 2`,
+		"localport_restarts_total" + db + `,reason="unhealthy"} 1`,
+		"localport_restarts_total" + db + `,reason="other"} 2`,
+		"localport_probe_total" + db + `,result="well"} 3`,
+		"localport_probe_duration_seconds_bucket" + db + `,check="tcp",le="0.001"} 1`,
+		"localport_probe_duration_seconds_bucket" + db + `,check="tcp",le="0.005"} 2`,
+		"localport_probe_duration_seconds_bucket" + db + `,check="tcp",le="10"} 3`,
+		"localport_probe_duration_seconds_bucket" + db + `,check="tcp",le="+Inf"} 4`,
+		"localport_probe_duration_seconds_sum" + db + `,check="tcp"} 60.034`,
+		"localport_probe_duration_seconds_count" + db + `,check="tcp"} 4`,
+		`localport_leases{project="/home/you/shop",kind="shell"} 2`,
+		`localport_leases{project="/home/you/shop",kind="exec"} 0`,
+		`localport_info{project="/home/you/shop",version="0.1.0"} 1`,
+		`localport_supervisor_start_time_seconds{project="/home/you/shop"} 1.7000000005e+09`,
+		`localport_supervisor_resident_memory_bytes{project="/home/you/shop"} 1.2582912e+07`,
+	} {
+		if !slices.Contains(lines, want) {
+			t.Errorf("missing: %s", want)
+		}
+	}
+	if strings.Contains(text(t, busy()), "secret") {
+		t.Error("more is shown than names and numbers")
+	}
+}
+
+func TestAProjectThatIsDownShowsItsServicesAsDown(t *testing.T) {
+	families := parse(t, text(t, down()))
+	if up := families["localport_up"]; up == nil || up.Metric[0].Gauge.GetValue() != 0 {
+		t.Errorf("localport_up: %v", up)
+	}
+	for name := range families {
+		if strings.HasPrefix(name, "localport_supervisor") || name == "localport_info" {
+			t.Errorf("there is no supervisor, and yet %s", name)
+		}
+	}
+}
+
+func TestEveryStateHasItsSample(t *testing.T) {
+	for _, state := range states {
+		status := down()
+		status.Services[0].State = state
+		ones := 0.0
+		for _, metric := range parse(t, text(t, status))["localport_state"].Metric {
+			ones += metric.Gauge.GetValue()
+		}
+		if ones != 1 {
+			t.Errorf("in state %s, %v samples are 1", state, ones)
+		}
+	}
+}
+
+func TestAnyTextSurvivesAsALabel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		value := rapid.OneOf(rapid.String(), rapid.StringOf(rapid.SampledFrom([]rune("\\\"\n\r\t{},= #é")))).Draw(t, "value")
+		if rapid.Bool().Draw(t, "broken") {
+			value += "\xff"
+		}
+		var out bytes.Buffer
+		_ = Write(&out, control.Status{Project: value})
+		got := parse(t, out.String())["localport_leases"].Metric[0].Label[0]
+		if want := strings.ToValidUTF8(value, "\uFFFD"); got.GetValue() != want {
+			t.Fatalf("%q became %q", value, got.GetValue())
+		}
+	})
+}
+
+func TestAHistogramCountsWhateverIsObservedAtOnce(t *testing.T) {
+	var h Histogram
+	var observers sync.WaitGroup
+	for range 8 {
+		observers.Go(func() {
+			for i := range 1000 {
+				h.Observe(time.Duration(i) * 20 * time.Millisecond)
+				h.Snapshot()
+			}
+		})
+	}
+	observers.Wait()
+	s := h.Snapshot()
+	var total uint64
+	for _, n := range s.Counts {
+		total += n
+	}
+	if total != 8000 || s.Counts[0] != 8 || s.Counts[len(s.Counts)-1] != 8*499 {
+		t.Errorf("%d in all: %v", total, s.Counts)
+	}
+	if s.Sum < 79919 || s.Sum > 79921 {
+		t.Errorf("the sum is %v", s.Sum)
+	}
+}
+
+func TestObserveAllocatesNothing(t *testing.T) {
+	var h Histogram
+	if n := testing.AllocsPerRun(100, func() { h.Observe(time.Second) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestMemoryIsThatOfThisProcess(t *testing.T) {
+	if m := Memory(); m != 0 && (m < 1<<20 || m > 8<<30) {
+		t.Errorf("%d bytes", m)
+	}
+}

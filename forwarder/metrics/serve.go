@@ -1,0 +1,97 @@
+package metrics
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder/control"
+)
+
+// Timeouts of the listener. A scraper asks every few seconds and takes the whole answer at once.
+const (
+	headerTimeout = 5 * time.Second
+	answerTimeout = 10 * time.Second
+	idleTimeout   = 2 * time.Minute
+)
+
+// Serve answers GET /metrics on ln, which must be a loopback address's, until ctx ends; then it returns nil. It closes
+// ln. Each answer is made from a new snapshot. Anybody on this machine may ask.
+func Serve(ctx context.Context, ln net.Listener, snapshot func(ctx context.Context) (control.Status, error)) error {
+	if addr, ok := ln.Addr().(*net.TCPAddr); !ok || !addr.IP.IsLoopback() {
+		ln.Close()
+		return fmt.Errorf("serve metrics on %s: not a loopback address", ln.Addr())
+	}
+	server := &http.Server{
+		Handler:           handler(snapshot),
+		ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: answerTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: 16 << 10,
+		BaseContext:    func(net.Listener) context.Context { return ctx },
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(ln) }()
+	var err error
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if server.Shutdown(grace) != nil {
+		_ = server.Close()
+	}
+	if err == nil {
+		err = <-ended
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serve metrics on %s: %w", ln.Addr(), err)
+}
+
+func handler(snapshot func(context.Context) (control.Status, error)) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), answerTimeout/2)
+		defer cancel()
+		status, err := snapshot(ctx)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		var text bytes.Buffer
+		_ = Write(&text, status) // a buffer takes everything
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+		_, _ = w.Write(text.Bytes()) // a scraper that has gone needs no answer
+	})
+	return ours(mux)
+}
+
+// ours lets only those in who call us by our own name: a web page whose name leads here by a trick of its DNS server
+// must not read what we say.
+func ours(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch hostname(r.Host) {
+		case "localhost", "127.0.0.1", "[::1]":
+			next.ServeHTTP(w, r)
+		default:
+			http.Error(w, "ask for http://127.0.0.1:PORT/metrics, or localhost", http.StatusForbidden)
+		}
+	})
+}
+
+// hostname is the host without its port; an IPv6 address keeps its brackets.
+func hostname(host string) string {
+	name, _, err := net.SplitHostPort(host)
+	if err != nil {
+		return host
+	}
+	if host[0] == '[' {
+		return "[" + name + "]"
+	}
+	return name
+}

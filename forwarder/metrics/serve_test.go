@@ -1,0 +1,132 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/localport-sh/localport/forwarder/control"
+)
+
+// served is a listener's address; it must end well with the test.
+func served(t *testing.T, snapshot func(context.Context) (control.Status, error)) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- Serve(ctx, ln, snapshot) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("it ended with %v", err)
+		}
+		if _, err := net.Dial("tcp", ln.Addr().String()); err == nil {
+			t.Error("the port is still open")
+		}
+	})
+	return ln.Addr().String()
+}
+
+func get(t *testing.T, method, url, host string) (*http.Response, string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Host = host
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	response, err := (&http.Client{Transport: transport}).Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response, string(body)
+}
+
+func snapshot(context.Context) (control.Status, error) { return busy(), nil }
+
+func TestAScraperGetsTheMetricsOfThisMoment(t *testing.T) {
+	addr := served(t, snapshot)
+	response, body := get(t, http.MethodGet, "http://"+addr+"/metrics", "")
+	if response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != "text/plain; version=0.0.4; charset=utf-8" {
+		t.Errorf("%s, %v", response.Status, response.Header)
+	}
+	if body != text(t, busy()) {
+		t.Errorf("got %s", body)
+	}
+}
+
+func TestOnlyOurOwnNamesAreAnswered(t *testing.T) {
+	addr := served(t, snapshot)
+	for host, want := range map[string]int{
+		"localhost": 200, "localhost:9464": 200, "127.0.0.1": 200, "127.0.0.1:1": 200, "[::1]:9464": 200, "[::1]": 200,
+		"evil.example": 403, "evil.example:9464": 403, "127.0.0.1.evil.example": 403, "localhost.evil.example:80": 403, "127.0.0.2": 403,
+	} {
+		response, body := get(t, http.MethodGet, "http://"+addr+"/metrics", host)
+		if response.StatusCode != want || (want != 200) == strings.Contains(body, "localport_up") {
+			t.Errorf("for host %q: %s, %q", host, response.Status, body)
+		}
+	}
+}
+
+func TestOnlyTheMetricsAreServed(t *testing.T) {
+	addr := served(t, snapshot)
+	for request, want := range map[string]int{
+		"POST /metrics": 405, "GET /": 404, "GET /metrics/": 404, "GET /debug/pprof/": 404, "HEAD /metrics": 200,
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		if response, _ := get(t, method, "http://"+addr+path, ""); response.StatusCode != want {
+			t.Errorf("%s: %s, want %d", request, response.Status, want)
+		}
+	}
+}
+
+func TestAnErrorIsAnAnswerToo(t *testing.T) {
+	addr := served(t, func(context.Context) (control.Status, error) { return control.Status{}, errors.New("is ending") })
+	if response, body := get(t, http.MethodGet, "http://"+addr+"/metrics", ""); response.StatusCode != 503 || body != "is ending\n" {
+		t.Errorf("%s, %q", response.Status, body)
+	}
+}
+
+func TestTheEndDoesNotWaitForAScraperThatIsSlow(t *testing.T) {
+	asked := make(chan struct{})
+	addr := served(t, func(ctx context.Context) (control.Status, error) {
+		close(asked)
+		<-ctx.Done()
+		return control.Status{}, ctx.Err()
+	})
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if _, err := io.WriteString(conn, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	<-asked
+}
+
+func TestAnAddressThatOthersCanReachIsRefused(t *testing.T) {
+	ln, err := net.Listen("tcp", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Serve(t.Context(), ln, snapshot); err == nil || !strings.Contains(err.Error(), "not a loopback address") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := net.Dial("tcp", ln.Addr().String()); err == nil {
+		t.Error("the listener is still open")
+	}
+}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/journal"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/project"
@@ -121,7 +122,7 @@ func testHost() host {
 		log: slog.New(slog.DiscardHandler), mask: func(s string) string { return s },
 		changes: newChanges(), board: newBoard(), checks: make(chan struct{}, checksAtOnce),
 		keeping: &keeping{kept: make(map[string]source)}, calm: make(chan struct{}, 1),
-		begin: func(*logFile) (forwarder.Run, func(), error) {
+		begin: func(*journal.File) (forwarder.Run, func(), error) {
 			return forwarder.Run{Log: io.Discard}, func() {}, nil
 		},
 	}

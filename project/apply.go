@@ -14,12 +14,18 @@ type application struct {
 	given    map[string]bool // the keys seen, as "connection.host"
 }
 
-// technology reads the technology that n gives, because what other keys mean depends on it.
+// technology reads the technology and the type of health check that n gives, because what other keys mean depends on
+// them.
 func (a *application) technology(n *node) {
 	if t := n.member("technology"); t != nil && !t.bad {
 		a.service.Technology = ""
 		if f, ok := find(serviceFields, "technology", ""); ok {
 			_ = f.read(a.service, t) // reported by apply
+		}
+	}
+	if check := n.member(healthCheckKey); check != nil && check.kind == tableKind {
+		if t := check.member("type"); t != nil && !t.bad && t.kind == stringKind {
+			a.service.HealthCheck.Type = t.text // whether there is such a type is reported by apply
 		}
 	}
 }
@@ -50,16 +56,16 @@ func (a *application) seen() map[string]bool {
 func (a *application) table(n *node, fields []field, prefix string) {
 	for _, name := range n.names {
 		m := n.members[name]
-		technology := a.service.Technology
+		axis := a.axis(prefix)
 		if a.defaults {
-			technology = ""
+			axis.value = ""
 		}
-		f, known := find(fields, name, technology)
+		f, known := find(fields, name, axis.value)
 		switch {
 		case !known:
-			a.say(m, "unknown key%s", suggestion(name, fields, technology))
-		case !f.suits(technology):
-			a.say(m, "belongs to technology %s, and this service is %s", oneOf(f.only), technology)
+			a.say(m, "unknown key%s", suggestion(name, fields, axis.value))
+		case !f.suits(axis.value):
+			a.say(m, "belongs to %s %s, and %s is %s", axis.noun, oneOf(f.only), axis.this, axis.value)
 		case a.defaults && f.own:
 			a.say(m, "every service has its own; it cannot be in [defaults]")
 		default:
@@ -67,6 +73,16 @@ func (a *application) table(n *node, fields []field, prefix string) {
 			a.field(m, f, prefix+name+".")
 		}
 	}
+}
+
+// axis is what decides which keys a table has.
+type axis struct{ noun, this, value string }
+
+func (a *application) axis(prefix string) axis {
+	if prefix == healthCheckKey+"." {
+		return axis{"health check", "this one", a.service.HealthCheck.Type}
+	}
+	return axis{"technology", "this service", a.service.Technology}
 }
 
 func (a *application) field(n *node, f field, prefix string) {
@@ -111,18 +127,21 @@ func (a *application) missing(n *node) {
 
 func (a *application) missingOf(n *node, fields []field, prefix string) {
 	for _, f := range fields {
-		if f.only != nil && a.service.Technology == "" || !f.suits(a.service.Technology) {
+		if value := a.axis(prefix).value; f.only != nil && value == "" || !f.suits(value) {
 			continue
 		}
 		if f.required && !a.given[prefix+f.name] {
-			a.key(n, "missing %q%s", prefix+f.name, f.example())
+			a.key(n, "missing %q%s", prefix+f.name, f.shown())
 		}
 		a.missingOf(n, f.fields, prefix+f.name+".")
 	}
 }
 
-// example shows how the key is written, where that is not plain.
-func (f field) example() string {
+// shown shows how the key is written, where that is not plain.
+func (f field) shown() string {
+	if f.example != "" {
+		return f.example
+	}
 	switch f.name {
 	case "technology":
 		return ", which must be " + oneOf(technologies)

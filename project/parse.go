@@ -14,6 +14,8 @@ import (
 type Options struct {
 	// Getenv looks a variable up in the environment, with our own exports undone; nil: there is none.
 	Getenv func(string) (string, bool)
+	// Checks are the types of health check that there are, besides "none"; nil: "tcp".
+	Checks []CheckType
 	// AutoPort is the port of a service with local_port = "auto"; nil: one made from the root and the name.
 	AutoPort func(service string) int
 	// Linger is the user's own, for a project that says nothing; zero: the default.
@@ -34,6 +36,7 @@ func Parse(f *Files, o Options) (*Project, error) {
 	if diagnostics := p.read(); len(diagnostics) > 0 {
 		return nil, &Invalid{Diagnostics: diagnostics}
 	}
+	p.fields = schema(o.Checks)
 	p.addresses()
 	p.interpolateAll()
 	p.shareSecrets()
@@ -42,6 +45,7 @@ func Parse(f *Files, o Options) (*Project, error) {
 	p.dependencies()
 	p.metricsClash()
 	p.env()
+	p.sortSecrets()
 	p.project.Secrets = p.secrets
 	p.project.Warnings = append(p.dotEnv.warnings, p.warnings.diagnostics(p.secrets)...)
 	if found := p.diagnostics(p.secrets); len(found) > 0 {
@@ -58,6 +62,7 @@ type parsing struct {
 	project   *Project
 	docs      []*document
 	root      *node
+	fields    []field
 	dotEnv    dotEnv
 	warnings  report
 	secrets   []string
@@ -108,13 +113,17 @@ func (p *parsing) keepSecret(value string) {
 
 // shareSecrets puts the secrets in order and lets the messages to come know them.
 func (p *parsing) shareSecrets() {
+	p.sortSecrets()
+	for _, doc := range p.docs {
+		doc.secrets = p.secrets
+	}
+}
+
+func (p *parsing) sortSecrets() {
 	slices.Sort(p.secrets)
 	p.secrets = slices.Compact(p.secrets)
 	if len(p.secrets) > 0 && p.secrets[0] == "" {
 		p.secrets = p.secrets[1:]
-	}
-	for _, doc := range p.docs {
-		doc.secrets = p.secrets
 	}
 }
 
@@ -228,7 +237,7 @@ func (p *parsing) chooseAutoPorts() {
 func (p *parsing) services() {
 	defaults := p.root.member("defaults")
 	scratch := newService("")
-	check := &application{report: &p.report, service: &scratch, fields: serviceFields, defaults: true}
+	check := &application{report: &p.report, service: &scratch, fields: p.fields, defaults: true}
 	check.apply(defaults)
 	if services := p.root.member("services"); services != nil {
 		for _, name := range services.names {
@@ -246,13 +255,14 @@ func (p *parsing) service(n, defaults *node) {
 		return
 	}
 	s := newService(n.name)
-	a := &application{report: &p.report, service: &s, fields: serviceFields}
+	a := &application{report: &p.report, service: &s, fields: p.fields}
 	a.technology(defaults)
 	a.technology(n)
 	a.inherit(defaults)
 	a.apply(n)
 	a.missing(n)
 	s.complete()
+	p.settings(&s)
 	if s.AutoPort {
 		s.LocalPort = p.endpoints[n.name].LocalPort
 	}

@@ -10,11 +10,12 @@ import (
 // field is a key that a service may have, and how it is read. The table below is all there is to know about keys.
 type field struct {
 	name     string
-	only     []string // the technologies that it is for; nil: all
+	only     []string // what it is for: technologies, or in health_check types of check; nil: all
 	required bool     // of every service that it is for
 	own      bool     // each service's own: it makes no sense in [defaults]
 	fields   []field  // it is a table, of these
 	read     reader   // it is a value
+	example  string   // ends the message that it is missing
 }
 
 // reader puts the value of a node into a service. Its error says what is wrong with the value.
@@ -40,7 +41,7 @@ var serviceFields = []field{
 	{name: "idle_timeout", read: duration(func(s *Service) *time.Duration { return &s.IdleTimeout })},
 	{name: "connect_timeout", read: duration(func(s *Service) *time.Duration { return &s.ConnectTimeout })},
 	{name: "connection", fields: connectionFields},
-	{name: "health_check", fields: healthCheckFields},
+	{name: healthCheckKey, fields: healthCheckFields},
 	{name: "restart_policy", fields: restartPolicyFields},
 }
 
@@ -62,7 +63,6 @@ var connectionFields = []field{
 }
 
 var healthCheckFields = []field{
-	{name: "type", read: choice(func(s *Service) *string { return &s.HealthCheck.Type }, []string{CheckTCP, CheckNone})},
 	{name: "interval", read: duration(func(s *Service) *time.Duration { return &s.HealthCheck.Interval })},
 	{name: "timeout", read: duration(func(s *Service) *time.Duration { return &s.HealthCheck.Timeout })},
 	{name: "failure_threshold", read: count(1, func(s *Service) *int { return &s.HealthCheck.FailureThreshold })},
@@ -75,6 +75,38 @@ var restartPolicyFields = []field{
 	{name: "backoff_multiplier", read: readMultiplier},
 	{name: "max_delay", read: duration(func(s *Service) *time.Duration { return &s.RestartPolicy.MaxDelay })},
 	{name: "max_attempts", read: count(0, func(s *Service) *int { return &s.RestartPolicy.MaxAttempts })},
+}
+
+// schema is the keys of a service, with those of these types of health check.
+func schema(checks []CheckType) []field {
+	fields := slices.Clone(serviceFields)
+	for i := range fields {
+		if fields[i].name == healthCheckKey {
+			fields[i].fields = append(slices.Clone(healthCheckFields), checkFields(checks)...)
+		}
+	}
+	return fields
+}
+
+// checkFields are the keys that only some types of health check have, and the type itself.
+func checkFields(checks []CheckType) []field {
+	names := []string{CheckNone}
+	for _, check := range checks {
+		names = append(names, check.Name)
+	}
+	if !slices.Contains(names, CheckTCP) {
+		names = append(names, CheckTCP)
+	}
+	slices.Sort(names)
+	fields := []field{{name: "type", read: choice(func(s *Service) *string { return &s.HealthCheck.Type }, names)}}
+	for _, check := range checks {
+		for _, key := range check.Keys {
+			fields = append(fields, field{
+				name: key.Name, only: []string{check.Name}, required: key.Required, example: key.Example, read: key.read,
+			})
+		}
+	}
+	return fields
 }
 
 // suits reports whether the field is for a technology; every field is for an unknown one.

@@ -55,6 +55,8 @@ const (
 	CheckNone = "none"
 )
 
+const healthCheckKey = "health_check"
+
 const (
 	defaultLinger      = 10 * time.Second
 	defaultIdleTimeout = 15 * time.Minute

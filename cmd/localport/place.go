@@ -14,6 +14,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/child"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/probe/kinds"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/environ"
 	"github.com/localport-sh/localport/project/trust"
@@ -99,6 +100,7 @@ func (p *place) parse(files *project.Files) (*project.Project, error) {
 	ports := p.dir.Peek().Ports
 	return project.Parse(files, project.Options{
 		Getenv: base.Lookup,
+		Checks: kinds.Types(),
 		AutoPort: func(service string) int {
 			if port, ok := ports[service]; ok {
 				return port

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/probe/kinds"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/trust"
 )
@@ -38,7 +39,7 @@ func (s *Supervisor) load() (*project.Files, *project.Project, error) {
 }
 
 func (s *Supervisor) parse(files *project.Files) (*project.Project, error) {
-	parsed, err := project.Parse(files, project.Options{Getenv: s.env.lookup, AutoPort: s.autoPort})
+	parsed, err := project.Parse(files, project.Options{Getenv: s.env.lookup, Checks: kinds.Types(), AutoPort: s.autoPort})
 	if err != nil {
 		return nil, err
 	}

@@ -158,6 +158,7 @@ func (w *watch) check() {
 	}
 	w.busy = true
 	check, timeout := w.f.check, w.f.svc.HealthCheck.Timeout
+	path := path{w.f.relay, w.tunnel, new(atomic.Bool), w.f.host, w.f.svc.Addresses()[0]}
 	go func() {
 		// Many services are not asked all at once.
 		select {
@@ -167,7 +168,7 @@ func (w *watch) check() {
 			w.results <- result{err: w.ctx.Err()}
 			return
 		}
-		w.results <- ask(w.ctx, check, timeout, path{w.f.relay, w.tunnel, new(atomic.Bool)})
+		w.results <- ask(w.ctx, check, timeout, path)
 	}()
 }
 

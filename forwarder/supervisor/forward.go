@@ -27,7 +27,9 @@ type host struct {
 	mask    func(string) string
 	changes *changes
 	board   *board
-	checks  chan struct{} // holds one for each check under way
+	dir     string          // the project's root
+	environ func() []string // of its children
+	checks  chan struct{}   // holds one for each check under way
 	// begin makes what one tunnel needs: its run, and a function that removes the run's directory.
 	begin func(lines *journal.File) (forwarder.Run, func(), error)
 	// bind gets the service's listeners, from another project of this user's if need be.

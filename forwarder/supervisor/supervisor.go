@@ -408,6 +408,7 @@ func (s *Supervisor) clean() error { return os.RemoveAll(s.runtime) }
 func (s *Supervisor) forward(svc project.Service) (*forward, error) {
 	return newForward(host{
 		log: s.log, mask: s.mask, changes: s.changes, board: s.board, checks: s.checks,
+		dir: s.root(), environ: s.env.list,
 		begin: s.begin, bind: s.bind, bound: s.rebound, keeping: s.keeping, calm: s.calm,
 	}, svc, journal.Open(s.dir.Log(svc.Name), s.mask, journal.Limits{}))
 }

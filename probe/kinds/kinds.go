@@ -5,13 +5,28 @@ import (
 	"fmt"
 
 	"github.com/localport-sh/localport/probe"
+	"github.com/localport-sh/localport/probe/command"
+	"github.com/localport-sh/localport/probe/grpc"
+	"github.com/localport-sh/localport/probe/mqtt"
+	"github.com/localport-sh/localport/probe/mysql"
+	"github.com/localport-sh/localport/probe/postgres"
+	"github.com/localport-sh/localport/probe/redis"
 	"github.com/localport-sh/localport/probe/tcp"
+	"github.com/localport-sh/localport/probe/web"
 	"github.com/localport-sh/localport/project"
 )
 
 // all are the types of health check. A new one is a package and a line here.
 var all = []probe.Kind{
 	tcp.Kind,
+	web.HTTP,
+	web.HTTPS,
+	postgres.Kind,
+	redis.Kind,
+	mysql.Kind,
+	mqtt.Kind,
+	grpc.Kind,
+	command.Kind,
 }
 
 // New is the check that a configuration asks for; nil where it asks for none.

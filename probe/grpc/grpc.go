@@ -1,0 +1,176 @@
+// Package grpc checks a gRPC server by its standard health service, grpc.health.v1.Health. It makes the one call itself,
+// over the standard library's HTTP/2: a library for gRPC would cost every start of the program more than the call.
+package grpc
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/localport-sh/localport/probe"
+	"github.com/localport-sh/localport/probe/secure"
+	"github.com/localport-sh/localport/project"
+)
+
+// Kind is the check of type "grpc": well when the answer is SERVING. Without a service the whole server is asked about.
+var Kind = probe.Kind{
+	CheckType: project.CheckType{Name: "grpc", Keys: append([]project.Key{
+		{Name: "service"},
+		{Name: "authority"},
+		{Name: "headers", Is: project.Table, Secret: true},
+	}, secure.Keys...)},
+	New: func(s project.Settings) (probe.Check, error) {
+		config, err := secure.Config(s)
+		if err != nil {
+			return nil, err
+		}
+		if config != nil {
+			config.NextProtos = []string{"h2"}
+		}
+		return func(ctx context.Context, path probe.Path) error {
+			dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return secure.Dial(ctx, path, config) }
+			transport := &http.Transport{DialContext: dial, DialTLSContext: dial, Protocols: new(http.Protocols)}
+			scheme := "http"
+			if config == nil {
+				transport.Protocols.SetUnencryptedHTTP2(true)
+			} else {
+				transport.Protocols.SetHTTP2(true)
+				scheme = "https"
+			}
+			defer transport.CloseIdleConnections()
+			return call(ctx, transport, scheme, s)
+		}, nil
+	},
+}
+
+func call(ctx context.Context, transport http.RoundTripper, scheme string, s project.Settings) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, scheme+"://localhost/grpc.health.v1.Health/Check",
+		bytes.NewReader(message(s.Text("service"))))
+	if err != nil {
+		return err
+	}
+	request.Header = http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}, "User-Agent": {"localport"}}
+	for name, value := range s.Table("headers") {
+		request.Header.Set(name, value)
+	}
+	if authority := s.Text("authority"); authority != "" {
+		request.Host = authority
+	}
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return explain(ctx, err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, 4096))
+	if err != nil {
+		return explain(ctx, err)
+	}
+	return judge(response, body, s.Text("service"))
+}
+
+// message is HealthCheckRequest{service = 1: string}, behind the five bytes of a message that is not compressed.
+func message(service string) []byte {
+	var body []byte
+	if service != "" {
+		body = append(binary.AppendUvarint([]byte{1<<3 | 2}, uint64(len(service))), service...)
+	}
+	return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(body))), body...)
+}
+
+// The values of HealthCheckResponse.ServingStatus.
+var servingStatus = []string{"UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"}
+
+// Codes of gRPC that say what to do (https://grpc.io/docs/guides/status-codes/).
+const (
+	notFound         = 5
+	permissionDenied = 7
+	unimplemented    = 12
+	unauthenticated  = 16
+)
+
+func judge(response *http.Response, body []byte, service string) error {
+	if response.StatusCode != http.StatusOK {
+		return &probe.Failure{Reason: "the answer is not gRPC's: " + response.Status}
+	}
+	if code := trailer(response, "Grpc-Status"); code != "0" {
+		return refused(code, trailer(response, "Grpc-Message"), service)
+	}
+	status, ok := serving(body)
+	switch {
+	case !ok:
+		return &probe.Failure{Reason: fmt.Sprintf("the answer is not the health service's: % x", body)}
+	case status != "SERVING":
+		return &probe.Failure{Reason: fmt.Sprintf("%s is %s", subject(service), status)}
+	}
+	return nil
+}
+
+func subject(service string) string {
+	if service == "" {
+		return "the server"
+	}
+	return fmt.Sprintf("service %q", service)
+}
+
+// trailer is a trailer, or where the answer has nothing else the header in its place.
+func trailer(response *http.Response, name string) string {
+	if value := response.Trailer.Get(name); value != "" {
+		return value
+	}
+	return response.Header.Get(name)
+}
+
+func refused(code, text, service string) error {
+	if decoded, err := url.PathUnescape(text); err == nil {
+		text = decoded
+	}
+	number, err := strconv.Atoi(code)
+	if err != nil {
+		return &probe.Failure{Reason: "the answer is not gRPC's: it has no grpc-status"}
+	}
+	failure := &probe.Failure{Reason: fmt.Sprintf("grpc status %d: %s", number, text)}
+	switch number {
+	case notFound:
+		failure.Reason = fmt.Sprintf("the server does not know %s", subject(service))
+		failure.Hint = "check health_check.service"
+	case unimplemented:
+		failure.Reason = "the server does not have the health service (grpc.health.v1.Health): " + text
+		failure.Hint = `health_check.type = "tcp" asks less`
+	case unauthenticated, permissionDenied:
+		failure.Hint = "health_check.headers can carry credentials"
+	}
+	return failure
+}
+
+// serving reads HealthCheckResponse{status = 1: enum}; no field at all is UNKNOWN.
+func serving(body []byte) (string, bool) {
+	if len(body) < 5 || int(binary.BigEndian.Uint32(body[1:5])) != len(body)-5 || body[0] != 0 {
+		return "", false
+	}
+	body = body[5:]
+	if len(body) == 0 {
+		return servingStatus[0], true
+	}
+	value, n := binary.Uvarint(body[1:])
+	if body[0] != 1<<3 || n != len(body)-1 || value >= uint64(len(servingStatus)) {
+		return "", false
+	}
+	return servingStatus[value], true
+}
+
+func explain(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("ask: %w", ctx.Err())
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return errors.New("the far end closed the connection instead of answering")
+	}
+	return secure.Explain(err)
+}

@@ -1,0 +1,138 @@
+// Package mqtt checks an MQTT broker by connecting to it as a client, and leaving.
+package mqtt
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/localport-sh/localport/probe"
+	"github.com/localport-sh/localport/probe/secure"
+	"github.com/localport-sh/localport/project"
+)
+
+// Kind is the check of type "mqtt": well when the broker accepts the connection (CONNACK 0).
+var Kind = probe.Kind{
+	CheckType: project.CheckType{Name: "mqtt", Keys: append([]project.Key{
+		{Name: "user"},
+		{Name: "password", Secret: true},
+		{Name: "client_id"},
+		{Name: "version", Default: v3, Valid: known},
+	}, secure.Keys...)},
+	New: func(s project.Settings) (probe.Check, error) {
+		config, err := secure.Config(s)
+		if err != nil {
+			return nil, err
+		}
+		return func(ctx context.Context, path probe.Path) error {
+			conn, err := secure.Dial(ctx, path, config)
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			return greet(conn, s)
+		}, nil
+	},
+}
+
+// The versions of the protocol, as a config names them.
+const (
+	v3 = "3.1.1"
+	v5 = "5"
+)
+
+func known(value any) error {
+	if value != v3 && value != v5 {
+		return fmt.Errorf("must be %q or %q", v3, v5)
+	}
+	return nil
+}
+
+// The types of packet, in the high half of the first byte, with their fixed flags (MQTT 3.1.1, 2.2).
+const (
+	connect    = 0x10
+	connack    = 0x20
+	disconnect = 0xe0
+)
+
+func greet(conn io.ReadWriter, s project.Settings) error {
+	if _, err := conn.Write(connectPacket(s)); err != nil {
+		return err
+	}
+	head := make([]byte, 4) // type, length, flags, code: more follows in version 5
+	switch _, err := io.ReadFull(conn, head); {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the broker closed the connection instead of answering CONNECT")
+	case err != nil:
+		return err
+	case head[0] != connack:
+		return &probe.Failure{Reason: fmt.Sprintf("the answer to CONNECT is not a broker's: % x", head)}
+	}
+	if code := head[3]; code != 0 {
+		return refusal(code)
+	}
+	_, err := conn.Write([]byte{disconnect, 0})
+	return err
+}
+
+func connectPacket(s project.Settings) []byte {
+	const cleanSession, withPassword, withUser = 0x02, 0x40, 0x80
+	flags, level := byte(cleanSession), byte(4)
+	id := s.Text("client_id")
+	if id == "" {
+		id = "localport-" + strings.ToLower(rand.Text()[:8])
+	}
+	var tail []byte
+	if s.Text("version") == v5 {
+		level = 5
+	}
+	tail = text(nil, id)
+	if user := s.Text("user"); user != "" {
+		flags |= withUser
+		tail = text(tail, user)
+	}
+	if password := s.Text("password"); password != "" {
+		flags |= withPassword
+		tail = text(tail, password)
+	}
+	body := append(text(nil, "MQTT"), level, flags, 0, 10) // keep alive: 10 s
+	if level == 5 {
+		body = append(body, 0) // no properties
+	}
+	body = append(body, tail...)
+	packet := append([]byte{connect}, binary.AppendUvarint(nil, uint64(len(body)))...)
+	return append(packet, body...)
+}
+
+func text(b []byte, s string) []byte {
+	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
+}
+
+// refusals are the reasons of a CONNACK, of both versions (MQTT 3.1.1, 3.2.2.3; MQTT 5, 3.2.2.2).
+var refusals = map[byte]string{
+	1: "unacceptable protocol version", 2: "client identifier rejected", 3: "server unavailable",
+	4: "bad user name or password", 5: "not authorized",
+	0x80: "unspecified error", 0x84: "unsupported protocol version", 0x85: "client identifier not valid",
+	0x86: "bad user name or password", 0x87: "not authorized", 0x88: "server unavailable", 0x89: "server busy",
+	0x8a: "banned", 0x8c: "bad authentication method", 0x95: "packet too large", 0x97: "quota exceeded",
+	0x9c: "use another server", 0x9d: "server moved", 0x9f: "connection rate exceeded",
+}
+
+func refusal(code byte) error {
+	reason := refusals[code]
+	if reason == "" {
+		reason = fmt.Sprintf("code 0x%02x", code)
+	}
+	hint := ""
+	switch code {
+	case 4, 5, 0x86, 0x87:
+		hint = "set health_check.user and health_check.password"
+	case 1, 0x84:
+		hint = `health_check.version is "3.1.1" or "5"`
+	}
+	return &probe.Failure{Reason: "the broker refused the connection: " + reason, Hint: hint}
+}

@@ -1,0 +1,123 @@
+// Package mysql checks a MySQL or MariaDB server by logging in.
+package mysql
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+
+	mysql "github.com/go-sql-driver/mysql"
+
+	"github.com/localport-sh/localport/probe"
+	"github.com/localport-sh/localport/probe/secure"
+	"github.com/localport-sh/localport/project"
+)
+
+// Kind is the check of type "mysql": well when the login and a ping, or the query, succeed. Without a user, being turned
+// away is well: the server is there. (A greeting that is only read and not answered would count against
+// max_connect_errors, and have the server block the host that the tunnel comes from.)
+var Kind = probe.Kind{
+	CheckType: project.CheckType{Name: "mysql", Keys: append([]project.Key{
+		{Name: "user"},
+		{Name: "password", Secret: true},
+		{Name: "database"},
+		{Name: "query"},
+	}, secure.Keys...)},
+	New: func(s project.Settings) (probe.Check, error) {
+		secured, err := secure.Config(s)
+		if err != nil {
+			return nil, err
+		}
+		return func(ctx context.Context, path probe.Path) error {
+			config := mysql.NewConfig()
+			config.User, config.Passwd, config.DBName = s.Text("user"), s.Text("password"), s.Text("database")
+			config.TLS = secured
+			config.Logger = log.New(io.Discard, "", 0)
+			config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return path.Dial(ctx) }
+			err := check(ctx, config, s.Text("query"))
+			if config.User == "" && turnedAway(err) {
+				return nil
+			}
+			return explain(ctx, err)
+		}, nil
+	},
+}
+
+func check(ctx context.Context, config *mysql.Config, query string) error {
+	connector, err := mysql.NewConnector(config)
+	if err != nil {
+		return err
+	}
+	conn, err := connector.Connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if query == "" {
+		return conn.(driver.Pinger).Ping(ctx)
+	}
+	rows, err := conn.(driver.QueryerContext).QueryContext(ctx, query, nil)
+	if err != nil {
+		return err
+	}
+	return rows.Close()
+}
+
+// Error numbers (https://dev.mysql.com/doc/mysql-errors/8.0/en/server-error-reference.html).
+const (
+	accessDenied      = 1045
+	dbAccessDenied    = 1044
+	noAuthPlugin      = 1251
+	accessDeniedOther = 1698
+	unknownDatabase   = 1049
+	tooManyConns      = 1040
+	hostBlocked       = 1129
+	hostNotAllowed    = 1130
+)
+
+func turnedAway(err error) bool {
+	var said *mysql.MySQLError
+	if !errors.As(err, &said) {
+		return false
+	}
+	switch said.Number {
+	case accessDenied, dbAccessDenied, noAuthPlugin, accessDeniedOther:
+		return true
+	}
+	return false
+}
+
+// hints are what to do, by the number of the error.
+var hints = map[uint16]string{
+	accessDenied:      "check health_check.user and health_check.password",
+	accessDeniedOther: "check health_check.user and health_check.password",
+	dbAccessDenied:    "check health_check.database",
+	unknownDatabase:   "set health_check.database",
+	tooManyConns:      "close connections, or raise max_connections",
+	hostBlocked:       "on the server: mysqladmin flush-hosts",
+	hostNotAllowed:    "the server knows no user who comes from the far end of the tunnel",
+}
+
+func explain(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	var said *mysql.MySQLError
+	switch {
+	case errors.As(err, &said):
+		return &probe.Failure{Reason: fmt.Sprintf("%s (error %d)", said.Message, said.Number), Hint: hints[said.Number]}
+	case ctx.Err() != nil:
+		return fmt.Errorf("log in: %w", ctx.Err())
+	case errors.Is(err, mysql.ErrNoTLS):
+		return &probe.Failure{Reason: "the server has no TLS", Hint: "health_check: tls = false"}
+	case errors.Is(err, mysql.ErrMalformPkt), errors.Is(err, mysql.ErrPktSync):
+		return &probe.Failure{Reason: "the answer is not MySQL's: " + err.Error()}
+	case errors.Is(err, driver.ErrBadConn), errors.Is(err, mysql.ErrInvalidConn), errors.Is(err, io.EOF):
+		return errors.New("the far end closed the connection before it had greeted")
+	}
+	return secure.Explain(err)
+}

@@ -1,0 +1,185 @@
+// Package postgres checks a PostgreSQL server by logging in and asking it something.
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/localport-sh/localport/probe"
+	"github.com/localport-sh/localport/project"
+)
+
+// Kind is the check of type "postgres": well when the query is answered. Without keys it logs in as user postgres to
+// the database of that name, with TLS where the server has it.
+var Kind = probe.Kind{
+	CheckType: project.CheckType{Name: "postgres", Keys: []project.Key{
+		{Name: "user", Default: "postgres"},
+		{Name: "password", Secret: true},
+		{Name: "database"},
+		{Name: "sslmode", Default: "prefer", Valid: knownMode},
+		{Name: "ca_file", Is: project.File},
+		{Name: "server_name"},
+		{Name: "query", Default: "SELECT 1"},
+	}},
+	New: func(s project.Settings) (probe.Check, error) {
+		forget()
+		config, err := configure(s)
+		if err != nil {
+			return nil, err
+		}
+		return func(ctx context.Context, path probe.Path) error { return check(ctx, path, config, s.Text("query")) }, nil
+	},
+}
+
+var modes = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
+
+func knownMode(value any) error {
+	for _, mode := range modes {
+		if value == mode {
+			return nil
+		}
+	}
+	return fmt.Errorf("must be one of %s", strings.Join(modes, ", "))
+}
+
+// forget removes libpq's variables from this process: pgconn would take what a config does not say from them, and it
+// has no other way to be told not to. Children have their environment from elsewhere.
+var forget = sync.OnceFunc(func() {
+	for _, entry := range os.Environ() {
+		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "PG") {
+			_ = os.Unsetenv(name)
+		}
+	}
+})
+
+// localName stands for the server where its name cannot be known: nobody looks it up.
+const localName = "localhost"
+
+func configure(s project.Settings) (*pgconn.Config, error) {
+	name := s.Text("server_name")
+	if name == "" {
+		name = localName
+		if s.Text("sslmode") == "verify-full" {
+			return nil, errors.New(`sslmode "verify-full" needs server_name, the name that the certificate must have`)
+		}
+	}
+	words := []string{
+		"host=" + quote(name), "port=5432", "user=" + quote(s.Text("user")), "sslmode=" + quote(s.Text("sslmode")),
+		"passfile=/dev/null", "application_name=localport",
+	}
+	if database := s.Text("database"); database != "" {
+		words = append(words, "dbname="+quote(database))
+	}
+	if file := s.Text("ca_file"); file != "" {
+		words = append(words, "sslrootcert="+quote(file))
+	}
+	config, err := pgconn.ParseConfig(strings.Join(words, " "))
+	if err != nil {
+		return nil, err
+	}
+	config.Password = s.Text("password")
+	config.LookupFunc = func(context.Context, string) ([]string, error) { return []string{"127.0.0.1"}, nil }
+	return config, nil
+}
+
+// quote is a value of libpq's keyword=value form.
+func quote(value string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(value) + "'"
+}
+
+func check(ctx context.Context, path probe.Path, template *pgconn.Config, query string) error {
+	var dialled conns
+	defer dialled.close() // whatever pgconn still does in the background ends with its connection
+	config := template.Copy()
+	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return dialled.add(path.Dial(ctx)) }
+	conn, err := pgconn.ConnectConfig(ctx, config)
+	if err != nil {
+		return explain(ctx, err, template.Password == "")
+	}
+	_, err = conn.Exec(ctx, query).ReadAll()
+	if err != nil {
+		dialled.close()
+		<-conn.CleanupDone()
+		return explain(ctx, err, false)
+	}
+	_ = conn.Close(ctx) // politely: the server's log stays clean
+	return nil
+}
+
+// conns are the connections of one check.
+type conns struct {
+	mu   sync.Mutex
+	open []net.Conn
+}
+
+func (c *conns) add(conn net.Conn, err error) (net.Conn, error) {
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open = append(c.open, conn)
+	return conn, nil
+}
+
+func (c *conns) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range c.open {
+		conn.Close()
+	}
+}
+
+// Error codes (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+const (
+	invalidPassword      = "28P01"
+	invalidAuthorization = "28000"
+	noDatabase           = "3D000"
+	tooManyConnections   = "53300"
+	cannotConnectNow     = "57P03"
+)
+
+// explain gives the server's own words where it spoke.
+func explain(ctx context.Context, err error, noPassword bool) error {
+	var said *pgconn.PgError
+	if errors.As(err, &said) {
+		return &probe.Failure{Reason: fmt.Sprintf("%s (SQLSTATE %s)", said.Message, said.Code), Hint: hint(said.Code, noPassword)}
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("log in: %w", ctx.Err())
+	}
+	if strings.Contains(err.Error(), "server refused TLS connection") {
+		return &probe.Failure{Reason: "the server has no TLS", Hint: `health_check.sslmode = "prefer" or "disable"`}
+	}
+	var failed *pgconn.ConnectError
+	if errors.As(err, &failed) {
+		if cause := errors.Unwrap(failed); cause != nil {
+			return cause // the rest names an address that means nothing
+		}
+	}
+	return err
+}
+
+func hint(code string, noPassword bool) string {
+	switch code {
+	case invalidPassword, invalidAuthorization:
+		if noPassword {
+			return "set health_check.password"
+		}
+		return "check health_check.user and health_check.password"
+	case noDatabase:
+		return "set health_check.database"
+	case cannotConnectNow:
+		return "it will be well by itself when it has started"
+	case tooManyConnections:
+		return "close connections, or raise max_connections"
+	}
+	return ""
+}

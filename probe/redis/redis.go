@@ -1,0 +1,108 @@
+// Package redis checks a Redis server, or one of its kin, by PING.
+package redis
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/localport-sh/localport/probe"
+	"github.com/localport-sh/localport/probe/secure"
+	"github.com/localport-sh/localport/project"
+)
+
+// Kind is the check of type "redis". It logs in where a password is given, and is well when PONG comes back.
+var Kind = probe.Kind{
+	CheckType: project.CheckType{Name: "redis", Keys: append([]project.Key{
+		{Name: "user"},
+		{Name: "password", Secret: true},
+		{Name: "database", Is: project.Number},
+	}, secure.Keys...)},
+	New: func(s project.Settings) (probe.Check, error) {
+		config, err := secure.Config(s)
+		if err != nil {
+			return nil, err
+		}
+		return func(ctx context.Context, path probe.Path) error {
+			conn, err := secure.Dial(ctx, path, config)
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			return ask(conn, requests(s))
+		}, nil
+	},
+}
+
+// requests are the commands of one check.
+func requests(s project.Settings) [][]string {
+	var all [][]string
+	switch user, password := s.Text("user"), s.Text("password"); {
+	case user != "":
+		all = append(all, []string{"AUTH", user, password})
+	case password != "":
+		all = append(all, []string{"AUTH", password})
+	}
+	if database := s.Number("database"); database > 0 {
+		all = append(all, []string{"SELECT", strconv.Itoa(database)})
+	}
+	return append(all, []string{"PING"})
+}
+
+func ask(conn net.Conn, requests [][]string) error {
+	reader := bufio.NewReaderSize(conn, 4096)
+	for _, request := range requests {
+		if _, err := io.WriteString(conn, encode(request)); err != nil {
+			return err
+		}
+		answer, err := reader.ReadSlice('\n')
+		switch {
+		case errors.Is(err, io.EOF):
+			return errors.New("the far end closed the connection instead of answering " + request[0])
+		case errors.Is(err, bufio.ErrBufferFull):
+			return &probe.Failure{Reason: "the answer to " + request[0] + " is not Redis's"}
+		case err != nil:
+			return err
+		}
+		if err := judge(request[0], strings.TrimRight(string(answer), "\r\n")); err != nil {
+			return err
+		}
+	}
+	_, _ = io.WriteString(conn, encode([]string{"QUIT"}))
+	return nil
+}
+
+// encode is a command as an array of bulk strings (https://redis.io/docs/latest/develop/reference/protocol-spec/).
+func encode(request []string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "*%d\r\n", len(request))
+	for _, word := range request {
+		fmt.Fprintf(&b, "$%d\r\n%s\r\n", len(word), word)
+	}
+	return b.String()
+}
+
+// hints are what to do about an error, by its first word.
+var hints = map[string]string{
+	"NOAUTH":    "set health_check.password",
+	"WRONGPASS": "set health_check.user and health_check.password",
+	"ERR":       "",
+	"LOADING":   "it is reading its data; it will be well by itself",
+	"DENIED":    "it is in protected mode: it wants a password, or a bind address",
+}
+
+func judge(command, answer string) error {
+	if reason, wrong := strings.CutPrefix(answer, "-"); wrong {
+		word, _, _ := strings.Cut(reason, " ")
+		return &probe.Failure{Reason: reason, Hint: hints[word]}
+	}
+	if !strings.HasPrefix(answer, "+") {
+		return &probe.Failure{Reason: fmt.Sprintf("the answer to %s is not Redis's: %.40q", command, answer)}
+	}
+	return nil
+}

@@ -1,0 +1,151 @@
+// Package secure has what checks over TLS share: the keys, the client's settings that they ask for, and the errors of
+// a handshake in words.
+package secure
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"github.com/localport-sh/localport/probe"
+	"github.com/localport-sh/localport/project"
+)
+
+// Keys are those that a check over TLS may have.
+var Keys = append([]project.Key{{Name: "tls", Is: project.Flag}}, Verification...)
+
+// Verification are the keys of a check that speaks TLS anyway.
+var Verification = []project.Key{
+	{Name: "tls_verify", Is: project.Flag, Default: true},
+	{Name: "ca_file", Is: project.File},
+	{Name: "server_name"},
+}
+
+// Config is what the keys ask for; nil where TLS is off. The certificate's chain is verified against ca_file or the
+// system's authorities, its name against server_name: without one the name cannot be known, for our address is not the
+// server's.
+func Config(s project.Settings) (*tls.Config, error) {
+	if !s.Flag("tls") {
+		return nil, nil
+	}
+	return Always(s, s.Text("server_name"))
+}
+
+// Always is Config of a check that speaks TLS anyway, to a server of this name; "" if the name cannot be known.
+func Always(s project.Settings, name string) (*tls.Config, error) {
+	c := &tls.Config{ServerName: name, MinVersion: tls.VersionTLS12}
+	if file := s.Text("ca_file"); file != "" {
+		pem, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("read ca_file: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("read ca_file: no certificate in %s", file)
+		}
+	}
+	switch {
+	case !s.Flag("tls_verify"):
+		c.InsecureSkipVerify = true
+	case name == "":
+		c.InsecureSkipVerify = true
+		c.VerifyConnection = verifyChain(c.RootCAs)
+	}
+	return c, nil
+}
+
+// verifyChain verifies everything but the name.
+func verifyChain(roots *x509.CertPool) func(tls.ConnectionState) error {
+	return func(state tls.ConnectionState) error {
+		options := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}
+		for _, certificate := range state.PeerCertificates[1:] {
+			options.Intermediates.AddCert(certificate)
+		}
+		_, err := state.PeerCertificates[0].Verify(options)
+		return err
+	}
+}
+
+// Dial opens a connection to the service, over TLS unless config is nil. It ends with ctx: every read and write fails
+// then. The caller closes it.
+func Dial(ctx context.Context, path probe.Path, config *tls.Config) (net.Conn, error) {
+	conn, err := path.Dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn = &bounded{conn, context.AfterFunc(ctx, func() { _ = conn.Close() }), ctx}
+	if config == nil {
+		return conn, nil
+	}
+	secured := tls.Client(conn, config)
+	if err := secured.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, Explain(err)
+	}
+	return secured, nil
+}
+
+// bounded is a connection that ends with a context, and says so.
+type bounded struct {
+	net.Conn
+	stop func() bool
+	ctx  context.Context
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.Conn.Read(p)
+	return n, b.why(err)
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	n, err := b.Conn.Write(p)
+	return n, b.why(err)
+}
+
+func (b *bounded) why(err error) error {
+	if err != nil && b.ctx.Err() != nil {
+		return b.ctx.Err()
+	}
+	return err
+}
+
+func (b *bounded) Close() error {
+	b.stop()
+	return b.Conn.Close()
+}
+
+// Explain puts the error of a handshake into words, with what to set. Any other error is returned as it is.
+func Explain(err error) error {
+	var (
+		name    x509.HostnameError
+		unknown x509.UnknownAuthorityError
+		invalid x509.CertificateInvalidError
+		record  tls.RecordHeaderError
+		alert   tls.AlertError
+	)
+	const trust = "health_check: ca_file names the authority to trust; tls_verify = false trusts any"
+	switch {
+	case errors.As(err, &name):
+		return &probe.Failure{Reason: name.Error(), Hint: "health_check: server_name is the name that the certificate must have"}
+	case errors.As(err, &unknown):
+		return &probe.Failure{Reason: "the certificate is " + issuer(unknown), Hint: trust}
+	case errors.As(err, &invalid):
+		return &probe.Failure{Reason: invalid.Error(), Hint: trust}
+	case errors.As(err, &record):
+		return &probe.Failure{Reason: "the far end does not speak TLS on this port", Hint: "health_check: tls = false, or another remote_port"}
+	case errors.As(err, &alert):
+		return &probe.Failure{Reason: "the far end ended the TLS handshake: " + alert.Error()}
+	}
+	return err
+}
+
+func issuer(err x509.UnknownAuthorityError) string {
+	if err.Cert == nil {
+		return "signed by an unknown authority"
+	}
+	return fmt.Sprintf("signed by an unknown authority, %q", err.Cert.Issuer.String())
+}

@@ -1,0 +1,224 @@
+// Package web checks an HTTP server by asking for a page.
+package web
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/localport-sh/localport/probe"
+	"github.com/localport-sh/localport/probe/secure"
+	"github.com/localport-sh/localport/project"
+)
+
+// HTTP is the check of type "http", HTTPS that of type "https": well when the status is one of those expected, or with
+// none given 2xx or 3xx, and the body holds what is expected. Redirects are not followed: their targets lie elsewhere.
+var (
+	HTTP  = probe.Kind{CheckType: project.CheckType{Name: "http", Keys: keys}, New: newHTTP}
+	HTTPS = probe.Kind{
+		CheckType: project.CheckType{Name: "https", Keys: append(slices.Clone(keys), secure.Verification...)},
+		New:       newHTTPS,
+	}
+)
+
+var keys = []project.Key{
+	{Name: "path", Default: "/", Valid: absolute},
+	{Name: "method", Default: http.MethodGet, Valid: token},
+	{Name: "expected_status", Is: project.Codes, Valid: statuses},
+	{Name: "expected_body", Valid: pattern}, // text, or /a regular expression/
+	{Name: "headers", Is: project.Table, Secret: true},
+	{Name: "host"},
+}
+
+// mostBody is how much of a body is looked at, in bytes.
+const mostBody = 1 << 20
+
+func newHTTP(s project.Settings) (probe.Check, error) { return newCheck(s, nil) }
+
+func newHTTPS(s project.Settings) (probe.Check, error) {
+	name := s.Text("server_name")
+	if name == "" {
+		name = hostname(s.Text("host"))
+	}
+	config, err := secure.Always(s, name)
+	if err != nil {
+		return nil, err
+	}
+	return newCheck(s, config)
+}
+
+// hostname is a host without its port.
+func hostname(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		return name
+	}
+	return host
+}
+
+// page is what is asked for, and what is to come back.
+type page struct {
+	project.Settings
+	secured  *tls.Config
+	expected func(body string) bool
+}
+
+func newCheck(s project.Settings, secured *tls.Config) (probe.Check, error) {
+	p := page{Settings: s, secured: secured}
+	p.expected, _ = matcher(s.Text("expected_body")) // Valid has seen it
+	return p.check, nil
+}
+
+func (p page) check(ctx context.Context, path probe.Path) error {
+	transport := &http.Transport{
+		DisableKeepAlives: true, DisableCompression: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return path.Dial(ctx) },
+		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return secure.Dial(ctx, path, p.secured)
+		},
+	}
+	defer transport.CloseIdleConnections()
+	request, err := p.request(ctx)
+	if err != nil {
+		return err
+	}
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return explain(ctx, err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, mostBody))
+	if err != nil {
+		return explain(ctx, err)
+	}
+	return p.judge(response, string(body))
+}
+
+func (p page) request(ctx context.Context) (*http.Request, error) {
+	scheme := "http"
+	if p.secured != nil {
+		scheme = "https"
+	}
+	host := p.Text("host")
+	if host == "" {
+		host = "localhost"
+	}
+	request, err := http.NewRequestWithContext(ctx, p.Text("method"), scheme+"://localhost"+p.Text("path"), nil)
+	if err != nil {
+		return nil, err
+	}
+	request.Host = host
+	request.Header.Set("User-Agent", "localport")
+	for name, value := range p.Table("headers") {
+		request.Header.Set(name, value)
+		if strings.EqualFold(name, "Host") {
+			request.Host = value
+		}
+	}
+	return request, nil
+}
+
+func (p page) judge(response *http.Response, body string) error {
+	if !p.expects(response.StatusCode) {
+		return &probe.Failure{
+			Reason: fmt.Sprintf("%s %s: %s%s", p.Text("method"), p.Text("path"), response.Status, excerpt(body)),
+			Hint:   advice(response.StatusCode),
+		}
+	}
+	if !p.expected(body) {
+		return &probe.Failure{Reason: fmt.Sprintf("%s %s: %s, but the body does not hold what is expected%s",
+			p.Text("method"), p.Text("path"), response.Status, excerpt(body))}
+	}
+	return nil
+}
+
+func (p page) expects(status int) bool {
+	if codes := p.Codes("expected_status"); len(codes) > 0 {
+		return slices.Contains(codes, status)
+	}
+	return status >= 200 && status < 400
+}
+
+func advice(status int) string {
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return "health_check: headers can carry credentials, or name a path that needs none"
+	case http.StatusNotFound:
+		return "health_check: path"
+	case http.StatusMisdirectedRequest:
+		return "health_check: host"
+	}
+	return ""
+}
+
+// excerpt is the beginning of a body, for a message.
+func excerpt(body string) string {
+	const most = 80
+	words := strings.Join(strings.Fields(body), " ")
+	if words == "" {
+		return ""
+	}
+	if runes := []rune(words); len(runes) > most {
+		words = string(runes[:most]) + "…"
+	}
+	return ": " + words
+}
+
+func explain(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("ask: %w", ctx.Err())
+	}
+	if strings.Contains(err.Error(), "malformed HTTP") {
+		return &probe.Failure{Reason: "the answer is not HTTP: " + err.Error(), Hint: `does it speak TLS? health_check.type = "https"`}
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return errors.New("the far end closed the connection instead of answering")
+	}
+	return secure.Explain(err)
+}
+
+func absolute(value any) error {
+	if path := value.(string); !strings.HasPrefix(path, "/") || strings.ContainsAny(path, " \r\n") {
+		return errors.New(`must begin with "/" and hold no spaces`)
+	}
+	return nil
+}
+
+func token(value any) error {
+	if _, err := http.NewRequest(value.(string), "http://localhost/", nil); err != nil {
+		return errors.New("is no method of HTTP")
+	}
+	return nil
+}
+
+func statuses(value any) error {
+	for _, code := range value.([]int) {
+		if code < 100 || code > 599 {
+			return fmt.Errorf("%d is no status of HTTP: 100-599", code)
+		}
+	}
+	return nil
+}
+
+func pattern(value any) error {
+	_, err := matcher(value.(string))
+	return err
+}
+
+// matcher is what a body must match: a text that it holds, or an expression between slashes.
+func matcher(expected string) (func(string) bool, error) {
+	if len(expected) > 2 && strings.HasPrefix(expected, "/") && strings.HasSuffix(expected, "/") {
+		re, err := regexp.Compile(expected[1 : len(expected)-1])
+		if err != nil {
+			return nil, err
+		}
+		return re.MatchString, nil
+	}
+	return func(body string) bool { return strings.Contains(body, expected) }, nil
+}

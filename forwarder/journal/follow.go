@@ -25,7 +25,10 @@ func Follow(ctx context.Context, dir string, look func() error) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-changes:
+		case _, ok := <-changes:
+			if !ok { // the watcher broke; the fallback has to do
+				changes = nil
+			}
 			drain(changes)
 		case <-tick.C:
 			watch() // the directory may have been made anew

@@ -84,17 +84,20 @@ type counter struct {
 	rejects bool
 }
 
-func (c *counter) Attach(forwarder.Tunnel)                {}
-func (c *counter) Detach(forwarder.Tunnel)                {}
-func (c *counter) Hold()                                  { c.set(func() { c.rejects = false }) }
-func (c *counter) Reject()                                { c.set(func() { c.rejects = true; c.stats.Waiting = 0 }) }
-func (c *counter) DropWaiting()                           { c.set(func() { c.dropped++; c.stats.Waiting = 0 }) }
+func (c *counter) Attach(forwarder.Tunnel) {}
+func (c *counter) Detach(forwarder.Tunnel) {}
+func (c *counter) Hold()                   { c.set(func() { c.rejects = false }) }
+func (c *counter) Reject()                 { c.set(func() { c.rejects = true; c.stats.Waiting = 0 }) }
+
+func (c *counter) DropWaiting() { c.set(func() { c.dropped++; c.stats.Waiting = 0 }) }
+
 func (c *counter) Dial(context.Context) (net.Conn, error) { return nil, errors.New("no network here") }
 func (c *counter) SetConnectTimeout(time.Duration)        {}
 func (c *counter) StopAccepting()                         {}
 func (c *counter) Close() error                           { return nil }
 func (c *counter) set(change func())                      { c.mu.Lock(); defer c.mu.Unlock(); change() }
-func (c *counter) Stats() (s relay.Stats)                 { c.set(func() { s = c.stats }); return s }
+
+func (c *counter) Stats() (s relay.Stats) { c.set(func() { s = c.stats }); return s }
 
 // course is one forward that runs on the test's clock.
 type course struct {

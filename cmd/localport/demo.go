@@ -185,7 +185,7 @@ func (d *demo) show(ctx context.Context) error {
 		return err
 	}
 	fmt.Fprintln(d.out)
-	render(d.out, status)
+	render(d.out, status, terminalWidth(d.out))
 	fmt.Fprintln(d.out)
 	return nil
 }

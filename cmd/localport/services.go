@@ -217,7 +217,7 @@ func show(ctx context.Context, a *app, j *joined, names []string, wait bool) err
 		status.Services = slices.DeleteFunc(status.Services, func(s control.ServiceStatus) bool {
 			return !slices.Contains(names, s.Name)
 		})
-		render(a.out, status)
+		render(a.out, status, terminalWidth(a.out))
 	}
 	return err
 }

@@ -38,10 +38,16 @@ func printJSON(w io.Writer, v any) error {
 	return encoder.Encode(v)
 }
 
-type statusCmd struct{ output }
+type statusCmd struct {
+	output
+	Watch bool `short:"w" help:"Go on showing it until Ctrl-C; where the output is no terminal, print what changes."`
+}
 
 // Run shows the project, running or not.
 func (c statusCmd) Run(a *app) error {
+	if c.Watch {
+		return c.watch(a)
+	}
 	p, ctx, cancel, err := a.act()
 	if err != nil {
 		return err
@@ -56,12 +62,17 @@ func (c statusCmd) Run(a *app) error {
 	}
 	if c.Output == "text" {
 		for _, svc := range status.Services {
-			fmt.Fprintf(a.out, "%s %s %s\n", svc.Name, svc.State, svc.Address)
+			fmt.Fprintln(a.out, plain(svc))
 		}
 		return nil
 	}
-	overview(a.out, status)
+	overview(a.out, status, terminalWidth(a.out))
 	return nil
+}
+
+// plain is a service on a line for scripts.
+func plain(svc control.ServiceStatus) string {
+	return fmt.Sprintf("%s %s %s", svc.Name, svc.State, svc.Address)
 }
 
 // status asks the supervisor; where none runs it is what the config declares, all of it stopped.
@@ -102,14 +113,15 @@ func stopped(p *place, parsed *project.Project) []control.ServiceStatus {
 	return services
 }
 
-// overview is status for people: the project's line, the table, and what there is to do.
-func overview(w io.Writer, status control.Status) {
+// overview is status for people: the project's line, the table, and what there is to do. The width is the terminal's; 0:
+// it goes to none.
+func overview(w io.Writer, status control.Status, width int) {
 	fmt.Fprintf(w, "%s: %s", filepath.Base(status.Project), status.State)
 	if s := status.Supervisor; s != nil {
 		fmt.Fprintf(w, " for %s, %d %s", age(s.Since), len(status.Leases), plural("lease", len(status.Leases)))
 	}
 	fmt.Fprintln(w)
-	render(w, status)
+	render(w, status, width)
 	for _, svc := range status.Services {
 		if svc.Hint != "" {
 			fmt.Fprintf(w, "%s: %s\n", svc.Name, svc.Hint)
@@ -142,7 +154,7 @@ var columns = table.Row{
 	"service", "state", "technology", "local address", "target", "health", "up", "restarts", "conns", "last error",
 }
 
-func render(w io.Writer, status control.Status) {
+func render(w io.Writer, status control.Status, width int) {
 	rows := make([]table.Row, 0, len(status.Services))
 	for _, svc := range status.Services {
 		rows = append(rows, table.Row{
@@ -151,7 +163,7 @@ func render(w io.Writer, status control.Status) {
 		})
 	}
 	errorWidth := usualErrorWidth
-	if width := terminalWidth(w); width > 0 {
+	if width > 0 {
 		rest, _, _ := strings.Cut(draw(rows, 1), "\n")
 		errorWidth = max(leastErrorWidth, width-text.RuneWidthWithoutEscSequences(rest))
 	}
@@ -176,15 +188,21 @@ func draw(rows []table.Row, errorWidth int) string {
 
 // terminalWidth is the number of columns of the terminal that w is; 0 if it is none.
 func terminalWidth(w io.Writer) int {
+	columns, _ := terminalSize(w)
+	return columns
+}
+
+// terminalSize is 0, 0 for what is no terminal.
+func terminalSize(w io.Writer) (columns, rows int) {
 	file, ok := w.(*os.File)
 	if !ok || !isatty.IsTerminal(file.Fd()) {
-		return 0
+		return 0, 0
 	}
 	size, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ)
 	if err != nil {
-		return 0
+		return 0, 0
 	}
-	return int(size.Col)
+	return int(size.Col), int(size.Row)
 }
 
 func health(svc control.ServiceStatus) string {

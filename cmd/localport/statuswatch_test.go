@@ -1,0 +1,178 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/creack/pty"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder/control"
+)
+
+// watched is a `status --watch` that runs, and what it has printed.
+type watched struct {
+	mu  sync.Mutex
+	out bytes.Buffer
+}
+
+func (w *watched) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.out.Write(p)
+}
+
+func (w *watched) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.out.String()
+}
+
+func TestAWatchedStatusPrintsWhatChangesAndEndsWellOnCtrlC(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	port := freePort(t)
+	root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	var seen watched
+	c, err := child.Start(child.Command{
+		Argv: []string{w.exe, "status", "--watch"}, Dir: root, Env: w.env,
+		Line: func(_ child.Stream, line string) { fmt.Fprintln(&seen, line) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Kill(); <-c.Done() })
+	line := func(state forwarder.State) string { return fmt.Sprintf("web %s 127.0.0.1:%d\n", state, port) }
+	await := func(state forwarder.State) {
+		eventually(t, "it prints "+line(state), func() bool { return strings.HasSuffix(seen.String(), line(state)) })
+	}
+	await(forwarder.Stopped)
+	w.must(root, "start")
+	await(forwarder.Healthy)
+	w.must(root, "stop", "web")
+	await(forwarder.Stopped)
+	w.must(root, "stop")
+	w.must(root, "start")
+	await(forwarder.Healthy)
+	lines := strings.Split(strings.TrimSpace(seen.String()), "\n")
+	if len(slices.Compact(slices.Clone(lines))) != len(lines) {
+		t.Errorf("it printed what had not changed: %q", lines)
+	}
+	_ = syscall.Kill(c.Pid(), syscall.SIGINT)
+	<-c.Done()
+	if c.Status() != "exit status 0" {
+		t.Errorf("it ended with %s", c.Status())
+	}
+}
+
+func TestAWatchedStatusIsRedrawnInPlaceOnATerminal(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	root := w.allowed(tcpConfig("web", freePort(t), serve(t, "127.0.0.1:0")))
+	cmd := w.command(root, "status", "--watch")
+	// Its terminal is hung up when this process ends, and that ends it.
+	tty, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 24, Cols: 200})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seen watched
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		buf := make([]byte, 4096)
+		for {
+			n, err := tty.Read(buf)
+			_, _ = seen.Write(buf[:n])
+			if err != nil {
+				return
+			}
+		}
+	})
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait(); tty.Close(); reader.Wait() })
+	shows := func(state forwarder.State) {
+		eventually(t, "the terminal shows "+string(state), func() bool {
+			picture := picture(seen.String())
+			return len(picture) == 3 && slices.Contains(strings.Fields(picture[2]), string(state))
+		})
+	}
+	shows(forwarder.Stopped)
+	w.must(root, "start")
+	shows(forwarder.Healthy)
+	if _, err := tty.WriteString("\x03"); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("Ctrl-C ended it with %v", err)
+	}
+}
+
+// picture is what a terminal shows that was sent this, as far as `status --watch` makes use of one.
+func picture(sent string) []string {
+	rows, row := []string{""}, 0
+	for len(sent) > 0 {
+		var up int
+		if n, _ := fmt.Sscanf(sent, cursorUp[:len(cursorUp)-1], &up); n == 1 {
+			row = max(row-up, 0)
+			sent = sent[strings.IndexByte(sent, 'A')+1:]
+			continue
+		}
+		switch {
+		case strings.HasPrefix(sent, clearLine):
+			rows[row], sent = "", sent[len(clearLine):]
+		case strings.HasPrefix(sent, clearRest):
+			rows, sent = rows[:row], sent[len(clearRest):]
+			rows = append(rows, "")
+		case sent[0] == '\n':
+			if row++; row == len(rows) {
+				rows = append(rows, "")
+			}
+			sent = sent[1:]
+		case sent[0] == '\r':
+			sent = sent[1:]
+		default:
+			rows[row], sent = rows[row]+sent[:1], sent[1:]
+		}
+	}
+	return rows[:len(rows)-1]
+}
+
+func TestARedrawnStatusLeavesNothingOfTheLastOne(t *testing.T) {
+	var out bytes.Buffer
+	columns, rows := 200, 10
+	r := &redrawn{out: &out, size: func() (int, int) { return columns, rows }}
+	status := func(services int, hint string) control.Status {
+		s := control.Status{Project: "/shop", State: control.Running}
+		for i := range services {
+			s.Services = append(s.Services, control.ServiceStatus{Name: fmt.Sprint("svc", i), State: forwarder.Healthy, Hint: hint})
+		}
+		return s
+	}
+	for _, step := range []struct {
+		status control.Status
+		want   int
+	}{
+		{status(3, ""), 5},
+		{status(1, "a hint"), 4},
+		{status(1, strings.Repeat("long ", 60)), 5},
+		{status(50, ""), rows - 1},
+		{status(2, ""), 4},
+	} {
+		if err := r.show(step.status); err != nil {
+			t.Fatal(err)
+		}
+		shown := picture(out.String())
+		if len(shown) != step.want || !strings.HasPrefix(shown[0], "shop: running") {
+			t.Errorf("want %d lines:\n%s", step.want, strings.Join(shown, "\n"))
+		}
+	}
+	r.trouble(errors.New("no answer"))
+	if shown := picture(out.String()); len(shown) != 1 || shown[0] != "localport: no answer" {
+		t.Errorf("%q", shown)
+	}
+}

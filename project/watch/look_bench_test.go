@@ -1,0 +1,22 @@
+package watch
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// BenchmarkALook is what every 30 seconds cost where nothing happens, and every two where no events come.
+func BenchmarkALook(b *testing.B) {
+	dir := physical(b)
+	var paths []string
+	for _, name := range []string{".localport.toml", ".localport.local.toml", ".env"} {
+		paths = append(paths, filepath.Join(dir, name))
+		write(b, paths[len(paths)-1], strings.Repeat("x", 4096))
+	}
+	w := newWatch(paths, usual)
+	defer w.armed.close()
+	for b.Loop() {
+		w.look(false)
+	}
+}

@@ -3,6 +3,7 @@
 package control
 
 import (
+	"strings"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
@@ -39,6 +40,8 @@ type SupervisorStatus struct {
 	Log     string    `json:"log"`
 	// Memory is its resident memory in bytes; 0 where the system does not tell.
 	Memory uint64 `json:"memory,omitempty"`
+	// Keeper is the pid of the process that keeps copies of its listeners; 0 where there is none at the moment.
+	Keeper int `json:"keeper,omitempty"`
 }
 
 // ServiceStatus is one forward.
@@ -170,6 +173,26 @@ type Reload struct {
 	Added   []string `json:"added,omitempty"`
 	Removed []string `json:"removed,omitempty"`
 	Updated []string `json:"updated,omitempty"`
+}
+
+// Summary is the outcome in a few words.
+func (r Reload) Summary() string {
+	if !r.Changed {
+		return "nothing changed"
+	}
+	var parts []string
+	for _, part := range []struct {
+		what  string
+		names []string
+	}{{"added", r.Added}, {"removed", r.Removed}, {"updated", r.Updated}} {
+		if len(part.names) > 0 {
+			parts = append(parts, part.what+" "+strings.Join(part.names, ", "))
+		}
+	}
+	if parts == nil {
+		return "no service changed"
+	}
+	return strings.Join(parts, "; ")
 }
 
 // Replacement is what is to take over from a supervisor.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/metrics"
 	"github.com/localport-sh/localport/lockstate"
 )
 
@@ -80,10 +81,19 @@ func (s *Supervisor) Status(context.Context) (control.Status, error) {
 		Supervisor: &control.SupervisorStatus{
 			PID: lockstate.Self().PID, Run: s.o.Run, Version: s.o.Version, Since: s.started.UTC(),
 			Socket: s.state.Supervisor.Socket, Log: s.dir.Log("supervisor"),
+			Memory: metrics.Memory(), Keeper: s.keeping.pid(),
 		},
 	}
 	for _, warning := range s.project.Warnings {
 		status.Warnings = append(status.Warnings, s.mask(warning.String()))
+	}
+	if s.polling != "" {
+		status.Warnings = append(status.Warnings, "the files are compared every 2 s, because no events come: "+s.polling)
+	}
+	for _, trouble := range []string{s.userTrouble, s.metricsTrouble} {
+		if trouble != "" {
+			status.Warnings = append(status.Warnings, s.mask(trouble))
+		}
 	}
 	for _, svc := range s.project.Services {
 		one := s.forwards[svc.Name].report()
@@ -251,6 +261,7 @@ func (f *forward) report() control.ServiceStatus {
 	one.Health.Checked, one.Health.Latency = moment(s.checked), s.latency.Seconds()
 	one.Since, one.UpSince, one.Restarts = s.since.UTC(), moment(s.upSince), s.restarts
 	one.LastError, one.Hint = s.lastError, s.hint
+	f.figures.put(&one)
 	if f.relay != nil {
 		one.Connections = connections(f)
 	}

@@ -16,6 +16,7 @@ import (
 // silent, or because an on-demand service is not used any more. The tunnel is closed when it returns.
 func (f *forward) carry(ctx context.Context, tunnel forwarder.Tunnel) error {
 	began := time.Now()
+	f.why = reasonEnded
 	// kubectl knows its context and namespace only now.
 	f.publish(func(s *status) { s.upSince, s.target = began, f.tech.Target() })
 	f.relay.Attach(tunnel)
@@ -27,7 +28,7 @@ func (f *forward) carry(ctx context.Context, tunnel forwarder.Tunnel) error {
 		}
 	}()
 
-	w := f.watch(ctx, tunnel)
+	w := f.health(ctx, tunnel)
 	defer w.end()
 	for {
 		select {
@@ -77,7 +78,7 @@ func ended(tunnel forwarder.Tunnel) error {
 }
 
 // takeRefusals takes what the tunnel said before it ended, so that status shows it rather than the end alone.
-func (f *forward) takeRefusals(w *watch) {
+func (f *forward) takeRefusals(w *health) {
 	for {
 		select {
 		case refusal := <-f.refused:
@@ -88,8 +89,8 @@ func (f *forward) takeRefusals(w *watch) {
 	}
 }
 
-// watch is the health of one tunnel.
-type watch struct {
+// health is how a tunnel is doing, and when it is asked next.
+type health struct {
 	f       *forward
 	tunnel  forwarder.Tunnel
 	ctx     context.Context
@@ -115,8 +116,8 @@ const pulse = 5 * time.Second
 // recheck is the first delay before an unhealthy service is checked again; it doubles up to the interval.
 const recheck = time.Second
 
-func (f *forward) watch(ctx context.Context, tunnel forwarder.Tunnel) *watch {
-	w := &watch{f: f, tunnel: tunnel, results: make(chan result, 1), timer: time.NewTimer(0)}
+func (f *forward) health(ctx context.Context, tunnel forwarder.Tunnel) *health {
+	w := &health{f: f, tunnel: tunnel, results: make(chan result, 1), timer: time.NewTimer(0)}
 	w.ctx, w.cancel = context.WithCancel(ctx)
 	w.idle = time.NewTimer(f.svc.IdleTimeout)
 	w.pulse = time.NewTicker(pulse)
@@ -131,7 +132,7 @@ func (f *forward) watch(ctx context.Context, tunnel forwarder.Tunnel) *watch {
 }
 
 // end returns when no check is under way any more.
-func (w *watch) end() {
+func (w *health) end() {
 	w.cancel()
 	w.timer.Stop()
 	w.idle.Stop()
@@ -142,7 +143,7 @@ func (w *watch) end() {
 }
 
 // due is when a check may begin: never while one is under way.
-func (w *watch) due() <-chan time.Time {
+func (w *health) due() <-chan time.Time {
 	if w.busy {
 		return nil
 	}
@@ -151,7 +152,7 @@ func (w *watch) due() <-chan time.Time {
 
 // check begins a check. A tunnel that a refused connection would end is spared while it has clients: they are the
 // better probe.
-func (w *watch) check() {
+func (w *health) check() {
 	if stats := w.f.relay.Stats(); w.fragile() && stats.Open+stats.Waiting > 0 {
 		w.again(recheck)
 		return
@@ -187,7 +188,7 @@ func ask(ctx context.Context, check probe.Check, timeout time.Duration, p path) 
 }
 
 // adopt goes on under a changed definition of the service.
-func (w *watch) adopt() {
+func (w *health) adopt() {
 	w.good, w.bad = 0, 0
 	if w.f.check == nil {
 		w.timer.Stop()
@@ -200,25 +201,26 @@ func (w *watch) adopt() {
 }
 
 // soon has the next check made at once.
-func (w *watch) soon() {
+func (w *health) soon() {
 	if !w.busy && w.f.check != nil {
 		w.timer.Reset(0)
 	}
 }
 
-func (w *watch) fragile() bool {
+func (w *health) fragile() bool {
 	_, is := w.tunnel.(forwarder.Fragile)
 	return is
 }
 
-func (w *watch) again(after time.Duration) {
+func (w *health) again(after time.Duration) {
 	w.timer.Reset(after - rand.N(after/10+1))
 }
 
 // took takes a check's result. Its error is not nil when the tunnel has fallen silent and is to be replaced.
-func (w *watch) took(r result) error {
+func (w *health) took(r result) error {
 	w.busy = false
 	w.f.publish(func(s *status) { s.checked, s.latency = time.Now(), r.took })
+	w.f.counted(r)
 	hc := w.f.svc.HealthCheck
 	if r.err == nil {
 		w.good++
@@ -233,6 +235,7 @@ func (w *watch) took(r result) error {
 	w.good = 0
 	w.bad++
 	if w.silent(r) && w.bad >= hc.FailureThreshold && time.Since(w.f.relay.Stats().LastByte) > hc.Interval {
+		w.f.why = reasonSilent
 		return &forwarder.Failure{Reason: "the tunnel fell silent: no answer within " + hc.Timeout.String()}
 	}
 	var refusal *forwarder.Refusal
@@ -243,9 +246,20 @@ func (w *watch) took(r result) error {
 	return nil
 }
 
+// counted puts a check into the figures.
+func (f *forward) counted(r result) {
+	f.latencies.Observe(r.took)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.results == nil {
+		f.results = make(map[string]uint64)
+	}
+	f.results[resultOf(r.err)]++
+}
+
 // silent reports whether nothing at all came back, as through a tunnel that is dead and does not know it. A far end that
 // is slow, that refuses or that turns our password down has been reached: another tunnel would be none the better.
-func (w *watch) silent(r result) bool {
+func (w *health) silent(r result) bool {
 	return errors.Is(r.err, context.DeadlineExceeded) && !r.reached
 }
 
@@ -264,7 +278,7 @@ func complaint(r result, timeout time.Duration) (reason, hint string) {
 }
 
 // well makes the service healthy: a check was well, or a client got an answer.
-func (w *watch) well() {
+func (w *health) well() {
 	w.bad = 0
 	if w.f.state() == forwarder.Healthy {
 		return
@@ -272,10 +286,10 @@ func (w *watch) well() {
 	w.f.trouble(forwarder.Healthy, "", "")
 }
 
-func (w *watch) unwell(reason, hint string) { w.f.trouble(forwarder.Unhealthy, reason, hint) }
+func (w *health) unwell(reason, hint string) { w.f.trouble(forwarder.Unhealthy, reason, hint) }
 
 // refusedBy takes the tunnel's report of one connection: the tunnel is kept, and asked again soon.
-func (w *watch) refusedBy(refusal forwarder.Refusal) {
+func (w *health) refusedBy(refusal forwarder.Refusal) {
 	if !refusal.Connect {
 		w.f.log.Info("connection failed", "service", w.f.svc.Name, "reason", w.f.mask(refusal.Reason))
 		return
@@ -288,25 +302,27 @@ func (w *watch) refusedBy(refusal forwarder.Refusal) {
 }
 
 // frozen says that the tunnel is to be replaced because its process does nothing any more.
-func (w *watch) frozen() error {
+func (w *health) frozen() error {
 	if process, ok := w.tunnel.(forwarder.Freezer); ok && process.Frozen() {
+		w.f.why = reasonFrozen
 		return &forwarder.Failure{Reason: "the tunnel fell silent: its process was stopped"}
 	}
 	return nil
 }
 
 // rearm begins to count an on-demand service's idle time.
-func (w *watch) rearm() {
+func (w *health) rearm() {
 	if w.f.svc.OnDemand {
 		w.idle.Reset(w.f.svc.IdleTimeout)
 	}
 }
 
 // unused says that the tunnel is to be closed, unless a client has come in the meantime.
-func (w *watch) unused() error {
+func (w *health) unused() error {
 	if stats := w.f.relay.Stats(); stats.Open > 0 || stats.Waiting > 0 {
 		return nil // its leaving will begin the count anew
 	}
+	w.f.why = reasonIdle
 	return errQuiet
 }
 

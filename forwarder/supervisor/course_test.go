@@ -124,6 +124,7 @@ func testHost() host {
 	return host{
 		log: slog.New(slog.DiscardHandler), mask: func(s string) string { return s },
 		changes: newChanges(), board: newBoard(), checks: make(chan struct{}, checksAtOnce),
+		tell:    func(journal.Event, forwarder.State) {},
 		keeping: &keeping{kept: make(map[string]source)}, calm: make(chan struct{}, 1),
 		begin: func(*journal.File) (forwarder.Run, func(), error) {
 			return forwarder.Run{Log: io.Discard}, func() {}, nil
@@ -405,9 +406,9 @@ func TestThresholdsCountAnswersInARow(t *testing.T) {
 		time.Sleep(time.Second)
 		c.is(t, forwarder.Healthy)
 		bad.Store(true)
-		time.Sleep(30 * time.Second) // the first bad answer, and a second later the second
+		time.Sleep(26 * time.Second) // the next check comes after 27 to 30 s
 		c.is(t, forwarder.Healthy)
-		time.Sleep(10 * time.Second)
+		time.Sleep(14 * time.Second)
 		c.is(t, forwarder.Unhealthy)
 		bad.Store(false)
 		time.Sleep(40 * time.Second)

@@ -30,6 +30,7 @@ type host struct {
 	dir     string          // the project's root
 	environ func() []string // of its children
 	checks  chan struct{}   // holds one for each check under way
+	tell    func(journal.Event, forwarder.State)
 	// begin makes what one tunnel needs: its run, and a function that removes the run's directory.
 	begin func(lines *journal.File) (forwarder.Run, func(), error)
 	// bind gets the service's listeners, from another project of this user's if need be.
@@ -56,6 +57,7 @@ type forward struct {
 	mu     sync.Mutex
 	relay  gate // nil while the port is not ours
 	status status
+	figures
 	cancel context.CancelFunc // nil while it is stopped
 	done   chan struct{}
 
@@ -67,6 +69,7 @@ type forward struct {
 	tried    time.Time // when the last attempt began
 	opened   int       // tunnels since the start
 	rest     rest
+	why      string // the last tunnel is no more; empty before the first
 }
 
 // status is what others see of a forward.
@@ -75,6 +78,9 @@ type status struct {
 	since     time.Time
 	upSince   time.Time // zero while there is no tunnel
 	restarts  int
+	failures  int    // attempts in a row
+	run       string // of the tunnel
+	down      bool   // the user was told that it failed
 	lastError string
 	hint      string
 	checked   time.Time
@@ -130,10 +136,50 @@ func (f *forward) publish(change func(*status)) {
 	if f.status.state != before {
 		f.status.since = time.Now()
 		f.log.Info("state", "service", f.svc.Name, "from", before, "to", f.status.state, "error", f.status.lastError)
+		f.announce(journal.StateChanged, before)
 	}
+	f.announceTrouble(before)
 	f.board.put(f.name, f.status.state, f.waiting)
 	f.mu.Unlock()
 	f.changes.tell()
+}
+
+// announce makes a change known. f.mu is held.
+func (f *forward) announce(kind journal.Kind, from forwarder.State) {
+	s := f.status
+	f.tell(journal.Event{
+		Kind: kind, Service: f.name, From: string(from), To: string(s.state), Reason: s.lastError, Hint: s.hint, Run: s.run,
+	}, s.state)
+}
+
+// patience is how many attempts in a row may fail before the user is told: what heals in a moment is no news.
+const patience = 3
+
+// announceTrouble makes known, once, that the service cannot be had, and once that it can be had again.
+func (f *forward) announceTrouble(before forwarder.State) {
+	s := &f.status
+	switch s.state {
+	case forwarder.Failed, forwarder.NeedsAttention, forwarder.Unhealthy:
+	case forwarder.Restarting:
+		if s.failures < patience {
+			return
+		}
+	case forwarder.Healthy, forwarder.Idle:
+		if s.down {
+			s.down = false
+			f.announce(journal.Recovered, before)
+		}
+		return
+	case forwarder.Stopped:
+		s.down = false
+		return
+	default:
+		return
+	}
+	if !s.down {
+		s.down = true
+		f.announce(journal.Failed, before)
+	}
 }
 
 // enter changes the state alone.
@@ -159,12 +205,12 @@ func (f *forward) start(ctx context.Context) {
 	if running {
 		return
 	}
-	f.failures, f.opened, f.tried = 0, 0, time.Time{}
+	f.failures, f.opened, f.tried, f.why = 0, 0, time.Time{}, ""
 	f.rest = rest{kind: now}
 	if f.svc.OnDemand {
 		f.rest.kind = asleep
 	}
-	f.publish(func(s *status) { s.restarts, s.lastError, s.hint = 0, "", "" })
+	f.publish(func(s *status) { s.restarts, s.failures, s.lastError, s.hint = 0, 0, "", "" })
 	f.enter(f.rest.state(f))
 	bound := f.acquire(ctx)
 	go func() {
@@ -242,17 +288,32 @@ func (f *forward) run(ctx context.Context, bound bool) {
 func (f *forward) attempt(ctx context.Context) error {
 	f.tried = time.Now()
 	f.opened++
-	f.enter(f.working())
 	run, clean, err := f.begin(f.lines)
 	if err != nil {
 		return &forwarder.Failure{Reason: err.Error()}
 	}
 	defer clean()
+	f.count(run.ID)
+	f.enter(f.working())
 	tunnel, err := f.open(ctx, run)
 	if err != nil {
 		return err
 	}
 	return f.carry(ctx, tunnel)
+}
+
+// count counts a tunnel that is about to be opened; every one but the first is a restart.
+func (f *forward) count(run string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.status.run = run
+	if f.why != "" {
+		if f.restarts == nil {
+			f.restarts = make(map[string]uint64)
+		}
+		f.restarts[f.why]++
+	}
+	f.why = reasonNotOpened // until it is open
 }
 
 // working is the state of an attempt: the first tunnel is started, the others are restarts.
@@ -324,5 +385,6 @@ func (f *forward) obey(o order) error {
 		return nil
 	}
 	f.failures, f.opened = 0, 0
+	f.why = reasonAsked
 	return errOrdered
 }

@@ -87,6 +87,16 @@ func (k *keeping) giveAll() {
 	k.tell()
 }
 
+// pid is the keeper's, 0 if there is none.
+func (k *keeping) pid() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.link == nil {
+		return 0
+	}
+	return k.link.PID()
+}
+
 // lost takes note of a keeper's end; true if it was ours to cause.
 func (k *keeping) lost() bool {
 	k.mu.Lock()

@@ -8,9 +8,9 @@ import (
 	"slices"
 
 	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/journal"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/project/trust"
 )
 
 // Reload reads the files again and applies what is different.
@@ -22,8 +22,13 @@ func (s *Supervisor) Reload(context.Context) (control.Reload, error) {
 	}
 	files, parsed, err := s.load()
 	if err != nil {
+		s.refused = refusedFiles{err: err}
+		if files != nil {
+			s.refused.digest = files.Digest()
+		}
 		return control.Reload{}, errors.New(s.mask(err.Error()))
 	}
+	s.dotEnvPath = files.DotEnvPath
 	if files.Digest() == s.digest {
 		return control.Reload{}, nil
 	}
@@ -34,6 +39,8 @@ func (s *Supervisor) Reload(context.Context) (control.Reload, error) {
 	s.project, s.digest = parsed, files.Digest()
 	s.remind(files)
 	s.log.Info("config reloaded", "added", reload.Added, "removed", reload.Removed, "updated", reload.Updated)
+	nudge(s.reloaded)
+	s.news.tell(journal.Event{Kind: journal.Reload, Reason: reload.Summary()}, "")
 	return reload, s.remember(func(*lockstate.Tx) {})
 }
 
@@ -139,22 +146,4 @@ func sameTunnel(a, b project.Service) bool {
 		svc.ConnectTimeout, svc.IdleTimeout = 0, 0
 	}
 	return reflect.DeepEqual(a, b)
-}
-
-// pending says what the files on disk have that does not run, and what they wait for.
-func (s *Supervisor) pending() string {
-	files, err := read(s.o.Config)
-	if err != nil {
-		return s.mask(err.Error())
-	}
-	verdict, files, err := s.trust.Ask(files)
-	switch {
-	case err != nil:
-		return s.mask(err.Error())
-	case files.Digest() == s.digest:
-		return ""
-	case verdict != trust.Allowed:
-		return "the files changed and wait for: localport allow"
-	}
-	return "the files changed; the next prompt in the project takes them over"
 }

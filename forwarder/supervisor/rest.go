@@ -107,7 +107,10 @@ func (f *forward) settle(err error) {
 	errors.As(err, &failure)
 	f.failures++
 	f.rest = f.after(failure)
-	f.log.Warn("tunnel ended", "service", f.svc.Name, "reason", f.mask(failure.Reason), "failures", f.failures)
+	f.mu.Lock()
+	f.status.failures = f.failures
+	f.mu.Unlock()
+	f.log.Warn("tunnel ended", "service", f.svc.Name, "reason", f.mask(failure.Reason), "failures", f.failures, "tunnel", f.status.run)
 	f.trouble(f.rest.state(f), failure.Reason, failure.Hint)
 	switch f.rest.kind {
 	case helped:

@@ -69,6 +69,9 @@ type Supervisor struct {
 	work    context.Context
 	watched sync.WaitGroup
 
+	news     *news
+	reloaded chan struct{} // the config was taken over anew
+
 	mu       sync.Mutex // held across a whole act, reload or end: they never overlap
 	closed   bool
 	passed   <-chan struct{} // not nil: another supervisor has taken over; closed when that project ends
@@ -77,6 +80,15 @@ type Supervisor struct {
 	forwards map[string]*forward
 	state    lockstate.State // as last seen
 	watches  map[lockstate.Process]context.CancelFunc
+
+	// What there is to say of files and ports that are not as they should be.
+	dotEnvPath     string
+	user           project.User
+	userTrouble    string
+	polling        string
+	refused        refusedFiles
+	toldPending    string
+	metricsTrouble string
 }
 
 // Run is the whole life of a supervisor: be elected, take the config, bind every relay, say so, keep everything up
@@ -91,6 +103,11 @@ func Run(ctx context.Context, o Options) error {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	s.work = work
+	telling, told := context.WithCancel(context.WithoutCancel(ctx))
+	var writing sync.WaitGroup
+	writing.Go(func() { s.news.run(telling) })
+	defer writing.Wait()
+	defer told()
 
 	before, err := s.elect(ctx)
 	if err != nil {
@@ -110,6 +127,8 @@ func Run(ctx context.Context, o Options) error {
 	go func() { served <- control.Serve(work, s.socket, s, s.log) }()
 	o.Say(control.Word{Outcome: control.Ready})
 	s.watched.Go(func() { s.keeping.run(work) })
+	s.watched.Go(func() { s.watchFiles(work) })
+	s.watched.Go(func() { s.serveMetrics(work) })
 	s.watched.Go(func() { watchSleep(work, slept, s.woke) })
 
 	s.keep(ctx)
@@ -119,6 +138,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	cancel()
 	s.finish()
+	s.news.tell(journal.Event{Kind: journal.Ended, Run: o.Run}, "")
 	return errors.Join(<-served, s.clean())
 }
 
@@ -138,12 +158,13 @@ func open(o Options) (*Supervisor, error) {
 		forwards: make(map[string]*forward),
 		watches:  make(map[lockstate.Process]context.CancelFunc),
 	}
-	s.calm = make(chan struct{}, 1)
+	s.calm, s.reloaded = make(chan struct{}, 1), make(chan struct{}, 1)
 	s.env = newEnvironment(os.Environ(), o.Run)
 	s.logFile = journal.Open(dir.Log("supervisor"), s.mask, journal.Limits{})
 	s.logFile.Carry()
 	s.log = slog.New(s.logFile.Handler(o.Level)).With("run", o.Run)
 	dir.Warn = func(text string) { s.log.Warn(text) }
+	s.news = newNews(dir, s.log, s.mask)
 	s.keeping = &keeping{exe: o.Exe, log: s.log, started: s.recordKeeper, kept: make(map[string]source)}
 	return s, s.inherit()
 }
@@ -240,11 +261,15 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 	if err := os.Mkdir(s.runtime, 0o700); err != nil {
 		return err
 	}
+	s.readUser()
+	if err := journal.Tidy(s.dir.LogDir(), limits(s.user)); err != nil {
+		s.log.Warn("remove old logs", "error", err)
+	}
 	files, parsed, err := s.loadInherited()
 	if err != nil {
 		return err
 	}
-	s.project, s.digest = parsed, files.Digest()
+	s.project, s.digest, s.dotEnvPath = parsed, files.Digest(), files.DotEnvPath
 	if err := s.raise(ctx); err != nil {
 		return err
 	}
@@ -264,6 +289,7 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 		return []*os.File{file}, err
 	})
 	s.remind(files)
+	s.news.tell(journal.Event{Kind: journal.Started, Run: s.o.Run, Reason: s.o.Version}, "")
 	return nil
 }
 
@@ -356,11 +382,11 @@ func outcome(err error) control.Outcome {
 // finish stops what is still up after the ports were given up. Nothing shared is touched any more.
 func (s *Supervisor) finish() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.stopAll(slices.Collect(maps.Keys(s.forwards)))
 	for _, cancel := range s.watches {
 		cancel()
 	}
+	s.mu.Unlock() // what watches may be waiting for it
 	s.watched.Wait()
 	// What left its process group on purpose is still ours: nothing stays.
 	killed, err := child.Sweep(s.o.Run)
@@ -408,9 +434,9 @@ func (s *Supervisor) clean() error { return os.RemoveAll(s.runtime) }
 func (s *Supervisor) forward(svc project.Service) (*forward, error) {
 	return newForward(host{
 		log: s.log, mask: s.mask, changes: s.changes, board: s.board, checks: s.checks,
-		dir: s.root(), environ: s.env.list,
+		dir: s.root(), environ: s.env.list, tell: s.news.tell,
 		begin: s.begin, bind: s.bind, bound: s.rebound, keeping: s.keeping, calm: s.calm,
-	}, svc, journal.Open(s.dir.Log(svc.Name), s.mask, journal.Limits{}))
+	}, svc, journal.Open(s.dir.Log(svc.Name), s.mask, limits(s.user)))
 }
 
 // begin makes one tunnel's run and its directory.

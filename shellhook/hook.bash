@@ -136,7 +136,7 @@ __localport_look() {
   [[ $__localport_tries != 3 && -x $__localport_exe ]] || \builtin return
   [[ $- != *a* ]] || __localport_private
   if __localport_out=$(\builtin exec "$__localport_exe" export bash --pid "$$" \
-    --root "$__localport_root" --told "$__localport_told" </dev/null); then
+    --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" </dev/null); then
     __localport_tries=$((__localport_tries + 1))
   else
     __localport_tries=3

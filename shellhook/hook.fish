@@ -107,7 +107,7 @@ function __localport_look
         set __localport_tries 0
     end
     test "$__localport_tries" != 3 -a -x "$__localport_exe"; or return
-    $__localport_exe export fish --pid $fish_pid --root "$__localport_root" --told "$__localport_told" </dev/null | builtin source
+    $__localport_exe export fish --pid $fish_pid --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" </dev/null | builtin source
     if test $pipestatus[1] = 0
         set __localport_tries (builtin math $__localport_tries + 1)
     else

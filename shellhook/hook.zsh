@@ -118,7 +118,7 @@ __localport_look() {
   fi
   [[ $__localport_tries != 3 && -x $__localport_exe ]] || return
   if __localport_out=$("$__localport_exe" export zsh --pid $$ \
-    --root "$__localport_root" --told "$__localport_told" </dev/null); then
+    --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" </dev/null); then
     (( ++__localport_tries ))
   else
     __localport_tries=3

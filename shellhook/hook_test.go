@@ -34,13 +34,13 @@ func TestEnteringAndLeavingAProjectLooksOnceEach(t *testing.T) {
 		w.expectLooks(s, cd(w.dir), 0)
 
 		calls := w.calls()
-		want := []string{"export", shell, "--pid", "", "--root", "", "--told", ""}
+		want := []string{"export", shell, "--pid", "", "--root", "", "--line", "", "--told", ""}
 		for i, c := range calls {
 			got := slices.Clone(c.Args)
 			if c.PID != s.PID() || c.Stdin != os.DevNull {
 				t.Errorf("call %d has --pid %d (the shell is %d) and standard input %q", i, c.PID, s.PID(), c.Stdin)
 			}
-			got[3], got[5], got[7] = "", "", ""
+			got[3], got[5], got[7], got[9] = "", "", "", ""
 			if !slices.Equal(got, want) {
 				t.Errorf("call %d is %q", i, c.Args)
 			}

@@ -21,6 +21,7 @@ type call struct {
 	Dir   string // physical
 	Stdin string // what standard input is
 	Root  string // --root
+	Line  string // --line
 	Told  string // --told
 	PID   int    // --pid
 }
@@ -56,6 +57,7 @@ func recordCall(base string, args []string) call {
 	c := call{Args: args, Env: os.Environ()}
 	flags := flag.NewFlagSet("export", flag.ExitOnError)
 	flags.StringVar(&c.Root, "root", "missing", "")
+	flags.StringVar(&c.Line, "line", "missing", "")
 	flags.StringVar(&c.Told, "told", "missing", "")
 	flags.IntVar(&c.PID, "pid", 0, "")
 	_ = flags.Parse(args[2:])

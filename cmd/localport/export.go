@@ -22,11 +22,12 @@ import (
 	"github.com/localport-sh/localport/shellhook"
 )
 
-// exportCmd is what the hook says: `localport export SHELL --pid PID --root ROOT --told TOLD`.
+// exportCmd is what the hook says: `localport export SHELL --pid PID --root ROOT --line LINE --told TOLD`.
 type exportCmd struct {
 	Shell string
 	PID   int    // the shell's: what the lease is for
 	Root  string // the project that the shell is in; empty for none
+	Line  string // the project's line as the shell saw it last
 	Told  string // what the shell was told last
 	// Limit is how long a prompt may wait for us, whatever is stuck. LOCALPORT_LIMIT is for machines on which two
 	// seconds are nothing.
@@ -42,6 +43,7 @@ func runExport(args []string) error {
 	flags.SetOutput(io.Discard)
 	flags.IntVar(&c.PID, "pid", 0, "")
 	flags.StringVar(&c.Root, "root", "", "")
+	flags.StringVar(&c.Line, "line", "", "")
 	flags.StringVar(&c.Told, "told", "", "")
 	if err := flags.Parse(args); err != nil {
 		return &usageError{err}
@@ -127,6 +129,7 @@ func (l *look) look(ctx context.Context) error {
 	l.root, l.dir = root, p.dir.Path
 	err = l.enter(ctx, p)
 	l.line = p.dir.PromptLine()
+	l.happened(p)
 	return l.once(err)
 }
 

@@ -84,6 +84,7 @@ func hint(err error) string {
 		notFound *project.ErrNotFound
 		start    *control.StartError
 		lost     *control.UnreachableError
+		refused  *control.RefusedError
 		usage    *usageError
 	)
 	switch {
@@ -97,6 +98,8 @@ func hint(err error) string {
 		return "cd into a project, name one with -C DIR or -c FILE, or write a " + project.ConfigName
 	case errors.As(err, &start) && start.Outcome == control.Broken:
 		return "the whole log: " + start.Log
+	case errors.As(err, &refused):
+		return "request " + refused.Request + " in: localport logs supervisor"
 	case errors.As(err, &lost):
 		return "if it is stuck, end its process: the next prompt starts another (localport logs supervisor)"
 	}

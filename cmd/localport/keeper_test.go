@@ -18,9 +18,10 @@ import (
 
 // rush is clients that come fifty times a second, from its start until stop.
 type rush struct {
-	addr string
-	quit chan struct{}
-	done sync.WaitGroup
+	addr  string
+	begun time.Time
+	quit  chan struct{}
+	done  sync.WaitGroup
 
 	mu    sync.Mutex
 	calls []call
@@ -33,7 +34,7 @@ type call struct {
 }
 
 func startRush(addr string) *rush {
-	c := &rush{addr: addr, quit: make(chan struct{})}
+	c := &rush{addr: addr, begun: time.Now(), quit: make(chan struct{})}
 	c.done.Go(func() {
 		tick := time.NewTicker(20 * time.Millisecond)
 		defer tick.Stop()

@@ -36,6 +36,7 @@ type grammar struct {
 	Port    portCmd    `cmd:"" help:"Print a service's local port."`
 	Logs    logsCmd    `cmd:"" help:"Print what the services' tunnels said."`
 	Events  eventsCmd  `cmd:"" help:"Print what happened to the services."`
+	Daemon  daemonCmd  `cmd:"" help:"Control the supervisor itself."`
 	Conf    configCmd  `cmd:"" name:"config" help:"Look at the config."`
 	Metrics metricsCmd `cmd:"" help:"Print the figures of the project's services for Prometheus."`
 	Demo    demoCmd    `cmd:"" help:"Show it all on a project made for the purpose."`

@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/journal"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/environ"
@@ -41,6 +44,68 @@ func (l *look) entered(view control.View) {
 	if text := summary(l.root, view, user.Verbosity); text != "" {
 		fmt.Fprintln(l.err, "localport:", text)
 	}
+}
+
+// happened says which services failed and which recovered since this shell looked last; nothing to one that has just
+// entered.
+func (l *look) happened(p *place) {
+	seen, now := lineNumber(l.Line), lineNumber(l.line)
+	if l.Root != l.root || seen == 0 || now <= seen {
+		return
+	}
+	events, err := journal.Since(p.dir.LogDir(), seen)
+	if err != nil {
+		return // it is for the user's convenience alone
+	}
+	for _, event := range latest(events) {
+		if event.Line > now {
+			continue // the next prompt is told of it
+		}
+		if text := sentence(event); text != "" {
+			fmt.Fprintln(l.err, "localport:", text)
+		}
+	}
+}
+
+// lineNumber is the number in a prompt's line.
+func lineNumber(line string) uint64 {
+	number, _, _ := strings.Cut(line, " ")
+	n, err := strconv.ParseUint(number, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// latest is the last event of each service that failed or recovered: what came before it is over.
+func latest(events []journal.Event) []journal.Event {
+	var last []journal.Event
+	for _, event := range events {
+		last = slices.DeleteFunc(last, func(e journal.Event) bool { return e.Service == event.Service && e.Kind != journal.Pending })
+		last = append(last, event)
+	}
+	return last
+}
+
+// sentence is an event at a prompt. That files changed is said where it is found.
+func sentence(e journal.Event) string {
+	switch e.Kind {
+	case journal.Recovered:
+		return e.Service + " is well again"
+	case journal.Failed:
+		text := e.Service + " is " + strings.ReplaceAll(e.To, "_", " ")
+		if e.To == string(forwarder.NeedsAttention) {
+			text = e.Service + " needs attention"
+		}
+		if e.Reason != "" {
+			text += ": " + e.Reason
+		}
+		if e.Hint != "" {
+			text += "; " + e.Hint
+		}
+		return text
+	}
+	return ""
 }
 
 // changed says which variables change, to a user who wants to know: +SET -UNSET.

@@ -3,12 +3,14 @@ package control
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strings"
 )
 
 // Client calls the supervisor at a socket. Every call ends with its context, whatever the supervisor does.
@@ -91,6 +93,8 @@ func (c Client) call(ctx context.Context, name string, in, out any) error {
 	if err != nil {
 		return err
 	}
+	id := RequestID()
+	request.Header.Set(requestHeader, id)
 	transport := c.transport()
 	defer transport.CloseIdleConnections()
 	response, err := (&http.Client{Transport: transport}).Do(request)
@@ -102,7 +106,7 @@ func (c Client) call(ctx context.Context, name string, in, out any) error {
 		return &UnreachableError{c.Socket, ErrEnding}
 	}
 	if response.StatusCode != http.StatusOK {
-		return refused(response)
+		return refused(response, id)
 	}
 	if out == nil {
 		return nil
@@ -122,13 +126,27 @@ func (c Client) transport() *http.Transport {
 	}
 }
 
-func refused(response *http.Response) error {
+// RefusedError is what the supervisor answered instead of doing what it was asked.
+type RefusedError struct {
+	Reason  string
+	Request string // the id of the request, which stands in the supervisor's log
+}
+
+func (e *RefusedError) Error() string { return e.Reason }
+
+func refused(response *http.Response, id string) error {
 	var f failure
 	if err := json.NewDecoder(response.Body).Decode(&f); err != nil || f.Error == "" {
-		return fmt.Errorf("the supervisor answered %s", response.Status)
+		f.Error = "the supervisor answered " + response.Status
 	}
-	return errors.New(f.Error)
+	return &RefusedError{f.Error, id}
 }
+
+// requestHeader carries the id of a request, which ties what a command says to what the supervisor logs.
+const requestHeader = "X-Request-Id"
+
+// RequestID is a new id.
+func RequestID() string { return strings.ToLower(rand.Text()[:8]) }
 
 // reason leaves out the URL, which names nothing that a user knows.
 func reason(ctx context.Context, err error) error {

@@ -68,13 +68,27 @@ func Serve(ctx context.Context, ln net.Listener, backend Backend, log *slog.Logg
 	return err
 }
 
-// logged logs each request, at debug: a status that is watched would fill the log.
+// logged logs each request: at debug, for a status that is watched would fill the log, but what was refused is told in
+// any case, under the id that the command shows.
 func logged(next http.Handler, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
-		next.ServeHTTP(w, r)
-		log.Debug("request", "method", r.Method, "path", r.URL.Path, "took", time.Since(began))
+		seen := &outcome{ResponseWriter: w}
+		next.ServeHTTP(seen, r)
+		level, trouble := slog.LevelDebug, []any{}
+		if seen.refusal != "" {
+			level, trouble = slog.LevelError, []any{"error", seen.refusal}
+		}
+		log.Log(r.Context(), level, "request", append([]any{
+			"request", r.Header.Get(requestHeader), "path", r.URL.Path, "took", time.Since(began),
+		}, trouble...)...)
 	})
+}
+
+// outcome remembers why a request was refused.
+type outcome struct {
+	http.ResponseWriter
+	refusal string
 }
 
 func handler(b Backend) http.Handler {
@@ -136,6 +150,11 @@ func answer[Q, A any](fn func(context.Context, Q) (A, error)) http.Handler {
 }
 
 func reply(w http.ResponseWriter, code int, body any) {
+	if f, failed := body.(failure); failed && code == http.StatusConflict {
+		if o, ok := w.(*outcome); ok {
+			o.refusal = f.Error
+		}
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	// A client that has gone away is no error of ours, and there is nobody else to tell.

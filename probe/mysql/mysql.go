@@ -56,7 +56,7 @@ func check(ctx context.Context, config *mysql.Config, query string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	if query == "" {
 		return conn.(driver.Pinger).Ping(ctx)
 	}

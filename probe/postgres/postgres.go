@@ -148,8 +148,7 @@ const (
 
 // explain gives the server's own words where it spoke.
 func explain(ctx context.Context, err error, noPassword bool) error {
-	var said *pgconn.PgError
-	if errors.As(err, &said) {
+	if said, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return &probe.Failure{Reason: fmt.Sprintf("%s (SQLSTATE %s)", said.Message, said.Code), Hint: hint(said.Code, noPassword)}
 	}
 	if ctx.Err() != nil {
@@ -158,8 +157,7 @@ func explain(ctx context.Context, err error, noPassword bool) error {
 	if strings.Contains(err.Error(), "server refused TLS connection") {
 		return &probe.Failure{Reason: "the server has no TLS", Hint: `health_check.sslmode = "prefer" or "disable"`}
 	}
-	var failed *pgconn.ConnectError
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		if cause := errors.Unwrap(failed); cause != nil {
 			return cause // the rest names an address that means nothing
 		}

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project/trust"
+)
+
+// daemonCmd are the controls of the supervisor itself.
+type daemonCmd struct {
+	Start   daemonStartCmd   `cmd:"" help:"Bring the project up and keep it up without a shell."`
+	Stop    daemonStopCmd    `cmd:"" help:"End the supervisor now, whatever leases there are."`
+	Restart daemonRestartCmd `cmd:"" help:"Replace the supervisor by a new one; every port stays open."`
+	Reload  daemonReloadCmd  `cmd:"" help:"Read the config again, and print what came of it."`
+	Status  daemonStatusCmd  `cmd:"" help:"Show the supervisor: pid, version, uptime, leases, socket, log, memory."`
+}
+
+type daemonStartCmd struct{}
+
+// Run takes a lease that no shell holds. It returns when every port accepts connections.
+func (daemonStartCmd) Run(a *app) error {
+	p, ctx, cancel, err := a.act()
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	verdict, _, err := p.ask()
+	if err != nil {
+		return err
+	}
+	j, err := p.join(ctx, entry{heal: true, allowed: verdict == trust.Allowed, prepare: func(tx *lockstate.Tx, _ bool) {
+		tx.Hold(lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()})
+	}})
+	if err != nil {
+		return err
+	}
+	word := "runs already"
+	if j.Started {
+		word = "started"
+	}
+	return a.daemonLine(ctx, j.Client, word)
+}
+
+// daemonLine says in one line what runs.
+func (a *app) daemonLine(ctx context.Context, client control.Client, word string) error {
+	status, err := client.Status(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(a.out, "%s: pid %d, %s\n", word, status.Supervisor.PID, status.Config)
+	return err
+}
+
+type daemonStopCmd struct{}
+
+// Run ends the supervisor; prompts leave the project down.
+func (daemonStopCmd) Run(a *app) error {
+	p, ctx, cancel, err := a.act()
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	return p.end(ctx)
+}
+
+type daemonRestartCmd struct{}
+
+// Run hands everything over to a new supervisor: leases, ports and whoever waits. One that does not run is started.
+func (daemonRestartCmd) Run(a *app) error {
+	p, ctx, cancel, err := a.act()
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	client, err := p.running(ctx)
+	if err != nil {
+		return err
+	}
+	if client == nil {
+		return daemonStartCmd{}.Run(a)
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if err := client.Replace(ctx, control.Replacement{Exe: exe, Version: version()}); err != nil {
+		return fmt.Errorf("restart: %w", err)
+	}
+	return a.daemonLine(ctx, *client, "restarted")
+}
+
+type daemonReloadCmd struct{}
+
+// Run waits for the outcome.
+func (daemonReloadCmd) Run(a *app) error {
+	p, ctx, cancel, err := a.act()
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	client, err := p.runs(ctx)
+	if err != nil {
+		return err
+	}
+	verdict, files, err := p.ask()
+	if err != nil {
+		return err
+	}
+	if verdict != trust.Allowed {
+		return &notAllowedError{p.config}
+	}
+	if _, err := p.parse(files); err != nil {
+		return err // with every mistake and its line
+	}
+	reload, err := client.Reload(ctx)
+	if err != nil {
+		return fmt.Errorf("reload: %w", err)
+	}
+	_, err = fmt.Fprintln(a.out, reload.Summary())
+	return err
+}
+
+// runs is the client of the supervisor; an error where none runs.
+func (p *place) runs(ctx context.Context) (*control.Client, error) {
+	client, err := p.running(ctx)
+	if err == nil && client == nil {
+		err = &hinted{errors.New("the project is not running"), "localport start"}
+	}
+	return client, err
+}
+
+type daemonStatusCmd struct{ output }
+
+// Run shows the supervisor. One that does not run is exit code 1, for scripts.
+func (c daemonStatusCmd) Run(a *app) error {
+	p, ctx, cancel, err := a.act()
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	client, err := p.runs(ctx)
+	if err != nil {
+		return err
+	}
+	status, err := client.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if c.json() {
+		return printJSON(a.out, struct {
+			*control.SupervisorStatus
+			Config string            `json:"config"`
+			Leases []lockstate.Lease `json:"leases"`
+		}{status.Supervisor, status.Config, status.Leases})
+	}
+	printSupervisor(a.out, status)
+	return nil
+}
+
+func printSupervisor(w io.Writer, status control.Status) {
+	s := status.Supervisor
+	row := func(name string, value any) { fmt.Fprintf(w, "%-9s %v\n", name, value) }
+	row("config", status.Config)
+	row("pid", s.PID)
+	row("run", s.Run)
+	row("version", s.Version)
+	row("uptime", age(s.Since))
+	row("socket", s.Socket)
+	row("log", s.Log)
+	if s.Memory > 0 {
+		row("memory", fmt.Sprintf("%.1f MB", float64(s.Memory)/1e6))
+	}
+	if s.Keeper > 0 {
+		row("keeper", fmt.Sprintf("pid %d", s.Keeper))
+	}
+	row("leases", len(status.Leases))
+	for _, lease := range status.Leases {
+		if lease.Kind == lockstate.StartLease {
+			fmt.Fprintf(w, "  %-5s for %s, until localport stop\n", lease.Kind, age(lease.Since))
+			continue
+		}
+		fmt.Fprintf(w, "  %-5s pid %d for %s in %s\n", lease.Kind, lease.PID, age(lease.Since), lease.Dir)
+	}
+}

@@ -1,0 +1,260 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/journal"
+	"github.com/localport-sh/localport/testdata/shellpty"
+)
+
+// flaky is a service whose health is what a file says.
+func (w *world) flaky(name string) (config string, well func(bool)) {
+	path := filepath.Join(w.home, name+".well")
+	well = func(is bool) {
+		if !is {
+			os.Remove(path)
+		} else if err := os.WriteFile(path, nil, 0o600); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	well(true)
+	return tcpConfig(name, freePort(w.t), serve(w.t, "127.0.0.1:0")) + fmt.Sprintf(
+		"health_check = { type = \"command\", command = [\"test\", \"-e\", %q], interval = \"50ms\", failure_threshold = 2 }\n", path), well
+}
+
+func TestEachShellIsToldOnceThatAServiceFailedAndRecovered(t *testing.T) {
+	inEach(t, func(t *testing.T, kind string) {
+		w := newWorld(t)
+		config, well := w.flaky("db")
+		root := w.allowed(config)
+		first, second := w.shell(kind, root), w.shell(kind, root)
+		eventually(t, "it is healthy", func() bool { return w.service(root, "db").State == forwarder.Healthy })
+		told := func(kind journal.Kind, n int) {
+			t.Helper()
+			eventually(t, fmt.Sprint(n, " events of kind ", kind), func() bool { return len(w.events(root, kind)) == n })
+		}
+		for round := range 2 {
+			well(false)
+			told(journal.Failed, round+1)
+			for _, sh := range []*shellpty.Shell{first, second} {
+				fresh := twoPrompts(sh)
+				if n := strings.Count(fresh, "localport: db is unhealthy: test: exit status 1"); n != 1 {
+					t.Errorf("told %d times:\n%s", n, fresh)
+				}
+			}
+			well(true)
+			told(journal.Recovered, round+1)
+			if fresh := twoPrompts(first); strings.Count(fresh, "localport: db is well again") != 1 {
+				t.Errorf("after it recovered:\n%s", fresh)
+			}
+			second.Run("true")
+		}
+		late := w.shell(kind, root)
+		if fresh := twoPrompts(late); strings.Contains(fresh, "well again") {
+			t.Errorf("a shell that came later is told of the past:\n%s", fresh)
+		}
+	})
+}
+
+// twoPrompts is what a shell says at its next two prompts.
+func twoPrompts(sh *shellpty.Shell) string {
+	sh.Run("true")
+	first := sh.Screen()
+	sh.Run("true")
+	return first + sh.Screen()
+}
+
+// events are those of a kind.
+func (w *world) events(root string, kind journal.Kind) []journal.Event {
+	w.t.Helper()
+	var found []journal.Event
+	for line := range strings.Lines(w.must(root, "events", "--json")) {
+		var event journal.Event
+		if err := json.Unmarshal([]byte(line), &event); err != nil {
+			w.t.Fatal(err)
+		}
+		if event.Kind == kind {
+			found = append(found, event)
+		}
+	}
+	return found
+}
+
+func TestTheUsersProgramIsToldWhatFailed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	told := filepath.Join(w.home, "told")
+	w.user(fmt.Sprintf("[notify]\ncommand = [\"sh\", \"-c\", \"echo $LOCALPORT_EVENT $1 $LOCALPORT_REASON >>%s\", \"sh\", \"{service}\"]\n", told))
+	config, well := w.flaky("db")
+	root := w.allowed(config)
+	w.must(root, "start")
+	well(false)
+	eventually(t, "the program was told", func() bool {
+		data, _ := os.ReadFile(told)
+		return strings.Contains(string(data), "failed db test: exit status 1\n")
+	})
+}
+
+func TestTheFiguresAreServedWhereTheConfigAsksForThem(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	port := freePort(t)
+	config, well := w.flaky("db")
+	root := w.allowed(fmt.Sprintf("metrics_port = %d\n", port) + config)
+	w.must(root, "start")
+	scrape := func() string {
+		response, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", port))
+		if err != nil {
+			return ""
+		}
+		defer response.Body.Close()
+		data, _ := io.ReadAll(response.Body)
+		return string(data)
+	}
+	well(false)
+	eventually(t, "the figures tell of failed checks", func() bool {
+		text := scrape()
+		return strings.Contains(text, `result="failed"`) && strings.Contains(text, `service="db"`) &&
+			strings.Contains(text, "localport_supervisor_resident_memory_bytes")
+	})
+	http.DefaultClient.CloseIdleConnections()
+	w.down(root, fmt.Sprintf("127.0.0.1:%d", port))
+}
+
+func TestDaemonControlsTheSupervisorItself(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	port := freePort(t)
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	if o := w.localport(root, "daemon", "status"); o.code != exitFailed || !strings.Contains(o.stderr, "not running") {
+		t.Errorf("status of what does not run: exit %d, %s", o.code, o.stderr)
+	}
+	if out := w.must(root, "daemon", "start"); !strings.HasPrefix(out, "started: pid ") {
+		t.Errorf("start said %q", out)
+	}
+	old := w.supervisor(root)
+	if out := w.must(root, "daemon", "start"); !strings.HasPrefix(out, "runs already: pid ") {
+		t.Errorf("the second start said %q", out)
+	}
+	conn := dial(t, addr)
+	conn.say("hi")
+	c := startRush(addr)
+	if out := w.must(root, "daemon", "restart"); !strings.HasPrefix(out, "restarted: pid ") {
+		t.Errorf("restart said %q", out)
+	}
+	if refused, failed := refused(c.stop(), c.begun); refused > 0 || failed > 0 {
+		t.Errorf("during the restart %d clients were refused, %d failed", refused, failed)
+	}
+	if w.supervisor(root) == old {
+		t.Error("restart left the old supervisor")
+	}
+	if got := conn.say("still here"); got != "hello still here\n" {
+		t.Errorf("the established connection answers %q", got)
+	}
+	w.kept(root)
+	out := w.must(root, "daemon", "status")
+	for _, want := range []string{
+		fmt.Sprint("pid       ", w.supervisor(root).PID), "version", "uptime", "socket", "log ", "memory", "keeper", "leases    1", "start for",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("status does not tell %q:\n%s", want, out)
+		}
+	}
+	var status struct {
+		PID    int   `json:"pid"`
+		Memory int   `json:"memory"`
+		Leases []any `json:"leases"`
+	}
+	if err := json.Unmarshal([]byte(w.must(root, "daemon", "status", "--json")), &status); err != nil || status.PID == 0 || len(status.Leases) != 1 {
+		t.Errorf("as JSON: %+v, %v", status, err)
+	}
+	sh := w.shell("bash", root)
+	conn.conn.Close()
+	w.must(root, "daemon", "stop")
+	sh.Run("true")
+	if state := w.state(root); state.Supervisor != nil {
+		t.Error("a prompt healed what was stopped")
+	}
+	sh.Run("cd /")
+	sh.Exit("exit")
+	w.down(root, addr)
+}
+
+func TestDependenciesAreStartedBeforeAndStoppedAfter(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	web, port := freePort(t), freePort(t)
+	root := w.allowed(
+		commandConfig(t, "web", web) + "depends_on = [\"bastion\"]\nenabled = false\n" +
+			commandConfig(t, "bastion", port) + "enabled = false\n" +
+			commandConfig(t, "other", freePort(t)) + "enabled = false\n")
+	w.must(root, "start", "web")
+	if svc := w.service(root, "bastion"); svc.State != forwarder.Healthy {
+		t.Errorf("bastion is %s", svc.State)
+	}
+	if svc := w.service(root, "other"); svc.State != forwarder.Stopped {
+		t.Errorf("other is %s", svc.State)
+	}
+	w.must(root, "restart", "bastion")
+	var order []string
+	for _, event := range w.events(root, journal.StateChanged) {
+		if event.To == string(forwarder.Healthy) {
+			order = append(order, event.Service)
+		}
+	}
+	if want := []string{"bastion", "web", "bastion", "web"}; !slices.Equal(order, want) {
+		t.Errorf("they became healthy in the order %v, want %v", order, want)
+	}
+	o := w.localport(root, "stop", "bastion")
+	if o.code != 0 || !strings.Contains(o.stderr, "web") {
+		t.Errorf("stop: exit %d, %s", o.code, o.stderr)
+	}
+	order = nil
+	for _, event := range w.events(root, journal.StateChanged) {
+		if event.To == string(forwarder.Stopped) && event.From != "" && event.Service != "other" {
+			order = append(order, event.Service)
+		}
+	}
+	if want := []string{"web", "bastion"}; !slices.Equal(order, want) {
+		t.Errorf("they stopped in the order %v, want %v", order, want)
+	}
+}
+
+func TestAnErrorLeadsToItsLinesInTheSupervisorsLog(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	config := tcpConfig("web", freePort(t), serve(t, "127.0.0.1:0"))
+	root := w.allowed(config)
+	w.must(root, "start")
+	w.write(root, ".localport.toml", config+"nonsense = 1\n")
+	o := w.localport(root, "allow")
+	if o.code == 0 {
+		t.Fatal("allow of a config that cannot be used succeeded")
+	}
+	lines := bufio.NewScanner(strings.NewReader(o.stderr))
+	id := ""
+	for lines.Scan() {
+		if rest, ok := strings.CutPrefix(lines.Text(), "hint: request "); ok {
+			id, _, _ = strings.Cut(rest, " ")
+		}
+	}
+	if id == "" {
+		t.Fatalf("no request is named:\n%s", o.stderr)
+	}
+	out := w.must(root, "logs", "supervisor", "--grep", id, "--json")
+	var line struct{ Level, Request, Message string }
+	if err := json.Unmarshal([]byte(out), &line); err != nil || line.Request != id || line.Level != "error" || !strings.Contains(out, "nonsense") {
+		t.Errorf("the log has %q, %v", out, err)
+	}
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/localport-sh/localport/forwarder"
+)
+
+func TestAChangeThatWasAllowedBeforeIsTakenOverWithoutAPrompt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	far := serve(t, "127.0.0.1:0")
+	kept, moved, elsewhere := freePort(t), freePort(t), freePort(t)
+	config := tcpConfig("kept", kept, far)
+	first, second := config+tcpConfig("moved", moved, far), config+tcpConfig("moved", elsewhere, far)
+	root := w.allowed(second)
+	w.write(root, ".localport.toml", first)
+	w.must(root, "allow")
+	w.must(root, "start")
+	supervisor := w.supervisor(root)
+	conn := dial(t, fmt.Sprintf("127.0.0.1:%d", kept))
+	conn.say("hi")
+
+	replace := func(text string) { // as editors do
+		w.write(root, ".new", text)
+		if err := os.Rename(filepath.Join(root, ".new"), filepath.Join(root, ".localport.toml")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, step := range []struct {
+		text string
+		port int
+	}{{second, elsewhere}, {first, moved}, {second, elsewhere}} {
+		replace(step.text)
+		eventually(t, "the port has moved", func() bool {
+			answer, err := ask(fmt.Sprintf("127.0.0.1:%d", step.port), "you")
+			return err == nil && answer == "hello you\n"
+		})
+	}
+	if got := conn.say("still here"); got != "hello still here\n" {
+		t.Errorf("the connection of what did not change answered %q", got)
+	}
+	if w.supervisor(root) != supervisor {
+		t.Error("the supervisor was replaced")
+	}
+	if out := w.must(root, "events"); !strings.Contains(out, "moved") {
+		t.Errorf("events do not tell of it:\n%s", out)
+	}
+}
+
+func TestAChangeThatCannotBeUsedChangesNothingAndSaysSo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	port := freePort(t)
+	config := tcpConfig("web", port, serve(t, "127.0.0.1:0"))
+	root := w.allowed(config)
+	sh := w.shell("bash", root)
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	conn := dial(t, addr)
+	conn.say("hi")
+
+	w.write(root, ".localport.toml", config+"# one more line\n")
+	eventually(t, "status says that it waits", func() bool {
+		return strings.Contains(w.status(root).Pending, "localport allow")
+	})
+	if o := w.localport(root, "daemon", "reload"); o.code != exitNotAllowed {
+		t.Errorf("daemon reload: exit %d\n%s", o.code, o.stderr)
+	}
+	broken := strings.Replace(config, "local_port", "locl_port", 1)
+	w.write(root, ".localport.toml", broken)
+	w.localport(root, "allow")
+	eventually(t, "status says what is wrong", func() bool {
+		return strings.Contains(w.status(root).Pending, "cannot be used: "+filepath.Join(root, ".localport.toml")+":1:11: ")
+	})
+	if o := w.localport(root, "daemon", "reload"); o.code != exitInvalid || !strings.Contains(o.stderr, ".localport.toml:3:1") {
+		t.Errorf("daemon reload: exit %d\n%s", o.code, o.stderr)
+	}
+	sh.Run("true")
+	if screen := sh.Screen(); !strings.Contains(screen, "locl_port") {
+		t.Errorf("the prompt did not say what is wrong:\n%s", screen)
+	}
+	if err := os.Remove(filepath.Join(root, ".localport.toml")); err != nil {
+		t.Fatal(err)
+	}
+	if got := conn.say("still here"); got != "hello still here\n" {
+		t.Errorf("the connection answered %q", got)
+	}
+	if answer, err := ask(addr, "you"); answer != "hello you\n" {
+		t.Errorf("a new connection: %q, %v", answer, err)
+	}
+	w.write(root, ".localport.toml", config)
+	eventually(t, "nothing waits any more", func() bool { return w.status(root).Pending == "" })
+	if out := w.must(root, "daemon", "reload"); out != "nothing changed\n" {
+		t.Errorf("daemon reload said %q", out)
+	}
+}
+
+func TestAChangeOfTheHealthCheckAloneKeepsTheTunnel(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	port := freePort(t)
+	config := commandConfig(t, "web", port)
+	root := w.allowed(config)
+	w.must(root, "start")
+	children := childrenOf(t, w.supervisor(root).PID)
+	w.write(root, ".localport.toml", config+"description = \"web\"\nhealth_check = { type = \"command\", command = [\"true\"] }\n")
+	w.must(root, "allow")
+	eventually(t, "the new check was made", func() bool {
+		svc := w.service(root, "web")
+		return svc.Health.Check == "command" && svc.Health.Results["ok"] > 0 && svc.State == forwarder.Healthy
+	})
+	if now := childrenOf(t, w.supervisor(root).PID); len(now) != 1 || now[0] != children[0] {
+		t.Errorf("the tunnel was %v and is %v", children, now)
+	}
+	w.write(root, ".localport.toml", config+"health_check = { type = \"command\", command = [\"sh\", \"-c\", \"echo out of cheese >&2; exit 3\"] }\n")
+	w.must(root, "allow")
+	eventually(t, "the check fails", func() bool { return w.service(root, "web").State == forwarder.Unhealthy })
+	if svc := w.service(root, "web"); svc.LastError != "sh: exit status 3: out of cheese" || svc.Restarts != 0 {
+		t.Errorf("%q after %d restarts", svc.LastError, svc.Restarts)
+	}
+}

@@ -32,7 +32,7 @@ func (c superviseCmd) Run(a *app) error {
 		return &usageError{errors.New("supervise needs --config")}
 	}
 	// A terminal's hang-up has nothing to do with us, and whoever writes to a pipe that closed gets an error for it.
-	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
+	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGXFSZ)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	level := new(slog.LevelVar)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/probe"
+	"github.com/localport-sh/localport/project"
 )
 
 // carry hands the tunnel to the relay and watches over it until it ends: by itself, by an order, because it fell
@@ -45,7 +46,7 @@ func (f *forward) carry(ctx context.Context, tunnel forwarder.Tunnel) error {
 		case refusal := <-f.refused:
 			w.refusedBy(refusal)
 		case <-f.proved:
-			w.well()
+			w.proved()
 		case <-w.due():
 			w.check()
 		case result := <-w.results:
@@ -284,6 +285,14 @@ func (w *health) well() {
 		return
 	}
 	w.f.trouble(forwarder.Healthy, "", "")
+}
+
+// proved takes a client's success for a check's where a check would ask no more than that, or is not made at all while
+// there are clients. Whether a database lets us in is for its own check to say.
+func (w *health) proved() {
+	if w.f.svc.HealthCheck.Type == project.CheckTCP || w.fragile() {
+		w.well()
+	}
 }
 
 func (w *health) unwell(reason, hint string) { w.f.trouble(forwarder.Unhealthy, reason, hint) }

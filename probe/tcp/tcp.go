@@ -40,8 +40,17 @@ func Check(ctx context.Context, path probe.Path) error {
 	return stays(ctx, conn)
 }
 
+// patience is settle, or less where the check has to be done sooner: then it ends by itself, a little before.
+func patience(ctx context.Context) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return settle
+	}
+	return max(min(settle, time.Until(deadline)*9/10), 0)
+}
+
 func stays(ctx context.Context, conn net.Conn) error {
-	deadline := time.Now().Add(settle)
+	deadline := time.Now().Add(patience(ctx))
 	if err := conn.SetReadDeadline(deadline); err != nil {
 		return err
 	}

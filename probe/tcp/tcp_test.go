@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -79,5 +80,14 @@ func TestTCPEndsWithItsContext(t *testing.T) {
 	cancel()
 	if err := Check(ctx, path{silent, false}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestAShortTimeoutIsNotTheFarEndsFault(t *testing.T) {
+	silent := far(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) })
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := Check(ctx, path{silent, false}); err != nil {
+		t.Errorf("a server that listens, with less time than a second: %v", err)
 	}
 }

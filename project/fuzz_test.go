@@ -25,7 +25,9 @@ func FuzzParseNeverPanicsAndAlwaysSaysWhere(f *testing.F) {
 		if files.Named, err = readNamed(files); err != nil {
 			t.Skip(err)
 		}
-		p, err := Parse(files, Options{Getenv: lookup(map[string]string{"HOME": "/home/x"})})
+		p, err := Parse(files, Options{
+			Getenv: lookup(map[string]string{"HOME": "/home/x"}), Checks: someChecks, Technologies: someTechnologies,
+		})
 		if err == nil {
 			checkProject(t, p)
 			return

@@ -5,6 +5,7 @@ package grpc
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -24,7 +25,7 @@ var Kind = probe.Kind{
 	CheckType: project.CheckType{Name: "grpc", Keys: append([]project.Key{
 		{Name: "service"},
 		{Name: "authority"},
-		{Name: "headers", Is: project.Table, Secret: true},
+		secure.Headers,
 	}, secure.Keys...)},
 	New: func(s project.Settings) (probe.Check, error) {
 		config, err := secure.Config(s)
@@ -34,20 +35,29 @@ var Kind = probe.Kind{
 		if config != nil {
 			config.NextProtos = []string{"h2"}
 		}
-		return func(ctx context.Context, path probe.Path) error {
-			dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return secure.Dial(ctx, path, config) }
-			transport := &http.Transport{DialContext: dial, DialTLSContext: dial, Protocols: new(http.Protocols)}
-			scheme := "http"
-			if config == nil {
-				transport.Protocols.SetUnencryptedHTTP2(true)
-			} else {
-				transport.Protocols.SetHTTP2(true)
-				scheme = "https"
-			}
-			defer transport.CloseIdleConnections()
-			return call(ctx, transport, scheme, s)
-		}, nil
+		return func(ctx context.Context, path probe.Path) error { return check(ctx, path, config, s) }, nil
 	},
+}
+
+func check(ctx context.Context, path probe.Path, config *tls.Config, s project.Settings) error {
+	// The connection is made here, not by the transport: that would go on dialling after a check that was cut short.
+	conn, err := secure.Dial(ctx, path, config)
+	if err != nil {
+		return explain(ctx, err)
+	}
+	defer conn.Close()
+	dial := func(context.Context, string, string) (net.Conn, error) { return conn, nil }
+	transport := &http.Transport{DialContext: dial, DialTLSContext: dial, Protocols: new(http.Protocols)}
+	defer transport.CloseIdleConnections()
+	if config == nil {
+		transport.Protocols.SetUnencryptedHTTP2(true)
+		return call(ctx, transport, "http", s)
+	}
+	if secured, ok := conn.(*tls.Conn); ok && secured.ConnectionState().NegotiatedProtocol != "h2" {
+		return &probe.Failure{Reason: "the far end speaks TLS, but not HTTP/2, which gRPC needs", Hint: "check remote_port"}
+	}
+	transport.Protocols.SetHTTP2(true)
+	return call(ctx, transport, "https", s)
 }
 
 func call(ctx context.Context, transport http.RoundTripper, scheme string, s project.Settings) error {

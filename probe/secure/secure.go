@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/project"
@@ -73,11 +74,11 @@ func verifyChain(roots *x509.CertPool) func(tls.ConnectionState) error {
 // Dial opens a connection to the service, over TLS unless config is nil. It ends with ctx: every read and write fails
 // then. The caller closes it.
 func Dial(ctx context.Context, path probe.Path, config *tls.Config) (net.Conn, error) {
-	conn, err := path.Dial(ctx)
+	plain, err := path.Dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	conn = &bounded{conn, context.AfterFunc(ctx, func() { _ = conn.Close() }), ctx}
+	conn := &bounded{plain, context.AfterFunc(ctx, func() { _ = plain.Close() }), ctx}
 	if config == nil {
 		return conn, nil
 	}
@@ -130,18 +131,23 @@ func Explain(err error) error {
 	const trust = "health_check: ca_file names the authority to trust; tls_verify = false trusts any"
 	switch {
 	case errors.As(err, &name):
-		return &probe.Failure{Reason: name.Error(), Hint: "health_check: server_name is the name that the certificate must have"}
+		return &probe.Failure{Reason: bare(name), Hint: "health_check: server_name is the name that the certificate must have"}
 	case errors.As(err, &unknown):
 		return &probe.Failure{Reason: "the certificate is " + issuer(unknown), Hint: trust}
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return &probe.Failure{Reason: bare(invalid), Hint: "renew it at the far end; health_check: tls_verify = false trusts any"}
 	case errors.As(err, &invalid):
-		return &probe.Failure{Reason: invalid.Error(), Hint: trust}
+		return &probe.Failure{Reason: bare(invalid), Hint: trust}
 	case errors.As(err, &record):
-		return &probe.Failure{Reason: "the far end does not speak TLS on this port", Hint: "health_check: tls = false, or another remote_port"}
+		return &probe.Failure{Reason: "the far end does not speak TLS on this port", Hint: `health_check: type = "http" instead of "https", else tls = false; or another remote_port`}
 	case errors.As(err, &alert):
 		return &probe.Failure{Reason: "the far end ended the TLS handshake: " + alert.Error()}
 	}
 	return err
 }
+
+// bare is the error without the package that it comes from.
+func bare(err error) string { return strings.TrimPrefix(err.Error(), "x509: ") }
 
 func issuer(err x509.UnknownAuthorityError) string {
 	if err.Cert == nil {

@@ -45,23 +45,11 @@ const mostBody = 1 << 20
 func newHTTP(s project.Settings) (probe.Check, error) { return newCheck(s, nil) }
 
 func newHTTPS(s project.Settings) (probe.Check, error) {
-	name := s.Text("server_name")
-	if name == "" {
-		name = hostname(s.Text("host"))
-	}
-	config, err := secure.Always(s, name)
+	config, err := secure.Always(s, s.Text("host"))
 	if err != nil {
 		return nil, err
 	}
 	return newCheck(s, config)
-}
-
-// hostname is a host without its port.
-func hostname(host string) string {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		return name
-	}
-	return host
 }
 
 // page is what is asked for, and what is to come back.

@@ -77,7 +77,7 @@ func (s *Server) Start() {
 	nginx, err := child.Start(child.Command{
 		Argv: []string{s.program, "-p", s.dir, "-e", "stderr", "-c", s.config()},
 		Dir:  s.dir,
-		Env:  os.Environ(),
+		Env:  append(os.Environ(), "LOCALPORT_TEST_SERVER=nginx"), // .ci/leftovers looks for it
 		Line: func(_ child.Stream, line string) {
 			s.mu.Lock()
 			s.log.WriteString(line + "\n")

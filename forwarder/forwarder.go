@@ -1,11 +1,14 @@
 // Package forwarder is the vocabulary of forwards: the states a forward can be in, the tunnel that carries its
-// bytes, and the ways a tunnel fails. The relay, the technologies and the supervisor all speak it.
+// bytes, and the ways a tunnel fails. The relay, the technologies and the supervisor all speak it. Each technology is a
+// package below this one, and a line in forwarder/supervisor/technologies.go; the example is a whole one.
 package forwarder
 
 import (
 	"context"
 	"io"
 	"net"
+
+	"github.com/localport-sh/localport/project"
 )
 
 // State is what a forward is doing, as status shows it.
@@ -115,4 +118,12 @@ type Technology interface {
 	Open(ctx context.Context, run Run) (Tunnel, error)
 	// Target names the far end for people: "ssh deploy@bastion → localhost:6379". It holds no secret.
 	Target() string
+}
+
+// Kind is a technology as a package brings it: its name and its keys in connection, whose values are in the service's
+// Connection.Settings, and how it is made for one service. kubectl, ssh, tcp and command have no keys here: they are older
+// than the type, and project knows theirs.
+type Kind struct {
+	project.TechnologyType
+	New func(project.Service) Technology
 }

@@ -1,5 +1,5 @@
 // Package probe is the vocabulary of health checks: the way to a service, and a question about it in the service's own
-// protocol. Each type of check is a package below this one, and a line in probe/kinds.
+// protocol. Each type of check is a package below this one, and a line in probe/kinds; the example is a whole one.
 //
 // A probe never connects to our own listener: that accepts with nothing behind it. It goes through the tunnel.
 package probe

@@ -12,22 +12,36 @@ type application struct {
 	fields   []field
 	defaults bool            // the table is [defaults], for services of every technology
 	given    map[string]bool // the keys seen, as "connection.host"
+
+	// What decides which keys there are; empty: unknown, and every key may be right. It is known before anything else is
+	// read, because keys may stand in any order.
+	technology, check string
 }
 
-// technology reads the technology and the type of health check that n gives, because what other keys mean depends on
-// them.
-func (a *application) technology(n *node) {
+// decide finds the technology and the type of health check that n gives, if it gives any. What is wrong with them is
+// reported by apply.
+func (a *application) decide(n *node) {
+	var s Service
 	if t := n.member("technology"); t != nil && !t.bad {
-		a.service.Technology = ""
-		if f, ok := find(serviceFields, "technology", ""); ok {
-			_ = f.read(a.service, t) // reported by apply
-		}
+		_ = a.read(&s, t, "technology")
+		a.technology = s.Technology
 	}
-	if check := n.member(healthCheckKey); check != nil && check.kind == tableKind {
-		if t := check.member("type"); t != nil && !t.bad && t.kind == stringKind {
-			a.service.HealthCheck.Type = t.text // whether there is such a type is reported by apply
-		}
+	if t := n.member(healthCheckKey, "type"); t != nil && !t.bad {
+		_ = a.read(&s, t, healthCheckKey, "type")
+		a.check = s.HealthCheck.Type
 	}
+	a.service.Technology, a.service.HealthCheck.Type = a.technology, a.check
+}
+
+// read reads n as the field at a path of names.
+func (a *application) read(s *Service, n *node, names ...string) error {
+	fields := a.fields
+	var f field
+	for _, name := range names {
+		f, _ = find(fields, name, "")
+		fields = f.fields
+	}
+	return f.read(s, n)
 }
 
 // inherit applies what makes sense for the service and says nothing about the rest.
@@ -36,6 +50,7 @@ func (a *application) inherit(n *node) {
 	silent.report = nil
 	silent.given = a.seen()
 	silent.apply(n)
+	a.service.Technology, a.service.HealthCheck.Type = a.technology, a.check
 }
 
 // apply reads the table n.
@@ -69,6 +84,9 @@ func (a *application) table(n *node, fields []field, prefix string) {
 		case a.defaults && f.own:
 			a.say(m, "every service has its own; it cannot be in [defaults]")
 		default:
+			if a.defaults && f.read != nil {
+				f.read = readAny(fields, name)
+			}
 			a.seen()[prefix+name] = true
 			a.field(m, f, prefix+name+".")
 		}
@@ -80,9 +98,9 @@ type axis struct{ noun, this, value string }
 
 func (a *application) axis(prefix string) axis {
 	if prefix == healthCheckKey+"." {
-		return axis{"health check", "this one", a.service.HealthCheck.Type}
+		return axis{"health check", "this one", a.check}
 	}
-	return axis{"technology", "this service", a.service.Technology}
+	return axis{"technology", "this service", a.technology}
 }
 
 func (a *application) field(n *node, f field, prefix string) {
@@ -143,8 +161,6 @@ func (f field) shown() string {
 		return f.example
 	}
 	switch f.name {
-	case "technology":
-		return ", which must be " + oneOf(technologies)
 	case "local_port":
 		return `, a port or "auto"`
 	case "command":

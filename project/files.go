@@ -33,7 +33,7 @@ type Files struct {
 	DotEnv []byte // .env; nil: absent
 	// DotEnvPath is where DotEnv was read from: Root/.env, or in a linked worktree without one, the main checkout's.
 	DotEnvPath string
-	// Named holds the files that kubeconfig, key_file and config_file name and that lie inside Root, by
+	// Named holds the files that kubeconfig and the keys in _file (key_file, ca_file) name and that lie inside Root, by
 	// path relative to Root; nil: absent. Of one that a symbolic link leads out of Root it holds the link's end, not
 	// the contents: these are the user's own.
 	Named map[string][]byte

@@ -20,12 +20,14 @@ func FuzzParseNeverPanicsAndAlwaysSaysWhere(f *testing.F) {
 	}
 	f.Add("a = [[[1, {b = [\"x\"]}]]]\n[[x]]\n[[x.y]]\nz.z = 1\n", "x = 1\r\n", "A=${B}\r\n'\n")
 	f.Fuzz(func(t *testing.T, config, local, dotEnv string) {
-		files := &Files{Root: "/root", Path: "/root/" + ConfigName, Config: []byte(config), Local: []byte(local), DotEnv: []byte(dotEnv)}
+		files := &Files{Root: "/nowhere", Path: "/nowhere/" + ConfigName, Config: []byte(config), Local: []byte(local), DotEnv: []byte(dotEnv)}
 		var err error
 		if files.Named, err = readNamed(files); err != nil {
 			t.Skip(err)
 		}
-		p, err := Parse(files, Options{Getenv: lookup(map[string]string{"HOME": "/home/x"})})
+		p, err := Parse(files, Options{
+			Getenv: lookup(map[string]string{"HOME": "/home/x"}), Checks: someChecks, Technologies: someTechnologies,
+		})
 		if err == nil {
 			checkProject(t, p)
 			return
@@ -38,7 +40,7 @@ func FuzzParseNeverPanicsAndAlwaysSaysWhere(f *testing.F) {
 			if d.Path == "" || d.Line < 1 || d.Col < 1 || d.Message == "" || printable(d.Message) != d.Message || printable(d.Source) != d.Source {
 				t.Fatalf("%+v", d)
 			}
-			checkLine(t, d, map[string]string{files.Path: config, "/root/" + LocalName: local, "/root/" + EnvName: dotEnv})
+			checkLine(t, d, map[string]string{files.Path: config, "/nowhere/" + LocalName: local, "/nowhere/" + EnvName: dotEnv})
 		}
 	})
 }

@@ -12,7 +12,42 @@ import (
 
 var update = flag.Bool("update", false, "write what was found into testdata as what is wanted")
 
-// A case in testdata is an archive: the project's files, "environment" with NAME=value lines, and "want".
+// A case in testdata is an archive: the project's files, "environment" with NAME=value lines, "types" if those below are
+// to be known, and "want".
+
+// Types of check and a technology as other packages bring them: what they have in common, and what not.
+var (
+	someChecks = []CheckType{
+		{Name: "http", Keys: []Key{
+			{Name: "path", Default: "/", Valid: func(value any) error {
+				if !strings.HasPrefix(value.(string), "/") {
+					return errors.New(`must begin with "/"`)
+				}
+				return nil
+			}},
+			{Name: "expected_status", Is: Codes},
+			{Name: "headers", Is: Table, Secret: true, Public: []string{"Accept"}},
+			{Name: "tls_verify", Is: Flag, Default: true},
+		}},
+		{Name: "postgres", Keys: []Key{
+			{Name: "user", Default: "postgres"},
+			{Name: "password", Secret: true},
+			{Name: "database"},
+			{Name: "ca_file", Is: File},
+		}},
+		{Name: "redis", Keys: []Key{
+			{Name: "password", Secret: true},
+			{Name: "database", Is: Number},
+			{Name: "key", Secret: true},
+		}},
+		{Name: "command", Keys: []Key{{Name: "command", Is: Texts, Required: true, Example: `, as in ["check", "{addr}"]`}}},
+	}
+	someTechnologies = []TechnologyType{{Name: "wormhole", Port: true, Keys: []Key{
+		{Name: "host", Required: true},
+		{Name: "galaxy", Default: "milky way"},
+		{Name: "incantation", Secret: true},
+	}}}
+)
 
 func TestEverythingWrongIsReportedWhereItStands(t *testing.T) {
 	eachCase(t, "testdata/invalid/*.txtar", func(t *testing.T, f *Files, o Options) string {
@@ -56,7 +91,12 @@ func runCase(t *testing.T, path string, run func(*testing.T, *Files, Options) st
 	}
 	given, want, _ := strings.Cut(string(data), "-- want --\n")
 	root, env := t.TempDir(), map[string]string{}
+	o := Options{Getenv: lookup(env), AutoPort: func(string) int { return 12345 }}
 	for name, text := range archived(given) {
+		if name == "types" {
+			o.Checks, o.Technologies = someChecks, someTechnologies
+			continue
+		}
 		if name != "environment" {
 			write(t, filepath.Join(root, name), text)
 			continue
@@ -70,7 +110,7 @@ func runCase(t *testing.T, path string, run func(*testing.T, *Files, Options) st
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := run(t, f, Options{Getenv: lookup(env), AutoPort: func(string) int { return 12345 }})
+	got := run(t, f, o)
 	got = strings.ReplaceAll(got, f.Root, "ROOT") + "\n"
 	if home, err := homeDir(); err == nil {
 		got = strings.ReplaceAll(got, `"`+home+"/", `"HOME/`)

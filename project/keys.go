@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -87,28 +88,13 @@ func readLocalAddress(s *Service, n *node) error {
 }
 
 func readCommand(s *Service, n *node) error {
-	switch {
-	case n.kind != arrayKind:
-		return n.want("an array of strings")
-	case len(n.items) == 0:
-		return errors.New("must not be empty")
-	}
-	var bad badItems
-	var argv []string
-	port := false
-	for i, item := range n.items {
-		if item.kind != stringKind || i == 0 { // an empty argument is fine, an empty program is not
-			_, err := item.string()
-			bad = bad.with(item, err)
-		}
-		argv = append(argv, item.text)
-		port = port || item.bad || strings.Contains(item.text, "{port}")
-	}
-	if bad == nil && !port {
+	argv, err := n.arguments()
+	holds := func(item *node) bool { return item.bad || strings.Contains(item.text, "{port}") }
+	if err == nil && !slices.ContainsFunc(n.items, holds) {
 		return errors.New("one of the arguments must hold {port}, the port that the command is to listen on")
 	}
 	s.Command = argv
-	return bad.err()
+	return err
 }
 
 func readStart(s *Service, n *node) error {

@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// fileKeys are the keys whose value is a file that a tunnel acts upon.
-var fileKeys = map[string]bool{"kubeconfig": true, "key_file": true, "config_file": true}
+// namesFile reports whether a key's value is a file that a tunnel or a health check acts upon: key_file, ca_file.
+func namesFile(key string) bool { return key == "kubeconfig" || strings.HasSuffix(key, "_file") }
 
 // readNamed reads the files inside the root that the config names. It runs before the config is known to be valid, so
 // it takes what it finds: every such key at any depth, and nothing from a file that is not TOML.
@@ -32,7 +32,7 @@ func readNamed(f *Files) (map[string][]byte, error) {
 }
 
 func readNamedBy(f *Files, n *node, named map[string][]byte) error {
-	if n.kind != stringKind || !fileKeys[n.name] {
+	if n.kind != stringKind || !namesFile(n.name) {
 		return nil
 	}
 	text, ok := constant(n.text)

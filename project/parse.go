@@ -16,6 +16,8 @@ type Options struct {
 	Getenv func(string) (string, bool)
 	// Checks are the types of health check that there are, besides "none"; nil: "tcp".
 	Checks []CheckType
+	// Technologies are those that there are besides kubectl, ssh, tcp and command, whose keys this package knows.
+	Technologies []TechnologyType
 	// AutoPort is the port of a service with local_port = "auto"; nil: one made from the root and the name.
 	AutoPort func(service string) int
 	// Linger is the user's own, for a project that says nothing; zero: the default.
@@ -36,9 +38,10 @@ func Parse(f *Files, o Options) (*Project, error) {
 	if diagnostics := p.read(); len(diagnostics) > 0 {
 		return nil, &Invalid{Diagnostics: diagnostics}
 	}
-	p.fields = schema(o.Checks)
+	p.fields = schema(o)
 	p.addresses()
 	p.interpolateAll()
+	p.hideSettings()
 	p.shareSecrets()
 	p.top()
 	p.services()
@@ -255,9 +258,9 @@ func (p *parsing) service(n, defaults *node) {
 		return
 	}
 	s := newService(n.name)
-	a := &application{report: &p.report, service: &s, fields: p.fields}
-	a.technology(defaults)
-	a.technology(n)
+	a := &application{report: &p.report, service: &s, fields: p.fields, check: s.HealthCheck.Type}
+	a.decide(defaults)
+	a.decide(n)
 	a.inherit(defaults)
 	a.apply(n)
 	a.missing(n)

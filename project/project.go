@@ -75,6 +75,8 @@ type Connection struct {
 	Options    map[string]string // -o options
 	// ssh and tcp
 	RemoteHost string
+	// what Options.Technologies brings
+	Settings Settings
 }
 
 // HealthCheck is how the service is probed.

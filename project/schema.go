@@ -21,7 +21,11 @@ type field struct {
 // reader puts the value of a node into a service. Its error says what is wrong with the value.
 type reader func(*Service, *node) error
 
-var technologies = []string{Kubectl, SSH, TCP, Command}
+// Those that this package knows the keys of, and those of them that have a remote_port.
+var (
+	technologies     = []string{Kubectl, SSH, TCP, Command}
+	portTechnologies = []string{Kubectl, SSH, TCP}
+)
 
 var resourceTypes = []string{"pod", "service", "deployment", "statefulset", "replicaset", "daemonset", "job"}
 
@@ -31,7 +35,7 @@ var serviceFields = []field{
 	{name: "technology", required: true, read: choice(func(s *Service) *string { return &s.Technology }, technologies)},
 	{name: "local_port", required: true, own: true, read: readLocalPort},
 	{name: "local_address", read: readLocalAddress},
-	{name: "remote_port", required: true, own: true, only: []string{Kubectl, SSH, TCP}, read: readRemotePort},
+	{name: "remote_port", required: true, own: true, only: portTechnologies, read: readRemotePort},
 	{name: "tags", read: list(func(s *Service) *[]string { return &s.Tags })},
 	{name: "description", own: true, read: text(func(s *Service) *string { return &s.Description })},
 	{name: "enabled", read: boolean(func(s *Service) *bool { return &s.Enabled })},
@@ -77,12 +81,38 @@ var restartPolicyFields = []field{
 	{name: "max_attempts", read: count(0, func(s *Service) *int { return &s.RestartPolicy.MaxAttempts })},
 }
 
-// schema is the keys of a service, with those of these types of health check.
-func schema(checks []CheckType) []field {
+// schema is the keys of a service, with those of the types that the options bring.
+func schema(o Options) []field {
+	known, withPort := slices.Clone(technologies), slices.Clone(portTechnologies)
+	for _, technology := range o.Technologies {
+		if !slices.Contains(known, technology.Name) {
+			known = append(known, technology.Name)
+		}
+		if technology.Port && !slices.Contains(withPort, technology.Name) {
+			withPort = append(withPort, technology.Name)
+		}
+	}
 	fields := slices.Clone(serviceFields)
 	for i := range fields {
-		if fields[i].name == healthCheckKey {
-			fields[i].fields = append(slices.Clone(healthCheckFields), checkFields(checks)...)
+		switch f := &fields[i]; f.name {
+		case "technology":
+			f.read = choice(func(s *Service) *string { return &s.Technology }, known)
+			f.example = ", which must be " + oneOf(known)
+		case "remote_port":
+			f.only = withPort
+		case "connection":
+			f.fields = append(slices.Clone(f.fields), technologyFields(o.Technologies)...)
+		case healthCheckKey:
+			f.fields = append(slices.Clone(f.fields), checkFields(o.Checks)...)
+		}
+	}
+	return fields
+}
+
+func technologyFields(technologies []TechnologyType) (fields []field) {
+	for _, technology := range technologies {
+		for _, key := range technology.Keys {
+			fields = append(fields, key.field(technology.Name, ofConnection))
 		}
 	}
 	return fields
@@ -101,12 +131,15 @@ func checkFields(checks []CheckType) []field {
 	fields := []field{{name: "type", read: choice(func(s *Service) *string { return &s.HealthCheck.Type }, names)}}
 	for _, check := range checks {
 		for _, key := range check.Keys {
-			fields = append(fields, field{
-				name: key.Name, only: []string{check.Name}, required: key.Required, example: key.Example, read: key.read,
-			})
+			fields = append(fields, key.field(check.Name, ofCheck))
 		}
 	}
 	return fields
+}
+
+// field is the key of one type.
+func (k Key) field(of string, settings func(*Service) *Settings) field {
+	return field{name: k.Name, only: []string{of}, required: k.Required, example: k.Example, read: k.into(settings)}
 }
 
 // suits reports whether the field is for a technology; every field is for an unknown one.
@@ -127,6 +160,26 @@ func find(fields []field, name, technology string) (field, bool) {
 		found.name, found.only = name, append(found.only, f.only...)
 	}
 	return found, found.name != ""
+}
+
+// readAny reads what any field of this name would: which of them a service has depends on its type, and two types may
+// have a key in common and mean different things by it.
+func readAny(fields []field, name string) reader {
+	return func(s *Service, n *node) (first error) {
+		for _, f := range fields {
+			if f.name != name {
+				continue
+			}
+			err := f.read(s, n)
+			if err == nil {
+				return nil
+			}
+			if first == nil {
+				first = err
+			}
+		}
+		return first
+	}
 }
 
 // suggestion is the end of a message about an unknown key: what was probably meant, if anything.

@@ -3,24 +3,31 @@ package project
 import (
 	"errors"
 	"fmt"
-	"maps"
+	"slices"
+	"strings"
 )
 
-// read is the reader of a key that another package knows.
-func (k Key) read(s *Service, n *node) error {
-	value, err := k.value(n)
-	if err == nil && k.Valid != nil {
-		err = k.Valid(value)
+// into is the reader of a key that another package knows, which puts its value into the settings.
+func (k Key) into(settings func(*Service) *Settings) reader {
+	return func(s *Service, n *node) error {
+		value, err := k.value(n)
+		if err == nil && k.Valid != nil {
+			err = k.Valid(value)
+		}
+		if err != nil {
+			return err
+		}
+		at := settings(s)
+		if *at == nil {
+			*at = Settings{}
+		}
+		(*at)[k.Name] = value
+		return nil
 	}
-	if err != nil {
-		return err
-	}
-	if s.HealthCheck.Settings == nil {
-		s.HealthCheck.Settings = Settings{}
-	}
-	s.HealthCheck.Settings[k.Name] = value
-	return nil
 }
+
+func ofCheck(s *Service) *Settings      { return &s.HealthCheck.Settings }
+func ofConnection(s *Service) *Settings { return &s.Connection.Settings }
 
 // value is the node's, of the Go type of the key.
 func (k Key) value(n *node) (any, error) {
@@ -35,12 +42,7 @@ func (k Key) value(n *node) (any, error) {
 		err := boolean(func(*Service) *bool { return &b })(&scratch, n)
 		return b, err
 	case Texts:
-		var l []string
-		err := list(func(*Service) *[]string { return &l })(&scratch, n)
-		if err == nil && len(l) == 0 {
-			err = errors.New("must not be empty")
-		}
-		return l, err
+		return n.arguments()
 	case Table:
 		return n.texts()
 	case File:
@@ -51,6 +53,26 @@ func (k Key) value(n *node) (any, error) {
 		return n.codes()
 	}
 	return n.string()
+}
+
+// arguments reads an array of strings. An empty one among them is fine, the first is not.
+func (n *node) arguments() ([]string, error) {
+	switch {
+	case n.kind != arrayKind:
+		return nil, n.want("an array of strings")
+	case len(n.items) == 0:
+		return nil, errors.New("must not be empty")
+	}
+	var values []string
+	var bad badItems
+	for i, item := range n.items {
+		if item.kind != stringKind || i == 0 {
+			_, err := item.string()
+			bad = bad.with(item, err)
+		}
+		values = append(values, item.text)
+	}
+	return values, bad.err()
 }
 
 // texts reads a table of strings.
@@ -87,46 +109,81 @@ func (n *node) codes() ([]int, error) {
 	return values, bad.err()
 }
 
-// settings fills in what the keys of a service's type of health check are when they are not given, and keeps those that
-// are secret.
+// settings fills in what the keys of a service's type of health check, and of its technology, are when they are not
+// given.
 func (p *parsing) settings(s *Service) {
-	var keys []Key
 	for _, check := range p.options.Checks {
 		if check.Name == s.HealthCheck.Type {
-			keys = check.Keys
+			s.HealthCheck.Settings = withDefaults(s.HealthCheck.Settings, check.Keys)
 		}
 	}
-	given := s.HealthCheck.Settings
-	s.HealthCheck.Settings = nil
-	for _, key := range keys {
-		value, ok := given[key.Name]
-		if !ok && key.Default != nil {
-			value, ok = key.Default, true
-		}
-		if !ok {
-			continue
-		}
-		if s.HealthCheck.Settings == nil {
-			s.HealthCheck.Settings = Settings{}
-		}
-		s.HealthCheck.Settings[key.Name] = value
-		if key.Secret {
-			p.keepSecrets(value)
+	for _, technology := range p.options.Technologies {
+		if technology.Name == s.Technology {
+			s.Connection.Settings = withDefaults(s.Connection.Settings, technology.Keys)
 		}
 	}
 }
 
-func (p *parsing) keepSecrets(value any) {
-	switch value := value.(type) {
-	case string:
-		p.keepSecret(value)
-	case []string:
-		for _, text := range value {
-			p.keepSecret(text)
+func withDefaults(given Settings, keys []Key) Settings {
+	for _, key := range keys {
+		if _, ok := given[key.Name]; ok || key.Default == nil {
+			continue
 		}
-	case map[string]string:
-		for text := range maps.Values(value) {
-			p.keepSecret(text)
+		if given == nil {
+			given = Settings{}
 		}
+		given[key.Name] = key.Default
+	}
+	return given
+}
+
+// hideSettings keeps what the keys of other packages hold in secret, before any message can show it. What is secret for
+// one type is for all: the type itself may be what is wrong.
+func (p *parsing) hideSettings() {
+	for _, n := range append(p.serviceNodes(), p.root.member("defaults")) {
+		for _, check := range p.options.Checks {
+			p.hide(n.member(healthCheckKey), check.Keys)
+		}
+		for _, technology := range p.options.Technologies {
+			p.hide(n.member("connection"), technology.Keys)
+		}
+	}
+}
+
+func (p *parsing) hide(table *node, keys []Key) {
+	for _, key := range keys {
+		if n := table.member(key.Name); key.Secret && n != nil {
+			p.hideBelow(n, key)
+		}
+	}
+}
+
+func (p *parsing) hideBelow(n *node, key Key) {
+	for m := range n.all() {
+		if slices.ContainsFunc(key.Public, func(name string) bool { return strings.EqualFold(name, m.name) }) {
+			continue
+		}
+		m.hide()
+		if m.kind != stringKind {
+			continue
+		}
+		p.keepSecret(m.text)
+		if _, token, ok := strings.Cut(m.text, " "); ok && key.Is == Table {
+			p.keepSecret(token) // of "Bearer TOKEN", as it may stand alone
+		}
+	}
+}
+
+// hide makes n a secret. Strings are masked wherever a line is quoted; other scalars only from now on.
+func (n *node) hide() {
+	if n.secret {
+		return
+	}
+	n.secret = true
+	switch n.kind {
+	case integerKind, floatKind, boolKind, dateKind:
+		s := span{start: n.at, end: n.at + len(n.text)}
+		at, _ := slices.BinarySearchFunc(n.doc.spans, s, func(a, b span) int { return a.start - b.start })
+		n.doc.spans = slices.Insert(n.doc.spans, at, s)
 	}
 }

@@ -1,13 +1,16 @@
 package project
 
-// Key is a key of a table whose keys depend on a type that another package knows: of health_check, for one type of
-// check. The parser reads it, says what is wrong with it, and keeps its value.
+// Key is a key of a table whose keys depend on a type that another package knows: of health_check for one type of
+// check, of connection for one technology. The parser reads it, says what is wrong with it, and keeps its value.
 type Key struct {
 	Name     string
 	Is       KeyType
 	Required bool
 	Secret   bool // never to be shown: every value counts among Project.Secrets
-	Default  any  // of the Go type that Is names; nil: the zero value
+	// Public names the entries of a secret Table that may be shown, in any case of letters: masking the name of a host
+	// or a media type wherever it stands would hide more than it keeps.
+	Public  []string
+	Default any // of the Go type that Is names; nil: the zero value
 	// Valid says what is wrong with a value of the right type; nil: nothing can be.
 	Valid func(value any) error
 	// Example ends the message about a required key that is missing: `, as in "redis-cli"`.
@@ -22,15 +25,22 @@ const (
 	Text   KeyType = iota // string
 	Number                // int
 	Flag                  // bool
-	Texts                 // []string
+	Texts                 // []string: an array of them, not empty; the first is not empty either
 	Table                 // map[string]string: keys are free
-	File                  // string: a path, made absolute; ~ and the project's root are resolved
+	File                  // string: a path, made absolute; ~ and the project's root are resolved. Its key ends in _file
 	Codes                 // []int: a number, or an array of them
 )
 
 // CheckType is a type of health check: its name, and the keys that it has besides those of every check.
 type CheckType struct {
 	Name string
+	Keys []Key
+}
+
+// TechnologyType is a technology: its name, and the keys that it has in connection.
+type TechnologyType struct {
+	Name string
+	Port bool // it has a remote_port, and that is required
 	Keys []Key
 }
 

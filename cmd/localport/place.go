@@ -13,6 +13,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder/child"
 	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/supervisor"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/probe/kinds"
 	"github.com/localport-sh/localport/project"
@@ -100,7 +101,7 @@ func (p *place) parse(files *project.Files) (*project.Project, error) {
 	ports := p.dir.Peek().Ports
 	return project.Parse(files, project.Options{
 		Getenv: base.Lookup,
-		Checks: kinds.Types(),
+		Checks: kinds.Types(), Technologies: supervisor.Technologies(),
 		AutoPort: func(service string) int {
 			if port, ok := ports[service]; ok {
 				return port

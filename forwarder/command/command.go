@@ -24,6 +24,9 @@ import (
 // placeholder stands in the arguments for the port that the program is to listen on.
 const placeholder = "{port}"
 
+// Kind is the technology "command".
+var Kind = forwarder.Kind{TechnologyType: project.TechnologyType{Name: project.Command}, New: New}
+
 // New makes the technology of one service.
 func New(svc project.Service) forwarder.Technology { return technology{argv: svc.Command} }
 

@@ -14,6 +14,9 @@ import (
 // Variable names another program than kubectl, in the environment of a run.
 const Variable = "LOCALPORT_KUBECTL"
 
+// Kind is the technology "kubectl".
+var Kind = forwarder.Kind{TechnologyType: project.TechnologyType{Name: project.Kubectl}, New: New}
+
 // New makes the technology of one service.
 func New(svc project.Service) forwarder.Technology {
 	t := &technology{

@@ -18,6 +18,9 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
+// Kind is the technology "ssh".
+var Kind = forwarder.Kind{TechnologyType: project.TechnologyType{Name: project.SSH}, New: New}
+
 // New makes the technology of one service.
 func New(svc project.Service) forwarder.Technology {
 	t := &technology{to: svc.Connection, port: svc.RemotePort}

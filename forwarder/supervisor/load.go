@@ -39,7 +39,9 @@ func (s *Supervisor) load() (*project.Files, *project.Project, error) {
 }
 
 func (s *Supervisor) parse(files *project.Files) (*project.Project, error) {
-	parsed, err := project.Parse(files, project.Options{Getenv: s.env.lookup, Checks: kinds.Types(), AutoPort: s.autoPort, Linger: s.user.Linger})
+	parsed, err := project.Parse(files, project.Options{
+		Getenv: s.env.lookup, Checks: kinds.Types(), Technologies: Technologies(), AutoPort: s.autoPort, Linger: s.user.Linger,
+	})
 	if err != nil {
 		return nil, err
 	}

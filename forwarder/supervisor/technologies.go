@@ -11,20 +11,30 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// technologies are the kinds of tunnel, by the name that a config gives them. A new one is a package and a line.
-var technologies = map[string]func(project.Service) forwarder.Technology{
-	project.Kubectl: kubectl.New,
-	project.SSH:     ssh.New,
-	project.TCP:     tcp.New,
-	project.Command: command.New,
+// technologies are the kinds of tunnel. A new one is a package and a line here.
+var technologies = []forwarder.Kind{
+	kubectl.Kind,
+	ssh.Kind,
+	tcp.Kind,
+	command.Kind,
 }
 
 func technology(svc project.Service) (forwarder.Technology, error) {
-	open, ok := technologies[svc.Technology]
-	if !ok {
-		return nil, fmt.Errorf("service %q: technology %q is not built in", svc.Name, svc.Technology)
+	for _, kind := range technologies {
+		if kind.Name == svc.Technology {
+			return kind.New(svc), nil
+		}
 	}
-	return open(svc), nil
+	return nil, fmt.Errorf("service %q: technology %q is not built in", svc.Name, svc.Technology)
+}
+
+// Technologies are what a config may say.
+func Technologies() []project.TechnologyType {
+	types := make([]project.TechnologyType, len(technologies))
+	for i, kind := range technologies {
+		types[i] = kind.TechnologyType
+	}
+	return types
 }
 
 // Target names a service's far end as status shows it, for a project that is down.

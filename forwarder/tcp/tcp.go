@@ -18,6 +18,9 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
+// Kind is the technology "tcp".
+var Kind = forwarder.Kind{TechnologyType: project.TechnologyType{Name: project.TCP}, New: New}
+
 // New makes the technology of one service.
 func New(svc project.Service) forwarder.Technology {
 	return &technology{

@@ -19,6 +19,9 @@ type bridge struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	all    sync.WaitGroup
+
+	mu     sync.Mutex
+	failed error // why the last connection could not be carried
 }
 
 func open(ctx context.Context, path probe.Path) (*bridge, error) {
@@ -44,6 +47,16 @@ func (b *bridge) close() {
 	b.all.Wait()
 }
 
+// explain is the error of a check. Where the way itself failed, that is why, and it is no bad answer of the service's.
+func (b *bridge) explain(err error) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.failed == nil || b.ctx.Err() != nil {
+		return err
+	}
+	return fmt.Errorf("%w (%s)", b.failed, err.Error())
+}
+
 func (b *bridge) accept() {
 	for {
 		conn, err := b.ln.Accept()
@@ -58,6 +71,12 @@ func (b *bridge) carry(near net.Conn) {
 	defer near.Close()
 	far, err := b.path.Dial(b.ctx)
 	if err != nil {
+		b.mu.Lock()
+		b.failed = err
+		b.mu.Unlock()
+		if tcp, ok := near.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0) // the program is to see a reset, not an empty answer
+		}
 		return
 	}
 	defer far.Close()

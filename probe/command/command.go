@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
-	"strconv"
+	"path/filepath"
+	"slices"
 	"strings"
-	"syscall"
 	"time"
 
+	"github.com/localport-sh/localport/forwarder/child"
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/project"
 )
@@ -39,92 +39,76 @@ func check(ctx context.Context, path probe.Path, argv []string) error {
 	defer b.close()
 	host, port := b.addr()
 	fill := strings.NewReplacer("{host}", host, "{port}", port, "{addr}", net.JoinHostPort(host, port))
-	filled := make([]string, len(argv))
-	for i, arg := range argv {
-		filled[i] = fill.Replace(arg)
+	run := child.Command{Argv: slices.Clone(argv), Env: os.Environ()}
+	if place, ok := path.(probe.Place); ok {
+		run.Dir, run.Env = place.Dir(), place.Environ()
 	}
-	said := &lastLine{}
-	cmd := command(ctx, path, filled)
-	cmd.Env = append(cmd.Env, "LOCALPORT_CHECK_HOST="+host, "LOCALPORT_CHECK_PORT="+port)
-	cmd.Stdout, cmd.Stderr = said, said
-	return judge(ctx, argv[0], run(cmd), said.text())
+	for i, arg := range run.Argv {
+		run.Argv[i] = fill.Replace(arg)
+	}
+	run.Env = append(slices.Clip(run.Env), "LOCALPORT_CHECK_HOST="+host, "LOCALPORT_CHECK_PORT="+port)
+	said := &words{}
+	run.Line = said.add
+	if err := await(ctx, run, said); err != nil {
+		return b.explain(err)
+	}
+	return nil
 }
 
-// grace is how long output that a child of the program holds open is waited for.
+// grace is how long a program that is cut short may take to end politely.
 const grace = 100 * time.Millisecond
 
-func command(ctx context.Context, path probe.Path, argv []string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Env = os.Environ()
-	if place, ok := path.(probe.Place); ok {
-		cmd.Dir, cmd.Env = place.Dir(), place.Environ()
+// await runs the program. Nothing of its group is left when it returns.
+func await(ctx context.Context, run child.Command, said *words) error {
+	name := filepath.Base(run.Argv[0])
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = grace
-	return cmd
-}
-
-// run runs the program; nothing of its group is left when it returns.
-func run(cmd *exec.Cmd) error {
-	if err := cmd.Start(); err != nil {
-		return err
+	program, err := child.Start(run)
+	if missing, ok := errors.AsType[*child.NotFoundError](err); ok {
+		return &probe.Failure{Reason: missing.Error(), Hint: "check health_check.command and the PATH"}
 	}
-	err := cmd.Wait()
-	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-	if errors.Is(err, exec.ErrWaitDelay) {
-		return nil // it is done, and what it left behind holds its output no more
+	if err != nil {
+		return &probe.Failure{Reason: err.Error(), Hint: "check health_check.command"}
 	}
-	return err
-}
-
-func judge(ctx context.Context, name string, err error, said string) error {
-	var exited *exec.ExitError
-	switch {
-	case err == nil:
-		return nil
-	case ctx.Err() != nil:
-		return fmt.Errorf("run %s: %w", name, ctx.Err())
-	case errors.As(err, &exited):
-		reason := fmt.Sprintf("%s: %s", name, exited.ProcessState)
-		if said != "" {
-			reason += ": " + said
-		}
-		return &probe.Failure{Reason: reason}
-	case errors.Is(err, exec.ErrNotFound), errors.Is(err, os.ErrNotExist):
-		return &probe.Failure{Reason: fmt.Sprintf("run %s: there is no such program", name), Hint: "check health_check.command and the PATH"}
-	}
-	return &probe.Failure{Reason: fmt.Sprintf("run %s: %v", name, err)}
-}
-
-// lastLine keeps the last line that holds something, of all that is written to it.
-type lastLine struct{ whole, part string }
-
-func (l *lastLine) Write(p []byte) (int, error) {
-	const most = 4096 // of one line
-	for line := range strings.Lines(string(p)) {
-		l.part += line
-		if len(l.part) > most {
-			l.part = l.part[:most]
-		}
-		if strings.HasSuffix(line, "\n") {
-			l.keep()
+	select {
+	case <-program.Done():
+	case <-ctx.Done():
+		program.Stop(grace)
+		if program.Stopped() {
+			return fmt.Errorf("run %s: %w", name, ctx.Err())
 		}
 	}
-	return len(p), nil
+	if status := program.Status(); status != "exit status 0" {
+		return &probe.Failure{Reason: strings.Join(append([]string{name, status}, said.last()...), ": ")}
+	}
+	return nil
 }
 
-func (l *lastLine) keep() {
-	if text := strings.TrimSpace(l.part); text != "" {
-		l.whole = text
+// words are the last line that a program printed on either of its outputs.
+type words struct{ out, err string }
+
+func (w *words) add(from child.Stream, line string) {
+	const most = 200 // of what one message can hold
+	if line = strings.TrimSpace(line); line == "" {
+		return
 	}
-	l.part = ""
+	if runes := []rune(line); len(runes) > most {
+		line = string(runes[:most]) + "…"
+	}
+	if from == child.Stderr {
+		w.err = line
+		return
+	}
+	w.out = line
 }
 
-func (l *lastLine) text() string {
-	l.keep()
-	if len(l.whole) > 200 {
-		return strconv.QuoteToGraphic(l.whole[:200]) + "…"
+// last is what it complained of; of one that complains on stdout, what it printed. It is for after the program's end.
+func (w *words) last() []string {
+	for _, line := range []string{w.err, w.out} {
+		if line != "" {
+			return []string{line}
+		}
 	}
-	return l.whole
+	return nil
 }

@@ -1,10 +1,11 @@
 // Package grpc checks a gRPC server by its standard health service, grpc.health.v1.Health. It makes the one call itself,
-// over the standard library's HTTP/2: a library for gRPC would cost every start of the program more than the call.
+// over the standard library's HTTP/2: the library for gRPC would cost every start of the program 1 ms, and 6 MB.
 package grpc
 
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -24,31 +25,49 @@ var Kind = probe.Kind{
 	CheckType: project.CheckType{Name: "grpc", Keys: append([]project.Key{
 		{Name: "service"},
 		{Name: "authority"},
-		{Name: "headers", Is: project.Table, Secret: true},
+		secure.Headers,
 	}, secure.Keys...)},
 	New: func(s project.Settings) (probe.Check, error) {
-		config, err := secure.Config(s)
+		config, err := secure.ConfigFor(s, s.Text("authority"))
 		if err != nil {
 			return nil, err
 		}
 		if config != nil {
 			config.NextProtos = []string{"h2"}
 		}
-		return func(ctx context.Context, path probe.Path) error {
-			dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return secure.Dial(ctx, path, config) }
-			transport := &http.Transport{DialContext: dial, DialTLSContext: dial, Protocols: new(http.Protocols)}
-			scheme := "http"
-			if config == nil {
-				transport.Protocols.SetUnencryptedHTTP2(true)
-			} else {
-				transport.Protocols.SetHTTP2(true)
-				scheme = "https"
-			}
-			defer transport.CloseIdleConnections()
-			return call(ctx, transport, scheme, s)
-		}, nil
+		return func(ctx context.Context, path probe.Path) error { return check(ctx, path, config, s) }, nil
 	},
 }
+
+func check(ctx context.Context, path probe.Path, config *tls.Config, s project.Settings) error {
+	// The connection is made here, not by the transport: that would go on dialling after a check that was cut short.
+	conn, err := secure.Dial(ctx, path, config)
+	if err != nil {
+		return explain(ctx, err)
+	}
+	defer conn.Close()
+	first := &opening{Conn: conn}
+	transport := &http.Transport{
+		DialContext:    func(context.Context, string, string) (net.Conn, error) { return first, nil },
+		DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil },
+		Protocols:      new(http.Protocols),
+	}
+	defer transport.CloseIdleConnections()
+	if config == nil {
+		transport.Protocols.SetUnencryptedHTTP2(true)
+		if err := call(ctx, transport, "http", s); err == nil || first.settings() {
+			return err
+		}
+		return &probe.Failure{Reason: notHTTP2, Hint: "check health_check.tls and remote_port"}
+	}
+	if secured, ok := conn.(*tls.Conn); ok && secured.ConnectionState().NegotiatedProtocol != "h2" {
+		return &probe.Failure{Reason: notHTTP2, Hint: "check remote_port"}
+	}
+	transport.Protocols.SetHTTP2(true)
+	return call(ctx, transport, "https", s)
+}
+
+const notHTTP2 = "the far end does not speak HTTP/2, which gRPC needs"
 
 func call(ctx context.Context, transport http.RoundTripper, scheme string, s project.Settings) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, scheme+"://localhost/grpc.health.v1.Health/Check",
@@ -87,13 +106,12 @@ func message(service string) []byte {
 // The values of HealthCheckResponse.ServingStatus.
 var servingStatus = []string{"UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"}
 
-// Codes of gRPC that say what to do (https://grpc.io/docs/guides/status-codes/).
-const (
-	notFound         = 5
-	permissionDenied = 7
-	unimplemented    = 12
-	unauthenticated  = 16
-)
+// statusCodes are the names of what grpc-status may be (https://grpc.io/docs/guides/status-codes/).
+var statusCodes = []string{
+	"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",
+	"RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE",
+	"DATA_LOSS", "UNAUTHENTICATED",
+}
 
 func judge(response *http.Response, body []byte, service string) error {
 	if response.StatusCode != http.StatusOK {
@@ -132,18 +150,22 @@ func refused(code, text, service string) error {
 		text = decoded
 	}
 	number, err := strconv.Atoi(code)
-	if err != nil {
+	if err != nil || number < 0 {
 		return &probe.Failure{Reason: "the answer is not gRPC's: it has no grpc-status"}
 	}
-	failure := &probe.Failure{Reason: fmt.Sprintf("grpc status %d: %s", number, text)}
-	switch number {
-	case notFound:
+	name := "status " + code
+	if number < len(statusCodes) {
+		name = statusCodes[number]
+	}
+	failure := &probe.Failure{Reason: name + ": " + text}
+	switch name {
+	case "NOT_FOUND":
 		failure.Reason = fmt.Sprintf("the server does not know %s", subject(service))
 		failure.Hint = "check health_check.service"
-	case unimplemented:
-		failure.Reason = "the server does not have the health service (grpc.health.v1.Health): " + text
+	case "UNIMPLEMENTED":
+		failure.Reason = "the server does not have the health service: " + text
 		failure.Hint = `health_check.type = "tcp" asks less`
-	case unauthenticated, permissionDenied:
+	case "UNAUTHENTICATED", "PERMISSION_DENIED":
 		failure.Hint = "health_check.headers can carry credentials"
 	}
 	return failure

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/project"
@@ -28,15 +29,23 @@ var Verification = []project.Key{
 // Config is what the keys ask for; nil where TLS is off. The certificate's chain is verified against ca_file or the
 // system's authorities, its name against server_name: without one the name cannot be known, for our address is not the
 // server's.
-func Config(s project.Settings) (*tls.Config, error) {
+func Config(s project.Settings) (*tls.Config, error) { return ConfigFor(s, "") }
+
+// ConfigFor is Config where the server is asked for by this host, "" or with a port: without server_name the certificate
+// must have its name.
+func ConfigFor(s project.Settings, host string) (*tls.Config, error) {
 	if !s.Flag("tls") {
 		return nil, nil
 	}
-	return Always(s, s.Text("server_name"))
+	return Always(s, host)
 }
 
-// Always is Config of a check that speaks TLS anyway, to a server of this name; "" if the name cannot be known.
-func Always(s project.Settings, name string) (*tls.Config, error) {
+// Always is ConfigFor of a check that speaks TLS anyway.
+func Always(s project.Settings, host string) (*tls.Config, error) {
+	name := s.Text("server_name")
+	if name == "" {
+		name = hostname(host)
+	}
 	c := &tls.Config{ServerName: name, MinVersion: tls.VersionTLS12}
 	if file := s.Text("ca_file"); file != "" {
 		pem, err := os.ReadFile(file)
@@ -58,6 +67,14 @@ func Always(s project.Settings, name string) (*tls.Config, error) {
 	return c, nil
 }
 
+// hostname is a host without its port, and without the brackets of an address.
+func hostname(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		return name
+	}
+	return strings.Trim(host, "[]")
+}
+
 // verifyChain verifies everything but the name.
 func verifyChain(roots *x509.CertPool) func(tls.ConnectionState) error {
 	return func(state tls.ConnectionState) error {
@@ -73,17 +90,17 @@ func verifyChain(roots *x509.CertPool) func(tls.ConnectionState) error {
 // Dial opens a connection to the service, over TLS unless config is nil. It ends with ctx: every read and write fails
 // then. The caller closes it.
 func Dial(ctx context.Context, path probe.Path, config *tls.Config) (net.Conn, error) {
-	conn, err := path.Dial(ctx)
+	plain, err := path.Dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	conn = &bounded{conn, context.AfterFunc(ctx, func() { _ = conn.Close() }), ctx}
+	conn := &bounded{plain, context.AfterFunc(ctx, func() { _ = plain.Close() }), ctx}
 	if config == nil {
 		return conn, nil
 	}
 	secured := tls.Client(conn, config)
 	if err := secured.HandshakeContext(ctx); err != nil {
-		conn.Close()
+		_ = conn.Close()
 		return nil, Explain(err)
 	}
 	return secured, nil
@@ -125,23 +142,28 @@ func Explain(err error) error {
 		unknown x509.UnknownAuthorityError
 		invalid x509.CertificateInvalidError
 		record  tls.RecordHeaderError
-		alert   tls.AlertError
+		remote  *net.OpError
 	)
 	const trust = "health_check: ca_file names the authority to trust; tls_verify = false trusts any"
 	switch {
 	case errors.As(err, &name):
-		return &probe.Failure{Reason: name.Error(), Hint: "health_check: server_name is the name that the certificate must have"}
+		return &probe.Failure{Reason: bare(name), Hint: "health_check: server_name is the name that the certificate must have"}
 	case errors.As(err, &unknown):
 		return &probe.Failure{Reason: "the certificate is " + issuer(unknown), Hint: trust}
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return &probe.Failure{Reason: bare(invalid), Hint: "renew it at the far end; health_check: tls_verify = false trusts any"}
 	case errors.As(err, &invalid):
-		return &probe.Failure{Reason: invalid.Error(), Hint: trust}
+		return &probe.Failure{Reason: bare(invalid), Hint: trust}
 	case errors.As(err, &record):
-		return &probe.Failure{Reason: "the far end does not speak TLS on this port", Hint: "health_check: tls = false, or another remote_port"}
-	case errors.As(err, &alert):
-		return &probe.Failure{Reason: "the far end ended the TLS handshake: " + alert.Error()}
+		return &probe.Failure{Reason: "the far end does not speak TLS on this port", Hint: `health_check: type = "http" instead of "https", else tls = false; or another remote_port`}
+	case errors.As(err, &remote) && remote.Op == "remote error": // an alert, as crypto/tls reports it
+		return &probe.Failure{Reason: "the far end ended TLS: " + strings.TrimPrefix(remote.Err.Error(), "tls: ")}
 	}
 	return err
 }
+
+// bare is the error without the package that it comes from.
+func bare(err error) string { return strings.TrimPrefix(err.Error(), "x509: ") }
 
 func issuer(err x509.UnknownAuthorityError) string {
 	if err.Cert == nil {

@@ -2,6 +2,7 @@
 package web
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -33,7 +35,7 @@ var keys = []project.Key{
 	{Name: "method", Default: http.MethodGet, Valid: token},
 	{Name: "expected_status", Is: project.Codes, Valid: statuses},
 	{Name: "expected_body", Valid: pattern}, // text, or /a regular expression/
-	{Name: "headers", Is: project.Table, Secret: true},
+	secure.Headers,
 	{Name: "host"},
 }
 
@@ -43,23 +45,11 @@ const mostBody = 1 << 20
 func newHTTP(s project.Settings) (probe.Check, error) { return newCheck(s, nil) }
 
 func newHTTPS(s project.Settings) (probe.Check, error) {
-	name := s.Text("server_name")
-	if name == "" {
-		name = hostname(s.Text("host"))
-	}
-	config, err := secure.Always(s, name)
+	config, err := secure.Always(s, s.Text("host"))
 	if err != nil {
 		return nil, err
 	}
 	return newCheck(s, config)
-}
-
-// hostname is a host without its port.
-func hostname(host string) string {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		return name
-	}
-	return host
 }
 
 // page is what is asked for, and what is to come back.
@@ -76,28 +66,42 @@ func newCheck(s project.Settings, secured *tls.Config) (probe.Check, error) {
 }
 
 func (p page) check(ctx context.Context, path probe.Path) error {
-	transport := &http.Transport{
-		DisableKeepAlives: true, DisableCompression: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return path.Dial(ctx) },
-		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return secure.Dial(ctx, path, p.secured)
-		},
-	}
-	defer transport.CloseIdleConnections()
 	request, err := p.request(ctx)
 	if err != nil {
 		return err
 	}
-	response, err := transport.RoundTrip(request)
+	conn, err := secure.Dial(ctx, path, p.secured)
 	if err != nil {
-		return explain(ctx, err)
+		return p.explain(ctx, err)
 	}
-	defer response.Body.Close()
+	defer conn.Close()
+	response, err := exchange(conn, request)
+	if err != nil {
+		return p.explain(ctx, err)
+	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, mostBody))
 	if err != nil {
-		return explain(ctx, err)
+		return p.explain(ctx, err)
 	}
 	return p.judge(response, string(body))
+}
+
+// mostHead is how much may come before a body, in bytes.
+const mostHead = 1 << 20
+
+// exchange asks and reads the answer, whose body the connection bounds. It does without http.Transport, which takes
+// what a server says before it is asked for an answer to nothing, and puts that on stderr.
+func exchange(conn net.Conn, request *http.Request) (*http.Response, error) {
+	if err := request.Write(conn); err != nil {
+		return nil, err
+	}
+	reader := bufio.NewReader(io.LimitReader(conn, mostHead+mostBody))
+	for {
+		response, err := http.ReadResponse(reader, request)
+		if err != nil || response.StatusCode >= 200 || response.StatusCode == http.StatusSwitchingProtocols {
+			return response, err
+		}
+	}
 }
 
 func (p page) request(ctx context.Context) (*http.Request, error) {
@@ -113,7 +117,7 @@ func (p page) request(ctx context.Context) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	request.Host = host
+	request.Host, request.Close = host, true
 	request.Header.Set("User-Agent", "localport")
 	for name, value := range p.Table("headers") {
 		request.Header.Set(name, value)
@@ -128,7 +132,7 @@ func (p page) judge(response *http.Response, body string) error {
 	if !p.expects(response.StatusCode) {
 		return &probe.Failure{
 			Reason: fmt.Sprintf("%s %s: %s%s", p.Text("method"), p.Text("path"), response.Status, excerpt(body)),
-			Hint:   advice(response.StatusCode),
+			Hint:   p.advice(response.StatusCode),
 		}
 	}
 	if !p.expected(body) {
@@ -145,8 +149,15 @@ func (p page) expects(status int) bool {
 	return status >= 200 && status < 400
 }
 
-func advice(status int) string {
+// tryHTTPS is for a server that does not understand us.
+const tryHTTPS = `does it speak TLS? health_check.type = "https"`
+
+func (p page) advice(status int) string {
 	switch status {
+	case http.StatusBadRequest:
+		if p.secured == nil {
+			return tryHTTPS
+		}
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return "health_check: headers can carry credentials, or name a path that needs none"
 	case http.StatusNotFound:
@@ -170,12 +181,16 @@ func excerpt(body string) string {
 	return ": " + words
 }
 
-func explain(ctx context.Context, err error) error {
+func (p page) explain(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("ask: %w", ctx.Err())
 	}
 	if strings.Contains(err.Error(), "malformed HTTP") {
-		return &probe.Failure{Reason: "the answer is not HTTP: " + err.Error(), Hint: `does it speak TLS? health_check.type = "https"`}
+		failure := &probe.Failure{Reason: "the answer is not HTTP: " + err.Error(), Hint: "check remote_port"}
+		if p.secured == nil {
+			failure.Hint = tryHTTPS
+		}
+		return failure
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return errors.New("the far end closed the connection instead of answering")
@@ -186,6 +201,9 @@ func explain(ctx context.Context, err error) error {
 func absolute(value any) error {
 	if path := value.(string); !strings.HasPrefix(path, "/") || strings.ContainsAny(path, " \r\n") {
 		return errors.New(`must begin with "/" and hold no spaces`)
+	}
+	if _, err := url.ParseRequestURI(value.(string)); err != nil {
+		return errors.New("is no path of a URL: % is written as %25")
 	}
 	return nil
 }

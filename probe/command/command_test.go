@@ -1,0 +1,253 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/probe"
+	"github.com/localport-sh/localport/project"
+)
+
+// TestMain is also the program that some of these checks run.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "ask" {
+		if err := ask(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// ask says hello to an address, hangs up halfway, and wants HELLO.
+func ask(addr string) error {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte("hello")); err != nil {
+		return err
+	}
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		return err
+	}
+	if got, err := io.ReadAll(conn); string(got) != "HELLO" {
+		return fmt.Errorf("got %q, %w", got, err)
+	}
+	return nil
+}
+
+// path leads straight to an address, for checks that run in a place of their own.
+type path struct {
+	addr string
+	dir  string
+	env  []string
+}
+
+func (p path) Dial(ctx context.Context) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", p.addr)
+}
+func (p path) Acknowledges() bool { return true }
+func (p path) Dir() string        { return p.dir }
+func (p path) Environ() []string  { return p.env }
+
+// bare hides that a path is a place.
+type bare struct{ probe.Path }
+
+func try(ctx context.Context, path probe.Path, argv ...string) error {
+	run, err := Kind.New(project.Settings{"command": argv})
+	if err != nil {
+		return err
+	}
+	return run(ctx, path)
+}
+
+// place is a path to a server that answers each connection with what it was told, in capitals.
+func place(t *testing.T) path {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			text, _ := io.ReadAll(conn)
+			_, _ = conn.Write([]byte(strings.ToUpper(string(text))))
+			conn.Close()
+		}
+	}()
+	t.Cleanup(func() { ln.Close(); <-done })
+	return path{addr: ln.Addr().String(), dir: t.TempDir(), env: os.Environ()}
+}
+
+func TestAProgramThatExitsWithZeroIsWell(t *testing.T) {
+	if err := try(t.Context(), place(t), "sh", "-c", "exit 0"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTheWayOfAProgramLeadsThroughTheTunnel(t *testing.T) {
+	p := place(t)
+	me, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, argv := range [][]string{
+		{me, "ask", "{addr}"},
+		{me, "ask", "{host}:{port}"},
+		{"sh", "-c", `exec "$0" ask "$LOCALPORT_CHECK_HOST:$LOCALPORT_CHECK_PORT"`, me},
+	} {
+		if err := try(t.Context(), p, argv...); err != nil {
+			t.Errorf("%q: %v", argv, err)
+		}
+	}
+}
+
+func TestAnExitStatusIsToldWithTheLastLineOfStderr(t *testing.T) {
+	p := place(t)
+	for script, want := range map[string]string{
+		"echo first >&2; echo it is broken >&2; echo >&2; echo out; exit 3": "sh: exit status 3: it is broken",
+		"echo no answer; exit 1": "sh: exit status 1: no answer",
+		"exit 2":                 "sh: exit status 2",
+		"kill -9 $$":             "sh: signal: killed",
+	} {
+		err := try(t.Context(), p, "sh", "-c", script)
+		failure, ok := errors.AsType[*probe.Failure](err)
+		if !ok || failure.Reason != want {
+			t.Errorf("%s: %v; want %s", script, err, want)
+		}
+	}
+}
+
+func TestAProgramRunsInTheProjectWithItsEnvironment(t *testing.T) {
+	p := place(t)
+	p.env = []string{"PATH=" + p.dir + ":" + os.Getenv("PATH"), "OWN=project"}
+	script := "#!/bin/sh\n[ \"$OWN\" = project ] && [ \"$HOME\" = '' ] && [ -e here ]\n"
+	for name, text := range map[string]string{"own-check": script, "here": ""} {
+		if err := os.WriteFile(filepath.Join(p.dir, name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, argv := range []string{"own-check", "./own-check"} {
+		if err := try(t.Context(), p, argv); err != nil {
+			t.Errorf("%s: %v", argv, err)
+		}
+	}
+	t.Setenv("OWN", "test")
+	if err := try(t.Context(), bare{p}, "sh", "-c", `[ "$OWN" = test ]`); err != nil {
+		t.Errorf("a path that is no place: %v", err)
+	}
+}
+
+func TestAProgramThatIsMissingIsNamed(t *testing.T) {
+	p := place(t)
+	p.env = []string{"PATH=/nowhere"}
+	err := try(t.Context(), p, "no-such-check")
+	if failure, ok := errors.AsType[*probe.Failure](err); !ok ||
+		failure.Reason != "no-such-check is not in the PATH (/nowhere)" || failure.Hint == "" {
+		t.Errorf("got %v", err)
+	}
+}
+
+// refusing is a path of a tunnel that is not there.
+type refusing struct{ path }
+
+var errGone = errors.New("the tunnel is gone")
+
+func (refusing) Dial(context.Context) (net.Conn, error) { return nil, errGone }
+
+func TestATunnelThatFailsIsNoBadAnswerOfTheService(t *testing.T) {
+	me, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = try(t.Context(), refusing{place(t)}, me, "ask", "{addr}")
+	if _, answered := errors.AsType[*probe.Failure](err); answered || !errors.Is(err, errGone) || !strings.Contains(err.Error(), "exit status 1") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAProgramAndWhatItStartedEndWithTheCheck(t *testing.T) {
+	p := place(t)
+	started := filepath.Join(p.dir, "started")
+	if err := syscall.Mkfifo(started, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- try(ctx, p, "sh", "-c", `trap '' TERM; sleep 1000 & echo $! >started; wait`) }()
+	left := process(t, started)
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	gone(t, left)
+}
+
+func TestWhatAProgramLeavesBehindEndsToo(t *testing.T) {
+	p := place(t)
+	left := filepath.Join(p.dir, "left")
+	if err := syscall.Mkfifo(left, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- try(t.Context(), p, "sh", "-c", `sleep 1000 & echo $! >left; read x <left`) }()
+	sleeper := process(t, left)
+	if err := os.WriteFile(left, []byte("go\n"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	gone(t, sleeper)
+}
+
+// process is the one whose pid is written into a pipe.
+func process(t *testing.T, pipe string) lockstate.Process {
+	t.Helper()
+	text, err := os.ReadFile(pipe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, ok := lockstate.Find(pid)
+	if !ok {
+		t.Fatalf("there is no process %d", pid)
+	}
+	return p
+}
+
+// gone waits for the end of a process that has been killed.
+func gone(t *testing.T, p lockstate.Process) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := lockstate.WaitExit(ctx, p); err != nil {
+		t.Errorf("%d is still there: %v", p.PID, err)
+	}
+}

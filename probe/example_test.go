@@ -1,0 +1,100 @@
+package probe_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/localport-sh/localport/probe"
+	"github.com/localport-sh/localport/project"
+)
+
+// memcached is a whole new type of health check: a package like this, and a line in probe/kinds.
+var memcached = probe.Kind{
+	CheckType: project.CheckType{Name: "memcached", Keys: []project.Key{{Name: "version"}}},
+	New: func(s project.Settings) (probe.Check, error) {
+		return func(ctx context.Context, path probe.Path) error { return ask(ctx, path, s.Text("version")) }, nil
+	},
+}
+
+func ask(ctx context.Context, path probe.Path, wanted string) error {
+	conn, err := path.Dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })() // the context bounds the check
+	if _, err := fmt.Fprint(conn, "version\r\n"); err != nil {
+		return err
+	}
+	answer, err := bufio.NewReader(conn).ReadString('\n')
+	if err != nil {
+		return err
+	}
+	version, ok := strings.CutPrefix(strings.TrimSpace(answer), "VERSION ")
+	if !ok || !strings.HasPrefix(version, wanted) {
+		return &probe.Failure{Reason: fmt.Sprintf("version: %q", answer), Hint: "check remote_port and health_check.version"}
+	}
+	return nil
+}
+
+// direct is a path without a tunnel.
+type direct string
+
+func (d direct) Dial(ctx context.Context) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", string(d))
+}
+func (d direct) Acknowledges() bool { return true }
+
+// A new type of health check, from the config to its answers.
+func Example() {
+	parsed, err := project.Parse(&project.Files{Root: "/shop", Path: "/shop/.localport.toml", Config: []byte(`
+[services.cache]
+technology = "tcp"
+local_port = 11211
+remote_port = 11211
+connection.remote_host = "cache.internal"
+health_check = { type = "memcached", version = "1.6" }
+`)}, project.Options{Checks: []project.CheckType{memcached.CheckType}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	check, err := memcached.New(parsed.Services[0].HealthCheck.Settings)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer server.Close()
+	answers := make(chan string, 2)
+	answers <- "VERSION 1.6.18\r\n"
+	answers <- "VERSION 1.5.22\r\n"
+	go serve(server, answers)
+
+	for range 2 {
+		fmt.Println(check(context.Background(), direct(server.Addr().String())))
+	}
+	// Output:
+	// <nil>
+	// version: "VERSION 1.5.22\r\n"
+}
+
+func serve(ln net.Listener, answers <-chan string) {
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		_, _ = bufio.NewReader(conn).ReadString('\n')
+		fmt.Fprint(conn, <-answers)
+		conn.Close()
+	}
+}

@@ -1,0 +1,230 @@
+package grpc
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/localport-sh/localport/probe"
+	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/testdata/authority"
+	"github.com/localport-sh/localport/testdata/nginx"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// path leads straight to an address.
+type path string
+
+func (p path) Dial(ctx context.Context) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", string(p))
+}
+func (p path) Acknowledges() bool { return true }
+
+func ask(t *testing.T, addr string, settings project.Settings) error {
+	t.Helper()
+	check, err := Kind.New(settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	return check(ctx, path(addr))
+}
+
+// failed wants a bad answer that holds all these words, in its reason or its hint.
+func failed(t *testing.T, err error, words ...string) {
+	t.Helper()
+	failure, ok := errors.AsType[*probe.Failure](err)
+	if !ok {
+		t.Errorf("got %v; want a failure with %q", err, words)
+		return
+	}
+	text := failure.Reason + "\n" + failure.Hint
+	for _, word := range words {
+		if !strings.Contains(text, word) {
+			t.Errorf("%q is not in %q", word, text)
+		}
+	}
+}
+
+// listen serves on an address of its own until the test ends.
+func listen(t *testing.T, server *grpc.Server) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(ln) }()
+	t.Cleanup(func() {
+		server.Stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return ln.Addr().String()
+}
+
+// healthy starts a server with the standard health service.
+func healthy(t *testing.T, options ...grpc.ServerOption) (addr string, service *health.Server) {
+	t.Helper()
+	server := grpc.NewServer(options...)
+	service = health.NewServer()
+	healthpb.RegisterHealthServer(server, service)
+	return listen(t, server), service
+}
+
+func TestAServerThatServesIsWell(t *testing.T) {
+	addr, service := healthy(t)
+	long := "shop." + strings.Repeat("v", 300)
+	service.SetServingStatus("shop.Orders", healthpb.HealthCheckResponse_SERVING)
+	service.SetServingStatus(long, healthpb.HealthCheckResponse_SERVING)
+	for _, name := range []string{"", "shop.Orders", long} {
+		if err := ask(t, addr, project.Settings{"service": name}); err != nil {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
+func TestWhatDoesNotServeIsNamed(t *testing.T) {
+	addr, service := healthy(t)
+	service.SetServingStatus("shop.Orders", healthpb.HealthCheckResponse_NOT_SERVING)
+	service.SetServingStatus("shop.Stock", healthpb.HealthCheckResponse_UNKNOWN)
+	failed(t, ask(t, addr, project.Settings{"service": "shop.Orders"}), `service "shop.Orders" is NOT_SERVING`)
+	failed(t, ask(t, addr, project.Settings{"service": "shop.Stock"}), `service "shop.Stock" is UNKNOWN`)
+	failed(t, ask(t, addr, project.Settings{"service": "shop.Nothing"}), `does not know service "shop.Nothing"`, "health_check.service")
+	service.Shutdown()
+	failed(t, ask(t, addr, nil), "the server is NOT_SERVING")
+}
+
+func TestAServerWithoutTheHealthServiceIsTold(t *testing.T) {
+	failed(t, ask(t, listen(t, grpc.NewServer()), nil), "does not have the health service", "unknown service grpc.health.v1.Health", `"tcp"`)
+}
+
+// guarded lets in who has the token, and says why it lets nobody else in.
+func guarded(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	given, _ := metadata.FromIncomingContext(ctx)
+	switch strings.Join(given.Get("authorization"), "") {
+	case "Bearer opensesame":
+		return handle(ctx, request)
+	case "":
+		return nil, status.Error(codes.Unauthenticated, "no token – 100% sure")
+	}
+	return nil, status.Error(codes.PermissionDenied, "wrong token")
+}
+
+func TestCredentialsAreSentAndNotPrinted(t *testing.T) {
+	addr, _ := healthy(t, grpc.UnaryInterceptor(guarded))
+	headers := map[string]string{"Authorization": "Bearer opensesame"}
+	if err := ask(t, addr, project.Settings{"headers": headers}); err != nil {
+		t.Error(err)
+	}
+	failed(t, ask(t, addr, nil), "UNAUTHENTICATED: no token – 100% sure", "health_check.headers")
+	headers["Authorization"] = "Bearer hunter2"
+	err := ask(t, addr, project.Settings{"headers": headers})
+	failed(t, err, "PERMISSION_DENIED: wrong token")
+	if strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("the secret is in %q", err)
+	}
+}
+
+func TestTheServerIsAskedByTheNameThatIsSet(t *testing.T) {
+	addr, _ := healthy(t, grpc.UnaryInterceptor(
+		func(ctx context.Context, _ any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
+			given, _ := metadata.FromIncomingContext(ctx)
+			return nil, status.Error(codes.Aborted, strings.Join(given.Get(":authority"), ""))
+		}))
+	failed(t, ask(t, addr, project.Settings{"authority": "shop.test"}), "ABORTED: shop.test")
+}
+
+func TestTLSIsVerified(t *testing.T) {
+	ca := authority.New(t)
+	cert, key := ca.Sign(authority.Leaf{Names: []string{"shop.test"}})
+	secured, err := credentials.NewServerTLSFromFile(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr, _ := healthy(t, grpc.Creds(secured))
+	for name, settings := range map[string]project.Settings{
+		"authority of certificates": {"ca_file": ca.File},
+		"authority":                 {"ca_file": ca.File, "authority": "shop.test:443"},
+		"server_name":               {"ca_file": ca.File, "server_name": "shop.test"},
+		"not verified":              {"tls_verify": false},
+	} {
+		if _, ok := settings["tls_verify"]; !ok {
+			settings["tls_verify"] = true
+		}
+		settings["tls"] = true
+		if err := ask(t, addr, settings); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	failed(t, ask(t, addr, project.Settings{"tls": true, "tls_verify": true}), "unknown authority", "ca_file")
+	failed(t, ask(t, addr, project.Settings{"tls": true, "tls_verify": true, "ca_file": ca.File, "authority": "other.test"}), "not other.test")
+}
+
+func TestWhatIsNotGRPCIsNamed(t *testing.T) {
+	ca := authority.New(t)
+	cert, key := ca.Sign(authority.Leaf{})
+	plain, secured := nginx.Start(t), nginx.StartTLS(t, cert, key)
+	overTLS := project.Settings{"tls": true, "tls_verify": true, "ca_file": ca.File}
+	failed(t, ask(t, plain.Addr, nil), "does not speak HTTP/2", "remote_port")
+	failed(t, ask(t, secured.Addr, nil), "does not speak HTTP/2", "tls")
+	failed(t, ask(t, secured.Addr, overTLS), "no application protocol")
+	failed(t, ask(t, plain.Addr, overTLS), "does not speak TLS", "tls = false")
+}
+
+func TestAnHTTP2ServerThatIsNotGRPCIsNamed(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.Protocols = new(http.Protocols)
+	server.Config.Protocols.SetUnencryptedHTTP2(true)
+	server.Start()
+	defer server.Close()
+	failed(t, ask(t, server.Listener.Addr().String(), nil), "the answer is not gRPC's: 404")
+}
+
+func TestAServerThatIsNotThereIsNoFailureOfItsOwn(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.Close()
+	err = ask(t, ln.Addr().String(), nil)
+	if _, answered := errors.AsType[*probe.Failure](err); answered || err == nil {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestACheckEndsWithItsContextAndLeavesNothing(t *testing.T) {
+	asked := make(chan struct{})
+	addr, _ := healthy(t, grpc.UnaryInterceptor(
+		func(ctx context.Context, _ any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
+			close(asked)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}))
+	check, err := Kind.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-asked; cancel() }()
+	if err := check(ctx, path(addr)); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}

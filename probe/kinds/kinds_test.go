@@ -1,0 +1,100 @@
+package kinds
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/localport-sh/localport/project"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// parse reads a config whose services have these health checks.
+func parse(t *testing.T, checks ...string) (*project.Project, error) {
+	t.Helper()
+	var text strings.Builder
+	for i, check := range checks {
+		number := string(rune('1' + i))
+		text.WriteString("[services.s" + number + "]\ntechnology = \"tcp\"\nlocal_port = " + number +
+			"\nremote_port = 1\nconnection.remote_host = \"far\"\nhealth_check = " + check + "\n")
+	}
+	files := &project.Files{Root: "/shop", Path: "/shop/.localport.toml", Config: []byte(text.String()), DotEnv: []byte("POSTGRES_PASSWORD=opensesame\n")}
+	return project.Parse(files, project.Options{Checks: Types()})
+}
+
+func TestWhatTheDesignShowsIsRead(t *testing.T) {
+	p, err := parse(t,
+		`{ type = "postgres", database = "postgres", user = "postgres", password = "${POSTGRES_PASSWORD}" }`,
+		`{ type = "https", path = "/healthz", expected_status = 204, headers = { Authorization = "Bearer letmein", Accept = "text/plain" } }`,
+		`{ type = "command", command = ["curl", "-fsS", "http://{addr}/healthz"] }`,
+		`{ type = "none" }`,
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(p.Secrets, "opensesame") || !slices.Contains(p.Secrets, "Bearer letmein") || slices.Contains(p.Secrets, "text/plain") {
+		t.Errorf("secrets: %q", p.Secrets)
+	}
+	for _, svc := range p.Services {
+		check, err := New(svc.HealthCheck)
+		if err != nil || (check == nil) != (svc.HealthCheck.Type == project.CheckNone) {
+			t.Errorf("%s: %v", svc.HealthCheck.Type, err)
+		}
+	}
+}
+
+func TestAKeyOfAnotherTypeIsToldWhoseItIs(t *testing.T) {
+	_, err := parse(t, `{ type = "postgres", path = "/" }`, `{ type = "http", expected_stats = 200 }`, `{ type = "command" }`)
+	if err == nil {
+		t.Fatal("it was read")
+	}
+	for _, want := range []string{
+		"belongs to health check http or https, and this one is postgres", `did you mean "expected_status"?`, `missing "health_check.command", as in`,
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in\n%v", want, err)
+		}
+	}
+}
+
+// values are of the Go types that the keys promise.
+var values = map[project.KeyType]any{
+	project.Text: "", project.Number: 0, project.Flag: false, project.Texts: []string{}, project.Table: map[string]string{},
+	project.File: "", project.Codes: []int{},
+}
+
+// common are the keys of every check.
+var common = []string{"type", "interval", "timeout", "failure_threshold", "success_threshold"}
+
+func TestTheKeysOfEveryTypeKeepWhatTheParserCountsOn(t *testing.T) {
+	names := map[string]bool{project.CheckNone: true}
+	for _, kind := range all {
+		if names[kind.Name] {
+			t.Errorf("there are two types %q", kind.Name)
+		}
+		names[kind.Name] = true
+		seen := slices.Clone(common)
+		for _, key := range kind.Keys {
+			at := kind.Name + "." + key.Name
+			if slices.Contains(seen, key.Name) {
+				t.Errorf("%s is there twice", at)
+			}
+			seen = append(seen, key.Name)
+			if (key.Is == project.File) != strings.HasSuffix(key.Name, "_file") {
+				t.Errorf("%s: the keys in _file, and they alone, are files", at)
+			}
+			if key.Default == nil {
+				continue
+			}
+			if reflect.TypeOf(key.Default) != reflect.TypeOf(values[key.Is]) {
+				t.Errorf("%s: its default is a %T", at, key.Default)
+			} else if key.Valid != nil && key.Valid(key.Default) != nil {
+				t.Errorf("%s: its default is wrong: %v", at, key.Valid(key.Default))
+			}
+		}
+	}
+}

@@ -1,0 +1,306 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/localport-sh/localport/probe"
+	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/testdata/authority"
+	"github.com/localport-sh/localport/testdata/nginx"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// path leads straight to an address.
+type path string
+
+func (p path) Dial(ctx context.Context) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", string(p))
+}
+func (p path) Acknowledges() bool { return true }
+
+// check asks once, with the defaults of the kind under the settings.
+func check(t *testing.T, kind probe.Kind, addr string, given project.Settings) error {
+	t.Helper()
+	settings := project.Settings{}
+	for _, key := range kind.Keys {
+		if key.Default != nil {
+			settings[key.Name] = key.Default
+		}
+	}
+	maps.Copy(settings, given)
+	ask, err := kind.New(settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	return ask(ctx, path(addr))
+}
+
+// failed wants a bad answer that holds all these words, in its reason or its hint.
+func failed(t *testing.T, err error, words ...string) {
+	t.Helper()
+	failure, ok := errors.AsType[*probe.Failure](err)
+	if !ok {
+		t.Errorf("got %v; want a failure with %q", err, words)
+		return
+	}
+	text := failure.Reason + "\n" + failure.Hint
+	for _, word := range words {
+		if !strings.Contains(text, word) {
+			t.Errorf("%q is not in %q", word, text)
+		}
+	}
+}
+
+const pages = `
+location = /healthz { return 200 "all is well\n"; }
+location = /empty { return 204; }
+location = /moved { return 301 /broken; }
+location = /broken { return 503 "database\r\n is   away"; }
+location = /private { if ($http_authorization != "Bearer opensesame") { return 401; } return 200 welcome; }
+location = /forbidden { return 403; }
+location = /who { return 200 "$request_method host=$http_host x=$http_x_tenant agent=$http_user_agent proxy=$http_proxy_connection"; }
+location = /other { if ($host != "shop.test") { return 421; } return 200; }
+`
+
+func TestAPageThatAnswersIsWell(t *testing.T) {
+	server := nginx.Start(t, pages)
+	for _, page := range []string{"/healthz", "/empty", "/moved"} {
+		if err := check(t, HTTP, server.Addr, project.Settings{"path": page}); err != nil {
+			t.Errorf("%s: %v", page, err)
+		}
+	}
+}
+
+func TestAWrongStatusIsToldWithTheFirstWordsOfTheBody(t *testing.T) {
+	server := nginx.Start(t, pages)
+	failed(t, check(t, HTTP, server.Addr, project.Settings{"path": "/broken"}),
+		"GET /broken: 503 Service Temporarily Unavailable: database is away")
+	failed(t, check(t, HTTP, server.Addr, project.Settings{"path": "/nowhere"}), "404 Not Found", "health_check: path")
+	failed(t, check(t, HTTP, server.Addr, project.Settings{"path": "/forbidden"}), "403 Forbidden", "headers")
+	failed(t, check(t, HTTP, server.Addr, project.Settings{"path": "/other"}), "421", "health_check: host")
+}
+
+func TestOnlyTheExpectedStatusIsWell(t *testing.T) {
+	server := nginx.Start(t, pages)
+	wanted := project.Settings{"path": "/broken", "expected_status": []int{500, 503}}
+	if err := check(t, HTTP, server.Addr, wanted); err != nil {
+		t.Error(err)
+	}
+	wanted["path"] = "/healthz"
+	failed(t, check(t, HTTP, server.Addr, wanted), "200 OK")
+}
+
+func TestCredentialsAreSentAndNotPrinted(t *testing.T) {
+	server := nginx.Start(t, pages)
+	headers := map[string]string{"Authorization": "Bearer opensesame"}
+	if err := check(t, HTTP, server.Addr, project.Settings{"path": "/private", "headers": headers}); err != nil {
+		t.Error(err)
+	}
+	headers["Authorization"] = "Bearer hunter2-hunter2"
+	err := check(t, HTTP, server.Addr, project.Settings{"path": "/private", "headers": headers})
+	failed(t, err, "401 Unauthorized", "headers can carry credentials")
+	if strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("the secret is in %q", err)
+	}
+}
+
+func TestWhatIsAskedForReachesTheServerAndNoProxy(t *testing.T) {
+	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
+	t.Setenv("http_proxy", "http://127.0.0.1:1")
+	server := nginx.Start(t, pages)
+	asked := project.Settings{
+		"path": "/who", "method": "POST", "host": "shop.test:8080", "headers": map[string]string{"X-Tenant": "blue"},
+		"expected_body": "POST host=shop.test:8080 x=blue agent=localport proxy=",
+	}
+	if err := check(t, HTTP, server.Addr, asked); err != nil {
+		t.Error(err)
+	}
+	if err := check(t, HTTP, server.Addr, project.Settings{"path": "/healthz", "method": "HEAD"}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTheBodyMustHoldWhatIsExpected(t *testing.T) {
+	server := nginx.Start(t, pages)
+	for expected, well := range map[string]bool{"is well": true, `/^all\s+is (well|fine)/`: true, "/healthz": false, "/^is/": false} {
+		err := check(t, HTTP, server.Addr, project.Settings{"path": "/healthz", "expected_body": expected})
+		if well && err != nil {
+			t.Errorf("%s: %v", expected, err)
+		}
+		if !well {
+			failed(t, err, "200 OK, but the body does not hold what is expected: all is well")
+		}
+	}
+}
+
+func TestAnEndlessBodyIsReadNoFurtherThanItsFirstMegabyte(t *testing.T) {
+	server := nginx.Start(t)
+	text := "early" + strings.Repeat(".", mostBody) + "late"
+	if err := os.WriteFile(filepath.Join(server.Root, "long"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := check(t, HTTP, server.Addr, project.Settings{"path": "/long", "expected_body": "early"}); err != nil {
+		t.Error(err)
+	}
+	failed(t, check(t, HTTP, server.Addr, project.Settings{"path": "/long", "expected_body": "late"}), "does not hold")
+}
+
+func TestACertificateIsVerifiedAndItsFaultIsNamed(t *testing.T) {
+	trusted, stranger := authority.New(t), authority.New(t)
+	cert, key := trusted.Sign(authority.Leaf{Names: []string{"shop.test"}})
+	server := nginx.StartTLS(t, cert, key, `location = / { return 200 "sni=$ssl_server_name host=$host"; }`)
+	for name, settings := range map[string]project.Settings{
+		"authority":      {"ca_file": trusted.File},
+		"name":           {"ca_file": trusted.File, "host": "shop.test:443", "expected_body": "sni=shop.test host=shop.test"},
+		"server_name":    {"ca_file": trusted.File, "host": "inner", "server_name": "shop.test", "expected_body": "sni=shop.test host=inner"},
+		"not verified":   {"tls_verify": false, "host": "elsewhere"},
+		"first, nothing": {"tls_verify": false},
+	} {
+		if err := check(t, HTTPS, server.Addr, settings); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	const unknown = `signed by an unknown authority, "CN=test authority"`
+	failed(t, check(t, HTTPS, server.Addr, nil), unknown, "ca_file", "tls_verify = false")
+	failed(t, check(t, HTTPS, server.Addr, project.Settings{"ca_file": stranger.File}), unknown)
+	failed(t, check(t, HTTPS, server.Addr, project.Settings{"ca_file": trusted.File, "host": "other.test"}),
+		"certificate is valid for shop.test, not other.test", "server_name")
+}
+
+func TestAnExpiredCertificateIsNamed(t *testing.T) {
+	ca := authority.New(t)
+	cert, key := ca.Sign(authority.Leaf{Expired: true})
+	server := nginx.StartTLS(t, cert, key, `return 200;`)
+	failed(t, check(t, HTTPS, server.Addr, project.Settings{"ca_file": ca.File}), "certificate has expired", "renew it")
+}
+
+func TestTheWrongOneOfTheTwoSchemesIsNamed(t *testing.T) {
+	cert, key := authority.New(t).Sign(authority.Leaf{})
+	failed(t, check(t, HTTP, nginx.StartTLS(t, cert, key).Addr, nil), "plain HTTP request was sent to HTTPS port", `health_check.type = "https"`)
+	failed(t, check(t, HTTPS, nginx.Start(t).Addr, nil), "does not speak TLS", `type = "http"`)
+}
+
+func TestAServerThatIsNotThereIsNoFailureOfItsOwn(t *testing.T) {
+	server := nginx.Start(t, pages)
+	server.Stop()
+	err := check(t, HTTP, server.Addr, nil)
+	if _, answered := errors.AsType[*probe.Failure](err); answered || err == nil {
+		t.Errorf("got %v", err)
+	}
+	server.Start()
+	if err := check(t, HTTP, server.Addr, project.Settings{"path": "/healthz"}); err != nil {
+		t.Errorf("started again: %v", err)
+	}
+}
+
+// silent accepts connections and holds what it is told until the client hangs up.
+func silent(t *testing.T, says string) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Write([]byte(says))
+			for err == nil {
+				_, err = conn.Read(make([]byte, 1024))
+			}
+			conn.Close()
+		}
+	}()
+	t.Cleanup(func() { ln.Close(); <-done })
+	return ln.Addr().String()
+}
+
+func TestACheckEndsWithItsContextAndLeavesNothing(t *testing.T) {
+	for says, kind := range map[string]probe.Kind{
+		"": HTTP, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf": HTTP, "\x16\x03\x01": HTTPS,
+	} {
+		ask, err := kind.New(project.Settings{"path": "/", "method": "GET"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		if err := ask(ctx, path(silent(t, says))); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%q: %v", says, err)
+		}
+		cancel()
+	}
+}
+
+func TestAnAnswerMayBeAnnounced(t *testing.T) {
+	addr := silent(t, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n")
+	if err := check(t, HTTP, addr, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWhatIsNotHTTPIsNamed(t *testing.T) {
+	failed(t, check(t, HTTP, silent(t, "220 mail.test ESMTP\r\n"), nil), "the answer is not HTTP", "mail.test")
+}
+
+func TestKeysAreJudgedBeforeAnythingRuns(t *testing.T) {
+	for _, bad := range []struct {
+		name  string
+		value any
+	}{
+		{"path", "healthz"},
+		{"path", "/a b"},
+		{"path", "/%zz"},
+		{"method", "GET IT"},
+		{"expected_status", []int{200, 99}},
+		{"expected_body", "/(/"},
+		{"headers", map[string]string{"X Y": "a"}},
+		{"headers", map[string]string{"X-Y": "opensesame\r\n"}},
+	} {
+		err := valid(t, HTTPS, bad.name, bad.value)
+		if err == nil || strings.Contains(err.Error(), "opensesame") {
+			t.Errorf("%s = %v: %v", bad.name, bad.value, err)
+		}
+	}
+	for _, good := range []struct {
+		name  string
+		value any
+	}{
+		{"path", "/healthz?full=1"},
+		{"method", "PROPFIND"},
+		{"expected_status", []int{301}},
+		{"expected_body", "/"},
+		{"headers", map[string]string{"Authorization": "Bearer x"}},
+	} {
+		if err := valid(t, HTTP, good.name, good.value); err != nil {
+			t.Errorf("%s = %v: %v", good.name, good.value, err)
+		}
+	}
+}
+
+func valid(t *testing.T, kind probe.Kind, name string, value any) error {
+	t.Helper()
+	for _, key := range kind.Keys {
+		if key.Name == name {
+			return key.Valid(value)
+		}
+	}
+	t.Fatalf("there is no key %s", name)
+	return nil
+}

@@ -51,19 +51,25 @@ func (p *process) run(started chan<- error) {
 	close(p.done)
 }
 
-// end reports whether the process ended by itself: before, or when asked to by a signal.
+// end reports whether the process ended by itself: before, or when asked to by a signal. It is asked again and again:
+// nginx forgets a signal that comes just before it begins to wait for events.
 func (p *process) end(polite syscall.Signal, grace time.Duration) bool {
-	_ = p.cmd.Process.Signal(polite)
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
-	select {
-	case <-p.done:
-		return true
-	case <-timer.C:
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
+	limit := time.NewTimer(grace)
+	defer limit.Stop()
+	for {
+		_ = p.cmd.Process.Signal(polite)
+		select {
+		case <-p.done:
+			return true
+		case <-again.C:
+		case <-limit.C:
+			_ = p.cmd.Process.Kill()
+			<-p.done
+			return false
+		}
 	}
-	_ = p.cmd.Process.Kill()
-	<-p.done
-	return false
 }
 
 // said keeps what a server prints, and closes ready when that holds the word in a whole line.

@@ -53,7 +53,7 @@ func Start(t testing.TB, options Options) *Server {
 			config := daemon.Write(t, dir, "nginx.conf", fmt.Sprintf(config, port, s.TLSPort))
 			return []string{program, "-e", "stderr", "-p", dir, "-c", config}
 		},
-		Ready: "nginx/", // it names its version when all its sockets listen
+		Ready: ": nginx/", // it names its version when all its sockets listen
 	})
 	return s
 }

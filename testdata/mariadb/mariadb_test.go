@@ -1,0 +1,117 @@
+package mariadb
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"testing"
+
+	"github.com/go-sql-driver/mysql"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// ask logs in to what a DSN names and asks something.
+func ask(t *testing.T, dsn, query string) error {
+	t.Helper()
+	db, err := sql.Open("mysql", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	_, err = db.Exec(query)
+	return err
+}
+
+func code(err error) uint16 {
+	if said, ok := errors.AsType[*mysql.MySQLError](err); ok {
+		return said.Number
+	}
+	return 0
+}
+
+const keep = "CREATE TABLE IF NOT EXISTS kept (n int)"
+
+func TestThePasswordLetsInAndRootOnlyThroughTheSocket(t *testing.T) {
+	s := Start(t, Options{Password: `it's`})
+	if err := ask(t, "app:it's@tcp("+s.Addr()+")/app", keep); err != nil {
+		t.Error(err)
+	}
+	if err := ask(t, "root@unix("+s.Socket+")/", "SELECT 1"); err != nil {
+		t.Error(err)
+	}
+	for _, user := range []string{"app:wrong", "app", "root", "nobody"} {
+		if err := ask(t, user+"@tcp("+s.Addr()+")/", "SELECT 1"); code(err) != 1045 {
+			t.Errorf("%s: %v", user, err)
+		}
+	}
+}
+
+func TestARestartKeepsPortDataAndTLS(t *testing.T) {
+	s := Start(t, Options{TLS: true})
+	pem, err := os.ReadFile(s.CAFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	if err := mysql.RegisterTLSConfig("ours", &tls.Config{RootCAs: roots, ServerName: "localhost"}); err != nil {
+		t.Fatal(err)
+	}
+	dsn := "app@tcp(" + s.Addr() + ")/app?tls=ours"
+	if err := ask(t, dsn, keep); err != nil {
+		t.Fatal(err)
+	}
+	s.Restart()
+	if err := ask(t, dsn, "SELECT * FROM kept"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTheLastConnectionIsTheLast(t *testing.T) {
+	s := Start(t, Options{MaxConnections: 10})
+	db, err := sql.Open("mysql", "app@tcp("+s.Addr()+")/app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for range 10 {
+		conn, err := db.Conn(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	if err := ask(t, "app@tcp("+s.Addr()+")/app", "SELECT 1"); code(err) != 1040 {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestTooManyBrokenHandshakesBlockAnAddress(t *testing.T) {
+	s := Start(t, Options{MaxConnectErrors: 2})
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	mysql.RegisterDialContext("other", func(ctx context.Context, addr string) (net.Conn, error) {
+		return dialer.DialContext(ctx, "tcp", addr)
+	})
+	for range 4 {
+		conn, err := dialer.Dial("tcp", s.Addr())
+		if err != nil {
+			t.Skip(err)
+		}
+		if _, err := io.ReadFull(conn, make([]byte, 4)); err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+	}
+	err := ask(t, fmt.Sprintf("app@other(%s)/app", s.Addr()), "SELECT 1")
+	if code(err) != 1129 {
+		t.Errorf("got %v\n%s", err, s.Log())
+	}
+}

@@ -1,0 +1,75 @@
+package mosquitto
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"net"
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// What a broker answers to CONNECT (MQTT 3.1.1, 3.2.2.3).
+const (
+	accepted      = 0
+	notAuthorized = 5
+)
+
+// connect logs in, as nobody if password is "", and returns the broker's answer.
+func connect(t *testing.T, s *Server, password string) byte {
+	t.Helper()
+	conn, err := net.Dial("tcp", s.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if s.CAFile != "" {
+		pem, err := os.ReadFile(s.CAFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(pem)
+		conn = tls.Client(conn, &tls.Config{RootCAs: roots, ServerName: "localhost"})
+	}
+	flags, login := byte(0x02), ""
+	if password != "" {
+		flags, login = 0xc2, field("app")+field(password)
+	}
+	body := field("MQTT") + string([]byte{4, flags, 0, 60}) + field("test") + login
+	if _, err := conn.Write([]byte("\x10" + string(rune(len(body))) + body)); err != nil {
+		t.Fatal(err)
+	}
+	answer := make([]byte, 4)
+	if _, err := io.ReadFull(conn, answer); err != nil {
+		t.Fatal(err)
+	}
+	return answer[3]
+}
+
+func field(text string) string { return string([]byte{0, byte(len(text))}) + text }
+
+func TestThePasswordLetsInAndNothingElse(t *testing.T) {
+	s := Start(t, Options{Password: "word"})
+	for password, want := range map[string]byte{"word": accepted, "wrong": notAuthorized, "": notAuthorized} {
+		if got := connect(t, s, password); got != want {
+			t.Errorf("%q: %d", password, got)
+		}
+	}
+}
+
+func TestARestartKeepsPortAndTLS(t *testing.T) {
+	s := Start(t, Options{AllowAnonymous: true, TLS: true})
+	addr := s.Addr()
+	if got := connect(t, s, ""); got != accepted {
+		t.Errorf("got %d", got)
+	}
+	s.Restart()
+	if got := connect(t, s, ""); got != accepted || s.Addr() != addr {
+		t.Errorf("got %d from %s, before %s", got, s.Addr(), addr)
+	}
+}

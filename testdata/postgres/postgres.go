@@ -1,0 +1,143 @@
+// Package postgres starts a real PostgreSQL server for one test.
+package postgres
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/localport-sh/localport/testdata/certs"
+	"github.com/localport-sh/localport/testdata/daemon"
+)
+
+// Options say what the server asks of its clients.
+type Options struct {
+	Password       string // of the user "app"; without it that user has none
+	Auth           string // "scram-sha-256", "md5", "password" or "trust"; the first if there is a password, else the last
+	TLS            bool   // it has TLS too; nobody must use it
+	MaxConnections int    // all for everybody, none kept for the superuser; 100 if 0
+}
+
+// Server is a running PostgreSQL with the user "app", who is not a superuser, and a database of that name.
+type Server struct {
+	*daemon.Server
+	CAFile string // the authority of its certificate, for 127.0.0.1 and localhost; "" without TLS
+
+	options Options
+}
+
+// Start starts a server. It ends with the test.
+func Start(t testing.TB, options Options) *Server {
+	t.Helper()
+	return start(t, options, "ready to accept connections")
+}
+
+// Standby starts another server with the same options, which is in recovery and refuses every
+// connection with SQLSTATE 57P03. It ends with the test.
+func (s *Server) Standby(t testing.TB) *Server {
+	t.Helper()
+	return start(t, s.options, "entering standby mode", "hot_standby=off")
+}
+
+// start starts a server that says ready when it has started; it is a standby if it has settings.
+func start(t testing.TB, options Options, ready string, settings ...string) *Server {
+	t.Helper()
+	program := find(t, "postgres")
+	if options.Auth == "" {
+		options.Auth = "trust"
+		if options.Password != "" {
+			options.Auth = "scram-sha-256"
+		}
+	}
+	dir := daemon.Dir(t, "postgres")
+	s := &Server{options: options}
+	s.initialise(t, program, dir)
+	data := filepath.Join(dir, "data")
+	if settings != nil {
+		daemon.Write(t, data, "standby.signal")
+	}
+	settings = append(settings, s.settings(t, dir)...)
+	s.Server = daemon.Start(t, daemon.Spec{
+		Dir: dir,
+		Argv: func(port int) []string {
+			return append([]string{program, "-D", data, "-p", fmt.Sprint(port)}, flags(settings)...)
+		},
+		Ready:    ready,
+		End:      syscall.SIGINT,  // does not wait for clients to go
+		Orphaned: syscall.SIGQUIT, // takes its children and shared memory with it
+	})
+	return s
+}
+
+// find looks for a program of the server: Debian keeps them off the PATH.
+func find(t testing.TB, program string) string {
+	t.Helper()
+	return daemon.Find(t, program, "postgresql", "/usr/lib/postgresql/*/bin")
+}
+
+var initialised daemon.Template
+
+// initialise makes the data folder, with the user.
+func (s *Server) initialise(t testing.TB, program, dir string) {
+	t.Helper()
+	initdb := find(t, "initdb")
+	data := filepath.Join(dir, "data")
+	if err := os.Mkdir(data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	daemon.Own(t, data)
+	single := func(sql string) {
+		t.Helper()
+		argv := append([]string{program, "--single", "-D", data}, flags([]string{s.encryption(), "fsync=off"})...)
+		if out := daemon.Run(t, dir, sql, append(argv, "postgres")...); strings.Contains(out, "ERROR") {
+			t.Fatalf("%s: %s", sql, out)
+		}
+	}
+	initialised.Fill(t, data, func() {
+		daemon.Run(t, dir, "", initdb, "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "-N", "--wal-segsize=1")
+		single("CREATE ROLE app LOGIN\nCREATE DATABASE app OWNER app\n")
+	})
+	if s.options.Password != "" {
+		single("ALTER ROLE app PASSWORD '" + strings.ReplaceAll(s.options.Password, "'", "''") + "'\n")
+	}
+	daemon.Write(t, data, "pg_hba.conf", "host all all 127.0.0.1/32 "+s.options.Auth)
+}
+
+// encryption is how passwords are kept: md5 cannot be had from a password that is kept as scram.
+func (s *Server) encryption() string {
+	if s.options.Auth == "md5" {
+		return "password_encryption=md5"
+	}
+	return "password_encryption=scram-sha-256"
+}
+
+func (s *Server) settings(t testing.TB, dir string) []string {
+	t.Helper()
+	settings := []string{
+		"listen_addresses=127.0.0.1", "unix_socket_directories=", s.encryption(), "fsync=off", "shared_buffers=1MB",
+		"dynamic_shared_memory_type=mmap", // in its folder; in /dev/shm it would outlive a crash
+		"superuser_reserved_connections=0", "max_wal_senders=0", "log_connections=on", "logging_collector=off",
+		"log_timezone=UTC",
+	}
+	if s.options.MaxConnections > 0 {
+		settings = append(settings, fmt.Sprintf("max_connections=%d", s.options.MaxConnections))
+	}
+	if s.options.TLS {
+		pair := certs.Issue(t, dir, "localhost", "127.0.0.1")
+		daemon.Own(t, pair.CAFile, pair.CertFile, pair.KeyFile)
+		s.CAFile = pair.CAFile
+		settings = append(settings, "ssl=on", "ssl_cert_file="+pair.CertFile, "ssl_key_file="+pair.KeyFile)
+	}
+	return settings
+}
+
+func flags(settings []string) []string {
+	var flags []string
+	for _, setting := range settings {
+		flags = append(flags, "-c", setting)
+	}
+	return flags
+}

@@ -1,0 +1,85 @@
+package redis
+
+import (
+	"bufio"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// ask sends commands, one a line, and returns the first line of each answer.
+func ask(t *testing.T, s *Server, commands ...string) []string {
+	t.Helper()
+	conn, err := net.Dial("tcp", s.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if s.CAFile != "" {
+		pem, err := os.ReadFile(s.CAFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(pem)
+		conn = tls.Client(conn, &tls.Config{RootCAs: roots, ServerName: "localhost"})
+	}
+	answers := bufio.NewReader(conn)
+	var got []string
+	for _, command := range commands {
+		if _, err := fmt.Fprintf(conn, "%s\r\n", command); err != nil {
+			t.Fatal(err)
+		}
+		line, err := answers.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, strings.TrimSpace(line))
+	}
+	return got
+}
+
+func TestWithoutPasswordEverybodyMay(t *testing.T) {
+	if got := ask(t, Start(t, Options{}), "PING"); got[0] != "+PONG" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestPasswordsAndRulesAreKept(t *testing.T) {
+	s := Start(t, Options{Password: `pass "word"`, User: "app", UserPassword: "other", UserRules: "+auth"})
+	for command, want := range map[string]string{
+		"PING":                 "-NOAUTH",
+		`AUTH wrong`:           "-WRONGPASS",
+		`AUTH "pass \"word\""`: "+OK",
+		"AUTH app wrong":       "-WRONGPASS",
+		"AUTH app other":       "+OK",
+		"AUTH nobody whatever": "-WRONGPASS",
+	} {
+		if got := ask(t, s, command); !strings.HasPrefix(got[0], want) {
+			t.Errorf("%s: %q", command, got)
+		}
+	}
+	if got := ask(t, s, "AUTH app other", "PING"); !strings.HasPrefix(got[1], "-NOPERM") {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestARestartKeepsPortAndTLS(t *testing.T) {
+	s := Start(t, Options{TLS: true})
+	addr := s.Addr()
+	if got := ask(t, s, "PING"); got[0] != "+PONG" {
+		t.Errorf("got %q", got)
+	}
+	s.Restart()
+	if got := ask(t, s, "PING"); got[0] != "+PONG" || s.Addr() != addr {
+		t.Errorf("got %q from %s, before %s", got, s.Addr(), addr)
+	}
+}

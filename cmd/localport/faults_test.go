@@ -16,6 +16,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/testdata/postgres"
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
@@ -133,6 +134,45 @@ var faults = map[string]fault{
 			}
 		},
 	},
+	"wrong password": {
+		begin: func(t *testing.T, w *world, port int) (string, func(string)) {
+			s := postgres.Start(t, postgres.Options{Password: "hunter2hunter2"})
+			config := func(password string) string {
+				return fmt.Sprintf("[services.web]\ntechnology = \"tcp\"\nlocal_port = %d\nremote_port = %d\n"+
+					"connection = { remote_host = \"127.0.0.1\" }\n"+
+					"health_check = { type = \"postgres\", user = \"app\", database = \"app\", password = %q, interval = \"100ms\" }\n",
+					port, s.Port, password)
+			}
+			return config("hunter2hunter2"), func(root string) {
+				if svc := w.service(root, "web"); svc.State != forwarder.Healthy {
+					t.Errorf("with the right password it is %s: %s", svc.State, svc.LastError)
+				}
+				w.write(root, ".localport.toml", config("wrongwrong"))
+				w.must(root, "allow")
+				for _, told := range []string{w.must(root, "status", "--json"), w.must(root, "logs", "supervisor"), w.must(root, "events")} {
+					if strings.Contains(told, "wrongwrong") || strings.Contains(told, "hunter2") {
+						t.Errorf("the password is told:\n%s", told)
+					}
+				}
+			}
+		},
+		state: forwarder.Unhealthy, message: `password authentication failed for user "app" (SQLSTATE 28P01)`,
+		client: func(t *testing.T, addr string) { // who knows the password comes in all the same
+			conn, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			sslRequest := []byte{0, 0, 0, 8, 4, 210, 22, 47}
+			if _, err := conn.Write(sslRequest); err != nil {
+				t.Fatal(err)
+			}
+			_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+			if answer := make([]byte, 1); !readsOne(conn, answer) || answer[0] != 'N' {
+				t.Errorf("the client got %q", answer)
+			}
+		},
+	},
 	"port taken": {
 		begin: func(t *testing.T, w *world, port int) (string, func(string)) {
 			far := serve(t, "127.0.0.1:0")
@@ -226,6 +266,11 @@ func TestWhenThereIsRoomAgainTheLogSaysWhatWasLost(t *testing.T) {
 		t.Errorf("the log does not tell what it lacks:\n%s", out)
 	}
 	w.down(root)
+}
+
+func readsOne(conn net.Conn, into []byte) bool {
+	_, err := io.ReadFull(conn, into)
+	return err == nil
 }
 
 // manner is how an HTTP server answers: at once, until one of these is closed.

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/localport-sh/localport/probe"
+	"github.com/localport-sh/localport/probe/secure"
 	"github.com/localport-sh/localport/project"
 )
 
@@ -51,13 +52,13 @@ func knownMode(value any) error {
 
 // forget removes libpq's variables from this process: pgconn would take what a config does not say from them, and it
 // has no other way to be told not to. Children have their environment from elsewhere.
-var forget = sync.OnceFunc(func() {
+func forget() {
 	for _, entry := range os.Environ() {
 		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "PG") {
 			_ = os.Unsetenv(name)
 		}
 	}
-})
+}
 
 // localName stands for the server where its name cannot be known: nobody looks it up.
 const localName = "localhost"
@@ -104,12 +105,14 @@ func check(ctx context.Context, path probe.Path, template *pgconn.Config, query 
 		return explain(ctx, err, template.Password == "")
 	}
 	_, err = conn.Exec(ctx, query).ReadAll()
-	if err != nil {
-		dialled.close()
-		<-conn.CleanupDone()
-		return explain(ctx, err, false)
+	if ctx.Err() != nil {
+		dialled.close() // it would wait for an answer to its goodbye
 	}
 	_ = conn.Close(ctx) // politely: the server's log stays clean
+	<-conn.CleanupDone()
+	if err != nil {
+		return explain(ctx, err, false)
+	}
 	return nil
 }
 
@@ -159,10 +162,10 @@ func explain(ctx context.Context, err error, noPassword bool) error {
 	}
 	if failed, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		if cause := errors.Unwrap(failed); cause != nil {
-			return cause // the rest names an address that means nothing
+			return secure.Explain(cause) // the rest names an address that means nothing
 		}
 	}
-	return err
+	return secure.Explain(err)
 }
 
 func hint(code string, noPassword bool) string {

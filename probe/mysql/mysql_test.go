@@ -1,0 +1,85 @@
+package mysql_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/localport-sh/localport/probe/mysql"
+	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/testdata/asking"
+	server "github.com/localport-sh/localport/testdata/mariadb"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func app(more project.Settings) project.Settings {
+	s := project.Settings{"user": "app", "password": "s3cret", "database": "app"}
+	for name, value := range more {
+		s[name] = value
+	}
+	return s
+}
+
+func TestALoginIsJudgedInTheServersWords(t *testing.T) {
+	s := server.Start(t, server.Options{Password: "s3cret"})
+	for name, given := range map[string]project.Settings{
+		"ping": app(nil), "query": app(project.Settings{"query": "SELECT 1"}), "without a user": nil,
+	} {
+		if err := asking.Ask(t, mysql.Kind, s.Addr(), given); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	err := asking.Ask(t, mysql.Kind, s.Addr(), app(project.Settings{"password": "wrong and secret"}))
+	asking.Failed(t, err, "Access denied for user 'app'", "1045", "health_check.password")
+	asking.Hides(t, err, "wrong and secret")
+	asking.Failed(t, asking.Ask(t, mysql.Kind, s.Addr(), app(project.Settings{"query": "SELECT * FROM nothing"})), "nothing' doesn't exist")
+	asking.Failed(t, asking.Ask(t, mysql.Kind, s.Addr(), app(project.Settings{"tls": true})), "the server has no TLS")
+	s.Stop()
+	if err := asking.Ask(t, mysql.Kind, s.Addr(), app(nil)); err == nil {
+		t.Error("a stopped server is well")
+	}
+	s.Restart()
+	if err := asking.Ask(t, mysql.Kind, s.Addr(), app(nil)); err != nil {
+		t.Errorf("started again: %v", err)
+	}
+}
+
+func TestChecksNeverHaveTheServerBlockTheHost(t *testing.T) {
+	s := server.Start(t, server.Options{Password: "s3cret", MaxConnectErrors: 3})
+	// From here errors count; from 127.0.0.1 the server never counts them.
+	path := asking.Path{To: s.Addr(), From: "127.0.0.2"}
+	for i := range 20 {
+		if err := asking.AskBy(t, mysql.Kind, path, nil, 30*time.Second); err != nil {
+			t.Fatalf("check %d without a user: %v", i, err)
+		}
+	}
+	if err := asking.AskBy(t, mysql.Kind, path, app(nil), 30*time.Second); err != nil {
+		t.Errorf("after them: %v", err)
+	}
+}
+
+func TestTLSIsSpokenAndVerified(t *testing.T) {
+	s := server.Start(t, server.Options{Password: "s3cret", TLS: true})
+	if err := asking.Ask(t, mysql.Kind, s.Addr(), app(project.Settings{"tls": true, "ca_file": s.CAFile})); err != nil {
+		t.Error(err)
+	}
+	asking.Failed(t, asking.Ask(t, mysql.Kind, s.Addr(), app(project.Settings{"tls": true})), "unknown authority", "ca_file")
+}
+
+func TestACheckEndsWithItsTimeWhateverTheServerDoes(t *testing.T) {
+	err := asking.AskBy(t, mysql.Kind, asking.Path{To: asking.Silent(t)}, app(nil), 100*time.Millisecond)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a silent server: %v", err)
+	}
+	if err := asking.Ask(t, mysql.Kind, asking.Rude(t), app(nil)); err == nil {
+		t.Error("a server that hangs up is well")
+	}
+	ssh := asking.Path{To: asking.Says(t, "SSH-2.0-OpenSSH_9.2\r\n")} // its first letters are a length to MySQL
+	if err := asking.AskBy(t, mysql.Kind, ssh, app(nil), 100*time.Millisecond); err == nil {
+		t.Error("an ssh server is well")
+	}
+}

@@ -1,0 +1,132 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/localport-sh/localport/probe"
+	"github.com/localport-sh/localport/probe/postgres"
+	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/testdata/asking"
+	server "github.com/localport-sh/localport/testdata/postgres"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const secret = "correct horse 'battery' \\staple"
+
+func app(more project.Settings) project.Settings {
+	s := project.Settings{"user": "app", "database": "app", "password": secret}
+	for name, value := range more {
+		s[name] = value
+	}
+	return s
+}
+
+func TestEveryWayOfLoggingInIsWell(t *testing.T) {
+	for _, auth := range []string{"scram-sha-256", "md5", "password"} {
+		t.Run(auth, func(t *testing.T) {
+			s := server.Start(t, server.Options{Password: secret, Auth: auth})
+			if err := asking.Ask(t, postgres.Kind, s.Addr(), app(nil)); err != nil {
+				t.Error(err)
+			}
+			err := asking.Ask(t, postgres.Kind, s.Addr(), app(project.Settings{"password": "wrong and secret"}))
+			asking.Failed(t, err, `password authentication failed for user "app"`, "28P01", "health_check.password")
+			asking.Hides(t, err, "wrong and secret")
+			err = asking.Ask(t, postgres.Kind, s.Addr(), project.Settings{"user": "app", "database": "app"})
+			asking.Failed(t, err, "set health_check.password")
+			if log := s.Log(); strings.Contains(log, "unexpected EOF") {
+				t.Errorf("the server's log complains of the check:\n%s", log)
+			}
+		})
+	}
+}
+
+func TestTheServersOwnWordsAreTold(t *testing.T) {
+	s := server.Start(t, server.Options{Password: secret, MaxConnections: 5})
+	asking.Failed(t, asking.Ask(t, postgres.Kind, s.Addr(), app(project.Settings{"database": "nowhere"})),
+		`database "nowhere" does not exist`, "3D000", "health_check.database")
+	asking.Failed(t, asking.Ask(t, postgres.Kind, s.Addr(), app(project.Settings{"query": "SELECT * FROM nothing"})),
+		`relation "nothing" does not exist`, "42P01")
+	asking.Failed(t, asking.Ask(t, postgres.Kind, s.Addr(), app(project.Settings{"sslmode": "require"})), "the server has no TLS", "sslmode")
+	if err := asking.Ask(t, postgres.Kind, s.Addr(), app(project.Settings{"query": "SELECT 1; SELECT 2"})); err != nil {
+		t.Errorf("two statements: %v", err)
+	}
+}
+
+func TestAServerThatStopsAndStartsIsNotedBothTimes(t *testing.T) {
+	s := server.Start(t, server.Options{Password: secret})
+	s.Stop()
+	if err := asking.Ask(t, postgres.Kind, s.Addr(), app(nil)); err == nil || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("while it is stopped: %v", err)
+	}
+	s.Restart()
+	if err := asking.Ask(t, postgres.Kind, s.Addr(), app(nil)); err != nil {
+		t.Errorf("started again: %v", err)
+	}
+	standby := s.Standby(t)
+	asking.Failed(t, asking.Ask(t, postgres.Kind, standby.Addr(), app(nil)), "57P03", "the database system is", "by itself")
+}
+
+func TestTLSIsUsedAndVerifiedAsTheModeSays(t *testing.T) {
+	s := server.Start(t, server.Options{Password: secret, TLS: true})
+	for name, c := range map[string]struct {
+		given project.Settings
+		want  string
+	}{
+		"prefer":                       {project.Settings{}, ""},
+		"require":                      {project.Settings{"sslmode": "require"}, ""},
+		"verify-ca with the authority": {project.Settings{"sslmode": "verify-ca", "ca_file": s.CAFile}, ""},
+		"verify-ca without":            {project.Settings{"sslmode": "verify-ca"}, "unknown authority"},
+		"verify-full":                  {project.Settings{"sslmode": "verify-full", "ca_file": s.CAFile, "server_name": "localhost"}, ""},
+		"verify-full, another name":    {project.Settings{"sslmode": "verify-full", "ca_file": s.CAFile, "server_name": "db.internal"}, "not db.internal"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := asking.Ask(t, postgres.Kind, s.Addr(), app(c.given))
+			if c.want == "" && err != nil {
+				t.Error(err)
+			}
+			if c.want != "" {
+				asking.Failed(t, err, c.want)
+			}
+		})
+	}
+	if _, err := postgres.Kind.New(project.Settings{"sslmode": "verify-full"}); err == nil || !strings.Contains(err.Error(), "server_name") {
+		t.Errorf("verify-full without a name: %v", err)
+	}
+}
+
+func TestNothingComesFromTheEnvironment(t *testing.T) {
+	s := server.Start(t, server.Options{Password: secret})
+	for name, value := range map[string]string{
+		"PGHOST": "nowhere", "PGPORT": "1", "PGUSER": "nobody", "PGPASSWORD": "wrong", "PGDATABASE": "nowhere", "PGSSLMODE": "require",
+		"PGSERVICE": "nothing", "PGSERVICEFILE": "/nowhere", "PGPASSFILE": "/nowhere", "PGOPTIONS": "--nonsense", "PGCONNECT_TIMEOUT": "nonsense",
+		"PGTARGETSESSIONATTRS": "read-only", "PGSSLROOTCERT": "/nowhere",
+	} {
+		t.Setenv(name, value)
+	}
+	if err := asking.Ask(t, postgres.Kind, s.Addr(), app(nil)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestACheckEndsWithItsTimeWhateverTheServerDoes(t *testing.T) {
+	for name, addr := range map[string]string{"silent": asking.Silent(t), "half an answer": asking.Says(t, "R\x00\x00")} {
+		err := asking.AskBy(t, postgres.Kind, asking.Path{To: addr}, app(nil), 200*time.Millisecond)
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	err := asking.Ask(t, postgres.Kind, asking.Rude(t), app(nil))
+	if failure := (*probe.Failure)(nil); err == nil || errors.As(err, &failure) {
+		t.Errorf("a server that hangs up: %v", err)
+	}
+	if err := asking.Ask(t, postgres.Kind, asking.Says(t, "SSH-2.0-OpenSSH_9.2\r\n"), app(nil)); err == nil {
+		t.Error("an ssh server is well")
+	}
+}

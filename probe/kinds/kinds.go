@@ -7,6 +7,7 @@ import (
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/probe/command"
 	"github.com/localport-sh/localport/probe/grpc"
+	"github.com/localport-sh/localport/probe/kafka"
 	"github.com/localport-sh/localport/probe/mqtt"
 	"github.com/localport-sh/localport/probe/mysql"
 	"github.com/localport-sh/localport/probe/postgres"
@@ -27,6 +28,7 @@ var all = []probe.Kind{
 	mqtt.Kind,
 	grpc.Kind,
 	command.Kind,
+	kafka.Kind,
 }
 
 // New is the check that a configuration asks for; nil where it asks for none.

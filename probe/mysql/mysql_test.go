@@ -3,6 +3,7 @@ package mysql_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"testing"
 	"time"
 
@@ -18,9 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func app(more project.Settings) project.Settings {
 	s := project.Settings{"user": "app", "password": "s3cret", "database": "app"}
-	for name, value := range more {
-		s[name] = value
-	}
+	maps.Copy(s, more)
 	return s
 }
 

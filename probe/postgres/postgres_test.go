@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -22,9 +23,7 @@ const secret = "correct horse 'battery' \\staple"
 
 func app(more project.Settings) project.Settings {
 	s := project.Settings{"user": "app", "database": "app", "password": secret}
-	for name, value := range more {
-		s[name] = value
-	}
+	maps.Copy(s, more)
 	return s
 }
 

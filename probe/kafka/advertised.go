@@ -1,0 +1,116 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/localport-sh/localport/probe"
+)
+
+// reachTime is how long it is tried to reach one advertised address.
+const reachTime = time.Second
+
+// judgeBrokers finds out whether clients on this machine will come through with what the brokers advertise: whatever
+// address a client begins with, it goes on with these.
+func judgeBrokers(ctx context.Context, path probe.Path, brokers []kmsg.MetadataResponseBroker) error {
+	if len(brokers) == 0 {
+		return &probe.Failure{Reason: "the broker knows of no broker that is up, not even itself"}
+	}
+	var local netip.AddrPort
+	if known, ok := path.(probe.Local); ok {
+		local = known.Local()
+	}
+	wrong := make([]error, len(brokers))
+	var judging sync.WaitGroup
+	for i, broker := range brokers {
+		judging.Go(func() { wrong[i] = reach(ctx, broker, local) })
+	}
+	judging.Wait()
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("reach the advertised addresses: %w", err)
+	}
+	var reasons []string
+	var first *kmsg.MetadataResponseBroker
+	for i, err := range wrong {
+		if err == nil {
+			continue
+		}
+		if first == nil {
+			first = &brokers[i]
+		}
+		reasons = append(reasons, fmt.Sprintf("%s (%v)", address(brokers[i]), err))
+	}
+	if first == nil {
+		return nil
+	}
+	return &probe.Failure{
+		Reason: fmt.Sprintf("the broker advertises %s, which this machine cannot reach: clients take that address from the broker and do not come through this forward",
+			strings.Join(reasons, " and ")),
+		Hint: advice(*first, local),
+	}
+}
+
+func address(broker kmsg.MetadataResponseBroker) string {
+	return net.JoinHostPort(broker.Host, strconv.Itoa(int(broker.Port)))
+}
+
+// reach says why an advertised address leads nowhere. Our own needs no trying: our listener always accepts.
+func reach(ctx context.Context, broker kmsg.MetadataResponseBroker, local netip.AddrPort) error {
+	ctx, cancel := context.WithTimeout(ctx, reachTime)
+	defer cancel()
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", broker.Host)
+	if err != nil {
+		return bare(err)
+	}
+	for _, addr := range addrs {
+		if addr = addr.Unmap(); int(local.Port()) == int(broker.Port) && (addr == local.Addr() || addr.IsLoopback() && local.Addr().IsLoopback()) {
+			return nil
+		}
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address(broker))
+	if err != nil {
+		return bare(err)
+	}
+	return conn.Close()
+}
+
+// bare is an error without the address that it repeats.
+func bare(err error) error {
+	if failed, ok := errors.AsType[*net.DNSError](err); ok {
+		if failed.IsTimeout {
+			return errors.New("its name is not found in time")
+		}
+		return errors.New("no such host")
+	}
+	if failed, ok := errors.AsType[*net.OpError](err); ok {
+		if failed.Timeout() {
+			return errors.New("no answer")
+		}
+		return failed.Err
+	}
+	return err
+}
+
+// advice is what to set, on either side.
+func advice(broker kmsg.MetadataResponseBroker, local netip.AddrPort) string {
+	ours := "127.0.0.1:PORT"
+	if local.IsValid() {
+		ours = local.String()
+	}
+	hint := fmt.Sprintf("on the broker, add a listener for forwards that advertises this one: advertised.listeners=…,FORWARD://%s, with remote_port its port", ours)
+	if ip := net.ParseIP(broker.Host); ip == nil {
+		hint += fmt.Sprintf("; or here, local_port = %d and a line in /etc/hosts: 127.0.0.1 %s", broker.Port, broker.Host)
+	} else if ip.IsLoopback() {
+		hint += fmt.Sprintf("; or here, local_port = %d", broker.Port)
+	}
+	return hint + `; health_check.advertised = "ignore" if your clients know their way`
+}

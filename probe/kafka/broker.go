@@ -1,0 +1,130 @@
+package kafka
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/localport-sh/localport/probe"
+	"github.com/localport-sh/localport/probe/secure"
+)
+
+// broker is one connection to a broker, which is asked one thing at a time.
+type broker struct {
+	conn   net.Conn
+	asked  int32
+	newest map[int16]int16 // version of each request that it speaks
+	heard  bool            // it has answered something
+}
+
+// mostAnswer bounds an answer, in bytes: what a check asks for is far smaller. A server of another protocol gives
+// lengths that are text.
+const mostAnswer = 16 << 20
+
+// errNotKafka is an answer that no broker gives.
+var errNotKafka = errors.New("the answer is not Kafka's")
+
+var formatter = kmsg.NewRequestFormatter(kmsg.FormatterClientID("localport"))
+
+// ask sends a request in a version, and reads the answer into it.
+func (b *broker) ask(request kmsg.Request, answer kmsg.Response, version int16) error {
+	b.asked++
+	request.SetVersion(version)
+	answer.SetVersion(version)
+	if _, err := b.conn.Write(formatter.AppendRequest(nil, request, b.asked)); err != nil {
+		return err
+	}
+	body, err := b.answer()
+	if err != nil {
+		return err
+	}
+	const apiVersions = 18 // its answers never have the flexible header
+	if answer.IsFlexible() && answer.Key() != apiVersions {
+		if body, err = skipTags(body); err != nil {
+			return err
+		}
+	}
+	if err := answer.ReadFrom(body); err != nil {
+		return fmt.Errorf("%w: %w", errNotKafka, err)
+	}
+	b.heard = true
+	return nil
+}
+
+// answer is the next answer, behind its length and its number.
+func (b *broker) answer() ([]byte, error) {
+	head := make([]byte, 8)
+	if _, err := io.ReadFull(b.conn, head); err != nil {
+		return nil, err
+	}
+	length, number := binary.BigEndian.Uint32(head), int32(binary.BigEndian.Uint32(head[4:]))
+	if length < 4 || length > mostAnswer || number != b.asked {
+		return nil, fmt.Errorf("%w: it begins with %q", errNotKafka, head)
+	}
+	body := new(bytes.Buffer)
+	if _, err := io.CopyN(body, b.conn, int64(length)-4); err != nil {
+		return nil, err
+	}
+	return body.Bytes(), nil
+}
+
+// skipTags skips the tagged fields of a flexible header.
+func skipTags(body []byte) ([]byte, error) {
+	number := func() uint64 {
+		value, n := binary.Uvarint(body)
+		if n <= 0 {
+			body = nil
+			return 0
+		}
+		body = body[n:]
+		return value
+	}
+	for range number() {
+		number() // the tag
+		length := number()
+		if length > uint64(len(body)) {
+			return nil, errNotKafka
+		}
+		body = body[length:]
+	}
+	return body, nil
+}
+
+// explain gives the broker's own words where it spoke.
+func (b *broker) explain(ctx context.Context, err error, secured bool) error {
+	hint := ""
+	if h, ok := errors.AsType[*hinted](err); ok {
+		hint = h.hint
+	}
+	failure, known := errors.AsType[*probe.Failure](err)
+	said, spoke := errors.AsType[*kerr.Error](err)
+	closed := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	_, alert := errors.AsType[tls.AlertError](err)
+	switch {
+	case known:
+		return failure
+	case ctx.Err() != nil:
+		return fmt.Errorf("ask: %w", ctx.Err())
+	case spoke:
+		return &probe.Failure{Reason: said.Message + ": " + said.Description, Hint: hint}
+	case errors.Is(err, errNotKafka):
+		return &probe.Failure{Reason: err.Error(), Hint: "is remote_port the broker's? does it speak TLS? health_check.tls = true"}
+	case alert:
+		return secure.Explain(err)
+	case closed && b.heard:
+		return &probe.Failure{Reason: "the broker closed the connection instead of answering", Hint: hint}
+	case closed && !secured:
+		return errors.New("the far end closed the connection instead of answering; where it speaks TLS: health_check.tls = true")
+	case closed:
+		return errors.New("the far end closed the connection instead of answering")
+	}
+	return err
+}

@@ -1,0 +1,142 @@
+// Package kafka checks a Kafka broker by asking it for its metadata, and whether the addresses that it gives to clients
+// can be reached from here: if not, no client works, however well the broker is.
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/localport-sh/localport/probe"
+	"github.com/localport-sh/localport/probe/secure"
+	"github.com/localport-sh/localport/project"
+)
+
+// Kind is the check of type "kafka": ApiVersions, the login if there is one, and Metadata, all from the one broker that
+// the tunnel leads to. With a topic, that must have a leader for every partition.
+var Kind = probe.Kind{
+	CheckType: project.CheckType{Name: "kafka", Keys: append([]project.Key{
+		{Name: "sasl", Valid: knownMechanism},
+		{Name: "user"},
+		{Name: "password", Secret: true},
+		{Name: "topic"},
+		{Name: "advertised", Default: judged, Valid: knownJudgement},
+	}, secure.Keys...)},
+	New: func(s project.Settings) (probe.Check, error) {
+		config, err := secure.Config(s)
+		if err != nil {
+			return nil, err
+		}
+		return func(ctx context.Context, path probe.Path) error {
+			conn, err := secure.Dial(ctx, path, config)
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			return check(ctx, path, conn, s, config != nil)
+		}, nil
+	},
+}
+
+// What health_check.advertised says of the addresses that brokers advertise.
+const (
+	judged  = "check"
+	ignored = "ignore"
+)
+
+func knownJudgement(value any) error {
+	if value != judged && value != ignored {
+		return fmt.Errorf("must be %q or %q", judged, ignored)
+	}
+	return nil
+}
+
+func check(ctx context.Context, path probe.Path, conn net.Conn, s project.Settings, secured bool) error {
+	b := &broker{conn: conn}
+	if err := b.versions(); err != nil {
+		return b.explain(ctx, err, secured)
+	}
+	if mechanism := s.Text("sasl"); mechanism != "" {
+		if err := b.login(ctx, mechanism, s.Text("user"), s.Text("password")); err != nil {
+			return b.explain(ctx, err, secured)
+		}
+	}
+	metadata, err := b.metadata(s.Text("topic"))
+	if err != nil {
+		if s.Text("sasl") == "" {
+			err = withHint(err, `does the listener want a login? health_check.sasl = "plain", "scram-sha-256" or "scram-sha-512"`)
+		}
+		return b.explain(ctx, err, secured)
+	}
+	if err := judgeTopic(metadata); err != nil {
+		return err
+	}
+	if s.Text("advertised") == ignored {
+		return nil
+	}
+	return judgeBrokers(ctx, path, metadata.Brokers)
+}
+
+// versions asks what the broker speaks. The oldest form of the question is the one that every broker answers.
+func (b *broker) versions() error {
+	answer := kmsg.NewPtrApiVersionsResponse()
+	if err := b.ask(kmsg.NewPtrApiVersionsRequest(), answer, 0); err != nil {
+		return err
+	}
+	if err := kerr.ErrorForCode(answer.ErrorCode); err != nil {
+		return err
+	}
+	b.newest = make(map[int16]int16, len(answer.ApiKeys))
+	for _, key := range answer.ApiKeys {
+		b.newest[key.ApiKey] = key.MaxVersion
+	}
+	return nil
+}
+
+func (b *broker) metadata(topic string) (*kmsg.MetadataResponse, error) {
+	request := kmsg.NewPtrMetadataRequest()
+	request.Topics = []kmsg.MetadataRequestTopic{}
+	if topic != "" {
+		one := kmsg.NewMetadataRequestTopic()
+		one.Topic = &topic
+		request.Topics = append(request.Topics, one)
+	}
+	request.AllowAutoTopicCreation = false
+	answer := kmsg.NewPtrMetadataResponse()
+	const newest = 12
+	return answer, b.ask(request, answer, min(newest, b.newest[request.Key()]))
+}
+
+func judgeTopic(metadata *kmsg.MetadataResponse) error {
+	for _, topic := range metadata.Topics {
+		if err := kerr.ErrorForCode(topic.ErrorCode); err != nil {
+			return &probe.Failure{Reason: fmt.Sprintf("topic %q: %v", *topic.Topic, err), Hint: "check health_check.topic"}
+		}
+		for _, partition := range topic.Partitions {
+			if err := kerr.ErrorForCode(partition.ErrorCode); err != nil {
+				return &probe.Failure{Reason: fmt.Sprintf("topic %q, partition %d: %v", *topic.Topic, partition.Partition, err)}
+			}
+		}
+	}
+	return nil
+}
+
+// withHint adds a hint to an error for which there is none.
+func withHint(err error, hint string) error {
+	failure, ok := errors.AsType[*probe.Failure](err)
+	if ok && failure.Hint != "" {
+		return err
+	}
+	return &hinted{err, hint}
+}
+
+type hinted struct {
+	error
+	hint string
+}
+
+func (h *hinted) Unwrap() error { return h.error }

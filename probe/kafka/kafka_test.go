@@ -1,0 +1,136 @@
+package kafka_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.uber.org/goleak"
+
+	"github.com/localport-sh/localport/probe"
+	"github.com/localport-sh/localport/probe/kafka"
+	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/testdata/asking"
+	broker "github.com/localport-sh/localport/testdata/kafka"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// forwarded is a path to a broker through a service that listens at an address of this machine.
+type forwarded struct {
+	asking.Path
+	local string
+}
+
+func (f forwarded) Local() netip.AddrPort { return netip.MustParseAddrPort(f.local) }
+
+// TestARealBrokerIsWellOrSaysWhy has one broker for all its parts: it takes seconds to start.
+func TestARealBrokerIsWellOrSaysWhy(t *testing.T) {
+	s := broker.Start(t)
+	login := func(mechanism, password string) project.Settings {
+		return project.Settings{"sasl": mechanism, "user": broker.User, "password": password}
+	}
+	t.Run("well", func(t *testing.T) {
+		if err := asking.Ask(t, kafka.Kind, s.Addr(), nil); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("logins", func(t *testing.T) {
+		for _, mechanism := range []string{"plain", "scram-sha-256"} {
+			if err := asking.Ask(t, kafka.Kind, s.SASL, login(mechanism, broker.Password)); err != nil {
+				t.Errorf("%s: %v", mechanism, err)
+			}
+			err := asking.Ask(t, kafka.Kind, s.SASL, login(mechanism, "wrong and secret"))
+			asking.Failed(t, err, "SASL_AUTHENTICATION_FAILED", "health_check.password")
+			asking.Hides(t, err, "wrong and secret")
+		}
+		asking.Failed(t, asking.Ask(t, kafka.Kind, s.SASL, login("scram-sha-512", broker.Password)), "not take logins by SCRAM-SHA-512", "PLAIN, SCRAM-SHA-256")
+		asking.Failed(t, asking.Ask(t, kafka.Kind, s.SASL, nil), "health_check.sasl")
+		asking.Failed(t, asking.Ask(t, kafka.Kind, s.Addr(), login("plain", broker.Password)), "takes no logins")
+	})
+	t.Run("TLS", func(t *testing.T) {
+		if err := asking.Ask(t, kafka.Kind, s.TLS, project.Settings{"tls": true, "ca_file": s.CAFile}); err != nil {
+			t.Error(err)
+		}
+		asking.Failed(t, asking.Ask(t, kafka.Kind, s.TLS, project.Settings{"tls": true}), "unknown authority", "ca_file")
+		if err := asking.Ask(t, kafka.Kind, s.TLS, nil); err == nil {
+			t.Error("plain text to a listener with TLS is well")
+		} else if failure, ok := errors.AsType[*probe.Failure](err); !strings.Contains(err.Error(), "tls = true") &&
+			!(ok && strings.Contains(failure.Hint, "tls = true")) {
+			t.Errorf("plain text to a listener with TLS: %v", err)
+		}
+		if err := asking.Ask(t, kafka.Kind, s.Addr(), project.Settings{"tls": true}); err == nil {
+			t.Error("TLS to a listener without is well")
+		}
+	})
+	t.Run("advertised", func(t *testing.T) {
+		path := forwarded{asking.Path{To: s.WrongName}, "127.0.0.1:19092"}
+		asking.Failed(t, asking.AskBy(t, kafka.Kind, path, nil, 30*time.Second),
+			"the broker advertises "+broker.Wrong+":9092 (no such host), which this machine cannot reach",
+			"FORWARD://127.0.0.1:19092", "local_port = 9092", "127.0.0.1 "+broker.Wrong, `advertised = "ignore"`)
+		if err := asking.AskBy(t, kafka.Kind, path, project.Settings{"advertised": "ignore"}, 30*time.Second); err != nil {
+			t.Errorf("ignored: %v", err)
+		}
+		closed := fmt.Sprintf("127.0.0.1:%d", s.Closed)
+		asking.Failed(t, asking.Ask(t, kafka.Kind, s.WrongPort, nil), "advertises "+closed+" (connect: connection refused)", fmt.Sprint("local_port = ", s.Closed))
+		if err := asking.AskBy(t, kafka.Kind, forwarded{asking.Path{To: s.WrongPort}, closed}, nil, 30*time.Second); err != nil {
+			t.Errorf("with the service where the broker sends its clients: %v", err)
+		}
+	})
+	t.Run("topic", func(t *testing.T) {
+		asking.Failed(t, asking.Ask(t, kafka.Kind, s.Addr(), project.Settings{"topic": "nothing"}), `topic "nothing"`, "UNKNOWN_TOPIC_OR_PARTITION", "health_check.topic")
+	})
+	t.Run("stopped and started", func(t *testing.T) {
+		s.Stop()
+		if err := asking.Ask(t, kafka.Kind, s.Addr(), nil); err == nil {
+			t.Error("a stopped broker is well")
+		}
+		s.Restart()
+		if err := asking.Ask(t, kafka.Kind, s.Addr(), nil); err != nil {
+			t.Errorf("started again: %v", err)
+		}
+	})
+}
+
+func TestScriptedFailuresAreNamedAndBounded(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "orders"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	addr := cluster.ListenAddrs()[0]
+	if err := asking.Ask(t, kafka.Kind, addr, project.Settings{"topic": "orders"}); err != nil {
+		t.Errorf("nothing scripted: %v", err)
+	}
+	cluster.ControlKey(int16(kmsg.Metadata), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		answer := request.ResponseKind().(*kmsg.MetadataResponse)
+		topic := kmsg.NewMetadataResponseTopic()
+		topic.Topic = kmsg.StringPtr("orders")
+		partition := kmsg.NewMetadataResponseTopicPartition()
+		partition.ErrorCode = 5
+		topic.Partitions = append(topic.Partitions, partition)
+		answer.Topics = append(answer.Topics, topic)
+		return answer, nil, true
+	})
+	asking.Failed(t, asking.Ask(t, kafka.Kind, addr, project.Settings{"topic": "orders"}), `topic "orders", partition 0`, "LEADER_NOT_AVAILABLE")
+}
+
+func TestWhatIsNoBrokerIsNamed(t *testing.T) {
+	asking.Failed(t, asking.Ask(t, kafka.Kind, asking.Says(t, "SSH-2.0-OpenSSH_9.2\r\n"), nil), "not Kafka's", "SSH-2.0")
+	asking.Failed(t, asking.Ask(t, kafka.Kind, asking.Says(t, "\x00\x00\x00\x08\x00\x00\x00\x07garb"), nil), "not Kafka's") // another's number
+	if err := asking.Ask(t, kafka.Kind, asking.Rude(t), nil); err == nil {
+		t.Error("a server that hangs up is well")
+	}
+	for name, addr := range map[string]string{"silent": asking.Silent(t), "half an answer": asking.Says(t, "\x00\x00\x00\x08\x00\x00\x00\x01\x00")} {
+		err := asking.AskBy(t, kafka.Kind, asking.Path{To: addr}, nil, 100*time.Millisecond)
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,97 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/sasl"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
+
+	"github.com/localport-sh/localport/probe"
+)
+
+// mechanisms are the values of health_check.sasl.
+var mechanisms = map[string]func(user, password string) sasl.Mechanism{
+	"plain": func(user, password string) sasl.Mechanism {
+		return plain.Auth{User: user, Pass: password}.AsMechanism()
+	},
+	"scram-sha-256": func(user, password string) sasl.Mechanism {
+		return scram.Auth{User: user, Pass: password}.AsSha256Mechanism()
+	},
+	"scram-sha-512": func(user, password string) sasl.Mechanism {
+		return scram.Auth{User: user, Pass: password}.AsSha512Mechanism()
+	},
+}
+
+func knownMechanism(value any) error {
+	if mechanisms[value.(string)] == nil {
+		return errors.New(`must be "plain", "scram-sha-256" or "scram-sha-512"`)
+	}
+	return nil
+}
+
+const checkLogin = "check health_check.user and health_check.password"
+
+// login is SaslHandshake, then SaslAuthenticate as often as the mechanism needs. No error of it holds the password.
+func (b *broker) login(ctx context.Context, name, user, password string) error {
+	if user == "" || password == "" {
+		return &probe.Failure{Reason: "a login needs a user and a password", Hint: checkLogin}
+	}
+	mechanism := mechanisms[name](user, password)
+	if err := b.handshake(mechanism.Name()); err != nil {
+		return err
+	}
+	session, message, err := mechanism.Authenticate(ctx, "localhost")
+	for done := false; err == nil; {
+		var answer []byte
+		if answer, err = b.authenticate(message); err != nil || done {
+			return err
+		}
+		if done, message, err = session.Challenge(answer); done && len(message) == 0 {
+			return err
+		}
+	}
+	return &probe.Failure{Reason: "the login failed: " + err.Error(), Hint: checkLogin}
+}
+
+func (b *broker) handshake(mechanism string) error {
+	request, answer := kmsg.NewPtrSASLHandshakeRequest(), kmsg.NewPtrSASLHandshakeResponse()
+	request.Mechanism = mechanism
+	if err := b.ask(request, answer, 1); err != nil {
+		return err
+	}
+	switch err := kerr.ErrorForCode(answer.ErrorCode); {
+	case errors.Is(err, kerr.UnsupportedSaslMechanism):
+		return &probe.Failure{
+			Reason: fmt.Sprintf("the broker does not take logins by %s, but by %s", mechanism, strings.Join(answer.SupportedMechanisms, ", ")),
+			Hint:   "set health_check.sasl",
+		}
+	case errors.Is(err, kerr.IllegalSaslState):
+		return &probe.Failure{Reason: "this listener takes no logins: " + err.Error(), Hint: "leave health_check.sasl out, or name the listener's port"}
+	default:
+		return err
+	}
+}
+
+func (b *broker) authenticate(message []byte) ([]byte, error) {
+	request, answer := kmsg.NewPtrSASLAuthenticateRequest(), kmsg.NewPtrSASLAuthenticateResponse()
+	request.SASLAuthBytes = message
+	if err := b.ask(request, answer, 1); err != nil {
+		return nil, err
+	}
+	err := kerr.ErrorForCode(answer.ErrorCode)
+	if err == nil {
+		return answer.SASLAuthBytes, nil
+	}
+	said, _ := errors.AsType[*kerr.Error](err)
+	reason := said.Message
+	if answer.ErrorMessage != nil {
+		reason += ": " + *answer.ErrorMessage
+	}
+	return nil, &probe.Failure{Reason: reason, Hint: checkLogin}
+}

@@ -1,0 +1,175 @@
+// Package kafka starts a real Apache Kafka broker for one test: a single node in KRaft mode. Its jars come from Maven's
+// repository by the coordinates in pom.xml, and are kept outside the tree.
+package kafka
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/localport-sh/localport/testdata/certs"
+	"github.com/localport-sh/localport/testdata/daemon"
+)
+
+//go:embed pom.xml
+var pom []byte
+
+// The user that may log in, and what no client can reach.
+const (
+	User     = "app"
+	Password = "correct horse"
+	Wrong    = "kafka-0.kafka.invalid"
+)
+
+// Server is a running broker. Its listeners differ in what they ask of clients and in what they advertise.
+type Server struct {
+	*daemon.Server        // plain text; advertises itself
+	WrongName      string // advertises Wrong:9092
+	WrongPort      string // advertises a port of 127.0.0.1 on which nothing listens
+	SASL           string // wants a login by PLAIN or SCRAM-SHA-256; advertises itself
+	TLS            string // advertises itself
+	CAFile         string // the authority of its certificate, for 127.0.0.1 and localhost
+	Closed         int    // the port that WrongPort advertises
+}
+
+// Start starts a broker, which takes some seconds. It ends with the test.
+func Start(t testing.TB) *Server {
+	t.Helper()
+	java := daemon.Find(t, "java", "openjdk-17-jre-headless")
+	dir := daemon.Dir(t, "kafka")
+	copyJars(t, dir)
+	pair := certs.Issue(t, dir, "localhost", "127.0.0.1")
+	s := &Server{CAFile: pair.CAFile, Closed: daemon.FreePort(t)}
+	keystore := keystore(t, dir, pair)
+	log := daemon.Write(t, dir, "log4j.properties", "log4j.rootLogger=INFO, out", "log4j.appender.out=org.apache.log4j.ConsoleAppender",
+		"log4j.appender.out.layout=org.apache.log4j.PatternLayout", "log4j.appender.out.layout.ConversionPattern=%p %m%n")
+	run := []string{
+		java, "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto",
+		"-Dlog4j.configuration=file:" + log, "-cp", filepath.Join(dir, "jars", "*"),
+	}
+	formatted := false
+	s.Server = daemon.Start(t, daemon.Spec{
+		Dir: dir,
+		Argv: func(port int) []string {
+			config := s.configure(t, dir, port, keystore)
+			if !formatted {
+				formatted = true
+				format(t, dir, run, config)
+			}
+			return append(run, "kafka.Kafka", config)
+		},
+		Ready: "Kafka Server started",
+		// The politest end takes Kafka seconds; nothing here outlives the test.
+		End: syscall.SIGKILL,
+	})
+	return s
+}
+
+// configure writes the config, with ports for the listeners that have none yet.
+func (s *Server) configure(t testing.TB, dir string, port int, keystore string) string {
+	t.Helper()
+	for _, addr := range []*string{&s.WrongName, &s.WrongPort, &s.SASL, &s.TLS} {
+		if *addr == "" {
+			*addr = local(daemon.FreePort(t))
+		}
+	}
+	plain, controller := local(port), local(daemon.FreePort(t))
+	const login = "org.apache.kafka.common.security."
+	return daemon.Write(t, dir, "server.properties",
+		"process.roles=broker,controller", "node.id=1", "controller.quorum.voters=1@"+controller,
+		"listeners=PLAIN://"+plain+",NAME://"+s.WrongName+",PORT://"+s.WrongPort+",LOGIN://"+s.SASL+",TLS://"+s.TLS+",CONTROLLER://"+controller,
+		"advertised.listeners=PLAIN://"+plain+",NAME://"+Wrong+":9092,PORT://"+local(s.Closed)+",LOGIN://"+s.SASL+",TLS://"+s.TLS,
+		"listener.security.protocol.map=PLAIN:PLAINTEXT,NAME:PLAINTEXT,PORT:PLAINTEXT,LOGIN:SASL_PLAINTEXT,TLS:SSL,CONTROLLER:PLAINTEXT",
+		"inter.broker.listener.name=PLAIN", "controller.listener.names=CONTROLLER",
+		"sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256",
+		fmt.Sprintf(`listener.name.login.plain.sasl.jaas.config=%splain.PlainLoginModule required user_%s="%s";`, login, User, Password),
+		"listener.name.login.scram-sha-256.sasl.jaas.config="+login+"scram.ScramLoginModule required;",
+		"ssl.keystore.type=PEM", "ssl.keystore.location="+keystore,
+		"log.dirs="+filepath.Join(dir, "data"), "offsets.topic.replication.factor=1", "num.network.threads=1", "num.io.threads=2",
+		"auto.create.topics.enable=false", "group.initial.rebalance.delay.ms=0",
+	)
+}
+
+func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+// format makes the data folder, with the user's credentials in it.
+func format(t testing.TB, dir string, run []string, config string) {
+	t.Helper()
+	id := make([]byte, 16)
+	_, _ = rand.Read(id)
+	daemon.Run(t, dir, "", append(run, "kafka.tools.StorageTool", "format", "-t", base64.RawURLEncoding.EncodeToString(id), "-c", config,
+		"--add-scram", fmt.Sprintf("SCRAM-SHA-256=[name=%s,password=%s]", User, Password))...)
+}
+
+// keystore is the key and its certificate in one file, as Kafka wants them.
+func keystore(t testing.TB, dir string, pair certs.Pair) string {
+	t.Helper()
+	var both []string
+	for _, file := range []string{pair.KeyFile, pair.CertFile} {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		both = append(both, strings.TrimSpace(string(data)))
+	}
+	return daemon.Write(t, dir, "keystore.pem", both...)
+}
+
+// copyJars puts the jars where the user that the broker runs as can read them.
+func copyJars(t testing.TB, dir string) {
+	t.Helper()
+	if err := os.CopyFS(filepath.Join(dir, "jars"), os.DirFS(jars(t))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Join(dir, "jars"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// jars is the folder of the jars that pom.xml names. They are fetched once; whoever comes second to do so loses nothing.
+func jars(t testing.TB) string {
+	t.Helper()
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(pom)
+	folder := filepath.Join(cache, "localport-test", "kafka-"+hex.EncodeToString(sum[:6]))
+	if _, err := os.Stat(folder); err == nil {
+		return folder
+	}
+	mvn := daemon.Find(t, "mvn", "maven")
+	if err := os.MkdirAll(filepath.Dir(folder), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	temp, err := os.MkdirTemp(filepath.Dir(folder), "kafka-*.part")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(temp)
+	if err := os.WriteFile(filepath.Join(temp, "pom.xml"), pom, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), mvn, "-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory="+filepath.Join(temp, "jars"))
+	cmd.Dir = temp
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("fetch Kafka's jars: %v\n%s", err, out)
+	}
+	if err := os.Rename(filepath.Join(temp, "jars"), folder); err != nil && !os.IsExist(err) {
+		if _, err := os.Stat(folder); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return folder
+}

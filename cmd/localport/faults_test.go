@@ -297,7 +297,10 @@ func httpServer(t *testing.T) (*server, manner) {
 	})}
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ln) }()
-	t.Cleanup(func() { _ = s.Close(); <-done })
+	t.Cleanup(func() {
+		_ = s.Close()
+		<-done //nolint:errcheck // that it was closed
+	})
 	return &server{addr: ln.Addr().String(), port: ln.Addr().(*net.TCPAddr).Port, ln: ln}, m
 }
 

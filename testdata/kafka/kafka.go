@@ -153,7 +153,7 @@ func jars(t testing.TB) string {
 	if err := os.MkdirAll(filepath.Dir(folder), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	temp, err := os.MkdirTemp(filepath.Dir(folder), "kafka-*.part")
+	temp, err := os.MkdirTemp(filepath.Dir(folder), "kafka-*.part") //nolint:usetesting // beside its place, to be renamed
 	if err != nil {
 		t.Fatal(err)
 	}

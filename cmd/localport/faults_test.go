@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -11,8 +12,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/lockstate"
@@ -197,11 +196,7 @@ var faults = map[string]fault{
 	"disk full for logs and state": {
 		begin: func(t *testing.T, w *world, port int) (string, func(string)) {
 			return commandConfig(t, "web", port), func(root string) {
-				supervisor := w.supervisor(root)
-				none := unix.Rlimit{Cur: 0, Max: unix.RLIM_INFINITY} // of bytes that it may write to any file
-				if err := unix.Prlimit(supervisor.PID, unix.RLIMIT_FSIZE, &none, nil); err != nil {
-					t.Fatal(err)
-				}
+				limitFiles(t, w.supervisor(root).PID, 0)
 				w.killTunnel(root)
 			}
 		},
@@ -248,19 +243,13 @@ func TestWhenThereIsRoomAgainTheLogSaysWhatWasLost(t *testing.T) {
 	root := w.allowed(commandConfig(t, "web", freePort(t)))
 	w.must(root, "start")
 	supervisor := w.supervisor(root)
-	set := func(limit uint64) {
-		rlimit := unix.Rlimit{Cur: limit, Max: unix.RLIM_INFINITY}
-		if err := unix.Prlimit(supervisor.PID, unix.RLIMIT_FSIZE, &rlimit, nil); err != nil {
-			t.Fatal(err)
-		}
-	}
-	set(0)
+	limitFiles(t, supervisor.PID, 0)
 	w.killTunnel(root)
 	eventually(t, "the tunnel is replaced", func() bool {
 		svc := w.service(root, "web")
 		return svc.Restarts == 1 && svc.State == forwarder.Healthy
 	})
-	set(unix.RLIM_INFINITY)
+	limitFiles(t, supervisor.PID, math.MaxUint64)
 	w.must(root, "restart")
 	if out := w.must(root, "logs", "supervisor"); !strings.Contains(out, "were lost") {
 		t.Errorf("the log does not tell what it lacks:\n%s", out)

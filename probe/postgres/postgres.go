@@ -101,6 +101,9 @@ func check(ctx context.Context, path probe.Path, template *pgconn.Config, query 
 	config := template.Copy()
 	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return dialled.add(path.Dial(ctx)) }
 	conn, err := pgconn.ConnectConfig(ctx, config)
+	if refused := dialled.refused(); refused != nil {
+		return refused // as the tunnel said it; pgconn would say it once for each way of trying
+	}
 	if err != nil {
 		return explain(ctx, err, template.Password == "")
 	}
@@ -120,16 +123,23 @@ func check(ctx context.Context, path probe.Path, template *pgconn.Config, query 
 type conns struct {
 	mu   sync.Mutex
 	open []net.Conn
+	err  error // of the last dial
 }
 
 func (c *conns) add(conn net.Conn, err error) (net.Conn, error) {
-	if err != nil {
-		return nil, err
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.err = err; err != nil {
+		return nil, err
+	}
 	c.open = append(c.open, conn)
 	return conn, nil
+}
+
+func (c *conns) refused() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
 }
 
 func (c *conns) close() {

@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/probe/secure"
@@ -168,9 +169,17 @@ func (p page) advice(status int) string {
 	return ""
 }
 
-// excerpt is the beginning of a body, for a message.
+// markup is what a page for people has around its words.
+var markup = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?is)<(style|script)\b.*?</(style|script)\s*>|<[^>]*>`)
+})
+
+// excerpt is the first words of a body, for a message.
 func excerpt(body string) string {
 	const most = 80
+	if strings.HasPrefix(strings.TrimSpace(body), "<") {
+		body = markup().ReplaceAllString(body[:min(len(body), 16<<10)], " ")
+	}
 	words := strings.Join(strings.Fields(body), " ")
 	if words == "" {
 		return ""

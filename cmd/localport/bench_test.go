@@ -254,3 +254,34 @@ func memory(b *testing.B, pid int) (resident, private float64) {
 	}
 	return resident, private
 }
+
+// BenchmarkKilledSupervisorAnswers is the time from the death of the supervisor until a client that comes at once has its
+// answer, with no prompt and no command in between, beside what a command takes to bring the project up from nothing.
+func BenchmarkKilledSupervisorAnswers(b *testing.B) {
+	w := build(b)
+	port := freePort(b)
+	root := w.project("linger = 0.001\n" + tcpConfig("web", port, serve(b, "127.0.0.1:0")))
+	w.must(b, root, "allow")
+	var healed, cold time.Duration
+	for b.Loop() {
+		wall, _ := w.measure(b, root, w.exe, "exec", "--", "true")
+		cold += wall
+		w.must(b, root, "start")
+		w.kept(root)
+		supervisor := w.state(root).Supervisor.Process
+		if err := syscall.Kill(supervisor.PID, syscall.SIGKILL); err != nil {
+			b.Fatal(err)
+		}
+		began := time.Now()
+		if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
+			b.Fatal(answer, err)
+		}
+		healed += time.Since(began)
+		w.gone(supervisor)
+		w.must(b, root, "stop")
+		eventually(b, "it is down", func() bool { return w.state(root).Supervisor == nil })
+	}
+	report(b, healed, "ms/killed-to-answer")
+	report(b, cold, "ms/cold-exec")
+	b.ReportMetric(float64(healed)/float64(cold), "ratio")
+}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -140,7 +139,7 @@ func parseDocument(f *Files, path string, data []byte) (*document, *Diagnostic) 
 }
 
 // strconvError is the part of a message of go-toml's that quotes the file.
-var strconvError = regexp.MustCompile(`: strconv\..*`)
+var strconvError = lazily(`: strconv\..*`)
 
 func (d *document) syntaxError(err error) *Diagnostic {
 	line, col := 1, 1
@@ -150,7 +149,7 @@ func (d *document) syntaxError(err error) *Diagnostic {
 	if bytes.HasPrefix(d.data, byteOrderMark) {
 		err = errors.New("the file begins with a byte order mark; save it without")
 	}
-	message := strconvError.ReplaceAllString(strings.TrimPrefix(err.Error(), "toml: "), "")
+	message := strconvError().ReplaceAllString(strings.TrimPrefix(err.Error(), "toml: "), "")
 	return &Diagnostic{
 		Path: d.path, Line: line, Col: col, Message: printable(message),
 		Source: d.quoteBroken(line),
@@ -275,11 +274,11 @@ func kindOf(k unstable.Kind) kind {
 	return dateKind
 }
 
-var bareKey = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+var bareKey = lazily(`^[A-Za-z0-9_-]+$`)
 
 // joinKey is the dotted key of name in a table, quoted where TOML wants it.
 func joinKey(table, name string) string {
-	if !bareKey.MatchString(name) {
+	if !bareKey().MatchString(name) {
 		name = strconv.Quote(name)
 	}
 	if table == "" {

@@ -4,14 +4,13 @@ import (
 	"bytes"
 	"iter"
 	"maps"
-	"regexp"
 	"unicode/utf8"
 
 	"github.com/joho/godotenv"
 )
 
 // dotEnvName is what a variable of .env may be called. A dot is no shell's name, but other tools read the file too.
-var dotEnvName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.]*$`)
+var dotEnvName = lazily(`^[A-Za-z_][A-Za-z0-9_.]*$`)
 
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
@@ -59,11 +58,11 @@ func (d *dotEnv) fail(line int, message, source string) {
 }
 
 // expansion is what godotenv replaces, outside single quotes, by an earlier value of the same file.
-var expansion = regexp.MustCompile(`(^|[^\\$])\$\{?([A-Z0-9_]+)`)
+var expansion = lazily(`(^|[^\\$])\$\{?([A-Z0-9_]+)`)
 
 // warnEmptied warns of a $NAME that godotenv silently makes empty: most often a dollar in a password.
 func (d *dotEnv) warnEmptied(s statement, seen map[string]bool) {
-	at := assignment.FindIndex(s.text)
+	at := assignment().FindIndex(s.text)
 	if at == nil {
 		return
 	}
@@ -74,7 +73,7 @@ func (d *dotEnv) warnEmptied(s statement, seen map[string]bool) {
 	if !bytes.HasPrefix(value, []byte(`"`)) {
 		value, _, _ = bytes.Cut(value, []byte(" #"))
 	}
-	for _, m := range expansion.FindAllSubmatch(value, -1) {
+	for _, m := range expansion().FindAllSubmatch(value, -1) {
 		if !seen[string(m[2])] {
 			d.warnings = append(d.warnings, Diagnostic{
 				Path: d.path, Line: s.line, Col: 1, Source: s.shown(),
@@ -109,11 +108,11 @@ type statement struct {
 	broken  bool // godotenv does not understand it; nothing after it is looked at
 }
 
-var assignment = regexp.MustCompile(`^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.]*)\s*[=:]`)
+var assignment = lazily(`^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.]*)\s*[=:]`)
 
 // shown is the statement without its value.
 func (s statement) shown() string {
-	if m := assignment.FindSubmatch(s.text); m != nil {
+	if m := assignment().FindSubmatch(s.text); m != nil {
 		return string(m[1]) + "=" + masked
 	}
 	return ""
@@ -153,7 +152,7 @@ func nextStatement(lines [][]byte) (statement, int) {
 		s := statement{text: text, names: map[string]bool{}}
 		for name := range values {
 			s.names[name] = true
-			s.badName = s.badName || !dotEnvName.MatchString(name)
+			s.badName = s.badName || !dotEnvName().MatchString(name)
 		}
 		return s, n + 1
 	}

@@ -2,7 +2,6 @@ package project
 
 import (
 	"errors"
-	"regexp"
 	"strings"
 )
 
@@ -91,11 +90,11 @@ func (p *parsing) envSecrets(table *node) {
 	}
 }
 
-var commandArgument = regexp.MustCompile(`^services\..*\.command\[\d+\]$`)
+var commandArgument = lazily(`^services\..*\.command\[\d+\]$`)
 
 // warnArgument warns of a secret on its way into a process's arguments, which everyone on the machine can read.
 func (p *parsing) warnArgument(n *node, t template) {
-	if !commandArgument.MatchString(n.path()) {
+	if !commandArgument().MatchString(n.path()) {
 		return
 	}
 	for ref := range t.references() {

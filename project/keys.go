@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,7 +42,7 @@ func readSSHPort(s *Service, n *node) (err error) {
 }
 
 // portName is the name of a port as Kubernetes has it.
-var portName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$`)
+var portName = lazily(`^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$`)
 
 func readRemotePort(s *Service, n *node) error {
 	if n.kind == integerKind {
@@ -65,7 +64,7 @@ func readRemotePort(s *Service, n *node) error {
 	switch {
 	case s.Technology != Kubectl && s.Technology != "":
 		return fmt.Errorf("%s is no port: 1-65535; only kubectl knows ports by name", n.quoted())
-	case !portName.MatchString(value) || !strings.ContainsFunc(value, isLetter):
+	case !portName().MatchString(value) || !strings.ContainsFunc(value, isLetter):
 		return fmt.Errorf("%s is no port: 1-65535, or a name of small letters, digits and dashes", n.quoted())
 	}
 	return nil
@@ -115,7 +114,7 @@ func readMultiplier(s *Service, n *node) error {
 	return err
 }
 
-var sshOption = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]*$`)
+var sshOption = lazily(`^[A-Za-z][A-Za-z0-9]*$`)
 
 // readOptions reads ssh's own options, which are put over those already there.
 func readOptions(s *Service, n *node) error {
@@ -127,7 +126,7 @@ func readOptions(s *Service, n *node) error {
 	var bad badItems
 	for _, name := range n.names {
 		value, err := optionValue(n.members[name])
-		if !sshOption.MatchString(name) {
+		if !sshOption().MatchString(name) {
 			err = errors.New("is no name of an ssh option")
 		}
 		bad = bad.with(n.members[name], err)

@@ -2,7 +2,6 @@ package project
 
 import (
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -11,12 +10,12 @@ import (
 const minSecret = 4
 
 // userinfo is what stands before the @ in a URL's authority.
-var userinfo = regexp.MustCompile(`(://)[^\s/?#"'<>]+@`)
+var userinfo = lazily(`(://)[^\s/?#"'<>]+@`)
 
 // Mask is text with every secret in it replaced by ***, and the userinfo of every URL. Secrets shorter than four bytes
 // are left.
 func Mask(text string, secrets []string) string {
-	text = userinfo.ReplaceAllString(text, "${1}"+masked+"@")
+	text = userinfo().ReplaceAllString(text, "${1}"+masked+"@")
 	for {
 		hidden := maskOnce(text, secrets)
 		if hidden == text || len(hidden) >= len(text) {
@@ -57,18 +56,18 @@ func maskOnce(text string, secrets []string) string {
 }
 
 // secretWords mark a name whose value is a secret.
-var secretWords = regexp.MustCompile(
+var secretWords = lazily(
 	`(?i)passw|passphrase|secret|token|sasl|credential|api_?-?key|private_?-?key|(^|[_-])(pass|pwd|pw)([_-]|\W|$)`)
 
 // secretName reports whether what is called name is likely to be a secret.
-func secretName(name string) bool { return secretWords.MatchString(name) }
+func secretName(name string) bool { return secretWords().MatchString(name) }
 
-var urlUserinfo = regexp.MustCompile(`://([^\s/?#"'<>]+)@`)
+var urlUserinfo = lazily(`://([^\s/?#"'<>]+)@`)
 
 // urlSecrets are the passwords in the URLs of text, as written and as meant.
 func urlSecrets(text string) []string {
 	var secrets []string
-	for _, m := range urlUserinfo.FindAllStringSubmatch(text, -1) {
+	for _, m := range urlUserinfo().FindAllStringSubmatch(text, -1) {
 		_, password, ok := strings.Cut(m[1], ":")
 		if !ok {
 			continue // the user's name alone: it must not be masked wherever it stands

@@ -251,7 +251,7 @@ func (p *parsing) services() {
 }
 
 func (p *parsing) service(n, defaults *node) {
-	if !serviceName.MatchString(n.name) {
+	if !serviceName().MatchString(n.name) {
 		p.key(n, "a service's name is letters, digits, dashes and underscores, and begins with no digit, because its variables are named after it")
 	}
 	if !p.table(n) {
@@ -315,7 +315,7 @@ func (p *parsing) env() {
 	for _, name := range table.names {
 		n := table.members[name]
 		switch {
-		case !variableName.MatchString(name):
+		case !variableName().MatchString(name):
 			p.key(n, "no name of a variable: letters, digits and underscores, and no digit first")
 		case strings.HasPrefix(name, reservedPrefix):
 			p.key(n, "names that begin with %s are localport's own", reservedPrefix)

@@ -3,7 +3,6 @@ package project
 import (
 	"bytes"
 	"iter"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -110,7 +109,7 @@ func (d *document) quote(number, shown int, secrets []string) string {
 func (d *document) quoteBroken(number int) string {
 	start, end := d.line(number)
 	line := d.data[start:end]
-	if header.Match(line) {
+	if header().Match(line) {
 		return d.quote(number, -1, nil)
 	}
 	secret := secretName(string(line))
@@ -167,21 +166,21 @@ func maskSpan(text []byte) string {
 }
 
 var (
-	header    = regexp.MustCompile(`^\s*\[\[?\s*(services|defaults|env)(\.[\w-]+)*\s*\]?\]?\s*(#.*)?$`)
-	bareWord  = regexp.MustCompile(`[^\s=,\[\]{}]+`)
-	harmless  = regexp.MustCompile(`^(true|false|[+-]?[0-9][0-9_.]*)$`)
-	beforeKey = regexp.MustCompile(`(^|[{,])\s*$`)
-	afterKey  = regexp.MustCompile(`^[ \t]+=([^=]|$)`) // base64 ends in = and has no blank before it
+	header    = lazily(`^\s*\[\[?\s*(services|defaults|env)(\.[\w-]+)*\s*\]?\]?\s*(#.*)?$`)
+	bareWord  = lazily(`[^\s=,\[\]{}]+`)
+	harmless  = lazily(`^(true|false|[+-]?[0-9][0-9_.]*)$`)
+	beforeKey = lazily(`(^|[{,])\s*$`)
+	afterKey  = lazily(`^[ \t]+=([^=]|$)`) // base64 ends in = and has no blank before it
 )
 
 // maskWords masks what is not quoted and might have been meant as a string.
 func maskWords(text string, secret bool) string {
 	var b strings.Builder
 	at := 0
-	for _, m := range bareWord.FindAllStringIndex(text, -1) {
+	for _, m := range bareWord().FindAllStringIndex(text, -1) {
 		b.WriteString(text[at:m[0]])
 		found := text[m[0]:m[1]]
-		if isKey := beforeKey.MatchString(text[:m[0]]) && afterKey.MatchString(text[m[1]:]); isKey || !secret && harmless.MatchString(found) {
+		if isKey := beforeKey().MatchString(text[:m[0]]) && afterKey().MatchString(text[m[1]:]); isKey || !secret && harmless().MatchString(found) {
 			b.WriteString(found)
 		} else {
 			b.WriteString(masked)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"regexp"
 	"strings"
 )
 
@@ -27,9 +26,9 @@ type reference struct {
 }
 
 var (
-	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	serviceName  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
-	namePrefix   = regexp.MustCompile(`^[A-Za-z0-9_.-]*`)
+	variableName = lazily(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	serviceName  = lazily(`^[A-Za-z_][A-Za-z0-9_-]*$`)
+	namePrefix   = lazily(`^[A-Za-z0-9_.-]*`)
 )
 
 // maxNesting is how deep defaults may stand in defaults.
@@ -99,7 +98,7 @@ func (t template) literal(text string) template {
 
 // parseReference parses what follows "${", to its brace.
 func parseReference(text string, depth int) (*reference, string, error) {
-	name := namePrefix.FindString(text)
+	name := namePrefix().FindString(text)
 	if name == text {
 		return nil, "", errOpen
 	}
@@ -136,14 +135,14 @@ func parseReference(text string, depth int) (*reference, string, error) {
 func newReference(name string) (*reference, error) {
 	dot := strings.LastIndexByte(name, '.')
 	if dot < 0 {
-		if !variableName.MatchString(name) {
+		if !variableName().MatchString(name) {
 			return nil, errReference
 		}
 		return &reference{variable: name}, nil
 	}
 	ref := &reference{service: name[:dot], attr: name[dot+1:]}
 	switch {
-	case !serviceName.MatchString(ref.service):
+	case !serviceName().MatchString(ref.service):
 		return nil, errReference
 	case ref.attr != "host" && ref.attr != "port" && ref.attr != "addr":
 		return nil, errAttr

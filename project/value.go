@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,7 +67,7 @@ func argument(at func(*Service) *string) reader {
 	}
 }
 
-var blank = regexp.MustCompile(`[\s\x00-\x1f\x7f]`)
+var blank = lazily(`[\s\x00-\x1f\x7f]`)
 
 // word reads an argument without spaces: a name, a host.
 func word(at func(*Service) *string) reader {
@@ -76,7 +75,7 @@ func word(at func(*Service) *string) reader {
 		if err := argument(at)(s, n); err != nil {
 			return err
 		}
-		if blank.MatchString(*at(s)) {
+		if blank().MatchString(*at(s)) {
 			return fmt.Errorf("%s must not hold spaces or control characters", n.quoted())
 		}
 		return nil

@@ -135,8 +135,10 @@ func (f *forward) publish(change func(*status)) {
 	change(&f.status)
 	if f.status.state != before {
 		f.status.since = time.Now()
-		f.log.Info("state", "service", f.svc.Name, "from", before, "to", f.status.state, "error", f.status.lastError)
-		f.announce(journal.StateChanged, before)
+		f.log.Info("state", "service", f.svc.Name, "tunnel", f.status.run, "from", before, "to", f.status.state, "error", f.status.lastError)
+		if before != "" { // it was only made
+			f.announce(journal.StateChanged, before)
+		}
 	}
 	f.announceTrouble(before)
 	f.board.put(f.name, f.status.state, f.waiting)

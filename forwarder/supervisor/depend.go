@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/project"
@@ -127,4 +128,28 @@ func withDependents(services []project.Service, names []string) []string {
 
 func sorted(services []project.Service, names []string) []string {
 	return slices.DeleteFunc(dependencyOrder(services), func(name string) bool { return !slices.Contains(names, name) })
+}
+
+// stopAll stops services, those first that depend on others.
+func (s *Supervisor) stopAll(names []string) {
+	levels := make(map[int][]string)
+	deepest := 0
+	depth := make(map[string]int)
+	for _, name := range dependencyOrder(s.project.Services) {
+		svc, _ := s.project.Service(name)
+		for _, dependency := range svc.DependsOn {
+			depth[name] = max(depth[name], depth[dependency]+1)
+		}
+		deepest = max(deepest, depth[name])
+		levels[depth[name]] = append(levels[depth[name]], name)
+	}
+	for level := deepest; level >= 0; level-- {
+		var stopping sync.WaitGroup
+		for _, name := range levels[level] {
+			if s.forwards[name] != nil && slices.Contains(names, name) {
+				stopping.Go(s.forwards[name].stop)
+			}
+		}
+		stopping.Wait()
+	}
 }

@@ -30,3 +30,13 @@ func watchSleep(ctx context.Context, slept func() time.Duration, woke func(time.
 		before = now
 	}
 }
+
+// woke has everything looked at anew after the machine has slept.
+func (s *Supervisor) woke(after time.Duration) {
+	s.log.Info("the machine has slept", "for", after.Round(time.Second))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.forwards {
+		nudge(f.woken)
+	}
+}

@@ -169,21 +169,6 @@ func open(o Options) (*Supervisor, error) {
 	return s, s.inherit()
 }
 
-// inherit takes what a keeper has for us.
-func (s *Supervisor) inherit() (err error) {
-	if s.o.Kept == nil {
-		s.inherited = &inheritance{}
-		return nil
-	}
-	link, handed, err := s.o.Kept()
-	if err != nil {
-		return err
-	}
-	s.keeping.link = link
-	s.inherited, err = inherit(handed)
-	return err
-}
-
 // mask takes the project's secrets out of a text.
 func (s *Supervisor) mask(text string) string {
 	if secrets := s.secrets.Load(); secrets != nil {
@@ -214,28 +199,6 @@ func (s *Supervisor) elect(ctx context.Context) (before *lockstate.Supervisor, e
 		return nil
 	})
 	return before, err
-}
-
-// record is this supervisor as it stands in the state.
-func (s *Supervisor) record(socket string) *lockstate.Supervisor {
-	return &lockstate.Supervisor{
-		Process: lockstate.Self(), Run: s.o.Run, Socket: socket, Version: s.o.Version, Since: s.started.UTC(),
-	}
-}
-
-// recordKeeper writes the keeper's pid down: the system may name it as who holds our ports.
-func (s *Supervisor) recordKeeper(pid int) {
-	ctx, cancel := context.WithTimeout(s.work, 5*time.Second)
-	defer cancel()
-	_, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
-		if tx.Supervisor != nil && tx.Supervisor.Process == lockstate.Self() {
-			tx.Supervisor.Keeper = pid
-		}
-		return nil
-	})
-	if err != nil && ctx.Err() == nil {
-		s.log.Error("write the state", "error", err)
-	}
 }
 
 // sweep ends what a supervisor that was killed left behind.
@@ -354,20 +317,6 @@ func (s *Supervisor) abandon(cause error) {
 	s.o.Say(control.Word{Outcome: outcome(cause), Error: s.mask(cause.Error())})
 }
 
-// withdraw gives up taking over from a supervisor that lives: it goes on as it was.
-func (s *Supervisor) withdraw(cause error) {
-	s.keeping.quit()
-	for _, f := range s.forwards {
-		f.stop()
-	}
-	if s.socket != nil {
-		_ = s.socket.Close()
-	}
-	_ = s.election.Pass()
-	_ = s.clean()
-	s.o.Say(control.Word{Outcome: outcome(cause), Error: s.mask(cause.Error())})
-}
-
 func outcome(err error) control.Outcome {
 	var invalid *project.Invalid
 	switch {
@@ -391,40 +340,6 @@ func (s *Supervisor) finish() {
 	// What left its process group on purpose is still ours: nothing stays.
 	killed, err := child.Sweep(s.o.Run)
 	s.log.Info("ended", "orphans_killed", killed, "error", err)
-}
-
-// stopAll stops services, those first that depend on others.
-func (s *Supervisor) stopAll(names []string) {
-	levels := make(map[int][]string)
-	deepest := 0
-	depth := make(map[string]int)
-	for _, name := range dependencyOrder(s.project.Services) {
-		svc, _ := s.project.Service(name)
-		for _, dependency := range svc.DependsOn {
-			depth[name] = max(depth[name], depth[dependency]+1)
-		}
-		deepest = max(deepest, depth[name])
-		levels[depth[name]] = append(levels[depth[name]], name)
-	}
-	for level := deepest; level >= 0; level-- {
-		var stopping sync.WaitGroup
-		for _, name := range levels[level] {
-			if s.forwards[name] != nil && slices.Contains(names, name) {
-				stopping.Go(s.forwards[name].stop)
-			}
-		}
-		stopping.Wait()
-	}
-}
-
-// woke has everything looked at anew after the machine has slept.
-func (s *Supervisor) woke(after time.Duration) {
-	s.log.Info("the machine has slept", "for", after.Round(time.Second))
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, f := range s.forwards {
-		nudge(f.woken)
-	}
 }
 
 // clean removes this run's private sockets.

@@ -269,3 +269,54 @@ func (f *forward) pass() {
 		f.relay.StopAccepting()
 	}
 }
+
+// inherit takes what a keeper has for us.
+func (s *Supervisor) inherit() (err error) {
+	if s.o.Kept == nil {
+		s.inherited = &inheritance{}
+		return nil
+	}
+	link, handed, err := s.o.Kept()
+	if err != nil {
+		return err
+	}
+	s.keeping.link = link
+	s.inherited, err = inherit(handed)
+	return err
+}
+
+// record is this supervisor as it stands in the state.
+func (s *Supervisor) record(socket string) *lockstate.Supervisor {
+	return &lockstate.Supervisor{
+		Process: lockstate.Self(), Run: s.o.Run, Socket: socket, Version: s.o.Version, Since: s.started.UTC(),
+	}
+}
+
+// recordKeeper writes the keeper's pid down: the system may name it as who holds our ports.
+func (s *Supervisor) recordKeeper(pid int) {
+	ctx, cancel := context.WithTimeout(s.work, 5*time.Second)
+	defer cancel()
+	_, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
+		if tx.Supervisor != nil && tx.Supervisor.Process == lockstate.Self() {
+			tx.Supervisor.Keeper = pid
+		}
+		return nil
+	})
+	if err != nil && ctx.Err() == nil {
+		s.log.Error("write the state", "error", err)
+	}
+}
+
+// withdraw gives up taking over from a supervisor that lives: it goes on as it was.
+func (s *Supervisor) withdraw(cause error) {
+	s.keeping.quit()
+	for _, f := range s.forwards {
+		f.stop()
+	}
+	if s.socket != nil {
+		_ = s.socket.Close()
+	}
+	_ = s.election.Pass()
+	_ = s.clean()
+	s.o.Say(control.Word{Outcome: outcome(cause), Error: s.mask(cause.Error())})
+}

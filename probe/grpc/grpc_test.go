@@ -21,6 +21,7 @@ import (
 
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/testdata/asking"
 	"github.com/localport-sh/localport/testdata/authority"
 	"github.com/localport-sh/localport/testdata/nginx"
 )
@@ -44,22 +45,6 @@ func ask(t *testing.T, addr string, settings project.Settings) error {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	return check(ctx, path(addr))
-}
-
-// failed wants a bad answer that holds all these words, in its reason or its hint.
-func failed(t *testing.T, err error, words ...string) {
-	t.Helper()
-	failure, ok := errors.AsType[*probe.Failure](err)
-	if !ok {
-		t.Errorf("got %v; want a failure with %q", err, words)
-		return
-	}
-	text := failure.Reason + "\n" + failure.Hint
-	for _, word := range words {
-		if !strings.Contains(text, word) {
-			t.Errorf("%q is not in %q", word, text)
-		}
-	}
 }
 
 // listen serves on an address of its own until the test ends.
@@ -105,15 +90,15 @@ func TestWhatDoesNotServeIsNamed(t *testing.T) {
 	addr, service := healthy(t)
 	service.SetServingStatus("shop.Orders", healthpb.HealthCheckResponse_NOT_SERVING)
 	service.SetServingStatus("shop.Stock", healthpb.HealthCheckResponse_UNKNOWN)
-	failed(t, ask(t, addr, project.Settings{"service": "shop.Orders"}), `service "shop.Orders" is NOT_SERVING`)
-	failed(t, ask(t, addr, project.Settings{"service": "shop.Stock"}), `service "shop.Stock" is UNKNOWN`)
-	failed(t, ask(t, addr, project.Settings{"service": "shop.Nothing"}), `does not know service "shop.Nothing"`, "health_check.service")
+	asking.Failed(t, ask(t, addr, project.Settings{"service": "shop.Orders"}), `service "shop.Orders" is NOT_SERVING`)
+	asking.Failed(t, ask(t, addr, project.Settings{"service": "shop.Stock"}), `service "shop.Stock" is UNKNOWN`)
+	asking.Failed(t, ask(t, addr, project.Settings{"service": "shop.Nothing"}), `does not know service "shop.Nothing"`, "health_check.service")
 	service.Shutdown()
-	failed(t, ask(t, addr, nil), "the server is NOT_SERVING")
+	asking.Failed(t, ask(t, addr, nil), "the server is NOT_SERVING")
 }
 
 func TestAServerWithoutTheHealthServiceIsTold(t *testing.T) {
-	failed(t, ask(t, listen(t, grpc.NewServer()), nil), "does not have the health service", "unknown service grpc.health.v1.Health", `"tcp"`)
+	asking.Failed(t, ask(t, listen(t, grpc.NewServer()), nil), "does not have the health service", "unknown service grpc.health.v1.Health", `"tcp"`)
 }
 
 // guarded lets in who has the token, and says why it lets nobody else in.
@@ -134,10 +119,10 @@ func TestCredentialsAreSentAndNotPrinted(t *testing.T) {
 	if err := ask(t, addr, project.Settings{"headers": headers}); err != nil {
 		t.Error(err)
 	}
-	failed(t, ask(t, addr, nil), "UNAUTHENTICATED: no token – 100% sure", "health_check.headers")
+	asking.Failed(t, ask(t, addr, nil), "UNAUTHENTICATED: no token – 100% sure", "health_check.headers")
 	headers["Authorization"] = "Bearer hunter2"
 	err := ask(t, addr, project.Settings{"headers": headers})
-	failed(t, err, "PERMISSION_DENIED: wrong token")
+	asking.Failed(t, err, "PERMISSION_DENIED: wrong token")
 	if strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("the secret is in %q", err)
 	}
@@ -149,7 +134,7 @@ func TestTheServerIsAskedByTheNameThatIsSet(t *testing.T) {
 			given, _ := metadata.FromIncomingContext(ctx)
 			return nil, status.Error(codes.Aborted, strings.Join(given.Get(":authority"), ""))
 		}))
-	failed(t, ask(t, addr, project.Settings{"authority": "shop.test"}), "ABORTED: shop.test")
+	asking.Failed(t, ask(t, addr, project.Settings{"authority": "shop.test"}), "ABORTED: shop.test")
 }
 
 func TestTLSIsVerified(t *testing.T) {
@@ -174,8 +159,8 @@ func TestTLSIsVerified(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	failed(t, ask(t, addr, project.Settings{"tls": true, "tls_verify": true}), "unknown authority", "ca_file")
-	failed(t, ask(t, addr, project.Settings{"tls": true, "tls_verify": true, "ca_file": ca.File, "authority": "other.test"}), "not other.test")
+	asking.Failed(t, ask(t, addr, project.Settings{"tls": true, "tls_verify": true}), "unknown authority", "ca_file")
+	asking.Failed(t, ask(t, addr, project.Settings{"tls": true, "tls_verify": true, "ca_file": ca.File, "authority": "other.test"}), "not other.test")
 }
 
 func TestWhatIsNotGRPCIsNamed(t *testing.T) {
@@ -183,10 +168,10 @@ func TestWhatIsNotGRPCIsNamed(t *testing.T) {
 	cert, key := ca.Sign(authority.Leaf{})
 	plain, secured := nginx.Start(t), nginx.StartTLS(t, cert, key)
 	overTLS := project.Settings{"tls": true, "tls_verify": true, "ca_file": ca.File}
-	failed(t, ask(t, plain.Addr, nil), "does not speak HTTP/2", "remote_port")
-	failed(t, ask(t, secured.Addr, nil), "does not speak HTTP/2", "tls")
-	failed(t, ask(t, secured.Addr, overTLS), "no application protocol")
-	failed(t, ask(t, plain.Addr, overTLS), "does not speak TLS", "tls = false")
+	asking.Failed(t, ask(t, plain.Addr, nil), "does not speak HTTP/2", "remote_port")
+	asking.Failed(t, ask(t, secured.Addr, nil), "does not speak HTTP/2", "tls")
+	asking.Failed(t, ask(t, secured.Addr, overTLS), "no application protocol")
+	asking.Failed(t, ask(t, plain.Addr, overTLS), "does not speak TLS", "tls = false")
 }
 
 func TestAnHTTP2ServerThatIsNotGRPCIsNamed(t *testing.T) {
@@ -195,7 +180,7 @@ func TestAnHTTP2ServerThatIsNotGRPCIsNamed(t *testing.T) {
 	server.Config.Protocols.SetUnencryptedHTTP2(true)
 	server.Start()
 	defer server.Close()
-	failed(t, ask(t, server.Listener.Addr().String(), nil), "the answer is not gRPC's: 404")
+	asking.Failed(t, ask(t, server.Listener.Addr().String(), nil), "the answer is not gRPC's: 404")
 }
 
 func TestAServerThatIsNotThereIsNoFailureOfItsOwn(t *testing.T) {

@@ -2,12 +2,12 @@
 package mqtt
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 
 	"github.com/localport-sh/localport/probe"
@@ -23,20 +23,7 @@ var Kind = probe.Kind{
 		{Name: "client_id"},
 		{Name: "version", Default: v3, Valid: known},
 	}, secure.Keys...)},
-	New: func(s project.Settings) (probe.Check, error) {
-		config, err := secure.Config(s)
-		if err != nil {
-			return nil, err
-		}
-		return func(ctx context.Context, path probe.Path) error {
-			conn, err := secure.Dial(ctx, path, config)
-			if err != nil {
-				return err
-			}
-			defer conn.Close()
-			return greet(conn, s)
-		}, nil
-	},
+	New: secure.Conversation(greet),
 }
 
 // The versions of the protocol, as a config names them.
@@ -59,7 +46,7 @@ const (
 	disconnect = 0xe0
 )
 
-func greet(conn io.ReadWriter, s project.Settings) error {
+func greet(conn net.Conn, s project.Settings) error {
 	if _, err := conn.Write(connectPacket(s)); err != nil {
 		return err
 	}

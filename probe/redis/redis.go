@@ -3,7 +3,6 @@ package redis
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -23,20 +22,7 @@ var Kind = probe.Kind{
 		{Name: "password", Secret: true},
 		{Name: "database", Is: project.Number},
 	}, secure.Keys...)},
-	New: func(s project.Settings) (probe.Check, error) {
-		config, err := secure.Config(s)
-		if err != nil {
-			return nil, err
-		}
-		return func(ctx context.Context, path probe.Path) error {
-			conn, err := secure.Dial(ctx, path, config)
-			if err != nil {
-				return err
-			}
-			defer conn.Close()
-			return ask(conn, requests(s))
-		}, nil
-	},
+	New: secure.Conversation(ask),
 }
 
 // requests are the commands of one check.
@@ -54,9 +40,9 @@ func requests(s project.Settings) [][]string {
 	return append(all, []string{"PING"})
 }
 
-func ask(conn net.Conn, requests [][]string) error {
+func ask(conn net.Conn, s project.Settings) error {
 	reader := bufio.NewReaderSize(conn, 4096)
-	for _, request := range requests {
+	for _, request := range requests(s) {
 		if _, err := io.WriteString(conn, encode(request)); err != nil {
 			return err
 		}

@@ -106,6 +106,24 @@ func Dial(ctx context.Context, path probe.Path, config *tls.Config) (net.Conn, e
 	return secured, nil
 }
 
+// Conversation makes the checks of a protocol that is spoken over one connection, with TLS or without.
+func Conversation(talk func(conn net.Conn, s project.Settings) error) func(project.Settings) (probe.Check, error) {
+	return func(s project.Settings) (probe.Check, error) {
+		config, err := Config(s)
+		if err != nil {
+			return nil, err
+		}
+		return func(ctx context.Context, path probe.Path) error {
+			conn, err := Dial(ctx, path, config)
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			return talk(conn, s)
+		}, nil
+	}
+}
+
 // bounded is a connection that ends with a context, and says so.
 type bounded struct {
 	net.Conn

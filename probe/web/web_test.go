@@ -3,7 +3,6 @@ package web
 import (
 	"context"
 	"errors"
-	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/testdata/asking"
 	"github.com/localport-sh/localport/testdata/authority"
 	"github.com/localport-sh/localport/testdata/nginx"
 )
@@ -28,41 +28,6 @@ func (p path) Dial(ctx context.Context) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, "tcp", string(p))
 }
 func (p path) Acknowledges() bool { return true }
-
-// check asks once, with the defaults of the kind under the settings.
-func check(t *testing.T, kind probe.Kind, addr string, given project.Settings) error {
-	t.Helper()
-	settings := project.Settings{}
-	for _, key := range kind.Keys {
-		if key.Default != nil {
-			settings[key.Name] = key.Default
-		}
-	}
-	maps.Copy(settings, given)
-	ask, err := kind.New(settings)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	return ask(ctx, path(addr))
-}
-
-// failed wants a bad answer that holds all these words, in its reason or its hint.
-func failed(t *testing.T, err error, words ...string) {
-	t.Helper()
-	failure, ok := errors.AsType[*probe.Failure](err)
-	if !ok {
-		t.Errorf("got %v; want a failure with %q", err, words)
-		return
-	}
-	text := failure.Reason + "\n" + failure.Hint
-	for _, word := range words {
-		if !strings.Contains(text, word) {
-			t.Errorf("%q is not in %q", word, text)
-		}
-	}
-}
 
 const pages = `
 location = /healthz { return 200 "all is well\n"; }
@@ -78,7 +43,7 @@ location = /other { if ($host != "shop.test") { return 421; } return 200; }
 func TestAPageThatAnswersIsWell(t *testing.T) {
 	server := nginx.Start(t, pages)
 	for _, page := range []string{"/healthz", "/empty", "/moved"} {
-		if err := check(t, HTTP, server.Addr, project.Settings{"path": page}); err != nil {
+		if err := asking.Ask(t, HTTP, server.Addr, project.Settings{"path": page}); err != nil {
 			t.Errorf("%s: %v", page, err)
 		}
 	}
@@ -86,32 +51,32 @@ func TestAPageThatAnswersIsWell(t *testing.T) {
 
 func TestAWrongStatusIsToldWithTheFirstWordsOfTheBody(t *testing.T) {
 	server := nginx.Start(t, pages)
-	failed(t, check(t, HTTP, server.Addr, project.Settings{"path": "/broken"}),
+	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/broken"}),
 		"GET /broken: 503 Service Temporarily Unavailable: database is away")
-	failed(t, check(t, HTTP, server.Addr, project.Settings{"path": "/nowhere"}), "404 Not Found", "health_check: path")
-	failed(t, check(t, HTTP, server.Addr, project.Settings{"path": "/forbidden"}), "403 Forbidden", "headers")
-	failed(t, check(t, HTTP, server.Addr, project.Settings{"path": "/other"}), "421", "health_check: host")
+	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/nowhere"}), "404 Not Found", "health_check: path")
+	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/forbidden"}), "403 Forbidden", "headers")
+	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/other"}), "421", "health_check: host")
 }
 
 func TestOnlyTheExpectedStatusIsWell(t *testing.T) {
 	server := nginx.Start(t, pages)
 	wanted := project.Settings{"path": "/broken", "expected_status": []int{500, 503}}
-	if err := check(t, HTTP, server.Addr, wanted); err != nil {
+	if err := asking.Ask(t, HTTP, server.Addr, wanted); err != nil {
 		t.Error(err)
 	}
 	wanted["path"] = "/healthz"
-	failed(t, check(t, HTTP, server.Addr, wanted), "200 OK")
+	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, wanted), "200 OK")
 }
 
 func TestCredentialsAreSentAndNotPrinted(t *testing.T) {
 	server := nginx.Start(t, pages)
 	headers := map[string]string{"Authorization": "Bearer opensesame"}
-	if err := check(t, HTTP, server.Addr, project.Settings{"path": "/private", "headers": headers}); err != nil {
+	if err := asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/private", "headers": headers}); err != nil {
 		t.Error(err)
 	}
 	headers["Authorization"] = "Bearer hunter2-hunter2"
-	err := check(t, HTTP, server.Addr, project.Settings{"path": "/private", "headers": headers})
-	failed(t, err, "401 Unauthorized", "headers can carry credentials")
+	err := asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/private", "headers": headers})
+	asking.Failed(t, err, "401 Unauthorized", "headers can carry credentials")
 	if strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("the secret is in %q", err)
 	}
@@ -125,10 +90,10 @@ func TestWhatIsAskedForReachesTheServerAndNoProxy(t *testing.T) {
 		"path": "/who", "method": "POST", "host": "shop.test:8080", "headers": map[string]string{"X-Tenant": "blue"},
 		"expected_body": "POST host=shop.test:8080 x=blue agent=localport proxy=",
 	}
-	if err := check(t, HTTP, server.Addr, asked); err != nil {
+	if err := asking.Ask(t, HTTP, server.Addr, asked); err != nil {
 		t.Error(err)
 	}
-	if err := check(t, HTTP, server.Addr, project.Settings{"path": "/healthz", "method": "HEAD"}); err != nil {
+	if err := asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/healthz", "method": "HEAD"}); err != nil {
 		t.Error(err)
 	}
 }
@@ -136,12 +101,12 @@ func TestWhatIsAskedForReachesTheServerAndNoProxy(t *testing.T) {
 func TestTheBodyMustHoldWhatIsExpected(t *testing.T) {
 	server := nginx.Start(t, pages)
 	for expected, well := range map[string]bool{"is well": true, `/^all\s+is (well|fine)/`: true, "/healthz": false, "/^is/": false} {
-		err := check(t, HTTP, server.Addr, project.Settings{"path": "/healthz", "expected_body": expected})
+		err := asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/healthz", "expected_body": expected})
 		if well && err != nil {
 			t.Errorf("%s: %v", expected, err)
 		}
 		if !well {
-			failed(t, err, "200 OK, but the body does not hold what is expected: all is well")
+			asking.Failed(t, err, "200 OK, but the body does not hold what is expected: all is well")
 		}
 	}
 }
@@ -152,10 +117,10 @@ func TestAnEndlessBodyIsReadNoFurtherThanItsFirstMegabyte(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(server.Root, "long"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := check(t, HTTP, server.Addr, project.Settings{"path": "/long", "expected_body": "early"}); err != nil {
+	if err := asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/long", "expected_body": "early"}); err != nil {
 		t.Error(err)
 	}
-	failed(t, check(t, HTTP, server.Addr, project.Settings{"path": "/long", "expected_body": "late"}), "does not hold")
+	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/long", "expected_body": "late"}), "does not hold")
 }
 
 func TestACertificateIsVerifiedAndItsFaultIsNamed(t *testing.T) {
@@ -169,14 +134,14 @@ func TestACertificateIsVerifiedAndItsFaultIsNamed(t *testing.T) {
 		"not verified":   {"tls_verify": false, "host": "elsewhere"},
 		"first, nothing": {"tls_verify": false},
 	} {
-		if err := check(t, HTTPS, server.Addr, settings); err != nil {
+		if err := asking.Ask(t, HTTPS, server.Addr, settings); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	const unknown = `signed by an unknown authority, "CN=test authority"`
-	failed(t, check(t, HTTPS, server.Addr, nil), unknown, "ca_file", "tls_verify = false")
-	failed(t, check(t, HTTPS, server.Addr, project.Settings{"ca_file": stranger.File}), unknown)
-	failed(t, check(t, HTTPS, server.Addr, project.Settings{"ca_file": trusted.File, "host": "other.test"}),
+	asking.Failed(t, asking.Ask(t, HTTPS, server.Addr, nil), unknown, "ca_file", "tls_verify = false")
+	asking.Failed(t, asking.Ask(t, HTTPS, server.Addr, project.Settings{"ca_file": stranger.File}), unknown)
+	asking.Failed(t, asking.Ask(t, HTTPS, server.Addr, project.Settings{"ca_file": trusted.File, "host": "other.test"}),
 		"certificate is valid for shop.test, not other.test", "server_name")
 }
 
@@ -184,24 +149,24 @@ func TestAnExpiredCertificateIsNamed(t *testing.T) {
 	ca := authority.New(t)
 	cert, key := ca.Sign(authority.Leaf{Expired: true})
 	server := nginx.StartTLS(t, cert, key, `return 200;`)
-	failed(t, check(t, HTTPS, server.Addr, project.Settings{"ca_file": ca.File}), "certificate has expired", "renew it")
+	asking.Failed(t, asking.Ask(t, HTTPS, server.Addr, project.Settings{"ca_file": ca.File}), "certificate has expired", "renew it")
 }
 
 func TestTheWrongOneOfTheTwoSchemesIsNamed(t *testing.T) {
 	cert, key := authority.New(t).Sign(authority.Leaf{})
-	failed(t, check(t, HTTP, nginx.StartTLS(t, cert, key).Addr, nil), "plain HTTP request was sent to HTTPS port", `health_check.type = "https"`)
-	failed(t, check(t, HTTPS, nginx.Start(t).Addr, nil), "does not speak TLS", `type = "http"`)
+	asking.Failed(t, asking.Ask(t, HTTP, nginx.StartTLS(t, cert, key).Addr, nil), "plain HTTP request was sent to HTTPS port", `health_check.type = "https"`)
+	asking.Failed(t, asking.Ask(t, HTTPS, nginx.Start(t).Addr, nil), "does not speak TLS", `type = "http"`)
 }
 
 func TestAServerThatIsNotThereIsNoFailureOfItsOwn(t *testing.T) {
 	server := nginx.Start(t, pages)
 	server.Stop()
-	err := check(t, HTTP, server.Addr, nil)
+	err := asking.Ask(t, HTTP, server.Addr, nil)
 	if _, answered := errors.AsType[*probe.Failure](err); answered || err == nil {
 		t.Errorf("got %v", err)
 	}
 	server.Start()
-	if err := check(t, HTTP, server.Addr, project.Settings{"path": "/healthz"}); err != nil {
+	if err := asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/healthz"}); err != nil {
 		t.Errorf("started again: %v", err)
 	}
 }
@@ -250,13 +215,13 @@ func TestACheckEndsWithItsContextAndLeavesNothing(t *testing.T) {
 
 func TestAnAnswerMayBeAnnounced(t *testing.T) {
 	addr := silent(t, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n")
-	if err := check(t, HTTP, addr, nil); err != nil {
+	if err := asking.Ask(t, HTTP, addr, nil); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestWhatIsNotHTTPIsNamed(t *testing.T) {
-	failed(t, check(t, HTTP, silent(t, "220 mail.test ESMTP\r\n"), nil), "the answer is not HTTP", "mail.test")
+	asking.Failed(t, asking.Ask(t, HTTP, silent(t, "220 mail.test ESMTP\r\n"), nil), "the answer is not HTTP", "mail.test")
 }
 
 func TestKeysAreJudgedBeforeAnythingRuns(t *testing.T) {

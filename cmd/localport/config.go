@@ -1,6 +1,12 @@
 package main
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+
+	"github.com/localport-sh/localport/probe/kinds"
+	"github.com/localport-sh/localport/project"
+)
 
 type configCmd struct {
 	Validate validateCmd `cmd:"" help:"Check the config; needs no permission."`
@@ -25,6 +31,9 @@ func (validateCmd) Run(a *app) error {
 	for _, warning := range parsed.Warnings {
 		fmt.Fprintln(a.err, "warning:", warning)
 	}
+	if err := checks(parsed); err != nil {
+		return &codedError{err, exitInvalid}
+	}
 	_, err = fmt.Fprintf(a.out, "%s: valid, %d %s\n", p.config, len(parsed.Services), plural("service", len(parsed.Services)))
 	if err != nil {
 		return err
@@ -33,4 +42,15 @@ func (validateCmd) Run(a *app) error {
 		return &codedError{err, exitInvalid}
 	}
 	return nil
+}
+
+// checks reports the health checks that cannot be made of their keys, or of the files that these name.
+func checks(parsed *project.Project) error {
+	var wrong []error
+	for _, svc := range parsed.Services {
+		if _, err := kinds.New(svc.HealthCheck); err != nil {
+			wrong = append(wrong, fmt.Errorf("service %q: health_check: %w", svc.Name, err))
+		}
+	}
+	return errors.Join(wrong...)
 }

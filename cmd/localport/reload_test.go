@@ -123,3 +123,17 @@ func TestAChangeOfTheHealthCheckAloneKeepsTheTunnel(t *testing.T) {
 		t.Errorf("%q after %d restarts", svc.LastError, svc.Restarts)
 	}
 }
+
+func TestValidateSeesAHealthCheckThatCannotBeMade(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	config := tcpConfig("db", freePort(t), serve(t, "127.0.0.1:0"))
+	root := w.project(config + "health_check = { type = \"postgres\", sslmode = \"verify-full\" }\n")
+	if o := w.localport(root, "config", "validate"); o.code != exitInvalid || !strings.Contains(o.stderr, `service "db": health_check: sslmode`) {
+		t.Errorf("exit %d: %s", o.code, o.stderr)
+	}
+	w.write(root, ".localport.toml", config+"health_check = { type = \"redis\", tls = true, ca_file = \"/no/such.pem\" }\n")
+	if o := w.localport(root, "config", "validate"); o.code != exitInvalid || !strings.Contains(o.stderr, "/no/such.pem") {
+		t.Errorf("exit %d: %s", o.code, o.stderr)
+	}
+}

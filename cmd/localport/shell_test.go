@@ -226,7 +226,9 @@ func TestAStuckSupervisorDoesNotHangAPrompt(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
-	w.must(root, "start", "--no-wait")
+	w.must(root, "start")
+	w.kept(root)   // it writes nothing from now on: stopped in the middle of that, it would hold the lock,
+	w.status(root) // which is free once we have had it
 	supervisor := w.supervisor(root)
 	if err := syscall.Kill(supervisor.PID, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)

@@ -296,19 +296,16 @@ func TestWhatEscapedItsGroupEndsWithItsSupervisorAllTheSame(t *testing.T) {
 	w.gone(escaped)
 }
 
-func TestTheOrphansOfAKilledSupervisorAreSweptAtTheNextStart(t *testing.T) {
+func TestTheOrphansOfAKilledSupervisorAreSweptByItsSuccessor(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(escaping(t))
 	w.must(root, "start")
+	w.kept(root)
 	supervisor, escaped := w.supervisor(root), w.escaped(root)
-	if err := syscall.Kill(supervisor.PID, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	w.gone(supervisor)
-	if !escaped.Alive() {
-		t.Fatal("the grandchild died by itself: there is nothing to sweep")
-	}
-	w.must(root, "start")
+	kill(t, supervisor.PID)
 	w.gone(escaped)
+	if out := w.must(root, "logs", "supervisor", "--grep", "orphans_killed"); !strings.Contains(out, "orphans_killed=1") {
+		t.Errorf("it did not end by the sweep:\n%s", out)
+	}
 }

@@ -137,3 +137,21 @@ func TestValidateSeesAHealthCheckThatCannotBeMade(t *testing.T) {
 		t.Errorf("exit %d: %s", o.code, o.stderr)
 	}
 }
+
+func TestChecksCountAsNoConnectionAndKeepNoOnDemandTunnelOpen(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	port := freePort(t)
+	root := w.allowed(commandConfig(t, "web", port) + "start = \"on-demand\"\nidle_timeout = \"700ms\"\n" +
+		"health_check = { type = \"command\", interval = \"50ms\", command = [\"bash\", \"-c\", " +
+		`'exec 3<>/dev/tcp/{host}/{port}; echo check >&3; read -r answer <&3; [ "$answer" = "hello check" ]'` + "] }\n")
+	w.must(root, "start")
+	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
+		t.Fatalf("the first client: %q, %v", answer, err)
+	}
+	eventually(t, "it was checked several times", func() bool { return w.service(root, "web").Health.Results["ok"] >= 3 })
+	eventually(t, "it is idle again", func() bool { return w.service(root, "web").State == forwarder.Idle })
+	if c := w.service(root, "web").Connections; c.Total != 1 || c.BytesIn != 4 || c.BytesOut != 10 {
+		t.Errorf("one client of 4 bytes and its answer of 10 are counted as %+v", c)
+	}
+}

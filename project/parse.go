@@ -250,9 +250,15 @@ func (p *parsing) services() {
 	p.clashes()
 }
 
+// supervisorName is the name of a log that is no service's.
+const supervisorName = "supervisor"
+
 func (p *parsing) service(n, defaults *node) {
 	if !serviceName().MatchString(n.name) {
 		p.key(n, "a service's name is letters, digits, dashes and underscores, and begins with no digit, because its variables are named after it")
+	}
+	if n.name == supervisorName {
+		p.key(n, "is what the supervisor's own log is called: a service needs another name")
 	}
 	if !p.table(n) {
 		return

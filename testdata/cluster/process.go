@@ -138,7 +138,7 @@ func (p *Process) tail() string {
 	if err != nil {
 		return err.Error()
 	}
-	const enough = 3000
+	const enough = 1000
 	if len(data) > enough {
 		data = data[len(data)-enough:]
 	}

@@ -2,6 +2,7 @@ package native
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -93,6 +94,9 @@ func (f *flow) far() bool {
 	}
 	if err != nil {
 		f.conn.broken.Store(true)
+		if !answered { // who has sent nothing either loses nothing by another attempt
+			f.tunnel.report(forwarder.Refusal{Conn: f.conn, Reason: fmt.Sprintf("the connection to the pod's node broke: %v", err)})
+		}
 		return false
 	}
 	_ = f.ours.CloseWrite()

@@ -17,6 +17,7 @@ import (
 var (
 	ErrClosed = errors.New("closed")
 	ErrReset  = errors.New("the stream was reset by the far side")
+	ErrGone   = errors.New("the far side has closed the connection")
 )
 
 // Conn is a connection. Its methods may be called by several goroutines.
@@ -85,6 +86,9 @@ func (c *Conn) Close() error {
 func (c *Conn) Fail(err error) { c.fail(err) }
 
 func (c *Conn) fail(err error) {
+	if errors.Is(err, io.EOF) {
+		err = ErrGone // for its streams that is no proper end
+	}
 	c.mu.Lock()
 	if c.err != nil {
 		c.mu.Unlock()
@@ -284,7 +288,7 @@ func (c *Conn) control(h head) error {
 		return err
 	}
 	if h.kind == goAway {
-		return io.EOF
+		return ErrGone
 	}
 	return nil
 }

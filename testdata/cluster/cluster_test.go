@@ -2,18 +2,17 @@ package cluster
 
 import (
 	"testing"
-	"time"
+
+	"go.uber.org/goleak"
 )
 
-func TestClusterRunsPods(t *testing.T) {
-	began := time.Now()
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestAClusterRunsPods(t *testing.T) {
 	c := Start(t)
-	t.Logf("node ready after %v", time.Since(began))
-	ns := c.Namespace(t)
-	c.Deploy(t, Deployment{Name: "web", Namespace: ns, Replicas: 2})
-	t.Logf("pods ready after %v", time.Since(began))
-	if pods := c.Pods(t, ns, "app=web"); len(pods) != 2 {
-		t.Errorf("got %q", pods)
+	namespace := c.Namespace(t)
+	c.Deploy(t, Deployment{Name: "web", Namespace: namespace, Replicas: 2})
+	if pods := c.Pods(t, namespace, "app=web"); len(pods) != 2 {
+		t.Errorf("pods %q", pods)
 	}
-	c.Kubectl(t, "get", "pods", "-n", ns, "-o", "wide")
 }

@@ -122,9 +122,7 @@ func (b builder) compileKubernetes() error {
 	}
 	flags := "-s -w"
 	for _, pkg := range []string{"k8s.io/component-base/version", "k8s.io/client-go/pkg/version"} {
-		for name, value := range map[string]string{"gitVersion": version, "gitMajor": numbers[0], "gitMinor": numbers[1]} {
-			flags += fmt.Sprintf(" -X %s.%s=%s", pkg, name, value)
-		}
+		flags += fmt.Sprintf(" -X %[1]s.gitVersion=%[2]s -X %[1]s.gitMajor=%[3]s -X %[1]s.gitMinor=%[4]s", pkg, version, numbers[0], numbers[1])
 	}
 	argv := []string{"go", "build", "-trimpath", "-ldflags", flags, "-o", b.to + "/"}
 	for _, name := range kubernetes {

@@ -91,8 +91,10 @@ func Run(ctx context.Context, dir string, log io.Writer) (*Cluster, error) {
 		{"the node to be ready", c.awaitNode},
 	}
 	for _, step := range steps {
-		fmt.Fprintf(log, "cluster: %s\n", step.what)
-		if err := step.do(ctx); err != nil {
+		began := time.Now()
+		err := step.do(ctx)
+		fmt.Fprintf(log, "cluster: %s: %.1fs\n", step.what, time.Since(began).Seconds())
+		if err != nil {
 			err = fmt.Errorf("start a cluster: %s: %w\n%s", step.what, err, c.lastWords())
 			c.Stop()
 			return nil, err

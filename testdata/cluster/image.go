@@ -53,6 +53,11 @@ func (a *archive) add(to, from string) error {
 	})
 }
 
+// directory adds an empty directory that everybody may write to.
+func (a *archive) directory(path string) error {
+	return a.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: path[1:] + "/", Mode: 0o1777})
+}
+
 // image is an image of all that has been added.
 func (a *archive) image(name Image, config map[string]any) error {
 	if err := a.tar.Close(); err != nil {

@@ -91,10 +91,13 @@ func redisImage(tb testing.TB) (*archive, error) {
 	tb.Helper()
 	program := daemon.Find(tb, "redis-server", "redis-server")
 	a := newArchive()
-	if err := addProgram(a, program); err != nil {
-		return nil, err
+	for _, program := range []string{program, daemon.Find(tb, "redis-cli", "redis-tools")} {
+		if err := addProgram(a, program); err != nil {
+			return nil, err
+		}
 	}
 	return a, a.image(Redis, map[string]any{
+		"Env":        []string{"PATH=" + filepath.Dir(program)},
 		"Entrypoint": []string{program},
 		"Cmd":        []string{"--bind", "0.0.0.0", "--protected-mode", "no", "--save", ""},
 	})
@@ -113,18 +116,29 @@ func postgresImage(tb testing.TB) (*archive, error) {
 	bin := filepath.Dir(daemon.Find(tb, "postgres", "postgresql", "/usr/lib/postgresql/*/bin"))
 	version := filepath.Base(filepath.Dir(bin))
 	a := newArchive()
-	for _, program := range []string{filepath.Join(bin, "postgres"), filepath.Join(bin, "initdb"), "/bin/sh"} {
+	for _, program := range []string{
+		"/bin/sh", filepath.Join(bin, "postgres"), filepath.Join(bin, "initdb"), filepath.Join(bin, "pg_isready"),
+	} {
 		if err := addProgram(a, program); err != nil {
 			return nil, err
 		}
 	}
-	// What the server loads by itself, what initdb fills a database with, and the user whom a container runs as.
-	for _, path := range []string{
-		"/usr/lib/postgresql/" + version + "/lib", "/usr/share/postgresql/" + version, "/etc/passwd",
-	} {
+	// What initdb fills a database with, the libraries that that names, and the user whom the container runs as.
+	needed := []string{"/usr/share/postgresql/" + version, "/etc/passwd"}
+	for _, library := range []string{"plpgsql", "dict_snowball", "*_and_*", "utf8*"} {
+		found, err := filepath.Glob(filepath.Join(filepath.Dir(bin), "lib", library+".so"))
+		if err != nil {
+			return nil, err
+		}
+		needed = append(needed, found...)
+	}
+	for _, path := range needed {
 		if err := a.add(path, path); err != nil {
 			return nil, err
 		}
+	}
+	if err := a.directory("/tmp"); err != nil {
+		return nil, err
 	}
 	return a, a.image(Postgres, map[string]any{
 		"Env":        []string{"PATH=" + bin + ":/bin", "TZ=UTC"},

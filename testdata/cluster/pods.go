@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"testing"
 )
@@ -42,77 +41,4 @@ func (c *Cluster) KillContainer(tb testing.TB, namespace, pod string) {
 	if err := c.ctr(tb.Context(), "tasks", "kill", "--signal=SIGKILL", strings.TrimPrefix(id, "containerd://")); err != nil {
 		tb.Fatal(err)
 	}
-}
-
-// Deployment is a number of pods that run the same, and a service in front of them. Its zero value but for the names
-// is one pod of Echo, which greets on port 7000, echoes on 7001, and speaks HTTP on 8080, or 80 of the service.
-type Deployment struct {
-	Name      string // of both, and the value of the label "app"
-	Namespace string
-	Replicas  int      // 0: 1
-	Image     Image    // "": Echo
-	Args      []string // of the image's program
-	Ports     string   // of the service, in YAML
-	Readiness string   // what its pods are ready by, in YAML
-	Grace     int      // seconds that a pod has to end; 0: 1
-}
-
-// YAML is the deployment and the service.
-func (d Deployment) YAML() string {
-	args := make([]string, len(d.Args))
-	for i, arg := range d.Args {
-		args[i] = fmt.Sprintf("%q", arg)
-	}
-	return fmt.Sprintf(`
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: %[1]s, namespace: %[2]s}
-spec:
-  replicas: %[3]d
-  selector: {matchLabels: {app: %[1]s}}
-  template:
-    metadata: {labels: {app: %[1]s}}
-    spec:
-      terminationGracePeriodSeconds: %[8]d
-      enableServiceLinks: false
-      containers:
-      - name: main
-        image: %[4]s
-        args: [%[5]s]
-        ports: [{name: http, containerPort: 8080}]
-        readinessProbe: %[7]s
----
-apiVersion: v1
-kind: Service
-metadata: {name: %[1]s, namespace: %[2]s}
-spec:
-  selector: {app: %[1]s}
-  ports: %[6]s
-`, d.Name, d.Namespace, d.Replicas, d.Image, strings.Join(args, ", "), d.Ports, d.Readiness, d.Grace)
-}
-
-// complete is the deployment with what it leaves out.
-func (d Deployment) complete() Deployment {
-	if d.Image == "" {
-		d.Image = Echo
-	}
-	if d.Image == Echo && d.Args == nil {
-		d.Args = []string{"-greet", ":7000", "-echo", ":7001", "-http", ":8080"}
-	}
-	if d.Ports == "" {
-		d.Ports = "[{name: greet, port: 7000}, {name: echo, port: 7001}, {name: web, port: 80, targetPort: http}]"
-	}
-	if d.Readiness == "" {
-		d.Readiness = `{exec: {command: ["/echo", "ready", "127.0.0.1:7000"]}, periodSeconds: 1, timeoutSeconds: 5}`
-	}
-	d.Replicas, d.Grace = max(d.Replicas, 1), max(d.Grace, 1)
-	return d
-}
-
-// Deploy applies a deployment and returns when its pods are ready.
-func (c *Cluster) Deploy(tb testing.TB, d Deployment) {
-	tb.Helper()
-	d = d.complete()
-	c.Apply(tb, d.YAML())
-	c.WaitReady(tb, d.Namespace, "app="+d.Name, d.Replicas)
 }

@@ -73,9 +73,8 @@ func (b builder) unpackDebian() error {
 	}
 	defer os.RemoveAll(dir)
 	for name, files := range debian {
-		// As root apt fetches as a user of its own, who cannot write here, and complains of that.
-		if err := b.run(dir, nil, "apt-get", "download", "--option=APT::Sandbox::User=", name); err != nil {
-			return fmt.Errorf("%w (apt-get update may help)", err)
+		if err := b.download(dir, name); err != nil {
+			return err
 		}
 		found, err := filepath.Glob(filepath.Join(dir, name+"_*.deb"))
 		if err != nil || len(found) != 1 {
@@ -91,6 +90,19 @@ func (b builder) unpackDebian() error {
 		}
 	}
 	return nil
+}
+
+// download fetches a package.
+func (b builder) download(dir, name string) error {
+	// As root apt fetches as a user of its own, who cannot write here, and complains of that.
+	argv := []string{"apt-get", "download", "--option=APT::Sandbox::User=", name}
+	if b.run(dir, nil, argv...) == nil {
+		return nil
+	}
+	if err := b.run(dir, nil, "apt-get", "update"); err != nil { // a machine's lists may be old, or not there
+		return err
+	}
+	return b.run(dir, nil, argv...)
 }
 
 // take moves the file that a pattern fits.
@@ -120,11 +132,11 @@ func (b builder) compileKubernetes() error {
 	if len(numbers) < 2 {
 		return fmt.Errorf("k8s.io/kubernetes is of version %q", version)
 	}
-	flags := "-s -w"
+	flags := []string{"-s", "-w"}
 	for _, pkg := range []string{"k8s.io/component-base/version", "k8s.io/client-go/pkg/version"} {
-		flags += fmt.Sprintf(" -X %[1]s.gitVersion=%[2]s -X %[1]s.gitMajor=%[3]s -X %[1]s.gitMinor=%[4]s", pkg, version, numbers[0], numbers[1])
+		flags = append(flags, "-X", pkg+".gitVersion="+version, "-X", pkg+".gitMajor="+numbers[0], "-X", pkg+".gitMinor="+numbers[1])
 	}
-	argv := []string{"go", "build", "-trimpath", "-ldflags", flags, "-o", b.to + "/"}
+	argv := []string{"go", "build", "-trimpath", "-ldflags", strings.Join(flags, " "), "-o", b.to + "/"}
 	for _, name := range kubernetes {
 		argv = append(argv, "k8s.io/kubernetes/cmd/"+name)
 	}

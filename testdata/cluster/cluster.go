@@ -10,6 +10,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -106,8 +108,8 @@ func Run(ctx context.Context, dir string, log io.Writer) (*Cluster, error) {
 // Stop ends the cluster and returns when nothing of it is left. It may be called more than once.
 func (c *Cluster) Stop() {
 	// The last first: the space takes all containers along, before anybody could start them again.
-	for i := len(c.processes) - 1; i >= 0; i-- {
-		c.processes[i].Kill()
+	for _, p := range slices.Backward(c.processes) {
+		p.Kill()
 	}
 	if c.sweeper != nil {
 		c.sweeper.sweep()
@@ -134,9 +136,9 @@ func (c *Cluster) write(name, text string) error {
 
 // lastWords is what the programs said last.
 func (c *Cluster) lastWords() string {
-	var said string
+	var said strings.Builder
 	for _, p := range c.processes {
-		said += fmt.Sprintf("== %s\n%s\n", p.name, p.tail())
+		fmt.Fprintf(&said, "== %s\n%s\n", p.name, p.tail())
 	}
-	return said
+	return said.String()
 }

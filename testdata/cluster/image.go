@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 )
 
 // archive is an image layout in a tar: one layer, and any number of images of it.
@@ -19,6 +20,7 @@ import (
 type archive struct {
 	layer     bytes.Buffer
 	tar       *tar.Writer // of the layer
+	has       map[string]bool
 	blobs     map[string][]byte
 	manifests []descriptor
 }
@@ -26,12 +28,12 @@ type archive struct {
 type descriptor map[string]any
 
 func newArchive() *archive {
-	a := &archive{blobs: map[string][]byte{}}
+	a := &archive{has: map[string]bool{}, blobs: map[string][]byte{}}
 	a.tar = tar.NewWriter(&a.layer)
 	return a
 }
 
-// add adds a file, or all that is in a directory, under a path. Links are followed.
+// add adds a file, or all that is in a directory, under a path, unless that is there. Links are followed.
 func (a *archive) add(to, from string) error {
 	return filepath.WalkDir(from, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil {
@@ -41,15 +43,16 @@ func (a *archive) add(to, from string) error {
 		if err != nil || info.IsDir() {
 			return err
 		}
+		name := filepath.Join(to, strings.TrimPrefix(path, from))
+		if a.has[name] {
+			return nil
+		}
+		a.has[name] = true
 		content, err := os.ReadFile(path)
 		if err != nil {
 			return err
 		}
-		below, err := filepath.Rel(from, path)
-		if err != nil {
-			return err
-		}
-		return put(a.tar, filepath.Join(to, below), info.Mode().Perm(), content)
+		return put(a.tar, name, info.Mode().Perm(), content)
 	})
 }
 
@@ -118,10 +121,7 @@ func (a *archive) write(path string) error {
 }
 
 func put(w *tar.Writer, name string, mode fs.FileMode, content []byte) error {
-	if filepath.IsAbs(name) {
-		name = name[1:]
-	}
-	if err := w.WriteHeader(&tar.Header{Name: name, Mode: int64(mode), Size: int64(len(content))}); err != nil {
+	if err := w.WriteHeader(&tar.Header{Name: strings.TrimPrefix(name, "/"), Mode: int64(mode), Size: int64(len(content))}); err != nil {
 		return err
 	}
 	_, err := w.Write(content)

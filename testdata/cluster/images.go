@@ -156,7 +156,7 @@ func addProgram(a *archive, program string) error {
 	if err := a.add(program, program); err != nil {
 		return err
 	}
-	for _, word := range strings.Fields(string(linked)) {
+	for word := range strings.FieldsSeq(string(linked)) {
 		if !strings.HasPrefix(word, "/") {
 			continue
 		}

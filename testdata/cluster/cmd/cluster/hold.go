@@ -3,84 +3,46 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 
-	"github.com/gofrs/flock"
-
 	"github.com/localport-sh/localport/testdata/cluster"
 )
 
-// holder is the process that a cluster by hand lives and dies with. It has the lock of its file as long as it runs.
-type holder struct {
-	Pid        int
-	Kubeconfig string
-}
-
-// path is that of the holder's file, of which there is one for each user.
-func path() (string, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(cache, "localport-test", "cluster.json"), nil
-}
+// The process that a cluster by hand lives and dies with listens on a socket. It says to each client, as soon as the
+// cluster is up, where its kubeconfig is. A client that answers "down" is hung up on when nothing is left.
 
 var errNone = errors.New("no cluster is up")
 
-// find finds the holder that runs, and its lock, which is not taken.
-func find() (*holder, *flock.Flock, error) {
-	path, err := path()
+// address is that of the socket, of which there is one for each user.
+func address() (*net.UnixAddr, error) {
+	cache, err := os.UserCacheDir()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	lock := flock.New(path)
-	content, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil, errNone
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	free, err := lock.TryLock()
-	if err != nil {
-		return nil, nil, err
-	}
-	if free {
-		return nil, nil, errors.Join(errNone, lock.Unlock())
-	}
-	var h holder
-	if err := json.Unmarshal(content, &h); err != nil {
-		return nil, nil, fmt.Errorf("%s: %w (is it starting?)", path, err)
-	}
-	return &h, lock, nil
+	return &net.UnixAddr{Net: "unix", Name: filepath.Join(cache, "localport-test", "cluster.sock")}, nil
 }
 
-// hold runs a cluster until it is told to end. A line on standard output says that it runs.
+// hold runs a cluster until it is told to end. A line on standard output says that it is up.
 func hold(ctx context.Context) error {
 	if err := cluster.Possible(); err != nil {
 		return err
 	}
-	path, err := path()
+	address, err := address()
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	l, err := net.ListenUnix("unix", address)
+	if err != nil {
 		return err
 	}
-	lock := flock.New(path)
-	if free, err := lock.TryLock(); err != nil || !free {
-		return errors.Join(errors.New("another cluster is up, or starting"), err)
-	}
-	defer lock.Close()
-	if err := os.Truncate(path, 0); err != nil { // what is in it is of the one before
-		return err
-	}
+	defer l.Close()
 	dir, err := os.MkdirTemp("", "lpk-")
 	if err != nil {
 		return err
@@ -90,14 +52,24 @@ func hold(ctx context.Context) error {
 		return err
 	}
 	defer c.Stop()
-	content, err := json.Marshal(holder{os.Getpid(), c.Kubeconfig()})
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(path, content, 0o644); err != nil { // not renamed: it is the lock
-		return err
-	}
 	fmt.Println("up")
+	ctx, end := context.WithCancel(ctx)
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return // closed
+			}
+			go func() {
+				fmt.Fprintln(conn, c.Kubeconfig())
+				if said, _ := io.ReadAll(conn); string(said) != "down" {
+					conn.Close()
+					return
+				}
+				end() // and so this process, with the connection
+			}()
+		}
+	}()
 	<-ctx.Done()
 	return nil
 }
@@ -112,7 +84,8 @@ func up() error {
 		return err
 	}
 	cmd := exec.Command(self, "hold")
-	cmd.Dir, cmd.Stderr = "/", os.Stderr
+	cmd.Dir = "/"
+	cmd.Stderr = struct{ io.Writer }{os.Stderr} // by a pipe: whoever reads ours to its end must not wait for the cluster's
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // it stays when the terminal goes
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -129,28 +102,56 @@ func up() error {
 
 // env prints how a shell gets to the cluster.
 func env() error {
-	h, _, err := find()
+	conn, kubeconfig, err := dial()
 	if err != nil {
 		return err
 	}
-	fmt.Printf("export KUBECONFIG=%s\n", h.Kubeconfig)
+	defer conn.Close()
+	fmt.Printf("export KUBECONFIG=%s\n", kubeconfig)
 	return nil
 }
 
 // down ends the cluster, if there is one, and returns when nothing of it is left.
 func down() error {
-	h, lock, err := find()
+	conn, _, err := dial()
 	if errors.Is(err, errNone) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if err := syscall.Kill(h.Pid, syscall.SIGTERM); err != nil {
-		return fmt.Errorf("end process %d: %w", h.Pid, err)
-	}
-	if err := lock.Lock(); err != nil { // which the process gives back when it has ended
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "down"); err != nil {
 		return err
 	}
-	return lock.Close()
+	if err := conn.CloseWrite(); err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, conn)
+	return err
+}
+
+// dial connects to the process that holds the cluster, and returns when that is up.
+func dial() (conn *net.UnixConn, kubeconfig string, err error) {
+	address, err := address()
+	if err != nil {
+		return nil, "", err
+	}
+	conn, err = net.DialUnix("unix", nil, address)
+	if errors.Is(err, syscall.ECONNREFUSED) { // it was killed
+		os.Remove(address.Name)
+		return nil, "", errNone
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, "", errNone
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	if err != nil {
+		conn.Close()
+		return nil, "", fmt.Errorf("the cluster ended while it started: %w", err)
+	}
+	return conn, line[:len(line)-1], nil
 }

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -50,11 +51,26 @@ func Possible() error {
 		return errors.New("no cluster is built: just cluster-build")
 	}
 	for _, need := range []struct{ program, debian string }{
-		{"kubectl", "none: .ci/kubectl"}, {"unshare", "util-linux"}, {"nsenter", "util-linux"}, {"mount", "mount"}, {"find", "findutils"},
+		{"kubectl", "none; .ci/kubectl builds it"}, {"unshare", "util-linux"}, {"nsenter", "util-linux"}, {"mount", "mount"}, {"find", "findutils"},
 	} {
 		if _, err := exec.LookPath(need.program); err != nil {
 			return fmt.Errorf("%s is missing (Debian: %s)", need.program, need.debian)
 		}
+	}
+	return runnable()
+}
+
+// runnable says why no containers can be run here, as in most containers: root may not make namespaces and mounts there,
+// or control groups.
+func runnable() error {
+	if out, err := exec.Command("unshare", "--mount", "--pid", "--fork", "--mount-proc", "true").CombinedOutput(); err != nil {
+		return fmt.Errorf("no containers can be run: %w: %s", err, bytes.TrimSpace(out))
+	}
+	trial := groupsCalled(fmt.Sprintf("lpk-trial-%d", os.Getpid()))
+	err := trial.create()
+	trial.remove()
+	if err != nil {
+		return fmt.Errorf("no containers can be run: %w", err)
 	}
 	return nil
 }

@@ -44,6 +44,14 @@ func (g groups) create() error {
 	return nil
 }
 
+// remove removes the groups, in which nothing has ever run.
+func (g groups) remove() {
+	for _, group := range g {
+		os.Remove(filepath.Join(group, "node"))
+		os.Remove(group)
+	}
+}
+
 // inherit gives a new group in version 1 its parent's processors and memory, without which it takes no process in. In
 // version 2 it has them, and its parent has no such file.
 func inherit(dir string) error {

@@ -85,7 +85,7 @@ func up() error {
 	}
 	cmd := exec.Command(self, "hold")
 	cmd.Dir = "/"
-	cmd.Stderr = struct{ io.Writer }{os.Stderr} // by a pipe: whoever reads ours to its end must not wait for the cluster's
+	cmd.Stderr = struct{ io.Writer }{os.Stderr}          // by a pipe: whoever reads ours to its end must not wait for the cluster's
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // it stays when the terminal goes
 	out, err := cmd.StdoutPipe()
 	if err != nil {

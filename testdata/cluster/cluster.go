@@ -6,6 +6,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -61,7 +62,9 @@ func Start(tb testing.TB) *Cluster {
 		if tb.Failed() {
 			tb.Log(c.lastWords())
 		}
-		c.Stop()
+		if err := c.Stop(); err != nil {
+			tb.Error(err)
+		}
 	})
 	return c
 }
@@ -74,16 +77,18 @@ func Run(ctx context.Context, dir string, log io.Writer) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	api, err := reserve()
-	if err != nil {
+	c := &Cluster{dir: dir, programs: programs, groups: groupsCalled(filepath.Base(dir)), images: map[Image]bool{}}
+	if c.api, err = reserve(); err != nil {
 		return nil, err
 	}
-	c := &Cluster{dir: dir, programs: programs, api: api, groups: groupsCalled(filepath.Base(dir)), images: map[Image]bool{}}
+	if c.sweeper, err = startSweeper(dir, c.groups, c.environment()); err != nil {
+		return nil, errors.Join(err, c.api.close())
+	}
 	steps := []struct {
 		what string
 		do   func(context.Context) error
 	}{
-		{"what sweeps up behind the cluster", c.startSweeper},
+		{"control groups", c.createGroups},
 		{"certificates", c.startAuthority},
 		{"etcd and the API server", c.startAPI},
 		{"controllers and scheduler", c.startControllers},
@@ -98,23 +103,20 @@ func Run(ctx context.Context, dir string, log io.Writer) (*Cluster, error) {
 		fmt.Fprintf(log, "cluster: %s: %.1fs\n", step.what, time.Since(began).Seconds())
 		if err != nil {
 			err = fmt.Errorf("start a cluster: %s: %w\n%s", step.what, err, c.lastWords())
-			c.Stop()
-			return nil, err
+			return nil, errors.Join(err, c.Stop())
 		}
 	}
 	return c, nil
 }
 
-// Stop ends the cluster and returns when nothing of it is left. It may be called more than once.
-func (c *Cluster) Stop() {
+// Stop ends the cluster and returns when nothing of it is left, an error if something is. It may be called more than
+// once.
+func (c *Cluster) Stop() error {
 	// The last first: the space takes all containers along, before anybody could start them again.
 	for _, p := range slices.Backward(c.processes) {
 		p.Kill()
 	}
-	if c.sweeper != nil {
-		c.sweeper.sweep()
-	}
-	c.api.close()
+	return errors.Join(c.sweeper.sweep(), c.api.close())
 }
 
 // Server is the API server's URL, https://127.0.0.1:PORT.

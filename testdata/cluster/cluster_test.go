@@ -26,8 +26,8 @@ type tests struct{ m *testing.M }
 func (t tests) Run() int {
 	code := t.m.Run()
 	if started {
-		if c, _ := start(); c != nil {
-			c.Stop()
+		if c, _ := start(); c != nil && c.Stop() != nil {
+			code = 1
 		}
 	}
 	return code

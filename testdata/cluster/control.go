@@ -36,10 +36,13 @@ func (c *Cluster) startAPI(ctx context.Context) error {
 		"--kubelet-client-certificate="+c.path("admin.crt"), "--kubelet-client-key="+c.path("admin.key"),
 		"--kubelet-certificate-authority="+c.path("ca.crt"), "--kubelet-preferred-address-types=Hostname",
 		"--enable-priority-and-fairness=false", "--profiling=false")
-	c.APIServer.ready = func(ctx context.Context) error {
-		return c.awaitAnswer(ctx, c.APIServer, c.Server()+"/readyz")
-	}
+	c.APIServer.ready = c.Ready
 	return c.APIServer.start(ctx)
+}
+
+// Ready returns when the API server is ready.
+func (c *Cluster) Ready(ctx context.Context) error {
+	return c.awaitAnswer(ctx, c.APIServer, c.Server()+"/readyz")
 }
 
 // startControllers starts what makes pods of deployments, and puts them on the node.

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -28,6 +29,8 @@ func groupsCalled(name string) groups {
 	}
 	return all
 }
+
+func (c *Cluster) createGroups(context.Context) error { return c.groups.create() }
 
 // create makes the groups.
 func (g groups) create() error {

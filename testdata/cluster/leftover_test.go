@@ -110,7 +110,7 @@ func TestHang(t *testing.T) {
 	}
 	c := Start(t)
 	c.Deploy(t, Deployment{Name: "web", Namespace: c.Namespace(t)})
-	fmt.Println("cluster", c.sweeper.cmd.Process.Pid, c.dir)
+	fmt.Println("cluster", c.sweeper.pid, c.dir)
 	select {}
 }
 

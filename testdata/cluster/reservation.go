@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -21,8 +22,7 @@ func reserve() (*reservation, error) {
 	unix.CloseOnExec(socket)
 	r := &reservation{socket: socket}
 	if err := r.bind(); err != nil {
-		r.close()
-		return nil, err
+		return nil, errors.Join(err, r.close())
 	}
 	return r, nil
 }
@@ -43,4 +43,12 @@ func (r *reservation) bind() error {
 	return nil
 }
 
-func (r *reservation) close() { _ = unix.Close(r.socket) }
+// close gives the port back. It may be called more than once.
+func (r *reservation) close() error {
+	if r.socket < 0 {
+		return nil
+	}
+	socket := r.socket
+	r.socket = -1
+	return os.NewSyscallError("close", unix.Close(socket))
+}

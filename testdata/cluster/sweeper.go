@@ -1,11 +1,12 @@
 package cluster
 
 import (
-	"context"
 	_ "embed"
+	"fmt"
 	"io"
-	"os"
 	"os/exec"
+	"strings"
+	"sync"
 	"syscall"
 )
 
@@ -15,27 +16,30 @@ var sweepScript string
 // sweeper removes a cluster's directory and control groups when it is told to, and also when our process is killed and
 // so can tell nobody.
 type sweeper struct {
-	cmd  *exec.Cmd
-	tell io.Closer
+	pid   int
+	sweep func() error // returns when all is removed; may be called more than once
 }
 
-func (c *Cluster) startSweeper(context.Context) error {
-	cmd := exec.Command("/bin/sh", append([]string{"-c", sweepScript, "sweep", c.dir}, c.groups...)...)
-	cmd.Dir, cmd.Env, cmd.Stderr = "/", c.environment(), os.Stderr
+func startSweeper(dir string, groups groups, env []string) (*sweeper, error) {
+	cmd := exec.Command("/bin/sh", append([]string{"-c", sweepScript, "sweep", dir}, groups...)...)
+	cmd.Dir, cmd.Env = "/", env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C is not for it
+	var said strings.Builder
+	cmd.Stderr = &said
 	tell, err := cmd.StdinPipe()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		return err
+		return nil, err
 	}
-	c.sweeper = &sweeper{cmd, tell}
-	return c.groups.create()
+	return &sweeper{cmd.Process.Pid, sync.OnceValue(func() error { return swept(cmd, tell, &said) })}, nil
 }
 
-// sweep returns when all is removed.
-func (s *sweeper) sweep() {
-	s.tell.Close()
-	_ = s.cmd.Wait() // the script says itself what it could not remove
+func swept(cmd *exec.Cmd, tell io.Closer, said *strings.Builder) error {
+	tell.Close()
+	if err := cmd.Wait(); err != nil {
+		return fmt.Errorf("sweep up behind a cluster: %w: %s", err, said)
+	}
+	return nil
 }

@@ -13,3 +13,4 @@ for _ in $(seq 100); do
 	sleep 0.1
 done 2>/dev/null
 echo "left behind:$left" >&2
+exit 1

@@ -51,7 +51,6 @@ func hold(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer c.Stop()
 	fmt.Println("up")
 	ctx, end := context.WithCancel(ctx)
 	go func() {
@@ -71,7 +70,7 @@ func hold(ctx context.Context) error {
 		}
 	}()
 	<-ctx.Done()
-	return nil
+	return c.Stop()
 }
 
 // up starts a cluster unless there is one, and prints how to get to it.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"time"
 
 	"github.com/localport-sh/localport/project"
 )
@@ -74,8 +75,9 @@ func (r *Refusal) Error() string { return r.Reason }
 
 // Tunnel is one run of what carries the bytes. It has been opened and is ready when one holds it.
 type Tunnel interface {
-	// Dial opens one connection through the tunnel. The connection is a *net.TCPConn or a *net.UnixConn, so
-	// that it can be half-closed and spliced. An error that is a *Refusal says that the far end refused and
+	// Dial opens one connection through the tunnel. The connection is a *net.TCPConn or a *net.UnixConn, or holds one, so
+	// that it can be half-closed and spliced. Where it has a method Broken() bool, that says after its end of file whether
+	// it was a break, which clients then see. An error that is a *Refusal says that the far end refused and
 	// that the tunnel is well; after any other error the caller asks Done.
 	Dial(ctx context.Context) (net.Conn, error)
 	// Refusals delivers what the tunnel reports of single connections after Dial returned. It is never closed,
@@ -102,6 +104,15 @@ type Fragile interface{ Fragile() }
 // accepting, so that only the process itself can tell.
 type Freezer interface{ Frozen() bool }
 
+// Troubled is implemented by a tunnel that can be well and lead nowhere for a while: a service without pods, a server that
+// cannot be reached. Its connections wait meanwhile.
+type Troubled interface {
+	// Trouble is what stands in the way of connections now; nil if nothing is known to.
+	Trouble() *Failure
+	// Changed gets a word when Trouble may say something else.
+	Changed() <-chan struct{}
+}
+
 // Run is what one opening of a tunnel is given by the supervisor.
 type Run struct {
 	ID      string    // names this run in logs and in the children's environment
@@ -109,6 +120,9 @@ type Run struct {
 	Sockets string    // a 0700 directory for this run's private sockets; exists, short, removed by the supervisor
 	Env     []string  // the children's whole environment, as os.Environ gives it
 	Log     io.Writer // takes what the children say, line by line; safe for concurrent use
+	// Asked is when the user asked for the tunnel last, by start, restart or login; zero if it was not for that. What is
+	// remembered of failures from before does not count.
+	Asked time.Time
 }
 
 // Technology opens tunnels of one service. The value is made once per service, before anything runs.

@@ -148,8 +148,14 @@ func (a *application) missingOf(n *node, fields []field, prefix string) {
 		if value := a.axis(prefix).value; f.only != nil && value == "" || !f.suits(value) {
 			continue
 		}
-		if f.required && !a.given[prefix+f.name] {
+		given := a.given[prefix+f.name]
+		if f.required && !given && (f.or == "" || !a.given[prefix+f.or]) {
 			a.key(n, "missing %q%s", prefix+f.name, f.shown())
+		}
+		for _, other := range f.excludes {
+			if given && a.given[prefix+other] {
+				a.key(n, "%q and %q exclude each other", prefix+f.name, prefix+other)
+			}
 		}
 		a.missingOf(n, f.fields, prefix+f.name+".")
 	}
@@ -163,6 +169,8 @@ func (f field) shown() string {
 	switch f.name {
 	case "local_port":
 		return `, a port or "auto"`
+	case "resource_name":
+		return `, or "connection.selector"`
 	case "command":
 		return `, as in ["cloud-sql-proxy", "--port", "{port}", "proj:region:inst"]`
 	}

@@ -60,11 +60,15 @@ type Service struct {
 // Connection says where the far end is; which keys count depends on the technology.
 type Connection struct {
 	// kubectl
-	ResourceType string // "service" where absent
+	ResourceType string // "service" where absent, but for a Selector
 	ResourceName string
+	Selector     string // of pods' labels, in the place of the two
+	Engine       string // "native" or "kubectl"; empty: native, unless the environment names a kubectl
 	Namespace    string
 	Context      string
 	Kubeconfig   string // absolute
+	// ClusterHealth is whether status shows how the cluster is doing.
+	ClusterHealth bool
 	// ssh
 	Host       string
 	User       string

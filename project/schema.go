@@ -12,6 +12,8 @@ type field struct {
 	name     string
 	only     []string // what it is for: technologies, or in health_check types of check; nil: all
 	required bool     // of every service that it is for
+	or       string   // the key beside it that may be there instead of a required one
+	excludes []string // the keys beside it that make no sense with it
 	own      bool     // each service's own: it makes no sense in [defaults]
 	fields   []field  // it is a table, of these
 	read     reader   // it is a value
@@ -51,7 +53,10 @@ var serviceFields = []field{
 
 var connectionFields = []field{
 	{name: "resource_type", only: []string{Kubectl}, read: choice(func(s *Service) *string { return &s.Connection.ResourceType }, resourceTypes)},
-	{name: "resource_name", only: []string{Kubectl}, required: true, read: word(func(s *Service) *string { return &s.Connection.ResourceName })},
+	{name: "resource_name", only: []string{Kubectl}, required: true, or: "selector", read: word(func(s *Service) *string { return &s.Connection.ResourceName })},
+	{name: "selector", only: []string{Kubectl}, excludes: []string{"resource_name", "resource_type"}, read: argument(func(s *Service) *string { return &s.Connection.Selector })},
+	{name: "engine", only: []string{Kubectl}, read: choice(func(s *Service) *string { return &s.Connection.Engine }, []string{"native", "kubectl"})},
+	{name: "cluster_health", only: []string{Kubectl}, read: boolean(func(s *Service) *bool { return &s.Connection.ClusterHealth })},
 	{name: "namespace", only: []string{Kubectl}, read: word(func(s *Service) *string { return &s.Connection.Namespace })},
 	{name: "context", only: []string{Kubectl}, read: argument(func(s *Service) *string { return &s.Connection.Context })},
 	{name: "kubeconfig", only: []string{Kubectl}, read: file(func(s *Service) *string { return &s.Connection.Kubeconfig })},

@@ -68,6 +68,7 @@ func newService(name string) Service {
 		Name:           name,
 		Enabled:        true,
 		ConnectTimeout: 30 * time.Second,
+		Connection:     Connection{ClusterHealth: true},
 		HealthCheck: HealthCheck{
 			Type: CheckTCP, Interval: 30 * time.Second, Timeout: 5 * time.Second,
 			FailureThreshold: 3, SuccessThreshold: 1,
@@ -85,7 +86,7 @@ func (s *Service) complete() {
 	}
 	switch s.Technology {
 	case Kubectl:
-		if s.Connection.ResourceType == "" {
+		if s.Connection.ResourceType == "" && s.Connection.Selector == "" {
 			s.Connection.ResourceType = "service"
 		}
 	case SSH:

@@ -188,7 +188,7 @@ func TestAKubernetesServiceAnswersAndOutlivesItsPod(t *testing.T) {
 	w := newWorld(t)
 	far := banner(t)
 	kubectl := fakekubectl.Install(t, fakekubectl.Script{Backend: far.addr})
-	w.env = append(w.env, "PATH="+kubectl.Dir+":"+os.Getenv("PATH"), fakekubectl.Variable+"="+filepath.Join(kubectl.Dir, "script.json"))
+	w.env = append(w.env, "PATH="+kubectl.Dir+":"+os.Getenv("PATH"), "LOCALPORT_KUBECTL=kubectl", fakekubectl.Variable+"="+filepath.Join(kubectl.Dir, "script.json"))
 	port := freePort(t)
 	root := w.allowed(fmt.Sprintf("[services.db]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 5432\n"+
 		"connection = { resource_name = \"postgres\", namespace = \"shop\", context = \"staging\" }\n", port))

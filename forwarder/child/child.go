@@ -5,6 +5,7 @@ package child
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"runtime"
@@ -31,12 +32,16 @@ type Command struct {
 	// Line takes what the child prints, one line at a time and never two at once, without line ends and cut at
 	// MaxLine bytes. It may be nil, must not block for long and must not call Stop.
 	Line func(from Stream, line string)
+	// Stdout, if not nil, takes what the child prints there, as it is, and Line what it prints on stderr alone. It is not
+	// written to after Done.
+	Stdout io.Writer
 }
 
 // Child is a running process group.
 type Child struct {
 	cmd   *exec.Cmd
 	lines *lines
+	out   io.Writer // Command.Stdout
 	done  chan struct{}
 
 	mu      sync.Mutex // held while signalling, so that no id is signalled after it was given back
@@ -57,6 +62,7 @@ func Start(c Command) (*Child, error) {
 	child := &Child{
 		cmd:   &exec.Cmd{Path: path, Args: c.Argv, Dir: c.Dir, Env: c.Env, SysProcAttr: attributes()},
 		lines: &lines{take: c.Line},
+		out:   c.Stdout,
 		done:  make(chan struct{}),
 	}
 	if child.cmd.Env == nil {
@@ -166,7 +172,13 @@ func (c *Child) start() (*pumps, error) {
 		return nil, err
 	}
 	p := &pumps{files: []*os.File{out, errs}}
-	p.wg.Go(func() { c.lines.pump(Stdout, out) })
+	p.wg.Go(func() {
+		if c.out != nil {
+			_, _ = io.Copy(c.out, out)
+			return
+		}
+		c.lines.pump(Stdout, out)
+	})
 	p.wg.Go(func() { c.lines.pump(Stderr, errs) })
 	return p, nil
 }

@@ -1,17 +1,22 @@
-// Package kubectl makes tunnels of kubectl port-forward: one process a tunnel, its words read for what they mean.
+// Package kubectl leads into Kubernetes: through the engine that is built in, or through kubectl port-forward where that is
+// asked for. Both read the same kubeconfig files and lead to the same place.
 package kubectl
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder/kubectl/native"
+	"github.com/localport-sh/localport/forwarder/kubectl/process"
+	"github.com/localport-sh/localport/forwarder/kubectl/session"
 	"github.com/localport-sh/localport/project"
 )
 
-// Variable names another program than kubectl, in the environment of a run.
+// Variable names a kubectl to be run instead of the engine that is built in, in the environment of a run.
 const Variable = "LOCALPORT_KUBECTL"
 
 // Kind is the technology "kubectl".
@@ -19,27 +24,29 @@ var Kind = forwarder.Kind{TechnologyType: project.TechnologyType{Name: project.K
 
 // New makes the technology of one service.
 func New(svc project.Service) forwarder.Technology {
+	at := svc.Connection
 	t := &technology{
-		kubeconfig: svc.Connection.Kubeconfig,
-		resource:   svc.Connection.ResourceType + "/" + svc.Connection.ResourceName,
-		port:       svc.RemotePort,
-		asked:      place{svc.Connection.Context, svc.Connection.Namespace},
-	}
-	if svc.Connection.ResourceType == "" {
-		t.resource = "service" + t.resource
+		engine: at.Engine,
+		target: native.Target{
+			Type: cmp.Or(at.ResourceType, "service"), Name: at.ResourceName, Selector: at.Selector, Port: svc.RemotePort,
+		},
+		kubeconfig: at.Kubeconfig,
+		asked:      session.Place{Context: at.Context, Namespace: at.Namespace},
+		watched:    at.ClusterHealth,
 	}
 	t.place = t.asked
 	return t
 }
 
 type technology struct {
-	kubeconfig string // empty: as kubectl finds it
-	resource   string // TYPE/NAME
-	port       string // a number or a name
-	asked      place  // what the config says, empty where it leaves it to kubectl
+	engine     string
+	target     native.Target
+	kubeconfig string        // empty: as kubectl finds it
+	asked      session.Place // what the config says, empty where it leaves it to kubectl
+	watched    bool          // the cluster's health is of interest
 
 	mu    sync.Mutex
-	place place
+	place session.Place
 	from  string // the kubeconfig files in which place was completed; empty before it was
 }
 
@@ -49,71 +56,39 @@ func (t *technology) Target() string {
 	if where != "" {
 		where += " "
 	}
-	return "kubectl " + where + t.resource + ":" + t.port
+	return "kubectl " + where + t.target.String()
 }
 
-func (t *technology) where() place {
+func (t *technology) where() session.Place {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.place
 }
 
 // settle completes the place once, so that a kubectl config use-context elsewhere does not move a forward to another
-// cluster when its tunnel is replaced. Other kubeconfig files in the environment are another matter.
-func (t *technology) settle(run forwarder.Run) place {
-	files := kubeconfigs(t.kubeconfig, run.Env, run.Dir)
+// cluster when its tunnel is replaced. Other kubeconfig files in the environment are another matter, and so is a user who
+// asks for a new start.
+func (t *technology) settle(run forwarder.Run) session.Place {
+	files := session.Files(t.kubeconfig, run.Env, run.Dir)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if key := fmt.Sprintf("%q", files); t.from != key {
-		t.place = t.asked.complete(files)
+	if key := fmt.Sprintf("%q %v", files, run.Asked); t.from != key {
+		t.place = t.asked.Complete(files)
 		t.from = ""
-		if t.place.context != "" {
+		if t.place.Context != "" {
 			t.from = key
 		}
 	}
 	return t.place
 }
 
-// podTimeout is how long kubectl waits for a pod; its own minute is longer than we wait for a tunnel.
-const podTimeout = "30s"
-
-func (t *technology) argv(program string, at place) []string {
-	argv := []string{program, "port-forward", "--address", "127.0.0.1", "--pod-running-timeout", podTimeout}
-	for _, flag := range []struct{ name, value string }{
-		{"--kubeconfig", t.kubeconfig}, {"--context", at.context}, {"--namespace", at.namespace},
-	} {
-		if flag.value != "" {
-			argv = append(argv, flag.name, flag.value)
-		}
-	}
-	return append(argv, "--", t.resource, ":"+t.port)
-}
-
-// Open starts kubectl and returns when it says where it listens.
+// Open opens a tunnel through the engine of the config, or through the kubectl that the environment names.
 func (t *technology) Open(ctx context.Context, run forwarder.Run) (forwarder.Tunnel, error) {
 	at := t.settle(run)
+	words := session.Words{Resource: t.target.Resource(), Kubeconfig: t.kubeconfig, Place: at}
 	program := child.Getenv(run.Env, Variable)
-	if program == "" {
-		program = "kubectl"
+	if t.engine == "kubectl" || program != "" && t.engine != "native" {
+		return process.Open(ctx, run, process.Spec{Program: cmp.Or(program, "kubectl"), Words: words, Port: t.target.Port})
 	}
-	tunnel := &tunnel{
-		log:      run.Log,
-		at:       cluster{resource: t.resource, kubeconfig: t.kubeconfig, place: at},
-		ready:    make(chan string, 1),
-		refusals: make(chan forwarder.Refusal, 8),
-		started:  make(chan struct{}),
-	}
-	kubectl, err := child.Start(child.Command{
-		Argv: t.argv(program, at), Dir: run.Dir, Env: run.Env, Line: tunnel.line,
-	})
-	if err != nil {
-		return nil, child.Failure(err, "install kubectl: https://kubernetes.io/docs/tasks/tools/")
-	}
-	tunnel.Child = kubectl
-	close(tunnel.started)
-	if err := tunnel.await(ctx); err != nil {
-		_ = tunnel.Close()
-		return nil, err
-	}
-	return tunnel, nil
+	return native.Open(ctx, run, native.Spec{Target: t.target, Words: words, Watched: t.watched})
 }

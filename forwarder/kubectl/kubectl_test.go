@@ -1,20 +1,11 @@
 package kubectl
 
 import (
-	"bytes"
-	"context"
-	"errors"
 	"io"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
-	"sync"
-	"syscall"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
@@ -30,342 +21,45 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// logged is a log that can be read while it is written.
-type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-func service() project.Service {
-	return project.Service{RemotePort: "5432", Connection: project.Connection{
-		ResourceType: "service", ResourceName: "postgres", Namespace: "default", Context: "staging",
-	}}
-}
-
-func run(t *testing.T, k *fakekubectl.Kubectl) forwarder.Run {
+func write(t *testing.T, path, text string) string {
 	t.Helper()
-	return forwarder.Run{Dir: t.TempDir(), Env: k.Env(), Log: &logged{}}
-}
-
-func open(t *testing.T, k *fakekubectl.Kubectl) *tunnel {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	opened, err := New(service()).Open(ctx, run(t, k))
-	if err != nil {
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = opened.Close() })
-	return opened.(*tunnel)
+	return path
 }
 
-// fails opens what cannot be opened.
-func fails(t *testing.T, svc project.Service, run forwarder.Run) *forwarder.Failure {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	tunnel, err := New(svc).Open(ctx, run)
-	if err == nil {
+func TestTargetStaysWhereItWasOpenedFirst(t *testing.T) {
+	k := fakekubectl.Install(t, fakekubectl.Script{Backend: "127.0.0.1:1"})
+	config := write(t, filepath.Join(k.Dir, "config"), "current-context: a\ncontexts:\n- {name: a}\n- {name: b}\n")
+	tech := New(project.Service{RemotePort: "5432", Connection: project.Connection{ResourceName: "postgres", Engine: "kubectl"}})
+	if got, want := tech.Target(), "kubectl service/postgres:5432"; got != want {
+		t.Errorf("before: %q, want %q", got, want)
+	}
+	r := forwarder.Run{Dir: t.TempDir(), Env: k.Env(), Log: io.Discard}
+	reopen := func(config string) {
+		t.Helper()
+		opened := r
+		opened.Env = append(slices.Clone(r.Env), "KUBECONFIG="+config)
+		tunnel, err := tech.Open(t.Context(), opened)
+		if err != nil {
+			t.Fatal(err)
+		}
 		_ = tunnel.Close()
-		t.Fatal("opened")
 	}
-	failure, ok := errors.AsType[*forwarder.Failure](err)
-	if !ok {
-		t.Fatalf("got %v, want a failure", err)
+	reopen(config)
+	write(t, config, "current-context: b\ncontexts:\n- {name: a}\n- {name: b}\n") // kubectl config use-context b
+	reopen(config)
+	if got, want := tech.Target(), "kubectl a/default service/postgres:5432"; got != want {
+		t.Errorf("after: %q, want %q", got, want)
 	}
-	return failure
-}
-
-// backend answers every connection with a greeting and then gives back what it gets.
-func backend(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() {
-				_, _ = conn.Write([]byte("welcome "))
-				_, _ = io.Copy(conn, conn)
-				_ = conn.Close()
-			})
+	for i, start := range k.Starts(t) {
+		if !slices.Contains(start.Args, "a") || !slices.Contains(start.Args, "default") {
+			t.Errorf("start %d: %q", i, start.Args)
 		}
-	})
-	t.Cleanup(func() { _ = l.Close(); serving.Wait() })
-	return l.Addr().String()
-}
-
-// refusing is an address at which nothing listens.
-func refusing(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-func dial(t *testing.T, tunnel forwarder.Tunnel) *net.TCPConn {
-	t.Helper()
-	conn, err := tunnel.Dial(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return conn.(*net.TCPConn)
-}
-
-func read(t *testing.T, conn net.Conn, want string) {
-	t.Helper()
-	got := make([]byte, len(want))
-	if _, err := io.ReadFull(conn, got); err != nil || string(got) != want {
-		t.Fatalf("read %q, %v; want %q", got, err, want)
-	}
-}
-
-func endOfFile(t *testing.T, conn net.Conn) {
-	t.Helper()
-	if got, err := io.ReadAll(conn); len(got) > 0 || err != nil && !errors.Is(err, syscall.ECONNRESET) {
-		t.Fatalf("got %q, %v; want the end", got, err)
-	}
-}
-
-// ended returns why a tunnel ended.
-func ended(t *testing.T, tunnel forwarder.Tunnel) *forwarder.Failure {
-	t.Helper()
-	select {
-	case <-tunnel.Done():
-	case <-time.After(10 * time.Second):
-		t.Fatal("the tunnel did not end")
-	}
-	failure, ok := errors.AsType[*forwarder.Failure](tunnel.Err())
-	if !ok {
-		t.Fatalf("ended with %v, want a failure", tunnel.Err())
-	}
-	return failure
-}
-
-// refusedNow takes a refusal that must have been delivered already.
-func refusedNow(t *testing.T, tunnel forwarder.Tunnel) forwarder.Refusal {
-	t.Helper()
-	select {
-	case r := <-tunnel.Refusals():
-		return r
-	default:
-		t.Fatal("no refusal was delivered before the end")
-		return forwarder.Refusal{}
-	}
-}
-
-func TestReadyTunnelCarriesBytesAndHalfCloses(t *testing.T) {
-	k := fakekubectl.Install(t, fakekubectl.Script{Backend: backend(t)})
-	tunnel := open(t, k)
-	conn := dial(t, tunnel)
-	if _, err := conn.Write([]byte("back")); err != nil {
-		t.Fatal(err)
-	}
-	if err := conn.CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := io.ReadAll(conn); err != nil || string(got) != "welcome back" {
-		t.Errorf("got %q, %v", got, err)
-	}
-	if tunnel.Acknowledges() {
-		t.Error("kubectl accepts before it asks the pod")
-	}
-	if err := tunnel.Close(); err != nil || tunnel.Err() != nil {
-		t.Errorf("close: %v, %v", err, tunnel.Err())
-	}
-}
-
-func TestKubectlIsAskedForExactlyThis(t *testing.T) {
-	k := fakekubectl.Install(t, fakekubectl.Script{Backend: backend(t)})
-	svc := service()
-	svc.RemotePort = "http"
-	svc.Connection.Kubeconfig = filepath.Join(k.Dir, "config")
-	tunnel, err := New(svc).Open(t.Context(), run(t, k))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = tunnel.Close()
-	want := []string{
-		"port-forward", "--address", "127.0.0.1", "--pod-running-timeout", "30s",
-		"--kubeconfig", svc.Connection.Kubeconfig, "--context", "staging", "--namespace", "default",
-		"--", "service/postgres", ":http",
-	}
-	if got := k.Starts(t)[0].Args; !slices.Equal(got, want) {
-		t.Errorf("got  %q\nwant %q", got, want)
-	}
-}
-
-func TestAnotherKubectlMayBeNamed(t *testing.T) {
-	k := fakekubectl.Install(t, fakekubectl.Script{Backend: backend(t)})
-	r := run(t, k)
-	r.Env = append(r.Env, "PATH=/no/where", Variable+"="+filepath.Join(k.Dir, "kubectl"))
-	tunnel, err := New(service()).Open(t.Context(), r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = tunnel.Close()
-}
-
-func TestMissingKubectlNamesThePathSearched(t *testing.T) {
-	r := run(t, fakekubectl.Install(t, fakekubectl.Script{}))
-	r.Env = append(r.Env, "PATH=/no/where")
-	f := fails(t, service(), r)
-	if f.Class != forwarder.ByAttention || !strings.Contains(f.Reason, "/no/where") || !strings.Contains(f.Hint, "install") {
-		t.Errorf("got %+v", f)
-	}
-}
-
-func TestRefusedConnectionIsReportedBeforeTheEnd(t *testing.T) {
-	k := fakekubectl.Install(t, fakekubectl.Script{Backend: refusing(t)})
-	tunnel := open(t, k)
-	endOfFile(t, dial(t, tunnel))
-	f := ended(t, tunnel)
-	r := refusedNow(t, tunnel)
-	if !r.Connect || r.Conn != nil || !strings.HasPrefix(r.Reason, "an error occurred forwarding ") {
-		t.Errorf("refusal %+v", r)
-	}
-	if f.Class != forwarder.Transient || !strings.Contains(f.Reason, "connection refused") {
-		t.Errorf("failure %+v", f)
-	}
-}
-
-func TestDeletedPodIsReportedAtTheNextConnection(t *testing.T) {
-	k := fakekubectl.Install(t, fakekubectl.Script{Backend: backend(t)})
-	tunnel := open(t, k)
-	old := dial(t, tunnel)
-	read(t, old, "welcome ")
-	k.DeletePod(t)
-	endOfFile(t, old)
-	select {
-	case <-tunnel.Done():
-		t.Fatal("kubectl noticed by itself, which it never does")
-	default:
-	}
-	endOfFile(t, dial(t, tunnel))
-	f := ended(t, tunnel)
-	if r := refusedNow(t, tunnel); !r.Connect || !strings.Contains(r.Reason, "network namespace for sandbox") {
-		t.Errorf("refusal %+v", r)
-	}
-	if f.Class != forwarder.Transient {
-		t.Errorf("failure %+v", f)
-	}
-}
-
-func TestTunnelThatCannotMakeStreamsIsEnded(t *testing.T) {
-	k := fakekubectl.Install(t, fakekubectl.Script{Stuck: true})
-	tunnel := open(t, k)
-	endOfFile(t, dial(t, tunnel))
-	if f := ended(t, tunnel); f.Class != forwarder.Transient || !strings.Contains(f.Reason, "Timeout occurred") {
-		t.Errorf("failure %+v", f)
-	}
-}
-
-func TestKilledKubectlEndsTheTunnel(t *testing.T) {
-	tunnel := open(t, fakekubectl.Install(t, fakekubectl.Script{Backend: backend(t)}))
-	if err := syscall.Kill(tunnel.Pid(), syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	if f := ended(t, tunnel); f.Class != forwarder.Transient || !strings.Contains(f.Reason, "killed") {
-		t.Errorf("failure %+v", f)
-	}
-	if _, err := tunnel.Dial(t.Context()); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("dial after the end: %v", err)
-	}
-}
-
-func TestFailedStartSaysKubectlsOwnReason(t *testing.T) {
-	const said = `Error from server (NotFound): services "postgres" not found`
-	k := fakekubectl.Install(t, fakekubectl.Script{Fail: said})
-	r := run(t, k)
-	f := fails(t, service(), r)
-	if f.Class != forwarder.Permanent || f.Reason != said {
-		t.Errorf("got %+v", f)
-	}
-	if want := "kubectl get services -n default --context staging"; f.Hint != want {
-		t.Errorf("hint %q, want %q", f.Hint, want)
-	}
-	if log := r.Log.(*logged).String(); log != said+"\n" {
-		t.Errorf("log %q", log)
-	}
-}
-
-func TestSilentStartEndsWithItsContext(t *testing.T) {
-	k := fakekubectl.Install(t, fakekubectl.Script{Mute: true})
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	_, err := New(service()).Open(ctx, run(t, k))
-	if f, ok := errors.AsType[*forwarder.Failure](err); !ok || f.Reason != "kubectl was not ready in time" {
-		t.Errorf("late: %v", err)
-	}
-	given, giveUp := context.WithCancel(t.Context())
-	giveUp()
-	if _, err := New(service()).Open(given, run(t, k)); !errors.Is(err, context.Canceled) {
-		t.Errorf("given up: %v", err)
-	}
-}
-
-// deadConfig is a kubeconfig of a cluster whose server is not there, with a user whose login helper is not either.
-const deadConfig = `apiVersion: v1
-kind: Config
-current-context: dead
-contexts:
-- {name: dead, context: {cluster: dead, user: token}}
-- {name: helper, context: {cluster: dead, user: helper}}
-clusters:
-- {name: dead, cluster: {server: "https://SERVER"}}
-users:
-- {name: token, user: {token: x}}
-- name: helper
-  user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: no-such-helper, interactiveMode: Never}}
-`
-
-func TestRealKubectlIsUnderstood(t *testing.T) {
-	if _, err := exec.LookPath("kubectl"); err != nil {
-		t.Skip("kubectl is missing")
-	}
-	server := refusing(t)
-	config := filepath.Join(t.TempDir(), "config")
-	if err := os.WriteFile(config, []byte(strings.ReplaceAll(deadConfig, "SERVER", server)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	tests := []struct {
-		context, file string
-		class         forwarder.Class
-		reason        string
-	}{
-		{"", config, forwarder.Transient, "The connection to the server " + server + " was refused"},
-		{"nope", config, forwarder.Permanent, "nope"},
-		{"helper", config, forwarder.ByAttention, "Unable to connect to the server: getting credentials: exec: "},
-		{"", "/no/such/file", forwarder.Permanent, "/no/such/file"},
-	}
-	for _, tt := range tests {
-		svc := service()
-		svc.Connection.Context, svc.Connection.Kubeconfig = tt.context, tt.file
-		r := forwarder.Run{Dir: t.TempDir(), Env: append(os.Environ(), "HOME="+t.TempDir()), Log: &logged{}}
-		if f := fails(t, svc, r); f.Class != tt.class || !strings.Contains(f.Reason, tt.reason) {
-			t.Errorf("context %q, file %q: %+v\n%s", tt.context, tt.file, f, r.Log)
-		}
+	reopen(write(t, config+"2", "current-context: c\n"))
+	if got, want := tech.Target(), "kubectl c service/postgres:5432"; got != want {
+		t.Errorf("with another KUBECONFIG: %q, want %q", got, want)
 	}
 }

@@ -110,6 +110,10 @@ func (a *attempt) farEnded(o outcome) {
 	c := a.client
 	switch o {
 	case drained:
+		if up, ok := a.up.(breakable); ok && up.Broken() {
+			c.end(true)
+			break
+		}
 		_ = c.conn.CloseWrite()
 		a.half(far, false)
 	case blocked:
@@ -125,6 +129,9 @@ func (a *attempt) farEnded(o outcome) {
 		c.end(true)
 	}
 }
+
+// breakable is a connection whose end of file may stand for a break, which its kind of socket cannot carry.
+type breakable interface{ Broken() bool }
 
 // endWithTunnel ends the client when the tunnel does: to a tunnel that is gone nothing more can be sent, and a client
 // that has been told the far end's end but says nothing itself would stay for ever. The returned function stops that.

@@ -55,6 +55,8 @@ func (f *forward) carry(ctx context.Context, tunnel forwarder.Tunnel) error {
 			}
 		case <-f.quiet:
 			w.rearm()
+		case <-w.changed:
+			w.lookedAt()
 		case <-f.waiting: // it goes through the tunnel by itself
 		case <-f.woken: // what the tunnel led to may be gone
 			w.soon()
@@ -99,7 +101,9 @@ type health struct {
 	timer   *time.Timer // of the next check
 	idle    *time.Timer // of idle_timeout; stopped unless the service is on demand
 	pulse   *time.Ticker
-	busy    bool // a check is under way
+	changed <-chan struct{} // the tunnel may be in trouble, or out of it; nil: it never says so
+	hinder  bool            // it said so last
+	busy    bool            // a check is under way
 	results chan result
 	good    int // checks in a row
 	bad     int
@@ -125,11 +129,42 @@ func (f *forward) health(ctx context.Context, tunnel forwarder.Tunnel) *health {
 	if !f.svc.OnDemand {
 		w.idle.Stop()
 	}
+	if troubled, ok := tunnel.(forwarder.Troubled); ok {
+		w.changed = troubled.Changed()
+	}
 	if f.check == nil {
 		w.timer.Stop()
+	}
+	if !w.hindered() && f.check == nil {
 		w.well()
 	}
 	return w
+}
+
+// hindered takes what the tunnel itself says stands in the way of connections. Nothing is checked meanwhile.
+func (w *health) hindered() bool {
+	troubled, ok := w.tunnel.(forwarder.Troubled)
+	if !ok {
+		return false
+	}
+	trouble := troubled.Trouble()
+	if w.hinder = trouble != nil; w.hinder {
+		w.good = 0
+		w.unwell(trouble.Reason, trouble.Hint)
+	}
+	return w.hinder
+}
+
+// lookedAt takes a change of what the tunnel says of itself.
+func (w *health) lookedAt() {
+	was := w.hinder
+	switch {
+	case w.hindered() || !was:
+	case w.f.check == nil:
+		w.well()
+	default:
+		w.soon()
+	}
 }
 
 // end returns when no check is under way any more.
@@ -156,6 +191,10 @@ func (w *health) due() <-chan time.Time {
 func (w *health) check() {
 	if stats := w.f.relay.Stats(); w.fragile() && stats.Open+stats.Waiting > 0 {
 		w.again(recheck)
+		return
+	}
+	if w.hindered() {
+		w.again(w.f.svc.HealthCheck.Interval)
 		return
 	}
 	w.busy = true
@@ -193,7 +232,9 @@ func (w *health) adopt() {
 	w.good, w.bad = 0, 0
 	if w.f.check == nil {
 		w.timer.Stop()
-		w.well()
+		if !w.hindered() {
+			w.well()
+		}
 	}
 	w.soon()
 	if stats := w.f.relay.Stats(); stats.Open+stats.Waiting == 0 {
@@ -223,6 +264,10 @@ func (w *health) took(r result) error {
 	w.f.publish(func(s *status) { s.checked, s.latency = time.Now(), r.took })
 	w.f.counted(r)
 	hc := w.f.svc.HealthCheck
+	if w.hindered() {
+		w.again(hc.Interval)
+		return nil
+	}
 	if r.err == nil {
 		w.good++
 		if w.good >= hc.SuccessThreshold {
@@ -267,7 +312,10 @@ func (w *health) silent(r result) bool {
 // complaint is what a bad check has to say, and what to do about it.
 func complaint(r result, timeout time.Duration) (reason, hint string) {
 	var failure *probe.Failure
+	var hindrance *forwarder.Failure
 	switch {
+	case errors.As(r.err, &hindrance):
+		return hindrance.Reason, hindrance.Hint
 	case errors.As(r.err, &failure):
 		return failure.Reason, failure.Hint
 	case errors.Is(r.err, context.DeadlineExceeded) && r.reached:
@@ -290,7 +338,7 @@ func (w *health) well() {
 // proved takes a client's success for a check's where a check would ask no more than that, or is not made at all while
 // there are clients. Whether a database lets us in is for its own check to say.
 func (w *health) proved() {
-	if w.f.svc.HealthCheck.Type == project.CheckTCP || w.fragile() {
+	if !w.hinder && (w.f.svc.HealthCheck.Type == project.CheckTCP || w.fragile()) {
 		w.well()
 	}
 }

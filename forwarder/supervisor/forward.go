@@ -67,6 +67,7 @@ type forward struct {
 	check    probe.Check
 	failures int       // in a row
 	tried    time.Time // when the last attempt began
+	asked    time.Time // when the user asked for one last
 	opened   int       // tunnels since the start
 	rest     rest
 	why      string // the last tunnel is no more; empty before the first
@@ -207,7 +208,7 @@ func (f *forward) start(ctx context.Context) {
 	if running {
 		return
 	}
-	f.failures, f.opened, f.tried, f.why = 0, 0, time.Time{}, ""
+	f.failures, f.opened, f.tried, f.asked, f.why = 0, 0, time.Time{}, time.Now(), ""
 	f.rest = rest{kind: now}
 	if f.svc.OnDemand {
 		f.rest.kind = asleep
@@ -295,6 +296,7 @@ func (f *forward) attempt(ctx context.Context) error {
 		return &forwarder.Failure{Reason: err.Error()}
 	}
 	defer clean()
+	run.Asked = f.asked
 	f.count(run.ID)
 	f.enter(f.working())
 	tunnel, err := f.open(ctx, run)
@@ -386,7 +388,7 @@ func (f *forward) obey(o order) error {
 	if o.keep {
 		return nil
 	}
-	f.failures, f.opened = 0, 0
+	f.failures, f.opened, f.asked = 0, 0, time.Now()
 	f.why = reasonAsked
 	return errOrdered
 }

@@ -1,15 +1,16 @@
-package kubectl
+package process
 
 import (
 	"strings"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder/kubectl/session"
 )
 
 // explain finds why kubectl ended in what it said, as of 1.27 to 1.33.
-func explain(said *child.Said, at cluster) *forwarder.Failure {
-	f := said.Explain(at.rules())
+func explain(said *child.Said, at session.Words) *forwarder.Failure {
+	f := said.Explain(rules(at))
 	if f == nil {
 		return nil
 	}
@@ -18,14 +19,14 @@ func explain(said *child.Said, at cluster) *forwarder.Failure {
 }
 
 // rules begin with what only the user can mend: it may be said inside an "Unable to connect".
-func (c cluster) rules() []child.Rule {
-	login := "log in to the cluster as you usually do; to try: " + c.kubectl("get namespaces")
-	plugin := "the cluster's login helper wants you; to see what: " + c.kubectl("get namespaces")
-	contexts := cluster{kubeconfig: c.kubeconfig}.kubectl("config get-contexts")
-	describe := c.namespaced("describe " + c.resource)
-	pods := c.namespaced("get pods")
-	info := c.kubectl("cluster-info")
-	rights := c.namespaced("auth can-i create pods/portforward")
+func rules(c session.Words) []child.Rule {
+	login := "log in to the cluster as you usually do; to try: " + c.Kubectl("get namespaces")
+	plugin := "the cluster's login helper wants you; to see what: " + c.Kubectl("get namespaces")
+	contexts := session.Words{Kubeconfig: c.Kubeconfig}.Kubectl("config get-contexts")
+	describe := c.Namespaced("describe " + c.Resource)
+	pods := c.Namespaced("get pods")
+	info := c.Kubectl("cluster-info")
+	rights := c.Namespaced("auth can-i create pods/portforward")
 	return []child.Rule{
 		{Text: "getting credentials: exec", Class: forwarder.ByAttention, Hint: plugin},
 		{Text: "You must be logged in", Class: forwarder.ByAttention, Hint: login},
@@ -39,12 +40,12 @@ func (c cluster) rules() []child.Rule {
 
 		{Text: "context was not found", Class: forwarder.Permanent, Hint: contexts},
 		{Text: `" does not exist`, Class: forwarder.Permanent, Hint: contexts}, // context "x"
-		{Text: `(NotFound): namespaces "`, Class: forwarder.Permanent, Hint: c.kubectl("get namespaces")},
-		{Text: "(NotFound)", Class: forwarder.Permanent, Hint: c.namespaced("get " + c.kind())},
+		{Text: `(NotFound): namespaces "`, Class: forwarder.Permanent, Hint: c.Kubectl("get namespaces")},
+		{Text: "(NotFound)", Class: forwarder.Permanent, Hint: c.Namespaced("get " + c.Kind())},
 		{Text: "does not have a service port", Class: forwarder.Permanent, Hint: describe},
 		{Text: "does not have a named port", Class: forwarder.Permanent, Hint: describe},
 		{Text: "invalid service", Class: forwarder.Permanent, Hint: describe},
-		{Text: "doesn't have a resource type", Class: forwarder.Permanent, Hint: c.kubectl("api-resources")},
+		{Text: "doesn't have a resource type", Class: forwarder.Permanent, Hint: c.Kubectl("api-resources")},
 		{Text: "error loading config file", Class: forwarder.Permanent},
 		{Text: "no such file or directory", Class: forwarder.Permanent},
 		{Text: "unknown flag", Class: forwarder.Permanent},
@@ -62,38 +63,4 @@ func (c cluster) rules() []child.Rule {
 		{Text: "rror"},
 		{Text: ""}, // whatever it was
 	}
-}
-
-// cluster words the next step for the user, as a command for the cluster that kubectl was sent to.
-type cluster struct {
-	resource   string // TYPE/NAME
-	kubeconfig string
-	place      place
-}
-
-// kubectl is a command that needs no namespace.
-func (c cluster) kubectl(command string) string {
-	line := "kubectl " + command
-	if c.place.context != "" {
-		line += " --context " + c.place.context
-	}
-	if c.kubeconfig != "" {
-		line += " --kubeconfig " + c.kubeconfig
-	}
-	return line
-}
-
-func (c cluster) namespaced(command string) string {
-	if c.place.namespace != "" {
-		command += " -n " + c.place.namespace
-	}
-	return c.kubectl(command)
-}
-
-func (c cluster) kind() string {
-	kind, _, _ := strings.Cut(c.resource, "/")
-	if kind == "svc" || kind == "service" {
-		return "services"
-	}
-	return kind
 }

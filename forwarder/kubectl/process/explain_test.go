@@ -1,4 +1,4 @@
-package kubectl
+package process
 
 import (
 	"strings"
@@ -6,6 +6,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder/kubectl/session"
 )
 
 // What kubectl 1.27 to 1.33 printed, line by line.
@@ -89,7 +90,7 @@ func TestEveryKnownEndHasItsClassAndItsLine(t *testing.T) {
 		for line := range strings.Lines(tt.said) {
 			said.Add(plain(strings.TrimRight(line, "\n")))
 		}
-		got := explain(&said, cluster{resource: "service/x", place: place{"c", "ns"}})
+		got := explain(&said, session.Words{Resource: "service/x", Place: session.Place{Context: "c", Namespace: "ns"}})
 		if tt.reason == "" {
 			tt.reason = tt.said
 		}

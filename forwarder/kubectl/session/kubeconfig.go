@@ -1,4 +1,4 @@
-package kubectl
+package session
 
 import (
 	"cmp"
@@ -11,16 +11,16 @@ import (
 	"github.com/localport-sh/localport/forwarder/child"
 )
 
-// place is where in which cluster; a part that is empty is left to kubectl.
-type place struct{ context, namespace string }
+// Place is where in which cluster; a part that is empty is left to kubectl.
+type Place struct{ Context, Namespace string }
 
 // String is "context/namespace", or what is known of it.
-func (p place) String() string {
-	return strings.Trim(p.context+"/"+p.namespace, "/")
+func (p Place) String() string {
+	return strings.Trim(p.Context+"/"+p.Namespace, "/")
 }
 
-// kubeconfigs are the files that kubectl would read: the one named, or those of KUBECONFIG, or ~/.kube/config.
-func kubeconfigs(named string, env []string, dir string) []string {
+// Files are the files that kubectl would read: the one named, or those of KUBECONFIG, or ~/.kube/config.
+func Files(named string, env []string, dir string) []string {
 	if named != "" {
 		return []string{named}
 	}
@@ -50,9 +50,9 @@ type kubeconfig struct {
 	} `yaml:"contexts"`
 }
 
-// complete fills in what the config left out, from files in the order in which kubectl merges them: the first to set
+// Complete fills in what the config left out, from files in the order in which kubectl merges them: the first to set
 // something wins. Files that are missing or wrong are for kubectl to complain of.
-func (p place) complete(files []string) place {
+func (p Place) Complete(files []string) Place {
 	var all []kubeconfig
 	for _, file := range files {
 		var one kubeconfig
@@ -61,15 +61,15 @@ func (p place) complete(files []string) place {
 		}
 	}
 	for _, one := range all {
-		p.context = cmp.Or(p.context, one.CurrentContext)
+		p.Context = cmp.Or(p.Context, one.CurrentContext)
 	}
-	if p.namespace != "" || p.context == "" {
+	if p.Namespace != "" || p.Context == "" {
 		return p
 	}
 	for _, one := range all {
 		for _, entry := range one.Contexts {
-			if entry.Name == p.context {
-				p.namespace = cmp.Or(entry.Context.Namespace, "default")
+			if entry.Name == p.Context {
+				p.Namespace = cmp.Or(entry.Context.Namespace, "default")
 				return p
 			}
 		}

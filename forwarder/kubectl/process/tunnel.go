@@ -1,4 +1,4 @@
-package kubectl
+package process
 
 import (
 	"context"
@@ -8,13 +8,14 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder/kubectl/session"
 )
 
 // tunnel is one run of kubectl port-forward.
 type tunnel struct {
 	*child.Child
 	log      io.Writer
-	at       cluster
+	at       session.Words
 	addr     string
 	ready    chan string // gets the address once
 	refusals chan forwarder.Refusal

@@ -1,0 +1,50 @@
+package native
+
+import (
+	"time"
+)
+
+// The pace of pings. They go to the pod's node and back, so that an answer proves the whole way.
+const (
+	beat    = 5 * time.Second
+	silence = 4 * time.Second
+)
+
+// beat pings the upstreams on which nothing was heard for a while, and closes those that do not answer.
+func (t *tunnel) pulse() {
+	for _, u := range t.upstreams() {
+		if time.Since(u.Heard()) >= beat-time.Second && !u.pinged.Swap(true) {
+			t.running.Go(func() { t.ping(u) })
+		}
+	}
+}
+
+func (t *tunnel) ping(u *upstream) {
+	defer u.pinged.Store(false)
+	sent := time.Now()
+	answered := u.Ping()
+	for {
+		timer := time.NewTimer(silence)
+		select {
+		case <-answered:
+			timer.Stop()
+			return
+		case <-u.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		if u.Heard().After(sent) {
+			sent = time.Now() // it is slow, not silent
+			continue
+		}
+		// A pod that takes nothing holds its pings up like its bytes; then the server itself has to be asked.
+		if u.Backed() && t.session.Alive(t.work) == nil {
+			continue
+		}
+		t.session.Suspect()
+		u.Conn.Fail(errSilent)
+		t.drop(u)
+		return
+	}
+}

@@ -1,0 +1,373 @@
+package process
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/kubectl/session"
+	"github.com/localport-sh/localport/testdata/fakekubectl"
+)
+
+func TestMain(m *testing.M) {
+	if fakekubectl.Plays() {
+		os.Exit(fakekubectl.Main())
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// logged is a log that can be read while it is written.
+type logged struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func spec() Spec {
+	return Spec{Program: "kubectl", Port: "5432", Words: session.Words{
+		Resource: "service/postgres", Place: session.Place{Context: "staging", Namespace: "default"},
+	}}
+}
+
+func run(t *testing.T, k *fakekubectl.Kubectl) forwarder.Run {
+	t.Helper()
+	return forwarder.Run{Dir: t.TempDir(), Env: k.Env(), Log: &logged{}}
+}
+
+func open(t *testing.T, k *fakekubectl.Kubectl) *tunnel {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	opened, err := Open(ctx, run(t, k), spec())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = opened.Close() })
+	return opened.(*tunnel)
+}
+
+// fails opens what cannot be opened.
+func fails(t *testing.T, spec Spec, run forwarder.Run) *forwarder.Failure {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	tunnel, err := Open(ctx, run, spec)
+	if err == nil {
+		_ = tunnel.Close()
+		t.Fatal("opened")
+	}
+	failure, ok := errors.AsType[*forwarder.Failure](err)
+	if !ok {
+		t.Fatalf("got %v, want a failure", err)
+	}
+	return failure
+}
+
+// backend answers every connection with a greeting and then gives back what it gets.
+func backend(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				_, _ = conn.Write([]byte("welcome "))
+				_, _ = io.Copy(conn, conn)
+				_ = conn.Close()
+			})
+		}
+	})
+	t.Cleanup(func() { _ = l.Close(); serving.Wait() })
+	return l.Addr().String()
+}
+
+// refusing is an address at which nothing listens.
+func refusing(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func dial(t *testing.T, tunnel forwarder.Tunnel) *net.TCPConn {
+	t.Helper()
+	conn, err := tunnel.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn.(*net.TCPConn)
+}
+
+func read(t *testing.T, conn net.Conn, want string) {
+	t.Helper()
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(conn, got); err != nil || string(got) != want {
+		t.Fatalf("read %q, %v; want %q", got, err, want)
+	}
+}
+
+func endOfFile(t *testing.T, conn net.Conn) {
+	t.Helper()
+	if got, err := io.ReadAll(conn); len(got) > 0 || err != nil && !errors.Is(err, syscall.ECONNRESET) {
+		t.Fatalf("got %q, %v; want the end", got, err)
+	}
+}
+
+// ended returns why a tunnel ended.
+func ended(t *testing.T, tunnel forwarder.Tunnel) *forwarder.Failure {
+	t.Helper()
+	select {
+	case <-tunnel.Done():
+	case <-time.After(10 * time.Second):
+		t.Fatal("the tunnel did not end")
+	}
+	failure, ok := errors.AsType[*forwarder.Failure](tunnel.Err())
+	if !ok {
+		t.Fatalf("ended with %v, want a failure", tunnel.Err())
+	}
+	return failure
+}
+
+// refusedNow takes a refusal that must have been delivered already.
+func refusedNow(t *testing.T, tunnel forwarder.Tunnel) forwarder.Refusal {
+	t.Helper()
+	select {
+	case r := <-tunnel.Refusals():
+		return r
+	default:
+		t.Fatal("no refusal was delivered before the end")
+		return forwarder.Refusal{}
+	}
+}
+
+func TestReadyTunnelCarriesBytesAndHalfCloses(t *testing.T) {
+	k := fakekubectl.Install(t, fakekubectl.Script{Backend: backend(t)})
+	tunnel := open(t, k)
+	conn := dial(t, tunnel)
+	if _, err := conn.Write([]byte("back")); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(conn); err != nil || string(got) != "welcome back" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if tunnel.Acknowledges() {
+		t.Error("kubectl accepts before it asks the pod")
+	}
+	if err := tunnel.Close(); err != nil || tunnel.Err() != nil {
+		t.Errorf("close: %v, %v", err, tunnel.Err())
+	}
+}
+
+func TestKubectlIsAskedForExactlyThis(t *testing.T) {
+	k := fakekubectl.Install(t, fakekubectl.Script{Backend: backend(t)})
+	asked := spec()
+	asked.Port = "http"
+	asked.Kubeconfig = filepath.Join(k.Dir, "config")
+	tunnel, err := Open(t.Context(), run(t, k), asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = tunnel.Close()
+	want := []string{
+		"port-forward", "--address", "127.0.0.1", "--pod-running-timeout", "30s",
+		"--kubeconfig", asked.Kubeconfig, "--context", "staging", "--namespace", "default",
+		"--", "service/postgres", ":http",
+	}
+	if got := k.Starts(t)[0].Args; !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+func TestAnotherKubectlMayBeNamed(t *testing.T) {
+	k := fakekubectl.Install(t, fakekubectl.Script{Backend: backend(t)})
+	r := run(t, k)
+	r.Env = append(r.Env, "PATH=/no/where")
+	asked := spec()
+	asked.Program = filepath.Join(k.Dir, "kubectl")
+	tunnel, err := Open(t.Context(), r, asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = tunnel.Close()
+}
+
+func TestMissingKubectlNamesThePathSearched(t *testing.T) {
+	r := run(t, fakekubectl.Install(t, fakekubectl.Script{}))
+	r.Env = append(r.Env, "PATH=/no/where")
+	f := fails(t, spec(), r)
+	if f.Class != forwarder.ByAttention || !strings.Contains(f.Reason, "/no/where") || !strings.Contains(f.Hint, "install") {
+		t.Errorf("got %+v", f)
+	}
+}
+
+func TestRefusedConnectionIsReportedBeforeTheEnd(t *testing.T) {
+	k := fakekubectl.Install(t, fakekubectl.Script{Backend: refusing(t)})
+	tunnel := open(t, k)
+	endOfFile(t, dial(t, tunnel))
+	f := ended(t, tunnel)
+	r := refusedNow(t, tunnel)
+	if !r.Connect || r.Conn != nil || !strings.HasPrefix(r.Reason, "an error occurred forwarding ") {
+		t.Errorf("refusal %+v", r)
+	}
+	if f.Class != forwarder.Transient || !strings.Contains(f.Reason, "connection refused") {
+		t.Errorf("failure %+v", f)
+	}
+}
+
+func TestDeletedPodIsReportedAtTheNextConnection(t *testing.T) {
+	k := fakekubectl.Install(t, fakekubectl.Script{Backend: backend(t)})
+	tunnel := open(t, k)
+	old := dial(t, tunnel)
+	read(t, old, "welcome ")
+	k.DeletePod(t)
+	endOfFile(t, old)
+	select {
+	case <-tunnel.Done():
+		t.Fatal("kubectl noticed by itself, which it never does")
+	default:
+	}
+	endOfFile(t, dial(t, tunnel))
+	f := ended(t, tunnel)
+	if r := refusedNow(t, tunnel); !r.Connect || !strings.Contains(r.Reason, "network namespace for sandbox") {
+		t.Errorf("refusal %+v", r)
+	}
+	if f.Class != forwarder.Transient {
+		t.Errorf("failure %+v", f)
+	}
+}
+
+func TestTunnelThatCannotMakeStreamsIsEnded(t *testing.T) {
+	k := fakekubectl.Install(t, fakekubectl.Script{Stuck: true})
+	tunnel := open(t, k)
+	endOfFile(t, dial(t, tunnel))
+	if f := ended(t, tunnel); f.Class != forwarder.Transient || !strings.Contains(f.Reason, "Timeout occurred") {
+		t.Errorf("failure %+v", f)
+	}
+}
+
+func TestKilledKubectlEndsTheTunnel(t *testing.T) {
+	tunnel := open(t, fakekubectl.Install(t, fakekubectl.Script{Backend: backend(t)}))
+	if err := syscall.Kill(tunnel.Pid(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if f := ended(t, tunnel); f.Class != forwarder.Transient || !strings.Contains(f.Reason, "killed") {
+		t.Errorf("failure %+v", f)
+	}
+	if _, err := tunnel.Dial(t.Context()); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("dial after the end: %v", err)
+	}
+}
+
+func TestFailedStartSaysKubectlsOwnReason(t *testing.T) {
+	const said = `Error from server (NotFound): services "postgres" not found`
+	k := fakekubectl.Install(t, fakekubectl.Script{Fail: said})
+	r := run(t, k)
+	f := fails(t, spec(), r)
+	if f.Class != forwarder.Permanent || f.Reason != said {
+		t.Errorf("got %+v", f)
+	}
+	if want := "kubectl get services -n default --context staging"; f.Hint != want {
+		t.Errorf("hint %q, want %q", f.Hint, want)
+	}
+	if log := r.Log.(*logged).String(); log != said+"\n" {
+		t.Errorf("log %q", log)
+	}
+}
+
+func TestSilentStartEndsWithItsContext(t *testing.T) {
+	k := fakekubectl.Install(t, fakekubectl.Script{Mute: true})
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	_, err := Open(ctx, run(t, k), spec())
+	if f, ok := errors.AsType[*forwarder.Failure](err); !ok || f.Reason != "kubectl was not ready in time" {
+		t.Errorf("late: %v", err)
+	}
+	given, giveUp := context.WithCancel(t.Context())
+	giveUp()
+	if _, err := Open(given, run(t, k), spec()); !errors.Is(err, context.Canceled) {
+		t.Errorf("given up: %v", err)
+	}
+}
+
+// deadConfig is a kubeconfig of a cluster whose server is not there, with a user whose login helper is not either.
+const deadConfig = `apiVersion: v1
+kind: Config
+current-context: dead
+contexts:
+- {name: dead, context: {cluster: dead, user: token}}
+- {name: helper, context: {cluster: dead, user: helper}}
+clusters:
+- {name: dead, cluster: {server: "https://SERVER"}}
+users:
+- {name: token, user: {token: x}}
+- name: helper
+  user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: no-such-helper, interactiveMode: Never}}
+`
+
+func TestRealKubectlIsUnderstood(t *testing.T) {
+	if _, err := exec.LookPath("kubectl"); err != nil {
+		t.Skip("kubectl is missing")
+	}
+	server := refusing(t)
+	config := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(config, []byte(strings.ReplaceAll(deadConfig, "SERVER", server)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		context, file string
+		class         forwarder.Class
+		reason        string
+	}{
+		{"", config, forwarder.Transient, "The connection to the server " + server + " was refused"},
+		{"nope", config, forwarder.Permanent, "nope"},
+		{"helper", config, forwarder.ByAttention, "Unable to connect to the server: getting credentials: exec: "},
+		{"", "/no/such/file", forwarder.Permanent, "/no/such/file"},
+	}
+	for _, tt := range tests {
+		asked := spec()
+		asked.Place.Context, asked.Kubeconfig = tt.context, tt.file
+		r := forwarder.Run{Dir: t.TempDir(), Env: append(os.Environ(), "HOME="+t.TempDir()), Log: &logged{}}
+		if f := fails(t, asked, r); f.Class != tt.class || !strings.Contains(f.Reason, tt.reason) {
+			t.Errorf("context %q, file %q: %+v\n%s", tt.context, tt.file, f, r.Log)
+		}
+	}
+}

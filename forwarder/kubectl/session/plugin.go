@@ -1,0 +1,182 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/child"
+)
+
+// pluginTimeout is how long a plugin may take: one that needs longer waits for somebody.
+const pluginTimeout = 30 * time.Second
+
+// plugin is a program that gives credentials, as kubeconfig's users[].user.exec names it.
+// https://kubernetes.io/docs/reference/config-api/client-authentication.v1/
+type plugin struct {
+	config *api.ExecConfig
+	info   string // KUBERNETES_EXEC_INFO
+	dir    string
+	env    []string
+	log    io.Writer // takes what it says on stderr
+	hint   string
+}
+
+// execInfo is what a plugin is told, and what it answers. The versions v1 and v1beta1 do not differ in it.
+type execInfo struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Spec       struct {
+		Cluster     *execCluster `json:"cluster,omitempty"`
+		Interactive bool         `json:"interactive"`
+	} `json:"spec"`
+	Status *struct {
+		Token       string    `json:"token"`
+		Certificate string    `json:"clientCertificateData"`
+		Key         string    `json:"clientKeyData"`
+		Expires     time.Time `json:"expirationTimestamp"`
+	} `json:"status,omitempty"`
+}
+
+type execCluster struct {
+	Server   string `json:"server"`
+	Name     string `json:"tls-server-name,omitempty"`
+	Insecure bool   `json:"insecure-skip-tls-verify,omitempty"`
+	CA       []byte `json:"certificate-authority-data,omitempty"`
+	Proxy    string `json:"proxy-url,omitempty"`
+	Config   any    `json:"config,omitempty"`
+}
+
+func newPlugin(config *rest.Config, dir string, env []string, log io.Writer, words Words) (*plugin, error) {
+	exec := config.ExecProvider
+	if exec == nil {
+		return nil, nil
+	}
+	p := &plugin{config: exec, dir: dir, log: log, hint: "log in with: localport login; or see what it says: " + words.Kubectl("get namespaces")}
+	info, err := describe(config, false)
+	if err != nil {
+		return nil, err
+	}
+	p.info = info
+	p.env = append(p.env, env...)
+	for _, e := range exec.Env {
+		p.env = append(p.env, e.Name+"="+e.Value)
+	}
+	return p, nil
+}
+
+func describe(config *rest.Config, interactive bool) (string, error) {
+	info := execInfo{APIVersion: config.ExecProvider.APIVersion, Kind: "ExecCredential"}
+	info.Spec.Interactive = interactive
+	if config.ExecProvider.ProvideClusterInfo {
+		cluster, err := rest.ConfigToExecCluster(config)
+		if err != nil {
+			return "", err
+		}
+		info.Spec.Cluster = &execCluster{
+			Server: cluster.Server, Name: cluster.TLSServerName, Insecure: cluster.InsecureSkipTLSVerify,
+			CA: cluster.CertificateAuthorityData, Proxy: cluster.ProxyURL, Config: cluster.Config,
+		}
+	}
+	text, err := json.Marshal(info)
+	return string(text), err
+}
+
+// run runs the plugin without a terminal.
+func (p *plugin) run() (*credential, error) {
+	name := p.config.Command
+	if p.config.InteractiveMode == api.AlwaysExecInteractiveMode {
+		return nil, p.failure("the login helper " + name + " needs a terminal")
+	}
+	var answer bytes.Buffer
+	var said child.Said
+	c, err := child.Start(child.Command{
+		Argv: append([]string{name}, p.config.Args...), Dir: p.dir,
+		Env: append(p.env[:len(p.env):len(p.env)], "KUBERNETES_EXEC_INFO="+p.info), Stdout: &answer,
+		Line: func(_ child.Stream, line string) {
+			_, _ = io.WriteString(p.log, line+"\n")
+			said.Add(line)
+		},
+	})
+	if err != nil {
+		failure := child.Failure(err, "install "+name)
+		failure.Reason = "the login helper: " + failure.Reason
+		if p.config.InstallHint != "" {
+			failure.Hint = strings.Join(strings.Fields(p.config.InstallHint), " ")
+		}
+		return nil, failure
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), pluginTimeout)
+	defer cancel()
+	select {
+	case <-c.Done():
+	case <-ctx.Done():
+		c.Stop(child.Grace)
+		return nil, p.failure(fmt.Sprintf("the login helper %s did not answer in %v%s", name, pluginTimeout, words(c)))
+	}
+	if status := c.Status(); status != "exit status 0" {
+		return nil, p.failure(fmt.Sprintf("the login helper %s failed: %s%s", name, status, words(c)))
+	}
+	cred, err := parseCredential(answer.Bytes(), p.config.APIVersion)
+	if err != nil {
+		return nil, p.failure(fmt.Sprintf("the login helper %s: %v%s", name, err, words(c)))
+	}
+	return cred, nil
+}
+
+// words is the last that a plugin said.
+func words(c *child.Child) string {
+	last := c.LastWords()
+	if len(last) == 0 {
+		return ""
+	}
+	return ": " + strings.TrimSpace(last[len(last)-1])
+}
+
+func (p *plugin) failure(reason string) *forwarder.Failure {
+	return &forwarder.Failure{Class: forwarder.ByAttention, Reason: reason, Hint: p.hint}
+}
+
+// parseCredential reads a plugin's answer. Its errors do not quote it.
+func parseCredential(answer []byte, version string) (*credential, error) {
+	var info execInfo
+	if err := json.Unmarshal(answer, &info); err != nil {
+		return nil, fmt.Errorf("its answer is not an ExecCredential")
+	}
+	switch {
+	case info.Kind != "ExecCredential":
+		return nil, fmt.Errorf("its answer is not an ExecCredential")
+	case info.APIVersion != version:
+		return nil, fmt.Errorf("it speaks %s, the kubeconfig says %s", info.APIVersion, version)
+	case info.Status == nil:
+		return nil, fmt.Errorf("its answer has no status")
+	}
+	got := info.Status
+	cred := &credential{token: got.Token, expires: got.Expires}
+	if (got.Certificate == "") != (got.Key == "") {
+		return nil, fmt.Errorf("its answer has a certificate or a key alone")
+	}
+	if got.Certificate != "" {
+		cert, err := tls.X509KeyPair([]byte(got.Certificate), []byte(got.Key))
+		if err != nil {
+			return nil, fmt.Errorf("its certificate cannot be used: %w", err)
+		}
+		cred.cert = &cert
+		if cert.Leaf != nil && cred.expires.IsZero() {
+			cred.expires = cert.Leaf.NotAfter
+		}
+	}
+	if cred.token == "" && cred.cert == nil {
+		return nil, fmt.Errorf("its answer has neither a token nor a certificate")
+	}
+	return cred, nil
+}

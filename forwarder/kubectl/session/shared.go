@@ -1,0 +1,178 @@
+package session
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/clientcmd/api"
+
+	// The one login that is neither in the kubeconfig nor a program of its own.
+	_ "k8s.io/client-go/plugin/pkg/client/auth/oidc"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/child"
+)
+
+// Source is where a session's settings come from.
+type Source struct {
+	Words
+	Dir   string    // the project's root
+	Env   []string  // the environment of children, in which KUBECONFIG is looked up
+	Log   io.Writer // takes what a login helper says
+	Asked time.Time // when the user asked for this; failures from before are forgiven
+}
+
+// shared are the process's sessions by what they were made of, with the number of their users, and the logins, which
+// stay: what a plugin said is to be remembered as long as the process lives.
+var shared = struct {
+	sync.Mutex
+	sessions map[string]*use
+	logins   map[string]*login
+}{sessions: make(map[string]*use), logins: make(map[string]*login)}
+
+type use struct {
+	*Session
+	users int
+}
+
+// Open returns the session that a kubeconfig describes, which is shared with everybody who asks for the same. It asks
+// nothing of the server. Release must be called once. An error is a *forwarder.Failure.
+func Open(src Source) (s *Session, release func(), err error) {
+	config, err := src.config()
+	if err != nil {
+		return nil, nil, err
+	}
+	// rest.Config's own text hides what is secret; the whole is wanted here, as a sum.
+	key := digest(src.Place.Context, src.Dir, config.Host, config.APIPath, config.TLSClientConfig, config.Username, config.Password,
+		config.BearerToken, config.BearerTokenFile, config.Impersonate, config.AuthProvider, execKey(config.ExecProvider))
+	shared.Lock()
+	defer shared.Unlock()
+	l := shared.logins[key]
+	if l == nil {
+		p, err := newPlugin(config, src.Dir, src.Env, src.Log, src.Words)
+		if err != nil {
+			return nil, nil, &forwarder.Failure{Class: forwarder.Permanent, Reason: err.Error()}
+		}
+		l = &login{plugin: p}
+		shared.logins[key] = l
+	}
+	l.renew(src)
+	u := shared.sessions[key]
+	if u == nil {
+		s, err := open(config, l)
+		if err != nil {
+			return nil, nil, &forwarder.Failure{
+				Class: forwarder.Permanent, Reason: fmt.Sprintf("the kubeconfig cannot be used: %v", err),
+				Hint: src.Kubectl("config view"),
+			}
+		}
+		u = &use{Session: s}
+		shared.sessions[key] = u
+	}
+	u.users++
+	return u.Session, sync.OnceFunc(func() { leave(key, u) }), nil
+}
+
+func leave(key string, u *use) {
+	shared.Lock()
+	u.users--
+	last := u.users == 0
+	if last && shared.sessions[key] == u {
+		delete(shared.sessions, key)
+	}
+	shared.Unlock()
+	if last {
+		u.close()
+	}
+}
+
+// renew takes the newest environment for the next run of the plugin, and forgives.
+func (l *login) renew(src Source) {
+	l.forgive(src.Asked)
+	if l.plugin == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.running == nil {
+		l.plugin.env = append([]string(nil), src.Env...)
+		for _, e := range l.plugin.config.Env {
+			l.plugin.env = append(l.plugin.env, e.Name+"="+e.Value)
+		}
+		l.plugin.log = src.Log
+	}
+}
+
+func execKey(exec *api.ExecConfig) any {
+	if exec == nil {
+		return nil
+	}
+	return []any{exec.Command, exec.Args, exec.Env, exec.APIVersion, exec.ProvideClusterInfo, exec.InteractiveMode}
+}
+
+// config reads the kubeconfig files as kubectl would.
+func (src Source) config() (*rest.Config, error) {
+	files := Files(src.Kubeconfig, src.Env, src.Dir)
+	rules := &clientcmd.ClientConfigLoadingRules{Precedence: files}
+	if src.Kubeconfig != "" {
+		rules = &clientcmd.ClientConfigLoadingRules{ExplicitPath: src.Kubeconfig}
+	}
+	raw, err := rules.Load()
+	if err != nil {
+		return nil, &forwarder.Failure{
+			Class: forwarder.Permanent, Reason: fmt.Sprintf("the kubeconfig cannot be read: %v", err),
+			Hint: "check the files of KUBECONFIG, or the service's kubeconfig",
+		}
+	}
+	if len(raw.Clusters) == 0 && len(raw.Contexts) == 0 {
+		if config := src.inside(); config != nil {
+			return config, nil
+		}
+		return nil, &forwarder.Failure{
+			Class:  forwarder.ByAttention,
+			Reason: fmt.Sprintf("no cluster is known: looked in %v", files),
+			Hint:   "set KUBECONFIG, or the service's kubeconfig",
+		}
+	}
+	name := src.Place.Context
+	if name == "" {
+		name = raw.CurrentContext
+	}
+	if _, ok := raw.Contexts[name]; !ok {
+		what := fmt.Sprintf("context %q does not exist", name)
+		if name == "" {
+			what = "no context is current, and the service names none"
+		}
+		return nil, &forwarder.Failure{
+			Class: forwarder.Permanent, Reason: fmt.Sprintf("%s (looked in %v)", what, files),
+			Hint: Words{Kubeconfig: src.Kubeconfig}.Kubectl("config get-contexts"),
+		}
+	}
+	config, err := clientcmd.NewNonInteractiveClientConfig(*raw, name, &clientcmd.ConfigOverrides{}, rules).ClientConfig()
+	if err != nil {
+		return nil, &forwarder.Failure{
+			Class: forwarder.Permanent, Reason: fmt.Sprintf("the kubeconfig cannot be used: %v", err),
+			Hint: src.Kubectl("config view"),
+		}
+	}
+	config.UserAgent = "localport"
+	return config, nil
+}
+
+// inside is the configuration of a process in a pod, nil elsewhere.
+func (src Source) inside() *rest.Config {
+	if child.Getenv(src.Env, "KUBERNETES_SERVICE_HOST") == "" || os.Getenv("KUBERNETES_SERVICE_HOST") == "" {
+		return nil
+	}
+	config, err := rest.InClusterConfig()
+	if err != nil {
+		return nil
+	}
+	config.UserAgent = "localport"
+	return config
+}

@@ -1,0 +1,133 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// The protocol of port forwards, and its name where its SPDY frames travel in a WebSocket's messages.
+const (
+	portForward = "portforward.k8s.io"
+	tunnelled   = "SPDY/3.1+" + portForward
+)
+
+var errNoSocket = errors.New("the server does not carry port forwards in a WebSocket")
+
+// upgrader makes a WebSocket of a request. The connection is the body of the response.
+type upgrader struct{ dialer *websocket.Dialer }
+
+func (u upgrader) RoundTrip(req *http.Request) (*http.Response, error) {
+	at := *req.URL
+	at.Scheme = map[string]string{"https": "wss", "http": "ws"}[at.Scheme]
+	dialer := *u.dialer
+	dialer.Subprotocols = []string{tunnelled}
+	conn, resp, err := dialer.DialContext(req.Context(), at.String(), req.Header)
+	if errors.Is(err, websocket.ErrBadHandshake) {
+		return resp, nil // the caller reads why
+	}
+	if err != nil {
+		return nil, err
+	}
+	if conn.Subprotocol() != tunnelled {
+		conn.Close()
+		return nil, errNoSocket
+	}
+	return &http.Response{StatusCode: http.StatusOK, Body: &webSocket{conn: conn}}, nil
+}
+
+func (s *Session) upgradeWebSocket(ctx context.Context, path string) (io.ReadWriteCloser, error) {
+	resp, err := s.authorized(ctx, func(cred *credential) (*http.Response, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url(path).String(), nil)
+		if err != nil {
+			return nil, err
+		}
+		cred.put(req)
+		resp, err := s.socket.RoundTrip(req)
+		if err == nil && resp.StatusCode == http.StatusOK {
+			if _, made := resp.Body.(*webSocket); !made { // an answer, but to another question
+				resp.Body.Close()
+				return nil, errNoSocket
+			}
+		}
+		return resp, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body.(*webSocket), nil
+}
+
+// webSocket is the bytes in a WebSocket's messages. One goroutine may read while another writes.
+type webSocket struct {
+	conn    *websocket.Conn
+	message io.Reader
+}
+
+func (w *webSocket) Read(p []byte) (int, error) {
+	for {
+		if w.message == nil {
+			kind, message, err := w.conn.NextReader()
+			if websocket.IsCloseError(err, websocket.CloseNormalClosure) {
+				return 0, io.EOF
+			}
+			if err != nil {
+				return 0, err
+			}
+			if kind != websocket.BinaryMessage {
+				return 0, fmt.Errorf("the server sent a message of type %d, not of bytes", kind)
+			}
+			w.message = message
+		}
+		n, err := w.message.Read(p)
+		if errors.Is(err, io.EOF) {
+			w.message, err = nil, nil
+		}
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+func (w *webSocket) Write(p []byte) (int, error) {
+	if err := w.conn.WriteMessage(websocket.BinaryMessage, p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func (w *webSocket) SetWriteDeadline(t time.Time) error { return w.conn.SetWriteDeadline(t) }
+
+func (w *webSocket) Close() error { return w.conn.Close() }
+
+func (s *Session) upgradeSPDY(ctx context.Context, path string) (io.ReadWriteCloser, error) {
+	resp, err := s.authorized(ctx, func(cred *credential) (*http.Response, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url(path).String(), nil)
+		if err != nil {
+			return nil, err
+		}
+		req.Header.Set("Connection", "Upgrade")
+		req.Header.Set("Upgrade", "SPDY/3.1")
+		req.Header.Set("X-Stream-Protocol-Version", portForward)
+		cred.put(req)
+		resp, err := s.spdy.RoundTrip(req)
+		if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
+			resp.StatusCode = http.StatusOK
+		}
+		return resp, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	carrier, ok := resp.Body.(io.ReadWriteCloser)
+	if !ok {
+		resp.Body.Close()
+		return nil, errors.New("the server did not upgrade the connection to SPDY")
+	}
+	return carrier, nil
+}

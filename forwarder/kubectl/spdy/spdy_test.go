@@ -1,0 +1,232 @@
+package spdy
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"k8s.io/streaming/pkg/httpstream"
+	peer "k8s.io/streaming/pkg/httpstream/spdy"
+)
+
+// The peer's library stays for a second after its end.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/moby/spdystream.(*Connection).shutdown"))
+}
+
+// connect is a connection to the library that container runtimes serve port forwards with.
+func connect(t *testing.T, handle func(httpstream.Stream)) *Conn {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	near, err := net.Dial("tcp4", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	far, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	server, err := peer.NewServerConnection(far, func(s httpstream.Stream, replied <-chan struct{}) error {
+		if s.Headers().Get("refuse") != "" {
+			return errors.New("refused")
+		}
+		serving.Go(func() {
+			<-replied
+			handle(s)
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := NewConn(near, 64<<10)
+	t.Cleanup(func() {
+		_ = c.Close()
+		<-server.CloseChan()
+		_ = far.Close()
+		serving.Wait()
+	})
+	return c
+}
+
+func echo(s httpstream.Stream) {
+	_, _ = io.Copy(s, s)
+	_ = s.Close()
+}
+
+func send(t *testing.T, s *Stream, data []byte) {
+	t.Helper()
+	for len(data) > 0 {
+		room := NewRoom()
+		n := copy(room.Bytes(), data)
+		if err := s.Send(room, n); err != nil {
+			t.Error(err)
+		}
+		room.Free()
+		data = data[n:]
+	}
+	if err := s.CloseWrite(); err != nil {
+		t.Error(err)
+	}
+}
+
+func open(t *testing.T, c *Conn, headers ...Header) *Stream {
+	t.Helper()
+	s, err := c.Open(headers, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestHeadersArriveAndBytesComeBack(t *testing.T) {
+	headers := make(chan http.Header, 3)
+	c := connect(t, func(s httpstream.Stream) {
+		headers <- s.Headers()
+		echo(s)
+	})
+	for _, port := range []string{"1", "65535", "7000"} { // the stream of headers goes on from the one to the next
+		s := open(t, c, Header{"port", port}, Header{"streamtype", "data"})
+		if got := <-headers; got.Get("port") != port || got.Get("streamtype") != "data" {
+			t.Errorf("headers %v", got)
+		}
+		<-s.Replied()
+		send(t, s, []byte("there and back"))
+		var back bytes.Buffer
+		if _, err := s.WriteTo(&back); err != nil || back.String() != "there and back" {
+			t.Errorf("got %q, %v", back.String(), err)
+		}
+	}
+	if n := c.Streams(); n != 0 {
+		t.Errorf("%d streams are left", n)
+	}
+}
+
+func TestManyStreamsAtOnceKeepTheirBytesApart(t *testing.T) {
+	c := connect(t, echo)
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			data := make([]byte, 300<<10)
+			_, _ = rand.NewChaCha8([32]byte{byte(i)}).Read(data)
+			s := open(t, c)
+			var sending sync.WaitGroup
+			sending.Go(func() { send(t, s, data) })
+			sum := sha256.New()
+			n, err := s.WriteTo(sum)
+			sending.Wait()
+			if want := sha256.Sum256(data); err != nil || n != int64(len(data)) || !bytes.Equal(sum.Sum(nil), want[:]) {
+				t.Errorf("stream %d: %d bytes, %v", i, n, err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func TestPingsAreAnsweredOrTheConnectionEnds(t *testing.T) {
+	c := connect(t, echo)
+	select {
+	case <-c.Ping():
+	case <-time.After(10 * time.Second):
+		t.Fatal("no answer")
+	}
+	waiting := c.Ping()
+	_ = c.Close()
+	<-waiting
+	<-c.Ping()
+	if _, err := c.Open(nil, false); !errors.Is(err, ErrClosed) || !errors.Is(c.Err(), ErrClosed) {
+		t.Errorf("open: %v, connection: %v", err, c.Err())
+	}
+}
+
+func TestRefusedStreamIsReset(t *testing.T) {
+	c := connect(t, echo)
+	s := open(t, c, Header{"refuse", "yes"})
+	<-s.Replied()
+	if _, err := s.WriteTo(io.Discard); !errors.Is(err, ErrReset) {
+		t.Errorf("got %v", err)
+	}
+	other := open(t, c)
+	send(t, other, []byte("x"))
+	if n, err := other.WriteTo(io.Discard); n != 1 || err != nil {
+		t.Errorf("another: %d bytes, %v", n, err)
+	}
+}
+
+func TestAbortedStreamLeavesTheOthersAlone(t *testing.T) {
+	c := connect(t, func(s httpstream.Stream) {
+		for {
+			if _, err := s.Write(make([]byte, 1000)); err != nil {
+				return
+			}
+		}
+	})
+	unread := open(t, c)
+	for unread.Received() < 64<<10 { // as much as may wait: now the connection does
+		<-time.After(time.Millisecond)
+	}
+	unread.Abort()
+	select {
+	case <-c.Ping():
+	case <-time.After(10 * time.Second):
+		t.Fatal("the connection still waits")
+	}
+}
+
+func TestConnectionThatEndsEndsItsStreams(t *testing.T) {
+	near, far := net.Pipe()
+	c := NewConn(near, 64<<10)
+	go func() {
+		_, _ = io.ReadFull(far, make([]byte, headSize))
+		_ = far.Close()
+	}()
+	s, err := c.Open(nil, false)
+	if err == nil {
+		_, err = s.WriteTo(io.Discard)
+	}
+	if err == nil {
+		t.Error("the stream ended as if the far side had finished it")
+	}
+	<-c.Done()
+	_ = c.Close()
+}
+
+// FuzzFrames: whatever a server sends, the connection ends or goes on, and nothing is left of it.
+func FuzzFrames(f *testing.F) {
+	f.Add(appendPing(nil, 2))
+	f.Add(appendReset(nil, 1))
+	f.Add(appendGoAway(nil))
+	f.Add(appendOpen(nil, 2, 0, []Header{{"a", "b"}}, true))
+	f.Add(append(appendControl(nil, synReply, fin, 4), 0, 0, 0, 1))
+	f.Add([]byte{0, 0, 0, 1, 1, 0, 0, 3, 'a', 'b', 'c'})
+	f.Fuzz(func(t *testing.T, frames []byte) {
+		near, far := net.Pipe()
+		c := NewConn(near, 1<<10)
+		var peer sync.WaitGroup
+		peer.Go(func() { _, _ = io.Copy(io.Discard, far) })
+		s, err := c.Open([]Header{{"port", "1"}}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		peer.Go(func() {
+			_, _ = far.Write(frames)
+			_ = far.Close()
+		})
+		_, _ = s.WriteTo(io.Discard)
+		_ = c.Close()
+		peer.Wait()
+	})
+}

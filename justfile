@@ -27,3 +27,15 @@ bench:
 hooks:
     printf '#!/bin/sh\nset -e\ntest -z "$(gofmt -l .)" || { gofmt -l .; exit 1; }\ngo vet ./...\n' > "$(git rev-parse --git-path hooks)/pre-commit"
     chmod +x "$(git rev-parse --git-path hooks)/pre-commit"
+
+# Build what the tests' Kubernetes cluster is made of; some minutes, once.
+cluster-build:
+    go run ./testdata/cluster/cmd/cluster build
+
+# Start a cluster to try things on: eval "$(just cluster-up)".
+@cluster-up:
+    go run ./testdata/cluster/cmd/cluster up
+
+# End it; nothing is left.
+@cluster-down:
+    go run ./testdata/cluster/cmd/cluster down

@@ -1,28 +1,58 @@
 package cluster
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/base64"
 	"encoding/pem"
-	"fmt"
 	"math/big"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
 )
 
-// authority signs the certificates by which a cluster's parts and users know each other.
+// authority signs the certificates by which a cluster's programs and users know each other. Kubernetes reads a user's
+// name and groups out of them.
 type authority struct {
+	dir  string
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 }
 
-func newAuthority(path string) (*authority, error) {
+// Identity is who a certificate is for.
+type Identity struct {
+	User   string
+	Groups []string
+	Until  time.Time // when it ends; zero: in a day
+}
+
+// administrators may do everything.
+const administrators = "system:masters"
+
+// startAuthority makes the authority and what the cluster's own programs need of it.
+func (c *Cluster) startAuthority(context.Context) error {
+	var err error
+	if c.authority, err = newAuthority(c.dir); err != nil {
+		return err
+	}
+	if _, _, err := c.authority.sign("server", Identity{User: "server"}); err != nil {
+		return err
+	}
+	cert, key, err := c.authority.sign("admin", Identity{User: "admin", Groups: []string{administrators}})
+	if err != nil {
+		return err
+	}
+	return c.writeKubeconfig("admin", certificateUser(cert, key), c.Server())
+}
+
+// newAuthority writes its certificate to ca.crt.
+func newAuthority(dir string) (*authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -30,100 +60,68 @@ func newAuthority(path string) (*authority, error) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test cluster"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(48 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
 		return nil, err
 	}
-	a := &authority{key: key}
+	a := &authority{dir: dir, key: key}
 	if a.cert, err = x509.ParseCertificate(der); err != nil {
 		return nil, err
 	}
-	return a, write(path, der, key)
+	_, err = a.write("ca.crt", "CERTIFICATE", der)
+	return a, err
 }
 
-// identity is who a certificate is for.
-type identity struct {
-	name, group string
-	until       time.Time // zero: a day from now
-}
-
-// sign writes PATH.crt and PATH.key, which are good for a client and for a server on loopback.
-func (a *authority) sign(path string, who identity) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+// sign writes NAME.crt and NAME.key, which are good for a client and for a server on loopback, and returns their paths.
+func (a *authority) sign(name string, who Identity) (cert, key string, err error) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return err
+		return "", "", err
 	}
-	subject := pkix.Name{CommonName: who.name}
-	if who.group != "" {
-		subject.Organization = []string{who.group}
+	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+	if err != nil {
+		return "", "", err
 	}
-	if who.until.IsZero() {
-		who.until = time.Now().Add(24 * time.Hour)
+	until := who.Until
+	if until.IsZero() {
+		until = time.Now().Add(24 * time.Hour)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: subject,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: who.until, KeyUsage: x509.KeyUsageDigitalSignature,
+		SerialNumber: serial, Subject: pkix.Name{CommonName: who.User, Organization: who.Groups},
+		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: until, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv4(10, 96, 0, 1)}, DNSNames: []string{"localhost", "kubernetes.default.svc"},
+		DNSNames:    []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &private.PublicKey, a.key)
 	if err != nil {
-		return err
+		return "", "", err
 	}
-	return write(path, der, key)
+	if cert, err = a.write(name+".crt", "CERTIFICATE", der); err != nil {
+		return "", "", err
+	}
+	if der, err = x509.MarshalECPrivateKey(private); err != nil {
+		return "", "", err
+	}
+	key, err = a.write(name+".key", "EC PRIVATE KEY", der)
+	return cert, key, err
 }
 
-func write(path string, der []byte, key *ecdsa.PrivateKey) error {
-	private, err := x509.MarshalECPrivateKey(key)
+func (a *authority) write(name, kind string, der []byte) (string, error) {
+	path := filepath.Join(a.dir, name)
+	return path, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
+}
+
+// client speaks to the cluster's servers as the administrator.
+func (a *authority) client() (*http.Client, error) {
+	admin, err := tls.LoadX509KeyPair(filepath.Join(a.dir, "admin.crt"), filepath.Join(a.dir, "admin.key"))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	if err := os.WriteFile(path+".crt", cert, 0o644); err != nil {
-		return err
-	}
-	return os.WriteFile(path+".key", pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private}), 0o600)
-}
-
-func (c *Cluster) pki(name string) string { return filepath.Join(c.Dir, "pki", name) }
-
-// identities are those of the cluster's own parts, and of its administrator.
-func (c *Cluster) identities() error {
-	for _, who := range []identity{
-		{name: "server"}, {name: "admin", group: "system:masters"}, {name: "node", group: "system:masters"},
-	} {
-		if err := c.auth.sign(c.pki(who.name), who); err != nil {
-			return err
-		}
-	}
-	return c.kubeconfig(c.Kubeconfig(), c.pki("admin"))
-}
-
-// kubeconfig writes a kubeconfig for who has a certificate. Its context is called "test".
-func (c *Cluster) kubeconfig(path, cert string) error {
-	return c.kubeconfigAs(path, fmt.Sprintf("{client-certificate-data: %s, client-key-data: %s}", encoded(cert+".crt"), encoded(cert+".key")))
-}
-
-// kubeconfigAs writes a kubeconfig with a user as its text says.
-func (c *Cluster) kubeconfigAs(path, user string) error {
-	return os.WriteFile(path, fmt.Appendf(nil, `apiVersion: v1
-kind: Config
-current-context: test
-clusters:
-- name: test
-  cluster: {server: %q, certificate-authority-data: %s}
-users:
-- name: test
-  user: %s
-contexts:
-- name: test
-  context: {cluster: test, user: test, namespace: default}
-`, c.Server, encoded(c.pki("ca.crt")), user), 0o600)
-}
-
-func encoded(path string) string {
-	data, _ := os.ReadFile(path) // an empty one is refused by whoever reads it
-	return base64.StdEncoding.EncodeToString(data)
+	roots := x509.NewCertPool()
+	roots.AddCert(a.cert)
+	return &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{admin}},
+	}}, nil
 }

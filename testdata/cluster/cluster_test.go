@@ -1,19 +1,255 @@
 package cluster
 
 import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/goleak"
 )
 
-func TestClusterRunsPods(t *testing.T) {
-	began := time.Now()
-	c := Start(t)
-	t.Logf("node ready after %v", time.Since(began))
-	ns := c.Namespace(t)
-	c.Deploy(t, Deployment{Name: "web", Namespace: ns, Replicas: 2})
-	t.Logf("pods ready after %v", time.Since(began))
-	if pods := c.Pods(t, ns, "app=web"); len(pods) != 2 {
-		t.Errorf("got %q", pods)
+func TestMain(m *testing.M) { goleak.VerifyTestMain(tests{m}) }
+
+// tests are the tests and the cluster that most of them share.
+type tests struct{ m *testing.M }
+
+func (t tests) Run() int {
+	code := t.m.Run()
+	if started {
+		if c, _ := start(); c != nil && c.Stop() != nil {
+			code = 1
+		}
 	}
-	c.Kubectl(t, "get", "pods", "-n", ns, "-o", "wide")
+	return code
+}
+
+var (
+	started bool
+	start   = sync.OnceValues(func() (*Cluster, error) {
+		started = true
+		dir, err := os.MkdirTemp("", "lpk-")
+		if err != nil {
+			return nil, err
+		}
+		return Run(context.Background(), dir, io.Discard)
+	})
+)
+
+// shared is the cluster that tests share.
+func shared(t *testing.T) *Cluster {
+	t.Helper()
+	if err := Possible(); err != nil {
+		t.Skip(err)
+	}
+	c, err := start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(c.lastWords())
+		}
+	})
+	return c
+}
+
+// forward has the real kubectl forward a port to a pod or service, and returns its local address.
+func forward(t *testing.T, c *Cluster, namespace, target, port string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "kubectl", "port-forward", "--namespace="+namespace, target, ":"+port)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig())
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Wait() }) // the context has ended it
+	line, err := bufio.NewReader(out).ReadString('\n')
+	found := regexp.MustCompile(`Forwarding from (\S+)`).FindStringSubmatch(line)
+	if found == nil {
+		t.Fatalf("kubectl port-forward: %q, %v", line, err)
+	}
+	return found[1]
+}
+
+// talk sends text to an address, ends its half of the conversation, and returns all that comes back.
+func talk(t *testing.T, address, text string) string {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, text); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := io.ReadAll(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(answer)
+}
+
+func TestAPodAnswersThroughAForward(t *testing.T) {
+	c := shared(t)
+	namespace := c.Namespace(t)
+	c.Deploy(t, Deployment{Name: "web", Namespace: namespace})
+	pod := c.Pods(t, namespace, "app=web")[0]
+	if got := talk(t, forward(t, c, namespace, "service/web", "7000"), "and back"); got != "hello "+pod+"\nand back" {
+		t.Errorf("greeted with %q", got)
+	}
+	if got := talk(t, forward(t, c, namespace, "pod/"+pod, "7001"), "echo"); got != "echo" {
+		t.Errorf("echoed %q", got)
+	}
+	response, err := http.Get("http://" + forward(t, c, namespace, "deployment/web", "8080") + "/bytes?n=100000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer http.DefaultClient.CloseIdleConnections()
+	defer response.Body.Close()
+	if n, err := io.Copy(io.Discard, response.Body); n != 100000 || err != nil || len(response.Trailer.Get("X-Sha256")) != 64 {
+		t.Errorf("%d bytes, trailer %v, %v", n, response.Trailer, err)
+	}
+}
+
+func TestWaitReadyCountsPodsThatStay(t *testing.T) {
+	c := shared(t)
+	namespace := c.Namespace(t)
+	c.Deploy(t, Deployment{Name: "web", Namespace: namespace, Replicas: 2})
+	c.Kubectl(t, "scale", "deployment/web", "--namespace="+namespace, "--replicas=1")
+	c.WaitReady(t, namespace, "app=web", 1)
+	c.Kubectl(t, "scale", "deployment/web", "--namespace="+namespace, "--replicas=0")
+	c.WaitReady(t, namespace, "app=web", 0)
+	if pods := c.Pods(t, namespace, "app=web"); len(pods) > 0 {
+		t.Errorf("left are %q", pods)
+	}
+}
+
+func TestRedisAndPostgresRunInPods(t *testing.T) {
+	c := shared(t)
+	namespace := c.Namespace(t)
+	c.Deploy(t, Deployment{Name: "redis", Namespace: namespace, Image: Redis})
+	c.Deploy(t, Deployment{Name: "postgres", Namespace: namespace, Image: Postgres})
+	if got := talk(t, forward(t, c, namespace, "service/redis", "6379"), "PING\r\n"); got != "+PONG\r\n" {
+		t.Errorf("redis says %q", got)
+	}
+	db, err := pgx.Connect(t.Context(), "postgres://postgres@"+forward(t, c, namespace, "service/postgres", "5432")+"/postgres")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close(t.Context())
+	var one int
+	if err := db.QueryRow(t.Context(), "select 1").Scan(&one); err != nil || one != 1 {
+		t.Errorf("select 1: %d, %v", one, err)
+	}
+}
+
+func TestAUserMayDoWhatTheRulesSay(t *testing.T) {
+	c := shared(t)
+	namespace := c.Namespace(t)
+	kubeconfig := c.User(t, "reader", namespace, `{apiGroups: [""], resources: [pods], verbs: [get, list]}`)
+	for what, may := range map[string]bool{"list pods": true, "get pods": true, "create pods/portforward": false, "list services": false} {
+		verb, resource, _ := strings.Cut(what, " ")
+		cmd := exec.CommandContext(t.Context(), "kubectl", "--kubeconfig="+kubeconfig, "--namespace="+namespace, "auth", "can-i", verb, resource)
+		cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
+		if out, err := cmd.CombinedOutput(); (err == nil) != may {
+			t.Errorf("%s: %s", what, out)
+		}
+	}
+}
+
+func TestAKilledContainerIsStartedAgainInItsPod(t *testing.T) {
+	c := shared(t)
+	namespace := c.Namespace(t)
+	c.Deploy(t, Deployment{Name: "web", Namespace: namespace})
+	pod := c.Pods(t, namespace, "app=web")[0]
+	c.KillContainer(t, namespace, pod)
+	c.Kubectl(t, "wait", "pod/"+pod, "--namespace="+namespace, "--for=jsonpath={.status.containerStatuses[0].restartCount}=1", "--timeout=50s")
+	c.WaitReady(t, namespace, "app=web", 1)
+	if pods := c.Pods(t, namespace, "app=web"); len(pods) != 1 || pods[0] != pod {
+		t.Errorf("pod %s became %q", pod, pods)
+	}
+}
+
+func TestTheAPIServerComesBackOnItsPort(t *testing.T) {
+	c := shared(t)
+	pid := c.APIServer.Pid()
+	c.APIServer.Kill()
+	if conn, err := net.Dial("tcp", strings.TrimPrefix(c.Server(), "https://")); err == nil {
+		conn.Close()
+		t.Error("somebody listens")
+	}
+	if err := c.APIServer.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if c.APIServer.Pid() == pid {
+		t.Error("it was not killed")
+	}
+	c.Kubectl(t, "get", "nodes")
+}
+
+func TestAFrozenAPIServerIsSilentUntilItThaws(t *testing.T) {
+	c := shared(t)
+	c.APIServer.Freeze()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "kubectl", "get", "nodes")
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig(), "HOME="+t.TempDir())
+	out, err := cmd.CombinedOutput()
+	c.APIServer.Thaw()
+	if err == nil || ctx.Err() == nil {
+		t.Errorf("it answers: %s", out)
+	}
+	c.Kubectl(t, "get", "nodes")
+}
+
+func TestANodeIsGoneWithItsKubeletAndComesBack(t *testing.T) {
+	c := shared(t)
+	await := func(status string) {
+		t.Helper()
+		c.Kubectl(t, "wait", "node/"+Node, "--for=condition=Ready="+status, "--timeout=50s")
+	}
+	c.Kubelet.Freeze()
+	await("Unknown")
+	c.Kubelet.Thaw()
+	await("True")
+	c.Kubelet.Kill()
+	await("Unknown")
+	if err := c.Kubelet.Start(); err != nil {
+		t.Fatal(err)
+	}
+	await("True")
+}
+
+func TestPodsOutliveContainerd(t *testing.T) {
+	c := shared(t)
+	namespace := c.Namespace(t)
+	c.Deploy(t, Deployment{Name: "web", Namespace: namespace})
+	c.Containerd.Kill()
+	if err := c.Containerd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c.Kubectl(t, "wait", "node/"+Node, "--for=condition=Ready=True", "--timeout=50s")
+	c.WaitReady(t, namespace, "app=web", 1)
+	restarts := c.Kubectl(t, "get", "pods", "--namespace="+namespace, "--output=jsonpath={.items[*].status.containerStatuses[0].restartCount}")
+	if restarts != "0" {
+		t.Errorf("%s restarts", restarts)
+	}
 }

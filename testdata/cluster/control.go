@@ -3,61 +3,59 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"path/filepath"
+	"strings"
 )
 
 // controllers are those that tests have a use for.
-const controllers = "deployment-controller,replicaset-controller,statefulset-controller,daemonset-controller,job-controller," +
-	"endpointslice-controller,namespace-controller,node-lifecycle-controller,garbage-collector-controller,pod-garbage-collector-controller"
+var controllers = []string{
+	"deployment-controller", "replicaset-controller", "statefulset-controller", "daemonset-controller", "job-controller",
+	"endpoints-controller", "endpointslice-controller", "serviceaccount-controller", "namespace-controller",
+	"node-lifecycle-controller", "pod-garbage-collector-controller", "garbage-collector-controller",
+}
 
-// startControl starts what a cluster is without nodes.
-func (c *Cluster) startControl(ctx context.Context) error {
-	etcd := fmt.Sprintf("http://127.0.0.1:%d", c.ports.etcd)
-	peer := fmt.Sprintf("http://127.0.0.1:%d", c.ports.etcdPeer)
-	programs := []*Process{
-		c.process("etcd", filepath.Join(c.bin, "etcd"), "--data-dir", filepath.Join(c.Dir, "etcd"), "--unsafe-no-fsync",
-			"--listen-client-urls", etcd, "--advertise-client-urls", etcd, "--listen-peer-urls", peer,
-			"--initial-advertise-peer-urls", peer, "--initial-cluster", "default="+peer, "--log-level", "warn"),
-		c.process("kube-apiserver", filepath.Join(c.bin, "kube-apiserver"), "--etcd-servers", etcd,
-			"--bind-address", "127.0.0.1", "--advertise-address", "127.0.0.1", "--secure-port", fmt.Sprint(c.ports.api),
-			"--tls-cert-file", c.pki("server.crt"), "--tls-private-key-file", c.pki("server.key"), "--client-ca-file", c.pki("ca.crt"),
-			"--kubelet-client-certificate", c.pki("admin.crt"), "--kubelet-client-key", c.pki("admin.key"),
-			"--kubelet-certificate-authority", c.pki("ca.crt"), "--kubelet-preferred-address-types", "Hostname",
-			"--service-account-issuer", "https://test", "--service-account-key-file", c.pki("server.crt"),
-			"--service-account-signing-key-file", c.pki("server.key"), "--service-cluster-ip-range", "10.96.0.0/24",
-			"--endpoint-reconciler-type", "none", "--authorization-mode", "RBAC", "--anonymous-auth=true", "--allow-privileged",
-			"--disable-admission-plugins", "ServiceAccount", "--enable-priority-and-fairness=false", "--profiling=false",
-			"--watch-cache=true", "--shutdown-delay-duration", "0s"),
-		c.process("kube-controller-manager", filepath.Join(c.bin, "kube-controller-manager"), "--kubeconfig", c.Kubeconfig(),
-			"--controllers", controllers, "--leader-elect=false", "--bind-address", "127.0.0.1", "--secure-port", "0",
-			"--node-monitor-period", "1s", "--node-monitor-grace-period", "10s", "--kube-api-qps", "200", "--kube-api-burst", "200",
-			"--concurrent-gc-syncs", "4", "--profiling=false"),
-		c.process("kube-scheduler", filepath.Join(c.bin, "kube-scheduler"), "--kubeconfig", c.Kubeconfig(), "--leader-elect=false",
-			"--bind-address", "127.0.0.1", "--secure-port", "0", "--profiling=false"),
-	}
-	c.APIServer = programs[1]
-	for _, p := range programs[:2] {
-		if err := p.Start(); err != nil {
-			return err
-		}
-	}
-	if err := c.Ready(ctx); err != nil {
+// startAPI starts etcd and the API server.
+func (c *Cluster) startAPI(ctx context.Context) error {
+	// etcd takes no path in a URL: these are sockets in its working directory, which is the cluster's.
+	const client, peer = "unix://etcd:1", "unix://etcd:2"
+	etcd := c.process("etcd", "etcd", "--data-dir=etcd", "--unsafe-no-fsync", "--log-level=warn",
+		"--listen-client-urls="+client, "--advertise-client-urls="+client,
+		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer, "--initial-cluster=default="+peer)
+	if err := etcd.Start(); err != nil {
 		return err
 	}
-	for _, p := range programs[2:] {
-		if err := p.Start(); err != nil {
-			return err
-		}
-	}
-	return nil
+	c.APIServer = c.process("kube-apiserver", "kube-apiserver", "--etcd-servers="+client,
+		"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", c.api.port),
+		"--permit-port-sharing", // with its reservation
+		"--endpoint-reconciler-type=none", "--service-cluster-ip-range=10.96.0.0/24",
+		"--tls-cert-file="+c.path("server.crt"), "--tls-private-key-file="+c.path("server.key"),
+		"--client-ca-file="+c.path("ca.crt"), "--authorization-mode=RBAC", "--allow-privileged",
+		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file="+c.path("server.crt"),
+		"--service-account-signing-key-file="+c.path("server.key"),
+		// Without it a pod need not wait until its namespace has a service account, nor mount a token.
+		"--disable-admission-plugins=ServiceAccount",
+		"--kubelet-client-certificate="+c.path("admin.crt"), "--kubelet-client-key="+c.path("admin.key"),
+		"--kubelet-certificate-authority="+c.path("ca.crt"), "--kubelet-preferred-address-types=Hostname",
+		"--enable-priority-and-fairness=false", "--profiling=false")
+	c.APIServer.ready = c.Ready
+	return c.APIServer.start(ctx)
 }
 
 // Ready returns when the API server is ready.
 func (c *Cluster) Ready(ctx context.Context) error {
-	client := c.client()
-	defer client.CloseIdleConnections()
-	return c.poll(ctx, "the API server is not ready", func() bool {
-		_, err := get(ctx, client, c.Server+"/readyz")
-		return err == nil
-	})
+	return c.awaitAnswer(ctx, c.APIServer, c.Server()+"/readyz")
+}
+
+// startControllers starts what makes pods of deployments, and puts them on the node.
+func (c *Cluster) startControllers(context.Context) error {
+	manager := c.process("kube-controller-manager", "kube-controller-manager", "--kubeconfig="+c.Kubeconfig(),
+		"--controllers="+strings.Join(controllers, ","), "--leader-elect=false", "--secure-port=0", "--profiling=false",
+		// A node is gone when it has not been heard of for so long; it is heard of each second.
+		"--node-monitor-period=1s", "--node-monitor-grace-period=6s",
+		"--kube-api-qps=200", "--kube-api-burst=200", "--concurrent-gc-syncs=4")
+	scheduler := c.process("kube-scheduler", "kube-scheduler", "--kubeconfig="+c.Kubeconfig(),
+		"--leader-elect=false", "--secure-port=0", "--profiling=false", "--kube-api-qps=200", "--kube-api-burst=200")
+	if err := manager.Start(); err != nil {
+		return err
+	}
+	return scheduler.Start()
 }

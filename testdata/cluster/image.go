@@ -3,122 +3,127 @@ package cluster
 import (
 	"archive/tar"
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
-	"testing"
 )
 
-// importPod builds the program of pods and brings its image in. The program is also the plugin of the pods' network.
-func (c *Cluster) importPod(ctx context.Context) error {
-	program := filepath.Join(c.Dir, "pod")
-	build := exec.CommandContext(ctx, "go", "build", "-ldflags", "-s -w", "-o", program, "./pod")
-	build.Dir, build.Env = here(), append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the pods' program: %w\n%s", err, out)
-	}
-	plugins := filepath.Join(c.Dir, "plugins")
-	for name, target := range map[string]string{"pod": program, "loopback": filepath.Join(c.bin, "loopback")} {
-		if err := os.Symlink(target, filepath.Join(dir(plugins), name)); err != nil {
-			return err
-		}
-	}
-	return c.load(ctx, podImage, map[string]string{"/pod": program}, []string{"/pod"})
+// archive is an image layout in a tar: one layer, and any number of images of it.
+// https://github.com/opencontainers/image-spec/blob/v1.0.2/image-layout.md
+type archive struct {
+	layer     bytes.Buffer
+	tar       *tar.Writer // of the layer
+	has       map[string]bool
+	blobs     map[string][]byte
+	manifests []descriptor
 }
 
-// Redis brings in an image of Debian's Redis, and returns its name. Its entrypoint takes redis-server's arguments.
-func (c *Cluster) Redis(t testing.TB) string {
-	t.Helper()
-	const name = "localhost/redis:test"
-	program, err := exec.LookPath("redis-server")
-	if err != nil {
-		t.Skip(err)
-	}
-	files := map[string]string{program: program}
-	libraries, err := exec.Command("ldd", program).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(libraries)) {
-		for _, word := range strings.Fields(line) {
-			if strings.HasPrefix(word, "/") {
-				files[word] = word
-			}
-		}
-	}
-	if err := c.load(t.Context(), name, files, []string{program}); err != nil {
-		t.Fatal(err)
-	}
-	return name
+type descriptor map[string]any
+
+func newArchive() *archive {
+	a := &archive{has: map[string]bool{}, blobs: map[string][]byte{}}
+	a.tar = tar.NewWriter(&a.layer)
+	return a
 }
 
-// load makes an image of files and brings it in. https://github.com/opencontainers/image-spec/blob/v1.0/image-layout.md
-func (c *Cluster) load(ctx context.Context, name string, files map[string]string, entrypoint []string) error {
-	var layer bytes.Buffer
-	w := tar.NewWriter(&layer)
-	for to, from := range files {
-		data, err := os.ReadFile(from)
+// add adds a file, or all that is in a directory, under a path, unless that is there. Links are followed.
+func (a *archive) add(to, from string) error {
+	return filepath.WalkDir(from, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		if err := addFile(w, strings.TrimPrefix(to, "/"), data); err != nil {
+		info, err := os.Stat(path)
+		if err != nil || info.IsDir() {
 			return err
 		}
-	}
-	if err := w.Close(); err != nil {
-		return err
-	}
-	blobs := map[string][]byte{}
-	blob := func(kind string, data []byte) map[string]any {
-		digest := fmt.Sprintf("sha256:%x", sha256.Sum256(data))
-		blobs["blobs/sha256/"+strings.TrimPrefix(digest, "sha256:")] = data
-		return map[string]any{"mediaType": "application/vnd.oci.image." + kind, "digest": digest, "size": len(data)}
-	}
-	content := blob("layer.v1.tar", layer.Bytes())
-	config := blob("config.v1+json", encode(map[string]any{
-		"architecture": runtime.GOARCH, "os": "linux", "config": map[string]any{"Entrypoint": entrypoint},
-		"rootfs": map[string]any{"type": "layers", "diff_ids": []any{content["digest"]}},
-	}))
-	manifest := blob("manifest.v1+json", encode(map[string]any{
-		"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": []any{content},
-	}))
-	manifest["annotations"] = map[string]string{"io.containerd.image.name": name}
-	blobs["index.json"] = encode(map[string]any{"schemaVersion": 2, "manifests": []any{manifest}})
-	blobs["oci-layout"] = encode(map[string]any{"imageLayoutVersion": "1.0.0"})
-
-	path := filepath.Join(c.Dir, "image.tar")
-	var image bytes.Buffer
-	w = tar.NewWriter(&image)
-	for name, data := range blobs {
-		if err := addFile(w, name, data); err != nil {
+		name := filepath.Join(to, strings.TrimPrefix(path, from))
+		if a.has[name] {
+			return nil
+		}
+		a.has[name] = true
+		content, err := os.ReadFile(path)
+		if err != nil {
 			return err
 		}
-	}
-	if err := w.Close(); err != nil {
-		return err
-	}
-	if err := os.WriteFile(path, image.Bytes(), 0o644); err != nil {
-		return err
-	}
-	defer os.Remove(path)
-	return c.ctr(ctx, "images", "import", path)
+		return put(a.tar, name, info.Mode().Perm(), content)
+	})
 }
 
-func addFile(w *tar.Writer, name string, data []byte) error {
-	if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Size: int64(len(data))}); err != nil {
+// directory adds an empty directory that everybody may write to.
+func (a *archive) directory(path string) error {
+	return a.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: path[1:] + "/", Mode: 0o1777})
+}
+
+// image is an image of all that has been added.
+func (a *archive) image(name Image, config map[string]any) error {
+	if err := a.tar.Close(); err != nil {
 		return err
 	}
-	_, err := w.Write(data)
+	layer := a.blob("layer.v1.tar", a.layer.Bytes())
+	text, err := json.Marshal(map[string]any{
+		"architecture": runtime.GOARCH, "os": "linux", "config": config,
+		"rootfs": map[string]any{"type": "layers", "diff_ids": []any{layer["digest"]}},
+	})
+	if err != nil {
+		return err
+	}
+	text, err = json.Marshal(map[string]any{
+		"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+		"config": a.blob("config.v1+json", text), "layers": []any{layer},
+	})
+	if err != nil {
+		return err
+	}
+	manifest := a.blob("manifest.v1+json", text)
+	manifest["annotations"] = map[string]any{"io.containerd.image.name": name}
+	a.manifests = append(a.manifests, manifest)
+	return nil
+}
+
+// blob keeps content under its sum.
+func (a *archive) blob(kind string, content []byte) descriptor {
+	sum := fmt.Sprintf("%x", sha256.Sum256(content))
+	a.blobs[sum] = content
+	return descriptor{"mediaType": "application/vnd.oci.image." + kind, "digest": "sha256:" + sum, "size": len(content)}
+}
+
+// write writes the archive.
+func (a *archive) write(path string) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	index, err := json.Marshal(map[string]any{"schemaVersion": 2, "manifests": a.manifests})
+	if err != nil {
+		return err
+	}
+	w := tar.NewWriter(file)
+	if err := put(w, "oci-layout", 0o644, []byte(`{"imageLayoutVersion": "1.0.0"}`)); err != nil {
+		return err
+	}
+	if err := put(w, "index.json", 0o644, index); err != nil {
+		return err
+	}
+	for _, sum := range slices.Sorted(maps.Keys(a.blobs)) {
+		if err := put(w, "blobs/sha256/"+sum, 0o644, a.blobs[sum]); err != nil {
+			return err
+		}
+	}
+	return w.Close()
+}
+
+func put(w *tar.Writer, name string, mode fs.FileMode, content []byte) error {
+	if err := w.WriteHeader(&tar.Header{Name: strings.TrimPrefix(name, "/"), Mode: int64(mode), Size: int64(len(content))}); err != nil {
+		return err
+	}
+	_, err := w.Write(content)
 	return err
-}
-
-func encode(v any) []byte {
-	data, _ := json.Marshal(v) // of maps, lists and strings
-	return data
 }

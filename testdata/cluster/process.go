@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,137 +12,168 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
-// Process is one of a cluster's programs. It dies with the test process.
+// Process is one of a cluster's programs. It dies with the process that runs the cluster.
 type Process struct {
-	Name string
-
+	name  string
 	argv  []string
+	dir   string
 	env   []string
 	log   string
-	inner bool // the program is the child of what is started, which only puts it into namespaces
+	inner bool // the program is the only child of argv, which puts it into namespaces
+	files []*os.File
+	ready func(context.Context) error // if any, returns when the program does what it is for
 
-	mu   sync.Mutex
-	cmd  *exec.Cmd
-	pid  int
-	done chan struct{}
+	mu         sync.Mutex
+	outer, pid int
+	done       chan struct{} // closed when outer has ended, and with it the program; nil: it has not been started
 }
 
-func (c *Cluster) process(name string, argv ...string) *Process {
-	p := &Process{Name: name, argv: argv, log: filepath.Join(c.Dir, name+".log")}
-	c.all = append(c.all, p)
+// process makes a program of the cluster, by its name in the cache.
+func (c *Cluster) process(name, program string, args ...string) *Process {
+	p := &Process{name: name, argv: append([]string{filepath.Join(c.programs, program)}, args...), dir: c.dir, env: c.environment(), log: c.path(name + ".log")}
+	c.processes = append(c.processes, p)
 	return p
 }
 
-// Start runs the program, again if it has run before.
+// environment is all that a cluster's programs get to know of ours. .ci/leftovers looks for the variable.
+func (c *Cluster) environment() []string {
+	return []string{
+		"HOME=" + c.dir, "TMPDIR=" + c.dir, "LC_ALL=C", "TZ=UTC", "LOCALPORT_TEST_CLUSTER=" + c.dir,
+		"PATH=" + c.programs + ":" + os.Getenv("PATH") + ":/usr/sbin:/sbin",
+		"LD_LIBRARY_PATH=" + c.programs, // runc has a library with it
+	}
+}
+
+// Start starts the program that has ended, as it was started before, and returns when it is ready.
 func (p *Process) Start() error {
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	return p.start(ctx)
+}
+
+func (p *Process) start(ctx context.Context) error {
+	if err := p.launch(); err != nil {
+		return err
+	}
+	if p.inner {
+		if err := p.find(ctx); err != nil {
+			return err
+		}
+	}
+	if p.ready == nil {
+		return nil
+	}
+	return p.ready(ctx)
+}
+
+// launch starts argv.
+func (p *Process) launch() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
 	cmd := exec.Command(p.argv[0], p.argv[1:]...)
-	cmd.Env = append(os.Environ(), p.env...)
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = p.dir, p.env, log, log, p.files
+	cmd.SysProcAttr = attributes()
 	done, started := make(chan struct{}), make(chan error)
-	go func() { // which keeps its thread: Linux tells a child that it is an orphan when that ends
+	go func() {
+		// Linux kills the child when the thread ends that started it, so the thread must stay.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			_ = cmd.Wait()
+			_ = cmd.Wait() // how it ended is in its log
 			close(done)
 		}
 	}()
 	if err := <-started; err != nil {
 		return err
 	}
-	p.mu.Lock()
-	p.cmd, p.done, p.pid = cmd, done, cmd.Process.Pid
-	p.mu.Unlock()
-	if p.inner {
-		return p.findInner()
-	}
+	p.outer, p.pid, p.done = cmd.Process.Pid, cmd.Process.Pid, done
 	return nil
 }
 
-// findInner waits for the child that is the program.
-func (p *Process) findInner() error {
-	outer := p.Pid()
-	for !p.over() {
-		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", outer, outer))
-		if err != nil {
-			return err
-		}
-		if fields := strings.Fields(string(children)); len(fields) > 0 {
+// find finds the program that has been launched into namespaces.
+func (p *Process) find(ctx context.Context) error {
+	children := fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", p.Pid())
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		pids, _ := os.ReadFile(children)
+		if pid, err := strconv.Atoi(strings.TrimSpace(string(pids))); err == nil {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			p.pid, err = strconv.Atoi(fields[0])
-			return err
+			p.pid = pid
+			return nil
 		}
-		runtime.Gosched()
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-p.ended():
+			return errors.New(p.name + " ended at once")
+		case <-tick.C:
+		}
 	}
-	return fmt.Errorf("%s ended at once\n%s", p.Name, p.tail())
 }
 
-// Pid is the program's, as this process sees it.
+// Pid is the program's, as the caller sees it.
 func (p *Process) Pid() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.pid
 }
 
-// Kill ends the program at once and returns when it has.
+// Kill ends the program at once and returns when it has ended. It may be called more than once.
 func (p *Process) Kill() {
-	p.mu.Lock()
-	done := p.done
-	p.mu.Unlock()
-	if done == nil || p.over() {
+	if p.ended() == nil {
 		return
 	}
 	p.signal(syscall.SIGKILL)
-	<-done
+	<-p.ended()
 }
 
-// Freeze stops the program where it is, and Thaw lets it go on.
+// Freeze stops the program where it stands, as a network that drops all packets would seem to its clients.
 func (p *Process) Freeze() { p.signal(syscall.SIGSTOP) }
 
 // Thaw lets a frozen program go on.
 func (p *Process) Thaw() { p.signal(syscall.SIGCONT) }
 
-func (p *Process) signal(sig syscall.Signal) { _ = syscall.Kill(p.Pid(), sig) }
-
-func (p *Process) over() bool {
+// signal signals the program.
+func (p *Process) signal(signal syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	select {
-	case <-p.done:
-		return true
+	case <-p.done: // the numbers may be somebody else's by now
+		return
 	default:
-		return p.done == nil
+	}
+	_ = syscall.Kill(p.pid, signal)
+	if p.outer != p.pid && signal != syscall.SIGSTOP {
+		// nsenter stops when its child does, and would never see it continue or end.
+		_ = syscall.Kill(p.outer, syscall.SIGCONT)
 	}
 }
 
-// died reports whether the program has ended that was started.
-func (p *Process) died() bool {
+// ended is closed when the program has ended; nil if it has not been started.
+func (p *Process) ended() <-chan struct{} {
 	p.mu.Lock()
-	begun := p.done != nil
-	p.mu.Unlock()
-	return begun && p.over()
+	defer p.mu.Unlock()
+	return p.done
 }
 
-// tail is the end of what the program said.
+// tail is what the program said last.
 func (p *Process) tail() string {
-	data, err := os.ReadFile(p.log)
+	said, err := os.ReadFile(p.log)
 	if err != nil {
 		return err.Error()
 	}
-	const enough = 1000
-	if len(data) > enough {
-		data = data[len(data)-enough:]
-	}
-	return string(data)
+	const enough = 3000
+	return string(said[max(0, len(said)-enough):])
 }

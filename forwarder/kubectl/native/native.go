@@ -68,8 +68,16 @@ func Open(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, 
 		_ = t.Close()
 		return nil, err
 	}
-	t.running.Go(t.run)
+	t.goes(t.run)
 	return t, nil
+}
+
+// goes runs a part of the tunnel, which fails as a whole if it breaks.
+func (t *tunnel) goes(f func()) { t.running.Go(func() { forwarder.Contain(f, t.broke) }) }
+
+func (t *tunnel) broke(failure *forwarder.Failure, stack []byte) {
+	_, _ = t.log.Write(stack)
+	t.end(failure)
 }
 
 // begin finds out whether the target can be had.
@@ -183,7 +191,7 @@ func (t *tunnel) connect(ctx context.Context, at choice) (net.Conn, error) {
 		old := u != nil
 		var err error
 		if old {
-			t.fill(at)
+			t.refill(at)
 		} else if u, err = t.dial(ctx, at, 1); err != nil {
 			t.dialled(at, err)
 			return nil, err
@@ -193,7 +201,7 @@ func (t *tunnel) connect(ctx context.Context, at choice) (net.Conn, error) {
 			t.dialled(at, nil)
 			return c, nil
 		}
-		t.give(u, false)
+		t.pool.given(&conn{pair: &pair{up: u}})
 		if ctx.Err() != nil {
 			return nil, err
 		}
@@ -215,20 +223,7 @@ func (t *tunnel) through(ctx context.Context, u *upstream, at choice) (net.Conn,
 		p.abort()
 		return nil, err
 	}
-	c, ours, err := socketPair()
-	if err != nil {
-		p.abort()
-		return nil, err
-	}
-	raw, err := ours.SyscallConn()
-	if err != nil {
-		p.abort()
-		c.Close()
-		ours.Close()
-		return nil, err
-	}
-	t.running.Go((&flow{pair: p, tunnel: t, conn: c, ours: ours, raw: raw}).carry)
-	return c, nil
+	return newConn(p, t), nil
 }
 
 // dialled notes how opening a way to a pod came out.

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package cluster
+
+import "syscall"
+
+// attributes: Possible keeps everybody from coming here.
+func attributes() *syscall.SysProcAttr { return nil }

@@ -18,15 +18,18 @@ func TestAPromptInitialisesNothingItHasNoUseFor(t *testing.T) {
 	if o.code != 0 || !strings.Contains(o.stdout, "WEB_PORT") {
 		t.Fatalf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
 	}
+	if !strings.Contains(o.stderr, "init github.com/localport-sh/localport/project @") {
+		t.Fatalf("it says nothing of what it initialises:\n%s", o.stderr)
+	}
 	for line := range strings.Lines(o.stderr) {
 		fields := strings.Fields(line)
 		if len(fields) < 2 || fields[0] != "init" {
 			continue
 		}
 		for _, unused := range []string{
-			"github.com/alecthomas/kong", "github.com/go-sql-driver/", "github.com/jackc/pgx/v5/pgconn", "github.com/jedib0t/",
-			"github.com/localport-sh/localport/forwarder/supervisor", "github.com/localport-sh/localport/probe/",
-			"github.com/twmb/franz-go/pkg/kgo", "google.golang.org/", "k8s.io/api/", "k8s.io/client-go/",
+			"github.com/localport-sh/localport/forwarder/kubectl/", "github.com/localport-sh/localport/forwarder/supervisor",
+			"google.golang.org/", "k8s.io/api/", "k8s.io/apimachinery/pkg/apis/",
+			"k8s.io/client-go/", "net/http",
 		} {
 			if strings.HasPrefix(fields[1], unused) {
 				t.Errorf("%s was initialised", fields[1])

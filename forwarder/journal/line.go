@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -115,23 +116,29 @@ func word(text, end string) (value, rest string, ok bool) {
 	return value, text[len(quoted):], err == nil
 }
 
-// What tools say at the beginning of a line about how bad it is. klog's header is a letter, month and day, and a time.
-var (
-	debugLine = regexp.MustCompile(`^debug[1-3]: |^(?i:debug)[: ]`)
-	warnLine  = regexp.MustCompile(`^W\d{4} \d\d:|^(?i:warn(ing)?)[: ]`)
-	errorLine = regexp.MustCompile(
-		`^[EF]\d{4} \d\d:|^(?i:error|fatal)[: ]|^Error from server|^an error occurred |^ssh: |^panic: |^fatal error: `)
-)
+// levels is what tools say at the beginning of a line about how bad it is; the first that fits counts. klog's header is a
+// letter, month and day, and a time. They are compiled when they are first used: every start of the program would pay
+// for it, a prompt's too.
+var levels = sync.OnceValue(func() []level {
+	return []level{
+		{"DEBUG", regexp.MustCompile(`^debug[1-3]: |^(?i:debug)[: ]`)},
+		{"ERROR", regexp.MustCompile(
+			`^[EF]\d{4} \d\d:|^(?i:error|fatal)[: ]|^Error from server|^an error occurred |^ssh: |^panic: |^fatal error: `)},
+		{"WARN", regexp.MustCompile(`^W\d{4} \d\d:|^(?i:warn(ing)?)[: ]`)},
+	}
+})
+
+type level struct {
+	name   string
+	begins *regexp.Regexp
+}
 
 // levelOf is how bad the tool itself says it is.
 func levelOf(text string) string {
-	switch {
-	case debugLine.MatchString(text):
-		return "DEBUG"
-	case errorLine.MatchString(text):
-		return "ERROR"
-	case warnLine.MatchString(text):
-		return "WARN"
+	for _, level := range levels() {
+		if level.begins.MatchString(text) {
+			return level.name
+		}
 	}
 	return "INFO"
 }

@@ -38,11 +38,17 @@ func newChannels(host, port string) channels {
 
 // What ssh prints of channels, as of 7.6 to 10. A unix socket's "port" is -2.
 var (
-	requested = regexp.MustCompile(`^Connection to port (-?\d+) forwarding to (\S+) port (\d+) requested\.`)
-	created   = regexp.MustCompile(`^channel (\d+): new (?:direct-tcpip )?\[direct-tcpip\]`)
-	freed     = regexp.MustCompile(`^channel (\d+): free: `)
-	failed    = regexp.MustCompile(`^channel (\d+): (open failed: .*)`)
+	requested = lazily(`^Connection to port (-?\d+) forwarding to (\S+) port (\d+) requested\.`)
+	created   = lazily(`^channel (\d+): new (?:direct-tcpip )?\[direct-tcpip\]`)
+	freed     = lazily(`^channel (\d+): free: `)
+	failed    = lazily(`^channel (\d+): (open failed: .*)`)
 )
+
+// lazily is an expression that is compiled when it is first used: what this package initialises is paid for by every
+// start of the program, a prompt's too.
+func lazily(expression string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
+}
 
 // dial connects to ssh. It holds the lock meanwhile, which is never long with a unix socket, so that the order of
 // waiting is the order of the connections, and no word of ssh's about one is heard before it is noted.
@@ -67,11 +73,11 @@ func (c *channels) dial(ctx context.Context, socket string) (net.Conn, error) {
 func (c *channels) debug(words string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if m := requested.FindStringSubmatch(words); m != nil {
+	if m := requested().FindStringSubmatch(words); m != nil {
 		c.foreign = m[1] != "-2" || m[2] != c.host || m[3] != c.port
-	} else if m := created.FindStringSubmatch(words); m != nil {
+	} else if m := created().FindStringSubmatch(words); m != nil {
 		c.open[m[1]] = c.next()
-	} else if m := freed.FindStringSubmatch(words); m != nil {
+	} else if m := freed().FindStringSubmatch(words); m != nil {
 		delete(c.open, m[1])
 	}
 }
@@ -95,7 +101,7 @@ func (c *channels) next() channel {
 // failed reads the line that says that a channel could not be opened, and whether it was one of ours. Nothing that
 // was sent on it has reached a server, whatever the reason.
 func (c *channels) failed(line string) (refusal forwarder.Refusal, is, ours bool) {
-	m := failed.FindStringSubmatch(line)
+	m := failed().FindStringSubmatch(line)
 	if m == nil {
 		return forwarder.Refusal{}, false, false
 	}

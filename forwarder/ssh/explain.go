@@ -2,7 +2,6 @@ package ssh
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/localport-sh/localport/forwarder"
@@ -11,8 +10,8 @@ import (
 
 // What ssh says of a host key that is not the one it knows.
 var (
-	changedFor  = regexp.MustCompile(`Host key for (\S+) has changed`)
-	offendingIn = regexp.MustCompile(`^Offending .*key in (.+):\d+$`)
+	changedFor  = lazily(`Host key for (\S+) has changed`)
+	offendingIn = lazily(`^Offending .*key in (.+):\d+$`)
 )
 
 const (
@@ -73,13 +72,13 @@ func (t *technology) rules() []child.Rule {
 func (t *tunnel) changed(line string) (reason, hint string) {
 	hint = "ask whoever runs the host whether its key was changed"
 	said, ok := t.said.Last("has changed and you have requested")
-	host := changedFor.FindStringSubmatch(said)
+	host := changedFor().FindStringSubmatch(said)
 	if !ok || host == nil {
 		return line, hint
 	}
 	hint += fmt.Sprintf("; only if so: ssh-keygen -R '%s'", host[1])
 	offending, _ := t.said.Last("Offending ")
-	if file := offendingIn.FindStringSubmatch(offending); file != nil {
+	if file := offendingIn().FindStringSubmatch(offending); file != nil {
 		hint += " -f " + file[1]
 	}
 	return "REMOTE HOST IDENTIFICATION HAS CHANGED: " + said, hint

@@ -168,7 +168,7 @@ func TestEveryTargetLeadsToItsPod(t *testing.T) {
 	if got := greeting(t, dial(t, open(t, c.Kubeconfig(), bySelector))); got != pod {
 		t.Errorf("by a selector: %q", got)
 	}
-	for _, target := range []string{"service/web:web", "service/web:80", "deployment/web:http"} { // targetPort and the pod's port are names
+	for _, target := range []string{"service/web:http", "service/web:80", "deployment/web:http"} { // targetPort and the pod's port are names
 		conn := dial(t, open(t, c.Kubeconfig(), to(target, ns)))
 		_, _ = io.WriteString(conn, "GET / HTTP/1.0\r\n\r\n")
 		if answer, err := io.ReadAll(conn); err != nil || !strings.Contains(string(answer), pod) {

@@ -95,12 +95,21 @@ func runWith(t testing.TB, kubeconfig string) forwarder.Run {
 	return forwarder.Run{Dir: t.TempDir(), Env: append(os.Environ(), "KUBECONFIG="+kubeconfig), Log: &logged{}}
 }
 
+func openWith(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, error) {
+	var err error
+	spec.Session, spec.Release, err = session.Open(session.Source{Words: spec.Words, Dir: run.Dir, Env: run.Env, Log: run.Log, Asked: run.Asked})
+	if err != nil {
+		return nil, err
+	}
+	return Open(ctx, run, spec)
+}
+
 // open opens a tunnel and closes it with the test.
 func open(t testing.TB, kubeconfig string, spec Spec) *tunnel {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	opened, err := Open(ctx, runWith(t, kubeconfig), spec)
+	opened, err := openWith(ctx, runWith(t, kubeconfig), spec)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +122,7 @@ func fails(t testing.TB, kubeconfig string, spec Spec) *forwarder.Failure {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	opened, err := Open(ctx, runWith(t, kubeconfig), spec)
+	opened, err := openWith(ctx, runWith(t, kubeconfig), spec)
 	if err == nil {
 		_ = opened.Close()
 		t.Fatal("opened")

@@ -79,7 +79,7 @@ func TestPodsThatAreNotReadyAreDescribed(t *testing.T) {
 		{"service/empty:7000", "service/empty has no pods (app=empty); connections wait for one", "get pods -l 'app=empty' -n " + ns},
 		{"service/crashing:7000", "CrashLoopBackOff: back-off", "describe pod/crashing-"},
 		{"service/unready:7000", "is Running, but not Ready: containers with unready status: [main]", "describe pod/unready-"},
-		{"deployment/imageless:7000", "is Pending: ErrImageNeverPull", "describe pod/imageless-"},
+		{"deployment/imageless:7000", "localhost/none:test", "describe pod/imageless-"},
 		{"pod/stuck:7000", "pod stuck is Pending: 0/1 nodes are available", "describe pod/stuck"},
 	} {
 		tunnel := open(t, c.Kubeconfig(), to(tt.target, ns))

@@ -159,6 +159,10 @@ type Run struct {
 	Asked time.Time
 }
 
+// RunVariable is in the environment of everything that a supervisor's tunnels start. Its value is the supervisor's
+// run id: what carries it after the supervisor has ended is an orphan.
+const RunVariable = "LOCALPORT_RUN"
+
 // Technology opens tunnels of one service. The value is made once per service, before anything runs.
 type Technology interface {
 	// Open starts what is needed and returns when the tunnel is ready, known by what the tool says or does. An

@@ -126,6 +126,27 @@ type Troubled interface {
 	Changed() <-chan struct{}
 }
 
+// Situated is implemented by a technology that knows how what its tunnels lead into is doing.
+type Situated interface {
+	// Surroundings is what is known; false if nothing is.
+	Surroundings() (Surroundings, bool)
+}
+
+// Surroundings is something that the tunnels of several services lead into: a cluster.
+type Surroundings struct {
+	Name    string    // as the config calls it: the context
+	Address string    // of its server
+	Trouble *Failure  // what is wrong with it now; nil: nothing that is known
+	Expires time.Time // when our credential for it ends; zero: never, or nobody knows
+	Renewed bool      // the credential is renewed by itself
+}
+
+// Loginer is implemented by a technology that takes a login which the user went through in the foreground.
+type Loginer interface {
+	// Login takes what the login gave. Of run only Dir, Env and Log count. An error does not quote the credential.
+	Login(run Run, credential []byte) error
+}
+
 // Run is what one opening of a tunnel is given by the supervisor.
 type Run struct {
 	ID      string    // names this run in logs and in the children's environment

@@ -19,7 +19,9 @@ import (
 type Spec struct {
 	Target
 	Words   session.Words
-	Watched bool // the health of the cluster is of interest
+	Session *session.Session
+	Release func() // of the session; called once, also after an error
+	Watched bool   // the health of the cluster is of interest
 }
 
 var (
@@ -34,6 +36,7 @@ type tunnel struct {
 	release func()
 	finder  *finder
 	log     io.Writer
+	watched bool
 
 	refusals chan forwarder.Refusal
 	pool     pool
@@ -51,19 +54,13 @@ type tunnel struct {
 
 // Open returns when it is known that the target is there, and when the way to a pod of it is open, if it has one.
 func Open(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, error) {
-	s, release, err := session.Open(session.Source{
-		Words: spec.Words, Dir: run.Dir, Env: run.Env, Log: run.Log, Asked: run.Asked,
-	})
-	if err != nil {
-		return nil, err
-	}
 	t := &tunnel{
-		words: spec.Words, session: s, release: release, log: run.Log,
+		words: spec.Words, session: spec.Session, release: spec.Release, log: run.Log, watched: spec.Watched,
 		refusals: make(chan forwarder.Refusal, 64), done: make(chan struct{}), changed: make(chan struct{}, 1),
 	}
 	t.pool.all = make(map[*upstream]struct{})
 	t.work, t.cancel = context.WithCancel(context.Background())
-	t.finder = newFinder(s, spec.Target, spec.Words)
+	t.finder = newFinder(spec.Session, spec.Target, spec.Words)
 	if err := t.begin(ctx); err != nil {
 		_ = t.Close()
 		return nil, err
@@ -115,6 +112,9 @@ func (t *tunnel) run() {
 			return
 		}
 		t.tell()
+		if t.watched && t.Trouble() != nil {
+			t.session.LookAtNodes(t.finder.nodes())
+		}
 		t.prune()
 		if at, _, _, _ := t.finder.choose(); at != nil && trouble == nil {
 			t.fill(*at)

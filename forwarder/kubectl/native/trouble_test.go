@@ -44,7 +44,7 @@ func TestWhatCannotBeHadIsNamedWithTheNextStep(t *testing.T) {
 		{"pod/none:80", ns, forwarder.Permanent, `pods "none" not found`, "kubectl get pods -n " + ns},
 		{"deployment/none:80", ns, forwarder.Permanent, `deployments.apps "none" not found`, "kubectl get deployments"},
 		{"service/web:80", "nowhere", forwarder.Permanent, `namespaces "nowhere" not found`, "kubectl get namespaces"},
-		{"service/web:81", ns, forwarder.Permanent, "service web does not have a port 81; it has 7000 (greet), 7001 (echo), 80 (web)", "describe service/web"},
+		{"service/web:81", ns, forwarder.Permanent, "service web does not have a port 81; it has 7000 (greet), 7001 (echo), 80 (http)", "describe service/web"},
 		{"service/web:db", ns, forwarder.Permanent, "service web does not have a port named db", "describe service/web"},
 		{"service/bare:80", ns, forwarder.Permanent, "service bare has no selector", "describe service/bare"},
 	} {
@@ -64,20 +64,22 @@ func TestPodsThatAreNotReadyAreDescribed(t *testing.T) {
 	c := theCluster(t)
 	ns := c.Namespace(t)
 	for _, d := range []cluster.Deployment{
-		{Name: "empty", Replicas: 0},
-		{Name: "crashing", Replicas: 1, Args: []string{"-exit-after", "1ms"}},
-		{Name: "unready", Replicas: 1, Args: []string{"-greet", ":7009"}}, // the probe asks 7000
-		{Name: "imageless", Replicas: 1, Image: "localhost/none:test"},
+		{Name: "empty"},
+		{Name: "crashing", Args: []string{"-exit-after", "1ms"}},
+		{Name: "unready", Args: []string{"-greet", ":7009"}}, // the probe asks 7000
+		{Name: "imageless", Image: "localhost/none:test", Ports: "[{port: 7000}]", Readiness: "{exec: {command: [/no]}}"},
 	} {
 		d.Namespace = ns
-		c.Apply(t, d.String())
+		c.Apply(t, d.YAML())
 	}
+	c.Kubectl(t, "scale", "deployment/empty", "-n", ns, "--replicas=0")
+	c.WaitReady(t, ns, "app=empty", 0)
 	c.Apply(t, fmt.Sprintf(`{apiVersion: v1, kind: Pod, metadata: {name: stuck, namespace: %s}, spec: {nodeSelector: {no: where}, containers: [{name: c, image: x}]}}`, ns))
 	for _, tt := range []struct{ target, reason, hint string }{
 		{"service/empty:7000", "service/empty has no pods (app=empty); connections wait for one", "get pods -l 'app=empty' -n " + ns},
 		{"service/crashing:7000", "CrashLoopBackOff: back-off", "describe pod/crashing-"},
 		{"service/unready:7000", "is Running, but not Ready: containers with unready status: [main]", "describe pod/unready-"},
-		{"deployment/imageless:7000", "is Pending: ErrImageNeverPull", "describe pod/imageless-"},
+		{"deployment/imageless:7000", "localhost/none:test", "describe pod/imageless-"},
 		{"pod/stuck:7000", "pod stuck is Pending: 0/1 nodes are available", "describe pod/stuck"},
 	} {
 		tunnel := open(t, c.Kubeconfig(), to(tt.target, ns))
@@ -117,9 +119,14 @@ func TestServersAndContextsThatCannotBeHad(t *testing.T) {
 	}
 	closed := "https://" + l.Addr().String()
 	_ = l.Close()
-	admin := fmt.Sprintf("{client-certificate: %s, client-key: %s}", c.Dir+"/pki/admin.crt", c.Dir+"/pki/admin.key")
-	stranger, strangerKey := c.Credential(t, "stranger", "", time.Time{})
-	old, oldKey := c.Credential(t, "old", "system:masters", time.Now().Add(-time.Minute))
+	user := func(name string, who cluster.Identity) string {
+		cert, key := c.Credential(t, name, who)
+		return fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key)
+	}
+	masters := []string{"system:masters"}
+	admin := user("master", cluster.Identity{User: "master", Groups: masters})
+	stranger := user("stranger", cluster.Identity{User: "stranger"})
+	old := user("old", cluster.Identity{User: "old", Groups: masters, Until: time.Now().Add(-time.Minute)})
 	other := to("service/web:80", ns)
 	other.Words.Place.Context = "staging"
 	for _, tt := range []struct {
@@ -128,13 +135,13 @@ func TestServersAndContextsThatCannotBeHad(t *testing.T) {
 		class            forwarder.Class
 		reason, hint     string
 	}{
-		{"refused", c.KubeconfigWith(t, "refused", admin, closed), to("service/web:80", ns), forwarder.Transient, "the API server " + closed + " cannot be reached: connect: connection refused", "cluster-info"},
-		{"unresolvable", c.KubeconfigWith(t, "unresolvable", admin, "https://no.such.host.invalid:6443"), to("service/web:80", ns), forwarder.Transient, "cannot be resolved: no.such.host.invalid", "cluster-info"},
+		{"refused", c.KubeconfigFor(t, "refused", admin, closed), to("service/web:80", ns), forwarder.Transient, "the API server " + closed + " cannot be reached: connect: connection refused", "cluster-info"},
+		{"unresolvable", c.KubeconfigFor(t, "unresolvable", admin, "https://no.such.host.invalid:6443"), to("service/web:80", ns), forwarder.Transient, "cannot be resolved: no.such.host.invalid", "cluster-info"},
 		{"no context", c.Kubeconfig(), other, forwarder.Permanent, `context "staging" does not exist`, "kubectl config get-contexts"},
 		{"no kubeconfig", "/no/such/file", to("service/web:80", ns), forwarder.ByAttention, "no cluster is known: looked in [/no/such/file]", "KUBECONFIG"},
-		{"token", c.KubeconfigWith(t, "token", "{token: nonsense}", ""), to("service/web:80", ns), forwarder.ByAttention, "You must be logged in to the server", "log in"},
-		{"expired", c.KubeconfigWith(t, "expired", fmt.Sprintf("{client-certificate: %s, client-key: %s}", old, oldKey), ""), to("service/web:80", ns), forwarder.ByAttention, "You must be logged in to the server", "log in"},
-		{"forbidden", c.KubeconfigWith(t, "forbidden", fmt.Sprintf("{client-certificate: %s, client-key: %s}", stranger, strangerKey), ""), to("service/web:80", ns),
+		{"token", c.KubeconfigFor(t, "token", "{token: nonsense}", c.Server()), to("service/web:80", ns), forwarder.ByAttention, "You must be logged in to the server", "log in"},
+		{"expired", c.KubeconfigFor(t, "expired", old, c.Server()), to("service/web:80", ns), forwarder.ByAttention, "You must be logged in to the server", "log in"},
+		{"forbidden", c.KubeconfigFor(t, "forbidden", stranger, c.Server()), to("service/web:80", ns),
 			forwarder.ByAttention, `services "web" is forbidden: User "stranger" cannot get resource "services" in API group "" in the namespace "` + ns + `"`, "auth can-i --list -n " + ns},
 	} {
 		f := fails(t, tt.kubeconfig, tt.spec)
@@ -152,10 +159,10 @@ func TestNoMoreRightsAreNeededThanKubectlHas(t *testing.T) {
 	pod := c.Pods(t, ns, "app=web")[0]
 	const read = `{apiGroups: [""], resources: [services], verbs: [get]}, {apiGroups: [""], resources: [pods], verbs: [get, list]}`
 	for name, tt := range map[string]struct{ rules, target string }{
-		"service":   {`[` + read + `, {apiGroups: [""], resources: [pods/portforward], verbs: [get]}]`, "service/web:7000"},
-		"spdy":      {`[` + read + `, {apiGroups: [""], resources: [pods/portforward], verbs: [create]}]`, "service/web:7000"},
-		"namedpod":  {`[{apiGroups: [""], resources: [pods], verbs: [get]}, {apiGroups: [""], resources: [pods/portforward], verbs: [create, get]}]`, "pod/" + pod + ":7000"},
-		"onlynamed": {fmt.Sprintf(`[{apiGroups: [""], resources: [pods, pods/portforward], resourceNames: [%s], verbs: [get, create]}]`, pod), "pod/" + pod + ":7000"},
+		"service":   {read + `, {apiGroups: [""], resources: [pods/portforward], verbs: [get]}`, "service/web:7000"},
+		"spdy":      {read + `, {apiGroups: [""], resources: [pods/portforward], verbs: [create]}`, "service/web:7000"},
+		"namedpod":  {`{apiGroups: [""], resources: [pods], verbs: [get]}, {apiGroups: [""], resources: [pods/portforward], verbs: [create, get]}`, "pod/" + pod + ":7000"},
+		"onlynamed": {fmt.Sprintf(`{apiGroups: [""], resources: [pods, pods/portforward], resourceNames: [%s], verbs: [get, create]}`, pod), "pod/" + pod + ":7000"},
 	} {
 		config := c.User(t, name, ns, tt.rules)
 		tunnel := open(t, config, to(tt.target, ns))
@@ -165,15 +172,15 @@ func TestNoMoreRightsAreNeededThanKubectlHas(t *testing.T) {
 			}
 		}
 	}
-	config := c.User(t, "noforward", ns, `[`+read+`]`)
+	config := c.User(t, "noforward", ns, read)
 	f := fails(t, config, to("service/web:7000", ns))
 	if f.Class != forwarder.ByAttention || !strings.Contains(f.Reason, `cannot get resource "pods/portforward"`) {
 		t.Errorf("%+v", f)
 	}
 	// Without the right to watch a new pod is found all the same.
-	blind := open(t, c.User(t, "blind", ns, `[`+read+`, {apiGroups: [""], resources: [pods/portforward], verbs: [get]}]`), to("service/web:7000", ns))
+	blind := open(t, c.User(t, "blind", ns, read+`, {apiGroups: [""], resources: [pods/portforward], verbs: [get]}`), to("service/web:7000", ns))
 	c.Kubectl(t, "delete", "pod", pod, "-n", ns)
-	c.WaitReady(t, ns, "app=web")
+	c.WaitReady(t, ns, "app=web", 1)
 	if got := greeting(t, dial(t, blind)); got == pod || got == "" {
 		t.Errorf("after the pod: %q", got)
 	}

@@ -118,7 +118,7 @@ func (b builder) take(pattern string) error {
 	return os.Rename(path, filepath.Join(b.to, filepath.Base(pattern)))
 }
 
-// compileKubernetes compiles Kubernetes' programs, which are told the version that they are.
+// compileKubernetes compiles Kubernetes' programs, which are told the version that they are, and the stand-in for one.
 func (b builder) compileKubernetes() error {
 	module := filepath.Join(here(), "binaries")
 	list := exec.CommandContext(b.ctx, "go", "list", "-m", "-f", "{{.Version}}", "k8s.io/kubernetes")
@@ -140,6 +140,7 @@ func (b builder) compileKubernetes() error {
 	for _, name := range kubernetes {
 		argv = append(argv, "k8s.io/kubernetes/cmd/"+name)
 	}
+	argv = append(argv, "./standin")
 	return b.run(module, []string{"CGO_ENABLED=0"}, argv...)
 }
 

@@ -2,7 +2,10 @@ package cluster
 
 import (
 	"context"
+	"fmt"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -38,7 +41,19 @@ func (c *Cluster) Pods(tb testing.TB, namespace, selector string) []string {
 func (c *Cluster) KillContainer(tb testing.TB, namespace, pod string) {
 	tb.Helper()
 	id := c.Kubectl(tb, "get", "pod", pod, "--namespace="+namespace, "--output=jsonpath={.status.containerStatuses[0].containerID}")
-	if err := c.ctr(tb.Context(), "tasks", "kill", "--signal=SIGKILL", strings.TrimPrefix(id, "containerd://")); err != nil {
+	var err error
+	switch runtime, name, _ := strings.Cut(id, "://"); runtime {
+	case "containerd":
+		err = c.ctr(tb.Context(), "tasks", "kill", "--signal=SIGKILL", name)
+	case "standin":
+		var pid int
+		if pid, err = strconv.Atoi(name); err == nil {
+			err = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	default:
+		err = fmt.Errorf("pod %s runs no container: %q", pod, id)
+	}
+	if err != nil {
 		tb.Fatal(err)
 	}
 }

@@ -129,6 +129,23 @@ func TestAPodAnswersThroughAForward(t *testing.T) {
 	}
 }
 
+func TestAPodIsReadyWhenItSaysSoAndCrashesWhenItIsTold(t *testing.T) {
+	c := shared(t)
+	namespace := c.Namespace(t)
+	c.Deploy(t, Deployment{
+		Name: "late", Namespace: namespace, Args: []string{"-greet", ":7000", "-late", "100ms", "-ready-file", "/ready"},
+		Readiness: probe("/echo", "ready", "/ready"),
+	})
+	pod := "pod/" + c.Pods(t, namespace, "app=late")[0]
+	if got := talk(t, forward(t, c, namespace, pod, "7000"), ""); !strings.HasPrefix(got, "hello late-") {
+		t.Errorf("greeted with %q", got)
+	}
+	c.Apply(t, Deployment{Name: "short", Namespace: namespace, Args: []string{"-exit-after", "100ms"}, Readiness: "null"}.YAML())
+	c.WaitReady(t, namespace, "app=short", 1)
+	pod = "pod/" + c.Pods(t, namespace, "app=short")[0]
+	c.Kubectl(t, "wait", pod, "--namespace="+namespace, "--for=jsonpath={.status.containerStatuses[0].state.waiting.reason}=CrashLoopBackOff", "--timeout=50s")
+}
+
 func TestWaitReadyCountsPodsThatStay(t *testing.T) {
 	c := shared(t)
 	namespace := c.Namespace(t)

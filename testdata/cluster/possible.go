@@ -39,10 +39,7 @@ func runnable() error {
 	if out, err := exec.Command("unshare", "--mount", "--pid", "--fork", "--mount-proc", "true").CombinedOutput(); err != nil {
 		return fmt.Errorf("no namespaces can be made: %w: %s", err, bytes.TrimSpace(out))
 	}
-	trial := groupsCalled(fmt.Sprintf("lpk-trial-%d", os.Getpid()))
-	err := trial.create()
-	trial.remove()
-	if err != nil {
+	if err := possibleGroups(); err != nil {
 		return fmt.Errorf("no control groups can be made: %w", err)
 	}
 	return nil

@@ -141,9 +141,9 @@ func TestAPodIsReadyWhenItSaysSoAndCrashesWhenItIsTold(t *testing.T) {
 		t.Errorf("greeted with %q", got)
 	}
 	c.Apply(t, Deployment{Name: "short", Namespace: namespace, Args: []string{"-exit-after", "100ms"}, Readiness: "null"}.YAML())
-	c.WaitReady(t, namespace, "app=short", 1)
-	pod = "pod/" + c.Pods(t, namespace, "app=short")[0]
-	c.Kubectl(t, "wait", pod, "--namespace="+namespace, "--for=jsonpath={.status.containerStatuses[0].state.waiting.reason}=CrashLoopBackOff", "--timeout=50s")
+	for _, condition := range []string{"create", "jsonpath={.status.containerStatuses[0].state.waiting.reason}=CrashLoopBackOff"} {
+		c.Kubectl(t, "wait", "pods", "--selector=app=short", "--namespace="+namespace, "--for="+condition, "--timeout=50s")
+	}
 }
 
 func TestWaitReadyCountsPodsThatStay(t *testing.T) {

@@ -7,13 +7,17 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
+
+// podLimit bounds the start or end of pods, which takes a second or two where nothing else runs.
+const podLimit = time.Minute
 
 // WaitReady returns when n of the pods that a selector chooses are ready, and no other of them is unless it is being
 // deleted; where n is 0, when they are gone.
 func (c *Cluster) WaitReady(tb testing.TB, namespace, selector string, n int) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(tb.Context(), startLimit)
+	ctx, cancel := context.WithTimeout(tb.Context(), podLimit)
 	defer cancel()
 	var seen []object
 	err := c.watch(ctx, "/api/v1/namespaces/"+namespace+"/pods", selector, func(pods []object) bool {

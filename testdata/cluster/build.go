@@ -55,6 +55,9 @@ func Build(ctx context.Context, log io.Writer) error {
 	if err := b.compileKubernetes(); err != nil {
 		return err
 	}
+	if err := os.Chmod(part, 0o755); err != nil { // an ordinary user may run it, too
+		return err
+	}
 	return os.Rename(part, cache)
 }
 

@@ -75,9 +75,8 @@ func (r *Refusal) Error() string { return r.Reason }
 
 // Tunnel is one run of what carries the bytes. It has been opened and is ready when one holds it.
 type Tunnel interface {
-	// Dial opens one connection through the tunnel. The connection is a *net.TCPConn or a *net.UnixConn, or holds one, so
-	// that it can be half-closed and spliced. Where it has a method Broken() bool, that says after its end of file whether
-	// it was a break, which clients then see. An error that is a *Refusal says that the far end refused and
+	// Dial opens one connection through the tunnel. The connection is a *net.TCPConn or a *net.UnixConn, so
+	// that it can be half-closed and spliced, or a Stream. An error that is a *Refusal says that the far end refused and
 	// that the tunnel is well; after any other error the caller asks Done.
 	Dial(ctx context.Context) (net.Conn, error)
 	// Refusals delivers what the tunnel reports of single connections after Dial returned. It is never closed,
@@ -94,6 +93,20 @@ type Tunnel interface {
 	// Close ends the tunnel and everything it started, politely and then by force, and returns when nothing is
 	// left. It may be called more than once.
 	Close() error
+}
+
+// Stream is a connection through a tunnel that is no socket of its own. It is read by Next or by Read, never by both.
+type Stream interface {
+	net.Conn
+	CloseWrite() error
+	// Next waits for bytes and lends them until the next call. io.EOF is their end, net.ErrClosed that of the stream by
+	// Close. What was to be reported of the end has been reported then.
+	Next() ([]byte, error)
+	// WaitEnd returns nil when the far end has let go of the stream altogether, after the end of its bytes; net.ErrClosed
+	// after Close.
+	WaitEnd() error
+	// Broken reports, after the end, that the far end did not mean it: a client is to see a reset.
+	Broken() bool
 }
 
 // Fragile is implemented by a tunnel in which one refused connection ends every other. It is not probed while it has
@@ -113,6 +126,27 @@ type Troubled interface {
 	Changed() <-chan struct{}
 }
 
+// Situated is implemented by a technology that knows how what its tunnels lead into is doing.
+type Situated interface {
+	// Surroundings is what is known; false if nothing is.
+	Surroundings() (Surroundings, bool)
+}
+
+// Surroundings is something that the tunnels of several services lead into: a cluster.
+type Surroundings struct {
+	Name    string    // as the config calls it: the context
+	Address string    // of its server
+	Trouble *Failure  // what is wrong with it now; nil: nothing that is known
+	Expires time.Time // when our credential for it ends; zero: never, or nobody knows
+	Renewed bool      // the credential is renewed by itself
+}
+
+// Loginer is implemented by a technology that takes a login which the user went through in the foreground.
+type Loginer interface {
+	// Login takes what the login gave. Of run only Dir, Env and Log count. An error does not quote the credential.
+	Login(run Run, credential []byte) error
+}
+
 // Run is what one opening of a tunnel is given by the supervisor.
 type Run struct {
 	ID      string    // names this run in logs and in the children's environment
@@ -124,6 +158,10 @@ type Run struct {
 	// remembered of failures from before does not count.
 	Asked time.Time
 }
+
+// RunVariable is in the environment of everything that a supervisor's tunnels start. Its value is the supervisor's
+// run id: what carries it after the supervisor has ended is an orphan.
+const RunVariable = "LOCALPORT_RUN"
 
 // Technology opens tunnels of one service. The value is made once per service, before anything runs.
 type Technology interface {

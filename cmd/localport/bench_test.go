@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,26 +21,19 @@ import (
 // ratio. Run them with: go test -run '^$' -bench . -benchtime 10x ./cmd/localport
 
 // built is a world whose localport is a release build.
-type built struct {
-	*world
-	exe string
-}
+type built struct{ *world }
 
-func build(b *testing.B) built {
-	b.Helper()
-	exe := filepath.Join(b.TempDir(), "localport")
-	if out, err := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", exe, ".").CombinedOutput(); err != nil {
-		b.Fatalf("go build: %v\n%s", err, out)
+func build(t testing.TB) built {
+	t.Helper()
+	w := newWorld(t)
+	w.exe = filepath.Join(t.TempDir(), "localport")
+	if out, err := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", w.exe, ".").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	w := newWorld(b)
-	env := w.env[:0:0]
-	for _, entry := range w.env {
-		if !strings.HasPrefix(entry, playMain) {
-			env = append(env, entry)
-		}
-	}
-	w.env = env
-	return built{w, exe}
+	w.env = slices.DeleteFunc(w.env, func(entry string) bool {
+		return strings.HasPrefix(entry, playMain) || strings.HasPrefix(entry, "GOCOVERDIR=")
+	})
+	return built{w}
 }
 
 // measure runs a program and returns what it took: wall time and CPU time, its own children's included.

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/probe/kinds"
 	"github.com/localport-sh/localport/project"
 )
@@ -16,11 +18,11 @@ type validateCmd struct{}
 
 // Run prints every error of the config, or that there is none; and those of the user's own.
 func (validateCmd) Run(a *app) error {
-	p, err := a.place()
+	p, err := a.here()
 	if err != nil {
 		return err
 	}
-	_, files, err := p.ask() // for a worktree: with the .env that it would run with
+	_, files, err := p.Ask() // for a worktree: with the .env that it would run with
 	if err != nil {
 		return err
 	}
@@ -32,14 +34,14 @@ func (validateCmd) Run(a *app) error {
 		fmt.Fprintln(a.err, "warning:", warning)
 	}
 	if err := checks(parsed); err != nil {
-		return &codedError{err, exitInvalid}
+		return fail.Coded(err, fail.ExitInvalid)
 	}
-	_, err = fmt.Fprintf(a.out, "%s: valid, %d %s\n", p.config, len(parsed.Services), plural("service", len(parsed.Services)))
+	_, err = fmt.Fprintf(a.out, "%s: valid, %d %s\n", p.Config, len(parsed.Services), plural("service", len(parsed.Services)))
 	if err != nil {
 		return err
 	}
-	if _, err := readUser(); err != nil {
-		return &codedError{err, exitInvalid}
+	if _, err := place.User(); err != nil {
+		return fail.Coded(err, fail.ExitInvalid)
 	}
 	return nil
 }

@@ -8,6 +8,9 @@ import (
 	"os"
 	"time"
 
+	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/place"
+	"github.com/localport-sh/localport/cmd/localport/version"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project/trust"
@@ -31,11 +34,11 @@ func (daemonStartCmd) Run(a *app) error {
 		return err
 	}
 	defer cancel()
-	verdict, _, err := p.ask()
+	verdict, _, err := p.Ask()
 	if err != nil {
 		return err
 	}
-	j, err := p.join(ctx, entry{heal: true, allowed: verdict == trust.Allowed, prepare: func(tx *lockstate.Tx, _ bool) {
+	j, err := p.Join(ctx, place.Entry{Heal: true, Allowed: verdict == trust.Allowed, Prepare: func(tx *lockstate.Tx, _ bool) {
 		tx.Hold(lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()})
 	}})
 	if err != nil {
@@ -79,7 +82,7 @@ func (daemonRestartCmd) Run(a *app) error {
 		return err
 	}
 	defer cancel()
-	client, err := p.running(ctx)
+	client, err := p.Running(ctx)
 	if err != nil {
 		return err
 	}
@@ -90,7 +93,7 @@ func (daemonRestartCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	if err := client.Replace(ctx, control.Replacement{Exe: exe, Version: version()}); err != nil {
+	if err := client.Replace(ctx, control.Replacement{Exe: exe, Version: version.Own()}); err != nil {
 		return fmt.Errorf("restart: %w", err)
 	}
 	return a.daemonLine(ctx, *client, "restarted")
@@ -109,12 +112,12 @@ func (daemonReloadCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	verdict, files, err := p.ask()
+	verdict, files, err := p.Ask()
 	if err != nil {
 		return err
 	}
 	if verdict != trust.Allowed {
-		return &notAllowedError{p.config}
+		return &fail.NotAllowedError{Config: p.Config}
 	}
 	if _, err := p.parse(files); err != nil {
 		return err // with every mistake and its line
@@ -128,10 +131,10 @@ func (daemonReloadCmd) Run(a *app) error {
 }
 
 // runs is the client of the supervisor; an error where none runs.
-func (p *place) runs(ctx context.Context) (*control.Client, error) {
-	client, err := p.running(ctx)
+func (p here) runs(ctx context.Context) (*control.Client, error) {
+	client, err := p.Running(ctx)
 	if err == nil && client == nil {
-		err = &hinted{errors.New("the project is not running"), "localport start"}
+		err = fail.Hinted(errors.New("the project is not running"), "localport start")
 	}
 	return client, err
 }

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/lockstate"
 )
@@ -24,7 +25,7 @@ type demo struct {
 	*app
 	root string
 	far  farEnd
-	*joined
+	*place.Joined
 	supervisor lockstate.Process
 }
 
@@ -85,15 +86,15 @@ func (d *demo) up(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := p.decide(p.store.Allow); err != nil {
+	if err := p.decide(p.Store.Allow); err != nil {
 		return err
 	}
 	began := time.Now()
 	lease := lockstate.Lease{Kind: lockstate.ExecLease, Process: lockstate.Self(), Dir: d.root, Since: began.UTC()}
-	if d.joined, err = p.join(ctx, entry{lease: lease, allowed: true}); err != nil {
+	if d.Joined, err = p.Join(ctx, place.Entry{Lease: lease, Allowed: true}); err != nil {
 		return err
 	}
-	d.supervisor = p.dir.Peek().Supervisor.Process
+	d.supervisor = p.Dir.Peek().Supervisor.Process
 	svc := d.View.Services[0]
 	d.step("allowed and entered: after %v the supervisor holds %s, on 127.0.0.1 and ::1",
 		time.Since(began).Round(time.Millisecond), address(svc))
@@ -173,7 +174,7 @@ func (d *demo) waiting(ctx context.Context) error {
 		if svc := status.Services[0]; svc.Connections.Waiting > 0 && svc.LastError != "" {
 			return nil
 		}
-		if !pause(ctx, 20*time.Millisecond) {
+		if !place.Pause(ctx, 20*time.Millisecond) {
 			return ctx.Err()
 		}
 	}
@@ -205,9 +206,9 @@ func (d *demo) down(ctx context.Context) error {
 
 // remove waits for the supervisor's last step and removes the project.
 func (d *demo) remove() error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), place.Patience)
 	defer cancel()
-	if d.joined != nil {
+	if d.Joined != nil {
 		_ = d.End(ctx) // where a step failed before down
 		_ = lockstate.WaitExit(ctx, d.supervisor)
 	}

@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 
+	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/environ"
@@ -31,7 +33,7 @@ func (c envCmd) Run(a *app) error {
 		return err
 	}
 	base := environ.Undo(environ.Parse(os.Environ()))
-	pairs, err := variables(view, base)
+	pairs, err := place.Variables(view, base)
 	if err != nil {
 		return err
 	}
@@ -47,20 +49,20 @@ func (c envCmd) Run(a *app) error {
 }
 
 // view is what the supervisor says of the services, or what the config declares where none runs.
-func (p *place) view(ctx context.Context) (control.View, error) {
-	client, err := p.running(ctx)
+func (p here) view(ctx context.Context) (control.View, error) {
+	client, err := p.Running(ctx)
 	if err != nil {
 		return control.View{}, err
 	}
 	if client != nil {
-		return client.Join(ctx, p.session())
+		return client.Join(ctx, p.Session())
 	}
-	verdict, files, err := p.ask()
+	verdict, files, err := p.Ask()
 	if err != nil {
 		return control.View{}, err
 	}
 	if verdict != trust.Allowed {
-		return control.View{}, &notAllowedError{p.config}
+		return control.View{}, &fail.NotAllowedError{Config: p.Config}
 	}
 	parsed, err := p.parse(files)
 	if err != nil {

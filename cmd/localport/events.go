@@ -21,21 +21,21 @@ type eventsCmd struct {
 
 // Run prints what happened in the project, whether it runs or not.
 func (c eventsCmd) Run(a *app) error {
-	p, err := a.place()
+	p, err := a.here()
 	if err != nil {
 		return err
 	}
-	logged, err := journal.Names(p.dir.LogDir())
+	logged, err := journal.Names(p.Dir.LogDir())
 	if err != nil {
 		return err
 	}
 	if err := p.known(c.Services, logged); err != nil {
 		return err
 	}
-	events := journal.EventsIn(p.dir.LogDir())
+	events := journal.EventsIn(p.Dir.LogDir())
 	defer events.Close()
 	last := c.Lines
-	return read(a.out, c.Follow, p.dir.LogDir(), func() error {
+	return read(a.out, c.Follow, p.Dir.LogDir(), func() error {
 		found, err := events.Read(c.Since.Time)
 		if err != nil {
 			return err

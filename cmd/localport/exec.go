@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project/environ"
@@ -30,7 +32,7 @@ func (c execCmd) Run(a *app) error {
 		argv = argv[1:]
 	}
 	if len(argv) == 0 {
-		return &codedError{&usageError{errors.New("exec needs a command after --")}, exitExec}
+		return fail.Coded(fail.Usage(errors.New("exec needs a command after --")), fail.ExitExec)
 	}
 	path, err := runnable(argv[0])
 	if err != nil {
@@ -38,10 +40,10 @@ func (c execCmd) Run(a *app) error {
 	}
 	env, err := c.prepare(a)
 	if err != nil {
-		return &codedError{err, exitExec}
+		return fail.Coded(err, fail.ExitExec)
 	}
 	err = syscall.Exec(path, argv, env)
-	return &codedError{fmt.Errorf("run %s: %w", path, err), exitCannotRun}
+	return fail.Coded(fmt.Errorf("run %s: %w", path, err), fail.ExitCannotRun)
 }
 
 // runnable finds the command before anything is waited for.
@@ -51,49 +53,49 @@ func runnable(name string) (string, error) {
 	case err == nil, errors.Is(err, exec.ErrDot):
 		return path, nil
 	case errors.Is(err, fs.ErrPermission):
-		return "", &codedError{fmt.Errorf("run %s: %w", name, err), exitCannotRun}
+		return "", fail.Coded(fmt.Errorf("run %s: %w", name, err), fail.ExitCannotRun)
 	}
-	return "", &codedError{fmt.Errorf("run %s: %w", name, err), exitNoCommand}
+	return "", fail.Coded(fmt.Errorf("run %s: %w", name, err), fail.ExitNoCommand)
 }
 
 // prepare brings the services up and returns the command's environment.
 func (c execCmd) prepare(a *app) ([]string, error) {
-	p, err := a.place()
+	p, err := a.here()
 	if err != nil {
 		return nil, err
 	}
-	verdict, files, err := p.ask()
+	verdict, files, err := p.Ask()
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience+c.Wait)
+	ctx, cancel := context.WithTimeout(context.Background(), place.Patience+c.Wait)
 	defer cancel()
-	j, err := p.join(ctx, entry{
-		lease: lockstate.Lease{Kind: lockstate.ExecLease, Process: lockstate.Self(), Dir: a.dir, Since: time.Now().UTC()},
-		heal:  true, allowed: verdict == trust.Allowed, detach: true,
+	j, err := p.Join(ctx, place.Entry{
+		Lease: lockstate.Lease{Kind: lockstate.ExecLease, Process: lockstate.Self(), Dir: a.dir, Since: time.Now().UTC()},
+		Heal:  true, Allowed: verdict == trust.Allowed, Detach: true,
 	})
 	if err != nil {
 		return nil, err
 	}
 	if verdict != trust.Allowed {
-		fmt.Fprintf(a.err, "localport: %s changed and waits for localport allow; this runs on the old text\n", p.config)
-	} else if err := j.current(ctx, files); err != nil {
+		fmt.Fprintf(a.err, "localport: %s changed and waits for localport allow; this runs on the old text\n", p.Config)
+	} else if err := j.Current(ctx, files); err != nil {
 		return nil, err
 	}
 	if err := c.await(ctx, j); err != nil {
 		return nil, err
 	}
-	view, err := j.Join(ctx, p.session())
+	view, err := j.Join(ctx, p.Session())
 	if err != nil {
 		return nil, err
 	}
 	was := environ.Parse(os.Environ())
-	pairs, err := variables(view, environ.Undo(was))
-	return environ.Enter(was, p.config, pairs).List(), err
+	pairs, err := place.Variables(view, environ.Undo(was))
+	return environ.Enter(was, p.Config, pairs).List(), err
 }
 
 // await starts what was stopped or has failed and waits until everything asked for is healthy.
-func (c execCmd) await(ctx context.Context, j *joined) error {
+func (c execCmd) await(ctx context.Context, j *place.Joined) error {
 	status, err := j.Status(ctx)
 	if err != nil {
 		return err

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/localport-sh/localport/cmd/localport/fail"
 )
 
 func TestExecBecomesTheCommand(t *testing.T) {
@@ -67,10 +69,10 @@ func TestExecSaysWhatItCouldNotRun(t *testing.T) {
 		args []string
 		code int
 	}{
-		{[]string{"exec", "--", "no-such-program"}, exitNoCommand},
-		{[]string{"exec", "--", plain}, exitCannotRun},
-		{[]string{"exec"}, exitExec},
-		{[]string{"exec", "-s", "wbe", "--", "true"}, exitExec},
+		{[]string{"exec", "--", "no-such-program"}, fail.ExitNoCommand},
+		{[]string{"exec", "--", plain}, fail.ExitCannotRun},
+		{[]string{"exec"}, fail.ExitExec},
+		{[]string{"exec", "-s", "wbe", "--", "true"}, fail.ExitExec},
 		{[]string{"exec", "--", "false"}, 1},
 	} {
 		if o := w.localport(root, c.args...); o.code != c.code {
@@ -85,7 +87,7 @@ func TestExecWaitsNoLongerThanItIsTold(t *testing.T) {
 	root := w.allowed(fmt.Sprintf("[services.gone]\ntechnology = \"tcp\"\nlocal_port = \"auto\"\nremote_port = %d\n"+
 		"connection = { remote_host = \"127.0.0.1\" }\n", freePort(t)))
 	o := w.localport(root, "exec", "--wait", "300ms", "--", "true")
-	if o.code != exitExec || !strings.Contains(o.stderr, `service "gone" is unhealthy after 300ms`) ||
+	if o.code != fail.ExitExec || !strings.Contains(o.stderr, `service "gone" is unhealthy after 300ms`) ||
 		!strings.Contains(o.stderr, "connection refused") {
 		t.Errorf("exit %d, %q", o.code, o.stderr)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/localport-sh/localport/cmd/localport/fail"
 	"github.com/localport-sh/localport/shellhook"
 )
 
@@ -15,7 +16,7 @@ type hookCmd struct {
 func (c hookCmd) Run(a *app) error {
 	shell, err := shellhook.Lookup(c.Shell)
 	if err != nil {
-		return &usageError{err}
+		return fail.Usage(err)
 	}
 	exe, err := os.Executable()
 	if err != nil {

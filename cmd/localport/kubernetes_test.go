@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/testdata/cluster"
 )
@@ -216,7 +217,7 @@ func TestNobodyIsTurnedAwayWhilePodsComeAndGo(t *testing.T) {
 		}},
 		{"kubelet gone for a while", func(k *kube) {
 			k.Kubelet.Kill()
-			pause(context.Background(), 2*time.Second) // that is the event
+			place.Pause(context.Background(), 2*time.Second) // that is the event
 			if err := k.Kubelet.Start(); err != nil {
 				k.t.Error(err)
 			}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"regexp"
 
+	"github.com/localport-sh/localport/cmd/localport/fail"
 	"github.com/localport-sh/localport/forwarder/journal"
 )
 
@@ -19,12 +20,12 @@ type logFilter struct {
 func (f logFilter) filter() (func(journal.Line) bool, error) {
 	re, err := regexp.Compile(f.Grep)
 	if err != nil {
-		return nil, &usageError{fmt.Errorf("--grep: %w", err)}
+		return nil, fail.Usage(fmt.Errorf("--grep: %w", err))
 	}
 	least := slog.LevelDebug
 	if f.Level != "" {
 		if err := least.UnmarshalText([]byte(f.Level)); err != nil {
-			return nil, &usageError{err}
+			return nil, fail.Usage(err)
 		}
 	}
 	return func(line journal.Line) bool {

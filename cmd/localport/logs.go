@@ -9,6 +9,8 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder/journal"
 )
 
@@ -28,13 +30,13 @@ const supervisorLog = "supervisor"
 // Run prints the logs of services, merged by time where there are several.
 func (c logsCmd) Run(a *app) error {
 	if c.Follow && !c.Until.IsZero() {
-		return &usageError{errors.New("--until is about what was; -f is about what comes")}
+		return fail.Usage(errors.New("--until is about what was; -f is about what comes"))
 	}
 	pass, err := c.filter()
 	if err != nil {
 		return err
 	}
-	p, err := a.place()
+	p, err := a.here()
 	if err != nil {
 		return err
 	}
@@ -47,16 +49,16 @@ func (c logsCmd) Run(a *app) error {
 	}
 	r := &reading{last: c.Lines, pass: pass, print: c.printer(a.out, len(names) > 1)}
 	for _, name := range names {
-		r.logs = append(r.logs, journal.OpenLog(name, p.dir.Log(name)))
+		r.logs = append(r.logs, journal.OpenLog(name, p.Dir.Log(name)))
 	}
 	defer r.close()
-	return read(a.out, c.Follow, p.dir.LogDir(), r.look)
+	return read(a.out, c.Follow, p.Dir.LogDir(), r.look)
 }
 
-func (c logsCmd) list(a *app, p *place, names []string) error {
+func (c logsCmd) list(a *app, p here, names []string) error {
 	for _, name := range names {
 		if c.Path {
-			name = p.dir.Log(name)
+			name = p.Dir.Log(name)
 		}
 		if _, err := fmt.Fprintln(a.out, name); err != nil {
 			return err
@@ -66,8 +68,8 @@ func (c logsCmd) list(a *app, p *place, names []string) error {
 }
 
 // names are the logs asked for: those named, or every one that a service has or will have.
-func (c logsCmd) names(p *place) ([]string, error) {
-	found, err := journal.Names(p.dir.LogDir())
+func (c logsCmd) names(p here) ([]string, error) {
+	found, err := journal.Names(p.Dir.LogDir())
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +87,7 @@ func (c logsCmd) names(p *place) ([]string, error) {
 }
 
 // known reports as an error the first name that is none of those given and no service of the project.
-func (p *place) known(names, others []string) error {
+func (p here) known(names, others []string) error {
 	var declared []string
 	for _, name := range names {
 		if slices.Contains(others, name) {
@@ -102,8 +104,8 @@ func (p *place) known(names, others []string) error {
 }
 
 // declared are the names of the project's services, as far as the project can be asked or read.
-func (p *place) declared() []string {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+func (p here) declared() []string {
+	ctx, cancel := context.WithTimeout(context.Background(), place.Patience)
 	defer cancel()
 	status, err := p.status(ctx)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/localport-sh/localport/cmd/localport/fail"
 	"github.com/localport-sh/localport/forwarder/journal"
 )
 
@@ -95,13 +96,13 @@ func TestWrongQuestionsAboutLogsAreRefused(t *testing.T) {
 		code int
 		says string
 	}{
-		{"logs supervisr", exitFailed, `did you mean "supervisor"?`},
-		{"logs apy", exitFailed, `did you mean "api"?`},
-		{"events apy", exitFailed, `did you mean "api"?`},
-		{"logs --grep [", exitUsage, "--grep"},
-		{"logs --since yesterday", exitUsage, "as 10m or 7d"},
-		{"logs --level loud", exitUsage, "debug"},
-		{"logs -f --until 1m", exitUsage, "-f is about what comes"},
+		{"logs supervisr", fail.ExitFailed, `did you mean "supervisor"?`},
+		{"logs apy", fail.ExitFailed, `did you mean "api"?`},
+		{"events apy", fail.ExitFailed, `did you mean "api"?`},
+		{"logs --grep [", fail.ExitUsage, "--grep"},
+		{"logs --since yesterday", fail.ExitUsage, "as 10m or 7d"},
+		{"logs --level loud", fail.ExitUsage, "debug"},
+		{"logs -f --until 1m", fail.ExitUsage, "-f is about what comes"},
 	} {
 		if o := w.localport(root, strings.Fields(c.args)...); o.code != c.code || !strings.Contains(o.stderr, c.says) {
 			t.Errorf("%s: exit %d, %s", c.args, o.code, o.stderr)

@@ -10,6 +10,9 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/prompt"
+	"github.com/localport-sh/localport/cmd/localport/version"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/keeper"
 )
@@ -60,11 +63,11 @@ func run(args []string) int {
 	if len(args) > 0 {
 		switch args[0] {
 		case "export":
-			return exit(os.Stderr, runExport(args[1:]))
+			return prompt.Export(args[1:])
 		case keeper.Arg:
 			return keeper.Main()
 		case control.DetachedArg:
-			return exit(os.Stderr, control.Detach(args[1:]))
+			return fail.Exit(os.Stderr, control.Detach(args[1:]))
 		}
 	}
 	var g grammar
@@ -74,20 +77,20 @@ func run(args []string) int {
 		kong.UsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.DefaultEnvars("LOCALPORT"),
-		kong.Vars{"version": version()},
+		kong.Vars{"version": version.Own()},
 	)
 	ctx, err := parser.Parse(args)
 	if err != nil {
-		return exit(os.Stderr, &usageError{err})
+		return fail.Exit(os.Stderr, fail.Usage(err))
 	}
 	a := &app{out: os.Stdout, err: os.Stderr, config: g.Config, level: g.LogLevel}
 	if g.Verbose {
 		a.level = "debug"
 	}
 	if err := a.enter(g.Dir); err != nil {
-		return exit(os.Stderr, err)
+		return fail.Exit(os.Stderr, err)
 	}
-	return exit(os.Stderr, ctx.Run(a))
+	return fail.Exit(os.Stderr, ctx.Run(a))
 }
 
 // enter resolves -C. Without it a current directory that was deleted is not an error yet: not every command needs it.

@@ -20,6 +20,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/localport-sh/localport/cmd/localport/version"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/lockstate"
@@ -53,8 +54,8 @@ const releaseMark = "-release-"
 // playLocalport is main, of a release if the test says so.
 func playLocalport() int {
 	if exe, err := os.Executable(); err == nil {
-		if _, version, found := strings.Cut(filepath.Base(exe), releaseMark); found {
-			release = version
+		if _, release, found := strings.Cut(filepath.Base(exe), releaseMark); found {
+			version.Release = release
 		}
 	}
 	return run(os.Args[1:])

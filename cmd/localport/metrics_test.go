@@ -8,6 +8,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
+	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/version"
 	"github.com/localport-sh/localport/forwarder"
 )
 
@@ -45,7 +47,7 @@ func TestMetricsCountWhatWentThrough(t *testing.T) {
 		"localport_received_bytes_total" + labels + "} 4",
 		"localport_sent_bytes_total" + labels + fmt.Sprintf("} %d", len(answer)),
 		fmt.Sprintf("localport_leases{project=%q,kind=\"start\"} 1", root),
-		fmt.Sprintf("localport_info{project=%q,version=%q} 1", root, version()),
+		fmt.Sprintf("localport_info{project=%q,version=%q} 1", root, version.Own()),
 	} {
 		if !slices.Contains(lines, want) {
 			t.Errorf("missing %s in\n%s", want, strings.Join(lines, "\n"))
@@ -69,7 +71,7 @@ func TestMetricsOfAProjectThatIsDownSayThatItIsDown(t *testing.T) {
 func TestMetricsOutsideAProjectAreAnError(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	if o := w.localport(w.home, "metrics"); o.code != exitFailed || o.stdout != "" || !strings.Contains(o.stderr, ".localport.toml") {
+	if o := w.localport(w.home, "metrics"); o.code != fail.ExitFailed || o.stdout != "" || !strings.Contains(o.stderr, ".localport.toml") {
 		t.Errorf("exit %d, %q, %q", o.code, o.stdout, o.stderr)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/localport-sh/localport/cmd/localport/fail"
 	"github.com/localport-sh/localport/forwarder"
 )
 
@@ -81,7 +82,7 @@ func TestAPortOfAnotherProjectThatIsInUseIsNamedByItsProject(t *testing.T) {
 	two := w.allowed(tcpConfig("two", port, far))
 	w.must(one, "start")
 	o := w.localport(two, "start")
-	if o.code != exitFailed || !strings.Contains(o.stderr, "the project of "+one) {
+	if o.code != fail.ExitFailed || !strings.Contains(o.stderr, "the project of "+one) {
 		t.Errorf("exit %d, %q", o.code, o.stderr)
 	}
 	w.must(one, "stop")

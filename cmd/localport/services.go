@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/lockstate"
@@ -44,26 +46,26 @@ type restartCmd struct {
 func (c restartCmd) Run(a *app) error { return bring(a, control.Restart, c.selection, !c.NoWait) }
 
 func bring(a *app, action control.Action, sel selection, wait bool) error {
-	p, err := a.place()
+	p, err := a.here()
 	if err != nil {
 		return err
 	}
-	verdict, files, err := p.ask()
+	verdict, files, err := p.Ask()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience+startWait)
+	ctx, cancel := context.WithTimeout(context.Background(), place.Patience+startWait)
 	defer cancel()
 	names, err := p.named(ctx, sel, files, verdict)
 	if err != nil {
 		return err
 	}
-	j, err := p.join(ctx, starting(names, sel, verdict, action))
+	j, err := p.Join(ctx, starting(names, sel, verdict, action))
 	if err != nil {
 		return err
 	}
 	if verdict == trust.Allowed {
-		if err := j.current(ctx, files); err != nil {
+		if err := j.Current(ctx, files); err != nil {
 			return err
 		}
 	}
@@ -79,9 +81,9 @@ func bring(a *app, action control.Action, sel selection, wait bool) error {
 
 // starting is how start joins: with a lease that has no process, and in a project that is down with nothing up but
 // what was named.
-func starting(names []string, sel selection, verdict trust.Verdict, action control.Action) entry {
-	e := entry{heal: true, allowed: verdict == trust.Allowed}
-	e.prepare = func(tx *lockstate.Tx, alive bool) {
+func starting(names []string, sel selection, verdict trust.Verdict, action control.Action) place.Entry {
+	e := place.Entry{Heal: true, Allowed: verdict == trust.Allowed}
+	e.Prepare = func(tx *lockstate.Tx, alive bool) {
 		if action == control.Start || !alive {
 			tx.Hold(lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()})
 		}
@@ -108,12 +110,12 @@ func (c stopCmd) Run(a *app) error {
 	if c.whole() {
 		return p.end(ctx)
 	}
-	client, err := p.running(ctx)
+	client, err := p.Running(ctx)
 	if err != nil {
 		return err
 	}
 	if client == nil {
-		return &hinted{errors.New("the project is not running: there is nothing to stop"), ""}
+		return fail.Hinted(errors.New("the project is not running: there is nothing to stop"), "")
 	}
 	status, err := client.Status(ctx)
 	if err != nil {
@@ -135,14 +137,14 @@ func (c stopCmd) Run(a *app) error {
 }
 
 // named turns a selection into names, by what runs, or by the config where nothing does.
-func (p *place) named(ctx context.Context, sel selection, files *project.Files, v trust.Verdict) ([]string, error) {
-	client, err := p.running(ctx)
+func (p here) named(ctx context.Context, sel selection, files *project.Files, v trust.Verdict) ([]string, error) {
+	client, err := p.Running(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if client == nil || v == trust.Allowed {
 		if v != trust.Allowed {
-			return nil, &notAllowedError{p.config}
+			return nil, &fail.NotAllowedError{Config: p.Config}
 		}
 		parsed, err := p.parse(files)
 		if err != nil {
@@ -198,15 +200,15 @@ func unknown(kind, name string, known []string) error {
 	near := project.Nearest(name, known)
 	switch {
 	case near != "":
-		return &hinted{err, fmt.Sprintf("did you mean %q?", near)}
+		return fail.Hinted(err, fmt.Sprintf("did you mean %q?", near))
 	case len(known) > 0:
-		return &hinted{err, "there is " + strings.Join(known, ", ")}
+		return fail.Hinted(err, "there is "+strings.Join(known, ", "))
 	}
 	return err
 }
 
 // show waits, if asked to, and shows what came of it. Part of it failing is a failure.
-func show(ctx context.Context, a *app, j *joined, names []string, wait bool) error {
+func show(ctx context.Context, a *app, j *place.Joined, names []string, wait bool) error {
 	if !wait {
 		return nil
 	}
@@ -249,7 +251,7 @@ func waitFor(ctx context.Context, client control.Client, names []string, limit t
 	if problems == nil {
 		return status, nil
 	}
-	return status, &hinted{errors.New(strings.Join(problems, "\nlocalport: ")), strings.Join(hints, "\nhint: ")}
+	return status, fail.Hinted(errors.New(strings.Join(problems, "\nlocalport: ")), strings.Join(hints, "\nhint: "))
 }
 
 func problem(svc control.ServiceStatus, late bool, limit time.Duration) string {

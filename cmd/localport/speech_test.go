@@ -6,8 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/cmd/localport/fail"
 	"github.com/localport-sh/localport/project"
 )
 
@@ -73,7 +72,7 @@ func TestAnInvalidUserConfigStopsNoProjectAndIsToldOnce(t *testing.T) {
 		}
 	}
 	o := w.localport(root, "config", "validate")
-	if o.code != exitInvalid || !strings.Contains(o.stderr, path+":2:10: linger: ") {
+	if o.code != fail.ExitInvalid || !strings.Contains(o.stderr, path+":2:10: linger: ") {
 		t.Errorf("config validate: exit %d, %s", o.code, o.stderr)
 	}
 	w.user("linger = 60\n")
@@ -81,29 +80,7 @@ func TestAnInvalidUserConfigStopsNoProjectAndIsToldOnce(t *testing.T) {
 	if err := os.Chmod(path, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if o := w.localport(root, "config", "validate"); o.code != exitInvalid || !strings.Contains(o.stderr, "chmod go-w "+path) {
+	if o := w.localport(root, "config", "validate"); o.code != fail.ExitInvalid || !strings.Contains(o.stderr, "chmod go-w "+path) {
 		t.Errorf("config validate of a file that all can write to: exit %d, %s", o.code, o.stderr)
-	}
-}
-
-func TestAQuietUserIsToldOfServicesThatWaitForHim(t *testing.T) {
-	view := control.View{Services: []control.ServiceView{
-		{Name: "a", State: forwarder.Healthy, Port: 1},
-		{Name: "b", State: forwarder.Starting, Port: 2},
-		{Name: "c", State: forwarder.NeedsAttention, Port: 3, Reason: "log in"},
-		{Name: "d", State: forwarder.Failed, Port: 4},
-		{Name: "e", State: forwarder.Stopped, Port: 5},
-	}}
-	for verbosity, want := range map[project.Verbosity]string{
-		project.Normal: "shop: a :1, b :2 (starting), c :3 (needs_attention: log in), d :4 (failed)",
-		project.Quiet:  "shop: c :3 (needs_attention: log in), d :4 (failed)",
-	} {
-		if got := summary("/home/me/shop", view, verbosity); got != want {
-			t.Errorf("%s: %q, want %q", verbosity, got, want)
-		}
-	}
-	view.Services = view.Services[:2]
-	if got := summary("/home/me/shop", view, project.Quiet); got != "" {
-		t.Errorf("with nothing to do: %q", got)
 	}
 }

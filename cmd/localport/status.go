@@ -76,15 +76,15 @@ func plain(svc control.ServiceStatus) string {
 }
 
 // status asks the supervisor; where none runs it is what the config declares, all of it stopped.
-func (p *place) status(ctx context.Context) (control.Status, error) {
-	client, err := p.running(ctx)
+func (p here) status(ctx context.Context) (control.Status, error) {
+	client, err := p.Running(ctx)
 	if err != nil {
 		return control.Status{}, err
 	}
 	if client != nil {
 		return client.Status(ctx)
 	}
-	verdict, files, err := p.ask()
+	verdict, files, err := p.Ask()
 	if err != nil {
 		return control.Status{}, err
 	}
@@ -92,9 +92,9 @@ func (p *place) status(ctx context.Context) (control.Status, error) {
 	if err != nil {
 		return control.Status{}, err
 	}
-	state := p.dir.Peek()
+	state := p.Dir.Peek()
 	status := control.Status{
-		Project: p.root, Config: p.config, State: control.Down,
+		Project: p.Root, Config: p.Config, State: control.Down,
 		Services: stopped(p, parsed), Leases: append([]lockstate.Lease{}, state.Leases...), Failure: state.Failure,
 	}
 	if verdict != trust.Allowed {
@@ -103,11 +103,11 @@ func (p *place) status(ctx context.Context) (control.Status, error) {
 	return status, nil
 }
 
-func stopped(p *place, parsed *project.Project) []control.ServiceStatus {
+func stopped(p here, parsed *project.Project) []control.ServiceStatus {
 	services := make([]control.ServiceStatus, 0, len(parsed.Services))
 	for _, svc := range parsed.Services {
 		one := control.Declared(svc)
-		one.Target, one.Log = supervisor.Target(svc), p.dir.Log(svc.Name)
+		one.Target, one.Log = supervisor.Target(svc), p.Dir.Log(svc.Name)
 		services = append(services, one)
 	}
 	return services

@@ -14,6 +14,7 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/text"
 
+	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder/control"
 )
 
@@ -23,7 +24,7 @@ const watchEvery = time.Second
 // watch shows the project again and again, through the supervisor's end and the next one's start, until the user
 // interrupts it. Only when the first look fails it is an error.
 func (c statusCmd) watch(a *app) error {
-	p, err := a.place()
+	p, err := a.here()
 	if err != nil {
 		return err
 	}
@@ -31,7 +32,7 @@ func (c statusCmd) watch(a *app) error {
 	defer stop()
 	view := c.view(a)
 	for first := true; ; first = false {
-		status, err := p.statusIn(ctx, patience)
+		status, err := p.statusIn(ctx, place.Patience)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -44,13 +45,13 @@ func (c statusCmd) watch(a *app) error {
 				return err
 			}
 		}
-		if !pause(ctx, watchEvery) {
+		if !place.Pause(ctx, watchEvery) {
 			return nil
 		}
 	}
 }
 
-func (p *place) statusIn(ctx context.Context, limit time.Duration) (control.Status, error) {
+func (p here) statusIn(ctx context.Context, limit time.Duration) (control.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	return p.status(ctx)

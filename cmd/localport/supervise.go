@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/version"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/keeper"
 	"github.com/localport-sh/localport/forwarder/supervisor"
@@ -29,7 +31,7 @@ func (c superviseCmd) Run(a *app) error {
 		control.CloseInherited()
 	}
 	if a.config == "" {
-		return &usageError{errors.New("supervise needs --config")}
+		return fail.Usage(errors.New("supervise needs --config"))
 	}
 	// A terminal's hang-up has nothing to do with us, and whoever writes to a pipe that closed gets an error for it.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGXFSZ)
@@ -38,7 +40,7 @@ func (c superviseCmd) Run(a *app) error {
 	level := new(slog.LevelVar)
 	if a.level != "" {
 		if err := level.UnmarshalText([]byte(a.level)); err != nil {
-			return &usageError{err}
+			return fail.Usage(err)
 		}
 	}
 	exe, err := os.Executable()
@@ -46,7 +48,7 @@ func (c superviseCmd) Run(a *app) error {
 		return err
 	}
 	return supervisor.Run(ctx, supervisor.Options{
-		Config: a.config, Version: version(), Exe: exe, Run: strings.ToLower(rand.Text()[:8]), Level: level,
+		Config: a.config, Version: version.Own(), Exe: exe, Run: strings.ToLower(rand.Text()[:8]), Level: level,
 		Say: control.Say, Kept: kept,
 	})
 }

@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/localport-sh/localport/cmd/localport/fail"
 )
 
 func TestNothingRunsUnread(t *testing.T) {
@@ -26,10 +28,10 @@ func TestNothingRunsUnread(t *testing.T) {
 		if state := w.state(root); state.Supervisor != nil || len(state.Leases) > 0 {
 			t.Errorf("something acted: %+v", state)
 		}
-		if o := w.localport(root, "start"); o.code != exitNotAllowed {
+		if o := w.localport(root, "start"); o.code != fail.ExitNotAllowed {
 			t.Errorf("start: exit %d, %s", o.code, o.stderr)
 		}
-		if o := w.localport(root, "exec", "--", "true"); o.code != exitExec {
+		if o := w.localport(root, "exec", "--", "true"); o.code != fail.ExitExec {
 			t.Errorf("exec: exit %d, %s", o.code, o.stderr)
 		}
 
@@ -137,11 +139,11 @@ func TestABrokenConfigChangesNothing(t *testing.T) {
 	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
 		t.Errorf("the forward: %q, %v", answer, err)
 	}
-	if o := w.localport(root, "config", "validate"); o.code != exitInvalid || !strings.Contains(o.stderr, ":2:") {
+	if o := w.localport(root, "config", "validate"); o.code != fail.ExitInvalid || !strings.Contains(o.stderr, ":2:") {
 		t.Errorf("validate: exit %d, %q", o.code, o.stderr)
 	}
 	w.must(root, "stop")
-	if o := w.localport(root, "start"); o.code != exitInvalid {
+	if o := w.localport(root, "start"); o.code != fail.ExitInvalid {
 		t.Errorf("start: exit %d, %q", o.code, o.stderr)
 	}
 }
@@ -176,7 +178,7 @@ func TestAWorktreeOfAnAllowedCheckoutIsAllowedWithPortsOfItsOwn(t *testing.T) {
 	}
 	w.write(tree, ".localport.toml", tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	w.must(tree, "stop")
-	if o := w.localport(tree, "start"); o.code != exitNotAllowed {
+	if o := w.localport(tree, "start"); o.code != fail.ExitNotAllowed {
 		t.Errorf("a worktree whose config differs: exit %d", o.code)
 	}
 }

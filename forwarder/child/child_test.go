@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/lockstate"
 )
 
@@ -174,7 +175,7 @@ func TestGrandchildOutsideTheGroupHoldsUpNothing(t *testing.T) {
 	t.Cleanup(func() { _, _ = Sweep(run) })
 	c := start(t, Command{
 		Argv: []string{"sh", "-c", `setsid sh -c 'echo $$; exec sleep 1000' & read x <fifo`}, Dir: fifo(t),
-		Env: append(os.Environ(), RunVariable+"="+run),
+		Env: append(os.Environ(), forwarder.RunVariable+"="+run),
 	})
 	escaped := c.pid(t)
 	c.Stop(Grace) // returns although the escaped one holds the pipes
@@ -266,7 +267,7 @@ func TestKilledSupervisorTakesItsChildAlongAndSweepFindsTheRest(t *testing.T) {
 	run := fmt.Sprintf("test-%d-orphans", os.Getpid())
 	t.Cleanup(func() { _, _ = Sweep(run) })
 	supervisor := exec.CommandContext(t.Context(), os.Args[0])
-	supervisor.Env = append(os.Environ(), role+"=supervisor", RunVariable+"="+run)
+	supervisor.Env = append(os.Environ(), role+"=supervisor", forwarder.RunVariable+"="+run)
 	out, err := supervisor.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -314,7 +315,7 @@ func playSupervisor() {
 
 func TestSweepOfNoRunKillsNothing(t *testing.T) {
 	c := start(t, Command{
-		Argv: []string{"sh", "-c", `echo $$; exec sleep 1000`}, Env: append(os.Environ(), RunVariable+"="),
+		Argv: []string{"sh", "-c", `echo $$; exec sleep 1000`}, Env: append(os.Environ(), forwarder.RunVariable+"="),
 	})
 	c.pid(t)
 	if killed, err := Sweep(""); err != nil || killed != 0 {

@@ -1,14 +1,14 @@
 package child
 
-import "bytes"
+import (
+	"bytes"
 
-// RunVariable is in the environment of everything that a supervisor's tunnels start. Its value is the supervisor's
-// run id: what carries it after the supervisor has ended is an orphan.
-const RunVariable = "LOCALPORT_RUN"
+	"github.com/localport-sh/localport/forwarder"
+)
 
-// carries reports whether a list of strings that end in NUL holds RunVariable=run.
+// carries reports whether a list of strings that end in NUL holds forwarder.RunVariable=run.
 func carries(list []byte, run string) bool {
-	want := []byte(RunVariable + "=" + run)
+	want := []byte(forwarder.RunVariable + "=" + run)
 	for entry := range bytes.SplitSeq(list, []byte{0}) {
 		if bytes.Equal(entry, want) {
 			return true

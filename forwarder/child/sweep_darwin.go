@@ -10,8 +10,8 @@ import (
 )
 
 // Sweep kills what a supervisor that is dead left behind: every process of this user that was started with
-// RunVariable=run in its environment. macOS hides the environment of the programs that come with the system (its own
-// ssh among them), so these are not found. It touches nothing else, and not the caller.
+// forwarder.RunVariable=run in its environment. macOS hides the environment of the programs that come with the system
+// (its own ssh among them), so these are not found. It touches nothing else, and not the caller.
 func Sweep(run string) (killed int, err error) {
 	if run == "" {
 		return 0, nil

@@ -15,9 +15,9 @@ import (
 const sweepLimit = 5 * time.Second
 
 // Sweep kills what the tunnels of a run left behind: every process of this user that was started with
-// RunVariable=run in its environment, and whatever those start meanwhile. It touches nothing else, not the caller, and
-// not the masters that the user's own ssh_config keeps (ControlPersist): they may carry the user's other sessions by
-// now. It returns how many it killed.
+// forwarder.RunVariable=run in its environment, and whatever those start meanwhile. It touches nothing else, not the
+// caller, and not the masters that the user's own ssh_config keeps (ControlPersist): they may carry the user's other
+// sessions by now. It returns how many it killed.
 func Sweep(run string) (killed int, err error) {
 	if run == "" {
 		return 0, nil

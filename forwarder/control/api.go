@@ -1,8 +1,9 @@
 // Package control is how a project's supervisor and its clients talk: HTTP and JSON over a unix socket that only
-// its user can reach. It holds both ends, and the way a client starts a supervisor where none lives.
+// its user can reach. It holds the clients' end, and the way a client starts a supervisor where none lives.
 package control
 
 import (
+	"errors"
 	"strings"
 	"time"
 
@@ -154,16 +155,19 @@ const (
 	Restart Action = "restart"
 )
 
-type actRequest struct {
+// ActRequest asks for an action on services.
+type ActRequest struct {
 	Action Action   `json:"action"`
 	Names  []string `json:"names"`
 }
 
-type yieldRequest struct {
+// YieldRequest asks for these addresses.
+type YieldRequest struct {
 	Addresses []string `json:"addresses"`
 }
 
-type yieldResponse struct {
+// YieldResponse says whether they were given up.
+type YieldResponse struct {
 	Yielded bool `json:"yielded"`
 }
 
@@ -201,6 +205,13 @@ type Replacement struct {
 	Version string `json:"version"` // of that program
 }
 
-type failure struct {
+// Failure is the answer to a request that was refused.
+type Failure struct {
 	Error string `json:"error"`
 }
+
+// RequestHeader carries the id of a request, which ties what a command says to what the supervisor logs.
+const RequestHeader = "X-Request-Id"
+
+// ErrEnding is what a supervisor answers that is ending, or has handed over to another: the client is to call again.
+var ErrEnding = errors.New("the supervisor is ending")

@@ -1,7 +1,6 @@
 package control
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -9,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"strings"
 )
 
@@ -49,7 +47,7 @@ func (c Client) Status(ctx context.Context) (Status, error) {
 // all of them when they have been told, not when they are ready.
 func (c Client) Act(ctx context.Context, action Action, names []string) ([]string, error) {
 	var affected []string
-	return affected, c.call(ctx, "act", actRequest{action, names}, &affected)
+	return affected, c.call(ctx, "act", ActRequest{action, names}, &affected)
 }
 
 // Wait returns when each of the services is settled: ready, or in a state that only a person can change.
@@ -66,8 +64,8 @@ func (c Client) Reload(ctx context.Context) (Reload, error) {
 
 // Yield asks a supervisor whose project nobody is in to give its ports up, if it has one of these addresses.
 func (c Client) Yield(ctx context.Context, addresses []string) (bool, error) {
-	var response yieldResponse
-	return response.Yielded, c.call(ctx, "yield", yieldRequest{addresses}, &response)
+	var response YieldResponse
+	return response.Yielded, c.call(ctx, "yield", YieldRequest{addresses}, &response)
 }
 
 // Replace has another program, or the same one anew, take over from the supervisor. When it returns, it has: every port
@@ -81,49 +79,35 @@ func (c Client) End(ctx context.Context) error { return c.call(ctx, "end", struc
 
 // call posts in (or gets, where in is nil) and decodes the answer into out, unless that is nil.
 func (c Client) call(ctx context.Context, name string, in, out any) error {
-	method, body := http.MethodGet, io.Reader(nil)
+	r := request{method: "GET", path: "/v1/" + name, id: strings.ToLower(rand.Text()[:8])}
 	if in != nil {
-		data, err := json.Marshal(in)
+		body, err := json.Marshal(in)
 		if err != nil {
 			return err
 		}
-		method, body = http.MethodPost, bytes.NewReader(data)
+		r.method, r.body = "POST", body
 	}
-	request, err := http.NewRequestWithContext(ctx, method, "http://localport/v1/"+name, body)
-	if err != nil {
-		return err
-	}
-	id := RequestID()
-	request.Header.Set(requestHeader, id)
-	transport := c.transport()
-	defer transport.CloseIdleConnections()
-	response, err := (&http.Client{Transport: transport}).Do(request)
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", c.Socket)
 	if err != nil {
 		return &UnreachableError{c.Socket, reason(ctx, err)}
 	}
-	defer response.Body.Close()
-	if response.StatusCode == http.StatusServiceUnavailable {
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	status, body, err := r.exchange(conn)
+	switch {
+	case err != nil:
+		return &UnreachableError{c.Socket, reason(ctx, err)}
+	case status == unavailable:
 		return &UnreachableError{c.Socket, ErrEnding}
-	}
-	if response.StatusCode != http.StatusOK {
-		return refused(response, id)
-	}
-	if out == nil {
+	case status != ok:
+		return refused(status, body, r.id)
+	case out == nil:
 		return nil
 	}
-	if err := json.NewDecoder(response.Body).Decode(out); err != nil {
+	if err := json.NewDecoder(body).Decode(out); err != nil {
 		return &UnreachableError{c.Socket, reason(ctx, err)}
 	}
 	return nil
-}
-
-func (c Client) transport() *http.Transport {
-	return &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", c.Socket)
-		},
-	}
 }
 
 // RefusedError is what the supervisor answered instead of doing what it was asked.
@@ -134,21 +118,15 @@ type RefusedError struct {
 
 func (e *RefusedError) Error() string { return e.Reason }
 
-func refused(response *http.Response, id string) error {
-	var f failure
-	if err := json.NewDecoder(response.Body).Decode(&f); err != nil || f.Error == "" {
-		f.Error = "the supervisor answered " + response.Status
+func refused(status int, body io.Reader, id string) error {
+	var f Failure
+	if err := json.NewDecoder(body).Decode(&f); err != nil || f.Error == "" {
+		f.Error = fmt.Sprintf("the supervisor answered %d", status)
 	}
 	return &RefusedError{f.Error, id}
 }
 
-// requestHeader carries the id of a request, which ties what a command says to what the supervisor logs.
-const requestHeader = "X-Request-Id"
-
-// RequestID is a new id.
-func RequestID() string { return strings.ToLower(rand.Text()[:8]) }
-
-// reason leaves out the URL, which names nothing that a user knows.
+// reason is what the system said, for the call itself has been named.
 func reason(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return errors.New("it did not answer in time")

@@ -46,6 +46,7 @@ type technology struct {
 	watched    bool          // the cluster's health is of interest
 
 	mu    sync.Mutex
+	last  *session.Session // that a tunnel used
 	place session.Place
 	from  string // the kubeconfig files in which place was completed; empty before it was
 }
@@ -90,5 +91,41 @@ func (t *technology) Open(ctx context.Context, run forwarder.Run) (forwarder.Tun
 	if t.engine == "kubectl" || program != "" && t.engine != "native" {
 		return process.Open(ctx, run, process.Spec{Program: cmp.Or(program, "kubectl"), Words: words, Port: t.target.Port})
 	}
-	return native.Open(ctx, run, native.Spec{Target: t.target, Words: words, Watched: t.watched})
+	s, release, err := session.Open(t.source(run, words))
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	t.last = s
+	t.mu.Unlock()
+	return native.Open(ctx, run, native.Spec{Target: t.target, Words: words, Session: s, Release: release, Watched: t.watched})
+}
+
+func (t *technology) source(run forwarder.Run, words session.Words) session.Source {
+	return session.Source{Words: words, Dir: run.Dir, Env: run.Env, Log: run.Log, Asked: run.Asked}
+}
+
+// Surroundings is the cluster, if its health is of interest and the engine that is built in leads there.
+func (t *technology) Surroundings() (forwarder.Surroundings, bool) {
+	t.mu.Lock()
+	last, place := t.last, t.place
+	t.mu.Unlock()
+	if last == nil || !t.watched {
+		return forwarder.Surroundings{}, false
+	}
+	around := last.Report(session.Words{Kubeconfig: t.kubeconfig, Place: place})
+	around.Name = place.Context
+	return around, true
+}
+
+// Login takes a credential as a login helper prints it.
+func (t *technology) Login(run forwarder.Run, credential []byte) error {
+	return session.Give(t.source(run, session.Words{Kubeconfig: t.kubeconfig, Place: t.settle(run)}), credential)
+}
+
+// LoginSource is where the login of a service is described, for somebody who goes through it in the foreground.
+func LoginSource(svc project.Service, dir string, env []string) session.Source {
+	t := New(svc).(*technology)
+	run := forwarder.Run{Dir: dir, Env: env}
+	return t.source(run, session.Words{Kubeconfig: t.kubeconfig, Place: t.settle(run)})
 }

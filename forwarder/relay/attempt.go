@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -23,7 +24,7 @@ type attempt struct {
 	connected time.Time // guarded by the relay's lock
 
 	// Guarded by the client's mutex.
-	up      socket
+	up      way
 	stage   stage
 	sent    int  // bytes of the client's record that this attempt has taken
 	exposed bool // a byte of the client's may have arrived at the far end
@@ -55,7 +56,10 @@ func (c *client) try() (again bool) {
 	c.mu.Lock()
 	c.attempt = a
 	c.mu.Unlock()
-	c.relay.running.Go(a.far)
+	c.relay.goes(a.far, func() {
+		c.end(true)
+		close(a.done)
+	})
 	a.near()
 	<-a.done
 	c.relay.conclude(a)
@@ -83,10 +87,10 @@ func (a *attempt) far() {
 		close(a.done)
 		return
 	}
-	a.client.relay.running.Go(func() {
+	a.client.relay.goes(func() {
 		defer close(a.done)
 		a.comeBack()
-	})
+	}, func() { a.client.end(true) })
 }
 
 // comeBack carries what comes back.
@@ -110,7 +114,7 @@ func (a *attempt) farEnded(o outcome) {
 	c := a.client
 	switch o {
 	case drained:
-		if up, ok := a.up.(breakable); ok && up.Broken() {
+		if up, ok := a.up.(forwarder.Stream); ok && up.Broken() {
 			c.end(true)
 			break
 		}
@@ -122,7 +126,7 @@ func (a *attempt) farEnded(o outcome) {
 		c.end(true)
 	}
 	defer a.endWithTunnel()()
-	switch err := watchEnd(a.back.in); {
+	switch err := a.awaitEnd(); {
 	case errors.Is(err, errHungUp):
 		c.end(false)
 	case !errors.Is(err, net.ErrClosed):
@@ -130,8 +134,13 @@ func (a *attempt) farEnded(o outcome) {
 	}
 }
 
-// breakable is a connection whose end of file may stand for a break, which its kind of socket cannot carry.
-type breakable interface{ Broken() bool }
+// awaitEnd returns when the connection through the tunnel is over, whose bytes have ended already.
+func (a *attempt) awaitEnd() error {
+	if up, ok := a.up.(forwarder.Stream); ok {
+		return cmp.Or(up.WaitEnd(), errHungUp)
+	}
+	return watchEnd(a.back.in)
+}
 
 // endWithTunnel ends the client when the tunnel does: to a tunnel that is gone nothing more can be sent, and a client
 // that has been told the far end's end but says nothing itself would stay for ever. The returned function stops that.
@@ -201,7 +210,7 @@ func (r *Relay) launch(a *attempt, cancel context.CancelFunc) bool {
 
 // connect puts the connection in place, unless the client has gone.
 func (a *attempt) connect(conn net.Conn) error {
-	up, raw, err := socketOf(conn)
+	up, raw, err := wayOf(conn)
 	if err != nil {
 		conn.Close()
 		return err

@@ -100,7 +100,7 @@ func (c *client) end(broken bool) {
 		return
 	}
 	c.over = true
-	var up socket
+	var up way
 	if c.attempt != nil {
 		up = c.attempt.up
 	}

@@ -7,6 +7,8 @@ import (
 	"os"
 	"sync"
 	"syscall"
+
+	"github.com/localport-sh/localport/forwarder"
 )
 
 // outcome is how a step of the copying came out.
@@ -28,12 +30,14 @@ var buffers = sync.Pool{New: func() any { return new(buffer) }}
 
 // flow is one direction of a connection. A flow that waits holds its sockets and nothing else.
 type flow struct {
-	src, dst socket
-	in       syscall.RawConn // of src
-	out      syscall.RawConn // of dst
-	count    func(int)       // told of bytes as they pass
+	stream forwarder.Stream // the source, if it is one
+	dst    way
+	in     syscall.RawConn // of the source; nil for a stream
+	out    syscall.RawConn // of dst; nil for a stream
+	count  func(int)       // told of bytes as they pass
 
 	buf     *buffer // with n bytes in hand; nil between steps
+	lent    []byte  // by the stream, instead
 	n       int
 	err     error
 	take    func(uintptr) bool // takeFrom as a value, made once
@@ -41,8 +45,9 @@ type flow struct {
 	unbulky bool               // the kernel does not copy between these two
 }
 
-func newFlow(src socket, in syscall.RawConn, dst socket, out syscall.RawConn, count func(int)) *flow {
-	f := &flow{src: src, in: in, dst: dst, out: out, count: count}
+func newFlow(src way, in syscall.RawConn, dst way, out syscall.RawConn, count func(int)) *flow {
+	f := &flow{in: in, dst: dst, out: out, count: count, unbulky: in == nil || out == nil}
+	f.stream, _ = src.(forwarder.Stream)
 	f.take = f.takeFrom
 	return f
 }
@@ -69,6 +74,9 @@ const bulky = 2
 
 // read parks until there are bytes and takes a buffer full at most, which write or drop give back.
 func (f *flow) read() outcome {
+	if f.stream != nil {
+		return f.readStream()
+	}
 	if err := f.in.Read(f.take); err != nil {
 		return sourceless(err)
 	}
@@ -82,6 +90,16 @@ func (f *flow) read() outcome {
 	}
 	f.drop()
 	return sourceless(f.err)
+}
+
+// readStream waits until a stream lends some bytes.
+func (f *flow) readStream() outcome {
+	var err error
+	if f.lent, err = f.stream.Next(); err != nil {
+		return sourceless(err)
+	}
+	f.count(len(f.lent))
+	return more
 }
 
 // takeFrom reads without waiting. What it cannot fill it does not keep.
@@ -108,6 +126,10 @@ func (f *flow) takeFrom(fd uintptr) bool {
 
 // write writes what is in hand.
 func (f *flow) write() outcome {
+	if f.stream != nil {
+		_, err := f.dst.Write(f.lent)
+		return destinationless(err)
+	}
 	_, err := f.dst.Write(f.buf[:f.n])
 	f.drop()
 	return destinationless(err)

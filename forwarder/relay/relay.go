@@ -23,7 +23,9 @@ type Options struct {
 	OnRefusal      func(forwarder.Refusal) // a tunnel refused a client's connection, or reported of any
 	OnProof        func()                  // for a client a dial was acknowledged, or its first byte came back
 	OnQuiet        func()                  // the last client, open or waiting, is gone
-	Log            *slog.Logger            // nil: nothing is logged
+	// OnBroken is told of a panic in the relay or in a tunnel's Dial, with the stack. The client that it was about is reset.
+	OnBroken func(*forwarder.Failure, []byte)
+	Log      *slog.Logger // nil: nothing is logged
 }
 
 func (o Options) complete() Options {
@@ -34,6 +36,9 @@ func (o Options) complete() Options {
 	}
 	if o.OnRefusal == nil {
 		o.OnRefusal = func(forwarder.Refusal) {}
+	}
+	if o.OnBroken == nil {
+		o.OnBroken = func(*forwarder.Failure, []byte) {}
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -95,6 +100,16 @@ func (r *Relay) SetConnectTimeout(d time.Duration) {
 	r.timeout.Store(int64(d))
 }
 
+// goes runs a part of the relay. If it breaks, after is called.
+func (r *Relay) goes(f, after func()) {
+	r.running.Go(func() {
+		forwarder.Contain(f, func(failure *forwarder.Failure, stack []byte) {
+			after()
+			r.options.OnBroken(failure, stack)
+		})
+	})
+}
+
 // Attach sends waiting and coming clients through a tunnel, which has to be ready, in the place of the one before. The
 // relay takes the tunnel's refusals until it is done; a tunnel that is done detaches itself.
 func (r *Relay) Attach(t forwarder.Tunnel) {
@@ -119,7 +134,7 @@ func (r *Relay) linkTo(t forwarder.Tunnel) *link {
 	}
 	l := newLink(t, r.pace)
 	r.links = append(r.links, l)
-	r.running.Go(func() { r.tend(l) })
+	r.goes(func() { r.tend(l) }, func() {})
 	return l
 }
 
@@ -233,7 +248,7 @@ func (r *Relay) enter(conn *net.TCPConn) {
 	defer r.mu.Unlock()
 	r.clients[c] = struct{}{}
 	r.figures.enter(c)
-	r.running.Go(c.serve)
+	r.goes(c.serve, func() { c.end(true) })
 }
 
 // leave is the end of a client whose sockets are closed.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -336,4 +337,26 @@ func TestCloseResetsEveryClient(t *testing.T) {
 	if s := r.Stats(); s.Open != 0 || s.Waiting != 0 {
 		t.Errorf("got %+v", s)
 	}
+}
+
+func TestAPanicInATunnelCostsOneClient(t *testing.T) {
+	broken := make(chan *forwarder.Failure, 1)
+	f := begin(t)
+	f.options.OnBroken = func(failure *forwarder.Failure, _ []byte) { broken <- failure }
+	tn := openTunnel(t, "tcp")
+	tn.serve = func(c net.Conn) {
+		_, _ = io.WriteString(c, "hello")
+		_ = c.Close()
+	}
+	var once sync.Once
+	tn.onDial = func(context.Context) error {
+		once.Do(func() { panic("it broke") })
+		return nil
+	}
+	f.Attach(tn)
+	f.dial().expectReset()
+	if failure := signal(t, broken); !strings.Contains(failure.Reason, "it broke") {
+		t.Errorf("got %+v", failure)
+	}
+	f.dial().expect("hello")
 }

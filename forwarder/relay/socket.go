@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/localport-sh/localport/forwarder"
 )
 
 // socket is what the relay needs of a connection. *net.TCPConn and *net.UnixConn are sockets.
@@ -18,19 +20,28 @@ type socket interface {
 	CloseWrite() error
 }
 
-// socketOf is the connection that a tunnel gave, as a socket with its descriptor.
-func socketOf(conn net.Conn) (socket, syscall.RawConn, error) {
+// way is a connection through a tunnel: a socket, or a forwarder.Stream.
+type way interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// wayOf is the connection that a tunnel gave, and its descriptor if it is a socket.
+func wayOf(conn net.Conn) (way, syscall.RawConn, error) {
+	if s, ok := conn.(forwarder.Stream); ok {
+		return s, nil, nil
+	}
 	s, ok := conn.(socket)
 	if !ok {
-		return nil, nil, fmt.Errorf("the tunnel gave a %T, which is not a socket", conn)
+		return nil, nil, fmt.Errorf("the tunnel gave a %T, which is neither a socket nor a stream", conn)
 	}
 	raw, err := s.SyscallConn()
 	return s, raw, err
 }
 
-// reset closes a socket so that its peer sees a reset, and what was not sent yet is dropped. A unix socket has no
-// reset: its peer sees an end of file.
-func reset(s socket) {
+// reset closes a socket so that its peer sees a reset, and what was not sent yet is dropped. Other ways have no
+// reset: their peer sees an end of file.
+func reset(s way) {
 	if tcp, ok := s.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
@@ -92,7 +103,7 @@ func pending(fd uintptr) error {
 }
 
 // shut closes a socket, by a reset where the connection is broken.
-func shut(s socket, broken bool) {
+func shut(s way, broken bool) {
 	if broken {
 		reset(s)
 		return

@@ -66,6 +66,7 @@ func (f *forward) put(listeners *relay.Listeners) {
 		OnWaiting:      func() { nudge(f.waiting) },
 		OnProof:        func() { nudge(f.proved) },
 		OnQuiet:        func() { nudge(f.quiet); nudge(f.calm) },
+		OnBroken:       f.broken,
 		OnRefusal: func(refusal forwarder.Refusal) {
 			select {
 			case f.refused <- refusal:

@@ -19,7 +19,8 @@ func (f *forward) carry(ctx context.Context, tunnel forwarder.Tunnel) error {
 	began := time.Now()
 	f.why = reasonEnded
 	// kubectl knows its context and namespace only now.
-	f.publish(func(s *status) { s.upSince, s.target = began, f.tech.Target() })
+	target := f.tech.Target()
+	f.publish(func(s *status) { s.upSince, s.target = began, target })
 	f.relay.Attach(tunnel)
 	defer func() { _ = tunnel.Close() }()
 	defer f.relay.Detach(tunnel)
@@ -43,6 +44,8 @@ func (f *forward) carry(ctx context.Context, tunnel forwarder.Tunnel) error {
 		case <-tunnel.Done():
 			f.takeRefusals(w)
 			return ended(tunnel)
+		case failure := <-f.broke:
+			return failure
 		case refusal := <-f.refused:
 			w.refusedBy(refusal)
 		case <-f.proved:

@@ -29,15 +29,26 @@ type scripted struct {
 	mu     sync.Mutex
 	opened []time.Time
 	open   func(n int) (*scriptedTunnel, error) // the n-th opening, from 1
+	tunnel forwarder.Tunnel                     // what every opening returns instead
 }
 
 func (s *scripted) Target() string { return "scripted" }
 
+// opens has every opening return a tunnel.
+func (s *scripted) opens(t forwarder.Tunnel) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tunnel = t
+}
+
 func (s *scripted) Open(context.Context, forwarder.Run) (forwarder.Tunnel, error) {
 	s.mu.Lock()
 	s.opened = append(s.opened, time.Now())
-	n := len(s.opened)
+	n, ready := len(s.opened), s.tunnel
 	s.mu.Unlock()
+	if ready != nil {
+		return ready, nil
+	}
 	t, err := s.open(n)
 	if err != nil {
 		return nil, err
@@ -55,6 +66,29 @@ type scriptedTunnel struct {
 	done chan struct{}
 	once sync.Once
 	err  error
+}
+
+// troubled is a tunnel that says what stands in its way.
+type troubled struct {
+	*scriptedTunnel
+	mu      sync.Mutex
+	trouble *forwarder.Failure
+	changed chan struct{}
+}
+
+func (t *troubled) Changed() <-chan struct{} { return t.changed }
+
+func (t *troubled) Trouble() *forwarder.Failure {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.trouble
+}
+
+func (t *troubled) become(trouble *forwarder.Failure) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.trouble = trouble
+	nudge(t.changed)
 }
 
 func newTunnel() *scriptedTunnel { return &scriptedTunnel{done: make(chan struct{})} }
@@ -140,7 +174,8 @@ func embark(t *testing.T, h host, svc project.Service, check probe.Check, open f
 		host: h, name: svc.Name, svc: svc, tech: c.tech, check: check,
 		orders: make(chan order, 1), waiting: make(chan struct{}, 1), refused: make(chan forwarder.Refusal, 8),
 		proved: make(chan struct{}, 1), quiet: make(chan struct{}, 1), woken: make(chan struct{}, 1),
-		done: make(chan struct{}), relay: c.gate,
+		broke: make(chan *forwarder.Failure, 1),
+		done:  make(chan struct{}), relay: c.gate,
 	}
 	f.status.svc = svc
 	var ctx context.Context
@@ -148,7 +183,10 @@ func embark(t *testing.T, h host, svc project.Service, check probe.Check, open f
 	f.cancel = c.cancel
 	c.forward = f
 	f.enter(forwarder.Starting)
-	go func() { defer close(f.done); f.run(ctx, true) }()
+	go func() {
+		defer close(f.done)
+		forwarder.Contain(func() { f.run(ctx, true) }, f.fellApart)
+	}()
 	return c
 }
 
@@ -566,5 +604,60 @@ func TestSleepIsSeenWithinSeconds(t *testing.T) {
 		if len(woken) != 1 || <-woken != 40*time.Minute {
 			t.Errorf("%d wakes", len(woken))
 		}
+	})
+}
+
+func TestWhatATunnelSaysStandsInItsWayIsTheServicesState(t *testing.T) {
+	for name, check := range map[string]probe.Check{"checked": well, "not checked": nil} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tunnel := &troubled{scriptedTunnel: newTunnel(), changed: make(chan struct{}, 1), trouble: &forwarder.Failure{Reason: "no pods"}}
+				c := embark(t, testHost(), plain("db"), check, nil)
+				defer c.stop()
+				c.tech.opens(tunnel)
+				c.is(t, forwarder.Unhealthy)
+				if got := c.lastError(); got != "no pods" {
+					t.Errorf("last error %q", got)
+				}
+				nudge(c.proved) // a client's success does not make the trouble untrue
+				c.is(t, forwarder.Unhealthy)
+				tunnel.become(nil)
+				c.is(t, forwarder.Healthy)
+				tunnel.become(&forwarder.Failure{Reason: "gone again"})
+				c.is(t, forwarder.Unhealthy)
+				time.Sleep(time.Hour)
+				if n := len(c.tech.times()); n != 1 {
+					t.Errorf("the tunnel was opened %d times", n)
+				}
+			})
+		})
+	}
+}
+
+func TestAPanicCostsItsForwardAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		host := testHost()
+		other := embark(t, host, plain("other"), well, always)
+		defer other.stop()
+		opening := embark(t, host, plain("opening"), well, func(int) (*scriptedTunnel, error) { panic("the engine broke") })
+		defer opening.stop()
+		opening.is(t, forwarder.Failed)
+		if got := opening.lastError(); !strings.Contains(got, "the engine broke") {
+			t.Errorf("last error %q", got)
+		}
+		relay := embark(t, host, plain("relay"), well, always)
+		defer relay.stop()
+		relay.is(t, forwarder.Healthy)
+		forwarder.Contain(func() { panic("a client broke it") }, relay.broken)
+		relay.is(t, forwarder.Failed)
+		loop := embark(t, host, plain("loop"), well, always)
+		loop.is(t, forwarder.Healthy)
+		loop.give(order{svc: &project.Service{HealthCheck: project.HealthCheck{Type: project.CheckNone}}}) // without a technology
+		loop.is(t, forwarder.Failed)
+		<-loop.done
+		if loop.running() {
+			t.Error("it cannot be started again")
+		}
+		other.is(t, forwarder.Healthy)
 	})
 }

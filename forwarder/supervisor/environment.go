@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"sync"
 
-	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/project/environ"
 )
@@ -46,7 +46,7 @@ func (e *environment) list() []string {
 	env := make(environ.Env, len(e.shell)+len(e.dotenv)+1)
 	maps.Copy(env, e.dotenv)
 	maps.Copy(env, e.shell)
-	env[child.RunVariable] = e.run
+	env[forwarder.RunVariable] = e.run
 	return env.List()
 }
 

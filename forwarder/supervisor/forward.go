@@ -50,9 +50,10 @@ type forward struct {
 	orders  chan order
 	waiting chan struct{} // a client began to wait
 	refused chan forwarder.Refusal
-	proved  chan struct{} // a client's connection got its first byte
-	quiet   chan struct{} // the last client left
-	woken   chan struct{} // the machine has slept
+	proved  chan struct{}           // a client's connection got its first byte
+	quiet   chan struct{}           // the last client left
+	woken   chan struct{}           // the machine has slept
+	broke   chan *forwarder.Failure // a part of it has panicked
 
 	mu     sync.Mutex
 	relay  gate // nil while the port is not ours
@@ -106,6 +107,7 @@ func newForward(h host, svc project.Service, lines *journal.File) (*forward, err
 		proved:  make(chan struct{}, 1),
 		quiet:   make(chan struct{}, 1),
 		woken:   make(chan struct{}, 1),
+		broke:   make(chan *forwarder.Failure, 1),
 	}
 	tech, err := technology(svc)
 	if err != nil {
@@ -125,7 +127,8 @@ func (f *forward) become(svc project.Service, tech forwarder.Technology) error {
 		return err
 	}
 	f.svc, f.tech, f.check = svc, tech, check
-	f.publish(func(s *status) { s.svc, s.target = svc, tech.Target() })
+	target := tech.Target()
+	f.publish(func(s *status) { s.svc, s.target = svc, target })
 	return nil
 }
 
@@ -218,8 +221,27 @@ func (f *forward) start(ctx context.Context) {
 	bound := f.acquire(ctx)
 	go func() {
 		defer close(f.done)
-		f.run(ctx, bound)
+		forwarder.Contain(func() { f.run(ctx, bound) }, f.fellApart)
 	}()
+}
+
+// broken takes a panic in a part of the forward, which its loop then ends.
+func (f *forward) broken(failure *forwarder.Failure, stack []byte) {
+	f.log.Error("broke", "service", f.name, "reason", failure.Reason, "stack", string(stack))
+	select {
+	case f.broke <- failure:
+	default:
+	}
+}
+
+// fellApart takes a panic in the loop itself: the forward is down, and may be started again.
+func (f *forward) fellApart(failure *forwarder.Failure, stack []byte) {
+	f.broken(failure, stack)
+	f.mu.Lock()
+	f.cancel()
+	f.cancel = nil
+	f.mu.Unlock()
+	f.trouble(forwarder.Failed, failure.Reason, failure.Hint)
 }
 
 // release closes the port at once; what is established goes on until stop.
@@ -349,10 +371,13 @@ func (f *forward) open(ctx context.Context, run forwarder.Run) (forwarder.Tunnel
 	}
 	results := make(chan result, 1)
 	tech := f.tech
-	go func() {
+	go forwarder.Contain(func() {
 		tunnel, err := tech.Open(ctx, run)
 		results <- result{tunnel, err}
-	}()
+	}, func(failure *forwarder.Failure, stack []byte) {
+		f.log.Error("broke", "service", f.name, "reason", failure.Reason, "stack", string(stack))
+		results <- result{nil, failure}
+	})
 	for {
 		select {
 		case r := <-results:

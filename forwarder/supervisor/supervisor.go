@@ -19,6 +19,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/child"
 	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/control/server"
 	"github.com/localport-sh/localport/forwarder/journal"
 	"github.com/localport-sh/localport/forwarder/keeper"
 	"github.com/localport-sh/localport/lockstate"
@@ -124,7 +125,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	served := make(chan error, 1)
-	go func() { served <- control.Serve(work, s.socket, s, s.log) }()
+	go func() { served <- server.Serve(work, s.socket, s, s.log) }()
 	o.Say(control.Word{Outcome: control.Ready})
 	s.watched.Go(func() { s.keeping.run(work) })
 	s.watched.Go(func() { s.watchFiles(work) })

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/control/server"
 	"github.com/localport-sh/localport/forwarder/keeper"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/lockstate"
@@ -149,7 +150,7 @@ func (s *Supervisor) listen(path string) (*net.UnixListener, error) {
 	files := s.inherited.take(keptSocket)
 	defer closeFiles(files)
 	if len(files) == 0 {
-		return control.Listen(path)
+		return server.Listen(path)
 	}
 	l, err := net.FileListener(files[0])
 	if err != nil {

@@ -1,166 +1,176 @@
 package native
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
-
-	"golang.org/x/sys/unix"
+	"time"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/kubectl/spdy"
 )
 
-// conn is a connection as the relay has it: one end of a pair of sockets, so that it can be half-closed, waited for and
-// spliced like any other.
+// conn is a client's connection to a pod.
 type conn struct {
-	*net.UnixConn
-	broken atomic.Bool
-}
-
-// Broken reports whether the connection's end was none that the far end meant: a client is to see a reset then, which a
-// pair of sockets cannot carry.
-func (c *conn) Broken() bool { return c.broken.Load() }
-
-// socketPair makes a connection and our end of it.
-func socketPair() (c *conn, ours *net.UnixConn, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
-	if err != nil {
-		return nil, nil, os.NewSyscallError("socketpair", err)
-	}
-	unix.CloseOnExec(fds[0])
-	unix.CloseOnExec(fds[1])
-	theirs, err := unixConn(fds[0])
-	if err != nil {
-		_ = unix.Close(fds[1])
-		return nil, nil, err
-	}
-	if ours, err = unixConn(fds[1]); err != nil {
-		theirs.Close()
-		return nil, nil, err
-	}
-	return &conn{UnixConn: theirs}, ours, nil
-}
-
-func unixConn(fd int) (*net.UnixConn, error) {
-	if err := unix.SetNonblock(fd, true); err != nil {
-		_ = unix.Close(fd)
-		return nil, err
-	}
-	file := os.NewFile(uintptr(fd), "pair")
-	defer file.Close()
-	c, err := net.FileConn(file)
-	if err != nil {
-		return nil, err
-	}
-	return c.(*net.UnixConn), nil
-}
-
-// flow is a connection on its way between the pair of sockets and the streams.
-type flow struct {
 	*pair
 	tunnel *tunnel
-	conn   *conn // as the relay has it
-	ours   *net.UnixConn
-	raw    syscall.RawConn
+
+	piece  *spdy.Piece // lent to who called Next
+	unread []byte      // of the piece, for Read
+	ended  sync.Once
+	broken atomic.Bool
+	closed sync.Once
+	leaves bool          // it counts as leaving; guarded by the pool's lock
+	gone   chan struct{} // closed by Close
 }
 
-// carry copies both ways until both ways have ended, and gives the upstream back.
-func (f *flow) carry() {
-	var near sync.WaitGroup
-	near.Go(f.near)
-	clean := f.far()
-	near.Wait()
-	f.abort() // of a stream that has ended properly nothing is said any more
-	f.tunnel.give(f.up, clean)
+var _ forwarder.Stream = (*conn)(nil)
+
+func newConn(p *pair, t *tunnel) *conn {
+	return &conn{pair: p, tunnel: t, gone: make(chan struct{})}
 }
 
-// far carries what comes back. It is true if the connection ended in good order, on either side.
-func (f *flow) far() bool {
-	defer f.ours.Close()
-	n, err := f.data.WriteTo(f.ours)
-	answered := n > 0 || f.data.Received() > 0
-	if ended := f.data.Ended(); ended == nil || err != nil && errors.Is(ended, io.EOF) {
-		return false // it is the client who does not want it any more
-	}
-	if r, refused := refusal(f.why(answered)); refused {
-		f.report(r, answered)
-		return errors.Is(err, io.EOF) || err == nil
-	}
+// Next waits for bytes and lends them until the next call.
+func (c *conn) Next() ([]byte, error) {
+	c.free()
+	piece, err := c.data.Next()
 	if err != nil {
-		f.conn.broken.Store(true)
-		if !answered { // who has sent nothing either loses nothing by another attempt
-			f.tunnel.report(forwarder.Refusal{Conn: f.conn, Reason: fmt.Sprintf("the connection to the pod's node broke: %v", err)})
-		}
-		return false
+		return nil, c.end(err)
 	}
-	_ = f.ours.CloseWrite()
-	_, err = f.errs.WriteTo(io.Discard) // until the node lets go of the other direction too
-	return err == nil
+	c.piece = piece
+	return piece.Bytes(), nil
 }
 
-// report says what the node said of a connection: to the relay, which may have it tried anew.
-func (f *flow) report(r forwarder.Refusal, answered bool) {
-	r.Conn = f.conn
-	if r.Connect = r.Connect && !answered; r.Connect {
-		f.tunnel.finder.refuse(f.up.uid)
-	} else {
-		f.conn.broken.Store(true)
+func (c *conn) free() {
+	if c.piece != nil {
+		c.piece.Free()
+		c.piece = nil
 	}
-	f.tunnel.report(r)
 }
 
-// near carries what the client sends.
-func (f *flow) near() {
-	for {
-		room, n, err := f.read()
-		if err != nil || n == 0 {
-			break
-		}
-		err = f.data.Send(room, n)
-		room.Free()
-		if err != nil {
-			return // the far side tells
+func (c *conn) Read(p []byte) (int, error) {
+	if len(c.unread) == 0 {
+		var err error
+		if c.unread, err = c.Next(); err != nil {
+			return 0, err
 		}
 	}
-	_ = f.data.CloseWrite()
-	f.awaitHangup()
-	f.abort()
+	n := copy(p, c.unread)
+	c.unread = c.unread[n:]
+	return n, nil
 }
 
-// read waits for bytes and lends room only when there are some.
-func (f *flow) read() (room *spdy.Room, n int, err error) {
-	waitErr := f.raw.Read(func(fd uintptr) bool {
-		room = spdy.NewRoom()
-		for {
-			n, err = syscall.Read(int(fd), room.Bytes())
-			if !errors.Is(err, syscall.EINTR) {
-				break
+// end finds out what the end of the bytes means, and tells it: to clients it is an end of file.
+func (c *conn) end(err error) error {
+	select {
+	case <-c.gone:
+		return net.ErrClosed
+	default:
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	c.ended.Do(func() {
+		answered := c.data.Received() > 0
+		if r, refused := refusal(c.why(answered)); refused {
+			c.report(r, answered)
+			return
+		}
+		if !errors.Is(err, io.EOF) {
+			c.soil()
+			c.broken.Store(true)
+			if !answered { // who has sent nothing either loses nothing by another attempt
+				c.tunnel.report(forwarder.Refusal{Conn: c, Reason: fmt.Sprintf("the connection to the pod's node broke: %v", err)})
 			}
 		}
-		if err == nil && n > 0 {
-			return true
-		}
-		room.Free()
-		room = nil
-		return !errors.Is(err, syscall.EAGAIN)
 	})
-	if waitErr != nil {
-		return nil, 0, waitErr
-	}
-	return room, max(n, 0), err
+	return io.EOF
 }
 
-// awaitHangup returns when the client's side is closed altogether, or ours is.
-func (f *flow) awaitHangup() {
-	_ = f.raw.Read(func(fd uintptr) bool {
-		fds := []unix.PollFd{{Fd: int32(fd)}}
-		n, err := unix.Poll(fds, 0)
-		return err == nil && n > 0 && fds[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
-	})
+// report says what the node said of the connection: to the relay, which may have it tried anew.
+func (c *conn) report(r forwarder.Refusal, answered bool) {
+	r.Conn = c
+	if r.Connect = r.Connect && !answered; r.Connect {
+		c.tunnel.finder.refuse(c.up.uid)
+	} else {
+		c.broken.Store(true)
+	}
+	c.tunnel.report(r)
 }
+
+// Broken reports that the end was none that the pod meant.
+func (c *conn) Broken() bool { return c.broken.Load() }
+
+// WaitEnd returns when the node has let go of both directions.
+func (c *conn) WaitEnd() error {
+	_, err := c.errs.WriteTo(io.Discard)
+	select {
+	case <-c.gone:
+		return net.ErrClosed
+	default:
+		return err
+	}
+}
+
+func (c *conn) Write(p []byte) (n int, err error) {
+	for n < len(p) {
+		m := min(len(p)-n, spdy.MaxData)
+		if err := c.data.Write(p[n : n+m]); err != nil {
+			return n, err
+		}
+		n += m
+	}
+	return n, nil
+}
+
+// CloseWrite says that the client sends nothing more. Its upstream may be another's then: most that end so have ended
+// altogether, which TCP does not tell.
+func (c *conn) CloseWrite() error {
+	c.tunnel.pool.leaves(c)
+	return c.data.CloseWrite()
+}
+
+// Close ends the connection and gives its upstream back. The error is always nil.
+func (c *conn) Close() error {
+	c.closed.Do(func() {
+		close(c.gone)
+		c.abort()
+		c.tunnel.give(c)
+	})
+	return nil
+}
+
+// soil keeps the upstream from being used again.
+func (c *conn) soil() {
+	c.tunnel.pool.mu.Lock()
+	defer c.tunnel.pool.mu.Unlock()
+	c.up.soiled = true
+}
+
+// SetDeadline is SetReadDeadline: what is written waits for no longer than the upstream lives.
+func (c *conn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
+
+// SetReadDeadline ends a Read or Next at a time.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	c.data.SetReadDeadline(t)
+	return nil
+}
+
+// SetWriteDeadline does nothing.
+func (c *conn) SetWriteDeadline(time.Time) error { return nil }
+
+// address names an end of a connection that has none.
+type address string
+
+func (address) Network() string  { return "kubernetes" }
+func (a address) String() string { return string(a) }
+
+// LocalAddr has no address of its own.
+func (c *conn) LocalAddr() net.Addr { return address("localport") }
+
+// RemoteAddr is the pod.
+func (c *conn) RemoteAddr() net.Addr { return address(c.up.pod) }

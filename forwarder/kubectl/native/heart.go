@@ -14,7 +14,7 @@ const (
 func (t *tunnel) pulse() {
 	for _, u := range t.upstreams() {
 		if time.Since(u.Heard()) >= beat-time.Second && !u.pinged.Swap(true) {
-			t.running.Go(func() { t.ping(u) })
+			t.goes(func() { t.ping(u) })
 		}
 	}
 }

@@ -19,7 +19,9 @@ import (
 type Spec struct {
 	Target
 	Words   session.Words
-	Watched bool // the health of the cluster is of interest
+	Session *session.Session
+	Release func() // of the session; called once, also after an error
+	Watched bool   // the health of the cluster is of interest
 }
 
 var (
@@ -34,6 +36,7 @@ type tunnel struct {
 	release func()
 	finder  *finder
 	log     io.Writer
+	watched bool
 
 	refusals chan forwarder.Refusal
 	pool     pool
@@ -51,25 +54,27 @@ type tunnel struct {
 
 // Open returns when it is known that the target is there, and when the way to a pod of it is open, if it has one.
 func Open(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, error) {
-	s, release, err := session.Open(session.Source{
-		Words: spec.Words, Dir: run.Dir, Env: run.Env, Log: run.Log, Asked: run.Asked,
-	})
-	if err != nil {
-		return nil, err
-	}
 	t := &tunnel{
-		words: spec.Words, session: s, release: release, log: run.Log,
+		words: spec.Words, session: spec.Session, release: spec.Release, log: run.Log, watched: spec.Watched,
 		refusals: make(chan forwarder.Refusal, 64), done: make(chan struct{}), changed: make(chan struct{}, 1),
 	}
 	t.pool.all = make(map[*upstream]struct{})
 	t.work, t.cancel = context.WithCancel(context.Background())
-	t.finder = newFinder(s, spec.Target, spec.Words)
+	t.finder = newFinder(spec.Session, spec.Target, spec.Words)
 	if err := t.begin(ctx); err != nil {
 		_ = t.Close()
 		return nil, err
 	}
-	t.running.Go(t.run)
+	t.goes(t.run)
 	return t, nil
+}
+
+// goes runs a part of the tunnel, which fails as a whole if it breaks.
+func (t *tunnel) goes(f func()) { t.running.Go(func() { forwarder.Contain(f, t.broke) }) }
+
+func (t *tunnel) broke(failure *forwarder.Failure, stack []byte) {
+	_, _ = t.log.Write(stack)
+	t.end(failure)
 }
 
 // begin finds out whether the target can be had.
@@ -107,6 +112,9 @@ func (t *tunnel) run() {
 			return
 		}
 		t.tell()
+		if t.watched && t.Trouble() != nil {
+			t.session.LookAtNodes(t.finder.nodes())
+		}
 		t.prune()
 		if at, _, _, _ := t.finder.choose(); at != nil && trouble == nil {
 			t.fill(*at)
@@ -183,7 +191,7 @@ func (t *tunnel) connect(ctx context.Context, at choice) (net.Conn, error) {
 		old := u != nil
 		var err error
 		if old {
-			t.fill(at)
+			t.refill(at)
 		} else if u, err = t.dial(ctx, at, 1); err != nil {
 			t.dialled(at, err)
 			return nil, err
@@ -193,7 +201,7 @@ func (t *tunnel) connect(ctx context.Context, at choice) (net.Conn, error) {
 			t.dialled(at, nil)
 			return c, nil
 		}
-		t.give(u, false)
+		t.pool.given(&conn{pair: &pair{up: u}})
 		if ctx.Err() != nil {
 			return nil, err
 		}
@@ -215,20 +223,7 @@ func (t *tunnel) through(ctx context.Context, u *upstream, at choice) (net.Conn,
 		p.abort()
 		return nil, err
 	}
-	c, ours, err := socketPair()
-	if err != nil {
-		p.abort()
-		return nil, err
-	}
-	raw, err := ours.SyscallConn()
-	if err != nil {
-		p.abort()
-		c.Close()
-		ours.Close()
-		return nil, err
-	}
-	t.running.Go((&flow{pair: p, tunnel: t, conn: c, ours: ours, raw: raw}).carry)
-	return c, nil
+	return newConn(p, t), nil
 }
 
 // dialled notes how opening a way to a pod came out.

@@ -95,12 +95,21 @@ func runWith(t testing.TB, kubeconfig string) forwarder.Run {
 	return forwarder.Run{Dir: t.TempDir(), Env: append(os.Environ(), "KUBECONFIG="+kubeconfig), Log: &logged{}}
 }
 
+func openWith(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, error) {
+	var err error
+	spec.Session, spec.Release, err = session.Open(session.Source{Words: spec.Words, Dir: run.Dir, Env: run.Env, Log: run.Log, Asked: run.Asked})
+	if err != nil {
+		return nil, err
+	}
+	return Open(ctx, run, spec)
+}
+
 // open opens a tunnel and closes it with the test.
 func open(t testing.TB, kubeconfig string, spec Spec) *tunnel {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	opened, err := Open(ctx, runWith(t, kubeconfig), spec)
+	opened, err := openWith(ctx, runWith(t, kubeconfig), spec)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +122,7 @@ func fails(t testing.TB, kubeconfig string, spec Spec) *forwarder.Failure {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	opened, err := Open(ctx, runWith(t, kubeconfig), spec)
+	opened, err := openWith(ctx, runWith(t, kubeconfig), spec)
 	if err == nil {
 		_ = opened.Close()
 		t.Fatal("opened")
@@ -168,7 +177,7 @@ func TestEveryTargetLeadsToItsPod(t *testing.T) {
 	if got := greeting(t, dial(t, open(t, c.Kubeconfig(), bySelector))); got != pod {
 		t.Errorf("by a selector: %q", got)
 	}
-	for _, target := range []string{"service/web:web", "service/web:80", "deployment/web:http"} { // targetPort and the pod's port are names
+	for _, target := range []string{"service/web:http", "service/web:80", "deployment/web:http"} { // targetPort and the pod's port are names
 		conn := dial(t, open(t, c.Kubeconfig(), to(target, ns)))
 		_, _ = io.WriteString(conn, "GET / HTTP/1.0\r\n\r\n")
 		if answer, err := io.ReadAll(conn); err != nil || !strings.Contains(string(answer), pod) {

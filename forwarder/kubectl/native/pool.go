@@ -20,6 +20,8 @@ const (
 	crowd = 32
 	// spare is how long more than the warm ones are kept.
 	spare = 30 * time.Second
+	// lull is how long nothing is done about an upstream that was taken.
+	lull = 100 * time.Millisecond
 	// budget is how many bytes a client who does not read may have waiting here.
 	budget = 256 << 10
 )
@@ -27,11 +29,12 @@ const (
 // pool is the upstreams of a tunnel. Each client has one of its own, because a connection that is shared waits for the
 // slowest; the exception is a burst of clients at a cluster that is far away.
 type pool struct {
-	mu      sync.Mutex
-	all     map[*upstream]struct{}
-	closed  bool
-	filling int           // being opened to be kept warm
-	cost    time.Duration // what opening took lately
+	mu        sync.Mutex
+	all       map[*upstream]struct{}
+	closed    bool
+	filling   int           // being opened to be kept warm
+	refilling bool          // somebody waits to see whether more are needed
+	cost      time.Duration // what opening took lately
 }
 
 // warm is how many are to be kept ready. p.mu is held.
@@ -45,10 +48,10 @@ func (p *pool) take(uid string) *upstream {
 	defer p.mu.Unlock()
 	var best *upstream
 	for u := range p.all {
-		if u.uid != uid || u.over() {
+		if u.uid != uid || u.over() || u.soiled || u.leaving >= 2*crowd {
 			continue
 		}
-		if best == nil || u.clients < best.clients {
+		if best == nil || u.clients < best.clients || u.clients == best.clients && u.leaving < best.leaving {
 			best = u
 		}
 	}
@@ -76,7 +79,7 @@ func (t *tunnel) dial(ctx context.Context, at choice, clients int) (*upstream, e
 	if err != nil {
 		return nil, err
 	}
-	u := &upstream{Conn: spdy.NewConn(carrier, budget), uid: at.uid, clients: clients, idle: time.Now()}
+	u := &upstream{Conn: spdy.NewConn(carrier, budget), pod: at.pod, uid: at.uid, clients: clients, idle: time.Now()}
 	p := &t.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -89,21 +92,40 @@ func (t *tunnel) dial(ctx context.Context, at choice, clients int) (*upstream, e
 	return u, nil
 }
 
-// give takes an upstream back from a client. One that ended in good order serves the next.
-func (t *tunnel) give(u *upstream, clean bool) {
-	p := &t.pool
+// give takes an upstream back from a client. It serves the next, unless something was wrong with it.
+func (t *tunnel) give(c *conn) {
+	if t.pool.given(c) {
+		go c.up.Close() // whoever gives it back has something else to do
+	}
+}
+
+// leaves notes that a client has said its last.
+func (p *pool) leaves(c *conn) {
 	p.mu.Lock()
-	u.clients--
-	u.soiled = u.soiled || !clean
+	defer p.mu.Unlock()
+	if !c.leaves {
+		c.leaves = true
+		c.up.clients--
+		c.up.leaving++
+	}
+}
+
+// given notes that a client's connection is over; true when its upstream is to be closed.
+func (p *pool) given(c *conn) (drop bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	u := c.up
+	if c.leaves {
+		u.leaving--
+	} else {
+		u.clients--
+	}
 	u.idle = time.Now()
-	drop := u.clients == 0 && (u.soiled || u.over() || p.closed)
+	drop = u.clients+u.leaving == 0 && (u.soiled || u.over() || p.closed)
 	if drop {
 		delete(p.all, u)
 	}
-	p.mu.Unlock()
-	if drop {
-		_ = u.Close()
-	}
+	return drop
 }
 
 // drop closes an upstream that is of no use any more.
@@ -111,14 +133,45 @@ func (t *tunnel) drop(u *upstream) {
 	t.pool.mu.Lock()
 	delete(t.pool.all, u)
 	t.pool.mu.Unlock()
-	_ = u.Close()
+	go u.Close()
+}
+
+// refill replaces an upstream that was taken: at once where opening one takes long, else when it has not come back soon,
+// as most do.
+func (t *tunnel) refill(at choice) {
+	p := &t.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cost > cheap {
+		t.fillLocked(at)
+	}
+	if p.refilling || p.closed {
+		return
+	}
+	p.refilling = true
+	t.goes(func() {
+		timer := time.NewTimer(lull)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-t.work.Done():
+		}
+		p.mu.Lock()
+		p.refilling = false
+		p.mu.Unlock()
+		t.fill(at)
+	})
 }
 
 // fill opens as many upstreams to the pod as are to be kept warm.
 func (t *tunnel) fill(at choice) {
+	t.pool.mu.Lock()
+	defer t.pool.mu.Unlock()
+	t.fillLocked(at)
+}
+
+func (t *tunnel) fillLocked(at choice) {
 	p := &t.pool
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	ready := p.filling
 	for u := range p.all {
 		if u.uid == at.uid && u.clients == 0 && !u.over() {
@@ -127,7 +180,7 @@ func (t *tunnel) fill(at choice) {
 	}
 	for ; ready < p.warm() && !p.closed; ready++ {
 		p.filling++
-		t.running.Go(func() {
+		t.goes(func() {
 			_, err := t.dial(t.work, at, 0)
 			p.mu.Lock()
 			p.filling--
@@ -145,7 +198,7 @@ func (t *tunnel) prune() {
 	p.mu.Lock()
 	idle := 0
 	for u := range p.all {
-		if u.clients > 0 {
+		if u.clients+u.leaving > 0 {
 			continue
 		}
 		idle++
@@ -168,7 +221,7 @@ func (t *tunnel) closeAll() {
 	all := p.all
 	p.all = map[*upstream]struct{}{}
 	p.mu.Unlock()
-	for u := range all {
+	for u := range all { // which breaks their clients' connections; the relay closes those
 		_ = u.Close()
 	}
 }

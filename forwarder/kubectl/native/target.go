@@ -347,8 +347,10 @@ func (t Target) missing(ctx context.Context, s *session.Session, words session.W
 	defer cancel()
 	var namespace struct{ Metadata session.Meta }
 	at := s.Get(ctx, "/api/v1/namespaces/"+url.PathEscape(words.Place.Namespace), nil, &namespace)
-	if f := s.Failure(at, words); at != nil && f.Class == forwarder.Permanent {
-		return f
+	if at != nil {
+		if f := s.Failure(at, words); f.Class == forwarder.Permanent {
+			return f
+		}
 	}
 	return failure
 }

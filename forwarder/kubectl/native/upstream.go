@@ -26,12 +26,13 @@ const (
 // or several where opening one for each would take too long.
 type upstream struct {
 	*spdy.Conn
-	uid      string // of the pod
+	pod, uid string
 	requests atomic.Uint64
 	pinged   atomic.Bool // a ping is under way
 
 	// Guarded by the pool's lock.
 	clients int
+	leaving int       // clients that have said their last: a node keeps their connections for a second all the same
 	soiled  bool      // a connection through it did not end in good order
 	idle    time.Time // since when it has no client
 }

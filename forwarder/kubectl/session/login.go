@@ -131,6 +131,13 @@ func (l *login) give(cred *credential) {
 	l.cred, l.failure = cred, nil
 }
 
+// trouble is why there is no credential, nil if there is one or may be.
+func (l *login) trouble() *forwarder.Failure {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failure
+}
+
 // certificate is what TLS asks for.
 func (l *login) certificate() (*tls.Certificate, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), pluginTimeout)

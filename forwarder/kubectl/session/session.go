@@ -53,6 +53,7 @@ type Session struct {
 		server bool // it does not speak WebSocket
 	}
 	watches watches
+	nodes   nodes
 	work    context.Context
 	cancel  context.CancelFunc
 	running sync.WaitGroup

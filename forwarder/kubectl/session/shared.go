@@ -1,9 +1,12 @@
 package session
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"sync"
 	"time"
 
@@ -47,19 +50,12 @@ func Open(src Source) (s *Session, release func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	// rest.Config's own text hides what is secret; the whole is wanted here, as a sum.
-	key := digest(src.Place.Context, src.Dir, config.Host, config.APIPath, config.TLSClientConfig, config.Username, config.Password,
-		config.BearerToken, config.BearerTokenFile, config.Impersonate, config.AuthProvider, execKey(config.ExecProvider))
+	key := src.key(config)
 	shared.Lock()
 	defer shared.Unlock()
-	l := shared.logins[key]
-	if l == nil {
-		p, err := newPlugin(config, src.Dir, src.Env, src.Log, src.Words)
-		if err != nil {
-			return nil, nil, &forwarder.Failure{Class: forwarder.Permanent, Reason: err.Error()}
-		}
-		l = &login{plugin: p}
-		shared.logins[key] = l
+	l, err := src.login(key, config)
+	if err != nil {
+		return nil, nil, err
 	}
 	l.renew(src)
 	u := shared.sessions[key]
@@ -76,6 +72,79 @@ func Open(src Source) (s *Session, release func(), err error) {
 	}
 	u.users++
 	return u.Session, sync.OnceFunc(func() { leave(key, u) }), nil
+}
+
+// key tells what a session is made of from everything else.
+func (src Source) key(config *rest.Config) string {
+	return digest(src.Place.Context, src.Dir, config.Host, config.APIPath, config.TLSClientConfig, config.Username, config.Password,
+		config.BearerToken, config.BearerTokenFile, config.Impersonate, config.AuthProvider, execKey(config.ExecProvider))
+}
+
+// login is the shared login of a key. shared is locked.
+func (src Source) login(key string, config *rest.Config) (*login, error) {
+	if l := shared.logins[key]; l != nil {
+		return l, nil
+	}
+	p, err := newPlugin(config, src.Dir, src.Env, src.Log, src.Words)
+	if err != nil {
+		return nil, &forwarder.Failure{Class: forwarder.Permanent, Reason: err.Error()}
+	}
+	l := &login{plugin: p}
+	shared.logins[key] = l
+	return l, nil
+}
+
+// Give takes the answer of a login helper that somebody else ran, for everybody who shares the login.
+func Give(src Source, answer []byte) error {
+	config, err := src.config()
+	if err != nil {
+		return err
+	}
+	if config.ExecProvider == nil {
+		return errors.New("the kubeconfig's user has no login helper")
+	}
+	cred, err := parseCredential(answer, config.ExecProvider.APIVersion)
+	if err != nil {
+		return err
+	}
+	shared.Lock()
+	defer shared.Unlock()
+	l, err := src.login(src.key(config), config)
+	if err != nil {
+		return err
+	}
+	l.give(cred)
+	return nil
+}
+
+// Foreground runs the login helper of a kubeconfig on the user's terminal and returns its answer, which is secret. Helped
+// is false where the kubeconfig's user has none: there is nothing to be run.
+func Foreground(ctx context.Context, src Source) (answer []byte, helped bool, err error) {
+	config, err := src.config()
+	if err != nil || config.ExecProvider == nil {
+		return nil, false, err
+	}
+	p, err := newPlugin(config, src.Dir, src.Env, io.Discard, src.Words)
+	if err != nil {
+		return nil, true, err
+	}
+	if p.info, err = describe(config, p.config.InteractiveMode != api.NeverExecInteractiveMode); err != nil {
+		return nil, true, err
+	}
+	path, err := child.Look(p.config.Command, p.env, p.dir)
+	if err != nil {
+		return nil, true, child.Failure(err, "install "+p.config.Command)
+	}
+	cmd := exec.CommandContext(ctx, path, p.config.Args...)
+	cmd.Dir, cmd.Env = p.dir, append(p.env[:len(p.env):len(p.env)], "KUBERNETES_EXEC_INFO="+p.info)
+	cmd.Stdin, cmd.Stderr = os.Stdin, os.Stderr
+	if answer, err = cmd.Output(); err != nil {
+		return nil, true, fmt.Errorf("the login helper %s failed: %w", p.config.Command, err)
+	}
+	if _, err := parseCredential(answer, p.config.APIVersion); err != nil {
+		return nil, true, fmt.Errorf("the login helper %s: %w", p.config.Command, err)
+	}
+	return answer, true, nil
 }
 
 func leave(key string, u *use) {

@@ -308,12 +308,12 @@ func (c *Conn) stream(id uint32) *Stream {
 func (c *Conn) data(h head) error {
 	s := c.stream(h.stream)
 	for h.length > 0 {
-		piece := takeChunk()
+		piece := takePiece()
 		n, err := c.carrier.Read(piece.room[:min(h.length, chunkSize)])
 		piece.bytes = piece.room[:n]
 		h.length -= n
 		if n == 0 || s == nil {
-			giveChunk(piece)
+			piece.Free()
 		} else {
 			c.deliver(s, piece)
 		}
@@ -327,7 +327,7 @@ func (c *Conn) data(h head) error {
 	return nil
 }
 
-func (c *Conn) deliver(s *Stream, piece *chunk) {
+func (c *Conn) deliver(s *Stream, piece *Piece) {
 	if s.put(piece, false) {
 		return
 	}

@@ -70,12 +70,10 @@ func echo(s httpstream.Stream) {
 func send(t *testing.T, s *Stream, data []byte) {
 	t.Helper()
 	for len(data) > 0 {
-		room := NewRoom()
-		n := copy(room.Bytes(), data)
-		if err := s.Send(room, n); err != nil {
+		n := min(len(data), MaxData)
+		if err := s.Write(data[:n]); err != nil {
 			t.Error(err)
 		}
-		room.Free()
 		data = data[n:]
 	}
 	if err := s.CloseWrite(); err != nil {

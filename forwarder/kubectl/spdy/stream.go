@@ -1,27 +1,36 @@
 package spdy
 
 import (
+	"context"
 	"io"
 	"sync"
+	"time"
 )
 
 // chunkSize is the most that is taken at once: what the servers of container runtimes write at once.
 const chunkSize = 32 << 10
 
-// chunk is a piece of a stream on its way. Nobody keeps one while waiting.
-type chunk struct {
+// MaxData is how much Write sends at once.
+const MaxData = chunkSize
+
+// Piece is some bytes of a stream on their way. Nobody keeps one while waiting.
+type Piece struct {
 	room  [headSize + chunkSize]byte
 	bytes []byte
 }
 
-var chunks = sync.Pool{New: func() any { return new(chunk) }}
+// Bytes are the piece's until Free.
+func (p *Piece) Bytes() []byte { return p.bytes }
 
-func takeChunk() *chunk { return chunks.Get().(*chunk) }
-
-func giveChunk(p *chunk) {
+// Free gives the piece back.
+func (p *Piece) Free() {
 	p.bytes = nil
-	chunks.Put(p)
+	pieces.Put(p)
 }
+
+var pieces = sync.Pool{New: func() any { return new(Piece) }}
+
+func takePiece() *Piece { return pieces.Get().(*Piece) }
 
 // Stream is a stream that was opened here.
 type Stream struct {
@@ -32,12 +41,15 @@ type Stream struct {
 
 	mu    sync.Mutex
 	cond  sync.Cond
-	queue []*chunk
+	queue []*Piece
 	bytes int   // in the queue
 	got   int64 // altogether
 	heard bool  // replied is closed
 	over  error // why nothing more comes: io.EOF for a proper end
 	deaf  bool  // what comes is not wanted
+
+	deadline time.Time
+	alarm    *time.Timer
 }
 
 // Replied is closed when the far side has accepted the stream, and when the stream or the connection has ended.
@@ -82,7 +94,7 @@ func (s *Stream) replyLocked() {
 }
 
 // put queues a piece. It is false when the queue is full; a patient caller waits.
-func (s *Stream) put(piece *chunk, patient bool) bool {
+func (s *Stream) put(piece *Piece, patient bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.bytes >= s.conn.budget && !s.deaf && s.over == nil {
@@ -92,7 +104,7 @@ func (s *Stream) put(piece *chunk, patient bool) bool {
 		s.cond.Wait()
 	}
 	if s.deaf || s.over != nil {
-		giveChunk(piece)
+		piece.Free()
 		return true
 	}
 	s.got += int64(len(piece.bytes))
@@ -120,18 +132,21 @@ func (s *Stream) end(err error) {
 	}
 }
 
-// next waits for a piece, or the reason why there is none.
-func (s *Stream) next() (*chunk, error) {
+// Next waits for a piece, which is the caller's to free. Its error is why the stream has ended, io.EOF for a proper end, or
+// context.DeadlineExceeded when the deadline has passed.
+func (s *Stream) Next() (*Piece, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.queue) == 0 && s.over == nil && !s.deaf {
+	for len(s.queue) == 0 && s.over == nil && !s.deaf && !s.late() {
 		s.cond.Wait()
 	}
-	if s.deaf {
+	switch {
+	case s.deaf:
 		return nil, ErrClosed
-	}
-	if len(s.queue) == 0 {
+	case len(s.queue) == 0 && s.over != nil:
 		return nil, s.over
+	case s.late():
+		return nil, context.DeadlineExceeded
 	}
 	piece := s.queue[0]
 	s.queue[0] = nil
@@ -141,10 +156,30 @@ func (s *Stream) next() (*chunk, error) {
 	return piece, nil
 }
 
+func (s *Stream) late() bool { return !s.deadline.IsZero() && !time.Now().Before(s.deadline) }
+
+// SetReadDeadline ends the waiting of Next at a time; the zero time does not.
+func (s *Stream) SetReadDeadline(t time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.alarm != nil {
+		s.alarm.Stop()
+		s.alarm = nil
+	}
+	if s.deadline = t; !t.IsZero() {
+		s.alarm = time.AfterFunc(time.Until(t), func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.cond.Broadcast()
+		})
+	}
+	s.cond.Broadcast()
+}
+
 // WriteTo writes what comes until the stream ends properly, or the error that ended it otherwise.
 func (s *Stream) WriteTo(w io.Writer) (n int64, err error) {
 	for {
-		piece, err := s.next()
+		piece, err := s.Next()
 		if err == io.EOF {
 			return n, nil
 		}
@@ -152,7 +187,7 @@ func (s *Stream) WriteTo(w io.Writer) (n int64, err error) {
 			return n, err
 		}
 		m, err := w.Write(piece.bytes)
-		giveChunk(piece)
+		piece.Free()
 		n += int64(m)
 		if err != nil {
 			return n, err
@@ -160,27 +195,14 @@ func (s *Stream) WriteTo(w io.Writer) (n int64, err error) {
 	}
 }
 
-// Send sends what fill puts into the room that it is given, which is of chunkSize bytes, as one frame. Fill is not
-// called twice; with 0 bytes nothing is sent.
-func (s *Stream) Send(room *Room, n int) error {
-	if n == 0 {
-		return nil
-	}
-	putDataHead(room.c.room[:], s.id, 0, n)
-	return s.conn.write(room.c.room[:headSize+n])
+// Write sends bytes, MaxData at most, as one frame.
+func (s *Stream) Write(p []byte) error {
+	frame := takePiece()
+	defer frame.Free()
+	n := copy(frame.room[headSize:], p)
+	putDataHead(frame.room[:], s.id, 0, n)
+	return s.conn.write(frame.room[:headSize+n])
 }
-
-// Room is where bytes are put to be sent without being copied again.
-type Room struct{ c *chunk }
-
-// NewRoom lends room, which Free gives back.
-func NewRoom() *Room { return &Room{takeChunk()} }
-
-// Bytes is the room.
-func (r *Room) Bytes() []byte { return r.c.room[headSize:] }
-
-// Free gives the room back.
-func (r *Room) Free() { giveChunk(r.c) }
 
 // CloseWrite says that nothing more is sent.
 func (s *Stream) CloseWrite() error {
@@ -208,7 +230,7 @@ func (s *Stream) Abort() {
 	quiet := s.deaf || s.over != nil && s.finished
 	s.deaf, s.finished = true, true
 	for _, piece := range s.queue {
-		giveChunk(piece)
+		piece.Free()
 	}
 	s.queue, s.bytes = nil, 0
 	s.replyLocked()

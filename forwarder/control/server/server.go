@@ -1,4 +1,6 @@
-package control
+// Package server is the supervisor's end of its socket. It is no part of control, because net/http, which it is made of, would
+// cost every prompt.
+package server
 
 import (
 	"context"
@@ -9,23 +11,22 @@ import (
 	"net/http"
 	"os"
 	"time"
+
+	"github.com/localport-sh/localport/forwarder/control"
 )
 
 // Backend is what a supervisor does for its clients. Each method may be called at any time, concurrently.
 type Backend interface {
-	Join(ctx context.Context, session Session) (View, error)
+	Join(ctx context.Context, session control.Session) (control.View, error)
 	Leave(ctx context.Context) error
-	Status(ctx context.Context) (Status, error)
-	Act(ctx context.Context, action Action, names []string) ([]string, error)
+	Status(ctx context.Context) (control.Status, error)
+	Act(ctx context.Context, action control.Action, names []string) ([]string, error)
 	Wait(ctx context.Context, names []string) error
-	Reload(ctx context.Context) (Reload, error)
+	Reload(ctx context.Context) (control.Reload, error)
 	Yield(ctx context.Context, addresses []string) (bool, error)
-	Replace(ctx context.Context, r Replacement) error
+	Replace(ctx context.Context, r control.Replacement) error
 	End(ctx context.Context) error
 }
-
-// ErrEnding is what a Backend returns that is ending, or has handed over to another: the client is to call again.
-var ErrEnding = errors.New("the supervisor is ending")
 
 // Listen binds the control socket, 0600. Only the winner of the election may call it: what lay at the path before
 // is taken for a dead supervisor's and unlinked.
@@ -80,7 +81,7 @@ func logged(next http.Handler, log *slog.Logger) http.Handler {
 			level, trouble = slog.LevelError, []any{"error", seen.refusal}
 		}
 		log.Log(r.Context(), level, "request", append([]any{
-			"request", r.Header.Get(requestHeader), "path", r.URL.Path, "took", time.Since(began),
+			"request", r.Header.Get(control.RequestHeader), "path", r.URL.Path, "took", time.Since(began),
 		}, trouble...)...)
 	})
 }
@@ -97,26 +98,26 @@ func handler(b Backend) http.Handler {
 	mux.Handle("POST /v1/leave", answer(func(ctx context.Context, _ struct{}) (struct{}, error) {
 		return struct{}{}, b.Leave(ctx)
 	}))
-	mux.Handle("GET /v1/status", answer(func(ctx context.Context, _ struct{}) (Status, error) {
+	mux.Handle("GET /v1/status", answer(func(ctx context.Context, _ struct{}) (control.Status, error) {
 		return b.Status(ctx)
 	}))
-	mux.Handle("POST /v1/act", answer(func(ctx context.Context, r actRequest) ([]string, error) {
+	mux.Handle("POST /v1/act", answer(func(ctx context.Context, r control.ActRequest) ([]string, error) {
 		return b.Act(ctx, r.Action, r.Names)
 	}))
-	mux.Handle("POST /v1/wait", answer(func(ctx context.Context, names []string) (Status, error) {
+	mux.Handle("POST /v1/wait", answer(func(ctx context.Context, names []string) (control.Status, error) {
 		if err := b.Wait(ctx, names); err != nil {
-			return Status{}, err
+			return control.Status{}, err
 		}
 		return b.Status(ctx)
 	}))
-	mux.Handle("POST /v1/reload", answer(func(ctx context.Context, _ struct{}) (Reload, error) {
+	mux.Handle("POST /v1/reload", answer(func(ctx context.Context, _ struct{}) (control.Reload, error) {
 		return b.Reload(ctx)
 	}))
-	mux.Handle("POST /v1/yield", answer(func(ctx context.Context, r yieldRequest) (yieldResponse, error) {
+	mux.Handle("POST /v1/yield", answer(func(ctx context.Context, r control.YieldRequest) (control.YieldResponse, error) {
 		yielded, err := b.Yield(ctx, r.Addresses)
-		return yieldResponse{yielded}, err
+		return control.YieldResponse{Yielded: yielded}, err
 	}))
-	mux.Handle("POST /v1/replace", answer(func(ctx context.Context, r Replacement) (struct{}, error) {
+	mux.Handle("POST /v1/replace", answer(func(ctx context.Context, r control.Replacement) (struct{}, error) {
 		return struct{}{}, b.Replace(ctx, r)
 	}))
 	mux.Handle("POST /v1/end", answer(func(ctx context.Context, _ struct{}) (struct{}, error) {
@@ -132,17 +133,17 @@ func answer[Q, A any](fn func(context.Context, Q) (A, error)) http.Handler {
 		if r.Method == http.MethodPost {
 			const limit = 1 << 20 // no request of ours comes near it
 			if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit)).Decode(&q); err != nil {
-				reply(w, http.StatusBadRequest, failure{"read the request: " + err.Error()})
+				reply(w, http.StatusBadRequest, control.Failure{Error: "read the request: " + err.Error()})
 				return
 			}
 		}
 		a, err := fn(r.Context(), q)
-		if errors.Is(err, ErrEnding) {
-			reply(w, http.StatusServiceUnavailable, failure{err.Error()})
+		if errors.Is(err, control.ErrEnding) {
+			reply(w, http.StatusServiceUnavailable, control.Failure{Error: err.Error()})
 			return
 		}
 		if err != nil {
-			reply(w, http.StatusConflict, failure{err.Error()})
+			reply(w, http.StatusConflict, control.Failure{Error: err.Error()})
 			return
 		}
 		reply(w, http.StatusOK, a)
@@ -150,7 +151,7 @@ func answer[Q, A any](fn func(context.Context, Q) (A, error)) http.Handler {
 }
 
 func reply(w http.ResponseWriter, code int, body any) {
-	if f, failed := body.(failure); failed && code == http.StatusConflict {
+	if f, failed := body.(control.Failure); failed && code == http.StatusConflict {
 		if o, ok := w.(*outcome); ok {
 			o.refusal = f.Error
 		}

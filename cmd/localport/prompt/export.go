@@ -1,4 +1,6 @@
-package main
+// Package prompt is what a shell's hook runs at a prompt that has something to find out: `localport export SHELL --pid PID
+// --root ROOT --line LINE --told TOLD`.
+package prompt
 
 import (
 	"context"
@@ -14,6 +16,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
@@ -22,8 +26,8 @@ import (
 	"github.com/localport-sh/localport/shellhook"
 )
 
-// exportCmd is what the hook says: `localport export SHELL --pid PID --root ROOT --line LINE --told TOLD`.
-type exportCmd struct {
+// hook is what the shell's hook says of itself.
+type hook struct {
 	Shell string
 	PID   int    // the shell's: what the lease is for
 	Root  string // the project that the shell is in; empty for none
@@ -34,34 +38,31 @@ type exportCmd struct {
 	Limit time.Duration
 }
 
-func runExport(args []string) error {
-	c := exportCmd{Limit: 2 * time.Second}
+func parse(args []string) (hook, error) {
+	h := hook{Limit: 2 * time.Second}
 	if len(args) > 0 {
-		c.Shell, args = args[0], args[1:]
+		h.Shell, args = args[0], args[1:]
 	}
 	flags := flag.NewFlagSet("export", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	flags.IntVar(&c.PID, "pid", 0, "")
-	flags.StringVar(&c.Root, "root", "", "")
-	flags.StringVar(&c.Line, "line", "", "")
-	flags.StringVar(&c.Told, "told", "", "")
+	flags.IntVar(&h.PID, "pid", 0, "")
+	flags.StringVar(&h.Root, "root", "", "")
+	flags.StringVar(&h.Line, "line", "", "")
+	flags.StringVar(&h.Told, "told", "", "")
 	if err := flags.Parse(args); err != nil {
-		return &usageError{err}
+		return h, fail.Usage(err)
 	}
 	if limit, err := project.ParseDuration(os.Getenv("LOCALPORT_LIMIT")); err == nil {
-		c.Limit = limit
+		h.Limit = limit
 	}
-	a := &app{out: os.Stdout, err: os.Stderr, level: os.Getenv("LOCALPORT_LOG_LEVEL")}
-	if err := a.enter(""); err != nil {
-		return err
-	}
-	return c.Run(a)
+	return h, nil
 }
 
 // look is one look of a shell at where it is: what it was before, and what it is to become.
 type look struct {
-	*app
-	exportCmd
+	hook
+	err   io.Writer
+	cwd   string // empty if it cannot be told
 	shell shellhook.Shell
 	was   environ.Env
 	next  environ.Env
@@ -71,50 +72,58 @@ type look struct {
 	user func() (project.User, error) // what the user wants; read when there is something to say
 }
 
-// Run prints what the shell has to evaluate. It always prints the bookkeeping, also when something failed: a prompt
-// that is told nothing would ask again and again.
-func (c exportCmd) Run(a *app) error {
-	shell, err := shellhook.Lookup(c.Shell)
+// Export prints what the shell has to evaluate, and returns the exit code. Args are those behind `localport export`.
+func Export(args []string) int { return fail.Exit(os.Stderr, run(args, os.Stdout, os.Stderr)) }
+
+// run always prints the bookkeeping, also when something failed: a prompt that is told nothing would ask again and
+// again.
+func run(args []string, stdout, stderr io.Writer) error {
+	h, err := parse(args)
 	if err != nil {
-		return &usageError{err}
+		return err
 	}
+	shell, err := shellhook.Lookup(h.Shell)
+	if err != nil {
+		return fail.Usage(err)
+	}
+	cwd, _ := os.Getwd() // one that was deleted lies in no project
 	was := environ.Parse(os.Environ())
-	l := &look{app: a, exportCmd: c, shell: shell, was: was, next: environ.Undo(was), told: c.Told}
-	l.user = sync.OnceValues(readUser)
-	ctx, cancel := context.WithTimeout(context.Background(), c.Limit)
+	l := &look{hook: h, err: stderr, cwd: cwd, shell: shell, was: was, next: environ.Undo(was), told: h.Told}
+	l.user = sync.OnceValues(place.User)
+	ctx, cancel := context.WithTimeout(context.Background(), h.Limit)
 	defer cancel()
 	// A file system that hangs ignores every deadline; the prompt must come back all the same.
-	watchdog := time.AfterFunc(c.Limit+200*time.Millisecond, func() {
-		fmt.Fprintf(a.err, "localport: gave up after %v in %s\n", c.Limit, a.dir)
-		os.Exit(exitFailed)
+	watchdog := time.AfterFunc(h.Limit+200*time.Millisecond, func() {
+		fmt.Fprintf(stderr, "localport: gave up after %v in %s\n", h.Limit, cwd)
+		os.Exit(fail.ExitFailed)
 	})
 	defer watchdog.Stop()
 
 	err = l.look(ctx)
 	l.changed()
-	if _, werr := a.out.Write([]byte(l.statements())); werr != nil {
+	if _, werr := io.WriteString(stdout, l.statements()); werr != nil {
 		return werr
 	}
-	return oneLine(a, err)
+	return oneLine(stderr, err)
 }
 
 // oneLine shows an error in the one line that a prompt has for us, hint and all. What is wrong with a config takes a
 // line for each mistake.
-func oneLine(a *app, err error) error {
+func oneLine(w io.Writer, err error) error {
 	_, invalid := errors.AsType[*project.Invalid](err)
 	if err == nil || invalid {
 		return err
 	}
 	text := "localport: " + err.Error()
-	if h := hint(err); h != "" {
+	if h := fail.Hint(err); h != "" {
 		text += "; " + h
 	}
-	fmt.Fprintln(a.err, text)
-	return &codedError{errReported, code(err)}
+	fmt.Fprintln(w, text)
+	return fail.Coded(fail.ErrReported, fail.Code(err))
 }
 
 func (l *look) look(ctx context.Context) error {
-	root, _, err := project.Find(l.app.dir)
+	root, _, err := project.Find(l.cwd)
 	if l.Root != "" && l.Root != root {
 		l.leave(ctx, l.Root)
 	}
@@ -122,15 +131,19 @@ func (l *look) look(ctx context.Context) error {
 		l.told = ""
 		return nil // no project here, or no directory: nothing to say at a prompt
 	}
-	p, err := l.at(filepath.Join(root, project.ConfigName))
+	p, err := l.at(root)
 	if err != nil {
 		return err
 	}
-	l.root, l.dir = root, p.dir.Path
+	l.root, l.dir = root, p.Dir.Path
 	err = l.enter(ctx, p)
-	l.line = p.dir.PromptLine()
+	l.line = p.Dir.PromptLine()
 	l.happened(p)
 	return l.once(err)
+}
+
+func (l *look) at(root string) (*place.Place, error) {
+	return place.At(filepath.Join(root, project.ConfigName), l.err, os.Getenv("LOCALPORT_LOG_LEVEL"))
 }
 
 // once lets an error through that this shell was not told yet.
@@ -150,12 +163,12 @@ func (l *look) once(err error) error {
 // leave drops the shell's lease. The supervisor is told, but not waited for: it looks at the leases by itself
 // before it ends, and a shell that leaves has no use for it.
 func (l *look) leave(ctx context.Context, root string) {
-	p, err := l.at(filepath.Join(root, project.ConfigName))
+	p, err := l.at(root)
 	if err != nil {
 		return
 	}
 	shell, _ := lockstate.Find(l.PID)
-	state, err := p.dir.Update(ctx, func(tx *lockstate.Tx) error {
+	state, err := p.Dir.Update(ctx, func(tx *lockstate.Tx) error {
 		tx.Release(lockstate.ShellLease, shell)
 		return nil
 	})
@@ -168,14 +181,14 @@ func (l *look) leave(ctx context.Context, root string) {
 }
 
 // enter joins the project, or finds out why not.
-func (l *look) enter(ctx context.Context, p *place) error {
-	entering := l.Root != l.root && environ.Of(l.was).Config != p.config
+func (l *look) enter(ctx context.Context, p *place.Place) error {
+	entering := l.Root != l.root && environ.Of(l.was).Config != p.Config
 	// Stamped before it is read: a change in between is seen at the next prompt.
-	changed, err := p.dir.Stamp(l.root)
+	changed, err := p.Dir.Stamp(l.root)
 	if err != nil {
 		return err
 	}
-	verdict, files, err := p.ask()
+	verdict, files, err := p.Ask()
 	if err != nil {
 		return err
 	}
@@ -183,10 +196,10 @@ func (l *look) enter(ctx context.Context, p *place) error {
 	if !alive {
 		return fmt.Errorf("there is no shell with pid %d", l.PID)
 	}
-	j, err := p.join(ctx, entry{
-		lease: lockstate.Lease{Kind: lockstate.ShellLease, Process: shell, Dir: l.app.dir, Since: time.Now().UTC()},
-		heal:  entering, allowed: verdict == trust.Allowed,
-		prepare: func(tx *lockstate.Tx, alive bool) {
+	j, err := p.Join(ctx, place.Entry{
+		Lease: lockstate.Lease{Kind: lockstate.ShellLease, Process: shell, Dir: l.cwd, Since: time.Now().UTC()},
+		Heal:  entering, Allowed: verdict == trust.Allowed,
+		Prepare: func(tx *lockstate.Tx, alive bool) {
 			if changed {
 				tx.Bump()
 			}
@@ -195,10 +208,10 @@ func (l *look) enter(ctx context.Context, p *place) error {
 			}
 		},
 	})
-	if errors.Is(err, errDown) {
+	if errors.Is(err, place.ErrDown) {
 		return nil
 	}
-	var denied *notAllowedError
+	var denied *fail.NotAllowedError
 	if errors.As(err, &denied) && verdict == trust.Denied {
 		return nil // the user knows
 	}
@@ -209,18 +222,18 @@ func (l *look) enter(ctx context.Context, p *place) error {
 }
 
 // export sets the project's variables and says what there is to say.
-func (l *look) export(ctx context.Context, p *place, j *joined, verdict trust.Verdict, files *project.Files) error {
+func (l *look) export(ctx context.Context, p *place.Place, j *place.Joined, verdict trust.Verdict, files *project.Files) error {
 	var pending error
 	if verdict != trust.Allowed {
-		pending = &hinted{
+		pending = fail.Hinted(
 			fmt.Errorf("%s changed; the forwards stay as they were", l.root),
 			"read it, then run: localport allow",
-		}
-	} else if err := j.current(ctx, files); err != nil {
+		)
+	} else if err := j.Current(ctx, files); err != nil {
 		pending = fmt.Errorf("%s changed; the forwards stay as they were: %w", l.root, err)
 	}
-	pairs, err := variables(j.View, l.next)
-	l.next = environ.Enter(l.was, p.config, pairs)
+	pairs, err := place.Variables(j.View, l.next)
+	l.next = environ.Enter(l.was, p.Config, pairs)
 	if l.Root != l.root || j.Started {
 		l.entered(j.View)
 	}

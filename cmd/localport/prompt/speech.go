@@ -1,4 +1,4 @@
-package main
+package prompt
 
 import (
 	"errors"
@@ -8,24 +8,15 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/journal"
-	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/environ"
 )
 
 // What the hook says at a prompt: by the user's verbosity. Errors are said in any, for they need the user.
-
-// readUser reads the user's own config. With an error come the defaults.
-func readUser() (project.User, error) {
-	home, err := lockstate.ConfigHome()
-	if err != nil {
-		return project.DefaultUser(), err
-	}
-	return project.ReadUser(filepath.Join(home, project.UserConfigName))
-}
 
 // brief is an error on one line.
 func brief(err error) string {
@@ -48,12 +39,12 @@ func (l *look) entered(view control.View) {
 
 // happened says which services failed and which recovered since this shell looked last; nothing to one that has just
 // entered.
-func (l *look) happened(p *place) {
+func (l *look) happened(p *place.Place) {
 	seen, now := lineNumber(l.Line), lineNumber(l.line)
 	if l.Root != l.root || seen == 0 || now <= seen {
 		return
 	}
-	events, err := journal.Since(p.dir.LogDir(), seen)
+	events, err := journal.Since(p.Dir.LogDir(), seen)
 	if err != nil {
 		return // it is for the user's convenience alone
 	}

@@ -1,8 +1,7 @@
-package main
-
-// How output looks: results on stdout, everything else on stderr. An error is one line "localport: what was being
-// done to what: why", then "hint: the next step" where there is one. Packages return facts; hints and exit codes
-// are given here and nowhere else.
+// Package fail is how the command fails. Results go to stdout, everything else to stderr. An error is one line
+// "localport: what was being done to what: why", then "hint: the next step" where there is one. Packages return facts;
+// hints and exit codes are given here and nowhere else.
+package fail
 
 import (
 	"errors"
@@ -16,26 +15,30 @@ import (
 
 // Exit codes.
 const (
-	exitFailed     = 1
-	exitUsage      = 2
-	exitInvalid    = 3
-	exitNotAllowed = 4
-	exitExec       = 125 // exec: a failure of ours, not the command's
-	exitCannotRun  = 126
-	exitNoCommand  = 127
+	ExitFailed     = 1
+	ExitUsage      = 2
+	ExitInvalid    = 3
+	ExitNotAllowed = 4
+	ExitExec       = 125 // exec: a failure of ours, not the command's
+	ExitCannotRun  = 126
+	ExitNoCommand  = 127
 )
 
-// usageError is a command line that cannot be understood.
+// NotAllowedError is a project whose files the user has not allowed as they stand.
+type NotAllowedError struct{ Config string }
+
+func (e *NotAllowedError) Error() string { return e.Config + " is not allowed as it stands" }
+
+// Usage is a command line that cannot be understood.
+func Usage(err error) error { return &usageError{err} }
+
 type usageError struct{ err error }
 
 func (e *usageError) Error() string { return e.err.Error() }
 
-// notAllowedError is a project whose files the user has not allowed as they stand.
-type notAllowedError struct{ config string }
+// Hinted gives an error a next step of its own. An empty one says that there is none.
+func Hinted(err error, hint string) error { return &hinted{err, hint} }
 
-func (e *notAllowedError) Error() string { return e.config + " is not allowed as it stands" }
-
-// hinted is an error with a next step of its own.
 type hinted struct {
 	error
 	hint string
@@ -43,26 +46,28 @@ type hinted struct {
 
 func (e *hinted) Unwrap() error { return e.error }
 
-// codedError is an error with an exit code of its own.
-type codedError struct {
+// Coded gives an error an exit code of its own.
+func Coded(err error, code int) error { return &coded{err, code} }
+
+type coded struct {
 	error
 	code int
 }
 
-func (e *codedError) Unwrap() error { return e.error }
+func (e *coded) Unwrap() error { return e.error }
 
-// errReported ends a command whose failure was shown already.
-var errReported = errors.New("reported")
+// ErrReported ends a command whose failure was shown already.
+var ErrReported = errors.New("reported")
 
-// exit says what went wrong and returns the exit code.
-func exit(w io.Writer, err error) int {
+// Exit says what went wrong and returns the exit code.
+func Exit(w io.Writer, err error) int {
 	if err == nil {
 		return 0
 	}
-	if !errors.Is(err, errReported) {
+	if !errors.Is(err, ErrReported) {
 		say(w, err)
 	}
-	return code(err)
+	return Code(err)
 }
 
 // say writes an error and its hint.
@@ -72,15 +77,16 @@ func say(w io.Writer, err error) {
 	} else {
 		fmt.Fprintln(w, "localport:", strings.TrimRight(err.Error(), "\n"))
 	}
-	if h := hint(err); h != "" {
+	if h := Hint(err); h != "" {
 		fmt.Fprintln(w, "hint:", h)
 	}
 }
 
-func hint(err error) string {
+// Hint is the next step after an error; empty where none is known.
+func Hint(err error) string {
 	var (
 		own      *hinted
-		denied   *notAllowedError
+		denied   *NotAllowedError
 		notFound *project.ErrNotFound
 		start    *control.StartError
 		lost     *control.UnreachableError
@@ -106,27 +112,28 @@ func hint(err error) string {
 	return ""
 }
 
-func code(err error) int {
+// Code is the exit code of an error.
+func Code(err error) int {
 	var (
-		coded   *codedError
+		own     *coded
 		usage   *usageError
 		invalid *project.Invalid
-		denied  *notAllowedError
+		denied  *NotAllowedError
 		start   *control.StartError
 	)
 	switch {
-	case errors.As(err, &coded):
-		return coded.code
+	case errors.As(err, &own):
+		return own.code
 	case errors.As(err, &usage):
-		return exitUsage
+		return ExitUsage
 	case errors.As(err, &invalid):
-		return exitInvalid
+		return ExitInvalid
 	case errors.As(err, &denied):
-		return exitNotAllowed
+		return ExitNotAllowed
 	case errors.As(err, &start) && start.Outcome == control.Invalid:
-		return exitInvalid
+		return ExitInvalid
 	case errors.As(err, &start) && start.Outcome == control.NotAllowed:
-		return exitNotAllowed
+		return ExitNotAllowed
 	}
-	return exitFailed
+	return ExitFailed
 }

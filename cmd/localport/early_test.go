@@ -1,0 +1,36 @@
+package main
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// What a prompt imports, and what is initialised before it, is paid for at every cd.
+func TestAPromptInitialisesNothingItHasNoUseFor(t *testing.T) {
+	t.Parallel()
+	w := build(t).world
+	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	cmd := w.command(root, "export", "bash", "--pid", strconv.Itoa(os.Getpid()))
+	cmd.Env = append(cmd.Env, "GODEBUG=inittrace=1")
+	o := w.run(cmd)
+	if o.code != 0 || !strings.Contains(o.stdout, "WEB_PORT") {
+		t.Fatalf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+	for line := range strings.Lines(o.stderr) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 || fields[0] != "init" {
+			continue
+		}
+		for _, unused := range []string{
+			"github.com/alecthomas/kong", "github.com/go-sql-driver/", "github.com/jackc/pgx/v5/pgconn", "github.com/jedib0t/",
+			"github.com/localport-sh/localport/forwarder/supervisor", "github.com/localport-sh/localport/probe/",
+			"github.com/twmb/franz-go/pkg/kgo", "google.golang.org/", "k8s.io/api/", "k8s.io/client-go/",
+		} {
+			if strings.HasPrefix(fields[1], unused) {
+				t.Errorf("%s was initialised", fields[1])
+			}
+		}
+	}
+}

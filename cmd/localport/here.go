@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+
+	"github.com/localport-sh/localport/cmd/localport/place"
+	"github.com/localport-sh/localport/forwarder/supervisor"
+	"github.com/localport-sh/localport/probe/kinds"
+	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/environ"
+)
+
+// here is the project that a command acts on, with what needs to know of every technology and every probe: a prompt does
+// not.
+type here struct{ *place.Place }
+
+// here is the project of -c, or the nearest one.
+func (a *app) here() (here, error) {
+	config := a.config
+	if config == "" {
+		root, _, err := project.Find(a.dir)
+		if err != nil {
+			return here{}, err
+		}
+		config = filepath.Join(root, project.ConfigName)
+	} else {
+		real, err := filepath.EvalSymlinks(filepath.Dir(config))
+		if err != nil {
+			return here{}, err
+		}
+		config = filepath.Join(real, filepath.Base(config))
+	}
+	return a.at(config)
+}
+
+func (a *app) at(config string) (here, error) {
+	p, err := place.At(config, a.err, a.level)
+	return here{p}, err
+}
+
+// act is the project to act on and a context with the patience of a command.
+func (a *app) act() (here, context.Context, context.CancelFunc, error) {
+	p, err := a.here()
+	if err != nil {
+		return here{}, nil, nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), place.Patience)
+	return p, ctx, cancel, nil
+}
+
+// parse is the project as it would run from this shell.
+func (p here) parse(files *project.Files) (*project.Project, error) {
+	base := environ.Undo(environ.Parse(os.Environ()))
+	ports := p.Dir.Peek().Ports
+	return project.Parse(files, project.Options{
+		Getenv: base.Lookup,
+		Checks: kinds.Types(), Technologies: supervisor.Technologies(),
+		AutoPort: func(service string) int {
+			if port, ok := ports[service]; ok {
+				return port
+			}
+			return project.AutoPort(p.Root, service, func(int) bool { return false })
+		},
+	})
+}

@@ -1,0 +1,80 @@
+// Package place is the project that a command acts on, and the way into it.
+package place
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/trust"
+)
+
+// Patience is how long a command waits for the lock, for a start and for a supervisor's answer, all together.
+const Patience = 10 * time.Second
+
+// Place is the project that a command acts on.
+type Place struct {
+	Config string // the project's identity
+	Root   string
+	Dir    *lockstate.Dir
+	Store  trust.Store
+	level  string // of the supervisor's log
+}
+
+// At is the project of a config file, whose path has no symbolic links in it. Warnings go to w; a supervisor that is
+// started logs from the level on, info where that is empty.
+func At(config string, w io.Writer, level string) (*Place, error) {
+	dir, err := lockstate.Open(config)
+	if err != nil {
+		return nil, err
+	}
+	dir.Warn = func(text string) { fmt.Fprintln(w, "localport: warning:", text) }
+	data, err := lockstate.DataHome()
+	if err != nil {
+		return nil, err
+	}
+	return &Place{
+		Config: config, Root: filepath.Dir(config), Dir: dir,
+		Store: trust.Store{Dir: filepath.Join(data, "trust")}, level: level,
+	}, nil
+}
+
+// Files reads the project's files as they stand, without asking trust.
+func (p *Place) Files() (*project.Files, error) {
+	if filepath.Base(p.Config) == project.ConfigName {
+		return project.Read(p.Root)
+	}
+	return project.ReadFile(p.Config)
+}
+
+// Ask reads the files and asks trust about just these bytes.
+func (p *Place) Ask() (trust.Verdict, *project.Files, error) {
+	files, err := p.Files()
+	if err != nil {
+		return trust.Unknown, nil, err
+	}
+	return p.Store.Ask(files)
+}
+
+// Running is the client of the project's supervisor, nil if none lives.
+func (p *Place) Running(ctx context.Context) (client *control.Client, err error) {
+	_, err = p.Dir.Update(ctx, func(tx *lockstate.Tx) error {
+		client, err = reach(tx, tx.Alive())
+		return err
+	})
+	return client, err
+}
+
+// reach is the client of the supervisor if one lives, else nil.
+func reach(tx *lockstate.Tx, alive bool) (*control.Client, error) {
+	if !alive {
+		return nil, nil
+	}
+	socket, err := tx.Socket()
+	return &control.Client{Socket: socket}, err
+}

@@ -27,7 +27,7 @@ fi
 cat DIR/credential
 `
 
-func TestALoginIsSharedRememberedAndGoneThroughInTheForeground(t *testing.T) {
+func TestALoginToAClusterIsSharedRememberedAndGoneThroughInTheForeground(t *testing.T) {
 	c := cluster.Start(t)
 	ns := c.Namespace(t)
 	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})

@@ -150,8 +150,8 @@ func BenchmarkKubernetesMemory(b *testing.B) {
 				k.project(n, "7000")
 				k.up()
 				greetedBy(b, k.addrs)
-				eventually(b, "there is a keeper", func() bool { return k.status(k.root).Supervisor.Keeper > 0 })
-				ours := proportional(b, k.state(k.root).Supervisor.PID) + proportional(b, k.status(k.root).Supervisor.Keeper)
+				eventually(b, "there is a keeper", func() bool { return k.state(k.root).Supervisor.Keeper > 0 })
+				ours := proportional(b, k.state(k.root).Supervisor.PID) + proportional(b, k.state(k.root).Supervisor.Keeper)
 				resident, _ := memory(b, k.state(k.root).Supervisor.PID)
 				k.down()
 				addrs, pids, end := k.kubectls(n, "7000")
@@ -296,4 +296,35 @@ func reportPair(b *testing.B, took [2][]time.Duration) {
 	b.ReportMetric(ours.Seconds()*1e6, "µs/localport")
 	b.ReportMetric(theirs.Seconds()*1e6, "µs/kubectl")
 	b.ReportMetric(float64(ours)/float64(theirs), "ratio")
+}
+
+// BenchmarkKubernetesPodDeleted is the time from kubectl delete pod until a new connection is answered by its replacement,
+// beside the replacement's own time to be ready. A bare kubectl port-forward never answers again.
+func BenchmarkKubernetesPodDeleted(b *testing.B) {
+	k := kubeBenchmark(b)
+	k.project(1, "7000")
+	k.up()
+	defer k.down()
+	greetedBy(b, k.addrs)
+	var answered, ready time.Duration
+	for b.Loop() {
+		old := k.Pods(b, k.ns, "app=web")[0]
+		began := time.Now()
+		var watching sync.WaitGroup
+		watching.Go(func() {
+			k.Kubectl(b, "delete", "pod", old, "-n", k.ns, "--wait=false")
+			k.WaitReady(b, k.ns, "app=web", 1)
+			ready += time.Since(began)
+		})
+		for {
+			if v := callOn(k.addrs[0]); v.err == nil && v.pod != old {
+				break
+			}
+		}
+		answered += time.Since(began)
+		watching.Wait()
+	}
+	b.ReportMetric(answered.Seconds()*1000/float64(b.N), "ms/answered")
+	b.ReportMetric(ready.Seconds()*1000/float64(b.N), "ms/pod-ready")
+	b.ReportMetric(float64(answered)/float64(ready), "ratio")
 }

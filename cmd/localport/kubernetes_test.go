@@ -261,3 +261,35 @@ func TestNobodyIsTurnedAwayWhileTheClustersPodsComeAndGo(t *testing.T) {
 		})
 	}
 }
+
+// TestKubectlItselfInAClusterIsHealedAsFarAsItGoes runs the engine "kubectl", whose process dies of what the other survives.
+func TestKubectlItselfInAClusterIsHealedAsFarAsItGoes(t *testing.T) {
+	c := cluster.Start(t)
+	k := intoCluster(t, c, `resource_name = "web", engine = "kubectl"`)
+	k.must(k.root, "start")
+	v := comeTo(k.addr)
+	begun := time.Now()
+	eventually(t, "the first visitors are greeted", func() bool { return v.greeted(begun) })
+	k.kubectl("delete", "pod", "-l", "app=web")
+	gone := time.Now()
+	eventually(t, "visitors are greeted by the pod's replacement", func() bool { return v.greeted(gone) })
+	c.APIServer.Kill()
+	if err := c.APIServer.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := c.Ready(ctx); err != nil {
+		t.Fatal(err)
+	}
+	back := time.Now()
+	eventually(t, "visitors are greeted after the server's restart", func() bool { return v.greeted(back) })
+	all, failed, cutOff, longest, why := v.leave()
+	t.Logf("%d of %d failed, %d cut off, the longest took %.1f s", failed, all, cutOff, longest.Seconds())
+	if failed > 0 {
+		t.Errorf("%d of %d visitors failed: %v\n%s", failed, all, why, k.must(k.root, "logs"))
+	}
+	if one := k.service(k.root, "web"); one.Restarts == 0 {
+		t.Error("kubectl was never restarted: was it used at all?")
+	}
+}

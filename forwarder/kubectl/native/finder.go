@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,7 +54,8 @@ type finder struct {
 	told     chan struct{} // closed when something has changed
 }
 
-func newFinder(s *session.Session, t Target, words session.Words) *finder {
+// newFinder follows what the target is. A panic in it is given to broke.
+func newFinder(s *session.Session, t Target, words session.Words, broke func(*forwarder.Failure, []byte)) *finder {
 	f := &finder{
 		session: s, target: t, words: words, done: make(chan struct{}), refused: make(map[string]time.Time), told: make(chan struct{}),
 	}
@@ -70,7 +71,10 @@ func newFinder(s *session.Session, t Target, words session.Words) *finder {
 		w, release := s.Watch(path(t.Type, namespace), "", t.Name)
 		f.owner, f.releases = w, append(f.releases, release)
 	}
-	go f.run(ctx)
+	go func() {
+		defer close(f.done)
+		forwarder.Contain(func() { f.run(ctx) }, broke)
+	}()
 	return f
 }
 
@@ -96,7 +100,6 @@ func (f *finder) watchPods(labels, name string) {
 
 // run takes what the watches say.
 func (f *finder) run(ctx context.Context) {
-	defer close(f.done)
 	for ctx.Err() == nil {
 		ownerChanged, podsChanged := f.look(ctx)
 		_, reach := f.session.Reach()
@@ -421,13 +424,13 @@ func (f *finder) serves(uid string) bool {
 	return false
 }
 
-// nodeOf is the node of the pods, for people.
+// nodes are the names of the nodes that the pods are on.
 func (f *finder) nodes() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var names []string
 	for _, p := range f.all {
-		if name := p.Spec.NodeName; name != "" && !strings.Contains(strings.Join(names, " "), name) {
+		if name := p.Spec.NodeName; name != "" && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}

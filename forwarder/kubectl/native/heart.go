@@ -1,22 +1,38 @@
 package native
 
-import (
-	"time"
-)
+import "time"
 
 // The pace of pings. They go to the pod's node and back, so that an answer proves the whole way.
 const (
-	beat    = 5 * time.Second
-	silence = 4 * time.Second
+	beat     = 5 * time.Second  // of silence under clients
+	idleBeat = 15 * time.Second // of silence where nobody waits: the next client finds out by itself
+	silence  = 4 * time.Second  // after a ping that is too much
 )
 
-// beat pings the upstreams on which nothing was heard for a while, and closes those that do not answer.
+// pulse pings the upstreams on which nothing was heard for a while, and closes those that do not answer.
 func (t *tunnel) pulse() {
-	for _, u := range t.upstreams() {
-		if time.Since(u.Heard()) >= beat-time.Second && !u.pinged.Swap(true) {
+	for _, u := range t.pool.quiet() {
+		if !u.pinged.Swap(true) {
 			t.goes(func() { t.ping(u) })
 		}
 	}
+}
+
+// quiet are the upstreams on which nothing was heard for long.
+func (p *pool) quiet() []*upstream {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var quiet []*upstream
+	for u := range p.all {
+		pause := beat
+		if u.clients+u.leaving == 0 {
+			pause = idleBeat
+		}
+		if time.Since(u.Heard()) >= pause-time.Second {
+			quiet = append(quiet, u)
+		}
+	}
+	return quiet
 }
 
 func (t *tunnel) ping(u *upstream) {

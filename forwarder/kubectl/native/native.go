@@ -60,7 +60,7 @@ func Open(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, 
 	}
 	t.pool.all = make(map[*upstream]struct{})
 	t.work, t.cancel = context.WithCancel(context.Background())
-	t.finder = newFinder(spec.Session, spec.Target, spec.Words)
+	t.finder = newFinder(spec.Session, spec.Target, spec.Words, t.broke)
 	if err := t.begin(ctx); err != nil {
 		_ = t.Close()
 		return nil, err

@@ -3,6 +3,8 @@ package native
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -213,7 +215,7 @@ func (t *tunnel) prune() {
 	}
 }
 
-// close closes all upstreams for good.
+// closeAll closes all upstreams for good.
 func (t *tunnel) closeAll() {
 	p := &t.pool
 	p.mu.Lock()
@@ -229,9 +231,5 @@ func (t *tunnel) closeAll() {
 func (t *tunnel) upstreams() []*upstream {
 	t.pool.mu.Lock()
 	defer t.pool.mu.Unlock()
-	all := make([]*upstream, 0, len(t.pool.all))
-	for u := range t.pool.all {
-		all = append(all, u)
-	}
-	return all
+	return slices.Collect(maps.Keys(t.pool.all))
 }

@@ -94,7 +94,9 @@ func (l *login) credential(ctx context.Context) (*credential, error) {
 
 // run runs the plugin; it ends by itself.
 func (l *login) run(ended chan struct{}) {
-	cred, err := l.plugin.run()
+	var cred *credential
+	var err error
+	forwarder.Contain(func() { cred, err = l.plugin.run() }, func(failure *forwarder.Failure, _ []byte) { err = failure })
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.cred = cred

@@ -43,7 +43,7 @@ func (s *Session) heard(err error) error {
 	r.err = err
 	if err != nil && !r.probing {
 		r.probing = true
-		s.running.Go(s.look)
+		s.goes(s.look)
 	}
 	return err
 }
@@ -72,7 +72,7 @@ func (s *Session) look() {
 
 // Suspect has the server asked whether it is alive, because something was not answered.
 func (s *Session) Suspect() {
-	s.running.Go(func() { _ = s.Alive(s.work) })
+	s.goes(func() { _ = s.Alive(s.work) })
 }
 
 // Reach is why the server cannot be had, nil if it can, and a channel that is closed when that changes.

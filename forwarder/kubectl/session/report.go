@@ -37,7 +37,7 @@ func (s *Session) LookAtNodes(names []string) {
 			continue
 		}
 		n.looked[name] = time.Now()
-		s.running.Go(func() { s.lookAtNode(name) })
+		s.goes(func() { s.lookAtNode(name) })
 	}
 }
 

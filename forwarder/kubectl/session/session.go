@@ -124,6 +124,11 @@ func (s *Session) transports(secure *tls.Config, config *rest.Config) {
 	}
 }
 
+// goes runs a part of the session. One that breaks has found nothing out.
+func (s *Session) goes(f func()) {
+	s.running.Go(func() { forwarder.Contain(f, func(*forwarder.Failure, []byte) {}) })
+}
+
 // close ends everything of the session.
 func (s *Session) close() {
 	s.cancel()

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/localport-sh/localport/forwarder"
 )
 
 // Meta is what every object has.
@@ -65,7 +67,7 @@ func (s *Session) Watch(path, labels, name string) (w *Watch, release func()) {
 		s.watches.open[key] = w
 		go func() {
 			defer close(w.ended)
-			w.run(ctx)
+			forwarder.Contain(func() { w.run(ctx) }, func(failure *forwarder.Failure, _ []byte) { w.fail(failure) })
 		}()
 	}
 	w.users++
@@ -156,7 +158,7 @@ func (w *Watch) ask() <-chan struct{} {
 	if w.fetch == nil {
 		fetch := make(chan struct{})
 		w.fetch = fetch
-		w.session.running.Go(func() {
+		w.session.goes(func() {
 			_, err := w.list(w.session.work)
 			w.mu.Lock()
 			w.fetched, w.fetch = time.Now(), nil

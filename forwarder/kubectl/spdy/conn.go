@@ -218,6 +218,11 @@ func (c *Conn) Streams() int {
 func (c *Conn) read() {
 	defer close(c.reader)
 	defer c.abandon()
+	defer func() {
+		if what := recover(); what != nil { // an error of ours costs this connection alone
+			c.fail(fmt.Errorf("reading broke: %v", what))
+		}
+	}()
 	var start [headSize]byte
 	for {
 		if _, err := io.ReadFull(c.carrier, start[:]); err != nil {

@@ -151,7 +151,9 @@ func BenchmarkKubernetesMemory(b *testing.B) {
 				k.up()
 				greetedBy(b, k.addrs)
 				eventually(b, "there is a keeper", func() bool { return k.state(k.root).Supervisor.Keeper > 0 })
+				time.Sleep(5 * time.Second) // its start is over
 				ours := proportional(b, k.state(k.root).Supervisor.PID) + proportional(b, k.state(k.root).Supervisor.Keeper)
+				greetedBy(b, k.addrs)
 				resident, _ := memory(b, k.state(k.root).Supervisor.PID)
 				k.down()
 				addrs, pids, end := k.kubectls(n, "7000")

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/slim"
 )
 
 // socketFD is the keeper's end of the link to the supervisor that started it.
@@ -48,6 +49,7 @@ func Main() int {
 	k := &keeper{log: log, held: make(map[string][]int), events: make(chan func())}
 	k.current = &link{conn: conn}
 	k.serve(k.current)
+	slim.After(context.Background())
 	for !k.ended {
 		(<-k.events)()
 	}

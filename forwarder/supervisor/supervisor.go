@@ -22,6 +22,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/control/server"
 	"github.com/localport-sh/localport/forwarder/journal"
 	"github.com/localport-sh/localport/forwarder/keeper"
+	"github.com/localport-sh/localport/forwarder/slim"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/trust"
@@ -131,6 +132,7 @@ func Run(ctx context.Context, o Options) error {
 	s.watched.Go(func() { s.watchFiles(work) })
 	s.watched.Go(func() { s.serveMetrics(work) })
 	s.watched.Go(func() { watchSleep(work, slept, s.woke) })
+	slim.After(work)
 
 	s.keep(ctx)
 	if s.passed != nil {

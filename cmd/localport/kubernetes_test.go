@@ -46,7 +46,7 @@ func intoCluster(t *testing.T, c *cluster.Cluster, connection string) *kube {
 
 func (k *kube) kubectl(args ...string) string {
 	k.t.Helper()
-	return k.Cluster.Kubectl(k.t, append(args, "-n", k.ns)...)
+	return k.Kubectl(k.t, append(args, "-n", k.ns)...)
 }
 
 // visitors are clients that come fifty times a second: each waits to be greeted, says a word and hears it again.
@@ -170,9 +170,9 @@ func (k *kube) bareKubectl() (addr string) {
 	return match
 }
 
-// TestNobodyIsTurnedAwayWhilePodsComeAndGo lets fifty clients a second come while pods, nodes and servers go. Nobody may fail who
+// TestNobodyIsTurnedAwayWhileTheClustersPodsComeAndGo lets fifty clients a second come while pods, nodes and servers go. Nobody may fail who
 // has not been greeted yet.
-func TestNobodyIsTurnedAwayWhilePodsComeAndGo(t *testing.T) {
+func TestNobodyIsTurnedAwayWhileTheClustersPodsComeAndGo(t *testing.T) {
 	c := cluster.Start(t)
 	ready := func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

@@ -34,6 +34,7 @@ type grammar struct {
 	Stop   stopCmd   `cmd:"" help:"Stop services, or with no name the whole project."`
 
 	Restart restartCmd `cmd:"" help:"Open services' tunnels anew; their ports stay open."`
+	Login   loginCmd   `cmd:"" help:"Go through the logins that services wait for, on this terminal."`
 	Exec    execCmd    `cmd:"" help:"Run a command with the project's forwards up."`
 	Env     envCmd     `cmd:"" help:"Print the project's variables."`
 	Port    portCmd    `cmd:"" help:"Print a service's local port."`

@@ -295,7 +295,7 @@ func TestATornStateLosesNoLease(t *testing.T) {
 }
 
 // session is the session of a process.
-func session(t *testing.T, pid int) int {
+func sessionID(t *testing.T, pid int) int {
 	t.Helper()
 	id, err := unix.Getsid(pid)
 	if err != nil {
@@ -319,8 +319,8 @@ func TestASupervisorKeepsNothingOfItsStarterOpen(t *testing.T) {
 		t.Fatalf("exit %d, %q", o.code, o.stderr)
 	}
 	writer.Close()
-	if pid := w.supervisor(root).PID; session(t, pid) != pid {
-		t.Errorf("the supervisor %d is in the session %d, not in one of its own", pid, session(t, pid))
+	if pid := w.supervisor(root).PID; sessionID(t, pid) != pid {
+		t.Errorf("the supervisor %d is in the session %d, not in one of its own", pid, sessionID(t, pid))
 	}
 	if err := reader.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		t.Fatal(err)

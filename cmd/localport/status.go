@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -125,6 +126,14 @@ func overview(w io.Writer, status control.Status, width int) {
 	for _, svc := range status.Services {
 		if svc.Hint != "" {
 			fmt.Fprintf(w, "%s: %s\n", svc.Name, svc.Hint)
+		}
+	}
+	for _, cluster := range status.Clusters {
+		if cluster.Trouble != "" {
+			fmt.Fprintf(w, "cluster %s: %s\n", cmp.Or(cluster.Context, cluster.Server), cluster.Trouble)
+		}
+		if cluster.Hint != "" {
+			fmt.Fprintf(w, "cluster %s: %s\n", cmp.Or(cluster.Context, cluster.Server), cluster.Hint)
 		}
 	}
 	for _, line := range []string{status.Failure, status.Pending} {

@@ -23,6 +23,19 @@ type Status struct {
 	Pending    string            `json:"pending,omitempty"` // a change that waits to be allowed or mended
 	Failure    string            `json:"failure,omitempty"` // why the last start failed, where none runs
 	Warnings   []string          `json:"warnings,omitempty"`
+	Clusters   []ClusterStatus   `json:"clusters,omitempty"` // that services lead into, one for each context
+}
+
+// ClusterStatus is how a Kubernetes cluster is doing, as far as is known from the services that lead there.
+type ClusterStatus struct {
+	Context string `json:"context"` // empty: that of a process in a pod
+	Server  string `json:"server"`  // the API server's URL
+	Trouble string `json:"trouble"` // what is wrong with it now; empty: nothing that is known
+	Hint    string `json:"hint,omitempty"`
+	// CredentialsExpire is when the credential in use ends; null: never, or nobody knows. One that is renewed by itself
+	// is a login helper's.
+	CredentialsExpire  *time.Time `json:"credentials_expire"`
+	CredentialsRenewed bool       `json:"credentials_renewed"`
 }
 
 // The values of Status.State.
@@ -159,6 +172,12 @@ const (
 type ActRequest struct {
 	Action Action   `json:"action"`
 	Names  []string `json:"names"`
+}
+
+// LoginRequest hands a login over that the user went through in the foreground.
+type LoginRequest struct {
+	Names      []string `json:"names"`      // the services that it is for
+	Credential []byte   `json:"credential"` // as the login helper printed it; empty: the login left it where the services find it
 }
 
 // YieldRequest asks for these addresses.

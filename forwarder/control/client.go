@@ -68,6 +68,9 @@ func (c Client) Yield(ctx context.Context, addresses []string) (bool, error) {
 	return response.Yielded, c.call(ctx, "yield", YieldRequest{addresses}, &response)
 }
 
+// Login hands a login over and has its services tried again.
+func (c Client) Login(ctx context.Context, r LoginRequest) error { return c.call(ctx, "login", r, nil) }
+
 // Replace has another program, or the same one anew, take over from the supervisor. When it returns, it has: every port
 // stayed open, and established connections end with the old one.
 func (c Client) Replace(ctx context.Context, r Replacement) error {

@@ -89,6 +89,12 @@ func (t *technology) Open(ctx context.Context, run forwarder.Run) (forwarder.Tun
 	words := session.Words{Resource: t.target.Resource(), Kubeconfig: t.kubeconfig, Place: at}
 	program := child.Getenv(run.Env, Variable)
 	if t.engine == "kubectl" || program != "" && t.engine != "native" {
+		if t.target.Selector != "" {
+			return nil, &forwarder.Failure{
+				Class: forwarder.Permanent, Reason: "kubectl port-forward takes no selector",
+				Hint: `name a service or a deployment, or set engine = "native"`,
+			}
+		}
 		return process.Open(ctx, run, process.Spec{Program: cmp.Or(program, "kubectl"), Words: words, Port: t.target.Port})
 	}
 	s, release, err := session.Open(t.source(run, words))

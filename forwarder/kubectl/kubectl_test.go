@@ -5,7 +5,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -61,5 +63,53 @@ func TestTargetStaysWhereItWasOpenedFirst(t *testing.T) {
 	reopen(write(t, config+"2", "current-context: c\n"))
 	if got, want := tech.Target(), "kubectl c service/postgres:5432"; got != want {
 		t.Errorf("with another KUBECONFIG: %q, want %q", got, want)
+	}
+}
+
+func TestARestartGoesWhereTheKubeconfigPointsNow(t *testing.T) {
+	k := fakekubectl.Install(t, fakekubectl.Script{Backend: "127.0.0.1:1"})
+	config := write(t, filepath.Join(k.Dir, "config"), "current-context: a\ncontexts:\n- {name: a}\n- {name: b}\n")
+	tech := New(project.Service{RemotePort: "5432", Connection: project.Connection{ResourceName: "postgres", Engine: "kubectl"}})
+	for i, step := range []struct {
+		current, want string
+		asked         time.Time
+	}{{"a", "a", time.Unix(1, 0)}, {"b", "a", time.Unix(1, 0)}, {"b", "b", time.Unix(2, 0)}} {
+		write(t, config, "current-context: "+step.current+"\ncontexts:\n- {name: a}\n- {name: b}\n")
+		tunnel, err := tech.Open(t.Context(), forwarder.Run{
+			Dir: t.TempDir(), Env: append(slices.Clone(k.Env()), "KUBECONFIG="+config), Log: io.Discard, Asked: step.asked,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = tunnel.Close()
+		if got, want := tech.Target(), "kubectl "+step.want+"/default service/postgres:5432"; got != want {
+			t.Errorf("opening %d: %q, want %q", i, got, want)
+		}
+	}
+}
+
+func TestTheEngineIsTheConfigsOrTheEnvironments(t *testing.T) {
+	k := fakekubectl.Install(t, fakekubectl.Script{Backend: "127.0.0.1:1"})
+	for _, tt := range []struct {
+		engine, variable, selector string
+		reason                     string // "": kubectl ran
+	}{
+		{"kubectl", "", "", ""},
+		{"", "kubectl", "", ""},
+		{"native", "kubectl", "", "no cluster is known"},
+		{"", "", "", "no cluster is known"},
+		{"kubectl", "", "app=web", "takes no selector"},
+		{"", "", "app=web", "no cluster is known"},
+	} {
+		tech := New(project.Service{RemotePort: "80", Connection: project.Connection{ResourceName: "web", Selector: tt.selector, Engine: tt.engine}})
+		tunnel, err := tech.Open(t.Context(), forwarder.Run{
+			Dir: t.TempDir(), Env: append(slices.Clone(k.Env()), "KUBECONFIG=/no/such/file", Variable+"="+tt.variable), Log: io.Discard,
+		})
+		if err == nil {
+			_ = tunnel.Close()
+		}
+		if err == nil != (tt.reason == "") || err != nil && !strings.Contains(err.Error(), tt.reason) {
+			t.Errorf("%+v: %v", tt, err)
+		}
 	}
 }

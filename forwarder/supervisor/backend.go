@@ -95,6 +95,7 @@ func (s *Supervisor) Status(context.Context) (control.Status, error) {
 			status.Warnings = append(status.Warnings, s.mask(trouble))
 		}
 	}
+	status.Clusters = s.clusters()
 	for _, svc := range s.project.Services {
 		one := s.forwards[svc.Name].report()
 		one.Log = s.dir.Log(svc.Name)
@@ -166,6 +167,7 @@ func (f *forward) act(ctx context.Context, action control.Action) {
 	switch {
 	case !f.running():
 		f.start(ctx)
+	case action == control.Start && f.justStarted(): // by the same command, which brought the supervisor up
 	case action == control.Restart, f.state() == forwarder.Failed, f.state() == forwarder.NeedsAttention:
 		f.enter(forwarder.Restarting)
 		f.give(order{})

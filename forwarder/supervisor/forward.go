@@ -59,6 +59,7 @@ type forward struct {
 	relay  gate // nil while the port is not ours
 	status status
 	figures
+	begun  time.Time          // when it was started last
 	cancel context.CancelFunc // nil while it is stopped
 	done   chan struct{}
 
@@ -89,6 +90,7 @@ type status struct {
 	latency   time.Duration
 	svc       project.Service
 	target    string
+	tech      forwarder.Technology
 }
 
 // order is what a user or a reload asks of a running forward.
@@ -128,7 +130,7 @@ func (f *forward) become(svc project.Service, tech forwarder.Technology) error {
 	}
 	f.svc, f.tech, f.check = svc, tech, check
 	target := tech.Target()
-	f.publish(func(s *status) { s.svc, s.target = svc, target })
+	f.publish(func(s *status) { s.svc, s.target, s.tech = svc, target, tech })
 	return nil
 }
 
@@ -204,6 +206,7 @@ func (f *forward) start(ctx context.Context) {
 	f.mu.Lock()
 	running := f.cancel != nil
 	if !running {
+		f.begun = time.Now()
 		ctx, f.cancel = context.WithCancel(ctx)
 		f.done = make(chan struct{})
 	}
@@ -279,6 +282,13 @@ func (f *forward) running() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.cancel != nil
+}
+
+// justStarted reports whether the forward was started a moment ago.
+func (f *forward) justStarted() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return time.Since(f.begun) < 2*time.Second
 }
 
 // give hands an order to the loop; a second one before the first was taken replaces it.

@@ -55,6 +55,9 @@ func Build(ctx context.Context, log io.Writer) error {
 	if err := b.compileKubernetes(); err != nil {
 		return err
 	}
+	if err := os.Chmod(part, 0o755); err != nil { // an ordinary user may run it, too
+		return err
+	}
 	return os.Rename(part, cache)
 }
 
@@ -118,7 +121,7 @@ func (b builder) take(pattern string) error {
 	return os.Rename(path, filepath.Join(b.to, filepath.Base(pattern)))
 }
 
-// compileKubernetes compiles Kubernetes' programs, which are told the version that they are.
+// compileKubernetes compiles Kubernetes' programs, which are told the version that they are, and the stand-in for one.
 func (b builder) compileKubernetes() error {
 	module := filepath.Join(here(), "binaries")
 	list := exec.CommandContext(b.ctx, "go", "list", "-m", "-f", "{{.Version}}", "k8s.io/kubernetes")
@@ -140,6 +143,7 @@ func (b builder) compileKubernetes() error {
 	for _, name := range kubernetes {
 		argv = append(argv, "k8s.io/kubernetes/cmd/"+name)
 	}
+	argv = append(argv, "./standin")
 	return b.run(module, []string{"CGO_ENABLED=0"}, argv...)
 }
 

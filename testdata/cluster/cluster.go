@@ -1,7 +1,7 @@
 // Package cluster runs a real Kubernetes for tests: etcd, an API server, controllers, a scheduler, and a kubelet with
-// containerd and runc. Everything listens on loopback, on ports that the kernel chooses, and lives in one temporary
-// directory and in namespaces and control groups of its own: any number of clusters run beside each other, and when one
-// ends, or whoever runs it is killed, nothing is left.
+// containerd and runc or, where no containers can be run, a stand-in for it. Everything listens on loopback, on ports
+// that the kernel chooses, and lives in one temporary directory and in namespaces and control groups of its own: any
+// number of clusters run beside each other, and when one ends, or whoever runs it is killed, nothing is left.
 package cluster
 
 import (
@@ -23,11 +23,13 @@ const Node = "localhost"
 
 // Cluster is a running cluster.
 type Cluster struct {
-	// For tests that kill or freeze them. Where APIServer.Start returns nil, the API server is ready.
+	// For tests that kill or freeze them. When their Start returns nil, they are ready. Containerd is nil if the kubelet
+	// is a stand-in, with which pods end.
 	APIServer, Kubelet, Containerd *Process
 
 	dir       string
 	programs  string // the directory of Kubernetes' programs and of those from Debian
+	standin   error  // why the kubelet is a stand-in, nil if it is real
 	authority *authority
 	api       *reservation
 	groups    groups
@@ -54,7 +56,7 @@ func Start(tb testing.TB) *Cluster {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	c, err := Run(ctx, dir, io.Discard)
+	c, err := Run(ctx, dir, tb.Output())
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -77,27 +79,19 @@ func Run(ctx context.Context, dir string, log io.Writer) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{dir: dir, programs: programs, groups: groupsCalled(filepath.Base(dir)), images: map[Image]bool{}}
+	c := &Cluster{
+		dir: dir, programs: programs, standin: runnable(), groups: groupsCalled(filepath.Base(dir)), images: map[Image]bool{},
+	}
 	if c.api, err = reserve(); err != nil {
 		return nil, err
 	}
 	if c.sweeper, err = startSweeper(dir, c.groups, c.environment()); err != nil {
 		return nil, errors.Join(err, c.api.close())
 	}
-	steps := []struct {
-		what string
-		do   func(context.Context) error
-	}{
-		{"control groups", c.createGroups},
-		{"certificates", c.startAuthority},
-		{"etcd and the API server", c.startAPI},
-		{"controllers and scheduler", c.startControllers},
-		{"namespaces and containerd", c.startContainerd},
-		{"images", c.loadOwnImages},
-		{"kubelet", c.startKubelet},
-		{"the node to be ready", c.awaitNode},
+	if c.standin != nil {
+		fmt.Fprintf(log, "cluster: the kubelet is a stand-in, its pods are no containers: %v\n", c.standin)
 	}
-	for _, step := range steps {
+	for _, step := range c.steps() {
 		began := time.Now()
 		err := step.do(ctx)
 		fmt.Fprintf(log, "cluster: %s: %.1fs\n", step.what, time.Since(began).Seconds())
@@ -107,6 +101,30 @@ func Run(ctx context.Context, dir string, log io.Writer) (*Cluster, error) {
 		}
 	}
 	return c, nil
+}
+
+type step struct {
+	what string
+	do   func(context.Context) error
+}
+
+// steps are how a cluster starts.
+func (c *Cluster) steps() []step {
+	kubelet := []step{
+		{"control groups", c.createGroups},
+		{"namespaces and containerd", c.startContainerd},
+		{"images", c.loadEcho},
+		{"kubelet", c.startKubelet},
+	}
+	if c.standin != nil {
+		kubelet = []step{{"stand-in for a kubelet", c.startStandin}}
+	}
+	return slices.Concat([]step{
+		{"certificates", c.startAuthority},
+		{"etcd and the API server", c.startAPI},
+		{"controllers and scheduler", c.startControllers},
+		{"the program of pods", c.buildEcho},
+	}, kubelet, []step{{"the node to be ready", c.awaitNode}})
 }
 
 // Stop ends the cluster and returns when nothing of it is left, an error if something is. It may be called more than

@@ -129,6 +129,23 @@ func TestAPodAnswersThroughAForward(t *testing.T) {
 	}
 }
 
+func TestAPodIsReadyWhenItSaysSoAndCrashesWhenItIsTold(t *testing.T) {
+	c := shared(t)
+	namespace := c.Namespace(t)
+	c.Deploy(t, Deployment{
+		Name: "late", Namespace: namespace, Args: []string{"-greet", ":7000", "-late", "100ms", "-ready-file", "/ready"},
+		Readiness: probe("/echo", "ready", "/ready"),
+	})
+	pod := "pod/" + c.Pods(t, namespace, "app=late")[0]
+	if got := talk(t, forward(t, c, namespace, pod, "7000"), ""); !strings.HasPrefix(got, "hello late-") {
+		t.Errorf("greeted with %q", got)
+	}
+	c.Apply(t, Deployment{Name: "short", Namespace: namespace, Args: []string{"-exit-after", "100ms"}, Readiness: "null"}.YAML())
+	for _, condition := range []string{"create", "jsonpath={.status.containerStatuses[0].state.waiting.reason}=CrashLoopBackOff"} {
+		c.Kubectl(t, "wait", "pods", "--selector=app=short", "--namespace="+namespace, "--for="+condition, "--timeout=50s")
+	}
+}
+
 func TestWaitReadyCountsPodsThatStay(t *testing.T) {
 	c := shared(t)
 	namespace := c.Namespace(t)
@@ -240,6 +257,9 @@ func TestANodeIsGoneWithItsKubeletAndComesBack(t *testing.T) {
 
 func TestPodsOutliveContainerd(t *testing.T) {
 	c := shared(t)
+	if c.Containerd == nil {
+		t.Skip(c.standin)
+	}
 	namespace := c.Namespace(t)
 	c.Deploy(t, Deployment{Name: "web", Namespace: namespace})
 	c.Containerd.Kill()

@@ -3,9 +3,11 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // groups are the control groups of a cluster's own, one in each of the kernel's hierarchies: version 2 has one, version
@@ -14,9 +16,8 @@ import (
 type groups []string
 
 func groupsCalled(name string) groups {
-	const root = "/sys/fs/cgroup"
 	hierarchies := []string{root}
-	if _, err := os.Stat(filepath.Join(root, "cgroup.procs")); errors.Is(err, fs.ErrNotExist) {
+	if !unified() {
 		found, _ := filepath.Glob(filepath.Join(root, "*", "cgroup.procs"))
 		hierarchies = nil
 		for _, file := range found {
@@ -28,6 +29,30 @@ func groupsCalled(name string) groups {
 		all = append(all, filepath.Join(hierarchy, name))
 	}
 	return all
+}
+
+const root = "/sys/fs/cgroup"
+
+// unified reports whether the machine has version 2, and nothing of version 1.
+func unified() bool {
+	_, err := os.Stat(filepath.Join(root, "cgroup.procs"))
+	return err == nil
+}
+
+// possibleGroups says why a cluster's own cannot be made, nil if they can.
+func possibleGroups() error {
+	if unified() {
+		controlled, err := os.ReadFile(filepath.Join(root, "cgroup.subtree_control"))
+		if err != nil {
+			return err
+		}
+		if !strings.Contains(string(controlled), "memory") { // runc would change that for the whole machine, or fail to
+			return fmt.Errorf("groups in %s have no controllers", root)
+		}
+	}
+	trial := groupsCalled(fmt.Sprintf("lpk-trial-%d", os.Getpid()))
+	defer trial.remove()
+	return trial.create()
 }
 
 func (c *Cluster) createGroups(context.Context) error { return c.groups.create() }
@@ -55,18 +80,18 @@ func (g groups) remove() {
 	}
 }
 
-// inherit gives a new group in version 1 its parent's processors and memory, without which it takes no process in. In
-// version 2 it has them, and its parent has no such file.
+// inherit gives a new group in version 1 its parent's processors and memory, without which it takes no process in.
 func inherit(dir string) error {
 	for _, name := range []string{"cpuset.cpus", "cpuset.mems"} {
-		parents, err := os.ReadFile(filepath.Join(filepath.Dir(dir), name))
-		if errors.Is(err, fs.ErrNotExist) {
+		file := filepath.Join(dir, name)
+		if _, err := os.Stat(file); unified() || errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
+		parents, err := os.ReadFile(filepath.Join(filepath.Dir(dir), name))
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(dir, name), parents, 0o644); err != nil {
+		if err := os.WriteFile(file, parents, 0o644); err != nil {
 			return err
 		}
 	}

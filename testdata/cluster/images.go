@@ -28,13 +28,17 @@ const (
 	Postgres Image = "localhost/postgres:test"
 )
 
-// Image makes an image be there, and returns it. The test is skipped if what it is made of is not on the machine.
+// Image makes an image be there, and returns it. The test is skipped if what it is made of is not on the machine, or if
+// the kubelet is a stand-in, which runs only Echo.
 func (c *Cluster) Image(tb testing.TB, image Image) Image {
 	tb.Helper()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.images[image] {
+	if image == Echo || image == Pause || c.images[image] {
 		return image
+	}
+	if c.Containerd == nil {
+		tb.Skipf("%s needs containers: %s", image, c.standin)
 	}
 	var a *archive
 	var err error
@@ -44,7 +48,7 @@ func (c *Cluster) Image(tb testing.TB, image Image) Image {
 	case Postgres:
 		a, err = postgresImage(tb)
 	default:
-		return image
+		tb.Fatalf("nobody can make %s", image)
 	}
 	if err == nil {
 		err = c.load(tb.Context(), a)
@@ -66,16 +70,20 @@ func (c *Cluster) load(ctx context.Context, a *archive) error {
 	return c.ctr(ctx, "images", "import", path)
 }
 
-// loadOwnImages builds the program in echo and brings in its images.
-func (c *Cluster) loadOwnImages(ctx context.Context) error {
-	program := c.path("echo")
-	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-ldflags=-s -w", "-o", program, "./echo")
+// buildEcho builds the program of Echo.
+func (c *Cluster) buildEcho(ctx context.Context) error {
+	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-ldflags=-s -w", "-o", c.path("echo"), "./echo")
 	build.Dir, build.Env = here(), append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w: %s", err, out)
 	}
+	return nil
+}
+
+// loadEcho brings the images in that are there from the start.
+func (c *Cluster) loadEcho(ctx context.Context) error {
 	a := newArchive()
-	if err := a.add("/echo", program); err != nil {
+	if err := a.add("/echo", c.path("echo")); err != nil {
 		return err
 	}
 	if err := a.image(Echo, map[string]any{"Entrypoint": []string{"/echo"}}); err != nil {

@@ -83,10 +83,15 @@ func (c *Cluster) startKubelet(ctx context.Context) error {
 		return err
 	}
 	c.Kubelet = c.inside("kubelet", "kubelet", "--config="+c.path("kubelet.yaml"), "--kubeconfig="+c.Kubeconfig(), "--hostname-override="+Node)
-	c.Kubelet.ready = func(ctx context.Context) error {
+	c.Kubelet.ready = c.kubeletReady(port)
+	return c.Kubelet.start(ctx)
+}
+
+// kubeletReady returns when a kubelet answers.
+func (c *Cluster) kubeletReady(port int) func(context.Context) error {
+	return func(ctx context.Context) error {
 		return c.awaitAnswer(ctx, c.Kubelet, fmt.Sprintf("https://127.0.0.1:%d/healthz", port))
 	}
-	return c.Kubelet.start(ctx)
 }
 
 // freePort is a port that the kernel had free a moment ago.

@@ -2,15 +2,22 @@ package cluster
 
 import (
 	"context"
+	"fmt"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
+
+// podLimit bounds the start or end of pods, which takes a second or two where nothing else runs.
+const podLimit = time.Minute
 
 // WaitReady returns when n of the pods that a selector chooses are ready, and no other of them is unless it is being
 // deleted; where n is 0, when they are gone.
 func (c *Cluster) WaitReady(tb testing.TB, namespace, selector string, n int) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(tb.Context(), startLimit)
+	ctx, cancel := context.WithTimeout(tb.Context(), podLimit)
 	defer cancel()
 	var seen []object
 	err := c.watch(ctx, "/api/v1/namespaces/"+namespace+"/pods", selector, func(pods []object) bool {
@@ -38,7 +45,19 @@ func (c *Cluster) Pods(tb testing.TB, namespace, selector string) []string {
 func (c *Cluster) KillContainer(tb testing.TB, namespace, pod string) {
 	tb.Helper()
 	id := c.Kubectl(tb, "get", "pod", pod, "--namespace="+namespace, "--output=jsonpath={.status.containerStatuses[0].containerID}")
-	if err := c.ctr(tb.Context(), "tasks", "kill", "--signal=SIGKILL", strings.TrimPrefix(id, "containerd://")); err != nil {
+	var err error
+	switch runtime, name, _ := strings.Cut(id, "://"); runtime {
+	case "containerd":
+		err = c.ctr(tb.Context(), "tasks", "kill", "--signal=SIGKILL", name)
+	case "standin":
+		var pid int
+		if pid, err = strconv.Atoi(name); err == nil {
+			err = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	default:
+		err = fmt.Errorf("pod %s runs no container: %q", pod, id)
+	}
+	if err != nil {
 		tb.Fatal(err)
 	}
 }

@@ -24,6 +24,7 @@ type Backend interface {
 	Wait(ctx context.Context, names []string) error
 	Reload(ctx context.Context) (control.Reload, error)
 	Yield(ctx context.Context, addresses []string) (bool, error)
+	Login(ctx context.Context, r control.LoginRequest) error
 	Replace(ctx context.Context, r control.Replacement) error
 	End(ctx context.Context) error
 }
@@ -119,6 +120,9 @@ func handler(b Backend) http.Handler {
 	}))
 	mux.Handle("POST /v1/replace", answer(func(ctx context.Context, r control.Replacement) (struct{}, error) {
 		return struct{}{}, b.Replace(ctx, r)
+	}))
+	mux.Handle("POST /v1/login", answer(func(ctx context.Context, r control.LoginRequest) (struct{}, error) {
+		return struct{}{}, b.Login(ctx, r)
 	}))
 	mux.Handle("POST /v1/end", answer(func(ctx context.Context, _ struct{}) (struct{}, error) {
 		return struct{}{}, b.End(ctx)

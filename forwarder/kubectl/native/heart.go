@@ -43,7 +43,7 @@ func (t *tunnel) ping(u *upstream) {
 			continue
 		}
 		t.session.Suspect()
-		u.Conn.Fail(errSilent)
+		u.Fail(errSilent)
 		t.drop(u)
 		return
 	}

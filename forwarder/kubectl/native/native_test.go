@@ -52,7 +52,7 @@ func theCluster(t testing.TB) *cluster.Cluster {
 	shared.Do(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		dir, err := os.MkdirTemp("", "lpk")
+		dir, err := os.MkdirTemp("", "lpk") //nolint:usetesting // it outlives the test
 		if err != nil {
 			shared.err = err
 			return

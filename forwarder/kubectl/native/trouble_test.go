@@ -2,6 +2,7 @@ package native
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -90,7 +91,7 @@ func TestPodsThatAreNotReadyAreDescribed(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		if conn, err := tunnel.Dial(ctx); err == nil {
 			_ = conn.Close()
-		} else if _, ok := err.(*forwarder.Failure); !ok {
+		} else if _, ok := errors.AsType[*forwarder.Failure](err); !ok {
 			t.Errorf("%s: a connection that could not be had says %v", tt.target, err)
 		}
 		cancel()
@@ -102,12 +103,12 @@ func TestPodsThatAreNotReadyAreDescribed(t *testing.T) {
 	}
 	// Zero pods become one.
 	empty := open(t, c.Kubeconfig(), to("service/empty:7000", ns))
-	says(t, empty, "has no pods")
+	_ = says(t, empty, "has no pods")
 	c.Kubectl(t, "scale", "deployment/empty", "-n", ns, "--replicas=1")
 	if name := greeting(t, dial(t, empty)); !strings.HasPrefix(name, "empty-") {
 		t.Errorf("got %q", name)
 	}
-	says(t, empty, "")
+	_ = says(t, empty, "")
 }
 
 func TestServersAndContextsThatCannotBeHad(t *testing.T) {
@@ -141,8 +142,10 @@ func TestServersAndContextsThatCannotBeHad(t *testing.T) {
 		{"no kubeconfig", "/no/such/file", to("service/web:80", ns), forwarder.ByAttention, "no cluster is known: looked in [/no/such/file]", "KUBECONFIG"},
 		{"token", c.KubeconfigFor(t, "token", "{token: nonsense}", c.Server()), to("service/web:80", ns), forwarder.ByAttention, "You must be logged in to the server", "log in"},
 		{"expired", c.KubeconfigFor(t, "expired", old, c.Server()), to("service/web:80", ns), forwarder.ByAttention, "You must be logged in to the server", "log in"},
-		{"forbidden", c.KubeconfigFor(t, "forbidden", stranger, c.Server()), to("service/web:80", ns),
-			forwarder.ByAttention, `services "web" is forbidden: User "stranger" cannot get resource "services" in API group "" in the namespace "` + ns + `"`, "auth can-i --list -n " + ns},
+		{
+			"forbidden", c.KubeconfigFor(t, "forbidden", stranger, c.Server()), to("service/web:80", ns),
+			forwarder.ByAttention, `services "web" is forbidden: User "stranger" cannot get resource "services" in API group "" in the namespace "` + ns + `"`, "auth can-i --list -n " + ns,
+		},
 	} {
 		f := fails(t, tt.kubeconfig, tt.spec)
 		if f.Class != tt.class || !strings.Contains(f.Reason, tt.reason) || !strings.Contains(f.Hint, tt.hint) {

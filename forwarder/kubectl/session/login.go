@@ -37,6 +37,17 @@ type credential struct {
 	token   string
 	cert    *tls.Certificate
 	expires time.Time
+	renew   time.Time // when to ask for the next; zero: never
+}
+
+// last sets when the next credential is to be asked for: before the end, but not at once, whatever the end is.
+func (c *credential) last() {
+	if !c.expires.IsZero() {
+		c.renew = c.expires.Add(-early)
+		if soonest := time.Now().Add(time.Second); c.renew.Before(soonest) {
+			c.renew = soonest
+		}
+	}
 }
 
 func (c *credential) put(req *http.Request) {
@@ -62,7 +73,7 @@ func (l *login) credential(ctx context.Context) (*credential, error) {
 		case l.plugin == nil:
 			l.mu.Unlock()
 			return none, nil
-		case l.cred != nil && (l.cred.expires.IsZero() || time.Until(l.cred.expires) > early):
+		case l.cred != nil && (l.cred.renew.IsZero() || time.Now().Before(l.cred.renew)):
 			cred := l.cred
 			l.mu.Unlock()
 			return cred, nil
@@ -89,6 +100,8 @@ func (l *login) run(ended chan struct{}) {
 	l.cred = cred
 	if err != nil {
 		l.fail(err)
+	} else {
+		cred.last()
 	}
 	l.running = nil
 	close(ended)
@@ -128,6 +141,7 @@ func (l *login) forgive(asked time.Time) {
 func (l *login) give(cred *credential) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	cred.last()
 	l.cred, l.failure = cred, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -101,7 +102,7 @@ func (p *plugin) run() (*credential, error) {
 	var said child.Said
 	c, err := child.Start(child.Command{
 		Argv: append([]string{name}, p.config.Args...), Dir: p.dir,
-		Env: append(p.env[:len(p.env):len(p.env)], "KUBERNETES_EXEC_INFO="+p.info), Stdout: &answer,
+		Env: append(slices.Clip(p.env), "KUBERNETES_EXEC_INFO="+p.info), Stdout: &answer,
 		Line: func(_ child.Stream, line string) {
 			_, _ = io.WriteString(p.log, line+"\n")
 			said.Add(line)

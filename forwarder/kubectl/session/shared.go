@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"time"
 
@@ -136,7 +137,7 @@ func Foreground(ctx context.Context, src Source) (answer []byte, helped bool, er
 		return nil, true, child.Failure(err, "install "+p.config.Command)
 	}
 	cmd := exec.CommandContext(ctx, path, p.config.Args...)
-	cmd.Dir, cmd.Env = p.dir, append(p.env[:len(p.env):len(p.env)], "KUBERNETES_EXEC_INFO="+p.info)
+	cmd.Dir, cmd.Env = p.dir, append(slices.Clip(p.env), "KUBERNETES_EXEC_INFO="+p.info)
 	cmd.Stdin, cmd.Stderr = os.Stdin, os.Stderr
 	if answer, err = cmd.Output(); err != nil {
 		return nil, true, fmt.Errorf("the login helper %s failed: %w", p.config.Command, err)

@@ -304,12 +304,12 @@ func (c *Conn) stream(id uint32) *Stream {
 	return c.streams[id]
 }
 
-// data takes a data frame in pieces of a chunk.
+// data takes a data frame, in pieces that are as large as they can be: each is a write to a client.
 func (c *Conn) data(h head) error {
 	s := c.stream(h.stream)
 	for h.length > 0 {
 		piece := takePiece()
-		n, err := c.carrier.Read(piece.room[:min(h.length, chunkSize)])
+		n, err := io.ReadFull(c.carrier, piece.room[:min(h.length, chunkSize)])
 		piece.bytes = piece.room[:n]
 		h.length -= n
 		if n == 0 || s == nil {

@@ -2,6 +2,7 @@ package spdy
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync"
 	"time"
@@ -122,7 +123,7 @@ func (s *Stream) end(err error) {
 		return
 	}
 	s.over = err
-	s.finished = s.finished || err != io.EOF
+	s.finished = s.finished || !errors.Is(err, io.EOF)
 	finished := s.finished
 	s.replyLocked()
 	s.cond.Broadcast()
@@ -180,7 +181,7 @@ func (s *Stream) SetReadDeadline(t time.Time) {
 func (s *Stream) WriteTo(w io.Writer) (n int64, err error) {
 	for {
 		piece, err := s.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return n, nil
 		}
 		if err != nil {

@@ -38,10 +38,10 @@ func ready(args []string) error {
 		return fmt.Errorf("ready takes an address or the path of a file, not %q", args)
 	}
 	if strings.HasPrefix(args[0], "/") {
-		_, err := os.Stat(args[0])
+		_, err := os.Stat(place(args[0]))
 		return err
 	}
-	conn, err := net.DialTimeout("tcp", args[0], time.Second)
+	conn, err := dial(args[0])
 	if err != nil {
 		return err
 	}
@@ -67,22 +67,21 @@ func serve(end <-chan os.Signal) {
 	for {
 		select {
 		case <-listening:
-			host, err := os.Hostname()
-			check(err)
+			host := os.Getenv("HOSTNAME") // which every container has, the pod's name
 			for _, address := range greets {
-				accept(address, func(conn *net.TCPConn) {
+				accept(address, func(conn net.Conn) {
 					fmt.Fprintf(conn, "hello %s\n", host)
 					_, _ = io.Copy(conn, conn)
 				})
 			}
 			for _, address := range echoes {
-				accept(address, func(conn *net.TCPConn) { _, _ = io.Copy(conn, conn) })
+				accept(address, func(conn net.Conn) { _, _ = io.Copy(conn, conn) })
 			}
 			for _, address := range webs {
 				go func(l net.Listener) { check(http.Serve(l, web(host))) }(listen(address))
 			}
 			if *readyFile != "" {
-				check(os.WriteFile(*readyFile, nil, 0o644))
+				check(os.WriteFile(place(*readyFile), nil, 0o644))
 			}
 		case <-crash:
 			os.Exit(1)
@@ -102,27 +101,6 @@ func (a *addresses) String() string { return strings.Join(*a, " ") }
 func (a *addresses) Set(address string) error {
 	*a = append(*a, address)
 	return nil
-}
-
-func listen(address string) net.Listener {
-	l, err := net.Listen("tcp", address)
-	check(err)
-	return l
-}
-
-// accept serves each connection to an address, and closes it afterwards.
-func accept(address string, serve func(*net.TCPConn)) {
-	l := listen(address)
-	go func() {
-		for {
-			conn, err := l.Accept()
-			check(err)
-			go func() {
-				defer conn.Close()
-				serve(conn.(*net.TCPConn))
-			}()
-		}
-	}()
 }
 
 func check(err error) {

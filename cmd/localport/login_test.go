@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/testdata/cluster"
+)
+
+// helper is a login helper as kubeconfigs name them: it counts its runs, and gives a token or a certificate only after a
+// login on a terminal, or what it is told to give.
+const helper = `#!/bin/sh
+echo run >> DIR/runs
+case $KUBERNETES_EXEC_INFO in
+*'"interactive":true'*) echo "open the browser" >&2; : > DIR/loggedin ;;
+esac
+if [ ! -e DIR/loggedin ]; then
+	echo "the session has expired: run sso login" >&2
+	exit 1
+fi
+cat DIR/credential
+`
+
+func TestALoginToAClusterIsSharedRememberedAndGoneThroughInTheForeground(t *testing.T) {
+	c := cluster.Start(t)
+	ns := c.Namespace(t)
+	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})
+	dir := t.TempDir()
+	cert, key := c.Credential(t, "plugged", cluster.Identity{User: "plugged", Groups: []string{"system:masters"}})
+	read := func(path string) string {
+		data, err := os.ReadFile(path)
+		if err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	put := func(name, text string, mode os.FileMode) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runs := func() int { return strings.Count(read(filepath.Join(dir, "runs")), "run") }
+	put("helper", strings.ReplaceAll(helper, "DIR", dir), 0o755)
+	put("credential", fmt.Sprintf(`{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {
+		"clientCertificateData": %q, "clientKeyData": %q, "expirationTimestamp": %q}}`,
+		read(cert), read(key), time.Now().Add(time.Hour).UTC().Format(time.RFC3339)), 0o600)
+	config := c.KubeconfigFor(t, "plugged", fmt.Sprintf(
+		"{exec: {apiVersion: client.authentication.k8s.io/v1, command: %s, interactiveMode: IfAvailable}}", filepath.Join(dir, "helper")), c.Server())
+
+	w := newWorld(t)
+	w.env = append(w.env, "KUBECONFIG="+config)
+	var text strings.Builder
+	var addrs []string
+	for _, name := range []string{"one", "two", "three"} {
+		port := freePort(t)
+		addrs = append(addrs, fmt.Sprintf("127.0.0.1:%d", port))
+		fmt.Fprintf(&text, "[services.%s]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 7000\nconnection = { namespace = %q, resource_name = \"web\" }\n", name, port, ns)
+	}
+	root := w.allowed(text.String())
+	w.must(root, "start", "--no-wait")
+	eventually(t, "every service needs attention", func() bool {
+		for _, svc := range w.status(root).Services {
+			if svc.State != forwarder.NeedsAttention {
+				return false
+			}
+		}
+		return true
+	})
+	one := w.service(root, "one")
+	if !strings.Contains(one.LastError, "the session has expired: run sso login") || !strings.Contains(one.Hint, "localport login") {
+		t.Errorf("%q, %q", one.LastError, one.Hint)
+	}
+	if clusters := w.status(root).Clusters; len(clusters) != 1 || clusters[0].Context != "test" || !strings.Contains(clusters[0].Trouble, "has expired") {
+		t.Errorf("clusters %+v", clusters)
+	}
+	if got := runs(); got != 1 {
+		t.Errorf("the helper ran %d times for three services", got)
+	}
+	if v := callOn(addrs[0]); v.err == nil || v.took > 5*time.Second {
+		t.Errorf("a client that nothing can help was not reset at once: %+v", v)
+	}
+	if o := w.localport(root, "restart"); o.code == 0 || runs() != 2 {
+		t.Errorf("restart: exit %d, %d runs", o.code, runs())
+	}
+	o := w.localport(root, "login")
+	if o.code != 0 || !strings.Contains(o.stderr, "open the browser") {
+		t.Fatalf("login: exit %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+	for _, addr := range addrs {
+		if v := callOn(addr); v.err != nil {
+			t.Error(v.err)
+		}
+	}
+	if got := runs(); got != 3 {
+		t.Errorf("the helper ran %d times, once of it for login", got)
+	}
+	status := w.status(root)
+	if clusters := status.Clusters; len(clusters) != 1 || clusters[0].Trouble != "" || clusters[0].CredentialsExpire == nil || !clusters[0].CredentialsRenewed {
+		t.Errorf("clusters %+v", clusters)
+	}
+	for _, text := range []string{w.must(root, "status", "--json"), w.must(root, "logs"), read(status.Supervisor.Log), o.stdout, o.stderr} {
+		if strings.Contains(text, "PRIVATE KEY") || strings.Contains(text, "BEGIN CERTIFICATE") {
+			t.Error("the credential is shown")
+		}
+	}
+	if o := w.localport(root, "login"); o.code != 0 || !strings.Contains(o.stderr, "no service needs a login") {
+		t.Errorf("again: exit %d, %q", o.code, o.stderr)
+	}
+}
+
+func TestAClusterThatIsIllIsShownInStatus(t *testing.T) {
+	c := cluster.Start(t)
+	ns := c.Namespace(t)
+	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})
+	cert, key := c.Credential(t, "brief", cluster.Identity{User: "brief", Groups: []string{"system:masters"}, Until: time.Now().Add(20 * time.Minute)})
+	config := c.KubeconfigFor(t, "brief", fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key), c.Server())
+	w := newWorld(t)
+	w.env = append(w.env, "KUBECONFIG="+config)
+	port, other := freePort(t), freePort(t)
+	root := w.allowed(fmt.Sprintf("[services.web]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 7000\nconnection = { namespace = %q, selector = \"app=web\" }\n"+
+		"[services.off]\nenabled = false\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 7000\nconnection = { namespace = %q, resource_name = \"web\", cluster_health = false }\n", port, ns, other, ns))
+	w.must(root, "start")
+	if out := w.must(root, "status"); !strings.Contains(out, "cluster test: the credentials expire in 20m") {
+		t.Error(out)
+	}
+	c.Kubelet.Kill()
+	eventually(t, "the node is shown as not ready", func() bool {
+		clusters := w.status(root).Clusters
+		return len(clusters) == 1 && strings.Contains(clusters[0].Trouble, "node localhost is not Ready: Kubelet stopped posting node status")
+	})
+	c.APIServer.Kill()
+	eventually(t, "the server is shown as unreachable", func() bool {
+		clusters := w.status(root).Clusters
+		return len(clusters) == 1 && strings.Contains(clusters[0].Trouble, "the API server "+c.Server()+" cannot be reached")
+	})
+	if svc := w.service(root, "web"); svc.State != forwarder.Unhealthy || !strings.Contains(svc.Hint, "cluster-info") {
+		t.Errorf("%s %q %q", svc.State, svc.LastError, svc.Hint)
+	}
+	if err := c.APIServer.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := c.Ready(ctx); err != nil {
+		t.Fatal(err)
+	}
+	w.must(root, "stop", "web")
+	if clusters := w.status(root).Clusters; len(clusters) != 0 {
+		t.Errorf("clusters of a stopped service: %+v", clusters)
+	}
+}

@@ -1,0 +1,130 @@
+package native
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/localport-sh/localport/testdata/cluster"
+)
+
+func TestWhatMakesPodsLeadsToThem(t *testing.T) {
+	c := theCluster(t)
+	ns := c.Namespace(t)
+	const pod = `
+      terminationGracePeriodSeconds: 1
+      containers: [{name: c, image: "localhost/echo:test", imagePullPolicy: Never, args: [-greet, ":7000"]}]`
+	for kind, more := range map[string]string{
+		"StatefulSet": "\n  serviceName: x", "DaemonSet": "", "Job": "",
+	} {
+		group, labels, restart := "apps/v1", "\n  selector: {matchLabels: {app: KIND}}", ""
+		if kind == "Job" { // which makes labels of its own
+			group, labels, restart = "batch/v1", "", "\n      restartPolicy: Never"
+		}
+		name := strings.ToLower(kind)
+		c.Apply(t, strings.ReplaceAll(fmt.Sprintf(`
+apiVersion: %s
+kind: %s
+metadata: {name: KIND, namespace: %s}
+spec:%s%s
+  template:
+    metadata: {labels: {app: KIND}}
+    spec:%s%s
+`, group, kind, ns, more, labels, restart, pod), "KIND", name))
+	}
+	for _, kind := range []string{"statefulset", "daemonset", "job"} {
+		tunnel := open(t, c.Kubeconfig(), to(kind+"/"+kind+":7000", ns))
+		if got := greeting(t, dial(t, tunnel)); !strings.HasPrefix(got, kind+"-") {
+			t.Errorf("%s: %q", kind, got)
+		}
+	}
+}
+
+// TestEstablishedConnectionsEndWithWhatTheyLeadThrough: at once, and as a break.
+func TestEstablishedConnectionsEndWithWhatTheyLeadThrough(t *testing.T) {
+	c := theCluster(t)
+	ready := func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := c.Ready(ctx); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, tt := range []struct {
+		name   string
+		end    func(ns, pod string)
+		mend   func()
+		within time.Duration
+		reset  bool
+	}{
+		{"pod deleted", func(ns, pod string) { c.Kubectl(t, "delete", "pod", pod, "-n", ns, "--wait=false") }, func() {}, 10 * time.Second, false},
+		{"container killed", func(ns, pod string) { c.KillContainer(t, ns, pod) }, func() {}, 5 * time.Second, false},
+		{"API server killed", func(string, string) { c.APIServer.Kill() }, func() { _ = c.APIServer.Start(); ready() }, 2 * time.Second, true},
+		{"API server frozen", func(string, string) { c.APIServer.Freeze() }, func() { c.APIServer.Thaw(); ready() }, 20 * time.Second, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ns := c.Namespace(t)
+			c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})
+			addr, _ := listen(t, c.Kubeconfig(), to("service/web:7000", ns))
+			conn := visit(t, addr)
+			reader := bufio.NewReader(conn)
+			line, err := reader.ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			defer tt.mend()
+			tt.end(ns, strings.TrimSpace(strings.TrimPrefix(line, "hello ")))
+			_ = conn.SetReadDeadline(time.Now().Add(tt.within))
+			_, err = reader.ReadByte()
+			t.Logf("%v after %.1f s", err, time.Since(began).Seconds())
+			if errors.Is(err, syscall.ECONNRESET) {
+				return
+			}
+			if tt.reset || !errors.Is(err, io.EOF) {
+				t.Errorf("it ended with %v", err)
+			}
+		})
+	}
+}
+
+func TestAPodThatServesNothingIsTold(t *testing.T) {
+	c := theCluster(t)
+	ns := c.Namespace(t)
+	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})
+	tunnel := open(t, c.Kubeconfig(), to("deployment/web:9", ns))
+	// Connections beside the refused one are none the worse, also where several share the way.
+	other := open(t, c.Kubeconfig(), to("deployment/web:7000", ns))
+	fine := dial(t, other)
+	pod := greeting(t, fine)
+	shared := other.upstreams()[0]
+	refused, err := shared.open(9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := dial(t, tunnel)
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("read: %v", err)
+	}
+	select {
+	case r := <-tunnel.Refusals():
+		if !r.Connect || r.Conn != conn || !strings.Contains(r.Reason, "connection refused") {
+			t.Errorf("%+v", r)
+		}
+	default:
+		t.Error("nothing was reported before the end")
+	}
+	_, _ = refused.errs.WriteTo(io.Discard)
+	_, _ = io.WriteString(fine, "word\n")
+	if line, err := bufio.NewReader(fine).ReadString('\n'); line != "word\n" {
+		t.Errorf("%s: %q, %v", pod, line, err)
+	}
+	var _ net.Conn = fine
+}

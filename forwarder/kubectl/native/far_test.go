@@ -1,0 +1,212 @@
+package native
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/localport-sh/localport/testdata/cluster"
+)
+
+// farAway puts a network before an API server: every byte takes half of the round trip each way, and one piece in a
+// hundred is lost and comes a retransmission later.
+func farAway(t testing.TB, server string, roundTrip time.Duration) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	var mu sync.Mutex
+	open := map[net.Conn]bool{}
+	keep := func(c net.Conn) {
+		mu.Lock()
+		defer mu.Unlock()
+		open[c] = true
+	}
+	running.Go(func() {
+		for {
+			near, err := l.Accept()
+			if err != nil {
+				return
+			}
+			keep(near)
+			running.Go(func() {
+				// The handshake of TCP is a round trip too, which the client does not wait for here: its first bytes do.
+				<-time.After(roundTrip)
+				far, err := net.Dial("tcp4", strings.TrimPrefix(server, "https://"))
+				if err != nil {
+					near.Close()
+					return
+				}
+				keep(far)
+				running.Go(func() { delayed(far, near, roundTrip/2) })
+				delayed(near, far, roundTrip/2)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		mu.Lock()
+		for c := range open {
+			c.Close()
+		}
+		mu.Unlock()
+		running.Wait()
+	})
+	return "https://" + l.Addr().String()
+}
+
+// delayed passes pieces on, each some time after it came, in order.
+func delayed(to, from net.Conn, delay time.Duration) {
+	type piece struct {
+		due  time.Time
+		data []byte
+	}
+	pieces := make(chan piece, 4096)
+	go func() {
+		defer close(pieces)
+		for {
+			data := make([]byte, 16<<10)
+			n, err := from.Read(data)
+			late := delay
+			if rand.N(100) == 0 {
+				late += 2*delay + 50*time.Millisecond
+			}
+			if n > 0 {
+				pieces <- piece{time.Now().Add(late), data[:n]}
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	var broken error
+	for p := range pieces {
+		if broken == nil {
+			<-time.After(time.Until(p.due))
+			_, broken = to.Write(p.data)
+		}
+	}
+	if c, ok := to.(*net.TCPConn); ok {
+		_ = c.CloseWrite()
+	}
+}
+
+// burst is how long it takes until fifty clients who come at once are greeted.
+func burst(t testing.TB, addr string) time.Duration {
+	t.Helper()
+	began := time.Now()
+	var all sync.WaitGroup
+	for range 50 {
+		all.Go(func() {
+			conn, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			_ = conn.SetDeadline(time.Now().Add(time.Minute))
+			if line, err := bufio.NewReader(conn).ReadString('\n'); !strings.HasPrefix(line, "hello ") {
+				t.Errorf("%q, %v", line, err)
+			}
+		})
+	}
+	all.Wait()
+	return time.Since(began)
+}
+
+// BenchmarkBurstFarAway is a burst of fifty clients at a cluster that is far away, beside kubectl's one shared connection.
+func BenchmarkBurstFarAway(b *testing.B) {
+	c := theCluster(b)
+	ns := c.Namespace(b)
+	c.Deploy(b, cluster.Deployment{Name: "web", Namespace: ns})
+	cert, key := c.Credential(b, "far", cluster.Identity{User: "far", Groups: []string{"system:masters"}})
+	for _, roundTrip := range []time.Duration{50 * time.Millisecond, 100 * time.Millisecond, 200 * time.Millisecond} {
+		b.Run(roundTrip.String(), func(b *testing.B) {
+			config := c.KubeconfigFor(b, "far", fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key), farAway(b, c.Server(), roundTrip))
+			addr, tunnel := listen(b, config, to("service/web:7000", ns))
+			peer := kubectl(b, config, ns, "service/web", "7000")
+			burst(b, peer)
+			var ours, theirs time.Duration
+			for b.Loop() {
+				quiet(b, tunnel)
+				ours += burst(b, addr)
+				theirs += burst(b, peer)
+			}
+			b.ReportMetric(float64(ours.Milliseconds())/float64(b.N), "ms/localport")
+			b.ReportMetric(float64(theirs.Milliseconds())/float64(b.N), "ms/kubectl")
+			b.ReportMetric(float64(ours)/float64(theirs), "ratio")
+		})
+	}
+}
+
+// quiet waits until the tunnel is as it is before the first client of all: no client is left, and what is kept warm is there.
+func quiet(t testing.TB, tunnel *tunnel) {
+	t.Helper()
+	limit := time.After(20 * time.Second)
+	for {
+		tunnel.pool.mu.Lock()
+		busy, filling, warm := 0, tunnel.pool.filling, 0
+		for u := range tunnel.pool.all {
+			busy += u.clients + u.leaving
+			warm++
+		}
+		want := tunnel.pool.warm()
+		tunnel.pool.mu.Unlock()
+		if busy == 0 && filling == 0 && warm >= want {
+			return
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-limit:
+			t.Fatalf("%d clients, %d upstreams", busy, warm)
+		}
+	}
+}
+
+// kubectl is a bare kubectl port-forward, and where it listens.
+func kubectl(t testing.TB, kubeconfig, namespace, resource, port string) (addr string) {
+	t.Helper()
+	cmd := exec.Command("kubectl", "port-forward", "-n", namespace, resource, ":"+port)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig, "HOME="+t.TempDir())
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	lines := bufio.NewReader(out)
+	line, err := lines.ReadString('\n')
+	if addr = regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(line); addr == "" {
+		t.Fatalf("kubectl said %q, %v", line, err)
+	}
+	go func() { _, _ = io.Copy(io.Discard, lines) }()
+	return addr
+}
+
+func TestNobodyIsLostOverALossyNetworkThatIsFarAway(t *testing.T) {
+	c := theCluster(t)
+	ns := c.Namespace(t)
+	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})
+	cert, key := c.Credential(t, "lossy", cluster.Identity{User: "lossy", Groups: []string{"system:masters"}})
+	config := c.KubeconfigFor(t, "lossy", fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key), farAway(t, c.Server(), 200*time.Millisecond))
+	addr, _ := listen(t, config, to("service/web:7000", ns))
+	for range 3 {
+		burst(t, addr)
+	}
+}

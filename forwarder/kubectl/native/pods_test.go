@@ -1,0 +1,139 @@
+package native
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+)
+
+func podsOf(t *testing.T, texts ...string) pods {
+	t.Helper()
+	raw := make([]json.RawMessage, len(texts))
+	for i, text := range texts {
+		raw[i] = json.RawMessage(text)
+	}
+	all, err := decode(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func podText(name, created, phase, ready, more string) string {
+	return fmt.Sprintf(`{"metadata": {"name": %[1]q, "uid": %[1]q, "creationTimestamp": "2026-11-23T10:%[2]s:00Z"%[5]s}, "status": {"phase": %[3]q, "conditions": [{"type": "Ready", "status": %[4]q}]}}`,
+		name, created, phase, ready, more)
+}
+
+func TestTheNewestReadyPodThatDidNotJustRefuseIsChosen(t *testing.T) {
+	all := podsOf(t,
+		podText("old", "01", "Running", "True", ""),
+		podText("new", "03", "Running", "True", ""),
+		podText("newer", "04", "Running", "False", ""),
+		podText("going", "05", "Running", "True", `, "deletionTimestamp": "2026-11-23T10:06:00Z"`),
+		podText("done", "06", "Succeeded", "False", ""),
+	)
+	refusing := func(uids ...string) func(string) bool {
+		return func(uid string) bool {
+			for _, one := range uids {
+				if one == uid {
+					return true
+				}
+			}
+			return false
+		}
+	}
+	for _, tt := range []struct {
+		well    func(*pod) bool
+		refused []string
+		want    string
+	}{
+		{(*pod).ready, nil, "new"},
+		{(*pod).ready, []string{"new"}, "old"},
+		{(*pod).ready, []string{"new", "old"}, "new"}, // better than nobody
+		{(*pod).running, nil, "newer"},
+		{func(*pod) bool { return false }, nil, ""},
+	} {
+		got := ""
+		if p := all.best(tt.well, refusing(tt.refused...)); p != nil {
+			got = p.Metadata.Name
+		}
+		if got != tt.want {
+			t.Errorf("refused %v: %q, want %q", tt.refused, got, tt.want)
+		}
+	}
+}
+
+func TestSelectorsAreWhatTheAPITakes(t *testing.T) {
+	for _, tt := range []struct{ kind, selector, want string }{
+		{"service", `{"b": "2", "a": "1"}`, "a=1,b=2"},
+		{"deployment", `{"matchLabels": {"app": "x"}}`, "app=x"},
+		{"job", `{"matchLabels": {"app": "x"}, "matchExpressions": [{"key": "t", "operator": "In", "values": ["a", "b"]}, {"key": "u", "operator": "NotIn", "values": ["c"]}, {"key": "v", "operator": "Exists"}, {"key": "w", "operator": "DoesNotExist"}]}`, "app=x,t in (a,b),u notin (c),v,!w"},
+		{"service", `{}`, ""},
+		{"service", `null`, ""},
+		{"daemonset", `{}`, ""},
+	} {
+		var o owner
+		o.Spec.Selector = json.RawMessage(tt.selector)
+		got, err := o.labels(Target{Type: tt.kind, Name: "n"})
+		if got != tt.want || (err == nil) != (tt.want != "") {
+			t.Errorf("%s %s: %q, %v", tt.kind, tt.selector, got, err)
+		}
+	}
+}
+
+func TestAServicesPortIsThePodsOwn(t *testing.T) {
+	p := podsOf(t, `{"metadata": {"name": "p"}, "spec": {"containers": [{"ports": [{"name": "http", "containerPort": 8080}]}]}}`)[0]
+	for _, tt := range []struct {
+		service, port string
+		want          int
+	}{
+		{`{"spec": {"ports": [{"port": 80, "targetPort": 8081}]}}`, "80", 8081},
+		{`{"spec": {"ports": [{"name": "web", "port": 80, "targetPort": "http"}]}}`, "web", 8080},
+		{`{"spec": {"ports": [{"port": 80}]}}`, "80", 80},
+		{`{"spec": {"clusterIP": "None", "ports": [{"port": 80, "targetPort": 8081}]}}`, "80", 80},
+		{`{"spec": {"ports": [{"port": 53, "protocol": "UDP"}]}}`, "53", 0},
+		{`{"spec": {"ports": [{"port": 80, "targetPort": "none"}]}}`, "80", 0},
+	} {
+		var o owner
+		if err := json.Unmarshal([]byte(tt.service), &o); err != nil {
+			t.Fatal(err)
+		}
+		got, err := Target{Type: "service", Name: "s", Port: tt.port}.portOf(p, &o)
+		if got != tt.want || (err == nil) != (tt.want != 0) {
+			t.Errorf("%s: %d, %v", tt.service, got, err)
+		}
+	}
+}
+
+// What container runtimes say of connections that ended.
+func TestOnlyFailedConnectsMayBeTriedAgainWithBytes(t *testing.T) {
+	const head = "error forwarding port 7000 to pod 0cdb, uid : "
+	for _, tt := range []struct {
+		text             string
+		refused, connect bool
+	}{
+		{"", false, false},
+		{head + `failed to execute portforward in network namespace "/var/run/netns/cni-4": failed to connect to localhost:7000 inside namespace "0cdb", IPv4: dial tcp4 127.0.0.1:7000: connect: connection refused IPv6 dial tcp6 [::1]:7000: connect: connection refused`, true, true},
+		{head + `network namespace for sandbox "0cdb" is closed`, true, true},
+		{head + `failed to find sandbox "0cdb" in store: not found`, true, true},
+		{head + "exit status 1: 2024/01/01 socat[7] E connect(5, AF=2 127.0.0.1:80, 16): Connection refused", true, true},
+		{head + "read tcp4 127.0.0.1:1->127.0.0.1:7000: read: connection reset by peer", true, false},
+		{head + "read tcp4 127.0.0.1:1->127.0.0.1:7000: connection refused", true, false},
+		{head + "write tcp4 127.0.0.1:1->127.0.0.1:7000: write: broken pipe", true, false},
+		{"container not running (0cdb)", true, false},
+	} {
+		r, refused := refusal(tt.text)
+		if refused != tt.refused || r.Connect != tt.connect {
+			t.Errorf("%s: %t, %+v", tt.text, refused, r)
+		}
+	}
+}
+
+func FuzzRefusal(f *testing.F) {
+	f.Add("error forwarding port 1 to pod a, uid : connection refused")
+	f.Fuzz(func(t *testing.T, text string) {
+		if r, refused := refusal(text); refused && r.Reason == "" && len(text) > 0 && r.Connect {
+			t.Errorf("a refusal without a word: %q", text)
+		}
+	})
+}

@@ -12,8 +12,8 @@ import (
 	"github.com/localport-sh/localport/project/environ"
 )
 
-// here is the project that a command acts on, with what needs to know of every technology and every probe: a prompt does
-// not.
+// here is the project that a command acts on, with what needs to know of every technology and every probe. A prompt
+// does without.
 type here struct{ *place.Place }
 
 // here is the project of -c, or the nearest one.

@@ -21,8 +21,8 @@ type request struct {
 	body             []byte
 }
 
-// exchange sends the request and returns the answer's status and body. It speaks HTTP/1.0 (RFC 1945), in which a connection
-// is for one request, and an answer is not chunked.
+// exchange sends the request and returns the answer's status and body. It speaks HTTP/1.0 (RFC 1945), in which a
+// connection is for one request, and an answer is not chunked.
 func (r request) exchange(conn io.ReadWriter) (status int, body io.Reader, err error) {
 	_, err = fmt.Fprintf(conn, "%s %s HTTP/1.0\r\nHost: localport\r\n%s: %s\r\nContent-Length: %d\r\n\r\n%s",
 		r.method, r.path, RequestHeader, r.id, len(r.body), r.body)

@@ -109,10 +109,11 @@ func (p *Place) claim(ctx context.Context, e Entry) (client *control.Client, err
 func (p *Place) replaced(ctx context.Context, client *control.Client) bool {
 	running := p.Dir.Peek().Supervisor
 	exe, err := os.Executable()
-	if err != nil || running == nil || running.Refused == version.Own() || !version.Supersedes(version.Own(), running.Version) {
+	own := version.Own()
+	if err != nil || running == nil || running.Refused == own || !version.Supersedes(own, running.Version) {
 		return false
 	}
-	return client.Replace(ctx, control.Replacement{Exe: exe, Version: version.Own()}) == nil
+	return client.Replace(ctx, control.Replacement{Exe: exe, Version: own}) == nil
 }
 
 func (p *Place) spawner(detach bool) control.Spawner {

@@ -3,14 +3,13 @@ package prompt
 import "os"
 
 // This runs the hook's command before most of the program is initialised, and exits. A start of the program initialises
-// every package in it, Kubernetes' client and all the probes' among them, and at a prompt that would cost more than the
-// prompt's own work.
+// every package in it, Kubernetes' client and all the probes among them, which a prompt has no use for.
 //
-// It rests on the language: packages are initialised in the order of their import paths, each as soon as all that it
-// imports is (https://go.dev/ref/spec#Program_initialization, since Go 1.21). So this package comes before every one
-// that waits for something with a later path than whatever this one waits for last, and before those of this module that
-// come after it. It follows that an import here costs twice: by itself, and by what it lets in before. The test
-// TestAPromptInitialisesNothingItHasNoUseFor holds both down.
+// It rests on the language: of the packages whose imports are all initialised, the one with the smallest path is next
+// (https://go.dev/ref/spec#Program_initialization, since Go 1.21). So what waits for net/http, as Kubernetes' client and
+// the supervisor do, comes after this package, which does without. What was ready while this one still waited for its
+// own imports comes before it; the last of those is net. An import here therefore costs twice: by itself, and by what it
+// lets in before. TestAPromptInitialisesNothingItHasNoUseFor and the linter's rule "prompt" hold that down.
 //
 // A program that counts what it covers does so from main on, and runs export from there.
 func init() {

@@ -1,5 +1,5 @@
-// Package prompt is what a shell's hook runs at a prompt that has something to find out: `localport export SHELL --pid PID
-// --root ROOT --line LINE --told TOLD`.
+// Package prompt is what a shell's hook runs at a prompt that has something to find out: `localport export SHELL --pid
+// PID --root ROOT --line LINE --told TOLD`.
 package prompt
 
 import (

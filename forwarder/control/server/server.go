@@ -1,5 +1,5 @@
-// Package server is the supervisor's end of its socket. It is no part of control, because net/http, which it is made of, would
-// cost every prompt.
+// Package server is the supervisor's end of its socket. It is no part of control, because net/http, which it is made
+// of, would cost every prompt.
 package server
 
 import (

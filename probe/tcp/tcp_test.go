@@ -85,7 +85,7 @@ func TestTCPEndsWithItsContext(t *testing.T) {
 
 func TestAShortTimeoutIsNotTheFarEndsFault(t *testing.T) {
 	silent := far(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) })
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 800*time.Millisecond)
 	defer cancel()
 	if err := Check(ctx, path{silent, false}); err != nil {
 		t.Errorf("a server that listens, with less time than a second: %v", err)

@@ -1,11 +1,11 @@
 package native
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -71,7 +71,7 @@ func (c *conn) end(err error) error {
 		return net.ErrClosed
 	default:
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
 	}
 	c.ended.Do(func() {

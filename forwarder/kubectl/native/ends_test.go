@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -126,5 +126,20 @@ func TestAPodThatServesNothingIsTold(t *testing.T) {
 	if line, err := bufio.NewReader(fine).ReadString('\n'); line != "word\n" {
 		t.Errorf("%s: %q, %v", pod, line, err)
 	}
-	var _ net.Conn = fine
+}
+
+func TestAServerThatIsQuietIsWell(t *testing.T) {
+	c := theCluster(t)
+	ns := c.Namespace(t)
+	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})
+	quiet := dial(t, open(t, c.Kubeconfig(), to("service/web:7001", ns)))
+	_ = quiet.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	if _, err := quiet.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("read: %v", err)
+	}
+	_ = quiet.SetReadDeadline(time.Time{})
+	_, _ = io.WriteString(quiet, "a")
+	if n, err := quiet.Read(make([]byte, 1)); n != 1 || err != nil {
+		t.Errorf("after it: %d, %v", n, err)
+	}
 }

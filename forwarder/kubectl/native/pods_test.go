@@ -3,6 +3,7 @@ package native
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"testing"
 )
 
@@ -33,14 +34,7 @@ func TestTheNewestReadyPodThatDidNotJustRefuseIsChosen(t *testing.T) {
 		podText("done", "06", "Succeeded", "False", ""),
 	)
 	refusing := func(uids ...string) func(string) bool {
-		return func(uid string) bool {
-			for _, one := range uids {
-				if one == uid {
-					return true
-				}
-			}
-			return false
-		}
+		return func(uid string) bool { return slices.Contains(uids, uid) }
 	}
 	for _, tt := range []struct {
 		well    func(*pod) bool

@@ -1,9 +1,9 @@
 package spdy
 
 import (
-	"context"
 	"errors"
 	"io"
+	"os"
 	"sync"
 	"time"
 )
@@ -134,7 +134,7 @@ func (s *Stream) end(err error) {
 }
 
 // Next waits for a piece, which is the caller's to free. Its error is why the stream has ended, io.EOF for a proper end, or
-// context.DeadlineExceeded when the deadline has passed.
+// os.ErrDeadlineExceeded when the deadline has passed.
 func (s *Stream) Next() (*Piece, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,7 +147,7 @@ func (s *Stream) Next() (*Piece, error) {
 	case len(s.queue) == 0 && s.over != nil:
 		return nil, s.over
 	case s.late():
-		return nil, context.DeadlineExceeded
+		return nil, os.ErrDeadlineExceeded
 	}
 	piece := s.queue[0]
 	s.queue[0] = nil

@@ -205,6 +205,10 @@ func TestNobodyIsTurnedAwayWhileTheClustersPodsComeAndGo(t *testing.T) {
 				return one.State == forwarder.Unhealthy && strings.Contains(one.LastError, "has no pods")
 			})
 			k.kubectl("scale", "deployment/web", "--replicas=1")
+			eventually(k.t, "the log tells the same", func() bool {
+				out := k.must(k.root, "logs")
+				return strings.Contains(out, "connections wait: service/web has no pods") && strings.Contains(out, "connections go to port 7000 of pod web-")
+			})
 		}},
 		{"container crashed", func(k *kube) {
 			k.KillContainer(k.t, k.ns, k.Pods(k.t, k.ns, "app=web")[0])

@@ -105,6 +105,7 @@ func (t *tunnel) begin(ctx context.Context) error {
 func (t *tunnel) run() {
 	ticker := time.NewTicker(beat)
 	defer ticker.Stop()
+	said := diary{log: t.log}
 	for {
 		trouble, told := t.finder.state()
 		if trouble != nil && trouble.Class == forwarder.ByAttention {
@@ -116,9 +117,11 @@ func (t *tunnel) run() {
 			t.session.LookAtNodes(t.finder.nodes())
 		}
 		t.prune()
-		if at, _, _, _ := t.finder.choose(); at != nil && trouble == nil {
+		at, _, _, _ := t.finder.choose()
+		if at != nil && trouble == nil {
 			t.fill(*at)
 		}
+		said.note(at, t.Trouble())
 		select {
 		case <-told:
 		case <-ticker.C:
@@ -126,6 +129,29 @@ func (t *tunnel) run() {
 		case <-t.work.Done():
 			return
 		}
+	}
+}
+
+// diary writes into the service's log what becomes of it.
+type diary struct {
+	log    io.Writer
+	pod    string
+	reason string
+}
+
+func (d *diary) note(at *choice, trouble *forwarder.Failure) {
+	reason := ""
+	if trouble != nil {
+		reason = trouble.Reason
+	}
+	if reason != d.reason {
+		if d.reason = reason; reason != "" {
+			fmt.Fprintf(d.log, "connections wait: %s\n", reason)
+		}
+	}
+	if at != nil && trouble == nil && at.pod != d.pod {
+		d.pod = at.pod
+		fmt.Fprintf(d.log, "connections go to port %d of pod %s on node %s\n", at.port, at.pod, at.node)
 	}
 }
 

@@ -108,7 +108,7 @@ func format(t testing.TB, dir string, run []string, config string) {
 	t.Helper()
 	id := make([]byte, 16)
 	_, _ = rand.Read(id)
-	daemon.Run(t, dir, "", append(run, "kafka.tools.StorageTool", "format", "-t", base64.RawURLEncoding.EncodeToString(id), "-c", config,
+	daemon.Run(t, dir, "", append(run, "kafka.tools.StorageTool", "format", "--cluster-id="+base64.RawURLEncoding.EncodeToString(id), "-c", config,
 		"--add-scram", fmt.Sprintf("SCRAM-SHA-256=[name=%s,password=%s]", User, Password))...)
 }
 

@@ -28,32 +28,17 @@ import (
 type scripted struct {
 	mu     sync.Mutex
 	opened []time.Time
-	open   func(n int) (*scriptedTunnel, error) // the n-th opening, from 1
-	tunnel forwarder.Tunnel                     // what every opening returns instead
+	open   func(n int) (forwarder.Tunnel, error) // the n-th opening, from 1
 }
 
 func (s *scripted) Target() string { return "scripted" }
 
-// opens has every opening return a tunnel.
-func (s *scripted) opens(t forwarder.Tunnel) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.tunnel = t
-}
-
 func (s *scripted) Open(context.Context, forwarder.Run) (forwarder.Tunnel, error) {
 	s.mu.Lock()
 	s.opened = append(s.opened, time.Now())
-	n, ready := len(s.opened), s.tunnel
+	n := len(s.opened)
 	s.mu.Unlock()
-	if ready != nil {
-		return ready, nil
-	}
-	t, err := s.open(n)
-	if err != nil {
-		return nil, err
-	}
-	return t, nil
+	return s.open(n)
 }
 
 func (s *scripted) times() []time.Time {
@@ -167,7 +152,7 @@ func testHost() host {
 }
 
 // embark starts a forward; it ends with stop.
-func embark(t *testing.T, h host, svc project.Service, check probe.Check, open func(n int) (*scriptedTunnel, error)) *course {
+func embark(t *testing.T, h host, svc project.Service, check probe.Check, open func(n int) (forwarder.Tunnel, error)) *course {
 	t.Helper()
 	c := &course{tech: &scripted{open: open}, gate: &counter{}}
 	f := &forward{
@@ -218,9 +203,9 @@ func (c *course) lastError() string {
 
 func well(context.Context, probe.Path) error { return nil }
 
-func never(int) (*scriptedTunnel, error) { return nil, &forwarder.Failure{Reason: "no route"} }
+func never(int) (forwarder.Tunnel, error) { return nil, &forwarder.Failure{Reason: "no route"} }
 
-func always(int) (*scriptedTunnel, error) { return newTunnel(), nil }
+func always(int) (forwarder.Tunnel, error) { return newTunnel(), nil }
 
 // gaps are the times between openings.
 func gaps(times []time.Time) []time.Duration {
@@ -259,7 +244,7 @@ func TestAStableMinuteResetsTheCount(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				course := embark(t, testHost(), plain("db"), nil, func(n int) (*scriptedTunnel, error) {
+				course := embark(t, testHost(), plain("db"), nil, func(n int) (forwarder.Tunnel, error) {
 					if n == 4 {
 						return lives(c.up), nil
 					}
@@ -290,7 +275,7 @@ func TestFailedIsNotForEver(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := embark(t, testHost(), limited, well, func(n int) (*scriptedTunnel, error) {
+				c := embark(t, testHost(), limited, well, func(n int) (forwarder.Tunnel, error) {
 					if n <= 2 {
 						return never(n)
 					}
@@ -343,7 +328,7 @@ func TestAClientOfAFailedServiceGetsOneAttemptAndIsReset(t *testing.T) {
 
 func TestAWaitingClientEndsTheBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := embark(t, testHost(), plain("db"), well, func(n int) (*scriptedTunnel, error) {
+		c := embark(t, testHost(), plain("db"), well, func(n int) (forwarder.Tunnel, error) {
 			if n < 6 {
 				return never(n)
 			}
@@ -523,7 +508,7 @@ func TestAServiceWaitsForWhatItDependsOn(t *testing.T) {
 		defer w.stop()
 		time.Sleep(time.Minute)
 		w.is(t, forwarder.Starting)
-		bastion := embark(t, h, plain("bastion"), well, func(n int) (*scriptedTunnel, error) {
+		bastion := embark(t, h, plain("bastion"), well, func(n int) (forwarder.Tunnel, error) {
 			if n < 4 {
 				return never(n)
 			}
@@ -554,7 +539,7 @@ func TestAClientOfWhatDependsOnAFailedServiceHasThatTriedAgain(t *testing.T) {
 		limited := plain("bastion")
 		limited.RestartPolicy.MaxAttempts = 1
 		var heal atomic.Bool
-		bastion := embark(t, h, limited, well, func(n int) (*scriptedTunnel, error) {
+		bastion := embark(t, h, limited, well, func(n int) (forwarder.Tunnel, error) {
 			if heal.Load() {
 				return newTunnel(), nil
 			}
@@ -612,9 +597,8 @@ func TestWhatATunnelSaysStandsInItsWayIsTheServicesState(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tunnel := &troubled{scriptedTunnel: newTunnel(), changed: make(chan struct{}, 1), trouble: &forwarder.Failure{Reason: "no pods"}}
-				c := embark(t, testHost(), plain("db"), check, nil)
+				c := embark(t, testHost(), plain("db"), check, func(int) (forwarder.Tunnel, error) { return tunnel, nil })
 				defer c.stop()
-				c.tech.opens(tunnel)
 				c.is(t, forwarder.Unhealthy)
 				if got := c.lastError(); got != "no pods" {
 					t.Errorf("last error %q", got)
@@ -639,7 +623,7 @@ func TestAPanicCostsItsForwardAlone(t *testing.T) {
 		host := testHost()
 		other := embark(t, host, plain("other"), well, always)
 		defer other.stop()
-		opening := embark(t, host, plain("opening"), well, func(int) (*scriptedTunnel, error) { panic("the engine broke") })
+		opening := embark(t, host, plain("opening"), well, func(int) (forwarder.Tunnel, error) { panic("the engine broke") })
 		defer opening.stop()
 		opening.is(t, forwarder.Failed)
 		if got := opening.lastError(); !strings.Contains(got, "the engine broke") {

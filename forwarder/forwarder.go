@@ -157,6 +157,11 @@ type Run struct {
 	// Asked is when the user asked for the tunnel last, by start, restart or login; zero if it was not for that. What is
 	// remembered of failures from before does not count.
 	Asked time.Time
+	// Urgent is set where a client waits for the tunnel, or the machine's surroundings have changed: an attempt is worth more
+	// then than what is remembered of the last one.
+	Urgent bool
+	// Ask is the socket at which the user answers questions, for an opening that is a login; empty otherwise.
+	Ask string
 }
 
 // RunVariable is in the environment of everything that a supervisor's tunnels start. Its value is the supervisor's

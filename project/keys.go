@@ -41,6 +41,13 @@ func readSSHPort(s *Service, n *node) (err error) {
 	return err
 }
 
+func readMultiplex(s *Service, n *node) error {
+	var multiplex bool
+	err := boolean(func(*Service) *bool { return &multiplex })(s, n)
+	s.Connection.Alone = err == nil && !multiplex
+	return err
+}
+
 // portName is the name of a port as Kubernetes has it.
 var portName = lazily(`^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$`)
 

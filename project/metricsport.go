@@ -21,7 +21,7 @@ func (p *parsing) metricsClash() {
 	}
 	address := netip.AddrPortFrom(loopback4, uint16(p.project.MetricsPort))
 	for _, s := range p.project.Services {
-		if slices.Contains(s.Addresses(), address) {
+		if slices.Contains(s.Listens(), address) {
 			p.value(p.root.member("metrics_port"), "%s is the address of service %q; the metrics need another", address, s.Name)
 			return
 		}

@@ -272,6 +272,7 @@ func (p *parsing) service(n, defaults *node) {
 	a.missing(n)
 	s.complete()
 	p.settings(&s)
+	p.direction(s, n, a.given)
 	if s.AutoPort {
 		s.LocalPort = p.endpoints[n.name].LocalPort
 	}
@@ -298,13 +299,13 @@ func (p *parsing) addressClash(s Service, n *node, listening map[netip.AddrPort]
 	if s.LocalPort == 0 {
 		return // reported already
 	}
-	for _, address := range s.Addresses() {
+	for _, address := range s.Listens() {
 		if other, ok := listening[address]; ok {
 			p.value(n.member("local_port"), `%s is the address of service %q too; another port, "auto" or another local_address tells them apart`, address, other)
 			return
 		}
 	}
-	for _, address := range s.Addresses() {
+	for _, address := range s.Listens() {
 		listening[address] = s.Name
 	}
 }

@@ -77,6 +77,9 @@ type Connection struct {
 	ConfigFile string // absolute
 	Jump       string
 	Options    map[string]string // -o options
+	SOCKS      bool              // the local port speaks SOCKS, and leads wherever a client asks
+	Reverse    bool              // the far side listens, and leads to the local port
+	Alone      bool              // no other service shares its ssh
 	// ssh and tcp
 	RemoteHost string
 	// what Options.Technologies brings

@@ -37,7 +37,7 @@ var serviceFields = []field{
 	{name: "technology", required: true, read: choice(func(s *Service) *string { return &s.Technology }, technologies)},
 	{name: "local_port", required: true, own: true, read: readLocalPort},
 	{name: "local_address", read: readLocalAddress},
-	{name: "remote_port", required: true, own: true, only: portTechnologies, read: readRemotePort},
+	{name: "remote_port", required: true, or: "connection.socks", own: true, only: portTechnologies, read: readRemotePort},
 	{name: "tags", read: list(func(s *Service) *[]string { return &s.Tags })},
 	{name: "description", own: true, read: text(func(s *Service) *string { return &s.Description })},
 	{name: "enabled", read: boolean(func(s *Service) *bool { return &s.Enabled })},
@@ -67,6 +67,9 @@ var connectionFields = []field{
 	{name: "config_file", only: []string{SSH}, read: file(func(s *Service) *string { return &s.Connection.ConfigFile })},
 	{name: "jump", only: []string{SSH}, read: word(func(s *Service) *string { return &s.Connection.Jump })},
 	{name: "options", only: []string{SSH}, read: readOptions},
+	{name: "multiplex", only: []string{SSH}, read: readMultiplex},
+	{name: "socks", only: []string{SSH}, read: boolean(func(s *Service) *bool { return &s.Connection.SOCKS })},
+	{name: "reverse", only: []string{SSH}, read: boolean(func(s *Service) *bool { return &s.Connection.Reverse })},
 	{name: "remote_host", only: []string{SSH}, read: word(func(s *Service) *string { return &s.Connection.RemoteHost })},
 	{name: "remote_host", only: []string{TCP}, required: true, read: word(func(s *Service) *string { return &s.Connection.RemoteHost })},
 }

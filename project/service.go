@@ -32,6 +32,14 @@ func (s Service) Addresses() []netip.AddrPort {
 	return []netip.AddrPort{netip.AddrPortFrom(loopback4, port), netip.AddrPortFrom(loopback6, port)}
 }
 
+// Listens are the addresses that the relay of the service is to have: none where it is the far side that listens.
+func (s Service) Listens() []netip.AddrPort {
+	if s.Connection.Reverse {
+		return nil
+	}
+	return s.Addresses()
+}
+
 // Host is the address that clients are told, always numeric.
 func (s Service) Host() string { return s.Addresses()[0].Addr().String() }
 
@@ -90,7 +98,7 @@ func (s *Service) complete() {
 			s.Connection.ResourceType = "service"
 		}
 	case SSH:
-		if s.Connection.RemoteHost == "" {
+		if s.Connection.RemoteHost == "" && !s.Connection.SOCKS {
 			s.Connection.RemoteHost = "localhost"
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/kubectl"
 	"github.com/localport-sh/localport/forwarder/kubectl/session"
+	"github.com/localport-sh/localport/forwarder/ssh"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/environ"
 	"github.com/localport-sh/localport/project/trust"
@@ -90,7 +91,8 @@ func (c loginCmd) meant(status control.Status) ([]string, error) {
 // login is one that several services wait for.
 type login struct {
 	names  []string
-	source *session.Source // nil: there is nothing to be run for these
+	source *session.Source // of a cluster; nil: none is concerned
+	host   string          // of ssh; empty: none is concerned
 }
 
 // logins are those of the named services, in the order of the config.
@@ -109,6 +111,9 @@ func logins(parsed *project.Project, names []string) []*login {
 			src := kubectl.LoginSource(svc, parsed.Root, env.List())
 			one.source, key = &src, fmt.Sprintf("%q %q", src.Kubeconfig, src.Place.Context)
 		}
+		if svc.Technology == project.SSH {
+			one.host, key = svc.Connection.Host, ssh.Destination(svc)
+		}
 		if known[key] == nil {
 			known[key] = one
 			all = append(all, one)
@@ -120,6 +125,9 @@ func logins(parsed *project.Project, names []string) []*login {
 
 // goThrough runs a login and hands over what came of it.
 func (l *login) goThrough(ctx context.Context, a *app, client *control.Client) error {
+	if l.host != "" {
+		return l.askFor(ctx, a, client)
+	}
 	var answer []byte
 	helped := false
 	if l.source != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/version"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/keeper"
+	"github.com/localport-sh/localport/forwarder/ssh/askpass"
 )
 
 // grammar is the command line, but for export: the hook's command is read without kong, which costs a prompt as much
@@ -58,7 +59,10 @@ type app struct {
 	level    string // of the supervisor's log; empty: as it is, info for a new one
 }
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() {
+	askpass.Main()
+	os.Exit(run(os.Args[1:]))
+}
 
 func run(args []string) int {
 	if len(args) > 0 {

@@ -23,6 +23,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/version"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/relay"
+	"github.com/localport-sh/localport/forwarder/ssh/askpass"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/testdata/fakekubectl"
@@ -34,6 +35,7 @@ import (
 const playMain = "LOCALPORT_TEST_MAIN"
 
 func TestMain(m *testing.M) {
+	askpass.Main()
 	switch {
 	case fakekubectl.Plays():
 		os.Exit(fakekubectl.Main())

@@ -65,7 +65,8 @@ type ServiceStatus struct {
 	Technology  string          `json:"technology"`
 	Address     string          `json:"address"` // the first local address, HOST:PORT
 	Port        int             `json:"port"`
-	Addresses   []string        `json:"addresses"`
+	Addresses   []string        `json:"addresses"`         // none for a reverse forward, which nothing listens for here
+	Reverse     bool            `json:"reverse,omitempty"` // it is the far side that listens
 	Target      string          `json:"target"`
 	Description string          `json:"description,omitempty"`
 	Tags        []string        `json:"tags"`
@@ -89,11 +90,14 @@ func Declared(svc project.Service) ServiceStatus {
 		Name: svc.Name, State: forwarder.Stopped, Technology: svc.Technology, Enabled: svc.Enabled,
 		Description: svc.Description, Tags: append([]string{}, svc.Tags...), Health: Health{Check: svc.HealthCheck.Type},
 	}
-	for _, addr := range svc.Addresses() {
+	status.Reverse = svc.Connection.Reverse
+	for _, addr := range svc.Listens() {
 		status.Addresses = append(status.Addresses, addr.String())
 		status.Port = int(addr.Port())
 	}
-	status.Address = status.Addresses[0]
+	if len(status.Addresses) > 0 {
+		status.Address = status.Addresses[0]
+	}
 	return status
 }
 
@@ -178,6 +182,8 @@ type ActRequest struct {
 type LoginRequest struct {
 	Names      []string `json:"names"`      // the services that it is for
 	Credential []byte   `json:"credential"` // as the login helper printed it; empty: the login left it where the services find it
+	// Ask is the socket of the caller's at which the user answers what is asked meanwhile; empty: nobody answers.
+	Ask string `json:"ask,omitempty"`
 }
 
 // YieldRequest asks for these addresses.

@@ -51,8 +51,7 @@ func TestUsersOwnConfigurationDoesNotBreakTheTunnel(t *testing.T) {
 
 func TestRunningMasterOfTheUsersIsNotUsed(t *testing.T) {
 	server := sshd.Start(t)
-	r := run(t)
-	config := server.Config("ControlPath "+r.Sockets+"/m", "ControlMaster auto")
+	config := server.Config("ControlPath "+filepath.Join(filepath.Dir(run(t).Dir), "mine"), "ControlMaster auto")
 	ctx, cancel := context.WithCancel(t.Context())
 	master := exec.CommandContext(ctx, "ssh", "-F", config, "-N", "-o", "PermitLocalCommand=yes",
 		"-o", "LocalCommand=echo ready", "-p", fmt.Sprint(server.Port), "-l", server.User, server.Host)
@@ -75,23 +74,15 @@ func TestRunningMasterOfTheUsersIsNotUsed(t *testing.T) {
 	welcome(t, dial(t, tunnel))
 }
 
-func TestForwardOfTheUsersOwnIsNotMistakenForTheTunnels(t *testing.T) {
+func TestForwardsOfTheUsersOwnAreNotOpened(t *testing.T) {
 	server := sshd.Start(t)
 	own := refusing(t)
-	svc := service(server, refusing(t))
-	svc.Connection.ConfigFile = server.Config(fmt.Sprintf("LocalForward %s %s", own, refusing(t)))
-	tunnel := open(t, svc)
-	for range 3 {
-		theirs, err := net.Dial("tcp4", own)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, _ = theirs.Read(make([]byte, 1)) // its end: ssh has reported it by now
-		_ = theirs.Close()
-		conn := dial(t, tunnel)
-		if r := refused(t, tunnel); r.Conn != conn {
-			t.Errorf("refusal %+v, want it to name the tunnel's connection", r)
-		}
+	svc := service(server, backend(t))
+	svc.Connection.ConfigFile = server.Config(fmt.Sprintf("LocalForward %s %s", own, backend(t)))
+	welcome(t, dial(t, open(t, svc)))
+	if conn, err := net.Dial("tcp4", own); err == nil {
+		_ = conn.Close()
+		t.Error("a port of the user's own was opened")
 	}
 }
 
@@ -114,7 +105,7 @@ func TestJumpHostIsUsed(t *testing.T) {
 func TestOptionsOfTheConfigGoBeforeOurDefaults(t *testing.T) {
 	svc := service(&sshd.Server{Host: "h", KeyFile: "/k"}, "localhost:1")
 	svc.Connection.Options = map[string]string{"ConnectTimeout": "3", "BatchMode": "no", "IdentitiesOnly": "no"}
-	argv := strings.Join(New(svc).(*technology).argv("/s:%/ssh"), " ")
+	argv := strings.Join(command(New(svc).(*technology).argv(), "/s:%/m", false, false), " ")
 	for _, order := range [][2]string{
 		{"ConnectTimeout=3", "ConnectTimeout=10"},
 		{"IdentitiesOnly=no", "IdentitiesOnly=yes"},
@@ -124,7 +115,7 @@ func TestOptionsOfTheConfigGoBeforeOurDefaults(t *testing.T) {
 			t.Errorf("%s must come before %s in %q", order[0], order[1], argv)
 		}
 	}
-	if !strings.HasSuffix(argv, ` -L /s\:%%/ssh:localhost:1 -- h`) {
+	if !strings.HasPrefix(argv, "ssh -S /s:%%/m ") || !strings.HasSuffix(argv, " -i /k -- h") {
 		t.Errorf("got %q", argv)
 	}
 }

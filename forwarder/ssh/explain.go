@@ -2,7 +2,9 @@ package ssh
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/child"
@@ -14,46 +16,52 @@ var (
 	offendingIn = lazily(`^Offending .*key in (.+):\d+$`)
 )
 
+// lazily is an expression that is compiled when it is first used: what this package initialises is paid for by every
+// start of the program, a prompt's too.
+func lazily(expression string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
+}
+
 const (
 	denied     = "Permission denied ("
 	unverified = "Host key verification failed."
+	changedKey = "REMOTE HOST IDENTIFICATION HAS CHANGED"
+	noSocket   = "unix_listener: " // what it says when its socket cannot be made
+	loginHint  = "localport login" // is how the user does what only the user can
 )
 
 // explain finds why ssh ended in what it said: its exit status is 255 whatever the reason.
-func (t *tunnel) explain() *forwarder.Failure {
-	f := t.said.Explain(t.technology.rules())
+func (s *speech) explain() *forwarder.Failure {
+	f := s.said.Explain(rules())
 	switch {
 	case f == nil:
 	case strings.Contains(f.Reason, "HAS CHANGED"):
-		f.Reason, f.Hint = t.changed(f.Reason)
+		f.Reason, f.Hint = s.changed(f.Reason)
 	case strings.Contains(f.Reason, denied):
-		t.denied(f)
+		s.denied(f)
 	}
 	return f
 }
 
 // rules begin with what makes all that is said after it pointless. After a jump host's own words come those of the
 // ssh that waited for it.
-func (t *technology) rules() []child.Rule {
-	login := t.command()
+func rules() []child.Rule {
 	return []child.Rule{
 		{Text: "Bad configuration option", Class: forwarder.Permanent},
 		{Text: "command-line line 0", Class: forwarder.Permanent},
 		{Text: "command-line: line 0", Class: forwarder.Permanent},
-		{Text: "Bad local forwarding specification", Class: forwarder.Permanent},
 		{Text: "Can't open user config file", Class: forwarder.Permanent},
 		{Text: "Bad owner or permissions on ", Class: forwarder.Permanent},
 		{Text: "contains invalid characters", Class: forwarder.Permanent},
 		{Text: "Invalid -J argument", Class: forwarder.Permanent},
-		{Text: "REMOTE HOST IDENTIFICATION HAS CHANGED", Class: forwarder.Permanent},
+		{Text: changedKey, Class: forwarder.Permanent},
 		{Text: "Unable to negotiate with", Class: forwarder.Permanent},
 
-		{Text: unverified, Class: forwarder.ByAttention, Hint: "log in once, to see the host's key and accept it: " + login},
+		{Text: unverified, Class: forwarder.ByAttention, Hint: "to see the host's key and accept it: " + loginHint},
 		{Text: "Too many authentication failures", Class: forwarder.ByAttention, Hint: "name the right key with key_file"},
-		{Text: denied, Class: forwarder.ByAttention, Hint: "to see what it wants: " + login},
+		{Text: denied, Class: forwarder.ByAttention, Hint: "to log in with a password, a passphrase or a code: " + loginHint},
 
-		{Text: "unix_listener: ", Class: forwarder.Permanent},
-		{Text: "Could not request local forwarding", Class: forwarder.Permanent},
+		{Text: noSocket, Class: forwarder.Permanent},
 
 		{Text: "Could not resolve hostname"},
 		{Text: "ssh: connect to host"},
@@ -69,15 +77,15 @@ func (t *technology) rules() []child.Rule {
 }
 
 // changed is the reason and the hint for a host key that is not the one known.
-func (t *tunnel) changed(line string) (reason, hint string) {
+func (s *speech) changed(line string) (reason, hint string) {
 	hint = "ask whoever runs the host whether its key was changed"
-	said, ok := t.said.Last("has changed and you have requested")
+	said, ok := s.said.Last("has changed and you have requested")
 	host := changedFor().FindStringSubmatch(said)
 	if !ok || host == nil {
 		return line, hint
 	}
 	hint += fmt.Sprintf("; only if so: ssh-keygen -R '%s'", host[1])
-	offending, _ := t.said.Last("Offending ")
+	offending, _ := s.said.Last("Offending ")
 	if file := offendingIn().FindStringSubmatch(offending); file != nil {
 		hint += " -f " + file[1]
 	}
@@ -85,30 +93,24 @@ func (t *tunnel) changed(line string) (reason, hint string) {
 }
 
 // denied adds to a denial what went wrong with the keys before it.
-func (t *tunnel) denied(f *forwarder.Failure) {
+func (s *speech) denied(f *forwarder.Failure) {
 	before := f.Reason
 	for _, trouble := range []string{"agent refused operation", "Load key ", "not accessible: "} {
-		if line, ok := t.said.Last(trouble); ok {
+		if line, ok := s.said.Last(trouble); ok {
 			f.Reason = line + "; " + f.Reason
 		}
 	}
-	if _, ok := t.said.Last("UNPROTECTED PRIVATE KEY FILE"); ok {
-		f.Hint = "let nobody else read the key: chmod 600 " + t.technology.to.KeyFile
+	if _, ok := s.said.Last("UNPROTECTED PRIVATE KEY FILE"); ok {
+		f.Hint = "let nobody else read the key: chmod 600 " + s.key
 		return
 	}
-	if t.locked != "" && f.Reason == before {
-		f.Reason += fmt.Sprintf(" (it would take %s, which has a passphrase or cannot be used)", t.locked)
-		f.Hint = "ssh-add " + t.locked
+	if s.locked != "" && f.Reason == before {
+		f.Reason += fmt.Sprintf(" (it would take %s, which has a passphrase or cannot be used)", s.locked)
+		f.Hint = "ssh-add " + s.locked + ", or for this time: " + loginHint
 	}
 }
 
 // rejects reports whether ssh does not know an option.
 func rejects(f *forwarder.Failure, option string) bool {
 	return strings.Contains(strings.ToLower(f.Reason), "bad configuration option: "+strings.ToLower(option))
-}
-
-// command is the login as the user would type it.
-func (t *technology) command() string {
-	words := append([]string{"ssh"}, t.login()...)
-	return strings.Join(append(words, t.to.Host), " ")
 }

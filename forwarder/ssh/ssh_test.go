@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -16,11 +17,15 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/ssh/askpass"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	askpass.Main()
+	goleak.VerifyTestMain(m)
+}
 
 // logged is a log that can be read while it is written.
 type logged struct {
@@ -46,12 +51,17 @@ func run(t *testing.T) forwarder.Run {
 	if _, err := exec.LookPath("ssh"); err != nil {
 		t.Skip("ssh is missing (Debian: openssh-client)")
 	}
-	sockets, err := os.MkdirTemp("", "lp") //nolint:usetesting // a socket's path must be short
+	dir, err := os.MkdirTemp("", "lp") //nolint:usetesting // a socket's path must be short
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(sockets) })
-	return forwarder.Run{Dir: t.TempDir(), Sockets: sockets, Env: os.Environ(), Log: &logged{}}
+	t.Cleanup(func() {
+		if left, _ := filepath.Glob(dir + "/*"); len(left) > 0 {
+			t.Errorf("left behind: %q", left)
+		}
+		_ = os.RemoveAll(dir)
+	})
+	return forwarder.Run{Dir: t.TempDir(), Sockets: filepath.Join(dir, "1"), Env: os.Environ(), Log: &logged{}}
 }
 
 // service is a forward to addr by way of the server.
@@ -63,25 +73,30 @@ func service(server *sshd.Server, addr string) project.Service {
 	}}
 }
 
-func open(t *testing.T, svc project.Service) *tunnel {
+func open(t *testing.T, svc project.Service) *direct {
+	t.Helper()
+	return openIn(t, svc, run(t)).(*direct)
+}
+
+// openIn opens a tunnel of a project: services of the same run share what they can.
+func openIn(t *testing.T, svc project.Service, r forwarder.Run) forwarder.Tunnel {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	r := run(t)
 	opened, err := New(svc).Open(ctx, r)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, r.Log)
 	}
 	t.Cleanup(func() { _ = opened.Close() })
-	return opened.(*tunnel)
+	return opened
 }
 
 // fails opens what cannot be opened.
-func fails(t *testing.T, svc project.Service) *forwarder.Failure {
+func fails(t *testing.T, svc project.Service, in ...forwarder.Run) *forwarder.Failure {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	tunnel, err := New(svc).Open(ctx, run(t))
+	tunnel, err := New(svc).Open(ctx, append(in, run(t))[0])
 	if err == nil {
 		_ = tunnel.Close()
 		t.Fatal("opened")
@@ -129,14 +144,14 @@ func refusing(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func dial(t *testing.T, tunnel forwarder.Tunnel) *net.UnixConn {
+func dial(t *testing.T, tunnel forwarder.Tunnel) *conn {
 	t.Helper()
-	conn, err := tunnel.Dial(t.Context())
+	c, err := tunnel.Dial(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return conn.(*net.UnixConn)
+	t.Cleanup(func() { _ = c.Close() })
+	return c.(*conn)
 }
 
 func welcome(t *testing.T, conn net.Conn) {
@@ -147,16 +162,18 @@ func welcome(t *testing.T, conn net.Conn) {
 	}
 }
 
-// refused waits for a refusal.
-func refused(t *testing.T, tunnel forwarder.Tunnel) forwarder.Refusal {
+// refused dials what the far side refuses.
+func refused(t *testing.T, tunnel forwarder.Tunnel) *forwarder.Refusal {
 	t.Helper()
-	select {
-	case r := <-tunnel.Refusals():
-		return r
-	case <-time.After(10 * time.Second):
-		t.Fatal("nothing was refused")
-		return forwarder.Refusal{}
+	conn, err := tunnel.Dial(t.Context())
+	if err == nil {
+		_ = conn.Close()
 	}
+	r, ok := errors.AsType[*forwarder.Refusal](err)
+	if !ok {
+		t.Fatalf("got %v, want a refusal", err)
+	}
+	return r
 }
 
 // ended returns why a tunnel ended.
@@ -195,10 +212,7 @@ func TestReadyTunnelCarriesBytesAndHalfCloses(t *testing.T) {
 			t.Errorf("got %q, %v", got, err)
 		}
 	}
-	if info, err := os.Stat(tunnel.socket); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("the socket: %v, %v", info, err)
-	}
-	if log := tunnel.log.(*logged).String(); strings.Contains(log, "debug1") {
+	if log := tunnel.master.run.Log.(*logged).String(); strings.Contains(log, "debug1") {
 		t.Errorf("the log has debug lines:\n%s", log)
 	}
 	if err := tunnel.Close(); err != nil || tunnel.Err() != nil {
@@ -234,7 +248,7 @@ func TestIPv6RemoteHostIsUnderstood(t *testing.T) {
 	welcome(t, conn)
 }
 
-func TestRefusalNamesItsConnectionWhileOthersAreInFlight(t *testing.T) {
+func TestARefusalIsItsConnectionsAloneWhileOthersGoOn(t *testing.T) {
 	// A far end that takes one connection, so that a further one is refused while the first goes on.
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -249,23 +263,9 @@ func TestRefusalNamesItsConnectionWhileOthersAreInFlight(t *testing.T) {
 	}
 	defer far.Close()
 	_ = l.Close()
-	var later [5]*net.UnixConn
-	var opening sync.WaitGroup
-	for i := range later {
-		opening.Go(func() { later[i] = dial(t, tunnel) })
-	}
-	opening.Wait()
-	named := map[net.Conn]bool{}
-	for range later {
-		r := refused(t, tunnel)
-		if !r.Connect || r.Reason != "open failed: connect failed: Connection refused" {
+	for range 5 {
+		if r := refused(t, tunnel); !r.Connect || r.Reason != "open failed: connect failed: Connection refused" {
 			t.Errorf("refusal %+v", r)
-		}
-		named[r.Conn] = true
-	}
-	for i, conn := range later {
-		if !named[conn] {
-			t.Errorf("connection %d was not named", i)
 		}
 	}
 	if _, err := far.Write([]byte("welcome ")); err != nil {
@@ -286,15 +286,13 @@ func TestEveryKindOfRefusalIsAFailedConnect(t *testing.T) {
 		{"no-such-host.invalid:80", "connect failed: "},
 	} {
 		tunnel := open(t, service(server, tt.addr))
-		conn := dial(t, tunnel)
-		if r := refused(t, tunnel); !r.Connect || r.Conn != conn || !strings.Contains(r.Reason, tt.want) {
+		if r := refused(t, tunnel); !r.Connect || !strings.Contains(r.Reason, tt.want) {
 			t.Errorf("%s: %+v", tt.addr, r)
 		}
 	}
 	strict := server.Another("AllowTcpForwarding no")
 	tunnel := open(t, service(strict, backend(t)))
-	conn := dial(t, tunnel)
-	if r := refused(t, tunnel); !r.Connect || r.Conn != conn || !strings.Contains(r.Reason, "administratively prohibited") {
+	if r := refused(t, tunnel); !r.Connect || !strings.Contains(r.Reason, "administratively prohibited") {
 		t.Errorf("not allowed: %+v", r)
 	}
 }

@@ -3,174 +3,139 @@ package ssh
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
-	"os"
-	"strings"
-	"syscall"
+	"strconv"
+	"sync"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder/ssh/mux"
 )
 
-// tunnel is one run of ssh.
+// tunnel is one service's use of a master.
 type tunnel struct {
-	*child.Child
-	technology *technology
-	socket     string
-	log        io.Writer
-	ready      chan bool // gets, once, whether ssh listens on the socket
-	refusals   chan forwarder.Refusal
-	channels   channels
+	master *master
+	leave  func() // ends the use
+	once   sync.Once
+	done   chan struct{}
+	gone   chan struct{} // closed by Close
 
-	// What line has understood; to be read by others after Done.
-	asked  bool // it has logged in and been asked to listen on the socket
-	up     bool // it listens
-	said   child.Said
-	locked string // a key that the server would take and ssh could not use
+	mu    sync.Mutex
+	conns map[*conn]struct{}
 }
 
-func newTunnel(t *technology, socket string, log io.Writer) *tunnel {
-	return &tunnel{
-		technology: t, socket: socket, log: log,
-		ready:    make(chan bool, 1),
-		refusals: make(chan forwarder.Refusal, 64),
-		channels: newChannels(t.to.RemoteHost, t.port),
-	}
-}
-
-// line takes what ssh prints, as it comes.
-func (t *tunnel) line(_ child.Stream, line string) {
-	if words, ok := strings.CutPrefix(line, "debug1: "); ok {
-		t.debug(words)
-		return
-	}
-	_, _ = io.WriteString(t.log, line+"\n")
-	if t.up {
-		if refusal, is, ours := t.channels.failed(line); is {
-			if ours {
-				t.report(refusal)
-			}
-			return
-		}
-	}
-	if !chatter(line) {
-		t.said.Add(line)
-	}
-}
-
-// report delivers a refusal, unless nobody has taken many before it.
-func (t *tunnel) report(refusal forwarder.Refusal) {
-	select {
-	case t.refusals <- refusal:
-	default:
-	}
-}
-
-// debug takes what ssh prints at DEBUG1. The log is spared of it.
-func (t *tunnel) debug(words string) {
-	switch {
-	case strings.HasPrefix(words, "Local connections to "+t.socket+":"):
-		t.asked = true
-	case words == "Entering interactive session.": // all its listeners are up, or have failed
-		t.entered()
-	case strings.HasPrefix(words, "Server accepts key: "):
-		t.locked, _, _ = strings.Cut(strings.TrimPrefix(words, "Server accepts key: "), " ")
-	case strings.HasPrefix(words, "Authentications that can continue"):
-		t.locked = "" // it was used, and not enough
-	default:
-		t.channels.debug(words)
-	}
-}
-
-// entered is told that an ssh has logged in: the ssh to a jump host says so too, where the user's configuration has it
-// say that much.
-func (t *tunnel) entered() {
-	_, err := os.Lstat(t.socket)
-	if t.up || err != nil && !t.asked {
-		return
-	}
-	if t.up = err == nil; t.up {
-		t.said.Forget() // a LocalForward of the user's own that failed is not why it will end
-	}
-	select {
-	case t.ready <- t.up:
-	default:
-	}
-}
-
-// chatter reports whether a line tells nothing of a failure.
-func chatter(line string) bool {
-	for _, start := range []string{"Authenticated to ", "Transferred: ", "Bytes per second: "} {
-		if strings.HasPrefix(line, start) {
-			return true
-		}
-	}
-	return false
-}
-
-// await returns when ssh listens on the tunnel's socket, or says why it does not.
-func (t *tunnel) await(ctx context.Context) error {
-	select {
-	case listens := <-t.ready:
-		if listens {
-			return nil
-		}
-		_ = t.Close()
-		return t.failure()
-	case <-t.Done():
-		return t.failure()
-	case <-ctx.Done():
-	}
-	_ = t.Close()
-	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return ctx.Err()
-	}
-	if f := t.explain(); f != nil {
-		return f
-	}
-	return &forwarder.Failure{Reason: "ssh was not ready in time"}
-}
-
-// busy is how long a connection waits before it tries again to get into the socket's queue, which is full while ssh
-// is at something else. Nothing tells when it has room.
-const busy = 10 * time.Millisecond
-
-// Dial connects to ssh, which accepts whatever may be behind it.
-func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
-	for {
-		conn, err := t.channels.dial(ctx, t.socket)
-		if !errors.Is(err, syscall.EAGAIN) {
-			return conn, err
-		}
+func newTunnel(m *master, leave func()) *tunnel {
+	t := &tunnel{master: m, leave: leave, done: make(chan struct{}), gone: make(chan struct{}), conns: make(map[*conn]struct{})}
+	go func() {
+		defer close(t.done)
 		select {
-		case <-time.After(busy):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-t.Done():
-			return nil, net.ErrClosed
+		case <-m.done:
+		case <-t.gone:
 		}
-	}
+	}()
+	return t
 }
 
-// Refusals are the channels that the far side did not open.
-func (t *tunnel) Refusals() <-chan forwarder.Refusal { return t.refusals }
+// Refusals is nil: the far side's word comes with each Dial.
+func (t *tunnel) Refusals() <-chan forwarder.Refusal { return nil }
 
-// Acknowledges is false: ssh accepts before it asks the far side.
-func (t *tunnel) Acknowledges() bool { return false }
+// Acknowledges is true: a connection counts as made when the far side has connected.
+func (t *tunnel) Acknowledges() bool { return true }
 
-// Err is why ssh ended, in its own words.
+// Done is closed when the master has ended, or after Close.
+func (t *tunnel) Done() <-chan struct{} { return t.done }
+
+// Err is why the master has ended.
 func (t *tunnel) Err() error {
-	if t.Stopped() {
+	select {
+	case <-t.gone:
 		return nil
+	default:
 	}
-	return t.failure()
+	return t.master.failure()
 }
 
-func (t *tunnel) failure() error {
-	if f := t.explain(); f != nil {
-		return f
+// Close ends the tunnel's own connections, and the master if nobody else uses it.
+func (t *tunnel) Close() error {
+	t.once.Do(func() {
+		close(t.gone)
+		t.mu.Lock()
+		conns := t.conns
+		t.conns = nil
+		t.mu.Unlock()
+		for c := range conns {
+			c.Break()
+		}
+		t.leave()
+	})
+	<-t.done
+	return nil
+}
+
+// Frozen reports whether ssh was stopped.
+func (t *tunnel) Frozen() bool { return t.master.child.Frozen() }
+
+// Doubt has the server asked for a sign of life.
+func (t *tunnel) Doubt() { t.master.doubt() }
+
+// slow is how long a connection may take before the server is asked for a sign of life. It may be the far end that is slow.
+const slow = 2 * time.Second
+
+// channel opens a channel for a client. An error may be a *mux.Refused.
+func (t *tunnel) channel(ctx context.Context, host string, port int) (*conn, error) {
+	worry := time.AfterFunc(slow, t.master.doubt)
+	defer worry.Stop()
+	stream, err := t.master.conn.Open(ctx, host, port)
+	if err != nil {
+		return nil, err
 	}
-	return &forwarder.Failure{Reason: "ssh ended: " + t.Status()}
+	c := &conn{Stream: stream, tunnel: t}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.conns == nil {
+		_ = stream.Close()
+		return nil, net.ErrClosed
+	}
+	t.conns[c] = struct{}{}
+	return c, nil
+}
+
+// conn is a client's connection.
+type conn struct {
+	*mux.Stream
+	tunnel *tunnel
+}
+
+var _ forwarder.Stream = (*conn)(nil)
+
+// Close ends the connection. The error is always nil.
+func (c *conn) Close() error {
+	c.tunnel.mu.Lock()
+	delete(c.tunnel.conns, c)
+	c.tunnel.mu.Unlock()
+	return c.Stream.Close()
+}
+
+// direct leads to one address.
+type direct struct {
+	*tunnel
+	host string
+	port int
+}
+
+func newDirect(t *technology, m *master, leave func()) *direct {
+	port, _ := strconv.Atoi(t.port) // the config has seen to it that it is a number
+	return &direct{tunnel: newTunnel(m, leave), host: t.to.RemoteHost, port: port}
+}
+
+// Dial opens a channel, and returns when the far side has connected.
+func (d *direct) Dial(ctx context.Context) (net.Conn, error) {
+	c, err := d.channel(ctx, d.host, d.port)
+	if refused, ok := errors.AsType[*mux.Refused](err); ok {
+		return nil, &forwarder.Refusal{Reason: refused.Error(), Connect: true}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }

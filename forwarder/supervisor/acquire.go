@@ -98,12 +98,12 @@ func (s *Supervisor) bind(ctx context.Context, svc project.Service) (*relay.List
 	if inherited := s.inherited.listeners(svc); inherited != nil {
 		return inherited, nil
 	}
-	listeners, err := relay.Bind(svc.Addresses())
+	listeners, err := relay.Bind(svc.Listens())
 	var taken *relay.TakenError
 	if !errors.As(err, &taken) || !s.askOthers(ctx, taken.Addr) {
 		return listeners, err
 	}
-	return relay.Bind(svc.Addresses())
+	return relay.Bind(svc.Listens())
 }
 
 // askOthers asks this user's other supervisors for an address.

@@ -174,6 +174,15 @@ func (f *forward) act(ctx context.Context, action control.Action) {
 	}
 }
 
+// login has the tunnel opened anew by somebody who answers questions at a socket.
+func (f *forward) login(ctx context.Context, ask string) {
+	if !f.running() {
+		f.start(ctx)
+	}
+	f.enter(forwarder.Restarting)
+	f.give(order{ask: ask})
+}
+
 func without(names, drop []string) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(n string) bool { return slices.Contains(drop, n) })
 }
@@ -218,7 +227,7 @@ func (s *Supervisor) has(addresses []string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, svc := range s.project.Services {
-		for _, addr := range svc.Addresses() {
+		for _, addr := range svc.Listens() {
 			if slices.Contains(addresses, addr.String()) && s.forwards[svc.Name].held() {
 				return true
 			}
@@ -242,13 +251,16 @@ func (f *forward) held() bool {
 	return f.relay != nil
 }
 
+// listening reports whether clients have a port of ours to connect to. f.mu is held.
+func (f *forward) listening() bool { return f.relay != nil && !f.status.svc.Connection.Reverse }
+
 // view is the forward as a client's environment sees it.
 func (f *forward) view() control.ServiceView {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	addr := f.status.svc.Addresses()[0]
 	return control.ServiceView{
-		Name: f.status.svc.Name, State: f.status.state, Held: f.relay != nil,
+		Name: f.status.svc.Name, State: f.status.state, Held: f.listening(),
 		Host: addr.Addr().String(), Port: int(addr.Port()), Reason: f.status.lastError,
 	}
 }

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -20,6 +21,9 @@ const attemptPace = time.Second
 
 // openTimeout bounds one opening of a tunnel: longer than ssh's and kubectl's own limits, so that theirs speak first.
 const openTimeout = 35 * time.Second
+
+// loginTimeout bounds an opening that is a login: a person has to find a token, or to read a fingerprint.
+const loginTimeout = 3 * time.Minute
 
 // host is what a forward is given by its supervisor.
 type host struct {
@@ -70,6 +74,8 @@ type forward struct {
 	failures int       // in a row
 	tried    time.Time // when the last attempt began
 	asked    time.Time // when the user asked for one last
+	ask      string    // where the user answers questions during the next attempt
+	urgent   bool      // a client waits for the next attempt, or the machine has slept
 	opened   int       // tunnels since the start
 	rest     rest
 	why      string // the last tunnel is no more; empty before the first
@@ -97,7 +103,8 @@ type status struct {
 type order struct {
 	svc  *project.Service // not nil: what it is from now on
 	tech forwarder.Technology
-	keep bool // the tunnel is to stay: what is new does not touch it
+	keep bool   // the tunnel is to stay: what is new does not touch it
+	ask  string // where the user answers questions; empty: nobody does
 }
 
 func newForward(h host, svc project.Service, lines *journal.File) (*forward, error) {
@@ -214,7 +221,7 @@ func (f *forward) start(ctx context.Context) {
 	if running {
 		return
 	}
-	f.failures, f.opened, f.tried, f.asked, f.why = 0, 0, time.Time{}, time.Now(), ""
+	f.failures, f.opened, f.tried, f.asked, f.ask, f.urgent, f.why = 0, 0, time.Time{}, time.Now(), "", false, ""
 	f.rest = rest{kind: now}
 	if f.svc.OnDemand {
 		f.rest.kind = asleep
@@ -296,6 +303,7 @@ func (f *forward) give(o order) {
 	select {
 	case old := <-f.orders:
 		o.keep = o.keep && old.keep
+		o.ask = cmp.Or(o.ask, old.ask)
 		if o.svc == nil {
 			o.svc, o.tech = old.svc, old.tech
 		}
@@ -328,7 +336,8 @@ func (f *forward) attempt(ctx context.Context) error {
 		return &forwarder.Failure{Reason: err.Error()}
 	}
 	defer clean()
-	run.Asked = f.asked
+	run.Asked, run.Urgent, run.Ask = f.asked, f.urgent, f.ask
+	f.ask, f.urgent = "", false
 	f.count(run.ID)
 	f.enter(f.working())
 	tunnel, err := f.open(ctx, run)
@@ -373,7 +382,11 @@ var errQuiet = errors.New("idle")
 
 // open opens a tunnel, or gives up when an order comes.
 func (f *forward) open(ctx context.Context, run forwarder.Run) (forwarder.Tunnel, error) {
-	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	timeout := openTimeout
+	if run.Ask != "" {
+		timeout = loginTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	type result struct {
 		tunnel forwarder.Tunnel
@@ -392,7 +405,7 @@ func (f *forward) open(ctx context.Context, run forwarder.Run) (forwarder.Tunnel
 		select {
 		case r := <-results:
 			if r.err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return nil, &forwarder.Failure{Reason: "the tunnel was not ready after " + openTimeout.String()}
+				return nil, &forwarder.Failure{Reason: "the tunnel was not ready after " + timeout.String()}
 			}
 			return r.tunnel, r.err
 		case o := <-f.orders:
@@ -423,7 +436,7 @@ func (f *forward) obey(o order) error {
 	if o.keep {
 		return nil
 	}
-	f.failures, f.opened, f.asked = 0, 0, time.Now()
+	f.failures, f.opened, f.asked, f.ask = 0, 0, time.Now(), o.ask
 	f.why = reasonAsked
 	return errOrdered
 }

@@ -91,7 +91,7 @@ func (s *Supervisor) makeChanged(next *project.Project) (map[string]*forward, er
 	made := make(map[string]*forward)
 	for _, svc := range next.Services {
 		old, had := s.project.Service(svc.Name)
-		if had && slices.Equal(old.Addresses(), svc.Addresses()) {
+		if had && slices.Equal(old.Listens(), svc.Listens()) {
 			continue
 		}
 		f, err := s.forward(svc)

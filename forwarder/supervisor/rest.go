@@ -73,6 +73,7 @@ func (f *forward) await(ctx context.Context) bool {
 			return true
 		case <-f.woken:
 			if f.rest.kind == backoff || f.rest.kind == barred {
+				f.urgent = true
 				return true
 			}
 		case <-f.waiting:
@@ -80,10 +81,12 @@ func (f *forward) await(ctx context.Context) bool {
 			switch {
 			case f.rest.kind == helped:
 			case early <= 0:
+				f.urgent = true
 				return true
 			case f.rest.kind == barred:
 				f.relay.DropWaiting()
 			default:
+				f.urgent = true
 				due = time.After(early)
 			}
 		}

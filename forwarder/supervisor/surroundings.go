@@ -76,7 +76,7 @@ func (s *Supervisor) Login(_ context.Context, r control.LoginRequest) error {
 		}
 	}
 	for _, name := range r.Names {
-		s.forwards[name].act(s.work, control.Restart)
+		s.forwards[name].login(s.work, r.Ask)
 	}
 	return nil
 }

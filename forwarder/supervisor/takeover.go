@@ -71,7 +71,7 @@ func (in *inheritance) listeners(svc project.Service) *relay.Listeners {
 		return nil
 	}
 	for _, addr := range ls.Addrs() {
-		if !slices.Contains(svc.Addresses(), addr) {
+		if !slices.Contains(svc.Listens(), addr) {
 			ls.Close()
 			return nil
 		}

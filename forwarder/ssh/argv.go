@@ -1,0 +1,77 @@
+package ssh
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// To ssh the first value of an option counts, and the command line's come before those of any file.
+
+// needed are the options without which the master would not work, or would not be ours.
+var needed = []string{
+	"ControlMaster=yes", "ControlPersist=no", // it is not to outlive us
+	"ClearAllForwardings=yes",             // those of the user's own are not ours to open; channels are not meant by it
+	"ExitOnForwardFailure=no",             // and not our business
+	"RemoteCommand=none", "RequestTTY=no", // -N and -T alone do not suffice against a configuration
+	"LogLevel=DEBUG1", // says when it has logged in, and which key it could not use
+}
+
+// sinceOld is needed too, but ssh knows it since 8.7 only. Before that it was no option that a file could set.
+const sinceOld = "ForkAfterAuthentication"
+
+// usual are the options that a config may change. A server that says nothing for nine seconds is gone.
+var usual = []string{"ServerAliveInterval=3", "ServerAliveCountMax=2", "ConnectTimeout=10"}
+
+// argv is the command line of a master but for its socket. Whoever has the same shares it.
+func (t *technology) argv() []string {
+	argv := []string{"ssh", "-N", "-T"}
+	options := slices.Clone(needed)
+	for _, name := range slices.Sorted(maps.Keys(t.to.Options)) {
+		options = append(options, name+"="+t.to.Options[name])
+	}
+	options = append(options, usual...)
+	if t.to.KeyFile != "" {
+		// The key that is named must not come after all those in an agent: servers count the attempts.
+		options = append(options, "IdentitiesOnly=yes")
+	}
+	for _, option := range options {
+		argv = append(argv, "-o", option)
+	}
+	return append(append(argv, t.login()...), "--", t.to.Host)
+}
+
+// login are the arguments that say where and as whom to log in, without the host.
+func (t *technology) login() []string {
+	var args []string
+	port := ""
+	if t.to.Port != 0 {
+		port = strconv.Itoa(t.to.Port)
+	}
+	for _, flag := range []struct{ name, value string }{
+		{"-F", t.to.ConfigFile}, {"-J", t.to.Jump}, {"-i", t.to.KeyFile}, {"-l", t.to.User}, {"-p", port},
+	} {
+		if flag.value != "" {
+			args = append(args, flag.name, flag.value)
+		}
+	}
+	return args
+}
+
+// command is the command line of one run: with its socket, and as what is known of this ssh and of the user asks for.
+func command(argv []string, socket string, old, asking bool) []string {
+	first := []string{"-S", escape(socket)}
+	if !old {
+		first = append(first, "-o", sinceOld+"=no")
+	}
+	batch := "BatchMode=yes" // nobody is there to be asked
+	if asking {
+		batch = "BatchMode=no"
+	}
+	first = append(first, "-o", batch)
+	return slices.Concat(argv[:1], first, argv[1:])
+}
+
+// escape writes a path as -S wants it: a percent sign begins a token.
+func escape(path string) string { return strings.ReplaceAll(path, "%", "%%") }

@@ -1,0 +1,222 @@
+package ssh
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/project"
+)
+
+// destinations are what this process's tunnels lead to, by the command lines of their masters. They stay, for what is
+// remembered of their failures.
+var destinations = struct {
+	sync.Mutex
+	all map[string]*destination
+}{all: make(map[string]*destination)}
+
+// destination is where an ssh goes: a host, a user, a key, a way. At most one master leads there at a time.
+type destination struct {
+	argv []string // of a master, without its socket
+	key  string   // the key file of the config
+	logs logs     // of the services whose tunnels go there
+
+	mu       sync.Mutex
+	master   *master            // up or coming; nil
+	old      bool               // this ssh is older than 8.7
+	failure  *forwarder.Failure // of the last attempt; nil after one that succeeded
+	failures int                // in a row
+	tried    time.Time          // when the last attempt began
+}
+
+// Destination tells the services that share an ssh, and so a login, from others.
+func Destination(svc project.Service) string {
+	return strings.Join(New(svc).(*technology).argv(), "\x00")
+}
+
+func destinationOf(t *technology, run forwarder.Run) *destination {
+	argv := t.argv()
+	key := strings.Join(append(argv, run.Dir), "\x00")
+	if t.to.Alone {
+		key += "\x00" + t.name
+	}
+	destinations.Lock()
+	defer destinations.Unlock()
+	d := destinations.all[key]
+	if d == nil {
+		d = &destination{argv: argv, key: t.to.KeyFile}
+		destinations.all[key] = d
+	}
+	return d
+}
+
+// fresh is how long a master's word that it has logged in counts for those who come.
+const fresh = 3 * time.Second
+
+// pace is the least time between two attempts that clients cause.
+const pace = time.Second
+
+// join returns a master that is known to lead to the server, starting one if there is none. Whoever got one calls leave.
+func (d *destination) join(ctx context.Context, run forwarder.Run) (*master, error) {
+	d.logs.add(run.Log)
+	for {
+		m, wait, err := d.enter(run)
+		if err != nil {
+			d.logs.remove(run.Log)
+			return nil, err
+		}
+		if m == nil {
+			if err := pause(ctx, wait); err != nil {
+				d.logs.remove(run.Log)
+				return nil, err
+			}
+			continue
+		}
+		if err = m.await(ctx); err == nil {
+			return m, nil
+		}
+		asked := run.Ask == "" || m.asking != "" // by this attempt, or there is nobody to ask
+		d.leave(m, nil)
+		switch {
+		case ctx.Err() == nil && errors.Is(err, errSilent), ctx.Err() == nil && !asked:
+			continue // another takes its place
+		case errors.Is(ctx.Err(), context.DeadlineExceeded):
+			err = m.speech.failure("ssh was not ready in time")
+		}
+		d.logs.remove(run.Log)
+		return nil, err
+	}
+}
+
+// pause waits, unless ctx ends.
+func pause(ctx context.Context, wait time.Duration) error {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// enter makes the caller a user of the master. There may be none yet: then wait says when to ask again, or the error why
+// there will be none.
+func (d *destination) enter(run forwarder.Run) (m *master, wait time.Duration, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.master == nil {
+		if f := d.remembered(run); f != nil {
+			return nil, 0, f
+		}
+		if wait := pace - time.Since(d.tried); d.failure != nil && run.Urgent && wait > 0 {
+			return nil, wait, nil
+		}
+		d.tried = time.Now()
+		d.master = d.start(run)
+	}
+	d.master.users++
+	return d.master, 0, nil
+}
+
+// remembered is the failure of the last attempt, if that is answer enough: ten services that share a destination are not
+// to knock ten times as often as one would. What the user has done since, a client that waits, or a network that has
+// changed are reasons to try again. d.mu is held.
+func (d *destination) remembered(run forwarder.Run) error {
+	f := d.failure
+	switch {
+	case f == nil, run.Ask != "", run.Asked.After(d.tried):
+		return nil
+	case f.Class == forwarder.Transient && (run.Urgent || time.Since(d.tried) > quiet(d.failures)):
+		return nil
+	}
+	again := *f
+	return &again
+}
+
+// quiet is how long an attempt's failure counts for everybody: less than any service waits by itself.
+func quiet(failures int) time.Duration {
+	return min(200*time.Millisecond<<min(failures-1, 6), 10*time.Second)
+}
+
+// leave ends the use of a master. The last user ends the master.
+func (d *destination) leave(m *master, log io.Writer) {
+	if log != nil {
+		d.logs.remove(log)
+	}
+	d.mu.Lock()
+	m.users--
+	last := m.users == 0
+	if last {
+		d.dismiss(m)
+	}
+	d.mu.Unlock()
+	if last {
+		m.close()
+	}
+}
+
+// dismiss makes room for another master. d.mu is held.
+func (d *destination) dismiss(m *master) {
+	if d.master == m {
+		d.master = nil
+	}
+}
+
+// up notes that a master has logged in.
+func (d *destination) up() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.failure, d.failures = nil, 0
+}
+
+// failed notes that a master could not log in.
+func (d *destination) failed(m *master, f *forwarder.Failure) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.failure = f
+	d.failures++
+	d.dismiss(m)
+}
+
+// over notes that a master that was up has ended.
+func (d *destination) over(m *master) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.dismiss(m)
+}
+
+// logs are where what an ssh says is written: the log of every service whose bytes it carries.
+type logs struct {
+	mu  sync.Mutex
+	all map[io.Writer]int
+}
+
+func (l *logs) add(log io.Writer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.all == nil {
+		l.all = make(map[io.Writer]int)
+	}
+	l.all[log]++
+}
+
+func (l *logs) remove(log io.Writer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.all[log]--; l.all[log] <= 0 {
+		delete(l.all, log)
+	}
+}
+
+func (l *logs) write(line string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for log := range l.all {
+		_, _ = io.WriteString(log, line+"\n")
+	}
+}

@@ -1,0 +1,264 @@
+package ssh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder/ssh/askpass"
+	"github.com/localport-sh/localport/forwarder/ssh/mux"
+)
+
+// answerLimit is how long a server may say nothing at all after it was asked for a sign of life.
+const answerLimit = 3 * time.Second
+
+// errSilent says that a server gave no sign of life.
+var errSilent = errors.New("silent")
+
+// master is one run of ssh that carries the connections of several tunnels.
+type master struct {
+	at     *destination
+	run    forwarder.Run // of the service that had it started
+	asking string        // where the user answers; empty: nobody does
+	speech *speech
+	users  int // guarded by the destination's lock
+
+	cancel context.CancelFunc // gives the start up
+	began  time.Time          // when it had logged in; valid after ready
+	ready  chan struct{}      // closed when it has logged in, or will not
+	done   chan struct{}      // closed when it has ended and nothing of it is left
+	closed atomic.Bool        // by us
+
+	mu      sync.Mutex
+	child   *child.Child
+	control *mux.Control
+	conn    *mux.Conn
+	err     error // why it ended, or will not log in
+	doubted bool  // a sign of life is waited for
+}
+
+// start starts a master. d.mu is held.
+func (d *destination) start(run forwarder.Run) *master {
+	ctx, cancel := context.WithCancel(context.Background())
+	m := &master{
+		at: d, run: run, asking: run.Ask, cancel: cancel,
+		speech: &speech{ready: make(chan bool, 1), key: d.key},
+		ready:  make(chan struct{}), done: make(chan struct{}),
+	}
+	go m.live(ctx, d.old)
+	return m
+}
+
+// live is the master's course, from its start until nothing is left.
+func (m *master) live(ctx context.Context, old bool) {
+	defer close(m.done)
+	defer m.cancel()
+	err := m.login(ctx, old)
+	if f, ok := errors.AsType[*forwarder.Failure](err); ok && !old && rejects(f, sinceOld) {
+		m.at.mu.Lock()
+		m.at.old = true
+		m.at.mu.Unlock()
+		m.speech = &speech{ready: make(chan bool, 1), key: m.at.key}
+		err = m.login(ctx, true)
+	}
+	if err != nil {
+		m.note(err)
+		if f, ok := errors.AsType[*forwarder.Failure](err); ok && !m.closed.Load() {
+			m.at.failed(m, f)
+		} else {
+			m.at.over(m)
+		}
+		close(m.ready)
+		m.end()
+		return
+	}
+	m.began = time.Now()
+	m.at.up()
+	close(m.ready)
+	select {
+	case <-m.child.Done():
+	case <-m.conn.Done():
+	case <-ctx.Done():
+	}
+	m.at.over(m)
+	m.end()
+	m.note(m.speech.failure("ssh ended: " + m.child.Status()))
+}
+
+// note keeps the first reason of the end.
+func (m *master) note(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.err == nil {
+		m.err = err
+	}
+}
+
+// login starts ssh and returns when it has logged in and speaks to us, and to nobody else.
+func (m *master) login(ctx context.Context, old bool) error {
+	// It is shared: the folder of the run goes with the one service that happened to come first.
+	dir, err := os.MkdirTemp(filepath.Dir(m.run.Sockets), "m")
+	if err != nil {
+		return &forwarder.Failure{Reason: err.Error()}
+	}
+	defer os.RemoveAll(dir)
+	m.speech.socket = filepath.Join(dir, "s")
+	env, err := askpass.Environment(m.run.Env, dir, m.asking)
+	if err != nil {
+		return &forwarder.Failure{Reason: err.Error()}
+	}
+	program, err := child.Start(child.Command{
+		Argv: command(m.at.argv, m.speech.socket, old, m.asking != ""), Dir: m.run.Dir, Env: env, Line: m.line,
+	})
+	if err != nil {
+		return child.Failure(err, "install ssh (Debian and Ubuntu: openssh-client; Fedora: openssh-clients)")
+	}
+	m.mu.Lock()
+	m.child = program
+	m.mu.Unlock()
+	select {
+	case up := <-m.speech.ready:
+		if !up {
+			program.Stop(child.Grace)
+			return m.speech.failure("ssh has logged in and takes no connections")
+		}
+	case <-program.Done():
+		return m.speech.failure("ssh ended: " + program.Status())
+	case <-ctx.Done():
+		program.Stop(child.Grace)
+		return ctx.Err()
+	}
+	if err := m.connect(ctx); err != nil {
+		program.Stop(child.Grace)
+		return m.speech.failure(fmt.Sprintf("ssh does not share its connection, which OpenSSH does since 7.4: %v", err))
+	}
+	return nil
+}
+
+// line takes what ssh prints.
+func (m *master) line(_ child.Stream, line string) {
+	if m.speech.line(line) {
+		m.at.logs.write(line)
+	}
+}
+
+// connect makes the two connections to ssh that there are, and has it listen for no more.
+func (m *master) connect(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, answerLimit)
+	defer cancel()
+	control, err := mux.Dial(ctx, m.speech.socket)
+	if err != nil {
+		return err
+	}
+	second, err := mux.Dial(ctx, m.speech.socket)
+	if err != nil {
+		_ = control.Close()
+		return err
+	}
+	conn, err := second.Proxy(ctx)
+	if err == nil {
+		err = control.StopListening(ctx)
+	}
+	if err != nil {
+		_ = control.Close()
+		_ = second.Close()
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.control, m.conn = control, conn
+	return nil
+}
+
+// end ends what there is of it.
+func (m *master) end() {
+	m.mu.Lock()
+	control, conn, program := m.control, m.conn, m.child
+	m.mu.Unlock()
+	if conn != nil {
+		_ = conn.Close()
+		_ = control.Close()
+	}
+	if program != nil {
+		program.Stop(child.Grace)
+	}
+}
+
+// close ends it and returns when nothing is left.
+func (m *master) close() {
+	m.closed.Store(true)
+	m.cancel()
+	<-m.done
+}
+
+// await returns when the master is known to lead to its server; errSilent if it does not, and has been ended.
+func (m *master) await(ctx context.Context) error {
+	select {
+	case <-m.ready:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := m.failure(); err != nil {
+		return err
+	}
+	if time.Since(m.began) < fresh || time.Since(m.conn.Heard()) < fresh {
+		return nil
+	}
+	return m.verify(ctx)
+}
+
+// failure is why it has ended, or could not log in; nil while it lives.
+func (m *master) failure() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.err
+}
+
+// verify asks the server for a sign of life: an answer, or whatever else comes from it meanwhile, for a line that is full may
+// bring the answer late. Where there is none the master is ended.
+func (m *master) verify(ctx context.Context) error {
+	asked := time.Now()
+	limited, cancel := context.WithTimeout(ctx, answerLimit)
+	defer cancel()
+	err := m.conn.Ping(limited)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, context.DeadlineExceeded):
+		if m.conn.Heard().After(asked) {
+			return nil
+		}
+		m.note(&forwarder.Failure{Reason: fmt.Sprintf("the ssh server has not answered for %v", answerLimit)})
+		m.cancel()
+	}
+	<-m.done
+	return errSilent
+}
+
+// doubt asks for a sign of life in the background.
+func (m *master) doubt() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.doubted || m.err != nil {
+		return
+	}
+	m.doubted = true
+	go forwarder.Contain(func() {
+		_ = m.verify(context.Background())
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.doubted = false
+	}, func(f *forwarder.Failure, _ []byte) {
+		m.note(f)
+		m.cancel()
+	})
+}

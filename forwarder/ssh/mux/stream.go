@@ -1,0 +1,443 @@
+package mux
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// A stream's window is what the far side may send before it hears that we have passed it on. It begins small, so that
+// clients that do not read cost little, and grows where bytes are passed on as fast as they come: on a long way the
+// window bounds the speed.
+const (
+	firstWindow = 256 << 10
+	lastWindow  = 4 << 20
+)
+
+// piece is some bytes of a stream on their way: as many as are worth a write of their own, where so many come. Nobody keeps
+// one while waiting.
+type piece struct{ bytes []byte }
+
+const (
+	smallPiece = 4 << 10
+	bigPiece   = 4 * maxData
+)
+
+var (
+	smallPieces = sync.Pool{New: func() any { return &piece{bytes: make([]byte, 0, smallPiece)} }}
+	bigPieces   = sync.Pool{New: func() any { return &piece{bytes: make([]byte, 0, bigPiece)} }}
+)
+
+// takePiece is an empty piece with room for n bytes.
+func takePiece(n int) *piece {
+	if n <= smallPiece {
+		return smallPieces.Get().(*piece)
+	}
+	return bigPieces.Get().(*piece)
+}
+
+func (p *piece) fits(n int) bool { return len(p.bytes)+n <= cap(p.bytes) }
+
+func (p *piece) free() {
+	p.bytes = p.bytes[:0]
+	if cap(p.bytes) == smallPiece {
+		smallPieces.Put(p)
+	} else {
+		bigPieces.Put(p)
+	}
+}
+
+// frame is a message with bytes of a stream.
+type frame [dataHead + maxData]byte
+
+var frames = sync.Pool{New: func() any { return new(frame) }}
+
+// Stream is a channel that was opened here. It is a forwarder.Stream.
+type Stream struct {
+	conn   *Conn
+	id     uint32
+	opened chan struct{} // closed when it is known whether it was
+
+	mu   sync.Mutex
+	cond sync.Cond
+
+	// What comes.
+	queue  []*piece
+	lent   *piece // to who called Next
+	unread []byte // of lent, for Read
+	window int    // what the far side may send still
+	size   int    // what the window is filled up to
+	taken  int    // bytes passed on that the far side has not heard of
+	ended  bool   // the far side has said that no more comes
+	gone   bool   // the far side has let go of the channel
+	err    error  // why it was not opened, or broke
+
+	// What goes.
+	remote   uint32 // the far side's number of the channel
+	room     int    // what may be sent still
+	most     int    // at once
+	finished bool   // nothing more is sent
+	left     bool   // Close was called
+	severed  bool   // Break was
+	released bool   // the far side was told that we have let go
+
+	deadline time.Time
+	alarm    *time.Timer
+}
+
+func newStream(c *Conn) *Stream {
+	s := &Stream{conn: c, opened: make(chan struct{}), window: firstWindow, size: firstWindow}
+	s.cond.L = &s.mu
+	return s
+}
+
+// decided reports whether it is known if the stream was opened. s.mu is held.
+func (s *Stream) decided() bool {
+	select {
+	case <-s.opened:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *Stream) verdict() (*Stream, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return nil, s.err
+	}
+	return s, nil
+}
+
+func (s *Stream) far() uint32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.remote
+}
+
+// confirm notes that the far side has connected. Nobody may want the stream any more.
+func (s *Stream) confirm(remote uint32, room, most int) {
+	s.mu.Lock()
+	if s.decided() {
+		s.mu.Unlock()
+		return
+	}
+	s.remote, s.room, s.most = remote, room, min(most, maxData)
+	close(s.opened)
+	s.mu.Unlock()
+	s.release()
+}
+
+func (s *Stream) refuse(r *Refused) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.decided() {
+		return
+	}
+	s.err = r
+	close(s.opened)
+	s.conn.forget(s)
+}
+
+// fail ends the stream with its connection.
+func (s *Stream) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = err
+	}
+	if !s.decided() {
+		close(s.opened)
+	}
+	s.gone = true
+	s.cond.Broadcast()
+}
+
+// put takes bytes that have come. An error is the far side's, which sends more than it may.
+func (s *Stream) put(bytes []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.window -= len(bytes); s.window < 0 {
+		return errors.New("the far side sent more than the channel's window")
+	}
+	if s.left || s.severed || s.ended || len(bytes) == 0 {
+		return nil
+	}
+	last := len(s.queue) - 1
+	if last < 0 || !s.queue[last].fits(len(bytes)) {
+		s.queue = append(s.queue, takePiece(len(bytes)))
+		last++
+	}
+	s.queue[last].bytes = append(s.queue[last].bytes, bytes...)
+	s.cond.Broadcast()
+	return nil
+}
+
+func (s *Stream) widen(by int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.room += by
+	s.cond.Broadcast()
+}
+
+func (s *Stream) finish() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+	s.cond.Broadcast()
+}
+
+// closed notes that the far side has let go: nothing goes or comes any more.
+func (s *Stream) closed() {
+	s.mu.Lock()
+	if !s.ended && s.err == nil {
+		s.err = io.ErrUnexpectedEOF
+	}
+	s.gone, s.finished = true, true
+	s.cond.Broadcast()
+	s.mu.Unlock()
+	s.release()
+}
+
+// release tells the far side that we have let go, once both it knows of the channel and one of us has had enough.
+func (s *Stream) release() {
+	s.mu.Lock()
+	due := (s.left || s.severed || s.gone) && s.decided() && !s.released && !errors.Is(s.err, ErrGone)
+	s.released = s.released || due
+	over := s.released && s.gone
+	s.mu.Unlock()
+	if due {
+		_ = s.conn.send(channelClose, number(nil, s.far()))
+	}
+	if over {
+		s.conn.forget(s)
+	}
+}
+
+// Next waits for bytes and lends them until the next call. io.EOF is their end, net.ErrClosed that of the stream by Close.
+func (s *Stream) Next() ([]byte, error) {
+	s.mu.Lock()
+	s.giveBack()
+	for len(s.queue) == 0 && !s.ended && !s.over() && !s.late() {
+		s.cond.Wait()
+	}
+	err := s.end()
+	var bytes []byte
+	if err == nil {
+		s.lent, s.queue[0], s.queue = s.queue[0], nil, s.queue[1:]
+		bytes = s.lent.bytes
+		s.taken += len(bytes)
+	}
+	more := s.more()
+	s.mu.Unlock()
+	if more > 0 {
+		_ = s.conn.send(channelWindow, number(number(nil, s.remote), uint32(more))) //nolint:gosec // at most two windows
+	}
+	return bytes, err
+}
+
+// end is why there are no bytes to be had, nil if there are. Whatever ended the stream, those who read see an end of file:
+// Broken tells them more. s.mu is held.
+func (s *Stream) end() error {
+	switch {
+	case s.left:
+		return net.ErrClosed
+	case len(s.queue) > 0:
+		return nil
+	case s.ended, s.over():
+		return io.EOF
+	}
+	return os.ErrDeadlineExceeded
+}
+
+// more is by how much the window is to grow: when half of it was used up. s.mu is held.
+func (s *Stream) more() int {
+	if s.taken < s.size/2 || s.gone || s.ended {
+		return 0
+	}
+	more := s.taken
+	if len(s.queue) == 0 && s.size < lastWindow {
+		more += s.size
+		s.size *= 2
+	}
+	s.taken = 0
+	s.window += more
+	return more
+}
+
+// giveBack takes what was lent. s.mu is held.
+func (s *Stream) giveBack() {
+	if s.lent != nil {
+		s.lent.free()
+		s.lent, s.unread = nil, nil
+	}
+}
+
+func (s *Stream) Read(p []byte) (int, error) {
+	if len(s.unread) == 0 {
+		bytes, err := s.Next()
+		if err != nil {
+			return 0, err
+		}
+		s.unread = bytes
+	}
+	n := copy(p, s.unread)
+	s.unread = s.unread[n:]
+	return n, nil
+}
+
+// Broken reports, after the end, that the far side did not mean it.
+func (s *Stream) Broken() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err != nil
+}
+
+// WaitEnd returns nil when the far side has let go of the stream altogether; net.ErrClosed after Close.
+func (s *Stream) WaitEnd() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for !s.over() {
+		s.cond.Wait()
+	}
+	switch {
+	case s.left:
+		return net.ErrClosed
+	case s.err != nil:
+		return s.err
+	}
+	return nil
+}
+
+func (s *Stream) Write(p []byte) (n int, err error) {
+	for n < len(p) {
+		m, err := s.reserve(len(p) - n)
+		if err != nil {
+			return n, err
+		}
+		f := frames.Get().(*frame)
+		err = s.conn.write(s.fill(f, p[n:n+m]))
+		frames.Put(f)
+		if err != nil {
+			return n, err
+		}
+		n += m
+	}
+	return n, nil
+}
+
+// reserve waits until something of what is wanted may be sent.
+func (s *Stream) reserve(want int) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.room == 0 && !s.finished && !s.over() {
+		s.cond.Wait()
+	}
+	switch {
+	case s.left:
+		return 0, net.ErrClosed
+	case s.finished, s.over():
+		return 0, io.ErrClosedPipe
+	}
+	n := min(want, s.room, s.most)
+	s.room -= n
+	return n, nil
+}
+
+// fill makes the message that carries some bytes.
+func (s *Stream) fill(f *frame, bytes []byte) []byte {
+	binary.BigEndian.PutUint32(f[:], uint32(2+8+len(bytes)))       //nolint:gosec // it is short
+	f[4], f[5] = 0, channelData                                    // no padding
+	binary.BigEndian.PutUint32(f[headSize:], s.remote)             // which does not change once it is open
+	binary.BigEndian.PutUint32(f[headSize+4:], uint32(len(bytes))) //nolint:gosec // it is short
+	return f[:dataHead+copy(f[dataHead:], bytes)]
+}
+
+// CloseWrite says that nothing more is sent.
+func (s *Stream) CloseWrite() error {
+	s.mu.Lock()
+	due := !s.finished && !s.over()
+	s.finished = true
+	s.cond.Broadcast()
+	s.mu.Unlock()
+	if !due {
+		return nil
+	}
+	return s.conn.send(channelEOF, number(nil, s.remote))
+}
+
+// Break ends the stream as if the far side had: to those who read and write it is broken. Close is still to be called.
+func (s *Stream) Break() {
+	s.mu.Lock()
+	if s.err == nil {
+		s.err = ErrClosed
+	}
+	s.severed = true
+	s.cond.Broadcast()
+	s.mu.Unlock()
+	s.release()
+}
+
+// over reports whether nothing goes or comes any more. s.mu is held.
+func (s *Stream) over() bool { return s.gone || s.left || s.severed }
+
+// Close ends the stream in both directions; what has come and was not taken is dropped. The error is always nil.
+func (s *Stream) Close() error {
+	s.mu.Lock()
+	s.left, s.finished = true, true
+	for _, p := range s.queue {
+		p.free()
+	}
+	s.queue = nil
+	if s.alarm != nil {
+		s.alarm.Stop()
+	}
+	s.cond.Broadcast()
+	s.mu.Unlock()
+	s.release()
+	return nil
+}
+
+func (s *Stream) late() bool { return !s.deadline.IsZero() && !time.Now().Before(s.deadline) }
+
+// SetDeadline is SetReadDeadline: what is written waits for the far side's window, or until Close.
+func (s *Stream) SetDeadline(t time.Time) error { return s.SetReadDeadline(t) }
+
+// SetReadDeadline ends a Read or Next at a time.
+func (s *Stream) SetReadDeadline(t time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.alarm != nil {
+		s.alarm.Stop()
+		s.alarm = nil
+	}
+	if s.deadline = t; !t.IsZero() {
+		s.alarm = time.AfterFunc(time.Until(t), func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.cond.Broadcast()
+		})
+	}
+	s.cond.Broadcast()
+	return nil
+}
+
+// SetWriteDeadline does nothing.
+func (s *Stream) SetWriteDeadline(time.Time) error { return nil }
+
+// address names an end of a stream, which has none of its own.
+type address string
+
+func (address) Network() string  { return "ssh" }
+func (a address) String() string { return string(a) }
+
+// LocalAddr has no address of its own.
+func (s *Stream) LocalAddr() net.Addr { return address("localport") }
+
+// RemoteAddr has none either.
+func (s *Stream) RemoteAddr() net.Addr { return address("ssh") }

@@ -1,0 +1,368 @@
+package ssh
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/ssh/askpass"
+	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/testdata/sshd"
+)
+
+func logins(server *sshd.Server) int { return strings.Count(server.Log(), "Accepted publickey") }
+
+func TestTenForwardsToOneHostAreOneLogin(t *testing.T) {
+	server := sshd.Start(t)
+	r := run(t)
+	var all [10]forwarder.Tunnel
+	var opening sync.WaitGroup
+	for i := range all {
+		svc := service(server, backend(t))
+		opening.Go(func() { all[i] = openIn(t, svc, r) })
+	}
+	opening.Wait()
+	for _, tunnel := range all {
+		welcome(t, dial(t, tunnel))
+	}
+	if n := logins(server); n != 1 {
+		t.Errorf("%d logins", n)
+	}
+	master := all[0].(*direct).master
+	for i, tunnel := range all {
+		select {
+		case <-master.done:
+			t.Fatalf("it ended with %d users left", len(all)-i)
+		default:
+		}
+		_ = tunnel.Close()
+	}
+	<-master.done // with the last of them
+}
+
+func TestOneForwardComesAndGoesAndTheOthersConnectionsStay(t *testing.T) {
+	server := sshd.Start(t)
+	r := run(t)
+	addr := backend(t)
+	stays := dial(t, openIn(t, service(server, addr), r))
+	welcome(t, stays)
+	for range 3 {
+		tunnel := openIn(t, service(server, addr), r)
+		conn := dial(t, tunnel)
+		welcome(t, conn)
+		_ = tunnel.Close()
+		if _, err := conn.Next(); err == nil || !conn.Broken() {
+			t.Errorf("the connection of a closed tunnel: %v, broken %v", err, conn.Broken())
+		}
+	}
+	if _, err := stays.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := stays.Next(); err != nil || string(b) != "x" {
+		t.Errorf("got %q, %v", b, err)
+	}
+	if n := logins(server); n != 1 {
+		t.Errorf("%d logins", n)
+	}
+}
+
+func TestWhatIsToBeAloneIs(t *testing.T) {
+	server := sshd.Start(t)
+	r := run(t)
+	for _, name := range []string{"a", "b"} {
+		svc := service(server, backend(t))
+		svc.Name, svc.Connection.Alone = name, true
+		welcome(t, dial(t, openIn(t, svc, r)))
+	}
+	if n := logins(server); n != 2 {
+		t.Errorf("%d logins", n)
+	}
+}
+
+func TestWhoSharesAMasterSharesItsFailureAndKnocksOnce(t *testing.T) {
+	server := sshd.Start(t)
+	server.Kill()
+	svc := service(server, "127.0.0.1:1")
+	r := run(t)
+	d := destinationOf(New(svc).(*technology), r)
+	first := fails(t, svc, r)
+	tried := d.tried
+	for range 5 {
+		if f := fails(t, svc, r); *f != *first {
+			t.Errorf("got %+v, want %+v", f, first)
+		}
+	}
+	if d.tried != tried {
+		t.Error("it was tried again at once")
+	}
+	r.Urgent = true // a client waits
+	transient(t, fails(t, svc, r), "Connection refused")
+	if again := d.tried.Sub(tried); again < pace {
+		t.Errorf("it was tried again after %v", again)
+	}
+}
+
+func TestWhatOnlyTheUserCanHelpIsNotTriedUntilTheUserActs(t *testing.T) {
+	server := sshd.Start(t)
+	svc := service(server, backend(t))
+	dir := t.TempDir()
+	svc.Connection.KeyFile = sshd.NewKey(t, filepath.Join(dir, "new"), "")
+	svc.Connection.ConfigFile = filepath.Join(dir, "config")
+	stripped := strings.ReplaceAll(read(t, server.ConfigFile), "IdentityFile "+server.KeyFile+"\n", "")
+	if err := os.WriteFile(svc.Connection.ConfigFile, []byte(stripped), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := run(t)
+	if f := fails(t, svc, r); f.Class != forwarder.ByAttention {
+		t.Fatalf("got %+v", f)
+	}
+	server.Authorize(svc.Connection.KeyFile)
+	r.Urgent = true
+	if f := fails(t, svc, r); f.Class != forwarder.ByAttention {
+		t.Fatalf("got %+v", f)
+	}
+	r.Asked = time.Now()
+	welcome(t, dial(t, openIn(t, svc, r)))
+}
+
+// answering is a user who answers in turn.
+func answering(t *testing.T, answers ...string) (socket string, asked func() []string) {
+	t.Helper()
+	var mu sync.Mutex
+	var questions []string
+	l, err := askpass.Listen(t.Context(), func(_ context.Context, q askpass.Question) (string, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		questions = append(questions, q.Text)
+		if len(questions) > len(answers) {
+			return "", false
+		}
+		return answers[len(questions)-1], true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l.Socket(), func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return questions
+	}
+}
+
+func TestALoginAsksTheUserAndTheForwardsGoOnWithIt(t *testing.T) {
+	server := sshd.Start(t)
+	dir := t.TempDir()
+	locked := sshd.NewKey(t, filepath.Join(dir, "locked"), "a passphrase")
+	server.Authorize(locked)
+	hosts := filepath.Join(dir, "known_hosts")
+	svc := service(server, backend(t))
+	svc.Connection.KeyFile = locked
+	svc.Connection.ConfigFile = filepath.Join(dir, "config")
+	stripped := strings.ReplaceAll(read(t, server.ConfigFile), "IdentityFile "+server.KeyFile+"\n", "")
+	stripped = strings.ReplaceAll(stripped, server.KnownHosts, hosts)
+	if err := os.WriteFile(svc.Connection.ConfigFile, []byte(stripped), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := run(t)
+	if f := fails(t, svc, r); f.Class != forwarder.ByAttention || f.Reason != "Host key verification failed." {
+		t.Fatalf("got %+v", f)
+	}
+	var asked func() []string
+	r.Ask, asked = answering(t, "yes", "a passphrase")
+	welcome(t, dial(t, openIn(t, svc, r)))
+	questions := asked()
+	if len(questions) != 2 || !strings.Contains(questions[0], "key fingerprint is SHA256:") ||
+		!strings.Contains(questions[1], "Enter passphrase for key '"+locked+"'") {
+		t.Errorf("asked %q", questions)
+	}
+	if !strings.Contains(read(t, hosts), "ssh-ed25519") {
+		t.Error("the host's key was not remembered")
+	}
+	r.Ask = ""
+	welcome(t, dial(t, openIn(t, svc, r))) // another service, on the same login
+	if log := r.Log.(*logged).String(); strings.Contains(log, "a passphrase") {
+		t.Errorf("the log has the passphrase:\n%s", log)
+	}
+}
+
+func TestALoginThatIsNotAnsweredIsNotRepeated(t *testing.T) {
+	server := sshd.Start(t)
+	svc := service(server, backend(t))
+	svc.Connection.Options = map[string]string{"UserKnownHostsFile": "/dev/null"}
+	r := run(t)
+	var asked func() []string
+	r.Ask, asked = answering(t)
+	if f := fails(t, svc, r); f.Class != forwarder.ByAttention {
+		t.Errorf("got %+v", f)
+	}
+	if n := len(asked()); n != 1 {
+		t.Errorf("asked %d times", n)
+	}
+}
+
+func TestAHostKeyThatChangedIsNotAcceptedWhateverTheConfigurationSays(t *testing.T) {
+	server := sshd.Start(t)
+	server.NewHostKey()
+	for _, check := range []string{"no", "ask", "accept-new"} {
+		svc := service(server, backend(t))
+		svc.Connection.Options = map[string]string{"StrictHostKeyChecking": check}
+		r := run(t)
+		r.Ask, _ = answering(t, "yes", "yes")
+		if f := fails(t, svc, r); f.Class != forwarder.Permanent || !strings.Contains(f.Reason, "HAS CHANGED") {
+			t.Errorf("%s: %+v", check, f)
+		}
+	}
+}
+
+func TestADoubtedMasterIsEndedUnlessItsServerAnswers(t *testing.T) {
+	server := sshd.Start(t)
+	svc := service(server, backend(t))
+	svc.Connection.Options = map[string]string{"ServerAliveInterval": "60"}
+	tunnel := open(t, svc)
+	tunnel.Doubt()
+	welcome(t, dial(t, tunnel))
+	defer server.Kill() // the backend waits for its clients
+	server.Freeze()
+	tunnel.Doubt()
+	transient(t, ended(t, tunnel), "the ssh server has not answered for 3s")
+}
+
+func TestWhoComesToASilentMasterGetsAnother(t *testing.T) {
+	server := sshd.Start(t)
+	svc := service(server, backend(t))
+	svc.Connection.Options = map[string]string{"ServerAliveInterval": "60"}
+	r := run(t)
+	old := openIn(t, svc, r).(*direct)
+	old.master.began = time.Now().Add(-time.Minute)
+	if err := syscall.Kill(old.master.child.Pid(), syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if !old.Frozen() {
+		t.Error("it is not seen that it was stopped")
+	}
+	// What it has said so far is too fresh to doubt it.
+	ctx, cancel := context.WithTimeout(t.Context(), fresh)
+	defer cancel()
+	<-ctx.Done()
+	welcome(t, dial(t, openIn(t, svc, r)))
+	if f := ended(t, old); f.Class != forwarder.Transient {
+		t.Errorf("the old one: %+v", f)
+	}
+}
+
+func TestAGivenUpStartLeavesNothing(t *testing.T) {
+	server := sshd.Start(t)
+	server.Freeze()
+	svc := service(server, "127.0.0.1:1")
+	r := run(t)
+	ctx, giveUp := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	var given atomic.Int32
+	for range 3 {
+		all.Go(func() {
+			if _, err := New(svc).Open(ctx, r); errors.Is(err, context.Canceled) {
+				given.Add(1)
+			}
+		})
+	}
+	giveUp()
+	all.Wait()
+	if given.Load() != 3 {
+		t.Errorf("%d were given up", given.Load())
+	}
+	if d := destinationOf(New(svc).(*technology), r); d.master != nil {
+		t.Error("a master is left")
+	}
+}
+
+// listening is a service whose far side listens.
+func listening(t *testing.T, server *sshd.Server, far, local string) project.Service {
+	t.Helper()
+	svc := service(server, far)
+	svc.Connection.Reverse = true
+	addr := netip.MustParseAddrPort(local)
+	svc.LocalPort, svc.LocalAddress = int(addr.Port()), addr.Addr()
+	return svc
+}
+
+func TestTheFarSideListensAndLeadsHere(t *testing.T) {
+	server := sshd.Start(t)
+	far := refusing(t)
+	r := run(t)
+	tunnel := openIn(t, listening(t, server, far, backend(t)), r)
+	conn, err := net.Dial("tcp4", far)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	welcome(t, conn)
+	probe, err := tunnel.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	welcome(t, probe)
+	_ = probe.Close()
+	// A second one to the same port of the far side's cannot be had, and harms nobody.
+	other := openIn(t, service(server, backend(t)), r)
+	busy := listening(t, server, backend(t), backend(t))
+	if f := fails(t, busy, r); f.Class != forwarder.Transient || !strings.Contains(f.Reason, "remote port forwarding failed for listen port") {
+		t.Errorf("a port that is taken: %+v", f)
+	}
+	_ = tunnel.Close()
+	if conn, err := net.Dial("tcp4", far); err == nil {
+		_ = conn.Close()
+		t.Error("the far side still listens")
+	}
+	welcome(t, dial(t, other))
+}
+
+func TestAReverseForwardSaysWhenNothingListensHere(t *testing.T) {
+	tunnel := openIn(t, listening(t, sshd.Start(t), refusing(t), refusing(t)), run(t))
+	if r := refused(t, tunnel); !r.Connect || !strings.HasPrefix(r.Reason, "nothing listens on 127.0.0.1:") {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func TestASOCKSPortLeadsAnywhereAndSaysWhy(t *testing.T) {
+	server := sshd.Start(t)
+	svc := service(server, backend(t))
+	addr := netip.MustParseAddrPort(net.JoinHostPort(svc.Connection.RemoteHost, svc.RemotePort))
+	svc.RemotePort, svc.Connection.RemoteHost, svc.Connection.SOCKS = "", "", true
+	tunnel := openIn(t, svc, run(t))
+	ask := func(to netip.AddrPort) (net.Conn, byte) {
+		conn, err := tunnel.Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		ip := to.Addr().As4()
+		go func() {
+			_, _ = conn.Write(append([]byte{5, 1, 0, 5, 1, 0, 1}, ip[0], ip[1], ip[2], ip[3], byte(to.Port()>>8), byte(to.Port())))
+		}()
+		var answer [12]byte
+		if _, err := io.ReadFull(conn, answer[:]); err != nil {
+			t.Fatal(err)
+		}
+		return conn, answer[3]
+	}
+	conn, reply := ask(addr)
+	if reply != 0 {
+		t.Fatalf("refused: %d", reply)
+	}
+	welcome(t, conn)
+	if _, reply := ask(netip.MustParseAddrPort(refusing(t))); reply != 5 {
+		t.Errorf("a port without a server: %d", reply)
+	}
+}

@@ -321,6 +321,9 @@ func TestTheFarSideListensAndLeadsHere(t *testing.T) {
 		t.Errorf("a port that is taken: %+v", f)
 	}
 	_ = tunnel.Close()
+	if err := other.(*direct).master.conn.Ping(t.Context()); err != nil { // the far side has taken the word by then
+		t.Fatal(err)
+	}
 	if conn, err := net.Dial("tcp4", far); err == nil {
 		_ = conn.Close()
 		t.Error("the far side still listens")

@@ -362,7 +362,16 @@ func TestTheFarSideListensForUsUntilItIsCancelled(t *testing.T) {
 	if err := control.Cancel(t.Context(), f); err != nil {
 		t.Fatal(err)
 	}
-	again, err := net.Listen("tcp4", l.Addr().String()) // sshd has let go of it when the reply comes
+	// The master does not wait for the far side, which takes one thing after the other.
+	c, err := control.Proxy(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	again, err := net.Listen("tcp4", l.Addr().String())
 	if err != nil {
 		t.Errorf("the far side still listens: %v", err)
 	} else {

@@ -118,6 +118,17 @@ func open(t testing.TB, c *Conn, port int) *Stream {
 	return s
 }
 
+// none fails the test if any stream is left.
+func none(t *testing.T, c *Conn) {
+	t.Helper()
+	if err := c.Ping(t.Context()); err != nil { // what came before its answer has been dealt with
+		t.Fatal(err)
+	}
+	if n := c.Streams(); n != 0 {
+		t.Errorf("%d streams are left", n)
+	}
+}
+
 func TestBytesAndTheirEndsGoBothWays(t *testing.T) {
 	c := connect(t, sshd.Start(t))
 	for range 3 {
@@ -138,9 +149,7 @@ func TestBytesAndTheirEndsGoBothWays(t *testing.T) {
 			t.Errorf("its end: %v, broken %v", err, s.Broken())
 		}
 	}
-	if n := c.Streams(); n != 0 {
-		t.Errorf("%d streams are left", n)
-	}
+	none(t, c)
 }
 
 func TestTheFarEndMayFinishFirst(t *testing.T) {
@@ -288,9 +297,7 @@ func TestManyAtOnceOpenAndGo(t *testing.T) {
 		}
 		all.Wait()
 	}
-	if n := c.Streams(); n != 0 {
-		t.Errorf("%d streams are left", n)
-	}
+	none(t, c)
 }
 
 func TestStreamsBreakWithTheMaster(t *testing.T) {

@@ -114,7 +114,7 @@ func (a *attempt) farEnded(o outcome) {
 	c := a.client
 	switch o {
 	case drained:
-		if up, ok := a.up.(forwarder.Stream); ok && up.Broken() {
+		if a.broken() {
 			c.end(true)
 			break
 		}

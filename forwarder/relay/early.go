@@ -1,6 +1,10 @@
 package relay
 
-import "time"
+import (
+	"time"
+
+	"github.com/localport-sh/localport/forwarder"
+)
 
 // record is what a client has sent, as long as it may have to be sent again.
 type record struct {
@@ -172,7 +176,7 @@ func (a *attempt) settle() {
 func (a *attempt) judge(o outcome) bool {
 	c, r := a.client, a.client.relay
 	exposed := a.fell()
-	if a.link.tunnel.Acknowledges() {
+	if a.link.tunnel.Acknowledges() && (exposed || !a.broken()) {
 		return a.spare(o) // it had arrived: there is nothing that the tunnel could say
 	}
 	w := r.hear(a.link, a.flight, !exposed, c.gone)
@@ -188,6 +192,12 @@ func (a *attempt) judge(o outcome) bool {
 	r.lost(a, exposed, !w.over)
 	a.fail()
 	return false
+}
+
+// broken reports whether the end is none that the far end meant.
+func (a *attempt) broken() bool {
+	up, ok := a.up.(forwarder.Stream)
+	return ok && up.Broken()
 }
 
 // spare makes the early end the client's own.

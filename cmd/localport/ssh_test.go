@@ -1,0 +1,256 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/creack/pty"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/testdata/sshd"
+)
+
+// typist is a user at a terminal on which a command runs.
+type typist struct {
+	w    *world
+	tty  *os.File
+	done chan int // gets the exit code
+
+	mu    sync.Mutex
+	shown bytes.Buffer
+}
+
+// atTerminal runs localport on a terminal of its own.
+func (w *world) atTerminal(dir string, args ...string) *typist {
+	w.t.Helper()
+	cmd := w.command(dir, args...)
+	tty, err := pty.Start(cmd)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	u := &typist{w: w, tty: tty, done: make(chan int, 1)}
+	var reading sync.WaitGroup
+	reading.Go(func() { _, _ = io.Copy(u, tty) })
+	go func() {
+		_ = cmd.Wait()
+		reading.Wait() // the terminal ends with its last process
+		u.done <- cmd.ProcessState.ExitCode()
+	}()
+	w.t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = tty.Close()
+	})
+	return u
+}
+
+func (u *typist) Write(p []byte) (int, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.shown.Write(p)
+}
+
+func (u *typist) screen() string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.shown.String()
+}
+
+// answer types a line when a text is shown.
+func (u *typist) answer(question, line string) {
+	u.w.t.Helper()
+	eventually(u.w.t, "it asks "+question, func() bool { return strings.Contains(u.screen(), question) })
+	if _, err := io.WriteString(u.tty, line); err != nil {
+		u.w.t.Fatal(err)
+	}
+}
+
+// strangers is a config of services on a host whose key nobody knows yet, with a key that has a passphrase.
+func strangers(t *testing.T, host *sshd.Server, names ...string) (config string, ports []int) {
+	t.Helper()
+	dir := t.TempDir()
+	locked := sshd.NewKey(t, filepath.Join(dir, "locked"), "open sesame")
+	host.Authorize(locked)
+	own := filepath.Join(dir, "config")
+	text := fmt.Sprintf("Host *\nUserKnownHostsFile %s\nGlobalKnownHostsFile /dev/null\nIdentityFile %s\nIdentityAgent none\nIdentitiesOnly yes\n",
+		filepath.Join(dir, "known_hosts"), locked)
+	if err := os.WriteFile(own, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		port := freePort(t)
+		ports = append(ports, port)
+		config += strings.ReplaceAll(sshConfig(name, port, host, banner(t).port), host.ConfigFile, own)
+	}
+	return config, ports
+}
+
+func TestALoginOverSSHIsAskedForOnceOnTheTerminalAndGoesOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	host := sshd.Start(t)
+	config, ports := strangers(t, host, "one", "two", "three")
+	root := w.allowed(config)
+	if o := w.localport(root, "start"); o.code != 1 || !strings.Contains(o.stderr, "Host key verification failed.") || !strings.Contains(o.stderr, "localport login") {
+		t.Errorf("start: exit %d\n%s", o.code, o.stderr)
+	}
+	for _, svc := range w.status(root).Services {
+		if svc.State != forwarder.NeedsAttention || !strings.Contains(svc.Hint, "localport login") {
+			t.Errorf("%s is %s: %s; %s", svc.Name, svc.State, svc.LastError, svc.Hint)
+		}
+	}
+	knocks := strings.Count(host.Log(), "Connection closed by")
+	u := w.atTerminal(root, "login")
+	u.answer("fingerprint is SHA256:", "yes\n")
+	u.answer("Enter passphrase for key", "open sesame\n")
+	if code := <-u.done; code != 0 {
+		t.Fatalf("login: exit %d\n%s", code, u.screen())
+	}
+	if screen := u.screen(); strings.Contains(screen, "open sesame") || strings.Count(screen, "passphrase") != 1 || !strings.Contains(screen, "one, two, three") {
+		t.Errorf("the terminal showed\n%s", screen)
+	}
+	for _, port := range ports {
+		if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != "220 ready" {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+	if n := strings.Count(host.Log(), "Accepted publickey"); n != 1 || knocks > 1 {
+		t.Errorf("%d logins, and %d attempts before", n, knocks)
+	}
+	for _, file := range []string{"supervisor", "one", "two", "three"} {
+		if strings.Contains(w.must(root, "logs", file), "open sesame") {
+			t.Errorf("the log of %s has the passphrase", file)
+		}
+	}
+}
+
+func TestALoginThatIsGivenUpLeavesTheTerminalAndTheServicesAsTheyWere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	host := sshd.Start(t)
+	config, _ := strangers(t, host, "db")
+	root := w.allowed(config)
+	w.localport(root, "start")
+	u := w.atTerminal(root, "login", "db")
+	u.answer("fingerprint is SHA256:", "yes\n")
+	u.answer("Enter passphrase for key", "\x03")
+	if code := <-u.done; code == 0 || !strings.Contains(u.screen(), "given up") {
+		t.Errorf("login: exit %d\n%s", code, u.screen())
+	}
+	eventually(t, "it needs attention again", func() bool { return w.service(root, "db").State == forwarder.NeedsAttention })
+	if o := w.localport(root, "login", "db"); o.code != 1 || !strings.Contains(o.stderr, "terminal") {
+		// Without a terminal there is nobody to ask: the tests may or may not have one.
+		t.Logf("exit %d: %s", o.code, o.stderr)
+	}
+}
+
+func TestAPasswordThatIsWrongIsAskedForAgainAndThenGivenUp(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	host := sshd.Start(t)
+	config, _ := strangers(t, host, "db")
+	root := w.allowed(config)
+	w.localport(root, "start")
+	u := w.atTerminal(root, "login")
+	u.answer("fingerprint is SHA256:", "yes\n")
+	u.answer("Enter passphrase for key", "wrong\n")
+	eventually(t, "it asks again", func() bool { return strings.Count(u.screen(), "passphrase") > 1 })
+	u.answer("passphrase", "wrong\n")
+	eventually(t, "it asks again", func() bool { return strings.Count(u.screen(), "passphrase") > 2 })
+	u.answer("passphrase", "wrong\n")
+	if code := <-u.done; code != 1 || !strings.Contains(u.screen(), "Permission denied (publickey") {
+		t.Errorf("login: exit %d\n%s", code, u.screen())
+	}
+}
+
+func TestAReverseForwardIsShownAsSuchAndListensNowhereHere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	host := sshd.Start(t)
+	local, far := banner(t), freePort(t)
+	config := strings.Replace(sshConfig("hook", local.port, host, far), "remote_host", "reverse = true, remote_host", 1)
+	root := w.allowed(config)
+	w.must(root, "start")
+	svc := w.service(root, "hook")
+	if svc.State != forwarder.Healthy || !svc.Reverse || svc.Address != "" || len(svc.Addresses) != 0 {
+		t.Errorf("status shows %+v", svc)
+	}
+	if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", far)); got != "220 ready" {
+		t.Errorf("from the far side: %q, %v", got, err)
+	}
+	if table := w.must(root, "status"); !strings.Contains(table, fmt.Sprintf("listens on 127.0.0.1:%d → 127.0.0.1:%d", far, local.port)) {
+		t.Errorf("the table:\n%s", table)
+	}
+	if env := w.must(root, "env"); strings.Contains(env, "HOOK") {
+		t.Errorf("variables:\n%s", env)
+	}
+	local.close()
+	eventually(t, "it is seen that nothing listens here", func() bool {
+		w.must(root, "restart", "--no-wait", "hook")
+		return strings.Contains(w.service(root, "hook").LastError, "nothing listens on")
+	})
+	w.must(root, "stop", "--all")
+	if conn, err := net.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", far)); err == nil {
+		_ = conn.Close()
+		t.Error("the far side still listens")
+	}
+}
+
+func TestASOCKSPortGoesThroughTheRelay(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	host := sshd.Start(t)
+	port := freePort(t)
+	root := w.allowed(fmt.Sprintf("[services.proxy]\ntechnology = \"ssh\"\nlocal_port = %d\n"+
+		"connection = { host = %q, port = %d, user = %q, config_file = %q, socks = true }\n", port, host.Host, host.Port, host.User, host.ConfigFile))
+	w.must(root, "start")
+	to := banner(t).port
+	conn, err := net.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	request := append([]byte("\x05\x01\x00\x05\x01\x00\x03\x09localhost"), byte(to>>8), byte(to))
+	if _, err := conn.Write(request); err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(conn)
+	if want := "\x05\x00\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00220 ready\n"; err != nil || string(got) != want {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if table := w.must(root, "status"); !strings.Contains(table, "anywhere (SOCKS)") {
+		t.Errorf("the table:\n%s", table)
+	}
+}
+
+func TestOfServicesThatShareAnSSHOnlyTheOneIsIllWhoseFarEndIs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	open := banner(t)
+	host := sshd.Start(t, fmt.Sprintf("PermitOpen 127.0.0.1:%d 127.0.0.1:1", open.port))
+	root := w.allowed(sshConfig("well", freePort(t), host, open.port) +
+		sshConfig("absent", freePort(t), host, 1) + sshConfig("barred", freePort(t), host, banner(t).port))
+	w.localport(root, "start", "--no-wait")
+	for name, want := range map[string]string{
+		"absent": "open failed: connect failed: Connection refused",
+		"barred": "open failed: administratively prohibited",
+	} {
+		eventually(t, name+" is ill", func() bool { return strings.HasPrefix(w.service(root, name).LastError, want) })
+		if svc := w.service(root, name); svc.State != forwarder.Unhealthy || svc.Restarts != 0 {
+			t.Errorf("%s is %s after %d restarts: %s", name, svc.State, svc.Restarts, svc.LastError)
+		}
+	}
+	eventually(t, "the other is well", func() bool { return w.service(root, "well").State == forwarder.Healthy })
+	if svc := w.service(root, "well"); svc.LastError != "" {
+		t.Errorf("and yet %q", svc.LastError)
+	}
+	if n := strings.Count(host.Log(), "Accepted publickey"); n != 1 {
+		t.Errorf("%d logins", n)
+	}
+}

@@ -28,6 +28,7 @@ type destination struct {
 	mu       sync.Mutex
 	master   *master            // up or coming; nil
 	old      bool               // this ssh is older than 8.7
+	apart    bool               // the server does not let services share a connection
 	failure  *forwarder.Failure // of the last attempt; nil after one that succeeded
 	failures int                // in a row
 	tried    time.Time          // when the last attempt began
@@ -41,17 +42,35 @@ func Destination(svc project.Service) string {
 func destinationOf(t *technology, run forwarder.Run) *destination {
 	argv := t.argv()
 	key := strings.Join(append(argv, run.Dir), "\x00")
+	own := key + "\x00" + t.name
 	if t.to.Alone {
-		key += "\x00" + t.name
+		key = own
 	}
 	destinations.Lock()
 	defer destinations.Unlock()
+	if d := destinations.all[key]; d != nil && d.parted() {
+		key = own
+	}
 	d := destinations.all[key]
 	if d == nil {
 		d = &destination{argv: argv, key: t.to.KeyFile}
 		destinations.all[key] = d
 	}
 	return d
+}
+
+func (d *destination) parted() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.apart
+}
+
+// part gives each service a master of its own from now on. It is false where there is only one.
+func (d *destination) part(m *master) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.apart = d.apart || m.users > 1
+	return d.apart
 }
 
 // fresh is how long a master's word that it has logged in counts for those who come.

@@ -244,6 +244,17 @@ func (m *master) verify(ctx context.Context) error {
 	return errSilent
 }
 
+// mostRefusals is how many refused channels a master is kept for: it holds a kilobyte for each until it ends.
+const mostRefusals = 2000
+
+// wear ends a master that has refused channels too often, if nothing is lost by that.
+func (m *master) wear(r *mux.Refused) {
+	if m.conn.Refusals() >= mostRefusals && m.conn.Streams() == 0 && m.asking == "" {
+		m.note(&forwarder.Failure{Reason: fmt.Sprintf("ssh is replaced after %d refused connections, the last of which was: %v", mostRefusals, r)})
+		m.cancel()
+	}
+}
+
 // doubt asks for a sign of life in the background.
 func (m *master) doubt() {
 	m.mu.Lock()

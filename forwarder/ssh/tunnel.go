@@ -19,17 +19,20 @@ type tunnel struct {
 	once   sync.Once
 	done   chan struct{}
 	gone   chan struct{} // closed by Close
+	apart  chan struct{} // closed when it is not to share its master any more
+	part   sync.Once
 
 	mu    sync.Mutex
 	conns map[*conn]struct{}
 }
 
 func newTunnel(m *master, leave func()) *tunnel {
-	t := &tunnel{master: m, leave: leave, done: make(chan struct{}), gone: make(chan struct{}), conns: make(map[*conn]struct{})}
+	t := &tunnel{master: m, leave: leave, done: make(chan struct{}), gone: make(chan struct{}), apart: make(chan struct{}), conns: make(map[*conn]struct{})}
 	go func() {
 		defer close(t.done)
 		select {
 		case <-m.done:
+		case <-t.apart:
 		case <-t.gone:
 		}
 	}()
@@ -50,6 +53,8 @@ func (t *tunnel) Err() error {
 	select {
 	case <-t.gone:
 		return nil
+	case <-t.apart:
+		return &forwarder.Failure{Reason: "the server has no room for several services in one connection"}
 	default:
 	}
 	return t.master.failure()
@@ -78,6 +83,16 @@ func (t *tunnel) Frozen() bool { return t.master.child.Frozen() }
 // Doubt has the server asked for a sign of life.
 func (t *tunnel) Doubt() { t.master.doubt() }
 
+// refused takes the far side's refusal of a channel into account. A server that has no channel left for several services
+// may have one for each: this one goes on with an ssh of its own.
+func (t *tunnel) refused(r *mux.Refused) {
+	if r.Code == mux.Shortage && t.master.at.part(t.master) {
+		t.part.Do(func() { close(t.apart) })
+		return
+	}
+	t.master.wear(r)
+}
+
 // slow is how long a connection may take before the server is asked for a sign of life. It may be the far end that is slow.
 const slow = 2 * time.Second
 
@@ -86,6 +101,9 @@ func (t *tunnel) channel(ctx context.Context, host string, port int) (*conn, err
 	worry := time.AfterFunc(slow, t.master.doubt)
 	defer worry.Stop()
 	stream, err := t.master.conn.Open(ctx, host, port)
+	if refused, ok := errors.AsType[*mux.Refused](err); ok {
+		t.refused(refused)
+	}
 	if err != nil {
 		return nil, err
 	}

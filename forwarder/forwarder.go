@@ -126,6 +126,12 @@ type Troubled interface {
 	Changed() <-chan struct{}
 }
 
+// Doubter is implemented by a tunnel that can find out by itself whether it still leads anywhere.
+type Doubter interface {
+	// Doubt says that the way to the far end may have changed. The tunnel looks, soon, and ends if it leads nowhere.
+	Doubt()
+}
+
 // Situated is implemented by a technology that knows how what its tunnels lead into is doing.
 type Situated interface {
 	// Surroundings is what is known; false if nothing is.

@@ -62,6 +62,9 @@ func (f *forward) carry(ctx context.Context, tunnel forwarder.Tunnel) error {
 			w.lookedAt()
 		case <-f.waiting: // it goes through the tunnel by itself
 		case <-f.woken: // what the tunnel led to may be gone
+			if doubter, ok := tunnel.(forwarder.Doubter); ok {
+				doubter.Doubt()
+			}
 			w.soon()
 		case <-w.pulse.C:
 			if err := w.frozen(); err != nil {

@@ -29,15 +29,20 @@ type scripted struct {
 	mu     sync.Mutex
 	opened []time.Time
 	open   func(n int) (forwarder.Tunnel, error) // the n-th opening, from 1
+	hang   atomic.Bool                           // no opening comes to an end
 }
 
 func (s *scripted) Target() string { return "scripted" }
 
-func (s *scripted) Open(context.Context, forwarder.Run) (forwarder.Tunnel, error) {
+func (s *scripted) Open(ctx context.Context, _ forwarder.Run) (forwarder.Tunnel, error) {
 	s.mu.Lock()
 	s.opened = append(s.opened, time.Now())
 	n := len(s.opened)
 	s.mu.Unlock()
+	if s.hang.Load() {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	return s.open(n)
 }
 
@@ -154,7 +159,12 @@ func testHost() host {
 // embark starts a forward; it ends with stop.
 func embark(t *testing.T, h host, svc project.Service, check probe.Check, open func(n int) (forwarder.Tunnel, error)) *course {
 	t.Helper()
-	c := &course{tech: &scripted{open: open}, gate: &counter{}}
+	return embarkWith(t, h, svc, check, &scripted{open: open})
+}
+
+func embarkWith(t *testing.T, h host, svc project.Service, check probe.Check, tech *scripted) *course {
+	t.Helper()
+	c := &course{tech: tech, gate: &counter{}}
 	f := &forward{
 		host: h, name: svc.Name, svc: svc, tech: c.tech, check: check,
 		orders: make(chan order, 1), waiting: make(chan struct{}, 1), refused: make(chan forwarder.Refusal, 8),
@@ -588,6 +598,47 @@ func TestSleepIsSeenWithinSeconds(t *testing.T) {
 		<-done
 		if len(woken) != 1 || <-woken != 40*time.Minute {
 			t.Errorf("%d wakes", len(woken))
+		}
+	})
+}
+
+func TestAnOpeningIsBegunAnewWhenTheNetworkChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tech := &scripted{open: always}
+		tech.hang.Store(true)
+		c := embarkWith(t, testHost(), plain("db"), well, tech)
+		defer c.stop()
+		synctest.Wait()
+		nudge(c.woken) // it was begun a moment ago
+		synctest.Wait()
+		if n := len(c.tech.times()); n > 1 {
+			t.Errorf("it was begun %d times", n)
+		}
+		time.Sleep(2 * time.Second)
+		c.tech.hang.Store(false)
+		nudge(c.woken)
+		c.is(t, forwarder.Healthy)
+	})
+}
+
+// doubtful is a tunnel that is told that it may lead nowhere.
+type doubtful struct {
+	*scriptedTunnel
+	doubts atomic.Int32
+}
+
+func (d *doubtful) Doubt() { d.doubts.Add(1) }
+
+func TestATunnelIsDoubtedWhenTheNetworkChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tunnel := &doubtful{scriptedTunnel: newTunnel()}
+		c := embark(t, testHost(), plain("db"), well, func(int) (forwarder.Tunnel, error) { return tunnel, nil })
+		defer c.stop()
+		c.is(t, forwarder.Healthy)
+		nudge(c.woken)
+		c.is(t, forwarder.Healthy)
+		if n := tunnel.doubts.Load(); n != 1 {
+			t.Errorf("doubted %d times", n)
 		}
 	})
 }

@@ -56,7 +56,7 @@ type forward struct {
 	refused chan forwarder.Refusal
 	proved  chan struct{}           // a client's connection got its first byte
 	quiet   chan struct{}           // the last client left
-	woken   chan struct{}           // the machine has slept
+	woken   chan struct{}           // the machine has slept, or its network has changed
 	broke   chan *forwarder.Failure // a part of it has panicked
 
 	mu     sync.Mutex
@@ -377,6 +377,9 @@ func (f *forward) working() forwarder.State {
 // errOrdered ends an attempt because of an order, not of a failure.
 var errOrdered = errors.New("ordered")
 
+// errAnew ends an attempt that may be under way to where there is no way any more.
+var errAnew = errors.New("anew")
+
 // errQuiet ends the tunnel of an on-demand service that nobody has used for its idle_timeout.
 var errQuiet = errors.New("idle")
 
@@ -408,6 +411,15 @@ func (f *forward) open(ctx context.Context, run forwarder.Run) (forwarder.Tunnel
 				return nil, &forwarder.Failure{Reason: "the tunnel was not ready after " + timeout.String()}
 			}
 			return r.tunnel, r.err
+		case <-f.woken:
+			if run.Ask != "" || time.Since(f.tried) < attemptPace {
+				continue
+			}
+			cancel()
+			if r := <-results; r.tunnel != nil {
+				return r.tunnel, nil
+			}
+			return nil, errAnew
 		case o := <-f.orders:
 			err := f.obey(o)
 			if err == nil {

@@ -102,6 +102,9 @@ func (f *forward) settle(err error) {
 		f.rest = rest{kind: now}
 		f.enter(forwarder.Restarting)
 		return
+	case errors.Is(err, errAnew):
+		f.rest, f.urgent = rest{kind: now}, true
+		return
 	case errors.Is(err, errQuiet):
 		f.rest = rest{kind: asleep}
 		f.enter(forwarder.Idle)

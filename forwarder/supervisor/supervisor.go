@@ -132,6 +132,7 @@ func Run(ctx context.Context, o Options) error {
 	s.watched.Go(func() { s.watchFiles(work) })
 	s.watched.Go(func() { s.serveMetrics(work) })
 	s.watched.Go(func() { watchSleep(work, slept, s.woke) })
+	s.watched.Go(func() { s.watchNetwork(work) })
 	slim.After(work)
 
 	s.keep(ctx)

@@ -18,6 +18,15 @@ func (t *tunnel) pulse() {
 	}
 }
 
+// Doubt pings every upstream.
+func (t *tunnel) Doubt() {
+	for _, u := range t.upstreams() {
+		if !u.pinged.Swap(true) {
+			t.goes(func() { t.ping(u) })
+		}
+	}
+}
+
 // quiet are the upstreams on which nothing was heard for long.
 func (p *pool) quiet() []*upstream {
 	p.mu.Lock()

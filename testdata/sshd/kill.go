@@ -33,6 +33,13 @@ func (s *Server) Freeze() {
 	}
 }
 
+// Thaw lets a frozen server and its logins go on.
+func (s *Server) Thaw() {
+	for _, pid := range append(s.logins(), s.sshd.Pid()) {
+		_ = syscall.Kill(pid, syscall.SIGCONT)
+	}
+}
+
 // logins stops the listener, so that there will be no more, and returns the processes of those that there are: each is
 // in a session of its own.
 func (s *Server) logins() []int {

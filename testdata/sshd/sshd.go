@@ -28,6 +28,7 @@ type Server struct {
 	ConfigFile string // an ssh_config that names KeyFile and KnownHosts, and nothing of the user's own
 
 	t       testing.TB
+	on      Machine
 	program string
 	dir     string
 	extra   []string
@@ -37,10 +38,29 @@ type Server struct {
 	log strings.Builder
 }
 
+// Machine is where a server may run instead of here.
+type Machine interface {
+	// Argv is a command line that runs argv there.
+	Argv(argv ...string) []string
+}
+
 // Start starts a server, with further lines of sshd_config put first. It ends with the test.
 func Start(t testing.TB, extra ...string) *Server {
 	t.Helper()
+	return prepare(t, extra).begin()
+}
+
+// StartOn starts a server at an address of another machine.
+func StartOn(t testing.TB, on Machine, host string, extra ...string) *Server {
+	t.Helper()
 	s := prepare(t, extra)
+	s.on, s.Host = on, host
+	return s.begin()
+}
+
+// begin starts a server that lets a key of its own in.
+func (s *Server) begin() *Server {
+	s.t.Helper()
 	s.KeyFile = s.key("user")
 	s.KnownHosts = filepath.Join(s.dir, "known_hosts")
 	s.Authorize(s.KeyFile)
@@ -193,8 +213,12 @@ func (s *Server) Log() string {
 func (s *Server) start() {
 	s.t.Helper()
 	listens := make(chan struct{}, 8)
+	argv := []string{s.program, "-D", "-e", "-f", s.config()}
+	if s.on != nil {
+		argv = s.on.Argv(argv...)
+	}
 	sshd, err := child.Start(child.Command{
-		Argv: []string{s.program, "-D", "-e", "-f", s.config()},
+		Argv: argv,
 		Dir:  s.dir,
 		Env:  os.Environ(),
 		Line: func(_ child.Stream, line string) {

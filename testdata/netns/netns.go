@@ -1,0 +1,162 @@
+// Package netns makes hosts for one test that have a network between them: Linux network namespaces, joined by a pair of
+// virtual interfaces. Nothing of it is seen outside, and it vanishes with the test, however that ends. It needs root.
+package netns
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/localport-sh/localport/forwarder/child"
+)
+
+// Host is a machine as far as its network goes.
+type Host struct {
+	Addr netip.Addr
+	Link string // the interface that leads to the other host
+
+	t    testing.TB
+	hold *child.Child // in whose network the host is
+	mask int
+}
+
+// Pair makes two hosts that reach each other.
+func Pair(t testing.TB) (near, far *Host) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("network namespaces are root's to make")
+	}
+	for _, program := range []string{"ip", "unshare", "nsenter", "iptables"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("%s is missing (Debian: iproute2, util-linux, iptables)", program)
+		}
+	}
+	near, far = host(t, "10.77.0.1"), host(t, "10.77.0.2")
+	run(t, "ip", "link", "add", near.Link, "netns", near.id(), "type", "veth", "peer", "name", far.Link, "netns", far.id())
+	for _, h := range []*Host{near, far} {
+		h.AddAddress(h.Addr)
+		h.Run("ip", "link", "set", h.Link, "up")
+	}
+	return near, far
+}
+
+// host makes a host without an interface but its own loopback.
+func host(t testing.TB, addr string) *Host {
+	t.Helper()
+	ready := make(chan struct{}, 1)
+	hold, err := child.Start(child.Command{
+		Argv: []string{"unshare", "--net", "sh", "-c", "ip link set lo up && echo ready && exec sleep infinity"}, Dir: "/", Env: os.Environ(),
+		Line: func(_ child.Stream, line string) {
+			if line == "ready" {
+				ready <- struct{}{}
+			}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = hold.Close() })
+	select {
+	case <-ready:
+	case <-hold.Done():
+		t.Fatalf("cannot make a network namespace: %v", hold.LastWords())
+	}
+	return &Host{Addr: netip.MustParseAddr(addr), Link: "wire", t: t, hold: hold, mask: 24}
+}
+
+func (h *Host) id() string { return fmt.Sprint(h.hold.Pid()) }
+
+// Argv is a command line that runs argv on the host.
+func (h *Host) Argv(argv ...string) []string {
+	return append([]string{"nsenter", "--net=/proc/" + h.id() + "/ns/net", "--"}, argv...)
+}
+
+// Run runs a program on the host, which must succeed.
+func (h *Host) Run(argv ...string) {
+	h.t.Helper()
+	run(h.t, h.Argv(argv...)...)
+}
+
+func run(t testing.TB, argv ...string) {
+	t.Helper()
+	out, err := exec.CommandContext(context.WithoutCancel(t.Context()), argv[0], argv[1:]...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v: %s", strings.Join(argv, " "), err, out)
+	}
+}
+
+// AddAddress gives the host an address.
+func (h *Host) AddAddress(addr netip.Addr) {
+	h.t.Helper()
+	h.Run("ip", "addr", "add", fmt.Sprintf("%v/%d", addr, h.mask), "dev", h.Link)
+}
+
+// RemoveAddress takes an address from the host.
+func (h *Host) RemoveAddress(addr netip.Addr) {
+	h.t.Helper()
+	h.Run("ip", "addr", "del", fmt.Sprintf("%v/%d", addr, h.mask), "dev", h.Link)
+}
+
+// SetLink takes the host's interface up or down.
+func (h *Host) SetLink(up bool) {
+	h.t.Helper()
+	state := "down"
+	if up {
+		state = "up"
+	}
+	h.Run("ip", "link", "set", h.Link, state)
+}
+
+// Drop has the host lose every packet that comes to it, in silence, or no more.
+func (h *Host) Drop(drop bool) {
+	h.t.Helper()
+	act := "--append"
+	if !drop {
+		act = "--delete"
+	}
+	h.Run("iptables", "--wait", act, "INPUT", "--in-interface", h.Link, "--jump", "DROP")
+}
+
+// Do runs f in the host's network: sockets that it makes are the host's for good.
+func (h *Host) Do(f func()) {
+	h.t.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		ns, err := os.Open("/proc/" + h.id() + "/ns/net")
+		if err == nil {
+			defer ns.Close()
+			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET) //nolint:gosec // it is a descriptor
+		}
+		if err == nil {
+			f()
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		h.t.Fatalf("enter a network namespace: %v", err)
+	}
+}
+
+// Dial connects from the host.
+func (h *Host) Dial(addr string) (conn net.Conn, err error) {
+	h.t.Helper()
+	h.Do(func() { conn, err = net.DialTimeout("tcp4", addr, 10*time.Second) })
+	return conn, err
+}
+
+// Listen listens on the host.
+func (h *Host) Listen(addr string) (l net.Listener, err error) {
+	h.t.Helper()
+	h.Do(func() { l, err = net.Listen("tcp4", addr) })
+	return l, err
+}

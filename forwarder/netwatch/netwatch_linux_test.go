@@ -60,13 +60,13 @@ func TestNamespaceEveryChangeOfANetworkIsSeenAndNothingElse(t *testing.T) {
 	}
 }
 
-// calm takes what is told until nothing was for a while.
+// calm takes what is told until nothing was for longer than the kernel holds the news of a carrier back, which is a second.
 func calm(seen <-chan struct{}) (n int) {
 	for {
 		select {
 		case <-seen:
 			n++
-		case <-time.After(300 * time.Millisecond):
+		case <-time.After(1200 * time.Millisecond):
 			return n
 		}
 	}

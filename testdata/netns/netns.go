@@ -43,6 +43,8 @@ func Pair(t testing.TB) (near, far *Host) {
 	near, far = host(t, "10.77.0.1"), host(t, "10.77.0.2")
 	run(t, "ip", "link", "add", near.Link, "netns", near.id(), "type", "veth", "peer", "name", far.Link, "netns", far.id())
 	for _, h := range []*Host{near, far} {
+		// Addresses that come by themselves, some time after the interface, are nothing that a test asked for.
+		h.Run("sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/"+h.Link+"/disable_ipv6")
 		h.AddAddress(h.Addr)
 		h.Run("ip", "link", "set", h.Link, "up")
 	}

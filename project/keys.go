@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strconv"
 	"strings"
@@ -101,6 +103,30 @@ func readCommand(s *Service, n *node) error {
 	}
 	s.Command = argv
 	return err
+}
+
+func readLogin(s *Service, n *node) (err error) {
+	s.Login, err = n.arguments()
+	return err
+}
+
+// expression reads a regular expression, as text.
+func expression(at func(*Service) *string) reader {
+	return func(s *Service, n *node) error {
+		value, err := n.string()
+		if err != nil {
+			return err
+		}
+		if _, err := regexp.Compile(value); err != nil {
+			var wrong *syntax.Error
+			if errors.As(err, &wrong) {
+				return fmt.Errorf("%s is no regular expression: %s", n.quoted(), wrong.Code)
+			}
+			return err
+		}
+		*at(s) = value
+		return nil
+	}
 }
 
 func readStart(s *Service, n *node) error {

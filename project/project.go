@@ -50,6 +50,9 @@ type Service struct {
 	DependsOn      []string // services that are started before it, and stopped after it
 	Connection     Connection
 	Command        []string // command's argv, with {port} in it
+	Ready          string   // of command: an expression; the program is up when a line of its fits; empty: when it listens
+	NeedsLogin     string   // of command: an expression; a line of its that fits says that the user must log in
+	Login          []string // of command: what logs the user in, on a terminal
 	OnDemand       bool
 	IdleTimeout    time.Duration
 	ConnectTimeout time.Duration

@@ -43,6 +43,7 @@ type grammar struct {
 	Events  eventsCmd  `cmd:"" help:"Print what happened to the services."`
 	Daemon  daemonCmd  `cmd:"" help:"Control the supervisor itself."`
 	Conf    configCmd  `cmd:"" name:"config" help:"Look at the config."`
+	Recipes recipesCmd `cmd:"" help:"Print services that go through Cloud SQL, AWS, IAP, Teleport or Azure, for your config."`
 	Metrics metricsCmd `cmd:"" help:"Print the figures of the project's services for Prometheus."`
 	Demo    demoCmd    `cmd:"" help:"Show it all on a project made for the purpose."`
 	Ver     versionCmd `cmd:"" name:"version" help:"Print the version."`

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,14 +29,30 @@ const placeholder = "{port}"
 var Kind = forwarder.Kind{TechnologyType: project.TechnologyType{Name: project.Command}, New: New}
 
 // New makes the technology of one service.
-func New(svc project.Service) forwarder.Technology { return technology{argv: svc.Command} }
+func New(svc project.Service) forwarder.Technology {
+	t := technology{name: svc.Name, argv: svc.Command, login: len(svc.Login) > 0}
+	// The config has seen to it that they can be compiled.
+	if svc.Ready != "" {
+		t.ready, _ = regexp.Compile(svc.Ready)
+	}
+	if svc.NeedsLogin != "" {
+		t.needsLogin, _ = regexp.Compile(svc.NeedsLogin)
+	}
+	return t
+}
 
-type technology struct{ argv []string }
+type technology struct {
+	name              string // of the service
+	argv              []string
+	ready, needsLogin *regexp.Regexp // nil: the program does not say it
+	login             bool           // there is a program that logs the user in
+}
 
 // Target is the program's name. Its arguments may hold what is nobody's business.
 func (t technology) Target() string { return "command " + filepath.Base(t.argv[0]) }
 
-// Open starts the program and returns when it, or a process of its group, listens on the port that it was told.
+// Open starts the program and returns when it, or a process of its group, listens on the port that it was told, and has said
+// that it is ready where that is known.
 func (t technology) Open(ctx context.Context, run forwarder.Run) (forwarder.Tunnel, error) {
 	port, err := freePort()
 	if err != nil {
@@ -45,14 +62,16 @@ func (t technology) Open(ctx context.Context, run forwarder.Run) (forwarder.Tunn
 	for i, arg := range t.argv {
 		argv[i] = strings.ReplaceAll(arg, placeholder, strconv.Itoa(int(port)))
 	}
-	program, err := child.Start(child.Command{
-		Argv: argv, Dir: run.Dir, Env: run.Env,
-		Line: func(_ child.Stream, line string) { _, _ = io.WriteString(run.Log, line+"\n") },
-	})
+	tunnel := &tunnel{technology: t, program: filepath.Base(argv[0]), log: run.Log, up: make(chan struct{}), started: make(chan struct{})}
+	if t.ready == nil {
+		close(tunnel.up)
+	}
+	program, err := child.Start(child.Command{Argv: argv, Dir: run.Dir, Env: run.Env, Line: tunnel.line})
 	if err != nil {
 		return nil, child.Failure(err, "install it, or name it by its path")
 	}
-	tunnel := &tunnel{Child: program, name: filepath.Base(argv[0])}
+	tunnel.Child = program
+	close(tunnel.started)
 	if err := tunnel.await(ctx, port); err != nil {
 		_ = tunnel.Close()
 		return nil, err
@@ -73,8 +92,30 @@ func freePort() (uint16, error) {
 // tunnel is one run of the program.
 type tunnel struct {
 	*child.Child
-	name string
-	addr netip.AddrPort
+	technology
+	program string
+	log     io.Writer
+	addr    netip.AddrPort
+	started chan struct{} // closed when there is a Child
+	up      chan struct{} // closed when the program has said that it is ready
+
+	// What line has understood; to be read by others after Done.
+	said   bool   // up is closed by it
+	locked string // the line that says that the user must log in
+}
+
+// line takes what the program prints.
+func (t *tunnel) line(_ child.Stream, line string) {
+	_, _ = io.WriteString(t.log, line+"\n")
+	if t.ready != nil && !t.said && t.ready.MatchString(line) {
+		t.said = true
+		close(t.up)
+	}
+	if t.needsLogin != nil && t.locked == "" && t.needsLogin.MatchString(line) {
+		t.locked = line
+		<-t.started
+		t.Kill()
+	}
 }
 
 // The program's listener is looked for at first often, for many are quick, and then less so, for some take their time.
@@ -99,10 +140,22 @@ func (t *tunnel) await(ctx context.Context, port uint16) error {
 		for _, host := range []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()} {
 			if at := netip.AddrPortFrom(host, port); holder.InGroup(t.Pid(), at) {
 				t.addr = at
-				return nil
+				return t.awaitWord(ctx, port)
 			}
 		}
 		timer.Reset(wait)
+	}
+}
+
+// awaitWord returns when the program that listens has said that it is ready.
+func (t *tunnel) awaitWord(ctx context.Context, port uint16) error {
+	select {
+	case <-t.up:
+		return nil
+	case <-t.Done():
+		return t.failure()
+	case <-ctx.Done():
+		return t.late(ctx, port)
 	}
 }
 
@@ -111,13 +164,23 @@ func (t *tunnel) late(ctx context.Context, port uint16) error {
 	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return ctx.Err()
 	}
-	reason := fmt.Sprintf("%s runs, but does not listen on port %d", t.name, port)
+	reason := fmt.Sprintf("%s runs, but does not listen on port %d", t.program, port)
+	if t.addr.IsValid() {
+		reason = fmt.Sprintf("%s listens on port %d, but has not said that it is ready, which would be a line that fits %q", t.program, port, t.ready)
+	}
 	return &forwarder.Failure{Reason: reason + said(t.LastWords())}
 }
 
 // failure says how the program ended.
 func (t *tunnel) failure() error {
-	return &forwarder.Failure{Reason: fmt.Sprintf("%s ended: %s", t.name, t.Status()) + said(t.LastWords())}
+	if t.locked != "" {
+		hint := fmt.Sprintf("log in as it says, then: localport restart %s", t.technology.name)
+		if t.login {
+			hint = "localport login " + t.technology.name
+		}
+		return &forwarder.Failure{Class: forwarder.ByAttention, Reason: fmt.Sprintf("%s needs a login: %s", t.program, t.locked), Hint: hint}
+	}
+	return &forwarder.Failure{Reason: fmt.Sprintf("%s ended: %s", t.program, t.Status()) + said(t.LastWords())}
 }
 
 // said is the end of what a program printed.
@@ -141,7 +204,7 @@ func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
 	default:
 	}
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		return nil, &forwarder.Refusal{Reason: fmt.Sprintf("%s: connection refused", t.name), Connect: true}
+		return nil, &forwarder.Refusal{Reason: fmt.Sprintf("%s: connection refused", t.program), Connect: true}
 	}
 	return nil, err
 }

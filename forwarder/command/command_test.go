@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -19,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/child"
 	"github.com/localport-sh/localport/project"
 )
 
@@ -35,6 +37,8 @@ func TestMain(m *testing.M) {
 		playEcho("[::1]:" + os.Args[1])
 	case "quitter":
 		playQuitter()
+	case "late":
+		playLate()
 	}
 }
 
@@ -55,6 +59,24 @@ func playEcho(addr string) {
 			_, _ = io.Copy(conn, conn)
 			_ = conn.Close()
 		}()
+	}
+}
+
+// playLate listens, and says that it is ready, or that the user must log in, when a client tells it to.
+func playLate() {
+	l, err := net.Listen("tcp", "127.0.0.1:"+os.Args[1])
+	if err != nil {
+		os.Exit(1)
+	}
+	fmt.Println("listening")
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		word, _ := io.ReadAll(conn)
+		fmt.Println(string(word))
+		_ = conn.Close()
 	}
 }
 
@@ -300,5 +322,61 @@ func TestTargetKeepsArgumentsToItself(t *testing.T) {
 	got := New(project.Service{Command: []string{"/opt/bin/proxy", "--token=secret"}}).Target()
 	if got != "command proxy" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// tell has a program say something.
+func tell(t *testing.T, port, word string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", "127.0.0.1:"+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte(word)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAProgramIsUpWhenItListensAndHasSaidSo(t *testing.T) {
+	r := run(t, "late")
+	listening := make(chan struct{})
+	r.Log = &logged{line: func(line string) {
+		if line == "listening" {
+			close(listening)
+		}
+	}}
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	_ = l.Close()
+	svc := project.Service{Name: "db", Command: []string{"sh", "-c", `exec "$0" ` + port, self(t)}, Ready: "^ready .* now$", NeedsLogin: "expired"}
+	tech := New(svc).(technology)
+	tunnel := &tunnel{technology: tech, program: "late", log: r.Log, up: make(chan struct{}), started: make(chan struct{})}
+	program, err := child.Start(child.Command{Argv: svc.Command, Dir: r.Dir, Env: r.Env, Line: tunnel.line})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tunnel.Child = program
+	close(tunnel.started)
+	defer func() { _ = tunnel.Close() }()
+	<-listening
+	number, _ := strconv.ParseUint(port, 10, 16)
+	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := tunnel.await(short, uint16(number)); err == nil || !strings.Contains(err.Error(), "has not said that it is ready") {
+		t.Errorf("before it has said so: %v", err)
+	}
+	tell(t, port, "ready for you now")
+	if err := tunnel.await(t.Context(), uint16(number)); err != nil {
+		t.Fatal(err)
+	}
+	tell(t, port, "the session has expired")
+	ended(t, tunnel)
+	f, ok := errors.AsType[*forwarder.Failure](tunnel.Err())
+	if !ok || f.Class != forwarder.ByAttention || f.Reason != "late needs a login: the session has expired" || !strings.Contains(f.Hint, "localport restart db") {
+		t.Errorf("got %+v", f)
 	}
 }

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/localport-sh/localport/cmd/localport/recipes"
+	"github.com/localport-sh/localport/forwarder"
+)
+
+// bastion is a stand-in for a program that leads somewhere else: it prints what theirs prints. The port that it is told is the
+// last number of its arguments.
+const bastion = `#!/bin/sh
+case "$*" in
+"LOGIN"*) echo run >> DIR/logins; echo "you are logged in"; exit 0 ;;
+esac
+if [ ! -e DIR/logins ]; then
+	cat DIR/locked >&2
+	exit 1
+fi
+cat DIR/ready >&2
+port=$(printf '%s\n' "$@" | grep -oE '[0-9]{4,5}' | tail -n 1)
+exec env -u MAIN SERVER=1 SELF "$port"
+`
+
+// asTheyPrint is what the programs of the recipes print when the user must log in, and when they are up.
+var asTheyPrint = map[string]struct{ program, login, locked, ready string }{
+	// cmd/root.go of cloud-sql-proxy 2.14; golang.org/x/oauth2/google
+	"cloud-sql": {
+		"cloud-sql-proxy", "no login of its own",
+		"2026/11/23 10:00:00 Error starting proxy: error initializing dialer: failed to create default credentials: google: could not find default credentials. See https://cloud.google.com/docs/authentication/external/set-up-adc for more information",
+		"2026/11/23 10:00:00 Authorizing with Application Default Credentials\n2026/11/23 10:00:00 [p:r:i] Listening on 127.0.0.1:5432\n2026/11/23 10:00:00 The proxy has started successfully and is ready for new connections!",
+	},
+	// botocore's exceptions; session-manager-plugin's portsession
+	"aws-ssm": {
+		"aws", "sso login",
+		"Error when retrieving token from sso: Token has expired and refresh failed",
+		"Starting session with SessionId: user-0123456789abcdef0\nPort 5432 opened for sessionId user-0123456789abcdef0.\nWaiting for connections...",
+	},
+	// googlecloudsdk/core/credentials/exceptions.py; googlecloudsdk/command_lib/compute/iap_tunnel.py
+	"google-iap": {
+		"gcloud", "auth login",
+		"ERROR: (gcloud.compute.start-iap-tunnel) There was a problem refreshing your current auth tokens: Reauthentication failed. cannot prompt during non-interactive execution.\nPlease run:\n\n  $ gcloud auth login",
+		"Testing if tunnel connection works.\nListening on port [5432].",
+	},
+	// lib/client/api.go and tool/tsh/common/proxy.go of Teleport
+	"teleport": {
+		"tsh", "login",
+		"ERROR: not logged in",
+		"Started authenticated tunnel for the PostgreSQL database \"db\" in cluster \"example\" on 127.0.0.1:5432.",
+	},
+	// azure-cli's auth; azext_bastion
+	"azure-bastion": {
+		"az", "login",
+		"ERROR: Please run 'az login' to setup account.",
+		"WARNING: Opening tunnel on port: 5432\nWARNING: Tunnel is ready, connect on port 5432\nWARNING: Ctrl + C to close",
+	},
+}
+
+// bastions puts a stand-in on the world's path.
+func (w *world) bastions(t *testing.T, program, login, locked, ready string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	script := strings.NewReplacer("LOGIN", login, "DIR", dir, "MAIN", playMain, "SERVER", playServer, "SELF", self(t)).Replace(bastion)
+	for name, text := range map[string]string{program: script, "locked": locked + "\n", "ready": ready + "\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.env = append(w.env, "PATH="+dir+":"+os.Getenv("PATH"))
+	return dir
+}
+
+func TestEveryRecipeIsUpWhenItsProgramSaysSoAndAsksForALoginWhenThatDoes(t *testing.T) {
+	t.Parallel()
+	for _, name := range recipes.Names() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			theirs, ok := asTheyPrint[name]
+			if !ok {
+				t.Fatal("nobody knows what its program prints")
+			}
+			w := newWorld(t)
+			dir := w.bastions(t, theirs.program, theirs.login, theirs.locked, theirs.ready)
+			port := freePort(t)
+			text := w.must(w.home, "recipes", name)
+			root := w.allowed(strings.Replace(text, "local_port = 5432", fmt.Sprintf("local_port = %d", port), 1))
+			if o := w.localport(root, "start"); o.code != 1 || !strings.Contains(o.stderr, "localport login database") {
+				t.Errorf("start: exit %d\n%s", o.code, o.stderr)
+			}
+			first, _, _ := strings.Cut(theirs.locked, "\n")
+			if svc := w.service(root, "database"); svc.State != forwarder.NeedsAttention || !strings.HasSuffix(svc.LastError, " needs a login: "+first) {
+				t.Errorf("it is %s: %s", svc.State, svc.LastError)
+			}
+			if name == "cloud-sql" { // whose login is another program's
+				if err := os.WriteFile(filepath.Join(dir, "gcloud"), []byte("#!/bin/sh\necho run >> "+dir+"/logins\n"), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if o := w.localport(root, "login"); o.code != 0 {
+				t.Fatalf("login: exit %d\n%s%s", o.code, o.stdout, o.stderr)
+			}
+			if svc := w.service(root, "database"); svc.State != forwarder.Healthy {
+				t.Errorf("after the login it is %s: %s", svc.State, svc.LastError)
+			}
+			if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
+				t.Errorf("%q, %v", answer, err)
+			}
+		})
+	}
+}
+
+func TestOneLoginIsForAllServicesThatHaveTheSame(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	dir := w.bastions(t, "aws", "sso login", "the token has expired", "up")
+	var config strings.Builder
+	for _, name := range []string{"one", "two"} {
+		fmt.Fprintf(&config, "[services.%s]\ntechnology = \"command\"\ncommand = [\"aws\", \"{port}\"]\nlocal_port = %d\nready = \"^up\"\n"+
+			"needs_login = \"token has expired\"\nlogin = [\"aws\", \"sso\", \"login\"]\n", name, freePort(t))
+	}
+	root := w.allowed(config.String())
+	w.localport(root, "start")
+	if o := w.localport(root, "login"); o.code != 0 {
+		t.Fatalf("login: exit %d\n%s", o.code, o.stderr)
+	}
+	if runs, _ := os.ReadFile(filepath.Join(dir, "logins")); string(runs) != "run\n" {
+		t.Errorf("the login ran:\n%s", runs)
+	}
+	for _, svc := range w.status(root).Services {
+		if svc.State != forwarder.Healthy {
+			t.Errorf("%s is %s: %s", svc.Name, svc.State, svc.LastError)
+		}
+	}
+}
+
+func TestALoginProgramThatFailsOrIsMissingIsNamed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.bastions(t, "aws", "no login", "the token has expired", "up")
+	for login, want := range map[string]string{`["sh", "-c", "exit 3"]`: "sh: exit status 3", `["no-such-sso"]`: "no-such-sso"} {
+		root := w.allowed(fmt.Sprintf("[services.db]\ntechnology = \"command\"\ncommand = [\"aws\", \"{port}\"]\nlocal_port = %d\n"+
+			"needs_login = \"expired\"\nlogin = %s\n", freePort(t), login))
+		w.localport(root, "start")
+		if o := w.localport(root, "login", "db"); o.code != 1 || !strings.Contains(o.stderr, want) {
+			t.Errorf("%s: exit %d\n%s", login, o.code, o.stderr)
+		}
+		if svc := w.service(root, "db"); svc.State != forwarder.NeedsAttention {
+			t.Errorf("%s: it is %s", login, svc.State)
+		}
+	}
+}
+
+func TestEveryRecipeIsKnownByItsName(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	all := w.must(w.home, "recipes")
+	for _, name := range recipes.Names() {
+		if !strings.Contains(all, w.must(w.home, "recipes", name)) {
+			t.Errorf("%s is not among them all", name)
+		}
+	}
+	if !slices.IsSorted(recipes.Names()) || len(recipes.Names()) != len(asTheyPrint) {
+		t.Errorf("there are %q", recipes.Names())
+	}
+	if o := w.localport(w.home, "recipes", "teleprot"); o.code != 2 || !strings.Contains(o.stderr, `did you mean "teleport"?`) {
+		t.Errorf("exit %d\n%s", o.code, o.stderr)
+	}
+}

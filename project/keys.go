@@ -118,8 +118,7 @@ func expression(at func(*Service) *string) reader {
 			return err
 		}
 		if _, err := regexp.Compile(value); err != nil {
-			var wrong *syntax.Error
-			if errors.As(err, &wrong) {
+			if wrong, ok := errors.AsType[*syntax.Error](err); ok {
 				return fmt.Errorf("%s is no regular expression: %s", n.quoted(), wrong.Code)
 			}
 			return err

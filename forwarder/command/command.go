@@ -174,9 +174,9 @@ func (t *tunnel) late(ctx context.Context, port uint16) error {
 // failure says how the program ended.
 func (t *tunnel) failure() error {
 	if t.locked != "" {
-		hint := fmt.Sprintf("log in as it says, then: localport restart %s", t.technology.name)
+		hint := fmt.Sprintf("log in as it says, then: localport restart %s", t.name)
 		if t.login {
-			hint = "localport login " + t.technology.name
+			hint = "localport login " + t.name
 		}
 		return &forwarder.Failure{Class: forwarder.ByAttention, Reason: fmt.Sprintf("%s needs a login: %s", t.program, t.locked), Hint: hint}
 	}

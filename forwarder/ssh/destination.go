@@ -101,7 +101,7 @@ func (d *destination) join(ctx context.Context, run forwarder.Run) (*master, err
 		asked := run.Ask == "" || m.asking != "" // by this attempt, or there is nobody to ask
 		d.leave(m, nil)
 		switch {
-		case ctx.Err() == nil && errors.Is(err, errSilent), ctx.Err() == nil && !asked:
+		case ctx.Err() == nil && (errors.Is(err, errSilent) || errors.Is(err, errOld) || !asked):
 			continue // another takes its place
 		case errors.Is(ctx.Err(), context.DeadlineExceeded):
 			err = m.speech.failure("ssh was not ready in time")
@@ -199,6 +199,14 @@ func (d *destination) failed(m *master, f *forwarder.Failure) {
 	defer d.mu.Unlock()
 	d.failure = f
 	d.failures++
+	d.dismiss(m)
+}
+
+// ages notes that this ssh is older than 8.7.
+func (d *destination) ages(m *master) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.old = true
 	d.dismiss(m)
 }
 

@@ -19,8 +19,11 @@ import (
 // answerLimit is how long a server may say nothing at all after it was asked for a sign of life.
 const answerLimit = 3 * time.Second
 
-// errSilent says that a server gave no sign of life.
-var errSilent = errors.New("silent")
+// Why whoever waits for a master is to look for another.
+var (
+	errSilent = errors.New("the server gives no sign of life")
+	errOld    = errors.New("this ssh is older than was thought")
+)
 
 // master is one run of ssh that carries the connections of several tunnels.
 type master struct {
@@ -60,21 +63,18 @@ func (d *destination) start(run forwarder.Run) *master {
 func (m *master) live(ctx context.Context, old bool) {
 	defer close(m.done)
 	defer m.cancel()
-	err := m.login(ctx, old)
-	if f, ok := errors.AsType[*forwarder.Failure](err); ok && !old && rejects(f, sinceOld) {
-		m.at.mu.Lock()
-		m.at.old = true
-		m.at.mu.Unlock()
-		m.speech = &speech{ready: make(chan bool, 1), key: m.at.key}
-		err = m.login(ctx, true)
-	}
-	if err != nil {
-		m.note(err)
-		if f, ok := errors.AsType[*forwarder.Failure](err); ok && !m.closed.Load() {
+	if err := m.login(ctx, old); err != nil {
+		f, failed := errors.AsType[*forwarder.Failure](err)
+		switch {
+		case failed && !old && rejects(f, sinceOld):
+			err = errOld
+			m.at.ages(m)
+		case failed && !m.closed.Load():
 			m.at.failed(m, f)
-		} else {
+		default:
 			m.at.over(m)
 		}
+		m.note(err)
 		close(m.ready)
 		m.end()
 		return
@@ -182,12 +182,12 @@ func (m *master) end() {
 	m.mu.Lock()
 	control, conn, program := m.control, m.conn, m.child
 	m.mu.Unlock()
+	if program != nil { // first: to a master that has refused channels, the end of a connection is an error
+		program.Stop(child.Grace)
+	}
 	if conn != nil {
 		_ = conn.Close()
 		_ = control.Close()
-	}
-	if program != nil {
-		program.Stop(child.Grace)
 	}
 }
 

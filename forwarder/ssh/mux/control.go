@@ -75,12 +75,15 @@ func (c *Control) greet() error {
 	return nil
 }
 
-// within calls f, whose reading and writing ends when ctx does. Nothing can be asked afterwards if it did.
+// within calls f, whose reading and writing ends when ctx does.
 func (c *Control) within(ctx context.Context, f func() error) error {
 	stop := context.AfterFunc(ctx, func() { _ = c.socket.SetDeadline(time.Unix(1, 0)) })
 	err := f()
-	if !stop() && err != nil {
-		return ctx.Err()
+	if !stop() {
+		_ = c.socket.SetDeadline(time.Time{})
+		if err != nil {
+			return ctx.Err()
+		}
 	}
 	return err
 }
@@ -95,14 +98,18 @@ func (c *Control) ask(ctx context.Context, kind uint32, request []byte) (reply u
 		if err := c.send(append(number(number(nil, kind), c.last), request...)); err != nil {
 			return err
 		}
-		if words, err = c.receive(); err != nil {
-			return err
+		for {
+			if words, err = c.receive(); err != nil {
+				return err
+			}
+			reply = words.number()
+			switch id := words.number(); {
+			case words.bad || id > c.last:
+				return fmt.Errorf("the ssh master answered request %d, which was %d", id, c.last)
+			case id == c.last:
+				return nil
+			} // else it is late, for somebody who has given up
 		}
-		reply = words.number()
-		if id := words.number(); words.bad || id != c.last {
-			return fmt.Errorf("the ssh master answered request %d, which was %d", id, c.last)
-		}
-		return nil
 	})
 	if err != nil {
 		return 0, nil, err

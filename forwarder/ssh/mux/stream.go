@@ -80,17 +80,18 @@ type Stream struct {
 	remote   uint32 // the far side's number of the channel
 	room     int    // what may be sent still
 	most     int    // at once
-	finished bool   // nothing more is sent
-	left     bool   // Close was called
-	severed  bool   // Break was
-	released bool   // the far side was told that we have let go
+	pace     pace
+	finished bool // nothing more is sent
+	left     bool // Close was called
+	severed  bool // Break was
+	released bool // the far side was told that we have let go
 
 	deadline time.Time
 	alarm    *time.Timer
 }
 
 func newStream(c *Conn) *Stream {
-	s := &Stream{conn: c, opened: make(chan struct{}), window: firstWindow, size: firstWindow}
+	s := &Stream{conn: c, opened: make(chan struct{}), window: firstWindow, size: firstWindow, pace: pace{limit: firstFlight}}
 	s.cond.L = &s.mu
 	return s
 }
@@ -182,6 +183,7 @@ func (s *Stream) widen(by int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.room += by
+	s.pace.arrived(by, time.Now())
 	s.cond.Broadcast()
 }
 
@@ -335,7 +337,7 @@ func (s *Stream) Write(p []byte) (n int, err error) {
 func (s *Stream) reserve(want int) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.room == 0 && !s.finished && !s.over() {
+	for min(s.room, s.pace.room()) <= 0 && !s.finished && !s.over() {
 		s.cond.Wait()
 	}
 	switch {
@@ -344,8 +346,9 @@ func (s *Stream) reserve(want int) (int, error) {
 	case s.finished, s.over():
 		return 0, io.ErrClosedPipe
 	}
-	n := min(want, s.room, s.most)
+	n := min(want, s.room, s.pace.room(), s.most)
 	s.room -= n
+	s.pace.sent(n, time.Now())
 	return n, nil
 }
 

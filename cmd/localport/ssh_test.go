@@ -184,7 +184,7 @@ func TestAReverseForwardIsShownAsSuchAndListensNowhereHere(t *testing.T) {
 	if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", far)); got != "220 ready" {
 		t.Errorf("from the far side: %q, %v", got, err)
 	}
-	if table := w.must(root, "status"); !strings.Contains(table, fmt.Sprintf("listens on 127.0.0.1:%d → 127.0.0.1:%d", far, local.port)) {
+	if table := w.must(root, "status"); !strings.Contains(table, "(reverse)") || !strings.Contains(table, fmt.Sprintf("listens on 127.0.0.1:%d → 127.0.0.1:%d", far, local.port)) {
 		t.Errorf("the table:\n%s", table)
 	}
 	if env := w.must(root, "env"); strings.Contains(env, "HOOK") {

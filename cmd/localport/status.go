@@ -167,7 +167,7 @@ func render(w io.Writer, status control.Status, width int) {
 	rows := make([]table.Row, 0, len(status.Services))
 	for _, svc := range status.Services {
 		rows = append(rows, table.Row{
-			svc.Name, svc.State, svc.Technology, svc.Address, svc.Target, health(svc), uptime(svc), svc.Restarts,
+			svc.Name, svc.State, svc.Technology, localEnd(svc), svc.Target, health(svc), uptime(svc), svc.Restarts,
 			conns(svc), svc.LastError,
 		})
 	}
@@ -252,4 +252,12 @@ func age(t time.Time) string {
 		return fmt.Sprintf("%dh", int(d.Hours()))
 	}
 	return fmt.Sprintf("%dd", int(d.Hours())/24)
+}
+
+// localEnd is where clients connect here; a reverse forward has none.
+func localEnd(svc control.ServiceStatus) string {
+	if svc.Reverse {
+		return "(reverse)"
+	}
+	return svc.Address
 }

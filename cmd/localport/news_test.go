@@ -42,7 +42,10 @@ func TestEachShellIsToldOnceThatAServiceFailedAndRecovered(t *testing.T) {
 		eventually(t, "it is healthy", func() bool { return w.service(root, "db").State == forwarder.Healthy })
 		told := func(kind journal.Kind, n int) {
 			t.Helper()
-			eventually(t, fmt.Sprint(n, " events of kind ", kind), func() bool { return len(w.events(root, kind)) == n })
+			eventually(t, fmt.Sprint(n, " events of kind ", kind), func() bool {
+				events := w.events(root, kind)
+				return len(events) == n && w.line() >= events[n-1].Line // an event is written a moment before prompts can know
+			})
 		}
 		for round := range 2 {
 			well(false)
@@ -65,6 +68,17 @@ func TestEachShellIsToldOnceThatAServiceFailedAndRecovered(t *testing.T) {
 			t.Errorf("a shell that came later is told of the past:\n%s", fresh)
 		}
 	})
+}
+
+// line is the number that prompts see, in a world with one project.
+func (w *world) line() (n uint64) {
+	paths, _ := filepath.Glob(filepath.Join(w.home, "state/localport/projects/*/prompt"))
+	for _, path := range paths {
+		if data, err := os.ReadFile(path); err == nil {
+			_, _ = fmt.Sscan(string(data), &n)
+		}
+	}
+	return n
 }
 
 // twoPrompts is what a shell says at its next two prompts.

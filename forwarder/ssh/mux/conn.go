@@ -179,7 +179,7 @@ func (c *Conn) open(ctx context.Context, kind string, more []byte) (*Stream, err
 		return nil, err
 	}
 	words := number(number(number(text(nil, kind), s.id), firstWindow), maxData)
-	if err := c.send(channelOpen, append(words, more...)); err != nil {
+	if err := c.send(s, channelOpen, message(channelOpen, append(words, more...))); err != nil {
 		return nil, err
 	}
 	select {
@@ -218,16 +218,23 @@ func (c *Conn) stream(id uint32) *Stream {
 	return c.streams[id]
 }
 
-// send sends a message.
-func (c *Conn) send(kind byte, words []byte) error {
+// message is one of a kind.
+func message(kind byte, words []byte) []byte {
 	frame := make([]byte, 0, headSize+len(words))
 	frame = append(number(frame, uint32(2+len(words))), 0, kind) //nolint:gosec // it is short
-	return c.write(append(frame, words...))
+	return append(frame, words...)
 }
 
-func (c *Conn) write(frame []byte) error {
+// send sends a message that is about a stream. After the one that closes it none is sent: its number may be that of another
+// channel by then.
+func (c *Conn) send(s *Stream, kind byte, frame []byte) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
+	if s.silent || s.halved && kind == channelData {
+		return net.ErrClosed
+	}
+	s.silent = kind == channelClose
+	s.halved = s.halved || kind == channelEOF
 	if _, err := c.socket.Write(frame); err != nil {
 		c.fail(ErrGone)
 		return c.Err()
@@ -320,7 +327,7 @@ func (c *Conn) said(kind byte, w *words) error {
 	case channelRequest:
 		w.text()
 		if w.flag() {
-			return c.send(channelFailure, number(nil, s.far()))
+			_ = s.send(channelFailure, nil) // unless it is closed
 		}
 		return nil
 	case channelExtended: // no channel of ours has any

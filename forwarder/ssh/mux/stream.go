@@ -81,6 +81,8 @@ type Stream struct {
 	room     int    // what may be sent still
 	most     int    // at once
 	pace     pace
+	halved   bool // the far side was told that nothing more is sent; guarded by the connection's writing, as is
+	silent   bool // it was told that we have let go
 	finished bool // nothing more is sent
 	left     bool // Close was called
 	severed  bool // Break was
@@ -119,6 +121,11 @@ func (s *Stream) far() uint32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.remote
+}
+
+// send sends a message of a kind, and what it says besides the channel.
+func (s *Stream) send(kind byte, words []byte) error {
+	return s.conn.send(s, kind, message(kind, append(number(nil, s.far()), words...)))
 }
 
 // confirm notes that the far side has connected. Nobody may want the stream any more.
@@ -214,7 +221,7 @@ func (s *Stream) release() {
 	over := s.released && s.gone
 	s.mu.Unlock()
 	if due {
-		_ = s.conn.send(channelClose, number(nil, s.far()))
+		_ = s.send(channelClose, nil)
 	}
 	if over {
 		s.conn.forget(s)
@@ -238,7 +245,7 @@ func (s *Stream) Next() ([]byte, error) {
 	more := s.more()
 	s.mu.Unlock()
 	if more > 0 {
-		_ = s.conn.send(channelWindow, number(number(nil, s.remote), uint32(more))) //nolint:gosec // at most two windows
+		_ = s.send(channelWindow, number(nil, uint32(more))) //nolint:gosec // at most two windows
 	}
 	return bytes, err
 }
@@ -323,7 +330,7 @@ func (s *Stream) Write(p []byte) (n int, err error) {
 			return n, err
 		}
 		f := frames.Get().(*frame)
-		err = s.conn.write(s.fill(f, p[n:n+m]))
+		err = s.conn.send(s, channelData, s.fill(f, p[n:n+m]))
 		frames.Put(f)
 		if err != nil {
 			return n, err
@@ -371,7 +378,7 @@ func (s *Stream) CloseWrite() error {
 	if !due {
 		return nil
 	}
-	return s.conn.send(channelEOF, number(nil, s.remote))
+	return s.send(channelEOF, nil)
 }
 
 // Break ends the stream as if the far side had: to those who read and write it is broken. Close is still to be called.

@@ -21,8 +21,8 @@ import (
 
 // Host is a machine as far as its network goes.
 type Host struct {
-	Addr netip.Addr
-	Link string // the interface that leads to the other host
+	Addr netip.Addr // on Link
+	Link string     // the interface that leads to the other host, or to the bastion
 
 	t    testing.TB
 	hold *child.Child // in whose network the host is
@@ -32,6 +32,28 @@ type Host struct {
 // Pair makes two hosts that reach each other.
 func Pair(t testing.TB) (near, far *Host) {
 	t.Helper()
+	need(t)
+	near, far = host(t, "10.77.0.1"), host(t, "10.77.0.2")
+	wire(near, far, near.Link, far.Link)
+	near.AddAddress(near.Addr)
+	far.AddAddress(far.Addr)
+	return near, far
+}
+
+// Behind makes a third host, which reaches h at the returned address and nobody else: h is a bastion, and no router.
+func (h *Host) Behind() (inner *Host, at netip.Addr) {
+	h.t.Helper()
+	inner, at = host(h.t, "10.78.0.2"), netip.MustParseAddr("10.78.0.1")
+	const link = "inner"
+	wire(h, inner, link, inner.Link)
+	h.Run("ip", "addr", "add", fmt.Sprintf("%v/%d", at, h.mask), "dev", link)
+	inner.AddAddress(inner.Addr)
+	return inner, at
+}
+
+// need skips the test where there can be no hosts.
+func need(t testing.TB) {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("network namespaces are root's to make")
 	}
@@ -40,15 +62,17 @@ func Pair(t testing.TB) (near, far *Host) {
 			t.Skipf("%s is missing (Debian: iproute2, util-linux, iptables)", program)
 		}
 	}
-	near, far = host(t, "10.77.0.1"), host(t, "10.77.0.2")
-	run(t, "ip", "link", "add", near.Link, "netns", near.id(), "type", "veth", "peer", "name", far.Link, "netns", far.id())
-	for _, h := range []*Host{near, far} {
+}
+
+// wire joins two hosts by interfaces of these names, which are up and have no address.
+func wire(a, b *Host, atA, atB string) {
+	a.t.Helper()
+	run(a.t, "ip", "link", "add", atA, "netns", a.id(), "type", "veth", "peer", "name", atB, "netns", b.id())
+	for h, link := range map[*Host]string{a: atA, b: atB} {
 		// Addresses that come by themselves, some time after the interface, are nothing that a test asked for.
-		h.Run("sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/"+h.Link+"/disable_ipv6")
-		h.AddAddress(h.Addr)
-		h.Run("ip", "link", "set", h.Link, "up")
+		h.Run("sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/"+link+"/disable_ipv6")
+		h.Run("ip", "link", "set", link, "up")
 	}
-	return near, far
 }
 
 // host makes a host without an interface but its own loopback.

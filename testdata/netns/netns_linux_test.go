@@ -1,0 +1,134 @@
+package netns
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// greeter answers every connection to a host's address with the host's word.
+func greeter(t *testing.T, h *Host, word string) (addr string) {
+	t.Helper()
+	l, err := h.Listen(netip.AddrPortFrom(h.Addr, 0).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprint(conn, word)
+			conn.Close()
+		}
+	}()
+	t.Cleanup(func() { l.Close(); <-ended })
+	return l.Addr().String()
+}
+
+func (h *Host) reads(t *testing.T, addr string) string {
+	t.Helper()
+	conn, err := h.Dial(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	got, err := io.ReadAll(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(got)
+}
+
+func TestNamespaceHostsReachEachOtherAndNobodyElse(t *testing.T) {
+	near, bastion := Pair(t)
+	inner, _ := bastion.Behind()
+	if got := near.reads(t, greeter(t, bastion, "bastion")); got != "bastion" {
+		t.Errorf("the near host reads %q", got)
+	}
+	secret := greeter(t, inner, "inner")
+	if got := bastion.reads(t, secret); got != "inner" {
+		t.Errorf("the bastion reads %q", got)
+	}
+	if _, err := near.Dial(secret); !errors.Is(err, unix.ENETUNREACH) {
+		t.Errorf("the near host reaches the inner one: %v", err)
+	}
+}
+
+// holding names the variable that has this test binary make hosts, say who holds them, and stay until its input ends.
+const holding = "LOCALPORT_NETNS_HOLDING"
+
+func TestNamespacesVanishWhenTheTestIsKilled(t *testing.T) {
+	if os.Getenv(holding) != "" {
+		hold(t)
+		return
+	}
+	need(t)
+	test := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestNamespacesVanishWhenTheTestIsKilled$")
+	test.Env, test.Stderr = append(os.Environ(), holding+"=1"), os.Stderr
+	if _, err := test.StdinPipe(); err != nil { // which ends with this process too
+		t.Fatal(err)
+	}
+	out, err := test.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := test.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pids [3]int
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if _, scan := fmt.Sscan(line, &pids[0], &pids[1], &pids[2]); err != nil || scan != nil {
+		t.Fatalf("the test that is to be killed said %q: %v", line, err)
+	}
+	var holders []int
+	for _, pid := range pids {
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			t.Fatalf("process %d holds no network: %v", pid, err)
+		}
+		defer unix.Close(fd)
+		holders = append(holders, fd)
+	}
+	if err := test.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = test.Wait()
+	for i, fd := range holders {
+		if !ends(fd) {
+			t.Errorf("process %d lives on and holds a network", pids[i])
+		}
+	}
+}
+
+func hold(t *testing.T) {
+	near, far := Pair(t)
+	inner, _ := far.Behind()
+	fmt.Println(near.id(), far.id(), inner.id())
+	_, _ = io.Copy(io.Discard, os.Stdin)
+}
+
+// ends waits for the end of the process behind a pidfd.
+func ends(fd int) bool {
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(time.Until(deadline).Milliseconds()))
+		if !errors.Is(err, unix.EINTR) {
+			return err == nil && n == 1
+		}
+	}
+}

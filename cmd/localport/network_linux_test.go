@@ -3,16 +3,19 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/testdata/netns"
 	"github.com/localport-sh/localport/testdata/sshd"
 )
@@ -50,64 +53,204 @@ func bannerOn(t *testing.T, h *netns.Host, addr string) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
+// reached is a service that is reached without a tunnel. Further keys may follow.
+func reached(name string, port int, host netip.Addr, remote int) string {
+	return fmt.Sprintf("[services.%s]\ntechnology = \"tcp\"\nlocal_port = %d\nremote_port = %d\nconnection = { remote_host = %q }\n",
+		name, port, remote, host)
+}
+
+// patience is what a mishap may take to be noticed, and its end to be used. Both take some seconds; the machine may be busy.
+const patience = 20 * time.Second
+
 // mishap is something that happens to a network or to what is at its other end.
 type mishap struct {
 	name        string
 	begin, mend func()
+	spares      []string // services that it does not touch
 }
 
-// outlived checks that a mishap is noticed, that a client that comes meanwhile is let in, and that it gets through after it.
-func (w *world) outlived(t *testing.T, here *netns.Host, root, name string, port int, m mishap) {
+// scene is a project whose supervisor runs on a host of its own.
+type scene struct {
+	*world
+	t     *testing.T
+	here  *netns.Host
+	root  string
+	ports map[string]int // of its services
+}
+
+// play starts a project on a host.
+func play(w *world, t *testing.T, here *netns.Host, ports map[string]int, config string) *scene {
 	t.Helper()
-	eventually(t, "it is well before", func() bool { return w.service(root, name).State == forwarder.Healthy })
+	w.on(here)
+	s := &scene{world: w, t: t, here: here, root: w.allowed(config), ports: ports}
+	w.must(s.root, "start")
+	return s
+}
+
+// all are the services, and touched those that are to notice a mishap.
+func (s *scene) all() []string { return slices.Sorted(maps.Keys(s.ports)) }
+
+func (s *scene) touched(m mishap) []string {
+	return slices.DeleteFunc(s.all(), func(name string) bool { return slices.Contains(m.spares, name) })
+}
+
+// become waits until services are, or are not, healthy, and prints how long that took and what status has to say. It asks as
+// the status command does, and spares the machine a process for each look.
+func (s *scene) become(healthy bool, names []string, when string) {
+	s.t.Helper()
+	supervisor := control.Client{Socket: s.state(s.root).Supervisor.Socket}
 	began := time.Now()
-	m.begin()
-	conn, err := here.Dial(fmt.Sprintf("127.0.0.1:%d", port))
+	left := slices.Clone(names)
+	eventually(s.t, fmt.Sprintf("%s: healthy is %v: %v", when, healthy, names), func() bool {
+		status, err := supervisor.Status(s.t.Context())
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for _, svc := range status.Services {
+			if at := slices.Index(left, svc.Name); at >= 0 && (svc.State == forwarder.Healthy) == healthy {
+				left = slices.Delete(left, at, at+1)
+				s.inTime(time.Since(began), fmt.Sprintf("%s: %s is %s %s", when, svc.Name, svc.State, svc.LastError))
+			}
+		}
+		return len(left) == 0
+	})
+}
+
+// inTime prints how long something took, and fails the test if that was too long.
+func (s *scene) inTime(took time.Duration, what string) {
+	s.t.Helper()
+	s.t.Logf("%4.1f s: %s", took.Seconds(), what)
+	if took > patience {
+		s.t.Errorf("%s: that took more than %v", what, patience)
+	}
+}
+
+// connect opens a connection to a service, which must be let in. What comes of it is sent.
+func (s *scene) connect(name string) <-chan string {
+	s.t.Helper()
+	conn, err := s.here.Dial(fmt.Sprintf("127.0.0.1:%d", s.ports[name]))
 	if err != nil {
-		t.Fatalf("%s: the port is closed: %v", m.name, err)
+		s.t.Fatalf("the port of %s is closed: %v", name, err)
 	}
-	defer conn.Close()
-	answered := make(chan string, 1)
+	answer := make(chan string, 1)
 	go func() {
+		defer conn.Close()
 		got, err := io.ReadAll(conn)
-		answered <- fmt.Sprintf("%s %v", strings.TrimSpace(string(got)), err)
+		answer <- fmt.Sprintf("%q %v", got, err)
 	}()
-	eventually(t, m.name+" is noticed", func() bool { return w.service(root, name).State != forwarder.Healthy })
-	noticed := time.Since(began)
-	said := w.service(root, name).LastError
-	mended := time.Now()
+	return answer
+}
+
+// noticed checks that a mishap is noticed with nobody there, and its end too.
+func (s *scene) noticed(m mishap) {
+	s.t.Helper()
+	s.become(true, s.all(), "before "+m.name)
+	m.begin()
+	s.become(false, s.touched(m), m.name)
 	m.mend()
-	if got := <-answered; got != "220 ready <nil>" {
-		t.Errorf("%s: the client that waited got %s", m.name, got)
+	s.become(true, s.touched(m), m.name+" no more")
+}
+
+// outlived checks that clients who come while a mishap lasts are let in, and get through after it.
+func (s *scene) outlived(m mishap) {
+	s.t.Helper()
+	s.become(true, s.all(), "before "+m.name)
+	m.begin()
+	answers := map[string]<-chan string{}
+	for _, name := range s.touched(m) {
+		answers[name] = s.connect(name)
 	}
-	t.Logf("%-40s noticed after %.1f s (%s), answered %.1f s after it was over", m.name, noticed.Seconds(), said, time.Since(mended).Seconds())
+	s.become(false, s.touched(m), m.name)
+	m.mend()
+	mended := time.Now()
+	for _, name := range s.touched(m) {
+		got := <-answers[name]
+		s.inTime(time.Since(mended), fmt.Sprintf("%s no more: who waited for %s got %s", m.name, name, got))
+		if got != `"220 ready\n" <nil>` {
+			s.t.Errorf("%s: who waited for %s got %s", m.name, name, got)
+		}
+	}
+}
+
+// end checks that nothing is left of the project when it is stopped.
+func (s *scene) end() {
+	s.t.Helper()
+	supervisor := s.supervisor(s.root)
+	children := childrenOf(s.t, supervisor.PID)
+	s.must(s.root, "stop")
+	s.gone(supervisor)
+	for _, child := range children {
+		s.gone(child)
+	}
+	s.nothingLeft(s.root)
+}
+
+// lan is a project with a service through an sshd on the next host, mail, and two that are reached without: web, which is
+// checked every 30 s, so that it is the watch over the network that notices, and api, which is checked often, because of
+// silence nothing else tells. All that may happen between the two hosts comes with it.
+func lan(t *testing.T) (s *scene, all []mishap) {
+	t.Helper()
+	here, there := netns.Pair(t)
+	w := newWorld(t)
+	host := sshd.StartOn(t, there, there.Addr.String())
+	ports := map[string]int{"mail": freePort(t), "web": freePort(t), "api": freePort(t)}
+	// A connect that was lost is the kernel's to repeat: after 1, 3, 7, 15 and 31 s.
+	s = play(w, t, here, ports, sshConfig("mail", ports["mail"], host, bannerOn(t, there, "127.0.0.1:0"))+
+		reached("web", ports["web"], there.Addr, bannerOn(t, there, there.Addr.String()+":0"))+
+		reached("api", ports["api"], there.Addr, bannerOn(t, there, there.Addr.String()+":0"))+
+		"connect_timeout = \"60s\"\nhealth_check = { interval = \"5s\" }\n")
+	tcp := []string{"api", "web"}
+	return s, []mishap{
+		{"the server is killed", host.Kill, host.Restart, tcp},
+		{"the server is frozen", host.Freeze, host.Thaw, tcp},
+		{"the server is frozen and never wakes", host.Freeze, host.Restart, tcp},
+		{"packets are lost in silence", func() { there.Drop(true) }, func() { there.Drop(false) }, []string{"web"}},
+		{"our link is down", func() { here.SetLink(false) }, func() { here.SetLink(true) }, nil},
+		{"the server's link is down", func() { there.SetLink(false) }, func() { there.SetLink(true) }, nil},
+		{
+			"our address goes, and another comes",
+			func() { here.RemoveAddress(here.Addr) }, func() { here.AddAddress(netip.MustParseAddr("10.77.0.3")) }, nil,
+		},
+	}
 }
 
 func TestNamespaceEveryMishapOfANetworkIsNoticedAndOutlived(t *testing.T) {
 	t.Parallel()
-	here, there := netns.Pair(t)
+	s, all := lan(t)
+	for _, m := range all {
+		s.outlived(m)
+	}
+	s.end()
+}
+
+func TestNamespaceEveryMishapOfANetworkIsNoticedWithoutAClient(t *testing.T) {
+	t.Parallel()
+	s, all := lan(t)
+	for _, m := range all {
+		s.noticed(m)
+	}
+	s.end()
+}
+
+func TestNamespaceAMishapBehindABastionIsNoticedAndOutlived(t *testing.T) {
+	t.Parallel()
+	here, bastion := netns.Pair(t)
+	inner := bastion.Behind()
 	w := newWorld(t)
-	w.on(here)
-	host := sshd.StartOn(t, there, there.Addr.String())
-	port := freePort(t)
-	root := w.allowed(sshConfig("mail", port, host, bannerOn(t, there, "127.0.0.1:0")))
-	w.must(root, "start")
-	another := netip.MustParseAddr("10.77.0.3")
+	host := sshd.StartOn(t, inner, inner.Addr.String())
+	door := host.AnotherOn(bastion, bastion.Addr.String())
+	ports := map[string]int{"mail": freePort(t)}
+	config := strings.Replace(sshConfig("mail", ports["mail"], host, bannerOn(t, inner, "127.0.0.1:0")),
+		"connection = {", fmt.Sprintf("connection = { jump = \"%s@%s\",", door.User, door.Addr()), 1)
+	s := play(w, t, here, ports, config)
 	for _, m := range []mishap{
-		{"the server is killed", host.Kill, host.Restart},
-		{"the server is frozen", host.Freeze, host.Thaw},
-		{"the server is frozen and never wakes", host.Freeze, host.Restart},
-		{"packets are lost in silence", func() { there.Drop(true) }, func() { there.Drop(false) }},
-		{"our link is down", func() { here.SetLink(false) }, func() { here.SetLink(true) }},
-		{"the server's link is down", func() { there.SetLink(false) }, func() { there.SetLink(true) }},
-		{"our address goes, and another comes", func() { here.RemoveAddress(here.Addr) }, func() { here.AddAddress(another) }},
+		{"the bastion is killed", door.Kill, door.Restart, nil},
+		{"the bastion is frozen", door.Freeze, door.Thaw, nil},
+		{"the server behind it is killed", host.Kill, host.Restart, nil},
+		{"packets are lost in silence behind it", func() { inner.Drop(true) }, func() { inner.Drop(false) }, nil},
+		{"the link behind it is down", func() { inner.SetLink(false) }, func() { inner.SetLink(true) }, nil},
 	} {
-		w.outlived(t, here, root, "mail", port, m)
+		s.outlived(m)
 	}
-	supervisor := w.supervisor(root)
-	w.must(root, "stop")
-	w.gone(supervisor)
-	if left := childrenOf(t, supervisor.PID); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
-	}
+	s.end()
 }

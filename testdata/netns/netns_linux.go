@@ -40,15 +40,15 @@ func Pair(t testing.TB) (near, far *Host) {
 	return near, far
 }
 
-// Behind makes a third host, which reaches h at the returned address and nobody else: h is a bastion, and no router.
-func (h *Host) Behind() (inner *Host, at netip.Addr) {
+// Behind makes a third host, which reaches h and nobody else: h is a bastion, and no router.
+func (h *Host) Behind() (inner *Host) {
 	h.t.Helper()
-	inner, at = host(h.t, "10.78.0.2"), netip.MustParseAddr("10.78.0.1")
+	inner = host(h.t, "10.78.0.2")
 	const link = "inner"
 	wire(h, inner, link, inner.Link)
-	h.Run("ip", "addr", "add", fmt.Sprintf("%v/%d", at, h.mask), "dev", link)
+	h.Run("ip", "addr", "add", fmt.Sprintf("10.78.0.1/%d", h.mask), "dev", link)
 	inner.AddAddress(inner.Addr)
-	return inner, at
+	return inner
 }
 
 // need skips the test where there can be no hosts.

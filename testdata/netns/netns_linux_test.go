@@ -56,7 +56,7 @@ func (h *Host) reads(t *testing.T, addr string) string {
 
 func TestNamespaceHostsReachEachOtherAndNobodyElse(t *testing.T) {
 	near, bastion := Pair(t)
-	inner, _ := bastion.Behind()
+	inner := bastion.Behind()
 	if got := near.reads(t, greeter(t, bastion, "bastion")); got != "bastion" {
 		t.Errorf("the near host reads %q", got)
 	}
@@ -117,7 +117,7 @@ func TestNamespacesVanishWhenTheTestIsKilled(t *testing.T) {
 
 func hold(t *testing.T) {
 	near, far := Pair(t)
-	inner, _ := far.Behind()
+	inner := far.Behind()
 	fmt.Println(near.id(), far.id(), inner.id())
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }

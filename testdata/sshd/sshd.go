@@ -73,7 +73,19 @@ func (s *Server) begin() *Server {
 // Another starts a second server, which lets the same key in, and adds it to the same known hosts.
 func (s *Server) Another(extra ...string) *Server {
 	s.t.Helper()
+	return s.beside(prepare(s.t, extra))
+}
+
+// AnotherOn starts such a server at an address of another machine.
+func (s *Server) AnotherOn(on Machine, host string, extra ...string) *Server {
+	s.t.Helper()
 	other := prepare(s.t, extra)
+	other.on, other.Host = on, host
+	return s.beside(other)
+}
+
+func (s *Server) beside(other *Server) *Server {
+	s.t.Helper()
 	other.KeyFile, other.KnownHosts, other.ConfigFile = s.KeyFile, s.KnownHosts, s.ConfigFile
 	other.Authorize(s.KeyFile)
 	other.start()

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/localport-sh/localport/testdata/sshd"
+)
+
+// moreFiles lets this process, and the servers that it starts, have some thousand files, which are to be enough. Go raises the
+// limit for itself alone: what it starts would be left with the 1,024 of old.
+func moreFiles(t testing.TB, enough uint64) {
+	t.Helper()
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if limit.Max < enough {
+		t.Fatalf("this needs %d open files, and ulimit -Hn is %d: raise it", enough, limit.Max)
+	}
+	limit.Cur = min(limit.Max, 1<<16)
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAThousandConnectionsThroughOneSSHForward opens a thousand connections at once and closes them all, three times over.
+// What they took is given back: after the third time nothing is held that was not after the first.
+func TestAThousandConnectionsThroughOneSSHForward(t *testing.T) {
+	t.Parallel()
+	const n = 1000
+	moreFiles(t, 4096) // both ends of the connections are this process's
+	w := newWorld(t)
+	w.env = append(w.env, tellHoldings+"="+t.TempDir())
+	host, port := sshd.Start(t), freePort(t)
+	root := w.allowed(sshConfig("web", port, host, serve(t, "127.0.0.1:0").port))
+	w.must(root, "start")
+	w.kept(root)
+	children := childrenOf(t, w.supervisor(root).PID)
+	if len(children) != 1 {
+		t.Fatalf("the supervisor's children are %v, and not one ssh", children)
+	}
+	var supervisor, ssh [3]holdings
+	for wave := range supervisor {
+		w.wave(root, n, fmt.Sprintf("127.0.0.1:%d", port), fmt.Sprint("wave ", wave))
+		eventually(t, "no connection is open", func() bool { return w.service(root, "web").Connections.Open == 0 })
+		supervisor[wave], ssh[wave] = w.toldHoldings(w.supervisor(root).PID), holdingsOf(t, children[0].PID)
+		t.Logf("after wave %d: supervisor %v; ssh %v", wave, supervisor[wave], ssh[wave])
+	}
+	if svc := w.service(root, "web"); svc.Connections.Total != 3*n || svc.Restarts != 0 {
+		t.Errorf("%d connections, %d restarts, %q", svc.Connections.Total, svc.Restarts, svc.LastError)
+	}
+	// A request of ours may be open just then, and the runtime starts a thread when it likes. What is kept of each connection
+	// shows when it is an eighth of a kilobyte.
+	supervisor[2].within(t, "supervisor", supervisor[0], holdings{files: 4, threads: 4, goroutines: 8, heap: 256, memory: 4 << 10})
+	// ssh keeps the largest buffers that it has ever needed, which depends on how much came at once, and doubles them.
+	ssh[2].within(t, "ssh", ssh[0], holdings{memory: 12 << 10})
+}
+
+// wave opens n connections, has them all open at once, and closes them. On each of them much is said before the others are
+// there and more when they are.
+func (w *world) wave(root string, n int, addr, words string) {
+	w.t.Helper()
+	var here, gone sync.WaitGroup
+	all := make(chan struct{})
+	here.Add(n)
+	for i := range n {
+		gone.Go(func() {
+			there := sync.OnceFunc(here.Done)
+			defer there()
+			if err := converse(addr, fmt.Sprintf("%s, client %d", words, i), func() { there(); <-all }); err != nil {
+				w.t.Errorf("%s, client %d: %v", words, i, err)
+			}
+		})
+	}
+	here.Wait()
+	if open := w.service(root, "web").Connections.Open; open != n {
+		w.t.Errorf("%s: %d connections are open, not %d", words, open, n)
+	}
+	close(all)
+	gone.Wait()
+}
+
+// converse is one connection to a server that greets. Its halves are ended one after the other, ours first.
+func converse(addr, words string, meanwhile func()) error {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
+		return err
+	}
+	answers := bufio.NewReader(conn)
+	if err := greet(conn, answers, words); err != nil {
+		return err
+	}
+	meanwhile()
+	if err := greet(conn, answers, strings.Repeat(words+" again, ", 200)); err != nil {
+		return err
+	}
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		return err
+	}
+	if rest, err := io.ReadAll(answers); err != nil || len(rest) > 0 {
+		return fmt.Errorf("at the end came %q, %w", rest, err)
+	}
+	return nil
+}
+
+func greet(conn io.Writer, answers *bufio.Reader, words string) error {
+	if _, err := fmt.Fprintln(conn, words); err != nil {
+		return err
+	}
+	answer, err := answers.ReadString('\n')
+	if want := "hello " + words + "\n"; err != nil || answer != want {
+		return fmt.Errorf("got %q for %q, %w", answer, want, err)
+	}
+	return nil
+}

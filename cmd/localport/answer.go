@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -20,14 +21,16 @@ import (
 const loginWait = 3 * time.Minute
 
 // askFor has the supervisor's ssh log in, and puts what it asks to the user.
-func (l *login) askFor(ctx context.Context, a *app, client *control.Client) error {
+func (l *login) askFor(ctx context.Context, a *app, client *control.Client, supervisor *control.SupervisorStatus) error {
 	terminal, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
 		return fmt.Errorf("log in to %s: ssh asks on a terminal, and there is none: %w", l.host, err)
 	}
 	defer terminal.Close()
 	fmt.Fprintf(a.err, "localport: the login to %s, for %s\n", l.host, strings.Join(l.names, ", "))
-	questions, err := askpass.Listen(ctx, func(ctx context.Context, q askpass.Question) (string, bool) {
+	// The supervisor's own directory goes with it, whatever becomes of us.
+	private := filepath.Join(filepath.Dir(supervisor.Socket), supervisor.Run)
+	questions, err := askpass.Listen(ctx, private, func(ctx context.Context, q askpass.Question) (string, bool) {
 		text, err := put(ctx, terminal, q)
 		return text, err == nil
 	})

@@ -68,7 +68,7 @@ func (c loginCmd) Run(a *app) error {
 		return nil
 	}
 	for _, group := range logins(parsed, names) {
-		if err := group.goThrough(ctx, a, client); err != nil {
+		if err := group.goThrough(ctx, a, client, status.Supervisor); err != nil {
 			return err
 		}
 	}
@@ -133,9 +133,9 @@ func logins(parsed *project.Project, names []string) []*login {
 }
 
 // goThrough runs a login and hands over what came of it.
-func (l *login) goThrough(ctx context.Context, a *app, client *control.Client) error {
+func (l *login) goThrough(ctx context.Context, a *app, client *control.Client, supervisor *control.SupervisorStatus) error {
 	if l.host != "" {
-		return l.askFor(ctx, a, client)
+		return l.askFor(ctx, a, client, supervisor)
 	}
 	var answer []byte
 	helped := false

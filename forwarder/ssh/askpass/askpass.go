@@ -104,10 +104,11 @@ type Listener struct {
 	cancel context.CancelFunc
 }
 
-// Listen takes questions at a private socket, one at a time, and has put answer them; false is no answer. The context of a
-// question ends when ssh does not want to know any more. Close is to be called.
-func Listen(ctx context.Context, put func(context.Context, Question) (string, bool)) (*Listener, error) {
-	dir, err := os.MkdirTemp("", "lpask")
+// Listen takes questions at a private socket within a directory, one at a time, and has put answer them; false is no answer.
+// The context of a question ends when ssh does not want to know any more. Close is to be called; what is left in the directory
+// where it cannot be is for whoever removes that.
+func Listen(ctx context.Context, in string, put func(context.Context, Question) (string, bool)) (*Listener, error) {
+	dir, err := os.MkdirTemp(in, "ask")
 	if err != nil {
 		return nil, err
 	}

@@ -219,8 +219,16 @@ func TestAPingAsksTheServerItself(t *testing.T) {
 }
 
 func TestMuchGoesThroughUnchanged(t *testing.T) {
-	c := connect(t, sshd.Start(t))
-	const size = 64 << 20
+	muchGoesThrough(t, sshd.Start(t), 64<<20)
+}
+
+func TestNewKeysOnTheWayChangeNothing(t *testing.T) {
+	muchGoesThrough(t, sshd.Start(t, "RekeyLimit 1M"), 3<<20)
+}
+
+func muchGoesThrough(t *testing.T, server *sshd.Server, size int64) {
+	t.Helper()
+	c := connect(t, server)
 	want := sha256.New()
 	s := open(t, c, serve(t, echo))
 	var sending sync.WaitGroup

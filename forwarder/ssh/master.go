@@ -59,10 +59,29 @@ func (d *destination) start(run forwarder.Run) *master {
 	return m
 }
 
-// live is the master's course, from its start until nothing is left.
+// live is the master's life, from its start until nothing is left.
 func (m *master) live(ctx context.Context, old bool) {
 	defer close(m.done)
-	defer m.cancel()
+	up := false
+	forwarder.Contain(func() { up = m.course(ctx, old) }, func(f *forwarder.Failure, stack []byte) {
+		m.at.logs.write(string(stack))
+		m.note(f)
+		m.at.failed(m, f)
+	})
+	m.cancel()
+	m.at.over(m)
+	if !up {
+		m.note(context.Canceled) // at the least
+		close(m.ready)
+	}
+	m.end()
+	if up {
+		m.note(m.speech.failure("ssh ended: " + m.child.Status()))
+	}
+}
+
+// course is what becomes of an ssh: false if it could not log in.
+func (m *master) course(ctx context.Context, old bool) (up bool) {
 	if err := m.login(ctx, old); err != nil {
 		f, failed := errors.AsType[*forwarder.Failure](err)
 		switch {
@@ -71,13 +90,9 @@ func (m *master) live(ctx context.Context, old bool) {
 			m.at.ages(m)
 		case failed && !m.closed.Load():
 			m.at.failed(m, f)
-		default:
-			m.at.over(m)
 		}
 		m.note(err)
-		close(m.ready)
-		m.end()
-		return
+		return false
 	}
 	m.began = time.Now()
 	m.at.up()
@@ -87,9 +102,7 @@ func (m *master) live(ctx context.Context, old bool) {
 	case <-m.conn.Done():
 	case <-ctx.Done():
 	}
-	m.at.over(m)
-	m.end()
-	m.note(m.speech.failure("ssh ended: " + m.child.Status()))
+	return true
 }
 
 // note keeps the first reason of the end.

@@ -67,6 +67,7 @@ type mishap struct {
 	name        string
 	begin, mend func()
 	spares      []string // services that it does not touch
+	hides       []string // services that notice it only when a client comes
 }
 
 // scene is a project whose supervisor runs on a host of its own.
@@ -144,6 +145,7 @@ func (s *scene) connect(name string) <-chan string {
 // noticed checks that a mishap is noticed with nobody there, and its end too.
 func (s *scene) noticed(m mishap) {
 	s.t.Helper()
+	m.spares = slices.Concat(m.spares, m.hides)
 	s.become(true, s.all(), "before "+m.name)
 	m.begin()
 	s.become(false, s.touched(m), m.name)
@@ -186,30 +188,29 @@ func (s *scene) end() {
 }
 
 // lan is a project with a service through an sshd on the next host, mail, and two that are reached without: web, which is
-// checked every 30 s, so that it is the watch over the network that notices, and api, which is checked often, because of
-// silence nothing else tells. All that may happen between the two hosts comes with it.
+// checked every 30 s, so that it is the watch over the network that notices, or a client, and api, which is checked often,
+// because of silence nothing else tells. All that may happen between the two hosts comes with it.
 func lan(t *testing.T) (s *scene, all []mishap) {
 	t.Helper()
 	here, there := netns.Pair(t)
 	w := newWorld(t)
 	host := sshd.StartOn(t, there, there.Addr.String())
 	ports := map[string]int{"mail": freePort(t), "web": freePort(t), "api": freePort(t)}
-	// A connect that was lost is the kernel's to repeat, ever more rarely: with the usual 30 s it may come too late.
 	s = play(w, t, here, ports, sshConfig("mail", ports["mail"], host, bannerOn(t, there, "127.0.0.1:0"))+
 		reached("web", ports["web"], there.Addr, bannerOn(t, there, there.Addr.String()+":0"))+
 		reached("api", ports["api"], there.Addr, bannerOn(t, there, there.Addr.String()+":0"))+
-		"connect_timeout = \"60s\"\nhealth_check = { interval = \"5s\" }\n")
+		"health_check = { interval = \"5s\" }\n")
 	tcp := []string{"api", "web"}
 	return s, []mishap{
-		{"the server is killed", host.Kill, host.Restart, tcp},
-		{"the server is frozen", host.Freeze, host.Thaw, tcp},
-		{"the server is frozen and never wakes", host.Freeze, host.Restart, tcp},
-		{"packets are lost in silence", func() { there.Drop(true) }, func() { there.Drop(false) }, []string{"web"}},
-		{"our link is down", func() { here.SetLink(false) }, func() { here.SetLink(true) }, nil},
-		{"the server's link is down", func() { there.SetLink(false) }, func() { there.SetLink(true) }, nil},
+		{"the server is killed", host.Kill, host.Restart, tcp, nil},
+		{"the server is frozen", host.Freeze, host.Thaw, tcp, nil},
+		{"the server is frozen and never wakes", host.Freeze, host.Restart, tcp, nil},
+		{"packets are lost in silence", func() { there.Drop(true) }, func() { there.Drop(false) }, nil, []string{"web"}},
+		{"our link is down", func() { here.SetLink(false) }, func() { here.SetLink(true) }, nil, nil},
+		{"the server's link is down", func() { there.SetLink(false) }, func() { there.SetLink(true) }, nil, nil},
 		{
 			"our address goes, and another comes",
-			func() { here.RemoveAddress(here.Addr) }, func() { here.AddAddress(netip.MustParseAddr("10.77.0.3")) }, nil,
+			func() { here.RemoveAddress(here.Addr) }, func() { here.AddAddress(netip.MustParseAddr("10.77.0.3")) }, nil, nil,
 		},
 	}
 }
@@ -244,11 +245,11 @@ func TestNamespaceAMishapBehindABastionIsNoticedAndOutlived(t *testing.T) {
 		"connection = {", fmt.Sprintf("connection = { jump = \"%s@%s\",", door.User, door.Addr()), 1)
 	s := play(w, t, here, ports, config)
 	for _, m := range []mishap{
-		{"the bastion is killed", door.Kill, door.Restart, nil},
-		{"the bastion is frozen", door.Freeze, door.Thaw, nil},
-		{"the server behind it is killed", host.Kill, host.Restart, nil},
-		{"packets are lost in silence behind it", func() { inner.Drop(true) }, func() { inner.Drop(false) }, nil},
-		{"the link behind it is down", func() { inner.SetLink(false) }, func() { inner.SetLink(true) }, nil},
+		{"the bastion is killed", door.Kill, door.Restart, nil, nil},
+		{"the bastion is frozen", door.Freeze, door.Thaw, nil, nil},
+		{"the server behind it is killed", host.Kill, host.Restart, nil, nil},
+		{"packets are lost in silence behind it", func() { inner.Drop(true) }, func() { inner.Drop(false) }, nil, nil},
+		{"the link behind it is down", func() { inner.SetLink(false) }, func() { inner.SetLink(true) }, nil, nil},
 	} {
 		s.outlived(m)
 	}

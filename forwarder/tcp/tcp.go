@@ -58,11 +58,11 @@ func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
 		return nil, net.ErrClosed
 	default:
 	}
-	dialer := net.Dialer{Control: func(_, address string, _ syscall.RawConn) error {
+	dialer := net.Dialer{Control: func(_, address string, socket syscall.RawConn) error {
 		if at, err := netip.ParseAddrPort(address); err == nil && t.relay.is(at) {
 			return errLoop // the name has come to mean us since Open
 		}
-		return nil
+		return impatient(socket)
 	}}
 	conn, err := dialer.DialContext(ctx, "tcp", t.addr)
 	if err == nil {

@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// impatient has the kernel give a connect up that nobody answers, after some 3 s. It would else repeat it
-// ever more rarely, for two minutes, and a client that waits
-// would get nothing for long after the network is back: the relay tries again each second, and status says why meanwhile.
+// impatient has the kernel give a connect up that nobody answers, after some 3 s. It would else repeat it ever more rarely, for
+// two minutes, and a client that waits would get nothing for long after the network is back: the relay tries again each
+// second, and status says why meanwhile.
 func impatient(socket syscall.RawConn) error {
 	var refused error
 	err := socket.Control(func(fd uintptr) {

@@ -23,6 +23,10 @@ lint:
 bench:
     go test -run '^$' -bench . -benchtime 1x ./...
 
+# Ssh forwards beside plain ssh and, where it is installed, autossh; some five minutes.
+bench-ssh:
+    go test -run '^$' -bench SSHForwards -benchtime 5x -timeout 30m ./cmd/localport
+
 # Have git run the quick checks before each commit.
 hooks:
     printf '#!/bin/sh\nset -e\ntest -z "$(gofmt -l .)" || { gofmt -l .; exit 1; }\ngo vet ./...\n' > "$(git rev-parse --git-path hooks)/pre-commit"

@@ -16,7 +16,7 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// rush is clients that come fifty times a second, from its start until stop.
+// rush is clients that come again and again, from its start until stop.
 type rush struct {
 	addr  string
 	begun time.Time
@@ -33,10 +33,13 @@ type call struct {
 	err          error
 }
 
-func startRush(addr string) *rush {
+// startRush has fifty clients come in a second.
+func startRush(addr string) *rush { return rushEvery(20*time.Millisecond, addr) }
+
+func rushEvery(pace time.Duration, addr string) *rush {
 	c := &rush{addr: addr, begun: time.Now(), quit: make(chan struct{})}
 	c.done.Go(func() {
-		tick := time.NewTicker(20 * time.Millisecond)
+		tick := time.NewTicker(pace)
 		defer tick.Stop()
 		for {
 			select {

@@ -146,20 +146,26 @@ func BenchmarkKubernetesReady(b *testing.B) {
 // takes where the supervisor runs.
 func (k *kubeBench) opening(since time.Time) time.Duration {
 	k.b.Helper()
+	return k.built.opening(k.b, k.root, len(k.addrs), since)
+}
+
+// opening is the time from when a project's supervisor began to open the first of n forwards until the last was healthy.
+func (w built) opening(b *testing.B, root string, n int, since time.Time) time.Duration {
+	b.Helper()
 	var first, last time.Time
-	eventually(k.b, "every forward is healthy", func() bool {
-		cmd := exec.Command(k.exe, "events", "--json", "-n", "1000")
-		cmd.Dir, cmd.Env = k.root, k.env
+	eventually(b, "every forward is healthy", func() bool {
+		cmd := exec.Command(w.exe, "events", "--json", "-n", "1000")
+		cmd.Dir, cmd.Env = root, w.env
 		out, err := cmd.Output()
 		if err != nil {
-			k.b.Fatal(err)
+			b.Fatal(err)
 		}
 		first, last = time.Time{}, time.Time{}
 		healthy := 0
 		for line := range strings.Lines(string(out)) {
 			var e journal.Event
 			if err := json.Unmarshal([]byte(line), &e); err != nil {
-				k.b.Fatal(err)
+				b.Fatal(err)
 			}
 			switch {
 			case e.Time.Before(since):
@@ -170,7 +176,7 @@ func (k *kubeBench) opening(since time.Time) time.Duration {
 				healthy++
 			}
 		}
-		return healthy == len(k.addrs)
+		return healthy == n
 	})
 	return last.Sub(first)
 }

@@ -59,13 +59,13 @@ func TestAThousandConnectionsThroughOneSSHForward(t *testing.T) {
 	}
 	// A request of ours may be open just then, and the runtime starts a thread when it likes. What is kept of each connection
 	// shows when it is an eighth of a kilobyte.
-	supervisor[2].within(t, "supervisor", supervisor[0], holdings{files: 4, threads: 4, goroutines: 8, heap: 256, memory: 4 << 10})
+	supervisor[2].within(t, "supervisor", supervisor[0], holdings{files: 4, threads: 8, goroutines: 8, heap: 256, memory: 4 << 10})
 	// ssh keeps the largest buffers that it has ever needed, which depends on how much came at once, and doubles them.
 	ssh[2].within(t, "ssh", ssh[0], holdings{memory: 12 << 10})
 }
 
-// wave opens n connections, has them all open at once, and closes them. On each of them much is said before the others are
-// there and more when they are.
+// wave opens n connections, has them all open at once, and closes them. On each something is said before the others are
+// there, and more when they are.
 func (w *world) wave(root string, n int, addr, words string) {
 	w.t.Helper()
 	var here, gone sync.WaitGroup

@@ -1,0 +1,68 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"text/tabwriter"
+	"time"
+)
+
+// scores are what was measured: a row for each contender, a column for each figure.
+type scores struct {
+	columns []string
+	values  map[string][][]float64 // by row, of each column
+}
+
+func newScores(columns ...string) *scores {
+	return &scores{columns: columns, values: map[string][][]float64{}}
+}
+
+// add takes the figures of one round, of all columns or of the first ones.
+func (s *scores) add(row string, figures ...float64) {
+	if s.values[row] == nil {
+		s.values[row] = make([][]float64, len(s.columns))
+	}
+	for i, figure := range figures {
+		s.values[row][i] = append(s.values[row][i], figure)
+	}
+}
+
+func (s *scores) median(row string, column int) float64 {
+	all := slices.Sorted(slices.Values(s.values[row][column]))
+	if len(all) == 0 {
+		return math.NaN()
+	}
+	return all[len(all)/2]
+}
+
+// report prints the medians, with a dash for what there is none of. Of the columns with these names it reports the ratio of ours
+// to plain ssh's.
+func (s *scores) report(b *testing.B, ratios ...string) {
+	b.Helper()
+	var text strings.Builder
+	lines := tabwriter.NewWriter(&text, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(lines, "\n\t%s\t\n", strings.Join(s.columns, "\t"))
+	for _, row := range slices.Sorted(maps.Keys(s.values)) {
+		fmt.Fprint(lines, row)
+		for i := range s.columns {
+			fmt.Fprint(lines, "\t"+strings.ReplaceAll(fmt.Sprintf("%.4g", s.median(row, i)), "NaN", "-"))
+		}
+		fmt.Fprint(lines, "\t\n")
+	}
+	_ = lines.Flush()
+	b.Log(text.String())
+	b.ReportMetric(0, "ns/op")
+	for i, column := range s.columns {
+		if slices.Contains(ratios, column) {
+			b.ReportMetric(s.median(localPort, i)/s.median(plainSSH, i), strings.ReplaceAll(column, " ", "-")+"/"+plainSSH)
+		}
+	}
+}
+
+func ms(d time.Duration) float64 { return d.Seconds() * 1000 }

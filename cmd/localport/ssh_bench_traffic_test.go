@@ -1,0 +1,256 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// BenchmarkSSHForwardsKilled is the time from the death of what carries a forward until a client that came after it has been
+// answered, while two hundred come in a second: from that of ssh itself, and from that of its login on the server. A plain ssh
+// has nobody who would start it again; the time that one takes to start and to answer stands for it.
+func BenchmarkSSHForwardsKilled(b *testing.B) {
+	s := sshBenchmark(b)
+	far := serve(b, "127.0.0.1:0")
+	for _, victim := range []struct {
+		name string
+		of   func(*forwards) []int
+	}{
+		{"ssh", func(f *forwards) []int { return f.processes(plainSSH) }},
+		{"login", func(*forwards) []int { return family(s.sshd)[1:] }},
+	} {
+		b.Run(victim.name, func(b *testing.B) {
+			figures := newScores("ms until answered", "clients refused", "clients cut off")
+			all := s.contenders(far.port)
+			for round := 0; b.Loop(); round++ {
+				for _, f := range turns(all, round) {
+					began := time.Now()
+					f.start()
+					if err := soon(func() error { return greeted(f.addrs[0]) }); err != nil {
+						b.Fatalf("%s: %v", f.name, err)
+					}
+					if f.name == plainSSH {
+						figures.add(f.name, ms(time.Since(began)))
+					} else {
+						time.Sleep(1500 * time.Millisecond) // a tunnel that ends within a second of its start is not replaced at once
+						figures.add(f.name, outlive(b, f, func() []int { return victim.of(f) })...)
+					}
+					f.end()
+					s.quiet()
+				}
+			}
+			figures.report(b, "ms until answered")
+		})
+	}
+}
+
+func greeted(addr string) error {
+	if answer, err := ask(addr, "you"); answer != "hello you\n" {
+		return fmt.Errorf("got %q, %w", answer, err)
+	}
+	return nil
+}
+
+// outlive kills these processes under a rush of clients, and returns what they saw of it. Forwards that do not come back never
+// answer.
+func outlive(b *testing.B, f *forwards, victims func() []int) []float64 {
+	b.Helper()
+	clients := rushEvery(5*time.Millisecond, f.addrs[0])
+	eventually(b, "clients are answered", func() bool { return clients.answered(clients.begun) > 20 })
+	for _, pid := range victims() {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	killed := time.Now()
+	eventually(b, "clients are answered again", func() bool { return clients.answered(killed) > 0 || len(f.processes()) == 0 })
+	var refused, cut float64
+	first := math.NaN()
+	for _, one := range clients.stop() {
+		switch {
+		case errors.Is(one.err, syscall.ECONNREFUSED):
+			refused++
+		case one.answer != "hello you\n":
+			cut++
+		case one.began.After(killed):
+			took := ms(one.ended.Sub(killed))
+			if !(first < took) {
+				first = took
+			}
+		}
+	}
+	return []float64{first, refused, cut}
+}
+
+// order is what a client asks a bulk server for: "d" or "u", download or upload, and how many bytes.
+type order [9]byte
+
+func newOrder(direction string, size int) (o order) {
+	o[0] = direction[0]
+	binary.BigEndian.PutUint64(o[1:], uint64(size))
+	return o
+}
+
+// bulk is the port of a server that sends or takes as many bytes as it is asked for, and one at the end.
+func bulk(b *testing.B) (port int) {
+	b.Helper()
+	return each(b, func(conn net.Conn) {
+		var o order
+		if _, err := io.ReadFull(conn, o[:]); err != nil {
+			return
+		}
+		move := pour
+		if o[0] == 'u' {
+			move = drain
+		}
+		if move(conn, int(binary.BigEndian.Uint64(o[1:]))) == nil {
+			_, _ = conn.Write([]byte{'.'})
+		}
+	})
+}
+
+const bulkBuffer = 256 << 10
+
+func pour(conn net.Conn, size int) error {
+	buf := make([]byte, bulkBuffer)
+	for size > 0 {
+		n, err := conn.Write(buf[:min(size, len(buf))])
+		if err != nil {
+			return err
+		}
+		size -= n
+	}
+	return nil
+}
+
+func drain(conn net.Conn, size int) error {
+	buf := make([]byte, bulkBuffer)
+	for size > 0 {
+		n, err := conn.Read(buf[:min(size, len(buf))])
+		if err != nil {
+			return err
+		}
+		size -= n
+	}
+	return nil
+}
+
+// transfer moves bytes over one connection, and returns when all have arrived.
+func transfer(addr, direction string, size int) error {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	o := newOrder(direction, size)
+	if _, err := conn.Write(o[:]); err != nil {
+		return err
+	}
+	move := drain
+	if direction == "upload" {
+		move = pour
+	}
+	if err := move(conn, size); err != nil {
+		return err
+	}
+	return drain(conn, 1)
+}
+
+// BenchmarkSSHForwardsThroughput moves bytes over one connection and over eight at once, and counts what that costs each program.
+// Where all of them share two cores with both ends, as they may here, the CPU time decides.
+func BenchmarkSSHForwardsThroughput(b *testing.B) {
+	const size = 512 << 20
+	s := sshBenchmark(b)
+	both := s.contenders(bulk(b))[:2]
+	for _, f := range both {
+		f.start()
+		defer f.end()
+	}
+	for _, direction := range []string{"download", "upload"} {
+		for _, streams := range []int{1, 8} {
+			b.Run(fmt.Sprintf("%s/%d", direction, streams), func(b *testing.B) {
+				figures := newScores("MB/s", "CPU s/GB of localport", "of ssh", "of sshd")
+				for round := 0; b.Loop(); round++ {
+					for _, f := range turns(both, round) {
+						before, began := s.bill(f), time.Now()
+						if err := transfers(f.addrs[0], direction, streams, size/streams); err != nil {
+							b.Fatalf("%s: %v", f.name, err)
+						}
+						took, after := time.Since(began), s.bill(f)
+						row := []float64{size / 1e6 / took.Seconds()}
+						for i := range after {
+							row = append(row, (after[i]-before[i]).Seconds()/(size/1e9))
+						}
+						figures.add(f.name, row...)
+					}
+				}
+				figures.report(b, "MB/s", "of ssh", "of sshd")
+			})
+		}
+	}
+}
+
+// bill is the CPU time that localport, ssh and sshd have taken for a contender; sshd's for the others too, who rest meanwhile.
+func (s *sshBench) bill(f *forwards) [3]time.Duration {
+	ssh := spentBy(f.processes(plainSSH))
+	return [3]time.Duration{spentBy(f.processes()) - ssh, ssh, spentBy(family(s.sshd))}
+}
+
+func transfers(addr, direction string, streams, size int) error {
+	errs := make(chan error)
+	for range streams {
+		go func() { errs <- transfer(addr, direction, size) }()
+	}
+	var all []error
+	for range streams {
+		all = append(all, <-errs)
+	}
+	return errors.Join(all...)
+}
+
+// BenchmarkSSHForwardsLatency is a byte there and back, and a connection with its first byte there and back.
+func BenchmarkSSHForwardsLatency(b *testing.B) {
+	s := sshBenchmark(b)
+	both := s.contenders(echoes(b, 1)...)[:2]
+	conns := map[*forwards]net.Conn{}
+	for _, f := range both {
+		f.start()
+		defer f.end()
+		f.answer(b)
+		conn, err := net.Dial("tcp", f.addrs[0])
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer conn.Close()
+		conns[f] = conn
+	}
+	for _, of := range []struct {
+		name string
+		act  func(f *forwards) error
+	}{
+		{"byte", func(f *forwards) error { return throw(conns[f]) }},
+		{"connection", func(f *forwards) error { return bounce(f.addrs[0]) }},
+	} {
+		b.Run(of.name, func(b *testing.B) {
+			figures := newScores("µs")
+			for round := 0; b.Loop(); round++ {
+				for _, f := range turns(both, round) {
+					for range 200 {
+						began := time.Now()
+						if err := of.act(f); err != nil {
+							b.Fatalf("%s: %v", f.name, err)
+						}
+						figures.add(f.name, ms(time.Since(began))*1000)
+					}
+				}
+			}
+			figures.report(b, "µs")
+		})
+	}
+}

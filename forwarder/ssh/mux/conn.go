@@ -77,6 +77,7 @@ func (r *Refused) Error() string {
 // Conn opens channels through a master. Its methods may be called by several goroutines.
 type Conn struct {
 	socket  net.Conn
+	windows windows
 	refused atomic.Int64
 	heard   atomic.Int64 // when something came last, in Unix nanoseconds
 
@@ -178,12 +179,14 @@ func (c *Conn) open(ctx context.Context, kind string, more []byte) (*Stream, err
 	if err := c.enter(s); err != nil {
 		return nil, err
 	}
+	began := time.Now()
 	words := number(number(number(text(nil, kind), s.id), firstWindow), maxData)
 	if err := c.send(s, channelOpen, message(channelOpen, append(words, more...))); err != nil {
 		return nil, err
 	}
 	select {
 	case <-s.opened:
+		c.windows.took(time.Since(began))
 		return s.verdict()
 	case <-ctx.Done():
 		_ = s.Close()
@@ -207,6 +210,7 @@ func (c *Conn) enter(s *Stream) error {
 }
 
 func (c *Conn) forget(s *Stream) {
+	c.windows.forget(s)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.streams, s.id)

@@ -6,49 +6,40 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
-)
-
-// A stream's window is what the far side may send before it hears that we have passed it on. It begins small, so that
-// clients that do not read cost little, and grows where bytes are passed on as fast as they come: on a long way the
-// window bounds the speed.
-const (
-	firstWindow = 256 << 10
-	lastWindow  = 4 << 20
 )
 
 // piece is some bytes of a stream on their way: as many as are worth a write of their own, where so many come. Nobody keeps
 // one while waiting.
 type piece struct{ bytes []byte }
 
-const (
-	smallPiece = 4 << 10
-	bigPiece   = 4 * maxData
-)
+// The sizes of pieces. The largest are for bytes that come faster than they are taken.
+var sizes = [...]int{4 << 10, maxData, 4 * maxData}
 
-var (
-	smallPieces = sync.Pool{New: func() any { return &piece{bytes: make([]byte, 0, smallPiece)} }}
-	bigPieces   = sync.Pool{New: func() any { return &piece{bytes: make([]byte, 0, bigPiece)} }}
-)
+var pieces [len(sizes)]sync.Pool
 
-// takePiece is an empty piece with room for n bytes.
-func takePiece(n int) *piece {
-	if n <= smallPiece {
-		return smallPieces.Get().(*piece)
+// takePiece is an empty piece with room for n bytes, and for more where others wait already.
+func takePiece(n int, waiting bool) *piece {
+	class := 0
+	switch {
+	case waiting && n > sizes[0]:
+		class = 2
+	case n > sizes[0]:
+		class = 1
 	}
-	return bigPieces.Get().(*piece)
+	if p, ok := pieces[class].Get().(*piece); ok {
+		return p
+	}
+	return &piece{bytes: make([]byte, 0, sizes[class])}
 }
 
 func (p *piece) fits(n int) bool { return len(p.bytes)+n <= cap(p.bytes) }
 
 func (p *piece) free() {
 	p.bytes = p.bytes[:0]
-	if cap(p.bytes) == smallPiece {
-		smallPieces.Put(p)
-	} else {
-		bigPieces.Put(p)
-	}
+	pieces[slices.Index(sizes[:], cap(p.bytes))].Put(p)
 }
 
 // frame is a message with bytes of a stream.
@@ -178,7 +169,7 @@ func (s *Stream) put(bytes []byte) error {
 	}
 	last := len(s.queue) - 1
 	if last < 0 || !s.queue[last].fits(len(bytes)) {
-		s.queue = append(s.queue, takePiece(len(bytes)))
+		s.queue = append(s.queue, takePiece(len(bytes), last >= 0))
 		last++
 	}
 	s.queue[last].bytes = append(s.queue[last].bytes, bytes...)
@@ -269,11 +260,15 @@ func (s *Stream) more() int {
 	if s.taken < s.size/2 || s.gone || s.ended {
 		return 0
 	}
+	share := s.conn.windows.share(s, time.Now())
 	more := s.taken
-	if len(s.queue) == 0 && s.size < lastWindow {
-		more += s.size
-		s.size *= 2
+	switch {
+	case s.size < share && len(s.queue) == 0:
+		more += min(s.size, share-s.size)
+	case s.size > share:
+		more -= min(s.taken, s.size-share)
 	}
+	s.size += more - s.taken
 	s.taken = 0
 	s.window += more
 	return more

@@ -23,10 +23,33 @@ const (
 	closed                 // one of the sockets was closed here
 )
 
-// A buffer is lent to a stream while it has bytes in hand, never to one that waits.
-type buffer [32 << 10]byte
+// A buffer is lent to a stream while it has bytes in hand, never to one that waits. The large ones are for streams of bulk that
+// the kernel cannot copy.
+const (
+	bufferSize = 32 << 10
+	largeSize  = 128 << 10
+)
 
-var buffers = sync.Pool{New: func() any { return new(buffer) }}
+var (
+	buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+	larges  = sync.Pool{New: func() any { return new([largeSize]byte) }}
+)
+
+// takeBuffer is a buffer of one of the two sizes.
+func takeBuffer(large bool) []byte {
+	if large {
+		return larges.Get().(*[largeSize]byte)[:]
+	}
+	return buffers.Get().(*[bufferSize]byte)[:]
+}
+
+func giveBuffer(buf []byte) {
+	if len(buf) == largeSize {
+		larges.Put((*[largeSize]byte)(buf))
+		return
+	}
+	buffers.Put((*[bufferSize]byte)(buf))
+}
 
 // flow is one direction of a connection. A flow that waits holds its sockets and nothing else.
 type flow struct {
@@ -36,12 +59,12 @@ type flow struct {
 	out    syscall.RawConn // of dst; nil for a stream
 	count  func(int)       // told of bytes as they pass
 
-	buf     *buffer // with n bytes in hand; nil between steps
-	lent    []byte  // by the stream, instead
+	buf     []byte // with n bytes in hand; nil between steps
+	lent    []byte // by the stream, instead
 	n       int
 	err     error
 	take    func(uintptr) bool // takeFrom as a value, made once
-	full    int                // how many reads in a row filled the buffer
+	full    int                // how many reads in a row filled a buffer
 	unbulky bool               // the kernel does not copy between these two
 }
 
@@ -104,19 +127,19 @@ func (f *flow) readStream() outcome {
 
 // takeFrom reads without waiting. What it cannot fill it does not keep.
 func (f *flow) takeFrom(fd uintptr) bool {
-	buf := buffers.Get().(*buffer)
+	buf := takeBuffer(f.full >= bulky && f.unbulky)
 	for {
-		f.n, f.err = syscall.Read(int(fd), buf[:])
+		f.n, f.err = syscall.Read(int(fd), buf)
 		if !errors.Is(f.err, syscall.EINTR) {
 			break
 		}
 	}
 	if errors.Is(f.err, syscall.EAGAIN) {
-		buffers.Put(buf)
+		giveBuffer(buf)
 		return false
 	}
 	f.buf = buf
-	if f.n < len(buf) {
+	if f.n < bufferSize {
 		f.full = 0
 	} else {
 		f.full++
@@ -136,7 +159,7 @@ func (f *flow) write() outcome {
 }
 
 func (f *flow) drop() {
-	buffers.Put(f.buf)
+	giveBuffer(f.buf)
 	f.buf = nil
 }
 

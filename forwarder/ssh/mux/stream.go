@@ -1,7 +1,6 @@
 package mux
 
 import (
-	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -42,10 +41,13 @@ func (p *piece) free() {
 	pieces[slices.Index(sizes[:], cap(p.bytes))].Put(p)
 }
 
-// frame is a message with bytes of a stream.
-type frame [dataHead + maxData]byte
+// atOnce is how much of a stream is written at once: so many messages.
+const atOnce = 4
 
-var frames = sync.Pool{New: func() any { return new(frame) }}
+// frames are messages with bytes of a stream.
+type frames [atOnce * (dataHead + maxData)]byte
+
+var framings = sync.Pool{New: func() any { return new(frames) }}
 
 // Stream is a channel that was opened here. It is a forwarder.Stream.
 type Stream struct {
@@ -126,7 +128,7 @@ func (s *Stream) confirm(remote uint32, room, most int) {
 		s.mu.Unlock()
 		return
 	}
-	s.remote, s.room, s.most = remote, room, min(most, maxData)
+	s.remote, s.room, s.most = remote, room, max(1, min(most, maxData))
 	close(s.opened)
 	s.mu.Unlock()
 	s.release()
@@ -324,9 +326,9 @@ func (s *Stream) Write(p []byte) (n int, err error) {
 		if err != nil {
 			return n, err
 		}
-		f := frames.Get().(*frame)
-		err = s.conn.send(s, channelData, s.fill(f, p[n:n+m]))
-		frames.Put(f)
+		f := framings.Get().(*frames)
+		err = s.conn.send(s, channelData, s.fill(f[:0], p[n:n+m]))
+		framings.Put(f)
 		if err != nil {
 			return n, err
 		}
@@ -348,19 +350,22 @@ func (s *Stream) reserve(want int) (int, error) {
 	case s.finished, s.over():
 		return 0, io.ErrClosedPipe
 	}
-	n := min(want, s.room, s.pace.room(), s.most)
+	n := min(want, s.room, s.pace.room(), atOnce*s.most)
 	s.room -= n
 	s.pace.sent(n, time.Now())
 	return n, nil
 }
 
-// fill makes the message that carries some bytes.
-func (s *Stream) fill(f *frame, bytes []byte) []byte {
-	binary.BigEndian.PutUint32(f[:], uint32(2+8+len(bytes)))       //nolint:gosec // it is short
-	f[4], f[5] = 0, channelData                                    // no padding
-	binary.BigEndian.PutUint32(f[headSize:], s.remote)             // which does not change once it is open
-	binary.BigEndian.PutUint32(f[headSize+4:], uint32(len(bytes))) //nolint:gosec // it is short
-	return f[:dataHead+copy(f[dataHead:], bytes)]
+// fill appends the messages that carry some bytes.
+func (s *Stream) fill(to, bytes []byte) []byte {
+	for len(bytes) > 0 {
+		n := min(len(bytes), s.most)
+		to = append(number(to, uint32(2+8+n)), 0, channelData) //nolint:gosec // it is short
+		to = number(number(to, s.remote), uint32(n))           //nolint:gosec // it is short; the far side's number does not change
+		to = append(to, bytes[:n]...)
+		bytes = bytes[n:]
+	}
+	return to
 }
 
 // CloseWrite says that nothing more is sent.

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/localport-sh/localport/forwarder/child"
 )
 
 // program is a running program. It is asked to end when this process dies, however it dies, and ends what it has started: to
@@ -51,14 +53,22 @@ func startProgram(b *testing.B, argv []string) *program {
 
 func (p *program) pid() int { return p.cmd.Process.Pid }
 
-// stop ends the program and all that it has started. It may be called more than once.
+// stop ends the program and all that it has started: an ssh that is busy may miss the polite word. It may be called more than
+// once.
 func (p *program) stop() {
-	select {
-	case <-p.done:
-	default:
-		_ = syscall.Kill(-p.pid(), syscall.SIGTERM)
-		<-p.done
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+		select {
+		case <-p.done:
+			return
+		default:
+			_ = syscall.Kill(-p.pid(), sig)
+		}
+		select {
+		case <-p.done:
+		case <-time.After(child.Grace):
+		}
 	}
+	<-p.done
 }
 
 // nameOf a process, as ps shows it; empty if it has ended.

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,9 +10,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/localport-sh/localport/forwarder/control"
-	"github.com/localport-sh/localport/testdata/sshd"
 )
 
 // The benchmarks time whole processes of the program as users get it, beside a peer in the same run; what counts is the
@@ -130,76 +125,6 @@ func BenchmarkExecCold(b *testing.B) {
 		}
 	}
 	report(b, ours, "ms/exec")
-}
-
-// BenchmarkSSHKilledToAnswering is the time from the death of ssh until a client that connected at once has its answer,
-// beside the time that a bare ssh -N -L takes from its start to the same answer.
-func BenchmarkSSHKilledToAnswering(b *testing.B) {
-	w := build(b)
-	host, far := sshd.Start(b), banner(b)
-	port := freePort(b)
-	root := w.project(sshConfig("mail", port, host, far.port))
-	w.must(b, root, "allow")
-	w.must(b, root, "start")
-	defer w.must(b, root, "stop")
-	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	var ours, bare time.Duration
-	for b.Loop() {
-		// A tunnel that ended within a second of its start is not replaced at once.
-		eventually(b, "the tunnel has been up for a while", func() bool {
-			up := w.up(b, root)
-			return up != nil && time.Since(*up) > time.Second
-		})
-		supervisor := w.state(root).Supervisor.Process
-		began := time.Now()
-		for _, child := range childrenOf(b, supervisor.PID) {
-			_ = syscall.Kill(child.PID, syscall.SIGKILL)
-		}
-		if got, err := readAll(addr); got != "220 ready" {
-			b.Fatalf("%q, %v", got, err)
-		}
-		ours += time.Since(began)
-		bare += bareSSH(b, host, far)
-	}
-	report(b, ours, "ms/kill-to-answer")
-	report(b, bare, "ms/bare-ssh-start-to-answer")
-	b.ReportMetric(float64(ours)/float64(bare), "ratio")
-}
-
-// up is since when the only service has its tunnel.
-func (w built) up(b *testing.B, root string) *time.Time {
-	b.Helper()
-	cmd := exec.Command(w.exe, "status", "--json")
-	cmd.Dir, cmd.Env = root, w.env
-	out, err := cmd.Output()
-	if err != nil {
-		b.Fatal(err)
-	}
-	var status control.Status
-	if err := json.Unmarshal(out, &status); err != nil {
-		b.Fatal(err)
-	}
-	return status.Services[0].UpSince
-}
-
-// bareSSH is how long a plain ssh takes from its start until its forward answers.
-func bareSSH(b *testing.B, host *sshd.Server, far *server) time.Duration {
-	b.Helper()
-	port := freePort(b)
-	began := time.Now()
-	cmd := exec.Command("ssh", "-F", host.ConfigFile, "-N", "-p", fmt.Sprint(host.Port), "-l", host.User,
-		"-L", fmt.Sprintf("127.0.0.1:%d:127.0.0.1:%d", port, far.port), host.Host)
-	if err := cmd.Start(); err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
-	var took time.Duration
-	eventually(b, "ssh answers", func() bool {
-		got, err := readAll(net.JoinHostPort("127.0.0.1", fmt.Sprint(port)))
-		took = time.Since(began)
-		return err == nil && got == "220 ready"
-	})
-	return took
 }
 
 // BenchmarkSupervisorMemory is the supervisor's own memory with 1 and with 10 forwards.

@@ -150,7 +150,9 @@ func (d *destination) remembered(run forwarder.Run) error {
 	switch {
 	case f == nil, run.Ask != "", run.Asked.After(d.tried):
 		return nil
-	case f.Class == forwarder.Transient && (run.Urgent || time.Since(d.tried) > quiet(d.failures)):
+	case f.Class == forwarder.Transient && time.Since(d.tried) > quiet(d.failures):
+		return nil
+	case f.Class != forwarder.ByAttention && run.Urgent:
 		return nil
 	}
 	again := *f

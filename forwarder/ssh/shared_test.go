@@ -136,6 +136,25 @@ func TestWhatOnlyTheUserCanHelpIsNotTriedUntilTheUserActs(t *testing.T) {
 	welcome(t, dial(t, openIn(t, svc, r)))
 }
 
+func TestAClientHasWhatSeemedForGoodTriedAgain(t *testing.T) {
+	server := sshd.Start(t)
+	svc := service(server, backend(t))
+	good := svc.Connection.ConfigFile
+	svc.Connection.ConfigFile = filepath.Join(t.TempDir(), "config")
+	r := run(t)
+	if f := fails(t, svc, r); f.Class != forwarder.Permanent {
+		t.Fatalf("got %+v", f)
+	}
+	if err := os.WriteFile(svc.Connection.ConfigFile, []byte(read(t, good)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if f := fails(t, svc, r); f.Class != forwarder.Permanent {
+		t.Errorf("it was tried again for nobody: %+v", f)
+	}
+	r.Urgent = true
+	welcome(t, dial(t, openIn(t, svc, r)))
+}
+
 // answering is a user who answers in turn.
 func answering(t *testing.T, answers ...string) (socket string, asked func() []string) {
 	t.Helper()

@@ -21,6 +21,10 @@ var needed = []string{
 // sinceOld is needed too, but ssh knows it since 8.7 only. Before that it was no option that a file could set.
 const sinceOld = "ForkAfterAuthentication"
 
+// verbose puts the place in ssh's source before its lines, wherever a file sets it: they would not be recognized. ssh knows it
+// since 8.5.
+const verbose = "LogVerbose"
+
 // usual are the options that a config may change. A server that says nothing for nine seconds is gone.
 var usual = []string{"ServerAliveInterval=3", "ServerAliveCountMax=2", "ConnectTimeout=10"}
 
@@ -63,7 +67,7 @@ func (t *technology) login() []string {
 func command(argv []string, socket string, old, asking bool) []string {
 	first := []string{"-S", escape(socket)}
 	if !old {
-		first = append(first, "-o", sinceOld+"=no")
+		first = append(first, "-o", sinceOld+"=no", "-o", verbose+"=none")
 	}
 	batch := "BatchMode=yes" // nobody is there to be asked
 	if asking {

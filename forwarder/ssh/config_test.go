@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
@@ -110,6 +111,29 @@ func TestJumpHostIsUsed(t *testing.T) {
 	}
 	first.Kill()
 	transient(t, fails(t, svc), "Connection refused")
+}
+
+func TestAnyPathWillDoForTheUsersFiles(t *testing.T) {
+	last := sshd.Start(t)
+	first := last.Another()
+	dir := filepath.Join(t.TempDir(), `it's "my" $(touch run) %d é`)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	svc := service(last, backend(t))
+	svc.Connection.Jump = fmt.Sprintf("%s@%s", first.User, first.Addr())
+	svc.Connection.ConfigFile = filepath.Join(dir, "config")
+	if f := fails(t, svc); f.Class != forwarder.Permanent || !strings.Contains(f.Reason, "Can't open user config file "+svc.Connection.ConfigFile) {
+		t.Errorf("a file that is not there: %+v", f)
+	}
+	if err := os.WriteFile(svc.Connection.ConfigFile, []byte(read(t, last.ConfigFile)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := run(t)
+	welcome(t, dial(t, openIn(t, svc, r)))
+	if _, err := os.Stat(filepath.Join(r.Dir, "run")); err == nil {
+		t.Error("a path was taken for a command")
+	}
 }
 
 func TestOptionsOfTheConfigGoBeforeOurDefaults(t *testing.T) {

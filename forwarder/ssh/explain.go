@@ -120,7 +120,7 @@ func (s *speech) denied(f *forwarder.Failure) {
 	}
 	if s.locked != "" && f.Reason == before {
 		f.Reason += fmt.Sprintf(" (it would take %s, which has a passphrase or cannot be used)", s.locked)
-		f.Hint = "ssh-add " + s.locked + ", or for this time: " + loginHint
+		f.Hint = "ssh-add " + s.locked + ", then: localport restart; or for this time: " + loginHint
 	}
 }
 

@@ -35,7 +35,7 @@ func TestFailedLoginsSayWhatToDo(t *testing.T) {
 		reason, hint string
 	}{
 		{"wrong key", func(c *project.Connection) { c.KeyFile = wrong }, forwarder.ByAttention, "Permission denied (publickey)", "localport login"},
-		{"passphrase", func(c *project.Connection) { c.KeyFile = locked }, forwarder.ByAttention, "which has a passphrase", "ssh-add " + locked + ", or for this time: localport login"},
+		{"passphrase", func(c *project.Connection) { c.KeyFile = locked }, forwarder.ByAttention, "which has a passphrase", "ssh-add " + locked + ", then: localport restart; or for this time: localport login"},
 		{"missing key", func(c *project.Connection) { c.KeyFile = dir + "/none" }, forwarder.ByAttention, dir + "/none not accessible: ", ""},
 		{"open key", func(c *project.Connection) { c.KeyFile = bare }, forwarder.ByAttention, "bad permissions", "chmod 600 " + bare},
 		{"unknown host", known("/dev/null"), forwarder.ByAttention, "Host key verification failed.", "accept it: localport login"},

@@ -38,6 +38,16 @@ func (s *Said) Last(text string) (line string, ok bool) {
 	return "", false
 }
 
+// LastBut is the last line that holds none of the texts.
+func (s *Said) LastBut(texts ...string) (line string, ok bool) {
+	for _, line := range slices.Backward(s.lines) {
+		if !slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(line, text) }) {
+			return line, true
+		}
+	}
+	return "", false
+}
+
 // Rule gives a line that holds Text its meaning.
 type Rule struct {
 	Text  string

@@ -2,9 +2,12 @@ package ssh
 
 import (
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // To ssh the first value of an option counts, and the command line's come before those of any file.
@@ -20,6 +23,10 @@ var needed = []string{
 
 // sinceOld is needed too, but ssh knows it since 8.7 only. Before that it was no option that a file could set.
 const sinceOld = "ForkAfterAuthentication"
+
+// verbose puts the place in ssh's source before its lines, wherever a file sets it: they would not be recognized. ssh knows it
+// since 8.5.
+const verbose = "LogVerbose"
 
 // usual are the options that a config may change. A server that says nothing for nine seconds is gone.
 var usual = []string{"ServerAliveInterval=3", "ServerAliveCountMax=2", "ConnectTimeout=10"}
@@ -59,11 +66,29 @@ func (t *technology) login() []string {
 	return args
 }
 
+// alias makes argv name its config file by a link in dir, if its path is one that ssh cannot hand on to the ssh to a jump host:
+// it puts it into a shell's command line as it stands. Whatever ssh says of the link is to go through names.
+func alias(argv []string, dir string) (aliased []string, names *strings.Replacer, err error) {
+	at := slices.Index(argv, "-F") + 1
+	if at == 0 || !strings.ContainsFunc(argv[at], special) {
+		return argv, strings.NewReplacer(), nil
+	}
+	path, link := argv[at], filepath.Join(dir, "c")
+	aliased = slices.Clone(argv)
+	aliased[at] = link
+	return aliased, strings.NewReplacer(link, path), os.Symlink(path, link)
+}
+
+// special reports whether a character means something, or may, to a shell or to ssh.
+func special(r rune) bool {
+	return r < 0x80 && !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("/._-+,@:=", r)
+}
+
 // command is the command line of one run: with its socket, and as what is known of this ssh and of the user asks for.
 func command(argv []string, socket string, old, asking bool) []string {
 	first := []string{"-S", escape(socket)}
 	if !old {
-		first = append(first, "-o", sinceOld+"=no")
+		first = append(first, "-o", sinceOld+"=no", "-o", verbose+"=none")
 	}
 	batch := "BatchMode=yes" // nobody is there to be asked
 	if asking {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
@@ -30,6 +31,12 @@ func TestUsersOwnConfigurationDoesNotBreakTheTunnel(t *testing.T) {
 		{"command", []string{"RemoteCommand false", "RequestTTY force"}},
 		{"session", []string{"SessionType default", "ForkAfterAuthentication yes", "StdinNull yes"}},
 		{"quiet", []string{"LogLevel QUIET"}},
+		{"talkative", []string{"LogLevel DEBUG3", "LogVerbose *:*:*", "VisualHostKey yes"}},
+		{"its own words", []string{"PermitLocalCommand yes", "LocalCommand echo out; echo err >&2"}},
+		{"rules that run programs", []string{`Match exec "echo out; echo err >&2"`, "Compression yes"}},
+		{"names made canonical", []string{"CanonicalizeHostname always", "CanonicalDomains example.com", "Match canonical", "Compression yes", "Match final", "RekeyLimit 1M"}},
+		{"a way of its own", []string{"ProxyCommand bash -c 'exec 3<>/dev/tcp/%h/%p; cat <&3 & cat >&3'"}},
+		{"other forwards", []string{"RemoteForward 0 127.0.0.1:1", "DynamicForward 127.0.0.1:1", "ForwardX11 yes", "ForwardAgent yes"}},
 		{"cleared", []string{"ClearAllForwardings yes"}},
 		{"busy", []string{fmt.Sprintf("LocalForward %s localhost:1", busy.Addr()), "ExitOnForwardFailure yes"}},
 	} {
@@ -91,15 +98,42 @@ func TestJumpHostIsUsed(t *testing.T) {
 	first := last.Another()
 	svc := service(last, backend(t))
 	svc.Connection.Jump = fmt.Sprintf("%s@%s", first.User, first.Addr())
-	for _, config := range []string{svc.Connection.ConfigFile, last.Config("LogLevel DEBUG1")} { // for the jump host's ssh too
+	for _, config := range []string{svc.Connection.ConfigFile, last.Config("LogLevel DEBUG3")} { // for the jump host's ssh too
 		svc.Connection.ConfigFile = config
-		welcome(t, dial(t, open(t, svc)))
+		r := run(t)
+		welcome(t, dial(t, openIn(t, svc, r)))
+		if log := r.Log.(*logged).String(); strings.Contains(log, "debug") {
+			t.Errorf("the log has debug lines:\n%s", log)
+		}
 	}
 	if !strings.Contains(first.Log(), "Accepted publickey") {
 		t.Errorf("the jump host was passed by:\n%s", first.Log())
 	}
 	first.Kill()
 	transient(t, fails(t, svc), "Connection refused")
+}
+
+func TestAnyPathWillDoForTheUsersFiles(t *testing.T) {
+	last := sshd.Start(t)
+	first := last.Another()
+	dir := filepath.Join(t.TempDir(), `it's "my" $(touch run) %d é`)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	svc := service(last, backend(t))
+	svc.Connection.Jump = fmt.Sprintf("%s@%s", first.User, first.Addr())
+	svc.Connection.ConfigFile = filepath.Join(dir, "config")
+	if f := fails(t, svc); f.Class != forwarder.Permanent || !strings.Contains(f.Reason, "Can't open user config file "+svc.Connection.ConfigFile) {
+		t.Errorf("a file that is not there: %+v", f)
+	}
+	if err := os.WriteFile(svc.Connection.ConfigFile, []byte(read(t, last.ConfigFile)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := run(t)
+	welcome(t, dial(t, openIn(t, svc, r)))
+	if _, err := os.Stat(filepath.Join(r.Dir, "run")); err == nil {
+		t.Error("a path was taken for a command")
+	}
 }
 
 func TestOptionsOfTheConfigGoBeforeOurDefaults(t *testing.T) {

@@ -32,6 +32,7 @@ type destination struct {
 	failure  *forwarder.Failure // of the last attempt; nil after one that succeeded
 	failures int                // in a row
 	tried    time.Time          // when the last attempt began
+	asked    string             // where the user answered during that; empty: nobody did
 }
 
 // Destination tells the services that share an ssh, and so a login, from others.
@@ -135,7 +136,7 @@ func (d *destination) enter(run forwarder.Run) (m *master, wait time.Duration, e
 		if wait := pace - time.Since(d.tried); d.failure != nil && run.Urgent && wait > 0 {
 			return nil, wait, nil
 		}
-		d.tried = time.Now()
+		d.tried, d.asked = time.Now(), run.Ask
 		d.master = d.start(run)
 	}
 	d.master.users++
@@ -148,7 +149,10 @@ func (d *destination) enter(run forwarder.Run) (m *master, wait time.Duration, e
 func (d *destination) remembered(run forwarder.Run) error {
 	f := d.failure
 	switch {
-	case f == nil, run.Ask != "", run.Asked.After(d.tried):
+	case f == nil:
+		return nil
+	case run.Ask != "" && run.Ask == d.asked: // the login is the same, and the user has answered for all
+	case run.Ask != "", run.Asked.After(d.tried):
 		return nil
 	case f.Class == forwarder.Transient && time.Since(d.tried) > quiet(d.failures):
 		return nil

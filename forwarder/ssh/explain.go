@@ -28,6 +28,9 @@ const (
 	changedKey = "REMOTE HOST IDENTIFICATION HAS CHANGED"
 	noSocket   = "unix_listener: " // what it says when its socket cannot be made
 	loginHint  = "localport login" // is how the user does what only the user can
+
+	byProxy  = "UNKNOWN port 65535"         // is what ssh calls the far side of a ProxyCommand or a jump host
+	exchange = "_exchange_identification: " // begins what ssh says when a connection ends before there is a server
 )
 
 // explain finds why ssh ended in what it said: its exit status is 255 whatever the reason.
@@ -39,6 +42,8 @@ func (s *speech) explain() *forwarder.Failure {
 		f.Reason, f.Hint = s.changed(f.Reason)
 	case strings.Contains(f.Reason, denied):
 		s.denied(f)
+	case strings.Contains(f.Reason, byProxy):
+		s.proxied(f)
 	}
 	return f
 }
@@ -92,6 +97,15 @@ func (s *speech) changed(line string) (reason, hint string) {
 	return "REMOTE HOST IDENTIFICATION HAS CHANGED: " + said, hint
 }
 
+// proxied puts the words of a ProxyCommand that failed before those of the ssh that waited for it.
+func (s *speech) proxied(f *forwarder.Failure) {
+	if line, ok := s.said.LastBut(byProxy, exchange); ok {
+		f.Reason = line + "; " + f.Reason
+		return
+	}
+	f.Reason = "the ProxyCommand or jump host gave up without a word; " + f.Reason
+}
+
 // denied adds to a denial what went wrong with the keys before it.
 func (s *speech) denied(f *forwarder.Failure) {
 	before := f.Reason
@@ -106,7 +120,7 @@ func (s *speech) denied(f *forwarder.Failure) {
 	}
 	if s.locked != "" && f.Reason == before {
 		f.Reason += fmt.Sprintf(" (it would take %s, which has a passphrase or cannot be used)", s.locked)
-		f.Hint = "ssh-add " + s.locked + ", or for this time: " + loginHint
+		f.Hint = "ssh-add " + s.locked + ", then: localport restart; or for this time: " + loginHint
 	}
 }
 

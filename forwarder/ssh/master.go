@@ -127,8 +127,13 @@ func (m *master) login(ctx context.Context, old bool) error {
 	if err != nil {
 		return &forwarder.Failure{Reason: err.Error()}
 	}
+	argv, names, err := alias(m.at.argv, dir)
+	if err != nil {
+		return &forwarder.Failure{Reason: err.Error()}
+	}
 	program, err := child.Start(child.Command{
-		Argv: command(m.at.argv, m.speech.socket, old, m.asking != ""), Dir: m.run.Dir, Env: env, Line: m.line,
+		Argv: command(argv, m.speech.socket, old, m.asking != ""), Dir: m.run.Dir, Env: env,
+		Line: func(_ child.Stream, line string) { m.line(names.Replace(line)) },
 	})
 	if err != nil {
 		return child.Failure(err, "install ssh (Debian and Ubuntu: openssh-client; Fedora: openssh-clients)")
@@ -156,7 +161,7 @@ func (m *master) login(ctx context.Context, old bool) error {
 }
 
 // line takes what ssh prints.
-func (m *master) line(_ child.Stream, line string) {
+func (m *master) line(line string) {
 	if m.speech.line(line) {
 		m.at.logs.write(line)
 	}

@@ -226,6 +226,15 @@ func TestALoginThatIsNotAnsweredIsNotRepeated(t *testing.T) {
 	if f := fails(t, svc, r); f.Class != forwarder.ByAttention {
 		t.Errorf("got %+v", f)
 	}
+	r.Asked = time.Now() // another service, of the same login
+	if f := fails(t, svc, r); f.Class != forwarder.ByAttention {
+		t.Errorf("got %+v", f)
+	}
+	if n := len(asked()); n != 1 {
+		t.Errorf("asked %d times", n)
+	}
+	r.Ask, asked = answering(t, "yes") // another login
+	welcome(t, dial(t, openIn(t, svc, r)))
 	if n := len(asked()); n != 1 {
 		t.Errorf("asked %d times", n)
 	}

@@ -29,6 +29,9 @@ func (s *speech) line(line string) bool {
 		s.debug(words)
 		return false
 	}
+	if strings.HasPrefix(line, "debug2: ") || strings.HasPrefix(line, "debug3: ") { // of the ssh to a jump host
+		return false
+	}
 	if !chatter(line) {
 		s.said.Add(line)
 	}

@@ -16,8 +16,9 @@ import (
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
-// stingy is an ssh server as no sshd can be set up: it lets everybody in and has one channel for each connection.
-func stingy(t *testing.T) project.Connection {
+// stingy is an ssh server as no sshd can be set up: it has one channel for each connection, and lets everybody in unless it is
+// told how not to.
+func stingy(t *testing.T, change ...func(*ssh.ServerConfig)) project.Connection {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -29,6 +30,9 @@ func stingy(t *testing.T) project.Connection {
 	}
 	config := &ssh.ServerConfig{NoClientAuth: true}
 	config.AddHostKey(signer)
+	for _, to := range change {
+		to(config)
+	}
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

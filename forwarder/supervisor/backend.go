@@ -174,13 +174,15 @@ func (f *forward) act(ctx context.Context, action control.Action) {
 	}
 }
 
-// login has the tunnel opened anew by somebody who answers questions at a socket.
+// login has the tunnel opened anew by somebody who answers questions at a socket. A service that waited for a login does so
+// again if this one comes to nothing.
 func (f *forward) login(ctx context.Context, ask string) {
 	if !f.running() {
 		f.start(ctx)
 	}
+	needed := ask != "" && f.state() == forwarder.NeedsAttention
 	f.enter(forwarder.Restarting)
-	f.give(order{ask: ask})
+	f.give(order{ask: ask, needed: needed})
 }
 
 func without(names, drop []string) []string {

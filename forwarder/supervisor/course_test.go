@@ -30,6 +30,7 @@ type scripted struct {
 	opened []time.Time
 	open   func(n int) (forwarder.Tunnel, error) // the n-th opening, from 1
 	hang   atomic.Bool                           // no opening comes to an end
+	late   *forwarder.Failure                    // what one that hangs says when it is given up; nil: nothing
 }
 
 func (s *scripted) Target() string { return "scripted" }
@@ -41,6 +42,9 @@ func (s *scripted) Open(ctx context.Context, _ forwarder.Run) (forwarder.Tunnel,
 	s.mu.Unlock()
 	if s.hang.Load() {
 		<-ctx.Done()
+		if s.late != nil {
+			return nil, s.late
+		}
 		return nil, ctx.Err()
 	}
 	return s.open(n)
@@ -308,6 +312,53 @@ func TestFailedIsNotForEver(t *testing.T) {
 				}
 				c.is(t, forwarder.Healthy)
 			})
+		})
+	}
+}
+
+func TestALoginThatComesToNothingIsTheUsersMatterAgain(t *testing.T) {
+	for name, tt := range map[string]struct {
+		first forwarder.Class
+		want  forwarder.State
+	}{
+		"it waited for one": {forwarder.ByAttention, forwarder.NeedsAttention},
+		"it did not":        {forwarder.Permanent, forwarder.Restarting},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := embark(t, testHost(), plain("db"), well, func(n int) (forwarder.Tunnel, error) {
+					if n == 1 {
+						return nil, &forwarder.Failure{Class: tt.first, Reason: "a key is locked"}
+					}
+					return never(n)
+				})
+				defer c.stop()
+				synctest.Wait()
+				c.login(t.Context(), "/ask")
+				c.is(t, tt.want)
+				if got := c.lastError(); got != "no route" {
+					t.Errorf("it says %q", got)
+				}
+			})
+		})
+	}
+}
+
+func TestALateTunnelIsExplainedByItsOwnWordsWhereItHasAny(t *testing.T) {
+	for want, words := range map[string]*forwarder.Failure{
+		"it listens, but has not said that it is ready": {Reason: "it listens, but has not said that it is ready"},
+		"the tunnel was not ready after 35s":            nil,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			tech := &scripted{late: words}
+			tech.hang.Store(true)
+			c := embarkWith(t, testHost(), plain("db"), well, tech)
+			defer c.stop()
+			time.Sleep(openTimeout)
+			c.is(t, forwarder.Restarting)
+			if got := c.lastError(); got != want {
+				t.Errorf("it says %q, want %q", got, want)
+			}
 		})
 	}
 }

@@ -75,6 +75,7 @@ type forward struct {
 	tried    time.Time // when the last attempt began
 	asked    time.Time // when the user asked for one last
 	ask      string    // where the user answers questions during the next attempt
+	needed   bool      // without that the next attempt is pointless
 	urgent   bool      // a client waits for the next attempt, or the machine has slept
 	opened   int       // tunnels since the start
 	rest     rest
@@ -101,10 +102,11 @@ type status struct {
 
 // order is what a user or a reload asks of a running forward.
 type order struct {
-	svc  *project.Service // not nil: what it is from now on
-	tech forwarder.Technology
-	keep bool   // the tunnel is to stay: what is new does not touch it
-	ask  string // where the user answers questions; empty: nobody does
+	svc    *project.Service // not nil: what it is from now on
+	tech   forwarder.Technology
+	keep   bool   // the tunnel is to stay: what is new does not touch it
+	ask    string // where the user answers questions; empty: nobody does
+	needed bool   // without the user the service cannot be had
 }
 
 func newForward(h host, svc project.Service, lines *journal.File) (*forward, error) {
@@ -221,7 +223,7 @@ func (f *forward) start(ctx context.Context) {
 	if running {
 		return
 	}
-	f.failures, f.opened, f.tried, f.asked, f.ask, f.urgent, f.why = 0, 0, time.Time{}, time.Now(), "", false, ""
+	f.failures, f.opened, f.tried, f.asked, f.ask, f.needed, f.urgent, f.why = 0, 0, time.Time{}, time.Now(), "", false, false, ""
 	f.rest = rest{kind: now}
 	if f.svc.OnDemand {
 		f.rest.kind = asleep
@@ -303,7 +305,7 @@ func (f *forward) give(o order) {
 	select {
 	case old := <-f.orders:
 		o.keep = o.keep && old.keep
-		o.ask = cmp.Or(o.ask, old.ask)
+		o.ask, o.needed = cmp.Or(o.ask, old.ask), o.needed || old.needed
 		if o.svc == nil {
 			o.svc, o.tech = old.svc, old.tech
 		}
@@ -337,10 +339,14 @@ func (f *forward) attempt(ctx context.Context) error {
 	}
 	defer clean()
 	run.Asked, run.Urgent, run.Ask = f.asked, f.urgent, f.ask
-	f.ask, f.urgent = "", false
+	needed := f.needed
+	f.ask, f.needed, f.urgent = "", false, false
 	f.count(run.ID)
 	f.enter(f.working())
 	tunnel, err := f.open(ctx, run)
+	if err != nil && needed {
+		return unhelped(err)
+	}
 	if err != nil {
 		return err
 	}
@@ -407,7 +413,7 @@ func (f *forward) open(ctx context.Context, run forwarder.Run) (forwarder.Tunnel
 	for {
 		select {
 		case r := <-results:
-			if r.err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			if _, said := errors.AsType[*forwarder.Failure](r.err); r.err != nil && !said && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				return nil, &forwarder.Failure{Reason: "the tunnel was not ready after " + timeout.String()}
 			}
 			return r.tunnel, r.err
@@ -448,7 +454,7 @@ func (f *forward) obey(o order) error {
 	if o.keep {
 		return nil
 	}
-	f.failures, f.opened, f.asked, f.ask = 0, 0, time.Now(), o.ask
+	f.failures, f.opened, f.asked, f.ask, f.needed = 0, 0, time.Now(), o.ask, o.needed
 	f.why = reasonAsked
 	return errOrdered
 }

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -125,6 +126,16 @@ func (f *forward) settle(err error) {
 	case barred:
 		f.relay.DropWaiting()
 	}
+}
+
+// unhelped is why a login came to nothing: whatever it was, the next attempt needs the user again.
+func unhelped(err error) error {
+	failure, ok := errors.AsType[*forwarder.Failure](err)
+	if !ok || failure.Class != forwarder.Transient {
+		return err
+	}
+	hint := cmp.Or(failure.Hint, "when that is over: localport login")
+	return &forwarder.Failure{Class: forwarder.ByAttention, Reason: failure.Reason, Hint: hint}
 }
 
 // after is the rest that a failure asks for.

@@ -1,0 +1,216 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/testdata/sshd"
+)
+
+// running are the processes of this world that were started under a name, with arguments that end so.
+func (w *world) running(name string, args ...string) []int {
+	end := []byte(strings.Join(append(args, ""), "\x00"))
+	paths, _ := filepath.Glob("/proc/[0-9]*/environ")
+	var pids []int
+	for _, path := range paths {
+		env, err := os.ReadFile(path)
+		if err != nil || !bytes.Contains(env, []byte("HOME="+w.home+"\x00")) {
+			continue
+		}
+		argv, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "cmdline"))
+		first, _, _ := bytes.Cut(argv, []byte{0})
+		var pid int
+		if _, err := fmt.Sscanf(path, "/proc/%d/environ", &pid); err == nil && filepath.Base(string(first)) == name && bytes.HasSuffix(argv, end) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func TestWhateverIsKilledDuringALoginTheNextOneSucceeds(t *testing.T) {
+	t.Parallel()
+	for victim, find := range map[string]func(w *world, root string) []int{
+		"ssh": func(w *world, root string) (pids []int) {
+			for _, one := range childrenOf(w.t, w.supervisor(root).PID) {
+				pids = append(pids, one.PID)
+			}
+			return pids
+		},
+		"askpass":    func(w *world, _ string) []int { return w.running("localport-askpass") },
+		"supervisor": func(w *world, root string) []int { return []int{w.supervisor(root).PID} },
+		"login":      func(w *world, _ string) []int { return w.running(filepath.Base(w.exe), "login") },
+	} {
+		t.Run(victim, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			host := sshd.Start(t)
+			config, ports := strangers(t, host, "one", "two")
+			root := w.allowed(config)
+			w.localport(root, "start")
+			u := w.atTerminal(root, "login")
+			u.answer("fingerprint is SHA256:", "")
+			pids := find(w, root)
+			if len(pids) == 0 {
+				t.Fatal("it does not run")
+			}
+			for _, pid := range pids {
+				kill(t, pid)
+			}
+			if code := <-u.done; code == 0 {
+				t.Errorf("login: exit 0\n%s", u.screen())
+			}
+			eventually(t, "both need attention again, and nobody asks any more", func() bool {
+				return w.service(root, "one").State == forwarder.NeedsAttention &&
+					w.service(root, "two").State == forwarder.NeedsAttention && len(w.running("localport-askpass")) == 0
+			})
+			u = w.atTerminal(root, "login")
+			u.answer("fingerprint is SHA256:", "yes\n")
+			u.answer("Enter passphrase for key", "open sesame\n")
+			if code := <-u.done; code != 0 {
+				t.Fatalf("the next login: exit %d\n%s", code, u.screen())
+			}
+			for _, port := range ports {
+				if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != "220 ready" {
+					t.Errorf("%q, %v", got, err)
+				}
+			}
+		})
+	}
+}
+
+func TestALoginToAServerThatIsGoneSaysSoAtOnceAndKnocksOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	host := sshd.Start(t)
+	config, _ := strangers(t, host, "a", "b", "c", "d", "e")
+	root := w.allowed(config)
+	w.localport(root, "start")
+	host.Kill()
+	l, err := net.Listen("tcp4", host.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var knocks atomic.Int32
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			knocks.Add(1)
+			_ = conn.Close()
+		}
+	}()
+	defer l.Close()
+	u := w.atTerminal(root, "login")
+	if code := <-u.done; code != 1 || !strings.Contains(u.screen(), "when that is over: localport login") {
+		t.Errorf("login: exit %d\n%s", code, u.screen())
+	}
+	for _, svc := range w.status(root).Services {
+		if svc.State != forwarder.NeedsAttention {
+			t.Errorf("%s is %s: %s", svc.Name, svc.State, svc.LastError)
+		}
+	}
+	if n := knocks.Load(); n != 1 {
+		t.Errorf("%d knocks", n)
+	}
+}
+
+func TestAConfigThatChangesWhileSSHConnectsTakesEffectAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	frozen := sshd.Start(t)
+	good := frozen.Another()
+	frozen.Freeze()
+	port, far := freePort(t), banner(t).port
+	root := w.allowed(sshConfig("db", port, frozen, far))
+	w.must(root, "start", "--no-wait")
+	for range 5 { // however often
+		for _, host := range []*sshd.Server{frozen, good} {
+			w.write(root, ".localport.toml", sshConfig("db", port, host, far))
+			w.must(root, "allow")
+		}
+	}
+	if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != "220 ready" {
+		t.Errorf("%q, %v", got, err)
+	}
+	eventually(t, "one ssh is left", func() bool { return len(childrenOf(t, w.supervisor(root).PID)) == 1 })
+}
+
+func TestSixtyServicesOnOneHostAreOneLoginWhateverHappens(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	host := sshd.Start(t)
+	far := banner(t).port
+	var config strings.Builder
+	var ports []int
+	for i := range 60 {
+		ports = append(ports, freePort(t))
+		config.WriteString(sshConfig(fmt.Sprintf("s%d", i), ports[i], host, far))
+	}
+	root := w.allowed(config.String())
+	answer := func() {
+		t.Helper()
+		for _, port := range ports {
+			if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != "220 ready" {
+				t.Fatalf("%q, %v", got, err)
+			}
+		}
+	}
+	w.must(root, "start")
+	answer()
+	if n := strings.Count(host.Log(), "Accepted publickey"); n != 1 {
+		t.Errorf("%d logins", n)
+	}
+	host.Kill()
+	host.Restart()
+	answer()
+	if n := strings.Count(host.Log(), "Accepted publickey"); n != 2 {
+		t.Errorf("%d logins after the server's restart", n)
+	}
+}
+
+func TestTheSSHToAJumpHostGoesWithItsMasterHoweverThatIsKilled(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	host := sshd.Start(t)
+	jump := host.Another()
+	port := freePort(t)
+	config := sshConfig("db", port, host, banner(t).port)
+	root := w.allowed(strings.Replace(config, "remote_host", fmt.Sprintf("jump = %q, remote_host", jump.User+"@"+jump.Addr()), 1))
+	w.must(root, "start")
+	for _, victim := range []string{"master", "jump", "supervisor"} {
+		masters := childrenOf(t, w.supervisor(root).PID)
+		if len(masters) != 1 {
+			t.Fatalf("the supervisor's children: %v", masters)
+		}
+		jumps := childrenOf(t, masters[0].PID)
+		if len(jumps) != 1 {
+			t.Fatalf("the master's children: %v", jumps)
+		}
+		w.kept(root)
+		switch victim {
+		case "master":
+			kill(t, masters[0].PID)
+		case "jump":
+			_ = syscall.Kill(jumps[0].PID, syscall.SIGKILL) // no child of ours
+		case "supervisor":
+			kill(t, w.supervisor(root).PID)
+		}
+		if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != "220 ready" {
+			t.Errorf("%s: %q, %v", victim, got, err)
+		}
+		for _, p := range []lockstate.Process{masters[0], jumps[0]} {
+			w.gone(p)
+		}
+	}
+}

@@ -57,7 +57,6 @@ func TestAListOfKubeconfigsIsOne(t *testing.T) {
 func TestAKubeconfigsProxyIsUsed(t *testing.T) {
 	s := serve(t, "x")
 	var through atomic.Int32
-	var tunnels sync.WaitGroup
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		through.Add(1)
 		far, err := net.Dial("tcp", r.Host)
@@ -71,14 +70,15 @@ func TestAKubeconfigsProxyIsUsed(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		tunnels.Go(func() {
+		var forth sync.WaitGroup
+		forth.Go(func() {
 			_, _ = io.Copy(far, near)
 			_ = far.Close()
 		})
 		_, _ = io.Copy(near, far)
 		_ = near.Close()
+		forth.Wait()
 	}))
-	defer tunnels.Wait()
 	defer proxy.Close()
 	src := s.source(t, "{token: x}", "")
 	path := strings.TrimPrefix(src.Env[len(src.Env)-1], "KUBECONFIG=")

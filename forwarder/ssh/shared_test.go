@@ -160,7 +160,7 @@ func answering(t *testing.T, answers ...string) (socket string, asked func() []s
 	t.Helper()
 	var mu sync.Mutex
 	var questions []string
-	l, err := askpass.Listen(t.Context(), filepath.Dir(run(t).Dir), func(_ context.Context, q askpass.Question) (string, bool) {
+	l, err := askpass.Listen(t.Context(), filepath.Dir(run(t).Sockets), func(_ context.Context, q askpass.Question) (string, bool) {
 		mu.Lock()
 		defer mu.Unlock()
 		questions = append(questions, q.Text)

@@ -20,7 +20,8 @@ func TestWhatMakesPodsLeadsToThem(t *testing.T) {
 	ns := c.Namespace(t)
 	const pod = `
       terminationGracePeriodSeconds: 1
-      containers: [{name: c, image: "localhost/echo:test", imagePullPolicy: Never, args: [-greet, ":7000"]}]`
+      containers: [{name: c, image: "localhost/echo:test", imagePullPolicy: Never, args: [-greet, ":7000"],
+        readinessProbe: {tcpSocket: {port: 7000}, periodSeconds: 1}}]`
 	for kind, more := range map[string]string{
 		"StatefulSet": "\n  serviceName: x", "DaemonSet": "", "Job": "",
 	} {
@@ -40,6 +41,7 @@ spec:%s%s
 `, group, kind, ns, more, labels, restart, pod), "KIND", name))
 	}
 	for _, kind := range []string{"statefulset", "daemonset", "job"} {
+		c.WaitReady(t, ns, "app="+kind, 1) // a container that runs may not listen yet
 		tunnel := open(t, c.Kubeconfig(), to(kind+"/"+kind+":7000", ns))
 		if got := greeting(t, dial(t, tunnel)); !strings.HasPrefix(got, kind+"-") {
 			t.Errorf("%s: %q", kind, got)

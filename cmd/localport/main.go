@@ -16,6 +16,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/keeper"
 	"github.com/localport-sh/localport/forwarder/ssh/askpass"
+	"github.com/localport-sh/localport/forwarder/ssh/way"
 )
 
 // grammar is the command line, but for export: the hook's command is read without kong, which costs a prompt as much
@@ -62,6 +63,7 @@ type app struct {
 
 func main() {
 	askpass.Main()
+	way.Main()
 	os.Exit(run(os.Args[1:]))
 }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/forwarder/ssh/askpass"
+	"github.com/localport-sh/localport/forwarder/ssh/way"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/testdata/fakekubectl"
@@ -36,6 +37,7 @@ const playMain = "LOCALPORT_TEST_MAIN"
 
 func TestMain(m *testing.M) {
 	askpass.Main()
+	way.Main()
 	switch {
 	case fakekubectl.Plays():
 		os.Exit(fakekubectl.Main())

@@ -8,6 +8,9 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/localport-sh/localport/forwarder/ssh/askpass"
+	"github.com/localport-sh/localport/forwarder/ssh/way"
 )
 
 // To ssh the first value of an option counts, and the command line's come before those of any file.
@@ -100,3 +103,13 @@ func command(argv []string, socket string, old, asking bool) []string {
 
 // escape writes a path as -S wants it: a percent sign begins a token.
 func escape(path string) string { return strings.ReplaceAll(path, "%", "%%") }
+
+// environment is ssh's. What it needs lies in dir.
+func (m *master) environment(dir string, around bool) ([]string, error) {
+	env, err := askpass.Environment(m.run.Env, dir, m.asking)
+	if err != nil || !around {
+		return env, err
+	}
+	m.at.logs.write("the way to the jump host did not answer: going around the masters of your own configuration (ControlPath)")
+	return way.Around(env, dir)
+}

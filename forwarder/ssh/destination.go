@@ -29,6 +29,7 @@ type destination struct {
 	master   *master            // up or coming; nil
 	old      bool               // this ssh is older than 8.7
 	apart    bool               // the server does not let services share a connection
+	around   bool               // a master that the user keeps to a jump host does not answer
 	failure  *forwarder.Failure // of the last attempt; nil after one that succeeded
 	failures int                // in a row
 	tried    time.Time          // when the last attempt began
@@ -205,6 +206,9 @@ func (d *destination) failed(m *master, f *forwarder.Failure) {
 	defer d.mu.Unlock()
 	d.failure = f
 	d.failures++
+	if strings.Contains(f.Reason, byProxy) && strings.Contains(f.Reason, "timed out during banner exchange") {
+		d.around = !d.around
+	}
 	d.dismiss(m)
 }
 

@@ -12,7 +12,6 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/child"
-	"github.com/localport-sh/localport/forwarder/ssh/askpass"
 	"github.com/localport-sh/localport/forwarder/ssh/mux"
 )
 
@@ -55,15 +54,15 @@ func (d *destination) start(run forwarder.Run) *master {
 		speech: &speech{ready: make(chan bool, 1), key: d.key},
 		ready:  make(chan struct{}), done: make(chan struct{}),
 	}
-	go m.live(ctx, d.old)
+	go m.live(ctx, d.old, d.around)
 	return m
 }
 
 // live is the master's life, from its start until nothing is left.
-func (m *master) live(ctx context.Context, old bool) {
+func (m *master) live(ctx context.Context, old, around bool) {
 	defer close(m.done)
 	up := false
-	forwarder.Contain(func() { up = m.course(ctx, old) }, func(f *forwarder.Failure, stack []byte) {
+	forwarder.Contain(func() { up = m.course(ctx, old, around) }, func(f *forwarder.Failure, stack []byte) {
 		m.at.logs.write(string(stack))
 		m.note(f)
 		m.at.failed(m, f)
@@ -81,8 +80,8 @@ func (m *master) live(ctx context.Context, old bool) {
 }
 
 // course is what becomes of an ssh: false if it could not log in.
-func (m *master) course(ctx context.Context, old bool) (up bool) {
-	if err := m.login(ctx, old); err != nil {
+func (m *master) course(ctx context.Context, old, around bool) (up bool) {
+	if err := m.login(ctx, old, around); err != nil {
 		f, failed := errors.AsType[*forwarder.Failure](err)
 		switch {
 		case failed && !old && rejects(f, sinceOld):
@@ -115,7 +114,7 @@ func (m *master) note(err error) {
 }
 
 // login starts ssh and returns when it has logged in and speaks to us, and to nobody else.
-func (m *master) login(ctx context.Context, old bool) error {
+func (m *master) login(ctx context.Context, old, around bool) error {
 	// It is shared: the folder of the run goes with the one service that happened to come first.
 	dir, err := os.MkdirTemp(filepath.Dir(m.run.Sockets), "m")
 	if err != nil {
@@ -123,7 +122,7 @@ func (m *master) login(ctx context.Context, old bool) error {
 	}
 	defer os.RemoveAll(dir)
 	m.speech.socket = filepath.Join(dir, "s")
-	env, err := askpass.Environment(m.run.Env, dir, m.asking)
+	env, err := m.environment(dir, around)
 	if err != nil {
 		return &forwarder.Failure{Reason: err.Error()}
 	}

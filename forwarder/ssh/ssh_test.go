@@ -18,12 +18,14 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/ssh/askpass"
+	"github.com/localport-sh/localport/forwarder/ssh/way"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
 func TestMain(m *testing.M) {
 	askpass.Main()
+	way.Main()
 	goleak.VerifyTestMain(m)
 }
 

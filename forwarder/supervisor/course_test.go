@@ -344,6 +344,26 @@ func TestALoginThatComesToNothingIsTheUsersMatterAgain(t *testing.T) {
 	}
 }
 
+func TestALoginFromWhichTheUserWalksAwayIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := embark(t, testHost(), plain("db"), well, func(int) (forwarder.Tunnel, error) {
+			return nil, &forwarder.Failure{Class: forwarder.ByAttention, Reason: "a key is locked"}
+		})
+		defer c.stop()
+		synctest.Wait()
+		c.tech.hang.Store(true)
+		c.login(t.Context(), "/ask")
+		time.Sleep(loginTimeout - time.Second)
+		c.is(t, forwarder.Restarting)
+		time.Sleep(time.Second)
+		c.is(t, forwarder.NeedsAttention)
+		time.Sleep(time.Hour)
+		if n := len(c.tech.times()); n != 2 {
+			t.Errorf("%d attempts", n)
+		}
+	})
+}
+
 func TestALateTunnelIsExplainedByItsOwnWordsWhereItHasAny(t *testing.T) {
 	for want, words := range map[string]*forwarder.Failure{
 		"it listens, but has not said that it is ready": {Reason: "it listens, but has not said that it is ready"},

@@ -12,7 +12,8 @@ import (
 func TestAMasterThatTheUserKeepsToAJumpHostIsGoneAroundWhenItHangs(t *testing.T) {
 	last := sshd.Start(t)
 	first, second := last.Another(), last.Another()
-	kept := filepath.Join(filepath.Dir(run(t).Dir), "kept") // accepts and says nothing, as one does whose network is gone
+	r := run(t)
+	kept := filepath.Join(filepath.Dir(r.Sockets), "kept") // accepts and says nothing, as one does whose network is gone
 	hangs, err := net.Listen("unix", kept)
 	if err != nil {
 		t.Fatal(err)
@@ -27,7 +28,6 @@ func TestAMasterThatTheUserKeepsToAJumpHostIsGoneAroundWhenItHangs(t *testing.T)
 	svc.Connection.ConfigFile = last.Config(append(lines, "Host near", "ProxyJump nearer", "ControlMaster auto", "ControlPath "+kept, "ControlPersist yes")...)
 	svc.Connection.Jump = "near"
 	svc.Connection.Options = map[string]string{"ConnectTimeout": "3"}
-	r := run(t)
 	transient(t, fails(t, svc, r), "timed out during banner exchange")
 	r.Urgent = true
 	welcome(t, dial(t, openIn(t, svc, r)))

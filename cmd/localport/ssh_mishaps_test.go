@@ -214,3 +214,25 @@ func TestTheSSHToAJumpHostGoesWithItsMasterHoweverThatIsKilled(t *testing.T) {
 		}
 	}
 }
+
+func TestTunnelsOutliveTheFolderOfTheirSockets(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	host := sshd.Start(t)
+	port := freePort(t)
+	root := w.allowed(sshConfig("db", port, host, banner(t).port))
+	w.must(root, "start")
+	supervisor := w.status(root).Supervisor
+	folder := filepath.Join(filepath.Dir(supervisor.Socket), supervisor.Run)
+	if err := os.RemoveAll(folder); err != nil { // as what is old in /tmp is
+		t.Fatal(err)
+	}
+	for _, master := range childrenOf(t, supervisor.PID) {
+		kill(t, master.PID)
+	}
+	if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != "220 ready" {
+		t.Errorf("%q, %v", got, err)
+	}
+	w.must(root, "stop")
+	eventually(t, "the folder is gone", func() bool { _, err := os.Stat(folder); return os.IsNotExist(err) })
+}

@@ -51,7 +51,7 @@ type Supervisor struct {
 	trust   trust.Store
 	log     *slog.Logger
 	logFile *journal.File
-	runtime string // the directory of this run's private sockets
+	folder  folder // of this run's private sockets
 	socket  *net.UnixListener
 	started time.Time
 	changes *changes
@@ -143,7 +143,7 @@ func Run(ctx context.Context, o Options) error {
 	cancel()
 	s.finish()
 	s.news.tell(journal.Event{Kind: journal.Ended, Run: o.Run}, "")
-	return errors.Join(<-served, s.clean())
+	return errors.Join(<-served, s.folder.clean())
 }
 
 func open(o Options) (*Supervisor, error) {
@@ -220,12 +220,8 @@ func (s *Supervisor) sweep(before *lockstate.Supervisor) {
 
 // prepare does all that must be done before clients are told ready.
 func (s *Supervisor) prepare(ctx context.Context) error {
-	dir, err := lockstate.RuntimeDir()
-	if err != nil {
-		return err
-	}
-	s.runtime = filepath.Join(dir, s.o.Run)
-	if err := os.Mkdir(s.runtime, 0o700); err != nil {
+	s.folder.run = s.o.Run
+	if err := s.folder.begin(); err != nil {
 		return err
 	}
 	s.readUser()
@@ -317,7 +313,7 @@ func (s *Supervisor) abandon(cause error) {
 	if err != nil {
 		s.log.Error("write the state", "error", err)
 	}
-	_ = s.clean()
+	_ = s.folder.clean()
 	s.o.Say(control.Word{Outcome: outcome(cause), Error: s.mask(cause.Error())})
 }
 
@@ -346,9 +342,6 @@ func (s *Supervisor) finish() {
 	s.log.Info("ended", "orphans_killed", killed, "error", err)
 }
 
-// clean removes this run's private sockets.
-func (s *Supervisor) clean() error { return os.RemoveAll(s.runtime) }
-
 // forward makes the forward of a service; it is stopped.
 func (s *Supervisor) forward(svc project.Service) (*forward, error) {
 	return newForward(host{
@@ -362,8 +355,8 @@ func (s *Supervisor) forward(svc project.Service) (*forward, error) {
 func (s *Supervisor) begin(lines *journal.File) (forwarder.Run, func(), error) {
 	n := s.tunnels.Add(1)
 	id := fmt.Sprintf("%s.%d", s.o.Run, n)
-	sockets := filepath.Join(s.runtime, fmt.Sprint(n))
-	if err := os.Mkdir(sockets, 0o700); err != nil {
+	sockets, err := s.folder.add(fmt.Sprint(n))
+	if err != nil {
 		return forwarder.Run{}, nil, err
 	}
 	run := forwarder.Run{

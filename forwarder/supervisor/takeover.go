@@ -318,6 +318,6 @@ func (s *Supervisor) withdraw(cause error) {
 		_ = s.socket.Close()
 	}
 	_ = s.election.Pass()
-	_ = s.clean()
+	_ = s.folder.clean()
 	s.o.Say(control.Word{Outcome: outcome(cause), Error: s.mask(cause.Error())})
 }

@@ -102,8 +102,9 @@ type Stream interface {
 	// Next waits for bytes and lends them until the next call. io.EOF is their end, net.ErrClosed that of the stream by
 	// Close. What was to be reported of the end has been reported then.
 	Next() ([]byte, error)
-	// WaitEnd returns nil when the far end has let go of the stream altogether, after the end of its bytes; net.ErrClosed
-	// after Close.
+	// WaitEnd returns nil when the far end has let go of the stream altogether, after the end of its bytes, or when what
+	// carries it has ended: all that the far end said has come, and a reset would cost a client what it has not read yet.
+	// After Close it returns net.ErrClosed.
 	WaitEnd() error
 	// Broken reports, after the end, that the far end did not mean it: a client is to see a reset.
 	Broken() bool

@@ -191,8 +191,8 @@ func TestAReverseForwardIsShownAsSuchAndListensNowhereHere(t *testing.T) {
 		t.Errorf("variables:\n%s", env)
 	}
 	local.close()
+	w.must(root, "restart", "--no-wait", "hook")
 	eventually(t, "it is seen that nothing listens here", func() bool {
-		w.must(root, "restart", "--no-wait", "hook")
 		return strings.Contains(w.service(root, "hook").LastError, "nothing listens on")
 	})
 	w.must(root, "stop", "--all")

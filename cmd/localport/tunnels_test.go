@@ -21,7 +21,7 @@ import (
 // banner is a server that speaks first, as databases and mail servers do.
 func banner(t testing.TB) *server {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", freePort(t))) // nobody else's either when it is closed
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -105,14 +105,14 @@ func (c *conn) report(r forwarder.Refusal, answered bool) {
 // Broken reports that the end was none that the pod meant.
 func (c *conn) Broken() bool { return c.broken.Load() }
 
-// WaitEnd returns when the node has let go of both directions.
+// WaitEnd returns when the node has let go of both directions, or the upstream has ended.
 func (c *conn) WaitEnd() error {
-	_, err := c.errs.WriteTo(io.Discard)
+	_, _ = c.errs.WriteTo(io.Discard)
 	select {
 	case <-c.gone:
 		return net.ErrClosed
 	default:
-		return err
+		return nil
 	}
 }
 

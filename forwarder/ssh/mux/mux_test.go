@@ -316,10 +316,16 @@ func TestStreamsBreakWithTheMaster(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	s := open(t, c, serve(t, echo))
+	s, last := open(t, c, serve(t, echo)), open(t, c, serve(t, func(conn *net.TCPConn) { _, _ = conn.Write([]byte("bye")) }))
+	if got, err := io.ReadAll(last); err != nil || string(got) != "bye" {
+		t.Errorf("got %q, %v", got, err)
+	}
 	ssh.Kill()
 	if _, err := s.Next(); !errors.Is(err, io.EOF) || !s.Broken() {
 		t.Errorf("got %v, broken %v", err, s.Broken())
+	}
+	if err := last.WaitEnd(); err != nil || last.Broken() { // whoever has all of it is to see no reset
+		t.Errorf("what the far side had ended: %v, broken %v", err, last.Broken())
 	}
 	<-c.Done()
 	if !errors.Is(c.Err(), ErrGone) {

@@ -257,25 +257,23 @@ func (s *Stream) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Broken reports, after the end, that the far side did not mean it.
+// Broken reports, after the end, that the far side did not mean it. What breaks after its last byte does not matter.
 func (s *Stream) Broken() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.err != nil
+	return s.err != nil && !s.ended
 }
 
-// WaitEnd returns nil when the far side has let go of the stream altogether; net.ErrClosed after Close.
+// WaitEnd returns nil when the far side has let go of the stream altogether, or the connection that carries it has ended;
+// net.ErrClosed after Close.
 func (s *Stream) WaitEnd() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for !s.over() {
 		s.cond.Wait()
 	}
-	switch {
-	case s.left:
+	if s.left {
 		return net.ErrClosed
-	case s.err != nil:
-		return s.err
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ func TestFailedLoginsSayWhatToDo(t *testing.T) {
 		{"an option for a host", func(c *project.Connection) { c.Host = "-oProxyCommand=touch " + dir + "/run" }, forwarder.Permanent, "invalid characters", ""},
 		{"unknown name", func(c *project.Connection) { c.Host = "no-such-host.invalid" }, forwarder.Transient, "Could not resolve hostname", ""},
 		{"a way that is not there", option("ProxyCommand", "no-such-proxy %h"), forwarder.Transient, "no-such-proxy: ", ""},
-		{"a way that says why", option("ProxyCommand", "sh -c 'echo the token has expired >&2; exit 1'"), forwarder.Transient, "the token has expired; Connection closed", ""},
+		{"a way that says why", option("ProxyCommand", "sh -c 'echo the token has expired >&2; exit 1'"), forwarder.Transient, "the token has expired; ", ""},
 		{"a way that says nothing", option("ProxyCommand", "false"), forwarder.Transient, "the ProxyCommand or jump host gave up without a word", ""},
 		{"jump host refuses", jump(refusing(t)), forwarder.Transient, "Connection refused", ""},
 	}

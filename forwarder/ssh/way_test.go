@@ -27,7 +27,7 @@ func TestAMasterThatTheUserKeepsToAJumpHostIsGoneAroundWhenItHangs(t *testing.T)
 	svc := service(last, backend(t))
 	svc.Connection.ConfigFile = last.Config(append(lines, "Host near", "ProxyJump nearer", "ControlMaster auto", "ControlPath "+kept, "ControlPersist yes")...)
 	svc.Connection.Jump = "near"
-	svc.Connection.Options = map[string]string{"ConnectTimeout": "3"}
+	svc.Connection.Options = map[string]string{"ConnectTimeout": "8"}
 	transient(t, fails(t, svc, r), "timed out during banner exchange")
 	r.Urgent = true
 	welcome(t, dial(t, openIn(t, svc, r)))

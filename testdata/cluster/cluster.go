@@ -44,12 +44,18 @@ type Cluster struct {
 // startLimit bounds the start of a cluster, which takes four seconds where nothing else runs.
 const startLimit = 2 * time.Minute
 
-// Start starts a cluster and stops it with the test. Where none can be run the test is skipped.
+// Start starts a cluster and stops it with the test. Where none can be run the test is skipped; where another process tests with
+// one, it waits for that.
 func Start(tb testing.TB) *Cluster {
 	tb.Helper()
 	if err := Possible(); err != nil {
 		tb.Skip(err)
 	}
+	done, err := Turn(tb.Context())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(done)
 	ctx, cancel := context.WithTimeout(tb.Context(), startLimit)
 	defer cancel()
 	dir, err := os.MkdirTemp("", "lpk-") //nolint:usetesting // t.TempDir is too long for sockets

@@ -114,17 +114,17 @@ func TestBytesArriveAsTheyWereSent(t *testing.T) {
 		const size = 64 << 20
 		slow := visit(t, web)
 		fmt.Fprintf(slow, "GET /bytes?n=%d HTTP/1.0\r\n\r\n", size)
+		reader := bufio.NewReader(slow)
+		resp, err := http.ReadResponse(reader, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
 		for range 20 {
 			conn := visit(t, web)
 			fmt.Fprint(conn, "GET / HTTP/1.0\r\n\r\n")
 			if answer, err := io.ReadAll(conn); err != nil || !strings.Contains(string(answer), "web-") {
 				t.Fatalf("%q, %v", answer, err)
 			}
-		}
-		reader := bufio.NewReader(slow)
-		resp, err := http.ReadResponse(reader, nil)
-		if err != nil {
-			t.Fatal(err)
 		}
 		if n, err := io.Copy(io.Discard, resp.Body); n != size || err != nil {
 			t.Errorf("%d bytes, %v", n, err)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
@@ -99,6 +100,43 @@ func delayed(to, from net.Conn, delay time.Duration) {
 	}
 	if c, ok := to.(*net.TCPConn); ok {
 		_ = c.CloseWrite()
+	}
+}
+
+// Clients that come at once to a cluster that is far away share upstreams. Some of them may take their time to read.
+func TestASlowReaderFarAwayHoldsUpNobodyElse(t *testing.T) {
+	c := theCluster(t)
+	ns := c.Namespace(t)
+	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})
+	cert, key := c.Credential(t, "slow", cluster.Identity{User: "slow", Groups: []string{"system:masters"}})
+	config := c.KubeconfigFor(t, "slow", fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key), farAway(t, c.Server(), 50*time.Millisecond))
+	addr, tunnel := listen(t, config, to("service/web:80", ns))
+	const size = 16 << 20 // more than sockets take
+	ask := func(what string) *bufio.Reader {
+		conn := visit(t, addr)
+		fmt.Fprintf(conn, "GET %s HTTP/1.0\r\n\r\n", what)
+		return bufio.NewReader(conn)
+	}
+	var slow, others []*bufio.Reader
+	for i := range 24 {
+		if i%8 == 0 {
+			slow = append(slow, ask(fmt.Sprintf("/bytes?n=%d", size)))
+		} else {
+			others = append(others, ask("/"))
+		}
+	}
+	for _, r := range others {
+		if all, err := io.ReadAll(r); err != nil || !strings.Contains(string(all), "web-") {
+			t.Errorf("%q, %v", all, err)
+		}
+	}
+	t.Logf("%d upstreams", len(tunnel.upstreams()))
+	for _, r := range slow {
+		if resp, err := http.ReadResponse(r, nil); err != nil {
+			t.Error(err)
+		} else if n, err := io.Copy(io.Discard, resp.Body); n != size || err != nil {
+			t.Errorf("%d bytes, %v", n, err)
+		}
 	}
 }
 

@@ -24,7 +24,8 @@ import (
 var shared struct {
 	sync.Once
 	*cluster.Cluster
-	err error
+	done func() // with its turn
+	err  error
 }
 
 func TestMain(m *testing.M) {
@@ -39,6 +40,7 @@ func (s stopping) Run() int {
 		if err := shared.Stop(); err != nil {
 			code = 1
 		}
+		shared.done()
 	}
 	return code
 }
@@ -50,6 +52,9 @@ func theCluster(t testing.TB) *cluster.Cluster {
 		t.Skip(err)
 	}
 	shared.Do(func() {
+		if shared.done, shared.err = cluster.Turn(t.Context()); shared.err != nil {
+			return
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		dir, err := os.MkdirTemp("", "lpk") //nolint:usetesting // it outlives the test

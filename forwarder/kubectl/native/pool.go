@@ -28,6 +28,9 @@ const (
 	budget = 256 << 10
 )
 
+// reserve is for those who share an upstream with somebody who does not read. A few of those may have a lot to read.
+var reserve = spdy.NewReserve(64 << 20)
+
 // pool is the upstreams of a tunnel. Each client has one of its own, because a connection that is shared waits for the
 // slowest; the exception is a burst of clients at a cluster that is far away.
 type pool struct {
@@ -50,7 +53,7 @@ func (p *pool) take(uid string) *upstream {
 	defer p.mu.Unlock()
 	var best *upstream
 	for u := range p.all {
-		if u.uid != uid || u.over() || u.soiled || u.leaving >= 2*crowd {
+		if u.uid != uid || u.over() || u.soiled || u.leaving >= 2*crowd || u.Burdened() {
 			continue
 		}
 		if best == nil || u.clients < best.clients || u.clients == best.clients && u.leaving < best.leaving {
@@ -61,6 +64,7 @@ func (p *pool) take(uid string) *upstream {
 		return nil
 	}
 	best.clients++
+	best.Crowd(best.clients+best.leaving > 1)
 	return best
 }
 
@@ -81,7 +85,7 @@ func (t *tunnel) dial(ctx context.Context, at choice, clients int) (*upstream, e
 	if err != nil {
 		return nil, err
 	}
-	u := &upstream{Conn: spdy.NewConn(carrier, budget), pod: at.pod, uid: at.uid, clients: clients, idle: time.Now()}
+	u := &upstream{Conn: spdy.NewConn(carrier, budget, reserve), pod: at.pod, uid: at.uid, clients: clients, idle: time.Now()}
 	p := &t.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -24,6 +24,9 @@ var (
 type Conn struct {
 	carrier io.ReadWriteCloser
 	budget  int // bytes of a stream that nobody has taken yet, beyond which nothing more is read
+	reserve *Reserve
+	crowded atomic.Bool  // others would wait for a stream whose bytes nobody takes
+	lent    atomic.Int64 // bytes of the reserve
 
 	writing sync.Mutex   // held while a frame is written
 	opened  bool         // a stream was opened; guarded by writing
@@ -43,10 +46,11 @@ type Conn struct {
 }
 
 // NewConn speaks over the carrier, which is the connection's to close. Budget is how many bytes of a stream may wait
-// to be taken; then the whole connection waits, because the protocol as Kubernetes speaks it has no windows.
-func NewConn(carrier io.ReadWriteCloser, budget int) *Conn {
+// to be taken; then the whole connection waits, because the protocol as Kubernetes speaks it has no windows. Where others
+// would wait with it, the reserve is used up first.
+func NewConn(carrier io.ReadWriteCloser, budget int, reserve *Reserve) *Conn {
 	c := &Conn{
-		carrier: carrier, budget: budget,
+		carrier: carrier, budget: budget, reserve: reserve,
 		streams: make(map[uint32]*Stream), next: 1,
 		pings: make(map[uint32]chan struct{}), pingID: 1,
 		done: make(chan struct{}), reader: make(chan struct{}),
@@ -203,6 +207,12 @@ func (c *Conn) Backed() bool {
 	since := c.stuck.Load()
 	return c.delivering.Load() || since != 0 && time.Since(time.Unix(0, since)) > time.Second
 }
+
+// Crowd tells whether several use the connection for different things.
+func (c *Conn) Crowd(several bool) { c.crowded.Store(several) }
+
+// Burdened reports whether somebody who uses the connection takes his bytes so slowly that others wait for them, or soon will.
+func (c *Conn) Burdened() bool { return c.lent.Load() > 0 || c.Backed() }
 
 // Heard is when something came last.
 func (c *Conn) Heard() time.Time { return time.Unix(0, c.heard.Load()) }

@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -52,7 +56,7 @@ func connect(t *testing.T, handle func(httpstream.Stream)) *Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := NewConn(near, 64<<10)
+	c := NewConn(near, 64<<10, NewReserve(1<<20))
 	t.Cleanup(func() {
 		_ = c.Close()
 		<-server.CloseChan()
@@ -184,9 +188,76 @@ func TestAbortedStreamLeavesTheOthersAlone(t *testing.T) {
 	}
 }
 
+func TestWhoDoesNotReadIsLentMemoryWhereOthersWouldWait(t *testing.T) {
+	const room = 64<<10 + 1<<20 // the budget and the reserve
+	c := connect(t, func(s httpstream.Stream) {
+		n, _ := strconv.Atoi(s.Headers().Get("bytes"))
+		_, _ = s.Write(make([]byte, n))
+		_ = s.Close()
+	})
+	c.Crowd(true)
+	lazy := open(t, c, Header{"bytes", strconv.Itoa(room - 64<<10)})
+	for range 3 {
+		if n, err := open(t, c, Header{"bytes", "100000"}).WriteTo(io.Discard); n != 100000 || err != nil {
+			t.Errorf("another stream: %d bytes, %v", n, err)
+		}
+	}
+	<-lazy.Replied()
+	for lazy.Ended() == nil {
+		<-c.Ping() // what was sent before the answer has come
+	}
+	if !c.Burdened() || c.Backed() {
+		t.Errorf("burdened: %v, backed up: %v", c.Burdened(), c.Backed())
+	}
+	if n, err := lazy.WriteTo(io.Discard); n != room-64<<10 || err != nil {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	if left := c.reserve.left.Load(); left != 1<<20 || c.Burdened() {
+		t.Errorf("%d bytes of the reserve are left, burdened: %v", left, c.Burdened())
+	}
+
+	// The reserve has an end; whoever leaves gives it back.
+	lazy = open(t, c, Header{"bytes", strconv.Itoa(2 * room)})
+	for !c.Backed() {
+		runtime.Gosched()
+	}
+	lazy.Abort()
+	if n, err := open(t, c, Header{"bytes", "100000"}).WriteTo(io.Discard); n != 100000 || err != nil {
+		t.Errorf("after that: %d bytes, %v", n, err)
+	}
+	if left := c.reserve.left.Load(); left != 1<<20 {
+		t.Errorf("%d bytes of the reserve are left", left)
+	}
+}
+
+func TestShortMessagesThatNobodyTakesHoldLittleMemory(t *testing.T) {
+	const many = 1000
+	c := connect(t, func(s httpstream.Stream) {
+		for i := range many {
+			_, _ = fmt.Fprintf(s, "%d\n", i)
+		}
+		_ = s.Close()
+	})
+	s := open(t, c)
+	<-s.Replied()
+	for s.Ended() == nil {
+		<-c.Ping()
+	}
+	if n := len(s.queue); n > 2 {
+		t.Errorf("%d pieces", n)
+	}
+	var got, want strings.Builder
+	for i := range many {
+		fmt.Fprintf(&want, "%d\n", i)
+	}
+	if _, err := s.WriteTo(&got); err != nil || got.String() != want.String() {
+		t.Errorf("other bytes came, or %v", err)
+	}
+}
+
 func TestConnectionThatEndsEndsItsStreams(t *testing.T) {
 	near, far := net.Pipe()
-	c := NewConn(near, 64<<10)
+	c := NewConn(near, 64<<10, NewReserve(1<<20))
 	go func() {
 		_, _ = io.ReadFull(far, make([]byte, headSize))
 		_ = far.Close()
@@ -212,7 +283,7 @@ func FuzzFrames(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 1, 1, 0, 0, 3, 'a', 'b', 'c'})
 	f.Fuzz(func(t *testing.T, frames []byte) {
 		near, far := net.Pipe()
-		c := NewConn(near, 1<<10)
+		c := NewConn(near, 1<<10, NewReserve(1<<20))
 		var peer sync.WaitGroup
 		peer.Go(func() { _, _ = io.Copy(io.Discard, far) })
 		s, err := c.Open([]Header{{"port", "1"}}, false)

@@ -29,6 +29,15 @@ func (p *Piece) Free() {
 	pieces.Put(p)
 }
 
+// add takes some more bytes if all of them find room: many short messages that nobody takes are not to hold a piece each.
+func (p *Piece) add(bytes []byte) bool {
+	if len(bytes) > cap(p.bytes)-len(p.bytes) {
+		return false
+	}
+	p.bytes = append(p.bytes, bytes...)
+	return true
+}
+
 var pieces = sync.Pool{New: func() any { return new(Piece) }}
 
 func takePiece() *Piece { return pieces.Get().(*Piece) }
@@ -44,6 +53,7 @@ type Stream struct {
 	cond  sync.Cond
 	queue []*Piece
 	bytes int   // in the queue
+	lent  int   // of these, by the reserve
 	got   int64 // altogether
 	heard bool  // replied is closed
 	over  error // why nothing more comes: io.EOF for a proper end
@@ -98,7 +108,7 @@ func (s *Stream) replyLocked() {
 func (s *Stream) put(piece *Piece, patient bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.bytes >= s.conn.budget && !s.deaf && s.over == nil {
+	for s.bytes >= s.conn.budget && !s.deaf && s.over == nil && !s.borrow(len(piece.bytes)) {
 		if !patient {
 			return false
 		}
@@ -110,7 +120,11 @@ func (s *Stream) put(piece *Piece, patient bool) bool {
 	}
 	s.got += int64(len(piece.bytes))
 	s.bytes += len(piece.bytes)
-	s.queue = append(s.queue, piece)
+	if last := len(s.queue) - 1; last >= 0 && s.queue[last].add(piece.bytes) {
+		piece.Free()
+	} else {
+		s.queue = append(s.queue, piece)
+	}
 	s.cond.Broadcast()
 	return true
 }
@@ -153,6 +167,7 @@ func (s *Stream) Next() (*Piece, error) {
 	s.queue[0] = nil
 	s.queue = s.queue[1:]
 	s.bytes -= len(piece.bytes)
+	s.repay(s.lent - max(0, s.bytes-s.conn.budget))
 	s.cond.Broadcast()
 	return piece, nil
 }
@@ -234,6 +249,7 @@ func (s *Stream) Abort() {
 		piece.Free()
 	}
 	s.queue, s.bytes = nil, 0
+	s.repay(s.lent)
 	s.replyLocked()
 	s.cond.Broadcast()
 	s.mu.Unlock()

@@ -1,0 +1,27 @@
+package cluster
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+// Turn waits until no other process of this machine tests with a cluster: two at once leave a small machine no time for what
+// is tested. Whoever has done calls the returned function; whoever dies has done.
+func Turn(ctx context.Context) (done func(), err error) {
+	programs, err := Cache()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Dir(programs), 0o755); err != nil {
+		return nil, err
+	}
+	lock := flock.New(filepath.Join(filepath.Dir(programs), "cluster.lock"))
+	if _, err := lock.TryLockContext(ctx, 50*time.Millisecond); err != nil {
+		return nil, err
+	}
+	return func() { _ = lock.Close() }, nil
+}

@@ -248,3 +248,62 @@ func TestNobodyIsLostOverALossyNetworkThatIsFarAway(t *testing.T) {
 		burst(t, addr)
 	}
 }
+
+// A node that is slow to take up one connection is no reason to end the others.
+func TestAnUpstreamThatOthersUseIsNotGivenUpForOneConnection(t *testing.T) {
+	c := theCluster(t)
+	if c.Containerd == nil {
+		t.Skip("pods end with a stand-in")
+	}
+	ns := c.Namespace(t)
+	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})
+	tunnel := open(t, c.Kubeconfig(), to("service/web:7000", ns))
+	first := dial(t, tunnel)
+	greeting(t, first)
+	soiled := func(set bool) (only bool) {
+		tunnel.pool.mu.Lock()
+		defer tunnel.pool.mu.Unlock()
+		tunnel.pool.cost = time.Second // so that several share one
+		for u := range tunnel.pool.all {
+			if u != upstreamOf(first) {
+				u.soiled = u.soiled || set
+			}
+		}
+		return upstreamOf(first).soiled
+	}
+	c.Containerd.Freeze()
+	defer c.Containerd.Thaw()
+	soiled(true) // the first's it is to be, and no other can be opened now
+	second := make(chan net.Conn, 1)
+	go func() {
+		defer close(second)
+		if conn, err := tunnel.Dial(t.Context()); err != nil {
+			t.Error(err)
+		} else {
+			second <- conn
+		}
+	}()
+	for limit := time.After(30 * time.Second); !soiled(false); {
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-limit:
+			t.Fatal("the second connection has not been tried anew")
+		}
+	}
+	c.Containerd.Thaw()
+	if _, err := io.WriteString(first, "still here\n"); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(first).ReadString('\n'); line != "still here\n" {
+		t.Errorf("%q, %v", line, err)
+	}
+	if conn, ok := <-second; ok {
+		defer conn.Close()
+		greeting(t, conn)
+		if upstreamOf(conn) == upstreamOf(first) {
+			t.Error("the two share an upstream")
+		}
+	}
+}
+
+func upstreamOf(c net.Conn) *upstream { return c.(*conn).up }

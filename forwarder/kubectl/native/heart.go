@@ -12,18 +12,21 @@ const (
 // pulse pings the upstreams on which nothing was heard for a while, and closes those that do not answer.
 func (t *tunnel) pulse() {
 	for _, u := range t.pool.quiet() {
-		if !u.pinged.Swap(true) {
-			t.goes(func() { t.ping(u) })
-		}
+		t.ask(u)
 	}
 }
 
 // Doubt pings every upstream.
 func (t *tunnel) Doubt() {
 	for _, u := range t.upstreams() {
-		if !u.pinged.Swap(true) {
-			t.goes(func() { t.ping(u) })
-		}
+		t.ask(u)
+	}
+}
+
+// ask pings an upstream, unless that is being done.
+func (t *tunnel) ask(u *upstream) {
+	if !u.pinged.Swap(true) {
+		t.goes(func() { t.ping(u) })
 	}
 }
 

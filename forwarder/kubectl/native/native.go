@@ -231,7 +231,7 @@ func (t *tunnel) connect(ctx context.Context, at choice) (net.Conn, error) {
 		if ctx.Err() != nil {
 			return nil, err
 		}
-		t.drop(u) // it is dead, or as good as that
+		t.forsake(u)
 		t.session.Suspect()
 		if !old {
 			t.dialled(at, err)

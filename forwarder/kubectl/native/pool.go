@@ -142,6 +142,20 @@ func (t *tunnel) drop(u *upstream) {
 	go u.Close()
 }
 
+// forsake gives up an upstream through which nothing could be opened in time. It may be well, and others use it: they keep it
+// until it does not answer either.
+func (t *tunnel) forsake(u *upstream) {
+	t.pool.mu.Lock()
+	u.soiled = true
+	used := u.clients+u.leaving > 0
+	t.pool.mu.Unlock()
+	if used {
+		t.ask(u)
+	} else {
+		t.drop(u)
+	}
+}
+
 // refill replaces an upstream that was taken: at once where opening one takes long, else when it has not come back soon,
 // as most do.
 func (t *tunnel) refill(at choice) {
@@ -180,7 +194,7 @@ func (t *tunnel) fillLocked(at choice) {
 	p := &t.pool
 	ready := p.filling
 	for u := range p.all {
-		if u.uid == at.uid && u.clients == 0 && !u.over() {
+		if u.uid == at.uid && u.clients == 0 && !u.soiled && !u.over() {
 			ready++
 		}
 	}

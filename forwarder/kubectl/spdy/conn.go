@@ -73,17 +73,22 @@ func (c *Conn) Err() error {
 // Close ends the connection and all its streams, and returns when nothing of it runs any more. The far side is told if
 // that can be done at once.
 func (c *Conn) Close() error {
-	if c.writing.TryLock() {
-		// A goodbye must not wait for a peer that takes nothing.
-		if deadliner, ok := c.carrier.(interface{ SetWriteDeadline(time.Time) error }); ok {
-			_ = deadliner.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-			_, _ = c.carrier.Write(appendGoAway(nil))
-		}
-		c.writing.Unlock()
-	}
-	c.fail(ErrClosed)
+	c.end(ErrClosed, c.bye)
 	<-c.reader
 	return nil
+}
+
+// bye tells the far side, which may end the streams at that: by then they have ended here.
+func (c *Conn) bye() {
+	if !c.writing.TryLock() {
+		return
+	}
+	defer c.writing.Unlock()
+	// A goodbye must not wait for a peer that takes nothing.
+	if deadliner, ok := c.carrier.(interface{ SetWriteDeadline(time.Time) error }); ok {
+		_ = deadliner.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+		_, _ = c.carrier.Write(appendGoAway(nil))
+	}
 }
 
 // Fail ends the connection for a reason; the first one counts.
@@ -93,6 +98,11 @@ func (c *Conn) fail(err error) {
 	if errors.Is(err, io.EOF) {
 		err = ErrGone // for its streams that is no proper end
 	}
+	c.end(err, func() {})
+}
+
+// end ends the streams, has something said, and closes the carrier.
+func (c *Conn) end(err error, say func()) {
 	c.mu.Lock()
 	if c.err != nil {
 		c.mu.Unlock()
@@ -106,6 +116,7 @@ func (c *Conn) fail(err error) {
 	for _, s := range streams {
 		s.end(err)
 	}
+	say()
 	_ = c.carrier.Close()
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"time"
@@ -116,16 +117,26 @@ func (d *Dir) Update(ctx context.Context, fn func(*Tx) error) (State, error) {
 	return tx.State, nil
 }
 
+// acquire waits at a growing pace: a crowd that asked all the time would keep the holder from getting on.
 func (d *Dir) acquire(ctx context.Context, lock *flock.Flock) error {
-	const retry = 2 * time.Millisecond
-	ok, err := lock.TryLockContext(ctx, retry)
-	if ok {
-		return nil
+	const first, last = 2 * time.Millisecond, 50 * time.Millisecond
+	for pause := first; ; pause = min(2*pause, last) {
+		if ok, err := lock.TryLock(); err != nil {
+			return fmt.Errorf("lock %s: %w", lock.Path(), err)
+		} else if ok {
+			return nil
+		}
+		timer := time.NewTimer(pause/2 + rand.N(pause))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return fmt.Errorf("lock %s: %w", lock.Path(), ctx.Err())
+			}
+			return fmt.Errorf("wait for the lock %s: another localport has held it for too long", lock.Path())
+		}
 	}
-	if errors.Is(err, context.DeadlineExceeded) || err == nil {
-		return fmt.Errorf("wait for the lock %s: another localport has held it for too long", lock.Path())
-	}
-	return fmt.Errorf("lock %s: %w", lock.Path(), err)
 }
 
 // load reads the state, or makes a new one. A torn, empty or foreign file is put aside, not lost.

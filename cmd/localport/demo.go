@@ -206,7 +206,7 @@ func (d *demo) down(ctx context.Context) error {
 
 // remove waits for the supervisor's last step and removes the project.
 func (d *demo) remove() error {
-	ctx, cancel := context.WithTimeout(context.Background(), place.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), place.Patience())
 	defer cancel()
 	if d.Joined != nil {
 		_ = d.End(ctx) // where a step failed before down

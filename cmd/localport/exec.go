@@ -68,7 +68,7 @@ func (c execCmd) prepare(a *app) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), place.Patience+c.Wait)
+	ctx, cancel := context.WithTimeout(context.Background(), place.Patience()+c.Wait)
 	defer cancel()
 	j, err := p.Join(ctx, place.Entry{
 		Lease: lockstate.Lease{Kind: lockstate.ExecLease, Process: lockstate.Self(), Dir: a.dir, Since: time.Now().UTC()},

@@ -46,7 +46,7 @@ func (a *app) act() (here, context.Context, context.CancelFunc, error) {
 	if err != nil {
 		return here{}, nil, nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), place.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), place.Patience())
 	return p, ctx, cancel, nil
 }
 

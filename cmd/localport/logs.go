@@ -105,7 +105,7 @@ func (p here) known(names, others []string) error {
 
 // declared are the names of the project's services, as far as the project can be asked or read.
 func (p here) declared() []string {
-	ctx, cancel := context.WithTimeout(context.Background(), place.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), place.Patience())
 	defer cancel()
 	status, err := p.status(ctx)
 	if err != nil {

@@ -81,7 +81,7 @@ func newWorld(t testing.TB) *world {
 	home := shellpty.NewDir(t)
 	w := &world{t: t, home: home, exe: self(t), env: []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "LANG=C.UTF-8", "TERM=dumb", playMain + "=1",
-		"GORACE=atexit_sleep_ms=0", "LOCALPORT_LIMIT=20s", "GOCOVERDIR=" + shellpty.CoverDir(),
+		"GORACE=atexit_sleep_ms=0", "LOCALPORT_LIMIT=60s", "GOCOVERDIR=" + shellpty.CoverDir(),
 	}}
 	for name, dir := range map[string]string{
 		"XDG_CONFIG_HOME": "config", "XDG_DATA_HOME": "data", "XDG_STATE_HOME": "state", "XDG_CACHE_HOME": "cache",

@@ -54,7 +54,7 @@ func bring(a *app, action control.Action, sel selection, wait bool) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), place.Patience+startWait)
+	ctx, cancel := context.WithTimeout(context.Background(), place.Patience()+startWait)
 	defer cancel()
 	names, err := p.named(ctx, sel, files, verdict)
 	if err != nil {

@@ -32,7 +32,7 @@ func (c statusCmd) watch(a *app) error {
 	defer stop()
 	view := c.view(a)
 	for first := true; ; first = false {
-		status, err := p.statusIn(ctx, place.Patience)
+		status, err := p.statusIn(ctx, place.Patience())
 		switch {
 		case ctx.Err() != nil:
 			return nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -14,8 +15,17 @@ import (
 	"github.com/localport-sh/localport/project/trust"
 )
 
-// Patience is how long a command waits for the lock, for a start and for a supervisor's answer, all together.
-const Patience = 10 * time.Second
+// Limit is how long a prompt may wait for the lock, for a start and for a supervisor's answer, all together: two seconds,
+// or what LOCALPORT_LIMIT says, which is for machines on which those are nothing.
+func Limit() time.Duration {
+	if limit, err := project.ParseDuration(os.Getenv("LOCALPORT_LIMIT")); err == nil {
+		return limit
+	}
+	return 2 * time.Second
+}
+
+// Patience is how long a command waits for the same.
+func Patience() time.Duration { return max(10*time.Second, Limit()) }
 
 // Place is the project that a command acts on.
 type Place struct {

@@ -29,17 +29,15 @@ import (
 // hook is what the shell's hook says of itself.
 type hook struct {
 	Shell string
-	PID   int    // the shell's: what the lease is for
-	Root  string // the project that the shell is in; empty for none
-	Line  string // the project's line as the shell saw it last
-	Told  string // what the shell was told last
-	// Limit is how long a prompt may wait for us, whatever is stuck. LOCALPORT_LIMIT is for machines on which two
-	// seconds are nothing.
-	Limit time.Duration
+	PID   int           // the shell's: what the lease is for
+	Root  string        // the project that the shell is in; empty for none
+	Line  string        // the project's line as the shell saw it last
+	Told  string        // what the shell was told last
+	Limit time.Duration // how long a prompt may wait for us, whatever is stuck
 }
 
 func parse(args []string) (hook, error) {
-	h := hook{Limit: 2 * time.Second}
+	h := hook{Limit: place.Limit()}
 	if len(args) > 0 {
 		h.Shell, args = args[0], args[1:]
 	}
@@ -51,9 +49,6 @@ func parse(args []string) (hook, error) {
 	flags.StringVar(&h.Told, "told", "", "")
 	if err := flags.Parse(args); err != nil {
 		return h, fail.Usage(err)
-	}
-	if limit, err := project.ParseDuration(os.Getenv("LOCALPORT_LIMIT")); err == nil {
-		h.Limit = limit
 	}
 	return h, nil
 }

@@ -306,4 +306,58 @@ func TestAnUpstreamThatOthersUseIsNotGivenUpForOneConnection(t *testing.T) {
 	}
 }
 
+// A crowd that waited for a server's return is let in by and by, and shares what its first have opened.
+func TestACrowdAfterAnOutageDoesNotOpenAsManyUpstreams(t *testing.T) {
+	c := theCluster(t)
+	ns := c.Namespace(t)
+	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})
+	tunnel := open(t, c.Kubeconfig(), to("service/web:7000", ns))
+	greeting(t, dial(t, tunnel))
+	c.APIServer.Freeze()
+	defer c.APIServer.Thaw()
+	var crowd sync.WaitGroup
+	for range 200 {
+		crowd.Go(func() {
+			conn, err := tunnel.Dial(t.Context())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			if line, err := bufio.NewReader(conn).ReadString('\n'); !strings.HasPrefix(line, "hello ") {
+				t.Errorf("%q, %v", line, err)
+			}
+		})
+	}
+	for limit := time.After(20 * time.Second); ; {
+		tunnel.pool.mu.Lock()
+		waits := tunnel.pool.eased != nil
+		for uid, n := range tunnel.pool.opening {
+			if n > once {
+				t.Errorf("%d are being opened to pod %s", n, uid)
+			}
+		}
+		tunnel.pool.cost = time.Second // as it is after an outage that is worth the name
+		tunnel.pool.mu.Unlock()
+		if waits {
+			break
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-limit:
+			t.Fatal("nobody waits for a turn")
+		}
+	}
+	c.APIServer.Thaw()
+	crowd.Wait()
+	if n := len(tunnel.upstreams()); n > 100 {
+		t.Errorf("%d upstreams for a crowd of 200", n)
+	}
+	tunnel.pool.mu.Lock()
+	defer tunnel.pool.mu.Unlock()
+	if len(tunnel.pool.opening) > 0 {
+		t.Errorf("still being opened: %v", tunnel.pool.opening)
+	}
+}
+
 func upstreamOf(c net.Conn) *upstream { return c.(*conn).up }

@@ -58,7 +58,7 @@ func Open(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, 
 		words: spec.Words, session: spec.Session, release: spec.Release, log: run.Log, watched: spec.Watched,
 		refusals: make(chan forwarder.Refusal, 64), done: make(chan struct{}), changed: make(chan struct{}, 1),
 	}
-	t.pool.all = make(map[*upstream]struct{})
+	t.pool.all, t.pool.opening = make(map[*upstream]struct{}), make(map[string]int)
 	t.work, t.cancel = context.WithCancel(context.Background())
 	t.finder = newFinder(spec.Session, spec.Target, spec.Words, t.broke)
 	if err := t.begin(ctx); err != nil {
@@ -174,6 +174,9 @@ func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
 		if ctx.Err() != nil {
 			return nil, t.undialled(ctx, err)
 		}
+		if errors.Is(err, errTurn) {
+			continue
+		}
 		if failure := t.session.Failure(err, t.words); failure.Class == forwarder.ByAttention {
 			t.end(failure)
 			return nil, failure
@@ -210,17 +213,33 @@ func (t *tunnel) undialled(ctx context.Context, err error) error {
 // answer is how long a node may take to take a connection up.
 const answer = 3 * time.Second
 
+// errTurn is for a client that has waited for its turn: there may be a better pod by now.
+var errTurn = errors.New("the connection waits for its turn")
+
 // connect connects to a pod, through an upstream that is open already if there is one.
 func (t *tunnel) connect(ctx context.Context, at choice) (net.Conn, error) {
 	for {
-		u := t.pool.take(at.uid)
+		_, told := t.finder.state()
+		u, wait := t.pool.take(at.uid)
 		old := u != nil
-		var err error
-		if old {
+		switch {
+		case old:
 			t.refill(at)
-		} else if u, err = t.dial(ctx, at, 1); err != nil {
-			t.dialled(at, err)
-			return nil, err
+		case wait != nil:
+			select {
+			case <-wait:
+			case <-told:
+			case <-ctx.Done():
+			}
+			return nil, errTurn
+		default:
+			var err error
+			u, err = t.dial(ctx, at, 1)
+			t.pool.opened(at.uid)
+			if err != nil {
+				t.dialled(at, err)
+				return nil, err
+			}
 		}
 		c, err := t.through(ctx, u, at)
 		if err == nil {

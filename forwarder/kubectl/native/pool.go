@@ -20,6 +20,9 @@ const (
 	most = 4
 	// crowd is how many clients share one at most.
 	crowd = 32
+	// once is how many may be being opened to a pod for clients at once. When a crowd comes back from an outage, as many
+	// handshakes as clients would have all of them wait for each other, until they are given up and begun again.
+	once = 32
 	// spare is how long more than the warm ones are kept.
 	spare = 30 * time.Second
 	// lull is how long nothing is done about an upstream that was taken.
@@ -37,9 +40,11 @@ type pool struct {
 	mu        sync.Mutex
 	all       map[*upstream]struct{}
 	closed    bool
-	filling   int           // being opened to be kept warm
-	refilling bool          // somebody waits to see whether more are needed
-	cost      time.Duration // what opening took lately
+	opening   map[string]int // for clients, by the pod's uid
+	eased     chan struct{}  // closed when a client that waits for its turn may have one; nil when none waits
+	filling   int            // being opened to be kept warm
+	refilling bool           // somebody waits to see whether more are needed
+	cost      time.Duration  // what opening took lately
 }
 
 // warm is how many are to be kept ready. p.mu is held.
@@ -47,10 +52,30 @@ func (p *pool) warm() int {
 	return min(most, 1+int(p.cost/(2*cheap)))
 }
 
-// take gives an upstream to the pod that is open already, nil where the client is to have a new one.
-func (p *pool) take(uid string) *upstream {
+// take gives a client an upstream to the pod that is open already, or nil where the client is to open one; opened is
+// called then. While enough are being opened it gives neither, but a channel: when that is closed, or the pods change,
+// another attempt may have more luck.
+func (p *pool) take(uid string) (u *upstream, wait <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	best := p.best(uid)
+	if best != nil {
+		best.clients++
+		best.Crowd(best.clients+best.leaving > 1)
+		return best, nil
+	}
+	if p.opening[uid] < once {
+		p.opening[uid]++
+		return nil, nil
+	}
+	if p.eased == nil {
+		p.eased = make(chan struct{})
+	}
+	return nil, p.eased
+}
+
+// best is the upstream that the next client may use, if there is one. p.mu is held.
+func (p *pool) best(uid string) *upstream {
 	var best *upstream
 	for u := range p.all {
 		if u.uid != uid || u.over() || u.soiled || u.leaving >= 2*crowd || u.Burdened() {
@@ -63,9 +88,25 @@ func (p *pool) take(uid string) *upstream {
 	if best == nil || best.clients > 0 && (p.cost < cheap || best.clients >= crowd) {
 		return nil
 	}
-	best.clients++
-	best.Crowd(best.clients+best.leaving > 1)
 	return best
+}
+
+// opened notes that opening an upstream for a client has ended, either way.
+func (p *pool) opened(uid string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.opening[uid]--; p.opening[uid] == 0 {
+		delete(p.opening, uid)
+	}
+	p.ease()
+}
+
+// ease lets those who wait for their turn try again. p.mu is held.
+func (p *pool) ease() {
+	if p.eased != nil {
+		close(p.eased)
+		p.eased = nil
+	}
 }
 
 func (u *upstream) over() bool {
@@ -113,6 +154,7 @@ func (p *pool) leaves(c *conn) {
 		c.leaves = true
 		c.up.clients--
 		c.up.leaving++
+		p.ease()
 	}
 }
 
@@ -127,6 +169,7 @@ func (p *pool) given(c *conn) (drop bool) {
 		u.clients--
 	}
 	u.idle = time.Now()
+	p.ease()
 	drop = u.clients+u.leaving == 0 && (u.soiled || u.over() || p.closed)
 	if drop {
 		delete(p.all, u)

@@ -30,7 +30,7 @@ func TestGroupOwnsOnlyItsOwnListeners(t *testing.T) {
 	}
 }
 
-func TestListenerPassedToAChildIsTheChilds(t *testing.T) {
+func TestListenerPassedToAChildIsTheChildsWhenItsParentHasClosedIt(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -48,6 +48,9 @@ func TestListenerPassedToAChildIsTheChilds(t *testing.T) {
 	t.Cleanup(func() { _ = child.Process.Kill(); _ = child.Wait() })
 	_ = file.Close()
 	at := l.Addr().(*net.TCPAddr).AddrPort()
+	if got, ok := Of(at); !ok || got.PID != os.Getpid() {
+		t.Errorf("while we have it too, got %+v, %v", got, ok)
+	}
 	_ = l.Close()
 	if !InGroup(child.Process.Pid, at) {
 		t.Error("the child's group does not own it")

@@ -1,25 +1,34 @@
 package holder
 
 import (
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// Of is who listens at an address, be it there alone or on all of the machine's addresses.
+// Of is who listens at an address, be it there alone or on all of the machine's addresses. Of a program and those that
+// have the socket from it (its workers, or a child that has not become another program yet) it is the first.
 func Of(addr netip.AddrPort) (Holder, bool) {
 	found := listeners(addr)
 	if len(found) == 0 {
 		return Holder{}, false
 	}
+	holders := map[int]Holder{}
 	for _, pid := range processes() {
 		held, _ := sockets(pid)
 		for _, s := range found {
 			if held[s.inode] {
-				return Holder{PID: pid, Name: name(pid), UID: s.uid}, true
+				holders[pid] = Holder{PID: pid, Name: name(pid), UID: s.uid}
 			}
+		}
+	}
+	for _, pid := range slices.Sorted(maps.Keys(holders)) {
+		if _, inherited := holders[parent(pid)]; !inherited {
+			return holders[pid], true
 		}
 	}
 	return Holder{UID: found[0].uid}, true
@@ -82,17 +91,20 @@ func name(pid int) string {
 	return strings.TrimSpace(string(data))
 }
 
-// group is field 5 of /proc/PID/stat (proc_pid_stat(5)), counted after the name, which may hold anything.
-func group(pid int) int {
+// The fields of /proc/PID/stat (proc_pid_stat(5)), counted after the name, which may hold anything.
+func parent(pid int) int { return field(pid, 1) }
+func group(pid int) int  { return field(pid, 2) }
+
+func field(pid, n int) int {
 	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return 0
 	}
 	stat := string(data)
 	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 3 {
+	if len(fields) <= n {
 		return 0
 	}
-	pgid, _ := strconv.Atoi(fields[2])
-	return pgid
+	value, _ := strconv.Atoi(fields[n])
+	return value
 }

@@ -27,7 +27,7 @@ const (
 // the kernel cannot copy.
 const (
 	bufferSize = 32 << 10
-	largeSize  = 128 << 10
+	largeSize  = 256 << 10
 )
 
 var (

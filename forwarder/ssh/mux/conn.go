@@ -181,7 +181,7 @@ func (c *Conn) open(ctx context.Context, kind string, more []byte) (*Stream, err
 	}
 	began := time.Now()
 	words := number(number(number(text(nil, kind), s.id), firstWindow), maxData)
-	if err := c.send(s, channelOpen, message(channelOpen, append(words, more...))); err != nil {
+	if err := c.send(s, channelOpen, net.Buffers{message(channelOpen, append(words, more...))}); err != nil {
 		return nil, err
 	}
 	select {
@@ -231,7 +231,7 @@ func message(kind byte, words []byte) []byte {
 
 // send sends a message that is about a stream. After the one that closes it none is sent: its number may be that of another
 // channel by then.
-func (c *Conn) send(s *Stream, kind byte, frame []byte) error {
+func (c *Conn) send(s *Stream, kind byte, frames net.Buffers) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	if s.silent || s.halved && kind == channelData {
@@ -239,7 +239,7 @@ func (c *Conn) send(s *Stream, kind byte, frame []byte) error {
 	}
 	s.silent = kind == channelClose
 	s.halved = s.halved || kind == channelEOF
-	if _, err := c.socket.Write(frame); err != nil {
+	if _, err := frames.WriteTo(c.socket); err != nil {
 		c.fail(ErrGone)
 		return c.Err()
 	}

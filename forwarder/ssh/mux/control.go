@@ -163,6 +163,7 @@ func (c *Control) Proxy(ctx context.Context) (*Conn, error) {
 		_ = c.Close()
 		return nil, fmt.Errorf("open a connection for channels: %w", err)
 	}
+	_ = c.socket.SetWriteBuffer(1 << 20)
 	return newConn(c.socket), nil
 }
 

@@ -8,10 +8,13 @@ import (
 )
 
 // atOnce is how much of a stream is written at once: so many messages.
-const atOnce = 4
+const atOnce = 8
 
-// frames are messages with bytes of a stream.
-type frames [atOnce * (dataHead + maxData)]byte
+// frames are messages with bytes of a stream. The bytes stay where they are: what is written is their heads and they by turns.
+type frames struct {
+	heads [atOnce * dataHead]byte
+	parts [2 * atOnce][]byte
+}
 
 var framings = sync.Pool{New: func() any { return new(frames) }}
 
@@ -22,7 +25,8 @@ func (s *Stream) Write(p []byte) (n int, err error) {
 			return n, err
 		}
 		f := framings.Get().(*frames)
-		err = s.conn.send(s, channelData, s.fill(f[:0], p[n:n+m]))
+		err = s.conn.send(s, channelData, f.carry(s, p[n:n+m]))
+		*f = frames{}
 		framings.Put(f)
 		if err != nil {
 			return n, err
@@ -51,16 +55,17 @@ func (s *Stream) reserve(want int) (int, error) {
 	return n, nil
 }
 
-// fill appends the messages that carry some bytes.
-func (s *Stream) fill(to, bytes []byte) []byte {
+// carry makes the messages that carry some bytes.
+func (f *frames) carry(s *Stream, bytes []byte) net.Buffers {
+	heads, parts := f.heads[:0], f.parts[:0]
 	for len(bytes) > 0 {
-		n := min(len(bytes), s.most)
-		to = append(number(to, uint32(2+8+n)), 0, channelData) //nolint:gosec // it is short
-		to = number(number(to, s.remote), uint32(n))           //nolint:gosec // it is short; the far side's number does not change
-		to = append(to, bytes[:n]...)
+		n, begin := min(len(bytes), s.most), len(heads)
+		heads = append(number(heads, uint32(2+8+n)), 0, channelData) //nolint:gosec // it is short
+		heads = number(number(heads, s.remote), uint32(n))           //nolint:gosec // it is short; the far side's number does not change
+		parts = append(parts, heads[begin:], bytes[:n])
 		bytes = bytes[n:]
 	}
-	return to
+	return parts
 }
 
 // CloseWrite says that nothing more is sent.

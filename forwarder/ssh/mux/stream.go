@@ -78,7 +78,7 @@ func (s *Stream) far() uint32 {
 
 // send sends a message of a kind, and what it says besides the channel.
 func (s *Stream) send(kind byte, words []byte) error {
-	return s.conn.send(s, kind, message(kind, append(number(nil, s.far()), words...)))
+	return s.conn.send(s, kind, net.Buffers{message(kind, append(number(nil, s.far()), words...))})
 }
 
 // confirm notes that the far side has connected. Nobody may want the stream any more.

@@ -1,6 +1,7 @@
 package native
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -18,11 +19,13 @@ import (
 type conn struct {
 	*pair
 	tunnel *tunnel
+	at     choice
 
 	piece  *spdy.Piece // lent to who called Next
 	unread []byte      // of the piece, for Read
 	ended  sync.Once
 	broken atomic.Bool
+	spoken atomic.Bool // the client has said something
 	closed sync.Once
 	leaves bool          // it counts as leaving; guarded by the pool's lock
 	gone   chan struct{} // closed by Close
@@ -30,8 +33,8 @@ type conn struct {
 
 var _ forwarder.Stream = (*conn)(nil)
 
-func newConn(p *pair, t *tunnel) *conn {
-	return &conn{pair: p, tunnel: t, gone: make(chan struct{})}
+func newConn(p *pair, t *tunnel, at choice) *conn {
+	return &conn{pair: p, tunnel: t, at: at, gone: make(chan struct{})}
 }
 
 // Next waits for bytes and lends them until the next call.
@@ -86,9 +89,21 @@ func (c *conn) end(err error) error {
 			if !answered { // who has sent nothing either loses nothing by another attempt
 				c.tunnel.report(forwarder.Refusal{Conn: c, Reason: fmt.Sprintf("the connection to the pod's node broke: %v", err)})
 			}
+		} else if !answered && !c.spoken.Load() && c.tunnel.work.Err() == nil {
+			c.tunnel.goes(c.doubt)
 		}
 	})
 	return io.EOF
+}
+
+// doubt finds out whether a server that has ended a connection before either side said a word was killed: it ends those that it
+// had taken like one that has nothing to say, and nodes tell of it a second later.
+func (c *conn) doubt() {
+	ctx, cancel := context.WithTimeout(c.tunnel.work, settle*9/10)
+	defer cancel()
+	if c.tunnel.finder.fell(ctx, c.at, c.gone) {
+		c.report(forwarder.Refusal{Reason: fmt.Sprintf("pod %s ended the connection, and went itself", c.at.pod)}, false)
+	}
 }
 
 // report says what the node said of the connection: to the relay, which may have it tried anew.
@@ -117,6 +132,7 @@ func (c *conn) WaitEnd() error {
 }
 
 func (c *conn) Write(p []byte) (n int, err error) {
+	c.spoken.Store(true)
 	for n < len(p) {
 		m := min(len(p)-n, spdy.MaxData)
 		if err := c.data.Write(p[n : n+m]); err != nil {

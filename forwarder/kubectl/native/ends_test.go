@@ -97,6 +97,34 @@ func TestEstablishedConnectionsEndWithWhatTheyLeadThrough(t *testing.T) {
 	}
 }
 
+// TestAClientWithoutAWordIsNotLostWithItsContainer: nothing has been said that could be lost, so the next container has it.
+func TestAClientWithoutAWordIsNotLostWithItsContainer(t *testing.T) {
+	c := theCluster(t)
+	ns := c.Namespace(t)
+	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})
+	addr, _ := listen(t, c.Kubeconfig(), to("service/web:7001", ns))
+	quiet, talker := visit(t, addr), visit(t, addr)
+	if _, err := io.WriteString(talker, "word\n"); err != nil {
+		t.Fatal(err)
+	}
+	words := bufio.NewReader(talker)
+	if line, err := words.ReadString('\n'); line != "word\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	c.KillContainer(t, ns, c.Pods(t, ns, "app=web")[0])
+	if _, err := words.ReadByte(); err == nil {
+		t.Error("the one that was answered goes on")
+	}
+	_ = quiet.SetDeadline(time.Now().Add(30 * time.Second))
+	c.WaitReady(t, ns, "app=web", 1)
+	if _, err := io.WriteString(quiet, "and now\n"); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(quiet).ReadString('\n'); line != "and now\n" {
+		t.Errorf("%q, %v", line, err)
+	}
+}
+
 func TestAPodThatServesNothingIsTold(t *testing.T) {
 	c := theCluster(t)
 	ns := c.Namespace(t)

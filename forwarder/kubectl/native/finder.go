@@ -23,6 +23,8 @@ const (
 type choice struct {
 	pod, uid, node string
 	port           int
+	good           bool // nobody had to wait for it
+	restarts       int  // of the pod's containers so far
 }
 
 // finder knows which pod the next connection goes to. What it knows is kept up to date by watches.
@@ -409,7 +411,41 @@ func (f *finder) choose() (at *choice, trouble *forwarder.Failure, told <-chan s
 	if err != nil {
 		return nil, f.trouble, f.told, due
 	}
-	return &choice{pod: p.Metadata.Name, uid: p.Metadata.UID, node: p.Spec.NodeName, port: port}, nil, nil, nil
+	return &choice{
+		pod: p.Metadata.Name, uid: p.Metadata.UID, node: p.Spec.NodeName, port: port, good: f.good(p), restarts: p.restarts(),
+	}, nil, nil, nil
+}
+
+// fell waits until a pod is not any more what it was when it was chosen: it has gone, is not good any more, or was begun anew. It is false
+// when ctx or enough ends before.
+func (f *finder) fell(ctx context.Context, at choice, enough <-chan struct{}) bool {
+	ask := time.NewTicker(settle / 4) // where no watch tells
+	defer ask.Stop()
+	for {
+		if f.renew(ctx) {
+			f.look(ctx)
+		}
+		_, told := f.state()
+		if ctx.Err() == nil && !f.stands(at) {
+			return true
+		}
+		select {
+		case <-told:
+		case <-ask.C:
+		case <-enough:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+func (f *finder) stands(at choice) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.ContainsFunc(f.all, func(p *pod) bool {
+		return p.Metadata.UID == at.uid && p.running() && (f.good(p) || !at.good) && p.restarts() == at.restarts
+	})
 }
 
 // serves reports whether a pod may still be connected to.

@@ -268,7 +268,7 @@ func (t *tunnel) through(ctx context.Context, u *upstream, at choice) (net.Conn,
 		p.abort()
 		return nil, err
 	}
-	return newConn(p, t), nil
+	return newConn(p, t, at), nil
 }
 
 // dialled notes how opening a way to a pod came out.

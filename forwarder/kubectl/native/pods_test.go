@@ -57,6 +57,29 @@ func TestTheNewestReadyPodThatDidNotJustRefuseIsChosen(t *testing.T) {
 	}
 }
 
+func TestAPodThatIsNotWhatItWasHasFallen(t *testing.T) {
+	chosen := choice{uid: "web", good: true}
+	for _, tt := range []struct {
+		now    string
+		was    choice
+		stands bool
+	}{
+		{podText("web", "01", "Running", "True", ""), chosen, true},
+		{podText("web", "01", "Running", "False", ""), chosen, false},
+		{podText("web", "01", "Running", "False", ""), choice{uid: "web"}, true}, // it only ran before, too
+		{podText("web", "01", "Running", "True", ""), choice{uid: "web"}, true},
+		{podText("web", "01", "Failed", "False", ""), choice{uid: "web"}, false},
+		{podText("web", "01", "Running", "True", `, "deletionTimestamp": "2026-11-23T10:06:00Z"`), chosen, false},
+		{podText("web", "01", "Running", "True", ""), choice{uid: "web", good: true, restarts: 1}, false},
+		{podText("other", "01", "Running", "True", ""), chosen, false},
+	} {
+		f := &finder{all: podsOf(t, tt.now)}
+		if got := f.stands(tt.was); got != tt.stands {
+			t.Errorf("%+v, now %s: %v", tt.was, tt.now, got)
+		}
+	}
+}
+
 func TestSelectorsAreWhatTheAPITakes(t *testing.T) {
 	for _, tt := range []struct{ kind, selector, want string }{
 		{"service", `{"b": "2", "a": "1"}`, "a=1,b=2"},

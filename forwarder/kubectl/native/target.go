@@ -198,6 +198,14 @@ type containerStatus struct {
 	RestartCount int
 }
 
+// restarts is how often its containers were begun anew.
+func (p *pod) restarts() (n int) {
+	for _, c := range p.Status.ContainerStatuses {
+		n += c.RestartCount
+	}
+	return n
+}
+
 func (p *pod) port(name string) (int, error) {
 	var have []string
 	for _, c := range slices.Concat(p.Spec.Containers, p.Spec.InitContainers) {

@@ -44,6 +44,7 @@ type master struct {
 	conn    *mux.Conn
 	err     error // why it ended, or will not log in
 	doubted bool  // a sign of life is waited for
+	again   bool  // and another is wanted: its answer may be older than the last doubt
 }
 
 // start starts a master. d.mu is held.
@@ -277,14 +278,18 @@ func (m *master) doubt() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.doubted || m.err != nil {
+		m.again = true
 		return
 	}
 	m.doubted = true
 	go forwarder.Contain(func() {
-		_ = m.verify(context.Background())
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.doubted = false
+		for more := true; more; {
+			err := m.verify(context.Background())
+			m.mu.Lock()
+			more = m.again && err == nil
+			m.doubted, m.again = more, false
+			m.mu.Unlock()
+		}
 	}, func(f *forwarder.Failure, _ []byte) {
 		m.note(f)
 		m.cancel()

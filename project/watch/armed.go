@@ -95,7 +95,9 @@ func (a *armed) add(dir string, s settings) {
 	err := s.add(a.source.Watcher, dir)
 	gone := errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 	switch {
-	case gone || a.dirs[dir].passage: // what is needed has changed, or does not depend on it
+	case gone: // what is needed has changed, also where it looks the same again: numbers of inodes are used anew
+		delete(a.dirs, dir)
+	case a.dirs[dir].passage: // what is needed does not depend on it
 	case err != nil:
 		a.silent, a.failed = fmt.Sprintf("watch %s: %s", dir, limits(err)), true
 	case a.silent == "":

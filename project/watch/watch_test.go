@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
 	"go.uber.org/goleak"
 )
 
@@ -38,6 +40,23 @@ func told(t testing.TB, w *Watch, what string) {
 	case <-time.After(30 * time.Second):
 		t.Fatalf("not told: %s", what)
 	}
+}
+
+// A directory may be gone just when it is to be watched, and back with its old number before anybody looks again.
+func TestADirectoryThatIsGoneForAMomentIsWatched(t *testing.T) {
+	shop, gone := filepath.Join(physical(t), "shop"), false
+	must(t, os.Mkdir(shop, 0o700))
+	s := eager()
+	s.add = func(w *fsnotify.Watcher, dir string) error {
+		if dir == shop && !gone {
+			gone = true
+			return fs.ErrNotExist
+		}
+		return w.Add(dir)
+	}
+	w := started(t, s, filepath.Join(shop, "f"))
+	write(t, filepath.Join(shop, "f"), "x")
+	told(t, w, "the file's appearance")
 }
 
 // settled waits until path holds text as the reader of changes sees it.

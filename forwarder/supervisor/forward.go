@@ -107,6 +107,7 @@ type order struct {
 	keep   bool   // the tunnel is to stay: what is new does not touch it
 	ask    string // where the user answers questions; empty: nobody does
 	needed bool   // without the user the service cannot be had
+	given  time.Time
 }
 
 func newForward(h host, svc project.Service, lines *journal.File) (*forward, error) {
@@ -302,6 +303,7 @@ func (f *forward) justStarted() bool {
 
 // give hands an order to the loop; a second one before the first was taken replaces it.
 func (f *forward) give(o order) {
+	o.given = time.Now() // not when it is obeyed: what has failed meanwhile for another service need not be tried again
 	select {
 	case old := <-f.orders:
 		o.keep = o.keep && old.keep
@@ -454,7 +456,7 @@ func (f *forward) obey(o order) error {
 	if o.keep {
 		return nil
 	}
-	f.failures, f.opened, f.asked, f.ask, f.needed = 0, 0, time.Now(), o.ask, o.needed
+	f.failures, f.opened, f.asked, f.ask, f.needed = 0, 0, o.given, o.ask, o.needed
 	f.why = reasonAsked
 	return errOrdered
 }

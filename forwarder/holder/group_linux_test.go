@@ -30,6 +30,24 @@ func TestGroupOwnsOnlyItsOwnListeners(t *testing.T) {
 	}
 }
 
+func TestTheFirstOfAFamilyHoldsItsSocket(t *testing.T) {
+	parents := map[int]int{10678: 9000, 9000: 1, 10700: 10678, 300: 9000} // pids begin anew
+	holders := map[int]Holder{}
+	for pid := range parents {
+		holders[pid] = Holder{PID: pid}
+	}
+	if got := first(holders, func(pid int) int { return parents[pid] }); got.PID != 9000 {
+		t.Errorf("got %+v", got)
+	}
+	delete(holders, 9000) // it has let go
+	if got := first(holders, func(pid int) int { return parents[pid] }); got.PID != 300 {
+		t.Errorf("without it, got %+v", got)
+	}
+	if got := parent(os.Getpid()); got != os.Getppid() {
+		t.Errorf("our parent is %d, not %d", got, os.Getppid())
+	}
+}
+
 func TestListenerPassedToAChildIsTheChildsWhenItsParentHasClosedIt(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {

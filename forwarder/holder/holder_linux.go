@@ -26,12 +26,21 @@ func Of(addr netip.AddrPort) (Holder, bool) {
 			}
 		}
 	}
-	for _, pid := range slices.Sorted(maps.Keys(holders)) {
+	if len(holders) == 0 {
+		return Holder{UID: found[0].uid}, true
+	}
+	return first(holders, parent), true
+}
+
+// first is the holder that has the socket from no other.
+func first(holders map[int]Holder, parent func(pid int) int) Holder {
+	pids := slices.Sorted(maps.Keys(holders))
+	for _, pid := range pids {
 		if _, inherited := holders[parent(pid)]; !inherited {
-			return holders[pid], true
+			return holders[pid]
 		}
 	}
-	return Holder{UID: found[0].uid}, true
+	return holders[pids[0]] // parents changed while they were looked at
 }
 
 // InGroup reports whether a process of the group listens at an address. A member whose descriptors are not for us to

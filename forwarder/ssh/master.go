@@ -277,8 +277,8 @@ func (m *master) wear(r *mux.Refused) {
 func (m *master) doubt() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.again = m.doubted
 	if m.doubted || m.err != nil {
-		m.again = true
 		return
 	}
 	m.doubted = true

@@ -267,6 +267,29 @@ func TestADoubtedMasterIsEndedUnlessItsServerAnswers(t *testing.T) {
 	transient(t, ended(t, tunnel), "the ssh server has not answered for 3s")
 }
 
+// The answer to a question from before a doubt says nothing about it.
+func TestADoubtDuringADoubtHasTheServerAskedAgain(t *testing.T) {
+	server := sshd.Start(t)
+	svc := service(server, backend(t))
+	svc.Connection.Options = map[string]string{"ServerAliveInterval": "60"}
+	tunnel := open(t, svc)
+	before := tunnel.master.conn.Refusals() // each question is a channel that is refused
+	server.Freeze()
+	tunnel.Doubt()
+	tunnel.Doubt()
+	server.Thaw()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(10 * time.Second)
+	for tunnel.master.conn.Refusals() < before+2 {
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatalf("asked %d times", tunnel.master.conn.Refusals()-before)
+		}
+	}
+}
+
 func TestWhoComesToASilentMasterGetsAnother(t *testing.T) {
 	server := sshd.Start(t)
 	svc := service(server, backend(t))

@@ -276,6 +276,20 @@ func TestAStableMinuteResetsTheCount(t *testing.T) {
 	}
 }
 
+// What another service has found out between an order and its turn need not be tried again: see forwarder.Run.
+func TestAnOrderIsAsOldAsTheWish(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := embark(t, testHost(), plain("db"), well, always)
+		c.stop()
+		wished := time.Now()
+		c.give(order{})
+		time.Sleep(time.Minute)
+		if err := c.obey(<-c.orders); !errors.Is(err, errOrdered) || !c.asked.Equal(wished) {
+			t.Errorf("%v, asked %v after the wish", err, c.asked.Sub(wished))
+		}
+	})
+}
+
 func TestFailedIsNotForEver(t *testing.T) {
 	limited := plain("db")
 	limited.RestartPolicy.MaxAttempts = 2

@@ -104,10 +104,10 @@ type status struct {
 type order struct {
 	svc    *project.Service // not nil: what it is from now on
 	tech   forwarder.Technology
-	keep   bool   // the tunnel is to stay: what is new does not touch it
-	ask    string // where the user answers questions; empty: nobody does
-	needed bool   // without the user the service cannot be had
-	given  time.Time
+	keep   bool      // the tunnel is to stay: what is new does not touch it
+	ask    string    // where the user answers questions; empty: nobody does
+	needed bool      // without the user the service cannot be had
+	given  time.Time // when the user, or a changed config, wished for it
 }
 
 func newForward(h host, svc project.Service, lines *journal.File) (*forward, error) {

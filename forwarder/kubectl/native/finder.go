@@ -416,8 +416,8 @@ func (f *finder) choose() (at *choice, trouble *forwarder.Failure, told <-chan s
 	}, nil, nil, nil
 }
 
-// fell waits until a pod is not any more what it was when it was chosen: it has gone, is not good any more, or was begun anew. It is false
-// when ctx or enough ends before.
+// fell waits until a pod is not any more what it was when it was chosen: it has gone, is not good any more, or was begun
+// anew. It is false when ctx or enough ends before.
 func (f *finder) fell(ctx context.Context, at choice, enough <-chan struct{}) bool {
 	ask := time.NewTicker(settle / 4) // where no watch tells
 	defer ask.Stop()

@@ -163,7 +163,7 @@ func (c *Control) Proxy(ctx context.Context) (*Conn, error) {
 		_ = c.Close()
 		return nil, fmt.Errorf("open a connection for channels: %w", err)
 	}
-	_ = c.socket.SetWriteBuffer(1 << 20)
+	_ = c.socket.SetWriteBuffer(1 << 20) // or what the system allows: who writes much is woken up less often
 	return newConn(c.socket), nil
 }
 

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 // The benchmarks time whole processes of the program as users get it, beside a peer in the same run; what counts is the
@@ -179,7 +181,7 @@ func memory(b *testing.B, pid int) (resident, private float64) {
 // answer, with no prompt and no command in between, beside what a command takes to bring the project up from nothing.
 func BenchmarkKilledSupervisorAnswers(b *testing.B) {
 	w := build(b)
-	port := freePort(b)
+	port := ports.Free(b)
 	root := w.project("linger = 0.001\n" + tcpConfig("web", port, serve(b, "127.0.0.1:0")))
 	w.must(b, root, "allow")
 	var healed, cold time.Duration

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 // TestFiftyShellsAtOnceShareOneSupervisor lets 50 real processes enter at the same instant, each with a look of its
@@ -20,7 +21,7 @@ func TestFiftyShellsAtOnceShareOneSupervisor(t *testing.T) {
 		rounds = 1
 	}
 	w := newWorld(t)
-	port := freePort(t)
+	port := ports.Free(t)
 	root := w.allowed("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	for range rounds {
 		shells := make([]*exec.Cmd, 50)
@@ -83,7 +84,7 @@ func supervisorsOf(t *testing.T, root string) []lockstate.Process {
 func TestLeavingAndReturningNeverMeetsAClosedPort(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := freePort(t)
+	port := ports.Free(t)
 	root := w.allowed("linger = 0.001\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	pid := fmt.Sprint(os.Getpid())
 	for range 25 {

@@ -10,12 +10,13 @@ import (
 	"testing"
 
 	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 func TestExecBecomesTheCommand(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := freePort(t)
+	port := ports.Free(t)
 	root := w.allowed("linger = 0.1\n" + commandConfig(t, "web", port))
 	o := w.localport(root, "exec", "--", "sh", "-c", `echo $$ $WEB_PORT; exit 7`)
 	fields := strings.Fields(o.stdout)
@@ -85,7 +86,7 @@ func TestExecWaitsNoLongerThanItIsTold(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(fmt.Sprintf("[services.gone]\ntechnology = \"tcp\"\nlocal_port = \"auto\"\nremote_port = %d\n"+
-		"connection = { remote_host = \"127.0.0.1\" }\n", freePort(t)))
+		"connection = { remote_host = \"127.0.0.1\" }\n", ports.Free(t)))
 	o := w.localport(root, "exec", "--wait", "300ms", "--", "true")
 	if o.code != fail.ExitExec || !strings.Contains(o.stderr, `service "gone" is unhealthy after 300ms`) ||
 		!strings.Contains(o.stderr, "connection refused") {

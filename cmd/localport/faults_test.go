@@ -16,6 +16,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/fail"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/postgres"
 	"github.com/localport-sh/localport/testdata/sshd"
 )
@@ -211,7 +212,7 @@ func TestEveryFaultIsShownAndHarmsNoMoreThanItMust(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			port := freePort(t)
+			port := ports.Free(t)
 			addr := fmt.Sprintf("127.0.0.1:%d", port)
 			config, breaks := f.begin(t, w, port)
 			root := w.allowed(config)
@@ -241,7 +242,7 @@ func TestEveryFaultIsShownAndHarmsNoMoreThanItMust(t *testing.T) {
 func TestWhenThereIsRoomAgainTheLogSaysWhatWasLost(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed(commandConfig(t, "web", freePort(t)))
+	root := w.allowed(commandConfig(t, "web", ports.Free(t)))
 	w.must(root, "start")
 	supervisor := w.supervisor(root)
 	limitFiles(t, supervisor.PID, 0)

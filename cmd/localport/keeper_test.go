@@ -14,6 +14,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 // rush is clients that come again and again, from its start until stop.
@@ -124,8 +125,8 @@ func (w *world) kept(root string, before ...int) int {
 func TestAKilledSupervisorIsReplacedWithNoPromptAndRefusesNobody(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	web, port := serve(t, "127.0.0.1:0"), freePort(t)
-	root := w.allowed(tcpConfig("web", port, web) + commandConfig(t, "own", freePort(t)))
+	web, port := serve(t, "127.0.0.1:0"), ports.Free(t)
+	root := w.allowed(tcpConfig("web", port, web) + commandConfig(t, "own", ports.Free(t)))
 	w.must(root, "start")
 	w.kept(root)
 	c := startRush(fmt.Sprintf("127.0.0.1:%d", port))
@@ -163,7 +164,7 @@ func TestAKilledSupervisorIsReplacedWithNoPromptAndRefusesNobody(t *testing.T) {
 func TestASupervisorIsReplacedAgainAndAgainAndTheTextThatRanGoesOn(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	web, port := serve(t, "127.0.0.1:0"), freePort(t)
+	web, port := serve(t, "127.0.0.1:0"), ports.Free(t)
 	config := tcpConfig("web", port, web)
 	root := w.allowed(config)
 	w.must(root, "start")
@@ -186,7 +187,7 @@ func TestASupervisorIsReplacedAgainAndAgainAndTheTextThatRanGoesOn(t *testing.T)
 func TestAKilledKeeperIsReplaced(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	web, port := serve(t, "127.0.0.1:0"), freePort(t)
+	web, port := serve(t, "127.0.0.1:0"), ports.Free(t)
 	root := w.allowed(tcpConfig("web", port, web))
 	w.must(root, "start")
 	first := w.kept(root)
@@ -205,7 +206,7 @@ func TestAKilledKeeperIsReplaced(t *testing.T) {
 func TestWhenSupervisorAndKeeperAreKilledTheNextCommandHeals(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	web, port := serve(t, "127.0.0.1:0"), freePort(t)
+	web, port := serve(t, "127.0.0.1:0"), ports.Free(t)
 	root := w.allowed(tcpConfig("web", port, web))
 	w.must(root, "start")
 	pid, supervisor := w.kept(root), w.supervisor(root)
@@ -239,7 +240,7 @@ func (w *world) as(release string) *world {
 func TestANewerReleaseTakesOverOnceWithPortsLeasesAndNoConnectionLost(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	web, port := serve(t, "127.0.0.1:0"), freePort(t)
+	web, port := serve(t, "127.0.0.1:0"), ports.Free(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	root := w.allowed(tcpConfig("web", port, web))
 	w.as("1.2.0").must(root, "start")
@@ -280,7 +281,7 @@ func TestANewerReleaseTakesOverOnceWithPortsLeasesAndNoConnectionLost(t *testing
 func TestWhatAReplacedSupervisorFinishesEndsWithTheProject(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	web, port := serve(t, "127.0.0.1:0"), freePort(t)
+	web, port := serve(t, "127.0.0.1:0"), ports.Free(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	root := w.allowed(tcpConfig("web", port, web))
 	w.as("1.0.0").must(root, "start")
@@ -296,7 +297,7 @@ func TestWhatAReplacedSupervisorFinishesEndsWithTheProject(t *testing.T) {
 func TestAReleaseThatCannotStartTakesNothingOver(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	web, port := serve(t, "127.0.0.1:0"), freePort(t)
+	web, port := serve(t, "127.0.0.1:0"), ports.Free(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	root := w.allowed(tcpConfig("web", port, web))
 	w.as("1.0.0").must(root, "start")

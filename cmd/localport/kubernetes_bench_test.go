@@ -20,6 +20,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/journal"
 	"github.com/localport-sh/localport/testdata/cluster"
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 // The benchmarks of Kubernetes forwards run beside kubectl port-forward, on a real cluster, in the same run:
@@ -51,7 +52,7 @@ func (k *kubeBench) project(n int, port string) {
 	var config strings.Builder
 	k.addrs = nil
 	for i := range n {
-		local := freePort(k.b)
+		local := ports.Free(k.b)
 		k.addrs = append(k.addrs, fmt.Sprintf("127.0.0.1:%d", local))
 		fmt.Fprintf(&config, "[services.s%d]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = %q\nconnection = { namespace = %q, resource_name = \"web\" }\n",
 			i, local, port, k.ns)

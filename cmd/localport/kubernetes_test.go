@@ -19,6 +19,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/testdata/cluster"
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 // kube is a project with a service in a real cluster, and clients that come to it.
@@ -37,7 +38,7 @@ func intoCluster(t *testing.T, c *cluster.Cluster, connection string) *kube {
 	k := &kube{world: newWorld(t), Cluster: c, t: t, ns: c.Namespace(t)}
 	k.env = append(k.env, "KUBECONFIG="+c.Kubeconfig())
 	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: k.ns, Replicas: 1})
-	port := freePort(t)
+	port := ports.Free(t)
 	k.addr = fmt.Sprintf("127.0.0.1:%d", port)
 	k.root = k.allowed(fmt.Sprintf("[services.web]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = \"greet\"\n"+
 		"connection = { namespace = %q, %s }\n", port, k.ns, connection))

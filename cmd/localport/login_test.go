@@ -11,6 +11,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/testdata/cluster"
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 // helper is a login helper as kubeconfigs name them: it counts its runs, and gives a token or a certificate only after a
@@ -58,7 +59,7 @@ func TestALoginToAClusterIsSharedRememberedAndGoneThroughInTheForeground(t *test
 	var text strings.Builder
 	var addrs []string
 	for _, name := range []string{"one", "two", "three"} {
-		port := freePort(t)
+		port := ports.Free(t)
 		addrs = append(addrs, fmt.Sprintf("127.0.0.1:%d", port))
 		fmt.Fprintf(&text, "[services.%s]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 7000\nconnection = { namespace = %q, resource_name = \"web\" }\n", name, port, ns)
 	}
@@ -122,9 +123,25 @@ func TestAClusterThatIsIllIsShownInStatus(t *testing.T) {
 	config := c.KubeconfigFor(t, "brief", fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key), c.Server())
 	w := newWorld(t)
 	w.env = append(w.env, "KUBECONFIG="+config)
-	port, other := freePort(t), freePort(t)
-	root := w.allowed(fmt.Sprintf("[services.web]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 7000\nconnection = { namespace = %q, selector = \"app=web\" }\n"+
-		"[services.off]\nenabled = false\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 7000\nconnection = { namespace = %q, resource_name = \"web\", cluster_health = false }\n", port, ns, other, ns))
+	port := ports.Free(t)
+	service := func(more, connection string) string {
+		return fmt.Sprintf("[services.web]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 7000\n%sconnection = { namespace = %q, %s }\n", port, more, ns, connection)
+	}
+	lazy := w.allowed(service("start = \"on-demand\"\nidle_timeout = \"200ms\"\n", `resource_name = "web", cluster_health = false`))
+	w.must(lazy, "start")
+	idle := func() bool { return w.service(lazy, "web").State == forwarder.Idle }
+	if !idle() {
+		t.Errorf("before the first client: %+v", w.service(lazy, "web"))
+	}
+	if v := callOn(fmt.Sprintf("127.0.0.1:%d", port)); v.err != nil {
+		t.Error(v.err)
+	}
+	eventually(t, "it is idle again", idle)
+	if clusters := w.status(lazy).Clusters; len(clusters) != 0 {
+		t.Errorf("nobody wants to know: %+v", clusters)
+	}
+	w.must(lazy, "stop")
+	root := w.allowed(service("", `selector = "app=web"`))
 	w.must(root, "start")
 	if out := w.must(root, "status"); !strings.Contains(out, "cluster test: the credentials expire in 20m") {
 		t.Error(out)

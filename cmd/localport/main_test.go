@@ -7,13 +7,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,11 +20,9 @@ import (
 
 	"github.com/localport-sh/localport/cmd/localport/version"
 	"github.com/localport-sh/localport/forwarder/control"
-	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/forwarder/ssh/askpass"
 	"github.com/localport-sh/localport/forwarder/ssh/way"
 	"github.com/localport-sh/localport/lockstate"
-	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/testdata/fakekubectl"
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
@@ -306,25 +302,4 @@ func ask(addr, line string) (string, error) {
 	}
 	answer, err := io.ReadAll(conn)
 	return string(answer), err
-}
-
-// ports are the ports that freePort gave out.
-var ports sync.Map
-
-// freePort is a port that nothing listens on, for a config that names one. It lies outside the range from which the
-// kernel gives ports to outgoing connections: one of those could take it before the test does.
-func freePort(t testing.TB) int {
-	t.Helper()
-	for range 1000 {
-		port := 12000 + rand.N(20000)
-		if _, given := ports.LoadOrStore(port, true); given {
-			continue
-		}
-		if listeners, err := relay.Bind(project.Service{LocalPort: port}.Addresses()); err == nil {
-			listeners.Close()
-			return port
-		}
-	}
-	t.Fatal("found no free port")
-	return 0
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/fail"
 	"github.com/localport-sh/localport/cmd/localport/version"
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 // metrics are the lines of `localport metrics`, which Prometheus's linter must find nothing in.
@@ -27,7 +28,7 @@ func (w *world) metrics(root string) []string {
 func TestMetricsCountWhatWentThrough(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := freePort(t)
+	port := ports.Free(t)
 	root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	w.must(root, "start")
 	eventually(t, "it is healthy", func() bool { return w.service(root, "web").State == forwarder.Healthy })

@@ -17,6 +17,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/testdata/netns"
+	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
@@ -195,7 +196,7 @@ func lan(t *testing.T) (s *scene, all []mishap) {
 	here, there := netns.Pair(t)
 	w := newWorld(t)
 	host := sshd.StartOn(t, there, there.Addr.String())
-	ports := map[string]int{"mail": freePort(t), "web": freePort(t), "api": freePort(t)}
+	ports := map[string]int{"mail": ports.Free(t), "web": ports.Free(t), "api": ports.Free(t)}
 	s = play(w, t, here, ports, sshConfig("mail", ports["mail"], host, bannerOn(t, there, "127.0.0.1:0"))+
 		reached("web", ports["web"], there.Addr, bannerOn(t, there, there.Addr.String()+":0"))+
 		reached("api", ports["api"], there.Addr, bannerOn(t, there, there.Addr.String()+":0"))+
@@ -240,7 +241,7 @@ func TestNamespaceAMishapBehindABastionIsNoticedAndOutlived(t *testing.T) {
 	w := newWorld(t)
 	host := sshd.StartOn(t, inner, inner.Addr.String())
 	door := host.AnotherOn(bastion, bastion.Addr.String())
-	ports := map[string]int{"mail": freePort(t)}
+	ports := map[string]int{"mail": ports.Free(t)}
 	config := strings.Replace(sshConfig("mail", ports["mail"], host, bannerOn(t, inner, "127.0.0.1:0")),
 		"connection = {", fmt.Sprintf("connection = { jump = \"%s@%s\",", door.User, door.Addr()), 1)
 	s := play(w, t, here, ports, config)

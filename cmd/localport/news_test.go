@@ -15,6 +15,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/fail"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/journal"
+	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
@@ -29,7 +30,7 @@ func (w *world) flaky(name string) (config string, well func(bool)) {
 		}
 	}
 	well(true)
-	return tcpConfig(name, freePort(w.t), serve(w.t, "127.0.0.1:0")) + fmt.Sprintf(
+	return tcpConfig(name, ports.Free(w.t), serve(w.t, "127.0.0.1:0")) + fmt.Sprintf(
 		"health_check = { type = \"command\", command = [\"test\", \"-e\", %q], interval = \"50ms\", failure_threshold = 2 }\n", path), well
 }
 
@@ -123,7 +124,7 @@ func TestTheUsersProgramIsToldWhatFailed(t *testing.T) {
 func TestTheFiguresAreServedWhereTheConfigAsksForThem(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := freePort(t)
+	port := ports.Free(t)
 	config, well := w.flaky("db")
 	root := w.allowed(fmt.Sprintf("metrics_port = %d\n", port) + config)
 	w.must(root, "start")
@@ -149,7 +150,7 @@ func TestTheFiguresAreServedWhereTheConfigAsksForThem(t *testing.T) {
 func TestDaemonControlsTheSupervisorItself(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := freePort(t)
+	port := ports.Free(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	if o := w.localport(root, "daemon", "status"); o.code != fail.ExitFailed || !strings.Contains(o.stderr, "not running") {
@@ -209,11 +210,11 @@ func TestDaemonControlsTheSupervisorItself(t *testing.T) {
 func TestDependenciesAreStartedBeforeAndStoppedAfter(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	web, port := freePort(t), freePort(t)
+	web, port := ports.Free(t), ports.Free(t)
 	root := w.allowed(
 		commandConfig(t, "web", web) + "depends_on = [\"bastion\"]\nenabled = false\n" +
 			commandConfig(t, "bastion", port) + "enabled = false\n" +
-			commandConfig(t, "other", freePort(t)) + "enabled = false\n")
+			commandConfig(t, "other", ports.Free(t)) + "enabled = false\n")
 	w.must(root, "start", "web")
 	if svc := w.service(root, "bastion"); svc.State != forwarder.Healthy {
 		t.Errorf("bastion is %s", svc.State)
@@ -249,7 +250,7 @@ func TestDependenciesAreStartedBeforeAndStoppedAfter(t *testing.T) {
 func TestAnErrorLeadsToItsLinesInTheSupervisorsLog(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	config := tcpConfig("web", freePort(t), serve(t, "127.0.0.1:0"))
+	config := tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0"))
 	root := w.allowed(config)
 	w.must(root, "start")
 	w.write(root, ".localport.toml", config+"nonsense = 1\n")

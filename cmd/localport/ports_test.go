@@ -9,12 +9,13 @@ import (
 
 	"github.com/localport-sh/localport/cmd/localport/fail"
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 func TestTwoProjectsHandAPortOverOnCd(t *testing.T) {
 	inEach(t, func(t *testing.T, kind string) {
 		w := newWorld(t)
-		port := freePort(t)
+		port := ports.Free(t)
 		addr := fmt.Sprintf("127.0.0.1:%d", port)
 		far := serve(t, "127.0.0.1:0")
 		// Each lingers for long: the port must change hands all the same.
@@ -44,7 +45,7 @@ func TestATakenPortFailsThatServiceAloneAndNamesTheHolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	port, free := taken.Addr().(*net.TCPAddr).Port, freePort(t)
+	port, free := taken.Addr().(*net.TCPAddr).Port, ports.Free(t)
 	root := w.allowed(tcpConfig("taken", port, far) + tcpConfig("free", free, far) +
 		"[env]\nBOTH = \"${taken.port} ${free.port}\"\nONE = \"${free.port}\"\n")
 	sh := w.shell("bash", root)
@@ -77,7 +78,7 @@ func TestAPortOfAnotherProjectThatIsInUseIsNamedByItsProject(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	far := serve(t, "127.0.0.1:0")
-	port := freePort(t)
+	port := ports.Free(t)
 	one := w.allowed(tcpConfig("one", port, far))
 	two := w.allowed(tcpConfig("two", port, far))
 	w.must(one, "start")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/localport-sh/localport/cmd/localport/recipes"
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 // bastion is a stand-in for a program that leads somewhere else: it prints what theirs prints. The port that it is told is the
@@ -86,7 +87,7 @@ func TestEveryRecipeIsUpWhenItsProgramSaysSoAndAsksForALoginWhenThatDoes(t *test
 			}
 			w := newWorld(t)
 			dir := w.bastions(t, theirs.program, theirs.login, theirs.locked, theirs.ready)
-			port := freePort(t)
+			port := ports.Free(t)
 			text := w.must(w.home, "recipes", name)
 			root := w.allowed(strings.Replace(text, "local_port = 5432", fmt.Sprintf("local_port = %d", port), 1))
 			if o := w.localport(root, "start"); o.code != 1 || !strings.Contains(o.stderr, "localport login database") {
@@ -121,7 +122,7 @@ func TestOneLoginIsForAllServicesThatHaveTheSame(t *testing.T) {
 	var config strings.Builder
 	for _, name := range []string{"one", "two"} {
 		fmt.Fprintf(&config, "[services.%s]\ntechnology = \"command\"\ncommand = [\"aws\", \"{port}\"]\nlocal_port = %d\nready = \"^up\"\n"+
-			"needs_login = \"token has expired\"\nlogin = [\"aws\", \"sso\", \"login\"]\n", name, freePort(t))
+			"needs_login = \"token has expired\"\nlogin = [\"aws\", \"sso\", \"login\"]\n", name, ports.Free(t))
 	}
 	root := w.allowed(config.String())
 	w.localport(root, "start")
@@ -144,7 +145,7 @@ func TestALoginProgramThatFailsOrIsMissingIsNamed(t *testing.T) {
 	w.bastions(t, "aws", "no login", "the token has expired", "up")
 	for login, want := range map[string]string{`["sh", "-c", "exit 3"]`: "sh: exit status 3", `["no-such-sso"]`: "no-such-sso"} {
 		root := w.allowed(fmt.Sprintf("[services.db]\ntechnology = \"command\"\ncommand = [\"aws\", \"{port}\"]\nlocal_port = %d\n"+
-			"needs_login = \"expired\"\nlogin = %s\n", freePort(t), login))
+			"needs_login = \"expired\"\nlogin = %s\n", ports.Free(t), login))
 		w.localport(root, "start")
 		if o := w.localport(root, "login", "db"); o.code != 1 || !strings.Contains(o.stderr, want) {
 			t.Errorf("%s: exit %d\n%s", login, o.code, o.stderr)

@@ -9,13 +9,14 @@ import (
 
 	"github.com/localport-sh/localport/cmd/localport/fail"
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 func TestAChangeThatWasAllowedBeforeIsTakenOverWithoutAPrompt(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	far := serve(t, "127.0.0.1:0")
-	kept, moved, elsewhere := freePort(t), freePort(t), freePort(t)
+	kept, moved, elsewhere := ports.Free(t), ports.Free(t), ports.Free(t)
 	config := tcpConfig("kept", kept, far)
 	first, second := config+tcpConfig("moved", moved, far), config+tcpConfig("moved", elsewhere, far)
 	root := w.allowed(second)
@@ -56,7 +57,7 @@ func TestAChangeThatWasAllowedBeforeIsTakenOverWithoutAPrompt(t *testing.T) {
 func TestAChangeThatCannotBeUsedChangesNothingAndSaysSo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := freePort(t)
+	port := ports.Free(t)
 	config := tcpConfig("web", port, serve(t, "127.0.0.1:0"))
 	root := w.allowed(config)
 	sh := w.shell("bash", root)
@@ -103,7 +104,7 @@ func TestAChangeThatCannotBeUsedChangesNothingAndSaysSo(t *testing.T) {
 func TestAChangeOfTheHealthCheckAloneKeepsTheTunnel(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := freePort(t)
+	port := ports.Free(t)
 	config := commandConfig(t, "web", port)
 	root := w.allowed(config)
 	w.must(root, "start")
@@ -128,7 +129,7 @@ func TestAChangeOfTheHealthCheckAloneKeepsTheTunnel(t *testing.T) {
 func TestValidateSeesAHealthCheckThatCannotBeMade(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	config := tcpConfig("db", freePort(t), serve(t, "127.0.0.1:0"))
+	config := tcpConfig("db", ports.Free(t), serve(t, "127.0.0.1:0"))
 	root := w.project(config + "health_check = { type = \"postgres\", sslmode = \"verify-full\" }\n")
 	if o := w.localport(root, "config", "validate"); o.code != fail.ExitInvalid || !strings.Contains(o.stderr, `service "db": health_check: sslmode`) {
 		t.Errorf("exit %d: %s", o.code, o.stderr)
@@ -142,7 +143,7 @@ func TestValidateSeesAHealthCheckThatCannotBeMade(t *testing.T) {
 func TestChecksCountAsNoConnectionAndKeepNoOnDemandTunnelOpen(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := freePort(t)
+	port := ports.Free(t)
 	root := w.allowed(commandConfig(t, "web", port) + "start = \"on-demand\"\nidle_timeout = \"700ms\"\n" +
 		"health_check = { type = \"command\", interval = \"50ms\", command = [\"bash\", \"-c\", " +
 		`'exec 3<>/dev/tcp/{host}/{port}; echo check >&3; read -r answer <&3; [ "$answer" = "hello check" ]'` + "] }\n")

@@ -16,6 +16,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/fail"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 func TestStartKeepsUpWithoutAShellUntilStop(t *testing.T) {
@@ -199,7 +200,7 @@ func TestAnotherConfigFileHasTheSameTrust(t *testing.T) {
 func TestEnvStartsNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := freePort(t)
+	port := ports.Free(t)
 	root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")) + "[env]\nURL = \"it's ${web.addr}\"\n")
 	for form, want := range map[string]string{
 		"sh":     `export URL='it'\''s 127.0.0.1:%d'`,

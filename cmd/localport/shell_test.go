@@ -13,6 +13,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/keeper"
 	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 var shells = []string{"bash", "zsh", "fish"}
@@ -31,7 +32,7 @@ func TestForwardsFollowTheShell(t *testing.T) {
 	inEach(t, func(t *testing.T, kind string) {
 		w := newWorld(t)
 		far := serve(t, "127.0.0.1:0")
-		port := freePort(t)
+		port := ports.Free(t)
 		root := w.allowed("linger = \"0.2s\"\n" + tcpConfig("my-db", port, far) +
 			"[env]\nURL = \"tcp://${my-db.addr}\"\n")
 		if err := os.MkdirAll(filepath.Join(root, "a/b"), 0o755); err != nil {
@@ -100,7 +101,7 @@ func (w *world) nothingLeft(root string, addrs ...string) {
 func TestAKilledShellTakesItsForwardsAlong(t *testing.T) {
 	inEach(t, func(t *testing.T, kind string) {
 		w := newWorld(t)
-		port := freePort(t)
+		port := ports.Free(t)
 		root := w.allowed("linger = 0.1\n" + commandConfig(t, "web", port))
 		sh := w.shell(kind, root)
 		supervisor := w.supervisor(root)
@@ -136,7 +137,7 @@ func TestTheLastShellOutTurnsOffTheLight(t *testing.T) {
 func TestTheNextPromptHealsAKilledSupervisor(t *testing.T) {
 	inEach(t, func(t *testing.T, kind string) {
 		w := newWorld(t)
-		port := freePort(t)
+		port := ports.Free(t)
 		root := w.allowed(commandConfig(t, "web", port))
 		sh := w.shell(kind, root)
 		addr := fmt.Sprintf("127.0.0.1:%d", port)

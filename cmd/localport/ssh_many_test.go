@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
@@ -39,7 +40,7 @@ func TestAThousandConnectionsThroughOneSSHForward(t *testing.T) {
 	moreFiles(t, 4096) // both ends of the connections are this process's
 	w := newWorld(t)
 	w.env = append(w.env, tellHoldings+"="+t.TempDir())
-	host, port := sshd.Start(t), freePort(t)
+	host, port := sshd.Start(t), ports.Free(t)
 	root := w.allowed(sshConfig("web", port, host, serve(t, "127.0.0.1:0").port))
 	w.must(root, "start")
 	w.kept(root)

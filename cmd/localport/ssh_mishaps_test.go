@@ -13,6 +13,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
@@ -131,7 +132,7 @@ func TestAConfigThatChangesWhileSSHConnectsTakesEffectAtOnce(t *testing.T) {
 	frozen := sshd.Start(t)
 	good := frozen.Another()
 	frozen.Freeze()
-	port, far := freePort(t), banner(t).port
+	port, far := ports.Free(t), banner(t).port
 	root := w.allowed(sshConfig("db", port, frozen, far))
 	w.must(root, "start", "--no-wait")
 	for range 5 { // however often
@@ -152,15 +153,15 @@ func TestSixtyServicesOnOneHostAreOneLoginWhateverHappens(t *testing.T) {
 	host := sshd.Start(t)
 	far := banner(t).port
 	var config strings.Builder
-	var ports []int
+	var locals []int
 	for i := range 60 {
-		ports = append(ports, freePort(t))
-		config.WriteString(sshConfig(fmt.Sprintf("s%d", i), ports[i], host, far))
+		locals = append(locals, ports.Free(t))
+		config.WriteString(sshConfig(fmt.Sprintf("s%d", i), locals[i], host, far))
 	}
 	root := w.allowed(config.String())
 	answer := func() {
 		t.Helper()
-		for _, port := range ports {
+		for _, port := range locals {
 			if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != "220 ready" {
 				t.Fatalf("%q, %v", got, err)
 			}
@@ -184,7 +185,7 @@ func TestTheSSHToAJumpHostGoesWithItsMasterHoweverThatIsKilled(t *testing.T) {
 	w := newWorld(t)
 	host := sshd.Start(t)
 	jump := host.Another()
-	port := freePort(t)
+	port := ports.Free(t)
 	config := sshConfig("db", port, host, banner(t).port)
 	root := w.allowed(strings.Replace(config, "remote_host", fmt.Sprintf("jump = %q, remote_host", jump.User+"@"+jump.Addr()), 1))
 	w.must(root, "start")
@@ -219,7 +220,7 @@ func TestTunnelsOutliveTheFolderOfTheirSockets(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
-	port := freePort(t)
+	port := ports.Free(t)
 	root := w.allowed(sshConfig("db", port, host, banner(t).port))
 	w.must(root, "start")
 	supervisor := w.status(root).Supervisor

@@ -14,6 +14,7 @@ import (
 	"github.com/creack/pty"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
@@ -72,7 +73,7 @@ func (u *typist) answer(question, line string) {
 }
 
 // strangers is a config of services on a host whose key nobody knows yet, with a key that has a passphrase.
-func strangers(t *testing.T, host *sshd.Server, names ...string) (config string, ports []int) {
+func strangers(t *testing.T, host *sshd.Server, names ...string) (config string, locals []int) {
 	t.Helper()
 	dir := t.TempDir()
 	locked := sshd.NewKey(t, filepath.Join(dir, "locked"), "open sesame")
@@ -84,11 +85,11 @@ func strangers(t *testing.T, host *sshd.Server, names ...string) (config string,
 		t.Fatal(err)
 	}
 	for _, name := range names {
-		port := freePort(t)
-		ports = append(ports, port)
+		port := ports.Free(t)
+		locals = append(locals, port)
 		config += strings.ReplaceAll(sshConfig(name, port, host, banner(t).port), host.ConfigFile, own)
 	}
-	return config, ports
+	return config, locals
 }
 
 func TestALoginOverSSHIsAskedForOnceOnTheTerminalAndGoesOn(t *testing.T) {
@@ -173,7 +174,7 @@ func TestAReverseForwardIsShownAsSuchAndListensNowhereHere(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
-	local, far := banner(t), freePort(t)
+	local, far := banner(t), ports.Free(t)
 	config := strings.Replace(sshConfig("hook", local.port, host, far), "remote_host", "reverse = true, remote_host", 1)
 	root := w.allowed(config)
 	w.must(root, "start")
@@ -206,7 +207,7 @@ func TestASOCKSPortGoesThroughTheRelay(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
-	port := freePort(t)
+	port := ports.Free(t)
 	root := w.allowed(fmt.Sprintf("[services.proxy]\ntechnology = \"ssh\"\nlocal_port = %d\n"+
 		"connection = { host = %q, port = %d, user = %q, config_file = %q, socks = true }\n", port, host.Host, host.Port, host.User, host.ConfigFile))
 	w.must(root, "start")
@@ -234,8 +235,8 @@ func TestOfServicesThatShareAnSSHOnlyTheOneIsIllWhoseFarEndIs(t *testing.T) {
 	w := newWorld(t)
 	open := banner(t)
 	host := sshd.Start(t, fmt.Sprintf("PermitOpen 127.0.0.1:%d 127.0.0.1:1", open.port))
-	root := w.allowed(sshConfig("well", freePort(t), host, open.port) +
-		sshConfig("absent", freePort(t), host, 1) + sshConfig("barred", freePort(t), host, banner(t).port))
+	root := w.allowed(sshConfig("well", ports.Free(t), host, open.port) +
+		sshConfig("absent", ports.Free(t), host, 1) + sshConfig("barred", ports.Free(t), host, banner(t).port))
 	w.localport(root, "start", "--no-wait")
 	for name, want := range map[string]string{
 		"absent": "open failed: connect failed: Connection refused",

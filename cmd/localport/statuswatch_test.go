@@ -15,6 +15,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/child"
 	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 // watched is a `status --watch` that runs, and what it has printed.
@@ -38,7 +39,7 @@ func (w *watched) String() string {
 func TestAWatchedStatusPrintsWhatChangesAndEndsWellOnCtrlC(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := freePort(t)
+	port := ports.Free(t)
 	root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	var seen watched
 	c, err := child.Start(child.Command{
@@ -75,7 +76,7 @@ func TestAWatchedStatusPrintsWhatChangesAndEndsWellOnCtrlC(t *testing.T) {
 func TestAWatchedStatusIsRedrawnInPlaceOnATerminal(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed(tcpConfig("web", freePort(t), serve(t, "127.0.0.1:0")))
+	root := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
 	cmd := w.command(root, "status", "--watch")
 	// Its terminal is hung up when this process ends, and that ends it.
 	tty, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 24, Cols: 200})

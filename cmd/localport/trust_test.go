@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 func TestNothingRunsUnread(t *testing.T) {
@@ -60,7 +61,7 @@ func TestAChangeWaitsToBeAllowed(t *testing.T) {
 	inEach(t, func(t *testing.T, kind string) {
 		w := newWorld(t)
 		far := serve(t, "127.0.0.1:0")
-		kept, added := freePort(t), freePort(t)
+		kept, added := ports.Free(t), ports.Free(t)
 		config := tcpConfig("kept", kept, far)
 		root := w.allowed(config)
 		sh := w.shell(kind, root)
@@ -103,13 +104,13 @@ func TestAReloadKeepsTheConnectionsOfWhatDidNotChange(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	far := serve(t, "127.0.0.1:0")
-	kept, moved := freePort(t), freePort(t)
+	kept, moved := ports.Free(t), ports.Free(t)
 	config := tcpConfig("kept", kept, far)
 	root := w.allowed(config + tcpConfig("moved", moved, far))
 	w.must(root, "start")
 	conn := dial(t, fmt.Sprintf("127.0.0.1:%d", kept))
 
-	elsewhere := freePort(t)
+	elsewhere := ports.Free(t)
 	w.write(root, ".localport.toml", config+tcpConfig("moved", elsewhere, far))
 	w.must(root, "allow")
 	if got := conn.say("still here"); got != "hello still here\n" {
@@ -127,7 +128,7 @@ func TestABrokenConfigChangesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	far := serve(t, "127.0.0.1:0")
-	port := freePort(t)
+	port := ports.Free(t)
 	root := w.allowed(tcpConfig("web", port, far))
 	sh := w.shell("bash", root)
 	w.write(root, ".localport.toml", "[services.web]\ntechnology = \"tpc\"\nlocal_port = 99999\n")
@@ -186,8 +187,8 @@ func TestAWorktreeOfAnAllowedCheckoutIsAllowedWithPortsOfItsOwn(t *testing.T) {
 func TestAChangedServiceKeepsItsPortAndItsWaitingClients(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port, far := freePort(t), serve(t, "127.0.0.1:0")
-	gone := &server{port: freePort(t)}
+	port, far := ports.Free(t), serve(t, "127.0.0.1:0")
+	gone := &server{port: ports.Free(t)}
 	root := w.allowed(tcpConfig("web", port, gone))
 	w.must(root, "start", "--no-wait")
 	answer := make(chan string, 1)

@@ -15,13 +15,14 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/testdata/fakekubectl"
+	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
 // banner is a server that speaks first, as databases and mail servers do.
 func banner(t testing.TB) *server {
 	t.Helper()
-	ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", freePort(t))) // nobody else's either when it is closed
+	ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", ports.Free(t))) // nobody else's either when it is closed
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +107,7 @@ func TestNoClientIsLostWhenSSHOrItsSessionIsKilled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
-	port := freePort(t)
+	port := ports.Free(t)
 	root := w.allowed(sshConfig("mail", port, host, banner(t).port))
 	sh := w.shell("bash", root)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
@@ -144,7 +145,7 @@ func TestAFarEndThatRefusesIsUnhealthyAndKeepsItsTunnel(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
-	remote, port := freePort(t), freePort(t)
+	remote, port := ports.Free(t), ports.Free(t)
 	root := w.allowed(sshConfig("late", port, host, remote))
 	w.must(root, "start", "--no-wait")
 	eventually(t, "it is unhealthy", func() bool { return w.service(root, "late").State == forwarder.Unhealthy })
@@ -192,7 +193,7 @@ func TestAKubernetesServiceAnswersAndOutlivesItsPod(t *testing.T) {
 	far := banner(t)
 	kubectl := fakekubectl.Install(t, fakekubectl.Script{Backend: far.addr})
 	w.env = append(w.env, "PATH="+kubectl.Dir+":"+os.Getenv("PATH"), "LOCALPORT_KUBECTL=kubectl", fakekubectl.Variable+"="+filepath.Join(kubectl.Dir, "script.json"))
-	port := freePort(t)
+	port := ports.Free(t)
 	root := w.allowed(fmt.Sprintf("[services.db]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 5432\n"+
 		"connection = { resource_name = \"postgres\", namespace = \"shop\", context = \"staging\" }\n", port))
 	w.must(root, "start")
@@ -231,7 +232,7 @@ func TestAKubernetesServiceAnswersAndOutlivesItsPod(t *testing.T) {
 func TestAFrozenTunnelIsReplaced(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := freePort(t)
+	port := ports.Free(t)
 	root := w.allowed(commandConfig(t, "web", port))
 	w.must(root, "start")
 	children := childrenOf(t, w.supervisor(root).PID)
@@ -264,7 +265,7 @@ func TestAnOnDemandTunnelComesWithItsFirstClientAndGoesAfterItsLast(t *testing.T
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			port := freePort(t)
+			port := ports.Free(t)
 			if name == "kubectl" {
 				kubectl := fakekubectl.Install(t, fakekubectl.Script{Backend: far.addr})
 				w.env = append(w.env, "PATH="+kubectl.Dir+":"+os.Getenv("PATH"), "LOCALPORT_KUBECTL=kubectl", fakekubectl.Variable+"="+filepath.Join(kubectl.Dir, "script.json"))

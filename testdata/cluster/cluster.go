@@ -16,6 +16,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 // Node is the name of a cluster's only node.
@@ -32,6 +34,7 @@ type Cluster struct {
 	standin   error  // why the kubelet is a stand-in, nil if it is real
 	authority *authority
 	api       *reservation
+	kubelet   *ports.Port
 	groups    groups
 	sweeper   *sweeper
 	space     *Process
@@ -91,7 +94,11 @@ func Run(ctx context.Context, dir string, log io.Writer) (*Cluster, error) {
 	if c.api, err = reserve(); err != nil {
 		return nil, err
 	}
+	if c.kubelet, err = ports.Reserve(); err != nil {
+		return nil, errors.Join(err, c.api.close())
+	}
 	if c.sweeper, err = startSweeper(dir, c.groups, c.environment()); err != nil {
+		c.kubelet.Release()
 		return nil, errors.Join(err, c.api.close())
 	}
 	if c.standin != nil {
@@ -140,7 +147,9 @@ func (c *Cluster) Stop() error {
 	for _, p := range slices.Backward(c.processes) {
 		p.Kill()
 	}
-	return errors.Join(c.sweeper.sweep(), c.api.close())
+	err := c.sweeper.sweep()
+	c.kubelet.Release()
+	return errors.Join(err, c.api.close())
 }
 
 // Server is the API server's URL, https://127.0.0.1:PORT.

@@ -75,33 +75,17 @@ func (c *Cluster) startSpace(ctx context.Context) error {
 
 // startKubelet starts the kubelet.
 func (c *Cluster) startKubelet(ctx context.Context) error {
-	port, err := freePort()
-	if err != nil {
-		return err
-	}
-	if err := c.fill("kubelet.yaml", "kubelet.yaml", map[string]any{"Port": port}); err != nil {
+	if err := c.fill("kubelet.yaml", "kubelet.yaml", map[string]any{"Port": c.kubelet.Number}); err != nil {
 		return err
 	}
 	c.Kubelet = c.inside("kubelet", "kubelet", "--config="+c.path("kubelet.yaml"), "--kubeconfig="+c.Kubeconfig(), "--hostname-override="+Node)
-	c.Kubelet.ready = c.kubeletReady(port)
+	c.Kubelet.ready = c.kubeletReady
 	return c.Kubelet.start(ctx)
 }
 
-// kubeletReady returns when a kubelet answers.
-func (c *Cluster) kubeletReady(port int) func(context.Context) error {
-	return func(ctx context.Context) error {
-		return c.awaitAnswer(ctx, c.Kubelet, fmt.Sprintf("https://127.0.0.1:%d/healthz", port))
-	}
-}
-
-// freePort is a port that the kernel had free a moment ago.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+// kubeletReady returns when the kubelet answers.
+func (c *Cluster) kubeletReady(ctx context.Context) error {
+	return c.awaitAnswer(ctx, c.Kubelet, fmt.Sprintf("https://127.0.0.1:%d/healthz", c.kubelet.Number))
 }
 
 // awaitNode returns when pods can be put on the node.

@@ -7,13 +7,9 @@ import (
 
 // startStandin starts a program that plays the kubelet, whose pods are processes beside each other.
 func (c *Cluster) startStandin(ctx context.Context) error {
-	port, err := freePort()
-	if err != nil {
-		return err
-	}
-	c.Kubelet = c.process("standin", "standin", "--kubeconfig="+c.Kubeconfig(), "--node="+Node, fmt.Sprintf("--port=%d", port),
+	c.Kubelet = c.process("standin", "standin", "--kubeconfig="+c.Kubeconfig(), "--node="+Node, fmt.Sprintf("--port=%d", c.kubelet.Number),
 		"--image="+string(Echo), "--entrypoint=/echo", "--program="+c.path("echo"), "--dir="+c.path("pods"),
 		"--cert="+c.path("server.crt"), "--key="+c.path("server.key"), "--authority="+c.path("ca.crt"))
-	c.Kubelet.ready = c.kubeletReady(port)
+	c.Kubelet.ready = c.kubeletReady
 	return c.Kubelet.start(ctx)
 }

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 // Spec says how a server is run.
@@ -53,7 +55,7 @@ func Start(t testing.TB, spec Spec) *Server {
 	s := &Server{Host: "127.0.0.1", Dir: spec.Dir, t: t, spec: spec}
 	t.Cleanup(s.Stop)
 	for range 5 {
-		s.Port = FreePort(t)
+		s.Port = ports.Free(t)
 		err := s.start()
 		if err == nil {
 			return s
@@ -113,17 +115,6 @@ func (s *Server) start() error {
 	case <-time.After(startLimit):
 		return fmt.Errorf("%s does not listen after %v: %s", argv[0], startLimit, s.Log())
 	}
-}
-
-// FreePort is a port that the kernel had free a moment ago.
-func FreePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // environment is all that a server gets to know of ours. .ci/leftovers looks for the variable.

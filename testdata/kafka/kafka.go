@@ -20,6 +20,7 @@ import (
 
 	"github.com/localport-sh/localport/testdata/certs"
 	"github.com/localport-sh/localport/testdata/daemon"
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 //go:embed pom.xml
@@ -50,7 +51,7 @@ func Start(t testing.TB) *Server {
 	dir := daemon.Dir(t, "kafka")
 	copyJars(t, dir)
 	pair := certs.Issue(t, dir, "localhost", "127.0.0.1")
-	s := &Server{CAFile: pair.CAFile, Closed: daemon.FreePort(t)}
+	s := &Server{CAFile: pair.CAFile, Closed: ports.Free(t)}
 	keystore := keystore(t, dir, pair)
 	log := daemon.Write(t, dir, "log4j.properties", "log4j.rootLogger=INFO, out", "log4j.appender.out=org.apache.log4j.ConsoleAppender",
 		"log4j.appender.out.layout=org.apache.log4j.PatternLayout", "log4j.appender.out.layout.ConversionPattern=%p %m%n")
@@ -81,10 +82,10 @@ func (s *Server) configure(t testing.TB, dir string, port int, keystore string) 
 	t.Helper()
 	for _, addr := range []*string{&s.WrongName, &s.WrongPort, &s.SASL, &s.TLS} {
 		if *addr == "" {
-			*addr = local(daemon.FreePort(t))
+			*addr = local(ports.Free(t))
 		}
 	}
-	plain, controller := local(port), local(daemon.FreePort(t))
+	plain, controller := local(port), local(ports.Free(t))
 	const login = "org.apache.kafka.common.security."
 	return daemon.Write(t, dir, "server.properties",
 		"process.roles=broker,controller", "node.id=1", "controller.quorum.voters=1@"+controller,

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 // Server is a running sshd and what a client needs to log in to it.
@@ -112,7 +113,7 @@ func prepare(t testing.TB, extra []string) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{Host: "127.0.0.1", Port: freePort(t), User: me.Username, t: t, program: program, dir: t.TempDir(), extra: extra}
+	s := &Server{Host: "127.0.0.1", Port: ports.Free(t), User: me.Username, t: t, program: program, dir: t.TempDir(), extra: extra}
 	s.key("host")
 	t.Cleanup(s.Kill)
 	return s
@@ -121,16 +122,6 @@ func prepare(t testing.TB, extra []string) *Server {
 // find looks where sshd is, which is seldom on an ordinary user's PATH.
 func find() (string, error) {
 	return child.Look("sshd", []string{"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/usr/local/sbin:/sbin"}, "/")
-}
-
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // key makes a key pair and returns the path of the private one.

@@ -103,3 +103,24 @@ func TestAKubeconfigsProxyIsUsed(t *testing.T) {
 		t.Errorf("upgrade: %v, %d through the proxy", err, through.Load()-before)
 	}
 }
+
+func TestNodesAreLookedAtOnlyWhereSomethingIsWrongAndNotAllTheTime(t *testing.T) {
+	s := serve(t, "x")
+	src := s.source(t, "{token: x}", "")
+	opened, release, err := Open(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	opened.Report(src.Words)
+	if n := s.asked.Load(); n != 0 {
+		t.Errorf("the server was asked %d times for a report", n)
+	}
+	for range 5 {
+		opened.LookAtNodes([]string{"one", "two"})
+	}
+	opened.running.Wait()
+	if n := s.asked.Load(); n != 2 {
+		t.Errorf("the server was asked %d times about two nodes", n)
+	}
+}

@@ -1,0 +1,38 @@
+package ports
+
+import (
+	"net"
+	"strconv"
+	"testing"
+)
+
+func TestAPortIsGivenToOneUntilItIsReleased(t *testing.T) {
+	given := map[int]bool{}
+	for range 500 {
+		number := Free(t)
+		if given[number] {
+			t.Fatalf("%d was given twice", number)
+		}
+		given[number] = true
+		l, err := net.Listen("tcp", at("127.0.0.1", number))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+	}
+}
+
+func TestAPortThatSomebodyListensOnIsNotFree(t *testing.T) {
+	for _, host := range []string{"127.0.0.1", "::1", "0.0.0.0"} {
+		l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		number, _ := strconv.Atoi(port)
+		if refused("127.0.0.1", number) && refused("::1", number) {
+			t.Errorf("%s is taken for free", l.Addr())
+		}
+	}
+}

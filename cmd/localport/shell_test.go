@@ -82,12 +82,10 @@ func has(env map[string]string, name string) bool { _, ok := env[name]; return o
 func (w *world) nothingLeft(root string, addrs ...string) {
 	w.t.Helper()
 	for _, addr := range addrs {
-		ln, err := net.Listen("tcp", addr)
-		if err != nil {
-			w.t.Errorf("the port is not free: %v", err)
-			continue
+		if conn, err := net.Dial("tcp", addr); err == nil {
+			w.t.Errorf("something listens on %s still", addr)
+			conn.Close()
 		}
-		ln.Close()
 	}
 	left, _ := filepath.Glob(filepath.Join(w.home, "runtime/localport/*"))
 	if len(left) > 0 {

@@ -22,6 +22,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/child"
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 // role makes the test binary play the program of a tunnel.
@@ -346,12 +347,7 @@ func TestAProgramIsUpWhenItListensAndHasSaidSo(t *testing.T) {
 			close(listening)
 		}
 	}}
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	_ = l.Close()
+	port := strconv.Itoa(ports.Free(t))
 	svc := project.Service{Name: "db", Command: []string{"sh", "-c", `exec "$0" ` + port, self(t)}, Ready: "^ready .* now$", NeedsLogin: "expired"}
 	tech := New(svc).(technology)
 	tunnel := &tunnel{technology: tech, program: "late", log: r.Log, up: make(chan struct{}), started: make(chan struct{})}

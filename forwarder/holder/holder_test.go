@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -72,14 +74,7 @@ func TestAnotherAddressOfThePortIsNotHeld(t *testing.T) {
 }
 
 func TestFreePortHasNoHolder(t *testing.T) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := l.Addr().(*net.TCPAddr).AddrPort()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(ports.Free(t)))
 	if got, ok := Of(at); ok {
 		t.Errorf("got %+v", got)
 	}

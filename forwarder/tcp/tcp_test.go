@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -77,13 +79,8 @@ func TestBytesAndHalfClosePassThrough(t *testing.T) {
 }
 
 func TestEveryFailedDialIsARefusalInPlainWords(t *testing.T) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
-	_, err = open(t, "127.0.0.1", port).Dial(t.Context())
+	port := strconv.Itoa(ports.Free(t))
+	_, err := open(t, "127.0.0.1", port).Dial(t.Context())
 	if got := refusal(t, err).Reason; got != "127.0.0.1:"+port+": connection refused" {
 		t.Errorf("refused: %q", got)
 	}

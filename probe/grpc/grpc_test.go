@@ -3,6 +3,7 @@ package grpc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -24,6 +25,7 @@ import (
 	"github.com/localport-sh/localport/testdata/asking"
 	"github.com/localport-sh/localport/testdata/authority"
 	"github.com/localport-sh/localport/testdata/nginx"
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -184,12 +186,7 @@ func TestAnHTTP2ServerThatIsNotGRPCIsNamed(t *testing.T) {
 }
 
 func TestAServerThatIsNotThereIsNoFailureOfItsOwn(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln.Close()
-	err = ask(t, ln.Addr().String(), nil)
+	err := ask(t, fmt.Sprintf("127.0.0.1:%d", ports.Free(t)), nil)
 	if _, answered := errors.AsType[*probe.Failure](err); answered || err == nil {
 		t.Errorf("got %v", err)
 	}

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/testdata/cluster"
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 // says waits until the tunnel says what stands in its way.
@@ -114,12 +114,7 @@ func TestPodsThatAreNotReadyAreDescribed(t *testing.T) {
 func TestServersAndContextsThatCannotBeHad(t *testing.T) {
 	c := theCluster(t)
 	ns := c.Namespace(t)
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed := "https://" + l.Addr().String()
-	_ = l.Close()
+	closed := fmt.Sprintf("https://127.0.0.1:%d", ports.Free(t))
 	user := func(name string, who cluster.Identity) string {
 		cert, key := c.Credential(t, name, who)
 		return fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key)

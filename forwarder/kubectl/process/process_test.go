@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -21,6 +22,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/kubectl/session"
 	"github.com/localport-sh/localport/testdata/fakekubectl"
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 func TestMain(m *testing.M) {
@@ -116,12 +118,7 @@ func backend(t *testing.T) string {
 // refusing is an address at which nothing listens.
 func refusing(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return fmt.Sprintf("127.0.0.1:%d", ports.Free(t))
 }
 
 func dial(t *testing.T, tunnel forwarder.Tunnel) *net.TCPConn {

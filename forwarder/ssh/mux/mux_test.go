@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
@@ -357,17 +358,13 @@ func TestAMasterThatListensToNobodyElseEndsWithUs(t *testing.T) {
 
 func TestTheFarSideListensForUsUntilItIsCancelled(t *testing.T) {
 	control, _ := master(t, sshd.Start(t))
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	far := l.Addr().(*net.TCPAddr).Port
-	_ = l.Close()
+	far := ports.Free(t)
+	addr := fmt.Sprintf("127.0.0.1:%d", far)
 	f := Forward{Listen: "127.0.0.1", ListenPort: far, To: "127.0.0.1", ToPort: serve(t, echo)}
 	if err := control.Forward(t.Context(), f); err != nil {
 		t.Fatal(err)
 	}
-	conn, err := net.Dial("tcp4", l.Addr().String())
+	conn, err := net.Dial("tcp4", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -392,7 +389,7 @@ func TestTheFarSideListensForUsUntilItIsCancelled(t *testing.T) {
 	if err := c.Ping(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	again, err := net.Listen("tcp4", l.Addr().String())
+	again, err := net.Listen("tcp4", addr)
 	if err != nil {
 		t.Errorf("the far side still listens: %v", err)
 	} else {

@@ -74,7 +74,9 @@ var errHungUp = errors.New("hung up")
 func watchEnd(raw syscall.RawConn) error {
 	var broken error
 	err := raw.Read(func(fd uintptr) bool {
-		if broken = pending(fd); broken == nil && hungUp(fd) {
+		// In this order: a reset between the two looks would be taken for a proper end.
+		gone := hungUp(fd)
+		if broken = pending(fd); broken == nil && gone {
 			broken = errHungUp
 		}
 		return broken != nil

@@ -5,13 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"golang.org/x/term"
+	"golang.org/x/sys/unix"
 
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/ssh/askpass"
@@ -52,51 +51,80 @@ func (l *login) askFor(ctx context.Context, a *app, client *control.Client, supe
 // errNo says that there is no answer.
 var errNo = errors.New("no answer")
 
-// put puts a question on the terminal, whose echo is off for what is secret, until there is an answer or ctx ends.
+// put puts a question on the terminal until there is an answer or ctx ends. The echo is off for what is secret, and that before
+// the question shows: who has the answer at hand is fast.
 func put(ctx context.Context, terminal *os.File, q askpass.Question) (string, error) {
 	if q.Kind == "none" { // as of a security key that is to be touched
 		fmt.Fprintln(terminal, q.Text)
 		<-ctx.Done()
 		return "", errNo
 	}
+	if !q.Open() && q.Kind != "confirm" {
+		restore, err := silence(terminal)
+		if err != nil {
+			return "", err
+		}
+		defer func() { restore(); fmt.Fprintln(terminal) }()
+	}
 	fmt.Fprint(terminal, q.Text)
 	if q.Kind == "confirm" {
 		fmt.Fprint(terminal, " (yes/no) ")
 	}
-	before, err := term.GetState(int(terminal.Fd())) //nolint:gosec // it is a descriptor
-	if err != nil {
+	text, err := line(ctx, terminal)
+	switch {
+	case err != nil:
 		return "", err
+	case q.Kind == "confirm" && text != "yes":
+		return "", errNo
 	}
+	return text, nil
+}
+
+// line reads a line from the terminal. When ctx ends first nobody reads any more: what the user types then is the answer to
+// another question. Where the system cannot end a read of a terminal, that goes on until a line or the process ends.
+func line(ctx context.Context, terminal *os.File) (string, error) {
 	type answer struct {
 		text string
 		err  error
 	}
 	answers := make(chan answer, 1)
-	go func() { // which goes on after a question that was taken back, until a line or the process ends
-		if q.Open() || q.Kind == "confirm" {
-			text, err := line(terminal)
-			answers <- answer{text, err}
-			return
-		}
-		text, err := term.ReadPassword(int(terminal.Fd())) //nolint:gosec // it is a descriptor
-		fmt.Fprintln(terminal)
-		answers <- answer{string(text), err}
+	go func() {
+		text, err := bufio.NewReaderSize(terminal, 64).ReadString('\n')
+		answers <- answer{strings.TrimRight(text, "\r\n"), err}
 	}()
 	select {
 	case a := <-answers:
-		if q.Kind == "confirm" && a.text != "yes" {
-			return "", errNo
-		}
 		return a.text, a.err
 	case <-ctx.Done():
-		_ = term.Restore(int(terminal.Fd()), before) //nolint:gosec // it is a descriptor
-		fmt.Fprintln(terminal)
+		if terminal.SetReadDeadline(time.Unix(1, 0)) == nil {
+			<-answers
+			_ = terminal.SetReadDeadline(time.Time{})
+		}
 		return "", ctx.Err()
 	}
 }
 
-// line reads a line from the terminal.
-func line(terminal io.Reader) (string, error) {
-	text, err := bufio.NewReaderSize(terminal, 64).ReadString('\n')
-	return strings.TrimRight(text, "\r\n"), err
+// silence turns the echo of a terminal off and forgets what was typed ahead, as ssh does.
+func silence(terminal *os.File) (restore func(), err error) {
+	raw, err := terminal.SyscallConn() // Fd would make reads wait for ever
+	if err != nil {
+		return nil, err
+	}
+	var before *unix.Termios
+	controlErr := raw.Control(func(fd uintptr) {
+		if before, err = unix.IoctlGetTermios(int(fd), getTermios); err != nil {
+			return
+		}
+		silent := *before
+		silent.Lflag &^= unix.ECHO
+		silent.Lflag |= unix.ICANON | unix.ISIG
+		silent.Iflag |= unix.ICRNL
+		err = unix.IoctlSetTermios(int(fd), flushAndSetTermios, &silent)
+	})
+	if err := errors.Join(controlErr, os.NewSyscallError("turn the echo off", err)); err != nil {
+		return nil, err
+	}
+	return func() {
+		_ = raw.Control(func(fd uintptr) { _ = unix.IoctlSetTermios(int(fd), setTermios, before) })
+	}, nil
 }

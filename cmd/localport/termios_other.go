@@ -1,0 +1,11 @@
+//go:build !linux
+
+package main
+
+import "golang.org/x/sys/unix"
+
+const (
+	getTermios         = unix.TIOCGETA
+	setTermios         = unix.TIOCSETA
+	flushAndSetTermios = unix.TIOCSETAF
+)

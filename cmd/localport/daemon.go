@@ -159,8 +159,8 @@ func (c daemonStatusCmd) Run(a *app) error {
 	if c.json() {
 		return printJSON(a.out, struct {
 			*control.SupervisorStatus
-			Config string            `json:"config"`
-			Leases []lockstate.Lease `json:"leases"`
+			Config string          `json:"config"`
+			Leases []control.Lease `json:"leases"`
 		}{status.Supervisor, status.Config, status.Leases})
 	}
 	printSupervisor(a.out, status)
@@ -185,7 +185,7 @@ func printSupervisor(w io.Writer, status control.Status) {
 	}
 	row("leases", len(status.Leases))
 	for _, lease := range status.Leases {
-		if lease.Kind == lockstate.StartLease {
+		if lease.Kind == control.StartLease {
 			fmt.Fprintf(w, "  %-5s for %s, until localport stop\n", lease.Kind, age(lease.Since))
 			continue
 		}

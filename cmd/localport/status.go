@@ -16,10 +16,10 @@ import (
 	"github.com/mattn/go-isatty"
 	"golang.org/x/sys/unix"
 
+	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/supervisor"
-	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/trust"
 )
@@ -96,7 +96,7 @@ func (p here) status(ctx context.Context) (control.Status, error) {
 	state := p.Dir.Peek()
 	status := control.Status{
 		Project: p.Root, Config: p.Config, State: control.Down,
-		Services: stopped(p, parsed), Leases: append([]lockstate.Lease{}, state.Leases...), Failure: state.Failure,
+		Services: stopped(p, parsed), Leases: place.Leases(state.Leases), Failure: state.Failure,
 	}
 	if verdict != trust.Allowed {
 		status.Pending = "not allowed: read the config, then run localport allow"

@@ -34,13 +34,30 @@ func (c Client) Join(ctx context.Context, session Session) (View, error) {
 	return view, c.call(ctx, "join", session, &view)
 }
 
-// Leave tells the supervisor to look at the leases again.
-func (c Client) Leave(ctx context.Context) error { return c.call(ctx, "leave", struct{}{}, nil) }
+// Leave tells the supervisor to look at the leases again. It has them looked at, not waited for.
+func (c Client) Leave(ctx context.Context, r LeaveRequest) error { return c.call(ctx, "leave", r, nil) }
 
 // Status returns the project as it stands.
 func (c Client) Status(ctx context.Context) (Status, error) {
 	var status Status
 	return status, c.call(ctx, "status", nil, &status)
+}
+
+// Watch passes the project to on as it stands, and again after each change, until on returns false. Changes that follow each
+// other within 100 ms come as one, and whoever is slow gets the newest alone. The error is the context's, or an
+// *UnreachableError when the supervisor has ended.
+func (c Client) Watch(ctx context.Context, on func(Status) bool) error {
+	return c.exchange(ctx, "watch", nil, func(body io.Reader) error {
+		for decoder := json.NewDecoder(body); ; {
+			var status Status
+			if err := decoder.Decode(&status); err != nil {
+				return &UnreachableError{c.Socket, reason(ctx, err)}
+			}
+			if !on(status) {
+				return nil
+			}
+		}
+	})
 }
 
 // Act starts, stops or restarts services, and those that this affects by their dependencies. It returns the names of
@@ -82,6 +99,19 @@ func (c Client) End(ctx context.Context) error { return c.call(ctx, "end", struc
 
 // call posts in (or gets, where in is nil) and decodes the answer into out, unless that is nil.
 func (c Client) call(ctx context.Context, name string, in, out any) error {
+	return c.exchange(ctx, name, in, func(body io.Reader) error {
+		if out == nil {
+			return nil
+		}
+		if err := json.NewDecoder(body).Decode(out); err != nil {
+			return &UnreachableError{c.Socket, reason(ctx, err)}
+		}
+		return nil
+	})
+}
+
+// exchange posts in (or gets, where in is nil) and has the body of a successful answer read.
+func (c Client) exchange(ctx context.Context, name string, in any, read func(io.Reader) error) error {
 	r := request{method: "GET", path: "/v1/" + name, id: strings.ToLower(rand.Text()[:8])}
 	if in != nil {
 		body, err := json.Marshal(in)
@@ -104,13 +134,8 @@ func (c Client) call(ctx context.Context, name string, in, out any) error {
 		return &UnreachableError{c.Socket, ErrEnding}
 	case status != ok:
 		return refused(status, body, r.id)
-	case out == nil:
-		return nil
 	}
-	if err := json.NewDecoder(body).Decode(out); err != nil {
-		return &UnreachableError{c.Socket, reason(ctx, err)}
-	}
-	return nil
+	return read(body)
 }
 
 // RefusedError is what the supervisor answered instead of doing what it was asked.

@@ -46,7 +46,7 @@ func (s *Supervisor) retry(state forwarder.State) {
 }
 
 // Leave has the leases looked at again.
-func (s *Supervisor) Leave(context.Context) error {
+func (s *Supervisor) Leave(context.Context, control.LeaveRequest) error {
 	nudge(s.wake)
 	return nil
 }
@@ -77,7 +77,7 @@ func (s *Supervisor) Status(context.Context) (control.Status, error) {
 	}
 	status := control.Status{
 		Project: s.project.Root, Config: s.o.Config, State: control.Running, Pending: s.pending(),
-		Leases: slices.DeleteFunc(slices.Clone(s.state.Leases), func(l lockstate.Lease) bool { return !l.Alive() }),
+		Leases: livingLeases(s.state.Leases),
 		Supervisor: &control.SupervisorStatus{
 			PID: lockstate.Self().PID, Run: s.o.Run, Version: s.o.Version, Since: s.started.UTC(),
 			Socket: s.state.Supervisor.Socket, Log: s.dir.Log("supervisor"),
@@ -102,6 +102,47 @@ func (s *Supervisor) Status(context.Context) (control.Status, error) {
 		status.Services = append(status.Services, one)
 	}
 	return status, nil
+}
+
+func livingLeases(leases []lockstate.Lease) []control.Lease {
+	living := []control.Lease{}
+	for _, l := range leases {
+		if l.Alive() {
+			living = append(living, control.Lease{Kind: string(l.Kind), PID: l.PID, Start: l.Start, Dir: l.Dir, Since: l.Since})
+		}
+	}
+	return living
+}
+
+// watchPace is the least time between two snapshots that a watcher is sent.
+const watchPace = 100 * time.Millisecond
+
+// Watch passes the project to on as it stands, and again after each change.
+func (s *Supervisor) Watch(ctx context.Context, on func(control.Status) error) error {
+	for {
+		change := s.changes.wait()
+		status, err := s.Status(ctx)
+		if err == nil {
+			err = on(status)
+		}
+		if err != nil {
+			return err
+		}
+		pace := time.NewTimer(watchPace)
+		for range 2 { // a change, and not too soon after the last
+			select {
+			case <-change:
+				change = nil
+			case <-pace.C:
+			case <-ctx.Done():
+				pace.Stop()
+				return ctx.Err()
+			case <-s.work.Done():
+				pace.Stop()
+				return control.ErrEnding
+			}
+		}
+	}
 }
 
 // Act starts, stops or restarts services, and remembers it. What the services depend on is started before them; what

@@ -172,7 +172,7 @@ func (l *look) leave(ctx context.Context, root string) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
 	defer cancel()
-	_ = control.Client{Socket: state.Supervisor.Socket}.Leave(ctx)
+	_ = control.Client{Socket: state.Supervisor.Socket}.Leave(ctx, control.LeaveRequest{})
 }
 
 // enter joins the project, or finds out why not.

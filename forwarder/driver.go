@@ -1,0 +1,43 @@
+package forwarder
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/localport-sh/localport/project"
+)
+
+// Host is what a supervisor tells a driver of itself.
+type Host struct {
+	Dir string       // the project's root
+	Log *slog.Logger // the supervisor's log; nil: nothing is logged
+}
+
+// Driver opens the tunnels of all services of one technology, for one supervisor, which makes it and closes it. What services
+// share (a login, a connection to a server, the memory of its failures) belongs to the driver and to nothing outside it. Its
+// methods may be called concurrently.
+//
+// What a driver remembers of a service it keeps by the service's name, and forgets when the service's definition has changed.
+type Driver interface {
+	// Open starts what is needed and returns when the tunnel is ready, known by what the tool says or does. An error is a
+	// *Failure, or the context's. Nothing is left behind after an error.
+	Open(ctx context.Context, svc project.Service, run Run) (Tunnel, error)
+	// Target names the far end of a service for people, as far as it is known: "ssh deploy@bastion → localhost:6379". It
+	// holds no secret, and it may change when a tunnel is opened.
+	Target(svc project.Service) string
+	// Close ends what services share, and returns when nothing of it is left. Every tunnel has been closed before.
+	Close() error
+}
+
+// ClusterReporter is implemented by a driver whose tunnels lead into clusters.
+type ClusterReporter interface {
+	// Cluster is what is known of the cluster that a service leads into; false if nothing is.
+	Cluster(svc project.Service) (Surroundings, bool)
+}
+
+// CredentialReceiver is implemented by a driver that takes a login which the user went through in the foreground.
+type CredentialReceiver interface {
+	// ReceiveCredential takes what the login of a service gave. Of run only Dir, Env and Log count. An error does not quote
+	// the credential.
+	ReceiveCredential(svc project.Service, run Run, credential []byte) error
+}

@@ -6,7 +6,22 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/localport-sh/localport/forwarder"
 )
+
+// keepAccepting takes clients until the listener is closed, also after a panic.
+func (r *Relay) keepAccepting(l *net.TCPListener) {
+	var delay time.Duration
+	for panicked := true; panicked; {
+		panicked = false
+		forwarder.Contain(func() { r.accept(l) }, func(failure *forwarder.Failure, stack []byte) {
+			r.options.OnBroken(nil, failure, stack)
+			delay = backOff(delay)
+			panicked = r.rest(delay)
+		})
+	}
+}
 
 // accept takes clients until the listener is closed. Nothing else ends it: when files or memory run out, new
 // connections queue up in the kernel, unrefused, and are taken once there is room again.

@@ -191,9 +191,9 @@ func run(t testing.TB, timeout time.Duration, p pace) *fixture {
 	f.Relay = start(ls, Options{
 		ConnectTimeout: timeout,
 		OnWaiting:      func() { f.waits <- struct{}{} },
-		OnProof:        func() { f.proofs <- struct{}{} },
+		OnProof:        func(forwarder.Tunnel) { f.proofs <- struct{}{} },
 		OnQuiet:        func() { f.quiets <- struct{}{} },
-		OnRefusal:      func(r forwarder.Refusal) { f.refused <- r },
+		OnRefusal:      func(_ forwarder.Tunnel, r forwarder.Refusal) { f.refused <- r },
 	}, p)
 	t.Cleanup(func() { _ = f.Close() })
 	return f

@@ -64,14 +64,18 @@ func (f *forward) put(listeners *relay.Listeners) {
 	r := relay.New(listeners, relay.Options{
 		ConnectTimeout: f.svc.ConnectTimeout,
 		OnWaiting:      func() { nudge(f.waiting) },
-		OnProof:        func() { nudge(f.proved) },
+		OnProof:        func(t forwarder.Tunnel) { f.about(t, func() { nudge(f.proved) }) },
 		OnQuiet:        func() { nudge(f.quiet); nudge(f.calm) },
-		OnBroken:       f.broken,
-		OnRefusal: func(refusal forwarder.Refusal) {
-			select {
-			case f.refused <- refusal:
-			default: // the loop has enough of them to know
-			}
+		OnBroken: func(t forwarder.Tunnel, failure *forwarder.Failure, stack []byte) {
+			f.about(t, func() { f.broken(failure, stack) })
+		},
+		OnRefusal: func(t forwarder.Tunnel, refusal forwarder.Refusal) {
+			f.about(t, func() {
+				select {
+				case f.refused <- refusal:
+				default: // the loop has enough of them to know
+				}
+			})
 		},
 		Log: f.log.With("service", f.svc.Name),
 	})
@@ -79,6 +83,32 @@ func (f *forward) put(listeners *relay.Listeners) {
 	f.relay = r
 	f.mu.Unlock()
 	f.keeping.hold(keptService(f.name), listeners.Files)
+}
+
+// about passes a signal of the relay's on to the loop if it is about the tunnel that the loop carries, or about the relay
+// itself.
+func (f *forward) about(tunnel forwarder.Tunnel, signal func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if tunnel == nil || tunnel == f.carried {
+		signal()
+	}
+}
+
+// carries drops what was signalled about the tunnel before, which ended before the loop came to it.
+func (f *forward) carries(tunnel forwarder.Tunnel) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.carried = tunnel
+	for {
+		select {
+		case <-f.refused:
+		case <-f.proved:
+		case <-f.broke:
+		default:
+			return
+		}
+	}
 }
 
 // drop closes the relay, and with it every connection.

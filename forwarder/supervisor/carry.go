@@ -21,6 +21,7 @@ func (f *forward) carry(ctx context.Context, tunnel forwarder.Tunnel) error {
 	// kubectl knows its context and namespace only now.
 	target := f.tech.Target()
 	f.publish(func(s *status) { s.upSince, s.target = began, target })
+	f.carries(tunnel)
 	f.relay.Attach(tunnel)
 	defer func() { _ = tunnel.Close() }()
 	defer f.relay.Detach(tunnel)

@@ -59,9 +59,10 @@ type forward struct {
 	woken   chan struct{}           // the machine has slept, or its network has changed
 	broke   chan *forwarder.Failure // a part of it has panicked
 
-	mu     sync.Mutex
-	relay  gate // nil while the port is not ours
-	status status
+	mu      sync.Mutex
+	relay   gate             // nil while the port is not ours
+	carried forwarder.Tunnel // the one that the loop carries, or carried last
+	status  status
 	figures
 	begun  time.Time          // when it was started last
 	cancel context.CancelFunc // nil while it is stopped

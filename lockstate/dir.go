@@ -18,7 +18,7 @@ type Dir struct {
 }
 
 // Open makes the state directory of the project with this config file, 0700, and returns it. A *WriteError says that
-// it is missing and cannot be made.
+// it is missing and cannot be made; the Dir is returned with any error, for its Sockets.
 func Open(config string) (*Dir, error) {
 	d, err := dirOf(config)
 	if err != nil {

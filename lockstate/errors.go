@@ -73,7 +73,7 @@ func (e *LockedError) Error() string {
 func openRegular(path string, flag int) (*os.File, error) {
 	file, err := os.OpenFile(path, flag|unix.O_NONBLOCK|unix.O_NOCTTY, 0o600)
 	if err != nil {
-		if kind := kindOf(path, flag); kind != "" {
+		if kind := kindOf(path); kind != "" {
 			return nil, &NotRegularError{Path: path, Kind: kind}
 		}
 		return nil, err
@@ -90,7 +90,7 @@ func openRegular(path string, flag int) (*os.File, error) {
 }
 
 // kindOf names what lies at path instead of a regular file; empty if that is not why it could not be opened.
-func kindOf(path string, flag int) string {
+func kindOf(path string) string {
 	info, err := os.Stat(path)
 	switch {
 	case err == nil && !info.Mode().IsRegular():
@@ -104,7 +104,7 @@ func kindOf(path string, flag int) string {
 	switch {
 	case errors.Is(err, syscall.ELOOP):
 		return "symbolic link loop"
-	case errors.Is(err, fs.ErrNotExist) && flag&os.O_CREATE != 0:
+	case errors.Is(err, fs.ErrNotExist):
 		return "broken symbolic link"
 	}
 	return ""
@@ -141,7 +141,7 @@ func (d *Dir) makeDirs() error {
 		case statErr == nil:
 			return &NotRegularError{Path: path, Kind: kindName(info.Mode()), isDirWanted: true}
 		}
-		if kind := kindOf(path, os.O_CREATE); kind != "" {
+		if kind := kindOf(path); kind != "" {
 			return &NotRegularError{Path: path, Kind: kind, isDirWanted: true}
 		}
 	}

@@ -23,8 +23,7 @@ var errLockLost = errors.New("the locked file was deleted or replaced")
 type fileLock struct {
 	dir  *Dir
 	lock *flock.Flock
-	base *os.File // the locked state file; nil: there was none
-	next *os.File // the state file that replaced base; locked until the change is complete
+	base *os.File // the locked state file; nil: there is none
 }
 
 // pace is how waiters ask for the lock: at growing intervals, because a crowd that asked all the time would keep the
@@ -64,8 +63,10 @@ func (d *Dir) lockedError(ctx context.Context) error {
 		return fmt.Errorf("lock %s: %w", path, ctx.Err())
 	}
 	locked := &LockedError{Path: path}
-	if info, err := os.Stat(path); err == nil {
-		locked.PID, locked.Program = lockHolder(info)
+	for _, held := range []string{path, d.file("state.json")} {
+		if info, err := os.Stat(held); err == nil && locked.PID == 0 {
+			locked.PID, locked.Program = lockHolder(info)
+		}
 	}
 	return locked
 }
@@ -105,7 +106,7 @@ func (d *Dir) tryAcquire() (*fileLock, error) {
 // lockFailure is what an error of opening or locking the lock file means; nil: try again.
 func (d *Dir) lockFailure(err error) error {
 	path := d.file("lock")
-	if kind := kindOf(path, os.O_CREATE); kind != "" {
+	if kind := kindOf(path); kind != "" {
 		return &NotRegularError{Path: path, Kind: kind}
 	}
 	_, statErr := os.Lstat(path)
@@ -202,10 +203,6 @@ func isAt(info fs.FileInfo, path string) error {
 
 // release frees the state file before the lock file: who gets the lock file finds the state file free.
 func (l *fileLock) release() {
-	for _, file := range []*os.File{l.base, l.next} {
-		if file != nil {
-			file.Close()
-		}
-	}
+	closeFile(l.base)
 	_ = l.lock.Close()
 }

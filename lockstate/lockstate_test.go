@@ -21,6 +21,9 @@ func TestMain(m *testing.M) {
 	if config := os.Getenv("LOCKSTATE_TEST_ENTER"); config != "" {
 		os.Exit(enterAndHold(config))
 	}
+	if config := os.Getenv("LOCKSTATE_TEST_UPDATES"); config != "" {
+		os.Exit(playUpdates(config))
+	}
 	goleak.VerifyTestMain(m)
 }
 

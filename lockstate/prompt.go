@@ -25,7 +25,7 @@ func (d *Dir) updateLine(st State, isBumped bool) {
 	}
 	path := d.file("prompt")
 	if err := replaceFile(path, fmt.Appendf(nil, "%d %d %d\n", st.Line, p.PID, p.Start)); err != nil {
-		if kind := kindOf(path, 0); kind != "" {
+		if kind := kindOf(path); kind != "" {
 			d.warn((&NotRegularError{Path: path, Kind: kind}).Error())
 		}
 	}
@@ -70,7 +70,7 @@ func (d *Dir) Stamp(root string) (changed bool, err error) {
 }
 
 func stampError(stamp string, err error) error {
-	if kind := kindOf(stamp, 0); kind != "" {
+	if kind := kindOf(stamp); kind != "" {
 		return &NotRegularError{Path: stamp, Kind: kind}
 	}
 	return newWriteError(stamp, err)

@@ -51,22 +51,35 @@ func (l *fileLock) replaceState(data []byte, keep bool) error {
 	temp, err := writeTemp(l.dir.Path, ".new-*", data)
 	if temp != nil {
 		defer os.Remove(temp.Name())
-		l.next = temp
-		if err == nil {
-			// Before anybody can see it: whoever reads it waits until this change is complete.
-			_, err = tryFlock(temp)
-		}
+	}
+	if err == nil {
+		// Before anybody can see it: whoever reads it waits until this change is complete.
+		_, err = tryFlock(temp)
 	}
 	if lost := l.validate(); lost != nil {
+		closeFile(temp)
 		return lost
 	}
 	if err != nil {
+		closeFile(temp)
 		return newWriteError(path, err)
 	}
 	if keep && l.base != nil {
 		putAside(path, l.dir.asidePath())
 	}
-	return l.install(temp.Name(), path)
+	if err := l.install(temp.Name(), path); err != nil {
+		temp.Close()
+		return err
+	}
+	closeFile(l.base)
+	l.base = temp
+	return nil
+}
+
+func closeFile(file *os.File) {
+	if file != nil {
+		file.Close()
+	}
 }
 
 // install moves a finished file to path. Where there was no file when the state was read, one that appeared since is

@@ -110,7 +110,8 @@ func (tx *Tx) write(before []byte) error {
 			tx.lock.dir.warn(tx.Warning)
 		}
 	}
-	if tx.isStored {
+	// With the lock lost, the line is the next holder's: it finds the number behind.
+	if tx.isStored && tx.lock.validate() == nil {
 		tx.lock.dir.updateLine(tx.State, tx.bump)
 	}
 	return nil

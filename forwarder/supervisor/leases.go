@@ -85,6 +85,7 @@ func restore(tx *lockstate.Tx, known lockstate.State) {
 	}
 	tx.Supervisor, tx.Ports = known.Supervisor, known.Ports
 	tx.Stopped, tx.Started, tx.Only = known.Stopped, known.Started, known.Only
+	tx.Line = max(tx.Line, known.Line) // no number is given out twice
 	tx.Bump()
 }
 
@@ -137,6 +138,7 @@ func (s *Supervisor) retire(ctx context.Context, why ending) bool {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	gone := false
+	var resignErr error
 	_, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
 		tx.Prune()
 		if why == lastOut && len(tx.Leases) > 0 {
@@ -147,10 +149,14 @@ func (s *Supervisor) retire(ctx context.Context, why ending) bool {
 			tx.Down = true
 		}
 		tx.Bump()
-		s.closePorts()
-		gone = true
-		return s.election.Resign()
+		tx.AfterWrite(func() {
+			s.closePorts()
+			gone = true
+			resignErr = s.election.Resign()
+		})
+		return nil
 	})
+	err = errors.Join(err, resignErr)
 	if err != nil && !errors.Is(err, errInUse) {
 		s.log.Error("end", "error", err)
 	}

@@ -192,11 +192,11 @@ func (s *Supervisor) elect(ctx context.Context) (before *lockstate.Supervisor, e
 		return s.succeed(ctx, election[0], socket)
 	}
 	s.state, err = s.dir.Update(ctx, func(tx *lockstate.Tx) error {
-		election, err := tx.Elect()
-		if err != nil || election == nil {
+		var err error
+		s.election, err = tx.Elect()
+		if err != nil || s.election == nil {
 			return err
 		}
-		s.election = election
 		before = tx.Supervisor
 		tx.Supervisor = s.record(socket)
 		tx.Prune()

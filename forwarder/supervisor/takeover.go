@@ -116,7 +116,7 @@ func closeFiles(files []*os.File) {
 
 // succeed takes the office over from the supervisor whose election was handed to us, and returns its record if it died.
 func (s *Supervisor) succeed(ctx context.Context, election *os.File, socket string) (before *lockstate.Supervisor, err error) {
-	s.election = lockstate.Inherit(election)
+	s.election = s.dir.Inherit(election)
 	s.state, err = s.dir.Update(ctx, func(tx *lockstate.Tx) error {
 		if s.inherited.alive {
 			return nil // the record is its own until we are ready

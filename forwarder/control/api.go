@@ -153,7 +153,8 @@ type Connections struct {
 // It comes from the supervisor and not from the file, because while a changed file waits to be allowed the old text
 // is what runs.
 type View struct {
-	Digest   string             `json:"digest"` // of the files that the supervisor runs
+	Config   string             `json:"config,omitempty"` // the config file of the supervisor's project; empty from an older one
+	Digest   string             `json:"digest"`           // of the files that the supervisor runs
 	Services []ServiceView      `json:"services"`
 	Env      []project.EnvEntry `json:"env"`
 	DotEnv   map[string]string  `json:"dotenv"` // of .env, what [env] may refer to
@@ -205,6 +206,8 @@ const (
 type ActRequest struct {
 	Action Action   `json:"action"`
 	Names  []string `json:"names"`
+	// Spawned: the caller has brought this supervisor up just now. A service that has failed since is not tried a second time.
+	Spawned bool `json:"spawned,omitempty"`
 }
 
 // LoginRequest hands a login over that the user went through in the foreground.

@@ -64,7 +64,7 @@ func (c Client) Watch(ctx context.Context, on func(Status) bool) error {
 // all of them when they have been told, not when they are ready.
 func (c Client) Act(ctx context.Context, action Action, names []string) ([]string, error) {
 	var affected []string
-	return affected, c.call(ctx, "act", ActRequest{action, names}, &affected)
+	return affected, c.call(ctx, "act", ActRequest{Action: action, Names: names}, &affected)
 }
 
 // Wait returns when each of the services is settled: ready, or in a state that only a person can change.

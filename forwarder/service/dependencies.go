@@ -6,20 +6,22 @@ import (
 	"sync"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // Dependencies is where the services of a project find the states of those that they depend on. It is safe for concurrent use.
 type Dependencies struct {
+	changes wait.Broadcast
+
 	mu     sync.Mutex // guards the fields below
 	states map[string]forwarder.State
 	starts map[string]chan<- struct{} // tells a service that a client waits
-	next   chan struct{}              // closed at the next change
 }
 
 // NewDependencies is empty.
 func NewDependencies() *Dependencies {
 	return &Dependencies{
-		states: make(map[string]forwarder.State), starts: make(map[string]chan<- struct{}), next: make(chan struct{}),
+		states: make(map[string]forwarder.State), starts: make(map[string]chan<- struct{}),
 	}
 }
 
@@ -36,7 +38,7 @@ func (d *Dependencies) set(name string, state forwarder.State, start chan<- stru
 		return
 	}
 	d.states[name], d.starts[name] = state, start
-	d.announce()
+	d.changes.Announce()
 }
 
 func (d *Dependencies) remove(name string) {
@@ -44,20 +46,11 @@ func (d *Dependencies) remove(name string) {
 	defer d.mu.Unlock()
 	delete(d.states, name)
 	delete(d.starts, name)
-	d.announce()
-}
-
-func (d *Dependencies) announce() {
-	close(d.next)
-	d.next = make(chan struct{})
+	d.changes.Announce()
 }
 
 // changed returns a channel that is closed at the next change. Get it before looking, so that none is missed.
-func (d *Dependencies) changed() <-chan struct{} {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.next
-}
+func (d *Dependencies) changed() <-chan struct{} { return d.changes.Changed() }
 
 // missing is the first of the services that is not ready; zero if all are.
 func (d *Dependencies) missing(names []string) dependency {
@@ -76,7 +69,7 @@ func (d *Dependencies) start(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if start := d.starts[name]; start != nil {
-		notify(start)
+		wait.Notify(start)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // bindInterval is how often a port that something else has is tried again.
@@ -61,7 +62,7 @@ func (s *Service) perform(ctx context.Context, a action) {
 		s.attemptTimer.Reset(attemptPace - time.Since(s.attempts.startedAt))
 	case actionServeWaiting: // a client may have begun to wait while the last tunnel was being closed
 		if s.port.Stats().Waiting > 0 {
-			notify(s.waiting)
+			wait.Notify(s.waiting)
 		}
 	case actionFinish:
 		_ = s.lines.Close()

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 type requestKind int
@@ -84,7 +85,7 @@ func (s *Service) Redefine(d Definition, keepTunnel bool) {
 }
 
 // NetworkChanged has the service look at once whether its tunnel still leads anywhere.
-func (s *Service) NetworkChanged() { notify(s.network) }
+func (s *Service) NetworkChanged() { wait.Notify(s.network) }
 
 func (r request) classify(s *Service) (event, bool) {
 	switch r.kind {

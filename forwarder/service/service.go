@@ -15,6 +15,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/journal"
 	"github.com/localport-sh/localport/forwarder/relay"
+	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/probe/kinds"
 	"github.com/localport-sh/localport/project"
@@ -228,8 +229,8 @@ func (s *Service) job(f func()) { s.jobs.Go(f) }
 func (s *Service) relayOptions() relay.Options {
 	return relay.Options{
 		ConnectTimeout: s.definition.ConnectTimeout,
-		OnWaiting:      func() { notify(s.waiting) },
-		OnQuiet:        func() { notify(s.lastClient); s.host.OnLastClient() },
+		OnWaiting:      func() { wait.Notify(s.waiting) },
+		OnQuiet:        func() { wait.Notify(s.lastClient); s.host.OnLastClient() },
 		OnProof: func(t forwarder.Tunnel) {
 			select {
 			case s.proofs <- t:
@@ -250,14 +251,6 @@ func (s *Service) relayOptions() relay.Options {
 			}
 		},
 		Log: s.host.Log.With("service", s.name),
-	}
-}
-
-// notify fills a channel of one element without waiting: one signal stands for any number.
-func notify(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
 	}
 }
 

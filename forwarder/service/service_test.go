@@ -18,6 +18,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/journal"
 	"github.com/localport-sh/localport/forwarder/relay"
+	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/project"
 )
@@ -84,7 +85,7 @@ func (t *troubled) setTrouble(trouble *forwarder.Failure) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.trouble = trouble
-	notify(t.changed)
+	wait.Notify(t.changed)
 }
 
 func newTunnel() *scriptedTunnel { return &scriptedTunnel{done: make(chan struct{})} }
@@ -211,7 +212,7 @@ func (s *testService) end() {
 // addClient is one that connects and waits.
 func (s *testService) addClient() {
 	s.port.set(func() { s.port.stats.Waiting++ })
-	notify(s.waiting)
+	wait.Notify(s.waiting)
 }
 
 func (s *testService) state() forwarder.State { return s.Snapshot().State }

@@ -237,3 +237,6 @@ func checkResult(err error) string {
 	}
 	return "error"
 }
+
+// IsStopped reports whether the service is stopped, whatever of it still ends.
+func (s *Snapshot) IsStopped() bool { return s.State == forwarder.Stopped }

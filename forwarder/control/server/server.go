@@ -22,7 +22,7 @@ type Backend interface {
 	Status(ctx context.Context) (control.Status, error)
 	// Watch passes the status as it stands to on, and again after each change, until on or ctx returns an error.
 	Watch(ctx context.Context, on func(control.Status) error) error
-	Act(ctx context.Context, action control.Action, names []string) ([]string, error)
+	Act(ctx context.Context, r control.ActRequest) ([]string, error)
 	Wait(ctx context.Context, names []string) error
 	Reload(ctx context.Context) (control.Reload, error)
 	Yield(ctx context.Context, addresses []string) (bool, error)
@@ -109,7 +109,7 @@ func handler(b Backend) http.Handler {
 		return b.Status(ctx)
 	}))
 	mux.Handle("POST /v1/act", answer(func(ctx context.Context, r control.ActRequest) ([]string, error) {
-		return b.Act(ctx, r.Action, r.Names)
+		return b.Act(ctx, r)
 	}))
 	mux.Handle("POST /v1/wait", answer(func(ctx context.Context, names []string) (control.Status, error) {
 		if err := b.Wait(ctx, names); err != nil {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,22 +31,20 @@ func playUpdates(config string) int {
 		_, _ = os.Stdin.Read(make([]byte, 1))
 		close(stop)
 	}()
-	out := bufio.NewWriter(os.Stdout)
-	defer out.Flush()
 	for {
 		select {
 		case <-stop:
 			return 0
 		default:
 		}
-		if err := updateOnce(d, out); err != nil {
+		if err := updateOnce(d); err != nil {
 			println(err.Error())
 			return 1
 		}
 	}
 }
 
-func updateOnce(d *Dir, out *bufio.Writer) error {
+func updateOnce(d *Dir) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	var election *Election
@@ -63,11 +62,11 @@ func updateOnce(d *Dir, out *bufio.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(out, "count", st.ID, st.Ports["count"])
+	fmt.Println("count", st.ID, st.Ports["count"])
 	if election == nil {
 		return nil
 	}
-	defer election.Resign()
+	defer func() { _ = election.Resign() }()
 	from, to := int64(0), int64(0)
 	for range 20 {
 		before := monotonic()
@@ -85,7 +84,7 @@ func updateOnce(d *Dir, out *bufio.Writer) error {
 		to = before
 	}
 	if to > from {
-		fmt.Fprintln(out, "held", from, to)
+		fmt.Println("held", from, to)
 	}
 	return nil
 }
@@ -100,49 +99,56 @@ func monotonic() int64 {
 }
 
 // runChaos has five processes change the state while the named files are deleted at random; "" is the directory. It
-// returns what they reported.
-func runChaos(t *testing.T, d *Dir, deleted []string) []string {
+// returns what they reported: at least 300 changes and 10 elections.
+func runChaos(t *testing.T, d *Dir, deleted []string) (lines []string) {
 	t.Helper()
-	type player struct {
-		cmd  *exec.Cmd
-		in   *os.File
-		text strings.Builder
-	}
-	players := make([]*player, 5)
-	for i := range players {
+	reports := make(chan string, 1000)
+	var players sync.WaitGroup
+	var stdins []*os.File
+	for range 5 {
 		stdin, in, err := os.Pipe()
 		check(t, err)
-		p := &player{cmd: exec.Command(os.Args[0]), in: in}
-		p.cmd.Env = append(os.Environ(), "LOCKSTATE_TEST_UPDATES="+d.Config)
-		p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = stdin, &p.text, os.Stderr
-		check(t, p.cmd.Start())
+		stdins = append(stdins, in)
+		cmd := exec.CommandContext(t.Context(), os.Args[0])
+		cmd.Env = append(os.Environ(), "LOCKSTATE_TEST_UPDATES="+d.Config)
+		cmd.Stdin, cmd.Stderr = stdin, os.Stderr
+		out, err := cmd.StdoutPipe()
+		check(t, err)
+		check(t, cmd.Start())
 		stdin.Close()
-		players[i] = p
+		players.Go(func() {
+			for scanner := bufio.NewScanner(out); scanner.Scan(); {
+				reports <- scanner.Text()
+			}
+			if err := cmd.Wait(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
+	go func() {
+		players.Wait()
+		close(reports)
+	}()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	for end := time.Now().Add(1500 * time.Millisecond); time.Now().Before(end); {
-		switch name := deleted[random.IntN(len(deleted))]; name {
-		case "":
-			_ = os.RemoveAll(d.Path)
-		default:
-			_ = os.Remove(d.file(name))
+	changes, elections := 0, 0
+	for line := range reports {
+		lines = append(lines, line)
+		if strings.HasPrefix(line, "count") {
+			changes++
+		} else {
+			elections++
 		}
-		spin := time.Now().Add(time.Duration(random.IntN(2000)) * time.Microsecond)
-		for time.Now().Before(spin) {
-			_ = os.Getpid()
+		if changes >= 300 && elections >= 10 {
+			for _, in := range stdins {
+				in.Close()
+			}
+			stdins = nil
 		}
-	}
-	var lines []string
-	for _, p := range players {
-		p.in.Close()
-	}
-	for _, p := range players {
-		if err := p.cmd.Wait(); err != nil {
-			t.Error(err)
+		if random.IntN(2) == 0 {
+			_ = os.RemoveAll(d.file(deleted[random.IntN(len(deleted))]))
 		}
-		lines = append(lines, strings.Split(strings.TrimSpace(p.text.String()), "\n")...)
 	}
 	return lines
 }
@@ -176,9 +182,6 @@ func checkElections(t *testing.T, lines []string) {
 		}
 	}
 	slices.SortFunc(spans, func(a, b span) int { return int(a.from - b.from) })
-	if len(spans) < 10 {
-		t.Errorf("only %d elections", len(spans))
-	}
 	for i := 1; i < len(spans); i++ {
 		if spans[i].from < spans[i-1].to {
 			t.Errorf("two valid elections at once: %v and %v", spans[i-1], spans[i])
@@ -200,7 +203,7 @@ func TestUpdate_LosesNoChangeWhileLocksAreDeleted(t *testing.T) {
 		}
 	}
 	st := update(t, d, look)
-	if st.Ports["count"] != len(values[id]) || st.Ports["count"] < 50 {
+	if st.Ports["count"] != len(values[id]) {
 		t.Errorf("the counter says %d after %d changes", st.Ports["count"], len(values[id]))
 	}
 	if number, _ := d.lineNumber(); number != st.Line {
@@ -219,7 +222,9 @@ func TestUpdate_LosesNoChangeOfAStateThatStayed(t *testing.T) {
 	}
 	checkElections(t, lines)
 	entries, err := os.ReadDir(d.Path)
-	check(t, err)
+	if !errors.Is(err, os.ErrNotExist) { // it may have been the last to go
+		check(t, err)
+	}
 	for _, entry := range entries {
 		if strings.HasPrefix(entry.Name(), ".") {
 			t.Errorf("%s was left behind", entry.Name())

@@ -16,17 +16,12 @@ func (d *Dir) downPath(isDown bool) string {
 	return d.file("down.unset")
 }
 
-// mergeDown sets st.Down from the down file. A state written by an older version, which knows no such file, is left.
-func (d *Dir) mergeDown(st *State) {
-	if !st.DownFile {
-		return
+// downFile reads what the down file says; ok is false if there is none of this boot.
+func (d *Dir) downFile() (isDown, ok bool) {
+	if d.hasDownFile(true) {
+		return true, true
 	}
-	for _, isDown := range []bool{true, false} {
-		if d.hasDownFile(isDown) {
-			st.Down = isDown
-			return
-		}
-	}
+	return false, d.hasDownFile(false)
 }
 
 func (d *Dir) hasDownFile(isDown bool) bool {
@@ -34,17 +29,18 @@ func (d *Dir) hasDownFile(isDown bool) bool {
 	return err == nil && strings.TrimSpace(string(data)) == bootID()
 }
 
+// mergeDown sets st.Down from the down file, and returns whether there is one that says so. A state written by an
+// older version, which knows no such file, is left.
+func (d *Dir) mergeDown(st *State) bool {
+	isDown, ok := d.downFile()
+	if ok && st.DownFile {
+		st.Down = isDown
+	}
+	return ok && st.Down == isDown
+}
+
 // storeDown brings the down file to what the state says, and makes one that is missing. It returns whether there is one.
 func (d *Dir) storeDown(isDown bool) bool {
-	if d.hasDownFile(isDown) {
-		if isDown {
-			return true
-		}
-		// "down" counts before "down.unset", so that nothing but the rename decides.
-		if !d.hasDownFile(true) {
-			return true
-		}
-	}
 	if d.hasDownFile(!isDown) && os.Rename(d.downPath(!isDown), d.downPath(isDown)) == nil {
 		return true
 	}

@@ -91,21 +91,20 @@ func openRegular(path string, flag int) (*os.File, error) {
 
 // kindOf names what lies at path instead of a regular file; empty if that is not why it could not be opened.
 func kindOf(path string) string {
-	info, err := os.Stat(path)
-	switch {
-	case err == nil && !info.Mode().IsRegular():
-		return kindName(info.Mode())
-	case err == nil:
+	entry, err := os.Lstat(path)
+	if err != nil {
 		return ""
 	}
-	if link, lstatErr := os.Lstat(path); lstatErr != nil || link.Mode()&fs.ModeSymlink == 0 {
-		return ""
+	if entry.Mode()&fs.ModeSymlink != 0 {
+		entry, err = os.Stat(path)
 	}
 	switch {
 	case errors.Is(err, syscall.ELOOP):
 		return "symbolic link loop"
 	case errors.Is(err, fs.ErrNotExist):
 		return "broken symbolic link"
+	case err == nil && !entry.Mode().IsRegular():
+		return kindName(entry.Mode())
 	}
 	return ""
 }

@@ -15,9 +15,10 @@ import (
 // a number finds at least that state. If it cannot be written, prompts see the old line and do not look; every later
 // Update, whatever it is for, finds the number behind and writes the line.
 func (d *Dir) updateLine(st State, isBumped bool) {
-	number, ok := d.lineNumber()
-	if !isBumped && (number == st.Line && ok || st.Line == 0) {
-		return
+	if !isBumped {
+		if number, ok := d.lineNumber(); number == st.Line && ok || st.Line == 0 {
+			return
+		}
 	}
 	var p Process
 	if st.Supervisor != nil {

@@ -16,6 +16,8 @@ type Tx struct {
 	lock       *fileLock
 	bump       bool
 	isStored   bool // the state file existed and was usable
+	wasDown    bool // State.Down as read
+	isDownKept bool // the down file says the same
 	won        []*Election
 	afterWrite []func()
 	err        error // the first question that could not be answered
@@ -98,7 +100,7 @@ func (tx *Tx) write(before []byte) error {
 		}
 	}
 	if isChanged {
-		tx.DownFile = tx.lock.dir.storeDown(tx.Down)
+		tx.DownFile = tx.isDownKept && tx.Down == tx.wasDown || tx.lock.dir.storeDown(tx.Down)
 		if after, err = json.Marshal(tx.State); err != nil {
 			return err
 		}
@@ -157,7 +159,8 @@ func (l *fileLock) load() (*Tx, error) {
 	} else {
 		tx.isStored = true
 	}
-	l.dir.mergeDown(&tx.State)
+	tx.isDownKept = l.dir.mergeDown(&tx.State)
+	tx.wasDown = tx.Down
 	return tx, nil
 }
 

@@ -19,7 +19,13 @@ func startTime(pid int) (uint64, bool) {
 		return 0, false
 	}
 	fields := bytes.Fields(data[bytes.LastIndexByte(data, ')')+1:])
-	if len(fields) < 20 || fields[0][0] == 'Z' || fields[0][0] == 'X' {
+	if len(fields) < 20 || fields[0][0] == 'X' {
+		return 0, false
+	}
+	// A zombie has ended, unless it has threads: one that is about to replace the process (execve) ends the first thread
+	// before it takes its place.
+	const threads = 17 // field 20
+	if fields[0][0] == 'Z' && string(fields[threads]) == "1" {
 		return 0, false
 	}
 	start, err := strconv.ParseUint(string(fields[19]), 10, 64)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/localport-sh/localport/forwarder/journal"
 	"github.com/localport-sh/localport/lockstate"
@@ -120,6 +121,43 @@ func (s *Supervisor) userConfig() project.User {
 type refusedFiles struct {
 	digest string
 	err    error
+}
+
+// pendingLimit is how long status waits for a look at the files: they may lie on a disk that hangs.
+const pendingLimit = 50 * time.Millisecond
+
+// updatePending has it looked now whether the files have changed, where an event of theirs may still be on its way. What is
+// known is good enough where that takes long.
+func (s *Supervisor) updatePending(ctx context.Context) {
+	timer := time.NewTimer(pendingLimit)
+	defer timer.Stop()
+	looked := make(chan struct{})
+	select {
+	case s.pendingCh <- looked:
+	case <-timer.C:
+		return
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-looked:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// lookForPending looks at the files for updatePending, until ctx ends.
+func (s *Supervisor) lookForPending(ctx context.Context) {
+	for {
+		select {
+		case looked := <-s.pendingCh:
+			pending := s.pending()
+			s.note(func(n *notes) { n.pending = pending })
+			close(looked)
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // pending says what the files on disk have that does not run, and what they wait for.

@@ -11,8 +11,14 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// Status is the project as it stands. It is made of snapshots and waits for nothing.
-func (s *Supervisor) Status(context.Context) (control.Status, error) {
+// Status is the project as it stands.
+func (s *Supervisor) Status(ctx context.Context) (control.Status, error) {
+	s.updatePending(ctx)
+	return s.status()
+}
+
+// status is made of snapshots and waits for nothing.
+func (s *Supervisor) status() (control.Status, error) {
 	p := s.plan.Load()
 	if p == nil || s.closing.Load() {
 		return control.Status{}, control.ErrEnding
@@ -107,7 +113,7 @@ const watchPace = 100 * time.Millisecond
 func (s *Supervisor) Watch(ctx context.Context, on func(control.Status) error) error {
 	for {
 		change := s.changes.Changed()
-		status, err := s.Status(ctx)
+		status, err := s.status()
 		if err == nil {
 			err = on(status)
 		}

@@ -76,6 +76,7 @@ type Supervisor struct {
 	sessions   chan control.Session // the newest environment of a newcomer
 	remindCh   chan struct{}        // the keeper is to be told what is known
 	wasBehind  atomic.Bool          // something could not be written to the state
+	pendingCh  chan chan struct{}   // asks whether the files have changed; what is sent is closed when it is known
 	lastClient chan struct{}        // a service has lost its last client
 	reloaded   chan struct{}        // the config was taken over anew
 	closing    atomic.Bool          // the ports are being given up or handed over: no newcomer is answered any more
@@ -130,7 +131,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	for _, part := range []func(context.Context){
-		s.socket.serve, s.store.run, s.keeping.run, s.watchFiles, s.serveMetrics, s.watchNetwork, s.guard, s.takeSessions, s.remindKeeper,
+		s.socket.serve, s.store.run, s.keeping.run, s.watchFiles, s.serveMetrics, s.watchNetwork, s.guard, s.takeSessions, s.remindKeeper, s.lookForPending,
 		func(ctx context.Context) { watchSleep(ctx, slept, s.woke) },
 	} {
 		s.running.Go(func() { part(work) })
@@ -160,7 +161,7 @@ func open(o Options) (*Supervisor, error) {
 		started:      time.Now(),
 		dependencies: service.NewDependencies(), checks: make(chan struct{}, checkLimit),
 		acts: make(chan struct{}, 1), wake: make(chan struct{}, 1), retireCh: make(chan retireRequest),
-		sessions: make(chan control.Session, 1), remindCh: make(chan struct{}, 1), lastClient: make(chan struct{}, 1), reloaded: make(chan struct{}, 1),
+		sessions: make(chan control.Session, 1), remindCh: make(chan struct{}, 1), pendingCh: make(chan chan struct{}), lastClient: make(chan struct{}, 1), reloaded: make(chan struct{}, 1),
 		ended: make(chan struct{}), lost: make(chan struct{}),
 	}
 	s.watches.all = make(map[lockstate.Process]func())

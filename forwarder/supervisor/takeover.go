@@ -239,7 +239,7 @@ func (s *Supervisor) inherit() (err error) {
 	if err != nil {
 		return err
 	}
-	s.keeping.link = link
+	s.keeping.setLink(link)
 	s.inherited, err = inherit(handed)
 	return err
 }

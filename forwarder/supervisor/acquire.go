@@ -77,7 +77,9 @@ func (f *forward) put(listeners *relay.Listeners) {
 				}
 			})
 		},
-		Log: f.log.With("service", f.svc.Name),
+		OnRoomChange: f.announceRoom,
+		Seats:        f.seats,
+		Log:          f.log.With("service", f.svc.Name),
 	})
 	f.mu.Lock()
 	f.relay = r

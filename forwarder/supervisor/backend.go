@@ -99,6 +99,10 @@ func (s *Supervisor) Status(context.Context) (control.Status, error) {
 	for _, svc := range s.project.Services {
 		one := s.forwards[svc.Name].report()
 		one.Log = s.dir.Log(svc.Name)
+		if c := one.Connections; c.NoRoom != "" {
+			status.Warnings = append(status.Warnings,
+				fmt.Sprintf("%s: %s: %d open, %d waiting; %s", svc.Name, c.NoRoom, c.Open, c.Unseated, roomHint))
+		}
 		status.Services = append(status.Services, one)
 	}
 	return status, nil
@@ -327,7 +331,12 @@ func (f *forward) report() control.ServiceStatus {
 
 func connections(f *forward) control.Connections {
 	stats := f.relay.Stats()
+	noRoom := ""
+	if stats.NoRoom != nil {
+		noRoom = stats.NoRoom.Error()
+	}
 	return control.Connections{
+		NoRoom: noRoom, Unseated: stats.Unseated, Resets: stats.Resets,
 		Open: stats.Open, Waiting: stats.Waiting, Total: stats.Total, Waited: stats.Waited,
 		WaitTime: stats.WaitTime.Seconds(), Replays: stats.Replays, BytesIn: stats.BytesIn, BytesOut: stats.BytesOut,
 	}

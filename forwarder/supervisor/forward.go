@@ -42,6 +42,7 @@ type host struct {
 	// bound is told when a port was got after the start.
 	bound   func()
 	keeping *keeping
+	seats   *relay.Seats
 	calm    chan<- struct{} // nudged when the last client has gone
 }
 

@@ -69,6 +69,7 @@ func (s *Supervisor) look(ctx context.Context) int {
 	}
 	s.state.ID, s.state.Leases = state.ID, state.Leases
 	s.watchLeases()
+	s.resizeSeats()
 	return len(state.Leases)
 }
 

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/localport-sh/localport/forwarder/filelimit"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/probe/kinds"
 	"github.com/localport-sh/localport/project"
@@ -43,6 +44,9 @@ func (s *Supervisor) parse(files *project.Files) (*project.Project, error) {
 		Getenv: s.env.lookup, Checks: kinds.Types(), Technologies: Technologies(), AutoPort: s.autoPort, Linger: s.user.Linger,
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := filelimit.Check(filelimit.Current(), parsed.Services); err != nil {
 		return nil, err
 	}
 	s.env.setDotEnv(parsed.DotEnv)

@@ -37,6 +37,7 @@ func (s *Supervisor) Reload(context.Context) (control.Reload, error) {
 		return control.Reload{}, err
 	}
 	s.project, s.digest = parsed, files.Digest()
+	s.resizeSeats()
 	s.remind(files)
 	s.log.Info("config reloaded", "added", reload.Added, "removed", reload.Removed, "updated", reload.Updated)
 	nudge(s.reloaded)

@@ -20,8 +20,10 @@ import (
 	"github.com/localport-sh/localport/forwarder/child"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/control/server"
+	"github.com/localport-sh/localport/forwarder/filelimit"
 	"github.com/localport-sh/localport/forwarder/journal"
 	"github.com/localport-sh/localport/forwarder/keeper"
+	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/forwarder/slim"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
@@ -57,6 +59,7 @@ type Supervisor struct {
 	changes *changes
 	board   *board
 	checks  chan struct{}
+	seats   *relay.Seats
 	env     *environment
 	secrets atomic.Pointer[[]string]
 
@@ -162,6 +165,7 @@ func open(o Options) (*Supervisor, error) {
 		forwards: make(map[string]*forward),
 		watches:  make(map[lockstate.Process]context.CancelFunc),
 	}
+	s.seats = relay.NewSeats(filelimit.Current(), filelimit.Reserve(nil, 0))
 	s.calm, s.reloaded = make(chan struct{}, 1), make(chan struct{}, 1)
 	s.env = newEnvironment(os.Environ(), o.Run)
 	s.logFile = journal.Open(dir.Log("supervisor"), s.mask, journal.Limits{})
@@ -233,6 +237,7 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 		return err
 	}
 	s.project, s.digest, s.dotEnvPath = parsed, files.Digest(), files.DotEnvPath
+	s.resizeSeats()
 	if err := s.raise(ctx); err != nil {
 		return err
 	}
@@ -347,7 +352,7 @@ func (s *Supervisor) forward(svc project.Service) (*forward, error) {
 	return newForward(host{
 		log: s.log, mask: s.mask, changes: s.changes, board: s.board, checks: s.checks,
 		dir: s.root(), environ: s.env.list, tell: s.news.tell,
-		begin: s.begin, bind: s.bind, bound: s.rebound, keeping: s.keeping, calm: s.calm,
+		begin: s.begin, bind: s.bind, bound: s.rebound, keeping: s.keeping, seats: s.seats, calm: s.calm,
 	}, svc, journal.Open(s.dir.Log(svc.Name), s.mask, limits(s.user)))
 }
 

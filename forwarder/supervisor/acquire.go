@@ -106,7 +106,8 @@ func (f *forward) carries(tunnel forwarder.Tunnel) {
 		select {
 		case <-f.refused:
 		case <-f.proved:
-		case <-f.broke:
+		case failure := <-f.broke:
+			_ = failure // what broke is logged already
 		default:
 			return
 		}

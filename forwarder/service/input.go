@@ -52,6 +52,8 @@ func (s *Service) nextInput(ctx context.Context) input {
 		return clientWaiting{}
 	case <-s.network:
 		return networkChanged{}
+	case <-s.room:
+		return roomChanged{}
 	case t := <-s.proofs:
 		return tunnelProof{t}
 	case r := <-s.refusals:
@@ -82,6 +84,7 @@ type (
 	dependenciesChanged struct{}
 	clientWaiting       struct{}
 	networkChanged      struct{}
+	roomChanged         struct{}
 	tunnelEnded         struct{}
 	tunnelProof         struct{ tunnel forwarder.Tunnel }
 )

@@ -28,6 +28,7 @@ type Host struct {
 	Dir          string              // the project's root
 	Environ      func() []string     // the environment of children
 	Checks       chan struct{}       // holds one for each health check that runs; its capacity is the limit
+	Seats        *relay.Seats        // of the clients of all services
 	Dependencies *Dependencies
 	// Report makes an event known. Its texts are masked.
 	Report func(journal.Event, forwarder.State)
@@ -92,6 +93,7 @@ type Service struct {
 	waiting    chan struct{}
 	lastClient chan struct{}
 	network    chan struct{} // the network changed, or the machine slept
+	room       chan struct{} // there is no room for further clients, or there is again
 	proofs     chan forwarder.Tunnel
 	refusals   chan tunnelRefusal
 	panics     chan tunnelPanic
@@ -155,6 +157,7 @@ func New(host Host, definition Definition, lines *journal.File) *Service {
 		host: host, name: definition.Name, lines: lines,
 		requests: make(chan request), done: make(chan struct{}),
 		waiting: make(chan struct{}, 1), lastClient: make(chan struct{}, 1), network: make(chan struct{}, 1),
+		room: make(chan struct{}, 1),
 		proofs: make(chan forwarder.Tunnel, 1), refusals: make(chan tunnelRefusal, 8), panics: make(chan tunnelPanic, 1),
 		bindTimer: stoppedTimer(), attemptTimer: stoppedTimer(),
 		definition: definition,
@@ -229,6 +232,8 @@ func (s *Service) job(f func()) { s.jobs.Go(f) }
 func (s *Service) relayOptions() relay.Options {
 	return relay.Options{
 		ConnectTimeout: s.definition.ConnectTimeout,
+		Seats:          s.host.Seats,
+		OnRoomChange:   func() { wait.Notify(s.room) },
 		OnWaiting:      func() { wait.Notify(s.waiting) },
 		OnQuiet:        func() { wait.Notify(s.lastClient); s.host.OnLastClient() },
 		OnProof: func(t forwarder.Tunnel) {

@@ -39,7 +39,7 @@ func (s *Supervisor) addService(d service.Definition) *runningService {
 // serviceHost is what services are given.
 func (s *Supervisor) serviceHost() service.Host {
 	return service.Host{
-		Log: s.log, Mask: s.mask, Dir: s.root(), Environ: s.env.list, Checks: s.checks, Dependencies: s.dependencies,
+		Log: s.log, Mask: s.mask, Dir: s.root(), Environ: s.env.list, Checks: s.checks, Seats: s.seats, Dependencies: s.dependencies,
 		Report: s.news.tell, OnChange: s.changes.Announce, OnLastClient: func() { wait.Notify(s.lastClient) },
 		NewRun: s.newRun, OpenPort: s.openPort, ExplainPort: explainPort, OnPortOpened: s.announcePort,
 	}

@@ -78,6 +78,7 @@ func (s *Supervisor) apply(before *plan, next *loaded) control.Reload {
 			added = append(added, svc.Name)
 		}
 	}
+	s.resizeSeats(after)
 	s.plan.Store(after)
 	s.changes.Announce()
 	s.endLater(before, ended)

@@ -82,6 +82,7 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 	for _, svc := range l.project.Services {
 		p.services[svc.Name] = s.addService(l.definitions[svc.Name])
 	}
+	s.resizeSeats(p)
 	s.plan.Store(p)
 	p.startServices(wantedServices(l.project, s.wishes()), service.StartOptions{})
 	path, err := s.dir.SocketPath()

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"fmt"
 	"regexp"
 	"time"
 
@@ -39,7 +40,12 @@ func (s *Supervisor) status() (control.Status, error) {
 	}
 	s.addNotes(&status)
 	for _, svc := range p.project.Services {
-		status.Services = append(status.Services, s.serviceStatus(p.services[svc.Name]))
+		one := s.serviceStatus(p.services[svc.Name])
+		if c := one.Connections; c.NoRoom != "" {
+			status.Warnings = append(status.Warnings,
+				fmt.Sprintf("%s: %s: %d open, %d waiting; %s", svc.Name, c.NoRoom, c.Open, c.Unseated, service.RoomHint))
+		}
+		status.Services = append(status.Services, one)
 	}
 	return status, nil
 }
@@ -92,7 +98,12 @@ func (s *Supervisor) serviceStatus(svc *runningService) control.ServiceStatus {
 
 func connections(now *service.Snapshot) control.Connections {
 	stats := now.Stats()
+	noRoom := ""
+	if stats.NoRoom != nil {
+		noRoom = stats.NoRoom.Error()
+	}
 	return control.Connections{
+		NoRoom: noRoom, Unseated: stats.Unseated, Resets: stats.Resets,
 		Open: stats.Open, Waiting: stats.Waiting, Total: stats.Total, Waited: stats.Waited,
 		WaitTime: stats.WaitTime.Seconds(), Replays: stats.Replays, BytesIn: stats.BytesIn, BytesOut: stats.BytesOut,
 	}

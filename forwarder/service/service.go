@@ -157,7 +157,7 @@ func New(host Host, definition Definition, lines *journal.File) *Service {
 		host: host, name: definition.Name, lines: lines,
 		requests: make(chan request), done: make(chan struct{}),
 		waiting: make(chan struct{}, 1), lastClient: make(chan struct{}, 1), network: make(chan struct{}, 1),
-		room: make(chan struct{}, 1),
+		room:   make(chan struct{}, 1),
 		proofs: make(chan forwarder.Tunnel, 1), refusals: make(chan tunnelRefusal, 8), panics: make(chan tunnelPanic, 1),
 		bindTimer: stoppedTimer(), attemptTimer: stoppedTimer(),
 		definition: definition,

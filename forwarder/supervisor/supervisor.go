@@ -63,7 +63,7 @@ type Supervisor struct {
 
 	dependencies *service.Dependencies
 	checks       chan struct{}
-	seats        *relay.Seats // of the services' clients
+	seats        *relay.Seats  // of the services' clients
 	tunnels      atomic.Uint64 // numbers the runs of tunnels
 
 	election  *lockstate.Election
@@ -164,7 +164,7 @@ func open(o Options) (*Supervisor, error) {
 		started:      time.Now(),
 		dependencies: service.NewDependencies(), checks: make(chan struct{}, checkLimit),
 		seats: relay.NewSeats(filelimit.Current(), filelimit.Reserve(nil, 0)),
-		acts: make(chan struct{}, 1), wake: make(chan struct{}, 1), retireCh: make(chan retireRequest),
+		acts:  make(chan struct{}, 1), wake: make(chan struct{}, 1), retireCh: make(chan retireRequest),
 		sessions: make(chan control.Session, 1), remindCh: make(chan struct{}, 1), pendingCh: make(chan chan struct{}), lastClient: make(chan struct{}, 1), reloaded: make(chan struct{}, 1),
 		ended: make(chan struct{}), lost: make(chan struct{}),
 	}

@@ -19,7 +19,7 @@ func (f *forward) carry(ctx context.Context, tunnel forwarder.Tunnel) error {
 	began := time.Now()
 	f.why = reasonEnded
 	// kubectl knows its context and namespace only now.
-	target := f.tech.Target()
+	target := f.drivers.target(f.svc)
 	f.publish(func(s *status) { s.upSince, s.target = began, target })
 	f.relay.Attach(tunnel)
 	defer func() { _ = tunnel.Close() }()

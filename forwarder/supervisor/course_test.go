@@ -33,9 +33,11 @@ type scripted struct {
 	late   *forwarder.Failure                    // what one that hangs says when it is given up; nil: nothing
 }
 
-func (s *scripted) Target() string { return "scripted" }
+func (s *scripted) Target(project.Service) string { return "scripted" }
 
-func (s *scripted) Open(ctx context.Context, _ forwarder.Run) (forwarder.Tunnel, error) {
+func (s *scripted) Close() error { return nil }
+
+func (s *scripted) Open(ctx context.Context, _ project.Service, _ forwarder.Run) (forwarder.Tunnel, error) {
 	s.mu.Lock()
 	s.opened = append(s.opened, time.Now())
 	n := len(s.opened)
@@ -169,8 +171,9 @@ func embark(t *testing.T, h host, svc project.Service, check probe.Check, open f
 func embarkWith(t *testing.T, h host, svc project.Service, check probe.Check, tech *scripted) *course {
 	t.Helper()
 	c := &course{tech: tech, gate: &counter{}}
+	h.drivers = drivers{svc.Technology: c.tech}
 	f := &forward{
-		host: h, name: svc.Name, svc: svc, tech: c.tech, check: check,
+		host: h, name: svc.Name, svc: svc, check: check,
 		orders: make(chan order, 1), waiting: make(chan struct{}, 1), refused: make(chan forwarder.Refusal, 8),
 		proved: make(chan struct{}, 1), quiet: make(chan struct{}, 1), woken: make(chan struct{}, 1),
 		broke: make(chan *forwarder.Failure, 1),
@@ -299,7 +302,7 @@ func TestFailedIsNotForEver(t *testing.T) {
 		"a client":        func(c *course) { c.client() },
 		"wake from sleep": func(c *course) { nudge(c.woken) },
 		"restart":         func(c *course) { c.give(order{}) },
-		"a config change": func(c *course) { c.give(order{svc: &changed, tech: c.tech, keep: true}) },
+		"a config change": func(c *course) { c.give(order{svc: &changed, keep: true}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -754,6 +757,9 @@ func TestWhatATunnelSaysStandsInItsWayIsTheServicesState(t *testing.T) {
 	}
 }
 
+// brokenDriver panics whatever it is asked.
+type brokenDriver struct{ forwarder.Driver }
+
 func TestAPanicCostsItsForwardAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		host := testHost()
@@ -772,7 +778,8 @@ func TestAPanicCostsItsForwardAlone(t *testing.T) {
 		relay.is(t, forwarder.Failed)
 		loop := embark(t, host, plain("loop"), well, always)
 		loop.is(t, forwarder.Healthy)
-		loop.give(order{svc: &project.Service{HealthCheck: project.HealthCheck{Type: project.CheckNone}}}) // without a technology
+		loop.drivers["broken"] = brokenDriver{}
+		loop.give(order{svc: &project.Service{Technology: "broken", HealthCheck: project.HealthCheck{Type: project.CheckNone}}})
 		loop.is(t, forwarder.Failed)
 		<-loop.done
 		if loop.running() {

@@ -28,6 +28,7 @@ const loginTimeout = 3 * time.Minute
 // host is what a forward is given by its supervisor.
 type host struct {
 	log     *slog.Logger
+	drivers drivers
 	mask    func(string) string
 	changes *changes
 	board   *board
@@ -69,7 +70,6 @@ type forward struct {
 
 	// The loop's own.
 	svc      project.Service
-	tech     forwarder.Technology
 	check    probe.Check
 	failures int       // in a row
 	tried    time.Time // when the last attempt began
@@ -97,17 +97,15 @@ type status struct {
 	latency   time.Duration
 	svc       project.Service
 	target    string
-	tech      forwarder.Technology
 }
 
 // order is what a user or a reload asks of a running forward.
 type order struct {
 	svc    *project.Service // not nil: what it is from now on
-	tech   forwarder.Technology
-	keep   bool      // the tunnel is to stay: what is new does not touch it
-	ask    string    // where the user answers questions; empty: nobody does
-	needed bool      // without the user the service cannot be had
-	given  time.Time // when the user, or a changed config, wished for it
+	keep   bool             // the tunnel is to stay: what is new does not touch it
+	ask    string           // where the user answers questions; empty: nobody does
+	needed bool             // without the user the service cannot be had
+	given  time.Time        // when the user, or a changed config, wished for it
 }
 
 func newForward(h host, svc project.Service, lines *journal.File) (*forward, error) {
@@ -121,11 +119,7 @@ func newForward(h host, svc project.Service, lines *journal.File) (*forward, err
 		woken:   make(chan struct{}, 1),
 		broke:   make(chan *forwarder.Failure, 1),
 	}
-	tech, err := technology(svc)
-	if err != nil {
-		return nil, err
-	}
-	if err := f.become(svc, tech); err != nil {
+	if err := f.become(svc); err != nil {
 		return nil, err
 	}
 	f.publish(func(s *status) { s.state = forwarder.Stopped })
@@ -133,14 +127,17 @@ func newForward(h host, svc project.Service, lines *journal.File) (*forward, err
 }
 
 // become takes a definition on; the loop, or whoever makes the forward, calls it.
-func (f *forward) become(svc project.Service, tech forwarder.Technology) error {
+func (f *forward) become(svc project.Service) error {
+	if _, err := f.drivers.of(svc); err != nil {
+		return err
+	}
 	check, err := kinds.New(svc.HealthCheck)
 	if err != nil {
 		return err
 	}
-	f.svc, f.tech, f.check = svc, tech, check
-	target := tech.Target()
-	f.publish(func(s *status) { s.svc, s.target, s.tech = svc, target, tech })
+	f.svc, f.check = svc, check
+	target := f.drivers.target(svc)
+	f.publish(func(s *status) { s.svc, s.target = svc, target })
 	return nil
 }
 
@@ -309,7 +306,7 @@ func (f *forward) give(o order) {
 		o.keep = o.keep && old.keep
 		o.ask, o.needed = cmp.Or(o.ask, old.ask), o.needed || old.needed
 		if o.svc == nil {
-			o.svc, o.tech = old.svc, old.tech
+			o.svc = old.svc
 		}
 	default:
 	}
@@ -404,9 +401,9 @@ func (f *forward) open(ctx context.Context, run forwarder.Run) (forwarder.Tunnel
 		err    error
 	}
 	results := make(chan result, 1)
-	tech := f.tech
+	svc := f.svc
 	go forwarder.Contain(func() {
-		tunnel, err := tech.Open(ctx, run)
+		tunnel, err := f.drivers.open(ctx, svc, run)
 		results <- result{tunnel, err}
 	}, func(failure *forwarder.Failure, stack []byte) {
 		f.log.Error("broke", "service", f.name, "reason", failure.Reason, "stack", string(stack))
@@ -446,7 +443,7 @@ func (f *forward) open(ctx context.Context, run forwarder.Run) (forwarder.Tunnel
 // order cannot be taken.
 func (f *forward) obey(o order) error {
 	if o.svc != nil {
-		if err := f.become(*o.svc, o.tech); err != nil {
+		if err := f.become(*o.svc); err != nil {
 			return &forwarder.Failure{Class: forwarder.Permanent, Reason: err.Error()}
 		}
 		if f.relay != nil {

@@ -120,16 +120,11 @@ func (s *Supervisor) update(next *project.Project, svc project.Service, environm
 	if !changed && !wanted {
 		return false
 	}
-	tech, err := technology(svc)
-	if err != nil { // the parser knows the same names
-		f.log.Error("reload", "service", svc.Name, "error", err)
-		return false
-	}
 	if f.running() {
-		f.give(order{svc: &svc, tech: tech, keep: !environment && sameTunnel(old, svc)})
+		f.give(order{svc: &svc, keep: !environment && sameTunnel(old, svc)})
 		return changed
 	}
-	if err := f.become(svc, tech); err != nil {
+	if err := f.become(svc); err != nil {
 		f.log.Error("reload", "service", svc.Name, "error", err)
 	}
 	if wanted {

@@ -96,7 +96,7 @@ func (f *forward) await(ctx context.Context) bool {
 
 // settle decides what comes after an attempt that ended with err.
 func (f *forward) settle(err error) {
-	target := f.tech.Target() // which an opening that failed may have found out
+	target := f.drivers.target(f.svc) // which an opening that failed may have found out
 	f.publish(func(s *status) { s.upSince, s.target = time.Time{}, target })
 	switch {
 	case errors.Is(err, errOrdered):

@@ -63,6 +63,7 @@ type Supervisor struct {
 	election  *lockstate.Election
 	inherited *inheritance
 	keeping   *keeping
+	drivers   drivers
 	wake      chan struct{} // the leases may have changed
 	calm      chan struct{} // a forward has lost its last client
 	ended     chan struct{} // closed when the ports have been given up
@@ -105,6 +106,9 @@ func Run(ctx context.Context, o Options) error {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	s.work = work
+	// They end when the last tunnel has been closed, which is after work has ended.
+	s.drivers = newDrivers(context.WithoutCancel(ctx), forwarder.Host{Dir: s.root(), Log: s.log})
+	defer func() { _ = s.drivers.close() }()
 	telling, told := context.WithCancel(context.WithoutCancel(ctx))
 	var writing sync.WaitGroup
 	writing.Go(func() { s.news.run(telling) })
@@ -345,7 +349,7 @@ func (s *Supervisor) finish() {
 // forward makes the forward of a service; it is stopped.
 func (s *Supervisor) forward(svc project.Service) (*forward, error) {
 	return newForward(host{
-		log: s.log, mask: s.mask, changes: s.changes, board: s.board, checks: s.checks,
+		log: s.log, drivers: s.drivers, mask: s.mask, changes: s.changes, board: s.board, checks: s.checks,
 		dir: s.root(), environ: s.env.list, tell: s.news.tell,
 		begin: s.begin, bind: s.bind, bound: s.rebound, keeping: s.keeping, calm: s.calm,
 	}, svc, journal.Open(s.dir.Log(svc.Name), s.mask, limits(s.user)))

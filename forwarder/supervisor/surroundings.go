@@ -10,24 +10,17 @@ import (
 	"github.com/localport-sh/localport/forwarder/control"
 )
 
-// technology is that of the forward as others see it.
-func (f *forward) technology() forwarder.Technology {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.status.tech
-}
-
 // clusters is how the clusters are doing that services lead into, each once, in the order of the services.
 func (s *Supervisor) clusters() []control.ClusterStatus {
 	var all []control.ClusterStatus
 	seen := make(map[[2]string]bool)
 	for _, svc := range s.project.Services {
 		f := s.forwards[svc.Name]
-		situated, ok := f.technology().(forwarder.Situated)
+		reporter, ok := s.drivers[svc.Technology].(forwarder.ClusterReporter)
 		if !ok || !f.running() {
 			continue
 		}
-		around, known := situated.Surroundings()
+		around, known := reporter.Cluster(svc)
 		if key := [2]string{around.Name, around.Address}; known && !seen[key] {
 			seen[key] = true
 			all = append(all, s.cluster(around))
@@ -67,11 +60,12 @@ func (s *Supervisor) Login(_ context.Context, r control.LoginRequest) error {
 		if f == nil {
 			return fmt.Errorf("no service %q in the config that runs", name)
 		}
-		loginer, ok := f.technology().(forwarder.Loginer)
+		svc, _ := s.project.Service(name)
+		receiver, ok := s.drivers[svc.Technology].(forwarder.CredentialReceiver)
 		if len(r.Credential) == 0 || !ok {
 			continue
 		}
-		if err := loginer.Login(forwarder.Run{Dir: s.root(), Env: s.env.list(), Log: io.Discard}, r.Credential); err != nil {
+		if err := receiver.ReceiveCredential(svc, forwarder.Run{Dir: s.root(), Env: s.env.list(), Log: io.Discard}, r.Credential); err != nil {
 			return fmt.Errorf("service %q: %w", name, err)
 		}
 	}

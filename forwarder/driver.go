@@ -2,10 +2,40 @@ package forwarder
 
 import (
 	"context"
+	"io"
 	"log/slog"
 
 	"github.com/localport-sh/localport/project"
 )
+
+// Technology is what a package registers, as a line in forwarder/supervisor/technologies.go: the technology's name and its
+// keys in connection, whose values are in the service's Connection.Settings, how its tunnels are opened, and how a user logs in.
+type Technology struct {
+	project.TechnologyType
+	// New makes the driver for one supervisor. It starts nothing that takes time. What the driver runs ends with ctx at the
+	// latest, and otherwise by Close.
+	New func(ctx context.Context, host Host) Driver
+	// Login is the login of a service, for children in dir with this environment; nil, or one without a Run that does not
+	// ask: there is nothing to go through.
+	Login func(svc project.Service, dir string, env []string) Login
+}
+
+// Login is what a user goes through in the foreground for services that need attention.
+type Login struct {
+	Key  string // services of a technology with the same key share the login
+	Name string // of what the user logs in to, for people; empty where there is nothing to go through
+	// Asks says that the supervisor's tunnel asks the questions: it is opened with Run.Ask, where they are answered.
+	Asks bool
+	// Run goes through the login on the user's terminal. It returns what a CredentialReceiver is to be given, nil if
+	// nothing; it is secret. False: it turned out that there is nothing to go through.
+	Run func(ctx context.Context, terminal Terminal) (credential []byte, done bool, err error)
+}
+
+// Terminal is where a login in the foreground speaks with the user.
+type Terminal struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
 
 // Host is what a supervisor tells a driver of itself.
 type Host struct {

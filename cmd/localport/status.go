@@ -96,7 +96,7 @@ func (p here) status(ctx context.Context) (control.Status, error) {
 	state := p.Dir.Peek()
 	status := control.Status{
 		Project: p.Root, Config: p.Config, State: control.Down,
-		Services: stopped(p, parsed), Leases: place.Leases(state.Leases), Failure: state.Failure,
+		Services: stopped(ctx, p, parsed), Leases: place.Leases(state.Leases), Failure: state.Failure,
 	}
 	if verdict != trust.Allowed {
 		status.Pending = "not allowed: read the config, then run localport allow"
@@ -104,11 +104,11 @@ func (p here) status(ctx context.Context) (control.Status, error) {
 	return status, nil
 }
 
-func stopped(p here, parsed *project.Project) []control.ServiceStatus {
+func stopped(ctx context.Context, p here, parsed *project.Project) []control.ServiceStatus {
 	services := make([]control.ServiceStatus, 0, len(parsed.Services))
 	for _, svc := range parsed.Services {
 		one := control.Declared(svc)
-		one.Target, one.Log = supervisor.Target(svc), p.Dir.Log(svc.Name)
+		one.Target, one.Log = supervisor.Target(ctx, p.Root, svc), p.Dir.Log(svc.Name)
 		services = append(services, one)
 	}
 	return services

@@ -35,7 +35,7 @@ const verbose = "LogVerbose"
 var usual = []string{"ServerAliveInterval=3", "ServerAliveCountMax=2", "ConnectTimeout=10"}
 
 // argv is the command line of a master but for its socket. Whoever has the same shares it.
-func (t *technology) argv() []string {
+func (t *spec) argv() []string {
 	argv := []string{"ssh", "-N", "-T"}
 	options := slices.Clone(needed)
 	for _, name := range slices.Sorted(maps.Keys(t.to.Options)) {
@@ -53,7 +53,7 @@ func (t *technology) argv() []string {
 }
 
 // login are the arguments that say where and as whom to log in, without the host.
-func (t *technology) login() []string {
+func (t *spec) login() []string {
 	var args []string
 	port := ""
 	if t.to.Port != 0 {

@@ -139,7 +139,7 @@ func TestAnyPathWillDoForTheUsersFiles(t *testing.T) {
 func TestOptionsOfTheConfigGoBeforeOurDefaults(t *testing.T) {
 	svc := service(&sshd.Server{Host: "h", KeyFile: "/k"}, "localhost:1")
 	svc.Connection.Options = map[string]string{"ConnectTimeout": "3", "BatchMode": "no", "IdentitiesOnly": "no"}
-	argv := strings.Join(command(New(svc).(*technology).argv(), "/s:%/m", false, false), " ")
+	argv := strings.Join(command(specOf(svc).argv(), "/s:%/m", false, false), " ")
 	for _, order := range [][2]string{
 		{"ConnectTimeout=3", "ConnectTimeout=10"},
 		{"IdentitiesOnly=no", "IdentitiesOnly=yes"},
@@ -176,7 +176,7 @@ func TestOldSSHIsSpokenToInItsOwnWords(t *testing.T) {
 	r.Env = append(r.Env, "PATH="+dir+":"+os.Getenv("PATH"))
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	tunnel, err := New(service(sshd.Start(t), backend(t))).Open(ctx, r)
+	tunnel, err := driverOf(t).Open(ctx, service(sshd.Start(t), backend(t)), r)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -137,7 +137,7 @@ func TestKilledSSHEndsTheTunnel(t *testing.T) {
 func TestSocketThatCannotBeMadeIsAnError(t *testing.T) {
 	r := run(t)
 	r.Sockets += strings.Repeat("/none", 2)
-	_, err := New(service(sshd.Start(t), "127.0.0.1:1")).Open(t.Context(), r)
+	_, err := driverOf(t).Open(t.Context(), service(sshd.Start(t), "127.0.0.1:1"), r)
 	f, ok := err.(*forwarder.Failure) //nolint:errorlint // it is returned as it is
 	if !ok || !strings.Contains(f.Reason, "no such file or directory") {
 		t.Errorf("got %v", err)
@@ -147,7 +147,7 @@ func TestSocketThatCannotBeMadeIsAnError(t *testing.T) {
 func TestMissingSSHNamesThePathSearched(t *testing.T) {
 	r := run(t)
 	r.Env = append(r.Env, "PATH=/no/where")
-	_, err := New(project.Service{RemotePort: "1", Connection: project.Connection{Host: "h"}}).Open(t.Context(), r)
+	_, err := driverOf(t).Open(t.Context(), project.Service{RemotePort: "1", Connection: project.Connection{Host: "h"}}, r)
 	f, ok := err.(*forwarder.Failure) //nolint:errorlint // it is returned as it is
 	if !ok || f.Class != forwarder.ByAttention || !strings.Contains(f.Reason, "/no/where") ||
 		!strings.Contains(f.Hint, "openssh-client") {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -95,7 +96,7 @@ func TestWhoSharesAMasterSharesItsFailureAndKnocksOnce(t *testing.T) {
 	server.Kill()
 	svc := service(server, "127.0.0.1:1")
 	r := run(t)
-	d := destinationOf(New(svc).(*technology), r)
+	d := driverOf(t).destination(specOf(svc), r)
 	first := fails(t, svc, r)
 	tried := d.tried
 	for range 5 {
@@ -320,7 +321,7 @@ func TestAGivenUpStartLeavesNothing(t *testing.T) {
 	var given atomic.Int32
 	for range 3 {
 		all.Go(func() {
-			if _, err := New(svc).Open(ctx, r); errors.Is(err, context.Canceled) {
+			if _, err := driverOf(t).Open(ctx, svc, r); errors.Is(err, context.Canceled) {
 				given.Add(1)
 			}
 		})
@@ -330,8 +331,51 @@ func TestAGivenUpStartLeavesNothing(t *testing.T) {
 	if given.Load() != 3 {
 		t.Errorf("%d were given up", given.Load())
 	}
-	if d := destinationOf(New(svc).(*technology), r); d.master != nil {
+	if d := driverOf(t).destination(specOf(svc), r); d.master != nil {
 		t.Error("a master is left")
+	}
+}
+
+func TestDriver_CloseEndsAStartThatIsUnderWay(t *testing.T) {
+	server := sshd.Start(t)
+	server.Freeze()
+	d := newDriver(t.Context())
+	svc, r := service(server, "127.0.0.1:1"), run(t)
+	opened := make(chan error)
+	go func() {
+		_, err := d.Open(t.Context(), svc, r)
+		opened <- err
+	}()
+	to := d.destination(specOf(svc), r)
+	for { // nothing tells when the ssh has been started
+		to.mu.Lock()
+		begun := to.master != nil
+		to.mu.Unlock()
+		if begun {
+			break
+		}
+		runtime.Gosched()
+	}
+	_ = d.Close()
+	if err := <-opened; err == nil {
+		t.Error("it was opened")
+	}
+}
+
+func TestDriver_SharesNothingWithAnother(t *testing.T) {
+	server := sshd.Start(t)
+	svc, r := service(server, backend(t)), run(t)
+	welcome(t, dial(t, openIn(t, svc, r)))
+	other := newDriver(context.WithoutCancel(t.Context()))
+	tunnel, err := other.Open(t.Context(), svc, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	welcome(t, dial(t, tunnel))
+	_ = tunnel.Close()
+	_ = other.Close()
+	if n := logins(server); n != 2 {
+		t.Errorf("%d logins", n)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/filelimit"
 	"github.com/localport-sh/localport/forwarder/journal"
@@ -126,7 +127,8 @@ func Run(ctx context.Context, o Options) error {
 	}
 	s.sweep(before)
 	s.launch = launcher(work)
-	s.drivers = newDrivers(work, s.root(), s.log)
+	// They end when the last tunnel has been closed, which is after work has ended.
+	s.drivers = newDrivers(context.WithoutCancel(ctx), forwarder.Host{Dir: s.root(), Log: s.log})
 	if err := s.prepare(ctx); err != nil {
 		s.abandon(err)
 		cancel()
@@ -238,7 +240,9 @@ func (s *Supervisor) finish() {
 	s.plan.Load().stopAll()
 	s.watches.close()
 	s.running.Wait()
-	s.drivers.close(s.log)
+	if err := s.drivers.close(); err != nil {
+		s.log.Error("close the technologies", "error", err)
+	}
 	// What left its process group on purpose is still ours: nothing stays.
 	killed, err := sweepOrphans(s.o.Run)
 	s.log.Info("ended", "orphans_killed", killed, "error", err)

@@ -34,15 +34,14 @@ type client struct {
 	gone    chan struct{} // closed when over
 }
 
-func newClient(r *Relay, conn *net.TCPConn) (*client, error) {
+func newClient(r *Relay, conn *net.TCPConn, arrived time.Time) (*client, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
 	return &client{
 		relay: r, conn: conn, raw: raw, gone: make(chan struct{}),
-		accepted: now, deadline: now.Add(time.Duration(r.timeout.Load())),
+		accepted: arrived, deadline: arrived.Add(time.Duration(r.timeout.Load())),
 	}, nil
 }
 

@@ -29,11 +29,14 @@ type Options struct {
 	// OnBroken is told of a panic in the relay or in a tunnel's method, with the stack. The client that it was about is
 	// reset. The tunnel is nil where none was involved: in the accept loop, or for a client that had not been admitted to one.
 	OnBroken func(forwarder.Tunnel, *forwarder.Failure, []byte)
-	Log      *slog.Logger // nil: nothing is logged
+	// OnRoomChange is told that Stats.NoRoom has changed: that there is no room for more clients, or room again.
+	OnRoomChange func()
+	Seats        *Seats       // which the relay shares with others; nil: it has all that the file limit allows
+	Log          *slog.Logger // nil: nothing is logged
 }
 
 func (o Options) complete() Options {
-	for _, callback := range []*func(){&o.OnWaiting, &o.OnQuiet} {
+	for _, callback := range []*func(){&o.OnWaiting, &o.OnQuiet, &o.OnRoomChange} {
 		if *callback == nil {
 			*callback = func() {}
 		}
@@ -46,6 +49,9 @@ func (o Options) complete() Options {
 	}
 	if o.OnBroken == nil {
 		o.OnBroken = func(forwarder.Tunnel, *forwarder.Failure, []byte) {}
+	}
+	if o.Seats == nil {
+		o.Seats = defaultSeats()
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -60,6 +66,7 @@ type Relay struct {
 	listeners *Listeners
 	timeout   atomic.Int64 // ConnectTimeout, which may change
 	traffic   traffic
+	share     *share
 
 	deaf      chan struct{} // closed when accepting ends
 	accepting sync.WaitGroup
@@ -67,6 +74,7 @@ type Relay struct {
 	running   sync.WaitGroup // everything but the accepting; grows under mu until closed, and by what runs
 	stop      sync.Once
 	shut      sync.Once
+	unshare   sync.Once
 
 	mu        sync.Mutex
 	closed    bool
@@ -77,6 +85,7 @@ type Relay struct {
 	queue     []*client // who waits to be admitted to a tunnel, in the order of their coming
 	dialling  map[*client]context.CancelFunc
 	figures   figures
+	shortage  shortage
 }
 
 // New accepts clients from now on; the listeners are the relay's. Without a tunnel they wait.
@@ -92,6 +101,7 @@ func start(ls *Listeners, o Options, p pace) *Relay {
 		clients:   map[*client]struct{}{},
 		dialling:  map[*client]context.CancelFunc{},
 	}
+	r.share = r.options.Seats.join()
 	r.SetConnectTimeout(o.ConnectTimeout)
 	for _, l := range ls.tcp {
 		r.accepting.Go(func() { r.keepAccepting(l) })
@@ -248,20 +258,27 @@ func (r *Relay) Close() error {
 		}
 	})
 	r.running.Wait()
+	r.unshare.Do(r.share.leave)
 	return nil
 }
 
 // enter takes in an accepted client that has a seat.
-func (r *Relay) enter(conn *net.TCPConn) {
-	c, err := newClient(r, conn)
+func (r *Relay) enter(conn *net.TCPConn, arrived time.Time) {
+	c, err := newClient(r, conn, arrived)
+	entered := false
+	defer func() {
+		if !entered {
+			reset(conn)
+			r.share.release()
+		}
+	}()
 	if err != nil {
-		reset(conn)
-		<-seats()
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.clients[c] = struct{}{}
+	entered = true
 	r.figures.enter(c)
 	r.goes(c, c.serve, c.abort)
 }
@@ -280,7 +297,7 @@ func (r *Relay) leave(c *client) {
 	r.figures.leave(c)
 	quiet := len(r.clients) == 0
 	r.mu.Unlock()
-	<-seats()
+	r.share.release()
 	if quiet {
 		r.options.OnQuiet()
 	}

@@ -30,7 +30,7 @@ type acceptor struct {
 	// queuedSince is when the next connection may have come: the kernel queues it until it is accepted. Zero: the queue
 	// was empty a moment ago.
 	queuedSince time.Time
-	short       bool // it has told the relay that there is no room
+	short       bool // it waits for room, and has told the relay
 }
 
 // queueEmpty is how long an accept takes only if it had to wait for a connection, and how old a connection is at least
@@ -51,7 +51,6 @@ func (a *acceptor) run() {
 				return
 			}
 		case errors.Is(err, net.ErrClosed):
-			a.endShortage()
 			return
 		default:
 			a.beginShortage(err)
@@ -59,8 +58,9 @@ func (a *acceptor) run() {
 				a.queuedSince = called
 			}
 			delay = backOff(delay)
-			if !a.relay.rest(delay) {
-				a.endShortage()
+			accepting := a.relay.rest(delay)
+			a.endShortage() // the next accept may block, with files to spare
+			if !accepting {
 				return
 			}
 		}
@@ -93,7 +93,6 @@ func (a *acceptor) arrival(conn *net.TCPConn, called, now time.Time) time.Time {
 func (a *acceptor) admit(conn *net.TCPConn, arrived time.Time) bool {
 	r := a.relay
 	if r.share.take() {
-		a.endShortage()
 		r.enter(conn, arrived)
 		return true
 	}
@@ -109,7 +108,8 @@ func (a *acceptor) admit(conn *net.TCPConn, arrived time.Time) bool {
 		if left <= 0 || r.isRejecting() {
 			r.countUnseated()
 			reset(conn)
-			return true // the shortage goes on
+			a.endShortage()
+			return true
 		}
 		timer.Reset(min(left, time.Second))
 		select {

@@ -105,16 +105,27 @@ func (sh *share) take() bool {
 	s := sh.seats
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	borrows := sh.used >= s.guaranteed
-	if s.used >= s.total || borrows && sh.used-s.guaranteed >= 2*s.unborrowed() {
+	if !sh.mayTake() {
 		return false
+	}
+	if sh.used >= s.guaranteed {
+		s.borrowed++
 	}
 	s.used++
 	sh.used++
-	if borrows {
-		s.borrowed++
-	}
 	return true
+}
+
+func (sh *share) mayTake() bool {
+	s := sh.seats
+	return s.used < s.total && (sh.used < s.guaranteed || sh.used-s.guaranteed < 2*s.unborrowed())
+}
+
+// hasRoom reports whether take would take a seat now.
+func (sh *share) hasRoom() bool {
+	sh.seats.mu.Lock()
+	defer sh.seats.mu.Unlock()
+	return sh.mayTake()
 }
 
 // unborrowed is what is free in the common pool. It is negative after relays have joined that are guaranteed what others

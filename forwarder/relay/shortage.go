@@ -38,7 +38,7 @@ func (a *acceptor) beginShortage(reason error) {
 	}
 }
 
-// endShortage notes that there is room for a client.
+// endShortage notes that the acceptor waits for room no longer, whether it has got it or not.
 func (a *acceptor) endShortage() {
 	if !a.short {
 		return
@@ -51,8 +51,8 @@ func (a *acceptor) endShortage() {
 	r.shortage.last = time.Now()
 }
 
-// watchShortage ends the shortage when no acceptor has waited for a while. Clients that come and go around the limit
-// would otherwise begin and end one many times a second.
+// watchShortage ends the shortage when no acceptor has waited for a while, and there is a seat for the next client.
+// Clients that come and go around the limit would otherwise begin and end one many times a second.
 func (r *Relay) watchShortage() {
 	tick := time.NewTicker(r.pace.last)
 	defer tick.Stop()
@@ -74,8 +74,10 @@ func (r *Relay) watchShortage() {
 
 func (r *Relay) isShort() bool {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.shortage.blocked > 0 || time.Since(r.shortage.last) < r.pace.last
+	short := r.shortage
+	r.mu.Unlock()
+	return short.blocked > 0 || time.Since(short.last) < r.pace.last ||
+		errors.Is(short.reason, ErrNoSeat) && !r.share.hasRoom()
 }
 
 func (r *Relay) clearShortage() {

@@ -52,7 +52,13 @@ func TestRelay_SaysThatThereIsNoRoomAndThatThereIsAgain(t *testing.T) {
 	echo(second, server)
 	second.Close()
 	server.Close()
-	echo(third, tn.next(t))
+	server = tn.next(t)
+	echo(third, server)
+	if s := r.Stats(); s.NoRoom == nil {
+		t.Error("there is room, without a seat")
+	}
+	third.Close()
+	server.Close()
 	signal(t, changes)
 	if s := r.Stats(); s.NoRoom != nil || s.Unseated != 0 || s.Resets != 0 || s.Total != 3 {
 		t.Errorf("got %+v", s)
@@ -92,12 +98,11 @@ func TestRelay_ResetsClientsWithoutRoomAfterConnectTimeout(t *testing.T) {
 		t.Errorf("got %+v", s)
 	}
 	leave()
-	signal(t, r.quiets)
-	echo(r.dial(), tn.next(t))
-	signal(t, changes)
+	signal(t, changes) // without a client that comes and finds a seat
 	if s := r.Stats(); s.NoRoom != nil {
 		t.Errorf("got %+v", s)
 	}
+	echo(r.dial(), tn.next(t))
 }
 
 func TestRelay_ResetsClientsWithoutRoomWhenItRejects(t *testing.T) {

@@ -147,6 +147,10 @@ type Connections struct {
 	Replays  uint64  `json:"replays"`
 	BytesIn  uint64  `json:"bytes_in"`  // from clients
 	BytesOut uint64  `json:"bytes_out"` // to clients
+	// NoRoom is why no further clients can be taken in now; empty: they can.
+	NoRoom   string `json:"no_room,omitempty"`
+	Unseated int    `json:"unseated,omitempty"` // clients that wait to be taken in
+	Resets   uint64 `json:"resets,omitempty"`   // clients that were reset because they could not be taken in for connect_timeout
 }
 
 // View is what a client needs to set its environment: the services' addresses, and [env] as the supervisor has it.

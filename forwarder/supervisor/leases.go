@@ -150,6 +150,7 @@ func (s *Supervisor) countLeases() (int, error) {
 	err := s.store.sync(ctx)
 	state := s.store.state()
 	state.Prune()
+	s.resizeSeats()
 	s.watches.follow(state.Leases, s.launch, func() { wait.Notify(s.wake) })
 	return len(state.Leases), err
 }

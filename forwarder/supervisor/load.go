@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/localport-sh/localport/forwarder/filelimit"
 	"github.com/localport-sh/localport/forwarder/service"
 	"github.com/localport-sh/localport/probe/kinds"
 	"github.com/localport-sh/localport/project"
@@ -54,6 +55,9 @@ func (s *Supervisor) parse(files *project.Files) (*loaded, error) {
 		AutoPort: func(service string) int { return s.autoPort(l.ports, service) },
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := filelimit.Check(filelimit.Current(), parsed.Services); err != nil {
 		return nil, err
 	}
 	l.project = parsed

@@ -41,7 +41,7 @@ func (s *Supervisor) openPort(ctx context.Context, svc project.Service, o relay.
 	if err != nil {
 		return nil, err
 	}
-	port := &keptPort{relay.New(listeners, o), s.keeping, keptService(svc.Name)}
+	port := &keptPort{s.newRelay(svc.Name, listeners, o), s.keeping, keptService(svc.Name)}
 	s.keeping.hold(port.name, listeners.Files)
 	return port, nil
 }

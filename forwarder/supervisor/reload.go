@@ -79,6 +79,7 @@ func (s *Supervisor) apply(before *plan, next *loaded) control.Reload {
 		}
 	}
 	s.plan.Store(after)
+	s.resizeSeats()
 	s.changes.Announce()
 	s.endLater(before, ended)
 	w := s.wishes()

@@ -83,6 +83,7 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 		p.services[svc.Name] = s.addService(l.definitions[svc.Name])
 	}
 	s.plan.Store(p)
+	s.resizeSeats()
 	p.startServices(wantedServices(l.project, s.wishes()), service.StartOptions{})
 	path, err := s.dir.SocketPath()
 	if err != nil {

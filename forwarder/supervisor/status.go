@@ -41,6 +41,7 @@ func (s *Supervisor) status() (control.Status, error) {
 	for _, svc := range p.project.Services {
 		status.Services = append(status.Services, s.serviceStatus(p.services[svc.Name]))
 	}
+	status.Warnings = append(status.Warnings, roomWarnings(status.Services)...)
 	return status, nil
 }
 
@@ -92,7 +93,12 @@ func (s *Supervisor) serviceStatus(svc *runningService) control.ServiceStatus {
 
 func connections(now *service.Snapshot) control.Connections {
 	stats := now.Stats()
+	noRoom := ""
+	if stats.NoRoom != nil {
+		noRoom = stats.NoRoom.Error()
+	}
 	return control.Connections{
+		NoRoom: noRoom, Unseated: stats.Unseated, Resets: stats.Resets,
 		Open: stats.Open, Waiting: stats.Waiting, Total: stats.Total, Waited: stats.Waited,
 		WaitTime: stats.WaitTime.Seconds(), Replays: stats.Replays, BytesIn: stats.BytesIn, BytesOut: stats.BytesOut,
 	}

@@ -17,8 +17,10 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/filelimit"
 	"github.com/localport-sh/localport/forwarder/journal"
 	"github.com/localport-sh/localport/forwarder/keeper"
+	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/forwarder/service"
 	"github.com/localport-sh/localport/forwarder/slim"
 	"github.com/localport-sh/localport/forwarder/wait"
@@ -61,6 +63,7 @@ type Supervisor struct {
 
 	dependencies *service.Dependencies
 	checks       chan struct{}
+	seats        *relay.Seats
 	tunnels      atomic.Uint64 // numbers the runs of tunnels
 
 	election  *lockstate.Election
@@ -160,7 +163,8 @@ func open(o Options) (*Supervisor, error) {
 		o: o, dir: dir, trust: trust.Store{Dir: filepath.Join(data, "trust")},
 		started:      time.Now(),
 		dependencies: service.NewDependencies(), checks: make(chan struct{}, checkLimit),
-		acts: make(chan struct{}, 1), wake: make(chan struct{}, 1), retireCh: make(chan retireRequest),
+		seats: relay.NewSeats(filelimit.Current(), filelimit.Reserve(nil, 0)),
+		acts:  make(chan struct{}, 1), wake: make(chan struct{}, 1), retireCh: make(chan retireRequest),
 		sessions: make(chan control.Session, 1), remindCh: make(chan struct{}, 1), pendingCh: make(chan chan struct{}), lastClient: make(chan struct{}, 1), reloaded: make(chan struct{}, 1),
 		ended: make(chan struct{}), lost: make(chan struct{}),
 	}

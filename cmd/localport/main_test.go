@@ -257,9 +257,9 @@ func (w *world) service(root, name string) control.ServiceStatus {
 // shell starts a shell with our hook in this world.
 func (w *world) shell(kind, dir string) *shellpty.Shell {
 	w.t.Helper()
-	rc := `eval "$(` + self(w.t) + ` hook ` + kind + `)"`
+	rc := `eval "$(` + w.exe + ` hook ` + kind + `)"`
 	if kind == "fish" {
-		rc = self(w.t) + " hook fish | source"
+		rc = w.exe + " hook fish | source"
 	}
 	return shellpty.Start(w.t, shellpty.Config{Shell: kind, RC: rc, Dir: dir, Home: w.home, Env: w.env[2:]})
 }

@@ -79,11 +79,14 @@ func TestCompatibility_AnOpenShellGoesOnWithItsOlderHook(t *testing.T) {
 		}
 		inherits.Exit("exit")
 
+		remaining := w.shell("bash", p.root) // else the project may end before the other shell returns
 		runSilently(t, sh, "cd "+w.home)
 		if env := readEnvironment(sh); env != (shellEnvironment{url: "mine"}) {
 			t.Errorf("after leaving the shell has %+v", env)
 		}
 		sh.Run("cd " + p.root)
+		remaining.Run("cd /")
+		remaining.Exit("exit")
 		if env := readEnvironment(sh); env.web != inside.web || env.url != inside.url {
 			t.Errorf("after returning the shell has %+v, had %+v", env, inside)
 		}

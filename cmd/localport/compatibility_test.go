@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -322,4 +324,53 @@ func TestCompatibility_TheOlderProgramTakesOverWhereItIsTheNewerRelease(t *testi
 	p.checkNoneRefused(t, killed)
 	p.disconnect()
 	w.down(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
+}
+
+// The lease of an exec that the older program has become is its process's, which goes on under any supervisor.
+func TestCompatibility_TheLeaseOfAnOlderExecKeepsTheProjectUp(t *testing.T) {
+	t.Parallel()
+	old := newOldWorld(t, oldRelease)
+	p := allowCompatible(t, old)
+	command := old.command(p.root, "exec", "--", "sh", "-c", "echo up; read line; echo $WEB_PORT")
+	stdin, err := command.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(stdout)
+	if !lines.Scan() || lines.Text() != "up" {
+		t.Errorf("the command printed %q", lines.Text())
+	}
+	p.connect(t)
+	first := old.supervisor(p.root)
+	newer := old.current("1.1.0")
+	newer.must(p.root, "exec", "--", "true")
+	newer.must(p.root, "status")
+	second := newer.supervisor(p.root)
+	if second == first {
+		t.Error("the newer release did not take over")
+	}
+	eventually(t, "the lease of the newer exec is gone", func() bool { return len(newer.document(p.root).Leases) == 1 })
+	if status := newer.document(p.root); status.Leases[0].Kind != "exec" || status.Leases[0].PID != command.Process.Pid {
+		t.Errorf("the leases are %+v", status.Leases)
+	}
+	p.checkUnharmed(newer, "a newer release")
+	p.checkNoneRefused(t, time.Time{})
+	p.disconnect()
+	fmt.Fprintln(stdin, "end")
+	if !lines.Scan() || !strings.HasSuffix(p.addrs["web"], ":"+lines.Text()) {
+		t.Errorf("the command printed %q", lines.Text())
+	}
+	if err := command.Wait(); err != nil {
+		t.Error(err)
+	}
+	newer.gone(second)
+	newer.gone(first)
+	newer.nothingLeft(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 }

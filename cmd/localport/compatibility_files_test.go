@@ -91,18 +91,7 @@ func TestCompatibility_StateOfARunningProjectIsReadAndChangedByTheOtherProgram(t
 		if !has(first.Environ(), "API_PORT") || !has(second.Environ(), "API_PORT") {
 			t.Error("a shell lacks the variables of a service that was started")
 		}
-		for range 2 { // a stamp that the two programs write in turn would be a change to each
-			runSilently(t, first, "true")
-			runSilently(t, second, "true")
-		}
-		before := [2]uint64{forks(t, first.PID()), forks(t, second.PID())}
-		for range 3 {
-			runSilently(t, first, "true")
-			runSilently(t, second, "true")
-		}
-		if after := [2]uint64{forks(t, first.PID()), forks(t, second.PID())}; after != before {
-			t.Error("prompts of the two hooks look again and again")
-		}
+		checkPromptsSettle(t, first, second)
 		if writer.supervisor(root) != supervisor {
 			t.Error("the supervisor was replaced")
 		}
@@ -122,4 +111,21 @@ func TestCompatibility_StateOfARunningProjectIsReadAndChangedByTheOtherProgram(t
 		}
 		writer.down(root)
 	})
+}
+
+// checkPromptsSettle runs prompts of two shells in turn: a stamp that the two programs write differently would be a change to each.
+func checkPromptsSettle(t *testing.T, first, second *shellpty.Shell) {
+	t.Helper()
+	var before, after [2]uint64
+	for range 3 {
+		before = after
+		for range 2 {
+			runSilently(t, first, "true")
+			runSilently(t, second, "true")
+		}
+		after = [2]uint64{forks(t, first.PID()), forks(t, second.PID())}
+	}
+	if after != before {
+		t.Error("prompts of the two hooks look again and again")
+	}
 }

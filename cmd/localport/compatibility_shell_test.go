@@ -28,6 +28,18 @@ func runSilently(t *testing.T, sh *shellpty.Shell, line string) {
 	}
 }
 
+// checkAsksNothing runs prompts where nothing has changed, which start no process.
+func checkAsksNothing(t *testing.T, sh *shellpty.Shell) {
+	t.Helper()
+	before := forks(t, sh.PID())
+	for range 5 {
+		runSilently(t, sh, "true")
+	}
+	if after := forks(t, sh.PID()); after != before {
+		t.Error("a prompt where nothing has changed asks the program something")
+	}
+}
+
 var setURL = map[string]string{"bash": "export URL=mine", "zsh": "export URL=mine", "fish": "set -gx URL mine"}
 
 // A shell keeps the hook that it was started with for as long as it lives, and that keeps calling the path of its program.
@@ -46,39 +58,13 @@ func TestCompatibility_AnOpenShellGoesOnWithItsOlderHook(t *testing.T) {
 		runSilently(t, sh, "true")
 		supervisor := w.supervisor(p.root)
 		w.upgrade()
-		before := forks(t, sh.PID())
-		for range 5 {
-			runSilently(t, sh, "true")
-		}
-		if after := forks(t, sh.PID()); after != before {
-			t.Error("a prompt where nothing changed asks the new program something")
-		}
+		checkAsksNothing(t, sh)
 		p.checkUnharmed(w, "the upgrade")
 
-		text, err := os.ReadFile(filepath.Join(p.root, ".localport.toml"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.write(p.root, ".localport.toml", string(text)+"MORE = \"of it\"\n")
-		sh.Run("true")
-		if out := sh.Output(); !strings.Contains(out, "localport allow") {
-			t.Errorf("the prompt after a change printed %q", out)
-		}
-		w.must(p.root, "allow")
-		sh.Run("true")
-		if env := sh.Environ(); env["MORE"] != "of it" || env["URL"] != inside.url {
-			t.Errorf("after allow MORE=%q URL=%q", env["MORE"], env["URL"])
-		}
+		changeAndAllow(t, p, sh)
 		p.checkUnharmed(w, "a change that was allowed")
 
-		nested := *w
-		nested.env = append(slices.Clone(w.env), "LOCALPORT_DIFF="+sh.Environ()["LOCALPORT_DIFF"], "WEB_PORT="+inside.web, "URL="+inside.url)
-		inherits := nested.shell(kind, w.home)
-		if env := readEnvironment(inherits); env != (shellEnvironment{url: "mine"}) {
-			t.Errorf("a shell outside that inherited the environment has %+v", env)
-		}
-		inherits.Exit("exit")
-
+		checkInheritedEnvironment(t, w, kind, sh)
 		remaining := w.shell("bash", p.root) // else the project may end before the other shell returns
 		runSilently(t, sh, "cd "+w.home)
 		if env := readEnvironment(sh); env != (shellEnvironment{url: "mine"}) {
@@ -115,6 +101,38 @@ func TestCompatibility_AnOpenShellGoesOnWithItsOlderHook(t *testing.T) {
 	})
 }
 
+// changeAndAllow adds a variable to the config; it is there once the change is allowed, and not before.
+func changeAndAllow(t *testing.T, p *compatibleProject, sh *shellpty.Shell) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(p.root, ".localport.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.w.write(p.root, ".localport.toml", string(text)+"MORE = \"of it\"\n")
+	sh.Run("true")
+	if out := sh.Output(); !strings.Contains(out, "localport allow") {
+		t.Errorf("the prompt after a change printed %q", out)
+	}
+	p.w.must(p.root, "allow")
+	sh.Run("true")
+	if env := sh.Environ(); env["MORE"] != "of it" || env["URL"] != "tcp://"+p.addrs["web"] {
+		t.Errorf("after allow MORE=%q URL=%q", env["MORE"], env["URL"])
+	}
+}
+
+// checkInheritedEnvironment starts a shell outside of the project with the environment of one that is inside.
+func checkInheritedEnvironment(t *testing.T, w *world, kind string, sh *shellpty.Shell) {
+	t.Helper()
+	inside := sh.Environ()
+	nested := *w
+	nested.env = append(slices.Clone(w.env), "LOCALPORT_DIFF="+inside["LOCALPORT_DIFF"], "WEB_PORT="+inside["WEB_PORT"], "URL="+inside["URL"])
+	inherits := nested.shell(kind, w.home)
+	if env := readEnvironment(inherits); env != (shellEnvironment{url: "mine"}) {
+		t.Errorf("a shell outside that inherited the environment has %+v", env)
+	}
+	inherits.Exit("exit")
+}
+
 func TestCompatibility_ANewerReleaseTakesOverAtAPromptOfAnOlderHook(t *testing.T) {
 	inEach(t, func(t *testing.T, kind string) {
 		w := newOldWorld(t, "1.1.0")
@@ -141,13 +159,7 @@ func TestCompatibility_ANewerReleaseTakesOverAtAPromptOfAnOlderHook(t *testing.T
 			t.Errorf("the leases are %v", kinds)
 		}
 		p.checkUnharmed(w, "the newer release")
-		before := forks(t, waiting.PID())
-		for range 5 {
-			runSilently(t, waiting, "true")
-		}
-		if after := forks(t, waiting.PID()); after != before {
-			t.Error("the older hook asks the newer program at every prompt")
-		}
+		checkAsksNothing(t, waiting)
 		if w.supervisor(p.root) != second {
 			t.Error("it was replaced once more")
 		}

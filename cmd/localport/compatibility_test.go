@@ -79,18 +79,24 @@ func (p *compatibleProject) disconnect(names ...string) {
 	}
 }
 
-// checkNoneRefused ends the rushes, and fails the test if one was refused or got no answer. Those that came
-// before a moment at which a supervisor was killed may have been lost with it.
+// checkNoneRefused ends the rushes, and fails the test if a client was refused or got no answer. Those that came before a
+// moment at which a supervisor was killed may have been lost with it.
 func (p *compatibleProject) checkNoneRefused(t *testing.T, since time.Time) {
 	t.Helper()
-	for name, rush := range p.rushes {
-		eventually(t, "clients are answered at last", func() bool { return rush.answered(since) > 3 })
-		calls := rush.stop()
-		if refused, failed := refused(calls, since); refused > 0 || failed > 0 {
-			t.Errorf("%s: of %d clients %d were refused, %d failed", name, len(calls), refused, failed)
-		}
+	for name := range p.rushes {
+		p.checkNoneRefusedAt(t, name, since)
 	}
-	p.rushes = nil
+}
+
+func (p *compatibleProject) checkNoneRefusedAt(t *testing.T, name string, since time.Time) {
+	t.Helper()
+	rush := p.rushes[name]
+	delete(p.rushes, name)
+	eventually(t, "clients are answered at last", func() bool { return rush.answered(since) > 3 })
+	calls := rush.stop()
+	if refused, failed := refused(calls, since); refused > 0 || failed > 0 {
+		t.Errorf("%s: of %d clients %d were refused, %d failed", name, len(calls), refused, failed)
+	}
 }
 
 // awaitReplacement waits until another process than pid is the supervisor.
@@ -139,11 +145,7 @@ func TestCompatibility_CommandsActOnAnOlderSupervisor(t *testing.T) {
 	}
 	p.checkUnharmed(w, "commands that change nothing")
 
-	calls := p.rushes["own"].stop() // the next are refused rightly
-	delete(p.rushes, "own")
-	if refused, failed := refused(calls, time.Time{}); refused > 0 || failed > 0 {
-		t.Errorf("own: of %d clients %d were refused, %d failed", len(calls), refused, failed)
-	}
+	p.checkNoneRefusedAt(t, "own", time.Time{}) // the next are refused rightly
 	p.disconnect("own")
 	w.must(p.root, "stop", "own")
 	if svc := w.document(p.root).service("own"); svc.State != "stopped" || svc.Held {

@@ -95,8 +95,18 @@ func (p *compatibleProject) checkNoneRefusedAt(t *testing.T, name string, since 
 	eventually(t, "clients are answered at last", func() bool { return rush.answered(since) > 3 })
 	calls := rush.stop()
 	if refused, failed := refused(calls, since); refused > 0 || failed > 0 {
-		t.Errorf("%s: of %d clients %d were refused, %d failed", name, len(calls), refused, failed)
+		t.Errorf("%s: of %d clients %d were refused, %d failed: %v", name, len(calls), refused, failed, failures(calls))
 	}
+}
+
+// failures are what clients met that did not get their answer.
+func failures(calls []call) (met []string) {
+	for _, one := range calls {
+		if one.answer != "hello you\n" {
+			met = append(met, fmt.Sprintf("%q %v from %v on, for %v", one.answer, one.err, one.began.Format("05.000"), one.ended.Sub(one.began)))
+		}
+	}
+	return met
 }
 
 // awaitReplacement waits until another process than pid is the supervisor.

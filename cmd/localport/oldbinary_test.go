@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -78,20 +77,14 @@ func (w *world) current(release string) *world {
 	return other.as(release)
 }
 
-// install renames a copy of a program to a path: whoever runs what was there goes on doing so.
+// install renames a copy of a program to a path: whoever runs what was there goes on doing so. A process of its own writes the
+// copy: one that is forked here meanwhile would inherit the open file, and what is open for writing cannot be run.
 func install(t testing.TB, program, path string) {
 	t.Helper()
-	source, err := os.Open(program)
-	if err != nil {
-		t.Fatal(err)
+	if out, err := exec.Command("cp", program, path+".new").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
-	defer source.Close()
-	target, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o755)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = io.Copy(target, source)
-	if err := errors.Join(err, target.Close(), os.Rename(path+".new", path)); err != nil {
+	if err := os.Rename(path+".new", path); err != nil {
 		t.Fatal(err)
 	}
 }

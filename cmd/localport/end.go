@@ -18,11 +18,12 @@ import (
 )
 
 // A process that does not answer has termGrace to end after SIGTERM, and killTime after SIGKILL. reviveTime is how long a
-// keeper may take to have a killed supervisor replaced.
+// keeper may take to have a killed supervisor replaced; maxRounds is how often what was started in the meantime is ended too.
 const (
 	termGrace  = time.Second
 	killTime   = 5 * time.Second
 	reviveTime = 5 * time.Second
+	maxRounds  = 5
 )
 
 // end takes the project down whoever holds a lease: the start lease is dropped and the supervisor ended, in order if it
@@ -106,10 +107,14 @@ func (p here) endUnanswering(w io.Writer, cause error) error {
 	if len(processes) == 0 {
 		return cause
 	}
-	for _, q := range processes {
-		if err := terminate(w, q); err != nil {
-			return err
+	// What is ended may have started another one meanwhile.
+	for round := 0; len(processes) > 0 && round < maxRounds; round++ {
+		for _, q := range processes {
+			if err := terminate(w, q); err != nil {
+				return err
+			}
 		}
+		processes = p.Processes()
 	}
 	return p.removeLeftovers()
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -24,30 +23,46 @@ type Process struct {
 	Role string
 }
 
-// Processes are the project's keeper and its supervisor, in this order, as far as they live. They are looked up in the
-// state file, and only a process that is surely the one recorded there is among them.
+// Processes are the project's keepers and its supervisor, in this order, as far as they live: the processes that have the
+// election's file open and say by their arguments what they are. Where the system does not tell that (there is no /proc), it
+// is the supervisor that the state names, if it is surely that process.
 func (p *Place) Processes() []Process {
-	recorded := p.Dir.Peek().Supervisor
-	if recorded == nil {
-		return nil
+	election := filepath.Join(p.Dir.Path, "election")
+	var keepers, supervisors []Process
+	paths, _ := filepath.Glob("/proc/[0-9]*")
+	for _, path := range paths {
+		pid, err := strconv.Atoi(filepath.Base(path))
+		if err != nil {
+			continue
+		}
+		role := roleOf(arguments(pid))
+		if role == "" || !holds(pid, election) {
+			continue
+		}
+		process, alive := lockstate.Find(pid)
+		switch {
+		case !alive:
+		case role == KeeperRole:
+			keepers = append(keepers, Process{process, role})
+		default:
+			supervisors = append(supervisors, Process{process, role})
+		}
 	}
-	var processes []Process
-	if keeper, alive := lockstate.Find(recorded.Keeper); recorded.Keeper > 0 && alive && p.isKeeper(keeper.PID) {
-		processes = append(processes, Process{keeper, KeeperRole})
+	if recorded := p.Dir.Peek().Supervisor; len(paths) == 0 && recorded != nil && recorded.Alive() {
+		supervisors = append(supervisors, Process{recorded.Process, SupervisorRole})
 	}
-	// Pid and start time together are one process's alone; its arguments are asked where the system tells them.
-	if args := arguments(recorded.PID); recorded.Alive() && (args == nil || slices.Contains(args, control.SuperviseArg)) {
-		processes = append(processes, Process{recorded.Process, SupervisorRole})
-	}
-	return processes
+	return append(keepers, supervisors...)
 }
 
-// isKeeper reports whether a process is the keeper of this project: the state has its pid alone, which may be another
-// process's by now. It says so by its argument, and holds the project's election. Where /proc is not there to tell, no
-// process is.
-func (p *Place) isKeeper(pid int) bool {
-	args := arguments(pid)
-	return len(args) == 2 && args[1] == control.KeeperArg && holds(pid, filepath.Join(p.Dir.Path, "election"))
+// roleOf tells by its arguments what a process of ours is; empty if it is none.
+func roleOf(args []string) string {
+	switch {
+	case len(args) == 2 && args[1] == control.KeeperArg:
+		return KeeperRole
+	case len(args) > 1 && args[1] == control.SuperviseArg:
+		return SupervisorRole
+	}
+	return ""
 }
 
 // arguments are a process's, with its program as the first; nil if the system does not tell.

@@ -59,6 +59,9 @@ func (p here) end(ctx context.Context, w io.Writer) error {
 	if recorded != nil { // what kept us from writing may have ended with the supervisor
 		recorded = p.recordDown(ctx)
 	}
+	if _, full := errors.AsType[*lockstate.WriteError](recorded); full && p.Dir.Peek().Down {
+		return nil // which needs no room; the rest is written by whoever comes next
+	}
 	return recorded
 }
 
@@ -150,7 +153,7 @@ func (p here) removeLeftovers() error {
 		return err
 	}
 	_, err = p.Dir.Update(ctx, func(tx *lockstate.Tx) error {
-		if tx.Alive() || tx.Supervisor == nil {
+		if before = nil; tx.Alive() || tx.Supervisor == nil {
 			return nil
 		}
 		before, tx.Supervisor = tx.Supervisor, nil

@@ -181,8 +181,8 @@ type Session struct {
 	Path        string `json:"path"`
 	// Level is what the supervisor is to log from now on; empty: as before.
 	Level string `json:"level,omitempty"`
-	// Lease is the newcomer's, if it takes one. Where it could not be written to the state file the supervisor counts it, and
-	// writes it when that is possible again; it takes back a release that came by socket.
+	// Lease is the newcomer's where it could not be written to the state file: the supervisor counts it, and writes it when
+	// that is possible again. Null where it was written.
 	Lease *Lease `json:"lease,omitempty"`
 }
 

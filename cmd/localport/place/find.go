@@ -3,7 +3,6 @@ package place
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/localport-sh/localport/cmd/localport/fail"
@@ -43,7 +42,7 @@ func (p *Place) Find(ctx context.Context) (*control.Client, control.Status, erro
 // project.
 func (p *Place) ask(ctx context.Context) (*control.Client, control.Status, error) {
 	began := time.Now()
-	for _, socket := range p.sockets() {
+	for _, socket := range p.Dir.Sockets() {
 		client := &control.Client{Socket: socket}
 		status, err := client.Status(ctx)
 		if err == nil && status.Config == p.Config {
@@ -57,19 +56,6 @@ func (p *Place) ask(ctx context.Context) (*control.Client, control.Status, error
 		}
 	}
 	return nil, control.Status{}, nil
-}
-
-// sockets is where the project's supervisor may listen: where the last one said that it does, and where one would by
-// this environment.
-func (p *Place) sockets() []string {
-	var sockets []string
-	if recorded := p.Dir.Peek().Supervisor; recorded != nil && recorded.Socket != "" {
-		sockets = append(sockets, recorded.Socket)
-	}
-	if computed, err := p.Dir.SocketPath(); err == nil && !slices.Contains(sockets, computed) {
-		sockets = append(sockets, computed)
-	}
-	return sockets
 }
 
 // isElected reports whether somebody holds the election.

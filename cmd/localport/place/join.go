@@ -20,6 +20,9 @@ import (
 // Entry is how a command joins a project.
 type Entry struct {
 	Lease lockstate.Lease
+	// ReleasedBySocket: this very lease was, when the state could not be written. The file may hold it still, and the
+	// supervisor know better.
+	ReleasedBySocket bool
 	// Heal brings up what the user stopped as a whole; prompts do not.
 	Heal bool
 	// Detach: the caller will become another program, which must not inherit the supervisor as its child.
@@ -107,7 +110,11 @@ func (j *joining) try(ctx context.Context) (*control.Client, control.View, error
 		j.replaced = true
 		return nil, control.View{}, nil
 	}
-	client, view, err := j.call(ctx, j.session())
+	session := j.Session()
+	if j.ReleasedBySocket {
+		session.Lease = j.wireLease()
+	}
+	client, view, err := j.call(ctx, session)
 	if _, lost := errors.AsType[*control.UnreachableError](err); lost && ctx.Err() == nil {
 		j.unreachable, j.asked, j.answered = true, false, false
 		return nil, view, nil
@@ -176,7 +183,8 @@ func (j *joining) joinUnwritten(ctx context.Context, cause error) (*control.Clie
 	case client == nil:
 		return nil, control.View{}, cause
 	}
-	session := j.session()
+	session := j.Session()
+	session.Lease = j.wireLease()
 	view, err := client.Join(ctx, session)
 	if err == nil && session.Lease != nil && view.Config == "" {
 		return nil, view, cause // it is of a release that knows no leases but those in the file
@@ -184,21 +192,20 @@ func (j *joining) joinUnwritten(ctx context.Context, cause error) (*control.Clie
 	return client, view, err
 }
 
-// session holds the lease also where it was written: it may have been released by socket before, and not be written so yet.
-func (j *joining) session() control.Session {
-	session := j.Session()
-	if j.Lease.Kind != "" {
-		lease := Lease(j.Lease)
-		session.Lease = &lease
+// wireLease is the lease for the supervisor; nil if none is taken.
+func (j *joining) wireLease() *control.Lease {
+	if j.Lease.Kind == "" {
+		return nil
 	}
-	return session
+	lease := Lease(j.Lease)
+	return &lease
 }
 
 // call joins the supervisor wherever it may listen.
 func (p *Place) call(ctx context.Context, session control.Session) (*control.Client, control.View, error) {
 	began := time.Now()
 	var err error = &control.UnreachableError{Socket: p.Dir.Path, Err: errors.New("nobody listens")}
-	for _, socket := range p.sockets() {
+	for _, socket := range p.Dir.Sockets() {
 		client := &control.Client{Socket: socket}
 		var view control.View
 		view, err = client.Join(ctx, session)

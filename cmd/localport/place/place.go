@@ -2,6 +2,7 @@
 package place
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -40,7 +41,7 @@ type Place struct {
 // started logs from the level on, info where that is empty.
 func At(config string, w io.Writer, level string) (*Place, error) {
 	dir, err := lockstate.Open(config)
-	if err != nil {
+	if _, full := errors.AsType[*lockstate.WriteError](err); err != nil && !full { // it may be up all the same
 		return nil, err
 	}
 	dir.Warn = func(text string) { fmt.Fprintln(w, "localport: warning:", text) }

@@ -46,11 +46,13 @@ type hook struct {
 type retry struct {
 	Left  []string `json:"left,omitempty"`  // the roots of projects whose lease is still to be released
 	Enter bool     `json:"enter,omitempty"` // the project that the shell is in was not entered yet
+	// BySocket are the roots of projects whose lease was released by socket. It is no work, but to be known on entering again.
+	BySocket []string `json:"by_socket,omitempty"`
 }
 
 // text is empty where there is nothing to do.
 func (r retry) text() string {
-	if len(r.Left) == 0 && !r.Enter {
+	if len(r.Left)+len(r.BySocket) == 0 && !r.Enter {
 		return ""
 	}
 	data, _ := json.Marshal(r)
@@ -217,12 +219,17 @@ func (l *look) leaveAll(ctx context.Context, root string) error {
 	if l.Root != "" {
 		roots = append(roots, l.Root)
 	}
+	l.retry.BySocket = slices.DeleteFunc(slices.Clone(l.Retry.BySocket), func(r string) bool { return slices.Contains(roots, r) })
 	var errs []error
 	for _, left := range roots {
 		if left == root || slices.Contains(l.retry.Left, left) {
 			continue
 		}
-		if err := l.leave(ctx, left); err != nil {
+		bySocket, err := l.leave(ctx, left)
+		if bySocket {
+			l.retry.BySocket = append(l.retry.BySocket, left)
+		}
+		if err != nil {
 			l.retry.Left = append(l.retry.Left, left)
 			errs = append(errs, fmt.Errorf("leave %s: %w", left, err))
 		}
@@ -237,10 +244,10 @@ func (l *look) leaveAll(ctx context.Context, root string) error {
 // leave drops the shell's lease: in the state file, or where that cannot be written by socket. Where it was written the
 // supervisor is told, but not waited for: it looks at the leases by itself before it ends, and a shell that leaves has no
 // use for it.
-func (l *look) leave(ctx context.Context, root string) error {
+func (l *look) leave(ctx context.Context, root string) (bySocket bool, err error) {
 	p, err := l.at(root)
 	if err != nil {
-		return err
+		return false, err
 	}
 	shell, _ := lockstate.Find(l.PID)
 	return p.Leave(ctx, lockstate.Lease{Kind: lockstate.ShellLease, Process: shell})
@@ -285,6 +292,7 @@ func (l *look) enter(ctx context.Context, p *place.Place) error {
 		return err
 	}
 	l.retry.Enter = false
+	l.retry.BySocket = slices.DeleteFunc(l.retry.BySocket, func(r string) bool { return r == l.root })
 	return l.export(ctx, p, j, verdict, files, entering)
 }
 

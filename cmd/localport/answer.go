@@ -20,7 +20,7 @@ import (
 const loginWait = 3 * time.Minute
 
 // askFor has the supervisor's ssh log in, and puts what it asks to the user.
-func (l *login) askFor(ctx context.Context, a *app, client *control.Client, supervisor *control.SupervisorStatus) error {
+func (l *login) askFor(ctx context.Context, a *app, p here, client *control.Client, supervisor *control.SupervisorStatus) error {
 	terminal, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
 		return fmt.Errorf("log in to %s: ssh asks on a terminal, and there is none: %w", l.Name, err)
@@ -42,7 +42,7 @@ func (l *login) askFor(ctx context.Context, a *app, client *control.Client, supe
 	}
 	waiting, cancel := context.WithTimeout(ctx, loginWait)
 	defer cancel()
-	if _, err := client.Wait(waiting, l.names); err != nil && ctx.Err() != nil {
+	if _, err := p.settle(waiting, *client, l.names); err != nil && ctx.Err() != nil {
 		return fmt.Errorf("the login to %s was given up", l.Name)
 	}
 	return nil // how it came out is shown with everything else

@@ -43,16 +43,14 @@ func (c loginCmd) Run(a *app) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	client, err := p.Running(ctx)
+	finding, cancel := context.WithTimeout(ctx, place.Patience())
+	defer cancel()
+	client, status, err := p.Find(finding)
 	if err != nil {
 		return err
 	}
 	if client == nil {
 		return fail.Hinted(errors.New("the project is not running: nothing waits for a login"), "localport start")
-	}
-	status, err := client.Status(ctx)
-	if err != nil {
-		return err
 	}
 	names, err := c.meant(status)
 	if err != nil {
@@ -63,13 +61,11 @@ func (c loginCmd) Run(a *app) error {
 		return nil
 	}
 	for _, group := range logins(parsed, names) {
-		if err := group.goThrough(ctx, a, client, status.Supervisor); err != nil {
+		if err := group.goThrough(ctx, a, p, client, status.Supervisor); err != nil {
 			return err
 		}
 	}
-	waiting, cancel := context.WithTimeout(ctx, startWait)
-	defer cancel()
-	return show(waiting, a, &place.Joined{Client: *client}, names, true)
+	return p.show(ctx, a, *client, names)
 }
 
 // meant are the services that were named, or those that need attention.
@@ -114,9 +110,9 @@ func logins(parsed *project.Project, names []string) []*login {
 }
 
 // goThrough runs a login and hands over what came of it.
-func (l *login) goThrough(ctx context.Context, a *app, client *control.Client, supervisor *control.SupervisorStatus) error {
+func (l *login) goThrough(ctx context.Context, a *app, p here, client *control.Client, supervisor *control.SupervisorStatus) error {
 	if l.Asks {
-		return l.askFor(ctx, a, client, supervisor)
+		return l.askFor(ctx, a, p, client, supervisor)
 	}
 	var credential []byte
 	done := false

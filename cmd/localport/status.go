@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,12 +18,14 @@ import (
 	"github.com/mattn/go-isatty"
 	"golang.org/x/sys/unix"
 
+	"github.com/localport-sh/localport/cmd/localport/fail"
 	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/supervisor"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/trust"
+	"github.com/localport-sh/localport/shellhook"
 )
 
 // output is how a command that prints data prints it.
@@ -78,14 +82,22 @@ func plain(svc control.ServiceStatus) string {
 
 // status asks the supervisor; where none runs it is what the config declares, all of it stopped.
 func (p here) status(ctx context.Context) (control.Status, error) {
-	client, err := p.Running(ctx)
-	if err != nil {
-		return control.Status{}, err
+	client, status, err := p.Find(ctx)
+	if err != nil || client != nil {
+		return status, err
 	}
-	if client != nil {
-		return client.Status(ctx)
-	}
+	return p.statusDown(ctx)
+}
+
+// statusDown is the status of a project that is down.
+func (p here) statusDown(ctx context.Context) (control.Status, error) {
 	verdict, files, err := p.Ask()
+	state := p.Dir.Peek()
+	state.Prune()
+	if errors.Is(err, fs.ErrNotExist) && len(state.Leases) > 0 {
+		return control.Status{}, fail.Hinted(fmt.Errorf("the project is down: %w", err),
+			"localport -c "+shellhook.Quote(p.Config)+" stop")
+	}
 	if err != nil {
 		return control.Status{}, err
 	}
@@ -93,7 +105,6 @@ func (p here) status(ctx context.Context) (control.Status, error) {
 	if err != nil {
 		return control.Status{}, err
 	}
-	state := p.Dir.Peek()
 	status := control.Status{
 		Project: p.Root, Config: p.Config, State: control.Down,
 		Services: stopped(ctx, p, parsed), Leases: place.Leases(state.Leases), Failure: state.Failure,

@@ -62,9 +62,9 @@ func (c Client) Watch(ctx context.Context, on func(Status) bool) error {
 
 // Act starts, stops or restarts services, and those that this affects by their dependencies. It returns the names of
 // all of them when they have been told, not when they are ready.
-func (c Client) Act(ctx context.Context, action Action, names []string) ([]string, error) {
+func (c Client) Act(ctx context.Context, r ActRequest) ([]string, error) {
 	var affected []string
-	return affected, c.call(ctx, "act", ActRequest{Action: action, Names: names}, &affected)
+	return affected, c.call(ctx, "act", r, &affected)
 }
 
 // Wait returns when each of the services is settled: ready, or in a state that only a person can change.
@@ -142,22 +142,35 @@ func (c Client) exchange(ctx context.Context, name string, in any, read func(io.
 type RefusedError struct {
 	Reason  string
 	Request string // the id of the request, which stands in the supervisor's log
+	Status  int    // of the HTTP response
 }
 
 func (e *RefusedError) Error() string { return e.Reason }
+
+// IsUnknown reports whether an error means that the supervisor, of an older release, does not know the request.
+func IsUnknown(err error) bool {
+	refused, ok := errors.AsType[*RefusedError](err)
+	return ok && refused.Status == notFound
+}
 
 func refused(status int, body io.Reader, id string) error {
 	var f Failure
 	if err := json.NewDecoder(body).Decode(&f); err != nil || f.Error == "" {
 		f.Error = fmt.Sprintf("the supervisor answered %d", status)
 	}
-	return &RefusedError{f.Error, id}
+	return &RefusedError{f.Error, id, status}
 }
+
+// ErrNoAnswer is why a supervisor is unreachable that has not answered when the context ends.
+var ErrNoAnswer = errors.New("it did not answer in time")
 
 // reason is what the system said, for the call itself has been named.
 func reason(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return errors.New("it did not answer in time")
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return ctx.Err()
+	case ctx.Err() != nil:
+		return ErrNoAnswer
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		return op.Err

@@ -27,7 +27,7 @@ var errInUse = errors.New("there are leases")
 func (s *Supervisor) Join(_ context.Context, session control.Session) (control.View, error) {
 	if session.Lease != nil {
 		lease := storedLease(*session.Lease)
-		s.save(func(state *lockstate.State) { state.Hold(lease) }, false)
+		s.store.count(func(state *lockstate.State) { state.Hold(lease) })
 	}
 	if s.closing.Load() || s.plan.Load() == nil {
 		return control.View{}, control.ErrEnding
@@ -52,7 +52,7 @@ func storedLease(l control.Lease) lockstate.Lease {
 func (s *Supervisor) Leave(_ context.Context, r control.LeaveRequest) error {
 	if r.Lease != nil {
 		lease := storedLease(*r.Lease)
-		s.save(func(state *lockstate.State) { state.Release(lease.Kind, lease.Process) }, false)
+		s.store.count(func(state *lockstate.State) { state.Release(lease.Kind, lease.Process) })
 	}
 	wait.Notify(s.wake)
 	return nil

@@ -78,6 +78,17 @@ func (st *store) isBehind() (error, bool) {
 	return st.trouble, st.trouble != nil && len(st.pending) > 0
 }
 
+// count makes a change that is written at the next sync: whoever makes it waits for no file.
+func (st *store) count(change change) {
+	st.mu.Lock()
+	known := clone(st.known)
+	change(&known)
+	st.known = known
+	st.pending = append(st.pending, pendingChange{change, false})
+	st.mu.Unlock()
+	st.onChange()
+}
+
 // record makes a change, tells prompts if bump is set, and writes it if that can be done before ctx ends.
 func (st *store) record(ctx context.Context, change change, bump bool) {
 	st.mu.Lock()

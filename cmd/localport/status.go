@@ -94,6 +94,7 @@ func (p here) status(ctx context.Context) (control.Status, error) {
 		return control.Status{}, err
 	}
 	state := p.Dir.Peek()
+	state.Prune() // nobody does it in the file while no supervisor runs
 	status := control.Status{
 		Project: p.Root, Config: p.Config, State: control.Down,
 		Services: stopped(p, parsed), Leases: append([]lockstate.Lease{}, state.Leases...), Failure: state.Failure,

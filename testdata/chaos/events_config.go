@@ -20,7 +20,7 @@ func editEvent(p *project, r *rand.Rand) bool {
 	case 0:
 		p.text.extra = true
 	case 1:
-		p.excuse(append([]string{"web"}, dependents["web"]...), false)
+		p.excuse(p.withDependents("web"), false)
 		p.text.changed = true
 	case 2: // added and removed again
 		p.text.extra = true
@@ -67,7 +67,7 @@ func denyEvent(p *project, _ *rand.Rand) bool {
 
 // stealPortEvent has another program take the port of web while the service is stopped.
 func stealPortEvent(p *project, _ *rand.Rand) bool {
-	p.excuse(append([]string{"web"}, dependents["web"]...), true)
+	p.excuse(p.withDependents("web"), true)
 	if p.act.State != Down && !p.overlaps() {
 		p.mustRun("stop", "web")
 	}
@@ -88,7 +88,7 @@ func stealPortEvent(p *project, _ *rand.Rand) bool {
 	if p.act.State != Starting {
 		p.unsure = p.unsure || p.act.State == Stopping
 		p.started, p.down = true, false
-		p.note("%s", p.localport("start", "--no-wait", "web"))
+		p.note("%s", p.localport(append([]string{"start", "--no-wait"}, p.withDependents("web")...)...))
 		if p.act.State == Down { // it was started with web alone
 			p.unsure = true
 		}

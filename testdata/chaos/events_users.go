@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"math/rand/v2"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -106,12 +107,20 @@ func stopEvent(p *project, _ *rand.Rand) bool {
 	return p.try("stop") || true
 }
 
-// dependents are the services that go with another one.
-var dependents = map[string][]string{"web": {"stubborn"}, "base": {"middle"}}
+// withDependents are a service and those that the project declares to depend on it.
+func (p *project) withDependents(name string) []string {
+	names := []string{name}
+	for _, one := range map[string][]string{"web": {"stubborn"}, "base": {"middle"}}[name] {
+		if slices.Contains(p.services(), one) {
+			names = append(names, one)
+		}
+	}
+	return names
+}
 
 func serviceEvent(p *project, r *rand.Rand) bool {
 	name := p.services()[r.IntN(len(p.services()))]
-	names := append([]string{name}, dependents[name]...)
+	names := p.withDependents(name)
 	action := []string{"stop", "restart", "start"}[r.IntN(3)]
 	p.excuse(names, action == "stop")
 	args := []string{action, name}
@@ -130,13 +139,7 @@ func serviceEvent(p *project, r *rand.Rand) bool {
 	}
 	switch action {
 	case "stop":
-		for _, one := range names {
-			for _, declared := range p.services() {
-				if declared == one {
-					p.stopped = append(p.stopped, one)
-				}
-			}
-		}
+		p.stopped = append(p.stopped, names...)
 	case "start":
 		p.started = true
 	}

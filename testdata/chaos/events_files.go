@@ -1,0 +1,179 @@
+package chaos
+
+import (
+	"errors"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// damageStateEvent deletes the state file, tears it, or puts something else in its place.
+func damageStateEvent(p *project, r *rand.Rand) bool {
+	path := p.stateFile("state.json")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return false
+	}
+	p.nudgeAfterLoss()
+	switch r.IntN(3) {
+	case 0:
+		p.note("state.json is deleted")
+		err = os.Remove(path)
+	case 1:
+		p.note("state.json is torn")
+		err = os.WriteFile(path, data[:len(data)/2], 0o600)
+	case 2:
+		p.note("state.json is another file")
+		err = os.WriteFile(path, []byte(`{"hello":"world"}`+"\n"), 0o600)
+	}
+	return err == nil
+}
+
+// nudgeAfterLoss allows for what a lost file said alone: that somebody has said stop, who may say it again.
+func (p *project) nudgeAfterLoss() {
+	if p.act.State == Stopping && p.down {
+		p.unsure = true
+	}
+}
+
+func deleteFileEvent(name string) func(*project, *rand.Rand) bool {
+	return func(p *project, _ *rand.Rand) bool {
+		p.note("%s is deleted", name)
+		err := os.Remove(p.stateFile(name))
+		return err == nil || p.act.State == Down && errors.Is(err, fs.ErrNotExist)
+	}
+}
+
+func deleteStateEvent(p *project, _ *rand.Rand) bool {
+	p.nudgeAfterLoss()
+	p.note("the state directory is deleted")
+	return os.RemoveAll(p.stateAt) == nil
+}
+
+func makeFIFO(path string) error { return syscall.Mkfifo(path, 0o600) }
+
+func makeDirectory(path string) error { return os.Mkdir(path, 0o700) }
+
+// replaceFileEvent puts something that is no file in the place of one for a while.
+func replaceFileEvent(make func(path string) error) func(*project, *rand.Rand) bool {
+	return func(p *project, r *rand.Rand) bool {
+		name := []string{"lock", "election", "state.json", "prompt"}[r.IntN(4)]
+		path := p.stateFile(name)
+		p.nudgeAfterLoss()
+		_ = os.Remove(path)
+		if err := make(path); err != nil {
+			p.note("%v", err)
+			return false
+		}
+		p.note("%s is no file", name)
+		p.undo(func() {
+			if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+				_ = os.RemoveAll(path)
+			}
+		})
+		return true
+	}
+}
+
+// holdLockEvent locks the project's lock file as another program might: longer than a prompt waits, sometimes.
+func holdLockEvent(p *project, _ *rand.Rand) bool {
+	file, err := os.OpenFile(p.stateFile("lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return false
+	}
+	for range 2000 {
+		if err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if err != nil {
+		file.Close()
+		return false
+	}
+	p.note("the lock is held")
+	p.undo(func() {
+		const factor = 2 // together with the hold itself
+		p.w.pause(factor * p.act.Hold)
+		file.Close()
+		p.note("the lock is free")
+	})
+	return true
+}
+
+// deleteSocketEvent removes the control socket.
+func deleteSocketEvent(p *project, _ *rand.Rand) bool {
+	path := filepath.Join(p.w.runtime(), "localport", filepath.Base(p.stateAt)+".sock")
+	_, ok := p.target(func() (process, bool) {
+		_, err := os.Lstat(path)
+		return process{}, err == nil
+	})
+	p.note("the control socket is deleted")
+	return ok && os.Remove(path) == nil
+}
+
+// fillDisk leaves no byte, or no inode, on the disk of HOME.
+func fillDisk(w *world, r *rand.Rand) (undo func(), err error) {
+	dir := filepath.Join(w.home(), "fill")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	undo = func() {
+		_ = os.RemoveAll(dir)
+		w.note("", "the disk has room")
+	}
+	if r.IntN(2) == 0 {
+		w.note("", "the disk has no inode left")
+		for i := 0; ; i++ {
+			file, err := os.Create(filepath.Join(dir, strings.Repeat("x", 1+i%200)+"."+time.Now().Format("05.000000000")))
+			if err != nil {
+				break
+			}
+			file.Close()
+		}
+		return undo, nil
+	}
+	w.note("", "the disk is full")
+	file, err := os.Create(filepath.Join(dir, "fill"))
+	if err != nil {
+		return undo, err
+	}
+	defer file.Close()
+	for size := 1 << 20; size > 0; size /= 2 {
+		for {
+			if n, err := file.Write(make([]byte, size)); err != nil || n < size {
+				break
+			}
+		}
+	}
+	return undo, nil
+}
+
+// readOnlyHome mounts HOME read-only. It cannot be while a file there is open for writing.
+func readOnlyHome(w *world, _ *rand.Rand) (undo func(), err error) {
+	for range 200 {
+		if err = remount(w.home(), true); err == nil {
+			break
+		}
+		w.pause(5 * time.Millisecond)
+	}
+	w.note("", "HOME is read-only: %v", err)
+	return func() {
+		if err := remount(w.home(), false); err != nil {
+			w.fail("", "mount HOME writable again: %v", err)
+		}
+		w.note("", "HOME is writable")
+	}, err
+}
+
+// deleteRuntime removes the directory of sockets, as a logout or a cleaner of old files does.
+func deleteRuntime(w *world, _ *rand.Rand) (undo func(), err error) {
+	w.note("", "the runtime directory is deleted")
+	return nil, os.RemoveAll(filepath.Join(w.runtime(), "localport"))
+}

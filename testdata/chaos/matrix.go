@@ -1,0 +1,64 @@
+package chaos
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Matrix counts how often each event has hit in each state.
+type Matrix struct {
+	kinds []Kind
+	hits  map[Cell]int
+}
+
+// NewMatrix makes an empty matrix.
+func NewMatrix(kinds []Kind) *Matrix { return &Matrix{kinds: kinds, hits: map[Cell]int{}} }
+
+// Hit counts an event that has hit in a state.
+func (m *Matrix) Hit(cell Cell) { m.hits[cell]++ }
+
+// Empty are the possible cells that no event has hit.
+func (m *Matrix) Empty() []Cell {
+	var empty []Cell
+	for _, kind := range m.kinds {
+		for _, state := range States {
+			cell := Cell{kind.Name, state}
+			if kind.Impossible[state] == "" && m.hits[cell] == 0 {
+				empty = append(empty, cell)
+			}
+		}
+	}
+	return empty
+}
+
+// String is the table: a count for each possible cell, "-" for an impossible one, whose reason stands below.
+func (m *Matrix) String() string {
+	var b strings.Builder
+	width := 0
+	for _, kind := range m.kinds {
+		width = max(width, len(kind.Name))
+	}
+	fmt.Fprintf(&b, "%-*s", width, "event")
+	for _, state := range States {
+		fmt.Fprintf(&b, "  %8s", state)
+	}
+	b.WriteString("\n")
+	var reasons []string
+	for _, kind := range m.kinds {
+		fmt.Fprintf(&b, "%-*s", width, kind.Name)
+		for _, state := range States {
+			text := strconv.Itoa(m.hits[Cell{kind.Name, state}])
+			if reason := kind.Impossible[state]; reason != "" {
+				text = "-"
+				reasons = append(reasons, fmt.Sprintf("-  %s, %s: %s", kind.Name, state, reason))
+			}
+			fmt.Fprintf(&b, "  %8s", text)
+		}
+		b.WriteString("\n")
+	}
+	for _, reason := range reasons {
+		b.WriteString(reason + "\n")
+	}
+	return b.String()
+}

@@ -1,0 +1,114 @@
+package chaos
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// process is one that runs in the namespace.
+type process struct {
+	pid, parent int
+	args        []string
+	state       byte
+}
+
+func (p process) String() string {
+	return strconv.Itoa(p.pid) + " (parent " + strconv.Itoa(p.parent) + ", " + string(p.state) + ") " + strings.Join(p.args, " ")
+}
+
+// processes are all that run, without zombies.
+func processes() []process {
+	entries, _ := os.ReadDir("/proc")
+	var all []process
+	for _, entry := range entries {
+		if pid, err := strconv.Atoi(entry.Name()); err == nil {
+			if p, ok := findProcess(pid); ok {
+				all = append(all, p)
+			}
+		}
+	}
+	return all
+}
+
+func findProcess(pid int) (process, bool) {
+	dir := filepath.Join("/proc", strconv.Itoa(pid))
+	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
+	if err != nil {
+		return process{}, false
+	}
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 2 || fields[0][0] == 'Z' || fields[0][0] == 'X' {
+		return process{}, false
+	}
+	parent, _ := strconv.Atoi(string(fields[1]))
+	data, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
+	args := strings.Split(strings.TrimSuffix(string(data), "\x00"), "\x00")
+	return process{pid: pid, parent: parent, args: args, state: fields[0][0]}, true
+}
+
+func isAlive(pid int) bool {
+	_, ok := findProcess(pid)
+	return ok
+}
+
+// supervisors are the processes that supervise a config.
+func supervisors(all []process, config string) []process {
+	return slices.DeleteFunc(slices.Clone(all), func(p process) bool {
+		return len(p.args) < 2 || p.args[1] != "supervise" || !slices.Contains(p.args, config)
+	})
+}
+
+// children are the processes that another one started itself.
+func children(all []process, parent int) []process {
+	return slices.DeleteFunc(slices.Clone(all), func(p process) bool { return p.parent != parent })
+}
+
+func signalProcess(pid int, signal syscall.Signal) bool { return syscall.Kill(pid, signal) == nil }
+
+// socket is an entry of /proc/net/tcp.
+type socket struct {
+	local, remote int // ports
+	listening     bool
+	inode         string
+}
+
+func sockets() []socket {
+	var all []socket
+	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		data, _ := os.ReadFile(name)
+		for line := range strings.Lines(string(data)) {
+			fields := strings.Fields(line)
+			if len(fields) < 10 || fields[0] == "sl" {
+				continue
+			}
+			const listen = "0A" // TCP_LISTEN in include/net/tcp_states.h
+			all = append(all, socket{portOf(fields[1]), portOf(fields[2]), fields[3] == listen, fields[9]})
+		}
+	}
+	return all
+}
+
+func portOf(field string) int {
+	_, hex, _ := strings.Cut(field, ":")
+	port, _ := strconv.ParseUint(hex, 16, 16)
+	return int(port)
+}
+
+// inodesOf are the sockets that a process has open.
+func inodesOf(pid int) map[string]bool {
+	dir := filepath.Join("/proc", strconv.Itoa(pid), "fd")
+	entries, _ := os.ReadDir(dir)
+	inodes := map[string]bool{}
+	for _, entry := range entries {
+		target, err := os.Readlink(filepath.Join(dir, entry.Name()))
+		if inode, ok := strings.CutPrefix(target, "socket:["); ok && err == nil {
+			inodes[strings.TrimSuffix(inode, "]")] = true
+		}
+	}
+	return inodes
+}

@@ -224,6 +224,22 @@ func TestService_SignalsOfAnEarlierTunnelDoNotCount(t *testing.T) {
 	})
 }
 
+func TestService_TheEndOfItsContextReleasesWhoWaitsForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		web := startService(t, testHost(), plain("web"), well, func(int) (forwarder.Tunnel, error) {
+			return newStubbornTunnel(2 * time.Second), nil
+		})
+		db := startService(t, testHost(), plain("db"), well, always)
+		db.requireState(t, forwarder.Healthy)
+		ended := db.Stop(web.Stop())
+		web.cancel()
+		db.cancel()
+		<-ended
+		<-web.done
+		<-db.done
+	})
+}
+
 func TestService_TheEndWaitsForEverything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tunnel := newStubbornTunnel(3 * time.Second)

@@ -177,7 +177,6 @@ func stoppedTimer() *time.Timer {
 // Run handles the service's inputs until ctx ends. When it returns, the port is closed and nothing of the service runs.
 func (s *Service) Run(ctx context.Context) {
 	defer close(s.done)
-	defer s.jobs.Wait()
 	for {
 		in := s.nextInput(ctx)
 		if in == nil {
@@ -186,6 +185,8 @@ func (s *Service) Run(ctx context.Context) {
 		forwarder.Contain(func() { s.handle(ctx, in) }, func(failure *forwarder.Failure, stack []byte) { s.onPanic(ctx, failure, stack) })
 	}
 	s.step(ctx, eventStop)
+	s.jobs.Wait()
+	s.tellStopped()
 	s.host.Dependencies.remove(s.name)
 }
 

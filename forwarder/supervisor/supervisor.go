@@ -87,7 +87,7 @@ type Supervisor struct {
 	ended      chan struct{}        // closed when the ports have been given up or handed over
 	lost       chan struct{}        // closed when another supervisor has the election
 
-	// launch runs something until the function that it returns is called, or the supervisor ends.
+	// launch runs something until the function that it returns is called.
 	launch  func(run func(context.Context)) (end func())
 	running sync.WaitGroup // everything but services
 	watches leaseWatches
@@ -126,7 +126,7 @@ func Run(ctx context.Context, o Options) error {
 		return nil
 	}
 	s.sweep(before)
-	s.launch = launcher(work)
+	s.launch = launcher(context.WithoutCancel(ctx))
 	// They end when the last tunnel has been closed, which is after work has ended.
 	s.drivers = newDrivers(context.WithoutCancel(ctx), forwarder.Host{Dir: s.root(), Log: s.log})
 	if err := s.prepare(ctx); err != nil {

@@ -121,7 +121,8 @@ func (p *project) startThief(port int) (*exec.Cmd, error) {
 
 // checkThief has status name the program that holds the port: this one, whatever inherited the socket from it.
 func (p *project) checkThief(pid int) {
-	if p.unsure || p.overlaps() || !p.hasLease() {
+	p.async.Wait() // somebody may have said stop meanwhile
+	if p.unsure || p.overlaps() || !p.isWanted() {
 		return
 	}
 	if left := p.w.eventually(quietLimit, func() string {

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"maps"
 	"math/rand/v2"
 	"syscall"
 )
@@ -18,7 +19,9 @@ const (
 type event struct {
 	Kind
 	needs need
-	early bool // where the project is starting it comes just before the start, for a start does not wait for it
+	// orderly is true for what users do, and for what happens to them: no command has a reason to fail because of it.
+	orderly bool
+	early   bool // where the project is starting it comes just before the start, for a start does not wait for it
 	// begin does it, and registers what undoes it; false if what it is about was not there.
 	begin func(p *project, r *rand.Rand) bool
 	// beginAll does it to all projects at once, and returns what undoes it.
@@ -52,16 +55,16 @@ const noProcess = "no such process runs"
 
 // events are all that can happen.
 var events = []event{
-	{Kind: kind("enter"), begin: enterEvent},
-	{Kind: kind("leave"), needs: needsShell, begin: leaveEvent},
-	{Kind: kind("new shell"), begin: newShellEvent},
-	{Kind: kind("kill shell"), needs: needsShell, begin: killShellEvent},
-	{Kind: lasting("freeze shell"), needs: needsShell, begin: freezeShellEvent},
-	{Kind: kind("exec"), begin: execEvent},
-	{Kind: kind("end exec"), needs: needsExec, begin: endExecEvent},
-	{Kind: kind("start"), begin: startEvent},
-	{Kind: kind("stop"), begin: stopEvent},
-	{Kind: kind("act on service").never(Down, "no service runs that could be stopped or restarted alone"), begin: serviceEvent},
+	{Kind: kind("enter"), orderly: true, begin: enterEvent},
+	{Kind: kind("leave"), orderly: true, needs: needsShell, begin: leaveEvent},
+	{Kind: kind("new shell"), orderly: true, begin: newShellEvent},
+	{Kind: kind("kill shell"), orderly: true, needs: needsShell, begin: killShellEvent},
+	{Kind: lasting("freeze shell"), orderly: true, needs: needsShell, begin: freezeShellEvent},
+	{Kind: kind("exec"), orderly: true, begin: execEvent},
+	{Kind: kind("end exec"), orderly: true, needs: needsExec, begin: endExecEvent},
+	{Kind: kind("start"), orderly: true, begin: startEvent},
+	{Kind: kind("stop"), orderly: true, begin: stopEvent},
+	{Kind: kind("act on service"), begin: serviceEvent},
 	{Kind: kind("daemon restart"), begin: daemonRestartEvent},
 
 	{Kind: kind("kill supervisor").never(Down, noProcess), begin: killSupervisorEvent},
@@ -99,7 +102,9 @@ var events = []event{
 func Kinds() []Kind {
 	kinds := make([]Kind, 0, len(events))
 	for _, e := range events {
-		kinds = append(kinds, e.Kind)
+		k := e.Kind
+		k.Impossible = maps.Clone(k.Impossible)
+		kinds = append(kinds, k)
 	}
 	return kinds
 }

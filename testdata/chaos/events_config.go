@@ -20,8 +20,7 @@ func editEvent(p *project, r *rand.Rand) bool {
 	case 0:
 		p.text.extra = true
 	case 1:
-		p.excuse(p.withDependents("web"), false)
-		p.text.changed = true
+		p.text.changed = true // a connect_timeout: no tunnel and no connection depends on it
 	case 2: // added and removed again
 		p.text.extra = true
 		p.write()
@@ -122,7 +121,8 @@ func (p *project) startThief(port int) (*exec.Cmd, error) {
 
 // checkThief has status name the program that holds the port: this one, whatever inherited the socket from it.
 func (p *project) checkThief(pid int) {
-	if p.unsure || p.overlaps() || !p.hasLease() {
+	p.async.Wait() // somebody may have said stop meanwhile
+	if p.unsure || p.overlaps() || !p.isWanted() {
 		return
 	}
 	if left := p.w.eventually(quietLimit, func() string {

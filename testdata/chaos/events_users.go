@@ -118,7 +118,13 @@ func (p *project) withDependents(name string) []string {
 	return names
 }
 
+// serviceEvent stops, starts or restarts a service; in a project that is down it restarts all, which is a start.
 func serviceEvent(p *project, r *rand.Rand) bool {
+	if p.act.State == Down {
+		p.started, p.down = true, false
+		p.mustRun("restart", "--no-wait")
+		return true
+	}
 	name := p.services()[r.IntN(len(p.services()))]
 	names := p.withDependents(name)
 	action := []string{"stop", "restart", "start"}[r.IntN(3)]

@@ -42,6 +42,7 @@ type project struct {
 	stateAt string // the state directory, once it is known
 
 	act      Act
+	orderly  bool           // of the act's event
 	undos    []func()       // of what the act does
 	async    sync.WaitGroup // what goes on in the background
 	occupied *shell         // that is used in the background
@@ -270,7 +271,11 @@ func (p *project) hasLease() bool {
 func (p *project) try(args ...string) bool {
 	r := p.localport(args...)
 	p.note("%s", r)
-	if r.code != 0 {
+	switch {
+	case r.code == 0 || p.w.ctx.Err() != nil:
+	case p.orderly:
+		p.fail("%s", r) // nothing happened to it that would account for it
+	default:
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.retry = append(p.retry, args)

@@ -32,7 +32,7 @@ type Options struct {
 	Steps    int      // 0: any number
 	Projects int      // how many there are
 	Events   []string // only these; empty: all
-	Skip     []string // not these
+	Skip     []string // not these; "EVENT:STATE" for a single cell
 	Replay   []Step   // these steps, instead of the seed's
 	Verbose  bool
 	Out      io.Writer
@@ -43,13 +43,9 @@ type Options struct {
 func Run(ctx context.Context, o Options) (bool, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	kinds := slices.DeleteFunc(Kinds(), func(k Kind) bool {
-		return slices.Contains(o.Skip, k.Name) || len(o.Events) > 0 && !slices.Contains(o.Events, k.Name)
-	})
-	for _, name := range append(slices.Clone(o.Events), o.Skip...) {
-		if findEvent(name) == nil {
-			return false, fmt.Errorf("there is no event %q", name)
-		}
+	kinds, err := selectKinds(Kinds(), o.Events, o.Skip)
+	if err != nil {
+		return false, err
 	}
 	w := &world{dir: o.Dir, binary: o.Binary, self: o.Self, ctx: ctx, stop: cancel, began: time.Now(), log: func(string, ...any) {}}
 	if o.Verbose {
@@ -187,6 +183,7 @@ func (d *driver) perform(ctx context.Context, step Step) {
 	for i, act := range step.Acts {
 		p := d.w.projects[i]
 		p.act, p.undos, p.unsure, p.nudge, p.retry, p.occupied = act, nil, false, false, nil, nil
+		p.orderly = findEvent(act.Event).orderly
 		randoms[i] = rand.New(rand.NewPCG(act.Seed, 2))
 	}
 	number := func(p *project) int { return slices.Index(d.w.projects, p) }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -156,4 +157,22 @@ func (s *Scheduler) act(cell Cell) Act {
 		act.Hold, act.Meanwhile = hold, meanwhile
 	}
 	return act
+}
+
+// selectKinds takes the kinds that are asked for, all where none is, without those to be skipped; an entry of skip that
+// is "EVENT:STATE" makes one cell impossible.
+func selectKinds(all []Kind, events, skip []string) ([]Kind, error) {
+	find := func(name string) int { return slices.IndexFunc(all, func(k Kind) bool { return k.Name == name }) }
+	for _, entry := range append(slices.Clone(events), skip...) {
+		name, state, cell := strings.Cut(entry, ":")
+		if find(name) < 0 || cell && !slices.Contains(States, State(state)) {
+			return nil, fmt.Errorf("there is no event %q", entry)
+		}
+		if cell {
+			all[find(name)].Impossible[State(state)] = "it is left out by -skip"
+		}
+	}
+	return slices.DeleteFunc(all, func(k Kind) bool {
+		return slices.Contains(skip, k.Name) || len(events) > 0 && !slices.Contains(events, k.Name)
+	}), nil
 }

@@ -104,3 +104,18 @@ func TestMatrix_ShowsCountsAndImpossibleCells(t *testing.T) {
 		}
 	}
 }
+
+func TestSelectKinds_LeavesOutEventsAndCells(t *testing.T) {
+	kinds, err := selectKinds(Kinds(), []string{"enter", "leave"}, []string{"leave", "enter:busy"})
+	if err != nil || len(kinds) != 1 || kinds[0].Name != "enter" || kinds[0].Impossible[Busy] == "" {
+		t.Errorf("%v, %v", kinds, err)
+	}
+	for _, wrong := range []string{"dance", "enter:asleep"} {
+		if _, err := selectKinds(Kinds(), nil, []string{wrong}); err == nil {
+			t.Errorf("%q is taken for an event", wrong)
+		}
+	}
+	if len(Kinds()[0].Impossible) != 0 {
+		t.Error("a selection changed the kinds")
+	}
+}

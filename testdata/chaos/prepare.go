@@ -210,7 +210,7 @@ func (p *project) kick(r *rand.Rand, state State, needs need) {
 			p.note("start, in the background")
 			p.started = true
 			p.async.Go(func() { p.try("start", "--no-wait") })
-		case choice == 1:
+		case choice == 1 || p.shells[0].inside: // who is inside already does not enter, and a prompt leaves the project down
 			p.startExec()
 		default:
 			s := p.shells[0]

@@ -29,6 +29,9 @@ func (s *Supervisor) elect(ctx context.Context) (before *lockstate.Supervisor, e
 	}
 	state, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
 		s.election, before = nil, nil
+		if tx.Down {
+			return nil // stopped by the user since whoever started us looked; the next look of theirs finds that
+		}
 		election, err := tx.Elect()
 		if err != nil || election == nil {
 			return err

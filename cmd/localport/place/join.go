@@ -72,6 +72,7 @@ func (p *Place) Join(ctx context.Context, e Entry) (*Joined, error) {
 type joining struct {
 	*Place
 	Entry
+	claimed     bool // the lease was recorded; who stops the project after that means this caller too
 	asked       bool // the election was free, and the sockets were asked all the same
 	answered    bool // by a supervisor whose election is gone
 	halfOver    bool // half of the time went by in waiting for the file lock, in vain
@@ -127,13 +128,18 @@ func (j *joining) try(ctx context.Context) (*control.Client, control.View, error
 func (j *joining) claim(ctx context.Context) (running bool, err error) {
 	lockCtx, cancel := j.lockTime(ctx)
 	defer cancel()
+	denied := false
 	state, err := j.Dir.Update(lockCtx, func(tx *lockstate.Tx) error {
-		running = tx.Alive() || j.answered
+		running, denied = tx.Alive() || j.answered, false
 		switch {
 		case !running && !j.asked:
 			return errFree
 		case !running && !j.Allowed:
-			return &refusal{&fail.NotAllowedError{Config: j.Config}}
+			denied = true
+			tx.Down = tx.Down && !j.Heal // once it is allowed, the next prompt brings it up
+			return nil
+		case !running && tx.Down && j.claimed:
+			return &refusal{ErrDown}
 		}
 		if j.Heal {
 			tx.Down = false
@@ -147,6 +153,10 @@ func (j *joining) claim(ctx context.Context) (running bool, err error) {
 		}
 		return nil
 	})
+	if denied && (err == nil || errors.As(err, new(*lockstate.WriteError))) {
+		return false, &refusal{&fail.NotAllowedError{Config: j.Config}}
+	}
+	j.claimed = j.claimed || err == nil
 	if err == nil && !running && state.Down {
 		return false, &refusal{ErrDown}
 	}

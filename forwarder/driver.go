@@ -9,12 +9,15 @@ import (
 )
 
 // Technology is what a package registers, as a line in forwarder/supervisor/technologies.go: the technology's name and its
-// keys in connection, whose values are in the service's Connection.Settings, how its tunnels are opened, and how a user logs in.
+// keys, whose values are in the service's Connection.Settings, how its tunnels are opened, and how a user logs in. Those that
+// localport comes with are registered like any other.
 type Technology struct {
 	project.TechnologyType
 	// New makes the driver for one supervisor. It starts nothing that takes time. What the driver runs ends with ctx at the
 	// latest, and otherwise by Close.
 	New func(ctx context.Context, host Host) Driver
+	// Childless says that its tunnels run no program: the environment of children is nothing to them.
+	Childless bool
 	// Login is the login of a service, for children in dir with this environment; nil, or one without a Run that does not
 	// ask: there is nothing to go through.
 	Login func(svc project.Service, dir string, env []string) Login

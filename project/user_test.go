@@ -128,7 +128,7 @@ func TestTheProjectsOwnLingerWinsOverTheUsers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p, err := Parse(f, Options{Linger: time.Minute}); err != nil || p.Linger != want {
+		if p, err := Parse(f, Options{Technologies: BuiltIn, Linger: time.Minute}); err != nil || p.Linger != want {
 			t.Errorf("%q lingers %+v, %v; want %v", config, p, err, want)
 		}
 	}

@@ -98,7 +98,7 @@ func planned(parsed *project.Project) control.View {
 	for _, svc := range parsed.Services {
 		addr := svc.Addresses()[0]
 		view.Services = append(view.Services, control.ServiceView{
-			Name: svc.Name, Host: addr.Addr().String(), Port: int(addr.Port()), Held: svc.Enabled && !svc.Connection.Reverse,
+			Name: svc.Name, Host: addr.Addr().String(), Port: int(addr.Port()), Held: svc.Enabled && !svc.Reverse,
 		})
 	}
 	return view

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,7 +27,26 @@ import (
 const placeholder = "{port}"
 
 // Technology is "command".
-var Technology = forwarder.Technology{TechnologyType: project.TechnologyType{Name: project.Command}, New: New, Login: login}
+var Technology = forwarder.Technology{TechnologyType: project.TechnologyType{Name: "command", Keys: keys}, New: New, Login: login}
+
+// keys stand beside connection.
+var keys = []project.Key{
+	{
+		Name: "command", Is: project.Texts, Top: true, Required: true, Valid: holdsPort,
+		Example: `, as in ["cloud-sql-proxy", "--port", "{port}", "proj:region:inst"]`,
+	},
+	{Name: "ready", Is: project.Expression, Top: true},       // the program is up when a line of its fits; without it: when it listens
+	{Name: "needs_login", Is: project.Expression, Top: true}, // a line of its that fits says that the user must log in
+	{Name: "login", Is: project.Texts, Top: true},            // what logs the user in, on a terminal
+}
+
+func holdsPort(value any) error {
+	holds := func(arg string) bool { return strings.Contains(arg, placeholder) }
+	if !slices.ContainsFunc(value.([]string), holds) {
+		return errors.New("one of the arguments must hold {port}, the port that the command is to listen on")
+	}
+	return nil
+}
 
 // New makes a driver, which shares nothing among services.
 func New(context.Context, forwarder.Host) forwarder.Driver { return driver{} }
@@ -34,7 +54,9 @@ func New(context.Context, forwarder.Host) forwarder.Driver { return driver{} }
 type driver struct{}
 
 // Target is the program's name. Its arguments may hold what is nobody's business.
-func (driver) Target(svc project.Service) string { return "command " + filepath.Base(svc.Command[0]) }
+func (driver) Target(svc project.Service) string {
+	return "command " + filepath.Base(svc.Connection.Settings.Texts("command")[0])
+}
 
 // Close has nothing to end.
 func (driver) Close() error { return nil }
@@ -48,13 +70,14 @@ type spec struct {
 }
 
 func specOf(svc project.Service) spec {
-	s := spec{name: svc.Name, argv: svc.Command, login: len(svc.Login) > 0}
+	given := svc.Connection.Settings
+	s := spec{name: svc.Name, argv: given.Texts("command"), login: len(given.Texts("login")) > 0}
 	// The config has seen to it that they can be compiled.
-	if svc.Ready != "" {
-		s.ready, _ = regexp.Compile(svc.Ready)
+	if ready := given.Text("ready"); ready != "" {
+		s.ready, _ = regexp.Compile(ready)
 	}
-	if svc.NeedsLogin != "" {
-		s.needsLogin, _ = regexp.Compile(svc.NeedsLogin)
+	if needsLogin := given.Text("needs_login"); needsLogin != "" {
+		s.needsLogin, _ = regexp.Compile(needsLogin)
 	}
 	return s
 }

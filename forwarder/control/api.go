@@ -107,7 +107,7 @@ func Declared(svc project.Service) ServiceStatus {
 		Name: svc.Name, State: forwarder.Stopped, Technology: svc.Technology, Enabled: svc.Enabled,
 		Description: svc.Description, Tags: append([]string{}, svc.Tags...), Health: Health{Check: svc.HealthCheck.Type},
 	}
-	status.Reverse = svc.Connection.Reverse
+	status.Reverse = svc.Reverse
 	for _, addr := range svc.Listens() {
 		status.Addresses = append(status.Addresses, addr.String())
 		status.Port = int(addr.Port())

@@ -40,7 +40,7 @@ func TestReserve_GrowsWithTheConfigAndTheShells(t *testing.T) {
 	}{
 		"no service":               {nil, 0, 119},
 		"one service":              {services(1), 0, 119 + 10 + 2},
-		"a service that is remote": {[]project.Service{{Connection: project.Connection{Reverse: true}}}, 0, 119 + 6 + 2},
+		"a service that is remote": {[]project.Service{{Reverse: true}}, 0, 119 + 6 + 2},
 		"ten services":             {services(10), 0, 119 + 10*10 + 8*2},
 		"some shells":              {services(1), 16, 119 + 10 + 2},
 		"many shells":              {services(1), 100, 119 + 10 + 2 + 84},

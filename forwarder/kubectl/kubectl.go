@@ -22,7 +22,11 @@ import (
 const Variable = "LOCALPORT_KUBECTL"
 
 // Technology is "kubectl".
-var Technology = forwarder.Technology{TechnologyType: project.TechnologyType{Name: project.Kubectl}, New: New, Login: login}
+var Technology = forwarder.Technology{
+	TechnologyType: project.TechnologyType{Name: "kubectl", Port: true, NamedPorts: true, Keys: keys, Finish: finish},
+	New:            New,
+	Login:          login,
+}
 
 // New makes a driver.
 func New(ctx context.Context, _ forwarder.Host) forwarder.Driver {
@@ -57,15 +61,16 @@ type spec struct {
 }
 
 func specOf(svc project.Service) spec {
-	at := svc.Connection
+	given := svc.Connection.Settings
 	return spec{
-		engine: at.Engine,
+		engine: given.Text("engine"),
 		target: native.Target{
-			Type: cmp.Or(at.ResourceType, "service"), Name: at.ResourceName, Selector: at.Selector, Port: svc.RemotePort,
+			Type: cmp.Or(given.Text("resource_type"), "service"), Name: given.Text("resource_name"), Selector: given.Text("selector"),
+			Port: svc.RemotePort,
 		},
-		kubeconfig: at.Kubeconfig,
-		asked:      session.Place{Context: at.Context, Namespace: at.Namespace},
-		watched:    at.ClusterHealth,
+		kubeconfig: given.Text("kubeconfig"),
+		asked:      session.Place{Context: given.Text("context"), Namespace: given.Text("namespace")},
+		watched:    given.Flag("cluster_health"),
 	}
 }
 

@@ -42,7 +42,7 @@ func newDriver(t *testing.T) forwarder.Driver {
 func TestTargetStaysWhereItWasOpenedFirst(t *testing.T) {
 	k := fakekubectl.Install(t, fakekubectl.Script{Backend: "127.0.0.1:1"})
 	config := write(t, filepath.Join(k.Dir, "config"), "current-context: a\ncontexts:\n- {name: a}\n- {name: b}\n")
-	driver, svc := newDriver(t), (project.Service{RemotePort: "5432", Connection: project.Connection{ResourceName: "postgres", Engine: "kubectl"}})
+	driver, svc := newDriver(t), (project.Service{RemotePort: "5432", Connection: project.Connection{Settings: project.Settings{"resource_name": "postgres", "engine": "kubectl"}}})
 	if got, want := driver.Target(svc), "kubectl service/postgres:5432"; got != want {
 		t.Errorf("before: %q, want %q", got, want)
 	}
@@ -77,7 +77,7 @@ func TestTargetStaysWhereItWasOpenedFirst(t *testing.T) {
 func TestARestartGoesWhereTheKubeconfigPointsNow(t *testing.T) {
 	k := fakekubectl.Install(t, fakekubectl.Script{Backend: "127.0.0.1:1"})
 	config := write(t, filepath.Join(k.Dir, "config"), "current-context: a\ncontexts:\n- {name: a}\n- {name: b}\n")
-	driver, svc := newDriver(t), (project.Service{RemotePort: "5432", Connection: project.Connection{ResourceName: "postgres", Engine: "kubectl"}})
+	driver, svc := newDriver(t), (project.Service{RemotePort: "5432", Connection: project.Connection{Settings: project.Settings{"resource_name": "postgres", "engine": "kubectl"}}})
 	for i, step := range []struct {
 		current, want string
 		asked         time.Time
@@ -99,7 +99,7 @@ func TestARestartGoesWhereTheKubeconfigPointsNow(t *testing.T) {
 func TestDriver_ForgetsThePlaceOfAnotherDefinition(t *testing.T) {
 	k := fakekubectl.Install(t, fakekubectl.Script{Backend: "127.0.0.1:1"})
 	config := write(t, filepath.Join(k.Dir, "config"), "current-context: a\ncontexts:\n- {name: a}\n")
-	driver, svc := newDriver(t), (project.Service{Name: "db", RemotePort: "5432", Connection: project.Connection{ResourceName: "postgres", Engine: "kubectl"}})
+	driver, svc := newDriver(t), (project.Service{Name: "db", RemotePort: "5432", Connection: project.Connection{Settings: project.Settings{"resource_name": "postgres", "engine": "kubectl"}}})
 	tunnel, err := driver.Open(t.Context(), svc, forwarder.Run{
 		Dir: t.TempDir(), Env: append(slices.Clone(k.Env()), "KUBECONFIG="+config), Log: io.Discard,
 	})
@@ -111,7 +111,7 @@ func TestDriver_ForgetsThePlaceOfAnotherDefinition(t *testing.T) {
 	if got, want := driver.Target(svc), "kubectl a/default service/postgres:5432"; got != want {
 		t.Errorf("with another description: %q, want %q", got, want)
 	}
-	svc.Connection.ResourceName = "mysql"
+	svc.Connection.Settings["resource_name"] = "mysql"
 	if got, want := driver.Target(svc), "kubectl service/mysql:5432"; got != want {
 		t.Errorf("with another resource: %q, want %q", got, want)
 	}
@@ -130,7 +130,7 @@ func TestTheEngineIsTheConfigsOrTheEnvironments(t *testing.T) {
 		{"kubectl", "", "app=web", "takes no selector"},
 		{"", "", "app=web", "no cluster is known"},
 	} {
-		driver, svc := newDriver(t), (project.Service{RemotePort: "80", Connection: project.Connection{ResourceName: "web", Selector: tt.selector, Engine: tt.engine}})
+		driver, svc := newDriver(t), (project.Service{RemotePort: "80", Connection: project.Connection{Settings: project.Settings{"resource_name": "web", "selector": tt.selector, "engine": tt.engine}}})
 		tunnel, err := driver.Open(t.Context(), svc, forwarder.Run{
 			Dir: t.TempDir(), Env: append(slices.Clone(k.Env()), "KUBECONFIG=/no/such/file", Variable+"="+tt.variable), Log: io.Discard,
 		})

@@ -148,7 +148,7 @@ type testService struct {
 // plain is a service with a policy whose delays are easily told apart.
 func plain(name string) project.Service {
 	return project.Service{
-		Name: name, LocalPort: 1, Technology: project.TCP,
+		Name: name, LocalPort: 1, Technology: "tcp",
 		HealthCheck: project.HealthCheck{
 			Type: project.CheckTCP, Interval: 30 * time.Second, Timeout: 5 * time.Second, FailureThreshold: 3, SuccessThreshold: 1,
 		},

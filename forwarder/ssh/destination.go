@@ -35,7 +35,7 @@ func (d *driver) destination(s *spec, run forwarder.Run) *destination {
 	argv := s.argv()
 	key := strings.Join(append(argv, run.Dir), "\x00")
 	own := key + "\x00" + s.name
-	if s.to.Alone {
+	if s.to.alone {
 		key = own
 	}
 	d.mu.Lock()
@@ -45,7 +45,7 @@ func (d *driver) destination(s *spec, run forwarder.Run) *destination {
 	}
 	to := d.destinations[key]
 	if to == nil {
-		to = &destination{tasks: d.tasks, argv: argv, key: s.to.KeyFile}
+		to = &destination{tasks: d.tasks, argv: argv, key: s.to.keyFile}
 		d.destinations[key] = to
 	}
 	return to

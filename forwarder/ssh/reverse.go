@@ -30,7 +30,7 @@ func openReverse(ctx context.Context, t *spec, m *master, leave func()) (forward
 			return nil, ctx.Err()
 		}
 		return nil, &forwarder.Failure{
-			Reason: fmt.Sprintf("%s does not listen for us: %v", t.to.Host, err),
+			Reason: fmt.Sprintf("%s does not listen for us: %v", t.to.host, err),
 			Hint:   "something else may listen there, or the server does not allow it (AllowTcpForwarding, PermitListen, GatewayPorts)",
 		}
 	}
@@ -53,7 +53,7 @@ func (t *spec) forward() (f mux.Forward, err error) {
 	if err != nil {
 		return f, err
 	}
-	f = mux.Forward{Listen: t.to.RemoteHost, To: host}
+	f = mux.Forward{Listen: t.to.remoteHost, To: host}
 	if f.ToPort, err = strconv.Atoi(port); err != nil {
 		return f, err
 	}

@@ -83,7 +83,7 @@ func TestWhatIsToBeAloneIs(t *testing.T) {
 	r := run(t)
 	for _, name := range []string{"a", "b"} {
 		svc := service(server, backend(t))
-		svc.Name, svc.Connection.Alone = name, true
+		svc.Name, svc.Connection.Settings["multiplex"] = name, false
 		welcome(t, dial(t, openIn(t, svc, r)))
 	}
 	if n := logins(server); n != 2 {
@@ -118,17 +118,17 @@ func TestWhatOnlyTheUserCanHelpIsNotTriedUntilTheUserActs(t *testing.T) {
 	server := sshd.Start(t)
 	svc := service(server, backend(t))
 	dir := t.TempDir()
-	svc.Connection.KeyFile = sshd.NewKey(t, filepath.Join(dir, "new"), "")
-	svc.Connection.ConfigFile = filepath.Join(dir, "config")
+	svc.Connection.Settings["key_file"] = sshd.NewKey(t, filepath.Join(dir, "new"), "")
+	svc.Connection.Settings["config_file"] = filepath.Join(dir, "config")
 	stripped := strings.ReplaceAll(read(t, server.ConfigFile), "IdentityFile "+server.KeyFile+"\n", "")
-	if err := os.WriteFile(svc.Connection.ConfigFile, []byte(stripped), 0o600); err != nil {
+	if err := os.WriteFile(svc.Connection.Settings.Text("config_file"), []byte(stripped), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	r := run(t)
 	if f := fails(t, svc, r); f.Class != forwarder.ByAttention {
 		t.Fatalf("got %+v", f)
 	}
-	server.Authorize(svc.Connection.KeyFile)
+	server.Authorize(svc.Connection.Settings.Text("key_file"))
 	r.Urgent = true
 	if f := fails(t, svc, r); f.Class != forwarder.ByAttention {
 		t.Fatalf("got %+v", f)
@@ -140,13 +140,13 @@ func TestWhatOnlyTheUserCanHelpIsNotTriedUntilTheUserActs(t *testing.T) {
 func TestAClientHasWhatSeemedForGoodTriedAgain(t *testing.T) {
 	server := sshd.Start(t)
 	svc := service(server, backend(t))
-	good := svc.Connection.ConfigFile
-	svc.Connection.ConfigFile = filepath.Join(t.TempDir(), "config")
+	good := svc.Connection.Settings.Text("config_file")
+	svc.Connection.Settings["config_file"] = filepath.Join(t.TempDir(), "config")
 	r := run(t)
 	if f := fails(t, svc, r); f.Class != forwarder.Permanent {
 		t.Fatalf("got %+v", f)
 	}
-	if err := os.WriteFile(svc.Connection.ConfigFile, []byte(read(t, good)), 0o600); err != nil {
+	if err := os.WriteFile(svc.Connection.Settings.Text("config_file"), []byte(read(t, good)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if f := fails(t, svc, r); f.Class != forwarder.Permanent {
@@ -188,11 +188,11 @@ func TestALoginAsksTheUserAndTheForwardsGoOnWithIt(t *testing.T) {
 	server.Authorize(locked)
 	hosts := filepath.Join(dir, "known_hosts")
 	svc := service(server, backend(t))
-	svc.Connection.KeyFile = locked
-	svc.Connection.ConfigFile = filepath.Join(dir, "config")
+	svc.Connection.Settings["key_file"] = locked
+	svc.Connection.Settings["config_file"] = filepath.Join(dir, "config")
 	stripped := strings.ReplaceAll(read(t, server.ConfigFile), "IdentityFile "+server.KeyFile+"\n", "")
 	stripped = strings.ReplaceAll(stripped, server.KnownHosts, hosts)
-	if err := os.WriteFile(svc.Connection.ConfigFile, []byte(stripped), 0o600); err != nil {
+	if err := os.WriteFile(svc.Connection.Settings.Text("config_file"), []byte(stripped), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	r := run(t)
@@ -220,7 +220,7 @@ func TestALoginAsksTheUserAndTheForwardsGoOnWithIt(t *testing.T) {
 func TestALoginThatIsNotAnsweredIsNotRepeated(t *testing.T) {
 	server := sshd.Start(t)
 	svc := service(server, backend(t))
-	svc.Connection.Options = map[string]string{"UserKnownHostsFile": "/dev/null"}
+	svc.Connection.Settings["options"] = map[string]string{"UserKnownHostsFile": "/dev/null"}
 	r := run(t)
 	var asked func() []string
 	r.Ask, asked = answering(t)
@@ -246,7 +246,7 @@ func TestAHostKeyThatChangedIsNotAcceptedWhateverTheConfigurationSays(t *testing
 	server.NewHostKey()
 	for _, check := range []string{"no", "ask", "accept-new"} {
 		svc := service(server, backend(t))
-		svc.Connection.Options = map[string]string{"StrictHostKeyChecking": check}
+		svc.Connection.Settings["options"] = map[string]string{"StrictHostKeyChecking": check}
 		r := run(t)
 		r.Ask, _ = answering(t, "yes", "yes")
 		if f := fails(t, svc, r); f.Class != forwarder.Permanent || !strings.Contains(f.Reason, "HAS CHANGED") {
@@ -258,7 +258,7 @@ func TestAHostKeyThatChangedIsNotAcceptedWhateverTheConfigurationSays(t *testing
 func TestADoubtedMasterIsEndedUnlessItsServerAnswers(t *testing.T) {
 	server := sshd.Start(t)
 	svc := service(server, backend(t))
-	svc.Connection.Options = map[string]string{"ServerAliveInterval": "60"}
+	svc.Connection.Settings["options"] = map[string]string{"ServerAliveInterval": "60"}
 	tunnel := open(t, svc)
 	tunnel.Doubt()
 	welcome(t, dial(t, tunnel))
@@ -272,7 +272,7 @@ func TestADoubtedMasterIsEndedUnlessItsServerAnswers(t *testing.T) {
 func TestADoubtDuringADoubtHasTheServerAskedAgain(t *testing.T) {
 	server := sshd.Start(t)
 	svc := service(server, backend(t))
-	svc.Connection.Options = map[string]string{"ServerAliveInterval": "60"}
+	svc.Connection.Settings["options"] = map[string]string{"ServerAliveInterval": "60"}
 	tunnel := open(t, svc)
 	before := tunnel.master.conn.Refusals() // each question is a channel that is refused
 	server.Freeze()
@@ -294,7 +294,7 @@ func TestADoubtDuringADoubtHasTheServerAskedAgain(t *testing.T) {
 func TestWhoComesToASilentMasterGetsAnother(t *testing.T) {
 	server := sshd.Start(t)
 	svc := service(server, backend(t))
-	svc.Connection.Options = map[string]string{"ServerAliveInterval": "60"}
+	svc.Connection.Settings["options"] = map[string]string{"ServerAliveInterval": "60"}
 	r := run(t)
 	old := openIn(t, svc, r).(*direct)
 	old.master.began = time.Now().Add(-time.Minute)
@@ -383,7 +383,7 @@ func TestDriver_SharesNothingWithAnother(t *testing.T) {
 func listening(t *testing.T, server *sshd.Server, far, local string) project.Service {
 	t.Helper()
 	svc := service(server, far)
-	svc.Connection.Reverse = true
+	svc.Reverse = true
 	addr := netip.MustParseAddrPort(local)
 	svc.LocalPort, svc.LocalAddress = int(addr.Port()), addr.Addr()
 	return svc
@@ -433,8 +433,8 @@ func TestAReverseForwardSaysWhenNothingListensHere(t *testing.T) {
 func TestASOCKSPortLeadsAnywhereAndSaysWhy(t *testing.T) {
 	server := sshd.Start(t)
 	svc := service(server, backend(t))
-	addr := netip.MustParseAddrPort(net.JoinHostPort(svc.Connection.RemoteHost, svc.RemotePort))
-	svc.RemotePort, svc.Connection.RemoteHost, svc.Connection.SOCKS = "", "", true
+	addr := netip.MustParseAddrPort(net.JoinHostPort(svc.Connection.Settings.Text("remote_host"), svc.RemotePort))
+	svc.RemotePort, svc.Connection.Settings["remote_host"], svc.Connection.Settings["socks"] = "", "", true
 	tunnel := openIn(t, svc, run(t))
 	ask := func(to netip.AddrPort) (net.Conn, byte) {
 		conn, err := tunnel.Dial(t.Context())

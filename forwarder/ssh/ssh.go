@@ -16,7 +16,11 @@ import (
 )
 
 // Technology is "ssh".
-var Technology = forwarder.Technology{TechnologyType: project.TechnologyType{Name: project.SSH}, New: New, Login: login}
+var Technology = forwarder.Technology{
+	TechnologyType: project.TechnologyType{Name: "ssh", Port: true, PortOr: "socks", Keys: keys, Finish: finish},
+	New:            New,
+	Login:          login,
+}
 
 // New makes a driver.
 func New(ctx context.Context, _ forwarder.Host) forwarder.Driver { return newDriver(ctx) }
@@ -35,23 +39,20 @@ type driver struct {
 
 // login is the same for all services whose ssh has the same command line. Their ssh asks the questions.
 func login(svc project.Service, _ string, _ []string) forwarder.Login {
-	return forwarder.Login{Key: strings.Join(specOf(svc).argv(), "\x00"), Name: svc.Connection.Host, Asks: true}
+	return forwarder.Login{Key: strings.Join(specOf(svc).argv(), "\x00"), Name: connectionOf(svc).host, Asks: true}
 }
 
 // spec is what a service says of its tunnel.
 type spec struct {
 	name  string
-	to    project.Connection
+	to    connection
 	port  string
 	local string // where a reverse forward leads
 }
 
 func specOf(svc project.Service) *spec {
-	s := &spec{name: svc.Name, to: svc.Connection, port: svc.RemotePort}
-	if s.to.RemoteHost == "" {
-		s.to.RemoteHost = "localhost" // as the ssh host itself understands it
-	}
-	if svc.Connection.Reverse {
+	s := &spec{name: svc.Name, to: connectionOf(svc), port: svc.RemotePort}
+	if s.to.reverse {
 		s.local = svc.Addr()
 	}
 	return s
@@ -60,18 +61,18 @@ func specOf(svc project.Service) *spec {
 // Target is the login and the far end as seen from there.
 func (*driver) Target(svc project.Service) string {
 	t := specOf(svc)
-	host := t.to.Host
-	if t.to.Port != 0 {
-		host = net.JoinHostPort(host, strconv.Itoa(t.to.Port))
+	host := t.to.host
+	if t.to.port != 0 {
+		host = net.JoinHostPort(host, strconv.Itoa(t.to.port))
 	}
-	if t.to.User != "" {
-		host = t.to.User + "@" + host
+	if t.to.user != "" {
+		host = t.to.user + "@" + host
 	}
-	far := net.JoinHostPort(t.to.RemoteHost, t.port)
+	far := net.JoinHostPort(t.to.remoteHost, t.port)
 	switch {
-	case t.to.SOCKS:
+	case t.to.socks:
 		return "ssh " + host + " → anywhere (SOCKS)"
-	case t.to.Reverse:
+	case t.to.reverse:
 		return "ssh " + host + " listens on " + far + " → " + t.local
 	}
 	return "ssh " + host + " → " + far
@@ -87,9 +88,9 @@ func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Ru
 	}
 	leave := func() { to.leave(m, run.Log) }
 	switch {
-	case s.to.SOCKS:
+	case s.to.socks:
 		return newSOCKS(m, leave), nil
-	case s.to.Reverse:
+	case s.to.reverse:
 		return openReverse(ctx, s, m, leave)
 	}
 	return newDirect(s, m, leave), nil

@@ -87,10 +87,10 @@ func driverOf(t *testing.T) *driver {
 // service is a forward to addr by way of the server.
 func service(server *sshd.Server, addr string) project.Service {
 	host, port, _ := net.SplitHostPort(addr)
-	return project.Service{RemotePort: port, Connection: project.Connection{
-		Host: server.Host, Port: server.Port, User: server.User, KeyFile: server.KeyFile, ConfigFile: server.ConfigFile,
-		RemoteHost: host,
-	}}
+	return project.Service{RemotePort: port, Connection: project.Connection{Settings: project.Settings{
+		"host": server.Host, "port": server.Port, "user": server.User, "key_file": server.KeyFile, "config_file": server.ConfigFile,
+		"remote_host": host,
+	}}}
 }
 
 func open(t *testing.T, svc project.Service) *direct {
@@ -240,7 +240,7 @@ func TestReadyTunnelCarriesBytesAndHalfCloses(t *testing.T) {
 
 func TestRemoteHostIsTheSSHHostsOwnWhereNoneIsNamed(t *testing.T) {
 	svc := service(sshd.Start(t), backend(t))
-	svc.Connection.RemoteHost = ""
+	svc.Connection.Settings["remote_host"] = ""
 	welcome(t, dial(t, open(t, svc)))
 }
 
@@ -349,12 +349,12 @@ func TestGivenUpOpenIsTheContexts(t *testing.T) {
 }
 
 func TestTargetNamesTheFarEnd(t *testing.T) {
-	for want, c := range map[string]project.Connection{
-		"ssh bastion → localhost:6379":             {Host: "bastion"},
-		"ssh deploy@bastion → 10.0.0.5:6379":       {Host: "bastion", User: "deploy", RemoteHost: "10.0.0.5"},
-		"ssh deploy@bastion:2222 → [fd00::1]:6379": {Host: "bastion", User: "deploy", Port: 2222, RemoteHost: "fd00::1"},
+	for want, c := range map[string]project.Settings{
+		"ssh bastion → localhost:6379":             {"host": "bastion"},
+		"ssh deploy@bastion → 10.0.0.5:6379":       {"host": "bastion", "user": "deploy", "remote_host": "10.0.0.5"},
+		"ssh deploy@bastion:2222 → [fd00::1]:6379": {"host": "bastion", "user": "deploy", "port": 2222, "remote_host": "fd00::1"},
 	} {
-		if got := driverOf(t).Target(project.Service{RemotePort: "6379", Connection: c}); got != want {
+		if got := driverOf(t).Target(project.Service{RemotePort: "6379", Connection: project.Connection{Settings: c}}); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}

@@ -115,7 +115,7 @@ func (s *Supervisor) endLater(before *plan, ended map[string]<-chan struct{}) {
 // a child that is the child's environment too.
 func (s *Supervisor) update(p *plan, old project.Service, d service.Definition, wanted, environmentChanged bool) bool {
 	svc := p.services[d.Name]
-	environmentChanged = environmentChanged && d.Technology != project.TCP // it has no child to have an environment
+	environmentChanged = environmentChanged && !childless(d.Service)
 	changed := !reflect.DeepEqual(old, d.Service) || environmentChanged
 	if !wanted {
 		svc.Stop()

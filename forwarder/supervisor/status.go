@@ -171,7 +171,7 @@ func (s *Supervisor) view() control.View {
 func serviceView(now *service.Snapshot) control.ServiceView {
 	addr := now.Service.Addresses()[0]
 	return control.ServiceView{
-		Name: now.Service.Name, State: now.State, Held: now.Held() && !now.Service.Connection.Reverse,
+		Name: now.Service.Name, State: now.State, Held: now.Held() && !now.Service.Reverse,
 		Host: addr.Addr().String(), Port: int(addr.Port()), Reason: now.LastError,
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/command"
@@ -28,6 +29,11 @@ func Technologies() []project.TechnologyType {
 		types[i] = technology.TechnologyType
 	}
 	return types
+}
+
+// childless reports whether the tunnels of a service have no child to have an environment.
+func childless(svc project.Service) bool {
+	return slices.ContainsFunc(technologies, func(t forwarder.Technology) bool { return t.Name == svc.Technology && t.Childless })
 }
 
 // Target names a service's far end as status shows it, for a project that is down.

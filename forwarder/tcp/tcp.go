@@ -19,7 +19,14 @@ import (
 )
 
 // Technology is "tcp".
-var Technology = forwarder.Technology{TechnologyType: project.TechnologyType{Name: project.TCP}, New: New}
+var Technology = forwarder.Technology{
+	TechnologyType: project.TechnologyType{
+		Name: "tcp", Port: true,
+		Keys: []project.Key{{Name: "remote_host", Is: project.Word, Required: true}},
+	},
+	Childless: true,
+	New:       New,
+}
 
 // New makes a driver, which shares nothing among services.
 func New(context.Context, forwarder.Host) forwarder.Driver { return driver{} }
@@ -28,7 +35,7 @@ type driver struct{}
 
 // address is where a service leads.
 func address(svc project.Service) string {
-	return net.JoinHostPort(svc.Connection.RemoteHost, svc.RemotePort)
+	return net.JoinHostPort(svc.Connection.Settings.Text("remote_host"), svc.RemotePort)
 }
 
 // Target is the address that is dialled.

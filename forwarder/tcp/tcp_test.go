@@ -21,7 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func open(t *testing.T, host, port string) forwarder.Tunnel {
 	t.Helper()
-	svc := project.Service{LocalPort: 1, RemotePort: port, Connection: project.Connection{RemoteHost: host}}
+	svc := project.Service{LocalPort: 1, RemotePort: port, Connection: project.Connection{Settings: project.Settings{"remote_host": host}}}
 	tunnel, err := driver{}.Open(t.Context(), svc, forwarder.Run{})
 	if err != nil {
 		t.Fatal(err)
@@ -119,7 +119,7 @@ func TestOwnLocalAddressIsNeverDialled(t *testing.T) {
 		{"127.0.0.2", "127.0.0.2", true},
 	} {
 		svc := project.Service{
-			LocalPort: 5432, RemotePort: "5432", Connection: project.Connection{RemoteHost: tt.host},
+			LocalPort: 5432, RemotePort: "5432", Connection: project.Connection{Settings: project.Settings{"remote_host": tt.host}},
 		}
 		if tt.local != "" {
 			svc.LocalAddress = netip.MustParseAddr(tt.local)

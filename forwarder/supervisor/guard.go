@@ -25,6 +25,7 @@ func (s *Supervisor) guard(ctx context.Context) {
 	tick := time.NewTicker(guardInterval)
 	defer tick.Stop()
 	var missingSince time.Time
+	var seen lockstate.Fingerprint
 	for {
 		select {
 		case <-ctx.Done():
@@ -35,7 +36,7 @@ func (s *Supervisor) guard(ctx context.Context) {
 		}
 		s.guardSocket()
 		s.guardElection()
-		s.guardState()
+		seen = s.guardState(seen)
 		missingSince = s.guardDirectory(ctx, missingSince)
 	}
 }
@@ -106,13 +107,18 @@ func (s *Supervisor) guardElection() {
 	}
 }
 
-// guardState has a state file or a prompt's line written again that was deleted.
-func (s *Supervisor) guardState() {
-	if s.dir.IsWhole() {
-		return
+// guardState has the leases read again when the state file has changed, whoever changed it and whether it was said or not, and
+// has what was deleted written again.
+func (s *Supervisor) guardState(seen lockstate.Fingerprint) lockstate.Fingerprint {
+	now := s.dir.Fingerprint()
+	if !now.IsWhole() {
+		s.save(bump, true)
+		now = s.dir.Fingerprint()
 	}
-	wait.Notify(s.wake)
-	s.save(bump, true)
+	if now != seen {
+		wait.Notify(s.wake)
+	}
+	return now
 }
 
 // guardDirectory ends the supervisor of a project whose directory is gone for longer than a moment. Its file alone may be gone:

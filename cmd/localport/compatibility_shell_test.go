@@ -145,6 +145,7 @@ func TestCompatibility_ANewerReleaseTakesOverAtAPromptOfAnOlderHook(t *testing.T
 		w.upgrade()
 		runSilently(t, sh, "cd "+w.home)
 		sh.Run("cd " + p.root)
+		takenOver := time.Now()
 		second := w.supervisor(p.root)
 		if status := w.document(p.root); second == first || status.Supervisor.Version != "1.1.0" {
 			t.Fatalf("after the newer release the supervisor is %+v", status.Supervisor)
@@ -164,7 +165,7 @@ func TestCompatibility_ANewerReleaseTakesOverAtAPromptOfAnOlderHook(t *testing.T
 			t.Error("it was replaced once more")
 		}
 
-		p.checkNoneRefused(t, time.Time{})
+		p.checkNoneRefused(t, takenOver)
 		p.disconnect()
 		w.gone(first)
 		kill(t, second.PID)

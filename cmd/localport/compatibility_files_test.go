@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -29,10 +30,19 @@ func TestCompatibility_FilesOfAProjectThatIsDownAreReadByTheOtherProgram(t *test
 	inBothDirections(t, func(t *testing.T, writer, reader *world) {
 		far := serve(t, "127.0.0.1:0")
 		root := writer.allowed(tcpConfig("web", `"auto"`, far) + tcpConfig("api", ports.Free(t), far))
+		other := "127.0.0.1:" + strings.TrimSpace(writer.must(root, "port", "web"))
+		holder, err := net.Listen("tcp", other) // so that the port is one that only the state can tell
+		if err != nil {
+			t.Fatal(err)
+		}
 		writer.must(root, "start")
 		writer.must(root, "stop", "api")
 		addr := writer.document(root).service("web").Address
 		writer.down(root, addr)
+		holder.Close()
+		if addr == other {
+			t.Fatal("a port that is in use was given out")
+		}
 
 		if status := reader.document(root); status.State != "stopped" || status.service("web").State != "stopped" || len(status.Leases) != 0 {
 			t.Errorf("status is %+v", status)
@@ -63,7 +73,7 @@ func TestCompatibility_FilesOfAProjectThatIsDownAreReadByTheOtherProgram(t *test
 func TestCompatibility_StateOfARunningProjectIsReadAndChangedByTheOtherProgram(t *testing.T) {
 	inBothDirections(t, func(t *testing.T, writer, reader *world) {
 		far := serve(t, "127.0.0.1:0")
-		root := writer.allowed("linger = 0.3\n" + tcpConfig("web", `"auto"`, far) + tcpConfig("api", ports.Free(t), far))
+		root := allowAllFiles(writer, "linger = 0.3\n"+tcpConfig("web", `"auto"`, far)+tcpConfig("api", ports.Free(t), far))
 		first := writer.shell("bash", root)
 		supervisor := writer.supervisor(root)
 		port := first.Environ()["WEB_PORT"]
@@ -110,6 +120,32 @@ func TestCompatibility_StateOfARunningProjectIsReadAndChangedByTheOtherProgram(t
 			sh.Exit("exit")
 		}
 		writer.down(root)
+	})
+}
+
+func TestCompatibility_TheConfigThatRunsIsHandedOverWhereTheFileCannotBeUsed(t *testing.T) {
+	inBothDirections(t, func(t *testing.T, writer, reader *world) {
+		config := tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0"))
+		root := writer.allowed(config)
+		writer.must(root, "start")
+		writer.kept(root)
+		addr := writer.document(root).service("web").Address
+		writer.write(root, ".localport.toml", "nonsense = ")
+		first := reader.supervisor(root)
+		reader.must(root, "daemon", "restart")
+		second := reader.supervisor(root)
+		if second == first {
+			t.Error("daemon restart left the supervisor")
+		}
+		served(t, addr)
+		kill(t, second.PID)
+		eventually(t, "another supervisor is there", func() bool {
+			now := reader.document(root).Supervisor
+			return now != nil && now.PID != second.PID
+		})
+		served(t, addr)
+		writer.write(root, ".localport.toml", config)
+		writer.down(root, addr)
 	})
 }
 

@@ -101,7 +101,8 @@ func TestCompatibility_AnOpenShellGoesOnWithItsOlderHook(t *testing.T) {
 	})
 }
 
-// changeAndAllow adds a variable to the config; it is there once the change is allowed, and not before.
+// changeAndAllow adds a variable to the config; it is there once the change is allowed, and not before. Then prompts have nothing
+// more to ask: what this program has noted of each file's age is what the older hook compares.
 func changeAndAllow(t *testing.T, p *compatibleProject, sh *shellpty.Shell) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(p.root, ".localport.toml"))
@@ -109,6 +110,7 @@ func changeAndAllow(t *testing.T, p *compatibleProject, sh *shellpty.Shell) {
 		t.Fatal(err)
 	}
 	p.w.write(p.root, ".localport.toml", string(text)+"MORE = \"of it\"\n")
+	p.w.write(p.root, ".localport.local.toml", "[services.web]\ndescription = \"the web\"\n")
 	sh.Run("true")
 	if out := sh.Output(); !strings.Contains(out, "localport allow") {
 		t.Errorf("the prompt after a change printed %q", out)
@@ -118,6 +120,7 @@ func changeAndAllow(t *testing.T, p *compatibleProject, sh *shellpty.Shell) {
 	if env := sh.Environ(); env["MORE"] != "of it" || env["URL"] != "tcp://"+p.addrs["web"] {
 		t.Errorf("after allow MORE=%q URL=%q", env["MORE"], env["URL"])
 	}
+	checkAsksNothing(t, sh)
 }
 
 // checkInheritedEnvironment starts a shell outside of the project with the environment of one that is inside.
@@ -145,6 +148,7 @@ func TestCompatibility_ANewerReleaseTakesOverAtAPromptOfAnOlderHook(t *testing.T
 		w.upgrade()
 		runSilently(t, sh, "cd "+w.home)
 		sh.Run("cd " + p.root)
+		takenOver := time.Now()
 		second := w.supervisor(p.root)
 		if status := w.document(p.root); second == first || status.Supervisor.Version != "1.1.0" {
 			t.Fatalf("after the newer release the supervisor is %+v", status.Supervisor)
@@ -164,7 +168,7 @@ func TestCompatibility_ANewerReleaseTakesOverAtAPromptOfAnOlderHook(t *testing.T
 			t.Error("it was replaced once more")
 		}
 
-		p.checkNoneRefused(t, time.Time{})
+		p.checkNoneRefused(t, takenOver)
 		p.disconnect()
 		w.gone(first)
 		kill(t, second.PID)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -52,7 +53,7 @@ func (w *world) holdLock(root string) (release func()) {
 // limited is the world in which LOCALPORT_LIMIT is another one.
 func (w *world) limited(limit string) *world {
 	other := *w
-	other.env = append(other.env[:len(other.env):len(other.env)], "LOCALPORT_LIMIT="+limit)
+	other.env = append(slices.Clip(other.env), "LOCALPORT_LIMIT="+limit)
 	return &other
 }
 
@@ -75,7 +76,13 @@ func TestCommands_AskALivingSupervisorWithoutTheLock(t *testing.T) {
 	release := w.holdLock(root)
 	began := time.Now()
 	for _, args := range [][]string{
-		{"status"}, {"status", "--json"}, {"env"}, {"port", "web"}, {"metrics"}, {"daemon", "status"}, {"daemon", "reload"},
+		{"status"},
+		{"status", "--json"},
+		{"env"},
+		{"port", "web"},
+		{"metrics"},
+		{"daemon", "status"},
+		{"daemon", "reload"},
 		{"logs", "web"},
 	} {
 		w.must(root, args...)

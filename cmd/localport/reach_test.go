@@ -57,12 +57,24 @@ func (w *world) limited(limit string) *world {
 	return &other
 }
 
+// stopProcess freezes a process, and returns when none of its threads runs any more.
 func (w *world) stopProcess(pid int) {
 	w.t.Helper()
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
+	eventually(w.t, "every thread has stopped", func() bool {
+		paths, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		for _, path := range paths {
+			data, err := os.ReadFile(path)
+			_, rest, _ := strings.Cut(string(data), ") ")
+			if err == nil && !strings.HasPrefix(rest, "T") {
+				return false
+			}
+		}
+		return len(paths) > 0
+	})
 }
 
 func TestCommands_AskALivingSupervisorWithoutTheLock(t *testing.T) {

@@ -270,8 +270,9 @@ func (l *look) enter(ctx context.Context, p *place.Place) error {
 		return fmt.Errorf("there is no shell with pid %d", l.PID)
 	}
 	j, err := p.Join(ctx, place.Entry{
-		Lease: lockstate.Lease{Kind: lockstate.ShellLease, Process: shell, Dir: l.cwd, Since: time.Now().UTC()},
-		Heal:  entering, Allowed: verdict == trust.Allowed,
+		Lease:            lockstate.Lease{Kind: lockstate.ShellLease, Process: shell, Dir: l.cwd, Since: time.Now().UTC()},
+		ReleasedBySocket: slices.Contains(l.Retry.BySocket, l.root),
+		Heal:             entering, Allowed: verdict == trust.Allowed,
 		Prepare: func(tx *lockstate.Tx, alive bool) {
 			if changed {
 				tx.Bump()

@@ -76,6 +76,9 @@ func (daemonStopCmd) Run(a *app) error {
 
 type daemonRestartCmd struct{}
 
+// replaceTime is how long a new supervisor may take to be ready, and a little more.
+const replaceTime = 30 * time.Second
+
 // Run hands everything over to a new supervisor: leases, ports and whoever waits. One that does not run is started; one that
 // does not answer is ended before.
 func (daemonRestartCmd) Run(a *app) error {
@@ -84,16 +87,12 @@ func (daemonRestartCmd) Run(a *app) error {
 		return err
 	}
 	defer cancel()
-	client, _, err := p.Find(ctx)
+	client, status, err := p.Find(ctx)
 	if err == nil && client == nil {
 		return daemonStartCmd{}.Run(a)
 	}
 	if err == nil {
-		var exe string
-		if exe, err = os.Executable(); err != nil {
-			return err
-		}
-		err = client.Replace(ctx, control.Replacement{Exe: exe, Version: version.Own()})
+		client, err = p.replace(client, status)
 	}
 	if isNoAnswer(err) {
 		return p.restartUnanswering(a, err)
@@ -101,7 +100,34 @@ func (daemonRestartCmd) Run(a *app) error {
 	if err != nil {
 		return fmt.Errorf("restart: %w", err)
 	}
+	ctx, cancel = context.WithTimeout(context.Background(), place.Patience())
+	defer cancel()
 	return a.daemonLine(ctx, *client, "restarted")
+}
+
+// replace has a supervisor replaced, and returns the client of the next one.
+func (p here) replace(client *control.Client, before control.Status) (*control.Client, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), replaceTime)
+	defer cancel()
+	err = client.Replace(ctx, control.Replacement{Exe: exe, Version: version.Own()})
+	if !isNoAnswer(err) {
+		return client, err
+	}
+	// It may have been replaced, and be stuck itself.
+	ctx, cancel = context.WithTimeout(context.Background(), place.Patience())
+	defer cancel()
+	next, status, findErr := p.Find(ctx)
+	switch {
+	case findErr != nil:
+		return nil, findErr
+	case next != nil && before.Supervisor != nil && status.Supervisor.Run != before.Supervisor.Run:
+		return next, nil
+	}
+	return nil, fmt.Errorf("the supervisor is busy: %w", errors.New(err.Error()))
 }
 
 // restartUnanswering ends a supervisor that does not answer. A keeper that is well has the next one take over its ports; where

@@ -36,7 +36,9 @@ func (p here) end(ctx context.Context, w io.Writer) error {
 			break
 		}
 		if err == nil {
-			err = p.endInOrder(ctx, client, recorded)
+			if err = p.endInOrder(ctx, client, recorded); isNoAnswer(err) {
+				err = p.confirmStuck(err)
+			}
 		}
 		switch {
 		case isNoAnswer(err):
@@ -90,6 +92,18 @@ func (p here) endInOrder(ctx context.Context, client *control.Client, recorded e
 		}
 	}
 	return client.End(ctx)
+}
+
+// confirmStuck asks a supervisor that did not carry out a request in time for its status: one that answers is busy, and is not
+// to be ended for that. The error is then the given one, and no fail.NoAnswerError; nil if none runs any more.
+func (p here) confirmStuck(cause error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), place.Patience())
+	defer cancel()
+	client, _, err := p.Find(ctx)
+	if isNoAnswer(err) || err == nil && client == nil {
+		return err
+	}
+	return fmt.Errorf("the supervisor is busy: %w", errors.New(cause.Error()))
 }
 
 // isNoAnswer reports whether an error means that a process of the project lives and does not answer.

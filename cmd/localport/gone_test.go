@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -96,7 +97,7 @@ func TestGoneProject_IsStoppedFromItsDeletedDirectory(t *testing.T) {
 	w.kept(root)
 	supervisor := w.supervisor(root)
 	cmd := exec.Command("sh", "-c", `rm -rf "$PWD"; exec "$0" stop`, w.exe)
-	cmd.Dir, cmd.Env = root, append(w.env[:len(w.env):len(w.env)], "PWD="+root)
+	cmd.Dir, cmd.Env = root, append(slices.Clip(w.env), "PWD="+root)
 	o := w.run(cmd)
 	if o.code != 0 && supervisor.Alive() {
 		t.Errorf("stop: exit %d\n%s", o.code, o.stderr)

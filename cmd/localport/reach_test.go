@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -52,16 +53,28 @@ func (w *world) holdLock(root string) (release func()) {
 // limited is the world in which LOCALPORT_LIMIT is another one.
 func (w *world) limited(limit string) *world {
 	other := *w
-	other.env = append(other.env[:len(other.env):len(other.env)], "LOCALPORT_LIMIT="+limit)
+	other.env = append(slices.Clip(other.env), "LOCALPORT_LIMIT="+limit)
 	return &other
 }
 
+// stopProcess freezes a process, and returns when none of its threads runs any more.
 func (w *world) stopProcess(pid int) {
 	w.t.Helper()
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
+	eventually(w.t, "every thread has stopped", func() bool {
+		paths, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		for _, path := range paths {
+			data, err := os.ReadFile(path)
+			_, rest, _ := strings.Cut(string(data), ") ")
+			if err == nil && !strings.HasPrefix(rest, "T") {
+				return false
+			}
+		}
+		return len(paths) > 0
+	})
 }
 
 func TestCommands_AskALivingSupervisorWithoutTheLock(t *testing.T) {
@@ -75,7 +88,13 @@ func TestCommands_AskALivingSupervisorWithoutTheLock(t *testing.T) {
 	release := w.holdLock(root)
 	began := time.Now()
 	for _, args := range [][]string{
-		{"status"}, {"status", "--json"}, {"env"}, {"port", "web"}, {"metrics"}, {"daemon", "status"}, {"daemon", "reload"},
+		{"status"},
+		{"status", "--json"},
+		{"env"},
+		{"port", "web"},
+		{"metrics"},
+		{"daemon", "status"},
+		{"daemon", "reload"},
 		{"logs", "web"},
 	} {
 		w.must(root, args...)

@@ -96,7 +96,7 @@ func (p here) followRunning(ctx context.Context, client *control.Client, show fu
 			}
 		})
 	}()
-	defer func() { cancel(); <-ended }()
+	defer func() { cancel(); <-ended }() //nolint:errcheck // it was returned, or nobody asks any more
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	var last *control.Status

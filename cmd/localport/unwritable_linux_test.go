@@ -90,6 +90,15 @@ func TestAFullDisk_KeepsNobodyFromJoiningAndLeaving(t *testing.T) {
 		if pids := w.leases(root, control.ShellLease); len(pids) != 1 || pids[0] != second.PID() {
 			t.Errorf("leases of %v, want that of %d", pids, second.PID())
 		}
+		// The file has the first one's lease still, which the supervisor knows to be released.
+		first.Run("cd " + root)
+		if pids := w.leases(root, control.ShellLease); len(pids) != 2 {
+			t.Errorf("after entering again, leases of %v, want two", pids)
+		}
+		first.Run("cd " + w.home)
+		if pids := w.leases(root, control.ShellLease); len(pids) != 1 || pids[0] != second.PID() {
+			t.Errorf("after leaving again, leases of %v, want that of %d", pids, second.PID())
+		}
 		if answer, err := ask(addr, "you"); answer != "hello you\n" {
 			t.Errorf("through the forward: %q, %v", answer, err)
 		}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/localport-sh/localport/cmd/localport/fail"
 	"github.com/localport-sh/localport/cmd/localport/place"
+	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/environ"
@@ -269,8 +270,9 @@ func (l *look) enter(ctx context.Context, p *place.Place) error {
 		return fmt.Errorf("there is no shell with pid %d", l.PID)
 	}
 	j, err := p.Join(ctx, place.Entry{
-		Lease: lockstate.Lease{Kind: lockstate.ShellLease, Process: shell, Dir: l.cwd, Since: time.Now().UTC()},
-		Heal:  entering, Allowed: verdict == trust.Allowed,
+		Lease:            lockstate.Lease{Kind: lockstate.ShellLease, Process: shell, Dir: l.cwd, Since: time.Now().UTC()},
+		ReleasedBySocket: slices.Contains(l.Retry.BySocket, l.root),
+		Heal:             entering, Allowed: verdict == trust.Allowed,
 		Prepare: func(tx *lockstate.Tx, alive bool) {
 			if changed {
 				tx.Bump()
@@ -300,12 +302,15 @@ func (l *look) enter(ctx context.Context, p *place.Place) error {
 func (l *look) export(ctx context.Context, p *place.Place, j *place.Joined, verdict trust.Verdict, files *project.Files, entering bool) error {
 	var pending error
 	if verdict != trust.Allowed {
-		pending = fail.Hinted(
+		pending = fail.Coded(fail.Hinted(
 			fmt.Errorf("%s changed; the forwards stay as they were", l.root),
 			"read it, then run: localport allow",
-		)
+		), fail.ExitNotAllowed)
 	} else if err := j.Current(ctx, files); err != nil {
 		pending = fmt.Errorf("%s changed; the forwards stay as they were: %w", l.root, err)
+		if _, refused := errors.AsType[*control.RefusedError](err); refused { // by the supervisor, which has read it
+			pending = fail.Coded(pending, fail.ExitInvalid)
+		}
 	}
 	l.view = j.View.Line
 	pairs, err := place.Variables(j.View, l.next)

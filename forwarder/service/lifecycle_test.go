@@ -25,7 +25,7 @@ func newStubbornTunnel(takes time.Duration) *stubbornTunnel {
 
 func (t *stubbornTunnel) Close() error {
 	time.Sleep(t.takes)
-	t.scriptedTunnel.end(nil)
+	t.end(nil)
 	t.closed <- time.Now()
 	return nil
 }

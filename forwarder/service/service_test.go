@@ -135,8 +135,6 @@ func (c *countingPort) set(change func())               { c.mu.Lock(); defer c.m
 
 func (c *countingPort) Stats() (s relay.Stats) { c.set(func() { s = c.stats }); return s }
 
-func (c *countingPort) drops() (n int) { c.set(func() { n = c.dropped }); return n }
-
 // testService is a service that runs on the test's clock.
 type testService struct {
 	*Service

@@ -98,7 +98,7 @@ func (st *store) record(ctx context.Context, change change, bump bool) {
 	st.pending = append(st.pending, pendingChange{change, bump})
 	st.mu.Unlock()
 	st.onChange()
-	st.sync(ctx)
+	_ = st.sync(ctx) // run tries again
 }
 
 // sync writes what is to be written, and reads what others have written. After an error what is known stays known.
@@ -150,7 +150,7 @@ func (st *store) finish(state lockstate.State, err error, written int) {
 	}
 	if err == nil || unwritten && state.ID != "" && state.Config != "" {
 		state = clone(state)
-		for _, p := range st.pending[:len(st.pending):len(st.pending)] {
+		for _, p := range st.pending {
 			p.change(&state) // what came meanwhile
 		}
 		st.known = state

@@ -202,6 +202,29 @@ func TestService_StartTriesAgainWhatFailedUnlessTheCallerSawItFail(t *testing.T)
 	})
 }
 
+func TestService_StartTriesAPortThatWasTakenAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := testHost()
+		port, taken := &countingPort{}, true
+		h.OpenPort = func(context.Context, project.Service, relay.Options) (Port, error) {
+			if taken {
+				return nil, errors.New("it is in use")
+			}
+			return port, nil
+		}
+		s := startService(t, h, plain("db"), well, always)
+		defer s.end()
+		s.requireState(t, forwarder.Failed)
+		taken = false
+		start := time.Now()
+		s.Start(StartOptions{})
+		s.requireState(t, forwarder.Healthy)
+		if took := time.Since(start); took > 0 {
+			t.Errorf("the port was tried again after %v", took)
+		}
+	})
+}
+
 func TestService_SignalsOfAnEarlierTunnelDoNotCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first := newTunnel()

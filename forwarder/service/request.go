@@ -51,8 +51,8 @@ type StartOptions struct {
 	Spawned bool
 }
 
-// Start starts a stopped service. One that runs and has failed, waits for the user or for its next attempt gets an attempt at
-// once. When it returns, the port is open or the snapshot says why it is not.
+// Start starts a stopped service. One that runs and has failed, waits for its port, the user or its next attempt gets an attempt
+// at once. When it returns, the port is open or the snapshot says why it is not.
 func (s *Service) Start(o StartOptions) { s.send(request{kind: requestStart, spawned: o.Spawned}) }
 
 // Stop closes the port. When it returns, the port is free and the snapshot says so. Then, after every channel of after is
@@ -116,7 +116,7 @@ func (r request) classifyStart(s *Service) (event, bool) {
 			st.state, st.restarts, st.failures, st.lastError, st.hint, st.ending = s.firstState(), 0, 0, "", "", false
 		})
 		return eventStart, true
-	case phaseBackoff, phaseFailed, phaseNeedsAttention:
+	case phaseUnbound, phaseBackoff, phaseFailed, phaseNeedsAttention:
 		if r.spawned {
 			return 0, false
 		}

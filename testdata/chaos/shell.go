@@ -54,7 +54,9 @@ func (p *project) checkPrompt(s *shell, line string, began time.Time, err error)
 		s.dead = true
 		p.fail("%s: %q: %v", s.kind, line, err)
 	case took > promptLimit:
-		p.fail("%s: the prompt after %q came after %v; on the screen:\n%s", s.kind, line, took, s.Screen())
+		screen := ""
+		_ = guard(func() { screen = s.Screen() })
+		p.fail("%s: the prompt after %q came after %v; on the screen:\n%s", s.kind, line, took, screen)
 	}
 }
 

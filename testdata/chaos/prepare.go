@@ -65,6 +65,9 @@ func (p *project) arm(r *rand.Rand, state State, needs need) {
 // bringDown ends the project: by its last user's leaving, or by stop where a user is to stay.
 func (p *project) bringDown(needs need) {
 	if needs != needsNothing {
+		if p.shells[0].inside {
+			p.leave(p.shells[0]) // it is the one to enter later
+		}
 		p.bringUp(nil, needs, false)
 		p.mustRun("stop")
 		p.down, p.started = true, false

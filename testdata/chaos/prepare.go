@@ -208,12 +208,12 @@ func (p *project) kick(r *rand.Rand, state State, needs need) {
 	case Starting:
 		choice := r.IntN(3)
 		p.down = false
-		switch {
-		case choice == 0:
+		switch choice {
+		case 0:
 			p.note("start, in the background")
 			p.started = true
 			p.async.Go(func() { p.try("start", "--no-wait") })
-		case choice == 1:
+		case 1:
 			p.startExec()
 		default:
 			s := p.shells[0]

@@ -31,6 +31,14 @@ bench-compare commit="c5c7d0a" regex="." rounds="5":
 bench-ssh:
     go test -run '^$' -bench SSHForwards -benchtime 5x -timeout 30m ./cmd/localport
 
+# Random events against what users and the world around do to it, until interrupted or something is not as promised; as root.
+chaos *flags:
+    go run ./testdata/chaos/cmd/chaos {{flags}}
+
+# Put faults of the history back, one at a time, and have each found by the random events; some twenty minutes.
+chaos-prove *flags:
+    testdata/chaos/faults/prove {{flags}}
+
 # Have git run the quick checks before each commit.
 hooks:
     printf '#!/bin/sh\nset -e\ntest -z "$(gofmt -l .)" || { gofmt -l .; exit 1; }\ngo vet ./...\n' > "$(git rev-parse --git-path hooks)/pre-commit"

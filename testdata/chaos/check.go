@@ -200,7 +200,8 @@ func (p *project) complaintVariables(_ status, _ []process) string {
 			p.fail("%s: %v", s.kind, err)
 			return ""
 		}
-		if got != want && !(s.inside && !p.isWanted()) { // what is down keeps its variables until the shell leaves
+		keeps := s.inside && !p.isWanted() // what is down keeps its variables until the shell leaves
+		if got != want && !keeps {
 			return fmt.Sprintf("$WEB_PORT of %s %d is %q instead of %q", s.kind, s.PID(), got, want)
 		}
 	}

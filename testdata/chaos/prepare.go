@@ -65,6 +65,9 @@ func (p *project) arm(r *rand.Rand, state State, needs need) {
 // bringDown ends the project: by its last user's leaving, or by stop where a user is to stay.
 func (p *project) bringDown(needs need) {
 	if needs != needsNothing {
+		if p.shells[0].inside {
+			p.leave(p.shells[0]) // it is the one to enter later
+		}
 		p.bringUp(nil, needs, false)
 		p.mustRun("stop")
 		p.down, p.started = true, false
@@ -205,12 +208,12 @@ func (p *project) kick(r *rand.Rand, state State, needs need) {
 	case Starting:
 		choice := r.IntN(3)
 		p.down = false
-		switch {
-		case choice == 0:
+		switch choice {
+		case 0:
 			p.note("start, in the background")
 			p.started = true
 			p.async.Go(func() { p.try("start", "--no-wait") })
-		case choice == 1 || p.shells[0].inside: // who is inside already does not enter, and a prompt leaves the project down
+		case 1:
 			p.startExec()
 		default:
 			s := p.shells[0]

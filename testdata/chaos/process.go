@@ -42,7 +42,8 @@ func findProcess(pid int) (process, bool) {
 		return process{}, false
 	}
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 2 || fields[0][0] == 'Z' || fields[0][0] == 'X' {
+	// A zombie with more than one thread is in the middle of its execve.
+	if len(fields) < 18 || fields[0][0] == 'Z' && string(fields[17]) == "1" || fields[0][0] == 'X' {
 		return process{}, false
 	}
 	parent, _ := strconv.Atoi(string(fields[1]))

@@ -35,7 +35,7 @@ type project struct {
 	started bool // there is a start lease
 	down    bool // somebody said stop or deny, and nobody came since
 	denied  bool
-	unsure  bool // what overlapped may have ended either way: a stop settles it
+	unsure  bool // what overlapped may have ended either way: a start settles it
 	nudge   bool // it may be down without a prompt that would notice: an exec brings it back
 	stopped []string
 	away    string // where the directory is while it is renamed

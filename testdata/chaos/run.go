@@ -290,10 +290,9 @@ func (p *project) settle() {
 		p.mustRun(args...)
 	}
 	if p.unsure {
-		p.note("stop, which decides what overlapped")
-		p.excuse(nil, true)
-		p.mustRun("stop")
-		p.started, p.down = false, true
+		p.note("start, which decides what overlapped")
+		p.mustRun("start", "--no-wait")
+		p.started, p.down = true, false
 	}
 	if p.nudge && p.isWanted() && !slices.ContainsFunc(p.shells, func(s *shell) bool { return s.inside }) {
 		p.mustRun("exec", "-s", "web", "--", "true")

@@ -25,10 +25,7 @@ func (p *project) startShell(kind, dir string) *shell {
 	}
 	s := &shell{kind: kind, tb: &helperTB{}, inside: dir == p.dir}
 	began := time.Now()
-	env := []string{marker + "=1"}
-	for _, entry := range p.w.environ() { // TMPDIR and the limit are to be the same everywhere
-		env = append(env, entry)
-	}
+	env := p.w.environ() // TMPDIR, the marker and the limit are to be the same everywhere
 	err := guard(func() {
 		s.Shell = shellpty.Start(s.tb, shellpty.Config{Shell: kind, RC: hook, Dir: dir, Home: p.w.home(), Env: env})
 	})
@@ -54,7 +51,9 @@ func (p *project) checkPrompt(s *shell, line string, began time.Time, err error)
 		s.dead = true
 		p.fail("%s: %q: %v", s.kind, line, err)
 	case took > promptLimit:
-		p.fail("%s: the prompt after %q came after %v; on the screen:\n%s", s.kind, line, took, s.Screen())
+		screen := ""
+		_ = guard(func() { screen = s.Screen() })
+		p.fail("%s: the prompt after %q came after %v; on the screen:\n%s", s.kind, line, took, screen)
 	}
 }
 

@@ -53,7 +53,6 @@ type violation struct {
 func (w *world) home() string    { return filepath.Join(w.dir, "h") }
 func (w *world) outside() string { return filepath.Join(w.dir, "o") }
 func (w *world) runtime() string { return filepath.Join(w.home(), "runtime") }
-func (w *world) state() string   { return filepath.Join(w.home(), "state", "localport") }
 
 // note adds a line to the history that a violation is reported with.
 func (w *world) note(project, format string, args ...any) {

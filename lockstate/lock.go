@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"time"
 
 	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"
+
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // errLockLost says that the lock file, or the state file, is no longer the one that was locked: it was deleted or
@@ -27,31 +28,17 @@ type fileLock struct {
 }
 
 // pace is how waiters ask for the lock: at growing intervals, because a crowd that asked all the time would keep the
-// holder from its work.
-type pace struct{ pause time.Duration }
-
-// wait returns false when ctx has ended.
-func (p *pace) wait(ctx context.Context) bool {
-	const first, last = 2 * time.Millisecond, 50 * time.Millisecond
-	p.pause = min(max(2*p.pause, first), last)
-	timer := time.NewTimer(p.pause/2 + rand.N(p.pause))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
+// holder from its work. A delay is between half and one and a half times 2 ms, and later 50 ms.
+var pace = wait.Backoff{First: 3 * time.Millisecond, Max: 75 * time.Millisecond, Jitter: 2. / 3}
 
 // acquire waits for the lock as long as ctx allows, and makes a state directory that is missing.
-func (d *Dir) acquire(ctx context.Context, p *pace) (*fileLock, error) {
+func (d *Dir) acquire(ctx context.Context, p *wait.Backoff) (*fileLock, error) {
 	for {
 		held, err := d.tryAcquire()
 		if held != nil || err != nil {
 			return held, err
 		}
-		if !p.wait(ctx) {
+		if !wait.Sleep(ctx, p.Next()) {
 			return nil, d.lockedError(ctx)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // Tx is one change of the state, made while the file lock is held.
@@ -33,7 +35,7 @@ type Tx struct {
 // If fn succeeded and the state cannot be written, the error is a *WriteError and the State is what fn made of it;
 // elections that fn won are held. A state that cannot be read is an error and is left alone.
 func (d *Dir) Update(ctx context.Context, fn func(*Tx) error) (State, error) {
-	var p pace
+	p := pace
 	for {
 		held, err := d.acquire(ctx, &p)
 		if err != nil {
@@ -43,7 +45,7 @@ func (d *Dir) Update(ctx context.Context, fn func(*Tx) error) (State, error) {
 		if !errors.Is(err, errLockLost) {
 			return st, err
 		}
-		if !p.wait(ctx) {
+		if !wait.Sleep(ctx, p.Next()) {
 			return st, d.lockedError(ctx)
 		}
 	}

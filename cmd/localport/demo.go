@@ -15,6 +15,7 @@ import (
 
 	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 )
 
@@ -176,7 +177,7 @@ func (d *demo) waiting(ctx context.Context) error {
 		if svc := status.Services[0]; svc.Connections.Waiting > 0 && svc.LastError != "" {
 			return nil
 		}
-		if !place.Pause(ctx, 20*time.Millisecond) {
+		if !wait.Sleep(ctx, 20*time.Millisecond) {
 			return ctx.Err()
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder/child"
 	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 )
 
@@ -50,7 +51,7 @@ func (p here) end(ctx context.Context, w io.Writer) error {
 			defer cancel()
 			continue
 		case err == nil:
-		case isUnreachable(err) && place.Pause(ctx, 5*time.Millisecond):
+		case isUnreachable(err) && wait.Sleep(ctx, 5*time.Millisecond):
 			// Without a lease it may be ending by itself just now: then the call is cut off, and that is as well.
 			continue
 		default:

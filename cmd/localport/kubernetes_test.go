@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/testdata/cluster"
 	"github.com/localport-sh/localport/testdata/ports"
 )
@@ -224,7 +224,7 @@ func TestNobodyIsTurnedAwayWhileTheClustersPodsComeAndGo(t *testing.T) {
 		}},
 		{"kubelet gone for a while", func(k *kube) {
 			k.Kubelet.Kill()
-			place.Pause(context.Background(), 2*time.Second) // that is the event
+			wait.Sleep(context.Background(), 2*time.Second) // that is the event
 			if err := k.Kubelet.Start(); err != nil {
 				k.t.Error(err)
 			}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // watchEvery is how often a project that is down is looked at, and how old the ages may be that a terminal shows.
@@ -57,7 +58,7 @@ func (c statusCmd) watch(a *app) error {
 		case err != nil:
 			view.trouble(err)
 		}
-		if rest := watchEvery - time.Since(began); rest > 0 && !place.Pause(ctx, rest) {
+		if rest := watchEvery - time.Since(began); rest > 0 && !wait.Sleep(ctx, rest) {
 			return nil
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 )
 
@@ -115,12 +116,8 @@ func (c *Child) Stop(grace time.Duration) {
 	c.mu.Unlock()
 	c.signal(syscall.SIGTERM)
 	c.signal(syscall.SIGCONT) // one that is frozen hears nothing else
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
-	select {
-	case <-c.done:
+	if wait.IsClosedWithin(grace, c.done) {
 		return
-	case <-timer.C:
 	}
 	c.signal(syscall.SIGKILL)
 	<-c.done

@@ -20,6 +20,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/child"
 	"github.com/localport-sh/localport/forwarder/holder"
+	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/project"
 )
 
@@ -151,16 +152,13 @@ func (t *tunnel) line(_ child.Stream, line string) {
 }
 
 // The program's listener is looked for at first often, for many are quick, and then less so, for some take their time.
-const (
-	firstLook = 5 * time.Millisecond
-	lastLook  = 250 * time.Millisecond
-)
+var looks = wait.Backoff{First: 5 * time.Millisecond, Max: 250 * time.Millisecond, Factor: 1.5}
 
 // await returns when the group listens on the port. Nothing tells of a new listener, so it polls.
 func (t *tunnel) await(ctx context.Context, port uint16) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for wait := firstLook; ; wait = min(wait*3/2, lastLook) {
+	for pause := looks; ; {
 		select {
 		case <-ctx.Done():
 			return t.late(ctx, port)
@@ -175,7 +173,7 @@ func (t *tunnel) await(ctx context.Context, port uint16) error {
 				return t.awaitWord(ctx, port)
 			}
 		}
-		timer.Reset(wait)
+		timer.Reset(pause.Next())
 	}
 }
 

@@ -21,19 +21,22 @@ import (
 
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/slim"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // socketFD is the keeper's end of the link to the supervisor that started it.
 const socketFD = 3
 
-// A supervisor that dies is replaced after a delay that doubles from firstDelay, but at once if it has lived for
-// steady. After mostDeaths in a row its keeper gives up: the next prompt or command starts afresh.
+// A supervisor that dies is replaced after a delay that grows, but at once if it has lived for steady. After mostDeaths in a
+// row its keeper gives up: the next prompt or command starts afresh.
 const (
-	firstDelay = 100 * time.Millisecond
 	steady     = 10 * time.Second
 	mostDeaths = 6
 	startTime  = 20 * time.Second
 )
+
+// revival is the delays after the second death in a row and those that follow.
+var revival = wait.Backoff{First: 100 * time.Millisecond, Max: 2 * time.Second}
 
 // Main is the keeper's whole life. It returns the exit code.
 func Main() int {
@@ -160,13 +163,10 @@ func (k *keeper) revive() {
 		k.ended = true
 		return
 	}
-	wait := time.Duration(0)
-	if k.deaths > 0 {
-		wait = firstDelay << (k.deaths - 1)
-	}
+	delay := revival.After(k.deaths)
 	k.deaths++
-	k.log.Warn("the supervisor died; another is started", "deaths", k.deaths, "after", wait)
-	time.AfterFunc(wait, func() {
+	k.log.Warn("the supervisor died; another is started", "deaths", k.deaths, "after", delay)
+	time.AfterFunc(delay, func() {
 		k.events <- func() { k.start("", func(err error) { k.revived(err) }) }
 	})
 }

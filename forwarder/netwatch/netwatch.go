@@ -5,6 +5,8 @@ package netwatch
 import (
 	"context"
 	"time"
+
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // settled is how long nothing must change for a change to be over: an interface that comes up gets its addresses and its
@@ -24,12 +26,7 @@ func Watch(ctx context.Context, changed func()) error {
 	events := make(chan struct{}, 1)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- source.read(func() {
-			select {
-			case events <- struct{}{}:
-			default:
-			}
-		})
+		ended <- source.read(func() { wait.Notify(events) })
 	}()
 	tell(ctx, events, changed, ended)
 	_ = source.close()

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // Pace is the least time between two notices of one service. What happens in between is not queued: the last of it is
@@ -86,10 +88,7 @@ func (n *Notifier) Tell(notice Notice) {
 	}
 	n.mu.Unlock()
 	if wanted {
-		select {
-		case n.wake <- struct{}{}:
-		default:
-		}
+		wait.Notify(n.wake)
 	}
 }
 
@@ -104,7 +103,7 @@ func (n *Notifier) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		notice, settings, wait := n.due()
+		notice, settings, delay := n.due()
 		if notice != nil {
 			if err := n.tell(ctx, settings, *notice); err != nil && ctx.Err() == nil {
 				n.log.Warn("notify", "service", notice.Service, "event", notice.Event, "error", err)
@@ -112,8 +111,8 @@ func (n *Notifier) run(ctx context.Context) {
 			n.pace(notice.Service)
 			continue
 		}
-		if wait > 0 {
-			timer.Reset(wait)
+		if delay > 0 {
+			timer.Reset(delay)
 		}
 		select {
 		case <-ctx.Done():

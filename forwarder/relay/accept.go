@@ -6,19 +6,22 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
+
+// acceptBackoff is the delays between attempts to accept that fail.
+var acceptBackoff = wait.Backoff{First: 5 * time.Millisecond, Max: time.Second}
 
 // keepAccepting takes clients until the listener is closed, also after a panic.
 func (r *Relay) keepAccepting(l *net.TCPListener) {
-	var delay time.Duration
+	delay := acceptBackoff
 	for panicked := true; panicked; {
 		panicked = false
 		a := acceptor{relay: r, listener: l}
 		forwarder.Contain(a.run, func(failure *forwarder.Failure, stack []byte) {
 			a.endShortage()
 			r.options.OnBroken(nil, failure, stack)
-			delay = backOff(delay)
-			panicked = r.rest(delay)
+			panicked = !wait.IsClosedWithin(delay.Next(), r.deaf)
 		})
 	}
 }
@@ -40,13 +43,13 @@ const queueEmpty = 2 * time.Millisecond
 // run takes clients until the listener is closed. Nothing else ends it: when files or memory run out, new connections
 // queue up in the kernel, unrefused, and are taken once there is room again.
 func (a *acceptor) run() {
-	var delay time.Duration
+	delay := acceptBackoff
 	for {
 		called := time.Now()
 		conn, err := a.listener.AcceptTCP()
 		switch {
 		case err == nil:
-			delay = 0
+			delay.Reset()
 			if !a.admit(conn, a.arrival(conn, called, time.Now())) {
 				return
 			}
@@ -57,8 +60,7 @@ func (a *acceptor) run() {
 			if a.queuedSince.IsZero() {
 				a.queuedSince = called
 			}
-			delay = backOff(delay)
-			accepting := a.relay.rest(delay)
+			accepting := !wait.IsClosedWithin(delay.Next(), a.relay.deaf)
 			a.endShortage() // the next accept may block, with files to spare
 			if !accepting {
 				return
@@ -124,21 +126,4 @@ func (a *acceptor) admit(conn *net.TCPConn, arrived time.Time) bool {
 	a.endShortage()
 	r.enter(conn, arrived)
 	return true
-}
-
-// backOff is the delay after the one that was.
-func backOff(delay time.Duration) time.Duration {
-	return max(5*time.Millisecond, min(2*delay, time.Second))
-}
-
-// rest waits, and is false when accepting has ended meanwhile.
-func (r *Relay) rest(d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-r.deaf:
-		return false
-	}
 }

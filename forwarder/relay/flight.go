@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // flight is a connection through a tunnel as long as the tunnel may still say that it never arrived: from the dial
@@ -16,7 +17,7 @@ type flight struct {
 	own   *forwarder.Refusal // a report that is surely about this connection
 	vague *forwarder.Refusal // the last one that may be
 	heard time.Time          // when the vague one came
-	told  chan struct{}      // closed at the next report; nil while nobody waits
+	told  wait.Broadcast     // of reports
 }
 
 // flights are those of one tunnel. They tell whose a report is; the relay's lock guards them.
@@ -142,10 +143,7 @@ func (fs *flights) tell(f *flight, refusal forwarder.Refusal) {
 }
 
 func (f *flight) notify() {
-	if f.told != nil {
-		close(f.told)
-		f.told = nil
-	}
+	f.told.Announce()
 }
 
 // word is what is known about the end of a flight.
@@ -157,14 +155,11 @@ type word struct {
 
 // word is what is known so far, and a channel that is closed when more is.
 func (f *flight) word(settle time.Duration) (word, <-chan struct{}) {
-	if f.told == nil {
-		f.told = make(chan struct{})
-	}
 	w := word{own: f.own}
 	if f.vague != nil && f.ended.Sub(f.heard) <= settle {
 		w.vague = f.vague
 	}
-	return w, f.told
+	return w, f.told.Changed()
 }
 
 // hear waits for what the tunnel says of a flight that has ended unanswered, for as long as anything may come. A hasty

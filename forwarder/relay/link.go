@@ -1,11 +1,11 @@
 package relay
 
 import (
-	"math/rand/v2"
 	"slices"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // pace is how long the relay waits for what.
@@ -29,7 +29,7 @@ type link struct {
 	// After a refusal a tunnel is suspect: one client at a time, the scout, is let through, so that it is plain
 	// whose a further refusal is.
 	suspect bool
-	delay   time.Duration
+	refused int       // the refusal that made it suspect, and those of scouts since
 	next    time.Time // when the next scout may go
 	scout   *client
 	proven  time.Time // when the scout will have stood its time; zero until it is connected
@@ -62,11 +62,12 @@ func (l *link) trust() {
 func (l *link) doubt(c *client, now time.Time) {
 	switch {
 	case !l.suspect:
-		l.suspect, l.delay = true, l.pace.first
+		l.suspect, l.refused = true, 1
 	case c != nil && l.scout == c:
-		l.delay = min(2*l.delay, l.pace.last)
+		l.refused++
 	}
-	l.next = now.Add(l.delay - rand.N(l.delay/4+1))
+	scouts := wait.Backoff{First: l.pace.first, Max: l.pace.last, Jitter: 0.25}
+	l.next = now.Add(scouts.After(l.refused))
 }
 
 // dismiss ends the scout's turn.

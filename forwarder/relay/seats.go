@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/localport-sh/localport/forwarder/filelimit"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // Seats are the clients that all relays of a process may have at once. A client takes a seat when it is accepted and
@@ -93,10 +94,7 @@ func (s *Seats) rebalance() {
 // wake has whoever waits for a seat try again.
 func (s *Seats) wake() {
 	for waiter := range s.waiters {
-		select {
-		case waiter <- struct{}{}:
-		default: // it was told already
-		}
+		wait.Notify(waiter)
 	}
 }
 

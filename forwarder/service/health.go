@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/project"
 )
@@ -207,7 +207,8 @@ func (h *health) onFailure(r checkOutcome, hc project.HealthCheck) {
 		reason, hint := r.explain(hc.Timeout)
 		h.s.setTrouble(forwarder.Unhealthy, reason, hint)
 	}
-	h.checkAfter(min(firstRecheck<<min(h.bad-1, 8), hc.Interval))
+	rechecks := wait.Backoff{First: firstRecheck, Max: min(hc.Interval, firstRecheck<<8)}
+	h.checkAfter(rechecks.After(h.bad))
 }
 
 // onProof takes a client's success for a check's where a check would ask no more than that, or is not made at all while there
@@ -288,7 +289,7 @@ func (h *health) checkSoon() {
 }
 
 // checkAfter has the next check start after a delay, less at most a tenth, so that services are not all checked together.
-func (h *health) checkAfter(delay time.Duration) { h.timer.Reset(delay - rand.N(delay/10+1)) }
+func (h *health) checkAfter(delay time.Duration) { h.timer.Reset(wait.TakeOff(delay, 0.1)) }
 
 func (h *health) startCheck(ctx context.Context) {
 	h.running = true

@@ -10,6 +10,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/tasks"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // destination is where an ssh goes: a host, a user, a key, a way. At most one master leads there at a time.
@@ -75,15 +76,15 @@ const pace = time.Second
 func (d *destination) join(ctx context.Context, run forwarder.Run) (*master, error) {
 	d.logs.add(run.Log)
 	for {
-		m, wait, err := d.enter(run)
+		m, delay, err := d.enter(run)
 		if err != nil {
 			d.logs.remove(run.Log)
 			return nil, err
 		}
 		if m == nil {
-			if err := pause(ctx, wait); err != nil {
+			if !wait.Sleep(ctx, delay) {
 				d.logs.remove(run.Log)
-				return nil, err
+				return nil, ctx.Err()
 			}
 			continue
 		}
@@ -103,29 +104,17 @@ func (d *destination) join(ctx context.Context, run forwarder.Run) (*master, err
 	}
 }
 
-// pause waits, unless ctx ends.
-func pause(ctx context.Context, wait time.Duration) error {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// enter makes the caller a user of the master. There may be none yet: then wait says when to ask again, or the error why
+// enter makes the caller a user of the master. There may be none yet: then delay says when to ask again, or the error why
 // there will be none.
-func (d *destination) enter(run forwarder.Run) (m *master, wait time.Duration, err error) {
+func (d *destination) enter(run forwarder.Run) (m *master, delay time.Duration, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.master == nil {
 		if f := d.remembered(run); f != nil {
 			return nil, 0, f
 		}
-		if wait := pace - time.Since(d.tried); d.failure != nil && run.Urgent && wait > 0 {
-			return nil, wait, nil
+		if delay := pace - time.Since(d.tried); d.failure != nil && run.Urgent && delay > 0 {
+			return nil, delay, nil
 		}
 		d.tried, d.asked = time.Now(), run.Ask
 		d.master = d.start(run)
@@ -145,7 +134,7 @@ func (d *destination) remembered(run forwarder.Run) error {
 	case run.Ask != "" && run.Ask == d.asked: // the login is the same, and the user has answered for all
 	case run.Ask != "", run.Asked.After(d.tried):
 		return nil
-	case f.Class == forwarder.Transient && time.Since(d.tried) > quiet(d.failures):
+	case f.Class == forwarder.Transient && time.Since(d.tried) > quiet.After(d.failures):
 		return nil
 	case f.Class != forwarder.ByAttention && run.Urgent:
 		return nil
@@ -155,9 +144,7 @@ func (d *destination) remembered(run forwarder.Run) error {
 }
 
 // quiet is how long an attempt's failure counts for everybody: less than any service waits by itself.
-func quiet(failures int) time.Duration {
-	return min(200*time.Millisecond<<min(failures-1, 6), 10*time.Second)
-}
+var quiet = wait.Backoff{First: 200 * time.Millisecond, Max: 10 * time.Second}
 
 // leave ends the use of a master. The last user ends the master.
 func (d *destination) leave(m *master, log io.Writer) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/keeper"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // The names under which the keeper holds what is not a service's.
@@ -40,7 +41,7 @@ type keeping struct {
 // run keeps a keeper running until ctx ends or the keeping does.
 func (k *keeping) run(ctx context.Context) {
 	const first, most = 100 * time.Millisecond, 30 * time.Second
-	for wait := first; ; wait = min(2*wait, most) {
+	for pause := (wait.Backoff{First: first, Max: most}); ; {
 		began := time.Now()
 		if link := k.start(); link != nil {
 			k.started(link.PID())
@@ -55,11 +56,9 @@ func (k *keeping) run(ctx context.Context) {
 			k.log.Warn("the keeper died; another is started")
 		}
 		if time.Since(began) > most {
-			wait = first
+			pause.Reset()
 		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
+		if !wait.Sleep(ctx, pause.Next()) {
 			return
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/metrics"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // serveMetrics has the metrics where the config asks for them, until ctx ends.
@@ -31,10 +32,7 @@ func (s *Supervisor) serveMetricsOn(ctx context.Context, port int) {
 		if err == nil {
 			s.noteMetrics(metrics.Serve(ctx, ln, s.Status))
 		}
-		select {
-		case <-time.After(time.Second):
-		case <-ctx.Done():
-		}
+		wait.Sleep(ctx, time.Second)
 	}
 	s.noteMetrics(nil)
 }

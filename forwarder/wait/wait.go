@@ -42,6 +42,32 @@ func Sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// SleepUntil returns after d, or as soon as early is closed or receives, and reports whether ctx has not ended before. A nil early
+// never ends it.
+func SleepUntil(ctx context.Context, d time.Duration, early <-chan struct{}) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-early:
+	case <-ctx.Done():
+		return false
+	}
+	return true
+}
+
+// IsClosedWithin reports whether a channel is closed, or receives, before d is over.
+func IsClosedWithin(d time.Duration, c <-chan struct{}) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-c:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
 // Broadcast wakes everybody who waits for a change. The zero Broadcast is ready, and safe for concurrent use.
 type Broadcast struct {
 	mu   sync.Mutex // guards next
@@ -56,6 +82,13 @@ func (b *Broadcast) Changed() <-chan struct{} {
 		b.next = make(chan struct{})
 	}
 	return b.next
+}
+
+// IsAwaited reports whether anybody has asked for the next change.
+func (b *Broadcast) IsAwaited() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.next != nil
 }
 
 // Announce wakes everybody who waits now.

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // recordVersion is the format of a record. One of another version is foreign.
@@ -158,9 +160,7 @@ func (s Store) lock() (unlock func(), err error) {
 			_ = file.Close()
 			return nil, fmt.Errorf("lock %s: %w", file.Name(), err)
 		}
-		select {
-		case <-time.After(5 * time.Millisecond): // flock cannot be waited for with a deadline
-		case <-ctx.Done():
+		if !wait.Sleep(ctx, 5*time.Millisecond) { // flock cannot be waited for with a deadline
 			_ = file.Close()
 			return nil, fmt.Errorf("lock %s: another process holds it", file.Name())
 		}

@@ -1,6 +1,10 @@
 package watch
 
-import "github.com/fsnotify/fsnotify"
+import (
+	"github.com/fsnotify/fsnotify"
+
+	"github.com/localport-sh/localport/forwarder/wait"
+)
 
 // source is where events come from.
 type source struct {
@@ -19,10 +23,7 @@ func newSource() (*source, error) {
 	go func() {
 		defer close(s.drained)
 		for range watcher.Errors {
-			select {
-			case s.lost <- struct{}{}:
-			default:
-			}
+			wait.Notify(s.lost)
 		}
 	}()
 	return s, nil

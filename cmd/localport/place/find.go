@@ -7,6 +7,7 @@ import (
 
 	"github.com/localport-sh/localport/cmd/localport/fail"
 	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 )
 
@@ -21,8 +22,7 @@ func (p *Place) Running(ctx context.Context) (*control.Client, error) {
 // a command from a supervisor that lives. The error is a *fail.NoAnswerError if one lives and does not answer.
 func (p *Place) Find(ctx context.Context) (*control.Client, control.Status, error) {
 	began := time.Now()
-	const first, last = 5 * time.Millisecond, 50 * time.Millisecond
-	for pause := first; ; pause = min(2*pause, last) {
+	for pause := (wait.Backoff{First: 5 * time.Millisecond, Max: 50 * time.Millisecond}); ; {
 		client, status, err := p.ask(ctx)
 		if client != nil || err != nil {
 			return client, status, err
@@ -32,7 +32,7 @@ func (p *Place) Find(ctx context.Context) (*control.Client, control.Status, erro
 			return nil, control.Status{}, err
 		}
 		// Elected, but not listening yet, or just ending: nothing tells when that is over.
-		if !Pause(ctx, pause) {
+		if !wait.Sleep(ctx, pause.Next()) {
 			return nil, control.Status{}, p.noAnswer(time.Since(began))
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/version"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 )
@@ -62,7 +63,7 @@ func (p *Place) Join(ctx context.Context, e Entry) (*Joined, error) {
 			return &Joined{*client, p, view, j.spawned}, nil
 		}
 		// Elected, but not listening yet, or just ending: nothing tells when that is over.
-		if j.unreachable && !Pause(ctx, 5*time.Millisecond) {
+		if j.unreachable && !wait.Sleep(ctx, 5*time.Millisecond) {
 			return nil, p.noAnswer(time.Since(began))
 		}
 	}
@@ -270,18 +271,6 @@ func (p *Place) Session() control.Session {
 	return control.Session{
 		SSHAuthSock: os.Getenv("SSH_AUTH_SOCK"), Kubeconfig: os.Getenv("KUBECONFIG"), Path: os.Getenv("PATH"),
 		Level: p.level,
-	}
-}
-
-// Pause waits for d; false if ctx ends first.
-func Pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/kubectl/session"
 	"github.com/localport-sh/localport/forwarder/tasks"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 const (
@@ -54,13 +55,13 @@ type finder struct {
 	refused  map[string]time.Time
 	trouble  *forwarder.Failure
 	judged   bool
-	told     chan struct{} // closed when something has changed
+	told     wait.Broadcast // of any change
 }
 
 // newFinder follows what the target is. A panic in it is given to broke.
 func newFinder(group *tasks.Group, s *session.Session, t Target, words session.Words, broke func(*forwarder.Failure, []byte)) *finder {
 	f := &finder{
-		session: s, target: t, words: words, done: make(chan struct{}), refused: make(map[string]time.Time), told: make(chan struct{}),
+		session: s, target: t, words: words, done: make(chan struct{}), refused: make(map[string]time.Time),
 	}
 	namespace := words.Place.Namespace
 	switch {
@@ -243,8 +244,7 @@ func (f *finder) judge() {
 		f.unready = time.Now()
 	}
 	f.trouble, f.judged = f.why(), true
-	close(f.told)
-	f.told = make(chan struct{})
+	f.told.Announce()
 }
 
 // good reports whether a pod is one that connections need not wait for: a pod named as such has only to run.
@@ -300,7 +300,7 @@ func (f *finder) noPod() *forwarder.Failure {
 // settle waits until the target was looked at, and says what is wrong with it, if more than that it has no pod.
 func (f *finder) settle(ctx context.Context) error {
 	f.mu.Lock()
-	judged, told := f.judged, f.told
+	judged, told := f.judged, f.told.Changed()
 	f.mu.Unlock()
 	if !judged {
 		select {
@@ -354,7 +354,7 @@ func (f *finder) refusedLately(uid string) bool {
 func (f *finder) state() (*forwarder.Failure, <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.trouble, f.told
+	return f.trouble, f.told.Changed()
 }
 
 // pick is where the next connection goes. It waits until there is a pod; the error then says what it waited for.
@@ -404,11 +404,11 @@ func (f *finder) choose() (at *choice, trouble *forwarder.Failure, told <-chan s
 		due = time.After(recheck / 2)
 	}
 	if p == nil || f.ofErr != nil && f.of == nil && f.owner != nil {
-		return nil, f.trouble, f.told, due
+		return nil, f.trouble, f.told.Changed(), due
 	}
 	port, err := f.target.portOf(p, f.of)
 	if err != nil {
-		return nil, f.trouble, f.told, due
+		return nil, f.trouble, f.told.Changed(), due
 	}
 	return &choice{
 		pod: p.Metadata.Name, uid: p.Metadata.UID, node: p.Spec.NodeName, port: port, good: f.good(p), restarts: p.restarts(),

@@ -15,6 +15,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/kubectl/session"
 	"github.com/localport-sh/localport/forwarder/kubectl/spdy"
 	"github.com/localport-sh/localport/forwarder/tasks"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // Spec says what is forwarded.
@@ -169,7 +170,8 @@ func (d *diary) note(at *choice, trouble *forwarder.Failure) {
 func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := t.tasks.Bind(ctx, net.ErrClosed)
 	defer cancel()
-	for pause := 20 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
+	for pause := (wait.Backoff{First: 20 * time.Millisecond, Max: 500 * time.Millisecond}); ; {
+		delay := pause.Next() // grows with each turn, too
 		at, err := t.finder.pick(ctx)
 		if err != nil {
 			return nil, t.undialled(ctx, err)
@@ -188,7 +190,7 @@ func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
 			t.end(failure)
 			return nil, failure
 		}
-		t.pause(ctx, pause)
+		t.pause(ctx, delay)
 	}
 }
 
@@ -227,14 +229,14 @@ var errTurn = errors.New("the connection waits for its turn")
 func (t *tunnel) connect(ctx context.Context, at choice) (net.Conn, error) {
 	for {
 		_, told := t.finder.state()
-		u, wait := t.pool.take(at.uid)
+		u, eased := t.pool.take(at.uid)
 		old := u != nil
 		switch {
 		case old:
 			t.refill(at)
-		case wait != nil:
+		case eased != nil:
 			select {
-			case <-wait:
+			case <-eased:
 			case <-told:
 			case <-ctx.Done():
 			}
@@ -299,10 +301,7 @@ func (t *tunnel) dialled(at choice, err error) {
 
 // tell says that there is trouble, or none any more.
 func (t *tunnel) tell() {
-	select {
-	case t.changed <- struct{}{}:
-	default:
-	}
+	wait.Notify(t.changed)
 }
 
 // Trouble is what stands in the way of connections now; nil if nothing does, as far as is known.

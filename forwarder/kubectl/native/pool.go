@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/kubectl/spdy"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // How upstreams are kept and shared.
@@ -38,7 +39,7 @@ type pool struct {
 	all       map[*upstream]struct{}
 	closed    bool
 	opening   map[string]int // for clients, by the pod's uid
-	eased     chan struct{}  // closed when a client that waits for its turn may have one; nil when none waits
+	eased     wait.Broadcast // a client that waits for its turn may have one
 	filling   int            // being opened to be kept warm
 	refilling bool           // somebody waits to see whether more are needed
 	cost      time.Duration  // what opening took lately
@@ -52,7 +53,7 @@ func (p *pool) warm() int {
 // take gives a client an upstream to the pod that is open already, or nil where the client is to open one; opened is
 // called then. While enough are being opened it gives neither, but a channel: when that is closed, or the pods change,
 // another attempt may have more luck.
-func (p *pool) take(uid string) (u *upstream, wait <-chan struct{}) {
+func (p *pool) take(uid string) (u *upstream, eased <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	best := p.best(uid)
@@ -65,10 +66,7 @@ func (p *pool) take(uid string) (u *upstream, wait <-chan struct{}) {
 		p.opening[uid]++
 		return nil, nil
 	}
-	if p.eased == nil {
-		p.eased = make(chan struct{})
-	}
-	return nil, p.eased
+	return nil, p.eased.Changed()
 }
 
 // best is the upstream that the next client may use, if there is one. p.mu is held.
@@ -95,15 +93,7 @@ func (p *pool) opened(uid string) {
 	if p.opening[uid]--; p.opening[uid] == 0 {
 		delete(p.opening, uid)
 	}
-	p.ease()
-}
-
-// ease lets those who wait for their turn try again. p.mu is held.
-func (p *pool) ease() {
-	if p.eased != nil {
-		close(p.eased)
-		p.eased = nil
-	}
+	p.eased.Announce()
 }
 
 func (u *upstream) over() bool {
@@ -151,7 +141,7 @@ func (p *pool) leaves(c *conn) {
 		c.leaves = true
 		c.up.clients--
 		c.up.leaving++
-		p.ease()
+		p.eased.Announce()
 	}
 }
 
@@ -166,7 +156,7 @@ func (p *pool) given(c *conn) (drop bool) {
 		u.clients--
 	}
 	u.idle = time.Now()
-	p.ease()
+	p.eased.Announce()
 	drop = u.clients+u.leaving == 0 && (u.soiled || u.over() || p.closed)
 	if drop {
 		delete(p.all, u)
@@ -210,12 +200,7 @@ func (t *tunnel) refill(at choice) {
 	}
 	p.refilling = true
 	t.goes(func(ctx context.Context) {
-		timer := time.NewTimer(lull)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-		}
+		wait.Sleep(ctx, lull)
 		p.mu.Lock()
 		p.refilling = false
 		p.mu.Unlock()

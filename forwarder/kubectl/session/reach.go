@@ -7,24 +7,23 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // reach is what is known of whether a server can be had. It is learned from what is asked anyway; only while the server
 // cannot be had it is asked for the purpose.
 type reach struct {
 	mu      sync.Mutex
-	err     error         // why not; nil: it can be had, or nobody knows yet
-	changed chan struct{} // closed when err changes
+	err     error          // why not; nil: it can be had, or nobody knows yet
+	changed wait.Broadcast // of whether there is an err
 	probing bool
 }
 
-func (r *reach) init() { r.changed = make(chan struct{}) }
+// firstLook is how soon a server that cannot be had is asked for again.
+const firstLook = 200 * time.Millisecond
 
-// The pace of asking for a server that cannot be had.
-const (
-	firstLook = 200 * time.Millisecond
-	lastLook  = 2 * time.Second
-)
+// looks is the delays between asking for a server that cannot be had.
+var looks = wait.Backoff{First: firstLook, Max: 2 * time.Second}
 
 // heard notes how an exchange with the server came out, and returns the error. What the caller itself has given up says
 // nothing.
@@ -37,8 +36,7 @@ func (s *Session) heard(err error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if (r.err == nil) != (err == nil) {
-		close(r.changed)
-		r.changed = make(chan struct{})
+		r.changed.Announce()
 	}
 	r.err = err
 	if err != nil && !r.probing {
@@ -50,14 +48,7 @@ func (s *Session) heard(err error) error {
 
 // look asks for the server until it can be had.
 func (s *Session) look(ctx context.Context) {
-	for pause := firstLook; ; pause = min(2*pause, lastLook) {
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		}
+	for pause := looks; wait.Sleep(ctx, pause.Next()); {
 		err := s.Alive(ctx)
 		_, known := errors.AsType[*forwarder.Failure](err)
 		s.reach.mu.Lock()
@@ -79,5 +70,5 @@ func (s *Session) Suspect() {
 func (s *Session) Reach() (error, <-chan struct{}) { //nolint:revive,staticcheck // the error is what is asked for
 	s.reach.mu.Lock()
 	defer s.reach.mu.Unlock()
-	return s.reach.err, s.reach.changed
+	return s.reach.err, s.reach.changed.Changed()
 }

@@ -82,7 +82,6 @@ func open(config *rest.Config, l *login, group *tasks.Group) (*Session, error) {
 	secure.ClientSessionCache = tls.NewLRUClientSessionCache(8)
 	l.knows(config, secure)
 	s := &Session{Server: strings.TrimSuffix(base.String(), "/"), login: l, base: base, tasks: group}
-	s.reach.init()
 	s.watches.open = make(map[watchKey]*Watch)
 	s.wrap = func(rt http.RoundTripper) (http.RoundTripper, error) { return transport.HTTPWrappersForConfig(tc, rt) }
 	s.transports(secure, config)

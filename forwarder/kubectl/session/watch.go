@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // Meta is what every object has.
@@ -50,7 +51,7 @@ type Watch struct {
 	barred  bool                       // the user may not watch
 	fetched time.Time                  // when a list was last asked for, where barred
 	fetch   chan struct{}              // closed when the question under way is answered
-	changed chan struct{}              // closed at the next change
+	changed wait.Broadcast             // of the objects, or of err
 }
 
 // Watch returns the list of the objects at a path, such as /api/v1/namespaces/x/pods, that have labels, or of the one object
@@ -61,7 +62,7 @@ func (s *Session) Watch(path, labels, name string) (w *Watch, release func()) {
 	defer s.watches.Unlock()
 	w = s.watches.open[key]
 	if w == nil {
-		w = &Watch{session: s, key: key, ended: make(chan struct{}), changed: make(chan struct{})}
+		w = &Watch{session: s, key: key, ended: make(chan struct{})}
 		s.watches.open[key] = w
 		w.cancel = s.tasks.Go(func(ctx context.Context) {
 			defer close(w.ended)
@@ -107,12 +108,12 @@ func (w *Watch) Objects(ctx context.Context) (objects []json.RawMessage, version
 		w.mu.Lock()
 		if w.objects != nil || w.err != nil {
 			defer w.mu.Unlock()
-			return slices.Collect(maps.Values(w.objects)), w.version, w.changed, w.trouble()
+			return slices.Collect(maps.Values(w.objects)), w.version, w.changed.Changed(), w.trouble()
 		}
-		wait := w.changed
+		changed := w.changed.Changed()
 		w.mu.Unlock()
 		select {
-		case <-wait:
+		case <-changed:
 		case <-ctx.Done():
 			return nil, 0, nil, ctx.Err()
 		}
@@ -172,10 +173,10 @@ func (w *Watch) ask() <-chan struct{} {
 
 // run keeps the list up to date until the context ends.
 func (w *Watch) run(ctx context.Context) {
-	for pause := firstLook; ctx.Err() == nil; {
+	for pause := looks; ctx.Err() == nil; {
 		from, err := w.list(ctx)
 		if err == nil {
-			pause = firstLook
+			pause.Reset()
 			err = w.follow(ctx, from)
 		}
 		if ctx.Err() != nil {
@@ -190,8 +191,7 @@ func (w *Watch) run(ctx context.Context) {
 		if err != nil {
 			w.fail(err)
 			_, away := w.session.Reach()
-			wait(ctx, pause, away)
-			pause = min(2*pause, lastLook)
+			wait.SleepUntil(ctx, pause.Next(), away)
 		}
 	}
 }
@@ -202,25 +202,11 @@ func (w *Watch) listed() bool {
 	return w.objects != nil
 }
 
-// wait returns after a pause, or when a channel is closed; false if the context has ended.
-func wait(ctx context.Context, pause time.Duration, early <-chan struct{}) bool {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-early:
-	case <-ctx.Done():
-		return false
-	}
-	return true
-}
-
 func (w *Watch) tell(change func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	change()
-	close(w.changed)
-	w.changed = make(chan struct{})
+	w.changed.Announce()
 }
 
 func (w *Watch) fail(err error) { w.tell(func() { w.err = err }) }
@@ -271,7 +257,7 @@ func (w *Watch) follow(ctx context.Context, from string) error {
 			}
 			return err
 		}
-		if next == from && !wait(ctx, firstLook, nil) {
+		if next == from && !wait.Sleep(ctx, firstLook) {
 			return ctx.Err()
 		}
 		from = next

@@ -78,7 +78,7 @@ func specOf(svc project.Service) spec {
 type service struct {
 	spec
 
-	mu    sync.Mutex
+	mu    sync.Mutex       // guards the fields below; never held while a file is read
 	last  *session.Session // that a tunnel used
 	place session.Place
 	from  string // the kubeconfig files in which place was completed; empty before it was
@@ -120,16 +120,24 @@ func (s *service) where() session.Place {
 // asks for a new start.
 func (s *service) settle(run forwarder.Run) session.Place {
 	files := session.Files(s.kubeconfig, run.Env, run.Dir)
+	key := fmt.Sprintf("%q %v", files, run.Asked)
+	s.mu.Lock()
+	place, isComplete := s.place, s.from == key
+	s.mu.Unlock()
+	if isComplete {
+		return place
+	}
+	place = s.asked.Complete(files) // the files may lie on a disk that hangs: status and the service's loop need the mutex
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if key := fmt.Sprintf("%q %v", files, run.Asked); s.from != key {
-		s.place = s.asked.Complete(files)
-		s.from = ""
-		if s.place.Context != "" {
-			s.from = key
-		}
+	if s.from == key {
+		return s.place
 	}
-	return s.place
+	s.place, s.from = place, ""
+	if place.Context != "" {
+		s.from = key
+	}
+	return place
 }
 
 // Open opens a tunnel through the engine of the config, or through the kubectl that the environment names.

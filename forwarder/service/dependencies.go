@@ -15,7 +15,7 @@ type Dependencies struct {
 
 	mu     sync.Mutex // guards the fields below
 	states map[string]forwarder.State
-	starts map[string]chan<- struct{} // tells a service that a client waits
+	starts map[string]chan<- struct{} // tells a service that a client waits; by it the newest service of a name is known
 }
 
 // NewDependencies is empty.
@@ -31,19 +31,32 @@ type dependency struct {
 	state forwarder.State // empty: there is no such service
 }
 
+// add makes a service known, in the place of one of the same name that may still be ending.
+func (d *Dependencies) add(name string, start chan<- struct{}) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.states, name)
+	d.starts[name] = start
+}
+
+// set says in which state a service is. It is ignored from one that has been replaced.
 func (d *Dependencies) set(name string, state forwarder.State, start chan<- struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.states[name] == state && d.starts[name] == start {
+	if d.starts[name] != start || d.states[name] == state {
 		return
 	}
-	d.states[name], d.starts[name] = state, start
+	d.states[name] = state
 	d.changes.Announce()
 }
 
-func (d *Dependencies) remove(name string) {
+// remove forgets a service, unless another has replaced it.
+func (d *Dependencies) remove(name string, start chan<- struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.starts[name] != start {
+		return
+	}
 	delete(d.states, name)
 	delete(d.starts, name)
 	d.changes.Announce()

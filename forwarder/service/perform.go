@@ -191,6 +191,7 @@ func (s *Service) close(all bool) {
 		}
 		if binding != nil {
 			if b := <-binding; b.port != nil {
+				b.port.Release() // it came when the service had been stopped: no copy of it may stay
 				port = b.port
 			}
 		}

@@ -162,6 +162,7 @@ func New(host Host, definition Definition, lines *journal.File) *Service {
 		bindTimer: stoppedTimer(), attemptTimer: stoppedTimer(),
 		definition: definition,
 	}
+	host.Dependencies.add(s.name, s.waiting)
 	s.publish(func(st *status) {
 		st.state, st.target = forwarder.Stopped, definition.Driver.Target(definition.Service)
 	})
@@ -187,7 +188,7 @@ func (s *Service) Run(ctx context.Context) {
 	s.step(ctx, eventStop)
 	s.jobs.Wait()
 	s.tellStopped()
-	s.host.Dependencies.remove(s.name)
+	s.host.Dependencies.remove(s.name, s.waiting)
 }
 
 // handle turns an input into an event and carries out what follows.

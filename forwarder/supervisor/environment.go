@@ -17,7 +17,7 @@ import (
 type environment struct {
 	run string
 
-	mu     sync.Mutex
+	mu     sync.Mutex // guards the fields below; never held while a socket or a file is asked
 	shell  environ.Env
 	dotenv map[string]string
 }
@@ -57,14 +57,18 @@ func (e *environment) inherited() []string {
 	return e.shell.List()
 }
 
-// refresh takes over what a newcomer's shell has and what stopped working in ours. It reports whether anything did.
-func (e *environment) refresh(session control.Session) bool {
+func (e *environment) set(name, value string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.shell[name] = value
+}
+
+// refresh takes over what a newcomer's shell has and what stopped working in ours. It reports whether anything did.
+func (e *environment) refresh(session control.Session) bool {
 	changed := false
 	take := func(name, value string, works func(string) bool) {
-		if old := e.shell[name]; value != "" && value != old && !works(old) && works(value) {
-			e.shell[name] = value
+		if old, _ := e.lookup(name); value != "" && value != old && !works(old) && works(value) {
+			e.set(name, value)
 			changed = true
 		}
 	}

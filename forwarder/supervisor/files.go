@@ -59,12 +59,11 @@ func (s *Supervisor) setPolling(reason string, polling bool) {
 	if !polling {
 		reason = ""
 	}
-	s.note(func(n *notes) {
-		if reason != n.polling {
-			s.log.Info("how changes of the files are noticed", "by_comparing_because", reason)
-		}
-		n.polling = reason
-	})
+	before := ""
+	s.note(func(n *notes) { before, n.polling = n.polling, reason })
+	if reason != before {
+		s.log.Info("how changes of the files are noticed", "by_comparing_because", reason)
+	}
 }
 
 // filesChanged takes over what the files say now, or says why not.
@@ -91,16 +90,17 @@ func (s *Supervisor) readUser() {
 	if path := userConfigPath(); path != "" {
 		user, err = project.ReadUser(path)
 	}
+	trouble, before := "", ""
+	if err != nil {
+		trouble = err.Error()
+	}
 	s.note(func(n *notes) {
-		if err != nil && err.Error() != n.userTrouble {
-			s.log.Warn("the user's own config is ignored", "error", err)
-		}
-		n.userTrouble = ""
-		if err != nil {
-			n.userTrouble = err.Error()
-		}
+		before, n.userTrouble = n.userTrouble, trouble
 		s.user = user
 	})
+	if trouble != before && err != nil {
+		s.log.Warn("the user's own config is ignored", "error", err)
+	}
 	s.logFile.SetLimits(limits(user))
 	if p := s.plan.Load(); p != nil {
 		for _, svc := range p.services {

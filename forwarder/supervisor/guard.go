@@ -68,6 +68,11 @@ func (s *Supervisor) noteDirectory(text string) { s.note(func(n *notes) { n.dire
 // guardElection locks a new election file if the one that is locked was deleted or replaced: otherwise the next shell would
 // elect a second supervisor. If another process has locked it already, that one is the supervisor.
 func (s *Supervisor) guardElection() {
+	select {
+	case <-s.lost:
+		return // known already, and about to end
+	default:
+	}
 	holds, err := s.election.Holds()
 	if holds || err != nil || s.closing.Load() {
 		return

@@ -3,7 +3,9 @@ package supervisor
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +36,7 @@ type keeping struct {
 	mu      sync.Mutex   // one conversation with the keeper at a time: a frozen one is killed after 2 s
 	link    *keeper.Link // nil while there is none
 	kept    map[string]source
+	missing map[string]bool // of what is kept: what the keeper could not be given, as while there is no free descriptor
 	note    keeper.Note
 	closed  bool
 }
@@ -45,9 +48,7 @@ func (k *keeping) run(ctx context.Context) {
 		began := time.Now()
 		if link := k.start(); link != nil {
 			k.started(link.PID())
-			select {
-			case <-link.Done():
-			case <-ctx.Done():
+			if !k.attend(ctx, link) {
 				return
 			}
 			if k.lost() {
@@ -61,6 +62,37 @@ func (k *keeping) run(ctx context.Context) {
 		if !wait.Sleep(ctx, pause.Next()) {
 			return
 		}
+	}
+}
+
+// giveInterval is how often it is tried again to give a keeper what it could not be given.
+const giveInterval = time.Second
+
+// attend gives a keeper what it could not be given, until it ends; false if ctx ends before.
+func (k *keeping) attend(ctx context.Context, link *keeper.Link) bool {
+	tick := time.NewTicker(giveInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-link.Done():
+			return true
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+			k.giveMissing()
+		}
+	}
+}
+
+// giveMissing tries again to give the keeper what it could not be given.
+func (k *keeping) giveMissing() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed || k.link == nil {
+		return
+	}
+	for _, name := range slices.Collect(maps.Keys(k.missing)) {
+		k.give(name, k.kept[name])
 	}
 }
 
@@ -129,8 +161,12 @@ func (k *keeping) give(name string, source source) {
 			file.Close()
 		}
 	}
-	if err != nil {
-		k.log.Error("have a listener kept", "name", name, "error", err)
+	switch {
+	case err == nil:
+		delete(k.missing, name)
+	case !k.missing[name]:
+		k.missing[name] = true
+		k.log.Error("the keeper could not be given a copy; it is tried again", "name", name, "error", err)
 	}
 }
 
@@ -139,6 +175,7 @@ func (k *keeping) drop(name string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.kept, name)
+	delete(k.missing, name)
 	if k.closed || k.link == nil {
 		return
 	}

@@ -168,18 +168,25 @@ func (s *Supervisor) retire(why retireReason, tries int) bool {
 	defer cancel()
 	_, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
 		s.closing.Store(false)
-		s.store.apply(&tx.State)
-		tx.Prune()
-		if why == unused && len(tx.Leases) > 0 {
+		if known := s.store.state(); known.ID != "" && tx.ID != known.ID {
+			restore(tx, known)
+		}
+		if why == unused && s.hasLeases(tx) {
 			return errInUse
 		}
+		s.closing.Store(true)
+		// Who joined by socket until now was told that the project is up.
+		if why == unused && s.hasLeases(tx) {
+			s.closing.Store(false)
+			return errInUse
+		}
+		s.store.apply(&tx.State)
 		if why != unused {
 			tx.Release(lockstate.StartLease, lockstate.Process{})
 		}
 		tx.Supervisor, tx.Stopped, tx.Started, tx.Only = nil, nil, nil, nil
 		tx.Down = tx.Down || why == ordered
 		tx.Bump()
-		s.closing.Store(true)
 		return nil
 	})
 	if errors.Is(err, errInUse) {
@@ -201,6 +208,13 @@ func (s *Supervisor) retire(why retireReason, tries int) bool {
 	}
 	close(s.ended)
 	return true
+}
+
+// hasLeases reports whether there are leases in a state, with those that are not written yet.
+func (s *Supervisor) hasLeases(tx *lockstate.Tx) bool {
+	s.store.apply(&tx.State)
+	tx.Prune()
+	return len(tx.Leases) > 0
 }
 
 // closePorts closes every listener and the control socket, and the keeper's copies of them.

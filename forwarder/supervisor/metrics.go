@@ -10,16 +10,22 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// serveMetrics has the metrics where the config asks for them, until ctx ends.
+// serveMetrics has the metrics where the config asks for them, until ctx ends or the ports are given up: a successor serves them
+// while this supervisor waits for the ends of its connections.
 func (s *Supervisor) serveMetrics(ctx context.Context) {
 	for ctx.Err() == nil {
 		port := s.plan.Load().project.MetricsPort
 		end := s.launch(func(ctx context.Context) { s.serveMetricsOn(ctx, port) })
 		select {
 		case <-s.reloaded:
+			end()
+		case <-s.ended:
+			end()
+			return
 		case <-ctx.Done():
+			end()
+			return
 		}
-		end()
 	}
 }
 
@@ -42,10 +48,9 @@ func (s *Supervisor) noteMetrics(err error) {
 	if err != nil {
 		text = "metrics_port: " + err.Error()
 	}
-	s.note(func(n *notes) {
-		if text != n.metrics && text != "" {
-			s.log.Warn("no metrics", "error", err)
-		}
-		n.metrics = text
-	})
+	before := ""
+	s.note(func(n *notes) { before, n.metrics = n.metrics, text })
+	if text != before && text != "" {
+		s.log.Warn("no metrics", "error", err)
+	}
 }

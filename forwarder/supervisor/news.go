@@ -112,9 +112,11 @@ func (n *news) withLine(ctx context.Context, e *journal.Event) bool {
 	written := false
 	_, err := n.dir.Update(ctx, func(tx *lockstate.Tx) error {
 		tx.Bump()
-		e.Line = tx.Line + 1 // what the bump makes of it
-		n.recorder.Append(*e)
-		written = true
+		if !written { // also where Update calls this once more: no number is lower than the one before
+			e.Line = tx.Line + 1 // what the bump makes of it
+			n.recorder.Append(*e)
+			written = true
+		}
 		return nil
 	})
 	if err != nil && ctx.Err() == nil {

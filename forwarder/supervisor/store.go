@@ -165,13 +165,15 @@ func (st *store) finish(state lockstate.State, err error, written int) {
 	st.onChange()
 }
 
-// run writes what could not be written, as soon as it can be, until ctx ends.
-func (st *store) run(ctx context.Context) {
+// run writes what could not be written, as soon as it can be, until ctx or ended does.
+func (st *store) run(ctx context.Context, ended <-chan struct{}) {
 	tick := time.NewTicker(retryWrite)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
+			return
+		case <-ended:
 			return
 		case <-tick.C:
 		}
@@ -191,6 +193,10 @@ func restore(tx *lockstate.Tx, known lockstate.State) {
 	for _, lease := range known.Leases {
 		tx.Hold(lease)
 	}
+	if other := tx.Supervisor; other != nil && other.Alive() && other.Process != lockstate.Self() {
+		tx.Bump() // another supervisor was elected on the new state, and its record stays: the leases are its own from now on
+		return
+	}
 	tx.Supervisor, tx.Ports = known.Supervisor, known.Ports
 	tx.Stopped, tx.Started, tx.Only = known.Stopped, known.Started, known.Only
 	tx.Bump()
@@ -199,8 +205,11 @@ func restore(tx *lockstate.Tx, known lockstate.State) {
 // lockLimit bounds a write that somebody waits for: less than a prompt waits for us.
 const lockLimit = time.Second
 
-// save makes a change and tries for a moment to write it.
+// save makes a change and tries for a moment to write it. Once the ports are being given up, the state is a successor's.
 func (s *Supervisor) save(change change, bump bool) {
+	if s.closing.Load() {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), lockLimit)
 	defer cancel()
 	s.store.record(ctx, change, bump)

@@ -136,8 +136,9 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	for _, part := range []func(context.Context){
-		s.socket.serve, s.store.run, s.keeping.run, s.watchFiles, s.serveMetrics, s.watchNetwork, s.guard, s.takeSessions, s.remindKeeper, s.lookForPending,
+		s.socket.serve, s.keeping.run, s.watchFiles, s.serveMetrics, s.watchNetwork, s.guard, s.takeSessions, s.remindKeeper, s.lookForPending,
 		func(ctx context.Context) { watchSleep(ctx, slept, s.woke) },
+		func(ctx context.Context) { s.store.run(ctx, s.ended) }, // then the state is a successor's
 	} {
 		s.running.Go(func() { part(work) })
 	}
@@ -178,7 +179,7 @@ func open(o Options) (*Supervisor, error) {
 	dir.Warn = func(text string) { s.log.Warn(text) }
 	s.store = newStore(dir, s.log, s.stateChanged)
 	s.news = newNews(dir, s.log, s.mask)
-	s.keeping = &keeping{exe: o.Exe, log: s.log, started: s.recordKeeper, kept: make(map[string]source)}
+	s.keeping = &keeping{exe: o.Exe, log: s.log, started: s.recordKeeper, kept: make(map[string]source), missing: make(map[string]bool)}
 	s.socket = newControlSocket(s)
 	return s, s.inherit()
 }

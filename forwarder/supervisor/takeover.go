@@ -286,6 +286,9 @@ func (s *Supervisor) withdraw(cause error) {
 func (s *Supervisor) surrender() {
 	s.acts <- struct{}{}
 	defer s.endAct()
+	if s.closing.Load() {
+		return // replaced meanwhile
+	}
 	s.closing.Store(true)
 	s.closePorts()
 	_ = s.election.Pass()
@@ -323,6 +326,9 @@ func (s *Supervisor) onTerminate() {
 func (s *Supervisor) handOver() {
 	s.acts <- struct{}{}
 	defer s.endAct()
+	if s.closing.Load() {
+		return // replaced meanwhile
+	}
 	s.closing.Store(true)
 	for _, svc := range s.plan.Load().services {
 		if port := svc.Snapshot().Port(); port != nil {

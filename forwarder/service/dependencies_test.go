@@ -1,0 +1,31 @@
+package service
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder"
+)
+
+// A reload that gives a service another port makes another Service of its name, while the first one still ends.
+func TestDependencies_AServiceThatEndsLeavesTheStateOfItsReplacement(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := testHost()
+		tunnel := newStubbornTunnel(5 * time.Second)
+		old := startService(t, h, plain("db"), well, func(int) (forwarder.Tunnel, error) { return tunnel, nil })
+		old.requireState(t, forwarder.Healthy)
+		ended := old.Stop()
+		replacement := startService(t, h, plain("db"), nil, always)
+		defer replacement.end()
+		replacement.requireState(t, forwarder.Healthy)
+		<-ended
+		old.end()
+
+		web := plain("web")
+		web.DependsOn = []string{"db"}
+		w := startService(t, h, web, well, always)
+		defer w.end()
+		w.requireState(t, forwarder.Healthy)
+	})
+}

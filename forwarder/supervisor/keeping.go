@@ -34,6 +34,7 @@ type keeping struct {
 	link    *keeper.Link // nil while there is none
 	kept    map[string]source
 	note    keeper.Note
+	lostAt  time.Time // when the keeper before this one was seen to have died
 	closed  bool
 }
 
@@ -106,6 +107,7 @@ func (k *keeping) lost() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.setLink(nil)
+	k.lostAt = time.Now()
 	return k.closed
 }
 
@@ -201,12 +203,13 @@ func (k *keeping) letRevive() bool {
 	return true
 }
 
-// gone returns when the keeper has ended or ctx has, and reports which: true for the keeper.
-func (k *keeping) gone(ctx context.Context) bool {
+// gone returns when the keeper has ended or ctx has, and reports which: true for the keeper. One that ended less than
+// recently ago, and was replaced since, counts as well.
+func (k *keeping) gone(ctx context.Context, recently time.Duration) bool {
 	k.mu.Lock()
-	link := k.link
+	link, lostAt := k.link, k.lostAt
 	k.mu.Unlock()
-	if link == nil {
+	if link == nil || !lostAt.IsZero() && time.Since(lostAt) < recently {
 		return true
 	}
 	select {

@@ -168,6 +168,7 @@ func (s *Supervisor) retire(why retireReason, tries int) bool {
 	defer cancel()
 	_, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
 		s.closing.Store(false)
+		s.store.restoreLost(tx)
 		s.store.apply(&tx.State)
 		tx.Prune()
 		if why == unused && len(tx.Leases) > 0 {

@@ -26,7 +26,11 @@ func (d *Dir) downFile() (isDown, ok bool) {
 
 func (d *Dir) hasDownFile(isDown bool) bool {
 	data, err := readFile(d.downPath(isDown))
-	return err == nil && strings.TrimSpace(string(data)) == bootID()
+	if err != nil {
+		return false
+	}
+	id, err := bootID()
+	return err == nil && strings.TrimSpace(string(data)) == id
 }
 
 // mergeDown sets st.Down from the down file, and returns whether there is one that says so. A state written by an
@@ -44,7 +48,8 @@ func (d *Dir) storeDown(isDown bool) bool {
 	if d.hasDownFile(!isDown) && os.Rename(d.downPath(!isDown), d.downPath(isDown)) == nil {
 		return true
 	}
-	if replaceFile(d.downPath(isDown), []byte(bootID()+"\n")) != nil {
+	id, err := bootID()
+	if err != nil || replaceFile(d.downPath(isDown), []byte(id+"\n")) != nil {
 		return false
 	}
 	os.Remove(d.downPath(!isDown))

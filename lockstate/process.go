@@ -1,6 +1,12 @@
 package lockstate
 
-import "os"
+import (
+	"errors"
+	"os"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
 
 // Process is a process that cannot be mistaken for a later one with the same pid.
 type Process struct {
@@ -10,20 +16,38 @@ type Process struct {
 	Start uint64 `json:"start"`
 }
 
-// Self is the calling process.
+var self atomic.Pointer[Process]
+
+// Self is the calling process. It is read once: later there may be no descriptor for it.
 func Self() Process {
-	p, _ := Find(os.Getpid())
+	if p := self.Load(); p != nil {
+		return *p
+	}
+	p, ok := Find(os.Getpid())
+	if ok {
+		self.Store(&p)
+	}
 	return p
 }
 
 // Find is the process that has pid now; false if there is none, or only a zombie.
 func Find(pid int) (Process, bool) {
-	start, ok := startTime(pid)
-	return Process{PID: pid, Start: start}, ok
+	start, err := startTime(pid)
+	return Process{PID: pid, Start: start}, err == nil
 }
 
-// Alive reports whether this very process still runs.
+// errEnded says that there is no process with a pid, or only a zombie.
+var errEnded = errors.New("the process has ended")
+
+// Alive reports whether this very process still runs. Where that cannot be told, as when no descriptor is free to look, any
+// process with its pid is taken for it: a lease is not lost by a look that failed.
 func (p Process) Alive() bool {
-	now, ok := Find(p.PID)
-	return ok && now == p
+	start, err := startTime(p.PID)
+	switch {
+	case err == nil:
+		return start == p.Start
+	case errors.Is(err, errEnded):
+		return false
+	}
+	return !errors.Is(unix.Kill(p.PID, 0), unix.ESRCH)
 }

@@ -7,22 +7,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func startTime(pid int) (uint64, bool) {
+// startTime returns errEnded, or an error that says that it cannot be told.
+func startTime(pid int) (uint64, error) {
 	info, err := unix.SysctlKinfoProc("kern.proc.pid", pid)
 	const zombie = 5 // SZOMB in sys/proc.h
 	if err != nil || int(info.Proc.P_pid) != pid || info.Proc.P_stat == zombie {
-		return 0, false
+		return 0, errEnded
 	}
 	t := info.Proc.P_starttime
-	return uint64(t.Sec)*1e6 + uint64(t.Usec), true
+	return uint64(t.Sec)*1e6 + uint64(t.Usec), nil
 }
 
-func bootID() string {
+func readBootID() (string, error) {
 	t, err := unix.SysctlTimeval("kern.boottime")
 	if err != nil {
-		return ""
+		return "", nil //nolint:nilerr // as where there is no such id; it needs no descriptor that could be missing
 	}
-	return fmt.Sprint(t.Sec)
+	return fmt.Sprint(t.Sec), nil
 }
 
 // WaitExit returns nil when the process has ended, or the context's error. It costs one descriptor and a thread.

@@ -3,6 +3,8 @@ package lockstate
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -13,28 +15,35 @@ import (
 
 // startTime reads field 22 of /proc/PID/stat (proc_pid_stat(5)). The second field is a name in parentheses that may
 // hold anything, so fields are counted after the last parenthesis.
-func startTime(pid int) (uint64, bool) {
+// The error is errEnded, or says that it cannot be told.
+func startTime(pid int) (uint64, error) {
 	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) || errors.Is(err, fs.ErrPermission) {
+		return 0, errEnded
+	}
 	if err != nil {
-		return 0, false
+		return 0, err
 	}
 	fields := bytes.Fields(data[bytes.LastIndexByte(data, ')')+1:])
 	if len(fields) < 20 || fields[0][0] == 'X' {
-		return 0, false
+		return 0, errEnded
 	}
 	// A zombie has ended, unless it has threads: one that is about to replace the process (execve) ends the first thread
 	// before it takes its place.
 	const threads = 17 // field 20
 	if fields[0][0] == 'Z' && string(fields[threads]) == "1" {
-		return 0, false
+		return 0, errEnded
 	}
-	start, err := strconv.ParseUint(string(fields[19]), 10, 64)
-	return start, err == nil
+	return strconv.ParseUint(string(fields[19]), 10, 64)
 }
 
-func bootID() string {
-	data, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return strings.TrimSpace(string(data))
+// readBootID returns "" where the system has no such id.
+func readBootID() (string, error) {
+	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if isAbsent(err) {
+		return "", nil
+	}
+	return strings.TrimSpace(string(data)), err
 }
 
 // WaitExit returns nil when the process has ended, or the context's error. It costs one descriptor and no thread.

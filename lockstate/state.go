@@ -3,8 +3,10 @@ package lockstate
 import (
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -66,8 +68,33 @@ type State struct {
 	DownFile bool `json:"down_file,omitempty"`
 }
 
+var boot struct {
+	sync.Mutex
+	id     string
+	isRead bool
+}
+
+// bootID tells this boot of the system from others. It is read once, but not remembered as long as it cannot be read.
+func bootID() (string, error) {
+	boot.Lock()
+	defer boot.Unlock()
+	if boot.isRead {
+		return boot.id, nil
+	}
+	id, err := readBootID()
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", errBootUnknown, err)
+	}
+	boot.id, boot.isRead = id, true
+	return id, nil
+}
+
+// errBootUnknown says that it cannot be told whether a state is of this boot. Nothing is wrong with the state.
+var errBootUnknown = errors.New("the system's boot id cannot be read")
+
 func newState(config string) State {
-	return State{Version: stateVersion, ID: rand.Text()[:12], Config: config, Boot: bootID()}
+	id, _ := bootID() // known by then: see load
+	return State{Version: stateVersion, ID: rand.Text()[:12], Config: config, Boot: id}
 }
 
 // parseState is strict about what it needs: a state that is not whole is not used at all.
@@ -79,8 +106,12 @@ func parseState(data []byte, config string) (State, error) {
 	if st.Version != stateVersion || st.ID == "" || st.Config != config {
 		return State{}, fmt.Errorf("version %d of %q, want version %d of %q", st.Version, st.Config, stateVersion, config)
 	}
-	if st.Boot != bootID() {
-		st.Boot = bootID()
+	id, err := bootID()
+	if err != nil {
+		return State{}, err
+	}
+	if st.Boot != id {
+		st.Boot = id
 		st.Leases, st.Supervisor, st.Down = nil, nil, false
 	}
 	return st, nil

@@ -143,6 +143,9 @@ func (d *Dir) warn(text string) {
 // load reads the state, or makes a new one. A torn, empty or foreign file is put aside when it is replaced, not lost.
 func (l *fileLock) load() (*Tx, error) {
 	tx := &Tx{lock: l}
+	if _, err := bootID(); err != nil {
+		return nil, err
+	}
 	if l.base == nil {
 		tx.State = l.dir.newState()
 		return tx, nil

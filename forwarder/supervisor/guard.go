@@ -77,6 +77,11 @@ func (s *Supervisor) guardElection() {
 	if holds || err != nil || s.closing.Load() {
 		return
 	}
+	select {
+	case <-s.lost:
+		return // it is about to end
+	default:
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), lockLimit)
 	defer cancel()
 	if s.beginAct(ctx) != nil {
@@ -84,22 +89,23 @@ func (s *Supervisor) guardElection() {
 	}
 	defer s.endAct()
 	var elected *lockstate.Election
+	isLost := false
 	_, err = s.dir.Update(ctx, func(tx *lockstate.Tx) error {
+		var err error
 		elected, err = tx.Reelect(s.election)
-		if err != nil || elected == nil {
+		isLost = err == nil && elected == nil
+		if err != nil || isLost {
 			return err
 		}
-		if known := s.store.state(); tx.ID != known.ID {
-			restore(tx, known)
-		}
+		s.store.restoreLost(tx)
 		s.recordSelf(&tx.State)
 		tx.Bump()
 		return nil
 	})
 	switch {
-	case err != nil && !errors.As(err, new(*lockstate.WriteError)):
+	case elected == nil && !isLost: // it could not be made, or the state not be locked: looked at again in a second
 		s.log.Error("the election file is gone and cannot be locked again", "error", err)
-	case elected == nil:
+	case isLost:
 		s.log.Error("the election file was replaced, and another supervisor has locked it; this one ends")
 		close(s.lost)
 	case elected != s.election:
@@ -116,7 +122,8 @@ func (s *Supervisor) guardElection() {
 // has what was deleted written again.
 func (s *Supervisor) guardState(seen lockstate.Fingerprint) lockstate.Fingerprint {
 	now := s.dir.Fingerprint()
-	if !now.IsWhole() {
+	// What could not be written before is tried again by the store, and makes the files too.
+	if _, behind := s.store.isBehind(); !behind && !now.IsWhole() {
 		s.save(bump, true)
 		now = s.dir.Fingerprint()
 	}

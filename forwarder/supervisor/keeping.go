@@ -38,6 +38,7 @@ type keeping struct {
 	kept    map[string]source
 	missing map[string]bool // of what is kept: what the keeper could not be given, as while there is no free descriptor
 	note    keeper.Note
+	lostAt  time.Time // when the keeper before this one was seen to have died
 	closed  bool
 }
 
@@ -137,6 +138,7 @@ func (k *keeping) lost() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.setLink(nil)
+	k.lostAt = time.Now()
 	return k.closed
 }
 
@@ -237,12 +239,13 @@ func (k *keeping) letRevive() bool {
 	return true
 }
 
-// gone returns when the keeper has ended or ctx has, and reports which: true for the keeper.
-func (k *keeping) gone(ctx context.Context) bool {
+// gone returns when the keeper has ended or ctx has, and reports which: true for the keeper. One that ended less than
+// recently ago, and was replaced since, counts as well.
+func (k *keeping) gone(ctx context.Context, recently time.Duration) bool {
 	k.mu.Lock()
-	link := k.link
+	link, lostAt := k.link, k.lostAt
 	k.mu.Unlock()
-	if link == nil {
+	if link == nil || !lostAt.IsZero() && time.Since(lostAt) < recently {
 		return true
 	}
 	select {

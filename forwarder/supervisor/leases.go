@@ -168,9 +168,7 @@ func (s *Supervisor) retire(why retireReason, tries int) bool {
 	defer cancel()
 	_, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
 		s.closing.Store(false)
-		if known := s.store.state(); known.ID != "" && tx.ID != known.ID {
-			restore(tx, known)
-		}
+		s.store.restoreLost(tx)
 		if why == unused && s.hasLeases(tx) {
 			return errInUse
 		}

@@ -32,7 +32,8 @@ type store struct {
 	mu      sync.Mutex // guards the fields below; never held while a file is read or written
 	known   lockstate.State
 	pending []pendingChange
-	trouble error // why the last attempt to write failed; nil after one that did not
+	trouble error  // why the last attempt to write failed; nil after one that did not
+	line    uint64 // of the state as it was in the file last: a file with a smaller one is an older copy
 }
 
 type pendingChange struct {
@@ -110,12 +111,10 @@ func (st *store) sync(ctx context.Context) error {
 		return ctx.Err()
 	}
 	st.mu.Lock()
-	known, pending := clone(st.known), slices.Clone(st.pending)
+	pending := slices.Clone(st.pending)
 	st.mu.Unlock()
 	state, err := st.dir.Update(ctx, func(tx *lockstate.Tx) error {
-		if known.ID != "" && tx.ID != known.ID {
-			restore(tx, known)
-		}
+		st.restoreLost(tx)
 		for _, p := range pending {
 			p.change(&tx.State)
 			if p.bump {
@@ -147,6 +146,7 @@ func (st *store) finish(state lockstate.State, err error, written int) {
 	unwritten := errors.As(err, new(*lockstate.WriteError))
 	if err == nil {
 		st.pending = slices.Delete(st.pending, 0, written)
+		st.line = state.Line
 	}
 	if err == nil || unwritten && state.ID != "" && state.Config != "" {
 		state = clone(state)
@@ -188,8 +188,15 @@ func (st *store) run(ctx context.Context, ended <-chan struct{}) {
 	}
 }
 
-// restore writes what we know into a state that was lost and begun anew.
-func restore(tx *lockstate.Tx, known lockstate.State) {
+// restoreLost writes what is known into a state that was lost and begun anew, or replaced by an older copy of itself.
+func (st *store) restoreLost(tx *lockstate.Tx) {
+	st.mu.Lock()
+	known, line := clone(st.known), st.line
+	st.mu.Unlock()
+	if known.ID == "" || tx.ID == known.ID && tx.Line >= line {
+		return
+	}
+	tx.Line = max(tx.Line, line) // a number that prompts have seen would hide a change
 	for _, lease := range known.Leases {
 		tx.Hold(lease)
 	}

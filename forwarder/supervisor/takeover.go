@@ -29,6 +29,7 @@ type memory struct {
 	Files  *project.Files   `json:"files"`
 	Socket socketFile       `json:"socket"`
 	State  *lockstate.State `json:"state,omitempty"` // null where the state file has it all
+	At     time.Time        `json:"at,omitzero"`     // leases in the file that are younger count as well
 }
 
 // inheritance is what a keeper handed over, until it is taken.
@@ -120,6 +121,7 @@ func (s *Supervisor) succeed(ctx context.Context, election *os.File, socket stri
 	s.election = s.dir.Inherit(election)
 	if state := s.inherited.memory.State; state != nil {
 		s.store.set(*state)
+		s.store.count(mergeMemory(*state, s.inherited.memory.At))
 	}
 	if s.inherited.alive { // the record is its own until we are ready
 		_ = s.store.sync(ctx)
@@ -129,6 +131,22 @@ func (s *Supervisor) succeed(ctx context.Context, election *os.File, socket stri
 	before := s.store.state().Supervisor
 	s.store.record(ctx, func(state *lockstate.State) { state.Supervisor = s.record(socket) }, false)
 	return before
+}
+
+// mergeMemory is what the supervisor before this one could not write: its leases and no others, but for those that were
+// written since.
+func mergeMemory(remembered lockstate.State, at time.Time) change {
+	return func(state *lockstate.State) {
+		stored := state.Leases
+		state.Leases = slices.Clone(remembered.Leases)
+		for _, lease := range stored {
+			if lease.Since.After(at) {
+				state.Hold(lease)
+			}
+		}
+		state.Ports = remembered.Ports
+		state.Stopped, state.Started, state.Only = remembered.Stopped, remembered.Started, remembered.Only
+	}
 }
 
 // loadInherited reads the files; where they cannot run as they are, it falls back on those that ran before.
@@ -149,7 +167,7 @@ func (s *Supervisor) loadInherited() (*loaded, error) {
 // remind tells the keeper what a next supervisor is to be started with.
 func (s *Supervisor) remind() {
 	p := s.plan.Load()
-	m := memory{Files: p.files, Socket: s.socket.bound()}
+	m := memory{Files: p.files, Socket: s.socket.bound(), At: time.Now()}
 	if _, behind := s.store.isBehind(); behind {
 		state := s.store.state()
 		m.State = &state
@@ -310,10 +328,9 @@ func (s *Supervisor) onTerminate() {
 	ctx, cancel := context.WithTimeout(context.Background(), terminateWait)
 	defer cancel()
 	switch {
-	case count == 0:
+	case count == 0 && s.retire(unused, maxRetireTries):
 		s.log.Info("ended by a signal")
-		s.retire(unused, maxRetireTries)
-	case revived || s.keeping.gone(ctx):
+	case revived || s.keeping.gone(ctx, terminateWait):
 		s.log.Info("ended by a signal, as its keeper")
 		s.retire(ordered, maxRetireTries)
 	default:
@@ -332,7 +349,9 @@ func (s *Supervisor) handOver() {
 	s.closing.Store(true)
 	for _, svc := range s.plan.Load().services {
 		if port := svc.Snapshot().Port(); port != nil {
-			port.StopAccepting()
+			// Reset before its tunnel ends, which a client could take for the end of what it reads. What comes from now on
+			// waits in the keeper's copies.
+			_ = port.Close()
 		}
 	}
 	if !s.keeping.letRevive() {

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/testdata/ports"
+)
+
+func sendTerm(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// replaced waits until another supervisor than the one before is recorded, lives and answers.
+func (w *world) replaced(root string, before lockstate.Process) lockstate.Process {
+	w.t.Helper()
+	var now lockstate.Process
+	eventually(w.t, "another supervisor runs", func() bool {
+		state := w.state(root).Supervisor
+		if state == nil || state.Process == before || !state.Alive() {
+			return false
+		}
+		now = state.Process
+		return true
+	})
+	return now
+}
+
+// allEnded waits until no supervisor or keeper is left.
+func (w *world) allEnded() {
+	w.t.Helper()
+	eventually(w.t, "every process has ended", func() bool { return len(w.processes()) == 0 })
+}
+
+func TestTerminatedSupervisor_HandsOverWhileThereAreLeases(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	port := ports.Free(t)
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	root := w.allowed("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")) + tcpConfig("own", "\"auto\"", serve(t, "127.0.0.1:0")))
+	sh := w.shell("bash", root)
+	w.kept(root)
+	before, auto := w.supervisor(root), w.state(root).Ports
+	c := rushEvery(50*time.Millisecond, addr)
+	eventually(t, "clients are served", func() bool { return c.answered(c.begun) > 3 })
+
+	sendTerm(t, before.PID)
+	terminated := time.Now()
+	w.gone(before)
+	after := w.replaced(root, before)
+	ended := time.Now()
+	eventually(t, "clients are served again", func() bool { return c.answered(ended) > 3 })
+	calls := c.stop()
+	if refused, failed := refused(calls, terminated); refused > 0 || failed > 0 {
+		// One that was established when the signal came may be cut off, later ones not.
+		t.Errorf("%d of %d refused, %d failed after the signal: %v", refused, len(calls), failed, failures(calls))
+	}
+	if pids := w.leases(root, control.ShellLease); !slices.Equal(pids, []int{sh.PID()}) {
+		t.Errorf("leases of %v, want that of %d", pids, sh.PID())
+	}
+	if now := w.state(root); fmt.Sprint(now.Ports) != fmt.Sprint(auto) || now.Down {
+		t.Errorf("ports %v, were %v; down: %v", now.Ports, auto, now.Down)
+	}
+	sh.Run("cd " + w.home)
+	w.gone(after)
+	w.nothingLeft(root, addr)
+}
+
+func TestTerminatedSupervisor_ResetsWhatIsEstablished(t *testing.T) {
+	for _, technology := range []string{"tcp", "command"} {
+		t.Run(technology, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			port := ports.Free(t)
+			config := tcpConfig("web", port, serve(t, "127.0.0.1:0"))
+			if technology == "command" {
+				config = commandConfig(t, "web", port)
+			}
+			root := w.allowed(config)
+			w.must(root, "start")
+			w.kept(root)
+			before := w.supervisor(root)
+			conn := dial(t, fmt.Sprintf("127.0.0.1:%d", port))
+			conn.say("hi")
+			sendTerm(t, before.PID)
+			w.gone(before)
+			_ = conn.conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+			if _, err := conn.conn.Read(make([]byte, 1)); err == nil || err == io.EOF {
+				t.Errorf("the connection ended with %v, want a reset", err)
+			}
+			w.replaced(root, before)
+			w.down(root)
+		})
+	}
+}
+
+func TestTerminatedSupervisor_EndsInOrderWithItsKeeper(t *testing.T) {
+	for name, keeperFirst := range map[string]bool{"keeper first": true, "keeper second": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			port := ports.Free(t)
+			root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+			w.must(root, "start")
+			pids := []int{w.supervisor(root).PID, w.kept(root)}
+			if keeperFirst {
+				slices.Reverse(pids)
+			}
+			sendTerm(t, pids[0])
+			if keeperFirst { // it has been replaced by the time of the second signal
+				w.kept(root, pids[0], 0)
+			}
+			sendTerm(t, pids[1])
+			w.allEnded()
+			w.nothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
+			if !w.state(root).Down {
+				t.Error("the project is not down")
+			}
+		})
+	}
+}
+
+func TestTerminatedSupervisor_EndsInOrderWhenItsSuccessorIsTerminated(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	port := ports.Free(t)
+	root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	w.must(root, "start")
+	w.kept(root)
+	before := w.supervisor(root)
+	sendTerm(t, before.PID)
+	sendTerm(t, w.replaced(root, before).PID)
+	w.allEnded()
+	w.nothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
+	if !w.state(root).Down {
+		t.Error("the project is not down")
+	}
+}
+
+func TestTerminatedSupervisor_WithoutLeasesIsNotReplaced(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	port := ports.Free(t)
+	root := w.allowed("linger = \"10m\"\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	w.must(root, "exec", "--", "true")
+	w.kept(root)
+	before := w.supervisor(root)
+	sendTerm(t, before.PID)
+	w.gone(before)
+	w.allEnded()
+	w.nothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
+	if state := w.state(root); state.Down || state.Supervisor != nil {
+		t.Errorf("down: %v, supervisor: %+v", state.Down, state.Supervisor)
+	}
+}
+
+// A keeper that is sent a SIGTERM starts no supervisor any more, whenever that one dies.
+func TestTerminatedKeeper_RevivesNobody(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	root := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+	w.must(root, "start")
+	keeper, supervisor := w.kept(root), w.supervisor(root)
+	w.stopProcess(keeper) // both signals come before it does anything
+	sendTerm(t, keeper)
+	kill(t, supervisor.PID)
+	w.gone(supervisor)
+	_ = syscall.Kill(keeper, syscall.SIGCONT)
+	w.allEnded()
+	w.must(root, "exec", "--", "true") // the next command heals
+	w.down(root)
+}

@@ -23,6 +23,10 @@ lint:
 bench:
     go test -run '^$' -bench . -benchtime 1x ./...
 
+# The benchmarks (those that REGEX names) of a commit and of the working tree in turn, each metric with its ratio and spread.
+bench-compare commit="c5c7d0a" regex="." rounds="5":
+    .ci/bench-compare {{commit}} '{{regex}}' {{rounds}}
+
 # Ssh forwards beside plain ssh and, where it is installed, autossh; some five minutes.
 bench-ssh:
     go test -run '^$' -bench SSHForwards -benchtime 5x -timeout 30m ./cmd/localport

@@ -15,20 +15,23 @@ import (
 
 // unix is a whole new technology, which reaches a socket of this machine: a package like this, and a line in
 // forwarder/supervisor/technologies.go.
-var unix = forwarder.Kind{
+var unix = forwarder.Technology{
 	TechnologyType: project.TechnologyType{Name: "unix", Keys: []project.Key{{Name: "socket", Required: true}}},
-	New: func(svc project.Service) forwarder.Technology {
-		return technology{socket: svc.Connection.Settings.Text("socket")}
-	},
+	New:            func(context.Context, forwarder.Host) forwarder.Driver { return driver{} },
 }
 
-type technology struct{ socket string }
+// driver has nothing that services share.
+type driver struct{}
 
-func (t technology) Target() string { return "unix " + t.socket }
+func socket(svc project.Service) string { return svc.Connection.Settings.Text("socket") }
 
-func (t technology) Open(context.Context, forwarder.Run) (forwarder.Tunnel, error) {
-	return &tunnel{socket: t.socket, done: make(chan struct{})}, nil
+func (driver) Target(svc project.Service) string { return "unix " + socket(svc) }
+
+func (driver) Open(_ context.Context, svc project.Service, _ forwarder.Run) (forwarder.Tunnel, error) {
+	return &tunnel{socket: socket(svc), done: make(chan struct{})}, nil
 }
+
+func (driver) Close() error { return nil }
 
 type tunnel struct {
 	socket string
@@ -75,7 +78,9 @@ connection.socket = "/run/app.sock"
 		return err
 	}
 	svc := parsed.Services[0]
-	fmt.Println(unix.New(svc).Target())
+	driver := unix.New(context.Background(), forwarder.Host{Dir: parsed.Root})
+	defer driver.Close()
+	fmt.Println(driver.Target(svc))
 
 	dir, err := os.MkdirTemp("", "example")
 	if err != nil {
@@ -90,7 +95,7 @@ connection.socket = "/run/app.sock"
 	go greet(ln)
 
 	svc.Connection.Settings["socket"] = ln.Addr().String()
-	opened, err := unix.New(svc).Open(context.Background(), forwarder.Run{})
+	opened, err := driver.Open(context.Background(), svc, forwarder.Run{})
 	if err != nil {
 		return err
 	}

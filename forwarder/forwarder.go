@@ -8,8 +8,6 @@ import (
 	"io"
 	"net"
 	"time"
-
-	"github.com/localport-sh/localport/project"
 )
 
 // State is what a forward is doing, as status shows it.
@@ -133,12 +131,6 @@ type Doubter interface {
 	Doubt()
 }
 
-// Situated is implemented by a technology that knows how what its tunnels lead into is doing.
-type Situated interface {
-	// Surroundings is what is known; false if nothing is.
-	Surroundings() (Surroundings, bool)
-}
-
 // Surroundings is something that the tunnels of several services lead into: a cluster.
 type Surroundings struct {
 	Name    string    // as the config calls it: the context
@@ -146,12 +138,6 @@ type Surroundings struct {
 	Trouble *Failure  // what is wrong with it now; nil: nothing that is known
 	Expires time.Time // when our credential for it ends; zero: never, or nobody knows
 	Renewed bool      // the credential is renewed by itself
-}
-
-// Loginer is implemented by a technology that takes a login which the user went through in the foreground.
-type Loginer interface {
-	// Login takes what the login gave. Of run only Dir, Env and Log count. An error does not quote the credential.
-	Login(run Run, credential []byte) error
 }
 
 // Run is what one opening of a tunnel is given by the supervisor.
@@ -174,20 +160,3 @@ type Run struct {
 // RunVariable is in the environment of everything that a supervisor's tunnels start. Its value is the supervisor's
 // run id: what carries it after the supervisor has ended is an orphan.
 const RunVariable = "LOCALPORT_RUN"
-
-// Technology opens tunnels of one service. The value is made once per service, before anything runs.
-type Technology interface {
-	// Open starts what is needed and returns when the tunnel is ready, known by what the tool says or does. An
-	// error is a *Failure, or the context's. Nothing is left behind after an error.
-	Open(ctx context.Context, run Run) (Tunnel, error)
-	// Target names the far end for people: "ssh deploy@bastion → localhost:6379". It holds no secret.
-	Target() string
-}
-
-// Kind is a technology as a package brings it: its name and its keys in connection, whose values are in the service's
-// Connection.Settings, and how it is made for one service. kubectl, ssh, tcp and command have no keys here: they are older
-// than the type, and project knows theirs.
-type Kind struct {
-	project.TechnologyType
-	New func(project.Service) Technology
-}

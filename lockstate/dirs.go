@@ -7,8 +7,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 )
@@ -42,14 +44,62 @@ func xdg(name, fallback string) (string, error) {
 // RuntimeDir makes and returns the directory for sockets: $XDG_RUNTIME_DIR/localport, else /tmp/localport-UID. It is
 // ours and 0700, or it is an error: another user must not be able to put a socket of his there.
 func RuntimeDir() (string, error) {
-	if base := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(base) && len(base)+len("/localport/12345678/12") < maxSocketPath-20 {
-		dir := filepath.Join(base, "localport")
-		if err := privateDir(dir); err == nil {
+	var dir string
+	var err error
+	for _, dir = range runtimeDirs() {
+		if err = privateDir(dir); err == nil {
 			return dir, nil
 		}
 	}
-	dir := "/tmp/localport-" + strconv.Itoa(os.Getuid())
-	return dir, privateDir(dir)
+	return dir, err
+}
+
+// runtimeDirs are the directories for sockets in the order of preference. The last one can always be meant.
+func runtimeDirs() []string {
+	dirs := []string{"/tmp/localport-" + strconv.Itoa(os.Getuid())}
+	if base := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(base) && len(base)+len("/localport/12345678/12") < maxSocketPath-20 {
+		return append([]string{filepath.Join(base, "localport")}, dirs...)
+	}
+	return dirs
+}
+
+// Sockets returns the paths at which a living supervisor may listen: the recorded one, then those where it would. It
+// takes no lock and makes nothing. A path counts only in a runtime directory of ours, which is private to this user.
+func (d *Dir) Sockets() []string {
+	var paths []string
+	if supervisor := d.Peek().Supervisor; supervisor != nil {
+		paths = append(paths, supervisor.Socket)
+	}
+	for _, dir := range runtimeDirs() {
+		paths = append(paths, filepath.Join(dir, d.socketName()))
+	}
+	var ours []string
+	for _, path := range paths {
+		if !slices.Contains(ours, path) && d.isOurSocket(path) {
+			ours = append(ours, path)
+		}
+	}
+	return ours
+}
+
+func (d *Dir) socketName() string { return filepath.Base(d.Path) + ".sock" }
+
+// isOurSocket reports whether path is this project's socket in a runtime directory of this user, which may be that of
+// another session: with another XDG_RUNTIME_DIR than here.
+func (d *Dir) isOurSocket(path string) bool {
+	dir := filepath.Dir(path)
+	name := filepath.Base(dir)
+	if filepath.Base(path) != d.socketName() || name != "localport" && name != "localport-"+strconv.Itoa(os.Getuid()) {
+		return false
+	}
+	info, err := os.Lstat(dir)
+	return err == nil && isOwn(info) && info.Mode().Perm()&0o077 == 0
+}
+
+// isOwn reports whether a file is a directory of this user's.
+func isOwn(info fs.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return info.IsDir() && ok && int(stat.Uid) == os.Getuid()
 }
 
 // privateDir makes dir 0700 and checks that it is a real directory of this user's.
@@ -61,8 +111,7 @@ func privateDir(dir string) error {
 	if err != nil {
 		return err
 	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !info.IsDir() || !ok || int(stat.Uid) != os.Getuid() {
+	if !isOwn(info) {
 		return fmt.Errorf("%s is not a directory of uid %d: remove it, or set XDG_RUNTIME_DIR", dir, os.Getuid())
 	}
 	if info.Mode().Perm()&0o077 == 0 {

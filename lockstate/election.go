@@ -3,7 +3,9 @@ package lockstate
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,51 +13,186 @@ import (
 // Election is the lock that a supervisor holds for as long as it lives; the kernel frees it however it dies. It belongs
 // to the open file, so that a copy of the descriptor in another process keeps it: whoever is to be the next supervisor
 // inherits it. (That is why it is not gofrs/flock's, which unlocks when it closes.)
-type Election struct{ file *os.File }
+type Election struct {
+	path string
 
-// Elect makes the calling process the project's supervisor, or returns nil if there is one already.
-func (tx *Tx) Elect() (*Election, error) {
-	file, err := os.OpenFile(tx.dir.file("election"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open the election lock: %w", err)
-	}
-	for {
-		err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	switch {
-	case err == nil:
-		return &Election{file}, nil
-	case errors.Is(err, unix.EWOULDBLOCK):
-		file.Close()
-		return nil, nil
-	}
-	file.Close()
-	return nil, fmt.Errorf("lock %s: %w", file.Name(), err)
+	mu   sync.Mutex // guards file
+	file *os.File   // nil: resigned or passed
 }
 
-// Inherit is the election that another process won and handed over.
-func Inherit(file *os.File) *Election { return &Election{file} }
+// Elect makes the calling process the project's supervisor, or returns nil if there is one already. The election is
+// resigned again if Update has to call its function once more.
+func (tx *Tx) Elect() (*Election, error) {
+	path := tx.lock.dir.file("election")
+	tx.lock.dir.removeOldTemps()
+	for {
+		file, err := openElection(path)
+		if err != nil {
+			return nil, err
+		}
+		err = flockNow(file, unix.LOCK_EX)
+		switch {
+		case errors.Is(err, unix.EWOULDBLOCK):
+			// The holder's file may have been deleted since it was opened here.
+			err = fileIsAt(file, path)
+			file.Close()
+			if err == nil {
+				return nil, nil
+			}
+		case err == nil:
+			if err = fileIsAt(file, path); err == nil {
+				won := &Election{path: path, file: file}
+				tx.won = append(tx.won, won)
+				return won, nil
+			}
+			file.Close()
+		default:
+			file.Close()
+		}
+		if errors.Is(err, errLockLost) {
+			if err := tx.lock.validate(); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+}
+
+// Reelect returns old if it still holds. If the file at the election's path was deleted or replaced, it locks the new
+// one; nil says that another process holds that: there is another supervisor. old stays locked, for its copies to be
+// replaced before it is passed.
+func (tx *Tx) Reelect(old *Election) (*Election, error) {
+	holds, err := old.Holds()
+	if err != nil {
+		return nil, err
+	}
+	if holds {
+		return old, nil
+	}
+	return tx.Elect()
+}
+
+// openElection opens the election file, for reading only where it cannot be written: that is enough to lock it.
+func openElection(path string) (*os.File, error) {
+	file, err := openRegular(path, os.O_RDWR|os.O_CREATE)
+	if errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
+		if readable, err := openRegular(path, os.O_RDONLY); err == nil {
+			return readable, nil
+		}
+	}
+	if err == nil {
+		return file, nil
+	}
+	if _, ok := errors.AsType[*NotRegularError](err); ok {
+		return nil, err
+	}
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EROFS) {
+		return nil, newWriteError(path, err)
+	}
+	if errors.Is(err, fs.ErrNotExist) { // the directory vanished under the lock
+		return nil, errLockLost
+	}
+	return nil, fmt.Errorf("open the election lock: %w", err)
+}
+
+// flockNow locks an open file or returns EWOULDBLOCK.
+func flockNow(file *os.File, how int) error {
+	for {
+		err := unix.Flock(int(file.Fd()), how|unix.LOCK_NB)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// fileIsAt returns errLockLost unless the open file is the one at path.
+func fileIsAt(file *os.File, path string) error {
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	return isAt(info, path)
+}
+
+// Alive reports whether a supervisor lives: whether its election lock is held. It is asked under the file lock, as
+// is every election, so that asking never makes a candidate lose. Where that cannot be told, it returns false, and
+// Update returns the reason and writes nothing.
+func (tx *Tx) Alive() bool {
+	file, err := openRegular(tx.lock.dir.file("election"), os.O_RDONLY)
+	if isAbsent(err) {
+		return false
+	}
+	if err != nil {
+		tx.fail(fmt.Errorf("ask whether a supervisor runs: %w", err))
+		return false
+	}
+	defer file.Close()
+	err = flockNow(file, unix.LOCK_SH)
+	if err != nil && !errors.Is(err, unix.EWOULDBLOCK) {
+		tx.fail(fmt.Errorf("ask whether a supervisor runs: lock %s: %w", file.Name(), err))
+	}
+	return errors.Is(err, unix.EWOULDBLOCK)
+}
+
+// Inherit returns the election that another process won and handed over.
+func (d *Dir) Inherit(file *os.File) *Election {
+	return &Election{path: d.file("election"), file: file}
+}
+
+// Holds reports whether the locked file is still the one at the election's path. If it is not, the next process that
+// asks finds nobody elected: see Reelect. It takes no lock.
+func (e *Election) Holds() (bool, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.file == nil {
+		return false, nil
+	}
+	err := fileIsAt(e.file, e.path)
+	if errors.Is(err, errLockLost) {
+		return false, nil
+	}
+	return err == nil, err
+}
 
 // Files is a copy of the lock's open file, which the caller closes, to be handed to another process.
 func (e *Election) Files() ([]*os.File, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.file == nil {
+		return nil, fmt.Errorf("copy the election lock: %w", fs.ErrClosed)
+	}
 	copied, err := unix.FcntlInt(e.file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("copy the election lock: %w", err)
 	}
-	return []*os.File{os.NewFile(uintptr(copied), e.file.Name())}, nil
+	return []*os.File{os.NewFile(uintptr(copied), e.path)}, nil
 }
 
-// Resign frees the lock, whoever has copies of it.
+// Resign frees the lock, whoever has copies of it. Once it is free, Resign does nothing.
 func (e *Election) Resign() error {
-	defer e.file.Close()
-	if err := unix.Flock(int(e.file.Fd()), unix.LOCK_UN); err != nil {
-		return fmt.Errorf("unlock %s: %w", e.file.Name(), err)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.file == nil {
+		return nil
+	}
+	err := unix.Flock(int(e.file.Fd()), unix.LOCK_UN)
+	e.file.Close()
+	e.file = nil
+	if err != nil {
+		return fmt.Errorf("unlock %s: %w", e.path, err)
 	}
 	return nil
 }
 
 // Pass lets go of the lock without freeing it: another process has a copy and is the supervisor from now on.
-func (e *Election) Pass() error { return e.file.Close() }
+func (e *Election) Pass() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.file == nil {
+		return nil
+	}
+	err := e.file.Close()
+	e.file = nil
+	return err
+}

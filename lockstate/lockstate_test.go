@@ -21,6 +21,9 @@ func TestMain(m *testing.M) {
 	if config := os.Getenv("LOCKSTATE_TEST_ENTER"); config != "" {
 		os.Exit(enterAndHold(config))
 	}
+	if config := os.Getenv("LOCKSTATE_TEST_UPDATES"); config != "" {
+		os.Exit(playUpdates(config))
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -318,8 +321,13 @@ func TestAStuckLockEndsWithTheDeadline(t *testing.T) {
 	update(t, d, func(*Tx) error {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
-		if _, err := d.Update(ctx, look); err == nil || !strings.Contains(err.Error(), "held it for too long") {
-			t.Errorf("got %v", err)
+		_, err := d.Update(ctx, look)
+		locked, ok := errors.AsType[*LockedError](err)
+		if !ok || locked.Path != d.file("lock") {
+			t.Fatalf("got %v", err)
+		}
+		if runtime.GOOS == "linux" && (locked.PID != os.Getpid() || locked.Program == "" || !strings.HasSuffix(err.Error(), ") holds it")) {
+			t.Errorf("got %v, want this process named", err)
 		}
 		return nil
 	})

@@ -22,9 +22,10 @@ func startTime(pid int) (uint64, bool) {
 	if len(fields) < 20 || fields[0][0] == 'X' {
 		return 0, false
 	}
-	// A process whose first thread has ended is shown as a zombie too, and lives on by its other threads: so does every
-	// multi-threaded one for a moment of its execve (de_thread in the kernel's fs/exec.c). Field 20 counts the threads.
-	if fields[0][0] == 'Z' && string(fields[17]) == "1" {
+	// A zombie has ended, unless it has threads: one that is about to replace the process (execve) ends the first thread
+	// before it takes its place.
+	const threads = 17 // field 20
+	if fields[0][0] == 'Z' && string(fields[threads]) == "1" {
 		return 0, false
 	}
 	start, err := strconv.ParseUint(string(fields[19]), 10, 64)

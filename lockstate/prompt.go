@@ -6,26 +6,42 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
-// writeLine rewrites the line that prompts compare with what they saw: a number, and the pid and start time of the
-// supervisor that should be alive (0 0: none is meant to be).
-func (d *Dir) writeLine(st State) error {
+// updateLine rewrites the line that prompts compare with what they saw: a number, and the pid and start time of the
+// supervisor that should be alive (0 0: none is meant to be). It is written after the state, so that a prompt that sees
+// a number finds at least that state. If it cannot be written, prompts see the old line and do not look; every later
+// Update, whatever it is for, finds the number behind and writes the line.
+func (d *Dir) updateLine(st State, isBumped bool) {
+	if !isBumped {
+		if number, ok := d.lineNumber(); number == st.Line && ok || st.Line == 0 {
+			return
+		}
+	}
 	var p Process
 	if st.Supervisor != nil {
 		p = st.Supervisor.Process
 	}
-	line := fmt.Sprintf("%d %d %d\n", st.Line, p.PID, p.Start)
-	if err := replaceFile(d.file("prompt"), []byte(line)); err != nil {
-		return fmt.Errorf("write the prompt's line: %w", err)
+	path := d.file("prompt")
+	if err := replaceFile(path, fmt.Appendf(nil, "%d %d %d\n", st.Line, p.PID, p.Start)); err != nil {
+		if kind := kindOf(path); kind != "" {
+			d.warn((&NotRegularError{Path: path, Kind: kind}).Error())
+		}
 	}
-	return nil
+}
+
+// lineNumber is the number in the line; false if there is no line, or another thing than ours.
+func (d *Dir) lineNumber() (uint64, bool) {
+	first, _, _ := strings.Cut(d.PromptLine(), " ")
+	number, err := strconv.ParseUint(first, 10, 64)
+	return number, err == nil
 }
 
 // PromptLine is the line as it stands; empty if there is none.
 func (d *Dir) PromptLine() string {
-	data, _ := os.ReadFile(d.file("prompt"))
+	data, _ := readFile(d.file("prompt"))
 	return strings.TrimSuffix(string(data), "\n")
 }
 
@@ -38,15 +54,27 @@ var stamps = map[string]string{
 
 // Stamp records the age of the root's three files as looked at now, and reports whether any of them had changed
 // since the last stamp. Each stamp carries its file's own time, so that a shell can tell older as well as newer.
+//
+// A stamp that cannot be written is no reason to stop: the file stays newer or older than its stamp, so that each shell
+// looks by itself. That is why it does not count as changed, and the other stamps are written.
 func (d *Dir) Stamp(root string) (changed bool, err error) {
+	var failures []error
 	for stamp, name := range stamps {
-		c, err := stampOne(d.file(stamp), filepath.Join(root, name))
+		isChanged, err := stampOne(d.file(stamp), filepath.Join(root, name))
 		if err != nil {
-			return changed, fmt.Errorf("stamp %s: %w", name, err)
+			failures = append(failures, stampError(d.file(stamp), err))
+			continue
 		}
-		changed = changed || c
+		changed = changed || isChanged
 	}
-	return changed, nil
+	return changed, errors.Join(failures...)
+}
+
+func stampError(stamp string, err error) error {
+	if kind := kindOf(stamp); kind != "" {
+		return &NotRegularError{Path: stamp, Kind: kind}
+	}
+	return newWriteError(stamp, err)
 }
 
 func stampOne(stamp, path string) (changed bool, err error) {
@@ -75,22 +103,4 @@ func stampOne(stamp, path string) (changed bool, err error) {
 		return true, err
 	}
 	return true, os.Rename(temp.Name(), stamp)
-}
-
-// replaceFile writes a file so that a reader sees the old content or the new, never a part. It does not wait for
-// the disk: after a power cut no lease counts, and an empty file is recovered from.
-func replaceFile(path string, data []byte) error {
-	temp, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(temp.Name())
-	if _, err := temp.Write(data); err != nil {
-		_ = temp.Close()
-		return err
-	}
-	if err := temp.Close(); err != nil {
-		return err
-	}
-	return os.Rename(temp.Name(), path)
 }

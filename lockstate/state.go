@@ -61,6 +61,9 @@ type State struct {
 	Only       []string       `json:"only,omitempty"`       // if any: the project was started with these services alone
 	Failure    string         `json:"failure,omitempty"`    // why the last start failed
 	Line       uint64         `json:"line"`                 // the number in the prompt's line
+	// DownFile: written by a version that keeps the down file, which then says better than Down whether the project
+	// was stopped. Older versions drop it.
+	DownFile bool `json:"down_file,omitempty"`
 }
 
 func newState(config string) State {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 
+	"github.com/localport-sh/localport/forwarder/tcp"
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/project"
 )
@@ -57,7 +58,10 @@ local_port = 11211
 remote_port = 11211
 connection.remote_host = "cache.internal"
 health_check = { type = "memcached", version = "1.6" }
-`)}, project.Options{Checks: []project.CheckType{memcached.CheckType}})
+`)}, project.Options{
+		Checks:       []project.CheckType{memcached.CheckType},
+		Technologies: []project.TechnologyType{tcp.Technology.TechnologyType},
+	})
 	if err != nil {
 		fmt.Println(err)
 		return

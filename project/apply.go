@@ -166,13 +166,8 @@ func (f field) shown() string {
 	if f.example != "" {
 		return f.example
 	}
-	switch f.name {
-	case "local_port":
+	if f.name == "local_port" {
 		return `, a port or "auto"`
-	case "resource_name":
-		return `, or "connection.selector"`
-	case "command":
-		return `, as in ["cloud-sql-proxy", "--port", "{port}", "proj:region:inst"]`
 	}
 	if strings.HasSuffix(f.name, "_port") {
 		return ", the port at the far end"

@@ -16,7 +16,7 @@ func BenchmarkReadAndParse(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if _, err := Parse(f, Options{}); err != nil {
+		if _, err := Parse(f, Options{Technologies: BuiltIn}); err != nil {
 			b.Fatal(err)
 		}
 	}

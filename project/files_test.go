@@ -136,7 +136,7 @@ func TestAFileInsideCannotBeNamedBehindAVariable(t *testing.T) {
 	root := physicalTempDir(t)
 	write(t, filepath.Join(root, ConfigName), sshWith+`config_file = "${WHERE}/config"`)
 	for where, fine := range map[string]bool{"/etc/ssh": true, "sub": false, root: false} {
-		_, err := Parse(read(t, root), Options{Getenv: lookup(map[string]string{"WHERE": where})})
+		_, err := Parse(read(t, root), Options{Technologies: BuiltIn, Getenv: lookup(map[string]string{"WHERE": where})})
 		if fine != (err == nil) {
 			t.Errorf("WHERE=%s: %v", where, err)
 		}

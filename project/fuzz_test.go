@@ -3,6 +3,7 @@ package project
 import (
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -26,7 +27,7 @@ func FuzzParseNeverPanicsAndAlwaysSaysWhere(f *testing.F) {
 			t.Skip(err)
 		}
 		p, err := Parse(files, Options{
-			Getenv: lookup(map[string]string{"HOME": "/home/x"}), Checks: someChecks, Technologies: someTechnologies,
+			Getenv: lookup(map[string]string{"HOME": "/home/x"}), Checks: someChecks, Technologies: slices.Concat(BuiltIn, someTechnologies),
 		})
 		if err == nil {
 			checkProject(t, p)

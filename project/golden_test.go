@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -91,10 +92,10 @@ func runCase(t *testing.T, path string, run func(*testing.T, *Files, Options) st
 	}
 	given, want, _ := strings.Cut(string(data), "-- want --\n")
 	root, env := t.TempDir(), map[string]string{}
-	o := Options{Getenv: lookup(env), AutoPort: func(string) int { return 12345 }}
+	o := Options{Getenv: lookup(env), Technologies: BuiltIn, AutoPort: func(string) int { return 12345 }}
 	for name, text := range archived(given) {
 		if name == "types" {
-			o.Checks, o.Technologies = someChecks, someTechnologies
+			o.Checks, o.Technologies = someChecks, slices.Concat(BuiltIn, someTechnologies)
 			continue
 		}
 		if name != "environment" {

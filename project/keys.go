@@ -3,7 +3,6 @@ package project
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"regexp"
 	"regexp/syntax"
@@ -38,22 +37,15 @@ func readLocalPort(s *Service, n *node) (err error) {
 	return err
 }
 
-func readSSHPort(s *Service, n *node) (err error) {
-	s.Connection.Port, err = readPort(n)
-	return err
-}
-
-func readMultiplex(s *Service, n *node) error {
-	var multiplex bool
-	err := boolean(func(*Service) *bool { return &multiplex })(s, n)
-	s.Connection.Alone = err == nil && !multiplex
-	return err
-}
-
 // portName is the name of a port as Kubernetes has it.
 var portName = lazily(`^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$`)
 
-func readRemotePort(s *Service, n *node) error {
+// readRemotePort reads a port for a service of any technology. Only some know ports by name.
+func readRemotePort(naming []string) reader {
+	return func(s *Service, n *node) error { return remotePort(s, n, naming) }
+}
+
+func remotePort(s *Service, n *node, naming []string) error {
 	if n.kind == integerKind {
 		port, err := readPort(n)
 		s.RemotePort = strconv.Itoa(port)
@@ -71,8 +63,10 @@ func readRemotePort(s *Service, n *node) error {
 		return nil
 	}
 	switch {
-	case s.Technology != Kubectl && s.Technology != "":
-		return fmt.Errorf("%s is no port: 1-65535; only kubectl knows ports by name", n.quoted())
+	case len(naming) == 0:
+		return fmt.Errorf("%s is no port: 1-65535", n.quoted())
+	case !slices.Contains(naming, s.Technology) && s.Technology != "":
+		return fmt.Errorf("%s is no port: 1-65535; only %s knows ports by name", n.quoted(), oneOf(naming))
 	case !portName().MatchString(value) || !strings.ContainsFunc(value, isLetter):
 		return fmt.Errorf("%s is no port: 1-65535, or a name of small letters, digits and dashes", n.quoted())
 	}
@@ -93,21 +87,6 @@ func readLocalAddress(s *Service, n *node) error {
 	}
 	s.LocalAddress = address
 	return nil
-}
-
-func readCommand(s *Service, n *node) error {
-	argv, err := n.arguments()
-	holds := func(item *node) bool { return item.bad || strings.Contains(item.text, "{port}") }
-	if err == nil && !slices.ContainsFunc(n.items, holds) {
-		return errors.New("one of the arguments must hold {port}, the port that the command is to listen on")
-	}
-	s.Command = argv
-	return err
-}
-
-func readLogin(s *Service, n *node) (err error) {
-	s.Login, err = n.arguments()
-	return err
 }
 
 // expression reads a regular expression, as text.
@@ -144,44 +123,4 @@ func readMultiplier(s *Service, n *node) error {
 		s.RestartPolicy.BackoffMultiplier = f
 	}
 	return err
-}
-
-var sshOption = lazily(`^[A-Za-z][A-Za-z0-9]*$`)
-
-// readOptions reads ssh's own options, which are put over those already there.
-func readOptions(s *Service, n *node) error {
-	if n.kind != tableKind {
-		return n.want("a table")
-	}
-	options := map[string]string{}
-	maps.Copy(options, s.Connection.Options)
-	var bad badItems
-	for _, name := range n.names {
-		value, err := optionValue(n.members[name])
-		if !sshOption().MatchString(name) {
-			err = errors.New("is no name of an ssh option")
-		}
-		bad = bad.with(n.members[name], err)
-		options[name] = value
-	}
-	s.Connection.Options = options
-	return bad.err()
-}
-
-func optionValue(n *node) (string, error) {
-	switch n.kind {
-	case integerKind:
-		i, err := n.integer()
-		return strconv.FormatInt(i, 10), err
-	case boolKind:
-		if n.text == "true" {
-			return "yes", nil
-		}
-		return "no", nil
-	}
-	value, err := n.string()
-	if strings.ContainsAny(value, "\r\n") {
-		err = errors.New("must be one line")
-	}
-	return value, err
 }

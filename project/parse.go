@@ -16,7 +16,7 @@ type Options struct {
 	Getenv func(string) (string, bool)
 	// Checks are the types of health check that there are, besides "none"; nil: "tcp".
 	Checks []CheckType
-	// Technologies are those that there are besides kubectl, ssh, tcp and command, whose keys this package knows.
+	// Technologies are those that there are, in the order in which messages list them.
 	Technologies []TechnologyType
 	// AutoPort is the port of a service with local_port = "auto"; nil: one made from the root and the name.
 	AutoPort func(service string) int
@@ -271,8 +271,7 @@ func (p *parsing) service(n, defaults *node) {
 	a.apply(n)
 	a.missing(n)
 	s.complete()
-	p.settings(&s)
-	p.direction(s, n, a.given)
+	p.settings(&s, Given{report: &p.report, table: n, keys: a.given})
 	if s.AutoPort {
 		s.LocalPort = p.endpoints[n.name].LocalPort
 	}

@@ -14,14 +14,6 @@ const (
 	EnvName    = ".env"
 )
 
-// Technologies, in the order in which messages list them.
-const (
-	Kubectl = "kubectl"
-	SSH     = "ssh"
-	TCP     = "tcp"
-	Command = "command"
-)
-
 // Project is a valid configuration, with defaults merged and every ${…} of the services resolved.
 type Project struct {
 	Root   string // physical path; the project's identity
@@ -43,16 +35,13 @@ type Service struct {
 	LocalPort      int // 1-65535
 	AutoPort       bool
 	LocalAddress   netip.Addr // zero: 127.0.0.1 and ::1
-	RemotePort     string     // a number, or (kubectl) a port's name; empty for command
+	RemotePort     string     // a number, or a port's name; empty where the technology has none
 	Tags           []string
 	Description    string
 	Enabled        bool
 	DependsOn      []string // services that are started before it, and stopped after it
 	Connection     Connection
-	Command        []string // command's argv, with {port} in it
-	Ready          string   // of command: an expression; the program is up when a line of its fits; empty: when it listens
-	NeedsLogin     string   // of command: an expression; a line of its that fits says that the user must log in
-	Login          []string // of command: what logs the user in, on a terminal
+	Reverse        bool // the far side listens, and leads to the local port; the technology says so
 	OnDemand       bool
 	IdleTimeout    time.Duration
 	ConnectTimeout time.Duration
@@ -60,33 +49,9 @@ type Service struct {
 	RestartPolicy  RestartPolicy
 }
 
-// Connection says where the far end is; which keys count depends on the technology.
+// Connection says where the far end is, and how it is reached.
 type Connection struct {
-	// kubectl
-	ResourceType string // "service" where absent, but for a Selector
-	ResourceName string
-	Selector     string // of pods' labels, in the place of the two
-	Engine       string // "native" or "kubectl"; empty: native, unless the environment names a kubectl
-	Namespace    string
-	Context      string
-	Kubeconfig   string // absolute
-	// ClusterHealth is whether status shows how the cluster is doing.
-	ClusterHealth bool
-	// ssh
-	Host       string
-	User       string
-	Port       int
-	KeyFile    string // absolute
-	ConfigFile string // absolute
-	Jump       string
-	Options    map[string]string // -o options
-	SOCKS      bool              // the local port speaks SOCKS, and leads wherever a client asks
-	Reverse    bool              // the far side listens, and leads to the local port
-	Alone      bool              // no other service shares its ssh
-	// ssh and tcp
-	RemoteHost string
-	// what Options.Technologies brings
-	Settings Settings
+	Settings Settings // the keys of the technology, also of those that stand beside connection
 }
 
 // HealthCheck is how the service is probed.

@@ -23,58 +23,32 @@ type field struct {
 // reader puts the value of a node into a service. Its error says what is wrong with the value.
 type reader func(*Service, *node) error
 
-// Those that this package knows the keys of, and those of them that have a remote_port.
-var (
-	technologies     = []string{Kubectl, SSH, TCP, Command}
-	portTechnologies = []string{Kubectl, SSH, TCP}
-)
-
-var resourceTypes = []string{"pod", "service", "deployment", "statefulset", "replicaset", "daemonset", "job"}
-
 var topKeys = []string{"version", "linger", "metrics_port", "defaults", "services", "env"}
 
+const (
+	technologyKey = "technology"
+	connectionKey = "connection"
+	remotePortKey = "remote_port"
+	topKey        = "" // stands for the keys of technologies that are not in connection
+)
+
+// serviceFields are the keys of a service. Those that depend on the technologies are filled in by schema.
 var serviceFields = []field{
-	{name: "technology", required: true, read: choice(func(s *Service) *string { return &s.Technology }, technologies)},
+	{name: technologyKey, required: true},
 	{name: "local_port", required: true, own: true, read: readLocalPort},
 	{name: "local_address", read: readLocalAddress},
-	{name: "remote_port", required: true, or: "connection.socks", own: true, only: portTechnologies, read: readRemotePort},
+	{name: remotePortKey, required: true, own: true},
 	{name: "tags", read: list(func(s *Service) *[]string { return &s.Tags })},
 	{name: "description", own: true, read: text(func(s *Service) *string { return &s.Description })},
 	{name: "enabled", read: boolean(func(s *Service) *bool { return &s.Enabled })},
 	{name: "depends_on", own: true, read: list(func(s *Service) *[]string { return &s.DependsOn })},
-	{name: "command", required: true, own: true, only: []string{Command}, read: readCommand},
-	{name: "ready", own: true, only: []string{Command}, read: expression(func(s *Service) *string { return &s.Ready })},
-	{name: "needs_login", own: true, only: []string{Command}, read: expression(func(s *Service) *string { return &s.NeedsLogin })},
-	{name: "login", own: true, only: []string{Command}, read: readLogin},
+	{name: topKey, own: true},
 	{name: "start", read: readStart},
 	{name: "idle_timeout", read: duration(func(s *Service) *time.Duration { return &s.IdleTimeout })},
 	{name: "connect_timeout", read: duration(func(s *Service) *time.Duration { return &s.ConnectTimeout })},
-	{name: "connection", fields: connectionFields},
+	{name: connectionKey},
 	{name: healthCheckKey, fields: healthCheckFields},
 	{name: "restart_policy", fields: restartPolicyFields},
-}
-
-var connectionFields = []field{
-	{name: "resource_type", only: []string{Kubectl}, read: choice(func(s *Service) *string { return &s.Connection.ResourceType }, resourceTypes)},
-	{name: "resource_name", only: []string{Kubectl}, required: true, or: "selector", read: word(func(s *Service) *string { return &s.Connection.ResourceName })},
-	{name: "selector", only: []string{Kubectl}, excludes: []string{"resource_name", "resource_type"}, read: argument(func(s *Service) *string { return &s.Connection.Selector })},
-	{name: "engine", only: []string{Kubectl}, read: choice(func(s *Service) *string { return &s.Connection.Engine }, []string{"native", "kubectl"})},
-	{name: "cluster_health", only: []string{Kubectl}, read: boolean(func(s *Service) *bool { return &s.Connection.ClusterHealth })},
-	{name: "namespace", only: []string{Kubectl}, read: word(func(s *Service) *string { return &s.Connection.Namespace })},
-	{name: "context", only: []string{Kubectl}, read: argument(func(s *Service) *string { return &s.Connection.Context })},
-	{name: "kubeconfig", only: []string{Kubectl}, read: file(func(s *Service) *string { return &s.Connection.Kubeconfig })},
-	{name: "host", only: []string{SSH}, required: true, read: word(func(s *Service) *string { return &s.Connection.Host })},
-	{name: "user", only: []string{SSH}, read: word(func(s *Service) *string { return &s.Connection.User })},
-	{name: "port", only: []string{SSH}, read: readSSHPort},
-	{name: "key_file", only: []string{SSH}, read: file(func(s *Service) *string { return &s.Connection.KeyFile })},
-	{name: "config_file", only: []string{SSH}, read: file(func(s *Service) *string { return &s.Connection.ConfigFile })},
-	{name: "jump", only: []string{SSH}, read: word(func(s *Service) *string { return &s.Connection.Jump })},
-	{name: "options", only: []string{SSH}, read: readOptions},
-	{name: "multiplex", only: []string{SSH}, read: readMultiplex},
-	{name: "socks", only: []string{SSH}, read: boolean(func(s *Service) *bool { return &s.Connection.SOCKS })},
-	{name: "reverse", only: []string{SSH}, read: boolean(func(s *Service) *bool { return &s.Connection.Reverse })},
-	{name: "remote_host", only: []string{SSH}, read: word(func(s *Service) *string { return &s.Connection.RemoteHost })},
-	{name: "remote_host", only: []string{TCP}, required: true, read: word(func(s *Service) *string { return &s.Connection.RemoteHost })},
 }
 
 var healthCheckFields = []field{
@@ -94,39 +68,81 @@ var restartPolicyFields = []field{
 
 // schema is the keys of a service, with those of the types that the options bring.
 func schema(o Options) []field {
-	known, withPort := slices.Clone(technologies), slices.Clone(portTechnologies)
+	var known []string
 	for _, technology := range o.Technologies {
-		if !slices.Contains(known, technology.Name) {
-			known = append(known, technology.Name)
-		}
-		if technology.Port && !slices.Contains(withPort, technology.Name) {
-			withPort = append(withPort, technology.Name)
-		}
+		known = append(known, technology.Name)
 	}
-	fields := slices.Clone(serviceFields)
-	for i := range fields {
-		switch f := &fields[i]; f.name {
-		case "technology":
+	var fields []field
+	for _, f := range serviceFields {
+		switch f.name {
+		case technologyKey:
 			f.read = choice(func(s *Service) *string { return &s.Technology }, known)
 			f.example = ", which must be " + oneOf(known)
-		case "remote_port":
-			f.only = withPort
-		case "connection":
-			f.fields = append(slices.Clone(f.fields), technologyFields(o.Technologies)...)
+		case remotePortKey:
+			fields = append(fields, portFields(f, o.Technologies)...)
+			continue
+		case topKey:
+			fields = append(fields, technologyFields(o.Technologies, topKeysOf)...)
+			continue
+		case connectionKey:
+			f.fields = technologyFields(o.Technologies, connectionKeys)
 		case healthCheckKey:
 			f.fields = append(slices.Clone(f.fields), checkFields(o.Checks)...)
+		}
+		fields = append(fields, f)
+	}
+	return fields
+}
+
+// portFields are remote_port, for each technology that has one.
+func portFields(f field, technologies []TechnologyType) (fields []field) {
+	var naming []string
+	for _, technology := range technologies {
+		if technology.NamedPorts {
+			naming = append(naming, technology.Name)
+		}
+	}
+	f.read = readRemotePort(naming)
+	for _, technology := range technologies {
+		if !technology.Port {
+			continue
+		}
+		f.only, f.or = []string{technology.Name}, ""
+		if technology.PortOr != "" {
+			f.or = connectionKey + "." + technology.PortOr
+		}
+		fields = append(fields, f)
+	}
+	return fields
+}
+
+func technologyFields(technologies []TechnologyType, of func(TechnologyType) []Key) (fields []field) {
+	for _, technology := range technologies {
+		for _, key := range of(technology) {
+			fields = append(fields, key.field(technology.Name, ofConnection))
 		}
 	}
 	return fields
 }
 
-func technologyFields(technologies []TechnologyType) (fields []field) {
-	for _, technology := range technologies {
-		for _, key := range technology.Keys {
-			fields = append(fields, key.field(technology.Name, ofConnection))
+// topKeysOf are the keys of a technology that stand beside connection.
+func topKeysOf(technology TechnologyType) (keys []Key) {
+	for _, key := range technology.Keys {
+		if key.Top {
+			keys = append(keys, key)
 		}
 	}
-	return fields
+	return keys
+}
+
+// connectionKeys are the keys of a technology that stand in connection.
+func connectionKeys(technology TechnologyType) (keys []Key) {
+	for _, key := range technology.Keys {
+		if !key.Top {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 // checkFields are the keys that only some types of health check have, and the type itself.
@@ -150,7 +166,10 @@ func checkFields(checks []CheckType) []field {
 
 // field is the key of one type.
 func (k Key) field(of string, settings func(*Service) *Settings) field {
-	return field{name: k.Name, only: []string{of}, required: k.Required, example: k.Example, read: k.into(settings)}
+	return field{
+		name: k.Name, only: []string{of}, required: k.Required, or: k.Or, excludes: k.Excludes, own: k.Top, example: k.Example,
+		read: k.into(settings),
+	}
 }
 
 // suits reports whether the field is for a technology; every field is for an unknown one.

@@ -34,7 +34,7 @@ func (s Service) Addresses() []netip.AddrPort {
 
 // Listens are the addresses that the relay of the service is to have: none where it is the far side that listens.
 func (s Service) Listens() []netip.AddrPort {
-	if s.Connection.Reverse {
+	if s.Reverse {
 		return nil
 	}
 	return s.Addresses()
@@ -76,7 +76,6 @@ func newService(name string) Service {
 		Name:           name,
 		Enabled:        true,
 		ConnectTimeout: 30 * time.Second,
-		Connection:     Connection{ClusterHealth: true},
 		HealthCheck: HealthCheck{
 			Type: CheckTCP, Interval: 30 * time.Second, Timeout: 5 * time.Second,
 			FailureThreshold: 3, SuccessThreshold: 1,
@@ -91,15 +90,5 @@ func newService(name string) Service {
 func (s *Service) complete() {
 	if s.OnDemand && s.IdleTimeout == 0 {
 		s.IdleTimeout = defaultIdleTimeout
-	}
-	switch s.Technology {
-	case Kubectl:
-		if s.Connection.ResourceType == "" && s.Connection.Selector == "" {
-			s.Connection.ResourceType = "service"
-		}
-	case SSH:
-		if s.Connection.RemoteHost == "" && !s.Connection.SOCKS {
-			s.Connection.RemoteHost = "localhost"
-		}
 	}
 }

@@ -3,6 +3,7 @@ package project
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -10,14 +11,15 @@ import (
 // into is the reader of a key that another package knows, which puts its value into the settings.
 func (k Key) into(settings func(*Service) *Settings) reader {
 	return func(s *Service, n *node) error {
-		value, err := k.value(n)
-		if err == nil && k.Valid != nil {
+		at := settings(s)
+		value, err := k.value(n, *at)
+		broken := slices.ContainsFunc(n.items, func(item *node) bool { return item.bad }) // which is reported
+		if err == nil && k.Valid != nil && !broken {
 			err = k.Valid(value)
 		}
 		if err != nil {
 			return err
 		}
-		at := settings(s)
 		if *at == nil {
 			*at = Settings{}
 		}
@@ -29,8 +31,8 @@ func (k Key) into(settings func(*Service) *Settings) reader {
 func ofCheck(s *Service) *Settings      { return &s.HealthCheck.Settings }
 func ofConnection(s *Service) *Settings { return &s.Connection.Settings }
 
-// value is the node's, of the Go type of the key.
-func (k Key) value(n *node) (any, error) {
+// value is the node's, of the Go type of the key. Before are the settings so far.
+func (k Key) value(n *node, before Settings) (any, error) {
 	var scratch Service // the readers of the other keys, put to use for these
 	switch k.Is {
 	case Number:
@@ -44,13 +46,64 @@ func (k Key) value(n *node) (any, error) {
 	case Texts:
 		return n.arguments()
 	case Table:
+		if k.Entry != nil {
+			return n.entries(k.Entry, before.Table(k.Name))
+		}
 		return n.texts()
-	case File:
-		var path string
-		err := file(func(*Service) *string { return &path })(&scratch, n)
-		return path, err
 	case Codes:
 		return n.codes()
+	case Port:
+		return readPort(n)
+	}
+	var text string
+	err := k.text(&text)(&scratch, n)
+	return text, err
+}
+
+// text is the reader of a key whose value is a string.
+func (k Key) text(into *string) reader {
+	at := func(*Service) *string { return into }
+	switch k.Is {
+	case File:
+		return file(at)
+	case Argument:
+		return argument(at)
+	case Word:
+		return word(at)
+	case Expression:
+		return expression(at)
+	}
+	if k.Values != nil {
+		return choice(at, k.Values)
+	}
+	return text(at)
+}
+
+// entries reads a table whose entries are put over those before.
+func (n *node) entries(entry func(name string, value any) (string, error), before map[string]string) (map[string]string, error) {
+	if n.kind != tableKind {
+		return nil, n.want("a table")
+	}
+	values := map[string]string{}
+	maps.Copy(values, before)
+	var bad badItems
+	for _, name := range n.names {
+		value, err := n.members[name].scalar()
+		if err == nil {
+			values[name], err = entry(name, value)
+		}
+		bad = bad.with(n.members[name], err)
+	}
+	return values, bad.err()
+}
+
+// scalar reads a string, a whole number or a truth value.
+func (n *node) scalar() (any, error) {
+	switch n.kind {
+	case integerKind:
+		return n.integer()
+	case boolKind:
+		return n.text == "true", nil
 	}
 	return n.string()
 }
@@ -110,8 +163,8 @@ func (n *node) codes() ([]int, error) {
 }
 
 // settings fills in what the keys of a service's type of health check, and of its technology, are when they are not
-// given.
-func (p *parsing) settings(s *Service) {
+// given, and has the technology judge them together.
+func (p *parsing) settings(s *Service, given Given) {
 	for _, check := range p.options.Checks {
 		if check.Name == s.HealthCheck.Type {
 			s.HealthCheck.Settings = withDefaults(s.HealthCheck.Settings, check.Keys)
@@ -120,6 +173,9 @@ func (p *parsing) settings(s *Service) {
 	for _, technology := range p.options.Technologies {
 		if technology.Name == s.Technology {
 			s.Connection.Settings = withDefaults(s.Connection.Settings, technology.Keys)
+			if technology.Finish != nil {
+				technology.Finish(s, given)
+			}
 		}
 	}
 }
@@ -145,7 +201,8 @@ func (p *parsing) hideSettings() {
 			p.hide(n.member(healthCheckKey), check.Keys)
 		}
 		for _, technology := range p.options.Technologies {
-			p.hide(n.member("connection"), technology.Keys)
+			p.hide(n, topKeysOf(technology))
+			p.hide(n.member("connection"), connectionKeys(technology))
 		}
 	}
 }

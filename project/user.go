@@ -45,7 +45,7 @@ type UserNotify struct {
 }
 
 // EventKinds are the events that a user can be told of.
-var EventKinds = []string{"state", "failed", "recovered", "reload", "pending", "started", "ended"}
+var EventKinds = []string{"state", "failed", "recovered", "reload", "pending", "started", "ended", "no_room", "room"}
 
 // DefaultUser is a user who says nothing.
 func DefaultUser() User {

@@ -80,7 +80,7 @@ on = ["failed", "recoverd"]
 		`:5:32: logs.max_size: must be at least "64KB": "4MB", "512KB", "1GB" or a number of bytes`,
 		`:7:11: notify.command: must be an array of strings, not a string`,
 		`:8:11: notify.desktop: must be true or false, not a string`,
-		`:9:17: notify.on[1]: unknown event "recoverd", must be state, failed, recovered, reload, pending, started or ended; did you mean "recovered"?`,
+		`:9:17: notify.on[1]: unknown event "recoverd", must be state, failed, recovered, reload, pending, started, ended, no_room or room; did you mean "recovered"?`,
 		`:10:2: notifiy: unknown key; did you mean "notify"?`,
 	}
 	var lines []string
@@ -128,7 +128,7 @@ func TestTheProjectsOwnLingerWinsOverTheUsers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p, err := Parse(f, Options{Linger: time.Minute}); err != nil || p.Linger != want {
+		if p, err := Parse(f, Options{Technologies: BuiltIn, Linger: time.Minute}); err != nil || p.Linger != want {
 			t.Errorf("%q lingers %+v, %v; want %v", config, p, err, want)
 		}
 	}

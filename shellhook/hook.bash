@@ -4,8 +4,8 @@
 # only. bash has no event for cd, so that of two cds in one command line only the last place is seen. Before bash 4.3,
 # ages are compared in whole seconds.
 #
-# The line above sets __localport_exe. `localport export` sets the first four variables below; none is exported.
-# \builtin, because a user may have an alias or a function of that name.
+# The line above sets __localport_exe. `localport export` sets the first four variables below and __localport_retry; none
+# is exported. \builtin, because a user may have an alias or a function of that name.
 
 # shellcheck disable=SC2154 # __localport_exe
 if [[ ${__localport_shell-} != "$$" ]]; then
@@ -18,7 +18,14 @@ if [[ ${__localport_shell-} != "$$" ]]; then
   __localport_tried='' # the last reason to look, and how often looking did not settle it
   __localport_tries=0
   __localport_alive='' # the line whose process was last found alive
+  __localport_wait=''
   __localport_shell=$$
+fi
+if [[ -z ${__localport_wait-} ]]; then # also where an older hook set the others
+  __localport_retry='' # what `localport export` still has to do; it is handed back
+  __localport_code=0   # status of the last look
+  __localport_wait=0   # after how many seconds it is repeated; 0: it is not
+  __localport_since=0  # when it was made, by $SECONDS
 fi
 
 __localport_prompt() {
@@ -39,6 +46,13 @@ __localport_check() {
   fi
   if [[ -z $__localport_why && -n $__localport_root ]]; then
     __localport_stale
+  fi
+  if [[ -z $__localport_why && $__localport_wait != 0 ]]; then
+    if [[ $__localport_code == 0 ]]; then
+      __localport_wait=0 # it did settle it
+    elif __localport_due; then
+      __localport_why=again
+    fi
   fi
   if [[ -z $__localport_why ]]; then
     __localport_tried=''
@@ -125,21 +139,41 @@ __localport_lives() {
   [[ $# == 19 && $1 != [ZX] ]]
 }
 
-# __localport_look asks LocalPort. A reason that it could not settle is not asked about for ever: once if it failed,
-# three times if not (what it saw may have changed behind its back).
+# __localport_due: is the last look to be repeated now? Also where the user has set the clock back.
+__localport_due() {
+  [[ ${SECONDS-0} -lt $__localport_since || ${SECONDS-0} -ge $((__localport_since + __localport_wait)) ]]
+}
+
+# __localport_look asks LocalPort. What that cannot settle, once if it failed, or three times if not (what it saw may have
+# changed behind its back), is asked about again after 5, 10, … 60 s, for 200 ms at most. Status 3 and 4, a config that is
+# invalid or not allowed, is an answer: what changes it is seen.
 __localport_look() {
-  \builtin local __localport_out=''
+  \builtin local __localport_out='' __localport_again=''
   if [[ $__localport_why != "$__localport_tried" ]]; then
     __localport_tried=$__localport_why
     __localport_tries=0
   fi
-  [[ $__localport_tries != 3 && -x $__localport_exe ]] || \builtin return
+  [[ -x $__localport_exe ]] || \builtin return
+  if [[ $__localport_tries == 3 ]]; then
+    [[ $__localport_wait != 0 ]] && __localport_due || \builtin return
+    __localport_again=1
+  fi
+  [[ $__localport_why != again ]] || __localport_again=1
+  __localport_code=0
   [[ $- != *a* ]] || __localport_private
-  if __localport_out=$(\builtin exec "$__localport_exe" export bash --pid "$$" \
-    --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" </dev/null); then
+  __localport_out=$(\builtin exec "$__localport_exe" export bash --pid "$$" \
+    --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" \
+    ${__localport_again:+"--limit=200ms"} </dev/null) || __localport_code=$?
+  if [[ $__localport_code == 0 && $__localport_tries -lt 2 ]]; then
     __localport_tries=$((__localport_tries + 1))
+    __localport_wait=0
+  elif [[ $__localport_code == [34] ]]; then
+    __localport_tries=3
+    __localport_wait=0
   else
     __localport_tries=3
+    __localport_wait=$((__localport_wait < 60 ? __localport_wait + 5 : 60))
+    __localport_since=${SECONDS-0}
   fi
   \builtin eval "$__localport_out"
 }
@@ -164,5 +198,5 @@ __localport_private # also what a parent leaked
 if [[ $- == *a* ]]; then
   \builtin export -n PROMPT_COMMAND
   \builtin export -fn __localport_prompt __localport_check __localport_moved __localport_stale __localport_lives \
-    __localport_look __localport_private
+    __localport_due __localport_look __localport_private
 fi

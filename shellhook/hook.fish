@@ -3,7 +3,7 @@
 # A prompt where nothing changed starts no process: it reads one line and compares the ages of files, with builtins
 # only. So does a cd that crosses no border of a project.
 #
-# The line above sets __localport_exe. `localport export` sets the first four variables below; none is exported.
+# The line above sets __localport_exe. `localport export` sets the first four variables below and __localport_retry; none is exported.
 # read, test, set, string and status are reserved names, which no function can take; source and math are not.
 
 if not test "$__localport_shell" = $fish_pid
@@ -16,7 +16,14 @@ if not test "$__localport_shell" = $fish_pid
     set -gu __localport_tried '' # the last reason to look, and how often looking did not settle it
     set -gu __localport_tries 0
     set -gu __localport_alive '' # the line whose process was last found alive
+    set -gu __localport_wait ''
     set -gu __localport_shell $fish_pid
+end
+if test -z "$__localport_wait" # also where an older hook set the others
+    set -gu __localport_retry '' # what `localport export` still has to do; it is handed back
+    set -gu __localport_code 0 # status of the last look
+    set -gu __localport_wait 0 # after how many seconds it is repeated; 0: it is not
+    set -gu __localport_since 0 # when it was made, by the age of our program
 end
 
 function __localport_prompt --on-event fish_prompt
@@ -28,6 +35,13 @@ function __localport_prompt --on-event fish_prompt
     end
     if test -z "$__localport_why" -a -n "$__localport_root"
         __localport_stale
+    end
+    if test -z "$__localport_why" -a "$__localport_wait" != 0
+        if test "$__localport_code" = 0
+            set __localport_wait 0 # it did settle it
+        else if __localport_due
+            set __localport_why again
+        end
     end
     if test -n "$__localport_why"
         __localport_look
@@ -99,19 +113,41 @@ function __localport_lives
     and string match -qr '(?s)^.*\) [^ZX](?: \S+){18} '$argv[2]' ' -- $stat
 end
 
-# __localport_look asks LocalPort. A reason that it could not settle is not asked about for ever: once if it failed,
-# three times if not (what it saw may have changed behind its back).
+# __localport_due: is the last look to be repeated now? fish has no clock that takes no process; the age of a file that
+# nobody writes is one. Where it was written, it is younger than before.
+function __localport_due
+    set -l now (builtin path mtime -R -- $__localport_exe)
+    test -z "$now"; and return 1
+    test $now -lt $__localport_since; or test (builtin math $now - $__localport_since) -ge $__localport_wait
+end
+
+# __localport_look asks LocalPort. What that cannot settle, once if it failed, or three times if not (what it saw may have
+# changed behind its back), is asked about again after 5, 10, … 60 s, for 200 ms at most. Status 3 and 4, a config that is
+# invalid or not allowed, is an answer: what changes it is seen.
 function __localport_look
+    set -l limit
     if test "$__localport_why" != "$__localport_tried"
         set __localport_tried "$__localport_why"
         set __localport_tries 0
     end
-    test "$__localport_tries" != 3 -a -x "$__localport_exe"; or return
-    $__localport_exe export fish --pid $fish_pid --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" </dev/null | builtin source
-    if test $pipestatus[1] = 0
+    test -x "$__localport_exe"; or return
+    if test "$__localport_tries" = 3
+        test "$__localport_wait" != 0; and __localport_due; or return
+        set limit --limit=200ms
+    end
+    test "$__localport_why" = again; and set limit --limit=200ms
+    $__localport_exe export fish --pid $fish_pid --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" $limit </dev/null | builtin source
+    set __localport_code $pipestatus[1]
+    if test $__localport_code = 0 -a "$__localport_tries" -lt 2
         set __localport_tries (builtin math $__localport_tries + 1)
+        set __localport_wait 0
+    else if test $__localport_code = 3 -o $__localport_code = 4
+        set __localport_tries 3
+        set __localport_wait 0
     else
         set __localport_tries 3
+        set __localport_wait (builtin math min $__localport_wait + 5, 60)
+        set __localport_since (builtin path mtime -R -- $__localport_exe)
     end
 end
 

@@ -4,8 +4,8 @@
 # only. So does a cd that crosses no border of a project.
 #
 # This is evaluated by emulate -R zsh -o no_aliases -c, which sticks to the functions: no option and no alias of the
-# user counts in them. The line above sets __localport_exe. localport export sets the first four variables below; none
-# is exported.
+# user counts in them. The line above sets __localport_exe. localport export sets the first four variables below and
+# __localport_retry; none is exported.
 
 if [[ ${__localport_shell-} != $$ ]]; then
   typeset -g __localport_root=""  # the project that this shell is in
@@ -17,7 +17,14 @@ if [[ ${__localport_shell-} != $$ ]]; then
   typeset -g __localport_tried="" # the last reason to look, and how often looking did not settle it
   typeset -g __localport_tries=0
   typeset -g __localport_alive="" # the line whose process was last found alive
+  typeset -g __localport_wait=""
   typeset -g __localport_shell=$$
+fi
+if [[ -z ${__localport_wait-} ]]; then # also where an older hook set the others
+  typeset -g __localport_retry="" # what localport export still has to do; it is handed back
+  typeset -g __localport_code=0   # status of the last look
+  typeset -g __localport_wait=0   # after how many seconds it is repeated; 0: it is not
+  typeset -g __localport_since=0  # when it was made, by $SECONDS
 fi
 typeset -g +x -m "__localport_*"
 
@@ -32,6 +39,13 @@ __localport_prompt() {
   fi
   if [[ -z $__localport_why && -n $__localport_root ]]; then
     __localport_stale
+  fi
+  if [[ -z $__localport_why && $__localport_wait != 0 ]]; then
+    if [[ $__localport_code == 0 ]]; then
+      __localport_wait=0 # it did settle it
+    elif __localport_due; then
+      __localport_why=again
+    fi
   fi
   if [[ -z $__localport_why ]]; then
     __localport_tried=""
@@ -108,20 +122,40 @@ __localport_lives() {
   [[ $__localport_now == [^ZX]* && ${__localport_now[(ws: :)20]} == ${2-} ]]
 }
 
-# __localport_look asks LocalPort. A reason that it could not settle is not asked about for ever: once if it failed,
-# three times if not (what it saw may have changed behind its back).
+# __localport_due: is the last look to be repeated now? Also where the user has set the clock back.
+__localport_due() {
+  (( SECONDS < __localport_since || SECONDS >= __localport_since + __localport_wait ))
+}
+
+# __localport_look asks LocalPort. What that cannot settle, once if it failed, or three times if not (what it saw may have
+# changed behind its back), is asked about again after 5, 10, … 60 s, for 200 ms at most. Status 3 and 4, a config that is
+# invalid or not allowed, is an answer: what changes it is seen.
 __localport_look() {
-  local __localport_out=""
+  local __localport_out="" __localport_again=""
   if [[ $__localport_why != "$__localport_tried" ]]; then
     __localport_tried=$__localport_why
     __localport_tries=0
   fi
-  [[ $__localport_tries != 3 && -x $__localport_exe ]] || return
-  if __localport_out=$("$__localport_exe" export zsh --pid $$ \
-    --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" </dev/null); then
+  [[ -x $__localport_exe ]] || return
+  if [[ $__localport_tries == 3 ]]; then
+    [[ $__localport_wait != 0 ]] && __localport_due || return
+    __localport_again=1
+  fi
+  [[ $__localport_why != again ]] || __localport_again=1
+  __localport_code=0
+  __localport_out=$("$__localport_exe" export zsh --pid $$ \
+    --root "$__localport_root" --line "$__localport_line" --told "$__localport_told" --retry "$__localport_retry" \
+    ${__localport_again:+--limit=200ms} </dev/null) || __localport_code=$?
+  if (( __localport_code == 0 && __localport_tries < 2 )); then
     (( ++__localport_tries ))
+    __localport_wait=0
+  elif [[ $__localport_code == [34] ]]; then
+    __localport_tries=3
+    __localport_wait=0
   else
     __localport_tries=3
+    __localport_wait=$(( __localport_wait < 60 ? __localport_wait + 5 : 60 ))
+    __localport_since=$SECONDS
   fi
   builtin eval "$__localport_out"
 }

@@ -34,7 +34,7 @@ func TestEnteringAndLeavingAProjectLooksOnceEach(t *testing.T) {
 		w.expectLooks(s, cd(w.dir), 0)
 
 		calls := w.calls()
-		want := []string{"export", shell, "--pid", "", "--root", "", "--line", "", "--told", ""}
+		want := []string{"export", shell, "--pid", "", "--root", "", "--line", "", "--told", "", "--retry", ""}
 		for i, c := range calls {
 			got := slices.Clone(c.Args)
 			if c.PID != s.PID() || c.Stdin != os.DevNull {

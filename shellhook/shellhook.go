@@ -3,10 +3,12 @@
 //
 // A hook looks at a project by running
 //
-//	<exe> export <shell> --pid PID --root ROOT --told TOLD
+//	<exe> export <shell> --pid PID --root ROOT --line LINE --told TOLD --retry RETRY [--limit LIMIT]
 //
 // and evaluates what that prints, when the project around the shell may have changed and never otherwise: what it
-// compares, it compares with builtins. ROOT and TOLD are the shell's __localport_root and __localport_told.
+// compares, it compares with builtins. ROOT, LINE, TOLD and RETRY are the shell's variables that Set
+// speaks of below. With LIMIT it is a look that failed before, and a prompt waits for it no longer than that. Hooks of older
+// releases, in shells that are still open, know neither RETRY nor LIMIT.
 package shellhook
 
 import (
@@ -22,6 +24,8 @@ const (
 	Dir  = "__localport_dir"  // the directory with the files named below; "" if there is none
 	Line = "__localport_line" // what the file PromptFile held when the project was looked at
 	Told = "__localport_told" // handed back by the next look as --told; opaque
+	// Retry is handed back as --retry; opaque. A hook that passes it on repeats a look that failed.
+	Retry = "__localport_retry"
 )
 
 // The files in Dir that prompts compare with. PromptFile holds one line, "N PID START" (PID 0: no process is meant to

@@ -23,6 +23,7 @@ type call struct {
 	Root  string // --root
 	Line  string // --line
 	Told  string // --told
+	Retry string // --retry
 	PID   int    // --pid
 }
 
@@ -46,7 +47,10 @@ func localport(args []string) int {
 	if _, err := os.Stat(filepath.Join(base, "hang")); err == nil {
 		<-time.After(time.Hour) // or until a signal
 	}
-	if _, err := os.Stat(filepath.Join(base, "fail")); err == nil {
+	if code, err := os.ReadFile(filepath.Join(base, "fail")); err == nil {
+		if n, err := strconv.Atoi(string(code)); err == nil {
+			return n
+		}
 		return 1
 	}
 	fmt.Print(statements(shell, base, c))
@@ -59,6 +63,8 @@ func recordCall(base string, args []string) call {
 	flags.StringVar(&c.Root, "root", "missing", "")
 	flags.StringVar(&c.Line, "line", "missing", "")
 	flags.StringVar(&c.Told, "told", "missing", "")
+	flags.StringVar(&c.Retry, "retry", "missing", "")
+	flags.Duration("limit", 0, "")
 	flags.IntVar(&c.PID, "pid", 0, "")
 	_ = flags.Parse(args[2:])
 	if cwd, err := os.Getwd(); err == nil {

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
+	"io/fs"
 
-	"github.com/localport-sh/localport/cmd/localport/place"
-	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 )
@@ -47,10 +45,14 @@ func (denyCmd) Run(a *app) error {
 		return err
 	}
 	defer cancel()
-	if err := p.decide(p.Store.Deny); err != nil {
+	err = p.decide(p.Store.Deny)
+	if errors.Is(err, fs.ErrNotExist) { // what runs still has a name, although its file is gone
+		err = p.Store.Deny(&project.Files{Path: p.Config, Root: p.Root})
+	}
+	if err != nil {
 		return fmt.Errorf("deny %s: %w", p.Config, err)
 	}
-	if err := p.end(ctx); err != nil {
+	if err := p.end(ctx, a.err); err != nil {
 		return err
 	}
 	// What holds a denied project down is its denial: an allow later is all that it takes.
@@ -74,28 +76,4 @@ func (p here) decide(decision func(*project.Files) error) error {
 func (p here) bump(ctx context.Context) error {
 	_, err := p.Dir.Update(ctx, func(tx *lockstate.Tx) error { tx.Bump(); return nil })
 	return err
-}
-
-// end takes the project down whoever holds a lease: the start lease is dropped and the supervisor ended.
-func (p here) end(ctx context.Context) error {
-	_, err := p.Dir.Update(ctx, func(tx *lockstate.Tx) error {
-		tx.Release(lockstate.StartLease, lockstate.Process{})
-		tx.Down = true
-		tx.Bump()
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for {
-		client, err := p.Running(ctx)
-		if err != nil || client == nil {
-			return err
-		}
-		// Without a lease it may be ending by itself just now: then the call is cut off, and that is as well.
-		err = client.End(ctx)
-		if _, lost := errors.AsType[*control.UnreachableError](err); !lost || !place.Pause(ctx, 5*time.Millisecond) {
-			return err
-		}
-	}
 }

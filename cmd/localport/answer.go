@@ -20,13 +20,13 @@ import (
 const loginWait = 3 * time.Minute
 
 // askFor has the supervisor's ssh log in, and puts what it asks to the user.
-func (l *login) askFor(ctx context.Context, a *app, client *control.Client, supervisor *control.SupervisorStatus) error {
+func (l *login) askFor(ctx context.Context, a *app, p here, client *control.Client, supervisor *control.SupervisorStatus) error {
 	terminal, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
-		return fmt.Errorf("log in to %s: ssh asks on a terminal, and there is none: %w", l.host, err)
+		return fmt.Errorf("log in to %s: ssh asks on a terminal, and there is none: %w", l.Name, err)
 	}
 	defer terminal.Close()
-	fmt.Fprintf(a.err, "localport: the login to %s, for %s\n", l.host, strings.Join(l.names, ", "))
+	fmt.Fprintf(a.err, "localport: the login to %s, for %s\n", l.Name, strings.Join(l.names, ", "))
 	// The supervisor's own directory goes with it, whatever becomes of us.
 	private := filepath.Join(filepath.Dir(supervisor.Socket), supervisor.Run)
 	questions, err := askpass.Listen(ctx, private, func(ctx context.Context, q askpass.Question) (string, bool) {
@@ -42,8 +42,8 @@ func (l *login) askFor(ctx context.Context, a *app, client *control.Client, supe
 	}
 	waiting, cancel := context.WithTimeout(ctx, loginWait)
 	defer cancel()
-	if _, err := client.Wait(waiting, l.names); err != nil && ctx.Err() != nil {
-		return fmt.Errorf("the login to %s was given up", l.host)
+	if _, err := p.settle(waiting, *client, l.names); err != nil && ctx.Err() != nil {
+		return fmt.Errorf("the login to %s was given up", l.Name)
 	}
 	return nil // how it came out is shown with everything else
 }

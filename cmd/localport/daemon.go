@@ -38,9 +38,10 @@ func (daemonStartCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	j, err := p.Join(ctx, place.Entry{Heal: true, Allowed: verdict == trust.Allowed, Prepare: func(tx *lockstate.Tx, _ bool) {
-		tx.Hold(lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()})
-	}})
+	j, err := p.Join(ctx, place.Entry{
+		Heal: true, Allowed: verdict == trust.Allowed,
+		Lease: lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()},
+	})
 	if err != nil {
 		return err
 	}
@@ -70,33 +71,106 @@ func (daemonStopCmd) Run(a *app) error {
 		return err
 	}
 	defer cancel()
-	return p.end(ctx)
+	return p.end(ctx, a.err)
 }
 
 type daemonRestartCmd struct{}
 
-// Run hands everything over to a new supervisor: leases, ports and whoever waits. One that does not run is started.
+// replaceTime is how long a new supervisor may take to be ready, and a little more.
+const replaceTime = 30 * time.Second
+
+// Run hands everything over to a new supervisor: leases, ports and whoever waits. One that does not run is started; one that
+// does not answer is ended before.
 func (daemonRestartCmd) Run(a *app) error {
 	p, ctx, cancel, err := a.act()
 	if err != nil {
 		return err
 	}
 	defer cancel()
-	client, err := p.Running(ctx)
-	if err != nil {
-		return err
-	}
-	if client == nil {
+	client, status, err := p.Find(ctx)
+	if err == nil && client == nil {
 		return daemonStartCmd{}.Run(a)
 	}
+	if err == nil {
+		client, err = p.replace(client, status)
+	}
+	if isNoAnswer(err) {
+		return p.restartUnanswering(a, err)
+	}
+	if err != nil {
+		return fmt.Errorf("restart: %w", err)
+	}
+	ctx, cancel = context.WithTimeout(context.Background(), place.Patience())
+	defer cancel()
+	return a.daemonLine(ctx, *client, "restarted")
+}
+
+// replace has a supervisor replaced, and returns the client of the next one.
+func (p here) replace(client *control.Client, before control.Status) (*control.Client, error) {
 	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), replaceTime)
+	defer cancel()
+	err = client.Replace(ctx, control.Replacement{Exe: exe, Version: version.Own()})
+	if !isNoAnswer(err) {
+		return client, err
+	}
+	// It may have been replaced, and be stuck itself.
+	ctx, cancel = context.WithTimeout(context.Background(), place.Patience())
+	defer cancel()
+	next, status, findErr := p.Find(ctx)
+	switch {
+	case findErr != nil:
+		return nil, findErr
+	case next != nil && before.Supervisor != nil && status.Supervisor.Run != before.Supervisor.Run:
+		return next, nil
+	}
+	return nil, fmt.Errorf("the supervisor is busy: %w", errors.New(err.Error()))
+}
+
+// restartUnanswering ends a supervisor that does not answer. A keeper that is well has the next one take over its ports; where
+// there is none, one is started like for a command.
+func (p here) restartUnanswering(a *app, cause error) error {
+	processes := p.Processes()
+	if len(processes) == 0 {
+		return cause
+	}
+	if last := processes[len(processes)-1]; last.Role == place.SupervisorRole {
+		if err := terminate(a.err, last); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), reviveTime)
+	defer cancel()
+	client, _, err := p.Find(ctx)
+	if client != nil {
+		return a.daemonLine(ctx, *client, "restarted")
+	}
+	if isNoAnswer(err) {
+		err = p.endUnanswering(a.err, err)
+	} else if err == nil {
+		err = p.removeLeftovers()
+	}
 	if err != nil {
 		return err
 	}
-	if err := client.Replace(ctx, control.Replacement{Exe: exe, Version: version.Own()}); err != nil {
-		return fmt.Errorf("restart: %w", err)
+	ctx, cancel = context.WithTimeout(context.Background(), place.Patience())
+	defer cancel()
+	verdict, _, err := p.Ask()
+	if err != nil {
+		return err
 	}
-	return a.daemonLine(ctx, *client, "restarted")
+	j, err := p.Join(ctx, place.Entry{Heal: true, Allowed: verdict == trust.Allowed, Prepare: func(tx *lockstate.Tx, _ bool) {
+		if len(tx.Leases) == 0 {
+			tx.Hold(lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()})
+		}
+	}})
+	if err != nil {
+		return err
+	}
+	return a.daemonLine(ctx, j.Client, "restarted")
 }
 
 type daemonReloadCmd struct{}
@@ -108,7 +182,7 @@ func (daemonReloadCmd) Run(a *app) error {
 		return err
 	}
 	defer cancel()
-	client, err := p.runs(ctx)
+	client, _, err := p.runs(ctx)
 	if err != nil {
 		return err
 	}
@@ -130,13 +204,13 @@ func (daemonReloadCmd) Run(a *app) error {
 	return err
 }
 
-// runs is the client of the supervisor; an error where none runs.
-func (p here) runs(ctx context.Context) (*control.Client, error) {
-	client, err := p.Running(ctx)
+// runs is the client of the supervisor, and what it says of itself; an error where none runs.
+func (p here) runs(ctx context.Context) (*control.Client, control.Status, error) {
+	client, status, err := p.Find(ctx)
 	if err == nil && client == nil {
 		err = fail.Hinted(errors.New("the project is not running"), "localport start")
 	}
-	return client, err
+	return client, status, err
 }
 
 type daemonStatusCmd struct{ output }
@@ -148,19 +222,15 @@ func (c daemonStatusCmd) Run(a *app) error {
 		return err
 	}
 	defer cancel()
-	client, err := p.runs(ctx)
-	if err != nil {
-		return err
-	}
-	status, err := client.Status(ctx)
+	_, status, err := p.runs(ctx)
 	if err != nil {
 		return err
 	}
 	if c.json() {
 		return printJSON(a.out, struct {
 			*control.SupervisorStatus
-			Config string            `json:"config"`
-			Leases []lockstate.Lease `json:"leases"`
+			Config string          `json:"config"`
+			Leases []control.Lease `json:"leases"`
 		}{status.Supervisor, status.Config, status.Leases})
 	}
 	printSupervisor(a.out, status)
@@ -185,7 +255,7 @@ func printSupervisor(w io.Writer, status control.Status) {
 	}
 	row("leases", len(status.Leases))
 	for _, lease := range status.Leases {
-		if lease.Kind == lockstate.StartLease {
+		if lease.Kind == control.StartLease {
 			fmt.Fprintf(w, "  %-5s for %s, until localport stop\n", lease.Kind, age(lease.Since))
 			continue
 		}

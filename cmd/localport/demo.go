@@ -23,8 +23,9 @@ type demoCmd struct{}
 // demo is the project that is shown: a directory that goes when the demo ends, and the far end that it forwards to.
 type demo struct {
 	*app
-	root string
-	far  farEnd
+	root    string
+	project here
+	far     farEnd
 	*place.Joined
 	supervisor lockstate.Process
 }
@@ -86,6 +87,7 @@ func (d *demo) up(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.project = p
 	if err := p.decide(p.Store.Allow); err != nil {
 		return err
 	}
@@ -98,7 +100,7 @@ func (d *demo) up(ctx context.Context) error {
 	svc := d.View.Services[0]
 	d.step("allowed and entered: after %v the supervisor holds %s, on 127.0.0.1 and ::1",
 		time.Since(began).Round(time.Millisecond), address(svc))
-	_, err = waitFor(ctx, d.Client, []string{svc.Name}, startWait)
+	_, err = d.project.waitFor(ctx, d.Client, []string{svc.Name}, startWait)
 	return err
 }
 
@@ -160,7 +162,7 @@ func (d *demo) interrupt(ctx context.Context) error {
 	}
 	d.step("the far end is back, and the same client has its answer after %v: %q",
 		time.Since(began).Round(time.Millisecond), got.body)
-	_, err := waitFor(ctx, d.Client, []string{d.View.Services[0].Name}, startWait)
+	_, err := d.project.waitFor(ctx, d.Client, []string{d.View.Services[0].Name}, startWait)
 	return err
 }
 

@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
 
 	"github.com/localport-sh/localport/cmd/localport/fail"
 	"github.com/localport-sh/localport/cmd/localport/place"
+	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/environ"
@@ -28,7 +30,7 @@ func (c envCmd) Run(a *app) error {
 		return err
 	}
 	defer cancel()
-	view, err := p.view(ctx)
+	view, omitted, err := p.view(ctx)
 	if err != nil {
 		return err
 	}
@@ -44,31 +46,50 @@ func (c envCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprint(a.out, text)
-	return err
+	if _, err := fmt.Fprint(a.out, text); err != nil || omitted == nil {
+		return err
+	}
+	return errors.New(strings.Join(omitted, "\nlocalport: "))
 }
 
-// view is what the supervisor says of the services, or what the config declares where none runs.
-func (p here) view(ctx context.Context) (control.View, error) {
-	client, err := p.Running(ctx)
+// view is what the supervisor says of the services, or what the config declares where none runs. Of each service whose
+// port is not ours, and whose variables are therefore left out, omitted says why.
+func (p here) view(ctx context.Context) (view control.View, omitted []string, err error) {
+	client, status, err := p.Find(ctx)
 	if err != nil {
-		return control.View{}, err
+		return view, nil, err
 	}
 	if client != nil {
-		return client.Join(ctx, p.Session())
+		view, err = client.Join(ctx, p.Session())
+		return view, omissions(status), err
 	}
 	verdict, files, err := p.Ask()
 	if err != nil {
-		return control.View{}, err
+		return view, nil, err
 	}
 	if verdict != trust.Allowed {
-		return control.View{}, &fail.NotAllowedError{Config: p.Config}
+		return view, nil, &fail.NotAllowedError{Config: p.Config}
 	}
 	parsed, err := p.parse(files)
 	if err != nil {
-		return control.View{}, err
+		return view, nil, err
 	}
-	return planned(parsed), nil
+	return planned(parsed), nil, nil
+}
+
+// omissions says of each service that is to be up, and has no port of ours, that its variables are left out.
+func omissions(status control.Status) (omitted []string) {
+	for _, svc := range status.Services {
+		if svc.Held || svc.Reverse || svc.State == forwarder.Stopped {
+			continue
+		}
+		text := fmt.Sprintf("no variables for service %q: it is %s", svc.Name, svc.State)
+		if svc.LastError != "" {
+			text += ": " + svc.LastError
+		}
+		omitted = append(omitted, text)
+	}
+	return omitted
 }
 
 // planned is the view of a project that is down, as it would be if it were up and had its ports.
@@ -77,7 +98,7 @@ func planned(parsed *project.Project) control.View {
 	for _, svc := range parsed.Services {
 		addr := svc.Addresses()[0]
 		view.Services = append(view.Services, control.ServiceView{
-			Name: svc.Name, Host: addr.Addr().String(), Port: int(addr.Port()), Held: svc.Enabled && !svc.Connection.Reverse,
+			Name: svc.Name, Host: addr.Addr().String(), Port: int(addr.Port()), Held: svc.Enabled && !svc.Reverse,
 		})
 	}
 	return view

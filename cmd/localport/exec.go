@@ -68,7 +68,7 @@ func (c execCmd) prepare(a *app) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), place.Patience()+c.Wait)
+	ctx, cancel := context.WithTimeout(context.Background(), place.Patience())
 	defer cancel()
 	j, err := p.Join(ctx, place.Entry{
 		Lease: lockstate.Lease{Kind: lockstate.ExecLease, Process: lockstate.Self(), Dir: a.dir, Since: time.Now().UTC()},
@@ -82,9 +82,11 @@ func (c execCmd) prepare(a *app) ([]string, error) {
 	} else if err := j.Current(ctx, files); err != nil {
 		return nil, err
 	}
-	if err := c.await(ctx, j); err != nil {
+	if err := c.await(ctx, p, j); err != nil {
 		return nil, err
 	}
+	ctx, cancel = context.WithTimeout(context.Background(), place.Patience())
+	defer cancel()
 	view, err := j.Join(ctx, p.Session())
 	if err != nil {
 		return nil, err
@@ -95,7 +97,7 @@ func (c execCmd) prepare(a *app) ([]string, error) {
 }
 
 // await starts what was stopped or has failed and waits until everything asked for is healthy.
-func (c execCmd) await(ctx context.Context, j *place.Joined) error {
+func (c execCmd) await(ctx context.Context, p here, j *place.Joined) error {
 	status, err := j.Status(ctx)
 	if err != nil {
 		return err
@@ -104,11 +106,11 @@ func (c execCmd) await(ctx context.Context, j *place.Joined) error {
 	if err != nil || len(names) == 0 {
 		return err
 	}
-	if _, err := j.Act(ctx, control.Start, names); err != nil {
+	if _, err := j.Act(ctx, control.ActRequest{Action: control.Start, Names: names, Spawned: j.Started}); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.Wait)
+	ctx, cancel := context.WithTimeout(context.Background(), c.Wait)
 	defer cancel()
-	_, err = waitFor(ctx, j.Client, names, c.Wait)
+	_, err = p.waitFor(ctx, j.Client, names, c.Wait)
 	return err
 }

@@ -6,8 +6,10 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/signal"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -56,7 +58,13 @@ func greetAll(ln net.Listener, conns *sync.WaitGroup) {
 // technology = "command".
 const playServer = "LOCALPORT_TEST_SERVER"
 
+// stubborn is its value where the far end is to ignore SIGTERM: only force ends it, after the grace of 2 s.
+const stubborn = "stubborn"
+
 func playFarEnd() int {
+	if os.Getenv(playServer) == stubborn {
+		signal.Ignore(syscall.SIGTERM)
+	}
 	ln, err := net.Listen("tcp", "127.0.0.1:"+os.Args[1])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -16,27 +16,47 @@ import (
 // does without.
 type here struct{ *place.Place }
 
-// here is the project of -c, or the nearest one.
+// here is the project of -c, or the nearest one. Where its file or its directory is not there any more, it is the one
+// that is up all the same.
 func (a *app) here() (here, error) {
-	config := a.config
-	if config == "" {
-		root, _, err := project.Find(a.dir)
-		if err != nil {
-			return here{}, err
-		}
-		config = filepath.Join(root, project.ConfigName)
-	} else {
-		real, err := filepath.EvalSymlinks(filepath.Dir(config))
-		if err != nil {
-			return here{}, err
-		}
-		config = filepath.Join(real, filepath.Base(config))
+	config, err := a.locate()
+	if err != nil {
+		return here{}, err
 	}
 	return a.at(config)
 }
 
+func (a *app) locate() (string, error) {
+	switch {
+	case a.config != "":
+		dir, err := filepath.EvalSymlinks(filepath.Dir(a.config))
+		if err == nil {
+			return filepath.Join(dir, filepath.Base(a.config)), nil
+		}
+		if config := known(a.config); config != "" {
+			return config, nil
+		}
+		return "", err
+	case a.gone != "":
+		return a.gone, nil
+	}
+	root, _, err := project.Find(a.dir)
+	if err == nil {
+		return filepath.Join(root, project.ConfigName), nil
+	}
+	dir := a.dir
+	if dir == "" {
+		dir = "."
+	}
+	if config := knownBelow(dir); config != "" {
+		return config, nil
+	}
+	return "", err
+}
+
 func (a *app) at(config string) (here, error) {
 	p, err := place.At(config, a.err, a.level)
+	a.place = p
 	return here{p}, err
 }
 

@@ -5,12 +5,15 @@ package main
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/cmd/localport/prompt"
 	"github.com/localport-sh/localport/cmd/localport/version"
 	"github.com/localport-sh/localport/forwarder/control"
@@ -58,7 +61,10 @@ type app struct {
 	out, err io.Writer
 	config   string // -c
 	dir      string // the directory to act in; empty if the current one cannot be told
+	gone     string // the config of the project that -C names, whose directory is not there any more
 	level    string // of the supervisor's log; empty: as it is, info for a new one
+
+	place *place.Place // the project, once it was found
 }
 
 func main() {
@@ -98,10 +104,16 @@ func run(args []string) int {
 	if err := a.enter(g.Dir); err != nil {
 		return fail.Exit(os.Stderr, err)
 	}
-	return fail.Exit(os.Stderr, ctx.Run(a))
+	began := time.Now()
+	err = ctx.Run(a)
+	if a.place != nil {
+		err = a.place.Explain(err, began)
+	}
+	return fail.Exit(os.Stderr, err)
 }
 
-// enter resolves -C. Without it a current directory that was deleted is not an error yet: not every command needs it.
+// enter resolves -C. Without it a current directory that was deleted is not an error yet: not every command needs it. With
+// it, neither is a directory that is gone and has been a project's that is still up.
 func (a *app) enter(dir string) error {
 	if dir == "" {
 		a.dir, _ = os.Getwd()
@@ -109,11 +121,21 @@ func (a *app) enter(dir string) error {
 	}
 	info, err := os.Stat(dir)
 	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if config := knownBelow(dir); config != "" {
+			a.gone = config
+			return nil
+		}
+		return err
 	case err != nil:
 		return err
 	case !info.IsDir():
 		return &os.PathError{Op: "chdir", Path: dir, Err: errors.New("not a directory")}
 	}
 	a.dir, err = filepath.Abs(dir)
-	return err
+	if err != nil { // "." where the current directory was deleted
+		a.dir = ""
+		return nil
+	}
+	return nil
 }

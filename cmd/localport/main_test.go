@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -42,9 +43,12 @@ func TestMain(m *testing.M) {
 	case os.Getenv(playServer) != "":
 		os.Exit(playFarEnd())
 	}
-	// These tests wait for processes far more than they compute.
 	flag.Parse()
-	_ = flag.Set("test.parallel", "8")
+	parallelIsGiven := false
+	flag.Visit(func(f *flag.Flag) { parallelIsGiven = parallelIsGiven || f.Name == "test.parallel" })
+	if !parallelIsGiven {
+		_ = flag.Set("test.parallel", "8") // these tests wait for processes far more than they compute
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -77,7 +81,7 @@ func newWorld(t testing.TB) *world {
 	home := shellpty.NewDir(t)
 	w := &world{t: t, home: home, exe: self(t), env: []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "LANG=C.UTF-8", "TERM=dumb", playMain + "=1",
-		"GORACE=atexit_sleep_ms=0", "LOCALPORT_LIMIT=60s", "GOCOVERDIR=" + shellpty.CoverDir(),
+		"GORACE=atexit_sleep_ms=0", "LOCALPORT_LIMIT=" + cmp.Or(os.Getenv("LOCALPORT_LIMIT"), promptLimit), "GOCOVERDIR=" + shellpty.CoverDir(),
 	}}
 	for name, dir := range map[string]string{
 		"XDG_CONFIG_HOME": "config", "XDG_DATA_HOME": "data", "XDG_STATE_HOME": "state", "XDG_CACHE_HOME": "cache",
@@ -95,13 +99,10 @@ func newWorld(t testing.TB) *world {
 
 // end takes down whatever supervisors the test left running, and waits until their processes are gone.
 func (w *world) end() {
-	for _, state := range w.states() {
-		if state.Supervisor == nil || !state.Supervisor.Alive() {
-			continue
-		}
-		_ = syscall.Kill(state.Supervisor.PID, syscall.SIGCONT)
-		_ = syscall.Kill(state.Supervisor.PID, syscall.SIGTERM)
-		w.gone(state.Supervisor.Process)
+	// All of them, as at the end of a session: a supervisor whose keeper lives would hand over to another one.
+	for _, pid := range w.processes() {
+		_ = syscall.Kill(pid, syscall.SIGTERM)
+		_ = syscall.Kill(pid, syscall.SIGCONT)
 	}
 	eventually(w.t, "every process of this world has ended", func() bool { return len(w.processes()) == 0 })
 }
@@ -253,9 +254,9 @@ func (w *world) service(root, name string) control.ServiceStatus {
 // shell starts a shell with our hook in this world.
 func (w *world) shell(kind, dir string) *shellpty.Shell {
 	w.t.Helper()
-	rc := `eval "$(` + self(w.t) + ` hook ` + kind + `)"`
+	rc := `eval "$(` + w.exe + ` hook ` + kind + `)"`
 	if kind == "fish" {
-		rc = self(w.t) + " hook fish | source"
+		rc = w.exe + " hook fish | source"
 	}
 	return shellpty.Start(w.t, shellpty.Config{Shell: kind, RC: rc, Dir: dir, Home: w.home, Env: w.env[2:]})
 }

@@ -54,7 +54,7 @@ func bring(a *app, action control.Action, sel selection, wait bool) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), place.Patience()+startWait)
+	ctx, cancel := context.WithTimeout(context.Background(), place.Patience())
 	defer cancel()
 	names, err := p.named(ctx, sel, files, verdict)
 	if err != nil {
@@ -70,26 +70,31 @@ func bring(a *app, action control.Action, sel selection, wait bool) error {
 		}
 	}
 	if !j.Started || action == control.Start {
-		affected, err := j.Act(ctx, action, names)
+		affected, err := j.Act(ctx, control.ActRequest{Action: action, Names: names, Spawned: j.Started})
 		if err != nil {
 			return err
 		}
 		names = affected
 	}
-	return show(ctx, a, j, names, wait)
+	if !wait {
+		return nil
+	}
+	return p.show(context.Background(), a, j.Client, names)
 }
 
 // starting is how start joins: with a lease that has no process, and in a project that is down with nothing up but
 // what was named.
 func starting(names []string, sel selection, verdict trust.Verdict, action control.Action) place.Entry {
 	e := place.Entry{Heal: true, Allowed: verdict == trust.Allowed}
+	lease := lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()}
+	if action == control.Start {
+		e.Lease = lease
+	}
 	e.Prepare = func(tx *lockstate.Tx, alive bool) {
-		if action == control.Start || !alive {
-			tx.Hold(lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()})
-		}
 		if alive {
 			return
 		}
+		tx.Hold(lease)
 		tx.Stopped, tx.Started, tx.Only = nil, nil, nil
 		if !sel.whole() {
 			tx.Only = names
@@ -108,24 +113,20 @@ func (c stopCmd) Run(a *app) error {
 	}
 	defer cancel()
 	if c.whole() {
-		return p.end(ctx)
+		return p.end(ctx, a.err)
 	}
-	client, err := p.Running(ctx)
+	client, status, err := p.Find(ctx)
 	if err != nil {
 		return err
 	}
 	if client == nil {
 		return fail.Hinted(errors.New("the project is not running: there is nothing to stop"), "")
 	}
-	status, err := client.Status(ctx)
-	if err != nil {
-		return err
-	}
 	names, err := choose(status.Services, c.Services, c.Tag)
 	if err != nil {
 		return err
 	}
-	affected, err := client.Act(ctx, control.Stop, names)
+	affected, err := client.Act(ctx, control.ActRequest{Action: control.Stop, Names: names})
 	if err != nil {
 		return err
 	}
@@ -138,7 +139,7 @@ func (c stopCmd) Run(a *app) error {
 
 // named turns a selection into names, by what runs, or by the config where nothing does.
 func (p here) named(ctx context.Context, sel selection, files *project.Files, v trust.Verdict) ([]string, error) {
-	client, err := p.Running(ctx)
+	client, status, err := p.Find(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -151,10 +152,6 @@ func (p here) named(ctx context.Context, sel selection, files *project.Files, v 
 			return nil, err
 		}
 		return choose(declared(parsed), sel.Services, sel.Tag)
-	}
-	status, err := client.Status(ctx)
-	if err != nil {
-		return nil, err
 	}
 	return choose(status.Services, sel.Services, sel.Tag)
 }
@@ -207,14 +204,11 @@ func unknown(kind, name string, known []string) error {
 	return err
 }
 
-// show waits, if asked to, and shows what came of it. Part of it failing is a failure.
-func show(ctx context.Context, a *app, j *place.Joined, names []string, wait bool) error {
-	if !wait {
-		return nil
-	}
+// show waits for services and shows what came of it. Part of it failing is a failure.
+func (p here) show(ctx context.Context, a *app, client control.Client, names []string) error {
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
-	status, err := waitFor(ctx, j.Client, names, startWait)
+	status, err := p.waitFor(ctx, client, names, startWait)
 	if len(status.Services) > 0 {
 		status.Services = slices.DeleteFunc(status.Services, func(s control.ServiceStatus) bool {
 			return !slices.Contains(names, s.Name)
@@ -225,19 +219,12 @@ func show(ctx context.Context, a *app, j *place.Joined, names []string, wait boo
 }
 
 // waitFor returns when the services are ready, or with an error that says of each why it is not.
-func waitFor(ctx context.Context, client control.Client, names []string, limit time.Duration) (control.Status, error) {
-	status, err := client.Wait(ctx, names)
-	if err != nil && ctx.Err() == nil {
+func (p here) waitFor(ctx context.Context, client control.Client, names []string, limit time.Duration) (control.Status, error) {
+	status, err := p.settle(ctx, client, names)
+	if err != nil && (ctx.Err() == nil || isNoAnswer(err)) {
 		return status, err
 	}
 	late := err != nil
-	if late { // the wait's deadline has passed; what the services say needs another
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-		defer cancel()
-		if status, err = client.Status(ctx); err != nil {
-			return status, err
-		}
-	}
 	var problems, hints []string
 	for _, svc := range status.Services {
 		if !slices.Contains(names, svc.Name) || svc.State.Ready() {
@@ -252,6 +239,63 @@ func waitFor(ctx context.Context, client control.Client, names []string, limit t
 		return status, nil
 	}
 	return status, fail.Hinted(errors.New(strings.Join(problems, "\nlocalport: ")), strings.Join(hints, "\nhint: "))
+}
+
+// settle returns the status in which each of the services is ready, or in a state that only a person can change; with the
+// context's error the last one that was seen. A supervisor that ends meanwhile is replaced by its keeper or by another
+// command, and that one is asked on.
+func (p here) settle(ctx context.Context, client control.Client, names []string) (status control.Status, err error) {
+	began := time.Now()
+	for {
+		err := client.Watch(ctx, func(s control.Status) bool {
+			status = s
+			return !settled(s, names)
+		})
+		if control.IsUnknown(err) {
+			if status, err = client.Wait(ctx, names); err != nil && ctx.Err() != nil {
+				return p.statusLate(ctx, client)
+			}
+			return status, err
+		}
+		switch {
+		case err == nil:
+			return status, nil
+		case ctx.Err() != nil && status.Config == "": // not even the first snapshot came
+			return status, p.Explain(err, began)
+		case ctx.Err() != nil:
+			return status, ctx.Err()
+		case !isUnreachable(err):
+			return status, err
+		}
+		next, _, err := p.Find(ctx)
+		if err == nil && next == nil {
+			err = errors.New("the supervisor ended in the meantime")
+		}
+		if err != nil {
+			return status, err
+		}
+		client = *next
+	}
+}
+
+// statusLate is the status after the time is up, and the error that says so.
+func (p here) statusLate(ctx context.Context, client control.Client) (control.Status, error) {
+	late := ctx.Err()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), place.Limit())
+	defer cancel()
+	began := time.Now()
+	status, err := client.Status(ctx)
+	if err != nil {
+		return status, p.Explain(err, began)
+	}
+	return status, late
+}
+
+// settled reports whether each of the services, as far as the project still has them, is settled.
+func settled(status control.Status, names []string) bool {
+	return !slices.ContainsFunc(status.Services, func(svc control.ServiceStatus) bool {
+		return slices.Contains(names, svc.Name) && !svc.State.Settled()
+	})
 }
 
 func problem(svc control.ServiceStatus, late bool, limit time.Duration) string {

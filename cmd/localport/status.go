@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,12 +18,14 @@ import (
 	"github.com/mattn/go-isatty"
 	"golang.org/x/sys/unix"
 
+	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/supervisor"
-	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/trust"
+	"github.com/localport-sh/localport/shellhook"
 )
 
 // output is how a command that prints data prints it.
@@ -78,14 +82,22 @@ func plain(svc control.ServiceStatus) string {
 
 // status asks the supervisor; where none runs it is what the config declares, all of it stopped.
 func (p here) status(ctx context.Context) (control.Status, error) {
-	client, err := p.Running(ctx)
-	if err != nil {
-		return control.Status{}, err
+	client, status, err := p.Find(ctx)
+	if err != nil || client != nil {
+		return status, err
 	}
-	if client != nil {
-		return client.Status(ctx)
-	}
+	return p.statusDown(ctx)
+}
+
+// statusDown is the status of a project that is down.
+func (p here) statusDown(ctx context.Context) (control.Status, error) {
 	verdict, files, err := p.Ask()
+	state := p.Dir.Peek()
+	state.Prune()
+	if errors.Is(err, fs.ErrNotExist) && len(state.Leases) > 0 {
+		return control.Status{}, fail.Hinted(fmt.Errorf("the project is down: %w", err),
+			"localport -c "+shellhook.Quote(p.Config)+" stop")
+	}
 	if err != nil {
 		return control.Status{}, err
 	}
@@ -93,11 +105,9 @@ func (p here) status(ctx context.Context) (control.Status, error) {
 	if err != nil {
 		return control.Status{}, err
 	}
-	state := p.Dir.Peek()
-	state.Prune() // nobody does it in the file while no supervisor runs
 	status := control.Status{
 		Project: p.Root, Config: p.Config, State: control.Down,
-		Services: stopped(p, parsed), Leases: append([]lockstate.Lease{}, state.Leases...), Failure: state.Failure,
+		Services: stopped(ctx, p, parsed), Leases: place.Leases(state.Leases), Failure: state.Failure,
 	}
 	if verdict != trust.Allowed {
 		status.Pending = "not allowed: read the config, then run localport allow"
@@ -105,11 +115,11 @@ func (p here) status(ctx context.Context) (control.Status, error) {
 	return status, nil
 }
 
-func stopped(p here, parsed *project.Project) []control.ServiceStatus {
+func stopped(ctx context.Context, p here, parsed *project.Project) []control.ServiceStatus {
 	services := make([]control.ServiceStatus, 0, len(parsed.Services))
 	for _, svc := range parsed.Services {
 		one := control.Declared(svc)
-		one.Target, one.Log = supervisor.Target(svc), p.Dir.Log(svc.Name)
+		one.Target, one.Log = supervisor.Target(ctx, p.Root, svc), p.Dir.Log(svc.Name)
 		services = append(services, one)
 	}
 	return services

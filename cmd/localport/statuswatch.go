@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -18,10 +19,15 @@ import (
 	"github.com/localport-sh/localport/forwarder/control"
 )
 
-// watchEvery is how old what `status --watch` shows may be.
-const watchEvery = time.Second
+// watchEvery is how often a project that is down is looked at, and how old the ages may be that a terminal shows.
+// renewEvery is how often a running supervisor is asked anew although it tells what changes: figures that are no change,
+// such as a number of bytes, come with that.
+const (
+	watchEvery = time.Second
+	renewEvery = 10 * time.Second
+)
 
-// watch shows the project again and again, through the supervisor's end and the next one's start, until the user
+// watch shows the project as it changes, through the supervisor's end and the next one's start, until the user
 // interrupts it. Only when the first look fails it is an error.
 func (c statusCmd) watch(a *app) error {
 	p, err := a.here()
@@ -31,30 +37,88 @@ func (c statusCmd) watch(a *app) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	view := c.view(a)
-	for first := true; ; first = false {
-		status, err := p.statusIn(ctx, place.Patience())
+	for shown := false; ; {
+		began := time.Now()
+		err := p.follow(ctx, func(status control.Status) error {
+			shown = true
+			if err := view.show(status); err != nil {
+				return &outputError{err}
+			}
+			return nil
+		})
+		failed, broken := errors.AsType[*outputError](err)
 		switch {
+		case broken:
+			return failed.error
 		case ctx.Err() != nil:
 			return nil
-		case err != nil && first:
+		case err != nil && !shown:
 			return err
 		case err != nil:
 			view.trouble(err)
-		default:
-			if err := view.show(status); err != nil {
-				return err
-			}
 		}
-		if !place.Pause(ctx, watchEvery) {
+		if rest := watchEvery - time.Since(began); rest > 0 && !place.Pause(ctx, rest) {
 			return nil
 		}
 	}
 }
 
-func (p here) statusIn(ctx context.Context, limit time.Duration) (control.Status, error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+// outputError says that what is shown cannot be written.
+type outputError struct{ error }
+
+// follow shows the project once if it is down, and else as it changes, until its supervisor ends or is to be asked anew.
+func (p here) follow(ctx context.Context, show func(control.Status) error) error {
+	finding, cancel := context.WithTimeout(ctx, place.Patience())
 	defer cancel()
-	return p.status(ctx)
+	client, status, err := p.Find(finding)
+	if err == nil && client == nil {
+		status, err = p.statusDown(ctx)
+	}
+	if err == nil {
+		err = show(status)
+	}
+	if err != nil || client == nil {
+		return err
+	}
+	return p.followRunning(ctx, client, show)
+}
+
+func (p here) followRunning(ctx context.Context, client *control.Client, show func(control.Status) error) error {
+	ctx, cancel := context.WithTimeout(ctx, renewEvery)
+	statuses, ended := make(chan control.Status), make(chan error, 1)
+	go func() {
+		ended <- client.Watch(ctx, func(s control.Status) bool {
+			select {
+			case statuses <- s:
+				return true
+			case <-ctx.Done():
+				return false
+			}
+		})
+	}()
+	defer func() { cancel(); <-ended }() //nolint:errcheck // it was returned, or nobody asks any more
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	var last *control.Status
+	for {
+		select {
+		case s := <-statuses:
+			last = &s
+		case <-tick.C: // what is shown grows older
+		case err := <-ended:
+			ended <- err
+			if control.IsUnknown(err) || isUnreachable(err) {
+				return nil // what has become of it is seen at the next look
+			}
+			return err
+		}
+		if last == nil {
+			continue
+		}
+		if err := show(*last); err != nil {
+			return err
+		}
+	}
 }
 
 // view is where a watched status goes.

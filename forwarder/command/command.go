@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,45 +26,76 @@ import (
 // placeholder stands in the arguments for the port that the program is to listen on.
 const placeholder = "{port}"
 
-// Kind is the technology "command".
-var Kind = forwarder.Kind{TechnologyType: project.TechnologyType{Name: project.Command}, New: New}
+// Technology is "command".
+var Technology = forwarder.Technology{TechnologyType: project.TechnologyType{Name: "command", Keys: keys}, New: New, Login: login}
 
-// New makes the technology of one service.
-func New(svc project.Service) forwarder.Technology {
-	t := technology{name: svc.Name, argv: svc.Command, login: len(svc.Login) > 0}
-	// The config has seen to it that they can be compiled.
-	if svc.Ready != "" {
-		t.ready, _ = regexp.Compile(svc.Ready)
-	}
-	if svc.NeedsLogin != "" {
-		t.needsLogin, _ = regexp.Compile(svc.NeedsLogin)
-	}
-	return t
+// keys stand beside connection.
+var keys = []project.Key{
+	{
+		Name: "command", Is: project.Texts, Top: true, Required: true, Valid: holdsPort,
+		Example: `, as in ["cloud-sql-proxy", "--port", "{port}", "proj:region:inst"]`,
+	},
+	{Name: "ready", Is: project.Expression, Top: true},       // the program is up when a line of its fits; without it: when it listens
+	{Name: "needs_login", Is: project.Expression, Top: true}, // a line of its that fits says that the user must log in
+	{Name: "login", Is: project.Texts, Top: true},            // what logs the user in, on a terminal
 }
 
-type technology struct {
+func holdsPort(value any) error {
+	holds := func(arg string) bool { return strings.Contains(arg, placeholder) }
+	if !slices.ContainsFunc(value.([]string), holds) {
+		return errors.New("one of the arguments must hold {port}, the port that the command is to listen on")
+	}
+	return nil
+}
+
+// New makes a driver, which shares nothing among services.
+func New(context.Context, forwarder.Host) forwarder.Driver { return driver{} }
+
+type driver struct{}
+
+// Target is the program's name. Its arguments may hold what is nobody's business.
+func (driver) Target(svc project.Service) string {
+	return "command " + filepath.Base(svc.Connection.Settings.Texts("command")[0])
+}
+
+// Close has nothing to end.
+func (driver) Close() error { return nil }
+
+// spec is what a service says of its program.
+type spec struct {
 	name              string // of the service
 	argv              []string
 	ready, needsLogin *regexp.Regexp // nil: the program does not say it
 	login             bool           // there is a program that logs the user in
 }
 
-// Target is the program's name. Its arguments may hold what is nobody's business.
-func (t technology) Target() string { return "command " + filepath.Base(t.argv[0]) }
+func specOf(svc project.Service) spec {
+	given := svc.Connection.Settings
+	s := spec{name: svc.Name, argv: given.Texts("command"), login: len(given.Texts("login")) > 0}
+	// The config has seen to it that they can be compiled.
+	if ready := given.Text("ready"); ready != "" {
+		s.ready, _ = regexp.Compile(ready)
+	}
+	if needsLogin := given.Text("needs_login"); needsLogin != "" {
+		s.needsLogin, _ = regexp.Compile(needsLogin)
+	}
+	return s
+}
 
 // Open starts the program and returns when it, or a process of its group, listens on the port that it was told, and has said
 // that it is ready where that is known.
-func (t technology) Open(ctx context.Context, run forwarder.Run) (forwarder.Tunnel, error) {
+func (driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) (forwarder.Tunnel, error) {
+	s := specOf(svc)
 	port, err := freePort()
 	if err != nil {
 		return nil, &forwarder.Failure{Reason: err.Error()}
 	}
-	argv := make([]string, len(t.argv))
-	for i, arg := range t.argv {
+	argv := make([]string, len(s.argv))
+	for i, arg := range s.argv {
 		argv[i] = strings.ReplaceAll(arg, placeholder, strconv.Itoa(int(port)))
 	}
-	tunnel := &tunnel{technology: t, program: filepath.Base(argv[0]), log: run.Log, up: make(chan struct{}), started: make(chan struct{})}
-	if t.ready == nil {
+	tunnel := &tunnel{spec: s, program: filepath.Base(argv[0]), log: run.Log, up: make(chan struct{}), started: make(chan struct{})}
+	if s.ready == nil {
 		close(tunnel.up)
 	}
 	program, err := child.Start(child.Command{Argv: argv, Dir: run.Dir, Env: run.Env, Line: tunnel.line})
@@ -92,7 +124,7 @@ func freePort() (uint16, error) {
 // tunnel is one run of the program.
 type tunnel struct {
 	*child.Child
-	technology
+	spec
 	program string
 	log     io.Writer
 	addr    netip.AddrPort

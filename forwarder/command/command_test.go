@@ -133,11 +133,16 @@ func self(t *testing.T) string {
 	return path
 }
 
+// running is a service that runs a program.
+func running(argv ...string) project.Service {
+	return project.Service{Connection: project.Connection{Settings: project.Settings{"command": argv}}}
+}
+
 func open(t *testing.T, run forwarder.Run, argv ...string) forwarder.Tunnel {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	tunnel, err := New(project.Service{Command: argv}).Open(ctx, run)
+	tunnel, err := driver{}.Open(ctx, running(argv...), run)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +153,7 @@ func open(t *testing.T, run forwarder.Run, argv ...string) forwarder.Tunnel {
 // fails opens what cannot be opened.
 func fails(t *testing.T, ctx context.Context, run forwarder.Run, argv ...string) *forwarder.Failure {
 	t.Helper()
-	tunnel, err := New(project.Service{Command: argv}).Open(ctx, run)
+	tunnel, err := driver{}.Open(ctx, running(argv...), run)
 	if err == nil {
 		_ = tunnel.Close()
 		t.Fatal("opened")
@@ -270,7 +275,7 @@ func TestGivenUpOpenIsTheContexts(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	r := run(t, "")
 	r.Log = &logged{line: func(string) { cancel() }}
-	_, err := New(project.Service{Command: []string{"sh", "-c", "echo {port}; exec sleep 1000"}}).Open(ctx, r)
+	_, err := driver{}.Open(ctx, running("sh", "-c", "echo {port}; exec sleep 1000"), r)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
@@ -320,7 +325,7 @@ func TestRefusedWhileTheProgramLivesIsARefusal(t *testing.T) {
 }
 
 func TestTargetKeepsArgumentsToItself(t *testing.T) {
-	got := New(project.Service{Command: []string{"/opt/bin/proxy", "--token=secret"}}).Target()
+	got := driver{}.Target(running("/opt/bin/proxy", "--token=secret"))
 	if got != "command proxy" {
 		t.Errorf("got %q", got)
 	}
@@ -348,10 +353,10 @@ func TestAProgramIsUpWhenItListensAndHasSaidSo(t *testing.T) {
 		}
 	}}
 	port := strconv.Itoa(ports.Free(t))
-	svc := project.Service{Name: "db", Command: []string{"sh", "-c", `exec "$0" ` + port, self(t)}, Ready: "^ready .* now$", NeedsLogin: "expired"}
-	tech := New(svc).(technology)
-	tunnel := &tunnel{technology: tech, program: "late", log: r.Log, up: make(chan struct{}), started: make(chan struct{})}
-	program, err := child.Start(child.Command{Argv: svc.Command, Dir: r.Dir, Env: r.Env, Line: tunnel.line})
+	svc := running("sh", "-c", `exec "$0" `+port, self(t))
+	svc.Name, svc.Connection.Settings["ready"], svc.Connection.Settings["needs_login"] = "db", "^ready .* now$", "expired"
+	tunnel := &tunnel{spec: specOf(svc), program: "late", log: r.Log, up: make(chan struct{}), started: make(chan struct{})}
+	program, err := child.Start(child.Command{Argv: tunnel.argv, Dir: r.Dir, Env: r.Env, Line: tunnel.line})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 )
 
@@ -18,12 +17,28 @@ type Status struct {
 	Config     string            `json:"config"`            // the config file
 	State      string            `json:"state"`             // "running" or "stopped"
 	Services   []ServiceStatus   `json:"services"`          // in the order of the file
-	Leases     []lockstate.Lease `json:"leases"`            //
+	Leases     []Lease           `json:"leases"`            // that count
 	Supervisor *SupervisorStatus `json:"supervisor"`        // null where none runs
 	Pending    string            `json:"pending,omitempty"` // a change that waits to be allowed or mended
 	Failure    string            `json:"failure,omitempty"` // why the last start failed, where none runs
 	Warnings   []string          `json:"warnings,omitempty"`
 	Clusters   []ClusterStatus   `json:"clusters,omitempty"` // that services lead into, one for each context
+}
+
+// The kinds of lease.
+const (
+	ShellLease = "shell"
+	ExecLease  = "exec"
+	StartLease = "start"
+)
+
+// Lease is a claim that keeps the supervisor alive.
+type Lease struct {
+	Kind  string    `json:"kind"`
+	PID   int       `json:"pid"`   // 0: it has no process and lasts until stop, deny or reboot
+	Start uint64    `json:"start"` // when the process started, as lockstate.Process has it
+	Dir   string    `json:"dir,omitempty"`
+	Since time.Time `json:"since"`
 }
 
 // ClusterStatus is how a Kubernetes cluster is doing, as far as is known from the services that lead there.
@@ -72,14 +87,16 @@ type ServiceStatus struct {
 	Tags        []string        `json:"tags"`
 	Enabled     bool            `json:"enabled"`
 	Held        bool            `json:"held"` // the supervisor has the port
-	Health      Health          `json:"health"`
-	Since       time.Time       `json:"since"`      // of the state
-	UpSince     *time.Time      `json:"up_since"`   // of the tunnel; null while there is none
-	Restarts    int             `json:"restarts"`   // tunnels opened after the first
-	LastError   string          `json:"last_error"` // the last thing that went wrong; empty once well again
-	Hint        string          `json:"hint,omitempty"`
-	Connections Connections     `json:"connections"`
-	Log         string          `json:"log"`
+	// Ending: the service is stopped and its port closed, but processes of its tunnel have not ended yet.
+	Ending      bool        `json:"ending,omitempty"`
+	Health      Health      `json:"health"`
+	Since       time.Time   `json:"since"`      // of the state
+	UpSince     *time.Time  `json:"up_since"`   // of the tunnel; null while there is none
+	Restarts    int         `json:"restarts"`   // tunnels opened after the first
+	LastError   string      `json:"last_error"` // the last thing that went wrong; empty once well again
+	Hint        string      `json:"hint,omitempty"`
+	Connections Connections `json:"connections"`
+	Log         string      `json:"log"`
 	// RestartReasons counts the restarts by what caused them, in the supervisor's few words for it.
 	RestartReasons map[string]uint64 `json:"restart_reasons,omitempty"`
 }
@@ -90,7 +107,7 @@ func Declared(svc project.Service) ServiceStatus {
 		Name: svc.Name, State: forwarder.Stopped, Technology: svc.Technology, Enabled: svc.Enabled,
 		Description: svc.Description, Tags: append([]string{}, svc.Tags...), Health: Health{Check: svc.HealthCheck.Type},
 	}
-	status.Reverse = svc.Connection.Reverse
+	status.Reverse = svc.Reverse
 	for _, addr := range svc.Listens() {
 		status.Addresses = append(status.Addresses, addr.String())
 		status.Port = int(addr.Port())
@@ -130,16 +147,24 @@ type Connections struct {
 	Replays  uint64  `json:"replays"`
 	BytesIn  uint64  `json:"bytes_in"`  // from clients
 	BytesOut uint64  `json:"bytes_out"` // to clients
+	// NoRoom is why no further clients can be taken in now; empty: they can.
+	NoRoom   string `json:"no_room,omitempty"`
+	Unseated int    `json:"unseated,omitempty"` // clients that wait to be taken in
+	Resets   uint64 `json:"resets,omitempty"`   // clients that were reset because they could not be taken in for connect_timeout
 }
 
 // View is what a client needs to set its environment: the services' addresses, and [env] as the supervisor has it.
 // It comes from the supervisor and not from the file, because while a changed file waits to be allowed the old text
 // is what runs.
 type View struct {
-	Digest   string             `json:"digest"` // of the files that the supervisor runs
+	Config   string             `json:"config,omitempty"` // the config file of the supervisor's project; empty from an older one
+	Digest   string             `json:"digest"`           // of the files that the supervisor runs
 	Services []ServiceView      `json:"services"`
 	Env      []project.EnvEntry `json:"env"`
 	DotEnv   map[string]string  `json:"dotenv"` // of .env, what [env] may refer to
+	// Line is the number of the prompt's line that this view is as new as: a line with a higher number announces a newer view. 0
+	// from a supervisor that does not tell.
+	Line uint64 `json:"line,omitempty"`
 }
 
 // ServiceView is a service as a client's environment sees it.
@@ -160,6 +185,15 @@ type Session struct {
 	Path        string `json:"path"`
 	// Level is what the supervisor is to log from now on; empty: as before.
 	Level string `json:"level,omitempty"`
+	// Lease is the newcomer's where it could not be written to the state file: the supervisor counts it, and writes it when
+	// that is possible again. Null where it was written.
+	Lease *Lease `json:"lease,omitempty"`
+}
+
+// LeaveRequest has the leases read again.
+type LeaveRequest struct {
+	// Lease is one to be released whose release could not be written to the state file; null where it was written.
+	Lease *Lease `json:"lease,omitempty"`
 }
 
 // Action is what a user asks of services.
@@ -176,6 +210,8 @@ const (
 type ActRequest struct {
 	Action Action   `json:"action"`
 	Names  []string `json:"names"`
+	// Spawned: the caller has brought this supervisor up just now. A service that has failed since is not tried a second time.
+	Spawned bool `json:"spawned,omitempty"`
 }
 
 // LoginRequest hands a login over that the user went through in the foreground.

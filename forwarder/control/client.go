@@ -34,8 +34,8 @@ func (c Client) Join(ctx context.Context, session Session) (View, error) {
 	return view, c.call(ctx, "join", session, &view)
 }
 
-// Leave tells the supervisor to look at the leases again.
-func (c Client) Leave(ctx context.Context) error { return c.call(ctx, "leave", struct{}{}, nil) }
+// Leave tells the supervisor to look at the leases again. It has them looked at, not waited for.
+func (c Client) Leave(ctx context.Context, r LeaveRequest) error { return c.call(ctx, "leave", r, nil) }
 
 // Status returns the project as it stands.
 func (c Client) Status(ctx context.Context) (Status, error) {
@@ -43,11 +43,28 @@ func (c Client) Status(ctx context.Context) (Status, error) {
 	return status, c.call(ctx, "status", nil, &status)
 }
 
+// Watch passes the project to on as it stands, and again after each change, until on returns false. Changes that follow each
+// other within 100 ms come as one, and whoever is slow gets the newest alone. The error is the context's, or an
+// *UnreachableError when the supervisor has ended.
+func (c Client) Watch(ctx context.Context, on func(Status) bool) error {
+	return c.exchange(ctx, "watch", nil, func(body io.Reader) error {
+		for decoder := json.NewDecoder(body); ; {
+			var status Status
+			if err := decoder.Decode(&status); err != nil {
+				return &UnreachableError{c.Socket, reason(ctx, err)}
+			}
+			if !on(status) {
+				return nil
+			}
+		}
+	})
+}
+
 // Act starts, stops or restarts services, and those that this affects by their dependencies. It returns the names of
 // all of them when they have been told, not when they are ready.
-func (c Client) Act(ctx context.Context, action Action, names []string) ([]string, error) {
+func (c Client) Act(ctx context.Context, r ActRequest) ([]string, error) {
 	var affected []string
-	return affected, c.call(ctx, "act", ActRequest{action, names}, &affected)
+	return affected, c.call(ctx, "act", r, &affected)
 }
 
 // Wait returns when each of the services is settled: ready, or in a state that only a person can change.
@@ -82,6 +99,19 @@ func (c Client) End(ctx context.Context) error { return c.call(ctx, "end", struc
 
 // call posts in (or gets, where in is nil) and decodes the answer into out, unless that is nil.
 func (c Client) call(ctx context.Context, name string, in, out any) error {
+	return c.exchange(ctx, name, in, func(body io.Reader) error {
+		if out == nil {
+			return nil
+		}
+		if err := json.NewDecoder(body).Decode(out); err != nil {
+			return &UnreachableError{c.Socket, reason(ctx, err)}
+		}
+		return nil
+	})
+}
+
+// exchange posts in (or gets, where in is nil) and has the body of a successful answer read.
+func (c Client) exchange(ctx context.Context, name string, in any, read func(io.Reader) error) error {
 	r := request{method: "GET", path: "/v1/" + name, id: strings.ToLower(rand.Text()[:8])}
 	if in != nil {
 		body, err := json.Marshal(in)
@@ -104,35 +134,43 @@ func (c Client) call(ctx context.Context, name string, in, out any) error {
 		return &UnreachableError{c.Socket, ErrEnding}
 	case status != ok:
 		return refused(status, body, r.id)
-	case out == nil:
-		return nil
 	}
-	if err := json.NewDecoder(body).Decode(out); err != nil {
-		return &UnreachableError{c.Socket, reason(ctx, err)}
-	}
-	return nil
+	return read(body)
 }
 
 // RefusedError is what the supervisor answered instead of doing what it was asked.
 type RefusedError struct {
 	Reason  string
 	Request string // the id of the request, which stands in the supervisor's log
+	Status  int    // of the HTTP response
 }
 
 func (e *RefusedError) Error() string { return e.Reason }
+
+// IsUnknown reports whether an error means that the supervisor, of an older release, does not know the request.
+func IsUnknown(err error) bool {
+	refused, ok := errors.AsType[*RefusedError](err)
+	return ok && refused.Status == notFound
+}
 
 func refused(status int, body io.Reader, id string) error {
 	var f Failure
 	if err := json.NewDecoder(body).Decode(&f); err != nil || f.Error == "" {
 		f.Error = fmt.Sprintf("the supervisor answered %d", status)
 	}
-	return &RefusedError{f.Error, id}
+	return &RefusedError{f.Error, id, status}
 }
+
+// ErrNoAnswer is why a supervisor is unreachable that has not answered when the context ends.
+var ErrNoAnswer = errors.New("it did not answer in time")
 
 // reason is what the system said, for the call itself has been named.
 func reason(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return errors.New("it did not answer in time")
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return ctx.Err()
+	case ctx.Err() != nil:
+		return ErrNoAnswer
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		return op.Err

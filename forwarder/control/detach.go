@@ -10,6 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// KeeperArg is the argument that makes this program a keeper; a supervisor has SuperviseArg as its first.
+const (
+	KeeperArg    = "keep"
+	SuperviseArg = "supervise"
+)
+
 // Detach starts this program again with the given arguments, and the same output and readiness pipe, as a process
 // whose parent ends at once: the caller returns and exits. Whoever started the caller gets no stray child.
 func Detach(args []string) error {

@@ -11,6 +11,7 @@ import (
 // The statuses that the supervisor answers with and that a client tells apart (RFC 9110).
 const (
 	ok          = 200
+	notFound    = 404
 	unavailable = 503
 )
 

@@ -20,11 +20,13 @@ const (
 	Pending      Kind = "pending"   // the files changed and wait for permission
 	Started      Kind = "started"   // the supervisor came up
 	Ended        Kind = "ended"     // the supervisor went
+	NoRoom       Kind = "no_room"   // no further clients of a service can be taken in
+	Room         Kind = "room"      // they can again
 	Lost         Kind = "lost"      // events before this one could not be written
 )
 
 // Kinds are all kinds of event that can be asked for.
-var Kinds = []Kind{StateChanged, Failed, Recovered, Reload, Pending, Started, Ended}
+var Kinds = []Kind{StateChanged, Failed, Recovered, Reload, Pending, Started, Ended, NoRoom, Room}
 
 // Event is one thing that happened in a project.
 type Event struct {

@@ -16,7 +16,7 @@ import (
 )
 
 // Arg is the argument that makes this program call Main.
-const Arg = "keep"
+const Arg = control.KeeperArg
 
 // Note is what the next supervisor is started with. It is held in the keeper's memory only.
 type Note struct {

@@ -13,37 +13,70 @@ import (
 	"github.com/localport-sh/localport/forwarder/kubectl/native"
 	"github.com/localport-sh/localport/forwarder/kubectl/process"
 	"github.com/localport-sh/localport/forwarder/kubectl/session"
+	"github.com/localport-sh/localport/forwarder/kubectl/spdy"
+	"github.com/localport-sh/localport/forwarder/tasks"
 	"github.com/localport-sh/localport/project"
 )
 
 // Variable names a kubectl to be run instead of the engine that is built in, in the environment of a run.
 const Variable = "LOCALPORT_KUBECTL"
 
-// Kind is the technology "kubectl".
-var Kind = forwarder.Kind{TechnologyType: project.TechnologyType{Name: project.Kubectl}, New: New}
-
-// New makes the technology of one service.
-func New(svc project.Service) forwarder.Technology {
-	at := svc.Connection
-	t := &technology{
-		engine: at.Engine,
-		target: native.Target{
-			Type: cmp.Or(at.ResourceType, "service"), Name: at.ResourceName, Selector: at.Selector, Port: svc.RemotePort,
-		},
-		kubeconfig: at.Kubeconfig,
-		asked:      session.Place{Context: at.Context, Namespace: at.Namespace},
-		watched:    at.ClusterHealth,
-	}
-	t.place = t.asked
-	return t
+// Technology is "kubectl".
+var Technology = forwarder.Technology{
+	TechnologyType: project.TechnologyType{Name: "kubectl", Port: true, NamedPorts: true, Keys: keys, Finish: finish},
+	New:            New,
+	Login:          login,
 }
 
-type technology struct {
+// New makes a driver.
+func New(ctx context.Context, _ forwarder.Host) forwarder.Driver {
+	group := tasks.New(ctx)
+	return &driver{
+		tasks: group, shared: session.NewShared(group), reserve: native.NewReserve(), services: make(map[string]*service),
+	}
+}
+
+// driver is what a supervisor's tunnels share.
+type driver struct {
+	tasks   *tasks.Group
+	shared  *session.Shared
+	reserve *spdy.Reserve
+
+	mu       sync.Mutex
+	services map[string]*service // by name
+}
+
+var (
+	_ forwarder.ClusterReporter    = (*driver)(nil)
+	_ forwarder.CredentialReceiver = (*driver)(nil)
+)
+
+// spec is what a service says of its tunnel.
+type spec struct {
 	engine     string
 	target     native.Target
 	kubeconfig string        // empty: as kubectl finds it
 	asked      session.Place // what the config says, empty where it leaves it to kubectl
 	watched    bool          // the cluster's health is of interest
+}
+
+func specOf(svc project.Service) spec {
+	given := svc.Connection.Settings
+	return spec{
+		engine: given.Text("engine"),
+		target: native.Target{
+			Type: cmp.Or(given.Text("resource_type"), "service"), Name: given.Text("resource_name"), Selector: given.Text("selector"),
+			Port: svc.RemotePort,
+		},
+		kubeconfig: given.Text("kubeconfig"),
+		asked:      session.Place{Context: given.Text("context"), Namespace: given.Text("namespace")},
+		watched:    given.Flag("cluster_health"),
+	}
+}
+
+// service is a service's spec, and what is remembered of its tunnels.
+type service struct {
+	spec
 
 	mu    sync.Mutex
 	last  *session.Session // that a tunnel used
@@ -51,87 +84,121 @@ type technology struct {
 	from  string // the kubeconfig files in which place was completed; empty before it was
 }
 
+func newService(s spec) *service { return &service{spec: s, place: s.asked} }
+
+// service is the one of a definition: what is remembered of a service does not hold for another definition.
+func (d *driver) service(svc project.Service) *service {
+	defined := specOf(svc)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.services[svc.Name]
+	if s == nil || s.spec != defined {
+		s = newService(defined)
+		d.services[svc.Name] = s
+	}
+	return s
+}
+
 // Target is the place, as far as it is known yet, and the resource.
-func (t *technology) Target() string {
-	where := t.where().String()
+func (d *driver) Target(svc project.Service) string {
+	s := d.service(svc)
+	where := s.where().String()
 	if where != "" {
 		where += " "
 	}
-	return "kubectl " + where + t.target.String()
+	return "kubectl " + where + s.target.String()
 }
 
-func (t *technology) where() session.Place {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.place
+func (s *service) where() session.Place {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.place
 }
 
 // settle completes the place once, so that a kubectl config use-context elsewhere does not move a forward to another
 // cluster when its tunnel is replaced. Other kubeconfig files in the environment are another matter, and so is a user who
 // asks for a new start.
-func (t *technology) settle(run forwarder.Run) session.Place {
-	files := session.Files(t.kubeconfig, run.Env, run.Dir)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if key := fmt.Sprintf("%q %v", files, run.Asked); t.from != key {
-		t.place = t.asked.Complete(files)
-		t.from = ""
-		if t.place.Context != "" {
-			t.from = key
+func (s *service) settle(run forwarder.Run) session.Place {
+	files := session.Files(s.kubeconfig, run.Env, run.Dir)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if key := fmt.Sprintf("%q %v", files, run.Asked); s.from != key {
+		s.place = s.asked.Complete(files)
+		s.from = ""
+		if s.place.Context != "" {
+			s.from = key
 		}
 	}
-	return t.place
+	return s.place
 }
 
 // Open opens a tunnel through the engine of the config, or through the kubectl that the environment names.
-func (t *technology) Open(ctx context.Context, run forwarder.Run) (forwarder.Tunnel, error) {
-	at := t.settle(run)
-	words := session.Words{Resource: t.target.Resource(), Kubeconfig: t.kubeconfig, Place: at}
+func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) (forwarder.Tunnel, error) {
+	s := d.service(svc)
+	words := session.Words{Resource: s.target.Resource(), Kubeconfig: s.kubeconfig, Place: s.settle(run)}
 	program := child.Getenv(run.Env, Variable)
-	if t.engine == "kubectl" || program != "" && t.engine != "native" {
-		if t.target.Selector != "" {
+	if s.engine == "kubectl" || program != "" && s.engine != "native" {
+		if s.target.Selector != "" {
 			return nil, &forwarder.Failure{
 				Class: forwarder.Permanent, Reason: "kubectl port-forward takes no selector",
 				Hint: `name a service or a deployment, or set engine = "native"`,
 			}
 		}
-		return process.Open(ctx, run, process.Spec{Program: cmp.Or(program, "kubectl"), Words: words, Port: t.target.Port})
+		return process.Open(ctx, run, process.Spec{Program: cmp.Or(program, "kubectl"), Words: words, Port: s.target.Port})
 	}
-	s, release, err := session.Open(t.source(run, words))
+	opened, release, err := d.shared.Open(source(run, words))
 	if err != nil {
 		return nil, err
 	}
-	t.mu.Lock()
-	t.last = s
-	t.mu.Unlock()
-	return native.Open(ctx, run, native.Spec{Target: t.target, Words: words, Session: s, Release: release, Watched: t.watched})
+	s.mu.Lock()
+	s.last = opened
+	s.mu.Unlock()
+	return native.Open(ctx, run, native.Spec{
+		Target: s.target, Words: words, Session: opened, Release: release, Watched: s.watched, Tasks: d.tasks, Reserve: d.reserve,
+	})
 }
 
-func (t *technology) source(run forwarder.Run, words session.Words) session.Source {
+func source(run forwarder.Run, words session.Words) session.Source {
 	return session.Source{Words: words, Dir: run.Dir, Env: run.Env, Log: run.Log, Asked: run.Asked}
 }
 
-// Surroundings is the cluster, if its health is of interest and the engine that is built in leads there.
-func (t *technology) Surroundings() (forwarder.Surroundings, bool) {
-	t.mu.Lock()
-	last, place := t.last, t.place
-	t.mu.Unlock()
-	if last == nil || !t.watched {
+// Cluster is the cluster of a service, if its health is of interest and the engine that is built in leads there.
+func (d *driver) Cluster(svc project.Service) (forwarder.Surroundings, bool) {
+	s := d.service(svc)
+	s.mu.Lock()
+	last, place := s.last, s.place
+	s.mu.Unlock()
+	if last == nil || !s.watched {
 		return forwarder.Surroundings{}, false
 	}
-	around := last.Report(session.Words{Kubeconfig: t.kubeconfig, Place: place})
+	around := last.Report(session.Words{Kubeconfig: s.kubeconfig, Place: place})
 	around.Name = place.Context
 	return around, true
 }
 
-// Login takes a credential as a login helper prints it.
-func (t *technology) Login(run forwarder.Run, credential []byte) error {
-	return session.Give(t.source(run, session.Words{Kubeconfig: t.kubeconfig, Place: t.settle(run)}), credential)
+// ReceiveCredential takes a credential as a login helper prints it.
+func (d *driver) ReceiveCredential(svc project.Service, run forwarder.Run, credential []byte) error {
+	return d.shared.Give(d.service(svc).login(run), credential)
 }
 
-// LoginSource is where the login of a service is described, for somebody who goes through it in the foreground.
-func LoginSource(svc project.Service, dir string, env []string) session.Source {
-	t := New(svc).(*technology)
-	run := forwarder.Run{Dir: dir, Env: env}
-	return t.source(run, session.Words{Kubeconfig: t.kubeconfig, Place: t.settle(run)})
+// login is where the login of the service is described.
+func (s *service) login(run forwarder.Run) session.Source {
+	return source(run, session.Words{Kubeconfig: s.kubeconfig, Place: s.settle(run)})
+}
+
+// Close ends the logins that are under way. The sessions have ended with their tunnels.
+func (d *driver) Close() error {
+	d.tasks.Close()
+	return nil
+}
+
+// login is the login helper of the kubeconfig's user, if there is one. Services of the same context share it.
+func login(svc project.Service, dir string, env []string) forwarder.Login {
+	src := newService(specOf(svc)).login(forwarder.Run{Dir: dir, Env: env})
+	return forwarder.Login{
+		Key: fmt.Sprintf("%q %q", src.Kubeconfig, src.Place.Context), Name: fmt.Sprintf("context %q", src.Place.Context),
+		Run: func(ctx context.Context, terminal forwarder.Terminal) ([]byte, bool, error) {
+			return session.Foreground(ctx, src, terminal)
+		},
+	}
 }

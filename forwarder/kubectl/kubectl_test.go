@@ -31,11 +31,19 @@ func write(t *testing.T, path, text string) string {
 	return path
 }
 
+// newDriver makes a driver, which is closed with the test.
+func newDriver(t *testing.T) forwarder.Driver {
+	t.Helper()
+	driver := New(t.Context(), forwarder.Host{})
+	t.Cleanup(func() { _ = driver.Close() })
+	return driver
+}
+
 func TestTargetStaysWhereItWasOpenedFirst(t *testing.T) {
 	k := fakekubectl.Install(t, fakekubectl.Script{Backend: "127.0.0.1:1"})
 	config := write(t, filepath.Join(k.Dir, "config"), "current-context: a\ncontexts:\n- {name: a}\n- {name: b}\n")
-	tech := New(project.Service{RemotePort: "5432", Connection: project.Connection{ResourceName: "postgres", Engine: "kubectl"}})
-	if got, want := tech.Target(), "kubectl service/postgres:5432"; got != want {
+	driver, svc := newDriver(t), (project.Service{RemotePort: "5432", Connection: project.Connection{Settings: project.Settings{"resource_name": "postgres", "engine": "kubectl"}}})
+	if got, want := driver.Target(svc), "kubectl service/postgres:5432"; got != want {
 		t.Errorf("before: %q, want %q", got, want)
 	}
 	r := forwarder.Run{Dir: t.TempDir(), Env: k.Env(), Log: io.Discard}
@@ -43,7 +51,7 @@ func TestTargetStaysWhereItWasOpenedFirst(t *testing.T) {
 		t.Helper()
 		opened := r
 		opened.Env = append(slices.Clone(r.Env), "KUBECONFIG="+config)
-		tunnel, err := tech.Open(t.Context(), opened)
+		tunnel, err := driver.Open(t.Context(), svc, opened)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -52,7 +60,7 @@ func TestTargetStaysWhereItWasOpenedFirst(t *testing.T) {
 	reopen(config)
 	write(t, config, "current-context: b\ncontexts:\n- {name: a}\n- {name: b}\n") // kubectl config use-context b
 	reopen(config)
-	if got, want := tech.Target(), "kubectl a/default service/postgres:5432"; got != want {
+	if got, want := driver.Target(svc), "kubectl a/default service/postgres:5432"; got != want {
 		t.Errorf("after: %q, want %q", got, want)
 	}
 	for i, start := range k.Starts(t) {
@@ -61,7 +69,7 @@ func TestTargetStaysWhereItWasOpenedFirst(t *testing.T) {
 		}
 	}
 	reopen(write(t, config+"2", "current-context: c\n"))
-	if got, want := tech.Target(), "kubectl c service/postgres:5432"; got != want {
+	if got, want := driver.Target(svc), "kubectl c service/postgres:5432"; got != want {
 		t.Errorf("with another KUBECONFIG: %q, want %q", got, want)
 	}
 }
@@ -69,22 +77,43 @@ func TestTargetStaysWhereItWasOpenedFirst(t *testing.T) {
 func TestARestartGoesWhereTheKubeconfigPointsNow(t *testing.T) {
 	k := fakekubectl.Install(t, fakekubectl.Script{Backend: "127.0.0.1:1"})
 	config := write(t, filepath.Join(k.Dir, "config"), "current-context: a\ncontexts:\n- {name: a}\n- {name: b}\n")
-	tech := New(project.Service{RemotePort: "5432", Connection: project.Connection{ResourceName: "postgres", Engine: "kubectl"}})
+	driver, svc := newDriver(t), (project.Service{RemotePort: "5432", Connection: project.Connection{Settings: project.Settings{"resource_name": "postgres", "engine": "kubectl"}}})
 	for i, step := range []struct {
 		current, want string
 		asked         time.Time
 	}{{"a", "a", time.Unix(1, 0)}, {"b", "a", time.Unix(1, 0)}, {"b", "b", time.Unix(2, 0)}} {
 		write(t, config, "current-context: "+step.current+"\ncontexts:\n- {name: a}\n- {name: b}\n")
-		tunnel, err := tech.Open(t.Context(), forwarder.Run{
+		tunnel, err := driver.Open(t.Context(), svc, forwarder.Run{
 			Dir: t.TempDir(), Env: append(slices.Clone(k.Env()), "KUBECONFIG="+config), Log: io.Discard, Asked: step.asked,
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		_ = tunnel.Close()
-		if got, want := tech.Target(), "kubectl "+step.want+"/default service/postgres:5432"; got != want {
+		if got, want := driver.Target(svc), "kubectl "+step.want+"/default service/postgres:5432"; got != want {
 			t.Errorf("opening %d: %q, want %q", i, got, want)
 		}
+	}
+}
+
+func TestDriver_ForgetsThePlaceOfAnotherDefinition(t *testing.T) {
+	k := fakekubectl.Install(t, fakekubectl.Script{Backend: "127.0.0.1:1"})
+	config := write(t, filepath.Join(k.Dir, "config"), "current-context: a\ncontexts:\n- {name: a}\n")
+	driver, svc := newDriver(t), (project.Service{Name: "db", RemotePort: "5432", Connection: project.Connection{Settings: project.Settings{"resource_name": "postgres", "engine": "kubectl"}}})
+	tunnel, err := driver.Open(t.Context(), svc, forwarder.Run{
+		Dir: t.TempDir(), Env: append(slices.Clone(k.Env()), "KUBECONFIG="+config), Log: io.Discard,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = tunnel.Close()
+	svc.Description = "another word for it"
+	if got, want := driver.Target(svc), "kubectl a/default service/postgres:5432"; got != want {
+		t.Errorf("with another description: %q, want %q", got, want)
+	}
+	svc.Connection.Settings["resource_name"] = "mysql"
+	if got, want := driver.Target(svc), "kubectl service/mysql:5432"; got != want {
+		t.Errorf("with another resource: %q, want %q", got, want)
 	}
 }
 
@@ -101,8 +130,8 @@ func TestTheEngineIsTheConfigsOrTheEnvironments(t *testing.T) {
 		{"kubectl", "", "app=web", "takes no selector"},
 		{"", "", "app=web", "no cluster is known"},
 	} {
-		tech := New(project.Service{RemotePort: "80", Connection: project.Connection{ResourceName: "web", Selector: tt.selector, Engine: tt.engine}})
-		tunnel, err := tech.Open(t.Context(), forwarder.Run{
+		driver, svc := newDriver(t), (project.Service{RemotePort: "80", Connection: project.Connection{Settings: project.Settings{"resource_name": "web", "selector": tt.selector, "engine": tt.engine}}})
+		tunnel, err := driver.Open(t.Context(), svc, forwarder.Run{
 			Dir: t.TempDir(), Env: append(slices.Clone(k.Env()), "KUBECONFIG=/no/such/file", Variable+"="+tt.variable), Log: io.Discard,
 		})
 		if err == nil {

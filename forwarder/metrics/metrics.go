@@ -9,7 +9,6 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/control"
-	"github.com/localport-sh/localport/lockstate"
 )
 
 // states are all that a forward can be in.
@@ -117,16 +116,16 @@ func (p *page) durations(l labels, s control.ServiceStatus) {
 	}
 }
 
-func (p *page) leases(project labels, leases []lockstate.Lease) {
+func (p *page) leases(project labels, leases []control.Lease) {
 	p.family(gauge, "leases", "Claims that keep the project up, by what holds them.")
-	for _, kind := range []lockstate.Kind{lockstate.ShellLease, lockstate.ExecLease, lockstate.StartLease} {
+	for _, kind := range []string{control.ShellLease, control.ExecLease, control.StartLease} {
 		n := 0
 		for _, lease := range leases {
 			if lease.Kind == kind {
 				n++
 			}
 		}
-		p.sample(project.with("kind", string(kind)), float64(n))
+		p.sample(project.with("kind", kind), float64(n))
 	}
 }
 

@@ -17,7 +17,6 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/control"
-	"github.com/localport-sh/localport/lockstate"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -30,7 +29,7 @@ func busy() control.Status {
 	}
 	return control.Status{
 		Project: "/home/you/shop", State: control.Running,
-		Leases: []lockstate.Lease{{Kind: lockstate.ShellLease}, {Kind: lockstate.ShellLease}, {Kind: lockstate.StartLease}},
+		Leases: []control.Lease{{Kind: "shell"}, {Kind: "shell"}, {Kind: "start"}},
 		Supervisor: &control.SupervisorStatus{
 			Version: "0.1.0", Since: time.Unix(1_700_000_000, 500e6), Memory: 12 << 20, Socket: "/run/secret.sock",
 		},

@@ -56,7 +56,7 @@ func (c *client) try() (again bool) {
 	c.mu.Lock()
 	c.attempt = a
 	c.mu.Unlock()
-	c.relay.goes(a.far, func() {
+	c.relay.goes(c, a.far, func() {
 		c.end(true)
 		close(a.done)
 	})
@@ -71,6 +71,10 @@ func (r *Relay) conclude(a *attempt) {
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if _, unfinished := r.dialling[a.client]; unfinished { // Dial panicked
+		r.undial(a.client)
+		a.link.flights.undial()
+	}
 	if a.flight != nil {
 		a.link.flights.end(a.flight, now)
 	}
@@ -87,10 +91,13 @@ func (a *attempt) far() {
 		close(a.done)
 		return
 	}
-	a.client.relay.goes(func() {
-		defer close(a.done)
+	a.client.relay.goes(a.client, func() {
 		a.comeBack()
-	}, func() { a.client.end(true) })
+		close(a.done)
+	}, func() {
+		a.client.end(true)
+		close(a.done)
+	})
 }
 
 // comeBack carries what comes back.
@@ -247,7 +254,7 @@ func (r *Relay) dialled(a *attempt, conn net.Conn, err error) {
 	}
 	r.mu.Unlock()
 	if acknowledged {
-		r.options.OnProof()
+		r.options.OnProof(a.link.tunnel)
 	}
 }
 
@@ -262,7 +269,7 @@ func (r *Relay) undialled(a *attempt, err error) {
 	}
 	r.mu.Unlock()
 	if refused {
-		r.options.OnRefusal(*refusal)
+		r.options.OnRefusal(a.link.tunnel, *refusal)
 	} else if !cancelled {
 		r.options.Log.Debug("cannot dial through the tunnel", "err", err)
 	}

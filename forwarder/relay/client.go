@@ -7,6 +7,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/localport-sh/localport/forwarder"
 )
 
 // client is one accepted connection. Its own goroutine reads from it until it is gone; a second one per attempt reads
@@ -32,24 +34,47 @@ type client struct {
 	gone    chan struct{} // closed when over
 }
 
-func newClient(r *Relay, conn *net.TCPConn) (*client, error) {
+func newClient(r *Relay, conn *net.TCPConn, arrived time.Time) (*client, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
 	return &client{
 		relay: r, conn: conn, raw: raw, gone: make(chan struct{}),
-		accepted: now, deadline: now.Add(time.Duration(r.timeout.Load())),
+		accepted: arrived, deadline: arrived.Add(time.Duration(r.timeout.Load())),
 	}, nil
 }
 
 // serve tries until an attempt was the client's last, or none can be had.
 func (c *client) serve() {
-	defer c.relay.leave(c)
 	for c.await() && c.try() {
 	}
 	c.end(true)
+	c.relay.leave(c)
+}
+
+// abort is what serve would have done yet, had it not panicked.
+func (c *client) abort() {
+	c.end(true)
+	c.relay.cancelDial(c)
+	c.mu.Lock()
+	a := c.attempt
+	c.mu.Unlock()
+	if a != nil {
+		<-a.done
+		c.relay.conclude(a)
+	}
+	c.relay.leave(c)
+}
+
+// currentTunnel is the tunnel that the client was admitted to last, until the attempt through it has ended.
+func (c *client) currentTunnel() forwarder.Tunnel {
+	c.relay.mu.Lock()
+	defer c.relay.mu.Unlock()
+	if c.link == nil {
+		return nil
+	}
+	return c.link.tunnel
 }
 
 // await returns when the client is admitted to a tunnel; false when it is to be reset: its time is up, it was dropped,

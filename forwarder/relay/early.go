@@ -153,7 +153,7 @@ func (a *attempt) land() {
 	a.flight = nil
 	r.prove(a.link, now)
 	r.mu.Unlock()
-	r.options.OnProof()
+	r.options.OnProof(a.link.tunnel)
 }
 
 // settle ends the recording. What is recorded but not sent is left to the near side.

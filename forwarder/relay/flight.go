@@ -194,10 +194,6 @@ func (r *Relay) word(l *link, f *flight) (word, <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	w, told := f.word(r.pace.settle)
-	select {
-	case <-l.over:
-		w.over = true
-	default:
-	}
+	w.over = l.isOver()
 	return w, told
 }

@@ -41,6 +41,17 @@ func newLink(t forwarder.Tunnel, p pace) *link {
 	return l
 }
 
+func (l *link) currentTunnel() forwarder.Tunnel { return l.tunnel }
+
+func (l *link) isOver() bool {
+	select {
+	case <-l.over:
+		return true
+	default:
+		return false
+	}
+}
+
 // trust lifts the suspicion.
 func (l *link) trust() {
 	l.suspect = false
@@ -145,12 +156,16 @@ func (r *Relay) report(l *link, refusal forwarder.Refusal) {
 		l.doubt(nil, now)
 	}
 	r.mu.Unlock()
-	r.options.OnRefusal(refusal)
+	r.options.OnRefusal(l.tunnel, refusal)
 }
 
-// done lets a tunnel go that has ended.
+// done lets a tunnel go that has ended, or whose reports cannot be taken any more.
 func (r *Relay) done(l *link) {
 	r.mu.Lock()
+	if l.isOver() { // OnWaiting panicked
+		r.mu.Unlock()
+		return
+	}
 	r.links = slices.DeleteFunc(r.links, func(other *link) bool { return other == l })
 	stranded := false
 	if r.link == l {

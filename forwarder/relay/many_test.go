@@ -108,7 +108,7 @@ func TestNothingIsLeftOfWavesOfConnections(t *testing.T) {
 }
 
 // playCrowded is a relay in a process that may have few files. It obeys its input: "fill" takes every file there is,
-// "free" gives them back, and the end of the input ends it.
+// "free" gives them back, "room" asks why there is none for clients, and the end of the input ends it.
 func playCrowded() {
 	const few = 48
 	limit := syscall.Rlimit{Cur: few, Max: few}
@@ -124,12 +124,15 @@ func playCrowded() {
 	fmt.Println(ls.Addrs()[0])
 	var taken []*os.File
 	for input := bufio.NewScanner(os.Stdin); input.Scan(); fmt.Println("done") {
-		if input.Text() == "fill" {
+		switch input.Text() {
+		case "fill":
 			taken = fill()
-			continue
-		}
-		for _, file := range taken {
-			file.Close()
+		case "free":
+			for _, file := range taken {
+				file.Close()
+			}
+		case "room":
+			fmt.Print(r.Stats().NoRoom, "; ")
 		}
 	}
 	_ = r.Close()
@@ -159,8 +162,8 @@ func (d *dialler) Dial(ctx context.Context) (net.Conn, error) {
 func (d *dialler) Acknowledges() bool                 { return true }
 func (d *dialler) Refusals() <-chan forwarder.Refusal { return nil }
 
-// crowded starts the program; order tells it something and waits until it is done.
-func crowded(t *testing.T, to string) (addr string, order func(string)) {
+// crowded starts the program; order tells it something, waits until it is done and returns what it said.
+func crowded(t *testing.T, to string) (addr string, order func(string) string) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], to)
 	cmd.Env = append(os.Environ(), role+"=crowded")
@@ -190,11 +193,11 @@ func crowded(t *testing.T, to string) (addr string, order func(string)) {
 		return lines.Text()
 	}
 	addr = line()
-	return addr, func(text string) {
+	return addr, func(text string) string {
 		if _, err := io.WriteString(in, text+"\n"); err != nil {
 			t.Fatal(err)
 		}
-		line()
+		return line()
 	}
 }
 
@@ -258,6 +261,9 @@ func TestAListenerThatHitsTheFileLimitRecovers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	eventually(t, "it says that it has no files", func() bool {
+		return strings.Contains(order("room"), syscall.EMFILE.Error())
+	})
 	order("free")
 	for _, conn := range conns {
 		got := make([]byte, 4)
@@ -265,6 +271,7 @@ func TestAListenerThatHitsTheFileLimitRecovers(t *testing.T) {
 			t.Errorf("got %q, %v", got, err)
 		}
 	}
+	eventually(t, "it says that there is room", func() bool { return order("room") == "<nil>; done" })
 }
 
 func ask(conn *net.TCPConn, text string) error {

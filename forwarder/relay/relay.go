@@ -17,28 +17,41 @@ import (
 // Options say how long clients wait and who is told what. The callbacks may be nil. They are called from the relay's
 // own goroutines, several at once, and must return soon: what they delay is clients. They hold no lock, so they may
 // call any method but Close and StopAccepting.
+//
+// OnRefusal, OnProof and OnBroken name the tunnel that they are about. That need not be the attached one: a report may
+// come late, when another tunnel has taken its place.
 type Options struct {
-	ConnectTimeout time.Duration           // from accept until a client that found no way is reset; 0: 30 s
-	OnWaiting      func()                  // a client waits and no tunnel is attached
-	OnRefusal      func(forwarder.Refusal) // a tunnel refused a client's connection, or reported of any
-	OnProof        func()                  // for a client a dial was acknowledged, or its first byte came back
-	OnQuiet        func()                  // the last client, open or waiting, is gone
-	// OnBroken is told of a panic in the relay or in a tunnel's Dial, with the stack. The client that it was about is reset.
-	OnBroken func(*forwarder.Failure, []byte)
-	Log      *slog.Logger // nil: nothing is logged
+	ConnectTimeout time.Duration                             // from accept until a client that found no way is reset; 0: 30 s
+	OnWaiting      func()                                    // a client waits and no tunnel is attached
+	OnRefusal      func(forwarder.Tunnel, forwarder.Refusal) // the tunnel refused a client's connection, or reported of any
+	OnProof        func(forwarder.Tunnel)                    // for a client a dial was acknowledged, or its first byte came back
+	OnQuiet        func()                                    // the last client, open or waiting, is gone
+	// OnBroken is told of a panic in the relay or in a tunnel's method, with the stack. The client that it was about is
+	// reset. The tunnel is nil where none was involved: in the accept loop, or for a client that had not been admitted to one.
+	OnBroken func(forwarder.Tunnel, *forwarder.Failure, []byte)
+	// OnRoomChange is told that Stats.NoRoom has changed: that there is no room for more clients, or room again.
+	OnRoomChange func()
+	Seats        *Seats       // which the relay shares with others; nil: it has all that the file limit allows
+	Log          *slog.Logger // nil: nothing is logged
 }
 
 func (o Options) complete() Options {
-	for _, callback := range []*func(){&o.OnWaiting, &o.OnProof, &o.OnQuiet} {
+	for _, callback := range []*func(){&o.OnWaiting, &o.OnQuiet, &o.OnRoomChange} {
 		if *callback == nil {
 			*callback = func() {}
 		}
 	}
+	if o.OnProof == nil {
+		o.OnProof = func(forwarder.Tunnel) {}
+	}
 	if o.OnRefusal == nil {
-		o.OnRefusal = func(forwarder.Refusal) {}
+		o.OnRefusal = func(forwarder.Tunnel, forwarder.Refusal) {}
 	}
 	if o.OnBroken == nil {
-		o.OnBroken = func(*forwarder.Failure, []byte) {}
+		o.OnBroken = func(forwarder.Tunnel, *forwarder.Failure, []byte) {}
+	}
+	if o.Seats == nil {
+		o.Seats = defaultSeats()
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -53,6 +66,7 @@ type Relay struct {
 	listeners *Listeners
 	timeout   atomic.Int64 // ConnectTimeout, which may change
 	traffic   traffic
+	share     *share
 
 	deaf      chan struct{} // closed when accepting ends
 	accepting sync.WaitGroup
@@ -60,6 +74,7 @@ type Relay struct {
 	running   sync.WaitGroup // everything but the accepting; grows under mu until closed, and by what runs
 	stop      sync.Once
 	shut      sync.Once
+	unshare   sync.Once
 
 	mu        sync.Mutex
 	closed    bool
@@ -70,6 +85,7 @@ type Relay struct {
 	queue     []*client // who waits to be admitted to a tunnel, in the order of their coming
 	dialling  map[*client]context.CancelFunc
 	figures   figures
+	shortage  shortage
 }
 
 // New accepts clients from now on; the listeners are the relay's. Without a tunnel they wait.
@@ -85,9 +101,10 @@ func start(ls *Listeners, o Options, p pace) *Relay {
 		clients:   map[*client]struct{}{},
 		dialling:  map[*client]context.CancelFunc{},
 	}
+	r.share = r.options.Seats.join()
 	r.SetConnectTimeout(o.ConnectTimeout)
 	for _, l := range ls.tcp {
-		r.accepting.Go(func() { r.accept(l) })
+		r.accepting.Go(func() { r.keepAccepting(l) })
 	}
 	return r
 }
@@ -100,12 +117,20 @@ func (r *Relay) SetConnectTimeout(d time.Duration) {
 	r.timeout.Store(int64(d))
 }
 
-// goes runs a part of the relay. If it breaks, after is called.
-func (r *Relay) goes(f, after func()) {
+// tunnelUser is a client or a link: what uses one tunnel at a time.
+type tunnelUser interface {
+	// currentTunnel is nil while there is none. The relay's lock must not be held.
+	currentTunnel() forwarder.Tunnel
+}
+
+// goes runs a part of the relay that works for user. If it panics, after is called, and the panic is reported with the
+// tunnel that user had at that moment.
+func (r *Relay) goes(user tunnelUser, f, after func()) {
 	r.running.Go(func() {
 		forwarder.Contain(f, func(failure *forwarder.Failure, stack []byte) {
+			tunnel := user.currentTunnel() // after may end its use
 			after()
-			r.options.OnBroken(failure, stack)
+			r.options.OnBroken(tunnel, failure, stack)
 		})
 	})
 }
@@ -134,7 +159,7 @@ func (r *Relay) linkTo(t forwarder.Tunnel) *link {
 	}
 	l := newLink(t, r.pace)
 	r.links = append(r.links, l)
-	r.goes(func() { r.tend(l) }, func() {})
+	r.goes(l, func() { r.tend(l) }, func() { r.done(l) })
 	return l
 }
 
@@ -233,32 +258,46 @@ func (r *Relay) Close() error {
 		}
 	})
 	r.running.Wait()
+	r.unshare.Do(r.share.leave)
 	return nil
 }
 
 // enter takes in an accepted client that has a seat.
-func (r *Relay) enter(conn *net.TCPConn) {
-	c, err := newClient(r, conn)
+func (r *Relay) enter(conn *net.TCPConn, arrived time.Time) {
+	c, err := newClient(r, conn, arrived)
+	entered := false
+	defer func() {
+		if !entered {
+			reset(conn)
+			r.share.release()
+		}
+	}()
 	if err != nil {
-		reset(conn)
-		<-seats()
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.clients[c] = struct{}{}
+	entered = true
 	r.figures.enter(c)
-	r.goes(c.serve, func() { c.end(true) })
+	r.goes(c, c.serve, c.abort)
 }
 
 // leave is the end of a client whose sockets are closed.
 func (r *Relay) leave(c *client) {
-	<-seats()
+	now := time.Now()
 	r.mu.Lock()
+	if _, in := r.clients[c]; !in { // OnQuiet panicked
+		r.mu.Unlock()
+		return
+	}
+	r.forget(c)
+	r.release(c, now)
 	delete(r.clients, c)
 	r.figures.leave(c)
 	quiet := len(r.clients) == 0
 	r.mu.Unlock()
+	r.share.release()
 	if quiet {
 		r.options.OnQuiet()
 	}

@@ -342,7 +342,7 @@ func TestCloseResetsEveryClient(t *testing.T) {
 func TestAPanicInATunnelCostsOneClient(t *testing.T) {
 	broken := make(chan *forwarder.Failure, 1)
 	f := begin(t)
-	f.options.OnBroken = func(failure *forwarder.Failure, _ []byte) { broken <- failure }
+	f.options.OnBroken = func(_ forwarder.Tunnel, failure *forwarder.Failure, _ []byte) { broken <- failure }
 	tn := openTunnel(t, "tcp")
 	tn.serve = func(c net.Conn) {
 		_, _ = io.WriteString(c, "hello")

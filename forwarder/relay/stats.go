@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"sync/atomic"
 	"time"
 )
@@ -16,12 +17,16 @@ type Stats struct {
 	BytesIn  uint64        // from clients
 	BytesOut uint64        // to clients
 	LastByte time.Time     // when a byte last came out of a tunnel; zero: never
+	// NoRoom is why clients cannot be taken in now: ErrNoSeat, or what accept met. Nil: there is room.
+	NoRoom   error
+	Unseated int    // clients that wait to be taken in; on Linux with those that the kernel holds
+	Resets   uint64 // clients that were reset because they could not be taken in for connect_timeout
 }
 
 // Stats are the figures of this moment; bytes are counted as they pass.
 func (r *Relay) Stats() Stats {
 	r.mu.Lock()
-	f := r.figures
+	f, short := r.figures, r.shortage
 	r.mu.Unlock()
 	s := Stats{
 		Open: f.in[open], Waiting: f.in[waiting],
@@ -31,7 +36,22 @@ func (r *Relay) Stats() Stats {
 	if last := r.traffic.last.Load(); last != 0 {
 		s.LastByte = time.Unix(0, last)
 	}
+	if s.NoRoom, s.Resets = short.reason, f.unseated; s.NoRoom != nil {
+		s.Unseated = r.countQueued(short)
+	}
 	return s
+}
+
+// countQueued is how many clients wait to be taken in.
+func (r *Relay) countQueued(short shortage) int {
+	n := 0
+	if errors.Is(short.reason, ErrNoSeat) {
+		n = short.blocked // each holds the first of its queue
+	}
+	for _, l := range r.listeners.tcp {
+		n += queueLength(l)
+	}
+	return n
 }
 
 // place is where a client is counted.
@@ -50,6 +70,7 @@ type figures struct {
 	waited   uint64
 	waitTime time.Duration
 	replays  uint64
+	unseated uint64
 }
 
 func (f *figures) enter(c *client) {

@@ -179,6 +179,11 @@ type fixture struct {
 
 func run(t testing.TB, timeout time.Duration, p pace) *fixture {
 	t.Helper()
+	return runWith(t, Options{ConnectTimeout: timeout}, p)
+}
+
+func runWith(t testing.TB, o Options, p pace) *fixture {
+	t.Helper()
 	ls, err := Bind([]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")})
 	if err != nil {
 		t.Fatal(err)
@@ -188,13 +193,11 @@ func run(t testing.TB, timeout time.Duration, p pace) *fixture {
 		waits: make(chan struct{}, 4096), proofs: make(chan struct{}, 4096), quiets: make(chan struct{}, 4096),
 		refused: make(chan forwarder.Refusal, 4096),
 	}
-	f.Relay = start(ls, Options{
-		ConnectTimeout: timeout,
-		OnWaiting:      func() { f.waits <- struct{}{} },
-		OnProof:        func() { f.proofs <- struct{}{} },
-		OnQuiet:        func() { f.quiets <- struct{}{} },
-		OnRefusal:      func(r forwarder.Refusal) { f.refused <- r },
-	}, p)
+	o.OnWaiting = func() { f.waits <- struct{}{} }
+	o.OnProof = func(forwarder.Tunnel) { f.proofs <- struct{}{} }
+	o.OnQuiet = func() { f.quiets <- struct{}{} }
+	o.OnRefusal = func(_ forwarder.Tunnel, r forwarder.Refusal) { f.refused <- r }
+	f.Relay = start(ls, o, p)
 	t.Cleanup(func() { _ = f.Close() })
 	return f
 }

@@ -35,32 +35,32 @@ const verbose = "LogVerbose"
 var usual = []string{"ServerAliveInterval=3", "ServerAliveCountMax=2", "ConnectTimeout=10"}
 
 // argv is the command line of a master but for its socket. Whoever has the same shares it.
-func (t *technology) argv() []string {
+func (t *spec) argv() []string {
 	argv := []string{"ssh", "-N", "-T"}
 	options := slices.Clone(needed)
-	for _, name := range slices.Sorted(maps.Keys(t.to.Options)) {
-		options = append(options, name+"="+t.to.Options[name])
+	for _, name := range slices.Sorted(maps.Keys(t.to.options)) {
+		options = append(options, name+"="+t.to.options[name])
 	}
 	options = append(options, usual...)
-	if t.to.KeyFile != "" {
+	if t.to.keyFile != "" {
 		// The key that is named must not come after all those in an agent: servers count the attempts.
 		options = append(options, "IdentitiesOnly=yes")
 	}
 	for _, option := range options {
 		argv = append(argv, "-o", option)
 	}
-	return append(append(argv, t.login()...), "--", t.to.Host)
+	return append(append(argv, t.login()...), "--", t.to.host)
 }
 
 // login are the arguments that say where and as whom to log in, without the host.
-func (t *technology) login() []string {
+func (t *spec) login() []string {
 	var args []string
 	port := ""
-	if t.to.Port != 0 {
-		port = strconv.Itoa(t.to.Port)
+	if t.to.port != 0 {
+		port = strconv.Itoa(t.to.port)
 	}
 	for _, flag := range []struct{ name, value string }{
-		{"-F", t.to.ConfigFile}, {"-J", t.to.Jump}, {"-i", t.to.KeyFile}, {"-l", t.to.User}, {"-p", port},
+		{"-F", t.to.configFile}, {"-J", t.to.jump}, {"-i", t.to.keyFile}, {"-l", t.to.user}, {"-p", port},
 	} {
 		if flag.value != "" {
 			args = append(args, flag.name, flag.value)

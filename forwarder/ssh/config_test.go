@@ -42,7 +42,7 @@ func TestUsersOwnConfigurationDoesNotBreakTheTunnel(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			svc := service(server, backend(t))
-			svc.Connection.ConfigFile = server.Config(tt.lines...)
+			svc.Connection.Settings["config_file"] = server.Config(tt.lines...)
 			tunnel := open(t, svc)
 			welcome(t, dial(t, tunnel))
 			_ = tunnel.Close()
@@ -74,7 +74,7 @@ func TestRunningMasterOfTheUsersIsNotUsed(t *testing.T) {
 		t.Fatal(err)
 	}
 	svc := service(server, backend(t))
-	svc.Connection.ConfigFile = config
+	svc.Connection.Settings["config_file"] = config
 	tunnel := open(t, svc)
 	cancel() // the master ends, and the tunnel stays
 	_ = master.Wait()
@@ -85,7 +85,7 @@ func TestForwardsOfTheUsersOwnAreNotOpened(t *testing.T) {
 	server := sshd.Start(t)
 	own := refusing(t)
 	svc := service(server, backend(t))
-	svc.Connection.ConfigFile = server.Config(fmt.Sprintf("LocalForward %s %s", own, backend(t)))
+	svc.Connection.Settings["config_file"] = server.Config(fmt.Sprintf("LocalForward %s %s", own, backend(t)))
 	welcome(t, dial(t, open(t, svc)))
 	if conn, err := net.Dial("tcp4", own); err == nil {
 		_ = conn.Close()
@@ -97,9 +97,9 @@ func TestJumpHostIsUsed(t *testing.T) {
 	last := sshd.Start(t)
 	first := last.Another()
 	svc := service(last, backend(t))
-	svc.Connection.Jump = fmt.Sprintf("%s@%s", first.User, first.Addr())
-	for _, config := range []string{svc.Connection.ConfigFile, last.Config("LogLevel DEBUG3")} { // for the jump host's ssh too
-		svc.Connection.ConfigFile = config
+	svc.Connection.Settings["jump"] = fmt.Sprintf("%s@%s", first.User, first.Addr())
+	for _, config := range []string{svc.Connection.Settings.Text("config_file"), last.Config("LogLevel DEBUG3")} { // for the jump host's ssh too
+		svc.Connection.Settings["config_file"] = config
 		r := run(t)
 		welcome(t, dial(t, openIn(t, svc, r)))
 		if log := r.Log.(*logged).String(); strings.Contains(log, "debug") {
@@ -121,12 +121,12 @@ func TestAnyPathWillDoForTheUsersFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	svc := service(last, backend(t))
-	svc.Connection.Jump = fmt.Sprintf("%s@%s", first.User, first.Addr())
-	svc.Connection.ConfigFile = filepath.Join(dir, "config")
-	if f := fails(t, svc); f.Class != forwarder.Permanent || !strings.Contains(f.Reason, "Can't open user config file "+svc.Connection.ConfigFile) {
+	svc.Connection.Settings["jump"] = fmt.Sprintf("%s@%s", first.User, first.Addr())
+	svc.Connection.Settings["config_file"] = filepath.Join(dir, "config")
+	if f := fails(t, svc); f.Class != forwarder.Permanent || !strings.Contains(f.Reason, "Can't open user config file "+svc.Connection.Settings.Text("config_file")) {
 		t.Errorf("a file that is not there: %+v", f)
 	}
-	if err := os.WriteFile(svc.Connection.ConfigFile, []byte(read(t, last.ConfigFile)), 0o600); err != nil {
+	if err := os.WriteFile(svc.Connection.Settings.Text("config_file"), []byte(read(t, last.ConfigFile)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	r := run(t)
@@ -138,8 +138,8 @@ func TestAnyPathWillDoForTheUsersFiles(t *testing.T) {
 
 func TestOptionsOfTheConfigGoBeforeOurDefaults(t *testing.T) {
 	svc := service(&sshd.Server{Host: "h", KeyFile: "/k"}, "localhost:1")
-	svc.Connection.Options = map[string]string{"ConnectTimeout": "3", "BatchMode": "no", "IdentitiesOnly": "no"}
-	argv := strings.Join(command(New(svc).(*technology).argv(), "/s:%/m", false, false), " ")
+	svc.Connection.Settings["options"] = map[string]string{"ConnectTimeout": "3", "BatchMode": "no", "IdentitiesOnly": "no"}
+	argv := strings.Join(command(specOf(svc).argv(), "/s:%/m", false, false), " ")
 	for _, order := range [][2]string{
 		{"ConnectTimeout=3", "ConnectTimeout=10"},
 		{"IdentitiesOnly=no", "IdentitiesOnly=yes"},
@@ -176,7 +176,7 @@ func TestOldSSHIsSpokenToInItsOwnWords(t *testing.T) {
 	r.Env = append(r.Env, "PATH="+dir+":"+os.Getenv("PATH"))
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	tunnel, err := New(service(sshd.Start(t), backend(t))).Open(ctx, r)
+	tunnel, err := driverOf(t).Open(ctx, service(sshd.Start(t), backend(t)), r)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,21 +9,15 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/forwarder/tasks"
 )
-
-// destinations are what this process's tunnels lead to, by the command lines of their masters. They stay, for what is
-// remembered of their failures.
-var destinations = struct {
-	sync.Mutex
-	all map[string]*destination
-}{all: make(map[string]*destination)}
 
 // destination is where an ssh goes: a host, a user, a key, a way. At most one master leads there at a time.
 type destination struct {
-	argv []string // of a master, without its socket
-	key  string   // the key file of the config
-	logs logs     // of the services whose tunnels go there
+	tasks *tasks.Group // the driver's
+	argv  []string     // of a master, without its socket
+	key   string       // the key file of the config
+	logs  logs         // of the services whose tunnels go there
 
 	mu       sync.Mutex
 	master   *master            // up or coming; nil
@@ -36,29 +30,25 @@ type destination struct {
 	asked    string             // where the user answered during that; empty: nobody did
 }
 
-// Destination tells the services that share an ssh, and so a login, from others.
-func Destination(svc project.Service) string {
-	return strings.Join(New(svc).(*technology).argv(), "\x00")
-}
-
-func destinationOf(t *technology, run forwarder.Run) *destination {
-	argv := t.argv()
+// destination is where a tunnel's ssh goes.
+func (d *driver) destination(s *spec, run forwarder.Run) *destination {
+	argv := s.argv()
 	key := strings.Join(append(argv, run.Dir), "\x00")
-	own := key + "\x00" + t.name
-	if t.to.Alone {
+	own := key + "\x00" + s.name
+	if s.to.alone {
 		key = own
 	}
-	destinations.Lock()
-	defer destinations.Unlock()
-	if d := destinations.all[key]; d != nil && d.parted() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if to := d.destinations[key]; to != nil && to.parted() {
 		key = own
 	}
-	d := destinations.all[key]
-	if d == nil {
-		d = &destination{argv: argv, key: t.to.KeyFile}
-		destinations.all[key] = d
+	to := d.destinations[key]
+	if to == nil {
+		to = &destination{tasks: d.tasks, argv: argv, key: s.to.keyFile}
+		d.destinations[key] = to
 	}
-	return d
+	return to
 }
 
 func (d *destination) parted() bool {

@@ -30,20 +30,20 @@ func TestFailedLoginsSayWhatToDo(t *testing.T) {
 	}
 	tests := []struct {
 		name         string
-		change       func(*project.Connection)
+		change       func(project.Settings)
 		class        forwarder.Class
 		reason, hint string
 	}{
-		{"wrong key", func(c *project.Connection) { c.KeyFile = wrong }, forwarder.ByAttention, "Permission denied (publickey)", "localport login"},
-		{"passphrase", func(c *project.Connection) { c.KeyFile = locked }, forwarder.ByAttention, "which has a passphrase", "ssh-add " + locked + ", then: localport restart; or for this time: localport login"},
-		{"missing key", func(c *project.Connection) { c.KeyFile = dir + "/none" }, forwarder.ByAttention, dir + "/none not accessible: ", ""},
-		{"open key", func(c *project.Connection) { c.KeyFile = bare }, forwarder.ByAttention, "bad permissions", "chmod 600 " + bare},
+		{"wrong key", func(c project.Settings) { c["key_file"] = wrong }, forwarder.ByAttention, "Permission denied (publickey)", "localport login"},
+		{"passphrase", func(c project.Settings) { c["key_file"] = locked }, forwarder.ByAttention, "which has a passphrase", "ssh-add " + locked + ", then: localport restart; or for this time: localport login"},
+		{"missing key", func(c project.Settings) { c["key_file"] = dir + "/none" }, forwarder.ByAttention, dir + "/none not accessible: ", ""},
+		{"open key", func(c project.Settings) { c["key_file"] = bare }, forwarder.ByAttention, "bad permissions", "chmod 600 " + bare},
 		{"unknown host", known("/dev/null"), forwarder.ByAttention, "Host key verification failed.", "accept it: localport login"},
 		{"bad option", option("NoSuchOption", "1"), forwarder.Permanent, "Bad configuration option: nosuchoption", ""},
 		{"bad value", option("ServerAliveInterval", "often"), forwarder.Permanent, "command-line line 0", ""},
-		{"no config", func(c *project.Connection) { c.ConfigFile = dir + "/none" }, forwarder.Permanent, "Can't open user config file", ""},
-		{"an option for a host", func(c *project.Connection) { c.Host = "-oProxyCommand=touch " + dir + "/run" }, forwarder.Permanent, "invalid characters", ""},
-		{"unknown name", func(c *project.Connection) { c.Host = "no-such-host.invalid" }, forwarder.Transient, "Could not resolve hostname", ""},
+		{"no config", func(c project.Settings) { c["config_file"] = dir + "/none" }, forwarder.Permanent, "Can't open user config file", ""},
+		{"an option for a host", func(c project.Settings) { c["host"] = "-oProxyCommand=touch " + dir + "/run" }, forwarder.Permanent, "invalid characters", ""},
+		{"unknown name", func(c project.Settings) { c["host"] = "no-such-host.invalid" }, forwarder.Transient, "Could not resolve hostname", ""},
 		{"a way that is not there", option("ProxyCommand", "no-such-proxy %h"), forwarder.Transient, "no-such-proxy: ", ""},
 		{"a way that says why", option("ProxyCommand", "sh -c 'echo the token has expired >&2; exit 1'"), forwarder.Transient, "the token has expired; ", ""},
 		{"a way that says nothing", option("ProxyCommand", "false"), forwarder.Transient, "the ProxyCommand or jump host gave up without a word", ""},
@@ -52,8 +52,8 @@ func TestFailedLoginsSayWhatToDo(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			svc := service(server, "127.0.0.1:1")
-			svc.Connection.ConfigFile = keyless
-			tt.change(&svc.Connection)
+			svc.Connection.Settings["config_file"] = keyless
+			tt.change(svc.Connection.Settings)
 			f := fails(t, svc)
 			if f.Class != tt.class || !strings.Contains(f.Reason, tt.reason) || !strings.Contains(f.Hint, tt.hint) {
 				t.Errorf("class %v\nreason %q, want %q\nhint %q, want %q", f.Class, f.Reason, tt.reason, f.Hint, tt.hint)
@@ -74,14 +74,14 @@ func read(t *testing.T, path string) string {
 	return string(data)
 }
 
-func option(name, value string) func(*project.Connection) {
-	return func(c *project.Connection) { c.Options = map[string]string{name: value} }
+func option(name, value string) func(project.Settings) {
+	return func(c project.Settings) { c["options"] = map[string]string{name: value} }
 }
 
-func known(file string) func(*project.Connection) { return option("UserKnownHostsFile", file) }
+func known(file string) func(project.Settings) { return option("UserKnownHostsFile", file) }
 
-func jump(addr string) func(*project.Connection) {
-	return func(c *project.Connection) { c.Jump = addr }
+func jump(addr string) func(project.Settings) {
+	return func(c project.Settings) { c["jump"] = addr }
 }
 
 func TestChangedHostKeyIsPermanentAndNamesTheWayOut(t *testing.T) {
@@ -118,7 +118,7 @@ func TestKilledServerEndsTheTunnel(t *testing.T) {
 func TestFrozenServerIsNoticed(t *testing.T) {
 	server := sshd.Start(t)
 	svc := service(server, backend(t))
-	svc.Connection.Options = map[string]string{"ServerAliveInterval": "1", "ServerAliveCountMax": "1"}
+	svc.Connection.Settings["options"] = map[string]string{"ServerAliveInterval": "1", "ServerAliveCountMax": "1"}
 	tunnel := open(t, svc)
 	server.Freeze()
 	transient(t, ended(t, tunnel), "Timeout, server 127.0.0.1 not responding")
@@ -137,7 +137,7 @@ func TestKilledSSHEndsTheTunnel(t *testing.T) {
 func TestSocketThatCannotBeMadeIsAnError(t *testing.T) {
 	r := run(t)
 	r.Sockets += strings.Repeat("/none", 2)
-	_, err := New(service(sshd.Start(t), "127.0.0.1:1")).Open(t.Context(), r)
+	_, err := driverOf(t).Open(t.Context(), service(sshd.Start(t), "127.0.0.1:1"), r)
 	f, ok := err.(*forwarder.Failure) //nolint:errorlint // it is returned as it is
 	if !ok || !strings.Contains(f.Reason, "no such file or directory") {
 		t.Errorf("got %v", err)
@@ -147,7 +147,7 @@ func TestSocketThatCannotBeMadeIsAnError(t *testing.T) {
 func TestMissingSSHNamesThePathSearched(t *testing.T) {
 	r := run(t)
 	r.Env = append(r.Env, "PATH=/no/where")
-	_, err := New(project.Service{RemotePort: "1", Connection: project.Connection{Host: "h"}}).Open(t.Context(), r)
+	_, err := driverOf(t).Open(t.Context(), project.Service{RemotePort: "1", Connection: project.Connection{Settings: project.Settings{"host": "h"}}}, r)
 	f, ok := err.(*forwarder.Failure) //nolint:errorlint // it is returned as it is
 	if !ok || f.Class != forwarder.ByAttention || !strings.Contains(f.Reason, "/no/where") ||
 		!strings.Contains(f.Hint, "openssh-client") {

@@ -49,13 +49,13 @@ type master struct {
 
 // start starts a master. d.mu is held.
 func (d *destination) start(run forwarder.Run) *master {
-	ctx, cancel := context.WithCancel(context.Background())
 	m := &master{
-		at: d, run: run, asking: run.Ask, cancel: cancel,
+		at: d, run: run, asking: run.Ask,
 		speech: &speech{ready: make(chan bool, 1), key: d.key},
 		ready:  make(chan struct{}), done: make(chan struct{}),
 	}
-	go m.live(ctx, d.old, d.around)
+	old, around := d.old, d.around
+	m.cancel = d.tasks.Go(func(ctx context.Context) { m.live(ctx, old, around) })
 	return m
 }
 
@@ -68,7 +68,6 @@ func (m *master) live(ctx context.Context, old, around bool) {
 		m.note(f)
 		m.at.failed(m, f)
 	})
-	m.cancel()
 	m.at.over(m)
 	if !up {
 		m.note(context.Canceled) // at the least
@@ -282,16 +281,21 @@ func (m *master) doubt() {
 		return
 	}
 	m.doubted = true
-	go forwarder.Contain(func() {
-		for more := true; more; {
-			err := m.verify(context.Background())
-			m.mu.Lock()
-			more = m.again && err == nil
-			m.doubted, m.again = more, false
-			m.mu.Unlock()
-		}
-	}, func(f *forwarder.Failure, _ []byte) {
-		m.note(f)
-		m.cancel()
+	m.at.tasks.Go(func(ctx context.Context) {
+		forwarder.Contain(func() { m.settleDoubts(ctx) }, func(f *forwarder.Failure, _ []byte) {
+			m.note(f)
+			m.cancel()
+		})
 	})
+}
+
+// settleDoubts asks for a sign of life until there is no doubt that is younger than the last.
+func (m *master) settleDoubts(ctx context.Context) {
+	for more := true; more; {
+		err := m.verify(ctx)
+		m.mu.Lock()
+		more = m.again && err == nil
+		m.doubted, m.again = more, false
+		m.mu.Unlock()
+	}
 }

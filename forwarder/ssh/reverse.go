@@ -19,7 +19,7 @@ type reverse struct {
 	addr string
 }
 
-func openReverse(ctx context.Context, t *technology, m *master, leave func()) (forwarder.Tunnel, error) {
+func openReverse(ctx context.Context, t *spec, m *master, leave func()) (forwarder.Tunnel, error) {
 	f, err := t.forward()
 	if err == nil {
 		err = m.control.Forward(ctx, f)
@@ -30,15 +30,17 @@ func openReverse(ctx context.Context, t *technology, m *master, leave func()) (f
 			return nil, ctx.Err()
 		}
 		return nil, &forwarder.Failure{
-			Reason: fmt.Sprintf("%s does not listen for us: %v", t.to.Host, err),
+			Reason: fmt.Sprintf("%s does not listen for us: %v", t.to.host, err),
 			Hint:   "something else may listen there, or the server does not allow it (AllowTcpForwarding, PermitListen, GatewayPorts)",
 		}
 	}
 	r := &reverse{addr: t.local}
 	r.tunnel = newTunnel(m, func() {
 		// To a master that ends anyway, or answers nothing, it need not be said.
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		ctx, cancel := m.at.tasks.Context()
 		defer cancel()
+		ctx, stop := context.WithTimeout(ctx, time.Second)
+		defer stop()
 		_ = m.control.Cancel(ctx, f)
 		leave()
 	})
@@ -46,12 +48,12 @@ func openReverse(ctx context.Context, t *technology, m *master, leave func()) (f
 }
 
 // forward is what ssh is asked for.
-func (t *technology) forward() (f mux.Forward, err error) {
+func (t *spec) forward() (f mux.Forward, err error) {
 	host, port, err := net.SplitHostPort(t.local)
 	if err != nil {
 		return f, err
 	}
-	f = mux.Forward{Listen: t.to.RemoteHost, To: host}
+	f = mux.Forward{Listen: t.to.remoteHost, To: host}
 	if f.ToPort, err = strconv.Atoi(port); err != nil {
 		return f, err
 	}

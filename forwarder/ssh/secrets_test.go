@@ -111,7 +111,7 @@ func TestAKeyInAnAgentIsUsed(t *testing.T) {
 	key := sshd.NewKey(t, filepath.Join(t.TempDir(), "key"), "")
 	server.Authorize(key)
 	svc := service(server, backend(t))
-	svc.Connection.KeyFile, svc.Connection.ConfigFile = "", ownConfig(t, server)
+	svc.Connection.Settings["key_file"], svc.Connection.Settings["config_file"] = "", ownConfig(t, server)
 	r := run(t)
 	r.Env = append(r.Env, "SSH_AUTH_SOCK="+agent(t, key))
 	welcome(t, dial(t, openIn(t, svc, r)))
@@ -127,7 +127,7 @@ func TestACertificateBesideItsKeyIsUsed(t *testing.T) {
 		t.Fatalf("ssh-keygen: %v: %s", err, out)
 	}
 	svc := service(server, backend(t))
-	svc.Connection.KeyFile, svc.Connection.ConfigFile = key, ownConfig(t, server)
+	svc.Connection.Settings["key_file"], svc.Connection.Settings["config_file"] = key, ownConfig(t, server)
 	welcome(t, dial(t, open(t, svc)))
 }
 
@@ -146,7 +146,7 @@ func TestAJumpHostsQuestionsAreAskedToo(t *testing.T) {
 		t.Fatal(err)
 	}
 	svc := service(last, backend(t))
-	svc.Connection.ConfigFile, svc.Connection.Jump = config, "jump"
+	svc.Connection.Settings["config_file"], svc.Connection.Settings["jump"] = config, "jump"
 	r := run(t)
 	if f := fails(t, svc, r); f.Class != forwarder.ByAttention || f.Reason != "Host key verification failed." {
 		t.Fatalf("got %+v", f)

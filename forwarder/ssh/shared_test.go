@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -82,7 +83,7 @@ func TestWhatIsToBeAloneIs(t *testing.T) {
 	r := run(t)
 	for _, name := range []string{"a", "b"} {
 		svc := service(server, backend(t))
-		svc.Name, svc.Connection.Alone = name, true
+		svc.Name, svc.Connection.Settings["multiplex"] = name, false
 		welcome(t, dial(t, openIn(t, svc, r)))
 	}
 	if n := logins(server); n != 2 {
@@ -95,7 +96,7 @@ func TestWhoSharesAMasterSharesItsFailureAndKnocksOnce(t *testing.T) {
 	server.Kill()
 	svc := service(server, "127.0.0.1:1")
 	r := run(t)
-	d := destinationOf(New(svc).(*technology), r)
+	d := driverOf(t).destination(specOf(svc), r)
 	first := fails(t, svc, r)
 	tried := d.tried
 	for range 5 {
@@ -117,17 +118,17 @@ func TestWhatOnlyTheUserCanHelpIsNotTriedUntilTheUserActs(t *testing.T) {
 	server := sshd.Start(t)
 	svc := service(server, backend(t))
 	dir := t.TempDir()
-	svc.Connection.KeyFile = sshd.NewKey(t, filepath.Join(dir, "new"), "")
-	svc.Connection.ConfigFile = filepath.Join(dir, "config")
+	svc.Connection.Settings["key_file"] = sshd.NewKey(t, filepath.Join(dir, "new"), "")
+	svc.Connection.Settings["config_file"] = filepath.Join(dir, "config")
 	stripped := strings.ReplaceAll(read(t, server.ConfigFile), "IdentityFile "+server.KeyFile+"\n", "")
-	if err := os.WriteFile(svc.Connection.ConfigFile, []byte(stripped), 0o600); err != nil {
+	if err := os.WriteFile(svc.Connection.Settings.Text("config_file"), []byte(stripped), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	r := run(t)
 	if f := fails(t, svc, r); f.Class != forwarder.ByAttention {
 		t.Fatalf("got %+v", f)
 	}
-	server.Authorize(svc.Connection.KeyFile)
+	server.Authorize(svc.Connection.Settings.Text("key_file"))
 	r.Urgent = true
 	if f := fails(t, svc, r); f.Class != forwarder.ByAttention {
 		t.Fatalf("got %+v", f)
@@ -139,13 +140,13 @@ func TestWhatOnlyTheUserCanHelpIsNotTriedUntilTheUserActs(t *testing.T) {
 func TestAClientHasWhatSeemedForGoodTriedAgain(t *testing.T) {
 	server := sshd.Start(t)
 	svc := service(server, backend(t))
-	good := svc.Connection.ConfigFile
-	svc.Connection.ConfigFile = filepath.Join(t.TempDir(), "config")
+	good := svc.Connection.Settings.Text("config_file")
+	svc.Connection.Settings["config_file"] = filepath.Join(t.TempDir(), "config")
 	r := run(t)
 	if f := fails(t, svc, r); f.Class != forwarder.Permanent {
 		t.Fatalf("got %+v", f)
 	}
-	if err := os.WriteFile(svc.Connection.ConfigFile, []byte(read(t, good)), 0o600); err != nil {
+	if err := os.WriteFile(svc.Connection.Settings.Text("config_file"), []byte(read(t, good)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if f := fails(t, svc, r); f.Class != forwarder.Permanent {
@@ -187,11 +188,11 @@ func TestALoginAsksTheUserAndTheForwardsGoOnWithIt(t *testing.T) {
 	server.Authorize(locked)
 	hosts := filepath.Join(dir, "known_hosts")
 	svc := service(server, backend(t))
-	svc.Connection.KeyFile = locked
-	svc.Connection.ConfigFile = filepath.Join(dir, "config")
+	svc.Connection.Settings["key_file"] = locked
+	svc.Connection.Settings["config_file"] = filepath.Join(dir, "config")
 	stripped := strings.ReplaceAll(read(t, server.ConfigFile), "IdentityFile "+server.KeyFile+"\n", "")
 	stripped = strings.ReplaceAll(stripped, server.KnownHosts, hosts)
-	if err := os.WriteFile(svc.Connection.ConfigFile, []byte(stripped), 0o600); err != nil {
+	if err := os.WriteFile(svc.Connection.Settings.Text("config_file"), []byte(stripped), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	r := run(t)
@@ -219,7 +220,7 @@ func TestALoginAsksTheUserAndTheForwardsGoOnWithIt(t *testing.T) {
 func TestALoginThatIsNotAnsweredIsNotRepeated(t *testing.T) {
 	server := sshd.Start(t)
 	svc := service(server, backend(t))
-	svc.Connection.Options = map[string]string{"UserKnownHostsFile": "/dev/null"}
+	svc.Connection.Settings["options"] = map[string]string{"UserKnownHostsFile": "/dev/null"}
 	r := run(t)
 	var asked func() []string
 	r.Ask, asked = answering(t)
@@ -245,7 +246,7 @@ func TestAHostKeyThatChangedIsNotAcceptedWhateverTheConfigurationSays(t *testing
 	server.NewHostKey()
 	for _, check := range []string{"no", "ask", "accept-new"} {
 		svc := service(server, backend(t))
-		svc.Connection.Options = map[string]string{"StrictHostKeyChecking": check}
+		svc.Connection.Settings["options"] = map[string]string{"StrictHostKeyChecking": check}
 		r := run(t)
 		r.Ask, _ = answering(t, "yes", "yes")
 		if f := fails(t, svc, r); f.Class != forwarder.Permanent || !strings.Contains(f.Reason, "HAS CHANGED") {
@@ -257,7 +258,7 @@ func TestAHostKeyThatChangedIsNotAcceptedWhateverTheConfigurationSays(t *testing
 func TestADoubtedMasterIsEndedUnlessItsServerAnswers(t *testing.T) {
 	server := sshd.Start(t)
 	svc := service(server, backend(t))
-	svc.Connection.Options = map[string]string{"ServerAliveInterval": "60"}
+	svc.Connection.Settings["options"] = map[string]string{"ServerAliveInterval": "60"}
 	tunnel := open(t, svc)
 	tunnel.Doubt()
 	welcome(t, dial(t, tunnel))
@@ -271,7 +272,7 @@ func TestADoubtedMasterIsEndedUnlessItsServerAnswers(t *testing.T) {
 func TestADoubtDuringADoubtHasTheServerAskedAgain(t *testing.T) {
 	server := sshd.Start(t)
 	svc := service(server, backend(t))
-	svc.Connection.Options = map[string]string{"ServerAliveInterval": "60"}
+	svc.Connection.Settings["options"] = map[string]string{"ServerAliveInterval": "60"}
 	tunnel := open(t, svc)
 	before := tunnel.master.conn.Refusals() // each question is a channel that is refused
 	server.Freeze()
@@ -293,7 +294,7 @@ func TestADoubtDuringADoubtHasTheServerAskedAgain(t *testing.T) {
 func TestWhoComesToASilentMasterGetsAnother(t *testing.T) {
 	server := sshd.Start(t)
 	svc := service(server, backend(t))
-	svc.Connection.Options = map[string]string{"ServerAliveInterval": "60"}
+	svc.Connection.Settings["options"] = map[string]string{"ServerAliveInterval": "60"}
 	r := run(t)
 	old := openIn(t, svc, r).(*direct)
 	old.master.began = time.Now().Add(-time.Minute)
@@ -320,7 +321,7 @@ func TestAGivenUpStartLeavesNothing(t *testing.T) {
 	var given atomic.Int32
 	for range 3 {
 		all.Go(func() {
-			if _, err := New(svc).Open(ctx, r); errors.Is(err, context.Canceled) {
+			if _, err := driverOf(t).Open(ctx, svc, r); errors.Is(err, context.Canceled) {
 				given.Add(1)
 			}
 		})
@@ -330,8 +331,51 @@ func TestAGivenUpStartLeavesNothing(t *testing.T) {
 	if given.Load() != 3 {
 		t.Errorf("%d were given up", given.Load())
 	}
-	if d := destinationOf(New(svc).(*technology), r); d.master != nil {
+	if d := driverOf(t).destination(specOf(svc), r); d.master != nil {
 		t.Error("a master is left")
+	}
+}
+
+func TestDriver_CloseEndsAStartThatIsUnderWay(t *testing.T) {
+	server := sshd.Start(t)
+	server.Freeze()
+	d := newDriver(t.Context())
+	svc, r := service(server, "127.0.0.1:1"), run(t)
+	opened := make(chan error)
+	go func() {
+		_, err := d.Open(t.Context(), svc, r)
+		opened <- err
+	}()
+	to := d.destination(specOf(svc), r)
+	for { // nothing tells when the ssh has been started
+		to.mu.Lock()
+		begun := to.master != nil
+		to.mu.Unlock()
+		if begun {
+			break
+		}
+		runtime.Gosched()
+	}
+	_ = d.Close()
+	if err := <-opened; err == nil {
+		t.Error("it was opened")
+	}
+}
+
+func TestDriver_SharesNothingWithAnother(t *testing.T) {
+	server := sshd.Start(t)
+	svc, r := service(server, backend(t)), run(t)
+	welcome(t, dial(t, openIn(t, svc, r)))
+	other := newDriver(context.WithoutCancel(t.Context()))
+	tunnel, err := other.Open(t.Context(), svc, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	welcome(t, dial(t, tunnel))
+	_ = tunnel.Close()
+	_ = other.Close()
+	if n := logins(server); n != 2 {
+		t.Errorf("%d logins", n)
 	}
 }
 
@@ -339,7 +383,7 @@ func TestAGivenUpStartLeavesNothing(t *testing.T) {
 func listening(t *testing.T, server *sshd.Server, far, local string) project.Service {
 	t.Helper()
 	svc := service(server, far)
-	svc.Connection.Reverse = true
+	svc.Reverse = true
 	addr := netip.MustParseAddrPort(local)
 	svc.LocalPort, svc.LocalAddress = int(addr.Port()), addr.Addr()
 	return svc
@@ -389,8 +433,8 @@ func TestAReverseForwardSaysWhenNothingListensHere(t *testing.T) {
 func TestASOCKSPortLeadsAnywhereAndSaysWhy(t *testing.T) {
 	server := sshd.Start(t)
 	svc := service(server, backend(t))
-	addr := netip.MustParseAddrPort(net.JoinHostPort(svc.Connection.RemoteHost, svc.RemotePort))
-	svc.RemotePort, svc.Connection.RemoteHost, svc.Connection.SOCKS = "", "", true
+	addr := netip.MustParseAddrPort(net.JoinHostPort(svc.Connection.Settings.Text("remote_host"), svc.RemotePort))
+	svc.RemotePort, svc.Connection.Settings["remote_host"], svc.Connection.Settings["socks"] = "", "", true
 	tunnel := openIn(t, svc, run(t))
 	ask := func(to netip.AddrPort) (net.Conn, byte) {
 		conn, err := tunnel.Dial(t.Context())

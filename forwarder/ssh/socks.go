@@ -17,8 +17,9 @@ func newSOCKS(m *master, leave func()) *anywhere { return &anywhere{newTunnel(m,
 
 // Dial returns a connection that is opened when its client has said where to. That one of them cannot be is told to its
 // client, and is no trouble of the service's.
-func (a *anywhere) Dial(context.Context) (net.Conn, error) {
-	return socks.New(func(ctx context.Context, host string, port int) (forwarder.Stream, error) {
+func (a *anywhere) Dial(ctx context.Context) (net.Conn, error) {
+	ctx = context.WithoutCancel(ctx) // which ends when the connection is made
+	return socks.New(ctx, func(ctx context.Context, host string, port int) (forwarder.Stream, error) {
 		c, err := a.channel(ctx, host, port)
 		if refused, ok := errors.AsType[*mux.Refused](err); ok {
 			return nil, &socks.Refusal{Reply: reply(refused.Code), Err: err}

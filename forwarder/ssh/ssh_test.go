@@ -68,13 +68,29 @@ func run(t *testing.T) forwarder.Run {
 	return forwarder.Run{Dir: t.TempDir(), Sockets: filepath.Join(dir, "1"), Env: os.Environ(), Log: &logged{}}
 }
 
+// drivers are those of tests that run.
+var drivers sync.Map
+
+// driverOf is the test's driver. It is closed after the tunnels that are opened from now on.
+func driverOf(t *testing.T) *driver {
+	t.Helper()
+	made, known := drivers.LoadOrStore(t, newDriver(context.WithoutCancel(t.Context())))
+	if !known {
+		t.Cleanup(func() {
+			drivers.Delete(t)
+			_ = made.(*driver).Close()
+		})
+	}
+	return made.(*driver)
+}
+
 // service is a forward to addr by way of the server.
 func service(server *sshd.Server, addr string) project.Service {
 	host, port, _ := net.SplitHostPort(addr)
-	return project.Service{RemotePort: port, Connection: project.Connection{
-		Host: server.Host, Port: server.Port, User: server.User, KeyFile: server.KeyFile, ConfigFile: server.ConfigFile,
-		RemoteHost: host,
-	}}
+	return project.Service{RemotePort: port, Connection: project.Connection{Settings: project.Settings{
+		"host": server.Host, "port": server.Port, "user": server.User, "key_file": server.KeyFile, "config_file": server.ConfigFile,
+		"remote_host": host,
+	}}}
 }
 
 func open(t *testing.T, svc project.Service) *direct {
@@ -87,7 +103,7 @@ func openIn(t *testing.T, svc project.Service, r forwarder.Run) forwarder.Tunnel
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	opened, err := New(svc).Open(ctx, r)
+	opened, err := driverOf(t).Open(ctx, svc, r)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, r.Log)
 	}
@@ -100,7 +116,7 @@ func fails(t *testing.T, svc project.Service, in ...forwarder.Run) *forwarder.Fa
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	tunnel, err := New(svc).Open(ctx, append(in, run(t))[0])
+	tunnel, err := driverOf(t).Open(ctx, svc, append(in, run(t))[0])
 	if err == nil {
 		_ = tunnel.Close()
 		t.Fatal("opened")
@@ -224,7 +240,7 @@ func TestReadyTunnelCarriesBytesAndHalfCloses(t *testing.T) {
 
 func TestRemoteHostIsTheSSHHostsOwnWhereNoneIsNamed(t *testing.T) {
 	svc := service(sshd.Start(t), backend(t))
-	svc.Connection.RemoteHost = ""
+	svc.Connection.Settings["remote_host"] = ""
 	welcome(t, dial(t, open(t, svc)))
 }
 
@@ -321,24 +337,24 @@ func TestGivenUpOpenIsTheContexts(t *testing.T) {
 	server.Freeze()
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	_, err := New(service(server, "127.0.0.1:1")).Open(ctx, run(t))
+	_, err := driverOf(t).Open(ctx, service(server, "127.0.0.1:1"), run(t))
 	if f, ok := errors.AsType[*forwarder.Failure](err); !ok || f.Reason != "ssh was not ready in time" {
 		t.Errorf("late: %v", err)
 	}
 	given, giveUp := context.WithCancel(t.Context())
 	giveUp()
-	if _, err := New(service(server, "127.0.0.1:1")).Open(given, run(t)); !errors.Is(err, context.Canceled) {
+	if _, err := driverOf(t).Open(given, service(server, "127.0.0.1:1"), run(t)); !errors.Is(err, context.Canceled) {
 		t.Errorf("given up: %v", err)
 	}
 }
 
 func TestTargetNamesTheFarEnd(t *testing.T) {
-	for want, c := range map[string]project.Connection{
-		"ssh bastion → localhost:6379":             {Host: "bastion"},
-		"ssh deploy@bastion → 10.0.0.5:6379":       {Host: "bastion", User: "deploy", RemoteHost: "10.0.0.5"},
-		"ssh deploy@bastion:2222 → [fd00::1]:6379": {Host: "bastion", User: "deploy", Port: 2222, RemoteHost: "fd00::1"},
+	for want, c := range map[string]project.Settings{
+		"ssh bastion → localhost:6379":             {"host": "bastion"},
+		"ssh deploy@bastion → 10.0.0.5:6379":       {"host": "bastion", "user": "deploy", "remote_host": "10.0.0.5"},
+		"ssh deploy@bastion:2222 → [fd00::1]:6379": {"host": "bastion", "user": "deploy", "port": 2222, "remote_host": "fd00::1"},
 	} {
-		if got := New(project.Service{RemotePort: "6379", Connection: c}).Target(); got != want {
+		if got := driverOf(t).Target(project.Service{RemotePort: "6379", Connection: project.Connection{Settings: c}}); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}

@@ -48,10 +48,10 @@ func stingy(t *testing.T, change ...func(*ssh.ServerConfig)) project.Connection 
 		}
 	})
 	t.Cleanup(func() { _ = l.Close(); serving.Wait() })
-	return project.Connection{
-		Host: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port, User: "anybody", RemoteHost: "127.0.0.1", ConfigFile: "/dev/null",
-		Options: map[string]string{"StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null", "IdentityAgent": "none"},
-	}
+	return project.Connection{Settings: project.Settings{
+		"host": "127.0.0.1", "port": l.Addr().(*net.TCPAddr).Port, "user": "anybody", "remote_host": "127.0.0.1", "config_file": "/dev/null",
+		"options": map[string]string{"StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null", "IdentityAgent": "none"},
+	}}
 }
 
 func serveOne(conn net.Conn, config *ssh.ServerConfig) {

@@ -141,9 +141,9 @@ type direct struct {
 	port int
 }
 
-func newDirect(t *technology, m *master, leave func()) *direct {
+func newDirect(t *spec, m *master, leave func()) *direct {
 	port, _ := strconv.Atoi(t.port) // the config has seen to it that it is a number
-	return &direct{tunnel: newTunnel(m, leave), host: t.to.RemoteHost, port: port}
+	return &direct{tunnel: newTunnel(m, leave), host: t.to.remoteHost, port: port}
 }
 
 // Dial opens a channel, and returns when the far side has connected.

@@ -25,9 +25,9 @@ func TestAMasterThatTheUserKeepsToAJumpHostIsGoneAroundWhenItHangs(t *testing.T)
 		lines = append(lines, "Host "+name, "HostName "+host, "Port "+port, "User "+jump.User)
 	}
 	svc := service(last, backend(t))
-	svc.Connection.ConfigFile = last.Config(append(lines, "Host near", "ProxyJump nearer", "ControlMaster auto", "ControlPath "+kept, "ControlPersist yes")...)
-	svc.Connection.Jump = "near"
-	svc.Connection.Options = map[string]string{"ConnectTimeout": "8"}
+	svc.Connection.Settings["config_file"] = last.Config(append(lines, "Host near", "ProxyJump nearer", "ControlMaster auto", "ControlPath "+kept, "ControlPersist yes")...)
+	svc.Connection.Settings["jump"] = "near"
+	svc.Connection.Settings["options"] = map[string]string{"ConnectTimeout": "8"}
 	transient(t, fails(t, svc, r), "timed out during banner exchange")
 	r.Urgent = true
 	welcome(t, dial(t, openIn(t, svc, r)))

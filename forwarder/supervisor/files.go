@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/localport-sh/localport/forwarder/journal"
 	"github.com/localport-sh/localport/lockstate"
@@ -37,18 +38,16 @@ func (s *Supervisor) watchedPaths() []string {
 	if filepath.Base(s.o.Config) == project.ConfigName {
 		paths = append(paths, filepath.Join(root, project.LocalName))
 	}
-	if own := userConfig(); own != "" {
+	if own := userConfigPath(); own != "" {
 		paths = append(paths, own)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.dotEnvPath != "" && !slices.Contains(paths, s.dotEnvPath) {
-		paths = append(paths, s.dotEnvPath) // in a linked worktree it may be the main checkout's
+	if path := s.plan.Load().files.DotEnvPath; path != "" && !slices.Contains(paths, path) {
+		paths = append(paths, path) // in a linked worktree it may be the main checkout's
 	}
 	return paths
 }
 
-func userConfig() string {
+func userConfigPath() string {
 	home, err := lockstate.ConfigHome()
 	if err != nil {
 		return ""
@@ -57,15 +56,15 @@ func userConfig() string {
 }
 
 func (s *Supervisor) setPolling(reason string, polling bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if !polling {
 		reason = ""
 	}
-	if reason != s.polling {
-		s.log.Info("how changes of the files are noticed", "by_comparing_because", reason)
-	}
-	s.polling = reason
+	s.note(func(n *notes) {
+		if reason != n.polling {
+			s.log.Info("how changes of the files are noticed", "by_comparing_because", reason)
+		}
+		n.polling = reason
+	})
 }
 
 // filesChanged takes over what the files say now, or says why not.
@@ -74,42 +73,48 @@ func (s *Supervisor) filesChanged(ctx context.Context) {
 		return
 	}
 	s.readUser()
-	_, err := s.Reload(ctx)
-	s.mu.Lock()
-	pending := ""
-	if err != nil && !s.closed {
-		pending = s.pending()
+	if _, err := s.Reload(ctx); err == nil || s.closing.Load() || ctx.Err() != nil {
+		return
 	}
-	news := pending != s.toldPending
-	s.toldPending = pending
-	s.mu.Unlock()
-	if news && pending != "" {
+	pending := s.pending()
+	before := ""
+	s.note(func(n *notes) { before, n.pending = n.pending, pending })
+	if pending != before && pending != "" {
 		s.log.Warn("the files changed", "pending", pending)
 		s.news.tell(journal.Event{Kind: journal.Pending, Reason: pending}, "")
 	}
 }
 
-// readUser heeds the user's own config. One that cannot be read is as if it were absent.
+// readUser takes the user's own config over. One that cannot be read is as if it were absent.
 func (s *Supervisor) readUser() {
 	user, err := project.DefaultUser(), error(nil)
-	if path := userConfig(); path != "" {
+	if path := userConfigPath(); path != "" {
 		user, err = project.ReadUser(path)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err != nil && err.Error() != s.userTrouble {
-		s.log.Warn("the user's own config is not heeded", "error", err)
-	}
-	s.userTrouble = ""
-	if err != nil {
-		s.userTrouble = err.Error()
-	}
-	s.user = user
+	s.note(func(n *notes) {
+		if err != nil && err.Error() != n.userTrouble {
+			s.log.Warn("the user's own config is ignored", "error", err)
+		}
+		n.userTrouble = ""
+		if err != nil {
+			n.userTrouble = err.Error()
+		}
+		s.user = user
+	})
 	s.logFile.SetLimits(limits(user))
-	for _, f := range s.forwards {
-		f.lines.SetLimits(limits(user))
+	if p := s.plan.Load(); p != nil {
+		for _, svc := range p.services {
+			svc.lines.SetLimits(limits(user))
+		}
 	}
 	s.news.set(user, s.env.inherited())
+}
+
+// userConfig is the user's own config as it was read last.
+func (s *Supervisor) userConfig() project.User {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.user
 }
 
 // refusedFiles is the outcome of a reload that did not come about.
@@ -118,8 +123,48 @@ type refusedFiles struct {
 	err    error
 }
 
-// pending says what the files on disk have that does not run, and what they wait for. s.mu is held.
+// pendingLimit is how long status waits for a look at the files: they may lie on a disk that hangs.
+const pendingLimit = 50 * time.Millisecond
+
+// updatePending has it looked now whether the files have changed, where an event of theirs may still be on its way. What is
+// known is good enough where that takes long.
+func (s *Supervisor) updatePending(ctx context.Context) {
+	timer := time.NewTimer(pendingLimit)
+	defer timer.Stop()
+	looked := make(chan struct{})
+	select {
+	case s.pendingCh <- looked:
+	case <-timer.C:
+		return
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-looked:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// lookForPending looks at the files for updatePending, until ctx ends.
+func (s *Supervisor) lookForPending(ctx context.Context) {
+	for {
+		select {
+		case looked := <-s.pendingCh:
+			pending := s.pending()
+			s.note(func(n *notes) { n.pending = pending })
+			close(looked)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// pending says what the files on disk have that does not run, and what they wait for.
 func (s *Supervisor) pending() string {
+	s.mu.Lock()
+	refused := s.notes.refused
+	s.mu.Unlock()
 	files, err := read(s.o.Config)
 	if err != nil {
 		return s.mask(err.Error())
@@ -130,14 +175,14 @@ func (s *Supervisor) pending() string {
 	switch {
 	case err != nil:
 		return s.mask(err.Error())
-	case digest == s.digest:
+	case digest == s.plan.Load().digest:
 		return ""
 	case verdict != trust.Allowed:
 		return "the files changed and wait for: localport allow"
-	case digest == s.refused.digest && errors.As(s.refused.err, &invalid):
+	case digest == refused.digest && errors.As(refused.err, &invalid):
 		return "the files changed and cannot be used: " + s.mask(invalid.Brief())
-	case digest == s.refused.digest:
-		return "the files changed and cannot be used: " + s.mask(s.refused.err.Error())
+	case digest == refused.digest:
+		return "the files changed and cannot be used: " + s.mask(refused.err.Error())
 	}
 	return "the files changed; they are being taken over"
 }

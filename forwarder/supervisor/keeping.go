@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/keeper"
@@ -28,11 +29,12 @@ type keeping struct {
 	log     *slog.Logger
 	started func(pid int) // told of each keeper
 
-	mu     sync.Mutex
-	link   *keeper.Link // nil while there is none
-	kept   map[string]source
-	note   keeper.Note
-	closed bool
+	current atomic.Int64 // the keeper's pid; 0: there is none
+	mu      sync.Mutex   // one conversation with the keeper at a time: a frozen one is killed after 2 s
+	link    *keeper.Link // nil while there is none
+	kept    map[string]source
+	note    keeper.Note
+	closed  bool
 }
 
 // run keeps a keeper running until ctx ends or the keeping does.
@@ -75,7 +77,7 @@ func (k *keeping) start() *keeper.Link {
 		k.log.Error("no keeper", "error", err)
 		return nil
 	}
-	k.link = link
+	k.setLink(link)
 	k.giveAll()
 	return link
 }
@@ -87,21 +89,23 @@ func (k *keeping) giveAll() {
 	k.tell()
 }
 
-// pid is the keeper's, 0 if there is none.
-func (k *keeping) pid() int {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.link == nil {
-		return 0
+// pid is the keeper's, 0 if there is none. It never waits.
+func (k *keeping) pid() int { return int(k.current.Load()) }
+
+// setLink changes the link. k.mu is held.
+func (k *keeping) setLink(link *keeper.Link) {
+	k.link = link
+	k.current.Store(0)
+	if link != nil {
+		k.current.Store(int64(link.PID()))
 	}
-	return k.link.PID()
 }
 
 // lost takes note of a keeper's end; true if it was ours to cause.
 func (k *keeping) lost() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.link = nil
+	k.setLink(nil)
 	return k.closed
 }
 
@@ -185,6 +189,34 @@ func (k *keeping) end() {
 	}
 }
 
+// letRevive leaves everything to the keeper, which starts another supervisor as if this one had died. False if there is none.
+func (k *keeping) letRevive() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed || k.link == nil {
+		return false
+	}
+	k.closed = true
+	k.link.Close()
+	return true
+}
+
+// gone returns when the keeper has ended or ctx has, and reports which: true for the keeper.
+func (k *keeping) gone(ctx context.Context) bool {
+	k.mu.Lock()
+	link := k.link
+	k.mu.Unlock()
+	if link == nil {
+		return true
+	}
+	select {
+	case <-link.Done():
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // replace has the keeper start our successor, from another program if exe is not empty, and returns when that one is
 // ready. Then nothing is kept for us any more; the channel is closed when the successor's project ends.
 func (k *keeping) replace(ctx context.Context, exe string) (<-chan struct{}, error) {
@@ -208,6 +240,6 @@ func (k *keeping) quit() {
 	defer k.mu.Unlock()
 	if k.link != nil {
 		k.link.Close()
-		k.link = nil
+		k.setLink(nil)
 	}
 }

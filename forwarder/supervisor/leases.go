@@ -3,179 +3,252 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
+	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// keep returns when the supervisor is to end: linger after the last lease, at once on a client's word, or with ctx.
+// How often the leases are read again when nothing says that they have changed: soon after they could not be, and seldom else.
+const (
+	leaseInterval = 30 * time.Second
+	leaseRetry    = time.Second
+)
+
+// maxRetireTries is how often it is tried to end under the state's lock. A supervisor that nobody needs ends without it in the
+// end: whoever comes meanwhile is told so at the socket, and starts another.
+const maxRetireTries = 3
+
+var errInUse = errors.New("there are leases")
+
+// Join records what a newcomer brings, has the leases read again, and returns what its environment needs.
+func (s *Supervisor) Join(_ context.Context, session control.Session) (control.View, error) {
+	if session.Lease != nil {
+		lease := storedLease(*session.Lease)
+		s.store.count(func(state *lockstate.State) { state.Hold(lease) })
+	}
+	if s.closing.Load() || s.plan.Load() == nil {
+		return control.View{}, control.ErrEnding
+	}
+	if session.Level != "" {
+		if err := s.o.Level.UnmarshalText([]byte(session.Level)); err != nil {
+			return control.View{}, err
+		}
+	}
+	wait.Notify(s.wake) // the newcomer's lease is written down; whoever ends a supervisor reads it first
+	wait.Replace(s.sessions, session)
+	return s.view(), nil
+}
+
+func storedLease(l control.Lease) lockstate.Lease {
+	return lockstate.Lease{
+		Kind: lockstate.Kind(l.Kind), Process: lockstate.Process{PID: l.PID, Start: l.Start}, Dir: l.Dir, Since: l.Since,
+	}
+}
+
+// Leave releases a lease whose holder could not, and has the leases read again.
+func (s *Supervisor) Leave(_ context.Context, r control.LeaveRequest) error {
+	if r.Lease != nil {
+		lease := storedLease(*r.Lease)
+		s.store.count(func(state *lockstate.State) { state.Release(lease.Kind, lease.Process) })
+	}
+	wait.Notify(s.wake)
+	return nil
+}
+
+// retireReason is why a supervisor gives its ports up.
+type retireReason int
+
+const (
+	unused  retireReason = iota // nobody holds a lease: unless somebody does after all
+	ordered                     // by the user, whoever holds a lease: prompts leave the project down
+	removed                     // its directory is gone
+)
+
+// retireRequest asks the loop of the leases for the end.
+type retireRequest struct {
+	why    retireReason
+	result chan<- bool // gets whether the ports are given up
+}
+
+// requestRetire asks for the end, and reports whether it has come when ctx allows.
+func (s *Supervisor) requestRetire(ctx context.Context, why retireReason) bool {
+	result := make(chan bool, 1)
+	select {
+	case s.retireCh <- retireRequest{why, result}:
+	case <-s.ended:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+	select {
+	case retired := <-result:
+		return retired
+	case <-s.ended:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// keep is the only loop that decides on the end. It returns when the ports have been given up: linger after the last lease, at
+// once on a client's request, or when ctx ends. What could not be read or done is tried again until it has been.
 func (s *Supervisor) keep(ctx context.Context) {
-	linger := time.NewTimer(0)
+	linger, next := time.NewTimer(0), time.NewTimer(0)
 	linger.Stop()
 	defer linger.Stop()
-	nudge(s.wake)
-	alone := false
+	defer next.Stop()
+	wait.Notify(s.wake)
+	isAlone, tries := false, 0
 	for {
 		select {
 		case <-s.ended:
 			return
-		case <-ctx.Done():
-			s.log.Info("ended by a signal")
-			s.hush()
+		case <-s.lost:
+			s.surrender()
 			return
+		case <-ctx.Done():
+			s.onTerminate()
+			return
+		case r := <-s.retireCh:
+			r.result <- s.retire(r.why, 0)
+			continue
+		case <-next.C:
 		case <-s.wake:
-			was := alone
-			alone = s.look(ctx) == 0
-			switch {
-			case !alone:
-				linger.Stop()
-			case !was:
-				linger.Reset(s.linger())
-			}
 		case <-linger.C:
-			if s.retire(ctx, lastOut) {
+			if s.retire(unused, tries) {
 				return
 			}
-			alone = false
-			nudge(s.wake)
+			tries++
+			isAlone = false
 		}
+		count, err := s.countLeases()
+		next.Reset(leaseInterval)
+		if err != nil {
+			next.Reset(leaseRetry)
+		}
+		switch {
+		case count > 0:
+			linger.Stop()
+			tries = 0
+		case !isAlone && tries > 0:
+			linger.Reset(leaseRetry)
+		case !isAlone:
+			linger.Reset(s.plan.Load().project.Linger)
+		}
+		isAlone = count == 0
 	}
 }
 
-func (s *Supervisor) linger() time.Duration {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.project.Linger
-}
-
-// look reads the leases again, watches over the new ones, and returns how many count. The lock is not waited for with
-// s.mu held: clients that are answered meanwhile do not wait for it too.
-func (s *Supervisor) look(ctx context.Context) int {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+// countLeases reads the leases, watches the processes of new ones, and returns how many count. Where they cannot be read, it is
+// those that are known, less the ones whose process has ended.
+func (s *Supervisor) countLeases() (int, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), lockLimit)
 	defer cancel()
-	known := s.known()
-	state, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
-		if tx.ID != known.ID {
-			restore(tx, known)
-		}
-		tx.Prune()
-		return nil
-	})
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err != nil {
-		s.log.Error("read the leases", "error", err)
-		return len(s.state.Leases) // better one lease too many than a port refused
-	}
-	s.state.ID, s.state.Leases = state.ID, state.Leases
-	s.watchLeases()
-	return len(state.Leases)
+	err := s.store.sync(ctx)
+	state := s.store.state()
+	state.Prune()
+	s.resizeSeats(s.plan.Load())
+	s.watches.follow(state.Leases, s.launch, func() { wait.Notify(s.wake) })
+	return len(state.Leases), err
 }
 
-func (s *Supervisor) known() lockstate.State {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.state
-}
-
-// restore writes what we know into a state that was lost and begun anew.
-func restore(tx *lockstate.Tx, known lockstate.State) {
-	for _, lease := range known.Leases {
-		tx.Hold(lease)
-	}
-	tx.Supervisor, tx.Ports = known.Supervisor, known.Ports
-	tx.Stopped, tx.Started, tx.Only = known.Stopped, known.Started, known.Only
-	tx.Bump()
-}
-
-// watchLeases has one goroutine wait for the end of each process that holds a lease.
-func (s *Supervisor) watchLeases() {
-	now := make(map[lockstate.Process]bool, len(s.state.Leases))
-	for _, lease := range s.state.Leases {
-		if lease.Kind == lockstate.StartLease {
-			continue
-		}
-		now[lease.Process] = true
-		if s.watches[lease.Process] == nil {
-			s.watchLease(lease.Process)
-		}
-	}
-	for p, cancel := range s.watches {
-		if !now[p] {
-			cancel()
-			delete(s.watches, p)
-		}
-	}
-}
-
-func (s *Supervisor) watchLease(p lockstate.Process) {
-	ctx, cancel := context.WithCancel(s.work)
-	s.watches[p] = cancel
-	s.watched.Go(func() {
-		if lockstate.WaitExit(ctx, p) == nil {
-			nudge(s.wake)
-		}
-	})
-}
-
-// ending is why a supervisor gives its ports up.
-type ending int
-
-const (
-	lastOut ending = iota // nobody holds a lease: unless somebody does after all
-	ordered               // whoever holds a lease
-)
-
-// retire gives the ports up and resigns, under the lock and after one more look at the leases: whoever comes later
-// finds nobody elected and free ports. Tunnels are still up when it returns. False if there are leases after all.
-func (s *Supervisor) retire(ctx context.Context, why ending) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
+// retire gives the ports up and resigns, after one more look at the leases under the state's lock: whoever comes later finds
+// nobody elected and free ports. Tunnels are still up when it returns. False if there are leases after all, or if it is to be
+// tried again.
+func (s *Supervisor) retire(why retireReason, tries int) bool {
+	s.acts <- struct{}{}
+	defer s.endAct()
+	if s.closing.Load() {
 		return true
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	gone := false
 	_, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
+		s.closing.Store(false)
+		s.store.apply(&tx.State)
 		tx.Prune()
-		if why == lastOut && len(tx.Leases) > 0 {
+		if why == unused && len(tx.Leases) > 0 {
 			return errInUse
 		}
-		tx.Supervisor, tx.Stopped, tx.Started, tx.Only = nil, nil, nil, nil
-		if why == ordered {
-			tx.Down = true
+		if why != unused {
+			tx.Release(lockstate.StartLease, lockstate.Process{})
 		}
+		tx.Supervisor, tx.Stopped, tx.Started, tx.Only = nil, nil, nil, nil
+		tx.Down = tx.Down || why == ordered
 		tx.Bump()
-		s.closePorts()
-		gone = true
-		return s.election.Resign()
+		s.closing.Store(true)
+		return nil
 	})
-	if err != nil && !errors.Is(err, errInUse) {
-		s.log.Error("end", "error", err)
-	}
-	if !gone {
+	if errors.Is(err, errInUse) {
 		return false
 	}
-	s.closed = true // also where the disk is full: the ports are given up
+	if err != nil {
+		s.log.Error("the end cannot be written to the state", "error", err)
+	}
+	if !s.closing.Load() {
+		// The state could not even be read.
+		if why == unused && tries < maxRetireTries {
+			return false
+		}
+		s.closing.Store(true)
+	}
+	s.closePorts()
+	if err := s.election.Resign(); err != nil {
+		s.log.Error("resign", "error", err)
+	}
 	close(s.ended)
 	return true
-}
-
-// hush gives the ports up without a word in the state: the next prompt is to find the supervisor gone and heal it.
-func (s *Supervisor) hush() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
-	s.closePorts()
-	_ = s.election.Resign()
 }
 
 // closePorts closes every listener and the control socket, and the keeper's copies of them.
 func (s *Supervisor) closePorts() {
 	s.keeping.end()
-	for _, f := range s.forwards {
-		f.release()
+	p := s.plan.Load()
+	p.stopServices(dependencyOrder(p.project.Services))
+	s.socket.close()
+}
+
+// leaseWatches wait for the ends of the processes that hold leases. They are safe for concurrent use.
+type leaseWatches struct {
+	mu  sync.Mutex // guards all
+	all map[lockstate.Process]func()
+}
+
+// follow watches just the processes of these leases. exited is called when one ends.
+func (w *leaseWatches) follow(leases []lockstate.Lease, launch func(func(context.Context)) func(), exited func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	wanted := make(map[lockstate.Process]bool, len(leases))
+	for _, lease := range leases {
+		if lease.Kind == lockstate.StartLease {
+			continue
+		}
+		p := lease.Process
+		wanted[p] = true
+		if w.all[p] == nil {
+			w.all[p] = launch(func(ctx context.Context) {
+				if lockstate.WaitExit(ctx, p) == nil {
+					exited()
+				}
+			})
+		}
 	}
-	_ = s.socket.Close()
+	for p, end := range w.all {
+		if !wanted[p] {
+			end()
+			delete(w.all, p)
+		}
+	}
+}
+
+func (w *leaseWatches) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for p, end := range w.all {
+		end()
+		delete(w.all, p)
+	}
 }

@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -9,46 +8,76 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"time"
 
-	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/forwarder/filelimit"
+	"github.com/localport-sh/localport/forwarder/service"
 	"github.com/localport-sh/localport/probe/kinds"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/trust"
 )
 
-// errNotAllowed is a config that the user has not read and allowed as it stands.
+// errNotAllowed is a config that the user has not reviewed and allowed.
 var errNotAllowed = errors.New("not allowed")
 
-// load reads the files, asks trust about just these bytes, and parses them. Nothing is changed by an error, nor by
-// success.
-func (s *Supervisor) load() (*project.Files, *project.Project, error) {
+// loaded is a config that can run: everything that may fail has been tried.
+type loaded struct {
+	files       *project.Files
+	project     *project.Project
+	ports       map[string]int // of services with local_port = "auto"
+	definitions map[string]service.Definition
+}
+
+// load reads the files, asks trust about just these bytes, and makes what is needed to run them. It changes nothing. The files
+// are returned with an error too, where they could be read.
+func (s *Supervisor) load() (*loaded, *project.Files, error) {
 	files, err := read(s.o.Config)
 	if err != nil {
 		return nil, nil, err
 	}
 	verdict, files, err := s.trust.Ask(files)
 	if err != nil {
-		return nil, nil, err
+		return nil, files, err
 	}
 	if verdict != trust.Allowed {
-		return files, nil, fmt.Errorf("%s is %w as it stands", s.o.Config, errNotAllowed)
+		return nil, files, fmt.Errorf("%s is %w as it stands", s.o.Config, errNotAllowed)
 	}
-	parsed, err := s.parse(files)
-	return files, parsed, err
+	l, err := s.parse(files)
+	return l, files, err
 }
 
-func (s *Supervisor) parse(files *project.Files) (*project.Project, error) {
+func (s *Supervisor) parse(files *project.Files) (*loaded, error) {
+	l := &loaded{files: files, ports: maps.Clone(s.store.state().Ports), definitions: make(map[string]service.Definition)}
+	if l.ports == nil {
+		l.ports = make(map[string]int)
+	}
 	parsed, err := project.Parse(files, project.Options{
-		Getenv: s.env.lookup, Checks: kinds.Types(), Technologies: Technologies(), AutoPort: s.autoPort, Linger: s.user.Linger,
+		Getenv: s.env.lookup, Checks: kinds.Types(), Technologies: Technologies(), Linger: s.userConfig().Linger,
+		AutoPort: func(service string) int { return s.autoPort(l.ports, service) },
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.env.setDotEnv(parsed.DotEnv)
-	secrets := parsed.Secrets
+	if err := filelimit.Check(filelimit.Current(), parsed.Services); err != nil {
+		return nil, err
+	}
+	l.project = parsed
+	for _, svc := range parsed.Services {
+		driver, err := s.drivers.of(svc)
+		if err != nil {
+			return nil, err
+		}
+		if l.definitions[svc.Name], err = service.Define(svc, driver); err != nil {
+			return nil, fmt.Errorf("service %q: %w", svc.Name, err)
+		}
+	}
+	return l, nil
+}
+
+// adopt makes the environment of children and the secrets those of a config that is about to run.
+func (s *Supervisor) adopt(l *loaded) {
+	s.env.setDotEnv(l.project.DotEnv)
+	secrets := l.project.Secrets
 	s.secrets.Store(&secrets)
-	return parsed, nil
 }
 
 // read reads the files of the project with this config.
@@ -60,27 +89,26 @@ func read(config string) (*project.Files, error) {
 }
 
 // autoPort is the port of a service with local_port = "auto": the one it had, unless something else has that now.
-func (s *Supervisor) autoPort(service string) int {
-	used := maps.Clone(s.state.Ports)
-	delete(used, service)
-	taken := func(port int) bool {
-		return slices.Contains(slices.Collect(maps.Values(used)), port) || !s.free(service, port)
+func (s *Supervisor) autoPort(ports map[string]int, service string) int {
+	others := maps.Clone(ports)
+	delete(others, service)
+	isTaken := func(port int) bool {
+		return slices.Contains(slices.Collect(maps.Values(others)), port) || !s.isFree(service, port)
 	}
-	port := s.state.Ports[service]
-	if port == 0 || taken(port) {
-		port = project.AutoPort(s.root(), service, taken)
+	port := ports[service]
+	if port == 0 || isTaken(port) {
+		port = project.AutoPort(s.root(), service, isTaken)
 	}
-	if s.state.Ports == nil {
-		s.state.Ports = make(map[string]int)
-	}
-	s.state.Ports[service] = port
+	ports[service] = port
 	return port
 }
 
-// free reports whether the port could be bound, or is the service's already.
-func (s *Supervisor) free(service string, port int) bool {
-	if f := s.forwards[service]; f != nil && f.held() && f.view().Port == port {
-		return true
+// isFree reports whether the port could be bound, or is the service's already.
+func (s *Supervisor) isFree(service string, port int) bool {
+	if p := s.plan.Load(); p != nil && p.services[service] != nil {
+		if now := p.services[service].Snapshot(); now.Held() && now.Service.LocalPort == port {
+			return true
+		}
 	}
 	if s.inherited.has(service, port) {
 		return true
@@ -90,44 +118,4 @@ func (s *Supervisor) free(service string, port int) bool {
 		return false
 	}
 	return ln.Close() == nil
-}
-
-// wanted reports whether a service is to be up: the user named it, or it is enabled and nobody said otherwise, or what
-// is wanted depends on it.
-func (s *Supervisor) wanted(svc project.Service) bool { return s.wantedIn(s.project, svc) }
-
-func (s *Supervisor) wantedIn(p *project.Project, svc project.Service) bool {
-	if slices.Contains(s.state.Stopped, svc.Name) {
-		return false
-	}
-	return s.named(svc) || slices.ContainsFunc(p.Services, func(other project.Service) bool {
-		return slices.Contains(other.DependsOn, svc.Name) && s.wantedIn(p, other)
-	})
-}
-
-// named reports whether a service is wanted for its own sake.
-func (s *Supervisor) named(svc project.Service) bool {
-	switch {
-	case slices.Contains(s.state.Started, svc.Name):
-		return true
-	case len(s.state.Only) > 0:
-		return slices.Contains(s.state.Only, svc.Name)
-	}
-	return svc.Enabled
-}
-
-// remember writes the user's word on services down, and makes every prompt look again.
-func (s *Supervisor) remember(change func(*lockstate.Tx)) error {
-	ctx, cancel := context.WithTimeout(s.work, 2*time.Second)
-	defer cancel()
-	state, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
-		change(tx)
-		tx.Ports = s.state.Ports
-		tx.Bump()
-		return nil
-	})
-	if err == nil {
-		s.state = state
-	}
-	return err
 }

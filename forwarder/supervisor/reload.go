@@ -9,137 +9,128 @@ import (
 
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/journal"
+	"github.com/localport-sh/localport/forwarder/service"
+	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 )
 
-// Reload reads the files again and applies what is different.
-func (s *Supervisor) Reload(context.Context) (control.Reload, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return control.Reload{}, control.ErrEnding
-	}
-	files, parsed, err := s.load()
-	if err != nil {
-		s.refused = refusedFiles{err: err}
-		if files != nil {
-			s.refused.digest = files.Digest()
-		}
-		return control.Reload{}, errors.New(s.mask(err.Error()))
-	}
-	s.dotEnvPath = files.DotEnvPath
-	if files.Digest() == s.digest {
-		return control.Reload{}, nil
-	}
-	reload, err := s.apply(parsed)
-	if err != nil {
+// Reload reads the files again and applies what is different. It returns when the ports are as the new config has them; tunnels
+// come and go afterwards. After an error nothing has changed.
+func (s *Supervisor) Reload(ctx context.Context) (control.Reload, error) {
+	if err := s.beginAct(ctx); err != nil {
 		return control.Reload{}, err
 	}
-	s.project, s.digest = parsed, files.Digest()
-	s.remind(files)
+	defer s.endAct()
+	before := s.plan.Load()
+	next, files, err := s.load()
+	if err != nil {
+		refused := refusedFiles{err: err}
+		if files != nil {
+			refused.digest = files.Digest()
+		}
+		s.note(func(n *notes) { n.refused = refused })
+		return control.Reload{}, errors.New(s.mask(err.Error()))
+	}
+	if files.Digest() == before.digest {
+		s.note(func(n *notes) { n.pending = "" })
+		return control.Reload{}, nil
+	}
+	reload := s.apply(before, next)
+	s.remind()
 	s.log.Info("config reloaded", "added", reload.Added, "removed", reload.Removed, "updated", reload.Updated)
-	nudge(s.reloaded)
+	wait.Notify(s.reloaded)
+	s.note(func(n *notes) { n.pending = "" })
 	s.news.tell(journal.Event{Kind: journal.Reload, Reason: reload.Summary()}, "")
-	return reload, s.remember(func(*lockstate.Tx) {})
+	s.save(func(state *lockstate.State) { state.Ports = next.ports }, true)
+	return reload, nil
 }
 
-// apply turns the forwards that run into those of another config. A service that did not change keeps its tunnel,
-// its connections and its port; one that changed keeps its port if that is the same.
-func (s *Supervisor) apply(next *project.Project) (control.Reload, error) {
+// apply turns the services that run into those of another config. A service that did not change keeps its tunnel, its
+// connections and its port; one that changed keeps its port if that is the same.
+func (s *Supervisor) apply(before *plan, next *loaded) control.Reload {
 	reload := control.Reload{Changed: true}
-	environment := !maps.Equal(s.project.DotEnv, next.DotEnv)
-	made, err := s.makeChanged(next)
-	if err != nil {
-		return reload, err
+	environmentChanged := !maps.Equal(before.project.DotEnv, next.project.DotEnv)
+	s.adopt(next)
+	after := &plan{
+		files: next.files, project: next.project, digest: next.files.Digest(), services: make(map[string]*runningService),
 	}
-	for _, svc := range s.project.Services {
-		if _, stays := next.Service(svc.Name); !stays {
-			s.forwards[svc.Name].stop()
-			delete(s.forwards, svc.Name)
-			s.board.take(svc.Name)
-			reload.Removed = append(reload.Removed, svc.Name)
+	var replaced []string // whose address is another, or that are there no more
+	for _, old := range before.project.Services {
+		svc, stays := next.project.Service(old.Name)
+		switch {
+		case stays && slices.Equal(old.Listens(), svc.Listens()):
+			after.services[old.Name] = before.services[old.Name]
+			continue
+		case stays:
+			reload.Updated = append(reload.Updated, old.Name)
+		default:
+			reload.Removed = append(reload.Removed, old.Name)
 		}
+		replaced = append(replaced, old.Name)
 	}
 	// Ports that change hands between services must be free before anyone takes one.
-	for name := range made {
-		if old := s.forwards[name]; old != nil {
-			old.stop()
-			reload.Updated = append(reload.Updated, name)
-		} else {
-			reload.Added = append(reload.Added, name)
+	ended := before.stopServices(replaced)
+	var added []string
+	for _, svc := range next.project.Services {
+		if after.services[svc.Name] == nil {
+			after.services[svc.Name] = s.addService(next.definitions[svc.Name])
+			added = append(added, svc.Name)
 		}
-		s.forwards[name] = made[name]
 	}
-	for _, svc := range next.Services {
-		if name := svc.Name; made[name] != nil {
-			if s.wantedIn(next, svc) {
-				made[name].start(s.work)
-			}
-		} else if s.update(next, svc, environment) {
-			reload.Updated = append(reload.Updated, name)
+	s.resizeSeats(after)
+	s.plan.Store(after)
+	s.changes.Announce()
+	s.endLater(before, ended)
+	w := s.wishes()
+	wanted := wantedServices(next.project, w)
+	after.startServices(without(wanted, without(wanted, added)), service.StartOptions{})
+	for _, svc := range next.project.Services {
+		old, had := before.project.Service(svc.Name)
+		switch {
+		case !had:
+			reload.Added = append(reload.Added, svc.Name)
+		case !slices.Contains(added, svc.Name) &&
+			s.update(after, old, next.definitions[svc.Name], slices.Contains(wanted, svc.Name), environmentChanged):
+			reload.Updated = append(reload.Updated, svc.Name)
 		}
 	}
 	slices.Sort(reload.Added)
 	slices.Sort(reload.Updated)
-	return reload, nil
+	return reload
 }
 
-// makeChanged makes the forwards that a config needs anew: of services that were not there, and of those whose
-// address changed. An error changes nothing.
-func (s *Supervisor) makeChanged(next *project.Project) (map[string]*forward, error) {
-	made := make(map[string]*forward)
-	for _, svc := range next.Services {
-		old, had := s.project.Service(svc.Name)
-		if had && slices.Equal(old.Listens(), svc.Listens()) {
-			continue
-		}
-		f, err := s.forward(svc)
-		if err != nil {
-			return nil, err
-		}
-		made[svc.Name] = f
+// endLater ends the goroutines of services that are no part of the plan any more, when nothing of them runs.
+func (s *Supervisor) endLater(before *plan, ended map[string]<-chan struct{}) {
+	for name, done := range ended {
+		svc := before.services[name]
+		s.running.Go(func() {
+			<-done
+			svc.end()
+		})
 	}
-	return made, nil
 }
 
-// update gives a forward that keeps its address its new definition, and reports whether there was anything new:
-// for one with a child that is the child's environment too.
-func (s *Supervisor) update(next *project.Project, svc project.Service, environment bool) bool {
-	wanted := s.wantedIn(next, svc)
-	f := s.forwards[svc.Name]
-	old, _ := s.project.Service(svc.Name)
-	environment = environment && svc.Technology != project.TCP // it has no child to have an environment
-	changed := !reflect.DeepEqual(old, svc) || environment
-	switch {
-	case !wanted:
-		f.stop()
-	case f.running() && !changed:
-		return false
+// update gives a service that keeps its address its new definition, and reports whether there was anything new: for one with
+// a child that is the child's environment too.
+func (s *Supervisor) update(p *plan, old project.Service, d service.Definition, wanted, environmentChanged bool) bool {
+	svc := p.services[d.Name]
+	environmentChanged = environmentChanged && !childless(d.Service)
+	changed := !reflect.DeepEqual(old, d.Service) || environmentChanged
+	if !wanted {
+		svc.Stop()
 	}
-	if !changed && !wanted {
-		return false
+	if changed {
+		svc.Redefine(d, !environmentChanged && hasSameTunnel(old, d.Service))
 	}
-	tech, err := technology(svc)
-	if err != nil { // the parser knows the same names
-		f.log.Error("reload", "service", svc.Name, "error", err)
-		return false
-	}
-	if f.running() {
-		f.give(order{svc: &svc, tech: tech, keep: !environment && sameTunnel(old, svc)})
-		return changed
-	}
-	if err := f.become(svc, tech); err != nil {
-		f.log.Error("reload", "service", svc.Name, "error", err)
-	}
-	if wanted {
-		f.start(s.work)
+	if wanted && svc.Snapshot().IsStopped() {
+		svc.Start(service.StartOptions{})
 	}
 	return changed
 }
 
-// sameTunnel reports whether two definitions of a service differ only in what a tunnel that is up need not know.
-func sameTunnel(a, b project.Service) bool {
+// hasSameTunnel reports whether two definitions of a service differ only in what a tunnel that is up need not know.
+func hasSameTunnel(a, b project.Service) bool {
 	for _, svc := range []*project.Service{&a, &b} {
 		svc.Tags, svc.Description, svc.Enabled, svc.DependsOn = nil, "", false, nil
 		svc.HealthCheck, svc.RestartPolicy = project.HealthCheck{}, project.RestartPolicy{}

@@ -36,24 +36,16 @@ func watchSleep(ctx context.Context, slept func() time.Duration, woke func(time.
 // woke has everything looked at anew after the machine has slept.
 func (s *Supervisor) woke(after time.Duration) {
 	s.log.Info("the machine has slept", "for", after.Round(time.Second))
-	s.lookAnew()
+	s.plan.Load().networkChanged()
 }
 
 // watchNetwork has everything looked at anew when the machine's network has changed, until ctx ends.
 func (s *Supervisor) watchNetwork(ctx context.Context) {
 	err := netwatch.Watch(ctx, func() {
 		s.log.Info("the network has changed")
-		s.lookAnew()
+		s.plan.Load().networkChanged()
 	})
 	if err != nil {
 		s.log.Warn("changes of the network are not seen", "error", err)
-	}
-}
-
-func (s *Supervisor) lookAnew() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, f := range s.forwards {
-		nudge(f.woken)
 	}
 }

@@ -1,42 +1,21 @@
 package supervisor
 
 import (
+	"context"
 	"net"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
-	"pgregory.net/rapid"
 
-	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/control"
-	"github.com/localport-sh/localport/project"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func TestTheDelayGrowsToItsLimitAndNeverBeyond(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		policy := project.RestartPolicy{
-			InitialDelay:      time.Duration(rapid.Int64Range(1, int64(time.Minute)).Draw(t, "initial")),
-			BackoffMultiplier: rapid.Float64Range(1, 10).Draw(t, "multiplier"),
-			MaxDelay:          time.Duration(rapid.Int64Range(1, int64(time.Hour)).Draw(t, "max")),
-		}
-		n := rapid.IntRange(1, 10000).Draw(t, "failures")
-		got := delay(policy, n)
-		if got <= 0 || got > policy.MaxDelay {
-			t.Fatalf("delay after %d failures of %+v: %v", n, policy, got)
-		}
-		if least := min(policy.InitialDelay, policy.MaxDelay) * 3 / 4; got < least {
-			t.Fatalf("delay after %d failures of %+v: %v, less than %v", n, policy, got, least)
-		}
-	})
-	if got := delay(project.RestartPolicy{InitialDelay: time.Second}, 0); got != 0 {
-		t.Errorf("without a failure: %v", got)
-	}
-}
 
 func TestANewerShellsEnvironmentReplacesWhatStoppedWorking(t *testing.T) {
 	dir := t.TempDir()
@@ -70,27 +49,26 @@ func TestTheEnvironmentHoldsNoneOfOurOwnExports(t *testing.T) {
 	}
 }
 
-func TestAFailureAsksForItsRest(t *testing.T) {
-	always := project.RestartPolicy{Enabled: true, InitialDelay: time.Second, BackoffMultiplier: 2, MaxDelay: time.Minute}
-	thrice := always
-	thrice.MaxAttempts = 3
-	for name, c := range map[string]struct {
-		policy   project.RestartPolicy
-		class    forwarder.Class
-		failures int
-		want     restKind
-	}{
-		"transient":        {always, forwarder.Transient, 100, backoff},
-		"by attention":     {always, forwarder.ByAttention, 1, helped},
-		"permanent":        {always, forwarder.Permanent, 1, barred},
-		"attempts left":    {thrice, forwarder.Transient, 2, backoff},
-		"attempts used":    {thrice, forwarder.Transient, 3, barred},
-		"restarts off":     {project.RestartPolicy{}, forwarder.Transient, 1, barred},
-		"off, by the user": {project.RestartPolicy{}, forwarder.ByAttention, 1, helped},
-	} {
-		f := &forward{svc: project.Service{RestartPolicy: c.policy}, failures: c.failures}
-		if got := f.after(&forwarder.Failure{Class: c.class}); got.kind != c.want {
-			t.Errorf("%s: %v, want %v", name, got.kind, c.want)
+func TestSleepIsSeenWithinSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var total atomic.Int64
+		woken := make(chan time.Duration, 10)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			watchSleep(ctx, func() time.Duration { return time.Duration(total.Load()) }, func(d time.Duration) { woken <- d })
+		}()
+		time.Sleep(time.Hour)
+		total.Add(int64(time.Second)) // a clock that is set, a second of suspend: not worth a restart
+		time.Sleep(time.Minute)
+		total.Add(int64(40 * time.Minute))
+		time.Sleep(sleepCheck)
+		synctest.Wait()
+		cancel()
+		<-done
+		if len(woken) != 1 || <-woken != 40*time.Minute {
+			t.Errorf("%d wakes", len(woken))
 		}
-	}
+	})
 }

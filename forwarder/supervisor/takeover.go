@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/control"
-	"github.com/localport-sh/localport/forwarder/control/server"
 	"github.com/localport-sh/localport/forwarder/keeper"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/lockstate"
@@ -25,9 +24,11 @@ import (
 var errNoKeeper = errors.New("no process could be started to hand the ports over")
 
 // memory is what a supervisor tells its successor: the text that it runs, which on disk may have been changed and not
-// be allowed yet.
+// be allowed yet, and what could not be written to the state.
 type memory struct {
-	Files *project.Files `json:"files"`
+	Files  *project.Files   `json:"files"`
+	Socket socketFile       `json:"socket"`
+	State  *lockstate.State `json:"state,omitempty"` // null where the state file has it all
 }
 
 // inheritance is what a keeper handed over, until it is taken.
@@ -114,60 +115,46 @@ func closeFiles(files []*os.File) {
 	}
 }
 
-// succeed takes the office over from the supervisor whose election was handed to us, and returns its record if it died.
-func (s *Supervisor) succeed(ctx context.Context, election *os.File, socket string) (before *lockstate.Supervisor, err error) {
-	s.election = lockstate.Inherit(election)
-	s.state, err = s.dir.Update(ctx, func(tx *lockstate.Tx) error {
-		if s.inherited.alive {
-			return nil // the record is its own until we are ready
-		}
-		before = tx.Supervisor
-		tx.Supervisor = s.record(socket)
-		tx.Prune()
+// succeed takes over from the supervisor whose election was handed to us, and returns its record if it died.
+func (s *Supervisor) succeed(ctx context.Context, election *os.File, socket string) *lockstate.Supervisor {
+	s.election = s.dir.Inherit(election)
+	if state := s.inherited.memory.State; state != nil {
+		s.store.set(*state)
+	}
+	if s.inherited.alive { // the record is its own until we are ready
+		_ = s.store.sync(ctx)
 		return nil
-	})
-	return before, err
+	}
+	_ = s.store.sync(ctx)
+	before := s.store.state().Supervisor
+	s.store.record(ctx, func(state *lockstate.State) { state.Supervisor = s.record(socket) }, false)
+	return before
 }
 
-// loadInherited reads the files; where they do not do as they stand, it falls back on those that ran before.
-func (s *Supervisor) loadInherited() (*project.Files, *project.Project, error) {
-	files, parsed, err := s.load()
+// loadInherited reads the files; where they cannot run as they are, it falls back on those that ran before.
+func (s *Supervisor) loadInherited() (*loaded, error) {
+	l, _, err := s.load()
 	old := s.inherited.memory.Files
 	if err == nil || old == nil {
-		return files, parsed, err
+		return l, err
 	}
 	verdict, old, askErr := s.trust.Ask(old)
 	if askErr != nil || verdict != trust.Allowed {
-		return files, parsed, err
+		return nil, err
 	}
-	s.log.Warn("the files do not do as they stand; those that ran before go on", "error", s.mask(err.Error()))
-	parsed, err = s.parse(old)
-	return old, parsed, err
-}
-
-// listen gets the control socket: the one that was handed over, or a new one.
-func (s *Supervisor) listen(path string) (*net.UnixListener, error) {
-	files := s.inherited.take(keptSocket)
-	defer closeFiles(files)
-	if len(files) == 0 {
-		return server.Listen(path)
-	}
-	l, err := net.FileListener(files[0])
-	if err != nil {
-		return nil, fmt.Errorf("take over the control socket: %w", err)
-	}
-	socket, ok := l.(*net.UnixListener)
-	if !ok {
-		l.Close()
-		return nil, fmt.Errorf("take over the control socket: it is a %s", l.Addr().Network())
-	}
-	socket.SetUnlinkOnClose(!s.inherited.alive) // until we are ready it is the living one's
-	return socket, nil
+	s.log.Warn("the files cannot run as they are; those that ran before go on", "error", s.mask(err.Error()))
+	return s.parse(old)
 }
 
 // remind tells the keeper what a next supervisor is to be started with.
-func (s *Supervisor) remind(files *project.Files) {
-	data, err := json.Marshal(memory{Files: files})
+func (s *Supervisor) remind() {
+	p := s.plan.Load()
+	m := memory{Files: p.files, Socket: s.socket.bound()}
+	if _, behind := s.store.isBehind(); behind {
+		state := s.store.state()
+		m.State = &state
+	}
+	data, err := json.Marshal(m)
 	if err != nil {
 		s.log.Error("remind", "error", err)
 		return
@@ -181,24 +168,27 @@ func (s *Supervisor) remind(files *project.Files) {
 // Replace hands the project over to another supervisor: leases, ports and waiting clients of the kernel's go there, and
 // this one finishes the connections that it has.
 func (s *Supervisor) Replace(ctx context.Context, r control.Replacement) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return control.ErrEnding
+	if err := s.beginAct(ctx); err != nil {
+		return err
 	}
+	defer s.endAct()
 	s.log.Info("replaced by another supervisor", "exe", r.Exe, "version", r.Version)
-	over, err := s.keeping.replace(ctx, r.Exe)
+	passed, err := s.keeping.replace(ctx, r.Exe)
 	if err != nil {
 		err = fmt.Errorf("start %s: %w", r.Exe, err)
 		s.stay(r, err)
 		return err
 	}
-	s.closed, s.passed = true, over
-	for _, f := range s.forwards {
-		f.pass()
+	s.mu.Lock()
+	s.passed = passed
+	s.mu.Unlock()
+	s.closing.Store(true)
+	for _, svc := range s.plan.Load().services {
+		if port := svc.Snapshot().Port(); port != nil {
+			port.StopAccepting() // others accept on copies of the listeners
+		}
 	}
-	s.socket.SetUnlinkOnClose(false)
-	_ = s.socket.Close()
+	s.socket.abandon()
 	_ = s.election.Pass()
 	close(s.ended)
 	return nil
@@ -207,67 +197,35 @@ func (s *Supervisor) Replace(ctx context.Context, r control.Replacement) error {
 // stay records this supervisor again after a successor could not take over, which is not tried again.
 func (s *Supervisor) stay(r control.Replacement, cause error) {
 	s.log.Error("the replacement failed; this supervisor goes on", "version", r.Version, "error", cause)
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	state, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
-		socket := s.state.Supervisor.Socket
-		tx.Supervisor = s.record(socket)
-		tx.Supervisor.Refused = r.Version
-		tx.Bump()
-		return nil
-	})
-	if err != nil {
-		s.log.Error("write the state", "error", err)
-		return
-	}
-	s.state = state
+	s.save(func(state *lockstate.State) {
+		s.recordSelf(state)
+		state.Supervisor.Refused = r.Version
+	}, true)
 }
 
-// finishOpen returns when every connection of a supervisor that was replaced has ended, or with the project.
-func (s *Supervisor) finishOpen(ctx context.Context) {
-	var finishing sync.WaitGroup
-	defer finishing.Wait()
-	left := maps.Clone(s.forwards)
-	tick := time.NewTicker(5 * time.Second) // for a forward that ends by itself
+// finishConnections returns when every connection of a supervisor that was replaced has ended, or with the project.
+func (s *Supervisor) finishConnections(ctx context.Context, passed <-chan struct{}) {
+	left := maps.Clone(s.plan.Load().services)
+	tick := time.NewTicker(5 * time.Second) // for a service that ends by itself
 	defer tick.Stop()
 	for {
-		for name, f := range left {
-			if !f.busy() {
+		for name, svc := range left {
+			if stats := svc.Snapshot().Stats(); stats.Open+stats.Waiting == 0 {
 				delete(left, name)
-				finishing.Go(f.stop)
+				svc.Stop()
 			}
 		}
 		if len(left) == 0 {
 			return
 		}
 		select {
-		case <-s.calm:
+		case <-s.lastClient:
 		case <-tick.C:
-		case <-s.passed:
+		case <-passed:
 			return
 		case <-ctx.Done():
 			return
 		}
-	}
-}
-
-// busy reports whether the forward has clients.
-func (f *forward) busy() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.relay == nil {
-		return false
-	}
-	stats := f.relay.Stats()
-	return stats.Open+stats.Waiting > 0
-}
-
-// pass stops accepting; others accept on copies of the listeners.
-func (f *forward) pass() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.relay != nil {
-		f.relay.StopAccepting()
 	}
 }
 
@@ -281,7 +239,7 @@ func (s *Supervisor) inherit() (err error) {
 	if err != nil {
 		return err
 	}
-	s.keeping.link = link
+	s.keeping.setLink(link)
 	s.inherited, err = inherit(handed)
 	return err
 }
@@ -290,34 +248,92 @@ func (s *Supervisor) inherit() (err error) {
 func (s *Supervisor) record(socket string) *lockstate.Supervisor {
 	return &lockstate.Supervisor{
 		Process: lockstate.Self(), Run: s.o.Run, Socket: socket, Version: s.o.Version, Since: s.started.UTC(),
+		Keeper: s.keeping.pid(),
 	}
+}
+
+// recordSelf is the change that records this supervisor.
+func (s *Supervisor) recordSelf(state *lockstate.State) {
+	refused := ""
+	if state.Supervisor != nil && state.Supervisor.Process == lockstate.Self() {
+		refused = state.Supervisor.Refused
+	}
+	state.Supervisor = s.record(s.socket.path())
+	state.Supervisor.Refused = refused
 }
 
 // recordKeeper writes the keeper's pid down: the system may name it as who holds our ports.
 func (s *Supervisor) recordKeeper(pid int) {
-	ctx, cancel := context.WithTimeout(s.work, 5*time.Second)
-	defer cancel()
-	_, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
-		if tx.Supervisor != nil && tx.Supervisor.Process == lockstate.Self() {
-			tx.Supervisor.Keeper = pid
+	s.save(func(state *lockstate.State) {
+		if state.Supervisor != nil && state.Supervisor.Process == lockstate.Self() {
+			state.Supervisor.Keeper = pid
 		}
-		return nil
-	})
-	if err != nil && ctx.Err() == nil {
-		s.log.Error("write the state", "error", err)
-	}
+	}, false)
 }
 
 // withdraw gives up taking over from a supervisor that lives: it goes on as it was.
 func (s *Supervisor) withdraw(cause error) {
 	s.keeping.quit()
-	for _, f := range s.forwards {
-		f.stop()
-	}
-	if s.socket != nil {
-		_ = s.socket.Close()
-	}
+	s.plan.Load().stopAll()
+	s.socket.abandon()
 	_ = s.election.Pass()
 	_ = s.folder.clean()
 	s.o.Say(control.Word{Outcome: outcome(cause), Error: s.mask(cause.Error())})
+}
+
+// surrender ends a supervisor that is none any more, because another one has won the election: it closes its ports for that one,
+// which tries them again every second, and writes nothing.
+func (s *Supervisor) surrender() {
+	s.acts <- struct{}{}
+	defer s.endAct()
+	s.closing.Store(true)
+	s.closePorts()
+	_ = s.election.Pass()
+	close(s.ended)
+}
+
+// terminateWait is how long after a SIGTERM the keeper's own end is taken for the end of everything, as when a session or the
+// system ends. freshTime is how young a supervisor is that the keeper has started and that is sent a SIGTERM too.
+const (
+	terminateWait = 500 * time.Millisecond
+	freshTime     = 10 * time.Second
+)
+
+// onTerminate ends the supervisor after a SIGTERM. While there are leases, the keeper starts another: the ports stay open. If the
+// keeper was sent one too, everything is meant to end.
+func (s *Supervisor) onTerminate() {
+	revived := s.o.Kept != nil && !s.inherited.alive && time.Since(s.started) < freshTime
+	count, _ := s.countLeases()
+	ctx, cancel := context.WithTimeout(context.Background(), terminateWait)
+	defer cancel()
+	switch {
+	case count == 0:
+		s.log.Info("ended by a signal")
+		s.retire(unused, maxRetireTries)
+	case revived || s.keeping.gone(ctx):
+		s.log.Info("ended by a signal, as its keeper")
+		s.retire(ordered, maxRetireTries)
+	default:
+		s.log.Info("ended by a signal; the keeper starts another supervisor")
+		s.handOver()
+	}
+}
+
+// handOver leaves everything to the keeper. What is established ends; what comes waits in the keeper's copies of the listeners.
+func (s *Supervisor) handOver() {
+	s.acts <- struct{}{}
+	defer s.endAct()
+	s.closing.Store(true)
+	for _, svc := range s.plan.Load().services {
+		if port := svc.Snapshot().Port(); port != nil {
+			port.StopAccepting()
+		}
+	}
+	if !s.keeping.letRevive() {
+		s.closePorts()
+		_ = s.election.Resign()
+	}
+	s.socket.abandon()
+	_ = s.election.Pass()
+	close(s.ended)
 }

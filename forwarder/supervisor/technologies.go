@@ -1,7 +1,10 @@
 package supervisor
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/command"
@@ -12,36 +15,81 @@ import (
 )
 
 // technologies are the kinds of tunnel. A new one is a package and a line here.
-var technologies = []forwarder.Kind{
-	kubectl.Kind,
-	ssh.Kind,
-	tcp.Kind,
-	command.Kind,
-}
-
-func technology(svc project.Service) (forwarder.Technology, error) {
-	for _, kind := range technologies {
-		if kind.Name == svc.Technology {
-			return kind.New(svc), nil
-		}
-	}
-	return nil, fmt.Errorf("service %q: technology %q is not built in", svc.Name, svc.Technology)
+var technologies = []forwarder.Technology{
+	kubectl.Technology,
+	ssh.Technology,
+	tcp.Technology,
+	command.Technology,
 }
 
 // Technologies are what a config may say.
 func Technologies() []project.TechnologyType {
 	types := make([]project.TechnologyType, len(technologies))
-	for i, kind := range technologies {
-		types[i] = kind.TechnologyType
+	for i, technology := range technologies {
+		types[i] = technology.TechnologyType
 	}
 	return types
 }
 
+// childless reports whether the tunnels of a service have no child to have an environment.
+func childless(svc project.Service) bool {
+	return slices.ContainsFunc(technologies, func(t forwarder.Technology) bool { return t.Name == svc.Technology && t.Childless })
+}
+
 // Target names a service's far end as status shows it, for a project that is down.
-func Target(svc project.Service) string {
-	tech, err := technology(svc)
+func Target(ctx context.Context, root string, svc project.Service) string {
+	drivers := newDrivers(ctx, forwarder.Host{Dir: root})
+	defer func() { _ = drivers.close() }()
+	return drivers.target(svc)
+}
+
+// Login is how the user logs in for a service in the foreground, for children in dir with this environment.
+func Login(svc project.Service, dir string, env []string) forwarder.Login {
+	for _, technology := range technologies {
+		if technology.Name == svc.Technology && technology.Login != nil {
+			login := technology.Login(svc, dir, env)
+			if login.Name != "" {
+				login.Key = technology.Name + " " + login.Key
+			}
+			return login
+		}
+	}
+	return forwarder.Login{}
+}
+
+// drivers open the tunnels of a supervisor's services: one for each technology, by its name.
+type drivers map[string]forwarder.Driver
+
+func newDrivers(ctx context.Context, host forwarder.Host) drivers {
+	all := make(drivers, len(technologies))
+	for _, technology := range technologies {
+		all[technology.Name] = technology.New(ctx, host)
+	}
+	return all
+}
+
+// of is the driver of a service.
+func (d drivers) of(svc project.Service) (forwarder.Driver, error) {
+	if driver := d[svc.Technology]; driver != nil {
+		return driver, nil
+	}
+	return nil, fmt.Errorf("service %q: technology %q is not built in", svc.Name, svc.Technology)
+}
+
+// target names the far end of a service, as far as it is known.
+func (d drivers) target(svc project.Service) string {
+	driver, err := d.of(svc)
 	if err != nil {
 		return ""
 	}
-	return tech.Target()
+	return driver.Target(svc)
+}
+
+// close ends what services share. Every tunnel has been closed before.
+func (d drivers) close() error {
+	var all []error
+	for _, driver := range d {
+		all = append(all, driver.Close())
+	}
+	return errors.Join(all...)
 }

@@ -18,37 +18,46 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Kind is the technology "tcp".
-var Kind = forwarder.Kind{TechnologyType: project.TechnologyType{Name: project.TCP}, New: New}
-
-// New makes the technology of one service.
-func New(svc project.Service) forwarder.Technology {
-	return &technology{
-		addr:  net.JoinHostPort(svc.Connection.RemoteHost, svc.RemotePort),
-		relay: relayOf(svc),
-	}
+// Technology is "tcp".
+var Technology = forwarder.Technology{
+	TechnologyType: project.TechnologyType{
+		Name: "tcp", Port: true,
+		Keys: []project.Key{{Name: "remote_host", Is: project.Word, Required: true}},
+	},
+	Childless: true,
+	New:       New,
 }
 
-type technology struct {
-	addr  string
-	relay relay
+// New makes a driver, which shares nothing among services.
+func New(context.Context, forwarder.Host) forwarder.Driver { return driver{} }
+
+type driver struct{}
+
+// address is where a service leads.
+func address(svc project.Service) string {
+	return net.JoinHostPort(svc.Connection.Settings.Text("remote_host"), svc.RemotePort)
 }
 
 // Target is the address that is dialled.
-func (t *technology) Target() string { return "tcp " + t.addr }
+func (driver) Target(svc project.Service) string { return "tcp " + address(svc) }
 
 // Open fails only where the far end is the forward's own local address: that would be a loop without end.
-func (t *technology) Open(ctx context.Context, _ forwarder.Run) (forwarder.Tunnel, error) {
+func (driver) Open(ctx context.Context, svc project.Service, _ forwarder.Run) (forwarder.Tunnel, error) {
+	t := &tunnel{addr: address(svc), relay: relayOf(svc), done: make(chan struct{})}
 	if err := t.relay.reachedBy(ctx, t.addr); err != nil {
 		return nil, err
 	}
-	return &tunnel{technology: t, done: make(chan struct{})}, nil
+	return t, nil
 }
 
+// Close has nothing to end.
+func (driver) Close() error { return nil }
+
 type tunnel struct {
-	*technology
-	end  sync.Once
-	done chan struct{}
+	addr  string
+	relay relay
+	end   sync.Once
+	done  chan struct{}
 }
 
 // Dial looks the name up and tries its addresses.

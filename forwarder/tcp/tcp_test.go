@@ -21,8 +21,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func open(t *testing.T, host, port string) forwarder.Tunnel {
 	t.Helper()
-	tech := New(project.Service{LocalPort: 1, RemotePort: port, Connection: project.Connection{RemoteHost: host}})
-	tunnel, err := tech.Open(t.Context(), forwarder.Run{})
+	svc := project.Service{LocalPort: 1, RemotePort: port, Connection: project.Connection{Settings: project.Settings{"remote_host": host}}}
+	tunnel, err := driver{}.Open(t.Context(), svc, forwarder.Run{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,12 +119,12 @@ func TestOwnLocalAddressIsNeverDialled(t *testing.T) {
 		{"127.0.0.2", "127.0.0.2", true},
 	} {
 		svc := project.Service{
-			LocalPort: 5432, RemotePort: "5432", Connection: project.Connection{RemoteHost: tt.host},
+			LocalPort: 5432, RemotePort: "5432", Connection: project.Connection{Settings: project.Settings{"remote_host": tt.host}},
 		}
 		if tt.local != "" {
 			svc.LocalAddress = netip.MustParseAddr(tt.local)
 		}
-		tunnel, err := New(svc).Open(t.Context(), forwarder.Run{})
+		tunnel, err := driver{}.Open(t.Context(), svc, forwarder.Run{})
 		failure, failed := errors.AsType[*forwarder.Failure](err)
 		if failed != tt.loop || failed && (failure.Class != forwarder.Permanent || failure.Hint == "") {
 			t.Errorf("remote %q, local %q: %v", tt.host, tt.local, err)
@@ -142,8 +142,9 @@ func TestNameThatComesToMeanUsIsRefused(t *testing.T) {
 	}
 	defer l.Close()
 	addr := l.Addr().(*net.TCPAddr).AddrPort()
-	tech := &technology{addr: addr.String(), relay: relay{port: addr.Port(), hosts: []netip.Addr{addr.Addr()}}}
-	tunnel := &tunnel{technology: tech, done: make(chan struct{})}
+	tunnel := &tunnel{
+		addr: addr.String(), relay: relay{port: addr.Port(), hosts: []netip.Addr{addr.Addr()}}, done: make(chan struct{}),
+	}
 	_, err = tunnel.Dial(t.Context())
 	if got := refusal(t, err).Reason; !strings.Contains(got, errLoop.Error()) {
 		t.Errorf("got %q", got)

@@ -16,7 +16,7 @@ import (
 type bridge struct {
 	ln     net.Listener
 	path   probe.Path
-	ctx    context.Context
+	ended  <-chan struct{} // closed when the check is over
 	cancel context.CancelFunc
 	all    sync.WaitGroup
 
@@ -29,9 +29,9 @@ func open(ctx context.Context, path probe.Path) (*bridge, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a way for the check: %w", err)
 	}
-	b := &bridge{ln: ln, path: path}
-	b.ctx, b.cancel = context.WithCancel(ctx)
-	b.all.Go(b.accept)
+	ctx, cancel := context.WithCancel(ctx)
+	b := &bridge{ln: ln, path: path, ended: ctx.Done(), cancel: cancel}
+	b.all.Go(func() { b.accept(ctx) })
 	return b, nil
 }
 
@@ -49,27 +49,32 @@ func (b *bridge) close() {
 
 // explain is the error of a check. Where the way itself failed, that is why, and it is no bad answer of the service's.
 func (b *bridge) explain(err error) error {
+	select {
+	case <-b.ended:
+		return err
+	default:
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.failed == nil || b.ctx.Err() != nil {
+	if b.failed == nil {
 		return err
 	}
 	return fmt.Errorf("%w (%s)", b.failed, err.Error())
 }
 
-func (b *bridge) accept() {
+func (b *bridge) accept(ctx context.Context) {
 	for {
 		conn, err := b.ln.Accept()
 		if err != nil {
 			return
 		}
-		b.all.Go(func() { b.carry(conn) })
+		b.all.Go(func() { b.carry(ctx, conn) })
 	}
 }
 
-func (b *bridge) carry(near net.Conn) {
+func (b *bridge) carry(ctx context.Context, near net.Conn) {
 	defer near.Close()
-	far, err := b.path.Dial(b.ctx)
+	far, err := b.path.Dial(ctx)
 	if err != nil {
 		b.mu.Lock()
 		b.failed = err
@@ -80,7 +85,7 @@ func (b *bridge) carry(near net.Conn) {
 		return
 	}
 	defer far.Close()
-	stop := context.AfterFunc(b.ctx, func() { near.Close(); far.Close() })
+	stop := context.AfterFunc(ctx, func() { near.Close(); far.Close() })
 	defer stop()
 	var sending sync.WaitGroup
 	sending.Go(func() { pass(far, near) })

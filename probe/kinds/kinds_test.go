@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/localport-sh/localport/forwarder/tcp"
 	"github.com/localport-sh/localport/project"
 )
 
@@ -23,7 +24,7 @@ func parse(t *testing.T, checks ...string) (*project.Project, error) {
 			"\nremote_port = 1\nconnection.remote_host = \"far\"\nhealth_check = " + check + "\n")
 	}
 	files := &project.Files{Root: "/shop", Path: "/shop/.localport.toml", Config: []byte(text.String()), DotEnv: []byte("POSTGRES_PASSWORD=opensesame\n")}
-	return project.Parse(files, project.Options{Checks: Types()})
+	return project.Parse(files, project.Options{Checks: Types(), Technologies: []project.TechnologyType{tcp.Technology.TechnologyType}})
 }
 
 func TestWhatTheDesignShowsIsRead(t *testing.T) {

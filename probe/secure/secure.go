@@ -94,7 +94,7 @@ func Dial(ctx context.Context, path probe.Path, config *tls.Config) (net.Conn, e
 	if err != nil {
 		return nil, err
 	}
-	conn := &bounded{plain, context.AfterFunc(ctx, func() { _ = plain.Close() }), ctx}
+	conn := &bounded{plain, context.AfterFunc(ctx, func() { _ = plain.Close() }), ctx.Err}
 	if config == nil {
 		return conn, nil
 	}
@@ -128,7 +128,7 @@ func Conversation(talk func(conn net.Conn, s project.Settings) error) func(proje
 type bounded struct {
 	net.Conn
 	stop func() bool
-	ctx  context.Context
+	over func() error // why the context has ended; nil: it has not
 }
 
 func (b *bounded) Read(p []byte) (int, error) {
@@ -142,8 +142,11 @@ func (b *bounded) Write(p []byte) (int, error) {
 }
 
 func (b *bounded) why(err error) error {
-	if err != nil && b.ctx.Err() != nil {
-		return b.ctx.Err()
+	if err == nil {
+		return nil
+	}
+	if over := b.over(); over != nil {
+		return over
 	}
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/project"
@@ -28,6 +29,21 @@ const (
 type NotAllowedError struct{ Config string }
 
 func (e *NotAllowedError) Error() string { return e.Config + " is not allowed as it stands" }
+
+// NoAnswerError is a project's process that lives and does not answer.
+type NoAnswerError struct {
+	Role   string // of the process: supervisor or keeper
+	PID    int    // 0: it cannot be told
+	Waited time.Duration
+}
+
+func (e *NoAnswerError) Error() string {
+	who := e.Role
+	if e.PID > 0 {
+		who = fmt.Sprintf("%s (pid %d)", e.Role, e.PID)
+	}
+	return fmt.Sprintf("the %s did not answer within %v", who, e.Waited)
+}
 
 // Usage is a command line that cannot be understood.
 func Usage(err error) error { return &usageError{err} }
@@ -89,6 +105,7 @@ func Hint(err error) string {
 		denied   *NotAllowedError
 		notFound *project.ErrNotFound
 		start    *control.StartError
+		noAnswer *NoAnswerError
 		lost     *control.UnreachableError
 		refused  *control.RefusedError
 		usage    *usageError
@@ -106,8 +123,10 @@ func Hint(err error) string {
 		return "the whole log: " + start.Log
 	case errors.As(err, &refused):
 		return "request " + refused.Request + " in: localport logs supervisor"
+	case errors.As(err, &noAnswer):
+		return "localport daemon restart"
 	case errors.As(err, &lost):
-		return "if it is stuck, end its process: the next prompt starts another (localport logs supervisor)"
+		return "localport logs supervisor"
 	}
 	return ""
 }

@@ -3,6 +3,7 @@ package place
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -19,6 +20,9 @@ import (
 // Entry is how a command joins a project.
 type Entry struct {
 	Lease lockstate.Lease
+	// ReleasedBySocket: this very lease was, when the state could not be written. The file may hold it still, and the
+	// supervisor know better.
+	ReleasedBySocket bool
 	// Heal brings up what the user stopped as a whole; prompts do not.
 	Heal bool
 	// Detach: the caller will become another program, which must not inherit the supervisor as its child.
@@ -43,77 +47,201 @@ var ErrDown = errors.New("the project is down")
 
 // Join takes the lease, brings a supervisor up where none lives, and returns what it says of the services. Every
 // address in the view that is held accepts connections when it returns.
+//
+// Where the lease cannot be written to the state file, because the disk is full or somebody else holds the file's lock for
+// too long, a supervisor that answers counts it all the same.
 func (p *Place) Join(ctx context.Context, e Entry) (*Joined, error) {
-	started, replaced := false, false
+	began := time.Now()
+	j := &joining{Place: p, Entry: e}
 	for {
-		client, err := p.claim(ctx, e)
+		client, view, err := j.try(ctx)
 		if err != nil {
 			return nil, err
 		}
-		if client != nil && !replaced {
-			if replaced = p.replaced(ctx, client); replaced {
-				continue
-			}
+		if client != nil {
+			return &Joined{*client, p, view, j.spawned}, nil
 		}
-		if client == nil {
-			word, err := p.spawner(e.Detach).Spawn(ctx)
-			if err != nil {
-				return nil, err
-			}
-			started = started || word.Outcome == control.Ready
-			continue
+		// Elected, but not listening yet, or just ending: nothing tells when that is over.
+		if j.unreachable && !Pause(ctx, 5*time.Millisecond) {
+			return nil, p.noAnswer(time.Since(began))
 		}
-		view, err := client.Join(ctx, p.Session())
-		var lost *control.UnreachableError
-		if errors.As(err, &lost) && ctx.Err() == nil {
-			// Elected, but not listening yet, or just ending: nothing tells when that is over.
-			if Pause(ctx, 5*time.Millisecond) {
-				continue
-			}
-		}
-		if err != nil {
-			return nil, err
-		}
-		return &Joined{*client, p, view, started}, nil
 	}
 }
 
-// claim records the lease and returns the client of the living supervisor; nil where one must be started.
-func (p *Place) claim(ctx context.Context, e Entry) (client *control.Client, err error) {
-	state, err := p.Dir.Update(ctx, func(tx *lockstate.Tx) error {
-		alive := tx.Alive()
-		if e.Heal {
+// joining is a Join that is under way.
+type joining struct {
+	*Place
+	Entry
+	claimed     bool // the lease was recorded; who stops the project after that means this caller too
+	asked       bool // the election was free, and the sockets were asked all the same
+	answered    bool // by a supervisor whose election is gone
+	halfOver    bool // half of the time went by in waiting for the file lock, in vain
+	lockedOut   bool // so it did, and nobody answered without it: the rest of the time goes by in waiting as well
+	replaced    bool // an older supervisor was
+	spawned     bool // a supervisor was, by us
+	unreachable bool // somebody is elected and nobody listens
+}
+
+// errFree says that nobody holds the election.
+var errFree = errors.New("the election is free")
+
+// refusal is why a lease is not taken, as opposed to why it could not be written.
+type refusal struct{ error }
+
+func (r *refusal) Unwrap() error { return r.error }
+
+// try makes one attempt; a nil client and no error ask for another.
+func (j *joining) try(ctx context.Context) (*control.Client, control.View, error) {
+	j.unreachable = false
+	running, err := j.claim(ctx)
+	switch {
+	case errors.Is(err, errFree):
+		// The lock file of a supervisor that lives may have been deleted: it is asked before another one is started.
+		client, _, err := j.ask(ctx)
+		j.asked, j.answered = true, client != nil
+		return nil, control.View{}, err
+	case err != nil:
+		return j.joinUnwritten(ctx, err)
+	case !running:
+		word, err := j.spawner(j.Detach).Spawn(ctx)
+		j.spawned = j.spawned || err == nil && word.Outcome == control.Ready
+		return nil, control.View{}, err
+	}
+	if !j.replaced && j.replace(ctx) {
+		j.replaced = true
+		return nil, control.View{}, nil
+	}
+	session := j.Session()
+	if j.ReleasedBySocket {
+		session.Lease = j.wireLease()
+	}
+	client, view, err := j.call(ctx, session)
+	if _, lost := errors.AsType[*control.UnreachableError](err); lost && ctx.Err() == nil {
+		j.unreachable, j.asked, j.answered = true, false, false
+		return nil, view, nil
+	}
+	return client, view, err
+}
+
+// claim records the lease, and reports whether a supervisor runs. The error is errFree, a *refusal, or says why the state
+// could not be written.
+func (j *joining) claim(ctx context.Context) (running bool, err error) {
+	lockCtx, cancel := j.lockTime(ctx)
+	defer cancel()
+	denied := false
+	state, err := j.Dir.Update(lockCtx, func(tx *lockstate.Tx) error {
+		running, denied = tx.Alive() || j.answered, false
+		switch {
+		case !running && !j.asked:
+			return errFree
+		case !running && !j.Allowed:
+			denied = true
+			tx.Down = tx.Down && !j.Heal // once it is allowed, the next prompt brings it up
+			return nil
+		case !running && tx.Down && j.claimed:
+			return &refusal{ErrDown}
+		}
+		if j.Heal {
 			tx.Down = false
 		}
-		if !alive && !e.Allowed {
-			return &fail.NotAllowedError{Config: p.Config}
-		}
 		tx.Prune()
-		if e.Lease.Kind != "" {
-			tx.Hold(e.Lease)
+		if j.Lease.Kind != "" {
+			tx.Hold(j.Lease)
 		}
-		if e.Prepare != nil {
-			e.Prepare(tx, alive)
+		if j.Prepare != nil {
+			j.Prepare(tx, running)
 		}
-		client, err = reach(tx, alive)
-		return err
+		return nil
 	})
-	if err == nil && client == nil && state.Down {
-		return nil, ErrDown
+	if denied && (err == nil || errors.As(err, new(*lockstate.WriteError))) {
+		return false, &refusal{&fail.NotAllowedError{Config: j.Config}}
 	}
-	return client, err
+	j.claimed = j.claimed || err == nil
+	if err == nil && !running && state.Down {
+		return false, &refusal{ErrDown}
+	}
+	j.halfOver = j.halfOver || err != nil && lockCtx.Err() != nil && ctx.Err() == nil
+	return running, err
 }
 
-// replaced has a supervisor of an older release replaced by one of ours; false where there is nothing to replace. One
-// that could not be replaced says so in its state, and is not asked again.
-func (p *Place) replaced(ctx context.Context, client *control.Client) bool {
+// lockTime is how long the file lock is waited for before the supervisor is asked without it: at first half of what time
+// there is, then as long as there is any.
+func (j *joining) lockTime(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok || j.lockedOut {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, time.Until(deadline)/2)
+}
+
+// joinUnwritten joins with a lease that could not be written to the state file, for the reason given: a supervisor that
+// answers counts it. Where none does, that reason is the error.
+func (j *joining) joinUnwritten(ctx context.Context, cause error) (*control.Client, control.View, error) {
+	if r, ok := errors.AsType[*refusal](cause); ok {
+		return nil, control.View{}, r.error
+	}
+	if ctx.Err() != nil {
+		return nil, control.View{}, cause
+	}
+	client, _, err := j.ask(ctx)
+	switch {
+	case err != nil:
+		return nil, control.View{}, err
+	case client == nil && j.halfOver && !j.lockedOut:
+		j.lockedOut = true
+		return nil, control.View{}, nil
+	case client == nil:
+		return nil, control.View{}, cause
+	}
+	session := j.Session()
+	session.Lease = j.wireLease()
+	view, err := client.Join(ctx, session)
+	if err == nil && session.Lease != nil && view.Config == "" {
+		return nil, view, cause // it is of a release that knows no leases but those in the file
+	}
+	return client, view, err
+}
+
+// wireLease is the lease for the supervisor; nil if none is taken.
+func (j *joining) wireLease() *control.Lease {
+	if j.Lease.Kind == "" {
+		return nil
+	}
+	lease := Lease(j.Lease)
+	return &lease
+}
+
+// call joins the supervisor wherever it may listen.
+func (p *Place) call(ctx context.Context, session control.Session) (*control.Client, control.View, error) {
+	began := time.Now()
+	var err error = &control.UnreachableError{Socket: p.Dir.Path, Err: errors.New("nobody listens")}
+	for _, socket := range p.Dir.Sockets() {
+		client := &control.Client{Socket: socket}
+		var view control.View
+		view, err = client.Join(ctx, session)
+		if err == nil && view.Config != "" && view.Config != p.Config {
+			err = &control.UnreachableError{Socket: socket, Err: fmt.Errorf("it serves %s", view.Config)}
+		}
+		if errors.Is(err, control.ErrNoAnswer) {
+			return nil, view, p.noAnswer(time.Since(began))
+		}
+		if _, lost := errors.AsType[*control.UnreachableError](err); !lost {
+			return client, view, err
+		}
+	}
+	return nil, control.View{}, err
+}
+
+// replace has a supervisor of an older release replaced by one of ours; false where there is nothing to replace. One that
+// could not be replaced says so in its state, and is not asked again.
+func (p *Place) replace(ctx context.Context) bool {
 	running := p.Dir.Peek().Supervisor
 	exe, err := os.Executable()
 	own := version.Own()
 	if err != nil || running == nil || running.Refused == own || !version.Supersedes(own, running.Version) {
 		return false
 	}
-	return client.Replace(ctx, control.Replacement{Exe: exe, Version: own}) == nil
+	return control.Client{Socket: running.Socket}.Replace(ctx, control.Replacement{Exe: exe, Version: own}) == nil
 }
 
 func (p *Place) spawner(detach bool) control.Spawner {

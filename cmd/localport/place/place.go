@@ -2,14 +2,13 @@
 package place
 
 import (
-	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/trust"
@@ -33,14 +32,16 @@ type Place struct {
 	Root   string
 	Dir    *lockstate.Dir
 	Store  trust.Store
-	level  string // of the supervisor's log
+	// Limit is how long the command waits for an answer, for its message.
+	Limit time.Duration
+	level string // of the supervisor's log
 }
 
 // At is the project of a config file, whose path has no symbolic links in it. Warnings go to w; a supervisor that is
 // started logs from the level on, info where that is empty.
 func At(config string, w io.Writer, level string) (*Place, error) {
 	dir, err := lockstate.Open(config)
-	if err != nil {
+	if _, full := errors.AsType[*lockstate.WriteError](err); err != nil && !full { // it may be up all the same
 		return nil, err
 	}
 	dir.Warn = func(text string) { fmt.Fprintln(w, "localport: warning:", text) }
@@ -50,7 +51,7 @@ func At(config string, w io.Writer, level string) (*Place, error) {
 	}
 	return &Place{
 		Config: config, Root: filepath.Dir(config), Dir: dir,
-		Store: trust.Store{Dir: filepath.Join(data, "trust")}, level: level,
+		Store: trust.Store{Dir: filepath.Join(data, "trust")}, Limit: Patience(), level: level,
 	}, nil
 }
 
@@ -69,22 +70,4 @@ func (p *Place) Ask() (trust.Verdict, *project.Files, error) {
 		return trust.Unknown, nil, err
 	}
 	return p.Store.Ask(files)
-}
-
-// Running is the client of the project's supervisor, nil if none lives.
-func (p *Place) Running(ctx context.Context) (client *control.Client, err error) {
-	_, err = p.Dir.Update(ctx, func(tx *lockstate.Tx) error {
-		client, err = reach(tx, tx.Alive())
-		return err
-	})
-	return client, err
-}
-
-// reach is the client of the supervisor if one lives, else nil.
-func reach(tx *lockstate.Tx, alive bool) (*control.Client, error) {
-	if !alive {
-		return nil, nil
-	}
-	socket, err := tx.Socket()
-	return &control.Client{Socket: socket}, err
 }

@@ -1,17 +1,20 @@
 // Package prompt is what a shell's hook runs at a prompt that has something to find out: `localport export SHELL --pid
-// PID --root ROOT --line LINE --told TOLD`.
+// PID --root ROOT --line LINE --told TOLD --retry RETRY [--limit LIMIT]`. Hooks of older releases know neither of the last two.
 package prompt
 
 import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -33,7 +36,28 @@ type hook struct {
 	Root  string        // the project that the shell is in; empty for none
 	Line  string        // the project's line as the shell saw it last
 	Told  string        // what the shell was told last
+	Retry retry         // what could not be done at an earlier prompt
 	Limit time.Duration // how long a prompt may wait for us, whatever is stuck
+
+	repeats bool // the hook of this shell repeats a look that failed
+	again   bool // this is such a look: the user knows of the failure
+}
+
+// retry is what is still to be done that could not be done at a prompt. The hook keeps it, as JSON.
+type retry struct {
+	Left  []string `json:"left,omitempty"`  // the roots of projects whose lease is still to be released
+	Enter bool     `json:"enter,omitempty"` // the project that the shell is in was not entered yet
+	// BySocket are the roots of projects whose lease was released by socket. It is no work, but to be known on entering again.
+	BySocket []string `json:"by_socket,omitempty"`
+}
+
+// text is empty where there is nothing to do.
+func (r retry) text() string {
+	if len(r.Left)+len(r.BySocket) == 0 && !r.Enter {
+		return ""
+	}
+	data, _ := json.Marshal(r)
+	return string(data)
 }
 
 func parse(args []string) (hook, error) {
@@ -47,8 +71,20 @@ func parse(args []string) (hook, error) {
 	flags.StringVar(&h.Root, "root", "", "")
 	flags.StringVar(&h.Line, "line", "", "")
 	flags.StringVar(&h.Told, "told", "", "")
+	var limit time.Duration
+	flags.Func("retry", "", func(text string) error {
+		h.repeats = true
+		if text != "" {
+			_ = json.Unmarshal([]byte(text), &h.Retry) // a hook hands back what it was given
+		}
+		return nil
+	})
+	flags.DurationVar(&limit, "limit", 0, "")
 	if err := flags.Parse(args); err != nil {
 		return h, fail.Usage(err)
+	}
+	if h.again = limit > 0; h.again {
+		h.Limit = min(h.Limit, limit)
 	}
 	return h, nil
 }
@@ -63,6 +99,8 @@ type look struct {
 	next  environ.Env
 
 	root, dir, line, told string // the shell's bookkeeping from now on
+	retry                 retry
+	view                  uint64 // the number of the line that the view is as new as; 0: it cannot be told
 
 	user func() (project.User, error) // what the user wants; read when there is something to say
 }
@@ -89,7 +127,9 @@ func run(args []string, stdout, stderr io.Writer) error {
 	defer cancel()
 	// A file system that hangs ignores every deadline; the prompt must come back all the same.
 	watchdog := time.AfterFunc(h.Limit+200*time.Millisecond, func() {
-		fmt.Fprintf(stderr, "localport: gave up after %v in %s\n", h.Limit, cwd)
+		if !h.again {
+			fmt.Fprintf(stderr, "localport: gave up after %v in %s\n", h.Limit, cwd)
+		}
 		os.Exit(fail.ExitFailed)
 	})
 	defer watchdog.Stop()
@@ -109,8 +149,13 @@ func oneLine(w io.Writer, err error) error {
 	if err == nil || invalid {
 		return err
 	}
-	text := "localport: " + err.Error()
-	if h := fail.Hint(err); h != "" {
+	if errors.Is(err, fail.ErrReported) {
+		return err
+	}
+	text := "localport: " + strings.ReplaceAll(err.Error(), "\n", "; ")
+	if h := fail.Hint(err); strings.HasPrefix(h, "localport ") {
+		text += "; run: " + h
+	} else if h != "" {
 		text += "; " + h
 	}
 	fmt.Fprintln(w, text)
@@ -119,26 +164,40 @@ func oneLine(w io.Writer, err error) error {
 
 func (l *look) look(ctx context.Context) error {
 	root, _, err := project.Find(l.cwd)
-	if l.Root != "" && l.Root != root {
-		l.leave(ctx, l.Root)
-	}
+	left := l.leaveAll(ctx, root)
 	if err != nil {
-		l.told = ""
-		return nil // no project here, or no directory: nothing to say at a prompt
+		if left == nil {
+			l.told = ""
+		}
+		return l.once(left) // no project here, or no directory: nothing else to say at a prompt
 	}
 	p, err := l.at(root)
 	if err != nil {
-		return err
+		return l.once(errors.Join(left, err))
 	}
 	l.root, l.dir = root, p.Dir.Path
 	err = l.enter(ctx, p)
-	l.line = p.Dir.PromptLine()
+	l.line = lineSeen(p.Dir.PromptLine(), l.view)
 	l.happened(p)
-	return l.once(err)
+	return l.once(errors.Join(left, err))
+}
+
+// lineSeen is the line that the shell compares with from now on, of the file as it stands and the number that the view is as
+// new as. What the file says beyond that number was not seen yet: the next prompt looks again.
+func lineSeen(line string, view uint64) string {
+	number, rest, _ := strings.Cut(line, " ")
+	if view == 0 || lineNumber(number) <= view {
+		return line
+	}
+	return strconv.FormatUint(view, 10) + " " + rest
 }
 
 func (l *look) at(root string) (*place.Place, error) {
-	return place.At(filepath.Join(root, project.ConfigName), l.err, os.Getenv("LOCALPORT_LOG_LEVEL"))
+	p, err := place.At(filepath.Join(root, project.ConfigName), l.err, os.Getenv("LOCALPORT_LOG_LEVEL"))
+	if err == nil {
+		p.Limit = l.Limit
+	}
+	return p, err
 }
 
 // once lets an error through that this shell was not told yet.
@@ -148,41 +207,60 @@ func (l *look) once(err error) error {
 	}
 	sum := sha256.Sum256([]byte(l.root + err.Error()))
 	told := hex.EncodeToString(sum[:6])
-	if told == l.told {
-		return nil
+	if told == l.told || l.again && l.told != "" {
+		return fail.Coded(fail.ErrReported, fail.Code(err))
 	}
 	l.told = told
 	return err
 }
 
-// leave drops the shell's lease. The supervisor is told, but not waited for: it looks at the leases by itself
-// before it ends, and a shell that leaves has no use for it.
-func (l *look) leave(ctx context.Context, root string) {
+// leaveAll leaves the project that the shell was in, if that is another one, and those that it could not leave before.
+func (l *look) leaveAll(ctx context.Context, root string) error {
+	roots := slices.Clone(l.Retry.Left)
+	if l.Root != "" {
+		roots = append(roots, l.Root)
+	}
+	l.retry.BySocket = slices.DeleteFunc(slices.Clone(l.Retry.BySocket), func(r string) bool { return slices.Contains(roots, r) })
+	var errs []error
+	for _, left := range roots {
+		if left == root || slices.Contains(l.retry.Left, left) {
+			continue
+		}
+		bySocket, err := l.leave(ctx, left)
+		if bySocket {
+			l.retry.BySocket = append(l.retry.BySocket, left)
+		}
+		if err != nil {
+			l.retry.Left = append(l.retry.Left, left)
+			errs = append(errs, fmt.Errorf("leave %s: %w", left, err))
+		}
+	}
+	err := errors.Join(errs...)
+	if err != nil && l.repeats {
+		err = fail.Hinted(err, "the next prompts try again")
+	}
+	return err
+}
+
+// leave drops the shell's lease: in the state file, or where that cannot be written by socket. Where it was written the
+// supervisor is told, but not waited for: it looks at the leases by itself before it ends, and a shell that leaves has no
+// use for it.
+func (l *look) leave(ctx context.Context, root string) (bySocket bool, err error) {
 	p, err := l.at(root)
 	if err != nil {
-		return
+		return false, err
 	}
 	shell, _ := lockstate.Find(l.PID)
-	state, err := p.Dir.Update(ctx, func(tx *lockstate.Tx) error {
-		tx.Release(lockstate.ShellLease, shell)
-		return nil
-	})
-	if err != nil || state.Supervisor == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
-	defer cancel()
-	_ = control.Client{Socket: state.Supervisor.Socket}.Leave(ctx)
+	return p.Leave(ctx, lockstate.Lease{Kind: lockstate.ShellLease, Process: shell})
 }
 
 // enter joins the project, or finds out why not.
 func (l *look) enter(ctx context.Context, p *place.Place) error {
-	entering := l.Root != l.root && environ.Of(l.was).Config != p.Config
+	entering := (l.Root != l.root || l.Retry.Enter) && environ.Of(l.was).Config != p.Config
+	l.retry.Enter = entering // until it is done
 	// Stamped before it is read: a change in between is seen at the next prompt.
-	changed, err := p.Dir.Stamp(l.root)
-	if err != nil {
-		return err
-	}
+	// Without a stamp, every prompt finds the file changed and looks: slower, but right.
+	changed, _ := p.Dir.Stamp(l.root)
 	verdict, files, err := p.Ask()
 	if err != nil {
 		return err
@@ -192,8 +270,9 @@ func (l *look) enter(ctx context.Context, p *place.Place) error {
 		return fmt.Errorf("there is no shell with pid %d", l.PID)
 	}
 	j, err := p.Join(ctx, place.Entry{
-		Lease: lockstate.Lease{Kind: lockstate.ShellLease, Process: shell, Dir: l.cwd, Since: time.Now().UTC()},
-		Heal:  entering, Allowed: verdict == trust.Allowed,
+		Lease:            lockstate.Lease{Kind: lockstate.ShellLease, Process: shell, Dir: l.cwd, Since: time.Now().UTC()},
+		ReleasedBySocket: slices.Contains(l.Retry.BySocket, l.root),
+		Heal:             entering, Allowed: verdict == trust.Allowed,
 		Prepare: func(tx *lockstate.Tx, alive bool) {
 			if changed {
 				tx.Bump()
@@ -204,6 +283,7 @@ func (l *look) enter(ctx context.Context, p *place.Place) error {
 		},
 	})
 	if errors.Is(err, place.ErrDown) {
+		l.retry.Enter = false
 		return nil
 	}
 	var denied *fail.NotAllowedError
@@ -213,23 +293,29 @@ func (l *look) enter(ctx context.Context, p *place.Place) error {
 	if err != nil {
 		return err
 	}
-	return l.export(ctx, p, j, verdict, files)
+	l.retry.Enter = false
+	l.retry.BySocket = slices.DeleteFunc(l.retry.BySocket, func(r string) bool { return r == l.root })
+	return l.export(ctx, p, j, verdict, files, entering)
 }
 
 // export sets the project's variables and says what there is to say.
-func (l *look) export(ctx context.Context, p *place.Place, j *place.Joined, verdict trust.Verdict, files *project.Files) error {
+func (l *look) export(ctx context.Context, p *place.Place, j *place.Joined, verdict trust.Verdict, files *project.Files, entering bool) error {
 	var pending error
 	if verdict != trust.Allowed {
-		pending = fail.Hinted(
+		pending = fail.Coded(fail.Hinted(
 			fmt.Errorf("%s changed; the forwards stay as they were", l.root),
 			"read it, then run: localport allow",
-		)
+		), fail.ExitNotAllowed)
 	} else if err := j.Current(ctx, files); err != nil {
 		pending = fmt.Errorf("%s changed; the forwards stay as they were: %w", l.root, err)
+		if _, refused := errors.AsType[*control.RefusedError](err); refused { // by the supervisor, which has read it
+			pending = fail.Coded(pending, fail.ExitInvalid)
+		}
 	}
+	l.view = j.View.Line
 	pairs, err := place.Variables(j.View, l.next)
 	l.next = environ.Enter(l.was, p.Config, pairs)
-	if l.Root != l.root || j.Started {
+	if l.Root != l.root || entering || j.Started {
 		l.entered(j.View)
 	}
 	if err := errors.Join(pending, err); err != nil {
@@ -247,6 +333,9 @@ func (l *look) statements() string {
 		{shellhook.Root, l.root}, {shellhook.Dir, l.dir}, {shellhook.Line, l.line}, {shellhook.Told, l.told},
 	} {
 		b.WriteString(l.shell.Set(v[0], v[1]))
+	}
+	if l.repeats {
+		b.WriteString(l.shell.Set(shellhook.Retry, l.retry.text()))
 	}
 	for _, change := range environ.Changes(l.was, l.next) {
 		if change.Value == nil {

@@ -18,9 +18,11 @@ import (
 // Backend is what a supervisor does for its clients. Each method may be called at any time, concurrently.
 type Backend interface {
 	Join(ctx context.Context, session control.Session) (control.View, error)
-	Leave(ctx context.Context) error
+	Leave(ctx context.Context, r control.LeaveRequest) error
 	Status(ctx context.Context) (control.Status, error)
-	Act(ctx context.Context, action control.Action, names []string) ([]string, error)
+	// Watch passes the status as it stands to on, and again after each change, until on or ctx returns an error.
+	Watch(ctx context.Context, on func(control.Status) error) error
+	Act(ctx context.Context, r control.ActRequest) ([]string, error)
 	Wait(ctx context.Context, names []string) error
 	Reload(ctx context.Context) (control.Reload, error)
 	Yield(ctx context.Context, addresses []string) (bool, error)
@@ -93,17 +95,21 @@ type outcome struct {
 	refusal string
 }
 
+// Unwrap gives http.ResponseController the writer that can flush.
+func (o *outcome) Unwrap() http.ResponseWriter { return o.ResponseWriter }
+
 func handler(b Backend) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("POST /v1/join", answer(b.Join))
-	mux.Handle("POST /v1/leave", answer(func(ctx context.Context, _ struct{}) (struct{}, error) {
-		return struct{}{}, b.Leave(ctx)
+	mux.Handle("POST /v1/leave", answer(func(ctx context.Context, r control.LeaveRequest) (struct{}, error) {
+		return struct{}{}, b.Leave(ctx, r)
 	}))
+	mux.Handle("GET /v1/watch", watch(b))
 	mux.Handle("GET /v1/status", answer(func(ctx context.Context, _ struct{}) (control.Status, error) {
 		return b.Status(ctx)
 	}))
 	mux.Handle("POST /v1/act", answer(func(ctx context.Context, r control.ActRequest) ([]string, error) {
-		return b.Act(ctx, r.Action, r.Names)
+		return b.Act(ctx, r)
 	}))
 	mux.Handle("POST /v1/wait", answer(func(ctx context.Context, names []string) (control.Status, error) {
 		if err := b.Wait(ctx, names); err != nil {
@@ -151,6 +157,26 @@ func answer[Q, A any](fn func(context.Context, Q) (A, error)) http.Handler {
 			return
 		}
 		reply(w, http.StatusOK, a)
+	})
+}
+
+// watch streams the status as JSON values, one a line.
+func watch(b Backend) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		out, encoder, begun := http.NewResponseController(w), json.NewEncoder(w), false
+		err := b.Watch(r.Context(), func(status control.Status) error {
+			if !begun {
+				w.Header().Set("Content-Type", "application/x-ndjson")
+				begun = true
+			}
+			if err := encoder.Encode(status); err != nil {
+				return err
+			}
+			return out.Flush()
+		})
+		if errors.Is(err, control.ErrEnding) && !begun {
+			reply(w, http.StatusServiceUnavailable, control.Failure{Error: err.Error()})
+		}
 	})
 }
 

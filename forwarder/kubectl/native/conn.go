@@ -89,7 +89,7 @@ func (c *conn) end(err error) error {
 			if !answered { // who has sent nothing either loses nothing by another attempt
 				c.tunnel.report(forwarder.Refusal{Conn: c, Reason: fmt.Sprintf("the connection to the pod's node broke: %v", err)})
 			}
-		} else if !answered && !c.spoken.Load() && c.tunnel.work.Err() == nil {
+		} else if !answered && !c.spoken.Load() && !c.tunnel.tasks.Ended() {
 			c.tunnel.goes(c.doubt)
 		}
 	})
@@ -98,8 +98,8 @@ func (c *conn) end(err error) error {
 
 // doubt finds out whether a server that has ended a connection before either side said a word was killed: it ends those that it
 // had taken like one that has nothing to say, and nodes tell of it a second later.
-func (c *conn) doubt() {
-	ctx, cancel := context.WithTimeout(c.tunnel.work, settle*9/10)
+func (c *conn) doubt(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, settle*9/10)
 	defer cancel()
 	if c.tunnel.finder.fell(ctx, c.at, c.gone) {
 		c.report(forwarder.Refusal{Reason: fmt.Sprintf("pod %s ended the connection, and went itself", c.at.pod)}, false)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/kubectl/session"
+	"github.com/localport-sh/localport/forwarder/tasks"
 )
 
 const (
@@ -57,13 +58,11 @@ type finder struct {
 }
 
 // newFinder follows what the target is. A panic in it is given to broke.
-func newFinder(s *session.Session, t Target, words session.Words, broke func(*forwarder.Failure, []byte)) *finder {
+func newFinder(group *tasks.Group, s *session.Session, t Target, words session.Words, broke func(*forwarder.Failure, []byte)) *finder {
 	f := &finder{
 		session: s, target: t, words: words, done: make(chan struct{}), refused: make(map[string]time.Time), told: make(chan struct{}),
 	}
 	namespace := words.Place.Namespace
-	var ctx context.Context
-	ctx, f.cancel = context.WithCancel(context.Background())
 	switch {
 	case t.Selector != "":
 		f.watchPods(t.Selector, "")
@@ -73,10 +72,10 @@ func newFinder(s *session.Session, t Target, words session.Words, broke func(*fo
 		w, release := s.Watch(path(t.Type, namespace), "", t.Name)
 		f.owner, f.releases = w, append(f.releases, release)
 	}
-	go func() {
+	f.cancel = group.Go(func(ctx context.Context) {
 		defer close(f.done)
 		forwarder.Contain(func() { f.run(ctx) }, broke)
-	}()
+	})
 	return f
 }
 

@@ -1,6 +1,9 @@
 package native
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // The pace of pings. They go to the pod's node and back, so that an answer proves the whole way.
 const (
@@ -26,7 +29,7 @@ func (t *tunnel) Doubt() {
 // ask pings an upstream, unless that is being done.
 func (t *tunnel) ask(u *upstream) {
 	if !u.pinged.Swap(true) {
-		t.goes(func() { t.ping(u) })
+		t.goes(func(ctx context.Context) { t.ping(ctx, u) })
 	}
 }
 
@@ -47,7 +50,7 @@ func (p *pool) quiet() []*upstream {
 	return quiet
 }
 
-func (t *tunnel) ping(u *upstream) {
+func (t *tunnel) ping(ctx context.Context, u *upstream) {
 	defer u.pinged.Store(false)
 	sent := time.Now()
 	answered := u.Ping()
@@ -67,7 +70,7 @@ func (t *tunnel) ping(u *upstream) {
 			continue
 		}
 		// A pod that takes nothing holds its pings up like its bytes; then the server itself has to be asked.
-		if u.Backed() && t.session.Alive(t.work) == nil {
+		if u.Backed() && t.session.Alive(ctx) == nil {
 			continue
 		}
 		t.session.Suspect()

@@ -13,6 +13,8 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/kubectl/session"
+	"github.com/localport-sh/localport/forwarder/kubectl/spdy"
+	"github.com/localport-sh/localport/forwarder/tasks"
 )
 
 // Spec says what is forwarded.
@@ -22,7 +24,13 @@ type Spec struct {
 	Session *session.Session
 	Release func() // of the session; called once, also after an error
 	Watched bool   // the health of the cluster is of interest
+	Tasks   *tasks.Group
+	Reserve *spdy.Reserve // for all tunnels of a driver
 }
+
+// NewReserve makes the bytes that tunnels have for those who share an upstream with somebody who does not read. A few of those
+// may have a lot to read.
+func NewReserve() *spdy.Reserve { return spdy.NewReserve(64 << 20) }
 
 var (
 	errClosed = errors.New("the tunnel is closed")
@@ -40,9 +48,8 @@ type tunnel struct {
 
 	refusals chan forwarder.Refusal
 	pool     pool
-	work     context.Context
-	cancel   context.CancelFunc
-	running  sync.WaitGroup
+	reserve  *spdy.Reserve
+	tasks    *tasks.Group
 	done     chan struct{}
 	shut     sync.Once
 
@@ -59,8 +66,8 @@ func Open(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, 
 		refusals: make(chan forwarder.Refusal, 64), done: make(chan struct{}), changed: make(chan struct{}, 1),
 	}
 	t.pool.all, t.pool.opening = make(map[*upstream]struct{}), make(map[string]int)
-	t.work, t.cancel = context.WithCancel(context.Background())
-	t.finder = newFinder(spec.Session, spec.Target, spec.Words, t.broke)
+	t.tasks, t.reserve = spec.Tasks.Subgroup(), spec.Reserve
+	t.finder = newFinder(t.tasks, spec.Session, spec.Target, spec.Words, t.broke)
 	if err := t.begin(ctx); err != nil {
 		_ = t.Close()
 		return nil, err
@@ -70,7 +77,9 @@ func Open(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, 
 }
 
 // goes runs a part of the tunnel, which fails as a whole if it breaks.
-func (t *tunnel) goes(f func()) { t.running.Go(func() { forwarder.Contain(f, t.broke) }) }
+func (t *tunnel) goes(f func(ctx context.Context)) {
+	t.tasks.Go(func(ctx context.Context) { forwarder.Contain(func() { f(ctx) }, t.broke) })
+}
 
 func (t *tunnel) broke(failure *forwarder.Failure, stack []byte) {
 	_, _ = t.log.Write(stack)
@@ -102,7 +111,7 @@ func (t *tunnel) begin(ctx context.Context) error {
 }
 
 // run keeps upstreams warm and alive, and ends the tunnel when only the user can help.
-func (t *tunnel) run() {
+func (t *tunnel) run(ctx context.Context) {
 	ticker := time.NewTicker(beat)
 	defer ticker.Stop()
 	said := diary{log: t.log}
@@ -126,7 +135,7 @@ func (t *tunnel) run() {
 		case <-told:
 		case <-ticker.C:
 			t.pulse()
-		case <-t.work.Done():
+		case <-ctx.Done():
 			return
 		}
 	}
@@ -158,10 +167,8 @@ func (d *diary) note(at *choice, trouble *forwarder.Failure) {
 // Dial connects to the pod that is the best now. While there is none it waits, and so it does while the way there is
 // broken; the error says what it waited for.
 func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stop := context.AfterFunc(t.work, func() { cancel(net.ErrClosed) })
-	defer stop()
+	ctx, cancel := t.tasks.Bind(ctx, net.ErrClosed)
+	defer cancel()
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
 		at, err := t.finder.pick(ctx)
 		if err != nil {
@@ -349,9 +356,9 @@ func (t *tunnel) end(failure *forwarder.Failure) {
 // Close ends the tunnel and every connection through it, and returns when nothing of it runs any more.
 func (t *tunnel) Close() error {
 	t.shut.Do(func() {
-		t.cancel()
+		t.tasks.Stop()
 		t.closeAll()
-		t.running.Wait()
+		t.tasks.Close()
 		t.finder.close()
 		t.release()
 		t.mu.Lock()

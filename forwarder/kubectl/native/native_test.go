@@ -17,6 +17,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/kubectl/session"
+	"github.com/localport-sh/localport/forwarder/tasks"
 	"github.com/localport-sh/localport/testdata/cluster"
 )
 
@@ -28,6 +29,13 @@ var shared struct {
 	err  error
 }
 
+// What the tunnels of a driver share; here that of all tests.
+var (
+	working  = tasks.New(context.Background())
+	sessions = session.NewShared(working)
+	reserve  = NewReserve()
+)
+
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(stopping{m})
 }
@@ -36,6 +44,7 @@ type stopping struct{ m *testing.M }
 
 func (s stopping) Run() int {
 	code := s.m.Run()
+	working.Close()
 	if shared.Cluster != nil {
 		if err := shared.Stop(); err != nil {
 			code = 1
@@ -102,7 +111,8 @@ func runWith(t testing.TB, kubeconfig string) forwarder.Run {
 
 func openWith(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, error) {
 	var err error
-	spec.Session, spec.Release, err = session.Open(session.Source{Words: spec.Words, Dir: run.Dir, Env: run.Env, Log: run.Log, Asked: run.Asked})
+	spec.Tasks, spec.Reserve = working, reserve
+	spec.Session, spec.Release, err = sessions.Open(session.Source{Words: spec.Words, Dir: run.Dir, Env: run.Env, Log: run.Log, Asked: run.Asked})
 	if err != nil {
 		return nil, err
 	}

@@ -31,9 +31,6 @@ const (
 	budget = 256 << 10
 )
 
-// reserve is for those who share an upstream with somebody who does not read. A few of those may have a lot to read.
-var reserve = spdy.NewReserve(64 << 20)
-
 // pool is the upstreams of a tunnel. Each client has one of its own, because a connection that is shared waits for the
 // slowest; the exception is a burst of clients at a cluster that is far away.
 type pool struct {
@@ -126,7 +123,7 @@ func (t *tunnel) dial(ctx context.Context, at choice, clients int) (*upstream, e
 	if err != nil {
 		return nil, err
 	}
-	u := &upstream{Conn: spdy.NewConn(carrier, budget, reserve), pod: at.pod, uid: at.uid, clients: clients, idle: time.Now()}
+	u := &upstream{Conn: spdy.NewConn(carrier, budget, t.reserve), pod: at.pod, uid: at.uid, clients: clients, idle: time.Now()}
 	p := &t.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -212,12 +209,12 @@ func (t *tunnel) refill(at choice) {
 		return
 	}
 	p.refilling = true
-	t.goes(func() {
+	t.goes(func(ctx context.Context) {
 		timer := time.NewTimer(lull)
 		defer timer.Stop()
 		select {
 		case <-timer.C:
-		case <-t.work.Done():
+		case <-ctx.Done():
 		}
 		p.mu.Lock()
 		p.refilling = false
@@ -243,8 +240,8 @@ func (t *tunnel) fillLocked(at choice) {
 	}
 	for ; ready < p.warm() && !p.closed; ready++ {
 		p.filling++
-		t.goes(func() {
-			_, err := t.dial(t.work, at, 0)
+		t.goes(func(ctx context.Context) {
+			_, err := t.dial(ctx, at, 0)
 			p.mu.Lock()
 			p.filling--
 			p.mu.Unlock()

@@ -92,7 +92,7 @@ func TestAKubeconfigsProxyIsUsed(t *testing.T) {
 	if f := get(t, src); f != nil || through.Load() == 0 {
 		t.Errorf("%+v, %d through the proxy", f, through.Load())
 	}
-	opened, release, err := Open(src)
+	opened, release, err := shared.Open(src)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestAKubeconfigsProxyIsUsed(t *testing.T) {
 func TestNodesAreLookedAtOnlyWhereSomethingIsWrongAndNotAllTheTime(t *testing.T) {
 	s := serve(t, "x")
 	src := s.source(t, "{token: x}", "")
-	opened, release, err := Open(src)
+	opened, release, err := shared.Open(src)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func TestNodesAreLookedAtOnlyWhereSomethingIsWrongAndNotAllTheTime(t *testing.T)
 	for range 5 {
 		opened.LookAtNodes([]string{"one", "two"})
 	}
-	opened.running.Wait()
+	opened.tasks.Wait()
 	if n := s.asked.Load(); n != 2 {
 		t.Errorf("the server was asked %d times about two nodes", n)
 	}

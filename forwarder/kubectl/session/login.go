@@ -17,12 +17,14 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/tasks"
 )
 
 // login is who we are to a server. It outlives sessions, so that a plugin that was run, or that failed, is not run again
 // for each forward.
 type login struct {
-	plugin *plugin // nil: the kubeconfig itself holds the credential
+	tasks  *tasks.Group // of all who share it
+	plugin *plugin      // nil: the kubeconfig itself holds the credential
 
 	mu      sync.Mutex
 	cred    *credential
@@ -80,7 +82,8 @@ func (l *login) credential(ctx context.Context) (*credential, error) {
 		}
 		if l.running == nil {
 			l.running = make(chan struct{})
-			go l.run(l.running)
+			ended := l.running
+			l.tasks.Go(func(ctx context.Context) { l.run(ctx, ended) })
 		}
 		running := l.running
 		l.mu.Unlock()
@@ -93,10 +96,10 @@ func (l *login) credential(ctx context.Context) (*credential, error) {
 }
 
 // run runs the plugin; it ends by itself.
-func (l *login) run(ended chan struct{}) {
+func (l *login) run(ctx context.Context, ended chan struct{}) {
 	var cred *credential
 	var err error
-	forwarder.Contain(func() { cred, err = l.plugin.run() }, func(failure *forwarder.Failure, _ []byte) { err = failure })
+	forwarder.Contain(func() { cred, err = l.plugin.run(ctx) }, func(failure *forwarder.Failure, _ []byte) { err = failure })
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.cred = cred
@@ -156,8 +159,10 @@ func (l *login) trouble() *forwarder.Failure {
 
 // certificate is what TLS asks for.
 func (l *login) certificate() (*tls.Certificate, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), pluginTimeout)
+	ctx, cancel := l.tasks.Context()
 	defer cancel()
+	ctx, stop := context.WithTimeout(ctx, pluginTimeout)
+	defer stop()
 	cred, err := l.credential(ctx)
 	if err != nil {
 		return nil, err

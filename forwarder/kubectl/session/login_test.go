@@ -19,9 +19,13 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/tasks"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// shared is that of all tests: each has a server of its own.
+var shared = NewShared(tasks.New(context.Background()))
 
 // server answers who has one of some tokens.
 type server struct {
@@ -85,7 +89,7 @@ func runs(t *testing.T, src Source) int {
 
 func get(t *testing.T, src Source) *forwarder.Failure {
 	t.Helper()
-	s, release, err := Open(src)
+	s, release, err := shared.Open(src)
 	if err != nil {
 		failure, _ := errors.AsType[*forwarder.Failure](err)
 		return failure
@@ -198,21 +202,46 @@ func TestACredentialFromTheForegroundIsForAll(t *testing.T) {
 	if f := get(t, src); f == nil {
 		t.Fatal("it did not fail")
 	}
-	if err := Give(src, []byte(`{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "given"}}`)); err != nil {
+	if err := shared.Give(src, []byte(`{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "given"}}`)); err != nil {
 		t.Fatal(err)
 	}
 	if f := get(t, src); f != nil {
 		t.Errorf("%+v", f)
 	}
-	if err := Give(src, []byte(`{"token": "secret"}`)); err == nil || strings.Contains(err.Error(), "secret") {
+	if err := shared.Give(src, []byte(`{"token": "secret"}`)); err == nil || strings.Contains(err.Error(), "secret") {
 		t.Errorf("nonsense: %v", err)
 	}
-	answer, helped, err := Foreground(t.Context(), s.source(t, execUser, answers(`"token": "given"`)))
+	terminal := forwarder.Terminal{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
+	answer, helped, err := Foreground(t.Context(), s.source(t, execUser, answers(`"token": "given"`)), terminal)
 	if err != nil || !helped || !strings.Contains(string(answer), "given") {
 		t.Errorf("%q %t %v", answer, helped, err)
 	}
-	if _, helped, err := Foreground(t.Context(), s.source(t, "{token: given}", "")); helped || err != nil {
+	if _, helped, err := Foreground(t.Context(), s.source(t, "{token: given}", ""), terminal); helped || err != nil {
 		t.Errorf("without a helper: %t %v", helped, err)
+	}
+}
+
+func TestShared_TheEndOfItsGroupEndsALoginHelper(t *testing.T) {
+	s := serve(t, "secret")
+	src := s.source(t, execUser, ": > $0.begun\nexec sleep 1000\n")
+	group := tasks.New(t.Context())
+	opened, release, err := NewShared(group).Open(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	asked := make(chan error)
+	go func() { asked <- opened.Get(t.Context(), "/x", nil, &struct{}{}) }()
+	for runs(t, src) == 0 {
+		select {
+		case err := <-asked:
+			t.Fatal(err)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	group.Close()
+	if err := <-asked; err == nil {
+		t.Error("there is an answer")
 	}
 }
 
@@ -225,7 +254,7 @@ func TestTheEndOfACredentialIsRead(t *testing.T) {
 		}
 	}
 	s := serve(t, "x")
-	opened, release, err := Open(s.source(t, "{token: a."+payload+".c}", ""))
+	opened, release, err := shared.Open(s.source(t, "{token: a."+payload+".c}", ""))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,7 +267,7 @@ func TestTheEndOfACredentialIsRead(t *testing.T) {
 func TestAServerThatIsLostIsAskedForUntilItIsBack(t *testing.T) {
 	s := serve(t, "x")
 	src := s.source(t, "{token: x}", "")
-	opened, release, err := Open(src)
+	opened, release, err := shared.Open(src)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -93,7 +93,7 @@ func describe(config *rest.Config, interactive bool) (string, error) {
 }
 
 // run runs the plugin without a terminal.
-func (p *plugin) run() (*credential, error) {
+func (p *plugin) run(ctx context.Context) (*credential, error) {
 	name := p.config.Command
 	if p.config.InteractiveMode == api.AlwaysExecInteractiveMode {
 		return nil, p.failure("the login helper " + name + " needs a terminal")
@@ -116,12 +116,15 @@ func (p *plugin) run() (*credential, error) {
 		}
 		return nil, failure
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), pluginTimeout)
+	limited, cancel := context.WithTimeout(ctx, pluginTimeout)
 	defer cancel()
 	select {
 	case <-c.Done():
-	case <-ctx.Done():
+	case <-limited.Done():
 		c.Stop(child.Grace)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		return nil, p.failure(fmt.Sprintf("the login helper %s did not answer in %v%s", name, pluginTimeout, words(c)))
 	}
 	if status := c.Status(); status != "exit status 0" {

@@ -30,7 +30,7 @@ const (
 // nothing.
 func (s *Session) heard(err error) error {
 	_, known := errors.AsType[*forwarder.Failure](err)
-	if known || errors.Is(err, context.Canceled) || errors.Is(err, errNoSocket) || s.work.Err() != nil {
+	if known || errors.Is(err, context.Canceled) || errors.Is(err, errNoSocket) || s.tasks.Ended() {
 		return err
 	}
 	r := &s.reach
@@ -49,16 +49,16 @@ func (s *Session) heard(err error) error {
 }
 
 // look asks for the server until it can be had.
-func (s *Session) look() {
+func (s *Session) look(ctx context.Context) {
 	for pause := firstLook; ; pause = min(2*pause, lastLook) {
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:
-		case <-s.work.Done():
+		case <-ctx.Done():
 			timer.Stop()
 			return
 		}
-		err := s.Alive(s.work)
+		err := s.Alive(ctx)
 		_, known := errors.AsType[*forwarder.Failure](err)
 		s.reach.mu.Lock()
 		if s.reach.err == nil || known {
@@ -72,7 +72,7 @@ func (s *Session) look() {
 
 // Suspect has the server asked whether it is alive, because something was not answered.
 func (s *Session) Suspect() {
-	s.goes(func() { _ = s.Alive(s.work) })
+	s.goes(func(ctx context.Context) { _ = s.Alive(ctx) })
 }
 
 // Reach is why the server cannot be had, nil if it can, and a channel that is closed when that changes.

@@ -33,21 +33,21 @@ func (s *Session) LookAtNodes(names []string) {
 		n.looked, n.ill = make(map[string]time.Time), make(map[string]string)
 	}
 	for _, name := range names {
-		if n.barred || time.Since(n.looked[name]) < nodePause || s.work.Err() != nil {
+		if n.barred || time.Since(n.looked[name]) < nodePause || s.tasks.Ended() {
 			continue
 		}
 		n.looked[name] = time.Now()
-		s.goes(func() { s.lookAtNode(name) })
+		s.goes(func(ctx context.Context) { s.lookAtNode(ctx, name) })
 	}
 }
 
-func (s *Session) lookAtNode(name string) {
+func (s *Session) lookAtNode(ctx context.Context, name string) {
 	var node struct {
 		Status struct {
 			Conditions []struct{ Type, Status, Reason, Message string }
 		}
 	}
-	ctx, cancel := context.WithTimeout(s.work, answerTimeout)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	err := s.Get(ctx, "/api/v1/nodes/"+url.PathEscape(name), nil, &node)
 	n := &s.nodes

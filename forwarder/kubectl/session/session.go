@@ -22,6 +22,7 @@ import (
 	"k8s.io/client-go/transport"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/tasks"
 )
 
 // The limits of one exchange with an API server, that a frozen one is told from a slow one.
@@ -54,13 +55,11 @@ type Session struct {
 	}
 	watches watches
 	nodes   nodes
-	work    context.Context
-	cancel  context.CancelFunc
-	running sync.WaitGroup
+	tasks   *tasks.Group
 }
 
-// open makes a session; nothing is asked of the server yet.
-func open(config *rest.Config, l *login) (*Session, error) {
+// open makes a session, whose work is done in a group that it closes; nothing is asked of the server yet.
+func open(config *rest.Config, l *login, group *tasks.Group) (*Session, error) {
 	base, _, err := rest.DefaultServerUrlFor(config)
 	if err != nil {
 		return nil, err
@@ -82,8 +81,7 @@ func open(config *rest.Config, l *login) (*Session, error) {
 	}
 	secure.ClientSessionCache = tls.NewLRUClientSessionCache(8)
 	l.knows(config, secure)
-	s := &Session{Server: strings.TrimSuffix(base.String(), "/"), login: l, base: base}
-	s.work, s.cancel = context.WithCancel(context.Background())
+	s := &Session{Server: strings.TrimSuffix(base.String(), "/"), login: l, base: base, tasks: group}
 	s.reach.init()
 	s.watches.open = make(map[watchKey]*Watch)
 	s.wrap = func(rt http.RoundTripper) (http.RoundTripper, error) { return transport.HTTPWrappersForConfig(tc, rt) }
@@ -125,14 +123,15 @@ func (s *Session) transports(secure *tls.Config, config *rest.Config) {
 }
 
 // goes runs a part of the session. One that breaks has found nothing out.
-func (s *Session) goes(f func()) {
-	s.running.Go(func() { forwarder.Contain(f, func(*forwarder.Failure, []byte) {}) })
+func (s *Session) goes(f func(ctx context.Context)) {
+	s.tasks.Go(func(ctx context.Context) {
+		forwarder.Contain(func() { f(ctx) }, func(*forwarder.Failure, []byte) {})
+	})
 }
 
 // close ends everything of the session.
 func (s *Session) close() {
-	s.cancel()
-	s.running.Wait()
+	s.tasks.Close()
 	s.api.CloseIdleConnections()
 	s.upgrades.CloseIdleConnections()
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder/tasks"
 )
 
 // Source is where a session's settings come from.
@@ -31,13 +32,19 @@ type Source struct {
 	Asked time.Time // when the user asked for this; failures from before are forgiven
 }
 
-// shared are the process's sessions by what they were made of, with the number of their users, and the logins, which
-// stay: what a plugin said is to be remembered as long as the process lives.
-var shared = struct {
-	sync.Mutex
-	sessions map[string]*use
-	logins   map[string]*login
-}{sessions: make(map[string]*use), logins: make(map[string]*login)}
+// Shared is what services share: their sessions, and the logins. Its methods may be called concurrently.
+type Shared struct {
+	tasks *tasks.Group
+
+	mu       sync.Mutex
+	sessions map[string]*use   // by what they were made of, with the number of their users
+	logins   map[string]*login // by the same; they stay: what a plugin said is remembered as long as there is a driver
+}
+
+// NewShared makes one in which nothing is shared yet. What it runs ends with the group.
+func NewShared(group *tasks.Group) *Shared {
+	return &Shared{tasks: group, sessions: make(map[string]*use), logins: make(map[string]*login)}
+}
 
 type use struct {
 	*Session
@@ -46,33 +53,35 @@ type use struct {
 
 // Open returns the session that a kubeconfig describes, which is shared with everybody who asks for the same. It asks
 // nothing of the server. Release must be called once. An error is a *forwarder.Failure.
-func Open(src Source) (s *Session, release func(), err error) {
+func (h *Shared) Open(src Source) (s *Session, release func(), err error) {
 	config, err := src.config()
 	if err != nil {
 		return nil, nil, err
 	}
 	key := src.key(config)
-	shared.Lock()
-	defer shared.Unlock()
-	l, err := src.login(key, config)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	l, err := h.login(key, src, config)
 	if err != nil {
 		return nil, nil, err
 	}
 	l.renew(src)
-	u := shared.sessions[key]
+	u := h.sessions[key]
 	if u == nil {
-		s, err := open(config, l)
+		group := h.tasks.Subgroup()
+		s, err := open(config, l, group)
 		if err != nil {
+			group.Stop()
 			return nil, nil, &forwarder.Failure{
 				Class: forwarder.Permanent, Reason: fmt.Sprintf("the kubeconfig cannot be used: %v", err),
 				Hint: src.Kubectl("config view"),
 			}
 		}
 		u = &use{Session: s}
-		shared.sessions[key] = u
+		h.sessions[key] = u
 	}
 	u.users++
-	return u.Session, sync.OnceFunc(func() { leave(key, u) }), nil
+	return u.Session, sync.OnceFunc(func() { h.leave(key, u) }), nil
 }
 
 // key tells what a session is made of from everything else.
@@ -81,22 +90,22 @@ func (src Source) key(config *rest.Config) string {
 		config.BearerToken, config.BearerTokenFile, config.Impersonate, config.AuthProvider, execKey(config.ExecProvider))
 }
 
-// login is the shared login of a key. shared is locked.
-func (src Source) login(key string, config *rest.Config) (*login, error) {
-	if l := shared.logins[key]; l != nil {
+// login is the shared login of a key. h.mu is held.
+func (h *Shared) login(key string, src Source, config *rest.Config) (*login, error) {
+	if l := h.logins[key]; l != nil {
 		return l, nil
 	}
 	p, err := newPlugin(config, src.Dir, src.Env, src.Log, src.Words)
 	if err != nil {
 		return nil, &forwarder.Failure{Class: forwarder.Permanent, Reason: err.Error()}
 	}
-	l := &login{plugin: p}
-	shared.logins[key] = l
+	l := &login{tasks: h.tasks, plugin: p}
+	h.logins[key] = l
 	return l, nil
 }
 
 // Give takes the answer of a login helper that somebody else ran, for everybody who shares the login.
-func Give(src Source, answer []byte) error {
+func (h *Shared) Give(src Source, answer []byte) error {
 	config, err := src.config()
 	if err != nil {
 		return err
@@ -108,9 +117,9 @@ func Give(src Source, answer []byte) error {
 	if err != nil {
 		return err
 	}
-	shared.Lock()
-	defer shared.Unlock()
-	l, err := src.login(src.key(config), config)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	l, err := h.login(src.key(config), src, config)
 	if err != nil {
 		return err
 	}
@@ -120,7 +129,7 @@ func Give(src Source, answer []byte) error {
 
 // Foreground runs the login helper of a kubeconfig on the user's terminal and returns its answer, which is secret. Helped
 // is false where the kubeconfig's user has none: there is nothing to be run.
-func Foreground(ctx context.Context, src Source) (answer []byte, helped bool, err error) {
+func Foreground(ctx context.Context, src Source, terminal forwarder.Terminal) (answer []byte, helped bool, err error) {
 	config, err := src.config()
 	if err != nil || config.ExecProvider == nil {
 		return nil, false, err
@@ -138,7 +147,7 @@ func Foreground(ctx context.Context, src Source) (answer []byte, helped bool, er
 	}
 	cmd := exec.CommandContext(ctx, path, p.config.Args...)
 	cmd.Dir, cmd.Env = p.dir, append(slices.Clip(p.env), "KUBERNETES_EXEC_INFO="+p.info)
-	cmd.Stdin, cmd.Stderr = os.Stdin, os.Stderr
+	cmd.Stdin, cmd.Stderr = terminal.In, terminal.Err
 	if answer, err = cmd.Output(); err != nil {
 		return nil, true, fmt.Errorf("the login helper %s failed: %w", p.config.Command, err)
 	}
@@ -148,14 +157,14 @@ func Foreground(ctx context.Context, src Source) (answer []byte, helped bool, er
 	return answer, true, nil
 }
 
-func leave(key string, u *use) {
-	shared.Lock()
+func (h *Shared) leave(key string, u *use) {
+	h.mu.Lock()
 	u.users--
 	last := u.users == 0
-	if last && shared.sessions[key] == u {
-		delete(shared.sessions, key)
+	if last && h.sessions[key] == u {
+		delete(h.sessions, key)
 	}
-	shared.Unlock()
+	h.mu.Unlock()
 	if last {
 		u.close()
 	}

@@ -62,13 +62,11 @@ func (s *Session) Watch(path, labels, name string) (w *Watch, release func()) {
 	w = s.watches.open[key]
 	if w == nil {
 		w = &Watch{session: s, key: key, ended: make(chan struct{}), changed: make(chan struct{})}
-		var ctx context.Context
-		ctx, w.cancel = context.WithCancel(s.work)
 		s.watches.open[key] = w
-		go func() {
+		w.cancel = s.tasks.Go(func(ctx context.Context) {
 			defer close(w.ended)
 			forwarder.Contain(func() { w.run(ctx) }, func(failure *forwarder.Failure, _ []byte) { w.fail(failure) })
-		}()
+		})
 	}
 	w.users++
 	return w, sync.OnceFunc(func() { s.unwatch(w) })
@@ -158,8 +156,8 @@ func (w *Watch) ask() <-chan struct{} {
 	if w.fetch == nil {
 		fetch := make(chan struct{})
 		w.fetch = fetch
-		w.session.goes(func() {
-			_, err := w.list(w.session.work)
+		w.session.goes(func(ctx context.Context) {
+			_, err := w.list(ctx)
 			w.mu.Lock()
 			w.fetched, w.fetch = time.Now(), nil
 			w.mu.Unlock()

@@ -49,8 +49,8 @@ var errSpeech = errors.New("the client does not speak SOCKS")
 // Conn is a client's connection as the far side of a relay. Before the client's request is granted, what is written is the
 // request, and what is read is the answer to it.
 type Conn struct {
-	open   Open
-	ctx    context.Context //nolint:containedctx // it ends with Close
+	open   func(host string, port int) (forwarder.Stream, error)
+	closed <-chan struct{} // closed by Close
 	cancel context.CancelFunc
 
 	mu       sync.Mutex
@@ -67,12 +67,23 @@ type Conn struct {
 
 var _ forwarder.Stream = (*Conn)(nil)
 
-// New is a connection that goes wherever its client asks.
-func New(open Open) *Conn {
-	c := &Conn{open: open}
-	c.ctx, c.cancel = context.WithCancel(context.Background())
+// New is a connection that goes wherever its client asks. It is closed by Close, and of no use after ctx has ended.
+func New(ctx context.Context, open Open) *Conn {
+	ctx, cancel := context.WithCancel(ctx)
+	c := &Conn{closed: ctx.Done(), cancel: cancel}
+	c.open = func(host string, port int) (forwarder.Stream, error) { return open(ctx, host, port) }
 	c.cond.L = &c.mu
 	return c
+}
+
+// ended reports whether Close was called.
+func (c *Conn) ended() bool {
+	select {
+	case <-c.closed:
+		return true
+	default:
+		return false
+	}
 }
 
 // Write takes what the client sends. It waits while the far side connects.
@@ -80,7 +91,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 	if way := c.through(); way != nil {
 		return way.Write(p)
 	}
-	if err := c.ctx.Err(); err != nil {
+	if c.ended() {
 		return 0, net.ErrClosed
 	}
 	c.mu.Lock()
@@ -130,7 +141,7 @@ func (c *Conn) negotiate() error {
 
 // connect goes where the client wants to, with all that it has said behind its request.
 func (c *Conn) connect(r *request) error {
-	way, err := c.open(c.ctx, r.host, r.port)
+	way, err := c.open(r.host, r.port)
 	if err != nil {
 		reply := General
 		if refusal, ok := errors.AsType[*Refusal](err); ok {
@@ -145,7 +156,7 @@ func (c *Conn) connect(r *request) error {
 	_ = way.SetReadDeadline(c.deadline)
 	c.cond.Broadcast()
 	c.mu.Unlock()
-	if c.ctx.Err() != nil {
+	if c.ended() {
 		return way.Close()
 	}
 	if len(rest) > 0 {
@@ -172,7 +183,7 @@ func (c *Conn) fail(answer []byte, err error) error {
 // Next is the answers, and then what comes from where the client went.
 func (c *Conn) Next() ([]byte, error) {
 	c.mu.Lock()
-	for len(c.answers) == 0 && c.way == nil && c.err == nil && c.ctx.Err() == nil && !c.late() {
+	for len(c.answers) == 0 && c.way == nil && c.err == nil && !c.ended() && !c.late() {
 		c.cond.Wait()
 	}
 	answers, way, late := c.answers, c.way, c.late()
@@ -180,7 +191,7 @@ func (c *Conn) Next() ([]byte, error) {
 	err := c.err
 	c.mu.Unlock()
 	switch {
-	case c.ctx.Err() != nil:
+	case c.ended():
 		return nil, net.ErrClosed
 	case len(answers) > 0:
 		return answers, nil
@@ -227,13 +238,13 @@ func (c *Conn) CloseWrite() error {
 // WaitEnd returns when the far side has let go.
 func (c *Conn) WaitEnd() error {
 	c.mu.Lock()
-	for c.way == nil && c.err == nil && c.ctx.Err() == nil {
+	for c.way == nil && c.err == nil && !c.ended() {
 		c.cond.Wait()
 	}
 	way := c.way
 	c.mu.Unlock()
 	switch {
-	case c.ctx.Err() != nil:
+	case c.ended():
 		return net.ErrClosed
 	case way != nil:
 		return way.WaitEnd()

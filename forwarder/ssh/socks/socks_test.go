@@ -71,7 +71,7 @@ type asked struct {
 func server(t *testing.T, f *far) (*Conn, *asked) {
 	t.Helper()
 	a := &asked{}
-	c := New(func(_ context.Context, host string, port int) (forwarder.Stream, error) {
+	c := New(t.Context(), func(_ context.Context, host string, port int) (forwarder.Stream, error) {
 		*a = asked{host, port}
 		return f, nil
 	})
@@ -127,7 +127,7 @@ func TestARefusalIsToldAndTheConnectionEnds(t *testing.T) {
 		"\x05\x01\x00\x05\x02\x00\x01\x00\x00\x00\x00\x00\x50": "\x05\x00\x05\x07\x00\x01\x00\x00\x00\x00\x00\x00",
 		"GET / HTTP/1.1\r\n":                                   "",
 	} {
-		c := New(func(context.Context, string, int) (forwarder.Stream, error) {
+		c := New(t.Context(), func(context.Context, string, int) (forwarder.Stream, error) {
 			return nil, &Refusal{Reply: Prohibited, Err: errors.New("no")}
 		})
 		if _, err := c.Write([]byte(said)); err != nil {

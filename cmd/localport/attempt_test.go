@@ -1,0 +1,96 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/testdata/ports"
+)
+
+// mendable is a project whose service web fails at each attempt, and counts them in the file attempts, until there is a file
+// named mended.
+func mendable(t *testing.T, w *world) (root string, attempts func() int) {
+	t.Helper()
+	root = w.project(fmt.Sprintf("[services.web]\ntechnology = \"command\"\nlocal_port = %d\n"+
+		"command = [\"sh\", \"run.sh\", \"{port}\"]\nrestart_policy = { enabled = false }\n", ports.Free(t)))
+	w.write(root, "run.sh", "[ -e mended ] || { echo x >>attempts; echo not mended >&2; exit 1; }\n"+
+		fmt.Sprintf("exec /usr/bin/env -u%s %s=1 '%s' \"$1\"\n", playMain, playServer, self(t)))
+	w.must(root, "allow")
+	return root, func() int {
+		data, _ := os.ReadFile(filepath.Join(root, "attempts"))
+		return strings.Count(string(data), "x")
+	}
+}
+
+func TestExec_TriesAgainRightAfterAFix(t *testing.T) {
+	for _, args := range [][]string{{"exec", "--", "true"}, {"start"}, {"restart"}} {
+		t.Run(args[0], func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			root, attempts := mendable(t, w)
+			if o := w.localport(root, "start"); o.code != fail.ExitFailed || !strings.Contains(o.stderr, `service "web" is failed`) {
+				t.Fatalf("start: exit %d\n%s", o.code, o.stderr)
+			}
+			if n := attempts(); n != 1 {
+				t.Errorf("the command that started the supervisor made %d attempts", n)
+			}
+			w.write(root, "mended", "")
+			w.must(root, args...)
+			if state := w.service(root, "web").State; state != forwarder.Healthy {
+				t.Errorf("web is %s", state)
+			}
+		})
+	}
+}
+
+func TestEnv_NamesTheServicesThatItOmits(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	port := taken.Addr().(*net.TCPAddr).Port
+	far := serve(t, "127.0.0.1:0")
+	root := w.allowed(tcpConfig("web", ports.Free(t), far) + tcpConfig("db", port, far) +
+		tcpConfig("off", ports.Free(t), far) + "enabled = false\n")
+	w.must(root, "start", "web")
+	if o := w.localport(root, "env"); o.code != 0 || strings.Contains(o.stdout, "DB_PORT") {
+		t.Errorf("without db: exit %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+	w.localport(root, "start", "db", "--no-wait")
+	o := w.localport(root, "env", "--json")
+	var variables map[string]string
+	if err := json.Unmarshal([]byte(o.stdout), &variables); err != nil {
+		t.Fatal(err)
+	}
+	if _, omitted := variables["DB_PORT"]; omitted || variables["WEB_PORT"] == "" {
+		t.Errorf("env printed %v", variables)
+	}
+	want := `localport: no variables for service "db": it is failed: `
+	if o.code != fail.ExitFailed || !strings.HasPrefix(o.stderr, want) || strings.Contains(o.stderr, `"off"`) {
+		t.Errorf("exit %d\n%s, want %s", o.code, o.stderr, want)
+	}
+}
+
+// A command that waits is told of changes: it does not ask again and again.
+func TestWaits_FollowTheWatchEndpoint(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	root := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+	w.must(root, "--log-level", "debug", "start")
+	w.must(root, "restart")
+	w.must(root, "exec", "--", "true")
+	log := w.must(root, "logs", "supervisor")
+	if !strings.Contains(log, "/v1/watch") || strings.Contains(log, "/v1/wait") {
+		t.Errorf("the requests are\n%s", log)
+	}
+}

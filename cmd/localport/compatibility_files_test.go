@@ -1,0 +1,167 @@
+package main
+
+import (
+	"net"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/testdata/ports"
+	"github.com/localport-sh/localport/testdata/shellpty"
+)
+
+// inBothDirections runs a test with what the older program has written and this one reads, and the other way round.
+func inBothDirections(t *testing.T, test func(t *testing.T, writer, reader *world)) {
+	for name, older := range map[string]bool{"written by the older program": true, "written by this program": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			old := newOldWorld(t, oldRelease)
+			if current := old.current(oldRelease); older {
+				test(t, old, current)
+			} else {
+				test(t, current, old)
+			}
+		})
+	}
+}
+
+func TestCompatibility_FilesOfAProjectThatIsDownAreReadByTheOtherProgram(t *testing.T) {
+	inBothDirections(t, func(t *testing.T, writer, reader *world) {
+		far := serve(t, "127.0.0.1:0")
+		root := writer.allowed(tcpConfig("web", `"auto"`, far) + tcpConfig("api", ports.Free(t), far))
+		other := "127.0.0.1:" + strings.TrimSpace(writer.must(root, "port", "web"))
+		holder, err := net.Listen("tcp", other) // so that the port is one that only the state can tell
+		if err != nil {
+			t.Fatal(err)
+		}
+		writer.must(root, "start")
+		writer.must(root, "stop", "api")
+		addr := writer.document(root).service("web").Address
+		writer.down(root, addr)
+		holder.Close()
+		if addr == other {
+			t.Fatal("a port that is in use was given out")
+		}
+
+		if status := reader.document(root); status.State != "stopped" || status.service("web").State != "stopped" || len(status.Leases) != 0 {
+			t.Errorf("status is %+v", status)
+		}
+		if out := reader.must(root, "events", "web"); !strings.Contains(out, "healthy") {
+			t.Errorf("events printed %q", out)
+		}
+		reader.must(root, "logs", "supervisor", "--grep", "ended")
+		sh := reader.shell("bash", root) // entering brings up what was stopped
+		if status := reader.document(root); status.State != "running" || status.service("web").Address != addr || !status.service("web").Held {
+			t.Errorf("after entering status is %+v", status)
+		}
+		served(t, addr)
+		served(t, reader.document(root).service("api").Address)
+		sh.Exit("exit")
+		reader.down(root, addr)
+
+		reader.must(root, "deny")
+		if o := writer.localport(root, "start"); o.code != fail.ExitNotAllowed {
+			t.Errorf("start after deny: exit %d, %s", o.code, o.stderr)
+		}
+		reader.must(root, "allow")
+		writer.must(root, "start")
+		writer.down(root, addr)
+	})
+}
+
+func TestCompatibility_StateOfARunningProjectIsReadAndChangedByTheOtherProgram(t *testing.T) {
+	inBothDirections(t, func(t *testing.T, writer, reader *world) {
+		far := serve(t, "127.0.0.1:0")
+		root := allowAllFiles(writer, "linger = 0.3\n"+tcpConfig("web", `"auto"`, far)+tcpConfig("api", ports.Free(t), far))
+		first := writer.shell("bash", root)
+		supervisor := writer.supervisor(root)
+		port := first.Environ()["WEB_PORT"]
+		second := reader.shell("zsh", root) // a lease and stamps of the other program
+		if env := second.Environ(); env["WEB_PORT"] != port {
+			t.Errorf("WEB_PORT is %q in one shell and %q in the other", port, env["WEB_PORT"])
+		}
+		for _, w := range []*world{writer, reader} {
+			status := w.document(root)
+			if status.Supervisor.PID != supervisor.PID || !slices.Equal(status.kinds(), []string{"shell", "shell"}) {
+				t.Errorf("status is %+v", status)
+			}
+		}
+		runSilently(t, first, "true")
+		runSilently(t, second, "true")
+		reader.must(root, "stop", "api")
+		first.Run("true")
+		second.Run("true")
+		if has(first.Environ(), "API_PORT") || has(second.Environ(), "API_PORT") {
+			t.Error("a shell has the variables of a service that was stopped")
+		}
+		writer.must(root, "start", "api")
+		first.Run("true")
+		second.Run("true")
+		if !has(first.Environ(), "API_PORT") || !has(second.Environ(), "API_PORT") {
+			t.Error("a shell lacks the variables of a service that was started")
+		}
+		checkPromptsSettle(t, first, second)
+		if writer.supervisor(root) != supervisor {
+			t.Error("the supervisor was replaced")
+		}
+		reader.must(root, "stop")
+		writer.gone(supervisor)
+		first.Run("true")
+		second.Run("true")
+		if status := writer.document(root); status.State != "stopped" {
+			t.Error("a prompt brought a project up that was stopped as a whole")
+		}
+		if has(first.Environ(), "WEB_PORT") || has(second.Environ(), "WEB_PORT") {
+			t.Error("a shell has the variables of a project that was stopped")
+		}
+		for _, sh := range []*shellpty.Shell{first, second} {
+			sh.Run("cd /")
+			sh.Exit("exit")
+		}
+		writer.down(root)
+	})
+}
+
+func TestCompatibility_TheConfigThatRunsIsHandedOverWhereTheFileCannotBeUsed(t *testing.T) {
+	inBothDirections(t, func(t *testing.T, writer, reader *world) {
+		config := tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0"))
+		root := writer.allowed(config)
+		writer.must(root, "start")
+		writer.kept(root)
+		addr := writer.document(root).service("web").Address
+		writer.write(root, ".localport.toml", "nonsense = ")
+		first := reader.supervisor(root)
+		reader.must(root, "daemon", "restart")
+		second := reader.supervisor(root)
+		if second == first {
+			t.Error("daemon restart left the supervisor")
+		}
+		served(t, addr)
+		kill(t, second.PID)
+		eventually(t, "another supervisor is there", func() bool {
+			now := reader.document(root).Supervisor
+			return now != nil && now.PID != second.PID
+		})
+		served(t, addr)
+		writer.write(root, ".localport.toml", config)
+		writer.down(root, addr)
+	})
+}
+
+// checkPromptsSettle runs prompts of two shells in turn: a stamp that the two programs write differently would be a change to each.
+func checkPromptsSettle(t *testing.T, first, second *shellpty.Shell) {
+	t.Helper()
+	var before, after [2]uint64
+	for range 3 {
+		before = after
+		for range 2 {
+			runSilently(t, first, "true")
+			runSilently(t, second, "true")
+		}
+		after = [2]uint64{forks(t, first.PID()), forks(t, second.PID())}
+	}
+	if after != before {
+		t.Error("prompts of the two hooks look again and again")
+	}
+}

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/localport-sh/localport/testdata/shellpty"
+)
+
+// shellEnvironment is what a shell exports of a compatibleProject; the test has set URL outside of it.
+type shellEnvironment struct{ web, url, diff string }
+
+func readEnvironment(sh *shellpty.Shell) shellEnvironment {
+	env := sh.Environ()
+	return shellEnvironment{web: env["WEB_PORT"], url: env["URL"], diff: env["LOCALPORT_DIFF"]}
+}
+
+// runSilently runs a line and fails the test if LocalPort has anything to say.
+func runSilently(t *testing.T, sh *shellpty.Shell, line string) {
+	t.Helper()
+	sh.Run(line)
+	if out := sh.Output(); strings.Contains(out, "localport") {
+		t.Errorf("%s printed %q", line, out)
+	}
+}
+
+// checkAsksNothing runs prompts where nothing has changed, which start no process.
+func checkAsksNothing(t *testing.T, sh *shellpty.Shell) {
+	t.Helper()
+	before := forks(t, sh.PID())
+	for range 5 {
+		runSilently(t, sh, "true")
+	}
+	if after := forks(t, sh.PID()); after != before {
+		t.Error("a prompt where nothing has changed asks the program something")
+	}
+}
+
+var setURL = map[string]string{"bash": "export URL=mine", "zsh": "export URL=mine", "fish": "set -gx URL mine"}
+
+// A shell keeps the hook that it was started with for as long as it lives, and that keeps calling the path of its program.
+func TestCompatibility_AnOpenShellGoesOnWithItsOlderHook(t *testing.T) {
+	inEach(t, func(t *testing.T, kind string) {
+		w := newOldWorld(t, oldRelease)
+		p := allowCompatible(t, w)
+		sh := w.shell(kind, w.home)
+		sh.Run(setURL[kind])
+		sh.Run("cd " + p.root)
+		p.connect(t)
+		inside := readEnvironment(sh)
+		if inside.url != "tcp://"+p.addrs["web"] || inside.web == "" {
+			t.Fatalf("inside URL=%q WEB_PORT=%q", inside.url, inside.web)
+		}
+		runSilently(t, sh, "true")
+		supervisor := w.supervisor(p.root)
+		w.upgrade()
+		checkAsksNothing(t, sh)
+		p.checkUnharmed(w, "the upgrade")
+
+		changeAndAllow(t, p, sh)
+		p.checkUnharmed(w, "a change that was allowed")
+
+		checkInheritedEnvironment(t, w, kind, sh)
+		remaining := w.shell("bash", p.root) // else the project may end before the other shell returns
+		runSilently(t, sh, "cd "+w.home)
+		if env := readEnvironment(sh); env != (shellEnvironment{url: "mine"}) {
+			t.Errorf("after leaving the shell has %+v", env)
+		}
+		sh.Run("cd " + p.root)
+		remaining.Run("cd /")
+		remaining.Exit("exit")
+		if env := readEnvironment(sh); env.web != inside.web || env.url != inside.url {
+			t.Errorf("after returning the shell has %+v, had %+v", env, inside)
+		}
+		p.checkUnharmed(w, "leaving and returning")
+		if w.supervisor(p.root) != supervisor {
+			t.Error("the older supervisor was replaced by the same release")
+		}
+		p.checkNoneRefused(t, time.Time{})
+		p.disconnect()
+		sh.Run("cd " + w.home)
+		w.gone(supervisor)
+		w.nothingLeft(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
+		sh.Run("cd " + p.root)
+		if env := readEnvironment(sh); env.web != inside.web {
+			t.Errorf("the port was %s and is %s in the next run", inside.web, env.web)
+		}
+		served(t, p.addrs["box"])
+		w.must(p.root, "stop")
+		sh.Run("true")
+		if env := readEnvironment(sh); env != (shellEnvironment{url: "mine"}) {
+			t.Errorf("after stop the shell has %+v", env)
+		}
+		sh.Run("cd " + w.home)
+		sh.Exit("exit")
+		w.down(p.root)
+	})
+}
+
+// changeAndAllow adds a variable to the config; it is there once the change is allowed, and not before. Then prompts have nothing
+// more to ask: what this program has noted of each file's age is what the older hook compares.
+func changeAndAllow(t *testing.T, p *compatibleProject, sh *shellpty.Shell) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(p.root, ".localport.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.w.write(p.root, ".localport.toml", string(text)+"MORE = \"of it\"\n")
+	p.w.write(p.root, ".localport.local.toml", "[services.web]\ndescription = \"the web\"\n")
+	sh.Run("true")
+	if out := sh.Output(); !strings.Contains(out, "localport allow") {
+		t.Errorf("the prompt after a change printed %q", out)
+	}
+	p.w.must(p.root, "allow")
+	sh.Run("true")
+	if env := sh.Environ(); env["MORE"] != "of it" || env["URL"] != "tcp://"+p.addrs["web"] {
+		t.Errorf("after allow MORE=%q URL=%q", env["MORE"], env["URL"])
+	}
+	checkAsksNothing(t, sh)
+}
+
+// checkInheritedEnvironment starts a shell outside of the project with the environment of one that is inside.
+func checkInheritedEnvironment(t *testing.T, w *world, kind string, sh *shellpty.Shell) {
+	t.Helper()
+	inside := sh.Environ()
+	nested := *w
+	nested.env = append(slices.Clone(w.env), "LOCALPORT_DIFF="+inside["LOCALPORT_DIFF"], "WEB_PORT="+inside["WEB_PORT"], "URL="+inside["URL"])
+	inherits := nested.shell(kind, w.home)
+	if env := readEnvironment(inherits); env != (shellEnvironment{url: "mine"}) {
+		t.Errorf("a shell outside that inherited the environment has %+v", env)
+	}
+	inherits.Exit("exit")
+}
+
+func TestCompatibility_ANewerReleaseTakesOverAtAPromptOfAnOlderHook(t *testing.T) {
+	inEach(t, func(t *testing.T, kind string) {
+		w := newOldWorld(t, "1.1.0")
+		p := allowCompatible(t, w)
+		waiting, sh := w.shell(kind, p.root), w.shell(kind, p.root)
+		p.connect(t)
+		inside := readEnvironment(sh)
+		runSilently(t, waiting, "true")
+		first := w.supervisor(p.root)
+		w.upgrade()
+		runSilently(t, sh, "cd "+w.home)
+		sh.Run("cd " + p.root)
+		takenOver := time.Now()
+		second := w.supervisor(p.root)
+		if status := w.document(p.root); second == first || status.Supervisor.Version != "1.1.0" {
+			t.Fatalf("after the newer release the supervisor is %+v", status.Supervisor)
+		}
+		runSilently(t, waiting, "true")
+		for _, one := range []*shellpty.Shell{sh, waiting} {
+			if env := readEnvironment(one); env != inside {
+				t.Errorf("a shell had %+v and has %+v", inside, env)
+			}
+		}
+		if kinds := w.document(p.root).kinds(); !slices.Equal(kinds, []string{"shell", "shell"}) {
+			t.Errorf("the leases are %v", kinds)
+		}
+		p.checkUnharmed(w, "the newer release")
+		checkAsksNothing(t, waiting)
+		if w.supervisor(p.root) != second {
+			t.Error("it was replaced once more")
+		}
+
+		p.checkNoneRefused(t, takenOver)
+		p.disconnect()
+		w.gone(first)
+		kill(t, second.PID)
+		p.awaitReplacement(w, second.PID)
+		runSilently(t, waiting, "true")
+		p.checkUnharmed(w, "kill")
+		third := w.supervisor(p.root)
+		runSilently(t, sh, "cd "+w.home)
+		runSilently(t, waiting, "cd "+w.home)
+		w.gone(third)
+		w.nothingLeft(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
+	})
+}

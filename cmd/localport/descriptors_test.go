@@ -1,0 +1,100 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/journal"
+	"github.com/localport-sh/localport/testdata/ports"
+)
+
+// underLimit is a command that may have so many files open, as may the supervisor that it starts.
+func (w *world) underLimit(files int, dir string, args ...string) outcome {
+	w.t.Helper()
+	cmd := exec.Command("sh", append([]string{"-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, files), w.exe}, args...)...)
+	cmd.Dir, cmd.Env = dir, w.env
+	return w.run(cmd)
+}
+
+// connectIdly connects clients that say nothing.
+func connectIdly(t *testing.T, addr string, n int) (closeAll func()) {
+	t.Helper()
+	var conns []net.Conn
+	for range n {
+		conn, err := net.DialTimeout("tcp", addr, 10*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, conn)
+	}
+	closeAll = func() {
+		for _, conn := range conns {
+			conn.Close()
+		}
+	}
+	t.Cleanup(closeAll)
+	return closeAll
+}
+
+func TestOneServiceWithManyIdleClientsSilencesNoOther(t *testing.T) {
+	t.Parallel()
+	const idle, limit, connectTimeout = 480, 1024, 3 * time.Second
+	w := newWorld(t)
+	far, port := serve(t, "127.0.0.1:0"), []int{ports.Free(t), ports.Free(t)}
+	root := w.allowed(tcpConfig("web", port[0], far) + fmt.Sprintf("connect_timeout = %q\n", connectTimeout) + tcpConfig("api", port[1], far))
+	web, api := fmt.Sprintf("127.0.0.1:%d", port[0]), fmt.Sprintf("127.0.0.1:%d", port[1])
+	if o := w.underLimit(limit, root, "start"); o.code != 0 {
+		t.Fatalf("exit %d: %s%s", o.code, o.stdout, o.stderr)
+	}
+	closeAll := connectIdly(t, web, idle)
+
+	eventually(t, "status says that there is no room", func() bool { return w.service(root, "web").Connections.NoRoom != "" })
+	served(t, api)
+	if c := w.service(root, "api").Connections; c.NoRoom != "" {
+		t.Errorf("api: %+v", c)
+	}
+	if c := w.service(root, "web").Connections; c.Open < idle/2 {
+		t.Errorf("web: %+v", c)
+	}
+	if out := w.must(root, "status"); !strings.Contains(out, "web: no file descriptors are free") {
+		t.Errorf("status:\n%s", out)
+	}
+
+	began := time.Now()
+	reset(t, web)
+	if took := time.Since(began); took > 2*connectTimeout {
+		t.Errorf("the client waited for %v", took)
+	}
+	closeAll()
+	eventually(t, "there is room again", func() bool { return w.service(root, "web").Connections.NoRoom == "" })
+	served(t, web)
+	eventually(t, "the events say so", func() bool {
+		return len(w.events(root, journal.NoRoom)) > 0 && len(w.events(root, journal.Room)) > 0
+	})
+	if log := w.must(root, "logs", "supervisor"); !strings.Contains(log, "no room for more connections") {
+		t.Errorf("the log:\n%s", log)
+	}
+	if state := w.service(root, "web").State; state != forwarder.Healthy {
+		t.Errorf("web is %s", state)
+	}
+	w.must(root, "stop")
+}
+
+func TestASupervisorWithTooFewFilesDoesNotStart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	root := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+	o := w.underLimit(64, root, "start")
+	if want := `too few file descriptors: limit is 64, at least 133 are needed: raise it with "ulimit -n 1024"`; o.code == 0 || !strings.Contains(o.stderr, want) {
+		t.Errorf("exit %d: %s%s", o.code, o.stdout, o.stderr)
+	}
+	if o := w.underLimit(256, root, "start"); o.code != 0 {
+		t.Errorf("exit %d: %s%s", o.code, o.stdout, o.stderr)
+	}
+	w.must(root, "stop")
+}

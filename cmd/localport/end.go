@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/place"
+	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/lockstate"
+)
+
+// A process that does not answer has termGrace to end after SIGTERM, and killTime after SIGKILL. reviveTime is how long a
+// keeper may take to have a killed supervisor replaced; maxRounds is how often what was started in the meantime is ended too.
+const (
+	termGrace  = time.Second
+	killTime   = 5 * time.Second
+	reviveTime = 5 * time.Second
+	maxRounds  = 5
+)
+
+// end takes the project down whoever holds a lease: the start lease is dropped and the supervisor ended, in order if it
+// answers. What was ended otherwise is told on w.
+func (p here) end(ctx context.Context, w io.Writer) error {
+	recorded := p.recordDown(ctx)
+	for {
+		client, _, err := p.Find(ctx)
+		if err == nil && client == nil {
+			break
+		}
+		if err == nil {
+			if err = p.endInOrder(ctx, client, recorded); isNoAnswer(err) {
+				err = p.confirmStuck(err)
+			}
+		}
+		switch {
+		case isNoAnswer(err):
+			if err := p.endUnanswering(w, err); err != nil {
+				return err
+			}
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), place.Patience())
+			defer cancel()
+			continue
+		case err == nil:
+		case isUnreachable(err) && place.Pause(ctx, 5*time.Millisecond):
+			// Without a lease it may be ending by itself just now: then the call is cut off, and that is as well.
+			continue
+		default:
+			return err
+		}
+		break
+	}
+	if recorded != nil { // what kept us from writing may have ended with the supervisor
+		recorded = p.recordDown(ctx)
+	}
+	if _, full := errors.AsType[*lockstate.WriteError](recorded); full && p.Dir.Peek().Down {
+		return nil // which needs no room; the rest is written by whoever comes next
+	}
+	return recorded
+}
+
+// recordDown drops the start lease and has prompts leave the project down.
+func (p here) recordDown(ctx context.Context) error {
+	if deadline, ok := ctx.Deadline(); ok { // the supervisor is asked even where somebody else holds the lock
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
+		defer cancel()
+	}
+	_, err := p.Dir.Update(ctx, func(tx *lockstate.Tx) error {
+		tx.Release(lockstate.StartLease, lockstate.Process{})
+		tx.Down = true
+		tx.Bump()
+		return nil
+	})
+	return err
+}
+
+// endInOrder has the supervisor end. The start lease goes by socket where its release could not be recorded.
+func (p here) endInOrder(ctx context.Context, client *control.Client, recorded error) error {
+	if recorded != nil {
+		lease := control.Lease{Kind: control.StartLease}
+		if err := client.Leave(ctx, control.LeaveRequest{Lease: &lease}); err != nil {
+			return err
+		}
+	}
+	return client.End(ctx)
+}
+
+// confirmStuck asks a supervisor that did not carry out a request in time for its status: one that answers is busy, and is not
+// to be ended for that. The error is then the given one, and no fail.NoAnswerError; nil if none runs any more.
+func (p here) confirmStuck(cause error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), place.Patience())
+	defer cancel()
+	client, _, err := p.Find(ctx)
+	if isNoAnswer(err) || err == nil && client == nil {
+		return err
+	}
+	return fmt.Errorf("the supervisor is busy: %w", errors.New(cause.Error()))
+}
+
+// isNoAnswer reports whether an error means that a process of the project lives and does not answer.
+func isNoAnswer(err error) bool {
+	_, ok := errors.AsType[*fail.NoAnswerError](err)
+	return ok || errors.Is(err, control.ErrNoAnswer)
+}
+
+func isUnreachable(err error) bool {
+	_, ok := errors.AsType[*control.UnreachableError](err)
+	return ok
+}
+
+// endUnanswering ends the project's processes, which did not answer, and removes what they left. The keeper goes first:
+// it would replace the supervisor.
+func (p here) endUnanswering(w io.Writer, cause error) error {
+	processes := p.Processes()
+	if len(processes) == 0 {
+		return cause
+	}
+	// What is ended may have started another one meanwhile.
+	for round := 0; len(processes) > 0 && round < maxRounds; round++ {
+		for _, q := range processes {
+			if err := terminate(w, q); err != nil {
+				return err
+			}
+		}
+		processes = p.Processes()
+	}
+	return p.removeLeftovers()
+}
+
+// terminate ends a process, and says so.
+func terminate(w io.Writer, q place.Process) error {
+	for _, step := range []struct {
+		signal syscall.Signal
+		limit  time.Duration
+	}{{syscall.SIGTERM, termGrace}, {syscall.SIGKILL, killTime}} {
+		if err := syscall.Kill(q.PID, step.signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("end the %s (pid %d): %w", q.Role, q.PID, err)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), step.limit)
+		err := lockstate.WaitExit(ctx, q.Process)
+		cancel()
+		if err == nil {
+			fmt.Fprintf(w, "localport: the %s (pid %d) did not answer and was ended\n", q.Role, q.PID)
+			return nil
+		}
+	}
+	return fmt.Errorf("the %s (pid %d) has not ended %v after SIGKILL", q.Role, q.PID, killTime)
+}
+
+// removeLeftovers removes what a supervisor leaves that did not end by itself, unless another one runs by now: its
+// record, its sockets, and processes of its tunnels.
+func (p here) removeLeftovers() error {
+	ctx, cancel := context.WithTimeout(context.Background(), place.Limit())
+	defer cancel()
+	var before *lockstate.Supervisor
+	sockets, err := lockstate.RuntimeDir()
+	if err != nil {
+		return err
+	}
+	_, err = p.Dir.Update(ctx, func(tx *lockstate.Tx) error {
+		if before = nil; tx.Alive() || tx.Supervisor == nil {
+			return nil
+		}
+		before, tx.Supervisor = tx.Supervisor, nil
+		tx.Bump()
+		if filepath.Dir(before.Socket) == sockets { // a path in a file is no leave to remove just anything
+			os.Remove(before.Socket)
+		}
+		return nil
+	})
+	if err != nil || before == nil || before.Run == "" {
+		return err
+	}
+	_, err = child.Sweep(before.Run)
+	if name := filepath.Base(before.Run); name == before.Run && name != ".." && name != "." {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(sockets, name)))
+	}
+	return err
+}

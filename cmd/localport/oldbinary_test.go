@@ -1,0 +1,90 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/localport-sh/localport/testdata/shellpty"
+)
+
+// oldBinaryVariable names the localport that .ci/old-binary has built. Without it the tests build it from the repository.
+const oldBinaryVariable = "LOCALPORT_TEST_OLD_BINARY"
+
+// oldRelease is the release that .ci/old-binary builds.
+const oldRelease = "1.0.0"
+
+// buildOldBinary returns the path of the binary; it builds at most once in this process.
+var buildOldBinary = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv(oldBinaryVariable); path != "" {
+		return path, nil
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	path, err := exec.Command("../../.ci/old-binary", filepath.Join(cache, "localport-test")).Output()
+	return strings.TrimSpace(string(path)), err
+})
+
+// oldBinary is a localport of an earlier commit, whose hooks, files and processes this one must get along with.
+func oldBinary(t testing.TB) string {
+	t.Helper()
+	path, err := buildOldBinary()
+	if failed, ok := errors.AsType[*exec.ExitError](err); ok {
+		if failed.ExitCode() == 77 {
+			t.Skipf("no earlier localport: %s", failed.Stderr)
+		}
+		t.Fatalf("build an earlier localport: %v: %s", err, failed.Stderr)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// newOldWorld is a world in which localport is the earlier one, at a path where upgrade makes it this one, of a release.
+func newOldWorld(t testing.TB, release string) *world {
+	t.Helper()
+	w := newWorld(t)
+	if shellpty.CoverDir() == "" {
+		// A prompt's command ends before a copy of this program plays a release, but where coverage is counted.
+		w.env = append(w.env, "GOCOVERDIR="+t.TempDir())
+	}
+	w.exe = filepath.Join(w.home, "bin", "localport"+releaseMark+release)
+	if err := os.Mkdir(filepath.Dir(w.exe), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	install(t, oldBinary(t), w.exe)
+	return w
+}
+
+// upgrade puts this localport in the place of the earlier one, as package managers and go install do.
+func (w *world) upgrade() {
+	w.t.Helper()
+	install(w.t, self(w.t), w.exe)
+}
+
+// current is the same world, in which localport is this one, of a release, at another path.
+func (w *world) current(release string) *world {
+	w.t.Helper()
+	other := *w
+	other.exe = self(w.t)
+	return other.as(release)
+}
+
+// install renames a copy of a program to a path: whoever runs what was there goes on doing so. A process of its own writes the
+// copy: one that is forked here meanwhile would inherit the open file, and what is open for writing cannot be run.
+func install(t testing.TB, program, path string) {
+	t.Helper()
+	if out, err := exec.Command("cp", program, path+".new").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+}

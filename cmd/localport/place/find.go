@@ -1,0 +1,90 @@
+package place
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/lockstate"
+)
+
+// Running is the client of the project's supervisor; nil if none runs.
+func (p *Place) Running(ctx context.Context) (*control.Client, error) {
+	client, _, err := p.Find(ctx)
+	return client, err
+}
+
+// Find returns the client of the project's supervisor and the status that it answered with; a nil client if none runs.
+// The file lock is taken only when nobody answers, to look at the election: whoever holds that lock for long must not keep
+// a command from a supervisor that lives. The error is a *fail.NoAnswerError if one lives and does not answer.
+func (p *Place) Find(ctx context.Context) (*control.Client, control.Status, error) {
+	began := time.Now()
+	const first, last = 5 * time.Millisecond, 50 * time.Millisecond
+	for pause := first; ; pause = min(2*pause, last) {
+		client, status, err := p.ask(ctx)
+		if client != nil || err != nil {
+			return client, status, err
+		}
+		elected, err := p.isElected(ctx)
+		if err != nil || !elected {
+			return nil, control.Status{}, err
+		}
+		// Elected, but not listening yet, or just ending: nothing tells when that is over.
+		if !Pause(ctx, pause) {
+			return nil, control.Status{}, p.noAnswer(time.Since(began))
+		}
+	}
+}
+
+// ask asks for the status wherever the project's supervisor may listen. The client is nil if nobody listens there for this
+// project.
+func (p *Place) ask(ctx context.Context) (*control.Client, control.Status, error) {
+	began := time.Now()
+	for _, socket := range p.Dir.Sockets() {
+		client := &control.Client{Socket: socket}
+		status, err := client.Status(ctx)
+		if err == nil && status.Config == p.Config {
+			return client, status, nil
+		}
+		if errors.Is(err, control.ErrNoAnswer) {
+			return nil, status, p.noAnswer(time.Since(began))
+		}
+		if _, refused := errors.AsType[*control.RefusedError](err); refused {
+			return nil, status, err
+		}
+	}
+	return nil, control.Status{}, nil
+}
+
+// isElected reports whether somebody holds the election.
+func (p *Place) isElected(ctx context.Context) (elected bool, err error) {
+	_, err = p.Dir.Update(ctx, func(tx *lockstate.Tx) error {
+		elected = tx.Alive()
+		return nil
+	})
+	return elected, err
+}
+
+// Explain names the process where the error is that a supervisor did not answer. The exit code stays.
+func (p *Place) Explain(err error, began time.Time) error {
+	if _, named := errors.AsType[*fail.NoAnswerError](err); named || !errors.Is(err, control.ErrNoAnswer) {
+		return err
+	}
+	return fail.Coded(p.noAnswer(time.Since(began)), fail.Code(err))
+}
+
+// noAnswer names the process that was waited for.
+func (p *Place) noAnswer(waited time.Duration) error {
+	e := &fail.NoAnswerError{Role: SupervisorRole, Waited: p.Limit}
+	if waited < p.Limit/2 || waited > 2*p.Limit { // not what the limit was about
+		e.Waited = waited.Round(100 * time.Millisecond)
+	}
+	if processes := p.Processes(); len(processes) > 0 {
+		// A supervisor that lives is the one to answer; else it is the keeper's to start the next.
+		last := processes[len(processes)-1]
+		e.Role, e.PID = last.Role, last.PID
+	}
+	return e
+}

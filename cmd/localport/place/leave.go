@@ -1,0 +1,63 @@
+package place
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/lockstate"
+)
+
+// leaveNotice is how long a supervisor may take to hear of a lease that was released.
+const leaveNotice = 200 * time.Millisecond
+
+// Leave releases a lease. Where that cannot be written to the state file, a supervisor that answers takes note of it by
+// socket; the error says why it could not be written, and that nobody did.
+func (p *Place) Leave(ctx context.Context, lease lockstate.Lease) (bySocket bool, err error) {
+	lockCtx, cancel := context.WithCancel(ctx)
+	if deadline, ok := ctx.Deadline(); ok { // the supervisor is asked even where somebody else holds the lock
+		cancel()
+		lockCtx, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
+	}
+	defer cancel()
+	held := false
+	state, cause := p.Dir.Update(lockCtx, func(tx *lockstate.Tx) error {
+		before := len(tx.Leases)
+		tx.Release(lease.Kind, lease.Process)
+		held = len(tx.Leases) < before
+		return nil
+	})
+	if cause == nil {
+		return false, p.tellLeft(ctx, state.Supervisor, lease, held)
+	}
+	client, _, err := p.ask(ctx)
+	if err != nil {
+		return false, err
+	}
+	if client == nil {
+		return false, cause
+	}
+	released := Lease(lease)
+	return true, client.Leave(ctx, control.LeaveRequest{Lease: &released})
+}
+
+// tellLeft tells the supervisor of a lease that was released; held says that the file had it. One that it did not have may
+// have come by socket: then the release counts only if the supervisor takes note of it.
+func (p *Place) tellLeft(ctx context.Context, running *lockstate.Supervisor, lease lockstate.Lease, held bool) error {
+	if running == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, leaveNotice)
+	defer cancel()
+	var r control.LeaveRequest
+	if !held {
+		released := Lease(lease)
+		r.Lease = &released
+	}
+	err := control.Client{Socket: running.Socket}.Leave(ctx, r)
+	if !held && errors.Is(err, control.ErrNoAnswer) {
+		return p.noAnswer(leaveNotice)
+	}
+	return nil
+}

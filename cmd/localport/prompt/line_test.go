@@ -1,0 +1,38 @@
+package prompt
+
+import "testing"
+
+func TestLineSeen_IsNeverNewerThanTheView(t *testing.T) {
+	for _, tt := range []struct {
+		line string
+		view uint64
+		want string
+	}{
+		{"7 4711 99", 7, "7 4711 99"},
+		{"9 4711 99", 7, "7 4711 99"}, // bumped since: the next prompt finds another line
+		{"5 4711 99", 7, "5 4711 99"}, // not written yet, as on a full disk: it is the line that the next prompt finds
+		{"7 4711 99", 0, "7 4711 99"}, // of a supervisor that does not tell
+		{"", 7, ""},
+	} {
+		if got := lineSeen(tt.line, tt.view); got != tt.want {
+			t.Errorf("line %q, view %d: %q, want %q", tt.line, tt.view, got, tt.want)
+		}
+	}
+}
+
+func TestRetry_OfNothingIsEmpty(t *testing.T) {
+	h, err := parse([]string{"bash", "--pid", "1", "--retry", ""})
+	if err != nil || !h.repeats || h.again || h.Retry.text() != "" {
+		t.Errorf("%+v, %v", h, err)
+	}
+	text := retry{Left: []string{"/a 'b'", "/c\nd"}, Enter: true, BySocket: []string{"/e"}}.text()
+	h, err = parse([]string{"bash", "--pid", "1", "--retry", text, "--limit=200ms"})
+	if err != nil || !h.again || h.Limit.String() != "200ms" || h.Retry.text() != text {
+		t.Errorf("%+v, %v", h, err)
+	}
+	// The arguments of an older hook.
+	h, err = parse([]string{"bash", "--pid", "1", "--root", "/r", "--line", "1 2 3", "--told", "x"})
+	if err != nil || h.repeats || h.again {
+		t.Errorf("%+v, %v", h, err)
+	}
+}

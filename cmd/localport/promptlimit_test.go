@@ -1,0 +1,6 @@
+//go:build !race
+
+package main
+
+// promptLimit is the LOCALPORT_LIMIT of these tests: the product's own.
+const promptLimit = "2s"

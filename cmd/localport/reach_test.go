@@ -1,0 +1,170 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/testdata/ports"
+)
+
+// stateDir is the project's state directory.
+func (w *world) stateDir(root string) string {
+	w.t.Helper()
+	paths, _ := filepath.Glob(filepath.Join(w.home, "state/localport/projects/*"))
+	for _, path := range paths {
+		data, err := os.ReadFile(filepath.Join(path, "state.json"))
+		if err == nil && strings.Contains(string(data), fmt.Sprintf("%q", filepath.Join(root, ".localport.toml"))) {
+			return path
+		}
+	}
+	w.t.Fatalf("no state directory of %s", root)
+	return ""
+}
+
+// holdLock holds the project's file lock, as a localport that hangs would, until the returned function is called.
+func (w *world) holdLock(root string) (release func()) {
+	w.t.Helper()
+	file, err := os.OpenFile(filepath.Join(w.stateDir(root), "lock"), os.O_RDWR, 0)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
+		w.t.Fatal(err)
+	}
+	released := false
+	release = func() {
+		if !released {
+			released = true
+			file.Close()
+		}
+	}
+	w.t.Cleanup(release)
+	return release
+}
+
+// limited is the world in which LOCALPORT_LIMIT is another one.
+func (w *world) limited(limit string) *world {
+	other := *w
+	other.env = append(slices.Clip(other.env), "LOCALPORT_LIMIT="+limit)
+	return &other
+}
+
+// stopProcess freezes a process, and returns when none of its threads runs any more.
+func (w *world) stopProcess(pid int) {
+	w.t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
+	eventually(w.t, "every thread has stopped", func() bool {
+		paths, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		for _, path := range paths {
+			data, err := os.ReadFile(path)
+			_, rest, _ := strings.Cut(string(data), ") ")
+			if err == nil && !strings.HasPrefix(rest, "T") {
+				return false
+			}
+		}
+		return len(paths) > 0
+	})
+}
+
+func TestCommands_AskALivingSupervisorWithoutTheLock(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	port := ports.Free(t)
+	root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")) + tcpConfig("own", ports.Free(t), serve(t, "127.0.0.1:0")))
+	w.must(root, "start")
+	w.kept(root)
+	w.status(root)
+	release := w.holdLock(root)
+	began := time.Now()
+	for _, args := range [][]string{
+		{"status"},
+		{"status", "--json"},
+		{"env"},
+		{"port", "web"},
+		{"metrics"},
+		{"daemon", "status"},
+		{"daemon", "reload"},
+		{"logs", "web"},
+	} {
+		w.must(root, args...)
+	}
+	if took := time.Since(began); took > 30*time.Second {
+		t.Errorf("with the lock held it took %v", took)
+	}
+	if state := w.service(root, "web").State; state != forwarder.Healthy {
+		t.Errorf("web is %s", state)
+	}
+	release()
+	w.down(root)
+}
+
+// The lock file of the election was deleted: nobody seems to be elected, and yet a supervisor lives.
+func TestJoin_FindsASupervisorWhoseElectionIsGone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	root := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+	w.must(root, "start")
+	w.kept(root)
+	supervisor := w.supervisor(root)
+	if err := os.Remove(filepath.Join(w.stateDir(root), "election")); err != nil {
+		t.Fatal(err)
+	}
+	w.must(root, "exec", "--", "true")
+	if n := len(w.processes()); n != 2 {
+		t.Errorf("%d processes, want a supervisor and a keeper", n)
+	}
+	sh := w.shell("bash", root)
+	if env := sh.Environ(); env["WEB_PORT"] == "" {
+		t.Errorf("the shell has no WEB_PORT; it shows %q", sh.Screen())
+	}
+	if state := w.state(root).Supervisor; state == nil || state.Process != supervisor {
+		t.Errorf("the supervisor is %+v, was %+v", state, supervisor)
+	}
+}
+
+func TestASocketOfAnotherProjectIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	one := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+	two := w.allowed(tcpConfig("other", ports.Free(t), serve(t, "127.0.0.1:0")))
+	w.must(one, "start")
+	w.must(two, "start")
+	socket := w.state(two).Supervisor.Socket
+	supervisor := w.supervisor(two)
+	kill(t, w.kept(two))
+	kill(t, supervisor.PID)
+	w.gone(supervisor)
+	eventually(t, "only one project's processes are left", func() bool {
+		state := w.state(one).Supervisor
+		for _, pid := range w.processes() {
+			if pid != state.PID && pid != state.Keeper {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+				return false
+			}
+		}
+		return true
+	})
+	_ = os.Remove(socket)
+	if err := os.Symlink(w.state(one).Supervisor.Socket, socket); err != nil {
+		t.Fatal(err)
+	}
+	status := w.status(two)
+	if status.Config != filepath.Join(two, ".localport.toml") || status.State != "stopped" {
+		t.Errorf("status of a project that is down: %+v", status)
+	}
+	w.must(two, "exec", "--", "true")
+	if leases := w.state(one).Leases; len(leases) != 1 || leases[0].Kind != lockstate.StartLease {
+		t.Errorf("the other project has the leases %+v", leases)
+	}
+}

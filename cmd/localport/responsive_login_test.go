@@ -1,0 +1,101 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/testdata/ports"
+	"github.com/localport-sh/localport/testdata/sshd"
+)
+
+// hungLogin is a kubeconfig whose login helper never ends, and ignores SIGTERM.
+func hungLogin(t *testing.T, w *world) (kubeconfig string, helper func() lockstate.Process) {
+	t.Helper()
+	program, pid := filepath.Join(w.home, "hung-login"), filepath.Join(w.home, "hung-login.pid")
+	text := fmt.Sprintf("#!/bin/sh\ntrap '' TERM\necho $$ >%s.new\nmv %s.new %s\nexec sleep 600\n", pid, pid, pid)
+	if err := os.WriteFile(program, []byte(text), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	kubeconfig = filepath.Join(w.home, "kubeconfig")
+	text = fmt.Sprintf(`apiVersion: v1
+kind: Config
+current-context: test
+contexts: [{name: test, context: {cluster: test, user: test}}]
+clusters: [{name: test, cluster: {server: "https://127.0.0.1:%d"}}]
+users: [{name: test, user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: %s, interactiveMode: IfAvailable}}}]
+`, ports.Free(t), program)
+	if err := os.WriteFile(kubeconfig, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return kubeconfig, func() (p lockstate.Process) {
+		data, _ := os.ReadFile(pid)
+		if n, _ := fmt.Sscan(string(data), &p.PID); n == 1 {
+			p, _ = lockstate.Find(p.PID)
+		}
+		return p
+	}
+}
+
+func TestStatusAndPrompts_AreAnsweredWhileALoginHelperHangs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	kubeconfig, helper := hungLogin(t, w)
+	w.env = append(w.env, "KUBECONFIG="+kubeconfig)
+	p := startSlowProject(t, w, fmt.Sprintf("[services.kube]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 80\n"+
+		"connection = { resource_name = \"web\" }\n", ports.Free(t)))
+	eventually(t, "the login helper runs", func() bool { return helper().Alive() })
+	hung := helper()
+	p.checkCallsDuringLogin(t, "kube", func() bool { return !hung.Alive() })
+
+	await, _ := p.begin("stop", "kube")
+	made := p.callDuring(t, slowAct{ // of which nothing tells when it is accepted but its end
+		accepted: func() bool { return false },
+		ended:    func() bool { return false },
+	}, callsAtOnce)
+	if o := await(); o.code != 0 || made == 0 {
+		t.Errorf("stop of what waits for its login helper: exit %d, %s", o.code, o.stderr)
+	}
+	if svc := w.document(p.root).service("kube"); svc.State != "stopped" {
+		t.Errorf("kube is %s after stop", svc.State)
+	}
+	p.end()
+	w.gone(hung)
+}
+
+func TestStatusAndPrompts_AreAnsweredWhileALoginWaitsForItsUser(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	config, _ := strangers(t, sshd.Start(t), "box")
+	p := startSlowProject(t, w, config)
+	eventually(t, "box needs a login", func() bool { return w.document(p.root).service("box").State == "needs_attention" })
+	user := w.atTerminal(p.root, "login", "box")
+	eventually(t, "it asks", func() bool { return strings.Contains(user.screen(), "fingerprint is SHA256:") })
+	p.checkCallsDuringLogin(t, "box", func() bool { return len(user.done) > 0 })
+	user.answer("fingerprint is SHA256:", "\x03")
+	if code := <-user.done; code == 0 {
+		t.Errorf("login ended well when it was interrupted:\n%s", user.screen())
+	}
+	p.end()
+}
+
+// checkCallsDuringLogin makes all calls while the login of a service hangs, for which there is all the time in the world.
+func (p *slowProject) checkCallsDuringLogin(t *testing.T, service string, ended func() bool) {
+	t.Helper()
+	for made := 0; made < callsOfAct && !t.Failed(); {
+		made += p.callDuring(t, slowAct{
+			ended: ended,
+			status: func(d document, _ reply) error {
+				if svc := d.service(service); svc.State == "healthy" || svc.State == "failed" || svc.State == "stopped" || !svc.Held {
+					return fmt.Errorf("the service whose login hangs is shown as %+v", svc)
+				}
+				return nil
+			},
+			variable: map[string]bool{"A_PORT": true, "CHILD_PORT": true, "FAR_PORT": true},
+			metric:   fmt.Sprintf("localport_up{project=%q,service=\"far\"} 1", p.root),
+		}, callsOfAct-made)
+	}
+}

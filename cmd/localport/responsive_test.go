@@ -1,0 +1,388 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/testdata/ports"
+)
+
+// The calls of status and of the hook's export that are made during each slow act; there are four acts.
+const (
+	callsOfAct  = 50
+	callsAtOnce = 4
+	// callWindow is how long after an act was accepted calls are begun: well before the shortest act ends, whose process is killed
+	// 2 s after its SIGTERM. Where a machine is too slow to make all calls in it, the act is done again.
+	callWindow = time.Second
+)
+
+// slowProject has three services whose programs ignore SIGTERM, each depending on the one before, and others that have nothing
+// to do with them.
+type slowProject struct {
+	w          *world
+	root       string
+	config     string
+	ports      map[string]int
+	supervisor lockstate.Process
+	children   map[string]lockstate.Process // by service
+	callers    []*exec.Cmd                  // what the hook's calls give as their shells
+}
+
+var (
+	slowServices        = []string{"a", "b", "c"}
+	independentServices = []string{"child", "far"}
+)
+
+// startSlowProject brings the project up; more is config that is put before.
+func startSlowProject(t *testing.T, w *world, more string) *slowProject {
+	t.Helper()
+	p := &slowProject{w: w, ports: map[string]int{}, children: map[string]lockstate.Process{}}
+	for _, name := range []string{"a", "b", "c", "child", "far", "metrics"} {
+		p.ports[name] = ports.Free(t)
+	}
+	p.config = fmt.Sprintf("linger = 0.1\nmetrics_port = %d\n", p.ports["metrics"]) + more
+	for i, name := range slowServices {
+		p.config += stubbornConfig(t, name, p.ports[name])
+		if i > 0 {
+			p.config += fmt.Sprintf("depends_on = [%q]\n", slowServices[i-1])
+		}
+	}
+	p.config += commandConfig(t, "child", p.ports["child"]) + tcpConfig("far", p.ports["far"], serve(t, "127.0.0.1:0"))
+	p.root = w.allowed(p.config)
+	w.localport(p.root, "start", "--no-wait")
+	w.must(p.root, append([]string{"start"}, slices.Concat(slowServices, independentServices)...)...)
+	eventually(t, "metrics are served", func() bool { return get200(p.address("metrics")) != "" })
+	p.supervisor = w.supervisor(p.root)
+	for _, child := range childrenOf(t, p.supervisor.PID) {
+		if name := lastArgument(t, child.PID); slices.Contains(slowServices, name) {
+			p.children[name] = child
+		}
+	}
+	if len(p.children) != len(slowServices) {
+		t.Fatalf("the children are %v", p.children)
+	}
+	for range callsAtOnce {
+		caller := exec.Command("sleep", "600")
+		if err := caller.Start(); err != nil {
+			t.Fatal(err)
+		}
+		p.callers = append(p.callers, caller)
+	}
+	t.Cleanup(p.endCallers)
+	return p
+}
+
+func (p *slowProject) endCallers() {
+	for _, caller := range p.callers {
+		_ = caller.Process.Kill()
+		_ = caller.Wait()
+	}
+	p.callers = nil
+}
+
+// end ends the callers and takes the project down.
+func (p *slowProject) end() {
+	p.w.t.Helper()
+	p.endCallers()
+	eventually(p.w.t, "the callers' leases are gone", func() bool { return slices.Equal(p.w.document(p.root).kinds(), []string{"start"}) })
+	p.w.down(p.root)
+}
+
+// stubbornConfig is commandConfig of a program that ignores SIGTERM; the service's name is its last argument.
+func stubbornConfig(t *testing.T, name string, port int) string {
+	config := strings.Replace(commandConfig(t, name, port), playServer+"=1", playServer+"="+stubborn, 1)
+	return strings.Replace(config, `"{port}"`, fmt.Sprintf(`"{port}", %q`, name), 1)
+}
+
+func lastArgument(t *testing.T, pid int) string {
+	t.Helper()
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := bytes.Split(bytes.TrimSuffix(line, []byte{0}), []byte{0})
+	return string(args[len(args)-1])
+}
+
+func (p *slowProject) address(name string) string { return fmt.Sprintf("127.0.0.1:%d", p.ports[name]) }
+
+// listens reports whether a client is accepted at a service's port.
+func listens(addr string) bool {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
+}
+
+// alive are the services of which the programs from the beginning still run.
+func (p *slowProject) alive() (names []string) {
+	for _, name := range slowServices {
+		if p.children[name].Alive() {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// reply is how a call was answered.
+type reply struct {
+	outcome
+	call  string
+	early bool // the call was begun before the act was accepted
+	alive []string
+}
+
+// slowAct is something that takes a supervisor long.
+type slowAct struct {
+	accepted func() bool                     // the act has been accepted; nil: when the calls are begun
+	ended    func() bool                     // the act has ended
+	status   func(d document, r reply) error // what is wrong with a status that was begun after the act was accepted
+	variable map[string]bool                 // whether a shell that enters after that has a variable
+	metric   string                          // a line of the metrics after that, where they are served
+}
+
+// callDuring makes calls in small groups until their number is reached or the window is over, and checks every reply. It returns
+// how many were made.
+func (p *slowProject) callDuring(t *testing.T, act slowAct, number int) (made int) {
+	t.Helper()
+	for begun := time.Now(); made < number && time.Since(begun) < callWindow; made += callsAtOnce {
+		replies := make([]reply, callsAtOnce)
+		early := act.accepted != nil && !act.accepted()
+		var calling sync.WaitGroup
+		for i := range replies {
+			calling.Go(func() {
+				args := []string{"status", "--json"}
+				if i%2 == 1 {
+					args = []string{"export", "bash", "--pid", fmt.Sprint(p.callers[i].Process.Pid), "--root", "", "--line", "", "--told", ""}
+				}
+				o := p.w.localport(p.root, args...)
+				replies[i] = reply{outcome: o, call: args[0], early: early, alive: p.alive()}
+			})
+		}
+		calling.Go(func() {
+			text := get200(p.address("metrics"))
+			if act.metric != "" && !early && !strings.Contains(text, act.metric+"\n") {
+				t.Errorf("metrics lack %s in %q", act.metric, text)
+			}
+		})
+		calling.Wait()
+		if act.ended() {
+			t.Error("calls were answered only after the act had ended")
+		}
+		for _, r := range replies {
+			p.checkReply(t, act, r)
+		}
+	}
+	return made
+}
+
+func (p *slowProject) checkReply(t *testing.T, act slowAct, r reply) {
+	t.Helper()
+	if r.code != 0 {
+		t.Errorf("%s: exit %d, %s", r.call, r.code, r.stderr)
+		return
+	}
+	if r.call == "export" {
+		for name, want := range act.variable {
+			if !r.early && strings.Contains(r.stdout, "export "+name+"=") != want {
+				t.Errorf("export: %s is set: %v, want %v; stderr: %q", name, !want, want, r.stderr)
+			}
+		}
+		return
+	}
+	d := parseDocument(t, r.stdout)
+	for _, name := range independentServices {
+		if svc := d.service(name); svc.State != "healthy" && svc.State != "starting" || !svc.Held {
+			t.Errorf("%s, which has nothing to do with it, is %+v", name, svc)
+		}
+	}
+	if r.early {
+		return
+	}
+	if err := act.status(d, r); err != nil {
+		t.Error(err)
+	}
+}
+
+// stoppedFrom checks that services are shown as stopped, and as ending for as long as their programs run.
+func stoppedFrom(names ...string) func(document, reply) error {
+	return func(d document, r reply) error {
+		for _, name := range names {
+			svc := d.service(name)
+			if svc.State != "stopped" || svc.Held || slices.Contains(r.alive, name) && !svc.Ending {
+				return fmt.Errorf("status shows %+v; the programs of %v still run", svc, r.alive)
+			}
+		}
+		return nil
+	}
+}
+
+// repeatUntilCalled does an act in one project after the other until all its calls have been made.
+func repeatUntilCalled(t *testing.T, do func(t *testing.T, number int) (made int)) {
+	t.Helper()
+	made := 0
+	for rounds := 1; made < callsOfAct && !t.Failed(); rounds++ {
+		if rounds > 10 {
+			t.Fatalf("only %d calls could be made", made)
+		}
+		made += do(t, callsOfAct-made)
+	}
+	t.Logf("%d calls", made)
+}
+
+// begin runs a command that takes long; await returns how it ended.
+func (p *slowProject) begin(args ...string) (await func() outcome, ended func() bool) {
+	p.w.t.Helper()
+	done := make(chan struct{})
+	var o outcome
+	go func() {
+		defer close(done)
+		o = p.w.localport(p.root, args...)
+	}()
+	await = func() outcome { <-done; return o }
+	ended = func() bool {
+		select {
+		case <-done:
+			return true
+		default:
+			return false
+		}
+	}
+	return await, ended
+}
+
+// awaitClosed waits until nobody listens at the addresses, and checks that this did not wait for any program's end.
+func (p *slowProject) awaitClosed(t *testing.T, names ...string) {
+	t.Helper()
+	var addrs []string
+	for _, name := range names {
+		addrs = append(addrs, p.address(name))
+	}
+	eventually(t, "the ports are closed", func() bool { return !slices.ContainsFunc(addrs, listens) })
+	if alive := p.alive(); len(alive) != len(slowServices) {
+		t.Errorf("the ports of %v were not closed at once, but when only the programs of %v still ran", names, alive)
+	}
+}
+
+func TestStatusAndPrompts_AreAnsweredWhileServicesStop(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	repeatUntilCalled(t, func(t *testing.T, number int) int {
+		p := startSlowProject(t, w, "")
+		await, _ := p.begin("stop", "a")
+		p.awaitClosed(t, slowServices...)
+		made := p.callDuring(t, slowAct{
+			ended:    func() bool { return len(p.alive()) == 0 },
+			status:   stoppedFrom(slowServices...),
+			variable: map[string]bool{"A_PORT": false, "B_PORT": false, "C_PORT": false, "CHILD_PORT": true, "FAR_PORT": true},
+			metric:   fmt.Sprintf("localport_state{project=%q,service=\"a\",technology=\"command\",state=\"stopped\"} 1", p.root),
+		}, number)
+		if o := await(); o.code != 0 {
+			t.Errorf("stop: exit %d, %s", o.code, o.stderr)
+		}
+		eventually(t, "the programs have ended, and status knows", func() bool {
+			d := w.document(p.root)
+			return len(p.alive()) == 0 && !slices.ContainsFunc(slowServices, func(name string) bool { return d.service(name).Ending })
+		})
+		p.end()
+		return made
+	})
+}
+
+func TestStatusAndPrompts_AreAnsweredWhileAChangedConfigIsTakenOver(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	repeatUntilCalled(t, func(t *testing.T, number int) int {
+		p := startSlowProject(t, w, "")
+		elsewhere := ports.Free(t)
+		changed := strings.Replace(p.config, stubbornConfig(t, "a", p.ports["a"]), stubbornConfig(t, "a", elsewhere), 1)
+		changed = strings.Replace(changed, stubbornConfig(t, "c", p.ports["c"])+"depends_on = [\"b\"]\n", "", 1)
+		w.write(p.root, ".localport.toml", changed)
+		await, _ := p.begin("allow")
+		p.awaitClosed(t, "a", "c")
+		made := p.callDuring(t, slowAct{
+			ended: func() bool { return !p.children["a"].Alive() && !p.children["c"].Alive() },
+			status: func(d document, r reply) error {
+				if svc := d.service("a"); !strings.HasSuffix(svc.Address, fmt.Sprint(":", elsewhere)) || !svc.Held {
+					return fmt.Errorf("the service that was changed is shown as %+v", svc)
+				}
+				if svc := d.service("c"); svc.Name != "" && (svc.State != "stopped" || svc.Held) {
+					return fmt.Errorf("the service that was removed is shown as %+v", svc)
+				}
+				return nil
+			},
+			variable: map[string]bool{"A_PORT": true, "C_PORT": false, "CHILD_PORT": true, "FAR_PORT": true},
+		}, number)
+		if o := await(); o.code != 0 {
+			t.Errorf("allow: exit %d, %s", o.code, o.stderr)
+		}
+		served(t, fmt.Sprintf("127.0.0.1:%d", elsewhere))
+		p.end()
+		return made
+	})
+}
+
+func TestStatusAndPrompts_AreAnsweredWhileTheSupervisorIsReplaced(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	repeatUntilCalled(t, func(t *testing.T, number int) int {
+		p := startSlowProject(t, w, "")
+		conn := dial(t, p.address("a")) // the supervisor that is replaced finishes it
+		conn.say("hi")
+		await, returned := p.begin("daemon", "restart")
+		made := p.callDuring(t, slowAct{
+			accepted: returned,
+			ended:    func() bool { return !p.supervisor.Alive() },
+			status: func(d document, _ reply) error {
+				if d.Supervisor == nil || d.Supervisor.PID == p.supervisor.PID {
+					return fmt.Errorf("after daemon restart the supervisor is shown as %+v", d.Supervisor)
+				}
+				return nil
+			},
+			variable: map[string]bool{"A_PORT": true, "B_PORT": true, "C_PORT": true, "CHILD_PORT": true, "FAR_PORT": true},
+		}, number)
+		if o := await(); o.code != 0 {
+			t.Errorf("daemon restart: exit %d, %s", o.code, o.stderr)
+		}
+		if got := conn.say("still here"); got != "hello still here\n" {
+			t.Errorf("the connection answers %q", got)
+		}
+		conn.conn.Close()
+		p.end()
+		return made
+	})
+}
+
+// get200 is what a server answers to GET /metrics; empty where it does not answer, or with an error. It is the supervisor that has
+// the port: none may while one follows another.
+func get200(addr string) string {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Get("http://" + addr + "/metrics")
+	if err != nil {
+		if !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.EOF) {
+			return "error: " + err.Error()
+		}
+		return ""
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		return ""
+	}
+	return string(text)
+}

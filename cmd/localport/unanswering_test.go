@@ -1,0 +1,197 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/testdata/ports"
+	"github.com/localport-sh/localport/testdata/shellpty"
+)
+
+// frozenSupervisor is a project whose supervisor answers nobody. What it was to write, it has written.
+func frozenSupervisor(t *testing.T) (w *world, root, addr string) {
+	t.Helper()
+	w = newWorld(t).limited("2s")
+	port := ports.Free(t)
+	root = w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	w.must(root, "start")
+	w.kept(root)
+	w.status(root)
+	release := w.holdLock(root) // frozen in the middle of writing, it would hold the lock
+	w.stopProcess(w.supervisor(root).PID)
+	release()
+	return w, root, fmt.Sprintf("127.0.0.1:%d", port)
+}
+
+func TestStatus_NamesASupervisorThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	w, root, _ := frozenSupervisor(t)
+	want := fmt.Sprintf("localport: the supervisor (pid %d) did not answer within 10s\nhint: localport daemon restart\n", w.supervisor(root).PID)
+	if o := w.localport(root, "status"); o.code != fail.ExitFailed || o.stderr != want {
+		t.Errorf("exit %d\n%s, want\n%s", o.code, o.stderr, want)
+	}
+}
+
+func TestDaemonRestart_ReplacesASupervisorThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	w, root, addr := frozenSupervisor(t)
+	frozen := w.supervisor(root)
+	o := w.localport(root, "daemon", "restart")
+	if o.code != 0 || !strings.HasPrefix(o.stdout, "restarted: pid ") ||
+		o.stderr != fmt.Sprintf("localport: the supervisor (pid %d) did not answer and was ended\n", frozen.PID) {
+		t.Errorf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+	if frozen.Alive() {
+		t.Error("the frozen supervisor is still there")
+	}
+	if answer, err := ask(addr, "you"); answer != "hello you\n" {
+		t.Errorf("through the forward: %q, %v", answer, err)
+	}
+	if leases := w.status(root).Leases; len(leases) != 1 {
+		t.Errorf("the leases are %+v", leases)
+	}
+	w.down(root, addr)
+}
+
+func TestStop_EndsASupervisorThatDoesNotAnswer(t *testing.T) {
+	for _, args := range [][]string{{"stop"}, {"daemon", "stop"}, {"deny"}} {
+		t.Run(args[0], func(t *testing.T) {
+			t.Parallel()
+			w, root, addr := frozenSupervisor(t)
+			if o := w.localport(root, args...); o.code != 0 || !strings.Contains(o.stderr, "did not answer and was ended") {
+				t.Errorf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
+			}
+			eventually(t, "every process has ended", func() bool { return len(w.processes()) == 0 })
+			w.nothingLeft(root, addr)
+		})
+	}
+}
+
+// A supervisor that is frozen while it writes has the file lock as well.
+func TestStop_EndsASupervisorThatHoldsTheLock(t *testing.T) {
+	t.Parallel()
+	w, root, addr := frozenSupervisor(t)
+	supervisor := w.supervisor(root)
+	lock := filepath.Join(w.stateDir(root), "lock")
+	// The test's own lock stands for the supervisor's: it is freed when that one is gone.
+	release := w.holdLock(root)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.gone(supervisor)
+		release()
+	}()
+	if o := w.localport(root, "stop"); o.code != 0 {
+		t.Errorf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+	<-done
+	eventually(t, "every process has ended", func() bool { return len(w.processes()) == 0 })
+	w.nothingLeft(root, addr)
+	if !w.state(root).Down {
+		t.Errorf("the project is not down; %s", lock)
+	}
+}
+
+// frozenKeeper is a project whose supervisor is dead and whose keeper does not replace it.
+func frozenKeeper(t *testing.T) (w *world, root, addr string, keeper int) {
+	t.Helper()
+	w = newWorld(t).limited("2s")
+	port := ports.Free(t)
+	root = w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	w.must(root, "start")
+	keeper = w.kept(root)
+	w.status(root)
+	supervisor := w.supervisor(root)
+	w.stopProcess(keeper)
+	frozen, _ := lockstate.Find(keeper)
+	t.Cleanup(func() { // before it goes on, and starts another supervisor
+		if frozen.Alive() {
+			_ = syscall.Kill(keeper, syscall.SIGKILL)
+		}
+	})
+	kill(t, supervisor.PID)
+	w.gone(supervisor)
+	return w, root, fmt.Sprintf("127.0.0.1:%d", port), keeper
+}
+
+func TestPrompt_NamesAKeeperThatDoesNotAnswer(t *testing.T) {
+	inEach(t, func(t *testing.T, kind string) {
+		w, root, _, keeper := frozenKeeper(t)
+		sh := w.shell(kind, w.home)
+		sh.Run("cd " + root)
+		want := fmt.Sprintf("localport: the keeper (pid %d) did not answer within 2s; run: localport daemon restart", keeper)
+		if out := sh.Output(); out != want {
+			t.Errorf("printed %q, want %q", out, want)
+		}
+	})
+}
+
+func TestDaemonRestart_ReplacesAKeeperThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	w, root, addr, keeper := frozenKeeper(t)
+	if o := w.localport(root, "daemon", "restart"); o.code != 0 ||
+		o.stderr != fmt.Sprintf("localport: the keeper (pid %d) did not answer and was ended\n", keeper) {
+		t.Errorf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+	if answer, err := ask(addr, "you"); answer != "hello you\n" {
+		t.Errorf("through the forward: %q, %v", answer, err)
+	}
+	w.down(root, addr)
+}
+
+func TestStop_EndsAKeeperThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	w, root, addr, _ := frozenKeeper(t)
+	w.must(root, "stop")
+	eventually(t, "every process has ended", func() bool { return len(w.processes()) == 0 })
+	w.nothingLeft(root, addr)
+}
+
+// The test itself holds the election, and a process that has a keeper's arguments has not to do with it.
+func TestStop_EndsNoProcessThatIsNotOurs(t *testing.T) {
+	t.Parallel()
+	w, root, _, keeper := frozenKeeper(t)
+	_ = syscall.Kill(keeper, syscall.SIGKILL)
+	eventually(t, "every process has ended", func() bool { return len(w.processes()) == 0 })
+	other := startLikeAKeeper(t)
+	// Somebody holds the election and answers nobody.
+	election, err := os.OpenFile(filepath.Join(w.stateDir(root), "election"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer election.Close()
+	if err := syscall.Flock(int(election.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	want := "localport: the supervisor did not answer within 10s\n"
+	if o := w.localport(root, "stop"); o.code != fail.ExitFailed || !strings.HasPrefix(o.stderr, want) {
+		t.Errorf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+	if err := syscall.Kill(other, 0); err != nil {
+		t.Errorf("the process of somebody else was ended: %v", err)
+	}
+}
+
+// startLikeAKeeper starts a process that has a keeper's arguments and is none.
+func startLikeAKeeper(t *testing.T) int {
+	t.Helper()
+	dir := shellpty.NewDir(t)
+	if err := syscall.Mkfifo(filepath.Join(dir, control.KeeperArg), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("cat", control.KeeperArg) // it waits for somebody to write
+	cmd.Dir = dir
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	return cmd.Process.Pid
+}

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/testdata/ports"
+)
+
+// smallDisk is a world whose state lies on a file system of its own.
+func smallDisk(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t)
+	dir := filepath.Join(w.home, "state")
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
+		t.Skipf("mount tmpfs: %v", err)
+	}
+	t.Cleanup(func() {
+		w.end() // what still writes there keeps it from being unmounted
+		eventually(t, "the disk is unmounted", func() bool { return unix.Unmount(dir, 0) == nil })
+	})
+	return w
+}
+
+// fill leaves no room on the disk with the state, until it is freed.
+func (w *world) fill() (free func()) {
+	w.t.Helper()
+	path := filepath.Join(w.home, "state/filling")
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer file.Close()
+	for chunk := make([]byte, 4096); err == nil; {
+		_, err = file.Write(chunk)
+	}
+	if !errors.Is(err, unix.ENOSPC) {
+		w.t.Fatal(err)
+	}
+	return func() { _ = os.Remove(path) }
+}
+
+// leases are those that count, by what the supervisor says.
+func (w *world) leases(root, kind string) (pids []int) {
+	w.t.Helper()
+	for _, lease := range w.status(root).Leases {
+		if lease.Kind == kind {
+			pids = append(pids, lease.PID)
+		}
+	}
+	return pids
+}
+
+func TestAFullDisk_KeepsNobodyFromJoiningAndLeaving(t *testing.T) {
+	inEach(t, func(t *testing.T, kind string) {
+		w := smallDisk(t)
+		port := ports.Free(t)
+		addr := fmt.Sprintf("127.0.0.1:%d", port)
+		root := w.allowed("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+		first := w.shell(kind, root)
+		w.kept(root)
+		supervisor := w.supervisor(root)
+		free := w.fill()
+
+		second := w.shell(kind, w.home)
+		second.Run("cd " + root)
+		if out := second.Output(); strings.Count(out, "localport:") != 1 || !strings.Contains(out, "web :") {
+			t.Errorf("entering printed %q", out)
+		}
+		if env := second.Environ(); env["WEB_PORT"] != fmt.Sprint(port) {
+			t.Errorf("WEB_PORT=%q", env["WEB_PORT"])
+		}
+		if pids := w.leases(root, control.ShellLease); len(pids) != 2 {
+			t.Errorf("leases of %v, want two", pids)
+		}
+		w.must(root, "exec", "--", "true")
+
+		first.Run("cd " + w.home)
+		if out := first.Output(); strings.Contains(out, "localport") {
+			t.Errorf("leaving printed %q", out)
+		}
+		if pids := w.leases(root, control.ShellLease); len(pids) != 1 || pids[0] != second.PID() {
+			t.Errorf("leases of %v, want that of %d", pids, second.PID())
+		}
+		// The file has the first one's lease still, which the supervisor knows to be released.
+		first.Run("cd " + root)
+		if pids := w.leases(root, control.ShellLease); len(pids) != 2 {
+			t.Errorf("after entering again, leases of %v, want two", pids)
+		}
+		first.Run("cd " + w.home)
+		if pids := w.leases(root, control.ShellLease); len(pids) != 1 || pids[0] != second.PID() {
+			t.Errorf("after leaving again, leases of %v, want that of %d", pids, second.PID())
+		}
+		if answer, err := ask(addr, "you"); answer != "hello you\n" {
+			t.Errorf("through the forward: %q, %v", answer, err)
+		}
+		second.Run("cd " + w.home)
+		w.gone(supervisor)
+		free()
+	})
+}
+
+func TestStart_CountsWhileTheDiskIsFull(t *testing.T) {
+	t.Parallel()
+	w := smallDisk(t)
+	root := w.allowed("linger = 0.1\n" + tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+	sh := w.shell("bash", root)
+	w.kept(root)
+	supervisor := w.supervisor(root)
+	free := w.fill()
+	w.must(root, "start")
+	sh.Run("cd /")
+	if leases := w.status(root).Leases; len(leases) != 1 || leases[0].Kind != control.StartLease {
+		t.Errorf("the leases are %+v", leases)
+	}
+	if o := w.localport(root, "stop"); !strings.Contains(o.stderr, "no space left") && o.code != 0 {
+		t.Errorf("exit %d\n%s", o.code, o.stderr)
+	}
+	w.gone(supervisor)
+	free()
+}
+
+func TestALeaseThatCouldNotBeReleased_IsReleasedLater(t *testing.T) {
+	inEach(t, func(t *testing.T, kind string) {
+		w := newWorld(t).limited("2s")
+		root := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+		w.must(root, "start")
+		w.kept(root)
+		sh := w.shell(kind, root)
+		supervisor := w.supervisor(root)
+		release := w.holdLock(root)
+		w.stopProcess(supervisor.PID)
+
+		sh.Run("cd " + w.home)
+		want := "localport: leave " + root + ": the supervisor"
+		if out := sh.Output(); strings.Count(out, "localport:") != 1 || !strings.Contains(out, want) {
+			t.Errorf("leaving printed %q, want one line with %q", out, want)
+		}
+		if env := sh.Environ(); has(env, "WEB_PORT") {
+			t.Error("after leaving there is WEB_PORT")
+		}
+		sh.Run("true")
+		if out := sh.Output(); strings.Contains(out, "localport") {
+			t.Errorf("the next prompt printed %q", out)
+		}
+		release()
+		_ = unix.Kill(supervisor.PID, unix.SIGCONT)
+		w.status(root)
+		again := "SECONDS=$((SECONDS + 5))"
+		if kind == "fish" {
+			again = "set -g __localport_since (math $__localport_since - 5)"
+		}
+		sh.Run(again)
+		if out := sh.Output(); strings.Contains(out, "localport: ") {
+			t.Errorf("the prompt that tried again printed %q", out)
+		}
+		for _, lease := range w.state(root).Leases {
+			if lease.Kind == lockstate.ShellLease {
+				t.Errorf("the shell still has the lease %+v", lease)
+			}
+		}
+	})
+}
+
+// A prompt that could not enter tries again by itself.
+func TestAProjectThatCouldNotBeEntered_IsEnteredLater(t *testing.T) {
+	inEach(t, func(t *testing.T, kind string) {
+		w := newWorld(t).limited("2s")
+		root := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+		w.must(root, "start")
+		w.kept(root)
+		w.must(root, "stop")
+		release := w.holdLock(root)
+		sh := w.shell(kind, w.home)
+		sh.Run("cd " + root)
+		if out := sh.Output(); strings.Count(out, "localport:") != 1 || !strings.Contains(out, "holds it") {
+			t.Errorf("entering printed %q", out)
+		}
+		release()
+		again := "SECONDS=$((SECONDS + 5))"
+		if kind == "fish" {
+			again = "set -g __localport_since (math $__localport_since - 5)"
+		}
+		eventually(t, "the shell has entered", func() bool {
+			sh.Run(again)
+			return has(sh.Environ(), "WEB_PORT")
+		})
+	})
+}

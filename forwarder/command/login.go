@@ -1,0 +1,39 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/project"
+)
+
+// login is the program of the config that logs the user in, if there is one.
+func login(svc project.Service, dir string, env []string) forwarder.Login {
+	argv := svc.Connection.Settings.Texts("login")
+	if len(argv) == 0 {
+		return forwarder.Login{}
+	}
+	return forwarder.Login{
+		Key: fmt.Sprintf("%q", argv), Name: filepath.Base(argv[0]),
+		Run: func(_ context.Context, terminal forwarder.Terminal) ([]byte, bool, error) {
+			return nil, true, runLogin(argv, dir, env, terminal)
+		},
+	}
+}
+
+// runLogin runs the program on the user's terminal. Ctrl-C is for it, and ends it.
+func runLogin(argv []string, dir string, env []string, terminal forwarder.Terminal) error {
+	path, err := child.Look(argv[0], env, dir)
+	if err != nil {
+		return child.Failure(err, "install "+argv[0])
+	}
+	cmd := &exec.Cmd{Path: path, Args: argv, Dir: dir, Env: env, Stdin: terminal.In, Stdout: terminal.Out, Stderr: terminal.Err}
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %w", argv[0], err)
+	}
+	return nil
+}

@@ -1,0 +1,45 @@
+package relay
+
+import (
+	"net"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// connectionAge is how long ago an accepted connection was established, if nothing was sent on it: the kernel begins to
+// count at the end of the handshake (tcp_create_openreq_child in net/ipv4/tcp_minisocks.c sets lsndtime), in
+// milliseconds.
+func connectionAge(conn *net.TCPConn) (age time.Duration, known bool) {
+	info, err := tcpInfo(conn)
+	if err != nil {
+		return 0, false
+	}
+	return time.Duration(info.Last_data_sent) * time.Millisecond, true
+}
+
+// queueLength is how many connections a listener has that nobody has accepted: for a listening socket tcpi_unacked is
+// its sk_ack_backlog (tcp_get_info in net/ipv4/tcp.c).
+func queueLength(l *net.TCPListener) int {
+	info, err := tcpInfo(l)
+	if err != nil {
+		return 0
+	}
+	return int(info.Unacked)
+}
+
+func tcpInfo(s syscall.Conn) (*unix.TCPInfo, error) {
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var info *unix.TCPInfo
+	var infoErr error
+	if err := raw.Control(func(fd uintptr) {
+		info, infoErr = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+	}); err != nil {
+		return nil, err
+	}
+	return info, infoErr
+}

@@ -1,0 +1,110 @@
+package service
+
+import (
+	"cmp"
+	"fmt"
+	"sync"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/wait"
+)
+
+// Dependencies is where the services of a project find the states of those that they depend on. It is safe for concurrent use.
+type Dependencies struct {
+	changes wait.Broadcast
+
+	mu     sync.Mutex // guards the fields below
+	states map[string]forwarder.State
+	starts map[string]chan<- struct{} // tells a service that a client waits
+}
+
+// NewDependencies is empty.
+func NewDependencies() *Dependencies {
+	return &Dependencies{
+		states: make(map[string]forwarder.State), starts: make(map[string]chan<- struct{}),
+	}
+}
+
+// dependency is a service that another one depends on.
+type dependency struct {
+	name  string
+	state forwarder.State // empty: there is no such service
+}
+
+func (d *Dependencies) set(name string, state forwarder.State, start chan<- struct{}) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.states[name] == state && d.starts[name] == start {
+		return
+	}
+	d.states[name], d.starts[name] = state, start
+	d.changes.Announce()
+}
+
+func (d *Dependencies) remove(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.states, name)
+	delete(d.starts, name)
+	d.changes.Announce()
+}
+
+// changed returns a channel that is closed at the next change. Get it before looking, so that none is missed.
+func (d *Dependencies) changed() <-chan struct{} { return d.changes.Changed() }
+
+// missing is the first of the services that is not ready; zero if all are.
+func (d *Dependencies) missing(names []string) dependency {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, name := range names {
+		if state := d.states[name]; !state.Ready() {
+			return dependency{name, state}
+		}
+	}
+	return dependency{}
+}
+
+// start tells a service that a client of one that depends on it waits.
+func (d *Dependencies) start(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if start := d.starts[name]; start != nil {
+		wait.Notify(start)
+	}
+}
+
+// showBlocked shows what the attempt waits for. As long as that is being started, so is this service; clients wait for what
+// can come by itself. It is false if everything has become ready meanwhile.
+func (s *Service) showBlocked() bool {
+	d := s.host.Dependencies.missing(s.definition.DependsOn)
+	s.blockedOn = d
+	if d == (dependency{}) {
+		return false
+	}
+	state, verb, hint := s.attemptState(), "waits for", ""
+	if d.state.Settled() {
+		state, verb, hint = forwarder.Failed, "depends on", "localport status tells why; localport restart "+d.name
+	}
+	reason := fmt.Sprintf("%s %q, which is %s", verb, d.name, describeState(d.state))
+	if s.status.state != state || s.status.lastError != reason {
+		s.setTrouble(state, reason, hint)
+	}
+	switch {
+	case d.state == forwarder.NeedsAttention || d.state == forwarder.Stopped:
+		s.port.Reject()
+	case d.state == forwarder.Failed && s.dependencyAsked: // it was tried for our clients, without success
+		s.port.DropWaiting()
+		s.dependencyAsked = false
+	default:
+		s.port.Hold()
+	}
+	return true
+}
+
+// describeState is a state in a sentence.
+func describeState(state forwarder.State) string {
+	if state == forwarder.NeedsAttention {
+		return "in need of attention"
+	}
+	return cmp.Or(string(state), "not there")
+}

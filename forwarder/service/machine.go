@@ -1,0 +1,260 @@
+package service
+
+import "fmt"
+
+// phase is where a service is in its lifecycle. Exactly one is current, and transition is the only function that changes it.
+type phase int
+
+const (
+	phaseStopped        phase = iota // the port is closed and nothing runs
+	phaseUnbound                     // the port is not ours; binding it is tried again every bindInterval
+	phaseBlocked                     // an attempt is due, but a service that this one depends on is not ready
+	phaseIdle                        // on demand: no tunnel until a client connects
+	phaseConnecting                  // a tunnel is being opened
+	phaseConnected                   // a tunnel is open and attached to the port
+	phaseClosing                     // the last tunnel is being closed; what comes next is decided when it is gone
+	phaseBackoff                     // the next attempt is due at a set time; a waiting client or a network change brings it forward
+	phaseFailed                      // permanent failure or attempts used up; a client may cause one attempt a second
+	phaseNeedsAttention              // only a person can help
+	phaseStopping                    // stopped: the port is closed, the tunnel's processes have not ended yet
+	phaseCount
+)
+
+var phaseNames = [phaseCount]string{
+	"stopped", "unbound", "blocked", "idle", "connecting", "connected", "closing", "backoff", "failed", "needs attention", "stopping",
+}
+
+func (p phase) String() string { return phaseNames[p] }
+
+// event is what an input means for the lifecycle. Conditions that are not part of the phase (is the service on demand, does a
+// client wait, how many attempts have failed) are resolved before: they decide which event an input becomes.
+type event int
+
+const (
+	eventStart          event = iota // a command wants a stopped service up
+	eventStop                        // a command or the supervisor's end stops it
+	eventRestart                     // the user, or a changed definition, asks for another tunnel
+	eventRedefine                    // the definition changed in what the tunnel need not know
+	eventBindDue                     // binding the port is to be tried again
+	eventBound                       // the port is ours
+	eventBoundOnDemand               // the port is ours, and a tunnel waits for the first client
+	eventBindFailed                  // the port is not ours
+	eventBlocked                     // a dependency is not ready
+	eventUnblocked                   // every dependency is ready
+	eventClientWaiting               // a client waits, and an attempt may be made for it
+	eventClientEarly                 // a client waits, but the last attempt began less than attemptPace ago
+	eventNetworkChanged              // the network changed or the machine slept
+	eventAttemptDue                  // the time of the next attempt has come
+	eventOpened                      // the attempt has made a tunnel
+	eventTunnelLost                  // the tunnel ended, or is to be given up
+	eventRetryNow                    // nothing runs any more: the next attempt is due at once
+	eventRetryLater                  // nothing runs any more: the next attempt is due after the backoff
+	eventUnused                      // nothing runs any more, and no client needs it
+	eventExhausted                   // nothing runs any more: a permanent failure, or the attempts are used up
+	eventUserNeeded                  // nothing runs any more, and only a person can help
+	eventPortLost                    // nothing runs any more, and the port is not ours
+	eventClosed                      // nothing runs any more, and nothing is to
+	eventPanicked                    // an error of ours in the service's own goroutine
+	eventCount
+)
+
+var eventNames = [eventCount]string{
+	"start", "stop", "restart", "redefine", "bind due", "bound", "bound on demand", "bind failed", "blocked", "unblocked",
+	"client waiting", "client early", "network changed", "attempt due", "opened", "tunnel lost", "retry now", "retry later",
+	"unused", "exhausted", "user needed", "port lost", "closed", "panicked",
+}
+
+func (e event) String() string { return eventNames[e] }
+
+// action is one step that follows from an event.
+type action int
+
+const (
+	actionBind              action = iota // start to bind the port
+	actionScheduleBind                    // try it again after bindInterval
+	actionReleasePort                     // close the port; what is established goes on until actionCloseAll has run
+	actionCloseAll                        // close the tunnel and the port's connections, and report when nothing is left
+	actionCheckDependencies               // find out whether an attempt may begin
+	actionShowBlocked                     // show which dependency is not ready, and treat waiting clients accordingly
+	actionStartDependency                 // tell the dependency that a client waits
+	actionOpen                            // start to open a tunnel
+	actionCancelOpen                      // abort the attempt
+	actionAttach                          // send clients through the tunnel and check its health
+	actionDetach                          // let clients wait, and stop the checks
+	actionCloseTunnel                     // close the tunnel, and report when it is gone
+	actionApplyDefinition                 // check the health by the new definition
+	actionRecheck                         // have the tunnel and its service checked soon
+	actionHold                            // let clients wait
+	actionReject                          // reset clients, those that wait and those that come
+	actionDropWaiting                     // reset the clients that wait
+	actionScheduleAttempt                 // the next attempt is due at the end of the backoff
+	actionScheduleEarly                   // the next attempt is due attemptPace after the last
+	actionServeWaiting                    // look whether a client waits already
+	actionFinish                          // tell those who wait for the end
+	actionCount
+)
+
+var actionNames = [actionCount]string{
+	"bind", "schedule bind", "release port", "close all", "check dependencies", "show blocked", "start dependency", "open",
+	"cancel open", "attach", "detach", "close tunnel", "apply definition", "recheck", "hold", "reject", "drop waiting",
+	"schedule attempt", "schedule early", "serve waiting", "finish",
+}
+
+func (a action) String() string { return actionNames[a] }
+
+// The sequences of actions that several phases share.
+var (
+	beginAttempt = []action{actionHold, actionCheckDependencies}
+	giveUpTunnel = []action{actionDetach, actionCloseTunnel}
+	endService   = []action{actionReleasePort, actionCloseAll}
+)
+
+// transition says what an event does in a phase. It panics for an event that cannot occur in the phase: inputs of an earlier
+// tunnel, bind or close are recognised by their generation and never become events.
+func transition(p phase, e event) (phase, []action) {
+	switch p {
+	case phaseStopped:
+		switch e {
+		case eventStart:
+			return phaseUnbound, []action{actionBind}
+		case eventStop:
+			return phaseStopped, []action{actionFinish}
+		case eventRedefine:
+			return phaseStopped, nil
+		}
+	case phaseUnbound:
+		switch e {
+		case eventBindDue, eventRestart, eventRedefine:
+			return phaseUnbound, []action{actionBind}
+		case eventBindFailed:
+			return phaseUnbound, []action{actionScheduleBind}
+		case eventBound:
+			return phaseBlocked, beginAttempt
+		case eventBoundOnDemand:
+			return phaseIdle, []action{actionHold, actionServeWaiting}
+		case eventNetworkChanged:
+			return phaseUnbound, nil
+		}
+	case phaseBlocked:
+		switch e {
+		case eventBlocked:
+			return phaseBlocked, []action{actionShowBlocked}
+		case eventUnblocked:
+			return phaseConnecting, []action{actionOpen}
+		case eventRestart, eventRedefine:
+			return phaseBlocked, []action{actionCheckDependencies}
+		case eventClientWaiting, eventClientEarly:
+			return phaseBlocked, []action{actionStartDependency}
+		case eventNetworkChanged:
+			return phaseBlocked, nil
+		}
+	case phaseIdle, phaseBackoff, phaseFailed, phaseNeedsAttention:
+		if next, actions, ok := fromWaiting(p, e); ok {
+			return next, actions
+		}
+	case phaseConnecting:
+		switch e {
+		case eventOpened:
+			return phaseConnected, []action{actionAttach}
+		case eventTunnelLost: // it came after a restart was asked for
+			return phaseClosing, []action{actionCloseTunnel}
+		case eventRestart, eventNetworkChanged:
+			return phaseConnecting, []action{actionCancelOpen}
+		case eventRedefine, eventClientWaiting, eventClientEarly:
+			return phaseConnecting, nil
+		}
+		if next, actions, ok := afterTunnel(e); ok {
+			return next, actions
+		}
+	case phaseConnected:
+		switch e {
+		case eventTunnelLost, eventRestart:
+			return phaseClosing, giveUpTunnel
+		case eventRedefine:
+			return phaseConnected, []action{actionApplyDefinition}
+		case eventNetworkChanged:
+			return phaseConnected, []action{actionRecheck}
+		case eventClientWaiting, eventClientEarly: // it goes through the tunnel by itself
+			return phaseConnected, nil
+		}
+	case phaseClosing:
+		switch e {
+		case eventRestart, eventRedefine, eventClientWaiting, eventClientEarly, eventNetworkChanged, eventBindFailed:
+			return phaseClosing, nil
+		case eventBound, eventBoundOnDemand:
+			return phaseClosing, []action{actionHold}
+		case eventPortLost:
+			return phaseUnbound, []action{actionScheduleBind}
+		}
+		if next, actions, ok := afterTunnel(e); ok {
+			return next, actions
+		}
+	case phaseStopping:
+		switch e {
+		case eventStart: // the port is opened at once; the tunnel waits for the end of the last one
+			return phaseClosing, []action{actionBind}
+		case eventStop, eventRedefine, eventNetworkChanged:
+			return phaseStopping, nil
+		case eventClosed:
+			return phaseStopped, []action{actionFinish}
+		}
+	}
+	switch {
+	case e == eventStop:
+		return phaseStopping, endService
+	case e == eventPanicked && (p == phaseStopped || p == phaseStopping):
+		return p, nil
+	case e == eventPanicked:
+		return phaseClosing, giveUpTunnel
+	}
+	panic(fmt.Sprintf("event %q in phase %q", e, p))
+}
+
+// fromWaiting is transition for the phases between two attempts.
+func fromWaiting(p phase, e event) (phase, []action, bool) {
+	switch e {
+	case eventRestart:
+		return phaseBlocked, beginAttempt, true
+	case eventRedefine, eventNetworkChanged:
+		switch {
+		case p == phaseIdle, p == phaseNeedsAttention && e == eventNetworkChanged:
+			return p, nil, true
+		}
+		return phaseBlocked, beginAttempt, true
+	case eventClientWaiting:
+		if p == phaseNeedsAttention {
+			return p, nil, true
+		}
+		return phaseBlocked, []action{actionCheckDependencies}, true
+	case eventClientEarly:
+		switch p {
+		case phaseFailed:
+			return p, []action{actionDropWaiting}, true
+		case phaseNeedsAttention:
+			return p, nil, true
+		}
+		return p, []action{actionScheduleEarly}, true
+	case eventAttemptDue:
+		if p == phaseIdle || p == phaseBackoff {
+			return phaseBlocked, []action{actionCheckDependencies}, true
+		}
+	}
+	return p, nil, false
+}
+
+// afterTunnel is transition for the end of an attempt or of a tunnel.
+func afterTunnel(e event) (phase, []action, bool) {
+	switch e {
+	case eventRetryNow:
+		return phaseBlocked, []action{actionCheckDependencies}, true
+	case eventRetryLater:
+		return phaseBackoff, []action{actionScheduleAttempt, actionServeWaiting}, true
+	case eventUnused:
+		return phaseIdle, []action{actionServeWaiting}, true
+	case eventExhausted:
+		return phaseFailed, []action{actionDropWaiting}, true
+	case eventUserNeeded:
+		return phaseNeedsAttention, []action{actionReject}, true
+	}
+	return 0, nil, false
+}

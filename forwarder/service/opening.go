@@ -1,0 +1,106 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder"
+)
+
+// opening is an attempt to open a tunnel.
+type opening struct {
+	cancel     context.CancelFunc
+	result     chan openResult // gets one
+	ask        bool            // the user answers questions meanwhile
+	userNeeded bool            // it is pointless without the user
+}
+
+// openResult is how an attempt went. After an error nothing is left of it.
+type openResult struct {
+	tunnel    forwarder.Tunnel
+	removeRun func()
+	err       error
+}
+
+// abort ends an attempt that nobody waits for any more, and returns when nothing is left of it.
+func (o *opening) abort() {
+	o.cancel()
+	if r := <-o.result; r.err == nil {
+		_ = r.tunnel.Close()
+		r.removeRun()
+	}
+}
+
+// open starts an attempt.
+func (s *Service) open(ctx context.Context) {
+	a := &s.attempts
+	a.startedAt = time.Now()
+	a.opened++
+	if s.blockedOn != (dependency{}) {
+		s.blockedOn, s.dependencyAsked = dependency{}, false
+		s.port.Hold()
+		s.setTrouble(s.attemptState(), "", "")
+	}
+	s.cause = nil
+	timeout := openTimeout
+	if a.ask != "" {
+		timeout = loginTimeout
+	}
+	o := &opening{result: make(chan openResult, 1), ask: a.ask != "", userNeeded: a.userNeeded}
+	s.opening = o
+	run, removeRun, err := s.host.NewRun(s.lines)
+	run.Asked, run.Urgent, run.Ask = a.askedAt, a.urgent, a.ask
+	a.ask, a.userNeeded, a.urgent = "", false, false
+	s.countAttempt(run.ID)
+	s.setState(s.attemptState())
+	ctx, o.cancel = context.WithTimeout(ctx, timeout)
+	if err != nil {
+		o.result <- openResult{err: &forwarder.Failure{Reason: err.Error()}}
+		return
+	}
+	definition := s.definition
+	s.job(func() {
+		forwarder.Contain(func() {
+			tunnel, err := definition.Driver.Open(ctx, definition.Service, run)
+			if err != nil {
+				removeRun()
+				err = explainTimeout(ctx, err, timeout)
+			}
+			o.result <- openResult{tunnel, removeRun, err}
+		}, func(failure *forwarder.Failure, stack []byte) {
+			s.logPanic(failure, stack)
+			removeRun()
+			o.result <- openResult{err: failure}
+		})
+	})
+}
+
+// explainTimeout says that an attempt took too long, where the technology says nothing better.
+func explainTimeout(ctx context.Context, err error, timeout time.Duration) error {
+	_, explained := errors.AsType[*forwarder.Failure](err)
+	if !explained && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return &forwarder.Failure{Reason: "the tunnel was not ready after " + timeout.String()}
+	}
+	return err
+}
+
+// attemptState is the state during an attempt: the first tunnel is started, the others are restarts.
+func (s *Service) attemptState() forwarder.State {
+	if s.attempts.opened > 1 {
+		s.status.restarts = s.attempts.opened - 1
+	}
+	if s.status.state == forwarder.Restarting {
+		return forwarder.Restarting
+	}
+	return forwarder.Starting
+}
+
+// countAttempt counts an attempt that begins; every one but the first is a restart.
+func (s *Service) countAttempt(run string) {
+	s.status.run = run
+	if s.attempts.reason != "" {
+		s.figures.countRestart(s.attempts.reason)
+	}
+	s.attempts.reason = reasonNotOpened // until it is open
+}

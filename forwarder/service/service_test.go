@@ -1,0 +1,751 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/journal"
+	"github.com/localport-sh/localport/forwarder/relay"
+	"github.com/localport-sh/localport/forwarder/wait"
+	"github.com/localport-sh/localport/probe"
+	"github.com/localport-sh/localport/project"
+)
+
+// A service's lifecycle is about time: here it runs on a clock of its own, without sockets and processes.
+
+// scriptedDriver opens tunnels as the test says.
+type scriptedDriver struct {
+	mu     sync.Mutex
+	opened []time.Time
+	run    forwarder.Run                         // of the last opening
+	open   func(n int) (forwarder.Tunnel, error) // the n-th opening, from 1
+	hang   atomic.Bool                           // no opening comes to an end
+	late   *forwarder.Failure                    // what one that hangs says when it is given up; nil: nothing
+}
+
+func (s *scriptedDriver) Target(project.Service) string { return "scripted" }
+func (s *scriptedDriver) Close() error                  { return nil }
+
+func (s *scriptedDriver) Open(ctx context.Context, _ project.Service, run forwarder.Run) (forwarder.Tunnel, error) {
+	s.mu.Lock()
+	s.opened, s.run = append(s.opened, time.Now()), run
+	n := len(s.opened)
+	s.mu.Unlock()
+	if s.hang.Load() {
+		<-ctx.Done()
+		if s.late != nil {
+			return nil, s.late
+		}
+		return nil, ctx.Err()
+	}
+	return s.open(n)
+}
+
+func (s *scriptedDriver) times() []time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.opened)
+}
+
+type scriptedTunnel struct {
+	done chan struct{}
+	once sync.Once
+	err  error
+}
+
+// troubled is a tunnel that says what stands in its way.
+type troubled struct {
+	*scriptedTunnel
+	mu      sync.Mutex
+	trouble *forwarder.Failure
+	changed chan struct{}
+}
+
+func (t *troubled) Changed() <-chan struct{} { return t.changed }
+
+func (t *troubled) Trouble() *forwarder.Failure {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.trouble
+}
+
+func (t *troubled) setTrouble(trouble *forwarder.Failure) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.trouble = trouble
+	wait.Notify(t.changed)
+}
+
+func newTunnel() *scriptedTunnel { return &scriptedTunnel{done: make(chan struct{})} }
+
+// lives is a tunnel that ends by itself after d.
+func lives(d time.Duration) *scriptedTunnel {
+	t := newTunnel()
+	time.AfterFunc(d, func() { t.end(&forwarder.Failure{Reason: "it ended"}) })
+	return t
+}
+
+func (t *scriptedTunnel) end(err error) { t.once.Do(func() { t.err = err; close(t.done) }) }
+func (t *scriptedTunnel) Dial(context.Context) (net.Conn, error) {
+	return nil, errors.New("no network here")
+}
+func (t *scriptedTunnel) Refusals() <-chan forwarder.Refusal { return nil }
+func (t *scriptedTunnel) Acknowledges() bool                 { return false }
+func (t *scriptedTunnel) Done() <-chan struct{}              { return t.done }
+func (t *scriptedTunnel) Err() error                         { return t.err }
+func (t *scriptedTunnel) Close() error                       { t.end(nil); return nil }
+
+// countingPort is a port without sockets: it counts what the service asks of it.
+type countingPort struct {
+	mu       sync.Mutex
+	options  relay.Options
+	stats    relay.Stats
+	dropped  int
+	rejects  bool
+	released int
+}
+
+func (c *countingPort) Attach(forwarder.Tunnel) {}
+func (c *countingPort) Detach(forwarder.Tunnel) {}
+func (c *countingPort) Hold()                   { c.set(func() { c.rejects = false }) }
+func (c *countingPort) Reject()                 { c.set(func() { c.rejects = true; c.stats.Waiting = 0 }) }
+
+func (c *countingPort) DropWaiting() { c.set(func() { c.dropped++; c.stats.Waiting = 0 }) }
+
+func (c *countingPort) Dial(context.Context) (net.Conn, error) {
+	return nil, errors.New("no network here")
+}
+func (c *countingPort) SetConnectTimeout(time.Duration) {}
+func (c *countingPort) StopAccepting()                  {}
+func (c *countingPort) Release()                        { c.set(func() { c.released++ }) }
+func (c *countingPort) Close() error                    { return nil }
+func (c *countingPort) set(change func())               { c.mu.Lock(); defer c.mu.Unlock(); change() }
+
+func (c *countingPort) Stats() (s relay.Stats) { c.set(func() { s = c.stats }); return s }
+
+// testService is a service that runs on the test's clock.
+type testService struct {
+	*Service
+	driver *scriptedDriver
+	port   *countingPort
+	cancel context.CancelFunc
+}
+
+// plain is a service with a policy whose delays are easily told apart.
+func plain(name string) project.Service {
+	return project.Service{
+		Name: name, LocalPort: 1, Technology: "tcp",
+		HealthCheck: project.HealthCheck{
+			Type: project.CheckTCP, Interval: 30 * time.Second, Timeout: 5 * time.Second, FailureThreshold: 3, SuccessThreshold: 1,
+		},
+		RestartPolicy: project.RestartPolicy{
+			Enabled: true, InitialDelay: time.Second, BackoffMultiplier: 2, MaxDelay: 15 * time.Second,
+		},
+	}
+}
+
+// checkLimit is how many checks a test's host lets run at once.
+const checkLimit = 8
+
+func testHost() Host {
+	return Host{
+		Log: slog.New(slog.DiscardHandler), Mask: strings.Clone,
+		Dependencies: NewDependencies(), Checks: make(chan struct{}, checkLimit),
+		Report:   func(journal.Event, forwarder.State) {},
+		OnChange: func() {}, OnLastClient: func() {}, OnPortOpened: func() {},
+		NewRun: func(*journal.File) (forwarder.Run, func(), error) {
+			return forwarder.Run{Log: io.Discard}, func() {}, nil
+		},
+		ExplainPort: func(err error, _ project.Service) (string, string) { return err.Error(), "" },
+	}
+}
+
+// startService starts a service; it ends with end.
+func startService(t *testing.T, h Host, svc project.Service, check probe.Check, open func(n int) (forwarder.Tunnel, error)) *testService {
+	t.Helper()
+	return startWithDriver(t, h, svc, check, &scriptedDriver{open: open})
+}
+
+func startWithDriver(t *testing.T, h Host, svc project.Service, check probe.Check, driver *scriptedDriver) *testService {
+	t.Helper()
+	s := makeService(t, h, svc, check, driver)
+	s.Start(StartOptions{})
+	return s
+}
+
+// makeService makes a service that is not started yet.
+func makeService(t *testing.T, h Host, svc project.Service, check probe.Check, driver *scriptedDriver) *testService {
+	t.Helper()
+	s := &testService{driver: driver, port: &countingPort{}}
+	if h.OpenPort == nil {
+		h.OpenPort = func(_ context.Context, _ project.Service, o relay.Options) (Port, error) {
+			s.port.set(func() { s.port.options = o })
+			return s.port, nil
+		}
+	}
+	s.Service = New(h, Definition{svc, driver, check}, journal.Open("/nonexistent/log", nil, journal.Limits{}))
+	var ctx context.Context
+	ctx, s.cancel = context.WithCancel(t.Context())
+	go s.Run(ctx)
+	return s
+}
+
+func (s *testService) end() {
+	s.cancel()
+	<-s.done
+}
+
+// addClient is one that connects and waits.
+func (s *testService) addClient() {
+	s.port.set(func() { s.port.stats.Waiting++ })
+	wait.Notify(s.waiting)
+}
+
+func (s *testService) state() forwarder.State { return s.Snapshot().State }
+
+// requireState fails the test unless the service has come to a state by now.
+func (s *testService) requireState(t *testing.T, want forwarder.State) {
+	t.Helper()
+	synctest.Wait()
+	if got := s.state(); got != want {
+		t.Fatalf("%v after the start of the clock: %s is %s (%s), want %s", time.Now().Format("15:04:05.000"), s.name, got, s.lastError(), want)
+	}
+}
+
+func (s *testService) lastError() string { return s.Snapshot().LastError }
+
+func well(context.Context, probe.Path) error { return nil }
+
+func never(int) (forwarder.Tunnel, error) { return nil, &forwarder.Failure{Reason: "no route"} }
+
+func always(int) (forwarder.Tunnel, error) { return newTunnel(), nil }
+
+// gaps are the times between openings.
+func gaps(times []time.Time) []time.Duration {
+	var gaps []time.Duration
+	for i := 1; i < len(times); i++ {
+		gaps = append(gaps, times[i].Sub(times[i-1]))
+	}
+	return gaps
+}
+
+// isDelay reports whether a delay is the wanted one, less at most a quarter of jitter.
+func isDelay(got, want time.Duration) bool { return got <= want && got >= want*3/4 }
+
+func TestAttemptsComeAtGrowingDelaysUpToTheLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startService(t, testHost(), plain("db"), well, never)
+		defer c.end()
+		time.Sleep(80 * time.Second)
+		c.requireState(t, forwarder.Restarting)
+		got := gaps(c.driver.times())
+		for i, want := range []time.Duration{1, 2, 4, 8, 15, 15} {
+			if want *= time.Second; i >= len(got) || !isDelay(got[i], want) {
+				t.Fatalf("delays %v, the %dth should be %v", got, i+1, want)
+			}
+		}
+	})
+}
+
+func TestAStableMinuteResetsTheCount(t *testing.T) {
+	for name, c := range map[string]struct {
+		up   time.Duration
+		want time.Duration
+	}{
+		"not quite": {59 * time.Second, 8 * time.Second},
+		"a minute":  {time.Minute, time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := startService(t, testHost(), plain("db"), nil, func(n int) (forwarder.Tunnel, error) {
+					if n == 4 {
+						return lives(c.up), nil
+					}
+					return never(n)
+				})
+				defer s.end()
+				time.Sleep(2 * time.Minute)
+				synctest.Wait()
+				got := gaps(s.driver.times())
+				if after := got[3] - c.up; !isDelay(after, c.want) {
+					t.Errorf("after a tunnel that was up for %v the next came after %v, want %v", c.up, after, c.want)
+				}
+			})
+		})
+	}
+}
+
+func TestFailedIsNotForEver(t *testing.T) {
+	limited := plain("db")
+	limited.RestartPolicy.MaxAttempts = 2
+	changed := limited
+	changed.Description = "described"
+	for name, help := range map[string]func(*testService){
+		"a client":        func(c *testService) { c.addClient() },
+		"wake from sleep": func(c *testService) { c.NetworkChanged() },
+		"restart":         func(c *testService) { c.Restart() },
+		"a config change": func(c *testService) { c.Redefine(Definition{changed, c.driver, well}, true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := startService(t, testHost(), limited, well, func(n int) (forwarder.Tunnel, error) {
+					if n <= 2 {
+						return never(n)
+					}
+					return newTunnel(), nil
+				})
+				defer c.end()
+				time.Sleep(10 * time.Minute)
+				c.requireState(t, forwarder.Failed)
+				if n := len(c.driver.times()); n != 2 {
+					t.Fatalf("%d attempts, max_attempts is 2", n)
+				}
+				help(c)
+				time.Sleep(time.Second)
+				c.requireState(t, forwarder.Healthy)
+			})
+		})
+	}
+}
+
+func TestALoginThatComesToNothingIsTheUsersMatterAgain(t *testing.T) {
+	for name, tt := range map[string]struct {
+		first forwarder.Class
+		want  forwarder.State
+	}{
+		"it waited for one": {forwarder.ByAttention, forwarder.NeedsAttention},
+		"it did not":        {forwarder.Permanent, forwarder.Restarting},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := startService(t, testHost(), plain("db"), well, func(n int) (forwarder.Tunnel, error) {
+					if n == 1 {
+						return nil, &forwarder.Failure{Class: tt.first, Reason: "a key is locked"}
+					}
+					return never(n)
+				})
+				defer c.end()
+				synctest.Wait()
+				c.LogIn("/ask")
+				c.requireState(t, tt.want)
+				if got := c.lastError(); got != "no route" {
+					t.Errorf("it says %q", got)
+				}
+			})
+		})
+	}
+}
+
+func TestALoginFromWhichTheUserWalksAwayIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startService(t, testHost(), plain("db"), well, func(int) (forwarder.Tunnel, error) {
+			return nil, &forwarder.Failure{Class: forwarder.ByAttention, Reason: "a key is locked"}
+		})
+		defer c.end()
+		synctest.Wait()
+		c.driver.hang.Store(true)
+		c.LogIn("/ask")
+		time.Sleep(loginTimeout - time.Second)
+		c.requireState(t, forwarder.Restarting)
+		time.Sleep(time.Second)
+		c.requireState(t, forwarder.NeedsAttention)
+		time.Sleep(time.Hour)
+		if n := len(c.driver.times()); n != 2 {
+			t.Errorf("%d attempts", n)
+		}
+	})
+}
+
+func TestALateTunnelIsExplainedByItsOwnWordsWhereItHasAny(t *testing.T) {
+	for want, words := range map[string]*forwarder.Failure{
+		"it listens, but has not said that it is ready": {Reason: "it listens, but has not said that it is ready"},
+		"the tunnel was not ready after 35s":            nil,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			driver := &scriptedDriver{late: words}
+			driver.hang.Store(true)
+			c := startWithDriver(t, testHost(), plain("db"), well, driver)
+			defer c.end()
+			time.Sleep(openTimeout)
+			c.requireState(t, forwarder.Restarting)
+			if got := c.lastError(); got != want {
+				t.Errorf("it says %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+func TestAClientOfAFailedServiceGetsOneAttemptAndIsReset(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		svc := plain("db")
+		svc.RestartPolicy.Enabled = false
+		c := startService(t, testHost(), svc, well, never)
+		defer c.end()
+		time.Sleep(time.Minute)
+		c.requireState(t, forwarder.Failed)
+		dropped := c.port.dropped
+		c.addClient()
+		c.requireState(t, forwarder.Failed)
+		if n := len(c.driver.times()); n != 2 || c.port.dropped <= dropped || c.port.Stats().Waiting != 0 {
+			t.Errorf("%d attempts, %d times reset, %d still wait", n, c.port.dropped-dropped, c.port.Stats().Waiting)
+		}
+		for range 5 { // a crowd: no attempt a client
+			c.addClient()
+			synctest.Wait()
+		}
+		if n := len(c.driver.times()); n > 3 {
+			t.Errorf("%d attempts within a second", n-1)
+		}
+	})
+}
+
+func TestAWaitingClientEndsTheBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startService(t, testHost(), plain("db"), well, func(n int) (forwarder.Tunnel, error) {
+			if n < 6 {
+				return never(n)
+			}
+			return newTunnel(), nil
+		})
+		defer c.end()
+		time.Sleep(16 * time.Second) // within the fifth delay, of 15 s
+		c.requireState(t, forwarder.Restarting)
+		c.addClient()
+		time.Sleep(time.Second)
+		c.requireState(t, forwarder.Healthy)
+	})
+}
+
+// silence is a check that nothing comes back to.
+func silence(ctx context.Context, _ probe.Path) error { <-ctx.Done(); return ctx.Err() }
+
+func TestASilentTunnelIsReplacedButNotUnderConnectionsThatReceive(t *testing.T) {
+	for _, busy := range []bool{false, true} {
+		t.Run(fmt.Sprintf("busy=%v", busy), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var once atomic.Bool
+				check := func(ctx context.Context, path probe.Path) error {
+					if once.CompareAndSwap(false, true) {
+						return nil
+					}
+					return silence(ctx, path)
+				}
+				c := startService(t, testHost(), plain("db"), check, always)
+				defer c.end()
+				c.requireState(t, forwarder.Healthy)
+				for range 180 { // three minutes, in which bytes come out of the tunnel every second
+					time.Sleep(time.Second)
+					if busy {
+						c.port.set(func() { c.port.stats.Open, c.port.stats.LastByte = 1, time.Now() })
+					}
+				}
+				synctest.Wait()
+				opened := len(c.driver.times())
+				if busy && (opened != 1 || c.state() != forwarder.Unhealthy) {
+					t.Errorf("under a connection that receives: %d tunnels, %s", opened, c.state())
+				}
+				if !busy && opened < 2 {
+					t.Error("the silent tunnel was kept")
+				}
+			})
+		})
+	}
+}
+
+func TestABadAnswerKeepsTheTunnel(t *testing.T) {
+	for name, check := range map[string]probe.Check{
+		"a wrong password": func(context.Context, probe.Path) error {
+			return &probe.Failure{Reason: `password authentication failed for user "app"`, Hint: "set health_check.password"}
+		},
+		"a refusal": func(context.Context, probe.Path) error {
+			return &forwarder.Refusal{Reason: "connection refused", Connect: true}
+		},
+		"a slow answer": func(ctx context.Context, p probe.Path) error {
+			p.(probePath).reached.Store(true) // the greeting came, and then nothing
+			return silence(ctx, p)
+		},
+		"a panic": func(context.Context, probe.Path) error { panic("out of cheese") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := startService(t, testHost(), plain("db"), check, always)
+				defer c.end()
+				time.Sleep(time.Hour)
+				c.requireState(t, forwarder.Unhealthy)
+				if n := len(c.driver.times()); n != 1 {
+					t.Errorf("%d tunnels", n)
+				}
+				got := c.Snapshot()
+				if name == "a wrong password" && (got.LastError != `password authentication failed for user "app"` || got.Hint == "") {
+					t.Errorf("status says %q, hint %q", got.LastError, got.Hint)
+				}
+			})
+		})
+	}
+}
+
+func TestThresholdsCountAnswersInARow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		svc := plain("db")
+		svc.HealthCheck.SuccessThreshold = 2
+		var bad atomic.Bool
+		check := func(context.Context, probe.Path) error {
+			if bad.Load() {
+				return errors.New("not well")
+			}
+			return nil
+		}
+		c := startService(t, testHost(), svc, check, always)
+		defer c.end()
+		c.requireState(t, forwarder.Starting)
+		time.Sleep(time.Second)
+		c.requireState(t, forwarder.Healthy)
+		bad.Store(true)
+		time.Sleep(26 * time.Second) // the next check comes after 27 to 30 s
+		c.requireState(t, forwarder.Healthy)
+		time.Sleep(14 * time.Second)
+		c.requireState(t, forwarder.Unhealthy)
+		bad.Store(false)
+		time.Sleep(40 * time.Second)
+		c.requireState(t, forwarder.Healthy)
+	})
+}
+
+func TestChecksNeverOverlapAndComeWithJitter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var running, most atomic.Int32
+		var mu sync.Mutex
+		var times []time.Time
+		check := func(context.Context, probe.Path) error {
+			most.Store(max(most.Load(), running.Add(1)))
+			defer running.Add(-1)
+			mu.Lock()
+			times = append(times, time.Now())
+			mu.Unlock()
+			time.Sleep(4 * time.Second)
+			return nil
+		}
+		c := startService(t, testHost(), plain("db"), check, always)
+		time.Sleep(20 * time.Minute)
+		c.end()
+		if most.Load() != 1 {
+			t.Errorf("%d checks at once", most.Load())
+		}
+		var all []time.Duration
+		for _, gap := range gaps(times) {
+			if gap -= 4 * time.Second; gap > 30*time.Second || gap < 27*time.Second {
+				t.Errorf("%v between checks, the interval is 30s", gap)
+			}
+			all = append(all, gap)
+		}
+		slices.Sort(all)
+		if all[0] == all[len(all)-1] {
+			t.Error("no jitter at all")
+		}
+	})
+}
+
+func TestTwoHundredServicesAreCheckedAFewAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := testHost()
+		var running, most, total atomic.Int32
+		check := func(context.Context, probe.Path) error {
+			most.Store(max(most.Load(), running.Add(1)))
+			defer running.Add(-1)
+			total.Add(1)
+			time.Sleep(100 * time.Millisecond)
+			return nil
+		}
+		var all []*testService
+		for i := range 200 {
+			all = append(all, startService(t, h, plain(fmt.Sprint("s", i)), check, always))
+		}
+		time.Sleep(10 * time.Second)
+		for _, c := range all {
+			c.requireState(t, forwarder.Healthy)
+			c.end()
+		}
+		if most.Load() > checkLimit || total.Load() < 200 {
+			t.Errorf("%d checks at once, %d in all", most.Load(), total.Load())
+		}
+	})
+}
+
+func TestAServiceWaitsForWhatItDependsOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := testHost()
+		web := plain("web")
+		web.DependsOn = []string{"bastion"}
+		w := startService(t, h, web, well, always)
+		defer w.end()
+		time.Sleep(time.Minute)
+		w.requireState(t, forwarder.Starting)
+		bastion := startService(t, h, plain("bastion"), well, func(n int) (forwarder.Tunnel, error) {
+			if n < 4 {
+				return never(n)
+			}
+			return newTunnel(), nil
+		})
+		defer bastion.end()
+		time.Sleep(2 * time.Second)
+		w.requireState(t, forwarder.Starting)
+		if got := w.lastError(); !strings.Contains(got, `waits for "bastion", which is restarting`) {
+			t.Errorf("meanwhile it says %q", got)
+		}
+		time.Sleep(10 * time.Second)
+		bastion.requireState(t, forwarder.Healthy)
+		w.requireState(t, forwarder.Healthy)
+		if w.lastError() != "" {
+			t.Errorf("in the end it says %q", w.lastError())
+		}
+		first := w.driver.times()[0]
+		if times := bastion.driver.times(); first.Before(times[len(times)-1]) {
+			t.Error("it did not wait")
+		}
+	})
+}
+
+func TestAClientOfWhatDependsOnAFailedServiceHasThatTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := testHost()
+		limited := plain("bastion")
+		limited.RestartPolicy.MaxAttempts = 1
+		var heal atomic.Bool
+		bastion := startService(t, h, limited, well, func(n int) (forwarder.Tunnel, error) {
+			if heal.Load() {
+				return newTunnel(), nil
+			}
+			return never(n)
+		})
+		defer bastion.end()
+		web := plain("web")
+		web.DependsOn = []string{"bastion"}
+		w := startService(t, h, web, well, always)
+		defer w.end()
+		time.Sleep(time.Minute)
+		w.requireState(t, forwarder.Failed)
+		if got := w.lastError(); !strings.Contains(got, `depends on "bastion", which is failed`) {
+			t.Errorf("it says %q", got)
+		}
+		w.addClient()
+		time.Sleep(2 * time.Second)
+		w.requireState(t, forwarder.Failed)
+		if n := len(bastion.driver.times()); n != 2 || w.port.Stats().Waiting != 0 {
+			t.Errorf("the bastion was tried %d times, %d clients wait", n, w.port.Stats().Waiting)
+		}
+		heal.Store(true)
+		w.addClient()
+		time.Sleep(2 * time.Second)
+		w.requireState(t, forwarder.Healthy)
+	})
+}
+
+func TestAnOpeningIsBegunAnewWhenTheNetworkChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		driver := &scriptedDriver{open: always}
+		driver.hang.Store(true)
+		c := startWithDriver(t, testHost(), plain("db"), well, driver)
+		defer c.end()
+		synctest.Wait()
+		c.NetworkChanged() // it was begun a moment ago
+		synctest.Wait()
+		if n := len(c.driver.times()); n > 1 {
+			t.Errorf("it was begun %d times", n)
+		}
+		time.Sleep(2 * time.Second)
+		c.driver.hang.Store(false)
+		c.NetworkChanged()
+		c.requireState(t, forwarder.Healthy)
+	})
+}
+
+// doubtful is a tunnel that is told that it may lead nowhere.
+type doubtful struct {
+	*scriptedTunnel
+	doubts atomic.Int32
+}
+
+func (d *doubtful) Doubt() { d.doubts.Add(1) }
+
+func TestATunnelIsDoubtedWhenTheNetworkChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tunnel := &doubtful{scriptedTunnel: newTunnel()}
+		c := startService(t, testHost(), plain("db"), well, func(int) (forwarder.Tunnel, error) { return tunnel, nil })
+		defer c.end()
+		c.requireState(t, forwarder.Healthy)
+		c.NetworkChanged()
+		c.requireState(t, forwarder.Healthy)
+		if n := tunnel.doubts.Load(); n != 1 {
+			t.Errorf("doubted %d times", n)
+		}
+	})
+}
+
+func TestWhatATunnelSaysStandsInItsWayIsTheServicesState(t *testing.T) {
+	for name, check := range map[string]probe.Check{"checked": well, "not checked": nil} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tunnel := &troubled{scriptedTunnel: newTunnel(), changed: make(chan struct{}, 1), trouble: &forwarder.Failure{Reason: "no pods"}}
+				c := startService(t, testHost(), plain("db"), check, func(int) (forwarder.Tunnel, error) { return tunnel, nil })
+				defer c.end()
+				c.requireState(t, forwarder.Unhealthy)
+				if got := c.lastError(); got != "no pods" {
+					t.Errorf("last error %q", got)
+				}
+				c.port.options.OnProof(tunnel) // a client's success does not make the trouble untrue
+				c.requireState(t, forwarder.Unhealthy)
+				tunnel.setTrouble(nil)
+				c.requireState(t, forwarder.Healthy)
+				tunnel.setTrouble(&forwarder.Failure{Reason: "gone again"})
+				c.requireState(t, forwarder.Unhealthy)
+				time.Sleep(time.Hour)
+				if n := len(c.driver.times()); n != 1 {
+					t.Errorf("the tunnel was opened %d times", n)
+				}
+			})
+		})
+	}
+}
+
+func TestAPanicCostsItsForwardAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		host := testHost()
+		other := startService(t, host, plain("other"), well, always)
+		defer other.end()
+		opening := startService(t, host, plain("opening"), well, func(int) (forwarder.Tunnel, error) { panic("the engine broke") })
+		defer opening.end()
+		opening.requireState(t, forwarder.Failed)
+		if got := opening.lastError(); !strings.Contains(got, "the engine broke") {
+			t.Errorf("last error %q", got)
+		}
+		relay := startService(t, host, plain("relay"), well, always)
+		defer relay.end()
+		relay.requireState(t, forwarder.Healthy)
+		relay.port.options.OnBroken(newTunnel(), &forwarder.Failure{Class: forwarder.Permanent, Reason: "of an earlier tunnel"}, nil)
+		relay.requireState(t, forwarder.Healthy)
+		forwarder.Contain(func() { panic("a client broke it") }, func(failure *forwarder.Failure, stack []byte) {
+			relay.port.options.OnBroken(nil, failure, stack)
+		})
+		relay.requireState(t, forwarder.Failed)
+		loop := startService(t, host, plain("loop"), well, always)
+		defer loop.end()
+		loop.requireState(t, forwarder.Healthy)
+		loop.Redefine(Definition{Service: plain("loop")}, false) // without a driver
+		loop.requireState(t, forwarder.Failed)
+		loop.Restart()
+		loop.requireState(t, forwarder.Healthy)
+		other.requireState(t, forwarder.Healthy)
+	})
+}

@@ -1,0 +1,139 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/localport-sh/localport/forwarder/wait"
+	"github.com/localport-sh/localport/lockstate"
+)
+
+// guardInterval is how often the supervisor looks whether its files still are what it takes them for. A look is a few stats.
+const guardInterval = time.Second
+
+// directoryGrace is how long a project's directory may be missing, as while it is checked out anew, before its supervisor ends.
+const directoryGrace = 10 * time.Second
+
+// guard looks again and again whether what others find the supervisor by is still there, and mends it, until ctx ends: cleaners
+// remove sockets and directories, and people remove state files.
+func (s *Supervisor) guard(ctx context.Context) {
+	tick := time.NewTicker(guardInterval)
+	defer tick.Stop()
+	var missingSince time.Time
+	var seen lockstate.Fingerprint
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.ended:
+			return
+		case <-tick.C:
+		}
+		s.guardSocket()
+		s.guardElection()
+		seen = s.guardState(seen)
+		missingSince = s.guardDirectory(ctx, missingSince)
+	}
+}
+
+// guardSocket binds the control socket again if its path does not lead to it any more.
+func (s *Supervisor) guardSocket() {
+	path, err := s.dir.SocketPath()
+	if err != nil {
+		s.noteDirectory("sockets cannot be made: " + err.Error())
+		return
+	}
+	rebound, err := s.socket.rebind(path)
+	if err != nil {
+		s.noteDirectory("the control socket is gone and cannot be made again: " + err.Error())
+		return
+	}
+	s.noteDirectory("")
+	if !rebound {
+		return
+	}
+	s.log.Warn("the control socket was removed; it is bound again", "socket", path)
+	s.keeping.hold(keptSocket, s.socket.files)
+	s.remind()
+	s.save(s.recordSelf, true)
+}
+
+func (s *Supervisor) noteDirectory(text string) { s.note(func(n *notes) { n.directory = text }) }
+
+// guardElection locks a new election file if the one that is locked was deleted or replaced: otherwise the next shell would
+// elect a second supervisor. If another process has locked it already, that one is the supervisor.
+func (s *Supervisor) guardElection() {
+	holds, err := s.election.Holds()
+	if holds || err != nil || s.closing.Load() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lockLimit)
+	defer cancel()
+	if s.beginAct(ctx) != nil {
+		return // it is ending or being replaced, or looked at again in a second
+	}
+	defer s.endAct()
+	var elected *lockstate.Election
+	_, err = s.dir.Update(ctx, func(tx *lockstate.Tx) error {
+		elected, err = tx.Reelect(s.election)
+		if err != nil || elected == nil {
+			return err
+		}
+		if known := s.store.state(); tx.ID != known.ID {
+			restore(tx, known)
+		}
+		s.recordSelf(&tx.State)
+		tx.Bump()
+		return nil
+	})
+	switch {
+	case err != nil && !errors.As(err, new(*lockstate.WriteError)):
+		s.log.Error("the election file is gone and cannot be locked again", "error", err)
+	case elected == nil:
+		s.log.Error("the election file was replaced, and another supervisor has locked it; this one ends")
+		close(s.lost)
+	case elected != s.election:
+		s.log.Warn("the election file was deleted; a new one is locked")
+		s.keeping.hold(keptElection, elected.Files)
+		before := s.election
+		s.election = elected
+		_ = before.Pass()
+		wait.Notify(s.wake)
+	}
+}
+
+// guardState has the leases read again when the state file has changed, whoever changed it and whether it was said or not, and
+// has what was deleted written again.
+func (s *Supervisor) guardState(seen lockstate.Fingerprint) lockstate.Fingerprint {
+	now := s.dir.Fingerprint()
+	if !now.IsWhole() {
+		s.save(bump, true)
+		now = s.dir.Fingerprint()
+	}
+	if now != seen {
+		wait.Notify(s.wake)
+	}
+	return now
+}
+
+// guardDirectory ends the supervisor of a project whose directory is gone for longer than a moment. Its file alone may be gone:
+// an older branch may be checked out.
+func (s *Supervisor) guardDirectory(ctx context.Context, missingSince time.Time) time.Time {
+	_, err := os.Stat(s.root())
+	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+		return time.Time{}
+	}
+	if missingSince.IsZero() {
+		return time.Now()
+	}
+	if time.Since(missingSince) >= directoryGrace {
+		s.log.Warn("the project's directory is gone; its supervisor ends", "directory", s.root())
+		_ = s.requestRetire(ctx, removed)
+	}
+	return missingSince
+}

@@ -1,0 +1,296 @@
+package lockstate
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// inChild runs the calling test once more, in a process of its own that may harm itself, and reports whether this is
+// that process.
+func inChild(t *testing.T, attr *syscall.SysProcAttr) bool {
+	t.Helper()
+	if os.Getenv("LOCKSTATE_TEST_CHILD") == t.Name() {
+		return true
+	}
+	// By this path, because another user may not search the directory of the test binary.
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), "LOCKSTATE_TEST_CHILD="+t.Name())
+	cmd.SysProcAttr = attr
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Errorf("%v: %s", err, out)
+	}
+	return false
+}
+
+// inMountNamespace is inChild with mounts of its own.
+func inMountNamespace(t *testing.T) bool {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("mounts are root's to make")
+	}
+	if !inChild(t, &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}) {
+		return false
+	}
+	check(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+	return true
+}
+
+// openTmpfs opens a state directory on a file system of its own.
+func openTmpfs(t *testing.T, options string) (d *Dir, mount string) {
+	t.Helper()
+	mount = t.TempDir()
+	check(t, unix.Mount("tmpfs", mount, "tmpfs", 0, options))
+	t.Cleanup(func() { _ = unix.Unmount(mount, unix.MNT_DETACH) })
+	t.Setenv("XDG_STATE_HOME", mount)
+	d, err := Open("/some/project/.localport.toml")
+	check(t, err)
+	return d, mount
+}
+
+// checkUnwritable checks everything that must hold while nothing can be written to d, which holds a state.
+func checkUnwritable(t *testing.T, d *Dir, want error) {
+	t.Helper()
+	before, err := os.ReadFile(d.file("state.json"))
+	check(t, err)
+	line := d.PromptLine()
+	acts := 0
+	var election *Election
+	st, err := d.Update(t.Context(), func(tx *Tx) (err error) {
+		tx.Bump()
+		tx.Failure = strings.Repeat("long ", 4000)
+		tx.AfterWrite(func() { acts++ })
+		if election, err = tx.Elect(); err != nil {
+			return err
+		}
+		return increment(tx)
+	})
+	failed, ok := errors.AsType[*WriteError](err)
+	if !ok || failed.NotRun || !errors.Is(err, want) || failed.Path != d.file("state.json") {
+		t.Errorf("got %v, want %v", err, want)
+	}
+	if st.Ports["count"] != 2 || acts != 1 {
+		t.Errorf("state %v, %d acts", st.Ports, acts)
+	}
+	if after, err := os.ReadFile(d.file("state.json")); err != nil || string(after) != string(before) {
+		t.Errorf("the state became %s, %v", after, err)
+	}
+	if d.PromptLine() != line {
+		t.Errorf("the line became %q: it is ahead of the state", d.PromptLine())
+	}
+	if hidden, _ := filepath.Glob(d.file(".*-*")); len(hidden) > 0 {
+		t.Errorf("left behind: %v", hidden)
+	}
+	if holds, err := election.Holds(); !holds || err != nil {
+		t.Errorf("the election: holds %v, %v", holds, err)
+	}
+	check(t, election.Resign())
+	if st, err := d.Update(t.Context(), look); err != nil || st.Ports["count"] != 1 {
+		t.Errorf("looked: %v, %v", st.Ports, err)
+	}
+}
+
+// checkDownIsRemembered checks that a project can be stopped and started while its state cannot be written.
+func checkDownIsRemembered(t *testing.T, d *Dir) {
+	t.Helper()
+	for _, down := range []bool{true, false, true} {
+		_, err := d.Update(t.Context(), func(tx *Tx) error {
+			tx.Down, tx.Failure = down, strings.Repeat("long ", 4000)
+			return nil
+		})
+		if _, ok := errors.AsType[*WriteError](err); !ok {
+			t.Errorf("got %v", err)
+		}
+		if st, err := d.Read(); err != nil || st.Down != down {
+			t.Errorf("down %v, %v; want %v", st.Down, err, down)
+		}
+	}
+}
+
+func TestUpdate_KeepsAStateOnAFullDiskNamespace(t *testing.T) {
+	if !inMountNamespace(t) {
+		return
+	}
+	for name, options := range map[string]string{"blocks": "size=128k", "inodes": "nr_inodes=32"} {
+		d, mount := openTmpfs(t, options)
+		update(t, d, func(tx *Tx) error { tx.Bump(); return increment(tx) })
+		check(t, os.WriteFile(d.file("election"), nil, 0o600))
+		fillDisk(t, filepath.Join(mount, "fill"), name == "inodes")
+		checkUnwritable(t, d, unix.ENOSPC)
+		checkDownIsRemembered(t, d)
+		check(t, os.RemoveAll(filepath.Join(mount, "fill")))
+		st := update(t, d, func(tx *Tx) error { tx.Bump(); return increment(tx) })
+		if number, _ := d.lineNumber(); !st.Down || st.Ports["count"] != 2 || number != st.Line {
+			t.Errorf("%s: with room again: %+v, line %q", name, st, d.PromptLine())
+		}
+	}
+}
+
+// fillDisk leaves no block free, or no inode.
+func fillDisk(t *testing.T, dir string, isOfInodes bool) {
+	t.Helper()
+	check(t, os.Mkdir(dir, 0o700))
+	for i := 0; ; i++ {
+		data := make([]byte, 4096)
+		if isOfInodes {
+			data = nil
+		}
+		err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), data, 0o600)
+		if errors.Is(err, unix.ENOSPC) {
+			return
+		}
+		check(t, err)
+	}
+}
+
+func TestUpdate_SaysThatALockCannotBeMadeNamespace(t *testing.T) {
+	if !inMountNamespace(t) {
+		return
+	}
+	d, mount := openTmpfs(t, "nr_inodes=32")
+	update(t, d, increment)
+	check(t, os.Remove(d.file("lock")))
+	fillDisk(t, filepath.Join(mount, "fill"), true)
+	st, err := d.Update(t.Context(), func(*Tx) error { t.Error("run without a lock"); return nil })
+	failed, ok := errors.AsType[*WriteError](err)
+	if !ok || !failed.NotRun || !errors.Is(err, unix.ENOSPC) || st.Ports["count"] != 1 {
+		t.Errorf("got %v, %v", st.Ports, err)
+	}
+	check(t, os.RemoveAll(d.Path))
+	check(t, os.WriteFile(filepath.Join(mount, "more"), nil, 0o600))
+	fillDisk(t, filepath.Join(mount, "fill2"), true)
+	_, err = d.Update(t.Context(), look)
+	if failed, ok := errors.AsType[*WriteError](err); !ok || !failed.NotRun {
+		t.Errorf("without the directory: %v", err)
+	}
+}
+
+func TestUpdate_ReadsAReadOnlyFileSystemNamespace(t *testing.T) {
+	if !inMountNamespace(t) {
+		return
+	}
+	d, mount := openTmpfs(t, "size=1m")
+	root := t.TempDir()
+	check(t, os.WriteFile(filepath.Join(root, ".localport.toml"), nil, 0o600))
+	update(t, d, func(tx *Tx) error {
+		tx.Bump()
+		election, err := tx.Elect()
+		if err == nil {
+			err = election.Resign()
+		}
+		return errors.Join(err, increment(tx))
+	})
+	check(t, unix.Mount("", mount, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+	if _, err := Open(d.Config); err != nil {
+		t.Error(err)
+	}
+	checkUnwritable(t, d, unix.EROFS)
+	if changed, err := d.Stamp(root); changed || err == nil {
+		t.Errorf("stamp: changed %v, %v", changed, err)
+	}
+	if _, err := Open("/new/.localport.toml"); !errors.Is(err, unix.EROFS) {
+		t.Errorf("a new project: %v", err)
+	}
+}
+
+func TestUpdate_KeepsAStateUnderAFileSizeLimit(t *testing.T) {
+	if !inChild(t, nil) {
+		return
+	}
+	d := openTest(t)
+	update(t, d, func(tx *Tx) error { tx.Bump(); return increment(tx) })
+	signal.Ignore(unix.SIGXFSZ)
+	var limit unix.Rlimit
+	check(t, unix.Getrlimit(unix.RLIMIT_FSIZE, &limit))
+	narrow := limit
+	narrow.Cur = 4096
+	check(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &narrow))
+	checkUnwritable(t, d, unix.EFBIG)
+	checkDownIsRemembered(t, d)
+	check(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &limit))
+}
+
+func TestUpdate_LeavesAStateThatCannotBeRead(t *testing.T) {
+	if !inChild(t, nil) {
+		return
+	}
+	d := openTest(t)
+	update(t, d, increment)
+	d.Warn = func(text string) { t.Error(text) }
+	before, err := os.ReadFile(d.file("state.json"))
+	check(t, err)
+	var limit unix.Rlimit
+	check(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	for free := range 4 {
+		var held []*os.File
+		narrow := limit
+		narrow.Cur = 64
+		check(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &narrow))
+		for {
+			file, err := os.Open("/dev/null")
+			if err != nil {
+				break
+			}
+			held = append(held, file)
+		}
+		for _, file := range held[:free] {
+			file.Close()
+		}
+		_, err := d.Update(t.Context(), func(tx *Tx) error { tx.Alive(); return increment(tx) })
+		_, readErr := d.Read()
+		_, allErr := All()
+		for _, file := range held {
+			file.Close()
+		}
+		check(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+		if !errors.Is(err, unix.EMFILE) && free < 3 {
+			t.Errorf("with %d descriptors: %v", free, err)
+		}
+		if free == 0 && (!errors.Is(readErr, unix.EMFILE) || !errors.Is(allErr, unix.EMFILE)) {
+			t.Errorf("read: %v; all: %v", readErr, allErr)
+		}
+		if after, err := os.ReadFile(d.file("state.json")); err != nil || free < 3 && string(after) != string(before) {
+			t.Fatalf("with %d descriptors the state became %s, %v", free, after, err)
+		}
+	}
+}
+
+func TestUpdate_LeavesAStateWithoutPermission(t *testing.T) {
+	attr := &syscall.SysProcAttr{}
+	if os.Getuid() == 0 && os.Getenv("LOCKSTATE_TEST_CHILD") == "" {
+		// Root may read everything.
+		t.Setenv("TMPDIR", "/tmp")
+		attr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
+	}
+	if !inChild(t, attr) {
+		return
+	}
+	d := openTest(t)
+	update(t, d, increment)
+	for _, name := range []string{"state.json", "lock"} {
+		check(t, os.Chmod(d.file(name), 0))
+		_, err := d.Update(t.Context(), func(*Tx) error { t.Error("run"); return nil })
+		if !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), d.file(name)) {
+			t.Errorf("%s: %v", name, err)
+		}
+		check(t, os.Chmod(d.file(name), 0o600))
+	}
+	check(t, os.Chmod(d.Path, 0o500))
+	update(t, d, look)
+	_, err := d.Update(t.Context(), increment)
+	if _, ok := errors.AsType[*WriteError](err); !ok || !errors.Is(err, os.ErrPermission) {
+		t.Errorf("in a directory that cannot be written: %v", err)
+	}
+	check(t, os.Chmod(d.Path, 0o700))
+	if st := update(t, d, increment); st.Ports["count"] != 2 {
+		t.Errorf("count %d", st.Ports["count"])
+	}
+}

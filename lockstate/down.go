@@ -1,0 +1,52 @@
+package lockstate
+
+import (
+	"os"
+	"strings"
+)
+
+// That the user stopped a project must also be remembered when the disk is full. A file that was made in advance holds
+// the boot id and is renamed, which needs no space: "down" says stopped, "down.unset" says not. Where one of them holds
+// this boot's id, it says better than the state file, which may not have been written since.
+
+func (d *Dir) downPath(isDown bool) string {
+	if isDown {
+		return d.file("down")
+	}
+	return d.file("down.unset")
+}
+
+// downFile reads what the down file says; ok is false if there is none of this boot.
+func (d *Dir) downFile() (isDown, ok bool) {
+	if d.hasDownFile(true) {
+		return true, true
+	}
+	return false, d.hasDownFile(false)
+}
+
+func (d *Dir) hasDownFile(isDown bool) bool {
+	data, err := readFile(d.downPath(isDown))
+	return err == nil && strings.TrimSpace(string(data)) == bootID()
+}
+
+// mergeDown sets st.Down from the down file, and returns whether there is one that says so. A state written by an
+// older version, which knows no such file, is left.
+func (d *Dir) mergeDown(st *State) bool {
+	isDown, ok := d.downFile()
+	if ok && st.DownFile {
+		st.Down = isDown
+	}
+	return ok && st.Down == isDown
+}
+
+// storeDown brings the down file to what the state says, and makes one that is missing. It returns whether there is one.
+func (d *Dir) storeDown(isDown bool) bool {
+	if d.hasDownFile(!isDown) && os.Rename(d.downPath(!isDown), d.downPath(isDown)) == nil {
+		return true
+	}
+	if replaceFile(d.downPath(isDown), []byte(bootID()+"\n")) != nil {
+		return false
+	}
+	os.Remove(d.downPath(!isDown))
+	return true
+}

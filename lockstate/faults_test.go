@@ -1,0 +1,487 @@
+package lockstate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"pgregory.net/rapid"
+)
+
+func increment(tx *Tx) error {
+	if tx.Ports == nil {
+		tx.Ports = map[string]int{}
+	}
+	tx.Ports["count"]++
+	return nil
+}
+
+// obstacles are what may lie where a file of ours belongs, by the name that the error has for them.
+var obstacles = map[string]func(path string) error{
+	"named pipe":            func(path string) error { return unix.Mkfifo(path, 0o600) },
+	"directory":             func(path string) error { return os.Mkdir(path, 0o700) },
+	"symbolic link loop":    func(path string) error { return os.Symlink(filepath.Base(path), path) },
+	"broken symbolic link":  func(path string) error { return os.Symlink("missing/file", path) },
+	"device":                func(path string) error { return os.Symlink("/dev/null", path) },
+	"socket":                makeSocket,
+	"directory (by a link)": func(path string) error { return os.Symlink("log", path) },
+}
+
+func makeSocket(path string) error {
+	// The path of a test's directory is too long for a socket.
+	dir, err := os.MkdirTemp("/tmp", "lps-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, "s"), Net: "unix"})
+	if err != nil {
+		return err
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+	return os.Rename(filepath.Join(dir, "s"), path)
+}
+
+func TestUpdate_NamesWhatIsNoRegularFile(t *testing.T) {
+	for kind, place := range obstacles {
+		for _, name := range []string{"lock", "state.json", "election"} {
+			t.Run(name+" is a "+kind, func(t *testing.T) {
+				d := openTest(t)
+				update(t, d, increment)
+				path := d.file(name)
+				os.Remove(path)
+				check(t, place(path))
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+				defer cancel()
+				_, err := d.Update(ctx, func(tx *Tx) error {
+					if tx.Alive() {
+						t.Error("alive")
+					}
+					return nil
+				})
+				kind, _, _ := strings.Cut(kind, " (")
+				want := path + " is a " + kind + ", not a regular file: remove it"
+				if _, ok := errors.AsType[*NotRegularError](err); !ok || !strings.HasSuffix(err.Error(), want) {
+					t.Fatalf("got %v, want %s", err, want)
+				}
+				check(t, os.Remove(path))
+				update(t, d, func(tx *Tx) error {
+					election, err := tx.Elect()
+					if election == nil {
+						t.Error("not elected")
+						return err
+					}
+					return election.Resign()
+				})
+			})
+		}
+	}
+}
+
+func TestElect_NamesWhatIsNoRegularFile(t *testing.T) {
+	for kind, place := range obstacles {
+		d := openTest(t)
+		check(t, place(d.file("election")))
+		_, err := d.Update(t.Context(), func(tx *Tx) error { _, err := tx.Elect(); return err })
+		if _, ok := errors.AsType[*NotRegularError](err); !ok {
+			t.Errorf("%s: got %v", kind, err)
+		}
+	}
+}
+
+func TestUpdate_WritesPastAnObstacleAtTheLine(t *testing.T) {
+	for kind, place := range obstacles {
+		d := openTest(t)
+		check(t, place(d.file("prompt")))
+		if place(d.file("stamp.config")) != nil {
+			t.Fatal("cannot place a stamp")
+		}
+		var warnings []string
+		d.Warn = func(text string) { warnings = append(warnings, text) }
+		st := update(t, d, func(tx *Tx) error { tx.Bump(); return nil })
+		if _, ok := d.lineNumber(); !ok && len(warnings) == 0 {
+			t.Errorf("%s: the line is not written, and nobody is told", kind)
+		}
+		if stored := d.Peek(); stored.Line != st.Line {
+			t.Errorf("%s: line %d, stored %d", kind, st.Line, stored.Line)
+		}
+		root := t.TempDir()
+		check(t, os.WriteFile(filepath.Join(root, ".localport.toml"), nil, 0o600))
+		changed, err := d.Stamp(root)
+		if _, isTold := errors.AsType[*NotRegularError](err); changed == isTold {
+			t.Errorf("%s: stamp changed %v, %v", kind, changed, err)
+		}
+		_ = os.Remove(d.file("prompt"))
+		update(t, d, look)
+		if number, _ := d.lineNumber(); number != st.Line {
+			t.Errorf("%s: a later update left the line at %d, not %d", kind, number, st.Line)
+		}
+	}
+}
+
+func TestUpdate_NamesWhatIsNoDirectory(t *testing.T) {
+	for kind, place := range obstacles {
+		if strings.HasPrefix(kind, "directory") {
+			continue
+		}
+		d := openTest(t)
+		check(t, os.RemoveAll(d.Path))
+		check(t, place(d.Path))
+		_, err := d.Update(t.Context(), look)
+		want := d.Path + " is a " + kind + ", not a directory: remove it"
+		if err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+		check(t, os.Remove(d.Path))
+		update(t, d, increment)
+	}
+}
+
+func TestUpdate_FollowsLinksToRegularFiles(t *testing.T) {
+	d := openTest(t)
+	update(t, d, increment)
+	elsewhere := t.TempDir()
+	for _, name := range []string{"lock", "state.json"} {
+		check(t, os.Rename(d.file(name), filepath.Join(elsewhere, name)))
+		check(t, os.Symlink(filepath.Join(elsewhere, name), d.file(name)))
+	}
+	if st := update(t, d, increment); st.Ports["count"] != 2 {
+		t.Errorf("count %d", st.Ports["count"])
+	}
+}
+
+func TestUpdate_RunsAgainWhenItsLockIsDeleted(t *testing.T) {
+	for _, deleted := range []string{"lock", "state.json", ""} {
+		d := openTest(t)
+		update(t, d, increment)
+		runs, acts := 0, 0
+		var first, last *Election
+		st := update(t, d, func(tx *Tx) error {
+			runs++
+			tx.AfterWrite(func() { acts++ })
+			if tx.Alive() {
+				t.Errorf("%q: alive in run %d", deleted, runs)
+			}
+			var err error
+			if last, err = tx.Elect(); err != nil || last == nil {
+				t.Errorf("%q: not elected in run %d: %v", deleted, runs, err)
+			}
+			if runs == 1 {
+				first = last
+				check(t, os.RemoveAll(d.file(deleted)))
+			}
+			return increment(tx)
+		})
+		want := 2
+		if deleted != "lock" {
+			want = 1 // the state that was counted in is gone
+		}
+		if runs != 2 || acts != 1 || st.Ports["count"] != want || d.Peek().Ports["count"] != want {
+			t.Errorf("%q: %d runs, %d acts, counter %v", deleted, runs, acts, st.Ports)
+		}
+		if holds, err := first.Holds(); holds || err != nil {
+			t.Errorf("%q: the election of a run that does not count is held (%v)", deleted, err)
+		}
+		if holds, err := last.Holds(); !holds || err != nil {
+			t.Errorf("%q: the election is not held (%v)", deleted, err)
+		}
+		check(t, last.Resign())
+		check(t, last.Resign())
+	}
+}
+
+func TestUpdate_LetsNobodyInWhenTheLockAloneIsDeleted(t *testing.T) {
+	d := openTest(t)
+	update(t, d, increment)
+	runs := 0
+	update(t, d, func(tx *Tx) error {
+		if runs++; runs == 1 {
+			os.Remove(d.file("lock"))
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+			defer cancel()
+			_, err := d.Update(ctx, increment)
+			if _, ok := errors.AsType[*LockedError](err); !ok {
+				t.Errorf("got %v", err)
+			}
+		}
+		return increment(tx)
+	})
+	if st := update(t, d, look); st.Ports["count"] != 2 {
+		t.Errorf("count %d", st.Ports["count"])
+	}
+}
+
+func TestElection_NoticesThatItsFileIsGone(t *testing.T) {
+	d := openTest(t)
+	var old, next *Election
+	update(t, d, func(tx *Tx) (err error) { old, err = tx.Elect(); return err })
+	reelect := func() {
+		t.Helper()
+		update(t, d, func(tx *Tx) (err error) { next, err = tx.Reelect(old); return err })
+	}
+	if reelect(); next != old {
+		t.Error("an election that holds was not kept")
+	}
+	os.Remove(d.file("election"))
+	if holds, err := old.Holds(); holds || err != nil {
+		t.Errorf("holds %v, %v with its file gone", holds, err)
+	}
+	if reelect(); next == nil || next == old {
+		t.Fatal("not elected again")
+	}
+	if holds, err := next.Holds(); !holds || err != nil {
+		t.Errorf("the new one: holds %v, %v", holds, err)
+	}
+	update(t, d, func(tx *Tx) error {
+		if !tx.Alive() {
+			t.Error("nobody is elected")
+		}
+		other, err := tx.Reelect(old)
+		if other != nil {
+			t.Error("elected beside another")
+		}
+		return err
+	})
+	check(t, old.Pass())
+	files, err := next.Files()
+	check(t, err)
+	check(t, next.Pass())
+	heir := d.Inherit(files[0])
+	if holds, err := heir.Holds(); !holds || err != nil {
+		t.Errorf("the heir holds %v, %v", holds, err)
+	}
+	check(t, heir.Resign())
+}
+
+func TestDown_IsWhatItsFileSaysInThisBoot(t *testing.T) {
+	d := openTest(t)
+	setDown := func(down bool) { update(t, d, func(tx *Tx) error { tx.Down = down; return increment(tx) }) }
+	setDown(false)
+	check(t, os.Rename(d.file("down.unset"), d.file("down")))
+	if st, err := d.Read(); err != nil || !st.Down {
+		t.Errorf("down %v, %v", st.Down, err)
+	}
+	setDown(false)
+	if d.Peek().Down || d.hasDownFile(true) || !d.hasDownFile(false) {
+		t.Error("it is still down")
+	}
+	setDown(true)
+	if !d.Peek().Down || !d.hasDownFile(true) {
+		t.Error("it is not down")
+	}
+	check(t, os.WriteFile(d.file("down"), []byte("another boot"), 0o600))
+	setDown(false)
+	if d.Peek().Down || !d.hasDownFile(false) {
+		t.Error("down by the file of another boot")
+	}
+	if _, err := os.Stat(d.file("down")); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("the file of another boot stayed")
+	}
+}
+
+func TestState_OfAnOlderVersionCounts(t *testing.T) {
+	d := openTest(t)
+	update(t, d, func(tx *Tx) error { tx.Down = false; return increment(tx) })
+	for _, down := range []bool{true, false} {
+		// What an older version makes of a state: it drops what it does not know, and knows no down file.
+		var fields map[string]any
+		data, err := os.ReadFile(d.file("state.json"))
+		check(t, err)
+		check(t, json.Unmarshal(data, &fields))
+		if fields["version"] != 1.0 {
+			t.Fatalf("version %v", fields["version"])
+		}
+		delete(fields, "down_file")
+		fields["down"] = down
+		data, err = json.Marshal(fields)
+		check(t, err)
+		check(t, os.WriteFile(d.file("state.json"), data, 0o600))
+		if st := update(t, d, look); st.Down != down {
+			t.Errorf("down %v, want %v", st.Down, down)
+		}
+		if st := update(t, d, increment); st.Down != down || !st.DownFile || !d.hasDownFile(down) {
+			t.Errorf("down %v, want %v, with its file", st.Down, down)
+		}
+	}
+}
+
+func TestUpdate_KeepsUnusableStatesApart(t *testing.T) {
+	d := openTest(t)
+	for i := range 3 * maxAside {
+		check(t, os.WriteFile(d.file("state.json"), []byte{'x', byte('a' + i)}, 0o600))
+		when := time.Now().Add(time.Duration(i) * time.Second)
+		check(t, os.Chtimes(d.file("state.json"), when, when))
+		// An error of the function's does not undo that.
+		_, err := d.Update(t.Context(), func(*Tx) error { return os.ErrInvalid })
+		if !errors.Is(err, os.ErrInvalid) {
+			t.Error(err)
+		}
+		if _, err := d.Read(); err != nil {
+			t.Error(err)
+		}
+	}
+	aside, err := filepath.Glob(d.file("state.json.unusable*"))
+	check(t, err)
+	var kept []string
+	for _, path := range aside {
+		data, err := os.ReadFile(path)
+		check(t, err)
+		kept = append(kept, string(data))
+	}
+	slices.Sort(kept)
+	if got := strings.Join(kept, " "); got != "xk xl xm xn xo" {
+		t.Errorf("kept %s", got)
+	}
+}
+
+func TestAll_FindsProjectsWithoutAFileAndTellsWhatItCannotRead(t *testing.T) {
+	d := openTest(t) // whose config never existed
+	if dirs, err := All(); len(dirs) != 0 || err != nil {
+		t.Errorf("%v, %v before any state", dirs, err)
+	}
+	update(t, d, increment)
+	other, err := Open("/other/.localport.toml")
+	check(t, err)
+	check(t, os.Mkdir(other.file("state.json"), 0o700))
+	dirs, err := All()
+	if len(dirs) != 1 || dirs[0].Config != d.Config {
+		t.Errorf("got %v", dirs)
+	}
+	if _, ok := errors.AsType[*NotRegularError](err); !ok {
+		t.Errorf("got %v", err)
+	}
+	if _, err := Lookup("/never/.localport.toml"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+	if found, err := Lookup(d.Config); err != nil || found.Path != d.Path {
+		t.Errorf("got %v, %v", found, err)
+	}
+}
+
+func TestRead_TellsNoneFromUnreadable(t *testing.T) {
+	d := openTest(t)
+	if _, err := d.Read(); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+	check(t, os.WriteFile(d.file("state.json"), []byte("torn"), 0o600))
+	if _, err := d.Read(); err == nil || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestSockets_AreInRuntimeDirectoriesOfOurs(t *testing.T) {
+	d := openTest(t)
+	t.Setenv("TMPDIR", "/tmp") // the paths of sockets are short
+	base := filepath.Dir(t.TempDir())
+	t.Setenv("XDG_RUNTIME_DIR", filepath.Join(base, "here"))
+	computed, err := d.SocketPath()
+	check(t, err)
+	record := func(socket string) {
+		update(t, d, func(tx *Tx) error { tx.Supervisor = &Supervisor{Process: Self(), Socket: socket}; return nil })
+	}
+	record(computed)
+	if got := d.Sockets(); !slices.Contains(got, computed) || len(slices.Compact(slices.Clone(got))) != len(got) {
+		t.Errorf("got %q", got)
+	}
+	other := filepath.Join(base, "other/localport", d.socketName())
+	check(t, os.MkdirAll(filepath.Dir(other), 0o700))
+	record(other)
+	if got := d.Sockets(); got[0] != other || got[1] != computed {
+		t.Errorf("of another session: %q", got)
+	}
+	check(t, os.Chmod(filepath.Dir(other), 0o777))
+	if got := d.Sockets(); slices.Contains(got, other) {
+		t.Errorf("in a directory that others can write to: %q", got)
+	}
+	for _, path := range []string{filepath.Join(base, d.socketName()), filepath.Join(filepath.Dir(computed), "another.sock"), "x"} {
+		record(path)
+		if got := d.Sockets(); slices.Contains(got, path) {
+			t.Errorf("%q counts", path)
+		}
+		update(t, d, func(tx *Tx) error {
+			if got, err := tx.Socket(); err != nil || got != computed {
+				t.Errorf("asked for the socket: %q, %v", got, err)
+			}
+			return nil
+		})
+	}
+}
+
+func TestElect_RemovesWhatKilledProcessesLeft(t *testing.T) {
+	d := openTest(t)
+	hourAgo := time.Now().Add(-time.Hour)
+	for _, name := range []string{".new-1", ".stamp-2", "kept"} {
+		check(t, os.WriteFile(d.file(name), nil, 0o600))
+		check(t, os.Chtimes(d.file(name), hourAgo, hourAgo))
+	}
+	check(t, os.WriteFile(d.file(".new-young"), nil, 0o600))
+	update(t, d, func(tx *Tx) error {
+		election, err := tx.Elect()
+		if err != nil {
+			return err
+		}
+		return election.Resign()
+	})
+	left, err := filepath.Glob(d.file("*"))
+	check(t, err)
+	hidden, err := filepath.Glob(d.file(".*-*"))
+	check(t, err)
+	if len(hidden) != 1 || !slices.Contains(left, d.file("kept")) {
+		t.Errorf("left %v %v", hidden, left)
+	}
+}
+
+// TestDir_IsRightWhateverIsDeleted compares a state with a model of it while anything of it vanishes.
+func TestDir_IsRightWhateverIsDeleted(t *testing.T) {
+	d := openTest(t)
+	rapid.Check(t, func(rt *rapid.T) {
+		check(t, os.RemoveAll(d.Path))
+		count, down, line := 0, false, uint64(0)
+		steps := rapid.SliceOf(rapid.SampledFrom([]string{
+			"change", "change", "bump", "down", "up", "lock", "election", "prompt", "down.unset", "state.json", "directory", "torn",
+		})).Draw(rt, "steps")
+		for _, step := range steps {
+			switch step {
+			case "change":
+				update(t, d, increment)
+				count++
+			case "bump":
+				before := d.PromptLine()
+				line = update(t, d, func(tx *Tx) error { tx.Bump(); return nil }).Line
+				if number, _ := d.lineNumber(); number != line || d.PromptLine() == before {
+					rt.Errorf("line %q after %q, want number %d", d.PromptLine(), before, line)
+				}
+			case "down", "up":
+				down = step == "down"
+				update(t, d, func(tx *Tx) error { tx.Down = down; return nil })
+			case "state.json", "directory":
+				path := d.Path
+				if step == "state.json" {
+					path = d.file(step)
+				}
+				check(t, os.RemoveAll(path))
+				count, down = 0, false
+			case "torn":
+				check(t, os.MkdirAll(d.Path, 0o700))
+				check(t, os.WriteFile(d.file("state.json"), []byte("{"), 0o600))
+				count, down = 0, d.hasDownFile(true)
+			default:
+				os.Remove(d.file(step))
+			}
+			st := update(t, d, look)
+			if st.Ports["count"] != count || st.Down != down {
+				rt.Fatalf("after %s: count %d, down %v; want %d, %v", step, st.Ports["count"], st.Down, count, down)
+			}
+		}
+	})
+}

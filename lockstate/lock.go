@@ -1,0 +1,208 @@
+package lockstate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"time"
+
+	"github.com/gofrs/flock"
+	"golang.org/x/sys/unix"
+)
+
+// errLockLost says that the lock file, or the state file, is no longer the one that was locked: it was deleted or
+// replaced. Whatever was decided under that lock may be decided by another process too.
+var errLockLost = errors.New("the locked file was deleted or replaced")
+
+// fileLock is the held lock of a state directory. It consists of two files: the lock file, and the state file as it was
+// read. Deleting the lock file lets another process lock a new one at once; the lock on the state file keeps that
+// process from reading a state that this one is about to replace.
+type fileLock struct {
+	dir  *Dir
+	lock *flock.Flock
+	base *os.File // the locked state file; nil: there is none
+}
+
+// pace is how waiters ask for the lock: at growing intervals, because a crowd that asked all the time would keep the
+// holder from its work.
+type pace struct{ pause time.Duration }
+
+// wait returns false when ctx has ended.
+func (p *pace) wait(ctx context.Context) bool {
+	const first, last = 2 * time.Millisecond, 50 * time.Millisecond
+	p.pause = min(max(2*p.pause, first), last)
+	timer := time.NewTimer(p.pause/2 + rand.N(p.pause))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// acquire waits for the lock as long as ctx allows, and makes a state directory that is missing.
+func (d *Dir) acquire(ctx context.Context, p *pace) (*fileLock, error) {
+	for {
+		held, err := d.tryAcquire()
+		if held != nil || err != nil {
+			return held, err
+		}
+		if !p.wait(ctx) {
+			return nil, d.lockedError(ctx)
+		}
+	}
+}
+
+func (d *Dir) lockedError(ctx context.Context) error {
+	path := d.file("lock")
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return fmt.Errorf("lock %s: %w", path, ctx.Err())
+	}
+	locked := &LockedError{Path: path}
+	for _, held := range []string{path, d.file("state.json")} {
+		if info, err := os.Stat(held); err == nil && locked.PID == 0 {
+			locked.PID, locked.Program = lockHolder(info)
+		}
+	}
+	return locked
+}
+
+// tryAcquire returns nil without an error where another process holds the lock, or the files changed meanwhile.
+func (d *Dir) tryAcquire() (*fileLock, error) {
+	// O_RDONLY, so that a state on a read-only file system can be read; O_NONBLOCK, so that a named pipe is no trap.
+	lock := flock.New(d.file("lock"),
+		flock.SetFlag(os.O_RDONLY|os.O_CREATE|unix.O_NONBLOCK|unix.O_NOCTTY), flock.SetPermissions(0o600))
+	ok, err := lock.TryLock()
+	if err != nil {
+		return nil, d.lockFailure(err)
+	}
+	if !ok {
+		return nil, nil
+	}
+	held := &fileLock{dir: d, lock: lock}
+	if info, err := lock.Stat(); err == nil && !info.Mode().IsRegular() {
+		held.release()
+		return nil, &NotRegularError{Path: lock.Path(), Kind: kindName(info.Mode())}
+	}
+	ok, err = held.lockBase()
+	if !ok || err != nil {
+		held.release()
+		return nil, err
+	}
+	if err := held.validate(); err != nil {
+		held.release()
+		if errors.Is(err, errLockLost) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	return held, nil
+}
+
+// lockFailure is what an error of opening or locking the lock file means; nil: try again.
+func (d *Dir) lockFailure(err error) error {
+	path := d.file("lock")
+	if kind := kindOf(path); kind != "" {
+		return &NotRegularError{Path: path, Kind: kind}
+	}
+	_, statErr := os.Lstat(path)
+	switch {
+	case statErr == nil && errors.Is(err, fs.ErrNotExist):
+		return nil // made by another process meanwhile
+	case statErr == nil:
+		return fmt.Errorf("lock %s: %w", path, err)
+	}
+	if dirErr := d.makeDirs(); dirErr != nil {
+		if errors.Is(dirErr, fs.ErrNotExist) {
+			return nil // deleted again meanwhile
+		}
+		if failed, ok := errors.AsType[*WriteError](dirErr); ok {
+			failed.NotRun = true
+		}
+		return dirErr
+	}
+	if isAbsent(err) {
+		return nil
+	}
+	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM) {
+		return fmt.Errorf("lock %s: %w", path, err)
+	}
+	failed := newWriteError(path, err)
+	failed.NotRun = true
+	return failed
+}
+
+// lockBase opens and locks the state file, if there is one; false where another process holds it.
+func (l *fileLock) lockBase() (bool, error) {
+	path := l.dir.file("state.json")
+	base, err := openRegular(path, os.O_RDONLY)
+	if isAbsent(err) {
+		return true, nil
+	}
+	if err != nil {
+		return false, readError(path, err)
+	}
+	l.base = base
+	return tryFlock(base)
+}
+
+// tryFlock takes the exclusive lock of an open file; false where another process has it. File systems on which a file
+// that is open for reading cannot be locked (NFS) have the lock file alone.
+func tryFlock(file *os.File) (bool, error) {
+	for {
+		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.EWOULDBLOCK):
+			return false, nil
+		case err == nil, errors.Is(err, unix.EBADF), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOLCK):
+			return true, nil
+		}
+		return false, fmt.Errorf("lock %s: %w", file.Name(), err)
+	}
+}
+
+// validate returns errLockLost unless the locked files are those at their paths.
+func (l *fileLock) validate() error {
+	info, err := l.lock.Stat()
+	if err != nil {
+		return fmt.Errorf("look at the lock %s: %w", l.lock.Path(), err)
+	}
+	if err := isAt(info, l.lock.Path()); err != nil {
+		return err
+	}
+	path := l.dir.file("state.json")
+	if l.base == nil {
+		if _, err := os.Stat(path); err == nil {
+			return errLockLost
+		}
+		return nil
+	}
+	if info, err = l.base.Stat(); err != nil {
+		return fmt.Errorf("look at %s: %w", path, err)
+	}
+	return isAt(info, path)
+}
+
+// isAt returns errLockLost unless the file of info is the one at path.
+func isAt(info fs.FileInfo, path string) error {
+	now, err := os.Stat(path)
+	switch {
+	case err == nil && os.SameFile(info, now):
+		return nil
+	case err == nil, isAbsent(err), errors.Is(err, unix.ELOOP):
+		return errLockLost
+	}
+	return fmt.Errorf("look at %s: %w", path, err)
+}
+
+// release frees the state file before the lock file: who gets the lock file finds the state file free.
+func (l *fileLock) release() {
+	closeFile(l.base)
+	_ = l.lock.Close()
+}

@@ -1,0 +1,181 @@
+package lockstate
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// isAbsent reports whether an error of opening a file says that there is none, or nothing in which it could be.
+func isAbsent(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) }
+
+// readFile reads a regular file and never blocks.
+func readFile(path string) ([]byte, error) {
+	file, err := openRegular(path, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(file)
+}
+
+func readAll(file *os.File) ([]byte, error) {
+	var data bytes.Buffer
+	_, err := io.Copy(&data, io.NewSectionReader(file, 0, 1<<62))
+	return data.Bytes(), err
+}
+
+func readError(path string, err error) error {
+	if _, ok := errors.AsType[*NotRegularError](err); ok {
+		return err
+	}
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
+		err = pathErr.Err
+	}
+	return fmt.Errorf("read the state %s: %w", path, err)
+}
+
+// replaceState writes the state file, unless the lock was lost. With keep the old one is put aside.
+func (l *fileLock) replaceState(data []byte, keep bool) error {
+	path := l.dir.file("state.json")
+	temp, err := writeTemp(l.dir.Path, ".new-*", data)
+	if temp != nil {
+		defer os.Remove(temp.Name())
+	}
+	if err == nil {
+		// Before anybody can see it: whoever reads it waits until this change is complete.
+		_, err = tryFlock(temp)
+	}
+	if lost := l.validate(); lost != nil {
+		closeFile(temp)
+		return lost
+	}
+	if err != nil {
+		closeFile(temp)
+		return newWriteError(path, err)
+	}
+	if keep && l.base != nil {
+		putAside(path, l.dir.asidePath())
+	}
+	if err := l.install(temp.Name(), path); err != nil {
+		temp.Close()
+		return err
+	}
+	closeFile(l.base)
+	l.base = temp
+	return nil
+}
+
+func closeFile(file *os.File) {
+	if file != nil {
+		file.Close()
+	}
+}
+
+// install moves a finished file to path. Where there was no file when the state was read, one that appeared since is
+// not replaced: another process made it under a newer lock.
+func (l *fileLock) install(temp, path string) error {
+	if l.base == nil {
+		err := os.Link(temp, path)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrNotExist):
+			return errLockLost
+		}
+		// Not every file system has links.
+	}
+	err := os.Rename(temp, path)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return errLockLost
+	}
+	return newWriteError(path, err)
+}
+
+// maxAside is how many unusable state files are kept.
+const maxAside = 5
+
+// asidePath is where an unusable state file goes: the first free name, else that of the file changed longest ago.
+func (d *Dir) asidePath() string {
+	oldest, oldestTime := "", time.Time{}
+	for i := range maxAside {
+		path := d.file("state.json.unusable")
+		if i > 0 {
+			path += "." + strconv.Itoa(i+1)
+		}
+		info, err := os.Lstat(path)
+		if err != nil {
+			return path
+		}
+		if oldest == "" || info.ModTime().Before(oldestTime) {
+			oldest, oldestTime = path, info.ModTime()
+		}
+	}
+	return oldest
+}
+
+// putAside gives a file a second name, so that it is never missing at the first; where there are no links, it is moved.
+func putAside(path, aside string) {
+	_ = os.Remove(aside)
+	if os.Link(path, aside) != nil {
+		_ = os.Rename(path, aside)
+	}
+}
+
+// writeTemp makes a complete file under a name of its own and returns it open. It does not wait for the disk: after a
+// power cut no lease counts, and an empty file is recovered from.
+func writeTemp(dir, pattern string, data []byte) (*os.File, error) {
+	temp, err := os.CreateTemp(dir, pattern)
+	if err != nil {
+		return nil, err
+	}
+	_, err = temp.Write(data)
+	return temp, err
+}
+
+// replaceFile writes a file so that a reader sees the old content or the new, never a part.
+func replaceFile(path string, data []byte) error {
+	temp, err := writeTemp(filepath.Dir(path), ".new-*", data)
+	if temp == nil {
+		return err
+	}
+	defer os.Remove(temp.Name())
+	if closeErr := temp.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(temp.Name(), path)
+}
+
+// removeOldTemps removes temporary files of processes that were killed while they wrote.
+func (d *Dir) removeOldTemps() {
+	const minAge = time.Minute // a living process needs milliseconds
+	entries, err := os.ReadDir(d.Path)
+	if err != nil {
+		return
+	}
+	for _, entry := range entries {
+		isTemp := slices.ContainsFunc([]string{".new-", ".stamp-"}, func(prefix string) bool { return strings.HasPrefix(entry.Name(), prefix) })
+		if !isTemp {
+			continue
+		}
+		if info, err := entry.Info(); err == nil && time.Since(info.ModTime()) > minAge {
+			os.Remove(d.file(entry.Name()))
+		}
+	}
+}

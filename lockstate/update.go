@@ -1,0 +1,190 @@
+package lockstate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Tx is one change of the state, made while the file lock is held.
+type Tx struct {
+	State
+	Warning string // not empty: the state file was unusable, and where it is put
+
+	lock       *fileLock
+	bump       bool
+	isStored   bool // the state file existed and was usable
+	wasDown    bool // State.Down as read
+	isDownKept bool // the down file says the same
+	won        []*Election
+	afterWrite []func()
+	err        error // the first question that could not be answered
+}
+
+// Update runs fn under the project's file lock and writes what fn made of the state. An error of fn's is returned as it
+// is and nothing is written. The lock is waited for as long as ctx allows: then the error is a *LockedError.
+//
+// fn is run again, on the state as it is then, if the lock file, the state file or the whole directory was deleted or
+// replaced meanwhile. It must therefore set every variable that it leaves to its caller in each run; what must not
+// happen twice belongs in Tx.AfterWrite.
+//
+// If fn succeeded and the state cannot be written, the error is a *WriteError and the State is what fn made of it;
+// elections that fn won are held. A state that cannot be read is an error and is left alone.
+func (d *Dir) Update(ctx context.Context, fn func(*Tx) error) (State, error) {
+	var p pace
+	for {
+		held, err := d.acquire(ctx, &p)
+		if err != nil {
+			return d.Peek(), err
+		}
+		st, err := d.updateLocked(held, fn)
+		if !errors.Is(err, errLockLost) {
+			return st, err
+		}
+		if !p.wait(ctx) {
+			return st, d.lockedError(ctx)
+		}
+	}
+}
+
+// updateLocked is one run of an Update. With errLockLost everything that the run did is undone.
+func (d *Dir) updateLocked(held *fileLock, fn func(*Tx) error) (State, error) {
+	defer held.release()
+	tx, err := held.load()
+	if err != nil {
+		return State{}, err
+	}
+	before, err := json.Marshal(tx.State)
+	if err != nil {
+		return tx.State, err
+	}
+	err = fn(tx)
+	if err == nil {
+		err = tx.err
+	}
+	if err != nil {
+		if tx.Warning != "" && held.replaceState(before, true) == nil {
+			d.warn(tx.Warning)
+		}
+		if errors.Is(err, errLockLost) {
+			tx.undo()
+		}
+		return tx.State, err
+	}
+	err = tx.write(before)
+	if errors.Is(err, errLockLost) {
+		tx.undo()
+		return tx.State, err
+	}
+	for _, act := range tx.afterWrite {
+		act()
+	}
+	return tx.State, err
+}
+
+// write stores the state if it changed, and then the line that tells prompts so.
+func (tx *Tx) write(before []byte) error {
+	if tx.bump {
+		tx.Line++
+	}
+	after, err := json.Marshal(tx.State)
+	if err != nil {
+		return err
+	}
+	isChanged := string(after) != string(before) || tx.Warning != ""
+	if isChanged || len(tx.won) > 0 || len(tx.afterWrite) > 0 {
+		if err := tx.lock.validate(); err != nil {
+			return err
+		}
+	}
+	if isChanged {
+		tx.DownFile = tx.isDownKept && tx.Down == tx.wasDown || tx.lock.dir.storeDown(tx.Down)
+		if after, err = json.Marshal(tx.State); err != nil {
+			return err
+		}
+		if err := tx.lock.replaceState(after, tx.Warning != ""); err != nil {
+			return err
+		}
+		tx.isStored = true
+		if tx.Warning != "" {
+			tx.lock.dir.warn(tx.Warning)
+		}
+	}
+	// With the lock lost, the line is the next holder's: it finds the number behind.
+	if tx.isStored && tx.lock.validate() == nil {
+		tx.lock.dir.updateLine(tx.State, tx.bump)
+	}
+	return nil
+}
+
+// undo frees the elections of a run that does not count.
+func (tx *Tx) undo() {
+	for _, election := range tx.won {
+		_ = election.Resign()
+	}
+}
+
+func (tx *Tx) fail(err error) {
+	if tx.err == nil {
+		tx.err = err
+	}
+}
+
+func (d *Dir) warn(text string) {
+	if d.Warn != nil {
+		d.Warn(text)
+	}
+}
+
+// load reads the state, or makes a new one. A torn, empty or foreign file is put aside when it is replaced, not lost.
+func (l *fileLock) load() (*Tx, error) {
+	tx := &Tx{lock: l}
+	if l.base == nil {
+		tx.State = l.dir.newState()
+		return tx, nil
+	}
+	path := l.dir.file("state.json")
+	data, err := readAll(l.base)
+	if err != nil {
+		return nil, readError(path, err)
+	}
+	tx.State, err = parseState(data, l.dir.Config)
+	if err != nil {
+		tx.State = l.dir.newState()
+		tx.Line = max(tx.Line, uint64(time.Now().Unix()))
+		tx.DownFile = true // only a version that is not ours, or a crash of the machine, tears a state
+		tx.Warning = fmt.Sprintf("state file %s was unusable (%v); it was put aside as %s and begun anew", path, err, l.dir.asidePath())
+	} else {
+		tx.isStored = true
+	}
+	tx.isDownKept = l.dir.mergeDown(&tx.State)
+	tx.wasDown = tx.Down
+	return tx, nil
+}
+
+// newState continues the numbers of a prompt's line that is there: a repeated number could hide a change.
+func (d *Dir) newState() State {
+	st := newState(d.Config)
+	if number, ok := d.lineNumber(); ok {
+		st.Line = max(number, uint64(time.Now().Unix()))
+	}
+	return st
+}
+
+// Bump makes the prompts of every shell in the project look again.
+func (tx *Tx) Bump() { tx.bump = true }
+
+// AfterWrite has act run once, under the lock, when the run of Update's function counts: after the state was written,
+// or could not be written.
+func (tx *Tx) AfterWrite(act func()) { tx.afterWrite = append(tx.afterWrite, act) }
+
+// Socket is where the living supervisor listens: as it recorded, or where it would, if the record was lost or is
+// outside our runtime directories.
+func (tx *Tx) Socket() (string, error) {
+	if tx.Supervisor != nil && tx.lock.dir.isOurSocket(tx.Supervisor.Socket) {
+		return tx.Supervisor.Socket, nil
+	}
+	return tx.lock.dir.SocketPath()
+}

@@ -1,0 +1,30 @@
+package project_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/localport-sh/localport/forwarder/command"
+	"github.com/localport-sh/localport/forwarder/kubectl"
+	"github.com/localport-sh/localport/forwarder/ssh"
+	"github.com/localport-sh/localport/forwarder/tcp"
+	"github.com/localport-sh/localport/project"
+)
+
+// The tests of package project cannot import those who import it.
+func init() {
+	project.BuiltIn = []project.TechnologyType{
+		kubectl.Technology.TechnologyType, ssh.Technology.TechnologyType, tcp.Technology.TechnologyType, command.Technology.TechnologyType,
+	}
+}
+
+func TestTechnologyType_EveryKeyThatNamesAFileIsCoveredByTrust(t *testing.T) {
+	for _, technology := range project.BuiltIn {
+		for _, key := range technology.Keys {
+			covered := strings.HasSuffix(key.Name, "_file") || key.Name == "kubeconfig" // which is looked for in a config that nobody has allowed yet
+			if key.Is == project.File && !covered {
+				t.Errorf("%s: %s", technology.Name, key.Name)
+			}
+		}
+	}
+}

@@ -1,0 +1,135 @@
+package shellhook_test
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/localport-sh/localport/shellhook"
+	"github.com/localport-sh/localport/testdata/shellpty"
+)
+
+// later is a line after which the shell's clock shows that some seconds have passed. fish's is the age of our program.
+func later(shell string, seconds int) string {
+	if shell == "fish" {
+		return fmt.Sprintf("set -g __localport_since (math $__localport_since - %d)", seconds)
+	}
+	return fmt.Sprintf("SECONDS=$((SECONDS + %d))", seconds)
+}
+
+const shortLimit = "--limit=200ms"
+
+func TestHook_RepeatsAFailedLookAtAGrowingPace(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *world) {
+		root := w.project("p")
+		mend := w.flag("fail", "")
+		s := w.start(shell)
+		w.expectLooks(s, cd(root), 1)
+		w.expectQuiet(s)
+		for _, wait := range []int{5, 10, 15, 20} {
+			w.expectLooks(s, later(shell, wait-4), 0)
+			w.expectLooks(s, later(shell, wait), 1)
+			w.expectQuiet(s)
+		}
+		for _, wait := range []int{25, 30, 35, 40, 45, 50, 55, 60, 60} {
+			w.expectLooks(s, later(shell, wait), 1)
+		}
+		mend()
+		w.expectLooks(s, later(shell, 60), 1)
+		if got := in(s); got != root {
+			t.Errorf("PROJECT is %q, want %q", got, root)
+		}
+		calls := w.calls()
+		if slices.Contains(calls[0].Args, shortLimit) {
+			t.Errorf("the first look was made with %q", calls[0].Args)
+		}
+		for _, call := range calls[1:] {
+			if !slices.Contains(call.Args, shortLimit) {
+				t.Errorf("a repeated look was made with %q", call.Args)
+			}
+		}
+		w.expectLooks(s, later(shell, 1000), 0) // it succeeded: there is nothing to repeat
+	})
+}
+
+func TestHook_RepeatsAFailedLookOutsideOfAnyProject(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *world) {
+		root := w.project("p")
+		s := w.start(shell)
+		s.Run(cd(root))
+		defer w.flag("fail", "")()
+		w.expectLooks(s, cd(w.dir), 1)
+		w.expectQuiet(s)
+		w.expectLooks(s, later(shell, 5), 1)
+		w.expectQuiet(s)
+	})
+}
+
+func TestHook_DoesNotRepeatAnAnswer(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *world) {
+		root := w.project("p")
+		defer w.flag("fail", "4")() // as where the project is not allowed
+		s := w.start(shell)
+		w.expectLooks(s, cd(root), 1)
+		w.expectLooks(s, later(shell, 100), 0)
+	})
+}
+
+func TestHook_StartsNoProcessBeforeAFailedLookIsDue(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *world) {
+		tr := newTrace(t)
+		root := w.project("p")
+		defer w.flag("fail", "")()
+		s := w.startWith(shellpty.Config{Shell: shell, RC: w.rc(shell), Wrap: tr.wrap()})
+		s.Run(cd(root))
+		before := len(tr.processes())
+		s.Run("true")
+		s.Run("true")
+		if got := tr.processes()[before:]; len(got) != 0 {
+			t.Errorf("it started processes:\n%s", strings.Join(got, "\n"))
+		}
+	})
+}
+
+// A shell that has an older hook is given the new one: what that one knows more of has to be there.
+func TestHook_TakesOverFromAnOlderOne(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *world) {
+		root := w.project("p")
+		s := w.start(shell)
+		s.Run(cd(root))
+		forget := map[string]string{"fish": "set -e -g __localport_wait __localport_retry __localport_since"}[shell]
+		if forget == "" {
+			forget = "unset __localport_wait __localport_retry __localport_since"
+		}
+		s.Run(forget + "; " + strings.TrimSpace(w.rc(shell)))
+		w.expectQuiet(s)
+		w.setLine(root, "1 0 0")
+		w.expectLooks(s, "true", 1)
+		if out := s.Output(); out != "" {
+			t.Errorf("printed %q", out)
+		}
+	})
+}
+
+func TestHook_HandsBackWhatIsToBeRetried(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *world) {
+		const retry = `{"left":["/a 'b' \"c\""]}`
+		sh, err := shellhook.Lookup(shell)
+		if err != nil {
+			t.Fatal(err)
+		}
+		root := w.project("p")
+		s := w.start(shell)
+		path := w.dir + "/set"
+		if err := os.WriteFile(path, []byte(sh.Set(shellhook.Retry, retry)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s.Run("source " + path)
+		s.Run(cd(root))
+		if calls := w.calls(); len(calls) != 1 || calls[0].Retry != retry {
+			t.Errorf("looks: %+v", calls)
+		}
+	})
+}

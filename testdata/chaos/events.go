@@ -4,6 +4,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"syscall"
+	"time"
 )
 
 // need is who has to use a project for an event.
@@ -163,6 +164,7 @@ func (p *project) meanwhile(r *rand.Rand, what string) {
 		if target, ok := p.supervisor(); ok {
 			p.excuse(nil, false)
 			p.nudgeLater()
+			p.lastEnd = time.Now()
 			signalProcess(target.pid, syscall.SIGKILL)
 		}
 	case "status":

@@ -208,12 +208,12 @@ func (p *project) kick(r *rand.Rand, state State, needs need) {
 	case Starting:
 		choice := r.IntN(3)
 		p.down = false
-		switch choice {
-		case 0:
+		switch {
+		case choice == 0:
 			p.note("start, in the background")
 			p.started = true
 			p.async.Go(func() { p.try("start", "--no-wait") })
-		case 1:
+		case choice == 1 || p.shells[0].inside: // who is inside already does not enter, and a prompt leaves the project down
 			p.startExec()
 		default:
 			s := p.shells[0]

@@ -38,6 +38,9 @@ func (d *Dir) hasDownFile(isDown bool) bool {
 func (d *Dir) mergeDown(st *State) bool {
 	isDown, ok := d.downFile()
 	if ok && st.DownFile {
+		if isDown && !st.Down { // the stop could not be written, nor that it ended what start had asked for
+			st.Release(StartLease, Process{})
+		}
 		st.Down = isDown
 	}
 	return ok && st.Down == isDown

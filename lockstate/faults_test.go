@@ -289,6 +289,23 @@ func TestDown_IsWhatItsFileSaysInThisBoot(t *testing.T) {
 	}
 }
 
+func TestDown_EndsWhatStartHadAskedForAlsoWhereTheStateCouldNotBeWritten(t *testing.T) {
+	d := openTest(t)
+	update(t, d, func(tx *Tx) error {
+		tx.Hold(Lease{Kind: StartLease})
+		tx.Hold(Lease{Kind: ShellLease, Process: Self()})
+		return nil
+	})
+	check(t, os.Rename(d.file("down.unset"), d.file("down")))
+	if st := d.Peek(); !st.Down || len(st.Leases) != 1 || st.Leases[0].Kind != ShellLease {
+		t.Errorf("down %v, leases %v", st.Down, st.Leases)
+	}
+	st := update(t, d, func(tx *Tx) error { tx.Down = false; return nil })
+	if len(st.Leases) != 1 || st.Leases[0].Kind != ShellLease {
+		t.Errorf("after the next start: leases %v", st.Leases)
+	}
+}
+
 func TestState_OfAnOlderVersionCounts(t *testing.T) {
 	d := openTest(t)
 	update(t, d, func(tx *Tx) error { tx.Down = false; return increment(tx) })

@@ -25,6 +25,8 @@ type fileLock struct {
 	dir  *Dir
 	lock *flock.Flock
 	base *os.File // the locked state file; nil: there is none
+	// mayOverwrite: where there is no room for a new state file, the old one is written over.
+	mayOverwrite bool
 }
 
 // pace is how waiters ask for the lock: at growing intervals, because a crowd that asked all the time would keep the

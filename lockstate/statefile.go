@@ -62,6 +62,9 @@ func (l *fileLock) replaceState(data []byte, keep bool) error {
 	}
 	if err != nil {
 		closeFile(temp)
+		if l.mayOverwrite && !keep && l.overwriteState(data) == nil {
+			return nil
+		}
 		return newWriteError(path, err)
 	}
 	if keep && l.base != nil {
@@ -74,6 +77,31 @@ func (l *fileLock) replaceState(data []byte, keep bool) error {
 	closeFile(l.base)
 	l.base = temp
 	return nil
+}
+
+// overwriteState writes the state over the one in the file, which needs no room on most file systems, if it is not longer. It
+// fills up with spaces, so that one write does it all.
+func (l *fileLock) overwriteState(data []byte) error {
+	if l.base == nil {
+		return fs.ErrNotExist
+	}
+	info, err := l.base.Stat()
+	if err != nil {
+		return err
+	}
+	if int64(len(data)) > info.Size() {
+		return unix.ENOSPC
+	}
+	file, err := openRegular(l.dir.file("state.json"), os.O_WRONLY)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if now, err := file.Stat(); err != nil || !os.SameFile(now, info) {
+		return errLockLost
+	}
+	_, err = file.WriteAt(append(data, bytes.Repeat([]byte(" "), int(info.Size())-len(data))...), 0)
+	return err
 }
 
 func closeFile(file *os.File) {

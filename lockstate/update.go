@@ -181,6 +181,10 @@ func (d *Dir) newState() State {
 // Bump makes the prompts of every shell in the project look again.
 func (tx *Tx) Bump() { tx.bump = true }
 
+// MayOverwrite allows the state file to be written over where the disk has no room for a new one: for a change that nobody will
+// make again, as that of a supervisor which ends. Whoever reads at that moment without the lock may see a part of each.
+func (tx *Tx) MayOverwrite() { tx.lock.mayOverwrite = true }
+
 // AfterWrite has act run once, under the lock, when the run of Update's function counts: after the state was written,
 // or could not be written.
 func (tx *Tx) AfterWrite(act func()) { tx.afterWrite = append(tx.afterWrite, act) }

@@ -16,7 +16,7 @@ import (
 )
 
 // smallDisk is a world whose state lies on a file system of its own.
-func smallDisk(t *testing.T) *world {
+func smallDisk(t testing.TB) *world {
 	t.Helper()
 	w := newWorld(t)
 	dir := filepath.Join(w.home, "state")

@@ -185,6 +185,7 @@ func (s *Supervisor) retire(why retireReason, tries int) bool {
 		tx.Supervisor, tx.Stopped, tx.Started, tx.Only = nil, nil, nil, nil
 		tx.Down = tx.Down || why == ordered
 		tx.Bump()
+		tx.MayOverwrite() // else the leases that were released come back when the disk has room again
 		return nil
 	})
 	if errors.Is(err, errInUse) {

@@ -1,0 +1,270 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/testdata/ports"
+	"github.com/localport-sh/localport/testdata/sshd"
+)
+
+// answers reports whether a project's supervisor answers where it has recorded its socket.
+func (w *world) answers(root string) bool {
+	supervisor := w.state(root).Supervisor
+	if supervisor == nil {
+		return false
+	}
+	_, err := os.Stat(supervisor.Socket)
+	return err == nil
+}
+
+func TestGuard_BindsTheControlSocketAgain(t *testing.T) {
+	for name, remove := range map[string]func(t *testing.T, w *world, socket string){
+		"socket": func(t *testing.T, _ *world, socket string) {
+			if err := os.Remove(socket); err != nil {
+				t.Error(err)
+			}
+		},
+		"runtime directory": func(t *testing.T, w *world, _ string) {
+			if err := os.RemoveAll(filepath.Join(w.home, "runtime")); err != nil {
+				t.Error(err)
+			}
+		},
+		"runtime directory replaced by a file": func(t *testing.T, w *world, _ string) {
+			dir := filepath.Join(w.home, "runtime/localport")
+			if err := os.RemoveAll(dir); err != nil {
+				t.Error(err)
+			}
+			w.write(filepath.Dir(dir), filepath.Base(dir), "")
+			t.Cleanup(func() { os.Remove(dir) })
+		},
+		"another file in place of the socket": func(t *testing.T, _ *world, socket string) {
+			if err := os.Remove(socket); err != nil {
+				t.Error(err)
+			}
+			if err := os.WriteFile(socket, nil, 0o600); err != nil {
+				t.Error(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			port := ports.Free(t)
+			addr := fmt.Sprintf("127.0.0.1:%d", port)
+			root := w.allowed("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+			w.must(root, "start")
+			w.kept(root)
+			supervisor, socket := w.supervisor(root), w.state(root).Supervisor.Socket
+			before := inodeOf(t, socket)
+			remove(t, w, socket)
+			removed := time.Now()
+			eventually(t, "the socket is bound again", func() bool {
+				now := w.state(root).Supervisor.Socket
+				info, err := os.Stat(now)
+				return err == nil && info.Mode()&os.ModeSocket != 0 && !(now == socket && inodeOf(t, now) == before)
+			})
+			t.Logf("bound again after %v", time.Since(removed))
+
+			if now := w.supervisor(root); now != supervisor {
+				t.Errorf("the supervisor is %+v, was %+v", now, supervisor)
+			}
+			w.status(root)
+			sh := w.shell("bash", root)
+			if env := sh.Environ(); env["WEB_PORT"] != fmt.Sprint(port) {
+				t.Errorf("WEB_PORT=%q; the shell shows %q", env["WEB_PORT"], sh.Screen())
+			}
+			served(t, addr)
+
+			// The successor is reached at the new socket, too.
+			kill(t, supervisor.PID)
+			successor := w.replaced(root, supervisor)
+			if pids := w.leases(root, control.ShellLease); len(pids) != 1 || pids[0] != sh.PID() {
+				t.Errorf("leases of %v, want that of %d", pids, sh.PID())
+			}
+			bound := w.state(root).Supervisor.Socket
+			sh.Run("cd " + w.home)
+			w.must(root, "stop")
+			w.gone(successor)
+			if _, err := os.Lstat(bound); err == nil {
+				t.Errorf("%s is left", bound)
+			}
+			if !strings.HasSuffix(name, "by a file") {
+				w.nothingLeft(root, addr)
+			}
+		})
+	}
+}
+
+func inodeOf(t *testing.T, path string) uint64 {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return info.Sys().(*syscall.Stat_t).Ino
+}
+
+// Tunnels have private sockets beside the control socket.
+func TestGuard_TunnelsOutliveTheRuntimeDirectory(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	host, far, port := sshd.Start(t), serve(t, "127.0.0.1:0"), []int{ports.Free(t), ports.Free(t)}
+	root := w.allowed(sshConfig("web", port[0], host, far.port) + sshConfig("api", port[1], host, far.port))
+	w.must(root, "start")
+	web, api := fmt.Sprintf("127.0.0.1:%d", port[0]), fmt.Sprintf("127.0.0.1:%d", port[1])
+	served(t, web)
+	if err := os.RemoveAll(filepath.Join(w.home, "runtime")); err != nil {
+		t.Fatal(err)
+	}
+	served(t, web)
+	served(t, api)
+	eventually(t, "the supervisor is reached again", func() bool { return w.answers(root) })
+	w.must(root, "restart", "api")
+	served(t, api)
+	w.must(root, "restart")
+	served(t, web)
+	served(t, api)
+	w.down(root, web, api)
+}
+
+// deletions are what is removed under a live project, given its state directory.
+var deletions = map[string]func(dir string) error{
+	"election":        func(dir string) error { return os.Remove(filepath.Join(dir, "election")) },
+	"lock":            func(dir string) error { return os.Remove(filepath.Join(dir, "lock")) },
+	"state":           func(dir string) error { return os.Remove(filepath.Join(dir, "state.json")) },
+	"prompt":          func(dir string) error { return os.Remove(filepath.Join(dir, "prompt")) },
+	"state directory": os.RemoveAll,
+	"state home":      func(dir string) error { return os.RemoveAll(filepath.Dir(filepath.Dir(dir))) },
+	"torn state": func(dir string) error {
+		return os.WriteFile(filepath.Join(dir, "state.json"), []byte(`{"version":1,`), 0o600)
+	},
+	"empty state": func(dir string) error { return os.Truncate(filepath.Join(dir, "state.json"), 0) },
+	"foreign state": func(dir string) error {
+		return os.WriteFile(filepath.Join(dir, "state.json"), []byte(`{"version":1,"id":"other","config":"/elsewhere"}`), 0o600)
+	},
+}
+
+func TestGuard_ProjectOutlivesDeletedFiles(t *testing.T) {
+	for name, remove := range deletions {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			root := w.allowed("linger = 0.1\n" + tcpConfig("web", "\"auto\"", serve(t, "127.0.0.1:0")))
+			first := w.shell("bash", root)
+			w.kept(root)
+			supervisor, auto, dir := w.supervisor(root), w.state(root).Ports["web"], w.stateDir(root)
+			addr := fmt.Sprintf("127.0.0.1:%d", auto)
+			conn := dial(t, addr)
+			conn.say("hi")
+			if err := remove(dir); err != nil {
+				t.Fatal(err)
+			}
+			// Two enter at the moment of the deletion.
+			pid := fmt.Sprint(os.Getpid())
+			entered := make(chan outcome, 2)
+			for _, args := range [][]string{{"export", "bash", "--pid", pid}, {"exec", "--", "true"}} {
+				cmd := w.command(root, args...)
+				go func() {
+					out, err := cmd.CombinedOutput()
+					entered <- outcome{stdout: string(out), stderr: fmt.Sprint(err), code: cmd.ProcessState.ExitCode()}
+				}()
+			}
+			for range 2 {
+				if o := <-entered; o.code != 0 {
+					t.Errorf("entering: exit %d, %s\n%s", o.code, o.stderr, o.stdout)
+				}
+			}
+			eventually(t, "the state is written again", func() bool {
+				state := w.state(root)
+				return state.Supervisor != nil && state.Supervisor.Process == supervisor && len(state.Leases) == 2 && state.Ports["web"] == auto
+			})
+			eventually(t, "the election is held at its path", func() bool { _, err := os.Stat(filepath.Join(dir, "election")); return err == nil })
+			if all := supervisorsOf(t, root); len(all) != 1 || all[0] != supervisor {
+				t.Errorf("supervisors: %v, want %v alone", all, supervisor)
+			}
+			if pids := w.leases(root, control.ShellLease); len(pids) != 2 {
+				t.Errorf("leases of %v, want two", pids)
+			}
+			if got := conn.say("still there?"); got != "hello still there?\n" {
+				t.Errorf("the established connection answers %q", got)
+			}
+			second := w.shell("bash", root)
+			if env := second.Environ(); env["WEB_PORT"] != fmt.Sprint(auto) {
+				t.Errorf("WEB_PORT=%q, want %d; the shell shows %q", env["WEB_PORT"], auto, second.Screen())
+			}
+
+			// A successor has everything, too.
+			kill(t, supervisor.PID)
+			successor := w.replaced(root, supervisor)
+			served(t, addr)
+			if o := w.localport("/", "export", "bash", "--pid", pid, "--root", root); o.code != 0 {
+				t.Errorf("leaving: exit %d, %s", o.code, o.stderr)
+			}
+			first.Kill()
+			second.Run("cd " + w.home)
+			w.gone(successor)
+			w.nothingLeft(root, addr)
+		})
+	}
+}
+
+// A backup, or another tool that synchronises files, may put an older state back.
+func TestGuard_AnOlderCopyOfTheStateLosesNoLease(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	root := w.allowed("linger = 0.1\n" + tcpConfig("web", "\"auto\"", serve(t, "127.0.0.1:0")))
+	w.must(root, "start")
+	w.kept(root)
+	supervisor := w.supervisor(root)
+	path := filepath.Join(w.stateDir(root), "state.json")
+	older, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.must(root, "stop", "web")
+	w.must(root, "start", "web")
+	sh := w.shell("bash", root)
+	w.status(root)
+	if err := os.WriteFile(path, older, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the shell's lease is written again", func() bool {
+		for _, lease := range w.state(root).Leases {
+			if lease.Kind == lockstate.ShellLease && lease.PID == sh.PID() {
+				return true
+			}
+		}
+		return false
+	})
+	sh.Run("cd " + w.home)
+	w.must(root, "stop")
+	w.gone(supervisor)
+	w.nothingLeft(root)
+}
+
+func TestGuard_EndsWithTheProjectsDirectory(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	port := ports.Free(t)
+	root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	w.must(root, "start")
+	w.kept(root)
+	dir := w.stateDir(root)
+	if err := os.RemoveAll(root); err != nil {
+		t.Fatal(err)
+	}
+	w.allEnded()
+	w.nothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
+	log, err := os.ReadFile(filepath.Join(dir, "log/supervisor.log"))
+	if err != nil || !strings.Contains(string(log), "the project's directory is gone") {
+		t.Errorf("the log (%v):\n%s", err, log)
+	}
+}

@@ -1,0 +1,315 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/testdata/ports"
+)
+
+// obstacle keeps a project's state from being written or read until end.
+type obstacle struct {
+	world func(t testing.TB) *world // nil: an ordinary one
+	begin func(t *testing.T, w *world, root string) (end func())
+	// isSilent: leaving prints nothing, because the supervisor takes the release.
+	isSilent bool
+}
+
+var obstacles = map[string]obstacle{
+	"full disk": {
+		world: smallDisk, isSilent: true,
+		begin: func(_ *testing.T, w *world, _ string) func() { return w.fill() },
+	},
+	"no inodes": {
+		world: smallDisk, isSilent: true,
+		begin: func(t *testing.T, w *world, _ string) func() { return w.useUpInodes() },
+	},
+	"read-only file system": {
+		world: smallDisk, isSilent: true,
+		begin: func(_ *testing.T, w *world, _ string) func() { return w.makeReadOnly() },
+	},
+	"lock held": {
+		begin: func(_ *testing.T, w *world, root string) func() { return w.holdLock(root) },
+	},
+	"no descriptors": {
+		isSilent: true,
+		begin: func(t *testing.T, w *world, root string) func() {
+			supervisor := w.supervisor(root)
+			setFileLimit(t, supervisor.PID, countFiles(t, supervisor.PID))
+			return func() {
+				if supervisor.Alive() {
+					setFileLimit(t, supervisor.PID, 1024)
+				}
+			}
+		},
+	},
+}
+
+// useUpInodes makes files until no more can be made on the disk with the state, until they are removed.
+func (w *world) useUpInodes() (end func()) {
+	w.t.Helper()
+	disk := filepath.Join(w.home, "state")
+	if err := unix.Mount("", disk, "", unix.MS_REMOUNT, "nr_inodes=200"); err != nil {
+		w.t.Skipf("limit the inodes: %v", err)
+	}
+	dir := filepath.Join(disk, "filling")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		w.t.Fatal(err)
+	}
+	for i := 0; ; i++ {
+		file, err := os.Create(filepath.Join(dir, fmt.Sprint(i)))
+		if err != nil {
+			break
+		}
+		file.Close()
+	}
+	return func() { _ = os.RemoveAll(dir) }
+}
+
+// makeReadOnly has the disk with the state be read-only to whoever opens a file there, until end.
+func (w *world) makeReadOnly() (end func()) {
+	w.t.Helper()
+	disk := filepath.Join(w.home, "state")
+	if err := unix.Mount(disk, disk, "", unix.MS_BIND, ""); err != nil {
+		w.t.Skipf("bind: %v", err)
+	}
+	isMounted := true
+	end = func() {
+		if isMounted {
+			_ = unix.Unmount(disk, unix.MNT_DETACH)
+			isMounted = false
+		}
+	}
+	w.t.Cleanup(end)
+	if err := unix.Mount("", disk, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""); err != nil {
+		w.t.Skipf("make it read-only: %v", err)
+	}
+	return end
+}
+
+func countFiles(t *testing.T, pid int) uint64 {
+	t.Helper()
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uint64(len(entries))
+}
+
+// setFileLimit lets a process open no file whose descriptor would be as high as the limit.
+func setFileLimit(t *testing.T, pid int, limit uint64) {
+	t.Helper()
+	var now unix.Rlimit
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &now); err != nil {
+		t.Fatal(err)
+	}
+	now.Cur = min(limit, now.Max)
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &now, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// underObstacle is a project with a shell in it whose state is out of reach.
+func underObstacle(t *testing.T, o obstacle, test func(w *world, root, addr string, begin func() (end func()))) {
+	t.Parallel()
+	if o.world == nil {
+		o.world = newWorld
+	}
+	w := o.world(t).limited("2s")
+	port := ports.Free(t)
+	root := w.allowed("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	test(w, root, fmt.Sprintf("127.0.0.1:%d", port), func() func() {
+		w.kept(root)
+		w.status(root)
+		return o.begin(t, w, root)
+	})
+}
+
+func TestLeases_TheLastShellDiesUnderAnObstacleNamespace(t *testing.T) {
+	for name, o := range obstacles {
+		t.Run(name, func(t *testing.T) {
+			underObstacle(t, o, func(w *world, root, addr string, begin func() func()) {
+				sh := w.shell("bash", root)
+				supervisor := w.supervisor(root)
+				end := begin()
+				sh.Kill()
+				w.gone(supervisor) // also while it lasts
+				end()
+				w.allEnded()
+				if conn, err := ask(addr, "you"); err == nil {
+					t.Errorf("the port answers %q", conn)
+				}
+				w.must(root, "exec", "--", "true")
+				w.allEnded()
+				w.nothingLeft(root, addr)
+			})
+		})
+	}
+}
+
+func TestLeases_AShellLeavesUnderAnObstacleNamespace(t *testing.T) {
+	for name, o := range obstacles {
+		t.Run(name, func(t *testing.T) {
+			underObstacle(t, o, func(w *world, root, addr string, begin func() func()) {
+				sh := w.shell("bash", root)
+				supervisor := w.supervisor(root)
+				end := begin()
+				sh.Run("cd " + w.home)
+				if out := sh.Output(); o.isSilent && strings.Contains(out, "localport:") {
+					t.Errorf("leaving printed %q", out)
+				}
+				if has(sh.Environ(), "WEB_PORT") {
+					t.Error("after leaving there is WEB_PORT")
+				}
+				if o.isSilent {
+					w.gone(supervisor)
+				}
+				end()
+				if !o.isSilent {
+					eventually(t, "the shell has left", func() bool {
+						sh.Run("SECONDS=$((SECONDS + 5))")
+						return !supervisor.Alive()
+					})
+				}
+				w.must(root, "exec", "--", "true")
+				eventually(t, "the project is down", func() bool { return w.state(root).Supervisor == nil })
+				w.nothingLeft(root, addr)
+			})
+		})
+	}
+}
+
+// What could not be written travels with the keeper.
+func TestLeases_AKilledSupervisorsSuccessorKnowsWhatCouldNotBeWrittenNamespace(t *testing.T) {
+	for _, name := range []string{"full disk", "no inodes", "read-only file system"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := smallDisk(t)
+			root := w.allowed("linger = 0.1\n" + tcpConfig("web", "\"auto\"", serve(t, "127.0.0.1:0")) + tcpConfig("api", ports.Free(t), serve(t, "127.0.0.1:0")))
+			first := w.shell("bash", root)
+			w.kept(root)
+			w.status(root)
+			supervisor, auto := w.supervisor(root), w.service(root, "web").Address
+			end := obstacles[name].begin(t, w, root)
+
+			second := w.shell("bash", root)
+			w.must(root, "stop", "api")
+			first.Run("cd " + w.home)
+			want := []int{second.PID()}
+			eventually(t, "the supervisor knows that one has left", func() bool { return slices.Equal(w.leases(root, control.ShellLease), want) })
+
+			for range 2 { // the file still tells who was first, as it does a second time
+				kill(t, supervisor.PID)
+				w.gone(supervisor)
+				before := supervisor
+				eventually(t, "another supervisor answers", func() bool {
+					now := w.status(root).Supervisor
+					if now != nil {
+						supervisor, _ = lockstate.Find(now.PID)
+					}
+					return now != nil && supervisor != before
+				})
+				if pids := w.leases(root, control.ShellLease); !slices.Equal(pids, want) {
+					t.Errorf("leases of %v, want %v", pids, want)
+				}
+				if now := w.service(root, "web"); now.Address != auto {
+					t.Errorf("web is at %s, was at %s", now.Address, auto)
+				}
+				if now := w.service(root, "api"); now.State != "stopped" {
+					t.Errorf("api is %s", now.State)
+				}
+			}
+			served(t, auto)
+			second.Run("cd " + w.home)
+			w.gone(supervisor)
+			end()
+		})
+	}
+}
+
+func TestLeases_StopUnderAFullDiskNamespace(t *testing.T) {
+	for _, name := range []string{"full disk", "no inodes", "read-only file system"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := smallDisk(t)
+			port := ports.Free(t)
+			root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+			w.must(root, "start")
+			w.kept(root)
+			end := obstacles[name].begin(t, w, root)
+			o := w.localport(root, "stop")
+			t.Logf("stop: exit %d\n%s%s", o.code, o.stdout, o.stderr)
+			w.allEnded()
+			if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); err == nil {
+				t.Errorf("the port answers %q", answer)
+			}
+			end()
+		})
+	}
+}
+
+// Control socket, prompts and state have descriptors of their own while clients use up all the others.
+func TestLeases_AFewDescriptorsAreEnoughToAnswer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	port := ports.Free(t)
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	root := w.allowed("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	w.must(root, "start")
+	w.kept(root)
+	w.status(root)
+	supervisor := w.supervisor(root)
+	setFileLimit(t, supervisor.PID, countFiles(t, supervisor.PID)+8)
+	closeAll := connectIdly(t, addr, 20)
+	w.status(root)
+	sh := w.shell("bash", root)
+	if env := sh.Environ(); env["WEB_PORT"] != fmt.Sprint(port) {
+		t.Errorf("WEB_PORT=%q; the shell shows %q", env["WEB_PORT"], sh.Screen())
+	}
+	if pids := w.leases(root, control.ShellLease); !slices.Equal(pids, []int{sh.PID()}) {
+		t.Errorf("leases of %v, want that of %d", pids, sh.PID())
+	}
+	sh.Run("cd " + w.home)
+	closeAll()
+	w.must(root, "stop")
+	w.gone(supervisor)
+	w.nothingLeft(root, addr)
+}
+
+// A supervisor that cannot look at anything loses nobody: the shells are still there.
+func TestLeases_WithoutDescriptorsNoneIsLost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	root := w.allowed("linger = 0.1\n" + tcpConfig("web", "\"auto\"", serve(t, "127.0.0.1:0")))
+	first, second := w.shell("bash", root), w.shell("bash", root)
+	w.kept(root)
+	w.status(root)
+	supervisor, auto := w.supervisor(root), w.state(root).Ports["web"]
+	limit := countFiles(t, supervisor.PID)
+	setFileLimit(t, supervisor.PID, limit)
+	second.Kill() // has the leases counted, at once and every second
+	trouble := filepath.Join(w.stateDir(root), "log/supervisor.log")
+	eventually(t, "the supervisor could not read the state", func() bool {
+		log, err := os.ReadFile(trouble)
+		return err == nil && strings.Contains(string(log), "cannot write the state")
+	})
+	setFileLimit(t, supervisor.PID, 1024)
+	eventually(t, "the leases are read again", func() bool { return slices.Equal(w.leases(root, control.ShellLease), []int{first.PID()}) })
+	if now := w.supervisor(root); now != supervisor {
+		t.Errorf("the supervisor is %+v, was %+v", now, supervisor)
+	}
+	if now := w.state(root).Ports["web"]; now != auto {
+		t.Errorf("the port is %d, was %d", now, auto)
+	}
+	first.Run("cd " + w.home)
+	w.gone(supervisor)
+	w.nothingLeft(root)
+}

@@ -273,8 +273,8 @@ func (p *project) try(args ...string) bool {
 	p.note("%s", r)
 	switch {
 	case r.code == 0 || p.w.ctx.Err() != nil:
-	case p.orderly:
-		p.fail("%s", r) // nothing happened to it that would account for it
+	case p.orderly && (args[0] != "start" || !p.unsure):
+		p.fail("%s", r) // nothing happened to it that would account for it, such as a stop that overtakes a start
 	default:
 		p.mu.Lock()
 		defer p.mu.Unlock()

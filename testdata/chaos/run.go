@@ -240,6 +240,10 @@ func (d *driver) arm(p *project, r *rand.Rand) {
 		d.w.pause(p.act.Delay / 4) // a start takes no longer
 		return
 	}
+	if p.act.State == Stopping {
+		d.w.pause(p.act.Delay * 5 / 2) // also beyond linger, when it ends by itself
+		return
+	}
 	d.w.pause(p.act.Delay)
 }
 

@@ -130,6 +130,12 @@ func (st *State) Release(kind Kind, p Process) {
 	st.Leases = slices.DeleteFunc(st.Leases, drop.same)
 }
 
+// ReleaseAt drops the lease of this kind and process, unless it was taken after a time. A zero time is now.
+func (st *State) ReleaseAt(kind Kind, p Process, at time.Time) {
+	drop := Lease{Kind: kind, Process: p}
+	st.Leases = slices.DeleteFunc(st.Leases, func(l Lease) bool { return l.same(drop) && (at.IsZero() || !l.Since.After(at)) })
+}
+
 // Prune drops the leases of processes that have ended.
 func (st *State) Prune() {
 	st.Leases = slices.DeleteFunc(st.Leases, func(l Lease) bool { return !l.Alive() })

@@ -192,8 +192,11 @@ type Session struct {
 
 // LeaveRequest has the leases read again.
 type LeaveRequest struct {
-	// Lease is one to be released whose release could not be written to the state file; null where it was written.
+	// Lease is the one that is released. Its holder has released it in the state file too where that could be written, but what is
+	// written there may be lost.
 	Lease *Lease `json:"lease,omitempty"`
+	// At is when. A lease that the same process has taken since then stays. Zero: whenever it was taken.
+	At time.Time `json:"at,omitzero"`
 }
 
 // Action is what a user asks of services.

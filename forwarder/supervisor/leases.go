@@ -52,7 +52,7 @@ func storedLease(l control.Lease) lockstate.Lease {
 func (s *Supervisor) Leave(_ context.Context, r control.LeaveRequest) error {
 	if r.Lease != nil {
 		lease := storedLease(*r.Lease)
-		s.store.count(func(state *lockstate.State) { state.Release(lease.Kind, lease.Process) })
+		s.store.count(func(state *lockstate.State) { state.ReleaseAt(lease.Kind, lease.Process, r.At) })
 	}
 	wait.Notify(s.wake)
 	return nil

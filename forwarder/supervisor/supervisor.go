@@ -80,6 +80,7 @@ type Supervisor struct {
 	sessions   chan control.Session // the newest environment of a newcomer
 	remindCh   chan struct{}        // the keeper is to be told what is known
 	wasBehind  atomic.Bool          // something could not be written to the state
+	terminated atomic.Bool          // a SIGTERM ends this supervisor, and its keeper starts another
 	pendingCh  chan chan struct{}   // asks whether the files have changed; what is sent is closed when it is known
 	lastClient chan struct{}        // a service has lost its last client
 	reloaded   chan struct{}        // the config was taken over anew

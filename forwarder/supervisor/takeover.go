@@ -30,6 +30,8 @@ type memory struct {
 	Socket socketFile       `json:"socket"`
 	State  *lockstate.State `json:"state,omitempty"` // null where the state file has it all
 	At     time.Time        `json:"at,omitzero"`     // leases in the file that are younger count as well
+	// Terminated: it was ended by a SIGTERM, and left everything to its keeper.
+	Terminated bool `json:"terminated,omitempty"`
 }
 
 // inheritance is what a keeper handed over, until it is taken.
@@ -167,7 +169,7 @@ func (s *Supervisor) loadInherited() (*loaded, error) {
 // remind tells the keeper what a next supervisor is to be started with.
 func (s *Supervisor) remind() {
 	p := s.plan.Load()
-	m := memory{Files: p.files, Socket: s.socket.bound(), At: time.Now()}
+	m := memory{Files: p.files, Socket: s.socket.bound(), At: time.Now(), Terminated: s.terminated.Load()}
 	if _, behind := s.store.isBehind(); behind {
 		state := s.store.state()
 		m.State = &state
@@ -314,7 +316,7 @@ func (s *Supervisor) surrender() {
 }
 
 // terminateWait is how long after a SIGTERM the keeper's own end is taken for the end of everything, as when a session or the
-// system ends. freshTime is how young a supervisor is that the keeper has started and that is sent a SIGTERM too.
+// system ends. freshTime is how young a supervisor is that follows one that was sent a SIGTERM, and is sent one too.
 const (
 	terminateWait = 500 * time.Millisecond
 	freshTime     = 10 * time.Second
@@ -323,14 +325,14 @@ const (
 // onTerminate ends the supervisor after a SIGTERM. While there are leases, the keeper starts another: the ports stay open. If the
 // keeper was sent one too, everything is meant to end.
 func (s *Supervisor) onTerminate() {
-	revived := s.o.Kept != nil && !s.inherited.alive && time.Since(s.started) < freshTime
+	again := s.inherited.memory.Terminated && !s.inherited.alive && time.Since(s.started) < freshTime
 	count, _ := s.countLeases()
 	ctx, cancel := context.WithTimeout(context.Background(), terminateWait)
 	defer cancel()
 	switch {
 	case count == 0 && s.retire(unused, maxRetireTries):
 		s.log.Info("ended by a signal")
-	case revived || s.keeping.gone(ctx, terminateWait):
+	case again || s.keeping.gone(ctx, terminateWait):
 		s.log.Info("ended by a signal, as its keeper")
 		s.retire(ordered, maxRetireTries)
 	default:
@@ -347,6 +349,8 @@ func (s *Supervisor) handOver() {
 		return // replaced meanwhile
 	}
 	s.closing.Store(true)
+	s.terminated.Store(true)
+	s.remind()
 	for _, svc := range s.plan.Load().services {
 		if port := svc.Snapshot().Port(); port != nil {
 			// Reset before its tunnel ends, which a client could take for the end of what it reads. What comes from now on

@@ -22,14 +22,14 @@ func (p *Place) Leave(ctx context.Context, lease lockstate.Lease) (bySocket bool
 	}
 	defer cancel()
 	held := false
-	state, cause := p.Dir.Update(lockCtx, func(tx *lockstate.Tx) error {
+	_, cause := p.Dir.Update(lockCtx, func(tx *lockstate.Tx) error {
 		before := len(tx.Leases)
 		tx.Release(lease.Kind, lease.Process)
 		held = len(tx.Leases) < before
 		return nil
 	})
 	if cause == nil {
-		return false, p.tellLeft(ctx, state.Supervisor, lease, held)
+		return false, p.tellLeft(ctx, lease, held)
 	}
 	client, _, err := p.ask(ctx)
 	if err != nil {
@@ -43,21 +43,24 @@ func (p *Place) Leave(ctx context.Context, lease lockstate.Lease) (bySocket bool
 }
 
 // tellLeft tells the supervisor of a lease that was released; held says that the file had it. One that it did not have may
-// have come by socket: then the release counts only if the supervisor takes note of it.
-func (p *Place) tellLeft(ctx context.Context, running *lockstate.Supervisor, lease lockstate.Lease, held bool) error {
-	if running == nil {
-		return nil
-	}
+// have come by socket: then the release counts only if the supervisor takes note of it. The record of a supervisor may have been
+// lost with the state: then it is asked where it would listen.
+func (p *Place) tellLeft(ctx context.Context, lease lockstate.Lease, held bool) error {
 	ctx, cancel := context.WithTimeout(ctx, leaveNotice)
 	defer cancel()
-	var r control.LeaveRequest
-	if !held {
-		released := Lease(lease)
-		r.Lease = &released
+	released := Lease(lease)
+	r := control.LeaveRequest{Lease: &released}
+	if held {
+		r.At = time.Now()
 	}
-	err := control.Client{Socket: running.Socket}.Leave(ctx, r)
-	if !held && errors.Is(err, control.ErrNoAnswer) {
-		return p.noAnswer(leaveNotice)
+	for _, socket := range p.Dir.Sockets() {
+		err := control.Client{Socket: socket}.Leave(ctx, r)
+		switch {
+		case err == nil:
+			return nil
+		case !held && errors.Is(err, control.ErrNoAnswer):
+			return p.noAnswer(leaveNotice)
+		}
 	}
 	return nil
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// most is what a limit counts for at most: "unlimited" is a number too, and there are no more connections than this from
+// maxLimit is what a limit counts for at most: "unlimited" is a number too, and there are no more connections than this from
 // one address to another.
-const most = 1 << 20
+const maxLimit = 1 << 20
 
 // Current is the limit of this process. It is the hard limit less one already, where the soft one was lower: Go raises it when
 // a program starts (syscall/rlimit.go, since Go 1.19), and has the children begin with the soft limit that it found, unless
@@ -19,9 +19,9 @@ const most = 1 << 20
 func Current() int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return most
+		return maxLimit
 	}
-	return int(min(uint64(limit.Cur), most))
+	return int(min(uint64(limit.Cur), maxLimit))
 }
 
 // What a supervisor has open, in descriptors. The first was measured on Linux, on a supervisor with a keeper and one tcp

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/project"
@@ -141,4 +142,28 @@ func TestTheEngineIsTheConfigsOrTheEnvironments(t *testing.T) {
 			t.Errorf("%+v: %v", tt, err)
 		}
 	}
+}
+
+func TestService_HoldsNoMutexWhileAKubeconfigIsRead(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "config")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := newService(spec{kubeconfig: fifo})
+	settled := make(chan struct{})
+	go func() {
+		defer close(settled)
+		s.settle(forwarder.Run{})
+	}()
+	writer, err := os.OpenFile(fifo, os.O_WRONLY, 0) // returns when the reader is there
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !s.mu.TryLock() {
+		t.Error("the mutex is held while the file is read")
+	} else {
+		s.mu.Unlock()
+	}
+	writer.Close()
+	<-settled
 }

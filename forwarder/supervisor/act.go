@@ -131,7 +131,7 @@ func (s *Supervisor) Yield(ctx context.Context, addresses []string) (bool, error
 	if !s.plan.Load().holds(addresses) {
 		return false, nil
 	}
-	return s.requestRetire(ctx, unused), nil
+	return s.requestRetire(ctx, reasonUnused), nil
 }
 
 // holds reports whether one of the addresses is listened on.
@@ -149,7 +149,7 @@ func (p *plan) holds(addresses []string) bool {
 
 // End gives the ports up whoever holds a lease.
 func (s *Supervisor) End(ctx context.Context) error {
-	if !s.requestRetire(ctx, ordered) {
+	if !s.requestRetire(ctx, reasonOrdered) {
 		return errors.New("the supervisor could not end; see its log")
 	}
 	return nil

@@ -145,7 +145,7 @@ func (s *Supervisor) guardDirectory(ctx context.Context, missingSince time.Time)
 	}
 	if time.Since(missingSince) >= directoryGrace {
 		s.log.Warn("the project's directory is gone; its supervisor ends", "directory", s.root())
-		_ = s.requestRetire(ctx, removed)
+		_ = s.requestRetire(ctx, reasonDirectoryGone)
 	}
 	return missingSince
 }

@@ -62,9 +62,9 @@ func (s *Supervisor) Leave(_ context.Context, r control.LeaveRequest) error {
 type retireReason int
 
 const (
-	unused  retireReason = iota // nobody holds a lease: unless somebody does after all
-	ordered                     // by the user, whoever holds a lease: prompts leave the project down
-	removed                     // its directory is gone
+	reasonUnused        retireReason = iota // nobody holds a lease: unless somebody does after all
+	reasonOrdered                           // by the user, whoever holds a lease: prompts leave the project down
+	reasonDirectoryGone                     // its directory is gone
 )
 
 // retireRequest asks the loop of the leases for the end.
@@ -118,7 +118,7 @@ func (s *Supervisor) keep(ctx context.Context) {
 		case <-next.C:
 		case <-s.wake:
 		case <-linger.C:
-			if s.retire(unused, tries) {
+			if s.retire(reasonUnused, tries) {
 				return
 			}
 			tries++
@@ -169,21 +169,21 @@ func (s *Supervisor) retire(why retireReason, tries int) bool {
 	_, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
 		s.closing.Store(false)
 		s.store.restoreLost(tx)
-		if why == unused && s.hasLeases(tx) {
+		if why == reasonUnused && s.hasLeases(tx) {
 			return errInUse
 		}
 		s.closing.Store(true)
 		// Who joined by socket until now was told that the project is up.
-		if why == unused && s.hasLeases(tx) {
+		if why == reasonUnused && s.hasLeases(tx) {
 			s.closing.Store(false)
 			return errInUse
 		}
 		s.store.apply(&tx.State)
-		if why != unused {
+		if why != reasonUnused {
 			tx.Release(lockstate.StartLease, lockstate.Process{})
 		}
 		tx.Supervisor, tx.Stopped, tx.Started, tx.Only = nil, nil, nil, nil
-		tx.Down = tx.Down || why == ordered
+		tx.Down = tx.Down || why == reasonOrdered
 		tx.Bump()
 		tx.MayOverwrite() // else the leases that were released come back when the disk has room again
 		return nil
@@ -196,7 +196,7 @@ func (s *Supervisor) retire(why retireReason, tries int) bool {
 	}
 	if !s.closing.Load() {
 		// The state could not even be read.
-		if why == unused && tries < maxRetireTries {
+		if why == reasonUnused && tries < maxRetireTries {
 			return false
 		}
 		s.closing.Store(true)

@@ -42,7 +42,7 @@ func TestSupervisor_StaysForTheLeasesOfAStateThatWasDeleted(t *testing.T) {
 		t.Fatal(err)
 	}
 	// As when another project asks for a port before it was noticed.
-	if s.retire(unused, 0) {
+	if s.retire(reasonUnused, 0) {
 		t.Fatal("it ended while a shell is inside")
 	}
 	if s.closing.Load() {

@@ -330,11 +330,11 @@ func (s *Supervisor) onTerminate() {
 	ctx, cancel := context.WithTimeout(context.Background(), terminateWait)
 	defer cancel()
 	switch {
-	case count == 0 && s.retire(unused, maxRetireTries):
+	case count == 0 && s.retire(reasonUnused, maxRetireTries):
 		s.log.Info("ended by a signal")
 	case again || s.keeping.gone(ctx, terminateWait):
 		s.log.Info("ended by a signal, as its keeper")
-		s.retire(ordered, maxRetireTries)
+		s.retire(reasonOrdered, maxRetireTries)
 	default:
 		s.log.Info("ended by a signal; the keeper starts another supervisor")
 		s.handOver()

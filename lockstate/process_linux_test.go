@@ -43,7 +43,7 @@ func TestProcess_AliveThroughoutExec(t *testing.T) {
 		t.Fatal("not found")
 	}
 	ended := make(chan error, 1)
-	dead := 0
+	dead, recent := 0, 0 // recent ones are wrong if it is found alive again: that it has ended may be told late
 	go func() { ended <- waitWithoutReaping(cmd.Process.Pid) }()
 	for {
 		alive := p.Alive()
@@ -56,8 +56,10 @@ func TestProcess_AliveThroughoutExec(t *testing.T) {
 			return
 		default:
 		}
-		if !alive {
-			dead++
+		if alive {
+			dead, recent = dead+recent, 0
+		} else {
+			recent++
 		}
 	}
 }

@@ -103,6 +103,28 @@ func TestGuard_BindsTheControlSocketAgain(t *testing.T) {
 	}
 }
 
+// A successor is handed a socket that nobody can reach any more.
+func TestGuard_ASuccessorBindsASocketThatIsGone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	root := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+	w.must(root, "start")
+	w.kept(root)
+	supervisor, socket := w.supervisor(root), w.state(root).Supervisor.Socket
+	if err := os.Remove(socket); err != nil {
+		t.Fatal(err)
+	}
+	kill(t, supervisor.PID)
+	w.gone(supervisor)
+	successor := w.replaced(root, supervisor)
+	eventually(t, "the socket is there again", func() bool { return w.answers(root) })
+	w.status(root)
+	if now := w.supervisor(root); now != successor {
+		t.Errorf("the supervisor is %+v, was %+v", now, successor)
+	}
+	w.down(root)
+}
+
 func inodeOf(t *testing.T, path string) uint64 {
 	t.Helper()
 	info, err := os.Stat(path)

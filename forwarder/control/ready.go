@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // readyFD is the descriptor of the readiness pipe in a supervisor that is being started.
@@ -87,10 +89,7 @@ func (s Spawner) spawn(ctx context.Context) (Word, error) {
 	if s.Extra != nil {
 		defer s.Extra.Close()
 	}
-	if err := os.MkdirAll(filepath.Dir(s.Log), 0o700); err != nil {
-		return Word{}, err
-	}
-	log, err := os.OpenFile(s.Log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	log, err := s.openLog()
 	if err != nil {
 		return Word{}, fmt.Errorf("open the supervisor's log: %w", err)
 	}
@@ -115,6 +114,23 @@ func (s Spawner) spawn(ctx context.Context) (Word, error) {
 		return Word{}, fmt.Errorf("start the supervisor: %w", err)
 	}
 	return s.listen(ctx, reader, offset)
+}
+
+// openLog opens the log, or nothing where the disk is full or read-only: what runs goes on without a log.
+func (s Spawner) openLog() (*os.File, error) {
+	err := os.MkdirAll(filepath.Dir(s.Log), 0o700)
+	if err == nil {
+		var log *os.File
+		if log, err = os.OpenFile(s.Log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err == nil {
+			return log, nil
+		}
+	}
+	for _, unwritable := range []error{unix.EROFS, unix.ENOSPC, unix.EDQUOT} {
+		if errors.Is(err, unwritable) {
+			return os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+		}
+	}
+	return nil, err
 }
 
 // release lets go of what was started, each way of starting in its own.

@@ -36,6 +36,7 @@ func (s *Supervisor) guard(ctx context.Context) {
 		}
 		s.guardSocket()
 		s.guardElection()
+		s.resizeSeats(s.plan.Load()) // the file limit of a running process can be changed
 		seen = s.guardState(seen)
 		missingSince = s.guardDirectory(ctx, missingSince)
 	}

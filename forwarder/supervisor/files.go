@@ -3,6 +3,8 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -166,6 +168,9 @@ func (s *Supervisor) pending() string {
 	refused := s.notes.refused
 	s.mu.Unlock()
 	files, err := read(s.o.Config)
+	if _, statErr := os.Stat(s.root()); errors.Is(statErr, fs.ErrNotExist) {
+		return "the project's directory is gone; the supervisor ends soon"
+	}
 	if err != nil {
 		return s.mask(err.Error())
 	}

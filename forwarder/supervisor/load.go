@@ -27,22 +27,30 @@ type loaded struct {
 	definitions map[string]service.Definition
 }
 
-// load reads the files, asks trust about just these bytes, and makes what is needed to run them. It changes nothing. The files
-// are returned with an error too, where they could be read.
-func (s *Supervisor) load() (*loaded, *project.Files, error) {
+// readAllowed reads the files and asks trust about just these bytes. The files are returned with an error too, where they could
+// be read.
+func (s *Supervisor) readAllowed() (*project.Files, error) {
 	files, err := read(s.o.Config)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	verdict, files, err := s.trust.Ask(files)
 	if err != nil {
-		return nil, files, err
+		return files, err
 	}
 	if verdict != trust.Allowed {
-		return nil, files, fmt.Errorf("%s is %w as it stands", s.o.Config, errNotAllowed)
+		return files, fmt.Errorf("%s is %w as it stands", s.o.Config, errNotAllowed)
 	}
-	l, err := s.parse(files)
-	return l, files, err
+	return files, nil
+}
+
+// load reads the files and makes what is needed to run them. It changes nothing.
+func (s *Supervisor) load() (*loaded, error) {
+	files, err := s.readAllowed()
+	if err != nil {
+		return nil, err
+	}
+	return s.parse(files)
 }
 
 func (s *Supervisor) parse(files *project.Files) (*loaded, error) {

@@ -18,19 +18,39 @@ import (
 // Reload reads the files again and applies what is different. It returns when the ports are as the new config has them; tunnels
 // come and go afterwards. After an error nothing has changed.
 func (s *Supervisor) Reload(ctx context.Context) (control.Reload, error) {
-	if err := s.beginAct(ctx); err != nil {
-		return control.Reload{}, err
+	for {
+		// Other acts, the end among them, do not wait for the disk that the files are on.
+		before := s.plan.Load()
+		files, err := s.readAllowed()
+		if err := s.beginAct(ctx); err != nil {
+			return control.Reload{}, err
+		}
+		if s.plan.Load() != before {
+			s.endAct()
+			continue // what was read may be older than what another reload has applied
+		}
+		reload, err := s.reload(before, files, err)
+		s.endAct()
+		if err != nil {
+			return reload, errors.New(s.mask(err.Error()))
+		}
+		return reload, nil
 	}
-	defer s.endAct()
-	before := s.plan.Load()
-	next, files, err := s.load()
+}
+
+// reload applies files that were read; err is why they cannot run. It is called within an act.
+func (s *Supervisor) reload(before *plan, files *project.Files, err error) (control.Reload, error) {
+	var next *loaded
+	if err == nil {
+		next, err = s.parse(files)
+	}
 	if err != nil {
 		refused := refusedFiles{err: err}
 		if files != nil {
 			refused.digest = files.Digest()
 		}
 		s.note(func(n *notes) { n.refused = refused })
-		return control.Reload{}, errors.New(s.mask(err.Error()))
+		return control.Reload{}, err
 	}
 	if files.Digest() == before.digest {
 		s.note(func(n *notes) { n.pending = "" })

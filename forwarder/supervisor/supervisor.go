@@ -237,13 +237,24 @@ func (s *Supervisor) drain(ctx context.Context) {
 	s.keeping.quit()
 }
 
+// finishLimit is how long the end may take: longer than any tunnel takes to open or to close. What is not over by then hangs in a
+// file system, which nothing can interrupt but the end of the process.
+const finishLimit = 40 * time.Second
+
 // finish stops what still runs after the ports were given up. Nothing shared is touched any more.
 func (s *Supervisor) finish() {
-	s.plan.Load().stopAll()
-	s.watches.close()
-	s.running.Wait()
-	if err := s.drivers.close(); err != nil {
-		s.log.Error("close the technologies", "error", err)
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		s.plan.Load().stopAll()
+		s.watches.close()
+		s.running.Wait()
+		if err := s.drivers.close(); err != nil {
+			s.log.Error("close the technologies", "error", err)
+		}
+	}()
+	if !wait.IsClosedWithin(finishLimit, finished) {
+		s.log.Error("something could not be ended; the process ends all the same", "after", finishLimit)
 	}
 	// What left its process group on purpose is still ours: nothing stays.
 	killed, err := sweepOrphans(s.o.Run)

@@ -153,7 +153,7 @@ func mergeMemory(remembered lockstate.State, at time.Time) change {
 
 // loadInherited reads the files; where they cannot run as they are, it falls back on those that ran before.
 func (s *Supervisor) loadInherited() (*loaded, error) {
-	l, _, err := s.load()
+	l, err := s.load()
 	old := s.inherited.memory.Files
 	if err == nil || old == nil {
 		return l, err

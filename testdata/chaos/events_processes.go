@@ -54,21 +54,20 @@ func killSupervisorEvent(p *project, _ *rand.Rand) bool {
 	if p.overlaps() {
 		p.nudgeLater() // it may have had no keeper yet
 	}
-	p.lastEnd = time.Now()
 	p.note("KILL to supervisor %d", target.pid)
 	return signalProcess(target.pid, syscall.SIGKILL)
 }
 
 func termSupervisorEvent(p *project, _ *rand.Rand) bool {
-	// A signal soon after another, to the supervisor that has just been started again, is meant: it may count as a stop.
+	// A second SIGTERM, to the successor of a supervisor that handed over on the first, ends the project as a stop does.
 	const meant = 12 * time.Second
 	target, ok := p.target(p.anySupervisor)
 	if !ok {
 		return false
 	}
 	p.excuse(nil, true)
-	p.unsure = p.unsure || p.overlaps() || time.Since(p.lastEnd) < meant
-	p.lastEnd = time.Now()
+	p.unsure = p.unsure || p.overlaps() || time.Since(p.lastTerm) < meant
+	p.lastTerm = time.Now()
 	p.note("TERM to supervisor %d", target.pid)
 	return signalProcess(target.pid, syscall.SIGTERM)
 }

@@ -46,7 +46,7 @@ type project struct {
 	undos    []func()       // of what the act does
 	async    sync.WaitGroup // what goes on in the background
 	occupied *shell         // that is used in the background
-	lastEnd  time.Time      // when its supervisor was last killed, or got a SIGTERM
+	lastTerm time.Time      // when its supervisor last got a SIGTERM
 
 	mu    sync.Mutex
 	retry [][]string // commands that met an event, and must succeed after it

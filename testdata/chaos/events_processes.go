@@ -102,6 +102,11 @@ func freezeKeeperEvent(p *project, _ *rand.Rand) bool {
 	return ok && p.freeze("keeper", target.pid)
 }
 
+// withProcesses are the services whose tunnels are processes: all but tcp services.
+func (p *project) withProcesses() []string {
+	return slices.DeleteFunc(slices.Clone(p.services()), func(name string) bool { return name == "web" || name == "extra" })
+}
+
 // tunnel chooses one of the tunnels' processes, and allows for what its end ends: not the connections of tcp services.
 func (p *project) tunnel(r *rand.Rand) (process, bool) {
 	target, ok := p.target(func() (process, bool) {
@@ -111,7 +116,7 @@ func (p *project) tunnel(r *rand.Rand) (process, bool) {
 		}
 		return all[r.IntN(len(all))], true
 	})
-	p.excuse(slices.DeleteFunc(p.services(), func(name string) bool { return name == "web" || name == "extra" }), false)
+	p.excuse(p.withProcesses(), false)
 	return target, ok
 }
 

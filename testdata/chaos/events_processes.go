@@ -130,7 +130,15 @@ func killTunnelEvent(p *project, r *rand.Rand) bool {
 	return signalProcess(target.pid, signal)
 }
 
+// freezeTunnelEvent stops a tunnel, half of the times for good: then it must be replaced.
 func freezeTunnelEvent(p *project, r *rand.Rand) bool {
 	target, ok := p.tunnel(r)
-	return ok && p.freeze("tunnel", target.pid)
+	switch {
+	case !ok:
+		return false
+	case r.IntN(2) == 0:
+		return p.freeze("tunnel", target.pid)
+	}
+	p.note("STOP to tunnel %s, for good", target)
+	return signalProcess(target.pid, syscall.SIGSTOP)
 }

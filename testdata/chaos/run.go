@@ -318,8 +318,19 @@ func (d *driver) report() bool {
 	if steps, err := json.Marshal(d.steps); err == nil {
 		fmt.Fprintf(out, "steps, for -replay:\n%s\n\n", steps)
 	}
-	fmt.Fprintf(out, "VIOLATED after %v, in step %d of seed %d: %s: %s\n", v.at.Round(time.Millisecond), len(d.steps), d.o.Seed, v.project, v.text)
+	fmt.Fprintf(out, "VIOLATED after %v, in step %d of seed %d%s: %s: %s\n", v.at.Round(time.Millisecond), len(d.steps), d.o.Seed,
+		d.w.actOf(v.project), v.project, v.text)
 	return false
+}
+
+// actOf is what happened last to a project, in parentheses; empty where there is no such project.
+func (w *world) actOf(name string) string {
+	for _, p := range w.projects {
+		if p.name == name {
+			return fmt.Sprintf(" (%s)", p.act)
+		}
+	}
+	return ""
 }
 
 // describe is the state of everything that a violation may have to do with.

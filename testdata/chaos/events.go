@@ -131,8 +131,8 @@ func (p *project) meanwhile(r *rand.Rand, what string) {
 	switch what {
 	case "enter":
 		if s := p.liveShell(r, false); s != nil {
+			p.comeBack()
 			p.enter(s)
-			p.down = false
 		}
 	case "leave", "kill shell":
 		s := p.liveShell(r, true)
@@ -146,8 +146,8 @@ func (p *project) meanwhile(r *rand.Rand, what string) {
 			p.kill(s)
 		}
 	case "exec":
+		p.comeBack()
 		p.startExec()
-		p.down = false
 	case "start":
 		if p.overlaps() {
 			p.unsure = true

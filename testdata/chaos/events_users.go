@@ -16,9 +16,15 @@ func enterEvent(p *project, r *rand.Rand) bool {
 		p.excuseIfLast()
 		p.leave(s)
 	}
+	p.comeBack()
 	p.enter(s)
-	p.down = false
 	return true
+}
+
+// comeBack is what it means for a project that somebody comes. A stop at the same time may come before or after.
+func (p *project) comeBack() {
+	p.down = false
+	p.unsure = p.unsure || p.stopping
 }
 
 func leaveEvent(p *project, r *rand.Rand) bool {
@@ -40,7 +46,7 @@ func newShellEvent(p *project, r *rand.Rand) bool {
 		s.close()
 		p.shells[i] = p.startShell(s.kind, p.dir)
 		p.note("new %s %d", s.kind, p.shells[i].PID())
-		p.down = false
+		p.comeBack()
 		return true
 	}
 	if s := p.liveShell(r, true); s != nil {
@@ -78,8 +84,8 @@ func freezeShellEvent(p *project, r *rand.Rand) bool {
 }
 
 func execEvent(p *project, _ *rand.Rand) bool {
+	p.comeBack()
 	p.startExec()
-	p.down = false
 	return true
 }
 

@@ -219,12 +219,18 @@ func (p *project) kick(r *rand.Rand, state State, needs need) {
 			s := p.shells[0]
 			p.note("%s %d enters, in the background", s.kind, s.PID())
 			s.inside, p.occupied = true, s
-			p.async.Go(func() { p.run(s, "cd "+p.dir) })
+			p.async.Go(func() {
+				if p.run(s, "cd "+p.dir) != 0 {
+					p.mu.Lock()
+					defer p.mu.Unlock()
+					p.absent = s
+				}
+			})
 		}
 	case Stopping:
 		if needs != needsNothing {
 			p.note("stop, in the background")
-			p.started, p.down = false, true
+			p.started, p.down, p.stopping = false, true, true
 			p.async.Go(func() { p.try("stop") })
 			return
 		}
@@ -239,7 +245,7 @@ func (p *project) kick(r *rand.Rand, state State, needs need) {
 			p.endExec(cmd, []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL}[r.IntN(2)])
 		}
 		if p.started { // somebody had said start before
-			p.started, p.down = false, true
+			p.started, p.down, p.stopping = false, true, true
 			p.async.Go(func() { p.try("stop") })
 		}
 	}

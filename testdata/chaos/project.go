@@ -1,7 +1,9 @@
 package chaos
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -46,10 +48,12 @@ type project struct {
 	undos    []func()       // of what the act does
 	async    sync.WaitGroup // what goes on in the background
 	occupied *shell         // that is used in the background
+	stopping bool           // a stop is under way in the background
 	lastTerm time.Time      // when its supervisor last got a SIGTERM
 
-	mu    sync.Mutex
-	retry [][]string // commands that met an event, and must succeed after it
+	mu     sync.Mutex
+	retry  [][]string // commands that met an event, and must succeed after it
+	absent *shell     // whose cd met no directory
 }
 
 // shape is what kind of services a project has.
@@ -213,17 +217,20 @@ func (p *project) write() {
 }
 
 // startExec starts a command under exec. It holds a lease from some moment on, until it ends.
-func (p *project) startExec() *exec.Cmd {
+func (p *project) startExec() {
 	cmd := exec.Command(p.w.binary, "exec", "--wait", "20s", "-s", "web", "--", p.w.self, "idle")
 	cmd.Dir, cmd.Env = p.dir, append(p.w.environ(), "PWD="+p.dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
+	switch err := cmd.Start(); {
+	case errors.Is(err, fs.ErrNotExist) && p.away != "":
+		p.note("exec: the directory is not there")
+		return
+	case err != nil:
 		p.fail("exec: %v", err)
-		return cmd
+		return
 	}
 	p.note("exec %d", cmd.Process.Pid)
 	p.execs = append(p.execs, cmd)
-	return cmd
 }
 
 // isIdle reports whether an exec has become its command.

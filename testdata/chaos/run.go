@@ -183,6 +183,7 @@ func (d *driver) perform(ctx context.Context, step Step) {
 	for i, act := range step.Acts {
 		p := d.w.projects[i]
 		p.act, p.undos, p.unsure, p.nudge, p.retry, p.occupied = act, nil, false, false, nil, nil
+		p.stopping = false
 		p.orderly = findEvent(act.Event).orderly
 		randoms[i] = rand.New(rand.NewPCG(act.Seed, 2))
 	}
@@ -288,6 +289,9 @@ func (p *project) settle() {
 	}
 	p.async.Wait()
 	p.occupied = nil
+	if p.absent != nil {
+		p.absent.inside, p.absent = false, nil
+	}
 	p.repair()
 	for _, args := range p.retry {
 		p.note("again: %s", strings.Join(args, " "))

@@ -68,10 +68,10 @@ func denyEvent(p *project, _ *rand.Rand) bool {
 	p.started, p.denied = false, true
 	p.nudgeLater()
 	p.try("deny")
+	p.down = false // what holds a denied project down is its denial, unless somebody says stop besides
 	p.undo(func() {
 		p.try("allow")
 		p.denied = false
-		p.down = false // what holds a denied project down is its denial
 	})
 	return true
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 	"sync"
@@ -73,6 +74,7 @@ type crowd struct {
 	fail      func(format string, args ...any)
 	mayBreak  atomic.Bool // an established connection may end
 	mayRefuse atomic.Bool // a visitor may be turned away
+	isReset   atomic.Bool // what ends the established connection is a reset by the far end
 
 	quit    chan struct{}
 	running sync.WaitGroup
@@ -107,6 +109,9 @@ func (c *crowd) keepTalking() {
 		}
 		if err := c.stay.send(); err != nil {
 			c.broken.Store(true)
+			if c.isReset.Load() && errors.Is(err, io.EOF) && !c.ended() {
+				c.fail("the far end reset the connection of %s, and its client saw a proper end", c.service)
+			}
 			if !c.mayBreak.Load() && !c.ended() {
 				c.fail("the connection of %s from %v broke, which nothing accounts for: %v", c.service, c.stay.conn.LocalAddr(), err)
 			}

@@ -4,7 +4,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"syscall"
-	"time"
 )
 
 // need is who has to use a project for an event.
@@ -78,6 +77,7 @@ var events = []event{
 
 	{Kind: kind("edit and allow"), begin: editEvent},
 	{Kind: lasting("edit only"), begin: editOnlyEvent},
+	{Kind: lasting("edit .env"), begin: editDotEnvEvent},
 	{Kind: lasting("deny"), begin: denyEvent},
 	{Kind: lasting("steal port"), early: true, begin: stealPortEvent},
 	{Kind: lasting("ssh server gone").only("ssh"), begin: sshGoneEvent},
@@ -91,6 +91,7 @@ var events = []event{
 	{Kind: kind("delete state directory"), begin: deleteStateEvent},
 	{Kind: lasting("file is a FIFO"), begin: replaceFileEvent(makeFIFO)},
 	{Kind: lasting("file is a directory"), begin: replaceFileEvent(makeDirectory)},
+	{Kind: lasting("file is a link loop"), begin: replaceFileEvent(makeLoop)},
 	{Kind: lasting("hold lock"), begin: holdLockEvent},
 	{Kind: kind("delete socket").never(Down, "there is no socket"), begin: deleteSocketEvent},
 
@@ -164,7 +165,6 @@ func (p *project) meanwhile(r *rand.Rand, what string) {
 		if target, ok := p.supervisor(); ok {
 			p.excuse(nil, false)
 			p.nudgeLater()
-			p.lastEnd = time.Now()
 			signalProcess(target.pid, syscall.SIGKILL)
 		}
 	case "status":

@@ -36,6 +36,18 @@ func editEvent(p *project, r *rand.Rand) bool {
 // editOnlyEvent leaves the config changed, and not allowed, for a while; half of the times it cannot be parsed either.
 func editOnlyEvent(p *project, r *rand.Rand) bool {
 	p.text.broken = r.IntN(2) == 0
+	return p.leaveEdited()
+}
+
+// editDotEnvEvent writes a .env beside the config, not allowed, for a while.
+func editDotEnvEvent(p *project, _ *rand.Rand) bool {
+	p.text.dotenv = true
+	p.excuse(p.withProcesses(), false) // whose environment it is part of
+	return p.leaveEdited()
+}
+
+// leaveEdited writes the files, and allows them after the event.
+func (p *project) leaveEdited() bool {
 	p.note("edit, not allowed: %+v", p.text)
 	p.write()
 	p.undo(func() {
@@ -160,6 +172,9 @@ func sshGoneEvent(p *project, _ *rand.Rand) bool {
 
 func farGoneEvent(p *project, _ *rand.Rand) bool {
 	p.excuse(nil, false)
+	if p.act.Meanwhile != "kill supervisor" { // whose connections the kernel ends
+		p.expectReset("web")
+	}
 	p.note("the far end is gone")
 	p.far.end()
 	p.undo(func() {

@@ -58,6 +58,9 @@ func deleteStateEvent(p *project, _ *rand.Rand) bool {
 
 func makeFIFO(path string) error { return syscall.Mkfifo(path, 0o600) }
 
+// makeLoop makes a symbolic link that leads to itself.
+func makeLoop(path string) error { return os.Symlink(filepath.Base(path), path) }
+
 func makeDirectory(path string) error { return os.Mkdir(path, 0o700) }
 
 // replaceFileEvent puts something that is no file in the place of one for a while.
@@ -155,21 +158,19 @@ func fillDisk(w *world, r *rand.Rand) (undo func(), err error) {
 	return undo, nil
 }
 
-// readOnlyHome mounts HOME read-only. It cannot be while a file there is open for writing.
+// readOnlyHome mounts HOME read-only, but for the runtime directory. What is open for writing stays so.
 func readOnlyHome(w *world, _ *rand.Rand) (undo func(), err error) {
-	for range 200 {
-		if err = remount(w.home(), true); err == nil {
-			break
-		}
-		w.pause(5 * time.Millisecond)
+	if err := coverReadOnly(w.home()); err != nil {
+		w.note("", "%v", err)
+		return nil, err
 	}
-	w.note("", "HOME is read-only: %v", err)
+	w.note("", "HOME is read-only")
 	return func() {
-		if err := remount(w.home(), false); err != nil {
+		if err := makeWritable(w.home()); err != nil {
 			w.fail("", "mount HOME writable again: %v", err)
 		}
 		w.note("", "HOME is writable")
-	}, err
+	}, nil
 }
 
 // deleteRuntime removes the directory of sockets, as a logout or a cleaner of old files does.

@@ -54,21 +54,20 @@ func killSupervisorEvent(p *project, _ *rand.Rand) bool {
 	if p.overlaps() {
 		p.nudgeLater() // it may have had no keeper yet
 	}
-	p.lastEnd = time.Now()
 	p.note("KILL to supervisor %d", target.pid)
 	return signalProcess(target.pid, syscall.SIGKILL)
 }
 
 func termSupervisorEvent(p *project, _ *rand.Rand) bool {
-	// A signal soon after another, to the supervisor that has just been started again, is meant: it may count as a stop.
+	// A second SIGTERM, to the successor of a supervisor that handed over on the first, ends the project as a stop does.
 	const meant = 12 * time.Second
 	target, ok := p.target(p.anySupervisor)
 	if !ok {
 		return false
 	}
 	p.excuse(nil, true)
-	p.unsure = p.unsure || p.overlaps() || time.Since(p.lastEnd) < meant
-	p.lastEnd = time.Now()
+	p.unsure = p.unsure || p.overlaps() || time.Since(p.lastTerm) < meant
+	p.lastTerm = time.Now()
 	p.note("TERM to supervisor %d", target.pid)
 	return signalProcess(target.pid, syscall.SIGTERM)
 }
@@ -103,6 +102,11 @@ func freezeKeeperEvent(p *project, _ *rand.Rand) bool {
 	return ok && p.freeze("keeper", target.pid)
 }
 
+// withProcesses are the services whose tunnels are processes: all but tcp services.
+func (p *project) withProcesses() []string {
+	return slices.DeleteFunc(slices.Clone(p.services()), func(name string) bool { return name == "web" || name == "extra" })
+}
+
 // tunnel chooses one of the tunnels' processes, and allows for what its end ends: not the connections of tcp services.
 func (p *project) tunnel(r *rand.Rand) (process, bool) {
 	target, ok := p.target(func() (process, bool) {
@@ -112,7 +116,7 @@ func (p *project) tunnel(r *rand.Rand) (process, bool) {
 		}
 		return all[r.IntN(len(all))], true
 	})
-	p.excuse(slices.DeleteFunc(p.services(), func(name string) bool { return name == "web" || name == "extra" }), false)
+	p.excuse(p.withProcesses(), false)
 	return target, ok
 }
 

@@ -29,7 +29,7 @@ func (p *project) normalize() {
 	if err := p.far.begin(); err != nil {
 		p.fail("%v", err)
 	}
-	if p.text.broken || p.text.extra || p.text.changed || p.denied || p.text.revision == 0 {
+	if p.text.broken || p.text.extra || p.text.changed || p.text.dotenv || p.denied || p.text.revision == 0 {
 		p.text = configText{revision: p.text.revision}
 		p.write()
 		p.mustRun("allow")

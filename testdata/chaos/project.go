@@ -46,7 +46,7 @@ type project struct {
 	undos    []func()       // of what the act does
 	async    sync.WaitGroup // what goes on in the background
 	occupied *shell         // that is used in the background
-	lastEnd  time.Time      // when its supervisor was last killed, or got a SIGTERM
+	lastTerm time.Time      // when its supervisor last got a SIGTERM
 
 	mu    sync.Mutex
 	retry [][]string // commands that met an event, and must succeed after it
@@ -72,6 +72,7 @@ type configText struct {
 	extra    bool // it has one service more
 	changed  bool // the service web has another connect_timeout
 	broken   bool
+	dotenv   bool // there is a .env beside it, which changes the same
 }
 
 func newProject(w *world, number int) (*project, error) {
@@ -138,7 +139,7 @@ technology = "tcp"
 local_port = %d
 remote_port = %s
 connection = { remote_host = "127.0.0.1" }
-connect_timeout = "%ds"
+connect_timeout = "${WEB_TIMEOUT:-%d}s"
 `
 
 // String is the text of the file.
@@ -193,7 +194,16 @@ func (p *project) services() []string {
 func (p *project) write() {
 	p.text.revision++
 	temp := filepath.Join(p.dir, ".new")
-	err := os.WriteFile(temp, []byte(p.String()), 0o644)
+	dotenv := filepath.Join(p.dir, ".env")
+	var err error
+	if p.text.dotenv {
+		err = os.WriteFile(dotenv, fmt.Appendf(nil, "# revision %d\nWEB_TIMEOUT=12\n", p.text.revision), 0o600)
+	} else {
+		_ = os.Remove(dotenv)
+	}
+	if err == nil {
+		err = os.WriteFile(temp, []byte(p.String()), 0o644)
+	}
 	if err == nil {
 		err = os.Rename(temp, p.config)
 	}
@@ -301,6 +311,15 @@ func (p *project) excuse(services []string, refuse bool) {
 			if refuse {
 				c.mayRefuse.Store(true)
 			}
+		}
+	}
+}
+
+// expectReset says that the far end is about to reset a service's connections.
+func (p *project) expectReset(service string) {
+	for _, c := range p.crowds {
+		if c.service == service {
+			c.isReset.Store(true)
 		}
 	}
 }

@@ -138,11 +138,19 @@ func raiseLoopback() error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, request)
 }
 
-// remount makes a mounted directory read-only, or writable again.
-func remount(dir string, readOnly bool) error {
-	flags := uintptr(unix.MS_REMOUNT)
-	if readOnly {
-		flags |= unix.MS_RDONLY
+// coverReadOnly mounts a directory read-only over itself, and what is mounted below it once more over that. A mount itself
+// cannot be made read-only while a file there is open for writing; what is open stays so in the mount below.
+func coverReadOnly(dir string) error {
+	if err := unix.Mount(dir, dir, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("mount %s over itself: %w", dir, err)
 	}
-	return unix.Mount("tmpfs", dir, "tmpfs", flags, homeSize)
+	if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""); err != nil {
+		return errors.Join(fmt.Errorf("mount %s read-only: %w", dir, err), unix.Unmount(dir, unix.MNT_DETACH))
+	}
+	return nil
+}
+
+// makeWritable undoes what coverReadOnly did. The mount stays: a process may have a directory open in it.
+func makeWritable(dir string) error {
+	return unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND, "")
 }

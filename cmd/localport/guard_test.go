@@ -69,7 +69,7 @@ func TestGuard_BindsTheControlSocketAgain(t *testing.T) {
 			eventually(t, "the socket is bound again", func() bool {
 				now := w.state(root).Supervisor.Socket
 				info, err := os.Stat(now)
-				return err == nil && info.Mode()&os.ModeSocket != 0 && !(now == socket && inodeOf(t, now) == before)
+				return err == nil && info.Mode()&os.ModeSocket != 0 && (now != socket || inodeOf(t, now) != before)
 			})
 			t.Logf("bound again after %v", time.Since(removed))
 
@@ -289,4 +289,15 @@ func TestGuard_EndsWithTheProjectsDirectory(t *testing.T) {
 	if err != nil || !strings.Contains(string(log), "the project's directory is gone") {
 		t.Errorf("the log (%v):\n%s", err, log)
 	}
+}
+
+// leases are those that count, by what the supervisor says.
+func (w *world) leases(root, kind string) (pids []int) {
+	w.t.Helper()
+	for _, lease := range w.status(root).Leases {
+		if lease.Kind == kind {
+			pids = append(pids, lease.PID)
+		}
+	}
+	return pids
 }

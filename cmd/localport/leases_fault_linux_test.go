@@ -41,6 +41,9 @@ var obstacles = map[string]obstacle{
 	"lock held": {
 		begin: func(_ *testing.T, w *world, root string) func() { return w.holdLock(root) },
 	},
+	"home out of reach": {
+		begin: func(_ *testing.T, w *world, _ string) func() { return w.moveState() },
+	},
 	"no descriptors": {
 		isSilent: true, isDeaf: true,
 		begin: func(t *testing.T, w *world, root string) func() {
@@ -95,6 +98,22 @@ func (w *world) makeReadOnly() (end func()) {
 		w.t.Skipf("make it read-only: %v", err)
 	}
 	return end
+}
+
+// moveState puts a file where the state home is, so that nothing in it can be reached, until end.
+func (w *world) moveState() (end func()) {
+	w.t.Helper()
+	state := filepath.Join(w.home, "state")
+	if err := os.Rename(state, state+".away"); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := os.WriteFile(state, nil, 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	return func() {
+		_ = os.Remove(state)
+		_ = os.Rename(state+".away", state)
+	}
 }
 
 func countFiles(t *testing.T, pid int) uint64 {

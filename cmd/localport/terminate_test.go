@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -94,7 +95,7 @@ func TestTerminatedSupervisor_ResetsWhatIsEstablished(t *testing.T) {
 			sendTerm(t, before.PID)
 			w.gone(before)
 			_ = conn.conn.SetReadDeadline(time.Now().Add(10 * time.Second))
-			if _, err := conn.conn.Read(make([]byte, 1)); err == nil || err == io.EOF {
+			if _, err := conn.conn.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 				t.Errorf("the connection ended with %v, want a reset", err)
 			}
 			w.replaced(root, before)

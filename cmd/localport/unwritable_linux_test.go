@@ -48,17 +48,6 @@ func (w *world) fill() (free func()) {
 	return func() { _ = os.Remove(path) }
 }
 
-// leases are those that count, by what the supervisor says.
-func (w *world) leases(root, kind string) (pids []int) {
-	w.t.Helper()
-	for _, lease := range w.status(root).Leases {
-		if lease.Kind == kind {
-			pids = append(pids, lease.PID)
-		}
-	}
-	return pids
-}
-
 func TestAFullDisk_KeepsNobodyFromJoiningAndLeaving(t *testing.T) {
 	inEach(t, func(t *testing.T, kind string) {
 		w := smallDisk(t)

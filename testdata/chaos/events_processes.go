@@ -140,5 +140,15 @@ func freezeTunnelEvent(p *project, r *rand.Rand) bool {
 		return p.freeze("tunnel", target.pid)
 	}
 	p.note("STOP to tunnel %s, for good", target)
+	p.undo(func() {
+		if left := p.w.eventually(quietLimit, func() string {
+			if isAlive(target.pid) {
+				return target.String()
+			}
+			return ""
+		}); left != "" {
+			p.fail("a tunnel's process is stopped, and %v later it was not replaced: %s", quietLimit, left)
+		}
+	})
 	return signalProcess(target.pid, syscall.SIGSTOP)
 }

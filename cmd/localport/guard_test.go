@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,6 +26,31 @@ func (w *world) answers(root string) bool {
 	return err == nil
 }
 
+// withShortRuntime is the world with a runtime directory of its own whatever TMPDIR is: where the paths of sockets would be too
+// long there, localport puts them into a directory that all worlds share.
+func (w *world) withShortRuntime() *world {
+	w.t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "lpr") //nolint:usetesting // t.TempDir is too long for the path of a socket
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	other := *w
+	other.env = append(slices.Clip(other.env), "XDG_RUNTIME_DIR="+dir)
+	return &other
+}
+
+// runtime is the runtime directory.
+func (w *world) runtime() string {
+	const name = "XDG_RUNTIME_DIR="
+	for _, entry := range slices.Backward(w.env) {
+		if dir, ok := strings.CutPrefix(entry, name); ok {
+			return dir
+		}
+	}
+	return ""
+}
+
 func TestGuard_BindsTheControlSocketAgain(t *testing.T) {
 	for name, remove := range map[string]func(t *testing.T, w *world, socket string){
 		"socket": func(t *testing.T, _ *world, socket string) {
@@ -33,12 +59,12 @@ func TestGuard_BindsTheControlSocketAgain(t *testing.T) {
 			}
 		},
 		"runtime directory": func(t *testing.T, w *world, _ string) {
-			if err := os.RemoveAll(filepath.Join(w.home, "runtime")); err != nil {
+			if err := os.RemoveAll(w.runtime()); err != nil {
 				t.Error(err)
 			}
 		},
 		"runtime directory replaced by a file": func(t *testing.T, w *world, _ string) {
-			dir := filepath.Join(w.home, "runtime/localport")
+			dir := filepath.Join(w.runtime(), "localport")
 			if err := os.RemoveAll(dir); err != nil {
 				t.Error(err)
 			}
@@ -56,7 +82,7 @@ func TestGuard_BindsTheControlSocketAgain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newWorld(t).withShortRuntime()
 			port := ports.Free(t)
 			addr := fmt.Sprintf("127.0.0.1:%d", port)
 			root := w.allowed("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))

@@ -87,7 +87,7 @@ func (w *world) nothingLeft(root string, addrs ...string) {
 			conn.Close()
 		}
 	}
-	left, _ := filepath.Glob(filepath.Join(w.home, "runtime/localport/*"))
+	left, _ := filepath.Glob(filepath.Join(w.runtime(), "localport/*"))
 	if len(left) > 0 {
 		w.t.Errorf("left behind: %v", left)
 	}

@@ -48,7 +48,7 @@ func (w *world) fill() (free func()) {
 	return func() { _ = os.Remove(path) }
 }
 
-func TestAFullDisk_KeepsNobodyFromJoiningAndLeaving(t *testing.T) {
+func TestAFullDisk_KeepsNobodyFromJoiningAndLeavingNamespace(t *testing.T) {
 	inEach(t, func(t *testing.T, kind string) {
 		w := smallDisk(t)
 		port := ports.Free(t)
@@ -97,7 +97,7 @@ func TestAFullDisk_KeepsNobodyFromJoiningAndLeaving(t *testing.T) {
 	})
 }
 
-func TestStart_CountsWhileTheDiskIsFull(t *testing.T) {
+func TestStart_CountsWhileTheDiskIsFullNamespace(t *testing.T) {
 	t.Parallel()
 	w := smallDisk(t)
 	root := w.allowed("linger = 0.1\n" + tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))

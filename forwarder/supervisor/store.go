@@ -72,11 +72,11 @@ func (st *store) set(s lockstate.State) {
 	st.onChange()
 }
 
-// isBehind reports whether something could not be written yet, and why.
+// isBehind reports whether the state file is out of reach, and why: what is known may be nowhere else.
 func (st *store) isBehind() (error, bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return st.trouble, st.trouble != nil && len(st.pending) > 0
+	return st.trouble, st.trouble != nil
 }
 
 // count makes a change that is written at the next sync: whoever makes it waits for no file.

@@ -43,6 +43,7 @@ __localport_check() {
     __localport_moved
   elif [[ -e ./.localport.toml && ! . -ef $__localport_root ]]; then
     __localport_why="enter $PWD"
+    [[ . -ef $PWD ]] || __localport_why="enter moved $PWD" # or the reason is the same when it is back
   fi
   if [[ -z $__localport_why && -n $__localport_root ]]; then
     __localport_stale

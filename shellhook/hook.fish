@@ -32,6 +32,7 @@ function __localport_prompt --on-event fish_prompt
         __localport_moved
     else if test -e ./.localport.toml -a ! . -ef "$__localport_root"
         set __localport_why "enter $PWD"
+        test . -ef "$PWD"; or set __localport_why "enter moved $PWD" # or the reason is the same when it is back
     end
     if test -z "$__localport_why" -a -n "$__localport_root"
         __localport_stale

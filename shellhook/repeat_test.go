@@ -77,6 +77,28 @@ func TestHook_DoesNotRepeatAnAnswer(t *testing.T) {
 	})
 }
 
+func TestHook_LooksAgainWhereADirectoryIsBack(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *world) {
+		root := w.project("p")
+		mend := w.flag("fail", "4")
+		s := w.start(shell)
+		w.expectLooks(s, cd(root), 1)
+		if err := os.Rename(root, root+".away"); err != nil {
+			t.Fatal(err)
+		}
+		w.expectLooks(s, ":", 1)
+		w.expectQuiet(s)
+		mend()
+		if err := os.Rename(root+".away", root); err != nil {
+			t.Fatal(err)
+		}
+		w.expectLooks(s, ":", 1)
+		if got := in(s); got != root {
+			t.Errorf("PROJECT is %q, want %q", got, root)
+		}
+	})
+}
+
 func TestHook_StartsNoProcessBeforeAFailedLookIsDue(t *testing.T) {
 	eachShell(t, func(t *testing.T, shell string, w *world) {
 		tr := newTrace(t)

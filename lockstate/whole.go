@@ -10,7 +10,7 @@ import (
 // compared.
 type Fingerprint struct {
 	state  fileFingerprint
-	prompt bool // the prompt's line is there
+	prompt bool // the prompt's line is there, and is a file
 }
 
 type fileFingerprint struct {
@@ -28,8 +28,8 @@ func (d *Dir) Fingerprint() Fingerprint {
 			f.state.inode = stat.Ino
 		}
 	}
-	_, err := os.Stat(d.file("prompt"))
-	f.prompt = !isAbsent(err)
+	info, err := os.Stat(d.file("prompt"))
+	f.prompt = err == nil && info.Mode().IsRegular() || err != nil && !isAbsent(err)
 	return f
 }
 

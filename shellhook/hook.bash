@@ -90,7 +90,7 @@ __localport_stale() {
     \builtin return
   fi
   __localport_now='' __localport_pid='' __localport_start=''
-  if [[ -e $__localport_dir/prompt ]]; then
+  if [[ -f $__localport_dir/prompt ]]; then
     \builtin read -r __localport_now __localport_pid __localport_start <"$__localport_dir/prompt"
   fi
   if [[ ${__localport_now:+$__localport_now $__localport_pid $__localport_start} != "$__localport_line" ]]; then

@@ -84,7 +84,7 @@ function __localport_stale
     set -l now
     set -l pid
     set -l start
-    test -n "$dir" -a -e $dir/prompt; and read -d ' ' now pid start <$dir/prompt
+    test -n "$dir" -a -f $dir/prompt; and read -d ' ' now pid start <$dir/prompt
     if test -n "$now"; and test "$now $pid $start" != "$__localport_line"; or test -z "$now" -a -n "$__localport_line"
         set __localport_why "line $now $PWD"
     else if test -z "$dir"

@@ -83,7 +83,7 @@ __localport_stale() {
     [[ -e $__localport_root/.localport.toml ]] || __localport_why="file $PWD"
     return
   fi
-  [[ ! -e $__localport_dir/prompt ]] || __localport_now=$(<$__localport_dir/prompt)
+  [[ ! -f $__localport_dir/prompt ]] || __localport_now=$(<$__localport_dir/prompt)
   if [[ $__localport_now != "$__localport_line" ]]; then
     __localport_why="line $__localport_now $PWD"
     return

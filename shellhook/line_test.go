@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -76,6 +77,26 @@ func TestAPromptSeesThatTheLineChanged(t *testing.T) {
 		s.Run(cd(w.dir))
 		w.setLine(root, "4 0 0")
 		w.expectQuiet(s) // none of our business any more
+	})
+}
+
+// A named pipe would keep a shell that reads it waiting for good.
+func TestHook_TakesALineThatIsNoFileForNone(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *world) {
+		root := w.project("p")
+		s := w.start(shell)
+		s.Run(cd(root))
+		w.setLine(root, "1 0 0")
+		w.expectLooks(s, "true", 1)
+		path := filepath.Join(stateDir(filepath.Dir(w.exe), root), "prompt")
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Mkfifo(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w.expectLooks(s, "true", 1)
+		w.expectQuiet(s)
 	})
 }
 

@@ -131,7 +131,10 @@ func look(root, dir string) string {
 		_ = os.WriteFile(path, nil, 0o600)
 		_ = os.Chtimes(path, info.ModTime(), info.ModTime())
 	}
-	line, _ := os.ReadFile(filepath.Join(dir, shellhook.PromptFile))
+	var line []byte
+	if info, err := os.Stat(filepath.Join(dir, shellhook.PromptFile)); err == nil && info.Mode().IsRegular() {
+		line, _ = os.ReadFile(filepath.Join(dir, shellhook.PromptFile))
+	}
 	for len(line) > 0 && line[len(line)-1] == '\n' {
 		line = line[:len(line)-1]
 	}

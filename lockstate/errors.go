@@ -125,9 +125,15 @@ func kindName(mode fs.FileMode) string {
 	return "special file"
 }
 
+// maxMakeTries is how often a directory is made that others make and delete at the same time.
+const maxMakeTries = 100
+
 // makeDirs makes the state directory, 0700, and what is missing above it.
 func (d *Dir) makeDirs() error {
 	err := os.MkdirAll(d.LogDir(), 0o700)
+	for tries := 0; errors.Is(err, fs.ErrExist) && tries < maxMakeTries; tries++ {
+		err = os.MkdirAll(d.LogDir(), 0o700) // it was there when it was to be made, and gone when it was looked at
+	}
 	if err == nil {
 		return nil
 	}

@@ -116,7 +116,10 @@ func TestUpdate_WritesPastAnObstacleAtTheLine(t *testing.T) {
 			t.Errorf("%s: line %d, stored %d", kind, st.Line, stored.Line)
 		}
 		root := t.TempDir()
-		check(t, os.WriteFile(filepath.Join(root, ".localport.toml"), nil, 0o600))
+		config := filepath.Join(root, ".localport.toml")
+		check(t, os.WriteFile(config, nil, 0o600))
+		past := time.Now().Add(-time.Hour) // not the time of what was just placed
+		check(t, os.Chtimes(config, past, past))
 		changed, err := d.Stamp(root)
 		if _, isTold := errors.AsType[*NotRegularError](err); changed == isTold {
 			t.Errorf("%s: stamp changed %v, %v", kind, changed, err)

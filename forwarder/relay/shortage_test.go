@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -130,11 +131,13 @@ func TestRelay_HasRoomForItsClientsWhileAnotherHasNone(t *testing.T) {
 	tn := openTunnel(t, "tcp")
 	greedy.Attach(tn)
 	modest.Attach(tn)
-	go func() {
+	var dialing sync.WaitGroup
+	defer dialing.Wait() // before the relays are closed, which resets who connects just then
+	dialing.Go(func() {
 		for range 64 {
 			greedy.dial()
 		}
-	}()
+	})
 	signal(t, changes)
 	for range 8 {
 		conn, err := dialTCP(modest.addr)

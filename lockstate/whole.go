@@ -1,37 +1,53 @@
 package lockstate
 
 import (
-	"os"
-	"syscall"
-	"time"
+	"errors"
+
+	"golang.org/x/sys/unix"
 )
 
-// Fingerprint tells one content of the files that processes find each other by from another, without reading them. It can be
+// Fingerprint tells one set of the files that processes find each other by from another, without reading them. It can be
 // compared.
+//
+// It is taken every second by every supervisor, and is therefore made of bare system calls: the pages of a program that something
+// runs through every second stay in memory. With package os it was 0.8 MB a supervisor.
 type Fingerprint struct {
-	state  fileFingerprint
-	prompt bool // the prompt's line is there, and is a file
+	state, prompt, election FileID
 }
 
-type fileFingerprint struct {
-	inode    uint64
-	size     int64
-	modified time.Time
-}
-
-// Fingerprint is that of the files as they are now. It costs two stats.
+// Fingerprint is that of the files as they are now. It costs three stats.
 func (d *Dir) Fingerprint() Fingerprint {
-	var f Fingerprint
-	if info, err := os.Stat(d.file("state.json")); err == nil {
-		f.state.size, f.state.modified = info.Size(), info.ModTime()
-		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-			f.state.inode = stat.Ino
-		}
-	}
-	info, err := os.Stat(d.file("prompt"))
-	f.prompt = err == nil && info.Mode().IsRegular() || err != nil && !isAbsent(err)
-	return f
+	return Fingerprint{Identify(d.Path + "/state.json"), Identify(d.Path + "/prompt"), Identify(d.Path + "/election")}
 }
 
-// IsWhole reports whether both files are there. What was deleted is written again by the next Update that changes something.
-func (f Fingerprint) IsWhole() bool { return f.prompt && f.state != (fileFingerprint{}) }
+// IsWhole reports whether the state and the prompt's line are there. What was deleted is written again by the next Update that
+// changes something.
+func (f Fingerprint) IsWhole() bool { return f.state != (FileID{}) && f.prompt.isReadable() }
+
+// FileID tells a file from another one at the same path, and from the same one when it was written. The zero FileID says that
+// there is none.
+type FileID struct {
+	dev, inode uint64
+	size       int64
+	modified   unix.Timespec
+	mode       uint32
+}
+
+// unknown stands for what cannot be looked at.
+const unknown = ^uint32(0)
+
+// Identify looks at the file at a path.
+func Identify(path string) FileID {
+	var stat unix.Stat_t
+	switch err := unix.Stat(path, &stat); {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
+		return FileID{}
+	case err != nil:
+		return FileID{mode: unknown}
+	}
+	//nolint:unconvert // the types differ between systems
+	return FileID{uint64(stat.Dev), uint64(stat.Ino), int64(stat.Size), stat.Mtim, uint32(stat.Mode)}
+}
+
+// isReadable reports whether it is a regular file, or may be one.
+func (f FileID) isReadable() bool { return f.mode == unknown || f.mode&unix.S_IFMT == unix.S_IFREG }

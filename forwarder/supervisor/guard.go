@@ -20,13 +20,15 @@ const guardInterval = time.Second
 const directoryGrace = 10 * time.Second
 
 // guard looks again and again whether what others find the supervisor by is still there, and mends it, until ctx ends: cleaners
-// remove sockets and directories, and people remove state files.
+// remove sockets and directories, and people remove state files. As long as all is as it was, a look is a few bare system calls:
+// what runs every second stays in memory (see lockstate.Fingerprint).
 func (s *Supervisor) guard(ctx context.Context) {
 	tick := time.NewTicker(guardInterval)
 	defer tick.Stop()
-	var missingSince time.Time
-	var seen lockstate.Fingerprint
-	for {
+	root := s.root()
+	var missingSince, guarded time.Time
+	var seen surroundings
+	for isWell := false; ; {
 		select {
 		case <-ctx.Done():
 			return
@@ -34,12 +36,40 @@ func (s *Supervisor) guard(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+		now := s.lookAround(root)
+		if isWell && now == seen && time.Since(guarded) < leaseInterval {
+			continue
+		}
 		s.guardSocket()
 		s.guardElection()
 		s.resizeSeats(s.plan.Load()) // the file limit of a running process can be changed
-		seen = s.guardState(seen)
+		s.guardState(now.files != seen.files)
 		missingSince = s.guardDirectory(ctx, missingSince)
+		seen, guarded = s.lookAround(root), time.Now()
+		if seen.files != now.files {
+			wait.Notify(s.wake) // changed meanwhile, by this or by others
+		}
+		isWell = missingSince.IsZero() && seen.files.IsWhole() && !s.hasNoteOfDirectory()
 	}
+}
+
+// surroundings is what a supervisor depends on outside of itself. It can be compared.
+type surroundings struct {
+	files        lockstate.Fingerprint
+	socket, root lockstate.FileID
+	limit        uint64 // of open files
+}
+
+func (s *Supervisor) lookAround(root string) surroundings {
+	var limit unix.Rlimit
+	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
+	return surroundings{s.dir.Fingerprint(), lockstate.Identify(s.socket.path()), lockstate.Identify(root), limit.Cur}
+}
+
+func (s *Supervisor) hasNoteOfDirectory() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.notes.directory != ""
 }
 
 // guardSocket binds the control socket again if its path does not lead to it any more.
@@ -121,17 +151,15 @@ func (s *Supervisor) guardElection() {
 
 // guardState has the leases read again when the state file has changed, whoever changed it and whether it was said or not, and
 // has what was deleted written again.
-func (s *Supervisor) guardState(seen lockstate.Fingerprint) lockstate.Fingerprint {
-	now := s.dir.Fingerprint()
+func (s *Supervisor) guardState(changed bool) {
 	// What could not be written before is tried again by the store, and makes the files too.
-	if _, behind := s.store.isBehind(); !behind && !now.IsWhole() {
+	if _, behind := s.store.isBehind(); !behind && !s.dir.Fingerprint().IsWhole() {
 		s.save(bump, true)
-		now = s.dir.Fingerprint()
+		changed = true
 	}
-	if now != seen {
+	if changed {
 		wait.Notify(s.wake)
 	}
-	return now
 }
 
 // guardDirectory ends the supervisor of a project whose directory is gone for longer than a moment. Its file alone may be gone:

@@ -197,10 +197,11 @@ func (s *Service) lose(reason string) event {
 
 func (closed) classify(s *Service) (event, bool) {
 	s.closing = nil
+	if s.phase == phaseStopping {
+		return eventClosed, true // which tells those who wait, after the snapshot says so
+	}
 	s.tellStopped()
 	switch {
-	case s.phase == phaseStopping:
-		return eventClosed, true
 	case s.port != nil:
 		return s.outcome(), true
 	case s.binding != nil: // what follows is decided when it is known whether the port is ours

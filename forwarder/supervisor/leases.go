@@ -179,6 +179,7 @@ func (s *Supervisor) retire(why retireReason, tries int) bool {
 			return errInUse
 		}
 		s.store.apply(&tx.State)
+		tx.Prune()
 		if why != reasonUnused {
 			tx.Release(lockstate.StartLease, lockstate.Process{})
 		}

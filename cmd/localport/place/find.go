@@ -81,7 +81,9 @@ func (p *Place) noAnswer(waited time.Duration) error {
 	if waited < p.Limit/2 || waited > 2*p.Limit { // not what the limit was about
 		e.Waited = waited.Round(100 * time.Millisecond)
 	}
-	if processes := p.Processes(); len(processes) > 0 {
+	if recorded := p.Dir.Peek().Supervisor; recorded != nil && p.isSupervisor(recorded.Process) {
+		e.PID = recorded.PID // found without a look at every process of the machine: a prompt waits
+	} else if processes := p.Processes(); len(processes) > 0 {
 		// A supervisor that lives is the one to answer; else it is the keeper's to start the next.
 		last := processes[len(processes)-1]
 		e.Role, e.PID = last.Role, last.PID

@@ -27,7 +27,6 @@ type Process struct {
 // election's file open and say by their arguments what they are. Where the system does not tell that (there is no /proc), it
 // is the supervisor that the state names, if it is surely that process.
 func (p *Place) Processes() []Process {
-	election := filepath.Join(p.Dir.Path, "election")
 	var keepers, supervisors []Process
 	paths, _ := filepath.Glob("/proc/[0-9]*")
 	for _, path := range paths {
@@ -36,7 +35,7 @@ func (p *Place) Processes() []Process {
 			continue
 		}
 		role := roleOf(arguments(pid))
-		if role == "" || !holds(pid, election) {
+		if role == "" || !holds(pid, p.electionPath()) {
 			continue
 		}
 		process, alive := lockstate.Find(pid)
@@ -53,6 +52,14 @@ func (p *Place) Processes() []Process {
 	}
 	return append(keepers, supervisors...)
 }
+
+// isSupervisor reports whether a process is surely the project's supervisor and lives.
+func (p *Place) isSupervisor(process lockstate.Process) bool {
+	return roleOf(arguments(process.PID)) == SupervisorRole && holds(process.PID, p.electionPath()) && process.Alive()
+}
+
+// electionPath is the file that the supervisor and the keeper have open for as long as they live.
+func (p *Place) electionPath() string { return filepath.Join(p.Dir.Path, "election") }
 
 // roleOf tells by its arguments what a process of ours is; empty if it is none.
 func roleOf(args []string) string {

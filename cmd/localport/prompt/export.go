@@ -123,7 +123,8 @@ func run(args []string, stdout, stderr io.Writer) error {
 	was := environ.Parse(os.Environ())
 	l := &look{hook: h, err: stderr, cwd: cwd, shell: shell, was: was, next: environ.Undo(was), told: h.Told}
 	l.user = sync.OnceValues(place.User)
-	ctx, cancel := context.WithTimeout(context.Background(), h.Limit)
+	// The last tenth is for what is said when the rest was too short.
+	ctx, cancel := context.WithTimeout(context.Background(), h.Limit-h.Limit/10)
 	defer cancel()
 	// A file system that hangs ignores every deadline; the prompt must come back all the same.
 	watchdog := time.AfterFunc(h.Limit+200*time.Millisecond, func() {

@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/localport-sh/localport/forwarder/control"
-	"github.com/localport-sh/localport/forwarder/slim"
+	"github.com/localport-sh/localport/forwarder/memtrim"
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
@@ -52,7 +52,7 @@ func Main() int {
 	k := &keeper{log: log, held: make(map[string][]int), events: make(chan func())}
 	k.current = &link{conn: conn}
 	k.serve(k.current)
-	slim.After(context.Background())
+	memtrim.After(context.Background())
 	for !k.ended {
 		(<-k.events)()
 	}

@@ -21,9 +21,9 @@ import (
 	"github.com/localport-sh/localport/forwarder/filelimit"
 	"github.com/localport-sh/localport/forwarder/journal"
 	"github.com/localport-sh/localport/forwarder/keeper"
+	"github.com/localport-sh/localport/forwarder/memtrim"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/forwarder/service"
-	"github.com/localport-sh/localport/forwarder/slim"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
@@ -144,7 +144,7 @@ func Run(ctx context.Context, o Options) error {
 		s.running.Go(func() { part(work) })
 	}
 	o.Say(control.Word{Outcome: control.Ready})
-	slim.After(work)
+	memtrim.After(work)
 
 	s.keep(ctx)
 	s.drain(ctx)

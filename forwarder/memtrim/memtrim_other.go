@@ -1,5 +1,5 @@
 //go:build !linux
 
-package slim
+package memtrim
 
 func unmap() {}

@@ -1,6 +1,6 @@
-// Package slim makes a process that lives for days let go of what only its start needed: garbage, and the pages of the program
+// Package memtrim makes a process that lives for days let go of what only its start needed: garbage, and the pages of the program
 // that its initialisation went through.
-package slim
+package memtrim
 
 import (
 	"context"

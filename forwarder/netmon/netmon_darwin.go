@@ -1,4 +1,4 @@
-package netwatch
+package netmon
 
 import (
 	"os"

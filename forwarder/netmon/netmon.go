@@ -1,6 +1,6 @@
-// Package netwatch tells when this machine's network has changed: an interface up or down, an address, a default route. It
+// Package netmon tells when this machine's network has changed: an interface up or down, an address, a default route. It
 // listens to what the kernel says of that by itself, and costs nothing while nothing changes.
-package netwatch
+package netmon
 
 import (
 	"context"

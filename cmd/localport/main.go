@@ -19,7 +19,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/keeper"
 	"github.com/localport-sh/localport/forwarder/ssh/askpass"
-	"github.com/localport-sh/localport/forwarder/ssh/way"
+	"github.com/localport-sh/localport/forwarder/ssh/wrapper"
 )
 
 // grammar is the command line, but for export: the hook's command is read without kong, which costs a prompt as much
@@ -69,7 +69,7 @@ type app struct {
 
 func main() {
 	askpass.Main()
-	way.Main()
+	wrapper.Main()
 	os.Exit(run(os.Args[1:]))
 }
 

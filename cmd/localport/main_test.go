@@ -22,7 +22,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/version"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/ssh/askpass"
-	"github.com/localport-sh/localport/forwarder/ssh/way"
+	"github.com/localport-sh/localport/forwarder/ssh/wrapper"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/testdata/fakekubectl"
 	"github.com/localport-sh/localport/testdata/shellpty"
@@ -34,7 +34,7 @@ const playMain = "LOCALPORT_TEST_MAIN"
 
 func TestMain(m *testing.M) {
 	askpass.Main()
-	way.Main()
+	wrapper.Main()
 	switch {
 	case fakekubectl.Plays():
 		os.Exit(fakekubectl.Main())

@@ -1,7 +1,7 @@
-// Package way has the ssh to a jump host go around the masters that the user's own configuration keeps (ControlPersist): one of
+// Package wrapper has the ssh to a jump host go around the masters that the user's own configuration keeps (ControlPersist): one of
 // those may hang, long after the network is back. That ssh is started by another, which hands no option on to it, but finds it in
 // the PATH: there it finds this program first, which adds the options and becomes ssh.
-package way
+package wrapper
 
 import (
 	"fmt"

@@ -6,7 +6,7 @@ import (
 	"regexp"
 
 	"github.com/localport-sh/localport/cmd/localport/fail"
-	"github.com/localport-sh/localport/forwarder/journal"
+	"github.com/localport-sh/localport/forwarder/eventlog"
 )
 
 // logFilter is which lines of logs are printed.
@@ -17,7 +17,7 @@ type logFilter struct {
 	Grep  string `placeholder:"RE" help:"Only the lines that match."`
 }
 
-func (f logFilter) filter() (func(journal.Line) bool, error) {
+func (f logFilter) filter() (func(eventlog.Line) bool, error) {
 	re, err := regexp.Compile(f.Grep)
 	if err != nil {
 		return nil, fail.Usage(fmt.Errorf("--grep: %w", err))
@@ -28,7 +28,7 @@ func (f logFilter) filter() (func(journal.Line) bool, error) {
 			return nil, fail.Usage(err)
 		}
 	}
-	return func(line journal.Line) bool {
+	return func(line eventlog.Line) bool {
 		switch {
 		case line.Level < least, line.Time.Before(f.Since.Time):
 			return false

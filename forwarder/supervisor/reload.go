@@ -8,7 +8,7 @@ import (
 	"slices"
 
 	"github.com/localport-sh/localport/forwarder/control"
-	"github.com/localport-sh/localport/forwarder/journal"
+	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/forwarder/service"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
@@ -61,7 +61,7 @@ func (s *Supervisor) reload(before *plan, files *project.Files, err error) (cont
 	s.log.Info("config reloaded", "added", reload.Added, "removed", reload.Removed, "updated", reload.Updated)
 	wait.Notify(s.reloaded)
 	s.note(func(n *notes) { n.pending = "" })
-	s.news.tell(journal.Event{Kind: journal.Reload, Reason: reload.Summary()}, "")
+	s.news.tell(eventlog.Event{Kind: eventlog.Reload, Reason: reload.Summary()}, "")
 	s.save(func(state *lockstate.State) { state.Ports = next.ports }, true)
 	return reload, nil
 }

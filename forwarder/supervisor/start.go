@@ -10,7 +10,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder/child"
 	"github.com/localport-sh/localport/forwarder/control"
-	"github.com/localport-sh/localport/forwarder/journal"
+	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/forwarder/service"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
@@ -73,7 +73,7 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 		return err
 	}
 	s.readUser()
-	if err := journal.Tidy(s.dir.LogDir(), limits(s.userConfig())); err != nil {
+	if err := eventlog.Tidy(s.dir.LogDir(), limits(s.userConfig())); err != nil {
 		s.log.Warn("remove old logs", "error", err)
 	}
 	l, err := s.loadInherited()
@@ -102,7 +102,7 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 	s.keeping.hold(keptElection, s.election.Files)
 	s.keeping.hold(keptSocket, s.socket.files)
 	s.remind()
-	s.news.tell(journal.Event{Kind: journal.Started, Run: s.o.Run, Reason: s.o.Version}, "")
+	s.news.tell(eventlog.Event{Kind: eventlog.Started, Run: s.o.Run, Reason: s.o.Version}, "")
 	return nil
 }
 

@@ -18,8 +18,8 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/forwarder/filelimit"
-	"github.com/localport-sh/localport/forwarder/journal"
 	"github.com/localport-sh/localport/forwarder/keeper"
 	"github.com/localport-sh/localport/forwarder/memtrim"
 	"github.com/localport-sh/localport/forwarder/relay"
@@ -53,7 +53,7 @@ type Supervisor struct {
 	store   *store
 	trust   trust.Store
 	log     *slog.Logger
-	logFile *journal.File
+	logFile *eventlog.File
 	folder  folder // of this run's private sockets
 	started time.Time
 	changes wait.Broadcast // of anything that status shows
@@ -150,7 +150,7 @@ func Run(ctx context.Context, o Options) error {
 	s.drain(ctx)
 	cancel()
 	s.finish()
-	s.news.tell(journal.Event{Kind: journal.Ended, Run: o.Run}, "")
+	s.news.tell(eventlog.Event{Kind: eventlog.Ended, Run: o.Run}, "")
 	return errors.Join(s.socket.err(), s.folder.clean())
 }
 
@@ -174,7 +174,7 @@ func open(o Options) (*Supervisor, error) {
 	}
 	s.watches.all = make(map[lockstate.Process]func())
 	s.env = newEnvironment(os.Environ(), o.Run)
-	s.logFile = journal.Open(dir.Log("supervisor"), s.mask, journal.Limits{})
+	s.logFile = eventlog.Open(dir.Log("supervisor"), s.mask, eventlog.Limits{})
 	s.logFile.Carry()
 	s.log = slog.New(s.logFile.Handler(o.Level)).With("run", o.Run)
 	dir.Warn = func(text string) { s.log.Warn(text) }

@@ -11,7 +11,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/control"
-	"github.com/localport-sh/localport/forwarder/journal"
+	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/environ"
 )
@@ -44,7 +44,7 @@ func (l *look) happened(p *place.Place) {
 	if l.Root != l.root || seen == 0 || now <= seen {
 		return
 	}
-	events, err := journal.Since(p.Dir.LogDir(), seen)
+	events, err := eventlog.Since(p.Dir.LogDir(), seen)
 	if err != nil {
 		return // it is for the user's convenience alone
 	}
@@ -69,21 +69,21 @@ func lineNumber(line string) uint64 {
 }
 
 // latest is the last event of each service that failed or recovered: what came before it is over.
-func latest(events []journal.Event) []journal.Event {
-	var last []journal.Event
+func latest(events []eventlog.Event) []eventlog.Event {
+	var last []eventlog.Event
 	for _, event := range events {
-		last = slices.DeleteFunc(last, func(e journal.Event) bool { return e.Service == event.Service && e.Kind != journal.Pending })
+		last = slices.DeleteFunc(last, func(e eventlog.Event) bool { return e.Service == event.Service && e.Kind != eventlog.Pending })
 		last = append(last, event)
 	}
 	return last
 }
 
 // sentence is an event at a prompt. That files changed is said where it is found.
-func sentence(e journal.Event) string {
+func sentence(e eventlog.Event) string {
 	switch e.Kind {
-	case journal.Recovered:
+	case eventlog.Recovered:
 		return e.Service + " is well again"
-	case journal.Failed:
+	case eventlog.Failed:
 		text := e.Service + " is " + strings.ReplaceAll(e.To, "_", " ")
 		if e.To == string(forwarder.NeedsAttention) {
 			text = e.Service + " needs attention"

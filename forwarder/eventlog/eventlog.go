@@ -1,7 +1,7 @@
-// Package journal is what a project's supervisor writes down: a log for each service, one of its own, and the events.
+// Package eventlog is what a project's supervisor writes down: a log for each service, one of its own, and the events.
 // Files are bounded in size and in age, secrets are masked on their way in, and a disk that takes nothing never stops
 // a forward.
-package journal
+package eventlog
 
 import (
 	"errors"

@@ -17,7 +17,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/prompt"
 	"github.com/localport-sh/localport/cmd/localport/version"
 	"github.com/localport-sh/localport/forwarder/control"
-	"github.com/localport-sh/localport/forwarder/keeper"
+	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/forwarder/ssh/askpass"
 	"github.com/localport-sh/localport/forwarder/ssh/wrapper"
 )
@@ -78,8 +78,8 @@ func run(args []string) int {
 		switch args[0] {
 		case "export":
 			return prompt.Export(args[1:])
-		case keeper.Arg:
-			return keeper.Main()
+		case handoff.Arg:
+			return handoff.Main()
 		case control.DetachedArg:
 			return fail.Exit(os.Stderr, control.Detach(args[1:]))
 		}

@@ -13,7 +13,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/fail"
 	"github.com/localport-sh/localport/cmd/localport/version"
 	"github.com/localport-sh/localport/forwarder/control"
-	"github.com/localport-sh/localport/forwarder/keeper"
+	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/forwarder/supervisor"
 )
 
@@ -23,10 +23,10 @@ type superviseCmd struct {
 
 // Run is the project's supervisor, from its election to its end.
 func (c superviseCmd) Run(a *app) error {
-	var kept func() (*keeper.Link, *keeper.Handed, error)
+	var kept func() (*handoff.Link, *handoff.Handed, error)
 	if c.Kept {
 		control.CloseInherited(control.ExtraFD)
-		kept = keeper.Inherit
+		kept = handoff.Inherit
 	} else {
 		control.CloseInherited()
 	}

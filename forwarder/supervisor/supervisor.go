@@ -20,7 +20,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/forwarder/filelimit"
-	"github.com/localport-sh/localport/forwarder/keeper"
+	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/forwarder/memtrim"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/forwarder/service"
@@ -40,7 +40,7 @@ type Options struct {
 	// Say tells whoever started it how the start went; called exactly once.
 	Say func(control.Word)
 	// Kept takes over what a keeper holds; nil where a client started us.
-	Kept func() (*keeper.Link, *keeper.Handed, error)
+	Kept func() (*handoff.Link, *handoff.Handed, error)
 }
 
 // checkLimit is how many services are checked at the same time.

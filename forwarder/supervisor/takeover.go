@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/control"
-	"github.com/localport-sh/localport/forwarder/keeper"
+	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
@@ -43,7 +43,7 @@ type inheritance struct {
 	files map[string][]*os.File
 }
 
-func inherit(handed *keeper.Handed) (*inheritance, error) {
+func inherit(handed *handoff.Handed) (*inheritance, error) {
 	if handed == nil {
 		return &inheritance{}, nil
 	}
@@ -179,7 +179,7 @@ func (s *Supervisor) remind() {
 		s.log.Error("remind", "error", err)
 		return
 	}
-	s.keeping.leave(keeper.Note{
+	s.keeping.leave(handoff.Note{
 		Exe: s.o.Exe, Args: []string{"supervise", "--config", s.o.Config, "--kept", "--log-level", strings.ToLower(s.o.Level.Level().String())},
 		Env: s.env.inherited(), Log: s.dir.Log("supervisor"), Memory: data,
 	})

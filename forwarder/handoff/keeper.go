@@ -1,8 +1,8 @@
-// Package keeper keeps copies of everything that a supervisor listens on, and its election lock, in a process of its
+// Package handoff keeps copies of everything that a supervisor listens on, and its election lock, in a process of its
 // own. When the supervisor dies, connections wait in the kernel's queue while the keeper starts the next one and hands
 // it all over; so does a supervisor of a newer release that replaces an older one. When the keeper dies, its
 // supervisor starts another.
-package keeper
+package handoff
 
 import (
 	"context"

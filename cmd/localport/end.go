@@ -12,8 +12,8 @@ import (
 
 	"github.com/localport-sh/localport/cmd/localport/fail"
 	"github.com/localport-sh/localport/cmd/localport/place"
-	"github.com/localport-sh/localport/forwarder/child"
 	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 )
@@ -181,7 +181,7 @@ func (p here) removeLeftovers() error {
 	if err != nil || before == nil || before.Run == "" {
 		return err
 	}
-	_, err = child.Sweep(before.Run)
+	_, err = process.Sweep(before.Run)
 	if name := filepath.Base(before.Run); name == before.Run && name != ".." && name != "." {
 		err = errors.Join(err, os.RemoveAll(filepath.Join(sockets, name)))
 	}

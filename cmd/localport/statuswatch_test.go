@@ -13,8 +13,8 @@ import (
 	"github.com/creack/pty"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/child"
 	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
@@ -42,9 +42,9 @@ func TestAWatchedStatusPrintsWhatChangesAndEndsWellOnCtrlC(t *testing.T) {
 	port := ports.Free(t)
 	root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	var seen watched
-	c, err := child.Start(child.Command{
+	c, err := process.Start(process.Command{
 		Argv: []string{w.exe, "status", "--watch"}, Dir: root, Env: w.env,
-		Line: func(_ child.Stream, line string) { fmt.Fprintln(&seen, line) },
+		Line: func(_ process.Stream, line string) { fmt.Fprintln(&seen, line) },
 	})
 	if err != nil {
 		t.Fatal(err)

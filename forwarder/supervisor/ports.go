@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/control"
-	"github.com/localport-sh/localport/forwarder/holder"
+	"github.com/localport-sh/localport/forwarder/process/holder"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/forwarder/service"
 	"github.com/localport-sh/localport/lockstate"

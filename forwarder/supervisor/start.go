@@ -8,9 +8,9 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder/child"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/eventlog"
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/service"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
@@ -64,7 +64,7 @@ func (s *Supervisor) sweep(before *lockstate.Supervisor) {
 }
 
 // sweepOrphans ends what still runs of a supervisor's tunnels.
-func sweepOrphans(run string) (killed int, err error) { return child.Sweep(run) }
+func sweepOrphans(run string) (killed int, err error) { return process.Sweep(run) }
 
 // prepare does all that must be done before clients are told ready.
 func (s *Supervisor) prepare(ctx context.Context) error {

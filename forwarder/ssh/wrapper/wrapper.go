@@ -11,7 +11,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder/process"
 )
 
 // variable names the folder in which this program is called ssh.
@@ -34,7 +34,7 @@ func Around(env []string, dir string) ([]string, error) {
 	if err := os.Symlink(self, filepath.Join(folder, "ssh")); err != nil {
 		return nil, err
 	}
-	path := folder + string(filepath.ListSeparator) + child.Getenv(env, "PATH")
+	path := folder + string(filepath.ListSeparator) + process.Getenv(env, "PATH")
 	return append(slices.Clone(env), "PATH="+path, variable+"="+folder), nil
 }
 
@@ -52,12 +52,12 @@ func Main() {
 // become runs the real ssh in this process's place. An ssh whose socket is given by -S has one of ours.
 func become(folder string) error {
 	env := os.Environ()
-	path, _ := strings.CutPrefix(child.Getenv(env, "PATH"), folder+string(filepath.ListSeparator))
+	path, _ := strings.CutPrefix(process.Getenv(env, "PATH"), folder+string(filepath.ListSeparator))
 	dir, err := os.Getwd()
 	if err != nil {
 		return err
 	}
-	program, err := child.Look("ssh", append(env, "PATH="+path), dir)
+	program, err := process.Look("ssh", append(env, "PATH="+path), dir)
 	if err != nil {
 		return err
 	}

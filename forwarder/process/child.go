@@ -1,6 +1,6 @@
-// Package child runs one program in a process group of its own, hands over what it prints line by line, and ends
+// Package process runs one program in a process group of its own, hands over what it prints line by line, and ends
 // the whole group: politely first, then by force, and also when only its leader has ended.
-package child
+package process
 
 import (
 	"context"

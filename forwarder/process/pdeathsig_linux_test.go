@@ -1,3 +1,3 @@
-package child
+package process
 
 const pdeathsig = true

@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"github.com/localport-sh/localport/cmd/localport/fail"
-	"github.com/localport-sh/localport/cmd/localport/recipes"
+	"github.com/localport-sh/localport/cmd/localport/internal/recipes"
 	"github.com/localport-sh/localport/project"
 )
 

@@ -41,7 +41,7 @@ chaos-prove *flags:
 
 # Have git run the quick checks before each commit: format as .golangci.yml says (gofumpt), and vet.
 hooks:
-    printf '#!/bin/sh\nset -e\ngolangci-lint fmt --diff .\ngo vet ./...\n' > "$(git rev-parse --git-path hooks)/pre-commit"
+    printf '#!/bin/sh\nset -e\ngit ls-files -z "*.go" | xargs -0 golangci-lint fmt --diff\ngo vet ./...\n' > "$(git rev-parse --git-path hooks)/pre-commit"
     chmod +x "$(git rev-parse --git-path hooks)/pre-commit"
 
 # Build what the tests' Kubernetes cluster is made of; some minutes, once.

@@ -4,6 +4,7 @@ package api
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -276,6 +277,13 @@ type Failure struct {
 
 // RequestHeader carries the id of a request, which ties what a command says to what the supervisor logs.
 const RequestHeader = "X-Request-Id"
+
+// MaxWatchers is how many clients can watch a supervisor at the same time: half of the file descriptors that it keeps for its
+// clients (forwarder/filelimit), so that commands and prompts get through however many watch.
+const MaxWatchers = 16
+
+// ErrTooManyWatchers is the answer to a client that would be one more.
+var ErrTooManyWatchers = fmt.Errorf("too many clients watch the project (%d)", MaxWatchers)
 
 // ErrEnding is what a supervisor answers that is ending, or has handed over to another: the client is to call again.
 var ErrEnding = errors.New("the supervisor is ending")

@@ -49,7 +49,7 @@ func (c Client) Status(ctx context.Context) (api.Status, error) {
 
 // Watch passes the project to on as it stands, and again after each change, until on returns false. Changes that follow each
 // other within 100 ms come as one, and whoever is slow gets the newest alone. The error is the context's, or an
-// *UnreachableError when the supervisor has ended.
+// *UnreachableError when the supervisor has ended, or ErrTooManyWatchers: then the status can be asked for again and again.
 func (c Client) Watch(ctx context.Context, on func(api.Status) bool) error {
 	return c.exchange(ctx, "watch", nil, func(body io.Reader) error {
 		for decoder := json.NewDecoder(body); ; {
@@ -136,6 +136,8 @@ func (c Client) exchange(ctx context.Context, name string, in any, read func(io.
 	switch {
 	case err != nil:
 		return &UnreachableError{c.Socket, reason(ctx, err)}
+	case status == tooMany:
+		return api.ErrTooManyWatchers
 	case status == unavailable:
 		return &UnreachableError{c.Socket, api.ErrEnding}
 	case status != ok:

@@ -14,6 +14,7 @@ import (
 const (
 	ok          = 200
 	notFound    = 404
+	tooMany     = 429 // RFC 6585
 	unavailable = 503
 )
 

@@ -104,7 +104,7 @@ func handler(b Backend) http.Handler {
 	mux.Handle("POST /v1/leave", answer(func(ctx context.Context, r api.LeaveRequest) (struct{}, error) {
 		return struct{}{}, b.Leave(ctx, r)
 	}))
-	mux.Handle("GET /v1/watch", watch(b))
+	mux.Handle("GET /v1/watch", watch(b, make(chan struct{}, api.MaxWatchers)))
 	mux.Handle("GET /v1/status", answer(func(ctx context.Context, _ struct{}) (api.Status, error) {
 		return b.Status(ctx)
 	}))
@@ -160,9 +160,16 @@ func answer[Q, A any](fn func(context.Context, Q) (A, error)) http.Handler {
 	})
 }
 
-// watch streams the status as JSON values, one a line.
-func watch(b Backend) http.Handler {
+// watch streams the status as JSON values, one a line. watchers holds one for each stream; its capacity is the limit.
+func watch(b Backend, watchers chan struct{}) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case watchers <- struct{}{}:
+			defer func() { <-watchers }()
+		default:
+			reply(w, http.StatusTooManyRequests, api.Failure{Error: api.ErrTooManyWatchers.Error()})
+			return
+		}
 		out, encoder, begun := http.NewResponseController(w), json.NewEncoder(w), false
 		err := b.Watch(r.Context(), func(status api.Status) error {
 			if !begun {

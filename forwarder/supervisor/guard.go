@@ -89,7 +89,7 @@ func (s *Supervisor) guardSocket() {
 		return
 	}
 	s.log.Warn("the control socket was removed; it is bound again", "socket", path)
-	s.keeping.hold(keptSocket, s.socket.files)
+	s.keeping.holdInstead(keptSocket, s.socket.files)
 	s.remind()
 	s.save(s.recordSelf, true)
 }
@@ -141,7 +141,7 @@ func (s *Supervisor) guardElection() {
 		close(s.lost)
 	case elected != s.election:
 		s.log.Warn("the election file was deleted; a new one is locked")
-		s.keeping.hold(keptElection, elected.Files)
+		s.keeping.holdInstead(keptElection, elected.Files)
 		before := s.election
 		s.election = elected
 		_ = before.Pass()

@@ -97,10 +97,10 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 	}
 	s.announce(ctx, l.ports)
 	for _, name := range s.inherited.rest() {
-		s.keeping.drop(name)
+		s.keeping.dropInherited(name)
 	}
-	s.keeping.hold(keptElection, s.election.Files)
-	s.keeping.hold(keptSocket, s.socket.files)
+	s.keeping.holdInstead(keptElection, s.election.Files)
+	s.keeping.holdInstead(keptSocket, s.socket.files)
 	s.remind()
 	s.news.tell(eventlog.Event{Kind: eventlog.Started, Run: s.o.Run, Reason: s.o.Version}, "")
 	return nil

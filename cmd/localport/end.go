@@ -136,12 +136,16 @@ func (p here) endUnanswering(w io.Writer, cause error) error {
 	return p.removeLeftovers()
 }
 
-// terminate ends a process, and says so.
+// terminate ends a process, and says so. One that is stopped would see SIGTERM only when it goes on.
 func terminate(w io.Writer, q client.Process) error {
-	for _, step := range []struct {
+	steps := []struct {
 		signal syscall.Signal
 		limit  time.Duration
-	}{{syscall.SIGTERM, termGrace}, {syscall.SIGKILL, killTime}} {
+	}{{syscall.SIGTERM, termGrace}, {syscall.SIGKILL, killTime}}
+	if q.IsStopped() {
+		steps = steps[1:]
+	}
+	for _, step := range steps {
 		if err := syscall.Kill(q.PID, step.signal); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return fmt.Errorf("end the %s (pid %d): %w", q.Role, q.PID, err)
 		}

@@ -186,13 +186,15 @@ func (s *Supervisor) retire(why retireReason, tries int) bool {
 		tx.Supervisor, tx.Stopped, tx.Started, tx.Only = nil, nil, nil, nil
 		tx.Down = tx.Down || why == reasonOrdered
 		tx.Bump()
-		tx.MayOverwrite() // else the leases that were released come back when the disk has room again
+		tx.Last() // else the leases that were released come back when the disk has room again
 		return nil
 	})
 	if errors.Is(err, errInUse) {
 		return false
 	}
-	if err != nil {
+	if failed, ok := errors.AsType[*lockstate.WriteError](err); ok && failed.Fallback != "" {
+		s.log.Warn("the end cannot be written to the state", "error", err, "written_instead", failed.Fallback)
+	} else if err != nil {
 		s.log.Error("the end cannot be written to the state", "error", err)
 	}
 	if !s.closing.Load() {

@@ -270,6 +270,18 @@ type Replacement struct {
 	Version string `json:"version"` // of that program
 }
 
+// HandOver is the request of a supervisor that has lost its election to hand its listeners over to the one that was elected. After
+// the answer "switching protocols" they go over the same connection (forwarder/handoff.Offer); then comes a HandOverResponse. The
+// connection ends with the first of the two supervisors.
+type HandOver struct {
+	Run string `json:"run"` // of who hands over
+}
+
+// HandOverResponse says what was taken.
+type HandOverResponse struct {
+	Taken []string `json:"taken"` // by the names that the files were offered under
+}
+
 // Failure is the answer to a request that was refused.
 type Failure struct {
 	Error string `json:"error"`

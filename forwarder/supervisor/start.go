@@ -47,6 +47,10 @@ func (s *Supervisor) elect(ctx context.Context) (before *lockstate.Supervisor, e
 		err = nil
 	}
 	s.store.set(state)
+	if before != nil && before.Alive() {
+		s.log.Warn("the supervisor before this one still runs: its election file was deleted, or it is about to end", "pid", before.PID)
+		s.predecessor, before = before, nil // what it has left is its own to end
+	}
 	return before, err
 }
 

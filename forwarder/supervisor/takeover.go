@@ -227,6 +227,11 @@ func (s *Supervisor) leaveTo(passed <-chan struct{}) {
 	s.passed = passed
 	s.mu.Unlock()
 	s.closing.Store(true)
+	s.stopAccepting()
+}
+
+// stopAccepting closes the listeners here: who comes from now on waits in others' copies of them.
+func (s *Supervisor) stopAccepting() {
 	for _, svc := range s.plan.Load().services {
 		if port := svc.Snapshot().Port(); port != nil {
 			port.StopAccepting()
@@ -335,16 +340,20 @@ func (s *Supervisor) onTerminate() {
 	count, _ := s.countLeases()
 	ctx, cancel := context.WithTimeout(context.Background(), terminateWait)
 	defer cancel()
-	switch {
-	case count == 0 && s.retire(reasonUnused, maxRetireTries):
+	if count == 0 && s.retire(reasonUnused, maxRetireTries) {
 		s.log.Info("ended by a signal")
-	case again || s.keeping.gone(ctx, terminateWait):
+		return
+	}
+	if s.keeping.pid() != 0 {
+		s.stopAccepting() // or who comes meanwhile would be reset with those that came before
+	}
+	if again || s.keeping.gone(ctx, terminateWait) {
 		s.log.Info("ended by a signal, as its keeper")
 		s.retire(reasonOrdered, maxRetireTries)
-	default:
-		s.log.Info("ended by a signal; the keeper starts another supervisor")
-		s.handOver()
+		return
 	}
+	s.log.Info("ended by a signal; the keeper starts another supervisor")
+	s.handOver()
 }
 
 // handOver leaves everything to the keeper. What is established ends; what comes waits in the keeper's copies of the listeners.

@@ -8,7 +8,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/cmd/localport/internal/version"
 	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder/control"
@@ -191,7 +191,7 @@ func (daemonReloadCmd) Run(a *app) error {
 		return err
 	}
 	if verdict != trust.Allowed {
-		return &fail.NotAllowedError{Config: p.Config}
+		return &output.NotAllowedError{Config: p.Config}
 	}
 	if _, err := p.parse(files); err != nil {
 		return err // with every mistake and its line
@@ -208,12 +208,12 @@ func (daemonReloadCmd) Run(a *app) error {
 func (p here) runs(ctx context.Context) (*control.Client, control.Status, error) {
 	client, status, err := p.Find(ctx)
 	if err == nil && client == nil {
-		err = fail.Hinted(errors.New("the project is not running"), "localport start")
+		err = output.Hinted(errors.New("the project is not running"), "localport start")
 	}
 	return client, status, err
 }
 
-type daemonStatusCmd struct{ output }
+type daemonStatusCmd struct{ outputFormat }
 
 // Run shows the supervisor. One that does not run is exit code 1, for scripts.
 func (c daemonStatusCmd) Run(a *app) error {

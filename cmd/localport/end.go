@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/process"
@@ -96,7 +96,7 @@ func (p here) endInOrder(ctx context.Context, client *control.Client, recorded e
 }
 
 // confirmStuck asks a supervisor that did not carry out a request in time for its status: one that answers is busy, and is not
-// to be ended for that. The error is then the given one, and no fail.NoAnswerError; nil if none runs any more.
+// to be ended for that. The error is then the given one, and no output.NoAnswerError; nil if none runs any more.
 func (p here) confirmStuck(cause error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), place.Patience())
 	defer cancel()
@@ -109,7 +109,7 @@ func (p here) confirmStuck(cause error) error {
 
 // isNoAnswer reports whether an error means that a process of the project lives and does not answer.
 func isNoAnswer(err error) bool {
-	_, ok := errors.AsType[*fail.NoAnswerError](err)
+	_, ok := errors.AsType[*output.NoAnswerError](err)
 	return ok || errors.Is(err, control.ErrNoAnswer)
 }
 

@@ -8,7 +8,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/control"
@@ -68,7 +68,7 @@ func (p here) view(ctx context.Context) (view control.View, omitted []string, er
 		return view, nil, err
 	}
 	if verdict != trust.Allowed {
-		return view, nil, &fail.NotAllowedError{Config: p.Config}
+		return view, nil, &output.NotAllowedError{Config: p.Config}
 	}
 	parsed, err := p.parse(files)
 	if err != nil {

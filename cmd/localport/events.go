@@ -16,7 +16,7 @@ type eventsCmd struct {
 	Follow   bool     `short:"f" help:"Go on printing what happens."`
 	Lines    int      `short:"n" default:"-1" placeholder:"N" help:"Only the last N."`
 	Since    moment   `placeholder:"WHEN" help:"Only from then on: 10m or 7d ago, 15:04, 2026-01-31, or a whole time."`
-	output
+	outputFormat
 }
 
 // Run prints what happened in the project, whether it runs or not.

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/lockstate"
@@ -32,7 +32,7 @@ func (c execCmd) Run(a *app) error {
 		argv = argv[1:]
 	}
 	if len(argv) == 0 {
-		return fail.Coded(fail.Usage(errors.New("exec needs a command after --")), fail.ExitExec)
+		return output.Coded(output.Usage(errors.New("exec needs a command after --")), output.ExitExec)
 	}
 	path, err := runnable(argv[0])
 	if err != nil {
@@ -40,10 +40,10 @@ func (c execCmd) Run(a *app) error {
 	}
 	env, err := c.prepare(a)
 	if err != nil {
-		return fail.Coded(err, fail.ExitExec)
+		return output.Coded(err, output.ExitExec)
 	}
 	err = syscall.Exec(path, argv, env)
-	return fail.Coded(fmt.Errorf("run %s: %w", path, err), fail.ExitCannotRun)
+	return output.Coded(fmt.Errorf("run %s: %w", path, err), output.ExitCannotRun)
 }
 
 // runnable finds the command before anything is waited for.
@@ -53,9 +53,9 @@ func runnable(name string) (string, error) {
 	case err == nil, errors.Is(err, exec.ErrDot):
 		return path, nil
 	case errors.Is(err, fs.ErrPermission):
-		return "", fail.Coded(fmt.Errorf("run %s: %w", name, err), fail.ExitCannotRun)
+		return "", output.Coded(fmt.Errorf("run %s: %w", name, err), output.ExitCannotRun)
 	}
-	return "", fail.Coded(fmt.Errorf("run %s: %w", name, err), fail.ExitNoCommand)
+	return "", output.Coded(fmt.Errorf("run %s: %w", name, err), output.ExitNoCommand)
 }
 
 // prepare brings the services up and returns the command's environment.

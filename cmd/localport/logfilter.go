@@ -5,7 +5,7 @@ import (
 	"log/slog"
 	"regexp"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/eventlog"
 )
 
@@ -20,12 +20,12 @@ type logFilter struct {
 func (f logFilter) filter() (func(eventlog.Line) bool, error) {
 	re, err := regexp.Compile(f.Grep)
 	if err != nil {
-		return nil, fail.Usage(fmt.Errorf("--grep: %w", err))
+		return nil, output.Usage(fmt.Errorf("--grep: %w", err))
 	}
 	least := slog.LevelDebug
 	if f.Level != "" {
 		if err := least.UnmarshalText([]byte(f.Level)); err != nil {
-			return nil, fail.Usage(err)
+			return nil, output.Usage(err)
 		}
 	}
 	return func(line eventlog.Line) bool {

@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/control"
@@ -35,7 +35,7 @@ func (c loginCmd) Run(a *app) error {
 		return err
 	}
 	if verdict != trust.Allowed { // a kubeconfig in the project names a program that would be run
-		return &fail.NotAllowedError{Config: p.Config}
+		return &output.NotAllowedError{Config: p.Config}
 	}
 	parsed, err := p.parse(files)
 	if err != nil {
@@ -50,7 +50,7 @@ func (c loginCmd) Run(a *app) error {
 		return err
 	}
 	if client == nil {
-		return fail.Hinted(errors.New("the project is not running: nothing waits for a login"), "localport start")
+		return output.Hinted(errors.New("the project is not running: nothing waits for a login"), "localport start")
 	}
 	names, err := c.meant(status)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"syscall"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder/eventlog"
 )
@@ -19,7 +19,7 @@ type logsCmd struct {
 	Follow   bool     `short:"f" help:"Go on printing what is added."`
 	Lines    int      `short:"n" default:"-1" placeholder:"N" help:"Only the last N lines of those that pass."`
 	logFilter
-	output
+	outputFormat
 	List bool `help:"List the logs there are."`
 	Path bool `help:"Print the paths of the logs instead."`
 }
@@ -30,7 +30,7 @@ const supervisorLog = "supervisor"
 // Run prints the logs of services, merged by time where there are several.
 func (c logsCmd) Run(a *app) error {
 	if c.Follow && !c.Until.IsZero() {
-		return fail.Usage(errors.New("--until is about what was; -f is about what comes"))
+		return output.Usage(errors.New("--until is about what was; -f is about what comes"))
 	}
 	pass, err := c.filter()
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/eventlog"
 )
 
@@ -96,13 +96,13 @@ func TestWrongQuestionsAboutLogsAreRefused(t *testing.T) {
 		code int
 		says string
 	}{
-		{"logs supervisr", fail.ExitFailed, `did you mean "supervisor"?`},
-		{"logs apy", fail.ExitFailed, `did you mean "api"?`},
-		{"events apy", fail.ExitFailed, `did you mean "api"?`},
-		{"logs --grep [", fail.ExitUsage, "--grep"},
-		{"logs --since yesterday", fail.ExitUsage, "as 10m or 7d"},
-		{"logs --level loud", fail.ExitUsage, "debug"},
-		{"logs -f --until 1m", fail.ExitUsage, "-f is about what comes"},
+		{"logs supervisr", output.ExitFailed, `did you mean "supervisor"?`},
+		{"logs apy", output.ExitFailed, `did you mean "api"?`},
+		{"events apy", output.ExitFailed, `did you mean "api"?`},
+		{"logs --grep [", output.ExitUsage, "--grep"},
+		{"logs --since yesterday", output.ExitUsage, "as 10m or 7d"},
+		{"logs --level loud", output.ExitUsage, "debug"},
+		{"logs -f --until 1m", output.ExitUsage, "-f is about what comes"},
 	} {
 		if o := w.localport(root, strings.Fields(c.args)...); o.code != c.code || !strings.Contains(o.stderr, c.says) {
 			t.Errorf("%s: exit %d, %s", c.args, o.code, o.stderr)

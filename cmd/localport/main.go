@@ -12,7 +12,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/cmd/localport/internal/version"
 	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/cmd/localport/prompt"
@@ -81,7 +81,7 @@ func run(args []string) int {
 		case handoff.Arg:
 			return handoff.Main()
 		case control.DetachedArg:
-			return fail.Exit(os.Stderr, control.Detach(args[1:]))
+			return output.Exit(os.Stderr, control.Detach(args[1:]))
 		}
 	}
 	var g grammar
@@ -95,21 +95,21 @@ func run(args []string) int {
 	)
 	ctx, err := parser.Parse(args)
 	if err != nil {
-		return fail.Exit(os.Stderr, fail.Usage(err))
+		return output.Exit(os.Stderr, output.Usage(err))
 	}
 	a := &app{out: os.Stdout, err: os.Stderr, config: g.Config, level: g.LogLevel}
 	if g.Verbose {
 		a.level = "debug"
 	}
 	if err := a.enter(g.Dir); err != nil {
-		return fail.Exit(os.Stderr, err)
+		return output.Exit(os.Stderr, err)
 	}
 	began := time.Now()
 	err = ctx.Run(a)
 	if a.place != nil {
 		err = a.place.Explain(err, began)
 	}
-	return fail.Exit(os.Stderr, err)
+	return output.Exit(os.Stderr, err)
 }
 
 // enter resolves -C. Without it a current directory that was deleted is not an error yet: not every command needs it. With

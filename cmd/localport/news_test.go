@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/testdata/ports"
@@ -153,7 +153,7 @@ func TestDaemonControlsTheSupervisorItself(t *testing.T) {
 	port := ports.Free(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
-	if o := w.localport(root, "daemon", "status"); o.code != fail.ExitFailed || !strings.Contains(o.stderr, "not running") {
+	if o := w.localport(root, "daemon", "status"); o.code != output.ExitFailed || !strings.Contains(o.stderr, "not running") {
 		t.Errorf("status of what does not run: exit %d, %s", o.code, o.stderr)
 	}
 	if out := w.must(root, "daemon", "start"); !strings.HasPrefix(out, "started: pid ") {

@@ -8,7 +8,7 @@ import (
 
 type portCmd struct {
 	Service string `arg:"" help:"The service."`
-	output
+	outputFormat
 }
 
 // Run prints the local port of a service, running or not.

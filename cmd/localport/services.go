@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/control"
@@ -120,7 +120,7 @@ func (c stopCmd) Run(a *app) error {
 		return err
 	}
 	if client == nil {
-		return fail.Hinted(errors.New("the project is not running: there is nothing to stop"), "")
+		return output.Hinted(errors.New("the project is not running: there is nothing to stop"), "")
 	}
 	names, err := choose(status.Services, c.Services, c.Tag)
 	if err != nil {
@@ -145,7 +145,7 @@ func (p here) named(ctx context.Context, sel selection, files *project.Files, v 
 	}
 	if client == nil || v == trust.Allowed {
 		if v != trust.Allowed {
-			return nil, &fail.NotAllowedError{Config: p.Config}
+			return nil, &output.NotAllowedError{Config: p.Config}
 		}
 		parsed, err := p.parse(files)
 		if err != nil {
@@ -197,9 +197,9 @@ func unknown(kind, name string, known []string) error {
 	near := project.Nearest(name, known)
 	switch {
 	case near != "":
-		return fail.Hinted(err, fmt.Sprintf("did you mean %q?", near))
+		return output.Hinted(err, fmt.Sprintf("did you mean %q?", near))
 	case len(known) > 0:
-		return fail.Hinted(err, "there is "+strings.Join(known, ", "))
+		return output.Hinted(err, "there is "+strings.Join(known, ", "))
 	}
 	return err
 }
@@ -238,7 +238,7 @@ func (p here) waitFor(ctx context.Context, client control.Client, names []string
 	if problems == nil {
 		return status, nil
 	}
-	return status, fail.Hinted(errors.New(strings.Join(problems, "\nlocalport: ")), strings.Join(hints, "\nhint: "))
+	return status, output.Hinted(errors.New(strings.Join(problems, "\nlocalport: ")), strings.Join(hints, "\nhint: "))
 }
 
 // settle returns the status in which each of the services is ready, or in a state that only a person can change; with the

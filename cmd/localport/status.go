@@ -18,7 +18,7 @@ import (
 	"github.com/mattn/go-isatty"
 	"golang.org/x/sys/unix"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/control"
@@ -28,13 +28,13 @@ import (
 	"github.com/localport-sh/localport/shellhook"
 )
 
-// output is how a command that prints data prints it.
-type output struct {
+// outputFormat is how a command that prints data prints it.
+type outputFormat struct {
 	Output string `short:"o" enum:"table,json,text" default:"table" help:"Form of the output: ${enum}."`
 	JSON   bool   `help:"The same as --output=json."`
 }
 
-func (o output) json() bool { return o.JSON || o.Output == "json" }
+func (o outputFormat) json() bool { return o.JSON || o.Output == "json" }
 
 func printJSON(w io.Writer, v any) error {
 	encoder := json.NewEncoder(w)
@@ -44,7 +44,7 @@ func printJSON(w io.Writer, v any) error {
 }
 
 type statusCmd struct {
-	output
+	outputFormat
 	Watch bool `short:"w" help:"Go on showing it until Ctrl-C; where the output is no terminal, print what changes."`
 }
 
@@ -95,7 +95,7 @@ func (p here) statusDown(ctx context.Context) (control.Status, error) {
 	state := p.Dir.Peek()
 	state.Prune()
 	if errors.Is(err, fs.ErrNotExist) && len(state.Leases) > 0 {
-		return control.Status{}, fail.Hinted(fmt.Errorf("the project is down: %w", err),
+		return control.Status{}, output.Hinted(fmt.Errorf("the project is down: %w", err),
 			"localport -c "+shellhook.Quote(p.Config)+" stop")
 	}
 	if err != nil {

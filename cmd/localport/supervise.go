@@ -10,7 +10,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/cmd/localport/internal/version"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/handoff"
@@ -31,7 +31,7 @@ func (c superviseCmd) Run(a *app) error {
 		control.CloseInherited()
 	}
 	if a.config == "" {
-		return fail.Usage(errors.New("supervise needs --config"))
+		return output.Usage(errors.New("supervise needs --config"))
 	}
 	// A terminal's hang-up has nothing to do with us, and whoever writes to a pipe that closed gets an error for it.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGXFSZ)
@@ -40,7 +40,7 @@ func (c superviseCmd) Run(a *app) error {
 	level := new(slog.LevelVar)
 	if a.level != "" {
 		if err := level.UnmarshalText([]byte(a.level)); err != nil {
-			return fail.Usage(err)
+			return output.Usage(err)
 		}
 	}
 	exe, err := os.Executable()

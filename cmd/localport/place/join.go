@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/cmd/localport/internal/version"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/control"
@@ -155,7 +155,7 @@ func (j *joining) claim(ctx context.Context) (running bool, err error) {
 		return nil
 	})
 	if denied && (err == nil || errors.As(err, new(*lockstate.WriteError))) {
-		return false, &refusal{&fail.NotAllowedError{Config: j.Config}}
+		return false, &refusal{&output.NotAllowedError{Config: j.Config}}
 	}
 	j.claimed = j.claimed || err == nil
 	if err == nil && !running && state.Down {

@@ -19,7 +19,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/lockstate"
@@ -81,7 +81,7 @@ func parse(args []string) (hook, error) {
 	})
 	flags.DurationVar(&limit, "limit", 0, "")
 	if err := flags.Parse(args); err != nil {
-		return h, fail.Usage(err)
+		return h, output.Usage(err)
 	}
 	if h.again = limit > 0; h.again {
 		h.Limit = min(h.Limit, limit)
@@ -106,7 +106,7 @@ type look struct {
 }
 
 // Export prints what the shell has to evaluate, and returns the exit code. Args are those behind `localport export`.
-func Export(args []string) int { return fail.Exit(os.Stderr, run(args, os.Stdout, os.Stderr)) }
+func Export(args []string) int { return output.Exit(os.Stderr, run(args, os.Stdout, os.Stderr)) }
 
 // run always prints the bookkeeping, also when something failed: a prompt that is told nothing would ask again and
 // again.
@@ -117,7 +117,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 	}
 	shell, err := shellhook.Lookup(h.Shell)
 	if err != nil {
-		return fail.Usage(err)
+		return output.Usage(err)
 	}
 	cwd, _ := os.Getwd() // one that was deleted lies in no project
 	was := environ.Parse(os.Environ())
@@ -131,7 +131,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 		if !h.again {
 			fmt.Fprintf(stderr, "localport: gave up after %v in %s\n", h.Limit, cwd)
 		}
-		os.Exit(fail.ExitFailed)
+		os.Exit(output.ExitFailed)
 	})
 	defer watchdog.Stop()
 
@@ -150,17 +150,17 @@ func oneLine(w io.Writer, err error) error {
 	if err == nil || invalid {
 		return err
 	}
-	if errors.Is(err, fail.ErrReported) {
+	if errors.Is(err, output.ErrReported) {
 		return err
 	}
 	text := "localport: " + strings.ReplaceAll(err.Error(), "\n", "; ")
-	if h := fail.Hint(err); strings.HasPrefix(h, "localport ") {
+	if h := output.Hint(err); strings.HasPrefix(h, "localport ") {
 		text += "; run: " + h
 	} else if h != "" {
 		text += "; " + h
 	}
 	fmt.Fprintln(w, text)
-	return fail.Coded(fail.ErrReported, fail.Code(err))
+	return output.Coded(output.ErrReported, output.Code(err))
 }
 
 func (l *look) look(ctx context.Context) error {
@@ -209,7 +209,7 @@ func (l *look) once(err error) error {
 	sum := sha256.Sum256([]byte(l.root + err.Error()))
 	told := hex.EncodeToString(sum[:6])
 	if told == l.told || l.again && l.told != "" {
-		return fail.Coded(fail.ErrReported, fail.Code(err))
+		return output.Coded(output.ErrReported, output.Code(err))
 	}
 	l.told = told
 	return err
@@ -238,7 +238,7 @@ func (l *look) leaveAll(ctx context.Context, root string) error {
 	}
 	err := errors.Join(errs...)
 	if err != nil && l.repeats {
-		err = fail.Hinted(err, "the next prompts try again")
+		err = output.Hinted(err, "the next prompts try again")
 	}
 	return err
 }
@@ -287,7 +287,7 @@ func (l *look) enter(ctx context.Context, p *place.Place) error {
 		l.retry.Enter = false
 		return nil
 	}
-	var denied *fail.NotAllowedError
+	var denied *output.NotAllowedError
 	if errors.As(err, &denied) && verdict == trust.Denied {
 		return nil // the user knows
 	}
@@ -303,14 +303,14 @@ func (l *look) enter(ctx context.Context, p *place.Place) error {
 func (l *look) export(ctx context.Context, p *place.Place, j *place.Joined, verdict trust.Verdict, files *project.Files, entering bool) error {
 	var pending error
 	if verdict != trust.Allowed {
-		pending = fail.Coded(fail.Hinted(
+		pending = output.Coded(output.Hinted(
 			fmt.Errorf("%s changed; the forwards stay as they were", l.root),
 			"read it, then run: localport allow",
-		), fail.ExitNotAllowed)
+		), output.ExitNotAllowed)
 	} else if err := j.Current(ctx, files); err != nil {
 		pending = fmt.Errorf("%s changed; the forwards stay as they were: %w", l.root, err)
 		if _, refused := errors.AsType[*control.RefusedError](err); refused { // by the supervisor, which has read it
-			pending = fail.Coded(pending, fail.ExitInvalid)
+			pending = output.Coded(pending, output.ExitInvalid)
 		}
 	}
 	l.view = j.View.Line

@@ -1,7 +1,7 @@
-// Package fail is how the command fails. Results go to stdout, everything else to stderr. An error is one line
+// Package output is how the command fails. Results go to stdout, everything else to stderr. An error is one line
 // "localport: what was being done to what: why", then "hint: the next step" where there is one. Packages return facts;
 // hints and exit codes are given here and nowhere else.
-package fail
+package output
 
 import (
 	"errors"

@@ -13,9 +13,9 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/cmd/localport/internal/prompt"
 	"github.com/localport-sh/localport/cmd/localport/internal/version"
 	"github.com/localport-sh/localport/cmd/localport/place"
-	"github.com/localport-sh/localport/cmd/localport/prompt"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/forwarder/ssh/askpass"

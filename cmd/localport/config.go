@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
-	"github.com/localport-sh/localport/cmd/localport/place"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/probe/kinds"
 	"github.com/localport-sh/localport/project"
 )
@@ -40,7 +40,7 @@ func (validateCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	if _, err := place.User(); err != nil {
+	if _, err := client.User(); err != nil {
 		return output.Coded(err, output.ExitInvalid)
 	}
 	return nil

@@ -10,7 +10,7 @@ import (
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/cmd/localport/internal/version"
-	"github.com/localport-sh/localport/cmd/localport/place"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project/trust"
@@ -38,7 +38,7 @@ func (daemonStartCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	j, err := p.Join(ctx, place.Entry{
+	j, err := p.Join(ctx, client.Entry{
 		Heal: true, Allowed: verdict == trust.Allowed,
 		Lease: lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()},
 	})
@@ -87,12 +87,12 @@ func (daemonRestartCmd) Run(a *app) error {
 		return err
 	}
 	defer cancel()
-	client, status, err := p.Find(ctx)
-	if err == nil && client == nil {
+	running, status, err := p.Find(ctx)
+	if err == nil && running == nil {
 		return daemonStartCmd{}.Run(a)
 	}
 	if err == nil {
-		client, err = p.replace(client, status)
+		running, err = p.replace(running, status)
 	}
 	if isNoAnswer(err) {
 		return p.restartUnanswering(a, err)
@@ -100,25 +100,25 @@ func (daemonRestartCmd) Run(a *app) error {
 	if err != nil {
 		return fmt.Errorf("restart: %w", err)
 	}
-	ctx, cancel = context.WithTimeout(context.Background(), place.Patience())
+	ctx, cancel = context.WithTimeout(context.Background(), client.Patience())
 	defer cancel()
-	return a.daemonLine(ctx, *client, "restarted")
+	return a.daemonLine(ctx, *running, "restarted")
 }
 
 // replace has a supervisor replaced, and returns the client of the next one.
-func (p here) replace(client *control.Client, before control.Status) (*control.Client, error) {
+func (p here) replace(running *control.Client, before control.Status) (*control.Client, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), replaceTime)
 	defer cancel()
-	err = client.Replace(ctx, control.Replacement{Exe: exe, Version: version.Own()})
+	err = running.Replace(ctx, control.Replacement{Exe: exe, Version: version.Own()})
 	if !isNoAnswer(err) {
-		return client, err
+		return running, err
 	}
 	// It may have been replaced, and be stuck itself.
-	ctx, cancel = context.WithTimeout(context.Background(), place.Patience())
+	ctx, cancel = context.WithTimeout(context.Background(), client.Patience())
 	defer cancel()
 	next, status, findErr := p.Find(ctx)
 	switch {
@@ -137,16 +137,16 @@ func (p here) restartUnanswering(a *app, cause error) error {
 	if len(processes) == 0 {
 		return cause
 	}
-	if last := processes[len(processes)-1]; last.Role == place.SupervisorRole {
+	if last := processes[len(processes)-1]; last.Role == client.SupervisorRole {
 		if err := terminate(a.err, last); err != nil {
 			return err
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), reviveTime)
 	defer cancel()
-	client, _, err := p.Find(ctx)
-	if client != nil {
-		return a.daemonLine(ctx, *client, "restarted")
+	running, _, err := p.Find(ctx)
+	if running != nil {
+		return a.daemonLine(ctx, *running, "restarted")
 	}
 	if isNoAnswer(err) {
 		err = p.endUnanswering(a.err, err)
@@ -156,13 +156,13 @@ func (p here) restartUnanswering(a *app, cause error) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel = context.WithTimeout(context.Background(), place.Patience())
+	ctx, cancel = context.WithTimeout(context.Background(), client.Patience())
 	defer cancel()
 	verdict, _, err := p.Ask()
 	if err != nil {
 		return err
 	}
-	j, err := p.Join(ctx, place.Entry{Heal: true, Allowed: verdict == trust.Allowed, Prepare: func(tx *lockstate.Tx, _ bool) {
+	j, err := p.Join(ctx, client.Entry{Heal: true, Allowed: verdict == trust.Allowed, Prepare: func(tx *lockstate.Tx, _ bool) {
 		if len(tx.Leases) == 0 {
 			tx.Hold(lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()})
 		}
@@ -182,7 +182,7 @@ func (daemonReloadCmd) Run(a *app) error {
 		return err
 	}
 	defer cancel()
-	client, _, err := p.runs(ctx)
+	running, _, err := p.runs(ctx)
 	if err != nil {
 		return err
 	}
@@ -191,12 +191,12 @@ func (daemonReloadCmd) Run(a *app) error {
 		return err
 	}
 	if verdict != trust.Allowed {
-		return &output.NotAllowedError{Config: p.Config}
+		return &client.NotAllowedError{Config: p.Config}
 	}
 	if _, err := p.parse(files); err != nil {
 		return err // with every mistake and its line
 	}
-	reload, err := client.Reload(ctx)
+	reload, err := running.Reload(ctx)
 	if err != nil {
 		return fmt.Errorf("reload: %w", err)
 	}

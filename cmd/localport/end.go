@@ -10,8 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/localport-sh/localport/cmd/localport/internal/output"
-	"github.com/localport-sh/localport/cmd/localport/place"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/wait"
@@ -32,12 +31,12 @@ const (
 func (p here) end(ctx context.Context, w io.Writer) error {
 	recorded := p.recordDown(ctx)
 	for {
-		client, _, err := p.Find(ctx)
-		if err == nil && client == nil {
+		running, _, err := p.Find(ctx)
+		if err == nil && running == nil {
 			break
 		}
 		if err == nil {
-			if err = p.endInOrder(ctx, client, recorded); isNoAnswer(err) {
+			if err = p.endInOrder(ctx, running, recorded); isNoAnswer(err) {
 				err = p.confirmStuck(err)
 			}
 		}
@@ -47,7 +46,7 @@ func (p here) end(ctx context.Context, w io.Writer) error {
 				return err
 			}
 			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), place.Patience())
+			ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), client.Patience())
 			defer cancel()
 			continue
 		case err == nil:
@@ -96,9 +95,9 @@ func (p here) endInOrder(ctx context.Context, client *control.Client, recorded e
 }
 
 // confirmStuck asks a supervisor that did not carry out a request in time for its status: one that answers is busy, and is not
-// to be ended for that. The error is then the given one, and no output.NoAnswerError; nil if none runs any more.
+// to be ended for that. The error is then the given one, and no client.NoAnswerError; nil if none runs any more.
 func (p here) confirmStuck(cause error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), place.Patience())
+	ctx, cancel := context.WithTimeout(context.Background(), client.Patience())
 	defer cancel()
 	client, _, err := p.Find(ctx)
 	if isNoAnswer(err) || err == nil && client == nil {
@@ -109,7 +108,7 @@ func (p here) confirmStuck(cause error) error {
 
 // isNoAnswer reports whether an error means that a process of the project lives and does not answer.
 func isNoAnswer(err error) bool {
-	_, ok := errors.AsType[*output.NoAnswerError](err)
+	_, ok := errors.AsType[*client.NoAnswerError](err)
 	return ok || errors.Is(err, control.ErrNoAnswer)
 }
 
@@ -138,7 +137,7 @@ func (p here) endUnanswering(w io.Writer, cause error) error {
 }
 
 // terminate ends a process, and says so.
-func terminate(w io.Writer, q place.Process) error {
+func terminate(w io.Writer, q client.Process) error {
 	for _, step := range []struct {
 		signal syscall.Signal
 		limit  time.Duration
@@ -160,7 +159,7 @@ func terminate(w io.Writer, q place.Process) error {
 // removeLeftovers removes what a supervisor leaves that did not end by itself, unless another one runs by now: its
 // record, its sockets, and processes of its tunnels.
 func (p here) removeLeftovers() error {
-	ctx, cancel := context.WithTimeout(context.Background(), place.Limit())
+	ctx, cancel := context.WithTimeout(context.Background(), client.Limit())
 	defer cancel()
 	var before *lockstate.Supervisor
 	sockets, err := lockstate.RuntimeDir()

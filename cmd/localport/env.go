@@ -8,9 +8,8 @@ import (
 	"os"
 	"strings"
 
-	"github.com/localport-sh/localport/cmd/localport/internal/output"
-	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/environ"
@@ -35,7 +34,7 @@ func (c envCmd) Run(a *app) error {
 		return err
 	}
 	base := environ.Undo(environ.Parse(os.Environ()))
-	pairs, err := place.Variables(view, base)
+	pairs, err := client.Variables(view, base)
 	if err != nil {
 		return err
 	}
@@ -55,12 +54,12 @@ func (c envCmd) Run(a *app) error {
 // view is what the supervisor says of the services, or what the config declares where none runs. Of each service whose
 // port is not ours, and whose variables are therefore left out, omitted says why.
 func (p here) view(ctx context.Context) (view control.View, omitted []string, err error) {
-	client, status, err := p.Find(ctx)
+	running, status, err := p.Find(ctx)
 	if err != nil {
 		return view, nil, err
 	}
-	if client != nil {
-		view, err = client.Join(ctx, p.Session())
+	if running != nil {
+		view, err = running.Join(ctx, p.Session())
 		return view, omissions(status), err
 	}
 	verdict, files, err := p.Ask()
@@ -68,7 +67,7 @@ func (p here) view(ctx context.Context) (view control.View, omitted []string, er
 		return view, nil, err
 	}
 	if verdict != trust.Allowed {
-		return view, nil, &output.NotAllowedError{Config: p.Config}
+		return view, nil, &client.NotAllowedError{Config: p.Config}
 	}
 	parsed, err := p.parse(files)
 	if err != nil {

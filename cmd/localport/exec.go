@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
-	"github.com/localport-sh/localport/cmd/localport/place"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project/environ"
@@ -68,9 +68,9 @@ func (c execCmd) prepare(a *app) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), place.Patience())
+	ctx, cancel := context.WithTimeout(context.Background(), client.Patience())
 	defer cancel()
-	j, err := p.Join(ctx, place.Entry{
+	j, err := p.Join(ctx, client.Entry{
 		Lease: lockstate.Lease{Kind: lockstate.ExecLease, Process: lockstate.Self(), Dir: a.dir, Since: time.Now().UTC()},
 		Heal:  true, Allowed: verdict == trust.Allowed, Detach: true,
 	})
@@ -85,19 +85,19 @@ func (c execCmd) prepare(a *app) ([]string, error) {
 	if err := c.await(ctx, p, j); err != nil {
 		return nil, err
 	}
-	ctx, cancel = context.WithTimeout(context.Background(), place.Patience())
+	ctx, cancel = context.WithTimeout(context.Background(), client.Patience())
 	defer cancel()
 	view, err := j.Join(ctx, p.Session())
 	if err != nil {
 		return nil, err
 	}
 	was := environ.Parse(os.Environ())
-	pairs, err := place.Variables(view, environ.Undo(was))
+	pairs, err := client.Variables(view, environ.Undo(was))
 	return environ.Enter(was, p.Config, pairs).List(), err
 }
 
 // await starts what was stopped or has failed and waits until everything asked for is healthy.
-func (c execCmd) await(ctx context.Context, p here, j *place.Joined) error {
+func (c execCmd) await(ctx context.Context, p here, j *client.Joined) error {
 	status, err := j.Status(ctx)
 	if err != nil {
 		return err

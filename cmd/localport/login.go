@@ -11,8 +11,8 @@ import (
 	"strings"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
-	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/supervisor"
 	"github.com/localport-sh/localport/project"
@@ -35,7 +35,7 @@ func (c loginCmd) Run(a *app) error {
 		return err
 	}
 	if verdict != trust.Allowed { // a kubeconfig in the project names a program that would be run
-		return &output.NotAllowedError{Config: p.Config}
+		return &client.NotAllowedError{Config: p.Config}
 	}
 	parsed, err := p.parse(files)
 	if err != nil {
@@ -43,7 +43,7 @@ func (c loginCmd) Run(a *app) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	finding, cancel := context.WithTimeout(ctx, place.Patience())
+	finding, cancel := context.WithTimeout(ctx, client.Patience())
 	defer cancel()
 	client, status, err := p.Find(finding)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"syscall"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
-	"github.com/localport-sh/localport/cmd/localport/place"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/eventlog"
 )
 
@@ -105,7 +105,7 @@ func (p here) known(names, others []string) error {
 
 // declared are the names of the project's services, as far as the project can be asked or read.
 func (p here) declared() []string {
-	ctx, cancel := context.WithTimeout(context.Background(), place.Patience())
+	ctx, cancel := context.WithTimeout(context.Background(), client.Patience())
 	defer cancel()
 	status, err := p.status(ctx)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/cmd/localport/internal/prompt"
 	"github.com/localport-sh/localport/cmd/localport/internal/version"
-	"github.com/localport-sh/localport/cmd/localport/place"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/forwarder/ssh/askpass"
@@ -64,7 +64,7 @@ type app struct {
 	gone     string // the config of the project that -C names, whose directory is not there any more
 	level    string // of the supervisor's log; empty: as it is, info for a new one
 
-	place *place.Place // the project, once it was found
+	place *client.Place // the project, once it was found
 }
 
 func main() {
@@ -107,7 +107,7 @@ func run(args []string) int {
 	began := time.Now()
 	err = ctx.Run(a)
 	if a.place != nil {
-		err = a.place.Explain(err, began)
+		err = here{a.place}.Explain(err, began)
 	}
 	return output.Exit(os.Stderr, err)
 }

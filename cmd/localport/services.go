@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
-	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
@@ -54,7 +54,7 @@ func bring(a *app, action control.Action, sel selection, wait bool) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), place.Patience())
+	ctx, cancel := context.WithTimeout(context.Background(), client.Patience())
 	defer cancel()
 	names, err := p.named(ctx, sel, files, verdict)
 	if err != nil {
@@ -84,8 +84,8 @@ func bring(a *app, action control.Action, sel selection, wait bool) error {
 
 // starting is how start joins: with a lease that has no process, and in a project that is down with nothing up but
 // what was named.
-func starting(names []string, sel selection, verdict trust.Verdict, action control.Action) place.Entry {
-	e := place.Entry{Heal: true, Allowed: verdict == trust.Allowed}
+func starting(names []string, sel selection, verdict trust.Verdict, action control.Action) client.Entry {
+	e := client.Entry{Heal: true, Allowed: verdict == trust.Allowed}
 	lease := lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()}
 	if action == control.Start {
 		e.Lease = lease
@@ -139,13 +139,13 @@ func (c stopCmd) Run(a *app) error {
 
 // named turns a selection into names, by what runs, or by the config where nothing does.
 func (p here) named(ctx context.Context, sel selection, files *project.Files, v trust.Verdict) ([]string, error) {
-	client, status, err := p.Find(ctx)
+	running, status, err := p.Find(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if client == nil || v == trust.Allowed {
+	if running == nil || v == trust.Allowed {
 		if v != trust.Allowed {
-			return nil, &output.NotAllowedError{Config: p.Config}
+			return nil, &client.NotAllowedError{Config: p.Config}
 		}
 		parsed, err := p.parse(files)
 		if err != nil {
@@ -244,16 +244,16 @@ func (p here) waitFor(ctx context.Context, client control.Client, names []string
 // settle returns the status in which each of the services is ready, or in a state that only a person can change; with the
 // context's error the last one that was seen. A supervisor that ends meanwhile is replaced by its keeper or by another
 // command, and that one is asked on.
-func (p here) settle(ctx context.Context, client control.Client, names []string) (status control.Status, err error) {
+func (p here) settle(ctx context.Context, running control.Client, names []string) (status control.Status, err error) {
 	began := time.Now()
 	for {
-		err := client.Watch(ctx, func(s control.Status) bool {
+		err := running.Watch(ctx, func(s control.Status) bool {
 			status = s
 			return !settled(s, names)
 		})
 		if control.IsUnknown(err) {
-			if status, err = client.Wait(ctx, names); err != nil && ctx.Err() != nil {
-				return p.statusLate(ctx, client)
+			if status, err = running.Wait(ctx, names); err != nil && ctx.Err() != nil {
+				return p.statusLate(ctx, running)
 			}
 			return status, err
 		}
@@ -274,17 +274,17 @@ func (p here) settle(ctx context.Context, client control.Client, names []string)
 		if err != nil {
 			return status, err
 		}
-		client = *next
+		running = *next
 	}
 }
 
 // statusLate is the status after the time is up, and the error that says so.
-func (p here) statusLate(ctx context.Context, client control.Client) (control.Status, error) {
+func (p here) statusLate(ctx context.Context, running control.Client) (control.Status, error) {
 	late := ctx.Err()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), place.Limit())
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), client.Limit())
 	defer cancel()
 	began := time.Now()
-	status, err := client.Status(ctx)
+	status, err := running.Status(ctx)
 	if err != nil {
 		return status, p.Explain(err, began)
 	}

@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
-	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/supervisor"
 	"github.com/localport-sh/localport/project"
@@ -107,7 +107,7 @@ func (p here) statusDown(ctx context.Context) (control.Status, error) {
 	}
 	status := control.Status{
 		Project: p.Root, Config: p.Config, State: control.Down,
-		Services: stopped(ctx, p, parsed), Leases: place.Leases(state.Leases), Failure: state.Failure,
+		Services: stopped(ctx, p, parsed), Leases: client.Leases(state.Leases), Failure: state.Failure,
 	}
 	if verdict != trust.Allowed {
 		status.Pending = "not allowed: read the config, then run localport allow"

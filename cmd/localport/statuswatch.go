@@ -15,7 +15,7 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/text"
 
-	"github.com/localport-sh/localport/cmd/localport/place"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/wait"
 )
@@ -69,7 +69,7 @@ type outputError struct{ error }
 
 // follow shows the project once if it is down, and else as it changes, until its supervisor ends or is to be asked anew.
 func (p here) follow(ctx context.Context, show func(control.Status) error) error {
-	finding, cancel := context.WithTimeout(ctx, place.Patience())
+	finding, cancel := context.WithTimeout(ctx, client.Patience())
 	defer cancel()
 	client, status, err := p.Find(finding)
 	if err == nil && client == nil {
@@ -84,11 +84,11 @@ func (p here) follow(ctx context.Context, show func(control.Status) error) error
 	return p.followRunning(ctx, client, show)
 }
 
-func (p here) followRunning(ctx context.Context, client *control.Client, show func(control.Status) error) error {
+func (p here) followRunning(ctx context.Context, running *control.Client, show func(control.Status) error) error {
 	ctx, cancel := context.WithTimeout(ctx, renewEvery)
 	statuses, ended := make(chan control.Status), make(chan error, 1)
 	go func() {
-		ended <- client.Watch(ctx, func(s control.Status) bool {
+		ended <- running.Watch(ctx, func(s control.Status) bool {
 			select {
 			case statuses <- s:
 				return true

@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/project"
 )
@@ -24,26 +24,6 @@ const (
 	ExitCannotRun  = 126
 	ExitNoCommand  = 127
 )
-
-// NotAllowedError is a project whose files the user has not allowed as they stand.
-type NotAllowedError struct{ Config string }
-
-func (e *NotAllowedError) Error() string { return e.Config + " is not allowed as it stands" }
-
-// NoAnswerError is a project's process that lives and does not answer.
-type NoAnswerError struct {
-	Role   string // of the process: supervisor or keeper
-	PID    int    // 0: it cannot be told
-	Waited time.Duration
-}
-
-func (e *NoAnswerError) Error() string {
-	who := e.Role
-	if e.PID > 0 {
-		who = fmt.Sprintf("%s (pid %d)", e.Role, e.PID)
-	}
-	return fmt.Sprintf("the %s did not answer within %v", who, e.Waited)
-}
 
 // Usage is a command line that cannot be understood.
 func Usage(err error) error { return &usageError{err} }
@@ -102,10 +82,10 @@ func say(w io.Writer, err error) {
 func Hint(err error) string {
 	var (
 		own      *hinted
-		denied   *NotAllowedError
+		denied   *client.NotAllowedError
 		notFound *project.ErrNotFound
 		start    *control.StartError
-		noAnswer *NoAnswerError
+		noAnswer *client.NoAnswerError
 		lost     *control.UnreachableError
 		refused  *control.RefusedError
 		usage    *usageError
@@ -137,7 +117,7 @@ func Code(err error) int {
 		own     *coded
 		usage   *usageError
 		invalid *project.Invalid
-		denied  *NotAllowedError
+		denied  *client.NotAllowedError
 		start   *control.StartError
 	)
 	switch {

@@ -20,7 +20,8 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
-	"github.com/localport-sh/localport/cmd/localport/place"
+	"github.com/localport-sh/localport/cmd/localport/internal/version"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
@@ -61,7 +62,7 @@ func (r retry) text() string {
 }
 
 func parse(args []string) (hook, error) {
-	h := hook{Limit: place.Limit()}
+	h := hook{Limit: client.Limit()}
 	if len(args) > 0 {
 		h.Shell, args = args[0], args[1:]
 	}
@@ -122,7 +123,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 	cwd, _ := os.Getwd() // one that was deleted lies in no project
 	was := environ.Parse(os.Environ())
 	l := &look{hook: h, err: stderr, cwd: cwd, shell: shell, was: was, next: environ.Undo(was), told: h.Told}
-	l.user = sync.OnceValues(place.User)
+	l.user = sync.OnceValues(client.User)
 	// The last tenth is for what is said when the rest was too short.
 	ctx, cancel := context.WithTimeout(context.Background(), h.Limit-h.Limit/10)
 	defer cancel()
@@ -193,8 +194,8 @@ func lineSeen(line string, view uint64) string {
 	return strconv.FormatUint(view, 10) + " " + rest
 }
 
-func (l *look) at(root string) (*place.Place, error) {
-	p, err := place.At(filepath.Join(root, project.ConfigName), l.err, os.Getenv("LOCALPORT_LOG_LEVEL"))
+func (l *look) at(root string) (*client.Place, error) {
+	p, err := client.At(filepath.Join(root, project.ConfigName), l.err, os.Getenv("LOCALPORT_LOG_LEVEL"), version.Own())
 	if err == nil {
 		p.Limit = l.Limit
 	}
@@ -256,7 +257,7 @@ func (l *look) leave(ctx context.Context, root string) (bySocket bool, err error
 }
 
 // enter joins the project, or finds out why not.
-func (l *look) enter(ctx context.Context, p *place.Place) error {
+func (l *look) enter(ctx context.Context, p *client.Place) error {
 	entering := (l.Root != l.root || l.Retry.Enter) && environ.Of(l.was).Config != p.Config
 	l.retry.Enter = entering // until it is done
 	// Stamped before it is read: a change in between is seen at the next prompt.
@@ -270,7 +271,7 @@ func (l *look) enter(ctx context.Context, p *place.Place) error {
 	if !alive {
 		return fmt.Errorf("there is no shell with pid %d", l.PID)
 	}
-	j, err := p.Join(ctx, place.Entry{
+	j, err := p.Join(ctx, client.Entry{
 		Lease:            lockstate.Lease{Kind: lockstate.ShellLease, Process: shell, Dir: l.cwd, Since: time.Now().UTC()},
 		ReleasedBySocket: slices.Contains(l.Retry.BySocket, l.root),
 		Heal:             entering, Allowed: verdict == trust.Allowed,
@@ -283,11 +284,11 @@ func (l *look) enter(ctx context.Context, p *place.Place) error {
 			}
 		},
 	})
-	if errors.Is(err, place.ErrDown) {
+	if errors.Is(err, client.ErrDown) {
 		l.retry.Enter = false
 		return nil
 	}
-	var denied *output.NotAllowedError
+	var denied *client.NotAllowedError
 	if errors.As(err, &denied) && verdict == trust.Denied {
 		return nil // the user knows
 	}
@@ -300,7 +301,7 @@ func (l *look) enter(ctx context.Context, p *place.Place) error {
 }
 
 // export sets the project's variables and says what there is to say.
-func (l *look) export(ctx context.Context, p *place.Place, j *place.Joined, verdict trust.Verdict, files *project.Files, entering bool) error {
+func (l *look) export(ctx context.Context, p *client.Place, j *client.Joined, verdict trust.Verdict, files *project.Files, entering bool) error {
 	var pending error
 	if verdict != trust.Allowed {
 		pending = output.Coded(output.Hinted(
@@ -314,7 +315,7 @@ func (l *look) export(ctx context.Context, p *place.Place, j *place.Joined, verd
 		}
 	}
 	l.view = j.View.Line
-	pairs, err := place.Variables(j.View, l.next)
+	pairs, err := client.Variables(j.View, l.next)
 	l.next = environ.Enter(l.was, p.Config, pairs)
 	if l.Root != l.root || entering || j.Started {
 		l.entered(j.View)

@@ -8,8 +8,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/project"
@@ -39,7 +39,7 @@ func (l *look) entered(view control.View) {
 
 // happened says which services failed and which recovered since this shell looked last; nothing to one that has just
 // entered.
-func (l *look) happened(p *place.Place) {
+func (l *look) happened(p *client.Place) {
 	seen, now := lineNumber(l.Line), lineNumber(l.line)
 	if l.Root != l.root || seen == 0 || now <= seen {
 		return

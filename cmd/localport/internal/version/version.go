@@ -1,12 +1,7 @@
 // Package version is which localport this is.
 package version
 
-import (
-	"runtime/debug"
-	"strings"
-
-	"golang.org/x/mod/semver"
-)
+import "runtime/debug"
 
 // Release is set by the linker for a release build.
 var Release = ""
@@ -22,12 +17,3 @@ func Own() string {
 	}
 	return "0.1.0-dev"
 }
-
-// Supersedes reports whether ours is a release, and newer than theirs. A version that was built on the way to a release
-// replaces nothing.
-func Supersedes(ours, theirs string) bool {
-	ours, theirs = canonical(ours), canonical(theirs)
-	return semver.IsValid(ours) && semver.Prerelease(ours) == "" && semver.IsValid(theirs) && semver.Compare(ours, theirs) > 0
-}
-
-func canonical(v string) string { return "v" + strings.TrimPrefix(v, "v") }

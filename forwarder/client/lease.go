@@ -1,4 +1,4 @@
-package place
+package client
 
 import (
 	"github.com/localport-sh/localport/forwarder/control"

@@ -1,5 +1,5 @@
-// Package place is the project that a command acts on, and the way into it.
-package place
+// Package client is the project that a command acts on, and the way into it.
+package client
 
 import (
 	"errors"
@@ -35,11 +35,13 @@ type Place struct {
 	// Limit is how long the command waits for an answer, for its message.
 	Limit time.Duration
 	level string // of the supervisor's log
+	// version is this program's: a supervisor of an older release is replaced.
+	version string
 }
 
 // At is the project of a config file, whose path has no symbolic links in it. Warnings go to w; a supervisor that is
-// started logs from the level on, info where that is empty.
-func At(config string, w io.Writer, level string) (*Place, error) {
+// started logs from the level on, info where that is empty. One of a release older than version is replaced by this program.
+func At(config string, w io.Writer, level, version string) (*Place, error) {
 	dir, err := lockstate.Open(config)
 	if _, full := errors.AsType[*lockstate.WriteError](err); err != nil && !full { // it may be up all the same
 		return nil, err
@@ -51,7 +53,7 @@ func At(config string, w io.Writer, level string) (*Place, error) {
 	}
 	return &Place{
 		Config: config, Root: filepath.Dir(config), Dir: dir,
-		Store: trust.Store{Dir: filepath.Join(data, "trust")}, Limit: Patience(), level: level,
+		Store: trust.Store{Dir: filepath.Join(data, "trust")}, Limit: Patience(), level: level, version: version,
 	}, nil
 }
 

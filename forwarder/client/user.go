@@ -1,4 +1,4 @@
-package place
+package client
 
 import (
 	"path/filepath"

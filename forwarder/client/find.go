@@ -1,11 +1,10 @@
-package place
+package client
 
 import (
 	"context"
 	"errors"
 	"time"
 
-	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
@@ -19,7 +18,7 @@ func (p *Place) Running(ctx context.Context) (*control.Client, error) {
 
 // Find returns the client of the project's supervisor and the status that it answered with; a nil client if none runs.
 // The file lock is taken only when nobody answers, to look at the election: whoever holds that lock for long must not keep
-// a command from a supervisor that lives. The error is a *output.NoAnswerError if one lives and does not answer.
+// a command from a supervisor that lives. The error is a *NoAnswerError if one lives and does not answer.
 func (p *Place) Find(ctx context.Context) (*control.Client, control.Status, error) {
 	began := time.Now()
 	for pause := (wait.Backoff{First: 5 * time.Millisecond, Max: 50 * time.Millisecond}); ; {
@@ -67,17 +66,17 @@ func (p *Place) isElected(ctx context.Context) (elected bool, err error) {
 	return elected, err
 }
 
-// Explain names the process where the error is that a supervisor did not answer. The exit code stays.
+// Explain names the process where the error is that a supervisor did not answer.
 func (p *Place) Explain(err error, began time.Time) error {
-	if _, named := errors.AsType[*output.NoAnswerError](err); named || !errors.Is(err, control.ErrNoAnswer) {
+	if _, named := errors.AsType[*NoAnswerError](err); named || !errors.Is(err, control.ErrNoAnswer) {
 		return err
 	}
-	return output.Coded(p.noAnswer(time.Since(began)), output.Code(err))
+	return p.noAnswer(time.Since(began))
 }
 
 // noAnswer names the process that was waited for.
 func (p *Place) noAnswer(waited time.Duration) error {
-	e := &output.NoAnswerError{Role: SupervisorRole, Waited: p.Limit}
+	e := &NoAnswerError{Role: SupervisorRole, Waited: p.Limit}
 	if waited < p.Limit/2 || waited > 2*p.Limit { // not what the limit was about
 		e.Waited = waited.Round(100 * time.Millisecond)
 	}

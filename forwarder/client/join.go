@@ -1,4 +1,4 @@
-package place
+package client
 
 import (
 	"context"
@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/localport-sh/localport/cmd/localport/internal/output"
-	"github.com/localport-sh/localport/cmd/localport/internal/version"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/wait"
@@ -155,7 +153,7 @@ func (j *joining) claim(ctx context.Context) (running bool, err error) {
 		return nil
 	})
 	if denied && (err == nil || errors.As(err, new(*lockstate.WriteError))) {
-		return false, &refusal{&output.NotAllowedError{Config: j.Config}}
+		return false, &refusal{&NotAllowedError{Config: j.Config}}
 	}
 	j.claimed = j.claimed || err == nil
 	if err == nil && !running && state.Down {
@@ -238,11 +236,10 @@ func (p *Place) call(ctx context.Context, session control.Session) (*control.Cli
 func (p *Place) replace(ctx context.Context) bool {
 	running := p.Dir.Peek().Supervisor
 	exe, err := os.Executable()
-	own := version.Own()
-	if err != nil || running == nil || running.Refused == own || !version.Supersedes(own, running.Version) {
+	if err != nil || running == nil || running.Refused == p.version || !supersedes(p.version, running.Version) {
 		return false
 	}
-	return control.Client{Socket: running.Socket}.Replace(ctx, control.Replacement{Exe: exe, Version: own}) == nil
+	return control.Client{Socket: running.Socket}.Replace(ctx, control.Replacement{Exe: exe, Version: p.version}) == nil
 }
 
 func (p *Place) spawner(detach bool) control.Spawner {

@@ -10,8 +10,8 @@ import (
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/cmd/localport/internal/version"
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
-	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project/trust"
 )
@@ -53,7 +53,7 @@ func (daemonStartCmd) Run(a *app) error {
 }
 
 // daemonLine says in one line what runs.
-func (a *app) daemonLine(ctx context.Context, client control.Client, word string) error {
+func (a *app) daemonLine(ctx context.Context, client client.Client, word string) error {
 	status, err := client.Status(ctx)
 	if err != nil {
 		return err
@@ -106,14 +106,14 @@ func (daemonRestartCmd) Run(a *app) error {
 }
 
 // replace has a supervisor replaced, and returns the client of the next one.
-func (p here) replace(running *control.Client, before control.Status) (*control.Client, error) {
+func (p here) replace(running *client.Client, before api.Status) (*client.Client, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), replaceTime)
 	defer cancel()
-	err = running.Replace(ctx, control.Replacement{Exe: exe, Version: version.Own()})
+	err = running.Replace(ctx, api.Replacement{Exe: exe, Version: version.Own()})
 	if !isNoAnswer(err) {
 		return running, err
 	}
@@ -205,7 +205,7 @@ func (daemonReloadCmd) Run(a *app) error {
 }
 
 // runs is the client of the supervisor, and what it says of itself; an error where none runs.
-func (p here) runs(ctx context.Context) (*control.Client, control.Status, error) {
+func (p here) runs(ctx context.Context) (*client.Client, api.Status, error) {
 	client, status, err := p.Find(ctx)
 	if err == nil && client == nil {
 		err = output.Hinted(errors.New("the project is not running"), "localport start")
@@ -228,16 +228,16 @@ func (c daemonStatusCmd) Run(a *app) error {
 	}
 	if c.json() {
 		return printJSON(a.out, struct {
-			*control.SupervisorStatus
-			Config string          `json:"config"`
-			Leases []control.Lease `json:"leases"`
+			*api.SupervisorStatus
+			Config string      `json:"config"`
+			Leases []api.Lease `json:"leases"`
 		}{status.Supervisor, status.Config, status.Leases})
 	}
 	printSupervisor(a.out, status)
 	return nil
 }
 
-func printSupervisor(w io.Writer, status control.Status) {
+func printSupervisor(w io.Writer, status api.Status) {
 	s := status.Supervisor
 	row := func(name string, value any) { fmt.Fprintf(w, "%-9s %v\n", name, value) }
 	row("config", status.Config)
@@ -255,7 +255,7 @@ func printSupervisor(w io.Writer, status control.Status) {
 	}
 	row("leases", len(status.Leases))
 	for _, lease := range status.Leases {
-		if lease.Kind == control.StartLease {
+		if lease.Kind == api.StartLease {
 			fmt.Fprintf(w, "  %-5s for %s, until localport stop\n", lease.Kind, age(lease.Since))
 			continue
 		}

@@ -13,8 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
-	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 )
@@ -105,7 +105,7 @@ func (d *demo) up(ctx context.Context) error {
 	return err
 }
 
-func address(svc control.ServiceView) string { return net.JoinHostPort(svc.Host, fmt.Sprint(svc.Port)) }
+func address(svc api.ServiceView) string { return net.JoinHostPort(svc.Host, fmt.Sprint(svc.Port)) }
 
 // get asks the service, through the relay.
 func (d *demo) get(ctx context.Context) (string, error) {

@@ -10,8 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
-	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
@@ -84,10 +84,10 @@ func (p here) recordDown(ctx context.Context) error {
 }
 
 // endInOrder has the supervisor end. The start lease goes by socket where its release could not be recorded.
-func (p here) endInOrder(ctx context.Context, client *control.Client, recorded error) error {
+func (p here) endInOrder(ctx context.Context, client *client.Client, recorded error) error {
 	if recorded != nil {
-		lease := control.Lease{Kind: control.StartLease}
-		if err := client.Leave(ctx, control.LeaveRequest{Lease: &lease}); err != nil {
+		lease := api.Lease{Kind: api.StartLease}
+		if err := client.Leave(ctx, api.LeaveRequest{Lease: &lease}); err != nil {
 			return err
 		}
 	}
@@ -109,11 +109,11 @@ func (p here) confirmStuck(cause error) error {
 // isNoAnswer reports whether an error means that a process of the project lives and does not answer.
 func isNoAnswer(err error) bool {
 	_, ok := errors.AsType[*client.NoAnswerError](err)
-	return ok || errors.Is(err, control.ErrNoAnswer)
+	return ok || errors.Is(err, client.ErrNoAnswer)
 }
 
 func isUnreachable(err error) bool {
-	_, ok := errors.AsType[*control.UnreachableError](err)
+	_, ok := errors.AsType[*client.UnreachableError](err)
 	return ok
 }
 

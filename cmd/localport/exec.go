@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
-	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project/environ"
 	"github.com/localport-sh/localport/project/trust"
@@ -106,7 +106,7 @@ func (c execCmd) await(ctx context.Context, p here, j *client.Joined) error {
 	if err != nil || len(names) == 0 {
 		return err
 	}
-	if _, err := j.Act(ctx, control.ActRequest{Action: control.Start, Names: names, Spawned: j.Started}); err != nil {
+	if _, err := j.Act(ctx, api.ActRequest{Action: api.Start, Names: names, Spawned: j.Started}); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.Wait)

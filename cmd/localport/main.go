@@ -16,7 +16,6 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/internal/prompt"
 	"github.com/localport-sh/localport/cmd/localport/internal/version"
 	"github.com/localport-sh/localport/forwarder/client"
-	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/forwarder/ssh/askpass"
 	"github.com/localport-sh/localport/forwarder/ssh/wrapper"
@@ -80,8 +79,8 @@ func run(args []string) int {
 			return prompt.Export(args[1:])
 		case handoff.Arg:
 			return handoff.Main()
-		case control.DetachedArg:
-			return output.Exit(os.Stderr, control.Detach(args[1:]))
+		case client.DetachedArg:
+			return output.Exit(os.Stderr, client.Detach(args[1:]))
 		}
 	}
 	var g grammar

@@ -3,7 +3,7 @@ package main
 import (
 	"fmt"
 
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
 )
 
 type portCmd struct {
@@ -33,7 +33,7 @@ func (c portCmd) Run(a *app) error {
 	return nil
 }
 
-func (c portCmd) print(a *app, svc control.ServiceStatus) error {
+func (c portCmd) print(a *app, svc api.ServiceStatus) error {
 	if c.json() {
 		return printJSON(a.out, struct {
 			Name      string   `json:"name"`

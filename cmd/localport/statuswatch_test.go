@@ -13,7 +13,7 @@ import (
 	"github.com/creack/pty"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/testdata/ports"
 )
@@ -147,15 +147,15 @@ func TestARedrawnStatusLeavesNothingOfTheLastOne(t *testing.T) {
 	var out bytes.Buffer
 	columns, rows := 200, 10
 	r := &redrawn{out: &out, size: func() (int, int) { return columns, rows }}
-	status := func(services int, hint string) control.Status {
-		s := control.Status{Project: "/shop", State: control.Running}
+	status := func(services int, hint string) api.Status {
+		s := api.Status{Project: "/shop", State: api.Running}
 		for i := range services {
-			s.Services = append(s.Services, control.ServiceStatus{Name: fmt.Sprint("svc", i), State: forwarder.Healthy, Hint: hint})
+			s.Services = append(s.Services, api.ServiceStatus{Name: fmt.Sprint("svc", i), State: forwarder.Healthy, Hint: hint})
 		}
 		return s
 	}
 	for _, step := range []struct {
-		status control.Status
+		status api.Status
 		want   int
 	}{
 		{status(3, ""), 5},

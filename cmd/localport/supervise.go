@@ -12,7 +12,7 @@ import (
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/cmd/localport/internal/version"
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/forwarder/supervisor"
 )
@@ -25,10 +25,10 @@ type superviseCmd struct {
 func (c superviseCmd) Run(a *app) error {
 	var kept func() (*handoff.Link, *handoff.Handed, error)
 	if c.Kept {
-		control.CloseInherited(control.ExtraFD)
+		client.CloseInherited(client.ExtraFD)
 		kept = handoff.Inherit
 	} else {
-		control.CloseInherited()
+		client.CloseInherited()
 	}
 	if a.config == "" {
 		return output.Usage(errors.New("supervise needs --config"))
@@ -49,6 +49,6 @@ func (c superviseCmd) Run(a *app) error {
 	}
 	return supervisor.Run(ctx, supervisor.Options{
 		Config: a.config, Version: version.Own(), Exe: exe, Run: strings.ToLower(rand.Text()[:8]), Level: level,
-		Say: control.Say, Kept: kept,
+		Say: client.Say, Kept: kept,
 	})
 }

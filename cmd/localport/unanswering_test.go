@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/shellpty"
@@ -184,10 +184,10 @@ func TestStop_EndsNoProcessThatIsNotOurs(t *testing.T) {
 func startLikeAKeeper(t *testing.T) int {
 	t.Helper()
 	dir := shellpty.NewDir(t)
-	if err := syscall.Mkfifo(filepath.Join(dir, control.KeeperArg), 0o600); err != nil {
+	if err := syscall.Mkfifo(filepath.Join(dir, client.KeeperArg), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("cat", control.KeeperArg) // it waits for somebody to write
+	cmd := exec.Command("cat", client.KeeperArg) // it waits for somebody to write
 	cmd.Dir = dir
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 )
 
 // Running is the client of the project's supervisor; nil if none runs.
-func (p *Place) Running(ctx context.Context) (*control.Client, error) {
+func (p *Place) Running(ctx context.Context) (*Client, error) {
 	client, _, err := p.Find(ctx)
 	return client, err
 }
@@ -19,7 +19,7 @@ func (p *Place) Running(ctx context.Context) (*control.Client, error) {
 // Find returns the client of the project's supervisor and the status that it answered with; a nil client if none runs.
 // The file lock is taken only when nobody answers, to look at the election: whoever holds that lock for long must not keep
 // a command from a supervisor that lives. The error is a *NoAnswerError if one lives and does not answer.
-func (p *Place) Find(ctx context.Context) (*control.Client, control.Status, error) {
+func (p *Place) Find(ctx context.Context) (*Client, api.Status, error) {
 	began := time.Now()
 	for pause := (wait.Backoff{First: 5 * time.Millisecond, Max: 50 * time.Millisecond}); ; {
 		client, status, err := p.ask(ctx)
@@ -28,33 +28,33 @@ func (p *Place) Find(ctx context.Context) (*control.Client, control.Status, erro
 		}
 		elected, err := p.isElected(ctx)
 		if err != nil || !elected {
-			return nil, control.Status{}, err
+			return nil, api.Status{}, err
 		}
 		// Elected, but not listening yet, or just ending: nothing tells when that is over.
 		if !wait.Sleep(ctx, pause.Next()) {
-			return nil, control.Status{}, p.noAnswer(time.Since(began))
+			return nil, api.Status{}, p.noAnswer(time.Since(began))
 		}
 	}
 }
 
 // ask asks for the status wherever the project's supervisor may listen. The client is nil if nobody listens there for this
 // project.
-func (p *Place) ask(ctx context.Context) (*control.Client, control.Status, error) {
+func (p *Place) ask(ctx context.Context) (*Client, api.Status, error) {
 	began := time.Now()
 	for _, socket := range p.Dir.Sockets() {
-		client := &control.Client{Socket: socket}
+		client := &Client{Socket: socket}
 		status, err := client.Status(ctx)
 		if err == nil && status.Config == p.Config {
 			return client, status, nil
 		}
-		if errors.Is(err, control.ErrNoAnswer) {
+		if errors.Is(err, ErrNoAnswer) {
 			return nil, status, p.noAnswer(time.Since(began))
 		}
-		if _, refused := errors.AsType[*control.RefusedError](err); refused {
+		if _, refused := errors.AsType[*RefusedError](err); refused {
 			return nil, status, err
 		}
 	}
-	return nil, control.Status{}, nil
+	return nil, api.Status{}, nil
 }
 
 // isElected reports whether somebody holds the election.
@@ -68,7 +68,7 @@ func (p *Place) isElected(ctx context.Context) (elected bool, err error) {
 
 // Explain names the process where the error is that a supervisor did not answer.
 func (p *Place) Explain(err error, began time.Time) error {
-	if _, named := errors.AsType[*NoAnswerError](err); named || !errors.Is(err, control.ErrNoAnswer) {
+	if _, named := errors.AsType[*NoAnswerError](err); named || !errors.Is(err, ErrNoAnswer) {
 		return err
 	}
 	return p.noAnswer(time.Since(began))

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
@@ -35,9 +35,9 @@ type Entry struct {
 
 // Joined is a project that is up.
 type Joined struct {
-	control.Client
+	Client
 	place   *Place
-	View    control.View
+	View    api.View
 	Started bool // by this call
 }
 
@@ -90,7 +90,7 @@ type refusal struct{ error }
 func (r *refusal) Unwrap() error { return r.error }
 
 // try makes one attempt; a nil client and no error ask for another.
-func (j *joining) try(ctx context.Context) (*control.Client, control.View, error) {
+func (j *joining) try(ctx context.Context) (*Client, api.View, error) {
 	j.unreachable = false
 	running, err := j.claim(ctx)
 	switch {
@@ -98,24 +98,24 @@ func (j *joining) try(ctx context.Context) (*control.Client, control.View, error
 		// The lock file of a supervisor that lives may have been deleted: it is asked before another one is started.
 		client, _, err := j.ask(ctx)
 		j.asked, j.answered = true, client != nil
-		return nil, control.View{}, err
+		return nil, api.View{}, err
 	case err != nil:
 		return j.joinUnwritten(ctx, err)
 	case !running:
 		word, err := j.spawner(j.Detach).Spawn(ctx)
-		j.spawned = j.spawned || err == nil && word.Outcome == control.Ready
-		return nil, control.View{}, err
+		j.spawned = j.spawned || err == nil && word.Outcome == Ready
+		return nil, api.View{}, err
 	}
 	if !j.replaced && j.replace(ctx) {
 		j.replaced = true
-		return nil, control.View{}, nil
+		return nil, api.View{}, nil
 	}
 	session := j.Session()
 	if j.ReleasedBySocket {
 		session.Lease = j.wireLease()
 	}
 	client, view, err := j.call(ctx, session)
-	if _, lost := errors.AsType[*control.UnreachableError](err); lost && ctx.Err() == nil {
+	if _, lost := errors.AsType[*UnreachableError](err); lost && ctx.Err() == nil {
 		j.unreachable, j.asked, j.answered = true, false, false
 		return nil, view, nil
 	}
@@ -175,22 +175,22 @@ func (j *joining) lockTime(ctx context.Context) (context.Context, context.Cancel
 
 // joinUnwritten joins with a lease that could not be written to the state file, for the reason given: a supervisor that
 // answers counts it. Where none does, that reason is the error.
-func (j *joining) joinUnwritten(ctx context.Context, cause error) (*control.Client, control.View, error) {
+func (j *joining) joinUnwritten(ctx context.Context, cause error) (*Client, api.View, error) {
 	if r, ok := errors.AsType[*refusal](cause); ok {
-		return nil, control.View{}, r.error
+		return nil, api.View{}, r.error
 	}
 	if ctx.Err() != nil {
-		return nil, control.View{}, cause
+		return nil, api.View{}, cause
 	}
 	client, _, err := j.ask(ctx)
 	switch {
 	case err != nil:
-		return nil, control.View{}, err
+		return nil, api.View{}, err
 	case client == nil && j.halfOver && !j.lockedOut:
 		j.lockedOut = true
-		return nil, control.View{}, nil
+		return nil, api.View{}, nil
 	case client == nil:
-		return nil, control.View{}, cause
+		return nil, api.View{}, cause
 	}
 	session := j.Session()
 	session.Lease = j.wireLease()
@@ -202,7 +202,7 @@ func (j *joining) joinUnwritten(ctx context.Context, cause error) (*control.Clie
 }
 
 // wireLease is the lease for the supervisor; nil if none is taken.
-func (j *joining) wireLease() *control.Lease {
+func (j *joining) wireLease() *api.Lease {
 	if j.Lease.Kind == "" {
 		return nil
 	}
@@ -211,24 +211,24 @@ func (j *joining) wireLease() *control.Lease {
 }
 
 // call joins the supervisor wherever it may listen.
-func (p *Place) call(ctx context.Context, session control.Session) (*control.Client, control.View, error) {
+func (p *Place) call(ctx context.Context, session api.Session) (*Client, api.View, error) {
 	began := time.Now()
-	var err error = &control.UnreachableError{Socket: p.Dir.Path, Err: errors.New("nobody listens")}
+	var err error = &UnreachableError{Socket: p.Dir.Path, Err: errors.New("nobody listens")}
 	for _, socket := range p.Dir.Sockets() {
-		client := &control.Client{Socket: socket}
-		var view control.View
+		client := &Client{Socket: socket}
+		var view api.View
 		view, err = client.Join(ctx, session)
 		if err == nil && view.Config != "" && view.Config != p.Config {
-			err = &control.UnreachableError{Socket: socket, Err: fmt.Errorf("it serves %s", view.Config)}
+			err = &UnreachableError{Socket: socket, Err: fmt.Errorf("it serves %s", view.Config)}
 		}
-		if errors.Is(err, control.ErrNoAnswer) {
+		if errors.Is(err, ErrNoAnswer) {
 			return nil, view, p.noAnswer(time.Since(began))
 		}
-		if _, lost := errors.AsType[*control.UnreachableError](err); !lost {
+		if _, lost := errors.AsType[*UnreachableError](err); !lost {
 			return client, view, err
 		}
 	}
-	return nil, control.View{}, err
+	return nil, api.View{}, err
 }
 
 // replace has a supervisor of an older release replaced by one of ours; false where there is nothing to replace. One that
@@ -239,10 +239,10 @@ func (p *Place) replace(ctx context.Context) bool {
 	if err != nil || running == nil || running.Refused == p.version || !supersedes(p.version, running.Version) {
 		return false
 	}
-	return control.Client{Socket: running.Socket}.Replace(ctx, control.Replacement{Exe: exe, Version: p.version}) == nil
+	return Client{Socket: running.Socket}.Replace(ctx, api.Replacement{Exe: exe, Version: p.version}) == nil
 }
 
-func (p *Place) spawner(detach bool) control.Spawner {
+func (p *Place) spawner(detach bool) Spawner {
 	exe, err := os.Executable()
 	if err != nil {
 		exe = os.Args[0]
@@ -251,7 +251,7 @@ func (p *Place) spawner(detach bool) control.Spawner {
 	if p.level != "" {
 		args = append(args, "--log-level", p.level)
 	}
-	return control.Spawner{
+	return Spawner{
 		Exe: exe, Args: args,
 		Env: unmarked(os.Environ()), Log: p.Dir.Log("supervisor"), Detach: detach,
 	}
@@ -264,8 +264,8 @@ func unmarked(env []string) []string {
 }
 
 // Session is what this shell has that may have stopped working in the supervisor's environment.
-func (p *Place) Session() control.Session {
-	return control.Session{
+func (p *Place) Session() api.Session {
+	return api.Session{
 		SSHAuthSock: os.Getenv("SSH_AUTH_SOCK"), Kubeconfig: os.Getenv("KUBECONFIG"), Path: os.Getenv("PATH"),
 		Level: p.level,
 	}

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/lockstate"
 )
 
@@ -39,7 +39,7 @@ func (p *Place) Leave(ctx context.Context, lease lockstate.Lease) (bySocket bool
 		return false, cause
 	}
 	released := Lease(lease)
-	return true, client.Leave(ctx, control.LeaveRequest{Lease: &released})
+	return true, client.Leave(ctx, api.LeaveRequest{Lease: &released})
 }
 
 // tellLeft tells the supervisor of a lease that was released; held says that the file had it. One that it did not have may
@@ -49,16 +49,16 @@ func (p *Place) tellLeft(ctx context.Context, lease lockstate.Lease, held bool) 
 	ctx, cancel := context.WithTimeout(ctx, leaveNotice)
 	defer cancel()
 	released := Lease(lease)
-	r := control.LeaveRequest{Lease: &released}
+	r := api.LeaveRequest{Lease: &released}
 	if held {
 		r.At = time.Now()
 	}
 	for _, socket := range p.Dir.Sockets() {
-		err := control.Client{Socket: socket}.Leave(ctx, r)
+		err := Client{Socket: socket}.Leave(ctx, r)
 		switch {
 		case err == nil:
 			return nil
-		case !held && errors.Is(err, control.ErrNoAnswer):
+		case !held && errors.Is(err, ErrNoAnswer):
 			return p.noAnswer(leaveNotice)
 		}
 	}

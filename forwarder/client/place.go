@@ -1,4 +1,5 @@
-// Package client is the project that a command acts on, and the way into it.
+// Package client is the project that a command acts on, and the way into it: it starts a supervisor where none lives, and calls
+// the one that does.
 package client
 
 import (

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/lockstate"
 )
 
@@ -64,9 +63,9 @@ func (p *Place) electionPath() string { return filepath.Join(p.Dir.Path, "electi
 // roleOf tells by its arguments what a process of ours is; empty if it is none.
 func roleOf(args []string) string {
 	switch {
-	case len(args) == 2 && args[1] == control.KeeperArg:
+	case len(args) == 2 && args[1] == KeeperArg:
 		return KeeperRole
-	case len(args) > 1 && args[1] == control.SuperviseArg:
+	case len(args) > 1 && args[1] == SuperviseArg:
 		return SupervisorRole
 	}
 	return ""

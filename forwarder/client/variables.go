@@ -3,14 +3,14 @@ package client
 import (
 	"strconv"
 
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/environ"
 )
 
 // Variables are what the project sets in an environment: each service's host and port, then [env]. The error names
 // the entries of [env] that could not be resolved; the rest stand.
-func Variables(view control.View, base environ.Env) ([]project.Pair, error) {
+func Variables(view api.View, base environ.Env) ([]project.Pair, error) {
 	var pairs []project.Pair
 	services := make(map[string]project.Endpoint, len(view.Services))
 	for _, svc := range view.Services {
@@ -30,7 +30,7 @@ func Variables(view control.View, base environ.Env) ([]project.Pair, error) {
 }
 
 // endpoint is a service's own two variables.
-func endpoint(svc control.ServiceView) []project.Pair {
+func endpoint(svc api.ServiceView) []project.Pair {
 	prefix := project.EnvPrefix(svc.Name)
 	return []project.Pair{
 		{Name: prefix + "_HOST", Value: svc.Host},

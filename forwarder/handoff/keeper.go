@@ -19,7 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/memtrim"
 	"github.com/localport-sh/localport/forwarder/wait"
 )
@@ -40,7 +40,7 @@ var revival = wait.Backoff{First: 100 * time.Millisecond, Max: 2 * time.Second}
 
 // Main is the keeper's whole life. It returns the exit code.
 func Main() int {
-	control.CloseInherited(socketFD)
+	client.CloseInherited(socketFD)
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
 	debug.SetGCPercent(20) // it does next to nothing, and is to be next to nothing
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("keeper", os.Getpid())
@@ -176,7 +176,7 @@ func (k *keeper) revived(err error) {
 		return
 	}
 	k.log.Error("start a supervisor", "error", err)
-	if refused, ok := errors.AsType[*control.StartError](err); ok && refused.Said {
+	if refused, ok := errors.AsType[*client.StartError](err); ok && refused.Said {
 		k.ended = true // it has also said why where a prompt will find it
 		return
 	}
@@ -209,7 +209,7 @@ func (k *keeper) start(exe string, done func(error)) {
 	k.serve(next)
 	frames := k.everything()
 	began := time.Now()
-	spawner := control.Spawner{
+	spawner := client.Spawner{
 		Exe: program(exe, k.note.Exe), Args: k.note.Args, Env: k.note.Env, Log: k.note.Log, Extra: theirs, Reap: true,
 	}
 	go func() {
@@ -218,7 +218,7 @@ func (k *keeper) start(exe string, done func(error)) {
 		ctx, cancel := context.WithTimeout(context.Background(), startTime)
 		defer cancel()
 		word, err := spawner.Spawn(ctx)
-		if err == nil && word.Outcome != control.Ready {
+		if err == nil && word.Outcome != client.Ready {
 			err = fmt.Errorf("start a supervisor: it says %q", word.Outcome)
 		}
 		if err != nil {

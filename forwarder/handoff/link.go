@@ -12,11 +12,11 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/client"
 )
 
 // Arg is the argument that makes this program call Main.
-const Arg = control.KeeperArg
+const Arg = client.KeeperArg
 
 // Note is what the next supervisor is started with. It is held in the keeper's memory only.
 type Note struct {
@@ -77,7 +77,7 @@ type Handed struct {
 
 // Inherit is the link of a supervisor that was started by a keeper, and what it was handed.
 func Inherit() (*Link, *Handed, error) {
-	file := os.NewFile(control.ExtraFD, "the keeper's socket")
+	file := os.NewFile(client.ExtraFD, "the keeper's socket")
 	conn, err := connection(file)
 	if err != nil {
 		return nil, nil, fmt.Errorf("take over from the keeper: %w", err)

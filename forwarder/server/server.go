@@ -1,4 +1,4 @@
-// Package server is the supervisor's end of its socket. It is no part of control, because net/http, which it is made
+// Package server is the supervisor's end of its socket. It is no part of client, because net/http, which it is made
 // of, would cost every prompt.
 package server
 
@@ -12,22 +12,22 @@ import (
 	"os"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
 )
 
 // Backend is what a supervisor does for its clients. Each method may be called at any time, concurrently.
 type Backend interface {
-	Join(ctx context.Context, session control.Session) (control.View, error)
-	Leave(ctx context.Context, r control.LeaveRequest) error
-	Status(ctx context.Context) (control.Status, error)
+	Join(ctx context.Context, session api.Session) (api.View, error)
+	Leave(ctx context.Context, r api.LeaveRequest) error
+	Status(ctx context.Context) (api.Status, error)
 	// Watch passes the status as it stands to on, and again after each change, until on or ctx returns an error.
-	Watch(ctx context.Context, on func(control.Status) error) error
-	Act(ctx context.Context, r control.ActRequest) ([]string, error)
+	Watch(ctx context.Context, on func(api.Status) error) error
+	Act(ctx context.Context, r api.ActRequest) ([]string, error)
 	Wait(ctx context.Context, names []string) error
-	Reload(ctx context.Context) (control.Reload, error)
+	Reload(ctx context.Context) (api.Reload, error)
 	Yield(ctx context.Context, addresses []string) (bool, error)
-	Login(ctx context.Context, r control.LoginRequest) error
-	Replace(ctx context.Context, r control.Replacement) error
+	Login(ctx context.Context, r api.LoginRequest) error
+	Replace(ctx context.Context, r api.Replacement) error
 	End(ctx context.Context) error
 }
 
@@ -84,7 +84,7 @@ func logged(next http.Handler, log *slog.Logger) http.Handler {
 			level, trouble = slog.LevelError, []any{"error", seen.refusal}
 		}
 		log.Log(r.Context(), level, "request", append([]any{
-			"request", r.Header.Get(control.RequestHeader), "path", r.URL.Path, "took", time.Since(began),
+			"request", r.Header.Get(api.RequestHeader), "path", r.URL.Path, "took", time.Since(began),
 		}, trouble...)...)
 	})
 }
@@ -101,33 +101,33 @@ func (o *outcome) Unwrap() http.ResponseWriter { return o.ResponseWriter }
 func handler(b Backend) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("POST /v1/join", answer(b.Join))
-	mux.Handle("POST /v1/leave", answer(func(ctx context.Context, r control.LeaveRequest) (struct{}, error) {
+	mux.Handle("POST /v1/leave", answer(func(ctx context.Context, r api.LeaveRequest) (struct{}, error) {
 		return struct{}{}, b.Leave(ctx, r)
 	}))
 	mux.Handle("GET /v1/watch", watch(b))
-	mux.Handle("GET /v1/status", answer(func(ctx context.Context, _ struct{}) (control.Status, error) {
+	mux.Handle("GET /v1/status", answer(func(ctx context.Context, _ struct{}) (api.Status, error) {
 		return b.Status(ctx)
 	}))
-	mux.Handle("POST /v1/act", answer(func(ctx context.Context, r control.ActRequest) ([]string, error) {
+	mux.Handle("POST /v1/act", answer(func(ctx context.Context, r api.ActRequest) ([]string, error) {
 		return b.Act(ctx, r)
 	}))
-	mux.Handle("POST /v1/wait", answer(func(ctx context.Context, names []string) (control.Status, error) {
+	mux.Handle("POST /v1/wait", answer(func(ctx context.Context, names []string) (api.Status, error) {
 		if err := b.Wait(ctx, names); err != nil {
-			return control.Status{}, err
+			return api.Status{}, err
 		}
 		return b.Status(ctx)
 	}))
-	mux.Handle("POST /v1/reload", answer(func(ctx context.Context, _ struct{}) (control.Reload, error) {
+	mux.Handle("POST /v1/reload", answer(func(ctx context.Context, _ struct{}) (api.Reload, error) {
 		return b.Reload(ctx)
 	}))
-	mux.Handle("POST /v1/yield", answer(func(ctx context.Context, r control.YieldRequest) (control.YieldResponse, error) {
+	mux.Handle("POST /v1/yield", answer(func(ctx context.Context, r api.YieldRequest) (api.YieldResponse, error) {
 		yielded, err := b.Yield(ctx, r.Addresses)
-		return control.YieldResponse{Yielded: yielded}, err
+		return api.YieldResponse{Yielded: yielded}, err
 	}))
-	mux.Handle("POST /v1/replace", answer(func(ctx context.Context, r control.Replacement) (struct{}, error) {
+	mux.Handle("POST /v1/replace", answer(func(ctx context.Context, r api.Replacement) (struct{}, error) {
 		return struct{}{}, b.Replace(ctx, r)
 	}))
-	mux.Handle("POST /v1/login", answer(func(ctx context.Context, r control.LoginRequest) (struct{}, error) {
+	mux.Handle("POST /v1/login", answer(func(ctx context.Context, r api.LoginRequest) (struct{}, error) {
 		return struct{}{}, b.Login(ctx, r)
 	}))
 	mux.Handle("POST /v1/end", answer(func(ctx context.Context, _ struct{}) (struct{}, error) {
@@ -143,17 +143,17 @@ func answer[Q, A any](fn func(context.Context, Q) (A, error)) http.Handler {
 		if r.Method == http.MethodPost {
 			const limit = 1 << 20 // no request of ours comes near it
 			if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit)).Decode(&q); err != nil {
-				reply(w, http.StatusBadRequest, control.Failure{Error: "read the request: " + err.Error()})
+				reply(w, http.StatusBadRequest, api.Failure{Error: "read the request: " + err.Error()})
 				return
 			}
 		}
 		a, err := fn(r.Context(), q)
-		if errors.Is(err, control.ErrEnding) {
-			reply(w, http.StatusServiceUnavailable, control.Failure{Error: err.Error()})
+		if errors.Is(err, api.ErrEnding) {
+			reply(w, http.StatusServiceUnavailable, api.Failure{Error: err.Error()})
 			return
 		}
 		if err != nil {
-			reply(w, http.StatusConflict, control.Failure{Error: err.Error()})
+			reply(w, http.StatusConflict, api.Failure{Error: err.Error()})
 			return
 		}
 		reply(w, http.StatusOK, a)
@@ -164,7 +164,7 @@ func answer[Q, A any](fn func(context.Context, Q) (A, error)) http.Handler {
 func watch(b Backend) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		out, encoder, begun := http.NewResponseController(w), json.NewEncoder(w), false
-		err := b.Watch(r.Context(), func(status control.Status) error {
+		err := b.Watch(r.Context(), func(status api.Status) error {
 			if !begun {
 				w.Header().Set("Content-Type", "application/x-ndjson")
 				begun = true
@@ -174,14 +174,14 @@ func watch(b Backend) http.Handler {
 			}
 			return out.Flush()
 		})
-		if errors.Is(err, control.ErrEnding) && !begun {
-			reply(w, http.StatusServiceUnavailable, control.Failure{Error: err.Error()})
+		if errors.Is(err, api.ErrEnding) && !begun {
+			reply(w, http.StatusServiceUnavailable, api.Failure{Error: err.Error()})
 		}
 	})
 }
 
 func reply(w http.ResponseWriter, code int, body any) {
-	if f, failed := body.(control.Failure); failed && code == http.StatusConflict {
+	if f, failed := body.(api.Failure); failed && code == http.StatusConflict {
 		if o, ok := w.(*outcome); ok {
 			o.refusal = f.Error
 		}

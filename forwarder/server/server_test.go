@@ -14,7 +14,8 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/client"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -22,12 +23,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // backend answers as its functions say.
 type backend struct {
 	Backend
-	status func(context.Context) (control.Status, error)
+	status func(context.Context) (api.Status, error)
 	end    func() error
 }
 
-func (b backend) Status(ctx context.Context) (control.Status, error) { return b.status(ctx) }
-func (b backend) End(context.Context) error                          { return b.end() }
+func (b backend) Status(ctx context.Context) (api.Status, error) { return b.status(ctx) }
+func (b backend) End(context.Context) error                      { return b.end() }
 
 func listen(t *testing.T) net.Listener {
 	t.Helper()
@@ -53,14 +54,14 @@ func serve(t *testing.T, ln net.Listener, b Backend) (stop func() error) {
 
 func TestAStuckSupervisorHangsNoClient(t *testing.T) {
 	ln := listen(t)
-	stop := serve(t, ln, backend{status: func(ctx context.Context) (control.Status, error) {
+	stop := serve(t, ln, backend{status: func(ctx context.Context) (api.Status, error) {
 		<-ctx.Done()
-		return control.Status{}, ctx.Err()
+		return api.Status{}, ctx.Err()
 	}})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	_, err := control.Client{Socket: ln.Addr().String()}.Status(ctx)
-	lost := &control.UnreachableError{}
+	_, err := client.Client{Socket: ln.Addr().String()}.Status(ctx)
+	lost := &client.UnreachableError{}
 	if !errors.As(err, &lost) || !strings.Contains(err.Error(), "did not answer in time") {
 		t.Errorf("got %v", err)
 	}
@@ -72,7 +73,7 @@ func TestAStuckSupervisorHangsNoClient(t *testing.T) {
 func TestTheLastAnswerIsGivenAlthoughTheSocketIsClosed(t *testing.T) {
 	ln := listen(t)
 	stop := serve(t, ln, backend{end: func() error { return ln.Close() }})
-	if err := (control.Client{Socket: ln.Addr().String()}).End(t.Context()); err != nil {
+	if err := (client.Client{Socket: ln.Addr().String()}).End(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if err := stop(); err != nil {
@@ -82,10 +83,10 @@ func TestTheLastAnswerIsGivenAlthoughTheSocketIsClosed(t *testing.T) {
 
 func TestAnErrorOfTheSupervisorsComesAsItSaidIt(t *testing.T) {
 	ln := listen(t)
-	stop := serve(t, ln, backend{status: func(context.Context) (control.Status, error) {
-		return control.Status{}, errors.New(`no service "db" in the config that runs`)
+	stop := serve(t, ln, backend{status: func(context.Context) (api.Status, error) {
+		return api.Status{}, errors.New(`no service "db" in the config that runs`)
 	}})
-	if _, err := (control.Client{Socket: ln.Addr().String()}).Status(t.Context()); err == nil || err.Error() != `no service "db" in the config that runs` {
+	if _, err := (client.Client{Socket: ln.Addr().String()}).Status(t.Context()); err == nil || err.Error() != `no service "db" in the config that runs` {
 		t.Errorf("got %v", err)
 	}
 	if err := stop(); err != nil {
@@ -94,8 +95,8 @@ func TestAnErrorOfTheSupervisorsComesAsItSaidIt(t *testing.T) {
 }
 
 func TestNoSupervisorIsToldFromOneThatRefuses(t *testing.T) {
-	_, err := control.Client{Socket: filepath.Join(t.TempDir(), "none")}.Status(t.Context())
-	lost := &control.UnreachableError{}
+	_, err := client.Client{Socket: filepath.Join(t.TempDir(), "none")}.Status(t.Context())
+	lost := &client.UnreachableError{}
 	if !errors.As(err, &lost) {
 		t.Errorf("got %v", err)
 	}

@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/service"
@@ -151,18 +151,18 @@ func (s *Supervisor) abandon(cause error) {
 		s.log.Error("write the state", "error", err)
 	}
 	_ = s.folder.clean()
-	s.o.Say(control.Word{Outcome: outcome(cause), Error: s.mask(cause.Error())})
+	s.o.Say(client.Word{Outcome: outcome(cause), Error: s.mask(cause.Error())})
 }
 
-func outcome(err error) control.Outcome {
+func outcome(err error) client.Outcome {
 	var invalid *project.Invalid
 	switch {
 	case errors.Is(err, errNotAllowed):
-		return control.NotAllowed
+		return client.NotAllowed
 	case errors.As(err, &invalid):
-		return control.Invalid
+		return client.Invalid
 	}
-	return control.Broken
+	return client.Broken
 }
 
 // takeSessions takes over from newcomers' environments what stopped working in ours, until ctx ends. It asks sockets and files,

@@ -13,7 +13,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/lockstate"
@@ -187,7 +188,7 @@ func (s *Supervisor) remind() {
 
 // Replace hands the project over to another supervisor: leases, ports and waiting clients of the kernel's go there, and
 // this one finishes the connections that it has.
-func (s *Supervisor) Replace(ctx context.Context, r control.Replacement) error {
+func (s *Supervisor) Replace(ctx context.Context, r api.Replacement) error {
 	if err := s.beginAct(ctx); err != nil {
 		return err
 	}
@@ -215,7 +216,7 @@ func (s *Supervisor) Replace(ctx context.Context, r control.Replacement) error {
 }
 
 // stay records this supervisor again after a successor could not take over, which is not tried again.
-func (s *Supervisor) stay(r control.Replacement, cause error) {
+func (s *Supervisor) stay(r api.Replacement, cause error) {
 	s.log.Error("the replacement failed; this supervisor goes on", "version", r.Version, "error", cause)
 	s.save(func(state *lockstate.State) {
 		s.recordSelf(state)
@@ -298,7 +299,7 @@ func (s *Supervisor) withdraw(cause error) {
 	s.socket.abandon()
 	_ = s.election.Pass()
 	_ = s.folder.clean()
-	s.o.Say(control.Word{Outcome: outcome(cause), Error: s.mask(cause.Error())})
+	s.o.Say(client.Word{Outcome: outcome(cause), Error: s.mask(cause.Error())})
 }
 
 // surrender ends a supervisor that is none any more, because another one has won the election: it closes its ports for that one,

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/localport-sh/localport/forwarder/client"
-	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/project"
 )
 
@@ -84,10 +83,10 @@ func Hint(err error) string {
 		own      *hinted
 		denied   *client.NotAllowedError
 		notFound *project.ErrNotFound
-		start    *control.StartError
+		start    *client.StartError
 		noAnswer *client.NoAnswerError
-		lost     *control.UnreachableError
-		refused  *control.RefusedError
+		lost     *client.UnreachableError
+		refused  *client.RefusedError
 		usage    *usageError
 	)
 	switch {
@@ -99,7 +98,7 @@ func Hint(err error) string {
 		return "read it, then run: localport allow"
 	case errors.As(err, &notFound):
 		return "cd into a project, name one with -C DIR or -c FILE, or write a " + project.ConfigName
-	case errors.As(err, &start) && start.Outcome == control.Broken:
+	case errors.As(err, &start) && start.Outcome == client.Broken:
 		return "the whole log: " + start.Log
 	case errors.As(err, &refused):
 		return "request " + refused.Request + " in: localport logs supervisor"
@@ -118,7 +117,7 @@ func Code(err error) int {
 		usage   *usageError
 		invalid *project.Invalid
 		denied  *client.NotAllowedError
-		start   *control.StartError
+		start   *client.StartError
 	)
 	switch {
 	case errors.As(err, &own):
@@ -129,9 +128,9 @@ func Code(err error) int {
 		return ExitInvalid
 	case errors.As(err, &denied):
 		return ExitNotAllowed
-	case errors.As(err, &start) && start.Outcome == control.Invalid:
+	case errors.As(err, &start) && start.Outcome == client.Invalid:
 		return ExitInvalid
-	case errors.As(err, &start) && start.Outcome == control.NotAllowed:
+	case errors.As(err, &start) && start.Outcome == client.NotAllowed:
 		return ExitNotAllowed
 	}
 	return ExitFailed

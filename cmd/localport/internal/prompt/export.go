@@ -22,7 +22,6 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/cmd/localport/internal/version"
 	"github.com/localport-sh/localport/forwarder/client"
-	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/environ"
@@ -310,7 +309,7 @@ func (l *look) export(ctx context.Context, p *client.Place, j *client.Joined, ve
 		), output.ExitNotAllowed)
 	} else if err := j.Current(ctx, files); err != nil {
 		pending = fmt.Errorf("%s changed; the forwards stay as they were: %w", l.root, err)
-		if _, refused := errors.AsType[*control.RefusedError](err); refused { // by the supervisor, which has read it
+		if _, refused := errors.AsType[*client.RefusedError](err); refused { // by the supervisor, which has read it
 			pending = output.Coded(pending, output.ExitInvalid)
 		}
 	}

@@ -9,8 +9,8 @@ import (
 	"strings"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
-	"github.com/localport-sh/localport/forwarder/control"
 	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/environ"
@@ -27,7 +27,7 @@ func brief(err error) string {
 }
 
 // entered says what a project has that was just entered or brought up, and what is wrong with the user's own config.
-func (l *look) entered(view control.View) {
+func (l *look) entered(view api.View) {
 	user, err := l.user()
 	if err != nil {
 		fmt.Fprintln(l.err, "localport: warning:", brief(err))
@@ -125,7 +125,7 @@ func (l *look) changed() {
 
 // summary is the one line that entering prints: services, ports, and what is not ready. To a quiet user it is those
 // services alone that wait for him, and nothing if there are none.
-func summary(root string, view control.View, verbosity project.Verbosity) string {
+func summary(root string, view api.View, verbosity project.Verbosity) string {
 	var parts []string
 	for _, svc := range view.Services {
 		if text := summaryOf(svc); text != "" && (verbosity != project.Quiet || needsUser(svc.State)) {
@@ -145,7 +145,7 @@ func needsUser(state forwarder.State) bool {
 	return state == forwarder.NeedsAttention || state == forwarder.Failed
 }
 
-func summaryOf(svc control.ServiceView) string {
+func summaryOf(svc api.ServiceView) string {
 	switch {
 	case svc.State == forwarder.Stopped:
 		return ""

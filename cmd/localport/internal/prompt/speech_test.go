@@ -6,14 +6,14 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/project"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestAQuietUserIsToldOfServicesThatWaitForHim(t *testing.T) {
-	view := control.View{Services: []control.ServiceView{
+	view := api.View{Services: []api.ServiceView{
 		{Name: "a", State: forwarder.Healthy, Port: 1},
 		{Name: "b", State: forwarder.Starting, Port: 2},
 		{Name: "c", State: forwarder.NeedsAttention, Port: 3, Reason: "log in"},

@@ -1,6 +1,6 @@
-// Package control is how a project's supervisor and its clients talk: HTTP and JSON over a unix socket that only
-// its user can reach. It holds the clients' end, and the way a client starts a supervisor where none lives.
-package control
+// Package api is what a project's supervisor and its clients tell each other: JSON in HTTP, over a unix socket that only
+// its user can reach.
+package api
 
 import (
 	"errors"

@@ -1,4 +1,4 @@
-package control
+package client
 
 import (
 	"context"
@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"strings"
+
+	"github.com/localport-sh/localport/forwarder/api"
 )
 
 // Client calls the supervisor at a socket. Every call ends with its context, whatever the supervisor does.
@@ -29,27 +31,29 @@ func (e *UnreachableError) Error() string {
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
 // Join tells the supervisor to look at the leases again, and returns what a client's environment needs.
-func (c Client) Join(ctx context.Context, session Session) (View, error) {
-	var view View
+func (c Client) Join(ctx context.Context, session api.Session) (api.View, error) {
+	var view api.View
 	return view, c.call(ctx, "join", session, &view)
 }
 
 // Leave tells the supervisor to look at the leases again. It has them looked at, not waited for.
-func (c Client) Leave(ctx context.Context, r LeaveRequest) error { return c.call(ctx, "leave", r, nil) }
+func (c Client) Leave(ctx context.Context, r api.LeaveRequest) error {
+	return c.call(ctx, "leave", r, nil)
+}
 
 // Status returns the project as it stands.
-func (c Client) Status(ctx context.Context) (Status, error) {
-	var status Status
+func (c Client) Status(ctx context.Context) (api.Status, error) {
+	var status api.Status
 	return status, c.call(ctx, "status", nil, &status)
 }
 
 // Watch passes the project to on as it stands, and again after each change, until on returns false. Changes that follow each
 // other within 100 ms come as one, and whoever is slow gets the newest alone. The error is the context's, or an
 // *UnreachableError when the supervisor has ended.
-func (c Client) Watch(ctx context.Context, on func(Status) bool) error {
+func (c Client) Watch(ctx context.Context, on func(api.Status) bool) error {
 	return c.exchange(ctx, "watch", nil, func(body io.Reader) error {
 		for decoder := json.NewDecoder(body); ; {
-			var status Status
+			var status api.Status
 			if err := decoder.Decode(&status); err != nil {
 				return &UnreachableError{c.Socket, reason(ctx, err)}
 			}
@@ -62,35 +66,37 @@ func (c Client) Watch(ctx context.Context, on func(Status) bool) error {
 
 // Act starts, stops or restarts services, and those that this affects by their dependencies. It returns the names of
 // all of them when they have been told, not when they are ready.
-func (c Client) Act(ctx context.Context, r ActRequest) ([]string, error) {
+func (c Client) Act(ctx context.Context, r api.ActRequest) ([]string, error) {
 	var affected []string
 	return affected, c.call(ctx, "act", r, &affected)
 }
 
 // Wait returns when each of the services is settled: ready, or in a state that only a person can change.
-func (c Client) Wait(ctx context.Context, names []string) (Status, error) {
-	var status Status
+func (c Client) Wait(ctx context.Context, names []string) (api.Status, error) {
+	var status api.Status
 	return status, c.call(ctx, "wait", names, &status)
 }
 
 // Reload makes the supervisor read its files again, and returns what came of it.
-func (c Client) Reload(ctx context.Context) (Reload, error) {
-	var reload Reload
+func (c Client) Reload(ctx context.Context) (api.Reload, error) {
+	var reload api.Reload
 	return reload, c.call(ctx, "reload", struct{}{}, &reload)
 }
 
 // Yield asks a supervisor whose project nobody is in to give its ports up, if it has one of these addresses.
 func (c Client) Yield(ctx context.Context, addresses []string) (bool, error) {
-	var response YieldResponse
-	return response.Yielded, c.call(ctx, "yield", YieldRequest{addresses}, &response)
+	var response api.YieldResponse
+	return response.Yielded, c.call(ctx, "yield", api.YieldRequest{Addresses: addresses}, &response)
 }
 
 // Login hands a login over and has its services tried again.
-func (c Client) Login(ctx context.Context, r LoginRequest) error { return c.call(ctx, "login", r, nil) }
+func (c Client) Login(ctx context.Context, r api.LoginRequest) error {
+	return c.call(ctx, "login", r, nil)
+}
 
 // Replace has another program, or the same one anew, take over from the supervisor. When it returns, it has: every port
 // stayed open, and established connections end with the old one.
-func (c Client) Replace(ctx context.Context, r Replacement) error {
+func (c Client) Replace(ctx context.Context, r api.Replacement) error {
 	return c.call(ctx, "replace", r, nil)
 }
 
@@ -131,7 +137,7 @@ func (c Client) exchange(ctx context.Context, name string, in any, read func(io.
 	case err != nil:
 		return &UnreachableError{c.Socket, reason(ctx, err)}
 	case status == unavailable:
-		return &UnreachableError{c.Socket, ErrEnding}
+		return &UnreachableError{c.Socket, api.ErrEnding}
 	case status != ok:
 		return refused(status, body, r.id)
 	}
@@ -154,7 +160,7 @@ func IsUnknown(err error) bool {
 }
 
 func refused(status int, body io.Reader, id string) error {
-	var f Failure
+	var f api.Failure
 	if err := json.NewDecoder(body).Decode(&f); err != nil || f.Error == "" {
 		f.Error = fmt.Sprintf("the supervisor answered %d", status)
 	}

@@ -1,4 +1,4 @@
-package control
+package client
 
 import (
 	"bufio"
@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/localport-sh/localport/forwarder/api"
 )
 
 // The statuses that the supervisor answers with and that a client tells apart (RFC 9110).
@@ -26,7 +28,7 @@ type request struct {
 // connection is for one request, and an answer is not chunked.
 func (r request) exchange(conn io.ReadWriter) (status int, body io.Reader, err error) {
 	_, err = fmt.Fprintf(conn, "%s %s HTTP/1.0\r\nHost: localport\r\n%s: %s\r\nContent-Length: %d\r\n\r\n%s",
-		r.method, r.path, RequestHeader, r.id, len(r.body), r.body)
+		r.method, r.path, api.RequestHeader, r.id, len(r.body), r.body)
 	if err != nil {
 		return 0, nil, err
 	}

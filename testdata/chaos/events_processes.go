@@ -45,6 +45,13 @@ func (p *project) tunnels() []process {
 	})
 }
 
+// lastingTunnels are the tunnels that end neither by themselves nor because nobody uses them.
+func (p *project) lastingTunnels() []process {
+	return slices.DeleteFunc(p.tunnels(), func(one process) bool {
+		return p.shape.name == "lazy" && one.tool(p.w.self) == "forward" // on demand
+	})
+}
+
 func killSupervisorEvent(p *project, _ *rand.Rand) bool {
 	target, ok := p.target(p.anySupervisor)
 	if !ok {
@@ -65,8 +72,8 @@ func termSupervisorEvent(p *project, _ *rand.Rand) bool {
 	if !ok {
 		return false
 	}
-	p.excuse(nil, true)
 	p.unsure = p.unsure || p.overlaps() || time.Since(p.lastTerm) < meant
+	p.excuse(nil, p.unsure)
 	p.lastTerm = time.Now()
 	p.note("TERM to supervisor %d", target.pid)
 	return signalProcess(target.pid, syscall.SIGTERM)

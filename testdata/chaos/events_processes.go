@@ -137,13 +137,14 @@ func killTunnelEvent(p *project, r *rand.Rand) bool {
 	return signalProcess(target.pid, signal)
 }
 
-// freezeTunnelEvent stops a tunnel, half of the times for good: then it must be replaced.
+// freezeTunnelEvent stops a tunnel, half of the times for good: then it must be replaced. One that is only being opened is not
+// looked at, and given up after longer than it may take here to become quiet.
 func freezeTunnelEvent(p *project, r *rand.Rand) bool {
 	target, ok := p.tunnel(r)
 	switch {
 	case !ok:
 		return false
-	case r.IntN(2) == 0:
+	case p.act.State == Starting || r.IntN(2) == 0:
 		return p.freeze("tunnel", target.pid)
 	}
 	p.note("STOP to tunnel %s, for good", target)

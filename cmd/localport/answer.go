@@ -12,7 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/ssh/askpass"
 )
 
@@ -20,7 +21,7 @@ import (
 const loginWait = 3 * time.Minute
 
 // askFor has the supervisor's ssh log in, and puts what it asks to the user.
-func (l *login) askFor(ctx context.Context, a *app, p here, client *control.Client, supervisor *control.SupervisorStatus) error {
+func (l *login) askFor(ctx context.Context, a *app, p here, client *client.Client, supervisor *api.SupervisorStatus) error {
 	terminal, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
 		return fmt.Errorf("log in to %s: ssh asks on a terminal, and there is none: %w", l.Name, err)
@@ -37,7 +38,7 @@ func (l *login) askFor(ctx context.Context, a *app, p here, client *control.Clie
 		return fmt.Errorf("listen for what ssh asks: %w", err)
 	}
 	defer func() { _ = questions.Close() }()
-	if err := client.Login(ctx, control.LoginRequest{Names: l.names, Ask: questions.Socket()}); err != nil {
+	if err := client.Login(ctx, api.LoginRequest{Names: l.names, Ask: questions.Socket()}); err != nil {
 		return err
 	}
 	waiting, cancel := context.WithTimeout(ctx, loginWait)

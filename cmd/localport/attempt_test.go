@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/testdata/ports"
 )
@@ -35,7 +35,7 @@ func TestExec_TriesAgainRightAfterAFix(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			root, attempts := mendable(t, w)
-			if o := w.localport(root, "start"); o.code != fail.ExitFailed || !strings.Contains(o.stderr, `service "web" is failed`) {
+			if o := w.localport(root, "start"); o.code != output.ExitFailed || !strings.Contains(o.stderr, `service "web" is failed`) {
 				t.Fatalf("start: exit %d\n%s", o.code, o.stderr)
 			}
 			if n := attempts(); n != 1 {
@@ -76,7 +76,7 @@ func TestEnv_NamesTheServicesThatItOmits(t *testing.T) {
 		t.Errorf("env printed %v", variables)
 	}
 	want := `localport: no variables for service "db": it is failed: `
-	if o.code != fail.ExitFailed || !strings.HasPrefix(o.stderr, want) || strings.Contains(o.stderr, `"off"`) {
+	if o.code != output.ExitFailed || !strings.HasPrefix(o.stderr, want) || strings.Contains(o.stderr, `"off"`) {
 		t.Errorf("exit %d\n%s, want %s", o.code, o.stderr, want)
 	}
 }

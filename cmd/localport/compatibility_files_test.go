@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
@@ -61,7 +61,7 @@ func TestCompatibility_FilesOfAProjectThatIsDownAreReadByTheOtherProgram(t *test
 		reader.down(root, addr)
 
 		reader.must(root, "deny")
-		if o := writer.localport(root, "start"); o.code != fail.ExitNotAllowed {
+		if o := writer.localport(root, "start"); o.code != output.ExitNotAllowed {
 			t.Errorf("start after deny: exit %d, %s", o.code, o.stderr)
 		}
 		reader.must(root, "allow")

@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
-	"github.com/localport-sh/localport/cmd/localport/place"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/probe/kinds"
 	"github.com/localport-sh/localport/project"
 )
@@ -34,14 +34,14 @@ func (validateCmd) Run(a *app) error {
 		fmt.Fprintln(a.err, "warning:", warning)
 	}
 	if err := checks(parsed); err != nil {
-		return fail.Coded(err, fail.ExitInvalid)
+		return output.Coded(err, output.ExitInvalid)
 	}
 	_, err = fmt.Fprintf(a.out, "%s: valid, %d %s\n", p.Config, len(parsed.Services), plural("service", len(parsed.Services)))
 	if err != nil {
 		return err
 	}
-	if _, err := place.User(); err != nil {
-		return fail.Coded(err, fail.ExitInvalid)
+	if _, err := client.User(); err != nil {
+		return output.Coded(err, output.ExitInvalid)
 	}
 	return nil
 }

@@ -8,10 +8,10 @@ import (
 	"os"
 	"time"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
-	"github.com/localport-sh/localport/cmd/localport/place"
-	"github.com/localport-sh/localport/cmd/localport/version"
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/cmd/localport/internal/version"
+	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project/trust"
 )
@@ -38,7 +38,7 @@ func (daemonStartCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	j, err := p.Join(ctx, place.Entry{
+	j, err := p.Join(ctx, client.Entry{
 		Heal: true, Allowed: verdict == trust.Allowed,
 		Lease: lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()},
 	})
@@ -53,7 +53,7 @@ func (daemonStartCmd) Run(a *app) error {
 }
 
 // daemonLine says in one line what runs.
-func (a *app) daemonLine(ctx context.Context, client control.Client, word string) error {
+func (a *app) daemonLine(ctx context.Context, client client.Client, word string) error {
 	status, err := client.Status(ctx)
 	if err != nil {
 		return err
@@ -87,12 +87,12 @@ func (daemonRestartCmd) Run(a *app) error {
 		return err
 	}
 	defer cancel()
-	client, status, err := p.Find(ctx)
-	if err == nil && client == nil {
+	running, status, err := p.Find(ctx)
+	if err == nil && running == nil {
 		return daemonStartCmd{}.Run(a)
 	}
 	if err == nil {
-		client, err = p.replace(client, status)
+		running, err = p.replace(running, status)
 	}
 	if isNoAnswer(err) {
 		return p.restartUnanswering(a, err)
@@ -100,25 +100,25 @@ func (daemonRestartCmd) Run(a *app) error {
 	if err != nil {
 		return fmt.Errorf("restart: %w", err)
 	}
-	ctx, cancel = context.WithTimeout(context.Background(), place.Patience())
+	ctx, cancel = context.WithTimeout(context.Background(), client.Patience())
 	defer cancel()
-	return a.daemonLine(ctx, *client, "restarted")
+	return a.daemonLine(ctx, *running, "restarted")
 }
 
 // replace has a supervisor replaced, and returns the client of the next one.
-func (p here) replace(client *control.Client, before control.Status) (*control.Client, error) {
+func (p here) replace(running *client.Client, before api.Status) (*client.Client, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), replaceTime)
 	defer cancel()
-	err = client.Replace(ctx, control.Replacement{Exe: exe, Version: version.Own()})
+	err = running.Replace(ctx, api.Replacement{Exe: exe, Version: version.Own()})
 	if !isNoAnswer(err) {
-		return client, err
+		return running, err
 	}
 	// It may have been replaced, and be stuck itself.
-	ctx, cancel = context.WithTimeout(context.Background(), place.Patience())
+	ctx, cancel = context.WithTimeout(context.Background(), client.Patience())
 	defer cancel()
 	next, status, findErr := p.Find(ctx)
 	switch {
@@ -137,16 +137,16 @@ func (p here) restartUnanswering(a *app, cause error) error {
 	if len(processes) == 0 {
 		return cause
 	}
-	if last := processes[len(processes)-1]; last.Role == place.SupervisorRole {
+	if last := processes[len(processes)-1]; last.Role == client.SupervisorRole {
 		if err := terminate(a.err, last); err != nil {
 			return err
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), reviveTime)
 	defer cancel()
-	client, _, err := p.Find(ctx)
-	if client != nil {
-		return a.daemonLine(ctx, *client, "restarted")
+	running, _, err := p.Find(ctx)
+	if running != nil {
+		return a.daemonLine(ctx, *running, "restarted")
 	}
 	if isNoAnswer(err) {
 		err = p.endUnanswering(a.err, err)
@@ -156,13 +156,13 @@ func (p here) restartUnanswering(a *app, cause error) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel = context.WithTimeout(context.Background(), place.Patience())
+	ctx, cancel = context.WithTimeout(context.Background(), client.Patience())
 	defer cancel()
 	verdict, _, err := p.Ask()
 	if err != nil {
 		return err
 	}
-	j, err := p.Join(ctx, place.Entry{Heal: true, Allowed: verdict == trust.Allowed, Prepare: func(tx *lockstate.Tx, _ bool) {
+	j, err := p.Join(ctx, client.Entry{Heal: true, Allowed: verdict == trust.Allowed, Prepare: func(tx *lockstate.Tx, _ bool) {
 		if len(tx.Leases) == 0 {
 			tx.Hold(lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()})
 		}
@@ -182,7 +182,7 @@ func (daemonReloadCmd) Run(a *app) error {
 		return err
 	}
 	defer cancel()
-	client, _, err := p.runs(ctx)
+	running, _, err := p.runs(ctx)
 	if err != nil {
 		return err
 	}
@@ -191,12 +191,12 @@ func (daemonReloadCmd) Run(a *app) error {
 		return err
 	}
 	if verdict != trust.Allowed {
-		return &fail.NotAllowedError{Config: p.Config}
+		return &client.NotAllowedError{Config: p.Config}
 	}
 	if _, err := p.parse(files); err != nil {
 		return err // with every mistake and its line
 	}
-	reload, err := client.Reload(ctx)
+	reload, err := running.Reload(ctx)
 	if err != nil {
 		return fmt.Errorf("reload: %w", err)
 	}
@@ -205,15 +205,15 @@ func (daemonReloadCmd) Run(a *app) error {
 }
 
 // runs is the client of the supervisor, and what it says of itself; an error where none runs.
-func (p here) runs(ctx context.Context) (*control.Client, control.Status, error) {
+func (p here) runs(ctx context.Context) (*client.Client, api.Status, error) {
 	client, status, err := p.Find(ctx)
 	if err == nil && client == nil {
-		err = fail.Hinted(errors.New("the project is not running"), "localport start")
+		err = output.Hinted(errors.New("the project is not running"), "localport start")
 	}
 	return client, status, err
 }
 
-type daemonStatusCmd struct{ output }
+type daemonStatusCmd struct{ outputFormat }
 
 // Run shows the supervisor. One that does not run is exit code 1, for scripts.
 func (c daemonStatusCmd) Run(a *app) error {
@@ -228,16 +228,16 @@ func (c daemonStatusCmd) Run(a *app) error {
 	}
 	if c.json() {
 		return printJSON(a.out, struct {
-			*control.SupervisorStatus
-			Config string          `json:"config"`
-			Leases []control.Lease `json:"leases"`
+			*api.SupervisorStatus
+			Config string      `json:"config"`
+			Leases []api.Lease `json:"leases"`
 		}{status.Supervisor, status.Config, status.Leases})
 	}
 	printSupervisor(a.out, status)
 	return nil
 }
 
-func printSupervisor(w io.Writer, status control.Status) {
+func printSupervisor(w io.Writer, status api.Status) {
 	s := status.Supervisor
 	row := func(name string, value any) { fmt.Fprintf(w, "%-9s %v\n", name, value) }
 	row("config", status.Config)
@@ -255,7 +255,7 @@ func printSupervisor(w io.Writer, status control.Status) {
 	}
 	row("leases", len(status.Leases))
 	for _, lease := range status.Leases {
-		if lease.Kind == control.StartLease {
+		if lease.Kind == api.StartLease {
 			fmt.Fprintf(w, "  %-5s for %s, until localport stop\n", lease.Kind, age(lease.Since))
 			continue
 		}

@@ -13,8 +13,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/localport-sh/localport/cmd/localport/place"
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 )
@@ -27,7 +27,7 @@ type demo struct {
 	root    string
 	project here
 	far     farEnd
-	*place.Joined
+	*client.Joined
 	supervisor lockstate.Process
 }
 
@@ -94,7 +94,7 @@ func (d *demo) up(ctx context.Context) error {
 	}
 	began := time.Now()
 	lease := lockstate.Lease{Kind: lockstate.ExecLease, Process: lockstate.Self(), Dir: d.root, Since: began.UTC()}
-	if d.Joined, err = p.Join(ctx, place.Entry{Lease: lease, Allowed: true}); err != nil {
+	if d.Joined, err = p.Join(ctx, client.Entry{Lease: lease, Allowed: true}); err != nil {
 		return err
 	}
 	d.supervisor = p.Dir.Peek().Supervisor.Process
@@ -105,7 +105,7 @@ func (d *demo) up(ctx context.Context) error {
 	return err
 }
 
-func address(svc control.ServiceView) string { return net.JoinHostPort(svc.Host, fmt.Sprint(svc.Port)) }
+func address(svc api.ServiceView) string { return net.JoinHostPort(svc.Host, fmt.Sprint(svc.Port)) }
 
 // get asks the service, through the relay.
 func (d *demo) get(ctx context.Context) (string, error) {
@@ -209,7 +209,7 @@ func (d *demo) down(ctx context.Context) error {
 
 // remove waits for the supervisor's last step and removes the project.
 func (d *demo) remove() error {
-	ctx, cancel := context.WithTimeout(context.Background(), place.Patience())
+	ctx, cancel := context.WithTimeout(context.Background(), client.Patience())
 	defer cancel()
 	if d.Joined != nil {
 		_ = d.End(ctx) // where a step failed before down

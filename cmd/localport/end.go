@@ -10,10 +10,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
-	"github.com/localport-sh/localport/cmd/localport/place"
-	"github.com/localport-sh/localport/forwarder/child"
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 )
@@ -32,12 +31,12 @@ const (
 func (p here) end(ctx context.Context, w io.Writer) error {
 	recorded := p.recordDown(ctx)
 	for {
-		client, _, err := p.Find(ctx)
-		if err == nil && client == nil {
+		running, _, err := p.Find(ctx)
+		if err == nil && running == nil {
 			break
 		}
 		if err == nil {
-			if err = p.endInOrder(ctx, client, recorded); isNoAnswer(err) {
+			if err = p.endInOrder(ctx, running, recorded); isNoAnswer(err) {
 				err = p.confirmStuck(err)
 			}
 		}
@@ -47,7 +46,7 @@ func (p here) end(ctx context.Context, w io.Writer) error {
 				return err
 			}
 			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), place.Patience())
+			ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), client.Patience())
 			defer cancel()
 			continue
 		case err == nil:
@@ -85,10 +84,10 @@ func (p here) recordDown(ctx context.Context) error {
 }
 
 // endInOrder has the supervisor end. The start lease goes by socket where its release could not be recorded.
-func (p here) endInOrder(ctx context.Context, client *control.Client, recorded error) error {
+func (p here) endInOrder(ctx context.Context, client *client.Client, recorded error) error {
 	if recorded != nil {
-		lease := control.Lease{Kind: control.StartLease}
-		if err := client.Leave(ctx, control.LeaveRequest{Lease: &lease}); err != nil {
+		lease := api.Lease{Kind: api.StartLease}
+		if err := client.Leave(ctx, api.LeaveRequest{Lease: &lease}); err != nil {
 			return err
 		}
 	}
@@ -96,9 +95,9 @@ func (p here) endInOrder(ctx context.Context, client *control.Client, recorded e
 }
 
 // confirmStuck asks a supervisor that did not carry out a request in time for its status: one that answers is busy, and is not
-// to be ended for that. The error is then the given one, and no fail.NoAnswerError; nil if none runs any more.
+// to be ended for that. The error is then the given one, and no client.NoAnswerError; nil if none runs any more.
 func (p here) confirmStuck(cause error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), place.Patience())
+	ctx, cancel := context.WithTimeout(context.Background(), client.Patience())
 	defer cancel()
 	client, _, err := p.Find(ctx)
 	if isNoAnswer(err) || err == nil && client == nil {
@@ -109,12 +108,12 @@ func (p here) confirmStuck(cause error) error {
 
 // isNoAnswer reports whether an error means that a process of the project lives and does not answer.
 func isNoAnswer(err error) bool {
-	_, ok := errors.AsType[*fail.NoAnswerError](err)
-	return ok || errors.Is(err, control.ErrNoAnswer)
+	_, ok := errors.AsType[*client.NoAnswerError](err)
+	return ok || errors.Is(err, client.ErrNoAnswer)
 }
 
 func isUnreachable(err error) bool {
-	_, ok := errors.AsType[*control.UnreachableError](err)
+	_, ok := errors.AsType[*client.UnreachableError](err)
 	return ok
 }
 
@@ -138,7 +137,7 @@ func (p here) endUnanswering(w io.Writer, cause error) error {
 }
 
 // terminate ends a process, and says so.
-func terminate(w io.Writer, q place.Process) error {
+func terminate(w io.Writer, q client.Process) error {
 	for _, step := range []struct {
 		signal syscall.Signal
 		limit  time.Duration
@@ -160,7 +159,7 @@ func terminate(w io.Writer, q place.Process) error {
 // removeLeftovers removes what a supervisor leaves that did not end by itself, unless another one runs by now: its
 // record, its sockets, and processes of its tunnels.
 func (p here) removeLeftovers() error {
-	ctx, cancel := context.WithTimeout(context.Background(), place.Limit())
+	ctx, cancel := context.WithTimeout(context.Background(), client.Limit())
 	defer cancel()
 	var before *lockstate.Supervisor
 	sockets, err := lockstate.RuntimeDir()
@@ -181,7 +180,7 @@ func (p here) removeLeftovers() error {
 	if err != nil || before == nil || before.Run == "" {
 		return err
 	}
-	_, err = child.Sweep(before.Run)
+	_, err = process.Sweep(before.Run)
 	if name := filepath.Base(before.Run); name == before.Run && name != ".." && name != "." {
 		err = errors.Join(err, os.RemoveAll(filepath.Join(sockets, name)))
 	}

@@ -8,10 +8,9 @@ import (
 	"os"
 	"strings"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
-	"github.com/localport-sh/localport/cmd/localport/place"
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/environ"
 	"github.com/localport-sh/localport/project/trust"
@@ -35,7 +34,7 @@ func (c envCmd) Run(a *app) error {
 		return err
 	}
 	base := environ.Undo(environ.Parse(os.Environ()))
-	pairs, err := place.Variables(view, base)
+	pairs, err := client.Variables(view, base)
 	if err != nil {
 		return err
 	}
@@ -54,13 +53,13 @@ func (c envCmd) Run(a *app) error {
 
 // view is what the supervisor says of the services, or what the config declares where none runs. Of each service whose
 // port is not ours, and whose variables are therefore left out, omitted says why.
-func (p here) view(ctx context.Context) (view control.View, omitted []string, err error) {
-	client, status, err := p.Find(ctx)
+func (p here) view(ctx context.Context) (view api.View, omitted []string, err error) {
+	running, status, err := p.Find(ctx)
 	if err != nil {
 		return view, nil, err
 	}
-	if client != nil {
-		view, err = client.Join(ctx, p.Session())
+	if running != nil {
+		view, err = running.Join(ctx, p.Session())
 		return view, omissions(status), err
 	}
 	verdict, files, err := p.Ask()
@@ -68,7 +67,7 @@ func (p here) view(ctx context.Context) (view control.View, omitted []string, er
 		return view, nil, err
 	}
 	if verdict != trust.Allowed {
-		return view, nil, &fail.NotAllowedError{Config: p.Config}
+		return view, nil, &client.NotAllowedError{Config: p.Config}
 	}
 	parsed, err := p.parse(files)
 	if err != nil {
@@ -78,7 +77,7 @@ func (p here) view(ctx context.Context) (view control.View, omitted []string, er
 }
 
 // omissions says of each service that is to be up, and has no port of ours, that its variables are left out.
-func omissions(status control.Status) (omitted []string) {
+func omissions(status api.Status) (omitted []string) {
 	for _, svc := range status.Services {
 		if svc.Held || svc.Reverse || svc.State == forwarder.Stopped {
 			continue
@@ -93,11 +92,11 @@ func omissions(status control.Status) (omitted []string) {
 }
 
 // planned is the view of a project that is down, as it would be if it were up and had its ports.
-func planned(parsed *project.Project) control.View {
-	view := control.View{Env: parsed.Env, DotEnv: parsed.DotEnv}
+func planned(parsed *project.Project) api.View {
+	view := api.View{Env: parsed.Env, DotEnv: parsed.DotEnv}
 	for _, svc := range parsed.Services {
 		addr := svc.Addresses()[0]
-		view.Services = append(view.Services, control.ServiceView{
+		view.Services = append(view.Services, api.ServiceView{
 			Name: svc.Name, Host: addr.Addr().String(), Port: int(addr.Port()), Held: svc.Enabled && !svc.Reverse,
 		})
 	}

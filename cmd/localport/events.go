@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder/journal"
+	"github.com/localport-sh/localport/forwarder/eventlog"
 )
 
 type eventsCmd struct {
@@ -16,7 +16,7 @@ type eventsCmd struct {
 	Follow   bool     `short:"f" help:"Go on printing what happens."`
 	Lines    int      `short:"n" default:"-1" placeholder:"N" help:"Only the last N."`
 	Since    moment   `placeholder:"WHEN" help:"Only from then on: 10m or 7d ago, 15:04, 2026-01-31, or a whole time."`
-	output
+	outputFormat
 }
 
 // Run prints what happened in the project, whether it runs or not.
@@ -25,14 +25,14 @@ func (c eventsCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	logged, err := journal.Names(p.Dir.LogDir())
+	logged, err := eventlog.Names(p.Dir.LogDir())
 	if err != nil {
 		return err
 	}
 	if err := p.known(c.Services, logged); err != nil {
 		return err
 	}
-	events := journal.EventsIn(p.Dir.LogDir())
+	events := eventlog.EventsIn(p.Dir.LogDir())
 	defer events.Close()
 	last := c.Lines
 	return read(a.out, c.Follow, p.Dir.LogDir(), func() error {
@@ -50,14 +50,14 @@ func (c eventsCmd) Run(a *app) error {
 }
 
 // pick leaves the events of the services asked for.
-func (c eventsCmd) pick(events []journal.Event) []journal.Event {
+func (c eventsCmd) pick(events []eventlog.Event) []eventlog.Event {
 	if len(c.Services) == 0 {
 		return events
 	}
-	return slices.DeleteFunc(events, func(e journal.Event) bool { return !slices.Contains(c.Services, e.Service) })
+	return slices.DeleteFunc(events, func(e eventlog.Event) bool { return !slices.Contains(c.Services, e.Service) })
 }
 
-func (c eventsCmd) print(w io.Writer, events []journal.Event) error {
+func (c eventsCmd) print(w io.Writer, events []eventlog.Event) error {
 	b := bufio.NewWriter(w)
 	for _, event := range events {
 		if c.json() {
@@ -70,7 +70,7 @@ func (c eventsCmd) print(w io.Writer, events []journal.Event) error {
 }
 
 // eventLine is an event for people: when, of which service, what, and why.
-func eventLine(e journal.Event) string {
+func eventLine(e eventlog.Event) string {
 	service := e.Service
 	if service == "" {
 		service = "-"
@@ -84,12 +84,12 @@ func eventLine(e journal.Event) string {
 	return strings.Join(said, ": ")
 }
 
-func happened(e journal.Event) string {
+func happened(e eventlog.Event) string {
 	what := string(e.Kind)
 	switch {
-	case e.Kind == journal.StateChanged && e.From != "":
+	case e.Kind == eventlog.StateChanged && e.From != "":
 		return e.From + " → " + e.To
-	case e.Kind == journal.StateChanged:
+	case e.Kind == eventlog.StateChanged:
 		return e.To
 	case e.To != "" && e.To != what:
 		return what + " (" + e.To + ")"

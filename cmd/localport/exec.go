@@ -10,9 +10,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
-	"github.com/localport-sh/localport/cmd/localport/place"
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project/environ"
 	"github.com/localport-sh/localport/project/trust"
@@ -32,7 +32,7 @@ func (c execCmd) Run(a *app) error {
 		argv = argv[1:]
 	}
 	if len(argv) == 0 {
-		return fail.Coded(fail.Usage(errors.New("exec needs a command after --")), fail.ExitExec)
+		return output.Coded(output.Usage(errors.New("exec needs a command after --")), output.ExitExec)
 	}
 	path, err := runnable(argv[0])
 	if err != nil {
@@ -40,10 +40,10 @@ func (c execCmd) Run(a *app) error {
 	}
 	env, err := c.prepare(a)
 	if err != nil {
-		return fail.Coded(err, fail.ExitExec)
+		return output.Coded(err, output.ExitExec)
 	}
 	err = syscall.Exec(path, argv, env)
-	return fail.Coded(fmt.Errorf("run %s: %w", path, err), fail.ExitCannotRun)
+	return output.Coded(fmt.Errorf("run %s: %w", path, err), output.ExitCannotRun)
 }
 
 // runnable finds the command before anything is waited for.
@@ -53,9 +53,9 @@ func runnable(name string) (string, error) {
 	case err == nil, errors.Is(err, exec.ErrDot):
 		return path, nil
 	case errors.Is(err, fs.ErrPermission):
-		return "", fail.Coded(fmt.Errorf("run %s: %w", name, err), fail.ExitCannotRun)
+		return "", output.Coded(fmt.Errorf("run %s: %w", name, err), output.ExitCannotRun)
 	}
-	return "", fail.Coded(fmt.Errorf("run %s: %w", name, err), fail.ExitNoCommand)
+	return "", output.Coded(fmt.Errorf("run %s: %w", name, err), output.ExitNoCommand)
 }
 
 // prepare brings the services up and returns the command's environment.
@@ -68,9 +68,9 @@ func (c execCmd) prepare(a *app) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), place.Patience())
+	ctx, cancel := context.WithTimeout(context.Background(), client.Patience())
 	defer cancel()
-	j, err := p.Join(ctx, place.Entry{
+	j, err := p.Join(ctx, client.Entry{
 		Lease: lockstate.Lease{Kind: lockstate.ExecLease, Process: lockstate.Self(), Dir: a.dir, Since: time.Now().UTC()},
 		Heal:  true, Allowed: verdict == trust.Allowed, Detach: true,
 	})
@@ -85,19 +85,19 @@ func (c execCmd) prepare(a *app) ([]string, error) {
 	if err := c.await(ctx, p, j); err != nil {
 		return nil, err
 	}
-	ctx, cancel = context.WithTimeout(context.Background(), place.Patience())
+	ctx, cancel = context.WithTimeout(context.Background(), client.Patience())
 	defer cancel()
 	view, err := j.Join(ctx, p.Session())
 	if err != nil {
 		return nil, err
 	}
 	was := environ.Parse(os.Environ())
-	pairs, err := place.Variables(view, environ.Undo(was))
+	pairs, err := client.Variables(view, environ.Undo(was))
 	return environ.Enter(was, p.Config, pairs).List(), err
 }
 
 // await starts what was stopped or has failed and waits until everything asked for is healthy.
-func (c execCmd) await(ctx context.Context, p here, j *place.Joined) error {
+func (c execCmd) await(ctx context.Context, p here, j *client.Joined) error {
 	status, err := j.Status(ctx)
 	if err != nil {
 		return err
@@ -106,7 +106,7 @@ func (c execCmd) await(ctx context.Context, p here, j *place.Joined) error {
 	if err != nil || len(names) == 0 {
 		return err
 	}
-	if _, err := j.Act(ctx, control.ActRequest{Action: control.Start, Names: names, Spawned: j.Started}); err != nil {
+	if _, err := j.Act(ctx, api.ActRequest{Action: api.Start, Names: names, Spawned: j.Started}); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.Wait)

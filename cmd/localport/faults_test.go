@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/testdata/ports"
@@ -180,7 +180,7 @@ var faults = map[string]fault{
 			return tcpConfig("web", port, far), func(root string) {
 				w.must(root, "stop", "web")
 				serve(t, fmt.Sprintf("127.0.0.1:%d", port))
-				if o := w.localport(root, "start", "web"); o.code != fail.ExitFailed {
+				if o := w.localport(root, "start", "web"); o.code != output.ExitFailed {
 					t.Errorf("start of a service whose port is taken: exit %d", o.code)
 				}
 			}

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
@@ -74,7 +74,7 @@ func TestGoneProject_IsFoundByItsState(t *testing.T) {
 				if out := w.must(dir, append(args, "status", "--json")...); !strings.Contains(out, `"state": "running"`) {
 					t.Errorf("status printed\n%s", out)
 				}
-				if o := w.localport(dir, append(args, "start")...); o.code != fail.ExitFailed || !strings.Contains(o.stderr, "no such file") {
+				if o := w.localport(dir, append(args, "start")...); o.code != output.ExitFailed || !strings.Contains(o.stderr, "no such file") {
 					t.Errorf("start: exit %d\n%s", o.code, o.stderr)
 				}
 				w.must(dir, append(args, "stop")...)
@@ -82,7 +82,7 @@ func TestGoneProject_IsFoundByItsState(t *testing.T) {
 			w.gone(supervisor)
 			eventually(t, "every process has ended", func() bool { return len(w.processes()) == 0 })
 			w.nothingLeft(root)
-			if o := w.localport(dir, append(args, "status")...); o.code != fail.ExitFailed || o.stderr == "" {
+			if o := w.localport(dir, append(args, "status")...); o.code != output.ExitFailed || o.stderr == "" {
 				t.Errorf("status after it all: exit %d\n%s%s", o.code, o.stdout, o.stderr)
 			}
 		})
@@ -118,7 +118,7 @@ func TestGoneProject_IsDenied(t *testing.T) {
 	w.must(root, "deny")
 	eventually(t, "every process has ended", func() bool { return len(w.processes()) == 0 })
 	w.write(root, ".localport.toml", config)
-	if o := w.localport(root, "start"); o.code != fail.ExitNotAllowed {
+	if o := w.localport(root, "start"); o.code != output.ExitNotAllowed {
 		t.Errorf("start: exit %d\n%s", o.code, o.stderr)
 	}
 }
@@ -139,7 +139,7 @@ func TestGoneProject_ThatIsDownLosesItsLease(t *testing.T) {
 	}
 	o := w.localport(w.home, "-C", root, "status")
 	hint := "hint: localport -c '" + filepath.Join(root, ".localport.toml") + "' stop\n"
-	if o.code != fail.ExitFailed || !strings.HasSuffix(o.stderr, hint) {
+	if o.code != output.ExitFailed || !strings.HasSuffix(o.stderr, hint) {
 		t.Errorf("status: exit %d\n%s, want %s", o.code, o.stderr, hint)
 	}
 	w.must(w.home, "-c", filepath.Join(root, ".localport.toml"), "stop")

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/sshd"
@@ -112,7 +112,7 @@ func TestGuard_BindsTheControlSocketAgain(t *testing.T) {
 			// The successor is reached at the new socket, too.
 			kill(t, supervisor.PID)
 			successor := w.replaced(root, supervisor)
-			if pids := w.leases(root, control.ShellLease); len(pids) != 1 || pids[0] != sh.PID() {
+			if pids := w.leases(root, api.ShellLease); len(pids) != 1 || pids[0] != sh.PID() {
 				t.Errorf("leases of %v, want that of %d", pids, sh.PID())
 			}
 			bound := w.state(root).Supervisor.Socket
@@ -238,7 +238,7 @@ func TestGuard_ProjectOutlivesDeletedFiles(t *testing.T) {
 			if all := supervisorsOf(t, root); len(all) != 1 || all[0] != supervisor {
 				t.Errorf("supervisors: %v, want %v alone", all, supervisor)
 			}
-			if pids := w.leases(root, control.ShellLease); len(pids) != 2 {
+			if pids := w.leases(root, api.ShellLease); len(pids) != 2 {
 				t.Errorf("leases of %v, want two", pids)
 			}
 			if got := conn.say("still there?"); got != "hello still there?\n" {

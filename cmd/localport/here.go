@@ -4,8 +4,11 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"time"
 
-	"github.com/localport-sh/localport/cmd/localport/place"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/cmd/localport/internal/version"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/supervisor"
 	"github.com/localport-sh/localport/probe/kinds"
 	"github.com/localport-sh/localport/project"
@@ -14,7 +17,7 @@ import (
 
 // here is the project that a command acts on, with what needs to know of every technology and every probe. A prompt
 // does without.
-type here struct{ *place.Place }
+type here struct{ *client.Place }
 
 // here is the project of -c, or the nearest one. Where its file or its directory is not there any more, it is the one
 // that is up all the same.
@@ -55,7 +58,7 @@ func (a *app) locate() (string, error) {
 }
 
 func (a *app) at(config string) (here, error) {
-	p, err := place.At(config, a.err, a.level)
+	p, err := client.At(config, a.err, a.level, version.Own())
 	a.place = p
 	return here{p}, err
 }
@@ -66,8 +69,16 @@ func (a *app) act() (here, context.Context, context.CancelFunc, error) {
 	if err != nil {
 		return here{}, nil, nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), place.Patience())
+	ctx, cancel := context.WithTimeout(context.Background(), client.Patience())
 	return p, ctx, cancel, nil
+}
+
+// Explain names the process where the error is that a supervisor did not answer. The exit code stays.
+func (p here) Explain(err error, began time.Time) error {
+	if err == nil {
+		return nil
+	}
+	return output.Coded(p.Place.Explain(err, began), output.Code(err))
 }
 
 // parse is the project as it would run from this shell.

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/shellhook"
 )
 
@@ -16,7 +16,7 @@ type hookCmd struct {
 func (c hookCmd) Run(a *app) error {
 	shell, err := shellhook.Lookup(c.Shell)
 	if err != nil {
-		return fail.Usage(err)
+		return output.Usage(err)
 	}
 	exe, err := os.Executable()
 	if err != nil {

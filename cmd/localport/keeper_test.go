@@ -12,7 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/testdata/ports"
 )
@@ -303,8 +304,8 @@ func TestAReleaseThatCannotStartTakesNothingOver(t *testing.T) {
 	w.as("1.0.0").must(root, "start")
 	old := w.supervisor(root)
 	c := startRush(addr)
-	err := control.Client{Socket: w.state(root).Supervisor.Socket}.Replace(t.Context(),
-		control.Replacement{Exe: "/bin/false", Version: "2.0.0"})
+	err := client.Client{Socket: w.state(root).Supervisor.Socket}.Replace(t.Context(),
+		api.Replacement{Exe: "/bin/false", Version: "2.0.0"})
 	if err == nil || !strings.Contains(err.Error(), "/bin/false") {
 		t.Errorf("replaced by /bin/false: %v", err)
 	}

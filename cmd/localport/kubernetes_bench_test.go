@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/journal"
+	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/testdata/cluster"
 	"github.com/localport-sh/localport/testdata/ports"
 )
@@ -164,7 +164,7 @@ func (w built) opening(b *testing.B, root string, n int, since time.Time) time.D
 		first, last = time.Time{}, time.Time{}
 		healthy := 0
 		for line := range strings.Lines(string(out)) {
-			var e journal.Event
+			var e eventlog.Event
 			if err := json.Unmarshal([]byte(line), &e); err != nil {
 				b.Fatal(err)
 			}

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/testdata/ports"
 )
@@ -233,7 +233,7 @@ func TestLeases_AKilledSupervisorsSuccessorKnowsWhatCouldNotBeWrittenNamespace(t
 			w.must(root, "stop", "api")
 			first.Run("cd " + w.home)
 			want := []int{second.PID()}
-			eventually(t, "the supervisor knows that one has left", func() bool { return slices.Equal(w.leases(root, control.ShellLease), want) })
+			eventually(t, "the supervisor knows that one has left", func() bool { return slices.Equal(w.leases(root, api.ShellLease), want) })
 
 			for range 2 { // the file still tells who was first, as it does a second time
 				kill(t, supervisor.PID)
@@ -246,7 +246,7 @@ func TestLeases_AKilledSupervisorsSuccessorKnowsWhatCouldNotBeWrittenNamespace(t
 					}
 					return now != nil && supervisor != before
 				})
-				if pids := w.leases(root, control.ShellLease); !slices.Equal(pids, want) {
+				if pids := w.leases(root, api.ShellLease); !slices.Equal(pids, want) {
 					t.Errorf("leases of %v, want %v", pids, want)
 				}
 				if now := w.service(root, "web"); now.Address != auto {
@@ -304,7 +304,7 @@ func TestLeases_AFewDescriptorsAreEnoughToAnswer(t *testing.T) {
 	if env := sh.Environ(); env["WEB_PORT"] != fmt.Sprint(port) {
 		t.Errorf("WEB_PORT=%q; the shell shows %q", env["WEB_PORT"], sh.Screen())
 	}
-	if pids := w.leases(root, control.ShellLease); !slices.Equal(pids, []int{sh.PID()}) {
+	if pids := w.leases(root, api.ShellLease); !slices.Equal(pids, []int{sh.PID()}) {
 		t.Errorf("leases of %v, want that of %d", pids, sh.PID())
 	}
 	sh.Run("cd " + w.home)
@@ -331,7 +331,7 @@ func TestLeases_WithoutDescriptorsNoneIsLost(t *testing.T) {
 		return err == nil && strings.Contains(string(log), "cannot write the state")
 	})
 	setFileLimit(t, supervisor.PID, 1024)
-	eventually(t, "the leases are read again", func() bool { return slices.Equal(w.leases(root, control.ShellLease), []int{first.PID()}) })
+	eventually(t, "the leases are read again", func() bool { return slices.Equal(w.leases(root, api.ShellLease), []int{first.PID()}) })
 	if now := w.supervisor(root); now != supervisor {
 		t.Errorf("the supervisor is %+v, was %+v", now, supervisor)
 	}

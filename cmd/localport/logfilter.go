@@ -5,8 +5,8 @@ import (
 	"log/slog"
 	"regexp"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
-	"github.com/localport-sh/localport/forwarder/journal"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/forwarder/eventlog"
 )
 
 // logFilter is which lines of logs are printed.
@@ -17,18 +17,18 @@ type logFilter struct {
 	Grep  string `placeholder:"RE" help:"Only the lines that match."`
 }
 
-func (f logFilter) filter() (func(journal.Line) bool, error) {
+func (f logFilter) filter() (func(eventlog.Line) bool, error) {
 	re, err := regexp.Compile(f.Grep)
 	if err != nil {
-		return nil, fail.Usage(fmt.Errorf("--grep: %w", err))
+		return nil, output.Usage(fmt.Errorf("--grep: %w", err))
 	}
 	least := slog.LevelDebug
 	if f.Level != "" {
 		if err := least.UnmarshalText([]byte(f.Level)); err != nil {
-			return nil, fail.Usage(err)
+			return nil, output.Usage(err)
 		}
 	}
-	return func(line journal.Line) bool {
+	return func(line eventlog.Line) bool {
 		switch {
 		case line.Level < least, line.Time.Before(f.Since.Time):
 			return false

@@ -10,10 +10,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
-	"github.com/localport-sh/localport/cmd/localport/place"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/supervisor"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/environ"
@@ -35,7 +35,7 @@ func (c loginCmd) Run(a *app) error {
 		return err
 	}
 	if verdict != trust.Allowed { // a kubeconfig in the project names a program that would be run
-		return &fail.NotAllowedError{Config: p.Config}
+		return &client.NotAllowedError{Config: p.Config}
 	}
 	parsed, err := p.parse(files)
 	if err != nil {
@@ -43,14 +43,14 @@ func (c loginCmd) Run(a *app) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	finding, cancel := context.WithTimeout(ctx, place.Patience())
+	finding, cancel := context.WithTimeout(ctx, client.Patience())
 	defer cancel()
 	client, status, err := p.Find(finding)
 	if err != nil {
 		return err
 	}
 	if client == nil {
-		return fail.Hinted(errors.New("the project is not running: nothing waits for a login"), "localport start")
+		return output.Hinted(errors.New("the project is not running: nothing waits for a login"), "localport start")
 	}
 	names, err := c.meant(status)
 	if err != nil {
@@ -69,7 +69,7 @@ func (c loginCmd) Run(a *app) error {
 }
 
 // meant are the services that were named, or those that need attention.
-func (c loginCmd) meant(status control.Status) ([]string, error) {
+func (c loginCmd) meant(status api.Status) ([]string, error) {
 	if len(c.Services) > 0 {
 		return choose(status.Services, c.Services, nil)
 	}
@@ -110,7 +110,7 @@ func logins(parsed *project.Project, names []string) []*login {
 }
 
 // goThrough runs a login and hands over what came of it.
-func (l *login) goThrough(ctx context.Context, a *app, p here, client *control.Client, supervisor *control.SupervisorStatus) error {
+func (l *login) goThrough(ctx context.Context, a *app, p here, client *client.Client, supervisor *api.SupervisorStatus) error {
 	if l.Asks {
 		return l.askFor(ctx, a, p, client, supervisor)
 	}
@@ -126,5 +126,5 @@ func (l *login) goThrough(ctx context.Context, a *app, p here, client *control.C
 	if !done {
 		fmt.Fprintf(a.err, "localport: there is no login helper to run for %s; trying again with the login as it is now\n", strings.Join(l.names, ", "))
 	}
-	return client.Login(ctx, control.LoginRequest{Names: l.names, Credential: credential})
+	return client.Login(ctx, api.LoginRequest{Names: l.names, Credential: credential})
 }

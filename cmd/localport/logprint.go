@@ -25,7 +25,7 @@ type logJSON struct {
 const jsonTime = "2006-01-02T15:04:05.000Z"
 
 // printer prints lines as they stand, after their log's name where there are several; or as objects.
-func (o output) printer(w io.Writer, named bool) func([]entryLine) error {
+func (o outputFormat) printer(w io.Writer, named bool) func([]entryLine) error {
 	return func(lines []entryLine) error {
 		b := bufio.NewWriter(w)
 		for _, line := range lines {

@@ -9,9 +9,9 @@ import (
 	"slices"
 	"syscall"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
-	"github.com/localport-sh/localport/cmd/localport/place"
-	"github.com/localport-sh/localport/forwarder/journal"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/forwarder/eventlog"
 )
 
 type logsCmd struct {
@@ -19,7 +19,7 @@ type logsCmd struct {
 	Follow   bool     `short:"f" help:"Go on printing what is added."`
 	Lines    int      `short:"n" default:"-1" placeholder:"N" help:"Only the last N lines of those that pass."`
 	logFilter
-	output
+	outputFormat
 	List bool `help:"List the logs there are."`
 	Path bool `help:"Print the paths of the logs instead."`
 }
@@ -30,7 +30,7 @@ const supervisorLog = "supervisor"
 // Run prints the logs of services, merged by time where there are several.
 func (c logsCmd) Run(a *app) error {
 	if c.Follow && !c.Until.IsZero() {
-		return fail.Usage(errors.New("--until is about what was; -f is about what comes"))
+		return output.Usage(errors.New("--until is about what was; -f is about what comes"))
 	}
 	pass, err := c.filter()
 	if err != nil {
@@ -49,7 +49,7 @@ func (c logsCmd) Run(a *app) error {
 	}
 	r := &reading{last: c.Lines, pass: pass, print: c.printer(a.out, len(names) > 1)}
 	for _, name := range names {
-		r.logs = append(r.logs, journal.OpenLog(name, p.Dir.Log(name)))
+		r.logs = append(r.logs, eventlog.OpenLog(name, p.Dir.Log(name)))
 	}
 	defer r.close()
 	return read(a.out, c.Follow, p.Dir.LogDir(), r.look)
@@ -69,7 +69,7 @@ func (c logsCmd) list(a *app, p here, names []string) error {
 
 // names are the logs asked for: those named, or every one that a service has or will have.
 func (c logsCmd) names(p here) ([]string, error) {
-	found, err := journal.Names(p.Dir.LogDir())
+	found, err := eventlog.Names(p.Dir.LogDir())
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,7 @@ func (p here) known(names, others []string) error {
 
 // declared are the names of the project's services, as far as the project can be asked or read.
 func (p here) declared() []string {
-	ctx, cancel := context.WithTimeout(context.Background(), place.Patience())
+	ctx, cancel := context.WithTimeout(context.Background(), client.Patience())
 	defer cancel()
 	status, err := p.status(ctx)
 	if err != nil {
@@ -120,9 +120,9 @@ func (p here) declared() []string {
 
 // reading is some logs that are read together.
 type reading struct {
-	logs    []*journal.Log
+	logs    []*eventlog.Log
 	last    int // how many of the first look's lines are printed; -1: all
-	pass    func(journal.Line) bool
+	pass    func(eventlog.Line) bool
 	print   func([]entryLine) error
 	started bool
 }
@@ -130,7 +130,7 @@ type reading struct {
 // entryLine is a line, with the log that it stands in.
 type entryLine struct {
 	log string
-	journal.Line
+	eventlog.Line
 }
 
 // look prints what was added since the last look.
@@ -170,7 +170,7 @@ func read(out any, follow bool, dir string, look func() error) error {
 		}
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		return journal.Follow(ctx, dir, func() error {
+		return eventlog.Follow(ctx, dir, func() error {
 			if unread(out) {
 				return syscall.EPIPE
 			}

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
-	"github.com/localport-sh/localport/forwarder/journal"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/forwarder/eventlog"
 )
 
 // logged is a project that is down and has these logs; it returns their directory too.
@@ -96,13 +96,13 @@ func TestWrongQuestionsAboutLogsAreRefused(t *testing.T) {
 		code int
 		says string
 	}{
-		{"logs supervisr", fail.ExitFailed, `did you mean "supervisor"?`},
-		{"logs apy", fail.ExitFailed, `did you mean "api"?`},
-		{"events apy", fail.ExitFailed, `did you mean "api"?`},
-		{"logs --grep [", fail.ExitUsage, "--grep"},
-		{"logs --since yesterday", fail.ExitUsage, "as 10m or 7d"},
-		{"logs --level loud", fail.ExitUsage, "debug"},
-		{"logs -f --until 1m", fail.ExitUsage, "-f is about what comes"},
+		{"logs supervisr", output.ExitFailed, `did you mean "supervisor"?`},
+		{"logs apy", output.ExitFailed, `did you mean "api"?`},
+		{"events apy", output.ExitFailed, `did you mean "api"?`},
+		{"logs --grep [", output.ExitUsage, "--grep"},
+		{"logs --since yesterday", output.ExitUsage, "as 10m or 7d"},
+		{"logs --level loud", output.ExitUsage, "debug"},
+		{"logs -f --until 1m", output.ExitUsage, "-f is about what comes"},
 	} {
 		if o := w.localport(root, strings.Fields(c.args)...); o.code != c.code || !strings.Contains(o.stderr, c.says) {
 			t.Errorf("%s: exit %d, %s", c.args, o.code, o.stderr)
@@ -165,7 +165,7 @@ func TestFollowedLogsGoOnPastRotationUntilCtrlC(t *testing.T) {
 	if got := f.next(); !strings.HasSuffix(got, "ab.3 Forwarding") || !strings.HasPrefix(got, "db: ") {
 		t.Errorf("it began with %q", got)
 	}
-	api := journal.Open(filepath.Join(dir, "api.log"), nil, journal.Limits{Size: 100})
+	api := eventlog.Open(filepath.Join(dir, "api.log"), nil, eventlog.Limits{Size: 100})
 	defer api.Close()
 	run := api.Run("cd.1")
 	for i := range 10 {
@@ -184,9 +184,9 @@ func TestFollowingEndsSilentlyWhenNobodyReads(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root, dir := w.logged(map[string]string{"db.log": dbLog})
-	record := journal.Record(dir, nil, journal.Limits{})
+	record := eventlog.Record(dir, nil, eventlog.Limits{})
 	defer record.Close()
-	record.Append(journal.Event{Kind: journal.Started})
+	record.Append(eventlog.Event{Kind: eventlog.Started})
 	for _, args := range []string{"logs -f", "events -f"} {
 		f := w.follow(t, root, strings.Fields(args)...)
 		f.next()
@@ -200,12 +200,12 @@ func TestEventsAreALineForPeopleAndAnObjectForPrograms(t *testing.T) {
 	w := newWorld(t)
 	w.env = append(w.env, "TZ=UTC")
 	root, dir := w.logged(nil)
-	record := journal.Record(dir, nil, journal.Limits{})
+	record := eventlog.Record(dir, nil, eventlog.Limits{})
 	defer record.Close()
 	at := time.Date(2026, 1, 2, 10, 0, 0, 0, time.UTC)
-	record.Append(journal.Event{Time: at, Kind: journal.Started})
-	record.Append(journal.Event{Time: at.Add(time.Second), Kind: journal.StateChanged, Service: "db", From: "healthy", To: "restarting", Reason: "exit status 1"})
-	record.Append(journal.Event{Time: at.Add(2 * time.Second), Kind: journal.Failed, Service: "api", To: "needs_attention", Reason: "Permission denied", Hint: "ssh-add", Line: 7})
+	record.Append(eventlog.Event{Time: at, Kind: eventlog.Started})
+	record.Append(eventlog.Event{Time: at.Add(time.Second), Kind: eventlog.StateChanged, Service: "db", From: "healthy", To: "restarting", Reason: "exit status 1"})
+	record.Append(eventlog.Event{Time: at.Add(2 * time.Second), Kind: eventlog.Failed, Service: "api", To: "needs_attention", Reason: "Permission denied", Hint: "ssh-add", Line: 7})
 	const (
 		started = "2026-01-02 10:00:00  -  started"
 		changed = "2026-01-02 10:00:01  db  healthy → restarting: exit status 1"
@@ -223,7 +223,7 @@ func TestEventsAreALineForPeopleAndAnObjectForPrograms(t *testing.T) {
 			t.Errorf("events %s:\n%s", args, got)
 		}
 	}
-	var event journal.Event
+	var event eventlog.Event
 	if err := json.Unmarshal([]byte(w.must(root, "events", "--json", "-n", "1")), &event); err != nil || event.Line != 7 || event.Hint != "ssh-add" {
 		t.Errorf("for programs: %+v, %v", event, err)
 	}
@@ -232,8 +232,8 @@ func TestEventsAreALineForPeopleAndAnObjectForPrograms(t *testing.T) {
 	if got := f.next(); got != failed {
 		t.Errorf("followed, they begin with %q", got)
 	}
-	record.Append(journal.Event{Kind: journal.Recovered, Service: "db"})
-	record.Append(journal.Event{Kind: journal.Recovered, Service: "api", To: "healthy"})
+	record.Append(eventlog.Event{Kind: eventlog.Recovered, Service: "db"})
+	record.Append(eventlog.Event{Kind: eventlog.Recovered, Service: "api", To: "healthy"})
 	if got := f.next(); !strings.HasSuffix(got, "  api  recovered (healthy)") {
 		t.Errorf("followed, they go on with %q", got)
 	}

@@ -12,14 +12,13 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
-	"github.com/localport-sh/localport/cmd/localport/place"
-	"github.com/localport-sh/localport/cmd/localport/prompt"
-	"github.com/localport-sh/localport/cmd/localport/version"
-	"github.com/localport-sh/localport/forwarder/control"
-	"github.com/localport-sh/localport/forwarder/keeper"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/cmd/localport/internal/prompt"
+	"github.com/localport-sh/localport/cmd/localport/internal/version"
+	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/forwarder/ssh/askpass"
-	"github.com/localport-sh/localport/forwarder/ssh/way"
+	"github.com/localport-sh/localport/forwarder/ssh/wrapper"
 )
 
 // grammar is the command line, but for export: the hook's command is read without kong, which costs a prompt as much
@@ -64,12 +63,12 @@ type app struct {
 	gone     string // the config of the project that -C names, whose directory is not there any more
 	level    string // of the supervisor's log; empty: as it is, info for a new one
 
-	place *place.Place // the project, once it was found
+	place *client.Place // the project, once it was found
 }
 
 func main() {
 	askpass.Main()
-	way.Main()
+	wrapper.Main()
 	os.Exit(run(os.Args[1:]))
 }
 
@@ -78,10 +77,10 @@ func run(args []string) int {
 		switch args[0] {
 		case "export":
 			return prompt.Export(args[1:])
-		case keeper.Arg:
-			return keeper.Main()
-		case control.DetachedArg:
-			return fail.Exit(os.Stderr, control.Detach(args[1:]))
+		case handoff.Arg:
+			return handoff.Main()
+		case client.DetachedArg:
+			return output.Exit(os.Stderr, client.Detach(args[1:]))
 		}
 	}
 	var g grammar
@@ -95,21 +94,21 @@ func run(args []string) int {
 	)
 	ctx, err := parser.Parse(args)
 	if err != nil {
-		return fail.Exit(os.Stderr, fail.Usage(err))
+		return output.Exit(os.Stderr, output.Usage(err))
 	}
 	a := &app{out: os.Stdout, err: os.Stderr, config: g.Config, level: g.LogLevel}
 	if g.Verbose {
 		a.level = "debug"
 	}
 	if err := a.enter(g.Dir); err != nil {
-		return fail.Exit(os.Stderr, err)
+		return output.Exit(os.Stderr, err)
 	}
 	began := time.Now()
 	err = ctx.Run(a)
 	if a.place != nil {
-		err = a.place.Explain(err, began)
+		err = here{a.place}.Explain(err, began)
 	}
-	return fail.Exit(os.Stderr, err)
+	return output.Exit(os.Stderr, err)
 }
 
 // enter resolves -C. Without it a current directory that was deleted is not an error yet: not every command needs it. With

@@ -19,10 +19,10 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/localport-sh/localport/cmd/localport/version"
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/cmd/localport/internal/version"
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/ssh/askpass"
-	"github.com/localport-sh/localport/forwarder/ssh/way"
+	"github.com/localport-sh/localport/forwarder/ssh/wrapper"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/testdata/fakekubectl"
 	"github.com/localport-sh/localport/testdata/shellpty"
@@ -34,7 +34,7 @@ const playMain = "LOCALPORT_TEST_MAIN"
 
 func TestMain(m *testing.M) {
 	askpass.Main()
-	way.Main()
+	wrapper.Main()
 	switch {
 	case fakekubectl.Plays():
 		os.Exit(fakekubectl.Main())
@@ -230,9 +230,9 @@ func (w *world) must(dir string, args ...string) string {
 }
 
 // status is `status --json`.
-func (w *world) status(root string) control.Status {
+func (w *world) status(root string) api.Status {
 	w.t.Helper()
-	var status control.Status
+	var status api.Status
 	if err := json.Unmarshal([]byte(w.must(root, "status", "--json")), &status); err != nil {
 		w.t.Fatal(err)
 	}
@@ -240,7 +240,7 @@ func (w *world) status(root string) control.Status {
 }
 
 // service is one service of status.
-func (w *world) service(root, name string) control.ServiceStatus {
+func (w *world) service(root, name string) api.ServiceStatus {
 	w.t.Helper()
 	for _, svc := range w.status(root).Services {
 		if svc.Name == name {
@@ -248,7 +248,7 @@ func (w *world) service(root, name string) control.ServiceStatus {
 		}
 	}
 	w.t.Fatalf("status shows no service %q", name)
-	return control.ServiceStatus{}
+	return api.ServiceStatus{}
 }
 
 // shell starts a shell with our hook in this world.

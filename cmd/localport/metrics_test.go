@@ -8,8 +8,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
-	"github.com/localport-sh/localport/cmd/localport/version"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/cmd/localport/internal/version"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/testdata/ports"
 )
@@ -72,7 +72,7 @@ func TestMetricsOfAProjectThatIsDownSayThatItIsDown(t *testing.T) {
 func TestMetricsOutsideAProjectAreAnError(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	if o := w.localport(w.home, "metrics"); o.code != fail.ExitFailed || o.stdout != "" || !strings.Contains(o.stderr, ".localport.toml") {
+	if o := w.localport(w.home, "metrics"); o.code != output.ExitFailed || o.stdout != "" || !strings.Contains(o.stderr, ".localport.toml") {
 		t.Errorf("exit %d, %q, %q", o.code, o.stdout, o.stderr)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/testdata/netns"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/sshd"
@@ -100,7 +100,7 @@ func (s *scene) touched(m mishap) []string {
 // the status command does, and spares the machine a process for each look.
 func (s *scene) become(healthy bool, names []string, when string) {
 	s.t.Helper()
-	supervisor := control.Client{Socket: s.state(s.root).Supervisor.Socket}
+	supervisor := client.Client{Socket: s.state(s.root).Supervisor.Socket}
 	began := time.Now()
 	left := slices.Clone(names)
 	eventually(s.t, fmt.Sprintf("%s: healthy is %v: %v", when, healthy, names), func() bool {

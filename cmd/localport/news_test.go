@@ -12,9 +12,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/journal"
+	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
@@ -41,7 +41,7 @@ func TestEachShellIsToldOnceThatAServiceFailedAndRecovered(t *testing.T) {
 		root := w.allowed(config)
 		first, second := w.shell(kind, root), w.shell(kind, root)
 		eventually(t, "it is healthy", func() bool { return w.service(root, "db").State == forwarder.Healthy })
-		told := func(kind journal.Kind, n int) {
+		told := func(kind eventlog.Kind, n int) {
 			t.Helper()
 			eventually(t, fmt.Sprint(n, " events of kind ", kind), func() bool {
 				events := w.events(root, kind)
@@ -50,7 +50,7 @@ func TestEachShellIsToldOnceThatAServiceFailedAndRecovered(t *testing.T) {
 		}
 		for round := range 2 {
 			well(false)
-			told(journal.Failed, round+1)
+			told(eventlog.Failed, round+1)
 			for _, sh := range []*shellpty.Shell{first, second} {
 				fresh := twoPrompts(sh)
 				if n := strings.Count(fresh, "localport: db is unhealthy: test: exit status 1"); n != 1 {
@@ -58,7 +58,7 @@ func TestEachShellIsToldOnceThatAServiceFailedAndRecovered(t *testing.T) {
 				}
 			}
 			well(true)
-			told(journal.Recovered, round+1)
+			told(eventlog.Recovered, round+1)
 			if fresh := twoPrompts(first); strings.Count(fresh, "localport: db is well again") != 1 {
 				t.Errorf("after it recovered:\n%s", fresh)
 			}
@@ -91,11 +91,11 @@ func twoPrompts(sh *shellpty.Shell) string {
 }
 
 // events are those of a kind.
-func (w *world) events(root string, kind journal.Kind) []journal.Event {
+func (w *world) events(root string, kind eventlog.Kind) []eventlog.Event {
 	w.t.Helper()
-	var found []journal.Event
+	var found []eventlog.Event
 	for line := range strings.Lines(w.must(root, "events", "--json")) {
-		var event journal.Event
+		var event eventlog.Event
 		if err := json.Unmarshal([]byte(line), &event); err != nil {
 			w.t.Fatal(err)
 		}
@@ -153,7 +153,7 @@ func TestDaemonControlsTheSupervisorItself(t *testing.T) {
 	port := ports.Free(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
-	if o := w.localport(root, "daemon", "status"); o.code != fail.ExitFailed || !strings.Contains(o.stderr, "not running") {
+	if o := w.localport(root, "daemon", "status"); o.code != output.ExitFailed || !strings.Contains(o.stderr, "not running") {
 		t.Errorf("status of what does not run: exit %d, %s", o.code, o.stderr)
 	}
 	if out := w.must(root, "daemon", "start"); !strings.HasPrefix(out, "started: pid ") {
@@ -224,7 +224,7 @@ func TestDependenciesAreStartedBeforeAndStoppedAfter(t *testing.T) {
 	}
 	w.must(root, "restart", "bastion")
 	var order []string
-	for _, event := range w.events(root, journal.StateChanged) {
+	for _, event := range w.events(root, eventlog.StateChanged) {
 		if event.To == string(forwarder.Healthy) {
 			order = append(order, event.Service)
 		}
@@ -237,7 +237,7 @@ func TestDependenciesAreStartedBeforeAndStoppedAfter(t *testing.T) {
 		t.Errorf("stop: exit %d, %s", o.code, o.stderr)
 	}
 	order = nil
-	for _, event := range w.events(root, journal.StateChanged) {
+	for _, event := range w.events(root, eventlog.StateChanged) {
 		if event.To == string(forwarder.Stopped) && event.From != "" && event.Service != "other" {
 			order = append(order, event.Service)
 		}

@@ -3,12 +3,12 @@ package main
 import (
 	"fmt"
 
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
 )
 
 type portCmd struct {
 	Service string `arg:"" help:"The service."`
-	output
+	outputFormat
 }
 
 // Run prints the local port of a service, running or not.
@@ -33,7 +33,7 @@ func (c portCmd) Run(a *app) error {
 	return nil
 }
 
-func (c portCmd) print(a *app, svc control.ServiceStatus) error {
+func (c portCmd) print(a *app, svc api.ServiceStatus) error {
 	if c.json() {
 		return printJSON(a.out, struct {
 			Name      string   `json:"name"`

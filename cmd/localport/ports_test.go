@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/testdata/ports"
 )
@@ -83,7 +83,7 @@ func TestAPortOfAnotherProjectThatIsInUseIsNamedByItsProject(t *testing.T) {
 	two := w.allowed(tcpConfig("two", port, far))
 	w.must(one, "start")
 	o := w.localport(two, "start")
-	if o.code != fail.ExitFailed || !strings.Contains(o.stderr, "the project of "+one) {
+	if o.code != output.ExitFailed || !strings.Contains(o.stderr, "the project of "+one) {
 		t.Errorf("exit %d, %q", o.code, o.stderr)
 	}
 	w.must(one, "stop")

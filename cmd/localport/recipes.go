@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
-	"github.com/localport-sh/localport/cmd/localport/recipes"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/cmd/localport/internal/recipes"
 	"github.com/localport-sh/localport/project"
 )
 
@@ -27,7 +27,7 @@ func (c recipesCmd) Run(a *app) error {
 	names := recipes.Names()
 	if c.Name != "" {
 		if _, ok := recipes.Text(c.Name); !ok {
-			return fail.Usage(fmt.Errorf("no recipe is called %q; there are %s%s", c.Name, strings.Join(names, ", "), near(c.Name, names)))
+			return output.Usage(fmt.Errorf("no recipe is called %q; there are %s%s", c.Name, strings.Join(names, ", "), near(c.Name, names)))
 		}
 		names = []string{c.Name}
 	}

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/localport-sh/localport/cmd/localport/recipes"
+	"github.com/localport-sh/localport/cmd/localport/internal/recipes"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/testdata/ports"
 )

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/testdata/ports"
 )
@@ -69,7 +69,7 @@ func TestAChangeThatCannotBeUsedChangesNothingAndSaysSo(t *testing.T) {
 	eventually(t, "status says that it waits", func() bool {
 		return strings.Contains(w.status(root).Pending, "localport allow")
 	})
-	if o := w.localport(root, "daemon", "reload"); o.code != fail.ExitNotAllowed {
+	if o := w.localport(root, "daemon", "reload"); o.code != output.ExitNotAllowed {
 		t.Errorf("daemon reload: exit %d\n%s", o.code, o.stderr)
 	}
 	broken := strings.Replace(config, "local_port", "locl_port", 1)
@@ -78,7 +78,7 @@ func TestAChangeThatCannotBeUsedChangesNothingAndSaysSo(t *testing.T) {
 	eventually(t, "status says what is wrong", func() bool {
 		return strings.Contains(w.status(root).Pending, "cannot be used: "+filepath.Join(root, ".localport.toml")+":1:11: ")
 	})
-	if o := w.localport(root, "daemon", "reload"); o.code != fail.ExitInvalid || !strings.Contains(o.stderr, ".localport.toml:3:1") {
+	if o := w.localport(root, "daemon", "reload"); o.code != output.ExitInvalid || !strings.Contains(o.stderr, ".localport.toml:3:1") {
 		t.Errorf("daemon reload: exit %d\n%s", o.code, o.stderr)
 	}
 	sh.Run("true")
@@ -131,11 +131,11 @@ func TestValidateSeesAHealthCheckThatCannotBeMade(t *testing.T) {
 	w := newWorld(t)
 	config := tcpConfig("db", ports.Free(t), serve(t, "127.0.0.1:0"))
 	root := w.project(config + "health_check = { type = \"postgres\", sslmode = \"verify-full\" }\n")
-	if o := w.localport(root, "config", "validate"); o.code != fail.ExitInvalid || !strings.Contains(o.stderr, `service "db": health_check: sslmode`) {
+	if o := w.localport(root, "config", "validate"); o.code != output.ExitInvalid || !strings.Contains(o.stderr, `service "db": health_check: sslmode`) {
 		t.Errorf("exit %d: %s", o.code, o.stderr)
 	}
 	w.write(root, ".localport.toml", config+"health_check = { type = \"redis\", tls = true, ca_file = \"/no/such.pem\" }\n")
-	if o := w.localport(root, "config", "validate"); o.code != fail.ExitInvalid || !strings.Contains(o.stderr, "/no/such.pem") {
+	if o := w.localport(root, "config", "validate"); o.code != output.ExitInvalid || !strings.Contains(o.stderr, "/no/such.pem") {
 		t.Errorf("exit %d: %s", o.code, o.stderr)
 	}
 }

@@ -8,10 +8,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
-	"github.com/localport-sh/localport/cmd/localport/place"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/trust"
@@ -35,7 +35,7 @@ type startCmd struct {
 }
 
 // Run records a lease without a process and brings the services up.
-func (c startCmd) Run(a *app) error { return bring(a, control.Start, c.selection, !c.NoWait) }
+func (c startCmd) Run(a *app) error { return bring(a, api.Start, c.selection, !c.NoWait) }
 
 type restartCmd struct {
 	selection
@@ -43,9 +43,9 @@ type restartCmd struct {
 }
 
 // Run opens the services' tunnels anew; in a project that is down it is start.
-func (c restartCmd) Run(a *app) error { return bring(a, control.Restart, c.selection, !c.NoWait) }
+func (c restartCmd) Run(a *app) error { return bring(a, api.Restart, c.selection, !c.NoWait) }
 
-func bring(a *app, action control.Action, sel selection, wait bool) error {
+func bring(a *app, action api.Action, sel selection, wait bool) error {
 	p, err := a.here()
 	if err != nil {
 		return err
@@ -54,7 +54,7 @@ func bring(a *app, action control.Action, sel selection, wait bool) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), place.Patience())
+	ctx, cancel := context.WithTimeout(context.Background(), client.Patience())
 	defer cancel()
 	names, err := p.named(ctx, sel, files, verdict)
 	if err != nil {
@@ -69,8 +69,8 @@ func bring(a *app, action control.Action, sel selection, wait bool) error {
 			return err
 		}
 	}
-	if !j.Started || action == control.Start {
-		affected, err := j.Act(ctx, control.ActRequest{Action: action, Names: names, Spawned: j.Started})
+	if !j.Started || action == api.Start {
+		affected, err := j.Act(ctx, api.ActRequest{Action: action, Names: names, Spawned: j.Started})
 		if err != nil {
 			return err
 		}
@@ -84,10 +84,10 @@ func bring(a *app, action control.Action, sel selection, wait bool) error {
 
 // starting is how start joins: with a lease that has no process, and in a project that is down with nothing up but
 // what was named.
-func starting(names []string, sel selection, verdict trust.Verdict, action control.Action) place.Entry {
-	e := place.Entry{Heal: true, Allowed: verdict == trust.Allowed}
+func starting(names []string, sel selection, verdict trust.Verdict, action api.Action) client.Entry {
+	e := client.Entry{Heal: true, Allowed: verdict == trust.Allowed}
 	lease := lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()}
-	if action == control.Start {
+	if action == api.Start {
 		e.Lease = lease
 	}
 	e.Prepare = func(tx *lockstate.Tx, alive bool) {
@@ -120,13 +120,13 @@ func (c stopCmd) Run(a *app) error {
 		return err
 	}
 	if client == nil {
-		return fail.Hinted(errors.New("the project is not running: there is nothing to stop"), "")
+		return output.Hinted(errors.New("the project is not running: there is nothing to stop"), "")
 	}
 	names, err := choose(status.Services, c.Services, c.Tag)
 	if err != nil {
 		return err
 	}
-	affected, err := client.Act(ctx, control.ActRequest{Action: control.Stop, Names: names})
+	affected, err := client.Act(ctx, api.ActRequest{Action: api.Stop, Names: names})
 	if err != nil {
 		return err
 	}
@@ -139,13 +139,13 @@ func (c stopCmd) Run(a *app) error {
 
 // named turns a selection into names, by what runs, or by the config where nothing does.
 func (p here) named(ctx context.Context, sel selection, files *project.Files, v trust.Verdict) ([]string, error) {
-	client, status, err := p.Find(ctx)
+	running, status, err := p.Find(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if client == nil || v == trust.Allowed {
+	if running == nil || v == trust.Allowed {
 		if v != trust.Allowed {
-			return nil, &fail.NotAllowedError{Config: p.Config}
+			return nil, &client.NotAllowedError{Config: p.Config}
 		}
 		parsed, err := p.parse(files)
 		if err != nil {
@@ -157,16 +157,16 @@ func (p here) named(ctx context.Context, sel selection, files *project.Files, v 
 }
 
 // declared are the services of a config as they would be shown if it ran.
-func declared(parsed *project.Project) []control.ServiceStatus {
-	services := make([]control.ServiceStatus, 0, len(parsed.Services))
+func declared(parsed *project.Project) []api.ServiceStatus {
+	services := make([]api.ServiceStatus, 0, len(parsed.Services))
 	for _, svc := range parsed.Services {
-		services = append(services, control.Declared(svc))
+		services = append(services, api.Declared(svc))
 	}
 	return services
 }
 
 // choose picks services by name and tag; with neither, all that are enabled.
-func choose(services []control.ServiceStatus, names, tags []string) ([]string, error) {
+func choose(services []api.ServiceStatus, names, tags []string) ([]string, error) {
 	var chosen, known, knownTags []string
 	for _, svc := range services {
 		known = append(known, svc.Name)
@@ -197,20 +197,20 @@ func unknown(kind, name string, known []string) error {
 	near := project.Nearest(name, known)
 	switch {
 	case near != "":
-		return fail.Hinted(err, fmt.Sprintf("did you mean %q?", near))
+		return output.Hinted(err, fmt.Sprintf("did you mean %q?", near))
 	case len(known) > 0:
-		return fail.Hinted(err, "there is "+strings.Join(known, ", "))
+		return output.Hinted(err, "there is "+strings.Join(known, ", "))
 	}
 	return err
 }
 
 // show waits for services and shows what came of it. Part of it failing is a failure.
-func (p here) show(ctx context.Context, a *app, client control.Client, names []string) error {
+func (p here) show(ctx context.Context, a *app, client client.Client, names []string) error {
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
 	status, err := p.waitFor(ctx, client, names, startWait)
 	if len(status.Services) > 0 {
-		status.Services = slices.DeleteFunc(status.Services, func(s control.ServiceStatus) bool {
+		status.Services = slices.DeleteFunc(status.Services, func(s api.ServiceStatus) bool {
 			return !slices.Contains(names, s.Name)
 		})
 		render(a.out, status, terminalWidth(a.out))
@@ -219,7 +219,7 @@ func (p here) show(ctx context.Context, a *app, client control.Client, names []s
 }
 
 // waitFor returns when the services are ready, or with an error that says of each why it is not.
-func (p here) waitFor(ctx context.Context, client control.Client, names []string, limit time.Duration) (control.Status, error) {
+func (p here) waitFor(ctx context.Context, client client.Client, names []string, limit time.Duration) (api.Status, error) {
 	status, err := p.settle(ctx, client, names)
 	if err != nil && (ctx.Err() == nil || isNoAnswer(err)) {
 		return status, err
@@ -238,22 +238,22 @@ func (p here) waitFor(ctx context.Context, client control.Client, names []string
 	if problems == nil {
 		return status, nil
 	}
-	return status, fail.Hinted(errors.New(strings.Join(problems, "\nlocalport: ")), strings.Join(hints, "\nhint: "))
+	return status, output.Hinted(errors.New(strings.Join(problems, "\nlocalport: ")), strings.Join(hints, "\nhint: "))
 }
 
 // settle returns the status in which each of the services is ready, or in a state that only a person can change; with the
 // context's error the last one that was seen. A supervisor that ends meanwhile is replaced by its keeper or by another
 // command, and that one is asked on.
-func (p here) settle(ctx context.Context, client control.Client, names []string) (status control.Status, err error) {
+func (p here) settle(ctx context.Context, running client.Client, names []string) (status api.Status, err error) {
 	began := time.Now()
 	for {
-		err := client.Watch(ctx, func(s control.Status) bool {
+		err := running.Watch(ctx, func(s api.Status) bool {
 			status = s
 			return !settled(s, names)
 		})
-		if control.IsUnknown(err) {
-			if status, err = client.Wait(ctx, names); err != nil && ctx.Err() != nil {
-				return p.statusLate(ctx, client)
+		if client.IsUnknown(err) {
+			if status, err = running.Wait(ctx, names); err != nil && ctx.Err() != nil {
+				return p.statusLate(ctx, running)
 			}
 			return status, err
 		}
@@ -274,17 +274,17 @@ func (p here) settle(ctx context.Context, client control.Client, names []string)
 		if err != nil {
 			return status, err
 		}
-		client = *next
+		running = *next
 	}
 }
 
 // statusLate is the status after the time is up, and the error that says so.
-func (p here) statusLate(ctx context.Context, client control.Client) (control.Status, error) {
+func (p here) statusLate(ctx context.Context, running client.Client) (api.Status, error) {
 	late := ctx.Err()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), place.Limit())
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), client.Limit())
 	defer cancel()
 	began := time.Now()
-	status, err := client.Status(ctx)
+	status, err := running.Status(ctx)
 	if err != nil {
 		return status, p.Explain(err, began)
 	}
@@ -292,13 +292,13 @@ func (p here) statusLate(ctx context.Context, client control.Client) (control.St
 }
 
 // settled reports whether each of the services, as far as the project still has them, is settled.
-func settled(status control.Status, names []string) bool {
-	return !slices.ContainsFunc(status.Services, func(svc control.ServiceStatus) bool {
+func settled(status api.Status, names []string) bool {
+	return !slices.ContainsFunc(status.Services, func(svc api.ServiceStatus) bool {
 		return slices.Contains(names, svc.Name) && !svc.State.Settled()
 	})
 }
 
-func problem(svc control.ServiceStatus, late bool, limit time.Duration) string {
+func problem(svc api.ServiceStatus, late bool, limit time.Duration) string {
 	text := fmt.Sprintf("service %q is %s", svc.Name, svc.State)
 	if late && !svc.State.Settled() {
 		text += fmt.Sprintf(" after %v", limit)

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/testdata/ports"
@@ -104,12 +104,12 @@ func TestUnknownNamesAreErrorsWithTheNearest(t *testing.T) {
 			{"start", "postgre"}, {"restart", "postgre"}, {"start", "--tag", "databse"}, {"port", "postgre"}, {"logs", "postgre"},
 		} {
 			o := w.localport(root, args...)
-			if o.code != fail.ExitFailed || !strings.Contains(o.stderr, "did you mean") {
+			if o.code != output.ExitFailed || !strings.Contains(o.stderr, "did you mean") {
 				t.Errorf("%v (running: %v): exit %d, %q", args, running, o.code, o.stderr)
 			}
 		}
 	}
-	if o := w.localport(root, "stop", "postgre"); o.code != fail.ExitFailed || !strings.Contains(o.stderr, `did you mean "postgres"?`) {
+	if o := w.localport(root, "stop", "postgre"); o.code != output.ExitFailed || !strings.Contains(o.stderr, `did you mean "postgres"?`) {
 		t.Errorf("stop: exit %d, %q", o.code, o.stderr)
 	}
 }
@@ -120,7 +120,7 @@ func TestPartOfItFailingIsAFailure(t *testing.T) {
 	root := w.allowed(tcpConfig("good", `"auto"`, serve(t, "127.0.0.1:0")) +
 		"[services.bad]\ntechnology = \"command\"\nlocal_port = \"auto\"\ncommand = [\"no-such-program\", \"{port}\"]\n")
 	o := w.localport(root, "start")
-	if o.code != fail.ExitFailed || !strings.Contains(o.stderr, `"bad"`) || strings.Contains(o.stderr, `"good"`) {
+	if o.code != output.ExitFailed || !strings.Contains(o.stderr, `"bad"`) || strings.Contains(o.stderr, `"good"`) {
 		t.Errorf("exit %d, %q", o.code, o.stderr)
 	}
 	if svc := w.service(root, "bad"); svc.State != forwarder.NeedsAttention || !strings.Contains(svc.LastError, "PATH") {
@@ -169,13 +169,13 @@ func TestOutsideAProjectTheDirectoriesTriedAreNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := w.localport(dir, "status")
-	if o.code != fail.ExitFailed || !strings.Contains(o.stderr, dir) || !strings.Contains(o.stderr, "hint:") {
+	if o.code != output.ExitFailed || !strings.Contains(o.stderr, dir) || !strings.Contains(o.stderr, "hint:") {
 		t.Errorf("exit %d, %q", o.code, o.stderr)
 	}
-	if o := w.localport(dir, "-C", "/no/such/dir", "status"); o.code != fail.ExitFailed {
+	if o := w.localport(dir, "-C", "/no/such/dir", "status"); o.code != output.ExitFailed {
 		t.Errorf("-C: exit %d, %q", o.code, o.stderr)
 	}
-	if o := w.localport(dir, "frobnicate"); o.code != fail.ExitUsage {
+	if o := w.localport(dir, "frobnicate"); o.code != output.ExitUsage {
 		t.Errorf("an unknown command: exit %d, %q", o.code, o.stderr)
 	}
 }
@@ -186,7 +186,7 @@ func TestAnotherConfigFileHasTheSameTrust(t *testing.T) {
 	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	w.write(root, "other.toml", tcpConfig("other", `"auto"`, serve(t, "127.0.0.1:0")))
 	other := filepath.Join(root, "other.toml")
-	if o := w.localport(w.home, "-c", other, "start"); o.code != fail.ExitNotAllowed {
+	if o := w.localport(w.home, "-c", other, "start"); o.code != output.ExitNotAllowed {
 		t.Errorf("before allow: exit %d", o.code)
 	}
 	w.must(w.home, "-c", other, "allow")

@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/keeper"
+	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/testdata/ports"
 )
@@ -267,5 +267,5 @@ func TestANestedShellInheritsAndRestores(t *testing.T) {
 // keeps reports whether a process is a keeper.
 func keeps(pid int) bool {
 	args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	return err == nil && bytes.HasSuffix(args, []byte("\x00"+keeper.Arg+"\x00"))
+	return err == nil && bytes.HasSuffix(args, []byte("\x00"+handoff.Arg+"\x00"))
 }

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/project"
 )
 
@@ -72,7 +72,7 @@ func TestAnInvalidUserConfigStopsNoProjectAndIsToldOnce(t *testing.T) {
 		}
 	}
 	o := w.localport(root, "config", "validate")
-	if o.code != fail.ExitInvalid || !strings.Contains(o.stderr, path+":2:10: linger: ") {
+	if o.code != output.ExitInvalid || !strings.Contains(o.stderr, path+":2:10: linger: ") {
 		t.Errorf("config validate: exit %d, %s", o.code, o.stderr)
 	}
 	w.user("linger = 60\n")
@@ -80,7 +80,7 @@ func TestAnInvalidUserConfigStopsNoProjectAndIsToldOnce(t *testing.T) {
 	if err := os.Chmod(path, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if o := w.localport(root, "config", "validate"); o.code != fail.ExitInvalid || !strings.Contains(o.stderr, "chmod go-w "+path) {
+	if o := w.localport(root, "config", "validate"); o.code != output.ExitInvalid || !strings.Contains(o.stderr, "chmod go-w "+path) {
 		t.Errorf("config validate of a file that all can write to: exit %d, %s", o.code, o.stderr)
 	}
 }

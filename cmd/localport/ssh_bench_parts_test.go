@@ -18,7 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder/process"
 )
 
 // program is a running program. It is asked to end when this process dies, however it dies, and ends what it has started: to
@@ -65,7 +65,7 @@ func (p *program) stop() {
 		}
 		select {
 		case <-p.done:
-		case <-time.After(child.Grace):
+		case <-time.After(process.Grace):
 		}
 	}
 	<-p.done

@@ -18,23 +18,23 @@ import (
 	"github.com/mattn/go-isatty"
 	"golang.org/x/sys/unix"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
-	"github.com/localport-sh/localport/cmd/localport/place"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/supervisor"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/trust"
 	"github.com/localport-sh/localport/shellhook"
 )
 
-// output is how a command that prints data prints it.
-type output struct {
+// outputFormat is how a command that prints data prints it.
+type outputFormat struct {
 	Output string `short:"o" enum:"table,json,text" default:"table" help:"Form of the output: ${enum}."`
 	JSON   bool   `help:"The same as --output=json."`
 }
 
-func (o output) json() bool { return o.JSON || o.Output == "json" }
+func (o outputFormat) json() bool { return o.JSON || o.Output == "json" }
 
 func printJSON(w io.Writer, v any) error {
 	encoder := json.NewEncoder(w)
@@ -44,7 +44,7 @@ func printJSON(w io.Writer, v any) error {
 }
 
 type statusCmd struct {
-	output
+	outputFormat
 	Watch bool `short:"w" help:"Go on showing it until Ctrl-C; where the output is no terminal, print what changes."`
 }
 
@@ -76,12 +76,12 @@ func (c statusCmd) Run(a *app) error {
 }
 
 // plain is a service on a line for scripts.
-func plain(svc control.ServiceStatus) string {
+func plain(svc api.ServiceStatus) string {
 	return fmt.Sprintf("%s %s %s", svc.Name, svc.State, svc.Address)
 }
 
 // status asks the supervisor; where none runs it is what the config declares, all of it stopped.
-func (p here) status(ctx context.Context) (control.Status, error) {
+func (p here) status(ctx context.Context) (api.Status, error) {
 	client, status, err := p.Find(ctx)
 	if err != nil || client != nil {
 		return status, err
@@ -90,24 +90,24 @@ func (p here) status(ctx context.Context) (control.Status, error) {
 }
 
 // statusDown is the status of a project that is down.
-func (p here) statusDown(ctx context.Context) (control.Status, error) {
+func (p here) statusDown(ctx context.Context) (api.Status, error) {
 	verdict, files, err := p.Ask()
 	state := p.Dir.Peek()
 	state.Prune()
 	if errors.Is(err, fs.ErrNotExist) && len(state.Leases) > 0 {
-		return control.Status{}, fail.Hinted(fmt.Errorf("the project is down: %w", err),
+		return api.Status{}, output.Hinted(fmt.Errorf("the project is down: %w", err),
 			"localport -c "+shellhook.Quote(p.Config)+" stop")
 	}
 	if err != nil {
-		return control.Status{}, err
+		return api.Status{}, err
 	}
 	parsed, err := p.parse(files)
 	if err != nil {
-		return control.Status{}, err
+		return api.Status{}, err
 	}
-	status := control.Status{
-		Project: p.Root, Config: p.Config, State: control.Down,
-		Services: stopped(ctx, p, parsed), Leases: place.Leases(state.Leases), Failure: state.Failure,
+	status := api.Status{
+		Project: p.Root, Config: p.Config, State: api.Down,
+		Services: stopped(ctx, p, parsed), Leases: client.Leases(state.Leases), Failure: state.Failure,
 	}
 	if verdict != trust.Allowed {
 		status.Pending = "not allowed: read the config, then run localport allow"
@@ -115,10 +115,10 @@ func (p here) statusDown(ctx context.Context) (control.Status, error) {
 	return status, nil
 }
 
-func stopped(ctx context.Context, p here, parsed *project.Project) []control.ServiceStatus {
-	services := make([]control.ServiceStatus, 0, len(parsed.Services))
+func stopped(ctx context.Context, p here, parsed *project.Project) []api.ServiceStatus {
+	services := make([]api.ServiceStatus, 0, len(parsed.Services))
 	for _, svc := range parsed.Services {
-		one := control.Declared(svc)
+		one := api.Declared(svc)
 		one.Target, one.Log = supervisor.Target(ctx, p.Root, svc), p.Dir.Log(svc.Name)
 		services = append(services, one)
 	}
@@ -127,7 +127,7 @@ func stopped(ctx context.Context, p here, parsed *project.Project) []control.Ser
 
 // overview is status for people: the project's line, the table, and what there is to do. The width is the terminal's; 0:
 // it goes to none.
-func overview(w io.Writer, status control.Status, width int) {
+func overview(w io.Writer, status api.Status, width int) {
 	fmt.Fprintf(w, "%s: %s", filepath.Base(status.Project), status.State)
 	if s := status.Supervisor; s != nil {
 		fmt.Fprintf(w, " for %s, %d %s", age(s.Since), len(status.Leases), plural("lease", len(status.Leases)))
@@ -174,7 +174,7 @@ var columns = table.Row{
 	"service", "state", "technology", "local address", "target", "health", "up", "restarts", "conns", "last error",
 }
 
-func render(w io.Writer, status control.Status, width int) {
+func render(w io.Writer, status api.Status, width int) {
 	rows := make([]table.Row, 0, len(status.Services))
 	for _, svc := range status.Services {
 		rows = append(rows, table.Row{
@@ -225,7 +225,7 @@ func terminalSize(w io.Writer) (columns, rows int) {
 	return int(size.Col), int(size.Row)
 }
 
-func health(svc control.ServiceStatus) string {
+func health(svc api.ServiceStatus) string {
 	if svc.Health.Checked == nil {
 		return "-"
 	}
@@ -233,7 +233,7 @@ func health(svc control.ServiceStatus) string {
 	return fmt.Sprintf("%s %s, %s ago", svc.Health.Check, took.Round(100*time.Microsecond), age(*svc.Health.Checked))
 }
 
-func uptime(svc control.ServiceStatus) string {
+func uptime(svc api.ServiceStatus) string {
 	if svc.UpSince == nil {
 		return "-"
 	}
@@ -241,7 +241,7 @@ func uptime(svc control.ServiceStatus) string {
 }
 
 // conns is the number of open connections, and of those that wait for the tunnel.
-func conns(svc control.ServiceStatus) string {
+func conns(svc api.ServiceStatus) string {
 	if svc.State == forwarder.Stopped {
 		return "-"
 	}
@@ -266,7 +266,7 @@ func age(t time.Time) string {
 }
 
 // localEnd is where clients connect here; a reverse forward has none.
-func localEnd(svc control.ServiceStatus) string {
+func localEnd(svc api.ServiceStatus) string {
 	if svc.Reverse {
 		return "(reverse)"
 	}

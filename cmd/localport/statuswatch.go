@@ -15,8 +15,8 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/text"
 
-	"github.com/localport-sh/localport/cmd/localport/place"
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
@@ -40,7 +40,7 @@ func (c statusCmd) watch(a *app) error {
 	view := c.view(a)
 	for shown := false; ; {
 		began := time.Now()
-		err := p.follow(ctx, func(status control.Status) error {
+		err := p.follow(ctx, func(status api.Status) error {
 			shown = true
 			if err := view.show(status); err != nil {
 				return &outputError{err}
@@ -68,8 +68,8 @@ func (c statusCmd) watch(a *app) error {
 type outputError struct{ error }
 
 // follow shows the project once if it is down, and else as it changes, until its supervisor ends or is to be asked anew.
-func (p here) follow(ctx context.Context, show func(control.Status) error) error {
-	finding, cancel := context.WithTimeout(ctx, place.Patience())
+func (p here) follow(ctx context.Context, show func(api.Status) error) error {
+	finding, cancel := context.WithTimeout(ctx, client.Patience())
 	defer cancel()
 	client, status, err := p.Find(finding)
 	if err == nil && client == nil {
@@ -84,11 +84,11 @@ func (p here) follow(ctx context.Context, show func(control.Status) error) error
 	return p.followRunning(ctx, client, show)
 }
 
-func (p here) followRunning(ctx context.Context, client *control.Client, show func(control.Status) error) error {
+func (p here) followRunning(ctx context.Context, running *client.Client, show func(api.Status) error) error {
 	ctx, cancel := context.WithTimeout(ctx, renewEvery)
-	statuses, ended := make(chan control.Status), make(chan error, 1)
+	statuses, ended := make(chan api.Status), make(chan error, 1)
 	go func() {
-		ended <- client.Watch(ctx, func(s control.Status) bool {
+		ended <- running.Watch(ctx, func(s api.Status) bool {
 			select {
 			case statuses <- s:
 				return true
@@ -100,7 +100,7 @@ func (p here) followRunning(ctx context.Context, client *control.Client, show fu
 	defer func() { cancel(); <-ended }() //nolint:errcheck // it was returned, or nobody asks any more
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
-	var last *control.Status
+	var last *api.Status
 	for {
 		select {
 		case s := <-statuses:
@@ -108,7 +108,7 @@ func (p here) followRunning(ctx context.Context, client *control.Client, show fu
 		case <-tick.C: // what is shown grows older
 		case err := <-ended:
 			ended <- err
-			if control.IsUnknown(err) || isUnreachable(err) {
+			if client.IsUnknown(err) || isUnreachable(err) {
 				return nil // what has become of it is seen at the next look
 			}
 			return err
@@ -124,7 +124,7 @@ func (p here) followRunning(ctx context.Context, client *control.Client, show fu
 
 // view is where a watched status goes.
 type view interface {
-	show(control.Status) error
+	show(api.Status) error
 	trouble(error)
 }
 
@@ -143,7 +143,7 @@ type listed struct {
 	said     string            // the trouble that has been told
 }
 
-func (l *listed) show(status control.Status) error {
+func (l *listed) show(status api.Status) error {
 	l.said = ""
 	if l.json {
 		line, err := json.Marshal(status)
@@ -191,7 +191,7 @@ const (
 	clearRest = "\x1b[J"
 )
 
-func (r *redrawn) show(status control.Status) error {
+func (r *redrawn) show(status api.Status) error {
 	columns, _ := r.size()
 	var b strings.Builder
 	overview(&b, status, columns)

@@ -13,8 +13,8 @@ import (
 	"github.com/creack/pty"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/child"
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
@@ -42,9 +42,9 @@ func TestAWatchedStatusPrintsWhatChangesAndEndsWellOnCtrlC(t *testing.T) {
 	port := ports.Free(t)
 	root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	var seen watched
-	c, err := child.Start(child.Command{
+	c, err := process.Start(process.Command{
 		Argv: []string{w.exe, "status", "--watch"}, Dir: root, Env: w.env,
-		Line: func(_ child.Stream, line string) { fmt.Fprintln(&seen, line) },
+		Line: func(_ process.Stream, line string) { fmt.Fprintln(&seen, line) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -147,15 +147,15 @@ func TestARedrawnStatusLeavesNothingOfTheLastOne(t *testing.T) {
 	var out bytes.Buffer
 	columns, rows := 200, 10
 	r := &redrawn{out: &out, size: func() (int, int) { return columns, rows }}
-	status := func(services int, hint string) control.Status {
-		s := control.Status{Project: "/shop", State: control.Running}
+	status := func(services int, hint string) api.Status {
+		s := api.Status{Project: "/shop", State: api.Running}
 		for i := range services {
-			s.Services = append(s.Services, control.ServiceStatus{Name: fmt.Sprint("svc", i), State: forwarder.Healthy, Hint: hint})
+			s.Services = append(s.Services, api.ServiceStatus{Name: fmt.Sprint("svc", i), State: forwarder.Healthy, Hint: hint})
 		}
 		return s
 	}
 	for _, step := range []struct {
-		status control.Status
+		status api.Status
 		want   int
 	}{
 		{status(3, ""), 5},

@@ -10,10 +10,10 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
-	"github.com/localport-sh/localport/cmd/localport/version"
-	"github.com/localport-sh/localport/forwarder/control"
-	"github.com/localport-sh/localport/forwarder/keeper"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/cmd/localport/internal/version"
+	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/forwarder/supervisor"
 )
 
@@ -23,15 +23,15 @@ type superviseCmd struct {
 
 // Run is the project's supervisor, from its election to its end.
 func (c superviseCmd) Run(a *app) error {
-	var kept func() (*keeper.Link, *keeper.Handed, error)
+	var kept func() (*handoff.Link, *handoff.Handed, error)
 	if c.Kept {
-		control.CloseInherited(control.ExtraFD)
-		kept = keeper.Inherit
+		client.CloseInherited(client.ExtraFD)
+		kept = handoff.Inherit
 	} else {
-		control.CloseInherited()
+		client.CloseInherited()
 	}
 	if a.config == "" {
-		return fail.Usage(errors.New("supervise needs --config"))
+		return output.Usage(errors.New("supervise needs --config"))
 	}
 	// A terminal's hang-up has nothing to do with us, and whoever writes to a pipe that closed gets an error for it.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGXFSZ)
@@ -40,7 +40,7 @@ func (c superviseCmd) Run(a *app) error {
 	level := new(slog.LevelVar)
 	if a.level != "" {
 		if err := level.UnmarshalText([]byte(a.level)); err != nil {
-			return fail.Usage(err)
+			return output.Usage(err)
 		}
 	}
 	exe, err := os.Executable()
@@ -49,6 +49,6 @@ func (c superviseCmd) Run(a *app) error {
 	}
 	return supervisor.Run(ctx, supervisor.Options{
 		Config: a.config, Version: version.Own(), Exe: exe, Run: strings.ToLower(rand.Text()[:8]), Level: level,
-		Say: control.Say, Kept: kept,
+		Say: client.Say, Kept: kept,
 	})
 }

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/testdata/ports"
 )
@@ -65,7 +65,7 @@ func TestTerminatedSupervisor_HandsOverWhileThereAreLeases(t *testing.T) {
 		// One that was established when the signal came may be cut off, later ones not.
 		t.Errorf("%d of %d refused, %d failed after the signal: %v", refused, len(calls), failed, failures(calls))
 	}
-	if pids := w.leases(root, control.ShellLease); !slices.Equal(pids, []int{sh.PID()}) {
+	if pids := w.leases(root, api.ShellLease); !slices.Equal(pids, []int{sh.PID()}) {
 		t.Errorf("leases of %v, want that of %d", pids, sh.PID())
 	}
 	if now := w.state(root); fmt.Sprint(now.Ports) != fmt.Sprint(auto) || now.Down {

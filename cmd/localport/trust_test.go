@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
@@ -29,10 +29,10 @@ func TestNothingRunsUnread(t *testing.T) {
 		if state := w.state(root); state.Supervisor != nil || len(state.Leases) > 0 {
 			t.Errorf("something acted: %+v", state)
 		}
-		if o := w.localport(root, "start"); o.code != fail.ExitNotAllowed {
+		if o := w.localport(root, "start"); o.code != output.ExitNotAllowed {
 			t.Errorf("start: exit %d, %s", o.code, o.stderr)
 		}
-		if o := w.localport(root, "exec", "--", "true"); o.code != fail.ExitExec {
+		if o := w.localport(root, "exec", "--", "true"); o.code != output.ExitExec {
 			t.Errorf("exec: exit %d, %s", o.code, o.stderr)
 		}
 
@@ -140,11 +140,11 @@ func TestABrokenConfigChangesNothing(t *testing.T) {
 	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
 		t.Errorf("the forward: %q, %v", answer, err)
 	}
-	if o := w.localport(root, "config", "validate"); o.code != fail.ExitInvalid || !strings.Contains(o.stderr, ":2:") {
+	if o := w.localport(root, "config", "validate"); o.code != output.ExitInvalid || !strings.Contains(o.stderr, ":2:") {
 		t.Errorf("validate: exit %d, %q", o.code, o.stderr)
 	}
 	w.must(root, "stop")
-	if o := w.localport(root, "start"); o.code != fail.ExitInvalid {
+	if o := w.localport(root, "start"); o.code != output.ExitInvalid {
 		t.Errorf("start: exit %d, %q", o.code, o.stderr)
 	}
 }
@@ -179,7 +179,7 @@ func TestAWorktreeOfAnAllowedCheckoutIsAllowedWithPortsOfItsOwn(t *testing.T) {
 	}
 	w.write(tree, ".localport.toml", tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	w.must(tree, "stop")
-	if o := w.localport(tree, "start"); o.code != fail.ExitNotAllowed {
+	if o := w.localport(tree, "start"); o.code != output.ExitNotAllowed {
 		t.Errorf("a worktree whose config differs: exit %d", o.code)
 	}
 }

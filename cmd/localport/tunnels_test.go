@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/testdata/fakekubectl"
@@ -180,7 +180,7 @@ func TestAHostKeyThatChangedStopsAtOnceWithTheReason(t *testing.T) {
 	host.NewHostKey()
 	o := w.localport(root, "start")
 	svc := w.service(root, "db")
-	if o.code != fail.ExitFailed || svc.State != forwarder.Failed || !strings.Contains(svc.LastError, "CHANGED") {
+	if o.code != output.ExitFailed || svc.State != forwarder.Failed || !strings.Contains(svc.LastError, "CHANGED") {
 		t.Errorf("exit %d; %s: %q\n%s", o.code, svc.State, svc.LastError, o.stderr)
 	}
 	if got, err := readAll(svc.Address); err == nil && got != "" {

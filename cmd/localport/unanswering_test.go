@@ -9,8 +9,8 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/localport-sh/localport/cmd/localport/fail"
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/shellpty"
@@ -35,7 +35,7 @@ func TestStatus_NamesASupervisorThatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	w, root, _ := frozenSupervisor(t)
 	want := fmt.Sprintf("localport: the supervisor (pid %d) did not answer within 10s\nhint: localport daemon restart\n", w.supervisor(root).PID)
-	if o := w.localport(root, "status"); o.code != fail.ExitFailed || o.stderr != want {
+	if o := w.localport(root, "status"); o.code != output.ExitFailed || o.stderr != want {
 		t.Errorf("exit %d\n%s, want\n%s", o.code, o.stderr, want)
 	}
 }
@@ -172,7 +172,7 @@ func TestStop_EndsNoProcessThatIsNotOurs(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := "localport: the supervisor did not answer within 10s\n"
-	if o := w.localport(root, "stop"); o.code != fail.ExitFailed || !strings.HasPrefix(o.stderr, want) {
+	if o := w.localport(root, "stop"); o.code != output.ExitFailed || !strings.HasPrefix(o.stderr, want) {
 		t.Errorf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
 	}
 	if err := syscall.Kill(other, 0); err != nil {
@@ -184,10 +184,10 @@ func TestStop_EndsNoProcessThatIsNotOurs(t *testing.T) {
 func startLikeAKeeper(t *testing.T) int {
 	t.Helper()
 	dir := shellpty.NewDir(t)
-	if err := syscall.Mkfifo(filepath.Join(dir, control.KeeperArg), 0o600); err != nil {
+	if err := syscall.Mkfifo(filepath.Join(dir, client.KeeperArg), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("cat", control.KeeperArg) // it waits for somebody to write
+	cmd := exec.Command("cat", client.KeeperArg) // it waits for somebody to write
 	cmd.Dir = dir
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

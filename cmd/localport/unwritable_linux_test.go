@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/testdata/ports"
 )
@@ -67,7 +67,7 @@ func TestAFullDisk_KeepsNobodyFromJoiningAndLeavingNamespace(t *testing.T) {
 		if env := second.Environ(); env["WEB_PORT"] != fmt.Sprint(port) {
 			t.Errorf("WEB_PORT=%q", env["WEB_PORT"])
 		}
-		if pids := w.leases(root, control.ShellLease); len(pids) != 2 {
+		if pids := w.leases(root, api.ShellLease); len(pids) != 2 {
 			t.Errorf("leases of %v, want two", pids)
 		}
 		w.must(root, "exec", "--", "true")
@@ -76,16 +76,16 @@ func TestAFullDisk_KeepsNobodyFromJoiningAndLeavingNamespace(t *testing.T) {
 		if out := first.Output(); strings.Contains(out, "localport") {
 			t.Errorf("leaving printed %q", out)
 		}
-		if pids := w.leases(root, control.ShellLease); len(pids) != 1 || pids[0] != second.PID() {
+		if pids := w.leases(root, api.ShellLease); len(pids) != 1 || pids[0] != second.PID() {
 			t.Errorf("leases of %v, want that of %d", pids, second.PID())
 		}
 		// The file has the first one's lease still, which the supervisor knows to be released.
 		first.Run("cd " + root)
-		if pids := w.leases(root, control.ShellLease); len(pids) != 2 {
+		if pids := w.leases(root, api.ShellLease); len(pids) != 2 {
 			t.Errorf("after entering again, leases of %v, want two", pids)
 		}
 		first.Run("cd " + w.home)
-		if pids := w.leases(root, control.ShellLease); len(pids) != 1 || pids[0] != second.PID() {
+		if pids := w.leases(root, api.ShellLease); len(pids) != 1 || pids[0] != second.PID() {
 			t.Errorf("after leaving again, leases of %v, want that of %d", pids, second.PID())
 		}
 		if answer, err := ask(addr, "you"); answer != "hello you\n" {
@@ -107,7 +107,7 @@ func TestStart_CountsWhileTheDiskIsFullNamespace(t *testing.T) {
 	free := w.fill()
 	w.must(root, "start")
 	sh.Run("cd /")
-	if leases := w.status(root).Leases; len(leases) != 1 || leases[0].Kind != control.StartLease {
+	if leases := w.status(root).Leases; len(leases) != 1 || leases[0].Kind != api.StartLease {
 		t.Errorf("the leases are %+v", leases)
 	}
 	if o := w.localport(root, "stop"); !strings.Contains(o.stderr, "no space left") && o.code != 0 {

@@ -3,7 +3,7 @@ package main
 import (
 	"fmt"
 
-	"github.com/localport-sh/localport/cmd/localport/version"
+	"github.com/localport-sh/localport/cmd/localport/internal/version"
 )
 
 type versionCmd struct{}

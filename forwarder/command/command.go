@@ -18,8 +18,8 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/child"
-	"github.com/localport-sh/localport/forwarder/holder"
+	"github.com/localport-sh/localport/forwarder/process"
+	"github.com/localport-sh/localport/forwarder/process/holder"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/project"
 )
@@ -99,9 +99,9 @@ func (driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) 
 	if s.ready == nil {
 		close(tunnel.up)
 	}
-	program, err := child.Start(child.Command{Argv: argv, Dir: run.Dir, Env: run.Env, Line: tunnel.line})
+	program, err := process.Start(process.Command{Argv: argv, Dir: run.Dir, Env: run.Env, Line: tunnel.line})
 	if err != nil {
-		return nil, child.Failure(err, "install it, or name it by its path")
+		return nil, process.Failure(err, "install it, or name it by its path")
 	}
 	tunnel.Child = program
 	close(tunnel.started)
@@ -124,7 +124,7 @@ func freePort() (uint16, error) {
 
 // tunnel is one run of the program.
 type tunnel struct {
-	*child.Child
+	*process.Child
 	spec
 	program string
 	log     io.Writer
@@ -138,7 +138,7 @@ type tunnel struct {
 }
 
 // line takes what the program prints.
-func (t *tunnel) line(_ child.Stream, line string) {
+func (t *tunnel) line(_ process.Stream, line string) {
 	_, _ = io.WriteString(t.log, line+"\n")
 	if t.ready != nil && !t.said && t.ready.MatchString(line) {
 		t.said = true

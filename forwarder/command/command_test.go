@@ -20,7 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/testdata/ports"
 )
@@ -356,7 +356,7 @@ func TestAProgramIsUpWhenItListensAndHasSaidSo(t *testing.T) {
 	svc := running("sh", "-c", `exec "$0" `+port, self(t))
 	svc.Name, svc.Connection.Settings["ready"], svc.Connection.Settings["needs_login"] = "db", "^ready .* now$", "expired"
 	tunnel := &tunnel{spec: specOf(svc), program: "late", log: r.Log, up: make(chan struct{}), started: make(chan struct{})}
-	program, err := child.Start(child.Command{Argv: tunnel.argv, Dir: r.Dir, Env: r.Env, Line: tunnel.line})
+	program, err := process.Start(process.Command{Argv: tunnel.argv, Dir: r.Dir, Env: r.Env, Line: tunnel.line})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,11 +9,11 @@ import (
 	"sync"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/child"
 	"github.com/localport-sh/localport/forwarder/kubectl/native"
-	"github.com/localport-sh/localport/forwarder/kubectl/process"
+	kubectlprocess "github.com/localport-sh/localport/forwarder/kubectl/process"
 	"github.com/localport-sh/localport/forwarder/kubectl/session"
 	"github.com/localport-sh/localport/forwarder/kubectl/spdy"
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/tasks"
 	"github.com/localport-sh/localport/project"
 )
@@ -144,7 +144,7 @@ func (s *service) settle(run forwarder.Run) session.Place {
 func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) (forwarder.Tunnel, error) {
 	s := d.service(svc)
 	words := session.Words{Resource: s.target.Resource(), Kubeconfig: s.kubeconfig, Place: s.settle(run)}
-	program := child.Getenv(run.Env, Variable)
+	program := process.Getenv(run.Env, Variable)
 	if s.engine == "kubectl" || program != "" && s.engine != "native" {
 		if s.target.Selector != "" {
 			return nil, &forwarder.Failure{
@@ -152,7 +152,7 @@ func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Ru
 				Hint: `name a service or a deployment, or set engine = "native"`,
 			}
 		}
-		return process.Open(ctx, run, process.Spec{Program: cmp.Or(program, "kubectl"), Words: words, Port: s.target.Port})
+		return kubectlprocess.Open(ctx, run, kubectlprocess.Spec{Program: cmp.Or(program, "kubectl"), Words: words, Port: s.target.Port})
 	}
 	opened, release, err := d.shared.Open(source(run, words))
 	if err != nil {

@@ -4,7 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
 )
 
 // bounds are those of a histogram's buckets.
@@ -35,8 +35,8 @@ func (h *Histogram) Observe(d time.Duration) {
 
 // Snapshot is what has been counted so far. A duration that is observed meanwhile may be in the counts and not yet in
 // the sum.
-func (h *Histogram) Snapshot() *control.Histogram {
-	s := &control.Histogram{Bounds: make([]float64, len(bounds)), Counts: make([]uint64, len(h.counts))}
+func (h *Histogram) Snapshot() *api.Histogram {
+	s := &api.Histogram{Bounds: make([]float64, len(bounds)), Counts: make([]uint64, len(h.counts))}
 	s.Sum = time.Duration(h.sum.Load()).Seconds()
 	for i, bound := range bounds {
 		s.Bounds[i] = bound.Seconds()

@@ -8,7 +8,7 @@ import (
 	"slices"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
 )
 
 // states are all that a forward can be in.
@@ -20,44 +20,44 @@ var states = []forwarder.State{
 // figures are those that a service has one of.
 var figures = []struct {
 	kind, name, help string
-	of               func(control.ServiceStatus) float64
+	of               func(api.ServiceStatus) float64
 }{
-	{gauge, "up", "Whether a client may count on the service: it is healthy, or idle until somebody connects.", func(s control.ServiceStatus) float64 {
+	{gauge, "up", "Whether a client may count on the service: it is healthy, or idle until somebody connects.", func(s api.ServiceStatus) float64 {
 		return flag(s.State.Ready())
 	}},
-	{gauge, "connections_open", "Clients that have a connection through a tunnel.", func(s control.ServiceStatus) float64 {
+	{gauge, "connections_open", "Clients that have a connection through a tunnel.", func(s api.ServiceStatus) float64 {
 		return float64(s.Connections.Open)
 	}},
-	{gauge, "connections_waiting", "Clients that wait for a tunnel.", func(s control.ServiceStatus) float64 {
+	{gauge, "connections_waiting", "Clients that wait for a tunnel.", func(s api.ServiceStatus) float64 {
 		return float64(s.Connections.Waiting)
 	}},
-	{counter, "connections_total", "Clients accepted.", func(s control.ServiceStatus) float64 {
+	{counter, "connections_total", "Clients accepted.", func(s api.ServiceStatus) float64 {
 		return float64(s.Connections.Total)
 	}},
-	{counter, "connections_waited_total", "Clients that could not go through at once.", func(s control.ServiceStatus) float64 {
+	{counter, "connections_waited_total", "Clients that could not go through at once.", func(s api.ServiceStatus) float64 {
 		return float64(s.Connections.Waited)
 	}},
-	{counter, "wait_seconds_total", "How long clients waited for a tunnel, taken together.", func(s control.ServiceStatus) float64 {
+	{counter, "wait_seconds_total", "How long clients waited for a tunnel, taken together.", func(s api.ServiceStatus) float64 {
 		return s.Connections.WaitTime
 	}},
-	{counter, "replays_total", "How often what a client had sent was sent again through another tunnel.", func(s control.ServiceStatus) float64 {
+	{counter, "replays_total", "How often what a client had sent was sent again through another tunnel.", func(s api.ServiceStatus) float64 {
 		return float64(s.Connections.Replays)
 	}},
-	{counter, "received_bytes_total", "Bytes that localport received from clients.", func(s control.ServiceStatus) float64 {
+	{counter, "received_bytes_total", "Bytes that localport received from clients.", func(s api.ServiceStatus) float64 {
 		return float64(s.Connections.BytesIn)
 	}},
-	{counter, "sent_bytes_total", "Bytes that localport sent to clients.", func(s control.ServiceStatus) float64 {
+	{counter, "sent_bytes_total", "Bytes that localport sent to clients.", func(s api.ServiceStatus) float64 {
 		return float64(s.Connections.BytesOut)
 	}},
 }
 
 // Write writes the project's metrics in Prometheus's text format 0.0.4, running or not. It shows names and numbers, and
 // no address, target or error.
-func Write(w io.Writer, status control.Status) error {
+func Write(w io.Writer, status api.Status) error {
 	var p page
 	project := labels{{"project", status.Project}}
 	for _, f := range figures {
-		p.each(f.kind, f.name, f.help, status, func(l labels, s control.ServiceStatus) { p.sample(l, f.of(s)) })
+		p.each(f.kind, f.name, f.help, status, func(l labels, s api.ServiceStatus) { p.sample(l, f.of(s)) })
 	}
 	p.each(gauge, "state", "1 for the state that the service is in, 0 for all others.", status, p.states)
 	p.each(counter, "restarts_total", "Tunnels opened after the first, by what ended the one before.", status, p.restarts)
@@ -72,7 +72,7 @@ func Write(w io.Writer, status control.Status) error {
 }
 
 // each writes a family that every service has a part in. A family without any sample is left out.
-func (p *page) each(kind, name, help string, status control.Status, part func(labels, control.ServiceStatus)) {
+func (p *page) each(kind, name, help string, status api.Status, part func(labels, api.ServiceStatus)) {
 	begin := p.Len()
 	p.family(kind, name, help)
 	empty := p.Len()
@@ -84,7 +84,7 @@ func (p *page) each(kind, name, help string, status control.Status, part func(la
 	}
 }
 
-func (p *page) states(l labels, s control.ServiceStatus) {
+func (p *page) states(l labels, s api.ServiceStatus) {
 	l = l.with("technology", s.Technology)
 	for _, state := range states {
 		p.sample(l.with("state", string(state)), flag(s.State == state))
@@ -92,7 +92,7 @@ func (p *page) states(l labels, s control.ServiceStatus) {
 }
 
 // restarts by reason; those for which the supervisor gave none count as other.
-func (p *page) restarts(l labels, s control.ServiceStatus) {
+func (p *page) restarts(l labels, s api.ServiceStatus) {
 	other := uint64(max(s.Restarts, 0))
 	for _, reason := range slices.Sorted(maps.Keys(s.RestartReasons)) {
 		n := s.RestartReasons[reason]
@@ -104,21 +104,21 @@ func (p *page) restarts(l labels, s control.ServiceStatus) {
 	p.sample(l.with("reason", "other"), float64(other+s.RestartReasons["other"]))
 }
 
-func (p *page) probes(l labels, s control.ServiceStatus) {
+func (p *page) probes(l labels, s api.ServiceStatus) {
 	for _, result := range slices.Sorted(maps.Keys(s.Health.Results)) {
 		p.sample(l.with("result", result), float64(s.Health.Results[result]))
 	}
 }
 
-func (p *page) durations(l labels, s control.ServiceStatus) {
+func (p *page) durations(l labels, s api.ServiceStatus) {
 	if h := s.Health.Latencies; h != nil && len(h.Counts) == len(h.Bounds)+1 {
 		p.distribution(l.with("check", s.Health.Check), h)
 	}
 }
 
-func (p *page) leases(project labels, leases []control.Lease) {
+func (p *page) leases(project labels, leases []api.Lease) {
 	p.family(gauge, "leases", "Claims that keep the project up, by what holds them.")
-	for _, kind := range []string{control.ShellLease, control.ExecLease, control.StartLease} {
+	for _, kind := range []string{api.ShellLease, api.ExecLease, api.StartLease} {
 		n := 0
 		for _, lease := range leases {
 			if lease.Kind == kind {
@@ -129,7 +129,7 @@ func (p *page) leases(project labels, leases []control.Lease) {
 	}
 }
 
-func (p *page) supervisor(project labels, s *control.SupervisorStatus) {
+func (p *page) supervisor(project labels, s *api.SupervisorStatus) {
 	p.family(gauge, "info", "The supervisor's version.")
 	p.sample(project.with("version", s.Version), 1)
 	p.family(gauge, "supervisor_start_time_seconds", "When the supervisor started, in seconds since 1970.")

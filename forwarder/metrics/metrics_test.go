@@ -16,38 +16,38 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // busy is a project with everything in it.
-func busy() control.Status {
+func busy() api.Status {
 	var latencies Histogram
 	for _, d := range []time.Duration{time.Millisecond, 3 * time.Millisecond, 30 * time.Millisecond, time.Minute} {
 		latencies.Observe(d)
 	}
-	return control.Status{
-		Project: "/home/you/shop", State: control.Running,
-		Leases: []control.Lease{{Kind: "shell"}, {Kind: "shell"}, {Kind: "start"}},
-		Supervisor: &control.SupervisorStatus{
+	return api.Status{
+		Project: "/home/you/shop", State: api.Running,
+		Leases: []api.Lease{{Kind: "shell"}, {Kind: "shell"}, {Kind: "start"}},
+		Supervisor: &api.SupervisorStatus{
 			Version: "0.1.0", Since: time.Unix(1_700_000_000, 500e6), Memory: 12 << 20, Socket: "/run/secret.sock",
 		},
-		Services: []control.ServiceStatus{
+		Services: []api.ServiceStatus{
 			{
 				Name: "db", State: forwarder.Healthy, Technology: "kubectl", Restarts: 5, Target: "secret", LastError: "secret", Hint: "secret",
-				Connections: control.Connections{
+				Connections: api.Connections{
 					Open: 1, Waiting: 2, Total: 30, Waited: 4, WaitTime: 1.5, Replays: 6, BytesIn: 7000, BytesOut: 80000,
 				},
 				RestartReasons: map[string]uint64{"ended": 2, "unhealthy": 1},
-				Health:         control.Health{Check: "tcp", Latencies: latencies.Snapshot(), Results: map[string]uint64{"well": 3, "ill": 1}},
+				Health:         api.Health{Check: "tcp", Latencies: latencies.Snapshot(), Results: map[string]uint64{"well": 3, "ill": 1}},
 			},
 			{Name: "api", State: forwarder.NeedsAttention, Technology: "ssh"},
 		},
 	}
 }
 
-func text(t testing.TB, status control.Status) string {
+func text(t testing.TB, status api.Status) string {
 	t.Helper()
 	var out bytes.Buffer
 	if err := Write(&out, status); err != nil {
@@ -66,7 +66,7 @@ func parse(t interface{ Fatal(...any) }, text string) map[string]*dto.MetricFami
 }
 
 func TestPrometheusReadsTheTextAndItsLinterFindsNothing(t *testing.T) {
-	for name, status := range map[string]control.Status{"running": busy(), "down": down(), "empty": {Project: "/p"}} {
+	for name, status := range map[string]api.Status{"running": busy(), "down": down(), "empty": {Project: "/p"}} {
 		problems, err := promlint.New(strings.NewReader(text(t, status))).Lint()
 		if err != nil || len(problems) > 0 {
 			t.Errorf("%s: %v, %v", name, problems, err)
@@ -75,9 +75,9 @@ func TestPrometheusReadsTheTextAndItsLinterFindsNothing(t *testing.T) {
 	}
 }
 
-func down() control.Status {
-	return control.Status{Project: "/p", State: control.Down, Services: []control.ServiceStatus{
-		{Name: "db", State: forwarder.Stopped, Technology: "tcp", Health: control.Health{Check: "tcp"}},
+func down() api.Status {
+	return api.Status{Project: "/p", State: api.Down, Services: []api.ServiceStatus{
+		{Name: "db", State: forwarder.Stopped, Technology: "tcp", Health: api.Health{Check: "tcp"}},
 	}}
 }
 
@@ -156,7 +156,7 @@ func TestAnyTextSurvivesAsALabel(t *testing.T) {
 			value += "\xff"
 		}
 		var out bytes.Buffer
-		_ = Write(&out, control.Status{Project: value})
+		_ = Write(&out, api.Status{Project: value})
 		got := parse(t, out.String())["localport_leases"].Metric[0].Label[0]
 		if want := strings.ToValidUTF8(value, "\uFFFD"); got.GetValue() != want {
 			t.Fatalf("%q became %q", value, got.GetValue())

@@ -9,7 +9,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
 )
 
 // Timeouts of the listener. A scraper asks every few seconds and takes the whole answer at once.
@@ -21,7 +21,7 @@ const (
 
 // Serve answers GET /metrics on ln, which must be a loopback address's, until ctx ends; then it returns nil. It closes
 // ln. Each answer is made from a new snapshot. Anybody on this machine may ask.
-func Serve(ctx context.Context, ln net.Listener, snapshot func(ctx context.Context) (control.Status, error)) error {
+func Serve(ctx context.Context, ln net.Listener, snapshot func(ctx context.Context) (api.Status, error)) error {
 	if addr, ok := ln.Addr().(*net.TCPAddr); !ok || !addr.IP.IsLoopback() {
 		ln.Close()
 		return fmt.Errorf("serve metrics on %s: not a loopback address", ln.Addr())
@@ -53,7 +53,7 @@ func Serve(ctx context.Context, ln net.Listener, snapshot func(ctx context.Conte
 	return fmt.Errorf("serve metrics on %s: %w", ln.Addr(), err)
 }
 
-func handler(snapshot func(context.Context) (control.Status, error)) http.Handler {
+func handler(snapshot func(context.Context) (api.Status, error)) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), answerTimeout/2)

@@ -9,11 +9,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
 )
 
 // served is a listener's address; it must end well with the test.
-func served(t *testing.T, snapshot func(context.Context) (control.Status, error)) string {
+func served(t *testing.T, snapshot func(context.Context) (api.Status, error)) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -55,7 +55,7 @@ func get(t *testing.T, method, url, host string) (*http.Response, string) {
 	return response, string(body)
 }
 
-func snapshot(context.Context) (control.Status, error) { return busy(), nil }
+func snapshot(context.Context) (api.Status, error) { return busy(), nil }
 
 func TestAScraperGetsTheMetricsOfThisMoment(t *testing.T) {
 	addr := served(t, snapshot)
@@ -94,7 +94,7 @@ func TestOnlyTheMetricsAreServed(t *testing.T) {
 }
 
 func TestAnErrorIsAnAnswerToo(t *testing.T) {
-	addr := served(t, func(context.Context) (control.Status, error) { return control.Status{}, errors.New("is ending") })
+	addr := served(t, func(context.Context) (api.Status, error) { return api.Status{}, errors.New("is ending") })
 	if response, body := get(t, http.MethodGet, "http://"+addr+"/metrics", ""); response.StatusCode != 503 || body != "is ending\n" {
 		t.Errorf("%s, %q", response.Status, body)
 	}
@@ -102,10 +102,10 @@ func TestAnErrorIsAnAnswerToo(t *testing.T) {
 
 func TestTheEndDoesNotWaitForAScraperThatIsSlow(t *testing.T) {
 	asked := make(chan struct{})
-	addr := served(t, func(ctx context.Context) (control.Status, error) {
+	addr := served(t, func(ctx context.Context) (api.Status, error) {
 		close(asked)
 		<-ctx.Done()
-		return control.Status{}, ctx.Err()
+		return api.Status{}, ctx.Err()
 	})
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
 )
 
 // The kinds of metric.
@@ -45,7 +45,7 @@ func (p *page) suffixed(suffix string, l labels, value float64) {
 }
 
 // distribution writes a histogram: what the text format counts in a bucket is all that is no longer.
-func (p *page) distribution(l labels, h *control.Histogram) {
+func (p *page) distribution(l labels, h *api.Histogram) {
 	var total uint64
 	for i, n := range h.Counts {
 		total += n

@@ -18,7 +18,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/lockstate"
 )
 
@@ -61,7 +61,7 @@ func TestTheDesktopIsToldWhereThereIsOne(t *testing.T) {
 	}
 	s.Env = append(s.Env, "WAYLAND_DISPLAY=wayland-0")
 	argv := s.desktop("linux", failed)
-	if err := run(t.Context(), child.Command{Argv: argv, Dir: dir, Env: s.Env}); err != nil {
+	if err := run(t.Context(), process.Command{Argv: argv, Dir: dir, Env: s.Env}); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(said)
@@ -91,7 +91,7 @@ func TestAProgramThatFailsOrIsMissingIsNamedWithItsLastWords(t *testing.T) {
 		t.Errorf("it failed with %v", err)
 	}
 	err = tell(t.Context(), Settings{Command: []string{"no-such-program"}, Env: []string{"PATH=/nowhere"}}, failed)
-	if _, missing := errors.AsType[*child.NotFoundError](err); !missing {
+	if _, missing := errors.AsType[*process.NotFoundError](err); !missing {
 		t.Errorf("a program that is not there: %v", err)
 	}
 }
@@ -153,7 +153,7 @@ func TestAProgramThatHangsIsEndedWithItsWholeGroup(t *testing.T) {
 	path, ids := stuck(t)
 	ctx := expiring{t.Context(), make(chan struct{})}
 	result := make(chan error, 1)
-	go func() { result <- run(ctx, child.Command{Argv: []string{path}, Env: os.Environ()}) }()
+	go func() { result <- run(ctx, process.Command{Argv: []string{path}, Env: os.Environ()}) }()
 	processes := ids()
 	close(ctx.done)
 	if err := <-result; err == nil || !strings.Contains(err.Error(), "did not end within 10s") {

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder/process"
 )
 
 func (s Settings) wants(event string) bool {
@@ -24,15 +24,15 @@ func tell(ctx context.Context, s Settings, n Notice) error {
 	var errs []error
 	for _, argv := range [][]string{n.fill(s.Command), s.desktop(runtime.GOOS, n)} {
 		if len(argv) > 0 {
-			errs = append(errs, run(ctx, child.Command{Argv: argv, Dir: s.Dir, Env: env}))
+			errs = append(errs, run(ctx, process.Command{Argv: argv, Dir: s.Dir, Env: env}))
 		}
 	}
 	return errors.Join(errs...)
 }
 
 // run runs a program to its end; when ctx ends, its whole process group is.
-func run(ctx context.Context, c child.Command) error {
-	program, err := child.Start(c)
+func run(ctx context.Context, c process.Command) error {
+	program, err := process.Start(c)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,6 @@
 package service
 
-import "github.com/localport-sh/localport/forwarder/journal"
+import "github.com/localport-sh/localport/forwarder/eventlog"
 
 // RoomHint is what a user can do about a shortage of file descriptors.
 const RoomHint = `close some, or raise "ulimit -n" and start the project again`
@@ -10,9 +10,9 @@ func (roomChanged) classify(s *Service) (event, bool) {
 	if s.port == nil {
 		return 0, false
 	}
-	e := journal.Event{Kind: journal.Room, Service: s.name, Run: s.status.run}
+	e := eventlog.Event{Kind: eventlog.Room, Service: s.name, Run: s.status.run}
 	if noRoom := s.port.Stats().NoRoom; noRoom != nil {
-		e.Kind, e.Reason, e.Hint = journal.NoRoom, noRoom.Error(), RoomHint
+		e.Kind, e.Reason, e.Hint = eventlog.NoRoom, noRoom.Error(), RoomHint
 	}
 	s.host.Report(e, s.status.state)
 	s.host.OnChange()

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/journal"
+	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/probe"
@@ -31,13 +31,13 @@ type Host struct {
 	Seats        *relay.Seats        // of the clients of all services
 	Dependencies *Dependencies
 	// Report makes an event known. Its texts are masked.
-	Report func(journal.Event, forwarder.State)
+	Report func(eventlog.Event, forwarder.State)
 	// OnChange is called after each new snapshot.
 	OnChange func()
 	// OnLastClient is called when the last client of the service has left.
 	OnLastClient func()
 	// NewRun makes what one tunnel needs, and a function that removes what it made.
-	NewRun func(log *journal.File) (forwarder.Run, func(), error)
+	NewRun func(log *eventlog.File) (forwarder.Run, func(), error)
 	// OpenPort gets the service's listeners, from another project of the user's if need be, and accepts clients on them.
 	OpenPort func(ctx context.Context, svc project.Service, o relay.Options) (Port, error)
 	// ExplainPort says why a port could not be had, and what to do.
@@ -81,7 +81,7 @@ func Define(svc project.Service, driver forwarder.Driver) (Definition, error) {
 type Service struct {
 	host  Host
 	name  string
-	lines *journal.File // what the tunnels' processes print
+	lines *eventlog.File // what the tunnels' processes print
 
 	requests chan request
 	done     chan struct{} // closed when Run has returned
@@ -152,7 +152,7 @@ type attempts struct {
 
 // New makes a service, which is stopped. lines takes what its tunnels' processes print, and is closed whenever the service is
 // stopped.
-func New(host Host, definition Definition, lines *journal.File) *Service {
+func New(host Host, definition Definition, lines *eventlog.File) *Service {
 	s := &Service{
 		host: host, name: definition.Name, lines: lines,
 		requests: make(chan request), done: make(chan struct{}),

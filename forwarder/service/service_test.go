@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/journal"
+	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/probe"
@@ -163,9 +163,9 @@ func testHost() Host {
 	return Host{
 		Log: slog.New(slog.DiscardHandler), Mask: strings.Clone,
 		Dependencies: NewDependencies(), Checks: make(chan struct{}, checkLimit),
-		Report:   func(journal.Event, forwarder.State) {},
+		Report:   func(eventlog.Event, forwarder.State) {},
 		OnChange: func() {}, OnLastClient: func() {}, OnPortOpened: func() {},
-		NewRun: func(*journal.File) (forwarder.Run, func(), error) {
+		NewRun: func(*eventlog.File) (forwarder.Run, func(), error) {
 			return forwarder.Run{Log: io.Discard}, func() {}, nil
 		},
 		ExplainPort: func(err error, _ project.Service) (string, string) { return err.Error(), "" },
@@ -195,7 +195,7 @@ func makeService(t *testing.T, h Host, svc project.Service, check probe.Check, d
 			return s.port, nil
 		}
 	}
-	s.Service = New(h, Definition{svc, driver, check}, journal.Open("/nonexistent/log", nil, journal.Limits{}))
+	s.Service = New(h, Definition{svc, driver, check}, eventlog.Open("/nonexistent/log", nil, eventlog.Limits{}))
 	var ctx context.Context
 	ctx, s.cancel = context.WithCancel(t.Context())
 	go s.Run(ctx)

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/journal"
+	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/project"
@@ -96,7 +96,7 @@ func (s *Service) publish(change func(*status)) {
 		st.since = time.Now()
 		s.host.Log.Info("state", "service", s.name, "tunnel", st.run, "from", before, "to", st.state, "error", st.lastError)
 		if before != "" { // it was only made
-			s.report(journal.StateChanged, before)
+			s.report(eventlog.StateChanged, before)
 		}
 	}
 	s.announce(before)
@@ -117,9 +117,9 @@ func (s *Service) setTrouble(state forwarder.State, reason, hint string) {
 	s.publish(func(st *status) { st.state, st.lastError, st.hint = state, reason, hint })
 }
 
-func (s *Service) report(kind journal.Kind, from forwarder.State) {
+func (s *Service) report(kind eventlog.Kind, from forwarder.State) {
 	st := &s.status
-	s.host.Report(journal.Event{
+	s.host.Report(eventlog.Event{
 		Kind: kind, Service: s.name, From: string(from), To: string(st.state), Reason: st.lastError, Hint: st.hint, Run: st.run,
 	}, st.state)
 }
@@ -136,7 +136,7 @@ func (s *Service) announce(before forwarder.State) {
 	case forwarder.Healthy, forwarder.Idle:
 		if st.announced {
 			st.announced = false
-			s.report(journal.Recovered, before)
+			s.report(eventlog.Recovered, before)
 		}
 		return
 	case forwarder.Stopped:
@@ -147,7 +147,7 @@ func (s *Service) announce(before forwarder.State) {
 	}
 	if !st.announced {
 		st.announced = true
-		s.report(journal.Failed, before)
+		s.report(eventlog.Failed, before)
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 	"unicode"
 
 	"github.com/localport-sh/localport/forwarder/ssh/askpass"
-	"github.com/localport-sh/localport/forwarder/ssh/way"
+	"github.com/localport-sh/localport/forwarder/ssh/wrapper"
 )
 
 // To ssh the first value of an option counts, and the command line's come before those of any file.
@@ -111,5 +111,5 @@ func (m *master) environment(dir string, around bool) ([]string, error) {
 		return env, err
 	}
 	m.at.logs.write("the way to the jump host did not answer: going around the masters of your own configuration (ControlPath)")
-	return way.Around(env, dir)
+	return wrapper.Around(env, dir)
 }

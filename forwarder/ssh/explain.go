@@ -7,7 +7,7 @@ import (
 	"sync"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder/process"
 )
 
 // What ssh says of a host key that is not the one it knows.
@@ -50,8 +50,8 @@ func (s *speech) explain() *forwarder.Failure {
 
 // rules begin with what makes all that is said after it pointless. After a jump host's own words come those of the
 // ssh that waited for it.
-func rules() []child.Rule {
-	return []child.Rule{
+func rules() []process.Rule {
+	return []process.Rule{
 		{Text: "Bad configuration option", Class: forwarder.Permanent},
 		{Text: "command-line line 0", Class: forwarder.Permanent},
 		{Text: "command-line: line 0", Class: forwarder.Permanent},

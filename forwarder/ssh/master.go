@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/ssh/mux"
 )
 
@@ -39,7 +39,7 @@ type master struct {
 	closed atomic.Bool        // by us
 
 	mu      sync.Mutex
-	child   *child.Child
+	child   *process.Child
 	control *mux.Control
 	conn    *mux.Conn
 	err     error // why it ended, or will not log in
@@ -130,12 +130,12 @@ func (m *master) login(ctx context.Context, old, around bool) error {
 	if err != nil {
 		return &forwarder.Failure{Reason: err.Error()}
 	}
-	program, err := child.Start(child.Command{
+	program, err := process.Start(process.Command{
 		Argv: command(argv, m.speech.socket, old, m.asking != ""), Dir: m.run.Dir, Env: env,
-		Line: func(_ child.Stream, line string) { m.line(names.Replace(line)) },
+		Line: func(_ process.Stream, line string) { m.line(names.Replace(line)) },
 	})
 	if err != nil {
-		return child.Failure(err, "install ssh (Debian and Ubuntu: openssh-client; Fedora: openssh-clients)")
+		return process.Failure(err, "install ssh (Debian and Ubuntu: openssh-client; Fedora: openssh-clients)")
 	}
 	m.mu.Lock()
 	m.child = program
@@ -143,17 +143,17 @@ func (m *master) login(ctx context.Context, old, around bool) error {
 	select {
 	case up := <-m.speech.ready:
 		if !up {
-			program.Stop(child.Grace)
+			program.Stop(process.Grace)
 			return m.speech.failure("ssh has logged in and takes no connections")
 		}
 	case <-program.Done():
 		return m.speech.failure("ssh ended: " + program.Status())
 	case <-ctx.Done():
-		program.Stop(child.Grace)
+		program.Stop(process.Grace)
 		return ctx.Err()
 	}
 	if err := m.connect(ctx); err != nil {
-		program.Stop(child.Grace)
+		program.Stop(process.Grace)
 		return m.speech.failure(fmt.Sprintf("ssh does not share its connection, which OpenSSH does since 7.4: %v", err))
 	}
 	return nil
@@ -200,7 +200,7 @@ func (m *master) end() {
 	control, conn, program := m.control, m.conn, m.child
 	m.mu.Unlock()
 	if program != nil { // first: to a master that has refused channels, the end of a connection is an error
-		program.Stop(child.Grace)
+		program.Stop(process.Grace)
 	}
 	if conn != nil {
 		_ = conn.Close()

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/testdata/sshd"
 )
@@ -71,9 +71,9 @@ func agent(t *testing.T, keys ...string) (socket string) {
 	}
 	socket = filepath.Join(t.TempDir(), "agent")
 	up := make(chan struct{}, 1)
-	c, err := child.Start(child.Command{
+	c, err := process.Start(process.Command{
 		Argv: []string{"ssh-agent", "-D", "-a", socket}, Env: os.Environ(),
-		Line: func(child.Stream, string) {
+		Line: func(process.Stream, string) {
 			select {
 			case up <- struct{}{}: // it says where it listens
 			default:
@@ -83,7 +83,7 @@ func agent(t *testing.T, keys ...string) (socket string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Stop(child.Grace) })
+	t.Cleanup(func() { c.Stop(process.Grace) })
 	<-up
 	for _, key := range keys {
 		add := exec.CommandContext(t.Context(), "ssh-add", "-q", key)

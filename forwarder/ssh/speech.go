@@ -6,7 +6,7 @@ import (
 	"sync"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder/process"
 )
 
 // speech is what an ssh says, and what it means.
@@ -16,7 +16,7 @@ type speech struct {
 	ready  chan bool // gets a word when it has logged in: whether its socket is there
 
 	mu     sync.Mutex
-	said   child.Said
+	said   process.Said
 	locked string // a key that the server would take and ssh could not use
 	up     bool
 }

@@ -19,7 +19,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/ssh/askpass"
-	"github.com/localport-sh/localport/forwarder/ssh/way"
+	"github.com/localport-sh/localport/forwarder/ssh/wrapper"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/sshd"
@@ -27,7 +27,7 @@ import (
 
 func TestMain(m *testing.M) {
 	askpass.Main()
-	way.Main()
+	wrapper.Main()
 	goleak.VerifyTestMain(m)
 }
 

@@ -8,7 +8,7 @@ import (
 	"slices"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/service"
 	"github.com/localport-sh/localport/lockstate"
 )
@@ -16,7 +16,7 @@ import (
 // Act starts, stops or restarts services, and remembers it. What the services depend on is started before them; what depends on
 // them is stopped with them, and restarted after them. It returns the names of all that were affected when their ports are open
 // or closed and status shows it; their tunnels come and go afterwards.
-func (s *Supervisor) Act(ctx context.Context, r control.ActRequest) ([]string, error) {
+func (s *Supervisor) Act(ctx context.Context, r api.ActRequest) ([]string, error) {
 	if err := s.beginAct(ctx); err != nil {
 		return nil, err
 	}
@@ -28,9 +28,9 @@ func (s *Supervisor) Act(ctx context.Context, r control.ActRequest) ([]string, e
 	meant, needed := p.affected(r.Action, r.Names)
 	affected := inDependencyOrder(p.project.Services, slices.Concat(meant, needed))
 	switch r.Action {
-	case control.Stop:
+	case api.Stop:
 		p.stopServices(affected)
-	case control.Restart:
+	case api.Restart:
 		p.startServices(needed, service.StartOptions{Spawned: r.Spawned})
 		for _, name := range inDependencyOrder(p.project.Services, meant) {
 			p.services[name].Restart()
@@ -40,7 +40,7 @@ func (s *Supervisor) Act(ctx context.Context, r control.ActRequest) ([]string, e
 	}
 	s.save(func(state *lockstate.State) {
 		state.Stopped, state.Started = without(state.Stopped, affected), without(state.Started, affected)
-		if r.Action == control.Stop {
+		if r.Action == api.Stop {
 			state.Stopped = append(state.Stopped, affected...)
 		} else {
 			state.Started = append(state.Started, affected...)
@@ -60,12 +60,12 @@ func (p *plan) know(names []string) error {
 }
 
 // affected are the services that an action on the named ones is meant for, and those that these need to be up.
-func (p *plan) affected(action control.Action, names []string) (meant, needed []string) {
+func (p *plan) affected(action api.Action, names []string) (meant, needed []string) {
 	services := p.project.Services
 	switch action {
-	case control.Start:
+	case api.Start:
 		return names, without(withDependencies(services, names), names)
-	case control.Stop:
+	case api.Stop:
 		return withDependents(services, names), nil
 	}
 	// What was not running for its own sake is not started by the restart of another.
@@ -76,7 +76,7 @@ func (p *plan) affected(action control.Action, names []string) (meant, needed []
 }
 
 // Login takes a login that the user went through in the foreground, and has the services tried again that it is for.
-func (s *Supervisor) Login(ctx context.Context, r control.LoginRequest) error {
+func (s *Supervisor) Login(ctx context.Context, r api.LoginRequest) error {
 	if err := s.beginAct(ctx); err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func (s *Supervisor) Wait(ctx context.Context, names []string) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-s.ended:
-			return control.ErrEnding
+			return api.ErrEnding
 		}
 	}
 }

@@ -5,12 +5,12 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
 )
 
 // clusters is how the clusters are doing that services lead into, each once, in the order of the services.
-func (s *Supervisor) clusters(p *plan) []control.ClusterStatus {
-	var all []control.ClusterStatus
+func (s *Supervisor) clusters(p *plan) []api.ClusterStatus {
+	var all []api.ClusterStatus
 	seen := make(map[[2]string]bool)
 	for _, svc := range p.project.Services {
 		now := p.services[svc.Name].Snapshot()
@@ -30,8 +30,8 @@ func (s *Supervisor) clusters(p *plan) []control.ClusterStatus {
 // expiryWarning is how long before its end a credential is told of that nobody renews.
 const expiryWarning = time.Hour
 
-func (s *Supervisor) cluster(around forwarder.Surroundings) control.ClusterStatus {
-	one := control.ClusterStatus{Context: around.Name, Server: around.Address, CredentialsExpire: moment(around.Expires), CredentialsRenewed: around.Renewed}
+func (s *Supervisor) cluster(around forwarder.Surroundings) api.ClusterStatus {
+	one := api.ClusterStatus{Context: around.Name, Server: around.Address, CredentialsExpire: moment(around.Expires), CredentialsRenewed: around.Renewed}
 	if around.Trouble != nil {
 		one.Trouble, one.Hint = s.mask(around.Trouble.Reason), s.mask(around.Trouble.Hint)
 		return one

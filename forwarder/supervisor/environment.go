@@ -8,7 +8,7 @@ import (
 	"sync"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/project/environ"
 )
 
@@ -64,7 +64,7 @@ func (e *environment) set(name, value string) {
 }
 
 // refresh takes over what a newcomer's shell has and what stopped working in ours. It reports whether anything did.
-func (e *environment) refresh(session control.Session) bool {
+func (e *environment) refresh(session api.Session) bool {
 	changed := false
 	take := func(name, value string, works func(string) bool) {
 		if old, _ := e.lookup(name); value != "" && value != old && !works(old) && works(value) {

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder/journal"
+	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/trust"
@@ -82,7 +82,7 @@ func (s *Supervisor) filesChanged(ctx context.Context) {
 	s.note(func(n *notes) { before, n.pending = n.pending, pending })
 	if pending != before && pending != "" {
 		s.log.Warn("the files changed", "pending", pending)
-		s.news.tell(journal.Event{Kind: journal.Pending, Reason: pending}, "")
+		s.news.tell(eventlog.Event{Kind: eventlog.Pending, Reason: pending}, "")
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder/keeper"
+	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
@@ -32,12 +32,12 @@ type keeping struct {
 	log     *slog.Logger
 	started func(pid int) // told of each keeper
 
-	current atomic.Int64 // the keeper's pid; 0: there is none
-	mu      sync.Mutex   // one conversation with the keeper at a time: a frozen one is killed after 2 s
-	link    *keeper.Link // nil while there is none
+	current atomic.Int64  // the keeper's pid; 0: there is none
+	mu      sync.Mutex    // one conversation with the keeper at a time: a frozen one is killed after 2 s
+	link    *handoff.Link // nil while there is none
 	kept    map[string]source
 	missing map[string]bool // of what is kept: what the keeper could not be given, as while there is no free descriptor
-	note    keeper.Note
+	note    handoff.Note
 	lostAt  time.Time // when the keeper before this one was seen to have died
 	closed  bool
 }
@@ -70,7 +70,7 @@ func (k *keeping) run(ctx context.Context) {
 const giveInterval = time.Second
 
 // attend gives a keeper what it could not be given, until it ends; false if ctx ends before.
-func (k *keeping) attend(ctx context.Context, link *keeper.Link) bool {
+func (k *keeping) attend(ctx context.Context, link *handoff.Link) bool {
 	tick := time.NewTicker(giveInterval)
 	defer tick.Stop()
 	for {
@@ -98,13 +98,13 @@ func (k *keeping) giveMissing() {
 }
 
 // start returns the keeper that there is, or starts one and gives it everything. Nil if that cannot be done now.
-func (k *keeping) start() *keeper.Link {
+func (k *keeping) start() *handoff.Link {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.link != nil || k.closed {
 		return k.link
 	}
-	link, err := keeper.Start(k.exe)
+	link, err := handoff.Start(k.exe)
 	if err != nil {
 		k.log.Error("no keeper", "error", err)
 		return nil
@@ -125,7 +125,7 @@ func (k *keeping) giveAll() {
 func (k *keeping) pid() int { return int(k.current.Load()) }
 
 // setLink changes the link. k.mu is held.
-func (k *keeping) setLink(link *keeper.Link) {
+func (k *keeping) setLink(link *handoff.Link) {
 	k.link = link
 	k.current.Store(0)
 	if link != nil {
@@ -187,7 +187,7 @@ func (k *keeping) drop(name string) {
 }
 
 // leave says what a next supervisor is to be started with.
-func (k *keeping) leave(n keeper.Note) {
+func (k *keeping) leave(n handoff.Note) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.note = n

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 )
@@ -24,17 +24,17 @@ const maxRetireTries = 3
 var errInUse = errors.New("there are leases")
 
 // Join records what a newcomer brings, has the leases read again, and returns what its environment needs.
-func (s *Supervisor) Join(_ context.Context, session control.Session) (control.View, error) {
+func (s *Supervisor) Join(_ context.Context, session api.Session) (api.View, error) {
 	if session.Lease != nil {
 		lease := storedLease(*session.Lease)
 		s.store.count(func(state *lockstate.State) { state.Hold(lease) })
 	}
 	if s.closing.Load() || s.plan.Load() == nil {
-		return control.View{}, control.ErrEnding
+		return api.View{}, api.ErrEnding
 	}
 	if session.Level != "" {
 		if err := s.o.Level.UnmarshalText([]byte(session.Level)); err != nil {
-			return control.View{}, err
+			return api.View{}, err
 		}
 	}
 	wait.Notify(s.wake) // the newcomer's lease is written down; whoever ends a supervisor reads it first
@@ -42,14 +42,14 @@ func (s *Supervisor) Join(_ context.Context, session control.Session) (control.V
 	return s.view(), nil
 }
 
-func storedLease(l control.Lease) lockstate.Lease {
+func storedLease(l api.Lease) lockstate.Lease {
 	return lockstate.Lease{
 		Kind: lockstate.Kind(l.Kind), Process: lockstate.Process{PID: l.PID, Start: l.Start}, Dir: l.Dir, Since: l.Since,
 	}
 }
 
 // Leave releases a lease whose holder could not, and has the leases read again.
-func (s *Supervisor) Leave(_ context.Context, r control.LeaveRequest) error {
+func (s *Supervisor) Leave(_ context.Context, r api.LeaveRequest) error {
 	if r.Lease != nil {
 		lease := storedLease(*r.Lease)
 		s.store.count(func(state *lockstate.State) { state.ReleaseAt(lease.Kind, lease.Process, r.At) })
@@ -179,6 +179,7 @@ func (s *Supervisor) retire(why retireReason, tries int) bool {
 			return errInUse
 		}
 		s.store.apply(&tx.State)
+		tx.Prune()
 		if why != reasonUnused {
 			tx.Release(lockstate.StartLease, lockstate.Process{})
 		}

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/journal"
+	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/forwarder/notify"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
@@ -20,14 +20,14 @@ type news struct {
 	dir      *lockstate.Dir
 	project  string // its name
 	log      *slog.Logger
-	recorder *journal.Recorder
+	recorder *eventlog.Recorder
 	notifier *notify.Notifier
 	queue    chan report
 }
 
 // report is an event, and the state that its service is in.
 type report struct {
-	journal.Event
+	eventlog.Event
 	state forwarder.State
 }
 
@@ -37,7 +37,7 @@ const mostNews = 1024
 func newNews(dir *lockstate.Dir, log *slog.Logger, mask func(string) string) *news {
 	return &news{
 		dir: dir, project: filepath.Base(filepath.Dir(dir.Config)), log: log,
-		recorder: journal.Record(dir.LogDir(), mask, journal.Limits{}),
+		recorder: eventlog.Record(dir.LogDir(), mask, eventlog.Limits{}),
 		notifier: notify.New(notify.Settings{}, log),
 		queue:    make(chan report, mostNews),
 	}
@@ -55,12 +55,12 @@ func (n *news) set(user project.User, env []string) {
 	})
 }
 
-func limits(user project.User) journal.Limits {
-	return journal.Limits{Size: user.Logs.MaxSize, Keep: user.Logs.Keep}
+func limits(user project.User) eventlog.Limits {
+	return eventlog.Limits{Size: user.Logs.MaxSize, Keep: user.Logs.Keep}
 }
 
 // tell makes an event known. Its texts are masked already, or hold no secret.
-func (n *news) tell(e journal.Event, state forwarder.State) {
+func (n *news) tell(e eventlog.Event, state forwarder.State) {
 	e.Time = time.Now()
 	select {
 	case n.queue <- report{e, state}:
@@ -101,12 +101,12 @@ func (n *news) publish(ctx context.Context, r report) {
 	})
 }
 
-func forPrompts(kind journal.Kind) bool {
-	return kind == journal.Failed || kind == journal.Recovered || kind == journal.Pending
+func forPrompts(kind eventlog.Kind) bool {
+	return kind == eventlog.Failed || kind == eventlog.Recovered || kind == eventlog.Pending
 }
 
 // withLine writes an event under the number by which prompts are told of it: before any prompt can see that number.
-func (n *news) withLine(ctx context.Context, e *journal.Event) bool {
+func (n *news) withLine(ctx context.Context, e *eventlog.Event) bool {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	written := false

@@ -8,7 +8,7 @@ import (
 	"sync"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/journal"
+	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/forwarder/service"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/project"
@@ -25,13 +25,13 @@ type plan struct {
 // runningService is a service whose goroutine runs.
 type runningService struct {
 	*service.Service
-	lines *journal.File // what its tunnels' processes print
-	end   func()        // ends the goroutine, and returns when that is so
+	lines *eventlog.File // what its tunnels' processes print
+	end   func()         // ends the goroutine, and returns when that is so
 }
 
 // addService makes a service and runs it; it is stopped. Its goroutine runs until end.
 func (s *Supervisor) addService(d service.Definition) *runningService {
-	lines := journal.Open(s.dir.Log(d.Name), s.mask, limits(s.userConfig()))
+	lines := eventlog.Open(s.dir.Log(d.Name), s.mask, limits(s.userConfig()))
 	svc := service.New(s.serviceHost(), d, lines)
 	return &runningService{svc, lines, s.launch(svc.Run)}
 }
@@ -46,7 +46,7 @@ func (s *Supervisor) serviceHost() service.Host {
 }
 
 // newRun makes what one tunnel needs: its run, and its directory.
-func (s *Supervisor) newRun(lines *journal.File) (forwarder.Run, func(), error) {
+func (s *Supervisor) newRun(lines *eventlog.File) (forwarder.Run, func(), error) {
 	n := s.tunnels.Add(1)
 	id := fmt.Sprintf("%s.%d", s.o.Run, n)
 	sockets, err := s.folder.add(fmt.Sprint(n))

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/journal"
+	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/forwarder/service"
 	"github.com/localport-sh/localport/project"
@@ -63,9 +63,9 @@ func slowPlan(t *testing.T, driver slowDriver, services ...project.Service) *pla
 	t.Helper()
 	host := service.Host{
 		Log: slog.New(slog.DiscardHandler), Mask: strings.Clone, Checks: make(chan struct{}, 1),
-		Dependencies: service.NewDependencies(), Report: func(journal.Event, forwarder.State) {},
+		Dependencies: service.NewDependencies(), Report: func(eventlog.Event, forwarder.State) {},
 		OnChange: func() {}, OnLastClient: func() {}, OnPortOpened: func() {},
-		NewRun: func(*journal.File) (forwarder.Run, func(), error) {
+		NewRun: func(*eventlog.File) (forwarder.Run, func(), error) {
 			return forwarder.Run{Log: io.Discard}, func() {}, nil
 		},
 		OpenPort: func(context.Context, project.Service, relay.Options) (service.Port, error) { return noPort{}, nil },
@@ -79,7 +79,7 @@ func slowPlan(t *testing.T, driver slowDriver, services ...project.Service) *pla
 		if err != nil {
 			t.Fatal(err)
 		}
-		lines := journal.Open("/nonexistent/log", nil, journal.Limits{})
+		lines := eventlog.Open("/nonexistent/log", nil, eventlog.Limits{})
 		running := service.New(host, definition, lines)
 		p.services[svc.Name] = &runningService{running, lines, launch(running.Run)}
 	}

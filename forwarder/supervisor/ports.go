@@ -8,8 +8,8 @@ import (
 	"os"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder/control"
-	"github.com/localport-sh/localport/forwarder/holder"
+	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/forwarder/process/holder"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/forwarder/service"
 	"github.com/localport-sh/localport/lockstate"
@@ -72,7 +72,7 @@ func (s *Supervisor) askOthers(ctx context.Context, addr netip.AddrPort) bool {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(ctx, limit)
-		yielded, err := control.Client{Socket: other.Socket}.Yield(ctx, []string{addr.String()})
+		yielded, err := client.Client{Socket: other.Socket}.Yield(ctx, []string{addr.String()})
 		cancel()
 		if err == nil && yielded {
 			s.log.Info("another project gave its ports up", "project", dir.Config, "address", addr)

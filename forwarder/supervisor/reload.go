@@ -7,8 +7,8 @@ import (
 	"reflect"
 	"slices"
 
-	"github.com/localport-sh/localport/forwarder/control"
-	"github.com/localport-sh/localport/forwarder/journal"
+	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/forwarder/service"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
@@ -17,13 +17,13 @@ import (
 
 // Reload reads the files again and applies what is different. It returns when the ports are as the new config has them; tunnels
 // come and go afterwards. After an error nothing has changed.
-func (s *Supervisor) Reload(ctx context.Context) (control.Reload, error) {
+func (s *Supervisor) Reload(ctx context.Context) (api.Reload, error) {
 	for {
 		// Other acts, the end among them, do not wait for the disk that the files are on.
 		before := s.plan.Load()
 		files, err := s.readAllowed()
 		if err := s.beginAct(ctx); err != nil {
-			return control.Reload{}, err
+			return api.Reload{}, err
 		}
 		if s.plan.Load() != before {
 			s.endAct()
@@ -39,7 +39,7 @@ func (s *Supervisor) Reload(ctx context.Context) (control.Reload, error) {
 }
 
 // reload applies files that were read; err is why they cannot run. It is called within an act.
-func (s *Supervisor) reload(before *plan, files *project.Files, err error) (control.Reload, error) {
+func (s *Supervisor) reload(before *plan, files *project.Files, err error) (api.Reload, error) {
 	var next *loaded
 	if err == nil {
 		next, err = s.parse(files)
@@ -50,26 +50,26 @@ func (s *Supervisor) reload(before *plan, files *project.Files, err error) (cont
 			refused.digest = files.Digest()
 		}
 		s.note(func(n *notes) { n.refused = refused })
-		return control.Reload{}, err
+		return api.Reload{}, err
 	}
 	if files.Digest() == before.digest {
 		s.note(func(n *notes) { n.pending = "" })
-		return control.Reload{}, nil
+		return api.Reload{}, nil
 	}
 	reload := s.apply(before, next)
 	s.remind()
 	s.log.Info("config reloaded", "added", reload.Added, "removed", reload.Removed, "updated", reload.Updated)
 	wait.Notify(s.reloaded)
 	s.note(func(n *notes) { n.pending = "" })
-	s.news.tell(journal.Event{Kind: journal.Reload, Reason: reload.Summary()}, "")
+	s.news.tell(eventlog.Event{Kind: eventlog.Reload, Reason: reload.Summary()}, "")
 	s.save(func(state *lockstate.State) { state.Ports = next.ports }, true)
 	return reload, nil
 }
 
 // apply turns the services that run into those of another config. A service that did not change keeps its tunnel, its
 // connections and its port; one that changed keeps its port if that is the same.
-func (s *Supervisor) apply(before *plan, next *loaded) control.Reload {
-	reload := control.Reload{Changed: true}
+func (s *Supervisor) apply(before *plan, next *loaded) api.Reload {
+	reload := api.Reload{Changed: true}
 	environmentChanged := !maps.Equal(before.project.DotEnv, next.project.DotEnv)
 	s.adopt(next)
 	after := &plan{

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder/netwatch"
+	"github.com/localport-sh/localport/forwarder/netmon"
 )
 
 // sleepCheck is how often it is looked whether the machine has slept; leastSleep is what counts as sleep. The look is
@@ -41,7 +41,7 @@ func (s *Supervisor) woke(after time.Duration) {
 
 // watchNetwork has everything looked at anew when the machine's network has changed, until ctx ends.
 func (s *Supervisor) watchNetwork(ctx context.Context) {
-	err := netwatch.Watch(ctx, func() {
+	err := netmon.Watch(ctx, func() {
 		s.log.Info("the network has changed")
 		s.plan.Load().networkChanged()
 	})

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/localport-sh/localport/forwarder/control/server"
+	"github.com/localport-sh/localport/forwarder/server"
 )
 
 // controlSocket is where clients reach the supervisor. Its path may vanish while it lives, and is bound again then.

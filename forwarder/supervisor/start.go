@@ -8,9 +8,9 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder/child"
-	"github.com/localport-sh/localport/forwarder/control"
-	"github.com/localport-sh/localport/forwarder/journal"
+	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/forwarder/eventlog"
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/service"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
@@ -64,7 +64,7 @@ func (s *Supervisor) sweep(before *lockstate.Supervisor) {
 }
 
 // sweepOrphans ends what still runs of a supervisor's tunnels.
-func sweepOrphans(run string) (killed int, err error) { return child.Sweep(run) }
+func sweepOrphans(run string) (killed int, err error) { return process.Sweep(run) }
 
 // prepare does all that must be done before clients are told ready.
 func (s *Supervisor) prepare(ctx context.Context) error {
@@ -73,7 +73,7 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 		return err
 	}
 	s.readUser()
-	if err := journal.Tidy(s.dir.LogDir(), limits(s.userConfig())); err != nil {
+	if err := eventlog.Tidy(s.dir.LogDir(), limits(s.userConfig())); err != nil {
 		s.log.Warn("remove old logs", "error", err)
 	}
 	l, err := s.loadInherited()
@@ -102,7 +102,7 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 	s.keeping.hold(keptElection, s.election.Files)
 	s.keeping.hold(keptSocket, s.socket.files)
 	s.remind()
-	s.news.tell(journal.Event{Kind: journal.Started, Run: s.o.Run, Reason: s.o.Version}, "")
+	s.news.tell(eventlog.Event{Kind: eventlog.Started, Run: s.o.Run, Reason: s.o.Version}, "")
 	return nil
 }
 
@@ -151,18 +151,18 @@ func (s *Supervisor) abandon(cause error) {
 		s.log.Error("write the state", "error", err)
 	}
 	_ = s.folder.clean()
-	s.o.Say(control.Word{Outcome: outcome(cause), Error: s.mask(cause.Error())})
+	s.o.Say(client.Word{Outcome: outcome(cause), Error: s.mask(cause.Error())})
 }
 
-func outcome(err error) control.Outcome {
+func outcome(err error) client.Outcome {
 	var invalid *project.Invalid
 	switch {
 	case errors.Is(err, errNotAllowed):
-		return control.NotAllowed
+		return client.NotAllowed
 	case errors.As(err, &invalid):
-		return control.Invalid
+		return client.Invalid
 	}
-	return control.Broken
+	return client.Broken
 }
 
 // takeSessions takes over from newcomers' environments what stopped working in ours, until ctx ends. It asks sockets and files,

@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/lockstate"
 )
 
@@ -18,7 +18,7 @@ func elected(t *testing.T) *Supervisor {
 		t.Setenv(name, home)
 	}
 	s, err := open(Options{
-		Config: filepath.Join(home, ".localport.toml"), Run: "aaaaaaaa", Level: new(slog.LevelVar), Say: func(control.Word) {},
+		Config: filepath.Join(home, ".localport.toml"), Run: "aaaaaaaa", Level: new(slog.LevelVar), Say: func(client.Word) {},
 	})
 	if err != nil {
 		t.Fatal(err)

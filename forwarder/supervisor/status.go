@@ -6,29 +6,29 @@ import (
 	"regexp"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/metrics"
 	"github.com/localport-sh/localport/forwarder/service"
 	"github.com/localport-sh/localport/lockstate"
 )
 
 // Status is the project as it stands.
-func (s *Supervisor) Status(ctx context.Context) (control.Status, error) {
+func (s *Supervisor) Status(ctx context.Context) (api.Status, error) {
 	s.updatePending(ctx)
 	return s.status()
 }
 
 // status is made of snapshots and waits for nothing.
-func (s *Supervisor) status() (control.Status, error) {
+func (s *Supervisor) status() (api.Status, error) {
 	p := s.plan.Load()
 	if p == nil || s.closing.Load() {
-		return control.Status{}, control.ErrEnding
+		return api.Status{}, api.ErrEnding
 	}
 	state := s.store.state()
-	status := control.Status{
-		Project: p.project.Root, Config: s.o.Config, State: control.Running,
+	status := api.Status{
+		Project: p.project.Root, Config: s.o.Config, State: api.Running,
 		Leases: livingLeases(state.Leases),
-		Supervisor: &control.SupervisorStatus{
+		Supervisor: &api.SupervisorStatus{
 			PID: lockstate.Self().PID, Run: s.o.Run, Version: s.o.Version, Since: s.started.UTC(),
 			Socket: s.socket.path(), Log: s.dir.Log("supervisor"),
 			Memory: metrics.Memory(), Keeper: s.keeping.pid(),
@@ -50,7 +50,7 @@ func (s *Supervisor) status() (control.Status, error) {
 	return status, nil
 }
 
-func (s *Supervisor) addNotes(status *control.Status) {
+func (s *Supervisor) addNotes(status *api.Status) {
 	s.mu.Lock()
 	n := s.notes
 	s.mu.Unlock()
@@ -68,20 +68,20 @@ func (s *Supervisor) addNotes(status *control.Status) {
 	}
 }
 
-func livingLeases(leases []lockstate.Lease) []control.Lease {
-	living := []control.Lease{}
+func livingLeases(leases []lockstate.Lease) []api.Lease {
+	living := []api.Lease{}
 	for _, l := range leases {
 		if l.Alive() {
-			living = append(living, control.Lease{Kind: string(l.Kind), PID: l.PID, Start: l.Start, Dir: l.Dir, Since: l.Since})
+			living = append(living, api.Lease{Kind: string(l.Kind), PID: l.PID, Start: l.Start, Dir: l.Dir, Since: l.Since})
 		}
 	}
 	return living
 }
 
 // serviceStatus is a service as status shows it.
-func (s *Supervisor) serviceStatus(svc *runningService) control.ServiceStatus {
+func (s *Supervisor) serviceStatus(svc *runningService) api.ServiceStatus {
 	now := svc.Snapshot()
-	one := control.Declared(now.Service)
+	one := api.Declared(now.Service)
 	one.State, one.Target, one.Held, one.Ending = now.State, now.Target, now.Held(), now.Ending
 	one.Health.Checked, one.Health.Latency = moment(now.Checked), now.Latency.Seconds()
 	one.Since, one.UpSince, one.Restarts = now.Since.UTC(), moment(now.UpSince), now.Restarts
@@ -96,13 +96,13 @@ func (s *Supervisor) serviceStatus(svc *runningService) control.ServiceStatus {
 	return one
 }
 
-func connections(now *service.Snapshot) control.Connections {
+func connections(now *service.Snapshot) api.Connections {
 	stats := now.Stats()
 	noRoom := ""
 	if stats.NoRoom != nil {
 		noRoom = stats.NoRoom.Error()
 	}
-	return control.Connections{
+	return api.Connections{
 		NoRoom: noRoom, Unseated: stats.Unseated, Resets: stats.Resets,
 		Open: stats.Open, Waiting: stats.Waiting, Total: stats.Total, Waited: stats.Waited,
 		WaitTime: stats.WaitTime.Seconds(), Replays: stats.Replays, BytesIn: stats.BytesIn, BytesOut: stats.BytesOut,
@@ -121,7 +121,7 @@ func moment(t time.Time) *time.Time {
 const watchPace = 100 * time.Millisecond
 
 // Watch passes the project to on as it stands, and again after each change. Changes within watchPace come as one.
-func (s *Supervisor) Watch(ctx context.Context, on func(control.Status) error) error {
+func (s *Supervisor) Watch(ctx context.Context, on func(api.Status) error) error {
 	for {
 		change := s.changes.Changed()
 		status, err := s.status()
@@ -142,7 +142,7 @@ func (s *Supervisor) Watch(ctx context.Context, on func(control.Status) error) e
 				return ctx.Err()
 			case <-s.ended:
 				pace.Stop()
-				return control.ErrEnding
+				return api.ErrEnding
 			}
 		}
 	}
@@ -151,10 +151,10 @@ func (s *Supervisor) Watch(ctx context.Context, on func(control.Status) error) e
 var reference = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)`)
 
 // view is what a client's environment needs.
-func (s *Supervisor) view() control.View {
+func (s *Supervisor) view() api.View {
 	line := s.store.state().Line // before the snapshots: what it announces is in them
 	p := s.plan.Load()
-	view := control.View{Config: s.o.Config, Digest: p.digest, Line: line, Env: p.project.Env, DotEnv: map[string]string{}}
+	view := api.View{Config: s.o.Config, Digest: p.digest, Line: line, Env: p.project.Env, DotEnv: map[string]string{}}
 	for _, entry := range p.project.Env {
 		for _, match := range reference.FindAllStringSubmatch(entry.Template, -1) {
 			if value, ok := p.project.DotEnv[match[1]]; ok {
@@ -168,9 +168,9 @@ func (s *Supervisor) view() control.View {
 	return view
 }
 
-func serviceView(now *service.Snapshot) control.ServiceView {
+func serviceView(now *service.Snapshot) api.ServiceView {
 	addr := now.Service.Addresses()[0]
-	return control.ServiceView{
+	return api.ServiceView{
 		Name: now.Service.Name, State: now.State, Held: now.Held() && !now.Service.Reverse,
 		Host: addr.Addr().String(), Port: int(addr.Port()), Reason: now.LastError,
 	}

@@ -17,13 +17,14 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/forwarder/filelimit"
-	"github.com/localport-sh/localport/forwarder/journal"
-	"github.com/localport-sh/localport/forwarder/keeper"
+	"github.com/localport-sh/localport/forwarder/handoff"
+	"github.com/localport-sh/localport/forwarder/memtrim"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/forwarder/service"
-	"github.com/localport-sh/localport/forwarder/slim"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
@@ -38,9 +39,9 @@ type Options struct {
 	Run     string // this supervisor's run id: eight letters or digits, new for each
 	Level   *slog.LevelVar
 	// Say tells whoever started it how the start went; called exactly once.
-	Say func(control.Word)
+	Say func(client.Word)
 	// Kept takes over what a keeper holds; nil where a client started us.
-	Kept func() (*keeper.Link, *keeper.Handed, error)
+	Kept func() (*handoff.Link, *handoff.Handed, error)
 }
 
 // checkLimit is how many services are checked at the same time.
@@ -53,7 +54,7 @@ type Supervisor struct {
 	store   *store
 	trust   trust.Store
 	log     *slog.Logger
-	logFile *journal.File
+	logFile *eventlog.File
 	folder  folder // of this run's private sockets
 	started time.Time
 	changes wait.Broadcast // of anything that status shows
@@ -74,19 +75,19 @@ type Supervisor struct {
 
 	plan atomic.Pointer[plan] // what runs; replaced as a whole
 
-	acts       chan struct{}        // held by the act that is under way
-	wake       chan struct{}        // the leases may have changed
-	retireCh   chan retireRequest   // asks the loop of the leases for the end
-	sessions   chan control.Session // the newest environment of a newcomer
-	remindCh   chan struct{}        // the keeper is to be told what is known
-	wasBehind  atomic.Bool          // something could not be written to the state
-	terminated atomic.Bool          // a SIGTERM ends this supervisor, and its keeper starts another
-	pendingCh  chan chan struct{}   // asks whether the files have changed; what is sent is closed when it is known
-	lastClient chan struct{}        // a service has lost its last client
-	reloaded   chan struct{}        // the config was taken over anew
-	closing    atomic.Bool          // the ports are being given up or handed over: no newcomer is answered any more
-	ended      chan struct{}        // closed when the ports have been given up or handed over
-	lost       chan struct{}        // closed when another supervisor has the election
+	acts       chan struct{}      // held by the act that is under way
+	wake       chan struct{}      // the leases may have changed
+	retireCh   chan retireRequest // asks the loop of the leases for the end
+	sessions   chan api.Session   // the newest environment of a newcomer
+	remindCh   chan struct{}      // the keeper is to be told what is known
+	wasBehind  atomic.Bool        // something could not be written to the state
+	terminated atomic.Bool        // a SIGTERM ends this supervisor, and its keeper starts another
+	pendingCh  chan chan struct{} // asks whether the files have changed; what is sent is closed when it is known
+	lastClient chan struct{}      // a service has lost its last client
+	reloaded   chan struct{}      // the config was taken over anew
+	closing    atomic.Bool        // the ports are being given up or handed over: no newcomer is answered any more
+	ended      chan struct{}      // closed when the ports have been given up or handed over
+	lost       chan struct{}      // closed when another supervisor has the election
 
 	// launch runs something until the function that it returns is called.
 	launch  func(run func(context.Context)) (end func())
@@ -105,7 +106,7 @@ type Supervisor struct {
 func Run(ctx context.Context, o Options) error {
 	s, err := open(o)
 	if err != nil {
-		o.Say(control.Word{Outcome: control.Broken, Error: err.Error()})
+		o.Say(client.Word{Outcome: client.Broken, Error: err.Error()})
 		return err
 	}
 	defer func() { _ = s.logFile.Close() }()
@@ -119,11 +120,11 @@ func Run(ctx context.Context, o Options) error {
 
 	before, err := s.elect(ctx)
 	if err != nil {
-		o.Say(control.Word{Outcome: control.Broken, Error: err.Error()})
+		o.Say(client.Word{Outcome: client.Broken, Error: err.Error()})
 		return err
 	}
 	if s.election == nil {
-		o.Say(control.Word{Outcome: control.Busy})
+		o.Say(client.Word{Outcome: client.Busy})
 		return nil
 	}
 	s.sweep(before)
@@ -143,14 +144,14 @@ func Run(ctx context.Context, o Options) error {
 	} {
 		s.running.Go(func() { part(work) })
 	}
-	o.Say(control.Word{Outcome: control.Ready})
-	slim.After(work)
+	o.Say(client.Word{Outcome: client.Ready})
+	memtrim.After(work)
 
 	s.keep(ctx)
 	s.drain(ctx)
 	cancel()
 	s.finish()
-	s.news.tell(journal.Event{Kind: journal.Ended, Run: o.Run}, "")
+	s.news.tell(eventlog.Event{Kind: eventlog.Ended, Run: o.Run}, "")
 	return errors.Join(s.socket.err(), s.folder.clean())
 }
 
@@ -169,12 +170,12 @@ func open(o Options) (*Supervisor, error) {
 		dependencies: service.NewDependencies(), checks: make(chan struct{}, checkLimit),
 		seats: relay.NewSeats(filelimit.Current(), filelimit.Reserve(nil, 0)),
 		acts:  make(chan struct{}, 1), wake: make(chan struct{}, 1), retireCh: make(chan retireRequest),
-		sessions: make(chan control.Session, 1), remindCh: make(chan struct{}, 1), pendingCh: make(chan chan struct{}), lastClient: make(chan struct{}, 1), reloaded: make(chan struct{}, 1),
+		sessions: make(chan api.Session, 1), remindCh: make(chan struct{}, 1), pendingCh: make(chan chan struct{}), lastClient: make(chan struct{}, 1), reloaded: make(chan struct{}, 1),
 		ended: make(chan struct{}), lost: make(chan struct{}),
 	}
 	s.watches.all = make(map[lockstate.Process]func())
 	s.env = newEnvironment(os.Environ(), o.Run)
-	s.logFile = journal.Open(dir.Log("supervisor"), s.mask, journal.Limits{})
+	s.logFile = eventlog.Open(dir.Log("supervisor"), s.mask, eventlog.Limits{})
 	s.logFile.Carry()
 	s.log = slog.New(s.logFile.Handler(o.Level)).With("run", o.Run)
 	dir.Warn = func(text string) { s.log.Warn(text) }
@@ -208,7 +209,7 @@ func (s *Supervisor) mask(text string) string {
 
 func (s *Supervisor) root() string { return filepath.Dir(s.o.Config) }
 
-// beginAct returns when no other act is under way. Whoever has begun one calls endAct. The error is control.ErrEnding, or the
+// beginAct returns when no other act is under way. Whoever has begun one calls endAct. The error is api.ErrEnding, or the
 // context's.
 func (s *Supervisor) beginAct(ctx context.Context) error {
 	select {
@@ -218,7 +219,7 @@ func (s *Supervisor) beginAct(ctx context.Context) error {
 	}
 	if s.closing.Load() {
 		s.endAct()
-		return control.ErrEnding
+		return api.ErrEnding
 	}
 	return nil
 }

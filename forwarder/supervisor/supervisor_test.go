@@ -12,7 +12,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/localport-sh/localport/forwarder/control"
+	"github.com/localport-sh/localport/forwarder/api"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -27,10 +27,10 @@ func TestANewerShellsEnvironmentReplacesWhatStoppedWorking(t *testing.T) {
 	defer ln.Close()
 	env := newEnvironment([]string{"SSH_AUTH_SOCK=" + dir + "/gone", "PATH=" + dir, "KUBECONFIG=" + dir + "/gone"}, "run")
 
-	if env.refresh(control.Session{SSHAuthSock: dir + "/gone-too", Path: "/elsewhere", Kubeconfig: ""}) {
+	if env.refresh(api.Session{SSHAuthSock: dir + "/gone-too", Path: "/elsewhere", Kubeconfig: ""}) {
 		t.Error("what does not work either was taken over")
 	}
-	if !env.refresh(control.Session{SSHAuthSock: live, Path: "/"}) {
+	if !env.refresh(api.Session{SSHAuthSock: live, Path: "/"}) {
 		t.Error("a live agent was not taken over")
 	}
 	list := env.list()

@@ -13,8 +13,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder/control"
-	"github.com/localport-sh/localport/forwarder/keeper"
+	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
@@ -43,7 +44,7 @@ type inheritance struct {
 	files map[string][]*os.File
 }
 
-func inherit(handed *keeper.Handed) (*inheritance, error) {
+func inherit(handed *handoff.Handed) (*inheritance, error) {
 	if handed == nil {
 		return &inheritance{}, nil
 	}
@@ -179,7 +180,7 @@ func (s *Supervisor) remind() {
 		s.log.Error("remind", "error", err)
 		return
 	}
-	s.keeping.leave(keeper.Note{
+	s.keeping.leave(handoff.Note{
 		Exe: s.o.Exe, Args: []string{"supervise", "--config", s.o.Config, "--kept", "--log-level", strings.ToLower(s.o.Level.Level().String())},
 		Env: s.env.inherited(), Log: s.dir.Log("supervisor"), Memory: data,
 		Supervisor: lockstate.Self(), Run: s.o.Run,
@@ -188,7 +189,7 @@ func (s *Supervisor) remind() {
 
 // Replace hands the project over to another supervisor: leases, ports and waiting clients of the kernel's go there, and
 // this one finishes the connections that it has.
-func (s *Supervisor) Replace(ctx context.Context, r control.Replacement) error {
+func (s *Supervisor) Replace(ctx context.Context, r api.Replacement) error {
 	if err := s.beginAct(ctx); err != nil {
 		return err
 	}
@@ -216,7 +217,7 @@ func (s *Supervisor) Replace(ctx context.Context, r control.Replacement) error {
 }
 
 // stay records this supervisor again after a successor could not take over, which is not tried again.
-func (s *Supervisor) stay(r control.Replacement, cause error) {
+func (s *Supervisor) stay(r api.Replacement, cause error) {
 	s.log.Error("the replacement failed; this supervisor goes on", "version", r.Version, "error", cause)
 	s.save(func(state *lockstate.State) {
 		s.recordSelf(state)
@@ -299,7 +300,7 @@ func (s *Supervisor) withdraw(cause error) {
 	s.socket.abandon()
 	_ = s.election.Pass()
 	_ = s.folder.clean()
-	s.o.Say(control.Word{Outcome: outcome(cause), Error: s.mask(cause.Error())})
+	s.o.Say(client.Word{Outcome: outcome(cause), Error: s.mask(cause.Error())})
 }
 
 // surrender ends a supervisor that is none any more, because another one has won the election: it closes its ports for that one,

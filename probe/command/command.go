@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/project"
 )
@@ -39,7 +39,7 @@ func check(ctx context.Context, path probe.Path, argv []string) error {
 	defer b.close()
 	host, port := b.addr()
 	fill := strings.NewReplacer("{host}", host, "{port}", port, "{addr}", net.JoinHostPort(host, port))
-	run := child.Command{Argv: slices.Clone(argv), Env: os.Environ()}
+	run := process.Command{Argv: slices.Clone(argv), Env: os.Environ()}
 	if place, ok := path.(probe.Place); ok {
 		run.Dir, run.Env = place.Dir(), place.Environ()
 	}
@@ -59,13 +59,13 @@ func check(ctx context.Context, path probe.Path, argv []string) error {
 const grace = 100 * time.Millisecond
 
 // await runs the program. Nothing of its group is left when it returns.
-func await(ctx context.Context, run child.Command, said *words) error {
+func await(ctx context.Context, run process.Command, said *words) error {
 	name := filepath.Base(run.Argv[0])
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	program, err := child.Start(run)
-	if missing, ok := errors.AsType[*child.NotFoundError](err); ok {
+	program, err := process.Start(run)
+	if missing, ok := errors.AsType[*process.NotFoundError](err); ok {
 		return &probe.Failure{Reason: missing.Error(), Hint: "check health_check.command and the PATH"}
 	}
 	if err != nil {
@@ -88,7 +88,7 @@ func await(ctx context.Context, run child.Command, said *words) error {
 // words are the last line that a program printed on either of its outputs.
 type words struct{ out, err string }
 
-func (w *words) add(from child.Stream, line string) {
+func (w *words) add(from process.Stream, line string) {
 	const most = 200 // of what one message can hold
 	if line = strings.TrimSpace(line); line == "" {
 		return
@@ -96,7 +96,7 @@ func (w *words) add(from child.Stream, line string) {
 	if runes := []rune(line); len(runes) > most {
 		line = string(runes[:most]) + "…"
 	}
-	if from == child.Stderr {
+	if from == process.Stderr {
 		w.err = line
 		return
 	}

@@ -198,7 +198,7 @@ func TestAProgramAndWhatItStartedEndWithTheCheck(t *testing.T) {
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- try(ctx, p, "sh", "-c", `trap '' TERM; sleep 1000 & echo $! >started; wait`) }()
-	left := process(t, started)
+	left := readProcess(t, started)
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
@@ -214,7 +214,7 @@ func TestWhatAProgramLeavesBehindEndsToo(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- try(t.Context(), p, "sh", "-c", `sleep 1000 & echo $! >left; read x <left`) }()
-	sleeper := process(t, left)
+	sleeper := readProcess(t, left)
 	if err := os.WriteFile(left, []byte("go\n"), 0); err != nil {
 		t.Fatal(err)
 	}
@@ -224,8 +224,8 @@ func TestWhatAProgramLeavesBehindEndsToo(t *testing.T) {
 	gone(t, sleeper)
 }
 
-// process is the one whose pid is written into a pipe.
-func process(t *testing.T, pipe string) lockstate.Process {
+// readProcess finds the one whose pid is written into a pipe.
+func readProcess(t *testing.T, pipe string) lockstate.Process {
 	t.Helper()
 	text, err := os.ReadFile(pipe)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder/process"
 )
 
 // Host is a machine as far as its network goes.
@@ -25,7 +25,7 @@ type Host struct {
 	Link string     // the interface that leads to the other host, or to the bastion
 
 	t    testing.TB
-	hold *child.Child // in whose network the host is
+	hold *process.Child // in whose network the host is
 	mask int
 }
 
@@ -79,9 +79,9 @@ func wire(a, b *Host, atA, atB string) {
 func host(t testing.TB, addr string) *Host {
 	t.Helper()
 	ready := make(chan struct{}, 1)
-	hold, err := child.Start(child.Command{
+	hold, err := process.Start(process.Command{
 		Argv: []string{"unshare", "--net", "sh", "-c", "ip link set lo up && echo ready && exec sleep infinity"}, Dir: "/", Env: os.Environ(),
-		Line: func(_ child.Stream, line string) {
+		Line: func(_ process.Stream, line string) {
 			if line == "ready" {
 				ready <- struct{}{}
 			}

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder/process"
 )
 
 // Server is a running nginx.
@@ -24,7 +24,7 @@ type Server struct {
 	program string
 	dir     string
 	lines   []string
-	nginx   *child.Child
+	nginx   *process.Child
 
 	mu  sync.Mutex
 	log strings.Builder
@@ -45,7 +45,7 @@ func StartTLS(t testing.TB, certFile, keyFile string, lines ...string) *Server {
 func start(t testing.TB, how string, lines []string) *Server {
 	t.Helper()
 	path := "PATH=" + os.Getenv("PATH") + ":/usr/sbin:/usr/local/sbin:/sbin" // seldom on an ordinary user's
-	program, err := child.Look("nginx", []string{path}, "/")
+	program, err := process.Look("nginx", []string{path}, "/")
 	if err != nil {
 		t.Skip("nginx is missing (Debian: nginx-light)")
 	}
@@ -74,11 +74,11 @@ func freeAddr(t testing.TB) string {
 func (s *Server) Start() {
 	s.t.Helper()
 	listens := make(chan struct{}, 1)
-	nginx, err := child.Start(child.Command{
+	nginx, err := process.Start(process.Command{
 		Argv: []string{s.program, "-p", s.dir, "-e", "stderr", "-c", s.config()},
 		Dir:  s.dir,
 		Env:  append(os.Environ(), "LOCALPORT_TEST_SERVER=nginx"), // .ci/leftovers looks for it
-		Line: func(_ child.Stream, line string) {
+		Line: func(_ process.Stream, line string) {
 			s.mu.Lock()
 			s.log.WriteString(line + "\n")
 			s.mu.Unlock()

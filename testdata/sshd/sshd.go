@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
@@ -33,7 +33,7 @@ type Server struct {
 	program string
 	dir     string
 	extra   []string
-	sshd    *child.Child
+	sshd    *process.Child
 
 	mu  sync.Mutex
 	log strings.Builder
@@ -121,7 +121,7 @@ func prepare(t testing.TB, extra []string) *Server {
 
 // find looks where sshd is, which is seldom on an ordinary user's PATH.
 func find() (string, error) {
-	return child.Look("sshd", []string{"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/usr/local/sbin:/sbin"}, "/")
+	return process.Look("sshd", []string{"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/usr/local/sbin:/sbin"}, "/")
 }
 
 // key makes a key pair and returns the path of the private one.
@@ -220,11 +220,11 @@ func (s *Server) start() {
 	if s.on != nil {
 		argv = s.on.Argv(argv...)
 	}
-	sshd, err := child.Start(child.Command{
+	sshd, err := process.Start(process.Command{
 		Argv: argv,
 		Dir:  s.dir,
 		Env:  os.Environ(),
-		Line: func(_ child.Stream, line string) {
+		Line: func(_ process.Stream, line string) {
 			s.mu.Lock()
 			s.log.WriteString(line + "\n")
 			s.mu.Unlock()

@@ -4,12 +4,12 @@ import (
 	"strings"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/child"
 	"github.com/localport-sh/localport/forwarder/kubectl/session"
+	"github.com/localport-sh/localport/forwarder/process"
 )
 
 // explain finds why kubectl ended in what it said, as of 1.27 to 1.33.
-func explain(said *child.Said, at session.Words) *forwarder.Failure {
+func explain(said *process.Said, at session.Words) *forwarder.Failure {
 	f := said.Explain(rules(at))
 	if f == nil {
 		return nil
@@ -19,7 +19,7 @@ func explain(said *child.Said, at session.Words) *forwarder.Failure {
 }
 
 // rules begin with what only the user can mend: it may be said inside an "Unable to connect".
-func rules(c session.Words) []child.Rule {
+func rules(c session.Words) []process.Rule {
 	login := "log in to the cluster as you usually do; to try: " + c.Kubectl("get namespaces")
 	plugin := "the cluster's login helper wants you; to see what: " + c.Kubectl("get namespaces")
 	contexts := session.Words{Kubeconfig: c.Kubeconfig}.Kubectl("config get-contexts")
@@ -27,7 +27,7 @@ func rules(c session.Words) []child.Rule {
 	pods := c.Namespaced("get pods")
 	info := c.Kubectl("cluster-info")
 	rights := c.Namespaced("auth can-i create pods/portforward")
-	return []child.Rule{
+	return []process.Rule{
 		{Text: "getting credentials: exec", Class: forwarder.ByAttention, Hint: plugin},
 		{Text: "You must be logged in", Class: forwarder.ByAttention, Hint: login},
 		{Text: "(Unauthorized)", Class: forwarder.ByAttention, Hint: login},

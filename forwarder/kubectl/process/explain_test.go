@@ -5,8 +5,8 @@ import (
 	"testing"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/child"
 	"github.com/localport-sh/localport/forwarder/kubectl/session"
+	"github.com/localport-sh/localport/forwarder/process"
 )
 
 // What kubectl 1.27 to 1.33 printed, line by line.
@@ -86,7 +86,7 @@ func TestEveryKnownEndHasItsClassAndItsLine(t *testing.T) {
 		{"just words", forwarder.Transient, "", ""},
 	}
 	for _, tt := range tests {
-		var said child.Said
+		var said process.Said
 		for line := range strings.Lines(tt.said) {
 			said.Add(plain(strings.TrimRight(line, "\n")))
 		}

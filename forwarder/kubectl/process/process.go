@@ -7,8 +7,8 @@ import (
 	"context"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/child"
 	"github.com/localport-sh/localport/forwarder/kubectl/session"
+	"github.com/localport-sh/localport/forwarder/process"
 )
 
 // Spec says what is forwarded by which program.
@@ -42,11 +42,11 @@ func Open(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, 
 		refusals: make(chan forwarder.Refusal, 8),
 		started:  make(chan struct{}),
 	}
-	kubectl, err := child.Start(child.Command{
+	kubectl, err := process.Start(process.Command{
 		Argv: spec.argv(), Dir: run.Dir, Env: run.Env, Line: tunnel.line,
 	})
 	if err != nil {
-		return nil, child.Failure(err, "install kubectl: https://kubernetes.io/docs/tasks/tools/")
+		return nil, process.Failure(err, "install kubectl: https://kubernetes.io/docs/tasks/tools/")
 	}
 	tunnel.Child = kubectl
 	close(tunnel.started)

@@ -7,13 +7,13 @@ import (
 	"net"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/child"
 	"github.com/localport-sh/localport/forwarder/kubectl/session"
+	"github.com/localport-sh/localport/forwarder/process"
 )
 
 // tunnel is one run of kubectl port-forward.
 type tunnel struct {
-	*child.Child
+	*process.Child
 	log      io.Writer
 	at       session.Words
 	addr     string
@@ -21,11 +21,11 @@ type tunnel struct {
 	refusals chan forwarder.Refusal
 	started  chan struct{} // closed when Child is set
 
-	said child.Said // to be read after Done
+	said process.Said // to be read after Done
 }
 
 // line takes what kubectl prints, as it comes.
-func (t *tunnel) line(_ child.Stream, line string) {
+func (t *tunnel) line(_ process.Stream, line string) {
 	if handling(line) {
 		return
 	}

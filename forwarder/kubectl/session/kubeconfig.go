@@ -8,7 +8,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder/process"
 )
 
 // Place is where in which cluster; a part that is empty is left to kubectl.
@@ -25,7 +25,7 @@ func Files(named string, env []string, dir string) []string {
 		return []string{named}
 	}
 	var files []string
-	for _, file := range filepath.SplitList(child.Getenv(env, "KUBECONFIG")) {
+	for _, file := range filepath.SplitList(process.Getenv(env, "KUBECONFIG")) {
 		if file != "" && !filepath.IsAbs(file) {
 			file = filepath.Join(dir, file)
 		}
@@ -33,7 +33,7 @@ func Files(named string, env []string, dir string) []string {
 			files = append(files, file)
 		}
 	}
-	if home := child.Getenv(env, "HOME"); len(files) == 0 && home != "" {
+	if home := process.Getenv(env, "HOME"); len(files) == 0 && home != "" {
 		files = []string{filepath.Join(home, ".kube", "config")}
 	}
 	return files

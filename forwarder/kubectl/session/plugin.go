@@ -15,7 +15,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder/process"
 )
 
 // pluginTimeout is how long a plugin may take: one that needs longer waits for somebody.
@@ -99,17 +99,17 @@ func (p *plugin) run(ctx context.Context) (*credential, error) {
 		return nil, p.failure("the login helper " + name + " needs a terminal")
 	}
 	var answer bytes.Buffer
-	var said child.Said
-	c, err := child.Start(child.Command{
+	var said process.Said
+	c, err := process.Start(process.Command{
 		Argv: append([]string{name}, p.config.Args...), Dir: p.dir,
 		Env: append(slices.Clip(p.env), "KUBERNETES_EXEC_INFO="+p.info), Stdout: &answer,
-		Line: func(_ child.Stream, line string) {
+		Line: func(_ process.Stream, line string) {
 			_, _ = io.WriteString(p.log, line+"\n")
 			said.Add(line)
 		},
 	})
 	if err != nil {
-		failure := child.Failure(err, "install "+name)
+		failure := process.Failure(err, "install "+name)
 		failure.Reason = "the login helper: " + failure.Reason
 		if p.config.InstallHint != "" {
 			failure.Hint = strings.Join(strings.Fields(p.config.InstallHint), " ")
@@ -121,7 +121,7 @@ func (p *plugin) run(ctx context.Context) (*credential, error) {
 	select {
 	case <-c.Done():
 	case <-limited.Done():
-		c.Stop(child.Grace)
+		c.Stop(process.Grace)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -138,7 +138,7 @@ func (p *plugin) run(ctx context.Context) (*credential, error) {
 }
 
 // words is the last that a plugin said.
-func words(c *child.Child) string {
+func words(c *process.Child) string {
 	last := c.LastWords()
 	if len(last) == 0 {
 		return ""

@@ -19,7 +19,7 @@ import (
 	_ "k8s.io/client-go/plugin/pkg/client/auth/oidc"
 
 	"github.com/localport-sh/localport/forwarder"
-	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/tasks"
 )
 
@@ -141,9 +141,9 @@ func Foreground(ctx context.Context, src Source, terminal forwarder.Terminal) (a
 	if p.info, err = describe(config, p.config.InteractiveMode != api.NeverExecInteractiveMode); err != nil {
 		return nil, true, err
 	}
-	path, err := child.Look(p.config.Command, p.env, p.dir)
+	path, err := process.Look(p.config.Command, p.env, p.dir)
 	if err != nil {
-		return nil, true, child.Failure(err, "install "+p.config.Command)
+		return nil, true, process.Failure(err, "install "+p.config.Command)
 	}
 	cmd := exec.CommandContext(ctx, path, p.config.Args...)
 	cmd.Dir, cmd.Env = p.dir, append(slices.Clip(p.env), "KUBERNETES_EXEC_INFO="+p.info)
@@ -245,7 +245,7 @@ func (src Source) config() (*rest.Config, error) {
 
 // inside is the configuration of a process in a pod, nil elsewhere.
 func (src Source) inside() *rest.Config {
-	if child.Getenv(src.Env, "KUBERNETES_SERVICE_HOST") == "" || os.Getenv("KUBERNETES_SERVICE_HOST") == "" {
+	if process.Getenv(src.Env, "KUBERNETES_SERVICE_HOST") == "" || os.Getenv("KUBERNETES_SERVICE_HOST") == "" {
 		return nil
 	}
 	config, err := rest.InClusterConfig()

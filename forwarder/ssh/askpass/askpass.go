@@ -17,7 +17,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder/process"
 )
 
 // program is the name by which ssh calls us. It cannot pass arguments of ours.
@@ -56,7 +56,7 @@ func Environment(env []string, dir, socket string) ([]string, error) {
 		return nil, err
 	}
 	env = append(env, "SSH_ASKPASS="+name, "SSH_ASKPASS_REQUIRE=force", variable+"="+socket)
-	if child.Getenv(env, "DISPLAY") == "" {
+	if process.Getenv(env, "DISPLAY") == "" {
 		env = append(env, "DISPLAY=:0") // an ssh from before 8.4 asks no other way
 	}
 	return env, nil

@@ -20,7 +20,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/localport-sh/localport/forwarder/child"
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/sshd"
 )
@@ -28,7 +28,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // master starts a real ssh master and returns a control of it.
-func master(t testing.TB, server *sshd.Server) (*Control, *child.Child) {
+func master(t testing.TB, server *sshd.Server) (*Control, *process.Child) {
 	t.Helper()
 	if _, err := exec.LookPath("ssh"); err != nil {
 		t.Skip("ssh is missing (Debian: openssh-client)")
@@ -40,13 +40,13 @@ func master(t testing.TB, server *sshd.Server) (*Control, *child.Child) {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	path := filepath.Join(dir, "m")
 	ready := make(chan struct{}, 8)
-	ssh, err := child.Start(child.Command{
+	ssh, err := process.Start(process.Command{
 		Argv: []string{
 			"ssh", "-M", "-N", "-S", path, "-F", server.ConfigFile, "-o", "BatchMode=yes", "-o", "LogLevel=DEBUG1",
 			"-l", server.User, "-p", strconv.Itoa(server.Port), server.Host,
 		},
 		Env: os.Environ(), Dir: dir,
-		Line: func(_ child.Stream, line string) {
+		Line: func(_ process.Stream, line string) {
 			if strings.Contains(line, "Entering interactive session") {
 				ready <- struct{}{}
 			}

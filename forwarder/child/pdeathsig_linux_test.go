@@ -1,3 +1,0 @@
-package child
-
-const pdeathsig = true

@@ -1,0 +1,185 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/localport-sh/localport/forwarder/api"
+)
+
+// Client calls the supervisor at a socket. Every call ends with its context, whatever the supervisor does.
+type Client struct {
+	Socket string
+}
+
+// UnreachableError says that no supervisor answered at the socket.
+type UnreachableError struct {
+	Socket string
+	Err    error
+}
+
+func (e *UnreachableError) Error() string {
+	return fmt.Sprintf("call the supervisor at %s: %v", e.Socket, e.Err)
+}
+
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// Join tells the supervisor to look at the leases again, and returns what a client's environment needs.
+func (c Client) Join(ctx context.Context, session api.Session) (api.View, error) {
+	var view api.View
+	return view, c.call(ctx, "join", session, &view)
+}
+
+// Leave tells the supervisor to look at the leases again. It has them looked at, not waited for.
+func (c Client) Leave(ctx context.Context, r api.LeaveRequest) error {
+	return c.call(ctx, "leave", r, nil)
+}
+
+// Status returns the project as it stands.
+func (c Client) Status(ctx context.Context) (api.Status, error) {
+	var status api.Status
+	return status, c.call(ctx, "status", nil, &status)
+}
+
+// Watch passes the project to on as it stands, and again after each change, until on returns false. Changes that follow each
+// other within 100 ms come as one, and whoever is slow gets the newest alone. The error is the context's, or an
+// *UnreachableError when the supervisor has ended.
+func (c Client) Watch(ctx context.Context, on func(api.Status) bool) error {
+	return c.exchange(ctx, "watch", nil, func(body io.Reader) error {
+		for decoder := json.NewDecoder(body); ; {
+			var status api.Status
+			if err := decoder.Decode(&status); err != nil {
+				return &UnreachableError{c.Socket, reason(ctx, err)}
+			}
+			if !on(status) {
+				return nil
+			}
+		}
+	})
+}
+
+// Act starts, stops or restarts services, and those that this affects by their dependencies. It returns the names of
+// all of them when they have been told, not when they are ready.
+func (c Client) Act(ctx context.Context, r api.ActRequest) ([]string, error) {
+	var affected []string
+	return affected, c.call(ctx, "act", r, &affected)
+}
+
+// Wait returns when each of the services is settled: ready, or in a state that only a person can change.
+func (c Client) Wait(ctx context.Context, names []string) (api.Status, error) {
+	var status api.Status
+	return status, c.call(ctx, "wait", names, &status)
+}
+
+// Reload makes the supervisor read its files again, and returns what came of it.
+func (c Client) Reload(ctx context.Context) (api.Reload, error) {
+	var reload api.Reload
+	return reload, c.call(ctx, "reload", struct{}{}, &reload)
+}
+
+// Yield asks a supervisor whose project nobody is in to give its ports up, if it has one of these addresses.
+func (c Client) Yield(ctx context.Context, addresses []string) (bool, error) {
+	var response api.YieldResponse
+	return response.Yielded, c.call(ctx, "yield", api.YieldRequest{Addresses: addresses}, &response)
+}
+
+// Login hands a login over and has its services tried again.
+func (c Client) Login(ctx context.Context, r api.LoginRequest) error {
+	return c.call(ctx, "login", r, nil)
+}
+
+// Replace has another program, or the same one anew, take over from the supervisor. When it returns, it has: every port
+// stayed open, and established connections end with the old one.
+func (c Client) Replace(ctx context.Context, r api.Replacement) error {
+	return c.call(ctx, "replace", r, nil)
+}
+
+// End makes the supervisor end now. When it returns, the ports are free.
+func (c Client) End(ctx context.Context) error { return c.call(ctx, "end", struct{}{}, nil) }
+
+// call posts in (or gets, where in is nil) and decodes the answer into out, unless that is nil.
+func (c Client) call(ctx context.Context, name string, in, out any) error {
+	return c.exchange(ctx, name, in, func(body io.Reader) error {
+		if out == nil {
+			return nil
+		}
+		if err := json.NewDecoder(body).Decode(out); err != nil {
+			return &UnreachableError{c.Socket, reason(ctx, err)}
+		}
+		return nil
+	})
+}
+
+// exchange posts in (or gets, where in is nil) and has the body of a successful answer read.
+func (c Client) exchange(ctx context.Context, name string, in any, read func(io.Reader) error) error {
+	r := request{method: "GET", path: "/v1/" + name, id: strings.ToLower(rand.Text()[:8])}
+	if in != nil {
+		body, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		r.method, r.body = "POST", body
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", c.Socket)
+	if err != nil {
+		return &UnreachableError{c.Socket, reason(ctx, err)}
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	status, body, err := r.exchange(conn)
+	switch {
+	case err != nil:
+		return &UnreachableError{c.Socket, reason(ctx, err)}
+	case status == unavailable:
+		return &UnreachableError{c.Socket, api.ErrEnding}
+	case status != ok:
+		return refused(status, body, r.id)
+	}
+	return read(body)
+}
+
+// RefusedError is what the supervisor answered instead of doing what it was asked.
+type RefusedError struct {
+	Reason  string
+	Request string // the id of the request, which stands in the supervisor's log
+	Status  int    // of the HTTP response
+}
+
+func (e *RefusedError) Error() string { return e.Reason }
+
+// IsUnknown reports whether an error means that the supervisor, of an older release, does not know the request.
+func IsUnknown(err error) bool {
+	refused, ok := errors.AsType[*RefusedError](err)
+	return ok && refused.Status == notFound
+}
+
+func refused(status int, body io.Reader, id string) error {
+	var f api.Failure
+	if err := json.NewDecoder(body).Decode(&f); err != nil || f.Error == "" {
+		f.Error = fmt.Sprintf("the supervisor answered %d", status)
+	}
+	return &RefusedError{f.Error, id, status}
+}
+
+// ErrNoAnswer is why a supervisor is unreachable that has not answered when the context ends.
+var ErrNoAnswer = errors.New("it did not answer in time")
+
+// reason is what the system said, for the call itself has been named.
+func reason(ctx context.Context, err error) error {
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return ctx.Err()
+	case ctx.Err() != nil:
+		return ErrNoAnswer
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Err
+	}
+	return err
+}

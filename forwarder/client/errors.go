@@ -1,0 +1,26 @@
+package client
+
+import (
+	"fmt"
+	"time"
+)
+
+// NotAllowedError is a project whose files the user has not allowed as they stand.
+type NotAllowedError struct{ Config string }
+
+func (e *NotAllowedError) Error() string { return e.Config + " is not allowed as it stands" }
+
+// NoAnswerError is a project's process that lives and does not answer.
+type NoAnswerError struct {
+	Role   string // of the process: supervisor or keeper
+	PID    int    // 0: it cannot be told
+	Waited time.Duration
+}
+
+func (e *NoAnswerError) Error() string {
+	who := e.Role
+	if e.PID > 0 {
+		who = fmt.Sprintf("%s (pid %d)", e.Role, e.PID)
+	}
+	return fmt.Sprintf("the %s did not answer within %v", who, e.Waited)
+}

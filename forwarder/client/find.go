@@ -1,0 +1,91 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/wait"
+	"github.com/localport-sh/localport/lockstate"
+)
+
+// Running is the client of the project's supervisor; nil if none runs.
+func (p *Place) Running(ctx context.Context) (*Client, error) {
+	client, _, err := p.Find(ctx)
+	return client, err
+}
+
+// Find returns the client of the project's supervisor and the status that it answered with; a nil client if none runs.
+// The file lock is taken only when nobody answers, to look at the election: whoever holds that lock for long must not keep
+// a command from a supervisor that lives. The error is a *NoAnswerError if one lives and does not answer.
+func (p *Place) Find(ctx context.Context) (*Client, api.Status, error) {
+	began := time.Now()
+	for pause := (wait.Backoff{First: 5 * time.Millisecond, Max: 50 * time.Millisecond}); ; {
+		client, status, err := p.ask(ctx)
+		if client != nil || err != nil {
+			return client, status, err
+		}
+		elected, err := p.isElected(ctx)
+		if err != nil || !elected {
+			return nil, api.Status{}, err
+		}
+		// Elected, but not listening yet, or just ending: nothing tells when that is over.
+		if !wait.Sleep(ctx, pause.Next()) {
+			return nil, api.Status{}, p.noAnswer(time.Since(began))
+		}
+	}
+}
+
+// ask asks for the status wherever the project's supervisor may listen. The client is nil if nobody listens there for this
+// project.
+func (p *Place) ask(ctx context.Context) (*Client, api.Status, error) {
+	began := time.Now()
+	for _, socket := range p.Dir.Sockets() {
+		client := &Client{Socket: socket}
+		status, err := client.Status(ctx)
+		if err == nil && status.Config == p.Config {
+			return client, status, nil
+		}
+		if errors.Is(err, ErrNoAnswer) {
+			return nil, status, p.noAnswer(time.Since(began))
+		}
+		if _, refused := errors.AsType[*RefusedError](err); refused {
+			return nil, status, err
+		}
+	}
+	return nil, api.Status{}, nil
+}
+
+// isElected reports whether somebody holds the election.
+func (p *Place) isElected(ctx context.Context) (elected bool, err error) {
+	_, err = p.Dir.Update(ctx, func(tx *lockstate.Tx) error {
+		elected = tx.Alive()
+		return nil
+	})
+	return elected, err
+}
+
+// Explain names the process where the error is that a supervisor did not answer.
+func (p *Place) Explain(err error, began time.Time) error {
+	if _, named := errors.AsType[*NoAnswerError](err); named || !errors.Is(err, ErrNoAnswer) {
+		return err
+	}
+	return p.noAnswer(time.Since(began))
+}
+
+// noAnswer names the process that was waited for.
+func (p *Place) noAnswer(waited time.Duration) error {
+	e := &NoAnswerError{Role: SupervisorRole, Waited: p.Limit}
+	if waited < p.Limit/2 || waited > 2*p.Limit { // not what the limit was about
+		e.Waited = waited.Round(100 * time.Millisecond)
+	}
+	if recorded := p.Dir.Peek().Supervisor; recorded != nil && p.isSupervisor(recorded.Process) {
+		e.PID = recorded.PID // found without a look at every process of the machine: a prompt waits
+	} else if processes := p.Processes(); len(processes) > 0 {
+		// A supervisor that lives is the one to answer; else it is the keeper's to start the next.
+		last := processes[len(processes)-1]
+		e.Role, e.PID = last.Role, last.PID
+	}
+	return e
+}

@@ -1,0 +1,53 @@
+package client
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/localport-sh/localport/forwarder/api"
+)
+
+// The statuses that the supervisor answers with and that a client tells apart (RFC 9110).
+const (
+	ok          = 200
+	notFound    = 404
+	unavailable = 503
+)
+
+// request is one HTTP request. It is made by hand: net/http, and TLS and all else below it, would cost a prompt more by
+// being initialised than everything that the prompt does.
+type request struct {
+	method, path, id string
+	body             []byte
+}
+
+// exchange sends the request and returns the answer's status and body. It speaks HTTP/1.0 (RFC 1945), in which a
+// connection is for one request, and an answer is not chunked.
+func (r request) exchange(conn io.ReadWriter) (status int, body io.Reader, err error) {
+	_, err = fmt.Fprintf(conn, "%s %s HTTP/1.0\r\nHost: localport\r\n%s: %s\r\nContent-Length: %d\r\n\r\n%s",
+		r.method, r.path, api.RequestHeader, r.id, len(r.body), r.body)
+	if err != nil {
+		return 0, nil, err
+	}
+	answer := bufio.NewReader(conn)
+	for first := true; ; first = false {
+		line, err := answer.ReadString('\n')
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return 0, nil, err
+		}
+		if first {
+			if _, err := fmt.Sscanf(line, "HTTP/1.%1d %3d", new(int), &status); err != nil {
+				return 0, nil, fmt.Errorf("it answered %q", line)
+			}
+		}
+		if strings.TrimRight(line, "\r\n") == "" {
+			return status, answer, nil
+		}
+	}
+}

@@ -1,0 +1,288 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/wait"
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project"
+)
+
+// Entry is how a command joins a project.
+type Entry struct {
+	Lease lockstate.Lease
+	// ReleasedBySocket: this very lease was, when the state could not be written. The file may hold it still, and the
+	// supervisor know better.
+	ReleasedBySocket bool
+	// Heal brings up what the user stopped as a whole; prompts do not.
+	Heal bool
+	// Detach: the caller will become another program, which must not inherit the supervisor as its child.
+	Detach bool
+	// Allowed: the files as they stand may be run. Otherwise a supervisor that already runs is joined, on the old
+	// text, and none is started.
+	Allowed bool
+	// Prepare changes the state further, under the same lock; alive says whether a supervisor lives.
+	Prepare func(tx *lockstate.Tx, alive bool)
+}
+
+// Joined is a project that is up.
+type Joined struct {
+	Client
+	place   *Place
+	View    api.View
+	Started bool // by this call
+}
+
+// ErrDown says that the project is down and that this caller is not to bring it up.
+var ErrDown = errors.New("the project is down")
+
+// Join takes the lease, brings a supervisor up where none lives, and returns what it says of the services. Every
+// address in the view that is held accepts connections when it returns.
+//
+// Where the lease cannot be written to the state file, because the disk is full or somebody else holds the file's lock for
+// too long, a supervisor that answers counts it all the same.
+func (p *Place) Join(ctx context.Context, e Entry) (*Joined, error) {
+	began := time.Now()
+	j := &joining{Place: p, Entry: e}
+	for {
+		client, view, err := j.try(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if client != nil {
+			return &Joined{*client, p, view, j.spawned}, nil
+		}
+		// Elected, but not listening yet, or just ending: nothing tells when that is over.
+		if j.unreachable && !wait.Sleep(ctx, 5*time.Millisecond) {
+			return nil, p.noAnswer(time.Since(began))
+		}
+	}
+}
+
+// joining is a Join that is under way.
+type joining struct {
+	*Place
+	Entry
+	claimed     bool // the lease was recorded; who stops the project after that means this caller too
+	asked       bool // the election was free, and the sockets were asked all the same
+	answered    bool // by a supervisor whose election is gone
+	halfOver    bool // half of the time went by in waiting for the file lock, in vain
+	lockedOut   bool // so it did, and nobody answered without it: the rest of the time goes by in waiting as well
+	replaced    bool // an older supervisor was
+	spawned     bool // a supervisor was, by us
+	unreachable bool // somebody is elected and nobody listens
+}
+
+// errFree says that nobody holds the election.
+var errFree = errors.New("the election is free")
+
+// refusal is why a lease is not taken, as opposed to why it could not be written.
+type refusal struct{ error }
+
+func (r *refusal) Unwrap() error { return r.error }
+
+// try makes one attempt; a nil client and no error ask for another.
+func (j *joining) try(ctx context.Context) (*Client, api.View, error) {
+	j.unreachable = false
+	running, err := j.claim(ctx)
+	switch {
+	case errors.Is(err, errFree):
+		// The lock file of a supervisor that lives may have been deleted: it is asked before another one is started.
+		client, _, err := j.ask(ctx)
+		j.asked, j.answered = true, client != nil
+		return nil, api.View{}, err
+	case err != nil:
+		return j.joinUnwritten(ctx, err)
+	case !running:
+		word, err := j.spawner(j.Detach).Spawn(ctx)
+		j.spawned = j.spawned || err == nil && word.Outcome == Ready
+		return nil, api.View{}, err
+	}
+	if !j.replaced && j.replace(ctx) {
+		j.replaced = true
+		return nil, api.View{}, nil
+	}
+	session := j.Session()
+	if j.ReleasedBySocket {
+		session.Lease = j.wireLease()
+	}
+	client, view, err := j.call(ctx, session)
+	if _, lost := errors.AsType[*UnreachableError](err); lost && ctx.Err() == nil {
+		j.unreachable, j.asked, j.answered = true, false, false
+		return nil, view, nil
+	}
+	return client, view, err
+}
+
+// claim records the lease, and reports whether a supervisor runs. The error is errFree, a *refusal, or says why the state
+// could not be written.
+func (j *joining) claim(ctx context.Context) (running bool, err error) {
+	lockCtx, cancel := j.lockTime(ctx)
+	defer cancel()
+	denied := false
+	state, err := j.Dir.Update(lockCtx, func(tx *lockstate.Tx) error {
+		running, denied = tx.Alive() || j.answered, false
+		switch {
+		case !running && !j.asked:
+			return errFree
+		case !running && !j.Allowed:
+			denied = true
+			tx.Down = tx.Down && !j.Heal // once it is allowed, the next prompt brings it up
+			return nil
+		case !running && tx.Down && j.claimed:
+			return &refusal{ErrDown}
+		}
+		if j.Heal {
+			tx.Down = false
+		}
+		tx.Prune()
+		if j.Lease.Kind != "" {
+			tx.Hold(j.Lease)
+		}
+		if j.Prepare != nil {
+			j.Prepare(tx, running)
+		}
+		return nil
+	})
+	if denied && (err == nil || errors.As(err, new(*lockstate.WriteError))) {
+		return false, &refusal{&NotAllowedError{Config: j.Config}}
+	}
+	j.claimed = j.claimed || err == nil
+	if err == nil && !running && state.Down {
+		return false, &refusal{ErrDown}
+	}
+	j.halfOver = j.halfOver || err != nil && lockCtx.Err() != nil && ctx.Err() == nil
+	return running, err
+}
+
+// lockTime is how long the file lock is waited for before the supervisor is asked without it: at first half of what time
+// there is, then as long as there is any.
+func (j *joining) lockTime(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok || j.lockedOut {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, time.Until(deadline)/2)
+}
+
+// joinUnwritten joins with a lease that could not be written to the state file, for the reason given: a supervisor that
+// answers counts it. Where none does, that reason is the error.
+func (j *joining) joinUnwritten(ctx context.Context, cause error) (*Client, api.View, error) {
+	if r, ok := errors.AsType[*refusal](cause); ok {
+		return nil, api.View{}, r.error
+	}
+	if ctx.Err() != nil {
+		return nil, api.View{}, cause
+	}
+	client, _, err := j.ask(ctx)
+	switch {
+	case err != nil:
+		return nil, api.View{}, err
+	case client == nil && j.halfOver && !j.lockedOut:
+		j.lockedOut = true
+		return nil, api.View{}, nil
+	case client == nil:
+		return nil, api.View{}, cause
+	}
+	session := j.Session()
+	session.Lease = j.wireLease()
+	view, err := client.Join(ctx, session)
+	if err == nil && session.Lease != nil && view.Config == "" {
+		return nil, view, cause // it is of a release that knows no leases but those in the file
+	}
+	return client, view, err
+}
+
+// wireLease is the lease for the supervisor; nil if none is taken.
+func (j *joining) wireLease() *api.Lease {
+	if j.Lease.Kind == "" {
+		return nil
+	}
+	lease := Lease(j.Lease)
+	return &lease
+}
+
+// call joins the supervisor wherever it may listen.
+func (p *Place) call(ctx context.Context, session api.Session) (*Client, api.View, error) {
+	began := time.Now()
+	var err error = &UnreachableError{Socket: p.Dir.Path, Err: errors.New("nobody listens")}
+	for _, socket := range p.Dir.Sockets() {
+		client := &Client{Socket: socket}
+		var view api.View
+		view, err = client.Join(ctx, session)
+		if err == nil && view.Config != "" && view.Config != p.Config {
+			err = &UnreachableError{Socket: socket, Err: fmt.Errorf("it serves %s", view.Config)}
+		}
+		if errors.Is(err, ErrNoAnswer) {
+			return nil, view, p.noAnswer(time.Since(began))
+		}
+		if _, lost := errors.AsType[*UnreachableError](err); !lost {
+			return client, view, err
+		}
+	}
+	return nil, api.View{}, err
+}
+
+// replace has a supervisor of an older release replaced by one of ours; false where there is nothing to replace. One that
+// could not be replaced says so in its state, and is not asked again.
+func (p *Place) replace(ctx context.Context) bool {
+	running := p.Dir.Peek().Supervisor
+	exe, err := os.Executable()
+	if err != nil || running == nil || running.Refused == p.version || !supersedes(p.version, running.Version) {
+		return false
+	}
+	return Client{Socket: running.Socket}.Replace(ctx, api.Replacement{Exe: exe, Version: p.version}) == nil
+}
+
+func (p *Place) spawner(detach bool) Spawner {
+	exe, err := os.Executable()
+	if err != nil {
+		exe = os.Args[0]
+	}
+	args := []string{"supervise", "--config", p.Config}
+	if p.level != "" {
+		args = append(args, "--log-level", p.level)
+	}
+	return Spawner{
+		Exe: exe, Args: args,
+		Env: unmarked(os.Environ()), Log: p.Dir.Log("supervisor"), Detach: detach,
+	}
+}
+
+// unmarked is an environment without the mark of another project's tunnel: a supervisor that was started from one must
+// not be taken for what that tunnel left behind.
+func unmarked(env []string) []string {
+	return slices.DeleteFunc(env, func(entry string) bool { return strings.HasPrefix(entry, forwarder.RunVariable+"=") })
+}
+
+// Session is what this shell has that may have stopped working in the supervisor's environment.
+func (p *Place) Session() api.Session {
+	return api.Session{
+		SSHAuthSock: os.Getenv("SSH_AUTH_SOCK"), Kubeconfig: os.Getenv("KUBECONFIG"), Path: os.Getenv("PATH"),
+		Level: p.level,
+	}
+}
+
+// Current brings a running supervisor to the files as they stand, where those are allowed. The error is why it
+// stays on the old ones.
+func (j *Joined) Current(ctx context.Context, files *project.Files) error {
+	if j.View.Digest == files.Digest() {
+		return nil
+	}
+	if _, err := j.Reload(ctx); err != nil {
+		return err
+	}
+	view, err := j.Join(ctx, j.place.Session())
+	if err == nil {
+		j.View = view
+	}
+	return err
+}

@@ -1,0 +1,98 @@
+package client
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/localport-sh/localport/lockstate"
+)
+
+// The roles of a project's processes, for messages.
+const (
+	SupervisorRole = "supervisor"
+	KeeperRole     = "keeper"
+)
+
+// Process is one of the project's own processes: its supervisor, or the keeper that holds copies of its listeners.
+type Process struct {
+	lockstate.Process
+	Role string
+}
+
+// Processes are the project's keepers and its supervisor, in this order, as far as they live: the processes that have the
+// election's file open and say by their arguments what they are. Where the system does not tell that (there is no /proc), it
+// is the supervisor that the state names, if it is surely that process.
+func (p *Place) Processes() []Process {
+	var keepers, supervisors []Process
+	paths, _ := filepath.Glob("/proc/[0-9]*")
+	for _, path := range paths {
+		pid, err := strconv.Atoi(filepath.Base(path))
+		if err != nil {
+			continue
+		}
+		role := roleOf(arguments(pid))
+		if role == "" || !holds(pid, p.electionPath()) {
+			continue
+		}
+		process, alive := lockstate.Find(pid)
+		switch {
+		case !alive:
+		case role == KeeperRole:
+			keepers = append(keepers, Process{process, role})
+		default:
+			supervisors = append(supervisors, Process{process, role})
+		}
+	}
+	if recorded := p.Dir.Peek().Supervisor; len(paths) == 0 && recorded != nil && recorded.Alive() {
+		supervisors = append(supervisors, Process{recorded.Process, SupervisorRole})
+	}
+	return append(keepers, supervisors...)
+}
+
+// isSupervisor reports whether a process is surely the project's supervisor and lives.
+func (p *Place) isSupervisor(process lockstate.Process) bool {
+	return roleOf(arguments(process.PID)) == SupervisorRole && holds(process.PID, p.electionPath()) && process.Alive()
+}
+
+// electionPath is the file that the supervisor and the keeper have open for as long as they live.
+func (p *Place) electionPath() string { return filepath.Join(p.Dir.Path, "election") }
+
+// roleOf tells by its arguments what a process of ours is; empty if it is none.
+func roleOf(args []string) string {
+	switch {
+	case len(args) == 2 && args[1] == KeeperArg:
+		return KeeperRole
+	case len(args) > 1 && args[1] == SuperviseArg:
+		return SupervisorRole
+	}
+	return ""
+}
+
+// arguments are a process's, with its program as the first; nil if the system does not tell.
+func arguments(pid int) []string {
+	data, err := os.ReadFile(procPath(pid, "cmdline"))
+	if err != nil || len(data) == 0 {
+		return nil
+	}
+	return strings.Split(string(bytes.TrimSuffix(data, []byte{0})), "\x00")
+}
+
+// holds reports whether a process has a file open. One that was deleted meanwhile counts.
+func holds(pid int, path string) bool {
+	entries, err := os.ReadDir(procPath(pid, "fd"))
+	if err != nil {
+		return false
+	}
+	for _, entry := range entries {
+		target, err := os.Readlink(procPath(pid, "fd/"+entry.Name()))
+		if err == nil && strings.TrimSuffix(target, " (deleted)") == path {
+			return true
+		}
+	}
+	return false
+}
+
+func procPath(pid int, name string) string { return "/proc/" + strconv.Itoa(pid) + "/" + name }

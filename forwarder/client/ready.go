@@ -1,0 +1,200 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// readyFD is the descriptor of the readiness pipe in a supervisor that is being started.
+const readyFD = 3
+
+// ExtraFD is the descriptor of Spawner.Extra in the supervisor.
+const ExtraFD = 4
+
+// Word is the one thing that a supervisor says on its readiness pipe.
+type Word struct {
+	Outcome Outcome `json:"outcome"`
+	Error   string  `json:"error,omitempty"`
+}
+
+// Outcome is how a start went.
+type Outcome string
+
+// The outcomes.
+const (
+	Ready      Outcome = "ready"       // every relay is bound
+	Busy       Outcome = "busy"        // another one won the election
+	NotAllowed Outcome = "not_allowed" // the files are not the ones that were allowed
+	Invalid    Outcome = "invalid"     // the config is wrong; Error holds every diagnostic
+	Broken     Outcome = "failed"      // anything else
+)
+
+// Say writes the word on the readiness pipe and closes it. Without a pipe, as under a debugger, it does nothing.
+func Say(w Word) {
+	pipe := os.NewFile(readyFD, "readiness pipe")
+	if pipe == nil {
+		return
+	}
+	defer pipe.Close()
+	// A client that has given up is no reason not to go on: others may be waiting for this project.
+	_ = json.NewEncoder(pipe).Encode(w)
+}
+
+// StartError is a start that did not come to "ready".
+type StartError struct {
+	Word
+	Log  string // the supervisor's log
+	Said bool   // it is the supervisor's own word, not its death or its silence
+}
+
+func (e *StartError) Error() string { return e.Word.Error }
+
+// DetachedArg is the argument that makes this program call Detach with the ones behind it.
+const DetachedArg = "supervise-detached"
+
+// Spawner starts supervisors.
+type Spawner struct {
+	Exe    string   // localport itself
+	Args   []string // what makes it supervise this project
+	Env    []string // the supervisor's environment
+	Log    string   // where its stdout and stderr go
+	Detach bool     // start it as nobody's child: for a caller that will become another program
+	Extra  *os.File // given to it as ExtraFD; closed by Spawn. Not with Detach. May be nil.
+	Reap   bool     // the caller lives on: a supervisor that ends is waited for
+}
+
+// Spawn starts a supervisor in a new session and returns its word. The error is a *StartError, or the context's.
+func (s Spawner) Spawn(ctx context.Context) (Word, error) {
+	word, err := s.spawn(ctx)
+	if err != nil {
+		return Word{}, err
+	}
+	if word.Outcome == Ready || word.Outcome == Busy {
+		return word, nil
+	}
+	return word, &StartError{word, s.Log, true}
+}
+
+func (s Spawner) spawn(ctx context.Context) (Word, error) {
+	if s.Extra != nil {
+		defer s.Extra.Close()
+	}
+	log, err := s.openLog()
+	if err != nil {
+		return Word{}, fmt.Errorf("open the supervisor's log: %w", err)
+	}
+	defer log.Close()
+	offset, err := log.Seek(0, io.SeekEnd)
+	if err != nil {
+		return Word{}, err
+	}
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		return Word{}, err
+	}
+	defer reader.Close()
+
+	cmd := s.command(log, writer)
+	err = cmd.Start()
+	writer.Close()
+	if err == nil {
+		err = s.release(cmd)
+	}
+	if err != nil {
+		return Word{}, fmt.Errorf("start the supervisor: %w", err)
+	}
+	return s.listen(ctx, reader, offset)
+}
+
+// openLog opens the log, or nothing where the disk is full or read-only: what runs goes on without a log.
+func (s Spawner) openLog() (*os.File, error) {
+	err := os.MkdirAll(filepath.Dir(s.Log), 0o700)
+	if err == nil {
+		var log *os.File
+		if log, err = os.OpenFile(s.Log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err == nil {
+			return log, nil
+		}
+	}
+	for _, unwritable := range []error{unix.EROFS, unix.ENOSPC, unix.EDQUOT} {
+		if errors.Is(err, unwritable) {
+			return os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+		}
+	}
+	return nil, err
+}
+
+// release lets go of what was started, each way of starting in its own.
+func (s Spawner) release(cmd *exec.Cmd) error {
+	switch {
+	case s.Detach: // what was started has started the supervisor, and ends
+		return cmd.Wait()
+	case s.Reap:
+		go func() { _ = cmd.Wait() }()
+		return nil
+	}
+	return cmd.Process.Release()
+}
+
+func (s Spawner) command(log, pipe *os.File) *exec.Cmd {
+	args := s.Args
+	if s.Detach {
+		args = append([]string{DetachedArg}, args...)
+	}
+	cmd := exec.Command(s.Exe, args...)
+	cmd.Env = s.Env
+	// Not the project's directory: a supervisor that stands in it would keep a file system from being unmounted.
+	cmd.Dir = "/"
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.ExtraFiles = []*os.File{pipe} // becomes readyFD
+	if s.Extra != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, s.Extra) // becomes ExtraFD
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	return cmd
+}
+
+// listen waits for the word. End of file before any word means that the supervisor died: its log's end says why.
+func (s Spawner) listen(ctx context.Context, pipe *os.File, offset int64) (Word, error) {
+	stop := context.AfterFunc(ctx, func() { pipe.Close() })
+	defer stop()
+	var word Word
+	err := json.NewDecoder(pipe).Decode(&word)
+	switch {
+	case err == nil:
+		return word, nil
+	case ctx.Err() != nil:
+		return Word{}, &StartError{Word{Broken, "the supervisor did not become ready in time"}, s.Log, false}
+	case errors.Is(err, io.EOF):
+		return Word{}, &StartError{Word{Broken, "the supervisor died while starting" + s.lastWords(offset)}, s.Log, false}
+	}
+	return Word{}, fmt.Errorf("read the supervisor's readiness: %w", err)
+}
+
+// lastWords is the end of what was logged since offset, for a message.
+func (s Spawner) lastWords(offset int64) string {
+	const most = 600
+	file, err := os.Open(s.Log)
+	if err != nil {
+		return ""
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.NewSectionReader(file, offset, 1<<20))
+	text := strings.TrimSpace(string(data))
+	if err != nil || text == "" {
+		return ""
+	}
+	if len(text) > most {
+		text = "…" + text[len(text)-most:]
+	}
+	return ": " + text
+}

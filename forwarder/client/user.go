@@ -1,0 +1,17 @@
+package client
+
+import (
+	"path/filepath"
+
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project"
+)
+
+// User reads the user's own config. With an error come the defaults.
+func User() (project.User, error) {
+	home, err := lockstate.ConfigHome()
+	if err != nil {
+		return project.DefaultUser(), err
+	}
+	return project.ReadUser(filepath.Join(home, project.UserConfigName))
+}

@@ -1,0 +1,16 @@
+package client
+
+import (
+	"strings"
+
+	"golang.org/x/mod/semver"
+)
+
+// supersedes reports whether ours is a release, and newer than theirs. A version that was built on the way to a release
+// replaces nothing.
+func supersedes(ours, theirs string) bool {
+	ours, theirs = canonical(ours), canonical(theirs)
+	return semver.IsValid(ours) && semver.Prerelease(ours) == "" && semver.IsValid(theirs) && semver.Compare(ours, theirs) > 0
+}
+
+func canonical(v string) string { return "v" + strings.TrimPrefix(v, "v") }

@@ -1,0 +1,145 @@
+package eventlog
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+func TestWhateverHappensToTheFilesNoLineIsLostAndNoneRepeated(t *testing.T) {
+	temp := t.TempDir
+	rapid.Check(t, func(t *rapid.T) {
+		path := filepath.Join(temp(), "db.log")
+		file := Open(path, nil, Limits{Size: rapid.Int64Range(1, 200).Draw(t, "size"), Files: 1000})
+		tail := NewTail(path)
+		defer file.Close()
+		defer tail.Close()
+		var want, got []string
+		look := func(*rapid.T) {
+			lines, err := tail.Read()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, lines...)
+			if !slices.Equal(got, want) {
+				t.Fatalf("read   %q\nwritten %q", got, want)
+			}
+		}
+		look(t)
+		t.Repeat(map[string]func(*rapid.T){
+			"write": func(*rapid.T) {
+				line := fmt.Sprintf("line %d", len(want))
+				fmt.Fprintln(file, line)
+				want = append(want, line)
+			},
+			"look": look,
+			"remove": func(t *rapid.T) { // what was read already
+				look(t)
+				_ = os.Remove(aside(path, rapid.IntRange(0, 3).Draw(t, "which")))
+			},
+			"truncate": func(t *rapid.T) {
+				look(t)
+				if exists(path) && os.Truncate(path, 0) == nil {
+					look(t)
+				}
+			},
+			"part": func(t *rapid.T) { // a line without its end is no line yet
+				look(t)
+				whole := appendTo(t, path, "a part ")
+				look(t)
+				whole += appendTo(t, path, "and the rest\n")
+				want = append(want, strings.TrimSuffix(whole, "\n"))
+			},
+		})
+		look(t)
+	})
+}
+
+// appendTo writes to the file as another process would.
+func appendTo(t *rapid.T, path, text string) string {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := file.WriteString(text); err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func TestRotationUnderLoadLosesNoLineAndRepeatsNone(t *testing.T) {
+	const writers, each = 4, 1500
+	path := filepath.Join(t.TempDir(), "db.log")
+	file := Open(path, nil, Limits{Size: 2000, Files: 1000})
+	defer file.Close()
+	var writing sync.WaitGroup
+	for w := range writers {
+		writing.Go(func() {
+			for i := range each {
+				fmt.Fprintf(file, "%d %d\n", w, i)
+			}
+		})
+	}
+	defer writing.Wait()
+	tail := NewTail(path)
+	defer tail.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	next := make([]int, writers)
+	count := 0
+	err := Follow(ctx, filepath.Dir(path), func() error {
+		lines, err := tail.Read()
+		for _, line := range lines {
+			var w, i int
+			if _, err := fmt.Sscanf(line, "%d %d", &w, &i); err != nil || next[w] != i {
+				return fmt.Errorf("writer %d's next line is %d, but %q was read: %w", w, next[w], line, err)
+			}
+			next[w]++
+			count++
+		}
+		if count == writers*each {
+			cancel()
+		}
+		return err
+	})
+	if err != nil || count != writers*each {
+		t.Fatalf("read %d of %d lines: %v", count, writers*each, err)
+	}
+}
+
+func TestFollowingADirectoryThatIsNotThereYetFindsItsFirstLine(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	path := filepath.Join(dir, "db.log")
+	file, tail := Open(path, nil, Limits{}), NewTail(path)
+	defer file.Close()
+	defer tail.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	var got []string
+	looks := 0
+	err := Follow(ctx, dir, func() error {
+		if looks++; looks == 1 {
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				return err
+			}
+			fmt.Fprintln(file, "first")
+		}
+		lines, err := tail.Read()
+		if got = append(got, lines...); looks > 1 && len(got) > 0 {
+			cancel()
+		}
+		return err
+	})
+	if err != nil || !slices.Equal(got, []string{"first"}) {
+		t.Errorf("read %q, %v", got, err)
+	}
+}

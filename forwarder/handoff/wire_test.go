@@ -1,0 +1,104 @@
+package handoff
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// ends are the two ends of a link.
+func ends(t *testing.T) (*net.UnixConn, *net.UnixConn) {
+	t.Helper()
+	ours, file, err := pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := connection(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ours.Close(); theirs.Close() })
+	return ours, theirs
+}
+
+func TestDescriptorsArriveWithTheirMessageAndNoOther(t *testing.T) {
+	ours, theirs := ends(t)
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	large := Note{Args: []string{"supervise"}, Env: []string{strings.Repeat("x", 1<<20)}}
+	sent := make(chan error, 1)
+	go func() {
+		defer writer.Close()
+		sent <- errors.Join(
+			send(ours, frame{Verb: note, Note: &large}),
+			send(ours, frame{Verb: hold, Name: "service db", files: []int{int(writer.Fd()), int(writer.Fd())}}),
+			send(ours, frame{Verb: drop, Name: "service db"}),
+		)
+	}()
+	for i, want := range []struct {
+		verb  verb
+		files int
+	}{{note, 0}, {hold, 2}, {drop, 0}} {
+		f, err := receive(theirs)
+		if err != nil || f.Verb != want.verb || len(f.files) != want.files {
+			t.Fatalf("message %d: %q with %d files, %v", i, f.Verb, len(f.files), err)
+		}
+		if f.Verb == note && f.Note.Env[0] != large.Env[0] {
+			t.Error("the note was changed on its way")
+		}
+		for _, fd := range f.files {
+			if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+				t.Error("a child would inherit it")
+			}
+			if _, err := unix.Write(fd, []byte("x")); err != nil {
+				t.Errorf("write to the other end's pipe: %v", err)
+			}
+		}
+		closeAll(f.files)
+	}
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	if data, err := io.ReadAll(reader); err != nil || string(data) != "xx" {
+		t.Errorf("the pipe held %q, %v", data, err)
+	}
+	ours.Close()
+	if _, err := receive(theirs); !errors.Is(err, io.EOF) {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+func FuzzAMessageThatMakesNoSenseIsAnErrorAndNoMore(f *testing.F) {
+	f.Add([]byte(`{"seq":1,"verb":"hold","name":"x"}`))
+	f.Add([]byte(`{"note":{"memory":{}}}`))
+	f.Add([]byte("\x00\x01"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		_, _ = body(bytes.NewReader(data), uint32(len(data)))
+		if _, err := body(bytes.NewReader(data), uint32(len(data))+1); err == nil {
+			t.Error("a message that is cut short was taken")
+		}
+	})
+}
+
+func TestALengthBeyondReasonIsNotRead(t *testing.T) {
+	ours, theirs := ends(t)
+	if _, err := ours.Write(binary.BigEndian.AppendUint32(nil, largest+1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := receive(theirs); err == nil {
+		t.Error("it was read")
+	}
+}

@@ -75,6 +75,14 @@ func termSupervisorEvent(p *project, _ *rand.Rand) bool {
 	p.unsure = p.unsure || p.overlaps() || time.Since(p.lastTerm) < meant
 	p.excuse(nil, p.unsure)
 	p.lastTerm = time.Now()
+	p.undo(func() { // it resets the clients that it has when it takes the signal up, which may take a moment
+		p.w.eventually(quietLimit, func() string {
+			if isAlive(target.pid) {
+				return "it has not ended"
+			}
+			return ""
+		})
+	})
 	p.note("TERM to supervisor %d", target.pid)
 	return signalProcess(target.pid, syscall.SIGTERM)
 }

@@ -72,8 +72,10 @@ func replaceFileEvent(make func(path string) error) func(*project, *rand.Rand) b
 	return func(p *project, r *rand.Rand) bool {
 		names := []string{"lock", "election", "prompt", "state.json"}
 		isKilled := p.act.Meanwhile == "kill supervisor"
-		if isKilled && p.overlaps() {
-			names = names[:3] // a lease that comes while the file is gone is nowhere until the supervisor, who is killed, has it
+		// A lease that comes while the file is gone is nowhere until the supervisor, who is killed, has it. One who ends on
+		// request has nobody to leave leases to: shells take theirs again at a prompt, execs do not.
+		if isKilled && p.overlaps() || p.act.Meanwhile == "stop" && len(p.execs) > 0 {
+			names = names[:3]
 		}
 		name := names[r.IntN(len(names))]
 		path := p.stateFile(name)

@@ -196,6 +196,7 @@ func (s *Supervisor) remind() {
 	s.keeping.leave(handoff.Note{
 		Exe: s.o.Exe, Args: []string{"supervise", "--config", s.o.Config, "--kept", "--log-level", strings.ToLower(s.o.Level.Level().String())},
 		Env: s.env.inherited(), Log: s.dir.Log("supervisor"), Memory: data,
+		Supervisor: lockstate.Self(), Run: s.o.Run,
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -52,10 +53,14 @@ func Main() int {
 	k := &keeper{log: log, held: make(map[string][]int), events: make(chan func())}
 	k.current = &link{conn: conn}
 	k.serve(k.current)
-	slim.After(context.Background())
+	ctx, cancel := context.WithCancel(context.Background())
+	var trimming sync.WaitGroup
+	trimming.Go(func() { slim.Run(ctx) })
 	for !k.ended {
 		(<-k.events)()
 	}
+	cancel()
+	trimming.Wait()
 	for _, files := range k.held {
 		closeAll(files)
 	}

@@ -89,7 +89,7 @@ func (k *keeping) attend(ctx context.Context, link *keeper.Link) bool {
 func (k *keeping) giveMissing() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.closed || k.link == nil {
+	if k.closed || k.link == nil || len(k.missing) == 0 {
 		return
 	}
 	for _, name := range slices.Collect(maps.Keys(k.missing)) {

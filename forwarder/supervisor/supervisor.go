@@ -137,14 +137,13 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	for _, part := range []func(context.Context){
-		s.socket.serve, s.keeping.run, s.watchFiles, s.serveMetrics, s.watchNetwork, s.guard, s.takeSessions, s.remindKeeper, s.lookForPending,
+		s.socket.serve, s.keeping.run, s.watchFiles, s.serveMetrics, s.watchNetwork, s.guard, s.takeSessions, s.remindKeeper, s.lookForPending, slim.Run,
 		func(ctx context.Context) { watchSleep(ctx, slept, s.woke) },
 		func(ctx context.Context) { s.store.run(ctx, s.ended) }, // then the state is a successor's
 	} {
 		s.running.Go(func() { part(work) })
 	}
 	o.Say(control.Word{Outcome: control.Ready})
-	slim.After(work)
 
 	s.keep(ctx)
 	s.drain(ctx)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 )
 
@@ -27,7 +28,8 @@ type store struct {
 	// onChange is called, without a lock, after each change of what is known or cannot be written.
 	onChange func()
 
-	writing chan struct{} // held by whoever writes
+	writing   chan struct{} // held by whoever writes
+	pendingCh chan struct{} // a change is to be written
 
 	mu      sync.Mutex // guards the fields below; never held while a file is read or written
 	known   lockstate.State
@@ -47,7 +49,7 @@ type pendingChange struct {
 const retryWrite = time.Second
 
 func newStore(dir *lockstate.Dir, log *slog.Logger, onChange func()) *store {
-	return &store{dir: dir, log: log, onChange: onChange, writing: make(chan struct{}, 1)}
+	return &store{dir: dir, log: log, onChange: onChange, writing: make(chan struct{}, 1), pendingCh: make(chan struct{}, 1)}
 }
 
 // state is what is known, with every change that is still to be written.
@@ -89,6 +91,7 @@ func (st *store) count(change change) {
 	st.known = known
 	st.pending = append(st.pending, pendingChange{change, false})
 	st.mu.Unlock()
+	wait.Notify(st.pendingCh)
 	st.onChange()
 }
 
@@ -100,6 +103,7 @@ func (st *store) record(ctx context.Context, change change, bump bool) {
 	st.known = known
 	st.pending = append(st.pending, pendingChange{change, bump})
 	st.mu.Unlock()
+	wait.Notify(st.pendingCh)
 	st.onChange()
 	_ = st.sync(ctx) // run tries again
 }
@@ -184,25 +188,36 @@ func (st *store) finish(state lockstate.State, files lockstate.Fingerprint, err 
 
 // run writes what could not be written, as soon as it can be, until ctx or ended does.
 func (st *store) run(ctx context.Context, ended <-chan struct{}) {
-	tick := time.NewTicker(retryWrite)
-	defer tick.Stop()
+	var retry <-chan time.Time // nil while nothing is to be written: a supervisor at rest is not woken
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ended:
 			return
-		case <-tick.C:
-		}
-		st.mu.Lock()
-		behind := len(st.pending) > 0
-		st.mu.Unlock()
-		if behind {
+		case <-st.pendingCh:
+			if retry == nil {
+				retry = time.After(retryWrite)
+			}
+		case <-retry:
+			if retry = nil; !st.isPending() {
+				continue
+			}
 			limited, cancel := context.WithTimeout(ctx, retryWrite)
 			_ = st.sync(limited)
 			cancel()
+			if st.isPending() {
+				wait.Notify(st.pendingCh)
+			}
 		}
 	}
+}
+
+// isPending reports whether something is to be written.
+func (st *store) isPending() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return len(st.pending) > 0
 }
 
 // restoreLost writes what is known into a state that was lost and begun anew, or replaced by an older copy of itself.

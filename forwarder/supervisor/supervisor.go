@@ -179,7 +179,10 @@ func open(o Options) (*Supervisor, error) {
 	dir.Warn = func(text string) { s.log.Warn(text) }
 	s.store = newStore(dir, s.log, s.stateChanged)
 	s.news = newNews(dir, s.log, s.mask)
-	s.keeping = &keeping{exe: o.Exe, log: s.log, started: s.recordKeeper, kept: make(map[string]source), missing: make(map[string]bool)}
+	s.keeping = &keeping{
+		exe: o.Exe, log: s.log, started: s.recordKeeper,
+		kept: make(map[string]source), missing: make(map[string]bool), missingCh: make(chan struct{}, 1),
+	}
 	s.socket = newControlSocket(s)
 	return s, s.inherit()
 }

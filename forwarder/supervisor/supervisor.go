@@ -140,14 +140,13 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	for _, part := range []func(context.Context){
-		s.socket.serve, s.keeping.run, s.watchFiles, s.serveMetrics, s.watchNetwork, s.guard, s.takeSessions, s.remindKeeper, s.lookForPending,
+		s.socket.serve, s.keeping.run, s.watchFiles, s.serveMetrics, s.watchNetwork, s.guard, s.takeSessions, s.remindKeeper, s.lookForPending, memtrim.Run,
 		func(ctx context.Context) { watchSleep(ctx, slept, s.woke) },
 		func(ctx context.Context) { s.store.run(ctx, s.ended) }, // then the state is a successor's
 	} {
 		s.running.Go(func() { part(work) })
 	}
 	o.Say(client.Word{Outcome: client.Ready})
-	memtrim.After(work)
 
 	s.keep(ctx)
 	s.drain(ctx)
@@ -183,7 +182,9 @@ func open(o Options) (*Supervisor, error) {
 	dir.Warn = func(text string) { s.log.Warn(text) }
 	s.store = newStore(dir, s.log, s.stateChanged)
 	s.news = newNews(dir, s.log, s.mask)
-	s.keeping = &keeping{exe: o.Exe, log: s.log, started: s.recordKeeper, missing: make(map[string]bool)}
+	s.keeping = &keeping{
+		exe: o.Exe, log: s.log, started: s.recordKeeper, missing: make(map[string]bool), missingCh: make(chan struct{}, 1),
+	}
 	s.socket = newControlSocket(s)
 	return s, s.inherit()
 }

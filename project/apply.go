@@ -2,6 +2,7 @@ package project
 
 import (
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -78,11 +79,11 @@ func (a *application) table(n *node, fields []field, prefix string) {
 		f, known := find(fields, name, axis.value)
 		switch {
 		case !known:
-			a.say(m, "unknown key%s", suggestion(name, fields, axis.value))
+			a.say(m, "unknown key%s", a.unknownKeyAdvice(name, fields, prefix, axis.value))
 		case !f.suits(axis.value):
-			a.say(m, "belongs to %s %s, and %s is %s", axis.noun, oneOf(f.only), axis.this, axis.value)
+			a.say(m, "only valid for %s %s; %s is %s", axis.noun, oneOf(f.only), axis.this, axis.value)
 		case a.defaults && f.own:
-			a.say(m, "every service has its own; it cannot be in [defaults]")
+			a.say(m, "not allowed in [defaults]; set it in each service")
 		default:
 			if a.defaults && f.read != nil {
 				f.read = readAny(fields, name)
@@ -91,6 +92,20 @@ func (a *application) table(n *node, fields []field, prefix string) {
 			a.field(m, f, prefix+name+".")
 		}
 	}
+}
+
+// unknownKeyAdvice is the end of the message about an unknown key, empty where nothing is likely to be meant.
+func (a *application) unknownKeyAdvice(name string, fields []field, prefix, technology string) string {
+	meant := suggestion(name, fields, technology)
+	switch {
+	case meant != "":
+		return meant
+	case prefix == "" && slices.Contains(topKeys, name):
+		return "; it is a key of the whole file: move it above the first [table]"
+	case prefix != "" && technology != "":
+		return knownKeys(fields, technology)
+	}
+	return ""
 }
 
 // axis is what decides which keys a table has.
@@ -154,7 +169,7 @@ func (a *application) missingOf(n *node, fields []field, prefix string) {
 		}
 		for _, other := range f.excludes {
 			if given && a.given[prefix+other] {
-				a.key(n, "%q and %q exclude each other", prefix+f.name, prefix+other)
+				a.key(n, "%q and %q cannot be used together", prefix+f.name, prefix+other)
 			}
 		}
 		a.missingOf(n, f.fields, prefix+f.name+".")
@@ -167,10 +182,10 @@ func (f field) shown() string {
 		return f.example
 	}
 	if f.name == "local_port" {
-		return `, a port or "auto"`
+		return `: must be a port number (1-65535) or "auto"`
 	}
 	if strings.HasSuffix(f.name, "_port") {
-		return ", the port at the far end"
+		return ": the port on the remote side"
 	}
 	return ""
 }

@@ -23,7 +23,7 @@ func (p *parsing) dependencies() {
 			}
 		}
 		if circle := p.circle(s.Name); circle != nil {
-			p.value(n, "goes in a circle: %s", strings.Join(circle, " → "))
+			p.value(n, "circular dependency: %s", strings.Join(circle, " → "))
 		}
 	}
 }
@@ -33,7 +33,7 @@ func noService(name string, known []string) error {
 	if near := Nearest(name, known); near != "" {
 		hint = didYouMean(near)
 	}
-	return fmt.Errorf("there is no service %q to depend on%s", name, hint)
+	return fmt.Errorf("unknown service %q%s", name, hint)
 }
 
 // circle is the way from a service back to itself along depends_on, or nil.

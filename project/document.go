@@ -33,9 +33,9 @@ const (
 	tableKind   kind = "a table"
 	arrayKind   kind = "an array"
 	stringKind  kind = "a string"
-	integerKind kind = "a whole number"
-	floatKind   kind = "a decimal number"
-	boolKind    kind = "true or false"
+	integerKind kind = "an integer"
+	floatKind   kind = "a float"
+	boolKind    kind = "a boolean"
 	dateKind    kind = "a date"
 )
 
@@ -141,15 +141,37 @@ func parseDocument(f *Files, path string, data []byte) (*document, *Diagnostic) 
 // strconvError is the part of a message of go-toml's that quotes the file.
 var strconvError = lazily(`: strconv\..*`)
 
+// syntaxAdvice is what to write instead, by the beginning of a message of go-toml's. A message that is not listed is
+// shown as it is.
+var syntaxAdvice = []struct{ message, advice string }{
+	{"unexpected character", valueAdvice},
+	{"expected keyword", valueAdvice},
+	{"strings must be quoted", valueAdvice},
+	{"basic strings cannot have new lines", "a closing quote is missing"},
+	{"literal strings cannot have new lines", "a closing quote is missing"},
+	{"expected '=' after key", "write key = value"},
+	{"invalid character at start of key", `a line is key = value, a [table], or a comment that starts with "#"`},
+	{"expected newline", "write one key = value per line, without a comma at its end"},
+	{"array is incomplete", `a closing "]" is missing`},
+}
+
+const valueAdvice = "write strings in quotes, and true and false in lowercase"
+
 func (d *document) syntaxError(err error) *Diagnostic {
 	line, col := 1, 1
 	if decode, ok := errors.AsType[*toml.DecodeError](err); ok {
 		line, col = decode.Position()
 	}
 	if bytes.HasPrefix(d.data, byteOrderMark) {
-		err = errors.New("the file begins with a byte order mark; save it without")
+		err = errors.New("the file starts with a byte order mark; save it as UTF-8 without BOM")
 	}
 	message := strconvError().ReplaceAllString(strings.TrimPrefix(err.Error(), "toml: "), "")
+	for _, known := range syntaxAdvice {
+		if strings.HasPrefix(message, known.message) {
+			message += "; " + known.advice
+			break
+		}
+	}
 	return &Diagnostic{
 		Path: d.path, Line: line, Col: col, Message: printable(message),
 		Source: d.quoteBroken(line),

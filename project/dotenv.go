@@ -27,11 +27,11 @@ func parseDotEnv(path string, data []byte) dotEnv {
 	d := dotEnv{path: path}
 	data = bytes.TrimPrefix(data, byteOrderMark)
 	if !utf8.Valid(data) {
-		d.fail(lineAt(data, notUTF8(data)), "not UTF-8", "")
+		d.fail(lineAt(data, notUTF8(data)), "invalid UTF-8", "")
 		return d
 	}
 	if at := bytes.IndexByte(data, 0); at >= 0 {
-		d.fail(lineAt(data, at), "a NUL byte", "")
+		d.fail(lineAt(data, at), "must not contain a NUL byte", "")
 		return d
 	}
 	values, err := godotenv.Parse(bytes.NewReader(data))
@@ -40,15 +40,15 @@ func parseDotEnv(path string, data []byte) dotEnv {
 	for s := range statements(data) {
 		switch {
 		case s.broken && err != nil:
-			d.fail(s.line, "not NAME=value, or a quote that is not closed", s.shown())
+			d.fail(s.line, "expected NAME=value, or a closing quote is missing", s.shown())
 		case s.badName:
-			d.fail(s.line, "what stands before = is no variable's name", "")
+			d.fail(s.line, `invalid variable name before "="`, "")
 		}
 		d.warnEmptied(s, seen)
 		maps.Copy(seen, s.names)
 	}
 	if err != nil && len(d.errors) == 0 {
-		d.fail(1, "not lines of NAME=value", "")
+		d.fail(1, "expected lines of NAME=value", "")
 	}
 	return d
 }
@@ -77,7 +77,7 @@ func (d *dotEnv) warnEmptied(s statement, seen map[string]bool) {
 		if !seen[string(m[2])] {
 			d.warnings = append(d.warnings, Diagnostic{
 				Path: d.path, Line: s.line, Col: 1, Source: s.shown(),
-				Message: "a $ before a name that is not set above becomes nothing; single quotes keep it as it stands",
+				Message: "a $NAME that is not set above this line is replaced by nothing; use single quotes to keep the dollar sign",
 			})
 			return
 		}

@@ -41,7 +41,7 @@ var (
 			{Name: "database", Is: Number},
 			{Name: "key", Secret: true},
 		}},
-		{Name: "command", Keys: []Key{{Name: "command", Is: Texts, Required: true, Example: `, as in ["check", "{addr}"]`}}},
+		{Name: "command", Keys: []Key{{Name: "command", Is: Texts, Required: true, Example: `, for example ["check", "{addr}"]`}}},
 	}
 	someTechnologies = []TechnologyType{{Name: "wormhole", Port: true, Keys: []Key{
 		{Name: "host", Required: true},

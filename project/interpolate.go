@@ -6,8 +6,8 @@ import (
 )
 
 var (
-	errNUL        = errors.New("must not hold a NUL byte")
-	errNoServices = errors.New("where a service listens cannot depend on a service")
+	errNUL        = errors.New("must not contain a NUL byte")
+	errNoServices = errors.New("must not refer to a service: local_port and local_address are resolved before any service")
 )
 
 // noServices is what references to services mean before it is known where they listen.
@@ -102,7 +102,7 @@ func (p *parsing) warnArgument(n *node, t template) {
 			continue
 		}
 		if _, set := p.lookEnvironment(ref.variable); !set {
-			p.warnings.value(n, "%s comes from %s, and a process's arguments can be read by everyone; the command has %s in its environment",
+			p.warnings.value(n, "%s comes from %s, and other users can read the arguments of a process; let the command read %s from its environment instead",
 				ref.variable, EnvName, ref.variable)
 		}
 	}

@@ -16,7 +16,7 @@ import (
 func readPort(n *node) (int, error) {
 	i, err := n.integer()
 	if err == nil && (i < 1 || i > 65535) {
-		err = fmt.Errorf("%d is no port: 1-65535", i)
+		err = fmt.Errorf("invalid port %d: must be 1-65535", i)
 	}
 	return int(i), err
 }
@@ -29,9 +29,9 @@ func readLocalPort(s *Service, n *node) (err error) {
 	switch n.kind {
 	case integerKind:
 	case stringKind:
-		return fmt.Errorf(`%s is neither "auto" nor a port, 1-65535 and without quotes`, n.quoted())
+		return fmt.Errorf(`invalid port %s: must be "auto" or 1-65535 without quotes`, n.quoted())
 	default:
-		return n.want(`a port, 1-65535, or "auto"`)
+		return n.want(`a port number (1-65535) or "auto"`)
 	}
 	s.LocalPort, err = readPort(n)
 	return err
@@ -53,22 +53,22 @@ func remotePort(s *Service, n *node, naming []string) error {
 	}
 	value, err := n.string()
 	if err != nil {
-		return n.want("a port, 1-65535, or a port's name")
+		return n.want("a port number (1-65535) or a port name")
 	}
 	s.RemotePort = value
 	if port, err := strconv.Atoi(value); err == nil {
 		if port < 1 || port > 65535 || strconv.Itoa(port) != value {
-			return fmt.Errorf("%s is no port: 1-65535", n.quoted())
+			return fmt.Errorf("invalid port %s: must be 1-65535", n.quoted())
 		}
 		return nil
 	}
 	switch {
 	case len(naming) == 0:
-		return fmt.Errorf("%s is no port: 1-65535", n.quoted())
+		return fmt.Errorf("invalid port %s: must be 1-65535", n.quoted())
 	case !slices.Contains(naming, s.Technology) && s.Technology != "":
-		return fmt.Errorf("%s is no port: 1-65535; only %s knows ports by name", n.quoted(), oneOf(naming))
+		return fmt.Errorf("invalid port %s: must be 1-65535 (only %s supports port names)", n.quoted(), oneOf(naming))
 	case !portName().MatchString(value) || !strings.ContainsFunc(value, isLetter):
-		return fmt.Errorf("%s is no port: 1-65535, or a name of small letters, digits and dashes", n.quoted())
+		return fmt.Errorf("invalid port %s: must be 1-65535 or a name of lowercase letters, digits and dashes", n.quoted())
 	}
 	return nil
 }
@@ -83,7 +83,7 @@ func readLocalAddress(s *Service, n *node) error {
 	address, err := netip.ParseAddr(value)
 	address = address.Unmap()
 	if err != nil || address.Zone() != "" || !address.IsLoopback() {
-		return fmt.Errorf("%s is no loopback address, as 127.0.0.2 is", n.quoted())
+		return fmt.Errorf("invalid address %s: must be a loopback address such as 127.0.0.2", n.quoted())
 	}
 	s.LocalAddress = address
 	return nil
@@ -98,7 +98,7 @@ func expression(at func(*Service) *string) reader {
 		}
 		if _, err := regexp.Compile(value); err != nil {
 			if wrong, ok := errors.AsType[*syntax.Error](err); ok {
-				return fmt.Errorf("%s is no regular expression: %s", n.quoted(), wrong.Code)
+				return fmt.Errorf("invalid regular expression %s: %s", n.quoted(), wrong.Code)
 			}
 			return err
 		}

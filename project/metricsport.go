@@ -22,7 +22,7 @@ func (p *parsing) metricsClash() {
 	address := netip.AddrPortFrom(loopback4, uint16(p.project.MetricsPort))
 	for _, s := range p.project.Services {
 		if slices.Contains(s.Listens(), address) {
-			p.value(p.root.member("metrics_port"), "%s is the address of service %q; the metrics need another", address, s.Name)
+			p.value(p.root.member("metrics_port"), "%s is already used by service %q; use another port", address, s.Name)
 			return
 		}
 	}

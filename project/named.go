@@ -99,7 +99,7 @@ func resolveLinks(path string) string {
 }
 
 // errOtherHome is about ~name/…, which only a shell expands.
-var errOtherHome = errors.New(`only "~" and "~/" are expanded; write the other user's home out`)
+var errOtherHome = errors.New(`only "~" and "~/…" are expanded; write the full path of another user's home directory`)
 
 // expandPath makes path absolute: ~ is the user's home and everything else is relative to root.
 func expandPath(root, path string) (string, error) {

@@ -137,14 +137,16 @@ func (p *parsing) top() {
 		switch name {
 		case "version":
 			if !n.bad && (n.kind != stringKind || n.text != "1") {
-				p.value(n, `must be "1", the only version there is`)
+				p.value(n, `must be "1", the only supported version`)
 			}
 		case "linger":
 			p.linger(n)
 		case "metrics_port":
 			p.metricsPort(n)
-		case "services", "defaults", "env":
-			p.table(n)
+		case "services":
+			p.table(n, "tables such as [services.NAME]")
+		case "defaults", "env":
+			p.table(n, "a table")
 		default:
 			p.unknown(n, Nearest(name, topKeys))
 		}
@@ -160,9 +162,9 @@ func (p *parsing) linger(n *node) {
 }
 
 // table reports whether n is a table, and reports what is not.
-func (p *parsing) table(n *node) bool {
+func (p *parsing) table(n *node, want string) bool {
 	if n.kind != tableKind {
-		p.value(n, "%v", n.want("a table"))
+		p.value(n, "%v", n.want(want))
 	}
 	return n.kind == tableKind
 }
@@ -255,12 +257,12 @@ const supervisorName = "supervisor"
 
 func (p *parsing) service(n, defaults *node) {
 	if !serviceName().MatchString(n.name) {
-		p.key(n, "a service's name is letters, digits, dashes and underscores, and begins with no digit, because its variables are named after it")
+		p.key(n, `invalid service name: use letters, digits, "-" and "_", and do not start with a digit or "-"`)
 	}
 	if n.name == supervisorName {
-		p.key(n, "is what the supervisor's own log is called: a service needs another name")
+		p.key(n, "reserved name: the supervisor's own log uses it; choose another name")
 	}
-	if !p.table(n) {
+	if !p.table(n, "a table") {
 		return
 	}
 	s := newService(n.name)
@@ -287,7 +289,7 @@ func (p *parsing) clashes() {
 		p.addressClash(s, n, listening)
 		prefix := EnvPrefix(s.Name)
 		if other, ok := prefixes[prefix]; ok {
-			p.key(n, "its variables %s_HOST and %s_PORT would be those of service %q", prefix, prefix, other)
+			p.key(n, "name conflicts with service %q: both would export %s_HOST and %s_PORT", other, prefix, prefix)
 			continue
 		}
 		prefixes[prefix] = s.Name
@@ -300,7 +302,7 @@ func (p *parsing) addressClash(s Service, n *node, listening map[netip.AddrPort]
 	}
 	for _, address := range s.Listens() {
 		if other, ok := listening[address]; ok {
-			p.value(n.member("local_port"), `%s is the address of service %q too; another port, "auto" or another local_address tells them apart`, address, other)
+			p.value(n.member("local_port"), `%s is already used by service %q; use another port, "auto" or another local_address`, address, other)
 			return
 		}
 	}
@@ -322,9 +324,9 @@ func (p *parsing) env() {
 		n := table.members[name]
 		switch {
 		case !variableName().MatchString(name):
-			p.key(n, "no name of a variable: letters, digits and underscores, and no digit first")
+			p.key(n, `invalid variable name: use letters, digits and "_", and do not start with a digit`)
 		case strings.HasPrefix(name, reservedPrefix):
-			p.key(n, "names that begin with %s are localport's own", reservedPrefix)
+			p.key(n, "reserved name: variables that start with %s belong to localport", reservedPrefix)
 		}
 		if n.kind != stringKind {
 			p.hidden(n, "%v", n.want("a string"))
@@ -359,7 +361,7 @@ func (p *parsing) lookService(ref *reference) (string, error) {
 		if near := Nearest(ref.service, slices.Sorted(maps.Keys(p.endpoints))); near != "" {
 			hint = didYouMean(near)
 		}
-		return "", fmt.Errorf("there is no service %q to refer to%s", ref.service, hint)
+		return "", fmt.Errorf("unknown service %q%s", ref.service, hint)
 	}
 	return Endpoint{Host: s.Host(), Port: s.LocalPort}.attr(ref.attr), nil
 }

@@ -106,7 +106,7 @@ func (v View) variable(name string) (string, bool) {
 func (v View) service(ref *reference) (string, error) {
 	endpoint, ok := v.Services[ref.service]
 	if !ok {
-		return "", fmt.Errorf("there is no service %q to refer to", ref.service)
+		return "", fmt.Errorf("unknown service %q", ref.service)
 	}
 	return endpoint.attr(ref.attr), nil
 }
@@ -119,13 +119,13 @@ func (v View) explain(err error, entries []EnvEntry) error {
 	}
 	for _, entry := range entries {
 		if entry.Name == lost.name {
-			return fmt.Errorf("%w; that [env] sets it does not count, entries do not see each other", err)
+			return fmt.Errorf("%w; entries of [env] cannot refer to each other", err)
 		}
 	}
 	for name := range v.Services {
 		for _, attr := range []string{"host", "port"} {
 			if lost.name == EnvPrefix(name)+"_"+strings.ToUpper(attr) {
-				return fmt.Errorf("%w; write ${%s.%s}", err, name, attr)
+				return fmt.Errorf("%w; use ${%s.%s}", err, name, attr)
 			}
 		}
 	}

@@ -47,11 +47,11 @@ func TestAnEntryThatCannotBeResolvedSaysWhy(t *testing.T) {
 		{Name: "F", Template: "secret ${gone.port}"},
 	}, View{Services: map[string]Endpoint{"my-db": {Host: "127.0.0.1", Port: 1, Ours: true}}})
 	wants := []string{
-		"/p/.localport.toml:3:5: env.B: variable A is not set, neither in the environment nor in .env; that [env] sets it does not count, entries do not see each other",
-		"write ${my-db.port}",
-		"env.D: variable NOPE is not set, or empty: set it",
-		`env.E: "${" without`, // Parse has refused it
-		`there is no service "gone"`,
+		"/p/.localport.toml:3:5: env.B: variable A is not set in the environment or in .env; entries of [env] cannot refer to each other",
+		"use ${my-db.port}",
+		"env.D: variable NOPE is not set or is empty: set it",
+		`env.E: missing "}"`, // Parse has refused it
+		`unknown service "gone"`,
 	}
 	if len(got.Errors) != len(wants) || len(got.Pairs) != 1 {
 		t.Fatalf("%+v", got)

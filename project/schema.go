@@ -77,7 +77,7 @@ func schema(o Options) []field {
 		switch f.name {
 		case technologyKey:
 			f.read = choice(func(s *Service) *string { return &s.Technology }, known)
-			f.example = ", which must be " + oneOf(known)
+			f.example = ": must be " + oneOf(known)
 		case remotePortKey:
 			fields = append(fields, portFields(f, o.Technologies)...)
 			continue
@@ -229,6 +229,17 @@ func suggestion(name string, fields []field, technology string) string {
 		return didYouMean(near)
 	}
 	return ""
+}
+
+// knownKeys is the end of a message about an unknown key that resembles none: all keys that the table may have.
+func knownKeys(fields []field, technology string) string {
+	var names []string
+	for _, f := range fields {
+		if f.suits(technology) && !slices.Contains(names, f.name) {
+			names = append(names, f.name)
+		}
+	}
+	return "; known keys: " + strings.Join(names, ", ")
 }
 
 func didYouMean(name string) string { return fmt.Sprintf("; did you mean %q?", name) }

@@ -112,7 +112,7 @@ func (n *node) scalar() (any, error) {
 func (n *node) arguments() ([]string, error) {
 	switch {
 	case n.kind != arrayKind:
-		return nil, n.want("an array of strings")
+		return nil, n.want(wantStrings)
 	case len(n.items) == 0:
 		return nil, errors.New("must not be empty")
 	}

@@ -22,7 +22,7 @@ type Key struct {
 	// Entry makes the text of an entry of a Table from its value, a string, an int64 or a bool. A Table that has it is put over
 	// the one in [defaults], entry by entry; nil: values are strings, and the table is replaced as a whole.
 	Entry func(name string, value any) (string, error)
-	// Example ends the message about a required key that is missing: `, as in "redis-cli"`.
+	// Example ends the message about a missing required key: `, for example "redis-cli"`.
 	Example string
 }
 

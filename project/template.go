@@ -35,12 +35,12 @@ var (
 const maxNesting = 8
 
 var (
-	errOpen      = errors.New(`"${" without its "}"; write "$$" for a dollar`)
+	errOpen      = errors.New(`missing "}" after "${"; write "$$" for a literal "$"`)
 	errReference = errors.New(
-		`malformed "${…}"; it is ${NAME}, ${NAME:-default}, ${NAME:?message} or ${service.port}, and "$$" is a dollar`)
-	errNesting = fmt.Errorf(`"${…}" nested more than %d deep`, maxNesting)
-	errDefault = errors.New("a reference to a service takes neither default nor message: a service is always there")
-	errAttr    = errors.New("a service has host, port and addr, and nothing else to refer to")
+		`invalid "${…}": use ${NAME}, ${NAME:-default}, ${NAME:?message} or ${service.port}; write "$$" for a literal "$"`)
+	errNesting = fmt.Errorf(`"${…}" is nested more than %d levels deep`, maxNesting)
+	errDefault = errors.New("a reference to a service cannot have a default or a message")
+	errAttr    = errors.New("invalid reference to a service: use host, port or addr after the dot")
 )
 
 // parseTemplate takes text apart. Its errors quote nothing of the text, which may be a password.
@@ -178,9 +178,9 @@ type missing struct {
 
 func (e *missing) Error() string {
 	if e.message != "" {
-		return fmt.Sprintf("variable %s is not set, or empty: %s", e.name, e.message)
+		return fmt.Sprintf("variable %s is not set or is empty: %s", e.name, e.message)
 	}
-	return fmt.Sprintf("variable %s is not set, neither in the environment nor in %s", e.name, EnvName)
+	return fmt.Sprintf("variable %s is not set in the environment or in %s", e.name, EnvName)
 }
 
 // resolve puts the text together again.

@@ -73,7 +73,7 @@ func ReadUser(path string) (User, error) {
 type ExposedError struct{ Path string }
 
 func (e *ExposedError) Error() string {
-	return fmt.Sprintf("%s is not read, for others can write to it: chmod go-w %s", e.Path, e.Path)
+	return fmt.Sprintf("%s is ignored because other users can write to it: run \"chmod go-w %s\"", e.Path, e.Path)
 }
 
 // ownOnly makes sure that nobody but the user can change the file, or put another in its place.

@@ -73,14 +73,14 @@ on = ["failed", "recoverd"]
 	}
 	want := []string{
 		`:1:1: verbosty: unknown key; did you mean "verbosity"?`,
-		`:2:13: verbosity: unknown verbosity "loud", must be quiet, normal or verbose`,
-		`:3:10: linger: must be a duration longer than nothing: "30s", "5m" or a number of seconds`,
+		`:2:13: verbosity: invalid verbosity "loud": must be quiet, normal or verbose`,
+		`:3:10: linger: must be a positive duration such as "30s" or "5m", or a number of seconds`,
 		`:4:1: keep: unknown key; did you mean "logs.keep"?`,
-		`:5:17: logs.keep: must be longer than nothing: "7d", "36h" or a number of days`,
-		`:5:32: logs.max_size: must be at least "64KB": "4MB", "512KB", "1GB" or a number of bytes`,
-		`:7:11: notify.command: must be an array of strings, not a string`,
+		`:5:17: logs.keep: must be a positive age such as "7d" or "36h", or a number of days`,
+		`:5:32: logs.max_size: must be a size such as "512KB", "4MB" or "1GB", or a number of bytes, and at least "64KB"`,
+		`:7:11: notify.command: must be an array of strings such as ["a", "b"], not a string`,
 		`:8:11: notify.desktop: must be true or false, not a string`,
-		`:9:17: notify.on[1]: unknown event "recoverd", must be state, failed, recovered, reload, pending, started, ended, no_room or room; did you mean "recovered"?`,
+		`:9:17: notify.on[1]: invalid event "recoverd": must be state, failed, recovered, reload, pending, started, ended, no_room or room; did you mean "recovered"?`,
 		`:10:2: notifiy: unknown key; did you mean "notify"?`,
 	}
 	var lines []string

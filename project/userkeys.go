@@ -30,7 +30,7 @@ var userKeys = []userKey{
 		{name: "command", read: readNotifyCommand},
 		{name: "desktop", read: func(u *User, n *node) error {
 			if n.kind != boolKind {
-				return n.want("true or false")
+				return n.want(wantBool)
 			}
 			u.Notify.Desktop = n.text == "true"
 			return nil
@@ -111,7 +111,7 @@ func maybeNearest(name string, names []string) string {
 func oneWord(n *node, what string, words []string) (string, error) {
 	word, err := n.string()
 	if err == nil && !slices.Contains(words, word) {
-		err = fmt.Errorf("unknown %s %s, must be %s%s", what, n.quoted(), oneOf(words), maybeNearest(word, words))
+		err = fmt.Errorf("invalid %s %s: must be %s%s", what, n.quoted(), oneOf(words), maybeNearest(word, words))
 	}
 	return word, err
 }
@@ -122,7 +122,7 @@ func readVerbosity(u *User, n *node) error {
 	return err
 }
 
-var errKeep = errors.New(`must be longer than nothing: "7d", "36h" or a number of days`)
+var errKeep = errors.New(`must be a positive age such as "7d" or "36h", or a number of days`)
 
 func readKeep(u *User, n *node) (err error) {
 	text := n.text
@@ -145,7 +145,7 @@ const (
 	mostLogSize  = 1 << 40
 )
 
-var errSize = errors.New(`must be at least "64KB": "4MB", "512KB", "1GB" or a number of bytes`)
+var errSize = errors.New(`must be a size such as "512KB", "4MB" or "1GB", or a number of bytes, and at least "64KB"`)
 
 func readMaxSize(u *User, n *node) error {
 	size, unit := 0.0, int64(1)
@@ -180,10 +180,10 @@ func cutUnit(text string) (number string, unit int64) {
 
 func readNotifyCommand(u *User, n *node) error {
 	if n.kind != arrayKind {
-		return n.want("an array of strings")
+		return n.want(wantStrings)
 	}
 	if len(n.items) == 0 {
-		return errors.New(`must not be empty, as in ["say", "{service} {event}"]`)
+		return errors.New(`must not be empty, for example ["say", "{service} {event}"]`)
 	}
 	var bad badItems
 	for i, item := range n.items {
@@ -206,7 +206,7 @@ func readNotifyCommand(u *User, n *node) error {
 
 func readNotifyOn(u *User, n *node) error {
 	if n.kind != arrayKind {
-		return n.want("an array of strings")
+		return n.want(wantStrings)
 	}
 	u.Notify.On = []string{}
 	var bad badItems

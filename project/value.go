@@ -1,6 +1,7 @@
 package project
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -19,7 +20,34 @@ func (n *node) quoted() string {
 }
 
 // want is the error about a value of the wrong type.
-func (n *node) want(what string) error { return fmt.Errorf("must be %s, not %s", what, n.kind) }
+func (n *node) want(what string) error {
+	return fmt.Errorf("must be %s, not %s%s", what, n.kind, n.quotingAdvice(what))
+}
+
+// quotingAdvice is the end of the message about a value that only has quotes too many or too few.
+func (n *node) quotingAdvice(want string) string {
+	switch n.kind {
+	case integerKind, floatKind, boolKind, dateKind:
+		if want == "a string" {
+			return "; put it in quotes"
+		}
+	case stringKind:
+		_, err := strconv.Atoi(n.text)
+		isInteger, isBool := err == nil, n.text == "true" || n.text == "false"
+		isLiteral := bytes.HasPrefix(n.doc.data[n.at+1:], []byte(n.text)) // not ${…}, which needs the quotes
+		if isLiteral && (want == wantInteger && isInteger || want == wantBool && isBool) {
+			return "; remove the quotes"
+		}
+	}
+	return ""
+}
+
+// What a value must be, in the words of messages.
+const (
+	wantInteger = "an integer"
+	wantBool    = "true or false"
+	wantStrings = `an array of strings such as ["a", "b"]`
+)
 
 func (n *node) string() (string, error) {
 	switch {
@@ -33,7 +61,7 @@ func (n *node) string() (string, error) {
 
 func (n *node) integer() (int64, error) {
 	if n.kind != integerKind {
-		return 0, n.want("a whole number")
+		return 0, n.want(wantInteger)
 	}
 	return strconv.ParseInt(n.text, 0, 64) // with base 0 Go's notation is TOML's, underscores included
 }
@@ -76,7 +104,7 @@ func word(at func(*Service) *string) reader {
 			return err
 		}
 		if blank().MatchString(*at(s)) {
-			return fmt.Errorf("%s must not hold spaces or control characters", n.quoted())
+			return fmt.Errorf("%s must not contain spaces or control characters", n.quoted())
 		}
 		return nil
 	}
@@ -94,7 +122,7 @@ func choice(at func(*Service) *string, values []string) reader {
 			if near := Nearest(value, values); near != "" {
 				hint = didYouMean(near)
 			}
-			return fmt.Errorf("unknown %s %s, must be %s%s", n.name, n.quoted(), oneOf(values), hint)
+			return fmt.Errorf("invalid %s %s: must be %s%s", n.name, n.quoted(), oneOf(values), hint)
 		}
 		*at(s) = value
 		return nil
@@ -104,7 +132,7 @@ func choice(at func(*Service) *string, values []string) reader {
 func boolean(at func(*Service) *bool) reader {
 	return func(s *Service, n *node) error {
 		if n.kind != boolKind {
-			return n.want("true or false")
+			return n.want(wantBool)
 		}
 		*at(s) = n.text == "true"
 		return nil
@@ -134,7 +162,7 @@ func duration(at func(*Service) *time.Duration) reader {
 	}
 }
 
-var errDuration = errors.New(`must be a duration longer than nothing: "30s", "5m" or a number of seconds`)
+var errDuration = errors.New(`must be a positive duration such as "30s" or "5m", or a number of seconds`)
 
 func (n *node) duration() (time.Duration, error) {
 	switch n.kind {
@@ -173,7 +201,7 @@ func seconds(f float64) (time.Duration, error) {
 func list(at func(*Service) *[]string) reader {
 	return func(s *Service, n *node) error {
 		if n.kind != arrayKind {
-			return n.want("an array of strings")
+			return n.want(wantStrings)
 		}
 		values := make([]string, 0, len(n.items))
 		var bad badItems
@@ -226,7 +254,7 @@ func file(at func(*Service) *string) reader {
 		}
 		if in := locate(files.Root, path).name; in != "" && files.Named != nil {
 			if _, covered := files.Named[in]; !covered {
-				return errors.New("a file inside the project must be named without ${…}, so that allowing the project covers it")
+				return errors.New(`a path inside the project must not contain ${…}: "localport allow" could not cover the file`)
 			}
 		}
 		*at(s) = path

@@ -34,7 +34,7 @@ var Technology = forwarder.Technology{TechnologyType: project.TechnologyType{Nam
 var keys = []project.Key{
 	{
 		Name: "command", Is: project.Texts, Top: true, Required: true, Valid: holdsPort,
-		Example: `, as in ["cloud-sql-proxy", "--port", "{port}", "proj:region:inst"]`,
+		Example: `, for example ["cloud-sql-proxy", "--port", "{port}", "proj:region:inst"]`,
 	},
 	{Name: "ready", Is: project.Expression, Top: true},       // the program is up when a line of its fits; without it: when it listens
 	{Name: "needs_login", Is: project.Expression, Top: true}, // a line of its that fits says that the user must log in

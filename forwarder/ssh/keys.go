@@ -63,7 +63,7 @@ func finish(s *project.Service, keys project.Given) {
 	case socks && keys.Has("connection.remote_host"):
 		keys.Reject("connection.remote_host", eachClient)
 	case !socks && !keys.Has("remote_port") && keys.Has("connection.socks"):
-		keys.Miss(`missing "remote_port", the port at the far end`)
+		keys.Miss(`missing "remote_port": the port on the remote side`)
 	case s.Reverse && s.AutoPort:
 		keys.Reject("local_port", `"auto" means nothing here: it is the port of a server of your own, which the far side is led to`)
 	case s.Reverse && s.OnDemand:

@@ -23,7 +23,7 @@ import (
 var Kind = probe.Kind{
 	CheckType: project.CheckType{Name: "command", Keys: []project.Key{{
 		Name: "command", Is: project.Texts, Required: true,
-		Example: `, as in ["curl", "-fsS", "http://{addr}/healthz"]`,
+		Example: `, for example ["curl", "-fsS", "http://{addr}/healthz"]`,
 	}}},
 	New: func(s project.Settings) (probe.Check, error) {
 		argv := s.Texts("command")

@@ -54,7 +54,7 @@ func TestAKeyOfAnotherTypeIsToldWhoseItIs(t *testing.T) {
 		t.Fatal("it was read")
 	}
 	for _, want := range []string{
-		"belongs to health check http or https, and this one is postgres", `did you mean "expected_status"?`, `missing "health_check.command", as in`,
+		"only valid for health check http or https; this one is postgres", `did you mean "expected_status"?`, `missing "health_check.command", for example`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in\n%v", want, err)

@@ -2,6 +2,7 @@ package project
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -79,7 +80,7 @@ func (a *application) table(n *node, fields []field, prefix string) {
 		f, known := find(fields, name, axis.value)
 		switch {
 		case !known:
-			a.say(m, "unknown key%s", a.unknownKeyAdvice(name, fields, prefix, axis.value))
+			a.say(m, "unknown key%s", a.unknownKeyAdvice(m, fields, prefix, axis.value))
 		case !f.suits(axis.value):
 			a.say(m, "only valid for %s %s; %s is %s", axis.noun, oneOf(f.only), axis.this, axis.value)
 		case a.defaults && f.own:
@@ -95,13 +96,16 @@ func (a *application) table(n *node, fields []field, prefix string) {
 }
 
 // unknownKeyAdvice is the end of the message about an unknown key, empty where nothing is likely to be meant.
-func (a *application) unknownKeyAdvice(name string, fields []field, prefix, technology string) string {
-	meant := suggestion(name, fields, technology)
+func (a *application) unknownKeyAdvice(n *node, fields []field, prefix, technology string) string {
+	meant := suggestion(n.name, fields, technology)
+	isTopLevel := prefix == "" && slices.Contains(topKeys, n.name)
 	switch {
 	case meant != "":
 		return meant
-	case prefix == "" && slices.Contains(topKeys, name):
-		return "; it is a key of the whole file: move it above the first [table]"
+	case isTopLevel && n.kind == tableKind:
+		return fmt.Sprintf("; write it as [%s]", n.name)
+	case isTopLevel:
+		return "; it applies to the whole file: move it above the first [table]"
 	case prefix != "" && technology != "":
 		return knownKeys(fields, technology)
 	}

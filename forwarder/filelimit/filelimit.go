@@ -45,7 +45,7 @@ const (
 func Reserve(services []project.Service, shells int) int {
 	n := base + clients + momentary + pipes + max(leases, shells) + perCheck*min(checks, len(services))
 	for _, svc := range services {
-		n += perService + perListener*len(svc.Listens())
+		n += perService + perListener*len(svc.ListenAddresses())
 	}
 	return n
 }

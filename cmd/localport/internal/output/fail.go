@@ -67,7 +67,7 @@ func Exit(w io.Writer, err error) int {
 
 // say writes an error and its hint.
 func say(w io.Writer, err error) {
-	if invalid, ok := errors.AsType[*project.Invalid](err); ok {
+	if invalid, ok := errors.AsType[*project.InvalidError](err); ok {
 		fmt.Fprintln(w, strings.TrimRight(invalid.Error(), "\n"))
 	} else {
 		fmt.Fprintln(w, "localport:", strings.TrimRight(err.Error(), "\n"))
@@ -82,7 +82,7 @@ func Hint(err error) string {
 	var (
 		own      *hinted
 		denied   *client.NotAllowedError
-		notFound *project.ErrNotFound
+		notFound *project.NotFoundError
 		start    *client.StartError
 		noAnswer *client.NoAnswerError
 		lost     *client.UnreachableError
@@ -115,7 +115,7 @@ func Code(err error) int {
 	var (
 		own     *coded
 		usage   *usageError
-		invalid *project.Invalid
+		invalid *project.InvalidError
 		denied  *client.NotAllowedError
 		start   *client.StartError
 	)

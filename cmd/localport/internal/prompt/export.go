@@ -102,7 +102,7 @@ type look struct {
 	retry                 retry
 	view                  uint64 // the number of the line that the view is as new as; 0: it cannot be told
 
-	user func() (project.User, error) // what the user wants; read when there is something to say
+	user func() (project.UserConfig, error) // what the user wants; read when there is something to say
 }
 
 // Export prints what the shell has to evaluate, and returns the exit code. Args are those behind `localport export`.
@@ -146,7 +146,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 // oneLine shows an error in the one line that a prompt has for us, hint and all. What is wrong with a config takes a
 // line for each mistake.
 func oneLine(w io.Writer, err error) error {
-	_, invalid := errors.AsType[*project.Invalid](err)
+	_, invalid := errors.AsType[*project.InvalidError](err)
 	if err == nil || invalid {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/ssh/askpass"
@@ -27,7 +28,7 @@ func (l *login) askFor(ctx context.Context, a *app, p here, client *client.Clien
 		return fmt.Errorf("log in to %s: ssh asks on a terminal, and there is none: %w", l.Name, err)
 	}
 	defer terminal.Close()
-	fmt.Fprintf(a.err, "localport: the login to %s, for %s\n", l.Name, strings.Join(l.names, ", "))
+	output.Info(a.err, "the login to %s, for %s", l.Name, strings.Join(l.names, ", "))
 	// The supervisor's own directory goes with it, whatever becomes of us.
 	private := filepath.Join(filepath.Dir(supervisor.Socket), supervisor.Run)
 	questions, err := askpass.Listen(ctx, private, func(ctx context.Context, q askpass.Question) (string, bool) {
@@ -56,7 +57,7 @@ var errNo = errors.New("no answer")
 // the question shows: who has the answer at hand is fast.
 func put(ctx context.Context, terminal *os.File, q askpass.Question) (string, error) {
 	if q.Kind == "none" { // as of a security key that is to be touched
-		fmt.Fprintln(terminal, q.Text)
+		fmt.Fprintln(terminal, output.Text(q.Text))
 		<-ctx.Done()
 		return "", errNo
 	}
@@ -67,7 +68,7 @@ func put(ctx context.Context, terminal *os.File, q askpass.Question) (string, er
 		}
 		defer func() { restore(); fmt.Fprintln(terminal) }()
 	}
-	fmt.Fprint(terminal, q.Text)
+	fmt.Fprint(terminal, output.Text(q.Text))
 	if q.Kind == "confirm" {
 		fmt.Fprint(terminal, " (yes/no) ")
 	}

@@ -58,7 +58,7 @@ func (a *app) daemonLine(ctx context.Context, client client.Client, word string)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.out, "%s: pid %d, %s\n", word, status.Supervisor.PID, status.Config)
+	_, err = fmt.Fprintf(a.out, "%s: pid %d, %s\n", word, status.Supervisor.PID, output.Line(status.Config))
 	return err
 }
 
@@ -200,7 +200,7 @@ func (daemonReloadCmd) Run(a *app) error {
 	if err != nil {
 		return fmt.Errorf("reload: %w", err)
 	}
-	_, err = fmt.Fprintln(a.out, reload.Summary())
+	_, err = fmt.Fprintln(a.out, output.Flatten(reload.Summary()))
 	return err
 }
 
@@ -227,7 +227,7 @@ func (c daemonStatusCmd) Run(a *app) error {
 		return err
 	}
 	if c.json() {
-		return printJSON(a.out, struct {
+		return output.JSON(a.out, struct {
 			*api.SupervisorStatus
 			Config string      `json:"config"`
 			Leases []api.Lease `json:"leases"`
@@ -239,7 +239,7 @@ func (c daemonStatusCmd) Run(a *app) error {
 
 func printSupervisor(w io.Writer, status api.Status) {
 	s := status.Supervisor
-	row := func(name string, value any) { fmt.Fprintf(w, "%-9s %v\n", name, value) }
+	row := func(name string, value any) { fmt.Fprintf(w, "%-9s %s\n", name, output.Line(fmt.Sprint(value))) }
 	row("config", status.Config)
 	row("pid", s.PID)
 	row("run", s.Run)
@@ -259,6 +259,6 @@ func printSupervisor(w io.Writer, status api.Status) {
 			fmt.Fprintf(w, "  %-5s for %s, until localport stop\n", lease.Kind, age(lease.Since))
 			continue
 		}
-		fmt.Fprintf(w, "  %-5s pid %d for %s in %s\n", lease.Kind, lease.PID, age(lease.Since), lease.Dir)
+		fmt.Fprintf(w, "  %-5s pid %d for %s in %s\n", lease.Kind, lease.PID, age(lease.Since), output.Line(lease.Dir))
 	}
 }

@@ -189,7 +189,8 @@ func (d *demo) show(ctx context.Context) error {
 		return err
 	}
 	fmt.Fprintln(d.out)
-	render(d.out, status, terminalWidth(d.out))
+	columns, _ := d.out.Size()
+	render(d.out, status, columns)
 	fmt.Fprintln(d.out)
 	return nil
 }

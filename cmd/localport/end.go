@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/process"
@@ -149,7 +150,7 @@ func terminate(w io.Writer, q client.Process) error {
 		err := lockstate.WaitExit(ctx, q.Process)
 		cancel()
 		if err == nil {
-			fmt.Fprintf(w, "localport: the %s (pid %d) did not answer and was ended\n", q.Role, q.PID)
+			output.Info(w, "the %s (pid %d) did not answer and was ended", q.Role, q.PID)
 			return nil
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/eventlog"
 )
 
@@ -61,7 +62,9 @@ func (c eventsCmd) print(w io.Writer, events []eventlog.Event) error {
 	b := bufio.NewWriter(w)
 	for _, event := range events {
 		if c.json() {
-			printCompact(b, event)
+			if err := output.JSONLine(b, event); err != nil {
+				return err
+			}
 		} else {
 			fmt.Fprintln(b, eventLine(event))
 		}
@@ -78,10 +81,10 @@ func eventLine(e eventlog.Event) string {
 	said := []string{e.Time.Local().Format(time.DateTime) + "  " + service + "  " + happened(e)}
 	for _, more := range []string{e.Reason, e.Hint} {
 		if more != "" {
-			said = append(said, strings.ReplaceAll(more, "\n", "; "))
+			said = append(said, output.Flatten(more))
 		}
 	}
-	return strings.Join(said, ": ")
+	return output.Line(strings.Join(said, ": "))
 }
 
 func happened(e eventlog.Event) string {

@@ -78,7 +78,7 @@ func (c execCmd) prepare(a *app) ([]string, error) {
 		return nil, err
 	}
 	if verdict != trust.Allowed {
-		fmt.Fprintf(a.err, "localport: %s changed and waits for localport allow; this runs on the old text\n", p.Config)
+		output.Info(a.err, "%s changed and waits for localport allow; this runs on the old text", p.Config)
 	} else if err := j.Current(ctx, files); err != nil {
 		return nil, err
 	}

@@ -57,7 +57,7 @@ func (c loginCmd) Run(a *app) error {
 		return err
 	}
 	if len(names) == 0 {
-		fmt.Fprintln(a.err, "localport: no service needs a login")
+		output.Info(a.err, "no service needs a login")
 		return nil
 	}
 	for _, group := range logins(parsed, names) {
@@ -117,14 +117,14 @@ func (l *login) goThrough(ctx context.Context, a *app, p here, client *client.Cl
 	var credential []byte
 	done := false
 	if l.Run != nil {
-		fmt.Fprintf(a.err, "localport: the login of %s, for %s\n", l.Name, strings.Join(l.names, ", "))
+		output.Info(a.err, "the login of %s, for %s", l.Name, strings.Join(l.names, ", "))
 		var err error
-		if credential, done, err = l.Run(ctx, forwarder.Terminal{In: os.Stdin, Out: a.out, Err: a.err}); err != nil {
+		if credential, done, err = l.Run(ctx, forwarder.Terminal{In: os.Stdin, Out: a.out.File(), Err: a.err.File()}); err != nil {
 			return fmt.Errorf("log in for %s: %w", strings.Join(l.names, ", "), err)
 		}
 	}
 	if !done {
-		fmt.Fprintf(a.err, "localport: there is no login helper to run for %s; trying again with the login as it is now\n", strings.Join(l.names, ", "))
+		output.Info(a.err, "there is no login helper to run for %s; trying again with the login as it is now", strings.Join(l.names, ", "))
 	}
 	return client.Login(ctx, api.LoginRequest{Names: l.names, Credential: credential})
 }

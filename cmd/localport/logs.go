@@ -60,7 +60,7 @@ func (c logsCmd) list(a *app, p here, names []string) error {
 		if c.Path {
 			name = p.Dir.Log(name)
 		}
-		if _, err := fmt.Fprintln(a.out, name); err != nil {
+		if _, err := fmt.Fprintln(a.out, output.Line(name)); err != nil {
 			return err
 		}
 	}
@@ -162,7 +162,7 @@ func (r *reading) close() {
 }
 
 // read looks once, or whenever something changes in dir until the user has had enough or nobody reads any more.
-func read(out any, follow bool, dir string, look func() error) error {
+func read(out *output.Writer, follow bool, dir string, look func() error) error {
 	signal.Ignore(syscall.SIGPIPE) // the write says so, too
 	err := func() error {
 		if !follow {
@@ -171,7 +171,7 @@ func read(out any, follow bool, dir string, look func() error) error {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		return eventlog.Follow(ctx, dir, func() error {
-			if unread(out) {
+			if unread(out.File()) {
 				return syscall.EPIPE
 			}
 			return look()

@@ -4,7 +4,6 @@ package main
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -57,7 +56,7 @@ type grammar struct {
 // app is what every command needs: where it was asked to act, and where its output goes. Results go to out,
 // everything else to err.
 type app struct {
-	out, err io.Writer
+	out, err *output.Writer
 	config   string // -c
 	dir      string // the directory to act in; empty if the current one cannot be told
 	gone     string // the config of the project that -C names, whose directory is not there any more
@@ -73,6 +72,14 @@ func main() {
 }
 
 func run(args []string) int {
+	stdout, stderr := output.NewWriter(os.Stdout), output.NewWriter(os.Stderr)
+	code := runCommand(args, stdout, stderr)
+	_ = stdout.Flush()
+	_ = stderr.Flush()
+	return code
+}
+
+func runCommand(args []string, stdout, stderr *output.Writer) int {
 	if len(args) > 0 {
 		switch args[0] {
 		case "export":
@@ -80,7 +87,7 @@ func run(args []string) int {
 		case handoff.Arg:
 			return handoff.Main()
 		case client.DetachedArg:
-			return output.Exit(os.Stderr, client.Detach(args[1:]))
+			return output.Exit(stderr, client.Detach(args[1:]))
 		}
 	}
 	var g grammar
@@ -89,26 +96,27 @@ func run(args []string) int {
 		kong.Description("Port forwards that follow you: each project's own, up on cd, gone with the last shell out."),
 		kong.UsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.Writers(stdout, stderr),
 		kong.DefaultEnvars("LOCALPORT"),
 		kong.Vars{"version": version.Own()},
 	)
 	ctx, err := parser.Parse(args)
 	if err != nil {
-		return output.Exit(os.Stderr, output.Usage(err))
+		return output.Exit(stderr, output.Usage(err))
 	}
-	a := &app{out: os.Stdout, err: os.Stderr, config: g.Config, level: g.LogLevel}
+	a := &app{out: stdout, err: stderr, config: g.Config, level: g.LogLevel}
 	if g.Verbose {
 		a.level = "debug"
 	}
 	if err := a.enter(g.Dir); err != nil {
-		return output.Exit(os.Stderr, err)
+		return output.Exit(stderr, err)
 	}
 	began := time.Now()
 	err = ctx.Run(a)
 	if a.place != nil {
 		err = here{a.place}.Explain(err, began)
 	}
-	return output.Exit(os.Stderr, err)
+	return output.Exit(stderr, err)
 }
 
 // enter resolves -C. Without it a current directory that was deleted is not an error yet: not every command needs it. With

@@ -120,7 +120,7 @@ func (c stopCmd) Run(a *app) error {
 		return err
 	}
 	if client == nil {
-		return output.Hinted(errors.New("the project is not running: there is nothing to stop"), "")
+		return output.Hinted(errors.New("the project is not running: there is nothing to stop"))
 	}
 	names, err := choose(status.Services, c.Services, c.Tag)
 	if err != nil {
@@ -132,7 +132,7 @@ func (c stopCmd) Run(a *app) error {
 	}
 	also := slices.DeleteFunc(affected, func(n string) bool { return slices.Contains(names, n) })
 	if len(also) > 0 {
-		fmt.Fprintf(a.err, "localport: stopped with it, because they depend on it: %s\n", strings.Join(also, ", "))
+		output.Info(a.err, "stopped with it, because they depend on it: %s", strings.Join(also, ", "))
 	}
 	return nil
 }
@@ -213,7 +213,8 @@ func (p here) show(ctx context.Context, a *app, client client.Client, names []st
 		status.Services = slices.DeleteFunc(status.Services, func(s api.ServiceStatus) bool {
 			return !slices.Contains(names, s.Name)
 		})
-		render(a.out, status, terminalWidth(a.out))
+		columns, _ := a.out.Size()
+		render(a.out, status, columns)
 	}
 	return err
 }
@@ -225,7 +226,8 @@ func (p here) waitFor(ctx context.Context, client client.Client, names []string,
 		return status, err
 	}
 	late := err != nil
-	var problems, hints []string
+	var problems []error
+	var hints []string
 	for _, svc := range status.Services {
 		if !slices.Contains(names, svc.Name) || svc.State.Ready() {
 			continue
@@ -238,7 +240,7 @@ func (p here) waitFor(ctx context.Context, client client.Client, names []string,
 	if problems == nil {
 		return status, nil
 	}
-	return status, output.Hinted(errors.New(strings.Join(problems, "\nlocalport: ")), strings.Join(hints, "\nhint: "))
+	return status, output.Hinted(errors.Join(problems...), hints...)
 }
 
 // settle returns the status in which each of the services is ready, or in a state that only a person can change; with the
@@ -298,16 +300,16 @@ func settled(status api.Status, names []string) bool {
 	})
 }
 
-func problem(svc api.ServiceStatus, late bool, limit time.Duration) string {
+func problem(svc api.ServiceStatus, late bool, limit time.Duration) error {
 	text := fmt.Sprintf("service %q is %s", svc.Name, svc.State)
 	if late && !svc.State.Settled() {
 		text += fmt.Sprintf(" after %v", limit)
 	}
 	if svc.LastError != "" {
-		text += ": " + svc.LastError
+		text += ": " + output.Flatten(svc.LastError)
 	}
 	if svc.State != forwarder.Stopped {
 		text += " (log: " + svc.Log + ")"
 	}
-	return text
+	return errors.New(text)
 }

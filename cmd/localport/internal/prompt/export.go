@@ -106,7 +106,10 @@ type look struct {
 }
 
 // Export prints what the shell has to evaluate, and returns the exit code. Args are those behind `localport export`.
-func Export(args []string) int { return output.Exit(os.Stderr, run(args, os.Stdout, os.Stderr)) }
+func Export(args []string) int {
+	stderr := output.NewWriter(os.Stderr)
+	return output.Exit(stderr, run(args, os.Stdout, stderr))
+}
 
 // run always prints the bookkeeping, also when something failed: a prompt that is told nothing would ask again and
 // again.
@@ -129,7 +132,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 	// A file system that hangs ignores every deadline; the prompt must come back all the same.
 	watchdog := time.AfterFunc(h.Limit+200*time.Millisecond, func() {
 		if !h.again {
-			fmt.Fprintf(stderr, "localport: gave up after %v in %s\n", h.Limit, cwd)
+			output.Info(stderr, "gave up after %v in %s", h.Limit, cwd)
 		}
 		os.Exit(output.ExitFailed)
 	})
@@ -153,13 +156,14 @@ func oneLine(w io.Writer, err error) error {
 	if errors.Is(err, output.ErrReported) {
 		return err
 	}
-	text := "localport: " + strings.ReplaceAll(err.Error(), "\n", "; ")
-	if h := output.Hint(err); strings.HasPrefix(h, "localport ") {
-		text += "; run: " + h
-	} else if h != "" {
-		text += "; " + h
+	parts := []string{output.Flatten(err.Error())}
+	for _, hint := range output.Hints(err) {
+		if strings.HasPrefix(hint, "localport ") {
+			hint = "run: " + hint
+		}
+		parts = append(parts, output.Flatten(hint))
 	}
-	fmt.Fprintln(w, text)
+	output.Info(w, "%s", strings.Join(parts, "; "))
 	return output.Coded(output.ErrReported, output.Code(err))
 }
 
@@ -194,7 +198,7 @@ func lineSeen(line string, view uint64) string {
 }
 
 func (l *look) at(root string) (*client.Place, error) {
-	p, err := client.At(filepath.Join(root, project.ConfigName), l.err, os.Getenv("LOCALPORT_LOG_LEVEL"), version.Own())
+	p, err := client.At(filepath.Join(root, project.ConfigName), func(text string) { output.Warn(l.err, text) }, os.Getenv("LOCALPORT_LOG_LEVEL"), version.Own())
 	if err == nil {
 		p.Limit = l.Limit
 	}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
@@ -30,10 +31,10 @@ func brief(err error) string {
 func (l *look) entered(view api.View) {
 	user, err := l.user()
 	if err != nil {
-		fmt.Fprintln(l.err, "localport: warning:", brief(err))
+		output.Warn(l.err, brief(err))
 	}
 	if text := summary(l.root, view, user.Verbosity); text != "" {
-		fmt.Fprintln(l.err, "localport:", text)
+		output.Info(l.err, "%s", text)
 	}
 }
 
@@ -53,7 +54,7 @@ func (l *look) happened(p *client.Place) {
 			continue // the next prompt is told of it
 		}
 		if text := sentence(event); text != "" {
-			fmt.Fprintln(l.err, "localport:", text)
+			output.Info(l.err, "%s", text)
 		}
 	}
 }
@@ -89,10 +90,10 @@ func sentence(e eventlog.Event) string {
 			text = e.Service + " needs attention"
 		}
 		if e.Reason != "" {
-			text += ": " + e.Reason
+			text += ": " + output.Flatten(e.Reason)
 		}
 		if e.Hint != "" {
-			text += "; " + e.Hint
+			text += "; " + output.Flatten(e.Hint)
 		}
 		return text
 	}
@@ -119,7 +120,7 @@ func (l *look) changed() {
 		}
 	}
 	if len(names) > 0 {
-		fmt.Fprintln(l.err, "localport:", strings.Join(names, " "))
+		output.Info(l.err, "%s", strings.Join(names, " "))
 	}
 }
 
@@ -152,7 +153,7 @@ func summaryOf(svc api.ServiceView) string {
 	case svc.State.Ready():
 		return fmt.Sprintf("%s :%d", svc.Name, svc.Port)
 	case svc.Reason != "":
-		return fmt.Sprintf("%s :%d (%s: %s)", svc.Name, svc.Port, svc.State, svc.Reason)
+		return fmt.Sprintf("%s :%d (%s: %s)", svc.Name, svc.Port, svc.State, output.Flatten(svc.Reason))
 	}
 	return fmt.Sprintf("%s :%d (%s)", svc.Name, svc.Port, svc.State)
 }

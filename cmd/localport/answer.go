@@ -25,10 +25,10 @@ const loginWait = 3 * time.Minute
 func (l *login) askFor(ctx context.Context, a *app, p here, client *client.Client, supervisor *api.SupervisorStatus) error {
 	terminal, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
-		return fmt.Errorf("log in to %s: ssh asks on a terminal, and there is none: %w", l.Name, err)
+		return fmt.Errorf("log in to %s: ssh has questions and needs a terminal: %w", l.Name, err)
 	}
 	defer terminal.Close()
-	output.Info(a.err, "the login to %s, for %s", l.Name, strings.Join(l.names, ", "))
+	output.Info(a.err, "logging in to %s for %s", l.Name, strings.Join(l.names, ", "))
 	// The supervisor's own directory goes with it, whatever becomes of us.
 	private := filepath.Join(filepath.Dir(supervisor.Socket), supervisor.Run)
 	questions, err := askpass.Listen(ctx, private, func(ctx context.Context, q askpass.Question) (string, bool) {
@@ -36,7 +36,7 @@ func (l *login) askFor(ctx context.Context, a *app, p here, client *client.Clien
 		return text, err == nil
 	})
 	if err != nil {
-		return fmt.Errorf("listen for what ssh asks: %w", err)
+		return fmt.Errorf("listen for the questions of ssh: %w", err)
 	}
 	defer func() { _ = questions.Close() }()
 	if err := client.Login(ctx, api.LoginRequest{Names: l.names, Ask: questions.Socket()}); err != nil {
@@ -45,7 +45,7 @@ func (l *login) askFor(ctx context.Context, a *app, p here, client *client.Clien
 	waiting, cancel := context.WithTimeout(ctx, loginWait)
 	defer cancel()
 	if _, err := p.settle(waiting, *client, l.names); err != nil && ctx.Err() != nil {
-		return fmt.Errorf("the login to %s was given up", l.Name)
+		return fmt.Errorf("the login to %s was interrupted", l.Name)
 	}
 	return nil // how it came out is shown with everything else
 }

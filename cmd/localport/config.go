@@ -11,7 +11,7 @@ import (
 )
 
 type configCmd struct {
-	Validate validateCmd `cmd:"" help:"Check the config; needs no permission."`
+	Validate validateCmd `cmd:"" help:"Check the config; the project need not be allowed."`
 }
 
 type validateCmd struct{}

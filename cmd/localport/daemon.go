@@ -18,11 +18,11 @@ import (
 
 // daemonCmd are the controls of the supervisor itself.
 type daemonCmd struct {
-	Start   daemonStartCmd   `cmd:"" help:"Bring the project up and keep it up without a shell."`
-	Stop    daemonStopCmd    `cmd:"" help:"End the supervisor now, whatever leases there are."`
-	Restart daemonRestartCmd `cmd:"" help:"Replace the supervisor by a new one; every port stays open."`
-	Reload  daemonReloadCmd  `cmd:"" help:"Read the config again, and print what came of it."`
-	Status  daemonStatusCmd  `cmd:"" help:"Show the supervisor: pid, version, uptime, leases, socket, log, memory."`
+	Start   daemonStartCmd   `cmd:"" help:"Start the supervisor and keep it running without a shell."`
+	Stop    daemonStopCmd    `cmd:"" help:"Stop the supervisor, even if shells use the project."`
+	Restart daemonRestartCmd `cmd:"" help:"Replace the supervisor with a new one; all ports stay open."`
+	Reload  daemonReloadCmd  `cmd:"" help:"Reload the config and print the result."`
+	Status  daemonStatusCmd  `cmd:"" help:"Show the supervisor's pid, version, uptime, socket, log, memory and leases."`
 }
 
 type daemonStartCmd struct{}
@@ -45,7 +45,7 @@ func (daemonStartCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	word := "runs already"
+	word := "already running"
 	if j.Started {
 		word = "started"
 	}
@@ -256,7 +256,7 @@ func printSupervisor(w io.Writer, status api.Status) {
 	row("leases", len(status.Leases))
 	for _, lease := range status.Leases {
 		if lease.Kind == api.StartLease {
-			fmt.Fprintf(w, "  %-5s for %s, until localport stop\n", lease.Kind, age(lease.Since))
+			fmt.Fprintf(w, "  %-5s for %s, until \"localport stop\"\n", lease.Kind, age(lease.Since))
 			continue
 		}
 		fmt.Fprintf(w, "  %-5s pid %d for %s in %s\n", lease.Kind, lease.PID, age(lease.Since), output.Line(lease.Dir))

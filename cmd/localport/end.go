@@ -144,17 +144,17 @@ func terminate(w io.Writer, q client.Process) error {
 		limit  time.Duration
 	}{{syscall.SIGTERM, termGrace}, {syscall.SIGKILL, killTime}} {
 		if err := syscall.Kill(q.PID, step.signal); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return fmt.Errorf("end the %s (pid %d): %w", q.Role, q.PID, err)
+			return fmt.Errorf("stop the %s (pid %d): %w", q.Role, q.PID, err)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), step.limit)
 		err := lockstate.WaitExit(ctx, q.Process)
 		cancel()
 		if err == nil {
-			output.Info(w, "the %s (pid %d) did not answer and was ended", q.Role, q.PID)
+			output.Info(w, "stopped the %s (pid %d), which did not answer", q.Role, q.PID)
 			return nil
 		}
 	}
-	return fmt.Errorf("the %s (pid %d) has not ended %v after SIGKILL", q.Role, q.PID, killTime)
+	return fmt.Errorf("the %s (pid %d) is still running %v after SIGKILL", q.Role, q.PID, killTime)
 }
 
 // removeLeftovers removes what a supervisor leaves that did not end by itself, unless another one runs by now: its

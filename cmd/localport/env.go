@@ -18,8 +18,8 @@ import (
 )
 
 type envCmd struct {
-	Format string `enum:"sh,fish,json,dotenv" default:"sh" help:"Form of the output: ${enum}."`
-	JSON   bool   `help:"The same as --format=json."`
+	Format string `enum:"sh,fish,json,dotenv" default:"sh" help:"Output format: ${enum}."`
+	JSON   bool   `help:"Same as --format=json."`
 }
 
 // Run prints the project's variables. It starts nothing: the ports of a project that is down are those it would have.
@@ -82,7 +82,7 @@ func omissions(status api.Status) (omitted []error) {
 		if svc.Held || svc.Reverse || svc.State == forwarder.Stopped {
 			continue
 		}
-		text := fmt.Sprintf("no variables for service %q: it is %s", svc.Name, svc.State)
+		text := fmt.Sprintf("no variables for service %q, which %s", svc.Name, output.State(svc.State))
 		if svc.LastError != "" {
 			text += ": " + svc.LastError
 		}

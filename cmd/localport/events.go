@@ -13,10 +13,10 @@ import (
 )
 
 type eventsCmd struct {
-	Services []string `arg:"" optional:"" name:"service" help:"Services; none means all, and the project itself."`
-	Follow   bool     `short:"f" help:"Go on printing what happens."`
-	Lines    int      `short:"n" default:"-1" placeholder:"N" help:"Only the last N."`
-	Since    moment   `placeholder:"WHEN" help:"Only from then on: 10m or 7d ago, 15:04, 2026-01-31, or a whole time."`
+	Services []string `arg:"" optional:"" name:"service" help:"Services; if none is given, all services and the project itself."`
+	Follow   bool     `short:"f" help:"Follow new events."`
+	Lines    int      `short:"n" default:"-1" placeholder:"N" help:"Print only the last N events."`
+	Since    moment   `placeholder:"WHEN" help:"Start time: 10m or 7d (ago), 15:04, 2026-01-31, or an RFC 3339 time."`
 	outputFormat
 }
 

@@ -15,13 +15,13 @@ import (
 )
 
 type logsCmd struct {
-	Services []string `arg:"" optional:"" name:"service" help:"Services, or \"supervisor\"; none means every service."`
-	Follow   bool     `short:"f" help:"Go on printing what is added."`
-	Lines    int      `short:"n" default:"-1" placeholder:"N" help:"Only the last N lines of those that pass."`
+	Services []string `arg:"" optional:"" name:"service" help:"Services, or \"supervisor\"; if none is given, all services."`
+	Follow   bool     `short:"f" help:"Follow new lines."`
+	Lines    int      `short:"n" default:"-1" placeholder:"N" help:"Print only the last N matching lines."`
 	logFilter
 	outputFormat
-	List bool `help:"List the logs there are."`
-	Path bool `help:"Print the paths of the logs instead."`
+	List bool `help:"List the names of the logs."`
+	Path bool `help:"Print the paths of the log files."`
 }
 
 // supervisorLog is the name under which the supervisor's own log is asked for.
@@ -30,7 +30,7 @@ const supervisorLog = "supervisor"
 // Run prints the logs of services, merged by time where there are several.
 func (c logsCmd) Run(a *app) error {
 	if c.Follow && !c.Until.IsZero() {
-		return output.Usage(errors.New("--until is about what was; -f is about what comes"))
+		return output.Usage(errors.New("--until and --follow exclude each other"))
 	}
 	pass, err := c.filter()
 	if err != nil {

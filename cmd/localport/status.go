@@ -26,15 +26,15 @@ import (
 
 // outputFormat is how a command that prints data prints it.
 type outputFormat struct {
-	Output string `short:"o" enum:"table,json,text" default:"table" help:"Form of the output: ${enum}."`
-	JSON   bool   `help:"The same as --output=json."`
+	Output string `short:"o" enum:"table,json,text" default:"table" help:"Output format: ${enum}."`
+	JSON   bool   `help:"Same as --output=json."`
 }
 
 func (o outputFormat) json() bool { return o.JSON || o.Output == "json" }
 
 type statusCmd struct {
 	outputFormat
-	Watch bool `short:"w" help:"Go on showing it until Ctrl-C; where the output is no terminal, print what changes."`
+	Watch bool `short:"w" help:"Keep showing the status until Ctrl-C; if the output is not a terminal, print each change."`
 }
 
 // Run shows the project, running or not.
@@ -85,7 +85,7 @@ func (p here) statusDown(ctx context.Context) (api.Status, error) {
 	state := p.Dir.Peek()
 	state.Prune()
 	if errors.Is(err, fs.ErrNotExist) && len(state.Leases) > 0 {
-		return api.Status{}, output.Hinted(fmt.Errorf("the project is down: %w", err),
+		return api.Status{}, output.Hinted(fmt.Errorf("the project is not running: %w", err),
 			"localport -c "+shellhook.Quote(p.Config)+" stop")
 	}
 	if err != nil {
@@ -100,7 +100,7 @@ func (p here) statusDown(ctx context.Context) (api.Status, error) {
 		Services: stopped(ctx, p, parsed), Leases: client.Leases(state.Leases), Failure: state.Failure,
 	}
 	if verdict != trust.Allowed {
-		status.Pending = "not allowed: read the config, then run localport allow"
+		status.Pending = "not allowed: review the config, then run \"localport allow\""
 	}
 	return status, nil
 }
@@ -120,7 +120,7 @@ func stopped(ctx context.Context, p here, parsed *project.Project) []api.Service
 func overview(w io.Writer, status api.Status, width int) {
 	fmt.Fprintf(w, "%s: %s", output.Line(filepath.Base(status.Project)), status.State)
 	if s := status.Supervisor; s != nil {
-		fmt.Fprintf(w, " for %s, %d %s", age(s.Since), len(status.Leases), plural("lease", len(status.Leases)))
+		fmt.Fprintf(w, " for %s, %s", age(s.Since), usedBy(status.Leases))
 	}
 	fmt.Fprintln(w)
 	render(w, status, width)
@@ -145,6 +145,27 @@ func overview(w io.Writer, status api.Status, width int) {
 	for _, warning := range status.Warnings {
 		fmt.Fprintln(w, "warning:", output.Flatten(warning))
 	}
+}
+
+// usedBy says who holds the leases.
+func usedBy(leases []api.Lease) string {
+	counts := make(map[string]int)
+	for _, lease := range leases {
+		counts[lease.Kind]++
+	}
+	var holders []string
+	for _, kind := range []struct{ lease, name string }{{api.ShellLease, "shell"}, {api.ExecLease, "command"}} {
+		if n := counts[kind.lease]; n > 0 {
+			holders = append(holders, fmt.Sprintf("%d %s", n, plural(kind.name, n)))
+		}
+	}
+	if counts[api.StartLease] > 0 {
+		holders = append(holders, "\"localport start\"")
+	}
+	if len(holders) == 0 {
+		return "not in use"
+	}
+	return "used by " + strings.Join(holders, " and ")
 }
 
 func plural(word string, n int) string {

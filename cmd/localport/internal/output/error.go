@@ -67,6 +67,27 @@ func Exit(w io.Writer, err error) int {
 	return Code(err)
 }
 
+// ReportOnOneLine prints an error and its hints on one line, for a prompt, and returns what is left for Exit: the exit code, or an
+// invalid config, which has a line for each mistake.
+func ReportOnOneLine(w io.Writer, err error) error {
+	_, invalid := errors.AsType[*project.Invalid](err)
+	if err == nil || invalid {
+		return err
+	}
+	if errors.Is(err, ErrReported) {
+		return err
+	}
+	parts := []string{Flatten(err.Error())}
+	for _, hint := range Hints(err) {
+		if strings.HasPrefix(hint, "localport ") {
+			hint = `run "` + hint + `"`
+		}
+		parts = append(parts, Flatten(hint))
+	}
+	Info(w, "%s", strings.Join(parts, "; "))
+	return Coded(ErrReported, Code(err))
+}
+
 // printError prints an error and its hints.
 func printError(w io.Writer, err error) {
 	for _, line := range errorLines(err) {
@@ -145,15 +166,15 @@ func Hints(err error) []string {
 	case errors.As(err, &own):
 		return own.hints
 	case errors.As(err, &usage):
-		return []string{"localport --help, or localport COMMAND --help"}
+		return []string{`run "localport --help" or "localport COMMAND --help"`}
 	case errors.As(err, &denied):
-		return []string{"read it, then run: localport allow"}
+		return []string{`review it, then run "localport allow"`}
 	case errors.As(err, &notFound):
-		return []string{"cd into a project, name one with -C DIR or -c FILE, or write a " + project.ConfigName}
+		return []string{"cd into a project, select one with -C DIR or -c FILE, or create " + project.ConfigName}
 	case errors.As(err, &start) && start.Outcome == client.Broken:
-		return []string{"the whole log: " + start.Log}
+		return []string{"the log has more: " + start.Log}
 	case errors.As(err, &refused):
-		return []string{"request " + refused.Request + " in: localport logs supervisor"}
+		return []string{"localport logs supervisor --grep " + refused.Request}
 	case errors.As(err, &noAnswer):
 		return []string{"localport daemon restart"}
 	case errors.As(err, &lost):

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/printable"
 )
 
@@ -102,6 +103,17 @@ func Info(w io.Writer, format string, args ...any) {
 
 // Warn prints a warning of one line.
 func Warn(w io.Writer, text string) { Info(w, "warning: %s", Flatten(text)) }
+
+// State is what a service in a state does, as the predicate of a sentence.
+func State(state forwarder.State) string {
+	switch state {
+	case forwarder.NeedsAttention:
+		return "needs attention"
+	case forwarder.Failed:
+		return "failed"
+	}
+	return "is " + string(state)
+}
 
 // JSON prints a value for programs, indented.
 func JSON(w io.Writer, value any) error { return writeJSON(w, value, "  ") }

@@ -22,7 +22,7 @@ import (
 // brief is an error on one line.
 func brief(err error) string {
 	if invalid, ok := errors.AsType[*project.Invalid](err); ok {
-		return invalid.Brief() + "; localport config validate shows it"
+		return invalid.Brief() + `; run "localport config validate"`
 	}
 	return err.Error()
 }
@@ -83,12 +83,9 @@ func latest(events []eventlog.Event) []eventlog.Event {
 func sentence(e eventlog.Event) string {
 	switch e.Kind {
 	case eventlog.Recovered:
-		return e.Service + " is well again"
+		return e.Service + " recovered"
 	case eventlog.Failed:
-		text := e.Service + " is " + strings.ReplaceAll(e.To, "_", " ")
-		if e.To == string(forwarder.NeedsAttention) {
-			text = e.Service + " needs attention"
-		}
+		text := e.Service + " " + output.State(forwarder.State(e.To))
 		if e.Reason != "" {
 			text += ": " + output.Flatten(e.Reason)
 		}
@@ -137,7 +134,7 @@ func summary(root string, view api.View, verbosity project.Verbosity) string {
 		if verbosity == project.Quiet {
 			return ""
 		}
-		parts = append(parts, "no services are up")
+		parts = append(parts, "no services are running")
 	}
 	return filepath.Base(root) + ": " + strings.Join(parts, ", ")
 }

@@ -52,7 +52,7 @@ func Main() int {
 	k := &keeper{log: log, held: make(map[string][]int), events: make(chan func())}
 	k.current = &link{conn: conn}
 	k.serve(k.current)
-	memtrim.After(context.Background())
+	memtrim.TrimAfterStart(context.Background())
 	for !k.ended {
 		(<-k.events)()
 	}

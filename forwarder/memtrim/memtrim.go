@@ -1,5 +1,5 @@
-// Package memtrim makes a process that lives for days let go of what only its start needed: garbage, and the pages of the program
-// that its initialisation went through.
+// Package memtrim reduces the memory of a long-running process: it frees garbage, and pages of the executable that only the start
+// needed.
 package memtrim
 
 import (
@@ -8,18 +8,18 @@ import (
 	"time"
 )
 
-// After trims the process some seconds from now, when its start is over, and once more when it has settled. It returns at
-// once; what is left to do ends with the context.
-func After(ctx context.Context) {
+// TrimAfterStart calls Trim after 3 seconds, when the process has started, and again after a minute. It returns at once. Calls
+// that are due after ctx is done are not made.
+func TrimAfterStart(ctx context.Context) {
 	for _, delay := range []time.Duration{3 * time.Second, time.Minute} {
 		timer := time.AfterFunc(delay, Trim)
 		context.AfterFunc(ctx, func() { timer.Stop() })
 	}
 }
 
-// Trim gives back what the process does not need at the moment. Pages of the program that it does need come back by
-// themselves, from memory that the system has anyway.
+// Trim returns free memory and the executable's pages to the system. Pages that are needed are mapped again on access, from the
+// page cache as a rule.
 func Trim() {
 	debug.FreeOSMemory()
-	unmap()
+	dropProgramPages()
 }

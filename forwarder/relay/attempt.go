@@ -16,7 +16,7 @@ import (
 type attempt struct {
 	client      *client
 	tunnelState *tunnelState
-	pending     *pendingConn
+	pendingConn *pendingConn
 	toUpstream  *copier
 	toClient    *copier
 	doneCh      chan struct{} // closed when the upstream side has ended
@@ -74,10 +74,10 @@ func (r *Relay) finishAttempt(a *attempt) {
 	defer r.mu.Unlock()
 	if _, isDialing := r.dialCancels[a.client]; isDialing { // Dial panicked
 		r.endDial(a.client)
-		a.tunnelState.pending.endDial()
+		a.tunnelState.pendingConns.endDial()
 	}
-	if a.pending != nil {
-		a.tunnelState.pending.markEnded(a.pending, now)
+	if a.pendingConn != nil {
+		a.tunnelState.pendingConns.markEnded(a.pendingConn, now)
 	}
 	r.releaseTunnel(a.client, now)
 	if a.shouldRetry && !a.client.isDropped {
@@ -212,7 +212,7 @@ func (r *Relay) beginDial(a *attempt, cancel context.CancelFunc) bool {
 	if a.tunnelState != r.attached || r.isClosed || a.client.hasClosed() {
 		return false
 	}
-	a.pending = a.tunnelState.pending.add()
+	a.pendingConn = a.tunnelState.pendingConns.add()
 	r.dialCancels[a.client] = cancel
 	return true
 }
@@ -249,7 +249,7 @@ func (r *Relay) recordDial(a *attempt, conn net.Conn, err error) {
 	a.client.isDropped = false
 	r.counters.setState(a.client, stateOpen)
 	a.connectedAt = now
-	a.tunnelState.pending.setConn(a.pending, conn)
+	a.tunnelState.pendingConns.setConn(a.pendingConn, conn)
 	a.tunnelState.recordConnected(a.client, now)
 	if isAcknowledged {
 		r.confirmTunnel(a.tunnelState, now)
@@ -265,7 +265,7 @@ func (r *Relay) recordDialError(a *attempt, err error) {
 	refusal, isRefusal := errors.AsType[*forwarder.Refusal](err)
 	r.mu.Lock()
 	isObsolete := r.endDial(a.client)
-	a.tunnelState.pending.recordDialError(a.pending, isRefusal, now)
+	a.tunnelState.pendingConns.recordDialError(a.pendingConn, isRefusal, now)
 	if !isObsolete {
 		a.tunnelState.recordRefusal(a.client, now)
 	}

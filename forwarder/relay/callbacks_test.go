@@ -102,7 +102,7 @@ func (f *relayFixture) countRemembered() int {
 	defer f.mu.Unlock()
 	n := len(f.clients) + len(f.dialCancels) + len(f.waitQueue)
 	if f.attached != nil {
-		n += f.attached.pending.dialing
+		n += f.attached.pendingConns.dialing
 	}
 	return n
 }

@@ -25,7 +25,7 @@ func (r *Relay) Dial(ctx context.Context) (net.Conn, error) {
 		r.mu.Unlock()
 		return nil, ErrNoTunnel
 	}
-	pending := ts.pending.add()
+	pending := ts.pendingConns.add()
 	r.mu.Unlock()
 
 	conn, err := ts.tunnel.Dial(ctx)
@@ -34,17 +34,17 @@ func (r *Relay) Dial(ctx context.Context) (net.Conn, error) {
 	defer r.mu.Unlock()
 	if err != nil {
 		_, isRefusal := errors.AsType[*forwarder.Refusal](err)
-		ts.pending.recordDialError(pending, isRefusal, now)
+		ts.pendingConns.recordDialError(pending, isRefusal, now)
 		if isRefusal {
 			ts.recordRefusal(nil, now)
 		}
 		return nil, err
 	}
-	ts.pending.setConn(pending, conn)
+	ts.pendingConns.setConn(pending, conn)
 	if isAcknowledged {
 		r.confirmTunnel(ts, now)
 	}
-	return &probeConn{Conn: conn, relay: r, tunnelState: ts, pending: pending, stopWaitingCh: make(chan struct{})}, nil
+	return &probeConn{Conn: conn, relay: r, tunnelState: ts, pendingConn: pending, stopWaitingCh: make(chan struct{})}, nil
 }
 
 // probeConn is a health check's connection.
@@ -52,7 +52,7 @@ type probeConn struct {
 	net.Conn
 	relay           *Relay
 	tunnelState     *tunnelState
-	pending         *pendingConn
+	pendingConn     *pendingConn
 	firstReadOnce   sync.Once     // the first byte or the end was handled
 	stopWaitingCh   chan struct{} // closed when Read is not to wait for a report
 	stopWaitingOnce sync.Once
@@ -76,16 +76,16 @@ func (p *probeConn) confirmServer() {
 	now, r := time.Now(), p.relay
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p.tunnelState.pending.remove(p.pending)
+	p.tunnelState.pendingConns.remove(p.pendingConn)
 	r.confirmTunnel(p.tunnelState, now)
 }
 
 // explainEnd returns why the connection ended before the first byte, if the tunnel tells, else end.
 func (p *probeConn) explainEnd(end error) error {
 	r := p.relay
-	r.markPendingEnded(p.tunnelState, p.pending)
-	report := r.awaitEndReport(p.tunnelState, p.pending, false, p.stopWaitingCh)
-	r.removePending(p.tunnelState, p.pending)
+	r.markPendingEnded(p.tunnelState, p.pendingConn)
+	report := r.awaitEndReport(p.tunnelState, p.pendingConn, false, p.stopWaitingCh)
+	r.removePending(p.tunnelState, p.pendingConn)
 	switch {
 	case report.ownRefusal != nil:
 		return report.ownRefusal
@@ -100,20 +100,20 @@ func (p *probeConn) explainEnd(end error) error {
 func (r *Relay) removePending(ts *tunnelState, p *pendingConn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	ts.pending.remove(p)
+	ts.pendingConns.remove(p)
 }
 
 func (r *Relay) markPendingEnded(ts *tunnelState, p *pendingConn) {
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	ts.pending.markEnded(p, now)
+	ts.pendingConns.markEnded(p, now)
 }
 
 // Close closes the connection, and ends a Read that waits for a report.
 func (p *probeConn) Close() error {
 	p.stopWaiting()
-	p.relay.markPendingEnded(p.tunnelState, p.pending)
+	p.relay.markPendingEnded(p.tunnelState, p.pendingConn)
 	return p.Conn.Close()
 }
 

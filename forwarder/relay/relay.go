@@ -165,7 +165,7 @@ func (r *Relay) trackTunnel(t forwarder.Tunnel) *tunnelState {
 	return ts
 }
 
-// Detach makes clients wait again, if the tunnel is the attached one. Dials in progress are cancelled; established
+// Detach makes clients wait again, if the tunnel is the attached one. Dials in progress are canceled; established
 // connections through the tunnel go on until they end.
 func (r *Relay) Detach(t forwarder.Tunnel) {
 	r.mu.Lock()
@@ -209,7 +209,7 @@ func (r *Relay) Reject() {
 	r.dropWaitingClients()
 }
 
-// DropWaiting resets the clients that are waiting or being dialed for now.
+// DropWaiting resets the clients that are waiting or being dialed at the moment.
 func (r *Relay) DropWaiting() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

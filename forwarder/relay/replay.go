@@ -150,8 +150,8 @@ func (a *attempt) confirmServer() {
 	a.endRecording()
 	now, r := time.Now(), a.client.relay
 	r.mu.Lock()
-	a.tunnelState.pending.remove(a.pending)
-	a.pending = nil
+	a.tunnelState.pendingConns.remove(a.pendingConn)
+	a.pendingConn = nil
 	r.confirmTunnel(a.tunnelState, now)
 	r.mu.Unlock()
 	r.options.OnServerReached(a.tunnelState.tunnel)
@@ -181,7 +181,7 @@ func (a *attempt) judgeEarlyEnd(o outcome) bool {
 	if a.tunnelState.tunnel.Acknowledges() && (mayHaveDelivered || !a.isUpstreamBroken()) {
 		return a.acceptEarlyEnd(o) // it had reached its server: the tunnel has nothing to report
 	}
-	report := r.awaitEndReport(a.tunnelState, a.pending, !mayHaveDelivered, c.closedCh)
+	report := r.awaitEndReport(a.tunnelState, a.pendingConn, !mayHaveDelivered, c.closedCh)
 	switch {
 	case c.hasClosed():
 		return false
@@ -216,7 +216,7 @@ func (a *attempt) acceptEarlyEnd(o outcome) bool {
 func (a *attempt) beginJudging() (mayHaveDelivered bool) {
 	c, r, now := a.client, a.client.relay, time.Now()
 	r.mu.Lock()
-	a.tunnelState.pending.markEnded(a.pending, now)
+	a.tunnelState.pendingConns.markEnded(a.pendingConn, now)
 	a.tunnelState.recordEarlyEnd(c)
 	r.mu.Unlock()
 	c.mu.Lock()
@@ -230,7 +230,7 @@ func (r *Relay) recordAcceptedEnd(a *attempt) {
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	a.tunnelState.pending.remove(a.pending)
+	a.tunnelState.pendingConns.remove(a.pendingConn)
 	r.confirmTunnel(a.tunnelState, now)
 }
 
@@ -239,7 +239,7 @@ func (r *Relay) recordLostConn(a *attempt, mayHaveDelivered, isRefused bool) {
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	a.tunnelState.pending.remove(a.pending)
+	a.tunnelState.pendingConns.remove(a.pendingConn)
 	if isRefused {
 		a.tunnelState.recordRefusal(a.client, now)
 	} else {

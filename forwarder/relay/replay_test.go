@@ -214,7 +214,7 @@ func awaitEndSeen(t *testing.T, r *relayFixture) {
 	eventually(t, "the end was seen", func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		return len(r.attached.pending.ended) > 0
+		return len(r.attached.pendingConns.ended) > 0
 	})
 }
 

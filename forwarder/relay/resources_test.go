@@ -101,8 +101,8 @@ func TestRelay_ReleasesEverythingAfterManyConnections(t *testing.T) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.attached.pending.pruneEnded(time.Now().Add(time.Hour))
-	if pending := r.attached.pending; len(r.clients)+len(r.dialCancels)+len(r.waitQueue)+len(pending.open)+len(pending.ended)+pending.dialing != 0 {
+	r.attached.pendingConns.pruneEnded(time.Now().Add(time.Hour))
+	if pending := r.attached.pendingConns; len(r.clients)+len(r.dialCancels)+len(r.waitQueue)+len(pending.open)+len(pending.ended)+pending.dialing != 0 {
 		t.Error("the relay still holds clients")
 	}
 }

@@ -27,11 +27,11 @@ var defaultTiming = timing{
 // After a refusal a tunnel is suspect, and is tried like a circuit breaker that is half-open: only one client at a time, the
 // trial client, is dialed, so that the connection that a further refusal is about is certain.
 type tunnelState struct {
-	tunnel  forwarder.Tunnel
-	pending *pendingConns
-	timing  timing
-	doneCh  chan struct{} // closed when the tunnel is done and its last refusals have been handled
-	timer   *time.Timer   // fires in watchTunnel at trialPassesAt or nextTrialAt
+	tunnel       forwarder.Tunnel
+	pendingConns *pendingConns
+	timing       timing
+	doneCh       chan struct{} // closed when the tunnel is done and its last refusals have been handled
+	timer        *time.Timer   // fires in watchTunnel at trialPassesAt or nextTrialAt
 
 	isSuspect     bool
 	refusalCount  int       // the refusal that made it suspect, and those of trial clients since
@@ -42,7 +42,7 @@ type tunnelState struct {
 
 func newTunnelState(tunnel forwarder.Tunnel, t timing) *tunnelState {
 	ts := &tunnelState{
-		tunnel: tunnel, pending: newPendingConns(t.reportWindow), timing: t, doneCh: make(chan struct{}), timer: time.NewTimer(0),
+		tunnel: tunnel, pendingConns: newPendingConns(t.reportWindow), timing: t, doneCh: make(chan struct{}), timer: time.NewTimer(0),
 	}
 	ts.timer.Stop()
 	return ts
@@ -159,7 +159,7 @@ func (r *Relay) drainRefusals(ts *tunnelState, refusals <-chan forwarder.Refusal
 func (r *Relay) handleRefusal(ts *tunnelState, refusal forwarder.Refusal) {
 	now := time.Now()
 	r.mu.Lock()
-	ts.pending.assignRefusal(refusal, now)
+	ts.pendingConns.assignRefusal(refusal, now)
 	if refusal.Connect {
 		ts.recordRefusal(nil, now)
 	}

@@ -1,5 +1,5 @@
-// Package memtrim makes a process that lives for days let go of what only its start needed: garbage, and the pages of the program
-// that its initialisation went through.
+// Package memtrim reduces the memory of a long-running process: it frees garbage, and pages of the executable that only the start
+// needed.
 package memtrim
 
 import (
@@ -25,9 +25,9 @@ func Run(ctx context.Context) {
 	}
 }
 
-// Trim gives back what the process does not need at the moment. Pages of the program that it does need come back by
-// themselves, from memory that the system has anyway.
+// Trim returns free memory and the executable's pages to the system. Pages that are needed are mapped again on access, from the
+// page cache as a rule.
 func Trim() {
 	debug.FreeOSMemory()
-	unmap()
+	dropProgramPages()
 }

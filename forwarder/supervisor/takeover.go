@@ -71,7 +71,7 @@ func (in *inheritance) listeners(svc project.Service) *relay.Listeners {
 	if len(files) == 0 {
 		return nil
 	}
-	ls, err := relay.FromFiles(files)
+	ls, err := relay.InheritListeners(files)
 	if err != nil {
 		return nil
 	}

@@ -48,7 +48,7 @@ func (c superviseCmd) Run(a *app) error {
 		return err
 	}
 	return supervisor.Run(ctx, supervisor.Options{
-		Config: a.config, Version: version.Own(), Exe: exe, Run: strings.ToLower(rand.Text()[:8]), Level: level,
-		Say: client.Say, Kept: kept,
+		Config: a.config, Version: version.Own(), Exe: exe, RunID: strings.ToLower(rand.Text()[:8]), LogLevel: level,
+		OnStartResult: client.Say, Inherit: kept,
 	})
 }

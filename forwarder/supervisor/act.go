@@ -17,15 +17,15 @@ import (
 // them is stopped with them, and restarted after them. It returns the names of all that were affected when their ports are open
 // or closed and status shows it; their tunnels come and go afterwards.
 func (s *Supervisor) Act(ctx context.Context, r api.ActRequest) ([]string, error) {
-	if err := s.beginAct(ctx); err != nil {
+	if err := s.beginOperation(ctx); err != nil {
 		return nil, err
 	}
-	defer s.endAct()
-	p := s.plan.Load()
-	if err := p.know(r.Names); err != nil {
+	defer s.endOperation()
+	p := s.active.Load()
+	if err := p.requireServices(r.Names); err != nil {
 		return nil, err
 	}
-	meant, needed := p.affected(r.Action, r.Names)
+	meant, needed := p.affectedBy(r.Action, r.Names)
 	affected := inDependencyOrder(p.project.Services, slices.Concat(meant, needed))
 	switch r.Action {
 	case api.Stop:
@@ -38,7 +38,7 @@ func (s *Supervisor) Act(ctx context.Context, r api.ActRequest) ([]string, error
 	default:
 		p.startServices(affected, service.StartOptions{Spawned: r.Spawned})
 	}
-	s.save(func(state *lockstate.State) {
+	s.saveState(func(state *lockstate.State) {
 		state.Stopped, state.Started = without(state.Stopped, affected), without(state.Started, affected)
 		if r.Action == api.Stop {
 			state.Stopped = append(state.Stopped, affected...)
@@ -49,8 +49,8 @@ func (s *Supervisor) Act(ctx context.Context, r api.ActRequest) ([]string, error
 	return affected, nil
 }
 
-// know returns an error that names the first service that the plan does not have.
-func (p *plan) know(names []string) error {
+// requireServices returns an error that names the first service that the plan does not have.
+func (p *activeConfig) requireServices(names []string) error {
 	for _, name := range names {
 		if p.services[name] == nil {
 			return fmt.Errorf("no service %q in the config that runs", name)
@@ -59,8 +59,8 @@ func (p *plan) know(names []string) error {
 	return nil
 }
 
-// affected are the services that an action on the named ones is meant for, and those that these need to be up.
-func (p *plan) affected(action api.Action, names []string) (meant, needed []string) {
+// affectedBy are the services that an action on the named ones is meant for, and those that these need to be up.
+func (p *activeConfig) affectedBy(action api.Action, names []string) (meant, needed []string) {
 	services := p.project.Services
 	switch action {
 	case api.Start:
@@ -77,12 +77,12 @@ func (p *plan) affected(action api.Action, names []string) (meant, needed []stri
 
 // Login takes a login that the user went through in the foreground, and has the services tried again that it is for.
 func (s *Supervisor) Login(ctx context.Context, r api.LoginRequest) error {
-	if err := s.beginAct(ctx); err != nil {
+	if err := s.beginOperation(ctx); err != nil {
 		return err
 	}
-	defer s.endAct()
-	p := s.plan.Load()
-	if err := p.know(r.Names); err != nil {
+	defer s.endOperation()
+	p := s.active.Load()
+	if err := p.requireServices(r.Names); err != nil {
 		return err
 	}
 	for _, name := range r.Names {
@@ -91,7 +91,7 @@ func (s *Supervisor) Login(ctx context.Context, r api.LoginRequest) error {
 		if len(r.Credential) == 0 || !ok {
 			continue
 		}
-		run := forwarder.Run{Dir: s.root(), Env: s.env.list(), Log: io.Discard}
+		run := forwarder.Run{Dir: s.root(), Env: s.env.childEnviron(), Log: io.Discard}
 		if err := receiver.ReceiveCredential(now.Service, run, r.Credential); err != nil {
 			return fmt.Errorf("service %q: %w", name, err)
 		}
@@ -106,20 +106,20 @@ func (s *Supervisor) Login(ctx context.Context, r api.LoginRequest) error {
 func (s *Supervisor) Wait(ctx context.Context, names []string) error {
 	for {
 		change := s.changes.Changed()
-		if s.plan.Load().isSettled(names) {
+		if s.active.Load().isSettled(names) {
 			return nil
 		}
 		select {
 		case <-change:
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-s.ended:
+		case <-s.endedCh:
 			return api.ErrEnding
 		}
 	}
 }
 
-func (p *plan) isSettled(names []string) bool {
+func (p *activeConfig) isSettled(names []string) bool {
 	return !slices.ContainsFunc(names, func(name string) bool {
 		svc := p.services[name]
 		return svc != nil && !svc.Snapshot().State.Settled()
@@ -128,14 +128,14 @@ func (p *plan) isSettled(names []string) bool {
 
 // Yield gives the ports up at once if nobody is in this project any more and one of the addresses is ours.
 func (s *Supervisor) Yield(ctx context.Context, addresses []string) (bool, error) {
-	if !s.plan.Load().holds(addresses) {
+	if !s.active.Load().holdsAddress(addresses) {
 		return false, nil
 	}
-	return s.requestRetire(ctx, reasonUnused), nil
+	return s.requestShutdown(ctx, shutdownUnused), nil
 }
 
-// holds reports whether one of the addresses is listened on.
-func (p *plan) holds(addresses []string) bool {
+// holdsAddress reports whether one of the addresses is listened on.
+func (p *activeConfig) holdsAddress(addresses []string) bool {
 	for _, svc := range p.services {
 		now := svc.Snapshot()
 		for _, addr := range now.Service.ListenAddresses() {
@@ -149,7 +149,7 @@ func (p *plan) holds(addresses []string) bool {
 
 // End gives the ports up whoever holds a lease.
 func (s *Supervisor) End(ctx context.Context) error {
-	if !s.requestRetire(ctx, reasonOrdered) {
+	if !s.requestShutdown(ctx, shutdownRequested) {
 		return errors.New("the supervisor could not end; see its log")
 	}
 	return nil

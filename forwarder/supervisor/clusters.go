@@ -8,8 +8,8 @@ import (
 	"github.com/localport-sh/localport/forwarder/api"
 )
 
-// clusters is how the clusters are doing that services lead into, each once, in the order of the services.
-func (s *Supervisor) clusters(p *plan) []api.ClusterStatus {
+// clusterStatuses is how the clusters are doing that services lead into, each once, in the order of the services.
+func (s *Supervisor) clusterStatuses(p *activeConfig) []api.ClusterStatus {
 	var all []api.ClusterStatus
 	seen := make(map[[2]string]bool)
 	for _, svc := range p.project.Services {
@@ -21,22 +21,22 @@ func (s *Supervisor) clusters(p *plan) []api.ClusterStatus {
 		around, known := reporter.Cluster(now.Service)
 		if key := [2]string{around.Name, around.Address}; known && !seen[key] {
 			seen[key] = true
-			all = append(all, s.cluster(around))
+			all = append(all, s.clusterStatus(around))
 		}
 	}
 	return all
 }
 
-// expiryWarning is how long before its end a credential is told of that nobody renews.
-const expiryWarning = time.Hour
+// expiryWarningTime is how long before its end a credential is told of that nobody renews.
+const expiryWarningTime = time.Hour
 
-func (s *Supervisor) cluster(around forwarder.Surroundings) api.ClusterStatus {
-	one := api.ClusterStatus{Context: around.Name, Server: around.Address, CredentialsExpire: moment(around.Expires), CredentialsRenewed: around.Renewed}
+func (s *Supervisor) clusterStatus(around forwarder.Surroundings) api.ClusterStatus {
+	one := api.ClusterStatus{Context: around.Name, Server: around.Address, CredentialsExpire: utcOrNil(around.Expires), CredentialsRenewed: around.Renewed}
 	if around.Trouble != nil {
 		one.Trouble, one.Hint = s.mask(around.Trouble.Reason), s.mask(around.Trouble.Hint)
 		return one
 	}
-	if left := time.Until(around.Expires); !around.Renewed && one.CredentialsExpire != nil && left < expiryWarning {
+	if left := time.Until(around.Expires); !around.Renewed && one.CredentialsExpire != nil && left < expiryWarningTime {
 		one.Trouble = fmt.Sprintf("the credentials expire in %v", left.Round(time.Minute))
 		if left <= 0 {
 			one.Trouble = "the credentials have expired"

@@ -15,7 +15,7 @@ import (
 // environment is what children get and what ${…} of services is looked up in: the environment of the shell that
 // started the supervisor with our own exports undone, then .env. It lives in memory only.
 type environment struct {
-	run string
+	runID string
 
 	mu     sync.Mutex // guards the fields below; never held while a socket or a file is asked
 	shell  environ.Env
@@ -23,7 +23,7 @@ type environment struct {
 }
 
 func newEnvironment(list []string, run string) *environment {
-	return &environment{run: run, shell: environ.Undo(environ.Parse(list))}
+	return &environment{runID: run, shell: environ.Undo(environ.Parse(list))}
 }
 
 func (e *environment) lookup(name string) (string, bool) {
@@ -39,19 +39,19 @@ func (e *environment) setDotEnv(dotenv map[string]string) {
 	e.dotenv = dotenv
 }
 
-// list is the children's environment.
-func (e *environment) list() []string {
+// childEnviron is the children's environment.
+func (e *environment) childEnviron() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	env := make(environ.Env, len(e.shell)+len(e.dotenv)+1)
 	maps.Copy(env, e.dotenv)
 	maps.Copy(env, e.shell)
-	env[forwarder.RunVariable] = e.run
+	env[forwarder.RunVariable] = e.runID
 	return env.List()
 }
 
-// inherited is the environment of a next supervisor.
-func (e *environment) inherited() []string {
+// successorEnviron is the environment of a next supervisor.
+func (e *environment) successorEnviron() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.shell.List()
@@ -63,8 +63,8 @@ func (e *environment) set(name, value string) {
 	e.shell[name] = value
 }
 
-// refresh takes over what a newcomer's shell has and what stopped working in ours. It reports whether anything did.
-func (e *environment) refresh(session api.Session) bool {
+// replaceBroken takes over what a newcomer's shell has and what stopped working in ours. It reports whether anything did.
+func (e *environment) replaceBroken(session api.Session) bool {
 	changed := false
 	take := func(name, value string, works func(string) bool) {
 		if old, _ := e.lookup(name); value != "" && value != old && !works(old) && works(value) {
@@ -72,14 +72,14 @@ func (e *environment) refresh(session api.Session) bool {
 			changed = true
 		}
 	}
-	take("SSH_AUTH_SOCK", session.SSHAuthSock, answers)
-	take("KUBECONFIG", session.Kubeconfig, anyExists)
-	take("PATH", session.Path, anyExists)
+	take("SSH_AUTH_SOCK", session.SSHAuthSock, isListening)
+	take("KUBECONFIG", session.Kubeconfig, hasExistingPath)
+	take("PATH", session.Path, hasExistingPath)
 	return changed
 }
 
-// answers reports whether something listens at the socket.
-func answers(socket string) bool {
+// isListening reports whether something listens at the socket.
+func isListening(socket string) bool {
 	conn, err := net.Dial("unix", socket)
 	if err != nil {
 		return false
@@ -87,8 +87,8 @@ func answers(socket string) bool {
 	return conn.Close() == nil
 }
 
-// anyExists reports whether any path of a list is there.
-func anyExists(list string) bool {
+// hasExistingPath reports whether any path of a list is there.
+func hasExistingPath(list string) bool {
 	for _, path := range filepath.SplitList(list) {
 		if _, err := os.Stat(path); err == nil {
 			return true

@@ -22,8 +22,8 @@ func (s *Supervisor) watchFiles(ctx context.Context) {
 	defer w.Close()
 	for {
 		// Start or SetPaths first, then read: what changes in between is told.
-		s.filesChanged(ctx)
-		s.setPolling(w.Polling())
+		s.reloadChangedFiles(ctx)
+		s.setPollingReason(w.Polling())
 		w.SetPaths(s.watchedPaths())
 		select {
 		case <-w.Changes():
@@ -36,14 +36,14 @@ func (s *Supervisor) watchFiles(ctx context.Context) {
 // watchedPaths are the files that decide what runs, whether they exist or not.
 func (s *Supervisor) watchedPaths() []string {
 	root := s.root()
-	paths := []string{s.o.Config, filepath.Join(root, project.EnvName)}
-	if filepath.Base(s.o.Config) == project.ConfigName {
+	paths := []string{s.options.Config, filepath.Join(root, project.EnvName)}
+	if filepath.Base(s.options.Config) == project.ConfigName {
 		paths = append(paths, filepath.Join(root, project.LocalName))
 	}
 	if own := userConfigPath(); own != "" {
 		paths = append(paths, own)
 	}
-	if path := s.plan.Load().files.DotEnvPath; path != "" && !slices.Contains(paths, path) {
+	if path := s.active.Load().files.DotEnvPath; path != "" && !slices.Contains(paths, path) {
 		paths = append(paths, path) // in a linked worktree it may be the main checkout's
 	}
 	return paths
@@ -57,37 +57,37 @@ func userConfigPath() string {
 	return filepath.Join(home, project.UserConfigName)
 }
 
-func (s *Supervisor) setPolling(reason string, polling bool) {
+func (s *Supervisor) setPollingReason(reason string, polling bool) {
 	if !polling {
 		reason = ""
 	}
 	before := ""
-	s.note(func(n *notes) { before, n.polling = n.polling, reason })
+	s.updateConditions(func(n *conditions) { before, n.pollingReason = n.pollingReason, reason })
 	if reason != before {
 		s.log.Info("how changes of the files are noticed", "by_comparing_because", reason)
 	}
 }
 
-// filesChanged takes over what the files say now, or says why not.
-func (s *Supervisor) filesChanged(ctx context.Context) {
+// reloadChangedFiles takes over what the files say now, or says why not.
+func (s *Supervisor) reloadChangedFiles(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	s.readUser()
-	if _, err := s.Reload(ctx); err == nil || s.closing.Load() || ctx.Err() != nil {
+	s.readUserConfig()
+	if _, err := s.Reload(ctx); err == nil || s.isClosing.Load() || ctx.Err() != nil {
 		return
 	}
-	pending := s.pending()
+	pending := s.describePending()
 	before := ""
-	s.note(func(n *notes) { before, n.pending = n.pending, pending })
+	s.updateConditions(func(n *conditions) { before, n.pendingReason = n.pendingReason, pending })
 	if pending != before && pending != "" {
 		s.log.Warn("the files changed", "pending", pending)
-		s.news.tell(eventlog.Event{Kind: eventlog.Pending, Reason: pending}, "")
+		s.events.publish(eventlog.Event{Kind: eventlog.Pending, Reason: pending}, "")
 	}
 }
 
-// readUser takes the user's own config over. One that cannot be read is as if it were absent.
-func (s *Supervisor) readUser() {
+// readUserConfig takes the user's own config over. One that cannot be read is as if it were absent.
+func (s *Supervisor) readUserConfig() {
 	user, err := project.DefaultUserConfig(), error(nil)
 	if path := userConfigPath(); path != "" {
 		user, err = project.ReadUserConfig(path)
@@ -96,20 +96,20 @@ func (s *Supervisor) readUser() {
 	if err != nil {
 		trouble = err.Error()
 	}
-	s.note(func(n *notes) {
-		before, n.userTrouble = n.userTrouble, trouble
+	s.updateConditions(func(n *conditions) {
+		before, n.userConfigError = n.userConfigError, trouble
 		s.user = user
 	})
 	if trouble != before && err != nil {
 		s.log.Warn("the user's own config is ignored", "error", err)
 	}
-	s.logFile.SetLimits(limits(user))
-	if p := s.plan.Load(); p != nil {
+	s.logFile.SetLimits(logLimits(user))
+	if p := s.active.Load(); p != nil {
 		for _, svc := range p.services {
-			svc.lines.SetLimits(limits(user))
+			svc.processLog.SetLimits(logLimits(user))
 		}
 	}
-	s.news.set(user, s.env.inherited())
+	s.events.setUserConfig(user, s.env.successorEnviron())
 }
 
 // userConfig is the user's own config as it was read last.
@@ -125,17 +125,17 @@ type refusedFiles struct {
 	err    error
 }
 
-// pendingLimit is how long status waits for a look at the files: they may lie on a disk that hangs.
-const pendingLimit = 50 * time.Millisecond
+// pendingCheckTimeout is how long status waits for a look at the files: they may lie on a disk that hangs.
+const pendingCheckTimeout = 50 * time.Millisecond
 
-// updatePending has it looked now whether the files have changed, where an event of theirs may still be on its way. What is
+// refreshPending has it looked now whether the files have changed, where an event of theirs may still be on its way. What is
 // known is good enough where that takes long.
-func (s *Supervisor) updatePending(ctx context.Context) {
-	timer := time.NewTimer(pendingLimit)
+func (s *Supervisor) refreshPending(ctx context.Context) {
+	timer := time.NewTimer(pendingCheckTimeout)
 	defer timer.Stop()
 	looked := make(chan struct{})
 	select {
-	case s.pendingCh <- looked:
+	case s.pendingCheckCh <- looked:
 	case <-timer.C:
 		return
 	case <-ctx.Done():
@@ -148,13 +148,13 @@ func (s *Supervisor) updatePending(ctx context.Context) {
 	}
 }
 
-// lookForPending looks at the files for updatePending, until ctx ends.
-func (s *Supervisor) lookForPending(ctx context.Context) {
+// answerPendingChecks looks at the files for updatePending, until ctx ends.
+func (s *Supervisor) answerPendingChecks(ctx context.Context) {
 	for {
 		select {
-		case looked := <-s.pendingCh:
-			pending := s.pending()
-			s.note(func(n *notes) { n.pending = pending })
+		case looked := <-s.pendingCheckCh:
+			pending := s.describePending()
+			s.updateConditions(func(n *conditions) { n.pendingReason = pending })
 			close(looked)
 		case <-ctx.Done():
 			return
@@ -162,12 +162,12 @@ func (s *Supervisor) lookForPending(ctx context.Context) {
 	}
 }
 
-// pending says what the files on disk have that does not run, and what they wait for.
-func (s *Supervisor) pending() string {
+// describePending says what the files on disk have that does not run, and what they wait for.
+func (s *Supervisor) describePending() string {
 	s.mu.Lock()
-	refused := s.notes.refused
+	refused := s.conditions.refusedFiles
 	s.mu.Unlock()
-	files, err := read(s.o.Config)
+	files, err := readFiles(s.options.Config)
 	if _, statErr := os.Stat(s.root()); errors.Is(statErr, fs.ErrNotExist) {
 		return "the project's directory is gone; the supervisor ends soon"
 	}
@@ -180,7 +180,7 @@ func (s *Supervisor) pending() string {
 	switch {
 	case err != nil:
 		return s.mask(err.Error())
-	case digest == s.plan.Load().digest:
+	case digest == s.active.Load().digest:
 		return ""
 	case verdict != trust.Allowed:
 		return "the files changed and wait for: localport allow"

@@ -10,34 +10,34 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// folder holds what the tunnels of one supervisor have on disk while they live, such as sockets.
-type folder struct {
-	run string // whose name it bears
+// runDirectory holds what the tunnels of one supervisor have on disk while they live, such as sockets.
+type runDirectory struct {
+	runID string // whose name it bears
 
 	mu   sync.Mutex
 	path string
 }
 
-// begin makes the folder.
-func (f *folder) begin() error {
+// create makes the folder.
+func (f *runDirectory) create() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.make()
+	return f.createLocked()
 }
 
-// make makes the folder where folders for sockets are now. f.mu is held.
-func (f *folder) make() error {
+// createLocked makes the folder where folders for sockets are now. f.mu is held.
+func (f *runDirectory) createLocked() error {
 	dir, err := lockstate.RuntimeDir()
 	if err != nil {
 		return err
 	}
-	f.path = filepath.Join(dir, f.run)
+	f.path = filepath.Join(dir, f.runID)
 	return os.Mkdir(f.path, 0o700)
 }
 
-// add makes a folder in it. All may have been removed meanwhile: what is old in /tmp is, and what belongs to a session is when
+// createSubdirectory makes a folder in it. All may have been removed meanwhile: what is old in /tmp is, and what belongs to a session is when
 // its user logs out.
-func (f *folder) add(name string) (path string, err error) {
+func (f *runDirectory) createSubdirectory(name string) (path string, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	path = filepath.Join(f.path, name)
@@ -45,15 +45,15 @@ func (f *folder) add(name string) (path string, err error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return path, err
 	}
-	if err := f.make(); err != nil {
+	if err := f.createLocked(); err != nil {
 		return "", err
 	}
 	path = filepath.Join(f.path, name)
 	return path, os.Mkdir(path, 0o700)
 }
 
-// clean removes the folder with all that is in it.
-func (f *folder) clean() error {
+// remove removes the folder with all that is in it.
+func (f *runDirectory) remove() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return os.RemoveAll(f.path)

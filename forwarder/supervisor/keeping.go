@@ -16,52 +16,52 @@ import (
 
 // The names under which the keeper holds what is not a service's.
 const (
-	keptElection = "election"
-	keptSocket   = "control"
+	electionHoldName = "election"
+	socketHoldName   = "control"
 )
 
-func keptService(name string) string { return "service " + name }
+func serviceHoldName(name string) string { return "service " + name }
 
-// source gives copies of what a name stands for, for the receiver to close.
-type source func() ([]*os.File, error)
+// fileSource gives copies of what a name stands for, for the receiver to close.
+type fileSource func() ([]*os.File, error)
 
-// kept is something that the keeper holds a copy of. Two may have the same name for a moment, as when a service's address
+// heldFiles is something that the keeper holds a copy of. Two may have the same name for a moment, as when a service's address
 // changes while the old one is just being bound: the keeper has the one that came last, and the other one once that is dropped.
-type kept struct {
+type heldFiles struct {
 	name   string
-	source source
+	source fileSource
 }
 
-// keeping has a keeper hold what this supervisor listens on, and sees to it that there is one. It is safe for
+// handoffClient has a keeper hold what this supervisor listens on, and sees to it that there is one. It is safe for
 // concurrent use.
-type keeping struct {
-	exe     string
-	log     *slog.Logger
-	started func(pid int) // told of each keeper
+type handoffClient struct {
+	exe             string
+	log             *slog.Logger
+	onKeeperStarted func(pid int) // told of each keeper
 
 	missingCh chan struct{} // something is missing
 
-	current atomic.Int64    // the keeper's pid; 0: there is none
-	mu      sync.Mutex      // one conversation with the keeper at a time: a frozen one is killed after 2 s
-	link    *handoff.Link   // nil while there is none
-	kept    []*kept         // in the order of their coming
-	missing map[string]bool // by name, of what is kept: what the keeper could not be given, as while there is no free descriptor
-	note    handoff.Note
-	lostAt  time.Time // when the keeper before this one was seen to have died
-	closed  bool
+	keeperPID    atomic.Int64    // the keeper's pid; 0: there is none
+	mu           sync.Mutex      // one conversation with the keeper at a time: a frozen one is killed after 2 s
+	link         *handoff.Link   // nil while there is none
+	held         []*heldFiles    // in the order of their coming
+	missing      map[string]bool // by name, of what is kept: what the keeper could not be given, as while there is no free descriptor
+	successor    handoff.Note
+	keeperDiedAt time.Time // when the keeper before this one was seen to have died
+	isClosed     bool
 }
 
 // run keeps a keeper running until ctx ends or the keeping does.
-func (k *keeping) run(ctx context.Context) {
+func (k *handoffClient) run(ctx context.Context) {
 	const first, most = 100 * time.Millisecond, 30 * time.Second
 	for pause := (wait.Backoff{First: first, Max: most}); ; {
 		began := time.Now()
-		if link := k.start(); link != nil {
-			k.started(link.PID())
-			if !k.attend(ctx, link) {
+		if link := k.ensureKeeper(); link != nil {
+			k.onKeeperStarted(link.PID())
+			if !k.retryMissing(ctx, link) {
 				return
 			}
-			if k.lost() {
+			if k.recordKeeperDeath() {
 				return
 			}
 			k.log.Warn("the keeper died; another is started")
@@ -75,11 +75,11 @@ func (k *keeping) run(ctx context.Context) {
 	}
 }
 
-// giveInterval is how often it is tried again to give a keeper what it could not be given.
-const giveInterval = time.Second
+// holdRetryInterval is how often it is tried again to give a keeper what it could not be given.
+const holdRetryInterval = time.Second
 
-// attend gives a keeper what it could not be given, until it ends; false if ctx ends before.
-func (k *keeping) attend(ctx context.Context, link *handoff.Link) bool {
+// retryMissing gives a keeper what it could not be given, until it ends; false if ctx ends before.
+func (k *handoffClient) retryMissing(ctx context.Context, link *handoff.Link) bool {
 	var again <-chan time.Time // nil while nothing is missing: a supervisor at rest is not woken
 	for {
 		select {
@@ -89,34 +89,34 @@ func (k *keeping) attend(ctx context.Context, link *handoff.Link) bool {
 			return false
 		case <-k.missingCh:
 			if again == nil {
-				again = time.After(giveInterval)
+				again = time.After(holdRetryInterval)
 			}
 		case <-again:
 			again = nil
-			k.giveMissing()
+			k.sendMissing()
 		}
 	}
 }
 
-// giveMissing tries again to give the keeper what it could not be given.
-func (k *keeping) giveMissing() {
+// sendMissing tries again to give the keeper what it could not be given.
+func (k *handoffClient) sendMissing() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.closed || k.link == nil {
+	if k.isClosed || k.link == nil {
 		return
 	}
 	for _, name := range slices.Collect(maps.Keys(k.missing)) {
-		if last := k.last(name); last != nil {
-			k.give(last)
+		if last := k.latest(name); last != nil {
+			k.sendFiles(last)
 		}
 	}
 }
 
-// start returns the keeper that there is, or starts one and gives it everything. Nil if that cannot be done now.
-func (k *keeping) start() *handoff.Link {
+// ensureKeeper returns the keeper that there is, or starts one and gives it everything. Nil if that cannot be done now.
+func (k *handoffClient) ensureKeeper() *handoff.Link {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.link != nil || k.closed {
+	if k.link != nil || k.isClosed {
 		return k.link
 	}
 	link, err := handoff.Start(k.exe)
@@ -125,66 +125,66 @@ func (k *keeping) start() *handoff.Link {
 		return nil
 	}
 	k.setLink(link)
-	k.giveAll()
+	k.sendAll()
 	return link
 }
 
-func (k *keeping) giveAll() {
-	for _, one := range k.kept {
-		if one == k.last(one.name) {
-			k.give(one)
+func (k *handoffClient) sendAll() {
+	for _, one := range k.held {
+		if one == k.latest(one.name) {
+			k.sendFiles(one)
 		}
 	}
-	k.tell()
+	k.sendSuccessor()
 }
 
 // pid is the keeper's, 0 if there is none. It never waits.
-func (k *keeping) pid() int { return int(k.current.Load()) }
+func (k *handoffClient) pid() int { return int(k.keeperPID.Load()) }
 
 // setLink changes the link. k.mu is held.
-func (k *keeping) setLink(link *handoff.Link) {
+func (k *handoffClient) setLink(link *handoff.Link) {
 	k.link = link
-	k.current.Store(0)
+	k.keeperPID.Store(0)
 	if link != nil {
-		k.current.Store(int64(link.PID()))
+		k.keeperPID.Store(int64(link.PID()))
 	}
 }
 
-// lost takes note of a keeper's end; true if it was ours to cause.
-func (k *keeping) lost() bool {
+// recordKeeperDeath takes note of a keeper's end; true if it was ours to cause.
+func (k *handoffClient) recordKeeperDeath() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.setLink(nil)
-	k.lostAt = time.Now()
-	return k.closed
+	k.keeperDiedAt = time.Now()
+	return k.isClosed
 }
 
 // hold has the keeper hold what source gives, under a name, until it is dropped.
-func (k *keeping) hold(name string, source source) *kept {
+func (k *handoffClient) hold(name string, source fileSource) *heldFiles {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	one := &kept{name, source}
-	if k.closed {
+	one := &heldFiles{name, source}
+	if k.isClosed {
 		return one
 	}
-	k.kept = append(k.kept, one)
+	k.held = append(k.held, one)
 	if k.link != nil {
-		k.give(one)
+		k.sendFiles(one)
 	}
 	return one
 }
 
-// holdInstead has the keeper hold what source gives under a name, instead of all that it had under it.
-func (k *keeping) holdInstead(name string, source source) {
+// replaceHeld has the keeper hold what source gives under a name, instead of all that it had under it.
+func (k *handoffClient) replaceHeld(name string, source fileSource) {
 	k.mu.Lock()
-	k.kept = slices.DeleteFunc(k.kept, func(one *kept) bool { return one.name == name })
+	k.held = slices.DeleteFunc(k.held, func(one *heldFiles) bool { return one.name == name })
 	k.mu.Unlock()
 	k.hold(name, source)
 }
 
-// last is what the keeper is to have under a name; nil for nothing.
-func (k *keeping) last(name string) *kept {
-	for _, one := range slices.Backward(k.kept) {
+// latest is what the keeper is to have under a name; nil for nothing.
+func (k *handoffClient) latest(name string) *heldFiles {
+	for _, one := range slices.Backward(k.held) {
 		if one.name == name {
 			return one
 		}
@@ -192,7 +192,7 @@ func (k *keeping) last(name string) *kept {
 	return nil
 }
 
-func (k *keeping) give(one *kept) {
+func (k *handoffClient) sendFiles(one *heldFiles) {
 	name := one.name
 	files, err := one.source()
 	if err == nil {
@@ -214,32 +214,32 @@ func (k *keeping) give(one *kept) {
 }
 
 // drop ends the keeping of something. When it returns, nobody has a copy; what else has its name is kept.
-func (k *keeping) drop(one *kept) {
+func (k *handoffClient) drop(one *heldFiles) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	wasLast := one == k.last(one.name)
-	k.kept = slices.DeleteFunc(k.kept, func(other *kept) bool { return other == one })
+	wasLast := one == k.latest(one.name)
+	k.held = slices.DeleteFunc(k.held, func(other *heldFiles) bool { return other == one })
 	if !wasLast {
 		return
 	}
 	k.dropCopy(one.name)
-	if last := k.last(one.name); last != nil && !k.closed && k.link != nil {
-		k.give(last)
+	if last := k.latest(one.name); last != nil && !k.isClosed && k.link != nil {
+		k.sendFiles(last)
 	}
 }
 
 // dropInherited has the keeper drop what it has under a name from an earlier supervisor.
-func (k *keeping) dropInherited(name string) {
+func (k *handoffClient) dropInherited(name string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.last(name) == nil {
+	if k.latest(name) == nil {
 		k.dropCopy(name)
 	}
 }
 
-func (k *keeping) dropCopy(name string) {
+func (k *handoffClient) dropCopy(name string) {
 	delete(k.missing, name)
-	if k.closed || k.link == nil {
+	if k.isClosed || k.link == nil {
 		return
 	}
 	if err := k.link.Drop(name); err != nil {
@@ -247,64 +247,64 @@ func (k *keeping) dropCopy(name string) {
 	}
 }
 
-// leave says what a next supervisor is to be started with.
-func (k *keeping) leave(n handoff.Note) {
+// setSuccessor says what a next supervisor is to be started with.
+func (k *handoffClient) setSuccessor(n handoff.Note) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.note = n
+	k.successor = n
 	if k.link != nil {
-		k.tell()
+		k.sendSuccessor()
 	}
 }
 
-// refresh replaces the environment of a next supervisor.
-func (k *keeping) refresh(env []string) {
+// setSuccessorEnviron replaces the environment of a next supervisor.
+func (k *handoffClient) setSuccessorEnviron(env []string) {
 	k.mu.Lock()
-	n := k.note
+	n := k.successor
 	k.mu.Unlock()
 	n.Env = env
-	k.leave(n)
+	k.setSuccessor(n)
 }
 
-func (k *keeping) tell() {
-	if k.note.Args == nil {
+func (k *handoffClient) sendSuccessor() {
+	if k.successor.Args == nil {
 		return
 	}
-	if err := k.link.Leave(k.note); err != nil {
+	if err := k.link.Leave(k.successor); err != nil {
 		k.log.Error("tell the keeper", "error", err)
 	}
 }
 
-// end ends the keeper. When it returns, nobody but us has anything that we listen on.
-func (k *keeping) end() {
+// endKeeper ends the keeper. When it returns, nobody but us has anything that we listen on.
+func (k *handoffClient) endKeeper() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.closed {
+	if k.isClosed {
 		return
 	}
-	k.closed = true
+	k.isClosed = true
 	if k.link != nil {
 		k.link.End()
 	}
 }
 
-// letRevive leaves everything to the keeper, which starts another supervisor as if this one had died. False if there is none.
-func (k *keeping) letRevive() bool {
+// leaveToKeeper leaves everything to the keeper, which starts another supervisor as if this one had died. False if there is none.
+func (k *handoffClient) leaveToKeeper() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.closed || k.link == nil {
+	if k.isClosed || k.link == nil {
 		return false
 	}
-	k.closed = true
+	k.isClosed = true
 	k.link.Close()
 	return true
 }
 
-// gone returns when the keeper has ended or ctx has, and reports which: true for the keeper. One that ended less than
+// waitKeeperDeath returns when the keeper has ended or ctx has, and reports which: true for the keeper. One that ended less than
 // recently ago, and was replaced since, counts as well.
-func (k *keeping) gone(ctx context.Context, recently time.Duration) bool {
+func (k *handoffClient) waitKeeperDeath(ctx context.Context, recently time.Duration) bool {
 	k.mu.Lock()
-	link, lostAt := k.link, k.lostAt
+	link, lostAt := k.link, k.keeperDiedAt
 	k.mu.Unlock()
 	if link == nil || !lostAt.IsZero() && time.Since(lostAt) < recently {
 		return true
@@ -317,25 +317,25 @@ func (k *keeping) gone(ctx context.Context, recently time.Duration) bool {
 	}
 }
 
-// replace has the keeper start our successor, from another program if exe is not empty, and returns when that one is
+// startSuccessor has the keeper start our successor, from another program if exe is not empty, and returns when that one is
 // ready. Then nothing is kept for us any more; the channel is closed when the successor's project ends.
-func (k *keeping) replace(ctx context.Context, exe string) (<-chan struct{}, error) {
-	link := k.start()
+func (k *handoffClient) startSuccessor(ctx context.Context, exe string) (<-chan struct{}, error) {
+	link := k.ensureKeeper()
 	if link == nil {
 		return nil, errNoKeeper
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err := link.Replace(ctx, exe); err != nil {
-		k.giveAll() // it may have dropped what it had no use for
+		k.sendAll() // it may have dropped what it had no use for
 		return nil, err
 	}
-	k.closed = true
+	k.isClosed = true
 	return link.Done(), nil
 }
 
-// quit lets go of the keeper of our successor.
-func (k *keeping) quit() {
+// disconnect lets go of the keeper of our successor.
+func (k *handoffClient) disconnect() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.link != nil {

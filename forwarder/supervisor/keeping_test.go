@@ -11,18 +11,18 @@ import (
 )
 
 // startKeeping has a keeper run, which this program plays.
-func startKeeping(t *testing.T) *keeping {
+func startKeeping(t *testing.T) *handoffClient {
 	t.Helper()
 	t.Setenv("GORACE", "atexit_sleep_ms=0")
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := &keeping{exe: exe, log: slog.New(slog.DiscardHandler), started: func(int) {}, missing: make(map[string]bool)}
-	if k.start() == nil {
+	k := &handoffClient{exe: exe, log: slog.New(slog.DiscardHandler), onKeeperStarted: func(int) {}, missing: make(map[string]bool)}
+	if k.ensureKeeper() == nil {
 		t.Fatal("no keeper")
 	}
-	t.Cleanup(k.end)
+	t.Cleanup(k.endKeeper)
 	return k
 }
 
@@ -52,7 +52,7 @@ func TestKeeping_AnOldPortsEndDropsNoCopyOfTheNewOne(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			k := startKeeping(t)
 			before, after := bindAnywhere(t), bindAnywhere(t)
-			var kept [2]*kept
+			var kept [2]*heldFiles
 			if isLate {
 				kept[1] = k.hold("service web", after.Files)
 				kept[0] = k.hold("service web", before.Files)

@@ -19,8 +19,8 @@ import (
 // errNotAllowed is a config that the user has not reviewed and allowed.
 var errNotAllowed = errors.New("not allowed")
 
-// loaded is a config that can run: everything that may fail has been tried.
-type loaded struct {
+// loadedConfig is a config that can run: everything that may fail has been tried.
+type loadedConfig struct {
 	files       *project.Files
 	project     *project.Project
 	ports       map[string]int // of services with local_port = "auto"
@@ -30,7 +30,7 @@ type loaded struct {
 // readAllowed reads the files and asks trust about just these bytes. The files are returned with an error too, where they could
 // be read.
 func (s *Supervisor) readAllowed() (*project.Files, error) {
-	files, err := read(s.o.Config)
+	files, err := readFiles(s.options.Config)
 	if err != nil {
 		return nil, err
 	}
@@ -39,28 +39,28 @@ func (s *Supervisor) readAllowed() (*project.Files, error) {
 		return files, err
 	}
 	if verdict != trust.Allowed {
-		return files, fmt.Errorf("%s is %w as it stands", s.o.Config, errNotAllowed)
+		return files, fmt.Errorf("%s is %w as it stands", s.options.Config, errNotAllowed)
 	}
 	return files, nil
 }
 
-// load reads the files and makes what is needed to run them. It changes nothing.
-func (s *Supervisor) load() (*loaded, error) {
+// loadConfig reads the files and makes what is needed to run them. It changes nothing.
+func (s *Supervisor) loadConfig() (*loadedConfig, error) {
 	files, err := s.readAllowed()
 	if err != nil {
 		return nil, err
 	}
-	return s.parse(files)
+	return s.parseConfig(files)
 }
 
-func (s *Supervisor) parse(files *project.Files) (*loaded, error) {
-	l := &loaded{files: files, ports: maps.Clone(s.store.state().Ports), definitions: make(map[string]service.Definition)}
+func (s *Supervisor) parseConfig(files *project.Files) (*loadedConfig, error) {
+	l := &loadedConfig{files: files, ports: maps.Clone(s.store.state().Ports), definitions: make(map[string]service.Definition)}
 	if l.ports == nil {
 		l.ports = make(map[string]int)
 	}
 	parsed, err := project.Parse(files, project.Options{
 		Getenv: s.env.lookup, Checks: kinds.Types(), Technologies: Technologies(), Linger: s.userConfig().Linger,
-		PickAutoPort: func(service string) int { return s.autoPort(l.ports, service) },
+		PickAutoPort: func(service string) int { return s.pickAutoPort(l.ports, service) },
 	})
 	if err != nil {
 		return nil, err
@@ -70,7 +70,7 @@ func (s *Supervisor) parse(files *project.Files) (*loaded, error) {
 	}
 	l.project = parsed
 	for _, svc := range parsed.Services {
-		driver, err := s.drivers.of(svc)
+		driver, err := s.drivers.forService(svc)
 		if err != nil {
 			return nil, err
 		}
@@ -81,27 +81,27 @@ func (s *Supervisor) parse(files *project.Files) (*loaded, error) {
 	return l, nil
 }
 
-// adopt makes the environment of children and the secrets those of a config that is about to run.
-func (s *Supervisor) adopt(l *loaded) {
+// useConfig makes the environment of children and the secrets those of a config that is about to run.
+func (s *Supervisor) useConfig(l *loadedConfig) {
 	s.env.setDotEnv(l.project.DotEnv)
 	secrets := l.project.Secrets
 	s.secrets.Store(&secrets)
 }
 
-// read reads the files of the project with this config.
-func read(config string) (*project.Files, error) {
+// readFiles reads the files of the project with this config.
+func readFiles(config string) (*project.Files, error) {
 	if filepath.Base(config) == project.ConfigName {
 		return project.Read(filepath.Dir(config))
 	}
 	return project.ReadFile(config)
 }
 
-// autoPort is the port of a service with local_port = "auto": the one it had, unless something else has that now.
-func (s *Supervisor) autoPort(ports map[string]int, service string) int {
+// pickAutoPort is the port of a service with local_port = "auto": the one it had, unless something else has that now.
+func (s *Supervisor) pickAutoPort(ports map[string]int, service string) int {
 	others := maps.Clone(ports)
 	delete(others, service)
 	isTaken := func(port int) bool {
-		return slices.Contains(slices.Collect(maps.Values(others)), port) || !s.isFree(service, port)
+		return slices.Contains(slices.Collect(maps.Values(others)), port) || !s.isPortFree(service, port)
 	}
 	port := ports[service]
 	if port == 0 || isTaken(port) {
@@ -111,14 +111,14 @@ func (s *Supervisor) autoPort(ports map[string]int, service string) int {
 	return port
 }
 
-// isFree reports whether the port could be bound, or is the service's already.
-func (s *Supervisor) isFree(service string, port int) bool {
-	if p := s.plan.Load(); p != nil && p.services[service] != nil {
+// isPortFree reports whether the port could be bound, or is the service's already.
+func (s *Supervisor) isPortFree(service string, port int) bool {
+	if p := s.active.Load(); p != nil && p.services[service] != nil {
 		if now := p.services[service].Snapshot(); now.Held() && now.Service.LocalPort == port {
 			return true
 		}
 	}
-	if s.inherited.has(service, port) {
+	if s.inherited.hasListener(service, port) {
 		return true
 	}
 	if s.predecessor != nil && s.predecessor.Alive() && s.store.state().Ports[service] == port {

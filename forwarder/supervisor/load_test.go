@@ -24,7 +24,7 @@ func loadingSupervisor(t *testing.T) *Supervisor {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	s := &Supervisor{o: Options{Config: config}, dir: dir, log: log, inherited: &inheritance{}}
+	s := &Supervisor{options: Options{Config: config}, dir: dir, log: log, inherited: &inheritance{}}
 	s.env = newEnvironment([]string{"A=1"}, "run")
 	s.store = newStore(dir, log, func() {})
 	s.drivers = newDrivers(context.WithoutCancel(t.Context()), forwarder.Host{Dir: s.root(), Log: log})
@@ -39,7 +39,7 @@ func (s *Supervisor) writeFiles(t *testing.T, config, dotEnv string) *project.Fi
 			t.Fatal(err)
 		}
 	}
-	files, err := read(s.o.Config)
+	files, err := readFiles(s.options.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,16 +57,16 @@ health_check = { type = "postgres", user = "app", password = "${PASSWORD}" }
 
 func TestLoad_ChangesNothing(t *testing.T) {
 	s := loadingSupervisor(t)
-	l, err := s.parse(s.writeFiles(t, autoPortConfig, "PASSWORD=hunter22\n"))
+	l, err := s.parseConfig(s.writeFiles(t, autoPortConfig, "PASSWORD=hunter22\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if l.ports["db"] == 0 || s.store.state().Ports != nil || s.secrets.Load() != nil {
 		t.Errorf("ports %v, stored %v, secrets %v", l.ports, s.store.state().Ports, s.secrets.Load())
 	}
-	s.adopt(l)
+	s.useConfig(l)
 	s.store.set(lockstate.State{ID: "x", Ports: l.ports})
-	env, ports := s.env.list(), l.ports["db"]
+	env, ports := s.env.childEnviron(), l.ports["db"]
 
 	for name, change := range map[string][2]string{
 		"an invalid config": {
@@ -74,10 +74,10 @@ func TestLoad_ChangesNothing(t *testing.T) {
 		},
 		"a variable that is not set": {autoPortConfig, "OTHER=more\n"},
 	} {
-		if _, err := s.parse(s.writeFiles(t, change[0], change[1])); err == nil {
+		if _, err := s.parseConfig(s.writeFiles(t, change[0], change[1])); err == nil {
 			t.Fatalf("%s: no error", name)
 		}
-		if got := s.env.list(); !slices.Equal(got, env) {
+		if got := s.env.childEnviron(); !slices.Equal(got, env) {
 			t.Errorf("%s: children get %q, before %q", name, got, env)
 		}
 		if got := s.store.state().Ports; len(got) != 1 || got["db"] != ports {

@@ -14,12 +14,12 @@ import (
 // while this supervisor waits for the ends of its connections.
 func (s *Supervisor) serveMetrics(ctx context.Context) {
 	for ctx.Err() == nil {
-		port := s.plan.Load().project.MetricsPort
-		end := s.launch(func(ctx context.Context) { s.serveMetricsOn(ctx, port) })
+		port := s.active.Load().project.MetricsPort
+		end := s.startTask(func(ctx context.Context) { s.serveMetricsOn(ctx, port) })
 		select {
-		case <-s.reloaded:
+		case <-s.reloadedCh:
 			end()
-		case <-s.ended:
+		case <-s.endedCh:
 			end()
 			return
 		case <-ctx.Done():
@@ -34,22 +34,22 @@ func (s *Supervisor) serveMetrics(ctx context.Context) {
 func (s *Supervisor) serveMetricsOn(ctx context.Context, port int) {
 	for ctx.Err() == nil && port != 0 {
 		ln, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		s.noteMetrics(err)
+		s.setMetricsError(err)
 		if err == nil {
-			s.noteMetrics(metrics.Serve(ctx, ln, s.Status))
+			s.setMetricsError(metrics.Serve(ctx, ln, s.Status))
 		}
 		wait.Sleep(ctx, time.Second)
 	}
-	s.noteMetrics(nil)
+	s.setMetricsError(nil)
 }
 
-func (s *Supervisor) noteMetrics(err error) {
+func (s *Supervisor) setMetricsError(err error) {
 	text := ""
 	if err != nil {
 		text = "metrics_port: " + err.Error()
 	}
 	before := ""
-	s.note(func(n *notes) { before, n.metrics = n.metrics, text })
+	s.updateConditions(func(n *conditions) { before, n.metricsError = n.metricsError, text })
 	if text != before && text != "" {
 		s.log.Warn("no metrics", "error", err)
 	}

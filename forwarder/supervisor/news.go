@@ -14,75 +14,75 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// news makes known what happens: it is written down, the user is told, and prompts look. It is safe for concurrent use,
+// eventPublisher makes known what happens: it is written down, the user is told, and prompts look. It is safe for concurrent use,
 // and never waited for.
-type news struct {
+type eventPublisher struct {
 	dir      *lockstate.Dir
 	project  string // its name
 	log      *slog.Logger
 	recorder *eventlog.Recorder
 	notifier *notify.Notifier
-	queue    chan report
+	queue    chan queuedEvent
 }
 
-// report is an event, and the state that its service is in.
-type report struct {
+// queuedEvent is an event, and the state that its service is in.
+type queuedEvent struct {
 	eventlog.Event
 	state forwarder.State
 }
 
-// mostNews is how many events may wait to be written; what is more is dropped and counted in the log.
-const mostNews = 1024
+// eventQueueSize is how many events may wait to be written; what is more is dropped and counted in the log.
+const eventQueueSize = 1024
 
-func newNews(dir *lockstate.Dir, log *slog.Logger, mask func(string) string) *news {
-	return &news{
+func newEventPublisher(dir *lockstate.Dir, log *slog.Logger, mask func(string) string) *eventPublisher {
+	return &eventPublisher{
 		dir: dir, project: filepath.Base(filepath.Dir(dir.Config)), log: log,
 		recorder: eventlog.Record(dir.LogDir(), mask, eventlog.Limits{}),
 		notifier: notify.New(notify.Settings{}, log),
-		queue:    make(chan report, mostNews),
+		queue:    make(chan queuedEvent, eventQueueSize),
 	}
 }
 
-// set has the user's wishes heeded.
-func (n *news) set(user project.UserConfig, env []string) {
+// setUserConfig has the user's wishes heeded.
+func (n *eventPublisher) setUserConfig(user project.UserConfig, env []string) {
 	home, err := os.UserHomeDir()
 	if err != nil {
 		home = "/"
 	}
-	n.recorder.SetLimits(limits(user))
+	n.recorder.SetLimits(logLimits(user))
 	n.notifier.Set(notify.Settings{
 		Command: user.Notify.Command, Desktop: user.Notify.Desktop, On: user.Notify.On, Dir: home, Env: env,
 	})
 }
 
-func limits(user project.UserConfig) eventlog.Limits {
+func logLimits(user project.UserConfig) eventlog.Limits {
 	return eventlog.Limits{Size: user.Logs.MaxSize, Keep: user.Logs.Keep}
 }
 
-// tell makes an event known. Its texts are masked already, or hold no secret.
-func (n *news) tell(e eventlog.Event, state forwarder.State) {
+// publish makes an event known. Its texts are masked already, or hold no secret.
+func (n *eventPublisher) publish(e eventlog.Event, state forwarder.State) {
 	e.Time = time.Now()
 	select {
-	case n.queue <- report{e, state}:
+	case n.queue <- queuedEvent{e, state}:
 	default:
 		n.log.Warn("an event was dropped: too many wait to be written", "kind", e.Kind, "service", e.Service)
 	}
 }
 
 // run writes events down until ctx ends, then those that still wait.
-func (n *news) run(ctx context.Context) {
+func (n *eventPublisher) run(ctx context.Context) {
 	defer n.notifier.Close()
 	defer func() { _ = n.recorder.Close() }()
 	for {
 		select {
 		case r := <-n.queue:
-			n.publish(ctx, r)
+			n.write(ctx, r)
 			continue
 		default:
 		}
 		select {
 		case r := <-n.queue:
-			n.publish(ctx, r)
+			n.write(ctx, r)
 		case <-ctx.Done():
 			for len(n.queue) > 0 {
 				n.recorder.Append((<-n.queue).Event)
@@ -92,8 +92,8 @@ func (n *news) run(ctx context.Context) {
 	}
 }
 
-func (n *news) publish(ctx context.Context, r report) {
-	if !forPrompts(r.Kind) || !n.withLine(ctx, &r.Event) {
+func (n *eventPublisher) write(ctx context.Context, r queuedEvent) {
+	if !isShownAtPrompt(r.Kind) || !n.recordWithLine(ctx, &r.Event) {
 		n.recorder.Append(r.Event)
 	}
 	n.notifier.Tell(notify.Notice{
@@ -101,12 +101,12 @@ func (n *news) publish(ctx context.Context, r report) {
 	})
 }
 
-func forPrompts(kind eventlog.Kind) bool {
+func isShownAtPrompt(kind eventlog.Kind) bool {
 	return kind == eventlog.Failed || kind == eventlog.Recovered || kind == eventlog.Pending
 }
 
-// withLine writes an event under the number by which prompts are told of it: before any prompt can see that number.
-func (n *news) withLine(ctx context.Context, e *eventlog.Event) bool {
+// recordWithLine writes an event under the number by which prompts are told of it: before any prompt can see that number.
+func (n *eventPublisher) recordWithLine(ctx context.Context, e *eventlog.Event) bool {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	written := false

@@ -18,9 +18,9 @@ func TestNews_WritesAnEventOnceWhenTheStateIsDeletedMeanwhile(t *testing.T) {
 		once.Do(func() { _ = os.Remove(filepath.Join(s.dir.Path, "lock")) })
 		return text
 	}
-	n := newNews(s.dir, s.log, mask)
+	n := newEventPublisher(s.dir, s.log, mask)
 	e := eventlog.Event{Kind: eventlog.Failed, Service: "web", Reason: "no route"}
-	if !n.withLine(t.Context(), &e) {
+	if !n.recordWithLine(t.Context(), &e) {
 		t.Error("it was not written")
 	}
 	if err := n.recorder.Close(); err != nil {

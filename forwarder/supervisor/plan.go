@@ -14,8 +14,8 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// plan is what runs: a config, and a service for each of its entries. It does not change; a reload makes another.
-type plan struct {
+// activeConfig is what runs: a config, and a service for each of its entries. It does not change; a reload makes another.
+type activeConfig struct {
 	files    *project.Files
 	project  *project.Project
 	digest   string // of the files
@@ -25,40 +25,40 @@ type plan struct {
 // runningService is a service whose goroutine runs.
 type runningService struct {
 	*service.Service
-	lines *eventlog.File // what its tunnels' processes print
-	end   func()         // ends the goroutine, and returns when that is so
+	processLog *eventlog.File // what its tunnels' processes print
+	endLoop    func()         // ends the goroutine, and returns when that is so
 }
 
 // addService makes a service and runs it; it is stopped. Its goroutine runs until end.
 func (s *Supervisor) addService(d service.Definition) *runningService {
-	lines := eventlog.Open(s.dir.Log(d.Name), s.mask, limits(s.userConfig()))
+	lines := eventlog.Open(s.dir.Log(d.Name), s.mask, logLimits(s.userConfig()))
 	svc := service.New(s.serviceHost(), d, lines)
-	return &runningService{svc, lines, s.launch(svc.Run)}
+	return &runningService{svc, lines, s.startTask(svc.Run)}
 }
 
 // serviceHost is what services are given.
 func (s *Supervisor) serviceHost() service.Host {
 	return service.Host{
-		Log: s.log, Mask: s.mask, Dir: s.root(), Environ: s.env.list, Checks: s.checks, Seats: s.seats, Dependencies: s.dependencies,
-		Report: s.news.tell, OnChange: s.changes.Announce, OnLastClient: func() { wait.Notify(s.lastClient) },
-		NewRun: s.newRun, OpenPort: s.openPort, ExplainPort: explainPort, OnPortOpened: s.announcePort,
+		Log: s.log, Mask: s.mask, Dir: s.root(), Environ: s.env.childEnviron, Checks: s.checkSlots, Seats: s.clientSlots, Dependencies: s.dependencies,
+		Report: s.events.publish, OnChange: s.changes.Announce, OnLastClient: func() { wait.Notify(s.lastClientCh) },
+		NewRun: s.newRun, OpenPort: s.openPort, ExplainPort: explainPort, OnPortOpened: s.onPortOpened,
 	}
 }
 
 // newRun makes what one tunnel needs: its run, and its directory.
 func (s *Supervisor) newRun(lines *eventlog.File) (forwarder.Run, func(), error) {
-	n := s.tunnels.Add(1)
-	id := fmt.Sprintf("%s.%d", s.o.Run, n)
-	sockets, err := s.folder.add(fmt.Sprint(n))
+	n := s.tunnelCount.Add(1)
+	id := fmt.Sprintf("%s.%d", s.options.RunID, n)
+	sockets, err := s.runDir.createSubdirectory(fmt.Sprint(n))
 	if err != nil {
 		return forwarder.Run{}, func() {}, err
 	}
-	run := forwarder.Run{ID: id, Dir: s.root(), Sockets: sockets, Env: s.env.list(), Log: lines.Run(id)}
+	run := forwarder.Run{ID: id, Dir: s.root(), Sockets: sockets, Env: s.env.childEnviron(), Log: lines.Run(id)}
 	return run, func() { _ = os.RemoveAll(sockets) }, nil
 }
 
 // startServices starts the named services side by side, and returns when each port is open or known not to be.
-func (p *plan) startServices(names []string, o service.StartOptions) {
+func (p *activeConfig) startServices(names []string, o service.StartOptions) {
 	var starting sync.WaitGroup
 	for _, name := range names {
 		starting.Go(func() { p.services[name].Start(o) })
@@ -68,7 +68,7 @@ func (p *plan) startServices(names []string, o service.StartOptions) {
 
 // stopServices closes the ports of the named services and returns; their tunnels end afterwards, those first that depend on
 // others. The channels are closed when a service has ended.
-func (p *plan) stopServices(names []string) map[string]<-chan struct{} {
+func (p *activeConfig) stopServices(names []string) map[string]<-chan struct{} {
 	ended := make(map[string]<-chan struct{})
 	order := inDependencyOrder(p.project.Services, names)
 	for _, name := range slices.Backward(order) {
@@ -84,7 +84,7 @@ func (p *plan) stopServices(names []string) map[string]<-chan struct{} {
 }
 
 // stopAll stops every service and returns when nothing of any runs.
-func (p *plan) stopAll() {
+func (p *activeConfig) stopAll() {
 	if p == nil {
 		return
 	}
@@ -92,23 +92,23 @@ func (p *plan) stopAll() {
 		<-ended
 	}
 	for _, svc := range p.services {
-		svc.end()
+		svc.endLoop()
 	}
 }
 
 // isWanted reports whether a service is to be up: the user named it, or it is enabled and nobody said otherwise, or what is
 // wanted depends on it.
-func isWanted(p *project.Project, w wishes, svc project.Service) bool {
+func isWanted(p *project.Project, w serviceSelection, svc project.Service) bool {
 	if slices.Contains(w.stopped, svc.Name) {
 		return false
 	}
-	return w.names(svc) || slices.ContainsFunc(p.Services, func(other project.Service) bool {
+	return w.isSelected(svc) || slices.ContainsFunc(p.Services, func(other project.Service) bool {
 		return slices.Contains(other.DependsOn, svc.Name) && isWanted(p, w, other)
 	})
 }
 
 // wantedServices are the services of a project that are to be up.
-func wantedServices(p *project.Project, w wishes) []string {
+func wantedServices(p *project.Project, w serviceSelection) []string {
 	var names []string
 	for _, svc := range p.Services {
 		if isWanted(p, w, svc) {
@@ -118,11 +118,11 @@ func wantedServices(p *project.Project, w wishes) []string {
 	return names
 }
 
-// wishes are what the user has said of services.
-type wishes struct{ stopped, started, only []string }
+// serviceSelection are what the user has said of services.
+type serviceSelection struct{ stopped, started, only []string }
 
-// names reports whether a service is wanted for its own sake.
-func (w wishes) names(svc project.Service) bool {
+// isSelected reports whether a service is wanted for its own sake.
+func (w serviceSelection) isSelected(svc project.Service) bool {
 	switch {
 	case slices.Contains(w.started, svc.Name):
 		return true
@@ -132,13 +132,13 @@ func (w wishes) names(svc project.Service) bool {
 	return svc.Enabled
 }
 
-func (s *Supervisor) wishes() wishes {
+func (s *Supervisor) selection() serviceSelection {
 	state := s.store.state()
-	return wishes{state.Stopped, state.Started, state.Only}
+	return serviceSelection{state.Stopped, state.Started, state.Only}
 }
 
 // retryNeedsAttention has the services tried again that wait for the user: something of the environment has changed.
-func (p *plan) retryNeedsAttention() {
+func (p *activeConfig) retryNeedsAttention() {
 	for _, svc := range p.services {
 		if svc.Snapshot().State == forwarder.NeedsAttention {
 			svc.Restart()
@@ -147,7 +147,7 @@ func (p *plan) retryNeedsAttention() {
 }
 
 // networkChanged has every service look at once whether its tunnel leads anywhere still.
-func (p *plan) networkChanged() {
+func (p *activeConfig) networkChanged() {
 	for _, svc := range p.services {
 		svc.NetworkChanged()
 	}

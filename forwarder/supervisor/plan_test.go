@@ -59,7 +59,7 @@ func (noPort) Release()                               {}
 func (noPort) Close() error                           { return nil }
 
 // slowPlan is a plan of unchecked services with one slow driver.
-func slowPlan(t *testing.T, driver slowDriver, services ...project.Service) *plan {
+func slowPlan(t *testing.T, driver slowDriver, services ...project.Service) *activeConfig {
 	t.Helper()
 	host := service.Host{
 		Log: slog.New(slog.DiscardHandler), Mask: strings.Clone, Checks: make(chan struct{}, 1),
@@ -70,8 +70,8 @@ func slowPlan(t *testing.T, driver slowDriver, services ...project.Service) *pla
 		},
 		OpenPort: func(context.Context, project.Service, relay.Options) (service.Port, error) { return noPort{}, nil },
 	}
-	launch := launcher(t.Context())
-	p := &plan{project: &project.Project{Services: services}, services: make(map[string]*runningService)}
+	launch := taskStarter(t.Context())
+	p := &activeConfig{project: &project.Project{Services: services}, services: make(map[string]*runningService)}
 	for _, svc := range services {
 		svc.LocalPort = 1
 		svc.HealthCheck.Type = project.CheckNone

@@ -16,49 +16,49 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// keptPort is a service's port of which the keeper holds a copy.
-type keptPort struct {
+// heldPort is a service's port of which the keeper holds a copy.
+type heldPort struct {
 	*relay.Relay
-	keeping *keeping
-	copies  *kept // by the keeper
+	keeper *handoffClient
+	held   *heldFiles // by the keeper
 }
 
 // Release closes the listeners here and the keeper's copies.
-func (p *keptPort) Release() {
-	p.keeping.drop(p.copies)
+func (p *heldPort) Release() {
+	p.keeper.drop(p.held)
 	p.StopAccepting()
 }
 
 // Close releases the port and resets every client.
-func (p *keptPort) Close() error {
+func (p *heldPort) Close() error {
 	p.StopAccepting()
 	return p.Relay.Close()
 }
 
 // openPort gets the listeners of a service and accepts clients on them.
 func (s *Supervisor) openPort(ctx context.Context, svc project.Service, o relay.Options) (service.Port, error) {
-	listeners, err := s.bind(ctx, svc)
+	listeners, err := s.bindListeners(ctx, svc)
 	if err != nil {
 		return nil, err
 	}
-	return &keptPort{relay.New(listeners, o), s.keeping, s.keeping.hold(keptService(svc.Name), listeners.Files)}, nil
+	return &heldPort{relay.New(listeners, o), s.keeper, s.keeper.hold(serviceHoldName(svc.Name), listeners.Files)}, nil
 }
 
-// bind gets the listeners of a service; a project that nobody is in any more gives up its own.
-func (s *Supervisor) bind(ctx context.Context, svc project.Service) (*relay.Listeners, error) {
-	if inherited := s.inherited.listeners(svc); inherited != nil {
+// bindListeners gets the listeners of a service; a project that nobody is in any more gives up its own.
+func (s *Supervisor) bindListeners(ctx context.Context, svc project.Service) (*relay.Listeners, error) {
+	if inherited := s.inherited.takeListeners(svc); inherited != nil {
 		return inherited, nil
 	}
 	listeners, err := relay.BindListeners(svc.ListenAddresses())
 	var taken *relay.AddrInUseError
-	if !errors.As(err, &taken) || !s.askOthers(ctx, taken.Addr) {
+	if !errors.As(err, &taken) || !s.askOtherProjects(ctx, taken.Addr) {
 		return listeners, err
 	}
 	return relay.BindListeners(svc.ListenAddresses())
 }
 
-// askOthers asks this user's other supervisors for an address.
-func (s *Supervisor) askOthers(ctx context.Context, addr netip.AddrPort) bool {
+// askOtherProjects asks this user's other supervisors for an address.
+func (s *Supervisor) askOtherProjects(ctx context.Context, addr netip.AddrPort) bool {
 	const limit = 500 * time.Millisecond
 	dirs, err := lockstate.All()
 	if err != nil {
@@ -80,9 +80,9 @@ func (s *Supervisor) askOthers(ctx context.Context, addr netip.AddrPort) bool {
 	return false
 }
 
-// announcePort tells prompts that a port that was not ours now is: its variables are to be exported.
-func (s *Supervisor) announcePort() {
-	s.running.Go(func() { s.save(bump, true) })
+// onPortOpened tells prompts that a port that was not ours now is: its variables are to be exported.
+func (s *Supervisor) onPortOpened() {
+	s.tasks.Go(func() { s.saveState(bumpLine, true) })
 }
 
 // explainPort says why a port could not be had, who has it where the system tells, and what to do.

@@ -20,17 +20,17 @@ import (
 func (s *Supervisor) Reload(ctx context.Context) (api.Reload, error) {
 	for {
 		// Other acts, the end among them, do not wait for the disk that the files are on.
-		before := s.plan.Load()
+		before := s.active.Load()
 		files, err := s.readAllowed()
-		if err := s.beginAct(ctx); err != nil {
+		if err := s.beginOperation(ctx); err != nil {
 			return api.Reload{}, err
 		}
-		if s.plan.Load() != before {
-			s.endAct()
+		if s.active.Load() != before {
+			s.endOperation()
 			continue // what was read may be older than what another reload has applied
 		}
 		reload, err := s.reload(before, files, err)
-		s.endAct()
+		s.endOperation()
 		if err != nil {
 			return reload, errors.New(s.mask(err.Error()))
 		}
@@ -39,40 +39,40 @@ func (s *Supervisor) Reload(ctx context.Context) (api.Reload, error) {
 }
 
 // reload applies files that were read; err is why they cannot run. It is called within an act.
-func (s *Supervisor) reload(before *plan, files *project.Files, err error) (api.Reload, error) {
-	var next *loaded
+func (s *Supervisor) reload(before *activeConfig, files *project.Files, err error) (api.Reload, error) {
+	var next *loadedConfig
 	if err == nil {
-		next, err = s.parse(files)
+		next, err = s.parseConfig(files)
 	}
 	if err != nil {
 		refused := refusedFiles{err: err}
 		if files != nil {
 			refused.digest = files.Digest()
 		}
-		s.note(func(n *notes) { n.refused = refused })
+		s.updateConditions(func(n *conditions) { n.refusedFiles = refused })
 		return api.Reload{}, err
 	}
 	if files.Digest() == before.digest {
-		s.note(func(n *notes) { n.pending = "" })
+		s.updateConditions(func(n *conditions) { n.pendingReason = "" })
 		return api.Reload{}, nil
 	}
-	reload := s.apply(before, next)
-	s.remind()
+	reload := s.applyConfig(before, next)
+	s.updateSuccessor()
 	s.log.Info("config reloaded", "added", reload.Added, "removed", reload.Removed, "updated", reload.Updated)
-	wait.Notify(s.reloaded)
-	s.note(func(n *notes) { n.pending = "" })
-	s.news.tell(eventlog.Event{Kind: eventlog.Reload, Reason: reload.Summary()}, "")
-	s.save(func(state *lockstate.State) { state.Ports = next.ports }, true)
+	wait.Notify(s.reloadedCh)
+	s.updateConditions(func(n *conditions) { n.pendingReason = "" })
+	s.events.publish(eventlog.Event{Kind: eventlog.Reload, Reason: reload.Summary()}, "")
+	s.saveState(func(state *lockstate.State) { state.Ports = next.ports }, true)
 	return reload, nil
 }
 
-// apply turns the services that run into those of another config. A service that did not change keeps its tunnel, its
+// applyConfig turns the services that run into those of another config. A service that did not change keeps its tunnel, its
 // connections and its port; one that changed keeps its port if that is the same.
-func (s *Supervisor) apply(before *plan, next *loaded) api.Reload {
+func (s *Supervisor) applyConfig(before *activeConfig, next *loadedConfig) api.Reload {
 	reload := api.Reload{Changed: true}
 	environmentChanged := !maps.Equal(before.project.DotEnv, next.project.DotEnv)
-	s.adopt(next)
-	after := &plan{
+	s.useConfig(next)
+	after := &activeConfig{
 		files: next.files, project: next.project, digest: next.files.Digest(), services: make(map[string]*runningService),
 	}
 	var replaced []string // whose address is another, or that are there no more
@@ -98,11 +98,11 @@ func (s *Supervisor) apply(before *plan, next *loaded) api.Reload {
 			added = append(added, svc.Name)
 		}
 	}
-	s.resizeSeats(after)
-	s.plan.Store(after)
+	s.resizeClientSlots(after)
+	s.active.Store(after)
 	s.changes.Announce()
-	s.endLater(before, ended)
-	w := s.wishes()
+	s.endReplacedServices(before, ended)
+	w := s.selection()
 	wanted := wantedServices(next.project, w)
 	after.startServices(without(wanted, without(wanted, added)), service.StartOptions{})
 	for _, svc := range next.project.Services {
@@ -111,7 +111,7 @@ func (s *Supervisor) apply(before *plan, next *loaded) api.Reload {
 		case !had:
 			reload.Added = append(reload.Added, svc.Name)
 		case !slices.Contains(added, svc.Name) &&
-			s.update(after, old, next.definitions[svc.Name], slices.Contains(wanted, svc.Name), environmentChanged):
+			s.updateService(after, old, next.definitions[svc.Name], slices.Contains(wanted, svc.Name), environmentChanged):
 			reload.Updated = append(reload.Updated, svc.Name)
 		}
 	}
@@ -120,22 +120,22 @@ func (s *Supervisor) apply(before *plan, next *loaded) api.Reload {
 	return reload
 }
 
-// endLater ends the goroutines of services that are no part of the plan any more, when nothing of them runs.
-func (s *Supervisor) endLater(before *plan, ended map[string]<-chan struct{}) {
+// endReplacedServices ends the goroutines of services that are no part of the plan any more, when nothing of them runs.
+func (s *Supervisor) endReplacedServices(before *activeConfig, ended map[string]<-chan struct{}) {
 	for name, done := range ended {
 		svc := before.services[name]
-		s.running.Go(func() {
+		s.tasks.Go(func() {
 			<-done
-			svc.end()
+			svc.endLoop()
 		})
 	}
 }
 
-// update gives a service that keeps its address its new definition, and reports whether there was anything new: for one with
+// updateService gives a service that keeps its address its new definition, and reports whether there was anything new: for one with
 // a child that is the child's environment too.
-func (s *Supervisor) update(p *plan, old project.Service, d service.Definition, wanted, environmentChanged bool) bool {
+func (s *Supervisor) updateService(p *activeConfig, old project.Service, d service.Definition, wanted, environmentChanged bool) bool {
 	svc := p.services[d.Name]
-	environmentChanged = environmentChanged && !childless(d.Service)
+	environmentChanged = environmentChanged && !hasNoChildProcess(d.Service)
 	changed := !reflect.DeepEqual(old, d.Service) || environmentChanged
 	if !wanted {
 		svc.Stop()

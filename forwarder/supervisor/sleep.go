@@ -10,13 +10,13 @@ import (
 // sleepCheck is how often it is looked whether the machine has slept; leastSleep is what counts as sleep. The look is
 // also the pulse on which tunnels' processes are looked at.
 const (
-	sleepCheck = 5 * time.Second
-	leastSleep = 2 * time.Second
+	sleepCheckInterval = 5 * time.Second
+	minSleepTime       = 2 * time.Second
 )
 
 // watchSleep calls woke each time the machine has slept, until ctx ends. slept is how long it has in all.
 func watchSleep(ctx context.Context, slept func() time.Duration, woke func(time.Duration)) {
-	tick := time.NewTicker(sleepCheck)
+	tick := time.NewTicker(sleepCheckInterval)
 	defer tick.Stop()
 	before := slept()
 	for {
@@ -26,24 +26,24 @@ func watchSleep(ctx context.Context, slept func() time.Duration, woke func(time.
 		case <-tick.C:
 		}
 		now := slept()
-		if now-before >= leastSleep {
+		if now-before >= minSleepTime {
 			woke(now - before)
 		}
 		before = now
 	}
 }
 
-// woke has everything looked at anew after the machine has slept.
-func (s *Supervisor) woke(after time.Duration) {
+// onWake has everything looked at anew after the machine has slept.
+func (s *Supervisor) onWake(after time.Duration) {
 	s.log.Info("the machine has slept", "for", after.Round(time.Second))
-	s.plan.Load().networkChanged()
+	s.active.Load().networkChanged()
 }
 
 // watchNetwork has everything looked at anew when the machine's network has changed, until ctx ends.
 func (s *Supervisor) watchNetwork(ctx context.Context) {
 	err := netmon.Watch(ctx, func() {
 		s.log.Info("the network has changed")
-		s.plan.Load().networkChanged()
+		s.active.Load().networkChanged()
 	})
 	if err != nil {
 		s.log.Warn("changes of the network are not seen", "error", err)

@@ -14,13 +14,13 @@ import (
 
 // controlSocket is where clients reach the supervisor. Its path may vanish while it lives, and is bound again then.
 type controlSocket struct {
-	backend *Supervisor
-	served  chan *net.UnixListener // a listener that is to be served
+	backend    *Supervisor
+	listenerCh chan *net.UnixListener // a listener that is to be served
 
 	mu       sync.Mutex // guards the fields below
 	listener *net.UnixListener
 	file     socketFile
-	failure  error // of serving
+	serveErr error // of serving
 	isClosed bool
 }
 
@@ -41,7 +41,7 @@ func statSocket(path string) (socketFile, error) {
 }
 
 func newControlSocket(s *Supervisor) *controlSocket {
-	return &controlSocket{backend: s, served: make(chan *net.UnixListener, 1)}
+	return &controlSocket{backend: s, listenerCh: make(chan *net.UnixListener, 1)}
 }
 
 // listen binds a new socket at a path, or takes over one that was handed over: file is where that was bound. One that cannot be
@@ -58,7 +58,7 @@ func (c *controlSocket) listen(path string, inherited []*os.File, file socketFil
 		return err
 	}
 	listener.SetUnlinkOnClose(false) // by close, which looks whose file it is
-	c.use(listener, file)
+	c.setListener(listener, file)
 	return nil
 }
 
@@ -82,8 +82,8 @@ func inheritSocket(inherited []*os.File, file socketFile) (*net.UnixListener, er
 	return listener, nil
 }
 
-// use makes a listener the one that clients are served on.
-func (c *controlSocket) use(listener *net.UnixListener, file socketFile) {
+// setListener makes a listener the one that clients are served on.
+func (c *controlSocket) setListener(listener *net.UnixListener, file socketFile) {
 	c.mu.Lock()
 	before := c.listener
 	c.listener, c.file = listener, file
@@ -96,7 +96,7 @@ func (c *controlSocket) use(listener *net.UnixListener, file socketFile) {
 		listener.Close()
 		return
 	}
-	c.served <- listener
+	c.listenerCh <- listener
 }
 
 // serve answers clients until ctx ends.
@@ -107,11 +107,11 @@ func (c *controlSocket) serve(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case listener := <-c.served:
+		case listener := <-c.listenerCh:
 			serving.Go(func() {
 				if err := server.Serve(ctx, listener, c.backend, c.backend.log); err != nil {
 					c.mu.Lock()
-					c.failure = err
+					c.serveErr = err
 					c.mu.Unlock()
 				}
 			})
@@ -146,8 +146,8 @@ func isDeadSocket(path string) bool {
 	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTSOCK)
 }
 
-// files are copies of the listener, for the caller to close.
-func (c *controlSocket) files() ([]*os.File, error) {
+// copyListener are copies of the listener, for the caller to close.
+func (c *controlSocket) copyListener() ([]*os.File, error) {
 	c.mu.Lock()
 	listener := c.listener
 	c.mu.Unlock()
@@ -158,10 +158,10 @@ func (c *controlSocket) files() ([]*os.File, error) {
 	return []*os.File{file}, nil
 }
 
-func (c *controlSocket) path() string { return c.bound().Path }
+func (c *controlSocket) path() string { return c.boundFile().Path }
 
-// bound is where the socket was bound last.
-func (c *controlSocket) bound() socketFile {
+// boundFile is where the socket was bound last.
+func (c *controlSocket) boundFile() socketFile {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.file
@@ -169,14 +169,14 @@ func (c *controlSocket) bound() socketFile {
 
 // close ends the listening and removes the socket's file, if that is still this one.
 func (c *controlSocket) close() {
-	file := c.abandon()
+	file := c.closeListener()
 	if now, err := statSocket(file.Path); err == nil && now == file {
 		_ = os.Remove(file.Path)
 	}
 }
 
-// abandon ends the listening here and leaves the file to a successor.
-func (c *controlSocket) abandon() socketFile {
+// closeListener ends the listening here and leaves the file to a successor.
+func (c *controlSocket) closeListener() socketFile {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.isClosed = true
@@ -189,5 +189,5 @@ func (c *controlSocket) abandon() socketFile {
 func (c *controlSocket) err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.failure
+	return c.serveErr
 }

@@ -20,13 +20,13 @@ func elected(t *testing.T) *Supervisor {
 	for _, name := range []string{"XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"} {
 		t.Setenv(name, home)
 	}
-	s, err := open(Options{
-		Config: filepath.Join(home, ".localport.toml"), Run: "aaaaaaaa", Level: new(slog.LevelVar), Say: func(client.Word) {},
+	s, err := newSupervisor(Options{
+		Config: filepath.Join(home, ".localport.toml"), RunID: "aaaaaaaa", LogLevel: new(slog.LevelVar), OnStartResult: func(client.Word) {},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.logFile.Close(); s.news.notifier.Close() })
+	t.Cleanup(func() { s.logFile.Close(); s.events.notifier.Close() })
 	if _, err := s.elect(t.Context()); err != nil || s.election == nil {
 		t.Fatalf("elected %v, %v", s.election, err)
 	}
@@ -40,22 +40,22 @@ func shellLease(p lockstate.Process) lockstate.Lease {
 
 func TestSupervisor_StaysForTheLeasesOfAStateThatWasDeleted(t *testing.T) {
 	s := elected(t)
-	s.save(func(state *lockstate.State) { state.Hold(shellLease(lockstate.Self())) }, false)
+	s.saveState(func(state *lockstate.State) { state.Hold(shellLease(lockstate.Self())) }, false)
 	if err := os.RemoveAll(s.dir.Path); err != nil {
 		t.Fatal(err)
 	}
 	// As when another project asks for a port before it was noticed.
-	if s.retire(reasonUnused, 0) {
+	if s.tryShutDown(shutdownUnused, 0) {
 		t.Fatal("it ended while a shell is inside")
 	}
-	if s.closing.Load() {
+	if s.isClosing.Load() {
 		t.Error("no newcomer is answered any more")
 	}
 }
 
 func TestStore_LeavesTheRecordOfAnotherSupervisorInANewState(t *testing.T) {
 	s := elected(t)
-	s.save(func(state *lockstate.State) { state.Hold(shellLease(lockstate.Self())) }, false)
+	s.saveState(func(state *lockstate.State) { state.Hold(shellLease(lockstate.Self())) }, false)
 	if err := os.RemoveAll(s.dir.Path); err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func TestStore_LeavesTheRecordOfAnotherSupervisorInANewState(t *testing.T) {
 	if !ok {
 		t.Fatal("no parent process")
 	}
-	if _, err := lockstate.Open(s.o.Config); err != nil {
+	if _, err := lockstate.Open(s.options.Config); err != nil {
 		t.Fatal(err)
 	}
 	_, err := s.dir.Update(t.Context(), func(tx *lockstate.Tx) error {
@@ -99,7 +99,7 @@ func TestStore_RefreshReadsTheStateWhenItMayHaveChanged(t *testing.T) {
 		}
 		return s.store.state()
 	}
-	other, err := lockstate.Open(s.o.Config)
+	other, err := lockstate.Open(s.options.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func TestStore_RefreshReadsTheStateWhenItMayHaveChanged(t *testing.T) {
 		t.Errorf("after the end of the lease's process the file has %v, %v", state.Leases, err)
 	}
 
-	s.store.count(func(state *lockstate.State) { state.Release(lockstate.ShellLease, lockstate.Self()) })
+	s.store.add(func(state *lockstate.State) { state.Release(lockstate.ShellLease, lockstate.Self()) })
 	refresh()
 	if state, err := other.Read(); err != nil || len(state.Leases) != 0 {
 		t.Errorf("after what was to be written the file has %v, %v", state.Leases, err)

@@ -14,31 +14,31 @@ import (
 
 // Status is the project as it stands.
 func (s *Supervisor) Status(ctx context.Context) (api.Status, error) {
-	s.updatePending(ctx)
+	s.refreshPending(ctx)
 	return s.status()
 }
 
 // status is made of snapshots and waits for nothing.
 func (s *Supervisor) status() (api.Status, error) {
-	p := s.plan.Load()
-	if p == nil || s.closing.Load() {
+	p := s.active.Load()
+	if p == nil || s.isClosing.Load() {
 		return api.Status{}, api.ErrEnding
 	}
 	state := s.store.state()
 	status := api.Status{
-		Project: p.project.Root, Config: s.o.Config, State: api.Running,
-		Leases: livingLeases(state.Leases),
+		Project: p.project.Root, Config: s.options.Config, State: api.Running,
+		Leases: liveLeases(state.Leases),
 		Supervisor: &api.SupervisorStatus{
-			PID: lockstate.Self().PID, Run: s.o.Run, Version: s.o.Version, Since: s.started.UTC(),
+			PID: lockstate.Self().PID, Run: s.options.RunID, Version: s.options.Version, Since: s.started.UTC(),
 			Socket: s.socket.path(), Log: s.dir.Log("supervisor"),
-			Memory: metrics.Memory(), Keeper: s.keeping.pid(),
+			Memory: metrics.Memory(), Keeper: s.keeper.pid(),
 		},
-		Clusters: s.clusters(p),
+		Clusters: s.clusterStatuses(p),
 	}
 	for _, warning := range p.project.Warnings {
 		status.Warnings = append(status.Warnings, s.mask(warning.String()))
 	}
-	s.addNotes(&status)
+	s.addConditions(&status)
 	for _, svc := range p.project.Services {
 		one := s.serviceStatus(p.services[svc.Name])
 		if c := one.Connections; c.NoRoom != "" {
@@ -50,25 +50,25 @@ func (s *Supervisor) status() (api.Status, error) {
 	return status, nil
 }
 
-func (s *Supervisor) addNotes(status *api.Status) {
+func (s *Supervisor) addConditions(status *api.Status) {
 	s.mu.Lock()
-	n := s.notes
+	n := s.conditions
 	s.mu.Unlock()
-	status.Pending = n.pending
-	if n.polling != "" {
-		status.Warnings = append(status.Warnings, "the files are compared every 2 s, because no events come: "+n.polling)
+	status.Pending = n.pendingReason
+	if n.pollingReason != "" {
+		status.Warnings = append(status.Warnings, "the files are compared every 2 s, because no events come: "+n.pollingReason)
 	}
-	for _, trouble := range []string{n.userTrouble, n.metrics, n.directory} {
+	for _, trouble := range []string{n.userConfigError, n.metricsError, n.directoryError} {
 		if trouble != "" {
 			status.Warnings = append(status.Warnings, s.mask(trouble))
 		}
 	}
-	if err, behind := s.store.isBehind(); behind {
+	if err, behind := s.store.writeError(); behind {
 		status.Warnings = append(status.Warnings, "the state cannot be written; it is tried again: "+err.Error())
 	}
 }
 
-func livingLeases(leases []lockstate.Lease) []api.Lease {
+func liveLeases(leases []lockstate.Lease) []api.Lease {
 	living := []api.Lease{}
 	for _, l := range leases {
 		if l.Alive() {
@@ -83,10 +83,10 @@ func (s *Supervisor) serviceStatus(svc *runningService) api.ServiceStatus {
 	now := svc.Snapshot()
 	one := api.Declared(now.Service)
 	one.State, one.Target, one.Held, one.Ending = now.State, now.Target, now.Held(), now.Ending
-	one.Health.Checked, one.Health.Latency = moment(now.Checked), now.Latency.Seconds()
-	one.Since, one.UpSince, one.Restarts = now.Since.UTC(), moment(now.UpSince), now.Restarts
+	one.Health.Checked, one.Health.Latency = utcOrNil(now.Checked), now.Latency.Seconds()
+	one.Since, one.UpSince, one.Restarts = now.Since.UTC(), utcOrNil(now.UpSince), now.Restarts
 	one.LastError, one.Hint = now.LastError, now.Hint
-	one.Connections = connections(now)
+	one.Connections = connectionStatus(now)
 	one.Log = s.dir.Log(now.Service.Name)
 	figures := svc.Figures()
 	if len(figures.Checks) > 0 {
@@ -96,7 +96,7 @@ func (s *Supervisor) serviceStatus(svc *runningService) api.ServiceStatus {
 	return one
 }
 
-func connections(now *service.Snapshot) api.Connections {
+func connectionStatus(now *service.Snapshot) api.Connections {
 	stats := now.Stats()
 	noRoom := ""
 	if stats.NoRoom != nil {
@@ -109,7 +109,7 @@ func connections(now *service.Snapshot) api.Connections {
 	}
 }
 
-func moment(t time.Time) *time.Time {
+func utcOrNil(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}
@@ -117,8 +117,8 @@ func moment(t time.Time) *time.Time {
 	return &t
 }
 
-// watchPace is the least time between two snapshots that a watcher is sent.
-const watchPace = 100 * time.Millisecond
+// watchInterval is the least time between two snapshots that a watcher is sent.
+const watchInterval = 100 * time.Millisecond
 
 // Watch passes the project to on as it stands, and again after each change. Changes within watchPace come as one.
 func (s *Supervisor) Watch(ctx context.Context, on func(api.Status) error) error {
@@ -131,7 +131,7 @@ func (s *Supervisor) Watch(ctx context.Context, on func(api.Status) error) error
 		if err != nil {
 			return err
 		}
-		pace := time.NewTimer(watchPace)
+		pace := time.NewTimer(watchInterval)
 		for range 2 { // a change, and not too soon after the last
 			select {
 			case <-change:
@@ -140,7 +140,7 @@ func (s *Supervisor) Watch(ctx context.Context, on func(api.Status) error) error
 			case <-ctx.Done():
 				pace.Stop()
 				return ctx.Err()
-			case <-s.ended:
+			case <-s.endedCh:
 				pace.Stop()
 				return api.ErrEnding
 			}
@@ -148,15 +148,15 @@ func (s *Supervisor) Watch(ctx context.Context, on func(api.Status) error) error
 	}
 }
 
-var reference = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)`)
+var variableReference = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)`)
 
 // view is what a client's environment needs.
 func (s *Supervisor) view() api.View {
 	line := s.store.state().Line // before the snapshots: what it announces is in them
-	p := s.plan.Load()
-	view := api.View{Config: s.o.Config, Digest: p.digest, Line: line, Env: p.project.Env, DotEnv: map[string]string{}}
+	p := s.active.Load()
+	view := api.View{Config: s.options.Config, Digest: p.digest, Line: line, Env: p.project.Env, DotEnv: map[string]string{}}
 	for _, entry := range p.project.Env {
-		for _, match := range reference.FindAllStringSubmatch(entry.Template, -1) {
+		for _, match := range variableReference.FindAllStringSubmatch(entry.Template, -1) {
 			if value, ok := p.project.DotEnv[match[1]]; ok {
 				view.DotEnv[match[1]] = value
 			}

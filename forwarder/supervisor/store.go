@@ -16,8 +16,8 @@ import (
 // than the one that it was meant for.
 type change func(*lockstate.State)
 
-// bump is a change that has no content but makes every prompt of the project look again.
-func bump(*lockstate.State) {}
+// bumpLine is a change that has no content but makes every prompt of the project look again.
+func bumpLine(*lockstate.State) {}
 
 // store is the supervisor's side of the state file: what it knows of it, and what it wants to be in it. A change counts here at
 // once. It is written at once too if that is possible, and otherwise as soon as it is: a full disk or a lock that is held keeps
@@ -28,16 +28,16 @@ type store struct {
 	// onChange is called, without a lock, after each change of what is known or cannot be written.
 	onChange func()
 
-	writing   chan struct{} // held by whoever writes
+	writeSlot chan struct{} // held by whoever writes
 	pendingCh chan struct{} // a change is to be written
 
-	mu      sync.Mutex // guards the fields below; never held while a file is read or written
-	known   lockstate.State
-	pending []pendingChange
-	trouble error  // why the last attempt to write failed; nil after one that did not
-	line    uint64 // of the state as it was in the file last: a file with a smaller one is an older copy
-	// files is how the files were when they were last read; what has been written since differs from it.
-	files lockstate.Fingerprint
+	mu       sync.Mutex // guards the fields below; never held while a file is read or written
+	known    lockstate.State
+	pending  []pendingChange
+	writeErr error  // why the last attempt to write failed; nil after one that did not
+	line     uint64 // of the state as it was in the file last: a file with a smaller one is an older copy
+	// fingerprint is how the files were when they were last read; what has been written since differs from it.
+	fingerprint lockstate.Fingerprint
 }
 
 type pendingChange struct {
@@ -45,21 +45,21 @@ type pendingChange struct {
 	bump   bool
 }
 
-// retryWrite is how often it is tried again to write what could not be written.
-const retryWrite = time.Second
+// writeRetryInterval is how often it is tried again to write what could not be written.
+const writeRetryInterval = time.Second
 
 func newStore(dir *lockstate.Dir, log *slog.Logger, onChange func()) *store {
-	return &store{dir: dir, log: log, onChange: onChange, writing: make(chan struct{}, 1), pendingCh: make(chan struct{}, 1)}
+	return &store{dir: dir, log: log, onChange: onChange, writeSlot: make(chan struct{}, 1), pendingCh: make(chan struct{}, 1)}
 }
 
 // state is what is known, with every change that is still to be written.
 func (st *store) state() lockstate.State {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return clone(st.known)
+	return cloneState(st.known)
 }
 
-func clone(s lockstate.State) lockstate.State {
+func cloneState(s lockstate.State) lockstate.State {
 	s.Leases = slices.Clone(s.Leases)
 	if s.Supervisor != nil {
 		copied := *s.Supervisor
@@ -71,22 +71,22 @@ func clone(s lockstate.State) lockstate.State {
 // set replaces what is known, as when the state has just been read.
 func (st *store) set(s lockstate.State) {
 	st.mu.Lock()
-	st.known = clone(s)
+	st.known = cloneState(s)
 	st.mu.Unlock()
 	st.onChange()
 }
 
-// isBehind reports whether the state file is out of reach, and why: what is known may be nowhere else.
-func (st *store) isBehind() (error, bool) {
+// writeError reports whether the state file is out of reach, and why: what is known may be nowhere else.
+func (st *store) writeError() (error, bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return st.trouble, st.trouble != nil
+	return st.writeErr, st.writeErr != nil
 }
 
-// count makes a change that is written at the next sync: whoever makes it waits for no file.
-func (st *store) count(change change) {
+// add makes a change that is written at the next sync: whoever makes it waits for no file.
+func (st *store) add(change change) {
 	st.mu.Lock()
-	known := clone(st.known)
+	known := cloneState(st.known)
 	change(&known)
 	st.known = known
 	st.pending = append(st.pending, pendingChange{change, false})
@@ -95,10 +95,10 @@ func (st *store) count(change change) {
 	st.onChange()
 }
 
-// record makes a change, tells prompts if bump is set, and writes it if that can be done before ctx ends.
-func (st *store) record(ctx context.Context, change change, bump bool) {
+// addAndWrite makes a change, tells prompts if bump is set, and writes it if that can be done before ctx ends.
+func (st *store) addAndWrite(ctx context.Context, change change, bump bool) {
 	st.mu.Lock()
-	known := clone(st.known)
+	known := cloneState(st.known)
 	change(&known)
 	st.known = known
 	st.pending = append(st.pending, pendingChange{change, bump})
@@ -113,7 +113,7 @@ func (st *store) record(ctx context.Context, change change, bump bool) {
 func (st *store) refresh(ctx context.Context) error {
 	files := st.dir.Fingerprint()
 	st.mu.Lock()
-	known, isCurrent := clone(st.known), files == st.files && len(st.pending) == 0 && st.trouble == nil
+	known, isCurrent := cloneState(st.known), files == st.fingerprint && len(st.pending) == 0 && st.writeErr == nil
 	st.mu.Unlock()
 	leases := len(known.Leases)
 	if known.Prune(); isCurrent && len(known.Leases) == leases {
@@ -125,8 +125,8 @@ func (st *store) refresh(ctx context.Context) error {
 // sync writes what is to be written, and reads what others have written. After an error what is known stays known.
 func (st *store) sync(ctx context.Context) error {
 	select {
-	case st.writing <- struct{}{}:
-		defer func() { <-st.writing }()
+	case st.writeSlot <- struct{}{}:
+		defer func() { <-st.writeSlot }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -145,12 +145,12 @@ func (st *store) sync(ctx context.Context) error {
 		tx.Prune()
 		return nil
 	})
-	st.finish(state, files, err, len(pending))
+	st.recordSync(state, files, err, len(pending))
 	return err
 }
 
-// apply makes the changes that are not written yet in a state that is about to be.
-func (st *store) apply(state *lockstate.State) {
+// applyPending makes the changes that are not written yet in a state that is about to be.
+func (st *store) applyPending(state *lockstate.State) {
 	st.mu.Lock()
 	pending := slices.Clone(st.pending)
 	st.mu.Unlock()
@@ -159,18 +159,18 @@ func (st *store) apply(state *lockstate.State) {
 	}
 }
 
-// finish takes over how writing went.
-func (st *store) finish(state lockstate.State, files lockstate.Fingerprint, err error, written int) {
+// recordSync takes over how writing went.
+func (st *store) recordSync(state lockstate.State, files lockstate.Fingerprint, err error, written int) {
 	st.mu.Lock()
-	before := st.trouble
-	st.trouble = err
+	before := st.writeErr
+	st.writeErr = err
 	unwritten := errors.As(err, new(*lockstate.WriteError))
 	if err == nil {
 		st.pending = slices.Delete(st.pending, 0, written)
-		st.line, st.files = state.Line, files
+		st.line, st.fingerprint = state.Line, files
 	}
 	if err == nil || unwritten && state.ID != "" && state.Config != "" {
-		state = clone(state)
+		state = cloneState(state)
 		for _, p := range st.pending {
 			p.change(&state) // what came meanwhile
 		}
@@ -186,8 +186,8 @@ func (st *store) finish(state lockstate.State, files lockstate.Fingerprint, err 
 	st.onChange()
 }
 
-// run writes what could not be written, as soon as it can be, until ctx or ended does.
-func (st *store) run(ctx context.Context, ended <-chan struct{}) {
+// retryWrites writes what could not be written, as soon as it can be, until ctx or ended does.
+func (st *store) retryWrites(ctx context.Context, ended <-chan struct{}) {
 	var retry <-chan time.Time // nil while nothing is to be written: a supervisor at rest is not woken
 	for {
 		select {
@@ -197,24 +197,24 @@ func (st *store) run(ctx context.Context, ended <-chan struct{}) {
 			return
 		case <-st.pendingCh:
 			if retry == nil {
-				retry = time.After(retryWrite)
+				retry = time.After(writeRetryInterval)
 			}
 		case <-retry:
-			if retry = nil; !st.isPending() {
+			if retry = nil; !st.hasPending() {
 				continue
 			}
-			limited, cancel := context.WithTimeout(ctx, retryWrite)
+			limited, cancel := context.WithTimeout(ctx, writeRetryInterval)
 			_ = st.sync(limited)
 			cancel()
-			if st.isPending() {
+			if st.hasPending() {
 				wait.Notify(st.pendingCh)
 			}
 		}
 	}
 }
 
-// isPending reports whether something is to be written.
-func (st *store) isPending() bool {
+// hasPending reports whether something is to be written.
+func (st *store) hasPending() bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	return len(st.pending) > 0
@@ -223,7 +223,7 @@ func (st *store) isPending() bool {
 // restoreLost writes what is known into a state that was lost and begun anew, or replaced by an older copy of itself.
 func (st *store) restoreLost(tx *lockstate.Tx) {
 	st.mu.Lock()
-	known, line := clone(st.known), st.line
+	known, line := cloneState(st.known), st.line
 	st.mu.Unlock()
 	if known.ID == "" || tx.ID == known.ID && tx.Line >= line {
 		return
@@ -241,16 +241,16 @@ func (st *store) restoreLost(tx *lockstate.Tx) {
 	tx.Bump()
 }
 
-// lockLimit bounds a write that somebody waits for: less than a prompt waits for us.
-const lockLimit = time.Second
+// lockTimeout bounds a write that somebody waits for: less than a prompt waits for us.
+const lockTimeout = time.Second
 
-// save makes a change and tries for a moment to write it. Once the ports are being given up, the state is a successor's; it is
+// saveState makes a change and tries for a moment to write it. Once the ports are being given up, the state is a successor's; it is
 // another's, too, once that has been elected.
-func (s *Supervisor) save(change change, bump bool) {
-	if s.closing.Load() || s.isSuperseded.Load() {
+func (s *Supervisor) saveState(change change, bump bool) {
+	if s.isClosing.Load() || s.isSuperseded.Load() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), lockLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), lockTimeout)
 	defer cancel()
-	s.store.record(ctx, change, bump)
+	s.store.addAndWrite(ctx, change, bump)
 }

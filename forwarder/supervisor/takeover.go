@@ -24,9 +24,9 @@ import (
 
 var errNoKeeper = errors.New("no process could be started to hand the ports over")
 
-// memory is what a supervisor tells its successor: the text that it runs, which on disk may have been changed and not
+// handoffMemory is what a supervisor tells its successor: the text that it runs, which on disk may have been changed and not
 // be allowed yet, and what could not be written to the state.
-type memory struct {
+type handoffMemory struct {
 	Files  *project.Files   `json:"files"`
 	Socket socketFile       `json:"socket"`
 	State  *lockstate.State `json:"state,omitempty"` // null where the state file has it all
@@ -37,18 +37,18 @@ type memory struct {
 
 // inheritance is what a keeper handed over, until it is taken.
 type inheritance struct {
-	alive  bool // the supervisor before this one lives, and is not to be disturbed before this one is ready
-	memory memory
+	isPredecessorAlive bool // the supervisor before this one lives, and is not to be disturbed before this one is ready
+	memory             handoffMemory
 
 	mu    sync.Mutex
 	files map[string][]*os.File
 }
 
-func inherit(handed *handoff.Handed) (*inheritance, error) {
+func newInheritance(handed *handoff.Handed) (*inheritance, error) {
 	if handed == nil {
 		return &inheritance{}, nil
 	}
-	in := &inheritance{alive: handed.Alive, files: handed.Files}
+	in := &inheritance{isPredecessorAlive: handed.Alive, files: handed.Files}
 	if err := json.Unmarshal(handed.Memory, &in.memory); err != nil {
 		return nil, fmt.Errorf("read what the supervisor before this one left: %w", err)
 	}
@@ -64,9 +64,9 @@ func (in *inheritance) take(name string) []*os.File {
 	return files
 }
 
-// listeners are the inherited ones of a service, if they listen where it is to listen.
-func (in *inheritance) listeners(svc project.Service) *relay.Listeners {
-	files := in.take(keptService(svc.Name))
+// takeListeners are the inherited ones of a service, if they listen where it is to listen.
+func (in *inheritance) takeListeners(svc project.Service) *relay.Listeners {
+	files := in.take(serviceHoldName(svc.Name))
 	defer closeFiles(files)
 	if len(files) == 0 {
 		return nil
@@ -84,11 +84,11 @@ func (in *inheritance) listeners(svc project.Service) *relay.Listeners {
 	return ls
 }
 
-// has reports whether a service's listener on a port is among what was handed over.
-func (in *inheritance) has(service string, port int) bool {
+// hasListener reports whether a service's listener on a port is among what was handed over.
+func (in *inheritance) hasListener(service string, port int) bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	for _, file := range in.files[keptService(service)] {
+	for _, file := range in.files[serviceHoldName(service)] {
 		if l, err := net.FileListener(file); err == nil {
 			addr, ok := l.Addr().(*net.TCPAddr)
 			l.Close()
@@ -113,8 +113,8 @@ func (in *inheritance) add(files map[string][]*os.File) {
 	}
 }
 
-// rest gives everything that nobody took, by name: what the config has no use for any more.
-func (in *inheritance) rest() []string {
+// closeRest gives everything that nobody took, by name: what the config has no use for any more.
+func (in *inheritance) closeRest() []string {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	var names []string
@@ -132,20 +132,20 @@ func closeFiles(files []*os.File) {
 	}
 }
 
-// succeed takes over from the supervisor whose election was handed to us, and returns its record if it died.
-func (s *Supervisor) succeed(ctx context.Context, election *os.File, socket string) *lockstate.Supervisor {
+// inheritElection takes over from the supervisor whose election was handed to us, and returns its record if it died.
+func (s *Supervisor) inheritElection(ctx context.Context, election *os.File, socket string) *lockstate.Supervisor {
 	s.election = s.dir.Inherit(election)
 	if state := s.inherited.memory.State; state != nil {
 		s.store.set(*state)
-		s.store.count(mergeMemory(*state, s.inherited.memory.At))
+		s.store.add(mergeMemory(*state, s.inherited.memory.At))
 	}
-	if s.inherited.alive { // the record is its own until we are ready
+	if s.inherited.isPredecessorAlive { // the record is its own until we are ready
 		_ = s.store.sync(ctx)
 		return nil
 	}
 	_ = s.store.sync(ctx)
 	before := s.store.state().Supervisor
-	s.store.record(ctx, func(state *lockstate.State) { state.Supervisor = s.record(socket) }, false)
+	s.store.addAndWrite(ctx, func(state *lockstate.State) { state.Supervisor = s.newRecord(socket) }, false)
 	return before
 }
 
@@ -166,8 +166,8 @@ func mergeMemory(remembered lockstate.State, at time.Time) change {
 }
 
 // loadInherited reads the files; where they cannot run as they are, it falls back on those that ran before.
-func (s *Supervisor) loadInherited() (*loaded, error) {
-	l, err := s.load()
+func (s *Supervisor) loadInherited() (*loadedConfig, error) {
+	l, err := s.loadConfig()
 	old := s.inherited.memory.Files
 	if err == nil || old == nil {
 		return l, err
@@ -177,14 +177,14 @@ func (s *Supervisor) loadInherited() (*loaded, error) {
 		return nil, err
 	}
 	s.log.Warn("the files cannot run as they are; those that ran before go on", "error", s.mask(err.Error()))
-	return s.parse(old)
+	return s.parseConfig(old)
 }
 
-// remind tells the keeper what a next supervisor is to be started with.
-func (s *Supervisor) remind() {
-	p := s.plan.Load()
-	m := memory{Files: p.files, Socket: s.socket.bound(), At: time.Now(), Terminated: s.terminated.Load()}
-	if _, behind := s.store.isBehind(); behind {
+// updateSuccessor tells the keeper what a next supervisor is to be started with.
+func (s *Supervisor) updateSuccessor() {
+	p := s.active.Load()
+	m := handoffMemory{Files: p.files, Socket: s.socket.boundFile(), At: time.Now(), Terminated: s.isTerminated.Load()}
+	if _, behind := s.store.writeError(); behind {
 		state := s.store.state()
 		m.State = &state
 	}
@@ -193,65 +193,65 @@ func (s *Supervisor) remind() {
 		s.log.Error("remind", "error", err)
 		return
 	}
-	s.keeping.leave(handoff.Note{
-		Exe: s.o.Exe, Args: []string{"supervise", "--config", s.o.Config, "--kept", "--log-level", strings.ToLower(s.o.Level.Level().String())},
-		Env: s.env.inherited(), Log: s.dir.Log("supervisor"), Memory: data,
-		Supervisor: lockstate.Self(), Run: s.o.Run,
+	s.keeper.setSuccessor(handoff.Note{
+		Exe: s.options.Exe, Args: []string{"supervise", "--config", s.options.Config, "--kept", "--log-level", strings.ToLower(s.options.LogLevel.Level().String())},
+		Env: s.env.successorEnviron(), Log: s.dir.Log("supervisor"), Memory: data,
+		Supervisor: lockstate.Self(), Run: s.options.RunID,
 	})
 }
 
 // Replace hands the project over to another supervisor: leases, ports and waiting clients of the kernel's go there, and
 // this one finishes the connections that it has.
 func (s *Supervisor) Replace(ctx context.Context, r api.Replacement) error {
-	if err := s.beginAct(ctx); err != nil {
+	if err := s.beginOperation(ctx); err != nil {
 		return err
 	}
-	defer s.endAct()
+	defer s.endOperation()
 	s.log.Info("replaced by another supervisor", "exe", r.Exe, "version", r.Version)
-	passed, err := s.keeping.replace(ctx, r.Exe)
+	passed, err := s.keeper.startSuccessor(ctx, r.Exe)
 	if err != nil {
 		err = fmt.Errorf("start %s: %w", r.Exe, err)
-		s.stay(r, err)
+		s.recordFailedReplacement(r, err)
 		return err
 	}
-	s.leaveTo(passed)
-	s.socket.abandon()
+	s.startDraining(passed)
+	s.socket.closeListener()
 	_ = s.election.Pass()
-	close(s.ended)
+	close(s.endedCh)
 	return nil
 }
 
-// leaveTo leaves the ports to another supervisor, which accepts on copies of the listeners. Established connections go on until
+// startDraining leaves the ports to another supervisor, which accepts on copies of the listeners. Established connections go on until
 // passed is closed.
-func (s *Supervisor) leaveTo(passed <-chan struct{}) {
+func (s *Supervisor) startDraining(passed <-chan struct{}) {
 	s.mu.Lock()
-	s.passed = passed
+	s.successorEndedCh = passed
 	s.mu.Unlock()
-	s.closing.Store(true)
+	s.isClosing.Store(true)
 	s.stopAccepting()
 }
 
 // stopAccepting closes the listeners here: who comes from now on waits in others' copies of them.
 func (s *Supervisor) stopAccepting() {
-	for _, svc := range s.plan.Load().services {
+	for _, svc := range s.active.Load().services {
 		if port := svc.Snapshot().Port(); port != nil {
 			port.StopAccepting()
 		}
 	}
 }
 
-// stay records this supervisor again after a successor could not take over, which is not tried again.
-func (s *Supervisor) stay(r api.Replacement, cause error) {
+// recordFailedReplacement records this supervisor again after a successor could not take over, which is not tried again.
+func (s *Supervisor) recordFailedReplacement(r api.Replacement, cause error) {
 	s.log.Error("the replacement failed; this supervisor goes on", "version", r.Version, "error", cause)
-	s.save(func(state *lockstate.State) {
+	s.saveState(func(state *lockstate.State) {
 		s.recordSelf(state)
 		state.Supervisor.Refused = r.Version
 	}, true)
 }
 
-// finishConnections returns when every connection of a supervisor that was replaced has ended, or with the project.
-func (s *Supervisor) finishConnections(ctx context.Context, passed <-chan struct{}) {
-	left := maps.Clone(s.plan.Load().services)
+// drainConnections returns when every connection of a supervisor that was replaced has ended, or with the project.
+func (s *Supervisor) drainConnections(ctx context.Context, passed <-chan struct{}) {
+	left := maps.Clone(s.active.Load().services)
 	tick := time.NewTicker(5 * time.Second) // for a service that ends by itself
 	defer tick.Stop()
 	for {
@@ -265,7 +265,7 @@ func (s *Supervisor) finishConnections(ctx context.Context, passed <-chan struct
 			return
 		}
 		select {
-		case <-s.lastClient:
+		case <-s.lastClientCh:
 		case <-tick.C:
 		case <-passed:
 			return
@@ -275,26 +275,26 @@ func (s *Supervisor) finishConnections(ctx context.Context, passed <-chan struct
 	}
 }
 
-// inherit takes what a keeper has for us.
-func (s *Supervisor) inherit() (err error) {
-	if s.o.Kept == nil {
+// inheritFromKeeper takes what a keeper has for us.
+func (s *Supervisor) inheritFromKeeper() (err error) {
+	if s.options.Inherit == nil {
 		s.inherited = &inheritance{}
 		return nil
 	}
-	link, handed, err := s.o.Kept()
+	link, handed, err := s.options.Inherit()
 	if err != nil {
 		return err
 	}
-	s.keeping.setLink(link)
-	s.inherited, err = inherit(handed)
+	s.keeper.setLink(link)
+	s.inherited, err = newInheritance(handed)
 	return err
 }
 
-// record is this supervisor as it stands in the state.
-func (s *Supervisor) record(socket string) *lockstate.Supervisor {
+// newRecord is this supervisor as it stands in the state.
+func (s *Supervisor) newRecord(socket string) *lockstate.Supervisor {
 	return &lockstate.Supervisor{
-		Process: lockstate.Self(), Run: s.o.Run, Socket: socket, Version: s.o.Version, Since: s.started.UTC(),
-		Keeper: s.keeping.pid(),
+		Process: lockstate.Self(), Run: s.options.RunID, Socket: socket, Version: s.options.Version, Since: s.started.UTC(),
+		Keeper: s.keeper.pid(),
 	}
 }
 
@@ -304,81 +304,81 @@ func (s *Supervisor) recordSelf(state *lockstate.State) {
 	if state.Supervisor != nil && state.Supervisor.Process == lockstate.Self() {
 		refused = state.Supervisor.Refused
 	}
-	state.Supervisor = s.record(s.socket.path())
+	state.Supervisor = s.newRecord(s.socket.path())
 	state.Supervisor.Refused = refused
 }
 
 // recordKeeper writes the keeper's pid down: the system may name it as who holds our ports.
 func (s *Supervisor) recordKeeper(pid int) {
-	s.save(func(state *lockstate.State) {
+	s.saveState(func(state *lockstate.State) {
 		if state.Supervisor != nil && state.Supervisor.Process == lockstate.Self() {
 			state.Supervisor.Keeper = pid
 		}
 	}, false)
 }
 
-// withdraw gives up taking over from a supervisor that lives: it goes on as it was.
-func (s *Supervisor) withdraw(cause error) {
-	s.keeping.quit()
-	s.plan.Load().stopAll()
-	s.socket.abandon()
+// abortTakeover gives up taking over from a supervisor that lives: it goes on as it was.
+func (s *Supervisor) abortTakeover(cause error) {
+	s.keeper.disconnect()
+	s.active.Load().stopAll()
+	s.socket.closeListener()
 	_ = s.election.Pass()
-	_ = s.folder.clean()
-	s.o.Say(client.Word{Outcome: outcome(cause), Error: s.mask(cause.Error())})
+	_ = s.runDir.remove()
+	s.options.OnStartResult(client.Word{Outcome: startOutcome(cause), Error: s.mask(cause.Error())})
 }
 
 // terminateWait is how long after a SIGTERM the keeper's own end is taken for the end of everything, as when a session or the
 // system ends. freshTime is how young a supervisor is that follows one that was sent a SIGTERM, and is sent one too.
 const (
-	terminateWait = 500 * time.Millisecond
-	freshTime     = 10 * time.Second
+	keeperTermTimeout = 500 * time.Millisecond
+	youngAge          = 10 * time.Second
 )
 
 // onTerminate ends the supervisor after a SIGTERM. While there are leases, the keeper starts another: the ports stay open. If the
 // keeper was sent one too, everything is meant to end.
 func (s *Supervisor) onTerminate() {
-	again := s.inherited.memory.Terminated && !s.inherited.alive && time.Since(s.started) < freshTime
+	again := s.inherited.memory.Terminated && !s.inherited.isPredecessorAlive && time.Since(s.started) < youngAge
 	count, _ := s.countLeases()
-	ctx, cancel := context.WithTimeout(context.Background(), terminateWait)
+	ctx, cancel := context.WithTimeout(context.Background(), keeperTermTimeout)
 	defer cancel()
-	if count == 0 && s.retire(reasonUnused, maxRetireTries) {
+	if count == 0 && s.tryShutDown(shutdownUnused, maxShutdownTries) {
 		s.log.Info("ended by a signal")
 		return
 	}
-	if s.keeping.pid() != 0 {
+	if s.keeper.pid() != 0 {
 		s.stopAccepting() // or who comes meanwhile would be reset with those that came before
 	}
-	if again || s.keeping.gone(ctx, terminateWait) {
+	if again || s.keeper.waitKeeperDeath(ctx, keeperTermTimeout) {
 		s.log.Info("ended by a signal, as its keeper")
-		s.retire(reasonOrdered, maxRetireTries)
+		s.tryShutDown(shutdownRequested, maxShutdownTries)
 		return
 	}
 	s.log.Info("ended by a signal; the keeper starts another supervisor")
-	s.handOver()
+	s.handOverToKeeper()
 }
 
-// handOver leaves everything to the keeper. What is established ends; what comes waits in the keeper's copies of the listeners.
-func (s *Supervisor) handOver() {
-	s.acts <- struct{}{}
-	defer s.endAct()
-	if s.closing.Load() {
+// handOverToKeeper leaves everything to the keeper. What is established ends; what comes waits in the keeper's copies of the listeners.
+func (s *Supervisor) handOverToKeeper() {
+	s.operationSlot <- struct{}{}
+	defer s.endOperation()
+	if s.isClosing.Load() {
 		return // replaced meanwhile
 	}
-	s.closing.Store(true)
-	s.terminated.Store(true)
-	s.remind()
-	for _, svc := range s.plan.Load().services {
+	s.isClosing.Store(true)
+	s.isTerminated.Store(true)
+	s.updateSuccessor()
+	for _, svc := range s.active.Load().services {
 		if port := svc.Snapshot().Port(); port != nil {
 			// Reset before its tunnel ends, which a client could take for the end of what it reads. What comes from now on
 			// waits in the keeper's copies.
 			_ = port.Close()
 		}
 	}
-	if !s.keeping.letRevive() {
+	if !s.keeper.leaveToKeeper() {
 		s.closePorts()
 		_ = s.election.Resign()
 	}
-	s.socket.abandon()
+	s.socket.closeListener()
 	_ = s.election.Pass()
-	close(s.ended)
+	close(s.endedCh)
 }

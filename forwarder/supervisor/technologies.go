@@ -31,8 +31,8 @@ func Technologies() []project.TechnologyType {
 	return types
 }
 
-// childless reports whether the tunnels of a service have no child to have an environment.
-func childless(svc project.Service) bool {
+// hasNoChildProcess reports whether the tunnels of a service have no child to have an environment.
+func hasNoChildProcess(svc project.Service) bool {
 	return slices.ContainsFunc(technologies, func(t forwarder.Technology) bool { return t.Name == svc.Technology && t.Childless })
 }
 
@@ -68,8 +68,8 @@ func newDrivers(ctx context.Context, host forwarder.Host) drivers {
 	return all
 }
 
-// of is the driver of a service.
-func (d drivers) of(svc project.Service) (forwarder.Driver, error) {
+// forService is the driver of a service.
+func (d drivers) forService(svc project.Service) (forwarder.Driver, error) {
 	if driver := d[svc.Technology]; driver != nil {
 		return driver, nil
 	}
@@ -78,7 +78,7 @@ func (d drivers) of(svc project.Service) (forwarder.Driver, error) {
 
 // target names the far end of a service, as far as it is known.
 func (d drivers) target(svc project.Service) string {
-	driver, err := d.of(svc)
+	driver, err := d.forService(svc)
 	if err != nil {
 		return ""
 	}

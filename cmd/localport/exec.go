@@ -106,7 +106,7 @@ func (c execCmd) await(ctx context.Context, p here, j *client.Joined) error {
 	if err != nil || len(names) == 0 {
 		return err
 	}
-	if _, err := j.Act(ctx, api.ActRequest{Action: api.Start, Names: names, Spawned: j.Started}); err != nil {
+	if _, err := j.Act(ctx, api.ActionRequest{Action: api.ActionStart, Names: names, Spawned: j.Started}); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.Wait)

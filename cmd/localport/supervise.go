@@ -23,7 +23,7 @@ type superviseCmd struct {
 
 // Run is the project's supervisor, from its election to its end.
 func (c superviseCmd) Run(a *app) error {
-	var kept func() (*handoff.Link, *handoff.Handed, error)
+	var kept func() (*handoff.KeeperLink, *handoff.Inheritance, error)
 	if c.Kept {
 		client.CloseInherited(client.ExtraFD)
 		kept = handoff.Inherit

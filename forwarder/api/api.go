@@ -35,11 +35,11 @@ const (
 
 // Lease is a claim that keeps the supervisor alive.
 type Lease struct {
-	Kind  string    `json:"kind"`
-	PID   int       `json:"pid"`   // 0: it has no process and lasts until stop, deny or reboot
-	Start uint64    `json:"start"` // when the process started, as lockstate.Process has it
-	Dir   string    `json:"dir,omitempty"`
-	Since time.Time `json:"since"`
+	Kind      string    `json:"kind"`
+	PID       int       `json:"pid"`   // 0: it has no process and lasts until stop, deny or reboot
+	StartTime uint64    `json:"start"` // when the process started, as lockstate.Process has it
+	Dir       string    `json:"dir,omitempty"`
+	Since     time.Time `json:"since"`
 }
 
 // ClusterStatus is how a Kubernetes cluster is doing, as far as is known from the services that lead there.
@@ -56,8 +56,8 @@ type ClusterStatus struct {
 
 // The values of Status.State.
 const (
-	Running = "running"
-	Down    = "stopped"
+	StateRunning = "running"
+	StateStopped = "stopped"
 )
 
 // SupervisorStatus is the running supervisor.
@@ -102,8 +102,8 @@ type ServiceStatus struct {
 	RestartReasons map[string]uint64 `json:"restart_reasons,omitempty"`
 }
 
-// Declared is a service as the config has it: what there is to show of one that does not run.
-func Declared(svc project.Service) ServiceStatus {
+// ConfiguredStatus is a service as the config has it: what there is to show of one that does not run.
+func ConfiguredStatus(svc project.Service) ServiceStatus {
 	status := ServiceStatus{
 		Name: svc.Name, State: forwarder.Stopped, Technology: svc.Technology, Enabled: svc.Enabled,
 		Description: svc.Description, Tags: append([]string{}, svc.Tags...), Health: Health{Check: svc.HealthCheck.Type},
@@ -149,9 +149,9 @@ type Connections struct {
 	BytesIn  uint64  `json:"bytes_in"`  // from clients
 	BytesOut uint64  `json:"bytes_out"` // to clients
 	// NoRoom is why no further clients can be taken in now; empty: they can.
-	NoRoom   string `json:"no_room,omitempty"`
-	Unseated int    `json:"unseated,omitempty"` // clients that wait to be taken in
-	Resets   uint64 `json:"resets,omitempty"`   // clients that were reset because they could not be taken in for connect_timeout
+	NoRoom         string `json:"no_room,omitempty"`
+	WaitingForRoom int    `json:"unseated,omitempty"` // clients that wait to be taken in
+	Resets         uint64 `json:"resets,omitempty"`   // clients that were reset because they could not be taken in for connect_timeout
 }
 
 // View is what a client needs to set its environment: the services' addresses, and [env] as the supervisor has it.
@@ -205,13 +205,13 @@ type Action string
 
 // The actions.
 const (
-	Start   Action = "start"
-	Stop    Action = "stop"
-	Restart Action = "restart"
+	ActionStart   Action = "start"
+	ActionStop    Action = "stop"
+	ActionRestart Action = "restart"
 )
 
-// ActRequest asks for an action on services.
-type ActRequest struct {
+// ActionRequest asks for an action on services.
+type ActionRequest struct {
 	Action Action   `json:"action"`
 	Names  []string `json:"names"`
 	// Spawned: the caller has brought this supervisor up just now. A service that has failed since is not tried a second time.
@@ -270,10 +270,10 @@ type Replacement struct {
 	Version string `json:"version"` // of that program
 }
 
-// HandOver is the request of a supervisor that has lost its election to hand its listeners over to the one that was elected. After
+// HandOverRequest is the request of a supervisor that has lost its election to hand its listeners over to the one that was elected. After
 // the answer "switching protocols" they go over the same connection (forwarder/handoff.Offer); then comes a HandOverResponse. The
 // connection ends with the first of the two supervisors.
-type HandOver struct {
+type HandOverRequest struct {
 	Run string `json:"run"` // of who hands over
 }
 

@@ -21,8 +21,8 @@ import (
 // Arg is the argument that makes this program call Main.
 const Arg = client.KeeperArg
 
-// Note is what the next supervisor is started with. It is held in the keeper's memory only.
-type Note struct {
+// Successor is what the next supervisor is started with. It is held in the keeper's memory only.
+type Successor struct {
 	Exe  string   `json:"exe"` // this program
 	Args []string `json:"args"`
 	Env  []string `json:"env"`
@@ -34,17 +34,17 @@ type Note struct {
 	Run        string            `json:"run,omitempty"`
 }
 
-// answerTime is how long a keeper may take to answer, but for replace.
-const answerTime = 2 * time.Second
+// answerTimeout is how long a keeper may take to answer, but for replace.
+const answerTimeout = 2 * time.Second
 
-var errGone = errors.New("the keeper is gone")
+var errKeeperEnded = errors.New("the keeper is gone")
 
-// Link is a supervisor's connection to its keeper. Its methods are safe for concurrent use; each returns when the
+// KeeperLink is a supervisor's connection to its keeper. Its methods are safe for concurrent use; each returns when the
 // keeper has done what was asked.
-type Link struct {
-	conn    *net.UnixConn
-	done    chan struct{}
-	answers chan frame
+type KeeperLink struct {
+	conn     *net.UnixConn
+	doneCh   chan struct{}
+	answerCh chan frame
 
 	mu  sync.Mutex // one request at a time
 	seq uint64
@@ -52,8 +52,8 @@ type Link struct {
 }
 
 // Start starts a keeper. Whoever has the Link calls End or Close.
-func Start(exe string) (*Link, error) {
-	ours, theirs, err := pair()
+func Start(exe string) (*KeeperLink, error) {
+	ours, theirs, err := newSocketPair()
 	if err != nil {
 		return nil, err
 	}
@@ -68,58 +68,58 @@ func Start(exe string) (*Link, error) {
 		return nil, fmt.Errorf("start the keeper: %w", err)
 	}
 	go func() { _ = cmd.Wait() }() // it may outlive us, when another supervisor takes over
-	l := newLink(ours)
+	l := newKeeperLink(ours)
 	l.pid = cmd.Process.Pid
 	return l, nil
 }
 
-// Handed is what a supervisor that a keeper started has from the one before.
-type Handed struct {
+// Inheritance is what a supervisor that a keeper started has from the one before.
+type Inheritance struct {
 	Files  map[string][]*os.File // by the name they were held under; the receiver closes them
 	Memory json.RawMessage
-	// Alive: the one before lives, and goes on until this one is ready.
-	Alive bool
+	// IsPredecessorAlive: the one before lives, and goes on until this one is ready.
+	IsPredecessorAlive bool
 }
 
 // Inherit is the link of a supervisor that was started by a keeper, and what it was handed.
-func Inherit() (*Link, *Handed, error) {
+func Inherit() (*KeeperLink, *Inheritance, error) {
 	file := os.NewFile(client.ExtraFD, "the keeper's socket")
-	conn, err := connection(file)
+	conn, err := newUnixConn(file)
 	if err != nil {
 		return nil, nil, fmt.Errorf("take over from the keeper: %w", err)
 	}
-	handed, pid, err := receiveAll(conn)
+	handed, pid, err := readInheritance(conn)
 	if err != nil {
 		conn.Close()
 		return nil, nil, fmt.Errorf("take over from the keeper: %w", err)
 	}
-	l := newLink(conn)
+	l := newKeeperLink(conn)
 	l.pid = pid
 	return l, handed, nil
 }
 
-// receiveAll is the other end of hand. The pid is that of who hands over.
-func receiveAll(conn *net.UnixConn) (handed *Handed, pid int, err error) {
-	handed = &Handed{Files: make(map[string][]*os.File)}
+// readInheritance is the other end of hand. The pid is that of who hands over.
+func readInheritance(conn *net.UnixConn) (handed *Inheritance, pid int, err error) {
+	handed = &Inheritance{Files: make(map[string][]*os.File)}
 	for {
-		f, err := receive(conn)
+		f, err := readFrame(conn)
 		if err != nil {
 			handed.close()
 			return nil, 0, err
 		}
 		switch f.Verb {
-		case hold:
+		case verbHold:
 			for _, fd := range f.files {
 				handed.Files[f.Name] = append(handed.Files[f.Name], os.NewFile(uintptr(fd), f.Name))
 			}
-		case begin:
-			handed.Memory, handed.Alive = f.Note.Memory, f.Alive
+		case verbBegin:
+			handed.Memory, handed.IsPredecessorAlive = f.Note.Memory, f.Alive
 			return handed, f.PID, nil
 		}
 	}
 }
 
-func (h *Handed) close() {
+func (h *Inheritance) close() {
 	for _, files := range h.Files {
 		for _, file := range files {
 			file.Close()
@@ -131,12 +131,12 @@ func (h *Handed) close() {
 func Offer(conn *net.UnixConn, files map[string][]*os.File) error {
 	var frames []frame
 	for name, files := range files {
-		f := frame{Verb: hold, Name: name}
+		f := frame{Verb: verbHold, Name: name}
 		for _, file := range files {
 			copied, err := copyDescriptor(file)
 			if err != nil {
 				for _, f := range append(frames, f) {
-					closeAll(f.files)
+					closeDescriptors(f.files)
 				}
 				return err
 			}
@@ -144,7 +144,7 @@ func Offer(conn *net.UnixConn, files map[string][]*os.File) error {
 		}
 		frames = append(frames, f)
 	}
-	return hand(conn, append(frames, frame{Verb: begin, Note: &Note{}, Alive: true, PID: os.Getpid()}))
+	return sendFrames(conn, append(frames, frame{Verb: verbBegin, Note: &Successor{}, Alive: true, PID: os.Getpid()}))
 }
 
 // copyDescriptor does without Fd, which would make the socket a blocking one for everybody who has it.
@@ -157,44 +157,44 @@ func copyDescriptor(file *os.File) (copied int, err error) {
 	return copied, errors.Join(controlErr, err)
 }
 
-// Accept returns what another supervisor offers.
-func Accept(conn *net.UnixConn) (*Handed, error) {
-	handed, _, err := receiveAll(conn)
+// AcceptOffer returns what another supervisor offers.
+func AcceptOffer(conn *net.UnixConn) (*Inheritance, error) {
+	handed, _, err := readInheritance(conn)
 	return handed, err
 }
 
-func newLink(conn *net.UnixConn) *Link {
-	l := &Link{conn: conn, done: make(chan struct{}), answers: make(chan frame, 4)}
-	go l.listen()
+func newKeeperLink(conn *net.UnixConn) *KeeperLink {
+	l := &KeeperLink{conn: conn, doneCh: make(chan struct{}), answerCh: make(chan frame, 4)}
+	go l.readAnswers()
 	return l
 }
 
-// listen passes answers on until the keeper is gone.
-func (l *Link) listen() {
-	defer close(l.done)
+// readAnswers passes answers on until the keeper is gone.
+func (l *KeeperLink) readAnswers() {
+	defer close(l.doneCh)
 	for {
-		f, err := receive(l.conn)
+		f, err := readFrame(l.conn)
 		if err != nil {
 			l.conn.Close()
 			return
 		}
 		select {
-		case l.answers <- f:
+		case l.answerCh <- f:
 		default: // nobody waits for it any more
 		}
 	}
 }
 
 // Done is closed when the keeper is gone.
-func (l *Link) Done() <-chan struct{} { return l.done }
+func (l *KeeperLink) Done() <-chan struct{} { return l.doneCh }
 
 // PID is the keeper's.
-func (l *Link) PID() int { return l.pid }
+func (l *KeeperLink) PID() int { return l.pid }
 
 // Hold has the keeper keep copies of the files under a name, instead of what it had under it. The files stay the
 // caller's.
-func (l *Link) Hold(name string, files []*os.File) error {
-	f := frame{Verb: hold, Name: name}
+func (l *KeeperLink) Hold(name string, files []*os.File) error {
+	f := frame{Verb: verbHold, Name: name}
 	for _, file := range files {
 		raw, err := file.SyscallConn()
 		if err != nil {
@@ -205,40 +205,44 @@ func (l *Link) Hold(name string, files []*os.File) error {
 			return err
 		}
 	}
-	return l.call(f, answerTime)
+	return l.call(f, answerTimeout)
 }
 
 // Drop has the keeper close what it keeps under a name. When it returns, no copy is left there.
-func (l *Link) Drop(name string) error { return l.call(frame{Verb: drop, Name: name}, answerTime) }
+func (l *KeeperLink) Drop(name string) error {
+	return l.call(frame{Verb: verbDrop, Name: name}, answerTimeout)
+}
 
-// Leave gives the keeper what the next supervisor is to be started with.
-func (l *Link) Leave(n Note) error { return l.call(frame{Verb: note, Note: &n}, answerTime) }
+// SetSuccessor gives the keeper what the next supervisor is to be started with.
+func (l *KeeperLink) SetSuccessor(n Successor) error {
+	return l.call(frame{Verb: verbNote, Note: &n}, answerTimeout)
+}
 
 // Replace has the keeper start the next supervisor, from another program if exe is not empty. It returns nil when
 // that one is ready: it has everything then, and the caller has only to finish what it has begun.
-func (l *Link) Replace(ctx context.Context, exe string) error {
+func (l *KeeperLink) Replace(ctx context.Context, exe string) error {
 	limit := 30 * time.Second
 	if deadline, ok := ctx.Deadline(); ok {
 		limit = max(time.Until(deadline), time.Millisecond)
 	}
-	return l.call(frame{Verb: replace, Exe: exe}, limit)
+	return l.call(frame{Verb: verbReplace, Exe: exe}, limit)
 }
 
 // End has the keeper close everything, and exit when the supervisor has. When it returns, no copy is left anywhere. A keeper that does not
 // answer is killed.
-func (l *Link) End() {
-	_ = l.call(frame{Verb: end}, answerTime)
+func (l *KeeperLink) End() {
+	_ = l.call(frame{Verb: verbEnd}, answerTimeout)
 	l.conn.Close()
-	<-l.done
+	<-l.doneCh
 }
 
 // Close gives up the link alone: to the keeper it looks as if the supervisor had died, or finished.
-func (l *Link) Close() {
+func (l *KeeperLink) Close() {
 	l.conn.Close()
-	<-l.done
+	<-l.doneCh
 }
 
-func (l *Link) call(f frame, limit time.Duration) error {
+func (l *KeeperLink) call(f frame, limit time.Duration) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.seq++
@@ -246,13 +250,13 @@ func (l *Link) call(f frame, limit time.Duration) error {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	_ = l.conn.SetWriteDeadline(time.Now().Add(limit))
-	if err := send(l.conn, f); err != nil {
-		l.kill()
-		return fmt.Errorf("%w: %w", errGone, err)
+	if err := writeFrame(l.conn, f); err != nil {
+		l.killKeeper()
+		return fmt.Errorf("%w: %w", errKeeperEnded, err)
 	}
 	for {
 		select {
-		case answer := <-l.answers:
+		case answer := <-l.answerCh:
 			if answer.Seq != f.Seq {
 				continue
 			}
@@ -260,21 +264,21 @@ func (l *Link) call(f frame, limit time.Duration) error {
 				return errors.New(answer.Error)
 			}
 			return nil
-		case <-l.done:
-			return errGone
+		case <-l.doneCh:
+			return errKeeperEnded
 		case <-timer.C:
-			if f.Verb != replace {
-				l.kill()
+			if f.Verb != verbReplace {
+				l.killKeeper()
 			}
 			return fmt.Errorf("the keeper did not answer within %v", limit)
 		}
 	}
 }
 
-// kill ends a keeper that does nothing any more: it must not hold a port that is to be closed.
-func (l *Link) kill() {
+// killKeeper ends a keeper that does nothing any more: it must not hold a port that is to be closed.
+func (l *KeeperLink) killKeeper() {
 	select {
-	case <-l.done: // its pid may be another's by now
+	case <-l.doneCh: // its pid may be another's by now
 	default:
 		_ = syscall.Kill(l.pid, syscall.SIGKILL)
 	}

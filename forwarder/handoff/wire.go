@@ -16,14 +16,14 @@ import (
 // frame is one message between a supervisor and its keeper: four bytes of length, big endian, then JSON. Descriptors
 // travel with the length.
 type frame struct {
-	Seq   uint64 `json:"seq"` // of a request, and of its answer
-	Verb  verb   `json:"verb,omitempty"`
-	Name  string `json:"name,omitempty"`
-	Note  *Note  `json:"note,omitempty"`
-	Exe   string `json:"exe,omitempty"`
-	PID   int    `json:"pid,omitempty"`   // of the keeper, in an answer
-	Alive bool   `json:"alive,omitempty"` // in begin: the supervisor before this one lives, and ends when this one is ready
-	Error string `json:"error,omitempty"`
+	Seq   uint64     `json:"seq"` // of a request, and of its answer
+	Verb  verb       `json:"verb,omitempty"`
+	Name  string     `json:"name,omitempty"`
+	Note  *Successor `json:"note,omitempty"`
+	Exe   string     `json:"exe,omitempty"`
+	PID   int        `json:"pid,omitempty"`   // of the keeper, in an answer
+	Alive bool       `json:"alive,omitempty"` // in begin: the supervisor before this one lives, and ends when this one is ready
+	Error string     `json:"error,omitempty"`
 
 	files []int
 }
@@ -31,21 +31,21 @@ type frame struct {
 type verb string
 
 const (
-	hold    verb = "hold"    // keep copies of these descriptors under a name, instead of those held under it
-	drop    verb = "drop"    // close what is held under a name
-	note    verb = "note"    // what the next supervisor is to be started with
-	replace verb = "replace" // start the next supervisor now
-	end     verb = "end"     // close everything, and exit when the supervisors have ended
-	begin   verb = "begin"   // to a new supervisor: you have it all
+	verbHold    verb = "hold"    // keep copies of these descriptors under a name, instead of those held under it
+	verbDrop    verb = "drop"    // close what is held under a name
+	verbNote    verb = "note"    // what the next supervisor is to be started with
+	verbReplace verb = "replace" // start the next supervisor now
+	verbEnd     verb = "end"     // close everything, and exit when the supervisors have ended
+	verbBegin   verb = "begin"   // to a new supervisor: you have it all
 )
 
 // Limits of one message.
 const (
-	largest    = 16 << 20 // a config and an environment are far below
-	mostRights = 64       // a service has two listeners
+	maxMessageSize = 16 << 20 // a config and an environment are far below
+	maxDescriptors = 64       // a service has two listeners
 )
 
-func send(conn *net.UnixConn, f frame) error {
+func writeFrame(conn *net.UnixConn, f frame) error {
 	data, err := json.Marshal(f)
 	if err != nil {
 		return err
@@ -62,10 +62,10 @@ func send(conn *net.UnixConn, f frame) error {
 	return err
 }
 
-// receive reads one message. Its descriptors are the caller's to close; they are raw, so that no poller is told of
+// readFrame reads one message. Its descriptors are the caller's to close; they are raw, so that no poller is told of
 // every connection to a listener that is only kept.
-func receive(conn *net.UnixConn) (frame, error) {
-	head, rights := make([]byte, 4), make([]byte, unix.CmsgSpace(4*mostRights))
+func readFrame(conn *net.UnixConn) (frame, error) {
+	head, rights := make([]byte, 4), make([]byte, unix.CmsgSpace(4*maxDescriptors))
 	n, rn, flags, _, err := conn.ReadMsgUnix(head, rights)
 	if err == nil && n == 0 {
 		err = io.EOF
@@ -73,7 +73,7 @@ func receive(conn *net.UnixConn) (frame, error) {
 	if err != nil {
 		return frame{}, err
 	}
-	files, err := descriptors(rights[:rn])
+	files, err := parseDescriptors(rights[:rn])
 	if err == nil && flags&unix.MSG_CTRUNC != 0 {
 		err = errors.New("descriptors were lost on the way: too many open files")
 	}
@@ -81,20 +81,20 @@ func receive(conn *net.UnixConn) (frame, error) {
 		_, err = io.ReadFull(conn, head[n:])
 	}
 	if err != nil {
-		closeAll(files)
+		closeDescriptors(files)
 		return frame{}, err
 	}
-	f, err := body(conn, binary.BigEndian.Uint32(head))
+	f, err := readBody(conn, binary.BigEndian.Uint32(head))
 	if err != nil {
-		closeAll(files)
+		closeDescriptors(files)
 		return frame{}, err
 	}
 	f.files = files
 	return f, nil
 }
 
-func body(r io.Reader, length uint32) (frame, error) {
-	if length > largest {
+func readBody(r io.Reader, length uint32) (frame, error) {
+	if length > maxMessageSize {
 		return frame{}, fmt.Errorf("a message of %d bytes", length)
 	}
 	data := make([]byte, length)
@@ -105,7 +105,7 @@ func body(r io.Reader, length uint32) (frame, error) {
 	return f, json.Unmarshal(data, &f)
 }
 
-func descriptors(rights []byte) ([]int, error) {
+func parseDescriptors(rights []byte) ([]int, error) {
 	if len(rights) == 0 {
 		return nil, nil
 	}
@@ -117,7 +117,7 @@ func descriptors(rights []byte) ([]int, error) {
 	for _, message := range messages {
 		more, err := unix.ParseUnixRights(&message)
 		if err != nil {
-			closeAll(files)
+			closeDescriptors(files)
 			return nil, err
 		}
 		files = append(files, more...)
@@ -128,14 +128,14 @@ func descriptors(rights []byte) ([]int, error) {
 	return files, nil
 }
 
-func closeAll(files []int) {
+func closeDescriptors(files []int) {
 	for _, fd := range files {
 		_ = unix.Close(fd)
 	}
 }
 
-// pair is a connection and its other end, to be given to a child.
-func pair() (*net.UnixConn, *os.File, error) {
+// newSocketPair is a connection and its other end, to be given to a child.
+func newSocketPair() (*net.UnixConn, *os.File, error) {
 	syscall.ForkLock.RLock()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err == nil {
@@ -147,7 +147,7 @@ func pair() (*net.UnixConn, *os.File, error) {
 		return nil, nil, fmt.Errorf("make a pair of sockets: %w", err)
 	}
 	theirs := os.NewFile(uintptr(fds[1]), "the keeper's socket")
-	ours, err := connection(os.NewFile(uintptr(fds[0]), "the keeper's socket"))
+	ours, err := newUnixConn(os.NewFile(uintptr(fds[0]), "the keeper's socket"))
 	if err != nil {
 		theirs.Close()
 		return nil, nil, err
@@ -155,8 +155,8 @@ func pair() (*net.UnixConn, *os.File, error) {
 	return ours, theirs, nil
 }
 
-// connection makes a connection of a socket, and closes the file.
-func connection(file *os.File) (*net.UnixConn, error) {
+// newUnixConn makes a connection of a socket, and closes the file.
+func newUnixConn(file *os.File) (*net.UnixConn, error) {
 	defer file.Close()
 	conn, err := net.FileConn(file)
 	if err != nil {

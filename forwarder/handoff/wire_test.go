@@ -16,14 +16,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// ends are the two ends of a link.
-func ends(t *testing.T) (*net.UnixConn, *net.UnixConn) {
+// newLinkEnds are the two ends of a link.
+func newLinkEnds(t *testing.T) (*net.UnixConn, *net.UnixConn) {
 	t.Helper()
-	ours, file, err := pair()
+	ours, file, err := newSocketPair()
 	if err != nil {
 		t.Fatal(err)
 	}
-	theirs, err := connection(file)
+	theirs, err := newUnixConn(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,31 +32,31 @@ func ends(t *testing.T) (*net.UnixConn, *net.UnixConn) {
 }
 
 func TestDescriptorsArriveWithTheirMessageAndNoOther(t *testing.T) {
-	ours, theirs := ends(t)
+	ours, theirs := newLinkEnds(t)
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer reader.Close()
-	large := Note{Args: []string{"supervise"}, Env: []string{strings.Repeat("x", 1<<20)}}
+	large := Successor{Args: []string{"supervise"}, Env: []string{strings.Repeat("x", 1<<20)}}
 	sent := make(chan error, 1)
 	go func() {
 		defer writer.Close()
 		sent <- errors.Join(
-			send(ours, frame{Verb: note, Note: &large}),
-			send(ours, frame{Verb: hold, Name: "service db", files: []int{int(writer.Fd()), int(writer.Fd())}}),
-			send(ours, frame{Verb: drop, Name: "service db"}),
+			writeFrame(ours, frame{Verb: verbNote, Note: &large}),
+			writeFrame(ours, frame{Verb: verbHold, Name: "service db", files: []int{int(writer.Fd()), int(writer.Fd())}}),
+			writeFrame(ours, frame{Verb: verbDrop, Name: "service db"}),
 		)
 	}()
 	for i, want := range []struct {
 		verb  verb
 		files int
-	}{{note, 0}, {hold, 2}, {drop, 0}} {
-		f, err := receive(theirs)
+	}{{verbNote, 0}, {verbHold, 2}, {verbDrop, 0}} {
+		f, err := readFrame(theirs)
 		if err != nil || f.Verb != want.verb || len(f.files) != want.files {
 			t.Fatalf("message %d: %q with %d files, %v", i, f.Verb, len(f.files), err)
 		}
-		if f.Verb == note && f.Note.Env[0] != large.Env[0] {
+		if f.Verb == verbNote && f.Note.Env[0] != large.Env[0] {
 			t.Error("the note was changed on its way")
 		}
 		for _, fd := range f.files {
@@ -67,7 +67,7 @@ func TestDescriptorsArriveWithTheirMessageAndNoOther(t *testing.T) {
 				t.Errorf("write to the other end's pipe: %v", err)
 			}
 		}
-		closeAll(f.files)
+		closeDescriptors(f.files)
 	}
 	if err := <-sent; err != nil {
 		t.Fatal(err)
@@ -76,7 +76,7 @@ func TestDescriptorsArriveWithTheirMessageAndNoOther(t *testing.T) {
 		t.Errorf("the pipe held %q, %v", data, err)
 	}
 	ours.Close()
-	if _, err := receive(theirs); !errors.Is(err, io.EOF) {
+	if _, err := readFrame(theirs); !errors.Is(err, io.EOF) {
 		t.Errorf("after the end: %v", err)
 	}
 }
@@ -86,19 +86,19 @@ func FuzzAMessageThatMakesNoSenseIsAnErrorAndNoMore(f *testing.F) {
 	f.Add([]byte(`{"note":{"memory":{}}}`))
 	f.Add([]byte("\x00\x01"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		_, _ = body(bytes.NewReader(data), uint32(len(data)))
-		if _, err := body(bytes.NewReader(data), uint32(len(data))+1); err == nil {
+		_, _ = readBody(bytes.NewReader(data), uint32(len(data)))
+		if _, err := readBody(bytes.NewReader(data), uint32(len(data))+1); err == nil {
 			t.Error("a message that is cut short was taken")
 		}
 	})
 }
 
 func TestALengthBeyondReasonIsNotRead(t *testing.T) {
-	ours, theirs := ends(t)
-	if _, err := ours.Write(binary.BigEndian.AppendUint32(nil, largest+1)); err != nil {
+	ours, theirs := newLinkEnds(t)
+	if _, err := ours.Write(binary.BigEndian.AppendUint32(nil, maxMessageSize+1)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := receive(theirs); err == nil {
+	if _, err := readFrame(theirs); err == nil {
 		t.Error("it was read")
 	}
 }

@@ -24,7 +24,7 @@ type Backend interface {
 	Status(ctx context.Context) (api.Status, error)
 	// Watch passes the status as it stands to on, and again after each change, until on or ctx returns an error.
 	Watch(ctx context.Context, on func(api.Status) error) error
-	Act(ctx context.Context, r api.ActRequest) ([]string, error)
+	ApplyAction(ctx context.Context, r api.ActionRequest) ([]string, error)
 	Wait(ctx context.Context, names []string) error
 	Reload(ctx context.Context) (api.Reload, error)
 	Yield(ctx context.Context, addresses []string) (bool, error)
@@ -32,7 +32,7 @@ type Backend interface {
 	Replace(ctx context.Context, r api.Replacement) error
 	End(ctx context.Context) error
 	// TakeOver returns what takes another supervisor's listeners over, on the connection, which it closes.
-	TakeOver(h api.HandOver) (func(*net.UnixConn), error)
+	TakeOver(h api.HandOverRequest) (func(*net.UnixConn), error)
 }
 
 // Listen binds the control socket, 0600. Only the winner of the election may call it: what lay at the path before
@@ -51,7 +51,7 @@ func Listen(path string) (*net.UnixListener, error) {
 // Serve answers clients on ln until ctx ends or ln is closed, then lets those under way finish for a moment. It closes ln.
 func Serve(ctx context.Context, ln net.Listener, backend Backend, log *slog.Logger) error {
 	server := &http.Server{
-		Handler:           logged(handler(backend), log),
+		Handler:           logRequests(newHandler(backend), log),
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
@@ -76,12 +76,12 @@ func Serve(ctx context.Context, ln net.Listener, backend Backend, log *slog.Logg
 	return err
 }
 
-// logged logs each request: at debug, for a status that is watched would fill the log, but what was refused is told in
+// logRequests logs each request: at debug, for a status that is watched would fill the log, but what was refused is told in
 // any case, under the id that the command shows.
-func logged(next http.Handler, log *slog.Logger) http.Handler {
+func logRequests(next http.Handler, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
-		seen := &outcome{ResponseWriter: w}
+		seen := &refusalRecorder{ResponseWriter: w}
 		next.ServeHTTP(seen, r)
 		level, trouble := slog.LevelDebug, []any{}
 		if seen.refusal != "" {
@@ -93,86 +93,86 @@ func logged(next http.Handler, log *slog.Logger) http.Handler {
 	})
 }
 
-// outcome remembers why a request was refused.
-type outcome struct {
+// refusalRecorder remembers why a request was refused.
+type refusalRecorder struct {
 	http.ResponseWriter
 	refusal string
 }
 
 // Unwrap gives http.ResponseController the writer that can flush.
-func (o *outcome) Unwrap() http.ResponseWriter { return o.ResponseWriter }
+func (o *refusalRecorder) Unwrap() http.ResponseWriter { return o.ResponseWriter }
 
-func handler(b Backend) http.Handler {
+func newHandler(b Backend) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("POST /v1/join", answer(b.Join))
-	mux.Handle("POST /v1/leave", answer(func(ctx context.Context, r api.LeaveRequest) (struct{}, error) {
+	mux.Handle("POST /v1/join", handleJSON(b.Join))
+	mux.Handle("POST /v1/leave", handleJSON(func(ctx context.Context, r api.LeaveRequest) (struct{}, error) {
 		return struct{}{}, b.Leave(ctx, r)
 	}))
-	mux.Handle("GET /v1/watch", watch(b, make(chan struct{}, api.MaxWatchers)))
-	mux.Handle("GET /v1/status", answer(func(ctx context.Context, _ struct{}) (api.Status, error) {
+	mux.Handle("GET /v1/watch", handleWatch(b, make(chan struct{}, api.MaxWatchers)))
+	mux.Handle("GET /v1/status", handleJSON(func(ctx context.Context, _ struct{}) (api.Status, error) {
 		return b.Status(ctx)
 	}))
-	mux.Handle("POST /v1/act", answer(func(ctx context.Context, r api.ActRequest) ([]string, error) {
-		return b.Act(ctx, r)
+	mux.Handle("POST /v1/act", handleJSON(func(ctx context.Context, r api.ActionRequest) ([]string, error) {
+		return b.ApplyAction(ctx, r)
 	}))
-	mux.Handle("POST /v1/wait", answer(func(ctx context.Context, names []string) (api.Status, error) {
+	mux.Handle("POST /v1/wait", handleJSON(func(ctx context.Context, names []string) (api.Status, error) {
 		if err := b.Wait(ctx, names); err != nil {
 			return api.Status{}, err
 		}
 		return b.Status(ctx)
 	}))
-	mux.Handle("POST /v1/reload", answer(func(ctx context.Context, _ struct{}) (api.Reload, error) {
+	mux.Handle("POST /v1/reload", handleJSON(func(ctx context.Context, _ struct{}) (api.Reload, error) {
 		return b.Reload(ctx)
 	}))
-	mux.Handle("POST /v1/yield", answer(func(ctx context.Context, r api.YieldRequest) (api.YieldResponse, error) {
+	mux.Handle("POST /v1/yield", handleJSON(func(ctx context.Context, r api.YieldRequest) (api.YieldResponse, error) {
 		yielded, err := b.Yield(ctx, r.Addresses)
 		return api.YieldResponse{Yielded: yielded}, err
 	}))
-	mux.Handle("POST /v1/replace", answer(func(ctx context.Context, r api.Replacement) (struct{}, error) {
+	mux.Handle("POST /v1/replace", handleJSON(func(ctx context.Context, r api.Replacement) (struct{}, error) {
 		return struct{}{}, b.Replace(ctx, r)
 	}))
-	mux.Handle("POST /v1/login", answer(func(ctx context.Context, r api.LoginRequest) (struct{}, error) {
+	mux.Handle("POST /v1/login", handleJSON(func(ctx context.Context, r api.LoginRequest) (struct{}, error) {
 		return struct{}{}, b.Login(ctx, r)
 	}))
-	mux.Handle("POST /v1/handover", handOver(b))
-	mux.Handle("POST /v1/end", answer(func(ctx context.Context, _ struct{}) (struct{}, error) {
+	mux.Handle("POST /v1/handover", handleHandOver(b))
+	mux.Handle("POST /v1/end", handleJSON(func(ctx context.Context, _ struct{}) (struct{}, error) {
 		return struct{}{}, b.End(ctx)
 	}))
 	return mux
 }
 
-// answer turns a function into a handler: its argument is the request's body, its results the response's.
-func answer[Q, A any](fn func(context.Context, Q) (A, error)) http.Handler {
+// handleJSON turns a function into a handler: its argument is the request's body, its results the response's.
+func handleJSON[Q, A any](fn func(context.Context, Q) (A, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var q Q
 		if r.Method == http.MethodPost {
 			const limit = 1 << 20 // no request of ours comes near it
 			if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit)).Decode(&q); err != nil {
-				reply(w, http.StatusBadRequest, api.Failure{Error: "read the request: " + err.Error()})
+				writeJSON(w, http.StatusBadRequest, api.Failure{Error: "read the request: " + err.Error()})
 				return
 			}
 		}
 		a, err := fn(r.Context(), q)
 		if errors.Is(err, api.ErrEnding) {
-			reply(w, http.StatusServiceUnavailable, api.Failure{Error: err.Error()})
+			writeJSON(w, http.StatusServiceUnavailable, api.Failure{Error: err.Error()})
 			return
 		}
 		if err != nil {
-			reply(w, http.StatusConflict, api.Failure{Error: err.Error()})
+			writeJSON(w, http.StatusConflict, api.Failure{Error: err.Error()})
 			return
 		}
-		reply(w, http.StatusOK, a)
+		writeJSON(w, http.StatusOK, a)
 	})
 }
 
-// watch streams the status as JSON values, one a line. watchers holds one for each stream; its capacity is the limit.
-func watch(b Backend, watchers chan struct{}) http.Handler {
+// handleWatch streams the status as JSON values, one a line. watchers holds one for each stream; its capacity is the limit.
+func handleWatch(b Backend, watchers chan struct{}) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case watchers <- struct{}{}:
 			defer func() { <-watchers }()
 		default:
-			reply(w, http.StatusTooManyRequests, api.Failure{Error: api.ErrTooManyWatchers.Error()})
+			writeJSON(w, http.StatusTooManyRequests, api.Failure{Error: api.ErrTooManyWatchers.Error()})
 			return
 		}
 		out, encoder, begun := http.NewResponseController(w), json.NewEncoder(w), false
@@ -187,36 +187,36 @@ func watch(b Backend, watchers chan struct{}) http.Handler {
 			return out.Flush()
 		})
 		if errors.Is(err, api.ErrEnding) && !begun {
-			reply(w, http.StatusServiceUnavailable, api.Failure{Error: err.Error()})
+			writeJSON(w, http.StatusServiceUnavailable, api.Failure{Error: err.Error()})
 		}
 	})
 }
 
-// handOver leaves the connection to the backend.
-func handOver(b Backend) http.Handler {
+// handleHandOver leaves the connection to the backend.
+func handleHandOver(b Backend) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		const limit = 1 << 10
-		var h api.HandOver
+		var h api.HandOverRequest
 		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit)) // to its end: what follows are descriptors
 		if err == nil {
 			err = json.Unmarshal(data, &h)
 		}
 		if err != nil {
-			reply(w, http.StatusBadRequest, api.Failure{Error: "read the request: " + err.Error()})
+			writeJSON(w, http.StatusBadRequest, api.Failure{Error: "read the request: " + err.Error()})
 			return
 		}
 		take, err := b.TakeOver(h)
 		switch {
 		case errors.Is(err, api.ErrEnding):
-			reply(w, http.StatusServiceUnavailable, api.Failure{Error: err.Error()})
+			writeJSON(w, http.StatusServiceUnavailable, api.Failure{Error: err.Error()})
 			return
 		case err != nil:
-			reply(w, http.StatusConflict, api.Failure{Error: err.Error()})
+			writeJSON(w, http.StatusConflict, api.Failure{Error: err.Error()})
 			return
 		}
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
-			reply(w, http.StatusInternalServerError, api.Failure{Error: err.Error()})
+			writeJSON(w, http.StatusInternalServerError, api.Failure{Error: err.Error()})
 			return
 		}
 		unixConn, ok := conn.(*net.UnixConn)
@@ -233,9 +233,9 @@ func handOver(b Backend) http.Handler {
 	})
 }
 
-func reply(w http.ResponseWriter, code int, body any) {
+func writeJSON(w http.ResponseWriter, code int, body any) {
 	if f, failed := body.(api.Failure); failed && code == http.StatusConflict {
-		if o, ok := w.(*outcome); ok {
+		if o, ok := w.(*refusalRecorder); ok {
 			o.refusal = f.Error
 		}
 	}

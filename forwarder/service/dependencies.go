@@ -13,15 +13,15 @@ import (
 type Dependencies struct {
 	changes wait.Broadcast
 
-	mu     sync.Mutex // guards the fields below
-	states map[string]forwarder.State
-	starts map[string]chan<- struct{} // tells a service that a client waits; by it the newest service of a name is known
+	mu         sync.Mutex // guards the fields below
+	states     map[string]forwarder.State
+	waitingChs map[string]chan<- struct{} // tells a service that a client waits; by it the newest service of a name is known
 }
 
 // NewDependencies is empty.
 func NewDependencies() *Dependencies {
 	return &Dependencies{
-		states: make(map[string]forwarder.State), starts: make(map[string]chan<- struct{}),
+		states: make(map[string]forwarder.State), waitingChs: make(map[string]chan<- struct{}),
 	}
 }
 
@@ -36,14 +36,14 @@ func (d *Dependencies) add(name string, start chan<- struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.states, name)
-	d.starts[name] = start
+	d.waitingChs[name] = start
 }
 
 // set says in which state a service is. It is ignored from one that has been replaced.
 func (d *Dependencies) set(name string, state forwarder.State, start chan<- struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.starts[name] != start || d.states[name] == state {
+	if d.waitingChs[name] != start || d.states[name] == state {
 		return
 	}
 	d.states[name] = state
@@ -54,19 +54,19 @@ func (d *Dependencies) set(name string, state forwarder.State, start chan<- stru
 func (d *Dependencies) remove(name string, start chan<- struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.starts[name] != start {
+	if d.waitingChs[name] != start {
 		return
 	}
 	delete(d.states, name)
-	delete(d.starts, name)
+	delete(d.waitingChs, name)
 	d.changes.Announce()
 }
 
 // changed returns a channel that is closed at the next change. Get it before looking, so that none is missed.
 func (d *Dependencies) changed() <-chan struct{} { return d.changes.Changed() }
 
-// missing is the first of the services that is not ready; zero if all are.
-func (d *Dependencies) missing(names []string) dependency {
+// firstUnready is the first of the services that is not ready; zero if all are.
+func (d *Dependencies) firstUnready(names []string) dependency {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, name := range names {
@@ -77,11 +77,11 @@ func (d *Dependencies) missing(names []string) dependency {
 	return dependency{}
 }
 
-// start tells a service that a client of one that depends on it waits.
-func (d *Dependencies) start(name string) {
+// notifyClientWaiting tells a service that a client of one that depends on it waits.
+func (d *Dependencies) notifyClientWaiting(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if start := d.starts[name]; start != nil {
+	if start := d.waitingChs[name]; start != nil {
 		wait.Notify(start)
 	}
 }
@@ -89,7 +89,7 @@ func (d *Dependencies) start(name string) {
 // showBlocked shows what the attempt waits for. As long as that is being started, so is this service; clients wait for what
 // can come by itself. It is false if everything has become ready meanwhile.
 func (s *Service) showBlocked() bool {
-	d := s.host.Dependencies.missing(s.definition.DependsOn)
+	d := s.host.Dependencies.firstUnready(s.definition.DependsOn)
 	s.blockedOn = d
 	if d == (dependency{}) {
 		return false
@@ -100,14 +100,14 @@ func (s *Service) showBlocked() bool {
 	}
 	reason := fmt.Sprintf("%s %q, which is %s", verb, d.name, describeState(d.state))
 	if s.status.state != state || s.status.lastError != reason {
-		s.setTrouble(state, reason, hint)
+		s.setStateAndError(state, reason, hint)
 	}
 	switch {
 	case d.state == forwarder.NeedsAttention || d.state == forwarder.Stopped:
 		s.port.Reject()
-	case d.state == forwarder.Failed && s.dependencyAsked: // it was tried for our clients, without success
+	case d.state == forwarder.Failed && s.isDependencyNotified: // it was tried for our clients, without success
 		s.port.DropWaiting()
-		s.dependencyAsked = false
+		s.isDependencyNotified = false
 	default:
 		s.port.Hold()
 	}

@@ -7,45 +7,45 @@ import (
 	"github.com/localport-sh/localport/forwarder/metrics"
 )
 
-// Figures are what a service has counted since it was made.
-type Figures struct {
-	Latencies *metrics.Histogram // of the checks
-	Checks    map[string]uint64  // by result
-	Restarts  map[string]uint64  // by reason
+// Counters are what a service has counted since it was made.
+type Counters struct {
+	CheckTimes       *metrics.Histogram // of the checks
+	ChecksByResult   map[string]uint64  // by result
+	RestartsByReason map[string]uint64  // by reason
 }
 
-// figures count what a service goes through. They are safe for concurrent use.
-type figures struct {
-	latencies metrics.Histogram
+// counters count what a service goes through. They are safe for concurrent use.
+type counters struct {
+	checkTimes metrics.Histogram
 
-	mu       sync.Mutex // guards the maps
-	checks   map[string]uint64
-	restarts map[string]uint64
+	mu               sync.Mutex // guards the maps
+	checksByResult   map[string]uint64
+	restartsByReason map[string]uint64
 }
 
-func (f *figures) countCheck(r checkOutcome) {
-	f.latencies.Observe(r.took)
+func (f *counters) countCheck(r checkOutcome) {
+	f.checkTimes.Observe(r.duration)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.checks == nil {
-		f.checks = make(map[string]uint64)
+	if f.checksByResult == nil {
+		f.checksByResult = make(map[string]uint64)
 	}
-	f.checks[checkResult(r.err)]++
+	f.checksByResult[resultLabel(r.err)]++
 }
 
-func (f *figures) countRestart(reason string) {
+func (f *counters) countRestart(reason string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.restarts == nil {
-		f.restarts = make(map[string]uint64)
+	if f.restartsByReason == nil {
+		f.restartsByReason = make(map[string]uint64)
 	}
-	f.restarts[reason]++
+	f.restartsByReason[reason]++
 }
 
-// Figures are what the service has counted so far.
-func (s *Service) Figures() Figures {
-	f := &s.figures
+// Counters are what the service has counted so far.
+func (s *Service) Counters() Counters {
+	f := &s.counters
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return Figures{&f.latencies, maps.Clone(f.checks), maps.Clone(f.restarts)}
+	return Counters{&f.checkTimes, maps.Clone(f.checksByResult), maps.Clone(f.restartsByReason)}
 }

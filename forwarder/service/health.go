@@ -17,85 +17,85 @@ import (
 // processCheckInterval is how often a tunnel's process is looked at.
 const processCheckInterval = 5 * time.Second
 
-// firstRecheck is the first delay before an unhealthy service is checked again; it doubles up to the interval.
-const firstRecheck = time.Second
+// firstRecheckDelay is the first delay before an unhealthy service is checked again; it doubles up to the interval.
+const firstRecheckDelay = time.Second
 
-// health is what is known of the tunnel that is attached: how it and its service are doing, and when they are checked next. It
+// healthMonitor is what is known of the tunnel that is attached: how it and its service are doing, and when they are checked next. It
 // belongs to the goroutine of Run.
-type health struct {
-	s       *Service
-	tunnel  forwarder.Tunnel
-	cancel  context.CancelFunc
-	check   func() // starts a check
-	timer   *time.Timer
-	idle    *time.Timer       // of idle_timeout; stopped unless the service is on demand
-	freezer forwarder.Freezer // the tunnel; nil: it has no process that could be stopped
-	process *time.Ticker      // nil without freezer
-	changed <-chan struct{}   // the tunnel may be in trouble, or out of it; nil: it never says so
-	blocked bool              // it said so last
-	running bool              // a check runs
-	results chan checkOutcome
-	good    int // checks in a row
-	bad     int
+type healthMonitor struct {
+	s                *Service
+	tunnel           forwarder.Tunnel
+	cancel           context.CancelFunc
+	beginCheck       func() // starts a check
+	checkTimer       *time.Timer
+	idleTimer        *time.Timer       // of idle_timeout; stopped unless the service is on demand
+	freezer          forwarder.Freezer // the tunnel; nil: it has no process that could be stopped
+	processTicker    *time.Ticker      // nil without freezer
+	failureChangedCh <-chan struct{}   // the tunnel may be in trouble, or out of it; nil: it never says so
+	isFailing        bool              // it said so last
+	isChecking       bool              // a check runs
+	resultCh         chan checkOutcome
+	successes        int // checks in a row
+	failures         int
 }
 
 // checkOutcome is how one check went.
 type checkOutcome struct {
-	err     error
-	took    time.Duration
-	reached bool // the far end was there, whatever it said
+	err       error
+	duration  time.Duration
+	isReached bool // the far end was there, whatever it said
 }
 
-func newHealth(ctx context.Context, s *Service) *health {
-	h := &health{s: s, tunnel: s.tunnel, results: make(chan checkOutcome, 1)}
+func newHealthMonitor(ctx context.Context, s *Service) *healthMonitor {
+	h := &healthMonitor{s: s, tunnel: s.tunnel, resultCh: make(chan checkOutcome, 1)}
 	ctx, h.cancel = context.WithCancel(ctx)
-	h.check = func() { h.startCheck(ctx) }
-	h.timer = time.NewTimer(0)
-	h.idle = time.NewTimer(s.definition.IdleTimeout)
+	h.beginCheck = func() { h.startCheck(ctx) }
+	h.checkTimer = time.NewTimer(0)
+	h.idleTimer = time.NewTimer(s.definition.IdleTimeout)
 	if !s.definition.OnDemand {
-		h.idle.Stop()
+		h.idleTimer.Stop()
 	}
 	if freezer, ok := h.tunnel.(forwarder.Freezer); ok {
-		h.freezer, h.process = freezer, time.NewTicker(processCheckInterval)
+		h.freezer, h.processTicker = freezer, time.NewTicker(processCheckInterval)
 	}
 	if troubled, ok := h.tunnel.(forwarder.Troubled); ok {
-		h.changed = troubled.Changed()
+		h.failureChangedCh = troubled.Changed()
 	}
 	if s.definition.check == nil {
-		h.timer.Stop()
+		h.checkTimer.Stop()
 	}
 	return h
 }
 
-// begin shows what is known at once.
-func (h *health) begin() {
-	if !h.showTrouble() && h.s.definition.check == nil {
+// showInitialState shows what is known at once.
+func (h *healthMonitor) showInitialState() {
+	if !h.showTunnelFailure() && h.s.definition.check == nil {
 		h.setHealthy()
 	}
 }
 
 // stop ends the checks. One that runs is cancelled; wait waits for it.
-func (h *health) stop() {
+func (h *healthMonitor) stop() {
 	h.cancel()
-	h.timer.Stop()
-	h.idle.Stop()
-	if h.process != nil {
-		h.process.Stop()
+	h.checkTimer.Stop()
+	h.idleTimer.Stop()
+	if h.processTicker != nil {
+		h.processTicker.Stop()
 	}
 }
 
-// wait returns when no check runs any more. Call it after stop, in place of reading results.
-func (h *health) wait() {
-	if h.running {
-		<-h.results
+// waitForCheck returns when no check runs any more. Call it after stop, in place of reading results.
+func (h *healthMonitor) waitForCheck() {
+	if h.isChecking {
+		<-h.resultCh
 	}
 }
 
 // healthChannels are the channels of the attached tunnel and its checks; all nil while there is no tunnel.
 type healthChannels struct {
-	tunnelDone, tunnelChanged    <-chan struct{}
-	checkDue, idle, processCheck <-chan time.Time
-	checkResult                  <-chan checkOutcome
+	tunnelDone, tunnelChanged           <-chan struct{}
+	checkDue, idleTimeout, processCheck <-chan time.Time
+	checkResult                         <-chan checkOutcome
 }
 
 func (s *Service) healthChannels() healthChannels {
@@ -104,13 +104,13 @@ func (s *Service) healthChannels() healthChannels {
 		return healthChannels{}
 	}
 	channels := healthChannels{
-		tunnelDone: h.tunnel.Done(), tunnelChanged: h.changed, idle: h.idle.C, checkResult: h.results,
+		tunnelDone: h.tunnel.Done(), tunnelChanged: h.failureChangedCh, idleTimeout: h.idleTimer.C, checkResult: h.resultCh,
 	}
-	if h.process != nil {
-		channels.processCheck = h.process.C
+	if h.processTicker != nil {
+		channels.processCheck = h.processTicker.C
 	}
-	if !h.running {
-		channels.checkDue = h.timer.C
+	if !h.isChecking {
+		channels.checkDue = h.checkTimer.C
 	}
 	return channels
 }
@@ -126,13 +126,13 @@ type (
 // classify takes a change of what the tunnel says of itself.
 func (tunnelChanged) classify(s *Service) (event, bool) {
 	h := s.health
-	before := h.blocked
+	before := h.isFailing
 	switch {
-	case h.showTrouble() || !before:
+	case h.showTunnelFailure() || !before:
 	case s.definition.check == nil:
 		h.setHealthy()
 	default:
-		h.checkSoon()
+		h.checkNow()
 	}
 	return 0, false
 }
@@ -140,7 +140,7 @@ func (tunnelChanged) classify(s *Service) (event, bool) {
 // classify begins to count the idle time of a service on demand.
 func (lastClientLeft) classify(s *Service) (event, bool) {
 	if s.health != nil {
-		s.health.countIdle()
+		s.health.restartIdleTimer()
 	}
 	return 0, false
 }
@@ -150,11 +150,11 @@ func (checkDue) classify(s *Service) (event, bool) {
 	h := s.health
 	switch stats := s.port.Stats(); {
 	case h.isFragile() && stats.Open+stats.Waiting > 0:
-		h.checkAfter(firstRecheck)
-	case h.showTrouble():
+		h.checkAfter(firstRecheckDelay)
+	case h.showTunnelFailure():
 		h.checkAfter(s.definition.HealthCheck.Interval)
 	default:
-		h.check()
+		h.beginCheck()
 	}
 	return 0, false
 }
@@ -165,14 +165,14 @@ func (idleTimeout) classify(s *Service) (event, bool) {
 		return 0, false
 	}
 	s.cause = errUnused
-	return s.lose(reasonIdle), true
+	return s.loseTunnel(restartReasonIdle), true
 }
 
 // classify replaces a tunnel whose process does nothing any more.
 func (processCheckDue) classify(s *Service) (event, bool) {
 	if s.health.freezer.Frozen() {
 		s.cause = &forwarder.Failure{Reason: "the tunnel fell silent: its process was stopped"}
-		return s.lose(reasonFrozen), true
+		return s.loseTunnel(restartReasonFrozen), true
 	}
 	return 0, false
 }
@@ -180,142 +180,144 @@ func (processCheckDue) classify(s *Service) (event, bool) {
 // classify takes a check's result. The tunnel is lost when it has fallen silent.
 func (r checkOutcome) classify(s *Service) (event, bool) {
 	h, hc := s.health, s.definition.HealthCheck
-	h.running = false
-	s.publish(func(st *status) { st.checked, st.latency = time.Now(), r.took })
-	s.figures.countCheck(r)
+	h.isChecking = false
+	s.publish(func(st *status) { st.checkedAt, st.latency = time.Now(), r.duration })
+	s.counters.countCheck(r)
 	switch {
-	case h.showTrouble():
+	case h.showTunnelFailure():
 		h.checkAfter(hc.Interval)
 	case r.err == nil:
 		h.onSuccess(hc)
 	default:
-		h.good = 0
-		h.bad++
-		if r.isSilence() && h.bad >= hc.FailureThreshold && time.Since(s.port.Stats().LastByte) > hc.Interval {
+		h.successes = 0
+		h.failures++
+		if r.isUnanswered() && h.failures >= hc.FailureThreshold && time.Since(s.port.Stats().LastByte) > hc.Interval {
 			s.cause = &forwarder.Failure{Reason: "the tunnel fell silent: no answer within " + hc.Timeout.String()}
-			return s.lose(reasonSilent), true
+			return s.loseTunnel(restartReasonSilent), true
 		}
 		h.onFailure(r, hc)
 	}
 	return 0, false
 }
 
-func (h *health) onSuccess(hc project.HealthCheck) {
-	h.good++
-	if h.good < hc.SuccessThreshold {
-		h.checkAfter(firstRecheck)
+func (h *healthMonitor) onSuccess(hc project.HealthCheck) {
+	h.successes++
+	if h.successes < hc.SuccessThreshold {
+		h.checkAfter(firstRecheckDelay)
 		return
 	}
 	h.setHealthy()
 	h.checkAfter(hc.Interval)
 }
 
-func (h *health) onFailure(r checkOutcome, hc project.HealthCheck) {
+func (h *healthMonitor) onFailure(r checkOutcome, hc project.HealthCheck) {
 	var refusal *forwarder.Refusal
-	if errors.As(r.err, &refusal) || h.bad >= hc.FailureThreshold || h.s.status.state != forwarder.Healthy {
+	if errors.As(r.err, &refusal) || h.failures >= hc.FailureThreshold || h.s.status.state != forwarder.Healthy {
 		reason, hint := r.explain(hc.Timeout)
-		h.s.setTrouble(forwarder.Unhealthy, reason, hint)
+		h.s.setStateAndError(forwarder.Unhealthy, reason, hint)
 	}
-	rechecks := wait.Backoff{First: firstRecheck, Max: min(hc.Interval, firstRecheck<<8)}
-	h.checkAfter(rechecks.After(h.bad))
+	rechecks := wait.Backoff{First: firstRecheckDelay, Max: min(hc.Interval, firstRecheckDelay<<8)}
+	h.checkAfter(rechecks.After(h.failures))
 }
 
-// onProof takes a client's success for a check's where a check would ask no more than that, or is not made at all while there
+// onServerReached takes a client's success for a check's where a check would ask no more than that, or is not made at all while there
 // are clients. Whether a database lets us in is for its own check to say.
-func (h *health) onProof() {
-	if !h.blocked && (h.s.definition.HealthCheck.Type == project.CheckTCP || h.isFragile()) {
+func (h *healthMonitor) onServerReached() {
+	if !h.isFailing && (h.s.definition.HealthCheck.Type == project.CheckTCP || h.isFragile()) {
 		h.setHealthy()
 	}
 }
 
 // onRefusal takes the tunnel's report of one connection: the tunnel is kept, and checked soon.
-func (h *health) onRefusal(refusal forwarder.Refusal) {
+func (h *healthMonitor) onRefusal(refusal forwarder.Refusal) {
 	if !refusal.Connect {
 		h.s.host.Log.Info("connection failed", "service", h.s.name, "reason", h.s.host.Mask(refusal.Reason))
 		return
 	}
-	h.good = 0
-	h.s.setTrouble(forwarder.Unhealthy, refusal.Reason, "")
-	if !h.running && h.s.definition.check != nil {
-		h.checkAfter(firstRecheck)
+	h.successes = 0
+	h.s.setStateAndError(forwarder.Unhealthy, refusal.Reason, "")
+	if !h.isChecking && h.s.definition.check != nil {
+		h.checkAfter(firstRecheckDelay)
 	}
 }
 
 // onRedefine goes on by a changed definition of the service.
-func (h *health) onRedefine() {
-	h.good, h.bad = 0, 0
+func (h *healthMonitor) onRedefine() {
+	h.successes, h.failures = 0, 0
 	if h.s.definition.check == nil {
-		h.timer.Stop()
-		if !h.showTrouble() {
+		h.checkTimer.Stop()
+		if !h.showTunnelFailure() {
 			h.setHealthy()
 		}
 	}
-	h.checkSoon()
+	h.checkNow()
 	if stats := h.s.port.Stats(); stats.Open+stats.Waiting == 0 {
-		h.countIdle()
+		h.restartIdleTimer()
 	}
 }
 
-// showTrouble shows what the tunnel itself says stands in the way of connections, and reports whether something does. Nothing is
+// showTunnelFailure shows what the tunnel itself says stands in the way of connections, and reports whether something does. Nothing is
 // checked meanwhile.
-func (h *health) showTrouble() bool {
+func (h *healthMonitor) showTunnelFailure() bool {
 	troubled, ok := h.tunnel.(forwarder.Troubled)
 	if !ok {
 		return false
 	}
 	trouble := troubled.Trouble()
-	if h.blocked = trouble != nil; h.blocked {
-		h.good = 0
-		h.s.setTrouble(forwarder.Unhealthy, trouble.Reason, trouble.Hint)
+	if h.isFailing = trouble != nil; h.isFailing {
+		h.successes = 0
+		h.s.setStateAndError(forwarder.Unhealthy, trouble.Reason, trouble.Hint)
 	}
-	return h.blocked
+	return h.isFailing
 }
 
 // setHealthy makes the service healthy: a check succeeded, or a client got an answer.
-func (h *health) setHealthy() {
-	h.bad = 0
+func (h *healthMonitor) setHealthy() {
+	h.failures = 0
 	if h.s.status.state != forwarder.Healthy {
-		h.s.setTrouble(forwarder.Healthy, "", "")
+		h.s.setStateAndError(forwarder.Healthy, "", "")
 	}
 }
 
-func (h *health) isFragile() bool {
+func (h *healthMonitor) isFragile() bool {
 	_, fragile := h.tunnel.(forwarder.Fragile)
 	return fragile
 }
 
-func (h *health) countIdle() {
+func (h *healthMonitor) restartIdleTimer() {
 	if h.s.definition.OnDemand {
-		h.idle.Reset(h.s.definition.IdleTimeout)
+		h.idleTimer.Reset(h.s.definition.IdleTimeout)
 	}
 }
 
-// checkSoon has the next check start at once.
-func (h *health) checkSoon() {
-	if !h.running && h.s.definition.check != nil {
-		h.timer.Reset(0)
+// checkNow has the next check start at once.
+func (h *healthMonitor) checkNow() {
+	if !h.isChecking && h.s.definition.check != nil {
+		h.checkTimer.Reset(0)
 	}
 }
 
 // checkAfter has the next check start after a delay, less at most a tenth, so that services are not all checked together.
-func (h *health) checkAfter(delay time.Duration) { h.timer.Reset(wait.SubtractJitter(delay, 0.1)) }
+func (h *healthMonitor) checkAfter(delay time.Duration) {
+	h.checkTimer.Reset(wait.SubtractJitter(delay, 0.1))
+}
 
-func (h *health) startCheck(ctx context.Context) {
-	h.running = true
+func (h *healthMonitor) startCheck(ctx context.Context) {
+	h.isChecking = true
 	s := h.s
 	check, timeout := s.definition.check, s.definition.HealthCheck.Timeout
 	path := probePath{s.port, h.tunnel, new(atomic.Bool), &s.host, s.definition.Addresses()[0]}
-	s.job(func() {
+	s.runJob(func() {
 		growStack()
 		// Many services are not checked all at once.
 		select {
-		case s.host.Checks <- struct{}{}:
-			defer func() { <-s.host.Checks }()
+		case s.host.CheckSlots <- struct{}{}:
+			defer func() { <-s.host.CheckSlots }()
 		case <-ctx.Done():
-			h.results <- checkOutcome{err: ctx.Err()}
+			h.resultCh <- checkOutcome{err: ctx.Err()}
 			return
 		}
-		h.results <- runCheck(ctx, check, timeout, path)
+		h.resultCh <- runCheck(ctx, check, timeout, path)
 	})
 }
 
@@ -324,8 +326,8 @@ func (h *health) startCheck(ctx context.Context) {
 //
 //go:noinline
 func growStack() {
-	var room [6 << 10]byte
-	runtime.KeepAlive(&room)
+	var buf [6 << 10]byte
+	runtime.KeepAlive(&buf)
 }
 
 // runCheck runs a check once. One that panics has failed; its service is not affected.
@@ -337,15 +339,15 @@ func runCheck(ctx context.Context, check probe.Check, timeout time.Duration, p p
 		if trouble := recover(); trouble != nil {
 			r.err = fmt.Errorf("the check broke: %v", trouble)
 		}
-		r.took, r.reached = time.Since(start), p.reached.Load()
+		r.duration, r.isReached = time.Since(start), p.isReached.Load()
 	}()
 	return checkOutcome{err: check(ctx, p)}
 }
 
-// isSilence reports whether nothing at all came back, as through a tunnel that is dead and does not know it. A far end that is
+// isUnanswered reports whether nothing at all came back, as through a tunnel that is dead and does not know it. A far end that is
 // slow, that refuses or that rejects our password has been reached: another tunnel would not help.
-func (r checkOutcome) isSilence() bool {
-	return errors.Is(r.err, context.DeadlineExceeded) && !r.reached
+func (r checkOutcome) isUnanswered() bool {
+	return errors.Is(r.err, context.DeadlineExceeded) && !r.isReached
 }
 
 // explain is what a failed check has to say, and what to do about it.
@@ -357,7 +359,7 @@ func (r checkOutcome) explain(timeout time.Duration) (reason, hint string) {
 		return obstacle.Reason, obstacle.Hint
 	case errors.As(r.err, &answer):
 		return answer.Reason, answer.Hint
-	case errors.Is(r.err, context.DeadlineExceeded) && r.reached:
+	case errors.Is(r.err, context.DeadlineExceeded) && r.isReached:
 		return fmt.Sprintf("no answer to the health check within %v", timeout), "is the service busy? health_check.timeout gives it more time"
 	case errors.Is(r.err, context.DeadlineExceeded):
 		return fmt.Sprintf("nothing came back within %v", timeout), ""

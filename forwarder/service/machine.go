@@ -31,30 +31,30 @@ func (p phase) String() string { return phaseNames[p] }
 type event int
 
 const (
-	eventStart          event = iota // a command wants a stopped service up
-	eventStop                        // a command or the supervisor's end stops it
-	eventRestart                     // the user, or a changed definition, asks for another tunnel
-	eventRedefine                    // the definition changed in what the tunnel need not know
-	eventBindDue                     // binding the port is to be tried again
-	eventBound                       // the port is ours
-	eventBoundOnDemand               // the port is ours, and a tunnel waits for the first client
-	eventBindFailed                  // the port is not ours
-	eventBlocked                     // a dependency is not ready
-	eventUnblocked                   // every dependency is ready
-	eventClientWaiting               // a client waits, and an attempt may be made for it
-	eventClientEarly                 // a client waits, but the last attempt began less than attemptPace ago
-	eventNetworkChanged              // the network changed or the machine slept
-	eventAttemptDue                  // the time of the next attempt has come
-	eventOpened                      // the attempt has made a tunnel
-	eventTunnelLost                  // the tunnel ended, or is to be given up
-	eventRetryNow                    // nothing runs any more: the next attempt is due at once
-	eventRetryLater                  // nothing runs any more: the next attempt is due after the backoff
-	eventUnused                      // nothing runs any more, and no client needs it
-	eventExhausted                   // nothing runs any more: a permanent failure, or the attempts are used up
-	eventUserNeeded                  // nothing runs any more, and only a person can help
-	eventPortLost                    // nothing runs any more, and the port is not ours
-	eventClosed                      // nothing runs any more, and nothing is to
-	eventPanicked                    // an error of ours in the service's own goroutine
+	eventStart           event = iota // a command wants a stopped service up
+	eventStop                         // a command or the supervisor's end stops it
+	eventRestart                      // the user, or a changed definition, asks for another tunnel
+	eventRedefine                     // the definition changed in what the tunnel need not know
+	eventBindDue                      // binding the port is to be tried again
+	eventBound                        // the port is ours
+	eventBoundOnDemand                // the port is ours, and a tunnel waits for the first client
+	eventBindFailed                   // the port is not ours
+	eventBlocked                      // a dependency is not ready
+	eventUnblocked                    // every dependency is ready
+	eventClientWaiting                // a client waits, and an attempt may be made for it
+	eventClientThrottled              // a client waits, but the last attempt began less than attemptPace ago
+	eventNetworkChanged               // the network changed or the machine slept
+	eventAttemptDue                   // the time of the next attempt has come
+	eventOpened                       // the attempt has made a tunnel
+	eventTunnelLost                   // the tunnel ended, or is to be given up
+	eventRetryNow                     // nothing runs any more: the next attempt is due at once
+	eventRetryLater                   // nothing runs any more: the next attempt is due after the backoff
+	eventIdle                         // nothing runs any more, and no client needs it
+	eventFailed                       // nothing runs any more: a permanent failure, or the attempts are used up
+	eventNeedsAttention               // nothing runs any more, and only a person can help
+	eventPortLost                     // nothing runs any more, and the port is not ours
+	eventClosed                       // nothing runs any more, and nothing is to
+	eventPanicked                     // an error of ours in the service's own goroutine
 	eventCount
 )
 
@@ -88,7 +88,7 @@ const (
 	actionReject                          // reset clients, those that wait and those that come
 	actionDropWaiting                     // reset the clients that wait
 	actionScheduleAttempt                 // the next attempt is due at the end of the backoff
-	actionScheduleEarly                   // the next attempt is due attemptPace after the last
+	actionScheduleThrottled               // the next attempt is due attemptPace after the last
 	actionServeWaiting                    // look whether a client waits already
 	actionFinish                          // tell those who wait for the end
 	actionCount
@@ -104,9 +104,9 @@ func (a action) String() string { return actionNames[a] }
 
 // The sequences of actions that several phases share.
 var (
-	beginAttempt = []action{actionHold, actionCheckDependencies}
-	giveUpTunnel = []action{actionDetach, actionCloseTunnel}
-	endService   = []action{actionReleasePort, actionCloseAll}
+	beginAttemptActions = []action{actionHold, actionCheckDependencies}
+	closeTunnelActions  = []action{actionDetach, actionCloseTunnel}
+	stopActions         = []action{actionReleasePort, actionCloseAll}
 )
 
 // transition says what an event does in a phase. It panics for an event that cannot occur in the phase: inputs of an earlier
@@ -129,7 +129,7 @@ func transition(p phase, e event) (phase, []action) {
 		case eventBindFailed:
 			return phaseUnbound, []action{actionScheduleBind}
 		case eventBound:
-			return phaseBlocked, beginAttempt
+			return phaseBlocked, beginAttemptActions
 		case eventBoundOnDemand:
 			return phaseIdle, []action{actionHold, actionServeWaiting}
 		case eventNetworkChanged:
@@ -143,13 +143,13 @@ func transition(p phase, e event) (phase, []action) {
 			return phaseConnecting, []action{actionOpen}
 		case eventRestart, eventRedefine:
 			return phaseBlocked, []action{actionCheckDependencies}
-		case eventClientWaiting, eventClientEarly:
+		case eventClientWaiting, eventClientThrottled:
 			return phaseBlocked, []action{actionStartDependency}
 		case eventNetworkChanged:
 			return phaseBlocked, nil
 		}
 	case phaseIdle, phaseBackoff, phaseFailed, phaseNeedsAttention:
-		if next, actions, ok := fromWaiting(p, e); ok {
+		if next, actions, ok := transitionBetweenAttempts(p, e); ok {
 			return next, actions
 		}
 	case phaseConnecting:
@@ -160,33 +160,33 @@ func transition(p phase, e event) (phase, []action) {
 			return phaseClosing, []action{actionCloseTunnel}
 		case eventRestart, eventNetworkChanged:
 			return phaseConnecting, []action{actionCancelOpen}
-		case eventRedefine, eventClientWaiting, eventClientEarly:
+		case eventRedefine, eventClientWaiting, eventClientThrottled:
 			return phaseConnecting, nil
 		}
-		if next, actions, ok := afterTunnel(e); ok {
+		if next, actions, ok := transitionAfterTunnel(e); ok {
 			return next, actions
 		}
 	case phaseConnected:
 		switch e {
 		case eventTunnelLost, eventRestart:
-			return phaseClosing, giveUpTunnel
+			return phaseClosing, closeTunnelActions
 		case eventRedefine:
 			return phaseConnected, []action{actionApplyDefinition}
 		case eventNetworkChanged:
 			return phaseConnected, []action{actionRecheck}
-		case eventClientWaiting, eventClientEarly: // it goes through the tunnel by itself
+		case eventClientWaiting, eventClientThrottled: // it goes through the tunnel by itself
 			return phaseConnected, nil
 		}
 	case phaseClosing:
 		switch e {
-		case eventRestart, eventRedefine, eventClientWaiting, eventClientEarly, eventNetworkChanged, eventBindFailed:
+		case eventRestart, eventRedefine, eventClientWaiting, eventClientThrottled, eventNetworkChanged, eventBindFailed:
 			return phaseClosing, nil
 		case eventBound, eventBoundOnDemand:
 			return phaseClosing, []action{actionHold}
 		case eventPortLost:
 			return phaseUnbound, []action{actionScheduleBind}
 		}
-		if next, actions, ok := afterTunnel(e); ok {
+		if next, actions, ok := transitionAfterTunnel(e); ok {
 			return next, actions
 		}
 	case phaseStopping:
@@ -201,39 +201,39 @@ func transition(p phase, e event) (phase, []action) {
 	}
 	switch {
 	case e == eventStop:
-		return phaseStopping, endService
+		return phaseStopping, stopActions
 	case e == eventPanicked && (p == phaseStopped || p == phaseStopping):
 		return p, nil
 	case e == eventPanicked:
-		return phaseClosing, giveUpTunnel
+		return phaseClosing, closeTunnelActions
 	}
 	panic(fmt.Sprintf("event %q in phase %q", e, p))
 }
 
-// fromWaiting is transition for the phases between two attempts.
-func fromWaiting(p phase, e event) (phase, []action, bool) {
+// transitionBetweenAttempts is transition for the phases between two attempts.
+func transitionBetweenAttempts(p phase, e event) (phase, []action, bool) {
 	switch e {
 	case eventRestart:
-		return phaseBlocked, beginAttempt, true
+		return phaseBlocked, beginAttemptActions, true
 	case eventRedefine, eventNetworkChanged:
 		switch {
 		case p == phaseIdle, p == phaseNeedsAttention && e == eventNetworkChanged:
 			return p, nil, true
 		}
-		return phaseBlocked, beginAttempt, true
+		return phaseBlocked, beginAttemptActions, true
 	case eventClientWaiting:
 		if p == phaseNeedsAttention {
 			return p, nil, true
 		}
 		return phaseBlocked, []action{actionCheckDependencies}, true
-	case eventClientEarly:
+	case eventClientThrottled:
 		switch p {
 		case phaseFailed:
 			return p, []action{actionDropWaiting}, true
 		case phaseNeedsAttention:
 			return p, nil, true
 		}
-		return p, []action{actionScheduleEarly}, true
+		return p, []action{actionScheduleThrottled}, true
 	case eventAttemptDue:
 		if p == phaseIdle || p == phaseBackoff {
 			return phaseBlocked, []action{actionCheckDependencies}, true
@@ -242,18 +242,18 @@ func fromWaiting(p phase, e event) (phase, []action, bool) {
 	return p, nil, false
 }
 
-// afterTunnel is transition for the end of an attempt or of a tunnel.
-func afterTunnel(e event) (phase, []action, bool) {
+// transitionAfterTunnel is transition for the end of an attempt or of a tunnel.
+func transitionAfterTunnel(e event) (phase, []action, bool) {
 	switch e {
 	case eventRetryNow:
 		return phaseBlocked, []action{actionCheckDependencies}, true
 	case eventRetryLater:
 		return phaseBackoff, []action{actionScheduleAttempt, actionServeWaiting}, true
-	case eventUnused:
+	case eventIdle:
 		return phaseIdle, []action{actionServeWaiting}, true
-	case eventExhausted:
+	case eventFailed:
 		return phaseFailed, []action{actionDropWaiting}, true
-	case eventUserNeeded:
+	case eventNeedsAttention:
 		return phaseNeedsAttention, []action{actionReject}, true
 	}
 	return 0, nil, false

@@ -116,8 +116,8 @@ stopping: closed          -> stopped [finish]
 stopping: panicked        -> stopping
 `
 
-// describe is what transition does, in the words of the table; empty where it panics.
-func describe(p phase, e event) (text string) {
+// describeTransition is what transition does, in the words of the table; empty where it panics.
+func describeTransition(p phase, e event) (text string) {
 	defer func() {
 		if recover() != nil {
 			text = ""
@@ -153,7 +153,7 @@ func TestTransition_IsTheStateTable(t *testing.T) {
 	for p := range phaseCount {
 		for e := range eventCount {
 			key := fmt.Sprintf("%v: %v", p, e)
-			if got := describe(p, e); got != want[key] {
+			if got := describeTransition(p, e); got != want[key] {
 				t.Errorf("%s -> %q, the table has %q", key, got, want[key])
 			}
 			delete(want, key)
@@ -172,7 +172,7 @@ func TestTransition_EveryPhaseReachesStopped(t *testing.T) {
 			from := frontier[0]
 			frontier = frontier[1:]
 			for _, e := range []event{eventStop, eventClosed} {
-				if describe(from, e) == "" {
+				if describeTransition(from, e) == "" {
 					continue
 				}
 				if next, _ := transition(from, e); !reached[next] {

@@ -8,12 +8,12 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 )
 
-// opening is an attempt to open a tunnel.
-type opening struct {
-	cancel     context.CancelFunc
-	result     chan openResult // gets one
-	ask        bool            // the user answers questions meanwhile
-	userNeeded bool            // it is pointless without the user
+// openAttempt is an attempt to open a tunnel.
+type openAttempt struct {
+	cancel        context.CancelFunc
+	resultCh      chan openResult // gets one
+	isInteractive bool            // the user answers questions meanwhile
+	needsUser     bool            // it is pointless without the user
 }
 
 // openResult is how an attempt went. After an error nothing is left of it.
@@ -24,9 +24,9 @@ type openResult struct {
 }
 
 // abort ends an attempt that nobody waits for any more, and returns when nothing is left of it.
-func (o *opening) abort() {
+func (o *openAttempt) abort() {
 	o.cancel()
-	if r := <-o.result; r.err == nil {
+	if r := <-o.resultCh; r.err == nil {
 		_ = r.tunnel.Close()
 		r.removeRun()
 	}
@@ -38,40 +38,40 @@ func (s *Service) open(ctx context.Context) {
 	a.startedAt = time.Now()
 	a.opened++
 	if s.blockedOn != (dependency{}) {
-		s.blockedOn, s.dependencyAsked = dependency{}, false
+		s.blockedOn, s.isDependencyNotified = dependency{}, false
 		s.port.Hold()
-		s.setTrouble(s.attemptState(), "", "")
+		s.setStateAndError(s.attemptState(), "", "")
 	}
 	s.cause = nil
 	timeout := openTimeout
-	if a.ask != "" {
+	if a.askSocket != "" {
 		timeout = loginTimeout
 	}
-	o := &opening{result: make(chan openResult, 1), ask: a.ask != "", userNeeded: a.userNeeded}
-	s.opening = o
-	run, removeRun, err := s.host.NewRun(s.lines)
-	run.Asked, run.Urgent, run.Ask = a.askedAt, a.urgent, a.ask
-	a.ask, a.userNeeded, a.urgent = "", false, false
+	o := &openAttempt{resultCh: make(chan openResult, 1), isInteractive: a.askSocket != "", needsUser: a.needsUser}
+	s.openAttempt = o
+	run, removeRun, err := s.host.NewRun(s.processLog)
+	run.Asked, run.Urgent, run.Ask = a.requestedAt, a.isUrgent, a.askSocket
+	a.askSocket, a.needsUser, a.isUrgent = "", false, false
 	s.countAttempt(run.ID)
 	s.setState(s.attemptState())
 	ctx, o.cancel = context.WithTimeout(ctx, timeout)
 	if err != nil {
-		o.result <- openResult{err: &forwarder.Failure{Reason: err.Error()}}
+		o.resultCh <- openResult{err: &forwarder.Failure{Reason: err.Error()}}
 		return
 	}
 	definition := s.definition
-	s.job(func() {
+	s.runJob(func() {
 		forwarder.Contain(func() {
 			tunnel, err := definition.Driver.Open(ctx, definition.Service, run)
 			if err != nil {
 				removeRun()
 				err = explainTimeout(ctx, err, timeout)
 			}
-			o.result <- openResult{tunnel, removeRun, err}
+			o.resultCh <- openResult{tunnel, removeRun, err}
 		}, func(failure *forwarder.Failure, stack []byte) {
 			s.logPanic(failure, stack)
 			removeRun()
-			o.result <- openResult{err: failure}
+			o.resultCh <- openResult{err: failure}
 		})
 	})
 }
@@ -99,8 +99,8 @@ func (s *Service) attemptState() forwarder.State {
 // countAttempt counts an attempt that begins; every one but the first is a restart.
 func (s *Service) countAttempt(run string) {
 	s.status.run = run
-	if s.attempts.reason != "" {
-		s.figures.countRestart(s.attempts.reason)
+	if s.attempts.restartReason != "" {
+		s.counters.countRestart(s.attempts.restartReason)
 	}
-	s.attempts.reason = reasonNotOpened // until it is open
+	s.attempts.restartReason = restartReasonNotOpened // until it is open
 }

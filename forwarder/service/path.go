@@ -13,10 +13,10 @@ import (
 type probePath struct {
 	port   Port
 	tunnel forwarder.Tunnel
-	// reached is set when the far end is known to be there: it was acknowledged, or a byte came from it.
-	reached *atomic.Bool
-	host    *Host
-	local   netip.AddrPort
+	// isReached is set when the far end is known to be there: it was acknowledged, or a byte came from it.
+	isReached *atomic.Bool
+	host      *Host
+	local     netip.AddrPort
 }
 
 // Dir is the project's root: a check that starts something starts it there.
@@ -34,29 +34,29 @@ func (p probePath) Dial(ctx context.Context) (net.Conn, error) {
 		return nil, err
 	}
 	if p.tunnel.Acknowledges() {
-		p.reached.Store(true)
+		p.isReached.Store(true)
 	}
-	return &reachedConn{conn, p.reached}, nil
+	return &observedConn{conn, p.isReached}, nil
 }
 
 func (p probePath) Acknowledges() bool { return p.tunnel.Acknowledges() }
 
-// reachedConn notes that something came from the far end.
-type reachedConn struct {
+// observedConn notes that something came from the far end.
+type observedConn struct {
 	net.Conn
-	reached *atomic.Bool
+	isReached *atomic.Bool
 }
 
-func (c *reachedConn) Read(p []byte) (int, error) {
+func (c *observedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n > 0 {
-		c.reached.Store(true)
+		c.isReached.Store(true)
 	}
 	return n, err
 }
 
 // CloseWrite passes an end of file on.
-func (c *reachedConn) CloseWrite() error {
+func (c *observedConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}

@@ -18,30 +18,30 @@ const (
 
 // request is what others ask of a service.
 type request struct {
-	kind       requestKind
-	at         time.Time
-	definition *Definition
-	keepTunnel bool
-	spawned    bool
-	ask        string
-	userNeeded bool
-	after      []<-chan struct{}
-	done       chan<- struct{} // closed when the first half is done: the port is open or closed, and the snapshot says so
-	ended      chan<- struct{} // of a stop: closed when nothing runs any more
+	kind          requestKind
+	requestedAt   time.Time
+	definition    *Definition
+	keepTunnel    bool
+	isJustSpawned bool
+	askSocket     string
+	needsUser     bool
+	closeAfter    []<-chan struct{}
+	doneCh        chan<- struct{} // closed when the first half is done: the port is open or closed, and the snapshot says so
+	endedCh       chan<- struct{} // of a stop: closed when nothing runs any more
 }
 
 // send hands a request to the loop and returns when its first half is done, or the loop has ended.
 func (s *Service) send(r request) {
 	done := make(chan struct{})
-	r.at, r.done = time.Now(), done
+	r.requestedAt, r.doneCh = time.Now(), done
 	select {
-	case s.requests <- r:
-	case <-s.done:
+	case s.requestCh <- r:
+	case <-s.doneCh:
 		return
 	}
 	select {
 	case <-done:
-	case <-s.done:
+	case <-s.doneCh:
 	}
 }
 
@@ -53,16 +53,18 @@ type StartOptions struct {
 
 // Start starts a stopped service. One that runs and has failed, waits for its port, the user or its next attempt gets an attempt
 // at once. When it returns, the port is open or the snapshot says why it is not.
-func (s *Service) Start(o StartOptions) { s.send(request{kind: requestStart, spawned: o.Spawned}) }
+func (s *Service) Start(o StartOptions) {
+	s.send(request{kind: requestStart, isJustSpawned: o.Spawned})
+}
 
 // Stop closes the port. When it returns, the port is free and the snapshot says so. Then, after every channel of after is
 // closed, the tunnel ends; the returned channel is closed when nothing of the service runs any more.
 func (s *Service) Stop(after ...<-chan struct{}) <-chan struct{} {
 	ended := make(chan struct{})
-	s.send(request{kind: requestStop, after: after, ended: ended})
+	s.send(request{kind: requestStop, closeAfter: after, endedCh: ended})
 	select {
-	case <-s.done:
-		return s.done
+	case <-s.doneCh:
+		return s.doneCh
 	default:
 		return ended
 	}
@@ -75,7 +77,7 @@ func (s *Service) Restart() { s.send(request{kind: requestRestart}) }
 // if this one fails.
 func (s *Service) LogIn(ask string) {
 	needed := ask != "" && s.Snapshot().State == forwarder.NeedsAttention
-	s.send(request{kind: requestRestart, ask: ask, userNeeded: needed})
+	s.send(request{kind: requestRestart, askSocket: ask, needsUser: needed})
 }
 
 // Redefine gives the service another definition with the same addresses. Its tunnel stays if keepTunnel says that what is
@@ -85,23 +87,23 @@ func (s *Service) Redefine(d Definition, keepTunnel bool) {
 }
 
 // NetworkChanged has the service look at once whether its tunnel still leads anywhere.
-func (s *Service) NetworkChanged() { wait.Notify(s.network) }
+func (s *Service) NetworkChanged() { wait.Notify(s.networkCh) }
 
 func (r request) classify(s *Service) (event, bool) {
 	switch r.kind {
 	case requestStart:
 		return r.classifyStart(s)
 	case requestStop:
-		s.stopWaiters = append(s.stopWaiters, r.ended)
-		s.stopAfter = r.after
+		s.stopWaiters = append(s.stopWaiters, r.endedCh)
+		s.closeAfter = r.closeAfter
 		return eventStop, true
 	case requestRestart:
 		if s.isStopped() {
 			return r.classifyStart(s)
 		}
-		return s.restart(r), true
+		return s.applyRestart(r), true
 	}
-	return s.redefine(r)
+	return s.applyDefinition(r)
 }
 
 func (s *Service) isStopped() bool { return s.phase == phaseStopped || s.phase == phaseStopping }
@@ -109,18 +111,18 @@ func (s *Service) isStopped() bool { return s.phase == phaseStopped || s.phase =
 func (r request) classifyStart(s *Service) (event, bool) {
 	switch s.phase {
 	case phaseStopped, phaseStopping:
-		s.attempts.reset(r.at)
-		s.attempts.ask, s.attempts.userNeeded = r.ask, r.userNeeded
+		s.attempts.reset(r.requestedAt)
+		s.attempts.askSocket, s.attempts.needsUser = r.askSocket, r.needsUser
 		s.cause = errRequested // what follows the end of the last tunnel, if that is still being closed
 		s.publish(func(st *status) {
-			st.state, st.restarts, st.failures, st.lastError, st.hint, st.ending = s.firstState(), 0, 0, "", "", false
+			st.state, st.restarts, st.failures, st.lastError, st.hint, st.isEnding = s.firstState(), 0, 0, "", "", false
 		})
 		return eventStart, true
 	case phaseUnbound, phaseBackoff, phaseFailed, phaseNeedsAttention:
-		if r.spawned {
+		if r.isJustSpawned {
 			return 0, false
 		}
-		return s.restart(r), true
+		return s.applyRestart(r), true
 	}
 	return 0, false
 }
@@ -133,16 +135,16 @@ func (s *Service) firstState() forwarder.State {
 	return forwarder.Starting
 }
 
-// restart takes the user's request over: the attempt or tunnel of the moment ends by it, not by a failure.
-func (s *Service) restart(r request) event {
-	s.attempts.request(r)
+// applyRestart takes the user's request over: the attempt or tunnel of the moment ends by it, not by a failure.
+func (s *Service) applyRestart(r request) event {
+	s.attempts.applyRequest(r)
 	s.cause = errRequested
 	s.setState(forwarder.Restarting)
 	return eventRestart
 }
 
-// redefine takes another definition over.
-func (s *Service) redefine(r request) (event, bool) {
+// applyDefinition takes another definition over.
+func (s *Service) applyDefinition(r request) (event, bool) {
 	target := r.definition.Driver.Target(r.definition.Service)
 	s.definition = *r.definition
 	s.publish(func(st *status) { st.target = target })
@@ -152,17 +154,17 @@ func (s *Service) redefine(r request) (event, bool) {
 	if r.keepTunnel || s.isStopped() {
 		return eventRedefine, true
 	}
-	return s.restart(r), true
+	return s.applyRestart(r), true
 }
 
-// answer tells the sender that the first half of its request is done, or has it told when the port has been tried or is free.
-func (s *Service) answer(r request) {
+// acknowledge tells the sender that the first half of its request is done, or has it told when the port has been tried or is free.
+func (s *Service) acknowledge(r request) {
 	switch {
-	case r.kind == requestStop && s.releasing != nil:
-		s.releaseWaiters = append(s.releaseWaiters, r.done)
-	case r.kind != requestStop && s.binding != nil:
-		s.bindWaiters = append(s.bindWaiters, r.done)
+	case r.kind == requestStop && s.releaseDoneCh != nil:
+		s.releaseWaiters = append(s.releaseWaiters, r.doneCh)
+	case r.kind != requestStop && s.bindResultCh != nil:
+		s.bindWaiters = append(s.bindWaiters, r.doneCh)
 	default:
-		close(r.done)
+		close(r.doneCh)
 	}
 }

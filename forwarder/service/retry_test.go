@@ -45,16 +45,16 @@ func TestAFailureAsksForItsRest(t *testing.T) {
 		want     event
 	}{
 		"transient":        {always, forwarder.Transient, 100, eventRetryLater},
-		"by attention":     {always, forwarder.ByAttention, 1, eventUserNeeded},
-		"permanent":        {always, forwarder.Permanent, 1, eventExhausted},
+		"by attention":     {always, forwarder.ByAttention, 1, eventNeedsAttention},
+		"permanent":        {always, forwarder.Permanent, 1, eventFailed},
 		"attempts left":    {thrice, forwarder.Transient, 2, eventRetryLater},
-		"attempts used":    {thrice, forwarder.Transient, 3, eventExhausted},
-		"restarts off":     {project.RestartPolicy{}, forwarder.Transient, 1, eventExhausted},
-		"off, by the user": {project.RestartPolicy{}, forwarder.ByAttention, 1, eventUserNeeded},
+		"attempts used":    {thrice, forwarder.Transient, 3, eventFailed},
+		"restarts off":     {project.RestartPolicy{}, forwarder.Transient, 1, eventFailed},
+		"off, by the user": {project.RestartPolicy{}, forwarder.ByAttention, 1, eventNeedsAttention},
 	} {
 		s := &Service{
 			definition: Definition{Service: project.Service{RestartPolicy: c.policy}},
-			attempts:   attempts{failures: c.failures}, cause: &forwarder.Failure{Class: c.class},
+			attempts:   attemptHistory{failures: c.failures}, cause: &forwarder.Failure{Class: c.class},
 		}
 		if got := s.outcome(); got != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)

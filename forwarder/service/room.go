@@ -2,8 +2,8 @@ package service
 
 import "github.com/localport-sh/localport/forwarder/eventlog"
 
-// RoomHint is what a user can do about a shortage of file descriptors.
-const RoomHint = `close some, or raise "ulimit -n" and start the project again`
+// NoRoomHint is what a user can do about a shortage of file descriptors.
+const NoRoomHint = `close some, or raise "ulimit -n" and start the project again`
 
 // classify reports that there is no room for further clients of the service, or that there is again.
 func (roomChanged) classify(s *Service) (event, bool) {
@@ -12,9 +12,9 @@ func (roomChanged) classify(s *Service) (event, bool) {
 	}
 	e := eventlog.Event{Kind: eventlog.Room, Service: s.name, Run: s.status.run}
 	if noRoom := s.port.Stats().NoRoom; noRoom != nil {
-		e.Kind, e.Reason, e.Hint = eventlog.NoRoom, noRoom.Error(), RoomHint
+		e.Kind, e.Reason, e.Hint = eventlog.NoRoom, noRoom.Error(), NoRoomHint
 	}
-	s.host.Report(e, s.status.state)
+	s.host.PublishEvent(e, s.status.state)
 	s.host.OnChange()
 	return 0, false
 }

@@ -27,11 +27,11 @@ type Host struct {
 	Mask         func(string) string  // takes secrets out of a text
 	Dir          string               // the project's root
 	Environ      func() []string      // the environment of children
-	Checks       chan struct{}        // holds one for each health check that runs; its capacity is the limit
-	Seats        *relay.SlotAllocator // of the clients of all services
+	CheckSlots   chan struct{}        // holds one for each health check that runs; its capacity is the limit
+	ClientSlots  *relay.SlotAllocator // of the clients of all services
 	Dependencies *Dependencies
-	// Report makes an event known. Its texts are masked.
-	Report func(eventlog.Event, forwarder.State)
+	// PublishEvent makes an event known. Its texts are masked.
+	PublishEvent func(eventlog.Event, forwarder.State)
 	// OnChange is called after each new snapshot.
 	OnChange func()
 	// OnLastClient is called when the last client of the service has left.
@@ -79,54 +79,54 @@ func Define(svc project.Service, driver forwarder.Driver) (Definition, error) {
 
 // Service keeps one service reachable while it is started. New makes it, Run is its goroutine.
 type Service struct {
-	host  Host
-	name  string
-	lines *eventlog.File // what the tunnels' processes print
+	host       Host
+	name       string
+	processLog *eventlog.File // what the tunnels' processes print
 
-	requests chan request
-	done     chan struct{} // closed when Run has returned
-	jobs     sync.WaitGroup
-	snapshot atomic.Pointer[Snapshot]
-	figures  figures
+	requestCh chan request
+	doneCh    chan struct{} // closed when Run has returned
+	jobs      sync.WaitGroup
+	snapshot  atomic.Pointer[Snapshot]
+	counters  counters
 
 	// Signals of the port. Each says "look now"; what is full says so already.
-	waiting    chan struct{}
-	lastClient chan struct{}
-	network    chan struct{} // the network changed, or the machine slept
-	room       chan struct{} // there is no room for further clients, or there is again
-	proofs     chan forwarder.Tunnel
-	refusals   chan tunnelRefusal
-	panics     chan tunnelPanic
+	waitingCh       chan struct{}
+	lastClientCh    chan struct{}
+	networkCh       chan struct{} // the network changed, or the machine slept
+	roomCh          chan struct{} // there is no room for further clients, or there is again
+	serverReachedCh chan forwarder.Tunnel
+	refusalCh       chan tunnelRefusal
+	panicCh         chan tunnelPanic
 
 	// Everything below belongs to the goroutine of Run.
 	phase      phase
 	definition Definition
 	status     status
-	attempts   attempts
+	attempts   attemptHistory
 
-	port           Port            // nil while it is not ours
-	portFailed     bool            // the status says why it is not
-	released       Port            // one that was released and has not been closed yet
-	releasing      chan struct{}   // closed when what was released is free; nil if nothing was since
-	binding        chan bindResult // a bind that is under way; nil if none is
-	cancelBind     context.CancelFunc
-	bindTimer      *time.Timer
-	bindWaiters    []chan<- struct{} // of those who wait until binding has been tried
-	releaseWaiters []chan<- struct{} // of those who wait until the port is free
+	port             Port            // nil while it is not ours
+	isBindErrorShown bool            // the status says why it is not
+	releasedPort     Port            // one that was released and has not been closed yet
+	releaseDoneCh    chan struct{}   // closed when what was released is free; nil if nothing was since
+	bindResultCh     chan bindResult // a bind that is under way; nil if none is
+	cancelBind       context.CancelFunc
+	bindTimer        *time.Timer
+	bindWaiters      []chan<- struct{} // of those who wait until binding has been tried
+	releaseWaiters   []chan<- struct{} // of those who wait until the port is free
 
-	opening      *opening // the attempt that is under way
+	openAttempt  *openAttempt // the attempt that is under way
 	tunnel       forwarder.Tunnel
 	removeRun    func() // removes what the tunnel's run had on disk
 	connectedAt  time.Time
-	health       *health
+	health       *healthMonitor
 	cause        error         // why the last attempt or tunnel ended
-	closing      chan struct{} // closed when what was being closed is gone
+	closeDoneCh  chan struct{} // closed when what was being closed is gone
 	stopWaiters  []chan<- struct{}
-	stopAfter    []<-chan struct{} // what is to end before the tunnel does
+	closeAfter   []<-chan struct{} // what is to end before the tunnel does
 	attemptTimer *time.Timer
 
-	blockedOn       dependency // what the attempt that is due waits for; zero: for nothing
-	dependencyAsked bool       // the dependency was told that a client waits
+	blockedOn            dependency // what the attempt that is due waits for; zero: for nothing
+	isDependencyNotified bool       // the dependency was told that a client waits
 }
 
 // tunnelRefusal is a refusal, and the tunnel that it came through.
@@ -141,38 +141,38 @@ type tunnelPanic struct {
 	failure *forwarder.Failure
 }
 
-// attempts is what is remembered from one attempt to the next.
-type attempts struct {
-	failures   int       // in a row
-	opened     int       // since the start
-	startedAt  time.Time // of the last attempt
-	askedAt    time.Time // when the user, or a changed config, asked for one last
-	ask        string    // the socket where the user answers questions during the next attempt
-	userNeeded bool      // the next attempt is pointless without the user
-	urgent     bool      // a client waits for the next attempt, or the network has changed
-	reason     string    // why the last tunnel is gone, as metrics have it; empty before the first
+// attemptHistory is what is remembered from one attempt to the next.
+type attemptHistory struct {
+	failures      int       // in a row
+	opened        int       // since the start
+	startedAt     time.Time // of the last attempt
+	requestedAt   time.Time // when the user, or a changed config, asked for one last
+	askSocket     string    // the socket where the user answers questions during the next attempt
+	needsUser     bool      // the next attempt is pointless without the user
+	isUrgent      bool      // a client waits for the next attempt, or the network has changed
+	restartReason string    // why the last tunnel is gone, as metrics have it; empty before the first
 }
 
 // New makes a service, which is stopped. lines takes what its tunnels' processes print, and is closed whenever the service is
 // stopped.
-func New(host Host, definition Definition, lines *eventlog.File) *Service {
+func New(host Host, definition Definition, processLog *eventlog.File) *Service {
 	s := &Service{
-		host: host, name: definition.Name, lines: lines,
-		requests: make(chan request), done: make(chan struct{}),
-		waiting: make(chan struct{}, 1), lastClient: make(chan struct{}, 1), network: make(chan struct{}, 1),
-		room:   make(chan struct{}, 1),
-		proofs: make(chan forwarder.Tunnel, 1), refusals: make(chan tunnelRefusal, 8), panics: make(chan tunnelPanic, 1),
-		bindTimer: stoppedTimer(), attemptTimer: stoppedTimer(),
+		host: host, name: definition.Name, processLog: processLog,
+		requestCh: make(chan request), doneCh: make(chan struct{}),
+		waitingCh: make(chan struct{}, 1), lastClientCh: make(chan struct{}, 1), networkCh: make(chan struct{}, 1),
+		roomCh:          make(chan struct{}, 1),
+		serverReachedCh: make(chan forwarder.Tunnel, 1), refusalCh: make(chan tunnelRefusal, 8), panicCh: make(chan tunnelPanic, 1),
+		bindTimer: newStoppedTimer(), attemptTimer: newStoppedTimer(),
 		definition: definition,
 	}
-	host.Dependencies.add(s.name, s.waiting)
+	host.Dependencies.add(s.name, s.waitingCh)
 	s.publish(func(st *status) {
 		st.state, st.target = forwarder.Stopped, definition.Driver.Target(definition.Service)
 	})
 	return s
 }
 
-func stoppedTimer() *time.Timer {
+func newStoppedTimer() *time.Timer {
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
 	return timer
@@ -180,7 +180,7 @@ func stoppedTimer() *time.Timer {
 
 // Run handles the service's inputs until ctx ends. When it returns, the port is closed and nothing of the service runs.
 func (s *Service) Run(ctx context.Context) {
-	defer close(s.done)
+	defer close(s.doneCh)
 	for {
 		in := s.nextInput(ctx)
 		if in == nil {
@@ -190,14 +190,14 @@ func (s *Service) Run(ctx context.Context) {
 	}
 	s.step(ctx, eventStop)
 	s.jobs.Wait()
-	s.tellStopped()
-	s.host.Dependencies.remove(s.name, s.waiting)
+	s.notifyStopWaiters()
+	s.host.Dependencies.remove(s.name, s.waitingCh)
 }
 
 // handle turns an input into an event and carries out what follows.
 func (s *Service) handle(ctx context.Context, in input) {
 	if r, ok := in.(request); ok {
-		defer s.answer(r)
+		defer s.acknowledge(r)
 	}
 	if e, ok := in.classify(s); ok {
 		s.step(ctx, e)
@@ -223,40 +223,40 @@ func (s *Service) step(ctx context.Context, e event) {
 func (s *Service) onPanic(ctx context.Context, failure *forwarder.Failure, stack []byte) {
 	s.logPanic(failure, stack)
 	s.cause = failure
-	forwarder.Contain(func() { s.settle(); s.step(ctx, eventPanicked) }, s.logPanic)
+	forwarder.Contain(func() { s.publishEnd(); s.step(ctx, eventPanicked) }, s.logPanic)
 }
 
 func (s *Service) logPanic(failure *forwarder.Failure, stack []byte) {
 	s.host.Log.Error("panic", "service", s.name, "reason", failure.Reason, "stack", string(stack))
 }
 
-// job runs what may take long beside the loop. Run waits for it.
-func (s *Service) job(f func()) { s.jobs.Go(f) }
+// runJob runs what may take long beside the loop. Run waits for it.
+func (s *Service) runJob(f func()) { s.jobs.Go(f) }
 
 // relayOptions connect a relay's callbacks with the service. They are called by other goroutines and must not wait.
 func (s *Service) relayOptions() relay.Options {
 	return relay.Options{
 		ConnectTimeout: s.definition.ConnectTimeout,
-		Slots:          s.host.Seats,
-		OnRoomChange:   func() { wait.Notify(s.room) },
-		OnWaiting:      func() { wait.Notify(s.waiting) },
-		OnLastClient:   func() { wait.Notify(s.lastClient); s.host.OnLastClient() },
+		Slots:          s.host.ClientSlots,
+		OnRoomChange:   func() { wait.Notify(s.roomCh) },
+		OnWaiting:      func() { wait.Notify(s.waitingCh) },
+		OnLastClient:   func() { wait.Notify(s.lastClientCh); s.host.OnLastClient() },
 		OnServerReached: func(t forwarder.Tunnel) {
 			select {
-			case s.proofs <- t:
+			case s.serverReachedCh <- t:
 			default:
 			}
 		},
 		OnRefusal: func(t forwarder.Tunnel, refusal forwarder.Refusal) {
 			select {
-			case s.refusals <- tunnelRefusal{t, refusal}:
+			case s.refusalCh <- tunnelRefusal{t, refusal}:
 			default: // there are enough of them to know
 			}
 		},
 		OnPanic: func(t forwarder.Tunnel, failure *forwarder.Failure, stack []byte) {
 			s.logPanic(failure, stack)
 			select {
-			case s.panics <- tunnelPanic{t, failure}:
+			case s.panicCh <- tunnelPanic{t, failure}:
 			default:
 			}
 		},
@@ -265,11 +265,11 @@ func (s *Service) relayOptions() relay.Options {
 }
 
 // reset forgets everything when the service is started.
-func (a *attempts) reset(now time.Time) { *a = attempts{askedAt: now} }
+func (a *attemptHistory) reset(now time.Time) { *a = attemptHistory{requestedAt: now} }
 
-// request takes over what the user, or a changed config, wishes for the next attempt.
-func (a *attempts) request(r request) {
-	a.failures, a.opened, a.askedAt = 0, 0, r.at
-	a.ask, a.userNeeded = cmp.Or(r.ask, a.ask), r.userNeeded || a.userNeeded
-	a.reason = reasonAsked
+// applyRequest takes over what the user, or a changed config, wishes for the next attempt.
+func (a *attemptHistory) applyRequest(r request) {
+	a.failures, a.opened, a.requestedAt = 0, 0, r.requestedAt
+	a.askSocket, a.needsUser = cmp.Or(r.askSocket, a.askSocket), r.needsUser || a.needsUser
+	a.restartReason = restartReasonRequested
 }

@@ -15,17 +15,17 @@ import (
 // stableTime is how long a tunnel must have been up for its end not to count as one more failure in a row.
 const stableTime = time.Minute
 
-// announceAfter is how many attempts in a row may fail before the user is told: what recovers at once is no news.
-const announceAfter = 3
+// reportedFailures is how many attempts in a row may fail before the user is told: what recovers at once is no news.
+const reportedFailures = 3
 
 // The reasons of restarts, as metrics have them.
 const (
-	reasonEnded     = "ended"      // the tunnel ended by itself
-	reasonNotOpened = "not_opened" // it could not be opened
-	reasonSilent    = "silent"     // nothing came back through it
-	reasonFrozen    = "frozen"     // its process was stopped
-	reasonAsked     = "asked"      // by the user, or a changed config
-	reasonIdle      = "idle"       // nobody used it for idle_timeout
+	restartReasonEnded     = "ended"      // the tunnel ended by itself
+	restartReasonNotOpened = "not_opened" // it could not be opened
+	restartReasonSilent    = "silent"     // nothing came back through it
+	restartReasonFrozen    = "frozen"     // its process was stopped
+	restartReasonRequested = "asked"      // by the user, or a changed config
+	restartReasonIdle      = "idle"       // nobody used it for idle_timeout
 )
 
 // Why an attempt or a tunnel has ended without a failure.
@@ -46,15 +46,15 @@ type Snapshot struct {
 	LastError string    // masked; empty once recovered
 	Hint      string
 	Target    string
-	Checked   time.Time // when the health was checked last; zero: never
+	CheckedAt time.Time // when the health was checked last; zero: never
 	Latency   time.Duration
-	Ending    bool // stopped, but something of its tunnel still runs
+	IsEnding  bool // stopped, but something of its tunnel still runs
 
 	port Port
 }
 
-// Held reports whether the supervisor has the service's port.
-func (s *Snapshot) Held() bool { return s.port != nil }
+// IsPortHeld reports whether the supervisor has the service's port.
+func (s *Snapshot) IsPortHeld() bool { return s.port != nil }
 
 // Port is the service's port; nil where it is not held.
 func (s *Snapshot) Port() Port { return s.port }
@@ -72,19 +72,19 @@ func (s *Service) Snapshot() *Snapshot { return s.snapshot.Load() }
 
 // status is what the loop knows of the service and others see.
 type status struct {
-	state     forwarder.State
-	since     time.Time
-	upSince   time.Time
-	restarts  int
-	failures  int // attempts in a row
-	run       string
-	announced bool // the user was told that it failed
-	lastError string
-	hint      string
-	target    string
-	checked   time.Time
-	latency   time.Duration
-	ending    bool
+	state             forwarder.State
+	since             time.Time
+	upSince           time.Time
+	restarts          int
+	failures          int // attempts in a row
+	run               string
+	isFailureReported bool // the user was told that it failed
+	lastError         string
+	hint              string
+	target            string
+	checkedAt         time.Time
+	latency           time.Duration
+	isEnding          bool
 }
 
 // publish changes what others see.
@@ -96,63 +96,63 @@ func (s *Service) publish(change func(*status)) {
 		st.since = time.Now()
 		s.host.Log.Info("state", "service", s.name, "tunnel", st.run, "from", before, "to", st.state, "error", st.lastError)
 		if before != "" { // it was only made
-			s.report(eventlog.StateChanged, before)
+			s.publishEvent(eventlog.StateChanged, before)
 		}
 	}
-	s.announce(before)
+	s.publishFailureOrRecovery(before)
 	s.snapshot.Store(&Snapshot{
 		Service: s.definition.Service, Driver: s.definition.Driver, State: st.state, Since: st.since, UpSince: st.upSince,
-		Restarts: st.restarts, LastError: st.lastError, Hint: st.hint, Target: st.target, Checked: st.checked,
-		Latency: st.latency, Ending: st.ending, port: s.port,
+		Restarts: st.restarts, LastError: st.lastError, Hint: st.hint, Target: st.target, CheckedAt: st.checkedAt,
+		Latency: st.latency, IsEnding: st.isEnding, port: s.port,
 	})
-	s.host.Dependencies.set(s.name, st.state, s.waiting)
+	s.host.Dependencies.set(s.name, st.state, s.waitingCh)
 	s.host.OnChange()
 }
 
 func (s *Service) setState(state forwarder.State) { s.publish(func(st *status) { st.state = state }) }
 
-// setTrouble changes the state, and what went wrong last.
-func (s *Service) setTrouble(state forwarder.State, reason, hint string) {
+// setStateAndError changes the state, and what went wrong last.
+func (s *Service) setStateAndError(state forwarder.State, reason, hint string) {
 	reason, hint = s.host.Mask(reason), s.host.Mask(hint)
 	s.publish(func(st *status) { st.state, st.lastError, st.hint = state, reason, hint })
 }
 
-func (s *Service) report(kind eventlog.Kind, from forwarder.State) {
+func (s *Service) publishEvent(kind eventlog.Kind, from forwarder.State) {
 	st := &s.status
-	s.host.Report(eventlog.Event{
+	s.host.PublishEvent(eventlog.Event{
 		Kind: kind, Service: s.name, From: string(from), To: string(st.state), Reason: st.lastError, Hint: st.hint, Run: st.run,
 	}, st.state)
 }
 
-// announce reports, once, that the service cannot be reached, and once that it has recovered.
-func (s *Service) announce(before forwarder.State) {
+// publishFailureOrRecovery reports, once, that the service cannot be reached, and once that it has recovered.
+func (s *Service) publishFailureOrRecovery(before forwarder.State) {
 	st := &s.status
 	switch st.state {
 	case forwarder.Failed, forwarder.NeedsAttention, forwarder.Unhealthy:
 	case forwarder.Restarting:
-		if st.failures < announceAfter {
+		if st.failures < reportedFailures {
 			return
 		}
 	case forwarder.Healthy, forwarder.Idle:
-		if st.announced {
-			st.announced = false
-			s.report(eventlog.Recovered, before)
+		if st.isFailureReported {
+			st.isFailureReported = false
+			s.publishEvent(eventlog.Recovered, before)
 		}
 		return
 	case forwarder.Stopped:
-		st.announced = false
+		st.isFailureReported = false
 		return
 	default:
 		return
 	}
-	if !st.announced {
-		st.announced = true
-		s.report(eventlog.Failed, before)
+	if !st.isFailureReported {
+		st.isFailureReported = true
+		s.publishEvent(eventlog.Failed, before)
 	}
 }
 
-// settle shows why the attempt or the tunnel is over, and what comes next.
-func (s *Service) settle() {
+// publishEnd shows why the attempt or the tunnel is over, and what comes next.
+func (s *Service) publishEnd() {
 	target := s.definition.Driver.Target(s.definition.Service) // which an attempt that failed may have found out
 	failure, failed := s.failure()
 	if failed {
@@ -167,7 +167,7 @@ func (s *Service) settle() {
 			st.lastError, st.hint = s.host.Mask(failure.Reason), s.host.Mask(failure.Hint)
 		}
 		if !errors.Is(s.cause, errNetworkChanged) {
-			st.state = stateAfter(s.outcome())
+			st.state = stateForOutcome(s.outcome())
 		}
 	})
 }
@@ -191,36 +191,36 @@ func (s *Service) outcome() event {
 	policy := s.definition.RestartPolicy
 	switch {
 	case errors.Is(s.cause, errUnused):
-		return eventUnused
+		return eventIdle
 	case !failed:
-		s.attempts.urgent = s.attempts.urgent || errors.Is(s.cause, errNetworkChanged)
+		s.attempts.isUrgent = s.attempts.isUrgent || errors.Is(s.cause, errNetworkChanged)
 		return eventRetryNow
 	case failure.Class == forwarder.ByAttention:
-		return eventUserNeeded
+		return eventNeedsAttention
 	case failure.Class == forwarder.Permanent, !policy.Enabled,
 		policy.MaxAttempts > 0 && s.attempts.failures >= policy.MaxAttempts:
-		return eventExhausted
+		return eventFailed
 	case s.definition.OnDemand && (s.port == nil || s.port.Stats().Waiting == 0):
-		return eventUnused
+		return eventIdle
 	}
 	return eventRetryLater
 }
 
-// stateAfter is the state that a service shows after an outcome.
-func stateAfter(outcome event) forwarder.State {
+// stateForOutcome is the state that a service shows after an outcome.
+func stateForOutcome(outcome event) forwarder.State {
 	switch outcome {
-	case eventUnused:
+	case eventIdle:
 		return forwarder.Idle
-	case eventExhausted:
+	case eventFailed:
 		return forwarder.Failed
-	case eventUserNeeded:
+	case eventNeedsAttention:
 		return forwarder.NeedsAttention
 	}
 	return forwarder.Restarting
 }
 
-// checkResult is the word of metrics for how a check went.
-func checkResult(err error) string {
+// resultLabel is the word of metrics for how a check went.
+func resultLabel(err error) string {
 	var (
 		failure *probe.Failure
 		refusal *forwarder.Refusal

@@ -13,10 +13,10 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// Act starts, stops or restarts services, and remembers it. What the services depend on is started before them; what depends on
+// ApplyAction starts, stops or restarts services, and remembers it. What the services depend on is started before them; what depends on
 // them is stopped with them, and restarted after them. It returns the names of all that were affected when their ports are open
 // or closed and status shows it; their tunnels come and go afterwards.
-func (s *Supervisor) Act(ctx context.Context, r api.ActRequest) ([]string, error) {
+func (s *Supervisor) ApplyAction(ctx context.Context, r api.ActionRequest) ([]string, error) {
 	if err := s.beginOperation(ctx); err != nil {
 		return nil, err
 	}
@@ -28,9 +28,9 @@ func (s *Supervisor) Act(ctx context.Context, r api.ActRequest) ([]string, error
 	meant, needed := p.affectedBy(r.Action, r.Names)
 	affected := inDependencyOrder(p.project.Services, slices.Concat(meant, needed))
 	switch r.Action {
-	case api.Stop:
+	case api.ActionStop:
 		p.stopServices(affected)
-	case api.Restart:
+	case api.ActionRestart:
 		p.startServices(needed, service.StartOptions{Spawned: r.Spawned})
 		for _, name := range inDependencyOrder(p.project.Services, meant) {
 			p.services[name].Restart()
@@ -40,7 +40,7 @@ func (s *Supervisor) Act(ctx context.Context, r api.ActRequest) ([]string, error
 	}
 	s.saveState(func(state *lockstate.State) {
 		state.Stopped, state.Started = without(state.Stopped, affected), without(state.Started, affected)
-		if r.Action == api.Stop {
+		if r.Action == api.ActionStop {
 			state.Stopped = append(state.Stopped, affected...)
 		} else {
 			state.Started = append(state.Started, affected...)
@@ -63,9 +63,9 @@ func (p *activeConfig) requireServices(names []string) error {
 func (p *activeConfig) affectedBy(action api.Action, names []string) (meant, needed []string) {
 	services := p.project.Services
 	switch action {
-	case api.Start:
+	case api.ActionStart:
 		return names, without(withDependencies(services, names), names)
-	case api.Stop:
+	case api.ActionStop:
 		return withDependents(services, names), nil
 	}
 	// What was not running for its own sake is not started by the restart of another.
@@ -139,7 +139,7 @@ func (p *activeConfig) holdsAddress(addresses []string) bool {
 	for _, svc := range p.services {
 		now := svc.Snapshot()
 		for _, addr := range now.Service.ListenAddresses() {
-			if now.Held() && slices.Contains(addresses, addr.String()) {
+			if now.IsPortHeld() && slices.Contains(addresses, addr.String()) {
 				return true
 			}
 		}

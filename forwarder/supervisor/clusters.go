@@ -18,10 +18,10 @@ func (s *Supervisor) clusterStatuses(p *activeConfig) []api.ClusterStatus {
 		if !ok || now.IsStopped() {
 			continue
 		}
-		around, known := reporter.Cluster(now.Service)
-		if key := [2]string{around.Name, around.Address}; known && !seen[key] {
+		info, known := reporter.Cluster(now.Service)
+		if key := [2]string{info.Name, info.Address}; known && !seen[key] {
 			seen[key] = true
-			all = append(all, s.clusterStatus(around))
+			all = append(all, s.clusterStatus(info))
 		}
 	}
 	return all
@@ -30,18 +30,18 @@ func (s *Supervisor) clusterStatuses(p *activeConfig) []api.ClusterStatus {
 // expiryWarningTime is how long before its end a credential is told of that nobody renews.
 const expiryWarningTime = time.Hour
 
-func (s *Supervisor) clusterStatus(around forwarder.Surroundings) api.ClusterStatus {
-	one := api.ClusterStatus{Context: around.Name, Server: around.Address, CredentialsExpire: utcOrNil(around.Expires), CredentialsRenewed: around.Renewed}
-	if around.Trouble != nil {
-		one.Trouble, one.Hint = s.mask(around.Trouble.Reason), s.mask(around.Trouble.Hint)
-		return one
+func (s *Supervisor) clusterStatus(info forwarder.Surroundings) api.ClusterStatus {
+	status := api.ClusterStatus{Context: info.Name, Server: info.Address, CredentialsExpire: utcOrNil(info.Expires), CredentialsRenewed: info.Renewed}
+	if info.Trouble != nil {
+		status.Trouble, status.Hint = s.mask(info.Trouble.Reason), s.mask(info.Trouble.Hint)
+		return status
 	}
-	if left := time.Until(around.Expires); !around.Renewed && one.CredentialsExpire != nil && left < expiryWarningTime {
-		one.Trouble = fmt.Sprintf("the credentials expire in %v", left.Round(time.Minute))
+	if left := time.Until(info.Expires); !info.Renewed && status.CredentialsExpire != nil && left < expiryWarningTime {
+		status.Trouble = fmt.Sprintf("the credentials expire in %v", left.Round(time.Minute))
 		if left <= 0 {
-			one.Trouble = "the credentials have expired"
+			status.Trouble = "the credentials have expired"
 		}
-		one.Hint = "log in to the cluster anew as you usually do, then: localport restart"
+		status.Hint = "log in to the cluster anew as you usually do, then: localport restart"
 	}
-	return one
+	return status
 }

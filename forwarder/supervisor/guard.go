@@ -28,7 +28,7 @@ func (s *Supervisor) guardFiles(ctx context.Context) {
 	root := s.root()
 	var missingSince, guarded time.Time
 	var seen externalState
-	for isWell := false; ; {
+	for isIntact := false; ; {
 		select {
 		case <-ctx.Done():
 			return
@@ -37,11 +37,11 @@ func (s *Supervisor) guardFiles(ctx context.Context) {
 		case <-tick.C:
 		}
 		now := s.readExternalState(root)
-		if isWell && now == seen && time.Since(guarded) < leaseInterval {
+		if isIntact && now == seen && time.Since(guarded) < leaseInterval {
 			continue
 		}
 		if s.guardElectionFile(ctx); s.isSuperseded.Load() {
-			isWell = false
+			isIntact = false
 			continue // what lies at the paths is another's
 		}
 		s.guardSocket()
@@ -52,7 +52,7 @@ func (s *Supervisor) guardFiles(ctx context.Context) {
 		if seen.files != now.files {
 			wait.Notify(s.leasesChangedCh) // changed meanwhile, by this or by others
 		}
-		isWell = missingSince.IsZero() && seen.files.IsWhole() && !s.hasDirectoryError()
+		isIntact = missingSince.IsZero() && seen.files.IsWhole() && !s.hasDirectoryError()
 	}
 }
 

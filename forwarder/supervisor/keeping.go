@@ -41,12 +41,12 @@ type handoffClient struct {
 
 	missingCh chan struct{} // something is missing
 
-	keeperPID    atomic.Int64    // the keeper's pid; 0: there is none
-	mu           sync.Mutex      // one conversation with the keeper at a time: a frozen one is killed after 2 s
-	link         *handoff.Link   // nil while there is none
-	held         []*heldFiles    // in the order of their coming
-	missing      map[string]bool // by name, of what is kept: what the keeper could not be given, as while there is no free descriptor
-	successor    handoff.Note
+	keeperPID    atomic.Int64        // the keeper's pid; 0: there is none
+	mu           sync.Mutex          // one conversation with the keeper at a time: a frozen one is killed after 2 s
+	link         *handoff.KeeperLink // nil while there is none
+	held         []*heldFiles        // in the order of their coming
+	missing      map[string]bool     // by name, of what is kept: what the keeper could not be given, as while there is no free descriptor
+	successor    handoff.Successor
 	keeperDiedAt time.Time // when the keeper before this one was seen to have died
 	isClosed     bool
 }
@@ -79,7 +79,7 @@ func (k *handoffClient) run(ctx context.Context) {
 const holdRetryInterval = time.Second
 
 // retryMissing gives a keeper what it could not be given, until it ends; false if ctx ends before.
-func (k *handoffClient) retryMissing(ctx context.Context, link *handoff.Link) bool {
+func (k *handoffClient) retryMissing(ctx context.Context, link *handoff.KeeperLink) bool {
 	var again <-chan time.Time // nil while nothing is missing: a supervisor at rest is not woken
 	for {
 		select {
@@ -113,7 +113,7 @@ func (k *handoffClient) sendMissing() {
 }
 
 // ensureKeeper returns the keeper that there is, or starts one and gives it everything. Nil if that cannot be done now.
-func (k *handoffClient) ensureKeeper() *handoff.Link {
+func (k *handoffClient) ensureKeeper() *handoff.KeeperLink {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.link != nil || k.isClosed {
@@ -142,7 +142,7 @@ func (k *handoffClient) sendAll() {
 func (k *handoffClient) pid() int { return int(k.keeperPID.Load()) }
 
 // setLink changes the link. k.mu is held.
-func (k *handoffClient) setLink(link *handoff.Link) {
+func (k *handoffClient) setLink(link *handoff.KeeperLink) {
 	k.link = link
 	k.keeperPID.Store(0)
 	if link != nil {
@@ -248,7 +248,7 @@ func (k *handoffClient) dropCopy(name string) {
 }
 
 // setSuccessor says what a next supervisor is to be started with.
-func (k *handoffClient) setSuccessor(n handoff.Note) {
+func (k *handoffClient) setSuccessor(n handoff.Successor) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.successor = n
@@ -270,7 +270,7 @@ func (k *handoffClient) sendSuccessor() {
 	if k.successor.Args == nil {
 		return
 	}
-	if err := k.link.Leave(k.successor); err != nil {
+	if err := k.link.SetSuccessor(k.successor); err != nil {
 		k.log.Error("tell the keeper", "error", err)
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/localport-sh/localport/forwarder/relay"
 )
 
-// startKeeping has a keeper run, which this program plays.
-func startKeeping(t *testing.T) *handoffClient {
+// startHandoffClient has a keeper run, which this program plays.
+func startHandoffClient(t *testing.T) *handoffClient {
 	t.Helper()
 	t.Setenv("GORACE", "atexit_sleep_ms=0")
 	exe, err := os.Executable()
@@ -26,7 +26,7 @@ func startKeeping(t *testing.T) *handoffClient {
 	return k
 }
 
-func bindAnywhere(t *testing.T) *relay.Listeners {
+func bindEphemeralPort(t *testing.T) *relay.Listeners {
 	t.Helper()
 	listeners, err := relay.BindListeners([]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")})
 	if err != nil {
@@ -50,8 +50,8 @@ func isOpen(listeners *relay.Listeners) bool {
 func TestKeeping_AnOldPortsEndDropsNoCopyOfTheNewOne(t *testing.T) {
 	for name, isLate := range map[string]bool{"the old one came first": false, "the old one came last": true} {
 		t.Run(name, func(t *testing.T) {
-			k := startKeeping(t)
-			before, after := bindAnywhere(t), bindAnywhere(t)
+			k := startHandoffClient(t)
+			before, after := bindEphemeralPort(t), bindEphemeralPort(t)
 			var kept [2]*heldFiles
 			if isLate {
 				kept[1] = k.hold("service web", after.Files)

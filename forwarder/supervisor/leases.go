@@ -47,7 +47,7 @@ func (s *Supervisor) Join(_ context.Context, session api.Session) (api.View, err
 
 func storedLease(l api.Lease) lockstate.Lease {
 	return lockstate.Lease{
-		Kind: lockstate.Kind(l.Kind), Process: lockstate.Process{PID: l.PID, Start: l.Start}, Dir: l.Dir, Since: l.Since,
+		Kind: lockstate.Kind(l.Kind), Process: lockstate.Process{PID: l.PID, Start: l.StartTime}, Dir: l.Dir, Since: l.Since,
 	}
 }
 

@@ -114,7 +114,7 @@ func (s *Supervisor) pickAutoPort(ports map[string]int, service string) int {
 // isPortFree reports whether the port could be bound, or is the service's already.
 func (s *Supervisor) isPortFree(service string, port int) bool {
 	if p := s.active.Load(); p != nil && p.services[service] != nil {
-		if now := p.services[service].Snapshot(); now.Held() && now.Service.LocalPort == port {
+		if now := p.services[service].Snapshot(); now.IsPortHeld() && now.Service.LocalPort == port {
 			return true
 		}
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// loadingSupervisor is as much of a supervisor as loading a config needs.
-func loadingSupervisor(t *testing.T) *Supervisor {
+// newLoadingSupervisor is as much of a supervisor as loading a config needs.
+func newLoadingSupervisor(t *testing.T) *Supervisor {
 	t.Helper()
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
 	config := filepath.Join(t.TempDir(), project.ConfigName)
@@ -56,7 +56,7 @@ health_check = { type = "postgres", user = "app", password = "${PASSWORD}" }
 `
 
 func TestLoad_ChangesNothing(t *testing.T) {
-	s := loadingSupervisor(t)
+	s := newLoadingSupervisor(t)
 	l, err := s.parseConfig(s.writeFiles(t, autoPortConfig, "PASSWORD=hunter22\n"))
 	if err != nil {
 		t.Fatal(err)

@@ -11,7 +11,7 @@ import (
 )
 
 func TestNews_WritesAnEventOnceWhenTheStateIsDeletedMeanwhile(t *testing.T) {
-	s := elected(t)
+	s := newElectedSupervisor(t)
 	var once sync.Once
 	mask := func(text string) string {
 		// While the event is being written, and before the state is.

@@ -39,8 +39,8 @@ func (s *Supervisor) addService(d service.Definition) *runningService {
 // serviceHost is what services are given.
 func (s *Supervisor) serviceHost() service.Host {
 	return service.Host{
-		Log: s.log, Mask: s.mask, Dir: s.root(), Environ: s.env.childEnviron, Checks: s.checkSlots, Seats: s.clientSlots, Dependencies: s.dependencies,
-		Report: s.events.publish, OnChange: s.changes.Announce, OnLastClient: func() { wait.Notify(s.lastClientCh) },
+		Log: s.log, Mask: s.mask, Dir: s.root(), Environ: s.env.childEnviron, CheckSlots: s.checkSlots, ClientSlots: s.clientSlots, Dependencies: s.dependencies,
+		PublishEvent: s.events.publish, OnChange: s.changes.Announce, OnLastClient: func() { wait.Notify(s.lastClientCh) },
 		NewRun: s.newRun, OpenPort: s.openPort, ExplainPort: explainPort, OnPortOpened: s.onPortOpened,
 	}
 }

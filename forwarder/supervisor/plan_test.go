@@ -18,18 +18,18 @@ import (
 )
 
 // slowDriver opens tunnels that take a while to open and to close.
-type slowDriver struct{ opens, closes time.Duration }
+type slowDriver struct{ openTime, closeTime time.Duration }
 
 func (d slowDriver) Open(context.Context, project.Service, forwarder.Run) (forwarder.Tunnel, error) {
-	time.Sleep(d.opens)
-	return &slowTunnel{make(chan struct{}), d.closes}, nil
+	time.Sleep(d.openTime)
+	return &slowTunnel{make(chan struct{}), d.closeTime}, nil
 }
 func (slowDriver) Target(project.Service) string { return "slow" }
 func (slowDriver) Close() error                  { return nil }
 
 type slowTunnel struct {
-	done   chan struct{}
-	closes time.Duration
+	done      chan struct{}
+	closeTime time.Duration
 }
 
 func (t *slowTunnel) Dial(context.Context) (net.Conn, error) { return nil, net.ErrClosed }
@@ -38,7 +38,7 @@ func (t *slowTunnel) Acknowledges() bool                     { return true }
 func (t *slowTunnel) Done() <-chan struct{}                  { return t.done }
 func (t *slowTunnel) Err() error                             { return nil }
 func (t *slowTunnel) Close() error {
-	time.Sleep(t.closes)
+	time.Sleep(t.closeTime)
 	close(t.done)
 	return nil
 }
@@ -58,12 +58,12 @@ func (noPort) StopAccepting()                         {}
 func (noPort) Release()                               {}
 func (noPort) Close() error                           { return nil }
 
-// slowPlan is a plan of unchecked services with one slow driver.
-func slowPlan(t *testing.T, driver slowDriver, services ...project.Service) *activeConfig {
+// newSlowActiveConfig is a plan of unchecked services with one slow driver.
+func newSlowActiveConfig(t *testing.T, driver slowDriver, services ...project.Service) *activeConfig {
 	t.Helper()
 	host := service.Host{
-		Log: slog.New(slog.DiscardHandler), Mask: strings.Clone, Checks: make(chan struct{}, 1),
-		Dependencies: service.NewDependencies(), Report: func(eventlog.Event, forwarder.State) {},
+		Log: slog.New(slog.DiscardHandler), Mask: strings.Clone, CheckSlots: make(chan struct{}, 1),
+		Dependencies: service.NewDependencies(), PublishEvent: func(eventlog.Event, forwarder.State) {},
 		OnChange: func() {}, OnLastClient: func() {}, OnPortOpened: func() {},
 		NewRun: func(*eventlog.File) (forwarder.Run, func(), error) {
 			return forwarder.Run{Log: io.Discard}, func() {}, nil
@@ -89,7 +89,7 @@ func slowPlan(t *testing.T, driver slowDriver, services ...project.Service) *act
 func TestPlan_IndependentServicesStartAndStopSideBySide(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		names := []string{"a", "b", "c"}
-		p := slowPlan(t, slowDriver{opens: time.Second, closes: 2 * time.Second},
+		p := newSlowActiveConfig(t, slowDriver{openTime: time.Second, closeTime: 2 * time.Second},
 			project.Service{Name: "a"}, project.Service{Name: "b"}, project.Service{Name: "c"})
 		start := time.Now()
 		p.startServices(names, service.StartOptions{})
@@ -117,7 +117,7 @@ func TestPlan_IndependentServicesStartAndStopSideBySide(t *testing.T) {
 
 func TestPlan_StopEndsWhatDependsOnAServiceFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := slowPlan(t, slowDriver{closes: 2 * time.Second},
+		p := newSlowActiveConfig(t, slowDriver{closeTime: 2 * time.Second},
 			project.Service{Name: "a"}, project.Service{Name: "b", DependsOn: []string{"a"}},
 			project.Service{Name: "c", DependsOn: []string{"b"}}, project.Service{Name: "other"})
 		all := []string{"a", "b", "c", "other"}

@@ -19,7 +19,7 @@ import (
 
 // elect tries for the project's election lock, and records this supervisor if it won. It returns the record of the one before,
 // if that one did not end by itself. A state that cannot be written keeps nobody from being elected.
-func (s *Supervisor) elect(ctx context.Context) (before *lockstate.Supervisor, err error) {
+func (s *Supervisor) elect(ctx context.Context) (crashed *lockstate.Supervisor, err error) {
 	socket, err := s.dir.SocketPath()
 	if err != nil {
 		return nil, err
@@ -28,7 +28,7 @@ func (s *Supervisor) elect(ctx context.Context) (before *lockstate.Supervisor, e
 		return s.inheritElection(ctx, election[0], socket), nil
 	}
 	state, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
-		s.election, before = nil, nil
+		s.election, crashed = nil, nil
 		if tx.Down {
 			return nil // stopped by the user since whoever started us looked; the next look of theirs finds that
 		}
@@ -37,7 +37,7 @@ func (s *Supervisor) elect(ctx context.Context) (before *lockstate.Supervisor, e
 			return err
 		}
 		s.election = election
-		before = tx.Supervisor
+		crashed = tx.Supervisor
 		tx.Supervisor = s.newRecord(socket)
 		tx.Prune()
 		return nil
@@ -47,23 +47,23 @@ func (s *Supervisor) elect(ctx context.Context) (before *lockstate.Supervisor, e
 		err = nil
 	}
 	s.store.set(state)
-	if before != nil && before.Alive() {
-		s.log.Warn("the supervisor before this one still runs: its election file was deleted, or it is about to end", "pid", before.PID)
-		s.predecessor, before = before, nil // what it has left is its own to end
+	if crashed != nil && crashed.Alive() {
+		s.log.Warn("the supervisor before this one still runs: its election file was deleted, or it is about to end", "pid", crashed.PID)
+		s.predecessor, crashed = crashed, nil // what it has left is its own to end
 	}
-	return before, err
+	return crashed, err
 }
 
 // sweepCrashed ends what a supervisor that was killed left behind.
-func (s *Supervisor) sweepCrashed(before *lockstate.Supervisor) {
-	if before == nil {
+func (s *Supervisor) sweepCrashed(crashed *lockstate.Supervisor) {
+	if crashed == nil {
 		return
 	}
-	killed, err := sweepOrphans(before.Run)
-	s.log.Warn("the supervisor before this one did not end by itself", "pid", before.PID, "run", before.Run,
+	killed, err := sweepOrphans(crashed.Run)
+	s.log.Warn("the supervisor before this one did not end by itself", "pid", crashed.PID, "run", crashed.Run,
 		"orphans_killed", killed, "error", err)
-	if dir, err := lockstate.RuntimeDir(); err == nil && before.Run != "" {
-		_ = os.RemoveAll(filepath.Join(dir, filepath.Base(before.Run)))
+	if dir, err := lockstate.RuntimeDir(); err == nil && crashed.Run != "" {
+		_ = os.RemoveAll(filepath.Join(dir, filepath.Base(crashed.Run)))
 	}
 }
 

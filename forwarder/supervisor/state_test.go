@@ -13,8 +13,8 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// elected is a supervisor that has won its election and does nothing yet.
-func elected(t *testing.T) *Supervisor {
+// newElectedSupervisor is a supervisor that has won its election and does nothing yet.
+func newElectedSupervisor(t *testing.T) *Supervisor {
 	t.Helper()
 	home := t.TempDir()
 	for _, name := range []string{"XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"} {
@@ -39,7 +39,7 @@ func shellLease(p lockstate.Process) lockstate.Lease {
 }
 
 func TestSupervisor_StaysForTheLeasesOfAStateThatWasDeleted(t *testing.T) {
-	s := elected(t)
+	s := newElectedSupervisor(t)
 	s.saveState(func(state *lockstate.State) { state.Hold(shellLease(lockstate.Self())) }, false)
 	if err := os.RemoveAll(s.dir.Path); err != nil {
 		t.Fatal(err)
@@ -54,7 +54,7 @@ func TestSupervisor_StaysForTheLeasesOfAStateThatWasDeleted(t *testing.T) {
 }
 
 func TestStore_LeavesTheRecordOfAnotherSupervisorInANewState(t *testing.T) {
-	s := elected(t)
+	s := newElectedSupervisor(t)
 	s.saveState(func(state *lockstate.State) { state.Hold(shellLease(lockstate.Self())) }, false)
 	if err := os.RemoveAll(s.dir.Path); err != nil {
 		t.Fatal(err)
@@ -89,7 +89,7 @@ func TestStore_LeavesTheRecordOfAnotherSupervisorInANewState(t *testing.T) {
 }
 
 func TestStore_RefreshReadsTheStateWhenItMayHaveChanged(t *testing.T) {
-	s := elected(t)
+	s := newElectedSupervisor(t)
 	refresh := func() lockstate.State {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)

@@ -26,7 +26,7 @@ func (s *Supervisor) status() (api.Status, error) {
 	}
 	state := s.store.state()
 	status := api.Status{
-		Project: p.project.Root, Config: s.options.Config, State: api.Running,
+		Project: p.project.Root, Config: s.options.Config, State: api.StateRunning,
 		Leases: liveLeases(state.Leases),
 		Supervisor: &api.SupervisorStatus{
 			PID: lockstate.Self().PID, Run: s.options.RunID, Version: s.options.Version, Since: s.started.UTC(),
@@ -43,7 +43,7 @@ func (s *Supervisor) status() (api.Status, error) {
 		one := s.serviceStatus(p.services[svc.Name])
 		if c := one.Connections; c.NoRoom != "" {
 			status.Warnings = append(status.Warnings,
-				fmt.Sprintf("%s: %s: %d open, %d waiting; %s", svc.Name, c.NoRoom, c.Open, c.Unseated, service.RoomHint))
+				fmt.Sprintf("%s: %s: %d open, %d waiting; %s", svc.Name, c.NoRoom, c.Open, c.WaitingForRoom, service.NoRoomHint))
 		}
 		status.Services = append(status.Services, one)
 	}
@@ -72,7 +72,7 @@ func liveLeases(leases []lockstate.Lease) []api.Lease {
 	living := []api.Lease{}
 	for _, l := range leases {
 		if l.Alive() {
-			living = append(living, api.Lease{Kind: string(l.Kind), PID: l.PID, Start: l.Start, Dir: l.Dir, Since: l.Since})
+			living = append(living, api.Lease{Kind: string(l.Kind), PID: l.PID, StartTime: l.Start, Dir: l.Dir, Since: l.Since})
 		}
 	}
 	return living
@@ -81,19 +81,19 @@ func liveLeases(leases []lockstate.Lease) []api.Lease {
 // serviceStatus is a service as status shows it.
 func (s *Supervisor) serviceStatus(svc *runningService) api.ServiceStatus {
 	now := svc.Snapshot()
-	one := api.Declared(now.Service)
-	one.State, one.Target, one.Held, one.Ending = now.State, now.Target, now.Held(), now.Ending
-	one.Health.Checked, one.Health.Latency = utcOrNil(now.Checked), now.Latency.Seconds()
-	one.Since, one.UpSince, one.Restarts = now.Since.UTC(), utcOrNil(now.UpSince), now.Restarts
-	one.LastError, one.Hint = now.LastError, now.Hint
-	one.Connections = connectionStatus(now)
-	one.Log = s.dir.Log(now.Service.Name)
-	figures := svc.Figures()
-	if len(figures.Checks) > 0 {
-		one.Health.Latencies, one.Health.Results = figures.Latencies.Snapshot(), figures.Checks
+	status := api.ConfiguredStatus(now.Service)
+	status.State, status.Target, status.Held, status.Ending = now.State, now.Target, now.IsPortHeld(), now.IsEnding
+	status.Health.Checked, status.Health.Latency = utcOrNil(now.CheckedAt), now.Latency.Seconds()
+	status.Since, status.UpSince, status.Restarts = now.Since.UTC(), utcOrNil(now.UpSince), now.Restarts
+	status.LastError, status.Hint = now.LastError, now.Hint
+	status.Connections = connectionStatus(now)
+	status.Log = s.dir.Log(now.Service.Name)
+	counters := svc.Counters()
+	if len(counters.ChecksByResult) > 0 {
+		status.Health.Latencies, status.Health.Results = counters.CheckTimes.Snapshot(), counters.ChecksByResult
 	}
-	one.RestartReasons = figures.Restarts
-	return one
+	status.RestartReasons = counters.RestartsByReason
+	return status
 }
 
 func connectionStatus(now *service.Snapshot) api.Connections {
@@ -103,7 +103,7 @@ func connectionStatus(now *service.Snapshot) api.Connections {
 		noRoom = stats.NoRoom.Error()
 	}
 	return api.Connections{
-		NoRoom: noRoom, Unseated: stats.WaitingForRoom, Resets: stats.NoRoomResets,
+		NoRoom: noRoom, WaitingForRoom: stats.WaitingForRoom, Resets: stats.NoRoomResets,
 		Open: stats.Open, Waiting: stats.Waiting, Total: stats.Total, Waited: stats.Waited,
 		WaitTime: stats.WaitTime.Seconds(), Replays: stats.Replays, BytesIn: stats.BytesIn, BytesOut: stats.BytesOut,
 	}
@@ -171,7 +171,7 @@ func (s *Supervisor) view() api.View {
 func serviceView(now *service.Snapshot) api.ServiceView {
 	addr := now.Service.Addresses()[0]
 	return api.ServiceView{
-		Name: now.Service.Name, State: now.State, Held: now.Held() && !now.Service.Reverse,
+		Name: now.Service.Name, State: now.State, Held: now.IsPortHeld() && !now.Service.Reverse,
 		Host: addr.Addr().String(), Port: int(addr.Port()), Reason: now.LastError,
 	}
 }

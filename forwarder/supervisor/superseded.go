@@ -83,7 +83,7 @@ func (s *Supervisor) connectToElected(ctx context.Context) (*net.UnixConn, error
 	defer cancel()
 	err := errors.New("it has no socket yet")
 	for _, socket := range s.dir.Sockets() {
-		conn, callErr := client.Client{Socket: socket}.HandOver(ctx, api.HandOver{Run: s.options.RunID})
+		conn, callErr := client.Client{Socket: socket}.HandOver(ctx, api.HandOverRequest{Run: s.options.RunID})
 		if callErr == nil || client.IsUnknown(callErr) {
 			return conn, callErr
 		}
@@ -131,7 +131,7 @@ func (k *handoffClient) copyListeners() map[string][]*os.File {
 }
 
 // TakeOver lets another supervisor of this project hand its listeners over, which is none any more.
-func (s *Supervisor) TakeOver(h api.HandOver) (func(*net.UnixConn), error) {
+func (s *Supervisor) TakeOver(h api.HandOverRequest) (func(*net.UnixConn), error) {
 	switch {
 	case h.Run == s.options.RunID:
 		return nil, errors.New("this is the supervisor that asks")
@@ -147,7 +147,7 @@ func (s *Supervisor) TakeOver(h api.HandOver) (func(*net.UnixConn), error) {
 func (s *Supervisor) receiveHandOver(conn *net.UnixConn) {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(handOverTimeout))
-	handed, err := handoff.Accept(conn)
+	handed, err := handoff.AcceptOffer(conn)
 	if err != nil {
 		s.log.Error("take over from a superseded supervisor", "error", err)
 		return
@@ -215,10 +215,10 @@ func (s *Supervisor) adoptListeners(files map[string][]*os.File) ([]string, erro
 // rebindService has a service bind again, twice if it was just about to without the listener, and reports whether it has its port.
 func (s *Supervisor) rebindService(svc *runningService) bool {
 	for range 2 {
-		if now := svc.Snapshot(); now.Held() || now.IsStopped() {
+		if now := svc.Snapshot(); now.IsPortHeld() || now.IsStopped() {
 			break
 		}
 		svc.Start(service.StartOptions{})
 	}
-	return svc.Snapshot().Held()
+	return svc.Snapshot().IsPortHeld()
 }

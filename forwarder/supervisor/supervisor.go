@@ -41,7 +41,7 @@ type Options struct {
 	// OnStartResult tells whoever started it how the start went; called exactly once.
 	OnStartResult func(client.Word)
 	// Inherit takes over what a keeper holds; nil where a client started us.
-	Inherit func() (*handoff.Link, *handoff.Handed, error)
+	Inherit func() (*handoff.KeeperLink, *handoff.Inheritance, error)
 }
 
 // maxConcurrentChecks is how many services are checked at the same time.
@@ -112,15 +112,15 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer func() { _ = s.logFile.Close() }()
-	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	tasksCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	newsCtx, endNews := context.WithCancel(context.WithoutCancel(ctx))
-	var writing sync.WaitGroup
-	writing.Go(func() { s.events.run(newsCtx) })
-	defer writing.Wait()
-	defer endNews()
+	eventsCtx, endEvents := context.WithCancel(context.WithoutCancel(ctx))
+	var publishing sync.WaitGroup
+	publishing.Go(func() { s.events.run(eventsCtx) })
+	defer publishing.Wait()
+	defer endEvents()
 
-	before, err := s.elect(ctx)
+	crashed, err := s.elect(ctx)
 	if err != nil {
 		o.OnStartResult(client.Word{Outcome: client.Broken, Error: err.Error()})
 		return err
@@ -129,7 +129,7 @@ func Run(ctx context.Context, o Options) error {
 		o.OnStartResult(client.Word{Outcome: client.Busy})
 		return nil
 	}
-	s.sweepCrashed(before)
+	s.sweepCrashed(crashed)
 	s.startTask = taskStarter(context.WithoutCancel(ctx))
 	// They end when the last tunnel has been closed, which is after work has ended.
 	s.drivers = newDrivers(context.WithoutCancel(ctx), forwarder.Host{Dir: s.root(), Log: s.log})
@@ -144,7 +144,7 @@ func Run(ctx context.Context, o Options) error {
 		func(ctx context.Context) { watchSleep(ctx, sleepTime, s.onWake) },
 		func(ctx context.Context) { s.store.retryWrites(ctx, s.endedCh) }, // then the state is a successor's
 	} {
-		s.tasks.Go(func() { part(work) })
+		s.tasks.Go(func() { part(tasksCtx) })
 	}
 	o.OnStartResult(client.Word{Outcome: client.Ready})
 

@@ -44,11 +44,11 @@ type inheritance struct {
 	files map[string][]*os.File
 }
 
-func newInheritance(handed *handoff.Handed) (*inheritance, error) {
+func newInheritance(handed *handoff.Inheritance) (*inheritance, error) {
 	if handed == nil {
 		return &inheritance{}, nil
 	}
-	in := &inheritance{isPredecessorAlive: handed.Alive, files: handed.Files}
+	in := &inheritance{isPredecessorAlive: handed.IsPredecessorAlive, files: handed.Files}
 	if err := json.Unmarshal(handed.Memory, &in.memory); err != nil {
 		return nil, fmt.Errorf("read what the supervisor before this one left: %w", err)
 	}
@@ -144,9 +144,9 @@ func (s *Supervisor) inheritElection(ctx context.Context, election *os.File, soc
 		return nil
 	}
 	_ = s.store.sync(ctx)
-	before := s.store.state().Supervisor
+	crashed := s.store.state().Supervisor
 	s.store.addAndWrite(ctx, func(state *lockstate.State) { state.Supervisor = s.newRecord(socket) }, false)
-	return before
+	return crashed
 }
 
 // mergeMemory is what the supervisor before this one could not write: its leases and no others, but for those that were
@@ -193,7 +193,7 @@ func (s *Supervisor) updateSuccessor() {
 		s.log.Error("remind", "error", err)
 		return
 	}
-	s.keeper.setSuccessor(handoff.Note{
+	s.keeper.setSuccessor(handoff.Successor{
 		Exe: s.options.Exe, Args: []string{"supervise", "--config", s.options.Config, "--kept", "--log-level", strings.ToLower(s.options.LogLevel.Level().String())},
 		Env: s.env.successorEnviron(), Log: s.dir.Log("supervisor"), Memory: data,
 		Supervisor: lockstate.Self(), Run: s.options.RunID,

@@ -12,12 +12,12 @@ import (
 	"github.com/localport-sh/localport/project/environ"
 )
 
-// environment is what children get and what ${…} of services is looked up in: the environment of the shell that
-// started the supervisor with our own exports undone, then .env. It lives in memory only.
+// environment is the environment of child processes and of ${…} in services: that of the shell which started the supervisor, without
+// our own exports, then .env. It is kept in memory only, and safe for concurrent use.
 type environment struct {
 	runID string
 
-	mu     sync.Mutex // guards the fields below; never held while a socket or a file is asked
+	mu     sync.Mutex // guards the fields below; never held while dialing or reading files
 	shell  environ.Env
 	dotenv map[string]string
 }
@@ -39,7 +39,7 @@ func (e *environment) setDotEnv(dotenv map[string]string) {
 	e.dotenv = dotenv
 }
 
-// childEnviron is the children's environment.
+// childEnviron is the environment of child processes.
 func (e *environment) childEnviron() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -50,7 +50,7 @@ func (e *environment) childEnviron() []string {
 	return env.List()
 }
 
-// successorEnviron is the environment of a next supervisor.
+// successorEnviron is the environment of the next supervisor.
 func (e *environment) successorEnviron() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -63,22 +63,22 @@ func (e *environment) set(name, value string) {
 	e.shell[name] = value
 }
 
-// replaceBroken takes over what a newcomer's shell has and what stopped working in ours. It reports whether anything did.
+// replaceBroken replaces variables that do not work here by those of a client's shell that do. It reports whether any changed.
 func (e *environment) replaceBroken(session api.Session) bool {
 	changed := false
-	take := func(name, value string, works func(string) bool) {
+	replace := func(name, value string, works func(string) bool) {
 		if old, _ := e.lookup(name); value != "" && value != old && !works(old) && works(value) {
 			e.set(name, value)
 			changed = true
 		}
 	}
-	take("SSH_AUTH_SOCK", session.SSHAuthSock, isListening)
-	take("KUBECONFIG", session.Kubeconfig, hasExistingPath)
-	take("PATH", session.Path, hasExistingPath)
+	replace("SSH_AUTH_SOCK", session.SSHAuthSock, isListening)
+	replace("KUBECONFIG", session.Kubeconfig, hasExistingPath)
+	replace("PATH", session.Path, hasExistingPath)
 	return changed
 }
 
-// isListening reports whether something listens at the socket.
+// isListening reports whether a process listens on a unix socket.
 func isListening(socket string) bool {
 	conn, err := net.Dial("unix", socket)
 	if err != nil {
@@ -87,7 +87,7 @@ func isListening(socket string) bool {
 	return conn.Close() == nil
 }
 
-// hasExistingPath reports whether any path of a list is there.
+// hasExistingPath reports whether any path of a list exists.
 func hasExistingPath(list string) bool {
 	for _, path := range filepath.SplitList(list) {
 		if _, err := os.Stat(path); err == nil {

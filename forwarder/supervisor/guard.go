@@ -13,20 +13,20 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// guardInterval is how often the supervisor looks whether its files still are what it takes them for. A look is a few stats.
+// guardInterval is the time between checks of the supervisor's files. A check is a few stat calls.
 const guardInterval = time.Second
 
-// directoryGrace is how long a project's directory may be missing, as while it is checked out anew, before its supervisor ends.
+// directoryGrace is how long the project directory may be missing, during a fresh checkout for example, before the supervisor ends.
 const directoryGrace = 10 * time.Second
 
-// guardFiles looks again and again whether what others find the supervisor by is still there, and mends it, until ctx ends: cleaners
-// remove sockets and directories, and people remove state files. As long as all is as it was, a look is a few bare system calls:
-// what runs every second stays in memory (see lockstate.Fingerprint).
+// guardFiles restores the files by which clients find the supervisor when they are deleted, until ctx ends: cleaners remove sockets and
+// directories, people remove state files. An unchanged check is a few bare system calls, because code that runs every second
+// stays in memory (see lockstate.Fingerprint).
 func (s *Supervisor) guardFiles(ctx context.Context) {
 	tick := time.NewTicker(guardInterval)
 	defer tick.Stop()
 	root := s.root()
-	var missingSince, guarded time.Time
+	var missingSince, checkedAt time.Time
 	var seen externalState
 	for isIntact := false; ; {
 		select {
@@ -37,26 +37,26 @@ func (s *Supervisor) guardFiles(ctx context.Context) {
 		case <-tick.C:
 		}
 		now := s.readExternalState(root)
-		if isIntact && now == seen && time.Since(guarded) < leaseInterval {
+		if isIntact && now == seen && time.Since(checkedAt) < leaseInterval {
 			continue
 		}
 		if s.guardElectionFile(ctx); s.isSuperseded.Load() {
 			isIntact = false
-			continue // what lies at the paths is another's
+			continue // the files at the paths are the elected supervisor's
 		}
 		s.guardSocket()
 		s.resizeClientSlots(s.active.Load()) // the file limit of a running process can be changed
 		s.guardStateFile(now.files != seen.files)
 		missingSince = s.guardDirectory(ctx, missingSince)
-		seen, guarded = s.readExternalState(root), time.Now()
+		seen, checkedAt = s.readExternalState(root), time.Now()
 		if seen.files != now.files {
-			wait.Notify(s.leasesChangedCh) // changed meanwhile, by this or by others
+			wait.Notify(s.leasesChangedCh) // changed during the check
 		}
 		isIntact = missingSince.IsZero() && seen.files.IsWhole() && !s.hasDirectoryError()
 	}
 }
 
-// externalState is what a supervisor depends on outside of itself. It can be compared.
+// externalState is what guardFiles checks. It is comparable.
 type externalState struct {
 	files        lockstate.Fingerprint
 	socket, root lockstate.FileID
@@ -75,23 +75,23 @@ func (s *Supervisor) hasDirectoryError() bool {
 	return s.conditions.directoryError != ""
 }
 
-// guardSocket binds the control socket again if its path does not lead to it any more.
+// guardSocket rebinds the control socket if its path no longer leads to it.
 func (s *Supervisor) guardSocket() {
 	path, err := s.dir.SocketPath()
 	if err != nil {
-		s.setDirectoryError("sockets cannot be made: " + err.Error())
+		s.setDirectoryError("cannot create sockets: " + err.Error())
 		return
 	}
 	rebound, err := s.socket.rebind(path)
 	if err != nil {
-		s.setDirectoryError("the control socket is gone and cannot be made again: " + err.Error())
+		s.setDirectoryError("the control socket was removed and cannot be recreated: " + err.Error())
 		return
 	}
 	s.setDirectoryError("")
 	if !rebound {
 		return
 	}
-	s.log.Warn("the control socket was removed; it is bound again", "socket", path)
+	s.log.Warn("the control socket was removed; bound it again", "socket", path)
 	s.keeper.replaceHeld(socketHoldName, s.socket.copyListener)
 	s.updateSuccessor()
 	s.saveState(s.recordSelf, true)
@@ -101,8 +101,8 @@ func (s *Supervisor) setDirectoryError(text string) {
 	s.updateConditions(func(n *conditions) { n.directoryError = text })
 }
 
-// guardElectionFile locks a new election file if the one that is locked was deleted or replaced: otherwise the next shell would
-// elect a second supervisor. If another process has locked it already, that one is the supervisor, and is handed the listeners.
+// guardElectionFile locks a new election file if the locked one was deleted or replaced: otherwise the next shell would elect a second
+// supervisor. If another process has already locked the new one, that is the supervisor and gets the listeners.
 func (s *Supervisor) guardElectionFile(ctx context.Context) {
 	holds, err := s.election.Holds()
 	if holds || err != nil || s.isClosing.Load() {
@@ -150,10 +150,9 @@ func (s *Supervisor) guardElectionFile(ctx context.Context) {
 	}
 }
 
-// guardStateFile has the leases read again when the state file has changed, whoever changed it and whether it was said or not, and
-// has what was deleted written again.
+// guardStateFile has the leases read again if the state file has changed, and rewrites deleted files.
 func (s *Supervisor) guardStateFile(changed bool) {
-	// What could not be written before is tried again by the store, and makes the files too.
+	// After a write error the store retries, which creates the files too.
 	if _, behind := s.store.writeError(); !behind && !s.dir.Fingerprint().IsWhole() {
 		s.saveState(bumpLine, true)
 		changed = true
@@ -163,8 +162,8 @@ func (s *Supervisor) guardStateFile(changed bool) {
 	}
 }
 
-// guardDirectory ends the supervisor of a project whose directory is gone for longer than a moment. Its file alone may be gone:
-// an older branch may be checked out.
+// guardDirectory ends the supervisor if the project directory is missing for directoryGrace. A missing config file is no reason: an
+// older branch may be checked out. It returns since when the directory is missing; zero if it is there.
 func (s *Supervisor) guardDirectory(ctx context.Context, missingSince time.Time) time.Time {
 	_, err := os.Stat(s.root())
 	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
@@ -174,7 +173,7 @@ func (s *Supervisor) guardDirectory(ctx context.Context, missingSince time.Time)
 		return time.Now()
 	}
 	if time.Since(missingSince) >= directoryGrace {
-		s.log.Warn("the project's directory is gone; its supervisor ends", "directory", s.root())
+		s.log.Warn("the project directory is gone; shutting down", "directory", s.root())
 		_ = s.requestShutdown(ctx, shutdownDirectoryGone)
 	}
 	return missingSince

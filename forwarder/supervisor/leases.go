@@ -11,22 +11,22 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// How often the leases are read again when nothing says that they have changed: soon after they could not be, and seldom else.
+// Leases are read again after leaseInterval without an event, and after leaseRetry if reading them failed.
 const (
 	leaseInterval = 30 * time.Second
 	leaseRetry    = time.Second
 )
 
-// maxShutdownTries is how often it is tried to end under the state's lock. A supervisor that nobody needs ends without it in the
-// end: whoever comes meanwhile is told so at the socket, and starts another.
+// maxShutdownTries is the number of attempts to shut down under the state's lock. After it, an unused supervisor shuts down without
+// the lock: a client that joins meanwhile gets api.ErrEnding and starts another.
 const maxShutdownTries = 3
 
 var (
-	errHasLeases  = errors.New("there are leases")
+	errHasLeases  = errors.New("the project has leases")
 	errSuperseded = errors.New("another supervisor has been elected")
 )
 
-// Join records what a newcomer brings, has the leases read again, and returns what its environment needs.
+// Join records the lease and environment of a client and returns what it exports.
 func (s *Supervisor) Join(_ context.Context, session api.Session) (api.View, error) {
 	if session.Lease != nil {
 		lease := storedLease(*session.Lease)
@@ -40,7 +40,7 @@ func (s *Supervisor) Join(_ context.Context, session api.Session) (api.View, err
 			return api.View{}, err
 		}
 	}
-	wait.Notify(s.leasesChangedCh) // the newcomer's lease is written down; whoever ends a supervisor reads it first
+	wait.Notify(s.leasesChangedCh) // the lease is recorded before the next decision to shut down
 	wait.Replace(s.sessionCh, session)
 	return s.view(), nil
 }
@@ -51,7 +51,7 @@ func storedLease(l api.Lease) lockstate.Lease {
 	}
 }
 
-// Leave releases a lease whose holder could not, and has the leases read again.
+// Leave releases a lease, if r names one, and has the leases read again.
 func (s *Supervisor) Leave(_ context.Context, r api.LeaveRequest) error {
 	if r.Lease != nil {
 		lease := storedLease(*r.Lease)
@@ -61,22 +61,22 @@ func (s *Supervisor) Leave(_ context.Context, r api.LeaveRequest) error {
 	return nil
 }
 
-// shutdownReason is why a supervisor gives its ports up.
+// shutdownReason is why a supervisor is asked to shut down.
 type shutdownReason int
 
 const (
-	shutdownUnused        shutdownReason = iota // nobody holds a lease: unless somebody does after all
-	shutdownRequested                           // by the user, whoever holds a lease: prompts leave the project down
-	shutdownDirectoryGone                       // its directory is gone
+	shutdownUnused        shutdownReason = iota // there seem to be no leases; refused if there are
+	shutdownRequested                           // by the user, whatever the leases; prompts do not start the project again
+	shutdownDirectoryGone                       // the project directory was removed
 )
 
-// shutdownRequest asks the loop of the leases for the end.
+// shutdownRequest asks awaitShutdown to shut down.
 type shutdownRequest struct {
 	reason   shutdownReason
-	resultCh chan<- bool // gets whether the ports are given up
+	resultCh chan<- bool // receives whether the ports were closed
 }
 
-// requestShutdown asks for the end, and reports whether it has come when ctx allows.
+// requestShutdown asks awaitShutdown to close the ports and reports whether it did. False if ctx ends first.
 func (s *Supervisor) requestShutdown(ctx context.Context, why shutdownReason) bool {
 	result := make(chan bool, 1)
 	select {
@@ -96,8 +96,8 @@ func (s *Supervisor) requestShutdown(ctx context.Context, why shutdownReason) bo
 	}
 }
 
-// awaitShutdown is the only loop that decides on the end. It returns when the ports have been given up: linger after the last lease, at
-// once on a client's request, or when ctx ends. What could not be read or done is tried again until it has been.
+// awaitShutdown is the only place that decides to shut down. It returns when the ports have been closed or handed over: linger after
+// the last lease, on request, or when ctx ends. Whatever fails is retried.
 func (s *Supervisor) awaitShutdown(ctx context.Context) {
 	linger, next := time.NewTimer(0), time.NewTimer(0)
 	linger.Stop()
@@ -142,8 +142,8 @@ func (s *Supervisor) awaitShutdown(ctx context.Context) {
 	}
 }
 
-// countLeases reads the leases, watches the processes of new ones, and returns how many count. Where they cannot be read, it is
-// those that are known, less the ones whose process has ended.
+// countLeases reads the leases, watches their processes, and returns how many are live. If the file cannot be read, the cached
+// leases count.
 func (s *Supervisor) countLeases() (int, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), lockTimeout)
 	defer cancel()
@@ -155,16 +155,16 @@ func (s *Supervisor) countLeases() (int, error) {
 	return len(state.Leases), err
 }
 
-// tryShutDown gives the ports up and resigns, after one more look at the leases under the state's lock: whoever comes later finds
-// nobody elected and free ports. Tunnels are still up when it returns. False if there are leases after all, or if it is to be
-// tried again.
+// tryShutDown closes the ports and releases the election, after checking the leases once more under the state's lock: a client that
+// comes later finds free ports and no supervisor. Tunnels are still up when it returns. False if there are leases, or if it must
+// be tried again.
 func (s *Supervisor) tryShutDown(why shutdownReason, tries int) bool {
 	s.operationSlot <- struct{}{}
 	defer s.endOperation()
 	if s.isClosing.Load() {
 		return true
 	}
-	if s.isSuperseded.Load() { // the state is another's, the leases of whoever is here are not
+	if s.isSuperseded.Load() { // the state file is another supervisor's; only the cached leases are ours
 		known := s.store.state()
 		if known.Prune(); why == shutdownUnused && len(known.Leases) > 0 {
 			return false
@@ -184,7 +184,7 @@ func (s *Supervisor) tryShutDown(why shutdownReason, tries int) bool {
 		if other := tx.Supervisor; other != nil && other.Process != lockstate.Self() && other.Alive() {
 			return errSuperseded // its record stays
 		}
-		// Who joined by socket until now was told that the project is up.
+		// A client that joined by socket before isClosing was set has been told that the project is up.
 		if why == shutdownUnused && s.hasLeases(tx) {
 			s.isClosing.Store(false)
 			return errHasLeases
@@ -197,16 +197,16 @@ func (s *Supervisor) tryShutDown(why shutdownReason, tries int) bool {
 		tx.Supervisor, tx.Stopped, tx.Started, tx.Only = nil, nil, nil, nil
 		tx.Down = tx.Down || why == shutdownRequested
 		tx.Bump()
-		tx.Last() // else the leases that were released come back when the disk has room again
+		tx.Last() // or released leases would come back once the disk has room again
 		return nil
 	})
 	if errors.Is(err, errHasLeases) {
 		return false
 	}
 	if failed, ok := errors.AsType[*lockstate.WriteError](err); ok && failed.Fallback != "" {
-		s.log.Warn("the end cannot be written to the state", "error", err, "written_instead", failed.Fallback)
+		s.log.Warn("cannot write the shutdown to the state", "error", err, "written_instead", failed.Fallback)
 	} else if err != nil {
-		s.log.Error("the end cannot be written to the state", "error", err)
+		s.log.Error("cannot write the shutdown to the state", "error", err)
 	}
 	if !s.isClosing.Load() {
 		// The state could not even be read.
@@ -223,7 +223,7 @@ func (s *Supervisor) tryShutDown(why shutdownReason, tries int) bool {
 	return true
 }
 
-// hasLeases reports whether there are leases in a state, with those that are not written yet.
+// hasLeases reports whether a state, with the queued changes, has live leases.
 func (s *Supervisor) hasLeases(tx *lockstate.Tx) bool {
 	s.store.applyPending(&tx.State)
 	tx.Prune()
@@ -238,14 +238,14 @@ func (s *Supervisor) closePorts() {
 	s.socket.close()
 }
 
-// leaseWatcher wait for the ends of the processes that hold leases. They are safe for concurrent use.
+// leaseWatcher waits for the processes that hold leases to exit. It is safe for concurrent use.
 type leaseWatcher struct {
 	mu       sync.Mutex // guards all
 	endWatch map[lockstate.Process]func()
 }
 
-// setLeases watches just the processes of these leases. exited is called when one ends.
-func (w *leaseWatcher) setLeases(leases []lockstate.Lease, launch func(func(context.Context)) func(), exited func()) {
+// setLeases watches exactly the processes of these leases. onExit is called when one exits.
+func (w *leaseWatcher) setLeases(leases []lockstate.Lease, launch func(func(context.Context)) func(), onExit func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	wanted := make(map[lockstate.Process]bool, len(leases))
@@ -258,7 +258,7 @@ func (w *leaseWatcher) setLeases(leases []lockstate.Lease, launch func(func(cont
 		if w.endWatch[p] == nil {
 			w.endWatch[p] = launch(func(ctx context.Context) {
 				if lockstate.WaitExit(ctx, p) == nil {
-					exited()
+					onExit()
 				}
 			})
 		}

@@ -10,27 +10,27 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// serveMetrics has the metrics where the config asks for them, until ctx ends or the ports are given up: a successor serves them
-// while this supervisor waits for the ends of its connections.
+// serveMetrics serves the metrics on the configured port until ctx ends or the ports are closed: a successor serves them while this
+// supervisor drains its connections.
 func (s *Supervisor) serveMetrics(ctx context.Context) {
 	for ctx.Err() == nil {
 		port := s.active.Load().project.MetricsPort
-		end := s.startTask(func(ctx context.Context) { s.serveMetricsOn(ctx, port) })
+		stop := s.startTask(func(ctx context.Context) { s.serveMetricsOn(ctx, port) })
 		select {
 		case <-s.reloadedCh:
-			end()
+			stop()
 		case <-s.endedCh:
-			end()
+			stop()
 			return
 		case <-ctx.Done():
-			end()
+			stop()
 			return
 		}
 	}
 }
 
-// serveMetricsOn serves the metrics on a port; 0 is none. The port may be taken for a while, if only by the supervisor that this
-// one replaces.
+// serveMetricsOn serves the metrics on a port; 0 is none. It retries every second while the port is in use, as by the supervisor that
+// this one replaces.
 func (s *Supervisor) serveMetricsOn(ctx context.Context, port int) {
 	for ctx.Err() == nil && port != 0 {
 		ln, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
@@ -51,6 +51,6 @@ func (s *Supervisor) setMetricsError(err error) {
 	before := ""
 	s.updateConditions(func(n *conditions) { before, n.metricsError = n.metricsError, text })
 	if text != before && text != "" {
-		s.log.Warn("no metrics", "error", err)
+		s.log.Warn("serve the metrics", "error", err)
 	}
 }

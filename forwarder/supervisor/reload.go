@@ -15,11 +15,11 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Reload reads the files again and applies what is different. It returns when the ports are as the new config has them; tunnels
-// come and go afterwards. After an error nothing has changed.
+// Reload reads the files again and applies the differences. It returns when the ports match the new config; tunnels open and
+// close afterwards. After an error nothing has changed.
 func (s *Supervisor) Reload(ctx context.Context) (api.Reload, error) {
 	for {
-		// Other acts, the end among them, do not wait for the disk that the files are on.
+		// Read outside the operation: others, such as stop, must not wait for a slow disk.
 		before := s.active.Load()
 		files, err := s.readAllowed()
 		if err := s.beginOperation(ctx); err != nil {
@@ -27,7 +27,7 @@ func (s *Supervisor) Reload(ctx context.Context) (api.Reload, error) {
 		}
 		if s.active.Load() != before {
 			s.endOperation()
-			continue // what was read may be older than what another reload has applied
+			continue // another reload may have applied something newer
 		}
 		reload, err := s.reload(before, files, err)
 		s.endOperation()
@@ -38,7 +38,7 @@ func (s *Supervisor) Reload(ctx context.Context) (api.Reload, error) {
 	}
 }
 
-// reload applies files that were read; err is why they cannot run. It is called within an act.
+// reload applies files that were read; err is why they cannot be used. It is called within an operation.
 func (s *Supervisor) reload(before *activeConfig, files *project.Files, err error) (api.Reload, error) {
 	var next *loadedConfig
 	if err == nil {
@@ -66,8 +66,8 @@ func (s *Supervisor) reload(before *activeConfig, files *project.Files, err erro
 	return reload, nil
 }
 
-// applyConfig turns the services that run into those of another config. A service that did not change keeps its tunnel, its
-// connections and its port; one that changed keeps its port if that is the same.
+// applyConfig makes another config the active one. An unchanged service keeps its tunnel, connections and port; a changed one
+// keeps its port if the addresses are equal.
 func (s *Supervisor) applyConfig(before *activeConfig, next *loadedConfig) api.Reload {
 	reload := api.Reload{Changed: true}
 	environmentChanged := !maps.Equal(before.project.DotEnv, next.project.DotEnv)
@@ -75,7 +75,7 @@ func (s *Supervisor) applyConfig(before *activeConfig, next *loadedConfig) api.R
 	after := &activeConfig{
 		files: next.files, project: next.project, digest: next.files.Digest(), services: make(map[string]*runningService),
 	}
-	var replaced []string // whose address is another, or that are there no more
+	var replaced []string // services that were removed or whose addresses changed
 	for _, old := range before.project.Services {
 		svc, stays := next.project.FindService(old.Name)
 		switch {
@@ -89,7 +89,7 @@ func (s *Supervisor) applyConfig(before *activeConfig, next *loadedConfig) api.R
 		}
 		replaced = append(replaced, old.Name)
 	}
-	// Ports that change hands between services must be free before anyone takes one.
+	// A port that moves to another service must be free before that one binds it.
 	ended := before.stopServices(replaced)
 	var added []string
 	for _, svc := range next.project.Services {
@@ -120,7 +120,7 @@ func (s *Supervisor) applyConfig(before *activeConfig, next *loadedConfig) api.R
 	return reload
 }
 
-// endReplacedServices ends the goroutines of services that are no part of the plan any more, when nothing of them runs.
+// endReplacedServices ends the goroutines of services that are no longer part of the config, once their tunnels have ended.
 func (s *Supervisor) endReplacedServices(before *activeConfig, ended map[string]<-chan struct{}) {
 	for name, done := range ended {
 		svc := before.services[name]
@@ -131,8 +131,8 @@ func (s *Supervisor) endReplacedServices(before *activeConfig, ended map[string]
 	}
 }
 
-// updateService gives a service that keeps its address its new definition, and reports whether there was anything new: for one with
-// a child that is the child's environment too.
+// updateService gives a service that keeps its addresses its new definition, and reports whether anything changed. A changed
+// environment counts for a service that runs a child process.
 func (s *Supervisor) updateService(p *activeConfig, old project.Service, d service.Definition, wanted, environmentChanged bool) bool {
 	svc := p.services[d.Name]
 	environmentChanged = environmentChanged && !hasNoChildProcess(d.Service)
@@ -149,7 +149,7 @@ func (s *Supervisor) updateService(p *activeConfig, old project.Service, d servi
 	return changed
 }
 
-// hasSameTunnel reports whether two definitions of a service differ only in what a tunnel that is up need not know.
+// hasSameTunnel reports whether a tunnel of one definition can stay for the other.
 func hasSameTunnel(a, b project.Service) bool {
 	for _, svc := range []*project.Service{&a, &b} {
 		svc.Tags, svc.Description, svc.Enabled, svc.DependsOn = nil, "", false, nil

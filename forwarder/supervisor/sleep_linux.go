@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sleepTime is how long the machine has slept since it was started: one clock goes on meanwhile, the other does not.
+// sleepTime is how long the machine has slept since boot: CLOCK_BOOTTIME counts sleep, CLOCK_MONOTONIC does not.
 func sleepTime() time.Duration {
 	return readClock(unix.CLOCK_BOOTTIME) - readClock(unix.CLOCK_MONOTONIC)
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// elect tries for the project's election lock, and records this supervisor if it won. It returns the record of the one before,
-// if that one did not end by itself. A state that cannot be written keeps nobody from being elected.
+// elect tries to lock the election file and records this supervisor if it won. It returns the record of the previous supervisor
+// if that one crashed. A state file that cannot be written does not prevent the election.
 func (s *Supervisor) elect(ctx context.Context) (crashed *lockstate.Supervisor, err error) {
 	socket, err := s.dir.SocketPath()
 	if err != nil {
@@ -30,7 +30,7 @@ func (s *Supervisor) elect(ctx context.Context) (crashed *lockstate.Supervisor, 
 	state, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
 		s.election, crashed = nil, nil
 		if tx.Down {
-			return nil // stopped by the user since whoever started us looked; the next look of theirs finds that
+			return nil // stopped by the user after the client that started us read the state; it will read that next
 		}
 		election, err := tx.Elect()
 		if err != nil || election == nil {
@@ -48,29 +48,29 @@ func (s *Supervisor) elect(ctx context.Context) (crashed *lockstate.Supervisor, 
 	}
 	s.store.set(state)
 	if crashed != nil && crashed.Alive() {
-		s.log.Warn("the supervisor before this one still runs: its election file was deleted, or it is about to end", "pid", crashed.PID)
-		s.predecessor, crashed = crashed, nil // what it has left is its own to end
+		s.log.Warn("the previous supervisor still runs: its election file was deleted, or it is about to end", "pid", crashed.PID)
+		s.predecessor, crashed = crashed, nil // it stops its own processes
 	}
 	return crashed, err
 }
 
-// sweepCrashed ends what a supervisor that was killed left behind.
+// sweepCrashed kills the processes and removes the files that a crashed supervisor left behind.
 func (s *Supervisor) sweepCrashed(crashed *lockstate.Supervisor) {
 	if crashed == nil {
 		return
 	}
 	killed, err := sweepOrphans(crashed.Run)
-	s.log.Warn("the supervisor before this one did not end by itself", "pid", crashed.PID, "run", crashed.Run,
+	s.log.Warn("the previous supervisor crashed", "pid", crashed.PID, "run", crashed.Run,
 		"orphans_killed", killed, "error", err)
 	if dir, err := lockstate.RuntimeDir(); err == nil && crashed.Run != "" {
 		_ = os.RemoveAll(filepath.Join(dir, filepath.Base(crashed.Run)))
 	}
 }
 
-// sweepOrphans ends what still runs of a supervisor's tunnels.
+// sweepOrphans kills what still runs of the tunnels of a supervisor run.
 func sweepOrphans(run string) (killed int, err error) { return process.Sweep(run) }
 
-// prepare does all that must be done before clients are told ready.
+// prepare loads the config, opens every port and the control socket, and gives the keeper copies of them.
 func (s *Supervisor) prepare(ctx context.Context) error {
 	s.runDir.runID = s.options.RunID
 	if err := s.runDir.create(); err != nil {
@@ -110,7 +110,7 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 	return nil
 }
 
-// inheritedSocket is where the socket that was handed over was bound; an older supervisor tells its path alone, in the state.
+// inheritedSocket is where the inherited control socket was bound. Older supervisors record only its path, in the state.
 func (s *Supervisor) inheritedSocket() socketFile {
 	if file := s.inherited.memory.Socket; file.Path != "" {
 		return file
@@ -123,7 +123,7 @@ func (s *Supervisor) inheritedSocket() socketFile {
 	return socketFile{}
 }
 
-// recordStart records this supervisor and the ports that were given out, and makes every prompt look again.
+// recordStart records this supervisor and the assigned ports, and has every prompt re-evaluate.
 func (s *Supervisor) recordStart(ctx context.Context, ports map[string]int) {
 	limited, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -133,7 +133,7 @@ func (s *Supervisor) recordStart(ctx context.Context, ports map[string]int) {
 	}, true)
 }
 
-// abortStart gives up a start: nothing stays, and prompts do not try again until something changes.
+// abortStart undoes a failed start and records why: prompts do not retry until something changes.
 func (s *Supervisor) abortStart(cause error) {
 	s.log.Error("start failed", "error", cause)
 	s.isClosing.Store(true)
@@ -169,8 +169,8 @@ func startOutcome(err error) client.Outcome {
 	return client.Broken
 }
 
-// applySessions takes over from newcomers' environments what stopped working in ours, until ctx ends. It asks sockets and files,
-// for which no newcomer waits.
+// applySessions replaces, from the environments of clients that join, the variables that stopped working here, until ctx ends. It
+// dials sockets and reads files, so Join does not wait for it.
 func (s *Supervisor) applySessions(ctx context.Context) {
 	for {
 		select {
@@ -185,7 +185,7 @@ func (s *Supervisor) applySessions(ctx context.Context) {
 	}
 }
 
-// onStateChange is called after each change of the state that is known. What cannot be written, the keeper is told.
+// onStateChange is called after each change of the known state. The keeper gets a copy of what cannot be written.
 func (s *Supervisor) onStateChange() {
 	s.changes.Announce()
 	_, behind := s.store.writeError()
@@ -194,7 +194,7 @@ func (s *Supervisor) onStateChange() {
 	}
 }
 
-// keepSuccessorUpdated tells the keeper what could not be written, and when it has been, until ctx ends.
+// keepSuccessorUpdated updates the keeper's copy whenever successorStaleCh says that it is out of date, until ctx ends.
 func (s *Supervisor) keepSuccessorUpdated(ctx context.Context) {
 	for {
 		select {

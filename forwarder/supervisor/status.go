@@ -12,13 +12,13 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// Status is the project as it stands.
+// Status returns the current status of the project.
 func (s *Supervisor) Status(ctx context.Context) (api.Status, error) {
 	s.refreshPending(ctx)
 	return s.status()
 }
 
-// status is made of snapshots and waits for nothing.
+// status is made of snapshots; it waits for nothing.
 func (s *Supervisor) status() (api.Status, error) {
 	p := s.active.Load()
 	if p == nil || s.isClosing.Load() {
@@ -78,7 +78,7 @@ func liveLeases(leases []lockstate.Lease) []api.Lease {
 	return living
 }
 
-// serviceStatus is a service as status shows it.
+// serviceStatus is the status of one service.
 func (s *Supervisor) serviceStatus(svc *runningService) api.ServiceStatus {
 	now := svc.Snapshot()
 	status := api.ConfiguredStatus(now.Service)
@@ -117,7 +117,7 @@ func utcOrNil(t time.Time) *time.Time {
 	return &t
 }
 
-// watchInterval is the least time between two snapshots that a watcher is sent.
+// watchInterval is the minimum time between two statuses sent to a watcher.
 const watchInterval = 100 * time.Millisecond
 
 // Watch passes the project to on as it stands, and again after each change. Changes within watchPace come as one.
@@ -131,17 +131,17 @@ func (s *Supervisor) Watch(ctx context.Context, on func(api.Status) error) error
 		if err != nil {
 			return err
 		}
-		pace := time.NewTimer(watchInterval)
-		for range 2 { // a change, and not too soon after the last
+		interval := time.NewTimer(watchInterval)
+		for range 2 { // wait for a change and for the interval
 			select {
 			case <-change:
 				change = nil
-			case <-pace.C:
+			case <-interval.C:
 			case <-ctx.Done():
-				pace.Stop()
+				interval.Stop()
 				return ctx.Err()
 			case <-s.endedCh:
-				pace.Stop()
+				interval.Stop()
 				return api.ErrEnding
 			}
 		}
@@ -150,9 +150,9 @@ func (s *Supervisor) Watch(ctx context.Context, on func(api.Status) error) error
 
 var variableReference = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)`)
 
-// view is what a client's environment needs.
+// view is what a client needs to set its environment.
 func (s *Supervisor) view() api.View {
-	line := s.store.state().Line // before the snapshots: what it announces is in them
+	line := s.store.state().Line // read before the snapshots, which are then at least as new
 	p := s.active.Load()
 	view := api.View{Config: s.options.Config, Digest: p.digest, Line: line, Env: p.project.Env, DotEnv: map[string]string{}}
 	for _, entry := range p.project.Env {

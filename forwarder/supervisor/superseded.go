@@ -19,29 +19,29 @@ import (
 	"github.com/localport-sh/localport/forwarder/service"
 )
 
-// A supervisor is superseded when its election file was deleted and another supervisor has locked the new one, as when it was
-// frozen or out of reach. It goes on until the other one has its listeners, so that nobody is refused.
+// A supervisor is superseded when its election file was deleted and another supervisor has locked the new one, for example while it
+// was frozen. It continues until the other has its listeners, so that no client is refused.
 
-// handOverTimeout bounds one attempt to hand the listeners over.
+// handOverTimeout bounds one attempt to hand over the listeners.
 const handOverTimeout = 5 * time.Second
 
-// onSuperseded hands the listeners over to the supervisor that was elected, and otherwise leaves that to the next look: as long as
-// the other one does not answer, this one goes on, until its last lease is gone. One of an older release, which cannot take them,
-// finds the ports free. It is called within an act.
+// onSuperseded tries to hand the listeners over to the elected supervisor; the next guardFiles tick retries. As long as that one does
+// not answer, this one continues until its last lease is released. For one of an older release, which cannot take listeners, it
+// closes the ports. It is called within an operation.
 func (s *Supervisor) onSuperseded(ctx context.Context) {
 	if !s.isSuperseded.Swap(true) {
-		s.log.Error("the election file was replaced, and another supervisor has locked it; it is handed the ports")
+		s.log.Error("the election file was replaced and another supervisor has locked it; handing over the ports")
 	}
 	err := s.handOverToElected(ctx)
 	if client.IsUnknown(err) {
-		s.log.Error("the other supervisor cannot take the ports over; they are closed for it", "error", err)
+		s.log.Error("the other supervisor cannot take over open ports; closing them for it", "error", err)
 		s.closePortsForElected()
 	} else if err != nil {
-		s.log.Debug("the other supervisor does not take the ports over yet", "error", err)
+		s.log.Debug("the other supervisor does not take over the ports yet", "error", err)
 	}
 }
 
-// closePortsForElected closes the ports for another supervisor, which tries them again every second, and writes nothing.
+// closePortsForElected closes the ports for the elected supervisor, which retries to bind them every second. It writes no state.
 func (s *Supervisor) closePortsForElected() {
 	s.isClosing.Store(true)
 	s.closePorts()
@@ -49,8 +49,7 @@ func (s *Supervisor) closePortsForElected() {
 	close(s.endedCh)
 }
 
-// handOverToElected offers the listeners to the supervisor that was elected. Once that has them, this one finishes the connections
-// that it has.
+// handOverToElected hands the listeners to the elected supervisor and starts to drain this one's connections.
 func (s *Supervisor) handOverToElected(ctx context.Context) error {
 	conn, err := s.connectToElected(ctx)
 	if err != nil {
@@ -61,15 +60,15 @@ func (s *Supervisor) handOverToElected(ctx context.Context) error {
 		conn.Close()
 		return err
 	}
-	s.log.Info("the other supervisor has taken the ports over", "taken", taken)
-	passed := make(chan struct{})
+	s.log.Info("the other supervisor has taken over the ports", "taken", taken)
+	electedEndedCh := make(chan struct{})
 	s.tasks.Go(func() {
-		defer close(passed)
+		defer close(electedEndedCh)
 		defer conn.Close()
 		defer context.AfterFunc(ctx, func() { conn.Close() })()
-		_, _ = io.Copy(io.Discard, conn) // until the other one ends
+		_, _ = io.Copy(io.Discard, conn) // until the elected supervisor ends
 	})
-	s.startDraining(passed)
+	s.startDraining(electedEndedCh)
 	s.keeper.endKeeper()
 	s.socket.close()
 	_ = s.election.Pass()
@@ -77,7 +76,7 @@ func (s *Supervisor) handOverToElected(ctx context.Context) error {
 	return nil
 }
 
-// connectToElected connects to the supervisor that was elected, which is asked wherever it may listen.
+// connectToElected connects to the elected supervisor, trying every path where it may listen.
 func (s *Supervisor) connectToElected(ctx context.Context) (*net.UnixConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
@@ -92,7 +91,7 @@ func (s *Supervisor) connectToElected(ctx context.Context) (*net.UnixConn, error
 	return nil, err
 }
 
-// offerListeners sends copies of all services' listeners, and returns the names of those that were taken.
+// offerListeners sends copies of all services' listeners and returns the names of those that were taken.
 func (s *Supervisor) offerListeners(conn *net.UnixConn) ([]string, error) {
 	files := s.keeper.copyListeners()
 	defer func() {
@@ -111,7 +110,7 @@ func (s *Supervisor) offerListeners(conn *net.UnixConn) ([]string, error) {
 	return response.Taken, conn.SetDeadline(time.Time{})
 }
 
-// copyListeners are copies of the services' listeners, by the names that the keeper has them under.
+// copyListeners returns copies of the services' listeners, by the names that the keeper holds them under.
 func (k *handoffClient) copyListeners() map[string][]*os.File {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -130,7 +129,7 @@ func (k *handoffClient) copyListeners() map[string][]*os.File {
 	return files
 }
 
-// TakeOver lets another supervisor of this project hand its listeners over, which is none any more.
+// TakeOver accepts the listeners of a superseded supervisor of this project.
 func (s *Supervisor) TakeOver(h api.HandOverRequest) (func(*net.UnixConn), error) {
 	switch {
 	case h.Run == s.options.RunID:
@@ -143,7 +142,7 @@ func (s *Supervisor) TakeOver(h api.HandOverRequest) (func(*net.UnixConn), error
 	return s.receiveHandOver, nil
 }
 
-// receiveHandOver takes what is offered on a connection, which lasts as long as both supervisors do.
+// receiveHandOver takes the listeners offered on a connection, which stays open until one of the supervisors ends.
 func (s *Supervisor) receiveHandOver(conn *net.UnixConn) {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(handOverTimeout))
@@ -155,7 +154,7 @@ func (s *Supervisor) receiveHandOver(conn *net.UnixConn) {
 	taken, err := s.adoptListeners(handed.Files)
 	if err != nil {
 		s.log.Warn("take over from a superseded supervisor", "error", err)
-		return // it keeps them
+		return // the other supervisor keeps them
 	}
 	s.log.Info("took over from a superseded supervisor", "offered", len(handed.Files), "taken", taken)
 	if json.NewEncoder(conn).Encode(api.HandOverResponse{Taken: taken}) != nil || conn.SetDeadline(time.Time{}) != nil {
@@ -164,19 +163,19 @@ func (s *Supervisor) receiveHandOver(conn *net.UnixConn) {
 	var reading sync.WaitGroup
 	defer reading.Wait()
 	defer conn.Close()
-	gone := make(chan struct{})
+	peerClosedCh := make(chan struct{})
 	reading.Go(func() {
-		defer close(gone)
+		defer close(peerClosedCh)
 		_, _ = io.Copy(io.Discard, conn)
 	})
 	select {
-	case <-gone:
+	case <-peerClosedCh:
 	case <-s.endedCh:
 	}
 }
 
-// adoptListeners has the services whose ports another supervisor has had use its listeners, and returns the names of those that
-// do. All files are closed.
+// adoptListeners has the services rebind with the listeners of another supervisor, and returns the names of those that did. It
+// closes all files.
 func (s *Supervisor) adoptListeners(files map[string][]*os.File) ([]string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), handOverTimeout)
 	defer cancel()
@@ -212,7 +211,7 @@ func (s *Supervisor) adoptListeners(files map[string][]*os.File) ([]string, erro
 	return taken, nil
 }
 
-// rebindService has a service bind again, twice if it was just about to without the listener, and reports whether it has its port.
+// rebindService has a service bind its port, twice in case the first bind began before the listener was there. It reports success.
 func (s *Supervisor) rebindService(svc *runningService) bool {
 	for range 2 {
 		if now := svc.Snapshot(); now.IsPortHeld() || now.IsStopped() {

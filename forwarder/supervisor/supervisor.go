@@ -1,9 +1,8 @@
 // Package supervisor keeps one project's services reachable for as long as anybody holds a lease on it. It is the background
 // process that all shells of a project share.
 //
-// What clients ask for is answered from snapshots, which nothing that waits can hold up: a process, the disk, another service.
-// What changes the project (an act) comes one after the other, each in two halves: the first opens and closes ports and is
-// waited for, the second ends tunnels and is not.
+// Reads are answered from snapshots and wait for nothing. Operations that change the project run one at a time, each in two
+// halves: the first opens and closes ports and is waited for, the second ends tunnels in the background.
 package supervisor
 
 import (
@@ -31,23 +30,23 @@ import (
 	"github.com/localport-sh/localport/project/trust"
 )
 
-// Options is what a supervisor needs to know.
+// Options configure a supervisor.
 type Options struct {
 	Config   string // path of the project's config file
 	Version  string // of this program
 	Exe      string // this program: what a keeper starts again
 	RunID    string // this supervisor's run id: eight letters or digits, new for each
 	LogLevel *slog.LevelVar
-	// OnStartResult tells whoever started it how the start went; called exactly once.
+	// OnStartResult reports to the starter how the start went. It is called exactly once.
 	OnStartResult func(client.Word)
-	// Inherit takes over what a keeper holds; nil where a client started us.
+	// Inherit receives what a keeper holds; nil if a client started this supervisor.
 	Inherit func() (*handoff.KeeperLink, *handoff.Inheritance, error)
 }
 
-// maxConcurrentChecks is how many services are checked at the same time.
+// maxConcurrentChecks is the limit on health checks that run at the same time.
 const maxConcurrentChecks = 8
 
-// Supervisor is one project's. Its parts are safe for concurrent use where they say so.
+// Supervisor runs the services of one project. Its exported methods are safe for concurrent use.
 type Supervisor struct {
 	options Options
 	dir     *lockstate.Dir
@@ -55,7 +54,7 @@ type Supervisor struct {
 	trust   trust.Store
 	log     *slog.Logger
 	logFile *eventlog.File
-	runDir  runDirectory // of this run's private sockets
+	runDir  runDirectory // for the private sockets of this run's tunnels
 	started time.Time
 	changes wait.Broadcast // of anything that status shows
 	events  *eventPublisher
@@ -69,42 +68,42 @@ type Supervisor struct {
 	tunnelCount  atomic.Uint64        // numbers the runs of tunnels
 
 	election    *lockstate.Election
-	predecessor *lockstate.Supervisor // one that still lived when this one was elected; nil: none did
+	predecessor *lockstate.Supervisor // the previous supervisor, if it was still alive when this one was elected; else nil
 	inherited   *inheritance
 	keeper      *handoffClient
 	socket      *controlSocket
 
-	active atomic.Pointer[activeConfig] // what runs; replaced as a whole
+	active atomic.Pointer[activeConfig] // the config that runs; replaced as a whole
 
-	operationSlot    chan struct{}        // held by the act that is under way
+	operationSlot    chan struct{}        // held by the operation that is running
 	leasesChangedCh  chan struct{}        // the leases may have changed
-	shutdownCh       chan shutdownRequest // asks the loop of the leases for the end
-	sessionCh        chan api.Session     // the newest environment of a newcomer
-	successorStaleCh chan struct{}        // the keeper is to be told what is known
-	hadWriteError    atomic.Bool          // something could not be written to the state
-	isTerminated     atomic.Bool          // a SIGTERM ends this supervisor, and its keeper starts another
-	pendingCheckCh   chan chan struct{}   // asks whether the files have changed; what is sent is closed when it is known
-	lastClientCh     chan struct{}        // a service has lost its last client
-	reloadedCh       chan struct{}        // the config was taken over anew
-	isClosing        atomic.Bool          // the ports are being given up or handed over: no newcomer is answered any more
-	endedCh          chan struct{}        // closed when the ports have been given up or handed over
-	// isSuperseded: another supervisor has the election.
+	shutdownCh       chan shutdownRequest // requests to shut down, for awaitShutdown
+	sessionCh        chan api.Session     // the environment of the client that joined last
+	successorStaleCh chan struct{}        // what the keeper holds for a successor is out of date
+	hadWriteError    atomic.Bool          // the last write of the state file failed
+	isTerminated     atomic.Bool          // ended by SIGTERM; the keeper starts a successor
+	pendingCheckCh   chan chan struct{}   // requests to compare the files now; each channel sent is closed when that is done
+	lastClientCh     chan struct{}        // the last client of a service disconnected
+	reloadedCh       chan struct{}        // another config is active
+	isClosing        atomic.Bool          // the ports are being closed or handed over: Join and operations return api.ErrEnding
+	endedCh          chan struct{}        // closed when the ports have been closed or handed over
+	// isSuperseded: another supervisor holds the election lock.
 	isSuperseded atomic.Bool
 
-	// startTask runs something until the function that it returns is called.
-	startTask    func(run func(context.Context)) (end func())
-	tasks        sync.WaitGroup // everything but services
+	// startTask runs a function in a goroutine. stop cancels its context and waits for it.
+	startTask    func(run func(context.Context)) (stop func())
+	tasks        sync.WaitGroup // all goroutines but those of services
 	leaseWatcher leaseWatcher
 
-	mu         sync.Mutex // guards the fields below, and is never held across anything that waits
+	mu         sync.Mutex // guards the fields below; never held while waiting
 	conditions conditions
 	user       project.UserConfig
-	// successorEndedCh is not nil once a successor has taken over; closed when the project ends.
+	// successorEndedCh is nil until a successor has taken over, and is closed when that one ends.
 	successorEndedCh <-chan struct{}
 }
 
-// Run is the lifecycle of a supervisor: be elected, take the config, open every port, say so, keep everything up until the last
-// lease is gone, leave nothing behind. It returns when that is so, or when ctx ends.
+// Run is the lifecycle of a supervisor: win the election, load the config, open every port, report ready, run until the last
+// lease is released, and stop everything. It returns after that, or after ctx has ended.
 func Run(ctx context.Context, o Options) error {
 	s, err := newSupervisor(o)
 	if err != nil {
@@ -131,7 +130,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	s.sweepCrashed(crashed)
 	s.startTask = taskStarter(context.WithoutCancel(ctx))
-	// They end when the last tunnel has been closed, which is after work has ended.
+	// Drivers outlive tasksCtx: they are closed after the last tunnel.
 	s.drivers = newDrivers(context.WithoutCancel(ctx), forwarder.Host{Dir: s.root(), Log: s.log})
 	if err := s.prepare(ctx); err != nil {
 		s.abortStart(err)
@@ -142,7 +141,7 @@ func Run(ctx context.Context, o Options) error {
 	for _, part := range []func(context.Context){
 		s.socket.serve, s.keeper.run, s.watchFiles, s.serveMetrics, s.watchNetwork, s.guardFiles, s.applySessions, s.keepSuccessorUpdated, s.answerPendingChecks, memtrim.Run,
 		func(ctx context.Context) { watchSleep(ctx, sleepTime, s.onWake) },
-		func(ctx context.Context) { s.store.retryWrites(ctx, s.endedCh) }, // then the state is a successor's
+		func(ctx context.Context) { s.store.retryWrites(ctx, s.endedCh) }, // after that the state file is a successor's
 	} {
 		s.tasks.Go(func() { part(tasksCtx) })
 	}
@@ -189,7 +188,7 @@ func newSupervisor(o Options) (*Supervisor, error) {
 	return s, s.inheritFromKeeper()
 }
 
-// taskStarter gives a goroutine a lifecycle of its own within the one of ctx.
+// taskStarter returns a function that starts goroutines whose contexts derive from ctx. Its result stops one and waits for it.
 func taskStarter(ctx context.Context) func(func(context.Context)) func() {
 	return func(run func(context.Context)) func() {
 		own, cancel := context.WithCancel(ctx)
@@ -202,7 +201,7 @@ func taskStarter(ctx context.Context) func(func(context.Context)) func() {
 	}
 }
 
-// mask takes the project's secrets out of a text.
+// mask replaces the project's secrets in a text.
 func (s *Supervisor) mask(text string) string {
 	if secrets := s.secrets.Load(); secrets != nil {
 		return project.Mask(text, *secrets)
@@ -212,8 +211,8 @@ func (s *Supervisor) mask(text string) string {
 
 func (s *Supervisor) root() string { return filepath.Dir(s.options.Config) }
 
-// beginOperation returns when no other act is under way. Whoever has begun one calls endAct. The error is api.ErrEnding, or the
-// context's.
+// beginOperation waits until no other operation runs. The caller must call endOperation unless there is an error, which is
+// api.ErrEnding or the context's.
 func (s *Supervisor) beginOperation(ctx context.Context) error {
 	select {
 	case s.operationSlot <- struct{}{}:
@@ -229,23 +228,23 @@ func (s *Supervisor) beginOperation(ctx context.Context) error {
 
 func (s *Supervisor) endOperation() { <-s.operationSlot }
 
-// drainIfReplaced returns when every connection of a supervisor that was replaced has ended; at once if none was.
+// drainIfReplaced waits for this supervisor's connections if a successor has taken over the ports.
 func (s *Supervisor) drainIfReplaced(ctx context.Context) {
 	s.mu.Lock()
-	passed := s.successorEndedCh
+	successorEndedCh := s.successorEndedCh
 	s.mu.Unlock()
-	if passed == nil {
+	if successorEndedCh == nil {
 		return
 	}
-	s.drainConnections(ctx, passed)
+	s.drainConnections(ctx, successorEndedCh)
 	s.keeper.disconnect()
 }
 
-// stopTimeout is how long the end may take: longer than any tunnel takes to open or to close. What is not over by then hangs in a
-// file system, which nothing can interrupt but the end of the process.
+// stopTimeout bounds stopTasks. It is longer than any tunnel takes to open or to close: what still runs after it hangs in a file
+// system call, which only the end of the process interrupts.
 const stopTimeout = 40 * time.Second
 
-// stopTasks stops what still runs after the ports were given up. Nothing shared is touched any more.
+// stopTasks stops everything that still runs after the ports were closed. It does not touch the state file.
 func (s *Supervisor) stopTasks() {
 	finished := make(chan struct{})
 	go func() {
@@ -258,16 +257,16 @@ func (s *Supervisor) stopTasks() {
 		}
 	}()
 	if !wait.IsClosedWithin(stopTimeout, finished) {
-		s.log.Error("something could not be ended; the process ends all the same", "after", stopTimeout)
+		s.log.Error("some tasks did not stop in time; the process exits anyway", "after", stopTimeout)
 	}
-	// What left its process group on purpose is still ours: nothing stays.
+	// Processes that left their process group carry the run id too.
 	killed, err := sweepOrphans(s.options.RunID)
 	s.log.Info("ended", "orphans_killed", killed, "error", err)
 }
 
-// conditions are what there is to say of files and ports that are not as they should be.
+// conditions are the problems with files and ports that status shows; empty strings where there is none.
 type conditions struct {
-	pendingReason   string // a change of the files that does not run
+	pendingReason   string // why a change of the files is not active
 	refusedFiles    refusedFiles
 	userConfigError string
 	pollingReason   string
@@ -275,7 +274,7 @@ type conditions struct {
 	directoryError  string
 }
 
-// updateConditions changes the notes, and has status show it.
+// updateConditions changes the conditions, and announces it if they differ.
 func (s *Supervisor) updateConditions(change func(*conditions)) {
 	s.mu.Lock()
 	before := s.conditions

@@ -12,26 +12,26 @@ import (
 	"github.com/localport-sh/localport/forwarder/server"
 )
 
-// controlSocket is where clients reach the supervisor. Its path may vanish while it lives, and is bound again then.
+// controlSocket is the unix socket for clients. It can be bound again if its file is deleted. It is safe for concurrent use.
 type controlSocket struct {
 	backend    *Supervisor
-	listenerCh chan *net.UnixListener // a listener that is to be served
+	listenerCh chan *net.UnixListener // listeners for serve
 
 	mu       sync.Mutex // guards the fields below
 	listener *net.UnixListener
 	file     socketFile
-	serveErr error // of serving
+	serveErr error // of server.Serve
 	isClosed bool
 }
 
-// socketFile tells a socket in the file system from another one at the same path.
+// socketFile identifies a socket file; another one at the same path is not equal.
 type socketFile struct {
 	Path string `json:"path"`
 	Dev  uint64 `json:"dev"`
 	Ino  uint64 `json:"ino"`
 }
 
-// statSocket is the file that lies at a path now.
+// statSocket identifies the file at a path.
 func statSocket(path string) (socketFile, error) {
 	var stat unix.Stat_t
 	if err := unix.Stat(path, &stat); err != nil {
@@ -44,8 +44,7 @@ func newControlSocket(s *Supervisor) *controlSocket {
 	return &controlSocket{backend: s, listenerCh: make(chan *net.UnixListener, 1)}
 }
 
-// listen binds a new socket at a path, or takes over one that was handed over: file is where that was bound. One that cannot be
-// reached there any more is given up.
+// listen uses an inherited socket if it is still reachable at file, where it was bound. Otherwise it binds a new one at path.
 func (c *controlSocket) listen(path string, inherited []*os.File, file socketFile) error {
 	defer closeFiles(inherited)
 	listener, err := inheritSocket(inherited, file)
@@ -57,12 +56,12 @@ func (c *controlSocket) listen(path string, inherited []*os.File, file socketFil
 	if err != nil {
 		return err
 	}
-	listener.SetUnlinkOnClose(false) // by close, which looks whose file it is
+	listener.SetUnlinkOnClose(false) // close does it, if the file is still this socket's
 	c.setListener(listener, file)
 	return nil
 }
 
-// inheritSocket is the listener that was handed over; nil if there is none, or if its path leads elsewhere by now.
+// inheritSocket returns the inherited listener; nil if there is none or its path leads elsewhere by now.
 func inheritSocket(inherited []*os.File, file socketFile) (*net.UnixListener, error) {
 	if len(inherited) == 0 {
 		return nil, nil
@@ -82,7 +81,7 @@ func inheritSocket(inherited []*os.File, file socketFile) (*net.UnixListener, er
 	return listener, nil
 }
 
-// setListener makes a listener the one that clients are served on.
+// setListener replaces the listener.
 func (c *controlSocket) setListener(listener *net.UnixListener, file socketFile) {
 	c.mu.Lock()
 	before := c.listener
@@ -90,7 +89,7 @@ func (c *controlSocket) setListener(listener *net.UnixListener, file socketFile)
 	closed := c.isClosed
 	c.mu.Unlock()
 	if before != nil {
-		before.Close() // its file is gone, or another's
+		before.Close() // its file is gone or belongs to another socket
 	}
 	if closed {
 		listener.Close()
@@ -99,7 +98,7 @@ func (c *controlSocket) setListener(listener *net.UnixListener, file socketFile)
 	c.listenerCh <- listener
 }
 
-// serve answers clients until ctx ends.
+// serve serves every listener until ctx ends.
 func (c *controlSocket) serve(ctx context.Context) {
 	var serving sync.WaitGroup
 	defer serving.Wait()
@@ -119,7 +118,7 @@ func (c *controlSocket) serve(ctx context.Context) {
 	}
 }
 
-// rebind binds the socket again if its path does not lead to it any more, and reports whether it did. path is where it belongs.
+// rebind binds a new socket at path if the file of the old one no longer leads to it, and reports whether it did.
 func (c *controlSocket) rebind(path string) (bool, error) {
 	c.mu.Lock()
 	file, closed := c.file, c.isClosed
@@ -146,7 +145,7 @@ func isDeadSocket(path string) bool {
 	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTSOCK)
 }
 
-// copyListener are copies of the listener, for the caller to close.
+// copyListener returns a copy of the listener, for the caller to close.
 func (c *controlSocket) copyListener() ([]*os.File, error) {
 	c.mu.Lock()
 	listener := c.listener
@@ -160,14 +159,14 @@ func (c *controlSocket) copyListener() ([]*os.File, error) {
 
 func (c *controlSocket) path() string { return c.boundFile().Path }
 
-// boundFile is where the socket was bound last.
+// boundFile is the file of the current listener.
 func (c *controlSocket) boundFile() socketFile {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.file
 }
 
-// close ends the listening and removes the socket's file, if that is still this one.
+// close closes the listener and removes its file, if that still belongs to it.
 func (c *controlSocket) close() {
 	file := c.closeListener()
 	if now, err := statSocket(file.Path); err == nil && now == file {
@@ -175,7 +174,7 @@ func (c *controlSocket) close() {
 	}
 }
 
-// closeListener ends the listening here and leaves the file to a successor.
+// closeListener closes the listener and leaves its file to a successor.
 func (c *controlSocket) closeListener() socketFile {
 	c.mu.Lock()
 	defer c.mu.Unlock()

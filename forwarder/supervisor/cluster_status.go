@@ -8,7 +8,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/api"
 )
 
-// clusterStatuses is how the clusters are doing that services lead into, each once, in the order of the services.
+// clusterStatuses are the statuses of the clusters that services lead into, each once, in the order of the services.
 func (s *Supervisor) clusterStatuses(p *activeConfig) []api.ClusterStatus {
 	var all []api.ClusterStatus
 	seen := make(map[[2]string]bool)
@@ -27,7 +27,7 @@ func (s *Supervisor) clusterStatuses(p *activeConfig) []api.ClusterStatus {
 	return all
 }
 
-// expiryWarningTime is how long before its end a credential is told of that nobody renews.
+// expiryWarningTime is how long before its expiry status warns of a credential that is not renewed automatically.
 const expiryWarningTime = time.Hour
 
 func (s *Supervisor) clusterStatus(info forwarder.Surroundings) api.ClusterStatus {

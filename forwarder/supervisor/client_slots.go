@@ -2,7 +2,7 @@ package supervisor
 
 import "github.com/localport-sh/localport/forwarder/filelimit"
 
-// resizeClientSlots has as many clients admitted as the file limit allows beside what the config and the shells need.
+// resizeClientSlots sets the limit on clients to what the file limit leaves beside the needs of the config and the leases.
 func (s *Supervisor) resizeClientSlots(p *activeConfig) {
 	s.clientSlots.Resize(filelimit.Current(), filelimit.Reserve(p.project.Services, len(s.store.state().Leases)))
 }

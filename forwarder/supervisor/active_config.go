@@ -14,7 +14,7 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// activeConfig is what runs: a config, and a service for each of its entries. It does not change; a reload makes another.
+// activeConfig is the config that runs, with a running service for each entry. It is immutable; a reload makes another.
 type activeConfig struct {
 	files    *project.Files
 	project  *project.Project
@@ -22,21 +22,21 @@ type activeConfig struct {
 	services map[string]*runningService
 }
 
-// runningService is a service whose goroutine runs.
+// runningService is a service with its run loop.
 type runningService struct {
 	*service.Service
-	processLog *eventlog.File // what its tunnels' processes print
-	endLoop    func()         // ends the goroutine, and returns when that is so
+	processLog *eventlog.File // output of its tunnels' processes
+	endLoop    func()         // ends the run loop and waits for it
 }
 
-// addService makes a service and runs it; it is stopped. Its goroutine runs until end.
+// addService makes a stopped service and starts its run loop, which ends with endLoop.
 func (s *Supervisor) addService(d service.Definition) *runningService {
 	lines := eventlog.Open(s.dir.Log(d.Name), s.mask, logLimits(s.userConfig()))
 	svc := service.New(s.serviceHost(), d, lines)
 	return &runningService{svc, lines, s.startTask(svc.Run)}
 }
 
-// serviceHost is what services are given.
+// serviceHost is what the supervisor provides to services.
 func (s *Supervisor) serviceHost() service.Host {
 	return service.Host{
 		Log: s.log, Mask: s.mask, Dir: s.root(), Environ: s.env.childEnviron, CheckSlots: s.checkSlots, ClientSlots: s.clientSlots, Dependencies: s.dependencies,
@@ -45,7 +45,7 @@ func (s *Supervisor) serviceHost() service.Host {
 	}
 }
 
-// newRun makes what one tunnel needs: its run, and its directory.
+// newRun makes the run id and the socket directory of one tunnel, and a function that removes the directory.
 func (s *Supervisor) newRun(lines *eventlog.File) (forwarder.Run, func(), error) {
 	n := s.tunnelCount.Add(1)
 	id := fmt.Sprintf("%s.%d", s.options.RunID, n)
@@ -57,7 +57,7 @@ func (s *Supervisor) newRun(lines *eventlog.File) (forwarder.Run, func(), error)
 	return run, func() { _ = os.RemoveAll(sockets) }, nil
 }
 
-// startServices starts the named services side by side, and returns when each port is open or known not to be.
+// startServices starts the named services concurrently, and returns when each port is open or has failed to open.
 func (p *activeConfig) startServices(names []string, o service.StartOptions) {
 	var starting sync.WaitGroup
 	for _, name := range names {
@@ -66,8 +66,8 @@ func (p *activeConfig) startServices(names []string, o service.StartOptions) {
 	starting.Wait()
 }
 
-// stopServices closes the ports of the named services and returns; their tunnels end afterwards, those first that depend on
-// others. The channels are closed when a service has ended.
+// stopServices closes the ports of the named services and returns. Their tunnels end afterwards, dependents first. A service's
+// channel is closed when nothing of it runs.
 func (p *activeConfig) stopServices(names []string) map[string]<-chan struct{} {
 	ended := make(map[string]<-chan struct{})
 	order := inDependencyOrder(p.project.Services, names)
@@ -83,7 +83,7 @@ func (p *activeConfig) stopServices(names []string) map[string]<-chan struct{} {
 	return ended
 }
 
-// stopAll stops every service and returns when nothing of any runs.
+// stopAll stops every service and waits until nothing of them runs.
 func (p *activeConfig) stopAll() {
 	if p == nil {
 		return
@@ -96,8 +96,8 @@ func (p *activeConfig) stopAll() {
 	}
 }
 
-// isWanted reports whether a service is to be up: the user named it, or it is enabled and nobody said otherwise, or what is
-// wanted depends on it.
+// isWanted reports whether a service should run: it is selected, or a wanted service depends on it, and the user has not
+// stopped it.
 func isWanted(p *project.Project, w serviceSelection, svc project.Service) bool {
 	if slices.Contains(w.stopped, svc.Name) {
 		return false
@@ -107,7 +107,7 @@ func isWanted(p *project.Project, w serviceSelection, svc project.Service) bool 
 	})
 }
 
-// wantedServices are the services of a project that are to be up.
+// wantedServices are the names of the services that should run.
 func wantedServices(p *project.Project, w serviceSelection) []string {
 	var names []string
 	for _, svc := range p.Services {
@@ -118,10 +118,10 @@ func wantedServices(p *project.Project, w serviceSelection) []string {
 	return names
 }
 
-// serviceSelection are what the user has said of services.
+// serviceSelection is what the user's start and stop commands have selected.
 type serviceSelection struct{ stopped, started, only []string }
 
-// isSelected reports whether a service is wanted for its own sake.
+// isSelected reports whether a service should run even if nothing depends on it.
 func (w serviceSelection) isSelected(svc project.Service) bool {
 	switch {
 	case slices.Contains(w.started, svc.Name):
@@ -137,7 +137,7 @@ func (s *Supervisor) selection() serviceSelection {
 	return serviceSelection{state.Stopped, state.Started, state.Only}
 }
 
-// retryNeedsAttention has the services tried again that wait for the user: something of the environment has changed.
+// retryNeedsAttention restarts the services that need attention, after the environment has changed.
 func (p *activeConfig) retryNeedsAttention() {
 	for _, svc := range p.services {
 		if svc.Snapshot().State == forwarder.NeedsAttention {
@@ -146,7 +146,7 @@ func (p *activeConfig) retryNeedsAttention() {
 	}
 }
 
-// networkChanged has every service look at once whether its tunnel leads anywhere still.
+// networkChanged has every service check its tunnel now.
 func (p *activeConfig) networkChanged() {
 	for _, svc := range p.services {
 		svc.NetworkChanged()

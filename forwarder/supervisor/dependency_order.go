@@ -6,8 +6,7 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// dependencyOrder is the services so that each comes after what it depends on. The parser has seen to it that there is no
-// circular dependency.
+// dependencyOrder sorts the services so that each comes after its dependencies. The parser has rejected circular ones.
 func dependencyOrder(services []project.Service) []string {
 	byName := make(map[string]project.Service, len(services))
 	for _, svc := range services {
@@ -30,7 +29,7 @@ func dependencyOrder(services []project.Service) []string {
 	return order
 }
 
-// withDependencies adds to names what they depend on; everything comes after what it depends on.
+// withDependencies adds the dependencies of the named services. The result is in dependency order.
 func withDependencies(services []project.Service, names []string) []string {
 	needed := slices.Clone(names)
 	for i := 0; i < len(needed); i++ {
@@ -43,7 +42,7 @@ func withDependencies(services []project.Service, names []string) []string {
 	return inDependencyOrder(services, needed)
 }
 
-// withDependents adds to names what depends on them; everything comes after what it depends on.
+// withDependents adds the dependents of the named services. The result is in dependency order.
 func withDependents(services []project.Service, names []string) []string {
 	affected := slices.Clone(names)
 	for i := 0; i < len(affected); i++ {

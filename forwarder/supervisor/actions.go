@@ -13,9 +13,9 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// ApplyAction starts, stops or restarts services, and remembers it. What the services depend on is started before them; what depends on
-// them is stopped with them, and restarted after them. It returns the names of all that were affected when their ports are open
-// or closed and status shows it; their tunnels come and go afterwards.
+// ApplyAction starts, stops or restarts services, and records it. Dependencies are started first; dependents are stopped too, or
+// restarted afterwards. It returns the names of all affected services when their ports are open or closed and status shows it;
+// their tunnels open and close afterwards.
 func (s *Supervisor) ApplyAction(ctx context.Context, r api.ActionRequest) ([]string, error) {
 	if err := s.beginOperation(ctx); err != nil {
 		return nil, err
@@ -25,14 +25,14 @@ func (s *Supervisor) ApplyAction(ctx context.Context, r api.ActionRequest) ([]st
 	if err := p.requireServices(r.Names); err != nil {
 		return nil, err
 	}
-	meant, needed := p.affectedBy(r.Action, r.Names)
-	affected := inDependencyOrder(p.project.Services, slices.Concat(meant, needed))
+	targets, needed := p.affectedBy(r.Action, r.Names)
+	affected := inDependencyOrder(p.project.Services, slices.Concat(targets, needed))
 	switch r.Action {
 	case api.ActionStop:
 		p.stopServices(affected)
 	case api.ActionRestart:
 		p.startServices(needed, service.StartOptions{Spawned: r.Spawned})
-		for _, name := range inDependencyOrder(p.project.Services, meant) {
+		for _, name := range inDependencyOrder(p.project.Services, targets) {
 			p.services[name].Restart()
 		}
 	default:
@@ -49,7 +49,7 @@ func (s *Supervisor) ApplyAction(ctx context.Context, r api.ActionRequest) ([]st
 	return affected, nil
 }
 
-// requireServices returns an error that names the first service that the plan does not have.
+// requireServices returns an error that names the first unknown service.
 func (p *activeConfig) requireServices(names []string) error {
 	for _, name := range names {
 		if p.services[name] == nil {
@@ -59,8 +59,8 @@ func (p *activeConfig) requireServices(names []string) error {
 	return nil
 }
 
-// affectedBy are the services that an action on the named ones is meant for, and those that these need to be up.
-func (p *activeConfig) affectedBy(action api.Action, names []string) (meant, needed []string) {
+// affectedBy returns the services that an action on the named ones applies to, and the dependencies that must run for it.
+func (p *activeConfig) affectedBy(action api.Action, names []string) (targets, needed []string) {
 	services := p.project.Services
 	switch action {
 	case api.ActionStart:
@@ -68,14 +68,14 @@ func (p *activeConfig) affectedBy(action api.Action, names []string) (meant, nee
 	case api.ActionStop:
 		return withDependents(services, names), nil
 	}
-	// What was not running for its own sake is not started by the restart of another.
-	meant = slices.DeleteFunc(withDependents(services, names), func(name string) bool {
+	// A restart does not start dependents that are stopped.
+	targets = slices.DeleteFunc(withDependents(services, names), func(name string) bool {
 		return !slices.Contains(names, name) && p.services[name].Snapshot().State == forwarder.Stopped
 	})
-	return meant, without(withDependencies(services, meant), meant)
+	return targets, without(withDependencies(services, targets), targets)
 }
 
-// Login takes a login that the user went through in the foreground, and has the services tried again that it is for.
+// Login takes the credential of a login in the foreground, and retries the services that it is for.
 func (s *Supervisor) Login(ctx context.Context, r api.LoginRequest) error {
 	if err := s.beginOperation(ctx); err != nil {
 		return err
@@ -102,7 +102,7 @@ func (s *Supervisor) Login(ctx context.Context, r api.LoginRequest) error {
 	return nil
 }
 
-// Wait returns when each of the named services is settled; with ctx's error if that comes first.
+// Wait returns when each of the named services is settled, or with ctx's error.
 func (s *Supervisor) Wait(ctx context.Context, names []string) error {
 	for {
 		change := s.changes.Changed()
@@ -126,7 +126,7 @@ func (p *activeConfig) isSettled(names []string) bool {
 	})
 }
 
-// Yield gives the ports up at once if nobody is in this project any more and one of the addresses is ours.
+// Yield shuts down at once, without linger, if the project has no leases and listens on one of the addresses. It reports whether it did.
 func (s *Supervisor) Yield(ctx context.Context, addresses []string) (bool, error) {
 	if !s.active.Load().holdsAddress(addresses) {
 		return false, nil
@@ -134,7 +134,7 @@ func (s *Supervisor) Yield(ctx context.Context, addresses []string) (bool, error
 	return s.requestShutdown(ctx, shutdownUnused), nil
 }
 
-// holdsAddress reports whether one of the addresses is listened on.
+// holdsAddress reports whether a service listens on one of the addresses.
 func (p *activeConfig) holdsAddress(addresses []string) bool {
 	for _, svc := range p.services {
 		now := svc.Snapshot()
@@ -147,7 +147,7 @@ func (p *activeConfig) holdsAddress(addresses []string) bool {
 	return false
 }
 
-// End gives the ports up whoever holds a lease.
+// End closes the ports, whatever the leases.
 func (s *Supervisor) End(ctx context.Context) error {
 	if !s.requestShutdown(ctx, shutdownRequested) {
 		return errors.New("the supervisor could not end; see its log")

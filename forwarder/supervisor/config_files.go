@@ -16,12 +16,12 @@ import (
 	"github.com/localport-sh/localport/project/watch"
 )
 
-// watchFiles takes over what changes in the project's files and in the user's own config, until ctx ends.
+// watchFiles reloads the project's files and the user's config when they change, until ctx ends.
 func (s *Supervisor) watchFiles(ctx context.Context) {
 	w := watch.Start(s.watchedPaths())
 	defer w.Close()
 	for {
-		// Start or SetPaths first, then read: what changes in between is told.
+		// Start or SetPaths before reading, or a change in between would be missed.
 		s.reloadChangedFiles(ctx)
 		s.setPollingReason(w.Polling())
 		w.SetPaths(s.watchedPaths())
@@ -33,7 +33,7 @@ func (s *Supervisor) watchFiles(ctx context.Context) {
 	}
 }
 
-// watchedPaths are the files that decide what runs, whether they exist or not.
+// watchedPaths are the files that the config depends on, whether they exist or not.
 func (s *Supervisor) watchedPaths() []string {
 	root := s.root()
 	paths := []string{s.options.Config, filepath.Join(root, project.EnvName)}
@@ -64,11 +64,11 @@ func (s *Supervisor) setPollingReason(reason string, polling bool) {
 	before := ""
 	s.updateConditions(func(n *conditions) { before, n.pollingReason = n.pollingReason, reason })
 	if reason != before {
-		s.log.Info("how changes of the files are noticed", "by_comparing_because", reason)
+		s.log.Info("file watch mode", "by_comparing_because", reason)
 	}
 }
 
-// reloadChangedFiles takes over what the files say now, or says why not.
+// reloadChangedFiles applies the files, or sets the condition that says why they are not active.
 func (s *Supervisor) reloadChangedFiles(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
@@ -86,7 +86,7 @@ func (s *Supervisor) reloadChangedFiles(ctx context.Context) {
 	}
 }
 
-// readUserConfig takes the user's own config over. One that cannot be read is as if it were absent.
+// readUserConfig applies the user's config, or the defaults if it cannot be read.
 func (s *Supervisor) readUserConfig() {
 	user, err := project.DefaultUserConfig(), error(nil)
 	if path := userConfigPath(); path != "" {
@@ -101,7 +101,7 @@ func (s *Supervisor) readUserConfig() {
 		s.user = user
 	})
 	if trouble != before && err != nil {
-		s.log.Warn("the user's own config is ignored", "error", err)
+		s.log.Warn("ignoring the user config", "error", err)
 	}
 	s.logFile.SetLimits(logLimits(user))
 	if p := s.active.Load(); p != nil {
@@ -112,37 +112,37 @@ func (s *Supervisor) readUserConfig() {
 	s.events.setUserConfig(user, s.env.successorEnviron())
 }
 
-// userConfig is the user's own config as it was read last.
+// userConfig is the user's config as last read.
 func (s *Supervisor) userConfig() project.UserConfig {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.user
 }
 
-// refusedFiles is the outcome of a reload that did not come about.
+// refusedFiles is the outcome of the last reload that failed.
 type refusedFiles struct {
 	digest string
 	err    error
 }
 
-// pendingCheckTimeout is how long status waits for a look at the files: they may lie on a disk that hangs.
+// pendingCheckTimeout is how long status waits for the files to be compared: their disk may hang.
 const pendingCheckTimeout = 50 * time.Millisecond
 
-// refreshPending has it looked now whether the files have changed, where an event of theirs may still be on its way. What is
-// known is good enough where that takes long.
+// refreshPending compares the files now, because their change event may not have arrived yet. After pendingCheckTimeout the last
+// result has to do.
 func (s *Supervisor) refreshPending(ctx context.Context) {
 	timer := time.NewTimer(pendingCheckTimeout)
 	defer timer.Stop()
-	looked := make(chan struct{})
+	doneCh := make(chan struct{})
 	select {
-	case s.pendingCheckCh <- looked:
+	case s.pendingCheckCh <- doneCh:
 	case <-timer.C:
 		return
 	case <-ctx.Done():
 		return
 	}
 	select {
-	case <-looked:
+	case <-doneCh:
 	case <-timer.C:
 	case <-ctx.Done():
 	}
@@ -152,17 +152,17 @@ func (s *Supervisor) refreshPending(ctx context.Context) {
 func (s *Supervisor) answerPendingChecks(ctx context.Context) {
 	for {
 		select {
-		case looked := <-s.pendingCheckCh:
+		case doneCh := <-s.pendingCheckCh:
 			pending := s.describePending()
 			s.updateConditions(func(n *conditions) { n.pendingReason = pending })
-			close(looked)
+			close(doneCh)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// describePending says what the files on disk have that does not run, and what they wait for.
+// describePending says why the files on disk are not active; empty if they are.
 func (s *Supervisor) describePending() string {
 	s.mu.Lock()
 	refused := s.conditions.refusedFiles

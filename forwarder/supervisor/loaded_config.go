@@ -16,10 +16,10 @@ import (
 	"github.com/localport-sh/localport/project/trust"
 )
 
-// errNotAllowed is a config that the user has not reviewed and allowed.
+// errNotAllowed is the error of a config that the user has not allowed.
 var errNotAllowed = errors.New("not allowed")
 
-// loadedConfig is a config that can run: everything that may fail has been tried.
+// loadedConfig is a valid config that is not active yet.
 type loadedConfig struct {
 	files       *project.Files
 	project     *project.Project
@@ -27,8 +27,8 @@ type loadedConfig struct {
 	definitions map[string]service.Definition
 }
 
-// readAllowed reads the files and asks trust about just these bytes. The files are returned with an error too, where they could
-// be read.
+// readAllowed reads the files and asks the trust store about exactly these bytes. If the files could be read, they are returned
+// even with an error.
 func (s *Supervisor) readAllowed() (*project.Files, error) {
 	files, err := readFiles(s.options.Config)
 	if err != nil {
@@ -44,7 +44,7 @@ func (s *Supervisor) readAllowed() (*project.Files, error) {
 	return files, nil
 }
 
-// loadConfig reads the files and makes what is needed to run them. It changes nothing.
+// loadConfig reads, checks and parses the files. It changes nothing.
 func (s *Supervisor) loadConfig() (*loadedConfig, error) {
 	files, err := s.readAllowed()
 	if err != nil {
@@ -81,14 +81,14 @@ func (s *Supervisor) parseConfig(files *project.Files) (*loadedConfig, error) {
 	return l, nil
 }
 
-// useConfig makes the environment of children and the secrets those of a config that is about to run.
+// useConfig sets the children's environment and the masked secrets to those of a config that is about to run.
 func (s *Supervisor) useConfig(l *loadedConfig) {
 	s.env.setDotEnv(l.project.DotEnv)
 	secrets := l.project.Secrets
 	s.secrets.Store(&secrets)
 }
 
-// readFiles reads the files of the project with this config.
+// readFiles reads the project files that belong to a config path.
 func readFiles(config string) (*project.Files, error) {
 	if filepath.Base(config) == project.ConfigName {
 		return project.Read(filepath.Dir(config))
@@ -96,7 +96,7 @@ func readFiles(config string) (*project.Files, error) {
 	return project.ReadFile(config)
 }
 
-// pickAutoPort is the port of a service with local_port = "auto": the one it had, unless something else has that now.
+// pickAutoPort picks the port of a service with local_port = "auto": the one it had, unless that is now in use.
 func (s *Supervisor) pickAutoPort(ports map[string]int, service string) int {
 	others := maps.Clone(ports)
 	delete(others, service)
@@ -111,7 +111,7 @@ func (s *Supervisor) pickAutoPort(ports map[string]int, service string) int {
 	return port
 }
 
-// isPortFree reports whether the port could be bound, or is the service's already.
+// isPortFree reports whether a service can have a port: nobody listens on it, or the service holds it already.
 func (s *Supervisor) isPortFree(service string, port int) bool {
 	if p := s.active.Load(); p != nil && p.services[service] != nil {
 		if now := p.services[service].Snapshot(); now.IsPortHeld() && now.Service.LocalPort == port {
@@ -122,7 +122,7 @@ func (s *Supervisor) isPortFree(service string, port int) bool {
 		return true
 	}
 	if s.predecessor != nil && s.predecessor.Alive() && s.store.state().Ports[service] == port {
-		return true // it is about to be handed over
+		return true // the predecessor is about to hand it over
 	}
 	ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {

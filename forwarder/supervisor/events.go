@@ -14,8 +14,8 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// eventPublisher makes known what happens: it is written down, the user is told, and prompts look. It is safe for concurrent use,
-// and never waited for.
+// eventPublisher writes events to the event log, notifies the user and has prompts re-evaluate. It is safe for concurrent use, and
+// publish never waits.
 type eventPublisher struct {
 	dir      *lockstate.Dir
 	project  string // its name
@@ -25,13 +25,13 @@ type eventPublisher struct {
 	queue    chan queuedEvent
 }
 
-// queuedEvent is an event, and the state that its service is in.
+// queuedEvent is an event, and the state of its service at that time.
 type queuedEvent struct {
 	eventlog.Event
 	state forwarder.State
 }
 
-// eventQueueSize is how many events may wait to be written; what is more is dropped and counted in the log.
+// eventQueueSize is the capacity of the queue; further events are dropped, which is logged.
 const eventQueueSize = 1024
 
 func newEventPublisher(dir *lockstate.Dir, log *slog.Logger, mask func(string) string) *eventPublisher {
@@ -43,7 +43,7 @@ func newEventPublisher(dir *lockstate.Dir, log *slog.Logger, mask func(string) s
 	}
 }
 
-// setUserConfig has the user's wishes heeded.
+// setUserConfig applies the user's notification and log settings.
 func (n *eventPublisher) setUserConfig(user project.UserConfig, env []string) {
 	home, err := os.UserHomeDir()
 	if err != nil {
@@ -59,17 +59,17 @@ func logLimits(user project.UserConfig) eventlog.Limits {
 	return eventlog.Limits{Size: user.Logs.MaxSize, Keep: user.Logs.Keep}
 }
 
-// publish makes an event known. Its texts are masked already, or hold no secret.
+// publish queues an event. Its texts must be masked.
 func (n *eventPublisher) publish(e eventlog.Event, state forwarder.State) {
 	e.Time = time.Now()
 	select {
 	case n.queue <- queuedEvent{e, state}:
 	default:
-		n.log.Warn("an event was dropped: too many wait to be written", "kind", e.Kind, "service", e.Service)
+		n.log.Warn("dropped an event: the queue is full", "kind", e.Kind, "service", e.Service)
 	}
 }
 
-// run writes events down until ctx ends, then those that still wait.
+// run writes queued events until ctx ends, then those that are left.
 func (n *eventPublisher) run(ctx context.Context) {
 	defer n.notifier.Close()
 	defer func() { _ = n.recorder.Close() }()
@@ -105,22 +105,22 @@ func isShownAtPrompt(kind eventlog.Kind) bool {
 	return kind == eventlog.Failed || kind == eventlog.Recovered || kind == eventlog.Pending
 }
 
-// recordWithLine writes an event under the number by which prompts are told of it: before any prompt can see that number.
+// recordWithLine bumps the prompts' line and records an event under the new number, before any prompt can read that number.
 func (n *eventPublisher) recordWithLine(ctx context.Context, e *eventlog.Event) bool {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	written := false
 	_, err := n.dir.Update(ctx, func(tx *lockstate.Tx) error {
 		tx.Bump()
-		if !written { // also where Update calls this once more: no number is lower than the one before
-			e.Line = tx.Line + 1 // what the bump makes of it
+		if !written { // only once, though Update may call this again: its numbers never go down
+			e.Line = tx.Line + 1 // the number after the bump
 			n.recorder.Append(*e)
 			written = true
 		}
 		return nil
 	})
 	if err != nil && ctx.Err() == nil {
-		n.log.Error("have prompts told", "error", err)
+		n.log.Error("bump the line of the prompts", "error", err)
 	}
 	return written
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// The names under which the keeper holds what is not a service's.
+// The names under which the keeper holds the election lock and the control socket.
 const (
 	electionHoldName = "election"
 	socketHoldName   = "control"
@@ -22,40 +22,40 @@ const (
 
 func serviceHoldName(name string) string { return "service " + name }
 
-// fileSource gives copies of what a name stands for, for the receiver to close.
+// fileSource returns copies of files, for the caller to close.
 type fileSource func() ([]*os.File, error)
 
-// heldFiles is something that the keeper holds a copy of. Two may have the same name for a moment, as when a service's address
-// changes while the old one is just being bound: the keeper has the one that came last, and the other one once that is dropped.
+// heldFiles are files that the keeper holds copies of, under a name. Two entries may have the same name for a moment, as when a
+// service's address changes while the old one is being bound: the keeper has the latest, and the other once that is dropped.
 type heldFiles struct {
 	name   string
 	source fileSource
 }
 
-// handoffClient has a keeper hold what this supervisor listens on, and sees to it that there is one. It is safe for
-// concurrent use.
+// handoffClient keeps a keeper process running and gives it copies of what this supervisor listens on. It is safe for concurrent
+// use.
 type handoffClient struct {
 	exe             string
 	log             *slog.Logger
-	onKeeperStarted func(pid int) // told of each keeper
+	onKeeperStarted func(pid int) // called for each keeper
 
-	missingCh chan struct{} // something is missing
+	missingCh chan struct{} // missing is not empty
 
-	keeperPID    atomic.Int64        // the keeper's pid; 0: there is none
-	mu           sync.Mutex          // one conversation with the keeper at a time: a frozen one is killed after 2 s
+	keeperPID    atomic.Int64        // 0 while there is no keeper
+	mu           sync.Mutex          // guards the fields below; held during a request, which takes at most 2 s: then a frozen keeper is killed
 	link         *handoff.KeeperLink // nil while there is none
-	held         []*heldFiles        // in the order of their coming
-	missing      map[string]bool     // by name, of what is kept: what the keeper could not be given, as while there is no free descriptor
+	held         []*heldFiles        // in the order of hold
+	missing      map[string]bool     // names of held files that the keeper could not be given, for lack of a file descriptor for example
 	successor    handoff.Successor
-	keeperDiedAt time.Time // when the keeper before this one was seen to have died
+	keeperDiedAt time.Time // when the last death of a keeper was noticed
 	isClosed     bool
 }
 
-// run keeps a keeper running until ctx ends or the keeping does.
+// run keeps a keeper running until ctx ends or the client is closed.
 func (k *handoffClient) run(ctx context.Context) {
-	const first, most = 100 * time.Millisecond, 30 * time.Second
-	for pause := (wait.Backoff{First: first, Max: most}); ; {
-		began := time.Now()
+	const firstPause, maxPause = 100 * time.Millisecond, 30 * time.Second
+	for backoff := (wait.Backoff{First: firstPause, Max: maxPause}); ; {
+		startedAt := time.Now()
 		if link := k.ensureKeeper(); link != nil {
 			k.onKeeperStarted(link.PID())
 			if !k.retryMissing(ctx, link) {
@@ -64,23 +64,23 @@ func (k *handoffClient) run(ctx context.Context) {
 			if k.recordKeeperDeath() {
 				return
 			}
-			k.log.Warn("the keeper died; another is started")
+			k.log.Warn("the keeper died; starting another")
 		}
-		if time.Since(began) > most {
-			pause.Reset()
+		if time.Since(startedAt) > maxPause {
+			backoff.Reset()
 		}
-		if !wait.Sleep(ctx, pause.Next()) {
+		if !wait.Sleep(ctx, backoff.Next()) {
 			return
 		}
 	}
 }
 
-// holdRetryInterval is how often it is tried again to give a keeper what it could not be given.
+// holdRetryInterval is the time between attempts to send missing files to the keeper.
 const holdRetryInterval = time.Second
 
-// retryMissing gives a keeper what it could not be given, until it ends; false if ctx ends before.
+// retryMissing sends missing files to a keeper until that ends. False if ctx ends first.
 func (k *handoffClient) retryMissing(ctx context.Context, link *handoff.KeeperLink) bool {
-	var again <-chan time.Time // nil while nothing is missing: a supervisor at rest is not woken
+	var retry <-chan time.Time // nil while nothing is missing: an idle supervisor is not woken
 	for {
 		select {
 		case <-link.Done():
@@ -88,17 +88,17 @@ func (k *handoffClient) retryMissing(ctx context.Context, link *handoff.KeeperLi
 		case <-ctx.Done():
 			return false
 		case <-k.missingCh:
-			if again == nil {
-				again = time.After(holdRetryInterval)
+			if retry == nil {
+				retry = time.After(holdRetryInterval)
 			}
-		case <-again:
-			again = nil
+		case <-retry:
+			retry = nil
 			k.sendMissing()
 		}
 	}
 }
 
-// sendMissing tries again to give the keeper what it could not be given.
+// sendMissing sends the missing files to the keeper.
 func (k *handoffClient) sendMissing() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -112,7 +112,7 @@ func (k *handoffClient) sendMissing() {
 	}
 }
 
-// ensureKeeper returns the keeper that there is, or starts one and gives it everything. Nil if that cannot be done now.
+// ensureKeeper returns the running keeper, or starts one and sends it everything. Nil if that fails.
 func (k *handoffClient) ensureKeeper() *handoff.KeeperLink {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -121,7 +121,7 @@ func (k *handoffClient) ensureKeeper() *handoff.KeeperLink {
 	}
 	link, err := handoff.Start(k.exe)
 	if err != nil {
-		k.log.Error("no keeper", "error", err)
+		k.log.Error("start a keeper", "error", err)
 		return nil
 	}
 	k.setLink(link)
@@ -138,7 +138,7 @@ func (k *handoffClient) sendAll() {
 	k.sendSuccessor()
 }
 
-// pid is the keeper's, 0 if there is none. It never waits.
+// pid returns the keeper's pid, 0 if there is none. It never waits.
 func (k *handoffClient) pid() int { return int(k.keeperPID.Load()) }
 
 // setLink changes the link. k.mu is held.
@@ -150,7 +150,7 @@ func (k *handoffClient) setLink(link *handoff.KeeperLink) {
 	}
 }
 
-// recordKeeperDeath takes note of a keeper's end; true if it was ours to cause.
+// recordKeeperDeath notes that the keeper has ended, and reports whether this client has ended or left it.
 func (k *handoffClient) recordKeeperDeath() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -159,7 +159,7 @@ func (k *handoffClient) recordKeeperDeath() bool {
 	return k.isClosed
 }
 
-// hold has the keeper hold what source gives, under a name, until it is dropped.
+// hold has the keeper hold the files of source under a name until drop.
 func (k *handoffClient) hold(name string, source fileSource) *heldFiles {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -174,7 +174,7 @@ func (k *handoffClient) hold(name string, source fileSource) *heldFiles {
 	return one
 }
 
-// replaceHeld has the keeper hold what source gives under a name, instead of all that it had under it.
+// replaceHeld is hold, but drops all entries that have the name.
 func (k *handoffClient) replaceHeld(name string, source fileSource) {
 	k.mu.Lock()
 	k.held = slices.DeleteFunc(k.held, func(one *heldFiles) bool { return one.name == name })
@@ -182,7 +182,7 @@ func (k *handoffClient) replaceHeld(name string, source fileSource) {
 	k.hold(name, source)
 }
 
-// latest is what the keeper is to have under a name; nil for nothing.
+// latest returns the entry that the keeper should have under a name; nil if there is none.
 func (k *handoffClient) latest(name string) *heldFiles {
 	for _, one := range slices.Backward(k.held) {
 		if one.name == name {
@@ -209,11 +209,11 @@ func (k *handoffClient) sendFiles(one *heldFiles) {
 		delete(k.missing, name)
 	case !k.missing[name]:
 		k.missing[name] = true
-		k.log.Error("the keeper could not be given a copy; it is tried again", "name", name, "error", err)
+		k.log.Error("cannot give the keeper a copy; retrying", "name", name, "error", err)
 	}
 }
 
-// drop ends the keeping of something. When it returns, nobody has a copy; what else has its name is kept.
+// drop has the keeper close its copies of an entry and returns when it has. Another entry of the same name stays held.
 func (k *handoffClient) drop(one *heldFiles) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -228,7 +228,7 @@ func (k *handoffClient) drop(one *heldFiles) {
 	}
 }
 
-// dropInherited has the keeper drop what it has under a name from an earlier supervisor.
+// dropInherited has the keeper close what an earlier supervisor gave it under a name.
 func (k *handoffClient) dropInherited(name string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -247,7 +247,7 @@ func (k *handoffClient) dropCopy(name string) {
 	}
 }
 
-// setSuccessor says what a next supervisor is to be started with.
+// setSuccessor tells the keeper how to start the next supervisor.
 func (k *handoffClient) setSuccessor(n handoff.Successor) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -257,7 +257,7 @@ func (k *handoffClient) setSuccessor(n handoff.Successor) {
 	}
 }
 
-// setSuccessorEnviron replaces the environment of a next supervisor.
+// setSuccessorEnviron replaces the environment of the next supervisor.
 func (k *handoffClient) setSuccessorEnviron(env []string) {
 	k.mu.Lock()
 	n := k.successor
@@ -271,11 +271,11 @@ func (k *handoffClient) sendSuccessor() {
 		return
 	}
 	if err := k.link.SetSuccessor(k.successor); err != nil {
-		k.log.Error("tell the keeper", "error", err)
+		k.log.Error("send the keeper the successor", "error", err)
 	}
 }
 
-// endKeeper ends the keeper. When it returns, nobody but us has anything that we listen on.
+// endKeeper ends the keeper. When it returns, only this process has the listeners.
 func (k *handoffClient) endKeeper() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -288,7 +288,7 @@ func (k *handoffClient) endKeeper() {
 	}
 }
 
-// leaveToKeeper leaves everything to the keeper, which starts another supervisor as if this one had died. False if there is none.
+// leaveToKeeper closes the link, so that the keeper starts another supervisor as if this one had died. False if there is no keeper.
 func (k *handoffClient) leaveToKeeper() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -300,13 +300,13 @@ func (k *handoffClient) leaveToKeeper() bool {
 	return true
 }
 
-// waitKeeperDeath returns when the keeper has ended or ctx has, and reports which: true for the keeper. One that ended less than
-// recently ago, and was replaced since, counts as well.
-func (k *handoffClient) waitKeeperDeath(ctx context.Context, recently time.Duration) bool {
+// waitKeeperDeath waits for the keeper to end. False if ctx ends first. The death of an earlier keeper counts if it was less than
+// recent ago.
+func (k *handoffClient) waitKeeperDeath(ctx context.Context, recent time.Duration) bool {
 	k.mu.Lock()
 	link, lostAt := k.link, k.keeperDiedAt
 	k.mu.Unlock()
-	if link == nil || !lostAt.IsZero() && time.Since(lostAt) < recently {
+	if link == nil || !lostAt.IsZero() && time.Since(lostAt) < recent {
 		return true
 	}
 	select {
@@ -317,8 +317,8 @@ func (k *handoffClient) waitKeeperDeath(ctx context.Context, recently time.Durat
 	}
 }
 
-// startSuccessor has the keeper start our successor, from another program if exe is not empty, and returns when that one is
-// ready. Then nothing is kept for us any more; the channel is closed when the successor's project ends.
+// startSuccessor has the keeper start a successor, from another program if exe is not empty, and returns when that is ready. The
+// keeper then serves the successor; the channel is closed when it ends.
 func (k *handoffClient) startSuccessor(ctx context.Context, exe string) (<-chan struct{}, error) {
 	link := k.ensureKeeper()
 	if link == nil {
@@ -327,14 +327,14 @@ func (k *handoffClient) startSuccessor(ctx context.Context, exe string) (<-chan 
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err := link.Replace(ctx, exe); err != nil {
-		k.sendAll() // it may have dropped what it had no use for
+		k.sendAll() // the failed successor may have dropped files
 		return nil, err
 	}
 	k.isClosed = true
 	return link.Done(), nil
 }
 
-// disconnect lets go of the keeper of our successor.
+// disconnect closes the link to the successor's keeper.
 func (k *handoffClient) disconnect() {
 	k.mu.Lock()
 	defer k.mu.Unlock()

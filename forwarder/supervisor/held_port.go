@@ -16,11 +16,11 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// heldPort is a service's port of which the keeper holds a copy.
+// heldPort is a service's port whose listeners the keeper holds copies of.
 type heldPort struct {
 	*relay.Relay
 	keeper *handoffClient
-	held   *heldFiles // by the keeper
+	held   *heldFiles // at the keeper
 }
 
 // Release closes the listeners here and the keeper's copies.
@@ -44,7 +44,7 @@ func (s *Supervisor) openPort(ctx context.Context, svc project.Service, o relay.
 	return &heldPort{relay.New(listeners, o), s.keeper, s.keeper.hold(serviceHoldName(svc.Name), listeners.Files)}, nil
 }
 
-// bindListeners gets the listeners of a service; a project that nobody is in any more gives up its own.
+// bindListeners inherits or binds the listeners of a service. A project without leases gives up a port that is needed here.
 func (s *Supervisor) bindListeners(ctx context.Context, svc project.Service) (*relay.Listeners, error) {
 	if inherited := s.inherited.takeListeners(svc); inherited != nil {
 		return inherited, nil
@@ -57,12 +57,12 @@ func (s *Supervisor) bindListeners(ctx context.Context, svc project.Service) (*r
 	return relay.BindListeners(svc.ListenAddresses())
 }
 
-// askOtherProjects asks this user's other supervisors for an address.
+// askOtherProjects asks this user's other supervisors to give up an address, and reports whether one did.
 func (s *Supervisor) askOtherProjects(ctx context.Context, addr netip.AddrPort) bool {
 	const limit = 500 * time.Millisecond
 	dirs, err := lockstate.All()
 	if err != nil {
-		s.log.Warn("some projects cannot be asked for a port", "error", err)
+		s.log.Warn("cannot ask some projects for a port", "error", err)
 	}
 	for _, dir := range dirs {
 		other := dir.Peek().Supervisor
@@ -73,19 +73,19 @@ func (s *Supervisor) askOtherProjects(ctx context.Context, addr netip.AddrPort) 
 		yielded, err := client.Client{Socket: other.Socket}.Yield(ctx, []string{addr.String()})
 		cancel()
 		if err == nil && yielded {
-			s.log.Info("another project gave its ports up", "project", dir.Config, "address", addr)
+			s.log.Info("another project gave up its ports", "project", dir.Config, "address", addr)
 			return true
 		}
 	}
 	return false
 }
 
-// onPortOpened tells prompts that a port that was not ours now is: its variables are to be exported.
+// onPortOpened has prompts export the variables of a service whose port could not be bound before.
 func (s *Supervisor) onPortOpened() {
 	s.tasks.Go(func() { s.saveState(bumpLine, true) })
 }
 
-// explainPort says why a port could not be had, who has it where the system tells, and what to do.
+// explainPort says why a port could not be bound, which process has it if the system tells, and what to do.
 func explainPort(err error, svc project.Service) (reason, hint string) {
 	var taken *relay.AddrInUseError
 	if !errors.As(err, &taken) {
@@ -103,7 +103,7 @@ func explainPort(err error, svc project.Service) (reason, hint string) {
 		svc.Name, project.LocalName)
 }
 
-// holderName says who holds a port: another project of this user's by its directory, anything else by name and pid.
+// holderName names the holder of a port: another project of this user by its config, any other process by name and pid.
 func holderName(h holder.Holder) string {
 	if h.PID == 0 {
 		return fmt.Sprintf("a process of uid %d", h.UID)

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// frame is one message between a supervisor and its keeper: four bytes of length, big endian, then JSON. Descriptors
-// travel with the length.
+// frame is one message between a supervisor and its keeper: four bytes of length, big endian, then JSON. Descriptors are sent with the
+// length.
 type frame struct {
 	Seq   uint64     `json:"seq"` // of a request, and of its answer
 	Verb  verb       `json:"verb,omitempty"`
@@ -22,7 +22,7 @@ type frame struct {
 	Note  *Successor `json:"note,omitempty"`
 	Exe   string     `json:"exe,omitempty"`
 	PID   int        `json:"pid,omitempty"`   // of the keeper, in an answer
-	Alive bool       `json:"alive,omitempty"` // in begin: the supervisor before this one lives, and ends when this one is ready
+	Alive bool       `json:"alive,omitempty"` // in begin: the predecessor runs until the new supervisor is ready
 	Error string     `json:"error,omitempty"`
 
 	files []int
@@ -31,17 +31,17 @@ type frame struct {
 type verb string
 
 const (
-	verbHold    verb = "hold"    // keep copies of these descriptors under a name, instead of those held under it
+	verbHold    verb = "hold"    // hold these descriptors under a name, in place of those held
 	verbDrop    verb = "drop"    // close what is held under a name
-	verbNote    verb = "note"    // what the next supervisor is to be started with
+	verbNote    verb = "note"    // how to start the next supervisor
 	verbReplace verb = "replace" // start the next supervisor now
-	verbEnd     verb = "end"     // close everything, and exit when the supervisors have ended
-	verbBegin   verb = "begin"   // to a new supervisor: you have it all
+	verbEnd     verb = "end"     // close everything, and exit after the supervisors
+	verbBegin   verb = "begin"   // to a new supervisor: everything has been sent
 )
 
 // Limits of one message.
 const (
-	maxMessageSize = 16 << 20 // a config and an environment are far below
+	maxMessageSize = 16 << 20 // bytes; a config and an environment are far smaller
 	maxDescriptors = 64       // a service has two listeners
 )
 
@@ -54,7 +54,7 @@ func writeFrame(conn *net.UnixConn, f frame) error {
 	if len(f.files) > 0 {
 		rights = unix.UnixRights(f.files...)
 	}
-	// The descriptors go with bytes that are read by themselves: a read never takes them with another message's.
+	// The length is read by itself, so its descriptors never arrive with another message's.
 	if _, _, err := conn.WriteMsgUnix(binary.BigEndian.AppendUint32(nil, uint32(len(data))), rights, nil); err != nil {
 		return err
 	}
@@ -62,8 +62,8 @@ func writeFrame(conn *net.UnixConn, f frame) error {
 	return err
 }
 
-// readFrame reads one message. Its descriptors are the caller's to close; they are raw, so that no poller is told of
-// every connection to a listener that is only kept.
+// readFrame reads one message. The caller closes its descriptors. They are raw, so that the runtime's poller is not woken by every
+// connection to a held listener.
 func readFrame(conn *net.UnixConn) (frame, error) {
 	head, rights := make([]byte, 4), make([]byte, unix.CmsgSpace(4*maxDescriptors))
 	n, rn, flags, _, err := conn.ReadMsgUnix(head, rights)
@@ -75,7 +75,7 @@ func readFrame(conn *net.UnixConn) (frame, error) {
 	}
 	files, err := parseDescriptors(rights[:rn])
 	if err == nil && flags&unix.MSG_CTRUNC != 0 {
-		err = errors.New("descriptors were lost on the way: too many open files")
+		err = errors.New("descriptors were lost: too many open files")
 	}
 	if err == nil {
 		_, err = io.ReadFull(conn, head[n:])
@@ -134,7 +134,7 @@ func closeDescriptors(files []int) {
 	}
 }
 
-// newSocketPair is a connection and its other end, to be given to a child.
+// newSocketPair makes a connection and its other end, for a child process.
 func newSocketPair() (*net.UnixConn, *os.File, error) {
 	syscall.ForkLock.RLock()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
@@ -155,7 +155,7 @@ func newSocketPair() (*net.UnixConn, *os.File, error) {
 	return ours, theirs, nil
 }
 
-// newUnixConn makes a connection of a socket, and closes the file.
+// newUnixConn makes a connection from a socket, and closes the file.
 func newUnixConn(file *os.File) (*net.UnixConn, error) {
 	defer file.Close()
 	conn, err := net.FileConn(file)

@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// newLinkEnds are the two ends of a link.
+// newLinkEnds returns the two ends of a connection.
 func newLinkEnds(t *testing.T) (*net.UnixConn, *net.UnixConn) {
 	t.Helper()
 	ours, file, err := newSocketPair()
@@ -31,7 +31,7 @@ func newLinkEnds(t *testing.T) (*net.UnixConn, *net.UnixConn) {
 	return ours, theirs
 }
 
-func TestDescriptorsArriveWithTheirMessageAndNoOther(t *testing.T) {
+func TestFrame_DescriptorsArriveWithTheirOwnMessage(t *testing.T) {
 	ours, theirs := newLinkEnds(t)
 	reader, writer, err := os.Pipe()
 	if err != nil {
@@ -81,7 +81,7 @@ func TestDescriptorsArriveWithTheirMessageAndNoOther(t *testing.T) {
 	}
 }
 
-func FuzzAMessageThatMakesNoSenseIsAnErrorAndNoMore(f *testing.F) {
+func FuzzReadBody(f *testing.F) {
 	f.Add([]byte(`{"seq":1,"verb":"hold","name":"x"}`))
 	f.Add([]byte(`{"note":{"memory":{}}}`))
 	f.Add([]byte("\x00\x01"))
@@ -93,7 +93,7 @@ func FuzzAMessageThatMakesNoSenseIsAnErrorAndNoMore(f *testing.F) {
 	})
 }
 
-func TestALengthBeyondReasonIsNotRead(t *testing.T) {
+func TestReadFrame_RejectsExcessiveLength(t *testing.T) {
 	ours, theirs := newLinkEnds(t)
 	if _, err := ours.Write(binary.BigEndian.AppendUint32(nil, maxMessageSize+1)); err != nil {
 		t.Fatal(err)

@@ -1,7 +1,6 @@
-// Package handoff keeps copies of everything that a supervisor listens on, and its election lock, in a process of its
-// own. When the supervisor dies, connections wait in the kernel's queue while the keeper starts the next one and hands
-// it all over; so does a supervisor of a newer release that replaces an older one. When the keeper dies, its
-// supervisor starts another.
+// Package handoff is the keeper: a process that holds copies of a supervisor's listeners and of its election lock. When the supervisor
+// dies or is replaced by a newer release, connections wait in the kernel's queues while the keeper starts the next supervisor and
+// hands everything over. When the keeper dies, the supervisor starts another.
 package handoff
 
 import (
@@ -27,42 +26,42 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// supervisorFD is the keeper's end of the link to the supervisor that started it.
+// supervisorFD is the keeper's socket to the supervisor that started it.
 const supervisorFD = 3
 
-// A supervisor that dies is replaced after a delay that grows, but at once if it has lived for steady. After mostDeaths in a
-// row its keeper gives up: the next prompt or command starts afresh.
+// A supervisor that dies is restarted with backoff, but at once if it lived for stableTime. After maxDeaths in a row the keeper ends:
+// the next prompt or command starts the project again.
 const (
 	stableTime   = 10 * time.Second
 	maxDeaths    = 6
 	startTimeout = 20 * time.Second
 )
 
-// restartBackoff is the delays after the second death in a row and those that follow.
+// restartBackoff is the delay after the second death in a row and the following ones.
 var restartBackoff = wait.Backoff{First: 100 * time.Millisecond, Max: 2 * time.Second}
 
-// Main is the keeper's whole life. It returns the exit code.
+// Main is the main function of a keeper process. It returns the exit code.
 func Main() int {
 	client.CloseInherited(supervisorFD)
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
-	debug.SetGCPercent(20) // it does next to nothing, and is to be next to nothing
+	debug.SetGCPercent(20) // memory matters more than the speed of a process that is almost always idle
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("keeper", os.Getpid())
 	conn, err := newUnixConn(os.NewFile(supervisorFD, "the supervisor's socket"))
 	if err != nil {
-		log.Error("begin", "error", err)
+		log.Error("start the keeper", "error", err)
 		return 1
 	}
 	k := &keeper{log: log, held: make(map[string][]int), eventCh: make(chan func())}
 	k.current = &supervisorLink{conn: conn}
 	k.serveLink(k.current)
 	ctx, cancel := context.WithCancel(context.Background())
-	var trimming sync.WaitGroup
-	trimming.Go(func() { memtrim.Run(ctx) })
+	var trimmer sync.WaitGroup
+	trimmer.Go(func() { memtrim.Run(ctx) })
 	for !k.isEnded {
 		(<-k.eventCh)()
 	}
 	cancel()
-	trimming.Wait()
+	trimmer.Wait()
 	for _, files := range k.held {
 		closeDescriptors(files)
 	}
@@ -74,15 +73,15 @@ func Main() int {
 	return 0
 }
 
-// keeper is owned by one goroutine: events are functions that it runs.
+// keeper is owned by the goroutine of Main, which runs the functions of eventCh.
 type keeper struct {
 	log       *slog.Logger
 	eventCh   chan func()
 	held      map[string][]int
-	heldOrder []string // of held, as first held
+	heldOrder []string // names of held, in the order in which they were first held
 	successor Successor
-	current   *supervisorLink // of the supervisor that has it all; nil while there is none
-	next      *supervisorLink // of one that is being started
+	current   *supervisorLink // of the supervisor in charge; nil while there is none
+	next      *supervisorLink // of the supervisor that is being started; nil if none is
 	links     []*supervisorLink
 	deaths    int // in a row
 	startedAt time.Time
@@ -91,16 +90,16 @@ type keeper struct {
 	sweeps sync.WaitGroup
 }
 
-// supervisorLink is one supervisor's. Those that were replaced keep theirs until they have finished or the keeper ends: the end
-// of the link tells them that the project is over.
+// supervisorLink is the keeper's connection to one supervisor. Replaced supervisors keep theirs while they drain: when the keeper ends,
+// the closed connection tells them to stop.
 type supervisorLink struct {
 	conn       *net.UnixConn
 	isEnded    bool
-	supervisor lockstate.Process // as its note says; zero before that
+	supervisor lockstate.Process // from its Successor request; zero before that
 	runID      string
 }
 
-// serveLink passes the requests of a supervisor on, and its end. It ends with the process.
+// serveLink reads the requests of a supervisor in a goroutine, until the connection ends.
 func (k *keeper) serveLink(l *supervisorLink) {
 	k.links = append(k.links, l)
 	go func() {
@@ -121,7 +120,7 @@ func (l *supervisorLink) answer(to frame, err error) {
 		f.Error = err.Error()
 	}
 	_ = l.conn.SetWriteDeadline(time.Now().Add(time.Second))
-	_ = writeFrame(l.conn, f) // a supervisor that has died is seen by the end of its link
+	_ = writeFrame(l.conn, f) // the death of the supervisor is noticed by serveLink
 }
 
 func (k *keeper) handle(l *supervisorLink, f frame) {
@@ -158,7 +157,7 @@ func (k *keeper) dropHeld(name string) {
 	k.heldOrder = slices.DeleteFunc(k.heldOrder, func(n string) bool { return n == name })
 }
 
-// onLinkEnd is the end of a link. That of the supervisor in charge means that it died: one that ends says so before.
+// onLinkEnd handles the end of a connection. The supervisor in charge has died then: one that stops sends verbEnd before.
 func (k *keeper) onLinkEnd(l *supervisorLink) {
 	l.conn.Close()
 	l.isEnded = true
@@ -166,9 +165,9 @@ func (k *keeper) onLinkEnd(l *supervisorLink) {
 		k.sweepEndedLinks()
 		return
 	}
-	k.current = nil // its successor sweeps, which has the record of it
+	k.current = nil // its successor sweeps: it has the record in the state
 	if k.next != nil {
-		return // its successor is on its way
+		return // its successor is being started
 	}
 	if time.Since(k.startedAt) > stableTime {
 		k.deaths = 0
@@ -176,11 +175,11 @@ func (k *keeper) onLinkEnd(l *supervisorLink) {
 	k.restartSupervisor()
 }
 
-// endTimeout is how long a supervisor may take to end after it has given everything up: more than it allows itself.
+// endTimeout bounds the wait for a supervisor to exit. It is longer than the supervisor's own limit.
 const endTimeout = time.Minute
 
-// sweepRun ends what is left of a supervisor's tunnels when it has ended. It does so itself; one that is killed while it ends, or
-// while it finishes connections after it was replaced, is recorded nowhere, and no successor would.
+// sweepRun kills what is left of a supervisor's tunnels after it has exited. Normally nothing is; but no successor sweeps after a
+// supervisor that is killed while it stops or drains, because it is recorded nowhere.
 func (k *keeper) sweepRun(l *supervisorLink) {
 	if l.runID == "" {
 		return
@@ -197,7 +196,7 @@ func (k *keeper) sweepRun(l *supervisorLink) {
 	}
 }
 
-// sweepEndedLinks sweeps after the supervisors that have ended.
+// sweepEndedLinks sweeps after the supervisors whose connections have ended.
 func (k *keeper) sweepEndedLinks() {
 	k.links = slices.DeleteFunc(k.links, func(l *supervisorLink) bool {
 		if l.isEnded {
@@ -207,16 +206,16 @@ func (k *keeper) sweepEndedLinks() {
 	})
 }
 
-// restartSupervisor starts the next supervisor after one that died, unless that has happened too often.
+// restartSupervisor starts the next supervisor after a death, unless there were too many in a row.
 func (k *keeper) restartSupervisor() {
 	if k.successor.Args == nil || k.deaths >= maxDeaths {
-		k.log.Error("the supervisor died; it is not started again before the next prompt or command", "deaths", k.deaths)
+		k.log.Error("the supervisor died too often; the next prompt or command starts it again", "deaths", k.deaths)
 		k.isEnded = true
 		return
 	}
 	delay := restartBackoff.After(k.deaths)
 	k.deaths++
-	k.log.Warn("the supervisor died; another is started", "deaths", k.deaths, "after", delay)
+	k.log.Warn("the supervisor died; starting another", "deaths", k.deaths, "after", delay)
 	time.AfterFunc(delay, func() {
 		k.eventCh <- func() { k.startSupervisor("", func(err error) { k.onRestarted(err) }) }
 	})
@@ -228,13 +227,13 @@ func (k *keeper) onRestarted(err error) {
 	}
 	k.log.Error("start a supervisor", "error", err)
 	if refused, ok := errors.AsType[*client.StartError](err); ok && refused.Said {
-		k.isEnded = true // it has also said why where a prompt will find it
+		k.isEnded = true // it has recorded the reason for the next prompt
 		return
 	}
 	k.restartSupervisor()
 }
 
-// startReplacement starts a successor of a supervisor that lives.
+// startReplacement starts the successor of a living supervisor, and answers the request with the result.
 func (k *keeper) startReplacement(l *supervisorLink, f frame) {
 	if k.next != nil {
 		l.answer(f, errors.New("another supervisor is being started"))
@@ -242,30 +241,30 @@ func (k *keeper) startReplacement(l *supervisorLink, f frame) {
 	}
 	k.startSupervisor(f.Exe, func(err error) {
 		l.answer(f, err)
-		if k.current == nil && !k.isEnded { // the one that was to be replaced has died meanwhile
+		if k.current == nil && !k.isEnded { // the supervisor to be replaced has died meanwhile
 			k.restartSupervisor()
 		}
 	})
 }
 
-// startSupervisor starts a supervisor, hands everything over, and tells done how that went.
-func (k *keeper) startSupervisor(exe string, done func(error)) {
+// startSupervisor starts a supervisor and hands everything over. onDone gets the result in the keeper's goroutine.
+func (k *keeper) startSupervisor(exe string, onDone func(error)) {
 	conn, theirs, err := newSocketPair()
 	if err != nil {
-		done(err)
+		onDone(err)
 		return
 	}
 	next := &supervisorLink{conn: conn}
 	k.next = next
 	k.serveLink(next)
 	frames := k.copyHeld()
-	began := time.Now()
+	startedAt := time.Now()
 	spawner := client.Spawner{
 		Exe: selectProgram(exe, k.successor.Exe), Args: k.successor.Args, Env: k.successor.Env, Log: k.successor.Log, Extra: theirs, Reap: true,
 	}
 	go func() {
-		handed := make(chan error, 1)
-		go func() { handed <- sendFrames(conn, frames) }()
+		sendErrCh := make(chan error, 1)
+		go func() { sendErrCh <- sendFrames(conn, frames) }()
 		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 		defer cancel()
 		word, err := spawner.Spawn(ctx)
@@ -275,28 +274,28 @@ func (k *keeper) startSupervisor(exe string, done func(error)) {
 		if err != nil {
 			conn.Close()
 		}
-		if trouble := <-handed; err == nil {
-			err = trouble
+		if sendErr := <-sendErrCh; err == nil {
+			err = sendErr
 		}
-		k.eventCh <- func() { k.onStarted(next, began, err, done) }
+		k.eventCh <- func() { k.onStarted(next, startedAt, err, onDone) }
 	}()
 }
 
-func (k *keeper) onStarted(next *supervisorLink, began time.Time, err error, done func(error)) {
+func (k *keeper) onStarted(next *supervisorLink, startedAt time.Time, err error, onDone func(error)) {
 	k.next = nil
 	if err == nil && next.isEnded {
-		err = errors.New("it died as soon as it was ready")
+		err = errors.New("the supervisor died as soon as it was ready")
 	}
 	if err == nil {
-		k.current, k.startedAt = next, began
+		k.current, k.startedAt = next, startedAt
 		k.sweepEndedLinks()
 	} else {
 		next.conn.Close()
 	}
-	done(err)
+	onDone(err)
 }
 
-// copyHeld is what a new supervisor is handed, on descriptors of its own: what is held may change meanwhile.
+// copyHeld makes the frames for a new supervisor, with duplicated descriptors, because held may change meanwhile.
 func (k *keeper) copyHeld() []frame {
 	var frames []frame
 	for _, name := range k.heldOrder {
@@ -312,7 +311,7 @@ func (k *keeper) copyHeld() []frame {
 	return append(frames, frame{Verb: verbBegin, Note: &n, Alive: k.current != nil, PID: os.Getpid()})
 }
 
-// sendFrames writes everything to a new supervisor, which reads it before it does anything else.
+// sendFrames writes frames to a new supervisor, which reads them before anything else, and closes their descriptors.
 func sendFrames(conn *net.UnixConn, frames []frame) error {
 	_ = conn.SetWriteDeadline(time.Now().Add(startTimeout))
 	var failed error
@@ -325,16 +324,15 @@ func sendFrames(conn *net.UnixConn, frames []frame) error {
 	return failed
 }
 
-// selectProgram is what to start: what was asked for, else what ran before, as long as that is there; an upgrade may have
-// removed it from under us.
-func selectProgram(asked, before string) string {
-	if asked != "" {
-		return asked
+// selectProgram returns the program to start: the requested one, else the previous one, or this one if an upgrade has removed that.
+func selectProgram(requested, previous string) string {
+	if requested != "" {
+		return requested
 	}
-	if _, err := os.Stat(before); err != nil {
+	if _, err := os.Stat(previous); err != nil {
 		if self, err := os.Executable(); err == nil {
 			return self
 		}
 	}
-	return before
+	return previous
 }

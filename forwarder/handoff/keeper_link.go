@@ -18,29 +18,29 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// Arg is the argument that makes this program call Main.
+// Arg is the command-line argument for which this program calls Main.
 const Arg = client.KeeperArg
 
-// Successor is what the next supervisor is started with. It is held in the keeper's memory only.
+// Successor says how to start the next supervisor. The keeper holds it in memory only.
 type Successor struct {
-	Exe  string   `json:"exe"` // this program
+	Exe  string   `json:"exe"` // the program
 	Args []string `json:"args"`
 	Env  []string `json:"env"`
-	Log  string   `json:"log"` // where its stdout and stderr go
-	// Memory is what it is to know of the one before, in the supervisor's own words.
+	Log  string   `json:"log"` // path for its stdout and stderr
+	// Memory is what the supervisor tells its successor; opaque to the keeper.
 	Memory json.RawMessage `json:"memory"`
-	// Supervisor and Run are whose note it is: what is left of the run when the process has ended is swept.
+	// Supervisor and Run are those of the sender. The keeper sweeps the run after the process has exited.
 	Supervisor lockstate.Process `json:"supervisor,omitzero"`
 	Run        string            `json:"run,omitempty"`
 }
 
-// answerTimeout is how long a keeper may take to answer, but for replace.
+// answerTimeout bounds every request but replace.
 const answerTimeout = 2 * time.Second
 
-var errKeeperEnded = errors.New("the keeper is gone")
+var errKeeperEnded = errors.New("the keeper has ended")
 
-// KeeperLink is a supervisor's connection to its keeper. Its methods are safe for concurrent use; each returns when the
-// keeper has done what was asked.
+// KeeperLink is a supervisor's connection to its keeper. Its methods are safe for concurrent use; each returns when the keeper has
+// answered.
 type KeeperLink struct {
 	conn     *net.UnixConn
 	doneCh   chan struct{}
@@ -51,7 +51,7 @@ type KeeperLink struct {
 	pid int
 }
 
-// Start starts a keeper. Whoever has the Link calls End or Close.
+// Start starts a keeper. The caller must call End or Close.
 func Start(exe string) (*KeeperLink, error) {
 	ours, theirs, err := newSocketPair()
 	if err != nil {
@@ -67,21 +67,21 @@ func Start(exe string) (*KeeperLink, error) {
 		ours.Close()
 		return nil, fmt.Errorf("start the keeper: %w", err)
 	}
-	go func() { _ = cmd.Wait() }() // it may outlive us, when another supervisor takes over
+	go func() { _ = cmd.Wait() }() // it outlives this process if another supervisor takes over
 	l := newKeeperLink(ours)
 	l.pid = cmd.Process.Pid
 	return l, nil
 }
 
-// Inheritance is what a supervisor that a keeper started has from the one before.
+// Inheritance is what a supervisor gets from its predecessor.
 type Inheritance struct {
-	Files  map[string][]*os.File // by the name they were held under; the receiver closes them
+	Files  map[string][]*os.File // by the name they were held under; the caller closes them
 	Memory json.RawMessage
-	// IsPredecessorAlive: the one before lives, and goes on until this one is ready.
+	// IsPredecessorAlive is set if the predecessor runs until this supervisor is ready.
 	IsPredecessorAlive bool
 }
 
-// Inherit is the link of a supervisor that was started by a keeper, and what it was handed.
+// Inherit returns the connection to the keeper that started this process, and what it handed over.
 func Inherit() (*KeeperLink, *Inheritance, error) {
 	file := os.NewFile(client.ExtraFD, "the keeper's socket")
 	conn, err := newUnixConn(file)
@@ -98,7 +98,7 @@ func Inherit() (*KeeperLink, *Inheritance, error) {
 	return l, handed, nil
 }
 
-// readInheritance is the other end of hand. The pid is that of who hands over.
+// readInheritance reads what sendFrames writes. The pid is the sender's.
 func readInheritance(conn *net.UnixConn) (handed *Inheritance, pid int, err error) {
 	handed = &Inheritance{Files: make(map[string][]*os.File)}
 	for {
@@ -127,7 +127,7 @@ func (h *Inheritance) close() {
 	}
 }
 
-// Offer hands files over to a supervisor that calls Accept, without a keeper between them. They stay the caller's.
+// Offer sends copies of files to another supervisor, which calls AcceptOffer. The files stay the caller's.
 func Offer(conn *net.UnixConn, files map[string][]*os.File) error {
 	var frames []frame
 	for name, files := range files {
@@ -147,7 +147,7 @@ func Offer(conn *net.UnixConn, files map[string][]*os.File) error {
 	return sendFrames(conn, append(frames, frame{Verb: verbBegin, Note: &Successor{}, Alive: true, PID: os.Getpid()}))
 }
 
-// copyDescriptor does without Fd, which would make the socket a blocking one for everybody who has it.
+// copyDescriptor does not call Fd, which would make the socket blocking for every process that has it.
 func copyDescriptor(file *os.File) (copied int, err error) {
 	raw, err := file.SyscallConn()
 	if err != nil {
@@ -157,7 +157,7 @@ func copyDescriptor(file *os.File) (copied int, err error) {
 	return copied, errors.Join(controlErr, err)
 }
 
-// AcceptOffer returns what another supervisor offers.
+// AcceptOffer receives what another supervisor sends with Offer.
 func AcceptOffer(conn *net.UnixConn) (*Inheritance, error) {
 	handed, _, err := readInheritance(conn)
 	return handed, err
@@ -169,7 +169,7 @@ func newKeeperLink(conn *net.UnixConn) *KeeperLink {
 	return l
 }
 
-// readAnswers passes answers on until the keeper is gone.
+// readAnswers reads answers until the keeper ends.
 func (l *KeeperLink) readAnswers() {
 	defer close(l.doneCh)
 	for {
@@ -180,19 +180,18 @@ func (l *KeeperLink) readAnswers() {
 		}
 		select {
 		case l.answerCh <- f:
-		default: // nobody waits for it any more
+		default: // the caller has timed out
 		}
 	}
 }
 
-// Done is closed when the keeper is gone.
+// Done is closed when the keeper has ended.
 func (l *KeeperLink) Done() <-chan struct{} { return l.doneCh }
 
-// PID is the keeper's.
+// PID returns the keeper's pid.
 func (l *KeeperLink) PID() int { return l.pid }
 
-// Hold has the keeper keep copies of the files under a name, instead of what it had under it. The files stay the
-// caller's.
+// Hold has the keeper hold copies of the files under a name, in place of those it held. The files stay the caller's.
 func (l *KeeperLink) Hold(name string, files []*os.File) error {
 	f := frame{Verb: verbHold, Name: name}
 	for _, file := range files {
@@ -200,7 +199,7 @@ func (l *KeeperLink) Hold(name string, files []*os.File) error {
 		if err != nil {
 			return err
 		}
-		// Not Fd, which would make the socket a blocking one for everybody who has it.
+		// Not Fd, which would make the socket blocking for every process that has it.
 		if err := raw.Control(func(fd uintptr) { f.files = append(f.files, int(fd)) }); err != nil {
 			return err
 		}
@@ -208,18 +207,18 @@ func (l *KeeperLink) Hold(name string, files []*os.File) error {
 	return l.call(f, answerTimeout)
 }
 
-// Drop has the keeper close what it keeps under a name. When it returns, no copy is left there.
+// Drop has the keeper close what it holds under a name. When it returns without an error, the keeper has no copy.
 func (l *KeeperLink) Drop(name string) error {
 	return l.call(frame{Verb: verbDrop, Name: name}, answerTimeout)
 }
 
-// SetSuccessor gives the keeper what the next supervisor is to be started with.
+// SetSuccessor tells the keeper how to start the next supervisor.
 func (l *KeeperLink) SetSuccessor(n Successor) error {
 	return l.call(frame{Verb: verbNote, Note: &n}, answerTimeout)
 }
 
-// Replace has the keeper start the next supervisor, from another program if exe is not empty. It returns nil when
-// that one is ready: it has everything then, and the caller has only to finish what it has begun.
+// Replace has the keeper start the next supervisor, from another program if exe is not empty. It returns nil when that is ready and has
+// everything; the caller drains then.
 func (l *KeeperLink) Replace(ctx context.Context, exe string) error {
 	limit := 30 * time.Second
 	if deadline, ok := ctx.Deadline(); ok {
@@ -228,7 +227,7 @@ func (l *KeeperLink) Replace(ctx context.Context, exe string) error {
 	return l.call(frame{Verb: verbReplace, Exe: exe}, limit)
 }
 
-// End has the keeper close everything, and exit when the supervisor has. When it returns, no copy is left anywhere. A keeper that does not
+// End has the keeper close everything, and exit after the supervisor. When it returns, the keeper has no copies. A keeper that does not
 // answer is killed.
 func (l *KeeperLink) End() {
 	_ = l.call(frame{Verb: verbEnd}, answerTimeout)
@@ -236,7 +235,7 @@ func (l *KeeperLink) End() {
 	<-l.doneCh
 }
 
-// Close gives up the link alone: to the keeper it looks as if the supervisor had died, or finished.
+// Close closes the connection only. To the keeper it looks as if the supervisor had died, or had drained if it was replaced.
 func (l *KeeperLink) Close() {
 	l.conn.Close()
 	<-l.doneCh
@@ -275,10 +274,10 @@ func (l *KeeperLink) call(f frame, limit time.Duration) error {
 	}
 }
 
-// killKeeper ends a keeper that does nothing any more: it must not hold a port that is to be closed.
+// killKeeper kills a keeper that does not respond, because it may hold a port that must be closed.
 func (l *KeeperLink) killKeeper() {
 	select {
-	case <-l.doneCh: // its pid may be another's by now
+	case <-l.doneCh: // its pid may be reused
 	default:
 		_ = syscall.Kill(l.pid, syscall.SIGKILL)
 	}

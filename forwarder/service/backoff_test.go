@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestTheDelayGrowsToItsLimitAndNeverBeyond(t *testing.T) {
+func TestRetryDelay_GrowsUpToItsLimit(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		policy := project.RestartPolicy{
 			InitialDelay:      time.Duration(rapid.Int64Range(1, int64(time.Minute)).Draw(t, "initial")),
@@ -34,7 +34,7 @@ func TestTheDelayGrowsToItsLimitAndNeverBeyond(t *testing.T) {
 	}
 }
 
-func TestAFailureAsksForItsRest(t *testing.T) {
+func TestService_OutcomeDependsOnFailureClassAndPolicy(t *testing.T) {
 	always := project.RestartPolicy{Enabled: true, InitialDelay: time.Second, BackoffMultiplier: 2, MaxDelay: time.Minute}
 	thrice := always
 	thrice.MaxAttempts = 3
@@ -50,7 +50,7 @@ func TestAFailureAsksForItsRest(t *testing.T) {
 		"attempts left":    {thrice, forwarder.Transient, 2, eventRetryLater},
 		"attempts used":    {thrice, forwarder.Transient, 3, eventFailed},
 		"restarts off":     {project.RestartPolicy{}, forwarder.Transient, 1, eventFailed},
-		"off, by the user": {project.RestartPolicy{}, forwarder.ByAttention, 1, eventNeedsAttention},
+		"restarts off, by attention": {project.RestartPolicy{}, forwarder.ByAttention, 1, eventNeedsAttention},
 	} {
 		s := &Service{
 			definition: Definition{Service: project.Service{RestartPolicy: c.policy}},

@@ -7,14 +7,14 @@ import (
 	"github.com/localport-sh/localport/forwarder/metrics"
 )
 
-// Counters are what a service has counted since it was made.
+// Counters are a service's counts since it was made.
 type Counters struct {
-	CheckTimes       *metrics.Histogram // of the checks
-	ChecksByResult   map[string]uint64  // by result
-	RestartsByReason map[string]uint64  // by reason
+	CheckTimes       *metrics.Histogram
+	ChecksByResult   map[string]uint64
+	RestartsByReason map[string]uint64
 }
 
-// counters count what a service goes through. They are safe for concurrent use.
+// counters is safe for concurrent use.
 type counters struct {
 	checkTimes metrics.Histogram
 
@@ -42,7 +42,7 @@ func (f *counters) countRestart(reason string) {
 	f.restartsByReason[reason]++
 }
 
-// Counters are what the service has counted so far.
+// Counters returns the counts so far.
 func (s *Service) Counters() Counters {
 	f := &s.counters
 	f.mu.Lock()

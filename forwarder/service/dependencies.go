@@ -1,7 +1,6 @@
 package service
 
 import (
-	"cmp"
 	"fmt"
 	"sync"
 
@@ -9,16 +8,16 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// Dependencies is where the services of a project find the states of those that they depend on. It is safe for concurrent use.
+// Dependencies holds the states of a project's services for those that depend on them. It is safe for concurrent use.
 type Dependencies struct {
 	changes wait.Broadcast
 
 	mu         sync.Mutex // guards the fields below
 	states     map[string]forwarder.State
-	waitingChs map[string]chan<- struct{} // tells a service that a client waits; by it the newest service of a name is known
+	waitingChs map[string]chan<- struct{} // a service's signal that a client waits; also identifies the newest service of a name
 }
 
-// NewDependencies is empty.
+// NewDependencies returns an empty Dependencies.
 func NewDependencies() *Dependencies {
 	return &Dependencies{
 		states: make(map[string]forwarder.State), waitingChs: make(map[string]chan<- struct{}),
@@ -31,7 +30,7 @@ type dependency struct {
 	state forwarder.State // empty: there is no such service
 }
 
-// add makes a service known, in the place of one of the same name that may still be ending.
+// add adds a service, replacing one of the same name that may not have ended yet.
 func (d *Dependencies) add(name string, start chan<- struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -39,7 +38,7 @@ func (d *Dependencies) add(name string, start chan<- struct{}) {
 	d.waitingChs[name] = start
 }
 
-// set says in which state a service is. It is ignored from one that has been replaced.
+// set sets the state of a service, unless another has replaced it.
 func (d *Dependencies) set(name string, state forwarder.State, start chan<- struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -50,7 +49,7 @@ func (d *Dependencies) set(name string, state forwarder.State, start chan<- stru
 	d.changes.Announce()
 }
 
-// remove forgets a service, unless another has replaced it.
+// remove removes a service, unless another has replaced it.
 func (d *Dependencies) remove(name string, start chan<- struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -62,10 +61,10 @@ func (d *Dependencies) remove(name string, start chan<- struct{}) {
 	d.changes.Announce()
 }
 
-// changed returns a channel that is closed at the next change. Get it before looking, so that none is missed.
+// changed returns a channel that is closed at the next change. Call it before reading, or a change may be missed.
 func (d *Dependencies) changed() <-chan struct{} { return d.changes.Changed() }
 
-// firstUnready is the first of the services that is not ready; zero if all are.
+// firstUnready returns the first of the services that is not ready; zero if all are.
 func (d *Dependencies) firstUnready(names []string) dependency {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -77,7 +76,7 @@ func (d *Dependencies) firstUnready(names []string) dependency {
 	return dependency{}
 }
 
-// notifyClientWaiting tells a service that a client of one that depends on it waits.
+// notifyClientWaiting signals a service that a client of a dependent waits.
 func (d *Dependencies) notifyClientWaiting(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -86,26 +85,26 @@ func (d *Dependencies) notifyClientWaiting(name string) {
 	}
 }
 
-// showBlocked shows what the attempt waits for. As long as that is being started, so is this service; clients wait for what
-// can come by itself. It is false if everything has become ready meanwhile.
+// showBlocked publishes which dependency the attempt waits for. Clients wait if it can become ready by itself. False if every
+// dependency has become ready meanwhile.
 func (s *Service) showBlocked() bool {
 	d := s.host.Dependencies.firstUnready(s.definition.DependsOn)
 	s.blockedOn = d
 	if d == (dependency{}) {
 		return false
 	}
-	state, verb, hint := s.attemptState(), "waits for", ""
+	state, verb, hint := s.attemptState(), "waiting for", ""
 	if d.state.Settled() {
-		state, verb, hint = forwarder.Failed, "depends on", "localport status tells why; localport restart "+d.name
+		state, verb, hint = forwarder.Failed, "depends on", `"localport status" shows why; then run "localport restart `+d.name+`"`
 	}
-	reason := fmt.Sprintf("%s %q, which is %s", verb, d.name, describeState(d.state))
+	reason := fmt.Sprintf("%s %q, which %s", verb, d.name, describeState(d.state))
 	if s.status.state != state || s.status.lastError != reason {
 		s.setStateAndError(state, reason, hint)
 	}
 	switch {
 	case d.state == forwarder.NeedsAttention || d.state == forwarder.Stopped:
 		s.port.Reject()
-	case d.state == forwarder.Failed && s.isDependencyNotified: // it was tried for our clients, without success
+	case d.state == forwarder.Failed && s.isDependencyNotified: // it was started for our clients and failed
 		s.port.DropWaiting()
 		s.isDependencyNotified = false
 	default:
@@ -114,10 +113,15 @@ func (s *Service) showBlocked() bool {
 	return true
 }
 
-// describeState is a state in a sentence.
+// describeState is the predicate of a dependency's state in a message.
 func describeState(state forwarder.State) string {
-	if state == forwarder.NeedsAttention {
-		return "in need of attention"
+	switch state {
+	case "":
+		return "does not exist"
+	case forwarder.NeedsAttention:
+		return "needs attention"
+	case forwarder.Failed:
+		return "has failed"
 	}
-	return cmp.Or(string(state), "not there")
+	return "is " + string(state)
 }

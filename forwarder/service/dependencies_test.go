@@ -9,7 +9,7 @@ import (
 )
 
 // A reload that gives a service another port makes another Service of its name, while the first one still ends.
-func TestDependencies_AServiceThatEndsLeavesTheStateOfItsReplacement(t *testing.T) {
+func TestDependencies_EndOfReplacedServiceKeepsStateOfItsReplacement(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := testHost()
 		tunnel := newSlowClosingTunnel(5 * time.Second)

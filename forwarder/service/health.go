@@ -14,36 +14,35 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// processCheckInterval is how often a tunnel's process is looked at.
+// processCheckInterval is the time between checks of a tunnel's process.
 const processCheckInterval = 5 * time.Second
 
-// firstRecheckDelay is the first delay before an unhealthy service is checked again; it doubles up to the interval.
+// firstRecheckDelay is the first delay before an unhealthy service is checked again. It doubles up to health_check.interval.
 const firstRecheckDelay = time.Second
 
-// healthMonitor is what is known of the tunnel that is attached: how it and its service are doing, and when they are checked next. It
-// belongs to the goroutine of Run.
+// healthMonitor checks the attached tunnel and the service behind it. It belongs to the goroutine of Run.
 type healthMonitor struct {
 	s                *Service
 	tunnel           forwarder.Tunnel
 	cancel           context.CancelFunc
-	beginCheck       func() // starts a check
+	beginCheck       func() // starts a health check
 	checkTimer       *time.Timer
-	idleTimer        *time.Timer       // of idle_timeout; stopped unless the service is on demand
-	freezer          forwarder.Freezer // the tunnel; nil: it has no process that could be stopped
+	idleTimer        *time.Timer       // for idle_timeout; stopped unless the service is on demand
+	freezer          forwarder.Freezer // the tunnel; nil if it has no process that could be stopped
 	processTicker    *time.Ticker      // nil without freezer
-	failureChangedCh <-chan struct{}   // the tunnel may be in trouble, or out of it; nil: it never says so
-	isFailing        bool              // it said so last
-	isChecking       bool              // a check runs
+	failureChangedCh <-chan struct{}   // the tunnel's reported failure may have changed; nil if it reports none
+	isFailing        bool              // the tunnel last reported a failure
+	isChecking       bool              // a health check is running
 	resultCh         chan checkOutcome
-	successes        int // checks in a row
+	successes        int // in a row
 	failures         int
 }
 
-// checkOutcome is how one check went.
+// checkOutcome is the outcome of one health check.
 type checkOutcome struct {
 	err       error
 	duration  time.Duration
-	isReached bool // the far end was there, whatever it said
+	isReached bool // the far end responded or acknowledged the connection
 }
 
 func newHealthMonitor(ctx context.Context, s *Service) *healthMonitor {
@@ -67,14 +66,14 @@ func newHealthMonitor(ctx context.Context, s *Service) *healthMonitor {
 	return h
 }
 
-// showInitialState shows what is known at once.
+// showInitialState publishes what is known before the first check.
 func (h *healthMonitor) showInitialState() {
 	if !h.showTunnelFailure() && h.s.definition.check == nil {
 		h.setHealthy()
 	}
 }
 
-// stop ends the checks. One that runs is cancelled; wait waits for it.
+// stop stops the checks and cancels a running one; waitForCheck waits for it.
 func (h *healthMonitor) stop() {
 	h.cancel()
 	h.checkTimer.Stop()
@@ -84,14 +83,14 @@ func (h *healthMonitor) stop() {
 	}
 }
 
-// waitForCheck returns when no check runs any more. Call it after stop, in place of reading results.
+// waitForCheck waits for a cancelled check. Call it after stop; nothing else may read resultCh then.
 func (h *healthMonitor) waitForCheck() {
 	if h.isChecking {
 		<-h.resultCh
 	}
 }
 
-// healthChannels are the channels of the attached tunnel and its checks; all nil while there is no tunnel.
+// healthChannels are the channels of the attached tunnel and its checks. All are nil while there is no tunnel.
 type healthChannels struct {
 	tunnelDone, tunnelChanged           <-chan struct{}
 	checkDue, idleTimeout, processCheck <-chan time.Time
@@ -123,7 +122,7 @@ type (
 	processCheckDue struct{}
 )
 
-// classify takes a change of what the tunnel says of itself.
+// classify publishes the failure that the tunnel reports, or has the service checked when it reports none any more.
 func (tunnelChanged) classify(s *Service) (event, bool) {
 	h := s.health
 	before := h.isFailing
@@ -137,7 +136,7 @@ func (tunnelChanged) classify(s *Service) (event, bool) {
 	return 0, false
 }
 
-// classify begins to count the idle time of a service on demand.
+// classify restarts the idle timer of a service on demand.
 func (lastClientLeft) classify(s *Service) (event, bool) {
 	if s.health != nil {
 		s.health.restartIdleTimer()
@@ -145,7 +144,8 @@ func (lastClientLeft) classify(s *Service) (event, bool) {
 	return 0, false
 }
 
-// classify starts a check. A tunnel that a refused connection would end is not checked while it has clients, which show as much.
+// classify starts a check. A tunnel that a refused connection would end is not checked while it has clients, whose connections show as
+// much.
 func (checkDue) classify(s *Service) (event, bool) {
 	h := s.health
 	switch stats := s.port.Stats(); {
@@ -159,7 +159,7 @@ func (checkDue) classify(s *Service) (event, bool) {
 	return 0, false
 }
 
-// classify closes the tunnel, unless a client has come in the meantime: when that one leaves, the time is counted again.
+// classify closes the tunnel, unless a client has connected in the meantime: the timer restarts when it disconnects.
 func (idleTimeout) classify(s *Service) (event, bool) {
 	if stats := s.port.Stats(); stats.Open > 0 || stats.Waiting > 0 {
 		return 0, false
@@ -168,7 +168,7 @@ func (idleTimeout) classify(s *Service) (event, bool) {
 	return s.loseTunnel(restartReasonIdle), true
 }
 
-// classify replaces a tunnel whose process does nothing any more.
+// classify replaces a tunnel whose process is stopped.
 func (processCheckDue) classify(s *Service) (event, bool) {
 	if s.health.freezer.Frozen() {
 		s.cause = &forwarder.Failure{Reason: "the tunnel fell silent: its process was stopped"}
@@ -177,7 +177,7 @@ func (processCheckDue) classify(s *Service) (event, bool) {
 	return 0, false
 }
 
-// classify takes a check's result. The tunnel is lost when it has fallen silent.
+// classify publishes a check's outcome. A tunnel that no longer carries anything is replaced.
 func (r checkOutcome) classify(s *Service) (event, bool) {
 	h, hc := s.health, s.definition.HealthCheck
 	h.isChecking = false
@@ -220,15 +220,15 @@ func (h *healthMonitor) onFailure(r checkOutcome, hc project.HealthCheck) {
 	h.checkAfter(rechecks.After(h.failures))
 }
 
-// onServerReached takes a client's success for a check's where a check would ask no more than that, or is not made at all while there
-// are clients. Whether a database lets us in is for its own check to say.
+// onServerReached counts a client's success as that of a check, if a check would find out no more or is not made while there are
+// clients. Whether a database accepts the login is for its own check to say.
 func (h *healthMonitor) onServerReached() {
 	if !h.isFailing && (h.s.definition.HealthCheck.Type == project.CheckTCP || h.isFragile()) {
 		h.setHealthy()
 	}
 }
 
-// onRefusal takes the tunnel's report of one connection: the tunnel is kept, and checked soon.
+// onRefusal publishes the refusal of one connection. The tunnel is kept and checked soon.
 func (h *healthMonitor) onRefusal(refusal forwarder.Refusal) {
 	if !refusal.Connect {
 		h.s.host.Log.Info("connection failed", "service", h.s.name, "reason", h.s.host.Mask(refusal.Reason))
@@ -241,7 +241,7 @@ func (h *healthMonitor) onRefusal(refusal forwarder.Refusal) {
 	}
 }
 
-// onRedefine goes on by a changed definition of the service.
+// onRedefine applies a changed definition of the service.
 func (h *healthMonitor) onRedefine() {
 	h.successes, h.failures = 0, 0
 	if h.s.definition.check == nil {
@@ -256,8 +256,8 @@ func (h *healthMonitor) onRedefine() {
 	}
 }
 
-// showTunnelFailure shows what the tunnel itself says stands in the way of connections, and reports whether something does. Nothing is
-// checked meanwhile.
+// showTunnelFailure publishes the failure that the tunnel reports, and returns whether there is one. The service is not checked
+// meanwhile.
 func (h *healthMonitor) showTunnelFailure() bool {
 	troubled, ok := h.tunnel.(forwarder.Troubled)
 	if !ok {
@@ -271,7 +271,7 @@ func (h *healthMonitor) showTunnelFailure() bool {
 	return h.isFailing
 }
 
-// setHealthy makes the service healthy: a check succeeded, or a client got an answer.
+// setHealthy makes the service healthy, after a successful check or a client's success.
 func (h *healthMonitor) setHealthy() {
 	h.failures = 0
 	if h.s.status.state != forwarder.Healthy {
@@ -290,14 +290,14 @@ func (h *healthMonitor) restartIdleTimer() {
 	}
 }
 
-// checkNow has the next check start at once.
+// checkNow starts the next check at once, unless one is running.
 func (h *healthMonitor) checkNow() {
 	if !h.isChecking && h.s.definition.check != nil {
 		h.checkTimer.Reset(0)
 	}
 }
 
-// checkAfter has the next check start after a delay, less at most a tenth, so that services are not all checked together.
+// checkAfter schedules the next check after a delay less up to a tenth, so that services are not all checked together.
 func (h *healthMonitor) checkAfter(delay time.Duration) {
 	h.checkTimer.Reset(wait.SubtractJitter(delay, 0.1))
 }
@@ -309,7 +309,6 @@ func (h *healthMonitor) startCheck(ctx context.Context) {
 	path := probePath{s.port, h.tunnel, new(atomic.Bool), &s.host, s.definition.Addresses()[0]}
 	s.runJob(func() {
 		growStack()
-		// Many services are not checked all at once.
 		select {
 		case s.host.CheckSlots <- struct{}{}:
 			defer func() { <-s.host.CheckSlots }()
@@ -321,8 +320,8 @@ func (h *healthMonitor) startCheck(ctx context.Context) {
 	})
 }
 
-// growStack makes room on the stack for a dial, in one step while there is next to nothing on it to move. A stack that grows while
-// a dial is under way is moved frame by frame, by tables of the program that would be in memory for that alone (1.1 MB).
+// growStack grows the stack for a dial in one step, while it is almost empty. To grow it during a dial, the runtime walks the frames
+// with tables that would be paged in for that alone (1.1 MB).
 //
 //go:noinline
 func growStack() {
@@ -330,35 +329,35 @@ func growStack() {
 	runtime.KeepAlive(&buf)
 }
 
-// runCheck runs a check once. One that panics has failed; its service is not affected.
+// runCheck runs a check once. A panic counts as a failed check.
 func runCheck(ctx context.Context, check probe.Check, timeout time.Duration, p probePath) (r checkOutcome) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	start := time.Now()
 	defer func() {
-		if trouble := recover(); trouble != nil {
-			r.err = fmt.Errorf("the check broke: %v", trouble)
+		if failure := recover(); failure != nil {
+			r.err = fmt.Errorf("the health check panicked: %v", failure)
 		}
 		r.duration, r.isReached = time.Since(start), p.isReached.Load()
 	}()
 	return checkOutcome{err: check(ctx, p)}
 }
 
-// isUnanswered reports whether nothing at all came back, as through a tunnel that is dead and does not know it. A far end that is
-// slow, that refuses or that rejects our password has been reached: another tunnel would not help.
+// isUnanswered reports whether nothing came back at all, as through a dead tunnel. A far end that is slow, refuses the connection or
+// rejects the password has been reached: another tunnel would not help.
 func (r checkOutcome) isUnanswered() bool {
 	return errors.Is(r.err, context.DeadlineExceeded) && !r.isReached
 }
 
-// explain is what a failed check has to say, and what to do about it.
+// explain says why a check failed, and what to do.
 func (r checkOutcome) explain(timeout time.Duration) (reason, hint string) {
-	var answer *probe.Failure
-	var obstacle *forwarder.Failure
+	var probeFailure *probe.Failure
+	var tunnelFailure *forwarder.Failure
 	switch {
-	case errors.As(r.err, &obstacle):
-		return obstacle.Reason, obstacle.Hint
-	case errors.As(r.err, &answer):
-		return answer.Reason, answer.Hint
+	case errors.As(r.err, &tunnelFailure):
+		return tunnelFailure.Reason, tunnelFailure.Hint
+	case errors.As(r.err, &probeFailure):
+		return probeFailure.Reason, probeFailure.Hint
 	case errors.Is(r.err, context.DeadlineExceeded) && r.isReached:
 		return fmt.Sprintf("no answer to the health check within %v", timeout), "is the service busy? health_check.timeout gives it more time"
 	case errors.Is(r.err, context.DeadlineExceeded):

@@ -8,16 +8,16 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 )
 
-// minAttemptInterval is the least time between two attempts that clients cause.
+// minAttemptInterval is the minimum time between two attempts that clients cause.
 const minAttemptInterval = time.Second
 
-// input is something that happened. classify takes over what it brings, and says which event it is in the present phase; false
-// if it is none.
+// input is a message to the run loop. classify updates the service's fields and returns the event that the input is in the current
+// phase; false if it is none.
 type input interface {
 	classify(s *Service) (event, bool)
 }
 
-// nextInput waits for the next input; nil when ctx has ended. Channels of what does not run at the moment are nil.
+// nextInput waits for the next input; nil when ctx has ended. It has the loop's only select. Channels of what does not run are nil.
 func (s *Service) nextInput(ctx context.Context) input {
 	var opened <-chan openResult
 	if s.openAttempt != nil {
@@ -27,7 +27,7 @@ func (s *Service) nextInput(ctx context.Context) input {
 	if s.phase == phaseBlocked {
 		dependencies = s.host.Dependencies.changed()
 		if s.host.Dependencies.firstUnready(s.definition.DependsOn) != s.blockedOn {
-			return dependenciesChanged{} // before there was a channel to tell it
+			return dependenciesChanged{} // it changed before changed() returned the channel
 		}
 	}
 	h := s.healthChannels()
@@ -92,7 +92,7 @@ type (
 	serverReached       struct{ tunnel forwarder.Tunnel }
 )
 
-// bindResult is how binding the port went.
+// bindResult is the outcome of binding the port.
 type bindResult struct {
 	port Port
 	err  error
@@ -116,7 +116,7 @@ func (b bindResult) classify(s *Service) (event, bool) {
 	return eventBound, true
 }
 
-// classify tells those who wait for the port to be free. What runs goes on: the next bind and the end wait for it by themselves.
+// classify notifies callers that wait for the port to be free. The next bind and close wait for that by themselves.
 func (portReleased) classify(s *Service) (event, bool) {
 	s.releaseDoneCh = nil
 	notifyAll(s.releaseWaiters)
@@ -133,7 +133,7 @@ func (attemptDue) classify(s *Service) (event, bool) {
 
 func (dependenciesChanged) classify(s *Service) (event, bool) { return s.dependencyEvent(), true }
 
-// dependencyEvent says whether the attempt that is due may begin.
+// dependencyEvent says whether the next attempt may begin.
 func (s *Service) dependencyEvent() event {
 	if s.host.Dependencies.firstUnready(s.definition.DependsOn) != (dependency{}) {
 		return eventBlocked
@@ -144,7 +144,7 @@ func (s *Service) dependencyEvent() event {
 func (clientWaiting) classify(s *Service) (event, bool) {
 	switch {
 	case s.port == nil:
-		return 0, false // it waited at a port that has been closed
+		return 0, false // it waited at a port that has since been closed
 	case time.Since(s.attempts.startedAt) < minAttemptInterval:
 		return eventClientThrottled, true
 	}
@@ -152,7 +152,7 @@ func (clientWaiting) classify(s *Service) (event, bool) {
 	return eventClientWaiting, true
 }
 
-// classify leaves an attempt alone that has just begun, and one in which the user answers questions.
+// classify ignores the change during an attempt that has just begun or in which the user answers questions.
 func (networkChanged) classify(s *Service) (event, bool) {
 	if s.phase == phaseConnecting {
 		if s.openAttempt.isInteractive || time.Since(s.attempts.startedAt) < minAttemptInterval || s.cause != nil {
@@ -166,7 +166,7 @@ func (networkChanged) classify(s *Service) (event, bool) {
 	return eventNetworkChanged, true
 }
 
-// classify keeps a tunnel that was ready before the attempt was aborted, unless another was asked for.
+// classify keeps a tunnel that opened before the attempt was cancelled, unless a restart was requested.
 func (o openResult) classify(s *Service) (event, bool) {
 	attempt := s.openAttempt
 	s.openAttempt = nil
@@ -197,7 +197,7 @@ func (tunnelEnded) classify(s *Service) (event, bool) {
 	return s.loseTunnel(restartReasonEnded), true
 }
 
-// loseTunnel notes why the tunnel is given up.
+// loseTunnel records the restart reason and publishes the end of the tunnel. s.cause must be set.
 func (s *Service) loseTunnel(reason string) event {
 	s.attempts.restartReason = reason
 	if time.Since(s.connectedAt) >= stableTime {
@@ -210,25 +210,25 @@ func (s *Service) loseTunnel(reason string) event {
 func (closeDone) classify(s *Service) (event, bool) {
 	s.closeDoneCh = nil
 	if s.phase == phaseStopping {
-		return eventClosed, true // which tells those who wait, after the snapshot says so
+		return eventClosed, true // its action notifies the callers of Stop, after publishing
 	}
 	s.notifyStopWaiters()
 	switch {
 	case s.port != nil:
 		return s.outcome(), true
-	case s.bindResultCh != nil: // what follows is decided when it is known whether the port is ours
+	case s.bindResultCh != nil: // decided by the bind result
 		return 0, false
 	}
 	return eventPortLost, true
 }
 
-// notifyStopWaiters tells those who wait for the end of what was just closed.
+// notifyStopWaiters notifies the callers of Stop that nothing runs any more.
 func (s *Service) notifyStopWaiters() {
 	notifyAll(s.stopWaiters)
 	s.stopWaiters = nil
 }
 
-// classify drops what an earlier tunnel's client reports.
+// classify ignores reports about an earlier tunnel.
 func (t serverReached) classify(s *Service) (event, bool) {
 	if s.health != nil && t.tunnel == s.tunnel {
 		s.health.onServerReached()
@@ -243,7 +243,7 @@ func (r tunnelRefusal) classify(s *Service) (event, bool) {
 	return 0, false
 }
 
-// handleQueuedRefusals takes what a tunnel said before it ended, so that the snapshot shows it rather than the end alone.
+// handleQueuedRefusals handles what a tunnel reported before it ended, so that the snapshot shows that too.
 func (s *Service) handleQueuedRefusals() {
 	for {
 		select {

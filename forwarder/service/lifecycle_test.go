@@ -49,7 +49,7 @@ func TestService_StopClosesThePortBeforeTheTunnelEnds(t *testing.T) {
 	})
 }
 
-func TestService_StopLetsWhatDependsOnItEndFirst(t *testing.T) {
+func TestService_StopEndsDependentsFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first, second := newSlowClosingTunnel(2*time.Second), newSlowClosingTunnel(2*time.Second)
 		web := startService(t, testHost(), testServiceConfig("web"), checkSucceeds, func(int) (forwarder.Tunnel, error) { return first, nil })
@@ -69,7 +69,7 @@ func TestService_StopLetsWhatDependsOnItEndFirst(t *testing.T) {
 	})
 }
 
-func TestService_StartWhileItEndsOpensThePortAtOnce(t *testing.T) {
+func TestService_StartWhileStoppingOpensThePortAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tunnel := newSlowClosingTunnel(2 * time.Second)
 		s := startService(t, testHost(), testServiceConfig("db"), checkSucceeds, func(n int) (forwarder.Tunnel, error) {
@@ -96,7 +96,7 @@ func TestService_StartWhileItEndsOpensThePortAtOnce(t *testing.T) {
 	})
 }
 
-func TestService_StartWhileItEndsFindsThePortTaken(t *testing.T) {
+func TestService_StartWhileStoppingRetriesPortInUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := testHost()
 		port, binds := &countingPort{}, 0
@@ -125,7 +125,7 @@ func TestService_StartWhileItEndsFindsThePortTaken(t *testing.T) {
 	})
 }
 
-func TestService_StopEndsAnAttemptThatHangs(t *testing.T) {
+func TestService_StopEndsHangingAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		driver := &scriptedDriver{open: openSucceeds}
 		driver.hang.Store(true)
@@ -140,7 +140,7 @@ func TestService_StopEndsAnAttemptThatHangs(t *testing.T) {
 	})
 }
 
-func TestService_AnswersWhileATunnelEnds(t *testing.T) {
+func TestService_AnswersRequestsWhileTunnelIsClosing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := startService(t, testHost(), testServiceConfig("db"), checkSucceeds, func(int) (forwarder.Tunnel, error) {
 			return newSlowClosingTunnel(10 * time.Second), nil
@@ -164,7 +164,7 @@ func TestService_AnswersWhileATunnelEnds(t *testing.T) {
 }
 
 // What another service has found out between a request and its attempt need not be tried again: see forwarder.Run.
-func TestService_ARequestIsAsOldAsTheWish(t *testing.T) {
+func TestService_AttemptHasTheTimeOfItsRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tunnel := newSlowClosingTunnel(time.Minute)
 		s := startService(t, testHost(), testServiceConfig("db"), checkSucceeds, func(n int) (forwarder.Tunnel, error) {
@@ -185,7 +185,7 @@ func TestService_ARequestIsAsOldAsTheWish(t *testing.T) {
 	})
 }
 
-func TestService_StartTriesAgainWhatFailedUnlessTheCallerSawItFail(t *testing.T) {
+func TestService_StartRetriesFailedServiceUnlessJustSpawned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := startService(t, testHost(), testServiceConfig("db"), checkSucceeds, func(n int) (forwarder.Tunnel, error) {
 			if n == 1 {
@@ -202,7 +202,7 @@ func TestService_StartTriesAgainWhatFailedUnlessTheCallerSawItFail(t *testing.T)
 	})
 }
 
-func TestService_StartTriesAPortThatWasTakenAtOnce(t *testing.T) {
+func TestService_StartRetriesPortInUseAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := testHost()
 		port, taken := &countingPort{}, true
@@ -225,7 +225,7 @@ func TestService_StartTriesAPortThatWasTakenAtOnce(t *testing.T) {
 	})
 }
 
-func TestService_SignalsOfAnEarlierTunnelDoNotCount(t *testing.T) {
+func TestService_IgnoresReportsOfEarlierTunnel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first := newScriptedTunnel()
 		s := startService(t, testHost(), testServiceConfig("db"), checkSucceeds, func(n int) (forwarder.Tunnel, error) {
@@ -247,7 +247,7 @@ func TestService_SignalsOfAnEarlierTunnelDoNotCount(t *testing.T) {
 	})
 }
 
-func TestService_TheEndOfItsContextReleasesWhoWaitsForIt(t *testing.T) {
+func TestService_EndOfRunReleasesCallersOfStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		web := startService(t, testHost(), testServiceConfig("web"), checkSucceeds, func(int) (forwarder.Tunnel, error) {
 			return newSlowClosingTunnel(2 * time.Second), nil
@@ -263,7 +263,7 @@ func TestService_TheEndOfItsContextReleasesWhoWaitsForIt(t *testing.T) {
 	})
 }
 
-func TestService_TheEndWaitsForEverything(t *testing.T) {
+func TestService_RunWaitsForTunnelToClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tunnel := newSlowClosingTunnel(3 * time.Second)
 		s := startService(t, testHost(), testServiceConfig("db"), checkSucceeds, func(int) (forwarder.Tunnel, error) { return tunnel, nil })
@@ -287,7 +287,7 @@ func (p *slowReleasePort) Release() {
 	p.countingPort.Release()
 }
 
-func TestService_IsNotHeldUpByThePortThatItReleases(t *testing.T) {
+func TestService_AnswersRequestsWhilePortIsReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := testHost()
 		var ports []*slowReleasePort
@@ -327,7 +327,7 @@ func TestService_IsNotHeldUpByThePortThatItReleases(t *testing.T) {
 }
 
 // A port that comes when the service has just been stopped is free when the stop returns, whatever else is waited for.
-func TestService_StopReleasesAPortThatIsJustBeingBound(t *testing.T) {
+func TestService_StopReleasesPortBeingBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := testHost()
 		port := &countingPort{}

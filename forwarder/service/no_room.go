@@ -2,10 +2,10 @@ package service
 
 import "github.com/localport-sh/localport/forwarder/eventlog"
 
-// NoRoomHint is what a user can do about a shortage of file descriptors.
+// NoRoomHint says what to do about a lack of file descriptors.
 const NoRoomHint = `close some, or raise "ulimit -n" and start the project again`
 
-// classify reports that there is no room for further clients of the service, or that there is again.
+// classify publishes that the file limit leaves no room for further clients, or that there is room again.
 func (roomChanged) classify(s *Service) (event, bool) {
 	if s.port == nil {
 		return 0, false

@@ -11,19 +11,19 @@ import (
 // openAttempt is an attempt to open a tunnel.
 type openAttempt struct {
 	cancel        context.CancelFunc
-	resultCh      chan openResult // gets one
-	isInteractive bool            // the user answers questions meanwhile
-	needsUser     bool            // it is pointless without the user
+	resultCh      chan openResult // receives one result
+	isInteractive bool            // the user answers questions
+	needsUser     bool            // a retry without the user cannot succeed
 }
 
-// openResult is how an attempt went. After an error nothing is left of it.
+// openResult is the outcome of an attempt. After an error nothing of it is left.
 type openResult struct {
 	tunnel    forwarder.Tunnel
 	removeRun func()
 	err       error
 }
 
-// abort ends an attempt that nobody waits for any more, and returns when nothing is left of it.
+// abort cancels an attempt and returns when nothing of it is left.
 func (o *openAttempt) abort() {
 	o.cancel()
 	if r := <-o.resultCh; r.err == nil {
@@ -76,7 +76,7 @@ func (s *Service) open(ctx context.Context) {
 	})
 }
 
-// explainTimeout says that an attempt took too long, where the technology says nothing better.
+// explainTimeout replaces a timeout error, unless it is a Failure that explains more.
 func explainTimeout(ctx context.Context, err error, timeout time.Duration) error {
 	_, explained := errors.AsType[*forwarder.Failure](err)
 	if !explained && errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -85,7 +85,7 @@ func explainTimeout(ctx context.Context, err error, timeout time.Duration) error
 	return err
 }
 
-// attemptState is the state during an attempt: the first tunnel is started, the others are restarts.
+// attemptState is the state during an attempt: starting for the first tunnel, restarting for the others.
 func (s *Service) attemptState() forwarder.State {
 	if s.attempts.opened > 1 {
 		s.status.restarts = s.attempts.opened - 1
@@ -96,11 +96,11 @@ func (s *Service) attemptState() forwarder.State {
 	return forwarder.Starting
 }
 
-// countAttempt counts an attempt that begins; every one but the first is a restart.
+// countAttempt counts an attempt as a restart, unless it is the first.
 func (s *Service) countAttempt(run string) {
 	s.status.run = run
 	if s.attempts.restartReason != "" {
 		s.counters.countRestart(s.attempts.restartReason)
 	}
-	s.attempts.restartReason = restartReasonNotOpened // until it is open
+	s.attempts.restartReason = restartReasonNotOpened // unless it opens
 }

@@ -9,16 +9,16 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// bindInterval is how often a port that something else has is tried again.
+// bindInterval is the time between attempts to bind a port that is in use.
 const bindInterval = time.Second
 
-// openTimeout bounds the opening of a tunnel: longer than ssh's and kubectl's own limits, so that their reasons come first.
+// openTimeout bounds an attempt. It is longer than the timeouts of ssh and kubectl, whose errors say more.
 const openTimeout = 35 * time.Second
 
-// loginTimeout bounds an opening that is a login: a person has to find a token, or to read a fingerprint.
+// loginTimeout bounds an attempt in which a person answers questions.
 const loginTimeout = 3 * time.Minute
 
-// perform carries out one action. None waits for a process or for the network: what may is a job.
+// perform carries out one action. It never waits for a process or the network: that is done in jobs.
 func (s *Service) perform(ctx context.Context, a action) {
 	switch a {
 	case actionBind:
@@ -60,7 +60,7 @@ func (s *Service) perform(ctx context.Context, a action) {
 		s.attemptTimer.Reset(retryDelay(s.definition.RestartPolicy, s.attempts.failures))
 	case actionScheduleThrottled:
 		s.attemptTimer.Reset(minAttemptInterval - time.Since(s.attempts.startedAt))
-	case actionServeWaiting: // a client may have begun to wait while the last tunnel was being closed
+	case actionServeWaiting: // one may have begun to wait while the last tunnel was being closed
 		if s.port.Stats().Waiting > 0 {
 			wait.Notify(s.waitingCh)
 		}
@@ -71,7 +71,7 @@ func (s *Service) perform(ctx context.Context, a action) {
 	}
 }
 
-// bind starts to get the port, unless that is under way. A port that was released is free before.
+// bind starts to bind the port, unless that is running already. It waits for the release of the last port.
 func (s *Service) bind(ctx context.Context) {
 	if s.bindResultCh != nil {
 		return
@@ -94,7 +94,7 @@ func (s *Service) bind(ctx context.Context) {
 	})
 }
 
-// applyBindResult takes over how binding went. Why it failed first is shown until it succeeds, or until a person asks again.
+// applyBindResult publishes the outcome of a bind. The first error is shown until a bind succeeds or a request asks for another.
 func (s *Service) applyBindResult(b bindResult) {
 	s.port = b.port
 	waiters := s.bindWaiters
@@ -120,8 +120,8 @@ func notifyAll(waiters []chan<- struct{}) {
 	}
 }
 
-// releasePort publishes that the service is stopped, and then has its port closed, or the one that is just being bound. Whoever
-// has a copy of the listeners may take seconds to close it.
+// releasePort publishes that the service is stopped, and then starts to close its port or the one that is being bound. The keeper may
+// take seconds to close its copies.
 func (s *Service) releasePort() {
 	port, binding, before := s.port, s.bindResultCh, s.releaseDoneCh
 	s.port, s.isBindErrorShown, s.bindResultCh = nil, false, nil
@@ -152,26 +152,26 @@ func (s *Service) releasePort() {
 				return
 			}
 			if b := <-binding; b.port != nil {
-				b.port.Release() // no copy of it may stay
+				b.port.Release() // the keeper must not keep copies
 				_ = b.port.Close()
 			}
 		}, s.logPanic)
 	})
 }
 
-// attach sends clients through the tunnel and begins to check its health.
+// attach attaches the tunnel to the port and starts its health checks.
 func (s *Service) attach(ctx context.Context) {
 	s.cause = nil
 	s.connectedAt = time.Now()
 	s.attempts.restartReason = restartReasonEnded
-	target := s.definition.Driver.Target(s.definition.Service) // kubectl knows its context and namespace only now
+	target := s.definition.Driver.Target(s.definition.Service) // kubectl knows its context and namespace only after opening
 	s.publish(func(st *status) { st.upSince, st.target = s.connectedAt, target })
 	s.port.Attach(s.tunnel)
 	s.health = newHealthMonitor(ctx, s)
 	s.health.showInitialState()
 }
 
-// detach stops the checks and lets clients of the port wait.
+// detach stops the checks and detaches the tunnel: clients wait.
 func (s *Service) detach(port Port) {
 	if s.health == nil {
 		return
@@ -180,7 +180,7 @@ func (s *Service) detach(port Port) {
 	port.Detach(s.tunnel)
 }
 
-// recheck asks whether the tunnel leads anywhere still, after the network has changed.
+// recheck checks the tunnel and the service, after the network has changed.
 func (s *Service) recheck() {
 	if doubter, ok := s.tunnel.(forwarder.Doubter); ok {
 		doubter.Doubt()
@@ -188,29 +188,29 @@ func (s *Service) recheck() {
 	s.health.checkNow()
 }
 
-// close has everything closed that runs: the attempt, the tunnel with its checks, and with all also the port's connections and
-// the log. What must end before is waited for first.
+// close starts to close the attempt and the tunnel with its checks, and if all is set also the port's connections. It first waits for
+// the previous close and, if all is set, for closeAfter.
 func (s *Service) close(all bool) {
 	if all {
 		s.detach(s.releasedPort)
 	}
-	closing, before := make(chan struct{}), s.closeDoneCh
+	doneCh, previousCh := make(chan struct{}), s.closeDoneCh
 	opening, tunnel, check, removeRun := s.openAttempt, s.tunnel, s.health, s.removeRun
 	var port Port
 	var releasing <-chan struct{}
-	var after []<-chan struct{}
+	var closeAfter []<-chan struct{}
 	if all {
-		port, releasing, after = s.releasedPort, s.releaseDoneCh, s.closeAfter
+		port, releasing, closeAfter = s.releasedPort, s.releaseDoneCh, s.closeAfter
 		s.releasedPort, s.closeAfter = nil, nil
 	}
-	s.openAttempt, s.tunnel, s.health, s.removeRun, s.closeDoneCh = nil, nil, nil, nil, closing
+	s.openAttempt, s.tunnel, s.health, s.removeRun, s.closeDoneCh = nil, nil, nil, nil, doneCh
 	s.runJob(func() {
-		defer close(closing)
-		for _, ended := range after {
+		defer close(doneCh)
+		for _, ended := range closeAfter {
 			<-ended
 		}
-		if before != nil {
-			<-before
+		if previousCh != nil {
+			<-previousCh
 		}
 		if opening != nil {
 			opening.abort()
@@ -233,7 +233,7 @@ func (s *Service) close(all bool) {
 	})
 }
 
-// requireUserAgain is why a login failed: whatever it was, the next attempt needs the user again.
+// requireUserAgain turns a transient failure of a login into one that needs attention: a retry could not ask the user.
 func requireUserAgain(err error) error {
 	failure, ok := errors.AsType[*forwarder.Failure](err)
 	if !ok || failure.Class != forwarder.Transient {

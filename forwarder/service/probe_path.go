@@ -9,20 +9,20 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 )
 
-// probePath leads to a service for its health check: through the tunnel, never through our own listener.
+// probePath connects a health check to its service through the tunnel, never through our own listener.
 type probePath struct {
 	port   Port
 	tunnel forwarder.Tunnel
-	// isReached is set when the far end is known to be there: it was acknowledged, or a byte came from it.
+	// isReached is set when the connection was acknowledged or a byte came back.
 	isReached *atomic.Bool
 	host      *Host
 	local     netip.AddrPort
 }
 
-// Dir is the project's root: a check that starts something starts it there.
+// Dir is the project's root, the working directory of a check's process.
 func (p probePath) Dir() string { return p.host.Dir }
 
-// Environ is the environment of the project's children.
+// Environ is the environment of a check's process.
 func (p probePath) Environ() []string { return p.host.Environ() }
 
 // Local is the address that clients connect to.
@@ -41,7 +41,7 @@ func (p probePath) Dial(ctx context.Context) (net.Conn, error) {
 
 func (p probePath) Acknowledges() bool { return p.tunnel.Acknowledges() }
 
-// observedConn notes that something came from the far end.
+// observedConn records that a byte came back.
 type observedConn struct {
 	net.Conn
 	isReached *atomic.Bool
@@ -55,7 +55,7 @@ func (c *observedConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// CloseWrite passes an end of file on.
+// CloseWrite half-closes the connection if it can be half-closed.
 func (c *observedConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()

@@ -16,7 +16,7 @@ const (
 	requestRedefine
 )
 
-// request is what others ask of a service.
+// request is a message from other goroutines to the run loop.
 type request struct {
 	kind          requestKind
 	requestedAt   time.Time
@@ -26,11 +26,11 @@ type request struct {
 	askSocket     string
 	needsUser     bool
 	closeAfter    []<-chan struct{}
-	doneCh        chan<- struct{} // closed when the first half is done: the port is open or closed, and the snapshot says so
-	endedCh       chan<- struct{} // of a stop: closed when nothing runs any more
+	doneCh        chan<- struct{} // closed when the port is open or closed and the snapshot says so
+	endedCh       chan<- struct{} // for a stop: closed when nothing of the service runs
 }
 
-// send hands a request to the loop and returns when its first half is done, or the loop has ended.
+// send sends a request to the run loop and waits for its doneCh, or for the end of the loop.
 func (s *Service) send(r request) {
 	done := make(chan struct{})
 	r.requestedAt, r.doneCh = time.Now(), done
@@ -47,46 +47,45 @@ func (s *Service) send(r request) {
 
 // StartOptions say how a service is started.
 type StartOptions struct {
-	// Spawned: the caller has brought the supervisor up just now. A service that failed since then is not tried a second time.
+	// Spawned is set if the caller has just spawned the supervisor. A service that has failed since is not tried a second time.
 	Spawned bool
 }
 
-// Start starts a stopped service. One that runs and has failed, waits for its port, the user or its next attempt gets an attempt
-// at once. When it returns, the port is open or the snapshot says why it is not.
+// Start starts a stopped service. One that has failed, needs attention, is in backoff or has no port retries at once. When Start
+// returns, the port is open or the snapshot says why it is not.
 func (s *Service) Start(o StartOptions) {
 	s.send(request{kind: requestStart, isJustSpawned: o.Spawned})
 }
 
-// Stop closes the port. When it returns, the port is free and the snapshot says so. Then, after every channel of after is
-// closed, the tunnel ends; the returned channel is closed when nothing of the service runs any more.
-func (s *Service) Stop(after ...<-chan struct{}) <-chan struct{} {
-	ended := make(chan struct{})
-	s.send(request{kind: requestStop, closeAfter: after, endedCh: ended})
+// Stop closes the port. When it returns, the port is free and the snapshot says so. The tunnel is closed once every channel of
+// closeAfter is closed; the returned channel is closed when nothing of the service runs.
+func (s *Service) Stop(closeAfter ...<-chan struct{}) <-chan struct{} {
+	endedCh := make(chan struct{})
+	s.send(request{kind: requestStop, closeAfter: closeAfter, endedCh: endedCh})
 	select {
 	case <-s.doneCh:
 		return s.doneCh
 	default:
-		return ended
+		return endedCh
 	}
 }
 
-// Restart has another tunnel opened; one that is stopped is started.
+// Restart replaces the tunnel of a running service, and starts a stopped one.
 func (s *Service) Restart() { s.send(request{kind: requestRestart}) }
 
-// LogIn has another tunnel opened while the user answers questions at a socket. A service that waited for a login does so again
-// if this one fails.
-func (s *Service) LogIn(ask string) {
-	needed := ask != "" && s.Snapshot().State == forwarder.NeedsAttention
-	s.send(request{kind: requestRestart, askSocket: ask, needsUser: needed})
+// LogIn opens another tunnel while the user answers questions at a socket. A service that needed attention needs it again if that
+// fails.
+func (s *Service) LogIn(askSocket string) {
+	needsUser := askSocket != "" && s.Snapshot().State == forwarder.NeedsAttention
+	s.send(request{kind: requestRestart, askSocket: askSocket, needsUser: needsUser})
 }
 
-// Redefine gives the service another definition with the same addresses. Its tunnel stays if keepTunnel says that what is
-// different does not concern it.
+// Redefine gives the service another definition with the same addresses. The tunnel stays if keepTunnel is set.
 func (s *Service) Redefine(d Definition, keepTunnel bool) {
 	s.send(request{kind: requestRedefine, definition: &d, keepTunnel: keepTunnel})
 }
 
-// NetworkChanged has the service look at once whether its tunnel still leads anywhere.
+// NetworkChanged has the service check its tunnel now. It never waits.
 func (s *Service) NetworkChanged() { wait.Notify(s.networkCh) }
 
 func (r request) classify(s *Service) (event, bool) {
@@ -113,7 +112,7 @@ func (r request) classifyStart(s *Service) (event, bool) {
 	case phaseStopped, phaseStopping:
 		s.attempts.reset(r.requestedAt)
 		s.attempts.askSocket, s.attempts.needsUser = r.askSocket, r.needsUser
-		s.cause = errRequested // what follows the end of the last tunnel, if that is still being closed
+		s.cause = errRequested // the next attempt begins when the last tunnel is closed
 		s.publish(func(st *status) {
 			st.state, st.restarts, st.failures, st.lastError, st.hint, st.isEnding = s.firstState(), 0, 0, "", "", false
 		})
@@ -127,7 +126,7 @@ func (r request) classifyStart(s *Service) (event, bool) {
 	return 0, false
 }
 
-// firstState is the state of a service that has just been started.
+// firstState is the state of a service right after its start.
 func (s *Service) firstState() forwarder.State {
 	if s.definition.OnDemand {
 		return forwarder.Idle
@@ -135,7 +134,7 @@ func (s *Service) firstState() forwarder.State {
 	return forwarder.Starting
 }
 
-// applyRestart takes the user's request over: the attempt or tunnel of the moment ends by it, not by a failure.
+// applyRestart records a requested restart as the cause of the current tunnel's end, which therefore is no failure.
 func (s *Service) applyRestart(r request) event {
 	s.attempts.applyRequest(r)
 	s.cause = errRequested
@@ -143,7 +142,7 @@ func (s *Service) applyRestart(r request) event {
 	return eventRestart
 }
 
-// applyDefinition takes another definition over.
+// applyDefinition replaces the definition.
 func (s *Service) applyDefinition(r request) (event, bool) {
 	target := r.definition.Driver.Target(r.definition.Service)
 	s.definition = *r.definition
@@ -157,7 +156,7 @@ func (s *Service) applyDefinition(r request) (event, bool) {
 	return s.applyRestart(r), true
 }
 
-// acknowledge tells the sender that the first half of its request is done, or has it told when the port has been tried or is free.
+// acknowledge closes a request's doneCh, now or when the pending bind or release is done.
 func (s *Service) acknowledge(r request) {
 	switch {
 	case r.kind == requestStop && s.releaseDoneCh != nil:

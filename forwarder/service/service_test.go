@@ -244,7 +244,7 @@ func intervals(times []time.Time) []time.Duration {
 // isDelay reports whether a delay is the wanted one, less at most a quarter of jitter.
 func isDelay(got, want time.Duration) bool { return got <= want && got >= want*3/4 }
 
-func TestAttemptsComeAtGrowingDelaysUpToTheLimit(t *testing.T) {
+func TestService_RetriesWithBackoffUpToItsLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startService(t, testHost(), testServiceConfig("db"), checkSucceeds, openFails)
 		defer c.end()
@@ -259,12 +259,12 @@ func TestAttemptsComeAtGrowingDelaysUpToTheLimit(t *testing.T) {
 	})
 }
 
-func TestAStableMinuteResetsTheCount(t *testing.T) {
+func TestService_ResetsBackoffAfterAStableMinute(t *testing.T) {
 	for name, c := range map[string]struct {
 		up   time.Duration
 		want time.Duration
 	}{
-		"not quite": {59 * time.Second, 8 * time.Second},
+		"less than a minute": {59 * time.Second, 8 * time.Second},
 		"a minute":  {time.Minute, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -287,14 +287,14 @@ func TestAStableMinuteResetsTheCount(t *testing.T) {
 	}
 }
 
-func TestFailedIsNotForEver(t *testing.T) {
+func TestService_RetriesAfterAttemptsAreUsedUp(t *testing.T) {
 	limited := testServiceConfig("db")
 	limited.RestartPolicy.MaxAttempts = 2
 	changed := limited
 	changed.Description = "described"
 	for name, help := range map[string]func(*testService){
 		"a client":        func(c *testService) { c.addClient() },
-		"wake from sleep": func(c *testService) { c.NetworkChanged() },
+		"a network change": func(c *testService) { c.NetworkChanged() },
 		"restart":         func(c *testService) { c.Restart() },
 		"a config change": func(c *testService) { c.Redefine(Definition{changed, c.driver, checkSucceeds}, true) },
 	} {
@@ -320,13 +320,13 @@ func TestFailedIsNotForEver(t *testing.T) {
 	}
 }
 
-func TestALoginThatComesToNothingIsTheUsersMatterAgain(t *testing.T) {
+func TestService_NeedsAttentionAgainAfterFailedLogin(t *testing.T) {
 	for name, tt := range map[string]struct {
 		first forwarder.Class
 		want  forwarder.State
 	}{
-		"it waited for one": {forwarder.ByAttention, forwarder.NeedsAttention},
-		"it did not":        {forwarder.Permanent, forwarder.Restarting},
+		"needed attention before": {forwarder.ByAttention, forwarder.NeedsAttention},
+		"had failed before":        {forwarder.Permanent, forwarder.Restarting},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -348,7 +348,7 @@ func TestALoginThatComesToNothingIsTheUsersMatterAgain(t *testing.T) {
 	}
 }
 
-func TestALoginFromWhichTheUserWalksAwayIsGivenUp(t *testing.T) {
+func TestService_CancelsAbandonedLogin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startService(t, testHost(), testServiceConfig("db"), checkSucceeds, func(int) (forwarder.Tunnel, error) {
 			return nil, &forwarder.Failure{Class: forwarder.ByAttention, Reason: "a key is locked"}
@@ -368,7 +368,7 @@ func TestALoginFromWhichTheUserWalksAwayIsGivenUp(t *testing.T) {
 	})
 }
 
-func TestALateTunnelIsExplainedByItsOwnWordsWhereItHasAny(t *testing.T) {
+func TestService_OpenTimeoutShowsTheTechnologysReason(t *testing.T) {
 	for want, words := range map[string]*forwarder.Failure{
 		"it listens, but has not said that it is ready": {Reason: "it listens, but has not said that it is ready"},
 		"the tunnel was not ready after 35s":            nil,
@@ -387,7 +387,7 @@ func TestALateTunnelIsExplainedByItsOwnWordsWhereItHasAny(t *testing.T) {
 	}
 }
 
-func TestAClientOfAFailedServiceGetsOneAttemptAndIsReset(t *testing.T) {
+func TestService_ClientOfFailedServiceCausesOneAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		svc := testServiceConfig("db")
 		svc.RestartPolicy.Enabled = false
@@ -411,7 +411,7 @@ func TestAClientOfAFailedServiceGetsOneAttemptAndIsReset(t *testing.T) {
 	})
 }
 
-func TestAWaitingClientEndsTheBackoff(t *testing.T) {
+func TestService_WaitingClientEndsBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startService(t, testHost(), testServiceConfig("db"), checkSucceeds, func(n int) (forwarder.Tunnel, error) {
 			if n < 6 {
@@ -431,7 +431,7 @@ func TestAWaitingClientEndsTheBackoff(t *testing.T) {
 // checkTimesOut is a check that nothing comes back to.
 func checkTimesOut(ctx context.Context, _ probe.Path) error { <-ctx.Done(); return ctx.Err() }
 
-func TestASilentTunnelIsReplacedButNotUnderConnectionsThatReceive(t *testing.T) {
+func TestService_ReplacesSilentTunnelUnlessConnectionsReceive(t *testing.T) {
 	for _, busy := range []bool{false, true} {
 		t.Run(fmt.Sprintf("busy=%v", busy), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -464,7 +464,7 @@ func TestASilentTunnelIsReplacedButNotUnderConnectionsThatReceive(t *testing.T) 
 	}
 }
 
-func TestABadAnswerKeepsTheTunnel(t *testing.T) {
+func TestService_KeepsTunnelAfterFailedCheck(t *testing.T) {
 	for name, check := range map[string]probe.Check{
 		"a wrong password": func(context.Context, probe.Path) error {
 			return &probe.Failure{Reason: `password authentication failed for user "app"`, Hint: "set health_check.password"}
@@ -496,7 +496,7 @@ func TestABadAnswerKeepsTheTunnel(t *testing.T) {
 	}
 }
 
-func TestThresholdsCountAnswersInARow(t *testing.T) {
+func TestService_HealthThresholdsCountResultsInARow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		svc := testServiceConfig("db")
 		svc.HealthCheck.SuccessThreshold = 2
@@ -523,7 +523,7 @@ func TestThresholdsCountAnswersInARow(t *testing.T) {
 	})
 }
 
-func TestChecksNeverOverlapAndComeWithJitter(t *testing.T) {
+func TestService_ChecksHaveJitterAndNeverOverlap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var running, most atomic.Int32
 		var mu sync.Mutex
@@ -557,7 +557,7 @@ func TestChecksNeverOverlapAndComeWithJitter(t *testing.T) {
 	})
 }
 
-func TestTwoHundredServicesAreCheckedAFewAtATime(t *testing.T) {
+func TestService_LimitsConcurrentChecksOfAllServices(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := testHost()
 		var running, most, total atomic.Int32
@@ -583,7 +583,7 @@ func TestTwoHundredServicesAreCheckedAFewAtATime(t *testing.T) {
 	})
 }
 
-func TestAServiceWaitsForWhatItDependsOn(t *testing.T) {
+func TestService_WaitsForItsDependency(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := testHost()
 		web := testServiceConfig("web")
@@ -601,7 +601,7 @@ func TestAServiceWaitsForWhatItDependsOn(t *testing.T) {
 		defer bastion.end()
 		time.Sleep(2 * time.Second)
 		w.requireState(t, forwarder.Starting)
-		if got := w.lastError(); !strings.Contains(got, `waits for "bastion", which is restarting`) {
+		if got := w.lastError(); !strings.Contains(got, `waiting for "bastion", which is restarting`) {
 			t.Errorf("meanwhile it says %q", got)
 		}
 		time.Sleep(10 * time.Second)
@@ -617,7 +617,7 @@ func TestAServiceWaitsForWhatItDependsOn(t *testing.T) {
 	})
 }
 
-func TestAClientOfWhatDependsOnAFailedServiceHasThatTriedAgain(t *testing.T) {
+func TestService_ClientRetriesFailedDependency(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := testHost()
 		limited := testServiceConfig("bastion")
@@ -636,7 +636,7 @@ func TestAClientOfWhatDependsOnAFailedServiceHasThatTriedAgain(t *testing.T) {
 		defer w.end()
 		time.Sleep(time.Minute)
 		w.requireState(t, forwarder.Failed)
-		if got := w.lastError(); !strings.Contains(got, `depends on "bastion", which is failed`) {
+		if got := w.lastError(); !strings.Contains(got, `depends on "bastion", which has failed`) {
 			t.Errorf("it says %q", got)
 		}
 		w.addClient()
@@ -652,7 +652,7 @@ func TestAClientOfWhatDependsOnAFailedServiceHasThatTriedAgain(t *testing.T) {
 	})
 }
 
-func TestAnOpeningIsBegunAnewWhenTheNetworkChanges(t *testing.T) {
+func TestService_RestartsAttemptWhenTheNetworkChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		driver := &scriptedDriver{open: openSucceeds}
 		driver.hang.Store(true)
@@ -679,7 +679,7 @@ type countingDoubter struct {
 
 func (d *countingDoubter) Doubt() { d.doubts.Add(1) }
 
-func TestATunnelIsDoubtedWhenTheNetworkChanges(t *testing.T) {
+func TestService_HasTunnelCheckItselfWhenTheNetworkChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tunnel := &countingDoubter{scriptedTunnel: newScriptedTunnel()}
 		c := startService(t, testHost(), testServiceConfig("db"), checkSucceeds, func(int) (forwarder.Tunnel, error) { return tunnel, nil })
@@ -693,7 +693,7 @@ func TestATunnelIsDoubtedWhenTheNetworkChanges(t *testing.T) {
 	})
 }
 
-func TestWhatATunnelSaysStandsInItsWayIsTheServicesState(t *testing.T) {
+func TestService_ShowsFailureReportedByTunnel(t *testing.T) {
 	for name, check := range map[string]probe.Check{"checked": checkSucceeds, "not checked": nil} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -719,7 +719,7 @@ func TestWhatATunnelSaysStandsInItsWayIsTheServicesState(t *testing.T) {
 	}
 }
 
-func TestAPanicCostsItsForwardAlone(t *testing.T) {
+func TestService_PanicAffectsNoOtherService(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		host := testHost()
 		other := startService(t, host, testServiceConfig("other"), checkSucceeds, openSucceeds)

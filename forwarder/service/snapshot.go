@@ -12,30 +12,30 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// stableTime is how long a tunnel must have been up for its end not to count as one more failure in a row.
+// stableTime is how long a tunnel must be up for its end to reset the count of failures in a row.
 const stableTime = time.Minute
 
-// reportedFailures is how many attempts in a row may fail before the user is told: what recovers at once is no news.
+// reportedFailures is how many attempts in a row must fail before the user is notified.
 const reportedFailures = 3
 
-// The reasons of restarts, as metrics have them.
+// The reasons for restarts, as in the metrics.
 const (
 	restartReasonEnded     = "ended"      // the tunnel ended by itself
 	restartReasonNotOpened = "not_opened" // it could not be opened
-	restartReasonSilent    = "silent"     // nothing came back through it
+	restartReasonSilent    = "silent"     // no health check was answered through it
 	restartReasonFrozen    = "frozen"     // its process was stopped
-	restartReasonRequested = "asked"      // by the user, or a changed config
-	restartReasonIdle      = "idle"       // nobody used it for idle_timeout
+	restartReasonRequested = "asked"      // requested by the user or a changed config
+	restartReasonIdle      = "idle"       // no client used it for idle_timeout
 )
 
-// Why an attempt or a tunnel has ended without a failure.
+// Causes for the end of an attempt or a tunnel that are not failures.
 var (
-	errRequested      = errors.New("another tunnel was asked for")
+	errRequested      = errors.New("another tunnel was requested")
 	errNetworkChanged = errors.New("the network changed") // the route of the attempt may be stale
 	errUnused         = errors.New("no client used the tunnel for idle_timeout")
 )
 
-// Snapshot is a service as others see it. It does not change.
+// Snapshot is the published state of a service. It is immutable.
 type Snapshot struct {
 	Service   project.Service
 	Driver    forwarder.Driver
@@ -46,20 +46,20 @@ type Snapshot struct {
 	LastError string    // masked; empty once recovered
 	Hint      string
 	Target    string
-	CheckedAt time.Time // when the health was checked last; zero: never
+	CheckedAt time.Time // when the last health check ended; zero: never
 	Latency   time.Duration
-	IsEnding  bool // stopped, but something of its tunnel still runs
+	IsEnding  bool // stopped, but processes of its tunnel still run
 
 	port Port
 }
 
-// IsPortHeld reports whether the supervisor has the service's port.
+// IsPortHeld reports whether the service's port is bound.
 func (s *Snapshot) IsPortHeld() bool { return s.port != nil }
 
-// Port is the service's port; nil where it is not held.
+// Port is the service's port; nil if it is not bound.
 func (s *Snapshot) Port() Port { return s.port }
 
-// Stats are the connections of the moment; all zero where the port is not held.
+// Stats are the current statistics of the port; zero if it is not bound.
 func (s *Snapshot) Stats() relay.Stats {
 	if s.port == nil {
 		return relay.Stats{}
@@ -67,10 +67,10 @@ func (s *Snapshot) Stats() relay.Stats {
 	return s.port.Stats()
 }
 
-// Snapshot is the service as it is now. It never waits.
+// Snapshot returns the current snapshot. It never waits.
 func (s *Service) Snapshot() *Snapshot { return s.snapshot.Load() }
 
-// status is what the loop knows of the service and others see.
+// status is what the run loop publishes in snapshots.
 type status struct {
 	state             forwarder.State
 	since             time.Time
@@ -78,7 +78,7 @@ type status struct {
 	restarts          int
 	failures          int // attempts in a row
 	run               string
-	isFailureReported bool // the user was told that it failed
+	isFailureReported bool // the user was notified of the failure
 	lastError         string
 	hint              string
 	target            string
@@ -87,7 +87,7 @@ type status struct {
 	isEnding          bool
 }
 
-// publish changes what others see.
+// publish changes the status and publishes it as a snapshot, with the events that follow.
 func (s *Service) publish(change func(*status)) {
 	before := s.status.state
 	change(&s.status)
@@ -95,7 +95,7 @@ func (s *Service) publish(change func(*status)) {
 	if st.state != before {
 		st.since = time.Now()
 		s.host.Log.Info("state", "service", s.name, "tunnel", st.run, "from", before, "to", st.state, "error", st.lastError)
-		if before != "" { // it was only made
+		if before != "" { // the service has just been made
 			s.publishEvent(eventlog.StateChanged, before)
 		}
 	}
@@ -111,7 +111,7 @@ func (s *Service) publish(change func(*status)) {
 
 func (s *Service) setState(state forwarder.State) { s.publish(func(st *status) { st.state = state }) }
 
-// setStateAndError changes the state, and what went wrong last.
+// setStateAndError changes the state and the last error, which it masks.
 func (s *Service) setStateAndError(state forwarder.State, reason, hint string) {
 	reason, hint = s.host.Mask(reason), s.host.Mask(hint)
 	s.publish(func(st *status) { st.state, st.lastError, st.hint = state, reason, hint })
@@ -124,7 +124,7 @@ func (s *Service) publishEvent(kind eventlog.Kind, from forwarder.State) {
 	}, st.state)
 }
 
-// publishFailureOrRecovery reports, once, that the service cannot be reached, and once that it has recovered.
+// publishFailureOrRecovery publishes one event when the service cannot be reached, and one when it has recovered.
 func (s *Service) publishFailureOrRecovery(before forwarder.State) {
 	st := &s.status
 	switch st.state {
@@ -151,18 +151,18 @@ func (s *Service) publishFailureOrRecovery(before forwarder.State) {
 	}
 }
 
-// publishEnd shows why the attempt or the tunnel is over, and what comes next.
+// publishEnd counts and publishes the end of the attempt or tunnel, and the state that follows.
 func (s *Service) publishEnd() {
-	target := s.definition.Driver.Target(s.definition.Service) // which an attempt that failed may have found out
-	failure, failed := s.failure()
-	if failed {
+	target := s.definition.Driver.Target(s.definition.Service) // a failed attempt may have found out more about it
+	failure, isFailure := s.failure()
+	if isFailure {
 		s.attempts.failures++
 		s.host.Log.Warn("tunnel ended", "service", s.name, "reason", s.host.Mask(failure.Reason),
 			"failures", s.attempts.failures, "tunnel", s.status.run)
 	}
 	s.publish(func(st *status) {
 		st.upSince, st.target = time.Time{}, target
-		if failed {
+		if isFailure {
 			st.failures = s.attempts.failures
 			st.lastError, st.hint = s.host.Mask(failure.Reason), s.host.Mask(failure.Hint)
 		}
@@ -172,7 +172,7 @@ func (s *Service) publishEnd() {
 	})
 }
 
-// failure is why the attempt or the tunnel is over; false if it is over without a failure.
+// failure returns why the attempt or tunnel ended; false if the end was no failure.
 func (s *Service) failure() (*forwarder.Failure, bool) {
 	for _, planned := range []error{errRequested, errNetworkChanged, errUnused} {
 		if errors.Is(s.cause, planned) {
@@ -185,14 +185,14 @@ func (s *Service) failure() (*forwarder.Failure, bool) {
 	return &forwarder.Failure{Reason: s.cause.Error()}, true
 }
 
-// outcome is what comes after the attempt or the tunnel that is over.
+// outcome is the event that follows the end of the attempt or tunnel.
 func (s *Service) outcome() event {
-	failure, failed := s.failure()
+	failure, isFailure := s.failure()
 	policy := s.definition.RestartPolicy
 	switch {
 	case errors.Is(s.cause, errUnused):
 		return eventIdle
-	case !failed:
+	case !isFailure:
 		s.attempts.isUrgent = s.attempts.isUrgent || errors.Is(s.cause, errNetworkChanged)
 		return eventRetryNow
 	case failure.Class == forwarder.ByAttention:
@@ -206,7 +206,7 @@ func (s *Service) outcome() event {
 	return eventRetryLater
 }
 
-// stateForOutcome is the state that a service shows after an outcome.
+// stateForOutcome is the state that an outcome leads to.
 func stateForOutcome(outcome event) forwarder.State {
 	switch outcome {
 	case eventIdle:
@@ -219,7 +219,7 @@ func stateForOutcome(outcome event) forwarder.State {
 	return forwarder.Restarting
 }
 
-// resultLabel is the word of metrics for how a check went.
+// resultLabel is the label of a health check's result in the metrics.
 func resultLabel(err error) string {
 	var (
 		failure *probe.Failure
@@ -238,5 +238,5 @@ func resultLabel(err error) string {
 	return "error"
 }
 
-// IsStopped reports whether the service is stopped, whatever of it still ends.
+// IsStopped reports whether the service is stopped. Its tunnel may not have ended yet.
 func (s *Snapshot) IsStopped() bool { return s.State == forwarder.Stopped }

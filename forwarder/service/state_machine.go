@@ -7,16 +7,16 @@ type phase int
 
 const (
 	phaseStopped        phase = iota // the port is closed and nothing runs
-	phaseUnbound                     // the port is not ours; binding it is tried again every bindInterval
+	phaseUnbound                     // the port could not be bound; retried every bindInterval
 	phaseBlocked                     // an attempt is due, but a service that this one depends on is not ready
 	phaseIdle                        // on demand: no tunnel until a client connects
 	phaseConnecting                  // a tunnel is being opened
 	phaseConnected                   // a tunnel is open and attached to the port
-	phaseClosing                     // the last tunnel is being closed; what comes next is decided when it is gone
+	phaseClosing                     // the last tunnel is being closed; the next phase is decided when that is done
 	phaseBackoff                     // the next attempt is due at a set time; a waiting client or a network change brings it forward
 	phaseFailed                      // permanent failure or attempts used up; a client may cause one attempt a second
 	phaseNeedsAttention              // only a person can help
-	phaseStopping                    // stopped: the port is closed, the tunnel's processes have not ended yet
+	phaseStopping                    // the port is closed, but the tunnel's processes have not ended yet
 	phaseCount
 )
 
@@ -26,8 +26,8 @@ var phaseNames = [phaseCount]string{
 
 func (p phase) String() string { return phaseNames[p] }
 
-// event is what an input means for the lifecycle. Conditions that are not part of the phase (is the service on demand, does a
-// client wait, how many attempts have failed) are resolved before: they decide which event an input becomes.
+// event is what an input means for the lifecycle. Conditions outside the phase (is the service on demand, does a client wait, how many
+// attempts have failed) decide which event an input becomes.
 type event int
 
 const (
@@ -35,33 +35,33 @@ const (
 	eventStop                         // a command or the supervisor's end stops it
 	eventRestart                      // the user, or a changed definition, asks for another tunnel
 	eventRedefine                     // the definition changed in what the tunnel need not know
-	eventBindDue                      // binding the port is to be tried again
-	eventBound                        // the port is ours
-	eventBoundOnDemand                // the port is ours, and a tunnel waits for the first client
-	eventBindFailed                   // the port is not ours
+	eventBindDue                      // it is time to retry the bind
+	eventBound                        // the port is bound
+	eventBoundOnDemand                // the port is bound, and a tunnel is opened for the first client
+	eventBindFailed                   // the port could not be bound
 	eventBlocked                      // a dependency is not ready
 	eventUnblocked                    // every dependency is ready
 	eventClientWaiting                // a client waits, and an attempt may be made for it
-	eventClientThrottled              // a client waits, but the last attempt began less than attemptPace ago
+	eventClientThrottled              // a client waits, but the last attempt began less than minAttemptInterval ago
 	eventNetworkChanged               // the network changed or the machine slept
 	eventAttemptDue                   // the time of the next attempt has come
-	eventOpened                       // the attempt has made a tunnel
-	eventTunnelLost                   // the tunnel ended, or is to be given up
-	eventRetryNow                     // nothing runs any more: the next attempt is due at once
-	eventRetryLater                   // nothing runs any more: the next attempt is due after the backoff
-	eventIdle                         // nothing runs any more, and no client needs it
-	eventFailed                       // nothing runs any more: a permanent failure, or the attempts are used up
-	eventNeedsAttention               // nothing runs any more, and only a person can help
-	eventPortLost                     // nothing runs any more, and the port is not ours
-	eventClosed                       // nothing runs any more, and nothing is to
-	eventPanicked                     // an error of ours in the service's own goroutine
+	eventOpened                       // the attempt opened a tunnel
+	eventTunnelLost                   // the tunnel ended or is to be closed
+	eventRetryNow                     // nothing runs: the next attempt is due at once
+	eventRetryLater                   // nothing runs: the next attempt is due after the backoff
+	eventIdle                         // nothing runs, and no client needs a tunnel
+	eventFailed                       // nothing runs, after a permanent failure or the last attempt
+	eventNeedsAttention               // nothing runs, and only a person can help
+	eventPortLost                     // nothing runs, and the port is not bound
+	eventClosed                       // nothing of a stopped service runs
+	eventPanicked                     // a panic in the service's own goroutine
 	eventCount
 )
 
 var eventNames = [eventCount]string{
 	"start", "stop", "restart", "redefine", "bind due", "bound", "bound on demand", "bind failed", "blocked", "unblocked",
-	"client waiting", "client early", "network changed", "attempt due", "opened", "tunnel lost", "retry now", "retry later",
-	"unused", "exhausted", "user needed", "port lost", "closed", "panicked",
+	"client waiting", "client throttled", "network changed", "attempt due", "opened", "tunnel lost", "retry now", "retry later",
+	"idle", "failed", "needs attention", "port lost", "closed", "panicked",
 }
 
 func (e event) String() string { return eventNames[e] }
@@ -71,46 +71,46 @@ type action int
 
 const (
 	actionBind              action = iota // start to bind the port
-	actionScheduleBind                    // try it again after bindInterval
-	actionReleasePort                     // close the port; what is established goes on until actionCloseAll has run
-	actionCloseAll                        // close the tunnel and the port's connections, and report when nothing is left
+	actionScheduleBind                    // retry the bind after bindInterval
+	actionReleasePort                     // close the listeners; connections go on until actionCloseAll
+	actionCloseAll                        // close the tunnel and the port's connections, and report when that is done
 	actionCheckDependencies               // find out whether an attempt may begin
 	actionShowBlocked                     // show which dependency is not ready, and treat waiting clients accordingly
 	actionStartDependency                 // tell the dependency that a client waits
 	actionOpen                            // start to open a tunnel
 	actionCancelOpen                      // abort the attempt
 	actionAttach                          // send clients through the tunnel and check its health
-	actionDetach                          // let clients wait, and stop the checks
-	actionCloseTunnel                     // close the tunnel, and report when it is gone
+	actionDetach                          // stop the checks; clients wait
+	actionCloseTunnel                     // close the tunnel, and report when that is done
 	actionApplyDefinition                 // check the health by the new definition
-	actionRecheck                         // have the tunnel and its service checked soon
-	actionHold                            // let clients wait
-	actionReject                          // reset clients, those that wait and those that come
-	actionDropWaiting                     // reset the clients that wait
+	actionRecheck                         // check the tunnel and its service now
+	actionHold                            // clients wait
+	actionReject                          // reset waiting and new clients
+	actionDropWaiting                     // reset waiting clients
 	actionScheduleAttempt                 // the next attempt is due at the end of the backoff
-	actionScheduleThrottled               // the next attempt is due attemptPace after the last
-	actionServeWaiting                    // look whether a client waits already
-	actionFinish                          // tell those who wait for the end
+	actionScheduleThrottled               // the next attempt is due minAttemptInterval after the last
+	actionServeWaiting                    // check whether a client already waits
+	actionFinish                          // notify the callers of Stop
 	actionCount
 )
 
 var actionNames = [actionCount]string{
 	"bind", "schedule bind", "release port", "close all", "check dependencies", "show blocked", "start dependency", "open",
 	"cancel open", "attach", "detach", "close tunnel", "apply definition", "recheck", "hold", "reject", "drop waiting",
-	"schedule attempt", "schedule early", "serve waiting", "finish",
+	"schedule attempt", "schedule throttled", "serve waiting", "finish",
 }
 
 func (a action) String() string { return actionNames[a] }
 
-// The sequences of actions that several phases share.
+// Sequences of actions that several phases share.
 var (
 	beginAttemptActions = []action{actionHold, actionCheckDependencies}
 	closeTunnelActions  = []action{actionDetach, actionCloseTunnel}
 	stopActions         = []action{actionReleasePort, actionCloseAll}
 )
 
-// transition says what an event does in a phase. It panics for an event that cannot occur in the phase: inputs of an earlier
-// tunnel, bind or close are recognised by their generation and never become events.
+// transition returns the next phase and the actions to perform for an event. It has no side effects. It panics for an event that cannot
+// occur in the phase: inputs of an earlier tunnel, bind or close are recognised before and never become events.
 func transition(p phase, e event) (phase, []action) {
 	switch p {
 	case phaseStopped:
@@ -156,7 +156,7 @@ func transition(p phase, e event) (phase, []action) {
 		switch e {
 		case eventOpened:
 			return phaseConnected, []action{actionAttach}
-		case eventTunnelLost: // it came after a restart was asked for
+		case eventTunnelLost: // it opened after a restart was requested
 			return phaseClosing, []action{actionCloseTunnel}
 		case eventRestart, eventNetworkChanged:
 			return phaseConnecting, []action{actionCancelOpen}
@@ -174,7 +174,7 @@ func transition(p phase, e event) (phase, []action) {
 			return phaseConnected, []action{actionApplyDefinition}
 		case eventNetworkChanged:
 			return phaseConnected, []action{actionRecheck}
-		case eventClientWaiting, eventClientThrottled: // it goes through the tunnel by itself
+		case eventClientWaiting, eventClientThrottled: // the relay connects it
 			return phaseConnected, nil
 		}
 	case phaseClosing:
@@ -210,7 +210,7 @@ func transition(p phase, e event) (phase, []action) {
 	panic(fmt.Sprintf("event %q in phase %q", e, p))
 }
 
-// transitionBetweenAttempts is transition for the phases between two attempts.
+// transitionBetweenAttempts is transition for the phases between two attempts. False if the event cannot occur there.
 func transitionBetweenAttempts(p phase, e event) (phase, []action, bool) {
 	switch e {
 	case eventRestart:
@@ -242,7 +242,7 @@ func transitionBetweenAttempts(p phase, e event) (phase, []action, bool) {
 	return p, nil, false
 }
 
-// transitionAfterTunnel is transition for the end of an attempt or of a tunnel.
+// transitionAfterTunnel is transition for the outcome of an attempt or a tunnel. False if the event is not an outcome.
 func transitionAfterTunnel(e event) (phase, []action, bool) {
 	switch e {
 	case eventRetryNow:

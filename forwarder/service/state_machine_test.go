@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// stateTable is every transition there is, written by hand: PHASE: EVENT -> NEXT PHASE [ACTIONS]. What is not in it cannot occur.
+// stateTable has every transition, written by hand: PHASE: EVENT -> NEXT PHASE [ACTIONS]. Any other cannot occur.
 const stateTable = `
 stopped: start           -> unbound [bind]
 stopped: stop            -> stopped [finish]
@@ -28,7 +28,7 @@ blocked: unblocked       -> connecting [open]
 blocked: restart         -> blocked [check dependencies]
 blocked: redefine        -> blocked [check dependencies]
 blocked: client waiting  -> blocked [start dependency]
-blocked: client early    -> blocked [start dependency]
+blocked: client throttled    -> blocked [start dependency]
 blocked: network changed -> blocked
 blocked: stop            -> stopping [release port, close all]
 blocked: panicked        -> closing [detach, close tunnel]
@@ -37,7 +37,7 @@ idle: restart            -> blocked [hold, check dependencies]
 idle: redefine           -> idle
 idle: network changed    -> idle
 idle: client waiting     -> blocked [check dependencies]
-idle: client early       -> idle [schedule early]
+idle: client throttled       -> idle [schedule throttled]
 idle: attempt due        -> blocked [check dependencies]
 idle: stop               -> stopping [release port, close all]
 idle: panicked           -> closing [detach, close tunnel]
@@ -48,12 +48,12 @@ connecting: restart         -> connecting [cancel open]
 connecting: redefine        -> connecting
 connecting: network changed -> connecting [cancel open]
 connecting: client waiting  -> connecting
-connecting: client early    -> connecting
+connecting: client throttled    -> connecting
 connecting: retry now       -> blocked [check dependencies]
 connecting: retry later     -> backoff [schedule attempt, serve waiting]
-connecting: unused          -> idle [serve waiting]
-connecting: exhausted       -> failed [drop waiting]
-connecting: user needed     -> needs attention [reject]
+connecting: idle          -> idle [serve waiting]
+connecting: failed       -> failed [drop waiting]
+connecting: needs attention     -> needs attention [reject]
 connecting: stop            -> stopping [release port, close all]
 connecting: panicked        -> closing [detach, close tunnel]
 
@@ -62,14 +62,14 @@ connected: restart         -> closing [detach, close tunnel]
 connected: redefine        -> connected [apply definition]
 connected: network changed -> connected [recheck]
 connected: client waiting  -> connected
-connected: client early    -> connected
+connected: client throttled    -> connected
 connected: stop            -> stopping [release port, close all]
 connected: panicked        -> closing [detach, close tunnel]
 
 closing: restart         -> closing
 closing: redefine        -> closing
 closing: client waiting  -> closing
-closing: client early    -> closing
+closing: client throttled    -> closing
 closing: network changed -> closing
 closing: bind failed     -> closing
 closing: bound           -> closing [hold]
@@ -77,9 +77,9 @@ closing: bound on demand -> closing [hold]
 closing: port lost       -> unbound [schedule bind]
 closing: retry now       -> blocked [check dependencies]
 closing: retry later     -> backoff [schedule attempt, serve waiting]
-closing: unused          -> idle [serve waiting]
-closing: exhausted       -> failed [drop waiting]
-closing: user needed     -> needs attention [reject]
+closing: idle          -> idle [serve waiting]
+closing: failed       -> failed [drop waiting]
+closing: needs attention     -> needs attention [reject]
 closing: stop            -> stopping [release port, close all]
 closing: panicked        -> closing [detach, close tunnel]
 
@@ -87,7 +87,7 @@ backoff: restart         -> blocked [hold, check dependencies]
 backoff: redefine        -> blocked [hold, check dependencies]
 backoff: network changed -> blocked [hold, check dependencies]
 backoff: client waiting  -> blocked [check dependencies]
-backoff: client early    -> backoff [schedule early]
+backoff: client throttled    -> backoff [schedule throttled]
 backoff: attempt due     -> blocked [check dependencies]
 backoff: stop            -> stopping [release port, close all]
 backoff: panicked        -> closing [detach, close tunnel]
@@ -96,7 +96,7 @@ failed: restart         -> blocked [hold, check dependencies]
 failed: redefine        -> blocked [hold, check dependencies]
 failed: network changed -> blocked [hold, check dependencies]
 failed: client waiting  -> blocked [check dependencies]
-failed: client early    -> failed [drop waiting]
+failed: client throttled    -> failed [drop waiting]
 failed: stop            -> stopping [release port, close all]
 failed: panicked        -> closing [detach, close tunnel]
 
@@ -104,7 +104,7 @@ needs attention: restart         -> blocked [hold, check dependencies]
 needs attention: redefine        -> blocked [hold, check dependencies]
 needs attention: network changed -> needs attention
 needs attention: client waiting  -> needs attention
-needs attention: client early    -> needs attention
+needs attention: client throttled    -> needs attention
 needs attention: stop            -> stopping [release port, close all]
 needs attention: panicked        -> closing [detach, close tunnel]
 
@@ -116,7 +116,7 @@ stopping: closed          -> stopped [finish]
 stopping: panicked        -> stopping
 `
 
-// describeTransition is what transition does, in the words of the table; empty where it panics.
+// describeTransition formats a transition like a line of the table; empty if transition panics.
 func describeTransition(p phase, e event) (text string) {
 	defer func() {
 		if recover() != nil {
@@ -135,7 +135,7 @@ func describeTransition(p phase, e event) (text string) {
 	return text
 }
 
-func TestTransition_IsTheStateTable(t *testing.T) {
+func TestTransition_MatchesStateTable(t *testing.T) {
 	want := make(map[string]string)
 	for line := range strings.Lines(strings.TrimSpace(stateTable)) {
 		line = strings.TrimSpace(line)
@@ -164,7 +164,7 @@ func TestTransition_IsTheStateTable(t *testing.T) {
 	}
 }
 
-// Every phase can be left for the end, or a stop would hang.
+// Otherwise Stop would hang.
 func TestTransition_EveryPhaseReachesStopped(t *testing.T) {
 	for p := range phaseCount {
 		reached, frontier := map[phase]bool{p: true}, []phase{p}

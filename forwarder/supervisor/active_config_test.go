@@ -86,7 +86,7 @@ func newSlowActiveConfig(t *testing.T, driver slowDriver, services ...project.Se
 	return p
 }
 
-func TestPlan_IndependentServicesStartAndStopSideBySide(t *testing.T) {
+func TestActiveConfig_StartsAndStopsIndependentServicesConcurrently(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		names := []string{"a", "b", "c"}
 		p := newSlowActiveConfig(t, slowDriver{openTime: time.Second, closeTime: 2 * time.Second},
@@ -115,7 +115,7 @@ func TestPlan_IndependentServicesStartAndStopSideBySide(t *testing.T) {
 	})
 }
 
-func TestPlan_StopEndsWhatDependsOnAServiceFirst(t *testing.T) {
+func TestActiveConfig_StopEndsDependentsFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newSlowActiveConfig(t, slowDriver{closeTime: 2 * time.Second},
 			project.Service{Name: "a"}, project.Service{Name: "b", DependsOn: []string{"a"}},

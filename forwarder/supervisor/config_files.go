@@ -148,7 +148,7 @@ func (s *Supervisor) refreshPending(ctx context.Context) {
 	}
 }
 
-// answerPendingChecks looks at the files for updatePending, until ctx ends.
+// answerPendingChecks compares the files for refreshPending, until ctx ends.
 func (s *Supervisor) answerPendingChecks(ctx context.Context) {
 	for {
 		select {

@@ -10,7 +10,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/eventlog"
 )
 
-func TestNews_WritesAnEventOnceWhenTheStateIsDeletedMeanwhile(t *testing.T) {
+func TestEventPublisher_WritesEventOnceWhenStateIsDeletedMeanwhile(t *testing.T) {
 	s := newElectedSupervisor(t)
 	var once sync.Once
 	mask := func(text string) string {

@@ -173,7 +173,7 @@ func (s *Supervisor) guardDirectory(ctx context.Context, missingSince time.Time)
 		return time.Now()
 	}
 	if time.Since(missingSince) >= directoryGrace {
-		s.log.Warn("the project directory is gone; shutting down", "directory", s.root())
+		s.log.Warn("the project's directory is gone; shutting down", "directory", s.root())
 		_ = s.requestShutdown(ctx, shutdownDirectoryGone)
 	}
 	return missingSince

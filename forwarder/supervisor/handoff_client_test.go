@@ -47,8 +47,8 @@ func isOpen(listeners *relay.Listeners) bool {
 }
 
 // A service's address may change at the moment when the old one has just been bound.
-func TestKeeping_AnOldPortsEndDropsNoCopyOfTheNewOne(t *testing.T) {
-	for name, isLate := range map[string]bool{"the old one came first": false, "the old one came last": true} {
+func TestHandoffClient_DropOfOldPortKeepsCopyOfNewPort(t *testing.T) {
+	for name, isLate := range map[string]bool{"old port held first": false, "old port held last": true} {
 		t.Run(name, func(t *testing.T) {
 			k := startHandoffClient(t)
 			before, after := bindEphemeralPort(t), bindEphemeralPort(t)

@@ -55,7 +55,7 @@ connection = { remote_host = "127.0.0.1" }
 health_check = { type = "postgres", user = "app", password = "${PASSWORD}" }
 `
 
-func TestLoad_ChangesNothing(t *testing.T) {
+func TestSupervisor_ParseConfigChangesNothing(t *testing.T) {
 	s := newLoadingSupervisor(t)
 	l, err := s.parseConfig(s.writeFiles(t, autoPortConfig, "PASSWORD=hunter22\n"))
 	if err != nil {

@@ -120,7 +120,7 @@ func utcOrNil(t time.Time) *time.Time {
 // watchInterval is the minimum time between two statuses sent to a watcher.
 const watchInterval = 100 * time.Millisecond
 
-// Watch passes the project to on as it stands, and again after each change. Changes within watchPace come as one.
+// Watch calls on with the current status and again after each change. Changes within watchInterval are coalesced.
 func (s *Supervisor) Watch(ctx context.Context, on func(api.Status) error) error {
 	for {
 		change := s.changes.Changed()

@@ -38,7 +38,7 @@ func shellLease(p lockstate.Process) lockstate.Lease {
 	return lockstate.Lease{Kind: lockstate.ShellLease, Process: p}
 }
 
-func TestSupervisor_StaysForTheLeasesOfAStateThatWasDeleted(t *testing.T) {
+func TestSupervisor_KeepsLeasesOfDeletedState(t *testing.T) {
 	s := newElectedSupervisor(t)
 	s.saveState(func(state *lockstate.State) { state.Hold(shellLease(lockstate.Self())) }, false)
 	if err := os.RemoveAll(s.dir.Path); err != nil {
@@ -53,7 +53,7 @@ func TestSupervisor_StaysForTheLeasesOfAStateThatWasDeleted(t *testing.T) {
 	}
 }
 
-func TestStore_LeavesTheRecordOfAnotherSupervisorInANewState(t *testing.T) {
+func TestStore_KeepsRecordOfAnotherSupervisorInNewState(t *testing.T) {
 	s := newElectedSupervisor(t)
 	s.saveState(func(state *lockstate.State) { state.Hold(shellLease(lockstate.Self())) }, false)
 	if err := os.RemoveAll(s.dir.Path); err != nil {
@@ -88,7 +88,7 @@ func TestStore_LeavesTheRecordOfAnotherSupervisorInANewState(t *testing.T) {
 	}
 }
 
-func TestStore_RefreshReadsTheStateWhenItMayHaveChanged(t *testing.T) {
+func TestStore_RefreshReadsOnlyAfterAChange(t *testing.T) {
 	s := newElectedSupervisor(t)
 	refresh := func() lockstate.State {
 		t.Helper()

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-func TestANewerShellsEnvironmentReplacesWhatStoppedWorking(t *testing.T) {
+func TestEnvironment_ReplacesVariablesThatStoppedWorking(t *testing.T) {
 	dir := t.TempDir()
 	live := filepath.Join(dir, "agent")
 	ln, err := net.Listen("unix", live)
@@ -48,7 +48,7 @@ func TestANewerShellsEnvironmentReplacesWhatStoppedWorking(t *testing.T) {
 	}
 }
 
-func TestTheEnvironmentHoldsNoneOfOurOwnExports(t *testing.T) {
+func TestEnvironment_ExcludesOurOwnExports(t *testing.T) {
 	env := newEnvironment([]string{"A=1", "LOCALPORT_DIFF=e30"}, "run")
 	env.setDotEnv(map[string]string{"A": "2", "B": "3"})
 	if list := env.childEnviron(); !slices.Equal(list, []string{"A=1", "B=3", "LOCALPORT_RUN=run"}) {
@@ -56,7 +56,7 @@ func TestTheEnvironmentHoldsNoneOfOurOwnExports(t *testing.T) {
 	}
 }
 
-func TestSleepIsSeenWithinSeconds(t *testing.T) {
+func TestWatchSleep_ReportsSleepWithinSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var total atomic.Int64
 		woken := make(chan time.Duration, 10)

@@ -44,12 +44,12 @@ func TestService_OutcomeDependsOnFailureClassAndPolicy(t *testing.T) {
 		failures int
 		want     event
 	}{
-		"transient":        {always, forwarder.Transient, 100, eventRetryLater},
-		"by attention":     {always, forwarder.ByAttention, 1, eventNeedsAttention},
-		"permanent":        {always, forwarder.Permanent, 1, eventFailed},
-		"attempts left":    {thrice, forwarder.Transient, 2, eventRetryLater},
-		"attempts used":    {thrice, forwarder.Transient, 3, eventFailed},
-		"restarts off":     {project.RestartPolicy{}, forwarder.Transient, 1, eventFailed},
+		"transient":                  {always, forwarder.Transient, 100, eventRetryLater},
+		"by attention":               {always, forwarder.ByAttention, 1, eventNeedsAttention},
+		"permanent":                  {always, forwarder.Permanent, 1, eventFailed},
+		"attempts left":              {thrice, forwarder.Transient, 2, eventRetryLater},
+		"attempts used":              {thrice, forwarder.Transient, 3, eventFailed},
+		"restarts off":               {project.RestartPolicy{}, forwarder.Transient, 1, eventFailed},
 		"restarts off, by attention": {project.RestartPolicy{}, forwarder.ByAttention, 1, eventNeedsAttention},
 	} {
 		s := &Service{

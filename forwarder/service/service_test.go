@@ -265,7 +265,7 @@ func TestService_ResetsBackoffAfterAStableMinute(t *testing.T) {
 		want time.Duration
 	}{
 		"less than a minute": {59 * time.Second, 8 * time.Second},
-		"a minute":  {time.Minute, time.Second},
+		"a minute":           {time.Minute, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -293,10 +293,10 @@ func TestService_RetriesAfterAttemptsAreUsedUp(t *testing.T) {
 	changed := limited
 	changed.Description = "described"
 	for name, help := range map[string]func(*testService){
-		"a client":        func(c *testService) { c.addClient() },
+		"a client":         func(c *testService) { c.addClient() },
 		"a network change": func(c *testService) { c.NetworkChanged() },
-		"restart":         func(c *testService) { c.Restart() },
-		"a config change": func(c *testService) { c.Redefine(Definition{changed, c.driver, checkSucceeds}, true) },
+		"restart":          func(c *testService) { c.Restart() },
+		"a config change":  func(c *testService) { c.Redefine(Definition{changed, c.driver, checkSucceeds}, true) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -326,7 +326,7 @@ func TestService_NeedsAttentionAgainAfterFailedLogin(t *testing.T) {
 		want  forwarder.State
 	}{
 		"needed attention before": {forwarder.ByAttention, forwarder.NeedsAttention},
-		"had failed before":        {forwarder.Permanent, forwarder.Restarting},
+		"had failed before":       {forwarder.Permanent, forwarder.Restarting},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -49,6 +49,9 @@ func (c execCmd) Run(a *app) error {
 // runnable finds the command before anything is waited for.
 func runnable(name string) (string, error) {
 	path, err := exec.LookPath(name)
+	if notFound, ok := errors.AsType[*exec.Error](err); ok && !errors.Is(err, exec.ErrDot) {
+		err = notFound.Err // which names the program as well
+	}
 	switch {
 	case err == nil, errors.Is(err, exec.ErrDot):
 		return path, nil

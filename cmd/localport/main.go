@@ -101,7 +101,11 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 	)
 	ctx, err := parser.Parse(args)
 	if err != nil {
-		return output.Exit(stderr, output.Usage(err))
+		command := ""
+		if parseError, ok := errors.AsType[*kong.ParseError](err); ok {
+			command = commandPath(parseError.Context)
+		}
+		return output.Exit(stderr, output.WithHelp(output.Usage(err), command))
 	}
 	a := &app{out: stdout, err: stderr, config: g.Config, level: g.LogLevel}
 	if g.Verbose {
@@ -111,11 +115,19 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 		return output.Exit(stderr, err)
 	}
 	began := time.Now()
-	err = ctx.Run(a)
+	err = output.WithHelp(ctx.Run(a), commandPath(ctx))
 	if a.place != nil {
 		err = here{a.place}.Explain(err, began)
 	}
 	return output.Exit(stderr, err)
+}
+
+// commandPath is the command that was given, as far as it was understood: "daemon stop".
+func commandPath(ctx *kong.Context) string {
+	if node := ctx.Selected(); node != nil {
+		return node.Path()
+	}
+	return ""
 }
 
 // enter resolves -C. Without it a current directory that was deleted is not an error yet: not every command needs it. With

@@ -11,7 +11,11 @@ import (
 	"io"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 )
 
@@ -28,6 +32,14 @@ const (
 
 // Usage is a command line that cannot be understood.
 func Usage(err error) error { return &usageError{err} }
+
+// WithHelp gives a Usage error, if it is one, the hint to a command's help. The command is empty for the program itself.
+func WithHelp(err error, command string) error {
+	if _, ok := errors.AsType[*usageError](err); !ok {
+		return err
+	}
+	return Hinted(err, strings.Join(strings.Fields("localport "+command+" --help"), " "))
+}
 
 type usageError struct{ err error }
 
@@ -150,6 +162,8 @@ func Diagnostic(d project.Diagnostic) string {
 	return d.String()
 }
 
+const reviewHint = `review it, then run "localport allow"`
+
 // Hints are the next steps after an error; none where none is known.
 func Hints(err error) []string {
 	var (
@@ -161,18 +175,31 @@ func Hints(err error) []string {
 		lost     *client.UnreachableError
 		refused  *client.RefusedError
 		usage    *usageError
+		locked   *lockstate.LockedError
 	)
 	switch {
 	case errors.As(err, &own):
 		return own.hints
 	case errors.As(err, &usage):
-		return []string{`run "localport --help" or "localport COMMAND --help"`}
+		return []string{"localport --help"}
 	case errors.As(err, &denied):
-		return []string{`review it, then run "localport allow"`}
+		return []string{reviewHint}
 	case errors.As(err, &notFound):
 		return []string{"cd into a project, select one with -C DIR or -c FILE, or create " + project.ConfigName}
+	case errors.As(err, &start) && start.Outcome == client.NotAllowed:
+		return []string{reviewHint}
 	case errors.As(err, &start) && start.Outcome == client.Broken:
-		return []string{"the log has more: " + start.Log}
+		return []string{"read the log: " + start.Log}
+	case errors.As(err, &locked):
+		return []string{"try again; if this repeats, end that process"}
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return []string{"free disk space, then try again"}
+	case errors.Is(err, project.ErrGone):
+		return []string{"cd into a directory that exists, or use -C DIR"}
+	case errors.Is(err, client.ErrDown):
+		return []string{"localport start"}
+	case errors.Is(err, api.ErrEnding):
+		return []string{"try again"}
 	case errors.As(err, &refused):
 		return []string{"localport logs supervisor --grep " + refused.Request}
 	case errors.As(err, &noAnswer):

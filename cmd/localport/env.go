@@ -103,7 +103,7 @@ func planned(parsed *project.Project) api.View {
 	return view
 }
 
-func format(kind string, pairs []project.Pair) (string, error) {
+func format(kind string, pairs []project.Variable) (string, error) {
 	fish, err := shellhook.Lookup("fish")
 	if err != nil {
 		return "", err

@@ -88,11 +88,11 @@ func (p here) parse(files *project.Files) (*project.Project, error) {
 	return project.Parse(files, project.Options{
 		Getenv: base.Lookup,
 		Checks: kinds.Types(), Technologies: supervisor.Technologies(),
-		AutoPort: func(service string) int {
+		PickAutoPort: func(service string) int {
 			if port, ok := ports[service]; ok {
 				return port
 			}
-			return project.AutoPort(p.Root, service, func(int) bool { return false })
+			return project.PickAutoPort(p.Root, service, func(int) bool { return false })
 		},
 	})
 }

@@ -43,7 +43,7 @@ func (c recipesCmd) Run(a *app) error {
 
 // near is the end of a message about an unknown name: what was probably meant, if anything.
 func near(name string, names []string) string {
-	if one := project.Nearest(name, names); one != "" {
+	if one := project.NearestName(name, names); one != "" {
 		return fmt.Sprintf("; did you mean %q?", one)
 	}
 	return ""

@@ -195,7 +195,7 @@ func choose(services []api.ServiceStatus, names, tags []string) ([]string, error
 func unknown(kind, name string, known []string) error {
 	known = slices.Compact(slices.Sorted(slices.Values(known)))
 	err := fmt.Errorf("unknown %s %q", kind, name)
-	near := project.Nearest(name, known)
+	near := project.NearestName(name, known)
 	switch {
 	case near != "":
 		return output.Hinted(err, fmt.Sprintf("did you mean %q?", near))

@@ -82,7 +82,7 @@ func Exit(w io.Writer, err error) int {
 // ReportOnOneLine prints an error and its hints on one line, for a prompt, and returns what is left for Exit: the exit code, or an
 // invalid config, which has a line for each mistake.
 func ReportOnOneLine(w io.Writer, err error) error {
-	_, invalid := errors.AsType[*project.Invalid](err)
+	_, invalid := errors.AsType[*project.InvalidError](err)
 	if err == nil || invalid {
 		return err
 	}
@@ -113,7 +113,7 @@ func printError(w io.Writer, err error) {
 // errorLines is one line for each of the errors that are joined in err. Only what is wrong with a config, and what the supervisor
 // reports, may have several.
 func errorLines(err error) []string {
-	if invalid, ok := errors.AsType[*project.Invalid](err); ok {
+	if invalid, ok := errors.AsType[*project.InvalidError](err); ok {
 		return diagnosticLines(invalid)
 	}
 	if joined, ok := errors.AsType[multiError](err); ok && err.Error() == errors.Join(joined.Unwrap()...).Error() {
@@ -148,7 +148,7 @@ func isReport(err error) bool {
 }
 
 // diagnosticLines is what is wrong with a config, each with the line of the file below it.
-func diagnosticLines(invalid *project.Invalid) []string {
+func diagnosticLines(invalid *project.InvalidError) []string {
 	lines := make([]string, 0, len(invalid.Diagnostics))
 	for _, d := range invalid.Diagnostics {
 		lines = append(lines, Diagnostic(d))
@@ -169,7 +169,7 @@ func Hints(err error) []string {
 	var (
 		own      *hinted
 		denied   *client.NotAllowedError
-		notFound *project.ErrNotFound
+		notFound *project.NotFoundError
 		start    *client.StartError
 		noAnswer *client.NoAnswerError
 		lost     *client.UnreachableError
@@ -215,7 +215,7 @@ func Code(err error) int {
 	var (
 		own     *coded
 		usage   *usageError
-		invalid *project.Invalid
+		invalid *project.InvalidError
 		denied  *client.NotAllowedError
 		start   *client.StartError
 	)

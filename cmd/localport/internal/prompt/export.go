@@ -102,7 +102,7 @@ type look struct {
 	retry                 retry
 	view                  uint64 // the number of the line that the view is as new as; 0: it cannot be told
 
-	user func() (project.User, error) // what the user wants; read when there is something to say
+	user func() (project.UserConfig, error) // what the user wants; read when there is something to say
 }
 
 // Export prints what the shell has to evaluate, and returns the exit code. Args are those behind `localport export`.

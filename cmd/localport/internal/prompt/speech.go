@@ -21,8 +21,8 @@ import (
 
 // brief is an error on one line.
 func brief(err error) string {
-	if invalid, ok := errors.AsType[*project.Invalid](err); ok {
-		return invalid.Brief() + `; run "localport config validate"`
+	if invalid, ok := errors.AsType[*project.InvalidError](err); ok {
+		return invalid.Summary() + `; run "localport config validate"`
 	}
 	return err.Error()
 }
@@ -103,7 +103,7 @@ func (l *look) changed() {
 	if len(changes) == 0 {
 		return
 	}
-	if user, _ := l.user(); user.Verbosity != project.Verbose {
+	if user, _ := l.user(); user.Verbosity != project.VerbosityVerbose {
 		return
 	}
 	var names []string
@@ -126,12 +126,12 @@ func (l *look) changed() {
 func summary(root string, view api.View, verbosity project.Verbosity) string {
 	var parts []string
 	for _, svc := range view.Services {
-		if text := summaryOf(svc); text != "" && (verbosity != project.Quiet || needsUser(svc.State)) {
+		if text := summaryOf(svc); text != "" && (verbosity != project.VerbosityQuiet || needsUser(svc.State)) {
 			parts = append(parts, text)
 		}
 	}
 	if len(parts) == 0 {
-		if verbosity == project.Quiet {
+		if verbosity == project.VerbosityQuiet {
 			return ""
 		}
 		parts = append(parts, "no services are running")

@@ -194,7 +194,7 @@ func Hints(err error) []string {
 		return []string{"try again; if this repeats, end that process"}
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return []string{"free disk space, then try again"}
-	case errors.Is(err, project.ErrGone):
+	case errors.Is(err, project.ErrDirectoryDeleted):
 		return []string{"cd into a directory that exists, or use -C DIR"}
 	case errors.Is(err, client.ErrDown):
 		return []string{"localport start"}

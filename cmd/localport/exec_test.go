@@ -70,10 +70,10 @@ func TestExecSaysWhatItCouldNotRun(t *testing.T) {
 		args []string
 		code int
 	}{
-		{[]string{"exec", "--", "no-such-program"}, output.ExitNoCommand},
+		{[]string{"exec", "--", "no-such-program"}, output.ExitCommandNotFound},
 		{[]string{"exec", "--", plain}, output.ExitCannotRun},
-		{[]string{"exec"}, output.ExitExec},
-		{[]string{"exec", "-s", "wbe", "--", "true"}, output.ExitExec},
+		{[]string{"exec"}, output.ExitExecFailed},
+		{[]string{"exec", "-s", "wbe", "--", "true"}, output.ExitExecFailed},
 		{[]string{"exec", "--", "false"}, 1},
 	} {
 		if o := w.localport(root, c.args...); o.code != c.code {
@@ -88,7 +88,7 @@ func TestExecWaitsNoLongerThanItIsTold(t *testing.T) {
 	root := w.allowed(fmt.Sprintf("[services.gone]\ntechnology = \"tcp\"\nlocal_port = \"auto\"\nremote_port = %d\n"+
 		"connection = { remote_host = \"127.0.0.1\" }\n", ports.Free(t)))
 	o := w.localport(root, "exec", "--wait", "300ms", "--", "true")
-	if o.code != output.ExitExec || !strings.Contains(o.stderr, `service "gone" is unhealthy after 300ms`) ||
+	if o.code != output.ExitExecFailed || !strings.Contains(o.stderr, `service "gone" is unhealthy after 300ms`) ||
 		!strings.Contains(o.stderr, "connection refused") {
 		t.Errorf("exit %d, %q", o.code, o.stderr)
 	}

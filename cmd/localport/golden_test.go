@@ -90,13 +90,13 @@ func shownErrors() []shownError {
 	diagnostic := project.Diagnostic{Path: config, Line: 3, Col: 14, Message: "services.db.local_port: invalid port 80800: must be 1-65535", Source: "local_port = 80800"}
 	second := project.Diagnostic{Path: config, Line: 7, Col: 1, Message: `services.db.remot_port: unknown key; did you mean "remote_port"?`, Source: "remot_port = 5432"}
 	start := func(outcome client.Outcome, text string) error {
-		return &client.StartError{Word: client.Word{Outcome: outcome, Error: text}, Log: log, Said: true}
+		return &client.StartError{Readiness: client.Readiness{Outcome: outcome, Error: text}, Log: log, IsReported: true}
 	}
 	return []shownError{
 		{"output.Usage", output.Usage(errors.New("unknown flag --wach, did you mean \"--watch\"?"))},
-		{"output.Hinted (unknown service)", unknown("service", "dbb", []string{"db", "docs"})},
-		{"output.Hinted (nothing similar)", unknown("service", "x", []string{"postgres", "docs"})},
-		{"output.Hinted (unknown tag)", unknown("tag", "x", []string{"database", "essential"})},
+		{"output.Hinted (unknown service)", unknownNameError("service", "dbb", []string{"db", "docs"})},
+		{"output.Hinted (nothing similar)", unknownNameError("service", "x", []string{"postgres", "docs"})},
+		{"output.Hinted (unknown tag)", unknownNameError("tag", "x", []string{"database", "essential"})},
 		{"project.NotFoundError", &project.NotFoundError{Tried: []string{"/home/you/src", "/home/you", "/home", "/"}}},
 		{"project.ErrDirectoryDeleted", project.ErrDirectoryDeleted},
 		{"project.InsecureConfigError", &project.InsecureConfigError{Path: "/home/you/.config/localport/config.toml"}},
@@ -111,18 +111,18 @@ func shownErrors() []shownError {
 		{"client.UnreachableError", &client.UnreachableError{Socket: "/run/user/1000/localport/1.sock", Err: syscall.ECONNREFUSED}},
 		{"client.UnreachableError (ending)", &client.UnreachableError{Socket: "/run/user/1000/localport/1.sock", Err: api.ErrEnding}},
 		{"client.RefusedError", fmt.Errorf("reload: %w", &client.RefusedError{Reason: diagnostic.String(), Request: "k4xw2a7q", Status: 500})},
-		{"client.StartError (invalid)", start(client.Invalid, diagnostic.String())},
-		{"client.StartError (not allowed)", start(client.NotAllowed, (&client.NotAllowedError{Config: config}).Error())},
-		{"client.StartError (failed)", start(client.Broken, "the supervisor exited while starting: panic: runtime error\ngoroutine 1 [running]:")},
-		{"client.StartError (too slow)", start(client.Broken, "the supervisor did not become ready in time")},
+		{"client.StartError (invalid)", start(client.OutcomeInvalid, diagnostic.String())},
+		{"client.StartError (not allowed)", start(client.OutcomeNotAllowed, (&client.NotAllowedError{Config: config}).Error())},
+		{"client.StartError (failed)", start(client.OutcomeFailed, "the supervisor exited while starting: panic: runtime error\ngoroutine 1 [running]:")},
+		{"client.StartError (too slow)", start(client.OutcomeFailed, "the supervisor did not become ready in time")},
 		{"lockstate.NotRegularError", &lockstate.NotRegularError{Path: "/home/you/.local/state/localport/projects/1/state.json", Kind: "named pipe"}},
 		{"lockstate.WriteError", &lockstate.WriteError{Path: "/home/you/.local/state/localport/projects/1/state.json", Err: syscall.ENOSPC}},
 		{"lockstate.WriteError (not the disk)", &lockstate.WriteError{Path: "/home/you/.local/state/localport/projects/1/state.json", Err: syscall.EROFS}},
 		{"lockstate.LockedError", &lockstate.LockedError{Path: "/home/you/.local/state/localport/projects/1/lock", PID: 4713, Program: "vim"}},
 		{"lockstate.LockedError (unknown process)", &lockstate.LockedError{Path: "/home/you/.local/state/localport/projects/1/lock"}},
 		{"errors.Join", errors.Join(
-			problem(api.ServiceStatus{Name: "db", State: forwarder.NeedsAttention, LastError: "the key needs a passphrase", Log: "/home/you/.local/state/localport/projects/1/log/db.log"}, false, 0),
-			problem(api.ServiceStatus{Name: "api", State: forwarder.Starting, Log: "/home/you/.local/state/localport/projects/1/log/api.log"}, true, startWait),
+			serviceProblem(api.ServiceStatus{Name: "db", State: forwarder.NeedsAttention, LastError: "the key needs a passphrase", Log: "/home/you/.local/state/localport/projects/1/log/db.log"}, false, 0),
+			serviceProblem(api.ServiceStatus{Name: "api", State: forwarder.Starting, Log: "/home/you/.local/state/localport/projects/1/log/api.log"}, true, startTimeout),
 		)},
 	}
 }

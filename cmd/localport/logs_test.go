@@ -255,12 +255,12 @@ func TestAMomentIsHowLongAgoOrWhen(t *testing.T) {
 		"03:04":                time.Date(2026, 11, 23, 3, 4, 0, 0, now.Location()),
 		"03:04:05":             time.Date(2026, 11, 23, 3, 4, 5, 0, now.Location()),
 	} {
-		if got, err := parseMoment(text, now); err != nil || !got.Equal(want) {
+		if got, err := parseTime(text, now); err != nil || !got.Equal(want) {
 			t.Errorf("%q is %v, %v, want %v", text, got, err, want)
 		}
 	}
 	for _, text := range []string{"", "yesterday", "-10m", "0", "7x", "25:00"} {
-		if got, err := parseMoment(text, now); err == nil {
+		if got, err := parseTime(text, now); err == nil {
 			t.Errorf("%q is read as %v", text, got)
 		}
 	}

@@ -146,7 +146,7 @@ func picture(sent string) []string {
 func TestARedrawnStatusLeavesNothingOfTheLastOne(t *testing.T) {
 	var out bytes.Buffer
 	columns, rows := 200, 10
-	r := &redrawn{out: &out, size: func() (int, int) { return columns, rows }}
+	r := &screenView{out: &out, size: func() (int, int) { return columns, rows }}
 	status := func(services int, hint string) api.Status {
 		s := api.Status{Project: "/shop", State: api.Running}
 		for i := range services {
@@ -172,7 +172,7 @@ func TestARedrawnStatusLeavesNothingOfTheLastOne(t *testing.T) {
 			t.Errorf("want %d lines:\n%s", step.want, strings.Join(shown, "\n"))
 		}
 	}
-	r.trouble(errors.New("no answer"))
+	r.showProblem(errors.New("no answer"))
 	if shown := picture(out.String()); len(shown) != 1 || shown[0] != "localport: no answer" {
 		t.Errorf("%q", shown)
 	}

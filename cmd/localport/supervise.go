@@ -38,8 +38,8 @@ func (c superviseCmd) Run(a *app) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	level := new(slog.LevelVar)
-	if a.level != "" {
-		if err := level.UnmarshalText([]byte(a.level)); err != nil {
+	if a.logLevel != "" {
+		if err := level.UnmarshalText([]byte(a.logLevel)); err != nil {
 			return output.Usage(err)
 		}
 	}
@@ -49,6 +49,6 @@ func (c superviseCmd) Run(a *app) error {
 	}
 	return supervisor.Run(ctx, supervisor.Options{
 		Config: a.config, Version: version.Own(), Exe: exe, Run: strings.ToLower(rand.Text()[:8]), Level: level,
-		Say: client.Say, Kept: kept,
+		Say: client.ReportReadiness, Kept: kept,
 	})
 }

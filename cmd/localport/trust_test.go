@@ -32,7 +32,7 @@ func TestNothingRunsUnread(t *testing.T) {
 		if o := w.localport(root, "start"); o.code != output.ExitNotAllowed {
 			t.Errorf("start: exit %d, %s", o.code, o.stderr)
 		}
-		if o := w.localport(root, "exec", "--", "true"); o.code != output.ExitExec {
+		if o := w.localport(root, "exec", "--", "true"); o.code != output.ExitExecFailed {
 			t.Errorf("exec: exit %d, %s", o.code, o.stderr)
 		}
 

@@ -55,7 +55,7 @@ func (c Client) Watch(ctx context.Context, on func(api.Status) bool) error {
 		for decoder := json.NewDecoder(body); ; {
 			var status api.Status
 			if err := decoder.Decode(&status); err != nil {
-				return &UnreachableError{c.Socket, reason(ctx, err)}
+				return &UnreachableError{c.Socket, callError(ctx, err)}
 			}
 			if !on(status) {
 				return nil
@@ -124,7 +124,7 @@ func (c Client) call(ctx context.Context, name string, in, out any) error {
 			return nil
 		}
 		if err := json.NewDecoder(body).Decode(out); err != nil {
-			return &UnreachableError{c.Socket, reason(ctx, err)}
+			return &UnreachableError{c.Socket, callError(ctx, err)}
 		}
 		return nil
 	})
@@ -138,7 +138,7 @@ func (c Client) exchange(ctx context.Context, name string, in any, read func(io.
 	}
 	defer answer.conn.Close()
 	defer context.AfterFunc(ctx, func() { answer.conn.Close() })()
-	if answer.status != ok {
+	if answer.status != statusOK {
 		return answer.failure(c.Socket)
 	}
 	return read(answer.body)
@@ -164,13 +164,13 @@ func (c Client) send(ctx context.Context, name string, in any) (*response, error
 	}
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", c.Socket)
 	if err != nil {
-		return nil, &UnreachableError{c.Socket, reason(ctx, err)}
+		return nil, &UnreachableError{c.Socket, callError(ctx, err)}
 	}
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	status, body, err := r.exchange(conn)
 	if err != nil {
 		conn.Close()
-		return nil, &UnreachableError{c.Socket, reason(ctx, err)}
+		return nil, &UnreachableError{c.Socket, callError(ctx, err)}
 	}
 	return &response{conn, status, body, r.id}, nil
 }
@@ -180,10 +180,10 @@ func (r *response) failure(socket string) error {
 	switch r.status {
 	case tooMany:
 		return api.ErrTooManyWatchers
-	case unavailable:
+	case statusUnavailable:
 		return &UnreachableError{socket, api.ErrEnding}
 	}
-	return refused(r.status, r.body, r.request)
+	return newRefusedError(r.status, r.body, r.request)
 }
 
 // RefusedError is what the supervisor answered instead of doing what it was asked.
@@ -195,13 +195,13 @@ type RefusedError struct {
 
 func (e *RefusedError) Error() string { return e.Reason }
 
-// IsUnknown reports whether an error means that the supervisor, of an older release, does not know the request.
-func IsUnknown(err error) bool {
+// IsUnknownRequest reports whether an error means that the supervisor, of an older release, does not know the request.
+func IsUnknownRequest(err error) bool {
 	refused, ok := errors.AsType[*RefusedError](err)
-	return ok && refused.Status == notFound
+	return ok && refused.Status == statusNotFound
 }
 
-func refused(status int, body io.Reader, id string) error {
+func newRefusedError(status int, body io.Reader, id string) error {
 	var f api.Failure
 	if err := json.NewDecoder(body).Decode(&f); err != nil || f.Error == "" {
 		f.Error = fmt.Sprintf("the supervisor answered with HTTP status %d", status)
@@ -212,8 +212,8 @@ func refused(status int, body io.Reader, id string) error {
 // ErrNoAnswer is why a supervisor is unreachable that has not answered when the context ends.
 var ErrNoAnswer = errors.New("no answer in time")
 
-// reason is what the system said, for the call itself has been named.
-func reason(ctx context.Context, err error) error {
+// callError is what the system said, for the call itself has been named.
+func callError(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return ctx.Err()

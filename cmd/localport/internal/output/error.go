@@ -21,13 +21,13 @@ import (
 
 // Exit codes.
 const (
-	ExitFailed     = 1
-	ExitUsage      = 2
-	ExitInvalid    = 3
-	ExitNotAllowed = 4
-	ExitExec       = 125 // exec: a failure of ours, not the command's
-	ExitCannotRun  = 126
-	ExitNoCommand  = 127
+	ExitFailed          = 1
+	ExitUsage           = 2
+	ExitInvalid         = 3
+	ExitNotAllowed      = 4
+	ExitExecFailed      = 125 // exec: a failure of ours, not the command's
+	ExitCannotRun       = 126
+	ExitCommandNotFound = 127
 )
 
 // Usage is a command line that cannot be understood.
@@ -38,32 +38,32 @@ func WithHelp(err error, command string) error {
 	if _, ok := errors.AsType[*usageError](err); !ok {
 		return err
 	}
-	return Hinted(err, strings.Join(strings.Fields("localport "+command+" --help"), " "))
+	return WithHint(err, strings.Join(strings.Fields("localport "+command+" --help"), " "))
 }
 
 type usageError struct{ err error }
 
 func (e *usageError) Error() string { return e.err.Error() }
 
-// Hinted gives an error next steps of its own. No hints say that there is none.
-func Hinted(err error, hints ...string) error { return &hinted{err, hints} }
+// WithHint gives an error next steps of its own. No hints say that there is none.
+func WithHint(err error, hints ...string) error { return &hintedError{err, hints} }
 
-type hinted struct {
+type hintedError struct {
 	error
 	hints []string
 }
 
-func (e *hinted) Unwrap() error { return e.error }
+func (e *hintedError) Unwrap() error { return e.error }
 
-// Coded gives an error an exit code of its own.
-func Coded(err error, code int) error { return &coded{err, code} }
+// WithExitCode gives an error an exit code of its own.
+func WithExitCode(err error, code int) error { return &codedError{err, code} }
 
-type coded struct {
+type codedError struct {
 	error
 	code int
 }
 
-func (e *coded) Unwrap() error { return e.error }
+func (e *codedError) Unwrap() error { return e.error }
 
 // ErrReported ends a command whose failure was shown already.
 var ErrReported = errors.New("reported")
@@ -76,7 +76,7 @@ func Exit(w io.Writer, err error) int {
 	if !errors.Is(err, ErrReported) {
 		printError(w, err)
 	}
-	return Code(err)
+	return ExitCode(err)
 }
 
 // ReportOnOneLine prints an error and its hints on one line, for a prompt, and returns what is left for Exit: the exit code, or an
@@ -97,7 +97,7 @@ func ReportOnOneLine(w io.Writer, err error) error {
 		parts = append(parts, Flatten(hint))
 	}
 	Info(w, "%s", strings.Join(parts, "; "))
-	return Coded(ErrReported, Code(err))
+	return WithExitCode(ErrReported, ExitCode(err))
 }
 
 // printError prints an error and its hints.
@@ -167,7 +167,7 @@ const reviewHint = `review it, then run "localport allow"`
 // Hints are the next steps after an error; none where none is known.
 func Hints(err error) []string {
 	var (
-		own      *hinted
+		own      *hintedError
 		denied   *client.NotAllowedError
 		notFound *project.NotFoundError
 		start    *client.StartError
@@ -186,9 +186,9 @@ func Hints(err error) []string {
 		return []string{reviewHint}
 	case errors.As(err, &notFound):
 		return []string{"cd into a project, select one with -C DIR or -c FILE, or create " + project.ConfigName}
-	case errors.As(err, &start) && start.Outcome == client.NotAllowed:
+	case errors.As(err, &start) && start.Outcome == client.OutcomeNotAllowed:
 		return []string{reviewHint}
-	case errors.As(err, &start) && start.Outcome == client.Broken:
+	case errors.As(err, &start) && start.Outcome == client.OutcomeFailed:
 		return []string{"read the log: " + start.Log}
 	case errors.As(err, &locked):
 		return []string{"try again; if this repeats, end that process"}
@@ -210,10 +210,10 @@ func Hints(err error) []string {
 	return nil
 }
 
-// Code is the exit code of an error.
-func Code(err error) int {
+// ExitCode is the exit code of an error.
+func ExitCode(err error) int {
 	var (
-		own     *coded
+		own     *codedError
 		usage   *usageError
 		invalid *project.InvalidError
 		denied  *client.NotAllowedError
@@ -228,9 +228,9 @@ func Code(err error) int {
 		return ExitInvalid
 	case errors.As(err, &denied):
 		return ExitNotAllowed
-	case errors.As(err, &start) && start.Outcome == client.Invalid:
+	case errors.As(err, &start) && start.Outcome == client.OutcomeInvalid:
 		return ExitInvalid
-	case errors.As(err, &start) && start.Outcome == client.NotAllowed:
+	case errors.As(err, &start) && start.Outcome == client.OutcomeNotAllowed:
 		return ExitNotAllowed
 	}
 	return ExitFailed

@@ -19,29 +19,29 @@ import (
 
 // What the hook says at a prompt: by the user's verbosity. Errors are said in any, for they need the user.
 
-// brief is an error on one line.
-func brief(err error) string {
+// briefError is an error on one line.
+func briefError(err error) string {
 	if invalid, ok := errors.AsType[*project.InvalidError](err); ok {
 		return invalid.Summary() + `; run "localport config validate"`
 	}
 	return err.Error()
 }
 
-// entered says what a project has that was just entered or brought up, and what is wrong with the user's own config.
-func (l *look) entered(view api.View) {
+// printSummary says what a project has that was just entered or brought up, and what is wrong with the user's own config.
+func (l *evaluation) printSummary(view api.View) {
 	user, err := l.user()
 	if err != nil {
-		output.Warn(l.err, brief(err))
+		output.Warn(l.err, briefError(err))
 	}
-	if text := summary(l.root, view, user.Verbosity); text != "" {
+	if text := projectSummary(l.root, view, user.Verbosity); text != "" {
 		output.Info(l.err, "%s", text)
 	}
 }
 
-// happened says which services failed and which recovered since this shell looked last; nothing to one that has just
+// printNewEvents says which services failed and which recovered since this shell looked last; nothing to one that has just
 // entered.
-func (l *look) happened(p *client.Place) {
-	seen, now := lineNumber(l.Line), lineNumber(l.line)
+func (l *evaluation) printNewEvents(p *client.Project) {
+	seen, now := parseLineNumber(l.Line), parseLineNumber(l.line)
 	if l.Root != l.root || seen == 0 || now <= seen {
 		return
 	}
@@ -49,18 +49,18 @@ func (l *look) happened(p *client.Place) {
 	if err != nil {
 		return // it is for the user's convenience alone
 	}
-	for _, event := range latest(events) {
+	for _, event := range latestEvents(events) {
 		if event.Line > now {
 			continue // the next prompt is told of it
 		}
-		if text := sentence(event); text != "" {
+		if text := formatEvent(event); text != "" {
 			output.Info(l.err, "%s", text)
 		}
 	}
 }
 
-// lineNumber is the number in a prompt's line.
-func lineNumber(line string) uint64 {
+// parseLineNumber is the number in a prompt's line.
+func parseLineNumber(line string) uint64 {
 	number, _, _ := strings.Cut(line, " ")
 	n, err := strconv.ParseUint(number, 10, 64)
 	if err != nil {
@@ -69,8 +69,8 @@ func lineNumber(line string) uint64 {
 	return n
 }
 
-// latest is the last event of each service that failed or recovered: what came before it is over.
-func latest(events []eventlog.Event) []eventlog.Event {
+// latestEvents is the last event of each service that failed or recovered: what came before it is over.
+func latestEvents(events []eventlog.Event) []eventlog.Event {
 	var last []eventlog.Event
 	for _, event := range events {
 		last = slices.DeleteFunc(last, func(e eventlog.Event) bool { return e.Service == event.Service && e.Kind != eventlog.Pending })
@@ -79,8 +79,8 @@ func latest(events []eventlog.Event) []eventlog.Event {
 	return last
 }
 
-// sentence is an event at a prompt. That files changed is said where it is found.
-func sentence(e eventlog.Event) string {
+// formatEvent is an event at a prompt. That files changed is said where it is found.
+func formatEvent(e eventlog.Event) string {
 	switch e.Kind {
 	case eventlog.Recovered:
 		return e.Service + " recovered"
@@ -97,9 +97,9 @@ func sentence(e eventlog.Event) string {
 	return ""
 }
 
-// changed says which variables change, to a user who wants to know: +SET -UNSET.
-func (l *look) changed() {
-	changes := environ.Changes(l.was, l.next)
+// printChangedVariables says which variables change, to a user who wants to know: +SET -UNSET.
+func (l *evaluation) printChangedVariables() {
+	changes := environ.Changes(l.before, l.after)
 	if len(changes) == 0 {
 		return
 	}
@@ -121,12 +121,12 @@ func (l *look) changed() {
 	}
 }
 
-// summary is the one line that entering prints: services, ports, and what is not ready. To a quiet user it is those
+// projectSummary is the one line that entering prints: services, ports, and what is not ready. To a quiet user it is those
 // services alone that wait for him, and nothing if there are none.
-func summary(root string, view api.View, verbosity project.Verbosity) string {
+func projectSummary(root string, view api.View, verbosity project.Verbosity) string {
 	var parts []string
 	for _, svc := range view.Services {
-		if text := summaryOf(svc); text != "" && (verbosity != project.VerbosityQuiet || needsUser(svc.State)) {
+		if text := serviceSummary(svc); text != "" && (verbosity != project.VerbosityQuiet || needsUser(svc.State)) {
 			parts = append(parts, text)
 		}
 	}
@@ -143,7 +143,7 @@ func needsUser(state forwarder.State) bool {
 	return state == forwarder.NeedsAttention || state == forwarder.Failed
 }
 
-func summaryOf(svc api.ServiceView) string {
+func serviceSummary(svc api.ServiceView) string {
 	switch {
 	case svc.State == forwarder.Stopped:
 		return ""

@@ -13,7 +13,7 @@ import (
 
 type allowCmd struct{}
 
-// Run allows the files as they stand; a supervisor that runs takes them over.
+// Run allows the current contents of the files and has a running supervisor reload them.
 func (allowCmd) Run(a *app) error {
 	p, ctx, cancel, err := a.openProject()
 	if err != nil {
@@ -39,7 +39,7 @@ func (allowCmd) Run(a *app) error {
 
 type denyCmd struct{}
 
-// Run forgets the permission and ends what runs on it.
+// Run revokes the approval and stops the project.
 func (denyCmd) Run(a *app) error {
 	p, ctx, cancel, err := a.openProject()
 	if err != nil {
@@ -64,7 +64,7 @@ func (denyCmd) Run(a *app) error {
 	return nil
 }
 
-// recordDecision gives the files as they stand to the store.
+// recordDecision gives the current files to the store.
 func (p commandProject) recordDecision(decision func(*project.Files) error) error {
 	files, err := p.ReadFiles()
 	if err != nil {
@@ -73,7 +73,7 @@ func (p commandProject) recordDecision(decision func(*project.Files) error) erro
 	return decision(files)
 }
 
-// bumpLine makes every prompt in the project look again.
+// bumpLine makes every prompt in the project evaluate it again.
 func (p commandProject) bumpLine(ctx context.Context) error {
 	_, err := p.Dir.Update(ctx, func(tx *lockstate.Tx) error { tx.Bump(); return nil })
 	return err

@@ -29,7 +29,7 @@ func mendable(t *testing.T, w *world) (root string, attempts func() int) {
 	}
 }
 
-func TestExec_TriesAgainRightAfterAFix(t *testing.T) {
+func TestExec_RetriesRightAfterAFix(t *testing.T) {
 	for _, args := range [][]string{{"exec", "--", "true"}, {"start"}, {"restart"}} {
 		t.Run(args[0], func(t *testing.T) {
 			t.Parallel()
@@ -50,7 +50,7 @@ func TestExec_TriesAgainRightAfterAFix(t *testing.T) {
 	}
 }
 
-func TestEnv_NamesTheServicesThatItOmits(t *testing.T) {
+func TestEnv_NamesOmittedServices(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
@@ -82,7 +82,7 @@ func TestEnv_NamesTheServicesThatItOmits(t *testing.T) {
 }
 
 // A command that waits is told of changes: it does not ask again and again.
-func TestWaits_FollowTheWatchEndpoint(t *testing.T) {
+func TestWaitSettled_FollowsTheWatchEndpoint(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))

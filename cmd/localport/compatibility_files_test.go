@@ -26,7 +26,7 @@ func inBothDirections(t *testing.T, test func(t *testing.T, writer, reader *worl
 	}
 }
 
-func TestCompatibility_FilesOfAProjectThatIsDownAreReadByTheOtherProgram(t *testing.T) {
+func TestCompatibility_OtherVersionReadsFilesOfAStoppedProject(t *testing.T) {
 	inBothDirections(t, func(t *testing.T, writer, reader *world) {
 		far := serve(t, "127.0.0.1:0")
 		root := writer.allowed(tcpConfig("web", `"auto"`, far) + tcpConfig("api", ports.Free(t), far))
@@ -70,7 +70,7 @@ func TestCompatibility_FilesOfAProjectThatIsDownAreReadByTheOtherProgram(t *test
 	})
 }
 
-func TestCompatibility_StateOfARunningProjectIsReadAndChangedByTheOtherProgram(t *testing.T) {
+func TestCompatibility_OtherVersionReadsAndChangesStateOfARunningProject(t *testing.T) {
 	inBothDirections(t, func(t *testing.T, writer, reader *world) {
 		far := serve(t, "127.0.0.1:0")
 		root := allowAllFiles(writer, "linger = 0.3\n"+tcpConfig("web", `"auto"`, far)+tcpConfig("api", ports.Free(t), far))
@@ -123,7 +123,7 @@ func TestCompatibility_StateOfARunningProjectIsReadAndChangedByTheOtherProgram(t
 	})
 }
 
-func TestCompatibility_TheConfigThatRunsIsHandedOverWhereTheFileCannotBeUsed(t *testing.T) {
+func TestCompatibility_RunningConfigIsHandedOverIfTheFileIsUnusable(t *testing.T) {
 	inBothDirections(t, func(t *testing.T, writer, reader *world) {
 		config := tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0"))
 		root := writer.allowed(config)

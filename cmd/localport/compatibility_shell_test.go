@@ -43,7 +43,7 @@ func checkAsksNothing(t *testing.T, sh *shellpty.Shell) {
 var setURL = map[string]string{"bash": "export URL=mine", "zsh": "export URL=mine", "fish": "set -gx URL mine"}
 
 // A shell keeps the hook that it was started with for as long as it lives, and that keeps calling the path of its program.
-func TestCompatibility_AnOpenShellGoesOnWithItsOlderHook(t *testing.T) {
+func TestCompatibility_OpenShellContinuesWithOlderHook(t *testing.T) {
 	inEach(t, func(t *testing.T, kind string) {
 		w := newOldWorld(t, oldRelease)
 		p := allowCompatible(t, w)
@@ -136,7 +136,7 @@ func checkInheritedEnvironment(t *testing.T, w *world, kind string, sh *shellpty
 	inherits.Exit("exit")
 }
 
-func TestCompatibility_ANewerReleaseTakesOverAtAPromptOfAnOlderHook(t *testing.T) {
+func TestCompatibility_NewerReleaseReplacesAtAPromptOfAnOlderHook(t *testing.T) {
 	inEach(t, func(t *testing.T, kind string) {
 		w := newOldWorld(t, "1.1.0")
 		p := allowCompatible(t, w)

@@ -129,7 +129,7 @@ func (p *compatibleProject) awaitReplacement(w *world, pid int) {
 	})
 }
 
-func TestCompatibility_CommandsActOnAnOlderSupervisor(t *testing.T) {
+func TestCompatibility_CommandsControlAnOlderSupervisor(t *testing.T) {
 	t.Parallel()
 	old := newOldWorld(t, oldRelease)
 	p := allowCompatible(t, old)
@@ -188,7 +188,7 @@ func TestCompatibility_CommandsActOnAnOlderSupervisor(t *testing.T) {
 	w.down(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 }
 
-func TestCompatibility_DaemonRestartHandsOverFromAnOlderSupervisorAndItsKeeper(t *testing.T) {
+func TestCompatibility_DaemonRestartReplacesOlderSupervisorAndKeeper(t *testing.T) {
 	t.Parallel()
 	old := newOldWorld(t, oldRelease)
 	p := allowCompatible(t, old)
@@ -227,7 +227,7 @@ func TestCompatibility_DaemonRestartHandsOverFromAnOlderSupervisorAndItsKeeper(t
 	w.down(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 }
 
-func TestCompatibility_AnOlderKeeperRevivesItsKilledSupervisor(t *testing.T) {
+func TestCompatibility_OlderKeeperRevivesItsKilledSupervisor(t *testing.T) {
 	t.Parallel()
 	for name, upgraded := range map[string]bool{"from the older program": false, "from this program at the same path": true} {
 		t.Run(name, func(t *testing.T) {
@@ -267,7 +267,7 @@ func TestCompatibility_AnOlderKeeperRevivesItsKilledSupervisor(t *testing.T) {
 	}
 }
 
-func TestCompatibility_WhenOlderSupervisorAndKeeperAreKilledACommandHeals(t *testing.T) {
+func TestCompatibility_CommandRecoversFromKilledOlderSupervisorAndKeeper(t *testing.T) {
 	t.Parallel()
 	old := newOldWorld(t, oldRelease)
 	p := allowCompatible(t, old)
@@ -294,7 +294,7 @@ func TestCompatibility_WhenOlderSupervisorAndKeeperAreKilledACommandHeals(t *tes
 	w.down(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 }
 
-func TestCompatibility_ANewerReleaseReplacesAnOlderOneOnce(t *testing.T) {
+func TestCompatibility_NewerReleaseReplacesOlderOneOnce(t *testing.T) {
 	t.Parallel()
 	old := newOldWorld(t, oldRelease)
 	p := allowCompatible(t, old)
@@ -326,7 +326,7 @@ func TestCompatibility_ANewerReleaseReplacesAnOlderOneOnce(t *testing.T) {
 }
 
 // An older release that is newer than a development build, or than what was installed by mistake, takes over just so.
-func TestCompatibility_TheOlderProgramTakesOverWhereItIsTheNewerRelease(t *testing.T) {
+func TestCompatibility_OlderProgramReplacesIfItIsTheNewerRelease(t *testing.T) {
 	t.Parallel()
 	old := newOldWorld(t, oldRelease)
 	w := old.current("0.9.0")
@@ -352,7 +352,7 @@ func TestCompatibility_TheOlderProgramTakesOverWhereItIsTheNewerRelease(t *testi
 }
 
 // The lease of an exec that the older program has become is its process's, which goes on under any supervisor.
-func TestCompatibility_TheLeaseOfAnOlderExecKeepsTheProjectUp(t *testing.T) {
+func TestCompatibility_LeaseOfAnOlderExecKeepsTheProjectRunning(t *testing.T) {
 	t.Parallel()
 	old := newOldWorld(t, oldRelease)
 	p := allowCompatible(t, old)

@@ -12,9 +12,9 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// TestFiftyShellsAtOnceShareOneSupervisor lets 50 real processes enter at the same instant, each with a look of its
+// TestShells_FiftyAtOnceShareOneSupervisor lets 50 real processes enter at the same instant, each with a look of its
 // own as its shell's hook would take it, and all leave.
-func TestFiftyShellsAtOnceShareOneSupervisor(t *testing.T) {
+func TestShells_FiftyAtOnceShareOneSupervisor(t *testing.T) {
 	t.Parallel()
 	rounds := 5
 	if testing.Short() {
@@ -79,9 +79,9 @@ func supervisorsOf(t *testing.T, root string) []lockstate.Process {
 	return found
 }
 
-// TestLeavingAndReturningNeverMeetsAClosedPort lets a shell leave and return while the supervisor is just about to end:
+// TestShells_LeavingAndReturningNeverFindsAClosedPort lets a shell leave and return while the supervisor is just about to end:
 // what a look has returned from must answer, whichever supervisor it is.
-func TestLeavingAndReturningNeverMeetsAClosedPort(t *testing.T) {
+func TestShells_LeavingAndReturningNeverFindsAClosedPort(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)

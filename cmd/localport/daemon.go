@@ -52,7 +52,7 @@ func (daemonStartCmd) Run(a *app) error {
 	return a.printDaemon(ctx, j.Client, word)
 }
 
-// printDaemon says in one line what runs.
+// printDaemon prints one line about the running supervisor.
 func (a *app) printDaemon(ctx context.Context, client client.Client, word string) error {
 	status, err := client.Status(ctx)
 	if err != nil {
@@ -79,8 +79,8 @@ type daemonRestartCmd struct{}
 // replaceTimeout is how long a new supervisor may take to be ready, and a little more.
 const replaceTimeout = 30 * time.Second
 
-// Run hands everything over to a new supervisor: leases, ports and whoever waits. One that does not run is started; one that
-// does not answer is ended before.
+// Run hands leases, ports and waiting clients over to a new supervisor. If none is running, one is started; one that does not answer is
+// stopped first.
 func (daemonRestartCmd) Run(a *app) error {
 	p, ctx, cancel, err := a.openProject()
 	if err != nil {
@@ -105,7 +105,7 @@ func (daemonRestartCmd) Run(a *app) error {
 	return a.printDaemon(ctx, *running, "restarted")
 }
 
-// replaceSupervisor has a supervisor replaced, and returns the client of the next one.
+// replaceSupervisor has a supervisor replaced and returns a client of the new one.
 func (p commandProject) replaceSupervisor(running *client.Client, before api.Status) (*client.Client, error) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -130,8 +130,8 @@ func (p commandProject) replaceSupervisor(running *client.Client, before api.Sta
 	return nil, fmt.Errorf("the supervisor is busy: %w", errors.New(err.Error()))
 }
 
-// restartUnresponsive ends a supervisor that does not answer. A keeper that is well has the next one take over its ports; where
-// there is none, one is started like for a command.
+// restartUnresponsive stops a supervisor that does not answer. A working keeper starts the next one, which takes over the ports; without
+// one, a supervisor is started as for any command.
 func (p commandProject) restartUnresponsive(a *app, cause error) error {
 	processes := p.Processes()
 	if len(processes) == 0 {
@@ -204,7 +204,7 @@ func (daemonReloadCmd) Run(a *app) error {
 	return err
 }
 
-// findRunning is the client of the supervisor, and what it says of itself; an error where none runs.
+// findRunning returns a client of the supervisor and its status, or an error if none is running.
 func (p commandProject) findRunning(ctx context.Context) (*client.Client, api.Status, error) {
 	client, status, err := p.FindSupervisor(ctx)
 	if err == nil && client == nil {

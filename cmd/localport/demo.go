@@ -21,7 +21,7 @@ import (
 
 type demoCmd struct{}
 
-// demo is the project that is shown: a directory that goes when the demo ends, and the far end that it forwards to.
+// demo is the temporary project: a directory that is removed when the demo ends, and the server that its service forwards to.
 type demo struct {
 	*app
 	root    string
@@ -51,7 +51,7 @@ func (demoCmd) Run(a *app) (err error) {
 	return nil
 }
 
-// printStep prints one line of the story.
+// printStep prints one step of the demo.
 func (d *demo) printStep(format string, args ...any) { fmt.Fprintf(d.out, "• "+format+"\n", args...) }
 
 // createProject writes the project and starts the far end. All state lies in the project's directory: nothing of the user's is
@@ -221,7 +221,7 @@ func (d *demo) remove() error {
 	return errors.Join(d.server.stop(), os.RemoveAll(d.root))
 }
 
-// demoServer is a server that comes and goes.
+// demoServer is the upstream of the demo, which is stopped and started.
 type demoServer struct {
 	addr   string
 	server *http.Server

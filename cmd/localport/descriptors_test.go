@@ -41,7 +41,7 @@ func connectIdly(t *testing.T, addr string, n int) (closeAll func()) {
 	return closeAll
 }
 
-func TestOneServiceWithManyIdleClientsSilencesNoOther(t *testing.T) {
+func TestDescriptors_ManyIdleClientsOfOneServiceBlockNoOther(t *testing.T) {
 	t.Parallel()
 	const idle, limit, connectTimeout = 480, 1024, 3 * time.Second
 	w := newWorld(t)
@@ -85,7 +85,7 @@ func TestOneServiceWithManyIdleClientsSilencesNoOther(t *testing.T) {
 	w.must(root, "stop")
 }
 
-func TestASupervisorWithTooFewFilesDoesNotStart(t *testing.T) {
+func TestDescriptors_SupervisorWithTooFewDoesNotStart(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))

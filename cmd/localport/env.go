@@ -51,8 +51,8 @@ func (c envCmd) Run(a *app) error {
 	return errors.Join(omitted...)
 }
 
-// projectView is what the supervisor says of the services, or what the config declares where none runs. Of each service whose
-// port is not ours, and whose variables are therefore left out, omitted says why.
+// projectView is the supervisor's view of the services, or without one what the config declares. omitted has an error for each service
+// whose port is not ours: its variables are left out.
 func (p commandProject) projectView(ctx context.Context) (view api.View, omitted []error, err error) {
 	running, status, err := p.FindSupervisor(ctx)
 	if err != nil {
@@ -76,7 +76,7 @@ func (p commandProject) projectView(ctx context.Context) (view api.View, omitted
 	return plannedView(parsed), nil, nil
 }
 
-// omittedServices says of each service that is to be up, and has no port of ours, that its variables are left out.
+// omittedServices has an error for each service that should be running and does not hold its port: its variables are left out.
 func omittedServices(status api.Status) (omitted []error) {
 	for _, svc := range status.Services {
 		if svc.Held || svc.Reverse || svc.State == forwarder.Stopped {

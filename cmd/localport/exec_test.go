@@ -13,7 +13,7 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-func TestExecBecomesTheCommand(t *testing.T) {
+func TestExec_BecomesTheCommand(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
@@ -58,7 +58,7 @@ func TestExecBecomesTheCommand(t *testing.T) {
 	w.nothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
 }
 
-func TestExecSaysWhatItCouldNotRun(t *testing.T) {
+func TestExec_NamesWhatItCannotRun(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
@@ -82,7 +82,7 @@ func TestExecSaysWhatItCouldNotRun(t *testing.T) {
 	}
 }
 
-func TestExecWaitsNoLongerThanItIsTold(t *testing.T) {
+func TestExec_WaitsAtMostItsTimeout(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(fmt.Sprintf("[services.gone]\ntechnology = \"tcp\"\nlocal_port = \"auto\"\nremote_port = %d\n"+
@@ -94,7 +94,7 @@ func TestExecWaitsNoLongerThanItIsTold(t *testing.T) {
 	}
 }
 
-func TestExecInsideTheHookAddsNothingTwice(t *testing.T) {
+func TestExec_InsideTheHookAddsNothingTwice(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")) + "[env]\nPATH = \"/opt/shop/bin:${PATH}\"\n")

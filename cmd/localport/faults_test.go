@@ -206,7 +206,7 @@ var faults = map[string]fault{
 	},
 }
 
-func TestEveryFaultIsShownAndHarmsNoMoreThanItMust(t *testing.T) {
+func TestFaults_AreReportedAndContained(t *testing.T) {
 	t.Parallel()
 	for name, f := range faults {
 		t.Run(name, func(t *testing.T) {
@@ -239,7 +239,7 @@ func TestEveryFaultIsShownAndHarmsNoMoreThanItMust(t *testing.T) {
 	}
 }
 
-func TestWhenThereIsRoomAgainTheLogSaysWhatWasLost(t *testing.T) {
+func TestLog_ReportsLostLinesAfterAFullDisk(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(commandConfig(t, "web", ports.Free(t)))

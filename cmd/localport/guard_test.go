@@ -51,7 +51,7 @@ func (w *world) runtime() string {
 	return ""
 }
 
-func TestGuard_BindsTheControlSocketAgain(t *testing.T) {
+func TestGuard_RebindsTheControlSocket(t *testing.T) {
 	for name, remove := range map[string]func(t *testing.T, w *world, socket string){
 		"socket": func(t *testing.T, _ *world, socket string) {
 			if err := os.Remove(socket); err != nil {
@@ -130,7 +130,7 @@ func TestGuard_BindsTheControlSocketAgain(t *testing.T) {
 }
 
 // A successor is handed a socket that nobody can reach any more.
-func TestGuard_ASuccessorBindsASocketThatIsGone(t *testing.T) {
+func TestGuard_SuccessorRebindsADeletedSocket(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
@@ -161,7 +161,7 @@ func inodeOf(t *testing.T, path string) uint64 {
 }
 
 // Tunnels have private sockets beside the control socket.
-func TestGuard_TunnelsOutliveTheRuntimeDirectory(t *testing.T) {
+func TestGuard_TunnelsSurviveDeletedRuntimeDirectory(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host, far, port := sshd.Start(t), serve(t, "127.0.0.1:0"), []int{ports.Free(t), ports.Free(t)}
@@ -200,7 +200,7 @@ var deletions = map[string]func(dir string) error{
 	},
 }
 
-func TestGuard_ProjectOutlivesDeletedFiles(t *testing.T) {
+func TestGuard_ProjectSurvivesDeletedFiles(t *testing.T) {
 	for name, remove := range deletions {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -265,7 +265,7 @@ func TestGuard_ProjectOutlivesDeletedFiles(t *testing.T) {
 }
 
 // A backup, or another tool that synchronises files, may put an older state back.
-func TestGuard_AnOlderCopyOfTheStateLosesNoLease(t *testing.T) {
+func TestGuard_OlderCopyOfTheStateLosesNoLease(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed("linger = 0.1\n" + tcpConfig("web", "\"auto\"", serve(t, "127.0.0.1:0")))
@@ -298,7 +298,7 @@ func TestGuard_AnOlderCopyOfTheStateLosesNoLease(t *testing.T) {
 	w.nothingLeft(root)
 }
 
-func TestGuard_EndsWithTheProjectsDirectory(t *testing.T) {
+func TestGuard_StopsWithTheProjectsDirectory(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)

@@ -123,7 +123,7 @@ func (w *world) kept(root string, before ...int) int {
 	return pid
 }
 
-func TestAKilledSupervisorIsReplacedWithNoPromptAndRefusesNobody(t *testing.T) {
+func TestKeeper_ReplacesAKilledSupervisorWithoutAPromptAndRefusesNobody(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	web, port := serve(t, "127.0.0.1:0"), ports.Free(t)
@@ -162,7 +162,7 @@ func TestAKilledSupervisorIsReplacedWithNoPromptAndRefusesNobody(t *testing.T) {
 	w.down(root, fmt.Sprintf("127.0.0.1:%d", port))
 }
 
-func TestASupervisorIsReplacedAgainAndAgainAndTheTextThatRanGoesOn(t *testing.T) {
+func TestKeeper_ReplacesSupervisorsRepeatedlyOnTheRunningConfig(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	web, port := serve(t, "127.0.0.1:0"), ports.Free(t)
@@ -185,7 +185,7 @@ func TestASupervisorIsReplacedAgainAndAgainAndTheTextThatRanGoesOn(t *testing.T)
 	w.down(root, fmt.Sprintf("127.0.0.1:%d", port))
 }
 
-func TestAKilledKeeperIsReplaced(t *testing.T) {
+func TestKeeper_IsReplacedWhenKilled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	web, port := serve(t, "127.0.0.1:0"), ports.Free(t)
@@ -204,7 +204,7 @@ func TestAKilledKeeperIsReplaced(t *testing.T) {
 	w.down(root, fmt.Sprintf("127.0.0.1:%d", port))
 }
 
-func TestWhenSupervisorAndKeeperAreKilledTheNextCommandHeals(t *testing.T) {
+func TestCommand_RecoversFromKilledSupervisorAndKeeper(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	web, port := serve(t, "127.0.0.1:0"), ports.Free(t)
@@ -238,7 +238,7 @@ func (w *world) as(release string) *world {
 	return &other
 }
 
-func TestANewerReleaseTakesOverOnceWithPortsLeasesAndNoConnectionLost(t *testing.T) {
+func TestUpgrade_KeepsPortsLeasesAndConnections(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	web, port := serve(t, "127.0.0.1:0"), ports.Free(t)
@@ -279,7 +279,7 @@ func TestANewerReleaseTakesOverOnceWithPortsLeasesAndNoConnectionLost(t *testing
 	w.down(root, addr)
 }
 
-func TestWhatAReplacedSupervisorFinishesEndsWithTheProject(t *testing.T) {
+func TestUpgrade_DrainingSupervisorStopsWithTheProject(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	web, port := serve(t, "127.0.0.1:0"), ports.Free(t)
@@ -295,7 +295,7 @@ func TestWhatAReplacedSupervisorFinishesEndsWithTheProject(t *testing.T) {
 	w.down(root, addr)
 }
 
-func TestAReleaseThatCannotStartTakesNothingOver(t *testing.T) {
+func TestUpgrade_ReleaseThatCannotStartReplacesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	web, port := serve(t, "127.0.0.1:0"), ports.Free(t)

@@ -173,9 +173,9 @@ func (k *kube) bareKubectl() (addr string) {
 	return match
 }
 
-// TestNobodyIsTurnedAwayWhileTheClustersPodsComeAndGo lets fifty clients a second come while pods, nodes and servers go. Nobody may fail who
+// TestCluster_RefusesNobodyWhilePodsComeAndGo lets fifty clients a second come while pods, nodes and servers go. Nobody may fail who
 // has not been greeted yet.
-func TestNobodyIsTurnedAwayWhileTheClustersPodsComeAndGo(t *testing.T) {
+func TestCluster_RefusesNobodyWhilePodsComeAndGo(t *testing.T) {
 	c := cluster.Start(t)
 	ready := func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -269,8 +269,8 @@ func TestNobodyIsTurnedAwayWhileTheClustersPodsComeAndGo(t *testing.T) {
 	}
 }
 
-// TestKubectlItselfInAClusterIsHealedAsFarAsItGoes runs the engine "kubectl", whose process dies of what the other survives.
-func TestKubectlItselfInAClusterIsHealedAsFarAsItGoes(t *testing.T) {
+// TestKubectlEngine_RecoversInAClusterAsFarAsKubectlCan runs the engine "kubectl", whose process dies of what the other survives.
+func TestKubectlEngine_RecoversInAClusterAsFarAsKubectlCan(t *testing.T) {
 	c := cluster.Start(t)
 	k := intoCluster(t, c, `resource_name = "web", engine = "kubectl"`)
 	k.must(k.root, "start")

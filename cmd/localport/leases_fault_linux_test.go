@@ -154,7 +154,7 @@ func underObstacle(t *testing.T, o obstacle, test func(w *world, root, addr stri
 	})
 }
 
-func TestLeases_TheLastShellDiesUnderAnObstacleNamespace(t *testing.T) {
+func TestLeases_LastShellDiesWhileStateIsUnwritableNamespace(t *testing.T) {
 	for name, o := range obstacles {
 		t.Run(name, func(t *testing.T) {
 			underObstacle(t, o, func(w *world, root, addr string, begin func() func()) {
@@ -176,7 +176,7 @@ func TestLeases_TheLastShellDiesUnderAnObstacleNamespace(t *testing.T) {
 	}
 }
 
-func TestLeases_AShellLeavesUnderAnObstacleNamespace(t *testing.T) {
+func TestLeases_ShellLeavesWhileStateIsUnwritableNamespace(t *testing.T) {
 	for name, o := range obstacles {
 		t.Run(name, func(t *testing.T) {
 			underObstacle(t, o, func(w *world, root, addr string, begin func() func()) {
@@ -214,7 +214,7 @@ func TestLeases_AShellLeavesUnderAnObstacleNamespace(t *testing.T) {
 }
 
 // What could not be written travels with the keeper.
-func TestLeases_AKilledSupervisorsSuccessorKnowsWhatCouldNotBeWrittenNamespace(t *testing.T) {
+func TestLeases_SuccessorOfAKilledSupervisorKnowsUnwrittenLeasesNamespace(t *testing.T) {
 	for _, name := range []string{"full disk", "no inodes", "read-only file system"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -263,7 +263,7 @@ func TestLeases_AKilledSupervisorsSuccessorKnowsWhatCouldNotBeWrittenNamespace(t
 
 func isStartLease(lease api.Lease) bool { return lease.Kind == api.StartLease }
 
-func TestLeases_StopUnderAFullDiskNamespace(t *testing.T) {
+func TestLeases_StopWorksOnAFullDiskNamespace(t *testing.T) {
 	for _, name := range []string{"full disk", "no inodes", "read-only file system"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -313,7 +313,7 @@ func TestLeases_StopUnderAFullDiskNamespace(t *testing.T) {
 }
 
 // Control socket, prompts and state have descriptors of their own while clients use up all the others.
-func TestLeases_AFewDescriptorsAreEnoughToAnswer(t *testing.T) {
+func TestLeases_FewDescriptorsAreEnoughToAnswer(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
@@ -342,7 +342,7 @@ func TestLeases_AFewDescriptorsAreEnoughToAnswer(t *testing.T) {
 }
 
 // A supervisor that cannot look at anything loses nobody: the shells are still there.
-func TestLeases_WithoutDescriptorsNoneIsLost(t *testing.T) {
+func TestLeases_NoneIsLostWithoutDescriptors(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed("linger = 0.1\n" + tcpConfig("web", "\"auto\"", serve(t, "127.0.0.1:0")))

@@ -24,7 +24,7 @@ type loginCmd struct {
 	Services []string `arg:"" optional:"" name:"service" help:"Services; if none is given, those that need attention."`
 }
 
-// Run goes through the logins of services on this terminal, each once, and has the services tried again.
+// Run runs the login of each service in this terminal, a shared one once, and has the services retried.
 func (c loginCmd) Run(a *app) error {
 	p, err := a.findProject()
 	if err != nil {
@@ -68,7 +68,7 @@ func (c loginCmd) Run(a *app) error {
 	return p.waitAndPrint(ctx, a, *client, names)
 }
 
-// selected are the services that were named, or those that need attention.
+// selected returns the services that were named, or those that need attention.
 func (c loginCmd) selected(status api.Status) ([]string, error) {
 	if len(c.Services) > 0 {
 		return selectServices(status.Services, c.Services, nil)

@@ -28,7 +28,7 @@ fi
 cat DIR/credential
 `
 
-func TestALoginToAClusterIsSharedRememberedAndGoneThroughInTheForeground(t *testing.T) {
+func TestLogin_ToAClusterIsSharedAndRunsInTheForeground(t *testing.T) {
 	c := cluster.Start(t)
 	ns := c.Namespace(t)
 	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})
@@ -115,7 +115,7 @@ func TestALoginToAClusterIsSharedRememberedAndGoneThroughInTheForeground(t *test
 	}
 }
 
-func TestAClusterThatIsIllIsShownInStatus(t *testing.T) {
+func TestStatus_ShowsAnUnhealthyCluster(t *testing.T) {
 	c := cluster.Start(t)
 	ns := c.Namespace(t)
 	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})

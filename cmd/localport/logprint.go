@@ -59,7 +59,7 @@ func formatTime(t time.Time) string {
 	return t.UTC().Format(jsonTime)
 }
 
-// isReaderGone reports whether out is a pipe, a socket or a terminal that nobody reads any more. A write would say so, but
+// isReaderGone reports whether out is a pipe, a socket or a terminal whose reader is gone. A write would fail, but
 // there may be nothing to write for hours.
 func isReaderGone(out any) bool {
 	file, ok := out.(*os.File)

@@ -133,7 +133,7 @@ type namedLine struct {
 	eventlog.Line
 }
 
-// printNew prints what was added since the last look.
+// printNew prints the lines that were added since it was last called.
 func (r *logReader) printNew() error {
 	var lines []namedLine
 	for _, log := range r.logs {
@@ -161,12 +161,12 @@ func (r *logReader) close() {
 	}
 }
 
-// readLogs looks once, or whenever something changes in dir until the user has had enough or nobody reads any more.
-func readLogs(out *output.Writer, follow bool, dir string, look func() error) error {
+// readLogs calls printNew once; with follow, after each change in dir until the user interrupts it or the reader of out is gone.
+func readLogs(out *output.Writer, follow bool, dir string, printNew func() error) error {
 	signal.Ignore(syscall.SIGPIPE) // the write says so, too
 	err := func() error {
 		if !follow {
-			return look()
+			return printNew()
 		}
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
@@ -174,7 +174,7 @@ func readLogs(out *output.Writer, follow bool, dir string, look func() error) er
 			if isReaderGone(out.File()) {
 				return syscall.EPIPE
 			}
-			return look()
+			return printNew()
 		})
 	}()
 	if errors.Is(err, syscall.EPIPE) {

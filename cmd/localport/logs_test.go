@@ -36,7 +36,7 @@ const (
 	ownLog = "time=2026-01-02T10:00:01.500Z level=WARN msg=state run=ab service=db request=r7 to=failed\npanic: oh\n\nmain.go:1\n"
 )
 
-func TestLogsAreMergedFilteredAndThenCounted(t *testing.T) {
+func TestLogs_AreMergedFilteredAndThenCounted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root, dir := w.logged(map[string]string{"db.log.1": dbOld, "db.log": dbLog, "api.log": apiLog, "supervisor.log": ownLog})
@@ -69,7 +69,7 @@ func TestLogsAreMergedFilteredAndThenCounted(t *testing.T) {
 	}
 }
 
-func TestLogsForProgramsAreOneObjectALine(t *testing.T) {
+func TestLogs_JSONIsOneObjectPerLine(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root, _ := w.logged(map[string]string{"db.log": dbLog, "supervisor.log": ownLog})
@@ -87,7 +87,7 @@ func TestLogsForProgramsAreOneObjectALine(t *testing.T) {
 	}
 }
 
-func TestWrongQuestionsAboutLogsAreRefused(t *testing.T) {
+func TestLogs_InvalidFlagsAreUsageErrors(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root, _ := w.logged(map[string]string{"db.log": dbLog, "gone.log": dbLog})
@@ -157,7 +157,7 @@ func (f *following) ended() {
 	}
 }
 
-func TestFollowedLogsGoOnPastRotationUntilCtrlC(t *testing.T) {
+func TestLogs_FollowContinuesAfterRotationUntilCtrlC(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root, dir := w.logged(map[string]string{"db.log": dbLog})
@@ -180,7 +180,7 @@ func TestFollowedLogsGoOnPastRotationUntilCtrlC(t *testing.T) {
 	f.ended()
 }
 
-func TestFollowingEndsSilentlyWhenNobodyReads(t *testing.T) {
+func TestFollow_EndsSilentlyWhenTheReaderIsGone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root, dir := w.logged(map[string]string{"db.log": dbLog})
@@ -195,7 +195,7 @@ func TestFollowingEndsSilentlyWhenNobodyReads(t *testing.T) {
 	}
 }
 
-func TestEventsAreALineForPeopleAndAnObjectForPrograms(t *testing.T) {
+func TestEvents_AreLinesOrJSONObjects(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.env = append(w.env, "TZ=UTC")
@@ -243,7 +243,7 @@ func TestEventsAreALineForPeopleAndAnObjectForPrograms(t *testing.T) {
 	f.ended()
 }
 
-func TestAMomentIsHowLongAgoOrWhen(t *testing.T) {
+func TestParseTime_ReadsAgesAndTimes(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.FixedZone("here", 3600))
 	for text, want := range map[string]time.Time{
 		"10m":                  now.Add(-10 * time.Minute),

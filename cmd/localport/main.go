@@ -53,8 +53,7 @@ type grammar struct {
 	Supervise superviseCmd `cmd:"" hidden:"" help:"Run as a project's supervisor."`
 }
 
-// app is what every command needs: where it was asked to act, and where its output goes. Results go to out,
-// everything else to err.
+// app is what every command needs: the directory or config it works on, and its output. Results go to out, everything else to err.
 type app struct {
 	out, err   *output.Writer
 	config     string // -c

@@ -25,7 +25,7 @@ func (w *world) metrics(root string) []string {
 	return strings.Split(text, "\n")
 }
 
-func TestMetricsCountWhatWentThrough(t *testing.T) {
+func TestMetrics_CountBytesAndConnections(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
@@ -56,7 +56,7 @@ func TestMetricsCountWhatWentThrough(t *testing.T) {
 	}
 }
 
-func TestMetricsOfAProjectThatIsDownSayThatItIsDown(t *testing.T) {
+func TestMetrics_OfAStoppedProjectReportItStopped(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.project(tcpConfig("web", 1, serve(t, "127.0.0.1:0")))
@@ -69,7 +69,7 @@ func TestMetricsOfAProjectThatIsDownSayThatItIsDown(t *testing.T) {
 	}
 }
 
-func TestMetricsOutsideAProjectAreAnError(t *testing.T) {
+func TestMetrics_OutsideAProjectAreAnError(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	if o := w.localport(w.home, "metrics"); o.code != output.ExitFailed || o.stdout != "" || !strings.Contains(o.stderr, ".localport.toml") {

@@ -216,7 +216,7 @@ func lan(t *testing.T) (s *scene, all []mishap) {
 	}
 }
 
-func TestNamespaceEveryMishapOfANetworkIsNoticedAndOutlived(t *testing.T) {
+func TestNetwork_FaultsAreDetectedAndSurvivedNamespace(t *testing.T) {
 	t.Parallel()
 	s, all := lan(t)
 	for _, m := range all {
@@ -225,7 +225,7 @@ func TestNamespaceEveryMishapOfANetworkIsNoticedAndOutlived(t *testing.T) {
 	s.end()
 }
 
-func TestNamespaceEveryMishapOfANetworkIsNoticedWithoutAClient(t *testing.T) {
+func TestNetwork_FaultsAreDetectedWithoutAClientNamespace(t *testing.T) {
 	t.Parallel()
 	s, all := lan(t)
 	for _, m := range all {
@@ -234,7 +234,7 @@ func TestNamespaceEveryMishapOfANetworkIsNoticedWithoutAClient(t *testing.T) {
 	s.end()
 }
 
-func TestNamespaceAMishapBehindABastionIsNoticedAndOutlived(t *testing.T) {
+func TestNetwork_FaultBehindABastionIsDetectedAndSurvivedNamespace(t *testing.T) {
 	t.Parallel()
 	here, bastion := netns.Pair(t)
 	inner := bastion.Behind()

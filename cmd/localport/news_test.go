@@ -34,7 +34,7 @@ func (w *world) flaky(name string) (config string, well func(bool)) {
 		"health_check = { type = \"command\", command = [\"test\", \"-e\", %q], interval = \"50ms\", failure_threshold = 2 }\n", path), well
 }
 
-func TestEachShellIsToldOnceThatAServiceFailedAndRecovered(t *testing.T) {
+func TestPrompt_ReportsFailureAndRecoveryOncePerShell(t *testing.T) {
 	inEach(t, func(t *testing.T, kind string) {
 		w := newWorld(t)
 		config, well := w.flaky("db")
@@ -106,7 +106,7 @@ func (w *world) events(root string, kind eventlog.Kind) []eventlog.Event {
 	return found
 }
 
-func TestTheUsersProgramIsToldWhatFailed(t *testing.T) {
+func TestNotify_RunsTheUsersProgramOnFailure(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	told := filepath.Join(w.home, "told")
@@ -121,7 +121,7 @@ func TestTheUsersProgramIsToldWhatFailed(t *testing.T) {
 	})
 }
 
-func TestTheFiguresAreServedWhereTheConfigAsksForThem(t *testing.T) {
+func TestMetrics_AreServedOnTheConfiguredPort(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
@@ -147,7 +147,7 @@ func TestTheFiguresAreServedWhereTheConfigAsksForThem(t *testing.T) {
 	w.down(root, fmt.Sprintf("127.0.0.1:%d", port))
 }
 
-func TestDaemonControlsTheSupervisorItself(t *testing.T) {
+func TestDaemon_ControlsTheSupervisor(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
@@ -207,7 +207,7 @@ func TestDaemonControlsTheSupervisorItself(t *testing.T) {
 	w.down(root, addr)
 }
 
-func TestDependenciesAreStartedBeforeAndStoppedAfter(t *testing.T) {
+func TestDependencies_StartBeforeAndStopAfter(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	web, port := ports.Free(t), ports.Free(t)
@@ -247,7 +247,7 @@ func TestDependenciesAreStartedBeforeAndStoppedAfter(t *testing.T) {
 	}
 }
 
-func TestAnErrorLeadsToItsLinesInTheSupervisorsLog(t *testing.T) {
+func TestHint_LeadsToTheErrorInTheSupervisorsLog(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	config := tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0"))

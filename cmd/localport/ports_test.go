@@ -12,7 +12,7 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-func TestTwoProjectsHandAPortOverOnCd(t *testing.T) {
+func TestPorts_ArePassedBetweenProjectsOnCd(t *testing.T) {
 	inEach(t, func(t *testing.T, kind string) {
 		w := newWorld(t)
 		port := ports.Free(t)
@@ -36,7 +36,7 @@ func TestTwoProjectsHandAPortOverOnCd(t *testing.T) {
 	})
 }
 
-func TestATakenPortFailsThatServiceAloneAndNamesTheHolder(t *testing.T) {
+func TestPorts_TakenPortFailsOnlyItsServiceAndNamesTheHolder(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	far := serve(t, "127.0.0.1:0")
@@ -74,7 +74,7 @@ func TestATakenPortFailsThatServiceAloneAndNamesTheHolder(t *testing.T) {
 	}
 }
 
-func TestAPortOfAnotherProjectThatIsInUseIsNamedByItsProject(t *testing.T) {
+func TestPorts_PortInUseByAnotherProjectNamesThatProject(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	far := serve(t, "127.0.0.1:0")
@@ -90,7 +90,7 @@ func TestAPortOfAnotherProjectThatIsInUseIsNamedByItsProject(t *testing.T) {
 	eventually(t, "the second project has the port", func() bool { return w.service(two, "two").Held })
 }
 
-func TestAnAutoPortStaysFromRunToRun(t *testing.T) {
+func TestPorts_AutoPortIsStableAcrossRuns(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))

@@ -15,8 +15,8 @@ import (
 	"github.com/localport-sh/localport/project/environ"
 )
 
-// commandProject is the project that a command acts on, with what needs to know of every technology and every probe. A prompt
-// does without.
+// commandProject is the project of a command. Unlike client.Project it knows every technology and every probe, which a prompt does not
+// need.
 type commandProject struct{ *client.Project }
 
 // findProject is the project of -c, or the nearest one. Where its file or its directory is not there any more, it is the one

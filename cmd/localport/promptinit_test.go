@@ -8,7 +8,7 @@ import (
 )
 
 // What a prompt imports, and what is initialised before it, is paid for at every cd.
-func TestAPromptInitialisesNothingItHasNoUseFor(t *testing.T) {
+func TestPrompt_InitialisesOnlyWhatItNeeds(t *testing.T) {
 	t.Parallel()
 	w := build(t).world
 	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))

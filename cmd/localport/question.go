@@ -29,7 +29,7 @@ func (l *loginGroup) runWithQuestions(ctx context.Context, a *app, p commandProj
 	}
 	defer terminal.Close()
 	output.Info(a.err, "logging in to %s for %s", l.Name, strings.Join(l.names, ", "))
-	// The supervisor's own directory goes with it, whatever becomes of us.
+	// The supervisor's own directory is removed with it, even if this process is killed.
 	private := filepath.Join(filepath.Dir(supervisor.Socket), supervisor.Run)
 	questions, err := askpass.Listen(ctx, private, func(ctx context.Context, q askpass.Question) (string, bool) {
 		text, err := askUser(ctx, terminal, q)
@@ -50,11 +50,11 @@ func (l *loginGroup) runWithQuestions(ctx context.Context, a *app, p commandProj
 	return nil // how it came out is shown with everything else
 }
 
-// errNoAnswer says that there is no answer.
+// errNoAnswer is the result of a question that the user does not answer.
 var errNoAnswer = errors.New("no answer")
 
 // askUser puts a question on the terminal until there is an answer or ctx ends. The echo is off for what is secret, and that before
-// the question shows: who has the answer at hand is fast.
+// the question is printed: the answer may be pasted at once.
 func askUser(ctx context.Context, terminal *os.File, q askpass.Question) (string, error) {
 	if q.Kind == "none" { // as of a security key that is to be touched
 		fmt.Fprintln(terminal, output.Text(q.Text))
@@ -82,8 +82,8 @@ func askUser(ctx context.Context, terminal *os.File, q askpass.Question) (string
 	return text, nil
 }
 
-// readAnswer reads a line from the terminal. When ctx ends first nobody reads any more: what the user types then is the answer to
-// another question. Where the system cannot end a read of a terminal, that goes on until a line or the process ends.
+// readAnswer reads a line from the terminal. When ctx ends first, the read is ended: what the user types then answers
+// another question. Where the system cannot end a read of a terminal, it ends with the next line or the process.
 func readAnswer(ctx context.Context, terminal *os.File) (string, error) {
 	type answer struct {
 		text string

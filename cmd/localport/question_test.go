@@ -13,7 +13,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/ssh/askpass"
 )
 
-func TestASecretThatIsTypedAtOnceIsNotShown(t *testing.T) {
+func TestAskUser_HidesASecretTypedAtOnce(t *testing.T) {
 	t.Parallel()
 	for range 100 {
 		user, terminal, err := pty.Open()
@@ -38,7 +38,7 @@ func TestASecretThatIsTypedAtOnceIsNotShown(t *testing.T) {
 	}
 }
 
-func TestAQuestionThatIsTakenBackLeavesTheNextAnswerToTheNext(t *testing.T) {
+func TestAskUser_CancelledQuestionTakesNoAnswer(t *testing.T) {
 	t.Parallel()
 	user, terminal, err := pty.Open()
 	if err != nil {

@@ -77,7 +77,7 @@ func (w *world) stopProcess(pid int) {
 	})
 }
 
-func TestCommands_AskALivingSupervisorWithoutTheLock(t *testing.T) {
+func TestCommands_QueryARunningSupervisorWithoutTheLock(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
@@ -133,7 +133,7 @@ func TestJoin_FindsASupervisorWhoseElectionIsGone(t *testing.T) {
 	}
 }
 
-func TestASocketOfAnotherProjectIsNotBelieved(t *testing.T) {
+func TestFindSupervisor_IgnoresASocketOfAnotherProject(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	one := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))

@@ -13,7 +13,7 @@ type recipesCmd struct {
 	Name string `arg:"" optional:"" help:"A recipe; if none is given, all are printed."`
 }
 
-// Help says what a recipe is for.
+// Help explains what a recipe is.
 func (recipesCmd) Help() string {
 	return "A recipe is a service for .localport.toml that connects through a cloud provider's proxy: " + strings.Join(recipes.Names(), ", ") +
 		". Copy it and replace the words in capitals.\n\n" +

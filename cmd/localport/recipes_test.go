@@ -76,7 +76,7 @@ func (w *world) bastions(t *testing.T, program, login, locked, ready string) (di
 	return dir
 }
 
-func TestEveryRecipeIsUpWhenItsProgramSaysSoAndAsksForALoginWhenThatDoes(t *testing.T) {
+func TestRecipes_BecomeReadyAndAskForALoginAsTheirProgramDoes(t *testing.T) {
 	t.Parallel()
 	for _, name := range recipes.Names() {
 		t.Run(name, func(t *testing.T) {
@@ -115,7 +115,7 @@ func TestEveryRecipeIsUpWhenItsProgramSaysSoAndAsksForALoginWhenThatDoes(t *test
 	}
 }
 
-func TestOneLoginIsForAllServicesThatHaveTheSame(t *testing.T) {
+func TestLogin_OneLoginCoversServicesThatShareIt(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	dir := w.bastions(t, "aws", "sso login", "the token has expired", "up")
@@ -139,7 +139,7 @@ func TestOneLoginIsForAllServicesThatHaveTheSame(t *testing.T) {
 	}
 }
 
-func TestALoginProgramThatFailsOrIsMissingIsNamed(t *testing.T) {
+func TestLogin_NamesALoginProgramThatFailsOrIsMissing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.bastions(t, "aws", "no login", "the token has expired", "up")
@@ -156,7 +156,7 @@ func TestALoginProgramThatFailsOrIsMissingIsNamed(t *testing.T) {
 	}
 }
 
-func TestEveryRecipeIsKnownByItsName(t *testing.T) {
+func TestRecipes_AreFoundByName(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	all := w.must(w.home, "recipes")

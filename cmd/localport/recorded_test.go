@@ -13,7 +13,7 @@ import (
 )
 
 // A worktree was removed, or an older branch checked out, while `start` holds a lease.
-func TestGoneProject_IsFoundByItsState(t *testing.T) {
+func TestDeletedProject_IsFoundByItsState(t *testing.T) {
 	type where struct{ root, link string }
 	for name, c := range map[string]struct {
 		isDirGone bool
@@ -89,7 +89,7 @@ func TestGoneProject_IsFoundByItsState(t *testing.T) {
 	}
 }
 
-func TestGoneProject_IsStoppedFromItsDeletedDirectory(t *testing.T) {
+func TestDeletedProject_IsStoppedFromItsDeletedDirectory(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
@@ -105,7 +105,7 @@ func TestGoneProject_IsStoppedFromItsDeletedDirectory(t *testing.T) {
 	w.gone(supervisor)
 }
 
-func TestGoneProject_IsDenied(t *testing.T) {
+func TestDeletedProject_IsDenied(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	config := tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0"))
@@ -124,7 +124,7 @@ func TestGoneProject_IsDenied(t *testing.T) {
 }
 
 // What was left by a supervisor and a keeper that were killed can be named, too.
-func TestGoneProject_ThatIsDownLosesItsLease(t *testing.T) {
+func TestDeletedProject_ThatIsStoppedLosesItsLease(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))

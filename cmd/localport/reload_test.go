@@ -12,7 +12,7 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-func TestAChangeThatWasAllowedBeforeIsTakenOverWithoutAPrompt(t *testing.T) {
+func TestReload_PreviouslyAllowedChangeAppliesWithoutAPrompt(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	far := serve(t, "127.0.0.1:0")
@@ -54,7 +54,7 @@ func TestAChangeThatWasAllowedBeforeIsTakenOverWithoutAPrompt(t *testing.T) {
 	}
 }
 
-func TestAChangeThatCannotBeUsedChangesNothingAndSaysSo(t *testing.T) {
+func TestReload_InvalidChangeChangesNothingAndIsReported(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
@@ -101,7 +101,7 @@ func TestAChangeThatCannotBeUsedChangesNothingAndSaysSo(t *testing.T) {
 	}
 }
 
-func TestAChangeOfTheHealthCheckAloneKeepsTheTunnel(t *testing.T) {
+func TestReload_ChangedHealthCheckKeepsTheTunnel(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
@@ -126,7 +126,7 @@ func TestAChangeOfTheHealthCheckAloneKeepsTheTunnel(t *testing.T) {
 	}
 }
 
-func TestValidateSeesAHealthCheckThatCannotBeMade(t *testing.T) {
+func TestValidate_ReportsAnInvalidHealthCheck(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	config := tcpConfig("db", ports.Free(t), serve(t, "127.0.0.1:0"))
@@ -140,7 +140,7 @@ func TestValidateSeesAHealthCheckThatCannotBeMade(t *testing.T) {
 	}
 }
 
-func TestChecksCountAsNoConnectionAndKeepNoOnDemandTunnelOpen(t *testing.T) {
+func TestHealthChecks_CountAsNoConnectionAndKeepNoOnDemandTunnelOpen(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)

@@ -304,7 +304,7 @@ func TestStatusAndPrompts_AreAnsweredWhileServicesStop(t *testing.T) {
 	})
 }
 
-func TestStatusAndPrompts_AreAnsweredWhileAChangedConfigIsTakenOver(t *testing.T) {
+func TestStatusAndPrompts_AreAnsweredWhileAChangedConfigIsApplied(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	repeatUntilCalled(t, func(t *testing.T, number int) int {

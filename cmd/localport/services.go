@@ -43,7 +43,7 @@ type restartCmd struct {
 	NoWait bool `help:"Return at once, without waiting for the services to become healthy."`
 }
 
-// Run opens the services' tunnels anew; in a project that is down it is start.
+// Run reconnects the services; in a stopped project it is start.
 func (c restartCmd) Run(a *app) error { return startServices(a, api.Restart, c.selection, !c.NoWait) }
 
 func startServices(a *app, action api.Action, sel selection, wait bool) error {
@@ -220,7 +220,7 @@ func (p commandProject) waitAndPrint(ctx context.Context, a *app, client client.
 	return err
 }
 
-// waitReady returns when the services are ready, or with an error that says of each why it is not.
+// waitReady returns when the services are ready, or an error for each that is not.
 func (p commandProject) waitReady(ctx context.Context, client client.Client, names []string, limit time.Duration) (api.Status, error) {
 	status, err := p.waitSettled(ctx, client, names)
 	if err != nil && (ctx.Err() == nil || isNoAnswer(err)) {
@@ -304,7 +304,7 @@ func pollSettled(ctx context.Context, running client.Client, names []string) (la
 	}
 }
 
-// statusAfterTimeout is the status after the time is up, and the error that says so.
+// statusAfterTimeout returns the status after ctx has ended, with the error of ctx.
 func (p commandProject) statusAfterTimeout(ctx context.Context, running client.Client) (api.Status, error) {
 	late := ctx.Err()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), client.PromptTimeout())

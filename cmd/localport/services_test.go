@@ -19,7 +19,7 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-func TestStartKeepsUpWithoutAShellUntilStop(t *testing.T) {
+func TestStart_KeepsServicesRunningWithoutAShellUntilStop(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	far := serve(t, "127.0.0.1:0")
@@ -55,7 +55,7 @@ func TestStartKeepsUpWithoutAShellUntilStop(t *testing.T) {
 	w.nothingLeft(root)
 }
 
-func TestAPromptLeavesAStoppedProjectDownAndEnteringHealsIt(t *testing.T) {
+func TestStop_IsKeptByPromptsAndUndoneByEntering(t *testing.T) {
 	inEach(t, func(t *testing.T, kind string) {
 		w := newWorld(t)
 		root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
@@ -75,7 +75,7 @@ func TestAPromptLeavesAStoppedProjectDownAndEnteringHealsIt(t *testing.T) {
 	})
 }
 
-func TestRestartInAProjectThatIsDownIsStart(t *testing.T) {
+func TestRestart_OfAStoppedProjectStartsIt(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed("linger = 0.001\n" + commandConfig(t, "web", `"auto"`))
@@ -91,7 +91,7 @@ func TestRestartInAProjectThatIsDownIsStart(t *testing.T) {
 	}
 }
 
-func TestUnknownNamesAreErrorsWithTheNearest(t *testing.T) {
+func TestUnknownName_SuggestsTheNearest(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	far := serve(t, "127.0.0.1:0")
@@ -114,7 +114,7 @@ func TestUnknownNamesAreErrorsWithTheNearest(t *testing.T) {
 	}
 }
 
-func TestPartOfItFailingIsAFailure(t *testing.T) {
+func TestStart_FailsIfOneServiceFails(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(tcpConfig("good", `"auto"`, serve(t, "127.0.0.1:0")) +
@@ -128,7 +128,7 @@ func TestPartOfItFailingIsAFailure(t *testing.T) {
 	}
 }
 
-func TestStatusIsTheSameDocumentUpAndDown(t *testing.T) {
+func TestStatus_JSONHasTheSameFieldsRunningAndStopped(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
@@ -161,7 +161,7 @@ func TestStatusIsTheSameDocumentUpAndDown(t *testing.T) {
 	}
 }
 
-func TestOutsideAProjectTheDirectoriesTriedAreNamed(t *testing.T) {
+func TestOutsideAProject_ErrorNamesTheDirectoriesTried(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	dir := filepath.Join(w.home, "a/b")
@@ -180,7 +180,7 @@ func TestOutsideAProjectTheDirectoriesTriedAreNamed(t *testing.T) {
 	}
 }
 
-func TestAnotherConfigFileHasTheSameTrust(t *testing.T) {
+func TestConfigFlag_NeedsTheSameApproval(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
@@ -197,7 +197,7 @@ func TestAnotherConfigFileHasTheSameTrust(t *testing.T) {
 	w.must(w.home, "-c", other, "stop")
 }
 
-func TestEnvStartsNothing(t *testing.T) {
+func TestEnv_StartsNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
@@ -220,7 +220,7 @@ func TestEnvStartsNothing(t *testing.T) {
 	}
 }
 
-func TestSecretsStaySecret(t *testing.T) {
+func TestSecrets_AppearNowhere(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	const secret = "correct-horse-battery"
@@ -251,7 +251,7 @@ func TestSecretsStaySecret(t *testing.T) {
 	}
 }
 
-func TestTheDemoRunsAndLeavesNothing(t *testing.T) {
+func TestDemo_LeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	before, _ := filepath.Glob("/tmp/localport-demo-*")
@@ -267,7 +267,7 @@ func TestTheDemoRunsAndLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestATornStateLosesNoLease(t *testing.T) {
+func TestState_CorruptFileLosesNoLease(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed("linger = 0.1\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
@@ -305,7 +305,7 @@ func sessionID(t *testing.T, pid int) int {
 	return id
 }
 
-func TestASupervisorKeepsNothingOfItsStarterOpen(t *testing.T) {
+func TestSupervisor_InheritsNoDescriptors(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))

@@ -29,7 +29,7 @@ func inEach(t *testing.T, test func(t *testing.T, kind string)) {
 	}
 }
 
-func TestForwardsFollowTheShell(t *testing.T) {
+func TestShell_CdStartsAndStopsForwards(t *testing.T) {
 	inEach(t, func(t *testing.T, kind string) {
 		w := newWorld(t)
 		far := serve(t, "127.0.0.1:0")
@@ -97,7 +97,7 @@ func (w *world) nothingLeft(root string, addrs ...string) {
 	}
 }
 
-func TestAKilledShellTakesItsForwardsAlong(t *testing.T) {
+func TestShell_KilledShellStopsItsForwards(t *testing.T) {
 	inEach(t, func(t *testing.T, kind string) {
 		w := newWorld(t)
 		port := ports.Free(t)
@@ -113,7 +113,7 @@ func TestAKilledShellTakesItsForwardsAlong(t *testing.T) {
 	})
 }
 
-func TestTheLastShellOutTurnsOffTheLight(t *testing.T) {
+func TestShell_LastOneOutStopsTheProject(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed("linger = 0.1\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
@@ -133,7 +133,7 @@ func TestTheLastShellOutTurnsOffTheLight(t *testing.T) {
 	w.nothingLeft(root)
 }
 
-func TestTheNextPromptHealsAKilledSupervisor(t *testing.T) {
+func TestPrompt_ReplacesAKilledSupervisor(t *testing.T) {
 	inEach(t, func(t *testing.T, kind string) {
 		w := newWorld(t)
 		port := ports.Free(t)
@@ -187,7 +187,7 @@ func childrenOf(t testing.TB, pid int) []lockstate.Process {
 	return children
 }
 
-func TestAPromptInAnUnchangedDirectoryAsksNothing(t *testing.T) {
+func TestPrompt_InAnUnchangedDirectoryRunsNothing(t *testing.T) {
 	inEach(t, func(t *testing.T, kind string) {
 		w := newWorld(t)
 		root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
@@ -222,7 +222,7 @@ func forks(t *testing.T, pid int) (faults uint64) {
 	return faults
 }
 
-func TestAStuckSupervisorDoesNotHangAPrompt(t *testing.T) {
+func TestPrompt_DoesNotHangOnAStuckSupervisor(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
@@ -249,7 +249,7 @@ func TestAStuckSupervisorDoesNotHangAPrompt(t *testing.T) {
 }
 
 // What happens while a prompt waits in vain was not seen by it: the next one is to look at once, however soon it comes.
-func TestPrompt_ThatRanOutOfTimeHasNotSeenWhatChangedMeanwhile(t *testing.T) {
+func TestPrompt_AfterATimeoutReevaluatesChanges(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
@@ -289,7 +289,7 @@ func TestPrompt_ThatRanOutOfTimeHasNotSeenWhatChangedMeanwhile(t *testing.T) {
 	}
 }
 
-func TestANestedShellInheritsAndRestores(t *testing.T) {
+func TestShell_NestedShellInheritsAndRestores(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))

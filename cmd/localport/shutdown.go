@@ -27,8 +27,8 @@ const (
 	maxRounds     = 5
 )
 
-// shutDown takes the project down whoever holds a lease: the start lease is dropped and the supervisor ended, in order if it
-// answers. What was ended otherwise is told on w.
+// shutDown stops the project even if there are leases: it drops the start lease and stops the supervisor, gracefully if it answers.
+// Processes that do not answer are terminated, with a message on w.
 func (p commandProject) shutDown(ctx context.Context, w io.Writer) error {
 	recorded := p.recordStop(ctx)
 	isEnded := false

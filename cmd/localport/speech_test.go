@@ -21,7 +21,7 @@ func (w *world) user(config string) (path string) {
 	return filepath.Join(dir, project.UserConfigName)
 }
 
-func TestTheHookSaysAsMuchAsTheUserWants(t *testing.T) {
+func TestPrompt_PrintsAsMuchAsVerbosityAsks(t *testing.T) {
 	for verbosity, c := range map[string]struct{ in, out string }{
 		"quiet":   {"", ""},
 		"normal":  {"shop: web :", ""},
@@ -53,7 +53,7 @@ func TestTheHookSaysAsMuchAsTheUserWants(t *testing.T) {
 	}
 }
 
-func TestAnInvalidUserConfigStopsNoProjectAndIsToldOnce(t *testing.T) {
+func TestUserConfig_InvalidOneIsReportedOnceAndStopsNoProject(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	path := w.user("verbosty = \"quiet\"\nlinger = \"soon\"\n")

@@ -32,9 +32,9 @@ func moreFiles(t testing.TB, enough uint64) {
 	}
 }
 
-// TestAThousandConnectionsThroughOneSSHForward opens a thousand connections at once and closes them all, three times over.
+// TestSSH_AThousandConnectionsThroughOneForward opens a thousand connections at once and closes them all, three times over.
 // What they took is given back: after the third time nothing is held that was not after the first.
-func TestAThousandConnectionsThroughOneSSHForward(t *testing.T) {
+func TestSSH_AThousandConnectionsThroughOneForward(t *testing.T) {
 	t.Parallel()
 	const n = 1000
 	moreFiles(t, 4096) // both ends of the connections are this process's

@@ -37,7 +37,7 @@ func (w *world) running(name string, args ...string) []int {
 	return pids
 }
 
-func TestWhateverIsKilledDuringALoginTheNextOneSucceeds(t *testing.T) {
+func TestSSH_LoginSucceedsAfterAnyKillDuringALogin(t *testing.T) {
 	t.Parallel()
 	for victim, find := range map[string]func(w *world, root string) []int{
 		"ssh": func(w *world, root string) (pids []int) {
@@ -88,7 +88,7 @@ func TestWhateverIsKilledDuringALoginTheNextOneSucceeds(t *testing.T) {
 	}
 }
 
-func TestALoginToAServerThatIsGoneSaysSoAtOnceAndKnocksOnce(t *testing.T) {
+func TestSSH_LoginToADeadServerFailsAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
@@ -126,7 +126,7 @@ func TestALoginToAServerThatIsGoneSaysSoAtOnceAndKnocksOnce(t *testing.T) {
 	}
 }
 
-func TestAConfigThatChangesWhileSSHConnectsTakesEffectAtOnce(t *testing.T) {
+func TestSSH_ConfigChangedWhileConnectingAppliesAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	frozen := sshd.Start(t)
@@ -147,7 +147,7 @@ func TestAConfigThatChangesWhileSSHConnectsTakesEffectAtOnce(t *testing.T) {
 	eventually(t, "one ssh is left", func() bool { return len(childrenOf(t, w.supervisor(root).PID)) == 1 })
 }
 
-func TestSixtyServicesOnOneHostAreOneLoginWhateverHappens(t *testing.T) {
+func TestSSH_SixtyServicesOnOneHostShareOneLogin(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
@@ -180,7 +180,7 @@ func TestSixtyServicesOnOneHostAreOneLoginWhateverHappens(t *testing.T) {
 	}
 }
 
-func TestTheSSHToAJumpHostGoesWithItsMasterHoweverThatIsKilled(t *testing.T) {
+func TestTheSSHToAJumpHost_EndsWithItsKilledMaster(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
@@ -216,7 +216,7 @@ func TestTheSSHToAJumpHostGoesWithItsMasterHoweverThatIsKilled(t *testing.T) {
 	}
 }
 
-func TestTunnelsOutliveTheFolderOfTheirSockets(t *testing.T) {
+func TestSSH_TunnelsSurviveTheFolderOfTheirSockets(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)

@@ -92,7 +92,7 @@ func strangers(t *testing.T, host *sshd.Server, names ...string) (config string,
 	return config, locals
 }
 
-func TestALoginOverSSHIsAskedForOnceOnTheTerminalAndGoesOn(t *testing.T) {
+func TestSSH_LoginAsksOnceOnTheTerminal(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
@@ -131,7 +131,7 @@ func TestALoginOverSSHIsAskedForOnceOnTheTerminalAndGoesOn(t *testing.T) {
 	}
 }
 
-func TestALoginThatIsGivenUpLeavesTheTerminalAndTheServicesAsTheyWere(t *testing.T) {
+func TestSSH_InterruptedLoginRestoresTerminalAndServices(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
@@ -151,7 +151,7 @@ func TestALoginThatIsGivenUpLeavesTheTerminalAndTheServicesAsTheyWere(t *testing
 	}
 }
 
-func TestAPasswordThatIsWrongIsAskedForAgainAndThenGivenUp(t *testing.T) {
+func TestSSH_WrongPasswordIsAskedAgainThenFails(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
@@ -170,7 +170,7 @@ func TestAPasswordThatIsWrongIsAskedForAgainAndThenGivenUp(t *testing.T) {
 	}
 }
 
-func TestAReverseForwardIsShownAsSuchAndListensNowhereHere(t *testing.T) {
+func TestSSH_ReverseForwardListensOnlyRemotely(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
@@ -207,7 +207,7 @@ func TestAReverseForwardIsShownAsSuchAndListensNowhereHere(t *testing.T) {
 	})
 }
 
-func TestASOCKSPortGoesThroughTheRelay(t *testing.T) {
+func TestSSH_SOCKSPortGoesThroughTheRelay(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
@@ -234,7 +234,7 @@ func TestASOCKSPortGoesThroughTheRelay(t *testing.T) {
 	}
 }
 
-func TestOfServicesThatShareAnSSHOnlyTheOneIsIllWhoseFarEndIs(t *testing.T) {
+func TestSSH_OnlyTheServiceOfADeadUpstreamIsUnhealthy(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	open := banner(t)

@@ -115,8 +115,8 @@ func stoppedServices(ctx context.Context, p commandProject, parsed *project.Proj
 	return services
 }
 
-// printStatus is status for people: the project's line, the table, and what there is to do. The width is the terminal's; 0:
-// it goes to none.
+// printStatus is status for people: the project's line, the table, and what there is to do. The width is the terminal's; 0 if there
+// is none.
 func printStatus(w io.Writer, status api.Status, width int) {
 	fmt.Fprintf(w, "%s: %s", output.Line(filepath.Base(status.Project)), status.State)
 	if s := status.Supervisor; s != nil {
@@ -147,7 +147,7 @@ func printStatus(w io.Writer, status api.Status, width int) {
 	}
 }
 
-// usedBy says who holds the leases.
+// usedBy describes the holders of the leases.
 func usedBy(leases []api.Lease) string {
 	counts := make(map[string]int)
 	for _, lease := range leases {

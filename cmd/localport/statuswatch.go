@@ -20,16 +20,15 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// watchEvery is how often a project that is down is looked at, and how old the ages may be that a terminal shows.
-// renewEvery is how often a running supervisor is asked anew although it tells what changes: figures that are no change,
-// such as a number of bytes, come with that.
+// watchInterval is how often a stopped project is checked, and how old the ages on a terminal may be. renewInterval is how often the
+// status of a running supervisor is requested again although it reports changes: counters, such as bytes, are no change.
 const (
 	watchInterval = time.Second
 	renewInterval = 10 * time.Second
 )
 
 // watch shows the project as it changes, through the supervisor's end and the next one's start, until the user
-// interrupts it. Only when the first look fails it is an error.
+// interrupts it. It is an error only if the first status cannot be had.
 func (c statusCmd) watch(a *app) error {
 	p, err := a.findProject()
 	if err != nil {
@@ -64,10 +63,10 @@ func (c statusCmd) watch(a *app) error {
 	}
 }
 
-// writeError says that what is shown cannot be written.
+// writeError is a failed write of the output.
 type writeError struct{ error }
 
-// followStatus shows the project once if it is down, and else as it changes, until its supervisor ends or is to be asked anew.
+// followStatus shows the project once if it is down, and else as it changes, until its supervisor exits or renewInterval is over.
 func (p commandProject) followStatus(ctx context.Context, show func(api.Status) error) error {
 	finding, cancel := context.WithTimeout(ctx, client.CommandTimeout())
 	defer cancel()
@@ -109,7 +108,7 @@ func (p commandProject) followSupervisor(ctx context.Context, running *client.Cl
 		case err := <-ended:
 			ended <- err
 			if client.IsUnknownRequest(err) || isUnreachable(err) || errors.Is(err, api.ErrTooManyWatchers) {
-				return nil // what has become of it is seen at the next look
+				return nil // the next call finds its successor
 			}
 			return err
 		}
@@ -122,7 +121,7 @@ func (p commandProject) followSupervisor(ctx context.Context, running *client.Cl
 	}
 }
 
-// statusView is where a watched status goes.
+// statusView shows a watched status.
 type statusView interface {
 	show(api.Status) error
 	showProblem(error)
@@ -135,7 +134,7 @@ func (c statusCmd) view(a *app) statusView {
 	return &lineView{out: a.out, err: a.err, json: c.json(), last: map[string]string{}}
 }
 
-// lineView prints what differs from the last time: the lines of services, or the whole as one line of JSON.
+// lineView prints what has changed: the lines of services, or the whole status as one line of JSON.
 type lineView struct {
 	out, err    io.Writer
 	json        bool

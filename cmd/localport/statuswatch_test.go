@@ -36,7 +36,7 @@ func (w *watched) String() string {
 	return w.out.String()
 }
 
-func TestAWatchedStatusPrintsWhatChangesAndEndsWellOnCtrlC(t *testing.T) {
+func TestStatusWatch_PrintsChangesUntilCtrlC(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
@@ -73,7 +73,7 @@ func TestAWatchedStatusPrintsWhatChangesAndEndsWellOnCtrlC(t *testing.T) {
 	}
 }
 
-func TestAWatchedStatusIsRedrawnInPlaceOnATerminal(t *testing.T) {
+func TestStatusWatch_IsRedrawnInPlaceOnATerminal(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
@@ -143,7 +143,7 @@ func picture(sent string) []string {
 	return rows[:len(rows)-1]
 }
 
-func TestARedrawnStatusLeavesNothingOfTheLastOne(t *testing.T) {
+func TestScreenView_RedrawnOneLeavesNothingOfTheLast(t *testing.T) {
 	var out bytes.Buffer
 	columns, rows := 200, 10
 	r := &screenView{out: &out, size: func() (int, int) { return columns, rows }}

@@ -34,7 +34,7 @@ func (w *world) supersede(t *testing.T, root string) (elected lockstate.Process,
 	return elected, func() { _ = syscall.Kill(before.PID, syscall.SIGCONT) }
 }
 
-func TestSupersededSupervisor_HandsItsPortsOverAndDrains(t *testing.T) {
+func TestSupersededSupervisor_HandsOverPortsAndDrains(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	far, port := serve(t, "127.0.0.1:0"), []int{ports.Free(t), ports.Free(t)}
@@ -102,7 +102,7 @@ func TestSupersededSupervisor_HandsItsPortsOverAndDrains(t *testing.T) {
 	w.down(root, web, own, auto)
 }
 
-func TestSupersededSupervisor_EndsWithTheProject(t *testing.T) {
+func TestSupersededSupervisor_StopsWithTheProject(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)

@@ -33,7 +33,7 @@ func (c superviseCmd) Run(a *app) error {
 	if a.config == "" {
 		return output.Usage(errors.New("supervise needs --config"))
 	}
-	// A terminal's hang-up has nothing to do with us, and whoever writes to a pipe that closed gets an error for it.
+	// The supervisor outlives its terminal, and a write to a closed pipe returns an error.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGXFSZ)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()

@@ -42,7 +42,7 @@ func (w *world) allEnded() {
 	eventually(w.t, "every process has ended", func() bool { return len(w.processes()) == 0 })
 }
 
-func TestTerminatedSupervisor_HandsOverWhileThereAreLeases(t *testing.T) {
+func TestTerminatedSupervisor_HandsOverWithLeases(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
@@ -76,7 +76,7 @@ func TestTerminatedSupervisor_HandsOverWhileThereAreLeases(t *testing.T) {
 	w.nothingLeft(root, addr)
 }
 
-func TestTerminatedSupervisor_ResetsWhatIsEstablished(t *testing.T) {
+func TestTerminatedSupervisor_ResetsEstablishedConnections(t *testing.T) {
 	for _, technology := range []string{"tcp", "command"} {
 		t.Run(technology, func(t *testing.T) {
 			t.Parallel()
@@ -104,7 +104,7 @@ func TestTerminatedSupervisor_ResetsWhatIsEstablished(t *testing.T) {
 	}
 }
 
-func TestTerminatedSupervisor_EndsInOrderWithItsKeeper(t *testing.T) {
+func TestTerminatedSupervisor_ShutsDownGracefullyWithItsKeeper(t *testing.T) {
 	for name, keeperFirst := range map[string]bool{"keeper first": true, "keeper second": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -130,7 +130,7 @@ func TestTerminatedSupervisor_EndsInOrderWithItsKeeper(t *testing.T) {
 	}
 }
 
-func TestTerminatedSupervisor_EndsInOrderWhenItsSuccessorIsTerminated(t *testing.T) {
+func TestTerminatedSupervisor_ShutsDownGracefullyIfItsSuccessorIsTerminated(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
@@ -165,7 +165,7 @@ func TestTerminatedSupervisor_WithoutLeasesIsNotReplaced(t *testing.T) {
 }
 
 // A keeper that is sent a SIGTERM starts no supervisor any more, whenever that one dies.
-func TestTerminatedKeeper_RevivesNobody(t *testing.T) {
+func TestTerminatedKeeper_RevivesNoSupervisor(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))

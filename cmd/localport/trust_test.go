@@ -11,7 +11,7 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-func TestNothingRunsUnread(t *testing.T) {
+func TestTrust_NothingRunsBeforeAllow(t *testing.T) {
 	inEach(t, func(t *testing.T, kind string) {
 		w := newWorld(t)
 		far := serve(t, "127.0.0.1:0")
@@ -57,7 +57,7 @@ func TestNothingRunsUnread(t *testing.T) {
 	})
 }
 
-func TestAChangeWaitsToBeAllowed(t *testing.T) {
+func TestTrust_ChangeWaitsForAllow(t *testing.T) {
 	inEach(t, func(t *testing.T, kind string) {
 		w := newWorld(t)
 		far := serve(t, "127.0.0.1:0")
@@ -100,7 +100,7 @@ func TestAChangeWaitsToBeAllowed(t *testing.T) {
 	})
 }
 
-func TestAReloadKeepsTheConnectionsOfWhatDidNotChange(t *testing.T) {
+func TestReload_KeepsConnectionsOfUnchangedServices(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	far := serve(t, "127.0.0.1:0")
@@ -124,7 +124,7 @@ func TestAReloadKeepsTheConnectionsOfWhatDidNotChange(t *testing.T) {
 	}
 }
 
-func TestABrokenConfigChangesNothing(t *testing.T) {
+func TestReload_InvalidConfigChangesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	far := serve(t, "127.0.0.1:0")
@@ -149,7 +149,7 @@ func TestABrokenConfigChangesNothing(t *testing.T) {
 	}
 }
 
-func TestAWorktreeOfAnAllowedCheckoutIsAllowedWithPortsOfItsOwn(t *testing.T) {
+func TestTrust_WorktreeOfAnAllowedCheckoutHasItsOwnPorts(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("git"); err != nil {
 		t.Skip("git is not installed")
@@ -184,7 +184,7 @@ func TestAWorktreeOfAnAllowedCheckoutIsAllowedWithPortsOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestAChangedServiceKeepsItsPortAndItsWaitingClients(t *testing.T) {
+func TestReload_ChangedServiceKeepsItsPortAndWaitingClients(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port, far := ports.Free(t), serve(t, "127.0.0.1:0")

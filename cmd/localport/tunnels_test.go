@@ -104,7 +104,7 @@ func (c *crowd) end() (asked int, lost []error) {
 	return c.asked, c.lost
 }
 
-func TestNoClientIsLostWhenSSHOrItsSessionIsKilled(t *testing.T) {
+func TestSSH_NoClientIsLostWhenSSHOrItsSessionIsKilled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
@@ -142,7 +142,7 @@ func TestNoClientIsLostWhenSSHOrItsSessionIsKilled(t *testing.T) {
 	sh.Exit("exit")
 }
 
-func TestAFarEndThatRefusesIsUnhealthyAndKeepsItsTunnel(t *testing.T) {
+func TestSSH_RefusingUpstreamIsUnhealthyAndKeepsTheTunnel(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
@@ -172,7 +172,7 @@ func TestAFarEndThatRefusesIsUnhealthyAndKeepsItsTunnel(t *testing.T) {
 	}
 }
 
-func TestAHostKeyThatChangedStopsAtOnceWithTheReason(t *testing.T) {
+func TestSSH_ChangedHostKeyFailsAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
@@ -188,7 +188,7 @@ func TestAHostKeyThatChangedStopsAtOnceWithTheReason(t *testing.T) {
 	}
 }
 
-func TestAKubernetesServiceAnswersAndOutlivesItsPod(t *testing.T) {
+func TestKubernetes_ServiceAnswersAndSurvivesItsPod(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	far := banner(t)
@@ -230,7 +230,7 @@ func TestAKubernetesServiceAnswersAndOutlivesItsPod(t *testing.T) {
 	}
 }
 
-func TestAFrozenTunnelIsReplaced(t *testing.T) {
+func TestTunnel_FrozenOneIsReplaced(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
@@ -249,7 +249,7 @@ func TestAFrozenTunnelIsReplaced(t *testing.T) {
 	}
 }
 
-func TestAnOnDemandTunnelComesWithItsFirstClientAndGoesAfterItsLast(t *testing.T) {
+func TestOnDemand_TunnelOpensForTheFirstClientAndClosesAfterTheLast(t *testing.T) {
 	t.Parallel()
 	host, far := sshd.Start(t), banner(t)
 	for name, config := range map[string]func(port int) string{
@@ -315,7 +315,7 @@ func (w *world) escaped(root string) lockstate.Process {
 	return escaped[0]
 }
 
-func TestWhatEscapedItsGroupEndsWithItsSupervisorAllTheSame(t *testing.T) {
+func TestOrphans_OutsideTheProcessGroupEndWithTheSupervisor(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(escaping(t))
@@ -326,7 +326,7 @@ func TestWhatEscapedItsGroupEndsWithItsSupervisorAllTheSame(t *testing.T) {
 }
 
 // A supervisor that ends on request has given up its record: no successor knows of its run.
-func TestWhatEscapedItsGroupEndsThoughItsSupervisorIsKilledWhileItEnds(t *testing.T) {
+func TestOrphans_OutsideTheProcessGroupEndIfTheSupervisorIsKilledWhileStopping(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(escaping(t) + stubbornConfig(t, "slow", ports.Free(t)))
@@ -341,7 +341,7 @@ func TestWhatEscapedItsGroupEndsThoughItsSupervisorIsKilledWhileItEnds(t *testin
 
 var sweptOrphans = regexp.MustCompile(`orphans_killed=[12]\b`)
 
-func TestTheOrphansOfAKilledSupervisorAreSweptByItsSuccessor(t *testing.T) {
+func TestOrphans_OfAKilledSupervisorAreSweptByItsSuccessor(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowed(escaping(t))

@@ -62,7 +62,7 @@ func TestDaemonRestart_ReplacesASupervisorThatDoesNotAnswer(t *testing.T) {
 	w.down(root, addr)
 }
 
-func TestStop_EndsASupervisorThatDoesNotAnswer(t *testing.T) {
+func TestStop_StopsASupervisorThatDoesNotAnswer(t *testing.T) {
 	for _, args := range [][]string{{"stop"}, {"daemon", "stop"}, {"deny"}} {
 		t.Run(args[0], func(t *testing.T) {
 			t.Parallel()
@@ -77,7 +77,7 @@ func TestStop_EndsASupervisorThatDoesNotAnswer(t *testing.T) {
 }
 
 // A supervisor that is frozen while it writes has the file lock as well.
-func TestStop_EndsASupervisorThatHoldsTheLock(t *testing.T) {
+func TestStop_StopsASupervisorThatHoldsTheLock(t *testing.T) {
 	t.Parallel()
 	w, root, addr := frozenSupervisor(t)
 	supervisor := w.supervisor(root)
@@ -173,7 +173,7 @@ func TestStatus_NamesAStoppedKeeperAtOnce(t *testing.T) {
 	}
 }
 
-func TestStop_EndsAKeeperThatDoesNotAnswer(t *testing.T) {
+func TestStop_StopsAKeeperThatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	w, root, addr, _ := frozenKeeper(t)
 	began := time.Now()
@@ -186,7 +186,7 @@ func TestStop_EndsAKeeperThatDoesNotAnswer(t *testing.T) {
 }
 
 // The test itself holds the election, and a process that has a keeper's arguments has not to do with it.
-func TestStop_EndsNoProcessThatIsNotOurs(t *testing.T) {
+func TestStop_StopsNoProcessOfOthers(t *testing.T) {
 	t.Parallel()
 	w, root, _, keeper := frozenKeeper(t)
 	_ = syscall.Kill(keeper, syscall.SIGKILL)

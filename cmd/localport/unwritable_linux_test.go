@@ -48,7 +48,7 @@ func (w *world) fill() (free func()) {
 	return func() { _ = os.Remove(path) }
 }
 
-func TestAFullDisk_KeepsNobodyFromJoiningAndLeavingNamespace(t *testing.T) {
+func TestFullDisk_ShellsJoinAndLeaveNamespace(t *testing.T) {
 	inEach(t, func(t *testing.T, kind string) {
 		w := smallDisk(t)
 		port := ports.Free(t)
@@ -97,7 +97,7 @@ func TestAFullDisk_KeepsNobodyFromJoiningAndLeavingNamespace(t *testing.T) {
 	})
 }
 
-func TestStart_CountsWhileTheDiskIsFullNamespace(t *testing.T) {
+func TestFullDisk_StartLeaseCountsNamespace(t *testing.T) {
 	t.Parallel()
 	w := smallDisk(t)
 	root := w.allowed("linger = 0.1\n" + tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
@@ -117,7 +117,7 @@ func TestStart_CountsWhileTheDiskIsFullNamespace(t *testing.T) {
 	free()
 }
 
-func TestALeaseThatCouldNotBeReleased_IsReleasedLater(t *testing.T) {
+func TestLeases_FailedReleaseIsRetried(t *testing.T) {
 	inEach(t, func(t *testing.T, kind string) {
 		w := newWorld(t).limited("2s")
 		root := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
@@ -160,7 +160,7 @@ func TestALeaseThatCouldNotBeReleased_IsReleasedLater(t *testing.T) {
 }
 
 // A prompt that could not enter tries again by itself.
-func TestAProjectThatCouldNotBeEntered_IsEnteredLater(t *testing.T) {
+func TestPrompt_FailedEnteringIsRetried(t *testing.T) {
 	inEach(t, func(t *testing.T, kind string) {
 		w := newWorld(t).limited("2s")
 		root := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))

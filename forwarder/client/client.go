@@ -30,13 +30,13 @@ func (e *UnreachableError) Error() string {
 
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
-// Join tells the supervisor to look at the leases again, and returns what a client's environment needs.
+// Join has the supervisor re-read the leases and returns what a client's environment needs.
 func (c Client) Join(ctx context.Context, session api.Session) (api.View, error) {
 	var view api.View
 	return view, c.call(ctx, "join", session, &view)
 }
 
-// Leave tells the supervisor to look at the leases again. It has them looked at, not waited for.
+// Leave has the supervisor re-read the leases. It does not wait until it has.
 func (c Client) Leave(ctx context.Context, r api.LeaveRequest) error {
 	return c.call(ctx, "leave", r, nil)
 }
@@ -48,7 +48,7 @@ func (c Client) Status(ctx context.Context) (api.Status, error) {
 }
 
 // Watch passes the project to on as it stands, and again after each change, until on returns false. Changes that follow each
-// other within 100 ms come as one, and whoever is slow gets the newest alone. The error is the context's, or an
+// other within 100 ms come as one, and a slow reader gets only the newest. The error is the context's, or an
 // *UnreachableError when the supervisor has ended, or ErrTooManyWatchers: then the status can be asked for again and again.
 func (c Client) Watch(ctx context.Context, on func(api.Status) bool) error {
 	return c.exchange(ctx, "watch", nil, func(body io.Reader) error {
@@ -65,7 +65,7 @@ func (c Client) Watch(ctx context.Context, on func(api.Status) bool) error {
 }
 
 // Act starts, stops or restarts services, and those that this affects by their dependencies. It returns the names of
-// all of them when they have been told, not when they are ready.
+// all of them at once, without waiting until they are ready.
 func (c Client) Act(ctx context.Context, r api.ActRequest) ([]string, error) {
 	var affected []string
 	return affected, c.call(ctx, "act", r, &affected)
@@ -94,14 +94,14 @@ func (c Client) Login(ctx context.Context, r api.LoginRequest) error {
 	return c.call(ctx, "login", r, nil)
 }
 
-// Replace has another program, or the same one anew, take over from the supervisor. When it returns, it has: every port
+// Replace has another program, or the same one restarted, take over from the supervisor. When it returns, it has: every port
 // stayed open, and established connections end with the old one.
 func (c Client) Replace(ctx context.Context, r api.Replacement) error {
 	return c.call(ctx, "replace", r, nil)
 }
 
 // HandOver asks the supervisor to take listeners over, and returns the connection to send them on, which the caller closes. The
-// error is a *RefusedError where it will not, which IsUnknown tells from one of an older release that cannot.
+// error is a *RefusedError where it will not, which IsUnknownRequest tells from one of an older release that cannot.
 func (c Client) HandOver(ctx context.Context, h api.HandOver) (*net.UnixConn, error) {
 	answer, err := c.send(ctx, "handover", h)
 	if err != nil {
@@ -212,7 +212,7 @@ func newRefusedError(status int, body io.Reader, id string) error {
 // ErrNoAnswer is why a supervisor is unreachable that has not answered when the context ends.
 var ErrNoAnswer = errors.New("no answer in time")
 
-// callError is what the system said, for the call itself has been named.
+// callError is the cause of a failed call without what the net package adds.
 func callError(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):

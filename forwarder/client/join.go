@@ -41,7 +41,7 @@ type JoinedProject struct {
 	Started bool // by this call
 }
 
-// ErrDown says that the project is down and that this caller is not to bring it up.
+// ErrDown means that the project is stopped and this caller must not start it.
 var ErrDown = errors.New("the project is stopped")
 
 // Join takes the lease, brings a supervisor up where none lives, and returns what it says of the services. Every
@@ -67,7 +67,7 @@ func (p *Project) Join(ctx context.Context, e JoinOptions) (*JoinedProject, erro
 	}
 }
 
-// joiner is a Join that is under way.
+// joiner is a Join in progress.
 type joiner struct {
 	*Project
 	JoinOptions
@@ -81,7 +81,7 @@ type joiner struct {
 	isUnreachable   bool // somebody is elected and nobody listens
 }
 
-// errElectionFree says that nobody holds the election.
+// errElectionFree means that no process holds the election.
 var errElectionFree = errors.New("the election is free")
 
 // leaseRefusal is why a lease is not taken, as opposed to why it could not be written.
@@ -122,7 +122,7 @@ func (j *joiner) attempt(ctx context.Context) (*Client, api.View, error) {
 	return client, view, err
 }
 
-// claimLease records the lease, and reports whether a supervisor runs. The error is errFree, a *refusal, or says why the state
+// claimLease records the lease, and reports whether a supervisor runs. The error is errElectionFree, a *leaseRefusal, or says why the state
 // could not be written.
 func (j *joiner) claimLease(ctx context.Context) (running bool, err error) {
 	lockCtx, cancel := j.lockContext(ctx)

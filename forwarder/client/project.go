@@ -1,5 +1,4 @@
-// Package client is the project that a command acts on, and the way into it: it starts a supervisor where none lives, and calls
-// the one that does.
+// Package client is how commands and prompts work on a project: it starts the project's supervisor if none is running, and calls it.
 package client
 
 import (
@@ -13,8 +12,8 @@ import (
 	"github.com/localport-sh/localport/project/trust"
 )
 
-// PromptTimeout is how long a prompt may wait for the lock, for a start and for a supervisor's answer, all together: two seconds,
-// or what LOCALPORT_LIMIT says, which is for machines on which those are nothing.
+// PromptTimeout is how long a prompt may wait for the lock, a start and a supervisor's answer in total: two seconds,
+// or LOCALPORT_LIMIT, for slow machines.
 func PromptTimeout() time.Duration {
 	if limit, err := project.ParseDuration(os.Getenv("LOCALPORT_LIMIT")); err == nil {
 		return limit
@@ -38,7 +37,7 @@ type Project struct {
 	version string
 }
 
-// Open is the project of a config file, whose path has no symbolic links in it. onWarning is told of each warning; a supervisor that is
+// Open is the project of a config file, whose path has no symbolic links in it. onWarning is called with each warning; a supervisor that is
 // started logs from the level on, info where that is empty. One of a release older than version is replaced by this program.
 func Open(config string, onWarning func(text string), level, version string) (*Project, error) {
 	dir, err := lockstate.Open(config)
@@ -56,7 +55,7 @@ func Open(config string, onWarning func(text string), level, version string) (*P
 	}, nil
 }
 
-// ReadFiles reads the project's files as they stand, without asking trust.
+// ReadFiles reads the project's current files, without asking trust.
 func (p *Project) ReadFiles() (*project.Files, error) {
 	if filepath.Base(p.Config) == project.ConfigName {
 		return project.Read(p.Root)

@@ -21,7 +21,7 @@ const readyFD = 3
 // ExtraFD is the descriptor of Spawner.Extra in the supervisor.
 const ExtraFD = 4
 
-// Readiness is the one thing that a supervisor says on its readiness pipe.
+// Readiness is the message that a starting supervisor writes to its readiness pipe.
 type Readiness struct {
 	Outcome Outcome `json:"outcome"`
 	Error   string  `json:"error,omitempty"`
@@ -39,22 +39,22 @@ const (
 	OutcomeFailed     Outcome = "failed"      // anything else
 )
 
-// ReportReadiness writes the word on the readiness pipe and closes it. Without a pipe, as under a debugger, it does nothing.
-func ReportReadiness(w Readiness) {
+// ReportReadiness writes the message to the readiness pipe and closes it. Without a pipe, as under a debugger, it does nothing.
+func ReportReadiness(r Readiness) {
 	pipe := os.NewFile(readyFD, "readiness pipe")
 	if pipe == nil {
 		return
 	}
 	defer pipe.Close()
-	// A client that has given up is no reason not to go on: others may be waiting for this project.
-	_ = json.NewEncoder(pipe).Encode(w)
+	// If that client has timed out, others may still wait for this project.
+	_ = json.NewEncoder(pipe).Encode(r)
 }
 
 // StartError is a start that did not come to "ready".
 type StartError struct {
 	Readiness
 	Log        string // the supervisor's log
-	IsReported bool   // it is the supervisor's own word, not its death or its silence
+	IsReported bool   // by the supervisor itself, which neither exited nor stayed silent
 }
 
 func (e *StartError) Error() string { return e.Readiness.Error }
@@ -73,7 +73,7 @@ type Spawner struct {
 	Reap   bool     // the caller lives on: a supervisor that ends is waited for
 }
 
-// Spawn starts a supervisor in a new session and returns its word. The error is a *StartError, or the context's.
+// Spawn starts a supervisor in a new session and returns its message. The error is a *StartError, or the context's.
 func (s Spawner) Spawn(ctx context.Context) (Readiness, error) {
 	word, err := s.spawn(ctx)
 	if err != nil {
@@ -133,7 +133,7 @@ func (s Spawner) openLog() (*os.File, error) {
 	return nil, err
 }
 
-// release lets go of what was started, each way of starting in its own.
+// release detaches from the started process, in the manner in which it was started.
 func (s Spawner) release(cmd *exec.Cmd) error {
 	switch {
 	case s.Detach: // what was started has started the supervisor, and ends
@@ -163,7 +163,7 @@ func (s Spawner) newCommand(log, pipe *os.File) *exec.Cmd {
 	return cmd
 }
 
-// readReadiness waits for the word. End of file before any word means that the supervisor died: its log's end says why.
+// readReadiness waits for the message. End of file before it means that the supervisor exited: the end of its log has the reason.
 func (s Spawner) readReadiness(ctx context.Context, pipe *os.File, offset int64) (Readiness, error) {
 	stop := context.AfterFunc(ctx, func() { pipe.Close() })
 	defer stop()

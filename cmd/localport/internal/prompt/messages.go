@@ -17,7 +17,7 @@ import (
 	"github.com/localport-sh/localport/project/environ"
 )
 
-// What the hook says at a prompt: by the user's verbosity. Errors are said in any, for they need the user.
+// Messages of the hook at a prompt, depending on the user's verbosity. Errors are always printed: they need the user.
 
 // briefError is an error on one line.
 func briefError(err error) string {
@@ -27,22 +27,22 @@ func briefError(err error) string {
 	return err.Error()
 }
 
-// printSummary says what a project has that was just entered or brought up, and what is wrong with the user's own config.
-func (l *evaluation) printSummary(view api.View) {
-	user, err := l.user()
+// printSummary prints the services of a project that was just entered or started, and errors of the user's own config.
+func (e *evaluation) printSummary(view api.View) {
+	user, err := e.user()
 	if err != nil {
-		output.Warn(l.err, briefError(err))
+		output.Warn(e.err, briefError(err))
 	}
-	if text := projectSummary(l.root, view, user.Verbosity); text != "" {
-		output.Info(l.err, "%s", text)
+	if text := projectSummary(e.root, view, user.Verbosity); text != "" {
+		output.Info(e.err, "%s", text)
 	}
 }
 
-// printNewEvents says which services failed and which recovered since this shell looked last; nothing to one that has just
+// printNewEvents prints which services failed or recovered since the last evaluation in this shell; nothing if it has just
 // entered.
-func (l *evaluation) printNewEvents(p *client.Project) {
-	seen, now := parseLineNumber(l.Line), parseLineNumber(l.line)
-	if l.Root != l.root || seen == 0 || now <= seen {
+func (e *evaluation) printNewEvents(p *client.Project) {
+	seen, now := parseLineNumber(e.Line), parseLineNumber(e.line)
+	if e.Root != e.root || seen == 0 || now <= seen {
 		return
 	}
 	events, err := eventlog.Since(p.Dir.LogDir(), seen)
@@ -51,10 +51,10 @@ func (l *evaluation) printNewEvents(p *client.Project) {
 	}
 	for _, event := range latestEvents(events) {
 		if event.Line > now {
-			continue // the next prompt is told of it
+			continue // the next prompt prints it
 		}
 		if text := formatEvent(event); text != "" {
-			output.Info(l.err, "%s", text)
+			output.Info(e.err, "%s", text)
 		}
 	}
 }
@@ -79,7 +79,7 @@ func latestEvents(events []eventlog.Event) []eventlog.Event {
 	return last
 }
 
-// formatEvent is an event at a prompt. That files changed is said where it is found.
+// formatEvent is the message for an event at a prompt; empty if it has none. Changed files are reported where they are found.
 func formatEvent(e eventlog.Event) string {
 	switch e.Kind {
 	case eventlog.Recovered:
@@ -97,13 +97,13 @@ func formatEvent(e eventlog.Event) string {
 	return ""
 }
 
-// printChangedVariables says which variables change, to a user who wants to know: +SET -UNSET.
-func (l *evaluation) printChangedVariables() {
-	changes := environ.Changes(l.before, l.after)
+// printChangedVariables prints which variables change, if the user wants it verbose: +SET -UNSET.
+func (e *evaluation) printChangedVariables() {
+	changes := environ.Changes(e.before, e.after)
 	if len(changes) == 0 {
 		return
 	}
-	if user, _ := l.user(); user.Verbosity != project.VerbosityVerbose {
+	if user, _ := e.user(); user.Verbosity != project.VerbosityVerbose {
 		return
 	}
 	var names []string
@@ -117,7 +117,7 @@ func (l *evaluation) printChangedVariables() {
 		}
 	}
 	if len(names) > 0 {
-		output.Info(l.err, "%s", strings.Join(names, " "))
+		output.Info(e.err, "%s", strings.Join(names, " "))
 	}
 }
 

@@ -22,7 +22,7 @@ func TestShells_FiftyAtOnceShareOneSupervisor(t *testing.T) {
 	}
 	w := newWorld(t)
 	port := ports.Free(t)
-	root := w.allowed("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	for range rounds {
 		shells := make([]*exec.Cmd, 50)
 		for i := range shells {
@@ -55,7 +55,7 @@ func TestShells_FiftyAtOnceShareOneSupervisor(t *testing.T) {
 			_ = sh.Process.Kill()
 			_ = sh.Wait()
 		}
-		w.gone(supervisor)
+		w.waitExit(supervisor)
 		w.nothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
 	}
 }
@@ -85,7 +85,7 @@ func TestShells_LeavingAndReturningNeverFindsAClosedPort(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
-	root := w.allowed("linger = 0.001\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	root := w.allowedProject("linger = 0.001\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	pid := fmt.Sprint(os.Getpid())
 	for range 25 {
 		if o := w.localport(root, "export", "bash", "--pid", pid); o.code != 0 {

@@ -66,7 +66,7 @@ func TestGolden_Help(t *testing.T) {
 	}
 	var b strings.Builder
 	page := func(args ...string) {
-		fmt.Fprintf(&b, "$ localport %s\n%s\n", strings.Join(args, " "), w.must("/", args...))
+		fmt.Fprintf(&b, "$ localport %s\n%s\n", strings.Join(args, " "), w.mustRun("/", args...))
 	}
 	page("--help")
 	for _, command := range parser.Model.Leaves(true) {
@@ -231,10 +231,10 @@ func TestGolden_Commands(t *testing.T) {
 		})
 		b.WriteByte('\n')
 	}
-	again := func() []string { return []string{"--root", root, "--line", fmt.Sprint(w.line(), " 0 0")} }
+	again := func() []string { return []string{"--root", root, "--line", fmt.Sprint(w.promptLine(), " 0 0")} }
 
 	localport("status")
-	w.write(root, ".localport.toml", config)
+	w.writeFile(root, ".localport.toml", config)
 	prompt("in a new project")
 	localport("start")
 	localport("status")
@@ -277,14 +277,14 @@ func TestGolden_Commands(t *testing.T) {
 	}
 	seen = again()
 	prompt("after it recovered", seen...)
-	w.write(root, ".localport.toml", config+"nonsense = 1\n")
+	w.writeFile(root, ".localport.toml", config+"nonsense = 1\n")
 	eventually(t, "status knows of the change", func() bool { return w.status(root).Pending != "" })
 	prompt("after a change", again()...)
 	localport("status")
 	localport("exec", "--", "true")
 	localport("allow")
 	localport("config", "validate")
-	w.write(root, ".localport.toml", config)
+	w.writeFile(root, ".localport.toml", config)
 	localport("allow")
 	localport("daemon", "restart")
 	eventually(t, "it is healthy", func() bool { return w.service(root, "api").State == forwarder.Healthy })

@@ -21,10 +21,10 @@ import (
 func (w *world) logged(logs map[string]string) (root, dir string) {
 	w.t.Helper()
 	nobody := &server{port: 1}
-	root = w.allowed(tcpConfig("db", 5432, nobody) + tcpConfig("api", 8080, nobody))
-	dir = filepath.Dir(strings.TrimSpace(w.must(root, "logs", "--path", "supervisor")))
+	root = w.allowedProject(tcpConfig("db", 5432, nobody) + tcpConfig("api", 8080, nobody))
+	dir = filepath.Dir(strings.TrimSpace(w.mustRun(root, "logs", "--path", "supervisor")))
 	for name, text := range logs {
-		w.write(dir, name, text)
+		w.writeFile(dir, name, text)
 	}
 	return root, dir
 }
@@ -62,7 +62,7 @@ func TestLogs_AreMergedFilteredAndThenCounted(t *testing.T) {
 		{"--list", []string{"api", "db", "supervisor"}},
 		{"--path db", []string{filepath.Join(dir, "db.log")}},
 	} {
-		got := strings.Split(w.must(root, append([]string{"logs"}, strings.Fields(c.args)...)...), "\n")
+		got := strings.Split(w.mustRun(root, append([]string{"logs"}, strings.Fields(c.args)...)...), "\n")
 		if got = got[:len(got)-1]; strings.Join(got, "\n") != strings.Join(c.want, "\n") {
 			t.Errorf("logs %s:\n got %q\nwant %q", c.args, got, c.want)
 		}
@@ -73,7 +73,7 @@ func TestLogs_JSONIsOneObjectPerLine(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root, _ := w.logged(map[string]string{"db.log": dbLog, "supervisor.log": ownLog})
-	lines := strings.Split(w.must(root, "logs", "--json", "db", "supervisor", "-n", "5"), "\n")
+	lines := strings.Split(w.mustRun(root, "logs", "--json", "db", "supervisor", "-n", "5"), "\n")
 	for i, want := range []string{
 		`{"time":"2026-01-02T10:00:01.500Z","level":"warn","service":"db","run":"ab","request":"r7","message":"state to=failed"}`,
 		`{"time":"2026-01-02T10:00:01.500Z","level":"error","service":"db","run":"ab","request":"r7","message":"panic: oh"}`,
@@ -109,7 +109,7 @@ func TestLogs_InvalidFlagsAreUsageErrors(t *testing.T) {
 		}
 	}
 	for _, args := range []string{"logs gone", "logs api", "events gone"} {
-		w.must(root, strings.Fields(args)...)
+		w.mustRun(root, strings.Fields(args)...)
 	}
 }
 
@@ -218,13 +218,13 @@ func TestEvents_AreLinesOrJSONObjects(t *testing.T) {
 		"--since 2026-01-02T10:00:01Z": {changed, failed},
 		"--since 10m":                  nil,
 	} {
-		got := strings.TrimSuffix(w.must(root, append([]string{"events"}, strings.Fields(args)...)...), "\n")
+		got := strings.TrimSuffix(w.mustRun(root, append([]string{"events"}, strings.Fields(args)...)...), "\n")
 		if got != strings.Join(want, "\n") {
 			t.Errorf("events %s:\n%s", args, got)
 		}
 	}
 	var event eventlog.Event
-	if err := json.Unmarshal([]byte(w.must(root, "events", "--json", "-n", "1")), &event); err != nil || event.Line != 7 || event.Hint != "ssh-add" {
+	if err := json.Unmarshal([]byte(w.mustRun(root, "events", "--json", "-n", "1")), &event); err != nil || event.Line != 7 || event.Hint != "ssh-add" {
 		t.Errorf("for programs: %+v, %v", event, err)
 	}
 

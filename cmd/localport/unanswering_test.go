@@ -22,9 +22,9 @@ func frozenSupervisor(t *testing.T) (w *world, root, addr string) {
 	t.Helper()
 	w = newWorld(t).limited("2s")
 	port := ports.Free(t)
-	root = w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
-	w.must(root, "start")
-	w.kept(root)
+	root = w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
+	w.keeperPID(root)
 	w.status(root)
 	release := w.holdLock(root) // frozen in the middle of writing, it would hold the lock
 	w.stopProcess(w.supervisor(root).PID)
@@ -87,7 +87,7 @@ func TestStop_StopsASupervisorThatHoldsTheLock(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		w.gone(supervisor)
+		w.waitExit(supervisor)
 		release()
 	}()
 	if o := w.localport(root, "stop"); o.code != 0 {
@@ -106,9 +106,9 @@ func frozenKeeper(t *testing.T) (w *world, root, addr string, keeper int) {
 	t.Helper()
 	w = newWorld(t).limited("2s")
 	port := ports.Free(t)
-	root = w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
-	w.must(root, "start")
-	keeper = w.kept(root)
+	root = w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
+	keeper = w.keeperPID(root)
 	w.status(root)
 	supervisor := w.supervisor(root)
 	w.stopProcess(keeper)
@@ -119,12 +119,12 @@ func frozenKeeper(t *testing.T) (w *world, root, addr string, keeper int) {
 		}
 	})
 	kill(t, supervisor.PID)
-	w.gone(supervisor)
+	w.waitExit(supervisor)
 	return w, root, fmt.Sprintf("127.0.0.1:%d", port), keeper
 }
 
 func TestPrompt_NamesAKeeperThatDoesNotAnswer(t *testing.T) {
-	inEach(t, func(t *testing.T, kind string) {
+	inEachShell(t, func(t *testing.T, kind string) {
 		w, root, _, keeper := frozenKeeper(t)
 		sh := w.shell(kind, w.home)
 		sh.Run("cd " + root)
@@ -177,7 +177,7 @@ func TestStop_StopsAKeeperThatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	w, root, addr, _ := frozenKeeper(t)
 	began := time.Now()
-	w.must(root, "stop")
+	w.mustRun(root, "stop")
 	if took := time.Since(began); took > stoppedKeeperLimit {
 		t.Errorf("it took %v", took)
 	}

@@ -55,10 +55,14 @@ func Main() int {
 	k := &keeper{log: log, held: make(map[string][]int), events: make(chan func())}
 	k.current = &link{conn: conn}
 	k.serve(k.current)
-	memtrim.After(context.Background())
+	ctx, cancel := context.WithCancel(context.Background())
+	var trimming sync.WaitGroup
+	trimming.Go(func() { memtrim.Run(ctx) })
 	for !k.ended {
 		(<-k.events)()
 	}
+	cancel()
+	trimming.Wait()
 	for _, files := range k.held {
 		closeAll(files)
 	}

@@ -212,9 +212,10 @@ func (st *store) restoreLost(tx *lockstate.Tx) {
 // lockLimit bounds a write that somebody waits for: less than a prompt waits for us.
 const lockLimit = time.Second
 
-// save makes a change and tries for a moment to write it. Once the ports are being given up, the state is a successor's.
+// save makes a change and tries for a moment to write it. Once the ports are being given up, the state is a successor's; it is
+// another's, too, once that has been elected.
 func (s *Supervisor) save(change change, bump bool) {
-	if s.closing.Load() {
+	if s.closing.Load() || s.isSuperseded.Load() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), lockLimit)

@@ -37,7 +37,8 @@ func Watch(ctx context.Context, onChange func()) error {
 	return err
 }
 
-// notifyDebounced calls onChange at the start and the end of each burst of events, until ctx or the source ends. It leaves the source's error in endedCh.
+// notifyDebounced calls onChange at the start and the end of each burst of events, until ctx or the source ends. It leaves the
+// source's error in endedCh.
 func notifyDebounced(ctx context.Context, eventCh <-chan struct{}, onChange func(), endedCh chan error) {
 	quietTimer := time.NewTimer(debounceInterval)
 	quietTimer.Stop()

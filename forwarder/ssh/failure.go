@@ -34,7 +34,8 @@ const (
 
 const loginCommand = `"localport login"`
 
-// classifyFailure finds the reason in ssh's output, because its exit status is always 255. It returns nil if there was no output. p.mu is held.
+// classifyFailure finds the reason in ssh's output, because its exit status is always 255. It returns nil if there was no
+// output. p.mu is held.
 func (p *outputParser) classifyFailure() *forwarder.Failure {
 	f := p.lines.Explain(failureRules())
 	switch {

@@ -67,7 +67,8 @@ func (p *outputParser) handleLogin() {
 	}
 }
 
-// isHostKeyChanged reports whether ssh has warned of a changed host key. The user's configuration may let ssh continue; this package does not. p.mu is held.
+// isHostKeyChanged reports whether ssh has warned of a changed host key. The user's configuration may let ssh continue; this
+// package does not. p.mu is held.
 func (p *outputParser) isHostKeyChanged() bool {
 	_, isChanged := p.lines.Last(hostKeyChanged)
 	return isChanged

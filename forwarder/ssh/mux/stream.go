@@ -166,7 +166,8 @@ func (s *Stream) handleClose() {
 	s.sendCloseIfDue()
 }
 
-// sendCloseIfDue sends the close message once, when the channel is open and either side has ended it, and forgets a stream that both have closed.
+// sendCloseIfDue sends the close message once, when the channel is open and either side has ended it, and forgets a stream that
+// both have closed.
 func (s *Stream) sendCloseIfDue() {
 	s.mu.Lock()
 	isDue := (s.isClosed || s.isBroken || s.isRemoteClosed) && s.hasOpenResult() && !s.isClosing && !errors.Is(s.err, ErrMasterEnded)
@@ -217,7 +218,8 @@ func (s *Stream) readError() error {
 	return os.ErrDeadlineExceeded
 }
 
-// growReceiveWindow refills the window once half of it is consumed, and returns the increment that the server is to be sent; 0: none. s.mu is held.
+// growReceiveWindow refills the window once half of it is consumed, and returns the increment that the server is to be sent; 0:
+// none. s.mu is held.
 func (s *Stream) growReceiveWindow() int {
 	if s.consumed < s.receiveWindowSize/2 || s.isRemoteClosed || s.hasRemoteEOF {
 		return 0

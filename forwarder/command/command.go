@@ -33,12 +33,12 @@ var Technology = forwarder.Technology{TechnologyType: project.TechnologyType{Nam
 // configKeys are keys of the service itself, not of its connection table.
 var configKeys = []project.Key{
 	{
-		Name: "command", Is: project.Texts, Top: true, Required: true, Valid: requirePortPlaceholder,
-		Example: `, as in ["cloud-sql-proxy", "--port", "{port}", "proj:region:inst"]`,
+		Name: "command", Type: project.TypeTextList, BesideConnection: true, Required: true, Validate: requirePortPlaceholder,
+		Example: `, for example ["cloud-sql-proxy", "--port", "{port}", "proj:region:inst"]`,
 	},
-	{Name: "ready", Is: project.Expression, Top: true},       // a line that matches says that the program is ready; without it, listening is enough
-	{Name: "needs_login", Is: project.Expression, Top: true}, // a line that matches says that the user must log in
-	{Name: "login", Is: project.Texts, Top: true},            // the program that logs the user in, on a terminal
+	{Name: "ready", Type: project.TypeRegexp, BesideConnection: true},       // a line that matches says that the program is ready; without it, listening is enough
+	{Name: "needs_login", Type: project.TypeRegexp, BesideConnection: true}, // a line that matches says that the user must log in
+	{Name: "login", Type: project.TypeTextList, BesideConnection: true},     // the program that logs the user in, on a terminal
 }
 
 func requirePortPlaceholder(value any) error {
@@ -56,7 +56,7 @@ type driver struct{}
 
 // Target returns the program's name without its arguments, which may hold secrets.
 func (driver) Target(svc project.Service) string {
-	return "command " + filepath.Base(svc.Connection.Settings.Texts("command")[0])
+	return "command " + filepath.Base(svc.Connection.Settings.TextList("command")[0])
 }
 
 // Close does nothing and returns nil.
@@ -72,7 +72,7 @@ type programSpec struct {
 
 func newProgramSpec(svc project.Service) programSpec {
 	settings := svc.Connection.Settings
-	s := programSpec{name: svc.Name, argv: settings.Texts("command"), hasLogin: len(settings.Texts("login")) > 0}
+	s := programSpec{name: svc.Name, argv: settings.TextList("command"), hasLogin: len(settings.TextList("login")) > 0}
 	// The config has validated both expressions.
 	if ready := settings.Text("ready"); ready != "" {
 		s.readyPattern, _ = regexp.Compile(ready)

@@ -13,7 +13,7 @@ import (
 
 // describeLogin returns a login that runs the service's login program; a zero Login if none is configured.
 func describeLogin(svc project.Service, dir string, env []string) forwarder.Login {
-	argv := svc.Connection.Settings.Texts("login")
+	argv := svc.Connection.Settings.TextList("login")
 	if len(argv) == 0 {
 		return forwarder.Login{}
 	}

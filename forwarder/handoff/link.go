@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/lockstate"
 )
 
 // Arg is the argument that makes this program call Main.
@@ -28,6 +29,9 @@ type Note struct {
 	Log  string   `json:"log"` // where its stdout and stderr go
 	// Memory is what it is to know of the one before, in the supervisor's own words.
 	Memory json.RawMessage `json:"memory"`
+	// Supervisor and Run are whose note it is: what is left of the run when the process has ended is swept.
+	Supervisor lockstate.Process `json:"supervisor,omitzero"`
+	Run        string            `json:"run,omitempty"`
 }
 
 // answerTime is how long a keeper may take to answer, but for replace.
@@ -220,7 +224,7 @@ func (l *Link) Replace(ctx context.Context, exe string) error {
 	return l.call(frame{Verb: replace, Exe: exe}, limit)
 }
 
-// End has the keeper close everything and exit. When it returns, no copy is left anywhere. A keeper that does not
+// End has the keeper close everything, and exit when the supervisor has. When it returns, no copy is left anywhere. A keeper that does not
 // answer is killed.
 func (l *Link) End() {
 	_ = l.call(frame{Verb: end}, answerTime)

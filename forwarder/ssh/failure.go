@@ -68,7 +68,7 @@ func failureRules() []process.Rule {
 		{Text: "Too many authentication failures", Class: forwarder.ByAttention, Hint: "set key_file to the key that the server accepts"},
 		{Text: permissionDenied, Class: forwarder.ByAttention, Hint: "to log in with a password, a passphrase or a code, run " + loginCommand},
 
-		{Text: socketBindError, Class: forwarder.Permanent},
+		{Text: socketBindError}, // its directory may have been removed or be full: the next attempt creates another
 
 		{Text: "Could not resolve hostname"},
 		{Text: "ssh: connect to host"},

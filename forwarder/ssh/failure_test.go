@@ -106,6 +106,16 @@ func TestDriver_UnreachableServerIsTransient(t *testing.T) {
 	_ = openDirect(t, newService(server, "127.0.0.1:1")).Close()
 }
 
+// The directory may be removed while ssh logs in: by a logout, or a cleaner of old files. Here the ProxyCommand removes it.
+func TestDriver_RemovedSocketDirectoryIsTransient(t *testing.T) {
+	server, r := sshd.Start(t), newRun(t)
+	dir := filepath.Dir(r.Sockets)
+	svc := newService(server, "127.0.0.1:1")
+	setOption("ProxyCommand", "bash -c 'rm -rf "+dir+"/m*; exec 3<>/dev/tcp/%h/%p; cat <&3 & cat >&3'")(svc.Connection.Settings)
+	checkTransient(t, openFailure(t, svc, r), "unix_listener: ")
+	_ = openTunnel(t, newService(server, "127.0.0.1:1"), r).Close()
+}
+
 func TestTunnel_EndsWhenServerIsKilled(t *testing.T) {
 	server := sshd.Start(t)
 	tunnel := openDirect(t, newService(server, startBackend(t)))

@@ -10,17 +10,17 @@ import (
 
 // configKeys are the keys of a service's connection table.
 var configKeys = []project.Key{
-	{Name: "host", Is: project.Word, Required: true},
-	{Name: "user", Is: project.Word},
-	{Name: "port", Is: project.Port},
-	{Name: "key_file", Is: project.File},
-	{Name: "config_file", Is: project.File},
-	{Name: "jump", Is: project.Word},
-	{Name: "options", Is: project.Table, Entry: formatOption}, // ssh's own, as with -o
-	{Name: "multiplex", Is: project.Flag, Default: true},      // share the master with other services
-	{Name: "socks", Is: project.Flag},                         // the local port is a SOCKS proxy
-	{Name: "reverse", Is: project.Flag},                       // the server listens and forwards to the local port
-	{Name: "remote_host", Is: project.Word},
+	{Name: "host", Type: project.TypeWord, Required: true},
+	{Name: "user", Type: project.TypeWord},
+	{Name: "port", Type: project.TypePort},
+	{Name: "key_file", Type: project.TypeFile},
+	{Name: "config_file", Type: project.TypeFile},
+	{Name: "jump", Type: project.TypeWord},
+	{Name: "options", Type: project.TypeTable, ReadEntry: formatOption}, // ssh's own, as with -o
+	{Name: "multiplex", Type: project.TypeBool, Default: true},          // share the master with other services
+	{Name: "socks", Type: project.TypeBool},                             // the local port is a SOCKS proxy
+	{Name: "reverse", Type: project.TypeBool},                           // the server listens and forwards to the local port
+	{Name: "remote_host", Type: project.TypeWord},
 }
 
 var optionNamePattern = lazyRegexp(`^[A-Za-z][A-Za-z0-9]*$`)
@@ -47,27 +47,27 @@ func formatOption(name string, value any) (string, error) {
 }
 
 // completeService sets the default of remote_host and rejects keys that socks and reverse exclude.
-func completeService(svc *project.Service, keys project.Given) {
+func completeService(svc *project.Service, keys project.GivenKeys) {
 	settings := svc.Connection.Settings
-	isSOCKS := settings.Flag("socks")
-	svc.Reverse = settings.Flag("reverse")
+	isSOCKS := settings.Bool("socks")
+	svc.Reverse = settings.Bool("reverse")
 	if settings.Text("remote_host") == "" && !isSOCKS {
 		settings["remote_host"] = defaultRemoteHost
 	}
 	const notWithSOCKS = "cannot be used with socks: each client chooses its own destination"
 	switch {
 	case isSOCKS && svc.Reverse:
-		keys.Reject("connection.reverse", "cannot be used with socks")
+		keys.RejectKey("connection.reverse", "cannot be used with socks")
 	case isSOCKS && keys.Has("remote_port"):
-		keys.Reject("remote_port", notWithSOCKS)
+		keys.RejectKey("remote_port", notWithSOCKS)
 	case isSOCKS && keys.Has("connection.remote_host"):
-		keys.Reject("connection.remote_host", notWithSOCKS)
+		keys.RejectKey("connection.remote_host", notWithSOCKS)
 	case !isSOCKS && !keys.Has("remote_port") && keys.Has("connection.socks"):
-		keys.Miss(`missing "remote_port", the port at the far end`)
+		keys.ReportMissing(`missing "remote_port": the port on the remote side`)
 	case svc.Reverse && svc.AutoPort:
-		keys.Reject("local_port", `"auto" cannot be used with reverse: set the port of the local server to forward to`)
+		keys.RejectKey("local_port", `"auto" cannot be used with reverse: set the port of the local server to forward to`)
 	case svc.Reverse && svc.OnDemand:
-		keys.Reject("start", `"on-demand" cannot be used with reverse: no client connects to the local port`)
+		keys.RejectKey("start", `"on-demand" cannot be used with reverse: no client connects to the local port`)
 	}
 }
 
@@ -92,7 +92,7 @@ func newConnectionConfig(svc project.Service) connectionConfig {
 		host: settings.Text("host"), user: settings.Text("user"), port: settings.Number("port"),
 		keyFile: settings.Text("key_file"), configFile: settings.Text("config_file"), jumpHosts: settings.Text("jump"),
 		options: settings.Table("options"), isUnshared: settings["multiplex"] == false,
-		isSOCKS: settings.Flag("socks"), isReverse: svc.Reverse, remoteHost: settings.Text("remote_host"),
+		isSOCKS: settings.Bool("socks"), isReverse: svc.Reverse, remoteHost: settings.Text("remote_host"),
 	}
 	if c.remoteHost == "" {
 		c.remoteHost = defaultRemoteHost

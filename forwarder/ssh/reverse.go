@@ -37,7 +37,7 @@ func openReverseTunnel(ctx context.Context, s *tunnelSpec, m *master, release fu
 	r := &reverseTunnel{localAddr: s.localAddr}
 	r.tunnel = newTunnel(m, func() {
 		// The limit and the ignored error are for a master that ends anyway or does not answer.
-		ctx, cancel := m.destination.tasks.Context()
+		ctx, cancel := m.destination.tasks.NewContext()
 		defer cancel()
 		ctx, cancelTimeout := context.WithTimeout(ctx, time.Second)
 		defer cancelTimeout()

@@ -17,7 +17,7 @@ import (
 
 // Technology registers "ssh".
 var Technology = forwarder.Technology{
-	TechnologyType: project.TechnologyType{Name: "ssh", Port: true, PortOr: "socks", Keys: configKeys, Finish: completeService},
+	TechnologyType: project.TechnologyType{Name: "ssh", HasRemotePort: true, RemotePortAlternative: "socks", Keys: configKeys, Finish: completeService},
 	New:            New,
 	Login:          describeLogin,
 }

@@ -39,6 +39,8 @@ type keeping struct {
 	log     *slog.Logger
 	started func(pid int) // told of each keeper
 
+	missingCh chan struct{} // something is missing
+
 	current atomic.Int64    // the keeper's pid; 0: there is none
 	mu      sync.Mutex      // one conversation with the keeper at a time: a frozen one is killed after 2 s
 	link    *handoff.Link   // nil while there is none
@@ -78,15 +80,19 @@ const giveInterval = time.Second
 
 // attend gives a keeper what it could not be given, until it ends; false if ctx ends before.
 func (k *keeping) attend(ctx context.Context, link *handoff.Link) bool {
-	tick := time.NewTicker(giveInterval)
-	defer tick.Stop()
+	var again <-chan time.Time // nil while nothing is missing: a supervisor at rest is not woken
 	for {
 		select {
 		case <-link.Done():
 			return true
 		case <-ctx.Done():
 			return false
-		case <-tick.C:
+		case <-k.missingCh:
+			if again == nil {
+				again = time.After(giveInterval)
+			}
+		case <-again:
+			again = nil
 			k.giveMissing()
 		}
 	}
@@ -194,6 +200,9 @@ func (k *keeping) give(one *kept) {
 		for _, file := range files {
 			file.Close()
 		}
+	}
+	if err != nil {
+		wait.Notify(k.missingCh)
 	}
 	switch {
 	case err == nil:

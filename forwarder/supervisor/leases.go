@@ -147,7 +147,7 @@ func (s *Supervisor) keep(ctx context.Context) {
 func (s *Supervisor) countLeases() (int, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), lockLimit)
 	defer cancel()
-	err := s.store.sync(ctx)
+	err := s.store.refresh(ctx)
 	state := s.store.state()
 	state.Prune()
 	s.resizeSeats(s.plan.Load())

@@ -71,12 +71,12 @@ func (in *inheritance) listeners(svc project.Service) *relay.Listeners {
 	if len(files) == 0 {
 		return nil
 	}
-	ls, err := relay.FromFiles(files)
+	ls, err := relay.InheritListeners(files)
 	if err != nil {
 		return nil
 	}
 	for _, addr := range ls.Addrs() {
-		if !slices.Contains(svc.Listens(), addr) {
+		if !slices.Contains(svc.ListenAddresses(), addr) {
 			ls.Close()
 			return nil
 		}
@@ -196,6 +196,7 @@ func (s *Supervisor) remind() {
 	s.keeping.leave(handoff.Note{
 		Exe: s.o.Exe, Args: []string{"supervise", "--config", s.o.Config, "--kept", "--log-level", strings.ToLower(s.o.Level.Level().String())},
 		Env: s.env.inherited(), Log: s.dir.Log("supervisor"), Memory: data,
+		Supervisor: lockstate.Self(), Run: s.o.Run,
 	})
 }
 

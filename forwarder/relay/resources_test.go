@@ -20,8 +20,8 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 )
 
-// files are this process's open ones, and how many of them are ends of pipes.
-func files(t testing.TB) (all, pipes int) {
+// countFiles returns how many files this process has open, and how many of them are ends of pipes.
+func countFiles(t testing.TB) (all, pipes int) {
 	t.Helper()
 	dir := "/dev/fd"
 	if runtime.GOOS == "linux" {
@@ -40,8 +40,8 @@ func files(t testing.TB) (all, pipes int) {
 	return len(entries), pipes
 }
 
-// affordable is how many connections, of four files each, this process may have.
-func affordable(t testing.TB, wanted int) int {
+// affordableConns returns how many connections, of four files each, this process may have, at most wanted.
+func affordableConns(t testing.TB, wanted int) int {
 	t.Helper()
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
@@ -50,85 +50,85 @@ func affordable(t testing.TB, wanted int) int {
 	return int(min(uint64(wanted), (min(limit.Cur, 1<<20)-128)/4))
 }
 
-// crowd opens connections on which bytes have gone both ways.
-func crowd(t testing.TB, r *fixture, tn *tunnel, n int) []io.Closer {
+// openConns opens n connections and sends bytes both ways on each.
+func openConns(t testing.TB, r *relayFixture, tn *scriptedTunnel, n int) []io.Closer {
 	t.Helper()
 	var all []io.Closer
 	for range n {
-		client := r.dial()
-		server := tn.next(t)
-		echo(client, server)
+		client := r.dialClient()
+		server := tn.nextConn(t)
+		pingPong(client, server)
 		all = append(all, client, server)
 	}
 	return all
 }
 
-func TestAnIdleConnectionHoldsItsTwoSocketsAndNothingElse(t *testing.T) {
-	n := affordable(t, 2000)
-	r, tn := begin(t), openTunnel(t, "tcp")
+func TestRelay_IdleConnectionUsesTwoFilesAndTwoGoroutines(t *testing.T) {
+	n := affordableConns(t, 2000)
+	r, tn := startRelay(t), openTunnel(t, "tcp")
 	r.Attach(tn)
-	files0, pipes0 := files(t)
+	files0, pipes0 := countFiles(t)
 	goroutines0 := runtime.NumGoroutine()
-	crowd(t, r, tn, n)
-	files1, pipes1 := files(t)
+	openConns(t, r, tn, n)
+	files1, pipes1 := countFiles(t)
 	if files1-files0 != 4*n || pipes1 > pipes0 { // two of the four are the client's and the server's own
 		t.Errorf("%d connections have %d files, %d of them of pipes", n, files1-files0, pipes1-pipes0)
 	}
-	if grown := runtime.NumGoroutine() - goroutines0; grown > 2*n {
-		t.Errorf("%d connections have %d goroutines", n, grown)
+	if added := runtime.NumGoroutine() - goroutines0; added > 2*n {
+		t.Errorf("%d connections have %d goroutines", n, added)
 	}
 	if s := r.Stats(); s.Open != n {
 		t.Errorf("got %+v", s)
 	}
 }
 
-func TestNothingIsLeftOfWavesOfConnections(t *testing.T) {
-	const spare = 32 // idle pipes, and what the system keeps
-	n := affordable(t, 1000)
-	r, tn := begin(t), openTunnel(t, "tcp")
+func TestRelay_ReleasesEverythingAfterManyConnections(t *testing.T) {
+	const allowance = 32 // idle pipes, and files of the runtime
+	n := affordableConns(t, 1000)
+	r, tn := startRelay(t), openTunnel(t, "tcp")
 	r.Attach(tn)
-	files0, _ := files(t)
+	files0, _ := countFiles(t)
 	goroutines0 := runtime.NumGoroutine()
 	for range 3 {
-		for _, c := range crowd(t, r, tn, n) {
+		for _, c := range openConns(t, r, tn, n) {
 			c.Close()
 		}
-		signal(t, r.quiets)
+		receive(t, r.lastClientCh)
 	}
-	eventually(t, "no goroutine left", func() bool { return runtime.NumGoroutine() <= goroutines0 })
-	if files1, _ := files(t); files1 > files0+spare {
+	eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= goroutines0 })
+	if files1, _ := countFiles(t); files1 > files0+allowance {
 		t.Errorf("%d files are left", files1-files0)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.link.flights.prune(time.Now().Add(time.Hour))
-	if f := r.link.flights; len(r.clients)+len(r.dialling)+len(r.queue)+len(f.open)+len(f.ended)+f.dialled != 0 {
-		t.Error("clients are remembered")
+	r.attached.pendingConns.pruneEnded(time.Now().Add(time.Hour))
+	if pending := r.attached.pendingConns; len(r.clients)+len(r.dialCancels)+len(r.waitQueue)+len(pending.open)+len(pending.ended)+pending.dialing != 0 {
+		t.Error("the relay still holds clients")
 	}
 }
 
-// playCrowded is a relay in a process that may have few files. It obeys its input: "fill" takes every file there is,
-// "free" gives them back, "room" asks why there is none for clients, and the end of the input ends it.
-func playCrowded() {
-	const few = 48
-	limit := syscall.Rlimit{Cur: few, Max: few}
+// runFewFilesRelay runs a relay in a process with a low file limit. It reads commands: "fill" opens as many files as
+// possible, "free" closes them, "room" prints Stats.NoRoom; it ends at the end of the input.
+func runFewFilesRelay() {
+	const maxFiles = 48
+	limit := syscall.Rlimit{Cur: maxFiles, Max: maxFiles}
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		panic(err)
 	}
-	ls, err := Bind([]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")})
+	ls, err := BindListeners([]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")})
 	if err != nil {
 		panic(err)
 	}
-	r := start(ls, Options{ConnectTimeout: patience}, brisk)
-	r.Attach(&dialler{to: os.Args[1]})
+	r := newRelay(ls, Options{ConnectTimeout: testTimeout}, fastTiming)
+	r.Attach(&dialTunnel{addr: os.Args[1]})
 	fmt.Println(ls.Addrs()[0])
-	var taken []*os.File
+	var opened []*os.File
 	for input := bufio.NewScanner(os.Stdin); input.Scan(); fmt.Println("done") {
 		switch input.Text() {
 		case "fill":
-			taken = fill()
+			opened = openAllFiles()
 		case "free":
-			for _, file := range taken {
+			for _, file := range opened {
 				file.Close()
 			}
 		case "room":
@@ -138,35 +138,35 @@ func playCrowded() {
 	_ = r.Close()
 }
 
-func fill() []*os.File {
-	var taken []*os.File
+func openAllFiles() []*os.File {
+	var opened []*os.File
 	for {
 		file, err := os.Open(os.DevNull)
 		if err != nil {
-			return taken
+			return opened
 		}
-		taken = append(taken, file)
+		opened = append(opened, file)
 	}
 }
 
-// dialler is a tunnel that needs nothing but a dial.
-type dialler struct {
-	tunnel
-	to string
+// dialTunnel is a tunnel whose Dial connects to addr.
+type dialTunnel struct {
+	scriptedTunnel
+	addr string
 }
 
-func (d *dialler) Dial(ctx context.Context) (net.Conn, error) {
+func (d *dialTunnel) Dial(ctx context.Context) (net.Conn, error) {
 	var dialer net.Dialer
-	return dialer.DialContext(ctx, "tcp", d.to)
+	return dialer.DialContext(ctx, "tcp", d.addr)
 }
-func (d *dialler) Acknowledges() bool                 { return true }
-func (d *dialler) Refusals() <-chan forwarder.Refusal { return nil }
+func (d *dialTunnel) Acknowledges() bool                 { return true }
+func (d *dialTunnel) Refusals() <-chan forwarder.Refusal { return nil }
 
-// crowded starts the program; order tells it something, waits until it is done and returns what it said.
-func crowded(t *testing.T, to string) (addr string, order func(string) string) {
+// startFewFilesRelay starts runFewFilesRelay. sendCommand waits for the command's output and returns it.
+func startFewFilesRelay(t *testing.T, to string) (addr string, sendCommand func(string) string) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], to)
-	cmd.Env = append(os.Environ(), role+"=crowded")
+	cmd.Env = append(os.Environ(), testRoleVariable+"=few files")
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -201,7 +201,7 @@ func crowded(t *testing.T, to string) (addr string, order func(string) string) {
 	}
 }
 
-func echoServer(t *testing.T) (addr string) {
+func startEchoServer(t *testing.T) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -227,9 +227,9 @@ func echoServer(t *testing.T) (addr string) {
 	return l.Addr().String()
 }
 
-func TestMoreClientsThanFilesAreServedInTurn(t *testing.T) {
+func TestRelay_ServesMoreClientsThanFilesInTurn(t *testing.T) {
 	const clients = 200
-	addr, _ := crowded(t, echoServer(t))
+	addr, _ := startFewFilesRelay(t, startEchoServer(t))
 	var all sync.WaitGroup
 	for i := range clients {
 		conn, err := dialTCP(addr)
@@ -238,7 +238,7 @@ func TestMoreClientsThanFilesAreServedInTurn(t *testing.T) {
 		}
 		all.Go(func() {
 			defer func() { _ = conn.Close() }()
-			if err := ask(conn, fmt.Sprint("client ", i)); err != nil {
+			if err := checkEcho(conn, fmt.Sprint("client ", i)); err != nil {
 				t.Errorf("client %d: %v", i, err)
 			}
 		})
@@ -246,9 +246,9 @@ func TestMoreClientsThanFilesAreServedInTurn(t *testing.T) {
 	all.Wait()
 }
 
-func TestAListenerThatHitsTheFileLimitRecovers(t *testing.T) {
-	addr, order := crowded(t, echoServer(t))
-	order("fill")
+func TestRelay_RecoversFromFileLimit(t *testing.T) {
+	addr, sendCommand := startFewFilesRelay(t, startEchoServer(t))
+	sendCommand("fill")
 	var conns []*net.TCPConn
 	for range 8 {
 		conn, err := dialTCP(addr)
@@ -261,20 +261,20 @@ func TestAListenerThatHitsTheFileLimitRecovers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "it says that it has no files", func() bool {
-		return strings.Contains(order("room"), syscall.EMFILE.Error())
+	eventually(t, "NoRoom is the error of the file limit", func() bool {
+		return strings.Contains(sendCommand("room"), syscall.EMFILE.Error())
 	})
-	order("free")
+	sendCommand("free")
 	for _, conn := range conns {
 		got := make([]byte, 4)
 		if _, err := io.ReadFull(conn, got); err != nil || string(got) != "held" {
 			t.Errorf("got %q, %v", got, err)
 		}
 	}
-	eventually(t, "it says that there is room", func() bool { return order("room") == "<nil>; done" })
+	eventually(t, "NoRoom is nil", func() bool { return sendCommand("room") == "<nil>; done" })
 }
 
-func ask(conn *net.TCPConn, text string) error {
+func checkEcho(conn *net.TCPConn, text string) error {
 	if _, err := io.WriteString(conn, text); err != nil {
 		return err
 	}

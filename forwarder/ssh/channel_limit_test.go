@@ -16,9 +16,9 @@ import (
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
-// stingy is an ssh server as no sshd can be set up: it has one channel for each connection, and lets everybody in unless it is
-// told how not to.
-func stingy(t *testing.T, change ...func(*ssh.ServerConfig)) project.Connection {
+// startOneChannelServer starts an ssh server that allows one channel in each connection, which sshd cannot be configured to do. By
+// default it needs no authentication.
+func startOneChannelServer(t *testing.T, configure ...func(*ssh.ServerConfig)) project.Connection {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -30,8 +30,8 @@ func stingy(t *testing.T, change ...func(*ssh.ServerConfig)) project.Connection 
 	}
 	config := &ssh.ServerConfig{NoClientAuth: true}
 	config.AddHostKey(signer)
-	for _, to := range change {
-		to(config)
+	for _, change := range configure {
+		change(config)
 	}
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -44,7 +44,7 @@ func stingy(t *testing.T, change ...func(*ssh.ServerConfig)) project.Connection 
 			if err != nil {
 				return
 			}
-			serving.Go(func() { serveOne(conn, config) })
+			serving.Go(func() { serveOneChannel(conn, config) })
 		}
 	})
 	t.Cleanup(func() { _ = l.Close(); serving.Wait() })
@@ -54,7 +54,7 @@ func stingy(t *testing.T, change ...func(*ssh.ServerConfig)) project.Connection 
 	}}
 }
 
-func serveOne(conn net.Conn, config *ssh.ServerConfig) {
+func serveOneChannel(conn net.Conn, config *ssh.ServerConfig) {
 	defer conn.Close()
 	_, channels, requests, err := ssh.NewServerConn(conn, config)
 	if err != nil {
@@ -81,45 +81,45 @@ func serveOne(conn net.Conn, config *ssh.ServerConfig) {
 	}
 }
 
-func TestAServerThatDoesNotLetServicesShareIsTakenAtItsWord(t *testing.T) {
-	to := stingy(t)
-	r := run(t)
-	one := project.Service{Name: "one", RemotePort: "1", Connection: to}
-	two := project.Service{Name: "two", RemotePort: "2", Connection: to}
-	first, second := openIn(t, one, r), openIn(t, two, r)
-	if first.(*direct).master != second.(*direct).master {
-		t.Fatal("they do not share")
+func TestDestination_StopsSharingWhenServerRefusesChannels(t *testing.T) {
+	connection := startOneChannelServer(t)
+	r := newRun(t)
+	one := project.Service{Name: "one", RemotePort: "1", Connection: connection}
+	two := project.Service{Name: "two", RemotePort: "2", Connection: connection}
+	first, second := openTunnel(t, one, r), openTunnel(t, two, r)
+	if first.(*directTunnel).master != second.(*directTunnel).master {
+		t.Fatal("the services do not share a master")
 	}
-	stays := dial(t, first)
-	welcome(t, stays)
-	if r := refused(t, second); !strings.Contains(r.Reason, "resource shortage: one is enough") {
+	conn := dialTunnel(t, first)
+	requireWelcome(t, conn)
+	if r := dialRefused(t, second); !strings.Contains(r.Reason, "resource shortage: one is enough") {
 		t.Errorf("got %+v", r)
 	}
-	transient(t, ended(t, second), "no room for several services")
+	checkTransient(t, waitFailure(t, second), "too few channels on one connection")
 	_ = second.Close()
-	welcome(t, dial(t, openIn(t, two, r)))
+	requireWelcome(t, dialTunnel(t, openTunnel(t, two, r)))
 	select {
 	case <-first.Done():
-		t.Errorf("the other has ended: %v", first.Err())
+		t.Errorf("the first tunnel has ended: %v", first.Err())
 	default:
 	}
-	if stays.Broken() {
-		t.Error("the other's connection was broken")
+	if conn.Broken() {
+		t.Error("the first tunnel's connection was broken")
 	}
 }
 
-func TestAnSSHThatWasRefusedTooOftenIsReplacedWhenNobodyUsesIt(t *testing.T) {
+func TestMaster_IsRecycledAfterMaxRefusals(t *testing.T) {
 	server := sshd.Start(t)
-	addr := refusing(t)
-	svc := service(server, addr)
-	tunnel := open(t, svc)
-	for range mostRefusals {
+	addr := unusedAddr(t)
+	svc := newService(server, addr)
+	tunnel := openDirect(t, svc)
+	for range maxRefusals {
 		if _, err := tunnel.Dial(t.Context()); err == nil {
 			t.Fatal("not refused")
 		}
 	}
-	f := ended(t, tunnel)
-	if f.Class != forwarder.Transient || !strings.Contains(f.Reason, "replaced after "+strconv.Itoa(mostRefusals)) {
+	f := waitFailure(t, tunnel)
+	if f.Class != forwarder.Transient || !strings.Contains(f.Reason, "restarted after "+strconv.Itoa(maxRefusals)) {
 		t.Errorf("got %+v", f)
 	}
 }

@@ -33,12 +33,12 @@ var Technology = forwarder.Technology{TechnologyType: project.TechnologyType{Nam
 // keys stand beside connection.
 var keys = []project.Key{
 	{
-		Name: "command", Is: project.Texts, Top: true, Required: true, Valid: holdsPort,
-		Example: `, as in ["cloud-sql-proxy", "--port", "{port}", "proj:region:inst"]`,
+		Name: "command", Type: project.TypeTextList, BesideConnection: true, Required: true, Validate: holdsPort,
+		Example: `, for example ["cloud-sql-proxy", "--port", "{port}", "proj:region:inst"]`,
 	},
-	{Name: "ready", Is: project.Expression, Top: true},       // the program is up when a line of its fits; without it: when it listens
-	{Name: "needs_login", Is: project.Expression, Top: true}, // a line of its that fits says that the user must log in
-	{Name: "login", Is: project.Texts, Top: true},            // what logs the user in, on a terminal
+	{Name: "ready", Type: project.TypeRegexp, BesideConnection: true},       // the program is up when a line of its fits; without it: when it listens
+	{Name: "needs_login", Type: project.TypeRegexp, BesideConnection: true}, // a line of its that fits says that the user must log in
+	{Name: "login", Type: project.TypeTextList, BesideConnection: true},     // what logs the user in, on a terminal
 }
 
 func holdsPort(value any) error {
@@ -56,7 +56,7 @@ type driver struct{}
 
 // Target is the program's name. Its arguments may hold what is nobody's business.
 func (driver) Target(svc project.Service) string {
-	return "command " + filepath.Base(svc.Connection.Settings.Texts("command")[0])
+	return "command " + filepath.Base(svc.Connection.Settings.TextList("command")[0])
 }
 
 // Close has nothing to end.
@@ -72,7 +72,7 @@ type spec struct {
 
 func specOf(svc project.Service) spec {
 	given := svc.Connection.Settings
-	s := spec{name: svc.Name, argv: given.Texts("command"), login: len(given.Texts("login")) > 0}
+	s := spec{name: svc.Name, argv: given.TextList("command"), login: len(given.TextList("login")) > 0}
 	// The config has seen to it that they can be compiled.
 	if ready := given.Text("ready"); ready != "" {
 		s.ready, _ = regexp.Compile(ready)

@@ -13,7 +13,7 @@ import (
 
 // login is the program of the config that logs the user in, if there is one.
 func login(svc project.Service, dir string, env []string) forwarder.Login {
-	argv := svc.Connection.Settings.Texts("login")
+	argv := svc.Connection.Settings.TextList("login")
 	if len(argv) == 0 {
 		return forwarder.Login{}
 	}

@@ -45,7 +45,7 @@ const (
 func Reserve(services []project.Service, shells int) int {
 	n := baseFiles + controlClientFiles + temporaryFiles + relayPipeFiles + max(minLeaseFiles, shells) + filesPerCheck*min(maxConcurrentChecks, len(services))
 	for _, svc := range services {
-		n += filesPerService + filesPerListener*len(svc.Listens())
+		n += filesPerService + filesPerListener*len(svc.ListenAddresses())
 	}
 	return n
 }

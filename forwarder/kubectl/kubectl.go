@@ -23,7 +23,7 @@ const Variable = "LOCALPORT_KUBECTL"
 
 // Technology is "kubectl".
 var Technology = forwarder.Technology{
-	TechnologyType: project.TechnologyType{Name: "kubectl", Port: true, NamedPorts: true, Keys: keys, Finish: finish},
+	TechnologyType: project.TechnologyType{Name: "kubectl", HasRemotePort: true, SupportsPortNames: true, Keys: keys, Finish: finish},
 	New:            New,
 	Login:          login,
 }
@@ -70,7 +70,7 @@ func specOf(svc project.Service) spec {
 		},
 		kubeconfig: given.Text("kubeconfig"),
 		asked:      session.Place{Context: given.Text("context"), Namespace: given.Text("namespace")},
-		watched:    given.Flag("cluster_health"),
+		watched:    given.Bool("cluster_health"),
 	}
 }
 

@@ -10,17 +10,17 @@ import (
 
 // keys are what a service says in connection.
 var keys = []project.Key{
-	{Name: "host", Is: project.Word, Required: true},
-	{Name: "user", Is: project.Word},
-	{Name: "port", Is: project.Port},
-	{Name: "key_file", Is: project.File},
-	{Name: "config_file", Is: project.File},
-	{Name: "jump", Is: project.Word},
-	{Name: "options", Is: project.Table, Entry: optionValue}, // those of -o
-	{Name: "multiplex", Is: project.Flag, Default: true},     // other services may share its ssh
-	{Name: "socks", Is: project.Flag},                        // the local port speaks SOCKS, and leads wherever a client asks
-	{Name: "reverse", Is: project.Flag},                      // the far side listens, and leads to the local port
-	{Name: "remote_host", Is: project.Word},
+	{Name: "host", Type: project.TypeWord, Required: true},
+	{Name: "user", Type: project.TypeWord},
+	{Name: "port", Type: project.TypePort},
+	{Name: "key_file", Type: project.TypeFile},
+	{Name: "config_file", Type: project.TypeFile},
+	{Name: "jump", Type: project.TypeWord},
+	{Name: "options", Type: project.TypeTable, ReadEntry: optionValue}, // those of -o
+	{Name: "multiplex", Type: project.TypeBool, Default: true},         // other services may share its ssh
+	{Name: "socks", Type: project.TypeBool},                            // the local port speaks SOCKS, and leads wherever a client asks
+	{Name: "reverse", Type: project.TypeBool},                          // the far side listens, and leads to the local port
+	{Name: "remote_host", Type: project.TypeWord},
 }
 
 var optionName = lazily(`^[A-Za-z][A-Za-z0-9]*$`)
@@ -47,27 +47,27 @@ func optionValue(name string, value any) (string, error) {
 }
 
 // finish fills in the host of the far end, and rejects keys that make no sense with where connections come from and go to.
-func finish(s *project.Service, keys project.Given) {
+func finish(s *project.Service, keys project.GivenKeys) {
 	given := s.Connection.Settings
-	socks := given.Flag("socks")
-	s.Reverse = given.Flag("reverse")
+	socks := given.Bool("socks")
+	s.Reverse = given.Bool("reverse")
 	if given.Text("remote_host") == "" && !socks {
 		given["remote_host"] = localhost
 	}
 	const eachClient = "means nothing to a SOCKS port: each client says where it wants to go"
 	switch {
 	case socks && s.Reverse:
-		keys.Reject("connection.reverse", "a forward is either a SOCKS port here or a port of the far side")
+		keys.RejectKey("connection.reverse", "a forward is either a SOCKS port here or a port of the far side")
 	case socks && keys.Has("remote_port"):
-		keys.Reject("remote_port", eachClient)
+		keys.RejectKey("remote_port", eachClient)
 	case socks && keys.Has("connection.remote_host"):
-		keys.Reject("connection.remote_host", eachClient)
+		keys.RejectKey("connection.remote_host", eachClient)
 	case !socks && !keys.Has("remote_port") && keys.Has("connection.socks"):
-		keys.Miss(`missing "remote_port", the port at the far end`)
+		keys.ReportMissing(`missing "remote_port": the port on the remote side`)
 	case s.Reverse && s.AutoPort:
-		keys.Reject("local_port", `"auto" means nothing here: it is the port of a server of your own, which the far side is led to`)
+		keys.RejectKey("local_port", `"auto" means nothing here: it is the port of a server of your own, which the far side is led to`)
 	case s.Reverse && s.OnDemand:
-		keys.Reject("start", "nobody connects to a reverse forward here: it cannot wait for that")
+		keys.RejectKey("start", "nobody connects to a reverse forward here: it cannot wait for that")
 	}
 }
 
@@ -92,7 +92,7 @@ func connectionOf(svc project.Service) connection {
 		host: given.Text("host"), user: given.Text("user"), port: given.Number("port"),
 		keyFile: given.Text("key_file"), configFile: given.Text("config_file"), jump: given.Text("jump"),
 		options: given.Table("options"), alone: given["multiplex"] == false,
-		socks: given.Flag("socks"), reverse: svc.Reverse, remoteHost: given.Text("remote_host"),
+		socks: given.Bool("socks"), reverse: svc.Reverse, remoteHost: given.Text("remote_host"),
 	}
 	if c.remoteHost == "" {
 		c.remoteHost = localhost

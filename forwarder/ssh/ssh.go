@@ -17,7 +17,7 @@ import (
 
 // Technology is "ssh".
 var Technology = forwarder.Technology{
-	TechnologyType: project.TechnologyType{Name: "ssh", Port: true, PortOr: "socks", Keys: keys, Finish: finish},
+	TechnologyType: project.TechnologyType{Name: "ssh", HasRemotePort: true, RemotePortAlternative: "socks", Keys: keys, Finish: finish},
 	New:            New,
 	Login:          login,
 }

@@ -49,12 +49,12 @@ func (s *Supervisor) bind(ctx context.Context, svc project.Service) (*relay.List
 	if inherited := s.inherited.listeners(svc); inherited != nil {
 		return inherited, nil
 	}
-	listeners, err := relay.BindListeners(svc.Listens())
+	listeners, err := relay.BindListeners(svc.ListenAddresses())
 	var taken *relay.AddrInUseError
 	if !errors.As(err, &taken) || !s.askOthers(ctx, taken.Addr) {
 		return listeners, err
 	}
-	return relay.BindListeners(svc.Listens())
+	return relay.BindListeners(svc.ListenAddresses())
 }
 
 // askOthers asks this user's other supervisors for an address.

@@ -98,7 +98,7 @@ type Supervisor struct {
 
 	mu    sync.Mutex // guards the fields below, and is never held across anything that waits
 	notes notes
-	user  project.User
+	user  project.UserConfig
 	// passed is not nil once a successor has taken over; closed when the project ends.
 	passed <-chan struct{}
 }

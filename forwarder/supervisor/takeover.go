@@ -76,7 +76,7 @@ func (in *inheritance) listeners(svc project.Service) *relay.Listeners {
 		return nil
 	}
 	for _, addr := range ls.Addrs() {
-		if !slices.Contains(svc.Listens(), addr) {
+		if !slices.Contains(svc.ListenAddresses(), addr) {
 			ls.Close()
 			return nil
 		}

@@ -21,8 +21,8 @@ import (
 // Technology is "tcp".
 var Technology = forwarder.Technology{
 	TechnologyType: project.TechnologyType{
-		Name: "tcp", Port: true,
-		Keys: []project.Key{{Name: "remote_host", Is: project.Word, Required: true}},
+		Name: "tcp", HasRemotePort: true,
+		Keys: []project.Key{{Name: "remote_host", Type: project.TypeWord, Required: true}},
 	},
 	Childless: true,
 	New:       New,

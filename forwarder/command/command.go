@@ -99,9 +99,9 @@ func (driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) 
 	if s.ready == nil {
 		close(tunnel.up)
 	}
-	program, err := process.Start(process.Command{Argv: argv, Dir: run.Dir, Env: run.Env, Line: tunnel.line})
+	program, err := process.Start(process.Command{Argv: argv, Dir: run.Dir, Env: run.Env, OnLine: tunnel.line})
 	if err != nil {
-		return nil, process.Failure(err, "install it, or name it by its path")
+		return nil, process.ClassifyStartError(err, "install it, or name it by its path")
 	}
 	tunnel.Child = program
 	close(tunnel.started)
@@ -168,7 +168,7 @@ func (t *tunnel) await(ctx context.Context, port uint16) error {
 		}
 		// A program that listens on "localhost" may have chosen either of its addresses.
 		for _, host := range []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()} {
-			if at := netip.AddrPortFrom(host, port); holder.InGroup(t.Pid(), at) {
+			if at := netip.AddrPortFrom(host, port); holder.GroupListensOn(t.Pid(), at) {
 				t.addr = at
 				return t.awaitWord(ctx, port)
 			}
@@ -198,7 +198,7 @@ func (t *tunnel) late(ctx context.Context, port uint16) error {
 	if t.addr.IsValid() {
 		reason = fmt.Sprintf("%s listens on port %d, but has not said that it is ready, which would be a line that fits %q", t.program, port, t.ready)
 	}
-	return &forwarder.Failure{Reason: reason + said(t.LastWords())}
+	return &forwarder.Failure{Reason: reason + said(t.LastLines())}
 }
 
 // failure says how the program ended.
@@ -210,7 +210,7 @@ func (t *tunnel) failure() error {
 		}
 		return &forwarder.Failure{Class: forwarder.ByAttention, Reason: fmt.Sprintf("%s needs a login: %s", t.program, t.locked), Hint: hint}
 	}
-	return &forwarder.Failure{Reason: fmt.Sprintf("%s ended: %s", t.program, t.Status()) + said(t.LastWords())}
+	return &forwarder.Failure{Reason: fmt.Sprintf("%s ended: %s", t.program, t.ExitStatus()) + said(t.LastLines())}
 }
 
 // said is the end of what a program printed.
@@ -247,7 +247,7 @@ func (t *tunnel) Acknowledges() bool { return false }
 
 // Err says how the program ended.
 func (t *tunnel) Err() error {
-	if t.Stopped() {
+	if t.WasStopped() {
 		return nil
 	}
 	return t.failure()

@@ -356,7 +356,7 @@ func TestAProgramIsUpWhenItListensAndHasSaidSo(t *testing.T) {
 	svc := running("sh", "-c", `exec "$0" `+port, self(t))
 	svc.Name, svc.Connection.Settings["ready"], svc.Connection.Settings["needs_login"] = "db", "^ready .* now$", "expired"
 	tunnel := &tunnel{spec: specOf(svc), program: "late", log: r.Log, up: make(chan struct{}), started: make(chan struct{})}
-	program, err := process.Start(process.Command{Argv: tunnel.argv, Dir: r.Dir, Env: r.Env, Line: tunnel.line})
+	program, err := process.Start(process.Command{Argv: tunnel.argv, Dir: r.Dir, Env: r.Env, OnLine: tunnel.line})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,30 +7,30 @@ import (
 	"syscall"
 )
 
-// takeAlong makes standard output and error lead to file, the journal at path, where they lead to an earlier one.
-func takeAlong(path string, file *os.File) {
+// redirectStdio makes standard output and error lead to file, the journal at path, where they lead to an earlier one.
+func redirectStdio(path string, file *os.File) {
 	for _, std := range []*os.File{os.Stdout, os.Stderr} {
-		if info, err := std.Stat(); err == nil && info.Mode().IsRegular() && earlier(path, info) {
-			_ = duplicate(int(file.Fd()), int(std.Fd()))
+		if info, err := std.Stat(); err == nil && info.Mode().IsRegular() && isFormerLogFile(path, info) {
+			_ = dup2(int(file.Fd()), int(std.Fd()))
 		}
 	}
 }
 
-// earlier reports whether a file was the journal at path once: it was put aside, or has no name any more.
-func earlier(path string, info fs.FileInfo) bool {
-	if removed(info) {
+// isFormerLogFile reports whether a file was the journal at path once: it was put aside, or has no name any more.
+func isFormerLogFile(path string, info fs.FileInfo) bool {
+	if isUnlinked(info) {
 		return true
 	}
 	found := false
-	_ = eachFile(filepath.Dir(path), func(name string, n int, other fs.FileInfo) error {
+	_ = forEachFile(filepath.Dir(path), func(name string, n int, other fs.FileInfo) error {
 		found = found || n > 0 && name == filepath.Base(path) && os.SameFile(other, info)
 		return nil
 	})
 	return found
 }
 
-// removed reports whether an open file has no name any more.
-func removed(info fs.FileInfo) bool {
+// isUnlinked reports whether an open file has no name any more.
+func isUnlinked(info fs.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	return ok && stat.Nlink == 0
 }

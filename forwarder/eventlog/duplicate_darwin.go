@@ -2,5 +2,5 @@ package eventlog
 
 import "golang.org/x/sys/unix"
 
-// duplicate makes the descriptor to lead where from does.
-func duplicate(from, to int) error { return unix.Dup2(from, to) }
+// dup2 makes the descriptor to lead where from does.
+func dup2(from, to int) error { return unix.Dup2(from, to) }

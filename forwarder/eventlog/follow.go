@@ -7,19 +7,19 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// fallback is how often a directory is looked at without being told: file systems and sandboxes exist that tell
+// pollInterval is how often a directory is looked at without being told: file systems and sandboxes exist that tell
 // nothing, and watches run out.
-const fallback = 2 * time.Second
+const pollInterval = 2 * time.Second
 
-// Follow calls look now, whenever something in the directory changed, and every two seconds. It returns look's error,
+// FollowDir calls look now, whenever something in the directory changed, and every two seconds. It returns look's error,
 // or nil when ctx ends.
-func Follow(ctx context.Context, dir string, look func() error) error {
-	changes, watch, stop := watched(dir)
+func FollowDir(ctx context.Context, dir string, onChange func() error) error {
+	changes, rewatch, stop := watchDir(dir)
 	defer stop()
-	tick := time.NewTicker(fallback)
+	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
-		if err := look(); err != nil {
+		if err := onChange(); err != nil {
 			return err
 		}
 		select {
@@ -29,15 +29,15 @@ func Follow(ctx context.Context, dir string, look func() error) error {
 			if !ok { // the watcher broke; the fallback has to do
 				changes = nil
 			}
-			drain(changes)
+			drainChanges(changes)
 		case <-tick.C:
-			watch() // the directory may have been made anew
+			rewatch() // the directory may have been made anew
 		}
 	}
 }
 
-// watched delivers the changes in a directory. Without a watcher there are none, and the fallback has to do.
-func watched(dir string) (changes <-chan fsnotify.Event, watch, stop func()) {
+// watchDir delivers the changes in a directory. Without a watcher there are none, and the fallback has to do.
+func watchDir(dir string) (changes <-chan fsnotify.Event, watch, stop func()) {
 	watcher, err := fsnotify.NewBufferedWatcher(64)
 	if err != nil {
 		return nil, func() {}, func() {}
@@ -56,8 +56,8 @@ func watched(dir string) (changes <-chan fsnotify.Event, watch, stop func()) {
 	}
 }
 
-// drain takes what is there: one look answers any number of changes.
-func drain(changes <-chan fsnotify.Event) {
+// drainChanges takes what is there: one look answers any number of changes.
+func drainChanges(changes <-chan fsnotify.Event) {
 	for {
 		select {
 		case _, ok := <-changes:

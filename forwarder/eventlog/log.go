@@ -8,31 +8,31 @@ import (
 	"strings"
 )
 
-// Log reads one log.
-type Log struct {
+// LogReader reads one log.
+type LogReader struct {
 	Name string // of the service, or "supervisor"
 	*Tail
-	last Line
+	lastLine Line
 }
 
-// OpenLog is the log of this name at path, which need not exist.
-func OpenLog(name, path string) *Log { return &Log{Name: name, Tail: NewTail(path)} }
+// NewLogReader is the log of this name at path, which need not exist.
+func NewLogReader(name, path string) *LogReader { return &LogReader{Name: name, Tail: NewTail(path)} }
 
 // Read returns the lines that were added since the last call. A line that fits nothing has the time, level and run of
 // the one before it.
-func (l *Log) Read() ([]Line, error) {
+func (l *LogReader) Read() ([]Line, error) {
 	texts, err := l.Tail.Read()
 	lines := make([]Line, 0, len(texts))
 	for _, text := range texts {
-		lines = append(lines, l.line(text))
+		lines = append(lines, l.parseLine(text))
 	}
 	return lines, err
 }
 
-func (l *Log) line(text string) Line {
+func (l *LogReader) parseLine(text string) Line {
 	line, ok := Parse(text)
 	if !ok {
-		line = l.last
+		line = l.lastLine
 		line.Text, line.Raw = text, text
 		if strings.HasPrefix(text, "panic: ") || strings.HasPrefix(text, "fatal error: ") {
 			line.Level = slog.LevelError
@@ -41,15 +41,15 @@ func (l *Log) line(text string) Line {
 	if line.Service == "" {
 		line.Service = l.Name
 	}
-	l.last = line
+	l.lastLine = line
 	return line
 }
 
-// Names are the logs that a directory has, in order.
-func Names(dir string) ([]string, error) {
+// ListLogs are the logs that a directory has, in order.
+func ListLogs(dir string) ([]string, error) {
 	var names []string
-	err := eachFile(dir, func(name string, _ int, _ fs.FileInfo) error {
-		if name, ok := strings.CutSuffix(name, logSuffix); ok {
+	err := forEachFile(dir, func(name string, _ int, _ fs.FileInfo) error {
+		if name, ok := strings.CutSuffix(name, logFileSuffix); ok {
 			names = append(names, name)
 		}
 		return nil

@@ -14,11 +14,11 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestWhateverHappensToTheFilesNoLineIsLostAndNoneRepeated(t *testing.T) {
+func TestTail_LosesAndRepeatsNoLineWhateverHappensToTheFiles(t *testing.T) {
 	temp := t.TempDir
 	rapid.Check(t, func(t *rapid.T) {
 		path := filepath.Join(temp(), "db.log")
-		file := Open(path, nil, Limits{Size: rapid.Int64Range(1, 200).Draw(t, "size"), Files: 1000})
+		file := NewFile(path, nil, Limits{MaxSize: rapid.Int64Range(1, 200).Draw(t, "size"), MaxRotated: 1000})
 		tail := NewTail(path)
 		defer file.Close()
 		defer tail.Close()
@@ -43,7 +43,7 @@ func TestWhateverHappensToTheFilesNoLineIsLostAndNoneRepeated(t *testing.T) {
 			"look": look,
 			"remove": func(t *rapid.T) { // what was read already
 				look(t)
-				_ = os.Remove(aside(path, rapid.IntRange(0, 3).Draw(t, "which")))
+				_ = os.Remove(rotatedName(path, rapid.IntRange(0, 3).Draw(t, "which")))
 			},
 			"truncate": func(t *rapid.T) {
 				look(t)
@@ -76,10 +76,10 @@ func appendTo(t *rapid.T, path, text string) string {
 	return text
 }
 
-func TestRotationUnderLoadLosesNoLineAndRepeatsNone(t *testing.T) {
+func TestTail_RotationUnderLoadLosesAndRepeatsNoLine(t *testing.T) {
 	const writers, each = 4, 1500
 	path := filepath.Join(t.TempDir(), "db.log")
-	file := Open(path, nil, Limits{Size: 2000, Files: 1000})
+	file := NewFile(path, nil, Limits{MaxSize: 2000, MaxRotated: 1000})
 	defer file.Close()
 	var writing sync.WaitGroup
 	for w := range writers {
@@ -96,7 +96,7 @@ func TestRotationUnderLoadLosesNoLineAndRepeatsNone(t *testing.T) {
 	defer cancel()
 	next := make([]int, writers)
 	count := 0
-	err := Follow(ctx, filepath.Dir(path), func() error {
+	err := FollowDir(ctx, filepath.Dir(path), func() error {
 		lines, err := tail.Read()
 		for _, line := range lines {
 			var w, i int
@@ -116,17 +116,17 @@ func TestRotationUnderLoadLosesNoLineAndRepeatsNone(t *testing.T) {
 	}
 }
 
-func TestFollowingADirectoryThatIsNotThereYetFindsItsFirstLine(t *testing.T) {
+func TestFollowDir_FindsTheFirstLineOfADirectoryCreatedLater(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	path := filepath.Join(dir, "db.log")
-	file, tail := Open(path, nil, Limits{}), NewTail(path)
+	file, tail := NewFile(path, nil, Limits{}), NewTail(path)
 	defer file.Close()
 	defer tail.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var got []string
 	looks := 0
-	err := Follow(ctx, dir, func() error {
+	err := FollowDir(ctx, dir, func() error {
 		if looks++; looks == 1 {
 			if err := os.Mkdir(dir, 0o700); err != nil {
 				return err

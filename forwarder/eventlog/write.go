@@ -10,36 +10,36 @@ import (
 	"unicode/utf8"
 )
 
-// Run is a writer for what the children of one run say. Each line gets the time, the level that the tool's own words
+// RunWriter is a writer for what the children of one run say. Each line gets the time, the level that the tool's own words
 // give it, and the run.
-func (f *File) Run(id string) io.Writer { return run{f, id} }
+func (f *File) RunWriter(id string) io.Writer { return runWriter{f, id} }
 
-type run struct {
+type runWriter struct {
 	file *File
 	id   string
 }
 
 // Write appends one or more lines. The text alone is masked: a secret may well be INFO.
-func (r run) Write(p []byte) (int, error) {
+func (r runWriter) Write(p []byte) (int, error) {
 	now := time.Now()
 	var b strings.Builder
 	for line := range strings.Lines(r.file.mask(string(p))) {
-		line = printable(strings.TrimRight(line, "\r\n"))
-		b.WriteString(stamp(now, levelOf(line), r.id, line))
+		line = escapeControls(strings.TrimRight(line, "\r\n"))
+		b.WriteString(formatLine(now, detectLevel(line), r.id, line))
 	}
-	r.file.append(b.String())
+	r.file.appendText(b.String())
 	return len(p), nil
 }
 
-// printable escapes what a terminal would act upon, for a log is shown as it stands, and what a far end says gets in.
-func printable(text string) string {
-	acts := func(r rune) bool { return unicode.IsControl(r) && r != '\t' || r == utf8.RuneError }
-	if !strings.ContainsFunc(text, acts) {
+// escapeControls escapes what a terminal would act upon, for a log is shown as it stands, and what a far end says gets in.
+func escapeControls(text string) string {
+	isUnsafe := func(r rune) bool { return unicode.IsControl(r) && r != '\t' || r == utf8.RuneError }
+	if !strings.ContainsFunc(text, isUnsafe) {
 		return text
 	}
 	var b strings.Builder
 	for i, r := range text {
-		if !acts(r) {
+		if !isUnsafe(r) {
 			b.WriteRune(r)
 			continue
 		}
@@ -54,18 +54,18 @@ func printable(text string) string {
 // Handler logs to the file as slog's text, with times in UTC. Messages and values are masked, but for the words of
 // ours that Parse looks for.
 func (f *File) Handler(level slog.Leveler) slog.Handler {
-	return slog.NewTextHandler(masked{f}, &slog.HandlerOptions{Level: level, ReplaceAttr: f.replace})
+	return slog.NewTextHandler(premaskedWriter{f}, &slog.HandlerOptions{Level: level, ReplaceAttr: f.maskAttr})
 }
 
-// masked appends what is masked already.
-type masked struct{ *File }
+// premaskedWriter appends what is masked already.
+type premaskedWriter struct{ *File }
 
-func (m masked) Write(p []byte) (int, error) {
-	m.append(string(p))
+func (m premaskedWriter) Write(p []byte) (int, error) {
+	m.appendText(string(p))
 	return len(p), nil
 }
 
-func (f *File) replace(_ []string, a slog.Attr) slog.Attr {
+func (f *File) maskAttr(_ []string, a slog.Attr) slog.Attr {
 	switch a.Key {
 	case slog.TimeKey:
 		if a.Value.Kind() == slog.KindTime {

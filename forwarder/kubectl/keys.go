@@ -2,8 +2,8 @@ package kubectl
 
 import "github.com/localport-sh/localport/project"
 
-// keys are what a service says in connection.
-var keys = []project.Key{
+// connectionKeys are what a service says in connection.
+var connectionKeys = []project.Key{
 	{Name: "resource_type", Values: []string{"pod", "service", "deployment", "statefulset", "replicaset", "daemonset", "job"}},
 	{Name: "resource_name", Is: project.Word, Required: true, Or: "selector", Example: `, or "connection.selector"`},
 	{Name: "selector", Is: project.Argument, Excludes: []string{"resource_name", "resource_type"}}, // of pods' labels
@@ -14,8 +14,8 @@ var keys = []project.Key{
 	{Name: "kubeconfig", Is: project.File},
 }
 
-// finish fills in the type of resource that a name alone means.
-func finish(s *project.Service, keys project.Given) {
+// setDefaultResourceType fills in the type of resource that a name alone means.
+func setDefaultResourceType(s *project.Service, keys project.Given) {
 	if keys.Has("connection.resource_type") || keys.Has("connection.selector") {
 		return
 	}

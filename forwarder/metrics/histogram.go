@@ -7,8 +7,8 @@ import (
 	"github.com/localport-sh/localport/forwarder/api"
 )
 
-// bounds are those of a histogram's buckets.
-var bounds = [...]time.Duration{
+// bucketBounds are those of a histogram's buckets.
+var bucketBounds = [...]time.Duration{
 	time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond,
 	10 * time.Millisecond, 25 * time.Millisecond, 50 * time.Millisecond,
 	100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond,
@@ -18,7 +18,7 @@ var bounds = [...]time.Duration{
 // Histogram counts durations by their length, from a millisecond to ten seconds. The zero value is empty. It is safe for
 // concurrent use, and Observe allocates nothing.
 type Histogram struct {
-	counts [len(bounds) + 1]atomic.Uint64
+	counts [len(bucketBounds) + 1]atomic.Uint64
 	sum    atomic.Int64 // nanoseconds
 }
 
@@ -26,7 +26,7 @@ type Histogram struct {
 func (h *Histogram) Observe(d time.Duration) {
 	d = max(d, 0)
 	i := 0
-	for i < len(bounds) && d > bounds[i] {
+	for i < len(bucketBounds) && d > bucketBounds[i] {
 		i++
 	}
 	h.counts[i].Add(1)
@@ -36,9 +36,9 @@ func (h *Histogram) Observe(d time.Duration) {
 // Snapshot is what has been counted so far. A duration that is observed meanwhile may be in the counts and not yet in
 // the sum.
 func (h *Histogram) Snapshot() *api.Histogram {
-	s := &api.Histogram{Bounds: make([]float64, len(bounds)), Counts: make([]uint64, len(h.counts))}
+	s := &api.Histogram{Bounds: make([]float64, len(bucketBounds)), Counts: make([]uint64, len(h.counts))}
 	s.Sum = time.Duration(h.sum.Load()).Seconds()
-	for i, bound := range bounds {
+	for i, bound := range bucketBounds {
 		s.Bounds[i] = bound.Seconds()
 	}
 	for i := range h.counts {

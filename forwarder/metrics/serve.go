@@ -14,9 +14,9 @@ import (
 
 // Timeouts of the listener. A scraper asks every few seconds and takes the whole answer at once.
 const (
-	headerTimeout = 5 * time.Second
-	answerTimeout = 10 * time.Second
-	idleTimeout   = 2 * time.Minute
+	readTimeout  = 5 * time.Second
+	writeTimeout = 10 * time.Second
+	idleTimeout  = 2 * time.Minute
 )
 
 // Serve answers GET /metrics on ln, which must be a loopback address's, until ctx ends; then it returns nil. It closes
@@ -27,16 +27,16 @@ func Serve(ctx context.Context, ln net.Listener, snapshot func(ctx context.Conte
 		return fmt.Errorf("serve metrics on %s: not a loopback address", ln.Addr())
 	}
 	server := &http.Server{
-		Handler:           handler(snapshot),
-		ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: answerTimeout, IdleTimeout: idleTimeout,
+		Handler:           newHandler(snapshot),
+		ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: 16 << 10,
 		BaseContext:    func(net.Listener) context.Context { return ctx },
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(ln) }()
+	serveErrCh := make(chan error, 1)
+	go func() { serveErrCh <- server.Serve(ln) }()
 	var err error
 	select {
-	case err = <-ended:
+	case err = <-serveErrCh:
 	case <-ctx.Done():
 	}
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -45,7 +45,7 @@ func Serve(ctx context.Context, ln net.Listener, snapshot func(ctx context.Conte
 		_ = server.Close()
 	}
 	if err == nil {
-		err = <-ended
+		err = <-serveErrCh
 	}
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
@@ -53,10 +53,10 @@ func Serve(ctx context.Context, ln net.Listener, snapshot func(ctx context.Conte
 	return fmt.Errorf("serve metrics on %s: %w", ln.Addr(), err)
 }
 
-func handler(snapshot func(context.Context) (api.Status, error)) http.Handler {
+func newHandler(snapshot func(context.Context) (api.Status, error)) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), answerTimeout/2)
+		ctx, cancel := context.WithTimeout(r.Context(), writeTimeout/2)
 		defer cancel()
 		status, err := snapshot(ctx)
 		if err != nil {
@@ -68,14 +68,14 @@ func handler(snapshot func(context.Context) (api.Status, error)) http.Handler {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 		_, _ = w.Write(text.Bytes()) // a scraper that has gone needs no answer
 	})
-	return ours(mux)
+	return allowLoopbackHosts(mux)
 }
 
-// ours lets only those in who call us by our own name: a web page whose name leads here by a trick of its DNS server
+// allowLoopbackHosts lets only those in who call us by our own name: a web page whose name leads here by a trick of its DNS server
 // must not read what we say.
-func ours(next http.Handler) http.Handler {
+func allowLoopbackHosts(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch hostname(r.Host) {
+		switch withoutPort(r.Host) {
 		case "localhost", "127.0.0.1", "[::1]":
 			next.ServeHTTP(w, r)
 		default:
@@ -84,8 +84,8 @@ func ours(next http.Handler) http.Handler {
 	})
 }
 
-// hostname is the host without its port; an IPv6 address keeps its brackets.
-func hostname(host string) string {
+// withoutPort is the host without its port; an IPv6 address keeps its brackets.
+func withoutPort(host string) string {
 	name, _, err := net.SplitHostPort(host)
 	if err != nil {
 		return host

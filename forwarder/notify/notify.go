@@ -10,15 +10,15 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// Pace is the least time between two notices of one service. What happens in between is not queued: the last of it is
+// MinInterval is the least time between two notices of one service. What happens in between is not queued: the last of it is
 // told when the time is over, unless it is what was told already.
-const Pace = 5 * time.Second
+const MinInterval = 5 * time.Second
 
-// Limit is how long a program may take to tell.
-const Limit = 10 * time.Second
+// CommandTimeout is how long a program may take to tell.
+const CommandTimeout = 10 * time.Second
 
-// Notice is what the user is told. Its texts must hold no secret: they become arguments of programs.
-type Notice struct {
+// Notification is what the user is told. Its texts must hold no secret: they become arguments of programs.
+type Notification struct {
 	Event   string // failed, recovered
 	Service string // empty: the project as a whole
 	Project string // its name
@@ -30,7 +30,7 @@ type Notice struct {
 type Settings struct {
 	Command []string // argv, with {event} {service} {project} {state} {reason}; empty: none
 	Desktop bool
-	On      []string // events
+	Events  []string // events
 	Dir     string   // where the programs run
 	Env     []string // their environment, to which LOCALPORT_EVENT and the others are added
 }
@@ -38,64 +38,64 @@ type Settings struct {
 // Notifier tells one project's notices, one at a time. It is safe for concurrent use.
 type Notifier struct {
 	log    *slog.Logger
-	tell   func(context.Context, Settings, Notice) error
+	send   func(context.Context, Settings, Notification) error
 	cancel context.CancelFunc
-	done   chan struct{}
-	wake   chan struct{}
+	doneCh chan struct{}
+	wakeCh chan struct{}
 
-	mu       sync.Mutex
-	settings Settings
-	waiting  map[string]waiting   // by service
-	told     map[string]Notice    // last
-	next     map[string]time.Time // when the next may be told
+	mu          sync.Mutex
+	settings    Settings
+	pending     map[string]pendingNotification // by service
+	lastSent    map[string]Notification        // last
+	nextAllowed map[string]time.Time           // when the next may be told
 }
 
-// waiting is a notice that is to be told, and when it came.
-type waiting struct {
-	Notice
-	since time.Time
+// pendingNotification is a notice that is to be told, and when it came.
+type pendingNotification struct {
+	Notification
+	queuedAt time.Time
 }
 
 // New is a notifier with these settings. What goes wrong is logged. It must be closed.
-func New(settings Settings, log *slog.Logger) *Notifier { return begin(settings, log, tell) }
+func New(settings Settings, log *slog.Logger) *Notifier { return newNotifier(settings, log, send) }
 
-func begin(settings Settings, log *slog.Logger, tell func(context.Context, Settings, Notice) error) *Notifier {
+func newNotifier(settings Settings, log *slog.Logger, send func(context.Context, Settings, Notification) error) *Notifier {
 	ctx, cancel := context.WithCancel(context.Background())
 	n := &Notifier{
-		log: log, tell: tell, cancel: cancel, done: make(chan struct{}), wake: make(chan struct{}, 1), settings: settings,
-		waiting: make(map[string]waiting), told: make(map[string]Notice), next: make(map[string]time.Time),
+		log: log, send: send, cancel: cancel, doneCh: make(chan struct{}), wakeCh: make(chan struct{}, 1), settings: settings,
+		pending: make(map[string]pendingNotification), lastSent: make(map[string]Notification), nextAllowed: make(map[string]time.Time),
 	}
 	go func() {
-		defer close(n.done)
+		defer close(n.doneCh)
 		n.run(ctx)
 	}()
 	return n
 }
 
-// Set changes the settings from the next notice on.
-func (n *Notifier) Set(settings Settings) {
+// UpdateSettings changes the settings from the next notice on.
+func (n *Notifier) UpdateSettings(settings Settings) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.settings = settings
 }
 
-// Tell has a notice told if the settings ask for its event. It never waits.
-func (n *Notifier) Tell(notice Notice) {
+// Notify has a notice told if the settings ask for its event. It never waits.
+func (n *Notifier) Notify(notification Notification) {
 	n.mu.Lock()
-	wanted := n.settings.wants(notice.Event)
-	if wanted {
-		n.waiting[notice.Service] = waiting{notice, time.Now()}
+	isWanted := n.settings.wantsEvent(notification.Event)
+	if isWanted {
+		n.pending[notification.Service] = pendingNotification{notification, time.Now()}
 	}
 	n.mu.Unlock()
-	if wanted {
-		wait.Notify(n.wake)
+	if isWanted {
+		wait.Notify(n.wakeCh)
 	}
 }
 
 // Close ends what is being told, with its program, and forgets the rest. It returns when nothing is left.
 func (n *Notifier) Close() {
 	n.cancel()
-	<-n.done
+	<-n.doneCh
 }
 
 // run tells whatever is due, until ctx ends.
@@ -103,12 +103,12 @@ func (n *Notifier) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		notice, settings, delay := n.due()
-		if notice != nil {
-			if err := n.tell(ctx, settings, *notice); err != nil && ctx.Err() == nil {
-				n.log.Warn("notify", "service", notice.Service, "event", notice.Event, "error", err)
+		notification, settings, delay := n.takeDue()
+		if notification != nil {
+			if err := n.send(ctx, settings, *notification); err != nil && ctx.Err() == nil {
+				n.log.Warn("notify", "service", notification.Service, "event", notification.Event, "error", err)
 			}
-			n.pace(notice.Service)
+			n.delayNext(notification.Service)
 			continue
 		}
 		if delay > 0 {
@@ -116,36 +116,36 @@ func (n *Notifier) run(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
-		case <-n.wake:
+		case <-n.wakeCh:
 		case <-timer.C:
 		}
 	}
 }
 
-// due takes a notice that may be told now. Without one it says how long it is until the next; 0: none waits.
-func (n *Notifier) due() (notice *Notice, settings Settings, wait time.Duration) {
+// takeDue takes a notice that may be told now. Without one it says how long it is until the next; 0: none waits.
+func (n *Notifier) takeDue() (notification *Notification, settings Settings, delay time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for service, w := range n.waiting {
-		if left := time.Until(n.next[service]); left > 0 {
-			if wait == 0 || left < wait {
-				wait = left
+	for service, pending := range n.pending {
+		if left := time.Until(n.nextAllowed[service]); left > 0 {
+			if delay == 0 || left < delay {
+				delay = left
 			}
 			continue
 		}
-		delete(n.waiting, service)
-		if w.since.Before(n.next[service]) && w.Notice == n.told[service] {
+		delete(n.pending, service)
+		if pending.queuedAt.Before(n.nextAllowed[service]) && pending.Notification == n.lastSent[service] {
 			continue // it came back to what the user knows
 		}
-		n.told[service] = w.Notice
-		return &w.Notice, n.settings, 0
+		n.lastSent[service] = pending.Notification
+		return &pending.Notification, n.settings, 0
 	}
-	return nil, Settings{}, wait
+	return nil, Settings{}, delay
 }
 
-// pace begins the time in which the service is not spoken of.
-func (n *Notifier) pace(service string) {
+// delayNext begins the time in which the service is not spoken of.
+func (n *Notifier) delayNext(service string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.next[service] = time.Now().Add(Pace)
+	n.nextAllowed[service] = time.Now().Add(MinInterval)
 }

@@ -6,8 +6,9 @@ import (
 	"strconv"
 )
 
-// Frozen reports whether the leader is stopped, as by SIGSTOP or a debugger: it lives and does nothing. Its listener
-// goes on accepting all the same, in the kernel's queue. Field 3 of /proc/PID/stat, after a name that may hold anything.
+// Frozen reports whether the leader is suspended, by SIGSTOP or a debugger. The kernel goes on accepting connections to its
+// listener, so that a connect does not tell. It reads field 3 of /proc/PID/stat (proc_pid_stat(5)); the name before it may
+// contain any character.
 func (c *Child) Frozen() bool {
 	data, err := os.ReadFile("/proc/" + strconv.Itoa(c.Pid()) + "/stat")
 	if err != nil {

@@ -35,7 +35,7 @@ const (
 
 // explain finds why ssh ended in what it said: its exit status is 255 whatever the reason.
 func (s *speech) explain() *forwarder.Failure {
-	f := s.said.Explain(rules())
+	f := s.said.Classify(rules())
 	switch {
 	case f == nil:
 	case strings.Contains(f.Reason, "HAS CHANGED"):
@@ -84,13 +84,13 @@ func rules() []process.Rule {
 // changed is the reason and the hint for a host key that is not the one known.
 func (s *speech) changed(line string) (reason, hint string) {
 	hint = "ask whoever runs the host whether its key was changed"
-	said, ok := s.said.Last("has changed and you have requested")
+	said, ok := s.said.LastContaining("has changed and you have requested")
 	host := changedFor().FindStringSubmatch(said)
 	if !ok || host == nil {
 		return line, hint
 	}
 	hint += fmt.Sprintf("; only if so: ssh-keygen -R '%s'", host[1])
-	offending, _ := s.said.Last("Offending ")
+	offending, _ := s.said.LastContaining("Offending ")
 	if file := offendingIn().FindStringSubmatch(offending); file != nil {
 		hint += " -f " + file[1]
 	}
@@ -99,7 +99,7 @@ func (s *speech) changed(line string) (reason, hint string) {
 
 // proxied puts the words of a ProxyCommand that failed before those of the ssh that waited for it.
 func (s *speech) proxied(f *forwarder.Failure) {
-	if line, ok := s.said.LastBut(byProxy, exchange); ok {
+	if line, ok := s.said.LastWithout(byProxy, exchange); ok {
 		f.Reason = line + "; " + f.Reason
 		return
 	}
@@ -110,11 +110,11 @@ func (s *speech) proxied(f *forwarder.Failure) {
 func (s *speech) denied(f *forwarder.Failure) {
 	before := f.Reason
 	for _, trouble := range []string{"agent refused operation", "Load key ", "not accessible: "} {
-		if line, ok := s.said.Last(trouble); ok {
+		if line, ok := s.said.LastContaining(trouble); ok {
 			f.Reason = line + "; " + f.Reason
 		}
 	}
-	if _, ok := s.said.Last("UNPROTECTED PRIVATE KEY FILE"); ok {
+	if _, ok := s.said.LastContaining("UNPROTECTED PRIVATE KEY FILE"); ok {
 		f.Hint = "let nobody else read the key: chmod 600 " + s.key
 		return
 	}

@@ -75,7 +75,7 @@ func (m *master) live(ctx context.Context, old, around bool) {
 	}
 	m.end()
 	if up {
-		m.note(m.speech.failure("ssh ended: " + m.child.Status()))
+		m.note(m.speech.failure("ssh ended: " + m.child.ExitStatus()))
 	}
 }
 
@@ -132,10 +132,10 @@ func (m *master) login(ctx context.Context, old, around bool) error {
 	}
 	program, err := process.Start(process.Command{
 		Argv: command(argv, m.speech.socket, old, m.asking != ""), Dir: m.run.Dir, Env: env,
-		Line: func(_ process.Stream, line string) { m.line(names.Replace(line)) },
+		OnLine: func(_ process.Stream, line string) { m.line(names.Replace(line)) },
 	})
 	if err != nil {
-		return process.Failure(err, "install ssh (Debian and Ubuntu: openssh-client; Fedora: openssh-clients)")
+		return process.ClassifyStartError(err, "install ssh (Debian and Ubuntu: openssh-client; Fedora: openssh-clients)")
 	}
 	m.mu.Lock()
 	m.child = program
@@ -143,17 +143,17 @@ func (m *master) login(ctx context.Context, old, around bool) error {
 	select {
 	case up := <-m.speech.ready:
 		if !up {
-			program.Stop(process.Grace)
+			program.Stop(process.DefaultGracePeriod)
 			return m.speech.failure("ssh has logged in and takes no connections")
 		}
 	case <-program.Done():
-		return m.speech.failure("ssh ended: " + program.Status())
+		return m.speech.failure("ssh ended: " + program.ExitStatus())
 	case <-ctx.Done():
-		program.Stop(process.Grace)
+		program.Stop(process.DefaultGracePeriod)
 		return ctx.Err()
 	}
 	if err := m.connect(ctx); err != nil {
-		program.Stop(process.Grace)
+		program.Stop(process.DefaultGracePeriod)
 		return m.speech.failure(fmt.Sprintf("ssh does not share its connection, which OpenSSH does since 7.4: %v", err))
 	}
 	return nil
@@ -200,7 +200,7 @@ func (m *master) end() {
 	control, conn, program := m.control, m.conn, m.child
 	m.mu.Unlock()
 	if program != nil { // first: to a master that has refused channels, the end of a connection is an error
-		program.Stop(process.Grace)
+		program.Stop(process.DefaultGracePeriod)
 	}
 	if conn != nil {
 		_ = conn.Close()

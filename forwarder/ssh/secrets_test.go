@@ -73,7 +73,7 @@ func agent(t *testing.T, keys ...string) (socket string) {
 	up := make(chan struct{}, 1)
 	c, err := process.Start(process.Command{
 		Argv: []string{"ssh-agent", "-D", "-a", socket}, Env: os.Environ(),
-		Line: func(process.Stream, string) {
+		OnLine: func(process.Stream, string) {
 			select {
 			case up <- struct{}{}: // it says where it listens
 			default:
@@ -83,7 +83,7 @@ func agent(t *testing.T, keys ...string) (socket string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Stop(process.Grace) })
+	t.Cleanup(func() { c.Stop(process.DefaultGracePeriod) })
 	<-up
 	for _, key := range keys {
 		add := exec.CommandContext(t.Context(), "ssh-add", "-q", key)

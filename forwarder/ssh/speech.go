@@ -16,7 +16,7 @@ type speech struct {
 	ready  chan bool // gets a word when it has logged in: whether its socket is there
 
 	mu     sync.Mutex
-	said   process.Said
+	said   process.Transcript
 	locked string // a key that the server would take and ssh could not use
 	up     bool
 }
@@ -54,12 +54,12 @@ func (s *speech) debug(words string) {
 // say that much.
 func (s *speech) entered() {
 	_, err := os.Lstat(s.socket)
-	if _, failed := s.said.Last(noSocket); s.up || err != nil && !failed {
+	if _, failed := s.said.LastContaining(noSocket); s.up || err != nil && !failed {
 		return
 	}
 	s.up = err == nil && !s.imposter()
 	if s.up {
-		s.said.Forget()
+		s.said.Reset()
 	}
 	select {
 	case s.ready <- s.up:
@@ -69,7 +69,7 @@ func (s *speech) entered() {
 
 // imposter reports whether the host's key was not the one known. A configuration may have ssh go on; we do not.
 func (s *speech) imposter() bool {
-	_, is := s.said.Last(changedKey)
+	_, is := s.said.LastContaining(changedKey)
 	return is
 }
 

@@ -64,7 +64,7 @@ func (s *Supervisor) sweep(before *lockstate.Supervisor) {
 }
 
 // sweepOrphans ends what still runs of a supervisor's tunnels.
-func sweepOrphans(run string) (killed int, err error) { return process.Sweep(run) }
+func sweepOrphans(run string) (killed int, err error) { return process.KillOrphans(run) }
 
 // prepare does all that must be done before clients are told ready.
 func (s *Supervisor) prepare(ctx context.Context) error {
@@ -73,7 +73,7 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 		return err
 	}
 	s.readUser()
-	if err := eventlog.Tidy(s.dir.LogDir(), limits(s.userConfig())); err != nil {
+	if err := eventlog.RemoveExpired(s.dir.LogDir(), limits(s.userConfig())); err != nil {
 		s.log.Warn("remove old logs", "error", err)
 	}
 	l, err := s.loadInherited()
@@ -102,7 +102,7 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 	s.keeping.hold(keptElection, s.election.Files)
 	s.keeping.hold(keptSocket, s.socket.files)
 	s.remind()
-	s.news.tell(eventlog.Event{Kind: eventlog.Started, Run: s.o.Run, Reason: s.o.Version}, "")
+	s.news.tell(eventlog.Event{Kind: eventlog.SupervisorStarted, Run: s.o.Run, Reason: s.o.Version}, "")
 	return nil
 }
 

@@ -21,8 +21,8 @@ import (
 	"github.com/localport-sh/localport/testdata/cluster"
 )
 
-// listen is a relay in front of a tunnel to a target.
-func listen(t testing.TB, kubeconfig string, spec Spec) (addr string, tunnel *tunnel) {
+// startRelay is a relay in front of a tunnel to a target.
+func startRelay(t testing.TB, kubeconfig string, spec Spec) (addr string, tunnel *tunnel) {
 	t.Helper()
 	ls, err := relay.Bind([]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")})
 	if err != nil {
@@ -30,12 +30,12 @@ func listen(t testing.TB, kubeconfig string, spec Spec) (addr string, tunnel *tu
 	}
 	r := relay.New(ls, relay.Options{})
 	t.Cleanup(func() { _ = r.Close() })
-	tunnel = open(t, kubeconfig, spec)
+	tunnel = openTunnel(t, kubeconfig, spec)
 	r.Attach(tunnel)
 	return ls.Addrs()[0].String(), tunnel
 }
 
-func visit(t testing.TB, addr string) *net.TCPConn {
+func dialRelay(t testing.TB, addr string) *net.TCPConn {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -46,17 +46,17 @@ func visit(t testing.TB, addr string) *net.TCPConn {
 	return conn.(*net.TCPConn)
 }
 
-func TestBytesArriveAsTheyWereSent(t *testing.T) {
-	c := theCluster(t)
+func TestTunnel_DeliversBytesUnchanged(t *testing.T) {
+	c := startCluster(t)
 	ns := c.Namespace(t)
 	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns, Replicas: 1})
-	web, _ := listen(t, c.Kubeconfig(), to("service/web:80", ns))
-	greet, tunnel := listen(t, c.Kubeconfig(), to("service/web:7000", ns))
-	echo, _ := listen(t, c.Kubeconfig(), to("service/web:7001", ns))
+	web, _ := startRelay(t, c.Kubeconfig(), specFor("service/web:80", ns))
+	greet, tunnel := startRelay(t, c.Kubeconfig(), specFor("service/web:7000", ns))
+	echo, _ := startRelay(t, c.Kubeconfig(), specFor("service/web:7001", ns))
 
 	t.Run("idle for minutes", func(t *testing.T) {
 		t.Parallel()
-		conn := visit(t, greet)
+		conn := dialRelay(t, greet)
 		reader := bufio.NewReader(conn)
 		if _, err := reader.ReadString('\n'); err != nil {
 			t.Fatal(err)
@@ -97,7 +97,7 @@ func TestBytesArriveAsTheyWereSent(t *testing.T) {
 	t.Run("half-closed", func(t *testing.T) {
 		t.Parallel()
 		for range 20 {
-			conn := visit(t, echo)
+			conn := dialRelay(t, echo)
 			data := make([]byte, 100_000)
 			_, _ = rand.NewChaCha8([32]byte{1}).Read(data)
 			go func() {
@@ -112,7 +112,7 @@ func TestBytesArriveAsTheyWereSent(t *testing.T) {
 	t.Run("a slow reader holds up nobody else", func(t *testing.T) {
 		t.Parallel()
 		const size = 64 << 20
-		slow := visit(t, web)
+		slow := dialRelay(t, web)
 		fmt.Fprintf(slow, "GET /bytes?n=%d HTTP/1.0\r\n\r\n", size)
 		reader := bufio.NewReader(slow)
 		resp, err := http.ReadResponse(reader, nil)
@@ -120,7 +120,7 @@ func TestBytesArriveAsTheyWereSent(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 20 {
-			conn := visit(t, web)
+			conn := dialRelay(t, web)
 			fmt.Fprint(conn, "GET / HTTP/1.0\r\n\r\n")
 			if answer, err := io.ReadAll(conn); err != nil || !strings.Contains(string(answer), "web-") {
 				t.Fatalf("%q, %v", answer, err)
@@ -171,11 +171,11 @@ func TestBytesArriveAsTheyWereSent(t *testing.T) {
 	})
 }
 
-func TestRedisInAPodServesItsBenchmark(t *testing.T) {
-	c := theCluster(t)
+func TestTunnel_ServesRedisBenchmark(t *testing.T) {
+	c := startCluster(t)
 	ns := c.Namespace(t)
 	c.Deploy(t, cluster.Deployment{Name: "redis", Namespace: ns, Image: c.Image(t, cluster.Redis)})
-	addr, _ := listen(t, c.Kubeconfig(), to("service/redis:6379", ns))
+	addr, _ := startRelay(t, c.Kubeconfig(), specFor("service/redis:6379", ns))
 	host, port, _ := net.SplitHostPort(addr)
 	out, err := exec.Command("redis-benchmark", "-h", host, "-p", port, "-t", "set,get", "-n", "5000", "-c", "20", "-q").CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "GET: ") {

@@ -15,8 +15,8 @@ import (
 	"github.com/localport-sh/localport/testdata/cluster"
 )
 
-func TestWhatMakesPodsLeadsToThem(t *testing.T) {
-	c := theCluster(t)
+func TestTunnel_ReachesPodsOfEveryOwnerKind(t *testing.T) {
+	c := startCluster(t)
 	ns := c.Namespace(t)
 	const pod = `
       terminationGracePeriodSeconds: 1
@@ -42,16 +42,16 @@ spec:%s%s
 	}
 	for _, kind := range []string{"statefulset", "daemonset", "job"} {
 		c.WaitReady(t, ns, "app="+kind, 1) // a container that runs may not listen yet
-		tunnel := open(t, c.Kubeconfig(), to(kind+"/"+kind+":7000", ns))
-		if got := greeting(t, dial(t, tunnel)); !strings.HasPrefix(got, kind+"-") {
+		tunnel := openTunnel(t, c.Kubeconfig(), specFor(kind+"/"+kind+":7000", ns))
+		if got := readGreeting(t, dial(t, tunnel)); !strings.HasPrefix(got, kind+"-") {
 			t.Errorf("%s: %q", kind, got)
 		}
 	}
 }
 
-// TestEstablishedConnectionsEndWithWhatTheyLeadThrough: at once, and as a break.
-func TestEstablishedConnectionsEndWithWhatTheyLeadThrough(t *testing.T) {
-	c := theCluster(t)
+// TestTunnel_ConnectionsEndWithPodOrAPIServer: at once, and as a break.
+func TestTunnel_ConnectionsEndWithPodOrAPIServer(t *testing.T) {
+	c := startCluster(t)
 	ready := func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
@@ -74,8 +74,8 @@ func TestEstablishedConnectionsEndWithWhatTheyLeadThrough(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			ns := c.Namespace(t)
 			c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})
-			addr, _ := listen(t, c.Kubeconfig(), to("service/web:7000", ns))
-			conn := visit(t, addr)
+			addr, _ := startRelay(t, c.Kubeconfig(), specFor("service/web:7000", ns))
+			conn := dialRelay(t, addr)
 			reader := bufio.NewReader(conn)
 			line, err := reader.ReadString('\n')
 			if err != nil {
@@ -97,13 +97,13 @@ func TestEstablishedConnectionsEndWithWhatTheyLeadThrough(t *testing.T) {
 	}
 }
 
-// TestAClientWithoutAWordIsNotLostWithItsContainer: nothing has been said that could be lost, so the next container has it.
-func TestAClientWithoutAWordIsNotLostWithItsContainer(t *testing.T) {
-	c := theCluster(t)
+// TestTunnel_SilentClientSurvivesAKilledContainer: nothing has been said that could be lost, so the next container has it.
+func TestTunnel_SilentClientSurvivesAKilledContainer(t *testing.T) {
+	c := startCluster(t)
 	ns := c.Namespace(t)
 	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})
-	addr, _ := listen(t, c.Kubeconfig(), to("service/web:7001", ns))
-	quiet, talker := visit(t, addr), visit(t, addr)
+	addr, _ := startRelay(t, c.Kubeconfig(), specFor("service/web:7001", ns))
+	quiet, talker := dialRelay(t, addr), dialRelay(t, addr)
 	if _, err := io.WriteString(talker, "word\n"); err != nil {
 		t.Fatal(err)
 	}
@@ -125,17 +125,17 @@ func TestAClientWithoutAWordIsNotLostWithItsContainer(t *testing.T) {
 	}
 }
 
-func TestAPodThatServesNothingIsTold(t *testing.T) {
-	c := theCluster(t)
+func TestTunnel_ReportsARefusedPort(t *testing.T) {
+	c := startCluster(t)
 	ns := c.Namespace(t)
 	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})
-	tunnel := open(t, c.Kubeconfig(), to("deployment/web:9", ns))
+	tunnel := openTunnel(t, c.Kubeconfig(), specFor("deployment/web:9", ns))
 	// Connections beside the refused one are none the worse, also where several share the way.
-	other := open(t, c.Kubeconfig(), to("deployment/web:7000", ns))
+	other := openTunnel(t, c.Kubeconfig(), specFor("deployment/web:7000", ns))
 	fine := dial(t, other)
-	pod := greeting(t, fine)
+	pod := readGreeting(t, fine)
 	shared := other.upstreams()[0]
-	refused, err := shared.open(9)
+	refused, err := shared.openStreams(9)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,18 +151,18 @@ func TestAPodThatServesNothingIsTold(t *testing.T) {
 	default:
 		t.Error("nothing was reported before the end")
 	}
-	_, _ = refused.errs.WriteTo(io.Discard)
+	_, _ = refused.errorStream.WriteTo(io.Discard)
 	_, _ = io.WriteString(fine, "word\n")
 	if line, err := bufio.NewReader(fine).ReadString('\n'); line != "word\n" {
 		t.Errorf("%s: %q, %v", pod, line, err)
 	}
 }
 
-func TestAServerThatIsQuietIsWell(t *testing.T) {
-	c := theCluster(t)
+func TestConn_ReadDeadlineLeavesTheConnectionUsable(t *testing.T) {
+	c := startCluster(t)
 	ns := c.Namespace(t)
 	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})
-	quiet := dial(t, open(t, c.Kubeconfig(), to("service/web:7001", ns)))
+	quiet := dial(t, openTunnel(t, c.Kubeconfig(), specFor("service/web:7001", ns)))
 	_ = quiet.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 	if _, err := quiet.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("read: %v", err)

@@ -18,9 +18,9 @@ import (
 	"github.com/localport-sh/localport/testdata/cluster"
 )
 
-// farAway puts a network before an API server: every byte takes half of the round trip each way, and one piece in a
+// startDelayProxy puts a network before an API server: every byte takes half of the round trip each way, and one piece in a
 // hundred is lost and comes a retransmission later.
-func farAway(t testing.TB, server string, roundTrip time.Duration) (addr string) {
+func startDelayProxy(t testing.TB, server string, roundTrip time.Duration) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -50,8 +50,8 @@ func farAway(t testing.TB, server string, roundTrip time.Duration) (addr string)
 					return
 				}
 				keep(far)
-				running.Go(func() { delayed(far, near, roundTrip/2) })
-				delayed(near, far, roundTrip/2)
+				running.Go(func() { copyDelayed(far, near, roundTrip/2) })
+				copyDelayed(near, far, roundTrip/2)
 			})
 		}
 	})
@@ -67,8 +67,8 @@ func farAway(t testing.TB, server string, roundTrip time.Duration) (addr string)
 	return "https://" + l.Addr().String()
 }
 
-// delayed passes pieces on, each some time after it came, in order.
-func delayed(to, from net.Conn, delay time.Duration) {
+// copyDelayed passes pieces on, each some time after it came, in order.
+func copyDelayed(to, from net.Conn, delay time.Duration) {
 	type piece struct {
 		due  time.Time
 		data []byte
@@ -104,16 +104,16 @@ func delayed(to, from net.Conn, delay time.Duration) {
 }
 
 // Clients that come at once to a cluster that is far away share upstreams. Some of them may take their time to read.
-func TestASlowReaderFarAwayHoldsUpNobodyElse(t *testing.T) {
-	c := theCluster(t)
+func TestPool_SlowReaderOnASharedUpstreamDelaysNobody(t *testing.T) {
+	c := startCluster(t)
 	ns := c.Namespace(t)
 	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})
 	cert, key := c.Credential(t, "slow", cluster.Identity{User: "slow", Groups: []string{"system:masters"}})
-	config := c.KubeconfigFor(t, "slow", fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key), farAway(t, c.Server(), 50*time.Millisecond))
-	addr, tunnel := listen(t, config, to("service/web:80", ns))
+	config := c.KubeconfigFor(t, "slow", fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key), startDelayProxy(t, c.Server(), 50*time.Millisecond))
+	addr, tunnel := startRelay(t, config, specFor("service/web:80", ns))
 	const size = 16 << 20 // more than sockets take
 	ask := func(what string) *bufio.Reader {
-		conn := visit(t, addr)
+		conn := dialRelay(t, addr)
 		fmt.Fprintf(conn, "GET %s HTTP/1.0\r\n\r\n", what)
 		return bufio.NewReader(conn)
 	}
@@ -140,8 +140,8 @@ func TestASlowReaderFarAwayHoldsUpNobodyElse(t *testing.T) {
 	}
 }
 
-// burst is how long it takes until fifty clients who come at once are greeted.
-func burst(t testing.TB, addr string) time.Duration {
+// connectBurst is how long it takes until fifty clients who come at once are greeted.
+func connectBurst(t testing.TB, addr string) time.Duration {
 	t.Helper()
 	began := time.Now()
 	var all sync.WaitGroup
@@ -165,21 +165,21 @@ func burst(t testing.TB, addr string) time.Duration {
 
 // BenchmarkBurstFarAway is a burst of fifty clients at a cluster that is far away, beside kubectl's one shared connection.
 func BenchmarkBurstFarAway(b *testing.B) {
-	c := theCluster(b)
+	c := startCluster(b)
 	ns := c.Namespace(b)
 	c.Deploy(b, cluster.Deployment{Name: "web", Namespace: ns})
 	cert, key := c.Credential(b, "far", cluster.Identity{User: "far", Groups: []string{"system:masters"}})
 	for _, roundTrip := range []time.Duration{50 * time.Millisecond, 100 * time.Millisecond, 200 * time.Millisecond} {
 		b.Run(roundTrip.String(), func(b *testing.B) {
-			config := c.KubeconfigFor(b, "far", fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key), farAway(b, c.Server(), roundTrip))
-			addr, tunnel := listen(b, config, to("service/web:7000", ns))
-			peer := kubectl(b, config, ns, "service/web", "7000")
-			burst(b, peer)
+			config := c.KubeconfigFor(b, "far", fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key), startDelayProxy(b, c.Server(), roundTrip))
+			addr, tunnel := startRelay(b, config, specFor("service/web:7000", ns))
+			peer := startKubectl(b, config, ns, "service/web", "7000")
+			connectBurst(b, peer)
 			var ours, theirs time.Duration
 			for b.Loop() {
-				quiet(b, tunnel)
-				ours += burst(b, addr)
-				theirs += burst(b, peer)
+				waitUntilWarm(b, tunnel)
+				ours += connectBurst(b, addr)
+				theirs += connectBurst(b, peer)
 			}
 			b.ReportMetric(float64(ours.Milliseconds())/float64(b.N), "ms/localport")
 			b.ReportMetric(float64(theirs.Milliseconds())/float64(b.N), "ms/kubectl")
@@ -188,18 +188,18 @@ func BenchmarkBurstFarAway(b *testing.B) {
 	}
 }
 
-// quiet waits until the tunnel is as it is before the first client of all: no client is left, and what is kept warm is there.
-func quiet(t testing.TB, tunnel *tunnel) {
+// waitUntilWarm waits until the tunnel is as it is before the first client of all: no client is left, and what is kept warm is there.
+func waitUntilWarm(t testing.TB, tunnel *tunnel) {
 	t.Helper()
 	limit := time.After(20 * time.Second)
 	for {
 		tunnel.pool.mu.Lock()
-		busy, filling, warm := 0, tunnel.pool.filling, 0
-		for u := range tunnel.pool.all {
+		busy, filling, warm := 0, tunnel.pool.warmDials, 0
+		for u := range tunnel.pool.upstreams {
 			busy += u.clients + u.leaving
 			warm++
 		}
-		want := tunnel.pool.warm()
+		want := tunnel.pool.warmTarget()
 		tunnel.pool.mu.Unlock()
 		if busy == 0 && filling == 0 && warm >= want {
 			return
@@ -212,8 +212,8 @@ func quiet(t testing.TB, tunnel *tunnel) {
 	}
 }
 
-// kubectl is a bare kubectl port-forward, and where it listens.
-func kubectl(t testing.TB, kubeconfig, namespace, resource, port string) (addr string) {
+// startKubectl is a bare kubectl port-forward, and where it listens.
+func startKubectl(t testing.TB, kubeconfig, namespace, resource, port string) (addr string) {
 	t.Helper()
 	cmd := exec.Command("kubectl", "port-forward", "-n", namespace, resource, ":"+port)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig, "HOME="+t.TempDir())
@@ -237,39 +237,39 @@ func kubectl(t testing.TB, kubeconfig, namespace, resource, port string) (addr s
 	return addr
 }
 
-func TestNobodyIsLostOverALossyNetworkThatIsFarAway(t *testing.T) {
-	c := theCluster(t)
+func TestTunnel_LosesNoClientOverALossyHighLatencyNetwork(t *testing.T) {
+	c := startCluster(t)
 	ns := c.Namespace(t)
 	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})
 	cert, key := c.Credential(t, "lossy", cluster.Identity{User: "lossy", Groups: []string{"system:masters"}})
-	config := c.KubeconfigFor(t, "lossy", fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key), farAway(t, c.Server(), 200*time.Millisecond))
-	addr, _ := listen(t, config, to("service/web:7000", ns))
+	config := c.KubeconfigFor(t, "lossy", fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key), startDelayProxy(t, c.Server(), 200*time.Millisecond))
+	addr, _ := startRelay(t, config, specFor("service/web:7000", ns))
 	for range 3 {
-		burst(t, addr)
+		connectBurst(t, addr)
 	}
 }
 
 // A node that is slow to take up one connection is no reason to end the others.
-func TestAnUpstreamThatOthersUseIsNotGivenUpForOneConnection(t *testing.T) {
-	c := theCluster(t)
+func TestPool_UpstreamInUseSurvivesATimedOutConnection(t *testing.T) {
+	c := startCluster(t)
 	if c.Containerd == nil {
 		t.Skip("pods end with a stand-in")
 	}
 	ns := c.Namespace(t)
 	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})
-	tunnel := open(t, c.Kubeconfig(), to("service/web:7000", ns))
+	tunnel := openTunnel(t, c.Kubeconfig(), specFor("service/web:7000", ns))
 	first := dial(t, tunnel)
-	greeting(t, first)
+	readGreeting(t, first)
 	soiled := func(others bool) (only bool) {
 		tunnel.pool.mu.Lock()
 		defer tunnel.pool.mu.Unlock()
-		tunnel.pool.cost = time.Second // so that several share one
-		for u := range tunnel.pool.all {
+		tunnel.pool.dialTime = time.Second // so that several share one
+		for u := range tunnel.pool.upstreams {
 			if u != upstreamOf(first) {
-				u.soiled = u.soiled || others
+				u.isRetired = u.isRetired || others
 			}
 		}
-		return upstreamOf(first).soiled
+		return upstreamOf(first).isRetired
 	}
 	c.Containerd.Freeze()
 	defer c.Containerd.Thaw()
@@ -300,7 +300,7 @@ func TestAnUpstreamThatOthersUseIsNotGivenUpForOneConnection(t *testing.T) {
 	}
 	if conn, ok := <-second; ok {
 		defer conn.Close()
-		greeting(t, conn)
+		readGreeting(t, conn)
 		if upstreamOf(conn) == upstreamOf(first) {
 			t.Error("the two share an upstream")
 		}
@@ -308,12 +308,12 @@ func TestAnUpstreamThatOthersUseIsNotGivenUpForOneConnection(t *testing.T) {
 }
 
 // A crowd that waited for a server's return is let in by and by, and shares what its first have opened.
-func TestACrowdAfterAnOutageDoesNotOpenAsManyUpstreams(t *testing.T) {
-	c := theCluster(t)
+func TestPool_LimitsDialsAfterAnOutage(t *testing.T) {
+	c := startCluster(t)
 	ns := c.Namespace(t)
 	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})
-	tunnel := open(t, c.Kubeconfig(), to("service/web:7000", ns))
-	greeting(t, dial(t, tunnel))
+	tunnel := openTunnel(t, c.Kubeconfig(), specFor("service/web:7000", ns))
+	readGreeting(t, dial(t, tunnel))
 	c.APIServer.Freeze()
 	defer c.APIServer.Thaw()
 	var crowd sync.WaitGroup
@@ -332,13 +332,13 @@ func TestACrowdAfterAnOutageDoesNotOpenAsManyUpstreams(t *testing.T) {
 	}
 	for limit := time.After(20 * time.Second); ; {
 		tunnel.pool.mu.Lock()
-		waits := tunnel.pool.eased.IsAwaited()
-		for uid, n := range tunnel.pool.opening {
-			if n > once {
+		waits := tunnel.pool.slotFreed.IsAwaited()
+		for uid, n := range tunnel.pool.clientDials {
+			if n > maxDialsPerPod {
 				t.Errorf("%d are being opened to pod %s", n, uid)
 			}
 		}
-		tunnel.pool.cost = time.Second // as it is after an outage that is worth the name
+		tunnel.pool.dialTime = time.Second // as it is after an outage that is worth the name
 		tunnel.pool.mu.Unlock()
 		if waits {
 			break
@@ -356,9 +356,9 @@ func TestACrowdAfterAnOutageDoesNotOpenAsManyUpstreams(t *testing.T) {
 	}
 	tunnel.pool.mu.Lock()
 	defer tunnel.pool.mu.Unlock()
-	if len(tunnel.pool.opening) > 0 {
-		t.Errorf("still being opened: %v", tunnel.pool.opening)
+	if len(tunnel.pool.clientDials) > 0 {
+		t.Errorf("still being opened: %v", tunnel.pool.clientDials)
 	}
 }
 
-func upstreamOf(c net.Conn) *upstream { return c.(*conn).up }
+func upstreamOf(c net.Conn) *upstream { return c.(*conn).upstream }

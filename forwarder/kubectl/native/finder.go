@@ -15,272 +15,272 @@ import (
 )
 
 const (
-	// readiness is how long connections wait for a Ready pod before one that only runs has to do.
-	readiness = 2 * time.Second
-	// grudge is how long a pod that refused a connection comes after others.
-	grudge = 2 * time.Second
+	// readyPodWait is how long connections wait for a Ready pod before one that only runs has to do.
+	readyPodWait = 2 * time.Second
+	// refusalPenalty is how long a pod that refused a connection comes after others.
+	refusalPenalty = 2 * time.Second
 )
 
-// choice is where a connection goes.
-type choice struct {
+// destination is where a connection goes.
+type destination struct {
 	pod, uid, node string
 	port           int
-	good           bool // nobody had to wait for it
-	restarts       int  // of the pod's containers so far
+	isEligible     bool // nobody had to wait for it
+	restartCount   int  // of the pod's containers so far
 }
 
-// finder knows which pod the next connection goes to. What it knows is kept up to date by watches.
-type finder struct {
+// podFinder knows which pod the next connection goes to. What it knows is kept up to date by watches.
+type podFinder struct {
 	session *session.Session
 	target  Target
-	words   session.Words
+	ref     session.ResourceRef
 
-	owner    *session.Watch // nil: the target is a pod or a selector
-	done     chan struct{}
-	cancel   context.CancelFunc
-	releases []func()
+	ownerWatch *session.Watch // nil: the target is a pod or a selector
+	doneCh     chan struct{}
+	cancel     context.CancelFunc
+	releases   []func()
 
-	looking sync.Mutex // held while things are looked at
+	refreshMu sync.Mutex // held while things are looked at
 
-	mu       sync.Mutex
-	pods     *session.Watch // nil: not known yet which
-	selector string
-	release  func()
-	of       *owner
-	ofErr    error
-	seen     uint64
-	ofSeen   uint64
-	all      pods
-	unready  time.Time // since when no pod is Ready; zero: one is
-	refused  map[string]time.Time
-	trouble  *forwarder.Failure
-	judged   bool
-	told     wait.Broadcast // of any change
+	mu           sync.Mutex
+	podWatch     *session.Watch // nil: not known yet which
+	selector     string
+	releasePods  func()
+	owner        *podOwner
+	targetErr    error
+	podVersion   uint64
+	ownerVersion uint64
+	pods         podList
+	unreadySince time.Time // since when no pod is Ready; zero: one is
+	refusedAt    map[string]time.Time
+	failure      *forwarder.Failure
+	isEvaluated  bool
+	changed      wait.Broadcast // of any change
 }
 
-// newFinder follows what the target is. A panic in it is given to broke.
-func newFinder(group *tasks.Group, s *session.Session, t Target, words session.Words, broke func(*forwarder.Failure, []byte)) *finder {
-	f := &finder{
-		session: s, target: t, words: words, done: make(chan struct{}), refused: make(map[string]time.Time),
+// newPodFinder follows what the target is. A panic in it is given to broke.
+func newPodFinder(group *tasks.Group, s *session.Session, t Target, words session.ResourceRef, onPanic func(*forwarder.Failure, []byte)) *podFinder {
+	f := &podFinder{
+		session: s, target: t, ref: words, doneCh: make(chan struct{}), refusedAt: make(map[string]time.Time),
 	}
-	namespace := words.Place.Namespace
+	namespace := words.Location.Namespace
 	switch {
 	case t.Selector != "":
 		f.watchPods(t.Selector, "")
 	case t.Type == "pod":
 		f.watchPods("", t.Name)
 	default:
-		w, release := s.Watch(path(t.Type, namespace), "", t.Name)
-		f.owner, f.releases = w, append(f.releases, release)
+		w, release := s.Watch(objectPath(t.Type, namespace), "", t.Name)
+		f.ownerWatch, f.releases = w, append(f.releases, release)
 	}
 	f.cancel = group.Go(func(ctx context.Context) {
-		defer close(f.done)
-		forwarder.Contain(func() { f.run(ctx) }, broke)
+		defer close(f.doneCh)
+		forwarder.Contain(func() { f.run(ctx) }, onPanic)
 	})
 	return f
 }
 
-func (f *finder) close() {
+func (f *podFinder) close() {
 	f.cancel()
-	<-f.done
+	<-f.doneCh
 	for _, release := range f.releases {
 		release()
 	}
-	if f.release != nil {
-		f.release()
+	if f.releasePods != nil {
+		f.releasePods()
 	}
 }
 
 // watchPods follows other pods from now on.
-func (f *finder) watchPods(labels, name string) {
-	if f.release != nil {
-		f.release()
+func (f *podFinder) watchPods(labels, name string) {
+	if f.releasePods != nil {
+		f.releasePods()
 	}
-	f.selector, f.seen, f.all = labels, 0, nil
-	f.pods, f.release = f.session.Watch(path("pod", f.words.Place.Namespace), labels, name)
+	f.selector, f.podVersion, f.pods = labels, 0, nil
+	f.podWatch, f.releasePods = f.session.Watch(objectPath("pod", f.ref.Location.Namespace), labels, name)
 }
 
 // run takes what the watches say.
-func (f *finder) run(ctx context.Context) {
+func (f *podFinder) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		ownerChanged, podsChanged := f.look(ctx)
-		_, reach := f.session.Reach()
+		ownerChanged, podsChanged := f.refresh(ctx)
+		_, reach := f.session.Reachability()
 		select {
 		case <-ctx.Done():
 		case <-ownerChanged:
 		case <-podsChanged:
 		case <-reach:
-		case <-f.due():
-			f.renew(ctx)
+		case <-f.nextRecheck():
+			f.refetch(ctx)
 		}
 	}
 }
 
-// look takes things as they are known now.
-func (f *finder) look(ctx context.Context) (ownerChanged, podsChanged <-chan struct{}) {
-	f.looking.Lock()
-	defer f.looking.Unlock()
-	ownerChanged = f.lookAtOwner(ctx)
-	podsChanged = f.lookAtPods(ctx)
+// refresh takes things as they are known now.
+func (f *podFinder) refresh(ctx context.Context) (ownerChanged, podsChanged <-chan struct{}) {
+	f.refreshMu.Lock()
+	defer f.refreshMu.Unlock()
+	ownerChanged = f.refreshOwner(ctx)
+	podsChanged = f.refreshPods(ctx)
 	if ctx.Err() == nil {
-		f.judge()
+		f.evaluate()
 	}
 	return ownerChanged, podsChanged
 }
 
-// recheck is how often things are asked for while something is wrong and the user may not watch.
-const recheck = 2 * time.Second
+// recheckInterval is how often things are asked for while something is wrong and the user may not watch.
+const recheckInterval = 2 * time.Second
 
-// due fires when there is something to look at that no watch tells: a pod that only runs has to do, or, where the user may
+// nextRecheck fires when there is something to look at that no watch tells: a pod that only runs has to do, or, where the user may
 // not watch, what is wrong may be right again.
-func (f *finder) due() <-chan time.Time {
+func (f *podFinder) nextRecheck() <-chan time.Time {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.unready.IsZero() {
-		if left := readiness - time.Since(f.unready); left > 0 {
+	if !f.unreadySince.IsZero() {
+		if left := readyPodWait - time.Since(f.unreadySince); left > 0 {
 			return time.After(left + time.Millisecond)
 		}
 	}
-	if f.trouble != nil && f.barred() {
-		return time.After(recheck)
+	if f.failure != nil && f.isWatchForbidden() {
+		return time.After(recheckInterval)
 	}
 	return nil
 }
 
-// barred reports whether the user may not watch. f.mu is held.
-func (f *finder) barred() bool {
-	return f.pods != nil && f.pods.Barred() || f.owner != nil && f.owner.Barred()
+// isWatchForbidden reports whether the user may not watch. f.mu is held.
+func (f *podFinder) isWatchForbidden() bool {
+	return f.podWatch != nil && f.podWatch.IsWatchForbidden() || f.ownerWatch != nil && f.ownerWatch.IsWatchForbidden()
 }
 
-// renew asks for things anew where the user may not watch; true if it did.
-func (f *finder) renew(ctx context.Context) bool {
+// refetch asks for things anew where the user may not watch; true if it did.
+func (f *podFinder) refetch(ctx context.Context) bool {
 	f.mu.Lock()
-	watches := []*session.Watch{f.owner, f.pods}
+	watches := []*session.Watch{f.ownerWatch, f.podWatch}
 	f.mu.Unlock()
-	renewed := false
+	hasFetched := false
 	for _, w := range watches {
 		if w != nil {
-			asked, err := w.Renew(ctx)
-			renewed = renewed || asked && err == nil
+			asked, err := w.Refetch(ctx)
+			hasFetched = hasFetched || asked && err == nil
 		}
 	}
-	return renewed
+	return hasFetched
 }
 
-// never is a channel that nothing is told on.
-var never = make(chan struct{})
+// neverCh is a channel that nothing is told on.
+var neverCh = make(chan struct{})
 
-// lookAtOwner takes the owner as it is now, and follows other pods where it selects others.
-func (f *finder) lookAtOwner(ctx context.Context) <-chan struct{} {
-	if f.owner == nil {
-		return never
+// refreshOwner takes the owner as it is now, and follows other pods where it selects others.
+func (f *podFinder) refreshOwner(ctx context.Context) <-chan struct{} {
+	if f.ownerWatch == nil {
+		return neverCh
 	}
-	objects, version, changed, err := f.owner.Objects(ctx)
+	objects, version, changed, err := f.ownerWatch.Objects(ctx)
 	if ctx.Err() != nil {
-		return never
+		return neverCh
 	}
-	if err == nil && version == f.ofSeen {
+	if err == nil && version == f.ownerVersion {
 		return changed
 	}
-	f.ofSeen = version
-	var o *owner
+	f.ownerVersion = version
+	var o *podOwner
 	if err == nil && len(objects) > 0 {
-		o = new(owner)
+		o = new(podOwner)
 		err = json.Unmarshal(objects[0], o)
 	} else if err == nil {
 		err = &forwarder.Failure{
 			Class:  forwarder.Permanent,
 			Reason: fmt.Sprintf("%s %q is not there any more", f.target.Type, f.target.Name),
-			Hint:   f.words.Namespaced("get " + f.words.Kind()),
+			Hint:   f.ref.NamespacedCommand("get " + f.ref.PluralKind()),
 		}
 	}
 	if err == nil {
-		err = f.target.fits(o, f.words)
+		err = f.target.checkOwner(o, f.ref)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.of, f.ofErr = o, err
+	f.owner, f.targetErr = o, err
 	if err == nil {
-		if labels, _ := o.labels(f.target); labels != f.selector || f.pods == nil {
+		if labels, _ := o.podSelector(f.target); labels != f.selector || f.podWatch == nil {
 			f.watchPods(labels, "")
 		}
 	}
 	return changed
 }
 
-func (f *finder) lookAtPods(ctx context.Context) <-chan struct{} {
+func (f *podFinder) refreshPods(ctx context.Context) <-chan struct{} {
 	f.mu.Lock()
-	watch := f.pods
+	watch := f.podWatch
 	f.mu.Unlock()
 	if watch == nil {
-		return never
+		return neverCh
 	}
 	objects, version, changed, err := watch.Objects(ctx)
 	if ctx.Err() != nil {
-		return never
+		return neverCh
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err == nil && version != f.seen {
-		f.seen = version
-		f.all, err = decode(objects)
+	if err == nil && version != f.podVersion {
+		f.podVersion = version
+		f.pods, err = decodePods(objects)
 	}
 	if err != nil {
-		f.ofErr = err
-	} else if f.owner == nil {
-		f.ofErr = nil
+		f.targetErr = err
+	} else if f.ownerWatch == nil {
+		f.targetErr = nil
 	}
 	return changed
 }
 
-// judge finds out whether a connection could be had now, and tells.
-func (f *finder) judge() {
+// evaluate finds out whether a connection could be had now, and tells.
+func (f *podFinder) evaluate() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
-	case f.all.best(func(p *pod) bool { return f.good(p) }, f.refusedLately) != nil:
-		f.unready = time.Time{}
-	case f.unready.IsZero():
-		f.unready = time.Now()
+	case f.pods.newest(func(p *pod) bool { return f.isEligible(p) }, f.hasRefusedLately) != nil:
+		f.unreadySince = time.Time{}
+	case f.unreadySince.IsZero():
+		f.unreadySince = time.Now()
 	}
-	f.trouble, f.judged = f.why(), true
-	f.told.Announce()
+	f.failure, f.isEvaluated = f.currentFailure(), true
+	f.changed.Announce()
 }
 
-// good reports whether a pod is one that connections need not wait for: a pod named as such has only to run.
-func (f *finder) good(p *pod) bool {
+// isEligible reports whether a pod is one that connections need not wait for: a pod named as such has only to run.
+func (f *podFinder) isEligible(p *pod) bool {
 	if f.target.Type == "pod" && f.target.Selector == "" {
-		return p.running()
+		return p.isRunning()
 	}
-	return p.ready()
+	return p.isReady()
 }
 
-// why is what stands in the way of connections, nil if nothing does.
-func (f *finder) why() *forwarder.Failure {
-	if err, _ := f.session.Reach(); err != nil {
-		return f.session.Failure(err, f.words)
+// currentFailure is what stands in the way of connections, nil if nothing does.
+func (f *podFinder) currentFailure() *forwarder.Failure {
+	if err, _ := f.session.Reachability(); err != nil {
+		return f.session.ClassifyError(err, f.ref)
 	}
-	if f.ofErr != nil {
-		return f.session.Failure(f.ofErr, f.words)
+	if f.targetErr != nil {
+		return f.session.ClassifyError(f.targetErr, f.ref)
 	}
-	if !f.unready.IsZero() {
-		return f.noPod()
+	if !f.unreadySince.IsZero() {
+		return f.noReadyPodFailure()
 	}
-	if p := f.all.best(f.good, f.refusedLately); p != nil {
-		if _, err := f.target.portOf(p, f.of); err != nil {
-			return &forwarder.Failure{Class: forwarder.Permanent, Reason: err.Error(), Hint: f.words.Namespaced("describe pod/" + p.Metadata.Name)}
+	if p := f.pods.newest(f.isEligible, f.hasRefusedLately); p != nil {
+		if _, err := f.target.podPort(p, f.owner); err != nil {
+			return &forwarder.Failure{Class: forwarder.Permanent, Reason: err.Error(), Hint: f.ref.NamespacedCommand("describe pod/" + p.Metadata.Name)}
 		}
 	}
 	return nil
 }
 
-// noPod words that no pod is ready.
-func (f *finder) noPod() *forwarder.Failure {
-	hint := f.words.Namespaced("get pods")
+// noReadyPodFailure words that no pod is ready.
+func (f *podFinder) noReadyPodFailure() *forwarder.Failure {
+	hint := f.ref.NamespacedCommand("get pods")
 	if f.selector != "" {
-		hint = f.words.Namespaced("get pods -l '" + f.selector + "'")
+		hint = f.ref.NamespacedCommand("get pods -l '" + f.selector + "'")
 	}
-	if len(f.all) == 0 {
+	if len(f.pods) == 0 {
 		reason := "no pod matches " + f.selector
 		if f.selector == "" {
 			reason = fmt.Sprintf("pod %q is not there", f.target.Name)
@@ -289,149 +289,149 @@ func (f *finder) noPod() *forwarder.Failure {
 		}
 		return &forwarder.Failure{Reason: reason + "; connections wait for one", Hint: hint}
 	}
-	newest := f.all[0]
-	reason := fmt.Sprintf("pod %s is %s", newest.Metadata.Name, newest.state())
-	if more := len(f.all) - 1; more > 0 {
+	newest := f.pods[0]
+	reason := fmt.Sprintf("pod %s is %s", newest.Metadata.Name, newest.describeState())
+	if more := len(f.pods) - 1; more > 0 {
 		reason += fmt.Sprintf(" (and %d more pods are not Ready)", more)
 	}
-	return &forwarder.Failure{Reason: reason, Hint: f.words.Namespaced("describe pod/" + newest.Metadata.Name)}
+	return &forwarder.Failure{Reason: reason, Hint: f.ref.NamespacedCommand("describe pod/" + newest.Metadata.Name)}
 }
 
-// settle waits until the target was looked at, and says what is wrong with it, if more than that it has no pod.
-func (f *finder) settle(ctx context.Context) error {
+// checkTarget waits until the target was looked at, and says what is wrong with it, if more than that it has no pod.
+func (f *podFinder) checkTarget(ctx context.Context) error {
 	f.mu.Lock()
-	judged, told := f.judged, f.told.Changed()
+	isEvaluated, changed := f.isEvaluated, f.changed.Changed()
 	f.mu.Unlock()
-	if !judged {
+	if !isEvaluated {
 		select {
-		case <-told:
+		case <-changed:
 		case <-ctx.Done():
-			if err, _ := f.session.Reach(); err != nil {
-				return f.session.Failure(err, f.words)
+			if err, _ := f.session.Reachability(); err != nil {
+				return f.session.ClassifyError(err, f.ref)
 			}
 			return ctx.Err()
 		}
 	}
 	f.mu.Lock()
-	err, gone := f.ofErr, f.of == nil && f.owner != nil || f.target.Type == "pod" && f.target.Selector == "" && len(f.all) == 0
+	err, isMissing := f.targetErr, f.owner == nil && f.ownerWatch != nil || f.target.Type == "pod" && f.target.Selector == "" && len(f.pods) == 0
 	f.mu.Unlock()
-	if reach, _ := f.session.Reach(); reach != nil {
-		return f.session.Failure(reach, f.words)
+	if reachErr, _ := f.session.Reachability(); reachErr != nil {
+		return f.session.ClassifyError(reachErr, f.ref)
 	}
-	if err == nil && !gone {
+	if err == nil && !isMissing {
 		return nil
 	}
 	// Asked for by its name, the server says best what is missing.
-	if missing := f.target.lookup(ctx, f.session, f.words); missing != nil {
+	if missing := f.target.diagnose(ctx, f.session, f.ref); missing != nil {
 		return missing
 	}
 	if err != nil {
-		return f.session.Failure(err, f.words)
+		return f.session.ClassifyError(err, f.ref)
 	}
 	return nil
 }
 
-// refuse notes that a pod refused a connection.
-func (f *finder) refuse(uid string) {
+// recordRefusal notes that a pod refused a connection.
+func (f *podFinder) recordRefusal(uid string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
-	for uid, at := range f.refused {
-		if now.Sub(at) > grudge {
-			delete(f.refused, uid)
+	for uid, at := range f.refusedAt {
+		if now.Sub(at) > refusalPenalty {
+			delete(f.refusedAt, uid)
 		}
 	}
-	f.refused[uid] = now
+	f.refusedAt[uid] = now
 }
 
-func (f *finder) refusedLately(uid string) bool {
-	at, ok := f.refused[uid]
-	return ok && time.Since(at) < grudge
+func (f *podFinder) hasRefusedLately(uid string) bool {
+	at, ok := f.refusedAt[uid]
+	return ok && time.Since(at) < refusalPenalty
 }
 
 // state is what stands in the way of connections now, nil if nothing does, and a channel that is closed when that may
 // have changed.
-func (f *finder) state() (*forwarder.Failure, <-chan struct{}) {
+func (f *podFinder) state() (*forwarder.Failure, <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.trouble, f.told.Changed()
+	return f.failure, f.changed.Changed()
 }
 
-// pick is where the next connection goes. It waits until there is a pod; the error then says what it waited for.
-func (f *finder) pick(ctx context.Context) (choice, error) {
+// waitForPod is where the next connection goes. It waits until there is a pod; the error then says what it waited for.
+func (f *podFinder) waitForPod(ctx context.Context) (destination, error) {
 	for {
-		if f.renew(ctx) {
-			f.look(ctx)
+		if f.refetch(ctx) {
+			f.refresh(ctx)
 		}
-		at, trouble, told, due := f.choose()
-		if at != nil {
-			return *at, nil
+		dest, failure, changed, dueCh := f.choosePod()
+		if dest != nil {
+			return *dest, nil
 		}
 		select {
-		case <-told:
-		case <-due:
+		case <-changed:
+		case <-dueCh:
 		case <-ctx.Done():
-			return choice{}, f.waited(ctx, trouble)
+			return destination{}, f.waitError(ctx, failure)
 		}
 	}
 }
 
-// waited is the error of a connection that could not be had in time.
-func (f *finder) waited(ctx context.Context, trouble *forwarder.Failure) error {
-	if trouble == nil {
-		trouble, _ = f.state()
+// waitError is the error of a connection that could not be had in time.
+func (f *podFinder) waitError(ctx context.Context, failure *forwarder.Failure) error {
+	if failure == nil {
+		failure, _ = f.state()
 	}
-	if trouble == nil || ctx.Err() == context.Canceled {
+	if failure == nil || ctx.Err() == context.Canceled {
 		return ctx.Err()
 	}
-	return trouble
+	return failure
 }
 
-// choose chooses among the pods as they are known.
-func (f *finder) choose() (at *choice, trouble *forwarder.Failure, told <-chan struct{}, due <-chan time.Time) {
+// choosePod chooses among the pods as they are known.
+func (f *podFinder) choosePod() (dest *destination, failure *forwarder.Failure, changed <-chan struct{}, dueCh <-chan time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	p := f.all.best(f.good, f.refusedLately)
-	if p == nil && !f.unready.IsZero() {
-		left := readiness - time.Since(f.unready)
+	p := f.pods.newest(f.isEligible, f.hasRefusedLately)
+	if p == nil && !f.unreadySince.IsZero() {
+		left := readyPodWait - time.Since(f.unreadySince)
 		if left <= 0 {
-			p = f.all.best((*pod).running, f.refusedLately)
+			p = f.pods.newest((*pod).isRunning, f.hasRefusedLately)
 		} else {
-			due = time.After(left)
+			dueCh = time.After(left)
 		}
 	}
-	if p == nil && due == nil && f.barred() {
-		due = time.After(recheck / 2)
+	if p == nil && dueCh == nil && f.isWatchForbidden() {
+		dueCh = time.After(recheckInterval / 2)
 	}
-	if p == nil || f.ofErr != nil && f.of == nil && f.owner != nil {
-		return nil, f.trouble, f.told.Changed(), due
+	if p == nil || f.targetErr != nil && f.owner == nil && f.ownerWatch != nil {
+		return nil, f.failure, f.changed.Changed(), dueCh
 	}
-	port, err := f.target.portOf(p, f.of)
+	port, err := f.target.podPort(p, f.owner)
 	if err != nil {
-		return nil, f.trouble, f.told.Changed(), due
+		return nil, f.failure, f.changed.Changed(), dueCh
 	}
-	return &choice{
-		pod: p.Metadata.Name, uid: p.Metadata.UID, node: p.Spec.NodeName, port: port, good: f.good(p), restarts: p.restarts(),
+	return &destination{
+		pod: p.Metadata.Name, uid: p.Metadata.UID, node: p.Spec.NodeName, port: port, isEligible: f.isEligible(p), restartCount: p.restartCount(),
 	}, nil, nil, nil
 }
 
-// fell waits until a pod is not any more what it was when it was chosen: it has gone, is not good any more, or was begun
+// waitForPodFailure waits until a pod is not any more what it was when it was chosen: it has gone, is not good any more, or was begun
 // anew. It is false when ctx or enough ends before.
-func (f *finder) fell(ctx context.Context, at choice, enough <-chan struct{}) bool {
-	ask := time.NewTicker(settle / 4) // where no watch tells
-	defer ask.Stop()
+func (f *podFinder) waitForPodFailure(ctx context.Context, dest destination, stopCh <-chan struct{}) bool {
+	ticker := time.NewTicker(endReasonTimeout / 4) // where no watch tells
+	defer ticker.Stop()
 	for {
-		if f.renew(ctx) {
-			f.look(ctx)
+		if f.refetch(ctx) {
+			f.refresh(ctx)
 		}
-		_, told := f.state()
-		if ctx.Err() == nil && !f.stands(at) {
+		_, changed := f.state()
+		if ctx.Err() == nil && !f.isUnchanged(dest) {
 			return true
 		}
 		select {
-		case <-told:
-		case <-ask.C:
-		case <-enough:
+		case <-changed:
+		case <-ticker.C:
+		case <-stopCh:
 			return false
 		case <-ctx.Done():
 			return false
@@ -439,32 +439,32 @@ func (f *finder) fell(ctx context.Context, at choice, enough <-chan struct{}) bo
 	}
 }
 
-func (f *finder) stands(at choice) bool {
+func (f *podFinder) isUnchanged(dest destination) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return slices.ContainsFunc(f.all, func(p *pod) bool {
-		return p.Metadata.UID == at.uid && p.running() && (f.good(p) || !at.good) && p.restarts() == at.restarts
+	return slices.ContainsFunc(f.pods, func(p *pod) bool {
+		return p.Metadata.UID == dest.uid && p.isRunning() && (f.isEligible(p) || !dest.isEligible) && p.restartCount() == dest.restartCount
 	})
 }
 
-// serves reports whether a pod may still be connected to.
-func (f *finder) serves(uid string) bool {
+// isPodRunning reports whether a pod may still be connected to.
+func (f *podFinder) isPodRunning(uid string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, p := range f.all {
+	for _, p := range f.pods {
 		if p.Metadata.UID == uid {
-			return p.running()
+			return p.isRunning()
 		}
 	}
 	return false
 }
 
-// nodes are the names of the nodes that the pods are on.
-func (f *finder) nodes() []string {
+// nodeNames are the names of the nodes that the pods are on.
+func (f *podFinder) nodeNames() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var names []string
-	for _, p := range f.all {
+	for _, p := range f.pods {
 		if name := p.Spec.NodeName; name != "" && !slices.Contains(names, name) {
 			names = append(names, name)
 		}

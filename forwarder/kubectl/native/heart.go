@@ -7,43 +7,43 @@ import (
 
 // The pace of pings. They go to the pod's node and back, so that an answer proves the whole way.
 const (
-	beat     = 5 * time.Second  // of silence under clients
-	idleBeat = 15 * time.Second // of silence where nobody waits: the next client finds out by itself
-	silence  = 4 * time.Second  // after a ping that is too much
+	pingInterval     = 5 * time.Second  // of silence under clients
+	idlePingInterval = 15 * time.Second // of silence where nobody waits: the next client finds out by itself
+	pingTimeout      = 4 * time.Second  // after a ping that is too much
 )
 
-// pulse pings the upstreams on which nothing was heard for a while, and closes those that do not answer.
-func (t *tunnel) pulse() {
-	for _, u := range t.pool.quiet() {
-		t.ask(u)
+// pingQuietUpstreams pings the upstreams on which nothing was heard for a while, and closes those that do not answer.
+func (t *tunnel) pingQuietUpstreams() {
+	for _, u := range t.pool.quietUpstreams() {
+		t.startPing(u)
 	}
 }
 
 // Doubt pings every upstream.
 func (t *tunnel) Doubt() {
 	for _, u := range t.upstreams() {
-		t.ask(u)
+		t.startPing(u)
 	}
 }
 
-// ask pings an upstream, unless that is being done.
-func (t *tunnel) ask(u *upstream) {
-	if !u.pinged.Swap(true) {
-		t.goes(func(ctx context.Context) { t.ping(ctx, u) })
+// startPing pings an upstream, unless that is being done.
+func (t *tunnel) startPing(u *upstream) {
+	if !u.isPinging.Swap(true) {
+		t.goTask(func(ctx context.Context) { t.ping(ctx, u) })
 	}
 }
 
-// quiet are the upstreams on which nothing was heard for long.
-func (p *pool) quiet() []*upstream {
+// quietUpstreams are the upstreams on which nothing was heard for long.
+func (p *pool) quietUpstreams() []*upstream {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var quiet []*upstream
-	for u := range p.all {
-		pause := beat
+	for u := range p.upstreams {
+		interval := pingInterval
 		if u.clients+u.leaving == 0 {
-			pause = idleBeat
+			interval = idlePingInterval
 		}
-		if time.Since(u.Heard()) >= pause-time.Second {
+		if time.Since(u.LastReceived()) >= interval-time.Second {
 			quiet = append(quiet, u)
 		}
 	}
@@ -51,11 +51,11 @@ func (p *pool) quiet() []*upstream {
 }
 
 func (t *tunnel) ping(ctx context.Context, u *upstream) {
-	defer u.pinged.Store(false)
+	defer u.isPinging.Store(false)
 	sent := time.Now()
 	answered := u.Ping()
 	for {
-		timer := time.NewTimer(silence)
+		timer := time.NewTimer(pingTimeout)
 		select {
 		case <-answered:
 			timer.Stop()
@@ -65,17 +65,17 @@ func (t *tunnel) ping(ctx context.Context, u *upstream) {
 			return
 		case <-timer.C:
 		}
-		if u.Heard().After(sent) {
+		if u.LastReceived().After(sent) {
 			sent = time.Now() // it is slow, not silent
 			continue
 		}
 		// A pod that takes nothing holds its pings up like its bytes; then the server itself has to be asked.
-		if u.Backed() && t.session.Alive(ctx) == nil {
+		if u.IsBackedUp() && t.session.Probe(ctx) == nil {
 			continue
 		}
-		t.session.Suspect()
+		t.session.StartProbe()
 		u.Fail(errSilent)
-		t.drop(u)
+		t.closeUpstream(u)
 		return
 	}
 }

@@ -21,17 +21,17 @@ import (
 // Spec says what is forwarded.
 type Spec struct {
 	Target
-	Words   session.Words
-	Session *session.Session
-	Release func() // of the session; called once, also after an error
-	Watched bool   // the health of the cluster is of interest
-	Tasks   *tasks.Group
-	Reserve *spdy.Reserve // for all tunnels of a driver
+	Ref           session.ResourceRef
+	Session       *session.Session
+	Release       func() // of the session; called once, also after an error
+	ClusterHealth bool   // the health of the cluster is of interest
+	Tasks         *tasks.Group
+	Reserve       *spdy.BufferReserve // for all tunnels of a driver
 }
 
-// NewReserve makes the bytes that tunnels have for those who share an upstream with somebody who does not read. A few of those
+// NewBufferReserve makes the bytes that tunnels have for those who share an upstream with somebody who does not read. A few of those
 // may have a lot to read.
-func NewReserve() *spdy.Reserve { return spdy.NewReserve(64 << 20) }
+func NewBufferReserve() *spdy.BufferReserve { return spdy.NewBufferReserve(64 << 20) }
 
 var (
 	errClosed = errors.New("the tunnel is closed")
@@ -40,116 +40,116 @@ var (
 
 // tunnel is a service's way into the cluster for as long as somebody wants it.
 type tunnel struct {
-	words   session.Words
-	session *session.Session
-	release func()
-	finder  *finder
-	log     io.Writer
-	watched bool
+	ref           session.ResourceRef
+	session       *session.Session
+	release       func()
+	finder        *podFinder
+	log           io.Writer
+	clusterHealth bool
 
-	refusals chan forwarder.Refusal
-	pool     pool
-	reserve  *spdy.Reserve
-	tasks    *tasks.Group
-	done     chan struct{}
-	shut     sync.Once
+	refusalCh chan forwarder.Refusal
+	pool      pool
+	reserve   *spdy.BufferReserve
+	tasks     *tasks.Group
+	doneCh    chan struct{}
+	closeOnce sync.Once
 
-	mu      sync.Mutex
-	err     error
-	trouble *forwarder.Failure // why the last upstream could not be opened
-	changed chan struct{}      // gets a word when there is or was trouble
+	mu          sync.Mutex
+	err         error
+	dialFailure *forwarder.Failure // why the last upstream could not be opened
+	changedCh   chan struct{}      // gets a word when there is or was trouble
 }
 
 // Open returns when it is known that the target is there, and when the way to a pod of it is open, if it has one.
 func Open(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, error) {
 	t := &tunnel{
-		words: spec.Words, session: spec.Session, release: spec.Release, log: run.Log, watched: spec.Watched,
-		refusals: make(chan forwarder.Refusal, 64), done: make(chan struct{}), changed: make(chan struct{}, 1),
+		ref: spec.Ref, session: spec.Session, release: spec.Release, log: run.Log, clusterHealth: spec.ClusterHealth,
+		refusalCh: make(chan forwarder.Refusal, 64), doneCh: make(chan struct{}), changedCh: make(chan struct{}, 1),
 	}
-	t.pool.all, t.pool.opening = make(map[*upstream]struct{}), make(map[string]int)
+	t.pool.upstreams, t.pool.clientDials = make(map[*upstream]struct{}), make(map[string]int)
 	t.tasks, t.reserve = spec.Tasks.Subgroup(), spec.Reserve
-	t.finder = newFinder(t.tasks, spec.Session, spec.Target, spec.Words, t.broke)
-	if err := t.begin(ctx); err != nil {
+	t.finder = newPodFinder(t.tasks, spec.Session, spec.Target, spec.Ref, t.onPanic)
+	if err := t.dialFirst(ctx); err != nil {
 		_ = t.Close()
 		return nil, err
 	}
-	t.goes(t.run)
+	t.goTask(t.run)
 	return t, nil
 }
 
-// goes runs a part of the tunnel, which fails as a whole if it breaks.
-func (t *tunnel) goes(f func(ctx context.Context)) {
-	t.tasks.Go(func(ctx context.Context) { forwarder.Contain(func() { f(ctx) }, t.broke) })
+// goTask runs a part of the tunnel, which fails as a whole if it breaks.
+func (t *tunnel) goTask(f func(ctx context.Context)) {
+	t.tasks.Go(func(ctx context.Context) { forwarder.Contain(func() { f(ctx) }, t.onPanic) })
 }
 
-func (t *tunnel) broke(failure *forwarder.Failure, stack []byte) {
+func (t *tunnel) onPanic(failure *forwarder.Failure, stack []byte) {
 	_, _ = t.log.Write(stack)
-	t.end(failure)
+	t.endWith(failure)
 }
 
-// begin finds out whether the target can be had.
-func (t *tunnel) begin(ctx context.Context) error {
-	if err := t.finder.settle(ctx); err != nil {
+// dialFirst finds out whether the target can be had.
+func (t *tunnel) dialFirst(ctx context.Context) error {
+	if err := t.finder.checkTarget(ctx); err != nil {
 		return err
 	}
-	at, _, _, _ := t.finder.choose()
-	if at == nil {
+	dest, _, _, _ := t.finder.choosePod()
+	if dest == nil {
 		return nil // it waits for a pod
 	}
-	_, err := t.dial(ctx, *at, 0)
+	_, err := t.dialUpstream(ctx, *dest, 0)
 	if err == nil {
 		return nil
 	}
-	failure := t.session.Failure(err, t.words)
+	failure := t.session.ClassifyError(err, t.ref)
 	if failure.Class != forwarder.Transient {
 		return failure
 	}
-	if err, _ := t.session.Reach(); err != nil {
-		return t.session.Failure(err, t.words)
+	if err, _ := t.session.Reachability(); err != nil {
+		return t.session.ClassifyError(err, t.ref)
 	}
-	t.dialled(*at, err)
+	t.recordDialResult(*dest, err)
 	return nil
 }
 
 // run keeps upstreams warm and alive, and ends the tunnel when only the user can help.
 func (t *tunnel) run(ctx context.Context) {
-	ticker := time.NewTicker(beat)
+	ticker := time.NewTicker(pingInterval)
 	defer ticker.Stop()
-	said := diary{log: t.log}
+	changes := changeLog{log: t.log}
 	for {
-		trouble, told := t.finder.state()
+		trouble, changed := t.finder.state()
 		if trouble != nil && trouble.Class == forwarder.ByAttention {
-			t.end(trouble)
+			t.endWith(trouble)
 			return
 		}
-		t.tell()
-		if t.watched && t.Trouble() != nil {
-			t.session.LookAtNodes(t.finder.nodes())
+		t.notifyChanged()
+		if t.clusterHealth && t.Trouble() != nil {
+			t.session.CheckNodes(t.finder.nodeNames())
 		}
 		t.prune()
-		at, _, _, _ := t.finder.choose()
-		if at != nil && trouble == nil {
-			t.fill(*at)
+		dest, _, _, _ := t.finder.choosePod()
+		if dest != nil && trouble == nil {
+			t.fillWarm(*dest)
 		}
-		said.note(at, t.Trouble())
+		changes.logChanges(dest, t.Trouble())
 		select {
-		case <-told:
+		case <-changed:
 		case <-ticker.C:
-			t.pulse()
+			t.pingQuietUpstreams()
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// diary writes into the service's log what becomes of it.
-type diary struct {
+// changeLog writes into the service's log what becomes of it.
+type changeLog struct {
 	log    io.Writer
 	pod    string
 	reason string
 }
 
-func (d *diary) note(at *choice, trouble *forwarder.Failure) {
+func (d *changeLog) logChanges(dest *destination, trouble *forwarder.Failure) {
 	reason := ""
 	if trouble != nil {
 		reason = trouble.Reason
@@ -159,9 +159,9 @@ func (d *diary) note(at *choice, trouble *forwarder.Failure) {
 			fmt.Fprintf(d.log, "connections wait: %s\n", reason)
 		}
 	}
-	if at != nil && trouble == nil && at.pod != d.pod {
-		d.pod = at.pod
-		fmt.Fprintf(d.log, "connections go to port %d of pod %s on node %s\n", at.port, at.pod, at.node)
+	if dest != nil && trouble == nil && dest.pod != d.pod {
+		d.pod = dest.pod
+		fmt.Fprintf(d.log, "connections go to port %d of pod %s on node %s\n", dest.port, dest.pod, dest.node)
 	}
 }
 
@@ -170,46 +170,46 @@ func (d *diary) note(at *choice, trouble *forwarder.Failure) {
 func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := t.tasks.Bind(ctx, net.ErrClosed)
 	defer cancel()
-	for pause := (wait.Backoff{First: 20 * time.Millisecond, Max: 500 * time.Millisecond}); ; {
-		delay := pause.Next() // grows with each turn, too
-		at, err := t.finder.pick(ctx)
+	for backoff := (wait.Backoff{First: 20 * time.Millisecond, Max: 500 * time.Millisecond}); ; {
+		delay := backoff.Next() // grows with each turn, too
+		dest, err := t.finder.waitForPod(ctx)
 		if err != nil {
-			return nil, t.undialled(ctx, err)
+			return nil, t.dialError(ctx, err)
 		}
-		c, err := t.connect(ctx, at)
+		c, err := t.connect(ctx, dest)
 		if err == nil {
 			return c, nil
 		}
 		if ctx.Err() != nil {
-			return nil, t.undialled(ctx, err)
+			return nil, t.dialError(ctx, err)
 		}
-		if errors.Is(err, errTurn) {
+		if errors.Is(err, errDialSlotWaited) {
 			continue
 		}
-		if failure := t.session.Failure(err, t.words); failure.Class == forwarder.ByAttention {
-			t.end(failure)
+		if failure := t.session.ClassifyError(err, t.ref); failure.Class == forwarder.ByAttention {
+			t.endWith(failure)
 			return nil, failure
 		}
-		t.pause(ctx, delay)
+		t.waitRetry(ctx, delay)
 	}
 }
 
-// pause waits before another attempt, not for longer than until something has changed.
-func (t *tunnel) pause(ctx context.Context, d time.Duration) {
-	_, reach := t.session.Reach()
-	_, told := t.finder.state()
+// waitRetry waits before another attempt, not for longer than until something has changed.
+func (t *tunnel) waitRetry(ctx context.Context, d time.Duration) {
+	_, reach := t.session.Reachability()
+	_, changed := t.finder.state()
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-reach:
-	case <-told:
+	case <-changed:
 	case <-ctx.Done():
 	}
 }
 
-// undialled is the error of a connection that could not be had.
-func (t *tunnel) undialled(ctx context.Context, err error) error {
+// dialError is the error of a connection that could not be had.
+func (t *tunnel) dialError(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return context.Cause(ctx)
 	}
@@ -219,89 +219,89 @@ func (t *tunnel) undialled(ctx context.Context, err error) error {
 	return err
 }
 
-// answer is how long a node may take to take a connection up.
-const answer = 3 * time.Second
+// replyTimeout is how long a node may take to take a connection up.
+const replyTimeout = 3 * time.Second
 
-// errTurn is for a client that has waited for its turn: there may be a better pod by now.
-var errTurn = errors.New("the connection waits for its turn")
+// errDialSlotWaited is for a client that has waited for its turn: there may be a better pod by now.
+var errDialSlotWaited = errors.New("the connection waits for its turn")
 
 // connect connects to a pod, through an upstream that is open already if there is one.
-func (t *tunnel) connect(ctx context.Context, at choice) (net.Conn, error) {
+func (t *tunnel) connect(ctx context.Context, dest destination) (net.Conn, error) {
 	for {
-		_, told := t.finder.state()
-		u, eased := t.pool.take(at.uid)
-		old := u != nil
+		_, changed := t.finder.state()
+		u, slotFreed := t.pool.acquire(dest.uid)
+		isExisting := u != nil
 		switch {
-		case old:
-			t.refill(at)
-		case eased != nil:
+		case isExisting:
+			t.refill(dest)
+		case slotFreed != nil:
 			select {
-			case <-eased:
-			case <-told:
+			case <-slotFreed:
+			case <-changed:
 			case <-ctx.Done():
 			}
-			return nil, errTurn
+			return nil, errDialSlotWaited
 		default:
 			var err error
-			u, err = t.dial(ctx, at, 1)
-			t.pool.opened(at.uid)
+			u, err = t.dialUpstream(ctx, dest, 1)
+			t.pool.endClientDial(dest.uid)
 			if err != nil {
-				t.dialled(at, err)
+				t.recordDialResult(dest, err)
 				return nil, err
 			}
 		}
-		c, err := t.through(ctx, u, at)
+		c, err := t.connectThrough(ctx, u, dest)
 		if err == nil {
-			t.dialled(at, nil)
+			t.recordDialResult(dest, nil)
 			return c, nil
 		}
-		t.pool.given(&conn{pair: &pair{up: u}})
+		t.pool.releaseClient(&conn{streamPair: &streamPair{upstream: u}})
 		if ctx.Err() != nil {
 			return nil, err
 		}
-		t.forsake(u)
-		t.session.Suspect()
-		if !old {
-			t.dialled(at, err)
+		t.retireUpstream(u)
+		t.session.StartProbe()
+		if !isExisting {
+			t.recordDialResult(dest, err)
 			return nil, err
 		}
 	}
 }
 
-func (t *tunnel) through(ctx context.Context, u *upstream, at choice) (net.Conn, error) {
-	p, err := u.open(at.port)
+func (t *tunnel) connectThrough(ctx context.Context, u *upstream, dest destination) (net.Conn, error) {
+	p, err := u.openStreams(dest.port)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.replied(ctx, answer); err != nil {
+	if err := p.waitReplied(ctx, replyTimeout); err != nil {
 		p.abort()
 		return nil, err
 	}
-	return newConn(p, t, at), nil
+	return newConn(p, t, dest), nil
 }
 
-// dialled notes how opening a way to a pod came out.
-func (t *tunnel) dialled(at choice, err error) {
+// recordDialResult notes how opening a way to a pod came out.
+func (t *tunnel) recordDialResult(dest destination, err error) {
 	if errors.Is(err, context.Canceled) || errors.Is(err, errClosed) {
 		return
 	}
-	var trouble *forwarder.Failure
+	var failure *forwarder.Failure
 	if err != nil {
-		t.finder.refuse(at.uid)
-		trouble = t.session.Failure(fmt.Errorf("pod %s: %w", at.pod, err), t.words)
+		t.finder.recordRefusal(dest.uid)
+		failure = t.session.ClassifyError(fmt.Errorf("pod %s: %w", dest.pod, err), t.ref)
 	}
 	t.mu.Lock()
-	was := t.trouble
-	t.trouble = trouble
+	previous := t.dialFailure
+	t.dialFailure = failure
 	t.mu.Unlock()
-	if (was == nil) != (trouble == nil) {
-		t.tell()
+	if (previous == nil) != (failure == nil) {
+		t.notifyChanged()
 	}
 }
 
-// tell says that there is trouble, or none any more.
-func (t *tunnel) tell() {
-	wait.Notify(t.changed)
+// notifyChanged says that there is trouble, or none any more.
+func (t *tunnel) notifyChanged() {
+	wait.Notify(t.changedCh)
 }
 
 // Trouble is what stands in the way of connections now; nil if nothing does, as far as is known.
@@ -311,27 +311,27 @@ func (t *tunnel) Trouble() *forwarder.Failure {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.trouble
+	return t.dialFailure
 }
 
 // Changed gets a word when Trouble may say something else.
-func (t *tunnel) Changed() <-chan struct{} { return t.changed }
+func (t *tunnel) Changed() <-chan struct{} { return t.changedCh }
 
-func (t *tunnel) report(r forwarder.Refusal) {
+func (t *tunnel) sendRefusal(r forwarder.Refusal) {
 	select {
-	case t.refusals <- r:
+	case t.refusalCh <- r:
 	default:
 	}
 }
 
 // Refusals are what nodes say of connections; each names its connection.
-func (t *tunnel) Refusals() <-chan forwarder.Refusal { return t.refusals }
+func (t *tunnel) Refusals() <-chan forwarder.Refusal { return t.refusalCh }
 
 // Acknowledges is false: a node takes a connection up before it asks the pod.
 func (t *tunnel) Acknowledges() bool { return false }
 
 // Done is closed when the tunnel has ended.
-func (t *tunnel) Done() <-chan struct{} { return t.done }
+func (t *tunnel) Done() <-chan struct{} { return t.doneCh }
 
 // Err is why; nil after Close.
 func (t *tunnel) Err() error {
@@ -340,21 +340,21 @@ func (t *tunnel) Err() error {
 	return t.err
 }
 
-// end ends the tunnel because only the user can help.
-func (t *tunnel) end(failure *forwarder.Failure) {
+// endWith ends the tunnel because only the user can help.
+func (t *tunnel) endWith(failure *forwarder.Failure) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	select {
-	case <-t.done:
+	case <-t.doneCh:
 	default:
 		t.err = failure
-		close(t.done)
+		close(t.doneCh)
 	}
 }
 
 // Close ends the tunnel and every connection through it, and returns when nothing of it runs any more.
 func (t *tunnel) Close() error {
-	t.shut.Do(func() {
+	t.closeOnce.Do(func() {
 		t.tasks.Stop()
 		t.closeAll()
 		t.tasks.Close()
@@ -363,9 +363,9 @@ func (t *tunnel) Close() error {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		select {
-		case <-t.done:
+		case <-t.doneCh:
 		default:
-			close(t.done)
+			close(t.doneCh)
 		}
 	})
 	return nil

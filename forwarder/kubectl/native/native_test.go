@@ -21,8 +21,8 @@ import (
 	"github.com/localport-sh/localport/testdata/cluster"
 )
 
-// shared is the cluster of this package's tests, started by the first that wants one.
-var shared struct {
+// testCluster is the cluster of this package's tests, started by the first that wants one.
+var testCluster struct {
 	sync.Once
 	*cluster.Cluster
 	done func() // with its turn
@@ -31,100 +31,100 @@ var shared struct {
 
 // What the tunnels of a driver share; here that of all tests.
 var (
-	working  = tasks.New(context.Background())
-	sessions = session.NewShared(working)
-	reserve  = NewReserve()
+	testTasks    = tasks.New(context.Background())
+	testRegistry = session.NewRegistry(testTasks)
+	testReserve  = NewBufferReserve()
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(stopping{m})
+	goleak.VerifyTestMain(clusterStopper{m})
 }
 
-type stopping struct{ m *testing.M }
+type clusterStopper struct{ m *testing.M }
 
-func (s stopping) Run() int {
+func (s clusterStopper) Run() int {
 	code := s.m.Run()
-	working.Close()
-	if shared.Cluster != nil {
-		if err := shared.Stop(); err != nil {
+	testTasks.Close()
+	if testCluster.Cluster != nil {
+		if err := testCluster.Stop(); err != nil {
 			code = 1
 		}
-		shared.done()
+		testCluster.done()
 	}
 	return code
 }
 
-// theCluster is the shared cluster. A test that harms it heals it.
-func theCluster(t testing.TB) *cluster.Cluster {
+// startCluster is the shared cluster. A test that harms it heals it.
+func startCluster(t testing.TB) *cluster.Cluster {
 	t.Helper()
 	if err := cluster.Possible(); err != nil {
 		t.Skip(err)
 	}
-	shared.Do(func() {
-		if shared.done, shared.err = cluster.Turn(t.Context()); shared.err != nil {
+	testCluster.Do(func() {
+		if testCluster.done, testCluster.err = cluster.Turn(t.Context()); testCluster.err != nil {
 			return
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		dir, err := os.MkdirTemp("", "lpk") //nolint:usetesting // it outlives the test
 		if err != nil {
-			shared.err = err
+			testCluster.err = err
 			return
 		}
-		shared.Cluster, shared.err = cluster.Run(ctx, dir, io.Discard)
+		testCluster.Cluster, testCluster.err = cluster.Run(ctx, dir, io.Discard)
 	})
-	if shared.err != nil {
-		t.Fatal(shared.err)
+	if testCluster.err != nil {
+		t.Fatal(testCluster.err)
 	}
-	return shared.Cluster
+	return testCluster.Cluster
 }
 
-type logged struct {
+type logBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
 }
 
-func (l *logged) Write(p []byte) (int, error) {
+func (l *logBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(p)
 }
 
-func (l *logged) String() string {
+func (l *logBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
 }
 
-// to is a forward's specification, as text: "service/web:greet".
-func to(target, namespace string) Spec {
+// specFor is a forward's specification, as text: "service/web:greet".
+func specFor(target, namespace string) Spec {
 	resource, port, _ := strings.Cut(target, ":")
 	kind, name, _ := strings.Cut(resource, "/")
-	spec := Spec{Target: Target{Type: kind, Name: name, Port: port}, Watched: true}
-	spec.Words = session.Words{Resource: spec.Resource(), Place: session.Place{Context: "test", Namespace: namespace}}
+	spec := Spec{Target: Target{Type: kind, Name: name, Port: port}, ClusterHealth: true}
+	spec.Ref = session.ResourceRef{Resource: spec.Resource(), Location: session.Location{Context: "test", Namespace: namespace}}
 	return spec
 }
 
-func runWith(t testing.TB, kubeconfig string) forwarder.Run {
-	return forwarder.Run{Dir: t.TempDir(), Env: append(os.Environ(), "KUBECONFIG="+kubeconfig), Log: &logged{}}
+func newRun(t testing.TB, kubeconfig string) forwarder.Run {
+	return forwarder.Run{Dir: t.TempDir(), Env: append(os.Environ(), "KUBECONFIG="+kubeconfig), Log: &logBuffer{}}
 }
 
-func openWith(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, error) {
+func openSpec(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, error) {
 	var err error
-	spec.Tasks, spec.Reserve = working, reserve
-	spec.Session, spec.Release, err = sessions.Open(session.Source{Words: spec.Words, Dir: run.Dir, Env: run.Env, Log: run.Log, Asked: run.Asked})
+	spec.Tasks, spec.Reserve = testTasks, testReserve
+	spec.Session, spec.Release, err = testRegistry.Open(session.Source{ResourceRef: spec.Ref, Dir: run.Dir, Env: run.Env, Log: run.Log, RequestedAt: run.Asked})
 	if err != nil {
 		return nil, err
 	}
 	return Open(ctx, run, spec)
 }
 
-// open opens a tunnel and closes it with the test.
-func open(t testing.TB, kubeconfig string, spec Spec) *tunnel {
+// openTunnel opens a tunnel and closes it with the test.
+func openTunnel(t testing.TB, kubeconfig string, spec Spec) *tunnel {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	opened, err := openWith(ctx, runWith(t, kubeconfig), spec)
+	opened, err := openSpec(ctx, newRun(t, kubeconfig), spec)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,12 +132,12 @@ func open(t testing.TB, kubeconfig string, spec Spec) *tunnel {
 	return opened.(*tunnel)
 }
 
-// fails opens what cannot be opened.
-func fails(t testing.TB, kubeconfig string, spec Spec) *forwarder.Failure {
+// openExpectingFailure opens what cannot be opened.
+func openExpectingFailure(t testing.TB, kubeconfig string, spec Spec) *forwarder.Failure {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	opened, err := openWith(ctx, runWith(t, kubeconfig), spec)
+	opened, err := openSpec(ctx, newRun(t, kubeconfig), spec)
 	if err == nil {
 		_ = opened.Close()
 		t.Fatal("opened")
@@ -162,8 +162,8 @@ func dial(t testing.TB, tunnel forwarder.Tunnel) net.Conn {
 	return c
 }
 
-// greeting reads the name of the pod that answers.
-func greeting(t testing.TB, c net.Conn) string {
+// readGreeting reads the name of the pod that answers.
+func readGreeting(t testing.TB, c net.Conn) string {
 	t.Helper()
 	line, err := bufio.NewReader(c).ReadString('\n')
 	name, ok := strings.CutPrefix(strings.TrimSpace(line), "hello ")
@@ -173,8 +173,8 @@ func greeting(t testing.TB, c net.Conn) string {
 	return name
 }
 
-func TestEveryTargetLeadsToItsPod(t *testing.T) {
-	c := theCluster(t)
+func TestTunnel_EveryTargetReachesItsPod(t *testing.T) {
+	c := startCluster(t)
 	ns := c.Namespace(t)
 	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns, Replicas: 1})
 	pod := c.Pods(t, ns, "app=web")[0]
@@ -182,18 +182,18 @@ func TestEveryTargetLeadsToItsPod(t *testing.T) {
 	for _, target := range []string{
 		"service/web:greet", "service/web:7000", "deployment/web:7000", "replicaset/" + replicas + ":7000", "pod/" + pod + ":7000",
 	} {
-		tunnel := open(t, c.Kubeconfig(), to(target, ns))
-		if got := greeting(t, dial(t, tunnel)); got != pod {
+		tunnel := openTunnel(t, c.Kubeconfig(), specFor(target, ns))
+		if got := readGreeting(t, dial(t, tunnel)); got != pod {
 			t.Errorf("%s: %q", target, got)
 		}
 	}
-	bySelector := to("", ns)
+	bySelector := specFor("", ns)
 	bySelector.Target = Target{Selector: "app in (web, other)", Port: "7000"}
-	if got := greeting(t, dial(t, open(t, c.Kubeconfig(), bySelector))); got != pod {
+	if got := readGreeting(t, dial(t, openTunnel(t, c.Kubeconfig(), bySelector))); got != pod {
 		t.Errorf("by a selector: %q", got)
 	}
 	for _, target := range []string{"service/web:http", "service/web:80", "deployment/web:http"} { // targetPort and the pod's port are names
-		conn := dial(t, open(t, c.Kubeconfig(), to(target, ns)))
+		conn := dial(t, openTunnel(t, c.Kubeconfig(), specFor(target, ns)))
 		_, _ = io.WriteString(conn, "GET / HTTP/1.0\r\n\r\n")
 		if answer, err := io.ReadAll(conn); err != nil || !strings.Contains(string(answer), pod) {
 			t.Errorf("%s: %q, %v", target, answer, err)

@@ -7,31 +7,31 @@ import (
 	"testing"
 )
 
-func podsOf(t *testing.T, texts ...string) pods {
+func parsePods(t *testing.T, texts ...string) podList {
 	t.Helper()
 	raw := make([]json.RawMessage, len(texts))
 	for i, text := range texts {
 		raw[i] = json.RawMessage(text)
 	}
-	all, err := decode(raw)
+	all, err := decodePods(raw)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return all
 }
 
-func podText(name, created, phase, ready, more string) string {
+func podJSON(name, created, phase, ready, more string) string {
 	return fmt.Sprintf(`{"metadata": {"name": %[1]q, "uid": %[1]q, "creationTimestamp": "2026-11-23T10:%[2]s:00Z"%[5]s}, "status": {"phase": %[3]q, "conditions": [{"type": "Ready", "status": %[4]q}]}}`,
 		name, created, phase, ready, more)
 }
 
-func TestTheNewestReadyPodThatDidNotJustRefuseIsChosen(t *testing.T) {
-	all := podsOf(t,
-		podText("old", "01", "Running", "True", ""),
-		podText("new", "03", "Running", "True", ""),
-		podText("newer", "04", "Running", "False", ""),
-		podText("going", "05", "Running", "True", `, "deletionTimestamp": "2026-11-23T10:06:00Z"`),
-		podText("done", "06", "Succeeded", "False", ""),
+func TestPodList_NewestPrefersPodsThatDidNotRefuse(t *testing.T) {
+	all := parsePods(t,
+		podJSON("old", "01", "Running", "True", ""),
+		podJSON("new", "03", "Running", "True", ""),
+		podJSON("newer", "04", "Running", "False", ""),
+		podJSON("going", "05", "Running", "True", `, "deletionTimestamp": "2026-11-23T10:06:00Z"`),
+		podJSON("done", "06", "Succeeded", "False", ""),
 	)
 	refusing := func(uids ...string) func(string) bool {
 		return func(uid string) bool { return slices.Contains(uids, uid) }
@@ -41,14 +41,14 @@ func TestTheNewestReadyPodThatDidNotJustRefuseIsChosen(t *testing.T) {
 		refused []string
 		want    string
 	}{
-		{(*pod).ready, nil, "new"},
-		{(*pod).ready, []string{"new"}, "old"},
-		{(*pod).ready, []string{"new", "old"}, "new"}, // better than nobody
-		{(*pod).running, nil, "newer"},
+		{(*pod).isReady, nil, "new"},
+		{(*pod).isReady, []string{"new"}, "old"},
+		{(*pod).isReady, []string{"new", "old"}, "new"}, // better than nobody
+		{(*pod).isRunning, nil, "newer"},
 		{func(*pod) bool { return false }, nil, ""},
 	} {
 		got := ""
-		if p := all.best(tt.well, refusing(tt.refused...)); p != nil {
+		if p := all.newest(tt.well, refusing(tt.refused...)); p != nil {
 			got = p.Metadata.Name
 		}
 		if got != tt.want {
@@ -57,30 +57,30 @@ func TestTheNewestReadyPodThatDidNotJustRefuseIsChosen(t *testing.T) {
 	}
 }
 
-func TestAPodThatIsNotWhatItWasHasFallen(t *testing.T) {
-	chosen := choice{uid: "web", good: true}
+func TestPodFinder_IsUnchangedDetectsAFailedPod(t *testing.T) {
+	chosen := destination{uid: "web", isEligible: true}
 	for _, tt := range []struct {
 		now    string
-		was    choice
+		was    destination
 		stands bool
 	}{
-		{podText("web", "01", "Running", "True", ""), chosen, true},
-		{podText("web", "01", "Running", "False", ""), chosen, false},
-		{podText("web", "01", "Running", "False", ""), choice{uid: "web"}, true}, // it only ran before, too
-		{podText("web", "01", "Running", "True", ""), choice{uid: "web"}, true},
-		{podText("web", "01", "Failed", "False", ""), choice{uid: "web"}, false},
-		{podText("web", "01", "Running", "True", `, "deletionTimestamp": "2026-11-23T10:06:00Z"`), chosen, false},
-		{podText("web", "01", "Running", "True", ""), choice{uid: "web", good: true, restarts: 1}, false},
-		{podText("other", "01", "Running", "True", ""), chosen, false},
+		{podJSON("web", "01", "Running", "True", ""), chosen, true},
+		{podJSON("web", "01", "Running", "False", ""), chosen, false},
+		{podJSON("web", "01", "Running", "False", ""), destination{uid: "web"}, true}, // it only ran before, too
+		{podJSON("web", "01", "Running", "True", ""), destination{uid: "web"}, true},
+		{podJSON("web", "01", "Failed", "False", ""), destination{uid: "web"}, false},
+		{podJSON("web", "01", "Running", "True", `, "deletionTimestamp": "2026-11-23T10:06:00Z"`), chosen, false},
+		{podJSON("web", "01", "Running", "True", ""), destination{uid: "web", isEligible: true, restartCount: 1}, false},
+		{podJSON("other", "01", "Running", "True", ""), chosen, false},
 	} {
-		f := &finder{all: podsOf(t, tt.now)}
-		if got := f.stands(tt.was); got != tt.stands {
+		f := &podFinder{pods: parsePods(t, tt.now)}
+		if got := f.isUnchanged(tt.was); got != tt.stands {
 			t.Errorf("%+v, now %s: %v", tt.was, tt.now, got)
 		}
 	}
 }
 
-func TestSelectorsAreWhatTheAPITakes(t *testing.T) {
+func TestPodOwner_PodSelectorIsInAPISyntax(t *testing.T) {
 	for _, tt := range []struct{ kind, selector, want string }{
 		{"service", `{"b": "2", "a": "1"}`, "a=1,b=2"},
 		{"deployment", `{"matchLabels": {"app": "x"}}`, "app=x"},
@@ -89,17 +89,17 @@ func TestSelectorsAreWhatTheAPITakes(t *testing.T) {
 		{"service", `null`, ""},
 		{"daemonset", `{}`, ""},
 	} {
-		var o owner
+		var o podOwner
 		o.Spec.Selector = json.RawMessage(tt.selector)
-		got, err := o.labels(Target{Type: tt.kind, Name: "n"})
+		got, err := o.podSelector(Target{Type: tt.kind, Name: "n"})
 		if got != tt.want || (err == nil) != (tt.want != "") {
 			t.Errorf("%s %s: %q, %v", tt.kind, tt.selector, got, err)
 		}
 	}
 }
 
-func TestAServicesPortIsThePodsOwn(t *testing.T) {
-	p := podsOf(t, `{"metadata": {"name": "p"}, "spec": {"containers": [{"ports": [{"name": "http", "containerPort": 8080}]}]}}`)[0]
+func TestTarget_PodPortResolvesTheTargetPort(t *testing.T) {
+	p := parsePods(t, `{"metadata": {"name": "p"}, "spec": {"containers": [{"ports": [{"name": "http", "containerPort": 8080}]}]}}`)[0]
 	for _, tt := range []struct {
 		service, port string
 		want          int
@@ -111,11 +111,11 @@ func TestAServicesPortIsThePodsOwn(t *testing.T) {
 		{`{"spec": {"ports": [{"port": 53, "protocol": "UDP"}]}}`, "53", 0},
 		{`{"spec": {"ports": [{"port": 80, "targetPort": "none"}]}}`, "80", 0},
 	} {
-		var o owner
+		var o podOwner
 		if err := json.Unmarshal([]byte(tt.service), &o); err != nil {
 			t.Fatal(err)
 		}
-		got, err := Target{Type: "service", Name: "s", Port: tt.port}.portOf(p, &o)
+		got, err := Target{Type: "service", Name: "s", Port: tt.port}.podPort(p, &o)
 		if got != tt.want || (err == nil) != (tt.want != 0) {
 			t.Errorf("%s: %d, %v", tt.service, got, err)
 		}
@@ -123,7 +123,7 @@ func TestAServicesPortIsThePodsOwn(t *testing.T) {
 }
 
 // What container runtimes say of connections that ended.
-func TestOnlyFailedConnectsMayBeTriedAgainWithBytes(t *testing.T) {
+func TestParseRefusal_OnlyFailedConnectsMayBeReplayed(t *testing.T) {
 	const head = "error forwarding port 7000 to pod 0cdb, uid : "
 	for _, tt := range []struct {
 		text             string
@@ -139,17 +139,17 @@ func TestOnlyFailedConnectsMayBeTriedAgainWithBytes(t *testing.T) {
 		{head + "write tcp4 127.0.0.1:1->127.0.0.1:7000: write: broken pipe", true, false},
 		{"container not running (0cdb)", true, false},
 	} {
-		r, refused := refusal(tt.text)
+		r, refused := parseRefusal(tt.text)
 		if refused != tt.refused || r.Connect != tt.connect {
 			t.Errorf("%s: %t, %+v", tt.text, refused, r)
 		}
 	}
 }
 
-func FuzzRefusal(f *testing.F) {
+func FuzzParseRefusal(f *testing.F) {
 	f.Add("error forwarding port 1 to pod a, uid : connection refused")
 	f.Fuzz(func(t *testing.T, text string) {
-		if r, refused := refusal(text); refused && r.Reason == "" && len(text) > 0 && r.Connect {
+		if r, refused := parseRefusal(text); refused && r.Reason == "" && len(text) > 0 && r.Connect {
 			t.Errorf("a refusal without a word: %q", text)
 		}
 	})

@@ -13,8 +13,8 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// says waits until the tunnel says what stands in its way.
-func says(t testing.TB, tunnel *tunnel, want string) *forwarder.Failure {
+// waitTrouble waits until the tunnel says what stands in its way.
+func waitTrouble(t testing.TB, tunnel *tunnel, want string) *forwarder.Failure {
 	t.Helper()
 	limit := time.After(30 * time.Second)
 	for {
@@ -30,8 +30,8 @@ func says(t testing.TB, tunnel *tunnel, want string) *forwarder.Failure {
 	}
 }
 
-func TestWhatCannotBeHadIsNamedWithTheNextStep(t *testing.T) {
-	c := theCluster(t)
+func TestOpen_FailureNamesTheMissingObjectAndTheNextStep(t *testing.T) {
+	c := startCluster(t)
 	ns := c.Namespace(t)
 	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns, Replicas: 1})
 	pod := c.Pods(t, ns, "app=web")[0]
@@ -49,20 +49,20 @@ func TestWhatCannotBeHadIsNamedWithTheNextStep(t *testing.T) {
 		{"service/web:db", ns, forwarder.Permanent, "service web does not have a port named db", "describe service/web"},
 		{"service/bare:80", ns, forwarder.Permanent, "service bare has no selector", "describe service/bare"},
 	} {
-		f := fails(t, c.Kubeconfig(), to(tt.target, tt.namespace))
+		f := openExpectingFailure(t, c.Kubeconfig(), specFor(tt.target, tt.namespace))
 		if f.Class != tt.class || !strings.Contains(f.Reason, tt.reason) || !strings.Contains(f.Hint, tt.hint) {
 			t.Errorf("%s: %+v", tt.target, f)
 		}
 	}
 	// A port that the pod does not name is told by a live tunnel: another pod may name it.
-	tunnel := open(t, c.Kubeconfig(), to("pod/"+pod+":db", ns))
-	if f := says(t, tunnel, "does not have a port named db"); !strings.Contains(f.Hint, "describe pod/"+pod) {
+	tunnel := openTunnel(t, c.Kubeconfig(), specFor("pod/"+pod+":db", ns))
+	if f := waitTrouble(t, tunnel, "does not have a port named db"); !strings.Contains(f.Hint, "describe pod/"+pod) {
 		t.Errorf("%+v", f)
 	}
 }
 
-func TestPodsThatAreNotReadyAreDescribed(t *testing.T) {
-	c := theCluster(t)
+func TestTunnel_DescribesPodsThatAreNotReady(t *testing.T) {
+	c := startCluster(t)
 	ns := c.Namespace(t)
 	for _, d := range []cluster.Deployment{
 		{Name: "empty"},
@@ -83,8 +83,8 @@ func TestPodsThatAreNotReadyAreDescribed(t *testing.T) {
 		{"deployment/imageless:7000", "localhost/none:test", "describe pod/imageless-"},
 		{"pod/stuck:7000", "pod stuck is Pending: 0/1 nodes are available", "describe pod/stuck"},
 	} {
-		tunnel := open(t, c.Kubeconfig(), to(tt.target, ns))
-		f := says(t, tunnel, tt.reason)
+		tunnel := openTunnel(t, c.Kubeconfig(), specFor(tt.target, ns))
+		f := waitTrouble(t, tunnel, tt.reason)
 		if f.Class != forwarder.Transient || !strings.Contains(f.Hint, tt.hint) {
 			t.Errorf("%s: %+v", tt.target, f)
 		}
@@ -97,22 +97,22 @@ func TestPodsThatAreNotReadyAreDescribed(t *testing.T) {
 		cancel()
 	}
 	// One that runs has to do after two seconds.
-	unready := to("deployment/unready:7009", ns)
-	if name := greeting(t, dial(t, open(t, c.Kubeconfig(), unready))); !strings.HasPrefix(name, "unready-") {
+	unready := specFor("deployment/unready:7009", ns)
+	if name := readGreeting(t, dial(t, openTunnel(t, c.Kubeconfig(), unready))); !strings.HasPrefix(name, "unready-") {
 		t.Errorf("got %q", name)
 	}
 	// Zero pods become one.
-	empty := open(t, c.Kubeconfig(), to("service/empty:7000", ns))
-	_ = says(t, empty, "has no pods")
+	empty := openTunnel(t, c.Kubeconfig(), specFor("service/empty:7000", ns))
+	_ = waitTrouble(t, empty, "has no pods")
 	c.Kubectl(t, "scale", "deployment/empty", "-n", ns, "--replicas=1")
-	if name := greeting(t, dial(t, empty)); !strings.HasPrefix(name, "empty-") {
+	if name := readGreeting(t, dial(t, empty)); !strings.HasPrefix(name, "empty-") {
 		t.Errorf("got %q", name)
 	}
-	_ = says(t, empty, "")
+	_ = waitTrouble(t, empty, "")
 }
 
-func TestServersAndContextsThatCannotBeHad(t *testing.T) {
-	c := theCluster(t)
+func TestOpen_FailureOfServersAndContexts(t *testing.T) {
+	c := startCluster(t)
 	ns := c.Namespace(t)
 	closed := fmt.Sprintf("https://127.0.0.1:%d", ports.Free(t))
 	user := func(name string, who cluster.Identity) string {
@@ -123,26 +123,26 @@ func TestServersAndContextsThatCannotBeHad(t *testing.T) {
 	admin := user("master", cluster.Identity{User: "master", Groups: masters})
 	stranger := user("stranger", cluster.Identity{User: "stranger"})
 	old := user("old", cluster.Identity{User: "old", Groups: masters, Until: time.Now().Add(-time.Minute)})
-	other := to("service/web:80", ns)
-	other.Words.Place.Context = "staging"
+	other := specFor("service/web:80", ns)
+	other.Ref.Location.Context = "staging"
 	for _, tt := range []struct {
 		name, kubeconfig string
 		spec             Spec
 		class            forwarder.Class
 		reason, hint     string
 	}{
-		{"refused", c.KubeconfigFor(t, "refused", admin, closed), to("service/web:80", ns), forwarder.Transient, "the API server " + closed + " cannot be reached: connect: connection refused", "cluster-info"},
-		{"unresolvable", c.KubeconfigFor(t, "unresolvable", admin, "https://no.such.host.invalid:6443"), to("service/web:80", ns), forwarder.Transient, "cannot be resolved: no.such.host.invalid", "cluster-info"},
+		{"refused", c.KubeconfigFor(t, "refused", admin, closed), specFor("service/web:80", ns), forwarder.Transient, "the API server " + closed + " cannot be reached: connect: connection refused", "cluster-info"},
+		{"unresolvable", c.KubeconfigFor(t, "unresolvable", admin, "https://no.such.host.invalid:6443"), specFor("service/web:80", ns), forwarder.Transient, "cannot be resolved: no.such.host.invalid", "cluster-info"},
 		{"no context", c.Kubeconfig(), other, forwarder.Permanent, `context "staging" does not exist`, "kubectl config get-contexts"},
-		{"no kubeconfig", "/no/such/file", to("service/web:80", ns), forwarder.ByAttention, "no cluster is known: looked in [/no/such/file]", "KUBECONFIG"},
-		{"token", c.KubeconfigFor(t, "token", "{token: nonsense}", c.Server()), to("service/web:80", ns), forwarder.ByAttention, "You must be logged in to the server", "log in"},
-		{"expired", c.KubeconfigFor(t, "expired", old, c.Server()), to("service/web:80", ns), forwarder.ByAttention, "You must be logged in to the server", "log in"},
+		{"no kubeconfig", "/no/such/file", specFor("service/web:80", ns), forwarder.ByAttention, "no cluster is known: looked in [/no/such/file]", "KUBECONFIG"},
+		{"token", c.KubeconfigFor(t, "token", "{token: nonsense}", c.Server()), specFor("service/web:80", ns), forwarder.ByAttention, "You must be logged in to the server", "log in"},
+		{"expired", c.KubeconfigFor(t, "expired", old, c.Server()), specFor("service/web:80", ns), forwarder.ByAttention, "You must be logged in to the server", "log in"},
 		{
-			"forbidden", c.KubeconfigFor(t, "forbidden", stranger, c.Server()), to("service/web:80", ns),
+			"forbidden", c.KubeconfigFor(t, "forbidden", stranger, c.Server()), specFor("service/web:80", ns),
 			forwarder.ByAttention, `services "web" is forbidden: User "stranger" cannot get resource "services" in API group "" in the namespace "` + ns + `"`, "auth can-i --list -n " + ns,
 		},
 	} {
-		f := fails(t, tt.kubeconfig, tt.spec)
+		f := openExpectingFailure(t, tt.kubeconfig, tt.spec)
 		if f.Class != tt.class || !strings.Contains(f.Reason, tt.reason) || !strings.Contains(f.Hint, tt.hint) {
 			t.Errorf("%s: %+v", tt.name, f)
 		}
@@ -150,8 +150,8 @@ func TestServersAndContextsThatCannotBeHad(t *testing.T) {
 }
 
 // The least that kubectl port-forward itself needs is enough.
-func TestNoMoreRightsAreNeededThanKubectlHas(t *testing.T) {
-	c := theCluster(t)
+func TestTunnel_NeedsNoMoreRightsThanKubectl(t *testing.T) {
+	c := startCluster(t)
 	ns := c.Namespace(t)
 	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns, Replicas: 1})
 	pod := c.Pods(t, ns, "app=web")[0]
@@ -163,23 +163,23 @@ func TestNoMoreRightsAreNeededThanKubectlHas(t *testing.T) {
 		"onlynamed": {fmt.Sprintf(`{apiGroups: [""], resources: [pods, pods/portforward], resourceNames: [%s], verbs: [get, create]}`, pod), "pod/" + pod + ":7000"},
 	} {
 		config := c.User(t, name, ns, tt.rules)
-		tunnel := open(t, config, to(tt.target, ns))
+		tunnel := openTunnel(t, config, specFor(tt.target, ns))
 		for range 3 {
-			if got := greeting(t, dial(t, tunnel)); got != pod {
+			if got := readGreeting(t, dial(t, tunnel)); got != pod {
 				t.Errorf("%s: %q", name, got)
 			}
 		}
 	}
 	config := c.User(t, "noforward", ns, read)
-	f := fails(t, config, to("service/web:7000", ns))
+	f := openExpectingFailure(t, config, specFor("service/web:7000", ns))
 	if f.Class != forwarder.ByAttention || !strings.Contains(f.Reason, `cannot get resource "pods/portforward"`) {
 		t.Errorf("%+v", f)
 	}
 	// Without the right to watch a new pod is found all the same.
-	blind := open(t, c.User(t, "blind", ns, read+`, {apiGroups: [""], resources: [pods/portforward], verbs: [get]}`), to("service/web:7000", ns))
+	blind := openTunnel(t, c.User(t, "blind", ns, read+`, {apiGroups: [""], resources: [pods/portforward], verbs: [get]}`), specFor("service/web:7000", ns))
 	c.Kubectl(t, "delete", "pod", pod, "-n", ns)
 	c.WaitReady(t, ns, "app=web", 1)
-	if got := greeting(t, dial(t, blind)); got == pod || got == "" {
+	if got := readGreeting(t, dial(t, blind)); got == pod || got == "" {
 		t.Errorf("after the pod: %q", got)
 	}
 }

@@ -26,82 +26,82 @@ const (
 // or several where opening one for each would take too long.
 type upstream struct {
 	*spdy.Conn
-	pod, uid string
-	requests atomic.Uint64
-	pinged   atomic.Bool // a ping is under way
+	pod, uid      string
+	lastRequestID atomic.Uint64
+	isPinging     atomic.Bool // a ping is under way
 
 	// Guarded by the pool's lock.
-	clients int
-	leaving int       // clients that have said their last: a node keeps their connections for a second all the same
-	soiled  bool      // a connection through it did not end in good order
-	idle    time.Time // since when it has no client
+	clients   int
+	leaving   int       // clients that have said their last: a node keeps their connections for a second all the same
+	isRetired bool      // a connection through it did not end in good order
+	idleSince time.Time // since when it has no client
 }
 
-// pair is the two streams of a connection to a port in the pod: its bytes, and what the node says of its end.
-type pair struct {
-	up   *upstream
-	data *spdy.Stream
-	errs *spdy.Stream
+// streamPair is the two streams of a connection to a port in the pod: its bytes, and what the node says of its end.
+type streamPair struct {
+	upstream    *upstream
+	dataStream  *spdy.Stream
+	errorStream *spdy.Stream
 }
 
-// open opens a connection to a port. That the node has taken it up is known when the data stream is replied to; whether
+// openStreams opens a connection to a port. That the node has taken it up is known when the data stream is replied to; whether
 // anything listens there is only said where nothing does.
-func (u *upstream) open(port int) (*pair, error) {
-	id := strconv.FormatUint(u.requests.Add(1), 10)
+func (u *upstream) openStreams(port int) (*streamPair, error) {
+	id := strconv.FormatUint(u.lastRequestID.Add(1), 10)
 	headers := func(kind string) []spdy.Header {
 		return []spdy.Header{{Name: headerType, Value: kind}, {Name: headerPort, Value: strconv.Itoa(port)}, {Name: headerRequest, Value: id}}
 	}
-	errs, err := u.Open(headers(typeError), true)
+	errs, err := u.OpenStream(headers(typeError), true)
 	if err != nil {
 		return nil, err
 	}
-	data, err := u.Open(headers(typeData), false)
+	data, err := u.OpenStream(headers(typeData), false)
 	if err != nil {
 		return nil, err
 	}
-	return &pair{up: u, data: data, errs: errs}, nil
+	return &streamPair{upstream: u, dataStream: data, errorStream: errs}, nil
 }
 
-// errUnanswered is a node that did not take a connection up.
-var errUnanswered = errors.New("the node did not take the connection up in time")
+// errNotAccepted is a node that did not take a connection up.
+var errNotAccepted = errors.New("the node did not take the connection up in time")
 
-// replied waits until the node has taken the connection up.
-func (p *pair) replied(ctx context.Context, limit time.Duration) error {
-	timer := time.NewTimer(limit)
+// waitReplied waits until the node has taken the connection up.
+func (p *streamPair) waitReplied(ctx context.Context, timeout time.Duration) error {
+	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	select {
-	case <-p.data.Replied():
+	case <-p.dataStream.Replied():
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-timer.C:
-		return errUnanswered
+		return errNotAccepted
 	}
-	if err := p.data.Ended(); err != nil && !errors.Is(err, io.EOF) {
+	if err := p.dataStream.EndErr(); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	return nil
 }
 
-// settle is how long a node may take to say why a connection ended before a byte came back.
-const settle = time.Second
+// endReasonTimeout is how long a node may take to say why a connection ended before a byte came back.
+const endReasonTimeout = time.Second
 
-// why is what the node says of the end of a connection. It says that before the end, as far as is known; where no byte
+// readEndReason is what the node says of the end of a connection. It says that before the end, as far as is known; where no byte
 // has come back, and the client could be helped, that is waited for.
-func (p *pair) why(answered bool) string {
-	if !answered {
-		timer := time.AfterFunc(settle, p.errs.Abort)
+func (p *streamPair) readEndReason(hasReceived bool) string {
+	if !hasReceived {
+		timer := time.AfterFunc(endReasonTimeout, p.errorStream.Abort)
 		defer timer.Stop()
 		var text strings.Builder
-		_, _ = p.errs.WriteTo(&limited{&text})
+		_, _ = p.errorStream.WriteTo(&limitedBuilder{&text})
 		return strings.TrimSpace(text.String())
 	}
-	return strings.TrimSpace(string(p.errs.Waiting()))
+	return strings.TrimSpace(string(p.errorStream.PeekQueued()))
 }
 
-// limited takes some kilobytes and drops the rest.
-type limited struct{ *strings.Builder }
+// limitedBuilder takes some kilobytes and drops the rest.
+type limitedBuilder struct{ *strings.Builder }
 
-func (l *limited) Write(b []byte) (int, error) {
+func (l *limitedBuilder) Write(b []byte) (int, error) {
 	if l.Len() < 4<<10 {
 		l.Builder.Write(b)
 	}
@@ -109,14 +109,14 @@ func (l *limited) Write(b []byte) (int, error) {
 }
 
 // abort drops both streams.
-func (p *pair) abort() {
-	p.data.Abort()
-	p.errs.Abort()
+func (p *streamPair) abort() {
+	p.dataStream.Abort()
+	p.errorStream.Abort()
 }
 
-// refusal reads what a node says of a connection's end. Only a failed connect leaves the client's bytes unsent; a text
+// parseRefusal reads what a node says of a connection's end. Only a failed connect leaves the client's bytes unsent; a text
 // that speaks of reading or writing may quote anything.
-func refusal(text string) (r forwarder.Refusal, refused bool) {
+func parseRefusal(text string) (r forwarder.Refusal, isRefused bool) {
 	if text == "" {
 		return r, false
 	}
@@ -127,11 +127,11 @@ func refusal(text string) (r forwarder.Refusal, refused bool) {
 		strings.Contains(lower, "failed to connect to localhost") ||
 		strings.Contains(lower, "is not running") && strings.Contains(lower, "sandbox container")
 	transfer := strings.Contains(lower, "read tcp") || strings.Contains(lower, "write tcp") || strings.Contains(lower, "error copying")
-	return forwarder.Refusal{Reason: shorten(text), Connect: connect && !transfer}, true
+	return forwarder.Refusal{Reason: shortenReason(text), Connect: connect && !transfer}, true
 }
 
-// shorten leaves out where in its own namespaces a node looked.
-func shorten(text string) string {
+// shortenReason leaves out where in its own namespaces a node looked.
+func shortenReason(text string) string {
 	text = strings.Join(strings.Fields(text), " ")
 	if before, after, ok := strings.Cut(text, "failed to execute portforward in network namespace "); ok {
 		if _, rest, ok := strings.Cut(after, ": "); ok {

@@ -14,17 +14,17 @@ import (
 // Spec says what is forwarded by which program.
 type Spec struct {
 	Program string // looked for in the run's PATH
-	session.Words
+	session.ResourceRef
 	Port string // a number or a name
 }
 
-// podTimeout is how long kubectl waits for a pod; its own minute is longer than we wait for a tunnel.
-const podTimeout = "30s"
+// podRunningTimeout is how long kubectl waits for a pod; its own minute is longer than we wait for a tunnel.
+const podRunningTimeout = "30s"
 
 func (s Spec) argv() []string {
-	argv := []string{s.Program, "port-forward", "--address", "127.0.0.1", "--pod-running-timeout", podTimeout}
+	argv := []string{s.Program, "port-forward", "--address", "127.0.0.1", "--pod-running-timeout", podRunningTimeout}
 	for _, flag := range []struct{ name, value string }{
-		{"--kubeconfig", s.Kubeconfig}, {"--context", s.Place.Context}, {"--namespace", s.Place.Namespace},
+		{"--kubeconfig", s.Kubeconfig}, {"--context", s.Location.Context}, {"--namespace", s.Location.Namespace},
 	} {
 		if flag.value != "" {
 			argv = append(argv, flag.name, flag.value)
@@ -36,21 +36,21 @@ func (s Spec) argv() []string {
 // Open starts kubectl and returns when it says where it listens.
 func Open(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, error) {
 	tunnel := &tunnel{
-		log:      run.Log,
-		at:       spec.Words,
-		ready:    make(chan string, 1),
-		refusals: make(chan forwarder.Refusal, 8),
-		started:  make(chan struct{}),
+		log:       run.Log,
+		ref:       spec.ResourceRef,
+		addrCh:    make(chan string, 1),
+		refusalCh: make(chan forwarder.Refusal, 8),
+		startedCh: make(chan struct{}),
 	}
 	kubectl, err := process.Start(process.Command{
-		Argv: spec.argv(), Dir: run.Dir, Env: run.Env, Line: tunnel.line,
+		Argv: spec.argv(), Dir: run.Dir, Env: run.Env, OnLine: tunnel.handleLine,
 	})
 	if err != nil {
-		return nil, process.Failure(err, "install kubectl: https://kubernetes.io/docs/tasks/tools/")
+		return nil, process.ClassifyStartError(err, "install kubectl: https://kubernetes.io/docs/tasks/tools/")
 	}
 	tunnel.Child = kubectl
-	close(tunnel.started)
-	if err := tunnel.await(ctx); err != nil {
+	close(tunnel.startedCh)
+	if err := tunnel.waitReady(ctx); err != nil {
 		_ = tunnel.Close()
 		return nil, err
 	}

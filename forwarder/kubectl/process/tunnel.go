@@ -14,57 +14,57 @@ import (
 // tunnel is one run of kubectl port-forward.
 type tunnel struct {
 	*process.Child
-	log      io.Writer
-	at       session.Words
-	addr     string
-	ready    chan string // gets the address once
-	refusals chan forwarder.Refusal
-	started  chan struct{} // closed when Child is set
+	log       io.Writer
+	ref       session.ResourceRef
+	addr      string
+	addrCh    chan string // gets the address once
+	refusalCh chan forwarder.Refusal
+	startedCh chan struct{} // closed when Child is set
 
-	said process.Said // to be read after Done
+	transcript process.Transcript // to be read after Done
 }
 
-// line takes what kubectl prints, as it comes.
-func (t *tunnel) line(_ process.Stream, line string) {
-	if handling(line) {
+// handleLine takes what kubectl prints, as it comes.
+func (t *tunnel) handleLine(_ process.Stream, line string) {
+	if isHandlingLine(line) {
 		return
 	}
 	_, _ = io.WriteString(t.log, line+"\n")
-	if addr, ok := listening(line); ok {
+	if addr, ok := parseListenAddr(line); ok {
 		select {
-		case t.ready <- addr:
+		case t.addrCh <- addr:
 		default: // it listens on one port alone
 		}
 		return
 	}
-	words := plain(line)
-	t.said.Add(words)
-	if refusal, ok := refused(words); ok {
+	message := messageText(line)
+	t.transcript.Add(message)
+	if refusal, ok := parseRefusal(message); ok {
 		select {
-		case t.refusals <- refusal:
+		case t.refusalCh <- refusal:
 		default:
 		}
 	}
-	if hopeless(words) {
-		<-t.started
+	if cannotCreateStreams(message) {
+		<-t.startedCh
 		t.Kill()
 	}
 }
 
-// await returns when kubectl listens, or says why it will not.
-func (t *tunnel) await(ctx context.Context) error {
+// waitReady returns when kubectl listens, or says why it will not.
+func (t *tunnel) waitReady(ctx context.Context) error {
 	select {
-	case t.addr = <-t.ready:
+	case t.addr = <-t.addrCh:
 		return nil
 	case <-t.Done():
-		return t.failure()
+		return t.exitFailure()
 	case <-ctx.Done():
 	}
 	_ = t.Close()
 	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return ctx.Err()
 	}
-	if f := explain(&t.said, t.at); f != nil {
+	if f := classifyExit(&t.transcript, t.ref); f != nil {
 		return f
 	}
 	return &forwarder.Failure{Reason: "kubectl was not ready in time"}
@@ -82,7 +82,7 @@ func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
 }
 
 // Refusals are what kubectl says of connections. It names none, and ends itself after each.
-func (t *tunnel) Refusals() <-chan forwarder.Refusal { return t.refusals }
+func (t *tunnel) Refusals() <-chan forwarder.Refusal { return t.refusalCh }
 
 // Acknowledges is false: kubectl accepts before it asks the pod.
 func (t *tunnel) Acknowledges() bool { return false }
@@ -92,15 +92,15 @@ func (t *tunnel) Fragile() {}
 
 // Err is why kubectl ended, in the line that tells most.
 func (t *tunnel) Err() error {
-	if t.Stopped() {
+	if t.WasStopped() {
 		return nil
 	}
-	return t.failure()
+	return t.exitFailure()
 }
 
-func (t *tunnel) failure() error {
-	if f := explain(&t.said, t.at); f != nil {
+func (t *tunnel) exitFailure() error {
+	if f := classifyExit(&t.transcript, t.ref); f != nil {
 		return f
 	}
-	return &forwarder.Failure{Reason: "kubectl ended: " + t.Status()}
+	return &forwarder.Failure{Reason: "kubectl ended: " + t.ExitStatus()}
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 )
 
-func TestAListOfKubeconfigsIsOne(t *testing.T) {
-	s := serve(t, "x")
+func TestSource_MergesAListOfKubeconfigs(t *testing.T) {
+	s := startServer(t, "x")
 	whole := s.source(t, "{token: x}", "")
 	dir := t.TempDir()
 	text, err := os.ReadFile(strings.TrimPrefix(whole.Env[len(whole.Env)-1], "KUBECONFIG="))
@@ -33,29 +33,29 @@ func TestAListOfKubeconfigsIsOne(t *testing.T) {
 	src := whole
 	src.Dir = dir // relative entries are the project's
 	src.Env = append(os.Environ(), "KUBECONFIG=clusters:"+filepath.Join(dir, "missing")+":rest")
-	if f := get(t, src); f != nil {
+	if f := getObject(t, src); f != nil {
 		t.Errorf("%+v", f)
 	}
-	src.Place.Context = "other"
-	if f := get(t, src); f == nil || f.Class != forwarder.Permanent || !strings.Contains(f.Reason, `context "other" does not exist`) {
+	src.Location.Context = "other"
+	if f := getObject(t, src); f == nil || f.Class != forwarder.Permanent || !strings.Contains(f.Reason, `context "other" does not exist`) {
 		t.Errorf("%+v", f)
 	}
-	src.Place.Context = "test"
+	src.Location.Context = "test"
 	src.Kubeconfig = filepath.Join(dir, "clusters") // alone it has no context
-	if f := get(t, src); f == nil || f.Class != forwarder.Permanent || !strings.Contains(f.Hint, "--kubeconfig "+src.Kubeconfig) {
+	if f := getObject(t, src); f == nil || f.Class != forwarder.Permanent || !strings.Contains(f.Hint, "--kubeconfig "+src.Kubeconfig) {
 		t.Errorf("%+v", f)
 	}
 	src.Kubeconfig = filepath.Join(dir, "broken")
 	if err := os.WriteFile(src.Kubeconfig, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if f := get(t, src); f == nil || f.Class != forwarder.Permanent || !strings.Contains(f.Reason, "the kubeconfig cannot be read") {
+	if f := getObject(t, src); f == nil || f.Class != forwarder.Permanent || !strings.Contains(f.Reason, "the kubeconfig cannot be read") {
 		t.Errorf("%+v", f)
 	}
 }
 
-func TestAKubeconfigsProxyIsUsed(t *testing.T) {
-	s := serve(t, "x")
+func TestSession_UsesTheKubeconfigsProxy(t *testing.T) {
+	s := startServer(t, "x")
 	var through atomic.Int32
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		through.Add(1)
@@ -89,10 +89,10 @@ func TestAKubeconfigsProxyIsUsed(t *testing.T) {
 	if err := os.WriteFile(path, []byte(strings.Replace(string(text), "cluster: {", fmt.Sprintf("cluster: {proxy-url: %q, ", proxy.URL), 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if f := get(t, src); f != nil || through.Load() == 0 {
+	if f := getObject(t, src); f != nil || through.Load() == 0 {
 		t.Errorf("%+v, %d through the proxy", f, through.Load())
 	}
-	opened, release, err := shared.Open(src)
+	opened, release, err := testRegistry.Open(src)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,23 +104,23 @@ func TestAKubeconfigsProxyIsUsed(t *testing.T) {
 	}
 }
 
-func TestNodesAreLookedAtOnlyWhereSomethingIsWrongAndNotAllTheTime(t *testing.T) {
-	s := serve(t, "x")
+func TestSession_ChecksNodesOnDemandAndAtMostOncePerInterval(t *testing.T) {
+	s := startServer(t, "x")
 	src := s.source(t, "{token: x}", "")
-	opened, release, err := shared.Open(src)
+	opened, release, err := testRegistry.Open(src)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer release()
-	opened.Report(src.Words)
-	if n := s.asked.Load(); n != 0 {
+	opened.Report(src.ResourceRef)
+	if n := s.requests.Load(); n != 0 {
 		t.Errorf("the server was asked %d times for a report", n)
 	}
 	for range 5 {
-		opened.LookAtNodes([]string{"one", "two"})
+		opened.CheckNodes([]string{"one", "two"})
 	}
 	opened.tasks.Wait()
-	if n := s.asked.Load(); n != 2 {
+	if n := s.requests.Load(); n != 2 {
 		t.Errorf("the server was asked %d times about two nodes", n)
 	}
 }

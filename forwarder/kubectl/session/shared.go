@@ -25,88 +25,88 @@ import (
 
 // Source is where a session's settings come from.
 type Source struct {
-	Words
-	Dir   string    // the project's root
-	Env   []string  // the environment of children, in which KUBECONFIG is looked up
-	Log   io.Writer // takes what a login helper says
-	Asked time.Time // when the user asked for this; failures from before are forgiven
+	ResourceRef
+	Dir         string    // the project's root
+	Env         []string  // the environment of children, in which KUBECONFIG is looked up
+	Log         io.Writer // takes what a login helper says
+	RequestedAt time.Time // when the user asked for this; failures from before are forgiven
 }
 
-// Shared is what services share: their sessions, and the logins. Its methods may be called concurrently.
-type Shared struct {
+// Registry is what services share: their sessions, and the logins. Its methods may be called concurrently.
+type Registry struct {
 	tasks *tasks.Group
 
-	mu       sync.Mutex
-	sessions map[string]*use   // by what they were made of, with the number of their users
-	logins   map[string]*login // by the same; they stay: what a plugin said is remembered as long as there is a driver
+	mu             sync.Mutex
+	sessions       map[string]*sharedSession // by what they were made of, with the number of their users
+	authenticators map[string]*authenticator // by the same; they stay: what a plugin said is remembered as long as there is a driver
 }
 
-// NewShared makes one in which nothing is shared yet. What it runs ends with the group.
-func NewShared(group *tasks.Group) *Shared {
-	return &Shared{tasks: group, sessions: make(map[string]*use), logins: make(map[string]*login)}
+// NewRegistry makes one in which nothing is shared yet. What it runs ends with the group.
+func NewRegistry(group *tasks.Group) *Registry {
+	return &Registry{tasks: group, sessions: make(map[string]*sharedSession), authenticators: make(map[string]*authenticator)}
 }
 
-type use struct {
+type sharedSession struct {
 	*Session
-	users int
+	refs int
 }
 
 // Open returns the session that a kubeconfig describes, which is shared with everybody who asks for the same. It asks
 // nothing of the server. Release must be called once. An error is a *forwarder.Failure.
-func (h *Shared) Open(src Source) (s *Session, release func(), err error) {
-	config, err := src.config()
+func (h *Registry) Open(src Source) (s *Session, release func(), err error) {
+	config, err := src.loadConfig()
 	if err != nil {
 		return nil, nil, err
 	}
 	key := src.key(config)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	l, err := h.login(key, src, config)
+	l, err := h.authenticatorFor(key, src, config)
 	if err != nil {
 		return nil, nil, err
 	}
-	l.renew(src)
+	l.updateEnvironment(src)
 	u := h.sessions[key]
 	if u == nil {
 		group := h.tasks.Subgroup()
-		s, err := open(config, l, group)
+		s, err := newSession(config, l, group)
 		if err != nil {
 			group.Stop()
 			return nil, nil, &forwarder.Failure{
 				Class: forwarder.Permanent, Reason: fmt.Sprintf("the kubeconfig cannot be used: %v", err),
-				Hint: src.Kubectl("config view"),
+				Hint: src.Command("config view"),
 			}
 		}
-		u = &use{Session: s}
+		u = &sharedSession{Session: s}
 		h.sessions[key] = u
 	}
-	u.users++
-	return u.Session, sync.OnceFunc(func() { h.leave(key, u) }), nil
+	u.refs++
+	return u.Session, sync.OnceFunc(func() { h.release(key, u) }), nil
 }
 
 // key tells what a session is made of from everything else.
 func (src Source) key(config *rest.Config) string {
-	return digest(src.Place.Context, src.Dir, config.Host, config.APIPath, config.TLSClientConfig, config.Username, config.Password,
+	return digest(src.Location.Context, src.Dir, config.Host, config.APIPath, config.TLSClientConfig, config.Username, config.Password,
 		config.BearerToken, config.BearerTokenFile, config.Impersonate, config.AuthProvider, execKey(config.ExecProvider))
 }
 
-// login is the shared login of a key. h.mu is held.
-func (h *Shared) login(key string, src Source, config *rest.Config) (*login, error) {
-	if l := h.logins[key]; l != nil {
+// authenticatorFor is the shared login of a key. h.mu is held.
+func (h *Registry) authenticatorFor(key string, src Source, config *rest.Config) (*authenticator, error) {
+	if l := h.authenticators[key]; l != nil {
 		return l, nil
 	}
-	p, err := newPlugin(config, src.Dir, src.Env, src.Log, src.Words)
+	p, err := newPlugin(config, src.Dir, src.Env, src.Log, src.ResourceRef)
 	if err != nil {
 		return nil, &forwarder.Failure{Class: forwarder.Permanent, Reason: err.Error()}
 	}
-	l := &login{tasks: h.tasks, plugin: p}
-	h.logins[key] = l
+	l := &authenticator{tasks: h.tasks, plugin: p}
+	h.authenticators[key] = l
 	return l, nil
 }
 
-// Give takes the answer of a login helper that somebody else ran, for everybody who shares the login.
-func (h *Shared) Give(src Source, answer []byte) error {
-	config, err := src.config()
+// SetCredential takes the answer of a login helper that somebody else ran, for everybody who shares the login.
+func (h *Registry) SetCredential(src Source, answer []byte) error {
+	config, err := src.loadConfig()
 	if err != nil {
 		return err
 	}
@@ -119,31 +119,31 @@ func (h *Shared) Give(src Source, answer []byte) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	l, err := h.login(src.key(config), src, config)
+	l, err := h.authenticatorFor(src.key(config), src, config)
 	if err != nil {
 		return err
 	}
-	l.give(cred)
+	l.setCredential(cred)
 	return nil
 }
 
-// Foreground runs the login helper of a kubeconfig on the user's terminal and returns its answer, which is secret. Helped
+// RunLoginHelper runs the login helper of a kubeconfig on the user's terminal and returns its answer, which is secret. Helped
 // is false where the kubeconfig's user has none: there is nothing to be run.
-func Foreground(ctx context.Context, src Source, terminal forwarder.Terminal) (answer []byte, helped bool, err error) {
-	config, err := src.config()
+func RunLoginHelper(ctx context.Context, src Source, terminal forwarder.Terminal) (answer []byte, hasHelper bool, err error) {
+	config, err := src.loadConfig()
 	if err != nil || config.ExecProvider == nil {
 		return nil, false, err
 	}
-	p, err := newPlugin(config, src.Dir, src.Env, io.Discard, src.Words)
+	p, err := newPlugin(config, src.Dir, src.Env, io.Discard, src.ResourceRef)
 	if err != nil {
 		return nil, true, err
 	}
-	if p.info, err = describe(config, p.config.InteractiveMode != api.NeverExecInteractiveMode); err != nil {
+	if p.info, err = encodeExecInfo(config, p.config.InteractiveMode != api.NeverExecInteractiveMode); err != nil {
 		return nil, true, err
 	}
-	path, err := process.Look(p.config.Command, p.env, p.dir)
+	path, err := process.LookPath(p.config.Command, p.env, p.dir)
 	if err != nil {
-		return nil, true, process.Failure(err, "install "+p.config.Command)
+		return nil, true, process.ClassifyStartError(err, "install "+p.config.Command)
 	}
 	cmd := exec.CommandContext(ctx, path, p.config.Args...)
 	cmd.Dir, cmd.Env = p.dir, append(slices.Clip(p.env), "KUBERNETES_EXEC_INFO="+p.info)
@@ -157,28 +157,28 @@ func Foreground(ctx context.Context, src Source, terminal forwarder.Terminal) (a
 	return answer, true, nil
 }
 
-func (h *Shared) leave(key string, u *use) {
+func (h *Registry) release(key string, u *sharedSession) {
 	h.mu.Lock()
-	u.users--
-	last := u.users == 0
-	if last && h.sessions[key] == u {
+	u.refs--
+	isLast := u.refs == 0
+	if isLast && h.sessions[key] == u {
 		delete(h.sessions, key)
 	}
 	h.mu.Unlock()
-	if last {
+	if isLast {
 		u.close()
 	}
 }
 
-// renew takes the newest environment for the next run of the plugin, and forgives.
-func (l *login) renew(src Source) {
-	l.forgive(src.Asked)
+// updateEnvironment takes the newest environment for the next run of the plugin, and forgives.
+func (l *authenticator) updateEnvironment(src Source) {
+	l.clearFailureBefore(src.RequestedAt)
 	if l.plugin == nil {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.running == nil {
+	if l.pluginDoneCh == nil {
 		l.plugin.env = append([]string(nil), src.Env...)
 		for _, e := range l.plugin.config.Env {
 			l.plugin.env = append(l.plugin.env, e.Name+"="+e.Value)
@@ -194,9 +194,9 @@ func execKey(exec *api.ExecConfig) any {
 	return []any{exec.Command, exec.Args, exec.Env, exec.APIVersion, exec.ProvideClusterInfo, exec.InteractiveMode}
 }
 
-// config reads the kubeconfig files as kubectl would.
-func (src Source) config() (*rest.Config, error) {
-	files := Files(src.Kubeconfig, src.Env, src.Dir)
+// loadConfig reads the kubeconfig files as kubectl would.
+func (src Source) loadConfig() (*rest.Config, error) {
+	files := KubeconfigFiles(src.Kubeconfig, src.Env, src.Dir)
 	rules := &clientcmd.ClientConfigLoadingRules{Precedence: files}
 	if src.Kubeconfig != "" {
 		rules = &clientcmd.ClientConfigLoadingRules{ExplicitPath: src.Kubeconfig}
@@ -209,7 +209,7 @@ func (src Source) config() (*rest.Config, error) {
 		}
 	}
 	if len(raw.Clusters) == 0 && len(raw.Contexts) == 0 {
-		if config := src.inside(); config != nil {
+		if config := src.inClusterConfig(); config != nil {
 			return config, nil
 		}
 		return nil, &forwarder.Failure{
@@ -218,7 +218,7 @@ func (src Source) config() (*rest.Config, error) {
 			Hint:   "set KUBECONFIG, or the service's kubeconfig",
 		}
 	}
-	name := src.Place.Context
+	name := src.Location.Context
 	if name == "" {
 		name = raw.CurrentContext
 	}
@@ -229,22 +229,22 @@ func (src Source) config() (*rest.Config, error) {
 		}
 		return nil, &forwarder.Failure{
 			Class: forwarder.Permanent, Reason: fmt.Sprintf("%s (looked in %v)", what, files),
-			Hint: Words{Kubeconfig: src.Kubeconfig}.Kubectl("config get-contexts"),
+			Hint: ResourceRef{Kubeconfig: src.Kubeconfig}.Command("config get-contexts"),
 		}
 	}
 	config, err := clientcmd.NewNonInteractiveClientConfig(*raw, name, &clientcmd.ConfigOverrides{}, rules).ClientConfig()
 	if err != nil {
 		return nil, &forwarder.Failure{
 			Class: forwarder.Permanent, Reason: fmt.Sprintf("the kubeconfig cannot be used: %v", err),
-			Hint: src.Kubectl("config view"),
+			Hint: src.Command("config view"),
 		}
 	}
 	config.UserAgent = "localport"
 	return config, nil
 }
 
-// inside is the configuration of a process in a pod, nil elsewhere.
-func (src Source) inside() *rest.Config {
+// inClusterConfig is the configuration of a process in a pod, nil elsewhere.
+func (src Source) inClusterConfig() *rest.Config {
 	if process.Getenv(src.Env, "KUBERNETES_SERVICE_HOST") == "" || os.Getenv("KUBERNETES_SERVICE_HOST") == "" {
 		return nil
 	}

@@ -27,8 +27,8 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("Error from server (%s): %s", e.Reason, e.Message)
 }
 
-// refusal reads why a response is not what was asked for. It closes the body.
-func refusal(resp *http.Response) *StatusError {
+// readStatusError reads why a response is not what was asked for. It closes the body.
+func readStatusError(resp *http.Response) *StatusError {
 	defer resp.Body.Close()
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	e := &StatusError{}
@@ -47,7 +47,7 @@ func refusal(resp *http.Response) *StatusError {
 }
 
 // Is the error a refusal with this code?
-func hasCode(err error, code int) bool {
+func hasStatusCode(err error, code int) bool {
 	e, ok := asStatus(err)
 	return ok && e.Code == code
 }

@@ -13,20 +13,20 @@ import (
 
 // The protocol of port forwards, and its name where its SPDY frames travel in a WebSocket's messages.
 const (
-	portForward = "portforward.k8s.io"
-	tunnelled   = "SPDY/3.1+" + portForward
+	portForwardProtocol = "portforward.k8s.io"
+	webSocketProtocol   = "SPDY/3.1+" + portForwardProtocol
 )
 
-var errNoSocket = errors.New("the server does not carry port forwards in a WebSocket")
+var errNoWebSocket = errors.New("the server does not carry port forwards in a WebSocket")
 
-// upgrader makes a WebSocket of a request. The connection is the body of the response.
-type upgrader struct{ dialer *websocket.Dialer }
+// webSocketTransport makes a WebSocket of a request. The connection is the body of the response.
+type webSocketTransport struct{ dialer *websocket.Dialer }
 
-func (u upgrader) RoundTrip(req *http.Request) (*http.Response, error) {
+func (u webSocketTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	at := *req.URL
 	at.Scheme = map[string]string{"https": "wss", "http": "ws"}[at.Scheme]
 	dialer := *u.dialer
-	dialer.Subprotocols = []string{tunnelled}
+	dialer.Subprotocols = []string{webSocketProtocol}
 	conn, resp, err := dialer.DialContext(req.Context(), at.String(), req.Header)
 	if errors.Is(err, websocket.ErrBadHandshake) {
 		return resp, nil // the caller reads why
@@ -34,25 +34,25 @@ func (u upgrader) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if conn.Subprotocol() != tunnelled {
+	if conn.Subprotocol() != webSocketProtocol {
 		conn.Close()
-		return nil, errNoSocket
+		return nil, errNoWebSocket
 	}
 	return &http.Response{StatusCode: http.StatusOK, Body: &webSocket{conn: conn}}, nil
 }
 
 func (s *Session) upgradeWebSocket(ctx context.Context, path string) (io.ReadWriteCloser, error) {
-	resp, err := s.authorized(ctx, func(cred *credential) (*http.Response, error) {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url(path).String(), nil)
+	resp, err := s.sendAuthorized(ctx, func(cred *credential) (*http.Response, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.urlFor(path).String(), nil)
 		if err != nil {
 			return nil, err
 		}
-		cred.put(req)
-		resp, err := s.socket.RoundTrip(req)
+		cred.setHeader(req)
+		resp, err := s.webSocketTripper.RoundTrip(req)
 		if err == nil && resp.StatusCode == http.StatusOK {
 			if _, made := resp.Body.(*webSocket); !made { // an answer, but to another question
 				resp.Body.Close()
-				return nil, errNoSocket
+				return nil, errNoWebSocket
 			}
 		}
 		return resp, err
@@ -106,16 +106,16 @@ func (w *webSocket) SetWriteDeadline(t time.Time) error { return w.conn.SetWrite
 func (w *webSocket) Close() error { return w.conn.Close() }
 
 func (s *Session) upgradeSPDY(ctx context.Context, path string) (io.ReadWriteCloser, error) {
-	resp, err := s.authorized(ctx, func(cred *credential) (*http.Response, error) {
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url(path).String(), nil)
+	resp, err := s.sendAuthorized(ctx, func(cred *credential) (*http.Response, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.urlFor(path).String(), nil)
 		if err != nil {
 			return nil, err
 		}
 		req.Header.Set("Connection", "Upgrade")
 		req.Header.Set("Upgrade", "SPDY/3.1")
-		req.Header.Set("X-Stream-Protocol-Version", portForward)
-		cred.put(req)
-		resp, err := s.spdy.RoundTrip(req)
+		req.Header.Set("X-Stream-Protocol-Version", portForwardProtocol)
+		cred.setHeader(req)
+		resp, err := s.spdyTripper.RoundTrip(req)
 		if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
 			resp.StatusCode = http.StatusOK
 		}

@@ -2,18 +2,18 @@ package session
 
 import "strings"
 
-// Words words next steps for the user, as commands for the cluster that a forward leads to.
-type Words struct {
+// ResourceRef words next steps for the user, as commands for the cluster that a forward leads to.
+type ResourceRef struct {
 	Resource   string // TYPE/NAME, or pods -l SELECTOR
 	Kubeconfig string // the file of the config; empty: as kubectl finds it
-	Place      Place
+	Location   Location
 }
 
-// Kubectl is a command that needs no namespace.
-func (w Words) Kubectl(command string) string {
+// Command is a command that needs no namespace.
+func (w ResourceRef) Command(command string) string {
 	line := "kubectl " + command
-	if w.Place.Context != "" {
-		line += " --context " + w.Place.Context
+	if w.Location.Context != "" {
+		line += " --context " + w.Location.Context
 	}
 	if w.Kubeconfig != "" {
 		line += " --kubeconfig " + w.Kubeconfig
@@ -21,16 +21,16 @@ func (w Words) Kubectl(command string) string {
 	return line
 }
 
-// Namespaced is a command in the forward's namespace.
-func (w Words) Namespaced(command string) string {
-	if w.Place.Namespace != "" {
-		command += " -n " + w.Place.Namespace
+// NamespacedCommand is a command in the forward's namespace.
+func (w ResourceRef) NamespacedCommand(command string) string {
+	if w.Location.Namespace != "" {
+		command += " -n " + w.Location.Namespace
 	}
-	return w.Kubectl(command)
+	return w.Command(command)
 }
 
-// Kind is the plural of the resource's type, as kubectl get takes it.
-func (w Words) Kind() string {
+// PluralKind is the plural of the resource's type, as kubectl get takes it.
+func (w ResourceRef) PluralKind() string {
 	kind, _, _ := strings.Cut(w.Resource, "/")
 	return kind + "s"
 }

@@ -26,8 +26,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/moby/spdystream.(*Connection).shutdown"))
 }
 
-// connect is a connection to the library that container runtimes serve port forwards with.
-func connect(t *testing.T, handle func(httpstream.Stream)) *Conn {
+// connectToPeer is a connection to the library that container runtimes serve port forwards with.
+func connectToPeer(t *testing.T, handle func(httpstream.Stream)) *Conn {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -56,7 +56,7 @@ func connect(t *testing.T, handle func(httpstream.Stream)) *Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := NewConn(near, 64<<10, NewReserve(1<<20))
+	c := NewConn(near, 64<<10, NewBufferReserve(1<<20))
 	t.Cleanup(func() {
 		_ = c.Close()
 		<-server.CloseChan()
@@ -71,10 +71,10 @@ func echo(s httpstream.Stream) {
 	_ = s.Close()
 }
 
-func send(t *testing.T, s *Stream, data []byte) {
+func sendAll(t *testing.T, s *Stream, data []byte) {
 	t.Helper()
 	for len(data) > 0 {
-		n := min(len(data), MaxData)
+		n := min(len(data), MaxWriteSize)
 		if err := s.Write(data[:n]); err != nil {
 			t.Error(err)
 		}
@@ -85,48 +85,48 @@ func send(t *testing.T, s *Stream, data []byte) {
 	}
 }
 
-func open(t *testing.T, c *Conn, headers ...Header) *Stream {
+func openStream(t *testing.T, c *Conn, headers ...Header) *Stream {
 	t.Helper()
-	s, err := c.Open(headers, false)
+	s, err := c.OpenStream(headers, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-func TestHeadersArriveAndBytesComeBack(t *testing.T) {
+func TestStream_SendsHeadersAndEchoesBytes(t *testing.T) {
 	headers := make(chan http.Header, 3)
-	c := connect(t, func(s httpstream.Stream) {
+	c := connectToPeer(t, func(s httpstream.Stream) {
 		headers <- s.Headers()
 		echo(s)
 	})
 	for _, port := range []string{"1", "65535", "7000"} { // the stream of headers goes on from the one to the next
-		s := open(t, c, Header{"port", port}, Header{"streamtype", "data"})
+		s := openStream(t, c, Header{"port", port}, Header{"streamtype", "data"})
 		if got := <-headers; got.Get("port") != port || got.Get("streamtype") != "data" {
 			t.Errorf("headers %v", got)
 		}
 		<-s.Replied()
-		send(t, s, []byte("there and back"))
+		sendAll(t, s, []byte("there and back"))
 		var back bytes.Buffer
 		if _, err := s.WriteTo(&back); err != nil || back.String() != "there and back" {
 			t.Errorf("got %q, %v", back.String(), err)
 		}
 	}
-	if n := c.Streams(); n != 0 {
+	if n := c.StreamCount(); n != 0 {
 		t.Errorf("%d streams are left", n)
 	}
 }
 
-func TestManyStreamsAtOnceKeepTheirBytesApart(t *testing.T) {
-	c := connect(t, echo)
+func TestConn_ConcurrentStreamsKeepTheirBytesApart(t *testing.T) {
+	c := connectToPeer(t, echo)
 	var all sync.WaitGroup
 	for i := range 20 {
 		all.Go(func() {
 			data := make([]byte, 300<<10)
 			_, _ = rand.NewChaCha8([32]byte{byte(i)}).Read(data)
-			s := open(t, c)
+			s := openStream(t, c)
 			var sending sync.WaitGroup
-			sending.Go(func() { send(t, s, data) })
+			sending.Go(func() { sendAll(t, s, data) })
 			sum := sha256.New()
 			n, err := s.WriteTo(sum)
 			sending.Wait()
@@ -138,8 +138,8 @@ func TestManyStreamsAtOnceKeepTheirBytesApart(t *testing.T) {
 	all.Wait()
 }
 
-func TestPingsAreAnsweredOrTheConnectionEnds(t *testing.T) {
-	c := connect(t, echo)
+func TestConn_PingsCompleteOnReplyOrClose(t *testing.T) {
+	c := connectToPeer(t, echo)
 	select {
 	case <-c.Ping():
 	case <-time.After(10 * time.Second):
@@ -149,35 +149,35 @@ func TestPingsAreAnsweredOrTheConnectionEnds(t *testing.T) {
 	_ = c.Close()
 	<-waiting
 	<-c.Ping()
-	if _, err := c.Open(nil, false); !errors.Is(err, ErrClosed) || !errors.Is(c.Err(), ErrClosed) {
+	if _, err := c.OpenStream(nil, false); !errors.Is(err, ErrClosed) || !errors.Is(c.Err(), ErrClosed) {
 		t.Errorf("open: %v, connection: %v", err, c.Err())
 	}
 }
 
-func TestRefusedStreamIsReset(t *testing.T) {
-	c := connect(t, echo)
-	s := open(t, c, Header{"refuse", "yes"})
+func TestStream_RefusedStreamIsReset(t *testing.T) {
+	c := connectToPeer(t, echo)
+	s := openStream(t, c, Header{"refuse", "yes"})
 	<-s.Replied()
 	if _, err := s.WriteTo(io.Discard); !errors.Is(err, ErrReset) {
 		t.Errorf("got %v", err)
 	}
-	other := open(t, c)
-	send(t, other, []byte("x"))
+	other := openStream(t, c)
+	sendAll(t, other, []byte("x"))
 	if n, err := other.WriteTo(io.Discard); n != 1 || err != nil {
 		t.Errorf("another: %d bytes, %v", n, err)
 	}
 }
 
-func TestAbortedStreamLeavesTheOthersAlone(t *testing.T) {
-	c := connect(t, func(s httpstream.Stream) {
+func TestStream_AbortUnblocksTheConnection(t *testing.T) {
+	c := connectToPeer(t, func(s httpstream.Stream) {
 		for {
 			if _, err := s.Write(make([]byte, 1000)); err != nil {
 				return
 			}
 		}
 	})
-	unread := open(t, c)
-	for unread.Received() < 64<<10 { // as much as may wait: now the connection does
+	unread := openStream(t, c)
+	for unread.ReceivedBytes() < 64<<10 { // as much as may wait: now the connection does
 		<-time.After(time.Millisecond)
 	}
 	unread.Abort()
@@ -188,59 +188,59 @@ func TestAbortedStreamLeavesTheOthersAlone(t *testing.T) {
 	}
 }
 
-func TestWhoDoesNotReadIsLentMemoryWhereOthersWouldWait(t *testing.T) {
+func TestBufferReserve_SlowReaderOfASharedConnectionBorrowsMemory(t *testing.T) {
 	const room = 64<<10 + 1<<20 // the budget and the reserve
-	c := connect(t, func(s httpstream.Stream) {
+	c := connectToPeer(t, func(s httpstream.Stream) {
 		n, _ := strconv.Atoi(s.Headers().Get("bytes"))
 		_, _ = s.Write(make([]byte, n))
 		_ = s.Close()
 	})
-	c.Crowd(true)
-	lazy := open(t, c, Header{"bytes", strconv.Itoa(room - 64<<10)})
+	c.SetShared(true)
+	lazy := openStream(t, c, Header{"bytes", strconv.Itoa(room - 64<<10)})
 	for range 3 {
-		if n, err := open(t, c, Header{"bytes", "100000"}).WriteTo(io.Discard); n != 100000 || err != nil {
+		if n, err := openStream(t, c, Header{"bytes", "100000"}).WriteTo(io.Discard); n != 100000 || err != nil {
 			t.Errorf("another stream: %d bytes, %v", n, err)
 		}
 	}
 	<-lazy.Replied()
-	for lazy.Ended() == nil {
+	for lazy.EndErr() == nil {
 		<-c.Ping() // what was sent before the answer has come
 	}
-	if !c.Burdened() || c.Backed() {
-		t.Errorf("burdened: %v, backed up: %v", c.Burdened(), c.Backed())
+	if !c.IsCongested() || c.IsBackedUp() {
+		t.Errorf("burdened: %v, backed up: %v", c.IsCongested(), c.IsBackedUp())
 	}
 	if n, err := lazy.WriteTo(io.Discard); n != room-64<<10 || err != nil {
 		t.Errorf("%d bytes, %v", n, err)
 	}
-	if left := c.reserve.left.Load(); left != 1<<20 || c.Burdened() {
-		t.Errorf("%d bytes of the reserve are left, burdened: %v", left, c.Burdened())
+	if left := c.reserve.available.Load(); left != 1<<20 || c.IsCongested() {
+		t.Errorf("%d bytes of the reserve are left, burdened: %v", left, c.IsCongested())
 	}
 
 	// The reserve has an end; whoever leaves gives it back.
-	lazy = open(t, c, Header{"bytes", strconv.Itoa(2 * room)})
-	for !c.Backed() {
+	lazy = openStream(t, c, Header{"bytes", strconv.Itoa(2 * room)})
+	for !c.IsBackedUp() {
 		runtime.Gosched()
 	}
 	lazy.Abort()
-	if n, err := open(t, c, Header{"bytes", "100000"}).WriteTo(io.Discard); n != 100000 || err != nil {
+	if n, err := openStream(t, c, Header{"bytes", "100000"}).WriteTo(io.Discard); n != 100000 || err != nil {
 		t.Errorf("after that: %d bytes, %v", n, err)
 	}
-	if left := c.reserve.left.Load(); left != 1<<20 {
+	if left := c.reserve.available.Load(); left != 1<<20 {
 		t.Errorf("%d bytes of the reserve are left", left)
 	}
 }
 
-func TestShortMessagesThatNobodyTakesHoldLittleMemory(t *testing.T) {
+func TestStream_QueuedShortMessagesShareChunks(t *testing.T) {
 	const many = 1000
-	c := connect(t, func(s httpstream.Stream) {
+	c := connectToPeer(t, func(s httpstream.Stream) {
 		for i := range many {
 			_, _ = fmt.Fprintf(s, "%d\n", i)
 		}
 		_ = s.Close()
 	})
-	s := open(t, c)
+	s := openStream(t, c)
 	<-s.Replied()
-	for s.Ended() == nil {
+	for s.EndErr() == nil {
 		<-c.Ping()
 	}
 	if n := len(s.queue); n > 2 {
@@ -255,14 +255,14 @@ func TestShortMessagesThatNobodyTakesHoldLittleMemory(t *testing.T) {
 	}
 }
 
-func TestConnectionThatEndsEndsItsStreams(t *testing.T) {
+func TestConn_EndOfConnectionEndsItsStreams(t *testing.T) {
 	near, far := net.Pipe()
-	c := NewConn(near, 64<<10, NewReserve(1<<20))
+	c := NewConn(near, 64<<10, NewBufferReserve(1<<20))
 	go func() {
-		_, _ = io.ReadFull(far, make([]byte, headSize))
+		_, _ = io.ReadFull(far, make([]byte, frameHeaderSize))
 		_ = far.Close()
 	}()
-	s, err := c.Open(nil, false)
+	s, err := c.OpenStream(nil, false)
 	if err == nil {
 		_, err = s.WriteTo(io.Discard)
 	}
@@ -276,17 +276,17 @@ func TestConnectionThatEndsEndsItsStreams(t *testing.T) {
 // FuzzFrames: whatever a server sends, the connection ends or goes on, and nothing is left of it.
 func FuzzFrames(f *testing.F) {
 	f.Add(appendPing(nil, 2))
-	f.Add(appendReset(nil, 1))
+	f.Add(appendRstStream(nil, 1))
 	f.Add(appendGoAway(nil))
-	f.Add(appendOpen(nil, 2, 0, []Header{{"a", "b"}}, true))
-	f.Add(append(appendControl(nil, synReply, fin, 4), 0, 0, 0, 1))
+	f.Add(appendSynStream(nil, 2, 0, []Header{{"a", "b"}}, true))
+	f.Add(append(appendControlHeader(nil, frameSynReply, flagFin, 4), 0, 0, 0, 1))
 	f.Add([]byte{0, 0, 0, 1, 1, 0, 0, 3, 'a', 'b', 'c'})
 	f.Fuzz(func(t *testing.T, frames []byte) {
 		near, far := net.Pipe()
-		c := NewConn(near, 1<<10, NewReserve(1<<20))
+		c := NewConn(near, 1<<10, NewBufferReserve(1<<20))
 		var peer sync.WaitGroup
 		peer.Go(func() { _, _ = io.Copy(io.Discard, far) })
-		s, err := c.Open([]Header{{"port", "1"}}, false)
+		s, err := c.OpenStream([]Header{{"port", "1"}}, false)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,20 +9,20 @@ import (
 	"strings"
 )
 
-// socket is a listening socket, as the kernel's tables have it.
-type socket struct {
+// listeningSocket is an entry of the kernel's tables of TCP sockets.
+type listeningSocket struct {
 	inode string
 	uid   int
 }
 
-// listeners are the sockets that take connections to addr: those bound to it first, then those bound to every
-// address.
-func listeners(addr netip.AddrPort) []socket {
-	var exact, wildcard []socket
+// listeningSockets returns the sockets that accept connections to addr: first those bound to it, then those bound to all
+// addresses.
+func listeningSockets(addr netip.AddrPort) []listeningSocket {
+	var exact, wildcard []listeningSocket
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		data, _ := os.ReadFile(table) // there is no tcp6 on a machine without IPv6
+		data, _ := os.ReadFile(table) // tcp6 does not exist on a machine without IPv6
 		for line := range strings.Lines(string(data)) {
-			at, s, ok := parse(line)
+			at, s, ok := parseTableLine(line)
 			switch {
 			case !ok || at.Port() != addr.Port():
 			case at.Addr().Unmap() == addr.Addr().Unmap():
@@ -35,20 +35,20 @@ func listeners(addr netip.AddrPort) []socket {
 	return append(exact, wildcard...)
 }
 
-// parse reads one line of a table (proc_pid_net(5)); false unless the socket listens.
-func parse(line string) (netip.AddrPort, socket, bool) {
+// parseTableLine parses one line of a table (proc_pid_net(5)); false unless the socket listens.
+func parseTableLine(line string) (netip.AddrPort, listeningSocket, bool) {
 	const listen = "0A"
 	fields := strings.Fields(line)
 	if len(fields) < 10 || fields[3] != listen {
-		return netip.AddrPort{}, socket{}, false
+		return netip.AddrPort{}, listeningSocket{}, false
 	}
-	at, ok := parseAddr(fields[1])
+	at, ok := parseHexAddr(fields[1])
 	uid, err := strconv.Atoi(fields[7])
-	return at, socket{inode: fields[9], uid: uid}, ok && err == nil
+	return at, listeningSocket{inode: fields[9], uid: uid}, ok && err == nil
 }
 
-// parseAddr reads an address as the tables write it: words of four bytes in the machine's order, in hexadecimal.
-func parseAddr(text string) (netip.AddrPort, bool) {
+// parseHexAddr parses an address of the tables: hexadecimal words of four bytes in the machine's byte order.
+func parseHexAddr(text string) (netip.AddrPort, bool) {
 	host, port, _ := strings.Cut(text, ":")
 	number, err := strconv.ParseUint(port, 16, 16)
 	if err != nil {

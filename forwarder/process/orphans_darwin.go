@@ -9,11 +9,11 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// Sweep kills what a supervisor that is dead left behind: every process of this user that was started with
-// forwarder.RunVariable=run in its environment. macOS hides the environment of the programs that come with the system
-// (its own ssh among them), so these are not found. It touches nothing else, and not the caller.
-func Sweep(run string) (killed int, err error) {
-	if run == "" {
+// KillOrphans kills what a dead supervisor left behind: every process of this user, except the caller, that was started with
+// forwarder.RunVariable=runID in its environment. It returns how many it killed. macOS hides the environment of the programs
+// that come with the system, its own ssh among them, so those are not found.
+func KillOrphans(runID string) (killed int, err error) {
+	if runID == "" {
 		return 0, nil
 	}
 	all, err := unix.SysctlKinfoProcSlice("kern.proc.uid", os.Geteuid())
@@ -23,7 +23,7 @@ func Sweep(run string) (killed int, err error) {
 	for _, info := range all {
 		pid := int(info.Proc.P_pid)
 		process, alive := lockstate.Find(pid)
-		if !alive || pid == os.Getpid() || !carries(startedWith(pid), run) {
+		if !alive || pid == os.Getpid() || !hasRunID(startedWith(pid), runID) {
 			continue
 		}
 		if process.Alive() && syscall.Kill(pid, syscall.SIGKILL) == nil {

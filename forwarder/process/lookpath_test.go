@@ -11,8 +11,8 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 )
 
-// program puts an executable file into dir/name.
-func program(t *testing.T, mode fs.FileMode, elem ...string) string {
+// writeProgram puts an executable file into dir/name.
+func writeProgram(t *testing.T, mode fs.FileMode, elem ...string) string {
 	t.Helper()
 	path := filepath.Join(elem...)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -24,61 +24,61 @@ func program(t *testing.T, mode fs.FileMode, elem ...string) string {
 	return path
 }
 
-func TestLookUsesTheGivenPathAndFolder(t *testing.T) {
+func TestLookPath_UsesTheGivenPATHAndDirectory(t *testing.T) {
 	dir := t.TempDir()
-	first := program(t, 0o755, dir, "first", "tool")
-	program(t, 0o755, dir, "second", "tool")
-	program(t, 0o644, dir, "barred", "tool")
-	here := program(t, 0o755, dir, "project", "bin", "tool")
+	first := writeProgram(t, 0o755, dir, "first", "tool")
+	writeProgram(t, 0o755, dir, "second", "tool")
+	writeProgram(t, 0o644, dir, "noexec", "tool")
+	here := writeProgram(t, 0o755, dir, "project", "bin", "tool")
 	project := filepath.Join(dir, "project")
 	tests := []struct{ name, path, want string }{
 		{"tool", dir + "/first:" + dir + "/second", first},
-		{"tool", dir + "/barred:" + dir + "/none:" + dir + "/first", first},
+		{"tool", dir + "/noexec:" + dir + "/none:" + dir + "/first", first},
 		{"tool", "bin:" + dir + "/first", here},
 		{"./bin/tool", "/nowhere", here},
 		{first, "", first},
 	}
 	for _, tt := range tests {
 		env := []string{"PATH=/overridden", "PATH=" + tt.path}
-		if got, err := Look(tt.name, env, project); err != nil || got != tt.want {
-			t.Errorf("Look(%q) in %q: %q, %v; want %q", tt.name, tt.path, got, err, tt.want)
+		if got, err := LookPath(tt.name, env, project); err != nil || got != tt.want {
+			t.Errorf("LookPath(%q) in %q: %q, %v; want %q", tt.name, tt.path, got, err, tt.want)
 		}
 	}
 }
 
-func TestMissingProgramNamesThePathSearched(t *testing.T) {
+func TestClassifyStartError_MissingProgramNamesThePATHSearched(t *testing.T) {
 	_, err := Start(Command{Argv: []string{"no-such-tool"}, Env: []string{"PATH=/a:/b"}})
 	if missing, ok := errors.AsType[*NotFoundError](err); !ok || missing.Path != "/a:/b" {
 		t.Fatalf("got %v", err)
 	}
-	f := Failure(err, "install it")
+	f := ClassifyStartError(err, "install it")
 	if f.Class != forwarder.ByAttention || f.Hint != "install it" || !strings.Contains(f.Reason, "/a:/b") {
 		t.Errorf("got %+v", f)
 	}
 }
 
-func TestProgramThatCannotRunIsPermanent(t *testing.T) {
+func TestClassifyStartError_ProgramThatCannotRunIsPermanent(t *testing.T) {
 	dir := t.TempDir()
-	program(t, 0o644, dir, "barred")
+	writeProgram(t, 0o644, dir, "noexec")
 	if err := os.WriteFile(filepath.Join(dir, "lost"), []byte("#!/no/such/interpreter\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "garbage"), []byte("\x00\x01"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"barred", "lost", "garbage"} {
+	for _, name := range []string{"noexec", "lost", "garbage"} {
 		_, err := Start(Command{Argv: []string{name}, Env: []string{"PATH=" + dir}})
 		if err == nil {
 			t.Errorf("%s ran", name)
 			continue
 		}
-		if f := Failure(err, ""); f.Class != forwarder.Permanent || !strings.Contains(f.Reason, name) {
+		if f := ClassifyStartError(err, ""); f.Class != forwarder.Permanent || !strings.Contains(f.Reason, name) {
 			t.Errorf("%s: %+v", name, f)
 		}
 	}
 }
 
-func TestAFolderOfThePathThatIsClosedToUsIsPassedOver(t *testing.T) {
+func TestLookPath_IgnoresUnreadableDirectories(t *testing.T) {
 	if os.Getuid() == 0 {
 		t.Log("root may look everywhere: this shows something as an ordinary user alone")
 	}
@@ -86,7 +86,7 @@ func TestAFolderOfThePathThatIsClosedToUsIsPassedOver(t *testing.T) {
 	if err := os.Mkdir(shut, 0); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Look("no-such-program", []string{"PATH=" + shut}, "/")
+	_, err := LookPath("no-such-program", []string{"PATH=" + shut}, "/")
 	if _, missing := errors.AsType[*NotFoundError](err); !missing {
 		t.Errorf("got %v, want that the program is missing", err)
 	}

@@ -5,7 +5,7 @@ import (
 	"os"
 )
 
-// ResidentMemory is the resident memory of this process in bytes.
+// ResidentMemory returns the resident memory of this process in bytes, 0 if it is unknown.
 func ResidentMemory() uint64 {
 	data, err := os.ReadFile("/proc/self/statm")
 	if err != nil {

@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// runningStatus is a project with everything in it.
+// runningStatus is the status of a project that has every kind of metric.
 func runningStatus() api.Status {
 	var latencies Histogram
 	for _, d := range []time.Duration{time.Millisecond, 3 * time.Millisecond, 30 * time.Millisecond, time.Minute} {
@@ -119,7 +119,7 @@ func TestWrite_MetricsMatchTheStatus(t *testing.T) {
 		}
 	}
 	if strings.Contains(writeText(t, runningStatus()), "secret") {
-		t.Error("more is shown than names and numbers")
+		t.Error("the metrics contain an address, target or error text")
 	}
 }
 
@@ -130,7 +130,7 @@ func TestWrite_DownProjectShowsItsServicesAsDown(t *testing.T) {
 	}
 	for name := range families {
 		if strings.HasPrefix(name, "localport_supervisor") || name == "localport_info" {
-			t.Errorf("there is no supervisor, and yet %s", name)
+			t.Errorf("%s is written without a supervisor", name)
 		}
 	}
 }

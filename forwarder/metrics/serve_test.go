@@ -12,7 +12,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/api"
 )
 
-// startServer is a listener's address; it must end well with the test.
+// startServer starts Serve and returns its address. Serve must end without an error when the test does.
 func startServer(t *testing.T, snapshot func(context.Context) (api.Status, error)) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -25,7 +25,7 @@ func startServer(t *testing.T, snapshot func(context.Context) (api.Status, error
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
-			t.Errorf("it ended with %v", err)
+			t.Errorf("Serve: %v", err)
 		}
 		if _, err := net.Dial("tcp", ln.Addr().String()); err == nil {
 			t.Error("the port is still open")

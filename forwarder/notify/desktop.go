@@ -5,14 +5,15 @@ import (
 	"strings"
 )
 
-// desktopCommand is the argv that shows a notice on the desktop; none where there is no desktop to be seen.
+// desktopCommand returns the argv that shows a notification on the desktop; nil if the settings do not ask for it, or the
+// environment names no desktop.
 func (s Settings) desktopCommand(goos string, n Notification) []string {
 	title, body := n.titleAndBody()
 	switch {
 	case !s.Desktop:
 		return nil
 	case goos == "darwin":
-		// The texts are arguments of the script and no part of it: there is nothing to quote.
+		// The texts are the script's arguments, so that they need no quoting.
 		return []string{
 			"osascript", "-e", "on run argv", "-e", "display notification (item 2 of argv) with title (item 1 of argv)",
 			"-e", "end run", "--", title, body,
@@ -23,16 +24,16 @@ func (s Settings) desktopCommand(goos string, n Notification) []string {
 	return nil
 }
 
-// isDesktopVariable reports whether an entry of the environment says where a desktop is.
+// isDesktopVariable reports whether an entry of the environment names a desktop session.
 func isDesktopVariable(entry string) bool {
 	name, value, _ := strings.Cut(entry, "=")
 	return value != "" && slices.Contains([]string{"DISPLAY", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS"}, name)
 }
 
-// markupEscaper is for the body, which may have markup; the title has none.
+// markupEscaper escapes the markup that notify-send interprets in the body, but not in the title.
 var markupEscaper = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
 
-// titleAndBody are the notice for people: "shop: db failed", and why.
+// titleAndBody returns the text for people: "shop: db failed", and the reason.
 func (n Notification) titleAndBody() (title, body string) {
 	title = n.Project + ": " + strings.TrimSpace(n.Service+" "+n.Event)
 	body = n.Reason

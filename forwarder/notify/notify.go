@@ -1,4 +1,4 @@
-// Package notify tells the user of what happens to his services, by a program of his own or on his desktop.
+// Package notify notifies the user of events of a project's services, by a configured command or on the desktop.
 package notify
 
 import (
@@ -10,32 +10,32 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// MinInterval is the least time between two notices of one service. What happens in between is not queued: the last of it is
-// told when the time is over, unless it is what was told already.
+// MinInterval is the minimum time between two notifications of one service. Of those that arrive in between only the last is
+// kept; it is sent when the interval is over, unless it equals the one that was sent before.
 const MinInterval = 5 * time.Second
 
-// CommandTimeout is how long a program may take to tell.
+// CommandTimeout is how long the programs of one notification may run.
 const CommandTimeout = 10 * time.Second
 
-// Notification is what the user is told. Its texts must hold no secret: they become arguments of programs.
+// Notification describes one event. Its texts must contain no secret: they become arguments of programs.
 type Notification struct {
 	Event   string // failed, recovered
 	Service string // empty: the project as a whole
-	Project string // its name
-	State   string // that the service is in now
+	Project string // the project's name
+	State   string // the service's current state
 	Reason  string // may be empty
 }
 
-// Settings say how to tell, and of what.
+// Settings are the events to notify of, and how.
 type Settings struct {
 	Command []string // argv, with {event} {service} {project} {state} {reason}; empty: none
 	Desktop bool
-	Events  []string // events
-	Dir     string   // where the programs run
-	Env     []string // their environment, to which LOCALPORT_EVENT and the others are added
+	Events  []string // as in Notification.Event
+	Dir     string   // the programs' working directory
+	Env     []string // the programs' environment, to which LOCALPORT_EVENT and the others are added
 }
 
-// Notifier tells one project's notices, one at a time. It is safe for concurrent use.
+// Notifier sends the notifications of one project, one at a time. It is safe for concurrent use.
 type Notifier struct {
 	log    *slog.Logger
 	send   func(context.Context, Settings, Notification) error
@@ -46,17 +46,17 @@ type Notifier struct {
 	mu          sync.Mutex
 	settings    Settings
 	pending     map[string]pendingNotification // by service
-	lastSent    map[string]Notification        // last
-	nextAllowed map[string]time.Time           // when the next may be told
+	lastSent    map[string]Notification        // by service
+	nextAllowed map[string]time.Time           // by service: when the next notification may be sent
 }
 
-// pendingNotification is a notice that is to be told, and when it came.
+// pendingNotification is a notification that has not been sent yet.
 type pendingNotification struct {
 	Notification
 	queuedAt time.Time
 }
 
-// New is a notifier with these settings. What goes wrong is logged. It must be closed.
+// New starts a notifier, which must be closed. It logs errors.
 func New(settings Settings, log *slog.Logger) *Notifier { return newNotifier(settings, log, send) }
 
 func newNotifier(settings Settings, log *slog.Logger, send func(context.Context, Settings, Notification) error) *Notifier {
@@ -72,14 +72,14 @@ func newNotifier(settings Settings, log *slog.Logger, send func(context.Context,
 	return n
 }
 
-// UpdateSettings changes the settings from the next notice on.
+// UpdateSettings replaces the settings. They apply from the next notification on.
 func (n *Notifier) UpdateSettings(settings Settings) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.settings = settings
 }
 
-// Notify has a notice told if the settings ask for its event. It never waits.
+// Notify queues a notification if the settings list its event. It never blocks.
 func (n *Notifier) Notify(notification Notification) {
 	n.mu.Lock()
 	isWanted := n.settings.wantsEvent(notification.Event)
@@ -92,13 +92,13 @@ func (n *Notifier) Notify(notification Notification) {
 	}
 }
 
-// Close ends what is being told, with its program, and forgets the rest. It returns when nothing is left.
+// Close kills the programs that run, drops what is queued, and waits until the notifier has ended.
 func (n *Notifier) Close() {
 	n.cancel()
 	<-n.doneCh
 }
 
-// run tells whatever is due, until ctx ends.
+// run sends what is due, until ctx ends.
 func (n *Notifier) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -106,7 +106,7 @@ func (n *Notifier) run(ctx context.Context) {
 		notification, settings, delay := n.takeDue()
 		if notification != nil {
 			if err := n.send(ctx, settings, *notification); err != nil && ctx.Err() == nil {
-				n.log.Warn("notify", "service", notification.Service, "event", notification.Event, "error", err)
+				n.log.Warn("notification not sent", "service", notification.Service, "event", notification.Event, "error", err)
 			}
 			n.delayNext(notification.Service)
 			continue
@@ -122,7 +122,8 @@ func (n *Notifier) run(ctx context.Context) {
 	}
 }
 
-// takeDue takes a notice that may be told now. Without one it says how long it is until the next; 0: none waits.
+// takeDue removes and returns a notification that may be sent now. Without one, delay is the time until the next is due; 0 if
+// none is pending.
 func (n *Notifier) takeDue() (notification *Notification, settings Settings, delay time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -135,7 +136,7 @@ func (n *Notifier) takeDue() (notification *Notification, settings Settings, del
 		}
 		delete(n.pending, service)
 		if pending.queuedAt.Before(n.nextAllowed[service]) && pending.Notification == n.lastSent[service] {
-			continue // it came back to what the user knows
+			continue // the service is back in the state that the user knows of
 		}
 		n.lastSent[service] = pending.Notification
 		return &pending.Notification, n.settings, 0
@@ -143,7 +144,7 @@ func (n *Notifier) takeDue() (notification *Notification, settings Settings, del
 	return nil, Settings{}, delay
 }
 
-// delayNext begins the time in which the service is not spoken of.
+// delayNext starts the interval in which no further notification of the service is sent.
 func (n *Notifier) delayNext(service string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

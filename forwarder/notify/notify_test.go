@@ -48,7 +48,7 @@ func TestSend_ProgramGetsTheEventInArgumentsAndEnvironment(t *testing.T) {
 	said, err := os.ReadFile(filepath.Join(dir, "said"))
 	want := "db failed in shop|" + failedNotification.Reason + "|needs_attention||failed|db|shop|needs_attention|" + failedNotification.Reason + "|"
 	if err != nil || string(said) != want {
-		t.Errorf("it was told %q, %v\nwant %q", said, err, want)
+		t.Errorf("the program got %q, %v\nwant %q", said, err, want)
 	}
 }
 
@@ -67,7 +67,7 @@ func TestDesktopCommand_IsEmptyWithoutADesktop(t *testing.T) {
 	text, err := os.ReadFile(said)
 	want := `--app-name=localport|--|shop: db failed|say "{project}" &amp; &lt;b&gt;$HOME|`
 	if err != nil || string(text) != want {
-		t.Errorf("the desktop was told %q, %v\nwant %q", text, err, want)
+		t.Errorf("notify-send got %q, %v\nwant %q", text, err, want)
 	}
 }
 
@@ -96,7 +96,7 @@ func TestSend_ErrorNamesTheProgramAndItsLastLines(t *testing.T) {
 	}
 }
 
-// writeHangingProgram is a program that never ends, and has started another; ids returns the process ids of both once they run.
+// writeHangingProgram writes a program that starts another and never ends; ids returns both processes once they run.
 func writeHangingProgram(t *testing.T) (path string, ids func() []lockstate.Process) {
 	dir, path := writeProgram(t, "tell", `trap "" TERM; sleep 1000 & echo $$ $! >"${0%/*}/fifo"; wait; wait`)
 	fifo := filepath.Join(dir, "fifo")
@@ -132,7 +132,7 @@ func waitAllExit(t *testing.T, processes []lockstate.Process) {
 	}
 }
 
-// manualDeadline is a context whose time is over when done is closed.
+// manualDeadline is a context whose deadline passes when doneCh is closed.
 type manualDeadline struct {
 	context.Context
 	doneCh chan struct{}
@@ -167,7 +167,7 @@ func TestNotifier_CloseKillsTheRunningProgram(t *testing.T) {
 	n := New(Settings{Command: []string{path}, Env: os.Environ(), Events: []string{"failed"}}, discardLogger())
 	n.Notify(failedNotification)
 	processes := ids()
-	for i := range 1000 { // none of these waits for the one that hangs
+	for i := range 1000 { // none of these waits for the program that hangs
 		n.Notify(Notification{Event: "failed", Service: fmt.Sprint(i)})
 	}
 	n.Close()
@@ -187,28 +187,28 @@ func TestNotifier_LogsErrors(t *testing.T) {
 	n.Close()
 }
 
-// recordNotifications is a notifier in a bubble, which notes what it would tell and when.
+// recordNotifications starts a notifier in a synctest bubble; the function returns what it has sent since the last call, and when.
 func recordNotifications(t *testing.T, settings Settings) (*Notifier, func() string) {
 	began := time.Now()
-	var said []string
+	var sent []string
 	n := newNotifier(settings, discardLogger(), func(_ context.Context, _ Settings, notice Notification) error {
-		said = append(said, fmt.Sprintf("%v %s %s", time.Since(began), notice.Service, notice.Event))
+		sent = append(sent, fmt.Sprintf("%v %s %s", time.Since(began), notice.Service, notice.Event))
 		return nil
 	})
 	t.Cleanup(n.Close)
 	return n, func() string {
 		synctest.Wait()
-		defer func() { said = nil }()
-		return strings.Join(said, ", ")
+		defer func() { sent = nil }()
+		return strings.Join(sent, ", ")
 	}
 }
 
 func TestNotifier_LimitsAFlappingServiceAndKeepsTheLastState(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n, said := recordNotifications(t, Settings{Desktop: true, Events: []string{"failed", "recovered"}})
+		n, sent := recordNotifications(t, Settings{Desktop: true, Events: []string{"failed", "recovered"}})
 		down, up := Notification{Event: "failed", Service: "db"}, Notification{Event: "recovered", Service: "db"}
 		n.Notify(down)
-		if got := said(); got != "0s db failed" {
+		if got := sent(); got != "0s db failed" {
 			t.Errorf("at first: %s", got)
 		}
 		for range 10 {
@@ -218,17 +218,17 @@ func TestNotifier_LimitsAFlappingServiceAndKeepsTheLastState(t *testing.T) {
 		n.Notify(Notification{Event: "failed", Service: "api"})
 		n.Notify(up)
 		time.Sleep(MinInterval)
-		if got := said(); got != "0s api failed, 5s db recovered" {
+		if got := sent(); got != "0s api failed, 5s db recovered" {
 			t.Errorf("flapping: %s", got)
 		}
 		n.Notify(down)
 		n.Notify(up)
 		time.Sleep(MinInterval)
-		if got := said(); got != "" {
+		if got := sent(); got != "" {
 			t.Errorf("back to what the user knows: %s", got)
 		}
 		n.Notify(up)
-		if got := said(); got != "10s db recovered" {
+		if got := sent(); got != "10s db recovered" {
 			t.Errorf("the same again, later: %s", got)
 		}
 	})
@@ -236,13 +236,13 @@ func TestNotifier_LimitsAFlappingServiceAndKeepsTheLastState(t *testing.T) {
 
 func TestNotifier_SendsOnlyConfiguredEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n, said := recordNotifications(t, Settings{Desktop: true, Events: []string{"failed"}})
+		n, sent := recordNotifications(t, Settings{Desktop: true, Events: []string{"failed"}})
 		n.Notify(Notification{Event: "recovered", Service: "db"})
 		n.UpdateSettings(Settings{Events: []string{"recovered"}})
-		n.Notify(Notification{Event: "recovered", Service: "db"}) // by no way
+		n.Notify(Notification{Event: "recovered", Service: "db"}) // without a command or a desktop
 		n.UpdateSettings(Settings{Command: []string{"x"}, Events: []string{"recovered"}})
 		n.Notify(Notification{Event: "recovered", Service: "api"})
-		if got := said(); got != "0s api recovered" {
+		if got := sent(); got != "0s api recovered" {
 			t.Errorf("told: %s", got)
 		}
 	})

@@ -16,7 +16,7 @@ func (s Settings) wantsEvent(event string) bool {
 	return (len(s.Command) > 0 || s.Desktop) && slices.Contains(s.Events, event)
 }
 
-// send tells in every way asked for, and returns when the programs have ended.
+// send runs the configured command and the desktop's program, and returns when both have ended.
 func send(ctx context.Context, s Settings, n Notification) error {
 	ctx, cancel := context.WithTimeout(ctx, CommandTimeout)
 	defer cancel()
@@ -30,7 +30,7 @@ func send(ctx context.Context, s Settings, n Notification) error {
 	return errors.Join(errs...)
 }
 
-// runProgram runs a program to its end; when ctx ends, its whole process group is.
+// runProgram runs a program until it exits. When ctx ends, it ends the program's process group.
 func runProgram(ctx context.Context, c process.Command) error {
 	child, err := process.Start(c)
 	if err != nil {
@@ -51,14 +51,14 @@ func runProgram(ctx context.Context, c process.Command) error {
 	return nil
 }
 
-// fields are the notice's parts by name.
+// fields returns the names of the notification's fields, as in templates, and their values.
 func (n Notification) fields() [][2]string {
 	return [][2]string{
 		{"event", n.Event}, {"service", n.Service}, {"project", n.Project}, {"state", n.State}, {"reason", n.Reason},
 	}
 }
 
-// environ has LOCALPORT_EVENT and the others. No value can hold a NUL, which would end the program before it began.
+// environ returns LOCALPORT_EVENT and the others. NULs are removed: with one in it, no program can be started.
 func (n Notification) environ() []string {
 	var env []string
 	for _, field := range n.fields() {
@@ -67,7 +67,7 @@ func (n Notification) environ() []string {
 	return env
 }
 
-// expandArgs puts the notice's parts in place of {event} and the others. What a part itself holds is not looked at again.
+// expandArgs replaces {event} and the others by the notification's fields. A placeholder within a field is not replaced.
 func (n Notification) expandArgs(argv []string) []string {
 	var pairs []string
 	for _, field := range n.fields() {

@@ -7,12 +7,12 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// pollInterval is how often a directory is looked at without being told: file systems and sandboxes exist that tell
-// nothing, and watches run out.
+// pollInterval is how often a directory is read without a notification: some file systems and sandboxes send none, and the
+// number of inotify watches is limited.
 const pollInterval = 2 * time.Second
 
-// FollowDir calls look now, whenever something in the directory changed, and every two seconds. It returns look's error,
-// or nil when ctx ends.
+// FollowDir calls onChange at once, after each change in the directory, and at least every two seconds. It returns the error of
+// onChange, or nil when ctx ends.
 func FollowDir(ctx context.Context, dir string, onChange func() error) error {
 	changes, rewatch, stop := watchDir(dir)
 	defer stop()
@@ -26,17 +26,17 @@ func FollowDir(ctx context.Context, dir string, onChange func() error) error {
 		case <-ctx.Done():
 			return nil
 		case _, ok := <-changes:
-			if !ok { // the watcher broke; the fallback has to do
+			if !ok { // the watcher has ended; polling goes on
 				changes = nil
 			}
 			drainChanges(changes)
 		case <-tick.C:
-			rewatch() // the directory may have been made anew
+			rewatch() // the directory may have been created, or replaced
 		}
 	}
 }
 
-// watchDir delivers the changes in a directory. Without a watcher there are none, and the fallback has to do.
+// watchDir delivers the changes in a directory; none if there is no watcher, then only polling finds them.
 func watchDir(dir string) (changes <-chan fsnotify.Event, watch, stop func()) {
 	watcher, err := fsnotify.NewBufferedWatcher(64)
 	if err != nil {
@@ -45,7 +45,7 @@ func watchDir(dir string) (changes <-chan fsnotify.Event, watch, stop func()) {
 	watch = func() { _ = watcher.Add(dir) }
 	watch()
 	done := make(chan struct{})
-	go func() { // an overflow is an error that nobody needs: the fallback looks anyway
+	go func() { // the only error is an overflow, after which polling finds what was missed
 		defer close(done)
 		for range watcher.Errors {
 		}
@@ -56,7 +56,7 @@ func watchDir(dir string) (changes <-chan fsnotify.Event, watch, stop func()) {
 	}
 }
 
-// drainChanges takes what is there: one look answers any number of changes.
+// drainChanges empties the channel: one call of onChange covers any number of changes.
 func drainChanges(changes <-chan fsnotify.Event) {
 	for {
 		select {

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// rotatedName is the name of the n-th file put aside; the 0th is the one that is written.
+// rotatedName is the name of the n-th rotated file of the log file at path; 0 is the log file itself.
 func rotatedName(path string, n int) string {
 	if n == 0 {
 		return path
@@ -18,8 +18,8 @@ func rotatedName(path string, n int) string {
 	return fmt.Sprintf("%s.%d", path, n)
 }
 
-// rotate moves every file of a journal one name on, the oldest first, so that a reader who looks from the newest to
-// the oldest meets each of them. The last one goes.
+// rotate renames a log file and its rotated files to the next number, and removes those beyond the limits. The oldest is renamed
+// first, so that a reader that opens them from the newest to the oldest misses none.
 func rotate(path string, limits Limits) error {
 	for n := limits.MaxRotated - 1; n >= 0; n-- {
 		err := os.Rename(rotatedName(path, n), rotatedName(path, n+1))
@@ -30,7 +30,7 @@ func rotate(path string, limits Limits) error {
 	return pruneRotated(path, limits)
 }
 
-// pruneRotated removes what is too old of a journal, and what was put aside under other limits than now.
+// pruneRotated removes the files of a log that have expired or exceed MaxRotated, which may have been larger before.
 func pruneRotated(path string, limits Limits) error {
 	return forEachFile(filepath.Dir(path), func(name string, n int, info fs.FileInfo) error {
 		if name != filepath.Base(path) || n <= limits.MaxRotated && !limits.isExpired(info) {
@@ -40,7 +40,7 @@ func pruneRotated(path string, limits Limits) error {
 	})
 }
 
-// RemoveExpired removes from a directory every journal file whose last line is too old, also of services that are no more.
+// RemoveExpired removes every expired file from a log directory, also those of services that no longer exist.
 func RemoveExpired(dir string, limits Limits) error {
 	limits = limits.withDefaults()
 	return forEachFile(dir, func(name string, n int, info fs.FileInfo) error {
@@ -51,7 +51,8 @@ func RemoveExpired(dir string, limits Limits) error {
 	})
 }
 
-// forEachFile calls fn with every journal file of a directory: its journal's name, and the how many-th put aside it is.
+// forEachFile calls fn with every file of a log directory: the name of its log file, and its number, 0 for the log file itself.
+// It goes on after errors, and returns them joined.
 func forEachFile(dir string, fn func(name string, n int, info fs.FileInfo) error) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -74,7 +75,7 @@ func forEachFile(dir string, fn func(name string, n int, info fs.FileInfo) error
 	return errors.Join(errs...)
 }
 
-// parseFileName takes db.log.2 apart.
+// parseFileName splits "db.log.2" into "db.log" and 2; false if it is no file of this package.
 func parseFileName(file string) (name string, n int, ok bool) {
 	name = file
 	if ext := filepath.Ext(file); ext != "" {

@@ -10,12 +10,12 @@ import (
 	"slices"
 )
 
-// maxRecentBytes is how much of the events' end a prompt reads, in bytes: some hundred events. A shell that was away for
-// longer is told what is left.
+// maxRecentBytes is how many bytes from the end of the events a prompt reads: about a hundred events. A shell that was idle for
+// longer misses the older ones.
 const maxRecentBytes = 16 << 10
 
-// EventsSince are the events that shells are told of and that are newer than this number of the prompt's line, the oldest
-// first. Only the end of the file is read; a prompt calls it.
+// EventsSince returns the events for prompts with a PromptLine above line, oldest first. It is called by prompts, and reads only
+// the end of the files.
 func EventsSince(dir string, line uint64) ([]Event, error) {
 	path := filepath.Join(dir, eventsFileName)
 	var found []Event
@@ -36,8 +36,8 @@ func EventsSince(dir string, line uint64) ([]Event, error) {
 	return found, nil
 }
 
-// appendNewer appends the events of data that are newer than line, the newest first, and reports whether it met one that is
-// not.
+// appendNewer appends the events in data with a PromptLine above line, newest first, and reports whether it met one that is not
+// above.
 func appendNewer(data []byte, line uint64, found *[]Event) bool {
 	lines := bytes.Split(data, []byte("\n"))
 	for _, text := range slices.Backward(lines) {
@@ -53,7 +53,7 @@ func appendNewer(data []byte, line uint64, found *[]Event) bool {
 	return false
 }
 
-// readEnd is the last of a file, at most limit bytes of it.
+// readEnd returns the last bytes of a file, at most limit.
 func readEnd(path string, limit int64) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {

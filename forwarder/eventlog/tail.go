@@ -11,19 +11,19 @@ import (
 	"strings"
 )
 
-// Tail reads a journal from its oldest line on, and goes on where it stopped: past files that are put aside, removed,
-// truncated and made again it loses no line and repeats none. Only what was put aside and removed between two reads
-// is lost, and a file that was truncated and has grown beyond where it was.
+// Tail reads the lines of a log file and its rotated files, oldest first, and continues where it stopped. It neither skips nor
+// repeats a line when files are rotated, removed, truncated or recreated, with two exceptions: a file that is rotated and removed
+// between two reads, and one that is truncated and grows beyond its former size in between.
 type Tail struct {
 	path string
-	// Files stay open after they have been read: as long as one is, its identity is not given to another file.
+	// Finished files stay open: as long as one is, the kernel gives its inode number to no other file.
 	finished []*os.File
-	queued   []*os.File // newer than now, the oldest first
+	queued   []*os.File // newer than current, oldest first
 	current  *os.File
 	offset   int64
 }
 
-// NewTail is a tail of the journal at path, which need not exist.
+// NewTail makes a tail of the log file at path, which need not exist. It must be closed.
 func NewTail(path string) *Tail { return &Tail{path: path} }
 
 // Close closes the files.
@@ -36,7 +36,7 @@ func (t *Tail) Close() {
 	t.finished, t.queued, t.current = nil, nil, nil
 }
 
-// Read returns the whole lines that were added since the last call, without their ends.
+// Read returns the whole lines that were added since the last call, without line ends.
 func (t *Tail) Read() (lines []string, err error) {
 	for {
 		more, err := t.readNewLines(false)
@@ -47,7 +47,7 @@ func (t *Tail) Read() (lines []string, err error) {
 		if len(t.queued) == 0 && !t.queueNewerFiles() {
 			return lines, nil
 		}
-		// Whoever put the file aside writes to it no more, but may have done so since it was drained.
+		// The current file has been rotated. Nobody writes to it any more, but lines may have been added since the last read.
 		more, err = t.readNewLines(true)
 		lines = append(lines, more...)
 		if err != nil {
@@ -57,7 +57,7 @@ func (t *Tail) Read() (lines []string, err error) {
 	}
 }
 
-// advance goes on to the next file.
+// advance makes the next queued file the current one.
 func (t *Tail) advance() {
 	if t.current != nil {
 		t.finished = append(t.finished, t.current)
@@ -65,7 +65,8 @@ func (t *Tail) advance() {
 	t.current, t.queued, t.offset = t.queued[0], t.queued[1:], 0
 }
 
-// readNewLines takes the whole lines behind offset; at the end of a file that is done with, also one that has no end.
+// readNewLines returns the whole lines after offset. isFinal says that the file is not written to any more: then a last line
+// without a line end counts too.
 func (t *Tail) readNewLines(isFinal bool) ([]string, error) {
 	if t.current == nil {
 		return nil, nil
@@ -91,8 +92,8 @@ func (t *Tail) readNewLines(isFinal bool) ([]string, error) {
 	return strings.Split(strings.TrimSuffix(string(data), "\n"), "\n"), nil
 }
 
-// queueNewerFiles queues the files that are newer than what was read, and reports whether there are any. It goes from the newest
-// name to the oldest, which is the way in which files move: one that is moved meanwhile is met twice, but not missed.
+// queueNewerFiles queues the files that have not been read, and reports whether there are any. It opens them from the newest name
+// to the oldest, the direction in which they are renamed: one that is rotated meanwhile is met twice, but not missed.
 func (t *Tail) queueNewerFiles() bool {
 	if info, err := os.Stat(t.path); err == nil && t.current != nil && isSameFile(t.current, info) {
 		return false
@@ -119,7 +120,7 @@ func (t *Tail) queueNewerFiles() bool {
 	return len(t.queued) > 0
 }
 
-// highestRotation is the highest number of a file put aside.
+// highestRotation returns the highest number of a rotated file, 0 if there is none.
 func (t *Tail) highestRotation() int {
 	highest := 0
 	_ = forEachFile(filepath.Dir(t.path), func(name string, n int, _ fs.FileInfo) error {
@@ -131,7 +132,7 @@ func (t *Tail) highestRotation() int {
 	return highest
 }
 
-// isKnown reports whether the file was opened before.
+// isKnown reports whether the file is open already.
 func (t *Tail) isKnown(file *os.File) bool {
 	info, err := file.Stat()
 	if err != nil {
@@ -145,7 +146,7 @@ func (t *Tail) isKnown(file *os.File) bool {
 	return false
 }
 
-// closeUnlinked closes the files read that have no name any more.
+// closeUnlinked closes the finished files that have been removed.
 func (t *Tail) closeUnlinked() {
 	t.finished = slices.DeleteFunc(t.finished, func(file *os.File) bool {
 		if info, err := file.Stat(); err == nil && !isUnlinked(info) {

@@ -23,7 +23,7 @@ func TestTail_LosesAndRepeatsNoLineWhateverHappensToTheFiles(t *testing.T) {
 		defer file.Close()
 		defer tail.Close()
 		var want, got []string
-		look := func(*rapid.T) {
+		readNew := func(*rapid.T) {
 			lines, err := tail.Read()
 			if err != nil {
 				t.Fatal(err)
@@ -33,37 +33,37 @@ func TestTail_LosesAndRepeatsNoLineWhateverHappensToTheFiles(t *testing.T) {
 				t.Fatalf("read   %q\nwritten %q", got, want)
 			}
 		}
-		look(t)
+		readNew(t)
 		t.Repeat(map[string]func(*rapid.T){
 			"write": func(*rapid.T) {
 				line := fmt.Sprintf("line %d", len(want))
 				fmt.Fprintln(file, line)
 				want = append(want, line)
 			},
-			"look": look,
-			"remove": func(t *rapid.T) { // what was read already
-				look(t)
+			"read": readNew,
+			"remove": func(t *rapid.T) { // a file that has been read
+				readNew(t)
 				_ = os.Remove(rotatedName(path, rapid.IntRange(0, 3).Draw(t, "which")))
 			},
 			"truncate": func(t *rapid.T) {
-				look(t)
+				readNew(t)
 				if exists(path) && os.Truncate(path, 0) == nil {
-					look(t)
+					readNew(t)
 				}
 			},
-			"part": func(t *rapid.T) { // a line without its end is no line yet
-				look(t)
+			"part": func(t *rapid.T) { // a line without a line end is not read yet
+				readNew(t)
 				whole := appendTo(t, path, "a part ")
-				look(t)
+				readNew(t)
 				whole += appendTo(t, path, "and the rest\n")
 				want = append(want, strings.TrimSuffix(whole, "\n"))
 			},
 		})
-		look(t)
+		readNew(t)
 	})
 }
 
-// appendTo writes to the file as another process would.
+// appendTo appends to the file as another process does.
 func appendTo(t *rapid.T, path, text string) string {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -125,16 +125,16 @@ func TestFollowDir_FindsTheFirstLineOfADirectoryCreatedLater(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var got []string
-	looks := 0
+	calls := 0
 	err := FollowDir(ctx, dir, func() error {
-		if looks++; looks == 1 {
+		if calls++; calls == 1 {
 			if err := os.Mkdir(dir, 0o700); err != nil {
 				return err
 			}
 			fmt.Fprintln(file, "first")
 		}
 		lines, err := tail.Read()
-		if got = append(got, lines...); looks > 1 && len(got) > 0 {
+		if got = append(got, lines...); calls > 1 && len(got) > 0 {
 			cancel()
 		}
 		return err

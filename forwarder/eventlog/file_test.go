@@ -14,10 +14,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-// What the test binary plays, on the log that the variable names.
+// Programs as which the test binary runs; the variable names the log file.
 const (
-	panicVariable     = "LOCALPORT_TEST_PANIC" // a supervisor that panics after its log was put aside
-	sizeLimitVariable = "LOCALPORT_TEST_LIMIT" // a writer whose disk is full in the middle of a line, and then is not
+	panicVariable     = "LOCALPORT_TEST_PANIC" // a supervisor that panics after its log was rotated
+	sizeLimitVariable = "LOCALPORT_TEST_LIMIT" // a writer that reaches a size limit in the middle of a line, which is then lifted
 )
 
 func TestMain(m *testing.M) {
@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 
 func maskPassword(s string) string { return strings.ReplaceAll(s, "hunter2", "***") }
 
-// readFile is what a file holds; empty if there is none.
+// readFile returns the content of a file, empty if it does not exist.
 func readFile(t *testing.T, path string) string {
 	t.Helper()
 	data, err := os.ReadFile(path)
@@ -53,7 +53,7 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// setAge makes a file one whose last line was written that long ago.
+// setAge sets the time of a file's last line.
 func setAge(t *testing.T, path string, ago time.Duration) {
 	t.Helper()
 	then := time.Now().Add(-ago)
@@ -116,13 +116,13 @@ func TestFile_RemovesExpiredFilesOnOpenAndRotation(t *testing.T) {
 	defer file.Close()
 	fmt.Fprintln(file, "new")
 	if got := readFile(t, path); got != "new\n" || exists(rotatedName(path, 1)) {
-		t.Errorf("opened, the log holds %q", got)
+		t.Errorf("after the first line, the log holds %q", got)
 	}
 	write(1, 50*time.Hour)
 	write(2, time.Hour)
 	fmt.Fprintln(file, "and more")
 	if got := readFile(t, rotatedName(path, 1)); got != "new\n" || exists(rotatedName(path, 2)) || !exists(rotatedName(path, 3)) {
-		t.Errorf("put aside, the log's first holds %q", got)
+		t.Errorf("after the rotation, the first rotated file holds %q", got)
 	}
 }
 
@@ -174,7 +174,7 @@ func TestFile_WriteNeverFailsAndReportsLostLines(t *testing.T) {
 	}
 	fmt.Fprintln(file.RunWriter("run.1"), "back")
 	lines := strings.Split(readFile(t, filepath.Join(dir, "db.log")), "\n")
-	if len(lines) != 3 || !strings.HasSuffix(lines[0], "WARN - 3 lines were lost: no such file or directory") ||
+	if len(lines) != 3 || !strings.HasSuffix(lines[0], "WARN - 3 lines lost: no such file or directory") ||
 		!strings.HasSuffix(lines[1], "back") {
 		t.Errorf("the log holds %q", lines)
 	}
@@ -184,7 +184,7 @@ func TestRedirectStdio_PanicIsInTheLogAfterRotations(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "supervisor.log")
 	for _, before := range []func() error{
 		func() error { return nil },
-		func() error { return os.Rename(path, rotatedName(path, 1)) }, // as a keeper's supervisor inherits it
+		func() error { return os.Rename(path, rotatedName(path, 1)) }, // as a supervisor inherits it from a keeper
 		func() error { return os.Remove(path) },
 	} {
 		log, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
@@ -215,7 +215,7 @@ func testBinary(t *testing.T) string {
 	return exe
 }
 
-// writeBeyondLimit writes to a file that may have 100 bytes, and then more.
+// writeBeyondLimit writes to a file while its size is limited to 100 bytes, and then without that limit.
 func writeBeyondLimit(path string) {
 	signal.Ignore(syscall.SIGXFSZ)
 	var limit syscall.Rlimit
@@ -250,7 +250,7 @@ func TestFile_PartialLineIsTerminatedAndCountedAsLost(t *testing.T) {
 		}
 	}
 	text := strings.Join(whole, "|")
-	if !strings.Contains(text, "|2 lines were lost: file too large|one of several lines, number 0|") || len(lines) != 6 {
+	if !strings.Contains(text, "|2 lines lost: file too large|one of several lines, number 0|") || len(lines) != 6 {
 		t.Errorf("the log holds\n%s", strings.Join(lines, "\n"))
 	}
 }

@@ -1,6 +1,6 @@
-// Package eventlog is what a project's supervisor writes down: a log for each service, one of its own, and the events.
-// Files are bounded in size and in age, secrets are masked on their way in, and a disk that takes nothing never stops
-// a forward.
+// Package eventlog writes and reads a project's log directory: a log file for each service, one for the supervisor, and the
+// events. Files are limited in size and age, secrets are masked before they are written, and an error of the disk never stops a
+// forward.
 package eventlog
 
 import (
@@ -14,14 +14,14 @@ import (
 	"time"
 )
 
-// Limits bound the files of a journal. What is zero is as Defaults has it.
+// Limits limit a log file and its rotated files. A field that is zero has its value in DefaultLimits.
 type Limits struct {
-	MaxSize    int64         // bytes: a file that would grow beyond is put aside as NAME.1, the one before as NAME.2
-	MaxRotated int           // how many of those put aside are kept
-	MaxAge     time.Duration // how long after its last line a file is kept; whole files go, never single lines
+	MaxSize    int64         // in bytes: a file that would grow larger is renamed to NAME.1, and NAME.1 to NAME.2
+	MaxRotated int           // number of rotated files
+	MaxAge     time.Duration // since a file's last line; files are removed as a whole
 }
 
-// DefaultLimits are the limits where the user says nothing.
+// DefaultLimits apply unless the user's config says otherwise.
 var DefaultLimits = Limits{MaxSize: 4 << 20, MaxRotated: 3, MaxAge: 7 * 24 * time.Hour}
 
 func (l Limits) withDefaults() Limits {
@@ -37,29 +37,29 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// isExpired reports whether a file's last line was written too long ago.
+// isExpired reports whether a file's last line is older than MaxAge.
 func (l Limits) isExpired(info fs.FileInfo) bool { return time.Since(info.ModTime()) > l.MaxAge }
 
-// File is one journal file, appended to in whole lines. It is safe for concurrent use, and several processes may
-// append to the same file. An error of the disk is kept to itself: the lines are counted, and the first line that can
-// be written again says how many were lost and why.
+// File is a log file to which whole lines are appended. It is safe for concurrent use, and several processes may append to the
+// same file. It returns no error of the disk: it counts the lines that it could not write, and writes their number and the cause
+// before the next line that it can write.
 type File struct {
 	path       string
 	mask       func(string) string
-	lossNotice func(lost int, why error) string
+	lossNotice func(lost int, cause error) string
 
 	mu             sync.Mutex
 	limits         Limits
 	file           *os.File    // nil: closed
-	info           fs.FileInfo // of the file that was open last
-	lostLines      int         // lines
+	info           fs.FileInfo // of the file that was opened last
+	lostLines      int         // since the last line that could be written
 	lossCause      error
 	hasPartialLine bool // the last line was written in part
-	redirectsStdio bool // standard output and error come along
+	redirectsStdio bool // set by RedirectStdio
 }
 
-// NewFile is the journal file at path. Nothing is made before the first line is written; then too what is too old is
-// removed. Everything that goes through Write, Run and Handler is masked; a nil mask changes nothing.
+// NewFile makes the writer of the log file at path. The file is created, and expired rotated files are removed, when the first
+// line is written. mask is applied to all that is written through Write, RunWriter and Handler; nil masks nothing.
 func NewFile(path string, mask func(string) string, limits Limits) *File {
 	if mask == nil {
 		mask = strings.Clone
@@ -68,20 +68,19 @@ func NewFile(path string, mask func(string) string, limits Limits) *File {
 }
 
 func lostLinesNotice(lost int, cause error) string {
-	return formatLine(time.Now(), "WARN", "-", fmt.Sprintf("%d lines were lost: %v", lost, cause))
+	return formatLine(time.Now(), "WARN", "-", fmt.Sprintf("%d lines lost: %v", lost, cause))
 }
 
-// SetLimits changes the limits; they count from the next line on.
+// SetLimits changes the limits from the next line on.
 func (f *File) SetLimits(limits Limits) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.limits = limits.withDefaults()
 }
 
-// RedirectStdio makes standard output and error of this process lead to the file from now on where they lead to it, to one
-// that it was put aside as, or to one that was removed. A panic is then found in the log. Else those descriptors would
-// follow the file that they were opened as from name to name until it is removed, and the panic with it; so do those
-// of a keeper, which the next supervisor inherits.
+// RedirectStdio makes standard output and error of this process follow the log file across rotations, if they refer to it, to a
+// rotated file or to a removed one. So a panic is always written to the current file. Without it the descriptors, which a
+// supervisor may inherit from a keeper, stay with the file that was opened first until that is removed, and the panic with it.
 func (f *File) RedirectStdio() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -109,7 +108,7 @@ func (f *File) Close() error {
 	return file.Close()
 }
 
-// appendText appends text, which is masked, or counts its lines as lost.
+// appendText appends text that is already masked, or counts its lines as lost.
 func (f *File) appendText(text string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -127,7 +126,7 @@ func (f *File) appendText(text string) {
 	}
 }
 
-// writeText writes text, after the end of a line that was written in part.
+// writeText writes text, and first ends a line that was written in part.
 func (f *File) writeText(text string) error {
 	if f.hasPartialLine {
 		text = "\n" + text
@@ -147,8 +146,8 @@ func (f *File) countLost(text string, err error) {
 	}
 }
 
-// prepare makes the open file the one at path, with room for more bytes. It looks each time: the file may have been
-// removed, or put aside by another process.
+// prepare makes sure that the open file is the one at path, and rotates it if size more bytes exceed the limit. It checks before
+// each line: the file may have been removed, or rotated by another process.
 func (f *File) prepare(size int) error {
 	info, err := os.Stat(f.path)
 	isFull := err == nil && info.Size() > 0 && info.Size()+int64(size) > f.limits.MaxSize
@@ -168,7 +167,7 @@ func (f *File) prepare(size int) error {
 	return f.reopen()
 }
 
-// reopen opens the file at path in place of the one that is open.
+// reopen opens the file at path and closes the previous one.
 func (f *File) reopen() error {
 	file, err := os.OpenFile(f.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {

@@ -8,18 +8,18 @@ import (
 	"strings"
 )
 
-// LogReader reads one log.
+// LogReader reads the lines of one log.
 type LogReader struct {
-	Name string // of the service, or "supervisor"
+	Name string // the service, or "supervisor"
 	*Tail
 	lastLine Line
 }
 
-// NewLogReader is the log of this name at path, which need not exist.
+// NewLogReader makes a reader of the log file at path, which need not exist. It must be closed.
 func NewLogReader(name, path string) *LogReader { return &LogReader{Name: name, Tail: NewTail(path)} }
 
-// Read returns the lines that were added since the last call. A line that fits nothing has the time, level and run of
-// the one before it.
+// Read returns the lines that were added since the last call. A line that Parse does not recognize gets the time, level and run
+// of the line before it.
 func (l *LogReader) Read() ([]Line, error) {
 	texts, err := l.Tail.Read()
 	lines := make([]Line, 0, len(texts))
@@ -45,7 +45,7 @@ func (l *LogReader) parseLine(text string) Line {
 	return line
 }
 
-// ListLogs are the logs that a directory has, in order.
+// ListLogs returns the names of the logs in a directory, sorted.
 func ListLogs(dir string) ([]string, error) {
 	var names []string
 	err := forEachFile(dir, func(name string, _ int, _ fs.FileInfo) error {

@@ -30,13 +30,13 @@ func TestFile_ReportsAFullDiskOnceItHasSpace(t *testing.T) {
 	}
 	fmt.Fprintln(file.RunWriter("run.1"), "three")
 	record.Append(Event{Kind: ServiceRecovered})
-	if got := readFile(t, path); strings.Count(got, "\n") != 2 || !strings.Contains(got, "2 lines were lost: no space left on device\n") {
+	if got := readFile(t, path); strings.Count(got, "\n") != 2 || !strings.Contains(got, "2 lines lost: no space left on device\n") {
 		t.Errorf("the log holds %q", got)
 	}
 	var lost Event
 	first, _, _ := strings.Cut(readFile(t, events), "\n")
 	if err := json.Unmarshal([]byte(first), &lost); err != nil || lost.Kind != EventsLost ||
-		lost.Reason != "1 events were lost: no space left on device" {
+		lost.Reason != "1 events lost: no space left on device" {
 		t.Errorf("the first event is %q, %v", first, err)
 	}
 }

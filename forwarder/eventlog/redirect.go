@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// redirectStdio makes standard output and error lead to file, the journal at path, where they lead to an earlier one.
+// redirectStdio redirects standard output and error to file, the log file at path, if they refer to a former file of that path.
 func redirectStdio(path string, file *os.File) {
 	for _, std := range []*os.File{os.Stdout, os.Stderr} {
 		if info, err := std.Stat(); err == nil && info.Mode().IsRegular() && isFormerLogFile(path, info) {
@@ -16,7 +16,7 @@ func redirectStdio(path string, file *os.File) {
 	}
 }
 
-// isFormerLogFile reports whether a file was the journal at path once: it was put aside, or has no name any more.
+// isFormerLogFile reports whether a file was the log file at path before: it has been rotated, or unlinked.
 func isFormerLogFile(path string, info fs.FileInfo) bool {
 	if isUnlinked(info) {
 		return true
@@ -29,7 +29,7 @@ func isFormerLogFile(path string, info fs.FileInfo) bool {
 	return found
 }
 
-// isUnlinked reports whether an open file has no name any more.
+// isUnlinked reports whether an open file has been unlinked.
 func isUnlinked(info fs.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	return ok && stat.Nlink == 0

@@ -1,6 +1,5 @@
-// Package spdy is the client's side of SPDY/3.1 as far as Kubernetes speaks it for port forwards: streams that one side
-// opens, bytes both ways, their ends, and pings. It keeps a connection in a few kilobytes and one goroutine, opens streams
-// without waiting, and leaves nothing behind when it is closed.
+// Package spdy is a client for the part of SPDY/3.1 that Kubernetes uses for port forwarding: streams that the client opens, data
+// in both directions, half-close and reset, and pings. A connection costs a few kilobytes and one goroutine.
 package spdy
 
 import (
@@ -16,24 +15,24 @@ import (
 // Errors that end a connection or a stream.
 var (
 	ErrClosed     = errors.New("closed")
-	ErrReset      = errors.New("the stream was reset by the far side")
-	ErrPeerClosed = errors.New("the far side has closed the connection")
+	ErrReset      = errors.New("the server reset the stream")
+	ErrPeerClosed = errors.New("the server closed the connection")
 )
 
-// Conn is a connection. Its methods may be called by several goroutines.
+// Conn is a SPDY connection. It is safe for concurrent use.
 type Conn struct {
 	transport      io.ReadWriteCloser
-	maxQueuedBytes int // bytes of a stream that nobody has taken yet, beyond which nothing more is read
+	maxQueuedBytes int // per stream; see NewConn
 	reserve        *BufferReserve
-	isShared       atomic.Bool  // others would wait for a stream whose bytes nobody takes
-	borrowedBytes  atomic.Int64 // bytes of the reserve
+	isShared       atomic.Bool  // set by SetShared
+	borrowedBytes  atomic.Int64 // of the reserve, by all streams
 
 	writeMu        sync.Mutex   // held while a frame is written
-	hasSentHeaders bool         // a stream was opened; guarded by writing
-	writeStartedAt atomic.Int64 // since when a write is under way, in Unix nanoseconds; 0: none is
+	hasSentHeaders bool         // a stream has been opened; guarded by writeMu
+	writeStartedAt atomic.Int64 // start of the write in progress, in Unix nanoseconds; 0: none
 
-	isDelivering   atomic.Bool  // the reader waits for somebody to take what has come
-	lastReceivedAt atomic.Int64 // when something came last, in Unix nanoseconds
+	isDelivering   atomic.Bool  // the reader is blocked by a stream whose queue is full
+	lastReceivedAt atomic.Int64 // time of the last frame, in Unix nanoseconds
 
 	mu           sync.Mutex
 	streams      map[uint32]*Stream
@@ -45,9 +44,9 @@ type Conn struct {
 	readerDoneCh chan struct{} // closed when the reader has ended
 }
 
-// NewConn speaks over the carrier, which is the connection's to close. Budget is how many bytes of a stream may wait
-// to be taken; then the whole connection waits, because the protocol as Kubernetes speaks it has no windows. Where others
-// would wait with it, the reserve is used up first.
+// NewConn starts a connection over transport, and closes it at its end. maxQueuedBytes is how many received bytes of a stream are
+// queued; beyond, the connection stops reading, because Kubernetes does not use SPDY's flow control windows. On a shared connection
+// (SetShared) a stream first borrows from the reserve, so that it does not delay the others.
 func NewConn(transport io.ReadWriteCloser, maxQueuedBytes int, reserve *BufferReserve) *Conn {
 	c := &Conn{
 		transport: transport, maxQueuedBytes: maxQueuedBytes, reserve: reserve,
@@ -63,45 +62,44 @@ func NewConn(transport io.ReadWriteCloser, maxQueuedBytes int, reserve *BufferRe
 // Done is closed when the connection has ended.
 func (c *Conn) Done() <-chan struct{} { return c.doneCh }
 
-// Err is why it ended: ErrClosed after Close. Valid after Done.
+// Err is why the connection ended: ErrClosed after Close. Valid after Done.
 func (c *Conn) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
 }
 
-// Close ends the connection and all its streams, and returns when nothing of it runs any more. The far side is told if
-// that can be done at once.
+// Close ends the connection and all its streams, sends GOAWAY unless a write blocks, and returns when the reader has ended.
 func (c *Conn) Close() error {
 	c.closeWith(ErrClosed, c.sendGoAway)
 	<-c.readerDoneCh
 	return nil
 }
 
-// sendGoAway tells the far side, which may end the streams at that: by then they have ended here.
+// sendGoAway is called after the streams have ended here, because the server may reset them in return.
 func (c *Conn) sendGoAway() {
 	if !c.writeMu.TryLock() {
 		return
 	}
 	defer c.writeMu.Unlock()
-	// A goodbye must not wait for a peer that takes nothing.
+	// Close must not wait for a server that does not read.
 	if deadliner, ok := c.transport.(interface{ SetWriteDeadline(time.Time) error }); ok {
 		_ = deadliner.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
 		_, _ = c.transport.Write(appendGoAway(nil))
 	}
 }
 
-// Fail ends the connection for a reason; the first one counts.
+// Fail ends the connection with an error. The first error counts.
 func (c *Conn) Fail(err error) { c.fail(err) }
 
 func (c *Conn) fail(err error) {
 	if errors.Is(err, io.EOF) {
-		err = ErrPeerClosed // for its streams that is no proper end
+		err = ErrPeerClosed // for streams, io.EOF means a regular end
 	}
 	c.closeWith(err, func() {})
 }
 
-// closeWith ends the streams, has something said, and closes the carrier.
+// closeWith ends the streams, calls beforeClose, and closes the transport.
 func (c *Conn) closeWith(err error, beforeClose func()) {
 	c.mu.Lock()
 	if c.err != nil {
@@ -120,8 +118,8 @@ func (c *Conn) closeWith(err error, beforeClose func()) {
 	_ = c.transport.Close()
 }
 
-// OpenStream opens a stream. It does not wait for the far side's word, which Stream.Replied tells. A stream that is opened
-// finished carries nothing from here.
+// OpenStream opens a stream. It does not wait for the server's reply, see Stream.Replied. isWriteClosed opens it half-closed: nothing
+// can be written to it.
 func (c *Conn) OpenStream(headers []Header, isWriteClosed bool) (*Stream, error) {
 	var flags uint8
 	if isWriteClosed {
@@ -129,7 +127,7 @@ func (c *Conn) OpenStream(headers []Header, isWriteClosed bool) (*Stream, error)
 	}
 	s := &Stream{conn: c, repliedCh: make(chan struct{}), isWriteClosed: isWriteClosed}
 	s.cond.L = &s.mu
-	// Streams must appear in the order of their numbers.
+	// Streams must be opened in the order of their ids.
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
 	if err := c.addStream(s); err != nil {
@@ -150,7 +148,7 @@ func (c *Conn) addStream(s *Stream) error {
 		return c.err
 	}
 	if c.nextStreamID > 1<<31-1 {
-		return errors.New("the connection has used up its stream numbers")
+		return errors.New("the connection has no stream ids left")
 	}
 	s.id = c.nextStreamID
 	c.nextStreamID += 2
@@ -182,8 +180,8 @@ func (c *Conn) writeLocked(frame []byte) error {
 	return nil
 }
 
-// Ping sends a ping; the channel is closed when it is answered or the connection ends. It waits for nothing: where
-// another frame is being written, the ping is sent after it.
+// Ping sends a ping. The channel is closed when the reply arrives or the connection ends. Ping does not block: if another frame is
+// being written, the ping is sent after it.
 func (c *Conn) Ping() (answered <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -212,36 +210,36 @@ func (c *Conn) completePing(id uint32) {
 	}
 }
 
-// IsBackedUp reports whether bytes are held up at one of the ends: a client that does not read, or a far end that takes
-// nothing. An unanswered ping says little then.
+// IsBackedUp reports whether data is blocked in one direction: a client does not read, or the server does not. A ping may be
+// unanswered for that reason alone.
 func (c *Conn) IsBackedUp() bool {
 	since := c.writeStartedAt.Load()
 	return c.isDelivering.Load() || since != 0 && time.Since(time.Unix(0, since)) > time.Second
 }
 
-// SetShared tells whether several use the connection for different things.
+// SetShared says whether several clients use the connection, and must not wait for each other.
 func (c *Conn) SetShared(isShared bool) { c.isShared.Store(isShared) }
 
-// IsCongested reports whether somebody who uses the connection takes his bytes so slowly that others wait for them, or soon will.
+// IsCongested reports whether a client of the connection reads so slowly that others wait, or soon will.
 func (c *Conn) IsCongested() bool { return c.borrowedBytes.Load() > 0 || c.IsBackedUp() }
 
-// LastReceived is when something came last.
+// LastReceived is the time of the last received frame.
 func (c *Conn) LastReceived() time.Time { return time.Unix(0, c.lastReceivedAt.Load()) }
 
-// StreamCount is how many are open.
+// StreamCount is the number of open streams.
 func (c *Conn) StreamCount() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.streams)
 }
 
-// readFrames takes what comes until the connection ends.
+// readFrames reads frames until the connection ends.
 func (c *Conn) readFrames() {
 	defer close(c.readerDoneCh)
 	defer c.completeAllPings()
 	defer func() {
-		if v := recover(); v != nil { // an error of ours costs this connection alone
-			c.fail(fmt.Errorf("reading broke: %v", v))
+		if v := recover(); v != nil { // a panic ends this connection only
+			c.fail(fmt.Errorf("panic while reading: %v", v))
 		}
 	}()
 	var header [frameHeaderSize]byte
@@ -258,7 +256,7 @@ func (c *Conn) readFrames() {
 	}
 }
 
-// completeAllPings tells those who wait for a pong that none will come.
+// completeAllPings closes the channels of all pings that wait for a reply.
 func (c *Conn) completeAllPings() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -281,7 +279,7 @@ func (c *Conn) handleFrame(h frameHeader) error {
 	}
 	id := binary.BigEndian.Uint32(number[:])
 	switch h.kind {
-	case frameSynReply: // its headers say nothing that is needed
+	case frameSynReply: // its headers are not needed
 		if s := c.findStream(id); s != nil {
 			s.markReplied()
 			if h.flags&flagFin != 0 {
@@ -293,7 +291,7 @@ func (c *Conn) handleFrame(h frameHeader) error {
 			s.endWith(ErrReset)
 		}
 	case framePing:
-		if id%2 == 0 { // theirs
+		if id%2 == 0 { // sent by the server
 			if err := c.write(appendPing(nil, id)); err != nil {
 				return err
 			}
@@ -304,11 +302,10 @@ func (c *Conn) handleFrame(h frameHeader) error {
 	return c.discard(h.length - 4)
 }
 
-// handleIgnoredFrame passes over a frame that nothing depends on. A far side that goes away makes no streams any more; those that
-// there are end by themselves, or with the connection.
+// handleIgnoredFrame skips a frame that is not needed. GOAWAY ends the connection: the server accepts no further streams.
 func (c *Conn) handleIgnoredFrame(h frameHeader) error {
 	if h.kind == frameSynStream {
-		return fmt.Errorf("the far side opened a stream")
+		return fmt.Errorf("the server opened a stream")
 	}
 	if err := c.discard(h.length); err != nil {
 		return err
@@ -330,7 +327,7 @@ func (c *Conn) findStream(id uint32) *Stream {
 	return c.streams[id]
 }
 
-// handleData takes a data frame, in pieces that are as large as they can be: each is a write to a client.
+// handleData reads a data frame in chunks as large as possible, because each becomes a write to a client.
 func (c *Conn) handleData(h frameHeader) error {
 	s := c.findStream(h.stream)
 	for h.length > 0 {
@@ -360,5 +357,5 @@ func (c *Conn) deliver(s *Stream, chunk *Chunk) {
 	c.isDelivering.Store(true)
 	s.enqueue(chunk, true)
 	c.isDelivering.Store(false)
-	c.lastReceivedAt.Store(time.Now().UnixNano()) // it was we who did not listen
+	c.lastReceivedAt.Store(time.Now().UnixNano()) // the silence was our own: reading was blocked
 }

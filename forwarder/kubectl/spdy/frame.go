@@ -2,8 +2,8 @@ package spdy
 
 import "encoding/binary"
 
-// Frames begin with eight bytes: of a control frame the version, the type, flags and the length of what follows; of a data
-// frame the stream, flags and the length. https://www.chromium.org/spdy/spdy-protocol/spdy-protocol-draft3-1/, section 2.
+// A frame begins with eight bytes. Control frame: version, type, flags, length of the rest. Data frame: stream id, flags, length.
+// https://www.chromium.org/spdy/spdy-protocol/spdy-protocol-draft3-1/, section 2.
 const (
 	frameHeaderSize = 8
 	controlBit      = 0x8000_0000
@@ -17,15 +17,15 @@ const (
 
 	flagFin = 0x01 // the sender's last frame of the stream
 
-	statusCancel = 5 // the status of a reset: the stream is not wanted any more
+	statusCancel = 5 // status of RST_STREAM: the stream is no longer needed
 
 	maxFrameLength = 1<<24 - 1
 )
 
-// frameHeader is the beginning of a frame.
+// frameHeader is the parsed first eight bytes of a frame.
 type frameHeader struct {
-	kind   uint16 // of a control frame; 0 for data
-	stream uint32 // of a data frame
+	kind   uint16 // type of a control frame; 0: a data frame
+	stream uint32 // stream id of a data frame
 	flags  uint8
 	length int
 }
@@ -46,7 +46,7 @@ func appendControlHeader(b []byte, kind uint16, flags uint8, length int) []byte 
 	return binary.BigEndian.AppendUint32(b, uint32(flags)<<24|uint32(length))
 }
 
-// putDataHeader writes the beginning of a data frame.
+// putDataHeader writes the header of a data frame into b.
 func putDataHeader(b []byte, stream uint32, flags uint8, length int) {
 	binary.BigEndian.PutUint32(b, stream)
 	binary.BigEndian.PutUint32(b[4:], uint32(flags)<<24|uint32(length))
@@ -66,18 +66,19 @@ func appendGoAway(b []byte) []byte {
 	return append(appendControlHeader(b, frameGoAway, 0, 8), 0, 0, 0, 0, 0, 0, 0, 0)
 }
 
-// Header is a name, in lower case, and a value.
+// Header is one header of a stream. The name is in lower case.
 type Header struct{ Name, Value string }
 
-// zlibHeader begins the stream of compressed headers that all frames of a connection share: deflate with a window of 32 KiB, and
-// the checksum of SPDY's dictionary, without which a peer does not read on.
+// zlibHeader begins the zlib stream of headers that all frames of a connection share: deflate with a window of 32 KiB, and the
+// checksum of SPDY's dictionary, which a peer requires.
 var zlibHeader = []byte{0x78, 0xbb, 0xe3, 0xc6, 0xa7, 0xc2}
 
-// emptyBlock ends the headers of a frame: an empty stored block, at which a peer gives out what it has.
+// emptyBlock ends the headers of a frame: an empty stored block, at which the peer's decompressor flushes its output.
 var emptyBlock = []byte{0, 0, 0, 0xff, 0xff}
 
-// appendSynStream makes a stream. The headers are "compressed" into a stored block (RFC 1951, section 3.2.4): a compressor would
-// cost each connection most of a megabyte for some hundred bytes in its life.
+// appendSynStream appends a SYN_STREAM frame. isFirst is true for the connection's first one. The headers are in a stored block
+// (RFC 1951, section 3.2.4), not compressed: a compressor would cost each connection most of a megabyte, to save some hundred
+// bytes.
 func appendSynStream(b []byte, stream uint32, flags uint8, headers []Header, isFirst bool) []byte {
 	size := 4
 	for _, h := range headers {
@@ -89,7 +90,7 @@ func appendSynStream(b []byte, stream uint32, flags uint8, headers []Header, isF
 	}
 	b = appendControlHeader(b, frameSynStream, flags, length)
 	b = binary.BigEndian.AppendUint32(b, stream)
-	b = append(b, 0, 0, 0, 0, 0, 0) // no associated stream, the highest priority, no slot
+	b = append(b, 0, 0, 0, 0, 0, 0) // no associated stream, highest priority, no credential slot
 	if isFirst {
 		b = append(b, zlibHeader...)
 	}

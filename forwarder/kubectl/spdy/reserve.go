@@ -2,11 +2,11 @@ package spdy
 
 import "sync/atomic"
 
-// BufferReserve is memory for bytes that nobody takes, on connections where others would have to wait for that. Many connections share
-// one.
+// BufferReserve is a limit on the memory for received bytes that slow clients of shared connections have not read. Many
+// connections share one.
 type BufferReserve struct{ available atomic.Int64 }
 
-// NewBufferReserve has so many bytes.
+// NewBufferReserve makes a reserve of size bytes.
 func NewBufferReserve(size int64) *BufferReserve {
 	r := &BufferReserve{}
 	r.available.Store(size)
@@ -21,7 +21,7 @@ func (r *BufferReserve) tryTake(n int) bool {
 	return false
 }
 
-// tryBorrow makes room for some bytes at the reserve's expense. s.mu is held.
+// tryBorrow takes n bytes from the reserve, if the connection is shared and the reserve has them. s.mu is held.
 func (s *Stream) tryBorrow(n int) bool {
 	if !s.conn.isShared.Load() || !s.conn.reserve.tryTake(n) {
 		return false
@@ -31,7 +31,7 @@ func (s *Stream) tryBorrow(n int) bool {
 	return true
 }
 
-// repay gives back what is not needed any more; nothing if that is less than nothing. s.mu is held.
+// repay returns n bytes to the reserve; a negative n counts as zero. s.mu is held.
 func (s *Stream) repay(n int) {
 	if n > 0 {
 		s.borrowedBytes -= n

@@ -8,28 +8,28 @@ import (
 	"time"
 )
 
-// maxChunkSize is the most that is taken at once: what the servers of container runtimes write at once.
+// maxChunkSize is the size of a read or write: that of the writes of container runtimes.
 const maxChunkSize = 32 << 10
 
-// MaxWriteSize is how much Write sends at once.
+// MaxWriteSize is how many bytes Write sends at most.
 const MaxWriteSize = maxChunkSize
 
-// Chunk is some bytes of a stream on their way. Nobody keeps one while waiting.
+// Chunk is a pooled buffer with some bytes of a stream. It is not held by a goroutine that waits.
 type Chunk struct {
 	buf  [frameHeaderSize + maxChunkSize]byte
 	data []byte
 }
 
-// Bytes are the piece's until Free.
+// Bytes returns the chunk's bytes, valid until Free.
 func (p *Chunk) Bytes() []byte { return p.data }
 
-// Free gives the piece back.
+// Free returns the chunk to the pool.
 func (p *Chunk) Free() {
 	p.data = nil
 	chunkPool.Put(p)
 }
 
-// tryAppend takes some more bytes if all of them find room: many short messages that nobody takes are not to hold a piece each.
+// tryAppend appends data if all of it fits, so that many short messages that nobody has read do not hold a chunk each.
 func (p *Chunk) tryAppend(data []byte) bool {
 	if len(data) > cap(p.data)-len(p.data) {
 		return false
@@ -42,38 +42,38 @@ var chunkPool = sync.Pool{New: func() any { return new(Chunk) }}
 
 func getChunk() *Chunk { return chunkPool.Get().(*Chunk) }
 
-// Stream is a stream that was opened here.
+// Stream is a stream of a Conn. It is safe for concurrent use.
 type Stream struct {
 	conn          *Conn
 	id            uint32
 	repliedCh     chan struct{}
-	isWriteClosed bool // nothing is written any more; guarded by mu
+	isWriteClosed bool // guarded by mu
 
 	mu            sync.Mutex
 	cond          sync.Cond
 	queue         []*Chunk
 	queuedBytes   int   // in the queue
-	borrowedBytes int   // of these, by the reserve
-	receivedBytes int64 // altogether
-	hasReplied    bool  // replied is closed
-	endErr        error // why nothing more comes: io.EOF for a proper end
-	isAborted     bool  // what comes is not wanted
+	borrowedBytes int   // of these, from the reserve
+	receivedBytes int64 // in total
+	hasReplied    bool  // repliedCh is closed
+	endErr        error // see EndErr
+	isAborted     bool  // received data is dropped
 
 	deadline      time.Time
 	deadlineTimer *time.Timer
 }
 
-// Replied is closed when the far side has accepted the stream, and when the stream or the connection has ended.
+// Replied is closed when the server has accepted the stream, and when the stream or the connection has ended.
 func (s *Stream) Replied() <-chan struct{} { return s.repliedCh }
 
-// EndErr is why nothing more comes, nil while something may: io.EOF for a proper end.
+// EndErr is why the server sends nothing more: io.EOF for a regular end, nil while more may come.
 func (s *Stream) EndErr() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.endErr
 }
 
-// PeekQueued is a copy of what has come and was not taken.
+// PeekQueued returns a copy of the bytes that have been received and not been read.
 func (s *Stream) PeekQueued() []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -84,7 +84,7 @@ func (s *Stream) PeekQueued() []byte {
 	return all
 }
 
-// ReceivedBytes is how many bytes have come, taken or not.
+// ReceivedBytes is how many bytes have been received, read or not.
 func (s *Stream) ReceivedBytes() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -104,7 +104,7 @@ func (s *Stream) markRepliedLocked() {
 	}
 }
 
-// enqueue queues a piece. It is false when the queue is full; a patient caller waits.
+// enqueue queues a chunk. If the queue is full, it waits if canWait is set, and returns false otherwise.
 func (s *Stream) enqueue(chunk *Chunk, canWait bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,7 +129,7 @@ func (s *Stream) enqueue(chunk *Chunk, canWait bool) bool {
 	return true
 }
 
-// endWith notes that nothing more comes.
+// endWith records that the server sends nothing more.
 func (s *Stream) endWith(err error) {
 	s.mu.Lock()
 	if s.endErr != nil {
@@ -147,8 +147,8 @@ func (s *Stream) endWith(err error) {
 	}
 }
 
-// Next waits for a piece, which is the caller's to free. Its error is why the stream has ended, io.EOF for a proper end, or
-// os.ErrDeadlineExceeded when the deadline has passed.
+// Next waits for a chunk, which the caller must free. Its error is why the stream has ended, io.EOF for a regular end, or
+// os.ErrDeadlineExceeded if the read deadline has passed.
 func (s *Stream) Next() (*Chunk, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -174,7 +174,7 @@ func (s *Stream) Next() (*Chunk, error) {
 
 func (s *Stream) isPastDeadline() bool { return !s.deadline.IsZero() && !time.Now().Before(s.deadline) }
 
-// SetReadDeadline ends the waiting of Next at a time; the zero time does not.
+// SetReadDeadline sets the time until which Next waits; the zero time means no deadline.
 func (s *Stream) SetReadDeadline(t time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -192,7 +192,7 @@ func (s *Stream) SetReadDeadline(t time.Time) {
 	s.cond.Broadcast()
 }
 
-// WriteTo writes what comes until the stream ends properly, or the error that ended it otherwise.
+// WriteTo copies the stream to w until its end. A regular end is no error.
 func (s *Stream) WriteTo(w io.Writer) (n int64, err error) {
 	for {
 		chunk, err := s.Next()
@@ -211,7 +211,7 @@ func (s *Stream) WriteTo(w io.Writer) (n int64, err error) {
 	}
 }
 
-// Write sends bytes, MaxData at most, as one frame.
+// Write sends p, at most MaxWriteSize bytes, as one frame.
 func (s *Stream) Write(p []byte) error {
 	frame := getChunk()
 	defer frame.Free()
@@ -220,7 +220,7 @@ func (s *Stream) Write(p []byte) error {
 	return s.conn.write(frame.buf[:frameHeaderSize+n])
 }
 
-// CloseWrite says that nothing more is sent.
+// CloseWrite half-closes the stream: nothing more is sent.
 func (s *Stream) CloseWrite() error {
 	s.mu.Lock()
 	if s.isWriteClosed {
@@ -239,8 +239,8 @@ func (s *Stream) CloseWrite() error {
 	return err
 }
 
-// Abort ends the stream in both directions, and what has come and was not taken is dropped. The far side is told
-// unless it has ended the stream too.
+// Abort ends the stream in both directions and drops what has not been read. It sends RST_STREAM unless both sides have ended the
+// stream already.
 func (s *Stream) Abort() {
 	s.mu.Lock()
 	isEnded := s.isAborted || s.endErr != nil && s.isWriteClosed

@@ -21,12 +21,12 @@ import (
 	peer "k8s.io/streaming/pkg/httpstream/spdy"
 )
 
-// The peer's library stays for a second after its end.
+// A goroutine of the peer's library runs for a second after the connection has ended.
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/moby/spdystream.(*Connection).shutdown"))
 }
 
-// connectToPeer is a connection to the library that container runtimes serve port forwards with.
+// connectToPeer opens a connection to the library with which container runtimes serve port forwards.
 func connectToPeer(t *testing.T, handle func(httpstream.Stream)) *Conn {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -100,7 +100,7 @@ func TestStream_SendsHeadersAndEchoesBytes(t *testing.T) {
 		headers <- s.Headers()
 		echo(s)
 	})
-	for _, port := range []string{"1", "65535", "7000"} { // the stream of headers goes on from the one to the next
+	for _, port := range []string{"1", "65535", "7000"} { // all headers of a connection are one zlib stream
 		s := openStream(t, c, Header{"port", port}, Header{"streamtype", "data"})
 		if got := <-headers; got.Get("port") != port || got.Get("streamtype") != "data" {
 			t.Errorf("headers %v", got)
@@ -177,7 +177,7 @@ func TestStream_AbortUnblocksTheConnection(t *testing.T) {
 		}
 	})
 	unread := openStream(t, c)
-	for unread.ReceivedBytes() < 64<<10 { // as much as may wait: now the connection does
+	for unread.ReceivedBytes() < 64<<10 { // the queue is full: the connection reads nothing more
 		<-time.After(time.Millisecond)
 	}
 	unread.Abort()
@@ -189,39 +189,39 @@ func TestStream_AbortUnblocksTheConnection(t *testing.T) {
 }
 
 func TestBufferReserve_SlowReaderOfASharedConnectionBorrowsMemory(t *testing.T) {
-	const room = 64<<10 + 1<<20 // the budget and the reserve
+	const room = 64<<10 + 1<<20 // the stream's queue and the reserve
 	c := connectToPeer(t, func(s httpstream.Stream) {
 		n, _ := strconv.Atoi(s.Headers().Get("bytes"))
 		_, _ = s.Write(make([]byte, n))
 		_ = s.Close()
 	})
 	c.SetShared(true)
-	lazy := openStream(t, c, Header{"bytes", strconv.Itoa(room - 64<<10)})
+	slow := openStream(t, c, Header{"bytes", strconv.Itoa(room - 64<<10)})
 	for range 3 {
 		if n, err := openStream(t, c, Header{"bytes", "100000"}).WriteTo(io.Discard); n != 100000 || err != nil {
 			t.Errorf("another stream: %d bytes, %v", n, err)
 		}
 	}
-	<-lazy.Replied()
-	for lazy.EndErr() == nil {
-		<-c.Ping() // what was sent before the answer has come
+	<-slow.Replied()
+	for slow.EndErr() == nil {
+		<-c.Ping() // the reply comes after the bytes that were sent before it
 	}
 	if !c.IsCongested() || c.IsBackedUp() {
-		t.Errorf("burdened: %v, backed up: %v", c.IsCongested(), c.IsBackedUp())
+		t.Errorf("congested: %v, backed up: %v", c.IsCongested(), c.IsBackedUp())
 	}
-	if n, err := lazy.WriteTo(io.Discard); n != room-64<<10 || err != nil {
+	if n, err := slow.WriteTo(io.Discard); n != room-64<<10 || err != nil {
 		t.Errorf("%d bytes, %v", n, err)
 	}
 	if left := c.reserve.available.Load(); left != 1<<20 || c.IsCongested() {
-		t.Errorf("%d bytes of the reserve are left, burdened: %v", left, c.IsCongested())
+		t.Errorf("%d bytes of the reserve are left, congested: %v", left, c.IsCongested())
 	}
 
-	// The reserve has an end; whoever leaves gives it back.
-	lazy = openStream(t, c, Header{"bytes", strconv.Itoa(2 * room)})
+	// The reserve is limited; an aborted stream returns its bytes.
+	slow = openStream(t, c, Header{"bytes", strconv.Itoa(2 * room)})
 	for !c.IsBackedUp() {
 		runtime.Gosched()
 	}
-	lazy.Abort()
+	slow.Abort()
 	if n, err := openStream(t, c, Header{"bytes", "100000"}).WriteTo(io.Discard); n != 100000 || err != nil {
 		t.Errorf("after that: %d bytes, %v", n, err)
 	}
@@ -244,7 +244,7 @@ func TestStream_QueuedShortMessagesShareChunks(t *testing.T) {
 		<-c.Ping()
 	}
 	if n := len(s.queue); n > 2 {
-		t.Errorf("%d pieces", n)
+		t.Errorf("%d chunks", n)
 	}
 	var got, want strings.Builder
 	for i := range many {
@@ -267,13 +267,13 @@ func TestConn_EndOfConnectionEndsItsStreams(t *testing.T) {
 		_, err = s.WriteTo(io.Discard)
 	}
 	if err == nil {
-		t.Error("the stream ended as if the far side had finished it")
+		t.Error("the stream ended as if the server had closed it")
 	}
 	<-c.Done()
 	_ = c.Close()
 }
 
-// FuzzFrames: whatever a server sends, the connection ends or goes on, and nothing is left of it.
+// FuzzFrames: whatever a server sends, Close ends the connection and its goroutines.
 func FuzzFrames(f *testing.F) {
 	f.Add(appendPing(nil, 2))
 	f.Add(appendRstStream(nil, 1))

@@ -1,5 +1,5 @@
-// Package kubectl leads into Kubernetes: through the engine that is built in, or through kubectl port-forward where that is
-// asked for. Both read the same kubeconfig files and lead to the same place.
+// Package kubectl forwards to Kubernetes, through its own engine (kubectl/native) or, on request, through "kubectl port-forward"
+// (kubectl/process). Both read the same kubeconfig files and reach the same pods.
 package kubectl
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// ProgramVariable names a kubectl to be run instead of the engine that is built in, in the environment of a run.
+// ProgramVariable is the environment variable that names a kubectl to run instead of the native engine.
 const ProgramVariable = "LOCALPORT_KUBECTL"
 
 // Technology is "kubectl".
@@ -36,7 +36,7 @@ func New(ctx context.Context, _ forwarder.Host) forwarder.Driver {
 	}
 }
 
-// driver is what a supervisor's tunnels share.
+// driver holds what the tunnels of a supervisor share.
 type driver struct {
 	tasks    *tasks.Group
 	sessions *session.Registry
@@ -51,13 +51,13 @@ var (
 	_ forwarder.CredentialReceiver = (*driver)(nil)
 )
 
-// serviceSpec is what a service says of its tunnel.
+// serviceSpec is the part of a service's config that its tunnel depends on.
 type serviceSpec struct {
 	engine        string
 	target        native.Target
-	kubeconfig    string           // empty: as kubectl finds it
-	configured    session.Location // what the config says, empty where it leaves it to kubectl
-	clusterHealth bool             // the cluster's health is of interest
+	kubeconfig    string           // empty: the files that kubectl reads
+	configured    session.Location // from the config; an empty field is resolved from the kubeconfig
+	clusterHealth bool             // status shows the cluster's health
 }
 
 func newServiceSpec(svc project.Service) serviceSpec {
@@ -74,19 +74,19 @@ func newServiceSpec(svc project.Service) serviceSpec {
 	}
 }
 
-// service is a service's spec, and what is remembered of its tunnels.
+// service is a service's spec and the state that outlives its tunnels.
 type service struct {
 	serviceSpec
 
 	mu          sync.Mutex       // guards the fields below; never held while a file is read
-	lastSession *session.Session // that a tunnel used
+	lastSession *session.Session // of the last tunnel
 	location    session.Location
-	locationKey string // the kubeconfig files in which place was completed; empty before it was
+	locationKey string // the kubeconfig files from which location was resolved; empty before
 }
 
 func newService(s serviceSpec) *service { return &service{serviceSpec: s, location: s.configured} }
 
-// serviceFor is the one of a definition: what is remembered of a service does not hold for another definition.
+// serviceFor returns the service of a definition. Another definition of the same service starts without the former state.
 func (d *driver) serviceFor(svc project.Service) *service {
 	spec := newServiceSpec(svc)
 	d.mu.Lock()
@@ -99,7 +99,7 @@ func (d *driver) serviceFor(svc project.Service) *service {
 	return s
 }
 
-// Target is the place, as far as it is known yet, and the resource.
+// Target returns the location, as far as it has been resolved, and the resource.
 func (d *driver) Target(svc project.Service) string {
 	s := d.serviceFor(svc)
 	location := s.currentLocation().String()
@@ -115,9 +115,8 @@ func (s *service) currentLocation() session.Location {
 	return s.location
 }
 
-// resolveLocation completes the place once, so that a kubectl config use-context elsewhere does not move a forward to another
-// cluster when its tunnel is replaced. Other kubeconfig files in the environment are another matter, and so is a user who
-// asks for a new start.
+// resolveLocation completes the location once, so that "kubectl config use-context" in another terminal does not move a forward to
+// another cluster when its tunnel reconnects. It is resolved again if KUBECONFIG names other files, or the user asks for a restart.
 func (s *service) resolveLocation(run forwarder.Run) session.Location {
 	files := session.KubeconfigFiles(s.kubeconfig, run.Env, run.Dir)
 	key := fmt.Sprintf("%q %v", files, run.Asked)
@@ -127,7 +126,7 @@ func (s *service) resolveLocation(run forwarder.Run) session.Location {
 	if isResolved {
 		return location
 	}
-	location = s.configured.Complete(files) // the files may lie on a disk that hangs: status and the service's loop need the mutex
+	location = s.configured.Complete(files) // without the mutex, which status needs: reading may hang on a network file system
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.locationKey == key {
@@ -140,7 +139,7 @@ func (s *service) resolveLocation(run forwarder.Run) session.Location {
 	return location
 }
 
-// Open opens a tunnel through the engine of the config, or through the kubectl that the environment names.
+// Open opens a tunnel through the configured engine, or through the kubectl that the environment names.
 func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) (forwarder.Tunnel, error) {
 	s := d.serviceFor(svc)
 	ref := session.ResourceRef{Resource: s.target.Resource(), Kubeconfig: s.kubeconfig, Location: s.resolveLocation(run)}
@@ -148,7 +147,7 @@ func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Ru
 	if s.engine == "kubectl" || program != "" && s.engine != "native" {
 		if s.target.Selector != "" {
 			return nil, &forwarder.Failure{
-				Class: forwarder.Permanent, Reason: "kubectl port-forward takes no selector",
+				Class: forwarder.Permanent, Reason: "kubectl port-forward does not support selectors",
 				Hint: `name a service or a deployment, or set engine = "native"`,
 			}
 		}
@@ -170,7 +169,7 @@ func newSource(run forwarder.Run, ref session.ResourceRef) session.Source {
 	return session.Source{ResourceRef: ref, Dir: run.Dir, Env: run.Env, Log: run.Log, RequestedAt: run.Asked}
 }
 
-// Cluster is the cluster of a service, if its health is of interest and the engine that is built in leads there.
+// Cluster returns the state of a service's cluster, if the service shows it and uses the native engine.
 func (d *driver) Cluster(svc project.Service) (forwarder.Surroundings, bool) {
 	s := d.serviceFor(svc)
 	s.mu.Lock()
@@ -184,23 +183,23 @@ func (d *driver) Cluster(svc project.Service) (forwarder.Surroundings, bool) {
 	return cluster, true
 }
 
-// ReceiveCredential takes a credential as a login helper prints it.
+// ReceiveCredential accepts a credential in the form in which a login helper prints it.
 func (d *driver) ReceiveCredential(svc project.Service, run forwarder.Run, credential []byte) error {
 	return d.sessions.SetCredential(d.serviceFor(svc).loginSource(run), credential)
 }
 
-// loginSource is where the login of the service is described.
+// loginSource is the source that describes the service's login.
 func (s *service) loginSource(run forwarder.Run) session.Source {
 	return newSource(run, session.ResourceRef{Kubeconfig: s.kubeconfig, Location: s.resolveLocation(run)})
 }
 
-// Close ends the logins that are under way. The sessions have ended with their tunnels.
+// Close ends running login helpers. The sessions have ended with their tunnels.
 func (d *driver) Close() error {
 	d.tasks.Close()
 	return nil
 }
 
-// newLogin is the login helper of the kubeconfig's user, if there is one. Services of the same context share it.
+// newLogin returns the login of a service: the login helper of the kubeconfig's user. Services of the same context share it.
 func newLogin(svc project.Service, dir string, env []string) forwarder.Login {
 	src := newService(newServiceSpec(svc)).loginSource(forwarder.Run{Dir: dir, Env: env})
 	return forwarder.Login{

@@ -32,7 +32,7 @@ func writeFile(t *testing.T, path, text string) string {
 	return path
 }
 
-// newDriver makes a driver, which is closed with the test.
+// newDriver makes a driver that is closed at the end of the test.
 func newDriver(t *testing.T) forwarder.Driver {
 	t.Helper()
 	driver := New(t.Context(), forwarder.Host{})
@@ -108,7 +108,7 @@ func TestDriver_ForgetsTheLocationOfAnotherDefinition(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = tunnel.Close()
-	svc.Description = "another word for it"
+	svc.Description = "another description"
 	if got, want := driver.Target(svc), "kubectl a/default service/postgres:5432"; got != want {
 		t.Errorf("with another description: %q, want %q", got, want)
 	}
@@ -126,10 +126,10 @@ func TestDriver_EngineComesFromConfigOrEnvironment(t *testing.T) {
 	}{
 		{"kubectl", "", "", ""},
 		{"", "kubectl", "", ""},
-		{"native", "kubectl", "", "no cluster is known"},
-		{"", "", "", "no cluster is known"},
-		{"kubectl", "", "app=web", "takes no selector"},
-		{"", "", "app=web", "no cluster is known"},
+		{"native", "kubectl", "", "no cluster is configured"},
+		{"", "", "", "no cluster is configured"},
+		{"kubectl", "", "app=web", "does not support selectors"},
+		{"", "", "app=web", "no cluster is configured"},
 	} {
 		driver, svc := newDriver(t), (project.Service{RemotePort: "80", Connection: project.Connection{Settings: project.Settings{"resource_name": "web", "selector": tt.selector, "engine": tt.engine}}})
 		tunnel, err := driver.Open(t.Context(), svc, forwarder.Run{

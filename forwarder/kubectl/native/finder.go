@@ -59,11 +59,11 @@ type podFinder struct {
 }
 
 // newPodFinder follows what the target is. A panic in it is given to broke.
-func newPodFinder(group *tasks.Group, s *session.Session, t Target, words session.ResourceRef, onPanic func(*forwarder.Failure, []byte)) *podFinder {
+func newPodFinder(group *tasks.Group, s *session.Session, t Target, ref session.ResourceRef, onPanic func(*forwarder.Failure, []byte)) *podFinder {
 	f := &podFinder{
-		session: s, target: t, ref: words, doneCh: make(chan struct{}), refusedAt: make(map[string]time.Time),
+		session: s, target: t, ref: ref, doneCh: make(chan struct{}), refusedAt: make(map[string]time.Time),
 	}
-	namespace := words.Location.Namespace
+	namespace := ref.Location.Namespace
 	switch {
 	case t.Selector != "":
 		f.watchPods(t.Selector, "")

@@ -319,44 +319,44 @@ func (ps podList) newest(isEligible func(*pod) bool, hasRefused func(uid string)
 }
 
 // diagnose asks for the object that decides which pods are meant, once, and says what is wrong with it.
-func (t Target) diagnose(ctx context.Context, s *session.Session, words session.ResourceRef) error {
+func (t Target) diagnose(ctx context.Context, s *session.Session, ref session.ResourceRef) error {
 	if t.Selector != "" {
 		return nil
 	}
 	var o podOwner
-	err := s.Get(ctx, objectPath(t.Type, words.Location.Namespace)+"/"+url.PathEscape(t.Name), nil, &o)
+	err := s.Get(ctx, objectPath(t.Type, ref.Location.Namespace)+"/"+url.PathEscape(t.Name), nil, &o)
 	if err != nil {
-		return t.diagnoseMissing(ctx, s, words, err)
+		return t.diagnoseMissing(ctx, s, ref, err)
 	}
 	if t.Type == "pod" {
 		return nil
 	}
-	return t.checkOwner(&o, words)
+	return t.checkOwner(&o, ref)
 }
 
-func (t Target) checkOwner(o *podOwner, words session.ResourceRef) error {
+func (t Target) checkOwner(o *podOwner, ref session.ResourceRef) error {
 	_, err := o.podSelector(t)
 	if err == nil {
 		_, err = o.findPort(t)
 	}
 	if err != nil {
-		return &forwarder.Failure{Class: forwarder.Permanent, Reason: err.Error(), Hint: words.NamespacedCommand("describe " + t.Resource())}
+		return &forwarder.Failure{Class: forwarder.Permanent, Reason: err.Error(), Hint: ref.NamespacedCommand("describe " + t.Resource())}
 	}
 	return nil
 }
 
 // diagnoseMissing finds out whether it is the namespace that does not exist.
-func (t Target) diagnoseMissing(ctx context.Context, s *session.Session, words session.ResourceRef, err error) error {
-	failure := s.ClassifyError(err, words)
+func (t Target) diagnoseMissing(ctx context.Context, s *session.Session, ref session.ResourceRef, err error) error {
+	failure := s.ClassifyError(err, ref)
 	if failure.Class != forwarder.Permanent {
 		return failure
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	var namespace struct{ Metadata session.ObjectMeta }
-	namespaceErr := s.Get(ctx, "/api/v1/namespaces/"+url.PathEscape(words.Location.Namespace), nil, &namespace)
+	namespaceErr := s.Get(ctx, "/api/v1/namespaces/"+url.PathEscape(ref.Location.Namespace), nil, &namespace)
 	if namespaceErr != nil {
-		if f := s.ClassifyError(namespaceErr, words); f.Class == forwarder.Permanent {
+		if f := s.ClassifyError(namespaceErr, ref); f.Class == forwarder.Permanent {
 			return f
 		}
 	}

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/localport-sh/localport/forwarder"
@@ -8,7 +9,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/process"
 )
 
-// classifyExit finds why kubectl ended in what it said, as of 1.27 to 1.33.
+// classifyExit finds in its output why kubectl (1.27 to 1.33) ended; nil if it printed nothing.
 func classifyExit(transcript *process.Transcript, ref session.ResourceRef) *forwarder.Failure {
 	f := transcript.Classify(exitRules(ref))
 	if f == nil {
@@ -18,10 +19,11 @@ func classifyExit(transcript *process.Transcript, ref session.ResourceRef) *forw
 	return f
 }
 
-// exitRules begin with what only the user can mend: it may be said inside an "Unable to connect".
+// exitRules returns the rules for kubectl's error messages. What only the user can fix comes first: it may be part of an "Unable to
+// connect" message.
 func exitRules(ref session.ResourceRef) []process.Rule {
-	login := "log in to the cluster as you usually do; to try: " + ref.Command("get namespaces")
-	plugin := "the cluster's login helper wants you; to see what: " + ref.Command("get namespaces")
+	login := fmt.Sprintf("log in to the cluster, then test it with %q", ref.Command("get namespaces"))
+	plugin := fmt.Sprintf("the login helper needs you; run %q to see what it asks for", ref.Command("get namespaces"))
 	contexts := session.ResourceRef{Kubeconfig: ref.Kubeconfig}.Command("config get-contexts")
 	describe := ref.NamespacedCommand("describe " + ref.Resource)
 	pods := ref.NamespacedCommand("get pods")
@@ -61,6 +63,6 @@ func exitRules(ref session.ResourceRef) []process.Rule {
 		{Text: "lost connection to pod"},
 		{Text: "error: "},
 		{Text: "rror"},
-		{Text: ""}, // whatever it was
+		{Text: ""}, // any other message
 	}
 }

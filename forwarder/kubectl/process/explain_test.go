@@ -9,7 +9,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/process"
 )
 
-// What kubectl 1.27 to 1.33 printed, line by line.
+// The output of kubectl 1.27 to 1.33.
 func TestClassifyExit_EveryKnownMessage(t *testing.T) {
 	tests := []struct {
 		transcript string
@@ -37,7 +37,7 @@ func TestClassifyExit_EveryKnownMessage(t *testing.T) {
 		{`error: the server doesn't have a resource type "nosuch"`, forwarder.Permanent, `the server doesn't have a resource type "nosuch"`, "api-resources"},
 		{
 			`error: You must be logged in to the server (Unauthorized)`, forwarder.ByAttention,
-			"You must be logged in to the server (Unauthorized)", "log in",
+			"You must be logged in to the server (Unauthorized)", "log in to the cluster",
 		},
 		{
 			`Error from server (Forbidden): pods "x" is forbidden: User "u" cannot create resource "pods/portforward"`,
@@ -49,7 +49,7 @@ func TestClassifyExit_EveryKnownMessage(t *testing.T) {
 		},
 		{
 			"Unable to connect to the server: tls: failed to verify certificate: x509: certificate has expired",
-			forwarder.ByAttention, "", "log in",
+			forwarder.ByAttention, "", "log in to the cluster",
 		},
 		{
 			"error: unable to forward port because pod is not running. Current status=Pending", forwarder.Transient,

@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// logBuffer is a log that can be read while it is written.
+// logBuffer is a buffer that is safe for concurrent use.
 type logBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -73,7 +73,7 @@ func openTunnel(t *testing.T, k *fakekubectl.Kubectl) *tunnel {
 	return opened.(*tunnel)
 }
 
-// openExpectingFailure opens what cannot be opened.
+// openExpectingFailure returns the failure of an Open that must fail.
 func openExpectingFailure(t *testing.T, spec Spec, run forwarder.Run) *forwarder.Failure {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -90,7 +90,7 @@ func openExpectingFailure(t *testing.T, spec Spec, run forwarder.Run) *forwarder
 	return failure
 }
 
-// startEchoServer answers every connection with a greeting and then gives back what it gets.
+// startEchoServer starts a server that sends "welcome " and then echoes.
 func startEchoServer(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -115,7 +115,7 @@ func startEchoServer(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// closedAddr is an address at which nothing listens.
+// closedAddr is an address on which nothing listens.
 func closedAddr(t *testing.T) string {
 	t.Helper()
 	return fmt.Sprintf("127.0.0.1:%d", ports.Free(t))
@@ -146,7 +146,7 @@ func expectEnd(t *testing.T, conn net.Conn) {
 	}
 }
 
-// waitFailure returns why a tunnel ended.
+// waitFailure waits until a tunnel ends and returns the reason.
 func waitFailure(t *testing.T, tunnel forwarder.Tunnel) *forwarder.Failure {
 	t.Helper()
 	select {
@@ -161,7 +161,7 @@ func waitFailure(t *testing.T, tunnel forwarder.Tunnel) *forwarder.Failure {
 	return failure
 }
 
-// takeRefusal takes a refusal that must have been delivered already.
+// takeRefusal returns a refusal that must have been delivered already.
 func takeRefusal(t *testing.T, tunnel forwarder.Tunnel) forwarder.Refusal {
 	t.Helper()
 	select {
@@ -187,7 +187,7 @@ func TestTunnel_CarriesBytesAndHalfCloses(t *testing.T) {
 		t.Errorf("got %q, %v", got, err)
 	}
 	if tunnel.Acknowledges() {
-		t.Error("kubectl accepts before it asks the pod")
+		t.Error("Acknowledges is true, but kubectl accepts before it connects to the pod")
 	}
 	if err := tunnel.Close(); err != nil || tunnel.Err() != nil {
 		t.Errorf("close: %v, %v", err, tunnel.Err())
@@ -259,7 +259,7 @@ func TestTunnel_DeletedPodIsReportedAtTheNextConnection(t *testing.T) {
 	expectEnd(t, old)
 	select {
 	case <-tunnel.Done():
-		t.Fatal("kubectl noticed by itself, which it never does")
+		t.Fatal("kubectl noticed the deleted pod without a connection, which it never does")
 	default:
 	}
 	expectEnd(t, dial(t, tunnel))
@@ -315,7 +315,7 @@ func TestOpen_EndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	_, err := Open(ctx, newRun(t, k), testSpec())
-	if f, ok := errors.AsType[*forwarder.Failure](err); !ok || f.Reason != "kubectl was not ready in time" {
+	if f, ok := errors.AsType[*forwarder.Failure](err); !ok || f.Reason != "kubectl did not start listening in time" {
 		t.Errorf("late: %v", err)
 	}
 	given, giveUp := context.WithCancel(t.Context())
@@ -325,7 +325,7 @@ func TestOpen_EndsWithItsContext(t *testing.T) {
 	}
 }
 
-// unreachableClusterConfig is a kubeconfig of a cluster whose server is not there, with a user whose login helper is not either.
+// unreachableClusterConfig is a kubeconfig with a server that does not exist, and a user whose login helper does not exist.
 const unreachableClusterConfig = `apiVersion: v1
 kind: Config
 current-context: dead

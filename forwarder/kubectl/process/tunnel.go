@@ -17,14 +17,14 @@ type tunnel struct {
 	log       io.Writer
 	ref       session.ResourceRef
 	addr      string
-	addrCh    chan string // gets the address once
+	addrCh    chan string // receives the address once
 	refusalCh chan forwarder.Refusal
 	startedCh chan struct{} // closed when Child is set
 
-	transcript process.Transcript // to be read after Done
+	transcript process.Transcript // may be read after Done
 }
 
-// handleLine takes what kubectl prints, as it comes.
+// handleLine handles a line of kubectl's output.
 func (t *tunnel) handleLine(_ process.Stream, line string) {
 	if isHandlingLine(line) {
 		return
@@ -33,7 +33,7 @@ func (t *tunnel) handleLine(_ process.Stream, line string) {
 	if addr, ok := parseListenAddr(line); ok {
 		select {
 		case t.addrCh <- addr:
-		default: // it listens on one port alone
+		default: // kubectl listens on one port only
 		}
 		return
 	}
@@ -51,7 +51,7 @@ func (t *tunnel) handleLine(_ process.Stream, line string) {
 	}
 }
 
-// waitReady returns when kubectl listens, or says why it will not.
+// waitReady waits until kubectl listens; its error is why it does not.
 func (t *tunnel) waitReady(ctx context.Context) error {
 	select {
 	case t.addr = <-t.addrCh:
@@ -67,13 +67,13 @@ func (t *tunnel) waitReady(ctx context.Context) error {
 	if f := classifyExit(&t.transcript, t.ref); f != nil {
 		return f
 	}
-	return &forwarder.Failure{Reason: "kubectl was not ready in time"}
+	return &forwarder.Failure{Reason: "kubectl did not start listening in time"}
 }
 
-// Dial connects to kubectl, which accepts whatever may be behind it.
+// Dial connects to kubectl, which accepts every connection, whether or not the pod does.
 func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
 	select {
-	case <-t.Done(): // the port may be anybody's by now
+	case <-t.Done(): // another program may listen on the port by now
 		return nil, net.ErrClosed
 	default:
 	}
@@ -81,16 +81,16 @@ func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
 	return dialer.DialContext(ctx, "tcp4", t.addr)
 }
 
-// Refusals are what kubectl says of connections. It names none, and ends itself after each.
+// Refusals delivers kubectl's reports of failed connections. They name no connection, and kubectl exits after each.
 func (t *tunnel) Refusals() <-chan forwarder.Refusal { return t.refusalCh }
 
-// Acknowledges is false: kubectl accepts before it asks the pod.
+// Acknowledges is false: kubectl accepts a connection before it connects to the pod.
 func (t *tunnel) Acknowledges() bool { return false }
 
-// Fragile marks that one refused connection ends every other.
+// Fragile implements forwarder.Fragile: one refused connection ends all others.
 func (t *tunnel) Fragile() {}
 
-// Err is why kubectl ended, in the line that tells most.
+// Err is why kubectl ended: the most specific line that it printed.
 func (t *tunnel) Err() error {
 	if t.WasStopped() {
 		return nil
@@ -102,5 +102,5 @@ func (t *tunnel) exitFailure() error {
 	if f := classifyExit(&t.transcript, t.ref); f != nil {
 		return f
 	}
-	return &forwarder.Failure{Reason: "kubectl ended: " + t.ExitStatus()}
+	return &forwarder.Failure{Reason: "kubectl exited: " + t.ExitStatus()}
 }

@@ -11,15 +11,16 @@ import (
 	"github.com/localport-sh/localport/forwarder/process"
 )
 
-// Location is where in which cluster; a part that is empty is left to kubectl.
+// Location is a context of the kubeconfig and a namespace. For an empty field kubectl's default applies.
 type Location struct{ Context, Namespace string }
 
-// String is "context/namespace", or what is known of it.
+// String is "context/namespace", or the part that is known.
 func (p Location) String() string {
 	return strings.Trim(p.Context+"/"+p.Namespace, "/")
 }
 
-// KubeconfigFiles are the files that kubectl would read: the one named, or those of KUBECONFIG, or ~/.kube/config.
+// KubeconfigFiles returns the files that kubectl would read: the explicit one, those of KUBECONFIG, or ~/.kube/config. Relative
+// entries of KUBECONFIG are relative to dir.
 func KubeconfigFiles(explicit string, env []string, dir string) []string {
 	if explicit != "" {
 		return []string{explicit}
@@ -39,7 +40,7 @@ func KubeconfigFiles(explicit string, env []string, dir string) []string {
 	return files
 }
 
-// kubeconfig is the part of a file that says what is current.
+// kubeconfig is the part of a kubeconfig file that Complete needs.
 type kubeconfig struct {
 	CurrentContext string `yaml:"current-context"`
 	Contexts       []struct {
@@ -50,8 +51,8 @@ type kubeconfig struct {
 	} `yaml:"contexts"`
 }
 
-// Complete fills in what the config left out, from files in the order in which kubectl merges them: the first to set
-// something wins. Files that are missing or wrong are for kubectl to complain of.
+// Complete fills in empty fields from kubeconfig files, in the order in which kubectl merges them: the first file that sets a value
+// wins. It ignores files that cannot be read; opening the session or kubectl reports them.
 func (p Location) Complete(files []string) Location {
 	var configs []kubeconfig
 	for _, file := range files {

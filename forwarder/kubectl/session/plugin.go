@@ -18,21 +18,22 @@ import (
 	"github.com/localport-sh/localport/forwarder/process"
 )
 
-// pluginTimeout is how long a plugin may take: one that needs longer waits for somebody.
+// pluginTimeout is how long a plugin may run: one that takes longer probably waits for the user.
 const pluginTimeout = 30 * time.Second
 
-// execPlugin is a program that gives credentials, as kubeconfig's users[].user.exec names it.
+// execPlugin is a credential plugin, a program that users[].user.exec of a kubeconfig names. Messages call it a login helper.
 // https://kubernetes.io/docs/reference/config-api/client-authentication.v1/
 type execPlugin struct {
 	config *api.ExecConfig
-	info   string // KUBERNETES_EXEC_INFO
+	info   string // value of KUBERNETES_EXEC_INFO
 	dir    string
 	env    []string
-	log    io.Writer // takes what it says on stderr
+	log    io.Writer // receives its stderr
 	hint   string
 }
 
-// execInfo is what a plugin is told, and what it answers. The versions v1 and v1beta1 do not differ in it.
+// execInfo is the ExecCredential that a plugin gets in KUBERNETES_EXEC_INFO, and the one that it prints. It is the same in v1 and
+// v1beta1.
 type execInfo struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
@@ -57,12 +58,12 @@ type execCluster struct {
 	Config   any    `json:"config,omitempty"`
 }
 
-func newPlugin(config *rest.Config, dir string, env []string, log io.Writer, words ResourceRef) (*execPlugin, error) {
+func newPlugin(config *rest.Config, dir string, env []string, log io.Writer, ref ResourceRef) (*execPlugin, error) {
 	exec := config.ExecProvider
 	if exec == nil {
 		return nil, nil
 	}
-	p := &execPlugin{config: exec, dir: dir, log: log, hint: "log in with: localport login; or see what it says: " + words.Command("get namespaces")}
+	p := &execPlugin{config: exec, dir: dir, log: log, hint: fmt.Sprintf(`run "localport login", or see its messages with %q`, ref.Command("get namespaces"))}
 	info, err := encodeExecInfo(config, false)
 	if err != nil {
 		return nil, err
@@ -99,13 +100,11 @@ func (p *execPlugin) run(ctx context.Context) (*credential, error) {
 		return nil, p.newFailure("the login helper " + name + " needs a terminal")
 	}
 	var output bytes.Buffer
-	var said process.Transcript
 	c, err := process.Start(process.Command{
 		Argv: append([]string{name}, p.config.Args...), Dir: p.dir,
 		Env: append(slices.Clip(p.env), "KUBERNETES_EXEC_INFO="+p.info), Stdout: &output,
 		OnLine: func(_ process.Stream, line string) {
 			_, _ = io.WriteString(p.log, line+"\n")
-			said.Add(line)
 		},
 	})
 	if err != nil {
@@ -125,7 +124,7 @@ func (p *execPlugin) run(ctx context.Context) (*credential, error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, p.newFailure(fmt.Sprintf("the login helper %s did not answer in %v%s", name, pluginTimeout, lastLineSuffix(c)))
+		return nil, p.newFailure(fmt.Sprintf("the login helper %s did not answer within %v%s", name, pluginTimeout, lastLineSuffix(c)))
 	}
 	if status := c.ExitStatus(); status != "exit status 0" {
 		return nil, p.newFailure(fmt.Sprintf("the login helper %s failed: %s%s", name, status, lastLineSuffix(c)))
@@ -137,7 +136,7 @@ func (p *execPlugin) run(ctx context.Context) (*credential, error) {
 	return cred, nil
 }
 
-// lastLineSuffix is the last that a plugin said.
+// lastLineSuffix returns ": " and the last line that a plugin printed; empty if it printed none.
 func lastLineSuffix(c *process.Child) string {
 	last := c.LastLines()
 	if len(last) == 0 {
@@ -150,29 +149,29 @@ func (p *execPlugin) newFailure(reason string) *forwarder.Failure {
 	return &forwarder.Failure{Class: forwarder.ByAttention, Reason: reason, Hint: p.hint}
 }
 
-// parseCredential reads a plugin's answer. Its errors do not quote it.
+// parseCredential parses a plugin's output. Its errors do not quote the output, which is secret.
 func parseCredential(output []byte, version string) (*credential, error) {
 	var info execInfo
 	if err := json.Unmarshal(output, &info); err != nil {
-		return nil, fmt.Errorf("its answer is not an ExecCredential")
+		return nil, fmt.Errorf("its output is not an ExecCredential")
 	}
 	switch {
 	case info.Kind != "ExecCredential":
-		return nil, fmt.Errorf("its answer is not an ExecCredential")
+		return nil, fmt.Errorf("its output is not an ExecCredential")
 	case info.APIVersion != version:
-		return nil, fmt.Errorf("it speaks %s, the kubeconfig says %s", info.APIVersion, version)
+		return nil, fmt.Errorf("its output has apiVersion %s, the kubeconfig expects %s", info.APIVersion, version)
 	case info.Status == nil:
-		return nil, fmt.Errorf("its answer has no status")
+		return nil, fmt.Errorf("its output has no status")
 	}
 	status := info.Status
 	cred := &credential{token: status.Token, expiresAt: status.Expires}
 	if (status.Certificate == "") != (status.Key == "") {
-		return nil, fmt.Errorf("its answer has a certificate or a key alone")
+		return nil, fmt.Errorf("its output has a certificate without a key, or a key without a certificate")
 	}
 	if status.Certificate != "" {
 		cert, err := tls.X509KeyPair([]byte(status.Certificate), []byte(status.Key))
 		if err != nil {
-			return nil, fmt.Errorf("its certificate cannot be used: %w", err)
+			return nil, fmt.Errorf("its output has an invalid certificate: %w", err)
 		}
 		cred.cert = &cert
 		if cert.Leaf != nil && cred.expiresAt.IsZero() {
@@ -180,7 +179,7 @@ func parseCredential(output []byte, version string) (*credential, error) {
 		}
 	}
 	if cred.token == "" && cred.cert == nil {
-		return nil, fmt.Errorf("its answer has neither a token nor a certificate")
+		return nil, fmt.Errorf("its output has neither a token nor a certificate")
 	}
 	return cred, nil
 }

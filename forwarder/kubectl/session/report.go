@@ -13,18 +13,18 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 )
 
-// nodeHealth are those that were looked at because something was wrong with their pods.
+// nodeHealth is the health of nodes. A node is checked only if something is wrong with a pod on it.
 type nodeHealth struct {
 	mu          sync.Mutex
 	checkedAt   map[string]time.Time
-	notReady    map[string]string // why one is not ready, by name
-	isForbidden bool              // the user may not see nodes
+	notReady    map[string]string // reason, by name of the node
+	isForbidden bool              // the user may not read nodes
 }
 
-// nodeCheckInterval is the least time between two looks at a node.
+// nodeCheckInterval is the minimum time between two checks of a node.
 const nodeCheckInterval = 10 * time.Second
 
-// CheckNodes asks how nodes are doing, no oftener than every ten seconds, and never again if the user may not.
+// CheckNodes checks nodes in the background, each at most once per nodeCheckInterval, and no more once the server has denied it.
 func (s *Session) CheckNodes(names []string) {
 	n := &s.nodeHealth
 	n.mu.Lock()
@@ -58,7 +58,7 @@ func (s *Session) checkNode(ctx context.Context, name string) {
 	case hasStatusCode(err, http.StatusForbidden):
 		n.isForbidden = true
 	case hasStatusCode(err, http.StatusNotFound):
-		n.notReady[name] = "it is not in the cluster any more"
+		n.notReady[name] = "it is no longer in the cluster"
 	case err == nil:
 		for _, c := range node.Status.Conditions {
 			if c.Type == "Ready" && c.Status != "True" {
@@ -68,12 +68,12 @@ func (s *Session) checkNode(ctx context.Context, name string) {
 	}
 }
 
-// Report is how the cluster is doing, as far as is known; nothing is asked for it. The name is the caller's to fill in.
-func (s *Session) Report(words ResourceRef) forwarder.Surroundings {
+// Report returns the known state of the cluster. It sends no request. The caller fills in the name.
+func (s *Session) Report(ref ResourceRef) forwarder.Surroundings {
 	cluster := forwarder.Surroundings{Address: s.Server}
 	cluster.Expires, cluster.Renewed = s.auth.expiry()
 	if err, _ := s.Reachability(); err != nil {
-		cluster.Trouble = s.ClassifyError(err, words)
+		cluster.Trouble = s.ClassifyError(err, ref)
 		return cluster
 	}
 	if failure := s.auth.currentFailure(); failure != nil {
@@ -88,7 +88,7 @@ func (s *Session) Report(words ResourceRef) forwarder.Surroundings {
 	}
 	if len(problems) > 0 {
 		slices.Sort(problems)
-		cluster.Trouble = &forwarder.Failure{Reason: strings.Join(problems, "; "), Hint: words.Command("get nodes")}
+		cluster.Trouble = &forwarder.Failure{Reason: strings.Join(problems, "; "), Hint: ref.Command("get nodes")}
 	}
 	return cluster
 }

@@ -1,6 +1,6 @@
-// Package session speaks to a Kubernetes API server as the user's kubeconfig says: with any login, certificate and proxy that
-// kubectl accepts, because the same library reads them. All forwards of a context share one session, and with it one
-// login, one connection for questions and watches, and what is known of the server.
+// Package session is a client of Kubernetes API servers that is configured by the user's kubeconfig, with every login, certificate
+// and proxy that kubectl supports. All forwards of a context share one session: one login, one connection for requests and watches,
+// and the state of the server.
 package session
 
 import (
@@ -25,46 +25,46 @@ import (
 	"github.com/localport-sh/localport/forwarder/tasks"
 )
 
-// The limits of one exchange with an API server, that a frozen one is told from a slow one.
+// Timeouts of a request to an API server, by which a server that hangs is told from a slow one.
 const (
 	dialTimeout          = 5 * time.Second
-	responseTimeout      = 8 * time.Second // from a connection until the first word of an answer
-	pingInterval         = 5 * time.Second // of silence on the connection of questions and watches
+	responseTimeout      = 8 * time.Second // from the connection until the response's header
+	pingInterval         = 5 * time.Second // without a frame on the connection of requests and watches
 	pingTimeout          = 4 * time.Second
 	webSocketMessageSize = 32 << 10
 )
 
-// Session is a login at one API server. It is safe for concurrent use.
+// Session is a client of one API server with one login. It is safe for concurrent use.
 type Session struct {
 	Server        string // the URL
 	auth          *authenticator
 	base          *url.URL
 	wrapTransport func(http.RoundTripper) (http.RoundTripper, error)
 
-	requestTransport *http.Transport // questions and watches: HTTP/2 where the server speaks it
+	requestTransport *http.Transport // requests and watches: HTTP/2 if the server supports it
 	requestTripper   http.RoundTripper
 	upgradeTransport *http.Transport // HTTP/1.1, for SPDY
 	spdyTripper      http.RoundTripper
 	webSocketDialer  websocket.Dialer
 	webSocketTripper http.RoundTripper
 
-	reachability      reachability
-	webSocketFallback struct {
+	reachability     reachability
+	webSocketSupport struct {
 		sync.Mutex
-		server bool // it does not speak WebSocket
+		isMissing bool // WebSocket failed, and SPDY did not
 	}
 	watches    watchSet
 	nodeHealth nodeHealth
 	tasks      *tasks.Group
 }
 
-// newSession makes a session, whose work is done in a group that it closes; nothing is asked of the server yet.
+// newSession makes a session. It sends no request. The session runs its goroutines in group, and closes it.
 func newSession(config *rest.Config, auth *authenticator, group *tasks.Group) (*Session, error) {
 	base, _, err := rest.DefaultServerUrlFor(config)
 	if err != nil {
 		return nil, err
 	}
-	config.ExecProvider = nil // login is it
+	config.ExecProvider = nil // auth runs the plugin
 	transportConfig, err := config.TransportConfig()
 	if err != nil {
 		return nil, err
@@ -123,21 +123,21 @@ func (s *Session) createTransports(tlsConfig *tls.Config, config *rest.Config) {
 	}
 }
 
-// goTask runs a part of the session. One that breaks has found nothing out.
+// goTask runs f in a goroutine of the session. A panic in f ends only f.
 func (s *Session) goTask(f func(ctx context.Context)) {
 	s.tasks.Go(func(ctx context.Context) {
 		forwarder.Contain(func() { f(ctx) }, func(*forwarder.Failure, []byte) {})
 	})
 }
 
-// close ends everything of the session.
+// close ends the session's goroutines and connections.
 func (s *Session) close() {
 	s.tasks.Close()
 	s.requestTransport.CloseIdleConnections()
 	s.upgradeTransport.CloseIdleConnections()
 }
 
-// Get asks for an object, or for a list, and reads it into a value. An error of the server's is a *StatusError.
+// Get reads an object or a list into a value. An error response of the server is a *StatusError.
 func (s *Session) Get(ctx context.Context, path string, query url.Values, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, responseTimeout)
 	defer cancel()
@@ -147,12 +147,12 @@ func (s *Session) Get(ctx context.Context, path string, query url.Values, into a
 	}
 	defer resp.Body.Close()
 	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
-		return s.recordResult(fmt.Errorf("read the answer of %s: %w", s.Server, err))
+		return s.recordResult(fmt.Errorf("read the response of %s: %w", s.Server, err))
 	}
 	return nil
 }
 
-// sendGet sends a GET and returns an answer that is not a refusal.
+// sendGet sends a GET request. A response with an error status is returned as a *StatusError.
 func (s *Session) sendGet(ctx context.Context, path string, query url.Values) (*http.Response, error) {
 	return s.sendAuthorized(ctx, func(cred *credential) (*http.Response, error) {
 		u := s.urlFor(path)
@@ -173,7 +173,7 @@ func (s *Session) urlFor(path string) *url.URL {
 	return &u
 }
 
-// sendAuthorized makes a request with the user's credential, and again with a new one where the server has had enough of it.
+// sendAuthorized sends a request with the current credential, and once more with a new one if the server rejects it.
 func (s *Session) sendAuthorized(ctx context.Context, send func(*credential) (*http.Response, error)) (*http.Response, error) {
 	for isRetry := false; ; isRetry = true {
 		cred, err := s.auth.currentCredential(ctx)
@@ -197,16 +197,15 @@ func (s *Session) sendAuthorized(ctx context.Context, send func(*credential) (*h
 	}
 }
 
-// closeIdleConnections closes connections that were made with an old certificate.
+// closeIdleConnections closes idle connections, which use the old client certificate.
 func (s *Session) closeIdleConnections() { s.requestTransport.CloseIdleConnections() }
 
-// Upgrade opens a connection for port forwards to a pod, which speaks SPDY. WebSocket is tried first and the upgrade to
-// SPDY then, as kubectl does: older servers, some proxies, and rights that allow "create" but not "get" of
-// pods/portforward.
+// Upgrade opens a connection that carries SPDY frames for port forwards to a pod. Like kubectl it tries WebSocket first, then an
+// upgrade to SPDY, which older servers and some proxies need, and users who may "create" but not "get" pods/portforward.
 func (s *Session) Upgrade(ctx context.Context, path string) (io.ReadWriteCloser, error) {
-	s.webSocketFallback.Lock()
-	skipWebSocket := s.webSocketFallback.server
-	s.webSocketFallback.Unlock()
+	s.webSocketSupport.Lock()
+	skipWebSocket := s.webSocketSupport.isMissing
+	s.webSocketSupport.Unlock()
 	var webSocketErr error
 	if !skipWebSocket {
 		conn, err := s.upgradeWebSocket(ctx, path)
@@ -217,9 +216,9 @@ func (s *Session) Upgrade(ctx context.Context, path string) (io.ReadWriteCloser,
 	}
 	conn, err := s.upgradeSPDY(ctx, path)
 	if err == nil && webSocketErr != nil {
-		s.webSocketFallback.Lock()
-		s.webSocketFallback.server = true
-		s.webSocketFallback.Unlock()
+		s.webSocketSupport.Lock()
+		s.webSocketSupport.isMissing = true
+		s.webSocketSupport.Unlock()
 	}
 	if err != nil && webSocketErr != nil && (hasStatusCode(webSocketErr, http.StatusForbidden) || hasStatusCode(err, http.StatusBadRequest)) {
 		return nil, webSocketErr
@@ -227,7 +226,7 @@ func (s *Session) Upgrade(ctx context.Context, path string) (io.ReadWriteCloser,
 	return conn, err
 }
 
-// canFallBackToSPDY reports whether SPDY may do what WebSocket did not.
+// canFallBackToSPDY reports whether an upgrade to SPDY may succeed after this error of WebSocket.
 func canFallBackToSPDY(err error) bool {
 	if strings.Contains(err.Error(), "proxy: unknown scheme: https") {
 		return true
@@ -246,7 +245,7 @@ func canFallBackToSPDY(err error) bool {
 
 func asStatus(err error) (*StatusError, bool) { return errors.AsType[*StatusError](err) }
 
-// Probe asks whether the server answers at all; a refusal is an answer.
+// Probe returns nil if the server responds, be it with a 4xx status.
 func (s *Session) Probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
@@ -261,10 +260,10 @@ func (s *Session) Probe(ctx context.Context) error {
 	return err
 }
 
-// A carrier of SPDY frames.
+// The transport of SPDY frames.
 var _ io.ReadWriteCloser = (*webSocket)(nil)
 
-// ClassifyError words why something could not be had, with its class and the next step.
-func (s *Session) ClassifyError(err error, words ResourceRef) *forwarder.Failure {
-	return classifyError(err, s.Server, words)
+// ClassifyError makes a failure of an error of this session: with a class, and a hint at the next step.
+func (s *Session) ClassifyError(err error, ref ResourceRef) *forwarder.Failure {
+	return classifyError(err, s.Server, ref)
 }

@@ -11,25 +11,25 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// The protocol of port forwards, and its name where its SPDY frames travel in a WebSocket's messages.
+// The protocol of port forwards, over SPDY and in WebSocket messages.
 const (
 	portForwardProtocol = "portforward.k8s.io"
 	webSocketProtocol   = "SPDY/3.1+" + portForwardProtocol
 )
 
-var errNoWebSocket = errors.New("the server does not carry port forwards in a WebSocket")
+var errNoWebSocket = errors.New("the server does not support port forwarding over WebSocket")
 
-// webSocketTransport makes a WebSocket of a request. The connection is the body of the response.
+// webSocketTransport opens a WebSocket for a request. The body of the response is the connection, a *webSocket.
 type webSocketTransport struct{ dialer *websocket.Dialer }
 
 func (u webSocketTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	at := *req.URL
-	at.Scheme = map[string]string{"https": "wss", "http": "ws"}[at.Scheme]
+	target := *req.URL
+	target.Scheme = map[string]string{"https": "wss", "http": "ws"}[target.Scheme]
 	dialer := *u.dialer
 	dialer.Subprotocols = []string{webSocketProtocol}
-	conn, resp, err := dialer.DialContext(req.Context(), at.String(), req.Header)
+	conn, resp, err := dialer.DialContext(req.Context(), target.String(), req.Header)
 	if errors.Is(err, websocket.ErrBadHandshake) {
-		return resp, nil // the caller reads why
+		return resp, nil // the caller reads the error response
 	}
 	if err != nil {
 		return nil, err
@@ -50,7 +50,7 @@ func (s *Session) upgradeWebSocket(ctx context.Context, path string) (io.ReadWri
 		cred.setHeader(req)
 		resp, err := s.webSocketTripper.RoundTrip(req)
 		if err == nil && resp.StatusCode == http.StatusOK {
-			if _, made := resp.Body.(*webSocket); !made { // an answer, but to another question
+			if _, isWebSocket := resp.Body.(*webSocket); !isWebSocket { // 200 OK without an upgrade
 				resp.Body.Close()
 				return nil, errNoWebSocket
 			}
@@ -63,7 +63,7 @@ func (s *Session) upgradeWebSocket(ctx context.Context, path string) (io.ReadWri
 	return resp.Body.(*webSocket), nil
 }
 
-// webSocket is the bytes in a WebSocket's messages. One goroutine may read while another writes.
+// webSocket is the byte stream in the messages of a WebSocket. One goroutine may read while another writes.
 type webSocket struct {
 	conn    *websocket.Conn
 	message io.Reader
@@ -80,7 +80,7 @@ func (w *webSocket) Read(p []byte) (int, error) {
 				return 0, err
 			}
 			if kind != websocket.BinaryMessage {
-				return 0, fmt.Errorf("the server sent a message of type %d, not of bytes", kind)
+				return 0, fmt.Errorf("the server sent a WebSocket message of type %d, not a binary one", kind)
 			}
 			w.message = message
 		}
@@ -124,10 +124,10 @@ func (s *Session) upgradeSPDY(ctx context.Context, path string) (io.ReadWriteClo
 	if err != nil {
 		return nil, err
 	}
-	carrier, ok := resp.Body.(io.ReadWriteCloser)
+	conn, ok := resp.Body.(io.ReadWriteCloser)
 	if !ok {
 		resp.Body.Close()
 		return nil, errors.New("the server did not upgrade the connection to SPDY")
 	}
-	return carrier, nil
+	return conn, nil
 }

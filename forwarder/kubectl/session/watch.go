@@ -17,7 +17,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// ObjectMeta is what every object has.
+// ObjectMeta is the part of an object's metadata that is used here.
 type ObjectMeta struct {
 	Name     string            `json:"name"`
 	UID      string            `json:"uid"`
@@ -27,16 +27,16 @@ type ObjectMeta struct {
 	Labels   map[string]string `json:"labels"`
 }
 
-// watchSet are the lists of objects that a session keeps up to date, each shared by all who want the same.
+// watchSet holds the open watches of a session. Equal watches are shared.
 type watchSet struct {
 	sync.Mutex
 	open map[watchKey]*Watch
 }
 
-// watchKey is a path, and which of the objects there are meant: those with labels, or the one of a name.
+// watchKey is a path, and a label selector or a name.
 type watchKey struct{ path, labels, name string }
 
-// Watch is a list of objects, kept up to date by the server where the user may watch, asked for where not.
+// Watch is a list of objects that is kept up to date: by a watch request, or by Refetch if the user may not watch.
 type Watch struct {
 	session *Session
 	key     watchKey
@@ -46,16 +46,16 @@ type Watch struct {
 
 	mu             sync.Mutex
 	objects        map[string]json.RawMessage // by name; nil before the first list
-	version        uint64                     // grows with every change
+	version        uint64                     // incremented with every change of objects
 	err            error                      // why there is no list, or no newer one
 	watchForbidden bool                       // the user may not watch
-	fetchedAt      time.Time                  // when a list was last asked for, where barred
-	fetchCh        chan struct{}              // closed when the question under way is answered
-	changed        wait.Broadcast             // of the objects, or of err
+	fetchedAt      time.Time                  // time of the last list, if watchForbidden
+	fetchCh        chan struct{}              // closed when the list request in progress has ended; nil: none
+	changed        wait.Broadcast             // announced when objects or err change
 }
 
-// Watch returns the list of the objects at a path, such as /api/v1/namespaces/x/pods, that have labels, or of the one object
-// of a name. Release must be called once.
+// Watch returns the list of the objects at a path, such as /api/v1/namespaces/x/pods: those that match a label selector, or the one
+// with a name. release must be called once.
 func (s *Session) Watch(path, labels, name string) (w *Watch, release func()) {
 	key := watchKey{path, labels, name}
 	s.watches.Lock()
@@ -98,11 +98,11 @@ func (k watchKey) query() url.Values {
 	return q
 }
 
-// maxFetchAge is how long an answer counts as the state of things, where the user may not watch.
+// maxFetchAge is how old a list may be before Refetch requests it again.
 const maxFetchAge = 200 * time.Millisecond
 
-// Objects are the objects as they are known, to be decoded by the caller, a number that tells one state of them from another,
-// and a channel that is closed when they have changed. It waits only for the first answer.
+// Objects returns the current objects in JSON, a version that differs whenever they do, and a channel that is closed when they or
+// the error change. It waits for the first list only.
 func (w *Watch) Objects(ctx context.Context) (objects []json.RawMessage, version uint64, changed <-chan struct{}, err error) {
 	for {
 		w.mu.Lock()
@@ -120,7 +120,7 @@ func (w *Watch) Objects(ctx context.Context) (objects []json.RawMessage, version
 	}
 }
 
-// objectsErr is why there are no objects. That the server cannot be had now is Reach's to tell: the last that is known stands.
+// objectsErr is why there are no objects. An unreachable server is no error here if a list is known: Reachability reports it.
 func (w *Watch) objectsErr() error {
 	if _, refused := asStatus(w.err); refused || w.objects == nil {
 		return w.err
@@ -128,14 +128,15 @@ func (w *Watch) objectsErr() error {
 	return nil
 }
 
-// IsWatchForbidden reports whether the user may not watch: what is known is as old as the last Renew.
+// IsWatchForbidden reports whether the user may not watch. The objects are then as old as the last Refetch.
 func (w *Watch) IsWatchForbidden() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.watchForbidden
 }
 
-// Refetch asks for the objects anew where the user may not watch, and returns when there is an answer.
+// Refetch requests the list again if the user may not watch and the last list is older than maxFetchAge, and waits for the
+// response.
 func (w *Watch) Refetch(ctx context.Context) (didFetch bool, err error) {
 	w.mu.Lock()
 	if !w.watchForbidden || time.Since(w.fetchedAt) < maxFetchAge {
@@ -152,7 +153,7 @@ func (w *Watch) Refetch(ctx context.Context) (didFetch bool, err error) {
 	}
 }
 
-// startFetch asks for the list once, for all who wait. w.mu is held.
+// startFetch requests the list, once for all who wait. w.mu is held.
 func (w *Watch) startFetch() <-chan struct{} {
 	if w.fetchCh == nil {
 		fetchCh := make(chan struct{})
@@ -173,10 +174,10 @@ func (w *Watch) startFetch() <-chan struct{} {
 
 // run keeps the list up to date until the context ends.
 func (w *Watch) run(ctx context.Context) {
-	for pause := retryBackoff; ctx.Err() == nil; {
+	for backoff := retryBackoff; ctx.Err() == nil; {
 		from, err := w.list(ctx)
 		if err == nil {
-			pause.Reset()
+			backoff.Reset()
 			err = w.followChanges(ctx, from)
 		}
 		if ctx.Err() != nil {
@@ -190,8 +191,8 @@ func (w *Watch) run(ctx context.Context) {
 		}
 		if err != nil {
 			w.setErr(err)
-			_, away := w.session.Reachability()
-			wait.SleepUntil(ctx, pause.Next(), away)
+			_, reachChanged := w.session.Reachability()
+			wait.SleepUntil(ctx, backoff.Next(), reachChanged)
 		}
 	}
 }
@@ -211,7 +212,7 @@ func (w *Watch) update(change func()) {
 
 func (w *Watch) setErr(err error) { w.update(func() { w.err = err }) }
 
-// list asks for all objects, and returns the version to follow them from.
+// list requests all objects, and returns the resourceVersion from which to watch them.
 func (w *Watch) list(ctx context.Context) (from string, err error) {
 	var list struct {
 		Metadata ObjectMeta        `json:"metadata"`
@@ -219,7 +220,7 @@ func (w *Watch) list(ctx context.Context) (from string, err error) {
 	}
 	err = w.session.Get(ctx, w.key.path, w.key.query(), &list)
 	if w.key.name != "" && hasStatusCode(err, http.StatusForbidden) {
-		// The right to get the one of a name is enough.
+		// The user may not list, but perhaps get the one object.
 		list.Items = make([]json.RawMessage, 1)
 		err = w.session.Get(ctx, w.key.path+"/"+url.PathEscape(w.key.name), nil, &list.Items[0])
 		if hasStatusCode(err, http.StatusNotFound) {
@@ -244,10 +245,10 @@ func (w *Watch) list(ctx context.Context) (from string, err error) {
 	return list.Metadata.Version, nil
 }
 
-// errExpired is a version that the server has forgotten.
-var errExpired = errors.New("the watch has to begin anew")
+// errExpired says that the server no longer has a resourceVersion.
+var errExpired = errors.New("the watch must start again")
 
-// followChanges applies what changes until the server has enough of it, which is no error.
+// followChanges applies changes until the resourceVersion expires, which is no error.
 func (w *Watch) followChanges(ctx context.Context, from string) error {
 	for {
 		next, err := w.followOnce(ctx, from)
@@ -319,5 +320,5 @@ func (w *Watch) applyEvent(kind, name string, object json.RawMessage) {
 	})
 }
 
-// isCleanEnd reports whether a watch was ended by the server in good order, as it is every few minutes.
+// isCleanEnd reports whether the server ended a watch regularly, as it does every few minutes.
 func isCleanEnd(err error) bool { return errors.Is(err, io.EOF) }

@@ -10,23 +10,23 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// reachability is what is known of whether a server can be had. It is learned from what is asked anyway; only while the server
-// cannot be had it is asked for the purpose.
+// reachability is whether the server can be reached, as learned from the results of requests. Only while the server is unreachable,
+// it is probed.
 type reachability struct {
 	mu        sync.Mutex
-	err       error          // why not; nil: it can be had, or nobody knows yet
-	changed   wait.Broadcast // of whether there is an err
+	err       error          // why it is unreachable; nil: it is reachable, or this is unknown
+	changed   wait.Broadcast // announced when err becomes nil or non-nil
 	isProbing bool
 }
 
-// minRetryDelay is how soon a server that cannot be had is asked for again.
+// minRetryDelay is the first delay before a request is retried.
 const minRetryDelay = 200 * time.Millisecond
 
-// retryBackoff is the delays between asking for a server that cannot be had.
+// retryBackoff is the delays between retries while the server is unreachable.
 var retryBackoff = wait.Backoff{First: minRetryDelay, Max: 2 * time.Second}
 
-// recordResult notes how an exchange with the server came out, and returns the error. What the caller itself has given up says
-// nothing.
+// recordResult records the result of a request for Reachability, and returns err. A request that the caller canceled says nothing
+// about the server.
 func (s *Session) recordResult(err error) error {
 	_, isClassified := errors.AsType[*forwarder.Failure](err)
 	if isClassified || errors.Is(err, context.Canceled) || errors.Is(err, errNoWebSocket) || s.tasks.Ended() {
@@ -46,9 +46,9 @@ func (s *Session) recordResult(err error) error {
 	return err
 }
 
-// probeUntilReachable asks for the server until it can be had.
+// probeUntilReachable probes the server until it is reachable, or needs attention.
 func (s *Session) probeUntilReachable(ctx context.Context) {
-	for pause := retryBackoff; wait.Sleep(ctx, pause.Next()); {
+	for backoff := retryBackoff; wait.Sleep(ctx, backoff.Next()); {
 		err := s.Probe(ctx)
 		_, isClassified := errors.AsType[*forwarder.Failure](err)
 		s.reachability.mu.Lock()
@@ -61,13 +61,13 @@ func (s *Session) probeUntilReachable(ctx context.Context) {
 	}
 }
 
-// StartProbe has the server asked whether it is alive, because something was not answered.
+// StartProbe probes the server in the background, because something got no response.
 func (s *Session) StartProbe() {
 	s.goTask(func(ctx context.Context) { _ = s.Probe(ctx) })
 }
 
-// Reachability is why the server cannot be had, nil if it can, and a channel that is closed when that changes.
-func (s *Session) Reachability() (error, <-chan struct{}) { //nolint:revive,staticcheck // the error is what is asked for
+// Reachability returns why the server is unreachable, nil if it is reachable, and a channel that is closed when that changes.
+func (s *Session) Reachability() (error, <-chan struct{}) { //nolint:revive,staticcheck // the error is the state, not a failure of the call
 	s.reachability.mu.Lock()
 	defer s.reachability.mu.Unlock()
 	return s.reachability.err, s.reachability.changed.Changed()

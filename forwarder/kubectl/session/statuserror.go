@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// StatusError is the API server's refusal of a request, in its own words.
+// StatusError is an error response of the API server.
 type StatusError struct {
 	Code    int    `json:"code"`
 	Reason  string `json:"reason"` // "NotFound", "Forbidden", …
@@ -19,7 +19,7 @@ type StatusError struct {
 	} `json:"details"`
 }
 
-// Error is as kubectl words it.
+// Error is the text that kubectl prints.
 func (e *StatusError) Error() string {
 	if e.Reason == "" {
 		return e.Message
@@ -27,14 +27,14 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("Error from server (%s): %s", e.Reason, e.Message)
 }
 
-// readStatusError reads why a response is not what was asked for. It closes the body.
+// readStatusError reads an error response and closes its body.
 func readStatusError(resp *http.Response) *StatusError {
 	defer resp.Body.Close()
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	e := &StatusError{}
 	if json.Unmarshal(body, e) != nil || e.Message == "" {
 		text := strings.TrimSpace(string(body))
-		if text == "" || strings.HasPrefix(text, "<") { // a proxy's page
+		if text == "" || strings.HasPrefix(text, "<") { // an HTML page of a proxy
 			text = resp.Status
 		}
 		e = &StatusError{Message: text}
@@ -46,7 +46,7 @@ func readStatusError(resp *http.Response) *StatusError {
 	return e
 }
 
-// Is the error a refusal with this code?
+// hasStatusCode reports whether err is an error response with this code.
 func hasStatusCode(err error, code int) bool {
 	e, ok := asStatus(err)
 	return ok && e.Code == code

@@ -8,14 +8,14 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 )
 
-// What kubectl prints, as of 1.27 to 1.33.
+// The output of kubectl 1.27 to 1.33.
 var (
 	forwardingLine = regexp.MustCompile(`^Forwarding from (127\.0\.0\.1:\d+) -> `)
-	// klogHeader is the head of a line of the client library's own log: "E1123 00:54:40.940754   23675 memcache.go:265] ".
+	// klogHeader matches the header of the client library's log lines: "E1123 00:54:40.940754   23675 memcache.go:265] ".
 	klogHeader = regexp.MustCompile(`^[IWEF]\d{4} [\d:.]+\s+\d+ [^\]]+\] `)
 )
 
-// parseListenAddr reads the line that says where kubectl listens.
+// parseListenAddr parses the line that says where kubectl listens.
 func parseListenAddr(line string) (addr string, ok bool) {
 	match := forwardingLine.FindStringSubmatch(line)
 	if match == nil {
@@ -24,11 +24,11 @@ func parseListenAddr(line string) (addr string, ok bool) {
 	return match[1], true
 }
 
-// isHandlingLine reports whether a line only says that there is a connection.
+// isHandlingLine reports whether a line only announces a connection.
 func isHandlingLine(line string) bool { return strings.HasPrefix(line, "Handling connection for ") }
 
-// messageText is a line without the dress of the log that it was printed by. Since 1.31 an error is a quoted value there,
-// and one of several lines is indented.
+// messageText returns a line without its log format. Since 1.31 an error is a quoted attribute of a log line; an error of several
+// lines is indented.
 func messageText(line string) string {
 	text := strings.TrimSpace(klogHeader.ReplaceAllString(line, ""))
 	if _, value, ok := strings.Cut(text, `err="`); ok {
@@ -39,7 +39,8 @@ func messageText(line string) string {
 	return text
 }
 
-// parseRefusal reads the report of a connection that failed. Only these three say that nothing of it reached the pod.
+// parseRefusal parses the report of a connection that failed. Only these three messages mean that none of the client's bytes
+// reached the pod.
 func parseRefusal(message string) (forwarder.Refusal, bool) {
 	if !strings.HasPrefix(message, "an error occurred forwarding ") {
 		return forwarder.Refusal{}, false
@@ -51,13 +52,14 @@ func parseRefusal(message string) (forwarder.Refusal, bool) {
 	return forwarder.Refusal{Reason: message, Connect: connect && !isTransferError(lower)}, true
 }
 
-// isTransferError reports whether it was reading or writing that failed: an error text of the far side may say anything.
+// isTransferError reports whether a read or write failed after the connect: the message may then quote "connection refused" from
+// elsewhere.
 func isTransferError(lower string) bool {
 	return strings.Contains(lower, "read tcp") || strings.Contains(lower, "write tcp") ||
 		strings.Contains(lower, "error copying")
 }
 
-// cannotCreateStreams reports whether kubectl says that it cannot make streams any more. It would stay, and never work again.
+// cannotCreateStreams reports whether kubectl's connection to the API server is stuck: it stays alive but never works again.
 func cannotCreateStreams(message string) bool {
 	return strings.HasPrefix(message, "error creating ") && strings.Contains(message, "Timeout occurred")
 }

@@ -24,10 +24,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// testRegistry is that of all tests: each has a server of its own.
+// testRegistry is shared by all tests: each starts its own server.
 var testRegistry = NewRegistry(tasks.New(context.Background()))
 
-// tokenServer answers who has one of some tokens.
+// tokenServer is an API server that accepts certain bearer tokens.
 type tokenServer struct {
 	*httptest.Server
 	mu       sync.Mutex
@@ -60,7 +60,8 @@ func (s *tokenServer) setTokens(tokens ...string) {
 	s.tokens = tokens
 }
 
-// source is a kubeconfig for the server with a user in YAML, and a helper that the user may name as HELPER.
+// source writes a kubeconfig for the server, with a user in YAML, and a login helper, a shell script whose path replaces HELPER
+// in user.
 func (s *tokenServer) source(t *testing.T, user, helper string) Source {
 	t.Helper()
 	dir := t.TempDir()
@@ -146,7 +147,7 @@ func TestAuthenticator_RenewsARejectedOrExpiredCredential(t *testing.T) {
 	if f := getObject(t, src); f == nil || f.Class != forwarder.ByAttention || !strings.Contains(f.Reason, "You must be logged in") || countHelperRuns(t, src) != 3 {
 		t.Errorf("when none is taken: %+v, %d runs", f, countHelperRuns(t, src))
 	}
-	ends := time.Now().Add(2 * time.Second).UTC().Format(time.RFC3339) // sooner than is worth beginning with
+	ends := time.Now().Add(2 * time.Second).UTC().Format(time.RFC3339) // sooner than renewBefore
 	short := s.source(t, execUser, printCredential(`"token": "short", "expirationTimestamp": "`+ends+`"`))
 	s.setTokens("short")
 	for range 2 {
@@ -154,7 +155,7 @@ func TestAuthenticator_RenewsARejectedOrExpiredCredential(t *testing.T) {
 			t.Errorf("%+v, %d runs", f, countHelperRuns(t, short))
 		}
 	}
-	<-time.After(1100 * time.Millisecond) // the helper is not run more often, whatever it says
+	<-time.After(1100 * time.Millisecond) // the shortest time between two runs of the helper is a second
 	if f := getObject(t, short); f != nil || countHelperRuns(t, short) != 2 {
 		t.Errorf("when it is over: %+v, %d runs", f, countHelperRuns(t, short))
 	}
@@ -164,12 +165,12 @@ func TestAuthenticator_RemembersLoginHelperFailures(t *testing.T) {
 	s := startServer(t, "secret")
 	for _, tt := range []struct{ name, user, helper, reason, hint string }{
 		{"fails", execUser, "echo please log in >&2\nexit 3\n", "failed: exit status 3: please log in", "localport login"},
-		{"says nothing", execUser, "exit 0\n", "its answer is not an ExecCredential", "localport login"},
-		{"another version", execUser, "echo '{\"apiVersion\": \"client.authentication.k8s.io/v1beta1\", \"kind\": \"ExecCredential\", \"status\": {\"token\": \"secret\"}}'\n", "it speaks client.authentication.k8s.io/v1beta1, the kubeconfig says client.authentication.k8s.io/v1", ""},
-		{"no status", execUser, "echo '{\"apiVersion\": \"client.authentication.k8s.io/v1\", \"kind\": \"ExecCredential\"}'\n", "its answer has no status", ""},
+		{"says nothing", execUser, "exit 0\n", "its output is not an ExecCredential", "localport login"},
+		{"another version", execUser, "echo '{\"apiVersion\": \"client.authentication.k8s.io/v1beta1\", \"kind\": \"ExecCredential\", \"status\": {\"token\": \"secret\"}}'\n", "its output has apiVersion client.authentication.k8s.io/v1beta1, the kubeconfig expects client.authentication.k8s.io/v1", ""},
+		{"no status", execUser, "echo '{\"apiVersion\": \"client.authentication.k8s.io/v1\", \"kind\": \"ExecCredential\"}'\n", "its output has no status", ""},
 		{"empty", execUser, printCredential(""), "neither a token nor a certificate", ""},
-		{"key alone", execUser, printCredential(`"clientKeyData": "secret"`), "a certificate or a key alone", ""},
-		{"bad certificate", execUser, printCredential(`"clientCertificateData": "secret", "clientKeyData": "secret"`), "its certificate cannot be used", ""},
+		{"key alone", execUser, printCredential(`"clientKeyData": "secret"`), "a key without a certificate", ""},
+		{"bad certificate", execUser, printCredential(`"clientCertificateData": "secret", "clientKeyData": "secret"`), "its output has an invalid certificate", ""},
 		{"needs a terminal", strings.ReplaceAll(execUser, "IfAvailable", "Always"), printCredential(`"token": "secret"`), "needs a terminal", "localport login"},
 		{"missing", "{exec: {apiVersion: client.authentication.k8s.io/v1, command: /no/such/helper, interactiveMode: Never, installHint: \"get it\\n  from there\"}}", "", "/no/such/helper: no such file", "get it from there"},
 	} {

@@ -15,7 +15,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/clientcmd/api"
 
-	// The one login that is neither in the kubeconfig nor a program of its own.
+	// OIDC is the one login that is implemented in the library, neither in the kubeconfig nor as an exec plugin.
 	_ "k8s.io/client-go/plugin/pkg/client/auth/oidc"
 
 	"github.com/localport-sh/localport/forwarder"
@@ -23,53 +23,54 @@ import (
 	"github.com/localport-sh/localport/forwarder/tasks"
 )
 
-// Source is where a session's settings come from.
+// Source describes a session: where its kubeconfig is, and the context.
 type Source struct {
 	ResourceRef
 	Dir         string    // the project's root
-	Env         []string  // the environment of children, in which KUBECONFIG is looked up
-	Log         io.Writer // takes what a login helper says
-	RequestedAt time.Time // when the user asked for this; failures from before are forgiven
+	Env         []string  // the environment of children, which sets KUBECONFIG
+	Log         io.Writer // receives the stderr of a login helper
+	RequestedAt time.Time // when the user asked for the session; older failures of a login are cleared
 }
 
-// Registry is what services share: their sessions, and the logins. Its methods may be called concurrently.
+// Registry holds the sessions and logins that services share. It is safe for concurrent use.
 type Registry struct {
 	tasks *tasks.Group
 
 	mu             sync.Mutex
-	sessions       map[string]*sharedSession // by what they were made of, with the number of their users
-	authenticators map[string]*authenticator // by the same; they stay: what a plugin said is remembered as long as there is a driver
+	sessions       map[string]*sharedSession // by Source.key
+	authenticators map[string]*authenticator // by Source.key; never removed, so that a plugin's result is kept as long as the driver
 }
 
-// NewRegistry makes one in which nothing is shared yet. What it runs ends with the group.
+// NewRegistry makes an empty registry. Its goroutines run in group.
 func NewRegistry(group *tasks.Group) *Registry {
 	return &Registry{tasks: group, sessions: make(map[string]*sharedSession), authenticators: make(map[string]*authenticator)}
 }
 
+// sharedSession is a session and the number of its users.
 type sharedSession struct {
 	*Session
 	refs int
 }
 
-// Open returns the session that a kubeconfig describes, which is shared with everybody who asks for the same. It asks
-// nothing of the server. Release must be called once. An error is a *forwarder.Failure.
-func (h *Registry) Open(src Source) (s *Session, release func(), err error) {
+// Open returns the session that src describes, shared with all who open the same. It sends no request. release must be called once.
+// An error is a *forwarder.Failure.
+func (r *Registry) Open(src Source) (s *Session, release func(), err error) {
 	config, err := src.loadConfig()
 	if err != nil {
 		return nil, nil, err
 	}
 	key := src.key(config)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	l, err := h.authenticatorFor(key, src, config)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	auth, err := r.authenticatorFor(key, src, config)
 	if err != nil {
 		return nil, nil, err
 	}
-	l.updateEnvironment(src)
-	u := h.sessions[key]
+	auth.updateEnvironment(src)
+	u := r.sessions[key]
 	if u == nil {
-		group := h.tasks.Subgroup()
-		s, err := newSession(config, l, group)
+		group := r.tasks.Subgroup()
+		s, err := newSession(config, auth, group)
 		if err != nil {
 			group.Stop()
 			return nil, nil, &forwarder.Failure{
@@ -78,34 +79,34 @@ func (h *Registry) Open(src Source) (s *Session, release func(), err error) {
 			}
 		}
 		u = &sharedSession{Session: s}
-		h.sessions[key] = u
+		r.sessions[key] = u
 	}
 	u.refs++
-	return u.Session, sync.OnceFunc(func() { h.release(key, u) }), nil
+	return u.Session, sync.OnceFunc(func() { r.release(key, u) }), nil
 }
 
-// key tells what a session is made of from everything else.
+// key is a digest of all that distinguishes sessions.
 func (src Source) key(config *rest.Config) string {
 	return digest(src.Location.Context, src.Dir, config.Host, config.APIPath, config.TLSClientConfig, config.Username, config.Password,
 		config.BearerToken, config.BearerTokenFile, config.Impersonate, config.AuthProvider, execKey(config.ExecProvider))
 }
 
-// authenticatorFor is the shared login of a key. h.mu is held.
-func (h *Registry) authenticatorFor(key string, src Source, config *rest.Config) (*authenticator, error) {
-	if l := h.authenticators[key]; l != nil {
-		return l, nil
+// authenticatorFor returns the authenticator of a key. r.mu is held.
+func (r *Registry) authenticatorFor(key string, src Source, config *rest.Config) (*authenticator, error) {
+	if auth := r.authenticators[key]; auth != nil {
+		return auth, nil
 	}
 	p, err := newPlugin(config, src.Dir, src.Env, src.Log, src.ResourceRef)
 	if err != nil {
 		return nil, &forwarder.Failure{Class: forwarder.Permanent, Reason: err.Error()}
 	}
-	l := &authenticator{tasks: h.tasks, plugin: p}
-	h.authenticators[key] = l
-	return l, nil
+	auth := &authenticator{tasks: r.tasks, plugin: p}
+	r.authenticators[key] = auth
+	return auth, nil
 }
 
-// SetCredential takes the answer of a login helper that somebody else ran, for everybody who shares the login.
-func (h *Registry) SetCredential(src Source, answer []byte) error {
+// SetCredential sets the credential in the output of a login helper that the user ran, for all who share the login.
+func (r *Registry) SetCredential(src Source, output []byte) error {
 	config, err := src.loadConfig()
 	if err != nil {
 		return err
@@ -113,23 +114,23 @@ func (h *Registry) SetCredential(src Source, answer []byte) error {
 	if config.ExecProvider == nil {
 		return errors.New("the kubeconfig's user has no login helper")
 	}
-	cred, err := parseCredential(answer, config.ExecProvider.APIVersion)
+	cred, err := parseCredential(output, config.ExecProvider.APIVersion)
 	if err != nil {
 		return err
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	l, err := h.authenticatorFor(src.key(config), src, config)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	auth, err := r.authenticatorFor(src.key(config), src, config)
 	if err != nil {
 		return err
 	}
-	l.setCredential(cred)
+	auth.setCredential(cred)
 	return nil
 }
 
-// RunLoginHelper runs the login helper of a kubeconfig on the user's terminal and returns its answer, which is secret. Helped
-// is false where the kubeconfig's user has none: there is nothing to be run.
-func RunLoginHelper(ctx context.Context, src Source, terminal forwarder.Terminal) (answer []byte, hasHelper bool, err error) {
+// RunLoginHelper runs the login helper of a kubeconfig's user on a terminal and returns its output, which is secret. hasHelper is
+// false if the user has none.
+func RunLoginHelper(ctx context.Context, src Source, terminal forwarder.Terminal) (output []byte, hasHelper bool, err error) {
 	config, err := src.loadConfig()
 	if err != nil || config.ExecProvider == nil {
 		return nil, false, err
@@ -148,42 +149,42 @@ func RunLoginHelper(ctx context.Context, src Source, terminal forwarder.Terminal
 	cmd := exec.CommandContext(ctx, path, p.config.Args...)
 	cmd.Dir, cmd.Env = p.dir, append(slices.Clip(p.env), "KUBERNETES_EXEC_INFO="+p.info)
 	cmd.Stdin, cmd.Stderr = terminal.In, terminal.Err
-	if answer, err = cmd.Output(); err != nil {
+	if output, err = cmd.Output(); err != nil {
 		return nil, true, fmt.Errorf("the login helper %s failed: %w", p.config.Command, err)
 	}
-	if _, err := parseCredential(answer, p.config.APIVersion); err != nil {
+	if _, err := parseCredential(output, p.config.APIVersion); err != nil {
 		return nil, true, fmt.Errorf("the login helper %s: %w", p.config.Command, err)
 	}
-	return answer, true, nil
+	return output, true, nil
 }
 
-func (h *Registry) release(key string, u *sharedSession) {
-	h.mu.Lock()
+func (r *Registry) release(key string, u *sharedSession) {
+	r.mu.Lock()
 	u.refs--
 	isLast := u.refs == 0
-	if isLast && h.sessions[key] == u {
-		delete(h.sessions, key)
+	if isLast && r.sessions[key] == u {
+		delete(r.sessions, key)
 	}
-	h.mu.Unlock()
+	r.mu.Unlock()
 	if isLast {
 		u.close()
 	}
 }
 
-// updateEnvironment takes the newest environment for the next run of the plugin, and forgives.
-func (l *authenticator) updateEnvironment(src Source) {
-	l.clearFailureBefore(src.RequestedAt)
-	if l.plugin == nil {
+// updateEnvironment sets the environment for the next run of the plugin, and clears a failure that is older than the user's request.
+func (a *authenticator) updateEnvironment(src Source) {
+	a.clearFailureBefore(src.RequestedAt)
+	if a.plugin == nil {
 		return
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.pluginDoneCh == nil {
-		l.plugin.env = append([]string(nil), src.Env...)
-		for _, e := range l.plugin.config.Env {
-			l.plugin.env = append(l.plugin.env, e.Name+"="+e.Value)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.pluginDoneCh == nil {
+		a.plugin.env = append([]string(nil), src.Env...)
+		for _, e := range a.plugin.config.Env {
+			a.plugin.env = append(a.plugin.env, e.Name+"="+e.Value)
 		}
-		l.plugin.log = src.Log
+		a.plugin.log = src.Log
 	}
 }
 
@@ -194,7 +195,7 @@ func execKey(exec *api.ExecConfig) any {
 	return []any{exec.Command, exec.Args, exec.Env, exec.APIVersion, exec.ProvideClusterInfo, exec.InteractiveMode}
 }
 
-// loadConfig reads the kubeconfig files as kubectl would.
+// loadConfig reads the kubeconfig files as kubectl does.
 func (src Source) loadConfig() (*rest.Config, error) {
 	files := KubeconfigFiles(src.Kubeconfig, src.Env, src.Dir)
 	rules := &clientcmd.ClientConfigLoadingRules{Precedence: files}
@@ -205,7 +206,7 @@ func (src Source) loadConfig() (*rest.Config, error) {
 	if err != nil {
 		return nil, &forwarder.Failure{
 			Class: forwarder.Permanent, Reason: fmt.Sprintf("the kubeconfig cannot be read: %v", err),
-			Hint: "check the files of KUBECONFIG, or the service's kubeconfig",
+			Hint: "check the files in KUBECONFIG, or the service's connection.kubeconfig",
 		}
 	}
 	if len(raw.Clusters) == 0 && len(raw.Contexts) == 0 {
@@ -214,8 +215,8 @@ func (src Source) loadConfig() (*rest.Config, error) {
 		}
 		return nil, &forwarder.Failure{
 			Class:  forwarder.ByAttention,
-			Reason: fmt.Sprintf("no cluster is known: looked in %v", files),
-			Hint:   "set KUBECONFIG, or the service's kubeconfig",
+			Reason: fmt.Sprintf("no cluster is configured (looked in %v)", files),
+			Hint:   "set KUBECONFIG, or the service's connection.kubeconfig",
 		}
 	}
 	name := src.Location.Context
@@ -225,7 +226,7 @@ func (src Source) loadConfig() (*rest.Config, error) {
 	if _, ok := raw.Contexts[name]; !ok {
 		what := fmt.Sprintf("context %q does not exist", name)
 		if name == "" {
-			what = "no context is current, and the service names none"
+			what = "the kubeconfig has no current context, and the service names none"
 		}
 		return nil, &forwarder.Failure{
 			Class: forwarder.Permanent, Reason: fmt.Sprintf("%s (looked in %v)", what, files),
@@ -243,7 +244,7 @@ func (src Source) loadConfig() (*rest.Config, error) {
 	return config, nil
 }
 
-// inClusterConfig is the configuration of a process in a pod, nil elsewhere.
+// inClusterConfig returns the config of a process that runs in a pod; nil elsewhere.
 func (src Source) inClusterConfig() *rest.Config {
 	if process.Getenv(src.Env, "KUBERNETES_SERVICE_HOST") == "" || os.Getenv("KUBERNETES_SERVICE_HOST") == "" {
 		return nil

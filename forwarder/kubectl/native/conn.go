@@ -21,13 +21,13 @@ type conn struct {
 	tunnel *tunnel
 	dest   destination
 
-	chunk      *spdy.Chunk // lent to who called Next
-	unread     []byte      // of the piece, for Read
+	chunk      *spdy.Chunk // returned by the last Next
+	unread     []byte      // the rest of chunk, for Read
 	endOnce    sync.Once
 	isBroken   atomic.Bool
-	hasWritten atomic.Bool // the client has said something
+	hasWritten atomic.Bool // the client has sent something
 	closeOnce  sync.Once
-	isLeaving  bool          // it counts as leaving; guarded by the pool's lock
+	isLeaving  bool          // it is counted in upstream.leaving; guarded by the pool's mu
 	closedCh   chan struct{} // closed by Close
 }
 
@@ -37,7 +37,7 @@ func newConn(streams *streamPair, t *tunnel, dest destination) *conn {
 	return &conn{streamPair: streams, tunnel: t, dest: dest, closedCh: make(chan struct{})}
 }
 
-// Next waits for bytes and lends them until the next call.
+// Next waits for bytes, which are valid until the next call.
 func (c *conn) Next() ([]byte, error) {
 	c.freeChunk()
 	chunk, err := c.dataStream.Next()
@@ -67,7 +67,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// handleEnd finds out what the end of the bytes means, and tells it: to clients it is an end of file.
+// handleEnd finds out why the data ended, reports a refusal or a break, and returns io.EOF.
 func (c *conn) handleEnd(err error) error {
 	select {
 	case <-c.closedCh:
@@ -86,7 +86,7 @@ func (c *conn) handleEnd(err error) error {
 		if !errors.Is(err, io.EOF) {
 			c.retireUpstream()
 			c.isBroken.Store(true)
-			if !hasReceived { // who has sent nothing either loses nothing by another attempt
+			if !hasReceived { // the relay retries it if the client has sent nothing either
 				c.tunnel.sendRefusal(forwarder.Refusal{Conn: c, Reason: fmt.Sprintf("the connection to the pod's node broke: %v", err)})
 			}
 		} else if !hasReceived && !c.hasWritten.Load() && !c.tunnel.tasks.Ended() {
@@ -96,17 +96,17 @@ func (c *conn) handleEnd(err error) error {
 	return io.EOF
 }
 
-// reportIfPodFailed finds out whether a server that has ended a connection before either side said a word was killed: it ends those that it
-// had taken like one that has nothing to say, and nodes tell of it a second later.
+// reportIfPodFailed reports a connection that ended before either side sent a byte if its pod fails soon after. A server that is
+// killed closes its connections like one that has nothing to send, and the cluster learns of it up to a second later.
 func (c *conn) reportIfPodFailed(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, endReasonTimeout*9/10)
 	defer cancel()
 	if c.tunnel.finder.waitForPodFailure(ctx, c.dest, c.closedCh) {
-		c.reportRefusal(forwarder.Refusal{Reason: fmt.Sprintf("pod %s ended the connection, and went itself", c.dest.pod)}, false)
+		c.reportRefusal(forwarder.Refusal{Reason: fmt.Sprintf("pod %s closed the connection and failed", c.dest.pod)}, false)
 	}
 }
 
-// reportRefusal says what the node said of the connection: to the relay, which may have it tried anew.
+// reportRefusal passes the node's report to the relay, which may retry the connection.
 func (c *conn) reportRefusal(r forwarder.Refusal, hasReceived bool) {
 	r.Conn = c
 	if r.Connect = r.Connect && !hasReceived; r.Connect {
@@ -117,10 +117,10 @@ func (c *conn) reportRefusal(r forwarder.Refusal, hasReceived bool) {
 	c.tunnel.sendRefusal(r)
 }
 
-// Broken reports that the end was none that the pod meant.
+// Broken reports whether the end was not a regular one of the pod's.
 func (c *conn) Broken() bool { return c.isBroken.Load() }
 
-// WaitEnd returns when the node has let go of both directions, or the upstream has ended.
+// WaitEnd returns when the node has closed both directions, or the upstream has ended.
 func (c *conn) WaitEnd() error {
 	_, _ = c.errorStream.WriteTo(io.Discard)
 	select {
@@ -143,14 +143,14 @@ func (c *conn) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// CloseWrite says that the client sends nothing more. Its upstream may be another's then: most that end so have ended
-// altogether, which TCP does not tell.
+// CloseWrite half-closes the connection. Its upstream may serve another client from then on: most clients that half-close have
+// closed, which TCP does not tell apart.
 func (c *conn) CloseWrite() error {
 	c.tunnel.pool.markLeaving(c)
 	return c.dataStream.CloseWrite()
 }
 
-// Close ends the connection and gives its upstream back. The error is always nil.
+// Close ends the connection and releases its upstream. The error is always nil.
 func (c *conn) Close() error {
 	c.closeOnce.Do(func() {
 		close(c.closedCh)
@@ -160,17 +160,17 @@ func (c *conn) Close() error {
 	return nil
 }
 
-// retireUpstream keeps the upstream from being used again.
+// retireUpstream makes sure that no further client uses the upstream.
 func (c *conn) retireUpstream() {
 	c.tunnel.pool.mu.Lock()
 	defer c.tunnel.pool.mu.Unlock()
 	c.upstream.isRetired = true
 }
 
-// SetDeadline is SetReadDeadline: what is written waits for no longer than the upstream lives.
+// SetDeadline is SetReadDeadline: a write blocks at most as long as the upstream lives.
 func (c *conn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
 
-// SetReadDeadline ends a Read or Next at a time.
+// SetReadDeadline sets the deadline of Read and Next.
 func (c *conn) SetReadDeadline(t time.Time) error {
 	c.dataStream.SetReadDeadline(t)
 	return nil
@@ -179,14 +179,14 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 // SetWriteDeadline does nothing.
 func (c *conn) SetWriteDeadline(time.Time) error { return nil }
 
-// address names an end of a connection that has none.
+// address is the address of an endpoint without a network address.
 type address string
 
 func (address) Network() string  { return "kubernetes" }
 func (a address) String() string { return string(a) }
 
-// LocalAddr has no address of its own.
+// LocalAddr is always "localport".
 func (c *conn) LocalAddr() net.Addr { return address("localport") }
 
-// RemoteAddr is the pod.
+// RemoteAddr is the name of the pod.
 func (c *conn) RemoteAddr() net.Addr { return address(c.upstream.pod) }

@@ -12,55 +12,54 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// How upstreams are kept and shared.
+// Limits of a pool.
 const (
-	// cheapDialTime is what opening an upstream may take for each client to get one of its own. Beyond, several share one, and
-	// more are kept warm.
+	// cheapDialTime is the dial time up to which each client gets its own upstream. If opening one takes longer, clients share, and
+	// more upstreams are kept warm.
 	cheapDialTime = 30 * time.Millisecond
-	// maxWarmUpstreams is how many are kept warm where opening takes long.
+	// maxWarmUpstreams is how many idle upstreams are kept ready at most.
 	maxWarmUpstreams = 4
-	// maxClientsPerUpstream is how many clients share one at most.
+	// maxClientsPerUpstream is how many clients share an upstream at most.
 	maxClientsPerUpstream = 32
-	// maxDialsPerPod is how many may be being opened to a pod for clients at once. When a crowd comes back from an outage, as many
-	// handshakes as clients would have all of them wait for each other, until they are given up and begun again.
+	// maxDialsPerPod is how many upstreams to a pod are opened for clients concurrently. After an outage many clients come at once;
+	// with a handshake for each of them, all would be slow, time out and start again.
 	maxDialsPerPod = 32
-	// spareUpstreamTTL is how long more than the warm ones are kept.
+	// spareUpstreamTTL is how long idle upstreams beyond the warm ones are kept.
 	spareUpstreamTTL = 30 * time.Second
-	// refillDelay is how long nothing is done about an upstream that was taken.
+	// refillDelay is how long after a client has acquired a warm upstream it is replaced, if it has not been released by then.
 	refillDelay = 100 * time.Millisecond
-	// maxQueuedBytes is how many bytes a client who does not read may have waiting here.
+	// maxQueuedBytes is how many received bytes are queued for a client that does not read.
 	maxQueuedBytes = 256 << 10
 )
 
-// pool is the upstreams of a tunnel. Each client has one of its own, because a connection that is shared waits for the
-// slowest; the exception is a burst of clients at a cluster that is far away.
+// pool holds the upstreams of a tunnel. Each client gets its own, because on a shared one all wait for the slowest client; only a
+// burst of clients of a distant cluster shares.
 type pool struct {
 	mu                sync.Mutex
 	upstreams         map[*upstream]struct{}
 	isClosed          bool
-	clientDials       map[string]int // for clients, by the pod's uid
-	slotFreed         wait.Broadcast // a client that waits for its turn may have one
-	warmDials         int            // being opened to be kept warm
-	isRefillScheduled bool           // somebody waits to see whether more are needed
-	dialTime          time.Duration  // what opening took lately
+	clientDials       map[string]int // upstreams being opened for clients, by the pod's uid
+	slotFreed         wait.Broadcast // announced when a client that waits in acquire may try again
+	warmDials         int            // upstreams being opened to be kept warm
+	isRefillScheduled bool           // a goroutine waits for refillDelay
+	dialTime          time.Duration  // moving average of the time to open an upstream
 }
 
-// warmTarget is how many are to be kept ready. p.mu is held.
+// warmTarget is how many idle upstreams to keep ready. p.mu is held.
 func (p *pool) warmTarget() int {
 	return min(maxWarmUpstreams, 1+int(p.dialTime/(2*cheapDialTime)))
 }
 
-// acquire gives a client an upstream to the pod that is open already, or nil where the client is to open one; opened is
-// called then. While enough are being opened it gives neither, but a channel: when that is closed, or the pods change,
-// another attempt may have more luck.
+// acquire returns an open upstream to the pod for a client. If both results are nil, the client opens one itself and then calls
+// endClientDial. If maxDialsPerPod are being opened, it returns a channel: when it is closed, or the pods change, the client tries
+// again.
 func (p *pool) acquire(uid string) (u *upstream, slotFreed <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	best := p.leastLoaded(uid)
-	if best != nil {
-		best.clients++
-		best.SetShared(best.clients+best.leaving > 1)
-		return best, nil
+	if u := p.leastLoaded(uid); u != nil {
+		u.clients++
+		u.SetShared(u.clients+u.leaving > 1)
+		return u, nil
 	}
 	if p.clientDials[uid] < maxDialsPerPod {
 		p.clientDials[uid]++
@@ -69,7 +68,7 @@ func (p *pool) acquire(uid string) (u *upstream, slotFreed <-chan struct{}) {
 	return nil, p.slotFreed.Changed()
 }
 
-// leastLoaded is the upstream that the next client may use, if there is one. p.mu is held.
+// leastLoaded returns the upstream for the next client; nil if it needs a new one. p.mu is held.
 func (p *pool) leastLoaded(uid string) *upstream {
 	var best *upstream
 	for u := range p.upstreams {
@@ -86,7 +85,7 @@ func (p *pool) leastLoaded(uid string) *upstream {
 	return best
 }
 
-// endClientDial notes that opening an upstream for a client has ended, either way.
+// endClientDial is called when opening an upstream for a client has succeeded or failed.
 func (p *pool) endClientDial(uid string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -126,14 +125,14 @@ func (t *tunnel) dialUpstream(ctx context.Context, dest destination, clients int
 	return u, nil
 }
 
-// releaseConn takes an upstream back from a client. It serves the next, unless something was wrong with it.
+// releaseConn releases the upstream of a client's connection, and closes it if it cannot serve another.
 func (t *tunnel) releaseConn(c *conn) {
 	if t.pool.releaseClient(c) {
-		go c.upstream.Close() // whoever gives it back has something else to do
+		go c.upstream.Close() // in the background: Close of a client's connection must not wait
 	}
 }
 
-// markLeaving notes that a client has said its last.
+// markLeaving is called when a client has half-closed.
 func (p *pool) markLeaving(c *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -145,7 +144,7 @@ func (p *pool) markLeaving(c *conn) {
 	}
 }
 
-// releaseClient notes that a client's connection is over; true when its upstream is to be closed.
+// releaseClient removes a client from its upstream, and reports whether the caller must close the upstream.
 func (p *pool) releaseClient(c *conn) (mustClose bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -164,7 +163,7 @@ func (p *pool) releaseClient(c *conn) (mustClose bool) {
 	return mustClose
 }
 
-// closeUpstream closes an upstream that is of no use any more.
+// closeUpstream removes an upstream from the pool and closes it in the background.
 func (t *tunnel) closeUpstream(u *upstream) {
 	t.pool.mu.Lock()
 	delete(t.pool.upstreams, u)
@@ -172,8 +171,8 @@ func (t *tunnel) closeUpstream(u *upstream) {
 	go u.Close()
 }
 
-// retireUpstream gives up an upstream through which nothing could be opened in time. It may be well, and others use it: they keep it
-// until it does not answer either.
+// retireUpstream keeps further clients from an upstream through which a connection could not be opened in time. Its clients, if
+// any, keep it as long as it responds to a ping.
 func (t *tunnel) retireUpstream(u *upstream) {
 	t.pool.mu.Lock()
 	u.isRetired = true
@@ -186,8 +185,8 @@ func (t *tunnel) retireUpstream(u *upstream) {
 	}
 }
 
-// refill replaces an upstream that was taken: at once where opening one takes long, else when it has not come back soon,
-// as most do.
+// refill replaces a warm upstream that has been acquired: at once if opening one takes long, otherwise after refillDelay, because
+// most are released before.
 func (t *tunnel) refill(dest destination) {
 	p := &t.pool
 	p.mu.Lock()
@@ -208,7 +207,7 @@ func (t *tunnel) refill(dest destination) {
 	})
 }
 
-// fillWarm opens as many upstreams to the pod as are to be kept warm.
+// fillWarm opens upstreams to the pod until warmTarget are idle.
 func (t *tunnel) fillWarm(dest destination) {
 	t.pool.mu.Lock()
 	defer t.pool.mu.Unlock()
@@ -235,8 +234,7 @@ func (t *tunnel) fillWarmLocked(dest destination) {
 	}
 }
 
-// prune closes what is not needed: what leads to pods that are gone, and more than is to be kept warm for longer than a
-// while.
+// prune closes idle upstreams that have ended, whose pod does not run any more, or that exceed warmTarget for spareUpstreamTTL.
 func (t *tunnel) prune() {
 	p := &t.pool
 	var unneeded []*upstream
@@ -258,7 +256,7 @@ func (t *tunnel) prune() {
 	}
 }
 
-// closeAll closes all upstreams for good.
+// closeAll closes the pool and all upstreams.
 func (t *tunnel) closeAll() {
 	p := &t.pool
 	p.mu.Lock()
@@ -266,7 +264,7 @@ func (t *tunnel) closeAll() {
 	all := p.upstreams
 	p.upstreams = map[*upstream]struct{}{}
 	p.mu.Unlock()
-	for u := range all { // which breaks their clients' connections; the relay closes those
+	for u := range all { // their clients' connections break; the relay closes them
 		_ = u.Close()
 	}
 }

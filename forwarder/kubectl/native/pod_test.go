@@ -33,22 +33,22 @@ func TestPodList_NewestPrefersPodsThatDidNotRefuse(t *testing.T) {
 		podJSON("going", "05", "Running", "True", `, "deletionTimestamp": "2026-11-23T10:06:00Z"`),
 		podJSON("done", "06", "Succeeded", "False", ""),
 	)
-	refusing := func(uids ...string) func(string) bool {
+	refusedBy := func(uids ...string) func(string) bool {
 		return func(uid string) bool { return slices.Contains(uids, uid) }
 	}
 	for _, tt := range []struct {
-		well    func(*pod) bool
-		refused []string
-		want    string
+		isEligible func(*pod) bool
+		refused    []string
+		want       string
 	}{
 		{(*pod).isReady, nil, "new"},
 		{(*pod).isReady, []string{"new"}, "old"},
-		{(*pod).isReady, []string{"new", "old"}, "new"}, // better than nobody
+		{(*pod).isReady, []string{"new", "old"}, "new"}, // no other choice
 		{(*pod).isRunning, nil, "newer"},
 		{func(*pod) bool { return false }, nil, ""},
 	} {
 		got := ""
-		if p := all.newest(tt.well, refusing(tt.refused...)); p != nil {
+		if p := all.newest(tt.isEligible, refusedBy(tt.refused...)); p != nil {
 			got = p.Metadata.Name
 		}
 		if got != tt.want {
@@ -62,11 +62,11 @@ func TestPodFinder_IsUnchangedDetectsAFailedPod(t *testing.T) {
 	for _, tt := range []struct {
 		now    string
 		was    destination
-		stands bool
+		want   bool
 	}{
 		{podJSON("web", "01", "Running", "True", ""), chosen, true},
 		{podJSON("web", "01", "Running", "False", ""), chosen, false},
-		{podJSON("web", "01", "Running", "False", ""), destination{uid: "web"}, true}, // it only ran before, too
+		{podJSON("web", "01", "Running", "False", ""), destination{uid: "web"}, true}, // it was not ready before either
 		{podJSON("web", "01", "Running", "True", ""), destination{uid: "web"}, true},
 		{podJSON("web", "01", "Failed", "False", ""), destination{uid: "web"}, false},
 		{podJSON("web", "01", "Running", "True", `, "deletionTimestamp": "2026-11-23T10:06:00Z"`), chosen, false},
@@ -74,7 +74,7 @@ func TestPodFinder_IsUnchangedDetectsAFailedPod(t *testing.T) {
 		{podJSON("other", "01", "Running", "True", ""), chosen, false},
 	} {
 		f := &podFinder{pods: parsePods(t, tt.now)}
-		if got := f.isUnchanged(tt.was); got != tt.stands {
+		if got := f.isUnchanged(tt.was); got != tt.want {
 			t.Errorf("%+v, now %s: %v", tt.was, tt.now, got)
 		}
 	}
@@ -122,7 +122,7 @@ func TestTarget_PodPortResolvesTheTargetPort(t *testing.T) {
 	}
 }
 
-// What container runtimes say of connections that ended.
+// Messages of container runtimes about connections that ended.
 func TestParseRefusal_OnlyFailedConnectsMayBeReplayed(t *testing.T) {
 	const head = "error forwarding port 7000 to pod 0cdb, uid : "
 	for _, tt := range []struct {
@@ -150,7 +150,7 @@ func FuzzParseRefusal(f *testing.F) {
 	f.Add("error forwarding port 1 to pod a, uid : connection refused")
 	f.Fuzz(func(t *testing.T, text string) {
 		if r, refused := parseRefusal(text); refused && r.Reason == "" && len(text) > 0 && r.Connect {
-			t.Errorf("a refusal without a word: %q", text)
+			t.Errorf("a refusal without a reason: %q", text)
 		}
 	})
 }

@@ -5,35 +5,35 @@ import (
 	"time"
 )
 
-// The pace of pings. They go to the pod's node and back, so that an answer proves the whole way.
+// Intervals of pings. The pod's node replies, so that a reply proves the whole path.
 const (
-	pingInterval     = 5 * time.Second  // of silence under clients
-	idlePingInterval = 15 * time.Second // of silence where nobody waits: the next client finds out by itself
-	pingTimeout      = 4 * time.Second  // after a ping that is too much
+	pingInterval     = 5 * time.Second  // without a frame, on an upstream with clients
+	idlePingInterval = 15 * time.Second // on an upstream without clients: the next client notices by itself
+	pingTimeout      = 4 * time.Second  // without a frame after a ping
 )
 
-// pingQuietUpstreams pings the upstreams on which nothing was heard for a while, and closes those that do not answer.
+// pingQuietUpstreams pings the upstreams that have received nothing for a while. Those that do not respond are closed.
 func (t *tunnel) pingQuietUpstreams() {
 	for _, u := range t.pool.quietUpstreams() {
 		t.startPing(u)
 	}
 }
 
-// Doubt pings every upstream.
+// Doubt implements forwarder.Doubter: it pings every upstream.
 func (t *tunnel) Doubt() {
 	for _, u := range t.upstreams() {
 		t.startPing(u)
 	}
 }
 
-// startPing pings an upstream, unless that is being done.
+// startPing pings an upstream in the background, unless a ping is in progress.
 func (t *tunnel) startPing(u *upstream) {
 	if !u.isPinging.Swap(true) {
 		t.goTask(func(ctx context.Context) { t.ping(ctx, u) })
 	}
 }
 
-// quietUpstreams are the upstreams on which nothing was heard for long.
+// quietUpstreams returns the upstreams that have received nothing for their ping interval.
 func (p *pool) quietUpstreams() []*upstream {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -66,10 +66,10 @@ func (t *tunnel) ping(ctx context.Context, u *upstream) {
 		case <-timer.C:
 		}
 		if u.LastReceived().After(sent) {
-			sent = time.Now() // it is slow, not silent
+			sent = time.Now() // slow, but alive
 			continue
 		}
-		// A pod that takes nothing holds its pings up like its bytes; then the server itself has to be asked.
+		// A pod that does not read blocks pings like data; then a request to the API server tells whether the path works.
 		if u.IsBackedUp() && t.session.Probe(ctx) == nil {
 			continue
 		}

@@ -15,21 +15,21 @@ import (
 )
 
 const (
-	// readyPodWait is how long connections wait for a Ready pod before one that only runs has to do.
+	// readyPodWait is how long connections wait for a Ready pod before they use a running one.
 	readyPodWait = 2 * time.Second
-	// refusalPenalty is how long a pod that refused a connection comes after others.
+	// refusalPenalty is how long other pods are preferred to one that refused a connection.
 	refusalPenalty = 2 * time.Second
 )
 
-// destination is where a connection goes.
+// destination is the pod and port for a connection.
 type destination struct {
 	pod, uid, node string
 	port           int
-	isEligible     bool // nobody had to wait for it
-	restartCount   int  // of the pod's containers so far
+	isEligible     bool // see podFinder.isEligible
+	restartCount   int  // of the pod's containers, when it was chosen
 }
 
-// podFinder knows which pod the next connection goes to. What it knows is kept up to date by watches.
+// podFinder chooses the pod for each connection. Watches keep its state up to date.
 type podFinder struct {
 	session *session.Session
 	target  Target
@@ -40,10 +40,10 @@ type podFinder struct {
 	cancel     context.CancelFunc
 	releases   []func()
 
-	refreshMu sync.Mutex // held while things are looked at
+	refreshMu sync.Mutex // held during refresh
 
 	mu           sync.Mutex
-	podWatch     *session.Watch // nil: not known yet which
+	podWatch     *session.Watch // nil: the selector is not known yet
 	selector     string
 	releasePods  func()
 	owner        *podOwner
@@ -51,14 +51,14 @@ type podFinder struct {
 	podVersion   uint64
 	ownerVersion uint64
 	pods         podList
-	unreadySince time.Time // since when no pod is Ready; zero: one is
-	refusedAt    map[string]time.Time
-	failure      *forwarder.Failure
-	isEvaluated  bool
-	changed      wait.Broadcast // of any change
+	unreadySince time.Time            // when the last eligible pod was lost; zero: one is eligible
+	refusedAt    map[string]time.Time // by the pod's uid
+	failure      *forwarder.Failure   // see state
+	isEvaluated  bool                 // evaluate has been called
+	changed      wait.Broadcast       // announced by evaluate
 }
 
-// newPodFinder follows what the target is. A panic in it is given to broke.
+// newPodFinder starts to watch the target. A panic in its goroutine is passed to onPanic.
 func newPodFinder(group *tasks.Group, s *session.Session, t Target, ref session.ResourceRef, onPanic func(*forwarder.Failure, []byte)) *podFinder {
 	f := &podFinder{
 		session: s, target: t, ref: ref, doneCh: make(chan struct{}), refusedAt: make(map[string]time.Time),
@@ -91,7 +91,7 @@ func (f *podFinder) close() {
 	}
 }
 
-// watchPods follows other pods from now on.
+// watchPods replaces the watch of pods.
 func (f *podFinder) watchPods(labels, name string) {
 	if f.releasePods != nil {
 		f.releasePods()
@@ -100,7 +100,7 @@ func (f *podFinder) watchPods(labels, name string) {
 	f.podWatch, f.releasePods = f.session.Watch(objectPath("pod", f.ref.Location.Namespace), labels, name)
 }
 
-// run takes what the watches say.
+// run refreshes the state after each change.
 func (f *podFinder) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		ownerChanged, podsChanged := f.refresh(ctx)
@@ -116,7 +116,7 @@ func (f *podFinder) run(ctx context.Context) {
 	}
 }
 
-// refresh takes things as they are known now.
+// refresh reads the current objects of the watches, and evaluates them.
 func (f *podFinder) refresh(ctx context.Context) (ownerChanged, podsChanged <-chan struct{}) {
 	f.refreshMu.Lock()
 	defer f.refreshMu.Unlock()
@@ -128,11 +128,11 @@ func (f *podFinder) refresh(ctx context.Context) (ownerChanged, podsChanged <-ch
 	return ownerChanged, podsChanged
 }
 
-// recheckInterval is how often things are asked for while something is wrong and the user may not watch.
+// recheckInterval is how often objects are requested while something is wrong and the user may not watch.
 const recheckInterval = 2 * time.Second
 
-// nextRecheck fires when there is something to look at that no watch tells: a pod that only runs has to do, or, where the user may
-// not watch, what is wrong may be right again.
+// nextRecheck returns a timer for what no watch reports: the end of readyPodWait, and, if the user may not watch, the next request
+// while something is wrong. nil: nothing to wait for.
 func (f *podFinder) nextRecheck() <-chan time.Time {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -152,7 +152,7 @@ func (f *podFinder) isWatchForbidden() bool {
 	return f.podWatch != nil && f.podWatch.IsWatchForbidden() || f.ownerWatch != nil && f.ownerWatch.IsWatchForbidden()
 }
 
-// refetch asks for things anew where the user may not watch; true if it did.
+// refetch requests the objects again if the user may not watch, and reports whether there are new ones.
 func (f *podFinder) refetch(ctx context.Context) bool {
 	f.mu.Lock()
 	watches := []*session.Watch{f.ownerWatch, f.podWatch}
@@ -167,10 +167,10 @@ func (f *podFinder) refetch(ctx context.Context) bool {
 	return hasFetched
 }
 
-// neverCh is a channel that nothing is told on.
+// neverCh is never closed.
 var neverCh = make(chan struct{})
 
-// refreshOwner takes the owner as it is now, and follows other pods where it selects others.
+// refreshOwner reads the owner, and watches other pods if its selector has changed.
 func (f *podFinder) refreshOwner(ctx context.Context) <-chan struct{} {
 	if f.ownerWatch == nil {
 		return neverCh
@@ -190,7 +190,7 @@ func (f *podFinder) refreshOwner(ctx context.Context) <-chan struct{} {
 	} else if err == nil {
 		err = &forwarder.Failure{
 			Class:  forwarder.Permanent,
-			Reason: fmt.Sprintf("%s %q is not there any more", f.target.Type, f.target.Name),
+			Reason: fmt.Sprintf("%s %q no longer exists", f.target.Type, f.target.Name),
 			Hint:   f.ref.NamespacedCommand("get " + f.ref.PluralKind()),
 		}
 	}
@@ -233,7 +233,7 @@ func (f *podFinder) refreshPods(ctx context.Context) <-chan struct{} {
 	return changed
 }
 
-// evaluate finds out whether a connection could be had now, and tells.
+// evaluate updates unreadySince and failure, and announces a change.
 func (f *podFinder) evaluate() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -247,7 +247,7 @@ func (f *podFinder) evaluate() {
 	f.changed.Announce()
 }
 
-// isEligible reports whether a pod is one that connections need not wait for: a pod named as such has only to run.
+// isEligible reports whether connections may use a pod at once: it is Ready, or it runs and is itself the target.
 func (f *podFinder) isEligible(p *pod) bool {
 	if f.target.Type == "pod" && f.target.Selector == "" {
 		return p.isRunning()
@@ -255,7 +255,7 @@ func (f *podFinder) isEligible(p *pod) bool {
 	return p.isReady()
 }
 
-// currentFailure is what stands in the way of connections, nil if nothing does.
+// currentFailure returns why no connection is possible now; nil if one is. f.mu is held.
 func (f *podFinder) currentFailure() *forwarder.Failure {
 	if err, _ := f.session.Reachability(); err != nil {
 		return f.session.ClassifyError(err, f.ref)
@@ -274,7 +274,7 @@ func (f *podFinder) currentFailure() *forwarder.Failure {
 	return nil
 }
 
-// noReadyPodFailure words that no pod is ready.
+// noReadyPodFailure describes why no pod is ready.
 func (f *podFinder) noReadyPodFailure() *forwarder.Failure {
 	hint := f.ref.NamespacedCommand("get pods")
 	if f.selector != "" {
@@ -283,11 +283,11 @@ func (f *podFinder) noReadyPodFailure() *forwarder.Failure {
 	if len(f.pods) == 0 {
 		reason := "no pod matches " + f.selector
 		if f.selector == "" {
-			reason = fmt.Sprintf("pod %q is not there", f.target.Name)
+			reason = fmt.Sprintf("pod %q does not exist", f.target.Name)
 		} else if f.target.Selector == "" {
 			reason = fmt.Sprintf("%s has no pods (%s)", f.target.Resource(), f.selector)
 		}
-		return &forwarder.Failure{Reason: reason + "; connections wait for one", Hint: hint}
+		return &forwarder.Failure{Reason: reason + "; clients wait for one", Hint: hint}
 	}
 	newest := f.pods[0]
 	reason := fmt.Sprintf("pod %s is %s", newest.Metadata.Name, newest.describeState())
@@ -297,7 +297,7 @@ func (f *podFinder) noReadyPodFailure() *forwarder.Failure {
 	return &forwarder.Failure{Reason: reason, Hint: f.ref.NamespacedCommand("describe pod/" + newest.Metadata.Name)}
 }
 
-// checkTarget waits until the target was looked at, and says what is wrong with it, if more than that it has no pod.
+// checkTarget waits for the first evaluation, and returns what is wrong with the target itself. No ready pod is not an error.
 func (f *podFinder) checkTarget(ctx context.Context) error {
 	f.mu.Lock()
 	isEvaluated, changed := f.isEvaluated, f.changed.Changed()
@@ -321,7 +321,7 @@ func (f *podFinder) checkTarget(ctx context.Context) error {
 	if err == nil && !isMissing {
 		return nil
 	}
-	// Asked for by its name, the server says best what is missing.
+	// A request for the object by its name gives the most specific error.
 	if missing := f.target.diagnose(ctx, f.session, f.ref); missing != nil {
 		return missing
 	}
@@ -331,7 +331,7 @@ func (f *podFinder) checkTarget(ctx context.Context) error {
 	return nil
 }
 
-// recordRefusal notes that a pod refused a connection.
+// recordRefusal records that a pod refused a connection.
 func (f *podFinder) recordRefusal(uid string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -349,15 +349,14 @@ func (f *podFinder) hasRefusedLately(uid string) bool {
 	return ok && time.Since(at) < refusalPenalty
 }
 
-// state is what stands in the way of connections now, nil if nothing does, and a channel that is closed when that may
-// have changed.
+// state returns why no connection is possible, nil if one is, and a channel that is closed when that may have changed.
 func (f *podFinder) state() (*forwarder.Failure, <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.failure, f.changed.Changed()
 }
 
-// waitForPod is where the next connection goes. It waits until there is a pod; the error then says what it waited for.
+// waitForPod returns the destination for a connection. It waits until there is one; its error says what it waited for.
 func (f *podFinder) waitForPod(ctx context.Context) (destination, error) {
 	for {
 		if f.refetch(ctx) {
@@ -376,7 +375,7 @@ func (f *podFinder) waitForPod(ctx context.Context) (destination, error) {
 	}
 }
 
-// waitError is the error of a connection that could not be had in time.
+// waitError is the error of a connection whose ctx ended while it waited.
 func (f *podFinder) waitError(ctx context.Context, failure *forwarder.Failure) error {
 	if failure == nil {
 		failure, _ = f.state()
@@ -387,7 +386,8 @@ func (f *podFinder) waitError(ctx context.Context, failure *forwarder.Failure) e
 	return failure
 }
 
-// choosePod chooses among the pods as they are known.
+// choosePod returns the destination for a connection now. Without one it returns the reason, and the channels to wait on before the
+// next call; dueCh may be nil.
 func (f *podFinder) choosePod() (dest *destination, failure *forwarder.Failure, changed <-chan struct{}, dueCh <-chan time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -415,10 +415,10 @@ func (f *podFinder) choosePod() (dest *destination, failure *forwarder.Failure, 
 	}, nil, nil, nil
 }
 
-// waitForPodFailure waits until a pod is not any more what it was when it was chosen: it has gone, is not good any more, or was begun
-// anew. It is false when ctx or enough ends before.
+// waitForPodFailure waits until a chosen pod has been deleted, has stopped, is no longer eligible or has restarted a container. It
+// returns false when ctx ends or stopCh is closed first.
 func (f *podFinder) waitForPodFailure(ctx context.Context, dest destination, stopCh <-chan struct{}) bool {
-	ticker := time.NewTicker(endReasonTimeout / 4) // where no watch tells
+	ticker := time.NewTicker(endReasonTimeout / 4) // for users who may not watch
 	defer ticker.Stop()
 	for {
 		if f.refetch(ctx) {
@@ -447,7 +447,7 @@ func (f *podFinder) isUnchanged(dest destination) bool {
 	})
 }
 
-// isPodRunning reports whether a pod may still be connected to.
+// isPodRunning reports whether a pod still runs.
 func (f *podFinder) isPodRunning(uid string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -459,7 +459,7 @@ func (f *podFinder) isPodRunning(uid string) bool {
 	return false
 }
 
-// nodeNames are the names of the nodes that the pods are on.
+// nodeNames returns the names of the pods' nodes.
 func (f *podFinder) nodeNames() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package native makes tunnels into Kubernetes without another process: each client's connection goes to the API server by
-// itself, and from there through the pod's node into the pod. Which pod that is, is chosen anew for each connection.
+// Package native opens tunnels to Kubernetes pods without kubectl: each client gets its own connection through the API server and
+// the pod's node. The pod is chosen for each connection.
 package native
 
 import (
@@ -18,27 +18,26 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// Spec says what is forwarded.
+// Spec is what to forward, and what the tunnels of a driver share.
 type Spec struct {
 	Target
 	Ref           session.ResourceRef
 	Session       *session.Session
-	Release       func() // of the session; called once, also after an error
-	ClusterHealth bool   // the health of the cluster is of interest
+	Release       func() // releases Session; called once, also after an error
+	ClusterHealth bool   // check the cluster's nodes when something is wrong
 	Tasks         *tasks.Group
-	Reserve       *spdy.BufferReserve // for all tunnels of a driver
+	Reserve       *spdy.BufferReserve // shared by all tunnels of a driver
 }
 
-// NewBufferReserve makes the bytes that tunnels have for those who share an upstream with somebody who does not read. A few of those
-// may have a lot to read.
+// NewBufferReserve makes the reserve for slow clients of shared upstreams: 64 MiB, enough for a few that have much to read.
 func NewBufferReserve() *spdy.BufferReserve { return spdy.NewBufferReserve(64 << 20) }
 
 var (
 	errClosed = errors.New("the tunnel is closed")
-	errSilent = errors.New("the connection to the pod's node fell silent")
+	errSilent = errors.New("the connection to the pod's node does not respond")
 )
 
-// tunnel is a service's way into the cluster for as long as somebody wants it.
+// tunnel is a forwarder.Tunnel. It reconnects by itself, and ends only by Close or if only the user can help.
 type tunnel struct {
 	ref           session.ResourceRef
 	session       *session.Session
@@ -57,10 +56,11 @@ type tunnel struct {
 	mu          sync.Mutex
 	err         error
 	dialFailure *forwarder.Failure // why the last upstream could not be opened
-	changedCh   chan struct{}      // gets a word when there is or was trouble
+	changedCh   chan struct{}      // see Changed
 }
 
-// Open returns when it is known that the target is there, and when the way to a pod of it is open, if it has one.
+// Open returns when the target has been found, and a connection to one of its pods is open, if it has one. An error is a
+// *forwarder.Failure or that of ctx.
 func Open(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, error) {
 	t := &tunnel{
 		ref: spec.Ref, session: spec.Session, release: spec.Release, log: run.Log, clusterHealth: spec.ClusterHealth,
@@ -77,7 +77,7 @@ func Open(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, 
 	return t, nil
 }
 
-// goTask runs a part of the tunnel, which fails as a whole if it breaks.
+// goTask runs f in a goroutine of the tunnel. A panic in f ends the tunnel.
 func (t *tunnel) goTask(f func(ctx context.Context)) {
 	t.tasks.Go(func(ctx context.Context) { forwarder.Contain(func() { f(ctx) }, t.onPanic) })
 }
@@ -87,14 +87,14 @@ func (t *tunnel) onPanic(failure *forwarder.Failure, stack []byte) {
 	t.endWith(failure)
 }
 
-// dialFirst finds out whether the target can be had.
+// dialFirst checks the target and opens the first upstream.
 func (t *tunnel) dialFirst(ctx context.Context) error {
 	if err := t.finder.checkTarget(ctx); err != nil {
 		return err
 	}
 	dest, _, _, _ := t.finder.choosePod()
 	if dest == nil {
-		return nil // it waits for a pod
+		return nil // clients wait for a pod
 	}
 	_, err := t.dialUpstream(ctx, *dest, 0)
 	if err == nil {
@@ -111,7 +111,7 @@ func (t *tunnel) dialFirst(ctx context.Context) error {
 	return nil
 }
 
-// run keeps upstreams warm and alive, and ends the tunnel when only the user can help.
+// run keeps warm upstreams open, pings them, and ends the tunnel when only the user can help.
 func (t *tunnel) run(ctx context.Context) {
 	ticker := time.NewTicker(pingInterval)
 	defer ticker.Stop()
@@ -142,7 +142,7 @@ func (t *tunnel) run(ctx context.Context) {
 	}
 }
 
-// changeLog writes into the service's log what becomes of it.
+// changeLog writes to the service's log when the destination or the reason to wait changes.
 type changeLog struct {
 	log    io.Writer
 	pod    string
@@ -156,22 +156,22 @@ func (d *changeLog) logChanges(dest *destination, trouble *forwarder.Failure) {
 	}
 	if reason != d.reason {
 		if d.reason = reason; reason != "" {
-			fmt.Fprintf(d.log, "connections wait: %s\n", reason)
+			fmt.Fprintf(d.log, "clients wait: %s\n", reason)
 		}
 	}
 	if dest != nil && trouble == nil && dest.pod != d.pod {
 		d.pod = dest.pod
-		fmt.Fprintf(d.log, "connections go to port %d of pod %s on node %s\n", dest.port, dest.pod, dest.node)
+		fmt.Fprintf(d.log, "forwarding to port %d of pod %s on node %s\n", dest.port, dest.pod, dest.node)
 	}
 }
 
-// Dial connects to the pod that is the best now. While there is none it waits, and so it does while the way there is
-// broken; the error says what it waited for.
+// Dial connects to the best pod. It waits while there is none, and retries while connecting fails; the error says what it waited
+// for.
 func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := t.tasks.Bind(ctx, net.ErrClosed)
 	defer cancel()
 	for backoff := (wait.Backoff{First: 20 * time.Millisecond, Max: 500 * time.Millisecond}); ; {
-		delay := backoff.Next() // grows with each turn, too
+		delay := backoff.Next() // also after errDialSlotWaited
 		dest, err := t.finder.waitForPod(ctx)
 		if err != nil {
 			return nil, t.dialError(ctx, err)
@@ -194,7 +194,7 @@ func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
 	}
 }
 
-// waitRetry waits before another attempt, not for longer than until something has changed.
+// waitRetry waits for d before another attempt, but only until the state changes.
 func (t *tunnel) waitRetry(ctx context.Context, d time.Duration) {
 	_, reach := t.session.Reachability()
 	_, changed := t.finder.state()
@@ -208,7 +208,7 @@ func (t *tunnel) waitRetry(ctx context.Context, d time.Duration) {
 	}
 }
 
-// dialError is the error of a connection that could not be had.
+// dialError is the error of Dial after ctx has ended.
 func (t *tunnel) dialError(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return context.Cause(ctx)
@@ -219,13 +219,13 @@ func (t *tunnel) dialError(ctx context.Context, err error) error {
 	return err
 }
 
-// replyTimeout is how long a node may take to take a connection up.
+// replyTimeout is how long a node may take to accept a connection.
 const replyTimeout = 3 * time.Second
 
-// errDialSlotWaited is for a client that has waited for its turn: there may be a better pod by now.
-var errDialSlotWaited = errors.New("the connection waits for its turn")
+// errDialSlotWaited says that a client has waited for a slot of maxDialsPerPod, and that its pod must be chosen again.
+var errDialSlotWaited = errors.New("the connection waited for a free slot")
 
-// connect connects to a pod, through an upstream that is open already if there is one.
+// connect connects to a pod, through an open upstream if there is one.
 func (t *tunnel) connect(ctx context.Context, dest destination) (net.Conn, error) {
 	for {
 		_, changed := t.finder.state()
@@ -280,7 +280,7 @@ func (t *tunnel) connectThrough(ctx context.Context, u *upstream, dest destinati
 	return newConn(p, t, dest), nil
 }
 
-// recordDialResult notes how opening a way to a pod came out.
+// recordDialResult records the result of opening an upstream or a connection.
 func (t *tunnel) recordDialResult(dest destination, err error) {
 	if errors.Is(err, context.Canceled) || errors.Is(err, errClosed) {
 		return
@@ -299,12 +299,12 @@ func (t *tunnel) recordDialResult(dest destination, err error) {
 	}
 }
 
-// notifyChanged says that there is trouble, or none any more.
+// notifyChanged signals Changed.
 func (t *tunnel) notifyChanged() {
 	wait.Notify(t.changedCh)
 }
 
-// Trouble is what stands in the way of connections now; nil if nothing does, as far as is known.
+// Trouble returns why no connection is possible now; nil if nothing is known to be wrong.
 func (t *tunnel) Trouble() *forwarder.Failure {
 	if trouble, _ := t.finder.state(); trouble != nil {
 		return trouble
@@ -314,7 +314,7 @@ func (t *tunnel) Trouble() *forwarder.Failure {
 	return t.dialFailure
 }
 
-// Changed gets a word when Trouble may say something else.
+// Changed receives when Trouble may have changed.
 func (t *tunnel) Changed() <-chan struct{} { return t.changedCh }
 
 func (t *tunnel) sendRefusal(r forwarder.Refusal) {
@@ -324,16 +324,16 @@ func (t *tunnel) sendRefusal(r forwarder.Refusal) {
 	}
 }
 
-// Refusals are what nodes say of connections; each names its connection.
+// Refusals delivers the nodes' reports of failed connections; each names its connection.
 func (t *tunnel) Refusals() <-chan forwarder.Refusal { return t.refusalCh }
 
-// Acknowledges is false: a node takes a connection up before it asks the pod.
+// Acknowledges is false: a node accepts a connection before it connects to the pod.
 func (t *tunnel) Acknowledges() bool { return false }
 
 // Done is closed when the tunnel has ended.
 func (t *tunnel) Done() <-chan struct{} { return t.doneCh }
 
-// Err is why; nil after Close.
+// Err is why the tunnel has ended; nil after Close.
 func (t *tunnel) Err() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -352,7 +352,7 @@ func (t *tunnel) endWith(failure *forwarder.Failure) {
 	}
 }
 
-// Close ends the tunnel and every connection through it, and returns when nothing of it runs any more.
+// Close ends the tunnel and all its connections, and returns when its goroutines have ended.
 func (t *tunnel) Close() error {
 	t.closeOnce.Do(func() {
 		t.tasks.Stop()

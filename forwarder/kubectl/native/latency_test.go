@@ -18,8 +18,8 @@ import (
 	"github.com/localport-sh/localport/testdata/cluster"
 )
 
-// startDelayProxy puts a network before an API server: every byte takes half of the round trip each way, and one piece in a
-// hundred is lost and comes a retransmission later.
+// startDelayProxy starts a proxy to an API server that simulates a network: each direction takes half of the round trip time, and
+// one piece in a hundred is delayed by a retransmission.
 func startDelayProxy(t testing.TB, server string, roundTrip time.Duration) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -42,7 +42,7 @@ func startDelayProxy(t testing.TB, server string, roundTrip time.Duration) (addr
 			}
 			keep(near)
 			running.Go(func() {
-				// The handshake of TCP is a round trip too, which the client does not wait for here: its first bytes do.
+				// The TCP handshake takes a round trip too, which the client of a proxy does not notice: its first bytes are delayed.
 				<-time.After(roundTrip)
 				far, err := net.Dial("tcp4", strings.TrimPrefix(server, "https://"))
 				if err != nil {
@@ -67,7 +67,7 @@ func startDelayProxy(t testing.TB, server string, roundTrip time.Duration) (addr
 	return "https://" + l.Addr().String()
 }
 
-// copyDelayed passes pieces on, each some time after it came, in order.
+// copyDelayed copies in order, with a delay.
 func copyDelayed(to, from net.Conn, delay time.Duration) {
 	type piece struct {
 		due  time.Time
@@ -103,7 +103,7 @@ func copyDelayed(to, from net.Conn, delay time.Duration) {
 	}
 }
 
-// Clients that come at once to a cluster that is far away share upstreams. Some of them may take their time to read.
+// Many concurrent clients of a distant cluster share upstreams. Some of them read slowly.
 func TestPool_SlowReaderOnASharedUpstreamDelaysNobody(t *testing.T) {
 	c := startCluster(t)
 	ns := c.Namespace(t)
@@ -111,7 +111,7 @@ func TestPool_SlowReaderOnASharedUpstreamDelaysNobody(t *testing.T) {
 	cert, key := c.Credential(t, "slow", cluster.Identity{User: "slow", Groups: []string{"system:masters"}})
 	config := c.KubeconfigFor(t, "slow", fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key), startDelayProxy(t, c.Server(), 50*time.Millisecond))
 	addr, tunnel := startRelay(t, config, specFor("service/web:80", ns))
-	const size = 16 << 20 // more than sockets take
+	const size = 16 << 20 // more than socket buffers hold
 	ask := func(what string) *bufio.Reader {
 		conn := dialRelay(t, addr)
 		fmt.Fprintf(conn, "GET %s HTTP/1.0\r\n\r\n", what)
@@ -140,7 +140,7 @@ func TestPool_SlowReaderOnASharedUpstreamDelaysNobody(t *testing.T) {
 	}
 }
 
-// connectBurst is how long it takes until fifty clients who come at once are greeted.
+// connectBurst connects fifty clients at once, and returns after which time all have received the greeting.
 func connectBurst(t testing.TB, addr string) time.Duration {
 	t.Helper()
 	began := time.Now()
@@ -163,7 +163,7 @@ func connectBurst(t testing.TB, addr string) time.Duration {
 	return time.Since(began)
 }
 
-// BenchmarkBurstFarAway is a burst of fifty clients at a cluster that is far away, beside kubectl's one shared connection.
+// BenchmarkBurstFarAway measures a burst of fifty clients of a distant cluster, compared to kubectl with its one shared connection.
 func BenchmarkBurstFarAway(b *testing.B) {
 	c := startCluster(b)
 	ns := c.Namespace(b)
@@ -188,7 +188,7 @@ func BenchmarkBurstFarAway(b *testing.B) {
 	}
 }
 
-// waitUntilWarm waits until the tunnel is as it is before the first client of all: no client is left, and what is kept warm is there.
+// waitUntilWarm waits until the tunnel has no clients and warmTarget idle upstreams, as before its first client.
 func waitUntilWarm(t testing.TB, tunnel *tunnel) {
 	t.Helper()
 	limit := time.After(20 * time.Second)
@@ -212,7 +212,7 @@ func waitUntilWarm(t testing.TB, tunnel *tunnel) {
 	}
 }
 
-// startKubectl is a bare kubectl port-forward, and where it listens.
+// startKubectl starts "kubectl port-forward" and returns the address on which it listens.
 func startKubectl(t testing.TB, kubeconfig, namespace, resource, port string) (addr string) {
 	t.Helper()
 	cmd := exec.Command("kubectl", "port-forward", "-n", namespace, resource, ":"+port)
@@ -249,7 +249,7 @@ func TestTunnel_LosesNoClientOverALossyHighLatencyNetwork(t *testing.T) {
 	}
 }
 
-// A node that is slow to take up one connection is no reason to end the others.
+// A connection that a node does not accept in time must not end other clients of the upstream.
 func TestPool_UpstreamInUseSurvivesATimedOutConnection(t *testing.T) {
 	c := startCluster(t)
 	if c.Containerd == nil {
@@ -260,20 +260,20 @@ func TestPool_UpstreamInUseSurvivesATimedOutConnection(t *testing.T) {
 	tunnel := openTunnel(t, c.Kubeconfig(), specFor("service/web:7000", ns))
 	first := dial(t, tunnel)
 	readGreeting(t, first)
-	soiled := func(others bool) (only bool) {
+	retireOthers := func() (isFirstRetired bool) {
 		tunnel.pool.mu.Lock()
 		defer tunnel.pool.mu.Unlock()
 		tunnel.pool.dialTime = time.Second // so that several share one
 		for u := range tunnel.pool.upstreams {
 			if u != upstreamOf(first) {
-				u.isRetired = u.isRetired || others
+				u.isRetired = true
 			}
 		}
 		return upstreamOf(first).isRetired
 	}
 	c.Containerd.Freeze()
 	defer c.Containerd.Thaw()
-	soiled(true) // the first's it is to be
+	retireOthers() // the second connection is to use the upstream of the first
 	second := make(chan net.Conn, 1)
 	go func() {
 		defer close(second)
@@ -283,12 +283,12 @@ func TestPool_UpstreamInUseSurvivesATimedOutConnection(t *testing.T) {
 			second <- conn
 		}
 	}()
-	// No other can be opened now, but one that was about to be may still have come.
-	for limit := time.After(30 * time.Second); !soiled(true); {
+	// No further upstream can be opened now, but one whose dial was in progress may have been added.
+	for limit := time.After(30 * time.Second); !retireOthers(); {
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-limit:
-			t.Fatal("the second connection has not been tried anew")
+			t.Fatal("the second connection has not been retried")
 		}
 	}
 	c.Containerd.Thaw()
@@ -307,7 +307,7 @@ func TestPool_UpstreamInUseSurvivesATimedOutConnection(t *testing.T) {
 	}
 }
 
-// A crowd that waited for a server's return is let in by and by, and shares what its first have opened.
+// Clients that waited for a server are connected gradually, and share the upstreams that the first of them opened.
 func TestPool_LimitsDialsAfterAnOutage(t *testing.T) {
 	c := startCluster(t)
 	ns := c.Namespace(t)
@@ -316,9 +316,9 @@ func TestPool_LimitsDialsAfterAnOutage(t *testing.T) {
 	readGreeting(t, dial(t, tunnel))
 	c.APIServer.Freeze()
 	defer c.APIServer.Thaw()
-	var crowd sync.WaitGroup
+	var clients sync.WaitGroup
 	for range 200 {
-		crowd.Go(func() {
+		clients.Go(func() {
 			conn, err := tunnel.Dial(t.Context())
 			if err != nil {
 				t.Error(err)
@@ -338,7 +338,7 @@ func TestPool_LimitsDialsAfterAnOutage(t *testing.T) {
 				t.Errorf("%d are being opened to pod %s", n, uid)
 			}
 		}
-		tunnel.pool.dialTime = time.Second // as it is after an outage that is worth the name
+		tunnel.pool.dialTime = time.Second // as after a long outage
 		tunnel.pool.mu.Unlock()
 		if waits {
 			break
@@ -346,13 +346,13 @@ func TestPool_LimitsDialsAfterAnOutage(t *testing.T) {
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-limit:
-			t.Fatal("nobody waits for a turn")
+			t.Fatal("no client waits for a slot")
 		}
 	}
 	c.APIServer.Thaw()
-	crowd.Wait()
+	clients.Wait()
 	if n := len(tunnel.upstreams()); n > 100 {
-		t.Errorf("%d upstreams for a crowd of 200", n)
+		t.Errorf("%d upstreams for 200 clients", n)
 	}
 	tunnel.pool.mu.Lock()
 	defer tunnel.pool.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// waitTrouble waits until the tunnel says what stands in its way.
+// waitTrouble waits until the tunnel's Trouble contains a text, or is nil if the text is empty.
 func waitTrouble(t testing.TB, tunnel *tunnel, want string) *forwarder.Failure {
 	t.Helper()
 	limit := time.After(30 * time.Second)
@@ -54,7 +54,7 @@ func TestOpen_FailureNamesTheMissingObjectAndTheNextStep(t *testing.T) {
 			t.Errorf("%s: %+v", tt.target, f)
 		}
 	}
-	// A port that the pod does not name is told by a live tunnel: another pod may name it.
+	// A port that the pod does not name does not end the tunnel: another pod may name it.
 	tunnel := openTunnel(t, c.Kubeconfig(), specFor("pod/"+pod+":db", ns))
 	if f := waitTrouble(t, tunnel, "does not have a port named db"); !strings.Contains(f.Hint, "describe pod/"+pod) {
 		t.Errorf("%+v", f)
@@ -77,7 +77,7 @@ func TestTunnel_DescribesPodsThatAreNotReady(t *testing.T) {
 	c.WaitReady(t, ns, "app=empty", 0)
 	c.Apply(t, fmt.Sprintf(`{apiVersion: v1, kind: Pod, metadata: {name: stuck, namespace: %s}, spec: {nodeSelector: {no: where}, containers: [{name: c, image: x}]}}`, ns))
 	for _, tt := range []struct{ target, reason, hint string }{
-		{"service/empty:7000", "service/empty has no pods (app=empty); connections wait for one", "get pods -l 'app=empty' -n " + ns},
+		{"service/empty:7000", "service/empty has no pods (app=empty); clients wait for one", "get pods -l 'app=empty' -n " + ns},
 		{"service/crashing:7000", "CrashLoopBackOff: back-off", "describe pod/crashing-"},
 		{"service/unready:7000", "is Running, but not Ready: containers with unready status: [main]", "describe pod/unready-"},
 		{"deployment/imageless:7000", "localhost/none:test", "describe pod/imageless-"},
@@ -96,12 +96,12 @@ func TestTunnel_DescribesPodsThatAreNotReady(t *testing.T) {
 		}
 		cancel()
 	}
-	// One that runs has to do after two seconds.
+	// After readyPodWait a running pod is used.
 	unready := specFor("deployment/unready:7009", ns)
 	if name := readGreeting(t, dial(t, openTunnel(t, c.Kubeconfig(), unready))); !strings.HasPrefix(name, "unready-") {
 		t.Errorf("got %q", name)
 	}
-	// Zero pods become one.
+	// Scaled up from zero pods.
 	empty := openTunnel(t, c.Kubeconfig(), specFor("service/empty:7000", ns))
 	_ = waitTrouble(t, empty, "has no pods")
 	c.Kubectl(t, "scale", "deployment/empty", "-n", ns, "--replicas=1")
@@ -134,7 +134,7 @@ func TestOpen_FailureOfServersAndContexts(t *testing.T) {
 		{"refused", c.KubeconfigFor(t, "refused", admin, closed), specFor("service/web:80", ns), forwarder.Transient, "the API server " + closed + " cannot be reached: connect: connection refused", "cluster-info"},
 		{"unresolvable", c.KubeconfigFor(t, "unresolvable", admin, "https://no.such.host.invalid:6443"), specFor("service/web:80", ns), forwarder.Transient, "cannot be resolved: no.such.host.invalid", "cluster-info"},
 		{"no context", c.Kubeconfig(), other, forwarder.Permanent, `context "staging" does not exist`, "kubectl config get-contexts"},
-		{"no kubeconfig", "/no/such/file", specFor("service/web:80", ns), forwarder.ByAttention, "no cluster is known: looked in [/no/such/file]", "KUBECONFIG"},
+		{"no kubeconfig", "/no/such/file", specFor("service/web:80", ns), forwarder.ByAttention, "no cluster is configured (looked in [/no/such/file])", "KUBECONFIG"},
 		{"token", c.KubeconfigFor(t, "token", "{token: nonsense}", c.Server()), specFor("service/web:80", ns), forwarder.ByAttention, "You must be logged in to the server", "log in"},
 		{"expired", c.KubeconfigFor(t, "expired", old, c.Server()), specFor("service/web:80", ns), forwarder.ByAttention, "You must be logged in to the server", "log in"},
 		{
@@ -149,7 +149,7 @@ func TestOpen_FailureOfServersAndContexts(t *testing.T) {
 	}
 }
 
-// The least that kubectl port-forward itself needs is enough.
+// The rights that "kubectl port-forward" needs are enough.
 func TestTunnel_NeedsNoMoreRightsThanKubectl(t *testing.T) {
 	c := startCluster(t)
 	ns := c.Namespace(t)
@@ -175,7 +175,7 @@ func TestTunnel_NeedsNoMoreRightsThanKubectl(t *testing.T) {
 	if f.Class != forwarder.ByAttention || !strings.Contains(f.Reason, `cannot get resource "pods/portforward"`) {
 		t.Errorf("%+v", f)
 	}
-	// Without the right to watch a new pod is found all the same.
+	// A new pod is found without the right to watch.
 	blind := openTunnel(t, c.User(t, "blind", ns, read+`, {apiGroups: [""], resources: [pods/portforward], verbs: [get]}`), specFor("service/web:7000", ns))
 	c.Kubectl(t, "delete", "pod", pod, "-n", ns)
 	c.WaitReady(t, ns, "app=web", 1)

@@ -21,15 +21,15 @@ import (
 	"github.com/localport-sh/localport/testdata/cluster"
 )
 
-// testCluster is the cluster of this package's tests, started by the first that wants one.
+// testCluster is the cluster of this package's tests, started by the first test that needs it.
 var testCluster struct {
 	sync.Once
 	*cluster.Cluster
-	done func() // with its turn
+	done func() // lets the next package start a cluster
 	err  error
 }
 
-// What the tunnels of a driver share; here that of all tests.
+// What the tunnels of a driver share, here for all tests.
 var (
 	testTasks    = tasks.New(context.Background())
 	testRegistry = session.NewRegistry(testTasks)
@@ -54,7 +54,7 @@ func (s clusterStopper) Run() int {
 	return code
 }
 
-// startCluster is the shared cluster. A test that harms it heals it.
+// startCluster returns the shared cluster. A test that damages it must repair it.
 func startCluster(t testing.TB) *cluster.Cluster {
 	t.Helper()
 	if err := cluster.Possible(); err != nil {
@@ -96,7 +96,7 @@ func (l *logBuffer) String() string {
 	return l.text.String()
 }
 
-// specFor is a forward's specification, as text: "service/web:greet".
+// specFor makes the spec of a target in the form "service/web:greet".
 func specFor(target, namespace string) Spec {
 	resource, port, _ := strings.Cut(target, ":")
 	kind, name, _ := strings.Cut(resource, "/")
@@ -119,7 +119,7 @@ func openSpec(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunn
 	return Open(ctx, run, spec)
 }
 
-// openTunnel opens a tunnel and closes it with the test.
+// openTunnel opens a tunnel, and closes it at the end of the test.
 func openTunnel(t testing.TB, kubeconfig string, spec Spec) *tunnel {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -132,7 +132,7 @@ func openTunnel(t testing.TB, kubeconfig string, spec Spec) *tunnel {
 	return opened.(*tunnel)
 }
 
-// openExpectingFailure opens what cannot be opened.
+// openExpectingFailure returns the failure of an Open that must fail.
 func openExpectingFailure(t testing.TB, kubeconfig string, spec Spec) *forwarder.Failure {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -162,7 +162,7 @@ func dial(t testing.TB, tunnel forwarder.Tunnel) net.Conn {
 	return c
 }
 
-// readGreeting reads the name of the pod that answers.
+// readGreeting reads the pod's name from its greeting.
 func readGreeting(t testing.TB, c net.Conn) string {
 	t.Helper()
 	line, err := bufio.NewReader(c).ReadString('\n')
@@ -192,7 +192,7 @@ func TestTunnel_EveryTargetReachesItsPod(t *testing.T) {
 	if got := readGreeting(t, dial(t, openTunnel(t, c.Kubeconfig(), bySelector))); got != pod {
 		t.Errorf("by a selector: %q", got)
 	}
-	for _, target := range []string{"service/web:http", "service/web:80", "deployment/web:http"} { // targetPort and the pod's port are names
+	for _, target := range []string{"service/web:http", "service/web:80", "deployment/web:http"} { // named targetPort, named port of the pod
 		conn := dial(t, openTunnel(t, c.Kubeconfig(), specFor(target, ns)))
 		_, _ = io.WriteString(conn, "GET / HTTP/1.0\r\n\r\n")
 		if answer, err := io.ReadAll(conn); err != nil || !strings.Contains(string(answer), pod) {

@@ -21,7 +21,7 @@ import (
 	"github.com/localport-sh/localport/testdata/cluster"
 )
 
-// startRelay is a relay in front of a tunnel to a target.
+// startRelay opens a tunnel and starts a relay in front of it.
 func startRelay(t testing.TB, kubeconfig string, spec Spec) (addr string, tunnel *tunnel) {
 	t.Helper()
 	ls, err := relay.Bind([]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")})
@@ -61,7 +61,7 @@ func TestTunnel_DeliversBytesUnchanged(t *testing.T) {
 		if _, err := reader.ReadString('\n'); err != nil {
 			t.Fatal(err)
 		}
-		<-time.After(130 * time.Second) // longer than most things that lose patience
+		<-time.After(130 * time.Second) // longer than common idle timeouts
 		_, _ = io.WriteString(conn, "still there\n")
 		if line, err := reader.ReadString('\n'); line != "still there\n" {
 			t.Errorf("got %q, %v", line, err)

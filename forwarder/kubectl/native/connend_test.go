@@ -26,7 +26,7 @@ func TestTunnel_ReachesPodsOfEveryOwnerKind(t *testing.T) {
 		"StatefulSet": "\n  serviceName: x", "DaemonSet": "", "Job": "",
 	} {
 		group, labels, restart := "apps/v1", "\n  selector: {matchLabels: {app: KIND}}", ""
-		if kind == "Job" { // which makes labels of its own
+		if kind == "Job" { // a Job's controller sets the labels
 			group, labels, restart = "batch/v1", "", "\n      restartPolicy: Never"
 		}
 		name := strings.ToLower(kind)
@@ -41,7 +41,7 @@ spec:%s%s
 `, group, kind, ns, more, labels, restart, pod), "KIND", name))
 	}
 	for _, kind := range []string{"statefulset", "daemonset", "job"} {
-		c.WaitReady(t, ns, "app="+kind, 1) // a container that runs may not listen yet
+		c.WaitReady(t, ns, "app="+kind, 1) // a running container may not listen yet
 		tunnel := openTunnel(t, c.Kubeconfig(), specFor(kind+"/"+kind+":7000", ns))
 		if got := readGreeting(t, dial(t, tunnel)); !strings.HasPrefix(got, kind+"-") {
 			t.Errorf("%s: %q", kind, got)
@@ -49,7 +49,7 @@ spec:%s%s
 	}
 }
 
-// TestTunnel_ConnectionsEndWithPodOrAPIServer: at once, and as a break.
+// TestTunnel_ConnectionsEndWithPodOrAPIServer: established connections end soon, and with a reset if the API server failed.
 func TestTunnel_ConnectionsEndWithPodOrAPIServer(t *testing.T) {
 	c := startCluster(t)
 	ready := func() {
@@ -97,7 +97,7 @@ func TestTunnel_ConnectionsEndWithPodOrAPIServer(t *testing.T) {
 	}
 }
 
-// TestTunnel_SilentClientSurvivesAKilledContainer: nothing has been said that could be lost, so the next container has it.
+// TestTunnel_SilentClientSurvivesAKilledContainer: neither side has sent a byte, so the client can be connected to the next container.
 func TestTunnel_SilentClientSurvivesAKilledContainer(t *testing.T) {
 	c := startCluster(t)
 	ns := c.Namespace(t)
@@ -130,7 +130,7 @@ func TestTunnel_ReportsARefusedPort(t *testing.T) {
 	ns := c.Namespace(t)
 	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})
 	tunnel := openTunnel(t, c.Kubeconfig(), specFor("deployment/web:9", ns))
-	// Connections beside the refused one are none the worse, also where several share the way.
+	// Other connections are not affected by the refused one, even on the same upstream.
 	other := openTunnel(t, c.Kubeconfig(), specFor("deployment/web:7000", ns))
 	fine := dial(t, other)
 	pod := readGreeting(t, fine)

@@ -109,6 +109,7 @@ func (d *Dir) Read() (State, error) {
 	if err != nil {
 		return State{}, readError(d.file("state.json"), err)
 	}
+	d.mergeFallback(&st)
 	d.mergeDown(&st)
 	return st, nil
 }

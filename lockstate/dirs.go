@@ -65,9 +65,12 @@ func runtimeDirs() []string {
 
 // Sockets returns the paths at which a living supervisor may listen: the recorded one, then those where it would. It
 // takes no lock and makes nothing. A path counts only in a runtime directory of ours, which is private to this user.
-func (d *Dir) Sockets() []string {
+func (d *Dir) Sockets() []string { return d.socketsOf(d.Peek().Supervisor) }
+
+// socketsOf are Sockets, where the recorded supervisor is this one.
+func (d *Dir) socketsOf(supervisor *Supervisor) []string {
 	var paths []string
-	if supervisor := d.Peek().Supervisor; supervisor != nil {
+	if supervisor != nil {
 		paths = append(paths, supervisor.Socket)
 	}
 	for _, dir := range runtimeDirs() {

@@ -12,6 +12,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/trust"
@@ -257,6 +258,9 @@ func (p here) settle(ctx context.Context, running client.Client, names []string)
 			}
 			return status, err
 		}
+		if errors.Is(err, api.ErrTooManyWatchers) {
+			status, err = pollSettled(ctx, running, names)
+		}
 		switch {
 		case err == nil:
 			return status, nil
@@ -275,6 +279,26 @@ func (p here) settle(ctx context.Context, running client.Client, names []string)
 			return status, err
 		}
 		running = *next
+	}
+}
+
+// pollEvery is how often a supervisor is asked that has too many watchers.
+const pollEvery = 200 * time.Millisecond
+
+// pollSettled asks for the status until each of the services is settled.
+func pollSettled(ctx context.Context, running client.Client, names []string) (last api.Status, err error) {
+	for {
+		status, err := running.Status(ctx)
+		if err != nil {
+			return last, err
+		}
+		last = status
+		if settled(status, names) {
+			return status, nil
+		}
+		if !wait.Sleep(ctx, pollEvery) {
+			return last, ctx.Err()
+		}
 	}
 }
 

@@ -108,7 +108,7 @@ func (p here) followRunning(ctx context.Context, running *client.Client, show fu
 		case <-tick.C: // what is shown grows older
 		case err := <-ended:
 			ended <- err
-			if client.IsUnknown(err) || isUnreachable(err) {
+			if client.IsUnknown(err) || isUnreachable(err) || errors.Is(err, api.ErrTooManyWatchers) {
 				return nil // what has become of it is seen at the next look
 			}
 			return err

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/client"
@@ -147,10 +148,39 @@ func TestDaemonRestart_ReplacesAKeeperThatDoesNotAnswer(t *testing.T) {
 	w.down(root, addr)
 }
 
+// stoppedKeeperLimit is a good deal less than a command waits for an answer.
+const stoppedKeeperLimit = 5 * time.Second
+
+func TestStatus_NamesAStoppedKeeperAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, isBound := range []bool{true, false} {
+		t.Run(fmt.Sprintf("socket %v", isBound), func(t *testing.T) {
+			t.Parallel()
+			w, root, _, keeper := frozenKeeper(t)
+			if !isBound {
+				if err := os.Remove(w.state(root).Supervisor.Socket); err != nil {
+					t.Fatal(err)
+				}
+			}
+			began := time.Now()
+			o := w.localport(root, "status")
+			want := fmt.Sprintf("localport: the keeper (pid %d) is stopped, as by SIGSTOP, and its supervisor has ended\n"+
+				"hint: localport daemon restart\n", keeper)
+			if took := time.Since(began); o.code != output.ExitFailed || o.stderr != want || took > stoppedKeeperLimit {
+				t.Errorf("after %v exit %d\n%s, want\n%s", took, o.code, o.stderr, want)
+			}
+		})
+	}
+}
+
 func TestStop_EndsAKeeperThatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	w, root, addr, _ := frozenKeeper(t)
+	began := time.Now()
 	w.must(root, "stop")
+	if took := time.Since(began); took > stoppedKeeperLimit {
+		t.Errorf("it took %v", took)
+	}
 	eventually(t, "every process has ended", func() bool { return len(w.processes()) == 0 })
 	w.nothingLeft(root, addr)
 }

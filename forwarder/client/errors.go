@@ -15,12 +15,17 @@ type NoAnswerError struct {
 	Role   string // of the process: supervisor or keeper
 	PID    int    // 0: it cannot be told
 	Waited time.Duration
+	// Stopped: it is not waited for, because it is a keeper that was stopped, and whose supervisor has ended.
+	Stopped bool
 }
 
 func (e *NoAnswerError) Error() string {
 	who := e.Role
 	if e.PID > 0 {
 		who = fmt.Sprintf("%s (pid %d)", e.Role, e.PID)
+	}
+	if e.Stopped {
+		return fmt.Sprintf("the %s is stopped, as by SIGSTOP, and its supervisor has ended", who)
 	}
 	return fmt.Sprintf("the %s did not answer within %v", who, e.Waited)
 }

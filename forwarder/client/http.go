@@ -12,8 +12,10 @@ import (
 
 // The statuses that the supervisor answers with and that a client tells apart (RFC 9110).
 const (
+	switching   = 101
 	ok          = 200
 	notFound    = 404
+	tooMany     = 429 // RFC 6585
 	unavailable = 503
 )
 

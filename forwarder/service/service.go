@@ -104,12 +104,15 @@ type Service struct {
 	status     status
 	attempts   attempts
 
-	port        Port            // nil while it is not ours
-	portFailed  bool            // the status says why it is not
-	released    Port            // one that was released and has not been closed yet
-	binding     chan bindResult // a bind that is under way; nil if none is
-	bindTimer   *time.Timer
-	bindWaiters []chan<- struct{} // of those who wait until binding has been tried
+	port           Port            // nil while it is not ours
+	portFailed     bool            // the status says why it is not
+	released       Port            // one that was released and has not been closed yet
+	releasing      chan struct{}   // closed when what was released is free; nil if nothing was since
+	binding        chan bindResult // a bind that is under way; nil if none is
+	cancelBind     context.CancelFunc
+	bindTimer      *time.Timer
+	bindWaiters    []chan<- struct{} // of those who wait until binding has been tried
+	releaseWaiters []chan<- struct{} // of those who wait until the port is free
 
 	opening      *opening // the attempt that is under way
 	tunnel       forwarder.Tunnel

@@ -20,12 +20,12 @@ import (
 type keptPort struct {
 	*relay.Relay
 	keeping *keeping
-	name    string // under which the keeper holds it
+	copies  *kept // by the keeper
 }
 
 // Release closes the listeners here and the keeper's copies.
 func (p *keptPort) Release() {
-	p.keeping.drop(p.name)
+	p.keeping.drop(p.copies)
 	p.StopAccepting()
 }
 
@@ -41,9 +41,7 @@ func (s *Supervisor) openPort(ctx context.Context, svc project.Service, o relay.
 	if err != nil {
 		return nil, err
 	}
-	port := &keptPort{relay.New(listeners, o), s.keeping, keptService(svc.Name)}
-	s.keeping.hold(port.name, listeners.Files)
-	return port, nil
+	return &keptPort{relay.New(listeners, o), s.keeping, s.keeping.hold(keptService(svc.Name), listeners.Files)}, nil
 }
 
 // bind gets the listeners of a service; a project that nobody is in any more gives up its own.

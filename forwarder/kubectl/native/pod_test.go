@@ -60,9 +60,9 @@ func TestPodList_NewestPrefersPodsThatDidNotRefuse(t *testing.T) {
 func TestPodFinder_IsUnchangedDetectsAFailedPod(t *testing.T) {
 	chosen := destination{uid: "web", isEligible: true}
 	for _, tt := range []struct {
-		now    string
-		was    destination
-		want   bool
+		now  string
+		was  destination
+		want bool
 	}{
 		{podJSON("web", "01", "Running", "True", ""), chosen, true},
 		{podJSON("web", "01", "Running", "False", ""), chosen, false},

@@ -177,8 +177,13 @@ func (l *look) look(ctx context.Context) error {
 		return l.once(errors.Join(left, err))
 	}
 	l.root, l.dir = root, p.Dir.Path
+	l.line = p.Dir.PromptLine()
 	err = l.enter(ctx, p)
-	l.line = lineSeen(p.Dir.PromptLine(), l.view)
+	// What has changed since then was not seen by an attempt that ran out of time: the supervisor that it started may be ready
+	// by now, and the next prompt is to look at once.
+	if err == nil || ctx.Err() == nil {
+		l.line = lineSeen(p.Dir.PromptLine(), l.view)
+	}
 	l.happened(p)
 	return l.once(errors.Join(left, err))
 }

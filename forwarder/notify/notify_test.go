@@ -189,10 +189,10 @@ func TestNotifier_LogsErrors(t *testing.T) {
 
 // recordNotifications starts a notifier in a synctest bubble; the function returns what it has sent since the last call, and when.
 func recordNotifications(t *testing.T, settings Settings) (*Notifier, func() string) {
-	began := time.Now()
+	start := time.Now()
 	var sent []string
-	n := newNotifier(settings, discardLogger(), func(_ context.Context, _ Settings, notice Notification) error {
-		sent = append(sent, fmt.Sprintf("%v %s %s", time.Since(began), notice.Service, notice.Event))
+	n := newNotifier(settings, discardLogger(), func(_ context.Context, _ Settings, notification Notification) error {
+		sent = append(sent, fmt.Sprintf("%v %s %s", time.Since(start), notification.Service, notification.Event))
 		return nil
 	})
 	t.Cleanup(n.Close)
@@ -243,7 +243,7 @@ func TestNotifier_SendsOnlyConfiguredEvents(t *testing.T) {
 		n.UpdateSettings(Settings{Command: []string{"x"}, Events: []string{"recovered"}})
 		n.Notify(Notification{Event: "recovered", Service: "api"})
 		if got := sent(); got != "0s api recovered" {
-			t.Errorf("told: %s", got)
+			t.Errorf("sent: %s", got)
 		}
 	})
 }

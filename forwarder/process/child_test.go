@@ -111,7 +111,7 @@ func TestChild_KeepsExitStatusAndLastLines(t *testing.T) {
 	}
 	last := c.LastLines()
 	if len(last) != maxLastLines || !slices.Contains(last, "the end") || !slices.Contains(last, "line 9") {
-		t.Errorf("last words %q", last)
+		t.Errorf("last lines %q", last)
 	}
 }
 
@@ -145,9 +145,9 @@ func TestChild_StopSendsSIGTERMFirst(t *testing.T) {
 func TestChild_StopKillsTheGroupAfterTheGracePeriod(t *testing.T) {
 	c := startShell(t, `trap '' TERM; sh -c 'trap "" TERM; echo $$; while :; do sleep 1; done' & wait; wait`)
 	grandchild := c.nextProcess(t)
-	began := time.Now()
+	start := time.Now()
 	c.Stop(100 * time.Millisecond)
-	if took := time.Since(began); took > 3*time.Second {
+	if took := time.Since(start); took > 3*time.Second {
 		t.Errorf("took %v", took)
 	}
 	if got := c.ExitStatus(); got != "signal: killed" {

@@ -80,7 +80,7 @@ func TestClassifyStartError_ProgramThatCannotRunIsPermanent(t *testing.T) {
 
 func TestLookPath_IgnoresUnreadableDirectories(t *testing.T) {
 	if os.Getuid() == 0 {
-		t.Log("root may look everywhere: this shows something as an ordinary user alone")
+		t.Log("root may search every directory: this tests nothing unless run as another user")
 	}
 	shut := filepath.Join(t.TempDir(), "shut")
 	if err := os.Mkdir(shut, 0); err != nil {

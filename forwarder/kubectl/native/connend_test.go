@@ -81,12 +81,12 @@ func TestTunnel_ConnectionsEndWithPodOrAPIServer(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			began := time.Now()
+			start := time.Now()
 			defer tt.mend()
 			tt.end(ns, strings.TrimSpace(strings.TrimPrefix(line, "hello ")))
 			_ = conn.SetReadDeadline(time.Now().Add(tt.within))
 			_, err = reader.ReadByte()
-			t.Logf("%v after %.1f s", err, time.Since(began).Seconds())
+			t.Logf("%v after %.1f s", err, time.Since(start).Seconds())
 			if errors.Is(err, syscall.ECONNRESET) {
 				return
 			}
@@ -107,13 +107,13 @@ func TestTunnel_SilentClientSurvivesAKilledContainer(t *testing.T) {
 	if _, err := io.WriteString(talker, "word\n"); err != nil {
 		t.Fatal(err)
 	}
-	words := bufio.NewReader(talker)
-	if line, err := words.ReadString('\n'); line != "word\n" {
+	reader := bufio.NewReader(talker)
+	if line, err := reader.ReadString('\n'); line != "word\n" {
 		t.Fatalf("%q, %v", line, err)
 	}
 	c.KillContainer(t, ns, c.Pods(t, ns, "app=web")[0])
-	if _, err := words.ReadByte(); err == nil {
-		t.Error("the one that was answered goes on")
+	if _, err := reader.ReadByte(); err == nil {
+		t.Error("the connection that has received bytes is still open")
 	}
 	_ = quiet.SetDeadline(time.Now().Add(30 * time.Second))
 	c.WaitReady(t, ns, "app=web", 1)

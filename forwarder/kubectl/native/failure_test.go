@@ -25,7 +25,7 @@ func waitTrouble(t testing.TB, tunnel *tunnel, want string) *forwarder.Failure {
 		select {
 		case <-tunnel.Changed():
 		case <-limit:
-			t.Fatalf("it says %+v, not %q", trouble, want)
+			t.Fatalf("trouble is %+v, want %q", trouble, want)
 		}
 	}
 }
@@ -92,7 +92,7 @@ func TestTunnel_DescribesPodsThatAreNotReady(t *testing.T) {
 		if conn, err := tunnel.Dial(ctx); err == nil {
 			_ = conn.Close()
 		} else if _, ok := errors.AsType[*forwarder.Failure](err); !ok {
-			t.Errorf("%s: a connection that could not be had says %v", tt.target, err)
+			t.Errorf("%s: Dial failed with %v", tt.target, err)
 		}
 		cancel()
 	}

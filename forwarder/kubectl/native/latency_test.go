@@ -36,22 +36,22 @@ func startDelayProxy(t testing.TB, server string, roundTrip time.Duration) (addr
 	}
 	running.Go(func() {
 		for {
-			near, err := l.Accept()
+			clientConn, err := l.Accept()
 			if err != nil {
 				return
 			}
-			keep(near)
+			keep(clientConn)
 			running.Go(func() {
 				// The TCP handshake takes a round trip too, which the client of a proxy does not notice: its first bytes are delayed.
 				<-time.After(roundTrip)
-				far, err := net.Dial("tcp4", strings.TrimPrefix(server, "https://"))
+				serverConn, err := net.Dial("tcp4", strings.TrimPrefix(server, "https://"))
 				if err != nil {
-					near.Close()
+					clientConn.Close()
 					return
 				}
-				keep(far)
-				running.Go(func() { copyDelayed(far, near, roundTrip/2) })
-				copyDelayed(near, far, roundTrip/2)
+				keep(serverConn)
+				running.Go(func() { copyDelayed(serverConn, clientConn, roundTrip/2) })
+				copyDelayed(clientConn, serverConn, roundTrip/2)
 			})
 		}
 	})
@@ -143,7 +143,7 @@ func TestPool_SlowReaderOnASharedUpstreamDelaysNobody(t *testing.T) {
 // connectBurst connects fifty clients at once, and returns after which time all have received the greeting.
 func connectBurst(t testing.TB, addr string) time.Duration {
 	t.Helper()
-	began := time.Now()
+	start := time.Now()
 	var all sync.WaitGroup
 	for range 50 {
 		all.Go(func() {
@@ -160,7 +160,7 @@ func connectBurst(t testing.TB, addr string) time.Duration {
 		})
 	}
 	all.Wait()
-	return time.Since(began)
+	return time.Since(start)
 }
 
 // BenchmarkBurstFarAway measures a burst of fifty clients of a distant cluster, compared to kubectl with its one shared connection.
@@ -231,7 +231,7 @@ func startKubectl(t testing.TB, kubeconfig, namespace, resource, port string) (a
 	lines := bufio.NewReader(out)
 	line, err := lines.ReadString('\n')
 	if addr = regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(line); addr == "" {
-		t.Fatalf("kubectl said %q, %v", line, err)
+		t.Fatalf("kubectl printed %q, %v", line, err)
 	}
 	go func() { _, _ = io.Copy(io.Discard, lines) }()
 	return addr

@@ -106,7 +106,7 @@ func (u *upstream) hasEnded() bool {
 
 // dialUpstream opens an upstream to a pod.
 func (t *tunnel) dialUpstream(ctx context.Context, dest destination, clients int) (*upstream, error) {
-	began := time.Now()
+	start := time.Now()
 	path := fmt.Sprintf("/api/v1/namespaces/%s/pods/%s/portforward", t.ref.Location.Namespace, dest.pod)
 	transport, err := t.session.Upgrade(ctx, path)
 	if err != nil {
@@ -116,7 +116,7 @@ func (t *tunnel) dialUpstream(ctx context.Context, dest destination, clients int
 	p := &t.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.dialTime = (p.dialTime + time.Since(began)) / 2
+	p.dialTime = (p.dialTime + time.Since(start)) / 2
 	if p.isClosed {
 		go u.Close()
 		return nil, errClosed

@@ -109,7 +109,7 @@ func TestTunnel_DeliversBytesUnchanged(t *testing.T) {
 			}
 		}
 	})
-	t.Run("a slow reader holds up nobody else", func(t *testing.T) {
+	t.Run("a slow reader delays no other client", func(t *testing.T) {
 		t.Parallel()
 		const size = 64 << 20
 		slow := dialRelay(t, web)

@@ -156,7 +156,7 @@ func (d *changeLog) logChanges(dest *destination, trouble *forwarder.Failure) {
 	}
 	if reason != d.reason {
 		if d.reason = reason; reason != "" {
-			fmt.Fprintf(d.log, "clients wait: %s\n", reason)
+			fmt.Fprintf(d.log, "waiting: %s\n", reason)
 		}
 	}
 	if dest != nil && trouble == nil && dest.pod != d.pod {

@@ -129,7 +129,7 @@ func TestAuthenticator_RunsTheLoginHelperOnceForAll(t *testing.T) {
 	}
 	info, _ := os.ReadFile(filepath.Join(src.Dir, "helper.info"))
 	if want := `{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","spec":{"interactive":false}}`; strings.TrimSpace(string(info)) != want {
-		t.Errorf("it was told %s", info)
+		t.Errorf("KUBERNETES_EXEC_INFO is %s", info)
 	}
 }
 
@@ -165,7 +165,7 @@ func TestAuthenticator_RemembersLoginHelperFailures(t *testing.T) {
 	s := startServer(t, "secret")
 	for _, tt := range []struct{ name, user, helper, reason, hint string }{
 		{"fails", execUser, "echo please log in >&2\nexit 3\n", "failed: exit status 3: please log in", "localport login"},
-		{"says nothing", execUser, "exit 0\n", "its output is not an ExecCredential", "localport login"},
+		{"prints nothing", execUser, "exit 0\n", "its output is not an ExecCredential", "localport login"},
 		{"another version", execUser, "echo '{\"apiVersion\": \"client.authentication.k8s.io/v1beta1\", \"kind\": \"ExecCredential\", \"status\": {\"token\": \"secret\"}}'\n", "its output has apiVersion client.authentication.k8s.io/v1beta1, the kubeconfig expects client.authentication.k8s.io/v1", ""},
 		{"no status", execUser, "echo '{\"apiVersion\": \"client.authentication.k8s.io/v1\", \"kind\": \"ExecCredential\"}'\n", "its output has no status", ""},
 		{"empty", execUser, printCredential(""), "neither a token nor a certificate", ""},
@@ -224,7 +224,7 @@ func TestRegistry_SetCredentialServesAllSessions(t *testing.T) {
 
 func TestRegistry_GroupEndStopsTheLoginHelper(t *testing.T) {
 	s := startServer(t, "secret")
-	src := s.source(t, execUser, ": > $0.begun\nexec sleep 1000\n")
+	src := s.source(t, execUser, ": > $0.started\nexec sleep 1000\n")
 	group := tasks.New(t.Context())
 	opened, release, err := NewRegistry(group).Open(src)
 	if err != nil {
@@ -291,7 +291,7 @@ func TestSession_ProbesALostServerUntilItIsBack(t *testing.T) {
 	}
 	before := s.requests.Load()
 	if _, changed := opened.Reachability(); before == 0 || changed == nil {
-		t.Error("nobody asked")
+		t.Error("the server was not probed")
 	}
 }
 

@@ -59,25 +59,25 @@ func TestSession_UsesTheKubeconfigsProxy(t *testing.T) {
 	var through atomic.Int32
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		through.Add(1)
-		far, err := net.Dial("tcp", r.Host)
+		serverConn, err := net.Dial("tcp", r.Host)
 		if err != nil || r.Method != http.MethodConnect {
 			http.Error(w, "no", http.StatusBadGateway)
 			return
 		}
 		w.WriteHeader(http.StatusOK)
-		near, ahead, err := http.NewResponseController(w).Hijack()
+		clientConn, buffered, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		var forth sync.WaitGroup
-		forth.Go(func() {
-			_, _ = io.Copy(far, ahead) // some may have been read with the request
-			_ = far.Close()
+		var copying sync.WaitGroup
+		copying.Go(func() {
+			_, _ = io.Copy(serverConn, buffered) // some may have been read with the request
+			_ = serverConn.Close()
 		})
-		_, _ = io.Copy(near, far)
-		_ = near.Close()
-		forth.Wait()
+		_, _ = io.Copy(clientConn, serverConn)
+		_ = clientConn.Close()
+		copying.Wait()
 	}))
 	defer proxy.Close()
 	src := s.source(t, "{token: x}", "")

@@ -34,16 +34,16 @@ func connectToPeer(t *testing.T, handle func(httpstream.Stream)) *Conn {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	near, err := net.Dial("tcp4", l.Addr().String())
+	local, err := net.Dial("tcp4", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	far, err := l.Accept()
+	remote, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var serving sync.WaitGroup
-	server, err := peer.NewServerConnection(far, func(s httpstream.Stream, replied <-chan struct{}) error {
+	server, err := peer.NewServerConnection(remote, func(s httpstream.Stream, replied <-chan struct{}) error {
 		if s.Headers().Get("refuse") != "" {
 			return errors.New("refused")
 		}
@@ -56,11 +56,11 @@ func connectToPeer(t *testing.T, handle func(httpstream.Stream)) *Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := NewConn(near, 64<<10, NewBufferReserve(1<<20))
+	c := NewConn(local, 64<<10, NewBufferReserve(1<<20))
 	t.Cleanup(func() {
 		_ = c.Close()
 		<-server.CloseChan()
-		_ = far.Close()
+		_ = remote.Close()
 		serving.Wait()
 	})
 	return c
@@ -256,11 +256,11 @@ func TestStream_QueuedShortMessagesShareChunks(t *testing.T) {
 }
 
 func TestConn_EndOfConnectionEndsItsStreams(t *testing.T) {
-	near, far := net.Pipe()
-	c := NewConn(near, 64<<10, NewBufferReserve(1<<20))
+	local, remote := net.Pipe()
+	c := NewConn(local, 64<<10, NewBufferReserve(1<<20))
 	go func() {
-		_, _ = io.ReadFull(far, make([]byte, frameHeaderSize))
-		_ = far.Close()
+		_, _ = io.ReadFull(remote, make([]byte, frameHeaderSize))
+		_ = remote.Close()
 	}()
 	s, err := c.OpenStream(nil, false)
 	if err == nil {
@@ -282,17 +282,17 @@ func FuzzFrames(f *testing.F) {
 	f.Add(append(appendControlHeader(nil, frameSynReply, flagFin, 4), 0, 0, 0, 1))
 	f.Add([]byte{0, 0, 0, 1, 1, 0, 0, 3, 'a', 'b', 'c'})
 	f.Fuzz(func(t *testing.T, frames []byte) {
-		near, far := net.Pipe()
-		c := NewConn(near, 1<<10, NewBufferReserve(1<<20))
+		local, remote := net.Pipe()
+		c := NewConn(local, 1<<10, NewBufferReserve(1<<20))
 		var peer sync.WaitGroup
-		peer.Go(func() { _, _ = io.Copy(io.Discard, far) })
+		peer.Go(func() { _, _ = io.Copy(io.Discard, remote) })
 		s, err := c.OpenStream([]Header{{"port", "1"}}, false)
 		if err != nil {
 			t.Fatal(err)
 		}
 		peer.Go(func() {
-			_, _ = far.Write(frames)
-			_ = far.Close()
+			_, _ = remote.Write(frames)
+			_ = remote.Close()
 		})
 		_, _ = s.WriteTo(io.Discard)
 		_ = c.Close()

@@ -13,7 +13,7 @@ import (
 func TestGroupListensOn_OnlyTheGroupsOwnListeners(t *testing.T) {
 	at := listen(t, "tcp4", "127.0.0.1:0")
 	if !GroupListensOn(syscall.Getpgrp(), at) {
-		t.Error("our own listener is not ours")
+		t.Error("our own listener is not found")
 	}
 	stranger := exec.CommandContext(t.Context(), "sleep", "1000")
 	stranger.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -22,11 +22,11 @@ func TestGroupListensOn_OnlyTheGroupsOwnListeners(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = stranger.Process.Kill(); _ = stranger.Wait() })
 	if GroupListensOn(stranger.Process.Pid, at) {
-		t.Error("our own listener is a stranger's")
+		t.Error("another group's process counts as the listener")
 	}
 	free := netip.AddrPortFrom(at.Addr(), 1)
 	if GroupListensOn(syscall.Getpgrp(), free) {
-		t.Error("nobody's port is ours")
+		t.Error("the group listens on a free port")
 	}
 }
 

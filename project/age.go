@@ -13,7 +13,7 @@ const day = 24 * time.Hour
 func ParseAge(text string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(text, "d"); ok {
 		if f, err := strconv.ParseFloat(days, 64); err == nil {
-			return seconds(f * day.Seconds())
+			return durationOfSeconds(f * day.Seconds())
 		}
 	}
 	return ParseDuration(text)

@@ -11,45 +11,45 @@ import (
 
 // Ports for local_port = "auto" lie above lowestAuto, where few programs listen by habit, and outside the range from
 // which the kernel picks ports for outgoing connections: one of these would take the port now and then.
-const lowestAuto = 10001
+const minAutoPort = 10001
 
 // portRange is a range of ports, both ends included.
 type portRange struct{ first, last int }
 
 func (r portRange) size() int { return r.last - r.first + 1 }
 
-// AutoPort is a port for a service: the same from run to run, another in another checkout. Where it is taken it is the
+// PickAutoPort is a port for a service: the same from run to run, another in another checkout. Where it is taken it is the
 // next that is not; taken may be nil. It is 0 when every port is taken.
-func AutoPort(root, service string, taken func(int) bool) int {
-	candidates := autoRange(ephemeralPorts())
+func PickAutoPort(root, service string, isTaken func(int) bool) int {
+	candidates := autoPortRange(ephemeralPortRange())
 	sum := sha256.Sum256([]byte(root + "\x00" + service))
 	start := int(binary.BigEndian.Uint32(sum[:]) % uint32(candidates.size()))
 	for i := range candidates.size() {
 		port := candidates.first + (start+i)%candidates.size()
-		if taken == nil || !taken(port) {
+		if isTaken == nil || !isTaken(port) {
 			return port
 		}
 	}
 	return 0
 }
 
-// autoRange is the larger of the two ranges that the ephemeral ports leave. If they leave next to nothing, the user has
+// autoPortRange is the larger of the two ranges that the ephemeral ports leave. If they leave next to nothing, the user has
 // chosen so and auto ports lie among them.
-func autoRange(ephemeral portRange) portRange {
-	below := portRange{lowestAuto, min(ephemeral.first-1, 65535)}
-	above := portRange{max(ephemeral.last+1, lowestAuto), 65535}
+func autoPortRange(ephemeral portRange) portRange {
+	below := portRange{minAutoPort, min(ephemeral.first-1, 65535)}
+	above := portRange{max(ephemeral.last+1, minAutoPort), 65535}
 	widest := below
 	if above.size() > below.size() {
 		widest = above
 	}
 	if widest.size() < 256 {
-		return portRange{lowestAuto, 65535}
+		return portRange{minAutoPort, 65535}
 	}
 	return widest
 }
 
-// ephemeralPorts is the range that the kernel picks from.
-func ephemeralPorts() portRange {
+// ephemeralPortRange is the range that the kernel picks from.
+func ephemeralPortRange() portRange {
 	if runtime.GOOS != "linux" {
 		return portRange{49152, 65535} // IANA's, and the default of macOS
 	}

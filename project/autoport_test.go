@@ -7,18 +7,18 @@ import (
 )
 
 func TestAnAutoPortIsStableAndOutsideTheEphemeralRange(t *testing.T) {
-	ephemeral := ephemeralPorts()
-	allowed := autoRange(ephemeral)
+	ephemeral := ephemeralPortRange()
+	allowed := autoPortRange(ephemeral)
 	rapid.Check(t, func(t *rapid.T) {
 		root, service := rapid.String().Draw(t, "root"), rapid.String().Draw(t, "service")
-		port := AutoPort(root, service, nil)
-		if port != AutoPort(root, service, nil) || port < allowed.first || port > allowed.last {
+		port := PickAutoPort(root, service, nil)
+		if port != PickAutoPort(root, service, nil) || port < allowed.first || port > allowed.last {
 			t.Fatalf("port %d, range %v", port, allowed)
 		}
 		taken := map[int]bool{}
 		for range rapid.IntRange(1, 20).Draw(t, "taken") {
 			taken[port] = true
-			next := AutoPort(root, service, func(p int) bool { return taken[p] })
+			next := PickAutoPort(root, service, func(p int) bool { return taken[p] })
 			if taken[next] || next < allowed.first || next > allowed.last {
 				t.Fatalf("%d is taken: %v", next, taken)
 			}
@@ -31,13 +31,13 @@ func TestAutoPortsDifferByCheckoutAndService(t *testing.T) {
 	ports := map[int]bool{}
 	for _, root := range []string{"/a", "/b"} {
 		for _, service := range []string{"x", "y"} {
-			ports[AutoPort(root, service, nil)] = true
+			ports[PickAutoPort(root, service, nil)] = true
 		}
 	}
 	if len(ports) != 4 {
 		t.Errorf("%v", ports)
 	}
-	if port := AutoPort("/a", "x", func(int) bool { return true }); port != 0 {
+	if port := PickAutoPort("/a", "x", func(int) bool { return true }); port != 0 {
 		t.Errorf("every port is taken, and it is %d", port)
 	}
 }
@@ -51,7 +51,7 @@ func TestTheAutoRangeIsWhatTheKernelLeaves(t *testing.T) {
 		{1, 5000}:      {10001, 65535},
 		{10010, 65530}: {10001, 65535},
 	} {
-		if got := autoRange(ephemeral); got != want {
+		if got := autoPortRange(ephemeral); got != want {
 			t.Errorf("%v: %v, want %v", ephemeral, got, want)
 		}
 	}
@@ -68,7 +68,7 @@ func TestAutoPortsKeepClearOfTheFilesOwn(t *testing.T) {
 		return "[services." + name + "]\ntechnology = \"tcp\"\nlocal_port = " + port + "\nremote_port = 1\nconnection.remote_host = \"h\"\n"
 	}
 	write(t, root+"/"+ConfigName, "metrics_port = 20001\n"+service("a", "20000")+service("b", `"auto"`)+service("c", `"auto"`))
-	p, err := Parse(read(t, root), Options{Technologies: BuiltIn, AutoPort: func(service string) int { return map[string]int{"b": 20000, "c": 20001}[service] }})
+	p, err := Parse(read(t, root), Options{Technologies: BuiltIn, PickAutoPort: func(service string) int { return map[string]int{"b": 20000, "c": 20001}[service] }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// dependencies reports what depends_on names and is not there, and circles.
-func (p *parsing) dependencies() {
+// checkDependencies reports what depends_on names and is not there, and circles.
+func (p *parser) checkDependencies() {
 	known := make([]string, 0, len(p.project.Services))
 	for _, s := range p.project.Services {
 		known = append(known, s.Name)
@@ -19,25 +19,25 @@ func (p *parsing) dependencies() {
 		}
 		for i, name := range s.DependsOn {
 			if i < len(n.items) && !slices.Contains(known, name) {
-				p.value(n.items[i], "%v", noService(name, known))
+				p.reportValue(n.items[i], "%v", unknownServiceError(name, known))
 			}
 		}
-		if circle := p.circle(s.Name); circle != nil {
-			p.value(n, "goes in a circle: %s", strings.Join(circle, " → "))
+		if circle := p.findCycle(s.Name); circle != nil {
+			p.reportValue(n, "circular dependency: %s", strings.Join(circle, " → "))
 		}
 	}
 }
 
-func noService(name string, known []string) error {
+func unknownServiceError(name string, known []string) error {
 	hint := ""
-	if near := Nearest(name, known); near != "" {
+	if near := NearestName(name, known); near != "" {
 		hint = didYouMean(near)
 	}
-	return fmt.Errorf("there is no service %q to depend on%s", name, hint)
+	return fmt.Errorf("unknown service %q%s", name, hint)
 }
 
-// circle is the way from a service back to itself along depends_on, or nil.
-func (p *parsing) circle(from string) []string {
+// findCycle is the way from a service back to itself along depends_on, or nil.
+func (p *parser) findCycle(from string) []string {
 	on := make(map[string][]string)
 	for _, s := range p.project.Services {
 		on[s.Name] = s.DependsOn

@@ -26,12 +26,12 @@ func (d Diagnostic) String() string {
 	return text
 }
 
-// Invalid is everything that is wrong with a project's files; a syntax error stands alone.
-type Invalid struct {
+// InvalidError is everything that is wrong with a project's files; a syntax error stands alone.
+type InvalidError struct {
 	Diagnostics []Diagnostic // by file, in the order in which they are read, and position; at least one
 }
 
-func (e *Invalid) Error() string {
+func (e *InvalidError) Error() string {
 	lines := make([]string, len(e.Diagnostics))
 	for i, d := range e.Diagnostics {
 		lines[i] = d.String()
@@ -39,8 +39,8 @@ func (e *Invalid) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Brief is the first thing that is wrong, on one line, and how many more there are.
-func (e *Invalid) Brief() string {
+// Summary is the first thing that is wrong, on one line, and how many more there are.
+func (e *InvalidError) Summary() string {
 	first := e.Diagnostics[0]
 	text := fmt.Sprintf("%s:%d:%d: %s", first.Path, first.Line, first.Col, first.Message)
 	if more := len(e.Diagnostics) - 1; more > 0 {
@@ -56,25 +56,25 @@ type report struct {
 
 // finding is a diagnostic to be.
 type finding struct {
-	node    *node
-	offset  int
-	message string
-	show    bool // the value at offset is what is wrong, so it is quoted as it stands
+	node      *node
+	offset    int
+	message   string
+	showValue bool // the value at offset is what is wrong, so it is quoted as it stands
 }
 
-// value reports that the value of n is wrong.
-func (r *report) value(n *node, format string, args ...any) {
-	r.add(finding{node: n, offset: n.at, show: !n.secret, message: fmt.Sprintf(format, args...)})
+// reportValue reports that the value of n is wrong.
+func (r *report) reportValue(n *node, format string, args ...any) {
+	r.add(finding{node: n, offset: n.valueOffset, showValue: !n.isSecret, message: fmt.Sprintf(format, args...)})
 }
 
-// key reports that n should not be there, or lacks something.
-func (r *report) key(n *node, format string, args ...any) {
-	r.add(finding{node: n, offset: n.key, message: fmt.Sprintf(format, args...)})
+// reportKey reports that n should not be there, or lacks something.
+func (r *report) reportKey(n *node, format string, args ...any) {
+	r.add(finding{node: n, offset: n.keyOffset, message: fmt.Sprintf(format, args...)})
 }
 
-// hidden reports that the value of n is wrong without quoting it.
-func (r *report) hidden(n *node, format string, args ...any) {
-	r.add(finding{node: n, offset: n.at, message: fmt.Sprintf(format, args...)})
+// reportHidden reports that the value of n is wrong without quoting it.
+func (r *report) reportHidden(n *node, format string, args ...any) {
+	r.add(finding{node: n, offset: n.valueOffset, message: fmt.Sprintf(format, args...)})
 }
 
 func (r *report) add(f finding) {
@@ -92,7 +92,7 @@ func (r *report) diagnostics(secrets []string) []Diagnostic {
 	}
 	slices.SortStableFunc(r.found, func(a, b finding) int {
 		return cmp.Or(
-			boolCompare(a.node.doc.path != first, b.node.doc.path != first),
+			compareBools(a.node.doc.path != first, b.node.doc.path != first),
 			cmp.Compare(a.offset, b.offset),
 		)
 	})
@@ -103,7 +103,7 @@ func (r *report) diagnostics(secrets []string) []Diagnostic {
 	return slices.Compact(list)
 }
 
-func boolCompare(a, b bool) int {
+func compareBools(a, b bool) int {
 	switch {
 	case a == b:
 		return 0
@@ -117,22 +117,22 @@ func (f finding) diagnostic(secrets []string) Diagnostic {
 	d := f.node.doc
 	line, col := d.position(f.offset)
 	shown := -1
-	if f.show {
+	if f.showValue {
 		shown = f.offset
 	}
 	return Diagnostic{
 		Path: d.path, Line: line, Col: col,
-		Message: printable(f.message), Source: d.quote(line, shown, secrets),
+		Message: escapeUnprintable(f.message), Source: d.quoteLine(line, shown, secrets),
 	}
 }
 
-// quoted is text for a message: masked, quoted, and cut short.
-func quoted(text string, secrets []string) string {
-	return strconv.Quote(shorten(Mask(text, secrets), 60))
+// quoteMasked is text for a message: masked, quoted, and cut short.
+func quoteMasked(text string, secrets []string) string {
+	return strconv.Quote(truncate(Mask(text, secrets), 60))
 }
 
-// printable escapes what a terminal would act upon: control characters, and what reorders text.
-func printable(text string) string {
+// escapeUnprintable escapes what a terminal would act upon: control characters, and what reorders text.
+func escapeUnprintable(text string) string {
 	var b strings.Builder
 	for _, r := range text {
 		if r == '\t' {
@@ -149,8 +149,8 @@ func printable(text string) string {
 	return b.String()
 }
 
-// shorten cuts text to limit characters.
-func shorten(text string, limit int) string {
+// truncate cuts text to limit characters.
+func truncate(text string, limit int) string {
 	runes := 0
 	for i := range text {
 		if runes == limit {

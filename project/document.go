@@ -16,14 +16,14 @@ import (
 // document is one TOML file as a tree in which every key and value knows its place. go-toml decides what is valid; the
 // tree is then built from its parser, because decoding into Go values loses the positions and stops at the first error.
 type document struct {
-	files   *Files
-	path    string
-	data    []byte
-	secrets []string // what no message may show; known after interpolation
-	root    *node
-	keys    map[int]bool // offsets at which a key begins: a quoted one is no value to be masked
-	lines   []int        // offsets at which lines begin
-	spans   []span       // what may hold a secret: strings, comments, and numbers of secret keys
+	files       *Files
+	path        string
+	data        []byte
+	secrets     []string // what no message may show; known after interpolation
+	root        *node
+	keyOffsets  map[int]bool // offsets at which a key begins: a quoted one is no value to be masked
+	lineOffsets []int        // offsets at which lines begin
+	spans       []span       // what may hold a secret: strings, comments, and numbers of secret keys
 }
 
 type kind string
@@ -33,47 +33,47 @@ const (
 	tableKind   kind = "a table"
 	arrayKind   kind = "an array"
 	stringKind  kind = "a string"
-	integerKind kind = "a whole number"
-	floatKind   kind = "a decimal number"
-	boolKind    kind = "true or false"
+	integerKind kind = "an integer"
+	floatKind   kind = "a float"
+	boolKind    kind = "a boolean"
 	dateKind    kind = "a date"
 )
 
 // node is a value of a document, with the key that holds it.
 type node struct {
-	doc    *document
-	parent *node  // nil: the document's root
-	index  int    // of an array's element; -1: it has a name
-	name   string // host, of services.db.connection.host; an element has its array's
-	key    int    // offset of the key; of an array's element, that of the value
-	at     int    // offset of the value; of a table's header, that of the key
-	secret bool   // it must never be shown
+	doc         *document
+	parent      *node  // nil: the document's root
+	index       int    // of an array's element; -1: it has a name
+	name        string // host, of services.db.connection.host; an element has its array's
+	keyOffset   int    // offset of the key; of an array's element, that of the value
+	valueOffset int    // offset of the value; of a table's header, that of the key
+	isSecret    bool   // it must never be shown
 
-	kind    kind
-	text    string // of a scalar; strings are replaced by what interpolation makes of them
-	done    bool   // interpolation has been here
-	bad     bool   // and has reported it: there is nothing more to say about the value
-	names   []string
-	members map[string]*node
-	items   []*node
+	kind           kind
+	text           string // of a scalar; strings are replaced by what interpolation makes of them
+	isInterpolated bool   // interpolation has been here
+	hasError       bool   // and has reported it: there is nothing more to say about the value
+	names          []string
+	members        map[string]*node
+	items          []*node
 }
 
 // all yields n and everything below it, in the order of the file.
 func (n *node) all() iter.Seq[*node] {
-	return func(yield func(*node) bool) { n.each(yield) }
+	return func(yield func(*node) bool) { n.visit(yield) }
 }
 
-func (n *node) each(yield func(*node) bool) bool {
+func (n *node) visit(yield func(*node) bool) bool {
 	if !yield(n) {
 		return false
 	}
 	for _, name := range n.names {
-		if !n.members[name].each(yield) {
+		if !n.members[name].visit(yield) {
 			return false
 		}
 	}
 	for _, item := range n.items {
-		if !item.each(yield) {
+		if !item.visit(yield) {
 			return false
 		}
 	}
@@ -97,7 +97,7 @@ func (n *node) merge(over *node) {
 		theirs := over.members[name]
 		switch ours := n.members[name]; {
 		case ours == nil:
-			n.add(theirs)
+			n.addMember(theirs)
 		case ours.kind == tableKind && theirs.kind == tableKind:
 			ours.merge(theirs)
 		default:
@@ -106,7 +106,7 @@ func (n *node) merge(over *node) {
 	}
 }
 
-func (n *node) add(m *node) {
+func (n *node) addMember(m *node) {
 	if _, ok := n.members[m.name]; !ok {
 		n.names = append(n.names, m.name)
 	}
@@ -115,7 +115,7 @@ func (n *node) add(m *node) {
 
 // parseDocument reads a file. What is not TOML is one diagnostic and no document.
 func parseDocument(f *Files, path string, data []byte) (*document, *Diagnostic) {
-	d := &document{files: f, path: path, data: data, keys: map[int]bool{}, spans: spans(data), lines: lineStarts(data)}
+	d := &document{files: f, path: path, data: data, keyOffsets: map[int]bool{}, spans: findSpans(data), lineOffsets: lineStarts(data)}
 	d.root = &node{doc: d, kind: tableKind, members: map[string]*node{}}
 	var values map[string]any
 	if err := toml.Unmarshal(data, &values); err != nil {
@@ -127,19 +127,35 @@ func parseDocument(f *Files, path string, data []byte) (*document, *Diagnostic) 
 	for p.NextExpression() {
 		switch expr := p.Expression(); expr.Kind {
 		case unstable.Table:
-			table = d.table(expr)
+			table = d.openTable(expr)
 		case unstable.ArrayTable:
-			table = d.arrayTable(expr)
+			table = d.openArrayTable(expr)
 		case unstable.KeyValue:
-			d.keyValue(table, expr)
+			d.addKeyValue(table, expr)
 		}
 	}
 	slices.SortFunc(d.spans, func(a, b span) int { return a.start - b.start })
 	return d, nil
 }
 
-// strconvError is the part of a message of go-toml's that quotes the file.
-var strconvError = lazily(`: strconv\..*`)
+// strconvErrorPattern is the part of a message of go-toml's that quotes the file.
+var strconvErrorPattern = lazyRegexp(`: strconv\..*`)
+
+// syntaxAdvice is what to write instead, by the beginning of a message of go-toml's. A message that is not listed is
+// shown as it is.
+var syntaxAdvice = []struct{ message, advice string }{
+	{"unexpected character", valueAdvice},
+	{"expected keyword", valueAdvice},
+	{"strings must be quoted", valueAdvice},
+	{"basic strings cannot have new lines", "a closing quote is missing"},
+	{"literal strings cannot have new lines", "a closing quote is missing"},
+	{"expected '=' after key", "write key = value"},
+	{"invalid character at start of key", `a line is key = value, a [table], or a comment that starts with "#"`},
+	{"expected newline", "write one key = value per line, without a comma at its end"},
+	{"array is incomplete", `a closing "]" is missing`},
+}
+
+const valueAdvice = "write strings in quotes, and true and false in lowercase"
 
 func (d *document) syntaxError(err error) *Diagnostic {
 	line, col := 1, 1
@@ -147,35 +163,41 @@ func (d *document) syntaxError(err error) *Diagnostic {
 		line, col = decode.Position()
 	}
 	if bytes.HasPrefix(d.data, byteOrderMark) {
-		err = errors.New("the file begins with a byte order mark; save it without")
+		err = errors.New("the file starts with a byte order mark; save it as UTF-8 without BOM")
 	}
-	message := strconvError().ReplaceAllString(strings.TrimPrefix(err.Error(), "toml: "), "")
+	message := strconvErrorPattern().ReplaceAllString(strings.TrimPrefix(err.Error(), "toml: "), "")
+	for _, known := range syntaxAdvice {
+		if strings.HasPrefix(message, known.message) {
+			message += "; " + known.advice
+			break
+		}
+	}
 	return &Diagnostic{
-		Path: d.path, Line: line, Col: col, Message: printable(message),
-		Source: d.quoteBroken(line),
+		Path: d.path, Line: line, Col: col, Message: escapeUnprintable(message),
+		Source: d.quoteInvalidLine(line),
 	}
 }
 
-// table is the table that a header names, made if need be.
-func (d *document) table(header *unstable.Node) *node {
+// openTable is the table that a header names, made if need be.
+func (d *document) openTable(header *unstable.Node) *node {
 	table, last := d.descend(d.root, header.Key())
 	found := d.childTable(table, last)
-	found.key, found.at = int(last.Raw.Offset), int(last.Raw.Offset)
+	found.keyOffset, found.valueOffset = int(last.Raw.Offset), int(last.Raw.Offset)
 	return found
 }
 
-func (d *document) arrayTable(header *unstable.Node) *node {
+func (d *document) openArrayTable(header *unstable.Node) *node {
 	table, last := d.descend(d.root, header.Key())
 	array := table.members[string(last.Data)]
 	if array == nil || array.kind != arrayKind {
-		array = d.child(table, last, arrayKind)
+		array = d.addChild(table, last, arrayKind)
 	}
-	return array.item(tableKind, int(last.Raw.Offset))
+	return array.addItem(tableKind, int(last.Raw.Offset))
 }
 
-func (d *document) keyValue(table *node, expr *unstable.Node) {
+func (d *document) addKeyValue(table *node, expr *unstable.Node) {
 	table, last := d.descend(table, expr.Key())
-	d.set(d.child(table, last, dateKind), expr.Value())
+	d.setValue(d.addChild(table, last, dateKind), expr.Value())
 }
 
 // descend goes down a dotted key, but for its last part.
@@ -191,10 +213,10 @@ func (d *document) descend(table *node, keys unstable.Iterator) (*node, *unstabl
 
 // childTable is the table under key; of an array of tables the last one, as TOML has it.
 func (d *document) childTable(table *node, key *unstable.Node) *node {
-	d.keys[int(key.Raw.Offset)] = true
+	d.keyOffsets[int(key.Raw.Offset)] = true
 	switch found := table.members[string(key.Data)]; {
 	case found == nil:
-		return d.child(table, key, tableKind)
+		return d.addChild(table, key, tableKind)
 	case found.kind == arrayKind && len(found.items) > 0:
 		return found.items[len(found.items)-1]
 	default:
@@ -202,54 +224,54 @@ func (d *document) childTable(table *node, key *unstable.Node) *node {
 	}
 }
 
-// child puts a new node under key.
-func (d *document) child(table *node, key *unstable.Node, k kind) *node {
+// addChild puts a new node under key.
+func (d *document) addChild(table *node, key *unstable.Node, k kind) *node {
 	offset := int(key.Raw.Offset)
-	d.keys[offset] = true
-	n := &node{doc: d, parent: table, index: -1, name: string(key.Data), key: offset, at: offset, kind: k, members: map[string]*node{}}
-	n.secret = table.secret || secretName(n.name)
-	table.add(n)
+	d.keyOffsets[offset] = true
+	n := &node{doc: d, parent: table, index: -1, name: string(key.Data), keyOffset: offset, valueOffset: offset, kind: k, members: map[string]*node{}}
+	n.isSecret = table.isSecret || isSecretName(n.name)
+	table.addMember(n)
 	return n
 }
 
-// item appends a new node to an array.
-func (n *node) item(k kind, at int) *node {
-	m := &node{doc: n.doc, parent: n, index: len(n.items), name: n.name, key: at, at: at, kind: k, secret: n.secret, members: map[string]*node{}}
+// addItem appends a new node to an array.
+func (n *node) addItem(k kind, at int) *node {
+	m := &node{doc: n.doc, parent: n, index: len(n.items), name: n.name, keyOffset: at, valueOffset: at, kind: k, isSecret: n.isSecret, members: map[string]*node{}}
 	n.items = append(n.items, m)
 	return m
 }
 
-// set gives n the value of the parser's node.
-func (d *document) set(n *node, value *unstable.Node) {
+// setValue gives n the value of the parser's node.
+func (d *document) setValue(n *node, value *unstable.Node) {
 	if value.Raw.Length > 0 {
-		n.at = int(value.Raw.Offset)
+		n.valueOffset = int(value.Raw.Offset)
 	} else {
-		n.at = d.afterEquals(n.key)
+		n.valueOffset = d.valueStart(n.keyOffset)
 	}
 	n.kind, n.text = kindOf(value.Kind), string(value.Data)
 	switch n.kind {
 	case tableKind:
 		for members := value.Children(); members.Next(); {
-			d.keyValue(n, members.Node())
+			d.addKeyValue(n, members.Node())
 		}
 	case arrayKind:
 		for items := value.Children(); items.Next(); {
-			d.set(n.item(dateKind, n.at), items.Node())
+			d.setValue(n.addItem(dateKind, n.valueOffset), items.Node())
 		}
 	case stringKind: // spans knows it
 	default:
-		if n.secret {
-			d.spans = append(d.spans, span{start: n.at, end: n.at + int(value.Raw.Length)})
+		if n.isSecret {
+			d.spans = append(d.spans, span{start: n.valueOffset, end: n.valueOffset + int(value.Raw.Length)})
 		}
 	}
 }
 
-// afterEquals is where the value of the key at offset begins. The parser does not say where an array begins; an array
+// valueStart is where the value of the key at offset begins. The parser does not say where an array begins; an array
 // within an array counts as beginning where the outer one does, for there is no = after it.
-func (d *document) afterEquals(offset int) int {
+func (d *document) valueStart(offset int) int {
 	rest := d.data[offset:]
 	equals := bytes.IndexByte(rest, '=')
-	if equals < 0 || bytes.IndexByte(rest[:equals], '\n') >= 0 || !d.keys[offset] {
+	if equals < 0 || bytes.IndexByte(rest[:equals], '\n') >= 0 || !d.keyOffsets[offset] {
 		return offset
 	}
 	value := bytes.TrimLeft(rest[equals+1:], " \t")
@@ -274,11 +296,11 @@ func kindOf(k unstable.Kind) kind {
 	return dateKind
 }
 
-var bareKey = lazily(`^[A-Za-z0-9_-]+$`)
+var bareKeyPattern = lazyRegexp(`^[A-Za-z0-9_-]+$`)
 
 // joinKey is the dotted key of name in a table, quoted where TOML wants it.
 func joinKey(table, name string) string {
-	if !bareKey().MatchString(name) {
+	if !bareKeyPattern().MatchString(name) {
 		name = strconv.Quote(name)
 	}
 	if table == "" {
@@ -310,9 +332,9 @@ func lineStarts(data []byte) []int {
 
 // position is the line and column, in bytes and from 1, of an offset.
 func (d *document) position(offset int) (line, col int) {
-	line, found := slices.BinarySearch(d.lines, offset)
+	line, found := slices.BinarySearch(d.lineOffsets, offset)
 	if found {
 		line++
 	}
-	return line, 1 + offset - d.lines[line-1]
+	return line, 1 + offset - d.lineOffsets[line-1]
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/joho/godotenv"
 )
 
-// dotEnvName is what a variable of .env may be called. A dot is no shell's name, but other tools read the file too.
-var dotEnvName = lazily(`^[A-Za-z_][A-Za-z0-9_.]*$`)
+// dotEnvNamePattern is what a variable of .env may be called. A dot is no shell's name, but other tools read the file too.
+var dotEnvNamePattern = lazyRegexp(`^[A-Za-z_][A-Za-z0-9_.]*$`)
 
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
@@ -27,42 +27,42 @@ func parseDotEnv(path string, data []byte) dotEnv {
 	d := dotEnv{path: path}
 	data = bytes.TrimPrefix(data, byteOrderMark)
 	if !utf8.Valid(data) {
-		d.fail(lineAt(data, notUTF8(data)), "not UTF-8", "")
+		d.addError(lineNumber(data, invalidUTF8Offset(data)), "invalid UTF-8", "")
 		return d
 	}
 	if at := bytes.IndexByte(data, 0); at >= 0 {
-		d.fail(lineAt(data, at), "a NUL byte", "")
+		d.addError(lineNumber(data, at), "must not contain a NUL byte", "")
 		return d
 	}
 	values, err := godotenv.Parse(bytes.NewReader(data))
 	d.values = values
 	seen := map[string]bool{}
-	for s := range statements(data) {
+	for s := range readStatements(data) {
 		switch {
-		case s.broken && err != nil:
-			d.fail(s.line, "not NAME=value, or a quote that is not closed", s.shown())
-		case s.badName:
-			d.fail(s.line, "what stands before = is no variable's name", "")
+		case s.isBroken && err != nil:
+			d.addError(s.line, "expected NAME=value, or a closing quote is missing", s.maskedText())
+		case s.hasInvalidName:
+			d.addError(s.line, `invalid variable name before "="`, "")
 		}
-		d.warnEmptied(s, seen)
+		d.warnUnsetExpansion(s, seen)
 		maps.Copy(seen, s.names)
 	}
 	if err != nil && len(d.errors) == 0 {
-		d.fail(1, "not lines of NAME=value", "")
+		d.addError(1, "expected lines of NAME=value", "")
 	}
 	return d
 }
 
-func (d *dotEnv) fail(line int, message, source string) {
+func (d *dotEnv) addError(line int, message, source string) {
 	d.errors = append(d.errors, Diagnostic{Path: d.path, Line: line, Col: 1, Message: message, Source: source})
 }
 
-// expansion is what godotenv replaces, outside single quotes, by an earlier value of the same file.
-var expansion = lazily(`(^|[^\\$])\$\{?([A-Z0-9_]+)`)
+// expansionPattern is what godotenv replaces, outside single quotes, by an earlier value of the same file.
+var expansionPattern = lazyRegexp(`(^|[^\\$])\$\{?([A-Z0-9_]+)`)
 
-// warnEmptied warns of a $NAME that godotenv silently makes empty: most often a dollar in a password.
-func (d *dotEnv) warnEmptied(s statement, seen map[string]bool) {
-	at := assignment().FindIndex(s.text)
+// warnUnsetExpansion warns of a $NAME that godotenv silently makes empty: most often a dollar in a password.
+func (d *dotEnv) warnUnsetExpansion(s statement, seen map[string]bool) {
+	at := assignmentPattern().FindIndex(s.text)
 	if at == nil {
 		return
 	}
@@ -73,21 +73,21 @@ func (d *dotEnv) warnEmptied(s statement, seen map[string]bool) {
 	if !bytes.HasPrefix(value, []byte(`"`)) {
 		value, _, _ = bytes.Cut(value, []byte(" #"))
 	}
-	for _, m := range expansion().FindAllSubmatch(value, -1) {
+	for _, m := range expansionPattern().FindAllSubmatch(value, -1) {
 		if !seen[string(m[2])] {
 			d.warnings = append(d.warnings, Diagnostic{
-				Path: d.path, Line: s.line, Col: 1, Source: s.shown(),
-				Message: "a $ before a name that is not set above becomes nothing; single quotes keep it as it stands",
+				Path: d.path, Line: s.line, Col: 1, Source: s.maskedText(),
+				Message: "a $NAME that is not set above this line is replaced by nothing; use single quotes to keep the dollar sign",
 			})
 			return
 		}
 	}
 }
 
-func lineAt(data []byte, offset int) int { return 1 + bytes.Count(data[:offset], []byte("\n")) }
+func lineNumber(data []byte, offset int) int { return 1 + bytes.Count(data[:offset], []byte("\n")) }
 
-// notUTF8 is the offset of the first byte that is not UTF-8.
-func notUTF8(data []byte) int {
+// invalidUTF8Offset is the offset of the first byte that is not UTF-8.
+func invalidUTF8Offset(data []byte) int {
 	at := 0
 	for at < len(data) {
 		r, size := utf8.DecodeRune(data[at:])
@@ -101,34 +101,34 @@ func notUTF8(data []byte) int {
 
 // statement is one NAME=value of .env, which may span lines; more than one where they share a line.
 type statement struct {
-	line    int
-	text    []byte
-	names   map[string]bool
-	badName bool
-	broken  bool // godotenv does not understand it; nothing after it is looked at
+	line           int
+	text           []byte
+	names          map[string]bool
+	hasInvalidName bool
+	isBroken       bool // godotenv does not understand it; nothing after it is looked at
 }
 
-var assignment = lazily(`^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.]*)\s*[=:]`)
+var assignmentPattern = lazyRegexp(`^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.]*)\s*[=:]`)
 
-// shown is the statement without its value.
-func (s statement) shown() string {
-	if m := assignment().FindSubmatch(s.text); m != nil {
-		return string(m[1]) + "=" + masked
+// maskedText is the statement without its value.
+func (s statement) maskedText() string {
+	if m := assignmentPattern().FindSubmatch(s.text); m != nil {
+		return string(m[1]) + "=" + mask
 	}
 	return ""
 }
 
-// maxStatement is how many lines a value may span for us to find where it ends.
-const maxStatement = 200
+// maxStatementLines is how many lines a value may span for us to find where it ends.
+const maxStatementLines = 200
 
-// statements are the statements of data. godotenv tells no positions, so each is the fewest lines that it takes.
-func statements(data []byte) iter.Seq[statement] {
+// readStatements are the statements of data. godotenv tells no positions, so each is the fewest lines that it takes.
+func readStatements(data []byte) iter.Seq[statement] {
 	lines := bytes.SplitAfter(data, []byte("\n"))
 	return func(yield func(statement) bool) {
 		for i := 0; i < len(lines); {
-			s, n := nextStatement(lines[i:])
+			s, n := readStatement(lines[i:])
 			s.line = i + 1
-			if !yield(s) || s.broken {
+			if !yield(s) || s.isBroken {
 				return
 			}
 			i += n
@@ -136,11 +136,11 @@ func statements(data []byte) iter.Seq[statement] {
 	}
 }
 
-// nextStatement is the statement that lines begin with, and how many of them it takes. A blank line and a comment are
+// readStatement is the statement that lines begin with, and how many of them it takes. A blank line and a comment are
 // statements without a name.
-func nextStatement(lines [][]byte) (statement, int) {
+func readStatement(lines [][]byte) (statement, int) {
 	var text []byte
-	for n, line := range lines[:min(len(lines), maxStatement)] {
+	for n, line := range lines[:min(len(lines), maxStatementLines)] {
 		text = append(text, line...)
 		if !bytes.HasSuffix(text, []byte("\n")) {
 			text = append(text, '\n') // without it godotenv lets a last line pass that is not NAME=value
@@ -152,9 +152,9 @@ func nextStatement(lines [][]byte) (statement, int) {
 		s := statement{text: text, names: map[string]bool{}}
 		for name := range values {
 			s.names[name] = true
-			s.badName = s.badName || !dotEnvName().MatchString(name)
+			s.hasInvalidName = s.hasInvalidName || !dotEnvNamePattern().MatchString(name)
 		}
 		return s, n + 1
 	}
-	return statement{text: lines[0], broken: true}, len(lines)
+	return statement{text: lines[0], isBroken: true}, len(lines)
 }

@@ -19,8 +19,8 @@ import (
 // What is read of one file is bounded, because it is read before anyone has allowed it. A config is held to less, for
 // go-toml takes time that grows with the square of the keys.
 const (
-	maxConfig = 128 << 10
-	maxFile   = 1 << 20
+	maxConfigSize = 128 << 10
+	maxFileSize   = 1 << 20
 )
 
 // Files are the bytes that decide what a project does. Trust is asked about them and Parse reads them, so that what
@@ -33,10 +33,10 @@ type Files struct {
 	DotEnv []byte // .env; nil: absent
 	// DotEnvPath is where DotEnv was read from: Root/.env, or in a linked worktree without one, the main checkout's.
 	DotEnvPath string
-	// Named holds the files that kubeconfig and the keys in _file (key_file, ca_file) name and that lie inside Root, by
+	// ReferencedFiles holds the files that kubeconfig and the keys in _file (key_file, ca_file) name and that lie inside Root, by
 	// path relative to Root; nil: absent. Of one that a symbolic link leads out of Root it holds the link's end, not
 	// the contents: these are the user's own.
-	Named map[string][]byte
+	ReferencedFiles map[string][]byte
 }
 
 // Read reads the project at root: .localport.toml, and beside it .localport.local.toml, .env and the files they name.
@@ -47,33 +47,33 @@ func Read(root string) (*Files, error) {
 // ReadFile reads the project whose config is the file at path; the root is the directory that holds it. The local
 // override belongs to .localport.toml alone, and is not looked for beside a file of another name.
 func ReadFile(path string) (*Files, error) {
-	root, err := Physical(filepath.Dir(path))
+	root, err := PhysicalPath(filepath.Dir(path))
 	if err != nil {
 		return nil, err
 	}
 	f := &Files{Root: root, Path: filepath.Join(root, filepath.Base(path))}
-	if f.Config, err = readRegular(f.Path, maxConfig); err != nil {
+	if f.Config, err = readRegular(f.Path, maxConfigSize); err != nil {
 		return nil, err
 	}
 	if filepath.Base(path) == ConfigName {
-		if f.Local, err = readOptional(filepath.Join(root, LocalName), maxConfig); err != nil {
+		if f.Local, err = readOptional(filepath.Join(root, LocalName), maxConfigSize); err != nil {
 			return nil, err
 		}
 	}
-	if err := f.TakeDotEnv(root); err != nil {
+	if err := f.LoadDotEnv(root); err != nil {
 		return nil, err
 	}
-	f.Named, err = readNamed(f)
+	f.ReferencedFiles, err = readReferencedFiles(f)
 	return f, err
 }
 
-// TakeDotEnv replaces f's .env by the one in dir; there may be none.
-func (f *Files) TakeDotEnv(dir string) error {
+// LoadDotEnv replaces f's .env by the one in dir; there may be none.
+func (f *Files) LoadDotEnv(dir string) error {
 	path := filepath.Join(dir, EnvName)
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		return nil // Python programmers call their virtual environment .env
 	}
-	data, err := readOptional(path, maxFile)
+	data, err := readOptional(path, maxFileSize)
 	f.DotEnv, f.DotEnvPath = data, path
 	return err
 }
@@ -83,18 +83,18 @@ func (f *Files) TakeDotEnv(dir string) error {
 func (f *Files) Digest() string {
 	h := sha256.New()
 	h.Write([]byte("localport project files 1\n"))
-	frame(h, f.Config)
-	frame(h, f.Local)
-	frame(h, f.DotEnv)
-	for _, name := range slices.Sorted(maps.Keys(f.Named)) {
-		frame(h, []byte(name))
-		frame(h, f.Named[name])
+	writeFrame(h, f.Config)
+	writeFrame(h, f.Local)
+	writeFrame(h, f.DotEnv)
+	for _, name := range slices.Sorted(maps.Keys(f.ReferencedFiles)) {
+		writeFrame(h, []byte(name))
+		writeFrame(h, f.ReferencedFiles[name])
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// frame writes data so that no two sequences of frames are the same bytes.
-func frame(h hash.Hash, data []byte) {
+// writeFrame writes data so that no two sequences of frames are the same bytes.
+func writeFrame(h hash.Hash, data []byte) {
 	if data == nil {
 		h.Write([]byte{0})
 		return

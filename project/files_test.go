@@ -61,11 +61,11 @@ config_file = "./absent"
 `)
 	write(t, filepath.Join(root, "keys", "id"), "key")
 	f := read(t, root)
-	if string(f.Named["keys/id"]) != "key" || len(f.Named) != 2 {
-		t.Fatalf("%q", f.Named)
+	if string(f.ReferencedFiles["keys/id"]) != "key" || len(f.ReferencedFiles) != 2 {
+		t.Fatalf("%q", f.ReferencedFiles)
 	}
-	if absent, covered := f.Named["absent"]; !covered || absent != nil {
-		t.Errorf("%q", f.Named)
+	if absent, covered := f.ReferencedFiles["absent"]; !covered || absent != nil {
+		t.Errorf("%q", f.ReferencedFiles)
 	}
 	seen := map[string]string{f.Digest(): "as it was"}
 	for _, change := range []struct{ name, text string }{
@@ -117,17 +117,17 @@ func TestFilesAreNamedOnlyInsideTheRoot(t *testing.T) {
 		`5`:                     "",
 	} {
 		write(t, filepath.Join(root, ConfigName), "anything.kubeconfig = "+text)
-		named := read(t, root).Named
+		named := read(t, root).ReferencedFiles
 		if _, ok := named[want]; len(named) > 1 || want != "" && !ok || want == "" && len(named) > 0 {
 			t.Errorf("%s: %q, want %q", text, named, want)
 		}
 	}
 	write(t, filepath.Join(root, ConfigName), `kubeconfig = "out"`)
-	if named := read(t, root).Named; strings.Contains(string(named["out"]), "outside") != true || string(named["out"]) == "outside" {
+	if named := read(t, root).ReferencedFiles; strings.Contains(string(named["out"]), "outside") != true || string(named["out"]) == "outside" {
 		t.Errorf("a link out of the root: %q", named)
 	}
 	write(t, filepath.Join(root, ConfigName), "kubeconfig = \"inside\"\nbroken")
-	if named := read(t, root).Named; len(named) != 0 {
+	if named := read(t, root).ReferencedFiles; len(named) != 0 {
 		t.Errorf("from a file that is not TOML: %q", named)
 	}
 }
@@ -159,7 +159,7 @@ func TestNoTwoSetsOfFilesShareADigest(t *testing.T) {
 	files := rapid.Custom(func(t *rapid.T) *Files {
 		return &Files{
 			Config: content.Draw(t, "config"), Local: content.Draw(t, "local"), DotEnv: content.Draw(t, "env"),
-			Named: rapid.MapOfN(rapid.StringOfN(rapid.SampledFrom([]rune{0, 'a'}), 1, 2, -1), content, 0, 2).Draw(t, "named"),
+			ReferencedFiles: rapid.MapOfN(rapid.StringOfN(rapid.SampledFrom([]rune{0, 'a'}), 1, 2, -1), content, 0, 2).Draw(t, "named"),
 		}
 	})
 	rapid.Check(t, func(t *rapid.T) {
@@ -172,11 +172,11 @@ func TestNoTwoSetsOfFilesShareADigest(t *testing.T) {
 
 func sameFiles(a, b *Files) bool {
 	same := func(x, y []byte) bool { return (x == nil) == (y == nil) && string(x) == string(y) }
-	if !same(a.Config, b.Config) || !same(a.Local, b.Local) || !same(a.DotEnv, b.DotEnv) || len(a.Named) != len(b.Named) {
+	if !same(a.Config, b.Config) || !same(a.Local, b.Local) || !same(a.DotEnv, b.DotEnv) || len(a.ReferencedFiles) != len(b.ReferencedFiles) {
 		return false
 	}
-	for name, data := range a.Named {
-		if other, ok := b.Named[name]; !ok || !same(data, other) {
+	for name, data := range a.ReferencedFiles {
+		if other, ok := b.ReferencedFiles[name]; !ok || !same(data, other) {
 			return false
 		}
 	}

@@ -63,7 +63,7 @@ func TestOutsideAProjectTheDirectoriesTriedAreNamed(t *testing.T) {
 	if err == nil {
 		t.Fatalf("there is a project above the temporary directory, at %s", root)
 	}
-	notFound, ok := errors.AsType[*ErrNotFound](err)
+	notFound, ok := errors.AsType[*NotFoundError](err)
 	if !ok || !slices.Equal(notFound.Tried, tried) || tried[0] != dir || tried[len(tried)-1] != "/" {
 		t.Errorf("got %v, %v", tried, err)
 	}
@@ -81,7 +81,7 @@ func TestARelativePathIsFoundFromTheCurrentDirectory(t *testing.T) {
 			t.Errorf("Find(%q) = %s, %v", dir, root, err)
 		}
 	}
-	if _, _, err := Find("nowhere"); !errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrGone) {
+	if _, _, err := Find("nowhere"); !errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrDirectoryDeleted) {
 		t.Errorf("Find(nowhere): %v", err)
 	}
 }
@@ -97,7 +97,7 @@ func TestADeletedCurrentDirectoryIsSaidToBeDeleted(t *testing.T) {
 	}
 	for _, pwd := range []string{dir, ""} { // a shell's $PWD still names it
 		t.Setenv("PWD", pwd)
-		if _, _, err := Find("."); !errors.Is(err, ErrGone) {
+		if _, _, err := Find("."); !errors.Is(err, ErrDirectoryDeleted) {
 			t.Errorf("PWD=%q: %v", pwd, err)
 		}
 	}
@@ -142,7 +142,7 @@ func TestAnythingButARegularFileIsRefusedAtOnce(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	write(t, path, strings.Repeat("#\n", maxFile))
+	write(t, path, strings.Repeat("#\n", maxFileSize))
 	if _, err := Read(root); err == nil || !strings.Contains(err.Error(), "larger") {
 		t.Errorf("a huge file: %v", err)
 	}

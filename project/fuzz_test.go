@@ -23,7 +23,7 @@ func FuzzParseNeverPanicsAndAlwaysSaysWhere(f *testing.F) {
 	f.Fuzz(func(t *testing.T, config, local, dotEnv string) {
 		files := &Files{Root: "/nowhere", Path: "/nowhere/" + ConfigName, Config: []byte(config), Local: []byte(local), DotEnv: []byte(dotEnv)}
 		var err error
-		if files.Named, err = readNamed(files); err != nil {
+		if files.ReferencedFiles, err = readReferencedFiles(files); err != nil {
 			t.Skip(err)
 		}
 		p, err := Parse(files, Options{
@@ -33,12 +33,12 @@ func FuzzParseNeverPanicsAndAlwaysSaysWhere(f *testing.F) {
 			checkProject(t, p)
 			return
 		}
-		invalid, ok := errors.AsType[*Invalid](err)
+		invalid, ok := errors.AsType[*InvalidError](err)
 		if !ok || len(invalid.Diagnostics) == 0 {
 			t.Fatalf("%v", err)
 		}
 		for _, d := range invalid.Diagnostics {
-			if d.Path == "" || d.Line < 1 || d.Col < 1 || d.Message == "" || printable(d.Message) != d.Message || printable(d.Source) != d.Source {
+			if d.Path == "" || d.Line < 1 || d.Col < 1 || d.Message == "" || escapeUnprintable(d.Message) != d.Message || escapeUnprintable(d.Source) != d.Source {
 				t.Fatalf("%+v", d)
 			}
 			checkLine(t, d, map[string]string{files.Path: config, "/nowhere/" + LocalName: local, "/nowhere/" + EnvName: dotEnv})

@@ -20,30 +20,30 @@ var update = flag.Bool("update", false, "write what was found into testdata as w
 var (
 	someChecks = []CheckType{
 		{Name: "http", Keys: []Key{
-			{Name: "path", Default: "/", Valid: func(value any) error {
+			{Name: "path", Default: "/", Validate: func(value any) error {
 				if !strings.HasPrefix(value.(string), "/") {
 					return errors.New(`must begin with "/"`)
 				}
 				return nil
 			}},
-			{Name: "expected_status", Is: Codes},
-			{Name: "headers", Is: Table, Secret: true, Public: []string{"Accept"}},
-			{Name: "tls_verify", Is: Flag, Default: true},
+			{Name: "expected_status", Type: TypeNumberList},
+			{Name: "headers", Type: TypeTable, Secret: true, PublicEntries: []string{"Accept"}},
+			{Name: "tls_verify", Type: TypeBool, Default: true},
 		}},
 		{Name: "postgres", Keys: []Key{
 			{Name: "user", Default: "postgres"},
 			{Name: "password", Secret: true},
 			{Name: "database"},
-			{Name: "ca_file", Is: File},
+			{Name: "ca_file", Type: TypeFile},
 		}},
 		{Name: "redis", Keys: []Key{
 			{Name: "password", Secret: true},
-			{Name: "database", Is: Number},
+			{Name: "database", Type: TypeNumber},
 			{Name: "key", Secret: true},
 		}},
-		{Name: "command", Keys: []Key{{Name: "command", Is: Texts, Required: true, Example: `, as in ["check", "{addr}"]`}}},
+		{Name: "command", Keys: []Key{{Name: "command", Type: TypeTextList, Required: true, Example: `, for example ["check", "{addr}"]`}}},
 	}
-	someTechnologies = []TechnologyType{{Name: "wormhole", Port: true, Keys: []Key{
+	someTechnologies = []TechnologyType{{Name: "wormhole", HasRemotePort: true, Keys: []Key{
 		{Name: "host", Required: true},
 		{Name: "galaxy", Default: "milky way"},
 		{Name: "incantation", Secret: true},
@@ -53,7 +53,7 @@ var (
 func TestEverythingWrongIsReportedWhereItStands(t *testing.T) {
 	eachCase(t, "testdata/invalid/*.txtar", func(t *testing.T, f *Files, o Options) string {
 		p, err := Parse(f, o)
-		invalid, ok := errors.AsType[*Invalid](err)
+		invalid, ok := errors.AsType[*InvalidError](err)
 		if !ok {
 			t.Fatalf("got %+v, %v; want an *Invalid", p, err)
 		}
@@ -92,7 +92,7 @@ func runCase(t *testing.T, path string, run func(*testing.T, *Files, Options) st
 	}
 	given, want, _ := strings.Cut(string(data), "-- want --\n")
 	root, env := t.TempDir(), map[string]string{}
-	o := Options{Getenv: lookup(env), Technologies: BuiltIn, AutoPort: func(string) int { return 12345 }}
+	o := Options{Getenv: lookup(env), Technologies: BuiltIn, PickAutoPort: func(string) int { return 12345 }}
 	for name, text := range archived(given) {
 		if name == "types" {
 			o.Checks, o.Technologies = someChecks, slices.Concat(BuiltIn, someTechnologies)

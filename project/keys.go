@@ -14,9 +14,9 @@ import (
 // The readers of the keys that no general one fits.
 
 func readPort(n *node) (int, error) {
-	i, err := n.integer()
+	i, err := n.asInteger()
 	if err == nil && (i < 1 || i > 65535) {
-		err = fmt.Errorf("%d is no port: 1-65535", i)
+		err = fmt.Errorf("invalid port %d: must be 1-65535", i)
 	}
 	return int(i), err
 }
@@ -29,46 +29,46 @@ func readLocalPort(s *Service, n *node) (err error) {
 	switch n.kind {
 	case integerKind:
 	case stringKind:
-		return fmt.Errorf(`%s is neither "auto" nor a port, 1-65535 and without quotes`, n.quoted())
+		return fmt.Errorf(`invalid port %s: must be "auto" or 1-65535 without quotes`, n.quoted())
 	default:
-		return n.want(`a port, 1-65535, or "auto"`)
+		return n.typeError(`a port number (1-65535) or "auto"`)
 	}
 	s.LocalPort, err = readPort(n)
 	return err
 }
 
-// portName is the name of a port as Kubernetes has it.
-var portName = lazily(`^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$`)
+// portNamePattern is the name of a port as Kubernetes has it.
+var portNamePattern = lazyRegexp(`^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$`)
 
-// readRemotePort reads a port for a service of any technology. Only some know ports by name.
-func readRemotePort(naming []string) reader {
-	return func(s *Service, n *node) error { return remotePort(s, n, naming) }
+// remotePortReader reads a port for a service of any technology. Only some know ports by name.
+func remotePortReader(naming []string) reader {
+	return func(s *Service, n *node) error { return readPortOrName(s, n, naming) }
 }
 
-func remotePort(s *Service, n *node, naming []string) error {
+func readPortOrName(s *Service, n *node, naming []string) error {
 	if n.kind == integerKind {
 		port, err := readPort(n)
 		s.RemotePort = strconv.Itoa(port)
 		return err
 	}
-	value, err := n.string()
+	value, err := n.asString()
 	if err != nil {
-		return n.want("a port, 1-65535, or a port's name")
+		return n.typeError("a port number (1-65535) or a port name")
 	}
 	s.RemotePort = value
 	if port, err := strconv.Atoi(value); err == nil {
 		if port < 1 || port > 65535 || strconv.Itoa(port) != value {
-			return fmt.Errorf("%s is no port: 1-65535", n.quoted())
+			return fmt.Errorf("invalid port %s: must be 1-65535", n.quoted())
 		}
 		return nil
 	}
 	switch {
 	case len(naming) == 0:
-		return fmt.Errorf("%s is no port: 1-65535", n.quoted())
+		return fmt.Errorf("invalid port %s: must be 1-65535", n.quoted())
 	case !slices.Contains(naming, s.Technology) && s.Technology != "":
-		return fmt.Errorf("%s is no port: 1-65535; only %s knows ports by name", n.quoted(), oneOf(naming))
-	case !portName().MatchString(value) || !strings.ContainsFunc(value, isLetter):
-		return fmt.Errorf("%s is no port: 1-65535, or a name of small letters, digits and dashes", n.quoted())
+		return fmt.Errorf("invalid port %s: must be 1-65535 (only %s supports port names)", n.quoted(), joinAlternatives(naming))
+	case !portNamePattern().MatchString(value) || !strings.ContainsFunc(value, isLetter):
+		return fmt.Errorf("invalid port %s: must be 1-65535 or a name of lowercase letters, digits and dashes", n.quoted())
 	}
 	return nil
 }
@@ -76,46 +76,46 @@ func remotePort(s *Service, n *node, naming []string) error {
 func isLetter(r rune) bool { return 'a' <= r && r <= 'z' }
 
 func readLocalAddress(s *Service, n *node) error {
-	value, err := n.string()
+	value, err := n.asString()
 	if err != nil {
 		return err
 	}
 	address, err := netip.ParseAddr(value)
 	address = address.Unmap()
 	if err != nil || address.Zone() != "" || !address.IsLoopback() {
-		return fmt.Errorf("%s is no loopback address, as 127.0.0.2 is", n.quoted())
+		return fmt.Errorf("invalid address %s: must be a loopback address such as 127.0.0.2", n.quoted())
 	}
 	s.LocalAddress = address
 	return nil
 }
 
-// expression reads a regular expression, as text.
-func expression(at func(*Service) *string) reader {
+// regexpReader reads a regular expression, as text.
+func regexpReader(target func(*Service) *string) reader {
 	return func(s *Service, n *node) error {
-		value, err := n.string()
+		value, err := n.asString()
 		if err != nil {
 			return err
 		}
 		if _, err := regexp.Compile(value); err != nil {
 			if wrong, ok := errors.AsType[*syntax.Error](err); ok {
-				return fmt.Errorf("%s is no regular expression: %s", n.quoted(), wrong.Code)
+				return fmt.Errorf("invalid regular expression %s: %s", n.quoted(), wrong.Code)
 			}
 			return err
 		}
-		*at(s) = value
+		*target(s) = value
 		return nil
 	}
 }
 
 func readStart(s *Service, n *node) error {
 	var start string
-	err := choice(func(*Service) *string { return &start }, []string{startAlways, startOnDemand})(s, n)
+	err := choiceReader(func(*Service) *string { return &start }, []string{startAlways, startOnDemand})(s, n)
 	s.OnDemand = start == startOnDemand
 	return err
 }
 
 func readMultiplier(s *Service, n *node) error {
-	f, err := n.float()
+	f, err := n.asFloat()
 	if err == nil && !(f >= 1 && f <= 1000) {
 		err = errors.New("must be between 1 and 1000")
 	}

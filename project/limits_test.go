@@ -27,12 +27,12 @@ func TestAFileMadeToBeSlowIsNot(t *testing.T) {
 		"a long word":      strings.Repeat("x", 120_000) + " = 1",
 		"many on one line": "a = [" + strings.Repeat(`"${B}", `, 3000) + "]",
 	} {
-		if len(text) > maxConfig {
+		if len(text) > maxConfigSize {
 			t.Errorf("%s is too long to be read at all", name)
 		}
 		began := time.Now()
 		files := &Files{Root: "/root", Path: "/root/" + ConfigName, Config: []byte(text), DotEnv: []byte(many("A%d='", 5000))}
-		named, err := readNamed(files)
+		named, err := readReferencedFiles(files)
 		if err != nil || len(named) != 0 {
 			t.Errorf("%s: %v, %v", name, named, err)
 		}

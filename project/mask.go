@@ -6,16 +6,16 @@ import (
 	"strings"
 )
 
-// minSecret is the shortest value that Mask hides: masking every "1" and "dev" would hide the text and not the secret.
-const minSecret = 4
+// minSecretLength is the shortest value that Mask hides: masking every "1" and "dev" would hide the text and not the secret.
+const minSecretLength = 4
 
-// userinfo is what stands before the @ in a URL's authority.
-var userinfo = lazily(`(://)[^\s/?#"'<>]+@`)
+// userinfoPattern is what stands before the @ in a URL's authority.
+var userinfoPattern = lazyRegexp(`(://)[^\s/?#"'<>]+@`)
 
 // Mask is text with every secret in it replaced by ***, and the userinfo of every URL. Secrets shorter than four bytes
 // are left.
 func Mask(text string, secrets []string) string {
-	text = userinfo().ReplaceAllString(text, "${1}"+masked+"@")
+	text = userinfoPattern().ReplaceAllString(text, "${1}"+mask+"@")
 	for {
 		hidden := maskOnce(text, secrets)
 		if hidden == text || len(hidden) >= len(text) {
@@ -29,7 +29,7 @@ func Mask(text string, secrets []string) string {
 func maskOnce(text string, secrets []string) string {
 	var covered []span
 	for _, secret := range secrets {
-		if len(secret) < minSecret {
+		if len(secret) < minSecretLength {
 			continue
 		}
 		for at := 0; ; at++ {
@@ -49,25 +49,25 @@ func maskOnce(text string, secrets []string) string {
 		for i++; i < len(covered) && covered[i].start <= end; i++ {
 			end = max(end, covered[i].end)
 		}
-		b.WriteString(text[at:start] + masked)
+		b.WriteString(text[at:start] + mask)
 		at = end
 	}
 	return b.String() + text[at:]
 }
 
-// secretWords mark a name whose value is a secret.
-var secretWords = lazily(
+// secretWordPattern mark a name whose value is a secret.
+var secretWordPattern = lazyRegexp(
 	`(?i)passw|passphrase|secret|token|sasl|credential|api_?-?key|private_?-?key|(^|[_-])(pass|pwd|pw)([_-]|\W|$)`)
 
-// secretName reports whether what is called name is likely to be a secret.
-func secretName(name string) bool { return secretWords().MatchString(name) }
+// isSecretName reports whether what is called name is likely to be a secret.
+func isSecretName(name string) bool { return secretWordPattern().MatchString(name) }
 
-var urlUserinfo = lazily(`://([^\s/?#"'<>]+)@`)
+var urlUserinfoPattern = lazyRegexp(`://([^\s/?#"'<>]+)@`)
 
 // urlSecrets are the passwords in the URLs of text, as written and as meant.
 func urlSecrets(text string) []string {
 	var secrets []string
-	for _, m := range urlUserinfo().FindAllStringSubmatch(text, -1) {
+	for _, m := range urlUserinfoPattern().FindAllStringSubmatch(text, -1) {
 		_, password, ok := strings.Cut(m[1], ":")
 		if !ok {
 			continue // the user's name alone: it must not be masked wherever it stands

@@ -18,7 +18,7 @@ func TestMaskLeavesNoSecret(t *testing.T) {
 		text := strings.Join(rapid.SliceOfN(rapid.OneOf(pieces...), 0, 6).Draw(t, "pieces"), "")
 		got := Mask(text, secrets)
 		for _, s := range secrets {
-			if len(s) >= minSecret && strings.Contains(got, s) {
+			if len(s) >= minSecretLength && strings.Contains(got, s) {
 				t.Fatalf("Mask(%q, %q) = %q", text, secrets, got)
 			}
 		}

@@ -10,12 +10,12 @@ import (
 	"syscall"
 )
 
-// namesFile reports whether a key's value is a file that a tunnel or a health check acts upon: key_file, ca_file.
-func namesFile(key string) bool { return key == "kubeconfig" || strings.HasSuffix(key, "_file") }
+// isFileKey reports whether a key's value is a file that a tunnel or a health check acts upon: key_file, ca_file.
+func isFileKey(key string) bool { return key == "kubeconfig" || strings.HasSuffix(key, "_file") }
 
-// readNamed reads the files inside the root that the config names. It runs before the config is known to be valid, so
+// readReferencedFiles reads the files inside the root that the config names. It runs before the config is known to be valid, so
 // it takes what it finds: every such key at any depth, and nothing from a file that is not TOML.
-func readNamed(f *Files) (map[string][]byte, error) {
+func readReferencedFiles(f *Files) (map[string][]byte, error) {
 	named := map[string][]byte{}
 	for _, data := range [][]byte{f.Config, f.Local} {
 		doc, bad := parseDocument(f, "", data)
@@ -23,7 +23,7 @@ func readNamed(f *Files) (map[string][]byte, error) {
 			continue
 		}
 		for n := range doc.root.all() {
-			if err := readNamedBy(f, n, named); err != nil {
+			if err := readReferencedFile(f, n, named); err != nil {
 				return nil, err
 			}
 		}
@@ -31,11 +31,11 @@ func readNamed(f *Files) (map[string][]byte, error) {
 	return named, nil
 }
 
-func readNamedBy(f *Files, n *node, named map[string][]byte) error {
-	if n.kind != stringKind || !namesFile(n.name) {
+func readReferencedFile(f *Files, n *node, named map[string][]byte) error {
+	if n.kind != stringKind || !isFileKey(n.name) {
 		return nil
 	}
-	text, ok := constant(n.text)
+	text, ok := constantText(n.text)
 	if !ok {
 		return nil // Parse refuses it if it turns out to be inside
 	}
@@ -44,40 +44,40 @@ func readNamedBy(f *Files, n *node, named map[string][]byte) error {
 		return nil
 	}
 	at := locate(f.Root, path)
-	if at.name == "" {
+	if at.relPath == "" {
 		return nil
 	}
-	if at.outside {
-		named[at.name] = []byte("symbolic link to " + at.real)
+	if at.leadsOutside {
+		named[at.relPath] = []byte("symbolic link to " + at.physicalPath)
 		return nil
 	}
-	data, err := readOptional(path, maxFile)
-	named[at.name] = data
+	data, err := readOptional(path, maxFileSize)
+	named[at.relPath] = data
 	return err
 }
 
 // location says where a path lies, seen from a root.
 type location struct {
-	name    string // relative to the root; empty: it has nothing to do with the root
-	real    string // without symbolic links
-	outside bool   // a symbolic link inside the root leads out of it
+	relPath      string // relative to the root; empty: it has nothing to do with the root
+	physicalPath string // without symbolic links
+	leadsOutside bool   // a symbolic link inside the root leads out of it
 }
 
 func locate(root, path string) location {
 	real := resolveLinks(path)
-	realName, realInside := inside(root, real)
-	name, nameInside := inside(root, path)
+	realName, realInside := relativeWithin(root, real)
+	name, nameInside := relativeWithin(root, path)
 	switch {
 	case nameInside:
-		return location{name: name, real: real, outside: !realInside}
+		return location{relPath: name, physicalPath: real, leadsOutside: !realInside}
 	case realInside:
-		return location{name: realName, real: real}
+		return location{relPath: realName, physicalPath: real}
 	}
-	return location{real: real}
+	return location{physicalPath: real}
 }
 
-// inside is path relative to root, and whether it lies in it.
-func inside(root, path string) (string, bool) {
+// relativeWithin is path relative to root, and whether it lies in it.
+func relativeWithin(root, path string) (string, bool) {
 	rel, err := filepath.Rel(root, path)
 	if err != nil || !filepath.IsLocal(rel) {
 		return "", false
@@ -99,7 +99,7 @@ func resolveLinks(path string) string {
 }
 
 // errOtherHome is about ~name/…, which only a shell expands.
-var errOtherHome = errors.New(`only "~" and "~/" are expanded; write the other user's home out`)
+var errOtherHome = errors.New(`only "~" and "~/…" are expanded; write the full path of another user's home directory`)
 
 // expandPath makes path absolute: ~ is the user's home and everything else is relative to root.
 func expandPath(root, path string) (string, error) {

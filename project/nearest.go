@@ -6,8 +6,8 @@ import (
 	"github.com/agext/levenshtein"
 )
 
-// Nearest is the known name that word is probably a slip of; empty if none is near.
-func Nearest(word string, known []string) string {
+// NearestName is the known name that word is probably a slip of; empty if none is near.
+func NearestName(word string, known []string) string {
 	best, bestDistance := "", len(word)
 	if len(word) > 64 {
 		return ""

@@ -18,14 +18,14 @@ type Options struct {
 	Checks []CheckType
 	// Technologies are those that there are, in the order in which messages list them.
 	Technologies []TechnologyType
-	// AutoPort is the port of a service with local_port = "auto"; nil: one made from the root and the name.
-	AutoPort func(service string) int
+	// PickAutoPort is the port of a service with local_port = "auto"; nil: one made from the root and the name.
+	PickAutoPort func(service string) int
 	// Linger is the user's own, for a project that says nothing; zero: the default.
 	Linger time.Duration
 }
 
-// lingering is how long the project stays where its own config does not say.
-func (o Options) lingering() time.Duration {
+// lingerOrDefault is how long the project stays where its own config does not say.
+func (o Options) lingerOrDefault() time.Duration {
 	if o.Linger > 0 {
 		return o.Linger
 	}
@@ -34,31 +34,31 @@ func (o Options) lingering() time.Duration {
 
 // Parse reads a project from the bytes of its files. The error is an *Invalid with everything that is wrong.
 func Parse(f *Files, o Options) (*Project, error) {
-	p := &parsing{files: f, options: o, project: &Project{Root: f.Root, Path: f.Path, Linger: o.lingering()}}
-	if diagnostics := p.read(); len(diagnostics) > 0 {
-		return nil, &Invalid{Diagnostics: diagnostics}
+	p := &parser{files: f, options: o, project: &Project{Root: f.Root, Path: f.Path, Linger: o.lingerOrDefault()}}
+	if diagnostics := p.readDocuments(); len(diagnostics) > 0 {
+		return nil, &InvalidError{Diagnostics: diagnostics}
 	}
-	p.fields = schema(o)
-	p.addresses()
+	p.fields = buildSchema(o)
+	p.resolveAddresses()
 	p.interpolateAll()
-	p.hideSettings()
+	p.markSecretSettings()
 	p.shareSecrets()
-	p.top()
-	p.services()
-	p.dependencies()
-	p.metricsClash()
-	p.env()
+	p.readTopLevel()
+	p.readServices()
+	p.checkDependencies()
+	p.checkMetricsPort()
+	p.readEnv()
 	p.sortSecrets()
 	p.project.Secrets = p.secrets
 	p.project.Warnings = append(p.dotEnv.warnings, p.warnings.diagnostics(p.secrets)...)
 	if found := p.diagnostics(p.secrets); len(found) > 0 {
-		return nil, &Invalid{Diagnostics: found}
+		return nil, &InvalidError{Diagnostics: found}
 	}
 	return p.project, nil
 }
 
-// parsing is one run of Parse.
-type parsing struct {
+// parser is one run of Parse.
+type parser struct {
 	report
 	files     *Files
 	options   Options
@@ -72,8 +72,8 @@ type parsing struct {
 	endpoints map[string]Service // what is known of each service before the rest of it is read
 }
 
-// read parses the files themselves. What it finds stands alone: behind a syntax error everything else would be a guess.
-func (p *parsing) read() []Diagnostic {
+// readDocuments parses the files themselves. What it finds stands alone: behind a syntax error everything else would be a guess.
+func (p *parser) readDocuments() []Diagnostic {
 	for _, file := range p.tomlFiles() {
 		doc, bad := parseDocument(p.files, file.path, file.data)
 		if bad != nil {
@@ -92,7 +92,7 @@ func (p *parsing) read() []Diagnostic {
 	p.dotEnv = parseDotEnv(path, p.files.DotEnv)
 	p.project.DotEnv = p.dotEnv.values
 	for _, value := range p.dotEnv.values {
-		p.keepSecret(value)
+		p.addSecret(value)
 	}
 	return p.dotEnv.errors
 }
@@ -102,7 +102,7 @@ type tomlFile struct {
 	data []byte
 }
 
-func (p *parsing) tomlFiles() []tomlFile {
+func (p *parser) tomlFiles() []tomlFile {
 	files := []tomlFile{{p.files.Path, p.files.Config}}
 	if p.files.Local != nil {
 		files = append(files, tomlFile{filepath.Join(p.files.Root, LocalName), p.files.Local})
@@ -110,19 +110,19 @@ func (p *parsing) tomlFiles() []tomlFile {
 	return files
 }
 
-func (p *parsing) keepSecret(value string) {
+func (p *parser) addSecret(value string) {
 	p.secrets = append(p.secrets, secretLines(value)...)
 }
 
 // shareSecrets puts the secrets in order and lets the messages to come know them.
-func (p *parsing) shareSecrets() {
+func (p *parser) shareSecrets() {
 	p.sortSecrets()
 	for _, doc := range p.docs {
 		doc.secrets = p.secrets
 	}
 }
 
-func (p *parsing) sortSecrets() {
+func (p *parser) sortSecrets() {
 	slices.Sort(p.secrets)
 	p.secrets = slices.Compact(p.secrets)
 	if len(p.secrets) > 0 && p.secrets[0] == "" {
@@ -130,53 +130,55 @@ func (p *parsing) sortSecrets() {
 	}
 }
 
-// top reads what stands outside the services.
-func (p *parsing) top() {
+// readTopLevel reads what stands outside the services.
+func (p *parser) readTopLevel() {
 	for _, name := range p.root.names {
 		n := p.root.members[name]
 		switch name {
 		case "version":
-			if !n.bad && (n.kind != stringKind || n.text != "1") {
-				p.value(n, `must be "1", the only version there is`)
+			if !n.hasError && (n.kind != stringKind || n.text != "1") {
+				p.reportValue(n, `must be "1", the only supported version`)
 			}
 		case "linger":
-			p.linger(n)
+			p.readLinger(n)
 		case "metrics_port":
-			p.metricsPort(n)
-		case "services", "defaults", "env":
-			p.table(n)
+			p.readMetricsPort(n)
+		case "services":
+			p.checkTable(n, "tables such as [services.NAME]")
+		case "defaults", "env":
+			p.checkTable(n, "a table")
 		default:
-			p.unknown(n, Nearest(name, topKeys))
+			p.reportUnknownKey(n, NearestName(name, topLevelKeys))
 		}
 	}
 }
 
-func (p *parsing) linger(n *node) {
-	linger, err := n.duration()
-	if err != nil && !n.bad {
-		p.value(n, "%v", err)
+func (p *parser) readLinger(n *node) {
+	linger, err := n.asDuration()
+	if err != nil && !n.hasError {
+		p.reportValue(n, "%v", err)
 	}
 	p.project.Linger = linger
 }
 
-// table reports whether n is a table, and reports what is not.
-func (p *parsing) table(n *node) bool {
+// checkTable reports whether n is a table, and reports what is not.
+func (p *parser) checkTable(n *node, want string) bool {
 	if n.kind != tableKind {
-		p.value(n, "%v", n.want("a table"))
+		p.reportValue(n, "%v", n.typeError(want))
 	}
 	return n.kind == tableKind
 }
 
-func (p *parsing) unknown(n *node, near string) {
+func (p *parser) reportUnknownKey(n *node, near string) {
 	hint := ""
 	if near != "" {
 		hint = didYouMean(near)
 	}
-	p.key(n, "unknown key%s", hint)
+	p.reportKey(n, "unknown key%s", hint)
 }
 
 // serviceNodes are the tables of the services, in the order of the file.
-func (p *parsing) serviceNodes() []*node {
+func (p *parser) serviceNodes() []*node {
 	var nodes []*node
 	if services := p.root.member("services"); services != nil {
 		for _, name := range services.names {
@@ -193,25 +195,25 @@ var addressFields = slices.DeleteFunc(slices.Clone(serviceFields), func(f field)
 	return f.name != "local_port" && f.name != "local_address"
 })
 
-// addresses finds out where every service will listen.
-func (p *parsing) addresses() {
+// resolveAddresses finds out where every service will listen.
+func (p *parser) resolveAddresses() {
 	p.endpoints = map[string]Service{}
 	defaults := p.root.member("defaults")
-	p.interpolate(defaults.member("local_address"), noServices)
+	p.interpolate(defaults.member("local_address"), rejectServices)
 	for _, n := range p.serviceNodes() {
 		s := newService(n.name)
-		p.interpolate(n.member("local_port"), noServices)
-		p.interpolate(n.member("local_address"), noServices)
-		silent := &application{service: &s, fields: addressFields}
-		silent.inherit(defaults)
-		silent.inherit(n)
+		p.interpolate(n.member("local_port"), rejectServices)
+		p.interpolate(n.member("local_address"), rejectServices)
+		silent := &serviceReader{service: &s, fields: addressFields}
+		silent.readSilently(defaults)
+		silent.readSilently(n)
 		p.endpoints[n.name] = s
 	}
 	p.chooseAutoPorts()
 }
 
 // chooseAutoPorts asks for the ports that are "auto". None is one that the file gives to another service or to the metrics.
-func (p *parsing) chooseAutoPorts() {
+func (p *parser) chooseAutoPorts() {
 	taken := map[int]bool{}
 	for _, s := range p.endpoints {
 		taken[s.LocalPort] = true
@@ -225,86 +227,86 @@ func (p *parsing) chooseAutoPorts() {
 		if !s.AutoPort {
 			continue
 		}
-		if p.options.AutoPort != nil {
-			s.LocalPort = p.options.AutoPort(name)
+		if p.options.PickAutoPort != nil {
+			s.LocalPort = p.options.PickAutoPort(name)
 		}
 		if taken[s.LocalPort] || s.LocalPort < 1 || s.LocalPort > 65535 {
-			s.LocalPort = AutoPort(p.files.Root, name, func(port int) bool { return taken[port] })
+			s.LocalPort = PickAutoPort(p.files.Root, name, func(port int) bool { return taken[port] })
 		}
 		taken[s.LocalPort] = true
 		p.endpoints[name] = s
 	}
 }
 
-// services reads [defaults] and every service.
-func (p *parsing) services() {
+// readServices reads [defaults] and every service.
+func (p *parser) readServices() {
 	defaults := p.root.member("defaults")
 	scratch := newService("")
-	check := &application{report: &p.report, service: &scratch, fields: p.fields, defaults: true}
-	check.apply(defaults)
+	check := &serviceReader{report: &p.report, service: &scratch, fields: p.fields, defaults: true}
+	check.readTable(defaults)
 	if services := p.root.member("services"); services != nil {
 		for _, name := range services.names {
-			p.service(services.members[name], defaults)
+			p.readService(services.members[name], defaults)
 		}
 	}
-	p.clashes()
+	p.checkConflicts()
 }
 
-// supervisorName is the name of a log that is no service's.
-const supervisorName = "supervisor"
+// reservedServiceName is the name of a log that is no service's.
+const reservedServiceName = "supervisor"
 
-func (p *parsing) service(n, defaults *node) {
-	if !serviceName().MatchString(n.name) {
-		p.key(n, "a service's name is letters, digits, dashes and underscores, and begins with no digit, because its variables are named after it")
+func (p *parser) readService(n, defaults *node) {
+	if !serviceNamePattern().MatchString(n.name) {
+		p.reportKey(n, `invalid service name: use letters, digits, "-" and "_", and do not start with a digit or "-"`)
 	}
-	if n.name == supervisorName {
-		p.key(n, "is what the supervisor's own log is called: a service needs another name")
+	if n.name == reservedServiceName {
+		p.reportKey(n, "reserved name: the supervisor's own log uses it; choose another name")
 	}
-	if !p.table(n) {
+	if !p.checkTable(n, "a table") {
 		return
 	}
 	s := newService(n.name)
-	a := &application{report: &p.report, service: &s, fields: p.fields, check: s.HealthCheck.Type}
-	a.decide(defaults)
-	a.decide(n)
-	a.inherit(defaults)
-	a.apply(n)
-	a.missing(n)
-	s.complete()
-	p.settings(&s, Given{report: &p.report, table: n, keys: a.given})
+	a := &serviceReader{report: &p.report, service: &s, fields: p.fields, check: s.HealthCheck.Type}
+	a.readTypes(defaults)
+	a.readTypes(n)
+	a.readSilently(defaults)
+	a.readTable(n)
+	a.reportMissing(n)
+	s.setDerivedDefaults()
+	p.completeSettings(&s, GivenKeys{report: &p.report, table: n, keys: a.given})
 	if s.AutoPort {
 		s.LocalPort = p.endpoints[n.name].LocalPort
 	}
 	p.project.Services = append(p.project.Services, s)
 }
 
-// clashes reports services that get in each other's way: by their address, or by the names of their variables.
-func (p *parsing) clashes() {
+// checkConflicts reports services that get in each other's way: by their address, or by the names of their variables.
+func (p *parser) checkConflicts() {
 	listening := map[netip.AddrPort]string{}
 	prefixes := map[string]string{}
 	for _, s := range p.project.Services {
 		n := p.root.member("services", s.Name)
-		p.addressClash(s, n, listening)
+		p.checkAddressConflict(s, n, listening)
 		prefix := EnvPrefix(s.Name)
 		if other, ok := prefixes[prefix]; ok {
-			p.key(n, "its variables %s_HOST and %s_PORT would be those of service %q", prefix, prefix, other)
+			p.reportKey(n, "name conflicts with service %q: both would export %s_HOST and %s_PORT", other, prefix, prefix)
 			continue
 		}
 		prefixes[prefix] = s.Name
 	}
 }
 
-func (p *parsing) addressClash(s Service, n *node, listening map[netip.AddrPort]string) {
+func (p *parser) checkAddressConflict(s Service, n *node, listening map[netip.AddrPort]string) {
 	if s.LocalPort == 0 {
 		return // reported already
 	}
-	for _, address := range s.Listens() {
+	for _, address := range s.ListenAddresses() {
 		if other, ok := listening[address]; ok {
-			p.value(n.member("local_port"), `%s is the address of service %q too; another port, "auto" or another local_address tells them apart`, address, other)
+			p.reportValue(n.member("local_port"), `%s is already used by service %q; use another port, "auto" or another local_address`, address, other)
 			return
 		}
 	}
-	for _, address := range s.Listens() {
+	for _, address := range s.ListenAddresses() {
 		listening[address] = s.Name
 	}
 }
@@ -312,8 +314,8 @@ func (p *parsing) addressClash(s Service, n *node, listening map[netip.AddrPort]
 // reservedPrefix begins the names of our own variables, which tell a shell what to undo.
 const reservedPrefix = "LOCALPORT_"
 
-// env reads [env]. The values stay templates; only what is wrong whatever the environment is reported.
-func (p *parsing) env() {
+// readEnv reads [env]. The values stay templates; only what is wrong whatever the environment is reported.
+func (p *parser) readEnv() {
 	table := p.root.member("env")
 	if table == nil {
 		return
@@ -321,45 +323,45 @@ func (p *parsing) env() {
 	for _, name := range table.names {
 		n := table.members[name]
 		switch {
-		case !variableName().MatchString(name):
-			p.key(n, "no name of a variable: letters, digits and underscores, and no digit first")
+		case !variableNamePattern().MatchString(name):
+			p.reportKey(n, `invalid variable name: use letters, digits and "_", and do not start with a digit`)
 		case strings.HasPrefix(name, reservedPrefix):
-			p.key(n, "names that begin with %s are localport's own", reservedPrefix)
+			p.reportKey(n, "reserved name: variables that start with %s belong to localport", reservedPrefix)
 		}
 		if n.kind != stringKind {
-			p.hidden(n, "%v", n.want("a string"))
+			p.reportHidden(n, "%v", n.typeError("a string"))
 			continue
 		}
 		if err := p.checkTemplate(n); err != nil {
-			p.hidden(n, "%v", err)
+			p.reportHidden(n, "%v", err)
 		}
-		line, col := n.doc.position(n.at)
+		line, col := n.doc.position(n.valueOffset)
 		p.project.Env = append(p.project.Env, EnvEntry{Name: name, Template: n.text, Path: n.doc.path, Line: line, Col: col})
 	}
 }
 
-func (p *parsing) checkTemplate(n *node) error {
+func (p *parser) checkTemplate(n *node) error {
 	if strings.Contains(n.text, "\x00") {
 		return errNUL
 	}
 	t, err := parseTemplate(n.text)
 	for ref := range t.references() {
-		if _, err := p.lookService(ref); ref.service != "" && err != nil {
+		if _, err := p.lookupService(ref); ref.service != "" && err != nil {
 			return err
 		}
 	}
 	return err
 }
 
-// lookService is what a reference to a service means.
-func (p *parsing) lookService(ref *reference) (string, error) {
+// lookupService is what a reference to a service means.
+func (p *parser) lookupService(ref *reference) (string, error) {
 	s, ok := p.endpoints[ref.service]
 	if !ok {
 		hint := ""
-		if near := Nearest(ref.service, slices.Sorted(maps.Keys(p.endpoints))); near != "" {
+		if near := NearestName(ref.service, slices.Sorted(maps.Keys(p.endpoints))); near != "" {
 			hint = didYouMean(near)
 		}
-		return "", fmt.Errorf("there is no service %q to refer to%s", ref.service, hint)
+		return "", fmt.Errorf("unknown service %q%s", ref.service, hint)
 	}
-	return Endpoint{Host: s.Host(), Port: s.LocalPort}.attr(ref.attr), nil
+	return Endpoint{Host: s.Host(), Port: s.LocalPort}.attribute(ref.attr), nil
 }

@@ -9,27 +9,27 @@ import (
 
 // A quoted line must not show what its strings hold: a person pastes an error where anyone can read it.
 
-// masked stands for what is not shown.
-const masked = "***"
+// mask stands for what is not shown.
+const mask = "***"
 
-// maxQuote is the longest line quoted, in characters.
-const maxQuote = 160
+// maxQuoteLength is the longest line quoted, in characters.
+const maxQuoteLength = 160
 
 // span is a stretch of a document that may hold a secret.
 type span struct {
 	start, end int
-	comment    bool
+	isComment  bool
 }
 
-// spans finds the strings and comments of a document, also of a broken one: a string that is not closed ends with its
+// findSpans finds the strings and comments of a document, also of a broken one: a string that is not closed ends with its
 // line, one of several lines with the document.
-func spans(data []byte) []span {
+func findSpans(data []byte) []span {
 	var found []span
 	for i := 0; i < len(data); {
 		s := span{start: i, end: i + 1}
 		switch data[i] {
 		case '#':
-			s.comment = true
+			s.isComment = true
 			s.end = i + lineLength(data[i:])
 		case '"', '\'':
 			s.end = i + stringLength(data[i:])
@@ -56,12 +56,12 @@ func stringLength(data []byte) int {
 	triple := bytes.Repeat(quote, 3)
 	if !bytes.HasPrefix(data, triple) {
 		line := data[:lineLength(data)]
-		if n := closing(line[1:], quote); n >= 0 {
+		if n := indexClosingQuotes(line[1:], quote); n >= 0 {
 			return n + 2
 		}
 		return len(line)
 	}
-	n := closing(data[3:], triple)
+	n := indexClosingQuotes(data[3:], triple)
 	if n < 0 {
 		return len(data)
 	}
@@ -74,8 +74,8 @@ func stringLength(data []byte) int {
 	return end
 }
 
-// closing is where the closing quotes begin; -1: nowhere. Only double quotes have escapes.
-func closing(data, quotes []byte) int {
+// indexClosingQuotes is where the closing quotes begin; -1: nowhere. Only double quotes have escapes.
+func indexClosingQuotes(data, quotes []byte) int {
 	for i := 0; i < len(data); i++ {
 		if data[i] == '\\' && quotes[0] == '"' {
 			i++
@@ -88,15 +88,15 @@ func closing(data, quotes []byte) int {
 	return -1
 }
 
-// line is where a line begins and ends.
-func (d *document) line(number int) (start, end int) {
-	start = d.lines[min(number, len(d.lines))-1]
+// lineBounds is where a line begins and ends.
+func (d *document) lineBounds(number int) (start, end int) {
+	start = d.lineOffsets[min(number, len(d.lineOffsets))-1]
 	return start, start + lineLength(d.data[start:])
 }
 
-// quote is a line of the document with its values masked but for the string at offset shown, and without comments.
-func (d *document) quote(number, shown int, secrets []string) string {
-	return d.quoteBy(number, func(s span) string {
+// quoteLine is a line of the document with its values masked but for the string at offset shown, and without comments.
+func (d *document) quoteLine(number, shown int, secrets []string) string {
+	return d.quoteLineWith(number, func(s span) string {
 		if s.start == shown {
 			return Mask(string(d.data[s.start:s.end]), secrets)
 		}
@@ -104,53 +104,53 @@ func (d *document) quote(number, shown int, secrets []string) string {
 	}, func(text string) string { return text })
 }
 
-// quoteBroken is a line of a file that is not TOML. What is a key and what a value can only be guessed, so that little is
+// quoteInvalidLine is a line of a file that is not TOML. What is a key and what a value can only be guessed, so that little is
 // shown: what looks like a header or a key, numbers, true and false.
-func (d *document) quoteBroken(number int) string {
-	start, end := d.line(number)
+func (d *document) quoteInvalidLine(number int) string {
+	start, end := d.lineBounds(number)
 	line := d.data[start:end]
-	if header().Match(line) {
-		return d.quote(number, -1, nil)
+	if headerPattern().Match(line) {
+		return d.quoteLine(number, -1, nil)
 	}
-	secret := secretName(string(line))
-	return d.quoteBy(number,
+	secret := isSecretName(string(line))
+	return d.quoteLineWith(number,
 		func(s span) string { return maskSpan(d.data[s.start:s.end]) },
-		func(text string) string { return maskWords(text, secret) })
+		func(text string) string { return maskBareWords(text, secret) })
 }
 
-// quoteBy puts a line together from its spans and from what lies between them.
-func (d *document) quoteBy(number int, inSpan func(span) string, between func(string) string) string {
-	start, end := d.line(number)
+// quoteLineWith puts a line together from its spans and from what lies between them.
+func (d *document) quoteLineWith(number int, inSpan func(span) string, between func(string) string) string {
+	start, end := d.lineBounds(number)
 	var b strings.Builder
 	at := start
-	for s := range d.onLine(start, end) {
-		if b.Len() > 4*maxQuote {
+	for s := range d.spansOnLine(start, end) {
+		if b.Len() > 4*maxQuoteLength {
 			break // more than is quoted, in any script
 		}
 		if s.start > at {
 			b.WriteString(between(string(d.data[at:s.start])))
 		}
 		switch {
-		case s.comment:
+		case s.isComment:
 		case s.start < start || s.end > end: // a piece of a string of several lines
-			b.WriteString(masked)
+			b.WriteString(mask)
 		default:
 			b.WriteString(inSpan(s))
 		}
 		at = max(at, s.end)
 	}
-	if at < end && b.Len() <= 4*maxQuote {
-		b.WriteString(between(string(d.data[at:min(end, at+4*maxQuote)])))
+	if at < end && b.Len() <= 4*maxQuoteLength {
+		b.WriteString(between(string(d.data[at:min(end, at+4*maxQuoteLength)])))
 	}
-	return shorten(printable(strings.TrimSpace(b.String())), maxQuote)
+	return truncate(escapeUnprintable(strings.TrimSpace(b.String())), maxQuoteLength)
 }
 
-// onLine yields the spans that touch a line, in order, but for those that are keys.
-func (d *document) onLine(start, end int) iter.Seq[span] {
+// spansOnLine yields the spans that touch a line, in order, but for those that are keys.
+func (d *document) spansOnLine(start, end int) iter.Seq[span] {
 	first, _ := slices.BinarySearchFunc(d.spans, start, func(s span, offset int) int { return s.end - offset - 1 })
 	return func(yield func(span) bool) {
 		for _, s := range d.spans[first:] {
-			if s.start >= end || !d.keys[s.start] && !yield(s) {
+			if s.start >= end || !d.keyOffsets[s.start] && !yield(s) {
 				return
 			}
 		}
@@ -160,30 +160,30 @@ func (d *document) onLine(start, end int) iter.Seq[span] {
 // maskSpan keeps the quotes, so that one sees that there was a string.
 func maskSpan(text []byte) string {
 	if text[0] == '"' || text[0] == '\'' {
-		return string(text[0]) + masked + string(text[0])
+		return string(text[0]) + mask + string(text[0])
 	}
-	return masked
+	return mask
 }
 
 var (
-	header    = lazily(`^\s*\[\[?\s*(services|defaults|env)(\.[\w-]+)*\s*\]?\]?\s*(#.*)?$`)
-	bareWord  = lazily(`[^\s=,\[\]{}]+`)
-	harmless  = lazily(`^(true|false|[+-]?[0-9][0-9_.]*)$`)
-	beforeKey = lazily(`(^|[{,])\s*$`)
-	afterKey  = lazily(`^[ \t]+=([^=]|$)`) // base64 ends in = and has no blank before it
+	headerPattern    = lazyRegexp(`^\s*\[\[?\s*(services|defaults|env)(\.[\w-]+)*\s*\]?\]?\s*(#.*)?$`)
+	bareWordPattern  = lazyRegexp(`[^\s=,\[\]{}]+`)
+	literalPattern   = lazyRegexp(`^(true|false|[+-]?[0-9][0-9_.]*)$`)
+	beforeKeyPattern = lazyRegexp(`(^|[{,])\s*$`)
+	afterKeyPattern  = lazyRegexp(`^[ \t]+=([^=]|$)`) // base64 ends in = and has no blank before it
 )
 
-// maskWords masks what is not quoted and might have been meant as a string.
-func maskWords(text string, secret bool) string {
+// maskBareWords masks what is not quoted and might have been meant as a string.
+func maskBareWords(text string, secret bool) string {
 	var b strings.Builder
 	at := 0
-	for _, m := range bareWord().FindAllStringIndex(text, -1) {
+	for _, m := range bareWordPattern().FindAllStringIndex(text, -1) {
 		b.WriteString(text[at:m[0]])
 		found := text[m[0]:m[1]]
-		if isKey := beforeKey().MatchString(text[:m[0]]) && afterKey().MatchString(text[m[1]:]); isKey || !secret && harmless().MatchString(found) {
+		if isKey := beforeKeyPattern().MatchString(text[:m[0]]) && afterKeyPattern().MatchString(text[m[1]:]); isKey || !secret && literalPattern().MatchString(found) {
 			b.WriteString(found)
 		} else {
-			b.WriteString(masked)
+			b.WriteString(mask)
 		}
 		at = m[1]
 	}

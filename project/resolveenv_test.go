@@ -15,22 +15,22 @@ func TestEnvIsResolvedWhereItIsUsed(t *testing.T) {
 		{Name: "HIDDEN", Template: "${PATH:-${cache.port}}"},
 		{Name: "DOLLAR", Template: "$$5"},
 	}
-	got := ResolveEnv(entries, View{
+	got := ResolveEnv(entries, EnvScope{
 		Lookup: lookup(map[string]string{"PATH": "/bin", "PW": "env"}),
 		DotEnv: map[string]string{"PW": "dotenv", "USER": "you"},
 		Services: map[string]Endpoint{
-			"my-db": {Host: "::1", Port: 5432, Ours: true},
+			"my-db": {Host: "::1", Port: 5432, IsOurs: true},
 			"cache": {Host: "127.0.0.1", Port: 6379},
 		},
 	})
-	want := Resolution{
-		Pairs: []Pair{
+	want := ResolvedEnv{
+		Variables: []Variable{
 			{"URL", "postgres://you:env@[::1]:5432/x"},
 			{"HOST", "::1"},
 			{"PATH", "bin:/bin"},
 			{"DOLLAR", "$5"},
 		},
-		LeftOut: []Omission{{"LOST", "cache"}, {"HIDDEN", "cache"}},
+		Omitted: []OmittedEntry{{"LOST", "cache"}, {"HIDDEN", "cache"}},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -45,15 +45,15 @@ func TestAnEntryThatCannotBeResolvedSaysWhy(t *testing.T) {
 		{Name: "D", Template: "secret ${NOPE:?set it}"},
 		{Name: "E", Template: "secret ${"},
 		{Name: "F", Template: "secret ${gone.port}"},
-	}, View{Services: map[string]Endpoint{"my-db": {Host: "127.0.0.1", Port: 1, Ours: true}}})
+	}, EnvScope{Services: map[string]Endpoint{"my-db": {Host: "127.0.0.1", Port: 1, IsOurs: true}}})
 	wants := []string{
-		"/p/.localport.toml:3:5: env.B: variable A is not set, neither in the environment nor in .env; that [env] sets it does not count, entries do not see each other",
-		"write ${my-db.port}",
-		"env.D: variable NOPE is not set, or empty: set it",
-		`env.E: "${" without`, // Parse has refused it
-		`there is no service "gone"`,
+		"/p/.localport.toml:3:5: env.B: variable A is not set in the environment or in .env; entries of [env] cannot refer to each other",
+		"use ${my-db.port}",
+		"env.D: variable NOPE is not set or is empty: set it",
+		`env.E: missing "}"`, // Parse has refused it
+		`unknown service "gone"`,
 	}
-	if len(got.Errors) != len(wants) || len(got.Pairs) != 1 {
+	if len(got.Errors) != len(wants) || len(got.Variables) != 1 {
 		t.Fatalf("%+v", got)
 	}
 	for i, want := range wants {

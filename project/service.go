@@ -14,8 +14,8 @@ var (
 	loopback6 = netip.IPv6Loopback()
 )
 
-// Service is the service called name.
-func (p *Project) Service(name string) (Service, bool) {
+// FindService is the service called name.
+func (p *Project) FindService(name string) (Service, bool) {
 	i := slices.IndexFunc(p.Services, func(s Service) bool { return s.Name == name })
 	if i < 0 {
 		return Service{}, false
@@ -32,8 +32,8 @@ func (s Service) Addresses() []netip.AddrPort {
 	return []netip.AddrPort{netip.AddrPortFrom(loopback4, port), netip.AddrPortFrom(loopback6, port)}
 }
 
-// Listens are the addresses that the relay of the service is to have: none where it is the far side that listens.
-func (s Service) Listens() []netip.AddrPort {
+// ListenAddresses are the addresses that the relay of the service is to have: none where it is the far side that listens.
+func (s Service) ListenAddresses() []netip.AddrPort {
 	if s.Reverse {
 		return nil
 	}
@@ -86,8 +86,8 @@ func newService(name string) Service {
 	}
 }
 
-// complete fills in what depends on other keys.
-func (s *Service) complete() {
+// setDerivedDefaults fills in what depends on other keys.
+func (s *Service) setDerivedDefaults() {
 	if s.OnDemand && s.IdleTimeout == 0 {
 		s.IdleTimeout = defaultIdleTimeout
 	}

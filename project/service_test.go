@@ -28,10 +28,10 @@ func TestVariablesAreNamedAfterTheirService(t *testing.T) {
 
 func TestAServiceIsFoundByName(t *testing.T) {
 	p := Project{Services: []Service{{Name: "a"}, {Name: "b", LocalPort: 2}}}
-	if s, ok := p.Service("b"); !ok || s.LocalPort != 2 {
+	if s, ok := p.FindService("b"); !ok || s.LocalPort != 2 {
 		t.Errorf("%+v", s)
 	}
-	if _, ok := p.Service("c"); ok {
+	if _, ok := p.FindService("c"); ok {
 		t.Error("found what is not there")
 	}
 }

@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// into is the reader of a key that another package knows, which puts its value into the settings.
-func (k Key) into(settings func(*Service) *Settings) reader {
+// reader is the reader of a key that another package knows, which puts its value into the settings.
+func (k Key) reader(settings func(*Service) *Settings) reader {
 	return func(s *Service, n *node) error {
 		at := settings(s)
-		value, err := k.value(n, *at)
-		broken := slices.ContainsFunc(n.items, func(item *node) bool { return item.bad }) // which is reported
-		if err == nil && k.Valid != nil && !broken {
-			err = k.Valid(value)
+		value, err := k.readValue(n, *at)
+		broken := slices.ContainsFunc(n.items, func(item *node) bool { return item.hasError }) // which is reported
+		if err == nil && k.Validate != nil && !broken {
+			err = k.Validate(value)
 		}
 		if err != nil {
 			return err
@@ -28,143 +28,143 @@ func (k Key) into(settings func(*Service) *Settings) reader {
 	}
 }
 
-func ofCheck(s *Service) *Settings      { return &s.HealthCheck.Settings }
-func ofConnection(s *Service) *Settings { return &s.Connection.Settings }
+func healthCheckSettings(s *Service) *Settings { return &s.HealthCheck.Settings }
+func connectionSettings(s *Service) *Settings  { return &s.Connection.Settings }
 
-// value is the node's, of the Go type of the key. Before are the settings so far.
-func (k Key) value(n *node, before Settings) (any, error) {
+// readValue is the node's, of the Go type of the key. Before are the settings so far.
+func (k Key) readValue(n *node, before Settings) (any, error) {
 	var scratch Service // the readers of the other keys, put to use for these
-	switch k.Is {
-	case Number:
+	switch k.Type {
+	case TypeNumber:
 		var i int
-		err := count(0, func(*Service) *int { return &i })(&scratch, n)
+		err := countReader(0, func(*Service) *int { return &i })(&scratch, n)
 		return i, err
-	case Flag:
+	case TypeBool:
 		var b bool
-		err := boolean(func(*Service) *bool { return &b })(&scratch, n)
+		err := boolReader(func(*Service) *bool { return &b })(&scratch, n)
 		return b, err
-	case Texts:
-		return n.arguments()
-	case Table:
-		if k.Entry != nil {
-			return n.entries(k.Entry, before.Table(k.Name))
+	case TypeTextList:
+		return n.asArguments()
+	case TypeTable:
+		if k.ReadEntry != nil {
+			return n.asEntries(k.ReadEntry, before.Table(k.Name))
 		}
-		return n.texts()
-	case Codes:
-		return n.codes()
-	case Port:
+		return n.asTextTable()
+	case TypeNumberList:
+		return n.asNumberList()
+	case TypePort:
 		return readPort(n)
 	}
 	var text string
-	err := k.text(&text)(&scratch, n)
+	err := k.textReader(&text)(&scratch, n)
 	return text, err
 }
 
-// text is the reader of a key whose value is a string.
-func (k Key) text(into *string) reader {
+// textReader is the reader of a key whose value is a string.
+func (k Key) textReader(into *string) reader {
 	at := func(*Service) *string { return into }
-	switch k.Is {
-	case File:
-		return file(at)
-	case Argument:
-		return argument(at)
-	case Word:
-		return word(at)
-	case Expression:
-		return expression(at)
+	switch k.Type {
+	case TypeFile:
+		return fileReader(at)
+	case TypeArgument:
+		return argumentReader(at)
+	case TypeWord:
+		return wordReader(at)
+	case TypeRegexp:
+		return regexpReader(at)
 	}
 	if k.Values != nil {
-		return choice(at, k.Values)
+		return choiceReader(at, k.Values)
 	}
-	return text(at)
+	return textReader(at)
 }
 
-// entries reads a table whose entries are put over those before.
-func (n *node) entries(entry func(name string, value any) (string, error), before map[string]string) (map[string]string, error) {
+// asEntries reads a table whose entries are put over those before.
+func (n *node) asEntries(entry func(name string, value any) (string, error), before map[string]string) (map[string]string, error) {
 	if n.kind != tableKind {
-		return nil, n.want("a table")
+		return nil, n.typeError("a table")
 	}
 	values := map[string]string{}
 	maps.Copy(values, before)
-	var bad badItems
+	var bad itemErrors
 	for _, name := range n.names {
-		value, err := n.members[name].scalar()
+		value, err := n.members[name].asScalar()
 		if err == nil {
 			values[name], err = entry(name, value)
 		}
-		bad = bad.with(n.members[name], err)
+		bad = bad.append(n.members[name], err)
 	}
-	return values, bad.err()
+	return values, bad.errOrNil()
 }
 
-// scalar reads a string, a whole number or a truth value.
-func (n *node) scalar() (any, error) {
+// asScalar reads a string, a whole number or a truth value.
+func (n *node) asScalar() (any, error) {
 	switch n.kind {
 	case integerKind:
-		return n.integer()
+		return n.asInteger()
 	case boolKind:
 		return n.text == "true", nil
 	}
-	return n.string()
+	return n.asString()
 }
 
-// arguments reads an array of strings. An empty one among them is fine, the first is not.
-func (n *node) arguments() ([]string, error) {
+// asArguments reads an array of strings. An empty one among them is fine, the first is not.
+func (n *node) asArguments() ([]string, error) {
 	switch {
 	case n.kind != arrayKind:
-		return nil, n.want("an array of strings")
+		return nil, n.typeError(wantStrings)
 	case len(n.items) == 0:
 		return nil, errors.New("must not be empty")
 	}
 	var values []string
-	var bad badItems
+	var bad itemErrors
 	for i, item := range n.items {
 		if item.kind != stringKind || i == 0 {
-			_, err := item.string()
-			bad = bad.with(item, err)
+			_, err := item.asString()
+			bad = bad.append(item, err)
 		}
 		values = append(values, item.text)
 	}
-	return values, bad.err()
+	return values, bad.errOrNil()
 }
 
-// texts reads a table of strings.
-func (n *node) texts() (map[string]string, error) {
+// asTextTable reads a table of strings.
+func (n *node) asTextTable() (map[string]string, error) {
 	if n.kind != tableKind {
-		return nil, n.want("a table of strings")
+		return nil, n.typeError("a table of strings")
 	}
 	values := map[string]string{}
-	var bad badItems
+	var bad itemErrors
 	for _, name := range n.names {
-		value, err := n.members[name].string()
-		bad = bad.with(n.members[name], err)
+		value, err := n.members[name].asString()
+		bad = bad.append(n.members[name], err)
 		values[name] = value
 	}
-	return values, bad.err()
+	return values, bad.errOrNil()
 }
 
-// codes reads a number or an array of numbers.
-func (n *node) codes() ([]int, error) {
+// asNumberList reads a number or an array of numbers.
+func (n *node) asNumberList() ([]int, error) {
 	items := []*node{n}
 	if n.kind == arrayKind {
 		items = n.items
 	}
 	var values []int
-	var bad badItems
+	var bad itemErrors
 	for _, item := range items {
-		i, err := item.integer()
+		i, err := item.asInteger()
 		if err == nil && (i < 0 || i > 1<<30) {
 			err = fmt.Errorf("%d is out of range", i)
 		}
-		bad = bad.with(item, err)
+		bad = bad.append(item, err)
 		values = append(values, int(i))
 	}
-	return values, bad.err()
+	return values, bad.errOrNil()
 }
 
-// settings fills in what the keys of a service's type of health check, and of its technology, are when they are not
+// completeSettings fills in what the keys of a service's type of health check, and of its technology, are when they are not
 // given, and has the technology judge them together.
-func (p *parsing) settings(s *Service, given Given) {
+func (p *parser) completeSettings(s *Service, given GivenKeys) {
 	for _, check := range p.options.Checks {
 		if check.Name == s.HealthCheck.Type {
 			s.HealthCheck.Settings = withDefaults(s.HealthCheck.Settings, check.Keys)
@@ -193,53 +193,53 @@ func withDefaults(given Settings, keys []Key) Settings {
 	return given
 }
 
-// hideSettings keeps what the keys of other packages hold in secret, before any message can show it. What is secret for
+// markSecretSettings keeps what the keys of other packages hold in secret, before any message can show it. What is secret for
 // one type is for all: the type itself may be what is wrong.
-func (p *parsing) hideSettings() {
+func (p *parser) markSecretSettings() {
 	for _, n := range append(p.serviceNodes(), p.root.member("defaults")) {
 		for _, check := range p.options.Checks {
-			p.hide(n.member(healthCheckKey), check.Keys)
+			p.markSecretKeys(n.member(healthCheckKey), check.Keys)
 		}
 		for _, technology := range p.options.Technologies {
-			p.hide(n, topKeysOf(technology))
-			p.hide(n.member("connection"), connectionKeys(technology))
+			p.markSecretKeys(n, serviceKeys(technology))
+			p.markSecretKeys(n.member("connection"), connectionKeys(technology))
 		}
 	}
 }
 
-func (p *parsing) hide(table *node, keys []Key) {
+func (p *parser) markSecretKeys(table *node, keys []Key) {
 	for _, key := range keys {
 		if n := table.member(key.Name); key.Secret && n != nil {
-			p.hideBelow(n, key)
+			p.markSecretTree(n, key)
 		}
 	}
 }
 
-func (p *parsing) hideBelow(n *node, key Key) {
+func (p *parser) markSecretTree(n *node, key Key) {
 	for m := range n.all() {
-		if slices.ContainsFunc(key.Public, func(name string) bool { return strings.EqualFold(name, m.name) }) {
+		if slices.ContainsFunc(key.PublicEntries, func(name string) bool { return strings.EqualFold(name, m.name) }) {
 			continue
 		}
-		m.hide()
+		m.markSecret()
 		if m.kind != stringKind {
 			continue
 		}
-		p.keepSecret(m.text)
-		if _, token, ok := strings.Cut(m.text, " "); ok && key.Is == Table {
-			p.keepSecret(token) // of "Bearer TOKEN", as it may stand alone
+		p.addSecret(m.text)
+		if _, token, ok := strings.Cut(m.text, " "); ok && key.Type == TypeTable {
+			p.addSecret(token) // of "Bearer TOKEN", as it may stand alone
 		}
 	}
 }
 
-// hide makes n a secret. Strings are masked wherever a line is quoted; other scalars only from now on.
-func (n *node) hide() {
-	if n.secret {
+// markSecret makes n a secret. Strings are masked wherever a line is quoted; other scalars only from now on.
+func (n *node) markSecret() {
+	if n.isSecret {
 		return
 	}
-	n.secret = true
+	n.isSecret = true
 	switch n.kind {
 	case integerKind, floatKind, boolKind, dateKind:
-		s := span{start: n.at, end: n.at + len(n.text)}
+		s := span{start: n.valueOffset, end: n.valueOffset + len(n.text)}
 		at, _ := slices.BinarySearchFunc(n.doc.spans, s, func(a, b span) int { return a.start - b.start })
 		n.doc.spans = slices.Insert(n.doc.spans, at, s)
 	}

@@ -22,7 +22,7 @@ func TestTechnologyType_EveryKeyThatNamesAFileIsCoveredByTrust(t *testing.T) {
 	for _, technology := range project.BuiltIn {
 		for _, key := range technology.Keys {
 			covered := strings.HasSuffix(key.Name, "_file") || key.Name == "kubeconfig" // which is looked for in a config that nobody has allowed yet
-			if key.Is == project.File && !covered {
+			if key.Type == project.TypeFile && !covered {
 				t.Errorf("%s: %s", technology.Name, key.Name)
 			}
 		}

@@ -21,26 +21,26 @@ type reference struct {
 	service  string   // ${service.attr}
 	attr     string   // host, port or addr
 	op       string   // "", ":-" or ":?"
-	word     template // :-word
+	fallback template // :-word
 	message  string   // :?message
 }
 
 var (
-	variableName = lazily(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	serviceName  = lazily(`^[A-Za-z_][A-Za-z0-9_-]*$`)
-	namePrefix   = lazily(`^[A-Za-z0-9_.-]*`)
+	variableNamePattern = lazyRegexp(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	serviceNamePattern  = lazyRegexp(`^[A-Za-z_][A-Za-z0-9_-]*$`)
+	namePrefixPattern   = lazyRegexp(`^[A-Za-z0-9_.-]*`)
 )
 
 // maxNesting is how deep defaults may stand in defaults.
 const maxNesting = 8
 
 var (
-	errOpen      = errors.New(`"${" without its "}"; write "$$" for a dollar`)
+	errUnclosed  = errors.New(`missing "}" after "${"; write "$$" for a literal "$"`)
 	errReference = errors.New(
-		`malformed "${…}"; it is ${NAME}, ${NAME:-default}, ${NAME:?message} or ${service.port}, and "$$" is a dollar`)
-	errNesting = fmt.Errorf(`"${…}" nested more than %d deep`, maxNesting)
-	errDefault = errors.New("a reference to a service takes neither default nor message: a service is always there")
-	errAttr    = errors.New("a service has host, port and addr, and nothing else to refer to")
+		`invalid "${…}": use ${NAME}, ${NAME:-default}, ${NAME:?message} or ${service.port}; write "$$" for a literal "$"`)
+	errNesting = fmt.Errorf(`"${…}" is nested more than %d levels deep`, maxNesting)
+	errDefault = errors.New("a reference to a service cannot have a default or a message")
+	errAttr    = errors.New("invalid reference to a service: use host, port or addr after the dot")
 )
 
 // parseTemplate takes text apart. Its errors quote nothing of the text, which may be a password.
@@ -64,14 +64,14 @@ func parseUntil(text string, inDefault bool, depth int) (t template, rest string
 	for {
 		at := strings.IndexAny(text, stop)
 		if at < 0 {
-			return t.literal(text), "", nil
+			return t.appendLiteral(text), "", nil
 		}
-		t, text = t.literal(text[:at]), text[at:]
+		t, text = t.appendLiteral(text[:at]), text[at:]
 		switch {
 		case text[0] == '}':
 			return t, text, nil
 		case strings.HasPrefix(text, "$$"):
-			t, text = t.literal("$"), text[2:]
+			t, text = t.appendLiteral("$"), text[2:]
 		case strings.HasPrefix(text, "${"):
 			var ref *reference
 			if ref, text, err = parseReference(text[2:], depth); err != nil {
@@ -79,13 +79,13 @@ func parseUntil(text string, inDefault bool, depth int) (t template, rest string
 			}
 			t = append(t, part{ref: ref})
 		default: // a dollar that means nothing to us
-			t, text = t.literal("$"), text[1:]
+			t, text = t.appendLiteral("$"), text[1:]
 		}
 	}
 }
 
-// literal is t with text after it.
-func (t template) literal(text string) template {
+// appendLiteral is t with text after it.
+func (t template) appendLiteral(text string) template {
 	if text == "" {
 		return t
 	}
@@ -98,9 +98,9 @@ func (t template) literal(text string) template {
 
 // parseReference parses what follows "${", to its brace.
 func parseReference(text string, depth int) (*reference, string, error) {
-	name := namePrefix().FindString(text)
+	name := namePrefixPattern().FindString(text)
 	if name == text {
-		return nil, "", errOpen
+		return nil, "", errUnclosed
 	}
 	ref, err := newReference(name)
 	if err != nil {
@@ -110,7 +110,7 @@ func parseReference(text string, depth int) (*reference, string, error) {
 	switch {
 	case strings.HasPrefix(text, ":-"):
 		ref.op = ":-"
-		ref.word, text, err = parseUntil(text[2:], true, depth+1)
+		ref.fallback, text, err = parseUntil(text[2:], true, depth+1)
 	case strings.HasPrefix(text, ":?"):
 		ref.op = ":?"
 		if end := strings.IndexByte(text, '}'); end >= 0 {
@@ -123,7 +123,7 @@ func parseReference(text string, depth int) (*reference, string, error) {
 	case err != nil:
 		return nil, "", err
 	case text == "":
-		return nil, "", errOpen
+		return nil, "", errUnclosed
 	case text[0] != '}':
 		return nil, "", errReference
 	case ref.service != "" && ref.op != "":
@@ -135,14 +135,14 @@ func parseReference(text string, depth int) (*reference, string, error) {
 func newReference(name string) (*reference, error) {
 	dot := strings.LastIndexByte(name, '.')
 	if dot < 0 {
-		if !variableName().MatchString(name) {
+		if !variableNamePattern().MatchString(name) {
 			return nil, errReference
 		}
 		return &reference{variable: name}, nil
 	}
 	ref := &reference{service: name[:dot], attr: name[dot+1:]}
 	switch {
-	case !serviceName().MatchString(ref.service):
+	case !serviceNamePattern().MatchString(ref.service):
 		return nil, errReference
 	case ref.attr != "host" && ref.attr != "port" && ref.attr != "addr":
 		return nil, errAttr
@@ -152,39 +152,39 @@ func newReference(name string) (*reference, error) {
 
 // references yields every reference, those in defaults too, whether or not the default would be used.
 func (t template) references() iter.Seq[*reference] {
-	return func(yield func(*reference) bool) { t.eachReference(yield) }
+	return func(yield func(*reference) bool) { t.visitReferences(yield) }
 }
 
-func (t template) eachReference(yield func(*reference) bool) bool {
+func (t template) visitReferences(yield func(*reference) bool) bool {
 	for _, p := range t {
-		if p.ref != nil && (!yield(p.ref) || !p.ref.word.eachReference(yield)) {
+		if p.ref != nil && (!yield(p.ref) || !p.ref.fallback.visitReferences(yield)) {
 			return false
 		}
 	}
 	return true
 }
 
-// scope is what references mean.
-type scope struct {
+// resolver is what references mean.
+type resolver struct {
 	variable func(name string) (string, bool)
 	service  func(ref *reference) (string, error)
 }
 
-// missing is a variable that is set nowhere.
-type missing struct {
+// missingVariableError is a variable that is set nowhere.
+type missingVariableError struct {
 	name    string
 	message string // the config's own
 }
 
-func (e *missing) Error() string {
+func (e *missingVariableError) Error() string {
 	if e.message != "" {
-		return fmt.Sprintf("variable %s is not set, or empty: %s", e.name, e.message)
+		return fmt.Sprintf("variable %s is not set or is empty: %s", e.name, e.message)
 	}
-	return fmt.Sprintf("variable %s is not set, neither in the environment nor in %s", e.name, EnvName)
+	return fmt.Sprintf("variable %s is not set in the environment or in %s", e.name, EnvName)
 }
 
 // resolve puts the text together again.
-func (t template) resolve(in scope) (string, error) {
+func (t template) resolve(in resolver) (string, error) {
 	var b strings.Builder
 	for _, p := range t {
 		text, err := p.resolve(in)
@@ -196,7 +196,7 @@ func (t template) resolve(in scope) (string, error) {
 	return b.String(), nil
 }
 
-func (p part) resolve(in scope) (string, error) {
+func (p part) resolve(in resolver) (string, error) {
 	ref := p.ref
 	if ref == nil {
 		return p.literal, nil
@@ -207,19 +207,19 @@ func (p part) resolve(in scope) (string, error) {
 	value, set := in.variable(ref.variable)
 	switch {
 	case ref.op == ":-" && value == "":
-		return ref.word.resolve(in)
+		return ref.fallback.resolve(in)
 	case ref.op == ":?" && value == "", !set:
-		return "", &missing{name: ref.variable, message: ref.message}
+		return "", &missingVariableError{name: ref.variable, message: ref.message}
 	}
 	return value, nil
 }
 
-// constant is text with its $$ undone, if it has no references.
-func constant(text string) (string, bool) {
+// constantText is text with its $$ undone, if it has no references.
+func constantText(text string) (string, bool) {
 	t, err := parseTemplate(text)
 	for range t.references() {
 		return "", false
 	}
-	plain, _ := t.resolve(scope{}) // there is nothing in it to resolve
+	plain, _ := t.resolve(resolver{}) // there is nothing in it to resolve
 	return plain, err == nil
 }

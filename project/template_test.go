@@ -15,7 +15,7 @@ func TestDoubledDollarsGiveTheTextBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := parsed.resolve(scope{}); got != text || err != nil {
+		if got, err := parsed.resolve(resolver{}); got != text || err != nil {
 			t.Fatalf("%q became %q, %v", text, got, err)
 		}
 	})
@@ -28,7 +28,7 @@ func TestAValueIsNotInterpolatedAgain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := parsed.resolve(scope{variable: lookup(map[string]string{"A": value})})
+		got, err := parsed.resolve(resolver{variable: lookup(map[string]string{"A": value})})
 		if got != "<"+value+">" || err != nil {
 			t.Fatalf("%q became %q, %v", value, got, err)
 		}
@@ -48,7 +48,7 @@ func TestAMissingVariableIsNeverEmpty(t *testing.T) {
 			t.Errorf("%s: %v", text, err)
 			continue
 		}
-		if got, err := parsed.resolve(scope{variable: env}); got != want || err != nil {
+		if got, err := parsed.resolve(resolver{variable: env}); got != want || err != nil {
 			t.Errorf("%s = %q, %v; want %q", text, got, err, want)
 		}
 	}
@@ -58,8 +58,8 @@ func TestAMissingVariableIsNeverEmpty(t *testing.T) {
 			t.Errorf("%s: %v", text, err)
 			continue
 		}
-		_, err = parsed.resolve(scope{variable: env})
-		if _, ok := errors.AsType[*missing](err); !ok {
+		_, err = parsed.resolve(resolver{variable: env})
+		if _, ok := errors.AsType[*missingVariableError](err); !ok {
 			t.Errorf("%s: %v", text, err)
 		}
 	}

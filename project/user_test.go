@@ -22,14 +22,14 @@ func userConfig(t *testing.T, text string) string {
 }
 
 func TestAUsersConfigIsReadWithDefaultsForWhatItDoesNotSay(t *testing.T) {
-	got, err := ReadUser(filepath.Join(t.TempDir(), "none", UserConfigName))
-	if err != nil || !reflect.DeepEqual(got, DefaultUser()) {
+	got, err := ReadUserConfig(filepath.Join(t.TempDir(), "none", UserConfigName))
+	if err != nil || !reflect.DeepEqual(got, DefaultUserConfig()) {
 		t.Errorf("no file: %+v, %v", got, err)
 	}
-	if got, err = ReadUser(userConfig(t, "linger = 60\n")); err != nil || got.Linger != time.Minute || got.Verbosity != Normal {
+	if got, err = ReadUserConfig(userConfig(t, "linger = 60\n")); err != nil || got.Linger != time.Minute || got.Verbosity != VerbosityNormal {
 		t.Errorf("one key: %+v, %v", got, err)
 	}
-	got, err = ReadUser(userConfig(t, `
+	got, err = ReadUserConfig(userConfig(t, `
 verbosity = "quiet"
 linger = "1m"
 [logs]
@@ -41,14 +41,14 @@ desktop = true
 on = ["state"]
 `))
 	home, _ := homeDir()
-	want := User{
-		Verbosity: Quiet, Linger: time.Minute, Logs: UserLogs{Keep: 36 * time.Hour, MaxSize: 3 << 19},
+	want := UserConfig{
+		Verbosity: VerbosityQuiet, Linger: time.Minute, Logs: UserLogs{Keep: 36 * time.Hour, MaxSize: 3 << 19},
 		Notify: UserNotify{Command: []string{filepath.Join(home, "bin/tell"), "{event}", ""}, Desktop: true, On: []string{"state"}},
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v, %v\nwant %+v", got, err, want)
 	}
-	if got, err = ReadUser(userConfig(t, "[logs]\nkeep = 3\nmax_size = 65536\n")); err != nil ||
+	if got, err = ReadUserConfig(userConfig(t, "[logs]\nkeep = 3\nmax_size = 65536\n")); err != nil ||
 		got.Logs != (UserLogs{Keep: 72 * time.Hour, MaxSize: 65536}) {
 		t.Errorf("numbers: %+v, %v", got, err)
 	}
@@ -66,21 +66,21 @@ desktop = "yes"
 on = ["failed", "recoverd"]
 [notifiy]
 `)
-	got, err := ReadUser(path)
-	invalid, ok := errors.AsType[*Invalid](err)
-	if !ok || !reflect.DeepEqual(got, DefaultUser()) {
+	got, err := ReadUserConfig(path)
+	invalid, ok := errors.AsType[*InvalidError](err)
+	if !ok || !reflect.DeepEqual(got, DefaultUserConfig()) {
 		t.Fatalf("got %+v, %v", got, err)
 	}
 	want := []string{
 		`:1:1: verbosty: unknown key; did you mean "verbosity"?`,
-		`:2:13: verbosity: unknown verbosity "loud", must be quiet, normal or verbose`,
-		`:3:10: linger: must be a duration longer than nothing: "30s", "5m" or a number of seconds`,
+		`:2:13: verbosity: invalid verbosity "loud": must be quiet, normal or verbose`,
+		`:3:10: linger: must be a positive duration such as "30s" or "5m", or a number of seconds`,
 		`:4:1: keep: unknown key; did you mean "logs.keep"?`,
-		`:5:17: logs.keep: must be longer than nothing: "7d", "36h" or a number of days`,
-		`:5:32: logs.max_size: must be at least "64KB": "4MB", "512KB", "1GB" or a number of bytes`,
-		`:7:11: notify.command: must be an array of strings, not a string`,
+		`:5:17: logs.keep: must be a positive age such as "7d" or "36h", or a number of days`,
+		`:5:32: logs.max_size: must be a size such as "512KB", "4MB" or "1GB", or a number of bytes, and at least "64KB"`,
+		`:7:11: notify.command: must be an array of strings such as ["a", "b"], not a string`,
 		`:8:11: notify.desktop: must be true or false, not a string`,
-		`:9:17: notify.on[1]: unknown event "recoverd", must be state, failed, recovered, reload, pending, started, ended, no_room or room; did you mean "recovered"?`,
+		`:9:17: notify.on[1]: invalid event "recoverd": must be state, failed, recovered, reload, pending, started, ended, no_room or room; did you mean "recovered"?`,
 		`:10:2: notifiy: unknown key; did you mean "notify"?`,
 	}
 	var lines []string
@@ -91,10 +91,10 @@ on = ["failed", "recoverd"]
 	if !reflect.DeepEqual(lines, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(lines, "\n"), strings.Join(want, "\n"))
 	}
-	if brief := invalid.Brief(); strings.Contains(brief, "\n") || brief != path+want[0]+" (and 9 more)" {
+	if brief := invalid.Summary(); strings.Contains(brief, "\n") || brief != path+want[0]+" (and 9 more)" {
 		t.Errorf("in brief: %s", brief)
 	}
-	if _, err = ReadUser(userConfig(t, "linger = \n")); !errors.As(err, &invalid) || !strings.Contains(err.Error(), ":1:") {
+	if _, err = ReadUserConfig(userConfig(t, "linger = \n")); !errors.As(err, &invalid) || !strings.Contains(err.Error(), ":1:") {
 		t.Errorf("no TOML: %v", err)
 	}
 }
@@ -106,16 +106,16 @@ func TestAUsersConfigThatOthersCanWriteToIsRefused(t *testing.T) {
 		if err := os.Chmod(open, 0o777); err != nil {
 			t.Fatal(err)
 		}
-		got, err := ReadUser(path)
-		var exposed *ExposedError
-		if !errors.As(err, &exposed) || !reflect.DeepEqual(got, DefaultUser()) || !strings.Contains(err.Error(), "chmod go-w "+open) {
+		got, err := ReadUserConfig(path)
+		var exposed *InsecureConfigError
+		if !errors.As(err, &exposed) || !reflect.DeepEqual(got, DefaultUserConfig()) || !strings.Contains(err.Error(), "chmod go-w "+open) {
 			t.Errorf("%s can be written by all: %+v, %v", open, got, err)
 		}
 		if err := os.Chmod(open, 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got, err := ReadUser(path); err != nil || got.Linger != time.Minute {
+	if got, err := ReadUserConfig(path); err != nil || got.Linger != time.Minute {
 		t.Errorf("the user's own: %+v, %v", got, err)
 	}
 }
@@ -138,7 +138,7 @@ func BenchmarkReadUser(b *testing.B) {
 	path := filepath.Join(b.TempDir(), UserConfigName)
 	write(b, path, "verbosity = \"quiet\"\n[notify]\ncommand = [\"tell\", \"{event}\"]\n")
 	for b.Loop() {
-		if _, err := ReadUser(path); err != nil {
+		if _, err := ReadUserConfig(path); err != nil {
 			b.Fatal(err)
 		}
 	}

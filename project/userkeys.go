@@ -13,13 +13,13 @@ import (
 type userKey struct {
 	name string
 	keys []userKey // it is a table, of these
-	read func(*User, *node) error
+	read func(*UserConfig, *node) error
 }
 
 var userKeys = []userKey{
 	{name: "verbosity", read: readVerbosity},
-	{name: "linger", read: func(u *User, n *node) (err error) {
-		u.Linger, err = n.duration()
+	{name: "linger", read: func(u *UserConfig, n *node) (err error) {
+		u.Linger, err = n.asDuration()
 		return err
 	}},
 	{name: "logs", keys: []userKey{
@@ -28,9 +28,9 @@ var userKeys = []userKey{
 	}},
 	{name: "notify", keys: []userKey{
 		{name: "command", read: readNotifyCommand},
-		{name: "desktop", read: func(u *User, n *node) error {
+		{name: "desktop", read: func(u *UserConfig, n *node) error {
 			if n.kind != boolKind {
-				return n.want("true or false")
+				return n.typeError(wantBool)
 			}
 			u.Notify.Desktop = n.text == "true"
 			return nil
@@ -39,54 +39,54 @@ var userKeys = []userKey{
 	}},
 }
 
-func parseUser(path string, data []byte) (User, error) {
+func parseUserConfig(path string, data []byte) (UserConfig, error) {
 	doc, bad := parseDocument(&Files{Root: filepath.Dir(path), Path: path}, path, data)
 	if bad != nil {
-		return DefaultUser(), &Invalid{Diagnostics: []Diagnostic{*bad}}
+		return DefaultUserConfig(), &InvalidError{Diagnostics: []Diagnostic{*bad}}
 	}
-	u := DefaultUser()
+	u := DefaultUserConfig()
 	var r report
-	r.user(&u, doc.root, userKeys)
+	r.readUserTable(&u, doc.root, userKeys)
 	if found := r.diagnostics(nil); len(found) > 0 {
-		return DefaultUser(), &Invalid{Diagnostics: found}
+		return DefaultUserConfig(), &InvalidError{Diagnostics: found}
 	}
 	return u, nil
 }
 
-// user reads a table of a user's config.
-func (r *report) user(u *User, table *node, keys []userKey) {
+// readUserTable reads a table of a user's config.
+func (r *report) readUserTable(u *UserConfig, table *node, keys []userKey) {
 	for _, name := range table.names {
 		n := table.members[name]
 		key := slices.IndexFunc(keys, func(k userKey) bool { return k.name == name })
 		switch {
 		case key < 0:
-			r.key(n, "unknown key%s", nearestKey(name, keys))
+			r.reportKey(n, "unknown key%s", suggestUserKey(name, keys))
 		case keys[key].read != nil:
-			r.wrong(n, keys[key].read(u, n))
+			r.reportError(n, keys[key].read(u, n))
 		case n.kind != tableKind:
-			r.wrong(n, n.want("a table"))
+			r.reportError(n, n.typeError("a table"))
 		default:
-			r.user(u, n, keys[key].keys)
+			r.readUserTable(u, n, keys[key].keys)
 		}
 	}
 }
 
-// wrong reports what is wrong with a value, or with items in it.
-func (r *report) wrong(n *node, err error) {
+// reportError reports what is wrong with a value, or with items in it.
+func (r *report) reportError(n *node, err error) {
 	if err == nil {
 		return
 	}
-	items, ok := errors.AsType[badItems](err)
+	items, ok := errors.AsType[itemErrors](err)
 	if !ok {
-		items = badItems{{n, err}}
+		items = itemErrors{{n, err}}
 	}
 	for _, item := range items {
-		r.value(item.node, "%v", item.err)
+		r.reportValue(item.node, "%v", item.err)
 	}
 }
 
-// nearestKey is the end of the message about an unknown key. A key of a table may have been put outside of it.
-func nearestKey(name string, keys []userKey) string {
+// suggestUserKey is the end of the message about an unknown key. A key of a table may have been put outside of it.
+func suggestUserKey(name string, keys []userKey) string {
 	var names []string
 	for _, key := range keys {
 		names = append(names, key.name)
@@ -96,38 +96,38 @@ func nearestKey(name string, keys []userKey) string {
 			}
 		}
 	}
-	return maybeNearest(name, names)
+	return suggestNearest(name, names)
 }
 
-// maybeNearest asks whether the nearest name was meant, if there is one.
-func maybeNearest(name string, names []string) string {
-	if near := Nearest(name, names); near != "" {
+// suggestNearest asks whether the nearest name was meant, if there is one.
+func suggestNearest(name string, names []string) string {
+	if near := NearestName(name, names); near != "" {
 		return didYouMean(near)
 	}
 	return ""
 }
 
-// oneWord reads one of the words.
-func oneWord(n *node, what string, words []string) (string, error) {
-	word, err := n.string()
+// readOneOf reads one of the words.
+func readOneOf(n *node, what string, words []string) (string, error) {
+	word, err := n.asString()
 	if err == nil && !slices.Contains(words, word) {
-		err = fmt.Errorf("unknown %s %s, must be %s%s", what, n.quoted(), oneOf(words), maybeNearest(word, words))
+		err = fmt.Errorf("invalid %s %s: must be %s%s", what, n.quoted(), joinAlternatives(words), suggestNearest(word, words))
 	}
 	return word, err
 }
 
-func readVerbosity(u *User, n *node) error {
-	word, err := oneWord(n, "verbosity", []string{string(Quiet), string(Normal), string(Verbose)})
+func readVerbosity(u *UserConfig, n *node) error {
+	word, err := readOneOf(n, "verbosity", []string{string(VerbosityQuiet), string(VerbosityNormal), string(VerbosityVerbose)})
 	u.Verbosity = Verbosity(word)
 	return err
 }
 
-var errKeep = errors.New(`must be longer than nothing: "7d", "36h" or a number of days`)
+var errKeep = errors.New(`must be a positive age such as "7d" or "36h", or a number of days`)
 
-func readKeep(u *User, n *node) (err error) {
+func readKeep(u *UserConfig, n *node) (err error) {
 	text := n.text
 	if n.kind != stringKind {
-		days, err := n.float()
+		days, err := n.asFloat()
 		if err != nil {
 			return errKeep
 		}
@@ -141,35 +141,35 @@ func readKeep(u *User, n *node) (err error) {
 
 // The bounds of max_size: below, every line would be a file of its own.
 const (
-	leastLogSize = 64 << 10
-	mostLogSize  = 1 << 40
+	minLogSize = 64 << 10
+	maxLogSize = 1 << 40
 )
 
-var errSize = errors.New(`must be at least "64KB": "4MB", "512KB", "1GB" or a number of bytes`)
+var errSize = errors.New(`must be a size such as "512KB", "4MB" or "1GB", or a number of bytes, and at least "64KB"`)
 
-func readMaxSize(u *User, n *node) error {
+func readMaxSize(u *UserConfig, n *node) error {
 	size, unit := 0.0, int64(1)
 	var err error
 	switch n.kind {
 	case integerKind:
-		size, err = n.float()
+		size, err = n.asFloat()
 	case stringKind:
 		var number string
-		number, unit = cutUnit(n.text)
+		number, unit = splitUnit(n.text)
 		size, err = strconv.ParseFloat(number, 64)
 	default:
 		return errSize
 	}
 	size *= float64(unit)
-	if err != nil || !(size >= leastLogSize && size <= mostLogSize) {
+	if err != nil || !(size >= minLogSize && size <= maxLogSize) {
 		return errSize
 	}
 	u.Logs.MaxSize = int64(size)
 	return nil
 }
 
-// cutUnit takes the unit off a size.
-func cutUnit(text string) (number string, unit int64) {
+// splitUnit takes the unit off a size.
+func splitUnit(text string) (number string, unit int64) {
 	for i, suffix := range []string{"KB", "MB", "GB"} {
 		if number, ok := strings.CutSuffix(strings.ToUpper(text), suffix); ok {
 			return strings.TrimSpace(number), 1 << (10 * (i + 1))
@@ -178,18 +178,18 @@ func cutUnit(text string) (number string, unit int64) {
 	return text, 1
 }
 
-func readNotifyCommand(u *User, n *node) error {
+func readNotifyCommand(u *UserConfig, n *node) error {
 	if n.kind != arrayKind {
-		return n.want("an array of strings")
+		return n.typeError(wantStrings)
 	}
 	if len(n.items) == 0 {
-		return errors.New(`must not be empty, as in ["say", "{service} {event}"]`)
+		return errors.New(`must not be empty, for example ["say", "{service} {event}"]`)
 	}
-	var bad badItems
+	var bad itemErrors
 	for i, item := range n.items {
 		if item.kind != stringKind || i == 0 { // an empty argument is fine, an empty program is not
-			_, err := item.string()
-			bad = bad.with(item, err)
+			_, err := item.asString()
+			bad = bad.append(item, err)
 		}
 		u.Notify.Command = append(u.Notify.Command, item.text)
 	}
@@ -204,16 +204,16 @@ func readNotifyCommand(u *User, n *node) error {
 	return nil
 }
 
-func readNotifyOn(u *User, n *node) error {
+func readNotifyOn(u *UserConfig, n *node) error {
 	if n.kind != arrayKind {
-		return n.want("an array of strings")
+		return n.typeError(wantStrings)
 	}
 	u.Notify.On = []string{}
-	var bad badItems
+	var bad itemErrors
 	for _, item := range n.items {
-		word, err := oneWord(item, "event", EventKinds)
-		bad = bad.with(item, err)
+		word, err := readOneOf(item, "event", EventKinds)
+		bad = bad.append(item, err)
 		u.Notify.On = append(u.Notify.On, word)
 	}
-	return bad.err()
+	return bad.errOrNil()
 }

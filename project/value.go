@@ -1,6 +1,7 @@
 package project
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -12,138 +13,165 @@ import (
 
 // quoted is the node's text for a message.
 func (n *node) quoted() string {
-	if n.secret {
-		return strconv.Quote(masked)
+	if n.isSecret {
+		return strconv.Quote(mask)
 	}
-	return quoted(n.text, n.doc.secrets)
+	return quoteMasked(n.text, n.doc.secrets)
 }
 
-// want is the error about a value of the wrong type.
-func (n *node) want(what string) error { return fmt.Errorf("must be %s, not %s", what, n.kind) }
+// typeError is the error about a value of the wrong type.
+func (n *node) typeError(what string) error {
+	return fmt.Errorf("must be %s, not %s%s", what, n.kind, n.quotingAdvice(what))
+}
 
-func (n *node) string() (string, error) {
+// quotingAdvice is the end of the message about a value that only has quotes too many or too few.
+func (n *node) quotingAdvice(want string) string {
+	switch n.kind {
+	case integerKind, floatKind, boolKind, dateKind:
+		if want == "a string" {
+			return "; put it in quotes"
+		}
+	case stringKind:
+		_, err := strconv.Atoi(n.text)
+		isInteger, isBool := err == nil, n.text == "true" || n.text == "false"
+		isLiteral := bytes.HasPrefix(n.doc.data[n.valueOffset+1:], []byte(n.text)) // not ${…}, which needs the quotes
+		if isLiteral && (want == wantInteger && isInteger || want == wantBool && isBool) {
+			return "; remove the quotes"
+		}
+	}
+	return ""
+}
+
+// What a value must be, in the words of messages.
+const (
+	wantInteger = "an integer"
+	wantBool    = "true or false"
+	wantStrings = `an array of strings such as ["a", "b"]`
+)
+
+func (n *node) asString() (string, error) {
 	switch {
 	case n.kind != stringKind:
-		return "", n.want("a string")
+		return "", n.typeError("a string")
 	case n.text == "":
 		return "", errors.New("must not be empty")
 	}
 	return n.text, nil
 }
 
-func (n *node) integer() (int64, error) {
+func (n *node) asInteger() (int64, error) {
 	if n.kind != integerKind {
-		return 0, n.want("a whole number")
+		return 0, n.typeError(wantInteger)
 	}
 	return strconv.ParseInt(n.text, 0, 64) // with base 0 Go's notation is TOML's, underscores included
 }
 
-func (n *node) float() (float64, error) {
+func (n *node) asFloat() (float64, error) {
 	switch n.kind {
 	case integerKind:
-		i, err := n.integer()
+		i, err := n.asInteger()
 		return float64(i), err
 	case floatKind:
 		return strconv.ParseFloat(strings.ReplaceAll(n.text, "_", ""), 64)
 	}
-	return 0, n.want("a number")
+	return 0, n.typeError("a number")
 }
 
-// text reads any string but the empty one.
-func text(at func(*Service) *string) reader {
+// textReader reads any string but the empty one.
+func textReader(target func(*Service) *string) reader {
 	return func(s *Service, n *node) (err error) {
-		*at(s), err = n.string()
+		*target(s), err = n.asString()
 		return err
 	}
 }
 
-// argument reads what becomes an argument of a tool: it must not be taken for an option.
-func argument(at func(*Service) *string) reader {
+// argumentReader reads what becomes an argument of a tool: it must not be taken for an option.
+func argumentReader(target func(*Service) *string) reader {
 	return func(s *Service, n *node) (err error) {
-		if *at(s), err = n.string(); strings.HasPrefix(*at(s), "-") {
+		if *target(s), err = n.asString(); strings.HasPrefix(*target(s), "-") {
 			return fmt.Errorf(`%s must not begin with "-"`, n.quoted())
 		}
 		return err
 	}
 }
 
-var blank = lazily(`[\s\x00-\x1f\x7f]`)
+var blankPattern = lazyRegexp(`[\s\x00-\x1f\x7f]`)
 
-// word reads an argument without spaces: a name, a host.
-func word(at func(*Service) *string) reader {
+// wordReader reads an argument without spaces: a name, a host.
+func wordReader(target func(*Service) *string) reader {
 	return func(s *Service, n *node) error {
-		if err := argument(at)(s, n); err != nil {
+		if err := argumentReader(target)(s, n); err != nil {
 			return err
 		}
-		if blank().MatchString(*at(s)) {
-			return fmt.Errorf("%s must not hold spaces or control characters", n.quoted())
+		if blankPattern().MatchString(*target(s)) {
+			return fmt.Errorf("%s must not contain spaces or control characters", n.quoted())
 		}
 		return nil
 	}
 }
 
-// choice reads one of the values.
-func choice(at func(*Service) *string, values []string) reader {
+// choiceReader reads one of the values.
+func choiceReader(target func(*Service) *string, values []string) reader {
 	return func(s *Service, n *node) error {
-		value, err := n.string()
+		value, err := n.asString()
 		if err != nil {
 			return err
 		}
 		if !slices.Contains(values, value) {
 			hint := ""
-			if near := Nearest(value, values); near != "" {
+			if near := NearestName(value, values); near != "" {
 				hint = didYouMean(near)
 			}
-			return fmt.Errorf("unknown %s %s, must be %s%s", n.name, n.quoted(), oneOf(values), hint)
+			return fmt.Errorf("invalid %s %s: must be %s%s", n.name, n.quoted(), joinAlternatives(values), hint)
 		}
-		*at(s) = value
+		*target(s) = value
 		return nil
 	}
 }
 
-func boolean(at func(*Service) *bool) reader {
+func boolReader(target func(*Service) *bool) reader {
 	return func(s *Service, n *node) error {
 		if n.kind != boolKind {
-			return n.want("true or false")
+			return n.typeError(wantBool)
 		}
-		*at(s) = n.text == "true"
+		*target(s) = n.text == "true"
 		return nil
 	}
 }
 
-func count(least int64, at func(*Service) *int) reader {
+func countReader(minimum int64, target func(*Service) *int) reader {
 	return func(s *Service, n *node) error {
-		i, err := n.integer()
-		if err == nil && (i < least || i > math.MaxInt32) {
-			err = fmt.Errorf("must be between %d and %d", least, math.MaxInt32)
+		i, err := n.asInteger()
+		if err == nil && (i < minimum || i > math.MaxInt32) {
+			err = fmt.Errorf("must be between %d and %d", minimum, math.MaxInt32)
 		}
 		if err == nil {
-			*at(s) = int(i)
+			*target(s) = int(i)
 		}
 		return err
 	}
 }
 
-func duration(at func(*Service) *time.Duration) reader {
+func durationReader(target func(*Service) *time.Duration) reader {
 	return func(s *Service, n *node) error {
-		d, err := n.duration()
+		d, err := n.asDuration()
 		if err == nil {
-			*at(s) = d
+			*target(s) = d
 		}
 		return err
 	}
 }
 
-var errDuration = errors.New(`must be a duration longer than nothing: "30s", "5m" or a number of seconds`)
+var errDuration = errors.New(`must be a positive duration such as "30s" or "5m", or a number of seconds`)
 
-func (n *node) duration() (time.Duration, error) {
+func (n *node) asDuration() (time.Duration, error) {
 	switch n.kind {
 	case integerKind, floatKind:
-		f, err := n.float()
+		f, err := n.asFloat()
 		if err != nil {
 			return 0, errDuration
 		}
-		return seconds(f)
+		return durationOfSeconds(f)
 	case stringKind:
 		return ParseDuration(n.text)
 	}
@@ -153,7 +181,7 @@ func (n *node) duration() (time.Duration, error) {
 // ParseDuration reads a duration as the user writes it, "30s" or a number of seconds. It is always more than zero.
 func ParseDuration(text string) (time.Duration, error) {
 	if f, err := strconv.ParseFloat(text, 64); err == nil {
-		return seconds(f)
+		return durationOfSeconds(f)
 	}
 	if d, err := time.ParseDuration(text); err == nil && d > 0 {
 		return d, nil
@@ -161,7 +189,7 @@ func ParseDuration(text string) (time.Duration, error) {
 	return 0, errDuration
 }
 
-func seconds(f float64) (time.Duration, error) {
+func durationOfSeconds(f float64) (time.Duration, error) {
 	d := f * float64(time.Second)
 	if !(d >= 1 && d < math.MaxInt64) { // so that NaN fails too
 		return 0, errDuration
@@ -169,53 +197,53 @@ func seconds(f float64) (time.Duration, error) {
 	return time.Duration(d), nil
 }
 
-// list reads an array of strings, which may be empty.
-func list(at func(*Service) *[]string) reader {
+// listReader reads an array of strings, which may be empty.
+func listReader(target func(*Service) *[]string) reader {
 	return func(s *Service, n *node) error {
 		if n.kind != arrayKind {
-			return n.want("an array of strings")
+			return n.typeError(wantStrings)
 		}
 		values := make([]string, 0, len(n.items))
-		var bad badItems
+		var bad itemErrors
 		for _, item := range n.items {
-			value, err := item.string()
-			bad = bad.with(item, err)
+			value, err := item.asString()
+			bad = bad.append(item, err)
 			values = append(values, value)
 		}
-		*at(s) = values
-		return bad.err()
+		*target(s) = values
+		return bad.errOrNil()
 	}
 }
 
-// badItems are errors about nodes below the one that is read.
-type badItems []badItem
+// itemErrors are errors about nodes below the one that is read.
+type itemErrors []itemError
 
-type badItem struct {
+type itemError struct {
 	node *node
 	err  error
 }
 
-func (b badItems) Error() string { return b[0].err.Error() }
+func (b itemErrors) Error() string { return b[0].err.Error() }
 
-func (b badItems) with(n *node, err error) badItems {
+func (b itemErrors) append(n *node, err error) itemErrors {
 	if err == nil {
 		return b
 	}
-	return append(b, badItem{n, err})
+	return append(b, itemError{n, err})
 }
 
-// err is nil where there are none.
-func (b badItems) err() error {
+// errOrNil is nil where there are none.
+func (b itemErrors) errOrNil() error {
 	if len(b) == 0 {
 		return nil
 	}
 	return b
 }
 
-// file reads the name of a file and makes it absolute.
-func file(at func(*Service) *string) reader {
+// fileReader reads the name of a file and makes it absolute.
+func fileReader(target func(*Service) *string) reader {
 	return func(s *Service, n *node) error {
-		name, err := n.string()
+		name, err := n.asString()
 		if err != nil {
 			return err
 		}
@@ -224,12 +252,12 @@ func file(at func(*Service) *string) reader {
 		if err != nil {
 			return err
 		}
-		if in := locate(files.Root, path).name; in != "" && files.Named != nil {
-			if _, covered := files.Named[in]; !covered {
-				return errors.New("a file inside the project must be named without ${…}, so that allowing the project covers it")
+		if in := locate(files.Root, path).relPath; in != "" && files.ReferencedFiles != nil {
+			if _, covered := files.ReferencedFiles[in]; !covered {
+				return errors.New(`a path inside the project must not contain ${…}: "localport allow" could not cover the file`)
 			}
 		}
-		*at(s) = path
+		*target(s) = path
 		return nil
 	}
 }

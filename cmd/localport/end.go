@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/process"
@@ -160,17 +161,17 @@ func terminate(w io.Writer, q client.Process) error {
 	}
 	for _, step := range steps {
 		if err := syscall.Kill(q.PID, step.signal); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return fmt.Errorf("end the %s (pid %d): %w", q.Role, q.PID, err)
+			return fmt.Errorf("stop the %s (pid %d): %w", q.Role, q.PID, err)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), step.limit)
 		err := lockstate.WaitExit(ctx, q.Process)
 		cancel()
 		if err == nil {
-			fmt.Fprintf(w, "localport: the %s (pid %d) did not answer and was ended\n", q.Role, q.PID)
+			output.Info(w, "stopped the %s (pid %d), which did not answer", q.Role, q.PID)
 			return nil
 		}
 	}
-	return fmt.Errorf("the %s (pid %d) has not ended %v after SIGKILL", q.Role, q.PID, killTime)
+	return fmt.Errorf("the %s (pid %d) is still running %v after SIGKILL", q.Role, q.PID, killTime)
 }
 
 // removeLeftovers removes what a supervisor leaves that did not end by itself, unless another one runs by now: its

@@ -58,7 +58,7 @@ func (a *app) locate() (string, error) {
 }
 
 func (a *app) at(config string) (here, error) {
-	p, err := client.At(config, a.err, a.level, version.Own())
+	p, err := client.At(config, func(text string) { output.Warn(a.err, text) }, a.level, version.Own())
 	a.place = p
 	return here{p}, err
 }
@@ -88,11 +88,11 @@ func (p here) parse(files *project.Files) (*project.Project, error) {
 	return project.Parse(files, project.Options{
 		Getenv: base.Lookup,
 		Checks: kinds.Types(), Technologies: supervisor.Technologies(),
-		AutoPort: func(service string) int {
+		PickAutoPort: func(service string) int {
 			if port, ok := ports[service]; ok {
 				return port
 			}
-			return project.AutoPort(p.Root, service, func(int) bool { return false })
+			return project.PickAutoPort(p.Root, service, func(int) bool { return false })
 		},
 	})
 }

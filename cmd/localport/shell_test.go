@@ -236,7 +236,7 @@ func TestAStuckSupervisorDoesNotHangAPrompt(t *testing.T) {
 	w.env = append(w.env, "LOCALPORT_LIMIT=2s")
 	sh := w.shell("bash", w.home) // a prompt that hung would fail the test by itself
 	sh.Run("cd " + root)
-	if out := sh.Output(); !strings.Contains(out, fmt.Sprintf("the supervisor (pid %d) did not answer within 2s; run: localport daemon restart", supervisor.PID)) || strings.Count(out, "localport:") != 1 {
+	if out := sh.Output(); !strings.Contains(out, fmt.Sprintf("the supervisor (pid %d) did not answer within 2s; run \"localport daemon restart\"", supervisor.PID)) || strings.Count(out, "localport:") != 1 {
 		t.Errorf("printed %q", out)
 	}
 	sh.Run("true")

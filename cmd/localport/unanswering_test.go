@@ -47,7 +47,7 @@ func TestDaemonRestart_ReplacesASupervisorThatDoesNotAnswer(t *testing.T) {
 	frozen := w.supervisor(root)
 	o := w.localport(root, "daemon", "restart")
 	if o.code != 0 || !strings.HasPrefix(o.stdout, "restarted: pid ") ||
-		o.stderr != fmt.Sprintf("localport: the supervisor (pid %d) did not answer and was ended\n", frozen.PID) {
+		o.stderr != fmt.Sprintf("localport: stopped the supervisor (pid %d), which did not answer\n", frozen.PID) {
 		t.Errorf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
 	}
 	if frozen.Alive() {
@@ -67,7 +67,7 @@ func TestStop_EndsASupervisorThatDoesNotAnswer(t *testing.T) {
 		t.Run(args[0], func(t *testing.T) {
 			t.Parallel()
 			w, root, addr := frozenSupervisor(t)
-			if o := w.localport(root, args...); o.code != 0 || !strings.Contains(o.stderr, "did not answer and was ended") {
+			if o := w.localport(root, args...); o.code != 0 || !strings.Contains(o.stderr, "which did not answer") {
 				t.Errorf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
 			}
 			eventually(t, "every process has ended", func() bool { return len(w.processes()) == 0 })
@@ -128,7 +128,7 @@ func TestPrompt_NamesAKeeperThatDoesNotAnswer(t *testing.T) {
 		w, root, _, keeper := frozenKeeper(t)
 		sh := w.shell(kind, w.home)
 		sh.Run("cd " + root)
-		want := fmt.Sprintf("localport: the keeper (pid %d) did not answer within 2s; run: localport daemon restart", keeper)
+		want := fmt.Sprintf("localport: the keeper (pid %d) did not answer within 2s; run \"localport daemon restart\"", keeper)
 		if out := sh.Output(); out != want {
 			t.Errorf("printed %q, want %q", out, want)
 		}
@@ -139,7 +139,7 @@ func TestDaemonRestart_ReplacesAKeeperThatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	w, root, addr, keeper := frozenKeeper(t)
 	if o := w.localport(root, "daemon", "restart"); o.code != 0 ||
-		o.stderr != fmt.Sprintf("localport: the keeper (pid %d) did not answer and was ended\n", keeper) {
+		o.stderr != fmt.Sprintf("localport: stopped the keeper (pid %d), which did not answer\n", keeper) {
 		t.Errorf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
 	}
 	if answer, err := ask(addr, "you"); answer != "hello you\n" {

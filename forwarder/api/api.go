@@ -109,7 +109,7 @@ func Declared(svc project.Service) ServiceStatus {
 		Description: svc.Description, Tags: append([]string{}, svc.Tags...), Health: Health{Check: svc.HealthCheck.Type},
 	}
 	status.Reverse = svc.Reverse
-	for _, addr := range svc.Listens() {
+	for _, addr := range svc.ListenAddresses() {
 		status.Addresses = append(status.Addresses, addr.String())
 		status.Port = int(addr.Port())
 	}

@@ -25,7 +25,7 @@ type UnreachableError struct {
 }
 
 func (e *UnreachableError) Error() string {
-	return fmt.Sprintf("call the supervisor at %s: %v", e.Socket, e.Err)
+	return fmt.Sprintf("connect to the supervisor at %s: %v", e.Socket, e.Err)
 }
 
 func (e *UnreachableError) Unwrap() error { return e.Err }
@@ -204,13 +204,13 @@ func IsUnknown(err error) bool {
 func refused(status int, body io.Reader, id string) error {
 	var f api.Failure
 	if err := json.NewDecoder(body).Decode(&f); err != nil || f.Error == "" {
-		f.Error = fmt.Sprintf("the supervisor answered %d", status)
+		f.Error = fmt.Sprintf("the supervisor answered with HTTP status %d", status)
 	}
 	return &RefusedError{f.Error, id, status}
 }
 
 // ErrNoAnswer is why a supervisor is unreachable that has not answered when the context ends.
-var ErrNoAnswer = errors.New("it did not answer in time")
+var ErrNoAnswer = errors.New("no answer in time")
 
 // reason is what the system said, for the call itself has been named.
 func reason(ctx context.Context, err error) error {

@@ -2,13 +2,21 @@ package client
 
 import (
 	"fmt"
+	"path/filepath"
 	"time"
+
+	"github.com/localport-sh/localport/project"
 )
 
 // NotAllowedError is a project whose files the user has not allowed as they stand.
 type NotAllowedError struct{ Config string }
 
-func (e *NotAllowedError) Error() string { return e.Config + " is not allowed as it stands" }
+func (e *NotAllowedError) Error() string {
+	if filepath.Base(e.Config) == project.ConfigName { // one of several files that have to be allowed
+		return "the config in " + filepath.Dir(e.Config) + " is new or changed"
+	}
+	return e.Config + " is new or changed"
+}
 
 // NoAnswerError is a project's process that lives and does not answer.
 type NoAnswerError struct {

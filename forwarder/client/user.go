@@ -8,10 +8,10 @@ import (
 )
 
 // User reads the user's own config. With an error come the defaults.
-func User() (project.User, error) {
+func User() (project.UserConfig, error) {
 	home, err := lockstate.ConfigHome()
 	if err != nil {
-		return project.DefaultUser(), err
+		return project.DefaultUserConfig(), err
 	}
-	return project.ReadUser(filepath.Join(home, project.UserConfigName))
+	return project.ReadUserConfig(filepath.Join(home, project.UserConfigName))
 }

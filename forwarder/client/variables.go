@@ -10,36 +10,36 @@ import (
 
 // Variables are what the project sets in an environment: each service's host and port, then [env]. The error names
 // the entries of [env] that could not be resolved; the rest stand.
-func Variables(view api.View, base environ.Env) ([]project.Pair, error) {
-	var pairs []project.Pair
+func Variables(view api.View, base environ.Env) ([]project.Variable, error) {
+	var pairs []project.Variable
 	services := make(map[string]project.Endpoint, len(view.Services))
 	for _, svc := range view.Services {
-		services[svc.Name] = project.Endpoint{Host: svc.Host, Port: svc.Port, Ours: svc.Held}
+		services[svc.Name] = project.Endpoint{Host: svc.Host, Port: svc.Port, IsOurs: svc.Held}
 		if svc.Held {
 			pairs = append(pairs, endpoint(svc)...)
 		}
 	}
-	r := project.ResolveEnv(view.Env, project.View{Lookup: base.Lookup, DotEnv: view.DotEnv, Services: services})
-	for _, pair := range r.Pairs {
+	r := project.ResolveEnv(view.Env, project.EnvScope{Lookup: base.Lookup, DotEnv: view.DotEnv, Services: services})
+	for _, pair := range r.Variables {
 		pairs = set(pairs, pair)
 	}
 	if len(r.Errors) > 0 {
-		return pairs, &project.Invalid{Diagnostics: r.Errors}
+		return pairs, &project.InvalidError{Diagnostics: r.Errors}
 	}
 	return pairs, nil
 }
 
 // endpoint is a service's own two variables.
-func endpoint(svc api.ServiceView) []project.Pair {
+func endpoint(svc api.ServiceView) []project.Variable {
 	prefix := project.EnvPrefix(svc.Name)
-	return []project.Pair{
+	return []project.Variable{
 		{Name: prefix + "_HOST", Value: svc.Host},
 		{Name: prefix + "_PORT", Value: strconv.Itoa(svc.Port)},
 	}
 }
 
 // set adds a pair, or replaces the one of that name.
-func set(pairs []project.Pair, pair project.Pair) []project.Pair {
+func set(pairs []project.Variable, pair project.Variable) []project.Variable {
 	for i := range pairs {
 		if pairs[i].Name == pair.Name {
 			pairs[i] = pair

@@ -5,17 +5,17 @@ import "github.com/localport-sh/localport/project"
 // connectionKeys are the keys of a service's connection table.
 var connectionKeys = []project.Key{
 	{Name: "resource_type", Values: []string{"pod", "service", "deployment", "statefulset", "replicaset", "daemonset", "job"}},
-	{Name: "resource_name", Is: project.Word, Required: true, Or: "selector", Example: `, or "connection.selector"`},
-	{Name: "selector", Is: project.Argument, Excludes: []string{"resource_name", "resource_type"}}, // a label selector for pods
-	{Name: "engine", Values: []string{"native", "kubectl"}},                                        // default: native, unless the environment names a kubectl
-	{Name: "cluster_health", Is: project.Flag, Default: true},                                      // status shows the cluster's health
-	{Name: "namespace", Is: project.Word},
-	{Name: "context", Is: project.Argument},
-	{Name: "kubeconfig", Is: project.File},
+	{Name: "resource_name", Type: project.TypeWord, Required: true, Alternative: "selector", Example: `, or "connection.selector"`},
+	{Name: "selector", Type: project.TypeArgument, Conflicts: []string{"resource_name", "resource_type"}}, // a label selector for pods
+	{Name: "engine", Values: []string{"native", "kubectl"}},                                               // default: native, unless the environment names a kubectl
+	{Name: "cluster_health", Type: project.TypeBool, Default: true},                                       // status shows the cluster's health
+	{Name: "namespace", Type: project.TypeWord},
+	{Name: "context", Type: project.TypeArgument},
+	{Name: "kubeconfig", Type: project.TypeFile},
 }
 
 // setDefaultResourceType makes a name without a resource type a service's.
-func setDefaultResourceType(s *project.Service, keys project.Given) {
+func setDefaultResourceType(s *project.Service, keys project.GivenKeys) {
 	if keys.Has("connection.resource_type") || keys.Has("connection.selector") {
 		return
 	}

@@ -23,7 +23,7 @@ const ProgramVariable = "LOCALPORT_KUBECTL"
 
 // Technology is "kubectl".
 var Technology = forwarder.Technology{
-	TechnologyType: project.TechnologyType{Name: "kubectl", Port: true, NamedPorts: true, Keys: connectionKeys, Finish: setDefaultResourceType},
+	TechnologyType: project.TechnologyType{Name: "kubectl", HasRemotePort: true, SupportsPortNames: true, Keys: connectionKeys, Finish: setDefaultResourceType},
 	New:            New,
 	Login:          newLogin,
 }
@@ -70,7 +70,7 @@ func newServiceSpec(svc project.Service) serviceSpec {
 		},
 		kubeconfig:    settings.Text("kubeconfig"),
 		configured:    session.Location{Context: settings.Text("context"), Namespace: settings.Text("namespace")},
-		clusterHealth: settings.Flag("cluster_health"),
+		clusterHealth: settings.Bool("cluster_health"),
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/localport-sh/localport/forwarder/printable"
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
@@ -17,7 +18,8 @@ const MinInterval = 5 * time.Second
 // CommandTimeout is how long the programs of one notification may run.
 const CommandTimeout = 10 * time.Second
 
-// Notification describes one event. Its texts must contain no secret: they become arguments of programs.
+// Notification describes one event. Its texts must contain no secret: they become arguments of programs. What they contain of other
+// programs' output is escaped, because the user's program may print it.
 type Notification struct {
 	Event   string // failed, recovered
 	Service string // empty: the project as a whole
@@ -84,12 +86,18 @@ func (n *Notifier) Notify(notification Notification) {
 	n.mu.Lock()
 	isWanted := n.settings.wantsEvent(notification.Event)
 	if isWanted {
-		n.pending[notification.Service] = pendingNotification{notification, time.Now()}
+		n.pending[notification.Service] = pendingNotification{notification.escaped(), time.Now()}
 	}
 	n.mu.Unlock()
 	if isWanted {
 		wait.Notify(n.wakeCh)
 	}
+}
+
+// escaped returns the notification without characters that a terminal would interpret.
+func (n Notification) escaped() Notification {
+	n.Project, n.Reason = printable.Line(n.Project), printable.Line(n.Reason)
+	return n
 }
 
 // Close kills the programs that run, drops what is queued, and waits until the notifier has ended.

@@ -298,7 +298,7 @@ func (h *health) checkSoon() {
 }
 
 // checkAfter has the next check start after a delay, less at most a tenth, so that services are not all checked together.
-func (h *health) checkAfter(delay time.Duration) { h.timer.Reset(wait.TakeOff(delay, 0.1)) }
+func (h *health) checkAfter(delay time.Duration) { h.timer.Reset(wait.SubtractJitter(delay, 0.1)) }
 
 func (h *health) startCheck(ctx context.Context) {
 	h.running = true

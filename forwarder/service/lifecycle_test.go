@@ -239,7 +239,7 @@ func TestService_SignalsOfAnEarlierTunnelDoNotCount(t *testing.T) {
 		s.Restart()
 		s.requireState(t, forwarder.Healthy)
 		s.port.options.OnRefusal(first, forwarder.Refusal{Reason: "connection refused", Connect: true})
-		s.port.options.OnBroken(first, &forwarder.Failure{Class: forwarder.Permanent, Reason: "an error of ours"}, nil)
+		s.port.options.OnPanic(first, &forwarder.Failure{Class: forwarder.Permanent, Reason: "an error of ours"}, nil)
 		s.requireState(t, forwarder.Healthy)
 		if n := len(s.driver.times()); n != 2 {
 			t.Errorf("%d tunnels", n)

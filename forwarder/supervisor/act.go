@@ -138,7 +138,7 @@ func (s *Supervisor) Yield(ctx context.Context, addresses []string) (bool, error
 func (p *plan) holds(addresses []string) bool {
 	for _, svc := range p.services {
 		now := svc.Snapshot()
-		for _, addr := range now.Service.Listens() {
+		for _, addr := range now.Service.ListenAddresses() {
 			if now.Held() && slices.Contains(addresses, addr.String()) {
 				return true
 			}

@@ -88,9 +88,9 @@ func (s *Supervisor) filesChanged(ctx context.Context) {
 
 // readUser takes the user's own config over. One that cannot be read is as if it were absent.
 func (s *Supervisor) readUser() {
-	user, err := project.DefaultUser(), error(nil)
+	user, err := project.DefaultUserConfig(), error(nil)
 	if path := userConfigPath(); path != "" {
-		user, err = project.ReadUser(path)
+		user, err = project.ReadUserConfig(path)
 	}
 	trouble, before := "", ""
 	if err != nil {
@@ -113,7 +113,7 @@ func (s *Supervisor) readUser() {
 }
 
 // userConfig is the user's own config as it was read last.
-func (s *Supervisor) userConfig() project.User {
+func (s *Supervisor) userConfig() project.UserConfig {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.user
@@ -176,7 +176,7 @@ func (s *Supervisor) pending() string {
 	}
 	verdict, files, err := s.trust.Ask(files)
 	digest := files.Digest()
-	var invalid *project.Invalid
+	var invalid *project.InvalidError
 	switch {
 	case err != nil:
 		return s.mask(err.Error())
@@ -185,7 +185,7 @@ func (s *Supervisor) pending() string {
 	case verdict != trust.Allowed:
 		return "the files changed and wait for: localport allow"
 	case digest == refused.digest && errors.As(refused.err, &invalid):
-		return "the files changed and cannot be used: " + s.mask(invalid.Brief())
+		return "the files changed and cannot be used: " + s.mask(invalid.Summary())
 	case digest == refused.digest:
 		return "the files changed and cannot be used: " + s.mask(refused.err.Error())
 	}

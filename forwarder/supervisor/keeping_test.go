@@ -28,7 +28,7 @@ func startKeeping(t *testing.T) *keeping {
 
 func bindAnywhere(t *testing.T) *relay.Listeners {
 	t.Helper()
-	listeners, err := relay.Bind([]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")})
+	listeners, err := relay.BindListeners([]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")})
 	if err != nil {
 		t.Fatal(err)
 	}

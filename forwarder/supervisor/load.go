@@ -60,7 +60,7 @@ func (s *Supervisor) parse(files *project.Files) (*loaded, error) {
 	}
 	parsed, err := project.Parse(files, project.Options{
 		Getenv: s.env.lookup, Checks: kinds.Types(), Technologies: Technologies(), Linger: s.userConfig().Linger,
-		AutoPort: func(service string) int { return s.autoPort(l.ports, service) },
+		PickAutoPort: func(service string) int { return s.autoPort(l.ports, service) },
 	})
 	if err != nil {
 		return nil, err
@@ -105,7 +105,7 @@ func (s *Supervisor) autoPort(ports map[string]int, service string) int {
 	}
 	port := ports[service]
 	if port == 0 || isTaken(port) {
-		port = project.AutoPort(s.root(), service, isTaken)
+		port = project.PickAutoPort(s.root(), service, isTaken)
 	}
 	ports[service] = port
 	return port

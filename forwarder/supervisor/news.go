@@ -44,7 +44,7 @@ func newNews(dir *lockstate.Dir, log *slog.Logger, mask func(string) string) *ne
 }
 
 // set has the user's wishes heeded.
-func (n *news) set(user project.User, env []string) {
+func (n *news) set(user project.UserConfig, env []string) {
 	home, err := os.UserHomeDir()
 	if err != nil {
 		home = "/"
@@ -55,7 +55,7 @@ func (n *news) set(user project.User, env []string) {
 	})
 }
 
-func limits(user project.User) eventlog.Limits {
+func limits(user project.UserConfig) eventlog.Limits {
 	return eventlog.Limits{MaxSize: user.Logs.MaxSize, MaxAge: user.Logs.Keep}
 }
 

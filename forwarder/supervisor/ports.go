@@ -49,12 +49,12 @@ func (s *Supervisor) bind(ctx context.Context, svc project.Service) (*relay.List
 	if inherited := s.inherited.listeners(svc); inherited != nil {
 		return inherited, nil
 	}
-	listeners, err := relay.Bind(svc.Listens())
-	var taken *relay.TakenError
+	listeners, err := relay.BindListeners(svc.ListenAddresses())
+	var taken *relay.AddrInUseError
 	if !errors.As(err, &taken) || !s.askOthers(ctx, taken.Addr) {
 		return listeners, err
 	}
-	return relay.Bind(svc.Listens())
+	return relay.BindListeners(svc.ListenAddresses())
 }
 
 // askOthers asks this user's other supervisors for an address.
@@ -87,7 +87,7 @@ func (s *Supervisor) announcePort() {
 
 // explainPort says why a port could not be had, who has it where the system tells, and what to do.
 func explainPort(err error, svc project.Service) (reason, hint string) {
-	var taken *relay.TakenError
+	var taken *relay.AddrInUseError
 	if !errors.As(err, &taken) {
 		if errors.Is(err, os.ErrPermission) {
 			return err.Error(), "ports below 1024 need root here: choose a higher local_port"

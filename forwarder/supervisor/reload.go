@@ -77,9 +77,9 @@ func (s *Supervisor) apply(before *plan, next *loaded) api.Reload {
 	}
 	var replaced []string // whose address is another, or that are there no more
 	for _, old := range before.project.Services {
-		svc, stays := next.project.Service(old.Name)
+		svc, stays := next.project.FindService(old.Name)
 		switch {
-		case stays && slices.Equal(old.Listens(), svc.Listens()):
+		case stays && slices.Equal(old.ListenAddresses(), svc.ListenAddresses()):
 			after.services[old.Name] = before.services[old.Name]
 			continue
 		case stays:
@@ -106,7 +106,7 @@ func (s *Supervisor) apply(before *plan, next *loaded) api.Reload {
 	wanted := wantedServices(next.project, w)
 	after.startServices(without(wanted, without(wanted, added)), service.StartOptions{})
 	for _, svc := range next.project.Services {
-		old, had := before.project.Service(svc.Name)
+		old, had := before.project.FindService(svc.Name)
 		switch {
 		case !had:
 			reload.Added = append(reload.Added, svc.Name)

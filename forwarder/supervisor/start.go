@@ -159,7 +159,7 @@ func (s *Supervisor) abandon(cause error) {
 }
 
 func outcome(err error) client.Outcome {
-	var invalid *project.Invalid
+	var invalid *project.InvalidError
 	switch {
 	case errors.Is(err, errNotAllowed):
 		return client.NotAllowed

@@ -65,8 +65,8 @@ type Supervisor struct {
 
 	dependencies *service.Dependencies
 	checks       chan struct{}
-	seats        *relay.Seats  // of the services' clients
-	tunnels      atomic.Uint64 // numbers the runs of tunnels
+	seats        *relay.SlotAllocator // of the services' clients
+	tunnels      atomic.Uint64        // numbers the runs of tunnels
 
 	election    *lockstate.Election
 	predecessor *lockstate.Supervisor // one that still lived when this one was elected; nil: none did
@@ -98,7 +98,7 @@ type Supervisor struct {
 
 	mu    sync.Mutex // guards the fields below, and is never held across anything that waits
 	notes notes
-	user  project.User
+	user  project.UserConfig
 	// passed is not nil once a successor has taken over; closed when the project ends.
 	passed <-chan struct{}
 }
@@ -169,7 +169,7 @@ func open(o Options) (*Supervisor, error) {
 		o: o, dir: dir, trust: trust.Store{Dir: filepath.Join(data, "trust")},
 		started:      time.Now(),
 		dependencies: service.NewDependencies(), checks: make(chan struct{}, checkLimit),
-		seats: relay.NewSeats(filelimit.Current(), filelimit.Reserve(nil, 0)),
+		seats: relay.NewSlotAllocator(filelimit.Current(), filelimit.Reserve(nil, 0)),
 		acts:  make(chan struct{}, 1), wake: make(chan struct{}, 1), retireCh: make(chan retireRequest),
 		sessions: make(chan api.Session, 1), remindCh: make(chan struct{}, 1), pendingCh: make(chan chan struct{}), lastClient: make(chan struct{}, 1), reloaded: make(chan struct{}, 1),
 		ended: make(chan struct{}),

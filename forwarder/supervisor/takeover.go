@@ -71,12 +71,12 @@ func (in *inheritance) listeners(svc project.Service) *relay.Listeners {
 	if len(files) == 0 {
 		return nil
 	}
-	ls, err := relay.FromFiles(files)
+	ls, err := relay.InheritListeners(files)
 	if err != nil {
 		return nil
 	}
 	for _, addr := range ls.Addrs() {
-		if !slices.Contains(svc.Listens(), addr) {
+		if !slices.Contains(svc.ListenAddresses(), addr) {
 			ls.Close()
 			return nil
 		}

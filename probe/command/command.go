@@ -22,11 +22,11 @@ import (
 // project's root with the environment of the project's children, in a process group that ends with the check.
 var Kind = probe.Kind{
 	CheckType: project.CheckType{Name: "command", Keys: []project.Key{{
-		Name: "command", Is: project.Texts, Required: true,
-		Example: `, as in ["curl", "-fsS", "http://{addr}/healthz"]`,
+		Name: "command", Type: project.TypeTextList, Required: true,
+		Example: `, for example ["curl", "-fsS", "http://{addr}/healthz"]`,
 	}}},
 	New: func(s project.Settings) (probe.Check, error) {
-		argv := s.Texts("command")
+		argv := s.TextList("command")
 		return func(ctx context.Context, path probe.Path) error { return check(ctx, path, argv) }, nil
 	},
 }

@@ -20,11 +20,11 @@ import (
 // the tunnel leads to. With a topic, that must have a leader for every partition.
 var Kind = probe.Kind{
 	CheckType: project.CheckType{Name: "kafka", Keys: append([]project.Key{
-		{Name: "sasl", Valid: knownMechanism},
+		{Name: "sasl", Validate: knownMechanism},
 		{Name: "user"},
 		{Name: "password", Secret: true},
 		{Name: "topic"},
-		{Name: "advertised", Default: judged, Valid: knownJudgement},
+		{Name: "advertised", Default: judged, Validate: knownJudgement},
 	}, secure.Keys...)},
 	New: func(s project.Settings) (probe.Check, error) {
 		config, err := secure.Config(s)

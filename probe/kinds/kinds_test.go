@@ -54,7 +54,7 @@ func TestAKeyOfAnotherTypeIsToldWhoseItIs(t *testing.T) {
 		t.Fatal("it was read")
 	}
 	for _, want := range []string{
-		"belongs to health check http or https, and this one is postgres", `did you mean "expected_status"?`, `missing "health_check.command", as in`,
+		"only valid for health check http or https; this one is postgres", `did you mean "expected_status"?`, `missing "health_check.command", for example`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in\n%v", want, err)
@@ -64,8 +64,8 @@ func TestAKeyOfAnotherTypeIsToldWhoseItIs(t *testing.T) {
 
 // values are of the Go types that the keys promise.
 var values = map[project.KeyType]any{
-	project.Text: "", project.Number: 0, project.Flag: false, project.Texts: []string{}, project.Table: map[string]string{},
-	project.File: "", project.Codes: []int{},
+	project.TypeText: "", project.TypeNumber: 0, project.TypeBool: false, project.TypeTextList: []string{}, project.TypeTable: map[string]string{},
+	project.TypeFile: "", project.TypeNumberList: []int{},
 }
 
 // common are the keys of every check.
@@ -85,16 +85,16 @@ func TestTheKeysOfEveryTypeKeepWhatTheParserCountsOn(t *testing.T) {
 				t.Errorf("%s is there twice", at)
 			}
 			seen = append(seen, key.Name)
-			if (key.Is == project.File) != strings.HasSuffix(key.Name, "_file") {
+			if (key.Type == project.TypeFile) != strings.HasSuffix(key.Name, "_file") {
 				t.Errorf("%s: the keys in _file, and they alone, are files", at)
 			}
 			if key.Default == nil {
 				continue
 			}
-			if reflect.TypeOf(key.Default) != reflect.TypeOf(values[key.Is]) {
+			if reflect.TypeOf(key.Default) != reflect.TypeOf(values[key.Type]) {
 				t.Errorf("%s: its default is a %T", at, key.Default)
-			} else if key.Valid != nil && key.Valid(key.Default) != nil {
-				t.Errorf("%s: its default is wrong: %v", at, key.Valid(key.Default))
+			} else if key.Validate != nil && key.Validate(key.Default) != nil {
+				t.Errorf("%s: its default is wrong: %v", at, key.Validate(key.Default))
 			}
 		}
 	}

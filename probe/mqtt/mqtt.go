@@ -21,7 +21,7 @@ var Kind = probe.Kind{
 		{Name: "user"},
 		{Name: "password", Secret: true},
 		{Name: "client_id"},
-		{Name: "version", Default: v3, Valid: known},
+		{Name: "version", Default: v3, Validate: known},
 	}, secure.Keys...)},
 	New: secure.Conversation(greet),
 }

@@ -20,7 +20,7 @@ var Kind = probe.Kind{
 	CheckType: project.CheckType{Name: "redis", Keys: append([]project.Key{
 		{Name: "user"},
 		{Name: "password", Secret: true},
-		{Name: "database", Is: project.Number},
+		{Name: "database", Type: project.TypeNumber},
 	}, secure.Keys...)},
 	New: secure.Conversation(ask),
 }

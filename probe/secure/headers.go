@@ -10,8 +10,8 @@ import (
 
 // Headers are those that a check over HTTP sends besides its own. Their values are secret, but for those that never are.
 var Headers = project.Key{
-	Name: "headers", Is: project.Table, Secret: true, Valid: sendable,
-	Public: []string{
+	Name: "headers", Type: project.TypeTable, Secret: true, Validate: sendable,
+	PublicEntries: []string{
 		"Accept", "Accept-Encoding", "Accept-Language", "Cache-Control", "Content-Type", "Host", "Origin", "Referer", "User-Agent",
 	},
 }

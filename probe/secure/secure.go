@@ -17,12 +17,12 @@ import (
 )
 
 // Keys are those that a check over TLS may have.
-var Keys = append([]project.Key{{Name: "tls", Is: project.Flag}}, Verification...)
+var Keys = append([]project.Key{{Name: "tls", Type: project.TypeBool}}, Verification...)
 
 // Verification are the keys of a check that speaks TLS anyway.
 var Verification = []project.Key{
-	{Name: "tls_verify", Is: project.Flag, Default: true},
-	{Name: "ca_file", Is: project.File},
+	{Name: "tls_verify", Type: project.TypeBool, Default: true},
+	{Name: "ca_file", Type: project.TypeFile},
 	{Name: "server_name"},
 }
 
@@ -34,7 +34,7 @@ func Config(s project.Settings) (*tls.Config, error) { return ConfigFor(s, "") }
 // ConfigFor is Config where the server is asked for by this host, "" or with a port: without server_name the certificate
 // must have its name.
 func ConfigFor(s project.Settings, host string) (*tls.Config, error) {
-	if !s.Flag("tls") {
+	if !s.Bool("tls") {
 		return nil, nil
 	}
 	return Always(s, host)
@@ -58,7 +58,7 @@ func Always(s project.Settings, host string) (*tls.Config, error) {
 		}
 	}
 	switch {
-	case !s.Flag("tls_verify"):
+	case !s.Bool("tls_verify"):
 		c.InsecureSkipVerify = true
 	case name == "":
 		c.InsecureSkipVerify = true

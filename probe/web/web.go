@@ -32,10 +32,10 @@ var (
 )
 
 var keys = []project.Key{
-	{Name: "path", Default: "/", Valid: absolute},
-	{Name: "method", Default: http.MethodGet, Valid: token},
-	{Name: "expected_status", Is: project.Codes, Valid: statuses},
-	{Name: "expected_body", Valid: pattern}, // text, or /a regular expression/
+	{Name: "path", Default: "/", Validate: absolute},
+	{Name: "method", Default: http.MethodGet, Validate: token},
+	{Name: "expected_status", Type: project.TypeNumberList, Validate: statuses},
+	{Name: "expected_body", Validate: pattern}, // text, or /a regular expression/
 	secure.Headers,
 	{Name: "host"},
 }
@@ -144,7 +144,7 @@ func (p page) judge(response *http.Response, body string) error {
 }
 
 func (p page) expects(status int) bool {
-	if codes := p.Codes("expected_status"); len(codes) > 0 {
+	if codes := p.NumberList("expected_status"); len(codes) > 0 {
 		return slices.Contains(codes, status)
 	}
 	return status >= 200 && status < 400

@@ -263,7 +263,7 @@ func valid(t *testing.T, kind probe.Kind, name string, value any) error {
 	t.Helper()
 	for _, key := range kind.Keys {
 		if key.Name == name {
-			return key.Valid(value)
+			return key.Validate(value)
 		}
 	}
 	t.Fatalf("there is no key %s", name)

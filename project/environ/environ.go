@@ -107,7 +107,7 @@ func Undo(env Env) Env {
 
 // Enter is env with the variables of the project config set, and those of the project it was in taken back. A
 // variable of the same project that the user has changed or unset since stays as the user has it.
-func Enter(env Env, config string, want []project.Pair) Env {
+func Enter(env Env, config string, want []project.Variable) Env {
 	was := Of(env)
 	next := Undo(env)
 	now := Diff{Config: config, Vars: make(map[string]mark, len(want))}

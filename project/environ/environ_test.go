@@ -9,10 +9,10 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-func pairs(want map[string]string) []project.Pair {
-	var list []project.Pair
+func pairs(want map[string]string) []project.Variable {
+	var list []project.Variable
 	for name, value := range want {
-		list = append(list, project.Pair{Name: name, Value: value})
+		list = append(list, project.Variable{Name: name, Value: value})
 	}
 	return list
 }
@@ -36,11 +36,11 @@ func TestLeavingGivesBackTheEnvironmentAsItWas(t *testing.T) {
 
 func TestAUsersOwnChangeSurvives(t *testing.T) {
 	before := Env{"HOST": "old"}
-	inside := Enter(before, "/a", []project.Pair{{Name: "HOST", Value: "ours"}, {Name: "PORT", Value: "1"}})
+	inside := Enter(before, "/a", []project.Variable{{Name: "HOST", Value: "ours"}, {Name: "PORT", Value: "1"}})
 	inside["HOST"] = "mine"
 	delete(inside, "PORT")
 
-	again := Enter(inside, "/a", []project.Pair{{Name: "HOST", Value: "ours2"}, {Name: "PORT", Value: "2"}})
+	again := Enter(inside, "/a", []project.Variable{{Name: "HOST", Value: "ours2"}, {Name: "PORT", Value: "2"}})
 	if again["HOST"] != "mine" {
 		t.Errorf("HOST = %q after a second look, want the user's", again["HOST"])
 	}
@@ -53,15 +53,15 @@ func TestAUsersOwnChangeSurvives(t *testing.T) {
 }
 
 func TestEnteringTwiceChangesNothing(t *testing.T) {
-	once := Enter(Env{"X": "1"}, "/a", []project.Pair{{Name: "X", Value: "2"}})
-	twice := Enter(once, "/a", []project.Pair{{Name: "X", Value: "2"}})
+	once := Enter(Env{"X": "1"}, "/a", []project.Variable{{Name: "X", Value: "2"}})
+	twice := Enter(once, "/a", []project.Variable{{Name: "X", Value: "2"}})
 	if changes := Changes(once, twice); len(changes) != 0 {
 		t.Errorf("changes: %v", changes)
 	}
 }
 
 func TestTheDiffHoldsNoValueThatWeSet(t *testing.T) {
-	env := Enter(Env{}, "/a", []project.Pair{{Name: "PGPASSWORD", Value: "hunter2hunter2"}})
+	env := Enter(Env{}, "/a", []project.Variable{{Name: "PGPASSWORD", Value: "hunter2hunter2"}})
 	if d := Of(env); d.Vars["PGPASSWORD"].Set == "hunter2hunter2" {
 		t.Error("the value stands in the diff")
 	}

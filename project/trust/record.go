@@ -110,7 +110,7 @@ func (s Store) check() error {
 	case !info.IsDir():
 		return fmt.Errorf("trust store %s: not a directory", s.Dir)
 	case !own(info):
-		return fmt.Errorf("trust store %s: belongs to another user, or others may write it; it must be yours, with mode 0700", s.Dir)
+		return fmt.Errorf("trust store %s: must be owned by you and not writable by others; run \"chmod 0700 %s\"", s.Dir, s.Dir)
 	}
 	return nil
 }
@@ -162,7 +162,7 @@ func (s Store) lock() (unlock func(), err error) {
 		}
 		if !wait.Sleep(ctx, 5*time.Millisecond) { // flock cannot be waited for with a deadline
 			_ = file.Close()
-			return nil, fmt.Errorf("lock %s: another process holds it", file.Name())
+			return nil, fmt.Errorf("lock %s: held by another process", file.Name())
 		}
 	}
 }

@@ -89,7 +89,7 @@ func inTree(f *project.Files, tree worktree, linked bool) (*project.Files, error
 		return f, nil
 	}
 	acting := *f
-	if err := acting.TakeDotEnv(main.at(tree.relative)); err != nil {
+	if err := acting.LoadDotEnv(main.at(tree.relative)); err != nil {
 		return nil, err
 	}
 	if acting.DotEnv == nil {

@@ -102,7 +102,7 @@ func (a *armed) add(dir string, s settings) {
 		a.silent, a.failed = fmt.Sprintf("watch %s: %s", dir, limits(err)), true
 	case a.silent == "":
 		if kind := s.silence(dir); kind != "" {
-			a.silent = fmt.Sprintf("%s is on %s, where changes made elsewhere are not told", dir, kind)
+			a.silent = fmt.Sprintf("%s is on %s, which does not report changes made by other machines", dir, kind)
 		}
 	}
 }

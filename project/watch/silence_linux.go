@@ -48,9 +48,9 @@ func silence(dir string) string {
 func limits(err error) string {
 	switch {
 	case errors.Is(err, syscall.ENOSPC):
-		return fmt.Sprintf("no watch is left (%v); fs.inotify.max_user_watches is the limit", err)
+		return fmt.Sprintf("out of inotify watches (%v); raise fs.inotify.max_user_watches", err)
 	case errors.Is(err, syscall.EMFILE):
-		return fmt.Sprintf("%v; fs.inotify.max_user_instances or the number of open files is the limit", err)
+		return fmt.Sprintf("%v; raise fs.inotify.max_user_instances or the limit on open files", err)
 	}
 	return err.Error()
 }

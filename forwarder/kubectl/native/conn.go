@@ -89,7 +89,7 @@ func (c *conn) handleEnd(err error) error {
 			if !hasReceived { // the relay retries it if the client has sent nothing either
 				c.tunnel.sendRefusal(forwarder.Refusal{Conn: c, Reason: fmt.Sprintf("the connection to the pod's node broke: %v", err)})
 			}
-		} else if !hasReceived && !c.hasWritten.Load() && !c.tunnel.tasks.Ended() {
+		} else if !hasReceived && !c.hasWritten.Load() && !c.tunnel.tasks.IsDone() {
 			c.tunnel.goTask(c.reportIfPodFailed)
 		}
 	})

@@ -332,7 +332,7 @@ func TestPool_LimitsDialsAfterAnOutage(t *testing.T) {
 	}
 	for limit := time.After(20 * time.Second); ; {
 		tunnel.pool.mu.Lock()
-		waits := tunnel.pool.slotFreed.IsAwaited()
+		waits := tunnel.pool.slotFreed.HasWaiters()
 		for uid, n := range tunnel.pool.clientDials {
 			if n > maxDialsPerPod {
 				t.Errorf("%d are being opened to pod %s", n, uid)

@@ -24,7 +24,7 @@ import (
 // startRelay opens a tunnel and starts a relay in front of it.
 func startRelay(t testing.TB, kubeconfig string, spec Spec) (addr string, tunnel *tunnel) {
 	t.Helper()
-	ls, err := relay.Bind([]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")})
+	ls, err := relay.BindListeners([]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")})
 	if err != nil {
 		t.Fatal(err)
 	}

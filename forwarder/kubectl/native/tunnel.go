@@ -168,7 +168,7 @@ func (d *changeLog) logChanges(dest *destination, trouble *forwarder.Failure) {
 // Dial connects to the best pod. It waits while there is none, and retries while connecting fails; the error says what it waited
 // for.
 func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
-	ctx, cancel := t.tasks.Bind(ctx, net.ErrClosed)
+	ctx, cancel := t.tasks.BindContext(ctx, net.ErrClosed)
 	defer cancel()
 	for backoff := (wait.Backoff{First: 20 * time.Millisecond, Max: 500 * time.Millisecond}); ; {
 		delay := backoff.Next() // also after errDialSlotWaited
@@ -355,7 +355,7 @@ func (t *tunnel) endWith(failure *forwarder.Failure) {
 // Close ends the tunnel and all its connections, and returns when its goroutines have ended.
 func (t *tunnel) Close() error {
 	t.closeOnce.Do(func() {
-		t.tasks.Stop()
+		t.tasks.Cancel()
 		t.closeAll()
 		t.tasks.Close()
 		t.finder.close()

@@ -162,7 +162,7 @@ func (a *authenticator) currentFailure() *forwarder.Failure {
 
 // clientCertificate is called by the TLS handshake.
 func (a *authenticator) clientCertificate() (*tls.Certificate, error) {
-	ctx, cancel := a.tasks.Context()
+	ctx, cancel := a.tasks.NewContext()
 	defer cancel()
 	ctx, stop := context.WithTimeout(ctx, pluginTimeout)
 	defer stop()

@@ -29,7 +29,7 @@ var retryBackoff = wait.Backoff{First: minRetryDelay, Max: 2 * time.Second}
 // about the server.
 func (s *Session) recordResult(err error) error {
 	_, isClassified := errors.AsType[*forwarder.Failure](err)
-	if isClassified || errors.Is(err, context.Canceled) || errors.Is(err, errNoWebSocket) || s.tasks.Ended() {
+	if isClassified || errors.Is(err, context.Canceled) || errors.Is(err, errNoWebSocket) || s.tasks.IsDone() {
 		return err
 	}
 	r := &s.reachability

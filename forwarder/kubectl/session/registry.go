@@ -72,7 +72,7 @@ func (r *Registry) Open(src Source) (s *Session, release func(), err error) {
 		group := r.tasks.Subgroup()
 		s, err := newSession(config, auth, group)
 		if err != nil {
-			group.Stop()
+			group.Cancel()
 			return nil, nil, &forwarder.Failure{
 				Class: forwarder.Permanent, Reason: fmt.Sprintf("the kubeconfig cannot be used: %v", err),
 				Hint: src.Command("config view"),

@@ -33,7 +33,7 @@ func (s *Session) CheckNodes(names []string) {
 		n.checkedAt, n.notReady = make(map[string]time.Time), make(map[string]string)
 	}
 	for _, name := range names {
-		if n.isForbidden || time.Since(n.checkedAt[name]) < nodeCheckInterval || s.tasks.Ended() {
+		if n.isForbidden || time.Since(n.checkedAt[name]) < nodeCheckInterval || s.tasks.IsDone() {
 			continue
 		}
 		n.checkedAt[name] = time.Now()

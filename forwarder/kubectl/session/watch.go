@@ -192,7 +192,7 @@ func (w *Watch) run(ctx context.Context) {
 		if err != nil {
 			w.setErr(err)
 			_, reachChanged := w.session.Reachability()
-			wait.SleepUntil(ctx, backoff.Next(), reachChanged)
+			wait.SleepOrWake(ctx, backoff.Next(), reachChanged)
 		}
 	}
 }

@@ -21,15 +21,15 @@ func TestAQuietUserIsToldOfServicesThatWaitForHim(t *testing.T) {
 		{Name: "e", State: forwarder.Stopped, Port: 5},
 	}}
 	for verbosity, want := range map[project.Verbosity]string{
-		project.Normal: "shop: a :1, b :2 (starting), c :3 (needs_attention: log in), d :4 (failed)",
-		project.Quiet:  "shop: c :3 (needs_attention: log in), d :4 (failed)",
+		project.VerbosityNormal: "shop: a :1, b :2 (starting), c :3 (needs_attention: log in), d :4 (failed)",
+		project.VerbosityQuiet:  "shop: c :3 (needs_attention: log in), d :4 (failed)",
 	} {
 		if got := summary("/home/me/shop", view, verbosity); got != want {
 			t.Errorf("%s: %q, want %q", verbosity, got, want)
 		}
 	}
 	view.Services = view.Services[:2]
-	if got := summary("/home/me/shop", view, project.Quiet); got != "" {
+	if got := summary("/home/me/shop", view, project.VerbosityQuiet); got != "" {
 		t.Errorf("with nothing to do: %q", got)
 	}
 }

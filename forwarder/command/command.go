@@ -99,9 +99,9 @@ func (driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) 
 	if s.readyPattern == nil {
 		close(tunnel.readyCh)
 	}
-	program, err := process.Start(process.Command{Argv: argv, Dir: run.Dir, Env: run.Env, Line: tunnel.handleLine})
+	program, err := process.Start(process.Command{Argv: argv, Dir: run.Dir, Env: run.Env, OnLine: tunnel.handleLine})
 	if err != nil {
-		return nil, process.Failure(err, "install it, or set its full path in command")
+		return nil, process.ClassifyStartError(err, "install it, or set its full path in command")
 	}
 	tunnel.Child = program
 	close(tunnel.startedCh)
@@ -167,7 +167,7 @@ func (t *tunnel) waitReady(ctx context.Context, port uint16) error {
 		}
 		// A program that listens on "localhost" may have chosen either of its addresses.
 		for _, host := range []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()} {
-			if at := netip.AddrPortFrom(host, port); holder.InGroup(t.Pid(), at) {
+			if at := netip.AddrPortFrom(host, port); holder.GroupListensOn(t.Pid(), at) {
 				t.addr = at
 				return t.waitReadyLine(ctx, port)
 			}
@@ -197,7 +197,7 @@ func (t *tunnel) timeoutErr(ctx context.Context, port uint16) error {
 	if t.addr.IsValid() {
 		reason = fmt.Sprintf("%s listens on port %d, but has printed no line that matches ready, %q", t.program, port, t.readyPattern)
 	}
-	return &forwarder.Failure{Reason: reason + lastOutput(t.LastWords())}
+	return &forwarder.Failure{Reason: reason + lastOutput(t.LastLines())}
 }
 
 // exitFailure returns why the program ended.
@@ -209,7 +209,7 @@ func (t *tunnel) exitFailure() error {
 		}
 		return &forwarder.Failure{Class: forwarder.ByAttention, Reason: fmt.Sprintf("%s needs a login: %s", t.program, t.loginLine), Hint: hint}
 	}
-	return &forwarder.Failure{Reason: fmt.Sprintf("%s exited: %s", t.program, t.Status()) + lastOutput(t.LastWords())}
+	return &forwarder.Failure{Reason: fmt.Sprintf("%s exited: %s", t.program, t.ExitStatus()) + lastOutput(t.LastLines())}
 }
 
 // lastOutput returns the last lines that a program printed, as the end of a reason.
@@ -246,7 +246,7 @@ func (t *tunnel) Acknowledges() bool { return false }
 
 // Err returns why the program ended; nil after Close.
 func (t *tunnel) Err() error {
-	if t.Stopped() {
+	if t.WasStopped() {
 		return nil
 	}
 	return t.exitFailure()

@@ -27,9 +27,9 @@ func describeLogin(svc project.Service, dir string, env []string) forwarder.Logi
 
 // runLogin runs the program on the user's terminal, where Ctrl-C reaches it.
 func runLogin(argv []string, dir string, env []string, terminal forwarder.Terminal) error {
-	path, err := process.Look(argv[0], env, dir)
+	path, err := process.LookPath(argv[0], env, dir)
 	if err != nil {
-		return process.Failure(err, fmt.Sprintf("install %s, or set its full path in login", argv[0]))
+		return process.ClassifyStartError(err, fmt.Sprintf("install %s, or set its full path in login", argv[0]))
 	}
 	cmd := &exec.Cmd{Path: path, Args: argv, Dir: dir, Env: env, Stdin: terminal.In, Stdout: terminal.Out, Stderr: terminal.Err}
 	if err := cmd.Run(); err != nil {

@@ -37,7 +37,7 @@ const loginCommand = `"localport login"`
 // classifyFailure finds the reason in ssh's output, because its exit status is always 255. It returns nil if there was no
 // output. p.mu is held.
 func (p *outputParser) classifyFailure() *forwarder.Failure {
-	f := p.lines.Explain(failureRules())
+	f := p.lines.Classify(failureRules())
 	switch {
 	case f == nil:
 	case strings.Contains(f.Reason, "HAS CHANGED"):
@@ -86,13 +86,13 @@ func failureRules() []process.Rule {
 // describeChangedKey returns the reason and the hint for a host key that differs from the known one.
 func (p *outputParser) describeChangedKey(line string) (reason, hint string) {
 	hint = "ask the host's administrator whether its key was changed"
-	warning, ok := p.lines.Last("has changed and you have requested")
+	warning, ok := p.lines.LastContaining("has changed and you have requested")
 	host := changedHostPattern().FindStringSubmatch(warning)
 	if !ok || host == nil {
 		return line, hint
 	}
 	hint += fmt.Sprintf("; only if it was, run: ssh-keygen -R '%s'", host[1])
-	offending, _ := p.lines.Last("Offending ")
+	offending, _ := p.lines.LastContaining("Offending ")
 	if file := offendingKeyPattern().FindStringSubmatch(offending); file != nil {
 		hint += " -f " + file[1]
 	}
@@ -101,7 +101,7 @@ func (p *outputParser) describeChangedKey(line string) (reason, hint string) {
 
 // addProxyOutput puts the last line of a failed ProxyCommand before that of the ssh that waited for it.
 func (p *outputParser) addProxyOutput(f *forwarder.Failure) {
-	if line, ok := p.lines.LastBut(proxyPeerName, bannerExchange); ok {
+	if line, ok := p.lines.LastWithout(proxyPeerName, bannerExchange); ok {
 		f.Reason = line + "; " + f.Reason
 		return
 	}
@@ -112,11 +112,11 @@ func (p *outputParser) addProxyOutput(f *forwarder.Failure) {
 func (p *outputParser) addKeyErrors(f *forwarder.Failure) {
 	deniedLine := f.Reason
 	for _, text := range []string{"agent refused operation", "Load key ", "not accessible: "} {
-		if line, ok := p.lines.Last(text); ok {
+		if line, ok := p.lines.LastContaining(text); ok {
 			f.Reason = line + "; " + f.Reason
 		}
 	}
-	if _, ok := p.lines.Last("UNPROTECTED PRIVATE KEY FILE"); ok {
+	if _, ok := p.lines.LastContaining("UNPROTECTED PRIVATE KEY FILE"); ok {
 		f.Hint = "make the key readable only by you: chmod 600 " + p.keyFile
 		return
 	}

@@ -102,7 +102,7 @@ func startAgent(t *testing.T, keys ...string) (socket string) {
 	readyCh := make(chan struct{}, 1)
 	c, err := process.Start(process.Command{
 		Argv: []string{"ssh-agent", "-D", "-a", socket}, Env: os.Environ(),
-		Line: func(process.Stream, string) {
+		OnLine: func(process.Stream, string) {
 			select {
 			case readyCh <- struct{}{}: // it has printed where it listens
 			default:
@@ -112,7 +112,7 @@ func startAgent(t *testing.T, keys ...string) (socket string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Stop(process.Grace) })
+	t.Cleanup(func() { c.Stop(process.DefaultGracePeriod) })
 	<-readyCh
 	for _, key := range keys {
 		add := exec.CommandContext(t.Context(), "ssh-add", "-q", key)

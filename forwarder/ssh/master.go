@@ -75,7 +75,7 @@ func (m *master) run(ctx context.Context, isOldSSH, bypassesJumpMaster bool) {
 	}
 	m.stop()
 	if isLoggedIn {
-		m.recordErr(m.output.failure("ssh exited: " + m.child.Status()))
+		m.recordErr(m.output.failure("ssh exited: " + m.child.ExitStatus()))
 	}
 }
 
@@ -132,10 +132,10 @@ func (m *master) logIn(ctx context.Context, isOldSSH, bypassesJumpMaster bool) e
 	}
 	program, err := process.Start(process.Command{
 		Argv: buildArgv(argv, m.output.socketPath, isOldSSH, m.askSocket != ""), Dir: m.runConfig.Dir, Env: env,
-		Line: func(_ process.Stream, line string) { m.handleLine(linkToPath.Replace(line)) },
+		OnLine: func(_ process.Stream, line string) { m.handleLine(linkToPath.Replace(line)) },
 	})
 	if err != nil {
-		return process.Failure(err, "install ssh (Debian and Ubuntu: openssh-client; Fedora: openssh-clients)")
+		return process.ClassifyStartError(err, "install ssh (Debian and Ubuntu: openssh-client; Fedora: openssh-clients)")
 	}
 	m.mu.Lock()
 	m.child = program
@@ -143,17 +143,17 @@ func (m *master) logIn(ctx context.Context, isOldSSH, bypassesJumpMaster bool) e
 	select {
 	case hasSocket := <-m.output.loggedInCh:
 		if !hasSocket {
-			program.Stop(process.Grace)
+			program.Stop(process.DefaultGracePeriod)
 			return m.output.failure("ssh connected, but its control socket is unavailable")
 		}
 	case <-program.Done():
-		return m.output.failure("ssh exited: " + program.Status())
+		return m.output.failure("ssh exited: " + program.ExitStatus())
 	case <-ctx.Done():
-		program.Stop(process.Grace)
+		program.Stop(process.DefaultGracePeriod)
 		return ctx.Err()
 	}
 	if err := m.openControl(ctx); err != nil {
-		program.Stop(process.Grace)
+		program.Stop(process.DefaultGracePeriod)
 		return m.output.failure(fmt.Sprintf("cannot use the control socket of ssh (OpenSSH 7.4 or newer is needed): %v", err))
 	}
 	return nil
@@ -200,7 +200,7 @@ func (m *master) stop() {
 	control, conn, program := m.control, m.conn, m.child
 	m.mu.Unlock()
 	if program != nil { // first: a master some of whose channels were refused exits with an error when a connection ends
-		program.Stop(process.Grace)
+		program.Stop(process.DefaultGracePeriod)
 	}
 	if conn != nil {
 		_ = conn.Close()

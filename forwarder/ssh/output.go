@@ -16,7 +16,7 @@ type outputParser struct {
 	loggedInCh chan bool // receives one value after the login: whether the master can be used
 
 	mu          sync.Mutex
-	lines       process.Said
+	lines       process.Transcript
 	unusableKey string // a key that the server accepts and ssh could not use
 	isLoggedIn  bool
 }
@@ -54,12 +54,12 @@ func (p *outputParser) parseDebug(message string) {
 // ssh to a jump host prints the same where the user's configuration makes it that verbose. p.mu is held.
 func (p *outputParser) handleLogin() {
 	_, err := os.Lstat(p.socketPath)
-	if _, hasBindError := p.lines.Last(socketBindError); p.isLoggedIn || err != nil && !hasBindError {
+	if _, hasBindError := p.lines.LastContaining(socketBindError); p.isLoggedIn || err != nil && !hasBindError {
 		return
 	}
 	p.isLoggedIn = err == nil && !p.isHostKeyChanged()
 	if p.isLoggedIn {
-		p.lines.Forget()
+		p.lines.Reset()
 	}
 	select {
 	case p.loggedInCh <- p.isLoggedIn:
@@ -70,7 +70,7 @@ func (p *outputParser) handleLogin() {
 // isHostKeyChanged reports whether ssh has warned of a changed host key. The user's configuration may let ssh continue; this
 // package does not. p.mu is held.
 func (p *outputParser) isHostKeyChanged() bool {
-	_, isChanged := p.lines.Last(hostKeyChanged)
+	_, isChanged := p.lines.LastContaining(hostKeyChanged)
 	return isChanged
 }
 

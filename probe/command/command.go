@@ -48,7 +48,7 @@ func check(ctx context.Context, path probe.Path, argv []string) error {
 	}
 	run.Env = append(slices.Clip(run.Env), "LOCALPORT_CHECK_HOST="+host, "LOCALPORT_CHECK_PORT="+port)
 	said := &words{}
-	run.Line = said.add
+	run.OnLine = said.add
 	if err := await(ctx, run, said); err != nil {
 		return b.explain(err)
 	}
@@ -75,11 +75,11 @@ func await(ctx context.Context, run process.Command, said *words) error {
 	case <-program.Done():
 	case <-ctx.Done():
 		program.Stop(grace)
-		if program.Stopped() {
+		if program.WasStopped() {
 			return fmt.Errorf("run %s: %w", name, ctx.Err())
 		}
 	}
-	if status := program.Status(); status != "exit status 0" {
+	if status := program.ExitStatus(); status != "exit status 0" {
 		return &probe.Failure{Reason: strings.Join(append([]string{name, status}, said.last()...), ": ")}
 	}
 	return nil

@@ -46,7 +46,7 @@ func startMaster(t testing.TB, server *sshd.Server) (*Control, *process.Child) {
 			"-l", server.User, "-p", strconv.Itoa(server.Port), server.Host,
 		},
 		Env: os.Environ(), Dir: dir,
-		Line: func(_ process.Stream, line string) {
+		OnLine: func(_ process.Stream, line string) {
 			if strings.Contains(line, "Entering interactive session") {
 				ready <- struct{}{}
 			}
@@ -59,7 +59,7 @@ func startMaster(t testing.TB, server *sshd.Server) (*Control, *process.Child) {
 	select {
 	case <-ready:
 	case <-ssh.Done():
-		t.Fatalf("ssh exited: %v", ssh.LastWords())
+		t.Fatalf("ssh exited: %v", ssh.LastLines())
 	}
 	control, err := Dial(t.Context(), path)
 	if err != nil {

@@ -56,7 +56,7 @@ func execSSH(binDir string) error {
 	if err != nil {
 		return err
 	}
-	program, err := process.Look("ssh", append(env, "PATH="+path), dir)
+	program, err := process.LookPath("ssh", append(env, "PATH="+path), dir)
 	if err != nil {
 		return err
 	}

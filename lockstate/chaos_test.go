@@ -147,7 +147,7 @@ func runChaos(t *testing.T, d *Dir, deleted []string) (lines []string) {
 			stdins = nil
 		}
 		if random.IntN(2) == 0 {
-			_ = os.RemoveAll(d.file(deleted[random.IntN(len(deleted))]))
+			_ = os.RemoveAll(d.path(deleted[random.IntN(len(deleted))]))
 		}
 	}
 	return lines
@@ -202,7 +202,7 @@ func TestUpdate_LosesNoChangeWhileLocksAreDeleted(t *testing.T) {
 			t.Fatalf("change %d of %d was lost or made twice: the counter says %d", i+1, len(values[id]), n)
 		}
 	}
-	st := update(t, d, look)
+	st := update(t, d, readOnly)
 	if st.Ports["count"] != len(values[id]) {
 		t.Errorf("the counter says %d after %d changes", st.Ports["count"], len(values[id]))
 	}
@@ -212,7 +212,7 @@ func TestUpdate_LosesNoChangeWhileLocksAreDeleted(t *testing.T) {
 	checkElections(t, lines)
 }
 
-func TestUpdate_LosesNoChangeOfAStateThatStayed(t *testing.T) {
+func TestUpdate_LosesNoChangeWhileTheStateFileStays(t *testing.T) {
 	d := openTest(t)
 	lines := runChaos(t, d, []string{"lock", "election", "state.json", "prompt", ""})
 	for id, values := range counts(t, lines) {

@@ -59,7 +59,7 @@ func openTmpfs(t *testing.T, options string) (d *Dir, mount string) {
 // checkUnwritable checks everything that must hold while nothing can be written to d, which holds a state.
 func checkUnwritable(t *testing.T, d *Dir, want error) {
 	t.Helper()
-	before, err := os.ReadFile(d.file("state.json"))
+	before, err := os.ReadFile(d.path("state.json"))
 	check(t, err)
 	line := d.PromptLine()
 	acts := 0
@@ -74,26 +74,26 @@ func checkUnwritable(t *testing.T, d *Dir, want error) {
 		return increment(tx)
 	})
 	failed, ok := errors.AsType[*WriteError](err)
-	if !ok || failed.NotRun || !errors.Is(err, want) || failed.Path != d.file("state.json") {
+	if !ok || failed.IsNotRun || !errors.Is(err, want) || failed.Path != d.path("state.json") {
 		t.Errorf("got %v, want %v", err, want)
 	}
 	if st.Ports["count"] != 2 || acts != 1 {
 		t.Errorf("state %v, %d acts", st.Ports, acts)
 	}
-	if after, err := os.ReadFile(d.file("state.json")); err != nil || string(after) != string(before) {
+	if after, err := os.ReadFile(d.path("state.json")); err != nil || string(after) != string(before) {
 		t.Errorf("the state became %s, %v", after, err)
 	}
 	if d.PromptLine() != line {
 		t.Errorf("the line became %q: it is ahead of the state", d.PromptLine())
 	}
-	if hidden, _ := filepath.Glob(d.file(".*-*")); len(hidden) > 0 {
+	if hidden, _ := filepath.Glob(d.path(".*-*")); len(hidden) > 0 {
 		t.Errorf("left behind: %v", hidden)
 	}
 	if holds, err := election.Holds(); !holds || err != nil {
 		t.Errorf("the election: holds %v, %v", holds, err)
 	}
 	check(t, election.Resign())
-	if st, err := d.Update(t.Context(), look); err != nil || st.Ports["count"] != 1 {
+	if st, err := d.Update(t.Context(), readOnly); err != nil || st.Ports["count"] != 1 {
 		t.Errorf("looked: %v, %v", st.Ports, err)
 	}
 }
@@ -122,7 +122,7 @@ func TestUpdate_KeepsAStateOnAFullDiskNamespace(t *testing.T) {
 	for name, options := range map[string]string{"blocks": "size=128k", "inodes": "nr_inodes=32"} {
 		d, mount := openTmpfs(t, options)
 		update(t, d, func(tx *Tx) error { tx.Bump(); return increment(tx) })
-		check(t, os.WriteFile(d.file("election"), nil, 0o600))
+		check(t, os.WriteFile(d.path("election"), nil, 0o600))
 		fillDisk(t, filepath.Join(mount, "fill"), name == "inodes")
 		checkUnwritable(t, d, unix.ENOSPC)
 		checkDownIsRemembered(t, d)
@@ -151,24 +151,24 @@ func fillDisk(t *testing.T, dir string, isOfInodes bool) {
 	}
 }
 
-func TestUpdate_SaysThatALockCannotBeMadeNamespace(t *testing.T) {
+func TestUpdate_ReportsALockThatCannotBeCreatedNamespace(t *testing.T) {
 	if !inMountNamespace(t) {
 		return
 	}
 	d, mount := openTmpfs(t, "nr_inodes=32")
 	update(t, d, increment)
-	check(t, os.Remove(d.file("lock")))
+	check(t, os.Remove(d.path("lock")))
 	fillDisk(t, filepath.Join(mount, "fill"), true)
 	st, err := d.Update(t.Context(), func(*Tx) error { t.Error("run without a lock"); return nil })
 	failed, ok := errors.AsType[*WriteError](err)
-	if !ok || !failed.NotRun || !errors.Is(err, unix.ENOSPC) || st.Ports["count"] != 1 {
+	if !ok || !failed.IsNotRun || !errors.Is(err, unix.ENOSPC) || st.Ports["count"] != 1 {
 		t.Errorf("got %v, %v", st.Ports, err)
 	}
 	check(t, os.RemoveAll(d.Path))
 	check(t, os.WriteFile(filepath.Join(mount, "more"), nil, 0o600))
 	fillDisk(t, filepath.Join(mount, "fill2"), true)
-	_, err = d.Update(t.Context(), look)
-	if failed, ok := errors.AsType[*WriteError](err); !ok || !failed.NotRun {
+	_, err = d.Update(t.Context(), readOnly)
+	if failed, ok := errors.AsType[*WriteError](err); !ok || !failed.IsNotRun {
 		t.Errorf("without the directory: %v", err)
 	}
 }
@@ -225,7 +225,7 @@ func TestUpdate_LeavesAStateThatCannotBeRead(t *testing.T) {
 	d := openTest(t)
 	update(t, d, increment)
 	d.Warn = func(text string) { t.Error(text) }
-	before, err := os.ReadFile(d.file("state.json"))
+	before, err := os.ReadFile(d.path("state.json"))
 	check(t, err)
 	var limit unix.Rlimit
 	check(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
@@ -246,7 +246,7 @@ func TestUpdate_LeavesAStateThatCannotBeRead(t *testing.T) {
 		}
 		_, err := d.Update(t.Context(), func(tx *Tx) error { tx.Alive(); return increment(tx) })
 		_, readErr := d.Read()
-		_, allErr := All()
+		_, allErr := ListDirs()
 		for _, file := range held {
 			file.Close()
 		}
@@ -257,7 +257,7 @@ func TestUpdate_LeavesAStateThatCannotBeRead(t *testing.T) {
 		if free == 0 && (!errors.Is(readErr, unix.EMFILE) || !errors.Is(allErr, unix.EMFILE)) {
 			t.Errorf("read: %v; all: %v", readErr, allErr)
 		}
-		if after, err := os.ReadFile(d.file("state.json")); err != nil || free < 3 && string(after) != string(before) {
+		if after, err := os.ReadFile(d.path("state.json")); err != nil || free < 3 && string(after) != string(before) {
 			t.Fatalf("with %d descriptors the state became %s, %v", free, after, err)
 		}
 	}
@@ -276,15 +276,15 @@ func TestUpdate_LeavesAStateWithoutPermission(t *testing.T) {
 	d := openTest(t)
 	update(t, d, increment)
 	for _, name := range []string{"state.json", "lock"} {
-		check(t, os.Chmod(d.file(name), 0))
+		check(t, os.Chmod(d.path(name), 0))
 		_, err := d.Update(t.Context(), func(*Tx) error { t.Error("run"); return nil })
-		if !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), d.file(name)) {
+		if !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), d.path(name)) {
 			t.Errorf("%s: %v", name, err)
 		}
-		check(t, os.Chmod(d.file(name), 0o600))
+		check(t, os.Chmod(d.path(name), 0o600))
 	}
 	check(t, os.Chmod(d.Path, 0o500))
-	update(t, d, look)
+	update(t, d, readOnly)
 	_, err := d.Update(t.Context(), increment)
 	if _, ok := errors.AsType[*WriteError](err); !ok || !errors.Is(err, os.ErrPermission) {
 		t.Errorf("in a directory that cannot be written: %v", err)

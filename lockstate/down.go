@@ -11,13 +11,13 @@ import (
 
 func (d *Dir) downPath(isDown bool) string {
 	if isDown {
-		return d.file("down")
+		return d.path("down")
 	}
-	return d.file("down.unset")
+	return d.path("down.unset")
 }
 
-// downFile reads what the down file says; ok is false if there is none of this boot.
-func (d *Dir) downFile() (isDown, ok bool) {
+// readDownFile reads what the down file says; ok is false if there is none of this boot.
+func (d *Dir) readDownFile() (isDown, ok bool) {
 	if d.hasDownFile(true) {
 		return true, true
 	}
@@ -33,10 +33,10 @@ func (d *Dir) hasDownFile(isDown bool) bool {
 	return err == nil && strings.TrimSpace(string(data)) == id
 }
 
-// mergeDown sets st.Down from the down file, and returns whether there is one that says so. A state written by an
+// applyDownFile sets st.Down from the down file, and returns whether there is one that says so. A state written by an
 // older version, which knows no such file, is left.
-func (d *Dir) mergeDown(st *State) bool {
-	isDown, ok := d.downFile()
+func (d *Dir) applyDownFile(st *State) bool {
+	isDown, ok := d.readDownFile()
 	if ok && st.DownFile {
 		if isDown && !st.Down { // the stop could not be written, nor that it ended what start had asked for
 			st.Release(StartLease, Process{})
@@ -46,8 +46,8 @@ func (d *Dir) mergeDown(st *State) bool {
 	return ok && st.Down == isDown
 }
 
-// storeDown brings the down file to what the state says, and makes one that is missing. It returns whether there is one.
-func (d *Dir) storeDown(isDown bool) bool {
+// writeDownFile brings the down file to what the state says, and makes one that is missing. It returns whether there is one.
+func (d *Dir) writeDownFile(isDown bool) bool {
 	if d.hasDownFile(!isDown) && os.Rename(d.downPath(!isDown), d.downPath(isDown)) == nil {
 		return true
 	}

@@ -33,8 +33,8 @@ func (e *NotRegularError) Error() string {
 type WriteError struct {
 	Path string
 	Err  error
-	// NotRun: the lock file is missing and could not be made, so that fn was not called.
-	NotRun bool
+	// IsNotRun: the lock file is missing and could not be made, so that fn was not called.
+	IsNotRun bool
 }
 
 func (e *WriteError) Error() string { return fmt.Sprintf("write %s: %v", e.Path, e.Err) }

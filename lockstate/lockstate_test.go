@@ -87,24 +87,24 @@ func check(t *testing.T, err error) {
 	}
 }
 
-func look(*Tx) error { return nil }
+func readOnly(*Tx) error { return nil }
 
-// member is one process of a crowd.
-type member struct {
+// testProcess is one process of a crowd.
+type testProcess struct {
 	cmd  *exec.Cmd
 	in   *os.File
 	out  *os.File
 	word string
 }
 
-func (m *member) end() {
+func (m *testProcess) end() {
 	_ = m.cmd.Process.Kill()
 	_ = m.cmd.Wait()
 	m.in.Close()
 	m.out.Close()
 }
 
-func startMember(t *testing.T, config string) *member {
+func startTestProcess(t *testing.T, config string) *testProcess {
 	t.Helper()
 	stdin, in, err := os.Pipe()
 	if err != nil {
@@ -122,19 +122,19 @@ func startMember(t *testing.T, config string) *member {
 	}
 	stdin.Close()
 	stdout.Close()
-	return &member{cmd: cmd, in: in, out: out}
+	return &testProcess{cmd: cmd, in: in, out: out}
 }
 
-func TestFiftyProcessesAtOnceElectOneAndKeepFiftyLeases(t *testing.T) {
+func TestElect_FiftyProcessesElectOneAndKeepFiftyLeases(t *testing.T) {
 	rounds := 8
 	if testing.Short() {
 		rounds = 2
 	}
 	for range rounds {
 		d := openTest(t)
-		crowd := make([]*member, 50)
+		crowd := make([]*testProcess, 50)
 		for i := range crowd {
-			crowd[i] = startMember(t, d.Config)
+			crowd[i] = startTestProcess(t, d.Config)
 		}
 		var reading sync.WaitGroup
 		for _, m := range crowd {
@@ -175,7 +175,7 @@ func TestFiftyProcessesAtOnceElectOneAndKeepFiftyLeases(t *testing.T) {
 	}
 }
 
-func TestAskingWhetherASupervisorLivesNeverMakesACandidateLose(t *testing.T) {
+func TestAlive_NeverMakesACandidateLose(t *testing.T) {
 	d := openTest(t)
 	var election *Election
 	update(t, d, func(tx *Tx) (err error) {
@@ -209,7 +209,7 @@ func TestAskingWhetherASupervisorLivesNeverMakesACandidateLose(t *testing.T) {
 	})
 }
 
-func TestATornEmptyOrForeignStateIsPutAsideWithAWarning(t *testing.T) {
+func TestUpdate_PutsAnUnusableStateAsideWithAWarning(t *testing.T) {
 	for name, text := range map[string]string{
 		"empty":   "",
 		"torn":    `{"version":1,"id":"abc","conf`,
@@ -246,20 +246,20 @@ func TestATornEmptyOrForeignStateIsPutAsideWithAWarning(t *testing.T) {
 	}
 }
 
-func TestAnyStateFileIsRecoveredFrom(t *testing.T) {
+func TestUpdate_RecoversFromAnyStateFile(t *testing.T) {
 	d := openTest(t)
 	path := filepath.Join(d.Path, "state.json")
 	rapid.Check(t, func(rt *rapid.T) {
 		if err := os.WriteFile(path, rapid.SliceOf(rapid.Byte()).Draw(rt, "file"), 0o600); err != nil {
 			rt.Fatal(err)
 		}
-		if st := update(t, d, look); st.ID == "" || st.Config != d.Config {
+		if st := update(t, d, readOnly); st.ID == "" || st.Config != d.Config {
 			rt.Fatalf("state %+v", st)
 		}
 	})
 }
 
-func TestARecycledPidIsAnotherProcess(t *testing.T) {
+func TestProcess_WithARecycledPIDIsAnother(t *testing.T) {
 	self := Self()
 	if self.Start == 0 || !self.Alive() {
 		t.Fatalf("self: %+v", self)
@@ -269,7 +269,7 @@ func TestARecycledPidIsAnotherProcess(t *testing.T) {
 	}
 }
 
-func TestLeasesDoNotOutliveAReboot(t *testing.T) {
+func TestState_DropsLeasesAfterAReboot(t *testing.T) {
 	d := openTest(t)
 	update(t, d, func(tx *Tx) error {
 		tx.Hold(Lease{Kind: StartLease})
@@ -277,15 +277,15 @@ func TestLeasesDoNotOutliveAReboot(t *testing.T) {
 		tx.Boot = "an earlier boot"
 		return nil
 	})
-	st := update(t, d, look)
+	st := update(t, d, readOnly)
 	if len(st.Leases) != 0 || st.Ports["db"] != 12345 {
 		t.Errorf("after a reboot: leases %v, ports %v", st.Leases, st.Ports)
 	}
 }
 
-func TestTheExitOfAKilledProcessIsSeen(t *testing.T) {
-	m := startMember(t, openTest(t).Config)
-	p, ok := Find(m.cmd.Process.Pid)
+func TestWaitExit_ReturnsWhenTheProcessIsKilled(t *testing.T) {
+	m := startTestProcess(t, openTest(t).Config)
+	p, ok := FindProcess(m.cmd.Process.Pid)
 	if !ok {
 		t.Fatal("not found")
 	}
@@ -306,7 +306,7 @@ func TestTheExitOfAKilledProcessIsSeen(t *testing.T) {
 	}
 }
 
-func TestWaitingForAnExitEndsWithItsContext(t *testing.T) {
+func TestWaitExit_EndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- WaitExit(ctx, Self()) }()
@@ -316,14 +316,14 @@ func TestWaitingForAnExitEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestAStuckLockEndsWithTheDeadline(t *testing.T) {
+func TestUpdate_EndsWithTheDeadlineWhenLocked(t *testing.T) {
 	d := openTest(t)
 	update(t, d, func(*Tx) error {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
-		_, err := d.Update(ctx, look)
+		_, err := d.Update(ctx, readOnly)
 		locked, ok := errors.AsType[*LockedError](err)
-		if !ok || locked.Path != d.file("lock") {
+		if !ok || locked.Path != d.path("lock") {
 			t.Fatalf("got %v", err)
 		}
 		if runtime.GOOS == "linux" && (locked.PID != os.Getpid() || locked.Program == "" || !strings.HasSuffix(err.Error(), ") holds it")) {
@@ -333,9 +333,9 @@ func TestAStuckLockEndsWithTheDeadline(t *testing.T) {
 	})
 }
 
-func TestAnErrorInsideChangesNothing(t *testing.T) {
+func TestUpdate_WritesNothingAfterAnError(t *testing.T) {
 	d := openTest(t)
-	before := update(t, d, look)
+	before := update(t, d, readOnly)
 	boom := errors.New("boom")
 	_, err := d.Update(t.Context(), func(tx *Tx) error {
 		tx.Down = true
@@ -345,12 +345,12 @@ func TestAnErrorInsideChangesNothing(t *testing.T) {
 	if !errors.Is(err, boom) {
 		t.Errorf("got %v", err)
 	}
-	if after := update(t, d, look); after.Down || after.Line != before.Line {
+	if after := update(t, d, readOnly); after.Down || after.Line != before.Line {
 		t.Errorf("after: %+v", after)
 	}
 }
 
-func TestThePromptsLineChangesWithEveryBump(t *testing.T) {
+func TestUpdate_ChangesThePromptLineWithEveryBump(t *testing.T) {
 	d := openTest(t)
 	seen := map[string]bool{}
 	for range 3 {
@@ -373,7 +373,7 @@ func TestThePromptsLineChangesWithEveryBump(t *testing.T) {
 	}
 }
 
-func TestAStampCarriesItsFilesTimeAndTellsAppearanceAndLoss(t *testing.T) {
+func TestStamp_HasItsFilesTimeAndReportsCreationAndRemoval(t *testing.T) {
 	d := openTest(t)
 	root := t.TempDir()
 	config := filepath.Join(root, ".localport.toml")
@@ -399,7 +399,7 @@ func TestAStampCarriesItsFilesTimeAndTellsAppearanceAndLoss(t *testing.T) {
 	stamped(false)
 }
 
-func TestStateIsForItsUserAlone(t *testing.T) {
+func TestOpen_MakesPrivateDirectories(t *testing.T) {
 	d := openTest(t)
 	update(t, d, func(tx *Tx) error { tx.Bump(); return nil })
 	for path, want := range map[string]os.FileMode{
@@ -411,7 +411,7 @@ func TestStateIsForItsUserAlone(t *testing.T) {
 	}
 }
 
-func TestTheRuntimeDirectoryIsOursOrAnError(t *testing.T) {
+func TestRuntimeDir_IsOwnedByTheUserOrAnError(t *testing.T) {
 	base := t.TempDir()
 	t.Setenv("XDG_RUNTIME_DIR", base)
 	if len(base) < 50 {

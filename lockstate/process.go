@@ -16,22 +16,22 @@ type Process struct {
 	Start uint64 `json:"start"`
 }
 
-var self atomic.Pointer[Process]
+var selfProcess atomic.Pointer[Process]
 
 // Self is the calling process. It is read once: later there may be no descriptor for it.
 func Self() Process {
-	if p := self.Load(); p != nil {
+	if p := selfProcess.Load(); p != nil {
 		return *p
 	}
-	p, ok := Find(os.Getpid())
+	p, ok := FindProcess(os.Getpid())
 	if ok {
-		self.Store(&p)
+		selfProcess.Store(&p)
 	}
 	return p
 }
 
-// Find is the process that has pid now; false if there is none, or only a zombie.
-func Find(pid int) (Process, bool) {
+// FindProcess is the process that has pid now; false if there is none, or only a zombie.
+func FindProcess(pid int) (Process, bool) {
 	start, err := startTime(pid)
 	return Process{PID: pid, Start: start}, err == nil
 }

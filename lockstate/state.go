@@ -34,7 +34,7 @@ type Lease struct {
 // Alive reports whether the lease still counts.
 func (l Lease) Alive() bool { return l.Kind == StartLease || l.Process.Alive() }
 
-func (l Lease) same(o Lease) bool { return l.Kind == o.Kind && l.Process == o.Process }
+func (l Lease) isSame(o Lease) bool { return l.Kind == o.Kind && l.Process == o.Process }
 
 // Supervisor is the last supervisor that was elected. Whether it still lives is told by the election lock alone.
 type Supervisor struct {
@@ -119,7 +119,7 @@ func parseState(data []byte, config string) (State, error) {
 
 // Hold records a lease; one that the same process has already stays as it is.
 func (st *State) Hold(l Lease) {
-	if !slices.ContainsFunc(st.Leases, l.same) {
+	if !slices.ContainsFunc(st.Leases, l.isSame) {
 		st.Leases = append(st.Leases, l)
 	}
 }
@@ -127,13 +127,13 @@ func (st *State) Hold(l Lease) {
 // Release drops the lease of this kind and process, if there is one.
 func (st *State) Release(kind Kind, p Process) {
 	drop := Lease{Kind: kind, Process: p}
-	st.Leases = slices.DeleteFunc(st.Leases, drop.same)
+	st.Leases = slices.DeleteFunc(st.Leases, drop.isSame)
 }
 
 // ReleaseAt drops the lease of this kind and process, unless it was taken after a time. A zero time is now.
 func (st *State) ReleaseAt(kind Kind, p Process, at time.Time) {
 	drop := Lease{Kind: kind, Process: p}
-	st.Leases = slices.DeleteFunc(st.Leases, func(l Lease) bool { return l.same(drop) && (at.IsZero() || !l.Since.After(at)) })
+	st.Leases = slices.DeleteFunc(st.Leases, func(l Lease) bool { return l.isSame(drop) && (at.IsZero() || !l.Since.After(at)) })
 }
 
 // Prune drops the leases of processes that have ended.

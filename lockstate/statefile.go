@@ -47,7 +47,7 @@ func readError(path string, err error) error {
 
 // replaceState writes the state file, unless the lock was lost. With keep the old one is put aside.
 func (l *fileLock) replaceState(data []byte, keep bool) error {
-	path := l.dir.file("state.json")
+	path := l.dir.path("state.json")
 	temp, err := writeTemp(l.dir.Path, ".new-*", data)
 	if temp != nil {
 		defer os.Remove(temp.Name())
@@ -67,32 +67,32 @@ func (l *fileLock) replaceState(data []byte, keep bool) error {
 		}
 		return newWriteError(path, err)
 	}
-	if keep && l.base != nil {
-		putAside(path, l.dir.asidePath())
+	if keep && l.stateFile != nil {
+		keepAside(path, l.dir.asidePath())
 	}
 	if err := l.install(temp.Name(), path); err != nil {
 		temp.Close()
 		return err
 	}
-	closeFile(l.base)
-	l.base = temp
+	closeFile(l.stateFile)
+	l.stateFile = temp
 	return nil
 }
 
 // overwriteState writes the state over the one in the file, which needs no room on most file systems, if it is not longer. It
 // fills up with spaces, so that one write does it all.
 func (l *fileLock) overwriteState(data []byte) error {
-	if l.base == nil {
+	if l.stateFile == nil {
 		return fs.ErrNotExist
 	}
-	info, err := l.base.Stat()
+	info, err := l.stateFile.Stat()
 	if err != nil {
 		return err
 	}
 	if int64(len(data)) > info.Size() {
 		return unix.ENOSPC
 	}
-	file, err := openRegular(l.dir.file("state.json"), os.O_WRONLY)
+	file, err := openRegular(l.dir.path("state.json"), os.O_WRONLY)
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func closeFile(file *os.File) {
 // install moves a finished file to path. Where there was no file when the state was read, one that appeared since is
 // not replaced: another process made it under a newer lock.
 func (l *fileLock) install(temp, path string) error {
-	if l.base == nil {
+	if l.stateFile == nil {
 		err := os.Link(temp, path)
 		switch {
 		case err == nil:
@@ -140,7 +140,7 @@ const maxAside = 5
 func (d *Dir) asidePath() string {
 	oldest, oldestTime := "", time.Time{}
 	for i := range maxAside {
-		path := d.file("state.json.unusable")
+		path := d.path("state.json.unusable")
 		if i > 0 {
 			path += "." + strconv.Itoa(i+1)
 		}
@@ -155,8 +155,8 @@ func (d *Dir) asidePath() string {
 	return oldest
 }
 
-// putAside gives a file a second name, so that it is never missing at the first; where there are no links, it is moved.
-func putAside(path, aside string) {
+// keepAside gives a file a second name, so that it is never missing at the first; where there are no links, it is moved.
+func keepAside(path, aside string) {
 	_ = os.Remove(aside)
 	if os.Link(path, aside) != nil {
 		_ = os.Rename(path, aside)
@@ -203,7 +203,7 @@ func (d *Dir) removeOldTemps() {
 			continue
 		}
 		if info, err := entry.Info(); err == nil && time.Since(info.ModTime()) > minAge {
-			os.Remove(d.file(entry.Name()))
+			os.Remove(d.path(entry.Name()))
 		}
 	}
 }

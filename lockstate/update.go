@@ -15,14 +15,14 @@ type Tx struct {
 	State
 	Warning string // not empty: the state file was unusable, and where it is put
 
-	lock       *fileLock
-	bump       bool
-	isStored   bool // the state file existed and was usable
-	wasDown    bool // State.Down as read
-	isDownKept bool // the down file says the same
-	won        []*Election
-	afterWrite []func()
-	err        error // the first question that could not be answered
+	lock              *fileLock
+	isBumped          bool
+	isStored          bool // the state file existed and was usable
+	wasDown           bool // State.Down as read
+	isDownFileCurrent bool // the down file says the same
+	elections         []*Election
+	afterWrite        []func()
+	err               error // the first question that could not be answered
 }
 
 // Update runs fn under the project's file lock and writes what fn made of the state. An error of fn's is returned as it
@@ -35,7 +35,7 @@ type Tx struct {
 // If fn succeeded and the state cannot be written, the error is a *WriteError and the State is what fn made of it;
 // elections that fn won are held. A state that cannot be read is an error and is left alone.
 func (d *Dir) Update(ctx context.Context, fn func(*Tx) error) (State, error) {
-	p := pace
+	p := lockBackoff
 	for {
 		held, err := d.acquire(ctx, &p)
 		if err != nil {
@@ -88,7 +88,7 @@ func (d *Dir) updateLocked(held *fileLock, fn func(*Tx) error) (State, error) {
 
 // write stores the state if it changed, and then the line that tells prompts so.
 func (tx *Tx) write(before []byte) error {
-	if tx.bump {
+	if tx.isBumped {
 		tx.Line++
 	}
 	after, err := json.Marshal(tx.State)
@@ -96,13 +96,13 @@ func (tx *Tx) write(before []byte) error {
 		return err
 	}
 	isChanged := string(after) != string(before) || tx.Warning != ""
-	if isChanged || len(tx.won) > 0 || len(tx.afterWrite) > 0 {
+	if isChanged || len(tx.elections) > 0 || len(tx.afterWrite) > 0 {
 		if err := tx.lock.validate(); err != nil {
 			return err
 		}
 	}
 	if isChanged {
-		tx.DownFile = tx.isDownKept && tx.Down == tx.wasDown || tx.lock.dir.storeDown(tx.Down)
+		tx.DownFile = tx.isDownFileCurrent && tx.Down == tx.wasDown || tx.lock.dir.writeDownFile(tx.Down)
 		if after, err = json.Marshal(tx.State); err != nil {
 			return err
 		}
@@ -116,14 +116,14 @@ func (tx *Tx) write(before []byte) error {
 	}
 	// With the lock lost, the line is the next holder's: it finds the number behind.
 	if tx.isStored && tx.lock.validate() == nil {
-		tx.lock.dir.updateLine(tx.State, tx.bump)
+		tx.lock.dir.updateLine(tx.State, tx.isBumped)
 	}
 	return nil
 }
 
 // undo frees the elections of a run that does not count.
 func (tx *Tx) undo() {
-	for _, election := range tx.won {
+	for _, election := range tx.elections {
 		_ = election.Resign()
 	}
 }
@@ -146,12 +146,12 @@ func (l *fileLock) load() (*Tx, error) {
 	if _, err := bootID(); err != nil {
 		return nil, err
 	}
-	if l.base == nil {
+	if l.stateFile == nil {
 		tx.State = l.dir.newState()
 		return tx, nil
 	}
-	path := l.dir.file("state.json")
-	data, err := readAll(l.base)
+	path := l.dir.path("state.json")
+	data, err := readAll(l.stateFile)
 	if err != nil {
 		return nil, readError(path, err)
 	}
@@ -164,7 +164,7 @@ func (l *fileLock) load() (*Tx, error) {
 	} else {
 		tx.isStored = true
 	}
-	tx.isDownKept = l.dir.mergeDown(&tx.State)
+	tx.isDownFileCurrent = l.dir.applyDownFile(&tx.State)
 	tx.wasDown = tx.Down
 	return tx, nil
 }
@@ -179,7 +179,7 @@ func (d *Dir) newState() State {
 }
 
 // Bump makes the prompts of every shell in the project look again.
-func (tx *Tx) Bump() { tx.bump = true }
+func (tx *Tx) Bump() { tx.isBumped = true }
 
 // MayOverwrite allows the state file to be written over where the disk has no room for a new one: for a change that nobody will
 // make again, as that of a supervisor which ends. Whoever reads at that moment without the lock may see a part of each.

@@ -11,8 +11,8 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Path is the way to the service: its tunnel.
-type Path interface {
+// Dialer is the way to the service: its tunnel.
+type Dialer interface {
 	// Dial opens a connection. Where the far end turns it down later, Read returns what the tunnel reported. The
 	// caller closes it.
 	Dial(ctx context.Context) (net.Conn, error)
@@ -23,10 +23,10 @@ type Path interface {
 // Check asks once. Nil is well; an error says what was wrong in the protocol's own words. The context bounds it: a
 // check that it cuts short returns an error that wraps the context's. It is never called while a call of it is under
 // way, and leaves nothing behind.
-type Check func(ctx context.Context, path Path) error
+type Check func(ctx context.Context, path Dialer) error
 
-// Kind is a type of health check.
-type Kind struct {
+// Type is a type of health check.
+type Type struct {
 	project.CheckType
 	// New makes the check of one service. An error is about settings that Valid alone could not judge.
 	New func(project.Settings) (Check, error)

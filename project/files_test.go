@@ -29,7 +29,7 @@ func read(t testing.TB, root string) *Files {
 	return f
 }
 
-func TestTheLocalFileBelongsToTheUsualNameOnly(t *testing.T) {
+func TestReadFile_ReadsLocalFileOnlyBesideTheDefaultName(t *testing.T) {
 	root := physicalTempDir(t)
 	write(t, filepath.Join(root, ConfigName), "")
 	write(t, filepath.Join(root, "other.toml"), "")
@@ -44,7 +44,7 @@ func TestTheLocalFileBelongsToTheUsualNameOnly(t *testing.T) {
 	}
 }
 
-func TestADirectoryCalledEnvIsNobodysVariables(t *testing.T) {
+func TestRead_IgnoresADirectoryNamedEnv(t *testing.T) {
 	root := physicalTempDir(t)
 	write(t, filepath.Join(root, ConfigName), "")
 	write(t, filepath.Join(root, EnvName, "bin", "python"), "")
@@ -53,7 +53,7 @@ func TestADirectoryCalledEnvIsNobodysVariables(t *testing.T) {
 	}
 }
 
-func TestEveryFileThatActsIsPartOfTheDigest(t *testing.T) {
+func TestDigest_CoversEveryFile(t *testing.T) {
 	root := physicalTempDir(t)
 	config := filepath.Join(root, ConfigName)
 	write(t, config, sshWith+`key_file = "keys/id"
@@ -87,7 +87,7 @@ config_file = "./absent"
 	}
 }
 
-func TestFilesAreNamedOnlyInsideTheRoot(t *testing.T) {
+func TestRead_ReferencedFilesAreInsideTheRoot(t *testing.T) {
 	top := physicalTempDir(t)
 	root := filepath.Join(top, "root")
 	write(t, filepath.Join(top, "outside"), "outside")
@@ -132,7 +132,7 @@ func TestFilesAreNamedOnlyInsideTheRoot(t *testing.T) {
 	}
 }
 
-func TestAFileInsideCannotBeNamedBehindAVariable(t *testing.T) {
+func TestParse_RejectsVariablesInPathsInsideTheRoot(t *testing.T) {
 	root := physicalTempDir(t)
 	write(t, filepath.Join(root, ConfigName), sshWith+`config_file = "${WHERE}/config"`)
 	for where, fine := range map[string]bool{"/etc/ssh": true, "sub": false, root: false} {
@@ -143,7 +143,7 @@ func TestAFileInsideCannotBeNamedBehindAVariable(t *testing.T) {
 	}
 }
 
-func TestTheDigestDoesNotKnowWhereItIs(t *testing.T) {
+func TestDigest_IsIndependentOfTheRoot(t *testing.T) {
 	a, b := physicalTempDir(t), physicalTempDir(t)
 	for _, root := range []string{a, b} {
 		write(t, filepath.Join(root, ConfigName), `key_file = "id"`)
@@ -154,7 +154,7 @@ func TestTheDigestDoesNotKnowWhereItIs(t *testing.T) {
 	}
 }
 
-func TestNoTwoSetsOfFilesShareADigest(t *testing.T) {
+func TestDigest_DiffersForDifferentFiles(t *testing.T) {
 	content := rapid.OneOf(rapid.Just([]byte(nil)), rapid.SliceOfN(rapid.SampledFrom([]byte{0, 1, 'a'}), 0, 3).Filter(func(b []byte) bool { return b != nil }))
 	files := rapid.Custom(func(t *rapid.T) *Files {
 		return &Files{
@@ -183,7 +183,7 @@ func sameFiles(a, b *Files) bool {
 	return true
 }
 
-func TestHomeIsTheOneOfThePasswordDatabase(t *testing.T) {
+func TestHomeDir_IsThatOfThePasswordDatabase(t *testing.T) {
 	u, err := user.LookupId(strconv.Itoa(os.Getuid()))
 	if err != nil { // a container's user may have no entry: then it is HOME
 		u = &user.User{HomeDir: "/nowhere"}

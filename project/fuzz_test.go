@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func FuzzParseNeverPanicsAndAlwaysSaysWhere(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	for _, pattern := range []string{"testdata/valid/*.txtar", "testdata/invalid/*.txtar"} {
 		paths, err := filepath.Glob(pattern)
 		if err != nil {

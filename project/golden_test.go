@@ -50,7 +50,7 @@ var (
 	}}}
 )
 
-func TestEverythingWrongIsReportedWhereItStands(t *testing.T) {
+func TestParse_ReportsEveryErrorWithItsPosition(t *testing.T) {
 	eachCase(t, "testdata/invalid/*.txtar", func(t *testing.T, f *Files, o Options) string {
 		p, err := Parse(f, o)
 		invalid, ok := errors.AsType[*InvalidError](err)
@@ -61,7 +61,7 @@ func TestEverythingWrongIsReportedWhereItStands(t *testing.T) {
 	})
 }
 
-func TestAGoodFileIsReadWithItsDefaults(t *testing.T) {
+func TestParse_FillsInDefaults(t *testing.T) {
 	eachCase(t, "testdata/valid/*.txtar", func(t *testing.T, f *Files, o Options) string {
 		p, err := Parse(f, o)
 		if err != nil {

@@ -18,7 +18,7 @@ func init() {
 	}
 }
 
-func TestTechnologyType_EveryKeyThatNamesAFileIsCoveredByTrust(t *testing.T) {
+func TestTechnologyType_FileKeysAreCoveredByTrust(t *testing.T) {
 	for _, technology := range project.BuiltIn {
 		for _, key := range technology.Keys {
 			covered := strings.HasSuffix(key.Name, "_file") || key.Name == "kubeconfig" // which is looked for in a config that nobody has allowed yet

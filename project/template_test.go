@@ -8,7 +8,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestDoubledDollarsGiveTheTextBack(t *testing.T) {
+func TestTemplate_DoubleDollarIsLiteral(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.OneOf(rapid.String(), rapid.StringMatching(`[${}:?a.-]*`)).Draw(t, "text")
 		parsed, err := parseTemplate(strings.ReplaceAll(text, "$", "$$"))
@@ -21,7 +21,7 @@ func TestDoubledDollarsGiveTheTextBack(t *testing.T) {
 	})
 }
 
-func TestAValueIsNotInterpolatedAgain(t *testing.T) {
+func TestTemplate_ValuesAreNotInterpolatedAgain(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		value := rapid.StringMatching(`[${}A:-]{0,8}`).Draw(t, "value")
 		parsed, err := parseTemplate("<${A}>")
@@ -35,7 +35,7 @@ func TestAValueIsNotInterpolatedAgain(t *testing.T) {
 	})
 }
 
-func TestAMissingVariableIsNeverEmpty(t *testing.T) {
+func TestTemplate_MissingVariableIsAnError(t *testing.T) {
 	env := lookup(map[string]string{"SET": "set", "EMPTY": ""})
 	for text, want := range map[string]string{
 		"${SET}": "set", "${EMPTY}": "", "${EMPTY:-x}": "x", "${UNSET:-x}": "x", "${SET:-x}": "set",

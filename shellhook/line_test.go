@@ -56,8 +56,8 @@ func (p *process) end() {
 
 func (p *process) line(n int) string { return fmt.Sprintf("%d %d %s", n, p.pid, p.start) }
 
-func TestAPromptSeesThatTheLineChanged(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_DetectsAChangedLine(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		s := w.start(shell)
 		s.Run(cd(root))
@@ -81,8 +81,8 @@ func TestAPromptSeesThatTheLineChanged(t *testing.T) {
 }
 
 // A named pipe would keep a shell that reads it waiting for good.
-func TestHook_TakesALineThatIsNoFileForNone(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_IgnoresALineThatIsNotARegularFile(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		s := w.start(shell)
 		s.Run(cd(root))
@@ -100,8 +100,8 @@ func TestHook_TakesALineThatIsNoFileForNone(t *testing.T) {
 	})
 }
 
-func TestAReasonThatALookCannotSettleIsDropped(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_StopsExportingForAnUnresolvedReason(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		dead := startProcess(t, "localport-x")
 		dead.end()
@@ -121,8 +121,8 @@ func TestAReasonThatALookCannotSettleIsDropped(t *testing.T) {
 	})
 }
 
-func TestALookThatFailsIsNotRepeatedAtEveryPrompt(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_DoesNotRepeatAFailedExportAtEveryPrompt(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		mend := w.flag("fail", "")
 		s := w.start(shell)
@@ -133,7 +133,7 @@ func TestALookThatFailsIsNotRepeatedAtEveryPrompt(t *testing.T) {
 		w.expectQuiet(s)
 		w.expectLooks(s, "cd ..", 0)
 		w.expectLooks(s, cd(root), 1)
-		if got := in(s); got != root {
+		if got := projectOfShell(s); got != root {
 			t.Errorf("PROJECT is %q, want %q", got, root)
 		}
 
@@ -144,8 +144,8 @@ func TestALookThatFailsIsNotRepeatedAtEveryPrompt(t *testing.T) {
 	})
 }
 
-func TestWithoutTheProgramTheHookIsSilent(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_IsSilentWithoutTheProgram(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		s := w.start(shell)
 		if err := os.Remove(w.exe); err != nil {
@@ -159,8 +159,8 @@ func TestWithoutTheProgramTheHookIsSilent(t *testing.T) {
 	})
 }
 
-func TestWhatTheProgramSaysIsShown(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_ShowsTheProgramsMessages(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		defer w.flag("say", "localport: not allowed\n")()
 		root := w.project("p")
 		s := w.start(shell)
@@ -171,8 +171,8 @@ func TestWhatTheProgramSaysIsShown(t *testing.T) {
 	})
 }
 
-func TestALookThatHangsCanBeInterrupted(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_HangingExportCanBeInterrupted(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		release := w.flag("hang", "")
 		s := w.start(shell)
@@ -188,7 +188,7 @@ func TestALookThatHangsCanBeInterrupted(t *testing.T) {
 		s.Type("\x03")
 		s.AwaitPrompt()
 		w.expectLooks(s, "cd /; "+cd(root), map[string]int{"bash": 0, "zsh": 2, "fish": 2}[shell])
-		if got := in(s); got != root {
+		if got := projectOfShell(s); got != root {
 			t.Errorf("PROJECT is %q, want %q", got, root)
 		}
 		w.expectQuiet(s)

@@ -11,8 +11,8 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-func TestTheExitStatusIsKept(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_KeepsTheExitStatus(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		s := w.start(shell)
 		s.Run(cd(root))
@@ -30,7 +30,7 @@ func TestTheExitStatusIsKept(t *testing.T) {
 }
 
 // Every hook of these start-up files notes the status that it sees.
-func TestHooksOfOthersAreKeptAndRunOnce(t *testing.T) {
+func TestHook_KeepsOtherHooksAndRunsOnce(t *testing.T) {
 	const note = `note() { local s=$?; noted="${noted-}$1:$s "; return $s; }` + "\n"
 	for name, c := range map[string]struct{ shell, before, after, want string }{
 		"string":         {"bash", `PROMPT_COMMAND="note a; note b"`, ``, "a:7 b:7 "},
@@ -46,7 +46,7 @@ func TestHooksOfOthersAreKeptAndRunOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newTestEnv(t)
 			root := w.project("p")
 			rc := note + "a() { note a; }; b() { note b; }\n" + c.before + "\n" + w.rc(c.shell) + w.rc(c.shell) + c.after
 			if c.shell == "fish" {
@@ -59,7 +59,7 @@ func TestHooksOfOthersAreKeptAndRunOnce(t *testing.T) {
 				t.Errorf("the other hooks noted %q, want %q once", got, c.want)
 			}
 			w.expectLooks(s, cd(root), 1)
-			if got := in(s); got != root {
+			if got := projectOfShell(s); got != root {
 				t.Errorf("PROJECT is %q, want %q", got, root)
 			}
 			w.setLine(root, "1 0 0")
@@ -84,7 +84,7 @@ $PROMPT_COMMAND}"
 
 const fishNote = `function note --on-event fish_prompt; set -g noted "$noted""a:$status "; end`
 
-func TestTheOptionsOfTheUserDoNotMatter(t *testing.T) {
+func TestHook_IsIndependentOfTheUsersOptions(t *testing.T) {
 	nasty := map[string]string{
 		"bash set -eu":      "set -euo pipefail",
 		"bash noclobber":    "set -o noclobber; shopt -s nullglob failglob nocasematch extglob dotglob",
@@ -109,7 +109,7 @@ func TestTheOptionsOfTheUserDoNotMatter(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			shell, _, _ := strings.Cut(name, " ")
-			w := newWorld(t)
+			w := newTestEnv(t)
 			root := w.project("it's 10 p")
 			w.write(filepath.Join(root, ".env"))
 			alive := startProcess(t, "localport-x")
@@ -123,7 +123,7 @@ func TestTheOptionsOfTheUserDoNotMatter(t *testing.T) {
 			}
 			w.expectLooks(s, cd(root), 1)
 			w.expectQuiet(s)
-			if got := in(s); got != root {
+			if got := projectOfShell(s); got != root {
 				t.Errorf("PROJECT is %q, want %q", got, root)
 			}
 			w.setLine(root, "11 0 0")
@@ -143,7 +143,7 @@ func TestTheOptionsOfTheUserDoNotMatter(t *testing.T) {
 }
 
 // environs are the environments that the looks were given.
-func environs(w *world) (envs []map[string]string) {
+func environs(w *testEnv) (envs []map[string]string) {
 	for _, c := range w.calls() {
 		env := make(map[string]string)
 		for _, entry := range c.Env {
@@ -157,22 +157,22 @@ func environs(w *world) (envs []map[string]string) {
 
 func environOf(s *shellpty.Shell) map[string]string { return s.Environ() }
 
-func TestSubshellsDoNotLook(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_DoesNotRunInSubshells(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		s := w.start(shell)
 		w.expectLooks(s, "(cd "+root+"; true)", 0)
 		w.expectLooks(s, "x=$(cd "+root+"; pwd); true", 0)
 		w.expectLooks(s, "cd "+root+" | true", 0)
-		if got := in(s); got != "" {
+		if got := projectOfShell(s); got != "" {
 			t.Errorf("PROJECT is %q", got)
 		}
 		w.expectQuiet(s)
 	}, "bash", "zsh") // fish has no subshells: a cd in (…) or a pipe is the shell's own
 }
 
-func TestAScriptIsLeftAlone(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_DoesNotAffectScripts(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		s := w.start(shell)
 		script := filepath.Join(w.dir, "script")
@@ -194,7 +194,7 @@ var shellArgs = map[string]struct{ print, names string }{
 }
 
 // names are the variables, functions, options and traps of a shell after a tour through a project.
-func names(t *testing.T, w *world, shell, rc string) []string {
+func names(t *testing.T, w *testEnv, shell, rc string) []string {
 	t.Helper()
 	root := w.project("p")
 	s := w.startWith(shellpty.Config{Shell: shell, RC: rc})
@@ -210,11 +210,11 @@ func names(t *testing.T, w *world, shell, rc string) []string {
 	return strings.Split(string(data), "\n")
 }
 
-func TestNothingButOurOwnNamesIsLeftInTheShell(t *testing.T) {
+func TestHook_LeavesOnlyItsOwnNames(t *testing.T) {
 	theirs := map[string][]string{
 		"bash": nil, "zsh": {"precmd_functions", "chpwd_functions"}, "fish": nil,
 	}
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		traps := map[string]string{"bash": "trap 'echo x' INT EXIT USR1 DEBUG\n", "zsh": "trap 'echo x' INT USR1\n"}[shell]
 		had := names(t, w, shell, traps)
 		has := names(t, w, shell, traps+w.rc(shell))
@@ -231,22 +231,22 @@ func TestNothingButOurOwnNamesIsLeftInTheShell(t *testing.T) {
 	})
 }
 
-func TestEvaluatedAgainTheHookKnowsWhereItIs(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_EvaluatedAgainKeepsItsState(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		s := w.start(shell)
 		s.Run(cd(root))
 		w.expectLooks(s, strings.TrimSpace(w.rc(shell)), 0)
 		w.expectQuiet(s)
-		if got := in(s); got != root {
+		if got := projectOfShell(s); got != root {
 			t.Errorf("PROJECT is %q, want %q", got, root)
 		}
 	})
 }
 
 // What a parent shell leaked is not believed.
-func TestBookkeepingFromTheEnvironmentIsIgnored(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_IgnoresVariablesFromTheEnvironment(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		leaked := map[string]string{"__localport_root": root, "__localport_pwd": root, "__localport_shell": "1", "__localport_told": "9"}
 		var env []string
@@ -266,8 +266,8 @@ func TestBookkeepingFromTheEnvironmentIsIgnored(t *testing.T) {
 	})
 }
 
-func TestALookIsNoJob(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_ExportIsNotAJob(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		s := w.start(shell)
 		for range 3 {

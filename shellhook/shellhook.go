@@ -20,22 +20,22 @@ import (
 // The shell's bookkeeping, for Shell.Set. None of it is exported. All of it is set by every look, before anything that
 // may fail in the shell, so that a look is not repeated for nothing.
 const (
-	Root = "__localport_root" // the root of the project that the shell is in, allowed or not; "" outside of any
-	Dir  = "__localport_dir"  // the directory with the files named below; "" if there is none
-	Line = "__localport_line" // what the file PromptFile held when the project was looked at
-	Told = "__localport_told" // handed back by the next look as --told; opaque
-	// Retry is handed back as --retry; opaque. A hook that passes it on repeats a look that failed.
-	Retry = "__localport_retry"
+	RootVariable = "__localport_root" // the root of the project that the shell is in, allowed or not; "" outside of any
+	DirVariable  = "__localport_dir"  // the directory with the files named below; "" if there is none
+	LineVariable = "__localport_line" // what the file PromptFile held when the project was looked at
+	ToldVariable = "__localport_told" // handed back by the next look as --told; opaque
+	// RetryVariable is handed back as --retry; opaque. A hook that passes it on repeats a look that failed.
+	RetryVariable = "__localport_retry"
 )
 
 // The files in Dir that prompts compare with. PromptFile holds one line, "N PID START" (PID 0: no process is meant to
 // run). A stamp has the exact time of the file in the project's root as it was looked at, and is missing if that file
 // was.
 const (
-	PromptFile  = "prompt"
-	ConfigStamp = "stamp.config" // .localport.toml
-	LocalStamp  = "stamp.local"  // .localport.local.toml
-	EnvStamp    = "stamp.env"    // .env
+	PromptFile      = "prompt"
+	ConfigStampFile = "stamp.config" // .localport.toml
+	LocalStampFile  = "stamp.local"  // .localport.local.toml
+	EnvStampFile    = "stamp.env"    // .env
 )
 
 // Shell is one shell's language. Statements end with ";\n"; values may hold any byte but 0. A name that no variable
@@ -64,10 +64,10 @@ func Lookup(name string) (Shell, error) {
 		}
 		known = append(known, s.Name())
 	}
-	return nil, fmt.Errorf("look up shell %q: want %s", name, oneOf(known))
+	return nil, fmt.Errorf("look up shell %q: want %s", name, joinNames(known))
 }
 
-func oneOf(names []string) string {
+func joinNames(names []string) string {
 	last := len(names) - 1
 	return strings.Join(names[:last], ", ") + " or " + names[last]
 }

@@ -89,11 +89,11 @@ func statements(shell shellhook.Shell, base string, c call) (text string) {
 	root, dir, line := projectOf(c.Dir), "", ""
 	if root != "" {
 		dir = stateDir(base, root)
-		line = look(root, dir)
+		line = recordStamps(root, dir)
 	}
 	told, _ := strconv.Atoi(c.Told)
-	text = shell.Set(shellhook.Root, root) + shell.Set(shellhook.Dir, dir) + shell.Set(shellhook.Line, line) +
-		shell.Set(shellhook.Told, strconv.Itoa(told+1))
+	text = shell.Set(shellhook.RootVariable, root) + shell.Set(shellhook.DirVariable, dir) + shell.Set(shellhook.LineVariable, line) +
+		shell.Set(shellhook.ToldVariable, strconv.Itoa(told+1))
 	if root == "" {
 		return text + shell.Unset("PROJECT") + shell.Unset("LOCALPORT_DIFF")
 	}
@@ -118,8 +118,8 @@ func stateDir(base, root string) string {
 	return filepath.Join(base, "state's dir", hex.EncodeToString(sum[:8]))
 }
 
-// look stamps the project's files and returns the prompt's line.
-func look(root, dir string) string {
+// recordStamps stamps the project's files and returns the prompt's line.
+func recordStamps(root, dir string) string {
 	_ = os.MkdirAll(dir, 0o700)
 	for stamp, name := range stamps {
 		path := filepath.Join(dir, stamp)
@@ -142,7 +142,7 @@ func look(root, dir string) string {
 }
 
 var stamps = map[string]string{
-	shellhook.ConfigStamp: ".localport.toml",
-	shellhook.LocalStamp:  ".localport.local.toml",
-	shellhook.EnvStamp:    ".env",
+	shellhook.ConfigStampFile: ".localport.toml",
+	shellhook.LocalStampFile:  ".localport.local.toml",
+	shellhook.EnvStampFile:    ".env",
 }

@@ -183,7 +183,7 @@ func (c *Child) start() (*pumps, error) {
 // await returns when the leader has been reaped and the rest of its group killed; in the other order, because an
 // unreaped leader keeps the group's id from being given to anybody else.
 func (c *Child) await() {
-	leader, _ := lockstate.Find(c.Pid())
+	leader, _ := lockstate.FindProcess(c.Pid())
 	leader.PID = c.Pid()
 	_ = lockstate.WaitExit(context.Background(), leader)
 	c.mu.Lock()

@@ -22,7 +22,7 @@ func Sweep(run string) (killed int, err error) {
 	}
 	for _, info := range all {
 		pid := int(info.Proc.P_pid)
-		process, alive := lockstate.Find(pid)
+		process, alive := lockstate.FindProcess(pid)
 		if !alive || pid == os.Getpid() || !carries(startedWith(pid), run) {
 			continue
 		}

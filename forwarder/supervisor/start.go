@@ -99,7 +99,7 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 	for _, name := range s.inherited.rest() {
 		s.keeping.drop(name)
 	}
-	s.keeping.hold(keptElection, s.election.Files)
+	s.keeping.hold(keptElection, s.election.CopyFiles)
 	s.keeping.hold(keptSocket, s.socket.files)
 	s.remind()
 	s.news.tell(eventlog.Event{Kind: eventlog.Started, Run: s.o.Run, Reason: s.o.Version}, "")

@@ -56,7 +56,7 @@ func TestStore_LeavesTheRecordOfAnotherSupervisorInANewState(t *testing.T) {
 	if err := os.RemoveAll(s.dir.Path); err != nil {
 		t.Fatal(err)
 	}
-	process, ok := lockstate.Find(os.Getppid())
+	process, ok := lockstate.FindProcess(os.Getppid())
 	if !ok {
 		t.Fatal("no parent process")
 	}

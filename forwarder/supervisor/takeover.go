@@ -210,7 +210,7 @@ func (s *Supervisor) Replace(ctx context.Context, r api.Replacement) error {
 		}
 	}
 	s.socket.abandon()
-	_ = s.election.Pass()
+	_ = s.election.Handover()
 	close(s.ended)
 	return nil
 }
@@ -297,7 +297,7 @@ func (s *Supervisor) withdraw(cause error) {
 	s.keeping.quit()
 	s.plan.Load().stopAll()
 	s.socket.abandon()
-	_ = s.election.Pass()
+	_ = s.election.Handover()
 	_ = s.folder.clean()
 	s.o.Say(client.Word{Outcome: outcome(cause), Error: s.mask(cause.Error())})
 }
@@ -312,7 +312,7 @@ func (s *Supervisor) surrender() {
 	}
 	s.closing.Store(true)
 	s.closePorts()
-	_ = s.election.Pass()
+	_ = s.election.Handover()
 	close(s.ended)
 }
 
@@ -364,6 +364,6 @@ func (s *Supervisor) handOver() {
 		_ = s.election.Resign()
 	}
 	s.socket.abandon()
-	_ = s.election.Pass()
+	_ = s.election.Handover()
 	close(s.ended)
 }

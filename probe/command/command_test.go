@@ -67,10 +67,10 @@ func (p path) Dir() string        { return p.dir }
 func (p path) Environ() []string  { return p.env }
 
 // bare hides that a path is a place.
-type bare struct{ probe.Path }
+type bare struct{ probe.Dialer }
 
-func try(ctx context.Context, path probe.Path, argv ...string) error {
-	run, err := Kind.New(project.Settings{"command": argv})
+func try(ctx context.Context, path probe.Dialer, argv ...string) error {
+	run, err := Type.New(project.Settings{"command": argv})
 	if err != nil {
 		return err
 	}
@@ -101,13 +101,13 @@ func place(t *testing.T) path {
 	return path{addr: ln.Addr().String(), dir: t.TempDir(), env: os.Environ()}
 }
 
-func TestAProgramThatExitsWithZeroIsWell(t *testing.T) {
+func TestCheck_SucceedsOnExitZero(t *testing.T) {
 	if err := try(t.Context(), place(t), "sh", "-c", "exit 0"); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestTheWayOfAProgramLeadsThroughTheTunnel(t *testing.T) {
+func TestCheck_ConnectsThroughTheTunnel(t *testing.T) {
 	p := place(t)
 	me, err := os.Executable()
 	if err != nil {
@@ -124,7 +124,7 @@ func TestTheWayOfAProgramLeadsThroughTheTunnel(t *testing.T) {
 	}
 }
 
-func TestAnExitStatusIsToldWithTheLastLineOfStderr(t *testing.T) {
+func TestCheck_ReportsExitStatusAndLastLine(t *testing.T) {
 	p := place(t)
 	for script, want := range map[string]string{
 		"echo first >&2; echo it is broken >&2; echo >&2; echo out; exit 3": "sh: exit status 3: it is broken",
@@ -140,7 +140,7 @@ func TestAnExitStatusIsToldWithTheLastLineOfStderr(t *testing.T) {
 	}
 }
 
-func TestAProgramRunsInTheProjectWithItsEnvironment(t *testing.T) {
+func TestCheck_RunsInTheProjectWithItsEnvironment(t *testing.T) {
 	p := place(t)
 	p.env = []string{"PATH=" + p.dir + ":" + os.Getenv("PATH"), "OWN=project"}
 	script := "#!/bin/sh\n[ \"$OWN\" = project ] && [ \"$HOME\" = '' ] && [ -e here ]\n"
@@ -160,7 +160,7 @@ func TestAProgramRunsInTheProjectWithItsEnvironment(t *testing.T) {
 	}
 }
 
-func TestAProgramThatIsMissingIsNamed(t *testing.T) {
+func TestCheck_NamesAMissingProgram(t *testing.T) {
 	p := place(t)
 	p.env = []string{"PATH=/nowhere"}
 	err := try(t.Context(), p, "no-such-check")
@@ -177,7 +177,7 @@ var errGone = errors.New("the tunnel is gone")
 
 func (refusing) Dial(context.Context) (net.Conn, error) { return nil, errGone }
 
-func TestATunnelThatFailsIsNoBadAnswerOfTheService(t *testing.T) {
+func TestCheck_TunnelErrorIsNotAServiceFailure(t *testing.T) {
 	me, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -188,7 +188,7 @@ func TestATunnelThatFailsIsNoBadAnswerOfTheService(t *testing.T) {
 	}
 }
 
-func TestAProgramAndWhatItStartedEndWithTheCheck(t *testing.T) {
+func TestCheck_EndsTheProcessGroupWhenCancelled(t *testing.T) {
 	p := place(t)
 	started := filepath.Join(p.dir, "started")
 	if err := syscall.Mkfifo(started, 0o600); err != nil {
@@ -206,7 +206,7 @@ func TestAProgramAndWhatItStartedEndWithTheCheck(t *testing.T) {
 	gone(t, left)
 }
 
-func TestWhatAProgramLeavesBehindEndsToo(t *testing.T) {
+func TestCheck_EndsProcessesLeftBehind(t *testing.T) {
 	p := place(t)
 	left := filepath.Join(p.dir, "left")
 	if err := syscall.Mkfifo(left, 0o600); err != nil {
@@ -235,7 +235,7 @@ func readProcess(t *testing.T, pipe string) lockstate.Process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, ok := lockstate.Find(pid)
+	p, ok := lockstate.FindProcess(pid)
 	if !ok {
 		t.Fatalf("there is no process %d", pid)
 	}

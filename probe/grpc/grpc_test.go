@@ -40,7 +40,7 @@ func (p path) Acknowledges() bool { return true }
 
 func ask(t *testing.T, addr string, settings project.Settings) error {
 	t.Helper()
-	check, err := Kind.New(settings)
+	check, err := Type.New(settings)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func healthy(t *testing.T, options ...grpc.ServerOption) (addr string, service *
 	return listen(t, server), service
 }
 
-func TestAServerThatServesIsWell(t *testing.T) {
+func TestCheck_SucceedsOnServing(t *testing.T) {
 	addr, service := healthy(t)
 	long := "shop." + strings.Repeat("v", 300)
 	service.SetServingStatus("shop.Orders", healthpb.HealthCheckResponse_SERVING)
@@ -88,7 +88,7 @@ func TestAServerThatServesIsWell(t *testing.T) {
 	}
 }
 
-func TestWhatDoesNotServeIsNamed(t *testing.T) {
+func TestCheck_NamesWhatIsNotServing(t *testing.T) {
 	addr, service := healthy(t)
 	service.SetServingStatus("shop.Orders", healthpb.HealthCheckResponse_NOT_SERVING)
 	service.SetServingStatus("shop.Stock", healthpb.HealthCheckResponse_UNKNOWN)
@@ -99,7 +99,7 @@ func TestWhatDoesNotServeIsNamed(t *testing.T) {
 	asking.Failed(t, ask(t, addr, nil), "the server is NOT_SERVING")
 }
 
-func TestAServerWithoutTheHealthServiceIsTold(t *testing.T) {
+func TestCheck_ReportsAMissingHealthService(t *testing.T) {
 	asking.Failed(t, ask(t, listen(t, grpc.NewServer()), nil), "does not have the health service", "unknown service grpc.health.v1.Health", `"tcp"`)
 }
 
@@ -115,7 +115,7 @@ func guarded(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle g
 	return nil, status.Error(codes.PermissionDenied, "wrong token")
 }
 
-func TestCredentialsAreSentAndNotPrinted(t *testing.T) {
+func TestCheck_SendsCredentialsAndNeverPrintsThem(t *testing.T) {
 	addr, _ := healthy(t, grpc.UnaryInterceptor(guarded))
 	headers := map[string]string{"Authorization": "Bearer opensesame"}
 	if err := ask(t, addr, project.Settings{"headers": headers}); err != nil {
@@ -130,7 +130,7 @@ func TestCredentialsAreSentAndNotPrinted(t *testing.T) {
 	}
 }
 
-func TestTheServerIsAskedByTheNameThatIsSet(t *testing.T) {
+func TestCheck_SendsTheAuthority(t *testing.T) {
 	addr, _ := healthy(t, grpc.UnaryInterceptor(
 		func(ctx context.Context, _ any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
 			given, _ := metadata.FromIncomingContext(ctx)
@@ -139,7 +139,7 @@ func TestTheServerIsAskedByTheNameThatIsSet(t *testing.T) {
 	asking.Failed(t, ask(t, addr, project.Settings{"authority": "shop.test"}), "ABORTED: shop.test")
 }
 
-func TestTLSIsVerified(t *testing.T) {
+func TestCheck_VerifiesTLS(t *testing.T) {
 	ca := authority.New(t)
 	cert, key := ca.Sign(authority.Leaf{Names: []string{"shop.test"}})
 	secured, err := credentials.NewServerTLSFromFile(cert, key)
@@ -165,7 +165,7 @@ func TestTLSIsVerified(t *testing.T) {
 	asking.Failed(t, ask(t, addr, project.Settings{"tls": true, "tls_verify": true, "ca_file": ca.File, "authority": "other.test"}), "not other.test")
 }
 
-func TestWhatIsNotGRPCIsNamed(t *testing.T) {
+func TestCheck_ReportsAServerWithoutHTTP2(t *testing.T) {
 	ca := authority.New(t)
 	cert, key := ca.Sign(authority.Leaf{})
 	plain, secured := nginx.Start(t), nginx.StartTLS(t, cert, key)
@@ -176,7 +176,7 @@ func TestWhatIsNotGRPCIsNamed(t *testing.T) {
 	asking.Failed(t, ask(t, plain.Addr, overTLS), "does not speak TLS", "tls = false")
 }
 
-func TestAnHTTP2ServerThatIsNotGRPCIsNamed(t *testing.T) {
+func TestCheck_ReportsAnHTTP2ServerWithoutGRPC(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.NotFoundHandler())
 	server.Config.Protocols = new(http.Protocols)
 	server.Config.Protocols.SetUnencryptedHTTP2(true)
@@ -185,14 +185,14 @@ func TestAnHTTP2ServerThatIsNotGRPCIsNamed(t *testing.T) {
 	asking.Failed(t, ask(t, server.Listener.Addr().String(), nil), "the answer is not gRPC's: 404")
 }
 
-func TestAServerThatIsNotThereIsNoFailureOfItsOwn(t *testing.T) {
+func TestCheck_UnreachableServerIsNotAServiceFailure(t *testing.T) {
 	err := ask(t, fmt.Sprintf("127.0.0.1:%d", ports.Free(t)), nil)
 	if _, answered := errors.AsType[*probe.Failure](err); answered || err == nil {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestACheckEndsWithItsContextAndLeavesNothing(t *testing.T) {
+func TestCheck_EndsWithItsContext(t *testing.T) {
 	asked := make(chan struct{})
 	addr, _ := healthy(t, grpc.UnaryInterceptor(
 		func(ctx context.Context, _ any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
@@ -200,7 +200,7 @@ func TestACheckEndsWithItsContextAndLeavesNothing(t *testing.T) {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}))
-	check, err := Kind.New(nil)
+	check, err := Type.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

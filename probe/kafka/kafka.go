@@ -16,22 +16,22 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Kind is the check of type "kafka": ApiVersions, the login if there is one, and Metadata, all from the one broker that
+// Type is the check of type "kafka": ApiVersions, the login if there is one, and Metadata, all from the one broker that
 // the tunnel leads to. With a topic, that must have a leader for every partition.
-var Kind = probe.Kind{
+var Type = probe.Type{
 	CheckType: project.CheckType{Name: "kafka", Keys: append([]project.Key{
-		{Name: "sasl", Validate: knownMechanism},
+		{Name: "sasl", Validate: validateMechanism},
 		{Name: "user"},
 		{Name: "password", Secret: true},
 		{Name: "topic"},
-		{Name: "advertised", Default: judged, Validate: knownJudgement},
+		{Name: "advertised", Default: advertisedCheck, Validate: validateAdvertised},
 	}, secure.Keys...)},
 	New: func(s project.Settings) (probe.Check, error) {
 		config, err := secure.Config(s)
 		if err != nil {
 			return nil, err
 		}
-		return func(ctx context.Context, path probe.Path) error {
+		return func(ctx context.Context, path probe.Dialer) error {
 			conn, err := secure.Dial(ctx, path, config)
 			if err != nil {
 				return err
@@ -44,60 +44,60 @@ var Kind = probe.Kind{
 
 // What health_check.advertised says of the addresses that brokers advertise.
 const (
-	judged  = "check"
-	ignored = "ignore"
+	advertisedCheck  = "check"
+	advertisedIgnore = "ignore"
 )
 
-func knownJudgement(value any) error {
-	if value != judged && value != ignored {
-		return fmt.Errorf("must be %q or %q", judged, ignored)
+func validateAdvertised(value any) error {
+	if value != advertisedCheck && value != advertisedIgnore {
+		return fmt.Errorf("must be %q or %q", advertisedCheck, advertisedIgnore)
 	}
 	return nil
 }
 
-func check(ctx context.Context, path probe.Path, conn net.Conn, s project.Settings, secured bool) error {
+func check(ctx context.Context, path probe.Dialer, conn net.Conn, s project.Settings, secured bool) error {
 	b := &broker{conn: conn}
-	if err := b.versions(); err != nil {
-		return b.explain(ctx, err, secured)
+	if err := b.fetchVersions(); err != nil {
+		return b.explainError(ctx, err, secured)
 	}
 	if mechanism := s.Text("sasl"); mechanism != "" {
 		if err := b.login(ctx, mechanism, s.Text("user"), s.Text("password")); err != nil {
-			return b.explain(ctx, err, secured)
+			return b.explainError(ctx, err, secured)
 		}
 	}
-	metadata, err := b.metadata(s.Text("topic"))
+	metadata, err := b.fetchMetadata(s.Text("topic"))
 	if err != nil {
 		if s.Text("sasl") == "" {
 			err = withHint(err, `does the listener want a login? health_check.sasl = "plain", "scram-sha-256" or "scram-sha-512"`)
 		}
-		return b.explain(ctx, err, secured)
+		return b.explainError(ctx, err, secured)
 	}
-	if err := judgeTopic(metadata); err != nil {
+	if err := checkTopic(metadata); err != nil {
 		return err
 	}
-	if s.Text("advertised") == ignored {
+	if s.Text("advertised") == advertisedIgnore {
 		return nil
 	}
-	return judgeBrokers(ctx, path, metadata.Brokers)
+	return checkAdvertisedAddresses(ctx, path, metadata.Brokers)
 }
 
-// versions asks what the broker speaks. The oldest form of the question is the one that every broker answers.
-func (b *broker) versions() error {
+// fetchVersions asks what the broker speaks. The oldest form of the question is the one that every broker answers.
+func (b *broker) fetchVersions() error {
 	answer := kmsg.NewPtrApiVersionsResponse()
-	if err := b.ask(kmsg.NewPtrApiVersionsRequest(), answer, 0); err != nil {
+	if err := b.request(kmsg.NewPtrApiVersionsRequest(), answer, 0); err != nil {
 		return err
 	}
 	if err := kerr.ErrorForCode(answer.ErrorCode); err != nil {
 		return err
 	}
-	b.newest = make(map[int16]int16, len(answer.ApiKeys))
+	b.maxVersions = make(map[int16]int16, len(answer.ApiKeys))
 	for _, key := range answer.ApiKeys {
-		b.newest[key.ApiKey] = key.MaxVersion
+		b.maxVersions[key.ApiKey] = key.MaxVersion
 	}
 	return nil
 }
 
-func (b *broker) metadata(topic string) (*kmsg.MetadataResponse, error) {
+func (b *broker) fetchMetadata(topic string) (*kmsg.MetadataResponse, error) {
 	request := kmsg.NewPtrMetadataRequest()
 	request.Topics = []kmsg.MetadataRequestTopic{}
 	if topic != "" {
@@ -108,10 +108,10 @@ func (b *broker) metadata(topic string) (*kmsg.MetadataResponse, error) {
 	request.AllowAutoTopicCreation = false
 	answer := kmsg.NewPtrMetadataResponse()
 	const newest = 12
-	return answer, b.ask(request, answer, min(newest, b.newest[request.Key()]))
+	return answer, b.request(request, answer, min(newest, b.maxVersions[request.Key()]))
 }
 
-func judgeTopic(metadata *kmsg.MetadataResponse) error {
+func checkTopic(metadata *kmsg.MetadataResponse) error {
 	for _, topic := range metadata.Topics {
 		if err := kerr.ErrorForCode(topic.ErrorCode); err != nil {
 			return &probe.Failure{Reason: fmt.Sprintf("topic %q: %v", *topic.Topic, err), Hint: "check health_check.topic"}
@@ -131,12 +131,12 @@ func withHint(err error, hint string) error {
 	if ok && failure.Hint != "" {
 		return err
 	}
-	return &hinted{err, hint}
+	return &hintError{err, hint}
 }
 
-type hinted struct {
+type hintError struct {
 	error
 	hint string
 }
 
-func (h *hinted) Unwrap() error { return h.error }
+func (h *hintError) Unwrap() error { return h.error }

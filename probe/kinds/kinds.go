@@ -17,18 +17,18 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// all are the types of health check. A new one is a package and a line here.
-var all = []probe.Kind{
-	tcp.Kind,
+// builtin are the types of health check. A new one is a package and a line here.
+var builtin = []probe.Type{
+	tcp.Type,
 	web.HTTP,
 	web.HTTPS,
-	postgres.Kind,
-	redis.Kind,
-	mysql.Kind,
-	mqtt.Kind,
-	grpc.Kind,
-	command.Kind,
-	kafka.Kind,
+	postgres.Type,
+	redis.Type,
+	mysql.Type,
+	mqtt.Type,
+	grpc.Type,
+	command.Type,
+	kafka.Type,
 }
 
 // New is the check that a configuration asks for; nil where it asks for none.
@@ -36,7 +36,7 @@ func New(c project.HealthCheck) (probe.Check, error) {
 	if c.Type == project.CheckNone {
 		return nil, nil
 	}
-	for _, kind := range all {
+	for _, kind := range builtin {
 		if kind.Name == c.Type {
 			return kind.New(c.Settings)
 		}
@@ -46,8 +46,8 @@ func New(c project.HealthCheck) (probe.Check, error) {
 
 // Types are what a config may say.
 func Types() []project.CheckType {
-	types := make([]project.CheckType, len(all))
-	for i, kind := range all {
+	types := make([]project.CheckType, len(builtin))
+	for i, kind := range builtin {
 		types[i] = kind.CheckType
 	}
 	return types

@@ -15,18 +15,18 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Kind is the check of type "redis". It logs in where a password is given, and is well when PONG comes back.
-var Kind = probe.Kind{
+// Type is the check of type "redis". It logs in where a password is given, and is well when PONG comes back.
+var Type = probe.Type{
 	CheckType: project.CheckType{Name: "redis", Keys: append([]project.Key{
 		{Name: "user"},
 		{Name: "password", Secret: true},
 		{Name: "database", Type: project.TypeNumber},
 	}, secure.Keys...)},
-	New: secure.Conversation(ask),
+	New: secure.ConnectionCheck(check),
 }
 
-// requests are the commands of one check.
-func requests(s project.Settings) [][]string {
+// checkRequests are the commands of one check.
+func checkRequests(s project.Settings) [][]string {
 	var all [][]string
 	switch user, password := s.Text("user"), s.Text("password"); {
 	case user != "":
@@ -40,10 +40,10 @@ func requests(s project.Settings) [][]string {
 	return append(all, []string{"PING"})
 }
 
-func ask(conn net.Conn, s project.Settings) error {
+func check(conn net.Conn, s project.Settings) error {
 	reader := bufio.NewReaderSize(conn, 4096)
-	for _, request := range requests(s) {
-		if _, err := io.WriteString(conn, encode(request)); err != nil {
+	for _, request := range checkRequests(s) {
+		if _, err := io.WriteString(conn, encodeRequest(request)); err != nil {
 			return err
 		}
 		answer, err := reader.ReadSlice('\n')
@@ -55,16 +55,16 @@ func ask(conn net.Conn, s project.Settings) error {
 		case err != nil:
 			return err
 		}
-		if err := judge(request[0], strings.TrimRight(string(answer), "\r\n")); err != nil {
+		if err := checkAnswer(request[0], strings.TrimRight(string(answer), "\r\n")); err != nil {
 			return err
 		}
 	}
-	_, _ = io.WriteString(conn, encode([]string{"QUIT"}))
+	_, _ = io.WriteString(conn, encodeRequest([]string{"QUIT"}))
 	return nil
 }
 
-// encode is a command as an array of bulk strings (https://redis.io/docs/latest/develop/reference/protocol-spec/).
-func encode(request []string) string {
+// encodeRequest is a command as an array of bulk strings (https://redis.io/docs/latest/develop/reference/protocol-spec/).
+func encodeRequest(request []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "*%d\r\n", len(request))
 	for _, word := range request {
@@ -82,7 +82,7 @@ var hints = map[string]string{
 	"DENIED":    "it is in protected mode: it wants a password, or a bind address",
 }
 
-func judge(command, answer string) error {
+func checkAnswer(command, answer string) error {
 	if reason, wrong := strings.CutPrefix(answer, "-"); wrong {
 		word, _, _ := strings.Cut(reason, " ")
 		return &probe.Failure{Reason: reason, Hint: hints[word]}

@@ -17,10 +17,10 @@ import (
 )
 
 // Keys are those that a check over TLS may have.
-var Keys = append([]project.Key{{Name: "tls", Type: project.TypeBool}}, Verification...)
+var Keys = append([]project.Key{{Name: "tls", Type: project.TypeBool}}, VerificationKeys...)
 
-// Verification are the keys of a check that speaks TLS anyway.
-var Verification = []project.Key{
+// VerificationKeys are the keys of a check that speaks TLS anyway.
+var VerificationKeys = []project.Key{
 	{Name: "tls_verify", Type: project.TypeBool, Default: true},
 	{Name: "ca_file", Type: project.TypeFile},
 	{Name: "server_name"},
@@ -37,11 +37,11 @@ func ConfigFor(s project.Settings, host string) (*tls.Config, error) {
 	if !s.Bool("tls") {
 		return nil, nil
 	}
-	return Always(s, host)
+	return RequiredConfig(s, host)
 }
 
-// Always is ConfigFor of a check that speaks TLS anyway.
-func Always(s project.Settings, host string) (*tls.Config, error) {
+// RequiredConfig is ConfigFor of a check that speaks TLS anyway.
+func RequiredConfig(s project.Settings, host string) (*tls.Config, error) {
 	name := s.Text("server_name")
 	if name == "" {
 		name = hostname(host)
@@ -89,31 +89,31 @@ func verifyChain(roots *x509.CertPool) func(tls.ConnectionState) error {
 
 // Dial opens a connection to the service, over TLS unless config is nil. It ends with ctx: every read and write fails
 // then. The caller closes it.
-func Dial(ctx context.Context, path probe.Path, config *tls.Config) (net.Conn, error) {
+func Dial(ctx context.Context, path probe.Dialer, config *tls.Config) (net.Conn, error) {
 	plain, err := path.Dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	conn := &bounded{plain, context.AfterFunc(ctx, func() { _ = plain.Close() }), ctx.Err}
+	conn := &contextConn{plain, context.AfterFunc(ctx, func() { _ = plain.Close() }), ctx.Err}
 	if config == nil {
 		return conn, nil
 	}
 	secured := tls.Client(conn, config)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		_ = conn.Close()
-		return nil, Explain(err)
+		return nil, ExplainError(err)
 	}
 	return secured, nil
 }
 
-// Conversation makes the checks of a protocol that is spoken over one connection, with TLS or without.
-func Conversation(talk func(conn net.Conn, s project.Settings) error) func(project.Settings) (probe.Check, error) {
+// ConnectionCheck makes the checks of a protocol that is spoken over one connection, with TLS or without.
+func ConnectionCheck(talk func(conn net.Conn, s project.Settings) error) func(project.Settings) (probe.Check, error) {
 	return func(s project.Settings) (probe.Check, error) {
 		config, err := Config(s)
 		if err != nil {
 			return nil, err
 		}
-		return func(ctx context.Context, path probe.Path) error {
+		return func(ctx context.Context, path probe.Dialer) error {
 			conn, err := Dial(ctx, path, config)
 			if err != nil {
 				return err
@@ -124,40 +124,40 @@ func Conversation(talk func(conn net.Conn, s project.Settings) error) func(proje
 	}
 }
 
-// bounded is a connection that ends with a context, and says so.
-type bounded struct {
+// contextConn is a connection that ends with a context, and says so.
+type contextConn struct {
 	net.Conn
-	stop func() bool
-	over func() error // why the context has ended; nil: it has not
+	stop       func() bool
+	contextErr func() error // why the context has ended; nil: it has not
 }
 
-func (b *bounded) Read(p []byte) (int, error) {
+func (b *contextConn) Read(p []byte) (int, error) {
 	n, err := b.Conn.Read(p)
-	return n, b.why(err)
+	return n, b.explainError(err)
 }
 
-func (b *bounded) Write(p []byte) (int, error) {
+func (b *contextConn) Write(p []byte) (int, error) {
 	n, err := b.Conn.Write(p)
-	return n, b.why(err)
+	return n, b.explainError(err)
 }
 
-func (b *bounded) why(err error) error {
+func (b *contextConn) explainError(err error) error {
 	if err == nil {
 		return nil
 	}
-	if over := b.over(); over != nil {
+	if over := b.contextErr(); over != nil {
 		return over
 	}
 	return err
 }
 
-func (b *bounded) Close() error {
+func (b *contextConn) Close() error {
 	b.stop()
 	return b.Conn.Close()
 }
 
-// Explain puts the error of a handshake into words, with what to set. Any other error is returned as it is.
-func Explain(err error) error {
+// ExplainError puts the error of a handshake into words, with what to set. Any other error is returned as it is.
+func ExplainError(err error) error {
 	var (
 		name    x509.HostnameError
 		unknown x509.UnknownAuthorityError
@@ -168,13 +168,13 @@ func Explain(err error) error {
 	const trust = "health_check: ca_file names the authority to trust; tls_verify = false trusts any"
 	switch {
 	case errors.As(err, &name):
-		return &probe.Failure{Reason: bare(name), Hint: "health_check: server_name is the name that the certificate must have"}
+		return &probe.Failure{Reason: trimPackage(name), Hint: "health_check: server_name is the name that the certificate must have"}
 	case errors.As(err, &unknown):
-		return &probe.Failure{Reason: "the certificate is " + issuer(unknown), Hint: trust}
+		return &probe.Failure{Reason: "the certificate is " + describeIssuer(unknown), Hint: trust}
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return &probe.Failure{Reason: bare(invalid), Hint: "renew it at the far end; health_check: tls_verify = false trusts any"}
+		return &probe.Failure{Reason: trimPackage(invalid), Hint: "renew it at the far end; health_check: tls_verify = false trusts any"}
 	case errors.As(err, &invalid):
-		return &probe.Failure{Reason: bare(invalid), Hint: trust}
+		return &probe.Failure{Reason: trimPackage(invalid), Hint: trust}
 	case errors.As(err, &record):
 		return &probe.Failure{Reason: "the far end does not speak TLS on this port", Hint: `health_check: type = "http" instead of "https", else tls = false; or another remote_port`}
 	case errors.As(err, &remote) && remote.Op == "remote error": // an alert, as crypto/tls reports it
@@ -183,10 +183,10 @@ func Explain(err error) error {
 	return err
 }
 
-// bare is the error without the package that it comes from.
-func bare(err error) string { return strings.TrimPrefix(err.Error(), "x509: ") }
+// trimPackage is the error without the package that it comes from.
+func trimPackage(err error) string { return strings.TrimPrefix(err.Error(), "x509: ") }
 
-func issuer(err x509.UnknownAuthorityError) string {
+func describeIssuer(err x509.UnknownAuthorityError) string {
 	if err.Cert == nil {
 		return "signed by an unknown authority"
 	}

@@ -47,7 +47,7 @@ func far(t *testing.T, fn func(net.Conn)) string {
 	return ln.Addr().String()
 }
 
-func TestTCPIsNotFooledByAListenerThatAcceptsAndCloses(t *testing.T) {
+func TestCheck_FailsWhenTheListenerClosesAtOnce(t *testing.T) {
 	addr := far(t, func(net.Conn) {})
 	if err := Check(t.Context(), path{addr, false}); !errors.Is(err, errClosed) && !strings.Contains(errorText(err), "reset") {
 		t.Errorf("got %v", err)
@@ -64,7 +64,7 @@ func errorText(err error) string {
 	return err.Error()
 }
 
-func TestTCPIsWellWhenAByteComesBackOrItStaysOpen(t *testing.T) {
+func TestCheck_SucceedsOnAByteOrAnOpenConnection(t *testing.T) {
 	if err := Check(t.Context(), path{far(t, func(c net.Conn) { _, _ = c.Write([]byte("2")) }), false}); err != nil {
 		t.Errorf("a server that speaks: %v", err)
 	}
@@ -74,7 +74,7 @@ func TestTCPIsWellWhenAByteComesBackOrItStaysOpen(t *testing.T) {
 	}
 }
 
-func TestTCPEndsWithItsContext(t *testing.T) {
+func TestCheck_EndsWithItsContext(t *testing.T) {
 	silent := far(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) })
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -83,7 +83,7 @@ func TestTCPEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestAShortTimeoutIsNotTheFarEndsFault(t *testing.T) {
+func TestCheck_SucceedsWithAShortTimeout(t *testing.T) {
 	silent := far(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) })
 	ctx, cancel := context.WithTimeout(t.Context(), 800*time.Millisecond)
 	defer cancel()

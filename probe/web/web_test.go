@@ -40,7 +40,7 @@ location = /who { return 200 "$request_method host=$http_host x=$http_x_tenant a
 location = /other { if ($host != "shop.test") { return 421; } return 200; }
 `
 
-func TestAPageThatAnswersIsWell(t *testing.T) {
+func TestCheck_SucceedsOnAnAnswer(t *testing.T) {
 	server := nginx.Start(t, pages)
 	for _, page := range []string{"/healthz", "/empty", "/moved"} {
 		if err := asking.Ask(t, HTTP, server.Addr, project.Settings{"path": page}); err != nil {
@@ -49,7 +49,7 @@ func TestAPageThatAnswersIsWell(t *testing.T) {
 	}
 }
 
-func TestAWrongStatusIsToldWithTheFirstWordsOfTheBody(t *testing.T) {
+func TestCheck_ReportsAWrongStatusWithTheBody(t *testing.T) {
 	server := nginx.Start(t, pages)
 	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/broken"}),
 		"GET /broken: 503 Service Temporarily Unavailable: database is away")
@@ -58,7 +58,7 @@ func TestAWrongStatusIsToldWithTheFirstWordsOfTheBody(t *testing.T) {
 	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/other"}), "421", "health_check: host")
 }
 
-func TestOnlyTheExpectedStatusIsWell(t *testing.T) {
+func TestCheck_AcceptsOnlyExpectedStatus(t *testing.T) {
 	server := nginx.Start(t, pages)
 	wanted := project.Settings{"path": "/broken", "expected_status": []int{500, 503}}
 	if err := asking.Ask(t, HTTP, server.Addr, wanted); err != nil {
@@ -68,7 +68,7 @@ func TestOnlyTheExpectedStatusIsWell(t *testing.T) {
 	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, wanted), "200 OK")
 }
 
-func TestCredentialsAreSentAndNotPrinted(t *testing.T) {
+func TestCheck_SendsCredentialsAndNeverPrintsThem(t *testing.T) {
 	server := nginx.Start(t, pages)
 	headers := map[string]string{"Authorization": "Bearer opensesame"}
 	if err := asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/private", "headers": headers}); err != nil {
@@ -82,7 +82,7 @@ func TestCredentialsAreSentAndNotPrinted(t *testing.T) {
 	}
 }
 
-func TestWhatIsAskedForReachesTheServerAndNoProxy(t *testing.T) {
+func TestCheck_SendsTheConfiguredRequestWithoutProxy(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
 	t.Setenv("http_proxy", "http://127.0.0.1:1")
 	server := nginx.Start(t, pages)
@@ -98,7 +98,7 @@ func TestWhatIsAskedForReachesTheServerAndNoProxy(t *testing.T) {
 	}
 }
 
-func TestTheBodyMustHoldWhatIsExpected(t *testing.T) {
+func TestCheck_RequiresTheExpectedBody(t *testing.T) {
 	server := nginx.Start(t, pages)
 	for expected, well := range map[string]bool{"is well": true, `/^all\s+is (well|fine)/`: true, "/healthz": false, "/^is/": false} {
 		err := asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/healthz", "expected_body": expected})
@@ -111,9 +111,9 @@ func TestTheBodyMustHoldWhatIsExpected(t *testing.T) {
 	}
 }
 
-func TestAnEndlessBodyIsReadNoFurtherThanItsFirstMegabyte(t *testing.T) {
+func TestCheck_ReadsAtMostOneMegabyteOfBody(t *testing.T) {
 	server := nginx.Start(t)
-	text := "early" + strings.Repeat(".", mostBody) + "late"
+	text := "early" + strings.Repeat(".", maxBodySize) + "late"
 	if err := os.WriteFile(filepath.Join(server.Root, "long"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestAnEndlessBodyIsReadNoFurtherThanItsFirstMegabyte(t *testing.T) {
 	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/long", "expected_body": "late"}), "does not hold")
 }
 
-func TestACertificateIsVerifiedAndItsFaultIsNamed(t *testing.T) {
+func TestCheck_VerifiesCertificates(t *testing.T) {
 	trusted, stranger := authority.New(t), authority.New(t)
 	cert, key := trusted.Sign(authority.Leaf{Names: []string{"shop.test"}})
 	server := nginx.StartTLS(t, cert, key, `location = / { return 200 "sni=$ssl_server_name host=$host"; }`)
@@ -145,20 +145,20 @@ func TestACertificateIsVerifiedAndItsFaultIsNamed(t *testing.T) {
 		"certificate is valid for shop.test, not other.test", "server_name")
 }
 
-func TestAnExpiredCertificateIsNamed(t *testing.T) {
+func TestCheck_ReportsAnExpiredCertificate(t *testing.T) {
 	ca := authority.New(t)
 	cert, key := ca.Sign(authority.Leaf{Expired: true})
 	server := nginx.StartTLS(t, cert, key, `return 200;`)
 	asking.Failed(t, asking.Ask(t, HTTPS, server.Addr, project.Settings{"ca_file": ca.File}), "certificate has expired", "renew it")
 }
 
-func TestTheWrongOneOfTheTwoSchemesIsNamed(t *testing.T) {
+func TestCheck_ReportsTheWrongScheme(t *testing.T) {
 	cert, key := authority.New(t).Sign(authority.Leaf{})
 	asking.Failed(t, asking.Ask(t, HTTP, nginx.StartTLS(t, cert, key).Addr, nil), "plain HTTP request was sent to HTTPS port", `health_check.type = "https"`)
 	asking.Failed(t, asking.Ask(t, HTTPS, nginx.Start(t).Addr, nil), "does not speak TLS", `type = "http"`)
 }
 
-func TestAServerThatIsNotThereIsNoFailureOfItsOwn(t *testing.T) {
+func TestCheck_UnreachableServerIsNotAServiceFailure(t *testing.T) {
 	server := nginx.Start(t, pages)
 	server.Stop()
 	err := asking.Ask(t, HTTP, server.Addr, nil)
@@ -197,8 +197,8 @@ func silent(t *testing.T, says string) string {
 	return ln.Addr().String()
 }
 
-func TestACheckEndsWithItsContextAndLeavesNothing(t *testing.T) {
-	for says, kind := range map[string]probe.Kind{
+func TestCheck_EndsWithItsContext(t *testing.T) {
+	for says, kind := range map[string]probe.Type{
 		"": HTTP, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf": HTTP, "\x16\x03\x01": HTTPS,
 	} {
 		ask, err := kind.New(project.Settings{"path": "/", "method": "GET"})
@@ -213,18 +213,18 @@ func TestACheckEndsWithItsContextAndLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestAnAnswerMayBeAnnounced(t *testing.T) {
+func TestCheck_AcceptsInformationalResponses(t *testing.T) {
 	addr := silent(t, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n")
 	if err := asking.Ask(t, HTTP, addr, nil); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestWhatIsNotHTTPIsNamed(t *testing.T) {
+func TestCheck_ReportsAnAnswerThatIsNotHTTP(t *testing.T) {
 	asking.Failed(t, asking.Ask(t, HTTP, silent(t, "220 mail.test ESMTP\r\n"), nil), "the answer is not HTTP", "mail.test")
 }
 
-func TestKeysAreJudgedBeforeAnythingRuns(t *testing.T) {
+func TestKeys_AreValidatedWhenParsed(t *testing.T) {
 	for _, bad := range []struct {
 		name  string
 		value any
@@ -259,7 +259,7 @@ func TestKeysAreJudgedBeforeAnythingRuns(t *testing.T) {
 	}
 }
 
-func valid(t *testing.T, kind probe.Kind, name string, value any) error {
+func valid(t *testing.T, kind probe.Type, name string, value any) error {
 	t.Helper()
 	for _, key := range kind.Keys {
 		if key.Name == name {

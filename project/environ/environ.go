@@ -14,8 +14,8 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Name is the one variable we export about ourselves: it carries the Diff into nested shells.
-const Name = "LOCALPORT_DIFF"
+// DiffVariable is the one variable we export about ourselves: it carries the Diff into nested shells.
+const DiffVariable = "LOCALPORT_DIFF"
 
 // Env is an environment by name.
 type Env map[string]string
@@ -48,13 +48,13 @@ func (e Env) Lookup(name string) (string, bool) {
 
 // Diff is what one project did to an environment. The zero value is no project.
 type Diff struct {
-	Config string          `json:"config,omitempty"`
-	Vars   map[string]mark `json:"vars,omitempty"`
+	Config string                    `json:"config,omitempty"`
+	Vars   map[string]variableChange `json:"vars,omitempty"`
 }
 
-// mark is how one variable was changed. The value we set is kept as a hash: it is in the environment already, and a
+// variableChange is how one variable was changed. The value we set is kept as a hash: it is in the environment already, and a
 // secret need not be there twice.
-type mark struct {
+type variableChange struct {
 	Set  string  `json:"set"`
 	Prev *string `json:"prev,omitempty"` // nil: there was none
 }
@@ -64,10 +64,10 @@ func hash(value string) string {
 	return base64.RawStdEncoding.EncodeToString(sum[:9])
 }
 
-// Of is the Diff that env carries; the zero Diff if it carries none, or one that is not ours to read.
-func Of(env Env) Diff {
+// ReadDiff is the Diff that env carries; the zero Diff if it carries none, or one that is not ours to read.
+func ReadDiff(env Env) Diff {
 	var d Diff
-	data, err := base64.RawStdEncoding.DecodeString(env[Name])
+	data, err := base64.RawStdEncoding.DecodeString(env[DiffVariable])
 	if err != nil || json.Unmarshal(data, &d) != nil {
 		return Diff{}
 	}
@@ -82,20 +82,20 @@ func (d Diff) encode() string {
 	return base64.RawStdEncoding.EncodeToString(data)
 }
 
-// ours reports whether env still holds what d set under name.
-func (d Diff) ours(env Env, name string) bool {
+// isUnchanged reports whether env still holds what d set under name.
+func (d Diff) isUnchanged(env Env, name string) bool {
 	value, ok := env[name]
 	return ok && hash(value) == d.Vars[name].Set
 }
 
 // Undo is env as it would be without the project that it is in: every value that still is ours taken back.
 func Undo(env Env) Env {
-	d := Of(env)
+	d := ReadDiff(env)
 	base := maps.Clone(env)
-	delete(base, Name)
+	delete(base, DiffVariable)
 	for name, m := range d.Vars {
 		switch {
-		case !d.ours(env, name):
+		case !d.isUnchanged(env, name):
 		case m.Prev == nil:
 			delete(base, name)
 		default:
@@ -108,22 +108,22 @@ func Undo(env Env) Env {
 // Enter is env with the variables of the project config set, and those of the project it was in taken back. A
 // variable of the same project that the user has changed or unset since stays as the user has it.
 func Enter(env Env, config string, want []project.Variable) Env {
-	was := Of(env)
+	was := ReadDiff(env)
 	next := Undo(env)
-	now := Diff{Config: config, Vars: make(map[string]mark, len(want))}
+	now := Diff{Config: config, Vars: make(map[string]variableChange, len(want))}
 	for _, pair := range want {
-		if m, had := was.Vars[pair.Name]; had && was.Config == config && !was.ours(env, pair.Name) {
+		if m, had := was.Vars[pair.Name]; had && was.Config == config && !was.isUnchanged(env, pair.Name) {
 			now.Vars[pair.Name] = m
 			continue
 		}
-		m := mark{Set: hash(pair.Value)}
+		m := variableChange{Set: hash(pair.Value)}
 		if prev, ok := next[pair.Name]; ok {
 			m.Prev = &prev
 		}
 		now.Vars[pair.Name] = m
 		next[pair.Name] = pair.Value
 	}
-	next[Name] = now.encode()
+	next[DiffVariable] = now.encode()
 	return next
 }
 
@@ -133,8 +133,8 @@ type Change struct {
 	Value *string // nil: unset
 }
 
-// Changes are the steps from one environment to another, sorted by name.
-func Changes(from, to Env) []Change {
+// ListChanges are the steps from one environment to another, sorted by name.
+func ListChanges(from, to Env) []Change {
 	var changes []Change
 	for name, value := range to {
 		if old, ok := from[name]; !ok || old != value {

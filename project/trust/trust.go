@@ -41,12 +41,12 @@ type Store struct {
 // files another allowed checkout of its repository has byte for byte. Where it cannot tell, the verdict is Unknown and
 // the error says why.
 func (s Store) Ask(f *project.Files) (Verdict, *project.Files, error) {
-	tree, linked := linkedWorktree(f.Root)
-	acting, err := inTree(f, tree, linked)
+	tree, linked := findLinkedWorktree(f.Root)
+	acting, err := withMainDotEnv(f, tree, linked)
 	if err != nil {
 		return Unknown, f, err
 	}
-	own, err := s.read(f.Path)
+	own, err := s.readRecord(f.Path)
 	if err != nil {
 		return Unknown, acting, err
 	}
@@ -55,7 +55,7 @@ func (s Store) Ask(f *project.Files) (Verdict, *project.Files, error) {
 		return Denied, acting, nil
 	case slices.Contains(own.Allowed, digest):
 		return Allowed, acting, nil
-	case linked && !own.foreign && s.allowedElsewhere(tree, f.Path, digest):
+	case linked && !own.isUnusable && s.allowedElsewhere(tree, f.Path, digest):
 		return Allowed, acting, nil
 	case len(own.Allowed) > 0:
 		return Changed, acting, nil
@@ -66,30 +66,30 @@ func (s Store) Ask(f *project.Files) (Verdict, *project.Files, error) {
 // Allow remembers that the user lets f act, as Ask would return it. What was allowed before at the same path stays so:
 // switching git branches and back asks nothing. A denial is forgotten.
 func (s Store) Allow(f *project.Files) error {
-	tree, linked := linkedWorktree(f.Root)
-	acting, err := inTree(f, tree, linked)
+	tree, linked := findLinkedWorktree(f.Root)
+	acting, err := withMainDotEnv(f, tree, linked)
 	if err != nil {
 		return err
 	}
-	return s.change(f.Path, func(r *record) { r.allow(acting.Digest()) })
+	return s.updateRecord(f.Path, func(r *record) { r.allow(acting.Digest()) })
 }
 
 // Deny remembers that the user lets f act with no bytes at all, and forgets what was allowed before.
 func (s Store) Deny(f *project.Files) error {
-	return s.change(f.Path, func(r *record) { r.Allowed, r.Denied = nil, true })
+	return s.updateRecord(f.Path, func(r *record) { r.Allowed, r.Denied = nil, true })
 }
 
-// inTree is f as it acts in the worktree that it lies in.
-func inTree(f *project.Files, tree worktree, linked bool) (*project.Files, error) {
+// withMainDotEnv is f as it acts in the worktree that it lies in.
+func withMainDotEnv(f *project.Files, tree worktree, linked bool) (*project.Files, error) {
 	if !linked || f.DotEnv != nil {
 		return f, nil
 	}
-	main, ok := tree.main()
+	main, ok := tree.mainCheckout()
 	if !ok {
 		return f, nil
 	}
 	acting := *f
-	if err := acting.LoadDotEnv(main.at(tree.relative)); err != nil {
+	if err := acting.LoadDotEnv(main.subdirectory(tree.relative)); err != nil {
 		return nil, err
 	}
 	if acting.DotEnv == nil {
@@ -100,12 +100,12 @@ func inTree(f *project.Files, tree worktree, linked bool) (*project.Files, error
 
 // allowedElsewhere reports whether another checkout of the tree's repository is allowed with these very bytes.
 func (s Store) allowedElsewhere(tree worktree, path, digest string) bool {
-	for _, other := range tree.others() {
-		candidate, ok := other.file(tree.relative, path)
+	for _, other := range tree.otherCheckouts() {
+		candidate, ok := other.configPath(tree.relative, path)
 		if !ok {
 			continue
 		}
-		if r, err := s.read(candidate); err == nil && !r.Denied && slices.Contains(r.Allowed, digest) {
+		if r, err := s.readRecord(candidate); err == nil && !r.Denied && slices.Contains(r.Allowed, digest) {
 			return true
 		}
 	}

@@ -76,7 +76,7 @@ func wantVerdict(t *testing.T, s Store, root string, want Verdict) {
 	}
 }
 
-func TestNothingIsAllowedUnasked(t *testing.T) {
+func TestStore_AllowsNothingByDefault(t *testing.T) {
 	s, root := newStore(t), newProject(t)
 	wantVerdict(t, s, root, Unknown)
 	if _, err := os.Stat(s.Dir); err == nil {
@@ -95,7 +95,7 @@ func TestNothingIsAllowedUnasked(t *testing.T) {
 	wantVerdict(t, s, root, Changed) // the denial forgot what was allowed before it
 }
 
-func TestAnyChangedByteAsksAgain(t *testing.T) {
+func TestStore_AnyChangedByteNeedsAllowance(t *testing.T) {
 	for _, name := range []string{project.ConfigName, project.LocalName, project.EnvName, "id"} {
 		t.Run(name, func(t *testing.T) {
 			s, root := newStore(t), newProject(t)
@@ -128,7 +128,7 @@ func TestAnyChangedByteAsksAgain(t *testing.T) {
 	}
 }
 
-func TestAFileThatVanishesAsksAgain(t *testing.T) {
+func TestStore_ARemovedFileNeedsAllowance(t *testing.T) {
 	for _, name := range []string{project.LocalName, project.EnvName, "id"} {
 		s, root := newStore(t), newProject(t)
 		write(t, filepath.Join(root, name), "")
@@ -138,20 +138,20 @@ func TestAFileThatVanishesAsksAgain(t *testing.T) {
 	}
 }
 
-func TestSwitchingBranchesBackAndForthAsksNothing(t *testing.T) {
+func TestStore_RemembersEarlierContents(t *testing.T) {
 	s, root := newStore(t), newProject(t)
 	branch := func(n int) { write(t, filepath.Join(root, project.EnvName), "A="+strconv.Itoa(n)) }
-	for n := range maxAllowed + 1 {
+	for n := range maxAllowedDigests + 1 {
 		branch(n)
 		must(t, s.Allow(files(t, root)))
 	}
-	for n, want := range map[int]Verdict{0: Changed, 1: Allowed, maxAllowed: Allowed} { // a bounded memory: the oldest goes
+	for n, want := range map[int]Verdict{0: Changed, 1: Allowed, maxAllowedDigests: Allowed} { // a bounded memory: the oldest goes
 		branch(n)
 		wantVerdict(t, s, root, want)
 	}
 }
 
-func TestTheStoreIsTheUsersAlone(t *testing.T) {
+func TestStore_IsPrivateToTheUser(t *testing.T) {
 	s, root := newStore(t), newProject(t)
 	must(t, s.Allow(files(t, root)))
 	must(t, filepath.WalkDir(filepath.Dir(s.Dir), func(path string, d fs.DirEntry, err error) error {
@@ -188,7 +188,7 @@ func TestTheStoreIsTheUsersAlone(t *testing.T) {
 	}
 }
 
-func TestALinkIsNoStore(t *testing.T) {
+func TestStore_RejectsASymbolicLink(t *testing.T) {
 	s, root := newStore(t), newProject(t)
 	must(t, s.Allow(files(t, root)))
 	link := Store{Dir: filepath.Join(t.TempDir(), "trust")}
@@ -198,10 +198,10 @@ func TestALinkIsNoStore(t *testing.T) {
 	}
 }
 
-func TestATornOrForeignRecordAllowsNothing(t *testing.T) {
+func TestStore_UnusableRecordAllowsNothing(t *testing.T) {
 	s, root, other := newStore(t), newProject(t), newProject(t)
 	must(t, s.Allow(files(t, root)))
-	record := s.file(filepath.Join(root, project.ConfigName))
+	record := s.recordPath(filepath.Join(root, project.ConfigName))
 	whole, err := os.ReadFile(record)
 	must(t, err)
 	for n := range len(whole) - 2 { // without its last line feed a record is whole
@@ -210,11 +210,11 @@ func TestATornOrForeignRecordAllowsNothing(t *testing.T) {
 			t.Fatalf("torn after %d bytes: %s", n, got)
 		}
 	}
-	for _, foreign := range []string{"null", "[]", `{"version":2}`, "\x00", strings.Repeat("[", maxRecord)} {
+	for _, foreign := range []string{"null", "[]", `{"version":2}`, "\x00", strings.Repeat("[", maxRecordSize)} {
 		write(t, record, foreign)
 		wantVerdict(t, s, root, Unknown)
 	}
-	write(t, s.file(filepath.Join(other, project.ConfigName)), string(whole))
+	write(t, s.recordPath(filepath.Join(other, project.ConfigName)), string(whole))
 	wantVerdict(t, s, other, Unknown) // another project's record
 	write(t, record, string(whole))
 	must(t, os.Chmod(record, 0o620))
@@ -227,15 +227,15 @@ func TestATornOrForeignRecordAllowsNothing(t *testing.T) {
 	wantVerdict(t, s, root, Allowed)
 }
 
-func TestAllowHealsATornRecord(t *testing.T) {
+func TestStore_AllowReplacesAnUnusableRecord(t *testing.T) {
 	s, root := newStore(t), newProject(t)
 	must(t, s.Allow(files(t, root)))
-	write(t, s.file(filepath.Join(root, project.ConfigName)), "{")
+	write(t, s.recordPath(filepath.Join(root, project.ConfigName)), "{")
 	must(t, s.Allow(files(t, root)))
 	wantVerdict(t, s, root, Allowed)
 }
 
-func TestAllowsAtTheSameInstantAreAllRemembered(t *testing.T) {
+func TestStore_ConcurrentAllowsAreAllRecorded(t *testing.T) {
 	s, root := newStore(t), newProject(t)
 	var all []*project.Files
 	for n := range 16 {
@@ -259,7 +259,7 @@ func TestAllowsAtTheSameInstantAreAllRemembered(t *testing.T) {
 	}
 }
 
-func TestAnotherConfigOfTheSameDirectoryIsAnotherQuestion(t *testing.T) {
+func TestStore_KeepsConfigsOfOneDirectoryApart(t *testing.T) {
 	s, root := newStore(t), newProject(t)
 	other := filepath.Join(root, "other.toml")
 	write(t, other, config)

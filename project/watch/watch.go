@@ -13,67 +13,67 @@ import (
 
 // settings are how a Watch does its work. Tests have others than usual.
 type settings struct {
-	quiet   time.Duration // a burst of events is over when none has come for this long,
-	latest  time.Duration // and is not waited for any longer than this
-	poll    time.Duration // from look to look where events do not come
-	backup  time.Duration // and where they do: some changes have none, as a write through a second hard link
-	reading time.Duration // how long the caller may take to read, once told
-	silence func(dir string) string
-	source  func() (*source, error)
-	add     func(w *fsnotify.Watcher, dir string) error
+	debounce             time.Duration // a burst of events is over when none has come for this long,
+	maxDelay             time.Duration // and is not waited for any longer than this
+	pollInterval         time.Duration // from look to look where events do not come
+	rescanInterval       time.Duration // and where they do: some changes have none, as a write through a second hard link
+	readGrace            time.Duration // how long the caller may take to read, once told
+	unreliableFilesystem func(dir string) string
+	newSource            func() (*eventSource, error)
+	addDir               func(w *fsnotify.Watcher, dir string) error
 }
 
-var usual = settings{
-	quiet: 100 * time.Millisecond, latest: time.Second, poll: 2 * time.Second, backup: 30 * time.Second,
-	reading: 10 * time.Second,
-	silence: silence, source: newSource, add: (*fsnotify.Watcher).Add,
+var defaultSettings = settings{
+	debounce: 100 * time.Millisecond, maxDelay: time.Second, pollInterval: 2 * time.Second, rescanInterval: 30 * time.Second,
+	readGrace:            10 * time.Second,
+	unreliableFilesystem: unreliableFilesystem, newSource: newSource, addDir: (*fsnotify.Watcher).Add,
 }
 
-// order is a call of SetPaths.
-type order struct {
-	paths []string
-	done  chan struct{}
+// setPathsRequest is a call of SetPaths.
+type setPathsRequest struct {
+	paths  []string
+	doneCh chan struct{}
 }
 
-// Watch looks after a set of files, whether they exist or not, until Close.
-type Watch struct {
+// Watcher looks after a set of files, whether they exist or not, until Close.
+type Watcher struct {
 	settings
-	changes chan struct{}
-	paths   chan order
-	stop    chan struct{}
-	closed  sync.Once
-	done    chan struct{}
+	changesCh chan struct{}
+	requestCh chan setPathsRequest
+	stopCh    chan struct{}
+	closeOnce sync.Once
+	doneCh    chan struct{}
 
-	mu     sync.Mutex
-	reason string
+	mu         sync.Mutex
+	pollReason string
 
 	// The rest is the loop's own.
-	armed   armed
-	seen    map[string]content
-	pending burst
-	slow    *time.Timer
-	news    bool      // there is a change to tell
-	told    time.Time // when the caller last began to read
+	watches     watchSet
+	contents    map[string]content
+	debouncer   debouncer
+	rescanTimer *time.Timer
+	hasChange   bool      // there is a change to tell
+	deliveredAt time.Time // when the caller last began to read
 }
 
 // Start begins to watch the files at paths, which are absolute. What changes after it has returned is told, so start
 // first and then read. The caller closes the Watch.
-func Start(paths []string) *Watch { return start(paths, usual) }
+func Start(paths []string) *Watcher { return start(paths, defaultSettings) }
 
-func start(paths []string, s settings) *Watch {
-	w := newWatch(paths, s)
+func start(paths []string, s settings) *Watcher {
+	w := newWatcher(paths, s)
 	go w.run()
 	return w
 }
 
-func newWatch(paths []string, s settings) *Watch {
-	w := &Watch{
-		settings: s,
-		changes:  make(chan struct{}), paths: make(chan order), stop: make(chan struct{}), done: make(chan struct{}),
-		pending: newBurst(s.quiet, s.latest),
-		slow:    time.NewTimer(s.backup),
+func newWatcher(paths []string, s settings) *Watcher {
+	w := &Watcher{
+		settings:  s,
+		changesCh: make(chan struct{}), requestCh: make(chan setPathsRequest), stopCh: make(chan struct{}), doneCh: make(chan struct{}),
+		debouncer:   newDebouncer(s.debounce, s.maxDelay),
+		rescanTimer: time.NewTimer(s.rescanInterval),
 	}
-	w.follow(paths)
+	w.replacePaths(paths)
 	return w
 }
 
@@ -82,113 +82,113 @@ func newWatch(paths []string, s settings) *Watch {
 // that was not received yet stands for all that come after it, so receive first and then read, within ten seconds. A
 // file that was only touched, or written anew with the same contents, is told in these ten seconds only: the caller may
 // have read what was there for a moment. The channel is never closed.
-func (w *Watch) Changes() <-chan struct{} { return w.changes }
+func (w *Watcher) Changes() <-chan struct{} { return w.changesCh }
 
 // SetPaths replaces the set of files. What changes after it has returned is told.
-func (w *Watch) SetPaths(paths []string) {
-	o := order{paths, make(chan struct{})}
+func (w *Watcher) SetPaths(paths []string) {
+	o := setPathsRequest{paths, make(chan struct{})}
 	select {
-	case w.paths <- o:
-		<-o.done
-	case <-w.done:
+	case w.requestCh <- o:
+		<-o.doneCh
+	case <-w.doneCh:
 	}
 }
 
 // Polling reports whether the files are looked at every two seconds because no events come, and why.
-func (w *Watch) Polling() (reason string, is bool) {
+func (w *Watcher) Polling() (reason string, is bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.reason, w.reason != ""
+	return w.pollReason, w.pollReason != ""
 }
 
 // Close ends the Watch and returns when nothing of it is left. It may be called more than once.
-func (w *Watch) Close() {
-	w.closed.Do(func() { close(w.stop) })
-	<-w.done
+func (w *Watcher) Close() {
+	w.closeOnce.Do(func() { close(w.stopCh) })
+	<-w.doneCh
 }
 
-func (w *Watch) run() {
-	defer close(w.done)
-	defer w.slow.Stop()
-	defer w.pending.stop()
-	defer w.armed.close()
+func (w *Watcher) run() {
+	defer close(w.doneCh)
+	defer w.rescanTimer.Stop()
+	defer w.debouncer.stop()
+	defer w.watches.close()
 	for {
 		var news chan<- struct{}
-		if w.news {
-			news = w.changes
+		if w.hasChange {
+			news = w.changesCh
 		}
 		select {
-		case <-w.stop:
+		case <-w.stopCh:
 			return
 		case news <- struct{}{}:
-			w.news, w.told = false, time.Now()
-		case o := <-w.paths:
-			w.follow(o.paths)
-			close(o.done)
-		case event, ok := <-w.armed.events():
-			w.event(event, ok)
-		case <-w.armed.lost():
-			w.pending.extend()
-		case <-w.pending.over():
-			w.pending.reset()
-			w.look(true)
-		case <-w.slow.C:
-			w.look(false)
+			w.hasChange, w.deliveredAt = false, time.Now()
+		case o := <-w.requestCh:
+			w.replacePaths(o.paths)
+			close(o.doneCh)
+		case event, ok := <-w.watches.eventsCh():
+			w.handleEvent(event, ok)
+		case <-w.watches.lostCh():
+			w.debouncer.extend()
+		case <-w.debouncer.firedCh():
+			w.debouncer.reset()
+			w.rescan(true)
+		case <-w.rescanTimer.C:
+			w.rescan(false)
 		}
 	}
 }
 
-// event takes one event in; open is false when no more will come from this source.
-func (w *Watch) event(event fsnotify.Event, open bool) {
+// handleEvent takes one event in; open is false when no more will come from this source.
+func (w *Watcher) handleEvent(event fsnotify.Event, open bool) {
 	if !open {
-		w.armed.close()
+		w.watches.close()
 	}
-	if !open || w.armed.concerns(event) {
-		w.pending.extend()
+	if !open || w.watches.isRelevant(event) {
+		w.debouncer.extend()
 	}
 }
 
-// follow takes up a set of files. Those that were watched before keep what was seen of them.
-func (w *Watch) follow(paths []string) {
-	w.arm(paths)
-	now := read(paths)
-	for path, was := range w.seen {
+// replacePaths takes up a set of files. Those that were watched before keep what was seen of them.
+func (w *Watcher) replacePaths(paths []string) {
+	w.updateWatches(paths)
+	now := readContents(paths)
+	for path, was := range w.contents {
 		if is, still := now[path]; still && is.differs(was) {
-			w.news = true
+			w.hasChange = true
 		}
 	}
-	w.seen, w.told = now, time.Now()
+	w.contents, w.deliveredAt = now, time.Now()
 }
 
-// look finds out whether there is anything to tell. What is as it was at the last look may have been something else in
+// rescan finds out whether there is anything to tell. What is as it was at the last look may have been something else in
 // between, and that is what a caller may have read who was told just before.
-func (w *Watch) look(event bool) {
-	paths := slices.Collect(maps.Keys(w.seen))
-	w.arm(paths)
-	now := read(paths)
+func (w *Watcher) rescan(event bool) {
+	paths := slices.Collect(maps.Keys(w.contents))
+	w.updateWatches(paths)
+	now := readContents(paths)
 	for path, is := range now {
-		was := w.seen[path]
+		was := w.contents[path]
 		touched := event || is.stamp != was.stamp
-		if is.differs(was) || touched && time.Since(w.told) < w.reading {
-			w.news = true
+		if is.differs(was) || touched && time.Since(w.deliveredAt) < w.readGrace {
+			w.hasChange = true
 		}
 	}
-	w.seen = now
+	w.contents = now
 }
 
-// arm has events come for all that leads to the files. It is done before the files are read, so that a change after
+// updateWatches has events come for all that leads to the files. It is done before the files are read, so that a change after
 // the reading has its event.
-func (w *Watch) arm(paths []string) {
-	reason, steady := w.armed.cover(paths, w.settings)
+func (w *Watcher) updateWatches(paths []string) {
+	reason, steady := w.watches.update(paths, w.settings)
 	if !steady {
-		w.pending.extend()
+		w.debouncer.extend()
 	}
 	w.mu.Lock()
-	w.reason = reason
+	w.pollReason = reason
 	w.mu.Unlock()
 	if reason == "" {
-		w.slow.Reset(w.backup)
+		w.rescanTimer.Reset(w.rescanInterval)
 	} else {
-		w.slow.Reset(w.poll)
+		w.rescanTimer.Reset(w.pollInterval)
 	}
 }

@@ -28,7 +28,7 @@ URL = "postgres://app:hunter2@${db.addr}/"
 `
 
 // Whatever slip of the finger breaks the file, what its strings held is not quoted.
-func TestABrokenFileShowsNoSecret(t *testing.T) {
+func TestParse_QuotesNoSecretOfAnInvalidFile(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := secretive
 		for range rapid.IntRange(1, 2).Draw(t, "slips") {

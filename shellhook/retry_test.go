@@ -11,8 +11,8 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-// later is a line after which the shell's clock shows that some seconds have passed. fish's is the age of our program.
-func later(shell string, seconds int) string {
+// advanceClock is a line after which the shell's clock shows that some seconds have passed. fish's is the age of our program.
+func advanceClock(shell string, seconds int) string {
 	if shell == "fish" {
 		return fmt.Sprintf("set -g __localport_since (math $__localport_since - %d)", seconds)
 	}
@@ -21,24 +21,24 @@ func later(shell string, seconds int) string {
 
 const shortLimit = "--limit=200ms"
 
-func TestHook_RepeatsAFailedLookAtAGrowingPace(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_RepeatsAFailedExportWithBackoff(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		mend := w.flag("fail", "")
 		s := w.start(shell)
 		w.expectLooks(s, cd(root), 1)
 		w.expectQuiet(s)
 		for _, wait := range []int{5, 10, 15, 20} {
-			w.expectLooks(s, later(shell, wait-4), 0)
-			w.expectLooks(s, later(shell, wait), 1)
+			w.expectLooks(s, advanceClock(shell, wait-4), 0)
+			w.expectLooks(s, advanceClock(shell, wait), 1)
 			w.expectQuiet(s)
 		}
 		for _, wait := range []int{25, 30, 35, 40, 45, 50, 55, 60, 60} {
-			w.expectLooks(s, later(shell, wait), 1)
+			w.expectLooks(s, advanceClock(shell, wait), 1)
 		}
 		mend()
-		w.expectLooks(s, later(shell, 60), 1)
-		if got := in(s); got != root {
+		w.expectLooks(s, advanceClock(shell, 60), 1)
+		if got := projectOfShell(s); got != root {
 			t.Errorf("PROJECT is %q, want %q", got, root)
 		}
 		calls := w.calls()
@@ -50,35 +50,35 @@ func TestHook_RepeatsAFailedLookAtAGrowingPace(t *testing.T) {
 				t.Errorf("a repeated look was made with %q", call.Args)
 			}
 		}
-		w.expectLooks(s, later(shell, 1000), 0) // it succeeded: there is nothing to repeat
+		w.expectLooks(s, advanceClock(shell, 1000), 0) // it succeeded: there is nothing to repeat
 	})
 }
 
-func TestHook_RepeatsAFailedLookOutsideOfAnyProject(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_RepeatsAFailedExportOutsideAnyProject(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		s := w.start(shell)
 		s.Run(cd(root))
 		defer w.flag("fail", "")()
 		w.expectLooks(s, cd(w.dir), 1)
 		w.expectQuiet(s)
-		w.expectLooks(s, later(shell, 5), 1)
+		w.expectLooks(s, advanceClock(shell, 5), 1)
 		w.expectQuiet(s)
 	})
 }
 
 func TestHook_DoesNotRepeatAnAnswer(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		defer w.flag("fail", "4")() // as where the project is not allowed
 		s := w.start(shell)
 		w.expectLooks(s, cd(root), 1)
-		w.expectLooks(s, later(shell, 100), 0)
+		w.expectLooks(s, advanceClock(shell, 100), 0)
 	})
 }
 
-func TestHook_LooksAgainWhereADirectoryIsBack(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_ExportsAgainWhenADirectoryIsBack(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		mend := w.flag("fail", "4")
 		s := w.start(shell)
@@ -93,14 +93,14 @@ func TestHook_LooksAgainWhereADirectoryIsBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.expectLooks(s, ":", 1)
-		if got := in(s); got != root {
+		if got := projectOfShell(s); got != root {
 			t.Errorf("PROJECT is %q, want %q", got, root)
 		}
 	})
 }
 
-func TestHook_StartsNoProcessBeforeAFailedLookIsDue(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_StartsNoProcessBeforeARetryIsDue(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		tr := newTrace(t)
 		root := w.project("p")
 		defer w.flag("fail", "")()
@@ -117,7 +117,7 @@ func TestHook_StartsNoProcessBeforeAFailedLookIsDue(t *testing.T) {
 
 // A shell that has an older hook is given the new one: what that one knows more of has to be there.
 func TestHook_TakesOverFromAnOlderOne(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		s := w.start(shell)
 		s.Run(cd(root))
@@ -135,8 +135,8 @@ func TestHook_TakesOverFromAnOlderOne(t *testing.T) {
 	})
 }
 
-func TestHook_HandsBackWhatIsToBeRetried(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_PassesRetryBack(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		const retry = `{"left":["/a 'b' \"c\""]}`
 		sh, err := shellhook.Lookup(shell)
 		if err != nil {
@@ -145,7 +145,7 @@ func TestHook_HandsBackWhatIsToBeRetried(t *testing.T) {
 		root := w.project("p")
 		s := w.start(shell)
 		path := w.dir + "/set"
-		if err := os.WriteFile(path, []byte(sh.Set(shellhook.Retry, retry)), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte(sh.Set(shellhook.RetryVariable, retry)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		s.Run("source " + path)

@@ -14,9 +14,9 @@ func BenchmarkALook(b *testing.B) {
 		paths = append(paths, filepath.Join(dir, name))
 		write(b, paths[len(paths)-1], strings.Repeat("x", 4096))
 	}
-	w := newWatch(paths, usual)
-	defer w.armed.close()
+	w := newWatcher(paths, defaultSettings)
+	defer w.watches.close()
 	for b.Loop() {
-		w.look(false)
+		w.rescan(false)
 	}
 }

@@ -16,8 +16,8 @@ func (p *process) becomeZombie(t *testing.T) {
 	}
 }
 
-func TestAPromptSeesThatTheSupervisorDied(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_DetectsADeadSupervisor(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		for _, name := range []string{"localport-x", "a) S 1 (b) c"} {
 			alive := startProcess(t, name)

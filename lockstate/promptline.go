@@ -24,7 +24,7 @@ func (d *Dir) updateLine(st State, isBumped bool) {
 	if st.Supervisor != nil {
 		p = st.Supervisor.Process
 	}
-	path := d.file("prompt")
+	path := d.path("prompt")
 	if err := replaceFile(path, fmt.Appendf(nil, "%d %d %d\n", st.Line, p.PID, p.Start)); err != nil {
 		if kind := kindOf(path); kind != "" {
 			d.warn((&NotRegularError{Path: path, Kind: kind}).Error())
@@ -41,12 +41,12 @@ func (d *Dir) lineNumber() (uint64, bool) {
 
 // PromptLine is the line as it stands; empty if there is none.
 func (d *Dir) PromptLine() string {
-	data, _ := readFile(d.file("prompt"))
+	data, _ := readFile(d.path("prompt"))
 	return strings.TrimSuffix(string(data), "\n")
 }
 
-// stamps are the files whose age prompts watch, by the name of their stamp.
-var stamps = map[string]string{
+// stampFiles are the files whose age prompts watch, by the name of their stamp.
+var stampFiles = map[string]string{
 	"stamp.config": ".localport.toml",
 	"stamp.local":  ".localport.local.toml",
 	"stamp.env":    ".env",
@@ -59,10 +59,10 @@ var stamps = map[string]string{
 // looks by itself. That is why it does not count as changed, and the other stamps are written.
 func (d *Dir) Stamp(root string) (changed bool, err error) {
 	var failures []error
-	for stamp, name := range stamps {
-		isChanged, err := stampOne(d.file(stamp), filepath.Join(root, name))
+	for stamp, name := range stampFiles {
+		isChanged, err := writeStamp(d.path(stamp), filepath.Join(root, name))
 		if err != nil {
-			failures = append(failures, stampError(d.file(stamp), err))
+			failures = append(failures, stampError(d.path(stamp), err))
 			continue
 		}
 		changed = changed || isChanged
@@ -77,7 +77,7 @@ func stampError(stamp string, err error) error {
 	return newWriteError(stamp, err)
 }
 
-func stampOne(stamp, path string) (changed bool, err error) {
+func writeStamp(stamp, path string) (changed bool, err error) {
 	was, statErr := os.Stat(stamp)
 	now, err := os.Stat(path)
 	if err != nil {

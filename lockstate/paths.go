@@ -21,15 +21,15 @@ const maxSocketPath = 80
 
 // StateHome is $XDG_STATE_HOME/localport, or its default; the same in every session of a user, so that one
 // project never has two locks.
-func StateHome() (string, error) { return xdg("XDG_STATE_HOME", ".local/state") }
+func StateHome() (string, error) { return xdgDir("XDG_STATE_HOME", ".local/state") }
 
 // DataHome is $XDG_DATA_HOME/localport, or its default.
-func DataHome() (string, error) { return xdg("XDG_DATA_HOME", ".local/share") }
+func DataHome() (string, error) { return xdgDir("XDG_DATA_HOME", ".local/share") }
 
 // ConfigHome is $XDG_CONFIG_HOME/localport, or its default.
-func ConfigHome() (string, error) { return xdg("XDG_CONFIG_HOME", ".config") }
+func ConfigHome() (string, error) { return xdgDir("XDG_CONFIG_HOME", ".config") }
 
-func xdg(name, fallback string) (string, error) {
+func xdgDir(name, fallback string) (string, error) {
 	// The XDG specification says that a relative path is to be ignored.
 	if base := os.Getenv(name); filepath.IsAbs(base) {
 		return filepath.Join(base, "localport"), nil
@@ -120,8 +120,8 @@ func privateDir(dir string) error {
 	return os.Chmod(dir, 0o700)
 }
 
-// key names a project's state directory: readable, and one to one with the path of its config.
-func key(config string) string {
+// stateKey names a project's state directory: readable, and one to one with the path of its config.
+func stateKey(config string) string {
 	sum := sha256.Sum256([]byte(config))
 	return hex.EncodeToString(sum[:8])
 }

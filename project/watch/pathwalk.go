@@ -6,22 +6,22 @@ import (
 	"strings"
 )
 
-// entry is a name in a physical directory. Which file a path leads to depends on one entry for each of its parts, and
+// pathEntry is a name in a physical directory. Which file a path leads to depends on one entry for each of its parts, and
 // for each part of the symbolic links on its way.
-type entry struct {
+type pathEntry struct {
 	dir, name string
-	// passage: the entry is a directory that the way goes through. If it goes away or is replaced, what lies in it most
+	// isAncestor: the entry is a directory that the way goes through. If it goes away or is replaced, what lies in it most
 	// often says so too.
-	passage bool
+	isAncestor bool
 }
 
 // maxLinks is how many symbolic links Linux follows before it takes them for a circle; macOS gives up sooner.
 const maxLinks = 40
 
-// way is what decides where path leads, down to the file, or to the first entry that does not exist: it is the next one
+// walkPath is what decides where path leads, down to the file, or to the first entry that does not exist: it is the next one
 // that can appear.
-func way(path string) []entry {
-	var entries []entry
+func walkPath(path string) []pathEntry {
+	var entries []pathEntry
 	dir, rest, links := "/", strings.Split(path, "/"), 0
 	for len(rest) > 0 {
 		name := rest[0]
@@ -36,9 +36,9 @@ func way(path string) []entry {
 		here := filepath.Join(dir, name)
 		info, err := os.Lstat(here)
 		if err != nil || !info.IsDir() && info.Mode()&os.ModeSymlink == 0 {
-			return append(entries, entry{dir: dir, name: name})
+			return append(entries, pathEntry{dir: dir, name: name})
 		}
-		entries = append(entries, entry{dir, name, info.IsDir()})
+		entries = append(entries, pathEntry{dir, name, info.IsDir()})
 		if info.IsDir() {
 			dir = here
 			continue

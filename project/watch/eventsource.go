@@ -6,30 +6,30 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// source is where events come from.
-type source struct {
+// eventSource is where events come from.
+type eventSource struct {
 	*fsnotify.Watcher
-	lost    chan struct{} // receives when events were lost
-	drained chan struct{}
+	lostCh    chan struct{} // receives when events were lost
+	drainedCh chan struct{}
 }
 
 // newSource takes errors off the watcher's hands at once: it sends some while it holds the lock that Add waits for.
-func newSource() (*source, error) {
+func newSource() (*eventSource, error) {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, err
 	}
-	s := &source{watcher, make(chan struct{}, 1), make(chan struct{})}
+	s := &eventSource{watcher, make(chan struct{}, 1), make(chan struct{})}
 	go func() {
-		defer close(s.drained)
+		defer close(s.drainedCh)
 		for range watcher.Errors {
-			wait.Notify(s.lost)
+			wait.Notify(s.lostCh)
 		}
 	}()
 	return s, nil
 }
 
-func (s *source) close() {
+func (s *eventSource) close() {
 	_ = s.Close() // it may have ended by itself
-	<-s.drained
+	<-s.drainedCh
 }

@@ -21,7 +21,7 @@ func userConfig(t *testing.T, text string) string {
 	return path
 }
 
-func TestAUsersConfigIsReadWithDefaultsForWhatItDoesNotSay(t *testing.T) {
+func TestReadUserConfig_FillsInDefaults(t *testing.T) {
 	got, err := ReadUserConfig(filepath.Join(t.TempDir(), "none", UserConfigName))
 	if err != nil || !reflect.DeepEqual(got, DefaultUserConfig()) {
 		t.Errorf("no file: %+v, %v", got, err)
@@ -54,7 +54,7 @@ on = ["state"]
 	}
 }
 
-func TestWhatIsWrongInAUsersConfigIsNamedAndDefaultsHold(t *testing.T) {
+func TestReadUserConfig_ReportsErrorsAndReturnsDefaults(t *testing.T) {
 	path := userConfig(t, `verbosty = "quiet"
 verbosity = "loud"
 linger = "soon"
@@ -99,7 +99,7 @@ on = ["failed", "recoverd"]
 	}
 }
 
-func TestAUsersConfigThatOthersCanWriteToIsRefused(t *testing.T) {
+func TestReadUserConfig_RejectsAFileWritableByOthers(t *testing.T) {
 	path := userConfig(t, "linger = 60\n")
 	dir := filepath.Dir(path)
 	for _, open := range []string{path, dir} {
@@ -120,7 +120,7 @@ func TestAUsersConfigThatOthersCanWriteToIsRefused(t *testing.T) {
 	}
 }
 
-func TestTheProjectsOwnLingerWinsOverTheUsers(t *testing.T) {
+func TestParse_PrefersTheProjectsLinger(t *testing.T) {
 	root := t.TempDir()
 	for config, want := range map[string]time.Duration{"": time.Minute, "linger = 5\n": 5 * time.Second} {
 		write(t, filepath.Join(root, ConfigName), config)

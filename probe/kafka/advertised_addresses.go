@@ -16,23 +16,23 @@ import (
 	"github.com/localport-sh/localport/probe"
 )
 
-// reachTime is how long it is tried to reach one advertised address.
-const reachTime = time.Second
+// reachTimeout is how long it is tried to reach one advertised address.
+const reachTimeout = time.Second
 
-// judgeBrokers finds out whether clients on this machine will come through with what the brokers advertise: whatever
+// checkAdvertisedAddresses finds out whether clients on this machine will come through with what the brokers advertise: whatever
 // address a client begins with, it goes on with these.
-func judgeBrokers(ctx context.Context, path probe.Path, brokers []kmsg.MetadataResponseBroker) error {
+func checkAdvertisedAddresses(ctx context.Context, path probe.Dialer, brokers []kmsg.MetadataResponseBroker) error {
 	if len(brokers) == 0 {
 		return &probe.Failure{Reason: "the broker knows of no broker that is up, not even itself"}
 	}
 	var local netip.AddrPort
-	if known, ok := path.(probe.Local); ok {
-		local = known.Local()
+	if known, ok := path.(probe.LocalAddress); ok {
+		local = known.LocalAddr()
 	}
 	wrong := make([]error, len(brokers))
 	var judging sync.WaitGroup
 	for i, broker := range brokers {
-		judging.Go(func() { wrong[i] = reach(ctx, broker, local) })
+		judging.Go(func() { wrong[i] = checkReachable(ctx, broker, local) })
 	}
 	judging.Wait()
 	if err := ctx.Err(); err != nil {
@@ -47,7 +47,7 @@ func judgeBrokers(ctx context.Context, path probe.Path, brokers []kmsg.MetadataR
 		if first == nil {
 			first = &brokers[i]
 		}
-		reasons = append(reasons, fmt.Sprintf("%s (%v)", address(brokers[i]), err))
+		reasons = append(reasons, fmt.Sprintf("%s (%v)", brokerAddress(brokers[i]), err))
 	}
 	if first == nil {
 		return nil
@@ -55,36 +55,36 @@ func judgeBrokers(ctx context.Context, path probe.Path, brokers []kmsg.MetadataR
 	return &probe.Failure{
 		Reason: fmt.Sprintf("the broker advertises %s, which this machine cannot reach: clients take that address from the broker and do not come through this forward",
 			strings.Join(reasons, " and ")),
-		Hint: advice(*first, local),
+		Hint: advertisedHint(*first, local),
 	}
 }
 
-func address(broker kmsg.MetadataResponseBroker) string {
+func brokerAddress(broker kmsg.MetadataResponseBroker) string {
 	return net.JoinHostPort(broker.Host, strconv.Itoa(int(broker.Port)))
 }
 
-// reach says why an advertised address leads nowhere. Our own needs no trying: our listener always accepts.
-func reach(ctx context.Context, broker kmsg.MetadataResponseBroker, local netip.AddrPort) error {
-	ctx, cancel := context.WithTimeout(ctx, reachTime)
+// checkReachable says why an advertised address leads nowhere. Our own needs no trying: our listener always accepts.
+func checkReachable(ctx context.Context, broker kmsg.MetadataResponseBroker, local netip.AddrPort) error {
+	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
 	defer cancel()
 	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", broker.Host)
 	if err != nil {
-		return bare(err)
+		return trimAddress(err)
 	}
 	for _, addr := range addrs {
 		if addr = addr.Unmap(); int(local.Port()) == int(broker.Port) && (addr == local.Addr() || addr.IsLoopback() && local.Addr().IsLoopback()) {
 			return nil
 		}
 	}
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address(broker))
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", brokerAddress(broker))
 	if err != nil {
-		return bare(err)
+		return trimAddress(err)
 	}
 	return conn.Close()
 }
 
-// bare is an error without the address that it repeats.
-func bare(err error) error {
+// trimAddress is an error without the address that it repeats.
+func trimAddress(err error) error {
 	if failed, ok := errors.AsType[*net.DNSError](err); ok {
 		if failed.IsTimeout {
 			return errors.New("its name is not found in time")
@@ -100,8 +100,8 @@ func bare(err error) error {
 	return err
 }
 
-// advice is what to set, on either side.
-func advice(broker kmsg.MetadataResponseBroker, local netip.AddrPort) string {
+// advertisedHint is what to set, on either side.
+func advertisedHint(broker kmsg.MetadataResponseBroker, local netip.AddrPort) string {
 	ours := "127.0.0.1:PORT"
 	if local.IsValid() {
 		ours = local.String()

@@ -20,9 +20,9 @@ func (d *Dir) Fingerprint() Fingerprint {
 	return Fingerprint{Identify(d.Path + "/state.json"), Identify(d.Path + "/prompt"), Identify(d.Path + "/election")}
 }
 
-// IsWhole reports whether the state and the prompt's line are there. What was deleted is written again by the next Update that
+// IsComplete reports whether the state and the prompt's line are there. What was deleted is written again by the next Update that
 // changes something.
-func (f Fingerprint) IsWhole() bool { return f.state != (FileID{}) && f.prompt.isReadable() }
+func (f Fingerprint) IsComplete() bool { return f.state != (FileID{}) && f.prompt.isReadable() }
 
 // FileID tells a file from another one at the same path, and from the same one when it was written. The zero FileID says that
 // there is none.
@@ -33,8 +33,8 @@ type FileID struct {
 	mode       uint32
 }
 
-// unknown stands for what cannot be looked at.
-const unknown = ^uint32(0)
+// unknownMode stands for what cannot be looked at.
+const unknownMode = ^uint32(0)
 
 // Identify looks at the file at a path.
 func Identify(path string) FileID {
@@ -43,11 +43,11 @@ func Identify(path string) FileID {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
 		return FileID{}
 	case err != nil:
-		return FileID{mode: unknown}
+		return FileID{mode: unknownMode}
 	}
 	//nolint:unconvert // the types differ between systems
 	return FileID{uint64(stat.Dev), uint64(stat.Ino), int64(stat.Size), stat.Mtim, uint32(stat.Mode)}
 }
 
 // isReadable reports whether it is a regular file, or may be one.
-func (f FileID) isReadable() bool { return f.mode == unknown || f.mode&unix.S_IFMT == unix.S_IFREG }
+func (f FileID) isReadable() bool { return f.mode == unknownMode || f.mode&unix.S_IFMT == unix.S_IFREG }

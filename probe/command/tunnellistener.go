@@ -1,0 +1,104 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"sync"
+
+	"github.com/localport-sh/localport/probe"
+)
+
+// tunnelListener is a private listener that leads through the tunnel for as long as one check takes: the service's own listener
+// accepts with nothing behind it, and would count the check among its clients.
+type tunnelListener struct {
+	ln          net.Listener
+	path        probe.Dialer
+	doneCh      <-chan struct{} // closed when the check is over
+	cancel      context.CancelFunc
+	connections sync.WaitGroup
+
+	mu      sync.Mutex
+	dialErr error // why the last connection could not be carried
+}
+
+func openListener(ctx context.Context, path probe.Dialer) (*tunnelListener, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("open a way for the check: %w", err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	b := &tunnelListener{ln: ln, path: path, doneCh: ctx.Done(), cancel: cancel}
+	b.connections.Go(func() { b.accept(ctx) })
+	return b, nil
+}
+
+func (b *tunnelListener) addr() (host, port string) {
+	addr := b.ln.Addr().(*net.TCPAddr)
+	return addr.IP.String(), strconv.Itoa(addr.Port)
+}
+
+// close ends every connection, and returns when none is left.
+func (b *tunnelListener) close() {
+	b.cancel()
+	b.ln.Close()
+	b.connections.Wait()
+}
+
+// explainError is the error of a check. Where the way itself failed, that is why, and it is no bad answer of the service's.
+func (b *tunnelListener) explainError(err error) error {
+	select {
+	case <-b.doneCh:
+		return err
+	default:
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.dialErr == nil {
+		return err
+	}
+	return fmt.Errorf("%w (%s)", b.dialErr, err.Error())
+}
+
+func (b *tunnelListener) accept(ctx context.Context) {
+	for {
+		conn, err := b.ln.Accept()
+		if err != nil {
+			return
+		}
+		b.connections.Go(func() { b.forward(ctx, conn) })
+	}
+}
+
+func (b *tunnelListener) forward(ctx context.Context, near net.Conn) {
+	defer near.Close()
+	far, err := b.path.Dial(ctx)
+	if err != nil {
+		b.mu.Lock()
+		b.dialErr = err
+		b.mu.Unlock()
+		if tcp, ok := near.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0) // the program is to see a reset, not an empty answer
+		}
+		return
+	}
+	defer far.Close()
+	stop := context.AfterFunc(ctx, func() { near.Close(); far.Close() })
+	defer stop()
+	var sending sync.WaitGroup
+	sending.Go(func() { copyHalf(far, near) })
+	copyHalf(near, far)
+	sending.Wait()
+}
+
+// copyHalf copies until the end, and passes the end on where that can be done.
+func copyHalf(to, from net.Conn) {
+	_, _ = io.Copy(to, from)
+	if half, ok := to.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+		return
+	}
+	to.Close()
+}

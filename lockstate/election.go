@@ -124,13 +124,13 @@ func (tx *Tx) Alive() bool {
 		return false
 	}
 	if err != nil {
-		tx.fail(fmt.Errorf("ask whether a supervisor runs: %w", err))
+		tx.fail(fmt.Errorf("check whether a supervisor is running: %w", err))
 		return false
 	}
 	defer file.Close()
 	err = tryFlockFile(file, unix.LOCK_SH)
 	if err != nil && !errors.Is(err, unix.EWOULDBLOCK) {
-		tx.fail(fmt.Errorf("ask whether a supervisor runs: lock %s: %w", file.Name(), err))
+		tx.fail(fmt.Errorf("check whether a supervisor is running: lock %s: %w", file.Name(), err))
 	}
 	return errors.Is(err, unix.EWOULDBLOCK)
 }

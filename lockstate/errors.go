@@ -25,7 +25,7 @@ func (e *NotRegularError) Error() string {
 	if e.isDirWanted {
 		wanted = "directory"
 	}
-	return fmt.Sprintf("%s is a %s, not a %s: remove it", e.Path, e.Kind, wanted)
+	return fmt.Sprintf("%s is a %s, not a %s; remove it", e.Path, e.Kind, wanted)
 }
 
 // WriteError says that the state directory could not be written: the disk, its inodes or a quota is used up, a file
@@ -63,9 +63,9 @@ type LockedError struct {
 
 func (e *LockedError) Error() string {
 	if e.PID == 0 {
-		return fmt.Sprintf("lock %s: another process holds it", e.Path)
+		return fmt.Sprintf("lock %s: held by another process", e.Path)
 	}
-	return fmt.Sprintf("lock %s: pid %d (%s) holds it", e.Path, e.PID, e.Program)
+	return fmt.Sprintf("lock %s: held by pid %d (%s)", e.Path, e.PID, e.Program)
 }
 
 // openRegular opens a file without ever waiting for it: a named pipe without a writer would block an ordinary open

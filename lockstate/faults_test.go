@@ -70,7 +70,7 @@ func TestUpdate_ReportsAFileThatIsNotRegular(t *testing.T) {
 					return nil
 				})
 				kind, _, _ := strings.Cut(kind, " (")
-				want := path + " is a " + kind + ", not a regular file: remove it"
+				want := path + " is a " + kind + ", not a regular file; remove it"
 				if _, ok := errors.AsType[*NotRegularError](err); !ok || !strings.HasSuffix(err.Error(), want) {
 					t.Fatalf("got %v, want %s", err, want)
 				}
@@ -141,7 +141,7 @@ func TestUpdate_ReportsAPathThatIsNotADirectory(t *testing.T) {
 		check(t, os.RemoveAll(d.Path))
 		check(t, place(d.Path))
 		_, err := d.Update(t.Context(), readOnly)
-		want := d.Path + " is a " + kind + ", not a directory: remove it"
+		want := d.Path + " is a " + kind + ", not a directory; remove it"
 		if err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
 		}

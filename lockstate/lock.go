@@ -160,7 +160,7 @@ func tryFlock(file *os.File) (bool, error) {
 func (l *fileLock) validate() error {
 	info, err := l.lock.Stat()
 	if err != nil {
-		return fmt.Errorf("look at the lock %s: %w", l.lock.Path(), err)
+		return fmt.Errorf("stat the lock %s: %w", l.lock.Path(), err)
 	}
 	if err := checkSamePath(info, l.lock.Path()); err != nil {
 		return err
@@ -173,7 +173,7 @@ func (l *fileLock) validate() error {
 		return nil
 	}
 	if info, err = l.stateFile.Stat(); err != nil {
-		return fmt.Errorf("look at %s: %w", path, err)
+		return fmt.Errorf("stat %s: %w", path, err)
 	}
 	return checkSamePath(info, path)
 }
@@ -187,7 +187,7 @@ func checkSamePath(info fs.FileInfo, path string) error {
 	case err == nil, isAbsent(err), errors.Is(err, unix.ELOOP):
 		return errLockLost
 	}
-	return fmt.Errorf("look at %s: %w", path, err)
+	return fmt.Errorf("stat %s: %w", path, err)
 }
 
 // release frees the state file before the lock file: who gets the lock file finds the state file free.

@@ -326,7 +326,7 @@ func TestUpdate_EndsWithTheDeadlineWhenLocked(t *testing.T) {
 		if !ok || locked.Path != d.path("lock") {
 			t.Fatalf("got %v", err)
 		}
-		if runtime.GOOS == "linux" && (locked.PID != os.Getpid() || locked.Program == "" || !strings.HasSuffix(err.Error(), ") holds it")) {
+		if runtime.GOOS == "linux" && (locked.PID != os.Getpid() || locked.Program == "" || !strings.Contains(err.Error(), ": held by pid ")) {
 			t.Errorf("got %v, want this process named", err)
 		}
 		return nil

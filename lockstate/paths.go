@@ -112,7 +112,7 @@ func privateDir(dir string) error {
 		return err
 	}
 	if !isOwn(info) {
-		return fmt.Errorf("%s is not a directory of uid %d: remove it, or set XDG_RUNTIME_DIR", dir, os.Getuid())
+		return fmt.Errorf("%s is not a directory owned by uid %d; remove it or set XDG_RUNTIME_DIR", dir, os.Getuid())
 	}
 	if info.Mode().Perm()&0o077 == 0 {
 		return nil

@@ -90,7 +90,7 @@ func bootID() (string, error) {
 }
 
 // errBootUnknown says that it cannot be told whether a state is of this boot. Nothing is wrong with the state.
-var errBootUnknown = errors.New("the system's boot id cannot be read")
+var errBootUnknown = errors.New("cannot read the boot id")
 
 func newState(config string) State {
 	id, _ := bootID() // known by then: see load
@@ -104,7 +104,7 @@ func parseState(data []byte, config string) (State, error) {
 		return State{}, err
 	}
 	if st.Version != stateVersion || st.ID == "" || st.Config != config {
-		return State{}, fmt.Errorf("version %d of %q, want version %d of %q", st.Version, st.Config, stateVersion, config)
+		return State{}, fmt.Errorf("it is version %d for %q, want version %d for %q", st.Version, st.Config, stateVersion, config)
 	}
 	id, err := bootID()
 	if err != nil {

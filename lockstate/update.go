@@ -160,7 +160,7 @@ func (l *fileLock) load() (*Tx, error) {
 		tx.State = l.dir.newState()
 		tx.Line = max(tx.Line, uint64(time.Now().Unix()))
 		tx.DownFile = true // only a version that is not ours, or a crash of the machine, tears a state
-		tx.Warning = fmt.Sprintf("state file %s was unusable (%v); it was put aside as %s and begun anew", path, err, l.dir.asidePath())
+		tx.Warning = fmt.Sprintf("state file %s is unusable (%v); moved it to %s and created a new one", path, err, l.dir.asidePath())
 	} else {
 		tx.isStored = true
 	}

@@ -192,9 +192,9 @@ func TestLookup_FindsShellsByNameAndListsThem(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"bsh":        `look up shell "bsh": want bash, zsh or fish`,
-		"powershell": `look up shell "powershell": want bash, zsh or fish`,
-		"":           `look up shell "": want bash, zsh or fish`,
+		"bsh":        `unsupported shell "bsh" (bash, zsh, fish)`,
+		"powershell": `unsupported shell "powershell" (bash, zsh, fish)`,
+		"":           `unsupported shell "" (bash, zsh, fish)`,
 	} {
 		if _, err := shellhook.Lookup(name); err == nil || err.Error() != want {
 			t.Errorf("Lookup(%q): %v, want %s", name, err, want)

@@ -64,12 +64,7 @@ func Lookup(name string) (Shell, error) {
 		}
 		known = append(known, s.Name())
 	}
-	return nil, fmt.Errorf("look up shell %q: want %s", name, joinNames(known))
-}
-
-func joinNames(names []string) string {
-	last := len(names) - 1
-	return strings.Join(names[:last], ", ") + " or " + names[last]
+	return nil, fmt.Errorf("unsupported shell %q (%s)", name, strings.Join(known, ", "))
 }
 
 // isName reports whether name can be a variable in every shell.

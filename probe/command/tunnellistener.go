@@ -27,7 +27,7 @@ type tunnelListener struct {
 func openListener(ctx context.Context, path probe.Dialer) (*tunnelListener, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, fmt.Errorf("open a way for the check: %w", err)
+		return nil, fmt.Errorf("listen for the check: %w", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	b := &tunnelListener{ln: ln, path: path, doneCh: ctx.Done(), cancel: cancel}

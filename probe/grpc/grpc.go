@@ -67,7 +67,7 @@ func check(ctx context.Context, path probe.Dialer, config *tls.Config, s project
 	return callHealthCheck(ctx, transport, "https", s)
 }
 
-const notHTTP2 = "the far end does not speak HTTP/2, which gRPC needs"
+const notHTTP2 = "the server does not speak HTTP/2, which gRPC requires"
 
 func callHealthCheck(ctx context.Context, transport http.RoundTripper, scheme string, s project.Settings) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, scheme+"://localhost/grpc.health.v1.Health/Check",
@@ -115,7 +115,7 @@ var statusCodes = []string{
 
 func checkResponse(response *http.Response, body []byte, service string) error {
 	if response.StatusCode != http.StatusOK {
-		return &probe.Failure{Reason: "the answer is not gRPC's: " + response.Status}
+		return &probe.Failure{Reason: "the answer is not gRPC: " + response.Status}
 	}
 	if code := trailerOrHeader(response, "Grpc-Status"); code != "0" {
 		return statusFailure(code, trailerOrHeader(response, "Grpc-Message"), service)
@@ -123,7 +123,7 @@ func checkResponse(response *http.Response, body []byte, service string) error {
 	status, ok := decodeStatus(body)
 	switch {
 	case !ok:
-		return &probe.Failure{Reason: fmt.Sprintf("the answer is not the health service's: % x", body)}
+		return &probe.Failure{Reason: fmt.Sprintf("unexpected answer of the health service: % x", body)}
 	case status != "SERVING":
 		return &probe.Failure{Reason: fmt.Sprintf("%s is %s", describeService(service), status)}
 	}
@@ -151,7 +151,7 @@ func statusFailure(code, text, service string) error {
 	}
 	number, err := strconv.Atoi(code)
 	if err != nil || number < 0 {
-		return &probe.Failure{Reason: "the answer is not gRPC's: it has no grpc-status"}
+		return &probe.Failure{Reason: "the answer is not gRPC: it has no grpc-status"}
 	}
 	name := "status " + code
 	if number < len(statusCodes) {
@@ -164,9 +164,9 @@ func statusFailure(code, text, service string) error {
 		failure.Hint = "check health_check.service"
 	case "UNIMPLEMENTED":
 		failure.Reason = "the server does not have the health service: " + text
-		failure.Hint = `health_check.type = "tcp" asks less`
+		failure.Hint = `set health_check.type = "tcp"`
 	case "UNAUTHENTICATED", "PERMISSION_DENIED":
-		failure.Hint = "health_check.headers can carry credentials"
+		failure.Hint = "set credentials in health_check.headers"
 	}
 	return failure
 }
@@ -192,7 +192,7 @@ func explainError(ctx context.Context, err error) error {
 		return fmt.Errorf("ask: %w", ctx.Err())
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("the far end closed the connection instead of answering")
+		return errors.New("the server closed the connection without answering")
 	}
 	return secure.ExplainError(err)
 }

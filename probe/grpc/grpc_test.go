@@ -182,7 +182,7 @@ func TestCheck_ReportsAnHTTP2ServerWithoutGRPC(t *testing.T) {
 	server.Config.Protocols.SetUnencryptedHTTP2(true)
 	server.Start()
 	defer server.Close()
-	asking.Failed(t, ask(t, server.Listener.Addr().String(), nil), "the answer is not gRPC's: 404")
+	asking.Failed(t, ask(t, server.Listener.Addr().String(), nil), "the answer is not gRPC: 404")
 }
 
 func TestCheck_UnreachableServerIsNotAServiceFailure(t *testing.T) {

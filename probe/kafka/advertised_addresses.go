@@ -23,7 +23,7 @@ const reachTimeout = time.Second
 // address a client begins with, it goes on with these.
 func checkAdvertisedAddresses(ctx context.Context, path probe.Dialer, brokers []kmsg.MetadataResponseBroker) error {
 	if len(brokers) == 0 {
-		return &probe.Failure{Reason: "the broker knows of no broker that is up, not even itself"}
+		return &probe.Failure{Reason: "the broker reports no available broker, not even itself"}
 	}
 	var local netip.AddrPort
 	if known, ok := path.(probe.LocalAddress); ok {
@@ -53,7 +53,7 @@ func checkAdvertisedAddresses(ctx context.Context, path probe.Dialer, brokers []
 		return nil
 	}
 	return &probe.Failure{
-		Reason: fmt.Sprintf("the broker advertises %s, which this machine cannot reach: clients take that address from the broker and do not come through this forward",
+		Reason: fmt.Sprintf("the broker advertises %s, which this machine cannot reach: clients connect to the advertised address, not through this forward",
 			strings.Join(reasons, " and ")),
 		Hint: advertisedHint(*first, local),
 	}
@@ -87,13 +87,13 @@ func checkReachable(ctx context.Context, broker kmsg.MetadataResponseBroker, loc
 func trimAddress(err error) error {
 	if failed, ok := errors.AsType[*net.DNSError](err); ok {
 		if failed.IsTimeout {
-			return errors.New("its name is not found in time")
+			return errors.New("the DNS lookup timed out")
 		}
 		return errors.New("no such host")
 	}
 	if failed, ok := errors.AsType[*net.OpError](err); ok {
 		if failed.Timeout() {
-			return errors.New("no answer")
+			return errors.New("the connection attempt timed out")
 		}
 		return failed.Err
 	}
@@ -106,11 +106,11 @@ func advertisedHint(broker kmsg.MetadataResponseBroker, local netip.AddrPort) st
 	if local.IsValid() {
 		ours = local.String()
 	}
-	hint := fmt.Sprintf("on the broker, add a listener for forwards that advertises this one: advertised.listeners=…,FORWARD://%s, with remote_port its port", ours)
+	hint := fmt.Sprintf("on the broker, add a listener with advertised.listeners=…,FORWARD://%s, and set remote_port to its port", ours)
 	if ip := net.ParseIP(broker.Host); ip == nil {
-		hint += fmt.Sprintf("; or here, local_port = %d and a line in /etc/hosts: 127.0.0.1 %s", broker.Port, broker.Host)
+		hint += fmt.Sprintf(`; or set local_port = %d and add the line "127.0.0.1 %s" to /etc/hosts`, broker.Port, broker.Host)
 	} else if ip.IsLoopback() {
-		hint += fmt.Sprintf("; or here, local_port = %d", broker.Port)
+		hint += fmt.Sprintf("; or set local_port = %d", broker.Port)
 	}
-	return hint + `; health_check.advertised = "ignore" if your clients know their way`
+	return hint + `; or set health_check.advertised = "ignore" if your clients do not use the advertised addresses`
 }

@@ -30,7 +30,7 @@ type broker struct {
 const maxAnswerSize = 16 << 20
 
 // errNotKafka is an answer that no broker gives.
-var errNotKafka = errors.New("the answer is not Kafka's")
+var errNotKafka = errors.New("the answer is not a Kafka response")
 
 var formatter = kmsg.NewRequestFormatter(kmsg.FormatterClientID("localport"))
 
@@ -67,7 +67,7 @@ func (b *broker) readAnswer() ([]byte, error) {
 	}
 	length, number := binary.BigEndian.Uint32(head), int32(binary.BigEndian.Uint32(head[4:]))
 	if length < 4 || length > maxAnswerSize || number != b.correlationID {
-		return nil, fmt.Errorf("%w: it begins with %q", errNotKafka, head)
+		return nil, fmt.Errorf("%w: it starts with %q", errNotKafka, head)
 	}
 	body := new(bytes.Buffer)
 	if _, err := io.CopyN(body, b.conn, int64(length)-4); err != nil {
@@ -116,15 +116,15 @@ func (b *broker) explainError(ctx context.Context, err error, secured bool) erro
 	case spoke:
 		return &probe.Failure{Reason: said.Message + ": " + said.Description, Hint: hint}
 	case errors.Is(err, errNotKafka):
-		return &probe.Failure{Reason: err.Error(), Hint: "is remote_port the broker's? does it speak TLS? health_check.tls = true"}
+		return &probe.Failure{Reason: err.Error(), Hint: "check remote_port; if the listener uses TLS, set health_check.tls = true"}
 	case alert:
 		return secure.ExplainError(err)
 	case closed && b.hasAnswered:
-		return &probe.Failure{Reason: "the broker closed the connection instead of answering", Hint: hint}
+		return &probe.Failure{Reason: "the broker closed the connection without answering", Hint: hint}
 	case closed && !secured:
-		return errors.New("the far end closed the connection instead of answering; where it speaks TLS: health_check.tls = true")
+		return errors.New("the server closed the connection without answering; if it uses TLS, set health_check.tls = true")
 	case closed:
-		return errors.New("the far end closed the connection instead of answering")
+		return errors.New("the server closed the connection without answering")
 	}
 	return err
 }

@@ -68,7 +68,7 @@ func check(ctx context.Context, path probe.Dialer, conn net.Conn, s project.Sett
 	metadata, err := b.fetchMetadata(s.Text("topic"))
 	if err != nil {
 		if s.Text("sasl") == "" {
-			err = withHint(err, `does the listener want a login? health_check.sasl = "plain", "scram-sha-256" or "scram-sha-512"`)
+			err = withHint(err, `if the listener requires a login, set health_check.sasl to "plain", "scram-sha-256" or "scram-sha-512"`)
 		}
 		return b.explainError(ctx, err, secured)
 	}

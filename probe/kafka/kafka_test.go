@@ -50,9 +50,9 @@ func TestCheck_JudgesARealBroker(t *testing.T) {
 			asking.Failed(t, err, "SASL_AUTHENTICATION_FAILED", "health_check.password")
 			asking.Hides(t, err, "wrong and secret")
 		}
-		asking.Failed(t, asking.Ask(t, kafka.Type, s.SASL, login("scram-sha-512", broker.Password)), "not take logins by SCRAM-SHA-512", "PLAIN, SCRAM-SHA-256")
+		asking.Failed(t, asking.Ask(t, kafka.Type, s.SASL, login("scram-sha-512", broker.Password)), "does not support SASL mechanism SCRAM-SHA-512", "PLAIN, SCRAM-SHA-256")
 		asking.Failed(t, asking.Ask(t, kafka.Type, s.SASL, nil), "health_check.sasl")
-		asking.Failed(t, asking.Ask(t, kafka.Type, s.Addr(), login("plain", broker.Password)), "takes no logins")
+		asking.Failed(t, asking.Ask(t, kafka.Type, s.Addr(), login("plain", broker.Password)), "does not accept logins")
 	})
 	t.Run("TLS", func(t *testing.T) {
 		if err := asking.Ask(t, kafka.Type, s.TLS, project.Settings{"tls": true, "ca_file": s.CAFile}); err != nil {
@@ -123,8 +123,8 @@ func TestCheck_ReportsScriptedFailures(t *testing.T) {
 }
 
 func TestCheck_ReportsAServerThatIsNotABroker(t *testing.T) {
-	asking.Failed(t, asking.Ask(t, kafka.Type, asking.Says(t, "SSH-2.0-OpenSSH_9.2\r\n"), nil), "not Kafka's", "SSH-2.0")
-	asking.Failed(t, asking.Ask(t, kafka.Type, asking.Says(t, "\x00\x00\x00\x08\x00\x00\x00\x07garb"), nil), "not Kafka's") // another's number
+	asking.Failed(t, asking.Ask(t, kafka.Type, asking.Says(t, "SSH-2.0-OpenSSH_9.2\r\n"), nil), "not a Kafka response", "SSH-2.0")
+	asking.Failed(t, asking.Ask(t, kafka.Type, asking.Says(t, "\x00\x00\x00\x08\x00\x00\x00\x07garb"), nil), "not a Kafka response") // another's number
 	if err := asking.Ask(t, kafka.Type, asking.Rude(t), nil); err == nil {
 		t.Error("a server that hangs up is well")
 	}

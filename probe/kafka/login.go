@@ -40,7 +40,7 @@ const checkLoginHint = "check health_check.user and health_check.password"
 // login is SaslHandshake, then SaslAuthenticate as often as the mechanism needs. No error of it holds the password.
 func (b *broker) login(ctx context.Context, name, user, password string) error {
 	if user == "" || password == "" {
-		return &probe.Failure{Reason: "a login needs a user and a password", Hint: checkLoginHint}
+		return &probe.Failure{Reason: "health_check.sasl requires a user and a password", Hint: checkLoginHint}
 	}
 	mechanism := mechanisms[name](user, password)
 	if err := b.handshake(mechanism.Name()); err != nil {
@@ -68,11 +68,11 @@ func (b *broker) handshake(mechanism string) error {
 	switch err := kerr.ErrorForCode(answer.ErrorCode); {
 	case errors.Is(err, kerr.UnsupportedSaslMechanism):
 		return &probe.Failure{
-			Reason: fmt.Sprintf("the broker does not take logins by %s, but by %s", mechanism, strings.Join(answer.SupportedMechanisms, ", ")),
+			Reason: fmt.Sprintf("the broker does not support SASL mechanism %s, only %s", mechanism, strings.Join(answer.SupportedMechanisms, ", ")),
 			Hint:   "set health_check.sasl",
 		}
 	case errors.Is(err, kerr.IllegalSaslState):
-		return &probe.Failure{Reason: "this listener takes no logins: " + err.Error(), Hint: "leave health_check.sasl out, or name the listener's port"}
+		return &probe.Failure{Reason: "this listener does not accept logins: " + err.Error(), Hint: "remove health_check.sasl, or set remote_port to the port of a SASL listener"}
 	default:
 		return err
 	}

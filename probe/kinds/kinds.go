@@ -41,7 +41,7 @@ func New(c project.HealthCheck) (probe.Check, error) {
 			return kind.New(c.Settings)
 		}
 	}
-	return nil, fmt.Errorf("health check %q is not built in", c.Type)
+	return nil, fmt.Errorf("unknown health check type %q", c.Type)
 }
 
 // Types are what a config may say.

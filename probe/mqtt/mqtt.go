@@ -53,11 +53,11 @@ func check(conn net.Conn, s project.Settings) error {
 	head := make([]byte, 4) // type, length, flags, code: more follows in version 5
 	switch _, err := io.ReadFull(conn, head); {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return errors.New("the broker closed the connection instead of answering CONNECT")
+		return errors.New("the broker closed the connection without answering CONNECT")
 	case err != nil:
 		return err
 	case head[0] != packetConnack:
-		return &probe.Failure{Reason: fmt.Sprintf("the answer to CONNECT is not a broker's: % x", head)}
+		return &probe.Failure{Reason: fmt.Sprintf("the answer to CONNECT is not an MQTT packet: % x", head)}
 	}
 	if code := head[3]; code != 0 {
 		return refusalError(code)
@@ -119,7 +119,7 @@ func refusalError(code byte) error {
 	case 4, 5, 0x86, 0x87:
 		hint = "set health_check.user and health_check.password"
 	case 1, 0x84:
-		hint = `health_check.version is "3.1.1" or "5"`
+		hint = `set health_check.version to "3.1.1" or "5"`
 	}
 	return &probe.Failure{Reason: "the broker refused the connection: " + reason, Hint: hint}
 }

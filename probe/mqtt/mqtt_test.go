@@ -44,7 +44,7 @@ func TestCheck_SucceedsWithoutLoginAndOverTLS(t *testing.T) {
 }
 
 func TestCheck_ReportsAServerThatIsNotABroker(t *testing.T) {
-	asking.Failed(t, asking.Ask(t, mqtt.Type, asking.Says(t, "SSH-2.0-OpenSSH_9.2\r\n"), nil), "not a broker's")
+	asking.Failed(t, asking.Ask(t, mqtt.Type, asking.Says(t, "SSH-2.0-OpenSSH_9.2\r\n"), nil), "not an MQTT packet")
 	if err := asking.Ask(t, mqtt.Type, asking.Rude(t), nil); err == nil {
 		t.Error("a server that hangs up is well")
 	}

@@ -98,8 +98,8 @@ var hints = map[uint16]string{
 	errDBAccessDenied:    "check health_check.database",
 	errUnknownDatabase:   "set health_check.database",
 	errTooManyConns:      "close connections, or raise max_connections",
-	errHostBlocked:       "on the server: mysqladmin flush-hosts",
-	errHostNotAllowed:    "the server knows no user who comes from the far end of the tunnel",
+	errHostBlocked:       "run mysqladmin flush-hosts on the server",
+	errHostNotAllowed:    "on the server, allow the user to connect from the host where the tunnel ends",
 }
 
 func explainError(ctx context.Context, err error) error {
@@ -113,11 +113,11 @@ func explainError(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		return fmt.Errorf("log in: %w", ctx.Err())
 	case errors.Is(err, mysql.ErrNoTLS):
-		return &probe.Failure{Reason: "the server has no TLS", Hint: "health_check: tls = false"}
+		return &probe.Failure{Reason: "the server does not support TLS", Hint: "set health_check.tls = false"}
 	case errors.Is(err, mysql.ErrMalformPkt), errors.Is(err, mysql.ErrPktSync):
-		return &probe.Failure{Reason: "the answer is not MySQL's: " + err.Error()}
+		return &probe.Failure{Reason: "the answer is not a MySQL packet: " + err.Error()}
 	case errors.Is(err, driver.ErrBadConn), errors.Is(err, mysql.ErrInvalidConn), errors.Is(err, io.EOF):
-		return errors.New("the far end closed the connection before it had greeted")
+		return errors.New("the server closed the connection before its greeting")
 	}
 	return secure.ExplainError(err)
 }

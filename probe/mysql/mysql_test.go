@@ -36,7 +36,7 @@ func TestCheck_ReportsTheServersLoginError(t *testing.T) {
 	asking.Failed(t, err, "Access denied for user 'app'", "1045", "health_check.password")
 	asking.Hides(t, err, "wrong and secret")
 	asking.Failed(t, asking.Ask(t, mysql.Type, s.Addr(), app(project.Settings{"query": "SELECT * FROM nothing"})), "nothing' doesn't exist")
-	asking.Failed(t, asking.Ask(t, mysql.Type, s.Addr(), app(project.Settings{"tls": true})), "the server has no TLS")
+	asking.Failed(t, asking.Ask(t, mysql.Type, s.Addr(), app(project.Settings{"tls": true})), "the server does not support TLS")
 	s.Stop()
 	if err := asking.Ask(t, mysql.Type, s.Addr(), app(nil)); err == nil {
 		t.Error("a stopped server is well")

@@ -68,7 +68,7 @@ func newConfig(s project.Settings) (*pgconn.Config, error) {
 	if name == "" {
 		name = localName
 		if s.Text("sslmode") == "verify-full" {
-			return nil, errors.New(`sslmode "verify-full" needs server_name, the name that the certificate must have`)
+			return nil, errors.New(`sslmode "verify-full" requires server_name, a name in the certificate`)
 		}
 	}
 	words := []string{
@@ -168,7 +168,7 @@ func explainError(ctx context.Context, err error, noPassword bool) error {
 		return fmt.Errorf("log in: %w", ctx.Err())
 	}
 	if strings.Contains(err.Error(), "server refused TLS connection") {
-		return &probe.Failure{Reason: "the server has no TLS", Hint: `health_check.sslmode = "prefer" or "disable"`}
+		return &probe.Failure{Reason: "the server does not support TLS", Hint: `set health_check.sslmode = "prefer" or "disable"`}
 	}
 	if failed, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		if cause := errors.Unwrap(failed); cause != nil {
@@ -188,7 +188,7 @@ func hintFor(code string, noPassword bool) string {
 	case noDatabase:
 		return "set health_check.database"
 	case cannotConnectNow:
-		return "it will be well by itself when it has started"
+		return "the server is starting; wait until it accepts connections"
 	case tooManyConnections:
 		return "close connections, or raise max_connections"
 	}

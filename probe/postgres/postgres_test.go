@@ -52,7 +52,7 @@ func TestCheck_ReportsTheServersError(t *testing.T) {
 		`database "nowhere" does not exist`, "3D000", "health_check.database")
 	asking.Failed(t, asking.Ask(t, postgres.Type, s.Addr(), app(project.Settings{"query": "SELECT * FROM nothing"})),
 		`relation "nothing" does not exist`, "42P01")
-	asking.Failed(t, asking.Ask(t, postgres.Type, s.Addr(), app(project.Settings{"sslmode": "require"})), "the server has no TLS", "sslmode")
+	asking.Failed(t, asking.Ask(t, postgres.Type, s.Addr(), app(project.Settings{"sslmode": "require"})), "the server does not support TLS", "sslmode")
 	if err := asking.Ask(t, postgres.Type, s.Addr(), app(project.Settings{"query": "SELECT 1; SELECT 2"})); err != nil {
 		t.Errorf("two statements: %v", err)
 	}
@@ -69,7 +69,7 @@ func TestCheck_DetectsStopAndStart(t *testing.T) {
 		t.Errorf("started again: %v", err)
 	}
 	standby := s.Standby(t)
-	asking.Failed(t, asking.Ask(t, postgres.Type, standby.Addr(), app(nil)), "57P03", "the database system is", "by itself")
+	asking.Failed(t, asking.Ask(t, postgres.Type, standby.Addr(), app(nil)), "57P03", "the database system is", "the server is starting")
 }
 
 func TestCheck_VerifiesTLSAccordingToSSLMode(t *testing.T) {

@@ -49,9 +49,9 @@ func check(conn net.Conn, s project.Settings) error {
 		answer, err := reader.ReadSlice('\n')
 		switch {
 		case errors.Is(err, io.EOF):
-			return errors.New("the far end closed the connection instead of answering " + request[0])
+			return errors.New("the server closed the connection without answering " + request[0])
 		case errors.Is(err, bufio.ErrBufferFull):
-			return &probe.Failure{Reason: "the answer to " + request[0] + " is not Redis's"}
+			return &probe.Failure{Reason: "the answer to " + request[0] + " is not a Redis reply"}
 		case err != nil:
 			return err
 		}
@@ -78,8 +78,8 @@ var hints = map[string]string{
 	"NOAUTH":    "set health_check.password",
 	"WRONGPASS": "set health_check.user and health_check.password",
 	"ERR":       "",
-	"LOADING":   "it is reading its data; it will be well by itself",
-	"DENIED":    "it is in protected mode: it wants a password, or a bind address",
+	"LOADING":   "the server is loading its data; wait until it has finished",
+	"DENIED":    "the server is in protected mode: set a password or a bind address on the server",
 }
 
 func checkAnswer(command, answer string) error {
@@ -88,7 +88,7 @@ func checkAnswer(command, answer string) error {
 		return &probe.Failure{Reason: reason, Hint: hints[word]}
 	}
 	if !strings.HasPrefix(answer, "+") {
-		return &probe.Failure{Reason: fmt.Sprintf("the answer to %s is not Redis's: %.40q", command, answer)}
+		return &probe.Failure{Reason: fmt.Sprintf("the answer to %s is not a Redis reply: %.40q", command, answer)}
 	}
 	return nil
 }

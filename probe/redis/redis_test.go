@@ -46,7 +46,7 @@ func TestCheck_VerifiesTLS(t *testing.T) {
 }
 
 func TestCheck_ReportsAServerThatIsNotRedis(t *testing.T) {
-	asking.Failed(t, asking.Ask(t, redis.Type, asking.Says(t, "SSH-2.0-OpenSSH_9.2\r\n"), nil), "not Redis's", "SSH-2.0")
+	asking.Failed(t, asking.Ask(t, redis.Type, asking.Says(t, "SSH-2.0-OpenSSH_9.2\r\n"), nil), "not a Redis reply", "SSH-2.0")
 	if err := asking.Ask(t, redis.Type, asking.Rude(t), nil); err == nil {
 		t.Error("a server that hangs up is well")
 	}

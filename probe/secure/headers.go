@@ -20,10 +20,10 @@ var HeadersKey = project.Key{
 func validateHeaders(value any) error {
 	for name, text := range value.(map[string]string) {
 		if strings.ContainsFunc(name, isNotTokenChar) || name == "" {
-			return fmt.Errorf("%q is no name of a header", name)
+			return fmt.Errorf("invalid header name %q", name)
 		}
 		if strings.ContainsFunc(text, isControlChar) {
-			return errors.New("the value of " + name + " must hold no control characters")
+			return errors.New("the value of " + name + " must not contain control characters")
 		}
 	}
 	return nil

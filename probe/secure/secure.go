@@ -165,20 +165,20 @@ func ExplainError(err error) error {
 		record  tls.RecordHeaderError
 		remote  *net.OpError
 	)
-	const trust = "health_check: ca_file names the authority to trust; tls_verify = false trusts any"
+	const trust = "set health_check.ca_file to the CA certificate, or health_check.tls_verify = false to skip verification"
 	switch {
 	case errors.As(err, &name):
-		return &probe.Failure{Reason: trimPackage(name), Hint: "health_check: server_name is the name that the certificate must have"}
+		return &probe.Failure{Reason: trimPackage(name), Hint: "set health_check.server_name to a name in the certificate"}
 	case errors.As(err, &unknown):
 		return &probe.Failure{Reason: "the certificate is " + describeIssuer(unknown), Hint: trust}
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return &probe.Failure{Reason: trimPackage(invalid), Hint: "renew it at the far end; health_check: tls_verify = false trusts any"}
+		return &probe.Failure{Reason: trimPackage(invalid), Hint: "renew the certificate on the server, or set health_check.tls_verify = false to skip verification"}
 	case errors.As(err, &invalid):
 		return &probe.Failure{Reason: trimPackage(invalid), Hint: trust}
 	case errors.As(err, &record):
-		return &probe.Failure{Reason: "the far end does not speak TLS on this port", Hint: `health_check: type = "http" instead of "https", else tls = false; or another remote_port`}
+		return &probe.Failure{Reason: "the server does not speak TLS on this port", Hint: `set health_check.type = "http" instead of "https", or health_check.tls = false; or check remote_port`}
 	case errors.As(err, &remote) && remote.Op == "remote error": // an alert, as crypto/tls reports it
-		return &probe.Failure{Reason: "the far end ended TLS: " + strings.TrimPrefix(remote.Err.Error(), "tls: ")}
+		return &probe.Failure{Reason: "the server ended the TLS handshake: " + strings.TrimPrefix(remote.Err.Error(), "tls: ")}
 	}
 	return err
 }
@@ -190,5 +190,5 @@ func describeIssuer(err x509.UnknownAuthorityError) string {
 	if err.Cert == nil {
 		return "signed by an unknown authority"
 	}
-	return fmt.Sprintf("signed by an unknown authority, %q", err.Cert.Issuer.String())
+	return fmt.Sprintf("signed by an unknown authority: %q", err.Cert.Issuer.String())
 }

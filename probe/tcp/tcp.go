@@ -24,7 +24,7 @@ var Type = probe.Type{
 const stayOpenTime = time.Second
 
 // errClosed is what a service looks like that accepts and hangs up; so does a tunnel with nothing behind it.
-var errClosed = errors.New("the far end closed the connection at once")
+var errClosed = errors.New("the server closed the connection immediately")
 
 // Check is well when the connection was acknowledged by the tunnel, or a byte came back, or it is still open after a
 // second.

@@ -137,7 +137,7 @@ func (p request) checkResponse(response *http.Response, body string) error {
 		}
 	}
 	if !p.matchesBody(body) {
-		return &probe.Failure{Reason: fmt.Sprintf("%s %s: %s, but the body does not hold what is expected%s",
+		return &probe.Failure{Reason: fmt.Sprintf("%s %s: %s, but the body does not match expected_body%s",
 			p.Text("method"), p.Text("path"), response.Status, excerpt(body))}
 	}
 	return nil
@@ -151,7 +151,7 @@ func (p request) isExpectedStatus(status int) bool {
 }
 
 // tryHTTPSHint is for a server that does not understand us.
-const tryHTTPSHint = `does it speak TLS? health_check.type = "https"`
+const tryHTTPSHint = `if the server speaks TLS, set health_check.type = "https"`
 
 func (p request) hint(status int) string {
 	switch status {
@@ -160,11 +160,11 @@ func (p request) hint(status int) string {
 			return tryHTTPSHint
 		}
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return "health_check: headers can carry credentials, or name a path that needs none"
+		return "set credentials in health_check.headers, or use a health_check.path that needs none"
 	case http.StatusNotFound:
-		return "health_check: path"
+		return "check health_check.path"
 	case http.StatusMisdirectedRequest:
-		return "health_check: host"
+		return "check health_check.host"
 	}
 	return ""
 }
@@ -202,24 +202,24 @@ func (p request) explainError(ctx context.Context, err error) error {
 		return failure
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("the far end closed the connection instead of answering")
+		return errors.New("the server closed the connection without answering")
 	}
 	return secure.ExplainError(err)
 }
 
 func validatePath(value any) error {
 	if path := value.(string); !strings.HasPrefix(path, "/") || strings.ContainsAny(path, " \r\n") {
-		return errors.New(`must begin with "/" and hold no spaces`)
+		return errors.New(`must start with "/" and contain no spaces`)
 	}
 	if _, err := url.ParseRequestURI(value.(string)); err != nil {
-		return errors.New("is no path of a URL: % is written as %25")
+		return errors.New(`invalid URL path: write "%" as "%25"`)
 	}
 	return nil
 }
 
 func validateMethod(value any) error {
 	if _, err := http.NewRequest(value.(string), "http://localhost/", nil); err != nil {
-		return errors.New("is no method of HTTP")
+		return errors.New("invalid HTTP method")
 	}
 	return nil
 }
@@ -227,7 +227,7 @@ func validateMethod(value any) error {
 func validateStatuses(value any) error {
 	for _, code := range value.([]int) {
 		if code < 100 || code > 599 {
-			return fmt.Errorf("%d is no status of HTTP: 100-599", code)
+			return fmt.Errorf("invalid HTTP status %d: must be 100-599", code)
 		}
 	}
 	return nil

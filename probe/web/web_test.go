@@ -53,9 +53,9 @@ func TestCheck_ReportsAWrongStatusWithTheBody(t *testing.T) {
 	server := nginx.Start(t, pages)
 	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/broken"}),
 		"GET /broken: 503 Service Temporarily Unavailable: database is away")
-	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/nowhere"}), "404 Not Found", "health_check: path")
+	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/nowhere"}), "404 Not Found", "check health_check.path")
 	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/forbidden"}), "403 Forbidden", "headers")
-	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/other"}), "421", "health_check: host")
+	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/other"}), "421", "check health_check.host")
 }
 
 func TestCheck_AcceptsOnlyExpectedStatus(t *testing.T) {
@@ -76,7 +76,7 @@ func TestCheck_SendsCredentialsAndNeverPrintsThem(t *testing.T) {
 	}
 	headers["Authorization"] = "Bearer hunter2-hunter2"
 	err := asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/private", "headers": headers})
-	asking.Failed(t, err, "401 Unauthorized", "headers can carry credentials")
+	asking.Failed(t, err, "401 Unauthorized", "set credentials in health_check.headers")
 	if strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("the secret is in %q", err)
 	}
@@ -106,7 +106,7 @@ func TestCheck_RequiresTheExpectedBody(t *testing.T) {
 			t.Errorf("%s: %v", expected, err)
 		}
 		if !well {
-			asking.Failed(t, err, "200 OK, but the body does not hold what is expected: all is well")
+			asking.Failed(t, err, "200 OK, but the body does not match expected_body: all is well")
 		}
 	}
 }
@@ -138,7 +138,7 @@ func TestCheck_VerifiesCertificates(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	const unknown = `signed by an unknown authority, "CN=test authority"`
+	const unknown = `signed by an unknown authority: "CN=test authority"`
 	asking.Failed(t, asking.Ask(t, HTTPS, server.Addr, nil), unknown, "ca_file", "tls_verify = false")
 	asking.Failed(t, asking.Ask(t, HTTPS, server.Addr, project.Settings{"ca_file": stranger.File}), unknown)
 	asking.Failed(t, asking.Ask(t, HTTPS, server.Addr, project.Settings{"ca_file": trusted.File, "host": "other.test"}),
@@ -149,7 +149,7 @@ func TestCheck_ReportsAnExpiredCertificate(t *testing.T) {
 	ca := authority.New(t)
 	cert, key := ca.Sign(authority.Leaf{Expired: true})
 	server := nginx.StartTLS(t, cert, key, `return 200;`)
-	asking.Failed(t, asking.Ask(t, HTTPS, server.Addr, project.Settings{"ca_file": ca.File}), "certificate has expired", "renew it")
+	asking.Failed(t, asking.Ask(t, HTTPS, server.Addr, project.Settings{"ca_file": ca.File}), "certificate has expired", "renew the certificate")
 }
 
 func TestCheck_ReportsTheWrongScheme(t *testing.T) {

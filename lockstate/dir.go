@@ -12,8 +12,8 @@ import (
 type Dir struct {
 	Path   string
 	Config string // the project's config file: its identity
-	// Warn is told when Update replaced a state file that was unusable, and where that was put, and when the prompt's
-	// line cannot be written before something else is removed. It may be nil.
+	// Warn is called when Update replaced an unusable state file, with the path that it was moved to, and when the prompt's
+	// line cannot be written because something else is at its path. It may be nil.
 	Warn func(string)
 }
 
@@ -48,9 +48,9 @@ func newDir(config string) (*Dir, error) {
 	return &Dir{Path: filepath.Join(home, "projects", stateKey(config)), Config: config}, nil
 }
 
-// ListDirs returns the state directories of every project that this user ever had, also of those whose config file is gone.
+// ListDirs returns the state directories of all projects of this user, including those whose config file does not exist any more.
 // An error names the states that cannot be read; the directories of the others are returned with it. A state that is
-// torn belongs to no known project and is left out.
+// damaged belongs to no known project and is left out.
 func ListDirs() ([]*Dir, error) {
 	home, err := StateHome()
 	if err != nil {
@@ -81,7 +81,7 @@ func ListDirs() ([]*Dir, error) {
 	return dirs, errors.Join(failures...)
 }
 
-// LogDir is where the supervisor's and the services' logs lie.
+// LogDir is the directory of the supervisor's and the services' logs.
 func (d *Dir) LogDir() string { return filepath.Join(d.Path, "log") }
 
 // Log is the path of a log; name is a service's, or "supervisor".
@@ -113,7 +113,7 @@ func (d *Dir) Read() (State, error) {
 	return st, nil
 }
 
-// Peek is Read for callers to whom a state that cannot be read is as good as none: the zero State.
+// Peek is Read for callers that treat a state that cannot be read like none: it returns the zero State.
 func (d *Dir) Peek() State {
 	st, _ := d.Read()
 	return st

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// That the user stopped a project must also be remembered when the disk is full. A file that was made in advance holds
-// the boot id and is renamed, which needs no space: "down" says stopped, "down.unset" says not. Where one of them holds
-// this boot's id, it says better than the state file, which may not have been written since.
+// That the user stopped a project must be recorded even when the disk is full. A file that was created in advance holds
+// the boot id and is renamed, which needs no space: "down" means stopped, "down.unset" not stopped. If one of them holds
+// the id of this boot, it takes precedence over the state file, which may not have been written since.
 
 func (d *Dir) downPath(isDown bool) string {
 	if isDown {
@@ -33,8 +33,8 @@ func (d *Dir) hasDownFile(isDown bool) bool {
 	return err == nil && strings.TrimSpace(string(data)) == id
 }
 
-// applyDownFile sets st.Down from the down file, and returns whether there is one that says so. A state written by an
-// older version, which knows no such file, is left.
+// applyDownFile sets st.Down from the down file, and returns whether the file exists and agrees. A state written by an
+// older version, which has no such file, is left unchanged.
 func (d *Dir) applyDownFile(st *State) bool {
 	isDown, ok := d.readDownFile()
 	if ok && st.DownFile {
@@ -46,7 +46,7 @@ func (d *Dir) applyDownFile(st *State) bool {
 	return ok && st.Down == isDown
 }
 
-// writeDownFile brings the down file to what the state says, and makes one that is missing. It returns whether there is one.
+// writeDownFile renames or creates the down file to match the state. It returns whether that succeeded.
 func (d *Dir) writeDownFile(isDown bool) bool {
 	if d.hasDownFile(!isDown) && os.Rename(d.downPath(!isDown), d.downPath(isDown)) == nil {
 		return true

@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Election is the lock that a supervisor holds for as long as it lives; the kernel frees it however it dies. It belongs
-// to the open file, so that a copy of the descriptor in another process keeps it: whoever is to be the next supervisor
-// inherits it. (That is why it is not gofrs/flock's, which unlocks when it closes.)
+// Election is the lock that a supervisor holds while it runs; the kernel releases it however the process ends. It belongs
+// to the open file description, so that a copy of the descriptor in another process keeps it: the next supervisor
+// inherits it. (gofrs/flock cannot be used here, because it unlocks when it closes.)
 type Election struct {
 	path string
 
 	mu   sync.Mutex // guards file
-	file *os.File   // nil: resigned or passed
+	file *os.File   // nil: resigned or handed over
 }
 
 // Elect makes the calling process the project's supervisor, or returns nil if there is one already. The election is
@@ -59,9 +59,9 @@ func (tx *Tx) Elect() (*Election, error) {
 	}
 }
 
-// Reelect returns old if it still holds. If the file at the election's path was deleted or replaced, it locks the new
-// one; nil says that another process holds that: there is another supervisor. old stays locked, for its copies to be
-// replaced before it is passed.
+// Reelect returns old if it is still valid. If the file at the election's path was deleted or replaced, it locks the new
+// one; nil means that another process holds that one: there is another supervisor. old stays locked, so that its copies can be
+// replaced before it is handed over.
 func (tx *Tx) Reelect(old *Election) (*Election, error) {
 	holds, err := old.Holds()
 	if err != nil {
@@ -115,8 +115,8 @@ func checkSameFile(file *os.File, path string) error {
 	return checkSamePath(info, path)
 }
 
-// Alive reports whether a supervisor lives: whether its election lock is held. It is asked under the file lock, as
-// is every election, so that asking never makes a candidate lose. Where that cannot be told, it returns false, and
+// Alive reports whether a supervisor is running: whether its election lock is held. It is called under the file lock, like
+// every election, so that it never makes a candidate lose. If it cannot tell, it returns false, and
 // Update returns the reason and writes nothing.
 func (tx *Tx) Alive() bool {
 	file, err := openRegular(tx.lock.dir.path("election"), os.O_RDONLY)
@@ -135,7 +135,7 @@ func (tx *Tx) Alive() bool {
 	return errors.Is(err, unix.EWOULDBLOCK)
 }
 
-// Inherit returns the election that another process won and handed over.
+// Inherit returns an election that another process won and handed over.
 func (d *Dir) Inherit(file *os.File) *Election {
 	return &Election{path: d.path("election"), file: file}
 }
@@ -155,7 +155,7 @@ func (e *Election) Holds() (bool, error) {
 	return err == nil, err
 }
 
-// CopyFiles is a copy of the lock's open file, which the caller closes, to be handed to another process.
+// CopyFiles returns a copy of the lock's open file to pass to another process. The caller closes it.
 func (e *Election) CopyFiles() ([]*os.File, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -169,7 +169,7 @@ func (e *Election) CopyFiles() ([]*os.File, error) {
 	return []*os.File{os.NewFile(uintptr(copied), e.path)}, nil
 }
 
-// Resign frees the lock, whoever has copies of it. Once it is free, Resign does nothing.
+// Resign releases the lock, even if other processes have copies of it. It may be called more than once.
 func (e *Election) Resign() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -185,7 +185,7 @@ func (e *Election) Resign() error {
 	return nil
 }
 
-// Handover lets go of the lock without freeing it: another process has a copy and is the supervisor from now on.
+// Handover closes the lock's file without releasing the lock: another process has a copy, and is now the supervisor.
 func (e *Election) Handover() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Fingerprint tells one set of the files that processes find each other by from another, without reading them. It can be
-// compared.
+// Fingerprint identifies the current state, prompt and election files without reading them. It can be
+// compared with ==.
 //
 // It is taken every second by every supervisor, and is therefore made of bare system calls: the pages of a program that something
 // runs through every second stay in memory. With package os it was 0.8 MB a supervisor.
@@ -33,10 +33,10 @@ type FileID struct {
 	mode       uint32
 }
 
-// unknownMode stands for what cannot be looked at.
+// unknownMode is the mode of a file that cannot be stat'ed.
 const unknownMode = ^uint32(0)
 
-// Identify looks at the file at a path.
+// Identify returns the FileID of the file at a path.
 func Identify(path string) FileID {
 	var stat unix.Stat_t
 	switch err := unix.Stat(path, &stat); {

@@ -15,7 +15,7 @@ import (
 )
 
 // errLockLost says that the lock file, or the state file, is no longer the one that was locked: it was deleted or
-// replaced. Whatever was decided under that lock may be decided by another process too.
+// replaced. Another process may have taken the same decision under the new one.
 var errLockLost = errors.New("the locked file was deleted or replaced")
 
 // fileLock is the held lock of a state directory. It consists of two files: the lock file, and the state file as it was
@@ -29,11 +29,11 @@ type fileLock struct {
 	mayOverwrite bool
 }
 
-// lockBackoff is how waiters ask for the lock: at growing intervals, because a crowd that asked all the time would keep the
-// holder from its work. A delay is between half and one and a half times 2 ms, and later 50 ms.
+// lockBackoff is the delay between two attempts to take the lock. It grows, because many waiters that try all the time would slow the
+// holder. A delay is between half and one and a half times 2 ms, and later 50 ms.
 var lockBackoff = wait.Backoff{First: 3 * time.Millisecond, Max: 75 * time.Millisecond, Jitter: 2. / 3}
 
-// acquire waits for the lock as long as ctx allows, and makes a state directory that is missing.
+// acquire waits for the lock until ctx ends, and creates a missing state directory.
 func (d *Dir) acquire(ctx context.Context, p *wait.Backoff) (*fileLock, error) {
 	for {
 		held, err := d.tryAcquire()
@@ -62,7 +62,7 @@ func (d *Dir) lockedError(ctx context.Context) error {
 
 // tryAcquire returns nil without an error where another process holds the lock, or the files changed meanwhile.
 func (d *Dir) tryAcquire() (*fileLock, error) {
-	// O_RDONLY, so that a state on a read-only file system can be read; O_NONBLOCK, so that a named pipe is no trap.
+	// O_RDONLY, so that a state on a read-only file system can be read; O_NONBLOCK, so that a named pipe does not block.
 	lock := flock.New(d.path("lock"),
 		flock.SetFlag(os.O_RDONLY|os.O_CREATE|unix.O_NONBLOCK|unix.O_NOCTTY), flock.SetPermissions(0o600))
 	ok, err := lock.TryLock()
@@ -92,7 +92,7 @@ func (d *Dir) tryAcquire() (*fileLock, error) {
 	return held, nil
 }
 
-// lockFailure is what an error of opening or locking the lock file means; nil: try again.
+// lockFailure returns the cause of an error of opening or locking the lock file; nil: try again.
 func (d *Dir) lockFailure(err error) error {
 	path := d.path("lock")
 	if kind := kindOf(path); kind != "" {
@@ -139,8 +139,8 @@ func (l *fileLock) lockStateFile() (bool, error) {
 	return tryFlock(base)
 }
 
-// tryFlock takes the exclusive lock of an open file; false where another process has it. File systems on which a file
-// that is open for reading cannot be locked (NFS) have the lock file alone.
+// tryFlock takes the exclusive lock of an open file; false if another process has it. On file systems where a file
+// that is open for reading cannot be locked (NFS), the lock file alone protects the state.
 func tryFlock(file *os.File) (bool, error) {
 	for {
 		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
@@ -190,7 +190,7 @@ func checkSamePath(info fs.FileInfo, path string) error {
 	return fmt.Errorf("stat %s: %w", path, err)
 }
 
-// release frees the state file before the lock file: who gets the lock file finds the state file free.
+// release unlocks the state file before the lock file, so that the next holder of the lock file finds the state file unlocked.
 func (l *fileLock) release() {
 	closeFile(l.stateFile)
 	_ = l.lock.Close()

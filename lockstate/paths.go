@@ -1,6 +1,6 @@
-// Package lockstate keeps what outlives a process: who holds a lease on a project, which ports it was given, who is
-// its supervisor, and the one line that prompts look at. Everything is changed under a file lock and replaced by
-// rename, so that any number of processes may die at any moment and the next one finds a whole state.
+// Package lockstate stores what outlives a process: the leases on a project, the ports assigned to it, its
+// supervisor, and the line that prompts compare. Everything is changed under a file lock and replaced by
+// rename, so that any number of processes may die at any moment and the next one finds a complete state.
 package lockstate
 
 import (
@@ -41,8 +41,8 @@ func xdgDir(name, fallback string) (string, error) {
 	return filepath.Join(home, fallback, "localport"), nil
 }
 
-// RuntimeDir makes and returns the directory for sockets: $XDG_RUNTIME_DIR/localport, else /tmp/localport-UID. It is
-// ours and 0700, or it is an error: another user must not be able to put a socket of his there.
+// RuntimeDir creates and returns the directory for sockets: $XDG_RUNTIME_DIR/localport, else /tmp/localport-UID. It is
+// owned by this user with mode 0700, or it is an error: another user must not be able to create a socket there.
 func RuntimeDir() (string, error) {
 	var dir string
 	var err error
@@ -54,7 +54,7 @@ func RuntimeDir() (string, error) {
 	return dir, err
 }
 
-// runtimeDirs are the directories for sockets in the order of preference. The last one can always be meant.
+// runtimeDirs returns the directories for sockets in the order of preference. The last one is always possible.
 func runtimeDirs() []string {
 	dirs := []string{"/tmp/localport-" + strconv.Itoa(os.Getuid())}
 	if base := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(base) && len(base)+len("/localport/12345678/12") < maxSocketPath-20 {
@@ -63,8 +63,8 @@ func runtimeDirs() []string {
 	return dirs
 }
 
-// Sockets returns the paths at which a living supervisor may listen: the recorded one, then those where it would. It
-// takes no lock and makes nothing. A path counts only in a runtime directory of ours, which is private to this user.
+// Sockets returns the paths at which a running supervisor may listen: the recorded one, then the default ones. It
+// takes no lock and creates nothing. Only paths in runtime directories that are private to this user are returned.
 func (d *Dir) Sockets() []string {
 	var paths []string
 	if supervisor := d.Peek().Supervisor; supervisor != nil {
@@ -96,13 +96,13 @@ func (d *Dir) isOurSocket(path string) bool {
 	return err == nil && isOwn(info) && info.Mode().Perm()&0o077 == 0
 }
 
-// isOwn reports whether a file is a directory of this user's.
+// isOwn reports whether a file is a directory that belongs to this user.
 func isOwn(info fs.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	return info.IsDir() && ok && int(stat.Uid) == os.Getuid()
 }
 
-// privateDir makes dir 0700 and checks that it is a real directory of this user's.
+// privateDir creates dir with mode 0700, or checks that it is a directory, not a link, that belongs to this user.
 func privateDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -120,7 +120,7 @@ func privateDir(dir string) error {
 	return os.Chmod(dir, 0o700)
 }
 
-// stateKey names a project's state directory: readable, and one to one with the path of its config.
+// stateKey returns the name of a project's state directory, which depends on the path of its config alone.
 func stateKey(config string) string {
 	sum := sha256.Sum256([]byte(config))
 	return hex.EncodeToString(sum[:8])

@@ -13,7 +13,7 @@ import (
 // Tx is one change of the state, made while the file lock is held.
 type Tx struct {
 	State
-	Warning string // not empty: the state file was unusable, and where it is put
+	Warning string // not empty: the state file was unusable, and where it is moved
 
 	lock              *fileLock
 	isBumped          bool
@@ -169,7 +169,7 @@ func (l *fileLock) load() (*Tx, error) {
 	return tx, nil
 }
 
-// newState continues the numbers of a prompt's line that is there: a repeated number could hide a change.
+// newState continues the numbers of an existing prompt line, because a repeated number could hide a change.
 func (d *Dir) newState() State {
 	st := newState(d.Config)
 	if number, ok := d.lineNumber(); ok {
@@ -178,7 +178,7 @@ func (d *Dir) newState() State {
 	return st
 }
 
-// Bump makes the prompts of every shell in the project look again.
+// Bump changes the prompt's line, so that every shell in the project runs export at its next prompt.
 func (tx *Tx) Bump() { tx.isBumped = true }
 
 // MayOverwrite allows the state file to be written over where the disk has no room for a new one: for a change that nobody will

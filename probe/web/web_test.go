@@ -120,7 +120,7 @@ func TestCheck_ReadsAtMostOneMegabyteOfBody(t *testing.T) {
 	if err := asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/long", "expected_body": "early"}); err != nil {
 		t.Error(err)
 	}
-	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/long", "expected_body": "late"}), "does not hold")
+	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/long", "expected_body": "late"}), "does not match expected_body")
 }
 
 func TestCheck_VerifiesCertificates(t *testing.T) {

@@ -1,5 +1,5 @@
-// Package environ knows which variables a project has set in a shell, and how to take them back: a value is
-// restored only where it still is what we set, because everything else is the user's own.
+// Package environ sets a project's variables in an environment and restores the previous ones: a value is
+// restored only if it is still the one we set, because anything else is the user's own.
 package environ
 
 import (
@@ -14,13 +14,13 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// DiffVariable is the one variable we export about ourselves: it carries the Diff into nested shells.
+// DiffVariable is the only variable that we export about ourselves: it passes the Diff to nested shells.
 const DiffVariable = "LOCALPORT_DIFF"
 
-// Env is an environment by name.
+// Env maps the names of an environment to their values.
 type Env map[string]string
 
-// Parse reads an environment as os.Environ gives it; of a name that stands twice the last counts, as in a shell.
+// Parse converts an environment from the form of os.Environ; of a repeated name the last value counts, as in a shell.
 func Parse(environ []string) Env {
 	env := make(Env, len(environ))
 	for _, entry := range environ {
@@ -31,7 +31,7 @@ func Parse(environ []string) Env {
 	return env
 }
 
-// List is the environment as os/exec wants it, sorted.
+// List returns the environment in the form of os.Environ, sorted.
 func (e Env) List() []string {
 	list := make([]string, 0, len(e))
 	for _, name := range slices.Sorted(maps.Keys(e)) {
@@ -46,7 +46,7 @@ func (e Env) Lookup(name string) (string, bool) {
 	return value, ok
 }
 
-// Diff is what one project did to an environment. The zero value is no project.
+// Diff holds the changes that one project made to an environment. The zero value means no project.
 type Diff struct {
 	Config string                    `json:"config,omitempty"`
 	Vars   map[string]variableChange `json:"vars,omitempty"`
@@ -64,7 +64,7 @@ func hash(value string) string {
 	return base64.RawStdEncoding.EncodeToString(sum[:9])
 }
 
-// ReadDiff is the Diff that env carries; the zero Diff if it carries none, or one that is not ours to read.
+// ReadDiff returns the Diff in env; the zero Diff if there is none, or an invalid one.
 func ReadDiff(env Env) Diff {
 	var d Diff
 	data, err := base64.RawStdEncoding.DecodeString(env[DiffVariable])
@@ -88,7 +88,7 @@ func (d Diff) isUnchanged(env Env, name string) bool {
 	return ok && hash(value) == d.Vars[name].Set
 }
 
-// Undo is env as it would be without the project that it is in: every value that still is ours taken back.
+// Undo returns env without the changes of its project: every value that is still the one we set is restored.
 func Undo(env Env) Env {
 	d := ReadDiff(env)
 	base := maps.Clone(env)
@@ -105,8 +105,8 @@ func Undo(env Env) Env {
 	return base
 }
 
-// Enter is env with the variables of the project config set, and those of the project it was in taken back. A
-// variable of the same project that the user has changed or unset since stays as the user has it.
+// Enter returns env with the variables of the project config set, and those of the previous project undone. A
+// variable of the same project that the user has changed or unset stays as it is.
 func Enter(env Env, config string, want []project.Variable) Env {
 	was := ReadDiff(env)
 	next := Undo(env)
@@ -127,13 +127,13 @@ func Enter(env Env, config string, want []project.Variable) Env {
 	return next
 }
 
-// Change is one step from an environment to another.
+// Change is one difference between two environments.
 type Change struct {
 	Name  string
 	Value *string // nil: unset
 }
 
-// ListChanges are the steps from one environment to another, sorted by name.
+// ListChanges returns the differences between two environments, sorted by name.
 func ListChanges(from, to Env) []Change {
 	var changes []Change
 	for name, value := range to {

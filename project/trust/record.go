@@ -20,23 +20,23 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// recordVersion is the format of a record. One of another version is foreign.
+// recordVersion is the version of the record format. A record of another version is unusable.
 const recordVersion = 1
 
-// maxAllowedDigests is how many contents of one path stay allowed, the last allowed ones: a year of branches, not a log.
+// maxAllowedDigests is the number of digests kept for one path, the last allowed ones: enough for a year of branches.
 const maxAllowedDigests = 64
 
-// maxRecordSize bounds what is read of a record, far above what a whole one can take.
+// maxRecordSize is the number of bytes read of a record; a complete one is far smaller.
 const maxRecordSize = 64 << 10
 
 // record is what is remembered about one config file.
 type record struct {
 	Version int      `json:"version"`
-	Path    string   `json:"path"`              // tells a record that was put in another's place
+	Path    string   `json:"path"`              // detects a record that was copied from another path
 	Allowed []string `json:"allowed,omitempty"` // digests, the oldest first
 	Denied  bool     `json:"denied,omitempty"`
 
-	isUnusable bool // something lies in its place that cannot be believed
+	isUnusable bool // its file exists and is damaged, or not private to this user
 }
 
 func (r *record) allow(digest string) {
@@ -46,13 +46,13 @@ func (r *record) allow(digest string) {
 	r.Allowed = r.Allowed[max(0, len(r.Allowed)-maxAllowedDigests):]
 }
 
-// recordPath is where the record of a config file lies.
+// recordPath returns the path of the record of a config file.
 func (s Store) recordPath(path string) string {
 	sum := sha256.Sum256([]byte(path))
 	return filepath.Join(s.Dir, hex.EncodeToString(sum[:])+".json")
 }
 
-// readRecord is the record of the config file at path. One that is absent, torn or foreign is empty and so allows nothing;
+// readRecord returns the record of the config file at path. An absent or unusable record is empty, and so allows nothing;
 // an error is about the store as a whole.
 func (s Store) readRecord(path string) (record, error) {
 	empty := record{Version: recordVersion, Path: path}
@@ -93,7 +93,7 @@ func readPrivateFile(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(file, maxRecordSize))
 }
 
-// isPrivate reports whether a file is this user's and nobody else may write it.
+// isPrivate reports whether a file belongs to this user and nobody else may write to it.
 func isPrivate(info fs.FileInfo) bool { return isOwnedByUser(info) && info.Mode().Perm()&0o022 == 0 }
 
 func isOwnedByUser(info fs.FileInfo) bool {
@@ -101,7 +101,7 @@ func isOwnedByUser(info fs.FileInfo) bool {
 	return ok && int(stat.Uid) == os.Getuid()
 }
 
-// checkDir says whether the store can be believed: whoever can write there can allow what he likes.
+// checkDir returns an error if anyone else can write to the store: they could allow any project.
 func (s Store) checkDir() error {
 	info, err := os.Lstat(s.Dir)
 	switch {
@@ -115,7 +115,7 @@ func (s Store) checkDir() error {
 	return nil
 }
 
-// updateRecord replaces the record of path by what edit makes of it.
+// updateRecord applies edit to the record of path, and writes it.
 func (s Store) updateRecord(path string, edit func(*record)) error {
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		return err
@@ -140,10 +140,10 @@ func (s Store) updateRecord(path string, edit func(*record)) error {
 	return renameio.WriteFile(s.recordPath(path), append(data, '\n'), 0o600, renameio.WithStaticPermissions(0o600), renameio.WithTempDir(s.Dir))
 }
 
-// maxLockWait is how long another process may take over one change, which is some milliseconds when all is well.
+// maxLockWait is how long to wait for another process to finish its change, which normally takes some milliseconds.
 const maxLockWait = 2 * time.Second
 
-// lock keeps two processes from changing the same record at once. The lock file stays for good.
+// lock keeps two processes from changing the same record at once. The lock file is never removed.
 func (s Store) lock() (unlock func(), err error) {
 	file, err := os.OpenFile(filepath.Join(s.Dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -160,7 +160,7 @@ func (s Store) lock() (unlock func(), err error) {
 			_ = file.Close()
 			return nil, fmt.Errorf("lock %s: %w", file.Name(), err)
 		}
-		if !wait.Sleep(ctx, 5*time.Millisecond) { // flock cannot be waited for with a deadline
+		if !wait.Sleep(ctx, 5*time.Millisecond) { // a blocking flock has no deadline
 			_ = file.Close()
 			return nil, fmt.Errorf("lock %s: held by another process", file.Name())
 		}

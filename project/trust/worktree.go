@@ -17,8 +17,8 @@ import (
 // checkout is one working tree of a repository.
 type checkout struct {
 	top      string // the directory that holds .git
-	gitDir   string // the repository
-	adminDir string // of a linked worktree, common/worktrees/NAME; empty: the main checkout
+	gitDir   string // of the repository, as git's $GIT_COMMON_DIR
+	adminDir string // of a linked worktree: gitDir/worktrees/NAME; empty: the main checkout
 }
 
 // worktree is a linked worktree, seen from a directory in it.
@@ -27,7 +27,7 @@ type worktree struct {
 	relative string // of that directory
 }
 
-// findLinkedWorktree is the linked worktree that dir, which is physical, lies in; false if it lies in none, or in one that
+// findLinkedWorktree returns the linked worktree that contains dir, a physical path; false if there is none, or one that
 // its repository does not know.
 func findLinkedWorktree(dir string) (worktree, bool) {
 	for top := dir; ; top = filepath.Dir(top) {
@@ -43,7 +43,7 @@ func findLinkedWorktree(dir string) (worktree, bool) {
 	}
 }
 
-// readCheckout is the checkout whose .git lies in top; false if it is none, or if both ends do not agree.
+// readCheckout returns the checkout whose .git is in top; false if there is none, or if worktree and repository do not refer to each other.
 func readCheckout(top string) (checkout, bool) {
 	git := filepath.Join(top, ".git")
 	info, err := os.Lstat(git)
@@ -63,7 +63,7 @@ func readCheckout(top string) (checkout, bool) {
 	return c, isOwnRepository(c.gitDir) && c.isListed()
 }
 
-// isListed reports whether the repository lists the linked worktree: the entry lies among its worktrees, leads back to
+// isListed reports whether the repository lists the linked worktree: adminDir is among its worktrees, refers back to
 // it, and names the worktree's own .git.
 func (c checkout) isListed() bool {
 	if filepath.Dir(c.adminDir) != filepath.Join(c.gitDir, "worktrees") {
@@ -77,7 +77,7 @@ func (c checkout) isListed() bool {
 	return ok && samePath(named, filepath.Join(c.top, ".git"))
 }
 
-// mainCheckout is the main checkout of the tree's repository; false if it has none, as a bare one has not.
+// mainCheckout returns the main checkout of the tree's repository; false if it has none, like a bare repository.
 func (w worktree) mainCheckout() (checkout, bool) {
 	if filepath.Base(w.gitDir) != ".git" {
 		return checkout{}, false
@@ -86,7 +86,7 @@ func (w worktree) mainCheckout() (checkout, bool) {
 	return c, ok && c.gitDir == w.gitDir && c.adminDir == ""
 }
 
-// otherCheckouts are the repository's other checkouts, each of which leads back to the repository itself.
+// otherCheckouts returns the other checkouts of the repository, each of which refers back to it.
 func (w worktree) otherCheckouts() []checkout {
 	var found []checkout
 	if main, ok := w.mainCheckout(); ok {
@@ -113,21 +113,21 @@ func (w worktree) otherCheckouts() []checkout {
 	return found
 }
 
-// subdirectory is a directory of the checkout.
+// subdirectory returns a directory of the checkout.
 func (c checkout) subdirectory(relative string) string { return filepath.Join(c.top, relative) }
 
-// configPath is the config file of the checkout that stands where path stands in another one. It is false where a symbolic
-// link stands in between, which may lead out of the checkout.
+// configPath returns the config file of the checkout at the place of path in another one. It returns false if a symbolic
+// link is on the way, which may lead out of the checkout.
 func (c checkout) configPath(relative, path string) (string, bool) {
 	dir := c.subdirectory(relative)
 	real, err := filepath.EvalSymlinks(dir)
 	return filepath.Join(dir, filepath.Base(path)), err == nil && real == dir
 }
 
-// maxPointerSize is far more than a path takes.
+// maxPointerSize is more than the length of any path.
 const maxPointerSize = 16 << 10
 
-// readPointer is the path that one of git's pointer files holds after prefix, made absolute.
+// readPointer returns the path after prefix in one of git's pointer files (gitrepository-layout(5)), made absolute.
 func readPointer(file, prefix string) (string, bool) {
 	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
 	if err != nil {
@@ -152,7 +152,7 @@ func readPointer(file, prefix string) (string, bool) {
 	return filepath.Clean(path), true
 }
 
-// resolvePointer is target without symbolic links; false if nothing is there.
+// resolvePointer is readPointer without symbolic links; false if the path does not exist.
 func resolvePointer(file, prefix string) (string, bool) {
 	path, ok := readPointer(file, prefix)
 	if !ok {
@@ -169,8 +169,8 @@ func samePath(a, b string) bool {
 	return errA == nil && errB == nil && dirA == dirB && filepath.Base(a) == filepath.Base(b)
 }
 
-// isOwnRepository reports whether a repository belongs to this user. git too refuses another user's, who could list what he
-// likes.
+// isOwnRepository reports whether a repository belongs to this user. Another user's could list any worktree; git refuses it
+// too (safe.directory).
 func isOwnRepository(dir string) bool {
 	info, err := os.Stat(dir)
 	return err == nil && info.IsDir() && isOwnedByUser(info)

@@ -11,16 +11,16 @@ import (
 	"time"
 )
 
-// maxReadSize is how much of a file is read. Package project takes no file that is larger; of what lies behind, size and
-// time must do.
+// maxReadSize is the number of bytes read of a file. Package project accepts no larger file; a change beyond it is
+// detected by size and time.
 const maxReadSize = 1 << 20
 
-// content is what a reader of the path would get. Files are always read and never judged by their time: one that is
+// content is what a reader of the path gets. Files are always read and never judged by their time: one that is
 // written twice within a tick of the kernel's clock has the same time and may have the same size.
 type content struct {
-	state string // what hinders reading, or what is known without it
+	state string // why it cannot be read; of a file that is not read completely, its size and time
 	sum   [sha256.Size]byte
-	// stamp is another for a file that was touched, or taken away and put back.
+	// stamp changes when the file is touched, or removed and put back.
 	stamp stamp
 }
 
@@ -45,7 +45,7 @@ func readContents(paths []string) map[string]content {
 	return contents
 }
 
-// describeReadError is the same for the same reason, whatever call found it.
+// describeReadError returns the same text for the same cause, whichever call failed.
 func describeReadError(err error) string {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return fs.ErrNotExist.Error()
@@ -57,7 +57,7 @@ func describeReadError(err error) string {
 }
 
 func readContent(path string) (content, error) {
-	// A named pipe must not be waited for, and a device not even opened.
+	// Opening a named pipe would block, and opening a device may have an effect.
 	info, err := os.Stat(path)
 	if err != nil {
 		return content{}, err

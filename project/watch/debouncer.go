@@ -2,10 +2,10 @@ package watch
 
 import "time"
 
-// debouncer tells when a row of events is over: when none has come for a while, or when it has lasted too long.
+// debouncer fires once after a burst of events: an interval after the last one, but at most maxDelay after the first.
 type debouncer struct {
 	interval, maxDelay time.Duration
-	first              time.Time // zero: there is none
+	first              time.Time // of the burst; zero: there is none
 	timer              *time.Timer
 }
 
@@ -15,7 +15,7 @@ func newDebouncer(quiet, latest time.Duration) debouncer {
 	return b
 }
 
-// extend takes one more event in.
+// extend adds an event to the burst.
 func (b *debouncer) extend() {
 	now := time.Now()
 	if b.first.IsZero() {
@@ -24,7 +24,7 @@ func (b *debouncer) extend() {
 	b.timer.Reset(min(b.interval, b.first.Add(b.maxDelay).Sub(now)))
 }
 
-// firedCh receives when the burst is over; reset makes room for the next.
+// firedCh receives when the burst is over; then call reset.
 func (b *debouncer) firedCh() <-chan time.Time { return b.timer.C }
 
 func (b *debouncer) reset() { b.first = time.Time{} }

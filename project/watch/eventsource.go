@@ -6,14 +6,14 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// eventSource is where events come from.
+// eventSource is an fsnotify watcher whose errors are drained.
 type eventSource struct {
 	*fsnotify.Watcher
 	lostCh    chan struct{} // receives when events were lost
 	drainedCh chan struct{}
 }
 
-// newSource takes errors off the watcher's hands at once: it sends some while it holds the lock that Add waits for.
+// newSource starts a goroutine that drains the watcher's errors: it sends some while it holds the lock that Add waits for.
 func newSource() (*eventSource, error) {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {

@@ -8,15 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watchAncestors: kqueue tells at once that a directory is removed or renamed, and to watch a directory it opens
-// everything in it, which in a home is much and makes macOS ask the user. What happens further up is left to the slow
-// look.
+// watchAncestors is false: kqueue reports at once that a directory is removed or renamed, and to watch a directory it opens
+// everything in it, which in a home directory is expensive and makes macOS ask the user for permission. Changes of ancestors are
+// found by the rescan.
 const watchAncestors = false
 
-// unreliableFilesystems are the filesystems that call themselves local and on which a change may have no event.
+// unreliableFilesystems are filesystems that report themselves as local and on which a change may have no event.
 var unreliableFilesystems = []string{"macfuse", "osxfuse", "fusefs", "virtiofs", "lifs", "prl_fs", "vmhgfs", "9p"}
 
-// unreliableFilesystem names the filesystem that dir is on if changes there may have no events.
+// unreliableFilesystem returns the type of dir's filesystem if changes there may have no events, else "".
 func unreliableFilesystem(dir string) string {
 	var stat unix.Statfs_t
 	if err := unix.Statfs(dir, &stat); err != nil {
@@ -29,8 +29,8 @@ func unreliableFilesystem(dir string) string {
 	return ""
 }
 
-// describeWatchError is the error's text.
+// describeWatchError returns the error's text.
 func describeWatchError(err error) string { return err.Error() }
 
-// changeTime is when anything about the file was changed last.
+// changeTime returns the file's st_ctime.
 func changeTime(stat *syscall.Stat_t) time.Time { return time.Unix(stat.Ctimespec.Unix()) }

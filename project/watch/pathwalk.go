@@ -6,19 +6,19 @@ import (
 	"strings"
 )
 
-// pathEntry is a name in a physical directory. Which file a path leads to depends on one entry for each of its parts, and
-// for each part of the symbolic links on its way.
+// pathEntry is a name in a physical directory. Which file a path resolves to depends on one entry for each of its parts, and
+// for each part of the symbolic links on it.
 type pathEntry struct {
 	dir, name string
-	// isAncestor: the entry is a directory that the way goes through. If it goes away or is replaced, what lies in it most
-	// often says so too.
+	// isAncestor: the entry is a directory on the path, not a link or the file. Its removal or replacement is usually reported by the
+	// entries in it too.
 	isAncestor bool
 }
 
-// maxLinks is how many symbolic links Linux follows before it takes them for a circle; macOS gives up sooner.
+// maxLinks is the number of symbolic links that Linux follows before it fails with ELOOP (path_resolution(7)); macOS follows fewer.
 const maxLinks = 40
 
-// walkPath is what decides where path leads, down to the file, or to the first entry that does not exist: it is the next one
+// walkPath returns the entries that decide what path resolves to, down to the file or to the first entry that does not exist, which is the next one
 // that can appear.
 func walkPath(path string) []pathEntry {
 	var entries []pathEntry

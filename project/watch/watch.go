@@ -1,5 +1,5 @@
-// Package watch tells when a project's files may have changed: by the kernel's events where these come, and by looking
-// every two seconds where they do not.
+// Package watch reports when a project's files may have changed: by inotify or kqueue events where these are reliable, else by
+// reading the files every two seconds.
 package watch
 
 import (
@@ -11,13 +11,13 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// settings are how a Watch does its work. Tests have others than usual.
+// settings are the intervals and system calls of a Watcher, which tests replace.
 type settings struct {
-	debounce             time.Duration // a burst of events is over when none has come for this long,
-	maxDelay             time.Duration // and is not waited for any longer than this
-	pollInterval         time.Duration // from look to look where events do not come
-	rescanInterval       time.Duration // and where they do: some changes have none, as a write through a second hard link
-	readGrace            time.Duration // how long the caller may take to read, once told
+	debounce             time.Duration // a burst of events ends this long after the last one,
+	maxDelay             time.Duration // and at most this long after the first
+	pollInterval         time.Duration // between rescans without events
+	rescanInterval       time.Duration // between rescans with events: some changes have none, as a write through a second hard link
+	readGrace            time.Duration // how long the caller may take to read after a change was reported
 	unreliableFilesystem func(dir string) string
 	newSource            func() (*eventSource, error)
 	addDir               func(w *fsnotify.Watcher, dir string) error
@@ -29,13 +29,13 @@ var defaultSettings = settings{
 	unreliableFilesystem: unreliableFilesystem, newSource: newSource, addDir: (*fsnotify.Watcher).Add,
 }
 
-// setPathsRequest is a call of SetPaths.
+// setPathsRequest is a call of SetPaths, passed to the run loop.
 type setPathsRequest struct {
 	paths  []string
 	doneCh chan struct{}
 }
 
-// Watcher looks after a set of files, whether they exist or not, until Close.
+// Watcher watches a set of files, whether they exist or not, until Close.
 type Watcher struct {
 	settings
 	changesCh chan struct{}
@@ -47,17 +47,17 @@ type Watcher struct {
 	mu         sync.Mutex
 	pollReason string
 
-	// The rest is the loop's own.
+	// The fields that follow belong to the goroutine of run.
 	watches     watchSet
 	contents    map[string]content
 	debouncer   debouncer
 	rescanTimer *time.Timer
-	hasChange   bool      // there is a change to tell
-	deliveredAt time.Time // when the caller last began to read
+	hasChange   bool      // a change has not been received yet
+	deliveredAt time.Time // when the caller last received a change, and began to read
 }
 
-// Start begins to watch the files at paths, which are absolute. What changes after it has returned is told, so start
-// first and then read. The caller closes the Watch.
+// Start begins to watch the files at paths, which are absolute. Changes after its return are reported, so start
+// first and then read. The caller closes the Watcher.
 func Start(paths []string) *Watcher { return start(paths, defaultSettings) }
 
 func start(paths []string, s settings) *Watcher {
@@ -77,14 +77,14 @@ func newWatcher(paths []string, s settings) *Watcher {
 	return w
 }
 
-// Changes receives when the contents of a file have become others than they were, or it has appeared, vanished or
+// Changes receives when the contents of a file have changed, or it has been created, removed or
 // become unreadable: once after a burst, 100 ms after its last event and at most a second after its first. A change
-// that was not received yet stands for all that come after it, so receive first and then read, within ten seconds. A
-// file that was only touched, or written anew with the same contents, is told in these ten seconds only: the caller may
-// have read what was there for a moment. The channel is never closed.
+// that was not received yet covers all later ones, so receive first and then read, within ten seconds. A
+// file that was only touched, or rewritten with the same contents, is reported within these ten seconds only: the caller may
+// have read what it held for a moment. The channel is never closed.
 func (w *Watcher) Changes() <-chan struct{} { return w.changesCh }
 
-// SetPaths replaces the set of files. What changes after it has returned is told.
+// SetPaths replaces the set of files. Changes after its return are reported.
 func (w *Watcher) SetPaths(paths []string) {
 	o := setPathsRequest{paths, make(chan struct{})}
 	select {
@@ -94,14 +94,14 @@ func (w *Watcher) SetPaths(paths []string) {
 	}
 }
 
-// Polling reports whether the files are looked at every two seconds because no events come, and why.
+// Polling reports whether the files are read every two seconds because events are not reliable, and why.
 func (w *Watcher) Polling() (reason string, is bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.pollReason, w.pollReason != ""
 }
 
-// Close ends the Watch and returns when nothing of it is left. It may be called more than once.
+// Close stops the Watcher and waits for its goroutines. It may be called more than once.
 func (w *Watcher) Close() {
 	w.closeOnce.Do(func() { close(w.stopCh) })
 	<-w.doneCh
@@ -138,7 +138,7 @@ func (w *Watcher) run() {
 	}
 }
 
-// handleEvent takes one event in; open is false when no more will come from this source.
+// handleEvent handles one event; open is false if the source has ended.
 func (w *Watcher) handleEvent(event fsnotify.Event, open bool) {
 	if !open {
 		w.watches.close()
@@ -148,7 +148,7 @@ func (w *Watcher) handleEvent(event fsnotify.Event, open bool) {
 	}
 }
 
-// replacePaths takes up a set of files. Those that were watched before keep what was seen of them.
+// replacePaths watches another set of files. A change of a file that was watched before is still reported.
 func (w *Watcher) replacePaths(paths []string) {
 	w.updateWatches(paths)
 	now := readContents(paths)
@@ -160,8 +160,8 @@ func (w *Watcher) replacePaths(paths []string) {
 	w.contents, w.deliveredAt = now, time.Now()
 }
 
-// rescan finds out whether there is anything to tell. What is as it was at the last look may have been something else in
-// between, and that is what a caller may have read who was told just before.
+// rescan reads the files and sets hasChange if one differs. A file that is as it was at the last rescan may have had other contents in
+// between, which a caller that received a change just before may have read.
 func (w *Watcher) rescan(event bool) {
 	paths := slices.Collect(maps.Keys(w.contents))
 	w.updateWatches(paths)
@@ -176,8 +176,8 @@ func (w *Watcher) rescan(event bool) {
 	w.contents = now
 }
 
-// updateWatches has events come for all that leads to the files. It is done before the files are read, so that a change after
-// the reading has its event.
+// updateWatches watches every directory that decides what the paths resolve to. It is called before the files are read, so that a change after
+// the reading has an event.
 func (w *Watcher) updateWatches(paths []string) {
 	reason, steady := w.watches.update(paths, w.settings)
 	if !steady {

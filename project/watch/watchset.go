@@ -13,24 +13,24 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// watchSet is the directories whose events come, and the names in them that matter. A source that has been set up is never
-// changed, but replaced by another: fsnotify mistakes a directory for the one that had its name before.
+// watchSet is the watched directories, and the relevant names in them. The directories of a source are never
+// changed; a new source replaces it, because fsnotify mistakes a directory for the one that had its path before.
 type watchSet struct {
-	source           *eventSource // nil: none yet, or none could be had
+	source           *eventSource // nil: none yet, or none could be opened
 	dirs             map[string]fileID
 	names            map[string]bool
-	unreliableReason string // why events do not tell everything
-	isIncomplete     bool   // something could not be watched that may be another time
+	unreliableReason string // why some changes have no event; empty: all have
+	isIncomplete     bool   // a directory could not be watched; it is tried again
 }
 
-// fileID is the directory that has a path just now.
+// fileID identifies the directory at a path.
 type fileID struct {
 	dev, ino   uint64
-	isAncestor bool // no file and no link lies in it
+	isAncestor bool // it holds only directories of the paths, no file and no link
 }
 
-// update has events come for every entry on the way to the files, and from no other directory. It returns why events do
-// not tell everything, if so, and false if the ways changed all the while.
+// update watches exactly the directories that decide what the paths resolve to. It returns why some changes have no
+// event, if so, and false if the directories kept changing meanwhile.
 func (a *watchSet) update(paths []string, s settings) (reason string, steady bool) {
 	if a.isIncomplete {
 		a.close() // the limit may have been raised
@@ -49,7 +49,7 @@ func (a *watchSet) update(paths []string, s settings) (reason string, steady boo
 	return a.unreliableReason, false
 }
 
-// requiredWatches is the directories in which the ways to the files are decided, and the names there.
+// requiredWatches returns the directories that decide what the paths resolve to, and the names in them.
 func requiredWatches(paths []string) (dirs map[string]fileID, names map[string]bool) {
 	dirs, names = map[string]fileID{}, map[string]bool{}
 	for _, path := range paths {
@@ -68,7 +68,7 @@ func requiredWatches(paths []string) (dirs map[string]fileID, names map[string]b
 	return dirs, names
 }
 
-// identify is zero for a directory that is gone by now.
+// identify returns zero for a directory that does not exist any more.
 func identify(dir string) fileID {
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -90,14 +90,14 @@ func (a *watchSet) open(dirs map[string]fileID, s settings) error {
 	return nil
 }
 
-// add watches one directory. A passage that cannot be watched is left to the slow look.
+// add watches one directory. Changes of an ancestor that cannot be watched are found by the rescan.
 func (a *watchSet) add(dir string, s settings) {
 	err := s.addDir(a.source.Watcher, dir)
 	gone := errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 	switch {
-	case gone: // what is needed has changed, also where it looks the same again: numbers of inodes are used anew
+	case gone: // the required directories have changed, even if they look the same again: inode numbers are reused
 		delete(a.dirs, dir)
-	case a.dirs[dir].isAncestor: // what is needed does not depend on it
+	case a.dirs[dir].isAncestor: // optional
 	case err != nil:
 		a.unreliableReason, a.isIncomplete = fmt.Sprintf("watch %s: %s", dir, describeWatchError(err)), true
 	case a.unreliableReason == "":
@@ -107,12 +107,12 @@ func (a *watchSet) add(dir string, s settings) {
 	}
 }
 
-// isRelevant reports whether an event may matter. The name alone decides: a directory that has two paths, as with a bind
-// mount, tells of its files by either.
+// isRelevant reports whether an event may concern the files. The name alone decides: a directory that has two paths, as with a bind
+// mount, reports events under either.
 func (a *watchSet) isRelevant(event fsnotify.Event) bool {
 	if _, watched := a.dirs[event.Name]; watched {
 		if event.Has(fsnotify.Remove) || event.Has(fsnotify.Rename) {
-			a.close() // it is watched no more, and may be back before anyone looks
+			a.close() // it is no longer watched, and may exist again before the next update
 		}
 		return true
 	}

@@ -1,6 +1,6 @@
 package probe
 
-// ProcessContext is implemented by a Path whose project has a directory and an environment for what a check starts.
+// ProcessContext is implemented by a Dialer that knows the directory and the environment for processes of checks.
 type ProcessContext interface {
 	Dir() string       // the project's root
 	Environ() []string // the whole environment of its children

@@ -1,4 +1,4 @@
-// Package command checks a service by a program of the user's.
+// Package command checks a service by running a program of the user's.
 package command
 
 import (
@@ -17,9 +17,9 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Type is the check of type "command": well when the program exits with 0. {host}, {port} and {addr} in its arguments
-// lead through the tunnel, as do LOCALPORT_CHECK_HOST and LOCALPORT_CHECK_PORT in its environment. It runs in the
-// project's root with the environment of the project's children, in a process group that ends with the check.
+// Type is the check of type "command": healthy if the program exits with 0. {host}, {port} and {addr} in its arguments
+// are an address that forwards through the tunnel, as are LOCALPORT_CHECK_HOST and LOCALPORT_CHECK_PORT in its environment. It runs in the
+// project's root with the environment of the project's children, in a process group that is killed when the check ends.
 var Type = probe.Type{
 	CheckType: project.CheckType{Name: "command", Keys: []project.Key{{
 		Name: "command", Type: project.TypeTextList, Required: true,
@@ -55,10 +55,10 @@ func check(ctx context.Context, path probe.Dialer, argv []string) error {
 	return nil
 }
 
-// stopGracePeriod is how long a program that is cut short may take to end politely.
+// stopGracePeriod is how long a program may take to end after SIGTERM.
 const stopGracePeriod = 100 * time.Millisecond
 
-// runProgram runs the program. Nothing of its group is left when it returns.
+// runProgram runs the program. No process of its group is left when it returns.
 func runProgram(ctx context.Context, run process.Command, said *lastLines) error {
 	name := filepath.Base(run.Argv[0])
 	if ctx.Err() != nil {
@@ -85,11 +85,11 @@ func runProgram(ctx context.Context, run process.Command, said *lastLines) error
 	return nil
 }
 
-// lastLines are the last line that a program printed on either of its outputs.
+// lastLines holds the last line that a program printed on each of its outputs.
 type lastLines struct{ out, err string }
 
 func (w *lastLines) addLine(from process.Stream, line string) {
-	const most = 200 // of what one message can hold
+	const most = 200 // characters in a message
 	if line = strings.TrimSpace(line); line == "" {
 		return
 	}
@@ -103,7 +103,7 @@ func (w *lastLines) addLine(from process.Stream, line string) {
 	w.out = line
 }
 
-// errorLine is what it complained of; of one that complains on stdout, what it printed. It is for after the program's end.
+// errorLine returns the last line on stderr, else that on stdout. Call it only after the program has ended.
 func (w *lastLines) errorLine() []string {
 	for _, line := range []string{w.err, w.out} {
 		if line != "" {

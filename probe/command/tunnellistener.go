@@ -11,8 +11,8 @@ import (
 	"github.com/localport-sh/localport/probe"
 )
 
-// tunnelListener is a private listener that leads through the tunnel for as long as one check takes: the service's own listener
-// accepts with nothing behind it, and would count the check among its clients.
+// tunnelListener is a private listener that forwards through the tunnel during one check: the service's own listener
+// accepts even if nothing is behind it, and would count the check as a client.
 type tunnelListener struct {
 	ln          net.Listener
 	path        probe.Dialer
@@ -40,14 +40,14 @@ func (b *tunnelListener) addr() (host, port string) {
 	return addr.IP.String(), strconv.Itoa(addr.Port)
 }
 
-// close ends every connection, and returns when none is left.
+// close closes every connection and waits for their goroutines.
 func (b *tunnelListener) close() {
 	b.cancel()
 	b.ln.Close()
 	b.connections.Wait()
 }
 
-// explainError is the error of a check. Where the way itself failed, that is why, and it is no bad answer of the service's.
+// explainError returns the error of a check. If a dial failed, that is the cause, and not a bad answer of the service.
 func (b *tunnelListener) explainError(err error) error {
 	select {
 	case <-b.doneCh:
@@ -80,7 +80,7 @@ func (b *tunnelListener) forward(ctx context.Context, near net.Conn) {
 		b.dialErr = err
 		b.mu.Unlock()
 		if tcp, ok := near.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0) // the program is to see a reset, not an empty answer
+			_ = tcp.SetLinger(0) // so that the program sees a reset, not an empty answer
 		}
 		return
 	}
@@ -93,7 +93,7 @@ func (b *tunnelListener) forward(ctx context.Context, near net.Conn) {
 	sending.Wait()
 }
 
-// copyHalf copies until the end, and passes the end on where that can be done.
+// copyHalf copies until EOF, then half-closes to if it can, else closes it.
 func copyHalf(to, from net.Conn) {
 	_, _ = io.Copy(to, from)
 	if half, ok := to.(interface{ CloseWrite() error }); ok {

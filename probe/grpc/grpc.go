@@ -1,5 +1,5 @@
-// Package grpc checks a gRPC server by its standard health service, grpc.health.v1.Health. It makes the one call itself,
-// over the standard library's HTTP/2: the library for gRPC would cost every start of the program 1 ms, and 6 MB.
+// Package grpc checks a gRPC server with its standard health service, grpc.health.v1.Health. It makes the call itself
+// over the standard library's HTTP/2: the gRPC library would add 1 ms to every start of the program, and 6 MB.
 package grpc
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Type is the check of type "grpc": well when the answer is SERVING. Without a service the whole server is asked about.
+// Type is the check of type "grpc": healthy if the answer is SERVING. Without a service it checks the whole server.
 var Type = probe.Type{
 	CheckType: project.CheckType{Name: "grpc", Keys: append([]project.Key{
 		{Name: "service"},
@@ -40,7 +40,7 @@ var Type = probe.Type{
 }
 
 func check(ctx context.Context, path probe.Dialer, config *tls.Config, s project.Settings) error {
-	// The connection is made here, not by the transport: that would go on dialling after a check that was cut short.
+	// The connection is opened here, because the transport would go on dialling after the check's context has ended.
 	conn, err := secure.Dial(ctx, path, config)
 	if err != nil {
 		return explainError(ctx, err)
@@ -94,7 +94,7 @@ func callHealthCheck(ctx context.Context, transport http.RoundTripper, scheme st
 	return checkResponse(response, body, s.Text("service"))
 }
 
-// encodeRequest is HealthCheckRequest{service = 1: string}, behind the five bytes of a message that is not compressed.
+// encodeRequest encodes HealthCheckRequest{service = 1: string} with the five-byte prefix of an uncompressed message.
 func encodeRequest(service string) []byte {
 	var body []byte
 	if service != "" {
@@ -106,7 +106,7 @@ func encodeRequest(service string) []byte {
 // The values of HealthCheckResponse.ServingStatus.
 var servingStatus = []string{"UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"}
 
-// statusCodes are the names of what grpc-status may be (https://grpc.io/docs/guides/status-codes/).
+// statusCodes are the names of the values of grpc-status (https://grpc.io/docs/guides/status-codes/).
 var statusCodes = []string{
 	"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",
 	"RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE",
@@ -171,7 +171,7 @@ func statusFailure(code, text, service string) error {
 	return failure
 }
 
-// decodeStatus reads HealthCheckResponse{status = 1: enum}; no field at all is UNKNOWN.
+// decodeStatus decodes HealthCheckResponse{status = 1: enum}; a missing field is UNKNOWN.
 func decodeStatus(body []byte) (string, bool) {
 	if len(body) < 5 || int(binary.BigEndian.Uint32(body[1:5])) != len(body)-5 || body[0] != 0 {
 		return "", false

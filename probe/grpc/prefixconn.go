@@ -5,15 +5,15 @@ import (
 	"sync"
 )
 
-// prefixConn keeps the first bytes that come back over a connection. What the transport makes of a far end that does not
-// speak HTTP/2 differs from time to time.
+// prefixConn keeps the first bytes received on a connection. The transport's error for a server that does not
+// speak HTTP/2 is not always the same.
 type prefixConn struct {
 	net.Conn
 	mu     sync.Mutex
 	prefix []byte
 }
 
-// frameHeadLength is as much of a frame as tells its type, which is the last of these bytes (RFC 9113, 4.1).
+// frameHeadLength is the length of a frame's head up to its type, the last of these bytes (RFC 9113, 4.1).
 const frameHeadLength = 4
 
 func (o *prefixConn) Read(p []byte) (int, error) {
@@ -26,8 +26,8 @@ func (o *prefixConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// isHTTP2 reports whether what came begins as HTTP/2 does, with a SETTINGS frame (RFC 9113, 3.4). Of nothing it cannot
-// be told.
+// isHTTP2 reports whether the received bytes begin with a SETTINGS frame (RFC 9113, 3.4). It returns true if too few
+// bytes were received to tell.
 func (o *prefixConn) isHTTP2() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

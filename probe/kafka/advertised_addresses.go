@@ -16,11 +16,11 @@ import (
 	"github.com/localport-sh/localport/probe"
 )
 
-// reachTimeout is how long it is tried to reach one advertised address.
+// reachTimeout is the timeout of a connection to one advertised address.
 const reachTimeout = time.Second
 
-// checkAdvertisedAddresses finds out whether clients on this machine will come through with what the brokers advertise: whatever
-// address a client begins with, it goes on with these.
+// checkAdvertisedAddresses checks whether clients on this machine can connect to the addresses that the brokers advertise: whatever
+// address a client bootstraps from, it then connects to these.
 func checkAdvertisedAddresses(ctx context.Context, path probe.Dialer, brokers []kmsg.MetadataResponseBroker) error {
 	if len(brokers) == 0 {
 		return &probe.Failure{Reason: "the broker reports no available broker, not even itself"}
@@ -63,7 +63,7 @@ func brokerAddress(broker kmsg.MetadataResponseBroker) string {
 	return net.JoinHostPort(broker.Host, strconv.Itoa(int(broker.Port)))
 }
 
-// checkReachable says why an advertised address leads nowhere. Our own needs no trying: our listener always accepts.
+// checkReachable returns why an advertised address cannot be reached. Our own is not tried, because our listener always accepts.
 func checkReachable(ctx context.Context, broker kmsg.MetadataResponseBroker, local netip.AddrPort) error {
 	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
 	defer cancel()
@@ -83,7 +83,7 @@ func checkReachable(ctx context.Context, broker kmsg.MetadataResponseBroker, loc
 	return conn.Close()
 }
 
-// trimAddress is an error without the address that it repeats.
+// trimAddress returns an error without the address, which the message has already.
 func trimAddress(err error) error {
 	if failed, ok := errors.AsType[*net.DNSError](err); ok {
 		if failed.IsTimeout {
@@ -100,7 +100,7 @@ func trimAddress(err error) error {
 	return err
 }
 
-// advertisedHint is what to set, on either side.
+// advertisedHint returns what to change on the broker or here.
 func advertisedHint(broker kmsg.MetadataResponseBroker, local netip.AddrPort) string {
 	ours := "127.0.0.1:PORT"
 	if local.IsValid() {

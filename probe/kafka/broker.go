@@ -17,7 +17,7 @@ import (
 	"github.com/localport-sh/localport/probe/secure"
 )
 
-// broker is one connection to a broker, which is asked one thing at a time.
+// broker is one connection to a broker, with one request at a time.
 type broker struct {
 	conn          net.Conn
 	correlationID int32
@@ -25,16 +25,16 @@ type broker struct {
 	hasAnswered   bool            // it has answered something
 }
 
-// maxAnswerSize bounds an answer, in bytes: what a check asks for is far smaller. A server of another protocol gives
-// lengths that are text.
+// maxAnswerSize is the maximum number of bytes of an answer; the answers of a check are far smaller. A server of another protocol sends
+// text where the length should be.
 const maxAnswerSize = 16 << 20
 
-// errNotKafka is an answer that no broker gives.
+// errNotKafka reports an answer that no broker sends.
 var errNotKafka = errors.New("the answer is not a Kafka response")
 
 var formatter = kmsg.NewRequestFormatter(kmsg.FormatterClientID("localport"))
 
-// request sends a request in a version, and reads the answer into it.
+// request sends a request in a version, and reads the answer.
 func (b *broker) request(request kmsg.Request, answer kmsg.Response, version int16) error {
 	b.correlationID++
 	request.SetVersion(version)
@@ -59,7 +59,7 @@ func (b *broker) request(request kmsg.Request, answer kmsg.Response, version int
 	return nil
 }
 
-// readAnswer is the next answer, behind its length and its number.
+// readAnswer returns the body of the next answer, without length and correlation id.
 func (b *broker) readAnswer() ([]byte, error) {
 	head := make([]byte, 8)
 	if _, err := io.ReadFull(b.conn, head); err != nil {
@@ -98,7 +98,7 @@ func skipTags(body []byte) ([]byte, error) {
 	return body, nil
 }
 
-// explainError gives the broker's own words where it spoke.
+// explainError returns a Failure with the broker's own message if it sent one.
 func (b *broker) explainError(ctx context.Context, err error, secured bool) error {
 	hint := ""
 	if h, ok := errors.AsType[*hintError](err); ok {

@@ -1,5 +1,5 @@
-// Package kafka checks a Kafka broker by asking it for its metadata, and whether the addresses that it gives to clients
-// can be reached from here: if not, no client works, however well the broker is.
+// Package kafka checks a Kafka broker by fetching its metadata, and checks whether the addresses that it advertises to clients
+// can be reached from here: if not, no client works, even if the broker is healthy.
 package kafka
 
 import (
@@ -42,7 +42,7 @@ var Type = probe.Type{
 	},
 }
 
-// What health_check.advertised says of the addresses that brokers advertise.
+// The values of health_check.advertised.
 const (
 	advertisedCheck  = "check"
 	advertisedIgnore = "ignore"
@@ -81,7 +81,7 @@ func check(ctx context.Context, path probe.Dialer, conn net.Conn, s project.Sett
 	return checkAdvertisedAddresses(ctx, path, metadata.Brokers)
 }
 
-// fetchVersions asks what the broker speaks. The oldest form of the question is the one that every broker answers.
+// fetchVersions fetches the request versions that the broker supports. Every broker answers version 0 of ApiVersions.
 func (b *broker) fetchVersions() error {
 	answer := kmsg.NewPtrApiVersionsResponse()
 	if err := b.request(kmsg.NewPtrApiVersionsRequest(), answer, 0); err != nil {
@@ -125,7 +125,7 @@ func checkTopic(metadata *kmsg.MetadataResponse) error {
 	return nil
 }
 
-// withHint adds a hint to an error for which there is none.
+// withHint adds a hint to an error that has none.
 func withHint(err error, hint string) error {
 	failure, ok := errors.AsType[*probe.Failure](err)
 	if ok && failure.Hint != "" {

@@ -37,7 +37,7 @@ func validateMechanism(value any) error {
 
 const checkLoginHint = "check health_check.user and health_check.password"
 
-// login is SaslHandshake, then SaslAuthenticate as often as the mechanism needs. No error of it holds the password.
+// login sends SaslHandshake, then SaslAuthenticate as often as the mechanism requires. None of its errors holds the password.
 func (b *broker) login(ctx context.Context, name, user, password string) error {
 	if user == "" || password == "" {
 		return &probe.Failure{Reason: "health_check.sasl requires a user and a password", Hint: checkLoginHint}

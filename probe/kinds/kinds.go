@@ -17,7 +17,7 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// builtin are the types of health check. A new one is a package and a line here.
+// builtin lists the types of health check. A new one is a package and a line here.
 var builtin = []probe.Type{
 	tcp.Type,
 	web.HTTP,
@@ -31,7 +31,7 @@ var builtin = []probe.Type{
 	kafka.Type,
 }
 
-// New is the check that a configuration asks for; nil where it asks for none.
+// New returns the check for a configuration; nil if its type is "none".
 func New(c project.HealthCheck) (probe.Check, error) {
 	if c.Type == project.CheckNone {
 		return nil, nil
@@ -44,7 +44,7 @@ func New(c project.HealthCheck) (probe.Check, error) {
 	return nil, fmt.Errorf("unknown health check type %q", c.Type)
 }
 
-// Types are what a config may say.
+// Types returns the types that a config may use.
 func Types() []project.CheckType {
 	types := make([]project.CheckType, len(builtin))
 	for i, kind := range builtin {

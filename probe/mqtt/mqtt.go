@@ -1,4 +1,4 @@
-// Package mqtt checks an MQTT broker by connecting to it as a client, and leaving.
+// Package mqtt checks an MQTT broker by connecting to it as a client, and disconnecting.
 package mqtt
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Type is the check of type "mqtt": well when the broker accepts the connection (CONNACK 0).
+// Type is the check of type "mqtt": healthy if the broker accepts the connection (CONNACK 0).
 var Type = probe.Type{
 	CheckType: project.CheckType{Name: "mqtt", Keys: append([]project.Key{
 		{Name: "user"},
@@ -99,7 +99,7 @@ func appendString(b []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
 }
 
-// refusalReasons are the reasons of a CONNACK, of both versions (MQTT 3.1.1, 3.2.2.3; MQTT 5, 3.2.2.2).
+// refusalReasons are the reason codes of a CONNACK in both versions (MQTT 3.1.1, 3.2.2.3; MQTT 5, 3.2.2.2).
 var refusalReasons = map[byte]string{
 	1: "unacceptable protocol version", 2: "client identifier rejected", 3: "server unavailable",
 	4: "bad user name or password", 5: "not authorized",

@@ -17,9 +17,9 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Type is the check of type "mysql": well when the login and a ping, or the query, succeed. Without a user, being turned
-// away is well: the server is there. (A greeting that is only read and not answered would count against
-// max_connect_errors, and have the server block the host that the tunnel comes from.)
+// Type is the check of type "mysql": healthy if the login and a ping, or the query, succeed. Without a user, a refused login
+// is healthy too: the server answers. (A greeting that is read but not answered would count against
+// max_connect_errors, until the server blocks the host that the tunnel comes from.)
 var Type = probe.Type{
 	CheckType: project.CheckType{Name: "mysql", Keys: append([]project.Key{
 		{Name: "user"},

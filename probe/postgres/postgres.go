@@ -1,4 +1,4 @@
-// Package postgres checks a PostgreSQL server by logging in and asking it something.
+// Package postgres checks a PostgreSQL server with a login and a query.
 package postgres
 
 import (
@@ -17,8 +17,8 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Type is the check of type "postgres": well when the query is answered. Without keys it logs in as user postgres to
-// the database of that name, with TLS where the server has it.
+// Type is the check of type "postgres": healthy if the query is answered. Without keys it logs in as user postgres to
+// the database of that name, with TLS if the server supports it.
 var Type = probe.Type{
 	CheckType: project.CheckType{Name: "postgres", Keys: []project.Key{
 		{Name: "user", Default: "postgres"},
@@ -50,8 +50,8 @@ func validateSSLMode(value any) error {
 	return fmt.Errorf("must be one of %s", strings.Join(sslModes, ", "))
 }
 
-// unsetLibpqVariables removes libpq's variables from this process: pgconn would take what a config does not say from them, and it
-// has no other way to be told not to. Children have their environment from elsewhere.
+// unsetLibpqVariables removes libpq's variables from this process: pgconn takes what a config does not set from them, and it
+// has no option against that. Children get their environment from elsewhere.
 func unsetLibpqVariables() {
 	for _, entry := range os.Environ() {
 		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "PG") {
@@ -60,7 +60,7 @@ func unsetLibpqVariables() {
 	}
 }
 
-// localName stands for the server where its name cannot be known: nobody looks it up.
+// localName is the server's name if it is not known. It is never looked up.
 const localName = "localhost"
 
 func newConfig(s project.Settings) (*pgconn.Config, error) {
@@ -90,28 +90,28 @@ func newConfig(s project.Settings) (*pgconn.Config, error) {
 	return config, nil
 }
 
-// quoteValue is a value of libpq's keyword=value form.
+// quoteValue quotes a value of libpq's keyword=value form.
 func quoteValue(value string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(value) + "'"
 }
 
 func check(ctx context.Context, path probe.Dialer, template *pgconn.Config, query string) error {
 	var dialled dialedConns
-	defer dialled.close() // whatever pgconn still does in the background ends with its connection
+	defer dialled.close() // ends what pgconn still does in the background
 	config := template.Copy()
 	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return dialled.add(path.Dial(ctx)) }
 	conn, err := pgconn.ConnectConfig(ctx, config)
 	if refused := dialled.dialError(); refused != nil {
-		return refused // as the tunnel said it; pgconn would say it once for each way of trying
+		return refused // the tunnel's own error; pgconn repeats it for each attempt
 	}
 	if err != nil {
 		return explainError(ctx, err, template.Password == "")
 	}
 	_, err = conn.Exec(ctx, query).ReadAll()
 	if ctx.Err() != nil {
-		dialled.close() // it would wait for an answer to its goodbye
+		dialled.close() // Close would wait for an answer
 	}
-	_ = conn.Close(ctx) // politely: the server's log stays clean
+	_ = conn.Close(ctx) // sends Terminate, so that the server logs no error
 	<-conn.CleanupDone()
 	if err != nil {
 		return explainError(ctx, err, false)
@@ -119,7 +119,7 @@ func check(ctx context.Context, path probe.Dialer, template *pgconn.Config, quer
 	return nil
 }
 
-// dialedConns are the connections of one check.
+// dialedConns holds the connections of one check.
 type dialedConns struct {
 	mu   sync.Mutex
 	open []net.Conn
@@ -159,7 +159,7 @@ const (
 	cannotConnectNow     = "57P03"
 )
 
-// explainError gives the server's own words where it spoke.
+// explainError returns a Failure with the server's own message if it sent one.
 func explainError(ctx context.Context, err error, noPassword bool) error {
 	if said, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return &probe.Failure{Reason: fmt.Sprintf("%s (SQLSTATE %s)", said.Message, said.Code), Hint: hintFor(said.Code, noPassword)}
@@ -172,7 +172,7 @@ func explainError(ctx context.Context, err error, noPassword bool) error {
 	}
 	if failed, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		if cause := errors.Unwrap(failed); cause != nil {
-			return secure.ExplainError(cause) // the rest names an address that means nothing
+			return secure.ExplainError(cause) // the rest names a placeholder address
 		}
 	}
 	return secure.ExplainError(err)

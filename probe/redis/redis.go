@@ -1,4 +1,4 @@
-// Package redis checks a Redis server, or one of its kin, by PING.
+// Package redis checks a Redis server, or a compatible one, with PING.
 package redis
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Type is the check of type "redis". It logs in where a password is given, and is well when PONG comes back.
+// Type is the check of type "redis": healthy if PING is answered. It logs in if a password is given.
 var Type = probe.Type{
 	CheckType: project.CheckType{Name: "redis", Keys: append([]project.Key{
 		{Name: "user"},
@@ -25,7 +25,7 @@ var Type = probe.Type{
 	New: secure.ConnectionCheck(check),
 }
 
-// checkRequests are the commands of one check.
+// checkRequests returns the commands of one check.
 func checkRequests(s project.Settings) [][]string {
 	var all [][]string
 	switch user, password := s.Text("user"), s.Text("password"); {
@@ -63,7 +63,7 @@ func check(conn net.Conn, s project.Settings) error {
 	return nil
 }
 
-// encodeRequest is a command as an array of bulk strings (https://redis.io/docs/latest/develop/reference/protocol-spec/).
+// encodeRequest encodes a command as an array of bulk strings (https://redis.io/docs/latest/develop/reference/protocol-spec/).
 func encodeRequest(request []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "*%d\r\n", len(request))

@@ -8,7 +8,7 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// HeadersKey are those that a check over HTTP sends besides its own. Their values are secret, but for those that never are.
+// HeadersKey is the key for additional headers of a check over HTTP. Their values are secret, except those in PublicEntries.
 var HeadersKey = project.Key{
 	Name: "headers", Type: project.TypeTable, Secret: true, Validate: validateHeaders,
 	PublicEntries: []string{
@@ -16,7 +16,7 @@ var HeadersKey = project.Key{
 	},
 }
 
-// validateHeaders says which header HTTP could not carry (RFC 9110, 5.1 and 5.5). It shows no value.
+// validateHeaders returns an error about a header that is invalid in HTTP (RFC 9110, 5.1 and 5.5). It shows no value.
 func validateHeaders(value any) error {
 	for name, text := range value.(map[string]string) {
 		if strings.ContainsFunc(name, isNotTokenChar) || name == "" {

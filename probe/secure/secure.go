@@ -1,5 +1,5 @@
-// Package secure has what checks over TLS share: the keys, the client's settings that they ask for, and the errors of
-// a handshake in words.
+// Package secure has what checks over TLS share: the config keys, the TLS configuration they result in, and explanations of
+// handshake errors.
 package secure
 
 import (
@@ -16,23 +16,23 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Keys are those that a check over TLS may have.
+// Keys are the keys of a check with optional TLS.
 var Keys = append([]project.Key{{Name: "tls", Type: project.TypeBool}}, VerificationKeys...)
 
-// VerificationKeys are the keys of a check that speaks TLS anyway.
+// VerificationKeys are the keys of a check that always uses TLS.
 var VerificationKeys = []project.Key{
 	{Name: "tls_verify", Type: project.TypeBool, Default: true},
 	{Name: "ca_file", Type: project.TypeFile},
 	{Name: "server_name"},
 }
 
-// Config is what the keys ask for; nil where TLS is off. The certificate's chain is verified against ca_file or the
-// system's authorities, its name against server_name: without one the name cannot be known, for our address is not the
+// Config returns the TLS configuration for the keys; nil if TLS is off. The certificate's chain is verified against ca_file or the
+// system's authorities, its name against server_name: without it the name is not verified, because our address is not the
 // server's.
 func Config(s project.Settings) (*tls.Config, error) { return ConfigFor(s, "") }
 
-// ConfigFor is Config where the server is asked for by this host, "" or with a port: without server_name the certificate
-// must have its name.
+// ConfigFor is Config for a server that is addressed by this host, which may be "" or have a port: without server_name the certificate
+// must be valid for it.
 func ConfigFor(s project.Settings, host string) (*tls.Config, error) {
 	if !s.Bool("tls") {
 		return nil, nil
@@ -40,7 +40,7 @@ func ConfigFor(s project.Settings, host string) (*tls.Config, error) {
 	return RequiredConfig(s, host)
 }
 
-// RequiredConfig is ConfigFor of a check that speaks TLS anyway.
+// RequiredConfig is ConfigFor for a check that always uses TLS.
 func RequiredConfig(s project.Settings, host string) (*tls.Config, error) {
 	name := s.Text("server_name")
 	if name == "" {
@@ -67,7 +67,7 @@ func RequiredConfig(s project.Settings, host string) (*tls.Config, error) {
 	return c, nil
 }
 
-// hostname is a host without its port, and without the brackets of an address.
+// hostname returns a host without its port and brackets.
 func hostname(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		return name
@@ -75,7 +75,7 @@ func hostname(host string) string {
 	return strings.Trim(host, "[]")
 }
 
-// verifyChain verifies everything but the name.
+// verifyChain returns a function that verifies everything except the name.
 func verifyChain(roots *x509.CertPool) func(tls.ConnectionState) error {
 	return func(state tls.ConnectionState) error {
 		options := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}
@@ -87,7 +87,7 @@ func verifyChain(roots *x509.CertPool) func(tls.ConnectionState) error {
 	}
 }
 
-// Dial opens a connection to the service, over TLS unless config is nil. It ends with ctx: every read and write fails
+// Dial opens a connection to the service, with TLS unless config is nil. It is closed when ctx ends: every read and write fails
 // then. The caller closes it.
 func Dial(ctx context.Context, path probe.Dialer, config *tls.Config) (net.Conn, error) {
 	plain, err := path.Dial(ctx)
@@ -106,7 +106,7 @@ func Dial(ctx context.Context, path probe.Dialer, config *tls.Config) (net.Conn,
 	return secured, nil
 }
 
-// ConnectionCheck makes the checks of a protocol that is spoken over one connection, with TLS or without.
+// ConnectionCheck returns the constructor of a check that runs talk on one connection, with TLS or without.
 func ConnectionCheck(talk func(conn net.Conn, s project.Settings) error) func(project.Settings) (probe.Check, error) {
 	return func(s project.Settings) (probe.Check, error) {
 		config, err := Config(s)
@@ -124,11 +124,11 @@ func ConnectionCheck(talk func(conn net.Conn, s project.Settings) error) func(pr
 	}
 }
 
-// contextConn is a connection that ends with a context, and says so.
+// contextConn is a connection that is closed when a context ends, and then returns the context's error.
 type contextConn struct {
 	net.Conn
 	stop       func() bool
-	contextErr func() error // why the context has ended; nil: it has not
+	contextErr func() error // the context's Err
 }
 
 func (b *contextConn) Read(p []byte) (int, error) {
@@ -156,7 +156,7 @@ func (b *contextConn) Close() error {
 	return b.Conn.Close()
 }
 
-// ExplainError puts the error of a handshake into words, with what to set. Any other error is returned as it is.
+// ExplainError returns a Failure with a hint for an error of a TLS handshake. Any other error is returned unchanged.
 func ExplainError(err error) error {
 	var (
 		name    x509.HostnameError
@@ -183,7 +183,7 @@ func ExplainError(err error) error {
 	return err
 }
 
-// trimPackage is the error without the package that it comes from.
+// trimPackage returns the error's text without the name of its package.
 func trimPackage(err error) string { return strings.TrimPrefix(err.Error(), "x509: ") }
 
 func describeIssuer(err x509.UnknownAuthorityError) string {

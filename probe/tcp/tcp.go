@@ -19,14 +19,14 @@ var Type = probe.Type{
 	New:       func(project.Settings) (probe.Check, error) { return Check, nil },
 }
 
-// stayOpenTime is how long a connection must stay open to count as well when nothing acknowledged it and the service does
-// not speak first. A tunnel reports a refused connect well within it.
+// stayOpenTime is how long a connection must stay open to count as healthy if nothing acknowledged it and the service does
+// not speak first. A tunnel reports a refused connect sooner.
 const stayOpenTime = time.Second
 
-// errClosed is what a service looks like that accepts and hangs up; so does a tunnel with nothing behind it.
+// errClosed reports a service that accepts and closes; a tunnel with nothing behind it looks the same.
 var errClosed = errors.New("the server closed the connection immediately")
 
-// Check is well when the connection was acknowledged by the tunnel, or a byte came back, or it is still open after a
+// Check succeeds if the tunnel acknowledges the connection, or a byte is received, or the connection is still open after a
 // second.
 func Check(ctx context.Context, path probe.Dialer) error {
 	conn, err := path.Dial(ctx)
@@ -40,7 +40,7 @@ func Check(ctx context.Context, path probe.Dialer) error {
 	return checkStaysOpen(ctx, conn)
 }
 
-// readTimeout is settle, or less where the check has to be done sooner: then it ends by itself, a little before.
+// readTimeout returns stayOpenTime, or nine tenths of the time left until the deadline, so that the check ends before it.
 func readTimeout(ctx context.Context) time.Duration {
 	deadline, ok := ctx.Deadline()
 	if !ok {

@@ -1,4 +1,4 @@
-// Package web checks an HTTP server by asking for a page.
+// Package web checks an HTTP server with a request.
 package web
 
 import (
@@ -21,8 +21,8 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// HTTP is the check of type "http", HTTPS that of type "https": well when the status is one of those expected, or with
-// none given 2xx or 3xx, and the body holds what is expected. Redirects are not followed: their targets lie elsewhere.
+// HTTP is the check of type "http", HTTPS that of type "https": healthy if the status is one of those expected, or with
+// none given 2xx or 3xx, and the body matches. Redirects are not followed, because their targets are other servers.
 var (
 	HTTP  = probe.Type{CheckType: project.CheckType{Name: "http", Keys: keys}, New: newHTTP}
 	HTTPS = probe.Type{
@@ -40,7 +40,7 @@ var keys = []project.Key{
 	{Name: "host"},
 }
 
-// maxBodySize is how much of a body is looked at, in bytes.
+// maxBodySize is the number of bytes of a body that are read.
 const maxBodySize = 1 << 20
 
 func newHTTP(s project.Settings) (probe.Check, error) { return newCheck(s, nil) }
@@ -53,7 +53,7 @@ func newHTTPS(s project.Settings) (probe.Check, error) {
 	return newCheck(s, config)
 }
 
-// request is what is asked for, and what is to come back.
+// request is what a check sends, and what it expects.
 type request struct {
 	project.Settings
 	tlsConfig   *tls.Config
@@ -87,11 +87,11 @@ func (p request) check(ctx context.Context, path probe.Dialer) error {
 	return p.checkResponse(response, string(body))
 }
 
-// maxHeadSize is how much may come before a body, in bytes.
+// maxHeadSize is the maximum number of bytes before a body.
 const maxHeadSize = 1 << 20
 
-// roundTrip asks and reads the answer, whose body the connection bounds. It does without http.Transport, which takes
-// what a server says before it is asked for an answer to nothing, and puts that on stderr.
+// roundTrip sends the request and reads the response. It does not use http.Transport, which takes
+// what a server sends before the request as an unsolicited response, and prints it on stderr.
 func roundTrip(conn net.Conn, request *http.Request) (*http.Response, error) {
 	if err := request.Write(conn); err != nil {
 		return nil, err
@@ -150,7 +150,7 @@ func (p request) isExpectedStatus(status int) bool {
 	return status >= 200 && status < 400
 }
 
-// tryHTTPSHint is for a server that does not understand us.
+// tryHTTPSHint is for a server that does not understand HTTP.
 const tryHTTPSHint = `if the server speaks TLS, set health_check.type = "https"`
 
 func (p request) hint(status int) string {
@@ -169,12 +169,12 @@ func (p request) hint(status int) string {
 	return ""
 }
 
-// markupPattern is what a page for people has around its words.
+// markupPattern matches HTML tags, styles and scripts.
 var markupPattern = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`(?is)<(style|script)\b.*?</(style|script)\s*>|<[^>]*>`)
 })
 
-// excerpt is the first words of a body, for a message.
+// excerpt returns the first words of a body, for a message.
 func excerpt(body string) string {
 	const most = 80
 	if strings.HasPrefix(strings.TrimSpace(body), "<") {
@@ -238,7 +238,7 @@ func validateBody(value any) error {
 	return err
 }
 
-// newBodyMatcher is what a body must match: a text that it holds, or an expression between slashes.
+// newBodyMatcher returns a function that matches a body: it must contain the text, or match an expression between slashes.
 func newBodyMatcher(expected string) (func(string) bool, error) {
 	if len(expected) > 2 && strings.HasPrefix(expected, "/") && strings.HasSuffix(expected, "/") {
 		re, err := regexp.Compile(expected[1 : len(expected)-1])

@@ -6,9 +6,9 @@ default:
 build:
     go build -o localport ./cmd/localport
 
-# Every test; within two minutes.
+# Every test, and those of the tests' helpers.
 test:
-    go test ./...
+    go test ./... ./testdata/*
 
 # All that decides whether a change lands.
 check:
@@ -39,9 +39,9 @@ chaos *flags:
 chaos-prove *flags:
     testdata/chaos/faults/prove {{flags}}
 
-# Have git run the quick checks before each commit.
+# Have git run the quick checks before each commit: format as .golangci.yml says (gofumpt), and vet.
 hooks:
-    printf '#!/bin/sh\nset -e\ntest -z "$(gofmt -l .)" || { gofmt -l .; exit 1; }\ngo vet ./...\n' > "$(git rev-parse --git-path hooks)/pre-commit"
+    printf '#!/bin/sh\nset -e\ngit ls-files -z "*.go" | xargs -0 golangci-lint fmt --diff\ngo vet ./...\n' > "$(git rev-parse --git-path hooks)/pre-commit"
     chmod +x "$(git rev-parse --git-path hooks)/pre-commit"
 
 # Build what the tests' Kubernetes cluster is made of; some minutes, once.

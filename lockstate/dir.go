@@ -109,6 +109,7 @@ func (d *Dir) Read() (State, error) {
 	if err != nil {
 		return State{}, readError(d.path("state.json"), err)
 	}
+	d.applyFallback(&st)
 	d.applyDownFile(&st)
 	return st, nil
 }

@@ -1,15 +1,18 @@
 package lockstate
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -293,4 +296,81 @@ func TestUpdate_LeavesAStateWithoutPermission(t *testing.T) {
 	if st := update(t, d, increment); st.Ports["count"] != 2 {
 		t.Errorf("count %d", st.Ports["count"])
 	}
+}
+
+// What nobody will write again is found in the runtime directory, and is the state's once that can be written.
+func TestUpdate_KeepsALastChangeElsewhereNamespace(t *testing.T) {
+	if !inMountNamespace(t) {
+		return
+	}
+	d, mount := openTmpfs(t, "")
+	home := t.TempDir()
+	t.Setenv("XDG_RUNTIME_DIR", home)
+	socket, err := d.SocketPath()
+	check(t, err)
+	const first, second, third = 1, 2, 3
+	lease := func(pid int, since time.Time) Lease {
+		return Lease{Kind: ShellLease, Process: Process{PID: pid}, Since: since}
+	}
+	update(t, d, func(tx *Tx) error {
+		tx.Hold(Lease{Kind: StartLease})
+		tx.Hold(lease(first, time.Now()))
+		tx.Hold(lease(second, time.Now()))
+		tx.Supervisor = &Supervisor{Socket: socket}
+		tx.Bump()
+		return nil
+	})
+	check(t, unix.Mount("", mount, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+	end := func(tx *Tx) error {
+		tx.Release(StartLease, Process{})
+		tx.Release(ShellLease, Process{PID: first})
+		tx.Supervisor, tx.Down = nil, true
+		tx.Bump()
+		tx.Last()
+		return nil
+	}
+	_, err = d.Update(t.Context(), end)
+	failed, ok := errors.AsType[*WriteError](err)
+	if !ok || failed.Fallback == "" || filepath.Dir(failed.Fallback) != filepath.Dir(socket) {
+		t.Fatalf("got %+v, %v", failed, err)
+	}
+	// Another session has another runtime directory.
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	isEnded := func(st State, pids ...int) {
+		t.Helper()
+		var got []int
+		for _, l := range st.Leases {
+			got = append(got, l.PID)
+		}
+		if !slices.Equal(got, pids) || st.Supervisor != nil || !st.Down {
+			t.Errorf("leases of %v, want %v; supervisor %v, down %v", got, pids, st.Supervisor, st.Down)
+		}
+	}
+	isEnded(d.Peek(), second)
+	isEnded(update(t, d, readOnly), second)
+
+	// A release that knows nothing of it has recorded somebody since.
+	check(t, unix.Mount("", mount, "", unix.MS_REMOUNT, ""))
+	path := d.path("state.json")
+	data, err := os.ReadFile(path)
+	check(t, err)
+	var st State
+	check(t, json.Unmarshal(data, &st))
+	st.Hold(lease(third, time.Now()))
+	data, err = json.Marshal(st)
+	check(t, err)
+	check(t, os.WriteFile(path, data, 0o600))
+	isEnded(d.Peek(), second, third)
+	isEnded(update(t, d, func(tx *Tx) error { tx.Bump(); return nil }), second, third)
+	if _, err := os.Stat(failed.Fallback); err == nil {
+		t.Errorf("%s is left", failed.Fallback)
+	}
+	isEnded(d.Peek(), second, third)
+
+	// An older one does not count.
+	st.Line = 0
+	data, err = json.Marshal(fallback{st, time.Now()})
+	check(t, err)
+	check(t, os.WriteFile(failed.Fallback, data, 0o600))
+	isEnded(d.Peek(), second, third)
 }

@@ -35,6 +35,8 @@ type WriteError struct {
 	Err  error
 	// IsNotRun: the lock file is missing and could not be created, so fn was not called.
 	IsNotRun bool
+	// Fallback is the file that has the state instead; empty if none has. See Tx.Last.
+	Fallback string
 }
 
 func (e *WriteError) Error() string { return fmt.Sprintf("write %s: %v", e.Path, e.Err) }

@@ -12,12 +12,14 @@ import (
 // It is taken every second by every supervisor, and is therefore made of bare system calls: the pages of a program that something
 // runs through every second stay in memory. With package os it was 0.8 MB a supervisor.
 type Fingerprint struct {
-	state, prompt, election FileID
+	state, prompt, election, down FileID
 }
 
-// Fingerprint is that of the files as they are now. It costs three stats.
+// Fingerprint is that of the files as they are now. It costs four stats.
 func (d *Dir) Fingerprint() Fingerprint {
-	return Fingerprint{Identify(d.Path + "/state.json"), Identify(d.Path + "/prompt"), Identify(d.Path + "/election")}
+	return Fingerprint{
+		Identify(d.Path + "/state.json"), Identify(d.Path + "/prompt"), Identify(d.Path + "/election"), Identify(d.Path + "/down.unset"),
+	}
 }
 
 // IsComplete reports whether the state and the prompt's line are there. What was deleted is written again by the next Update that

@@ -18,6 +18,13 @@ func startTime(pid int) (uint64, error) {
 	return uint64(t.Sec)*1e6 + uint64(t.Usec), nil
 }
 
+// IsStopped reports whether the process is stopped, as by SIGSTOP or a debugger: it lives and does nothing.
+func (p Process) IsStopped() bool {
+	const stopped = 4 // SSTOP in sys/proc.h
+	info, err := unix.SysctlKinfoProc("kern.proc.pid", p.PID)
+	return err == nil && info.Proc.P_stat == stopped
+}
+
 func readBootID() (string, error) {
 	t, err := unix.SysctlTimeval("kern.boottime")
 	if err != nil {

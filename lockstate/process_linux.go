@@ -37,6 +37,17 @@ func startTime(pid int) (uint64, error) {
 	return strconv.ParseUint(string(fields[19]), 10, 64)
 }
 
+// IsStopped reports whether the process is stopped, as by SIGSTOP or a debugger: it lives and does nothing. Field 3 of
+// /proc/PID/stat.
+func (p Process) IsStopped() bool {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(p.PID) + "/stat")
+	if err != nil {
+		return false
+	}
+	rest := bytes.TrimLeft(data[bytes.LastIndexByte(data, ')')+1:], " ")
+	return len(rest) > 0 && (rest[0] == 'T' || rest[0] == 't')
+}
+
 // readBootID returns "" where the system has no such id.
 func readBootID() (string, error) {
 	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")

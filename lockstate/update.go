@@ -17,12 +17,14 @@ type Tx struct {
 
 	lock              *fileLock
 	isBumped          bool
-	isStored          bool // the state file existed and was usable
-	wasDown           bool // State.Down as read
-	isDownFileCurrent bool // the down file says the same
+	isLast            bool
+	isStored          bool     // the state file existed and was usable
+	wasDown           bool     // State.Down as read
+	isDownFileCurrent bool     // the down file says the same
+	fallbacks         []string // files that hold what could not be written to the state file
 	elections         []*Election
 	afterWrite        []func()
-	err               error // the first question that could not be answered
+	err               error // the first error of Alive
 }
 
 // Update runs fn under the project's file lock and writes what fn made of the state. An error of fn's is returned as it
@@ -107,9 +109,13 @@ func (tx *Tx) write(before []byte) error {
 			return err
 		}
 		if err := tx.lock.replaceState(after, tx.Warning != ""); err != nil {
+			if failed, ok := errors.AsType[*WriteError](err); ok && tx.isLast {
+				failed.Fallback, _ = tx.lock.dir.writeFallback(tx.State)
+			}
 			return err
 		}
 		tx.isStored = true
+		removeFiles(tx.fallbacks)
 		if tx.Warning != "" {
 			tx.lock.dir.warn(tx.Warning)
 		}
@@ -163,6 +169,7 @@ func (l *fileLock) load() (*Tx, error) {
 		tx.Warning = fmt.Sprintf("state file %s is unusable (%v); moved it to %s and created a new one", path, err, l.dir.asidePath())
 	} else {
 		tx.isStored = true
+		tx.fallbacks = l.dir.applyFallback(&tx.State)
 	}
 	tx.isDownFileCurrent = l.dir.applyDownFile(&tx.State)
 	tx.wasDown = tx.Down
@@ -181,9 +188,11 @@ func (d *Dir) newState() State {
 // Bump changes the prompt's line, so that every shell in the project runs export at its next prompt.
 func (tx *Tx) Bump() { tx.isBumped = true }
 
-// MayOverwrite allows the state file to be written over where the disk has no room for a new one: for a change that nobody will
-// make again, as that of a supervisor which ends. Whoever reads at that moment without the lock may see a part of each.
-func (tx *Tx) MayOverwrite() { tx.lock.mayOverwrite = true }
+// Last says that nobody will make the change again, as that of a supervisor which ends. Where the disk has no room for a new
+// state file, the old one is written over: whoever reads at that moment without the lock may see a part of each. Where that
+// cannot be done either, the state is written to the runtime directory, and taken over by the next Update: see
+// WriteError.Fallback. Such a change must be one that is announced by Bump.
+func (tx *Tx) Last() { tx.isLast, tx.lock.mayOverwrite = true, true }
 
 // AfterWrite has act run once, under the lock, when the run of Update's function counts: after the state was written,
 // or could not be written.

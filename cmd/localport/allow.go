@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 )
@@ -25,7 +26,7 @@ func (allowCmd) Run(a *app) error {
 	if err := p.bump(ctx); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.err, "localport: allowed %s\n", p.Config)
+	output.Info(a.err, "allowed %s", p.Config)
 	client, err := p.Running(ctx)
 	if err != nil || client == nil {
 		return err
@@ -59,7 +60,7 @@ func (denyCmd) Run(a *app) error {
 	if _, err := p.Dir.Update(ctx, func(tx *lockstate.Tx) error { tx.Down = false; return nil }); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.err, "localport: denied %s\n", p.Config)
+	output.Info(a.err, "denied %s", p.Config)
 	return nil
 }
 

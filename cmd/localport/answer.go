@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/ssh/askpass"
@@ -24,10 +25,10 @@ const loginWait = 3 * time.Minute
 func (l *login) askFor(ctx context.Context, a *app, p here, client *client.Client, supervisor *api.SupervisorStatus) error {
 	terminal, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
-		return fmt.Errorf("log in to %s: ssh asks on a terminal, and there is none: %w", l.Name, err)
+		return fmt.Errorf("log in to %s: ssh has questions and needs a terminal: %w", l.Name, err)
 	}
 	defer terminal.Close()
-	fmt.Fprintf(a.err, "localport: the login to %s, for %s\n", l.Name, strings.Join(l.names, ", "))
+	output.Info(a.err, "logging in to %s for %s", l.Name, strings.Join(l.names, ", "))
 	// The supervisor's own directory goes with it, whatever becomes of us.
 	private := filepath.Join(filepath.Dir(supervisor.Socket), supervisor.Run)
 	questions, err := askpass.Listen(ctx, private, func(ctx context.Context, q askpass.Question) (string, bool) {
@@ -35,7 +36,7 @@ func (l *login) askFor(ctx context.Context, a *app, p here, client *client.Clien
 		return text, err == nil
 	})
 	if err != nil {
-		return fmt.Errorf("listen for what ssh asks: %w", err)
+		return fmt.Errorf("listen for the questions of ssh: %w", err)
 	}
 	defer func() { _ = questions.Close() }()
 	if err := client.Login(ctx, api.LoginRequest{Names: l.names, Ask: questions.Socket()}); err != nil {
@@ -44,7 +45,7 @@ func (l *login) askFor(ctx context.Context, a *app, p here, client *client.Clien
 	waiting, cancel := context.WithTimeout(ctx, loginWait)
 	defer cancel()
 	if _, err := p.settle(waiting, *client, l.names); err != nil && ctx.Err() != nil {
-		return fmt.Errorf("the login to %s was given up", l.Name)
+		return fmt.Errorf("the login to %s was interrupted", l.Name)
 	}
 	return nil // how it came out is shown with everything else
 }
@@ -56,7 +57,7 @@ var errNo = errors.New("no answer")
 // the question shows: who has the answer at hand is fast.
 func put(ctx context.Context, terminal *os.File, q askpass.Question) (string, error) {
 	if q.Kind == "none" { // as of a security key that is to be touched
-		fmt.Fprintln(terminal, q.Text)
+		fmt.Fprintln(terminal, output.Text(q.Text))
 		<-ctx.Done()
 		return "", errNo
 	}
@@ -67,7 +68,7 @@ func put(ctx context.Context, terminal *os.File, q askpass.Question) (string, er
 		}
 		defer func() { restore(); fmt.Fprintln(terminal) }()
 	}
-	fmt.Fprint(terminal, q.Text)
+	fmt.Fprint(terminal, output.Text(q.Text))
 	if q.Kind == "confirm" {
 		fmt.Fprint(terminal, " (yes/no) ")
 	}

@@ -35,7 +35,7 @@ func TestExec_TriesAgainRightAfterAFix(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			root, attempts := mendable(t, w)
-			if o := w.localport(root, "start"); o.code != output.ExitFailed || !strings.Contains(o.stderr, `service "web" is failed`) {
+			if o := w.localport(root, "start"); o.code != output.ExitFailed || !strings.Contains(o.stderr, `service "web" failed`) {
 				t.Fatalf("start: exit %d\n%s", o.code, o.stderr)
 			}
 			if n := attempts(); n != 1 {
@@ -75,7 +75,7 @@ func TestEnv_NamesTheServicesThatItOmits(t *testing.T) {
 	if _, omitted := variables["DB_PORT"]; omitted || variables["WEB_PORT"] == "" {
 		t.Errorf("env printed %v", variables)
 	}
-	want := `localport: no variables for service "db": it is failed: `
+	want := `localport: no variables for service "db", which failed: `
 	if o.code != output.ExitFailed || !strings.HasPrefix(o.stderr, want) || strings.Contains(o.stderr, `"off"`) {
 		t.Errorf("exit %d\n%s, want %s", o.code, o.stderr, want)
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 type configCmd struct {
-	Validate validateCmd `cmd:"" help:"Check the config; needs no permission."`
+	Validate validateCmd `cmd:"" help:"Check the config; the project need not be allowed."`
 }
 
 type validateCmd struct{}
@@ -31,12 +31,12 @@ func (validateCmd) Run(a *app) error {
 		return err
 	}
 	for _, warning := range parsed.Warnings {
-		fmt.Fprintln(a.err, "warning:", warning)
+		fmt.Fprintln(a.err, "warning:", output.Diagnostic(warning))
 	}
 	if err := checks(parsed); err != nil {
 		return output.Coded(err, output.ExitInvalid)
 	}
-	_, err = fmt.Fprintf(a.out, "%s: valid, %d %s\n", p.Config, len(parsed.Services), plural("service", len(parsed.Services)))
+	_, err = fmt.Fprintf(a.out, "%s: valid, %d %s\n", output.Line(p.Config), len(parsed.Services), plural("service", len(parsed.Services)))
 	if err != nil {
 		return err
 	}

@@ -18,11 +18,11 @@ import (
 
 // daemonCmd are the controls of the supervisor itself.
 type daemonCmd struct {
-	Start   daemonStartCmd   `cmd:"" help:"Bring the project up and keep it up without a shell."`
-	Stop    daemonStopCmd    `cmd:"" help:"End the supervisor now, whatever leases there are."`
-	Restart daemonRestartCmd `cmd:"" help:"Replace the supervisor by a new one; every port stays open."`
-	Reload  daemonReloadCmd  `cmd:"" help:"Read the config again, and print what came of it."`
-	Status  daemonStatusCmd  `cmd:"" help:"Show the supervisor: pid, version, uptime, leases, socket, log, memory."`
+	Start   daemonStartCmd   `cmd:"" help:"Start the supervisor and keep it running without a shell."`
+	Stop    daemonStopCmd    `cmd:"" help:"Stop the supervisor, even if shells use the project."`
+	Restart daemonRestartCmd `cmd:"" help:"Replace the supervisor with a new one; all ports stay open."`
+	Reload  daemonReloadCmd  `cmd:"" help:"Reload the config and print the result."`
+	Status  daemonStatusCmd  `cmd:"" help:"Show the supervisor's pid, version, uptime, socket, log, memory and leases."`
 }
 
 type daemonStartCmd struct{}
@@ -45,7 +45,7 @@ func (daemonStartCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	word := "runs already"
+	word := "already running"
 	if j.Started {
 		word = "started"
 	}
@@ -58,7 +58,7 @@ func (a *app) daemonLine(ctx context.Context, client client.Client, word string)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.out, "%s: pid %d, %s\n", word, status.Supervisor.PID, status.Config)
+	_, err = fmt.Fprintf(a.out, "%s: pid %d, %s\n", word, status.Supervisor.PID, output.Line(status.Config))
 	return err
 }
 
@@ -200,7 +200,7 @@ func (daemonReloadCmd) Run(a *app) error {
 	if err != nil {
 		return fmt.Errorf("reload: %w", err)
 	}
-	_, err = fmt.Fprintln(a.out, reload.Summary())
+	_, err = fmt.Fprintln(a.out, output.Flatten(reload.Summary()))
 	return err
 }
 
@@ -227,7 +227,7 @@ func (c daemonStatusCmd) Run(a *app) error {
 		return err
 	}
 	if c.json() {
-		return printJSON(a.out, struct {
+		return output.JSON(a.out, struct {
 			*api.SupervisorStatus
 			Config string      `json:"config"`
 			Leases []api.Lease `json:"leases"`
@@ -239,7 +239,7 @@ func (c daemonStatusCmd) Run(a *app) error {
 
 func printSupervisor(w io.Writer, status api.Status) {
 	s := status.Supervisor
-	row := func(name string, value any) { fmt.Fprintf(w, "%-9s %v\n", name, value) }
+	row := func(name string, value any) { fmt.Fprintf(w, "%-9s %s\n", name, output.Line(fmt.Sprint(value))) }
 	row("config", status.Config)
 	row("pid", s.PID)
 	row("run", s.Run)
@@ -256,9 +256,9 @@ func printSupervisor(w io.Writer, status api.Status) {
 	row("leases", len(status.Leases))
 	for _, lease := range status.Leases {
 		if lease.Kind == api.StartLease {
-			fmt.Fprintf(w, "  %-5s for %s, until localport stop\n", lease.Kind, age(lease.Since))
+			fmt.Fprintf(w, "  %-5s for %s, until \"localport stop\"\n", lease.Kind, age(lease.Since))
 			continue
 		}
-		fmt.Fprintf(w, "  %-5s pid %d for %s in %s\n", lease.Kind, lease.PID, age(lease.Since), lease.Dir)
+		fmt.Fprintf(w, "  %-5s pid %d for %s in %s\n", lease.Kind, lease.PID, age(lease.Since), output.Line(lease.Dir))
 	}
 }

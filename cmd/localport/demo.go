@@ -78,7 +78,7 @@ func (d *demo) make(context.Context) error {
 	if err := os.WriteFile(filepath.Join(d.root, ".localport.toml"), []byte(text), 0o600); err != nil {
 		return err
 	}
-	d.step("a project in %s declares the service \"hello\"; its far end is a server at %s", d.root, d.far.addr)
+	d.step("created a project in %s; its service \"hello\" forwards to a server at %s", d.root, d.far.addr)
 	return nil
 }
 
@@ -99,7 +99,7 @@ func (d *demo) up(ctx context.Context) error {
 	}
 	d.supervisor = p.Dir.Peek().Supervisor.Process
 	svc := d.View.Services[0]
-	d.step("allowed and entered: after %v the supervisor holds %s, on 127.0.0.1 and ::1",
+	d.step("allowed and entered it: after %v the supervisor accepts connections at %s, on 127.0.0.1 and ::1",
 		time.Since(began).Round(time.Millisecond), address(svc))
 	_, err = d.project.waitFor(ctx, d.Client, []string{svc.Name}, startWait)
 	return err
@@ -127,7 +127,7 @@ func (d *demo) fetch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.step("fetched through it: %q", body)
+	d.step("fetched through the forward: %q", body)
 	return nil
 }
 
@@ -136,7 +136,7 @@ func (d *demo) interrupt(ctx context.Context) error {
 	if err := d.far.stop(); err != nil {
 		return err
 	}
-	d.step("the far end is killed; a client connects all the same …")
+	d.step("stopped the server; a client connects anyway …")
 	type answer struct {
 		body string
 		err  error
@@ -150,7 +150,7 @@ func (d *demo) interrupt(ctx context.Context) error {
 	if err := d.waiting(ctx); err != nil {
 		return errors.Join(err, (<-answers).err)
 	}
-	d.step("… and is not refused: it waits, and status says why")
+	d.step("… and is not refused: it waits, and the status says why")
 	if err := d.show(ctx); err != nil {
 		return err
 	}
@@ -161,7 +161,7 @@ func (d *demo) interrupt(ctx context.Context) error {
 	if got.err != nil {
 		return got.err
 	}
-	d.step("the far end is back, and the same client has its answer after %v: %q",
+	d.step("started the server again; the same client got its answer after %v: %q",
 		time.Since(began).Round(time.Millisecond), got.body)
 	_, err := d.project.waitFor(ctx, d.Client, []string{d.View.Services[0].Name}, startWait)
 	return err
@@ -189,7 +189,8 @@ func (d *demo) show(ctx context.Context) error {
 		return err
 	}
 	fmt.Fprintln(d.out)
-	render(d.out, status, terminalWidth(d.out))
+	columns, _ := d.out.Size()
+	render(d.out, status, columns)
 	fmt.Fprintln(d.out)
 	return nil
 }
@@ -201,9 +202,9 @@ func (d *demo) down(ctx context.Context) error {
 	}
 	ln, err := net.Listen("tcp", address(d.View.Services[0]))
 	if err != nil {
-		return fmt.Errorf("the port should be free again: %w", err)
+		return fmt.Errorf("the port is not free again: %w", err)
 	}
-	d.step("left: the supervisor has ended, the port is free, nothing stays")
+	d.step("left the project: the supervisor has exited, the port is free, nothing is left behind")
 	return ln.Close()
 }
 
@@ -232,7 +233,7 @@ func (f *farEnd) start(addr string) error {
 	}
 	f.addr = ln.Addr().String()
 	f.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, "hello from the far end")
+		fmt.Fprint(w, "hello from the server")
 	})}
 	f.done = make(chan struct{})
 	go func() {

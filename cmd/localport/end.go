@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/process"
@@ -30,6 +31,7 @@ const (
 // answers. What was ended otherwise is told on w.
 func (p here) end(ctx context.Context, w io.Writer) error {
 	recorded := p.recordDown(ctx)
+	isEnded := false
 	for {
 		running, _, err := p.Find(ctx)
 		if err == nil && running == nil {
@@ -45,11 +47,13 @@ func (p here) end(ctx context.Context, w io.Writer) error {
 			if err := p.endUnanswering(w, err); err != nil {
 				return err
 			}
+			isEnded = true
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), client.Patience())
 			defer cancel()
 			continue
 		case err == nil:
+			isEnded = true
 		case isUnreachable(err) && wait.Sleep(ctx, 5*time.Millisecond):
 			// Without a lease it may be ending by itself just now: then the call is cut off, and that is as well.
 			continue
@@ -61,10 +65,19 @@ func (p here) end(ctx context.Context, w io.Writer) error {
 	if recorded != nil { // what kept us from writing may have ended with the supervisor
 		recorded = p.recordDown(ctx)
 	}
-	if _, full := errors.AsType[*lockstate.WriteError](recorded); full && p.Dir.Peek().Down {
-		return nil // which needs no room; the rest is written by whoever comes next
+	failed, isUnwritable := errors.AsType[*lockstate.WriteError](recorded)
+	switch {
+	case !isUnwritable:
+		return recorded
+	case failed.Fallback != "":
+		fmt.Fprintf(w, "localport: warning: %v; that the project is stopped stands in %s instead\n", failed, failed.Fallback)
+	case p.Dir.Peek().Down: // which needs no room; the rest is written by whoever comes next
+	case isEnded:
+		fmt.Fprintf(w, "localport: warning: %v; the project is stopped, but the next prompt in it may start it again\n", failed)
+	default:
+		return recorded
 	}
-	return recorded
+	return nil
 }
 
 // recordDown drops the start lease and has prompts leave the project down.
@@ -78,6 +91,7 @@ func (p here) recordDown(ctx context.Context) error {
 		tx.Release(lockstate.StartLease, lockstate.Process{})
 		tx.Down = true
 		tx.Bump()
+		tx.Last()
 		return nil
 	})
 	return err
@@ -136,24 +150,28 @@ func (p here) endUnanswering(w io.Writer, cause error) error {
 	return p.removeLeftovers()
 }
 
-// terminate ends a process, and says so.
+// terminate ends a process, and says so. One that is stopped would see SIGTERM only when it goes on.
 func terminate(w io.Writer, q client.Process) error {
-	for _, step := range []struct {
+	steps := []struct {
 		signal syscall.Signal
 		limit  time.Duration
-	}{{syscall.SIGTERM, termGrace}, {syscall.SIGKILL, killTime}} {
+	}{{syscall.SIGTERM, termGrace}, {syscall.SIGKILL, killTime}}
+	if q.IsStopped() {
+		steps = steps[1:]
+	}
+	for _, step := range steps {
 		if err := syscall.Kill(q.PID, step.signal); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return fmt.Errorf("end the %s (pid %d): %w", q.Role, q.PID, err)
+			return fmt.Errorf("stop the %s (pid %d): %w", q.Role, q.PID, err)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), step.limit)
 		err := lockstate.WaitExit(ctx, q.Process)
 		cancel()
 		if err == nil {
-			fmt.Fprintf(w, "localport: the %s (pid %d) did not answer and was ended\n", q.Role, q.PID)
+			output.Info(w, "stopped the %s (pid %d), which did not answer", q.Role, q.PID)
 			return nil
 		}
 	}
-	return fmt.Errorf("the %s (pid %d) has not ended %v after SIGKILL", q.Role, q.PID, killTime)
+	return fmt.Errorf("the %s (pid %d) is still running %v after SIGKILL", q.Role, q.PID, killTime)
 }
 
 // removeLeftovers removes what a supervisor leaves that did not end by itself, unless another one runs by now: its

@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
@@ -18,8 +18,8 @@ import (
 )
 
 type envCmd struct {
-	Format string `enum:"sh,fish,json,dotenv" default:"sh" help:"Form of the output: ${enum}."`
-	JSON   bool   `help:"The same as --format=json."`
+	Format string `enum:"sh,fish,json,dotenv" default:"sh" help:"Output format: ${enum}."`
+	JSON   bool   `help:"Same as --format=json."`
 }
 
 // Run prints the project's variables. It starts nothing: the ports of a project that is down are those it would have.
@@ -45,15 +45,15 @@ func (c envCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprint(a.out, text); err != nil || omitted == nil {
+	if _, err := fmt.Fprint(a.out.Data(), text); err != nil || omitted == nil {
 		return err
 	}
-	return errors.New(strings.Join(omitted, "\nlocalport: "))
+	return errors.Join(omitted...)
 }
 
 // view is what the supervisor says of the services, or what the config declares where none runs. Of each service whose
 // port is not ours, and whose variables are therefore left out, omitted says why.
-func (p here) view(ctx context.Context) (view api.View, omitted []string, err error) {
+func (p here) view(ctx context.Context) (view api.View, omitted []error, err error) {
 	running, status, err := p.Find(ctx)
 	if err != nil {
 		return view, nil, err
@@ -77,16 +77,16 @@ func (p here) view(ctx context.Context) (view api.View, omitted []string, err er
 }
 
 // omissions says of each service that is to be up, and has no port of ours, that its variables are left out.
-func omissions(status api.Status) (omitted []string) {
+func omissions(status api.Status) (omitted []error) {
 	for _, svc := range status.Services {
 		if svc.Held || svc.Reverse || svc.State == forwarder.Stopped {
 			continue
 		}
-		text := fmt.Sprintf("no variables for service %q: it is %s", svc.Name, svc.State)
+		text := fmt.Sprintf("no variables for service %q, which %s", svc.Name, output.State(svc.State))
 		if svc.LastError != "" {
 			text += ": " + svc.LastError
 		}
-		omitted = append(omitted, text)
+		omitted = append(omitted, errors.New(text))
 	}
 	return omitted
 }
@@ -113,8 +113,9 @@ func format(kind string, pairs []project.Variable) (string, error) {
 		for _, pair := range pairs {
 			object[pair.Name] = pair.Value
 		}
-		data, err := json.MarshalIndent(object, "", "  ")
-		return string(data) + "\n", err
+		var b strings.Builder
+		err := output.JSON(&b, object)
+		return b.String(), err
 	}
 	var b strings.Builder
 	for _, pair := range pairs {

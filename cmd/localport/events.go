@@ -8,14 +8,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/eventlog"
 )
 
 type eventsCmd struct {
-	Services []string `arg:"" optional:"" name:"service" help:"Services; none means all, and the project itself."`
-	Follow   bool     `short:"f" help:"Go on printing what happens."`
-	Lines    int      `short:"n" default:"-1" placeholder:"N" help:"Only the last N."`
-	Since    moment   `placeholder:"WHEN" help:"Only from then on: 10m or 7d ago, 15:04, 2026-01-31, or a whole time."`
+	Services []string `arg:"" optional:"" name:"service" help:"Services; if none is given, all services and the project itself."`
+	Follow   bool     `short:"f" help:"Follow new events."`
+	Lines    int      `short:"n" default:"-1" placeholder:"N" help:"Print only the last N events."`
+	Since    moment   `placeholder:"WHEN" help:"Start time: 10m or 7d (ago), 15:04, 2026-01-31, or an RFC 3339 time."`
 	outputFormat
 }
 
@@ -61,7 +62,9 @@ func (c eventsCmd) print(w io.Writer, events []eventlog.Event) error {
 	b := bufio.NewWriter(w)
 	for _, event := range events {
 		if c.json() {
-			printCompact(b, event)
+			if err := output.JSONLine(b, event); err != nil {
+				return err
+			}
 		} else {
 			fmt.Fprintln(b, eventLine(event))
 		}
@@ -78,10 +81,10 @@ func eventLine(e eventlog.Event) string {
 	said := []string{e.Time.Local().Format(time.DateTime) + "  " + service + "  " + happened(e)}
 	for _, more := range []string{e.Reason, e.Hint} {
 		if more != "" {
-			said = append(said, strings.ReplaceAll(more, "\n", "; "))
+			said = append(said, output.Flatten(more))
 		}
 	}
-	return strings.Join(said, ": ")
+	return output.Line(strings.Join(said, ": "))
 }
 
 func happened(e eventlog.Event) string {

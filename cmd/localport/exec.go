@@ -19,9 +19,9 @@ import (
 )
 
 type execCmd struct {
-	Service []string      `short:"s" placeholder:"SERVICE" help:"Wait for these services alone."`
-	Tag     []string      `aliases:"group" placeholder:"TAG" help:"Wait for the services with this tag alone."`
-	Wait    time.Duration `default:"30s" help:"How long to wait until the services are healthy."`
+	Service []string      `short:"s" placeholder:"SERVICE" help:"Wait only for these services."`
+	Tag     []string      `aliases:"group" placeholder:"TAG" help:"Wait only for the services with this tag."`
+	Wait    time.Duration `default:"30s" help:"How long to wait for the services to become healthy."`
 	Command []string      `arg:"" optional:"" passthrough:"" help:"The command and its arguments, after --."`
 }
 
@@ -32,7 +32,7 @@ func (c execCmd) Run(a *app) error {
 		argv = argv[1:]
 	}
 	if len(argv) == 0 {
-		return output.Coded(output.Usage(errors.New("exec needs a command after --")), output.ExitExec)
+		return output.Coded(output.Usage(errors.New("exec: no command after --")), output.ExitExec)
 	}
 	path, err := runnable(argv[0])
 	if err != nil {
@@ -78,7 +78,7 @@ func (c execCmd) prepare(a *app) ([]string, error) {
 		return nil, err
 	}
 	if verdict != trust.Allowed {
-		fmt.Fprintf(a.err, "localport: %s changed and waits for localport allow; this runs on the old text\n", p.Config)
+		output.Info(a.err, "the config in %s changed; using the previous one until you run \"localport allow\"", p.Root)
 	} else if err := j.Current(ctx, files); err != nil {
 		return nil, err
 	}

@@ -58,7 +58,7 @@ func (a *app) locate() (string, error) {
 }
 
 func (a *app) at(config string) (here, error) {
-	p, err := client.At(config, a.err, a.level, version.Own())
+	p, err := client.At(config, func(text string) { output.Warn(a.err, text) }, a.level, version.Own())
 	a.place = p
 	return here{p}, err
 }

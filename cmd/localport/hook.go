@@ -22,6 +22,6 @@ func (c hookCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprint(a.out, shell.Hook(exe))
+	_, err = fmt.Fprint(a.out.Data(), shell.Hook(exe))
 	return err
 }

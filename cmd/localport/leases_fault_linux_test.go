@@ -203,9 +203,6 @@ func TestLeases_AShellLeavesUnderAnObstacleNamespace(t *testing.T) {
 						return !supervisor.Alive()
 					})
 				}
-				if name == "read-only file system" {
-					sh.Kill() // the file has its lease still
-				}
 				w.must(root, "exec", "--", "true")
 				eventually(t, "nothing but the shell is left", func() bool {
 					return !slices.ContainsFunc(w.processes(), func(pid int) bool { return pid != sh.PID() })
@@ -264,6 +261,8 @@ func TestLeases_AKilledSupervisorsSuccessorKnowsWhatCouldNotBeWrittenNamespace(t
 	}
 }
 
+func isStartLease(lease api.Lease) bool { return lease.Kind == api.StartLease }
+
 func TestLeases_StopUnderAFullDiskNamespace(t *testing.T) {
 	for _, name := range []string{"full disk", "no inodes", "read-only file system"} {
 		t.Run(name, func(t *testing.T) {
@@ -273,14 +272,42 @@ func TestLeases_StopUnderAFullDiskNamespace(t *testing.T) {
 			root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 			w.must(root, "start")
 			w.kept(root)
+			sh := w.shell("bash", root)
 			end := obstacles[name].begin(t, w, root)
+			state := filepath.Join(w.stateDir(root), "state.json")
 			o := w.localport(root, "stop")
 			t.Logf("stop: exit %d\n%s%s", o.code, o.stdout, o.stderr)
-			w.allEnded()
+			if o.code != 0 {
+				t.Errorf("exit %d", o.code)
+			}
+			if name == "read-only file system" && (strings.Count(o.stderr, "\n") != 1 ||
+				!strings.HasPrefix(o.stderr, "localport: warning: write "+state+": read-only file system")) {
+				t.Errorf("it does not say what could not be written: %q", o.stderr)
+			}
+			eventually(t, "nothing but the shell is left", func() bool {
+				return !slices.ContainsFunc(w.processes(), func(pid int) bool { return pid != sh.PID() })
+			})
 			if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); err == nil {
 				t.Errorf("the port answers %q", answer)
 			}
 			end()
+
+			// It is remembered: a prompt leaves the project down, and what start had asked for is over.
+			sh.Run("true")
+			if has(sh.Environ(), "WEB_PORT") {
+				t.Error("a prompt has brought up what was stopped")
+			}
+			if now := w.status(root); now.State != api.Down || slices.ContainsFunc(now.Leases, isStartLease) {
+				t.Errorf("the project is %s, the leases are %+v", now.State, now.Leases)
+			}
+			sh.Kill()
+			w.must(root, "start")
+			if now := w.status(root); now.State != api.Running || !slices.ContainsFunc(now.Leases, isStartLease) {
+				t.Errorf("after start the project is %s, the leases are %+v", now.State, now.Leases)
+			}
+			w.must(root, "stop")
+			w.allEnded()
+			w.nothingLeft(root)
 		})
 	}
 }

@@ -11,10 +11,10 @@ import (
 
 // logFilter is which lines of logs are printed.
 type logFilter struct {
-	Since moment `placeholder:"WHEN" help:"Only from then on: 10m or 7d ago, 15:04, 2026-01-31, or a whole time."`
-	Until moment `placeholder:"WHEN" help:"Only until then."`
-	Level string `enum:",debug,info,warn,error" default:"" placeholder:"LEVEL" help:"Only this bad or worse: debug, info, warn or error."`
-	Grep  string `placeholder:"RE" help:"Only the lines that match."`
+	Since moment `placeholder:"WHEN" help:"Start time: 10m or 7d (ago), 15:04, 2026-01-31, or an RFC 3339 time."`
+	Until moment `placeholder:"WHEN" help:"End time, in the same forms."`
+	Level string `enum:",debug,info,warn,error" default:"" placeholder:"LEVEL" help:"Minimum level: debug, info, warn or error."`
+	Grep  string `placeholder:"RE" help:"Print only lines that match this regular expression."`
 }
 
 func (f logFilter) filter() (func(eventlog.Line) bool, error) {

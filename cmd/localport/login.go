@@ -21,7 +21,7 @@ import (
 )
 
 type loginCmd struct {
-	Services []string `arg:"" optional:"" name:"service" help:"Services; none means those that need attention."`
+	Services []string `arg:"" optional:"" name:"service" help:"Services; if none is given, those that need attention."`
 }
 
 // Run goes through the logins of services on this terminal, each once, and has the services tried again.
@@ -50,14 +50,14 @@ func (c loginCmd) Run(a *app) error {
 		return err
 	}
 	if client == nil {
-		return output.Hinted(errors.New("the project is not running: nothing waits for a login"), "localport start")
+		return output.Hinted(errors.New("the project is not running, so no service needs a login"), "localport start")
 	}
 	names, err := c.meant(status)
 	if err != nil {
 		return err
 	}
 	if len(names) == 0 {
-		fmt.Fprintln(a.err, "localport: no service needs a login")
+		output.Info(a.err, "no service needs a login")
 		return nil
 	}
 	for _, group := range logins(parsed, names) {
@@ -117,14 +117,14 @@ func (l *login) goThrough(ctx context.Context, a *app, p here, client *client.Cl
 	var credential []byte
 	done := false
 	if l.Run != nil {
-		fmt.Fprintf(a.err, "localport: the login of %s, for %s\n", l.Name, strings.Join(l.names, ", "))
+		output.Info(a.err, "logging in to %s for %s", l.Name, strings.Join(l.names, ", "))
 		var err error
-		if credential, done, err = l.Run(ctx, forwarder.Terminal{In: os.Stdin, Out: a.out, Err: a.err}); err != nil {
+		if credential, done, err = l.Run(ctx, forwarder.Terminal{In: os.Stdin, Out: a.out.File(), Err: a.err.File()}); err != nil {
 			return fmt.Errorf("log in for %s: %w", strings.Join(l.names, ", "), err)
 		}
 	}
 	if !done {
-		fmt.Fprintf(a.err, "localport: there is no login helper to run for %s; trying again with the login as it is now\n", strings.Join(l.names, ", "))
+		output.Info(a.err, "no login helper is configured for %s; retrying with the current credentials", strings.Join(l.names, ", "))
 	}
 	return client.Login(ctx, api.LoginRequest{Names: l.names, Credential: credential})
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 )
 
 // logJSON is a line of a log for programs. It is stable.
@@ -24,18 +25,20 @@ type logJSON struct {
 
 const jsonTime = "2006-01-02T15:04:05.000Z"
 
-// printer prints lines as they stand, after their log's name where there are several; or as objects.
+// printer prints lines as they stand, control characters escaped, after their log's name where there are several; or as objects.
 func (o outputFormat) printer(w io.Writer, named bool) func([]entryLine) error {
 	return func(lines []entryLine) error {
 		b := bufio.NewWriter(w)
 		for _, line := range lines {
 			switch {
 			case o.json():
-				printCompact(b, line.object())
+				if err := output.JSONLine(b, line.object()); err != nil {
+					return err
+				}
 			case named:
-				fmt.Fprintf(b, "%s: %s\n", line.log, line.Raw)
+				fmt.Fprintf(b, "%s: %s\n", line.log, output.Line(line.Raw))
 			default:
-				fmt.Fprintln(b, line.Raw)
+				fmt.Fprintln(b, output.Line(line.Raw))
 			}
 		}
 		return b.Flush()
@@ -54,13 +57,6 @@ func written(t time.Time) string {
 		return ""
 	}
 	return t.UTC().Format(jsonTime)
-}
-
-// printCompact prints one object on one line. The error, if there is one, is the writer's to keep.
-func printCompact(w *bufio.Writer, v any) {
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(v)
 }
 
 // unread reports whether out is a pipe, a socket or a terminal that nobody reads any more. A write would say so, but

@@ -15,13 +15,13 @@ import (
 )
 
 type logsCmd struct {
-	Services []string `arg:"" optional:"" name:"service" help:"Services, or \"supervisor\"; none means every service."`
-	Follow   bool     `short:"f" help:"Go on printing what is added."`
-	Lines    int      `short:"n" default:"-1" placeholder:"N" help:"Only the last N lines of those that pass."`
+	Services []string `arg:"" optional:"" name:"service" help:"Services, or \"supervisor\"; if none is given, all services."`
+	Follow   bool     `short:"f" help:"Follow new lines."`
+	Lines    int      `short:"n" default:"-1" placeholder:"N" help:"Print only the last N matching lines."`
 	logFilter
 	outputFormat
-	List bool `help:"List the logs there are."`
-	Path bool `help:"Print the paths of the logs instead."`
+	List bool `help:"List the names of the logs."`
+	Path bool `help:"Print the paths of the log files."`
 }
 
 // supervisorLog is the name under which the supervisor's own log is asked for.
@@ -30,7 +30,7 @@ const supervisorLog = "supervisor"
 // Run prints the logs of services, merged by time where there are several.
 func (c logsCmd) Run(a *app) error {
 	if c.Follow && !c.Until.IsZero() {
-		return output.Usage(errors.New("--until is about what was; -f is about what comes"))
+		return output.Usage(errors.New("--until and --follow exclude each other"))
 	}
 	pass, err := c.filter()
 	if err != nil {
@@ -60,7 +60,7 @@ func (c logsCmd) list(a *app, p here, names []string) error {
 		if c.Path {
 			name = p.Dir.Log(name)
 		}
-		if _, err := fmt.Fprintln(a.out, name); err != nil {
+		if _, err := fmt.Fprintln(a.out, output.Line(name)); err != nil {
 			return err
 		}
 	}
@@ -162,7 +162,7 @@ func (r *reading) close() {
 }
 
 // read looks once, or whenever something changes in dir until the user has had enough or nobody reads any more.
-func read(out any, follow bool, dir string, look func() error) error {
+func read(out *output.Writer, follow bool, dir string, look func() error) error {
 	signal.Ignore(syscall.SIGPIPE) // the write says so, too
 	err := func() error {
 		if !follow {
@@ -171,7 +171,7 @@ func read(out any, follow bool, dir string, look func() error) error {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		return eventlog.Follow(ctx, dir, func() error {
-			if unread(out) {
+			if unread(out.File()) {
 				return syscall.EPIPE
 			}
 			return look()

@@ -100,9 +100,9 @@ func TestWrongQuestionsAboutLogsAreRefused(t *testing.T) {
 		{"logs apy", output.ExitFailed, `did you mean "api"?`},
 		{"events apy", output.ExitFailed, `did you mean "api"?`},
 		{"logs --grep [", output.ExitUsage, "--grep"},
-		{"logs --since yesterday", output.ExitUsage, "as 10m or 7d"},
+		{"logs --since yesterday", output.ExitUsage, "an age (10m, 7d)"},
 		{"logs --level loud", output.ExitUsage, "debug"},
-		{"logs -f --until 1m", output.ExitUsage, "-f is about what comes"},
+		{"logs -f --until 1m", output.ExitUsage, "--until and --follow exclude each other"},
 	} {
 		if o := w.localport(root, strings.Fields(c.args)...); o.code != c.code || !strings.Contains(o.stderr, c.says) {
 			t.Errorf("%s: exit %d, %s", c.args, o.code, o.stderr)

@@ -1,10 +1,9 @@
-// Command localport gives each project its own port forwards: up while a shell is in the project, gone with the
-// last one out.
+// Command localport gives each project its own port forwards: they run while a shell is in the project and end when the last one
+// leaves.
 package main
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -25,39 +24,39 @@ import (
 // as all the rest of it. Every flag can be given by a LOCALPORT_* variable too.
 type grammar struct {
 	Config   string           `short:"c" placeholder:"FILE" type:"path" help:"Use this config file instead of the nearest .localport.toml."`
-	Dir      string           `short:"C" placeholder:"DIR" type:"path" help:"Act as if started in DIR."`
-	Verbose  bool             `short:"v" help:"Log in detail: the same as --log-level=debug."`
-	LogLevel string           `enum:",debug,info,warn,error" default:"" placeholder:"LEVEL" help:"Level of the supervisor's log, also of one that runs: debug, info, warn or error."`
+	Dir      string           `short:"C" placeholder:"DIR" type:"path" help:"Run as if started in DIR."`
+	Verbose  bool             `short:"v" help:"Log in detail; same as --log-level=debug."`
+	LogLevel string           `enum:",debug,info,warn,error" default:"" placeholder:"LEVEL" help:"Log level of the supervisor, also if it is running: debug, info, warn or error."`
 	Version  kong.VersionFlag `env:"-" help:"Print the version."`
 
-	Hook   hookCmd   `cmd:"" help:"Print the hook for a shell's rc: eval \"$(localport hook zsh)\"."`
-	Allow  allowCmd  `cmd:"" help:"Allow the project's files as they are now."`
-	Deny   denyCmd   `cmd:"" help:"Forget that the project was allowed, and end its forwards."`
+	Hook   hookCmd   `cmd:"" help:"Print the shell hook; put it into your rc file: eval \"$(localport hook zsh)\"."`
+	Allow  allowCmd  `cmd:"" help:"Approve the current contents of the project's files."`
+	Deny   denyCmd   `cmd:"" help:"Revoke the approval and stop the project's forwards."`
 	Status statusCmd `cmd:"" help:"Show the project's services."`
-	Start  startCmd  `cmd:"" help:"Bring services up, and keep them up without a shell."`
-	Stop   stopCmd   `cmd:"" help:"Stop services, or with no name the whole project."`
+	Start  startCmd  `cmd:"" help:"Start services and keep them running without a shell."`
+	Stop   stopCmd   `cmd:"" help:"Stop services; without names, the whole project."`
 
-	Restart restartCmd `cmd:"" help:"Open services' tunnels anew; their ports stay open."`
-	Login   loginCmd   `cmd:"" help:"Go through the logins that services wait for, on this terminal."`
-	Exec    execCmd    `cmd:"" help:"Run a command with the project's forwards up."`
-	Env     envCmd     `cmd:"" help:"Print the project's variables."`
+	Restart restartCmd `cmd:"" help:"Reconnect services; their ports stay open."`
+	Login   loginCmd   `cmd:"" help:"Log in to services that need it, in this terminal."`
+	Exec    execCmd    `cmd:"" help:"Run a command when the project's services are healthy."`
+	Env     envCmd     `cmd:"" help:"Print the project's environment variables."`
 	Port    portCmd    `cmd:"" help:"Print a service's local port."`
-	Logs    logsCmd    `cmd:"" help:"Print what the services' tunnels said."`
-	Events  eventsCmd  `cmd:"" help:"Print what happened to the services."`
-	Daemon  daemonCmd  `cmd:"" help:"Control the supervisor itself."`
-	Conf    configCmd  `cmd:"" name:"config" help:"Look at the config."`
-	Recipes recipesCmd `cmd:"" help:"Print services that go through Cloud SQL, AWS, IAP, Teleport or Azure, for your config."`
-	Metrics metricsCmd `cmd:"" help:"Print the figures of the project's services for Prometheus."`
-	Demo    demoCmd    `cmd:"" help:"Show it all on a project made for the purpose."`
+	Logs    logsCmd    `cmd:"" help:"Print the services' logs."`
+	Events  eventsCmd  `cmd:"" help:"Print what happened to the services: failures, recoveries, changes of state."`
+	Daemon  daemonCmd  `cmd:"" help:"Control the supervisor."`
+	Conf    configCmd  `cmd:"" name:"config" help:"Check the config."`
+	Recipes recipesCmd `cmd:"" help:"Print ready-made services for Cloud SQL, AWS, IAP, Teleport and Azure."`
+	Metrics metricsCmd `cmd:"" help:"Print metrics in the Prometheus text format."`
+	Demo    demoCmd    `cmd:"" help:"Show how LocalPort works, on a temporary project."`
 	Ver     versionCmd `cmd:"" name:"version" help:"Print the version."`
 
-	Supervise superviseCmd `cmd:"" hidden:"" help:"Be a project's supervisor."`
+	Supervise superviseCmd `cmd:"" hidden:"" help:"Run as a project's supervisor."`
 }
 
 // app is what every command needs: where it was asked to act, and where its output goes. Results go to out,
 // everything else to err.
 type app struct {
-	out, err io.Writer
+	out, err *output.Writer
 	config   string // -c
 	dir      string // the directory to act in; empty if the current one cannot be told
 	gone     string // the config of the project that -C names, whose directory is not there any more
@@ -73,6 +72,14 @@ func main() {
 }
 
 func run(args []string) int {
+	stdout, stderr := output.NewWriter(os.Stdout), output.NewWriter(os.Stderr)
+	code := runCommand(args, stdout, stderr)
+	_ = stdout.Flush()
+	_ = stderr.Flush()
+	return code
+}
+
+func runCommand(args []string, stdout, stderr *output.Writer) int {
 	if len(args) > 0 {
 		switch args[0] {
 		case "export":
@@ -80,13 +87,13 @@ func run(args []string) int {
 		case handoff.Arg:
 			return handoff.Main()
 		case client.DetachedArg:
-			return output.Exit(os.Stderr, client.Detach(args[1:]))
+			return output.Exit(stderr, client.Detach(args[1:]))
 		}
 	}
 	var g grammar
 	parser := kong.Must(&g,
 		kong.Name("localport"),
-		kong.Description("Port forwards that follow you: each project's own, up on cd, gone with the last shell out."),
+		kong.Description("Port forwards for each project: started when you cd into it, stopped when the last shell leaves."),
 		kong.UsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.DefaultEnvars("LOCALPORT"),
@@ -94,21 +101,21 @@ func run(args []string) int {
 	)
 	ctx, err := parser.Parse(args)
 	if err != nil {
-		return output.Exit(os.Stderr, output.Usage(err))
+		return output.Exit(stderr, output.Usage(err))
 	}
-	a := &app{out: os.Stdout, err: os.Stderr, config: g.Config, level: g.LogLevel}
+	a := &app{out: stdout, err: stderr, config: g.Config, level: g.LogLevel}
 	if g.Verbose {
 		a.level = "debug"
 	}
 	if err := a.enter(g.Dir); err != nil {
-		return output.Exit(os.Stderr, err)
+		return output.Exit(stderr, err)
 	}
 	began := time.Now()
 	err = ctx.Run(a)
 	if a.place != nil {
 		err = here{a.place}.Explain(err, began)
 	}
-	return output.Exit(os.Stderr, err)
+	return output.Exit(stderr, err)
 }
 
 // enter resolves -C. Without it a current directory that was deleted is not an error yet: not every command needs it. With

@@ -15,5 +15,5 @@ func (metricsCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	return metrics.Write(a.out, status)
+	return metrics.Write(a.out.Data(), status)
 }

@@ -35,5 +35,5 @@ func parseMoment(text string, now time.Time) (time.Time, error) {
 			return t, nil
 		}
 	}
-	return time.Time{}, fmt.Errorf("%q is neither how long ago, as 10m or 7d, nor a time, as 15:04 or 2026-01-31T15:04:05Z", text)
+	return time.Time{}, fmt.Errorf("invalid time %q: must be an age (10m, 7d) or a time (15:04, 2026-01-31, 2026-01-31T15:04:05Z)", text)
 }

@@ -59,13 +59,13 @@ func TestEachShellIsToldOnceThatAServiceFailedAndRecovered(t *testing.T) {
 			}
 			well(true)
 			told(eventlog.Recovered, round+1)
-			if fresh := twoPrompts(first); strings.Count(fresh, "localport: db is well again") != 1 {
+			if fresh := twoPrompts(first); strings.Count(fresh, "localport: db recovered") != 1 {
 				t.Errorf("after it recovered:\n%s", fresh)
 			}
 			second.Run("true")
 		}
 		late := w.shell(kind, root)
-		if fresh := twoPrompts(late); strings.Contains(fresh, "well again") {
+		if fresh := twoPrompts(late); strings.Contains(fresh, "recovered") {
 			t.Errorf("a shell that came later is told of the past:\n%s", fresh)
 		}
 	})
@@ -160,7 +160,7 @@ func TestDaemonControlsTheSupervisorItself(t *testing.T) {
 		t.Errorf("start said %q", out)
 	}
 	old := w.supervisor(root)
-	if out := w.must(root, "daemon", "start"); !strings.HasPrefix(out, "runs already: pid ") {
+	if out := w.must(root, "daemon", "start"); !strings.HasPrefix(out, "already running: pid ") {
 		t.Errorf("the second start said %q", out)
 	}
 	conn := dial(t, addr)
@@ -261,8 +261,8 @@ func TestAnErrorLeadsToItsLinesInTheSupervisorsLog(t *testing.T) {
 	lines := bufio.NewScanner(strings.NewReader(o.stderr))
 	id := ""
 	for lines.Scan() {
-		if rest, ok := strings.CutPrefix(lines.Text(), "hint: request "); ok {
-			id, _, _ = strings.Cut(rest, " ")
+		if rest, ok := strings.CutPrefix(lines.Text(), "hint: localport logs supervisor --grep "); ok {
+			id = rest
 		}
 	}
 	if id == "" {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/api"
 )
 
@@ -35,7 +36,7 @@ func (c portCmd) Run(a *app) error {
 
 func (c portCmd) print(a *app, svc api.ServiceStatus) error {
 	if c.json() {
-		return printJSON(a.out, struct {
+		return output.JSON(a.out, struct {
 			Name      string   `json:"name"`
 			Port      int      `json:"port"`
 			Addresses []string `json:"addresses"`

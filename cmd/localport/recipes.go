@@ -10,16 +10,16 @@ import (
 )
 
 type recipesCmd struct {
-	Name string `arg:"" optional:"" help:"One of them; none prints all."`
+	Name string `arg:"" optional:"" help:"A recipe; if none is given, all are printed."`
 }
 
 // Help says what a recipe is for.
 func (recipesCmd) Help() string {
-	return "A recipe is a service for .localport.toml that goes through somebody else's bastion: " + strings.Join(recipes.Names(), ", ") +
-		". Its words in capitals are yours to replace.\n\n" +
-		"Any program that listens on a port it is told will do: command is its argv, with {port} in it. ready is an expression that fits the line " +
-		"by which it says that it is up; needs_login fits the line by which it says that you must log in, and login is the program that " +
-		"\"localport login\" then runs on your terminal."
+	return "A recipe is a service for .localport.toml that connects through a cloud provider's proxy: " + strings.Join(recipes.Names(), ", ") +
+		". Copy it and replace the words in capitals.\n\n" +
+		"Any program that can listen on a given port works the same way: \"command\" is the program and its arguments, with {port} for the port. " +
+		"\"ready\" is a regular expression for the line that it prints when it is ready; \"needs_login\" is one for the line that it prints when you " +
+		"must log in. \"login\" is the program that \"localport login\" then runs in your terminal."
 }
 
 // Run prints recipes.
@@ -27,7 +27,7 @@ func (c recipesCmd) Run(a *app) error {
 	names := recipes.Names()
 	if c.Name != "" {
 		if _, ok := recipes.Text(c.Name); !ok {
-			return output.Usage(fmt.Errorf("no recipe is called %q; there are %s%s", c.Name, strings.Join(names, ", "), near(c.Name, names)))
+			return output.Usage(fmt.Errorf("unknown recipe %q (%s)%s", c.Name, strings.Join(names, ", "), near(c.Name, names)))
 		}
 		names = []string{c.Name}
 	}

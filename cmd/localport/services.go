@@ -12,6 +12,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/trust"
@@ -22,8 +23,8 @@ const startWait = 30 * time.Second
 
 // selection is which services a command is about.
 type selection struct {
-	Services []string `arg:"" optional:"" name:"service" help:"Services; none means all."`
-	Tag      []string `aliases:"group" placeholder:"TAG" help:"The services with this tag."`
+	Services []string `arg:"" optional:"" name:"service" help:"Services; if none is given, all."`
+	Tag      []string `aliases:"group" placeholder:"TAG" help:"Services with this tag."`
 	All      bool     `help:"All services."`
 }
 
@@ -31,7 +32,7 @@ func (s selection) whole() bool { return s.All || len(s.Services) == 0 && len(s.
 
 type startCmd struct {
 	selection
-	NoWait bool `help:"Return when the ports are open, not when the services are ready."`
+	NoWait bool `help:"Return when the ports are open, without waiting for the services to become healthy."`
 }
 
 // Run records a lease without a process and brings the services up.
@@ -39,7 +40,7 @@ func (c startCmd) Run(a *app) error { return bring(a, api.Start, c.selection, !c
 
 type restartCmd struct {
 	selection
-	NoWait bool `help:"Return at once, not when the services are ready."`
+	NoWait bool `help:"Return at once, without waiting for the services to become healthy."`
 }
 
 // Run opens the services' tunnels anew; in a project that is down it is start.
@@ -120,7 +121,7 @@ func (c stopCmd) Run(a *app) error {
 		return err
 	}
 	if client == nil {
-		return output.Hinted(errors.New("the project is not running: there is nothing to stop"), "")
+		return output.Hinted(errors.New("the project is not running"))
 	}
 	names, err := choose(status.Services, c.Services, c.Tag)
 	if err != nil {
@@ -132,7 +133,7 @@ func (c stopCmd) Run(a *app) error {
 	}
 	also := slices.DeleteFunc(affected, func(n string) bool { return slices.Contains(names, n) })
 	if len(also) > 0 {
-		fmt.Fprintf(a.err, "localport: stopped with it, because they depend on it: %s\n", strings.Join(also, ", "))
+		output.Info(a.err, "also stopped, because they depend on it: %s", strings.Join(also, ", "))
 	}
 	return nil
 }
@@ -193,13 +194,13 @@ func choose(services []api.ServiceStatus, names, tags []string) ([]string, error
 // unknown names what is nearest, and what there is.
 func unknown(kind, name string, known []string) error {
 	known = slices.Compact(slices.Sorted(slices.Values(known)))
-	err := fmt.Errorf("no %s %q", kind, name)
+	err := fmt.Errorf("unknown %s %q", kind, name)
 	near := project.NearestName(name, known)
 	switch {
 	case near != "":
 		return output.Hinted(err, fmt.Sprintf("did you mean %q?", near))
 	case len(known) > 0:
-		return output.Hinted(err, "there is "+strings.Join(known, ", "))
+		return output.Hinted(err, kind+"s: "+strings.Join(known, ", "))
 	}
 	return err
 }
@@ -213,7 +214,8 @@ func (p here) show(ctx context.Context, a *app, client client.Client, names []st
 		status.Services = slices.DeleteFunc(status.Services, func(s api.ServiceStatus) bool {
 			return !slices.Contains(names, s.Name)
 		})
-		render(a.out, status, terminalWidth(a.out))
+		columns, _ := a.out.Size()
+		render(a.out, status, columns)
 	}
 	return err
 }
@@ -225,7 +227,8 @@ func (p here) waitFor(ctx context.Context, client client.Client, names []string,
 		return status, err
 	}
 	late := err != nil
-	var problems, hints []string
+	var problems []error
+	var hints []string
 	for _, svc := range status.Services {
 		if !slices.Contains(names, svc.Name) || svc.State.Ready() {
 			continue
@@ -238,7 +241,7 @@ func (p here) waitFor(ctx context.Context, client client.Client, names []string,
 	if problems == nil {
 		return status, nil
 	}
-	return status, output.Hinted(errors.New(strings.Join(problems, "\nlocalport: ")), strings.Join(hints, "\nhint: "))
+	return status, output.Hinted(errors.Join(problems...), hints...)
 }
 
 // settle returns the status in which each of the services is ready, or in a state that only a person can change; with the
@@ -257,6 +260,9 @@ func (p here) settle(ctx context.Context, running client.Client, names []string)
 			}
 			return status, err
 		}
+		if errors.Is(err, api.ErrTooManyWatchers) {
+			status, err = pollSettled(ctx, running, names)
+		}
 		switch {
 		case err == nil:
 			return status, nil
@@ -269,12 +275,32 @@ func (p here) settle(ctx context.Context, running client.Client, names []string)
 		}
 		next, _, err := p.Find(ctx)
 		if err == nil && next == nil {
-			err = errors.New("the supervisor ended in the meantime")
+			err = errors.New("the supervisor has exited")
 		}
 		if err != nil {
 			return status, err
 		}
 		running = *next
+	}
+}
+
+// pollEvery is how often a supervisor is asked that has too many watchers.
+const pollEvery = 200 * time.Millisecond
+
+// pollSettled asks for the status until each of the services is settled.
+func pollSettled(ctx context.Context, running client.Client, names []string) (last api.Status, err error) {
+	for {
+		status, err := running.Status(ctx)
+		if err != nil {
+			return last, err
+		}
+		last = status
+		if settled(status, names) {
+			return status, nil
+		}
+		if !wait.Sleep(ctx, pollEvery) {
+			return last, ctx.Err()
+		}
 	}
 }
 
@@ -298,16 +324,16 @@ func settled(status api.Status, names []string) bool {
 	})
 }
 
-func problem(svc api.ServiceStatus, late bool, limit time.Duration) string {
-	text := fmt.Sprintf("service %q is %s", svc.Name, svc.State)
+func problem(svc api.ServiceStatus, late bool, limit time.Duration) error {
+	text := fmt.Sprintf("service %q %s", svc.Name, output.State(svc.State))
 	if late && !svc.State.Settled() {
 		text += fmt.Sprintf(" after %v", limit)
 	}
 	if svc.LastError != "" {
-		text += ": " + svc.LastError
+		text += ": " + output.Flatten(svc.LastError)
 	}
 	if svc.State != forwarder.Stopped {
 		text += " (log: " + svc.Log + ")"
 	}
-	return text
+	return errors.New(text)
 }

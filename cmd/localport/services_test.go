@@ -256,7 +256,7 @@ func TestTheDemoRunsAndLeavesNothing(t *testing.T) {
 	w := newWorld(t)
 	before, _ := filepath.Glob("/tmp/localport-demo-*")
 	out := w.must(w.home, "demo")
-	for _, want := range []string{"hello from the far end", "1 waiting", "healthy", "nothing stays"} {
+	for _, want := range []string{"hello from the server", "1 waiting", "healthy", "nothing is left behind"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the demo did not show %q:\n%s", want, out)
 		}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -235,12 +236,53 @@ func TestAStuckSupervisorDoesNotHangAPrompt(t *testing.T) {
 	w.env = append(w.env, "LOCALPORT_LIMIT=2s")
 	sh := w.shell("bash", w.home) // a prompt that hung would fail the test by itself
 	sh.Run("cd " + root)
-	if out := sh.Output(); !strings.Contains(out, fmt.Sprintf("the supervisor (pid %d) did not answer within 2s; run: localport daemon restart", supervisor.PID)) || strings.Count(out, "localport:") != 1 {
+	if out := sh.Output(); !strings.Contains(out, fmt.Sprintf("the supervisor (pid %d) did not answer within 2s; run \"localport daemon restart\"", supervisor.PID)) || strings.Count(out, "localport:") != 1 {
 		t.Errorf("printed %q", out)
 	}
 	sh.Run("true")
 	if out := sh.Output(); strings.Contains(out, "localport") {
 		t.Errorf("the next prompt printed %q", out)
+	}
+	if err := syscall.Kill(supervisor.PID, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What happens while a prompt waits in vain was not seen by it: the next one is to look at once, however soon it comes.
+func TestPrompt_ThatRanOutOfTimeHasNotSeenWhatChangedMeanwhile(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	w.must(root, "start")
+	w.kept(root)
+	w.status(root) // as above
+	supervisor := w.supervisor(root)
+	if err := syscall.Kill(supervisor.PID, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	cmd := w.command(root, "export", "bash", "--pid", fmt.Sprint(os.Getpid()), "--limit", "2s")
+	ended := make(chan string, 1)
+	go func() {
+		out, _ := cmd.Output()
+		ended <- string(out)
+	}()
+	eventually(t, "it has taken its lease", func() bool { return len(w.state(root).Leases) == 2 })
+	path := filepath.Join(w.stateDir(root), "prompt")
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, rest, _ := strings.Cut(string(before), " ")
+	next, err := strconv.Atoi(number)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, fmt.Appendf(nil, "%d %s", next+1, rest), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out := <-ended
+	if !strings.Contains(out, "__localport_line=") || strings.Contains(out, fmt.Sprintf("%d %s", next+1, strings.TrimSpace(rest))) {
+		t.Errorf("the line became %d while it waited, and it prints\n%s", next+1, out)
 	}
 	if err := syscall.Kill(supervisor.PID, syscall.SIGCONT); err != nil {
 		t.Fatal(err)

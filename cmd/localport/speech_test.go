@@ -60,7 +60,7 @@ func TestAnInvalidUserConfigStopsNoProjectAndIsToldOnce(t *testing.T) {
 	root := w.allowed("linger = 0.1\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	sh := w.shell("bash", w.home)
 	sh.Run("cd " + root)
-	want := "localport: warning: " + path + `:1:1: verbosty: unknown key; did you mean "verbosity"? (and 1 more); localport config validate shows it`
+	want := "localport: warning: " + path + `:1:1: verbosty: unknown key; did you mean "verbosity"? (and 1 more); run "localport config validate"`
 	// The terminal breaks lines where they end.
 	if out := strings.NewReplacer("\r", "", "\n", "").Replace(sh.Output()); !strings.Contains(out, want) || !strings.Contains(out, "shop: web :") {
 		t.Errorf("entering says %q", out)

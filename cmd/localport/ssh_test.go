@@ -141,7 +141,7 @@ func TestALoginThatIsGivenUpLeavesTheTerminalAndTheServicesAsTheyWere(t *testing
 	u := w.atTerminal(root, "login", "db")
 	u.answer("fingerprint is SHA256:", "yes\n")
 	u.answer("Enter passphrase for key", "\x03")
-	if code := <-u.done; code == 0 || !strings.Contains(u.screen(), "given up") {
+	if code := <-u.done; code == 0 || !strings.Contains(u.screen(), "interrupted") {
 		t.Errorf("login: exit %d\n%s", code, u.screen())
 	}
 	eventually(t, "it needs attention again", func() bool { return w.service(root, "db").State == forwarder.NeedsAttention })

@@ -3,20 +3,16 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
-	"github.com/mattn/go-isatty"
-	"golang.org/x/sys/unix"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
@@ -30,22 +26,15 @@ import (
 
 // outputFormat is how a command that prints data prints it.
 type outputFormat struct {
-	Output string `short:"o" enum:"table,json,text" default:"table" help:"Form of the output: ${enum}."`
-	JSON   bool   `help:"The same as --output=json."`
+	Output string `short:"o" enum:"table,json,text" default:"table" help:"Output format: ${enum}."`
+	JSON   bool   `help:"Same as --output=json."`
 }
 
 func (o outputFormat) json() bool { return o.JSON || o.Output == "json" }
 
-func printJSON(w io.Writer, v any) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(v)
-}
-
 type statusCmd struct {
 	outputFormat
-	Watch bool `short:"w" help:"Go on showing it until Ctrl-C; where the output is no terminal, print what changes."`
+	Watch bool `short:"w" help:"Keep showing the status until Ctrl-C; if the output is not a terminal, print each change."`
 }
 
 // Run shows the project, running or not.
@@ -63,7 +52,7 @@ func (c statusCmd) Run(a *app) error {
 		return err
 	}
 	if c.json() {
-		return printJSON(a.out, status)
+		return output.JSON(a.out, status)
 	}
 	if c.Output == "text" {
 		for _, svc := range status.Services {
@@ -71,7 +60,8 @@ func (c statusCmd) Run(a *app) error {
 		}
 		return nil
 	}
-	overview(a.out, status, terminalWidth(a.out))
+	columns, _ := a.out.Size()
+	overview(a.out, status, columns)
 	return nil
 }
 
@@ -95,7 +85,7 @@ func (p here) statusDown(ctx context.Context) (api.Status, error) {
 	state := p.Dir.Peek()
 	state.Prune()
 	if errors.Is(err, fs.ErrNotExist) && len(state.Leases) > 0 {
-		return api.Status{}, output.Hinted(fmt.Errorf("the project is down: %w", err),
+		return api.Status{}, output.Hinted(fmt.Errorf("the project is not running: %w", err),
 			"localport -c "+shellhook.Quote(p.Config)+" stop")
 	}
 	if err != nil {
@@ -110,7 +100,7 @@ func (p here) statusDown(ctx context.Context) (api.Status, error) {
 		Services: stopped(ctx, p, parsed), Leases: client.Leases(state.Leases), Failure: state.Failure,
 	}
 	if verdict != trust.Allowed {
-		status.Pending = "not allowed: read the config, then run localport allow"
+		status.Pending = "not allowed: review the config, then run \"localport allow\""
 	}
 	return status, nil
 }
@@ -128,33 +118,54 @@ func stopped(ctx context.Context, p here, parsed *project.Project) []api.Service
 // overview is status for people: the project's line, the table, and what there is to do. The width is the terminal's; 0:
 // it goes to none.
 func overview(w io.Writer, status api.Status, width int) {
-	fmt.Fprintf(w, "%s: %s", filepath.Base(status.Project), status.State)
+	fmt.Fprintf(w, "%s: %s", output.Line(filepath.Base(status.Project)), status.State)
 	if s := status.Supervisor; s != nil {
-		fmt.Fprintf(w, " for %s, %d %s", age(s.Since), len(status.Leases), plural("lease", len(status.Leases)))
+		fmt.Fprintf(w, " for %s, %s", age(s.Since), usedBy(status.Leases))
 	}
 	fmt.Fprintln(w)
 	render(w, status, width)
 	for _, svc := range status.Services {
 		if svc.Hint != "" {
-			fmt.Fprintf(w, "%s: %s\n", svc.Name, svc.Hint)
+			fmt.Fprintf(w, "%s: %s\n", svc.Name, output.Flatten(svc.Hint))
 		}
 	}
 	for _, cluster := range status.Clusters {
 		if cluster.Trouble != "" {
-			fmt.Fprintf(w, "cluster %s: %s\n", cmp.Or(cluster.Context, cluster.Server), cluster.Trouble)
+			fmt.Fprintf(w, "cluster %s: %s\n", output.Line(cmp.Or(cluster.Context, cluster.Server)), output.Flatten(cluster.Trouble))
 		}
 		if cluster.Hint != "" {
-			fmt.Fprintf(w, "cluster %s: %s\n", cmp.Or(cluster.Context, cluster.Server), cluster.Hint)
+			fmt.Fprintf(w, "cluster %s: %s\n", output.Line(cmp.Or(cluster.Context, cluster.Server)), output.Flatten(cluster.Hint))
 		}
 	}
 	for _, line := range []string{status.Failure, status.Pending} {
 		if line != "" {
-			fmt.Fprintln(w, line)
+			fmt.Fprintln(w, output.Flatten(line))
 		}
 	}
 	for _, warning := range status.Warnings {
-		fmt.Fprintln(w, "warning:", warning)
+		fmt.Fprintln(w, "warning:", output.Flatten(warning))
 	}
+}
+
+// usedBy says who holds the leases.
+func usedBy(leases []api.Lease) string {
+	counts := make(map[string]int)
+	for _, lease := range leases {
+		counts[lease.Kind]++
+	}
+	var holders []string
+	for _, kind := range []struct{ lease, name string }{{api.ShellLease, "shell"}, {api.ExecLease, "command"}} {
+		if n := counts[kind.lease]; n > 0 {
+			holders = append(holders, fmt.Sprintf("%d %s", n, plural(kind.name, n)))
+		}
+	}
+	if counts[api.StartLease] > 0 {
+		holders = append(holders, "\"localport start\"")
+	}
+	if len(holders) == 0 {
+		return "not in use"
+	}
+	return "used by " + strings.Join(holders, " and ")
 }
 
 func plural(word string, n int) string {
@@ -178,8 +189,8 @@ func render(w io.Writer, status api.Status, width int) {
 	rows := make([]table.Row, 0, len(status.Services))
 	for _, svc := range status.Services {
 		rows = append(rows, table.Row{
-			svc.Name, svc.State, svc.Technology, localEnd(svc), svc.Target, health(svc), uptime(svc), svc.Restarts,
-			conns(svc), svc.LastError,
+			svc.Name, svc.State, svc.Technology, localEnd(svc), output.Line(svc.Target), output.Line(health(svc)), uptime(svc), svc.Restarts,
+			conns(svc), output.Flatten(svc.LastError),
 		})
 	}
 	errorWidth := usualErrorWidth
@@ -204,25 +215,6 @@ func draw(rows []table.Row, errorWidth int) string {
 	t.AppendHeader(columns)
 	t.AppendRows(rows)
 	return t.Render() + "\n"
-}
-
-// terminalWidth is the number of columns of the terminal that w is; 0 if it is none.
-func terminalWidth(w io.Writer) int {
-	columns, _ := terminalSize(w)
-	return columns
-}
-
-// terminalSize is 0, 0 for what is no terminal.
-func terminalSize(w io.Writer) (columns, rows int) {
-	file, ok := w.(*os.File)
-	if !ok || !isatty.IsTerminal(file.Fd()) {
-		return 0, 0
-	}
-	size, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ)
-	if err != nil {
-		return 0, 0
-	}
-	return int(size.Col), int(size.Row)
 }
 
 func health(svc api.ServiceStatus) string {

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/text"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/wait"
@@ -108,7 +108,7 @@ func (p here) followRunning(ctx context.Context, running *client.Client, show fu
 		case <-tick.C: // what is shown grows older
 		case err := <-ended:
 			ended <- err
-			if client.IsUnknown(err) || isUnreachable(err) {
+			if client.IsUnknown(err) || isUnreachable(err) || errors.Is(err, api.ErrTooManyWatchers) {
 				return nil // what has become of it is seen at the next look
 			}
 			return err
@@ -129,8 +129,8 @@ type view interface {
 }
 
 func (c statusCmd) view(a *app) view {
-	if columns, _ := terminalSize(a.out); columns > 0 && c.Output == "table" && !c.JSON {
-		return &redrawn{out: a.out, size: func() (int, int) { return terminalSize(a.out) }}
+	if columns, _ := a.out.Size(); columns > 0 && c.Output == "table" && !c.JSON {
+		return &redrawn{out: a.out.File(), size: a.out.Size}
 	}
 	return &listed{out: a.out, err: a.err, json: c.json(), last: map[string]string{}}
 }
@@ -146,11 +146,11 @@ type listed struct {
 func (l *listed) show(status api.Status) error {
 	l.said = ""
 	if l.json {
-		line, err := json.Marshal(status)
-		if err != nil {
+		var line strings.Builder
+		if err := output.JSONLine(&line, status); err != nil {
 			return err
 		}
-		return l.line("", string(line))
+		return l.line("", strings.TrimSuffix(line.String(), "\n"))
 	}
 	for _, svc := range status.Services {
 		if err := l.line(svc.Name, plain(svc)); err != nil {
@@ -172,7 +172,7 @@ func (l *listed) line(name, line string) error {
 func (l *listed) trouble(err error) {
 	if l.said != err.Error() {
 		l.said = err.Error()
-		fmt.Fprintln(l.err, "localport:", err)
+		output.Info(l.err, "%s", output.Flatten(err.Error()))
 	}
 }
 
@@ -198,13 +198,13 @@ func (r *redrawn) show(status api.Status) error {
 	return r.draw(b.String())
 }
 
-func (r *redrawn) trouble(err error) { _ = r.draw("localport: " + err.Error() + "\n") }
+func (r *redrawn) trouble(err error) { _ = r.draw("localport: " + output.Flatten(err.Error()) + "\n") }
 
 // draw writes everything at once, so that it does not flicker. What has no room is left out: a terminal cannot go back
 // above its first row.
 func (r *redrawn) draw(picture string) error {
 	columns, rows := r.size()
-	lines := strings.Split(strings.TrimRight(text.WrapText(picture, max(columns, 1)), "\n"), "\n")
+	lines := strings.Split(strings.TrimRight(text.WrapText(output.Text(picture), max(columns, 1)), "\n"), "\n")
 	lines = lines[:min(len(lines), max(rows-1, 1))]
 	var b bytes.Buffer
 	if r.rows > 0 {

@@ -18,7 +18,7 @@ import (
 )
 
 type superviseCmd struct {
-	Kept bool `help:"A keeper started it, and hands over what it holds."`
+	Kept bool `help:"Take over the listeners of the keeper that started it."`
 }
 
 // Run is the project's supervisor, from its election to its end.

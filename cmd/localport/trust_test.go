@@ -18,7 +18,7 @@ func TestNothingRunsUnread(t *testing.T) {
 		root := w.project(tcpConfig("web", `"auto"`, far))
 		sh := w.shell(kind, w.home)
 		sh.Run("cd " + root)
-		if out := sh.Output(); !strings.Contains(out, "not allowed") || !strings.Contains(out, "localport allow") ||
+		if out := sh.Output(); !strings.Contains(out, "is new or changed") || !strings.Contains(out, "localport allow") ||
 			strings.Count(strings.TrimSpace(out), "\n") > 0 {
 			t.Errorf("entering a project that is not allowed printed %q", out)
 		}

@@ -325,6 +325,20 @@ func TestWhatEscapedItsGroupEndsWithItsSupervisorAllTheSame(t *testing.T) {
 	w.gone(escaped)
 }
 
+// A supervisor that ends on request has given up its record: no successor knows of its run.
+func TestWhatEscapedItsGroupEndsThoughItsSupervisorIsKilledWhileItEnds(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	root := w.allowed(escaping(t) + stubbornConfig(t, "slow", ports.Free(t)))
+	w.must(root, "start")
+	w.kept(root)
+	supervisor := w.supervisor(root)
+	escaped := w.escaped(root)
+	w.must(root, "deny")
+	kill(t, supervisor.PID)
+	w.gone(escaped)
+}
+
 var sweptOrphans = regexp.MustCompile(`orphans_killed=[12]\b`)
 
 func TestTheOrphansOfAKilledSupervisorAreSweptByItsSuccessor(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/client"
@@ -46,7 +47,7 @@ func TestDaemonRestart_ReplacesASupervisorThatDoesNotAnswer(t *testing.T) {
 	frozen := w.supervisor(root)
 	o := w.localport(root, "daemon", "restart")
 	if o.code != 0 || !strings.HasPrefix(o.stdout, "restarted: pid ") ||
-		o.stderr != fmt.Sprintf("localport: the supervisor (pid %d) did not answer and was ended\n", frozen.PID) {
+		o.stderr != fmt.Sprintf("localport: stopped the supervisor (pid %d), which did not answer\n", frozen.PID) {
 		t.Errorf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
 	}
 	if frozen.Alive() {
@@ -66,7 +67,7 @@ func TestStop_EndsASupervisorThatDoesNotAnswer(t *testing.T) {
 		t.Run(args[0], func(t *testing.T) {
 			t.Parallel()
 			w, root, addr := frozenSupervisor(t)
-			if o := w.localport(root, args...); o.code != 0 || !strings.Contains(o.stderr, "did not answer and was ended") {
+			if o := w.localport(root, args...); o.code != 0 || !strings.Contains(o.stderr, "which did not answer") {
 				t.Errorf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
 			}
 			eventually(t, "every process has ended", func() bool { return len(w.processes()) == 0 })
@@ -127,7 +128,7 @@ func TestPrompt_NamesAKeeperThatDoesNotAnswer(t *testing.T) {
 		w, root, _, keeper := frozenKeeper(t)
 		sh := w.shell(kind, w.home)
 		sh.Run("cd " + root)
-		want := fmt.Sprintf("localport: the keeper (pid %d) did not answer within 2s; run: localport daemon restart", keeper)
+		want := fmt.Sprintf("localport: the keeper (pid %d) did not answer within 2s; run \"localport daemon restart\"", keeper)
 		if out := sh.Output(); out != want {
 			t.Errorf("printed %q, want %q", out, want)
 		}
@@ -138,7 +139,7 @@ func TestDaemonRestart_ReplacesAKeeperThatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	w, root, addr, keeper := frozenKeeper(t)
 	if o := w.localport(root, "daemon", "restart"); o.code != 0 ||
-		o.stderr != fmt.Sprintf("localport: the keeper (pid %d) did not answer and was ended\n", keeper) {
+		o.stderr != fmt.Sprintf("localport: stopped the keeper (pid %d), which did not answer\n", keeper) {
 		t.Errorf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
 	}
 	if answer, err := ask(addr, "you"); answer != "hello you\n" {
@@ -147,10 +148,39 @@ func TestDaemonRestart_ReplacesAKeeperThatDoesNotAnswer(t *testing.T) {
 	w.down(root, addr)
 }
 
+// stoppedKeeperLimit is a good deal less than a command waits for an answer.
+const stoppedKeeperLimit = 5 * time.Second
+
+func TestStatus_NamesAStoppedKeeperAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, isBound := range []bool{true, false} {
+		t.Run(fmt.Sprintf("socket %v", isBound), func(t *testing.T) {
+			t.Parallel()
+			w, root, _, keeper := frozenKeeper(t)
+			if !isBound {
+				if err := os.Remove(w.state(root).Supervisor.Socket); err != nil {
+					t.Fatal(err)
+				}
+			}
+			began := time.Now()
+			o := w.localport(root, "status")
+			want := fmt.Sprintf("localport: the keeper (pid %d) is stopped, as by SIGSTOP, and its supervisor has ended\n"+
+				"hint: localport daemon restart\n", keeper)
+			if took := time.Since(began); o.code != output.ExitFailed || o.stderr != want || took > stoppedKeeperLimit {
+				t.Errorf("after %v exit %d\n%s, want\n%s", took, o.code, o.stderr, want)
+			}
+		})
+	}
+}
+
 func TestStop_EndsAKeeperThatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	w, root, addr, _ := frozenKeeper(t)
+	began := time.Now()
 	w.must(root, "stop")
+	if took := time.Since(began); took > stoppedKeeperLimit {
+		t.Errorf("it took %v", took)
+	}
 	eventually(t, "every process has ended", func() bool { return len(w.processes()) == 0 })
 	w.nothingLeft(root, addr)
 }

@@ -4,6 +4,7 @@ package api
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -269,6 +270,18 @@ type Replacement struct {
 	Version string `json:"version"` // of that program
 }
 
+// HandOver is the request of a supervisor that has lost its election to hand its listeners over to the one that was elected. After
+// the answer "switching protocols" they go over the same connection (forwarder/handoff.Offer); then comes a HandOverResponse. The
+// connection ends with the first of the two supervisors.
+type HandOver struct {
+	Run string `json:"run"` // of who hands over
+}
+
+// HandOverResponse says what was taken.
+type HandOverResponse struct {
+	Taken []string `json:"taken"` // by the names that the files were offered under
+}
+
 // Failure is the answer to a request that was refused.
 type Failure struct {
 	Error string `json:"error"`
@@ -276,6 +289,13 @@ type Failure struct {
 
 // RequestHeader carries the id of a request, which ties what a command says to what the supervisor logs.
 const RequestHeader = "X-Request-Id"
+
+// MaxWatchers is how many clients can watch a supervisor at the same time: half of the file descriptors that it keeps for its
+// clients (forwarder/filelimit), so that commands and prompts get through however many watch.
+const MaxWatchers = 16
+
+// ErrTooManyWatchers is the answer to a client that would be one more.
+var ErrTooManyWatchers = fmt.Errorf("too many clients watch the project (%d)", MaxWatchers)
 
 // ErrEnding is what a supervisor answers that is ending, or has handed over to another: the client is to call again.
 var ErrEnding = errors.New("the supervisor is ending")

@@ -25,7 +25,7 @@ type UnreachableError struct {
 }
 
 func (e *UnreachableError) Error() string {
-	return fmt.Sprintf("call the supervisor at %s: %v", e.Socket, e.Err)
+	return fmt.Sprintf("connect to the supervisor at %s: %v", e.Socket, e.Err)
 }
 
 func (e *UnreachableError) Unwrap() error { return e.Err }
@@ -49,7 +49,7 @@ func (c Client) Status(ctx context.Context) (api.Status, error) {
 
 // Watch passes the project to on as it stands, and again after each change, until on returns false. Changes that follow each
 // other within 100 ms come as one, and whoever is slow gets the newest alone. The error is the context's, or an
-// *UnreachableError when the supervisor has ended.
+// *UnreachableError when the supervisor has ended, or ErrTooManyWatchers: then the status can be asked for again and again.
 func (c Client) Watch(ctx context.Context, on func(api.Status) bool) error {
 	return c.exchange(ctx, "watch", nil, func(body io.Reader) error {
 		for decoder := json.NewDecoder(body); ; {
@@ -100,6 +100,20 @@ func (c Client) Replace(ctx context.Context, r api.Replacement) error {
 	return c.call(ctx, "replace", r, nil)
 }
 
+// HandOver asks the supervisor to take listeners over, and returns the connection to send them on, which the caller closes. The
+// error is a *RefusedError where it will not, which IsUnknown tells from one of an older release that cannot.
+func (c Client) HandOver(ctx context.Context, h api.HandOver) (*net.UnixConn, error) {
+	answer, err := c.send(ctx, "handover", h)
+	if err != nil {
+		return nil, err
+	}
+	if conn, ok := answer.conn.(*net.UnixConn); ok && answer.status == switching {
+		return conn, nil
+	}
+	defer answer.conn.Close()
+	return nil, answer.failure(c.Socket)
+}
+
 // End makes the supervisor end now. When it returns, the ports are free.
 func (c Client) End(ctx context.Context) error { return c.call(ctx, "end", struct{}{}, nil) }
 
@@ -118,30 +132,58 @@ func (c Client) call(ctx context.Context, name string, in, out any) error {
 
 // exchange posts in (or gets, where in is nil) and has the body of a successful answer read.
 func (c Client) exchange(ctx context.Context, name string, in any, read func(io.Reader) error) error {
+	answer, err := c.send(ctx, name, in)
+	if err != nil {
+		return err
+	}
+	defer answer.conn.Close()
+	defer context.AfterFunc(ctx, func() { answer.conn.Close() })()
+	if answer.status != ok {
+		return answer.failure(c.Socket)
+	}
+	return read(answer.body)
+}
+
+// response is what came for a request.
+type response struct {
+	conn    net.Conn
+	status  int
+	body    io.Reader
+	request string // its id
+}
+
+// send posts in (or gets, where in is nil). The caller closes the connection.
+func (c Client) send(ctx context.Context, name string, in any) (*response, error) {
 	r := request{method: "GET", path: "/v1/" + name, id: strings.ToLower(rand.Text()[:8])}
 	if in != nil {
 		body, err := json.Marshal(in)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		r.method, r.body = "POST", body
 	}
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", c.Socket)
 	if err != nil {
-		return &UnreachableError{c.Socket, reason(ctx, err)}
+		return nil, &UnreachableError{c.Socket, reason(ctx, err)}
 	}
-	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	status, body, err := r.exchange(conn)
-	switch {
-	case err != nil:
-		return &UnreachableError{c.Socket, reason(ctx, err)}
-	case status == unavailable:
-		return &UnreachableError{c.Socket, api.ErrEnding}
-	case status != ok:
-		return refused(status, body, r.id)
+	if err != nil {
+		conn.Close()
+		return nil, &UnreachableError{c.Socket, reason(ctx, err)}
 	}
-	return read(body)
+	return &response{conn, status, body, r.id}, nil
+}
+
+// failure is the error that an answer stands for.
+func (r *response) failure(socket string) error {
+	switch r.status {
+	case tooMany:
+		return api.ErrTooManyWatchers
+	case unavailable:
+		return &UnreachableError{socket, api.ErrEnding}
+	}
+	return refused(r.status, r.body, r.request)
 }
 
 // RefusedError is what the supervisor answered instead of doing what it was asked.
@@ -162,13 +204,13 @@ func IsUnknown(err error) bool {
 func refused(status int, body io.Reader, id string) error {
 	var f api.Failure
 	if err := json.NewDecoder(body).Decode(&f); err != nil || f.Error == "" {
-		f.Error = fmt.Sprintf("the supervisor answered %d", status)
+		f.Error = fmt.Sprintf("the supervisor answered with HTTP status %d", status)
 	}
 	return &RefusedError{f.Error, id, status}
 }
 
 // ErrNoAnswer is why a supervisor is unreachable that has not answered when the context ends.
-var ErrNoAnswer = errors.New("it did not answer in time")
+var ErrNoAnswer = errors.New("no answer in time")
 
 // reason is what the system said, for the call itself has been named.
 func reason(ctx context.Context, err error) error {

@@ -2,25 +2,38 @@ package client
 
 import (
 	"fmt"
+	"path/filepath"
 	"time"
+
+	"github.com/localport-sh/localport/project"
 )
 
 // NotAllowedError is a project whose files the user has not allowed as they stand.
 type NotAllowedError struct{ Config string }
 
-func (e *NotAllowedError) Error() string { return e.Config + " is not allowed as it stands" }
+func (e *NotAllowedError) Error() string {
+	if filepath.Base(e.Config) == project.ConfigName { // one of several files that have to be allowed
+		return "the config in " + filepath.Dir(e.Config) + " is new or changed"
+	}
+	return e.Config + " is new or changed"
+}
 
 // NoAnswerError is a project's process that lives and does not answer.
 type NoAnswerError struct {
 	Role   string // of the process: supervisor or keeper
 	PID    int    // 0: it cannot be told
 	Waited time.Duration
+	// Stopped: it is not waited for, because it is a keeper that was stopped, and whose supervisor has ended.
+	Stopped bool
 }
 
 func (e *NoAnswerError) Error() string {
 	who := e.Role
 	if e.PID > 0 {
 		who = fmt.Sprintf("%s (pid %d)", e.Role, e.PID)
+	}
+	if e.Stopped {
+		return fmt.Sprintf("the %s is stopped, as by SIGSTOP, and its supervisor has ended", who)
 	}
 	return fmt.Sprintf("the %s did not answer within %v", who, e.Waited)
 }

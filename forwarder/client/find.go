@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/api"
@@ -30,6 +31,11 @@ func (p *Place) Find(ctx context.Context) (*Client, api.Status, error) {
 		if err != nil || !elected {
 			return nil, api.Status{}, err
 		}
+		if time.Since(began) > answerTime {
+			if err := p.stoppedKeeper(); err != nil {
+				return nil, api.Status{}, err
+			}
+		}
 		// Elected, but not listening yet, or just ending: nothing tells when that is over.
 		if !wait.Sleep(ctx, pause.Next()) {
 			return nil, api.Status{}, p.noAnswer(time.Since(began))
@@ -43,9 +49,12 @@ func (p *Place) ask(ctx context.Context) (*Client, api.Status, error) {
 	began := time.Now()
 	for _, socket := range p.Dir.Sockets() {
 		client := &Client{Socket: socket}
-		status, err := client.Status(ctx)
+		status, err := p.statusOf(ctx, client)
 		if err == nil && status.Config == p.Config {
 			return client, status, nil
+		}
+		if _, stopped := errors.AsType[*NoAnswerError](err); stopped {
+			return nil, status, err
 		}
 		if errors.Is(err, ErrNoAnswer) {
 			return nil, status, p.noAnswer(time.Since(began))
@@ -55,6 +64,46 @@ func (p *Place) ask(ctx context.Context) (*Client, api.Status, error) {
 		}
 	}
 	return nil, api.Status{}, nil
+}
+
+// answerTime is how long an answer is waited for before it is looked, and then looked again, whether there can be one.
+const answerTime = 500 * time.Millisecond
+
+// statusOf asks for the status. The error is a *NoAnswerError as soon as it is plain that none will come.
+func (p *Place) statusOf(ctx context.Context, client *Client) (api.Status, error) {
+	asking, cancel := context.WithCancelCause(ctx)
+	answered := make(chan struct{})
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		for !wait.IsClosedWithin(answerTime, answered) {
+			if err := p.stoppedKeeper(); err != nil {
+				cancel(err)
+				return
+			}
+		}
+	})
+	status, err := client.Status(asking)
+	close(answered)
+	looking.Wait()
+	if cause := context.Cause(asking); err != nil && cause != nil && ctx.Err() == nil {
+		err = cause
+	}
+	cancel(nil)
+	return status, err
+}
+
+// stoppedKeeper is why nobody can answer: the supervisor has died, and the keeper, in whose copies of the listeners clients wait,
+// is stopped. Nil where that is not so, or where the system does not tell.
+func (p *Place) stoppedKeeper() error {
+	processes := p.Processes()
+	if len(processes) == 0 {
+		return nil
+	}
+	last := processes[len(processes)-1]
+	if last.Role != KeeperRole || !last.IsStopped() {
+		return nil
+	}
+	return &NoAnswerError{Role: last.Role, PID: last.PID, Stopped: true}
 }
 
 // isElected reports whether somebody holds the election.

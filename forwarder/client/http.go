@@ -12,8 +12,10 @@ import (
 
 // The statuses that the supervisor answers with and that a client tells apart (RFC 9110).
 const (
+	switching   = 101
 	ok          = 200
 	notFound    = 404
+	tooMany     = 429 // RFC 6585
 	unavailable = 503
 )
 
@@ -43,7 +45,7 @@ func (r request) exchange(conn io.ReadWriter) (status int, body io.Reader, err e
 		}
 		if first {
 			if _, err := fmt.Sscanf(line, "HTTP/1.%1d %3d", new(int), &status); err != nil {
-				return 0, nil, fmt.Errorf("it answered %q", line)
+				return 0, nil, fmt.Errorf("invalid answer %q", line)
 			}
 		}
 		if strings.TrimRight(line, "\r\n") == "" {

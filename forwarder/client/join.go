@@ -42,7 +42,7 @@ type Joined struct {
 }
 
 // ErrDown says that the project is down and that this caller is not to bring it up.
-var ErrDown = errors.New("the project is down")
+var ErrDown = errors.New("the project is stopped")
 
 // Join takes the lease, brings a supervisor up where none lives, and returns what it says of the services. Every
 // address in the view that is held accepts connections when it returns.
@@ -213,13 +213,13 @@ func (j *joining) wireLease() *api.Lease {
 // call joins the supervisor wherever it may listen.
 func (p *Place) call(ctx context.Context, session api.Session) (*Client, api.View, error) {
 	began := time.Now()
-	var err error = &UnreachableError{Socket: p.Dir.Path, Err: errors.New("nobody listens")}
+	var err error = &UnreachableError{Socket: p.Dir.Path, Err: errors.New("nothing is listening")}
 	for _, socket := range p.Dir.Sockets() {
 		client := &Client{Socket: socket}
 		var view api.View
 		view, err = client.Join(ctx, session)
 		if err == nil && view.Config != "" && view.Config != p.Config {
-			err = &UnreachableError{Socket: socket, Err: fmt.Errorf("it serves %s", view.Config)}
+			err = &UnreachableError{Socket: socket, Err: fmt.Errorf("it belongs to %s", view.Config)}
 		}
 		if errors.Is(err, ErrNoAnswer) {
 			return nil, view, p.noAnswer(time.Since(began))

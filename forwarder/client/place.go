@@ -4,8 +4,6 @@ package client
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -40,14 +38,14 @@ type Place struct {
 	version string
 }
 
-// At is the project of a config file, whose path has no symbolic links in it. Warnings go to w; a supervisor that is
+// At is the project of a config file, whose path has no symbolic links in it. onWarning is told of each warning; a supervisor that is
 // started logs from the level on, info where that is empty. One of a release older than version is replaced by this program.
-func At(config string, w io.Writer, level, version string) (*Place, error) {
+func At(config string, onWarning func(text string), level, version string) (*Place, error) {
 	dir, err := lockstate.Open(config)
 	if _, full := errors.AsType[*lockstate.WriteError](err); err != nil && !full { // it may be up all the same
 		return nil, err
 	}
-	dir.Warn = func(text string) { fmt.Fprintln(w, "localport: warning:", text) }
+	dir.Warn = onWarning
 	data, err := lockstate.DataHome()
 	if err != nil {
 		return nil, err

@@ -175,7 +175,7 @@ func (s Spawner) listen(ctx context.Context, pipe *os.File, offset int64) (Word,
 	case ctx.Err() != nil:
 		return Word{}, &StartError{Word{Broken, "the supervisor did not become ready in time"}, s.Log, false}
 	case errors.Is(err, io.EOF):
-		return Word{}, &StartError{Word{Broken, "the supervisor died while starting" + s.lastWords(offset)}, s.Log, false}
+		return Word{}, &StartError{Word{Broken, "the supervisor exited while starting" + s.lastWords(offset)}, s.Log, false}
 	}
 	return Word{}, fmt.Errorf("read the supervisor's readiness: %w", err)
 }

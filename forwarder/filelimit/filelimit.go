@@ -1,4 +1,4 @@
-// Package filelimit is the limit of open files (RLIMIT_NOFILE) of a supervisor, and what it needs of them.
+// Package filelimit computes how many open files a supervisor may have (RLIMIT_NOFILE) and how many it needs.
 package filelimit
 
 import (
@@ -9,63 +9,63 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// maxLimit is what a limit counts for at most: "unlimited" is a number too, and there are no more connections than this from
-// one address to another.
-const maxLimit = 1 << 20
+// maxCountedLimit is the highest limit that Current returns: "unlimited" is a huge number, and no more connections than this are
+// possible from one address to another.
+const maxCountedLimit = 1 << 20
 
-// Current is the limit of this process. It is the hard limit less one already, where the soft one was lower: Go raises it when
-// a program starts (syscall/rlimit.go, since Go 1.19), and has the children begin with the soft limit that it found, unless
-// the program itself calls syscall.Setrlimit.
+// Current returns the limit of this process. If the soft limit was lower than the hard one, it is the hard one less one already:
+// the Go runtime raises it at the start of a program (syscall/rlimit.go, since Go 1.19), and restores the original soft limit in
+// children unless the program calls syscall.Setrlimit.
 func Current() int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return maxLimit
+		return maxCountedLimit
 	}
-	return int(min(uint64(limit.Cur), maxLimit))
+	return int(min(uint64(limit.Cur), maxCountedLimit))
 }
 
-// What a supervisor has open, in descriptors. The first was measured on Linux, on a supervisor with a keeper and one tcp
-// service: standard input and output (3), the runtime's poller (2) and its cgroup files (2), log, events, election,
+// What a supervisor has open, in file descriptors. baseFiles was measured on Linux, on a supervisor with a keeper and one tcp
+// service: standard input, output and error (3), the runtime's poller (2) and its cgroup files (2), log, events, election,
 // control socket, inotify, netlink, the keeper's socket and its pidfd.
 const (
-	base        = 15
-	clients     = 32 // of the control socket: prompts, commands, "status -w", "logs -f", the metrics' scrapers
-	momentary   = 24 // the state and its lock, config files, pipes to a child that is being started, a listener's copies
-	pipes       = 32 // what relays copy through: 16 pipes at most (forwarder/relay)
-	leases      = 16 // pidfds of shells: so many are counted at least
-	perService  = 6  // its log, and of its tunnel: two pipes and the pidfd of a child, a socket, a spare one
-	perListener = 2  // with the client that waits for a seat
-	perCheck    = 2
-	checks      = 8 // at once
-	minClients  = 1 // of each service
-	perClient   = 2
+	baseFiles            = 15
+	controlClientFiles   = 32 // connections to the control socket: prompts, commands, "status -w", "logs -f", metrics scrapers
+	temporaryFiles       = 24 // open for moments: the state and its lock, config files, pipes to a starting child, duplicated listeners
+	relayPipeFiles       = 32 // the relays splice through at most 16 pipes (maxPipesInUse in forwarder/relay)
+	minLeaseFiles        = 16 // at least as many pidfds of shells are reserved
+	filesPerService      = 6  // its log, and for its tunnel two pipes and the pidfd of a child, a socket, one to spare
+	filesPerListener     = 2  // with the accepted client that waits for a slot
+	filesPerCheck        = 2
+	maxConcurrentChecks  = 8
+	minClientsPerService = 1
+	filesPerClient       = 2
 )
 
-// Reserve is how many descriptors a supervisor needs for everything but the clients of its services.
+// Reserve returns how many descriptors a supervisor needs for everything but its services' clients.
 func Reserve(services []project.Service, shells int) int {
-	n := base + clients + momentary + pipes + max(leases, shells) + perCheck*min(checks, len(services))
+	n := baseFiles + controlClientFiles + temporaryFiles + relayPipeFiles + max(minLeaseFiles, shells) + filesPerCheck*min(maxConcurrentChecks, len(services))
 	for _, svc := range services {
-		n += perService + perListener*len(svc.ListenAddresses())
+		n += filesPerService + filesPerListener*len(svc.ListenAddresses())
 	}
 	return n
 }
 
-// Check is a *TooLowError if a process with this limit cannot keep the services up, each for one client.
+// Check returns a *TooLowError if a process with this limit cannot run the services with one client each.
 func Check(limit int, services []project.Service) error {
-	if needed := Reserve(services, 0) + perClient*minClients*len(services); limit < needed {
+	if needed := Reserve(services, 0) + filesPerClient*minClientsPerService*len(services); limit < needed {
 		return &TooLowError{Limit: limit, Needed: needed}
 	}
 	return nil
 }
 
-// TooLowError says that the limit is below what the config needs.
+// TooLowError is Check's error.
 type TooLowError struct{ Limit, Needed int }
 
-// Error says what to do as well.
+// Error includes the command that raises the limit.
 func (e *TooLowError) Error() string {
 	return fmt.Sprintf("too few file descriptors: limit is %d, at least %d are needed: raise it with \"ulimit -n %d\"",
-		e.Limit, e.Needed, e.enough())
+		e.Limit, e.Needed, e.suggestedLimit())
 }
 
-// enough is a usual limit above what is needed.
-func (e *TooLowError) enough() int { return max(1024, 1<<bits.Len(uint(e.Needed))) }
+// suggestedLimit returns a usual value that is high enough.
+func (e *TooLowError) suggestedLimit() int { return max(1024, 1<<bits.Len(uint(e.Needed))) }

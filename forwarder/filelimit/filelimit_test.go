@@ -13,18 +13,18 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// playLimit makes the test binary print its limit.
-const playLimit = "LOCALPORT_TEST_LIMIT"
+// printLimitVariable makes the test binary print Current.
+const printLimitVariable = "LOCALPORT_TEST_LIMIT"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(playLimit) != "" {
+	if os.Getenv(printLimitVariable) != "" {
 		fmt.Println(Current())
 		return
 	}
 	goleak.VerifyTestMain(m)
 }
 
-func services(n int) []project.Service {
+func newServices(n int) []project.Service {
 	all := make([]project.Service, n)
 	for i := range all {
 		all[i] = project.Service{Name: fmt.Sprint("s", i), LocalPort: 1000 + i}
@@ -32,18 +32,18 @@ func services(n int) []project.Service {
 	return all
 }
 
-func TestReserve_GrowsWithTheConfigAndTheShells(t *testing.T) {
+func TestReserve_GrowsWithServicesAndShells(t *testing.T) {
 	for name, c := range map[string]struct {
 		services []project.Service
 		shells   int
 		want     int
 	}{
-		"no service":               {nil, 0, 119},
-		"one service":              {services(1), 0, 119 + 10 + 2},
-		"a service that is remote": {[]project.Service{{Reverse: true}}, 0, 119 + 6 + 2},
-		"ten services":             {services(10), 0, 119 + 10*10 + 8*2},
-		"some shells":              {services(1), 16, 119 + 10 + 2},
-		"many shells":              {services(1), 100, 119 + 10 + 2 + 84},
+		"no service":        {nil, 0, 119},
+		"one service":       {newServices(1), 0, 119 + 10 + 2},
+		"a reverse service": {[]project.Service{{Reverse: true}}, 0, 119 + 6 + 2},
+		"ten services":      {newServices(10), 0, 119 + 10*10 + 8*2},
+		"some shells":       {newServices(1), 16, 119 + 10 + 2},
+		"many shells":       {newServices(1), 100, 119 + 10 + 2 + 84},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := Reserve(c.services, c.shells); got != c.want {
@@ -53,7 +53,7 @@ func TestReserve_GrowsWithTheConfigAndTheShells(t *testing.T) {
 	}
 }
 
-func TestCheck_RefusesALimitBelowTheFloor(t *testing.T) {
+func TestCheck_RejectsLimitBelowNeeded(t *testing.T) {
 	for _, c := range []struct {
 		limit, services, needed, suggested int
 	}{
@@ -64,7 +64,7 @@ func TestCheck_RefusesALimitBelowTheFloor(t *testing.T) {
 		{1024, 74, 0, 0},
 		{1024, 100, 1335, 2048},
 	} {
-		err := Check(c.limit, services(c.services))
+		err := Check(c.limit, newServices(c.services))
 		var tooLow *TooLowError
 		switch {
 		case c.needed == 0 && err == nil:
@@ -80,11 +80,11 @@ func TestCheck_RefusesALimitBelowTheFloor(t *testing.T) {
 	}
 }
 
-// runUnder runs this binary with a limit; it prints what Current is.
-func runUnder(t *testing.T, ulimit string) string {
+// currentUnder returns Current of a process that is started after a ulimit command.
+func currentUnder(t *testing.T, ulimit string) string {
 	t.Helper()
 	cmd := exec.Command("sh", "-c", ulimit+` && exec "$0"`, os.Args[0])
-	cmd.Env = append(os.Environ(), playLimit+"=1")
+	cmd.Env = append(os.Environ(), printLimitVariable+"=1")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -92,11 +92,11 @@ func runUnder(t *testing.T, ulimit string) string {
 	return strings.TrimSpace(string(out))
 }
 
-func TestCurrent_IsTheHardLimit(t *testing.T) {
-	if got := runUnder(t, "ulimit -Sn 200 && ulimit -Hn 512"); got != "511" { // Go leaves the last one out
+func TestCurrent_ReturnsHardLimit(t *testing.T) {
+	if got := currentUnder(t, "ulimit -Sn 200 && ulimit -Hn 512"); got != "511" { // the Go runtime raises the limit to the hard limit less one
 		t.Errorf("got %s", got)
 	}
-	if got := runUnder(t, "ulimit -n 200"); got != "200" {
+	if got := currentUnder(t, "ulimit -n 200"); got != "200" {
 		t.Errorf("got %s", got)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -21,7 +22,9 @@ import (
 
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/memtrim"
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/wait"
+	"github.com/localport-sh/localport/lockstate"
 )
 
 // socketFD is the keeper's end of the link to the supervisor that started it.
@@ -52,13 +55,22 @@ func Main() int {
 	k := &keeper{log: log, held: make(map[string][]int), events: make(chan func())}
 	k.current = &link{conn: conn}
 	k.serve(k.current)
-	memtrim.After(context.Background())
+	ctx, cancel := context.WithCancel(context.Background())
+	var trimming sync.WaitGroup
+	trimming.Go(func() { memtrim.Run(ctx) })
 	for !k.ended {
 		(<-k.events)()
 	}
+	cancel()
+	trimming.Wait()
 	for _, files := range k.held {
 		closeAll(files)
 	}
+	for _, l := range k.links {
+		l.conn.Close()
+		k.sweeping.Go(func() { k.sweep(l) })
+	}
+	k.sweeping.Wait()
 	return 0
 }
 
@@ -71,20 +83,26 @@ type keeper struct {
 	note    Note
 	current *link // of the supervisor that has it all; nil while there is none
 	next    *link // of one that is being started
-	deaths  int   // in a row
+	links   []*link
+	deaths  int // in a row
 	began   time.Time
 	ended   bool
+
+	sweeping sync.WaitGroup
 }
 
 // link is one supervisor's. Those that were replaced keep theirs until they have finished or the keeper ends: the end
 // of the link tells them that the project is over.
 type link struct {
-	conn *net.UnixConn
-	dead bool
+	conn       *net.UnixConn
+	dead       bool
+	supervisor lockstate.Process // as its note says; zero before that
+	run        string
 }
 
 // serve passes the requests of a supervisor on, and its end. It ends with the process.
 func (k *keeper) serve(l *link) {
+	k.links = append(k.links, l)
 	go func() {
 		for {
 			f, err := receive(l.conn)
@@ -121,6 +139,7 @@ func (k *keeper) handle(l *link, f frame) {
 		k.drop(f.Name)
 	case note:
 		k.note = *f.Note
+		l.supervisor, l.run = f.Note.Supervisor, f.Note.Run
 	case replace:
 		k.replace(l, f)
 		return
@@ -144,9 +163,10 @@ func (k *keeper) lost(l *link) {
 	l.conn.Close()
 	l.dead = true
 	if l != k.current {
+		k.sweepDead()
 		return
 	}
-	k.current = nil
+	k.current = nil // its successor sweeps, which has the record of it
 	if k.next != nil {
 		return // its successor is on its way
 	}
@@ -154,6 +174,37 @@ func (k *keeper) lost(l *link) {
 		k.deaths = 0
 	}
 	k.revive()
+}
+
+// endLimit is how long a supervisor may take to end after it has given everything up: more than it allows itself.
+const endLimit = time.Minute
+
+// sweep ends what is left of a supervisor's tunnels when it has ended. It does so itself; one that is killed while it ends, or
+// while it finishes connections after it was replaced, is recorded nowhere, and no successor would.
+func (k *keeper) sweep(l *link) {
+	if l.run == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), endLimit)
+	defer cancel()
+	err := lockstate.WaitExit(ctx, l.supervisor)
+	killed := 0
+	if err == nil {
+		killed, err = process.Sweep(l.run)
+	}
+	if err != nil || killed > 0 {
+		k.log.Warn("the supervisor left processes behind", "pid", l.supervisor.PID, "run", l.run, "orphans_killed", killed, "error", err)
+	}
+}
+
+// sweepDead sweeps after the supervisors that have ended.
+func (k *keeper) sweepDead() {
+	k.links = slices.DeleteFunc(k.links, func(l *link) bool {
+		if l.dead {
+			k.sweeping.Go(func() { k.sweep(l) })
+		}
+		return l.dead
+	})
 }
 
 // revive starts the next supervisor after one that died, unless that has happened too often.
@@ -238,6 +289,7 @@ func (k *keeper) started(next *link, began time.Time, err error, done func(error
 	}
 	if err == nil {
 		k.current, k.began = next, began
+		k.sweepDead()
 	} else {
 		next.conn.Close()
 	}

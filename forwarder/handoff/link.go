@@ -12,7 +12,10 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/lockstate"
 )
 
 // Arg is the argument that makes this program call Main.
@@ -26,6 +29,9 @@ type Note struct {
 	Log  string   `json:"log"` // where its stdout and stderr go
 	// Memory is what it is to know of the one before, in the supervisor's own words.
 	Memory json.RawMessage `json:"memory"`
+	// Supervisor and Run are whose note it is: what is left of the run when the process has ended is swept.
+	Supervisor lockstate.Process `json:"supervisor,omitzero"`
+	Run        string            `json:"run,omitempty"`
 }
 
 // answerTime is how long a keeper may take to answer, but for replace.
@@ -82,12 +88,24 @@ func Inherit() (*Link, *Handed, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("take over from the keeper: %w", err)
 	}
-	handed := &Handed{Files: make(map[string][]*os.File)}
+	handed, pid, err := receiveAll(conn)
+	if err != nil {
+		conn.Close()
+		return nil, nil, fmt.Errorf("take over from the keeper: %w", err)
+	}
+	l := newLink(conn)
+	l.pid = pid
+	return l, handed, nil
+}
+
+// receiveAll is the other end of hand. The pid is that of who hands over.
+func receiveAll(conn *net.UnixConn) (handed *Handed, pid int, err error) {
+	handed = &Handed{Files: make(map[string][]*os.File)}
 	for {
 		f, err := receive(conn)
 		if err != nil {
-			conn.Close()
-			return nil, nil, fmt.Errorf("take over from the keeper: %w", err)
+			handed.close()
+			return nil, 0, err
 		}
 		switch f.Verb {
 		case hold:
@@ -96,11 +114,53 @@ func Inherit() (*Link, *Handed, error) {
 			}
 		case begin:
 			handed.Memory, handed.Alive = f.Note.Memory, f.Alive
-			l := newLink(conn)
-			l.pid = f.PID
-			return l, handed, nil
+			return handed, f.PID, nil
 		}
 	}
+}
+
+func (h *Handed) close() {
+	for _, files := range h.Files {
+		for _, file := range files {
+			file.Close()
+		}
+	}
+}
+
+// Offer hands files over to a supervisor that calls Accept, without a keeper between them. They stay the caller's.
+func Offer(conn *net.UnixConn, files map[string][]*os.File) error {
+	var frames []frame
+	for name, files := range files {
+		f := frame{Verb: hold, Name: name}
+		for _, file := range files {
+			copied, err := copyDescriptor(file)
+			if err != nil {
+				for _, f := range append(frames, f) {
+					closeAll(f.files)
+				}
+				return err
+			}
+			f.files = append(f.files, copied)
+		}
+		frames = append(frames, f)
+	}
+	return hand(conn, append(frames, frame{Verb: begin, Note: &Note{}, Alive: true, PID: os.Getpid()}))
+}
+
+// copyDescriptor does without Fd, which would make the socket a blocking one for everybody who has it.
+func copyDescriptor(file *os.File) (copied int, err error) {
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	controlErr := raw.Control(func(fd uintptr) { copied, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) })
+	return copied, errors.Join(controlErr, err)
+}
+
+// Accept returns what another supervisor offers.
+func Accept(conn *net.UnixConn) (*Handed, error) {
+	handed, _, err := receiveAll(conn)
+	return handed, err
 }
 
 func newLink(conn *net.UnixConn) *Link {
@@ -164,7 +224,7 @@ func (l *Link) Replace(ctx context.Context, exe string) error {
 	return l.call(frame{Verb: replace, Exe: exe}, limit)
 }
 
-// End has the keeper close everything and exit. When it returns, no copy is left anywhere. A keeper that does not
+// End has the keeper close everything, and exit when the supervisor has. When it returns, no copy is left anywhere. A keeper that does not
 // answer is killed.
 func (l *Link) End() {
 	_ = l.call(frame{Verb: end}, answerTime)

@@ -35,7 +35,7 @@ const (
 	drop    verb = "drop"    // close what is held under a name
 	note    verb = "note"    // what the next supervisor is to be started with
 	replace verb = "replace" // start the next supervisor now
-	end     verb = "end"     // close everything and exit
+	end     verb = "end"     // close everything, and exit when the supervisors have ended
 	begin   verb = "begin"   // to a new supervisor: you have it all
 )
 

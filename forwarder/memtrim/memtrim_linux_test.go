@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// resident is how much of the process's files is in its memory, in kB.
-func resident(t *testing.T) (kb int) {
+// residentFileKB returns RssFile of this process: the resident pages of mapped files, in kB.
+func residentFileKB(t *testing.T) (kb int) {
 	t.Helper()
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
@@ -21,17 +21,17 @@ func resident(t *testing.T) (kb int) {
 	return kb
 }
 
-func TestTrimmedProcessIsSmallerAndGoesOn(t *testing.T) {
-	before := resident(t)
+func TestTrim_ReducesResidentPages(t *testing.T) {
+	before := residentFileKB(t)
 	Trim()
-	after := resident(t)
+	after := residentFileKB(t)
 	t.Logf("%d kB before, %d kB after", before, after)
 	if after >= before {
-		t.Error("nothing was given back")
+		t.Error("no memory was released")
 	}
 }
 
-func TestOnlyReadOnlyPartsOfTheFileAreLetGo(t *testing.T) {
+func TestParseReadOnlyMapping_AcceptsOnlyReadOnlyMappingsOfTheFile(t *testing.T) {
 	for line, want := range map[string]bool{
 		"00400000-00c92000 r-xp 00000000 fe:00 9978457                            /bin/x":  true,
 		"00c92000-015cf000 r--p 00892000 fe:00 9978457                            /bin/x":  true,
@@ -41,7 +41,7 @@ func TestOnlyReadOnlyPartsOfTheFileAreLetGo(t *testing.T) {
 		"00400000-00c92000 r--s 00000000 fe:00 9978457                            /bin/x":  false,
 		"": false,
 	} {
-		if from, to, ok := readOnly(line, "/bin/x"); ok != want || ok && (from == 0 || to <= from) {
+		if from, to, ok := parseReadOnlyMapping(line, "/bin/x"); ok != want || ok && (from == 0 || to <= from) {
 			t.Errorf("%q: %x-%x, %t", line, from, to, ok)
 		}
 	}

@@ -2,4 +2,4 @@
 
 package memtrim
 
-func unmap() {}
+func dropProgramPages() {}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/localport-sh/localport/forwarder/printable"
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
@@ -17,7 +18,8 @@ const Pace = 5 * time.Second
 // Limit is how long a program may take to tell.
 const Limit = 10 * time.Second
 
-// Notice is what the user is told. Its texts must hold no secret: they become arguments of programs.
+// Notice is what the user is told. Its texts must hold no secret: they become arguments of programs. What they hold of other programs
+// is escaped, for the user's program may print it.
 type Notice struct {
 	Event   string // failed, recovered
 	Service string // empty: the project as a whole
@@ -84,12 +86,18 @@ func (n *Notifier) Tell(notice Notice) {
 	n.mu.Lock()
 	wanted := n.settings.wants(notice.Event)
 	if wanted {
-		n.waiting[notice.Service] = waiting{notice, time.Now()}
+		n.waiting[notice.Service] = waiting{notice.escaped(), time.Now()}
 	}
 	n.mu.Unlock()
 	if wanted {
 		wait.Notify(n.wake)
 	}
+}
+
+// escaped is the notice with nothing in it that a terminal would act on.
+func (n Notice) escaped() Notice {
+	n.Project, n.Reason = printable.Line(n.Project), printable.Line(n.Reason)
+	return n
 }
 
 // Close ends what is being told, with its program, and forgets the rest. It returns when nothing is left.

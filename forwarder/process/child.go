@@ -80,6 +80,10 @@ func Start(c Command) (*Child, error) {
 // Pid is the process id of the group's leader, and the id of the group.
 func (c *Child) Pid() int { return c.cmd.Process.Pid }
 
+// Frozen reports whether the leader is stopped, as by SIGSTOP or a debugger: it lives and does nothing. Its listener goes on
+// accepting all the same, in the kernel's queue.
+func (c *Child) Frozen() bool { return lockstate.Process{PID: c.Pid()}.IsStopped() }
+
 // Done is closed when the leader has ended, nothing of its group is left and all its output has been handed over.
 func (c *Child) Done() <-chan struct{} { return c.done }
 

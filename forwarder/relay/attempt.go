@@ -11,213 +11,215 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 )
 
-// attempt is one connection through a tunnel for a client. The client's goroutine is its near side, which carries what
-// the client sends; its own goroutine is the far side, which dials and carries what comes back.
+// attempt is one upstream connection for a client. The client's goroutine runs the client side, which copies what the
+// client sends; a second goroutine runs the upstream side, which dials and copies what comes back.
 type attempt struct {
-	client *client
-	link   *link
-	flight *flight
-	forth  *flow
-	back   *flow
-	done   chan struct{} // closed when the far side has ended
+	client      *client
+	tunnelState *tunnelState
+	pendingConn *pendingConn
+	toUpstream  *copier
+	toClient    *copier
+	doneCh      chan struct{} // closed when the upstream side has ended
 
-	connected time.Time // guarded by the relay's lock
+	connectedAt time.Time // guarded by the relay's mu
 
-	// Guarded by the client's mutex.
-	up      way
-	stage   stage
-	sent    int  // bytes of the client's record that this attempt has taken
-	exposed bool // a byte of the client's may have arrived at the far end
-	again   bool // another attempt is to follow
-	ended   [2]bool
-	ill     bool // a direction ended because nothing could be written any more
+	// Guarded by the client's mu.
+	upstream         halfCloseConn
+	phase            attemptPhase
+	sentBytes        int     // how many bytes of the replay buffer this attempt has sent, or is sending
+	mayHaveDelivered bool    // a byte of the client may have reached the server
+	shouldRetry      bool    // the client is to get another attempt
+	hasEnded         [2]bool // by direction
+	hasWriteFailed   bool    // a direction ended because of a write error
 }
 
-// stage is how far an attempt has come.
-type stage int
+// attemptPhase is where an attempt is in its lifecycle.
+type attemptPhase int
 
 const (
-	dialling stage = iota
-	early          // connected; no byte has come back
-	judging        // ended early; the tunnel may yet say why
-	settled        // the connection is what the client gets
-	failed         // it was not
+	phaseDialing        attemptPhase = iota
+	phaseUnconfirmed                 // connected; no byte has come back yet
+	phaseAwaitingReport              // ended before a byte came back; the tunnel may report why
+	phaseEstablished                 // no other attempt will be made for this client
+	phaseFailed                      // the connection could not be made, or was lost unconfirmed
 )
 
 // The two directions of an attempt.
 const (
-	near = iota // from the client
-	far         // to the client
+	fromClient = iota
+	fromUpstream
 )
 
-// try makes one attempt through the link that the client was admitted to. It is true when another is to follow.
-func (c *client) try() (again bool) {
-	a := &attempt{client: c, done: make(chan struct{})}
+// connectOnce makes one attempt through the tunnel that the client is admitted to. It returns true if another one is to be
+// made.
+func (c *client) connectOnce() (shouldRetry bool) {
+	a := &attempt{client: c, doneCh: make(chan struct{})}
 	c.mu.Lock()
 	c.attempt = a
 	c.mu.Unlock()
-	c.relay.goes(c, a.far, func() {
-		c.end(true)
-		close(a.done)
+	c.relay.spawn(c, a.runUpstreamSide, func() {
+		c.close(true)
+		close(a.doneCh)
 	})
-	a.near()
-	<-a.done
-	c.relay.conclude(a)
-	return a.again && c.replayable() // a last read may have made the record too long
+	a.runClientSide()
+	<-a.doneCh
+	c.relay.finishAttempt(a)
+	return a.shouldRetry && c.canReplay() // the last read may have overflowed the replay buffer
 }
 
-// conclude ends an attempt whose goroutines have ended.
-func (r *Relay) conclude(a *attempt) {
+// finishAttempt updates the relay after an attempt whose goroutines have ended.
+func (r *Relay) finishAttempt(a *attempt) {
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, unfinished := r.dialling[a.client]; unfinished { // Dial panicked
-		r.undial(a.client)
-		a.link.flights.undial()
+	if _, isDialing := r.dialCancels[a.client]; isDialing { // Dial panicked
+		r.endDial(a.client)
+		a.tunnelState.pendingConns.endDial()
 	}
-	if a.flight != nil {
-		a.link.flights.end(a.flight, now)
+	if a.pendingConn != nil {
+		a.tunnelState.pendingConns.markEnded(a.pendingConn, now)
 	}
-	r.release(a.client, now)
-	if a.again && !a.client.dropped {
-		r.figures.move(a.client, waiting)
+	r.releaseTunnel(a.client, now)
+	if a.shouldRetry && !a.client.isDropped {
+		r.counters.setState(a.client, stateWaiting)
 	}
 }
 
-// far is the far side, from the dial until nothing comes back any more. What waits for bytes is a goroutine of its own:
-// the dial's stack has grown, and would stay with the connection for life.
-func (a *attempt) far() {
-	if !a.dial() {
-		close(a.done)
+// runUpstreamSide dials and copies to the client until the upstream ends. Reading is done by a new goroutine: dialing has
+// grown this one's stack, which an idle connection would keep.
+func (a *attempt) runUpstreamSide() {
+	if !a.dialUpstream() {
+		close(a.doneCh)
 		return
 	}
-	a.client.relay.goes(a.client, func() {
-		a.comeBack()
-		close(a.done)
+	a.client.relay.spawn(a.client, func() {
+		a.copyToClient()
+		close(a.doneCh)
 	}, func() {
-		a.client.end(true)
-		close(a.done)
+		a.client.close(true)
+		close(a.doneCh)
 	})
 }
 
-// comeBack carries what comes back.
-func (a *attempt) comeBack() {
-	o := a.back.read()
+// copyToClient copies what the upstream sends.
+func (a *attempt) copyToClient() {
+	o := a.toClient.read()
 	switch {
-	case o == more:
-		a.land()
-		o = a.back.write()
-	case o != closed && !a.judge(o):
+	case o == outcomeMore:
+		a.confirmServer()
+		o = a.toClient.write()
+	case o != outcomeClosed && !a.judgeEarlyEnd(o):
 		return
 	}
-	if o == more {
-		o = a.back.run()
+	if o == outcomeMore {
+		o = a.toClient.run()
 	}
-	a.farEnded(o)
+	a.finishToClient(o)
 }
 
-// farEnded passes the end of what came back on to the client, and stays for a reset that may follow.
-func (a *attempt) farEnded(o outcome) {
+// finishToClient passes the upstream's end on to the client, then waits for a reset that may follow.
+func (a *attempt) finishToClient(o outcome) {
 	c := a.client
 	switch o {
-	case drained:
-		if a.broken() {
-			c.end(true)
+	case outcomeEOF:
+		if a.isUpstreamBroken() {
+			c.close(true)
 			break
 		}
 		_ = c.conn.CloseWrite()
-		a.half(far, false)
-	case blocked:
-		a.half(far, true)
-	case broken:
-		c.end(true)
+		a.endDirection(fromUpstream, false)
+	case outcomeWriteFailed:
+		a.endDirection(fromUpstream, true)
+	case outcomeReset:
+		c.close(true)
 	}
-	defer a.endWithTunnel()()
-	switch err := a.awaitEnd(); {
-	case errors.Is(err, errHungUp):
-		c.end(false)
+	defer a.closeWithTunnel()()
+	switch err := a.awaitUpstreamClose(); {
+	case errors.Is(err, errPeerClosed):
+		c.close(false)
 	case !errors.Is(err, net.ErrClosed):
-		c.end(true)
+		c.close(true)
 	}
 }
 
-// awaitEnd returns when the connection through the tunnel is over, whose bytes have ended already.
-func (a *attempt) awaitEnd() error {
-	if up, ok := a.up.(forwarder.Stream); ok {
-		return cmp.Or(up.WaitEnd(), errHungUp)
+// awaitUpstreamClose waits after the upstream's end of data until its connection is closed or reset. It returns
+// errPeerClosed for a close, and net.ErrClosed if the connection was closed here.
+func (a *attempt) awaitUpstreamClose() error {
+	if stream, ok := a.upstream.(forwarder.Stream); ok {
+		return cmp.Or(stream.WaitEnd(), errPeerClosed)
 	}
-	return watchEnd(a.back.in)
+	return awaitPeerClose(a.toClient.rawSrc)
 }
 
-// endWithTunnel ends the client when the tunnel does: to a tunnel that is gone nothing more can be sent, and a client
-// that has been told the far end's end but says nothing itself would stay for ever. The returned function stops that.
-func (a *attempt) endWithTunnel() (stop func()) {
-	stopped := make(chan struct{})
-	var waiting sync.WaitGroup
-	waiting.Go(func() {
+// closeWithTunnel closes the client when the tunnel is done, until stop is called. Nothing can be sent through that tunnel
+// any more, and a client that has seen the upstream's end but neither sends nor closes would stay indefinitely.
+func (a *attempt) closeWithTunnel() (stop func()) {
+	stoppedCh := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
 		select {
-		case <-a.link.over:
-			a.client.end(false)
-		case <-stopped:
+		case <-a.tunnelState.doneCh:
+			a.client.close(false)
+		case <-stoppedCh:
 		}
 	})
 	return func() {
-		close(stopped)
-		waiting.Wait()
+		close(stoppedCh)
+		watching.Wait()
 	}
 }
 
-// half notes that a direction has ended. With both the connection has.
-func (a *attempt) half(direction int, ill bool) {
+// endDirection records that a direction has ended, and closes the client when both have.
+func (a *attempt) endDirection(direction int, byWriteError bool) {
 	c := a.client
 	c.mu.Lock()
-	a.ended[direction] = true
-	a.ill = a.ill || ill
-	over, reset := a.ended[near] && a.ended[far], a.ill
+	a.hasEnded[direction] = true
+	a.hasWriteFailed = a.hasWriteFailed || byWriteError
+	haveBothEnded, byReset := a.hasEnded[fromClient] && a.hasEnded[fromUpstream], a.hasWriteFailed
 	c.mu.Unlock()
-	if over {
-		c.end(reset)
+	if haveBothEnded {
+		c.close(byReset)
 	}
 }
 
-// dial connects through the tunnel. When it is false the attempt has failed and the client is free for another.
-func (a *attempt) dial() bool {
+// dialUpstream connects through the tunnel. It returns false if the attempt has failed; the client can make another one.
+func (a *attempt) dialUpstream() bool {
 	r := a.client.relay
-	ctx, cancel := context.WithDeadline(context.Background(), a.client.deadline)
+	ctx, cancel := context.WithDeadline(context.Background(), a.client.connectDeadline)
 	defer cancel()
-	if !r.launch(a, cancel) {
+	if !r.beginDial(a, cancel) {
 		a.fail()
 		return false
 	}
-	conn, err := a.link.tunnel.Dial(ctx)
+	conn, err := a.tunnelState.tunnel.Dial(ctx)
 	if err == nil {
-		err = a.connect(conn)
+		err = a.setUpstream(conn)
 	}
-	r.dialled(a, conn, err)
+	r.recordDial(a, conn, err)
 	if err != nil {
 		a.fail()
 		return false
 	}
-	a.client.wake()
+	a.client.interruptRead()
 	return true
 }
 
-// launch begins a dial, unless the client's link is not attached any more.
-func (r *Relay) launch(a *attempt, cancel context.CancelFunc) bool {
+// beginDial records a dial. It returns false if the client's tunnel is not attached any more, or the client has closed.
+func (r *Relay) beginDial(a *attempt, cancel context.CancelFunc) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	a.link = a.client.link
-	if a.link != r.link || r.closed || a.client.left() {
+	a.tunnelState = a.client.tunnelState
+	if a.tunnelState != r.attached || r.isClosed || a.client.hasClosed() {
 		return false
 	}
-	a.flight = a.link.flights.launch()
-	r.dialling[a.client] = cancel
+	a.pendingConn = a.tunnelState.pendingConns.add()
+	r.dialCancels[a.client] = cancel
 	return true
 }
 
-// connect puts the connection in place, unless the client has gone.
-func (a *attempt) connect(conn net.Conn) error {
-	up, raw, err := wayOf(conn)
+// setUpstream sets the upstream connection. It closes it instead if the client has closed.
+func (a *attempt) setUpstream(conn net.Conn) error {
+	upstream, rawConn, err := upstreamOf(conn)
 	if err != nil {
 		conn.Close()
 		return err
@@ -225,91 +227,91 @@ func (a *attempt) connect(conn net.Conn) error {
 	c, t := a.client, &a.client.relay.traffic
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.over {
-		up.Close()
+	if c.isClosed {
+		upstream.Close()
 		return net.ErrClosed
 	}
-	a.up, a.stage = up, early
-	a.forth = newFlow(c.conn, c.raw, up, raw, t.countIn)
-	a.back = newFlow(up, raw, c.conn, c.raw, t.countOut)
+	a.upstream, a.phase = upstream, phaseUnconfirmed
+	a.toUpstream = newCopier(c.conn, c.rawConn, upstream, rawConn, t.countIn)
+	a.toClient = newCopier(upstream, rawConn, c.conn, c.rawConn, t.countOut)
 	return nil
 }
 
-// dialled notes how a dial came out.
-func (r *Relay) dialled(a *attempt, conn net.Conn, err error) {
+// recordDial records the result of a dial.
+func (r *Relay) recordDial(a *attempt, conn net.Conn, err error) {
 	if err != nil {
-		r.undialled(a, err)
+		r.recordDialError(a, err)
 		return
 	}
-	now, acknowledged := time.Now(), a.link.tunnel.Acknowledges()
+	now, isAcknowledged := time.Now(), a.tunnelState.tunnel.Acknowledges()
 	r.mu.Lock()
-	r.undial(a.client)
-	a.client.dropped = false
-	r.figures.move(a.client, open)
-	a.connected = now
-	a.link.flights.made(a.flight, conn)
-	a.link.stands(a.client, now)
-	if acknowledged {
-		r.prove(a.link, now)
+	r.endDial(a.client)
+	a.client.isDropped = false
+	r.counters.setState(a.client, stateOpen)
+	a.connectedAt = now
+	a.tunnelState.pendingConns.setConn(a.pendingConn, conn)
+	a.tunnelState.recordConnected(a.client, now)
+	if isAcknowledged {
+		r.confirmTunnel(a.tunnelState, now)
 	}
 	r.mu.Unlock()
-	if acknowledged {
-		r.options.OnProof(a.link.tunnel)
+	if isAcknowledged {
+		r.options.OnServerReached(a.tunnelState.tunnel)
 	}
 }
 
-func (r *Relay) undialled(a *attempt, err error) {
+func (r *Relay) recordDialError(a *attempt, err error) {
 	now := time.Now()
-	refusal, refused := errors.AsType[*forwarder.Refusal](err)
+	refusal, isRefusal := errors.AsType[*forwarder.Refusal](err)
 	r.mu.Lock()
-	cancelled := r.undial(a.client)
-	a.link.flights.failed(a.flight, refused, now)
-	if !cancelled {
-		a.link.doubt(a.client, now)
+	isObsolete := r.endDial(a.client)
+	a.tunnelState.pendingConns.recordDialError(a.pendingConn, isRefusal, now)
+	if !isObsolete {
+		a.tunnelState.recordRefusal(a.client, now)
 	}
 	r.mu.Unlock()
-	if refused {
-		r.options.OnRefusal(a.link.tunnel, *refusal)
-	} else if !cancelled {
-		r.options.Log.Debug("cannot dial through the tunnel", "err", err)
+	if isRefusal {
+		r.options.OnRefusal(a.tunnelState.tunnel, *refusal)
+	} else if !isObsolete {
+		r.options.Log.Debug("cannot dial through the tunnel", "error", err)
 	}
 }
 
-// undial ends the dialling of a client. It is true when there is no use in the dial any more: the client has gone or
-// was dropped, or the tunnel has.
-func (r *Relay) undial(c *client) (cancelled bool) {
-	delete(r.dialling, c)
-	return c.left() || c.dropped || c.link != r.link
+// endDial records that a client's dial has returned. It returns true if the result is of no use: the client has closed or
+// was dropped, or its tunnel was detached.
+func (r *Relay) endDial(c *client) (isObsolete bool) {
+	delete(r.dialCancels, c)
+	return c.hasClosed() || c.isDropped || c.tunnelState != r.attached
 }
 
-// prove lifts the suspicion from a tunnel.
-func (r *Relay) prove(l *link, now time.Time) {
-	if l.suspect {
-		l.trust()
-		if l == r.link {
-			r.admit(now)
+// confirmTunnel records that a connection through the tunnel reached its server.
+func (r *Relay) confirmTunnel(ts *tunnelState, now time.Time) {
+	if ts.isSuspect {
+		ts.clearSuspicion()
+		if ts == r.attached {
+			r.admitClients(now)
 		}
 	}
 }
 
-// cancelDial ends the dial of a client that has left.
+// cancelDial cancels the dial of a client that has closed.
 func (r *Relay) cancelDial(c *client) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if cancel, ok := r.dialling[c]; ok {
+	if cancel, ok := r.dialCancels[c]; ok {
 		cancel()
 	}
 }
 
-// fail ends the attempt and frees the near side for another.
+// fail marks the attempt as failed and makes its client side return.
 func (a *attempt) fail() {
 	c := a.client
 	c.mu.Lock()
-	a.stage, a.again = failed, !c.over
-	up := a.up
+	a.phase, a.shouldRetry = phaseFailed, !c.isClosed
+	upstream := a.upstream
 	c.mu.Unlock()
-	if up != nil {
-		up.Close()
+	if upstream != nil {
+		upstream.Close()
 	}
-	c.wake()
+	c.interruptRead()
 }

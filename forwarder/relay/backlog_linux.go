@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// connectionAge is how long ago an accepted connection was established, if nothing was sent on it: the kernel begins to
-// count at the end of the handshake (tcp_create_openreq_child in net/ipv4/tcp_minisocks.c sets lsndtime), in
-// milliseconds.
+// connectionAge returns how long ago an accepted connection was established, if nothing was sent on it yet: tcpi_last_data_sent
+// starts at the end of the handshake (tcp_create_openreq_child in net/ipv4/tcp_minisocks.c sets lsndtime). It has a
+// resolution of one millisecond.
 func connectionAge(conn *net.TCPConn) (age time.Duration, known bool) {
 	info, err := tcpInfo(conn)
 	if err != nil {
@@ -19,8 +19,8 @@ func connectionAge(conn *net.TCPConn) (age time.Duration, known bool) {
 	return time.Duration(info.Last_data_sent) * time.Millisecond, true
 }
 
-// queueLength is how many connections a listener has that nobody has accepted: for a listening socket tcpi_unacked is
-// its sk_ack_backlog (tcp_get_info in net/ipv4/tcp.c).
+// queueLength returns how many connections wait in a listener's accept queue: for a listening socket tcpi_unacked is
+// sk_ack_backlog (tcp_get_info in net/ipv4/tcp.c). It returns 0 if the system does not tell.
 func queueLength(l *net.TCPListener) int {
 	info, err := tcpInfo(l)
 	if err != nil {
@@ -30,13 +30,13 @@ func queueLength(l *net.TCPListener) int {
 }
 
 func tcpInfo(s syscall.Conn) (*unix.TCPInfo, error) {
-	raw, err := s.SyscallConn()
+	rawConn, err := s.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
 	var info *unix.TCPInfo
 	var infoErr error
-	if err := raw.Control(func(fd uintptr) {
+	if err := rawConn.Control(func(fd uintptr) {
 		info, infoErr = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
 	}); err != nil {
 		return nil, err

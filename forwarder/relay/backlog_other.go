@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// connectionAge is not known here.
+// connectionAge is known on Linux only.
 func connectionAge(*net.TCPConn) (age time.Duration, known bool) { return 0, false }
 
-// queueLength is not known here.
+// queueLength is known on Linux only.
 func queueLength(*net.TCPListener) int { return 0 }

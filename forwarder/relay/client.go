@@ -11,128 +11,129 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 )
 
-// client is one accepted connection. Its own goroutine reads from it until it is gone; a second one per attempt reads
-// what comes back.
+// client is one accepted connection. One goroutine reads from it until it is closed; each attempt has a second one that
+// reads from the upstream.
 type client struct {
-	relay    *Relay
-	conn     *net.TCPConn
-	raw      syscall.RawConn
-	accepted time.Time
-	deadline time.Time // by which it has to have found its way
+	relay           *Relay
+	conn            *net.TCPConn
+	rawConn         syscall.RawConn
+	arrivedAt       time.Time
+	connectDeadline time.Time // it is reset if it is not connected by then
 
-	// Guarded by the relay's lock.
-	link    *link // that it is admitted to
-	place   place
-	dropped bool // it is to be reset
-	waited  bool
-	since   time.Time // it waits since then
+	// Guarded by the relay's mu.
+	tunnelState  *tunnelState // of the tunnel that it is admitted to; nil: none
+	state        clientState
+	isDropped    bool // it will be reset
+	hasWaited    bool
+	waitingSince time.Time
 
-	mu      sync.Mutex
-	sent    record
-	attempt *attempt
-	over    bool
-	gone    chan struct{} // closed when over
+	mu       sync.Mutex // guards the fields below, and those of the attempt that say so
+	replay   replayBuffer
+	attempt  *attempt
+	isClosed bool
+	closedCh chan struct{} // closed when isClosed is set
 }
 
-func newClient(r *Relay, conn *net.TCPConn, arrived time.Time) (*client, error) {
-	raw, err := conn.SyscallConn()
+func newClient(r *Relay, conn *net.TCPConn, arrivedAt time.Time) (*client, error) {
+	rawConn, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
 	return &client{
-		relay: r, conn: conn, raw: raw, gone: make(chan struct{}),
-		accepted: arrived, deadline: arrived.Add(time.Duration(r.timeout.Load())),
+		relay: r, conn: conn, rawConn: rawConn, closedCh: make(chan struct{}),
+		arrivedAt: arrivedAt, connectDeadline: arrivedAt.Add(time.Duration(r.connectTimeout.Load())),
 	}, nil
 }
 
-// serve tries until an attempt was the client's last, or none can be had.
+// serve makes attempts until one is not to be repeated, or the client is not admitted to a tunnel.
 func (c *client) serve() {
-	for c.await() && c.try() {
+	for c.awaitTunnel() && c.connectOnce() {
 	}
-	c.end(true)
-	c.relay.leave(c)
+	c.close(true)
+	c.relay.removeClient(c)
 }
 
-// abort is what serve would have done yet, had it not panicked.
-func (c *client) abort() {
-	c.end(true)
+// cleanUpAfterPanic does what serve had left to do when it panicked.
+func (c *client) cleanUpAfterPanic() {
+	c.close(true)
 	c.relay.cancelDial(c)
 	c.mu.Lock()
 	a := c.attempt
 	c.mu.Unlock()
 	if a != nil {
-		<-a.done
-		c.relay.conclude(a)
+		<-a.doneCh
+		c.relay.finishAttempt(a)
 	}
-	c.relay.leave(c)
+	c.relay.removeClient(c)
 }
 
-// currentTunnel is the tunnel that the client was admitted to last, until the attempt through it has ended.
+// currentTunnel returns the tunnel that the client is admitted to, until the attempt through it has ended.
 func (c *client) currentTunnel() forwarder.Tunnel {
 	c.relay.mu.Lock()
 	defer c.relay.mu.Unlock()
-	if c.link == nil {
+	if c.tunnelState == nil {
 		return nil
 	}
-	return c.link.tunnel
+	return c.tunnelState.tunnel
 }
 
-// await returns when the client is admitted to a tunnel; false when it is to be reset: its time is up, it was dropped,
-// or it is gone already.
-func (c *client) await() bool {
-	if c.relay.queueUp(c) {
-		return c.relay.admitted(c)
+// awaitTunnel waits until the client is admitted to a tunnel. It returns false if the client is to be reset instead: after
+// its deadline, when it was dropped, or when it has disconnected.
+func (c *client) awaitTunnel() bool {
+	if c.relay.enqueueClient(c) {
+		return c.relay.isAdmitted(c)
 	}
 	for {
-		if err := watch(c.raw); !errors.Is(err, os.ErrDeadlineExceeded) {
-			c.relay.withdraw(c)
+		if err := awaitSocketError(c.rawConn); !errors.Is(err, os.ErrDeadlineExceeded) {
+			c.relay.withdrawClient(c)
 			return false
 		}
-		if c.relay.decided(c) {
-			return c.relay.admitted(c)
+		if c.relay.finishWaiting(c) {
+			return c.relay.isAdmitted(c)
 		}
 	}
 }
 
-// left is true once the client is over.
-func (c *client) left() bool {
+// hasClosed reports isClosed without the lock.
+func (c *client) hasClosed() bool {
 	select {
-	case <-c.gone:
+	case <-c.closedCh:
 		return true
 	default:
 		return false
 	}
 }
 
-// replayable is true while everything that the client has sent can be sent again.
-func (c *client) replayable() bool {
+// canReplay reports whether everything that the client has sent can be sent again.
+func (c *client) canReplay() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.sent.lost
+	return !c.replay.hasOverflowed
 }
 
-// wake makes the client's goroutine look around. While the client is queued only the relay calls it, under its lock.
-func (c *client) wake() { _ = c.conn.SetReadDeadline(past) }
+// interruptRead makes a blocked read of the client's goroutine return, so that it checks its state. While the client is
+// queued only the relay calls it, under the relay's mu.
+func (c *client) interruptRead() { _ = c.conn.SetReadDeadline(pastDeadline) }
 
-// unwake is what the client's goroutine does before it looks around.
-func (c *client) unwake() { _ = c.conn.SetReadDeadline(time.Time{}) }
+// clearInterrupt is called by the client's goroutine before it checks its state: a later interrupt is not lost.
+func (c *client) clearInterrupt() { _ = c.conn.SetReadDeadline(time.Time{}) }
 
-// end closes the client and its connection through the tunnel, if any, once and for all.
-func (c *client) end(broken bool) {
+// close closes the client and its upstream connection, if any, by a reset if wanted. Only the first call counts.
+func (c *client) close(byReset bool) {
 	c.mu.Lock()
-	if c.over {
+	if c.isClosed {
 		c.mu.Unlock()
 		return
 	}
-	c.over = true
-	var up way
+	c.isClosed = true
+	var upstream halfCloseConn
 	if c.attempt != nil {
-		up = c.attempt.up
+		upstream = c.attempt.upstream
 	}
 	c.mu.Unlock()
-	close(c.gone)
-	shut(c.conn, broken)
-	if up != nil {
-		shut(up, broken)
+	close(c.closedCh)
+	closeConn(c.conn, byReset)
+	if upstream != nil {
+		closeConn(upstream, byReset)
 	}
 }

@@ -12,126 +12,127 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Listeners are the listening sockets of one service. They are got and kept here alone, so that they can be handed to
-// another process.
+// Listeners are the listening sockets of one service. They can be handed to another process.
 type Listeners struct {
 	tcp []*net.TCPListener
 }
 
-// TakenError says that something else listens on an address.
-type TakenError struct {
+// AddrInUseError is BindListeners' error if another socket listens on an address.
+type AddrInUseError struct {
 	Addr netip.AddrPort
 }
 
-// Error names the address.
-func (e *TakenError) Error() string { return fmt.Sprintf("listen on %s: the address is taken", e.Addr) }
+// Error implements error.
+func (e *AddrInUseError) Error() string {
+	return fmt.Sprintf("listen on %s: address already in use", e.Addr)
+}
 
-// Bind listens on every address, or on none: then the error is a *TakenError where the address is in use, and wraps
-// the system's errno otherwise (os.ErrPermission for a port that needs root). An IPv6 loopback that this machine does
-// not have is left out as long as another address is there.
-func Bind(addrs []netip.AddrPort) (*Listeners, error) {
+// BindListeners listens on all addresses or on none. The error is an *AddrInUseError if an address is in use, else it wraps
+// the system's errno (os.ErrPermission for a port that needs root). On a machine without IPv6, ::1 is left out if another
+// address is given.
+func BindListeners(addrs []netip.AddrPort) (*Listeners, error) {
 	ls := &Listeners{}
-	var absent error
+	var noIPv6Err error
 	for _, addr := range addrs {
-		l, err := listen(addr)
+		l, err := listenTCP(addr)
 		switch {
 		case err == nil:
 			ls.tcp = append(ls.tcp, l)
-		case missing(addr, err):
-			absent = err
+		case isIPv6Unavailable(addr, err):
+			noIPv6Err = err
 		default:
 			ls.Close()
 			return nil, err
 		}
 	}
-	if len(ls.tcp) == 0 && absent != nil {
-		return nil, absent
+	if len(ls.tcp) == 0 && noIPv6Err != nil {
+		return nil, noIPv6Err
 	}
 	return ls, nil
 }
 
-func listen(addr netip.AddrPort) (*net.TCPListener, error) {
+func listenTCP(addr netip.AddrPort) (*net.TCPListener, error) {
 	network := "tcp4"
 	if addr.Addr().Is6() {
 		network = "tcp6"
 	}
 	var config net.ListenConfig
-	config.SetMultipathTCP(false) // the default of servers; the system's tables do not tell whose such a socket is
+	config.SetMultipathTCP(false) // Go's default for servers; the system's socket tables do not show who owns an MPTCP socket
 	l, err := config.Listen(context.Background(), network, addr.String())
 	if err == nil {
 		return l.(*net.TCPListener), nil
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, &TakenError{addr}
+		return nil, &AddrInUseError{addr}
 	}
 	if errno, ok := errors.AsType[syscall.Errno](err); ok {
-		err = errno // the rest of it repeats the address
+		err = errno // the rest of the error repeats the address
 	}
 	return nil, fmt.Errorf("listen on %s: %w", addr, err)
 }
 
-// missing reports whether the machine has no such address because it has no IPv6.
-func missing(addr netip.AddrPort, err error) bool {
+// isIPv6Unavailable reports whether listening met err because the machine has no IPv6.
+func isIPv6Unavailable(addr netip.AddrPort, err error) bool {
 	return addr.Addr() == netip.IPv6Loopback() &&
 		(errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EADDRNOTAVAIL) ||
 			errors.Is(err, syscall.EPROTONOSUPPORT))
 }
 
-// FromFiles makes listeners of the sockets that another process handed over. The files stay the caller's to close.
-func FromFiles(files []*os.File) (*Listeners, error) {
+// InheritListeners makes listeners from sockets of another process. The caller closes the files.
+func InheritListeners(files []*os.File) (*Listeners, error) {
 	ls := &Listeners{}
 	for _, file := range files {
 		l, err := net.FileListener(file)
 		if err != nil {
 			ls.Close()
-			return nil, fmt.Errorf("take over %s: %w", file.Name(), err)
+			return nil, fmt.Errorf("inherit the listener of %s: %w", file.Name(), err)
 		}
 		tcp, ok := l.(*net.TCPListener)
 		if !ok {
 			l.Close()
 			ls.Close()
-			return nil, fmt.Errorf("take over %s: a %s listener", file.Name(), l.Addr().Network())
+			return nil, fmt.Errorf("inherit the listener of %s: it is of network %s, not tcp", file.Name(), l.Addr().Network())
 		}
 		ls.tcp = append(ls.tcp, tcp)
 	}
 	return ls, nil
 }
 
-// Files returns copies of the sockets, to be handed to another process; the caller closes them. The port stays open
-// while any copy is, and connections queue up in the kernel until somebody accepts them.
+// Files returns duplicates of the sockets for another process; the caller closes them. The port stays open while any
+// duplicate is open, and connections queue up in the kernel until a process accepts them.
 func (ls *Listeners) Files() ([]*os.File, error) {
 	var files []*os.File
 	for _, l := range ls.tcp {
-		file, err := duplicate(l)
+		file, err := duplicateSocket(l)
 		if err != nil {
 			for _, file := range files {
 				file.Close()
 			}
-			return nil, fmt.Errorf("copy the listener of %s: %w", l.Addr(), err)
+			return nil, fmt.Errorf("duplicate the listener of %s: %w", l.Addr(), err)
 		}
 		files = append(files, file)
 	}
 	return files, nil
 }
 
-// duplicate is TCPListener.File, except that handing the file to a child leaves the socket non-blocking: that mode
-// belongs to all copies, and a relay that still accepts would never wake from a blocking one.
-func duplicate(l *net.TCPListener) (*os.File, error) {
-	raw, err := l.SyscallConn()
+// duplicateSocket is TCPListener.File, but a later call of Fd, as os/exec makes it, leaves the socket non-blocking. That
+// mode is shared by all duplicates, and an accept loop would never return from a blocking accept.
+func duplicateSocket(l *net.TCPListener) (*os.File, error) {
+	rawConn, err := l.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
 	var file *os.File
-	controlErr := raw.Control(func(fd uintptr) {
-		var copied int
-		if copied, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0); err == nil {
-			file = os.NewFile(uintptr(copied), l.Addr().String())
+	controlErr := rawConn.Control(func(fd uintptr) {
+		var duplicate int
+		if duplicate, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0); err == nil {
+			file = os.NewFile(uintptr(duplicate), l.Addr().String())
 		}
 	})
 	return file, errors.Join(controlErr, err)
 }
 
-// Addrs are the addresses that are listened on, with the ports that the kernel chose for port 0.
+// Addrs returns the addresses of the listeners, with the port that the kernel chose for port 0.
 func (ls *Listeners) Addrs() []netip.AddrPort {
 	addrs := make([]netip.AddrPort, len(ls.tcp))
 	for i, l := range ls.tcp {
@@ -140,8 +141,8 @@ func (ls *Listeners) Addrs() []netip.AddrPort {
 	return addrs
 }
 
-// Close ends the listening. Connections that nobody accepted are reset by the kernel, unless a copy of the socket is
-// open elsewhere.
+// Close closes the listeners. The kernel resets connections that were not accepted, unless another process has a duplicate
+// of the socket.
 func (ls *Listeners) Close() {
 	for _, l := range ls.tcp {
 		_ = l.Close()

@@ -14,11 +14,11 @@ var (
 	loopback6 = netip.IPv6Loopback()
 )
 
-func both(port uint16) []netip.AddrPort {
+func bothLoopbacks(port uint16) []netip.AddrPort {
 	return []netip.AddrPort{netip.AddrPortFrom(loopback4, port), netip.AddrPortFrom(loopback6, port)}
 }
 
-// hasIPv6 is whether this machine has an IPv6 loopback.
+// hasIPv6 reports whether this machine has an IPv6 loopback.
 func hasIPv6() bool {
 	l, err := net.Listen("tcp6", "[::1]:0")
 	if err != nil {
@@ -28,26 +28,26 @@ func hasIPv6() bool {
 	return true
 }
 
-func TestBothLoopbacksAreBoundOrNone(t *testing.T) {
+func TestBindListeners_ListensOnBothLoopbacksOrNone(t *testing.T) {
 	if !hasIPv6() {
 		t.Skip("no IPv6 on this machine")
 	}
-	for _, taken := range []netip.Addr{loopback4, loopback6} {
-		other, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(taken, 0)))
+	for _, usedAddr := range []netip.Addr{loopback4, loopback6} {
+		other, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(usedAddr, 0)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = other.Close() })
-		addrs := both(uint16(other.Addr().(*net.TCPAddr).Port))
+		addrs := bothLoopbacks(uint16(other.Addr().(*net.TCPAddr).Port))
 
-		_, err = Bind(addrs)
-		if e, ok := errors.AsType[*TakenError](err); !ok || e.Addr != netip.AddrPortFrom(taken, addrs[0].Port()) {
-			t.Fatalf("got %v, want that %s is taken", err, taken)
+		_, err = BindListeners(addrs)
+		if e, ok := errors.AsType[*AddrInUseError](err); !ok || e.Addr != netip.AddrPortFrom(usedAddr, addrs[0].Port()) {
+			t.Fatalf("got %v, want that %s is in use", err, usedAddr)
 		}
 		_ = other.Close()
-		ls, err := Bind(addrs)
+		ls, err := BindListeners(addrs)
 		if err != nil {
-			t.Fatalf("the other one was kept: %v", err)
+			t.Fatalf("the other address stayed bound: %v", err)
 		}
 		if !slices.Equal(ls.Addrs(), addrs) {
 			t.Errorf("got %v, want %v", ls.Addrs(), addrs)
@@ -56,8 +56,8 @@ func TestBothLoopbacksAreBoundOrNone(t *testing.T) {
 	}
 }
 
-func TestOnlyAMissingIPv6IsFine(t *testing.T) {
-	at4, at6 := both(1)[0], both(1)[1]
+func TestIsIPv6Unavailable_OnlyForErrorsOfMissingIPv6(t *testing.T) {
+	at4, at6 := bothLoopbacks(1)[0], bothLoopbacks(1)[1]
 	for _, row := range []struct {
 		addr netip.AddrPort
 		err  error
@@ -69,30 +69,30 @@ func TestOnlyAMissingIPv6IsFine(t *testing.T) {
 		{at6, syscall.EACCES, false},
 		{at4, syscall.EADDRNOTAVAIL, false},
 	} {
-		if got := missing(row.addr, row.err); got != row.want {
+		if got := isIPv6Unavailable(row.addr, row.err); got != row.want {
 			t.Errorf("%s, %v: got %v", row.addr, row.err, got)
 		}
 	}
 }
 
-func TestAnAddressThatIsNotOursIsNamed(t *testing.T) {
-	_, err := Bind([]netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:8080")})
+func TestBindListeners_ErrorNamesForeignAddress(t *testing.T) {
+	_, err := BindListeners([]netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:8080")})
 	if !errors.Is(err, syscall.EADDRNOTAVAIL) || err.Error() != "listen on 192.0.2.1:8080: cannot assign requested address" {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestListenersPassToAnotherRelayAndNobodyIsRefused(t *testing.T) {
-	first := begin(t)
+func TestInheritListeners_AcceptsClientsQueuedDuringHandover(t *testing.T) {
+	first := startRelay(t)
 	files, err := first.listeners.Files()
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = files[0].Fd() // as handing it to a child does; the socket must stay what it is
+	_ = files[0].Fd() // as os/exec calls it; the socket must stay non-blocking
 	first.StopAccepting()
-	client := first.dial() // queues up
+	client := first.dialClient() // waits in the kernel's queue
 
-	ls, err := FromFiles(files)
+	ls, err := InheritListeners(files)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,5 +105,5 @@ func TestListenersPassToAnotherRelayAndNobodyIsRefused(t *testing.T) {
 	second, tn := New(ls, Options{}), openTunnel(t, "tcp")
 	t.Cleanup(func() { _ = second.Close() })
 	second.Attach(tn)
-	echo(client, tn.next(t))
+	pingPong(client, tn.nextConn(t))
 }

@@ -5,106 +5,106 @@ import (
 	"time"
 )
 
-// queueUp lets a client wait for a tunnel. It is true when there is nothing to wait for: the client is admitted or
-// dropped.
-func (r *Relay) queueUp(c *client) bool {
-	settled, stranded := r.enqueue(c, time.Now())
-	if stranded {
+// enqueueClient puts a client into the queue. It returns true if the client need not wait: it is admitted or dropped.
+func (r *Relay) enqueueClient(c *client) bool {
+	isDecided, needsTunnel := r.insertIntoQueue(c, time.Now())
+	if needsTunnel {
 		r.options.OnWaiting()
 	}
-	return settled
+	return isDecided
 }
 
-func (r *Relay) enqueue(c *client, now time.Time) (settled, stranded bool) {
+func (r *Relay) insertIntoQueue(c *client, now time.Time) (isDecided, needsTunnel bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
-	case r.closed || r.rejecting || c.dropped || !now.Before(c.deadline):
-		r.drop(c)
+	case r.isClosed || r.isRejecting || c.isDropped || !now.Before(c.connectDeadline):
+		r.markDropped(c)
 		return true, false
-	case r.link != nil && !r.link.suspect:
-		c.link = r.link
+	case r.attached != nil && !r.attached.isSuspect:
+		c.tunnelState = r.attached
 		return true, false
 	}
-	r.figures.waits(c, now)
-	_ = c.conn.SetReadDeadline(c.deadline)
-	at, _ := slices.BinarySearchFunc(r.queue, c, func(a, b *client) int { return a.accepted.Compare(b.accepted) })
-	r.queue = slices.Insert(r.queue, at, c)
-	r.admit(now)
-	return false, r.link == nil
+	r.counters.startWaiting(c, now)
+	_ = c.conn.SetReadDeadline(c.connectDeadline)
+	at, _ := slices.BinarySearchFunc(r.waitQueue, c, func(a, b *client) int { return a.arrivedAt.Compare(b.arrivedAt) })
+	r.waitQueue = slices.Insert(r.waitQueue, at, c)
+	r.admitClients(now)
+	return false, r.attached == nil
 }
 
-// admit lets go whoever may: all, or one scout at a time while the tunnel is suspect.
-func (r *Relay) admit(now time.Time) {
-	if r.link == nil || r.rejecting {
+// admitClients admits the queued clients to the attached tunnel: all of them, or one trial client at a time while the
+// tunnel is suspect.
+func (r *Relay) admitClients(now time.Time) {
+	if r.attached == nil || r.isRejecting {
 		return
 	}
-	if !r.link.suspect {
-		for _, c := range r.queue {
-			c.link = r.link
-			c.wake()
+	if !r.attached.isSuspect {
+		for _, c := range r.waitQueue {
+			c.tunnelState = r.attached
+			c.interruptRead()
 		}
-		r.queue = nil
+		r.waitQueue = nil
 		return
 	}
-	if len(r.queue) > 0 && r.link.mayScout(now) {
-		c := r.queue[0]
-		r.queue = slices.Delete(r.queue, 0, 1)
-		r.link.scout, c.link = c, r.link
-		c.wake()
+	if len(r.waitQueue) > 0 && r.attached.canStartTrial(now) {
+		c := r.waitQueue[0]
+		r.waitQueue = slices.Delete(r.waitQueue, 0, 1)
+		r.attached.trialClient, c.tunnelState = c, r.attached
+		c.interruptRead()
 	}
-	r.link.schedule(len(r.queue) > 0)
+	r.attached.resetTimer(len(r.waitQueue) > 0)
 }
 
-// decided is true when a woken client need not wait any longer.
-func (r *Relay) decided(c *client) bool {
+// finishWaiting ends the wait of a client whose read was interrupted. It returns false if the client has to wait on.
+func (r *Relay) finishWaiting(c *client) bool {
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if c.link == nil && !c.dropped && now.Before(c.deadline) {
-		_ = c.conn.SetReadDeadline(c.deadline)
+	if c.tunnelState == nil && !c.isDropped && now.Before(c.connectDeadline) {
+		_ = c.conn.SetReadDeadline(c.connectDeadline)
 		return false
 	}
-	if c.link == nil {
-		r.forget(c)
-		r.drop(c)
+	if c.tunnelState == nil {
+		r.removeFromQueue(c)
+		r.markDropped(c)
 	}
-	c.unwake()
-	r.figures.waitTime += now.Sub(c.since)
+	c.clearInterrupt()
+	r.counters.waitTime += now.Sub(c.waitingSince)
 	return true
 }
 
-func (r *Relay) admitted(c *client) bool {
+func (r *Relay) isAdmitted(c *client) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return c.link != nil
+	return c.tunnelState != nil
 }
 
-// drop decides that a client is to be reset.
-func (r *Relay) drop(c *client) {
-	c.dropped = true
-	r.figures.move(c, leaving)
+// markDropped records that a client will be reset by its own goroutine.
+func (r *Relay) markDropped(c *client) {
+	c.isDropped = true
+	r.counters.setState(c, stateResetting)
 }
 
-// withdraw takes out a client that left while it waited, though it may have been admitted that very moment.
-func (r *Relay) withdraw(c *client) {
+// withdrawClient removes a client that disconnected while it waited. It may have been admitted at the same moment.
+func (r *Relay) withdrawClient(c *client) {
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.forget(c)
-	r.figures.move(c, leaving)
-	r.figures.waitTime += now.Sub(c.since)
-	r.release(c, now)
+	r.removeFromQueue(c)
+	r.counters.setState(c, stateResetting)
+	r.counters.waitTime += now.Sub(c.waitingSince)
+	r.releaseTunnel(c, now)
 }
 
-// release takes a client off its link. A scout makes room for another.
-func (r *Relay) release(c *client, now time.Time) {
-	l := c.link
-	c.link = nil
-	if l != nil && l.scout == c {
-		l.dismiss()
-		if l == r.link {
-			r.admit(now)
+// releaseTunnel ends a client's use of its tunnel. If it was the trial client, the next one can be tried.
+func (r *Relay) releaseTunnel(c *client, now time.Time) {
+	ts := c.tunnelState
+	c.tunnelState = nil
+	if ts != nil && ts.trialClient == c {
+		ts.endTrial()
+		if ts == r.attached {
+			r.admitClients(now)
 		}
 	}
 }

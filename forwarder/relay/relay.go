@@ -1,5 +1,5 @@
-// Package relay is the listener that never refuses. It belongs to one service and outlives every tunnel: a client that
-// comes while no tunnel is up, or whose tunnel turns out dead before a byte came back, waits and goes through the next.
+// Package relay accepts the clients of one service and connects them through whichever tunnel is attached. A client
+// that connects while no tunnel is attached, or whose tunnel fails before a byte has come back, waits for the next one.
 package relay
 
 import (
@@ -14,44 +14,44 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 )
 
-// Options say how long clients wait and who is told what. The callbacks may be nil. They are called from the relay's
-// own goroutines, several at once, and must return soon: what they delay is clients. They hold no lock, so they may
-// call any method but Close and StopAccepting.
+// Options are a relay's settings and callbacks. Each callback may be nil. Callbacks are called concurrently, from the
+// relay's own goroutines, and must return soon, because clients wait meanwhile. No lock is held, so that they may call
+// any method except Close and StopAccepting.
 //
-// OnRefusal, OnProof and OnBroken name the tunnel that they are about. That need not be the attached one: a report may
-// come late, when another tunnel has taken its place.
+// OnRefusal, OnServerReached and OnPanic are given the tunnel that they are about. It need not be the attached one: a
+// refusal can arrive after another tunnel has been attached.
 type Options struct {
-	ConnectTimeout time.Duration                             // from accept until a client that found no way is reset; 0: 30 s
-	OnWaiting      func()                                    // a client waits and no tunnel is attached
-	OnRefusal      func(forwarder.Tunnel, forwarder.Refusal) // the tunnel refused a client's connection, or reported of any
-	OnProof        func(forwarder.Tunnel)                    // for a client a dial was acknowledged, or its first byte came back
-	OnQuiet        func()                                    // the last client, open or waiting, is gone
-	// OnBroken is told of a panic in the relay or in a tunnel's method, with the stack. The client that it was about is
-	// reset. The tunnel is nil where none was involved: in the accept loop, or for a client that had not been admitted to one.
-	OnBroken func(forwarder.Tunnel, *forwarder.Failure, []byte)
-	// OnRoomChange is told that Stats.NoRoom has changed: that there is no room for more clients, or room again.
+	ConnectTimeout  time.Duration                             // from accept until a client that could not be connected is reset; 0: 30 s
+	OnWaiting       func()                                    // a client waits and no tunnel is attached
+	OnRefusal       func(forwarder.Tunnel, forwarder.Refusal) // a dial for a client was refused, or the tunnel reported a refusal
+	OnServerReached func(forwarder.Tunnel)                    // a client's dial was acknowledged, or its first byte came back
+	OnLastClient    func()                                    // the last client, open or waiting, has disconnected
+	// OnPanic is called after a panic in the relay or in a tunnel's method, with the stack. The client that was being
+	// served is reset. The tunnel is nil in the accept loop and for a client that was not admitted to a tunnel.
+	OnPanic func(forwarder.Tunnel, *forwarder.Failure, []byte)
+	// OnRoomChange is called when Stats.NoRoom has changed.
 	OnRoomChange func()
-	Seats        *Seats       // which the relay shares with others; nil: it has all that the file limit allows
-	Log          *slog.Logger // nil: nothing is logged
+	Slots        *SlotAllocator // shared with other relays; nil: this relay alone has all that the file limit allows
+	Log          *slog.Logger   // nil: nothing is logged
 }
 
-func (o Options) complete() Options {
-	for _, callback := range []*func(){&o.OnWaiting, &o.OnQuiet, &o.OnRoomChange} {
+func (o Options) withDefaults() Options {
+	for _, callback := range []*func(){&o.OnWaiting, &o.OnLastClient, &o.OnRoomChange} {
 		if *callback == nil {
 			*callback = func() {}
 		}
 	}
-	if o.OnProof == nil {
-		o.OnProof = func(forwarder.Tunnel) {}
+	if o.OnServerReached == nil {
+		o.OnServerReached = func(forwarder.Tunnel) {}
 	}
 	if o.OnRefusal == nil {
 		o.OnRefusal = func(forwarder.Tunnel, forwarder.Refusal) {}
 	}
-	if o.OnBroken == nil {
-		o.OnBroken = func(forwarder.Tunnel, *forwarder.Failure, []byte) {}
+	if o.OnPanic == nil {
+		o.OnPanic = func(forwarder.Tunnel, *forwarder.Failure, []byte) {}
 	}
-	if o.Seats == nil {
-		o.Seats = defaultSeats()
+	if o.Slots == nil {
+		o.Slots = newDefaultSlots()
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -59,217 +59,218 @@ func (o Options) complete() Options {
 	return o
 }
 
-// Relay accepts a service's clients and carries them through the tunnel of the moment.
+// Relay accepts a service's clients and connects them through the attached tunnel.
 type Relay struct {
-	options   Options
-	pace      pace
-	listeners *Listeners
-	timeout   atomic.Int64 // ConnectTimeout, which may change
-	traffic   traffic
-	share     *share
+	options        Options
+	timing         timing
+	listeners      *Listeners
+	connectTimeout atomic.Int64 // in nanoseconds
+	traffic        traffic
+	slots          *slotShare
 
-	deaf      chan struct{} // closed when accepting ends
-	accepting sync.WaitGroup
-	closing   chan struct{}
-	running   sync.WaitGroup // everything but the accepting; grows under mu until closed, and by what runs
-	stop      sync.Once
-	shut      sync.Once
-	unshare   sync.Once
+	acceptClosedCh  chan struct{} // closed by StopAccepting
+	acceptLoops     sync.WaitGroup
+	closingCh       chan struct{}  // closed by Close
+	goroutines      sync.WaitGroup // all but acceptLoops; Go is called under mu while !isClosed, or by one of these goroutines
+	stopOnce        sync.Once
+	closeOnce       sync.Once
+	removeShareOnce sync.Once
 
-	mu        sync.Mutex
-	closed    bool
-	rejecting bool
-	link      *link // the attached tunnel; nil: clients wait
-	links     []*link
-	clients   map[*client]struct{}
-	queue     []*client // who waits to be admitted to a tunnel, in the order of their coming
-	dialling  map[*client]context.CancelFunc
-	figures   figures
-	shortage  shortage
+	// mu guards the fields below, every tunnelState and pendingConn, and the fields of clients and attempts that say
+	// so. Methods that do not take it expect it to be held. A client's mu is never held while it is taken.
+	mu          sync.Mutex
+	isClosed    bool
+	isRejecting bool
+	attached    *tunnelState   // nil: clients wait
+	tunnels     []*tunnelState // the attached one and detached ones that are not done
+	clients     map[*client]struct{}
+	waitQueue   []*client // clients not yet admitted to a tunnel, in the order of arrival
+	dialCancels map[*client]context.CancelFunc
+	counters    clientCounters
+	shortage    shortage
 }
 
-// New accepts clients from now on; the listeners are the relay's. Without a tunnel they wait.
-func New(ls *Listeners, o Options) *Relay { return start(ls, o, usual) }
+// New starts a relay, which owns the listeners from now on. No tunnel is attached: clients wait.
+func New(ls *Listeners, o Options) *Relay { return newRelay(ls, o, defaultTiming) }
 
-func start(ls *Listeners, o Options, p pace) *Relay {
+func newRelay(ls *Listeners, o Options, t timing) *Relay {
 	r := &Relay{
-		options:   o.complete(),
-		pace:      p,
-		listeners: ls,
-		deaf:      make(chan struct{}),
-		closing:   make(chan struct{}),
-		clients:   map[*client]struct{}{},
-		dialling:  map[*client]context.CancelFunc{},
+		options:        o.withDefaults(),
+		timing:         t,
+		listeners:      ls,
+		acceptClosedCh: make(chan struct{}),
+		closingCh:      make(chan struct{}),
+		clients:        map[*client]struct{}{},
+		dialCancels:    map[*client]context.CancelFunc{},
 	}
-	r.share = r.options.Seats.join()
+	r.slots = r.options.Slots.addShare()
 	r.SetConnectTimeout(o.ConnectTimeout)
 	for _, l := range ls.tcp {
-		r.accepting.Go(func() { r.keepAccepting(l) })
+		r.acceptLoops.Go(func() { r.runAcceptLoop(l) })
 	}
 	return r
 }
 
-// SetConnectTimeout is for clients that come from now on; 0 means 30 s.
+// SetConnectTimeout sets the timeout of clients that connect from now on; 0 means 30 s.
 func (r *Relay) SetConnectTimeout(d time.Duration) {
 	if d <= 0 {
 		d = 30 * time.Second
 	}
-	r.timeout.Store(int64(d))
+	r.connectTimeout.Store(int64(d))
 }
 
-// tunnelUser is a client or a link: what uses one tunnel at a time.
+// tunnelUser is what a goroutine of the relay works for: a client or a tunnelState.
 type tunnelUser interface {
-	// currentTunnel is nil while there is none. The relay's lock must not be held.
+	// currentTunnel returns nil while there is none. The relay's mu must not be held.
 	currentTunnel() forwarder.Tunnel
 }
 
-// goes runs a part of the relay that works for user. If it panics, after is called, and the panic is reported with the
-// tunnel that user had at that moment.
-func (r *Relay) goes(user tunnelUser, f, after func()) {
-	r.running.Go(func() {
-		forwarder.Contain(f, func(failure *forwarder.Failure, stack []byte) {
-			tunnel := user.currentTunnel() // after may end its use
-			after()
-			r.options.OnBroken(tunnel, failure, stack)
+// spawn calls run in a goroutine. If it panics, onPanic is called, and the panic is reported with the tunnel that user
+// had at that moment.
+func (r *Relay) spawn(user tunnelUser, run, onPanic func()) {
+	r.goroutines.Go(func() {
+		forwarder.Contain(run, func(failure *forwarder.Failure, stack []byte) {
+			tunnel := user.currentTunnel() // onPanic may release it
+			onPanic()
+			r.options.OnPanic(tunnel, failure, stack)
 		})
 	})
 }
 
-// Attach sends waiting and coming clients through a tunnel, which has to be ready, in the place of the one before. The
-// relay takes the tunnel's refusals until it is done; a tunnel that is done detaches itself.
+// Attach connects waiting and future clients through a tunnel, which must be ready, instead of the one attached before.
+// The relay reads the tunnel's refusals until it is done, and detaches it then.
 func (r *Relay) Attach(t forwarder.Tunnel) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.rejecting = false
-	if r.closed || r.link != nil && r.link.tunnel == t {
+	r.isRejecting = false
+	if r.isClosed || r.attached != nil && r.attached.tunnel == t {
 		return
 	}
-	r.unlink()
-	r.link = r.linkTo(t)
-	r.link.trust()
-	r.admit(time.Now())
+	r.detachCurrent()
+	r.attached = r.trackTunnel(t)
+	r.attached.clearSuspicion()
+	r.admitClients(time.Now())
 }
 
-// linkTo is the link that a tunnel was given when it was first attached.
-func (r *Relay) linkTo(t forwarder.Tunnel) *link {
-	for _, l := range r.links {
-		if l.tunnel == t {
-			return l
+// trackTunnel returns the state of a tunnel, which it creates when the tunnel is attached for the first time.
+func (r *Relay) trackTunnel(t forwarder.Tunnel) *tunnelState {
+	for _, ts := range r.tunnels {
+		if ts.tunnel == t {
+			return ts
 		}
 	}
-	l := newLink(t, r.pace)
-	r.links = append(r.links, l)
-	r.goes(l, func() { r.tend(l) }, func() { r.done(l) })
-	return l
+	ts := newTunnelState(t, r.timing)
+	r.tunnels = append(r.tunnels, ts)
+	r.spawn(ts, func() { r.watchTunnel(ts) }, func() { r.forgetTunnel(ts) })
+	return ts
 }
 
-// Detach lets clients wait again, if the tunnel is the attached one: no client is dialled through it any more, and a
-// dial under way is cancelled. Connections through it go on until they end.
+// Detach makes clients wait again, if the tunnel is the attached one. Dials in progress are canceled; established
+// connections through the tunnel go on until they end.
 func (r *Relay) Detach(t forwarder.Tunnel) {
 	r.mu.Lock()
-	if r.link == nil || r.link.tunnel != t {
+	if r.attached == nil || r.attached.tunnel != t {
 		r.mu.Unlock()
 		return
 	}
-	r.unlink()
-	waiting := len(r.queue) > 0
+	r.detachCurrent()
+	hasWaiting := len(r.waitQueue) > 0
 	r.mu.Unlock()
-	if waiting {
+	if hasWaiting {
 		r.options.OnWaiting()
 	}
 }
 
-// unlink expects mu to be held, as do all methods that do not take it.
-func (r *Relay) unlink() {
-	if r.link == nil {
+func (r *Relay) detachCurrent() {
+	if r.attached == nil {
 		return
 	}
-	for c, cancel := range r.dialling {
-		if c.link == r.link {
+	for c, cancel := range r.dialCancels {
+		if c.tunnelState == r.attached {
 			cancel()
 		}
 	}
-	r.link = nil
+	r.attached = nil
 }
 
-// Hold lets clients wait where there is no tunnel. So it is at the beginning.
+// Hold makes clients wait while no tunnel is attached. It is the initial mode.
 func (r *Relay) Hold() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.rejecting = false
-	r.admit(time.Now())
+	r.isRejecting = false
+	r.admitClients(time.Now())
 }
 
-// Reject resets the waiting clients, and every coming one at once, until Hold or Attach.
+// Reject resets the waiting clients, and every new one as soon as it is accepted, until Hold or Attach.
 func (r *Relay) Reject() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.rejecting = true
-	r.dropWaiting()
+	r.isRejecting = true
+	r.dropWaitingClients()
 }
 
-// DropWaiting resets the clients that wait now.
+// DropWaiting resets the clients that are waiting or being dialed at the moment.
 func (r *Relay) DropWaiting() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.dropWaiting()
+	r.dropWaitingClients()
 }
 
-func (r *Relay) dropWaiting() {
-	for _, c := range r.queue {
-		r.drop(c)
-		c.wake()
+func (r *Relay) dropWaitingClients() {
+	for _, c := range r.waitQueue {
+		r.markDropped(c)
+		c.interruptRead()
 	}
-	r.queue = nil
-	for c, cancel := range r.dialling {
-		r.drop(c)
+	r.waitQueue = nil
+	for c, cancel := range r.dialCancels {
+		r.markDropped(c)
 		cancel()
 	}
 }
 
-// StopAccepting closes the listeners and returns when nobody accepts any more; clients that came before are served as
-// ever. Where a copy of a listener was handed over, connections queue up there.
+// StopAccepting closes the listeners and returns when the accept loops have ended. Accepted clients are served on.
+// New connections queue up in the kernel where another process has a copy of the listener.
 func (r *Relay) StopAccepting() {
-	r.stop.Do(func() {
-		close(r.deaf)
+	r.stopOnce.Do(func() {
+		close(r.acceptClosedCh)
 		r.listeners.Close()
 	})
-	r.accepting.Wait()
+	r.acceptLoops.Wait()
 }
 
-// Close closes the listeners, then resets every client, and returns when nothing of the relay runs any more. Tunnels
-// stay their owners' to close. The error is always nil.
+// Close closes the listeners, resets every client, and returns when all goroutines of the relay have ended. It does not
+// close tunnels. The error is always nil.
 func (r *Relay) Close() error {
 	r.StopAccepting()
-	r.shut.Do(func() {
+	r.closeOnce.Do(func() {
 		r.mu.Lock()
-		r.closed = true
+		r.isClosed = true
 		clients := make([]*client, 0, len(r.clients))
 		for c := range r.clients {
 			clients = append(clients, c)
 		}
-		for _, cancel := range r.dialling {
+		for _, cancel := range r.dialCancels {
 			cancel()
 		}
 		r.mu.Unlock()
-		close(r.closing)
+		close(r.closingCh)
 		for _, c := range clients {
-			c.end(true)
+			c.close(true)
 		}
 	})
-	r.running.Wait()
-	r.unshare.Do(r.share.leave)
+	r.goroutines.Wait()
+	r.removeShareOnce.Do(r.slots.remove)
 	return nil
 }
 
-// enter takes in an accepted client that has a seat.
-func (r *Relay) enter(conn *net.TCPConn, arrived time.Time) {
-	c, err := newClient(r, conn, arrived)
-	entered := false
+// addClient serves an accepted client, which has a slot.
+func (r *Relay) addClient(conn *net.TCPConn, arrivedAt time.Time) {
+	c, err := newClient(r, conn, arrivedAt)
+	isAdded := false
 	defer func() {
-		if !entered {
-			reset(conn)
-			r.share.release()
+		if !isAdded {
+			resetConn(conn)
+			r.slots.release()
 		}
 	}()
 	if err != nil {
@@ -278,34 +279,33 @@ func (r *Relay) enter(conn *net.TCPConn, arrived time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.clients[c] = struct{}{}
-	entered = true
-	r.figures.enter(c)
-	r.goes(c, c.serve, c.abort)
+	isAdded = true
+	r.counters.addClient(c)
+	r.spawn(c, c.serve, c.cleanUpAfterPanic)
 }
 
-// leave is the end of a client whose sockets are closed.
-func (r *Relay) leave(c *client) {
+// removeClient forgets a client whose sockets are closed.
+func (r *Relay) removeClient(c *client) {
 	now := time.Now()
 	r.mu.Lock()
-	if _, in := r.clients[c]; !in { // OnQuiet panicked
+	if _, ok := r.clients[c]; !ok { // called again because OnLastClient panicked
 		r.mu.Unlock()
 		return
 	}
-	r.forget(c)
-	r.release(c, now)
+	r.removeFromQueue(c)
+	r.releaseTunnel(c, now)
 	delete(r.clients, c)
-	r.figures.leave(c)
-	quiet := len(r.clients) == 0
+	r.counters.removeClient(c)
+	isLast := len(r.clients) == 0
 	r.mu.Unlock()
-	r.share.release()
-	if quiet {
-		r.options.OnQuiet()
+	r.slots.release()
+	if isLast {
+		r.options.OnLastClient()
 	}
 }
 
-// forget takes a client out of the queue.
-func (r *Relay) forget(c *client) {
-	if i := slices.Index(r.queue, c); i >= 0 {
-		r.queue = slices.Delete(r.queue, i, i+1)
+func (r *Relay) removeFromQueue(c *client) {
+	if i := slices.Index(r.waitQueue, c); i >= 0 {
+		r.waitQueue = slices.Delete(r.waitQueue, i, i+1)
 	}
 }

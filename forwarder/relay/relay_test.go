@@ -16,149 +16,149 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 )
 
-func TestAClientWaitsForATunnelAndGoesThrough(t *testing.T) {
+func TestRelay_ConnectsWaitingClientWhenTunnelIsAttached(t *testing.T) {
 	for _, network := range []string{"tcp", "unix"} {
 		t.Run(network, func(t *testing.T) {
-			r, tn := begin(t), openTunnel(t, network)
-			client := r.waiting()
+			r, tn := startRelay(t), openTunnel(t, network)
+			client := r.dialWaitingClient()
 			client.send("hello")
 			r.Attach(tn)
-			server := tn.next(t)
-			server.expect("hello")
+			server := tn.nextConn(t)
+			server.expectText("hello")
 			server.send("welcome")
-			client.expect("welcome")
-			signal(t, r.proofs)
-			echo(client, server)
+			client.expectText("welcome")
+			receive(t, r.reachedCh)
+			pingPong(client, server)
 
 			s := r.Stats()
 			if s.Open != 1 || s.Waiting != 0 || s.Total != 1 || s.Waited != 1 || s.WaitTime <= 0 || s.Replays != 0 {
 				t.Errorf("got %+v", s)
 			}
-			if s.BytesIn != 9 || s.BytesOut != 11 || time.Since(s.LastByte) > patience {
+			if s.BytesIn != 9 || s.BytesOut != 11 || time.Since(s.LastByte) > testTimeout {
 				t.Errorf("got %+v", s)
 			}
 			client.Close()
-			server.expectEnd()
+			server.expectEOF()
 			server.Close()
-			signal(t, r.quiets)
+			receive(t, r.lastClientCh)
 		})
 	}
 }
 
-func TestAServerMaySpeakFirst(t *testing.T) {
-	r, tn := begin(t), openTunnel(t, "tcp")
+func TestRelay_ServerMaySendFirst(t *testing.T) {
+	r, tn := startRelay(t), openTunnel(t, "tcp")
 	r.Attach(tn)
-	client := r.dial()
-	server := tn.next(t)
+	client := r.dialClient()
+	server := tn.nextConn(t)
 	server.send("220 ready")
-	client.expect("220 ready")
-	echo(client, server)
+	client.expectText("220 ready")
+	pingPong(client, server)
 	if s := r.Stats(); s.Waited != 0 {
 		t.Errorf("it waited: %+v", s)
 	}
 }
 
-func TestConnectTimeoutResetsAWaitingClient(t *testing.T) {
-	r := run(t, 50*time.Millisecond, brisk)
-	client := r.dial()
+func TestRelay_ConnectTimeoutResetsWaitingClient(t *testing.T) {
+	r := startRelayWithTiming(t, 50*time.Millisecond, fastTiming)
+	client := r.dialClient()
 	client.send("hello")
 	client.expectReset()
-	signal(t, r.quiets)
+	receive(t, r.lastClientCh)
 	if s := r.Stats(); s.Waiting != 0 || s.Total != 1 {
 		t.Errorf("got %+v", s)
 	}
 }
 
-func TestAChangedConnectTimeoutIsForClientsToCome(t *testing.T) {
-	r, tn := begin(t), openTunnel(t, "tcp")
-	first := r.waiting()
+func TestRelay_SetConnectTimeoutAppliesToNewClients(t *testing.T) {
+	r, tn := startRelay(t), openTunnel(t, "tcp")
+	first := r.dialWaitingClient()
 	r.SetConnectTimeout(50 * time.Millisecond)
-	r.dial().expectReset()
+	r.dialClient().expectReset()
 	r.Attach(tn)
-	echo(first, tn.next(t))
+	pingPong(first, tn.nextConn(t))
 }
 
-func TestConnectTimeoutEndsADial(t *testing.T) {
-	r, tn := run(t, 50*time.Millisecond, brisk), openTunnel(t, "tcp")
+func TestRelay_ConnectTimeoutEndsDial(t *testing.T) {
+	r, tn := startRelayWithTiming(t, 50*time.Millisecond, fastTiming), openTunnel(t, "tcp")
 	tn.onDial = func(ctx context.Context) error {
 		<-ctx.Done()
 		return ctx.Err()
 	}
 	r.Attach(tn)
-	r.dial().expectReset()
+	r.dialClient().expectReset()
 }
 
-func TestAClientThatLeavesWhileItWaitsIsNoticed(t *testing.T) {
+func TestRelay_NoticesClientThatDisconnectsWhileWaiting(t *testing.T) {
 	for _, sent := range []string{"", "some bytes that nobody reads"} {
-		r := begin(t)
-		client := r.waiting()
+		r := startRelay(t)
+		client := r.dialWaitingClient()
 		client.send(sent)
 		client.reset()
-		signal(t, r.quiets)
+		receive(t, r.lastClientCh)
 		if s := r.Stats(); s.Waiting != 0 {
 			t.Errorf("got %+v", s)
 		}
 	}
 }
 
-func TestAClientThatLeavesWhileItIsDialledIsNoticed(t *testing.T) {
-	r, tn := begin(t), openTunnel(t, "tcp")
-	dialling, cancelled := make(chan struct{}), make(chan struct{})
+func TestRelay_NoticesClientThatDisconnectsDuringDial(t *testing.T) {
+	r, tn := startRelay(t), openTunnel(t, "tcp")
+	dialingCh, canceledCh := make(chan struct{}), make(chan struct{})
 	tn.onDial = func(ctx context.Context) error {
-		close(dialling)
+		close(dialingCh)
 		<-ctx.Done()
-		close(cancelled)
+		close(canceledCh)
 		return ctx.Err()
 	}
 	r.Attach(tn)
-	client := r.dial()
-	signal(t, dialling)
+	client := r.dialClient()
+	receive(t, dialingCh)
 	client.reset()
-	signal(t, cancelled)
-	signal(t, r.quiets)
+	receive(t, canceledCh)
+	receive(t, r.lastClientCh)
 }
 
-func TestAHalfCloseWhileWaitingIsNoEnd(t *testing.T) {
-	r, tn := begin(t), openTunnel(t, "tcp")
-	client := r.waiting()
+func TestRelay_KeepsClientThatHalfClosesWhileWaiting(t *testing.T) {
+	r, tn := startRelay(t), openTunnel(t, "tcp")
+	client := r.dialWaitingClient()
 	client.send("question")
-	client.finish()
+	client.closeWrite()
 	r.Attach(tn)
-	server := tn.next(t)
-	server.expect("question")
-	server.expectEnd()
+	server := tn.nextConn(t)
+	server.expectText("question")
+	server.expectEOF()
 	server.send("answer")
 	server.Close()
-	client.expect("answer")
-	client.expectEnd()
-	signal(t, r.quiets)
+	client.expectText("answer")
+	client.expectEOF()
+	receive(t, r.lastClientCh)
 }
 
-func TestNobodyIsRefusedWhileTunnelsComeAndGo(t *testing.T) {
-	r := begin(t)
+func TestRelay_RefusesNoClientWhileTunnelsAreReplaced(t *testing.T) {
+	r := startRelay(t)
 	stop := make(chan struct{})
-	var swaps sync.WaitGroup
-	swaps.Go(func() { swap(t, r, stop) })
+	var replacing sync.WaitGroup
+	replacing.Go(func() { replaceTunnels(t, r, stop) })
 	var clients sync.WaitGroup
 	for i := range 8 {
 		clients.Go(func() {
 			for j := range 40 {
-				speak(t, r, fmt.Sprintf("%d.%d", i, j))
+				checkEchoThrough(t, r, fmt.Sprintf("%d.%d", i, j))
 			}
 		})
 	}
 	clients.Wait()
 	close(stop)
-	swaps.Wait()
-	signal(t, r.quiets)
+	replacing.Wait()
+	receive(t, r.lastClientCh)
 }
 
-// swap attaches tunnels of echo servers that live for five connections each, and then refuse until they are replaced.
-func swap(t *testing.T, r *fixture, stop chan struct{}) {
+// replaceTunnels attaches one tunnel to an echo server after the other. Each refuses after five connections.
+func replaceTunnels(t *testing.T, r *relayFixture, stop chan struct{}) {
 	for {
 		tn := openTunnel(t, "tcp")
 		served := make(chan struct{}, 4096)
-		tn.serve = func(conn net.Conn) {
+		tn.serveConn = func(conn net.Conn) {
 			_, _ = io.Copy(conn, conn)
 			conn.Close()
 			served <- struct{}{}
@@ -183,7 +183,7 @@ func swap(t *testing.T, r *fixture, stop chan struct{}) {
 	}
 }
 
-func speak(t *testing.T, r *fixture, text string) {
+func checkEchoThrough(t *testing.T, r *relayFixture, text string) {
 	conn, err := dialTCP(r.addr)
 	if err != nil {
 		t.Errorf("refused: %v", err)
@@ -197,70 +197,70 @@ func speak(t *testing.T, r *fixture, text string) {
 	}
 }
 
-func TestATunnelThatIsDoneDetachesItself(t *testing.T) {
-	r, first, second := begin(t), openTunnel(t, "tcp"), openTunnel(t, "tcp")
+func TestRelay_DetachesTunnelThatIsDone(t *testing.T) {
+	r, first, second := startRelay(t), openTunnel(t, "tcp"), openTunnel(t, "tcp")
 	r.Attach(first)
 	first.end(errors.New("gone"))
 	eventually(t, "detached", func() bool {
 		_, err := r.Dial(t.Context())
 		return errors.Is(err, ErrNoTunnel)
 	})
-	client := r.waiting()
+	client := r.dialWaitingClient()
 	r.Attach(second)
-	echo(client, second.next(t))
+	pingPong(client, second.nextConn(t))
 }
 
-func TestDetachSendsADialledClientBackToWait(t *testing.T) {
-	r, first, second := begin(t), openTunnel(t, "tcp"), openTunnel(t, "tcp")
-	dialling := make(chan struct{})
+func TestRelay_DetachReturnsDialedClientToQueue(t *testing.T) {
+	r, first, second := startRelay(t), openTunnel(t, "tcp"), openTunnel(t, "tcp")
+	dialingCh := make(chan struct{})
 	first.onDial = func(ctx context.Context) error {
-		close(dialling)
+		close(dialingCh)
 		<-ctx.Done()
 		return ctx.Err()
 	}
 	r.Attach(first)
-	client := r.dial()
-	signal(t, dialling)
-	r.Detach(second) // is not attached: nothing happens
+	client := r.dialClient()
+	receive(t, dialingCh)
+	r.Detach(second) // not attached: no effect
 	r.Detach(first)
-	signal(t, r.waits)
+	receive(t, r.waitingCh)
 	r.Attach(second)
-	echo(client, second.next(t))
+	pingPong(client, second.nextConn(t))
 }
 
-func TestAnEstablishedConnectionOutlivesItsTunnelsAttachment(t *testing.T) {
-	r, tn := begin(t), openTunnel(t, "tcp")
+func TestRelay_DetachKeepsEstablishedConnections(t *testing.T) {
+	r, tn := startRelay(t), openTunnel(t, "tcp")
 	r.Attach(tn)
-	client := r.dial()
-	server := tn.next(t)
-	echo(client, server)
+	client := r.dialClient()
+	server := tn.nextConn(t)
+	pingPong(client, server)
 	r.Detach(tn)
-	echo(client, server)
+	pingPong(client, server)
 	r.Attach(tn)
-	echo(client, server)
-	echo(r.dial(), tn.next(t))
+	pingPong(client, server)
+	pingPong(r.dialClient(), tn.nextConn(t))
 }
 
-func TestRejectResetsUntilHoldOrAttach(t *testing.T) {
-	r, tn := begin(t), openTunnel(t, "tcp")
-	client := r.waiting()
+func TestRelay_RejectResetsClientsUntilHoldOrAttach(t *testing.T) {
+	r, tn := startRelay(t), openTunnel(t, "tcp")
+	client := r.dialWaitingClient()
 	r.Reject()
 	client.expectReset()
-	if err := firstError(r.addr); !errors.Is(err, syscall.ECONNRESET) {
+	if err := readError(r.addr); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("got %v, want a reset", err)
 	}
 
 	r.Hold()
-	client = r.waiting()
+	client = r.dialWaitingClient()
 	r.Reject()
 	client.expectReset()
 
 	r.Attach(tn)
-	echo(r.dial(), tn.next(t))
+	pingPong(r.dialClient(), tn.nextConn(t))
 }
 
-// firstError is how a connection ends; a reset may come as early as the connect returns.
-func firstError(addr string) error {
+// readError returns the error that a new connection ends with; a reset may come before connect returns.
+func readError(addr string) error {
 	conn, err := dialTCP(addr)
 	if err != nil {
 		return err
@@ -270,29 +270,29 @@ func firstError(addr string) error {
 	return err
 }
 
-func TestDropWaitingResetsOnlyThoseThatWaitNow(t *testing.T) {
-	r, tn := begin(t), openTunnel(t, "tcp")
-	first := r.waiting()
+func TestRelay_DropWaitingResetsOnlyCurrentlyWaitingClients(t *testing.T) {
+	r, tn := startRelay(t), openTunnel(t, "tcp")
+	first := r.dialWaitingClient()
 	r.DropWaiting()
 	first.expectReset()
-	second := r.waiting()
+	second := r.dialWaitingClient()
 	r.Attach(tn)
-	server := tn.next(t)
+	server := tn.nextConn(t)
 	r.DropWaiting()
-	echo(second, server)
+	pingPong(second, server)
 }
 
-func TestDropWaitingEndsDials(t *testing.T) {
-	r, tn := begin(t), openTunnel(t, "tcp")
-	dialling := make(chan struct{}, 1)
+func TestRelay_DropWaitingCancelsDials(t *testing.T) {
+	r, tn := startRelay(t), openTunnel(t, "tcp")
+	dialingCh := make(chan struct{}, 1)
 	tn.onDial = func(ctx context.Context) error {
-		dialling <- struct{}{}
+		dialingCh <- struct{}{}
 		<-ctx.Done()
 		return ctx.Err()
 	}
 	r.Attach(tn)
-	client := r.dial()
-	signal(t, dialling)
+	client := r.dialClient()
+	receive(t, dialingCh)
 	r.DropWaiting()
 	client.expectReset()
 	if s := r.Stats(); s.Waiting != 0 {
@@ -300,34 +300,34 @@ func TestDropWaitingEndsDials(t *testing.T) {
 	}
 }
 
-func TestStopAcceptingLetsEstablishedConnectionsFinish(t *testing.T) {
-	r, tn := begin(t), openTunnel(t, "tcp")
+func TestRelay_StopAcceptingKeepsEstablishedConnections(t *testing.T) {
+	r, tn := startRelay(t), openTunnel(t, "tcp")
 	r.Attach(tn)
-	client := r.dial()
-	server := tn.next(t)
-	echo(client, server)
+	client := r.dialClient()
+	server := tn.nextConn(t)
+	pingPong(client, server)
 	r.StopAccepting()
 	if conn, err := dialTCP(r.addr); err == nil {
 		_ = conn.Close()
-		t.Error("it accepts still")
+		t.Error("it still accepts")
 	}
-	echo(client, server)
+	pingPong(client, server)
 }
 
-func TestCloseResetsEveryClient(t *testing.T) {
-	r, tn := begin(t), openTunnel(t, "tcp")
-	waiting := r.waiting()
+func TestRelay_CloseResetsEveryClient(t *testing.T) {
+	r, tn := startRelay(t), openTunnel(t, "tcp")
+	waiting := r.dialWaitingClient()
 	r.Attach(tn)
-	tn.next(t)
-	established := r.dial()
-	server := tn.next(t)
-	echo(established, server)
-	idle := r.dial()
-	tn.next(t)
+	tn.nextConn(t)
+	established := r.dialClient()
+	server := tn.nextConn(t)
+	pingPong(established, server)
+	idle := r.dialClient()
+	tn.nextConn(t)
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for _, client := range []*duplex{waiting, established, idle} {
+	for _, client := range []*testConn{waiting, established, idle} {
 		client.expectReset()
 	}
 	server.expectReset()
@@ -339,12 +339,12 @@ func TestCloseResetsEveryClient(t *testing.T) {
 	}
 }
 
-func TestAPanicInATunnelCostsOneClient(t *testing.T) {
-	broken := make(chan *forwarder.Failure, 1)
-	f := begin(t)
-	f.options.OnBroken = func(_ forwarder.Tunnel, failure *forwarder.Failure, _ []byte) { broken <- failure }
+func TestRelay_TunnelPanicResetsOneClient(t *testing.T) {
+	panicCh := make(chan *forwarder.Failure, 1)
+	f := startRelay(t)
+	f.options.OnPanic = func(_ forwarder.Tunnel, failure *forwarder.Failure, _ []byte) { panicCh <- failure }
 	tn := openTunnel(t, "tcp")
-	tn.serve = func(c net.Conn) {
+	tn.serveConn = func(c net.Conn) {
 		_, _ = io.WriteString(c, "hello")
 		_ = c.Close()
 	}
@@ -354,9 +354,9 @@ func TestAPanicInATunnelCostsOneClient(t *testing.T) {
 		return nil
 	}
 	f.Attach(tn)
-	// The reset may come before the kernel tells that there is a connection.
+	// The connection may be reset before connect returns.
 	if conn, err := net.Dial("tcp", f.addr); err == nil {
-		bound(t, conn)
+		setTestDeadline(t, conn)
 		_, err = conn.Read(make([]byte, 1))
 		conn.Close()
 		if !errors.Is(err, syscall.ECONNRESET) {
@@ -365,8 +365,8 @@ func TestAPanicInATunnelCostsOneClient(t *testing.T) {
 	} else if !errors.Is(err, syscall.ECONNRESET) {
 		t.Error(err)
 	}
-	if failure := signal(t, broken); !strings.Contains(failure.Reason, "it broke") {
+	if failure := receive(t, panicCh); !strings.Contains(failure.Reason, "it broke") {
 		t.Errorf("got %+v", failure)
 	}
-	f.dial().expect("hello")
+	f.dialClient().expectText("hello")
 }

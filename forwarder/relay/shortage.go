@@ -7,77 +7,77 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 )
 
-// ErrNoSeat is why clients have to wait before they are taken in: as many are open as the file limit allows.
-var ErrNoSeat = errors.New("no file descriptors are free for more connections")
+// ErrNoSlot is Stats.NoRoom while as many clients are open as the file limit allows.
+var ErrNoSlot = errors.New("no file descriptors are free for more connections")
 
-// shortage is a time in which clients cannot be taken in. The relay's lock guards it.
+// shortage is a period in which accepted clients cannot be served, for lack of files or memory. The relay's mu guards it.
 type shortage struct {
-	reason  error     // of the shortage; nil: there is none
-	blocked int       // acceptors that wait for room
-	last    time.Time // when one waited last
+	reason           error     // nil: there is no shortage
+	blockedAcceptors int       // how many acceptors wait for room
+	lastBlockedAt    time.Time // when an acceptor last stopped waiting
 }
 
-// beginShortage notes that there is no room for the next client.
+// beginShortage records that the acceptor waits for room.
 func (a *acceptor) beginShortage(reason error) {
-	if a.short {
+	if a.hasReportedShortage {
 		return
 	}
-	a.short = true
+	a.hasReportedShortage = true
 	r := a.relay
 	r.mu.Lock()
-	r.shortage.blocked++
-	begun := r.shortage.reason == nil && !r.closed
-	if begun {
+	r.shortage.blockedAcceptors++
+	isFirst := r.shortage.reason == nil && !r.isClosed
+	if isFirst {
 		r.shortage.reason = reason
-		r.goes(noTunnel{}, r.watchShortage, r.clearShortage)
+		r.spawn(noTunnel{}, r.watchShortage, r.clearShortage)
 	}
 	r.mu.Unlock()
-	if begun {
+	if isFirst {
 		r.options.Log.Warn("no room for more connections", "address", a.listener.Addr().String(), "reason", reason)
 		r.options.OnRoomChange()
 	}
 }
 
-// endShortage notes that the acceptor waits for room no longer, whether it has got it or not.
+// endShortage records that the acceptor no longer waits for room, whether it has got it or not.
 func (a *acceptor) endShortage() {
-	if !a.short {
+	if !a.hasReportedShortage {
 		return
 	}
-	a.short = false
+	a.hasReportedShortage = false
 	r := a.relay
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.shortage.blocked--
-	r.shortage.last = time.Now()
+	r.shortage.blockedAcceptors--
+	r.shortage.lastBlockedAt = time.Now()
 }
 
-// watchShortage ends the shortage when no acceptor has waited for a while, and there is a seat for the next client.
-// Clients that come and go around the limit would otherwise begin and end one many times a second.
+// watchShortage ends the shortage when no acceptor has waited for a while and there is a slot for the next client. Without
+// the delay, clients that come and go at the limit would begin and end a shortage many times a second.
 func (r *Relay) watchShortage() {
-	tick := time.NewTicker(r.pace.last)
+	tick := time.NewTicker(r.timing.minRoom)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			if r.isShort() {
+			if r.hasShortage() {
 				continue
 			}
 			r.clearShortage()
-			r.options.Log.Info("there is room for connections again")
+			r.options.Log.Info("room for more connections again")
 			r.options.OnRoomChange()
 			return
-		case <-r.closing:
+		case <-r.closingCh:
 			return
 		}
 	}
 }
 
-func (r *Relay) isShort() bool {
+func (r *Relay) hasShortage() bool {
 	r.mu.Lock()
-	short := r.shortage
+	shortage := r.shortage
 	r.mu.Unlock()
-	return short.blocked > 0 || time.Since(short.last) < r.pace.last ||
-		errors.Is(short.reason, ErrNoSeat) && !r.share.hasRoom()
+	return shortage.blockedAcceptors > 0 || time.Since(shortage.lastBlockedAt) < r.timing.minRoom ||
+		errors.Is(shortage.reason, ErrNoSlot) && !r.slots.hasFreeSlot()
 }
 
 func (r *Relay) clearShortage() {
@@ -86,20 +86,20 @@ func (r *Relay) clearShortage() {
 	r.shortage.reason = nil
 }
 
-func (r *Relay) isRejecting() bool {
+func (r *Relay) isRejectingClients() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.rejecting
+	return r.isRejecting
 }
 
-// countUnseated counts a client that was reset because there was no room for it in time.
-func (r *Relay) countUnseated() {
+// countNoRoomReset counts a client that was reset because there was no room for it within its connect_timeout.
+func (r *Relay) countNoRoomReset() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.figures.unseated++
+	r.counters.noRoomResets++
 }
 
-// noTunnel is who a part of the relay works for that uses no tunnel.
+// noTunnel is the tunnelUser of goroutines that use no tunnel.
 type noTunnel struct{}
 
 func (noTunnel) currentTunnel() forwarder.Tunnel { return nil }

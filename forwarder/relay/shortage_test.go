@@ -10,166 +10,166 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 )
 
-// crowdedRelay is a relay with a tunnel and one seat, which its only client has until leave is called.
-func crowdedRelay(t *testing.T, timeout time.Duration) (r *fixture, tn *tunnel, leave func(), changes chan struct{}) {
+// startFullRelay starts a relay with a tunnel and one slot, which a client has until leave is called.
+func startFullRelay(t *testing.T, timeout time.Duration) (r *relayFixture, tn *scriptedTunnel, leave func(), roomChangeCh chan struct{}) {
 	t.Helper()
-	changes = make(chan struct{}, 64)
-	r = runWith(t, Options{
-		ConnectTimeout: timeout, Seats: NewSeats(filesPerSeat, 0), OnRoomChange: func() { changes <- struct{}{} },
-	}, brisk)
+	roomChangeCh = make(chan struct{}, 64)
+	r = startRelayWithOptions(t, Options{
+		ConnectTimeout: timeout, Slots: NewSlotAllocator(filesPerSlot, 0), OnRoomChange: func() { roomChangeCh <- struct{}{} },
+	}, fastTiming)
 	tn = openTunnel(t, "tcp")
 	r.Attach(tn)
-	return r, tn, r.occupy(tn), changes
+	return r, tn, r.occupySlot(tn), roomChangeCh
 }
 
-// occupy takes a seat until leave is called.
-func (f *fixture) occupy(tn *tunnel) (leave func()) {
+// occupySlot connects a client, which has a slot until leave is called.
+func (f *relayFixture) occupySlot(tn *scriptedTunnel) (leave func()) {
 	f.t.Helper()
-	client := f.dial()
-	server := tn.next(f.t)
-	echo(client, server)
+	client := f.dialClient()
+	server := tn.nextConn(f.t)
+	pingPong(client, server)
 	return func() {
 		client.Close()
 		server.Close()
 	}
 }
 
-func TestRelay_SaysThatThereIsNoRoomAndThatThereIsAgain(t *testing.T) {
-	r, tn, leave, changes := crowdedRelay(t, patience)
-	if s := r.Stats(); s.NoRoom != nil || s.Unseated != 0 {
+func TestRelay_ReportsShortageAndItsEnd(t *testing.T) {
+	r, tn, leave, roomChangeCh := startFullRelay(t, testTimeout)
+	if s := r.Stats(); s.NoRoom != nil || s.WaitingForRoom != 0 {
 		t.Errorf("got %+v", s)
 	}
-	second := r.dial()
-	signal(t, changes)
-	if s := r.Stats(); !errors.Is(s.NoRoom, ErrNoSeat) || s.Unseated != 1 || s.Total != 1 {
+	second := r.dialClient()
+	receive(t, roomChangeCh)
+	if s := r.Stats(); !errors.Is(s.NoRoom, ErrNoSlot) || s.WaitingForRoom != 1 || s.Total != 1 {
 		t.Errorf("got %+v", s)
 	}
-	third := r.dial()
-	if runtime.GOOS == "linux" { // elsewhere the kernel does not tell
-		eventually(t, "two wait", func() bool { return r.Stats().Unseated == 2 })
+	third := r.dialClient()
+	if runtime.GOOS == "linux" { // queueLength is 0 elsewhere
+		eventually(t, "two clients wait", func() bool { return r.Stats().WaitingForRoom == 2 })
 	}
 	leave()
-	server := tn.next(t)
-	echo(second, server)
+	server := tn.nextConn(t)
+	pingPong(second, server)
 	second.Close()
 	server.Close()
-	server = tn.next(t)
-	echo(third, server)
+	server = tn.nextConn(t)
+	pingPong(third, server)
 	if s := r.Stats(); s.NoRoom == nil {
-		t.Error("there is room, without a seat")
+		t.Error("there is room without a free slot")
 	}
 	third.Close()
 	server.Close()
-	signal(t, changes)
-	if s := r.Stats(); s.NoRoom != nil || s.Unseated != 0 || s.Resets != 0 || s.Total != 3 {
+	receive(t, roomChangeCh)
+	if s := r.Stats(); s.NoRoom != nil || s.WaitingForRoom != 0 || s.NoRoomResets != 0 || s.Total != 3 {
 		t.Errorf("got %+v", s)
 	}
 }
 
-func TestRelay_ResetsClientsWithoutRoomAfterConnectTimeout(t *testing.T) {
-	const timeout, apart, clients = 400 * time.Millisecond, 100 * time.Millisecond, 4
-	r, tn, leave, changes := crowdedRelay(t, timeout)
+func TestRelay_ConnectTimeoutResetsClientsWithoutRoom(t *testing.T) {
+	const timeout, interval, clients = 400 * time.Millisecond, 100 * time.Millisecond, 4
+	r, tn, leave, roomChangeCh := startFullRelay(t, timeout)
 	type wait struct {
 		i    int
 		took time.Duration
 	}
 	waits := make(chan wait, clients)
-	pace := time.NewTicker(apart)
-	defer pace.Stop()
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
 	for i := range clients {
-		began := time.Now()
-		client := r.dial()
+		start := time.Now()
+		client := r.dialClient()
 		go func() {
 			_, _ = client.Read(make([]byte, 1))
-			waits <- wait{i, time.Since(began)}
+			waits <- wait{i, time.Since(start)}
 		}()
-		<-pace.C
+		<-ticker.C
 	}
-	signal(t, changes)
+	receive(t, roomChangeCh)
 	for range clients {
-		w := signal(t, waits)
-		if w.took > timeout+apart {
+		w := receive(t, waits)
+		if w.took > timeout+interval {
 			t.Errorf("client %d waited for %v", w.i, w.took)
 		}
-		if runtime.GOOS == "linux" && w.took < timeout-apart/2 {
+		if runtime.GOOS == "linux" && w.took < timeout-interval/2 {
 			t.Errorf("client %d was reset after %v", w.i, w.took)
 		}
 	}
-	if s := r.Stats(); s.NoRoom == nil || s.Resets != clients {
+	if s := r.Stats(); s.NoRoom == nil || s.NoRoomResets != clients {
 		t.Errorf("got %+v", s)
 	}
 	leave()
-	signal(t, changes) // without a client that comes and finds a seat
+	receive(t, roomChangeCh) // although no new client has found a slot
 	if s := r.Stats(); s.NoRoom != nil {
 		t.Errorf("got %+v", s)
 	}
-	echo(r.dial(), tn.next(t))
+	pingPong(r.dialClient(), tn.nextConn(t))
 }
 
-func TestRelay_ResetsClientsWithoutRoomWhenItRejects(t *testing.T) {
-	r, _, _, changes := crowdedRelay(t, patience)
-	client := r.dial()
-	signal(t, changes)
+func TestRelay_RejectResetsClientsWithoutRoom(t *testing.T) {
+	r, _, _, roomChangeCh := startFullRelay(t, testTimeout)
+	client := r.dialClient()
+	receive(t, roomChangeCh)
 	r.Reject()
 	client.expectReset()
-	r.dial().expectReset()
+	r.dialClient().expectReset()
 }
 
-func TestRelay_ClosesWhileClientsHaveNoRoom(t *testing.T) {
-	r, _, _, changes := crowdedRelay(t, patience)
-	client := r.dial()
-	signal(t, changes)
+func TestRelay_CloseResetsClientsWithoutRoom(t *testing.T) {
+	r, _, _, roomChangeCh := startFullRelay(t, testTimeout)
+	client := r.dialClient()
+	receive(t, roomChangeCh)
 	_ = r.Close()
 	client.expectReset()
 }
 
-func TestRelay_HasRoomForItsClientsWhileAnotherHasNone(t *testing.T) {
-	seats := NewSeats(64*filesPerSeat, 0)
-	changes := make(chan struct{}, 64)
-	greedy := runWith(t, Options{ConnectTimeout: patience, Seats: seats, OnRoomChange: func() { changes <- struct{}{} }}, brisk)
-	modest := runWith(t, Options{ConnectTimeout: patience, Seats: seats}, brisk)
+func TestRelay_HasRoomWhileAnotherRelayHasNone(t *testing.T) {
+	slots := NewSlotAllocator(64*filesPerSlot, 0)
+	roomChangeCh := make(chan struct{}, 64)
+	fullRelay := startRelayWithOptions(t, Options{ConnectTimeout: testTimeout, Slots: slots, OnRoomChange: func() { roomChangeCh <- struct{}{} }}, fastTiming)
+	otherRelay := startRelayWithOptions(t, Options{ConnectTimeout: testTimeout, Slots: slots}, fastTiming)
 	tn := openTunnel(t, "tcp")
-	greedy.Attach(tn)
-	modest.Attach(tn)
+	fullRelay.Attach(tn)
+	otherRelay.Attach(tn)
 	var dialing sync.WaitGroup
-	defer dialing.Wait() // before the relays are closed, which resets who connects just then
+	defer dialing.Wait() // Close would reset a client that is connecting
 	dialing.Go(func() {
 		for range 64 {
-			greedy.dial()
+			fullRelay.dialClient()
 		}
 	})
-	signal(t, changes)
+	receive(t, roomChangeCh)
 	for range 8 {
-		conn, err := dialTCP(modest.addr)
+		conn, err := dialTCP(otherRelay.addr)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
 	}
-	eventually(t, "all are open", func() bool { return modest.Stats().Open == 8 })
-	if s := greedy.Stats(); s.NoRoom == nil {
+	eventually(t, "all clients are open", func() bool { return otherRelay.Stats().Open == 8 })
+	if s := fullRelay.Stats(); s.NoRoom == nil {
 		t.Errorf("got %+v", s)
 	}
-	if s := modest.Stats(); s.NoRoom != nil {
+	if s := otherRelay.Stats(); s.NoRoom != nil {
 		t.Errorf("got %+v", s)
 	}
 }
 
-func TestRelay_SaysThatItsCallbackPanicked(t *testing.T) {
-	broken := make(chan forwarder.Tunnel, 64)
-	r := runWith(t, Options{
-		ConnectTimeout: patience, Seats: NewSeats(filesPerSeat, 0),
+func TestRelay_ReportsPanicOfCallback(t *testing.T) {
+	panicCh := make(chan forwarder.Tunnel, 64)
+	r := startRelayWithOptions(t, Options{
+		ConnectTimeout: testTimeout, Slots: NewSlotAllocator(filesPerSlot, 0),
 		OnRoomChange: func() { panic("it broke") },
-		OnBroken:     func(about forwarder.Tunnel, _ *forwarder.Failure, _ []byte) { broken <- about },
-	}, brisk)
+		OnPanic:      func(tunnel forwarder.Tunnel, _ *forwarder.Failure, _ []byte) { panicCh <- tunnel },
+	}, fastTiming)
 	tn := openTunnel(t, "tcp")
 	r.Attach(tn)
-	leave := r.occupy(tn)
-	r.dial()
-	if about := signal(t, broken); about != nil {
-		t.Errorf("the panic names %v", about)
+	leave := r.occupySlot(tn)
+	r.dialClient()
+	if tunnel := receive(t, panicCh); tunnel != nil {
+		t.Errorf("OnPanic is given %v", tunnel)
 	}
 	leave()
-	signal(t, r.quiets)
-	echo(r.dial(), tn.next(t))
+	receive(t, r.lastClientCh)
+	pingPong(r.dialClient(), tn.nextConn(t))
 }

@@ -13,87 +13,88 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 )
 
-// socket is what the relay needs of a connection. *net.TCPConn and *net.UnixConn are sockets.
+// socket is a connection with a file descriptor of its own: *net.TCPConn or *net.UnixConn.
 type socket interface {
 	net.Conn
 	syscall.Conn
 	CloseWrite() error
 }
 
-// way is a connection through a tunnel: a socket, or a forwarder.Stream.
-type way interface {
+// halfCloseConn is a connection whose sending side can be closed alone: a socket or a forwarder.Stream.
+type halfCloseConn interface {
 	net.Conn
 	CloseWrite() error
 }
 
-// wayOf is the connection that a tunnel gave, and its descriptor if it is a socket.
-func wayOf(conn net.Conn) (way, syscall.RawConn, error) {
+// upstreamOf returns the connection that a tunnel's Dial returned, and its descriptor if it is a socket.
+func upstreamOf(conn net.Conn) (halfCloseConn, syscall.RawConn, error) {
 	if s, ok := conn.(forwarder.Stream); ok {
 		return s, nil, nil
 	}
 	s, ok := conn.(socket)
 	if !ok {
-		return nil, nil, fmt.Errorf("the tunnel gave a %T, which is neither a socket nor a stream", conn)
+		return nil, nil, fmt.Errorf("the tunnel returned a %T, which is neither a socket nor a stream", conn)
 	}
-	raw, err := s.SyscallConn()
-	return s, raw, err
+	rawConn, err := s.SyscallConn()
+	return s, rawConn, err
 }
 
-// reset closes a socket so that its peer sees a reset, and what was not sent yet is dropped. Other ways have no
-// reset: their peer sees an end of file.
-func reset(s way) {
-	if tcp, ok := s.(*net.TCPConn); ok {
+// resetConn closes a TCP connection by a reset; unsent bytes are dropped. Unix sockets and streams have no reset: their
+// peer sees the end of the stream.
+func resetConn(conn halfCloseConn) {
+	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
-	s.Close()
+	conn.Close()
 }
 
-// past is a deadline that has been missed, which wakes whoever reads.
-var past = time.Unix(1, 0)
+// pastDeadline is a deadline in the past, which makes a blocked read return at once.
+var pastDeadline = time.Unix(1, 0)
 
-// watch parks until the socket is broken by its peer, and returns why. It consumes nothing and sees neither bytes nor
-// their end; a deadline (os.ErrDeadlineExceeded) or a close (net.ErrClosed) ends it as well.
+// awaitSocketError waits until the socket has an error, such as its peer's reset, and returns it. It reads nothing and does
+// not return for bytes or a half-close. A read deadline (os.ErrDeadlineExceeded) or a close (net.ErrClosed) ends it too.
 //
-// A reset behind bytes that nobody has read shows only in the socket's error: to read, or to peek, is to see the bytes.
-func watch(raw syscall.RawConn) error {
-	var broken error
-	err := raw.Read(func(fd uintptr) bool {
-		broken = pending(fd)
-		return broken != nil
+// A reset that follows bytes that were not read shows only in SO_ERROR: a read, or a peek, returns the bytes first.
+func awaitSocketError(rawConn syscall.RawConn) error {
+	var socketErr error
+	err := rawConn.Read(func(fd uintptr) bool {
+		socketErr = readSocketError(fd)
+		return socketErr != nil
 	})
 	if err != nil {
 		return err
 	}
-	return broken
+	return socketErr
 }
 
-// errHungUp says that the peer has closed its socket altogether, which a unix socket tells and TCP does not.
-var errHungUp = errors.New("hung up")
+// errPeerClosed is returned when the peer has closed its socket in both directions, which a unix socket reports and TCP
+// does not.
+var errPeerClosed = errors.New("closed by the peer")
 
-// watchEnd is watch for a socket whose bytes have ended: it also returns, with errHungUp, when the peer has gone.
-func watchEnd(raw syscall.RawConn) error {
-	var broken error
-	err := raw.Read(func(fd uintptr) bool {
-		// In this order: a reset between the two looks would be taken for a proper end.
-		gone := hungUp(fd)
-		if broken = pending(fd); broken == nil && gone {
-			broken = errHungUp
+// awaitPeerClose is awaitSocketError for a socket at the end of its stream: it also returns errPeerClosed.
+func awaitPeerClose(rawConn syscall.RawConn) error {
+	var socketErr error
+	err := rawConn.Read(func(fd uintptr) bool {
+		// In this order: a reset between the two system calls would otherwise be taken for a proper end.
+		isClosed := hasHungUp(fd)
+		if socketErr = readSocketError(fd); socketErr == nil && isClosed {
+			socketErr = errPeerClosed
 		}
-		return broken != nil
+		return socketErr != nil
 	})
 	if err != nil {
 		return err
 	}
-	return broken
+	return socketErr
 }
 
-func hungUp(fd uintptr) bool {
+func hasHungUp(fd uintptr) bool {
 	fds := []unix.PollFd{{Fd: int32(fd)}}
 	n, err := unix.Poll(fds, 0)
 	return err == nil && n > 0 && fds[0].Revents&unix.POLLHUP != 0
 }
 
-func pending(fd uintptr) error {
+func readSocketError(fd uintptr) error {
 	errno, err := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ERROR)
 	if err != nil {
 		return os.NewSyscallError("getsockopt", err)
@@ -104,11 +105,10 @@ func pending(fd uintptr) error {
 	return nil
 }
 
-// shut closes a socket, by a reset where the connection is broken.
-func shut(s way, broken bool) {
-	if broken {
-		reset(s)
+func closeConn(conn halfCloseConn, byReset bool) {
+	if byReset {
+		resetConn(conn)
 		return
 	}
-	s.Close()
+	conn.Close()
 }

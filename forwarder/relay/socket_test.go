@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestAResetIsNoHangUpWheneverItComes(t *testing.T) {
+func TestAwaitPeerClose_NeverTakesResetForClose(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -18,27 +18,27 @@ func TestAResetIsNoHangUpWheneverItComes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		far, err := l.Accept()
+		peer, err := l.Accept()
 		if err != nil {
 			t.Fatal(err)
 		}
-		near := conn.(*net.TCPConn)
-		raw, err := near.SyscallConn()
+		socket := conn.(*net.TCPConn)
+		rawConn, err := socket.SyscallConn()
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = far.(*net.TCPConn).CloseWrite()
-		_, _ = io.Copy(io.Discard, near)
-		watching, over := make(chan struct{}), make(chan error)
+		_ = peer.(*net.TCPConn).CloseWrite()
+		_, _ = io.Copy(io.Discard, socket)
+		startedCh, resultCh := make(chan struct{}), make(chan error)
 		go func() {
-			close(watching)
-			over <- watchEnd(raw)
+			close(startedCh)
+			resultCh <- awaitPeerClose(rawConn)
 		}()
-		<-watching
-		reset(far.(*net.TCPConn))
-		if err := <-over; errors.Is(err, errHungUp) {
-			t.Fatal("a reset was taken for a proper end")
+		<-startedCh
+		resetConn(peer.(*net.TCPConn))
+		if err := <-resultCh; errors.Is(err, errPeerClosed) {
+			t.Fatal("a reset was taken for a close")
 		}
-		near.Close()
+		socket.Close()
 	}
 }

@@ -6,47 +6,46 @@ import (
 	"time"
 )
 
-// Stats are a relay's figures since it began. Probes count in none of them.
+// Stats are a relay's counters since New. Connections of health checks are not counted.
 type Stats struct {
 	Open     int           // clients with a connection through a tunnel
-	Waiting  int           // clients that have none yet, or none any more
+	Waiting  int           // clients that have none yet, or have lost it
 	Total    uint64        // clients accepted
-	Waited   uint64        // of these, how many could not go through at once
-	WaitTime time.Duration // how long these waited, taken together; the ones that wait now count when they are done
-	Replays  uint64        // how often a client's bytes were sent to a further connection
+	Waited   uint64        // of these, how many had to wait for a tunnel
+	WaitTime time.Duration // the sum of their waits, each added when it ends
+	Replays  uint64        // how often a client's bytes were sent again through another connection
 	BytesIn  uint64        // from clients
 	BytesOut uint64        // to clients
-	LastByte time.Time     // when a byte last came out of a tunnel; zero: never
-	// NoRoom is why clients cannot be taken in now: ErrNoSeat, or what accept met. Nil: there is room.
-	NoRoom   error
-	Unseated int    // clients that wait to be taken in; on Linux with those that the kernel holds
-	Resets   uint64 // clients that were reset because they could not be taken in for connect_timeout
+	LastByte time.Time     // when a byte last came from an upstream; zero: never
+	// NoRoom is why no more clients can be served now: ErrNoSlot, or the error of accept. Nil: there is room.
+	NoRoom         error
+	WaitingForRoom int    // clients that wait for it; those in the kernel's accept queue count on Linux only
+	NoRoomResets   uint64 // clients that were reset because there was no room within connect_timeout
 }
 
-// Stats are the figures of this moment; bytes are counted as they pass.
+// Stats returns the current counters. Bytes are counted when they are read.
 func (r *Relay) Stats() Stats {
 	r.mu.Lock()
-	f, short := r.figures, r.shortage
+	counters, shortage := r.counters, r.shortage
 	r.mu.Unlock()
 	s := Stats{
-		Open: f.in[open], Waiting: f.in[waiting],
-		Total: f.total, Waited: f.waited, WaitTime: f.waitTime, Replays: f.replays,
-		BytesIn: uint64(r.traffic.in.Load()), BytesOut: uint64(r.traffic.out.Load()),
+		Open: counters.byState[stateOpen], Waiting: counters.byState[stateWaiting],
+		Total: counters.total, Waited: counters.waited, WaitTime: counters.waitTime, Replays: counters.replays,
+		BytesIn: uint64(r.traffic.bytesIn.Load()), BytesOut: uint64(r.traffic.bytesOut.Load()),
 	}
-	if last := r.traffic.last.Load(); last != 0 {
+	if last := r.traffic.lastByteOut.Load(); last != 0 {
 		s.LastByte = time.Unix(0, last)
 	}
-	if s.NoRoom, s.Resets = short.reason, f.unseated; s.NoRoom != nil {
-		s.Unseated = r.countQueued(short)
+	if s.NoRoom, s.NoRoomResets = shortage.reason, counters.noRoomResets; s.NoRoom != nil {
+		s.WaitingForRoom = r.countWaitingForRoom(shortage)
 	}
 	return s
 }
 
-// countQueued is how many clients wait to be taken in.
-func (r *Relay) countQueued(short shortage) int {
+func (r *Relay) countWaitingForRoom(s shortage) int {
 	n := 0
-	if errors.Is(short.reason, ErrNoSeat) {
-		n = short.blocked // each holds the first of its queue
+	if errors.Is(s.reason, ErrNoSlot) {
+		n = s.blockedAcceptors // each holds the client that was first in its queue
 	}
 	for _, l := range r.listeners.tcp {
 		n += queueLength(l)
@@ -54,56 +53,56 @@ func (r *Relay) countQueued(short shortage) int {
 	return n
 }
 
-// place is where a client is counted.
-type place int
+// clientState is what a client is counted as in Stats.
+type clientState int
 
 const (
-	waiting place = iota
-	open
-	leaving // it will be reset
-	places
+	stateWaiting clientState = iota
+	stateOpen
+	stateResetting // it will be reset
+	clientStateCount
 )
 
-type figures struct {
-	in       [places]int
-	total    uint64
-	waited   uint64
-	waitTime time.Duration
-	replays  uint64
-	unseated uint64
+type clientCounters struct {
+	byState      [clientStateCount]int
+	total        uint64
+	waited       uint64
+	waitTime     time.Duration
+	replays      uint64
+	noRoomResets uint64
 }
 
-func (f *figures) enter(c *client) {
-	f.total++
-	f.in[c.place]++
+func (cc *clientCounters) addClient(c *client) {
+	cc.total++
+	cc.byState[c.state]++
 }
 
-func (f *figures) move(c *client, to place) {
-	f.in[c.place]--
-	c.place = to
-	f.in[to]++
+func (cc *clientCounters) setState(c *client, to clientState) {
+	cc.byState[c.state]--
+	c.state = to
+	cc.byState[to]++
 }
 
-func (f *figures) leave(c *client) { f.in[c.place]-- }
+func (cc *clientCounters) removeClient(c *client) { cc.byState[c.state]-- }
 
-// waits notes that a client has to wait, from now on.
-func (f *figures) waits(c *client, now time.Time) {
-	if !c.waited {
-		c.waited = true
-		f.waited++
+// startWaiting records that a client waits for a tunnel from now on.
+func (cc *clientCounters) startWaiting(c *client, now time.Time) {
+	if !c.hasWaited {
+		c.hasWaited = true
+		cc.waited++
 	}
-	c.since = now
+	c.waitingSince = now
 }
 
-// traffic is counted by the copying itself.
+// traffic is updated by the copiers.
 type traffic struct {
-	in, out atomic.Int64
-	last    atomic.Int64 // in nanoseconds since 1970
+	bytesIn, bytesOut atomic.Int64
+	lastByteOut       atomic.Int64 // in nanoseconds since 1970
 }
 
-func (t *traffic) countIn(n int) { t.in.Add(int64(n)) }
+func (t *traffic) countIn(n int) { t.bytesIn.Add(int64(n)) }
 
 func (t *traffic) countOut(n int) {
-	t.out.Add(int64(n))
-	t.last.Store(time.Now().UnixNano())
+	t.bytesOut.Add(int64(n))
+	t.lastByteOut.Store(time.Now().UnixNano())
 }

@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -29,6 +31,8 @@ type Backend interface {
 	Login(ctx context.Context, r api.LoginRequest) error
 	Replace(ctx context.Context, r api.Replacement) error
 	End(ctx context.Context) error
+	// TakeOver returns what takes another supervisor's listeners over, on the connection, which it closes.
+	TakeOver(h api.HandOver) (func(*net.UnixConn), error)
 }
 
 // Listen binds the control socket, 0600. Only the winner of the election may call it: what lay at the path before
@@ -104,7 +108,7 @@ func handler(b Backend) http.Handler {
 	mux.Handle("POST /v1/leave", answer(func(ctx context.Context, r api.LeaveRequest) (struct{}, error) {
 		return struct{}{}, b.Leave(ctx, r)
 	}))
-	mux.Handle("GET /v1/watch", watch(b))
+	mux.Handle("GET /v1/watch", watch(b, make(chan struct{}, api.MaxWatchers)))
 	mux.Handle("GET /v1/status", answer(func(ctx context.Context, _ struct{}) (api.Status, error) {
 		return b.Status(ctx)
 	}))
@@ -130,6 +134,7 @@ func handler(b Backend) http.Handler {
 	mux.Handle("POST /v1/login", answer(func(ctx context.Context, r api.LoginRequest) (struct{}, error) {
 		return struct{}{}, b.Login(ctx, r)
 	}))
+	mux.Handle("POST /v1/handover", handOver(b))
 	mux.Handle("POST /v1/end", answer(func(ctx context.Context, _ struct{}) (struct{}, error) {
 		return struct{}{}, b.End(ctx)
 	}))
@@ -160,9 +165,16 @@ func answer[Q, A any](fn func(context.Context, Q) (A, error)) http.Handler {
 	})
 }
 
-// watch streams the status as JSON values, one a line.
-func watch(b Backend) http.Handler {
+// watch streams the status as JSON values, one a line. watchers holds one for each stream; its capacity is the limit.
+func watch(b Backend, watchers chan struct{}) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case watchers <- struct{}{}:
+			defer func() { <-watchers }()
+		default:
+			reply(w, http.StatusTooManyRequests, api.Failure{Error: api.ErrTooManyWatchers.Error()})
+			return
+		}
 		out, encoder, begun := http.NewResponseController(w), json.NewEncoder(w), false
 		err := b.Watch(r.Context(), func(status api.Status) error {
 			if !begun {
@@ -177,6 +189,47 @@ func watch(b Backend) http.Handler {
 		if errors.Is(err, api.ErrEnding) && !begun {
 			reply(w, http.StatusServiceUnavailable, api.Failure{Error: err.Error()})
 		}
+	})
+}
+
+// handOver leaves the connection to the backend.
+func handOver(b Backend) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		const limit = 1 << 10
+		var h api.HandOver
+		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit)) // to its end: what follows are descriptors
+		if err == nil {
+			err = json.Unmarshal(data, &h)
+		}
+		if err != nil {
+			reply(w, http.StatusBadRequest, api.Failure{Error: "read the request: " + err.Error()})
+			return
+		}
+		take, err := b.TakeOver(h)
+		switch {
+		case errors.Is(err, api.ErrEnding):
+			reply(w, http.StatusServiceUnavailable, api.Failure{Error: err.Error()})
+			return
+		case err != nil:
+			reply(w, http.StatusConflict, api.Failure{Error: err.Error()})
+			return
+		}
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			reply(w, http.StatusInternalServerError, api.Failure{Error: err.Error()})
+			return
+		}
+		unixConn, ok := conn.(*net.UnixConn)
+		if !ok {
+			conn.Close()
+			return
+		}
+		if _, err := fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\n\r\n", http.StatusSwitchingProtocols,
+			http.StatusText(http.StatusSwitchingProtocols)); err != nil {
+			conn.Close()
+			return
+		}
+		take(unixConn)
 	})
 }
 

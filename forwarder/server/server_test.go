@@ -62,7 +62,7 @@ func TestAStuckSupervisorHangsNoClient(t *testing.T) {
 	defer cancel()
 	_, err := client.Client{Socket: ln.Addr().String()}.Status(ctx)
 	lost := &client.UnreachableError{}
-	if !errors.As(err, &lost) || !strings.Contains(err.Error(), "did not answer in time") {
+	if !errors.As(err, &lost) || !strings.Contains(err.Error(), "no answer in time") {
 		t.Errorf("got %v", err)
 	}
 	if err := stop(); err != nil {

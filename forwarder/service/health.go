@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -27,11 +28,12 @@ type health struct {
 	cancel  context.CancelFunc
 	check   func() // starts a check
 	timer   *time.Timer
-	idle    *time.Timer // of idle_timeout; stopped unless the service is on demand
-	process *time.Ticker
-	changed <-chan struct{} // the tunnel may be in trouble, or out of it; nil: it never says so
-	blocked bool            // it said so last
-	running bool            // a check runs
+	idle    *time.Timer       // of idle_timeout; stopped unless the service is on demand
+	freezer forwarder.Freezer // the tunnel; nil: it has no process that could be stopped
+	process *time.Ticker      // nil without freezer
+	changed <-chan struct{}   // the tunnel may be in trouble, or out of it; nil: it never says so
+	blocked bool              // it said so last
+	running bool              // a check runs
 	results chan checkOutcome
 	good    int // checks in a row
 	bad     int
@@ -50,9 +52,11 @@ func newHealth(ctx context.Context, s *Service) *health {
 	h.check = func() { h.startCheck(ctx) }
 	h.timer = time.NewTimer(0)
 	h.idle = time.NewTimer(s.definition.IdleTimeout)
-	h.process = time.NewTicker(processCheckInterval)
 	if !s.definition.OnDemand {
 		h.idle.Stop()
+	}
+	if freezer, ok := h.tunnel.(forwarder.Freezer); ok {
+		h.freezer, h.process = freezer, time.NewTicker(processCheckInterval)
 	}
 	if troubled, ok := h.tunnel.(forwarder.Troubled); ok {
 		h.changed = troubled.Changed()
@@ -75,7 +79,9 @@ func (h *health) stop() {
 	h.cancel()
 	h.timer.Stop()
 	h.idle.Stop()
-	h.process.Stop()
+	if h.process != nil {
+		h.process.Stop()
+	}
 }
 
 // wait returns when no check runs any more. Call it after stop, in place of reading results.
@@ -98,7 +104,10 @@ func (s *Service) healthChannels() healthChannels {
 		return healthChannels{}
 	}
 	channels := healthChannels{
-		tunnelDone: h.tunnel.Done(), tunnelChanged: h.changed, idle: h.idle.C, processCheck: h.process.C, checkResult: h.results,
+		tunnelDone: h.tunnel.Done(), tunnelChanged: h.changed, idle: h.idle.C, checkResult: h.results,
+	}
+	if h.process != nil {
+		channels.processCheck = h.process.C
 	}
 	if !h.running {
 		channels.checkDue = h.timer.C
@@ -161,7 +170,7 @@ func (idleTimeout) classify(s *Service) (event, bool) {
 
 // classify replaces a tunnel whose process does nothing any more.
 func (processCheckDue) classify(s *Service) (event, bool) {
-	if process, ok := s.tunnel.(forwarder.Freezer); ok && process.Frozen() {
+	if s.health.freezer.Frozen() {
 		s.cause = &forwarder.Failure{Reason: "the tunnel fell silent: its process was stopped"}
 		return s.lose(reasonFrozen), true
 	}
@@ -289,7 +298,7 @@ func (h *health) checkSoon() {
 }
 
 // checkAfter has the next check start after a delay, less at most a tenth, so that services are not all checked together.
-func (h *health) checkAfter(delay time.Duration) { h.timer.Reset(wait.TakeOff(delay, 0.1)) }
+func (h *health) checkAfter(delay time.Duration) { h.timer.Reset(wait.SubtractJitter(delay, 0.1)) }
 
 func (h *health) startCheck(ctx context.Context) {
 	h.running = true
@@ -297,6 +306,7 @@ func (h *health) startCheck(ctx context.Context) {
 	check, timeout := s.definition.check, s.definition.HealthCheck.Timeout
 	path := probePath{s.port, h.tunnel, new(atomic.Bool), &s.host, s.definition.Addresses()[0]}
 	s.job(func() {
+		growStack()
 		// Many services are not checked all at once.
 		select {
 		case s.host.Checks <- struct{}{}:
@@ -307,6 +317,15 @@ func (h *health) startCheck(ctx context.Context) {
 		}
 		h.results <- runCheck(ctx, check, timeout, path)
 	})
+}
+
+// growStack makes room on the stack for a dial, in one step while there is next to nothing on it to move. A stack that grows while
+// a dial is under way is moved frame by frame, by tables of the program that would be in memory for that alone (1.1 MB).
+//
+//go:noinline
+func growStack() {
+	var room [6 << 10]byte
+	runtime.KeepAlive(&room)
 }
 
 // runCheck runs a check once. One that panics has failed; its service is not affected.

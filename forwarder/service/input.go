@@ -38,6 +38,8 @@ func (s *Service) nextInput(ctx context.Context) input {
 		return r
 	case b := <-s.binding:
 		return b
+	case <-s.releasing:
+		return portReleased{}
 	case <-s.bindTimer.C:
 		return bindDue{}
 	case o := <-opened:
@@ -78,6 +80,7 @@ func (s *Service) nextInput(ctx context.Context) input {
 }
 
 type (
+	portReleased        struct{}
 	bindDue             struct{}
 	closed              struct{}
 	attemptDue          struct{}
@@ -97,6 +100,7 @@ type bindResult struct {
 
 func (b bindResult) classify(s *Service) (event, bool) {
 	s.binding = nil
+	s.cancelBind()
 	s.takePort(b)
 	tunnelClosed := s.phase == phaseClosing && s.closing == nil
 	switch {
@@ -110,6 +114,14 @@ func (b bindResult) classify(s *Service) (event, bool) {
 		return eventBoundOnDemand, true
 	}
 	return eventBound, true
+}
+
+// classify tells those who wait for the port to be free. What runs goes on: the next bind and the end wait for it by themselves.
+func (portReleased) classify(s *Service) (event, bool) {
+	s.releasing = nil
+	closeAll(s.releaseWaiters)
+	s.releaseWaiters = nil
+	return 0, false
 }
 
 func (bindDue) classify(*Service) (event, bool) { return eventBindDue, true }
@@ -212,9 +224,7 @@ func (closed) classify(s *Service) (event, bool) {
 
 // tellStopped tells those who wait for the end of what was just closed.
 func (s *Service) tellStopped() {
-	for _, waiter := range s.stopWaiters {
-		close(waiter)
-	}
+	closeAll(s.stopWaiters)
 	s.stopWaiters = nil
 }
 

@@ -239,7 +239,7 @@ func TestService_SignalsOfAnEarlierTunnelDoNotCount(t *testing.T) {
 		s.Restart()
 		s.requireState(t, forwarder.Healthy)
 		s.port.options.OnRefusal(first, forwarder.Refusal{Reason: "connection refused", Connect: true})
-		s.port.options.OnBroken(first, &forwarder.Failure{Class: forwarder.Permanent, Reason: "an error of ours"}, nil)
+		s.port.options.OnPanic(first, &forwarder.Failure{Class: forwarder.Permanent, Reason: "an error of ours"}, nil)
 		s.requireState(t, forwarder.Healthy)
 		if n := len(s.driver.times()); n != 2 {
 			t.Errorf("%d tunnels", n)
@@ -273,5 +273,86 @@ func TestService_TheEndWaitsForEverything(t *testing.T) {
 		if took := time.Since(start); took != 3*time.Second || s.port.released != 1 {
 			t.Errorf("ended after %v, the port was released %d times", took, s.port.released)
 		}
+	})
+}
+
+// slowPort takes a while to be released, as one of which a frozen process has a copy.
+type slowPort struct {
+	countingPort
+	takes time.Duration
+}
+
+func (p *slowPort) Release() {
+	time.Sleep(p.takes)
+	p.countingPort.Release()
+}
+
+func TestService_IsNotHeldUpByThePortThatItReleases(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := testHost()
+		var ports []*slowPort
+		h.OpenPort = func(context.Context, project.Service, relay.Options) (Port, error) {
+			if n := len(ports); n > 0 && ports[n-1].released == 0 {
+				return nil, errors.New("it is in use")
+			}
+			ports = append(ports, &slowPort{takes: 2 * time.Second})
+			return ports[len(ports)-1], nil
+		}
+		s := startService(t, h, plain("db"), well, always)
+		defer s.end()
+		s.requireState(t, forwarder.Healthy)
+		start := time.Now()
+		stopped := make(chan time.Duration, 1)
+		go func() {
+			s.Stop()
+			stopped <- time.Since(start)
+		}()
+		s.requireState(t, forwarder.Stopped)
+		described := plain("db")
+		described.Description = "described"
+		s.Redefine(Definition{described, s.driver, well}, true)
+		if took := time.Since(start); took > 0 || s.Snapshot().Service.Description != "described" {
+			t.Errorf("another request was answered after %v", took)
+		}
+		// The next bind waits as well.
+		s.Start(StartOptions{})
+		if took := time.Since(start); took != 2*time.Second || s.Snapshot().LastError != "" {
+			t.Errorf("started after %v: %s", took, s.Snapshot().LastError)
+		}
+		if took := <-stopped; took != 2*time.Second {
+			t.Errorf("the stop returned after %v, the port was free after 2s", took)
+		}
+		s.requireState(t, forwarder.Healthy)
+	})
+}
+
+// A port that comes when the service has just been stopped is free when the stop returns, whatever else is waited for.
+func TestService_StopReleasesAPortThatIsJustBeingBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := testHost()
+		port := &countingPort{}
+		h.OpenPort = func(ctx context.Context, _ project.Service, _ relay.Options) (Port, error) {
+			select {
+			case <-ctx.Done(): // asks other projects for it
+			case <-time.After(time.Hour):
+			}
+			return port, nil
+		}
+		s := makeService(t, h, plain("db"), well, &scriptedDriver{open: always})
+		defer s.end()
+		started := make(chan struct{})
+		go func() {
+			defer close(started)
+			s.Start(StartOptions{})
+		}()
+		synctest.Wait()
+		start, dependent := time.Now(), make(chan struct{})
+		ended := s.Stop(dependent)
+		if took := time.Since(start); took > 0 || port.released != 1 {
+			t.Errorf("after %v the port was released %d times", took, port.released)
+		}
+		<-started
+		close(dependent)
+		<-ended
 	})
 }

@@ -71,15 +71,19 @@ func (s *Service) perform(ctx context.Context, a action) {
 	}
 }
 
-// bind starts to get the port, unless that is under way.
+// bind starts to get the port, unless that is under way. A port that was released is free before.
 func (s *Service) bind(ctx context.Context) {
 	if s.binding != nil {
 		return
 	}
-	binding := make(chan bindResult, 1)
+	binding, releasing := make(chan bindResult, 1), s.releasing
 	s.binding = binding
+	ctx, s.cancelBind = context.WithCancel(ctx)
 	definition, options := s.definition.Service, s.relayOptions()
 	s.job(func() {
+		if releasing != nil {
+			<-releasing
+		}
 		forwarder.Contain(func() {
 			port, err := s.host.OpenPort(ctx, definition, options)
 			binding <- bindResult{port, err}
@@ -95,11 +99,7 @@ func (s *Service) takePort(b bindResult) {
 	s.port = b.port
 	waiters := s.bindWaiters
 	s.bindWaiters = nil
-	defer func() {
-		for _, waiter := range waiters {
-			close(waiter)
-		}
-	}()
+	defer closeAll(waiters)
 	switch {
 	case b.err == nil && !s.portFailed:
 		s.publish(func(*status) {})
@@ -114,17 +114,49 @@ func (s *Service) takePort(b bindResult) {
 	}
 }
 
-// releasePort publishes that the service is stopped, and then closes its port.
+func closeAll(waiters []chan<- struct{}) {
+	for _, waiter := range waiters {
+		close(waiter)
+	}
+}
+
+// releasePort publishes that the service is stopped, and then has its port closed, or the one that is just being bound. Whoever
+// has a copy of the listeners may take seconds to close it.
 func (s *Service) releasePort() {
-	port := s.port
-	s.port, s.portFailed = nil, false
+	port, binding, before := s.port, s.binding, s.releasing
+	s.port, s.portFailed, s.binding = nil, false, nil
 	s.publish(func(st *status) {
 		st.state, st.lastError, st.hint, st.upSince, st.ending = forwarder.Stopped, "", "", time.Time{}, true
 	})
-	if port != nil {
-		port.Release()
-		s.released = port
+	closeAll(s.bindWaiters)
+	s.bindWaiters = nil
+	if port == nil && binding == nil {
+		return
 	}
+	s.released = port
+	releasing := make(chan struct{})
+	s.releasing = releasing
+	if binding != nil {
+		s.cancelBind()
+	}
+	s.job(func() {
+		defer close(releasing)
+		if before != nil {
+			<-before
+		}
+		forwarder.Contain(func() {
+			if port != nil {
+				port.Release()
+			}
+			if binding == nil {
+				return
+			}
+			if b := <-binding; b.port != nil {
+				b.port.Release() // no copy of it may stay
+				_ = b.port.Close()
+			}
+		}, s.logPanic)
+	})
 }
 
 // attach sends clients through the tunnel and begins to check its health.
@@ -164,12 +196,12 @@ func (s *Service) close(all bool) {
 	}
 	closing, before := make(chan struct{}), s.closing
 	opening, tunnel, check, removeRun := s.opening, s.tunnel, s.health, s.removeRun
-	var binding <-chan bindResult
 	var port Port
+	var releasing <-chan struct{}
 	var after []<-chan struct{}
 	if all {
-		binding, port, after = s.binding, s.released, s.stopAfter
-		s.binding, s.released, s.stopAfter = nil, nil, nil
+		port, releasing, after = s.released, s.releasing, s.stopAfter
+		s.released, s.stopAfter = nil, nil
 	}
 	s.opening, s.tunnel, s.health, s.removeRun, s.closing = nil, nil, nil, nil, closing
 	s.job(func() {
@@ -189,11 +221,8 @@ func (s *Service) close(all bool) {
 		if tunnel != nil {
 			forwarder.Contain(func() { _ = tunnel.Close() }, s.logPanic)
 		}
-		if binding != nil {
-			if b := <-binding; b.port != nil {
-				b.port.Release() // it came when the service had been stopped: no copy of it may stay
-				port = b.port
-			}
+		if releasing != nil {
+			<-releasing
 		}
 		if port != nil {
 			_ = port.Close()

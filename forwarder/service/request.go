@@ -155,11 +155,14 @@ func (s *Service) redefine(r request) (event, bool) {
 	return s.restart(r), true
 }
 
-// answer tells the sender that the first half of its request is done, or has it told when the port has been tried.
+// answer tells the sender that the first half of its request is done, or has it told when the port has been tried or is free.
 func (s *Service) answer(r request) {
-	if s.binding != nil && r.kind != requestStop {
+	switch {
+	case r.kind == requestStop && s.releasing != nil:
+		s.releaseWaiters = append(s.releaseWaiters, r.done)
+	case r.kind != requestStop && s.binding != nil:
 		s.bindWaiters = append(s.bindWaiters, r.done)
-		return
+	default:
+		close(r.done)
 	}
-	close(r.done)
 }

@@ -24,11 +24,11 @@ import (
 // Host is what a supervisor provides to its services. Every function may be called concurrently.
 type Host struct {
 	Log          *slog.Logger
-	Mask         func(string) string // takes secrets out of a text
-	Dir          string              // the project's root
-	Environ      func() []string     // the environment of children
-	Checks       chan struct{}       // holds one for each health check that runs; its capacity is the limit
-	Seats        *relay.Seats        // of the clients of all services
+	Mask         func(string) string  // takes secrets out of a text
+	Dir          string               // the project's root
+	Environ      func() []string      // the environment of children
+	Checks       chan struct{}        // holds one for each health check that runs; its capacity is the limit
+	Seats        *relay.SlotAllocator // of the clients of all services
 	Dependencies *Dependencies
 	// Report makes an event known. Its texts are masked.
 	Report func(eventlog.Event, forwarder.State)
@@ -104,12 +104,15 @@ type Service struct {
 	status     status
 	attempts   attempts
 
-	port        Port            // nil while it is not ours
-	portFailed  bool            // the status says why it is not
-	released    Port            // one that was released and has not been closed yet
-	binding     chan bindResult // a bind that is under way; nil if none is
-	bindTimer   *time.Timer
-	bindWaiters []chan<- struct{} // of those who wait until binding has been tried
+	port           Port            // nil while it is not ours
+	portFailed     bool            // the status says why it is not
+	released       Port            // one that was released and has not been closed yet
+	releasing      chan struct{}   // closed when what was released is free; nil if nothing was since
+	binding        chan bindResult // a bind that is under way; nil if none is
+	cancelBind     context.CancelFunc
+	bindTimer      *time.Timer
+	bindWaiters    []chan<- struct{} // of those who wait until binding has been tried
+	releaseWaiters []chan<- struct{} // of those who wait until the port is free
 
 	opening      *opening // the attempt that is under way
 	tunnel       forwarder.Tunnel
@@ -234,11 +237,11 @@ func (s *Service) job(f func()) { s.jobs.Go(f) }
 func (s *Service) relayOptions() relay.Options {
 	return relay.Options{
 		ConnectTimeout: s.definition.ConnectTimeout,
-		Seats:          s.host.Seats,
+		Slots:          s.host.Seats,
 		OnRoomChange:   func() { wait.Notify(s.room) },
 		OnWaiting:      func() { wait.Notify(s.waiting) },
-		OnQuiet:        func() { wait.Notify(s.lastClient); s.host.OnLastClient() },
-		OnProof: func(t forwarder.Tunnel) {
+		OnLastClient:   func() { wait.Notify(s.lastClient); s.host.OnLastClient() },
+		OnServerReached: func(t forwarder.Tunnel) {
 			select {
 			case s.proofs <- t:
 			default:
@@ -250,7 +253,7 @@ func (s *Service) relayOptions() relay.Options {
 			default: // there are enough of them to know
 			}
 		},
-		OnBroken: func(t forwarder.Tunnel, failure *forwarder.Failure, stack []byte) {
+		OnPanic: func(t forwarder.Tunnel, failure *forwarder.Failure, stack []byte) {
 			s.logPanic(failure, stack)
 			select {
 			case s.panics <- tunnelPanic{t, failure}:

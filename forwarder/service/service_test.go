@@ -704,7 +704,7 @@ func TestWhatATunnelSaysStandsInItsWayIsTheServicesState(t *testing.T) {
 				if got := c.lastError(); got != "no pods" {
 					t.Errorf("last error %q", got)
 				}
-				c.port.options.OnProof(tunnel) // a client's success does not make the trouble untrue
+				c.port.options.OnServerReached(tunnel) // a client's success does not make the trouble untrue
 				c.requireState(t, forwarder.Unhealthy)
 				tunnel.setTrouble(nil)
 				c.requireState(t, forwarder.Healthy)
@@ -733,10 +733,10 @@ func TestAPanicCostsItsForwardAlone(t *testing.T) {
 		relay := startService(t, host, plain("relay"), well, always)
 		defer relay.end()
 		relay.requireState(t, forwarder.Healthy)
-		relay.port.options.OnBroken(newTunnel(), &forwarder.Failure{Class: forwarder.Permanent, Reason: "of an earlier tunnel"}, nil)
+		relay.port.options.OnPanic(newTunnel(), &forwarder.Failure{Class: forwarder.Permanent, Reason: "of an earlier tunnel"}, nil)
 		relay.requireState(t, forwarder.Healthy)
 		forwarder.Contain(func() { panic("a client broke it") }, func(failure *forwarder.Failure, stack []byte) {
-			relay.port.options.OnBroken(nil, failure, stack)
+			relay.port.options.OnPanic(nil, failure, stack)
 		})
 		relay.requireState(t, forwarder.Failed)
 		loop := startService(t, host, plain("loop"), well, always)

@@ -66,7 +66,7 @@ func rules() []process.Rule {
 		{Text: "Too many authentication failures", Class: forwarder.ByAttention, Hint: "name the right key with key_file"},
 		{Text: denied, Class: forwarder.ByAttention, Hint: "to log in with a password, a passphrase or a code: " + loginHint},
 
-		{Text: noSocket, Class: forwarder.Permanent},
+		{Text: noSocket}, // its directory may have been removed just then, or be full: another attempt makes a new one
 
 		{Text: "Could not resolve hostname"},
 		{Text: "ssh: connect to host"},

@@ -106,6 +106,16 @@ func TestServerThatIsNotThereIsTransient(t *testing.T) {
 	_ = open(t, service(server, "127.0.0.1:1")).Close()
 }
 
+// The directory may be removed while ssh logs in: by a logout, or a cleaner of old files. The ProxyCommand is when.
+func TestSocketsDirectoryThatVanishesIsTransient(t *testing.T) {
+	server, r := sshd.Start(t), run(t)
+	dir := filepath.Dir(r.Sockets)
+	svc := service(server, "127.0.0.1:1")
+	option("ProxyCommand", "bash -c 'rm -rf "+dir+"/m*; exec 3<>/dev/tcp/%h/%p; cat <&3 & cat >&3'")(svc.Connection.Settings)
+	transient(t, fails(t, svc, r), "unix_listener: ")
+	_ = openIn(t, service(server, "127.0.0.1:1"), r).Close()
+}
+
 func TestKilledServerEndsTheTunnel(t *testing.T) {
 	server := sshd.Start(t)
 	tunnel := open(t, service(server, backend(t)))

@@ -37,7 +37,7 @@ func openReverse(ctx context.Context, t *spec, m *master, leave func()) (forward
 	r := &reverse{addr: t.local}
 	r.tunnel = newTunnel(m, func() {
 		// To a master that ends anyway, or answers nothing, it need not be said.
-		ctx, cancel := m.at.tasks.Context()
+		ctx, cancel := m.at.tasks.NewContext()
 		defer cancel()
 		ctx, stop := context.WithTimeout(ctx, time.Second)
 		defer stop()

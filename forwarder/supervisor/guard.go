@@ -40,8 +40,11 @@ func (s *Supervisor) guard(ctx context.Context) {
 		if isWell && now == seen && time.Since(guarded) < leaseInterval {
 			continue
 		}
+		if s.guardElection(ctx); s.isSuperseded.Load() {
+			isWell = false
+			continue // what lies at the paths is another's
+		}
 		s.guardSocket()
-		s.guardElection()
 		s.resizeSeats(s.plan.Load()) // the file limit of a running process can be changed
 		s.guardState(now.files != seen.files)
 		missingSince = s.guardDirectory(ctx, missingSince)
@@ -89,7 +92,7 @@ func (s *Supervisor) guardSocket() {
 		return
 	}
 	s.log.Warn("the control socket was removed; it is bound again", "socket", path)
-	s.keeping.hold(keptSocket, s.socket.files)
+	s.keeping.holdInstead(keptSocket, s.socket.files)
 	s.remind()
 	s.save(s.recordSelf, true)
 }
@@ -97,38 +100,34 @@ func (s *Supervisor) guardSocket() {
 func (s *Supervisor) noteDirectory(text string) { s.note(func(n *notes) { n.directory = text }) }
 
 // guardElection locks a new election file if the one that is locked was deleted or replaced: otherwise the next shell would
-// elect a second supervisor. If another process has locked it already, that one is the supervisor.
-func (s *Supervisor) guardElection() {
-	select {
-	case <-s.lost:
-		return // known already, and about to end
-	default:
-	}
+// elect a second supervisor. If another process has locked it already, that one is the supervisor, and is handed the listeners.
+func (s *Supervisor) guardElection(ctx context.Context) {
 	holds, err := s.election.Holds()
 	if holds || err != nil || s.closing.Load() {
 		return
 	}
-	select {
-	case <-s.lost:
-		return // it is about to end
-	default:
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), lockLimit)
+	limited, cancel := context.WithTimeout(context.Background(), lockLimit)
 	defer cancel()
-	if s.beginAct(ctx) != nil {
+	if s.beginAct(limited) != nil {
 		return // it is ending or being replaced, or looked at again in a second
 	}
 	defer s.endAct()
 	var elected *lockstate.Election
 	isLost := false
-	_, err = s.dir.Update(ctx, func(tx *lockstate.Tx) error {
+	_, err = s.dir.Update(limited, func(tx *lockstate.Tx) error {
 		var err error
 		elected, err = tx.Reelect(s.election)
 		isLost = err == nil && elected == nil
-		if err != nil || isLost {
+		if err != nil {
 			return err
 		}
+		if isLost && s.isSuperseded.Load() {
+			return nil // the leases are the other supervisor's by now
+		}
 		s.store.restoreLost(tx)
+		if isLost {
+			return nil
+		}
 		s.recordSelf(&tx.State)
 		tx.Bump()
 		return nil
@@ -137,14 +136,14 @@ func (s *Supervisor) guardElection() {
 	case elected == nil && !isLost: // it could not be made, or the state not be locked: looked at again in a second
 		s.log.Error("the election file is gone and cannot be locked again", "error", err)
 	case isLost:
-		s.log.Error("the election file was replaced, and another supervisor has locked it; this one ends")
-		close(s.lost)
+		s.onSuperseded(ctx)
 	case elected != s.election:
 		s.log.Warn("the election file was deleted; a new one is locked")
-		s.keeping.hold(keptElection, elected.CopyFiles)
+		s.keeping.holdInstead(keptElection, elected.CopyFiles)
 		before := s.election
 		s.election = elected
 		_ = before.Handover()
+		s.isSuperseded.Store(false)
 		wait.Notify(s.wake)
 	}
 }

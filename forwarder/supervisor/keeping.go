@@ -25,6 +25,13 @@ func keptService(name string) string { return "service " + name }
 // source gives copies of what a name stands for, for the receiver to close.
 type source func() ([]*os.File, error)
 
+// kept is something that the keeper holds a copy of. Two may have the same name for a moment, as when a service's address
+// changes while the old one is just being bound: the keeper has the one that came last, and the other one once that is dropped.
+type kept struct {
+	name   string
+	source source
+}
+
 // keeping has a keeper hold what this supervisor listens on, and sees to it that there is one. It is safe for
 // concurrent use.
 type keeping struct {
@@ -32,11 +39,13 @@ type keeping struct {
 	log     *slog.Logger
 	started func(pid int) // told of each keeper
 
-	current atomic.Int64  // the keeper's pid; 0: there is none
-	mu      sync.Mutex    // one conversation with the keeper at a time: a frozen one is killed after 2 s
-	link    *handoff.Link // nil while there is none
-	kept    map[string]source
-	missing map[string]bool // of what is kept: what the keeper could not be given, as while there is no free descriptor
+	missingCh chan struct{} // something is missing
+
+	current atomic.Int64    // the keeper's pid; 0: there is none
+	mu      sync.Mutex      // one conversation with the keeper at a time: a frozen one is killed after 2 s
+	link    *handoff.Link   // nil while there is none
+	kept    []*kept         // in the order of their coming
+	missing map[string]bool // by name, of what is kept: what the keeper could not be given, as while there is no free descriptor
 	note    handoff.Note
 	lostAt  time.Time // when the keeper before this one was seen to have died
 	closed  bool
@@ -71,15 +80,19 @@ const giveInterval = time.Second
 
 // attend gives a keeper what it could not be given, until it ends; false if ctx ends before.
 func (k *keeping) attend(ctx context.Context, link *handoff.Link) bool {
-	tick := time.NewTicker(giveInterval)
-	defer tick.Stop()
+	var again <-chan time.Time // nil while nothing is missing: a supervisor at rest is not woken
 	for {
 		select {
 		case <-link.Done():
 			return true
 		case <-ctx.Done():
 			return false
-		case <-tick.C:
+		case <-k.missingCh:
+			if again == nil {
+				again = time.After(giveInterval)
+			}
+		case <-again:
+			again = nil
 			k.giveMissing()
 		}
 	}
@@ -93,7 +106,9 @@ func (k *keeping) giveMissing() {
 		return
 	}
 	for _, name := range slices.Collect(maps.Keys(k.missing)) {
-		k.give(name, k.kept[name])
+		if last := k.last(name); last != nil {
+			k.give(last)
+		}
 	}
 }
 
@@ -115,8 +130,10 @@ func (k *keeping) start() *handoff.Link {
 }
 
 func (k *keeping) giveAll() {
-	for name, source := range k.kept {
-		k.give(name, source)
+	for _, one := range k.kept {
+		if one == k.last(one.name) {
+			k.give(one)
+		}
 	}
 	k.tell()
 }
@@ -142,26 +159,50 @@ func (k *keeping) lost() bool {
 	return k.closed
 }
 
-// hold has the keeper hold what source gives, under a name.
-func (k *keeping) hold(name string, source source) {
+// hold has the keeper hold what source gives, under a name, until it is dropped.
+func (k *keeping) hold(name string, source source) *kept {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	one := &kept{name, source}
 	if k.closed {
-		return
+		return one
 	}
-	k.kept[name] = source
+	k.kept = append(k.kept, one)
 	if k.link != nil {
-		k.give(name, source)
+		k.give(one)
 	}
+	return one
 }
 
-func (k *keeping) give(name string, source source) {
-	files, err := source()
+// holdInstead has the keeper hold what source gives under a name, instead of all that it had under it.
+func (k *keeping) holdInstead(name string, source source) {
+	k.mu.Lock()
+	k.kept = slices.DeleteFunc(k.kept, func(one *kept) bool { return one.name == name })
+	k.mu.Unlock()
+	k.hold(name, source)
+}
+
+// last is what the keeper is to have under a name; nil for nothing.
+func (k *keeping) last(name string) *kept {
+	for _, one := range slices.Backward(k.kept) {
+		if one.name == name {
+			return one
+		}
+	}
+	return nil
+}
+
+func (k *keeping) give(one *kept) {
+	name := one.name
+	files, err := one.source()
 	if err == nil {
 		err = k.link.Hold(name, files)
 		for _, file := range files {
 			file.Close()
 		}
+	}
+	if err != nil {
+		wait.Notify(k.missingCh)
 	}
 	switch {
 	case err == nil:
@@ -172,11 +213,31 @@ func (k *keeping) give(name string, source source) {
 	}
 }
 
-// drop ends the keeping of what is held under a name. When it returns, nobody has a copy.
-func (k *keeping) drop(name string) {
+// drop ends the keeping of something. When it returns, nobody has a copy; what else has its name is kept.
+func (k *keeping) drop(one *kept) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	delete(k.kept, name)
+	wasLast := one == k.last(one.name)
+	k.kept = slices.DeleteFunc(k.kept, func(other *kept) bool { return other == one })
+	if !wasLast {
+		return
+	}
+	k.dropCopy(one.name)
+	if last := k.last(one.name); last != nil && !k.closed && k.link != nil {
+		k.give(last)
+	}
+}
+
+// dropInherited has the keeper drop what it has under a name from an earlier supervisor.
+func (k *keeping) dropInherited(name string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.last(name) == nil {
+		k.dropCopy(name)
+	}
+}
+
+func (k *keeping) dropCopy(name string) {
 	delete(k.missing, name)
 	if k.closed || k.link == nil {
 		return

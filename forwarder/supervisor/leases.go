@@ -21,7 +21,10 @@ const (
 // end: whoever comes meanwhile is told so at the socket, and starts another.
 const maxRetireTries = 3
 
-var errInUse = errors.New("there are leases")
+var (
+	errInUse      = errors.New("there are leases")
+	errSuperseded = errors.New("another supervisor has been elected")
+)
 
 // Join records what a newcomer brings, has the leases read again, and returns what its environment needs.
 func (s *Supervisor) Join(_ context.Context, session api.Session) (api.View, error) {
@@ -106,9 +109,6 @@ func (s *Supervisor) keep(ctx context.Context) {
 		select {
 		case <-s.ended:
 			return
-		case <-s.lost:
-			s.surrender()
-			return
 		case <-ctx.Done():
 			s.onTerminate()
 			return
@@ -147,7 +147,7 @@ func (s *Supervisor) keep(ctx context.Context) {
 func (s *Supervisor) countLeases() (int, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), lockLimit)
 	defer cancel()
-	err := s.store.sync(ctx)
+	err := s.store.refresh(ctx)
 	state := s.store.state()
 	state.Prune()
 	s.resizeSeats(s.plan.Load())
@@ -164,6 +164,14 @@ func (s *Supervisor) retire(why retireReason, tries int) bool {
 	if s.closing.Load() {
 		return true
 	}
+	if s.isSuperseded.Load() { // the state is another's, the leases of whoever is here are not
+		known := s.store.state()
+		if known.Prune(); why == reasonUnused && len(known.Leases) > 0 {
+			return false
+		}
+		s.giveUp()
+		return true
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	_, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
@@ -173,6 +181,9 @@ func (s *Supervisor) retire(why retireReason, tries int) bool {
 			return errInUse
 		}
 		s.closing.Store(true)
+		if other := tx.Supervisor; other != nil && other.Process != lockstate.Self() && other.Alive() {
+			return errSuperseded // its record stays
+		}
 		// Who joined by socket until now was told that the project is up.
 		if why == reasonUnused && s.hasLeases(tx) {
 			s.closing.Store(false)
@@ -186,13 +197,15 @@ func (s *Supervisor) retire(why retireReason, tries int) bool {
 		tx.Supervisor, tx.Stopped, tx.Started, tx.Only = nil, nil, nil, nil
 		tx.Down = tx.Down || why == reasonOrdered
 		tx.Bump()
-		tx.MayOverwrite() // else the leases that were released come back when the disk has room again
+		tx.Last() // else the leases that were released come back when the disk has room again
 		return nil
 	})
 	if errors.Is(err, errInUse) {
 		return false
 	}
-	if err != nil {
+	if failed, ok := errors.AsType[*lockstate.WriteError](err); ok && failed.Fallback != "" {
+		s.log.Warn("the end cannot be written to the state", "error", err, "written_instead", failed.Fallback)
+	} else if err != nil {
 		s.log.Error("the end cannot be written to the state", "error", err)
 	}
 	if !s.closing.Load() {

@@ -121,6 +121,9 @@ func (s *Supervisor) isFree(service string, port int) bool {
 	if s.inherited.has(service, port) {
 		return true
 	}
+	if s.predecessor != nil && s.predecessor.Alive() && s.store.state().Ports[service] == port {
+		return true // it is about to be handed over
+	}
 	ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {
 		return false

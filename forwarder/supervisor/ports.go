@@ -20,12 +20,12 @@ import (
 type keptPort struct {
 	*relay.Relay
 	keeping *keeping
-	name    string // under which the keeper holds it
+	copies  *kept // by the keeper
 }
 
 // Release closes the listeners here and the keeper's copies.
 func (p *keptPort) Release() {
-	p.keeping.drop(p.name)
+	p.keeping.drop(p.copies)
 	p.StopAccepting()
 }
 
@@ -41,9 +41,7 @@ func (s *Supervisor) openPort(ctx context.Context, svc project.Service, o relay.
 	if err != nil {
 		return nil, err
 	}
-	port := &keptPort{relay.New(listeners, o), s.keeping, keptService(svc.Name)}
-	s.keeping.hold(port.name, listeners.Files)
-	return port, nil
+	return &keptPort{relay.New(listeners, o), s.keeping, s.keeping.hold(keptService(svc.Name), listeners.Files)}, nil
 }
 
 // bind gets the listeners of a service; a project that nobody is in any more gives up its own.
@@ -51,12 +49,12 @@ func (s *Supervisor) bind(ctx context.Context, svc project.Service) (*relay.List
 	if inherited := s.inherited.listeners(svc); inherited != nil {
 		return inherited, nil
 	}
-	listeners, err := relay.Bind(svc.ListenAddresses())
-	var taken *relay.TakenError
+	listeners, err := relay.BindListeners(svc.ListenAddresses())
+	var taken *relay.AddrInUseError
 	if !errors.As(err, &taken) || !s.askOthers(ctx, taken.Addr) {
 		return listeners, err
 	}
-	return relay.Bind(svc.ListenAddresses())
+	return relay.BindListeners(svc.ListenAddresses())
 }
 
 // askOthers asks this user's other supervisors for an address.
@@ -89,7 +87,7 @@ func (s *Supervisor) announcePort() {
 
 // explainPort says why a port could not be had, who has it where the system tells, and what to do.
 func explainPort(err error, svc project.Service) (reason, hint string) {
-	var taken *relay.TakenError
+	var taken *relay.AddrInUseError
 	if !errors.As(err, &taken) {
 		if errors.Is(err, os.ErrPermission) {
 			return err.Error(), "ports below 1024 need root here: choose a higher local_port"

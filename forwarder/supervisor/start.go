@@ -47,6 +47,10 @@ func (s *Supervisor) elect(ctx context.Context) (before *lockstate.Supervisor, e
 		err = nil
 	}
 	s.store.set(state)
+	if before != nil && before.Alive() {
+		s.log.Warn("the supervisor before this one still runs: its election file was deleted, or it is about to end", "pid", before.PID)
+		s.predecessor, before = before, nil // what it has left is its own to end
+	}
 	return before, err
 }
 
@@ -97,10 +101,10 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 	}
 	s.announce(ctx, l.ports)
 	for _, name := range s.inherited.rest() {
-		s.keeping.drop(name)
+		s.keeping.dropInherited(name)
 	}
-	s.keeping.hold(keptElection, s.election.CopyFiles)
-	s.keeping.hold(keptSocket, s.socket.files)
+	s.keeping.holdInstead(keptElection, s.election.CopyFiles)
+	s.keeping.holdInstead(keptSocket, s.socket.files)
 	s.remind()
 	s.news.tell(eventlog.Event{Kind: eventlog.Started, Run: s.o.Run, Reason: s.o.Version}, "")
 	return nil

@@ -1,10 +1,13 @@
 package supervisor
 
 import (
+	"context"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/lockstate"
@@ -82,5 +85,59 @@ func TestStore_LeavesTheRecordOfAnotherSupervisorInANewState(t *testing.T) {
 	}
 	if len(state.Leases) != 1 {
 		t.Errorf("the leases are %v", state.Leases)
+	}
+}
+
+func TestStore_RefreshReadsTheStateWhenItMayHaveChanged(t *testing.T) {
+	s := elected(t)
+	refresh := func() lockstate.State {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if err := s.store.refresh(ctx); err != nil {
+			t.Error(err)
+		}
+		return s.store.state()
+	}
+	other, err := lockstate.Open(s.o.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change := func(change func(*lockstate.Tx)) {
+		t.Helper()
+		if _, err := other.Update(t.Context(), func(tx *lockstate.Tx) error { change(tx); return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	change(func(tx *lockstate.Tx) { tx.Hold(shellLease(lockstate.Self())) })
+	if state := refresh(); len(state.Leases) != 1 {
+		t.Errorf("after another process has added a lease: %v", state.Leases)
+	}
+	change(func(*lockstate.Tx) { refresh() }) // would wait for the lock, which is held, if it read anything
+
+	sleeper := exec.Command("sleep", "1000")
+	if err := sleeper.Start(); err != nil {
+		t.Fatal(err)
+	}
+	process, ok := lockstate.FindProcess(sleeper.Process.Pid)
+	if !ok {
+		t.Fatal("no process")
+	}
+	change(func(tx *lockstate.Tx) { tx.Hold(shellLease(process)) })
+	if state := refresh(); len(state.Leases) != 2 {
+		t.Errorf("after another lease: %v", state.Leases)
+	}
+	_ = sleeper.Process.Kill()
+	_ = sleeper.Wait()
+	refresh()
+	if state, err := other.Read(); err != nil || len(state.Leases) != 1 {
+		t.Errorf("after the end of the lease's process the file has %v, %v", state.Leases, err)
+	}
+
+	s.store.count(func(state *lockstate.State) { state.Release(lockstate.ShellLease, lockstate.Self()) })
+	refresh()
+	if state, err := other.Read(); err != nil || len(state.Leases) != 0 {
+		t.Errorf("after what was to be written the file has %v, %v", state.Leases, err)
 	}
 }

@@ -103,7 +103,7 @@ func connections(now *service.Snapshot) api.Connections {
 		noRoom = stats.NoRoom.Error()
 	}
 	return api.Connections{
-		NoRoom: noRoom, Unseated: stats.Unseated, Resets: stats.Resets,
+		NoRoom: noRoom, Unseated: stats.WaitingForRoom, Resets: stats.NoRoomResets,
 		Open: stats.Open, Waiting: stats.Waiting, Total: stats.Total, Waited: stats.Waited,
 		WaitTime: stats.WaitTime.Seconds(), Replays: stats.Replays, BytesIn: stats.BytesIn, BytesOut: stats.BytesOut,
 	}

@@ -65,13 +65,14 @@ type Supervisor struct {
 
 	dependencies *service.Dependencies
 	checks       chan struct{}
-	seats        *relay.Seats  // of the services' clients
-	tunnels      atomic.Uint64 // numbers the runs of tunnels
+	seats        *relay.SlotAllocator // of the services' clients
+	tunnels      atomic.Uint64        // numbers the runs of tunnels
 
-	election  *lockstate.Election
-	inherited *inheritance
-	keeping   *keeping
-	socket    *controlSocket
+	election    *lockstate.Election
+	predecessor *lockstate.Supervisor // one that still lived when this one was elected; nil: none did
+	inherited   *inheritance
+	keeping     *keeping
+	socket      *controlSocket
 
 	plan atomic.Pointer[plan] // what runs; replaced as a whole
 
@@ -87,7 +88,8 @@ type Supervisor struct {
 	reloaded   chan struct{}      // the config was taken over anew
 	closing    atomic.Bool        // the ports are being given up or handed over: no newcomer is answered any more
 	ended      chan struct{}      // closed when the ports have been given up or handed over
-	lost       chan struct{}      // closed when another supervisor has the election
+	// isSuperseded: another supervisor has the election.
+	isSuperseded atomic.Bool
 
 	// launch runs something until the function that it returns is called.
 	launch  func(run func(context.Context)) (end func())
@@ -138,14 +140,13 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	for _, part := range []func(context.Context){
-		s.socket.serve, s.keeping.run, s.watchFiles, s.serveMetrics, s.watchNetwork, s.guard, s.takeSessions, s.remindKeeper, s.lookForPending,
+		s.socket.serve, s.keeping.run, s.watchFiles, s.serveMetrics, s.watchNetwork, s.guard, s.takeSessions, s.remindKeeper, s.lookForPending, memtrim.Run,
 		func(ctx context.Context) { watchSleep(ctx, slept, s.woke) },
 		func(ctx context.Context) { s.store.run(ctx, s.ended) }, // then the state is a successor's
 	} {
 		s.running.Go(func() { part(work) })
 	}
 	o.Say(client.Word{Outcome: client.Ready})
-	memtrim.After(work)
 
 	s.keep(ctx)
 	s.drain(ctx)
@@ -168,10 +169,10 @@ func open(o Options) (*Supervisor, error) {
 		o: o, dir: dir, trust: trust.Store{Dir: filepath.Join(data, "trust")},
 		started:      time.Now(),
 		dependencies: service.NewDependencies(), checks: make(chan struct{}, checkLimit),
-		seats: relay.NewSeats(filelimit.Current(), filelimit.Reserve(nil, 0)),
+		seats: relay.NewSlotAllocator(filelimit.Current(), filelimit.Reserve(nil, 0)),
 		acts:  make(chan struct{}, 1), wake: make(chan struct{}, 1), retireCh: make(chan retireRequest),
 		sessions: make(chan api.Session, 1), remindCh: make(chan struct{}, 1), pendingCh: make(chan chan struct{}), lastClient: make(chan struct{}, 1), reloaded: make(chan struct{}, 1),
-		ended: make(chan struct{}), lost: make(chan struct{}),
+		ended: make(chan struct{}),
 	}
 	s.watches.all = make(map[lockstate.Process]func())
 	s.env = newEnvironment(os.Environ(), o.Run)
@@ -181,7 +182,9 @@ func open(o Options) (*Supervisor, error) {
 	dir.Warn = func(text string) { s.log.Warn(text) }
 	s.store = newStore(dir, s.log, s.stateChanged)
 	s.news = newNews(dir, s.log, s.mask)
-	s.keeping = &keeping{exe: o.Exe, log: s.log, started: s.recordKeeper, kept: make(map[string]source), missing: make(map[string]bool)}
+	s.keeping = &keeping{
+		exe: o.Exe, log: s.log, started: s.recordKeeper, missing: make(map[string]bool), missingCh: make(chan struct{}, 1),
+	}
 	s.socket = newControlSocket(s)
 	return s, s.inherit()
 }

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync/atomic"
@@ -13,9 +14,15 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/handoff"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == handoff.Arg {
+		os.Exit(handoff.Main())
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func TestANewerShellsEnvironmentReplacesWhatStoppedWorking(t *testing.T) {
 	dir := t.TempDir()

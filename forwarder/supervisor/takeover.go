@@ -71,7 +71,7 @@ func (in *inheritance) listeners(svc project.Service) *relay.Listeners {
 	if len(files) == 0 {
 		return nil
 	}
-	ls, err := relay.FromFiles(files)
+	ls, err := relay.InheritListeners(files)
 	if err != nil {
 		return nil
 	}
@@ -98,6 +98,19 @@ func (in *inheritance) has(service string, port int) bool {
 		}
 	}
 	return false
+}
+
+// add puts files to what was handed over.
+func (in *inheritance) add(files map[string][]*os.File) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.files == nil {
+		in.files = make(map[string][]*os.File)
+	}
+	for name, files := range files {
+		closeFiles(in.files[name])
+		in.files[name] = files
+	}
 }
 
 // rest gives everything that nobody took, by name: what the config has no use for any more.
@@ -183,6 +196,7 @@ func (s *Supervisor) remind() {
 	s.keeping.leave(handoff.Note{
 		Exe: s.o.Exe, Args: []string{"supervise", "--config", s.o.Config, "--kept", "--log-level", strings.ToLower(s.o.Level.Level().String())},
 		Env: s.env.inherited(), Log: s.dir.Log("supervisor"), Memory: data,
+		Supervisor: lockstate.Self(), Run: s.o.Run,
 	})
 }
 
@@ -200,19 +214,30 @@ func (s *Supervisor) Replace(ctx context.Context, r api.Replacement) error {
 		s.stay(r, err)
 		return err
 	}
-	s.mu.Lock()
-	s.passed = passed
-	s.mu.Unlock()
-	s.closing.Store(true)
-	for _, svc := range s.plan.Load().services {
-		if port := svc.Snapshot().Port(); port != nil {
-			port.StopAccepting() // others accept on copies of the listeners
-		}
-	}
+	s.leaveTo(passed)
 	s.socket.abandon()
 	_ = s.election.Handover()
 	close(s.ended)
 	return nil
+}
+
+// leaveTo leaves the ports to another supervisor, which accepts on copies of the listeners. Established connections go on until
+// passed is closed.
+func (s *Supervisor) leaveTo(passed <-chan struct{}) {
+	s.mu.Lock()
+	s.passed = passed
+	s.mu.Unlock()
+	s.closing.Store(true)
+	s.stopAccepting()
+}
+
+// stopAccepting closes the listeners here: who comes from now on waits in others' copies of them.
+func (s *Supervisor) stopAccepting() {
+	for _, svc := range s.plan.Load().services {
+		if port := svc.Snapshot().Port(); port != nil {
+			port.StopAccepting()
+		}
+	}
 }
 
 // stay records this supervisor again after a successor could not take over, which is not tried again.
@@ -302,20 +327,6 @@ func (s *Supervisor) withdraw(cause error) {
 	s.o.Say(client.Word{Outcome: outcome(cause), Error: s.mask(cause.Error())})
 }
 
-// surrender ends a supervisor that is none any more, because another one has won the election: it closes its ports for that one,
-// which tries them again every second, and writes nothing.
-func (s *Supervisor) surrender() {
-	s.acts <- struct{}{}
-	defer s.endAct()
-	if s.closing.Load() {
-		return // replaced meanwhile
-	}
-	s.closing.Store(true)
-	s.closePorts()
-	_ = s.election.Handover()
-	close(s.ended)
-}
-
 // terminateWait is how long after a SIGTERM the keeper's own end is taken for the end of everything, as when a session or the
 // system ends. freshTime is how young a supervisor is that follows one that was sent a SIGTERM, and is sent one too.
 const (
@@ -330,16 +341,20 @@ func (s *Supervisor) onTerminate() {
 	count, _ := s.countLeases()
 	ctx, cancel := context.WithTimeout(context.Background(), terminateWait)
 	defer cancel()
-	switch {
-	case count == 0 && s.retire(reasonUnused, maxRetireTries):
+	if count == 0 && s.retire(reasonUnused, maxRetireTries) {
 		s.log.Info("ended by a signal")
-	case again || s.keeping.gone(ctx, terminateWait):
+		return
+	}
+	if s.keeping.pid() != 0 {
+		s.stopAccepting() // or who comes meanwhile would be reset with those that came before
+	}
+	if again || s.keeping.gone(ctx, terminateWait) {
 		s.log.Info("ended by a signal, as its keeper")
 		s.retire(reasonOrdered, maxRetireTries)
-	default:
-		s.log.Info("ended by a signal; the keeper starts another supervisor")
-		s.handOver()
+		return
 	}
+	s.log.Info("ended by a signal; the keeper starts another supervisor")
+	s.handOver()
 }
 
 // handOver leaves everything to the keeper. What is established ends; what comes waits in the keeper's copies of the listeners.

@@ -10,7 +10,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-func TestBackoff_GrowsFromTheFirstDelayToTheMaximum(t *testing.T) {
+func TestBackoff_GrowsFromFirstToMax(t *testing.T) {
 	for name, c := range map[string]struct {
 		backoff wait.Backoff
 		want    []time.Duration // in milliseconds
@@ -32,7 +32,7 @@ func TestBackoff_GrowsFromTheFirstDelayToTheMaximum(t *testing.T) {
 	}
 }
 
-func TestBackoff_WaitsForNothingWithoutAFailure(t *testing.T) {
+func TestBackoff_DelayIsZeroWithoutFailures(t *testing.T) {
 	b := wait.Backoff{First: time.Second, Max: time.Minute}
 	for _, failures := range []int{0, -1, math.MinInt} {
 		if got := b.After(failures); got != 0 {
@@ -41,7 +41,7 @@ func TestBackoff_WaitsForNothingWithoutAFailure(t *testing.T) {
 	}
 }
 
-func TestBackoff_StaysWithinItsBounds(t *testing.T) {
+func TestBackoff_DelayStaysWithinBounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := wait.Backoff{
 			First:  time.Duration(rapid.Int64Range(1, math.MaxInt64).Draw(t, "first")),
@@ -51,24 +51,24 @@ func TestBackoff_StaysWithinItsBounds(t *testing.T) {
 		}
 		failures := rapid.IntRange(1, math.MaxInt).Draw(t, "failures")
 		full := wait.Backoff{First: b.First, Max: b.Max, Factor: b.Factor}
-		grown, got := full.After(failures), b.After(failures)
-		if grown > b.Max || grown < min(full.After(1), b.Max) {
-			t.Fatalf("delay after %d failures of %+v: %v without jitter", failures, full, grown)
+		withoutJitter, got := full.After(failures), b.After(failures)
+		if withoutJitter > b.Max || withoutJitter < min(full.After(1), b.Max) {
+			t.Fatalf("delay after %d failures of %+v: %v without jitter", failures, full, withoutJitter)
 		}
-		if got <= 0 || got > grown {
-			t.Fatalf("delay after %d failures of %+v: %v of %v", failures, b, got, grown)
+		if got <= 0 || got > withoutJitter {
+			t.Fatalf("delay after %d failures of %+v: %v of %v", failures, b, got, withoutJitter)
 		}
 		// A float64 has 53 bits of a duration's 63.
-		if least := grown - grown/4 - grown>>52 - 1; got < least {
+		if least := withoutJitter - withoutJitter/4 - withoutJitter>>52 - 1; got < least {
 			t.Fatalf("delay after %d failures of %+v: %v, less than %v", failures, b, got, least)
 		}
-		if before := full.After(failures - 1); before > grown {
-			t.Fatalf("delay after %d failures of %+v: %v, and %v before", failures, full, grown, before)
+		if before := full.After(failures - 1); before > withoutJitter {
+			t.Fatalf("delay after %d failures of %+v: %v, and %v before", failures, full, withoutJitter, before)
 		}
 	})
 }
 
-func TestBackoff_NextIsAfterTheFailuresSinceTheLastReset(t *testing.T) {
+func TestBackoff_NextCountsFailuresSinceReset(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := wait.Backoff{First: time.Millisecond, Max: time.Minute, Factor: rapid.Float64Range(1, 4).Draw(t, "factor")}
 		failures := 0
@@ -86,11 +86,11 @@ func TestBackoff_NextIsAfterTheFailuresSinceTheLastReset(t *testing.T) {
 	})
 }
 
-func TestTakeOff_SpreadsDelaysEvenly(t *testing.T) {
+func TestSubtractJitter_SpreadsDelaysEvenly(t *testing.T) {
 	const tries = 1000
 	var least, most, sum time.Duration = time.Hour, 0, 0
 	for range tries {
-		d := wait.TakeOff(time.Second, 0.5)
+		d := wait.SubtractJitter(time.Second, 0.5)
 		least, most, sum = min(least, d), max(most, d), sum+d
 	}
 	if least < 500*time.Millisecond || most > time.Second {
@@ -98,10 +98,10 @@ func TestTakeOff_SpreadsDelaysEvenly(t *testing.T) {
 	}
 	// The mean of so many is 750 ms, with a standard deviation of 4.6 ms.
 	if mean := sum / tries; mean < 700*time.Millisecond || mean > 800*time.Millisecond {
-		t.Errorf("a mean of %v", mean)
+		t.Errorf("the mean is %v", mean)
 	}
 	for _, d := range []time.Duration{0, -time.Second, 1} {
-		if got := wait.TakeOff(d, 0.25); got != d {
+		if got := wait.SubtractJitter(d, 0.25); got != d {
 			t.Errorf("%v became %v", d, got)
 		}
 	}

@@ -1,4 +1,4 @@
-// Package wait holds the few ways in which goroutines wait for each other here that the standard library does not have.
+// Package wait has functions and types for waiting that the standard library lacks: sleeping, backoff, notification.
 package wait
 
 import (
@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Notify puts a signal into a channel of one element, unless one is in it already: it stands for any number. It never waits.
+// Notify sends to a channel of capacity 1, unless it is full: one pending signal stands for any number. It never blocks.
 func Notify(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -15,7 +15,7 @@ func Notify(c chan<- struct{}) {
 	}
 }
 
-// Replace puts a value into a channel of one element, in the place of one that nobody has taken. It never waits.
+// Replace sends a value to a channel of capacity 1, and discards a value that was not received yet. It never blocks.
 func Replace[T any](c chan T, value T) {
 	for {
 		select {
@@ -30,7 +30,7 @@ func Replace[T any](c chan T, value T) {
 	}
 }
 
-// Sleep returns true after d, and false if ctx ends before.
+// Sleep returns true after d, or false as soon as ctx is done.
 func Sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -42,21 +42,21 @@ func Sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// SleepUntil returns after d, or as soon as early is closed or receives, and reports whether ctx has not ended before. A nil early
-// never ends it.
-func SleepUntil(ctx context.Context, d time.Duration, early <-chan struct{}) bool {
+// SleepOrWake returns true after d or as soon as wakeCh is closed or receives, or false as soon as ctx is done. wakeCh may be
+// nil.
+func SleepOrWake(ctx context.Context, d time.Duration, wakeCh <-chan struct{}) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-early:
+	case <-wakeCh:
 	case <-ctx.Done():
 		return false
 	}
 	return true
 }
 
-// IsClosedWithin reports whether a channel is closed, or receives, before d is over.
+// IsClosedWithin reports whether c is closed, or receives, within d. It returns as soon as that is known.
 func IsClosedWithin(d time.Duration, c <-chan struct{}) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -68,35 +68,35 @@ func IsClosedWithin(d time.Duration, c <-chan struct{}) bool {
 	}
 }
 
-// Broadcast wakes everybody who waits for a change. The zero Broadcast is ready, and safe for concurrent use.
+// Broadcast wakes all goroutines that wait for a change. The zero Broadcast is ready; it is safe for concurrent use.
 type Broadcast struct {
-	mu   sync.Mutex // guards next
-	next chan struct{}
+	mu        sync.Mutex    // guards changedCh
+	changedCh chan struct{} // nil: Changed was not called since the last change
 }
 
-// Changed returns a channel that is closed at the next change. Get it before looking at what may change, so that none is missed.
+// Changed returns a channel that is closed at the next change. Call it before reading the state, so that no change is missed.
 func (b *Broadcast) Changed() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.next == nil {
-		b.next = make(chan struct{})
+	if b.changedCh == nil {
+		b.changedCh = make(chan struct{})
 	}
-	return b.next
+	return b.changedCh
 }
 
-// IsAwaited reports whether anybody has asked for the next change.
-func (b *Broadcast) IsAwaited() bool {
+// HasWaiters reports whether Changed was called since the last change.
+func (b *Broadcast) HasWaiters() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.next != nil
+	return b.changedCh != nil
 }
 
-// Announce wakes everybody who waits now.
+// Announce closes the channel that Changed has returned.
 func (b *Broadcast) Announce() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.next != nil {
-		close(b.next)
-		b.next = nil
+	if b.changedCh != nil {
+		close(b.changedCh)
+		b.changedCh = nil
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestNotify_AnyNumberOfSignalsIsOne(t *testing.T) {
+func TestNotify_CoalescesSignals(t *testing.T) {
 	c := make(chan struct{}, 1)
 	for range 3 {
 		wait.Notify(c)
@@ -24,7 +24,7 @@ func TestNotify_AnyNumberOfSignalsIsOne(t *testing.T) {
 	}
 }
 
-func TestReplace_TheNewestStays(t *testing.T) {
+func TestReplace_KeepsNewestValue(t *testing.T) {
 	c := make(chan int, 1)
 	for i := range 3 {
 		wait.Replace(c, i)
@@ -34,7 +34,7 @@ func TestReplace_TheNewestStays(t *testing.T) {
 	}
 }
 
-func TestSleep_EndsWithItsContext(t *testing.T) {
+func TestSleep_EndsWithContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		if !wait.Sleep(t.Context(), time.Second) || time.Since(start) != time.Second {
@@ -48,7 +48,7 @@ func TestSleep_EndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestBroadcast_WakesEveryoneAndMissesNoChange(t *testing.T) {
+func TestBroadcast_WakesAllWaitersAtEachChange(t *testing.T) {
 	var b wait.Broadcast
 	b.Announce() // nobody waits
 	value, changed := 0, b.Changed()

@@ -35,6 +35,11 @@ func (p *project) check() {
 	if p.w.ctx.Err() != nil || !p.isWanted() {
 		return
 	}
+	for _, one := range p.keep {
+		if !isAlive(one.pid) && !p.w.failed() {
+			p.fail("the tunnel %s ended, which the config's change does not account for", one)
+		}
+	}
 	for _, name := range p.services() {
 		if p.state(name) == "stopped" {
 			continue
@@ -69,7 +74,7 @@ func (p *project) complaint() string {
 	}
 	p.learn(s)
 	for _, find := range []func(status, []process) string{
-		p.complaintSupervisors, p.complaintLeases, p.complaintServices, p.complaintVariables,
+		p.complaintSupervisors, p.complaintLeases, p.complaintServices, p.complaintTunnels, p.complaintVariables,
 	} {
 		if text := find(s, all); text != "" {
 			return text
@@ -181,6 +186,20 @@ func (p *project) complaintServices(s status, _ []process) string {
 	}
 	if len(s.Services) != len(p.services()) {
 		return fmt.Sprintf("status shows %d services, and %d are declared", len(s.Services), len(p.services()))
+	}
+	return ""
+}
+
+// complaintTunnels: the tunnels' processes have the values of the .env that is allowed.
+func (p *project) complaintTunnels(status, []process) string {
+	want := ""
+	if p.text.dotenv {
+		want = dotEnvTimeout
+	}
+	for _, one := range p.tunnels() {
+		if got := one.variable("WEB_TIMEOUT"); one.tool(p.w.self) != "" && got != want {
+			return fmt.Sprintf("$WEB_TIMEOUT of the tunnel %s is %q, and the .env that is allowed says %q", one, got, want)
+		}
 	}
 	return ""
 }

@@ -72,7 +72,7 @@ type crowd struct {
 	service   string
 	addr      string
 	fail      func(format string, args ...any)
-	mayBreak  atomic.Bool // an established connection may end
+	mayBreak  atomic.Bool // an established connection may end; a new one is accepted all the same
 	mayRefuse atomic.Bool // a visitor may be turned away
 	isReset   atomic.Bool // what ends the established connection is a reset by the far end
 
@@ -134,9 +134,11 @@ func (c *crowd) keepVisiting() {
 		visits.Go(func() {
 			allowed := c.mayRefuse.Load()
 			began := time.Now()
-			if err := visit(c.addr); err != nil && !allowed && !c.mayRefuse.Load() && !c.mayBreak.Load() && !c.ended() {
+			err := visit(c.addr)
+			isRefused := errors.Is(err, syscall.ECONNREFUSED)
+			if err != nil && !allowed && !c.mayRefuse.Load() && (isRefused || !c.mayBreak.Load()) && !c.ended() {
 				what := "was not served"
-				if errors.Is(err, syscall.ECONNREFUSED) {
+				if isRefused {
 					what = "was refused"
 				}
 				c.fail("a new client of %s %s after %v, which nothing accounts for: %v", c.service, what, time.Since(began), err)

@@ -14,14 +14,17 @@ import (
 	"time"
 )
 
-// editEvent changes the config in one of three ways, and allows it.
+// editEvent changes what no tunnel depends on, adds a service, or adds one and removes it again, and allows it. All of it leaves
+// the tunnels alone that there are.
 func editEvent(p *project, r *rand.Rand) bool {
+	if p.act.State == Up || p.act.State == Busy {
+		p.keep = p.lastingTunnels()
+	}
+	p.text.changed = true
 	switch r.IntN(3) {
 	case 0:
 		p.text.extra = true
-	case 1:
-		p.text.changed = true // a connect_timeout: no tunnel and no connection depends on it
-	case 2: // added and removed again
+	case 1: // added and removed again
 		p.text.extra = true
 		p.write()
 		p.try("allow")

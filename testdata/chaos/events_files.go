@@ -63,12 +63,19 @@ func makeLoop(path string) error { return os.Symlink(filepath.Base(path), path) 
 
 func makeDirectory(path string) error { return os.Mkdir(path, 0o700) }
 
+// stateInterval is more than the second in which a supervisor sees that its state file is gone. Then its keeper has the leases:
+// file and supervisor, lost within less, take those with them that no prompt takes again.
+const stateInterval = 1500 * time.Millisecond
+
 // replaceFileEvent puts something that is no file in the place of one for a while.
 func replaceFileEvent(make func(path string) error) func(*project, *rand.Rand) bool {
 	return func(p *project, r *rand.Rand) bool {
 		names := []string{"lock", "election", "prompt", "state.json"}
-		if p.act.Meanwhile == "kill supervisor" {
-			names = names[:3] // leases are nowhere when the file and the supervisor, who remembers them, are lost together
+		isKilled := p.act.Meanwhile == "kill supervisor"
+		// A lease that comes while the file is gone is nowhere until the supervisor, who is killed, has it. One who ends on
+		// request has nobody to leave leases to: shells take theirs again at a prompt, execs do not.
+		if isKilled && p.overlaps() || p.act.Meanwhile == "stop" && len(p.execs) > 0 {
+			names = names[:3]
 		}
 		name := names[r.IntN(len(names))]
 		path := p.stateFile(name)
@@ -79,6 +86,9 @@ func replaceFileEvent(make func(path string) error) func(*project, *rand.Rand) b
 			return false
 		}
 		p.note("%s is no file", name)
+		if isKilled && name == "state.json" {
+			p.w.pause(stateInterval)
+		}
 		p.undo(func() {
 			if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
 				_ = os.RemoveAll(path)
@@ -105,6 +115,9 @@ func holdLockEvent(p *project, _ *rand.Rand) bool {
 		return false
 	}
 	p.note("the lock is held")
+	if p.act.State == Up || p.act.State == Busy || p.act.State == Degraded {
+		p.checkAnswer("the lock is held")
+	}
 	p.undo(func() {
 		const factor = 2 // together with the hold itself
 		p.w.pause(factor * p.act.Hold)
@@ -112,6 +125,18 @@ func holdLockEvent(p *project, _ *rand.Rand) bool {
 		p.note("the lock is free")
 	})
 	return true
+}
+
+// checkAnswer has status answered at once by a supervisor that runs.
+func (p *project) checkAnswer(why string) {
+	r := p.localport("status", "--json")
+	switch s, err := parseStatus(r.out); {
+	case p.w.ctx.Err() != nil:
+	case r.code != 0 || err != nil || s.State != running:
+		p.fail("%s, and status of a project that is up says %s: %s", why, s.State, r)
+	case r.took > statusLimit:
+		p.fail("%s, and status was answered after %v", why, r.took)
+	}
 }
 
 // deleteSocketEvent removes the control socket.

@@ -45,6 +45,13 @@ func (p *project) tunnels() []process {
 	})
 }
 
+// lastingTunnels are the tunnels that end neither by themselves nor because nobody uses them.
+func (p *project) lastingTunnels() []process {
+	return slices.DeleteFunc(p.tunnels(), func(one process) bool {
+		return p.shape.name == "lazy" && one.tool(p.w.self) == "forward" // on demand
+	})
+}
+
 func killSupervisorEvent(p *project, _ *rand.Rand) bool {
 	target, ok := p.target(p.anySupervisor)
 	if !ok {
@@ -65,9 +72,17 @@ func termSupervisorEvent(p *project, _ *rand.Rand) bool {
 	if !ok {
 		return false
 	}
-	p.excuse(nil, true)
 	p.unsure = p.unsure || p.overlaps() || time.Since(p.lastTerm) < meant
+	p.excuse(nil, p.unsure)
 	p.lastTerm = time.Now()
+	p.undo(func() { // it resets the clients that it has when it takes the signal up, which may take a moment
+		p.w.eventually(quietLimit, func() string {
+			if isAlive(target.pid) {
+				return "it has not ended"
+			}
+			return ""
+		})
+	})
 	p.note("TERM to supervisor %d", target.pid)
 	return signalProcess(target.pid, syscall.SIGTERM)
 }
@@ -130,13 +145,14 @@ func killTunnelEvent(p *project, r *rand.Rand) bool {
 	return signalProcess(target.pid, signal)
 }
 
-// freezeTunnelEvent stops a tunnel, half of the times for good: then it must be replaced.
+// freezeTunnelEvent stops a tunnel, half of the times for good: then it must be replaced. One that is only being opened is not
+// looked at, and given up after longer than it may take here to become quiet.
 func freezeTunnelEvent(p *project, r *rand.Rand) bool {
 	target, ok := p.tunnel(r)
 	switch {
 	case !ok:
 		return false
-	case r.IntN(2) == 0:
+	case p.act.State == Starting || r.IntN(2) == 0:
 		return p.freeze("tunnel", target.pid)
 	}
 	p.note("STOP to tunnel %s, for good", target)

@@ -94,7 +94,10 @@ func endExecEvent(p *project, r *rand.Rand) bool {
 		return false
 	}
 	p.excuseIfLast()
-	p.endExec(p.execs[len(p.execs)-1], []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL}[r.IntN(2)])
+	last := p.execs[len(p.execs)-1]
+	// One that is only starting ends before it has brought the project up, or after.
+	p.unsure = p.unsure || p.act.State == Starting && !p.isIdle(last)
+	p.endExec(last, []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL}[r.IntN(2)])
 	return true
 }
 

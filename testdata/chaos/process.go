@@ -21,6 +21,25 @@ func (p process) String() string {
 	return strconv.Itoa(p.pid) + " (parent " + strconv.Itoa(p.parent) + ", " + string(p.state) + ") " + strings.Join(p.args, " ")
 }
 
+// tool is which of the small programs of self a process is; empty for none of them.
+func (p process) tool(self string) string {
+	if len(p.args) < 2 || p.args[0] != self {
+		return ""
+	}
+	return p.args[1]
+}
+
+// variable is the value of a variable in the environment that a process was started with.
+func (p process) variable(name string) string {
+	data, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.pid), "environ"))
+	for entry := range strings.SplitSeq(string(data), "\x00") {
+		if value, ok := strings.CutPrefix(entry, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
 // processes are all that run, without zombies.
 func processes() []process {
 	entries, _ := os.ReadDir("/proc")

@@ -50,6 +50,7 @@ type project struct {
 	occupied *shell         // that is used in the background
 	stopping bool           // a stop is under way in the background
 	lastTerm time.Time      // when its supervisor last got a SIGTERM
+	keep     []process      // tunnels that what happens must leave alone
 
 	mu     sync.Mutex
 	retry  [][]string // commands that met an event, and must succeed after it
@@ -74,7 +75,7 @@ var shapes = []shape{
 type configText struct {
 	revision int  // in a comment: no two texts are the same
 	extra    bool // it has one service more
-	changed  bool // the service web has another connect_timeout
+	changed  bool // all services have another connect_timeout: no tunnel and no connection depends on it
 	broken   bool
 	dotenv   bool // there is a .env beside it, which changes the same
 }
@@ -127,10 +128,13 @@ func (p *project) mustRun(args ...string) {
 	}
 }
 
-const configHead = `# revision %d
+// dotEnvTimeout is the value of WEB_TIMEOUT in a .env.
+const dotEnvTimeout = "12"
+
+const configHead = `# revision %[1]d
 linger = "500ms"
 [defaults]
-connect_timeout = "10s"
+connect_timeout = "%[4]ds"
 [defaults.health_check]
 type = "tcp"
 interval = "1s"
@@ -140,10 +144,10 @@ initial_delay = "100ms"
 max_delay = "1s"
 [services.web]
 technology = "tcp"
-local_port = %d
-remote_port = %s
+local_port = %[2]d
+remote_port = %[3]s
 connection = { remote_host = "127.0.0.1" }
-connect_timeout = "${WEB_TIMEOUT:-%d}s"
+connect_timeout = "${WEB_TIMEOUT:-%[4]d}s"
 `
 
 // String is the text of the file.
@@ -201,7 +205,7 @@ func (p *project) write() {
 	dotenv := filepath.Join(p.dir, ".env")
 	var err error
 	if p.text.dotenv {
-		err = os.WriteFile(dotenv, fmt.Appendf(nil, "# revision %d\nWEB_TIMEOUT=12\n", p.text.revision), 0o600)
+		err = os.WriteFile(dotenv, fmt.Appendf(nil, "# revision %d\nWEB_TIMEOUT=%s\n", p.text.revision, dotEnvTimeout), 0o600)
 	} else {
 		_ = os.Remove(dotenv)
 	}

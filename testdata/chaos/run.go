@@ -183,7 +183,7 @@ func (d *driver) perform(ctx context.Context, step Step) {
 	for i, act := range step.Acts {
 		p := d.w.projects[i]
 		p.act, p.undos, p.unsure, p.nudge, p.retry, p.occupied = act, nil, false, false, nil, nil
-		p.stopping = false
+		p.stopping, p.keep = false, nil
 		p.orderly = findEvent(act.Event).orderly
 		randoms[i] = rand.New(rand.NewPCG(act.Seed, 2))
 	}

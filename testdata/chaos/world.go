@@ -21,6 +21,7 @@ const (
 	quietLimit   = 20 * time.Second // until everything is as it must be after an event
 	commandLimit = 20 * time.Second // a command that is to answer at once
 	waitingLimit = 60 * time.Second // a command that waits for services, by itself at most 40 s
+	statusLimit  = 4 * time.Second  // a status of what runs: some milliseconds, the rest for a busy machine
 	promptLimit  = 8 * time.Second  // a prompt: two seconds by promise, the rest for a busy machine
 )
 

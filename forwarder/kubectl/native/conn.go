@@ -89,7 +89,7 @@ func (c *conn) end(err error) error {
 			if !answered { // who has sent nothing either loses nothing by another attempt
 				c.tunnel.report(forwarder.Refusal{Conn: c, Reason: fmt.Sprintf("the connection to the pod's node broke: %v", err)})
 			}
-		} else if !answered && !c.spoken.Load() && !c.tunnel.tasks.Ended() {
+		} else if !answered && !c.spoken.Load() && !c.tunnel.tasks.IsDone() {
 			c.tunnel.goes(c.doubt)
 		}
 	})

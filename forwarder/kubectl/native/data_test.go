@@ -24,7 +24,7 @@ import (
 // listen is a relay in front of a tunnel to a target.
 func listen(t testing.TB, kubeconfig string, spec Spec) (addr string, tunnel *tunnel) {
 	t.Helper()
-	ls, err := relay.Bind([]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")})
+	ls, err := relay.BindListeners([]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -332,7 +332,7 @@ func TestACrowdAfterAnOutageDoesNotOpenAsManyUpstreams(t *testing.T) {
 	}
 	for limit := time.After(20 * time.Second); ; {
 		tunnel.pool.mu.Lock()
-		waits := tunnel.pool.eased.IsAwaited()
+		waits := tunnel.pool.eased.HasWaiters()
 		for uid, n := range tunnel.pool.opening {
 			if n > once {
 				t.Errorf("%d are being opened to pod %s", n, uid)

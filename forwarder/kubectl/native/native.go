@@ -168,7 +168,7 @@ func (d *diary) note(at *choice, trouble *forwarder.Failure) {
 // Dial connects to the pod that is the best now. While there is none it waits, and so it does while the way there is
 // broken; the error says what it waited for.
 func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
-	ctx, cancel := t.tasks.Bind(ctx, net.ErrClosed)
+	ctx, cancel := t.tasks.BindContext(ctx, net.ErrClosed)
 	defer cancel()
 	for pause := (wait.Backoff{First: 20 * time.Millisecond, Max: 500 * time.Millisecond}); ; {
 		delay := pause.Next() // grows with each turn, too
@@ -355,7 +355,7 @@ func (t *tunnel) end(failure *forwarder.Failure) {
 // Close ends the tunnel and every connection through it, and returns when nothing of it runs any more.
 func (t *tunnel) Close() error {
 	t.shut.Do(func() {
-		t.tasks.Stop()
+		t.tasks.Cancel()
 		t.closeAll()
 		t.tasks.Close()
 		t.finder.close()

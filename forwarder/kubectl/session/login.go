@@ -159,7 +159,7 @@ func (l *login) trouble() *forwarder.Failure {
 
 // certificate is what TLS asks for.
 func (l *login) certificate() (*tls.Certificate, error) {
-	ctx, cancel := l.tasks.Context()
+	ctx, cancel := l.tasks.NewContext()
 	defer cancel()
 	ctx, stop := context.WithTimeout(ctx, pluginTimeout)
 	defer stop()

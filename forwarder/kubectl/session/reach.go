@@ -29,7 +29,7 @@ var looks = wait.Backoff{First: firstLook, Max: 2 * time.Second}
 // nothing.
 func (s *Session) heard(err error) error {
 	_, known := errors.AsType[*forwarder.Failure](err)
-	if known || errors.Is(err, context.Canceled) || errors.Is(err, errNoSocket) || s.tasks.Ended() {
+	if known || errors.Is(err, context.Canceled) || errors.Is(err, errNoSocket) || s.tasks.IsDone() {
 		return err
 	}
 	r := &s.reach

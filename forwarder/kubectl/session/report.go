@@ -33,7 +33,7 @@ func (s *Session) LookAtNodes(names []string) {
 		n.looked, n.ill = make(map[string]time.Time), make(map[string]string)
 	}
 	for _, name := range names {
-		if n.barred || time.Since(n.looked[name]) < nodePause || s.tasks.Ended() {
+		if n.barred || time.Since(n.looked[name]) < nodePause || s.tasks.IsDone() {
 			continue
 		}
 		n.looked[name] = time.Now()

@@ -71,7 +71,7 @@ func (h *Shared) Open(src Source) (s *Session, release func(), err error) {
 		group := h.tasks.Subgroup()
 		s, err := open(config, l, group)
 		if err != nil {
-			group.Stop()
+			group.Cancel()
 			return nil, nil, &forwarder.Failure{
 				Class: forwarder.Permanent, Reason: fmt.Sprintf("the kubeconfig cannot be used: %v", err),
 				Hint: src.Kubectl("config view"),

@@ -191,7 +191,7 @@ func (w *Watch) run(ctx context.Context) {
 		if err != nil {
 			w.fail(err)
 			_, away := w.session.Reach()
-			wait.SleepUntil(ctx, pause.Next(), away)
+			wait.SleepOrWake(ctx, pause.Next(), away)
 		}
 	}
 }

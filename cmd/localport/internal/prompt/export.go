@@ -106,7 +106,10 @@ type look struct {
 }
 
 // Export prints what the shell has to evaluate, and returns the exit code. Args are those behind `localport export`.
-func Export(args []string) int { return output.Exit(os.Stderr, run(args, os.Stdout, os.Stderr)) }
+func Export(args []string) int {
+	stderr := output.NewWriter(os.Stderr)
+	return output.Exit(stderr, run(args, os.Stdout, stderr))
+}
 
 // run always prints the bookkeeping, also when something failed: a prompt that is told nothing would ask again and
 // again.
@@ -129,7 +132,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 	// A file system that hangs ignores every deadline; the prompt must come back all the same.
 	watchdog := time.AfterFunc(h.Limit+200*time.Millisecond, func() {
 		if !h.again {
-			fmt.Fprintf(stderr, "localport: gave up after %v in %s\n", h.Limit, cwd)
+			output.Info(stderr, "no result within %v in %s: the file system or the supervisor does not respond", h.Limit, cwd)
 		}
 		os.Exit(output.ExitFailed)
 	})
@@ -140,27 +143,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 	if _, werr := io.WriteString(stdout, l.statements()); werr != nil {
 		return werr
 	}
-	return oneLine(stderr, err)
-}
-
-// oneLine shows an error in the one line that a prompt has for us, hint and all. What is wrong with a config takes a
-// line for each mistake.
-func oneLine(w io.Writer, err error) error {
-	_, invalid := errors.AsType[*project.InvalidError](err)
-	if err == nil || invalid {
-		return err
-	}
-	if errors.Is(err, output.ErrReported) {
-		return err
-	}
-	text := "localport: " + strings.ReplaceAll(err.Error(), "\n", "; ")
-	if h := output.Hint(err); strings.HasPrefix(h, "localport ") {
-		text += "; run: " + h
-	} else if h != "" {
-		text += "; " + h
-	}
-	fmt.Fprintln(w, text)
-	return output.Coded(output.ErrReported, output.Code(err))
+	return output.ReportOnOneLine(stderr, err)
 }
 
 func (l *look) look(ctx context.Context) error {
@@ -177,8 +160,13 @@ func (l *look) look(ctx context.Context) error {
 		return l.once(errors.Join(left, err))
 	}
 	l.root, l.dir = root, p.Dir.Path
+	l.line = p.Dir.PromptLine()
 	err = l.enter(ctx, p)
-	l.line = lineSeen(p.Dir.PromptLine(), l.view)
+	// What has changed since then was not seen by an attempt that ran out of time: the supervisor that it started may be ready
+	// by now, and the next prompt is to look at once.
+	if err == nil || ctx.Err() == nil {
+		l.line = lineSeen(p.Dir.PromptLine(), l.view)
+	}
 	l.happened(p)
 	return l.once(errors.Join(left, err))
 }
@@ -194,7 +182,7 @@ func lineSeen(line string, view uint64) string {
 }
 
 func (l *look) at(root string) (*client.Place, error) {
-	p, err := client.At(filepath.Join(root, project.ConfigName), l.err, os.Getenv("LOCALPORT_LOG_LEVEL"), version.Own())
+	p, err := client.At(filepath.Join(root, project.ConfigName), func(text string) { output.Warn(l.err, text) }, os.Getenv("LOCALPORT_LOG_LEVEL"), version.Own())
 	if err == nil {
 		p.Limit = l.Limit
 	}
@@ -238,7 +226,7 @@ func (l *look) leaveAll(ctx context.Context, root string) error {
 	}
 	err := errors.Join(errs...)
 	if err != nil && l.repeats {
-		err = output.Hinted(err, "the next prompts try again")
+		err = output.Hinted(err, "the next prompts retry")
 	}
 	return err
 }
@@ -268,7 +256,7 @@ func (l *look) enter(ctx context.Context, p *client.Place) error {
 	}
 	shell, alive := lockstate.FindProcess(l.PID)
 	if !alive {
-		return fmt.Errorf("there is no shell with pid %d", l.PID)
+		return fmt.Errorf("no process has the shell's pid %d", l.PID)
 	}
 	j, err := p.Join(ctx, client.Entry{
 		Lease:            lockstate.Lease{Kind: lockstate.ShellLease, Process: shell, Dir: l.cwd, Since: time.Now().UTC()},
@@ -304,11 +292,11 @@ func (l *look) export(ctx context.Context, p *client.Place, j *client.Joined, ve
 	var pending error
 	if verdict != trust.Allowed {
 		pending = output.Coded(output.Hinted(
-			fmt.Errorf("%s changed; the forwards stay as they were", l.root),
-			"read it, then run: localport allow",
+			fmt.Errorf("the config in %s changed; still using the previous one", l.root),
+			`review it, then run "localport allow"`,
 		), output.ExitNotAllowed)
 	} else if err := j.Current(ctx, files); err != nil {
-		pending = fmt.Errorf("%s changed; the forwards stay as they were: %w", l.root, err)
+		pending = fmt.Errorf("the config in %s changed; still using the previous one: %w", l.root, err)
 		if _, refused := errors.AsType[*client.RefusedError](err); refused { // by the supervisor, which has read it
 			pending = output.Coded(pending, output.ExitInvalid)
 		}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
@@ -21,7 +22,7 @@ import (
 // brief is an error on one line.
 func brief(err error) string {
 	if invalid, ok := errors.AsType[*project.InvalidError](err); ok {
-		return invalid.Summary() + "; localport config validate shows it"
+		return invalid.Summary() + `; run "localport config validate"`
 	}
 	return err.Error()
 }
@@ -30,10 +31,10 @@ func brief(err error) string {
 func (l *look) entered(view api.View) {
 	user, err := l.user()
 	if err != nil {
-		fmt.Fprintln(l.err, "localport: warning:", brief(err))
+		output.Warn(l.err, brief(err))
 	}
 	if text := summary(l.root, view, user.Verbosity); text != "" {
-		fmt.Fprintln(l.err, "localport:", text)
+		output.Info(l.err, "%s", text)
 	}
 }
 
@@ -53,7 +54,7 @@ func (l *look) happened(p *client.Place) {
 			continue // the next prompt is told of it
 		}
 		if text := sentence(event); text != "" {
-			fmt.Fprintln(l.err, "localport:", text)
+			output.Info(l.err, "%s", text)
 		}
 	}
 }
@@ -82,17 +83,14 @@ func latest(events []eventlog.Event) []eventlog.Event {
 func sentence(e eventlog.Event) string {
 	switch e.Kind {
 	case eventlog.Recovered:
-		return e.Service + " is well again"
+		return e.Service + " recovered"
 	case eventlog.Failed:
-		text := e.Service + " is " + strings.ReplaceAll(e.To, "_", " ")
-		if e.To == string(forwarder.NeedsAttention) {
-			text = e.Service + " needs attention"
-		}
+		text := e.Service + " " + output.State(forwarder.State(e.To))
 		if e.Reason != "" {
-			text += ": " + e.Reason
+			text += ": " + output.Flatten(e.Reason)
 		}
 		if e.Hint != "" {
-			text += "; " + e.Hint
+			text += "; " + output.Flatten(e.Hint)
 		}
 		return text
 	}
@@ -119,7 +117,7 @@ func (l *look) changed() {
 		}
 	}
 	if len(names) > 0 {
-		fmt.Fprintln(l.err, "localport:", strings.Join(names, " "))
+		output.Info(l.err, "%s", strings.Join(names, " "))
 	}
 }
 
@@ -136,7 +134,7 @@ func summary(root string, view api.View, verbosity project.Verbosity) string {
 		if verbosity == project.VerbosityQuiet {
 			return ""
 		}
-		parts = append(parts, "no services are up")
+		parts = append(parts, "no services are running")
 	}
 	return filepath.Base(root) + ": " + strings.Join(parts, ", ")
 }
@@ -152,7 +150,7 @@ func summaryOf(svc api.ServiceView) string {
 	case svc.State.Ready():
 		return fmt.Sprintf("%s :%d", svc.Name, svc.Port)
 	case svc.Reason != "":
-		return fmt.Sprintf("%s :%d (%s: %s)", svc.Name, svc.Port, svc.State, svc.Reason)
+		return fmt.Sprintf("%s :%d (%s: %s)", svc.Name, svc.Port, svc.State, output.Flatten(svc.Reason))
 	}
 	return fmt.Sprintf("%s :%d (%s)", svc.Name, svc.Port, svc.State)
 }

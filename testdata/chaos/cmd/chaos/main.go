@@ -38,7 +38,7 @@ func run() (int, error) {
 	flag.DurationVar(&o.Duration, "duration", 0, "how long; until interrupted where absent")
 	flag.DurationVar(&o.Complete, "complete", 0, "go on for as long as this while cells of the matrix are empty; those that stay empty fail the run")
 	flag.IntVar(&o.Steps, "steps", 0, "end after so many steps")
-	flag.IntVar(&o.Projects, "projects", 4, "how many projects there are")
+	flag.IntVar(&o.Projects, "projects", 6, "how many projects there are; fewer do not meet every event in every state in four minutes")
 	flag.StringVar(&events, "events", "", "only these events, with commas between")
 	flag.StringVar(&skip, "skip", "", "not these events")
 	flag.StringVar(&replay, "replay", "", "a file with the steps that a violation was reported with")

@@ -1,0 +1,134 @@
+package output
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/printable"
+)
+
+// Writer is a command's stdout or stderr. Control characters in what is written to it are escaped, all but line breaks and tabs,
+// whoever they come from. It is not safe for concurrent use.
+type Writer struct {
+	file io.Writer
+	// partial is the beginning of a character whose other bytes come with the next Write.
+	partial []byte
+}
+
+// NewWriter returns a Writer to a file.
+func NewWriter(file io.Writer) *Writer { return &Writer{file: file} }
+
+// Write implements io.Writer.
+func (w *Writer) Write(p []byte) (int, error) {
+	data := p
+	if len(w.partial) > 0 {
+		data = append(w.partial, p...)
+	}
+	end := len(data) - partialLength(data)
+	w.partial = bytes.Clone(data[end:])
+	if _, err := w.file.Write(printable.Bytes(data[:end])); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// Flush writes what a Write left for the next one.
+func (w *Writer) Flush() error {
+	data := printable.Bytes(w.partial)
+	w.partial = nil
+	_, err := w.file.Write(data)
+	return err
+}
+
+// partialLength is the number of bytes at the end of data that may be the beginning of a character.
+func partialLength(data []byte) int {
+	for n := 1; n <= min(utf8.UTFMax-1, len(data)); n++ {
+		if tail := data[len(data)-n:]; utf8.RuneStart(tail[0]) {
+			if utf8.FullRune(tail) {
+				return 0
+			}
+			return n
+		}
+	}
+	return 0
+}
+
+// File is the file itself, for a program that owns the terminal and for escape sequences of our own.
+func (w *Writer) File() io.Writer { return w.file }
+
+// Data is for what a program reads, byte for byte: the file itself, or where that is a terminal the Writer.
+func (w *Writer) Data() io.Writer {
+	if columns, _ := w.Size(); columns > 0 {
+		return w
+	}
+	return w.file
+}
+
+// Size is the number of columns and rows of the terminal; 0, 0 if the file is none.
+func (w *Writer) Size() (columns, rows int) {
+	file, ok := w.file.(*os.File)
+	if !ok {
+		return 0, 0
+	}
+	size, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0, 0
+	}
+	return int(size.Col), int(size.Row)
+}
+
+// Line returns text of others as one line in which nothing acts on a terminal.
+func Line(text string) string { return printable.Line(text) }
+
+// Text is Line for text of several lines.
+func Text(text string) string { return printable.Text(text) }
+
+// Flatten is Line for text of several lines, which it joins by "; ".
+func Flatten(text string) string {
+	return printable.Line(strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "; "))
+}
+
+// Info prints a message of one line.
+func Info(w io.Writer, format string, args ...any) {
+	fmt.Fprintln(w, "localport:", printable.Line(fmt.Sprintf(format, args...)))
+}
+
+// Warn prints a warning of one line.
+func Warn(w io.Writer, text string) { Info(w, "warning: %s", Flatten(text)) }
+
+// State is what a service in a state does, as the predicate of a sentence.
+func State(state forwarder.State) string {
+	switch state {
+	case forwarder.NeedsAttention:
+		return "needs attention"
+	case forwarder.Failed:
+		return "failed"
+	}
+	return "is " + string(state)
+}
+
+// JSON prints a value for programs, indented.
+func JSON(w io.Writer, value any) error { return writeJSON(w, value, "  ") }
+
+// JSONLine prints a value for programs on one line.
+func JSONLine(w io.Writer, value any) error { return writeJSON(w, value, "") }
+
+func writeJSON(w io.Writer, value any, indent string) error {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", indent)
+	if err := encoder.Encode(value); err != nil {
+		return err
+	}
+	_, err := w.Write(printable.JSON(b.Bytes()))
+	return err
+}

@@ -1,0 +1,252 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/localport-sh/localport/testdata/ports"
+	"github.com/localport-sh/localport/testdata/shellpty"
+)
+
+// hostile is text that sets a terminal's title, clears it, writes a line of its own and turns the direction around; and how it is to be
+// shown. A protocol whose messages end with the line gets it without the line break.
+const (
+	hostile     = "\x1b]0;owned\a\x1b[2J\u009b31m\x9b1m\rx\u202ey"
+	hostileLine = hostile + "\nlocalport: all is well"
+	shown       = `\x1b]0;owned\x07\x1b[2J\u009b31m\x9b1m\rx\u202ey`
+)
+
+// checkPrintable fails the test if output holds a byte or rune that a terminal acts on, or a line that is not ours.
+func checkPrintable(t *testing.T, what, output string) {
+	t.Helper()
+	if !utf8.ValidString(output) {
+		t.Errorf("%s prints what is not UTF-8: %q", what, output)
+	}
+	for _, r := range output {
+		if r < ' ' && r != '\n' && r != '\t' || r >= 0x7f && r <= 0x9f || strings.ContainsRune("\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069", r) {
+			t.Errorf("%s prints %U: %q", what, r, output)
+			break
+		}
+	}
+	if strings.Contains("\n"+output, "\nlocalport: all is well") {
+		t.Errorf("%s lets a line of another program pass for a message of localport:\n%s", what, output)
+	}
+}
+
+// serveAnswer is a server that reads from each connection as the protocol has it and sends the answer.
+func serveAnswer(t *testing.T, read func(*bufio.Reader), answer string) *server {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{addr: ln.Addr().String(), port: ln.Addr().(*net.TCPAddr).Port, ln: ln}
+	var open sync.Map
+	s.conns.Go(func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			open.Store(conn, true)
+			s.conns.Go(func() {
+				defer conn.Close()
+				read(bufio.NewReader(conn))
+				_, _ = io.WriteString(conn, answer)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		ln.Close()
+		open.Range(func(conn, _ any) bool { conn.(net.Conn).Close(); return true })
+		s.close()
+	})
+	return s
+}
+
+func readLine(r *bufio.Reader) { _, _ = r.ReadString('\n') }
+
+func readRequest(r *bufio.Reader) {
+	for line := "first"; strings.TrimSpace(line) != ""; {
+		line, _ = r.ReadString('\n')
+	}
+}
+
+// readStartup reads PostgreSQL's startup message: its length, itself included, and the rest.
+func readStartup(r *bufio.Reader) {
+	var length uint32
+	if binary.Read(r, binary.BigEndian, &length) == nil {
+		_, _ = io.CopyN(io.Discard, r, int64(length)-4)
+	}
+}
+
+// postgresError is an ErrorResponse (https://www.postgresql.org/docs/current/protocol-message-formats.html).
+func postgresError(message string) string {
+	fields := "SFATAL\x00VFATAL\x00C28000\x00M" + message + "\x00\x00"
+	return "E" + string(binary.BigEndian.AppendUint32(nil, uint32(len(fields)+4))) + fields
+}
+
+func TestOutput_EscapesWhatOtherProgramsSay(t *testing.T) {
+	dir := shellpty.NewDir(t)
+	script := filepath.Join(dir, "child")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\ncat '"+script+".said' >&2\nexit 1\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(script+".said", []byte(hostileLine+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ name, config string }{
+		{"a Redis error", tcpConfig("db", ports.Free(t), serveAnswer(t, readLine, "-ERR "+hostile+"\r\n")) +
+			"health_check = { type = \"redis\", interval = \"100ms\" }\n"},
+		{"an HTTP reason", tcpConfig("db", ports.Free(t), serveAnswer(t, readRequest, "HTTP/1.1 500 "+hostile+"\r\nContent-Length: 0\r\n\r\n")) +
+			"health_check = { type = \"http\", interval = \"100ms\" }\n"},
+		{"a PostgreSQL error", tcpConfig("db", ports.Free(t), serveAnswer(t, readStartup, postgresError(hostileLine))) +
+			"health_check = { type = \"postgres\", user = \"app\", sslmode = \"disable\", interval = \"100ms\" }\n"},
+		{"a child's stderr", fmt.Sprintf("[services.db]\ntechnology = \"command\"\nlocal_port = %d\ncommand = [%q, \"{port}\"]\nrestart_policy = { max_attempts = 2, initial_delay = \"50ms\" }\n", ports.Free(t), script)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			notices := filepath.Join(w.home, "notices")
+			w.user(fmt.Sprintf("[notify]\non = [\"failed\", \"state\"]\ncommand = [\"sh\", \"-c\", \"printf '%%s: %%s\\\\n' \\\"$1\\\" \\\"$LOCALPORT_REASON\\\" >>%s\", \"sh\", \"{reason}\"]\n", notices))
+			root := w.allowed(c.config)
+			w.must(root, "start", "--no-wait")
+			eventually(t, "status shows what it said", func() bool { return strings.Contains(w.must(root, "status", "--json"), "owned") })
+			eventually(t, "a notice has it", func() bool {
+				data, _ := os.ReadFile(notices)
+				return bytes.Contains(data, []byte("owned"))
+			})
+			notice, _ := os.ReadFile(notices)
+			checkPrintable(t, "a notice", string(notice))
+			pid := strconv.Itoa(os.Getpid())
+			for _, args := range [][]string{
+				{"status"},
+				{"status", "-o", "text"},
+				{"status", "--json"},
+				{"events"},
+				{"events", "--json"},
+				{"logs"},
+				{"logs", "--json"},
+				{"logs", "supervisor"},
+				{"exec", "--wait", "200ms", "--", "true"},
+				{"daemon", "status"},
+				{"metrics"},
+			} {
+				o := w.localport(root, args...)
+				checkPrintable(t, strings.Join(args, " "), o.stdout+"\n"+o.stderr)
+				if args[len(args)-1] == "--json" {
+					for decoder := json.NewDecoder(strings.NewReader(o.stdout)); ; {
+						var value any
+						if err := decoder.Decode(&value); errors.Is(err, io.EOF) {
+							break
+						} else if err != nil {
+							t.Fatalf("%s prints no JSON: %v\n%s", strings.Join(args, " "), err, o.stdout)
+						}
+					}
+				}
+			}
+			entered := w.localport(root, "export", "bash", "--pid", pid)
+			checkPrintable(t, "a prompt", entered.stderr)
+			told := w.localport(root, "export", "bash", "--pid", pid, "--root", root, "--line", "1 0 0")
+			checkPrintable(t, "the next prompt", told.stderr)
+			if n := strings.Count(strings.TrimSpace(told.stderr), "\n"); n > 0 {
+				t.Errorf("the next prompt prints %d lines for one event:\n%s", n+1, told.stderr)
+			}
+			for what, text := range map[string]string{"status": w.must(root, "status"), "events": w.must(root, "events"), "a prompt": entered.stderr + told.stderr} {
+				unwrapped := strings.Join(strings.Fields(text), "")
+				if !strings.Contains(unwrapped, `\x1b[2J`) {
+					t.Errorf("%s does not show what was said as %s:\n%s", what, shown, text)
+				}
+			}
+		})
+	}
+}
+
+func TestOutput_EscapesANameOfADirectory(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	root := filepath.Join(shellpty.NewDir(t), "shop"+strings.ToValidUTF8(hostileLine, ""))
+	if err := os.Mkdir(root, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	config := tcpConfig("api", ports.Free(t), serve(t, "127.0.0.1:0"))
+	w.write(root, ".localport.toml", config)
+	pid := strconv.Itoa(os.Getpid())
+	check := func(args ...string) {
+		t.Helper()
+		o := w.localport(root, args...)
+		checkPrintable(t, strings.Join(args, " "), o.stderr)
+		if args[0] != "export" { // whose stdout a shell reads
+			checkPrintable(t, strings.Join(args, " "), o.stdout)
+		}
+		if n := strings.Count(o.stderr, "\n"); n > 2 {
+			t.Errorf("%s prints %d lines:\n%s", strings.Join(args, " "), n, o.stderr)
+		}
+	}
+	check("export", "bash", "--pid", pid)
+	check("start")
+	check("status")
+	check("status", "--json")
+	check("env")
+	check("config", "validate")
+	check("allow")
+	check("start")
+	check("daemon", "status")
+	check("status")
+	check("export", "bash", "--pid", pid)
+	w.write(root, ".localport.toml", config+"# changed\n")
+	check("export", "bash", "--pid", pid, "--root", root)
+	check("exec", "--", "true")
+	w.write(root, ".localport.toml", config+"nonsense = 1\n")
+	check("config", "validate")
+	check("deny")
+	check("status")
+}
+
+func TestOutput_EscapesValuesOfAConfig(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	good := tcpConfig("api", ports.Free(t), serve(t, "127.0.0.1:0"))
+	tagged := w.allowed(good + `tags = ["web\u001b[2J\u202e", "api"]` + "\n" + `description = "\u001b]0;owned\u0007\u009b"` + "\n")
+	for _, args := range [][]string{
+		{"status", "--json"},
+		{"start", "--tag", "we"},
+		{"start", "--tag", "web"},
+		{"start", "--tag", "\x1b[2J\n\u202e"},
+		{"port", "\x1b[2J\n\u202e"},
+		{"logs", "\x1b[2J\n\u202e"},
+		{"recipes", "\x1b[2J\n\u202e"},
+		{"hook", "\x1b[2J\n\u202e"},
+		{"\x1b[2J\n\u202e"},
+		{"-C", "/\x1b[2J\n\u202e", "status"},
+		{"-c", "/\x1b[2J\n\u202e", "status"},
+	} {
+		o := w.localport(tagged, args...)
+		checkPrintable(t, fmt.Sprintf("%q", args), o.stdout+"\n"+o.stderr)
+		if n := strings.Count(o.stderr, "\n"); n > 2 {
+			t.Errorf("%q prints %d lines:\n%s", args, n, o.stderr)
+		}
+	}
+	for _, wrong := range []string{
+		`technology = "t\u001b[2Jcp"`, `"\u001b[2J\u202e" = 1`, `local_address = "\u009b31m"`, "start = \"\u202eon\"", "# \x1b[2J\nlocal_port = [",
+	} {
+		root := w.project(good + wrong + "\n")
+		for _, args := range [][]string{{"config", "validate"}, {"allow"}, {"start"}, {"status"}, {"export", "bash", "--pid", strconv.Itoa(os.Getpid())}} {
+			o := w.localport(root, args...)
+			checkPrintable(t, fmt.Sprintf("%q of %s", args, wrong), o.stderr)
+		}
+	}
+}

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/testdata/ports"
+)
+
+// supersede has another supervisor elected while the project's own is frozen and cannot be found. It goes on when resume is called.
+func (w *world) supersede(t *testing.T, root string) (elected lockstate.Process, resume func()) {
+	t.Helper()
+	before := w.supervisor(root)
+	release := w.holdLock(root) // frozen in the middle of writing, it would hold the lock
+	w.stopProcess(before.PID)
+	release()
+	for _, path := range []string{filepath.Join(w.stateDir(root), "election"), w.state(root).Supervisor.Socket} {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.must(root, "start", "--no-wait")
+	elected = w.supervisor(root)
+	if elected == before {
+		t.Fatal("no other supervisor was elected")
+	}
+	return elected, func() { _ = syscall.Kill(before.PID, syscall.SIGCONT) }
+}
+
+func TestSupersededSupervisor_HandsItsPortsOverAndDrains(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	far, port := serve(t, "127.0.0.1:0"), []int{ports.Free(t), ports.Free(t)}
+	root := w.allowed("linger = 0.1\n" + tcpConfig("web", port[0], far) + commandConfig(t, "own", port[1]) + tcpConfig("auto", `"auto"`, far))
+	web, own := fmt.Sprintf("127.0.0.1:%d", port[0]), fmt.Sprintf("127.0.0.1:%d", port[1])
+	sh := w.shell("bash", root)
+	w.must(root, "start")
+	first, keeper := w.supervisor(root), w.kept(root)
+	keeping, _ := lockstate.FindProcess(keeper)
+	auto := w.service(root, "auto").Address
+	established := []*connection{dial(t, web), dial(t, own), dial(t, auto)}
+	for _, conn := range established {
+		conn.say("hi")
+	}
+	c := startRush(web)
+	begun := time.Now()
+	eventually(t, "the rush is served", func() bool { return c.answered(begun) > 20 })
+
+	elected, resume := w.supersede(t, root)
+	resume()
+	eventually(t, "the other supervisor has the ports", func() bool {
+		return !slices.ContainsFunc(w.status(root).Services, func(svc api.ServiceStatus) bool { return !svc.Held || !svc.State.Ready() })
+	})
+	w.gone(keeping)
+	handed := time.Now()
+	eventually(t, "the rush is served again", func() bool { return c.answered(handed) > 20 })
+	calls := c.stop()
+	if refused, failed := refused(calls, begun); refused > 0 || failed > 0 {
+		t.Errorf("%d of %d refused, %d failed", refused, len(calls), failed)
+	}
+	if now := w.supervisor(root); now != elected {
+		t.Errorf("the supervisor is %+v, want %+v", now, elected)
+	}
+	if now := w.service(root, "auto").Address; now != auto {
+		t.Errorf("auto is at %s, was at %s", now, auto)
+	}
+	if pids := w.leases(root, api.ShellLease); !slices.Equal(pids, []int{sh.PID()}) {
+		t.Errorf("leases of %v, want that of %d", pids, sh.PID())
+	}
+	for _, addr := range []string{web, own, auto} {
+		served(t, addr)
+	}
+
+	// What was established goes on, and the old supervisor with it.
+	for _, conn := range established {
+		if got := conn.say("still there?"); got != "hello still there?\n" {
+			t.Errorf("an established connection answers %q", got)
+		}
+		if !first.Alive() {
+			t.Fatal("the superseded supervisor ended before its connections")
+		}
+		conn.conn.Close()
+	}
+	w.gone(first)
+	for _, addr := range []string{web, own, auto} {
+		served(t, addr)
+	}
+
+	// The other one has a keeper of its own.
+	w.kept(root, keeper)
+	kill(t, elected.PID)
+	served(t, web)
+	w.replaced(root, elected)
+	sh.Kill()
+	w.down(root, web, own, auto)
+}
+
+func TestSupersededSupervisor_EndsWithTheProject(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	port := ports.Free(t)
+	root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	w.must(root, "start")
+	w.kept(root)
+	first := w.supervisor(root)
+	conn := dial(t, addr)
+	conn.say("hi")
+	_, resume := w.supersede(t, root)
+	resume()
+	eventually(t, "the other supervisor has the port", func() bool { return w.service(root, "web").Held })
+	if !first.Alive() {
+		t.Error("the superseded supervisor ended before its connection")
+	}
+	w.down(root, addr)
+	w.gone(first)
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/forwarder/process"
+	"github.com/localport-sh/localport/testdata/ports"
+)
+
+// watchWith has clients watch a supervisor until end. It returns when each has its first status or was turned away.
+func watchWith(t *testing.T, socket string, n int) (watching, refused int, end func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var clients sync.WaitGroup
+	first := make(chan error, n)
+	for range n {
+		clients.Go(func() {
+			seen := false
+			err := client.Client{Socket: socket}.Watch(ctx, func(api.Status) bool {
+				if !seen {
+					seen = true
+					first <- nil
+				}
+				return true
+			})
+			if !seen {
+				first <- err
+			}
+		})
+	}
+	for range n {
+		switch err := <-first; {
+		case err == nil:
+			watching++
+		case errors.Is(err, api.ErrTooManyWatchers):
+			refused++
+		default:
+			t.Errorf("a watcher: %v", err)
+		}
+	}
+	return watching, refused, func() { cancel(); clients.Wait() }
+}
+
+func TestManyWatchers_LeaveRoomForCommandsAndPrompts(t *testing.T) {
+	t.Parallel()
+	const fewest, watchers = 133, 100
+	w := newWorld(t)
+	port := ports.Free(t)
+	root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	if o := w.underLimit(fewest, root, "start"); o.code != 0 {
+		t.Fatalf("exit %d: %s%s", o.code, o.stdout, o.stderr)
+	}
+	w.kept(root)
+	watching, refused, end := watchWith(t, w.state(root).Supervisor.Socket, watchers)
+	defer end()
+	if watching != api.MaxWatchers || refused != watchers-watching {
+		t.Errorf("%d watch and %d were turned away", watching, refused)
+	}
+
+	sh := w.shell("bash", root)
+	if env := sh.Environ(); env["WEB_PORT"] != fmt.Sprint(port) {
+		t.Errorf("WEB_PORT=%q; the shell shows %q", env["WEB_PORT"], sh.Screen())
+	}
+	w.must(root, "exec", "--", "true")
+	// Commands that watch where they can go on without.
+	var seen watched
+	c, err := process.Start(process.Command{
+		Argv: []string{w.exe, "status", "--watch"}, Dir: root, Env: w.env,
+		Line: func(_ process.Stream, line string) { fmt.Fprintln(&seen, line) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Kill(); <-c.Done() })
+	await := func(state forwarder.State) {
+		line := fmt.Sprintf("web %s 127.0.0.1:%d\n", state, port)
+		eventually(t, "it prints "+line, func() bool { return strings.HasSuffix(seen.String(), line) })
+	}
+	await(forwarder.Healthy)
+	w.must(root, "stop", "web")
+	await(forwarder.Stopped)
+	if out := w.must(root, "start", "web"); !strings.Contains(out, string(forwarder.Healthy)) {
+		t.Errorf("start printed\n%s", out)
+	}
+	await(forwarder.Healthy)
+	_ = syscall.Kill(c.Pid(), syscall.SIGINT)
+	<-c.Done()
+	if strings.Contains(seen.String(), "localport:") {
+		t.Errorf("it printed %q", seen.String())
+	}
+
+	// A place that becomes free is taken.
+	end()
+	eventually(t, "there is room for another watcher", func() bool {
+		watching, _, end := watchWith(t, w.state(root).Supervisor.Socket, 1)
+		end()
+		return watching == 1
+	})
+	sh.Kill()
+	w.down(root)
+}

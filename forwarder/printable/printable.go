@@ -1,0 +1,96 @@
+// Package printable escapes, in text of other programs, what a terminal would act on instead of showing it: control characters and
+// controls of the writing direction.
+package printable
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// Line returns text as one line: line breaks are escaped too. A tab stays. Text without anything to escape is returned as it
+// is, and escaping twice changes nothing more.
+func Line(text string) string { return escape(text, false) }
+
+// Text is Line for text of several lines: "\n" stays.
+func Text(text string) string { return escape(text, true) }
+
+// Bytes is Text for a byte slice. It returns data itself if nothing is to be escaped.
+func Bytes(data []byte) []byte {
+	if bytes.IndexFunc(data, isSuspect) < 0 {
+		return data
+	}
+	return []byte(Text(string(data)))
+}
+
+// JSON escapes in valid JSON what encoding/json writes as it is: DEL, C1 controls and controls of the writing direction. They
+// can only stand inside strings, where \uXXXX has the same meaning.
+func JSON(data []byte) []byte {
+	if bytes.IndexFunc(data, isSuspect) < 0 {
+		return data
+	}
+	var b bytes.Buffer
+	for _, r := range string(data) {
+		if isControl(r) && r != '\n' {
+			fmt.Fprintf(&b, `\u%04x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.Bytes()
+}
+
+// escape writes each forbidden rune as strconv.Quote does. A backslash stays as it is: the text is for people, who do not read it
+// back.
+func escape(text string, keepNewlines bool) string {
+	if strings.IndexFunc(text, isSuspect) < 0 && (keepNewlines || !strings.Contains(text, "\n")) {
+		return text
+	}
+	var b strings.Builder
+	for len(text) > 0 {
+		r, size := utf8.DecodeRuneInString(text)
+		switch {
+		case r == utf8.RuneError && size == 1: // not UTF-8: a terminal with 8-bit controls acts on 0x80 to 0x9f
+			fmt.Fprintf(&b, `\x%02x`, text[0])
+		case r == '\n' && keepNewlines || !isControl(r):
+			b.WriteString(text[:size])
+		default:
+			b.WriteString(escapeRune(r))
+		}
+		text = text[size:]
+	}
+	return b.String()
+}
+
+func escapeRune(r rune) string {
+	switch {
+	case r == '\n':
+		return `\n`
+	case r == '\r':
+		return `\r`
+	case r < utf8.RuneSelf:
+		return fmt.Sprintf(`\x%02x`, r)
+	}
+	return fmt.Sprintf(`\u%04x`, r)
+}
+
+// isSuspect reports whether text with this rune has to be looked at byte by byte. utf8.RuneError stands for a byte that is
+// not UTF-8 as well as for itself.
+func isSuspect(r rune) bool { return r == utf8.RuneError || isControl(r) && r != '\n' }
+
+// isControl reports whether a terminal may act on a rune. A tab only moves to the next column.
+func isControl(r rune) bool {
+	switch {
+	case r == '\t':
+		return false
+	case r < 0x20, r >= 0x7f && r <= 0x9f: // C0, DEL, C1 (ECMA-48)
+		return true
+	case r == 0x061c, r == 0x200e, r == 0x200f, // implicit marks (UAX #9)
+		r >= 0x202a && r <= 0x202e, r >= 0x2066 && r <= 0x2069: // embeddings, overrides, isolates
+		return true
+	case r == 0x2028, r == 0x2029: // line and paragraph separator
+		return true
+	}
+	return false
+}

@@ -1,0 +1,117 @@
+package printable
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// nasty holds every kind of text that must not reach a terminal.
+var nasty = []struct{ name, text, line string }{
+	{"a colour sequence", "\x1b[31mred", `\x1b[31mred`},
+	{"a window title", "\x1b]0;owned\a", `\x1b]0;owned\x07`},
+	{"a carriage return", "no\rok", `no\rok`},
+	{"a line break", "a\nlocalport: all is well", `a\nlocalport: all is well`},
+	{"a backspace", "rm\b\bls", `rm\x08\x08ls`},
+	{"DEL", "a\x7fb", `a\x7fb`},
+	{"NUL", "a\x00b", `a\x00b`},
+	{"C1 as UTF-8", "\u009b31m", `\u009b31m`},
+	{"C1 as a byte", "\x9b31m", `\x9b31m`},
+	{"an override of the direction", "exe.\u202etxt", `exe.\u202etxt`},
+	{"an isolate", "\u2066a\u2069", `\u2066a\u2069`},
+	{"marks of the direction", "\u200e\u200f\u061c", `\u200e\u200f\u061c`},
+	{"separators", "a\u2028b\u2029c", `a\u2028b\u2029c`},
+	{"half a rune", "caf\xc3", `caf\xc3`},
+	{"a surrogate", "\xed\xa0\x80", `\xed\xa0\x80`},
+}
+
+func TestLine_EscapesWhatATerminalActsOn(t *testing.T) {
+	for _, c := range nasty {
+		t.Run(c.name, func(t *testing.T) {
+			if got := Line(c.text); got != c.line {
+				t.Errorf("Line(%q) = %s, want %s", c.text, got, c.line)
+			}
+		})
+	}
+}
+
+func TestLine_LeavesPrintableText(t *testing.T) {
+	for _, text := range []string{
+		"", "plain", "a\tb", `C:\x1b\n`, "Zürich 東京 🧑‍🚀 مرحبا שלום", "soft\u00adhyphen no\u00a0break \ufeff \ufffd",
+	} {
+		if got := Line(text); got != text {
+			t.Errorf("Line(%q) = %q", text, got)
+		}
+	}
+}
+
+func TestText_KeepsLines(t *testing.T) {
+	if got, want := Text("one\n\ttwo\r\n\x1b[2J"), "one\n\ttwo\\r\n\\x1b[2J"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestJSON_MeansTheSame(t *testing.T) {
+	for _, c := range nasty {
+		data, err := json.Marshal(c.text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var before, after string
+		if err := json.Unmarshal(data, &before); err != nil {
+			t.Fatal(err)
+		}
+		escaped := JSON(data)
+		if err := json.Unmarshal(escaped, &after); err != nil {
+			t.Fatalf("%s: %s: %v", c.name, escaped, err)
+		}
+		if before != after {
+			t.Errorf("%s: %s means %q, want %q", c.name, escaped, after, before)
+		}
+		checkHarmless(t, string(escaped), false)
+	}
+}
+
+func FuzzLine(f *testing.F) {
+	for _, c := range nasty {
+		f.Add(c.text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		line, lines := Line(text), Text(text)
+		checkHarmless(t, line, false)
+		checkHarmless(t, lines, true)
+		if string(Bytes([]byte(text))) != lines {
+			t.Errorf("Bytes and Text differ for %q", text)
+		}
+		if Line(line) != line || Text(lines) != lines {
+			t.Errorf("escaping %q twice changes it again", text)
+		}
+		if !strings.ContainsFunc(text, isForbidden) && utf8.ValidString(text) && line != text {
+			t.Errorf("Line(%q) = %q", text, line)
+		}
+		data, err := json.Marshal(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkHarmless(t, string(JSON(data)), false)
+	})
+}
+
+func checkHarmless(t *testing.T, text string, lines bool) {
+	t.Helper()
+	if !utf8.ValidString(text) {
+		t.Errorf("%q is not UTF-8", text)
+	}
+	for _, r := range text {
+		if isForbidden(r) && (!lines || r != '\n') {
+			t.Errorf("%q holds %U", text, r)
+		}
+	}
+}
+
+// isForbidden is written out a second time, as a list: a slip in one of the two shows.
+func isForbidden(r rune) bool {
+	const listed = "\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+	return r < ' ' && r != '\t' || r == 0x7f || r >= 0x80 && r < 0xa0 || strings.ContainsRune(listed, r)
+}

@@ -1,0 +1,186 @@
+package relay
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+
+	"github.com/localport-sh/localport/forwarder"
+)
+
+// outcome is the result of a read, a write or a copy.
+type outcome int
+
+const (
+	outcomeMore        outcome = iota // continue
+	outcomeEOF                        // the source has ended its stream properly
+	outcomeReset                      // the source was reset
+	outcomeWriteFailed                // the destination takes no more bytes
+	outcomeInterrupted                // the source's read deadline was set to make this goroutine check its state
+	outcomeClosed                     // the source or the destination was closed by this process
+)
+
+// A copier holds a buffer between a read and a write, never while it waits to read. Large buffers are for bulk transfers
+// between connections that cannot be spliced.
+const (
+	bufferSize      = 32 << 10
+	largeBufferSize = 256 << 10
+)
+
+var (
+	bufferPool      = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+	largeBufferPool = sync.Pool{New: func() any { return new([largeBufferSize]byte) }}
+)
+
+func getBuffer(isLarge bool) []byte {
+	if isLarge {
+		return largeBufferPool.Get().(*[largeBufferSize]byte)[:]
+	}
+	return bufferPool.Get().(*[bufferSize]byte)[:]
+}
+
+func putBuffer(buf []byte) {
+	if len(buf) == largeBufferSize {
+		largeBufferPool.Put((*[largeBufferSize]byte)(buf))
+		return
+	}
+	bufferPool.Put((*[bufferSize]byte)(buf))
+}
+
+// copier copies one direction of a connection. While it waits to read, it holds its sockets and nothing else.
+type copier struct {
+	stream  forwarder.Stream // the source, if it is a stream; nil: a socket
+	dst     halfCloseConn
+	rawSrc  syscall.RawConn // nil for a stream
+	rawDst  syscall.RawConn // nil for a stream
+	onBytes func(int)       // called with the number of bytes after each read
+
+	buf          []byte // holds n bytes between read and write, else nil
+	streamBytes  []byte // the same for a stream, which owns them
+	n            int
+	readErr      error
+	readFunc     func(uintptr) bool // readAvailable, allocated once
+	fullReads    int                // how many of the last reads filled a buffer
+	cannotSplice bool               // the kernel cannot copy between these two
+}
+
+func newCopier(src halfCloseConn, rawSrc syscall.RawConn, dst halfCloseConn, rawDst syscall.RawConn, onBytes func(int)) *copier {
+	c := &copier{rawSrc: rawSrc, dst: dst, rawDst: rawDst, onBytes: onBytes, cannotSplice: rawSrc == nil || rawDst == nil}
+	c.stream, _ = src.(forwarder.Stream)
+	c.readFunc = c.readAvailable
+	return c
+}
+
+// run copies until there is an outcome other than outcomeMore.
+func (c *copier) run() outcome {
+	for {
+		if o := c.read(); o != outcomeMore {
+			return o
+		}
+		if o := c.write(); o != outcomeMore {
+			return o
+		}
+		if c.fullReads >= minFullReads && !c.cannotSplice {
+			if o := c.copyInKernel(); o != outcomeMore {
+				return o
+			}
+		}
+	}
+}
+
+// minFullReads is how many reads in a row must fill a buffer before the transfer counts as bulk.
+const minFullReads = 2
+
+// read waits for bytes and reads at most one buffer, which write or releaseBuffer gives back.
+func (c *copier) read() outcome {
+	if c.stream != nil {
+		return c.readStream()
+	}
+	if err := c.rawSrc.Read(c.readFunc); err != nil {
+		return readOutcome(err)
+	}
+	switch {
+	case c.n > 0:
+		c.onBytes(c.n)
+		return outcomeMore
+	case c.readErr == nil:
+		c.releaseBuffer()
+		return outcomeEOF
+	}
+	c.releaseBuffer()
+	return readOutcome(c.readErr)
+}
+
+// readStream is read for a stream, whose bytes are valid until the next read.
+func (c *copier) readStream() outcome {
+	var err error
+	if c.streamBytes, err = c.stream.Next(); err != nil {
+		return readOutcome(err)
+	}
+	c.onBytes(len(c.streamBytes))
+	return outcomeMore
+}
+
+// readAvailable reads without waiting, and keeps the buffer unless there was nothing to read. It has the form that
+// syscall.RawConn.Read takes: false means to wait until the socket is readable.
+func (c *copier) readAvailable(fd uintptr) bool {
+	buf := getBuffer(c.fullReads >= minFullReads && c.cannotSplice)
+	for {
+		c.n, c.readErr = syscall.Read(int(fd), buf)
+		if !errors.Is(c.readErr, syscall.EINTR) {
+			break
+		}
+	}
+	if errors.Is(c.readErr, syscall.EAGAIN) {
+		putBuffer(buf)
+		return false
+	}
+	c.buf = buf
+	if c.n < bufferSize {
+		c.fullReads = 0
+	} else {
+		c.fullReads++
+	}
+	return true
+}
+
+// write writes what read has read.
+func (c *copier) write() outcome {
+	if c.stream != nil {
+		_, err := c.dst.Write(c.streamBytes)
+		return writeOutcome(err)
+	}
+	_, err := c.dst.Write(c.buf[:c.n])
+	c.releaseBuffer()
+	return writeOutcome(err)
+}
+
+func (c *copier) releaseBuffer() {
+	putBuffer(c.buf)
+	c.buf = nil
+}
+
+func readOutcome(err error) outcome {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return outcomeInterrupted
+	case errors.Is(err, net.ErrClosed):
+		return outcomeClosed
+	case errors.Is(err, io.EOF):
+		return outcomeEOF
+	}
+	return outcomeReset
+}
+
+func writeOutcome(err error) outcome {
+	switch {
+	case err == nil:
+		return outcomeMore
+	case errors.Is(err, net.ErrClosed):
+		return outcomeClosed
+	}
+	return outcomeWriteFailed
+}

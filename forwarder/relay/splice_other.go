@@ -1,0 +1,9 @@
+//go:build !linux
+
+package relay
+
+// copyInKernel does nothing: splice(2) exists on Linux only.
+func (c *copier) copyInKernel() outcome {
+	c.cannotSplice = true
+	return outcomeMore
+}

@@ -60,14 +60,14 @@ func TestCheck_JudgesARealBroker(t *testing.T) {
 		}
 		asking.Failed(t, asking.Ask(t, kafka.Type, s.TLS, project.Settings{"tls": true}), "unknown authority", "ca_file")
 		if err := asking.Ask(t, kafka.Type, s.TLS, nil); err == nil {
-			t.Error("plain text to a listener with TLS is well")
+			t.Error("plain text to a listener with TLS passes the check")
 		} else if failure, ok := errors.AsType[*probe.Failure](err); ok {
 			asking.Failed(t, failure, "tls = true")
 		} else if !strings.Contains(err.Error(), "tls = true") {
 			t.Errorf("plain text to a listener with TLS: %v", err)
 		}
 		if err := asking.Ask(t, kafka.Type, s.Addr(), project.Settings{"tls": true}); err == nil {
-			t.Error("TLS to a listener without is well")
+			t.Error("TLS to a listener without passes the check")
 		}
 	})
 	t.Run("advertised", func(t *testing.T) {
@@ -90,7 +90,7 @@ func TestCheck_JudgesARealBroker(t *testing.T) {
 	t.Run("stopped and started", func(t *testing.T) {
 		s.Stop()
 		if err := asking.Ask(t, kafka.Type, s.Addr(), nil); err == nil {
-			t.Error("a stopped broker is well")
+			t.Error("a stopped broker passes the check")
 		}
 		s.Restart()
 		if err := asking.Ask(t, kafka.Type, s.Addr(), nil); err != nil {
@@ -126,7 +126,7 @@ func TestCheck_ReportsAServerThatIsNotABroker(t *testing.T) {
 	asking.Failed(t, asking.Ask(t, kafka.Type, asking.Says(t, "SSH-2.0-OpenSSH_9.2\r\n"), nil), "not a Kafka response", "SSH-2.0")
 	asking.Failed(t, asking.Ask(t, kafka.Type, asking.Says(t, "\x00\x00\x00\x08\x00\x00\x00\x07garb"), nil), "not a Kafka response") // another's number
 	if err := asking.Ask(t, kafka.Type, asking.Rude(t), nil); err == nil {
-		t.Error("a server that hangs up is well")
+		t.Error("a server that hangs up passes the check")
 	}
 	for name, addr := range map[string]string{"silent": asking.Silent(t), "half an answer": asking.Says(t, "\x00\x00\x00\x08\x00\x00\x00\x01\x00")} {
 		err := asking.AskBy(t, kafka.Type, asking.Path{To: addr}, nil, 100*time.Millisecond)

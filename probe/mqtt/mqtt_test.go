@@ -39,14 +39,14 @@ func TestCheck_SucceedsWithoutLoginAndOverTLS(t *testing.T) {
 	asking.Failed(t, asking.Ask(t, mqtt.Type, s.Addr(), project.Settings{"tls": true}), "unknown authority")
 	s.Stop()
 	if err := asking.Ask(t, mqtt.Type, s.Addr(), nil); err == nil {
-		t.Error("a stopped broker is well")
+		t.Error("a stopped broker passes the check")
 	}
 }
 
 func TestCheck_ReportsAServerThatIsNotABroker(t *testing.T) {
 	asking.Failed(t, asking.Ask(t, mqtt.Type, asking.Says(t, "SSH-2.0-OpenSSH_9.2\r\n"), nil), "not an MQTT packet")
 	if err := asking.Ask(t, mqtt.Type, asking.Rude(t), nil); err == nil {
-		t.Error("a server that hangs up is well")
+		t.Error("a server that hangs up passes the check")
 	}
 	err := asking.AskBy(t, mqtt.Type, asking.Path{To: asking.Silent(t)}, nil, 100*time.Millisecond)
 	if !errors.Is(err, context.DeadlineExceeded) {

@@ -39,7 +39,7 @@ func TestCheck_ReportsTheServersLoginError(t *testing.T) {
 	asking.Failed(t, asking.Ask(t, mysql.Type, s.Addr(), app(project.Settings{"tls": true})), "the server does not support TLS")
 	s.Stop()
 	if err := asking.Ask(t, mysql.Type, s.Addr(), app(nil)); err == nil {
-		t.Error("a stopped server is well")
+		t.Error("a stopped server passes the check")
 	}
 	s.Restart()
 	if err := asking.Ask(t, mysql.Type, s.Addr(), app(nil)); err != nil {
@@ -75,10 +75,10 @@ func TestCheck_EndsWithItsTimeout(t *testing.T) {
 		t.Errorf("a silent server: %v", err)
 	}
 	if err := asking.Ask(t, mysql.Type, asking.Rude(t), app(nil)); err == nil {
-		t.Error("a server that hangs up is well")
+		t.Error("a server that hangs up passes the check")
 	}
 	ssh := asking.Path{To: asking.Says(t, "SSH-2.0-OpenSSH_9.2\r\n")} // its first letters are a length to MySQL
 	if err := asking.AskBy(t, mysql.Type, ssh, app(nil), 100*time.Millisecond); err == nil {
-		t.Error("an ssh server is well")
+		t.Error("an ssh server passes the check")
 	}
 }

@@ -126,6 +126,6 @@ func TestCheck_EndsWithItsTimeout(t *testing.T) {
 		t.Errorf("a server that hangs up: %v", err)
 	}
 	if err := asking.Ask(t, postgres.Type, asking.Says(t, "SSH-2.0-OpenSSH_9.2\r\n"), app(nil)); err == nil {
-		t.Error("an ssh server is well")
+		t.Error("an ssh server passes the check")
 	}
 }

@@ -41,14 +41,14 @@ func TestCheck_VerifiesTLS(t *testing.T) {
 	}
 	asking.Failed(t, asking.Ask(t, redis.Type, s.Addr(), project.Settings{"tls": true}), "unknown authority", "ca_file")
 	if err := asking.Ask(t, redis.Type, s.Addr(), nil); err == nil {
-		t.Error("plain text to a server with TLS is well")
+		t.Error("plain text to a server with TLS passes the check")
 	}
 }
 
 func TestCheck_ReportsAServerThatIsNotRedis(t *testing.T) {
 	asking.Failed(t, asking.Ask(t, redis.Type, asking.Says(t, "SSH-2.0-OpenSSH_9.2\r\n"), nil), "not a Redis reply", "SSH-2.0")
 	if err := asking.Ask(t, redis.Type, asking.Rude(t), nil); err == nil {
-		t.Error("a server that hangs up is well")
+		t.Error("a server that hangs up passes the check")
 	}
 	err := asking.AskBy(t, redis.Type, asking.Path{To: asking.Silent(t)}, nil, 100*time.Millisecond)
 	if !errors.Is(err, context.DeadlineExceeded) {
@@ -60,7 +60,7 @@ func TestCheck_DetectsStopAndStart(t *testing.T) {
 	s := server.Start(t, server.Options{})
 	s.Stop()
 	if err := asking.Ask(t, redis.Type, s.Addr(), nil); err == nil {
-		t.Error("a stopped server is well")
+		t.Error("a stopped server passes the check")
 	}
 	s.Restart()
 	if err := asking.Ask(t, redis.Type, s.Addr(), nil); err != nil {

@@ -17,7 +17,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func increment(tx *Tx) error {
+func incrementCount(tx *Tx) error {
 	if tx.Ports == nil {
 		tx.Ports = map[string]int{}
 	}
@@ -56,11 +56,11 @@ func TestUpdate_ReportsAFileThatIsNotRegular(t *testing.T) {
 	for kind, place := range obstacles {
 		for _, name := range []string{"lock", "state.json", "election"} {
 			t.Run(name+" is a "+kind, func(t *testing.T) {
-				d := openTest(t)
-				update(t, d, increment)
+				d := openTestDir(t)
+				update(t, d, incrementCount)
 				path := d.path(name)
 				os.Remove(path)
-				check(t, place(path))
+				requireNoError(t, place(path))
 				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 				defer cancel()
 				_, err := d.Update(ctx, func(tx *Tx) error {
@@ -74,7 +74,7 @@ func TestUpdate_ReportsAFileThatIsNotRegular(t *testing.T) {
 				if _, ok := errors.AsType[*NotRegularError](err); !ok || !strings.HasSuffix(err.Error(), want) {
 					t.Fatalf("got %v, want %s", err, want)
 				}
-				check(t, os.Remove(path))
+				requireNoError(t, os.Remove(path))
 				update(t, d, func(tx *Tx) error {
 					election, err := tx.Elect()
 					if election == nil {
@@ -90,8 +90,8 @@ func TestUpdate_ReportsAFileThatIsNotRegular(t *testing.T) {
 
 func TestElect_ReportsAFileThatIsNotRegular(t *testing.T) {
 	for kind, place := range obstacles {
-		d := openTest(t)
-		check(t, place(d.path("election")))
+		d := openTestDir(t)
+		requireNoError(t, place(d.path("election")))
 		_, err := d.Update(t.Context(), func(tx *Tx) error { _, err := tx.Elect(); return err })
 		if _, ok := errors.AsType[*NotRegularError](err); !ok {
 			t.Errorf("%s: got %v", kind, err)
@@ -101,8 +101,8 @@ func TestElect_ReportsAFileThatIsNotRegular(t *testing.T) {
 
 func TestUpdate_SucceedsWhenThePromptLineCannotBeWritten(t *testing.T) {
 	for kind, place := range obstacles {
-		d := openTest(t)
-		check(t, place(d.path("prompt")))
+		d := openTestDir(t)
+		requireNoError(t, place(d.path("prompt")))
 		if place(d.path("stamp.config")) != nil {
 			t.Fatal("cannot place a stamp")
 		}
@@ -117,9 +117,9 @@ func TestUpdate_SucceedsWhenThePromptLineCannotBeWritten(t *testing.T) {
 		}
 		root := t.TempDir()
 		config := filepath.Join(root, ".localport.toml")
-		check(t, os.WriteFile(config, nil, 0o600))
+		requireNoError(t, os.WriteFile(config, nil, 0o600))
 		past := time.Now().Add(-time.Hour) // not the time of what was just placed
-		check(t, os.Chtimes(config, past, past))
+		requireNoError(t, os.Chtimes(config, past, past))
 		changed, err := d.Stamp(root)
 		if _, isTold := errors.AsType[*NotRegularError](err); changed == isTold {
 			t.Errorf("%s: stamp changed %v, %v", kind, changed, err)
@@ -137,36 +137,36 @@ func TestUpdate_ReportsAPathThatIsNotADirectory(t *testing.T) {
 		if strings.HasPrefix(kind, "directory") {
 			continue
 		}
-		d := openTest(t)
-		check(t, os.RemoveAll(d.Path))
-		check(t, place(d.Path))
+		d := openTestDir(t)
+		requireNoError(t, os.RemoveAll(d.Path))
+		requireNoError(t, place(d.Path))
 		_, err := d.Update(t.Context(), readOnly)
 		want := d.Path + " is a " + kind + ", not a directory; remove it"
 		if err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
 		}
-		check(t, os.Remove(d.Path))
-		update(t, d, increment)
+		requireNoError(t, os.Remove(d.Path))
+		update(t, d, incrementCount)
 	}
 }
 
 func TestUpdate_FollowsLinksToRegularFiles(t *testing.T) {
-	d := openTest(t)
-	update(t, d, increment)
+	d := openTestDir(t)
+	update(t, d, incrementCount)
 	elsewhere := t.TempDir()
 	for _, name := range []string{"lock", "state.json"} {
-		check(t, os.Rename(d.path(name), filepath.Join(elsewhere, name)))
-		check(t, os.Symlink(filepath.Join(elsewhere, name), d.path(name)))
+		requireNoError(t, os.Rename(d.path(name), filepath.Join(elsewhere, name)))
+		requireNoError(t, os.Symlink(filepath.Join(elsewhere, name), d.path(name)))
 	}
-	if st := update(t, d, increment); st.Ports["count"] != 2 {
+	if st := update(t, d, incrementCount); st.Ports["count"] != 2 {
 		t.Errorf("count %d", st.Ports["count"])
 	}
 }
 
 func TestUpdate_RunsAgainWhenItsLockIsDeleted(t *testing.T) {
 	for _, deleted := range []string{"lock", "state.json", ""} {
-		d := openTest(t)
-		update(t, d, increment)
+		d := openTestDir(t)
+		update(t, d, incrementCount)
 		runs, acts := 0, 0
 		var first, last *Election
 		st := update(t, d, func(tx *Tx) error {
@@ -181,9 +181,9 @@ func TestUpdate_RunsAgainWhenItsLockIsDeleted(t *testing.T) {
 			}
 			if runs == 1 {
 				first = last
-				check(t, os.RemoveAll(d.path(deleted)))
+				requireNoError(t, os.RemoveAll(d.path(deleted)))
 			}
-			return increment(tx)
+			return incrementCount(tx)
 		})
 		want := 2
 		if deleted != "lock" {
@@ -198,26 +198,26 @@ func TestUpdate_RunsAgainWhenItsLockIsDeleted(t *testing.T) {
 		if holds, err := last.Holds(); !holds || err != nil {
 			t.Errorf("%q: the election is not held (%v)", deleted, err)
 		}
-		check(t, last.Resign())
-		check(t, last.Resign())
+		requireNoError(t, last.Resign())
+		requireNoError(t, last.Resign())
 	}
 }
 
 func TestUpdate_StaysExclusiveWhenTheLockFileIsDeleted(t *testing.T) {
-	d := openTest(t)
-	update(t, d, increment)
+	d := openTestDir(t)
+	update(t, d, incrementCount)
 	runs := 0
 	update(t, d, func(tx *Tx) error {
 		if runs++; runs == 1 {
 			os.Remove(d.path("lock"))
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 			defer cancel()
-			_, err := d.Update(ctx, increment)
+			_, err := d.Update(ctx, incrementCount)
 			if _, ok := errors.AsType[*LockedError](err); !ok {
 				t.Errorf("got %v", err)
 			}
 		}
-		return increment(tx)
+		return incrementCount(tx)
 	})
 	if st := update(t, d, readOnly); st.Ports["count"] != 2 {
 		t.Errorf("count %d", st.Ports["count"])
@@ -225,7 +225,7 @@ func TestUpdate_StaysExclusiveWhenTheLockFileIsDeleted(t *testing.T) {
 }
 
 func TestElection_DetectsADeletedFile(t *testing.T) {
-	d := openTest(t)
+	d := openTestDir(t)
 	var old, next *Election
 	update(t, d, func(tx *Tx) (err error) { old, err = tx.Elect(); return err })
 	reelect := func() {
@@ -255,22 +255,22 @@ func TestElection_DetectsADeletedFile(t *testing.T) {
 		}
 		return err
 	})
-	check(t, old.Handover())
+	requireNoError(t, old.Handover())
 	files, err := next.CopyFiles()
-	check(t, err)
-	check(t, next.Handover())
+	requireNoError(t, err)
+	requireNoError(t, next.Handover())
 	heir := d.Inherit(files[0])
 	if holds, err := heir.Holds(); !holds || err != nil {
 		t.Errorf("the heir holds %v, %v", holds, err)
 	}
-	check(t, heir.Resign())
+	requireNoError(t, heir.Resign())
 }
 
 func TestDown_IsReadFromItsFileDuringThisBoot(t *testing.T) {
-	d := openTest(t)
-	setDown := func(down bool) { update(t, d, func(tx *Tx) error { tx.Down = down; return increment(tx) }) }
+	d := openTestDir(t)
+	setDown := func(down bool) { update(t, d, func(tx *Tx) error { tx.Down = down; return incrementCount(tx) }) }
 	setDown(false)
-	check(t, os.Rename(d.path("down.unset"), d.path("down")))
+	requireNoError(t, os.Rename(d.path("down.unset"), d.path("down")))
 	if st, err := d.Read(); err != nil || !st.Down {
 		t.Errorf("down %v, %v", st.Down, err)
 	}
@@ -282,7 +282,7 @@ func TestDown_IsReadFromItsFileDuringThisBoot(t *testing.T) {
 	if !d.Peek().Down || !d.hasDownFile(true) {
 		t.Error("it is not down")
 	}
-	check(t, os.WriteFile(d.path("down"), []byte("another boot"), 0o600))
+	requireNoError(t, os.WriteFile(d.path("down"), []byte("another boot"), 0o600))
 	setDown(false)
 	if d.Peek().Down || !d.hasDownFile(false) {
 		t.Error("down by the file of another boot")
@@ -293,13 +293,13 @@ func TestDown_IsReadFromItsFileDuringThisBoot(t *testing.T) {
 }
 
 func TestDown_ReleasesTheStartLeaseWhenTheStateCannotBeWritten(t *testing.T) {
-	d := openTest(t)
+	d := openTestDir(t)
 	update(t, d, func(tx *Tx) error {
 		tx.Hold(Lease{Kind: StartLease})
 		tx.Hold(Lease{Kind: ShellLease, Process: Self()})
 		return nil
 	})
-	check(t, os.Rename(d.path("down.unset"), d.path("down")))
+	requireNoError(t, os.Rename(d.path("down.unset"), d.path("down")))
 	if st := d.Peek(); !st.Down || len(st.Leases) != 1 || st.Leases[0].Kind != ShellLease {
 		t.Errorf("down %v, leases %v", st.Down, st.Leases)
 	}
@@ -310,37 +310,37 @@ func TestDown_ReleasesTheStartLeaseWhenTheStateCannotBeWritten(t *testing.T) {
 }
 
 func TestState_OfAnOlderVersionIsRead(t *testing.T) {
-	d := openTest(t)
-	update(t, d, func(tx *Tx) error { tx.Down = false; return increment(tx) })
+	d := openTestDir(t)
+	update(t, d, func(tx *Tx) error { tx.Down = false; return incrementCount(tx) })
 	for _, down := range []bool{true, false} {
 		// What an older version makes of a state: it drops what it does not know, and knows no down file.
 		var fields map[string]any
 		data, err := os.ReadFile(d.path("state.json"))
-		check(t, err)
-		check(t, json.Unmarshal(data, &fields))
+		requireNoError(t, err)
+		requireNoError(t, json.Unmarshal(data, &fields))
 		if fields["version"] != 1.0 {
 			t.Fatalf("version %v", fields["version"])
 		}
 		delete(fields, "down_file")
 		fields["down"] = down
 		data, err = json.Marshal(fields)
-		check(t, err)
-		check(t, os.WriteFile(d.path("state.json"), data, 0o600))
+		requireNoError(t, err)
+		requireNoError(t, os.WriteFile(d.path("state.json"), data, 0o600))
 		if st := update(t, d, readOnly); st.Down != down {
 			t.Errorf("down %v, want %v", st.Down, down)
 		}
-		if st := update(t, d, increment); st.Down != down || !st.DownFile || !d.hasDownFile(down) {
+		if st := update(t, d, incrementCount); st.Down != down || !st.DownFile || !d.hasDownFile(down) {
 			t.Errorf("down %v, want %v, with its file", st.Down, down)
 		}
 	}
 }
 
 func TestUpdate_KeepsUnusableStatesAside(t *testing.T) {
-	d := openTest(t)
+	d := openTestDir(t)
 	for i := range 3 * maxAside {
-		check(t, os.WriteFile(d.path("state.json"), []byte{'x', byte('a' + i)}, 0o600))
+		requireNoError(t, os.WriteFile(d.path("state.json"), []byte{'x', byte('a' + i)}, 0o600))
 		when := time.Now().Add(time.Duration(i) * time.Second)
-		check(t, os.Chtimes(d.path("state.json"), when, when))
+		requireNoError(t, os.Chtimes(d.path("state.json"), when, when))
 		// An error of the function's does not undo that.
 		_, err := d.Update(t.Context(), func(*Tx) error { return os.ErrInvalid })
 		if !errors.Is(err, os.ErrInvalid) {
@@ -351,11 +351,11 @@ func TestUpdate_KeepsUnusableStatesAside(t *testing.T) {
 		}
 	}
 	aside, err := filepath.Glob(d.path("state.json.unusable*"))
-	check(t, err)
+	requireNoError(t, err)
 	var kept []string
 	for _, path := range aside {
 		data, err := os.ReadFile(path)
-		check(t, err)
+		requireNoError(t, err)
 		kept = append(kept, string(data))
 	}
 	slices.Sort(kept)
@@ -365,14 +365,14 @@ func TestUpdate_KeepsUnusableStatesAside(t *testing.T) {
 }
 
 func TestListDirs_FindsProjectsWithoutAConfigAndReportsUnreadableStates(t *testing.T) {
-	d := openTest(t) // whose config never existed
+	d := openTestDir(t) // whose config never existed
 	if dirs, err := ListDirs(); len(dirs) != 0 || err != nil {
 		t.Errorf("%v, %v before any state", dirs, err)
 	}
-	update(t, d, increment)
+	update(t, d, incrementCount)
 	other, err := Open("/other/.localport.toml")
-	check(t, err)
-	check(t, os.Mkdir(other.path("state.json"), 0o700))
+	requireNoError(t, err)
+	requireNoError(t, os.Mkdir(other.path("state.json"), 0o700))
 	dirs, err := ListDirs()
 	if len(dirs) != 1 || dirs[0].Config != d.Config {
 		t.Errorf("got %v", dirs)
@@ -389,23 +389,23 @@ func TestListDirs_FindsProjectsWithoutAConfigAndReportsUnreadableStates(t *testi
 }
 
 func TestRead_DistinguishesAbsentFromUnreadable(t *testing.T) {
-	d := openTest(t)
+	d := openTestDir(t)
 	if _, err := d.Read(); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
-	check(t, os.WriteFile(d.path("state.json"), []byte("torn"), 0o600))
+	requireNoError(t, os.WriteFile(d.path("state.json"), []byte("torn"), 0o600))
 	if _, err := d.Read(); err == nil || errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestSockets_AreInOwnRuntimeDirectories(t *testing.T) {
-	d := openTest(t)
+	d := openTestDir(t)
 	t.Setenv("TMPDIR", "/tmp") // the paths of sockets are short
 	base := filepath.Dir(t.TempDir())
 	t.Setenv("XDG_RUNTIME_DIR", filepath.Join(base, "here"))
 	computed, err := d.SocketPath()
-	check(t, err)
+	requireNoError(t, err)
 	record := func(socket string) {
 		update(t, d, func(tx *Tx) error { tx.Supervisor = &Supervisor{Process: Self(), Socket: socket}; return nil })
 	}
@@ -414,12 +414,12 @@ func TestSockets_AreInOwnRuntimeDirectories(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	other := filepath.Join(base, "other/localport", d.socketName())
-	check(t, os.MkdirAll(filepath.Dir(other), 0o700))
+	requireNoError(t, os.MkdirAll(filepath.Dir(other), 0o700))
 	record(other)
 	if got := d.Sockets(); got[0] != other || got[1] != computed {
 		t.Errorf("of another session: %q", got)
 	}
-	check(t, os.Chmod(filepath.Dir(other), 0o777))
+	requireNoError(t, os.Chmod(filepath.Dir(other), 0o777))
 	if got := d.Sockets(); slices.Contains(got, other) {
 		t.Errorf("in a directory that others can write to: %q", got)
 	}
@@ -438,13 +438,13 @@ func TestSockets_AreInOwnRuntimeDirectories(t *testing.T) {
 }
 
 func TestElect_RemovesTemporaryFilesOfKilledProcesses(t *testing.T) {
-	d := openTest(t)
+	d := openTestDir(t)
 	hourAgo := time.Now().Add(-time.Hour)
 	for _, name := range []string{".new-1", ".stamp-2", "kept"} {
-		check(t, os.WriteFile(d.path(name), nil, 0o600))
-		check(t, os.Chtimes(d.path(name), hourAgo, hourAgo))
+		requireNoError(t, os.WriteFile(d.path(name), nil, 0o600))
+		requireNoError(t, os.Chtimes(d.path(name), hourAgo, hourAgo))
 	}
-	check(t, os.WriteFile(d.path(".new-young"), nil, 0o600))
+	requireNoError(t, os.WriteFile(d.path(".new-young"), nil, 0o600))
 	update(t, d, func(tx *Tx) error {
 		election, err := tx.Elect()
 		if err != nil {
@@ -453,9 +453,9 @@ func TestElect_RemovesTemporaryFilesOfKilledProcesses(t *testing.T) {
 		return election.Resign()
 	})
 	left, err := filepath.Glob(d.path("*"))
-	check(t, err)
+	requireNoError(t, err)
 	hidden, err := filepath.Glob(d.path(".*-*"))
-	check(t, err)
+	requireNoError(t, err)
 	if len(hidden) != 1 || !slices.Contains(left, d.path("kept")) {
 		t.Errorf("left %v %v", hidden, left)
 	}
@@ -463,9 +463,9 @@ func TestElect_RemovesTemporaryFilesOfKilledProcesses(t *testing.T) {
 
 // TestDir_RecoversWhateverIsDeleted compares a state with a model of it while anything of it vanishes.
 func TestDir_RecoversWhateverIsDeleted(t *testing.T) {
-	d := openTest(t)
+	d := openTestDir(t)
 	rapid.Check(t, func(rt *rapid.T) {
-		check(t, os.RemoveAll(d.Path))
+		requireNoError(t, os.RemoveAll(d.Path))
 		count, down, line := 0, false, uint64(0)
 		steps := rapid.SliceOf(rapid.SampledFrom([]string{
 			"change", "change", "bump", "down", "up", "lock", "election", "prompt", "down.unset", "state.json", "directory", "torn",
@@ -473,7 +473,7 @@ func TestDir_RecoversWhateverIsDeleted(t *testing.T) {
 		for _, step := range steps {
 			switch step {
 			case "change":
-				update(t, d, increment)
+				update(t, d, incrementCount)
 				count++
 			case "bump":
 				before := d.PromptLine()
@@ -489,11 +489,11 @@ func TestDir_RecoversWhateverIsDeleted(t *testing.T) {
 				if step == "state.json" {
 					path = d.path(step)
 				}
-				check(t, os.RemoveAll(path))
+				requireNoError(t, os.RemoveAll(path))
 				count, down = 0, false
 			case "torn":
-				check(t, os.MkdirAll(d.Path, 0o700))
-				check(t, os.WriteFile(d.path("state.json"), []byte("{"), 0o600))
+				requireNoError(t, os.MkdirAll(d.Path, 0o700))
+				requireNoError(t, os.WriteFile(d.path("state.json"), []byte("{"), 0o600))
 				count, down = 0, d.hasDownFile(true)
 			default:
 				os.Remove(d.path(step))

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 		os.Exit(enterAndHold(config))
 	}
 	if config := os.Getenv("LOCKSTATE_TEST_UPDATES"); config != "" {
-		os.Exit(playUpdates(config))
+		os.Exit(runUpdates(config))
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -59,7 +59,7 @@ func enterAndHold(config string) int {
 	return 0
 }
 
-func openTest(t *testing.T) *Dir {
+func openTestDir(t *testing.T) *Dir {
 	t.Helper()
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
 	d, err := Open("/some/project/.localport.toml")
@@ -80,7 +80,7 @@ func update(t *testing.T, d *Dir, fn func(*Tx) error) State {
 	return st
 }
 
-func check(t *testing.T, err error) {
+func requireNoError(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -131,7 +131,7 @@ func TestElect_FiftyProcessesElectOneAndKeepFiftyLeases(t *testing.T) {
 		rounds = 2
 	}
 	for range rounds {
-		d := openTest(t)
+		d := openTestDir(t)
 		crowd := make([]*testProcess, 50)
 		for i := range crowd {
 			crowd[i] = startTestProcess(t, d.Config)
@@ -176,7 +176,7 @@ func TestElect_FiftyProcessesElectOneAndKeepFiftyLeases(t *testing.T) {
 }
 
 func TestAlive_NeverMakesACandidateLose(t *testing.T) {
-	d := openTest(t)
+	d := openTestDir(t)
 	var election *Election
 	update(t, d, func(tx *Tx) (err error) {
 		if tx.Alive() {
@@ -220,7 +220,7 @@ func TestUpdate_PutsAnUnusableStateAsideWithAWarning(t *testing.T) {
 		"binary":  "\x00\xff\x00",
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := openTest(t)
+			d := openTestDir(t)
 			path := filepath.Join(d.Path, "state.json")
 			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
@@ -247,7 +247,7 @@ func TestUpdate_PutsAnUnusableStateAsideWithAWarning(t *testing.T) {
 }
 
 func TestUpdate_RecoversFromAnyStateFile(t *testing.T) {
-	d := openTest(t)
+	d := openTestDir(t)
 	path := filepath.Join(d.Path, "state.json")
 	rapid.Check(t, func(rt *rapid.T) {
 		if err := os.WriteFile(path, rapid.SliceOf(rapid.Byte()).Draw(rt, "file"), 0o600); err != nil {
@@ -270,7 +270,7 @@ func TestProcess_WithARecycledPIDIsAnother(t *testing.T) {
 }
 
 func TestState_DropsLeasesAfterAReboot(t *testing.T) {
-	d := openTest(t)
+	d := openTestDir(t)
 	update(t, d, func(tx *Tx) error {
 		tx.Hold(Lease{Kind: StartLease})
 		tx.Ports = map[string]int{"db": 12345}
@@ -284,7 +284,7 @@ func TestState_DropsLeasesAfterAReboot(t *testing.T) {
 }
 
 func TestWaitExit_ReturnsWhenTheProcessIsKilled(t *testing.T) {
-	m := startTestProcess(t, openTest(t).Config)
+	m := startTestProcess(t, openTestDir(t).Config)
 	p, ok := FindProcess(m.cmd.Process.Pid)
 	if !ok {
 		t.Fatal("not found")
@@ -317,7 +317,7 @@ func TestWaitExit_EndsWithItsContext(t *testing.T) {
 }
 
 func TestUpdate_EndsWithTheDeadlineWhenLocked(t *testing.T) {
-	d := openTest(t)
+	d := openTestDir(t)
 	update(t, d, func(*Tx) error {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
@@ -334,7 +334,7 @@ func TestUpdate_EndsWithTheDeadlineWhenLocked(t *testing.T) {
 }
 
 func TestUpdate_WritesNothingAfterAnError(t *testing.T) {
-	d := openTest(t)
+	d := openTestDir(t)
 	before := update(t, d, readOnly)
 	boom := errors.New("boom")
 	_, err := d.Update(t.Context(), func(tx *Tx) error {
@@ -351,7 +351,7 @@ func TestUpdate_WritesNothingAfterAnError(t *testing.T) {
 }
 
 func TestUpdate_ChangesThePromptLineWithEveryBump(t *testing.T) {
-	d := openTest(t)
+	d := openTestDir(t)
 	seen := map[string]bool{}
 	for range 3 {
 		update(t, d, func(tx *Tx) error { tx.Bump(); return nil })
@@ -366,7 +366,7 @@ func TestUpdate_ChangesThePromptLineWithEveryBump(t *testing.T) {
 	if d.PromptLine() != before {
 		t.Error("a lease alone changed the line")
 	}
-	check(t, os.WriteFile(filepath.Join(d.Path, "state.json"), []byte("torn"), 0o600))
+	requireNoError(t, os.WriteFile(filepath.Join(d.Path, "state.json"), []byte("torn"), 0o600))
 	update(t, d, func(tx *Tx) error { tx.Bump(); return nil })
 	if seen[d.PromptLine()] {
 		t.Error("after a lost state the line repeated")
@@ -374,7 +374,7 @@ func TestUpdate_ChangesThePromptLineWithEveryBump(t *testing.T) {
 }
 
 func TestStamp_HasItsFilesTimeAndReportsCreationAndRemoval(t *testing.T) {
-	d := openTest(t)
+	d := openTestDir(t)
 	root := t.TempDir()
 	config := filepath.Join(root, ".localport.toml")
 	stamped := func(want bool) {
@@ -384,11 +384,11 @@ func TestStamp_HasItsFilesTimeAndReportsCreationAndRemoval(t *testing.T) {
 		}
 	}
 	stamped(false)
-	check(t, os.WriteFile(config, nil, 0o600))
+	requireNoError(t, os.WriteFile(config, nil, 0o600))
 	stamped(true)
 	stamped(false)
 	past := time.Now().Add(-time.Hour)
-	check(t, os.Chtimes(config, past, past))
+	requireNoError(t, os.Chtimes(config, past, past))
 	stamped(true)
 	info, err := os.Stat(filepath.Join(d.Path, "stamp.config"))
 	if err != nil || !info.ModTime().Equal(past.Truncate(time.Nanosecond)) {
@@ -400,7 +400,7 @@ func TestStamp_HasItsFilesTimeAndReportsCreationAndRemoval(t *testing.T) {
 }
 
 func TestOpen_MakesPrivateDirectories(t *testing.T) {
-	d := openTest(t)
+	d := openTestDir(t)
 	update(t, d, func(tx *Tx) error { tx.Bump(); return nil })
 	for path, want := range map[string]os.FileMode{
 		d.Path: 0o700, d.LogDir(): 0o700, filepath.Join(d.Path, "state.json"): 0o600, filepath.Join(d.Path, "lock"): 0o600,
@@ -431,7 +431,7 @@ func TestRuntimeDir_IsOwnedByTheUserOrAnError(t *testing.T) {
 		t.Errorf("with a long XDG_RUNTIME_DIR: %q, %v", dir, err)
 	}
 	link := filepath.Join(base, "x")
-	check(t, os.Symlink("/tmp", link))
+	requireNoError(t, os.Symlink("/tmp", link))
 	if err := privateDir(link); err == nil {
 		t.Error("a symbolic link is taken for a directory of ours")
 	}

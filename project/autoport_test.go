@@ -68,7 +68,7 @@ func TestParse_AutoPortsAvoidConfiguredPorts(t *testing.T) {
 		return "[services." + name + "]\ntechnology = \"tcp\"\nlocal_port = " + port + "\nremote_port = 1\nconnection.remote_host = \"h\"\n"
 	}
 	write(t, root+"/"+ConfigName, "metrics_port = 20001\n"+service("a", "20000")+service("b", `"auto"`)+service("c", `"auto"`))
-	p, err := Parse(read(t, root), Options{Technologies: BuiltIn, PickAutoPort: func(service string) int { return map[string]int{"b": 20000, "c": 20001}[service] }})
+	p, err := Parse(readFiles(t, root), Options{Technologies: BuiltIn, PickAutoPort: func(service string) int { return map[string]int{"b": 20000, "c": 20001}[service] }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,8 +41,8 @@ type shownProgram struct {
 	Login      []string `key:"login"`
 }
 
-// take takes the settings that have a field in what into points to, each of its Go type, and returns how many those were.
-func take(settings Settings, into any) (taken int) {
+// setFields takes the settings that have a field in what into points to, each of its Go type, and returns how many those were.
+func setFields(settings Settings, into any) (taken int) {
 	v := reflect.ValueOf(into).Elem()
 	for i := range v.NumField() {
 		if value, given := settings[v.Type().Field(i).Tag.Get("key")]; given {
@@ -59,7 +59,7 @@ func (s Service) MarshalJSON() ([]byte, error) {
 	connection := shownConnection{ClusterHealth: settings["cluster_health"] != false, Reverse: s.Reverse, Alone: settings["multiplex"] == false}
 	var program shownProgram
 	if slices.ContainsFunc(BuiltIn, func(t TechnologyType) bool { return t.Name == s.Technology }) {
-		taken := take(settings, &connection) + take(settings, &program)
+		taken := setFields(settings, &connection) + setFields(settings, &program)
 		for _, other := range []string{"cluster_health", "multiplex", "reverse"} {
 			if _, given := settings[other]; given {
 				taken++

@@ -30,8 +30,8 @@ func (p *parser) checkDependencies() {
 
 func unknownServiceError(name string, known []string) error {
 	hint := ""
-	if near := NearestName(name, known); near != "" {
-		hint = didYouMean(near)
+	if nearest := NearestName(name, known); nearest != "" {
+		hint = didYouMean(nearest)
 	}
 	return fmt.Errorf("unknown service %q%s", name, hint)
 }

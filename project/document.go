@@ -92,16 +92,16 @@ func (n *node) member(names ...string) *node {
 }
 
 // merge adds the keys of over to n. Tables are merged; any other value of over replaces that of n.
-func (n *node) merge(over *node) {
-	for _, name := range over.names {
-		theirs := over.members[name]
-		switch ours := n.members[name]; {
-		case ours == nil:
-			n.addMember(theirs)
-		case ours.kind == tableKind && theirs.kind == tableKind:
-			ours.merge(theirs)
+func (n *node) merge(override *node) {
+	for _, name := range override.names {
+		overriding := override.members[name]
+		switch existing := n.members[name]; {
+		case existing == nil:
+			n.addMember(overriding)
+		case existing.kind == tableKind && overriding.kind == tableKind:
+			existing.merge(overriding)
 		default:
-			n.members[name] = theirs
+			n.members[name] = overriding
 		}
 	}
 }

@@ -15,7 +15,7 @@ func FuzzParse(f *testing.F) {
 			f.Fatal(err)
 		}
 		for _, path := range paths {
-			files := archived(readText(f, path))
+			files := parseArchive(readText(f, path))
 			f.Add(files[ConfigName], files[LocalName], files[EnvName])
 		}
 	}
@@ -27,7 +27,7 @@ func FuzzParse(f *testing.F) {
 			t.Skip(err)
 		}
 		p, err := Parse(files, Options{
-			Getenv: lookup(map[string]string{"HOME": "/home/x"}), Checks: someChecks, Technologies: slices.Concat(BuiltIn, someTechnologies),
+			Getenv: lookupIn(map[string]string{"HOME": "/home/x"}), Checks: testChecks, Technologies: slices.Concat(BuiltIn, testTechnologies),
 		})
 		if err == nil {
 			checkProject(t, p)

@@ -18,7 +18,7 @@ var update = flag.Bool("update", false, "write what was found into testdata as w
 
 // Types of check and a technology as other packages bring them: what they have in common, and what not.
 var (
-	someChecks = []CheckType{
+	testChecks = []CheckType{
 		{Name: "http", Keys: []Key{
 			{Name: "path", Default: "/", Validate: func(value any) error {
 				if !strings.HasPrefix(value.(string), "/") {
@@ -43,7 +43,7 @@ var (
 		}},
 		{Name: "command", Keys: []Key{{Name: "command", Type: TypeTextList, Required: true, Example: `, for example ["check", "{addr}"]`}}},
 	}
-	someTechnologies = []TechnologyType{{Name: "wormhole", HasRemotePort: true, Keys: []Key{
+	testTechnologies = []TechnologyType{{Name: "wormhole", HasRemotePort: true, Keys: []Key{
 		{Name: "host", Required: true},
 		{Name: "galaxy", Default: "milky way"},
 		{Name: "incantation", Secret: true},
@@ -51,7 +51,7 @@ var (
 )
 
 func TestParse_ReportsEveryErrorWithItsPosition(t *testing.T) {
-	eachCase(t, "testdata/invalid/*.txtar", func(t *testing.T, f *Files, o Options) string {
+	runCases(t, "testdata/invalid/*.txtar", func(t *testing.T, f *Files, o Options) string {
 		p, err := Parse(f, o)
 		invalid, ok := errors.AsType[*InvalidError](err)
 		if !ok {
@@ -62,7 +62,7 @@ func TestParse_ReportsEveryErrorWithItsPosition(t *testing.T) {
 }
 
 func TestParse_FillsInDefaults(t *testing.T) {
-	eachCase(t, "testdata/valid/*.txtar", func(t *testing.T, f *Files, o Options) string {
+	runCases(t, "testdata/valid/*.txtar", func(t *testing.T, f *Files, o Options) string {
 		p, err := Parse(f, o)
 		if err != nil {
 			t.Fatal(err)
@@ -75,7 +75,7 @@ func TestParse_FillsInDefaults(t *testing.T) {
 	})
 }
 
-func eachCase(t *testing.T, pattern string, run func(*testing.T, *Files, Options) string) {
+func runCases(t *testing.T, pattern string, run func(*testing.T, *Files, Options) string) {
 	paths, err := filepath.Glob(pattern)
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("%s: %v, %v", pattern, paths, err)
@@ -92,10 +92,10 @@ func runCase(t *testing.T, path string, run func(*testing.T, *Files, Options) st
 	}
 	given, want, _ := strings.Cut(string(data), "-- want --\n")
 	root, env := t.TempDir(), map[string]string{}
-	o := Options{Getenv: lookup(env), Technologies: BuiltIn, PickAutoPort: func(string) int { return 12345 }}
-	for name, text := range archived(given) {
+	o := Options{Getenv: lookupIn(env), Technologies: BuiltIn, PickAutoPort: func(string) int { return 12345 }}
+	for name, text := range parseArchive(given) {
 		if name == "types" {
-			o.Checks, o.Technologies = someChecks, slices.Concat(BuiltIn, someTechnologies)
+			o.Checks, o.Technologies = testChecks, slices.Concat(BuiltIn, testTechnologies)
 			continue
 		}
 		if name != "environment" {
@@ -127,8 +127,8 @@ func runCase(t *testing.T, path string, run func(*testing.T, *Files, Options) st
 	}
 }
 
-// archived are the files of a case by name; each begins with a line "-- NAME --".
-func archived(text string) map[string]string {
+// parseArchive are the files of a case by name; each begins with a line "-- NAME --".
+func parseArchive(text string) map[string]string {
 	files, name := map[string]string{}, ""
 	for line := range strings.Lines(text) {
 		header, isHeader := strings.CutPrefix(strings.TrimSuffix(line, " --\n"), "-- ")
@@ -143,7 +143,7 @@ func archived(text string) map[string]string {
 	return files
 }
 
-func lookup(env map[string]string) func(string) (string, bool) {
+func lookupIn(env map[string]string) func(string) (string, bool) {
 	return func(name string) (string, bool) {
 		value, ok := env[name]
 		return value, ok

@@ -58,7 +58,7 @@ DB_PASSWORD = "literal-password"
 URL = "x://u:${FROM_ENV}@h"
 `)
 	write(t, root+"/"+EnvName, "DOT=dotted\nMULTI=\"line one\nline two\"\n")
-	p, err := Parse(read(t, root), Options{Technologies: BuiltIn, Getenv: lookup(map[string]string{
+	p, err := Parse(readFiles(t, root), Options{Technologies: BuiltIn, Getenv: lookupIn(map[string]string{
 		"API_TOKEN": "api-token-value", "PLAIN": "plain-value", "FROM_ENV": "from-env-value",
 	})})
 	if err != nil {

@@ -169,10 +169,10 @@ func (p *parser) checkTable(n *node, want string) bool {
 	return n.kind == tableKind
 }
 
-func (p *parser) reportUnknownKey(n *node, near string) {
+func (p *parser) reportUnknownKey(n *node, nearest string) {
 	hint := ""
-	if near != "" {
-		hint = didYouMean(near)
+	if nearest != "" {
+		hint = didYouMean(nearest)
 	}
 	p.reportKey(n, "unknown key%s", hint)
 }
@@ -358,8 +358,8 @@ func (p *parser) lookupService(ref *reference) (string, error) {
 	s, ok := p.endpoints[ref.service]
 	if !ok {
 		hint := ""
-		if near := NearestName(ref.service, slices.Sorted(maps.Keys(p.endpoints))); near != "" {
-			hint = didYouMean(near)
+		if nearest := NearestName(ref.service, slices.Sorted(maps.Keys(p.endpoints))); nearest != "" {
+			hint = didYouMean(nearest)
 		}
 		return "", fmt.Errorf("unknown service %q%s", ref.service, hint)
 	}

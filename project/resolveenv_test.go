@@ -16,7 +16,7 @@ func TestResolveEnv_ResolvesEntries(t *testing.T) {
 		{Name: "DOLLAR", Template: "$$5"},
 	}
 	got := ResolveEnv(entries, EnvScope{
-		Lookup: lookup(map[string]string{"PATH": "/bin", "PW": "env"}),
+		Lookup: lookupIn(map[string]string{"PATH": "/bin", "PW": "env"}),
 		DotEnv: map[string]string{"PW": "dotenv", "USER": "you"},
 		Services: map[string]Endpoint{
 			"my-db": {Host: "::1", Port: 5432, IsOurs: true},

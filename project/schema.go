@@ -225,8 +225,8 @@ func suggestKey(name string, fields []field, technology string) string {
 			return didYouMean(f.name + "." + name)
 		}
 	}
-	if near := NearestName(name, names); near != "" {
-		return didYouMean(near)
+	if nearest := NearestName(name, names); nearest != "" {
+		return didYouMean(nearest)
 	}
 	return ""
 }

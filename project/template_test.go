@@ -28,7 +28,7 @@ func TestTemplate_ValuesAreNotInterpolatedAgain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := parsed.resolve(resolver{variable: lookup(map[string]string{"A": value})})
+		got, err := parsed.resolve(resolver{variable: lookupIn(map[string]string{"A": value})})
 		if got != "<"+value+">" || err != nil {
 			t.Fatalf("%q became %q, %v", value, got, err)
 		}
@@ -36,7 +36,7 @@ func TestTemplate_ValuesAreNotInterpolatedAgain(t *testing.T) {
 }
 
 func TestTemplate_MissingVariableIsAnError(t *testing.T) {
-	env := lookup(map[string]string{"SET": "set", "EMPTY": ""})
+	env := lookupIn(map[string]string{"SET": "set", "EMPTY": ""})
 	for text, want := range map[string]string{
 		"${SET}": "set", "${EMPTY}": "", "${EMPTY:-x}": "x", "${UNSET:-x}": "x", "${SET:-x}": "set",
 		"${UNSET:-}": "", "${UNSET:-a$$b}": "a$b", "${UNSET:-${SET}-${EMPTY:-y}}": "set-y", "a$b$": "a$b$",

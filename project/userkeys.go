@@ -101,8 +101,8 @@ func suggestUserKey(name string, keys []userKey) string {
 
 // suggestNearest returns the end of a message that suggests the nearest name, if there is one.
 func suggestNearest(name string, names []string) string {
-	if near := NearestName(name, names); near != "" {
-		return didYouMean(near)
+	if nearest := NearestName(name, names); nearest != "" {
+		return didYouMean(nearest)
 	}
 	return ""
 }

@@ -119,8 +119,8 @@ func choiceReader(target func(*Service) *string, values []string) reader {
 		}
 		if !slices.Contains(values, value) {
 			hint := ""
-			if near := NearestName(value, values); near != "" {
-				hint = didYouMean(near)
+			if nearest := NearestName(value, values); nearest != "" {
+				hint = didYouMean(nearest)
 			}
 			return fmt.Errorf("invalid %s %s: must be %s%s", n.name, n.quoted(), joinAlternatives(values), hint)
 		}

@@ -14,26 +14,26 @@ func TestHook_ExportsOnceOnEnteringAndLeaving(t *testing.T) {
 	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root, sub := w.project("p"), w.mkdir("p/a/b")
 		s := w.start(shell)
-		if calls := w.calls(); calls != nil {
+		if calls := w.recordedExports(); calls != nil {
 			t.Fatalf("looked outside of any project: %v", calls)
 		}
 
-		w.expectLooks(s, cd(sub), 1)
+		w.expectExports(s, cd(sub), 1)
 		if got := projectOfShell(s); got != root {
 			t.Errorf("after cd into the project PROJECT is %q, want %q", got, root)
 		}
 		w.expectQuiet(s)
-		w.expectLooks(s, "cd ..", 0)
-		w.expectLooks(s, cd(root), 0)
+		w.expectExports(s, "cd ..", 0)
+		w.expectExports(s, cd(root), 0)
 		w.expectQuiet(s)
-		w.expectLooks(s, "cd ..", 1)
+		w.expectExports(s, "cd ..", 1)
 		if got := projectOfShell(s); got != "" {
 			t.Errorf("after leaving the project PROJECT is %q", got)
 		}
-		w.expectLooks(s, "cd /", 0)
-		w.expectLooks(s, cd(w.dir), 0)
+		w.expectExports(s, "cd /", 0)
+		w.expectExports(s, cd(w.dir), 0)
 
-		calls := w.calls()
+		calls := w.recordedExports()
 		want := []string{"export", shell, "--pid", "", "--root", "", "--line", "", "--told", "", "--retry", ""}
 		for i, c := range calls {
 			got := slices.Clone(c.Args)
@@ -58,7 +58,7 @@ func TestHook_UsesTheNearestProject(t *testing.T) {
 		for _, step := range []struct{ to, want string }{
 			{outer, outer}, {inner, inner}, {filepath.Dir(inner), outer}, {inner, inner}, {w.dir, ""},
 		} {
-			w.expectLooks(s, cd(step.to), 1)
+			w.expectExports(s, cd(step.to), 1)
 			if got := projectOfShell(s); got != step.want {
 				t.Errorf("in %s PROJECT is %q, want %q", step.to, got, step.want)
 			}
@@ -95,7 +95,7 @@ func TestHook_DetectsEveryFileChange(t *testing.T) {
 		change := func(what string, do func()) {
 			t.Helper()
 			do()
-			if got := w.looks(func() { s.Run("true") }); got != 1 {
+			if got := w.countExports(func() { s.Run("true") }); got != 1 {
 				t.Errorf("%s: looked %d times, want 1", what, got)
 			}
 			w.expectQuiet(s)
@@ -113,7 +113,7 @@ func TestHook_DetectsEveryFileChange(t *testing.T) {
 					t.Errorf("the project is gone but PROJECT is %q", got)
 				}
 				w.write(path)
-				w.expectLooks(s, "cd ..", 1)
+				w.expectExports(s, "cd ..", 1)
 			}
 		}
 	})
@@ -125,7 +125,7 @@ func TestHook_EntersAProjectThatAppears(t *testing.T) {
 		s := w.start(shell)
 		s.Run(cd(here))
 		w.project("here")
-		w.expectLooks(s, "true", 1)
+		w.expectExports(s, "true", 1)
 		if got := projectOfShell(s); got != here {
 			t.Errorf("PROJECT is %q, want %q", got, here)
 		}
@@ -142,7 +142,7 @@ func TestHook_FindsAMovedProject(t *testing.T) {
 		if err := os.Rename(old, moved); err != nil {
 			t.Fatal(err)
 		}
-		w.expectLooks(s, "true", 1)
+		w.expectExports(s, "true", 1)
 		if got := projectOfShell(s); got != moved {
 			t.Errorf("PROJECT is %q, want %q", got, moved)
 		}
@@ -154,7 +154,7 @@ func TestHook_FirstPromptExportsOnlyWhenNeeded(t *testing.T) {
 	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		s := w.startWith(shellpty.Config{Shell: shell, RC: w.rc(shell), Dir: root})
-		if calls := w.calls(); len(calls) != 1 || projectOfShell(s) != root {
+		if calls := w.recordedExports(); len(calls) != 1 || projectOfShell(s) != root {
 			t.Errorf("a shell that starts in a project looked %d times; PROJECT is %q", len(calls), projectOfShell(s))
 		}
 
@@ -162,7 +162,7 @@ func TestHook_FirstPromptExportsOnlyWhenNeeded(t *testing.T) {
 		nested := w.startWith(shellpty.Config{
 			Shell: shell, RC: w.rc(shell), Env: []string{"LOCALPORT_DIFF=" + root, "PROJECT=" + root},
 		})
-		if calls := w.calls(); len(calls) != 2 || projectOfShell(nested) != "" {
+		if calls := w.recordedExports(); len(calls) != 2 || projectOfShell(nested) != "" {
 			t.Errorf("a nested shell looked %d times; PROJECT is %q", len(calls)-1, projectOfShell(nested))
 		}
 		w.expectQuiet(nested)
@@ -179,12 +179,12 @@ func TestHook_TreatsASymlinkedProjectAsTheSame(t *testing.T) {
 			}
 		}
 		s := w.start(shell)
-		w.expectLooks(s, cd(link), 1)
+		w.expectExports(s, cd(link), 1)
 		if got := projectOfShell(s); got != root {
 			t.Errorf("through the link PROJECT is %q, want the physical %q", got, root)
 		}
-		w.expectLooks(s, cd(root), 0)
-		w.expectLooks(s, cd(deep), 0) // its parent by name is no project, its parent on disk is
+		w.expectExports(s, cd(root), 0)
+		w.expectExports(s, cd(deep), 0) // its parent by name is no project, its parent on disk is
 		w.expectQuiet(s)
 	})
 }
@@ -218,13 +218,13 @@ func TestHook_HandlesUnusualDirectoryNames(t *testing.T) {
 			"two words", "it's", `"double"`, "$HOME `x` $(x)", "new\nline", "- -e", "größe 日本", "*?[a]", "\x01\x7f~!#%",
 		} {
 			root := w.project(name)
-			w.expectLooks(s, cd(root), 1)
+			w.expectExports(s, cd(root), 1)
 			if got := projectOfShell(s); got != root {
 				t.Errorf("PROJECT is %q, want %q", got, root)
 			}
 			w.expectQuiet(s)
-			w.expectLooks(s, cd(w.mkdir(name+"/sub")), 0)
-			w.expectLooks(s, cd(w.dir), 1)
+			w.expectExports(s, cd(w.mkdir(name+"/sub")), 0)
+			w.expectExports(s, cd(w.dir), 1)
 		}
 	})
 }

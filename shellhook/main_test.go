@@ -13,7 +13,7 @@ import (
 // runs until its standard input ends.
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "localport" {
-		os.Exit(localport(os.Args[1:]))
+		os.Exit(runFakeLocalport(os.Args[1:]))
 	}
 	if len(os.Args) > 1 && os.Args[1] == "play-waiting" {
 		_, _ = io.Copy(io.Discard, os.Stdin)

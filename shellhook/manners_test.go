@@ -58,12 +58,12 @@ func TestHook_KeepsOtherHooksAndRunsOnce(t *testing.T) {
 			if got := s.Eval(`"$noted"`); !strings.Contains(got, c.want) || strings.Count(got, ":7") != strings.Count(c.want, ":7") {
 				t.Errorf("the other hooks noted %q, want %q once", got, c.want)
 			}
-			w.expectLooks(s, cd(root), 1)
+			w.expectExports(s, cd(root), 1)
 			if got := projectOfShell(s); got != root {
 				t.Errorf("PROJECT is %q, want %q", got, root)
 			}
 			w.setLine(root, "1 0 0")
-			w.expectLooks(s, "true", 1)
+			w.expectExports(s, "true", 1)
 		})
 	}
 }
@@ -121,17 +121,17 @@ func TestHook_IsIndependentOfTheUsersOptions(t *testing.T) {
 			if out := s.Screen(); strings.TrimSpace(out) != "[1]>" {
 				t.Errorf("starting printed %q", out)
 			}
-			w.expectLooks(s, cd(root), 1)
+			w.expectExports(s, cd(root), 1)
 			w.expectQuiet(s)
 			if got := projectOfShell(s); got != root {
 				t.Errorf("PROJECT is %q, want %q", got, root)
 			}
 			w.setLine(root, "11 0 0")
-			w.expectLooks(s, "true", 1)
-			w.expectLooks(s, "cd ..", 1)
+			w.expectExports(s, "true", 1)
+			w.expectExports(s, "cd ..", 1)
 			s.Run("! true")
 			w.expectQuiet(s)
-			for _, env := range append(environs(w), environOf(s)) {
+			for _, env := range append(recordedEnvironments(w), environOf(s)) {
 				for entry := range env {
 					if strings.Contains(entry, "__localport") {
 						t.Errorf("exported: %s=%s", entry, env[entry])
@@ -142,9 +142,9 @@ func TestHook_IsIndependentOfTheUsersOptions(t *testing.T) {
 	}
 }
 
-// environs are the environments that the looks were given.
-func environs(w *testEnv) (envs []map[string]string) {
-	for _, c := range w.calls() {
+// recordedEnvironments are the environments that the looks were given.
+func recordedEnvironments(w *testEnv) (envs []map[string]string) {
+	for _, c := range w.recordedExports() {
 		env := make(map[string]string)
 		for _, entry := range c.Env {
 			name, value, _ := strings.Cut(entry, "=")
@@ -161,9 +161,9 @@ func TestHook_DoesNotRunInSubshells(t *testing.T) {
 	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		s := w.start(shell)
-		w.expectLooks(s, "(cd "+root+"; true)", 0)
-		w.expectLooks(s, "x=$(cd "+root+"; pwd); true", 0)
-		w.expectLooks(s, "cd "+root+" | true", 0)
+		w.expectExports(s, "(cd "+root+"; true)", 0)
+		w.expectExports(s, "x=$(cd "+root+"; pwd); true", 0)
+		w.expectExports(s, "cd "+root+" | true", 0)
 		if got := projectOfShell(s); got != "" {
 			t.Errorf("PROJECT is %q", got)
 		}
@@ -180,7 +180,7 @@ func TestHook_DoesNotAffectScripts(t *testing.T) {
 		if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		w.expectLooks(s, shell+" "+script, 0)
+		w.expectExports(s, shell+" "+script, 0)
 		if out := s.Output(); out != "it ran" {
 			t.Errorf("the script printed %q", out)
 		}
@@ -193,8 +193,8 @@ var shellArgs = map[string]struct{ print, names string }{
 	"fish": {"echo it ran", "begin; set -n; functions -an; trap; end >%s"},
 }
 
-// names are the variables, functions, options and traps of a shell after a tour through a project.
-func names(t *testing.T, w *testEnv, shell, rc string) []string {
+// shellNames are the variables, functions, options and traps of a shell after a tour through a project.
+func shellNames(t *testing.T, w *testEnv, shell, rc string) []string {
 	t.Helper()
 	root := w.project("p")
 	s := w.startWith(shellpty.Config{Shell: shell, RC: rc})
@@ -216,8 +216,8 @@ func TestHook_LeavesOnlyItsOwnNames(t *testing.T) {
 	}
 	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		traps := map[string]string{"bash": "trap 'echo x' INT EXIT USR1 DEBUG\n", "zsh": "trap 'echo x' INT USR1\n"}[shell]
-		had := names(t, w, shell, traps)
-		has := names(t, w, shell, traps+w.rc(shell))
+		had := shellNames(t, w, shell, traps)
+		has := shellNames(t, w, shell, traps+w.rc(shell))
 		for _, name := range has {
 			if !slices.Contains(had, name) && !strings.HasPrefix(name, "__localport_") && !slices.Contains(theirs[shell], name) {
 				t.Errorf("left in the shell: %q", name)
@@ -236,7 +236,7 @@ func TestHook_EvaluatedAgainKeepsItsState(t *testing.T) {
 		root := w.project("p")
 		s := w.start(shell)
 		s.Run(cd(root))
-		w.expectLooks(s, strings.TrimSpace(w.rc(shell)), 0)
+		w.expectExports(s, strings.TrimSpace(w.rc(shell)), 0)
 		w.expectQuiet(s)
 		if got := projectOfShell(s); got != root {
 			t.Errorf("PROJECT is %q, want %q", got, root)
@@ -254,7 +254,7 @@ func TestHook_IgnoresVariablesFromTheEnvironment(t *testing.T) {
 			env = append(env, name+"="+leaked[name])
 		}
 		s := w.startWith(shellpty.Config{Shell: shell, RC: w.rc(shell), Env: env, Dir: root})
-		calls := w.calls()
+		calls := w.recordedExports()
 		if len(calls) != 1 || calls[0].Root != "" || calls[0].Told != "" {
 			t.Errorf("looks with leaked bookkeeping: %+v", calls)
 		}

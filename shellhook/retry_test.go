@@ -24,24 +24,24 @@ const shortLimit = "--limit=200ms"
 func TestHook_RepeatsAFailedExportWithBackoff(t *testing.T) {
 	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
-		mend := w.flag("fail", "")
+		mend := w.setBehaviour("fail", "")
 		s := w.start(shell)
-		w.expectLooks(s, cd(root), 1)
+		w.expectExports(s, cd(root), 1)
 		w.expectQuiet(s)
 		for _, wait := range []int{5, 10, 15, 20} {
-			w.expectLooks(s, advanceClock(shell, wait-4), 0)
-			w.expectLooks(s, advanceClock(shell, wait), 1)
+			w.expectExports(s, advanceClock(shell, wait-4), 0)
+			w.expectExports(s, advanceClock(shell, wait), 1)
 			w.expectQuiet(s)
 		}
 		for _, wait := range []int{25, 30, 35, 40, 45, 50, 55, 60, 60} {
-			w.expectLooks(s, advanceClock(shell, wait), 1)
+			w.expectExports(s, advanceClock(shell, wait), 1)
 		}
 		mend()
-		w.expectLooks(s, advanceClock(shell, 60), 1)
+		w.expectExports(s, advanceClock(shell, 60), 1)
 		if got := projectOfShell(s); got != root {
 			t.Errorf("PROJECT is %q, want %q", got, root)
 		}
-		calls := w.calls()
+		calls := w.recordedExports()
 		if slices.Contains(calls[0].Args, shortLimit) {
 			t.Errorf("the first look was made with %q", calls[0].Args)
 		}
@@ -50,7 +50,7 @@ func TestHook_RepeatsAFailedExportWithBackoff(t *testing.T) {
 				t.Errorf("a repeated look was made with %q", call.Args)
 			}
 		}
-		w.expectLooks(s, advanceClock(shell, 1000), 0) // it succeeded: there is nothing to repeat
+		w.expectExports(s, advanceClock(shell, 1000), 0) // it succeeded: there is nothing to repeat
 	})
 }
 
@@ -59,10 +59,10 @@ func TestHook_RepeatsAFailedExportOutsideAnyProject(t *testing.T) {
 		root := w.project("p")
 		s := w.start(shell)
 		s.Run(cd(root))
-		defer w.flag("fail", "")()
-		w.expectLooks(s, cd(w.dir), 1)
+		defer w.setBehaviour("fail", "")()
+		w.expectExports(s, cd(w.dir), 1)
 		w.expectQuiet(s)
-		w.expectLooks(s, advanceClock(shell, 5), 1)
+		w.expectExports(s, advanceClock(shell, 5), 1)
 		w.expectQuiet(s)
 	})
 }
@@ -70,29 +70,29 @@ func TestHook_RepeatsAFailedExportOutsideAnyProject(t *testing.T) {
 func TestHook_DoesNotRepeatAnAnswer(t *testing.T) {
 	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
-		defer w.flag("fail", "4")() // as where the project is not allowed
+		defer w.setBehaviour("fail", "4")() // as where the project is not allowed
 		s := w.start(shell)
-		w.expectLooks(s, cd(root), 1)
-		w.expectLooks(s, advanceClock(shell, 100), 0)
+		w.expectExports(s, cd(root), 1)
+		w.expectExports(s, advanceClock(shell, 100), 0)
 	})
 }
 
 func TestHook_ExportsAgainWhenADirectoryIsBack(t *testing.T) {
 	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
-		mend := w.flag("fail", "4")
+		mend := w.setBehaviour("fail", "4")
 		s := w.start(shell)
-		w.expectLooks(s, cd(root), 1)
+		w.expectExports(s, cd(root), 1)
 		if err := os.Rename(root, root+".away"); err != nil {
 			t.Fatal(err)
 		}
-		w.expectLooks(s, ":", 1)
+		w.expectExports(s, ":", 1)
 		w.expectQuiet(s)
 		mend()
 		if err := os.Rename(root+".away", root); err != nil {
 			t.Fatal(err)
 		}
-		w.expectLooks(s, ":", 1)
+		w.expectExports(s, ":", 1)
 		if got := projectOfShell(s); got != root {
 			t.Errorf("PROJECT is %q, want %q", got, root)
 		}
@@ -103,7 +103,7 @@ func TestHook_StartsNoProcessBeforeARetryIsDue(t *testing.T) {
 	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		tr := newTrace(t)
 		root := w.project("p")
-		defer w.flag("fail", "")()
+		defer w.setBehaviour("fail", "")()
 		s := w.startWith(shellpty.Config{Shell: shell, RC: w.rc(shell), Wrap: tr.wrap()})
 		s.Run(cd(root))
 		before := len(tr.processes())
@@ -128,7 +128,7 @@ func TestHook_TakesOverFromAnOlderOne(t *testing.T) {
 		s.Run(forget + "; " + strings.TrimSpace(w.rc(shell)))
 		w.expectQuiet(s)
 		w.setLine(root, "1 0 0")
-		w.expectLooks(s, "true", 1)
+		w.expectExports(s, "true", 1)
 		if out := s.Output(); out != "" {
 			t.Errorf("printed %q", out)
 		}
@@ -150,7 +150,7 @@ func TestHook_PassesRetryBack(t *testing.T) {
 		}
 		s.Run("source " + path)
 		s.Run(cd(root))
-		if calls := w.calls(); len(calls) != 1 || calls[0].Retry != retry {
+		if calls := w.recordedExports(); len(calls) != 1 || calls[0].Retry != retry {
 			t.Errorf("looks: %+v", calls)
 		}
 	})

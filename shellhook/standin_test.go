@@ -14,8 +14,8 @@ import (
 	"github.com/localport-sh/localport/shellhook"
 )
 
-// call is what the stand-in records of one `localport export`.
-type call struct {
+// exportCall is what the stand-in records of one `localport export`.
+type exportCall struct {
 	Args  []string
 	Env   []string
 	Dir   string // physical
@@ -27,9 +27,9 @@ type call struct {
 	PID   int    // --pid
 }
 
-// localport plays the program: `hook SHELL`, and `export SHELL` as far as the hooks can see it. It keeps its things
+// runFakeLocalport plays the program: `hook SHELL`, and `export SHELL` as far as the hooks can see it. It keeps its things
 // beside itself, and exports PROJECT and LOCALPORT_DIFF, both the project's root.
-func localport(args []string) int {
+func runFakeLocalport(args []string) int {
 	base := filepath.Dir(os.Args[0])
 	shell, err := shellhook.Lookup(args[1])
 	if err != nil {
@@ -58,8 +58,8 @@ func localport(args []string) int {
 	return 0
 }
 
-func recordCall(base string, args []string) call {
-	c := call{Args: args, Env: os.Environ()}
+func recordCall(base string, args []string) exportCall {
+	c := exportCall{Args: args, Env: os.Environ()}
 	flags := flag.NewFlagSet("export", flag.ExitOnError)
 	flags.StringVar(&c.Root, "root", "missing", "")
 	flags.StringVar(&c.Line, "line", "missing", "")
@@ -86,8 +86,8 @@ func recordCall(base string, args []string) call {
 }
 
 // statements are what the shell has to evaluate to be where the call found it.
-func statements(shell shellhook.Shell, base string, c call) (text string) {
-	root, dir, line := projectOf(c.Dir), "", ""
+func statements(shell shellhook.Shell, base string, c exportCall) (text string) {
+	root, dir, line := findProject(c.Dir), "", ""
 	if root != "" {
 		dir = stateDir(base, root)
 		line = recordStamps(root, dir)
@@ -101,7 +101,7 @@ func statements(shell shellhook.Shell, base string, c call) (text string) {
 	return text + shell.Export("PROJECT", root) + shell.Export("LOCALPORT_DIFF", root)
 }
 
-func projectOf(dir string) string {
+func findProject(dir string) string {
 	for dir != "" {
 		if _, err := os.Stat(filepath.Join(dir, ".localport.toml")); err == nil {
 			return dir

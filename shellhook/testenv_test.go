@@ -75,8 +75,8 @@ func (w *testEnv) setLine(root, line string) {
 	}
 }
 
-// flag makes the stand-in fail ("fail"), hang until a signal ("hang") or say something ("say").
-func (w *testEnv) flag(name, text string) (clear func()) {
+// setBehaviour makes the stand-in fail ("fail"), hang until a signal ("hang") or say something ("say").
+func (w *testEnv) setBehaviour(name, text string) (clear func()) {
 	w.t.Helper()
 	path := filepath.Join(filepath.Dir(w.exe), name)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -85,8 +85,8 @@ func (w *testEnv) flag(name, text string) (clear func()) {
 	return func() { _ = os.Remove(path) }
 }
 
-// calls are all the looks so far.
-func (w *testEnv) calls() (calls []call) {
+// recordedExports are all the looks so far.
+func (w *testEnv) recordedExports() (calls []exportCall) {
 	w.t.Helper()
 	file, err := os.Open(filepath.Join(filepath.Dir(w.exe), "calls"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -97,7 +97,7 @@ func (w *testEnv) calls() (calls []call) {
 	}
 	defer file.Close()
 	for in := bufio.NewScanner(file); in.Scan(); {
-		var c call
+		var c exportCall
 		if err := json.Unmarshal(in.Bytes(), &c); err != nil {
 			w.t.Fatal(err)
 		}
@@ -106,25 +106,25 @@ func (w *testEnv) calls() (calls []call) {
 	return calls
 }
 
-// looks runs do and reports how many looks that made.
-func (w *testEnv) looks(do func()) int {
+// countExports runs do and reports how many looks that made.
+func (w *testEnv) countExports(do func()) int {
 	w.t.Helper()
-	before := len(w.calls())
+	before := len(w.recordedExports())
 	do()
-	return len(w.calls()) - before
+	return len(w.recordedExports()) - before
 }
 
-// expectLooks fails the test unless the line makes that many looks.
-func (w *testEnv) expectLooks(s *shellpty.Shell, line string, want int) {
+// expectExports fails the test unless the line makes that many looks.
+func (w *testEnv) expectExports(s *shellpty.Shell, line string, want int) {
 	w.t.Helper()
-	if got := w.looks(func() { s.Run(line) }); got != want {
+	if got := w.countExports(func() { s.Run(line) }); got != want {
 		w.t.Errorf("%s: looked %d times, want %d; on the screen:\n%s", line, got, want, s.Screen())
 	}
 }
 
 func (w *testEnv) expectQuiet(s *shellpty.Shell) {
 	w.t.Helper()
-	w.expectLooks(s, "true", 0)
+	w.expectExports(s, "true", 0)
 	if out := s.Output(); out != "" {
 		w.t.Errorf("a prompt printed %q", out)
 	}

@@ -72,24 +72,24 @@ func (b *tunnelListener) accept(ctx context.Context) {
 	}
 }
 
-func (b *tunnelListener) forward(ctx context.Context, near net.Conn) {
-	defer near.Close()
-	far, err := b.path.Dial(ctx)
+func (b *tunnelListener) forward(ctx context.Context, client net.Conn) {
+	defer client.Close()
+	upstream, err := b.path.Dial(ctx)
 	if err != nil {
 		b.mu.Lock()
 		b.dialErr = err
 		b.mu.Unlock()
-		if tcp, ok := near.(*net.TCPConn); ok {
+		if tcp, ok := client.(*net.TCPConn); ok {
 			_ = tcp.SetLinger(0) // so that the program sees a reset, not an empty answer
 		}
 		return
 	}
-	defer far.Close()
-	stop := context.AfterFunc(ctx, func() { near.Close(); far.Close() })
+	defer upstream.Close()
+	stop := context.AfterFunc(ctx, func() { client.Close(); upstream.Close() })
 	defer stop()
 	var sending sync.WaitGroup
-	sending.Go(func() { copyHalf(far, near) })
-	copyHalf(near, far)
+	sending.Go(func() { copyHalf(upstream, client) })
+	copyHalf(client, upstream)
 	sending.Wait()
 }
 

@@ -49,8 +49,8 @@ func ask(t *testing.T, addr string, settings project.Settings) error {
 	return check(ctx, path(addr))
 }
 
-// listen serves on an address of its own until the test ends.
-func listen(t *testing.T, server *grpc.Server) string {
+// startServer serves on an address of its own until the test ends.
+func startServer(t *testing.T, server *grpc.Server) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -67,17 +67,17 @@ func listen(t *testing.T, server *grpc.Server) string {
 	return ln.Addr().String()
 }
 
-// healthy starts a server with the standard health service.
-func healthy(t *testing.T, options ...grpc.ServerOption) (addr string, service *health.Server) {
+// startHealthServer starts a server with the standard health service.
+func startHealthServer(t *testing.T, options ...grpc.ServerOption) (addr string, service *health.Server) {
 	t.Helper()
 	server := grpc.NewServer(options...)
 	service = health.NewServer()
 	healthpb.RegisterHealthServer(server, service)
-	return listen(t, server), service
+	return startServer(t, server), service
 }
 
 func TestCheck_SucceedsOnServing(t *testing.T) {
-	addr, service := healthy(t)
+	addr, service := startHealthServer(t)
 	long := "shop." + strings.Repeat("v", 300)
 	service.SetServingStatus("shop.Orders", healthpb.HealthCheckResponse_SERVING)
 	service.SetServingStatus(long, healthpb.HealthCheckResponse_SERVING)
@@ -89,7 +89,7 @@ func TestCheck_SucceedsOnServing(t *testing.T) {
 }
 
 func TestCheck_NamesWhatIsNotServing(t *testing.T) {
-	addr, service := healthy(t)
+	addr, service := startHealthServer(t)
 	service.SetServingStatus("shop.Orders", healthpb.HealthCheckResponse_NOT_SERVING)
 	service.SetServingStatus("shop.Stock", healthpb.HealthCheckResponse_UNKNOWN)
 	asking.Failed(t, ask(t, addr, project.Settings{"service": "shop.Orders"}), `service "shop.Orders" is NOT_SERVING`)
@@ -100,11 +100,11 @@ func TestCheck_NamesWhatIsNotServing(t *testing.T) {
 }
 
 func TestCheck_ReportsAMissingHealthService(t *testing.T) {
-	asking.Failed(t, ask(t, listen(t, grpc.NewServer()), nil), "does not have the health service", "unknown service grpc.health.v1.Health", `"tcp"`)
+	asking.Failed(t, ask(t, startServer(t, grpc.NewServer()), nil), "does not have the health service", "unknown service grpc.health.v1.Health", `"tcp"`)
 }
 
-// guarded lets in who has the token, and says why it lets nobody else in.
-func guarded(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+// requireToken lets in who has the token, and says why it lets nobody else in.
+func requireToken(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 	given, _ := metadata.FromIncomingContext(ctx)
 	switch strings.Join(given.Get("authorization"), "") {
 	case "Bearer opensesame":
@@ -116,7 +116,7 @@ func guarded(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle g
 }
 
 func TestCheck_SendsCredentialsAndNeverPrintsThem(t *testing.T) {
-	addr, _ := healthy(t, grpc.UnaryInterceptor(guarded))
+	addr, _ := startHealthServer(t, grpc.UnaryInterceptor(requireToken))
 	headers := map[string]string{"Authorization": "Bearer opensesame"}
 	if err := ask(t, addr, project.Settings{"headers": headers}); err != nil {
 		t.Error(err)
@@ -131,7 +131,7 @@ func TestCheck_SendsCredentialsAndNeverPrintsThem(t *testing.T) {
 }
 
 func TestCheck_SendsTheAuthority(t *testing.T) {
-	addr, _ := healthy(t, grpc.UnaryInterceptor(
+	addr, _ := startHealthServer(t, grpc.UnaryInterceptor(
 		func(ctx context.Context, _ any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
 			given, _ := metadata.FromIncomingContext(ctx)
 			return nil, status.Error(codes.Aborted, strings.Join(given.Get(":authority"), ""))
@@ -146,7 +146,7 @@ func TestCheck_VerifiesTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr, _ := healthy(t, grpc.Creds(secured))
+	addr, _ := startHealthServer(t, grpc.Creds(secured))
 	for name, settings := range map[string]project.Settings{
 		"authority of certificates": {"ca_file": ca.File},
 		"authority":                 {"ca_file": ca.File, "authority": "shop.test:443"},
@@ -194,7 +194,7 @@ func TestCheck_UnreachableServerIsNotAServiceFailure(t *testing.T) {
 
 func TestCheck_EndsWithItsContext(t *testing.T) {
 	asked := make(chan struct{})
-	addr, _ := healthy(t, grpc.UnaryInterceptor(
+	addr, _ := startHealthServer(t, grpc.UnaryInterceptor(
 		func(ctx context.Context, _ any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
 			close(asked)
 			<-ctx.Done()

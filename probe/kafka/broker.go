@@ -105,7 +105,7 @@ func (b *broker) explainError(ctx context.Context, err error, secured bool) erro
 		hint = h.hint
 	}
 	failure, known := errors.AsType[*probe.Failure](err)
-	said, spoke := errors.AsType[*kerr.Error](err)
+	brokerErr, spoke := errors.AsType[*kerr.Error](err)
 	closed := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 	_, alert := errors.AsType[tls.AlertError](err)
 	switch {
@@ -114,7 +114,7 @@ func (b *broker) explainError(ctx context.Context, err error, secured bool) erro
 	case ctx.Err() != nil:
 		return fmt.Errorf("ask: %w", ctx.Err())
 	case spoke:
-		return &probe.Failure{Reason: said.Message + ": " + said.Description, Hint: hint}
+		return &probe.Failure{Reason: brokerErr.Message + ": " + brokerErr.Description, Hint: hint}
 	case errors.Is(err, errNotKafka):
 		return &probe.Failure{Reason: err.Error(), Hint: "check remote_port; if the listener uses TLS, set health_check.tls = true"}
 	case alert:

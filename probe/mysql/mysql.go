@@ -80,11 +80,11 @@ const (
 )
 
 func isLoginRefused(err error) bool {
-	var said *mysql.MySQLError
-	if !errors.As(err, &said) {
+	var serverErr *mysql.MySQLError
+	if !errors.As(err, &serverErr) {
 		return false
 	}
-	switch said.Number {
+	switch serverErr.Number {
 	case errAccessDenied, errDBAccessDenied, errNoAuthPlugin, errAccessDeniedOther:
 		return true
 	}
@@ -106,10 +106,10 @@ func explainError(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	var said *mysql.MySQLError
+	var serverErr *mysql.MySQLError
 	switch {
-	case errors.As(err, &said):
-		return &probe.Failure{Reason: fmt.Sprintf("%s (error %d)", said.Message, said.Number), Hint: hints[said.Number]}
+	case errors.As(err, &serverErr):
+		return &probe.Failure{Reason: fmt.Sprintf("%s (error %d)", serverErr.Message, serverErr.Number), Hint: hints[serverErr.Number]}
 	case ctx.Err() != nil:
 		return fmt.Errorf("log in: %w", ctx.Err())
 	case errors.Is(err, mysql.ErrNoTLS):

@@ -161,8 +161,8 @@ const (
 
 // explainError returns a Failure with the server's own message if it sent one.
 func explainError(ctx context.Context, err error, noPassword bool) error {
-	if said, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return &probe.Failure{Reason: fmt.Sprintf("%s (SQLSTATE %s)", said.Message, said.Code), Hint: hintFor(said.Code, noPassword)}
+	if serverErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return &probe.Failure{Reason: fmt.Sprintf("%s (SQLSTATE %s)", serverErr.Message, serverErr.Code), Hint: hintFor(serverErr.Code, noPassword)}
 	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("log in: %w", ctx.Err())

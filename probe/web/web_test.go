@@ -171,8 +171,8 @@ func TestCheck_UnreachableServerIsNotAServiceFailure(t *testing.T) {
 	}
 }
 
-// silent accepts connections and holds what it is told until the client hangs up.
-func silent(t *testing.T, says string) string {
+// startSilentServer accepts connections and holds what it is told until the client hangs up.
+func startSilentServer(t *testing.T, says string) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -206,7 +206,7 @@ func TestCheck_EndsWithItsContext(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		if err := ask(ctx, path(silent(t, says))); !errors.Is(err, context.DeadlineExceeded) {
+		if err := ask(ctx, path(startSilentServer(t, says))); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%q: %v", says, err)
 		}
 		cancel()
@@ -214,14 +214,14 @@ func TestCheck_EndsWithItsContext(t *testing.T) {
 }
 
 func TestCheck_AcceptsInformationalResponses(t *testing.T) {
-	addr := silent(t, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n")
+	addr := startSilentServer(t, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n")
 	if err := asking.Ask(t, HTTP, addr, nil); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestCheck_ReportsAnAnswerThatIsNotHTTP(t *testing.T) {
-	asking.Failed(t, asking.Ask(t, HTTP, silent(t, "220 mail.test ESMTP\r\n"), nil), "the answer is not HTTP", "mail.test")
+	asking.Failed(t, asking.Ask(t, HTTP, startSilentServer(t, "220 mail.test ESMTP\r\n"), nil), "the answer is not HTTP", "mail.test")
 }
 
 func TestKeys_AreValidatedWhenParsed(t *testing.T) {
@@ -238,7 +238,7 @@ func TestKeys_AreValidatedWhenParsed(t *testing.T) {
 		{"headers", map[string]string{"X Y": "a"}},
 		{"headers", map[string]string{"X-Y": "opensesame\r\n"}},
 	} {
-		err := valid(t, HTTPS, bad.name, bad.value)
+		err := validateKey(t, HTTPS, bad.name, bad.value)
 		if err == nil || strings.Contains(err.Error(), "opensesame") {
 			t.Errorf("%s = %v: %v", bad.name, bad.value, err)
 		}
@@ -253,13 +253,13 @@ func TestKeys_AreValidatedWhenParsed(t *testing.T) {
 		{"expected_body", "/"},
 		{"headers", map[string]string{"Authorization": "Bearer x"}},
 	} {
-		if err := valid(t, HTTP, good.name, good.value); err != nil {
+		if err := validateKey(t, HTTP, good.name, good.value); err != nil {
 			t.Errorf("%s = %v: %v", good.name, good.value, err)
 		}
 	}
 }
 
-func valid(t *testing.T, kind probe.Type, name string, value any) error {
+func validateKey(t *testing.T, kind probe.Type, name string, value any) error {
 	t.Helper()
 	for _, key := range kind.Keys {
 		if key.Name == name {

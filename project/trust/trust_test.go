@@ -25,10 +25,10 @@ connection = { host = "h", key_file = "id" }
 
 func newStore(t *testing.T) Store {
 	t.Helper()
-	return Store{Dir: filepath.Join(physical(t, t.TempDir()), "data", "trust")}
+	return Store{Dir: filepath.Join(resolveLinks(t, t.TempDir()), "data", "trust")}
 }
 
-func physical(t *testing.T, dir string) string {
+func resolveLinks(t *testing.T, dir string) string {
 	t.Helper()
 	real, err := filepath.EvalSymlinks(dir)
 	must(t, err)
@@ -50,28 +50,28 @@ func write(t *testing.T, path, text string) {
 
 func newProject(t *testing.T) string {
 	t.Helper()
-	root := physical(t, t.TempDir())
+	root := resolveLinks(t, t.TempDir())
 	write(t, filepath.Join(root, project.ConfigName), config)
 	return root
 }
 
-func files(t *testing.T, root string) *project.Files {
+func readFiles(t *testing.T, root string) *project.Files {
 	t.Helper()
 	f, err := project.Read(root)
 	must(t, err)
 	return f
 }
 
-func ask(t *testing.T, s Store, root string) Verdict {
+func askVerdict(t *testing.T, s Store, root string) Verdict {
 	t.Helper()
-	verdict, _, err := s.Ask(files(t, root))
+	verdict, _, err := s.Ask(readFiles(t, root))
 	must(t, err)
 	return verdict
 }
 
 func wantVerdict(t *testing.T, s Store, root string, want Verdict) {
 	t.Helper()
-	if got := ask(t, s, root); got != want {
+	if got := askVerdict(t, s, root); got != want {
 		t.Errorf("%s: %s, want %s", root, got, want)
 	}
 }
@@ -82,14 +82,14 @@ func TestStore_AllowsNothingByDefault(t *testing.T) {
 	if _, err := os.Stat(s.Dir); err == nil {
 		t.Error("asking made the store")
 	}
-	must(t, s.Allow(files(t, root)))
+	must(t, s.Allow(readFiles(t, root)))
 	wantVerdict(t, s, root, Allowed)
 	wantVerdict(t, s, newProject(t), Unknown) // the same bytes elsewhere
-	must(t, s.Deny(files(t, root)))
+	must(t, s.Deny(readFiles(t, root)))
 	wantVerdict(t, s, root, Denied)
 	write(t, filepath.Join(root, project.ConfigName), config+"\n")
 	wantVerdict(t, s, root, Denied)
-	must(t, s.Allow(files(t, root)))
+	must(t, s.Allow(readFiles(t, root)))
 	wantVerdict(t, s, root, Allowed)
 	write(t, filepath.Join(root, project.ConfigName), config)
 	wantVerdict(t, s, root, Changed) // the denial forgot what was allowed before it
@@ -103,18 +103,18 @@ func TestStore_AnyChangedByteNeedsAllowance(t *testing.T) {
 			absent := name != project.ConfigName
 			text := config
 			if absent {
-				must(t, s.Allow(files(t, root)))
+				must(t, s.Allow(readFiles(t, root)))
 				text = "# a\n"
 				write(t, path, "")
 				wantVerdict(t, s, root, Changed)
 				write(t, path, text)
 			}
-			must(t, s.Allow(files(t, root)))
+			must(t, s.Allow(readFiles(t, root)))
 			for i := range text {
 				changed := []byte(text)
 				changed[i] ^= 1
 				write(t, path, string(changed))
-				if got := ask(t, s, root); got != Changed {
+				if got := askVerdict(t, s, root); got != Changed {
 					t.Fatalf("byte %d: %s", i, got)
 				}
 			}
@@ -132,7 +132,7 @@ func TestStore_ARemovedFileNeedsAllowance(t *testing.T) {
 	for _, name := range []string{project.LocalName, project.EnvName, "id"} {
 		s, root := newStore(t), newProject(t)
 		write(t, filepath.Join(root, name), "")
-		must(t, s.Allow(files(t, root)))
+		must(t, s.Allow(readFiles(t, root)))
 		must(t, os.Remove(filepath.Join(root, name)))
 		wantVerdict(t, s, root, Changed)
 	}
@@ -143,7 +143,7 @@ func TestStore_RemembersEarlierContents(t *testing.T) {
 	branch := func(n int) { write(t, filepath.Join(root, project.EnvName), "A="+strconv.Itoa(n)) }
 	for n := range maxAllowedDigests + 1 {
 		branch(n)
-		must(t, s.Allow(files(t, root)))
+		must(t, s.Allow(readFiles(t, root)))
 	}
 	for n, want := range map[int]Verdict{0: Changed, 1: Allowed, maxAllowedDigests: Allowed} { // a bounded memory: the oldest goes
 		branch(n)
@@ -153,7 +153,7 @@ func TestStore_RemembersEarlierContents(t *testing.T) {
 
 func TestStore_IsPrivateToTheUser(t *testing.T) {
 	s, root := newStore(t), newProject(t)
-	must(t, s.Allow(files(t, root)))
+	must(t, s.Allow(readFiles(t, root)))
 	must(t, filepath.WalkDir(filepath.Dir(s.Dir), func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -170,11 +170,11 @@ func TestStore_IsPrivateToTheUser(t *testing.T) {
 	}))
 	for _, mode := range []fs.FileMode{0o770, 0o702} {
 		must(t, os.Chmod(s.Dir, mode))
-		verdict, _, err := s.Ask(files(t, root))
+		verdict, _, err := s.Ask(readFiles(t, root))
 		if verdict != Unknown || err == nil || !strings.Contains(err.Error(), s.Dir) {
 			t.Errorf("mode %v: %s, %v", mode, verdict, err)
 		}
-		if s.Allow(files(t, root)) == nil || s.Deny(files(t, root)) == nil {
+		if s.Allow(readFiles(t, root)) == nil || s.Deny(readFiles(t, root)) == nil {
 			t.Errorf("mode %v: written", mode)
 		}
 	}
@@ -182,7 +182,7 @@ func TestStore_IsPrivateToTheUser(t *testing.T) {
 	wantVerdict(t, s, root, Allowed)
 	if os.Getuid() == 0 {
 		must(t, os.Chown(s.Dir, 1234, -1))
-		if verdict, _, err := s.Ask(files(t, root)); verdict != Unknown || err == nil {
+		if verdict, _, err := s.Ask(readFiles(t, root)); verdict != Unknown || err == nil {
 			t.Errorf("another user's store: %s, %v", verdict, err)
 		}
 	}
@@ -190,23 +190,23 @@ func TestStore_IsPrivateToTheUser(t *testing.T) {
 
 func TestStore_RejectsASymbolicLink(t *testing.T) {
 	s, root := newStore(t), newProject(t)
-	must(t, s.Allow(files(t, root)))
+	must(t, s.Allow(readFiles(t, root)))
 	link := Store{Dir: filepath.Join(t.TempDir(), "trust")}
 	must(t, os.Symlink(s.Dir, link.Dir))
-	if verdict, _, err := link.Ask(files(t, root)); verdict != Unknown || err == nil {
+	if verdict, _, err := link.Ask(readFiles(t, root)); verdict != Unknown || err == nil {
 		t.Errorf("%s, %v", verdict, err)
 	}
 }
 
 func TestStore_UnusableRecordAllowsNothing(t *testing.T) {
 	s, root, other := newStore(t), newProject(t), newProject(t)
-	must(t, s.Allow(files(t, root)))
+	must(t, s.Allow(readFiles(t, root)))
 	record := s.recordPath(filepath.Join(root, project.ConfigName))
 	whole, err := os.ReadFile(record)
 	must(t, err)
 	for n := range len(whole) - 2 { // without its last line feed a record is whole
 		write(t, record, string(whole[:n]))
-		if got := ask(t, s, root); got != Unknown {
+		if got := askVerdict(t, s, root); got != Unknown {
 			t.Fatalf("torn after %d bytes: %s", n, got)
 		}
 	}
@@ -223,15 +223,15 @@ func TestStore_UnusableRecordAllowsNothing(t *testing.T) {
 	must(t, os.Mkdir(record, 0o700))
 	wantVerdict(t, s, root, Unknown)
 	must(t, os.Remove(record))
-	must(t, s.Allow(files(t, root)))
+	must(t, s.Allow(readFiles(t, root)))
 	wantVerdict(t, s, root, Allowed)
 }
 
 func TestStore_AllowReplacesAnUnusableRecord(t *testing.T) {
 	s, root := newStore(t), newProject(t)
-	must(t, s.Allow(files(t, root)))
+	must(t, s.Allow(readFiles(t, root)))
 	write(t, s.recordPath(filepath.Join(root, project.ConfigName)), "{")
-	must(t, s.Allow(files(t, root)))
+	must(t, s.Allow(readFiles(t, root)))
 	wantVerdict(t, s, root, Allowed)
 }
 
@@ -239,7 +239,7 @@ func TestStore_ConcurrentAllowsAreAllRecorded(t *testing.T) {
 	s, root := newStore(t), newProject(t)
 	var all []*project.Files
 	for n := range 16 {
-		f := files(t, root)
+		f := readFiles(t, root)
 		f.DotEnv = []byte(strconv.Itoa(n))
 		all = append(all, f)
 	}
@@ -263,7 +263,7 @@ func TestStore_KeepsConfigsOfOneDirectoryApart(t *testing.T) {
 	s, root := newStore(t), newProject(t)
 	other := filepath.Join(root, "other.toml")
 	write(t, other, config)
-	must(t, s.Allow(files(t, root)))
+	must(t, s.Allow(readFiles(t, root)))
 	f, err := project.ReadFile(other)
 	must(t, err)
 	if verdict, _, err := s.Ask(f); verdict != Unknown || err != nil {

@@ -34,7 +34,7 @@ type repository struct {
 
 func newRepository(t *testing.T) repository {
 	t.Helper()
-	top := physical(t, t.TempDir())
+	top := resolveLinks(t, t.TempDir())
 	r := repository{top: top, main: filepath.Join(top, "main"), linked: filepath.Join(top, "linked"), store: newStore(t)}
 	write(t, filepath.Join(r.main, project.ConfigName), config)
 	write(t, filepath.Join(r.main, "sub", project.ConfigName), config+"# sub\n")
@@ -48,7 +48,7 @@ func newRepository(t *testing.T) repository {
 
 func (r repository) allow(t *testing.T, root string) {
 	t.Helper()
-	must(t, r.store.Allow(files(t, root)))
+	must(t, r.store.Allow(readFiles(t, root)))
 }
 
 func TestWorktree_OfAnAllowedCheckoutIsAllowed(t *testing.T) {
@@ -78,7 +78,7 @@ func TestWorktree_AllowsSiblingsButNotTheMainCheckout(t *testing.T) {
 func TestWorktree_DeniedStaysDenied(t *testing.T) {
 	r := newRepository(t)
 	r.allow(t, r.main)
-	must(t, r.store.Deny(files(t, r.linked)))
+	must(t, r.store.Deny(readFiles(t, r.linked)))
 	wantVerdict(t, r.store, r.linked, Denied)
 	write(t, r.store.recordPath(filepath.Join(r.linked, project.ConfigName)), "torn")
 	wantVerdict(t, r.store, r.linked, Unknown)
@@ -87,7 +87,7 @@ func TestWorktree_DeniedStaysDenied(t *testing.T) {
 func TestWorktree_OfADeniedCheckoutIsUnknown(t *testing.T) {
 	r := newRepository(t)
 	r.allow(t, r.main)
-	must(t, r.store.Deny(files(t, r.main)))
+	must(t, r.store.Deny(readFiles(t, r.main)))
 	wantVerdict(t, r.store, r.linked, Unknown)
 }
 
@@ -95,12 +95,12 @@ func TestWorktree_UsesTheMainCheckoutsDotEnv(t *testing.T) {
 	r := newRepository(t)
 	write(t, filepath.Join(r.main, project.EnvName), "A=1")
 	r.allow(t, r.main)
-	verdict, acting, err := r.store.Ask(files(t, r.linked))
+	verdict, acting, err := r.store.Ask(readFiles(t, r.linked))
 	if verdict != Allowed || err != nil || string(acting.DotEnv) != "A=1" || acting.Root != r.linked ||
 		acting.DotEnvPath != filepath.Join(r.main, project.EnvName) {
 		t.Errorf("%s, %+v, %v", verdict, acting, err)
 	}
-	if f := files(t, r.linked); f.DotEnv != nil {
+	if f := readFiles(t, r.linked); f.DotEnv != nil {
 		t.Error("the files asked about were changed")
 	}
 	second := filepath.Join(r.top, "second")
@@ -115,7 +115,7 @@ func TestWorktree_UsesTheMainCheckoutsDotEnv(t *testing.T) {
 	wantVerdict(t, r.store, r.linked, Changed)
 
 	write(t, filepath.Join(r.linked, project.EnvName), "B=1")
-	if _, acting, err := r.store.Ask(files(t, r.linked)); err != nil || string(acting.DotEnv) != "B=1" {
+	if _, acting, err := r.store.Ask(readFiles(t, r.linked)); err != nil || string(acting.DotEnv) != "B=1" {
 		t.Errorf("its own .env: %+v, %v", acting, err)
 	}
 }
@@ -196,7 +196,7 @@ func TestWorktree_ForgedGitFileIsRejected(t *testing.T) {
 		strings.Repeat("x", maxPointerSize+1),
 	} {
 		write(t, git, text)
-		verdict, acting, err := r.store.Ask(files(t, forged))
+		verdict, acting, err := r.store.Ask(readFiles(t, forged))
 		if verdict != Unknown || acting.DotEnv != nil || err != nil {
 			t.Errorf("%.60q: %s, .env %q, %v", text, verdict, acting.DotEnv, err)
 		}

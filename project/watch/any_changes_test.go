@@ -76,7 +76,7 @@ func TestWatcher_ReportsTheLastOfAnyChanges(t *testing.T) {
 		t.Log("renamed ancestors are left to the slow look, which this test does not wait for")
 		fileEvents = fileEvents[:len(fileEvents)-8]
 	}
-	dir, runs := physical(t), 0
+	dir, runs := resolvedTempDir(t), 0
 	rapid.Check(t, func(t *rapid.T) {
 		runs++
 		base := filepath.Join(dir, strconv.Itoa(runs))
@@ -113,7 +113,7 @@ func (p *fileTree) read() content { return readContents([]string{p.path})[p.path
 func BenchmarkAFloodOfOtherFiles(b *testing.B) {
 	for _, watched := range []bool{false, true} {
 		b.Run("watched="+strconv.FormatBool(watched), func(b *testing.B) {
-			dir := physical(b)
+			dir := resolvedTempDir(b)
 			if watched {
 				startWatcher(b, defaultSettings, filepath.Join(dir, ".localport.toml"))
 			}

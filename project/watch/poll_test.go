@@ -21,7 +21,7 @@ func noEventSettings() settings {
 }
 
 func TestWatcher_PollsWithoutEventsAndSaysWhy(t *testing.T) {
-	dir := physical(t)
+	dir := resolvedTempDir(t)
 	path := filepath.Join(dir, "f")
 	onWindows := noEventSettings()
 	onWindows.unreliableFilesystem = func(string) string { return "9p" }
@@ -53,14 +53,14 @@ func TestWatcher_PollsWithoutEventsAndSaysWhy(t *testing.T) {
 }
 
 func TestWatcher_DoesNotPollALocalFilesystem(t *testing.T) {
-	w := startWatcher(t, defaultSettings, filepath.Join(physical(t), "f"))
+	w := startWatcher(t, defaultSettings, filepath.Join(resolvedTempDir(t), "f"))
 	if reason, is := w.Polling(); is {
 		t.Errorf("polling, because %s", reason)
 	}
 }
 
 func TestWatcher_ReturnsToEventsWhenTheLimitIsRaised(t *testing.T) {
-	path := filepath.Join(physical(t), "f")
+	path := filepath.Join(resolvedTempDir(t), "f")
 	var raised atomic.Bool
 	s := fastSettings()
 	s.pollInterval = 5 * time.Millisecond
@@ -83,7 +83,7 @@ func TestWatcher_ReturnsToEventsWhenTheLimitIsRaised(t *testing.T) {
 }
 
 func TestWatcher_RescanFindsAChangeWithoutAnEvent(t *testing.T) {
-	path, elsewhere := filepath.Join(physical(t), "f"), filepath.Join(physical(t), "g")
+	path, elsewhere := filepath.Join(resolvedTempDir(t), "f"), filepath.Join(resolvedTempDir(t), "g")
 	write(t, path, "old")
 	must(t, os.Link(path, elsewhere))
 	s := fastSettings()
@@ -97,7 +97,7 @@ func TestWatcher_RescanFindsAChangeWithoutAnEvent(t *testing.T) {
 }
 
 func TestWatcher_RescansAfterLostEvents(t *testing.T) {
-	path := filepath.Join(physical(t), "f")
+	path := filepath.Join(resolvedTempDir(t), "f")
 	sources := make(chan *eventSource, 1)
 	s := fastSettings()
 	s.addDir = func(*fsnotify.Watcher, string) error { return nil }
@@ -113,7 +113,7 @@ func TestWatcher_RescansAfterLostEvents(t *testing.T) {
 }
 
 func TestWatcher_ReplacesAnEndedSource(t *testing.T) {
-	path := filepath.Join(physical(t), "f")
+	path := filepath.Join(resolvedTempDir(t), "f")
 	sources := make(chan *eventSource, 2)
 	s := fastSettings()
 	s.newSource = func() (*eventSource, error) {

@@ -8,7 +8,7 @@ import (
 
 // BenchmarkALook is what every 30 seconds cost where nothing happens, and every two where no events come.
 func BenchmarkALook(b *testing.B) {
-	dir := physical(b)
+	dir := resolvedTempDir(b)
 	var paths []string
 	for _, name := range []string{".localport.toml", ".localport.local.toml", ".env"} {
 		paths = append(paths, filepath.Join(dir, name))

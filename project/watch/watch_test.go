@@ -44,7 +44,7 @@ func waitForChange(t testing.TB, w *Watcher, what string) {
 
 // A directory may be gone just when it is to be watched, and back with its old number before anybody looks again.
 func TestWatcher_WatchesABrieflyMissingDirectory(t *testing.T) {
-	shop, gone := filepath.Join(physical(t), "shop"), false
+	shop, gone := filepath.Join(resolvedTempDir(t), "shop"), false
 	must(t, os.Mkdir(shop, 0o700))
 	s := fastSettings()
 	s.addDir = func(w *fsnotify.Watcher, dir string) error {
@@ -99,8 +99,8 @@ func must(t interface {
 	}
 }
 
-// physical is a temporary directory by its physical path.
-func physical(t testing.TB) string {
+// resolvedTempDir is a temporary directory by its physical path.
+func resolvedTempDir(t testing.TB) string {
 	t.Helper()
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	must(t, err)
@@ -127,7 +127,7 @@ func TestWatcher_ReportsEveryWayOfSaving(t *testing.T) {
 			if _, err := exec.LookPath(program); err != nil {
 				t.Skipf("%s is missing", program)
 			}
-			dir := physical(t)
+			dir := resolvedTempDir(t)
 			path := filepath.Join(dir, "f")
 			write(t, path, "old\n")
 			w := startWatcher(t, fastSettings(), path)
@@ -142,7 +142,7 @@ func TestWatcher_ReportsEveryWayOfSaving(t *testing.T) {
 }
 
 func TestWatcher_ReportsRemovalAndReturn(t *testing.T) {
-	path := filepath.Join(physical(t), ".env")
+	path := filepath.Join(resolvedTempDir(t), ".env")
 	w := startWatcher(t, fastSettings(), path)
 	write(t, path, "A=1")
 	waitForText(t, w, path, "A=1", "it appeared")
@@ -153,7 +153,7 @@ func TestWatcher_ReportsRemovalAndReturn(t *testing.T) {
 }
 
 func TestWatcher_IgnoresATouch(t *testing.T) {
-	path := filepath.Join(physical(t), "f")
+	path := filepath.Join(resolvedTempDir(t), "f")
 	write(t, path, "same")
 	w := newWatcher([]string{path}, fastSettings())
 	defer w.watches.close()
@@ -175,7 +175,7 @@ func TestWatcher_IgnoresATouch(t *testing.T) {
 
 func TestWatcher_ReportsWhatTheCallerMayHaveMissed(t *testing.T) {
 	for _, event := range []bool{true, false} {
-		path := filepath.Join(physical(t), "f")
+		path := filepath.Join(resolvedTempDir(t), "f")
 		write(t, path, "same")
 		w := newWatcher([]string{path}, fastSettings())
 		defer w.watches.close()
@@ -193,7 +193,7 @@ func TestWatcher_ReportsWhatTheCallerMayHaveMissed(t *testing.T) {
 }
 
 func TestWatcher_ReportsANamedPipeWithoutBlocking(t *testing.T) {
-	path := filepath.Join(physical(t), "f")
+	path := filepath.Join(resolvedTempDir(t), "f")
 	write(t, path, "old")
 	w := startWatcher(t, fastSettings(), path)
 	must(t, os.Remove(path))
@@ -211,7 +211,7 @@ func TestWatcher_ReportsARemovedAndRecreatedDirectory(t *testing.T) {
 				continue // left to the slow look
 			}
 			t.Run(gone+" "+how, func(t *testing.T) {
-				base := physical(t)
+				base := resolvedTempDir(t)
 				root, victim := filepath.Join(base, "a/b/shop"), filepath.Join(base, gone)
 				path := filepath.Join(root, ".localport.toml")
 				must(t, os.MkdirAll(root, 0o700))
@@ -240,7 +240,7 @@ func TestWatcher_ReportsARemovedAndRecreatedDirectory(t *testing.T) {
 }
 
 func TestWatcher_ReportsAFileInANewDirectory(t *testing.T) {
-	path := filepath.Join(physical(t), "one/two/three/local.toml")
+	path := filepath.Join(resolvedTempDir(t), "one/two/three/local.toml")
 	w := startWatcher(t, fastSettings(), path)
 	must(t, os.MkdirAll(filepath.Dir(path), 0o700))
 	write(t, path, "new")
@@ -248,7 +248,7 @@ func TestWatcher_ReportsAFileInANewDirectory(t *testing.T) {
 }
 
 func TestWatcher_SetPathsLosesNoChange(t *testing.T) {
-	dir := physical(t)
+	dir := resolvedTempDir(t)
 	one, two, three := filepath.Join(dir, "one"), filepath.Join(dir, "2/two"), filepath.Join(dir, "3/three")
 	for _, path := range []string{two, three} {
 		must(t, os.Mkdir(filepath.Dir(path), 0o700))
@@ -262,7 +262,7 @@ func TestWatcher_SetPathsLosesNoChange(t *testing.T) {
 }
 
 func TestWatcher_WatchesOnlyDirectoriesOnThePath(t *testing.T) {
-	dir := physical(t)
+	dir := resolvedTempDir(t)
 	for _, sub := range []string{"shop/node_modules/a/b", "shop/.git", "main"} {
 		must(t, os.MkdirAll(filepath.Join(dir, sub), 0o700))
 	}
@@ -281,7 +281,7 @@ func TestWatcher_WatchesOnlyDirectoriesOnThePath(t *testing.T) {
 }
 
 func TestWatcher_CloseIsIdempotent(t *testing.T) {
-	w := start([]string{filepath.Join(physical(t), "f")}, fastSettings())
+	w := start([]string{filepath.Join(resolvedTempDir(t), "f")}, fastSettings())
 	w.Close()
 	w.Close()
 	w.SetPaths(nil)

@@ -31,22 +31,22 @@ type fileID struct {
 
 // update watches exactly the directories that decide what the paths resolve to. It returns why some changes have no
 // event, if so, and false if the directories kept changing meanwhile.
-func (a *watchSet) update(paths []string, s settings) (reason string, steady bool) {
-	if a.isIncomplete {
-		a.close() // the limit may have been raised
+func (w *watchSet) update(paths []string, s settings) (reason string, steady bool) {
+	if w.isIncomplete {
+		w.close() // the limit may have been raised
 	}
 	for range 8 {
 		dirs, names := requiredWatches(paths)
-		if a.source != nil && maps.Equal(dirs, a.dirs) {
-			a.names = names
-			return a.unreliableReason, true
+		if w.source != nil && maps.Equal(dirs, w.dirs) {
+			w.names = names
+			return w.unreliableReason, true
 		}
-		a.close()
-		if err := a.open(dirs, s); err != nil {
+		w.close()
+		if err := w.open(dirs, s); err != nil {
 			return describeWatchError(err), true
 		}
 	}
-	return a.unreliableReason, false
+	return w.unreliableReason, false
 }
 
 // requiredWatches returns the directories that decide what the paths resolve to, and the names in them.
@@ -78,64 +78,64 @@ func identify(dir string) fileID {
 	return fileID{dev: uint64(stat.Dev), ino: stat.Ino}
 }
 
-func (a *watchSet) open(dirs map[string]fileID, s settings) error {
+func (w *watchSet) open(dirs map[string]fileID, s settings) error {
 	source, err := s.newSource()
 	if err != nil {
 		return err
 	}
-	a.source, a.dirs = source, dirs
+	w.source, w.dirs = source, dirs
 	for _, dir := range slices.Sorted(maps.Keys(dirs)) {
-		a.add(dir, s)
+		w.add(dir, s)
 	}
 	return nil
 }
 
 // add watches one directory. Changes of an ancestor that cannot be watched are found by the rescan.
-func (a *watchSet) add(dir string, s settings) {
-	err := s.addDir(a.source.Watcher, dir)
+func (w *watchSet) add(dir string, s settings) {
+	err := s.addDir(w.source.Watcher, dir)
 	gone := errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 	switch {
 	case gone: // the required directories have changed, even if they look the same again: inode numbers are reused
-		delete(a.dirs, dir)
-	case a.dirs[dir].isAncestor: // optional
+		delete(w.dirs, dir)
+	case w.dirs[dir].isAncestor: // optional
 	case err != nil:
-		a.unreliableReason, a.isIncomplete = fmt.Sprintf("watch %s: %s", dir, describeWatchError(err)), true
-	case a.unreliableReason == "":
+		w.unreliableReason, w.isIncomplete = fmt.Sprintf("watch %s: %s", dir, describeWatchError(err)), true
+	case w.unreliableReason == "":
 		if kind := s.unreliableFilesystem(dir); kind != "" {
-			a.unreliableReason = fmt.Sprintf("%s is on %s, which does not report changes made by other machines", dir, kind)
+			w.unreliableReason = fmt.Sprintf("%s is on %s, which does not report changes made by other machines", dir, kind)
 		}
 	}
 }
 
 // isRelevant reports whether an event may concern the files. The name alone decides: a directory that has two paths, as with a bind
 // mount, reports events under either.
-func (a *watchSet) isRelevant(event fsnotify.Event) bool {
-	if _, watched := a.dirs[event.Name]; watched {
+func (w *watchSet) isRelevant(event fsnotify.Event) bool {
+	if _, watched := w.dirs[event.Name]; watched {
 		if event.Has(fsnotify.Remove) || event.Has(fsnotify.Rename) {
-			a.close() // it is no longer watched, and may exist again before the next update
+			w.close() // it is no longer watched, and may exist again before the next update
 		}
 		return true
 	}
-	return a.names[filepath.Base(event.Name)]
+	return w.names[filepath.Base(event.Name)]
 }
 
-func (a *watchSet) eventsCh() <-chan fsnotify.Event {
-	if a.source == nil {
+func (w *watchSet) eventsCh() <-chan fsnotify.Event {
+	if w.source == nil {
 		return nil
 	}
-	return a.source.Events
+	return w.source.Events
 }
 
-func (a *watchSet) lostCh() <-chan struct{} {
-	if a.source == nil {
+func (w *watchSet) lostCh() <-chan struct{} {
+	if w.source == nil {
 		return nil
 	}
-	return a.source.lostCh
+	return w.source.lostCh
 }
 
-func (a *watchSet) close() {
-	if a.source != nil {
-		a.source.close()
+func (w *watchSet) close() {
+	if w.source != nil {
+		w.source.close()
 	}
-	*a = watchSet{}
+	*w = watchSet{}
 }

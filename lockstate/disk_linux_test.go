@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inChild runs the calling test once more, in a process of its own that may harm itself, and reports whether this is
+// inChild runs the calling test again in a child process, which may break its own environment, and reports whether this is
 // that process.
 func inChild(t *testing.T, attr *syscall.SysProcAttr) bool {
 	t.Helper()
@@ -298,7 +298,7 @@ func TestUpdate_LeavesAStateWithoutPermission(t *testing.T) {
 	}
 }
 
-// What nobody will write again is found in the runtime directory, and is the state's once that can be written.
+// The last change of a supervisor is stored in the runtime directory, and in the state file once that can be written.
 func TestUpdate_KeepsALastChangeElsewhereNamespace(t *testing.T) {
 	if !inMountNamespace(t) {
 		return
@@ -349,7 +349,7 @@ func TestUpdate_KeepsALastChangeElsewhereNamespace(t *testing.T) {
 	isEnded(d.Peek(), second)
 	isEnded(update(t, d, readOnly), second)
 
-	// A release that knows nothing of it has recorded somebody since.
+	// An older release, which ignores the fallback, has recorded a lease since.
 	requireNoError(t, unix.Mount("", mount, "", unix.MS_REMOUNT, ""))
 	path := d.path("state.json")
 	data, err := os.ReadFile(path)
@@ -367,7 +367,7 @@ func TestUpdate_KeepsALastChangeElsewhereNamespace(t *testing.T) {
 	}
 	isEnded(d.Peek(), second, third)
 
-	// An older one does not count.
+	// An older fallback is ignored.
 	st.Line = 0
 	data, err = json.Marshal(fallback{st, time.Now()})
 	requireNoError(t, err)

@@ -25,7 +25,7 @@ func incrementCount(tx *Tx) error {
 	return nil
 }
 
-// obstacles are what may lie where a file of ours belongs, by the name that the error has for them.
+// obstacles are what may be at the path of one of our files, by the name in the error.
 var obstacles = map[string]func(path string) error{
 	"named pipe":            func(path string) error { return unix.Mkfifo(path, 0o600) },
 	"directory":             func(path string) error { return os.Mkdir(path, 0o700) },
@@ -461,7 +461,7 @@ func TestElect_RemovesTemporaryFilesOfKilledProcesses(t *testing.T) {
 	}
 }
 
-// TestDir_RecoversWhateverIsDeleted compares a state with a model of it while anything of it vanishes.
+// TestDir_RecoversWhateverIsDeleted compares a state with a model of it while its files are deleted at random.
 func TestDir_RecoversWhateverIsDeleted(t *testing.T) {
 	d := openTestDir(t)
 	rapid.Check(t, func(rt *rapid.T) {

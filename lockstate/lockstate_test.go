@@ -16,7 +16,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestMain lets the test binary play a process that holds a lease and stands for election.
+// TestMain lets the test binary act as a process that holds a lease and takes part in the election.
 func TestMain(m *testing.M) {
 	if config := os.Getenv("LOCKSTATE_TEST_ENTER"); config != "" {
 		os.Exit(enterAndHold(config))
@@ -89,7 +89,7 @@ func requireNoError(t *testing.T, err error) {
 
 func readOnly(*Tx) error { return nil }
 
-// testProcess is one process of a crowd.
+// testProcess is one of many processes that compete for the election.
 type testProcess struct {
 	cmd  *exec.Cmd
 	in   *os.File

@@ -12,7 +12,7 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// memcached is a whole new type of health check: a package like this, and a line in probe/kinds.
+// memcached is a complete type of health check: a package like this, and a line in probe/kinds.
 var memcached = probe.Type{
 	CheckType: project.CheckType{Name: "memcached", Keys: []project.Key{{Name: "version"}}},
 	New: func(s project.Settings) (probe.Check, error) {
@@ -41,7 +41,7 @@ func ask(ctx context.Context, path probe.Dialer, wanted string) error {
 	return nil
 }
 
-// direct is a path without a tunnel.
+// direct is a dialer without a tunnel.
 type direct string
 
 func (d direct) Dial(ctx context.Context) (net.Conn, error) {

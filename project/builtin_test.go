@@ -9,7 +9,7 @@ import (
 // BuiltIn are the technologies that localport comes with.
 var BuiltIn []TechnologyType
 
-// shownConnection is how the cases in testdata show the settings of a technology that is built in.
+// shownConnection is the form in which testdata shows the settings of a built-in technology.
 type shownConnection struct {
 	ResourceType  string `key:"resource_type"`
 	ResourceName  string `key:"resource_name"`
@@ -33,7 +33,7 @@ type shownConnection struct {
 	Settings      Settings
 }
 
-// shownProgram are the settings that stand beside connection.
+// shownProgram is the form in which testdata shows the settings of a service's own table.
 type shownProgram struct {
 	Command    []string `key:"command"`
 	Ready      string   `key:"ready"`
@@ -41,7 +41,7 @@ type shownProgram struct {
 	Login      []string `key:"login"`
 }
 
-// setFields takes the settings that have a field in what into points to, each of its Go type, and returns how many those were.
+// setFields stores the settings that have a field in *into, and returns their number.
 func setFields(settings Settings, into any) (taken int) {
 	v := reflect.ValueOf(into).Elem()
 	for i := range v.NumField() {
@@ -53,7 +53,7 @@ func setFields(settings Settings, into any) (taken int) {
 	return taken
 }
 
-// MarshalJSON shows a service as the cases in testdata do.
+// MarshalJSON returns the form of a service in testdata.
 func (s Service) MarshalJSON() ([]byte, error) {
 	settings := s.Connection.Settings
 	connection := shownConnection{ClusterHealth: settings["cluster_health"] != false, Reverse: s.Reverse, Alone: settings["multiplex"] == false}

@@ -11,12 +11,12 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write what was found into testdata as what is wanted")
+var update = flag.Bool("update", false, "replace the wanted results in testdata by the actual ones")
 
-// A case in testdata is an archive: the project's files, "environment" with NAME=value lines, "types" if those below are
-// to be known, and "want".
+// A case in testdata is an archive: the project's files, "environment" with NAME=value lines, "types" to use the types
+// below, and "want".
 
-// Types of check and a technology as other packages bring them: what they have in common, and what not.
+// Types of health check and a technology as other packages define them, with keys in common and keys of their own.
 var (
 	testChecks = []CheckType{
 		{Name: "http", Keys: []Key{
@@ -127,7 +127,7 @@ func runCase(t *testing.T, path string, run func(*testing.T, *Files, Options) st
 	}
 }
 
-// parseArchive are the files of a case by name; each begins with a line "-- NAME --".
+// parseArchive returns the files of a case by name; each begins with a line "-- NAME --".
 func parseArchive(text string) map[string]string {
 	files, name := map[string]string{}, ""
 	for line := range strings.Lines(text) {

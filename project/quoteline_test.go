@@ -27,7 +27,7 @@ ANY = 'hunter2' # "hunter2
 URL = "postgres://app:hunter2@${db.addr}/"
 `
 
-// Whatever slip of the finger breaks the file, what its strings held is not quoted.
+// Whatever typing error makes the file invalid, the contents of its strings are not quoted.
 func TestParse_QuotesNoSecretOfAnInvalidFile(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := configWithSecrets

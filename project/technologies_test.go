@@ -11,7 +11,7 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// The tests of package project cannot import those who import it.
+// The tests of package project cannot import packages that import it.
 func init() {
 	project.BuiltIn = []project.TechnologyType{
 		kubectl.Technology.TechnologyType, ssh.Technology.TechnologyType, tcp.Technology.TechnologyType, command.Technology.TechnologyType,

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// writeUserConfig is a user's config with this text.
+// writeUserConfig writes a user's config with this text, and returns its path.
 func writeUserConfig(t *testing.T, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "localport", UserConfigName)

@@ -80,7 +80,7 @@ func TestHook_DetectsAChangedLine(t *testing.T) {
 	})
 }
 
-// A named pipe would keep a shell that reads it waiting for good.
+// A named pipe would block a shell that reads it.
 func TestHook_IgnoresALineThatIsNotARegularFile(t *testing.T) {
 	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")

@@ -14,7 +14,7 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-// tricky values, beside every byte alone and in company.
+// Values with special characters, and every byte alone and among others.
 func trickyValues() (values []string) {
 	for b := 1; b < 256; b++ {
 		c := string([]byte{byte(b)})

@@ -11,7 +11,7 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-// advanceClock is a line after which the shell's clock shows that some seconds have passed. fish's is the age of our program.
+// advanceClock returns a line that advances the shell's clock by some seconds. fish's clock is the age of our program.
 func advanceClock(shell string, seconds int) string {
 	if shell == "fish" {
 		return fmt.Sprintf("set -g __localport_since (math $__localport_since - %d)", seconds)
@@ -115,7 +115,7 @@ func TestHook_StartsNoProcessBeforeARetryIsDue(t *testing.T) {
 	})
 }
 
-// A shell that has an older hook is given the new one: what that one knows more of has to be there.
+// A shell with an older hook evaluates the new one, which must set the variables that the older one lacks.
 func TestHook_TakesOverFromAnOlderOne(t *testing.T) {
 	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")

@@ -15,7 +15,7 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-// testEnv is a directory with a localport in it that plays the real one, and places to go to.
+// testEnv is a directory with a fake localport and with directories to change to.
 type testEnv struct {
 	t   *testing.T
 	dir string
@@ -46,7 +46,7 @@ func (w *testEnv) mkdir(name string) string {
 	return dir
 }
 
-// project makes a directory with a .localport.toml in it.
+// project creates a directory with a .localport.toml in it.
 func (w *testEnv) project(name string) string {
 	w.t.Helper()
 	root := w.mkdir(name)
@@ -61,7 +61,7 @@ func (w *testEnv) write(path string) {
 	}
 }
 
-// setLine is what a supervisor or a command does that wants prompts to look.
+// setLine replaces the prompt's line, like a supervisor or a command.
 func (w *testEnv) setLine(root, line string) {
 	w.t.Helper()
 	dir := stateDir(filepath.Dir(w.exe), root)
@@ -85,7 +85,7 @@ func (w *testEnv) setBehaviour(name, text string) (clear func()) {
 	return func() { _ = os.Remove(path) }
 }
 
-// recordedExports are all the looks so far.
+// recordedExports returns all exports so far.
 func (w *testEnv) recordedExports() (calls []exportCall) {
 	w.t.Helper()
 	file, err := os.Open(filepath.Join(filepath.Dir(w.exe), "calls"))
@@ -106,7 +106,7 @@ func (w *testEnv) recordedExports() (calls []exportCall) {
 	return calls
 }
 
-// countExports runs do and reports how many looks that made.
+// countExports runs do and returns the number of exports meanwhile.
 func (w *testEnv) countExports(do func()) int {
 	w.t.Helper()
 	before := len(w.recordedExports())
@@ -114,11 +114,11 @@ func (w *testEnv) countExports(do func()) int {
 	return len(w.recordedExports()) - before
 }
 
-// expectExports fails the test unless the line makes that many looks.
+// expectExports fails the test unless the line runs that many exports.
 func (w *testEnv) expectExports(s *shellpty.Shell, line string, want int) {
 	w.t.Helper()
 	if got := w.countExports(func() { s.Run(line) }); got != want {
-		w.t.Errorf("%s: looked %d times, want %d; on the screen:\n%s", line, got, want, s.Screen())
+		w.t.Errorf("%s: %d exports, want %d; on the screen:\n%s", line, got, want, s.Screen())
 	}
 }
 
@@ -130,14 +130,14 @@ func (w *testEnv) expectQuiet(s *shellpty.Shell) {
 	}
 }
 
-// rc is the start-up text that installs the hook.
+// rc returns the start-up code that installs the hook.
 func (w *testEnv) rc(shell string) string {
 	sh, err := shellhook.Lookup(shell)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	if shell == "fish" {
-		// Quoted as Export does it, the only public place.
+		// Only Export quotes for fish.
 		_, exe, _ := strings.Cut(strings.TrimSuffix(sh.Export("x", w.exe), ";\n"), "-gx x ")
 		return exe + " hook fish | source\n"
 	}
@@ -160,7 +160,7 @@ func (w *testEnv) startWith(c shellpty.Config) *shellpty.Shell {
 	return shellpty.Start(w.t, c)
 }
 
-// projectOfShell is the value of the variable that the project exports: where the shell's environment is.
+// projectOfShell returns the value of the variable that the project exports: its root.
 func projectOfShell(s *shellpty.Shell) string { return s.Eval(`"$PROJECT"`) }
 
 // eachShell runs a story in every shell, or in those named.

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// ask says hello to an address, hangs up halfway, and wants HELLO.
+// ask sends hello to an address, half-closes, and expects HELLO.
 func ask(addr string) error {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -52,7 +52,7 @@ func ask(addr string) error {
 	return nil
 }
 
-// path leads straight to an address, for checks that run in a place of their own.
+// path dials an address directly, and has a directory and an environment for checks.
 type path struct {
 	addr string
 	dir  string
@@ -66,7 +66,7 @@ func (p path) Acknowledges() bool { return true }
 func (p path) Dir() string        { return p.dir }
 func (p path) Environ() []string  { return p.env }
 
-// dialerOnly hides that a path is a place.
+// dialerOnly hides the ProcessContext of a path.
 type dialerOnly struct{ probe.Dialer }
 
 func runCheck(ctx context.Context, path probe.Dialer, argv ...string) error {
@@ -77,7 +77,7 @@ func runCheck(ctx context.Context, path probe.Dialer, argv ...string) error {
 	return run(ctx, path)
 }
 
-// startUppercaseServer is a path to a server that answers each connection with what it was told, in capitals.
+// startUppercaseServer starts a server that answers each connection with what it received, in upper case.
 func startUppercaseServer(t *testing.T) path {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -170,7 +170,7 @@ func TestCheck_NamesAMissingProgram(t *testing.T) {
 	}
 }
 
-// refusingDialer is a path of a tunnel that is not there.
+// refusingDialer fails every dial.
 type refusingDialer struct{ path }
 
 var errGone = errors.New("the tunnel is gone")
@@ -224,7 +224,7 @@ func TestCheck_EndsProcessesLeftBehind(t *testing.T) {
 	waitForExit(t, sleeper)
 }
 
-// readProcess finds the one whose pid is written into a pipe.
+// readProcess returns the process whose pid is written to a pipe.
 func readProcess(t *testing.T, pipe string) lockstate.Process {
 	t.Helper()
 	text, err := os.ReadFile(pipe)

@@ -30,7 +30,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// path leads straight to an address.
+// path dials an address directly.
 type path string
 
 func (p path) Dial(ctx context.Context) (net.Conn, error) {
@@ -103,7 +103,7 @@ func TestCheck_ReportsAMissingHealthService(t *testing.T) {
 	asking.Failed(t, ask(t, startServer(t, grpc.NewServer()), nil), "does not have the health service", "unknown service grpc.health.v1.Health", `"tcp"`)
 }
 
-// requireToken lets in who has the token, and says why it lets nobody else in.
+// requireToken accepts calls with the token, and rejects others with the reason.
 func requireToken(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 	given, _ := metadata.FromIncomingContext(ctx)
 	switch strings.Join(given.Get("authorization"), "") {

@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// forwarded is a path to a broker through a service that listens at an address of this machine.
+// forwarded is a dialer to a broker whose service listens on an address of this machine.
 type forwarded struct {
 	asking.Path
 	local string

@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// path leads straight to an address.
+// path dials an address directly.
 type path struct {
 	addr         string
 	acknowledges bool

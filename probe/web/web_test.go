@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// path leads straight to an address.
+// path dials an address directly.
 type path string
 
 func (p path) Dial(ctx context.Context) (net.Conn, error) {
@@ -171,7 +171,7 @@ func TestCheck_UnreachableServerIsNotAServiceFailure(t *testing.T) {
 	}
 }
 
-// startSilentServer accepts connections and holds what it is told until the client hangs up.
+// startSilentServer sends says on every connection, and keeps it open until the client closes it.
 func startSilentServer(t *testing.T, says string) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -17,7 +17,7 @@ func pairs(want map[string]string) []project.Variable {
 	return list
 }
 
-// drawEnv draws small environments over few names, so that they often meet.
+// drawEnv draws small environments over few names, so that they often overlap.
 func drawEnv(t *rapid.T, label string) Env {
 	return Env(rapid.MapOf(rapid.SampledFrom([]string{"A", "B", "C", "D"}), rapid.String()).Draw(t, label))
 }

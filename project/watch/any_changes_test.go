@@ -10,7 +10,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// fileTree is a project that everything happens to: base/up/shop/f, which may be a link.
+// fileTree is a project whose files change at random: base/up/shop/f, which may be a link.
 type fileTree struct {
 	base, root, path string
 	texts            int
@@ -21,7 +21,7 @@ func (p *fileTree) text() []byte {
 	return []byte(strconv.Itoa(p.texts))
 }
 
-// apply does one thing. Whatever cannot be done as things stand is left undone.
+// apply makes one change, if it is possible now.
 func (p *fileTree) apply(what string) {
 	beside, other := filepath.Join(p.base, "beside"), filepath.Join(p.base, "other")
 	switch what {
@@ -105,7 +105,7 @@ func TestWatcher_ReportsTheLastOfAnyChanges(t *testing.T) {
 	})
 }
 
-// read is what the reader of changes has.
+// read returns what the reader of changes sees.
 func (p *fileTree) read() content { return readContents([]string{p.path})[p.path] }
 
 // BenchmarkAFloodOfOtherFiles writes files that are none of ours into the project's root, as no tool does in thousands:

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// BenchmarkALook is what every 30 seconds cost where nothing happens, and every two where no events come.
+// BenchmarkALook measures one rescan: every 30 seconds with events, every two without.
 func BenchmarkALook(b *testing.B) {
 	dir := resolvedTempDir(b)
 	var paths []string

@@ -17,14 +17,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// fastSettings is a Watch that tells at once and never looks without an event: what it tells, events have told.
+// fastSettings make a Watcher report at once and never rescan without an event, so that every report comes from an event.
 func fastSettings() settings {
 	s := defaultSettings
 	s.debounce, s.maxDelay, s.pollInterval, s.rescanInterval = 2*time.Millisecond, 50*time.Millisecond, time.Hour, time.Hour
 	return s
 }
 
-// startWatcher is a Watch of these files until the test ends.
+// startWatcher watches these files until the test ends.
 func startWatcher(t testing.TB, s settings, paths ...string) *Watcher {
 	t.Helper()
 	w := start(paths, s)
@@ -38,11 +38,11 @@ func waitForChange(t testing.TB, w *Watcher, what string) {
 	select {
 	case <-w.Changes():
 	case <-time.After(30 * time.Second):
-		t.Fatalf("not told: %s", what)
+		t.Fatalf("no change reported: %s", what)
 	}
 }
 
-// A directory may be gone just when it is to be watched, and back with its old number before anybody looks again.
+// A directory may be missing when it is to be watched, and back with its old inode number before the next check.
 func TestWatcher_WatchesABrieflyMissingDirectory(t *testing.T) {
 	shop, gone := filepath.Join(resolvedTempDir(t), "shop"), false
 	must(t, os.Mkdir(shop, 0o700))
@@ -164,12 +164,12 @@ func TestWatcher_IgnoresATouch(t *testing.T) {
 	must(t, os.Rename(path+".new", path))
 	w.rescan(true)
 	if w.hasChange {
-		t.Error("told though nothing changed")
+		t.Error("reported a change though nothing changed")
 	}
 	write(t, path, "else")
 	w.rescan(true)
 	if !w.hasChange {
-		t.Error("not told though it changed to something of the same length")
+		t.Error("did not report a change to something of the same length")
 	}
 }
 
@@ -181,13 +181,13 @@ func TestWatcher_ReportsWhatTheCallerMayHaveMissed(t *testing.T) {
 		defer w.watches.close()
 		w.rescan(false)
 		if w.hasChange {
-			t.Error("told though nothing happened")
+			t.Error("reported a change though nothing happened")
 		}
 		write(t, path, "for a moment") // which is what the caller reads
 		write(t, path, "same")
 		w.rescan(event)
 		if !w.hasChange {
-			t.Errorf("not told; event: %v", event)
+			t.Errorf("no change reported; event: %v", event)
 		}
 	}
 }
@@ -287,7 +287,7 @@ func TestWatcher_CloseIsIdempotent(t *testing.T) {
 	w.SetPaths(nil)
 }
 
-// cpuTime is what this process has used so far.
+// cpuTime returns the CPU time that this process has used.
 func cpuTime(t testing.TB) time.Duration {
 	var usage syscall.Rusage
 	must(t, syscall.Getrusage(syscall.RUSAGE_SELF, &usage))

@@ -12,7 +12,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// noEventSettings is a Watch to which no events come, and that looks often.
+// noEventSettings make a Watcher receive no events, and poll often.
 func noEventSettings() settings {
 	s := fastSettings()
 	s.pollInterval = 5 * time.Millisecond
@@ -79,7 +79,7 @@ func TestWatcher_ReturnsToEventsWhenTheLimitIsRaised(t *testing.T) {
 		waitForChange(t, w, "each change, while it returns to events")
 	}
 	write(t, path, "two")
-	waitForText(t, w, path, "two", "told by an event: the next look is an hour away")
+	waitForText(t, w, path, "two", "reported by an event: the next rescan is an hour away")
 }
 
 func TestWatcher_RescanFindsAChangeWithoutAnEvent(t *testing.T) {

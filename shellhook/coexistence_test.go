@@ -29,7 +29,7 @@ func TestHook_KeepsTheExitStatus(t *testing.T) {
 	})
 }
 
-// Every hook of these start-up files notes the status that it sees.
+// Every hook of these start-up files records the exit status that it sees.
 func TestHook_KeepsOtherHooksAndRunsOnce(t *testing.T) {
 	const note = `note() { local s=$?; noted="${noted-}$1:$s "; return $s; }` + "\n"
 	for name, c := range map[string]struct{ shell, before, after, want string }{
@@ -68,7 +68,7 @@ func TestHook_KeepsOtherHooksAndRunsOnce(t *testing.T) {
 	}
 }
 
-// bashPreexec arranges its functions as bash-preexec does: it keeps the status for them, and takes along what it finds.
+// bashPreexec sets up its functions like bash-preexec: it passes them the exit status, and keeps the hooks that it finds.
 const bashPreexec = `
 bash_preexec_imported=defined
 preexec_invoke() {
@@ -142,7 +142,7 @@ func TestHook_IsIndependentOfTheUsersOptions(t *testing.T) {
 	}
 }
 
-// recordedEnvironments are the environments that the looks were given.
+// recordedEnvironments returns the environments of the recorded exports.
 func recordedEnvironments(w *testEnv) (envs []map[string]string) {
 	for _, c := range w.recordedExports() {
 		env := make(map[string]string)
@@ -193,7 +193,7 @@ var shellArgs = map[string]struct{ print, names string }{
 	"fish": {"echo it ran", "begin; set -n; functions -an; trap; end >%s"},
 }
 
-// shellNames are the variables, functions, options and traps of a shell after a tour through a project.
+// shellNames returns the variables, functions, options and traps of a shell after it entered and left a project.
 func shellNames(t *testing.T, w *testEnv, shell, rc string) []string {
 	t.Helper()
 	root := w.project("p")
@@ -244,7 +244,7 @@ func TestHook_EvaluatedAgainKeepsItsState(t *testing.T) {
 	})
 }
 
-// What a parent shell leaked is not believed.
+// Variables inherited from a parent shell are not used.
 func TestHook_IgnoresVariablesFromTheEnvironment(t *testing.T) {
 	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")

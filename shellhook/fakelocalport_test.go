@@ -27,7 +27,7 @@ type exportCall struct {
 	PID   int    // --pid
 }
 
-// runFakeLocalport plays the program: `hook SHELL`, and `export SHELL` as far as the hooks can see it. It keeps its things
+// runFakeLocalport implements `hook SHELL`, and `export SHELL` as far as the hooks depend on it. It stores its files
 // beside itself, and exports PROJECT and LOCALPORT_DIFF, both the project's root.
 func runFakeLocalport(args []string) int {
 	base := filepath.Dir(os.Args[0])
@@ -85,7 +85,7 @@ func recordCall(base string, args []string) exportCall {
 	return c
 }
 
-// statements are what the shell has to evaluate to be where the call found it.
+// statements returns what the shell must evaluate after the call.
 func statements(shell shellhook.Shell, base string, c exportCall) (text string) {
 	root, dir, line := findProject(c.Dir), "", ""
 	if root != "" {
@@ -119,7 +119,7 @@ func stateDir(base, root string) string {
 	return filepath.Join(base, "state's dir", hex.EncodeToString(sum[:8]))
 }
 
-// recordStamps stamps the project's files and returns the prompt's line.
+// recordStamps writes the stamps of the project's files and returns the prompt's line.
 func recordStamps(root, dir string) string {
 	_ = os.MkdirAll(dir, 0o700)
 	for stamp, name := range stamps {

@@ -43,7 +43,7 @@ func TestSupersededSupervisor_HandsItsPortsOverAndDrains(t *testing.T) {
 	sh := w.shell("bash", root)
 	w.must(root, "start")
 	first, keeper := w.supervisor(root), w.kept(root)
-	keeping, _ := lockstate.Find(keeper)
+	keeping, _ := lockstate.FindProcess(keeper)
 	auto := w.service(root, "auto").Address
 	established := []*connection{dial(t, web), dial(t, own), dial(t, auto)}
 	for _, conn := range established {

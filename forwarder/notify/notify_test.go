@@ -111,7 +111,7 @@ func writeHangingProgram(t *testing.T) (path string, ids func() []lockstate.Proc
 		var found []lockstate.Process
 		for word := range strings.FieldsSeq(string(data)) {
 			pid, _ := strconv.Atoi(word)
-			process, alive := lockstate.Find(pid)
+			process, alive := lockstate.FindProcess(pid)
 			if !alive {
 				t.Fatalf("process %d does not run", pid)
 			}

@@ -187,7 +187,7 @@ func (c *Child) start() (*outputReaders, error) {
 // waitAndReap waits until the leader exits, kills the rest of its group, then reaps the leader: until the leader is reaped, the
 // kernel gives the group's id to no other process.
 func (c *Child) waitAndReap() {
-	leader, _ := lockstate.Find(c.Pid())
+	leader, _ := lockstate.FindProcess(c.Pid())
 	leader.PID = c.Pid()
 	_ = lockstate.WaitExit(context.Background(), leader)
 	c.mu.Lock()

@@ -78,7 +78,7 @@ func findProcess(t *testing.T, pid string) lockstate.Process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found, ok := lockstate.Find(n)
+	found, ok := lockstate.FindProcess(n)
 	if !ok {
 		t.Fatalf("process %d does not run", n)
 	}

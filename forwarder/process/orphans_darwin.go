@@ -22,7 +22,7 @@ func KillOrphans(runID string) (killed int, err error) {
 	}
 	for _, info := range all {
 		pid := int(info.Proc.P_pid)
-		process, alive := lockstate.Find(pid)
+		process, alive := lockstate.FindProcess(pid)
 		if !alive || pid == os.Getpid() || !hasRunID(startedWith(pid), runID) {
 			continue
 		}

@@ -103,7 +103,7 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 	for _, name := range s.inherited.rest() {
 		s.keeping.dropInherited(name)
 	}
-	s.keeping.holdInstead(keptElection, s.election.Files)
+	s.keeping.holdInstead(keptElection, s.election.CopyFiles)
 	s.keeping.holdInstead(keptSocket, s.socket.files)
 	s.remind()
 	s.news.tell(eventlog.Event{Kind: eventlog.SupervisorStarted, Run: s.o.Run, Reason: s.o.Version}, "")

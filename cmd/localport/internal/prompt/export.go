@@ -239,13 +239,13 @@ func (l *look) leave(ctx context.Context, root string) (bySocket bool, err error
 	if err != nil {
 		return false, err
 	}
-	shell, _ := lockstate.Find(l.PID)
+	shell, _ := lockstate.FindProcess(l.PID)
 	return p.Leave(ctx, lockstate.Lease{Kind: lockstate.ShellLease, Process: shell})
 }
 
 // enter joins the project, or finds out why not.
 func (l *look) enter(ctx context.Context, p *client.Place) error {
-	entering := (l.Root != l.root || l.Retry.Enter) && environ.Of(l.was).Config != p.Config
+	entering := (l.Root != l.root || l.Retry.Enter) && environ.ReadDiff(l.was).Config != p.Config
 	l.retry.Enter = entering // until it is done
 	// Stamped before it is read: a change in between is seen at the next prompt.
 	// Without a stamp, every prompt finds the file changed and looks: slower, but right.
@@ -254,7 +254,7 @@ func (l *look) enter(ctx context.Context, p *client.Place) error {
 	if err != nil {
 		return err
 	}
-	shell, alive := lockstate.Find(l.PID)
+	shell, alive := lockstate.FindProcess(l.PID)
 	if !alive {
 		return fmt.Errorf("no process has the shell's pid %d", l.PID)
 	}
@@ -319,14 +319,14 @@ func (l *look) export(ctx context.Context, p *client.Place, j *client.Joined, ve
 func (l *look) statements() string {
 	var b strings.Builder
 	for _, v := range [][2]string{
-		{shellhook.Root, l.root}, {shellhook.Dir, l.dir}, {shellhook.Line, l.line}, {shellhook.Told, l.told},
+		{shellhook.RootVariable, l.root}, {shellhook.DirVariable, l.dir}, {shellhook.LineVariable, l.line}, {shellhook.ToldVariable, l.told},
 	} {
 		b.WriteString(l.shell.Set(v[0], v[1]))
 	}
 	if l.repeats {
-		b.WriteString(l.shell.Set(shellhook.Retry, l.retry.text()))
+		b.WriteString(l.shell.Set(shellhook.RetryVariable, l.retry.text()))
 	}
-	for _, change := range environ.Changes(l.was, l.next) {
+	for _, change := range environ.ListChanges(l.was, l.next) {
 		if change.Value == nil {
 			b.WriteString(l.shell.Unset(change.Name))
 		} else {

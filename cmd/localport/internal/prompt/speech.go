@@ -99,7 +99,7 @@ func sentence(e eventlog.Event) string {
 
 // changed says which variables change, to a user who wants to know: +SET -UNSET.
 func (l *look) changed() {
-	changes := environ.Changes(l.was, l.next)
+	changes := environ.ListChanges(l.was, l.next)
 	if len(changes) == 0 {
 		return
 	}

@@ -15,7 +15,7 @@ import (
 //
 //	1: FLOCK  ADVISORY  WRITE 4711 08:01:1234 0 EOF
 //
-// pid is 0 where that cannot be told: the process has ended and left its descriptor to another, or lives in
+// pid is 0 if it is not known: the process has ended and passed its descriptor on, or is in
 // another PID namespace.
 func lockHolder(info fs.FileInfo) (pid int, program string) {
 	stat, ok := info.Sys().(*syscall.Stat_t)

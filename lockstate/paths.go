@@ -1,6 +1,6 @@
-// Package lockstate keeps what outlives a process: who holds a lease on a project, which ports it was given, who is
-// its supervisor, and the one line that prompts look at. Everything is changed under a file lock and replaced by
-// rename, so that any number of processes may die at any moment and the next one finds a whole state.
+// Package lockstate stores what outlives a process: the leases on a project, the ports assigned to it, its
+// supervisor, and the line that prompts compare. Everything is changed under a file lock and replaced by
+// rename, so that any number of processes may die at any moment and the next one finds a complete state.
 package lockstate
 
 import (
@@ -21,15 +21,15 @@ const maxSocketPath = 80
 
 // StateHome is $XDG_STATE_HOME/localport, or its default; the same in every session of a user, so that one
 // project never has two locks.
-func StateHome() (string, error) { return xdg("XDG_STATE_HOME", ".local/state") }
+func StateHome() (string, error) { return xdgDir("XDG_STATE_HOME", ".local/state") }
 
 // DataHome is $XDG_DATA_HOME/localport, or its default.
-func DataHome() (string, error) { return xdg("XDG_DATA_HOME", ".local/share") }
+func DataHome() (string, error) { return xdgDir("XDG_DATA_HOME", ".local/share") }
 
 // ConfigHome is $XDG_CONFIG_HOME/localport, or its default.
-func ConfigHome() (string, error) { return xdg("XDG_CONFIG_HOME", ".config") }
+func ConfigHome() (string, error) { return xdgDir("XDG_CONFIG_HOME", ".config") }
 
-func xdg(name, fallback string) (string, error) {
+func xdgDir(name, fallback string) (string, error) {
 	// The XDG specification says that a relative path is to be ignored.
 	if base := os.Getenv(name); filepath.IsAbs(base) {
 		return filepath.Join(base, "localport"), nil
@@ -41,8 +41,8 @@ func xdg(name, fallback string) (string, error) {
 	return filepath.Join(home, fallback, "localport"), nil
 }
 
-// RuntimeDir makes and returns the directory for sockets: $XDG_RUNTIME_DIR/localport, else /tmp/localport-UID. It is
-// ours and 0700, or it is an error: another user must not be able to put a socket of his there.
+// RuntimeDir creates and returns the directory for sockets: $XDG_RUNTIME_DIR/localport, else /tmp/localport-UID. It is
+// owned by this user with mode 0700, or it is an error: another user must not be able to create a socket there.
 func RuntimeDir() (string, error) {
 	var dir string
 	var err error
@@ -54,7 +54,7 @@ func RuntimeDir() (string, error) {
 	return dir, err
 }
 
-// runtimeDirs are the directories for sockets in the order of preference. The last one can always be meant.
+// runtimeDirs returns the directories for sockets in the order of preference. The last one is always possible.
 func runtimeDirs() []string {
 	dirs := []string{"/tmp/localport-" + strconv.Itoa(os.Getuid())}
 	if base := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(base) && len(base)+len("/localport/12345678/12") < maxSocketPath-20 {
@@ -63,11 +63,11 @@ func runtimeDirs() []string {
 	return dirs
 }
 
-// Sockets returns the paths at which a living supervisor may listen: the recorded one, then those where it would. It
-// takes no lock and makes nothing. A path counts only in a runtime directory of ours, which is private to this user.
+// Sockets returns the paths at which a running supervisor may listen: the recorded one, then the default ones. It
+// takes no lock and creates nothing. Only paths in runtime directories that are private to this user are returned.
 func (d *Dir) Sockets() []string { return d.socketsOf(d.Peek().Supervisor) }
 
-// socketsOf are Sockets, where the recorded supervisor is this one.
+// socketsOf is Sockets for this recorded supervisor, which may be nil.
 func (d *Dir) socketsOf(supervisor *Supervisor) []string {
 	var paths []string
 	if supervisor != nil {
@@ -99,13 +99,13 @@ func (d *Dir) isOurSocket(path string) bool {
 	return err == nil && isOwn(info) && info.Mode().Perm()&0o077 == 0
 }
 
-// isOwn reports whether a file is a directory of this user's.
+// isOwn reports whether a file is a directory that belongs to this user.
 func isOwn(info fs.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	return info.IsDir() && ok && int(stat.Uid) == os.Getuid()
 }
 
-// privateDir makes dir 0700 and checks that it is a real directory of this user's.
+// privateDir creates dir with mode 0700, or checks that it is a directory, not a link, that belongs to this user.
 func privateDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -115,7 +115,7 @@ func privateDir(dir string) error {
 		return err
 	}
 	if !isOwn(info) {
-		return fmt.Errorf("%s is not a directory of uid %d: remove it, or set XDG_RUNTIME_DIR", dir, os.Getuid())
+		return fmt.Errorf("%s is not a directory owned by uid %d; remove it or set XDG_RUNTIME_DIR", dir, os.Getuid())
 	}
 	if info.Mode().Perm()&0o077 == 0 {
 		return nil
@@ -123,8 +123,8 @@ func privateDir(dir string) error {
 	return os.Chmod(dir, 0o700)
 }
 
-// key names a project's state directory: readable, and one to one with the path of its config.
-func key(config string) string {
+// stateKey returns the name of a project's state directory, which depends on the path of its config alone.
+func stateKey(config string) string {
 	sum := sha256.Sum256([]byte(config))
 	return hex.EncodeToString(sum[:8])
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-// later is a line after which the shell's clock shows that some seconds have passed. fish's is the age of our program.
-func later(shell string, seconds int) string {
+// advanceClock returns a line that advances the shell's clock by some seconds. fish's clock is the age of our program.
+func advanceClock(shell string, seconds int) string {
 	if shell == "fish" {
 		return fmt.Sprintf("set -g __localport_since (math $__localport_since - %d)", seconds)
 	}
@@ -21,27 +21,27 @@ func later(shell string, seconds int) string {
 
 const shortLimit = "--limit=200ms"
 
-func TestHook_RepeatsAFailedLookAtAGrowingPace(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_RepeatsAFailedExportWithBackoff(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
-		mend := w.flag("fail", "")
+		mend := w.setBehaviour("fail", "")
 		s := w.start(shell)
-		w.expectLooks(s, cd(root), 1)
+		w.expectExports(s, cd(root), 1)
 		w.expectQuiet(s)
 		for _, wait := range []int{5, 10, 15, 20} {
-			w.expectLooks(s, later(shell, wait-4), 0)
-			w.expectLooks(s, later(shell, wait), 1)
+			w.expectExports(s, advanceClock(shell, wait-4), 0)
+			w.expectExports(s, advanceClock(shell, wait), 1)
 			w.expectQuiet(s)
 		}
 		for _, wait := range []int{25, 30, 35, 40, 45, 50, 55, 60, 60} {
-			w.expectLooks(s, later(shell, wait), 1)
+			w.expectExports(s, advanceClock(shell, wait), 1)
 		}
 		mend()
-		w.expectLooks(s, later(shell, 60), 1)
-		if got := in(s); got != root {
+		w.expectExports(s, advanceClock(shell, 60), 1)
+		if got := projectOfShell(s); got != root {
 			t.Errorf("PROJECT is %q, want %q", got, root)
 		}
-		calls := w.calls()
+		calls := w.recordedExports()
 		if slices.Contains(calls[0].Args, shortLimit) {
 			t.Errorf("the first look was made with %q", calls[0].Args)
 		}
@@ -50,60 +50,60 @@ func TestHook_RepeatsAFailedLookAtAGrowingPace(t *testing.T) {
 				t.Errorf("a repeated look was made with %q", call.Args)
 			}
 		}
-		w.expectLooks(s, later(shell, 1000), 0) // it succeeded: there is nothing to repeat
+		w.expectExports(s, advanceClock(shell, 1000), 0) // it succeeded: there is nothing to repeat
 	})
 }
 
-func TestHook_RepeatsAFailedLookOutsideOfAnyProject(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_RepeatsAFailedExportOutsideAnyProject(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		s := w.start(shell)
 		s.Run(cd(root))
-		defer w.flag("fail", "")()
-		w.expectLooks(s, cd(w.dir), 1)
+		defer w.setBehaviour("fail", "")()
+		w.expectExports(s, cd(w.dir), 1)
 		w.expectQuiet(s)
-		w.expectLooks(s, later(shell, 5), 1)
+		w.expectExports(s, advanceClock(shell, 5), 1)
 		w.expectQuiet(s)
 	})
 }
 
 func TestHook_DoesNotRepeatAnAnswer(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
-		defer w.flag("fail", "4")() // as where the project is not allowed
+		defer w.setBehaviour("fail", "4")() // as where the project is not allowed
 		s := w.start(shell)
-		w.expectLooks(s, cd(root), 1)
-		w.expectLooks(s, later(shell, 100), 0)
+		w.expectExports(s, cd(root), 1)
+		w.expectExports(s, advanceClock(shell, 100), 0)
 	})
 }
 
-func TestHook_LooksAgainWhereADirectoryIsBack(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_ExportsAgainWhenADirectoryIsBack(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
-		mend := w.flag("fail", "4")
+		mend := w.setBehaviour("fail", "4")
 		s := w.start(shell)
-		w.expectLooks(s, cd(root), 1)
+		w.expectExports(s, cd(root), 1)
 		if err := os.Rename(root, root+".away"); err != nil {
 			t.Fatal(err)
 		}
-		w.expectLooks(s, ":", 1)
+		w.expectExports(s, ":", 1)
 		w.expectQuiet(s)
 		mend()
 		if err := os.Rename(root+".away", root); err != nil {
 			t.Fatal(err)
 		}
-		w.expectLooks(s, ":", 1)
-		if got := in(s); got != root {
+		w.expectExports(s, ":", 1)
+		if got := projectOfShell(s); got != root {
 			t.Errorf("PROJECT is %q, want %q", got, root)
 		}
 	})
 }
 
-func TestHook_StartsNoProcessBeforeAFailedLookIsDue(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_StartsNoProcessBeforeARetryIsDue(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		tr := newTrace(t)
 		root := w.project("p")
-		defer w.flag("fail", "")()
+		defer w.setBehaviour("fail", "")()
 		s := w.startWith(shellpty.Config{Shell: shell, RC: w.rc(shell), Wrap: tr.wrap()})
 		s.Run(cd(root))
 		before := len(tr.processes())
@@ -115,9 +115,9 @@ func TestHook_StartsNoProcessBeforeAFailedLookIsDue(t *testing.T) {
 	})
 }
 
-// A shell that has an older hook is given the new one: what that one knows more of has to be there.
+// A shell with an older hook evaluates the new one, which must set the variables that the older one lacks.
 func TestHook_TakesOverFromAnOlderOne(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		s := w.start(shell)
 		s.Run(cd(root))
@@ -128,15 +128,15 @@ func TestHook_TakesOverFromAnOlderOne(t *testing.T) {
 		s.Run(forget + "; " + strings.TrimSpace(w.rc(shell)))
 		w.expectQuiet(s)
 		w.setLine(root, "1 0 0")
-		w.expectLooks(s, "true", 1)
+		w.expectExports(s, "true", 1)
 		if out := s.Output(); out != "" {
 			t.Errorf("printed %q", out)
 		}
 	})
 }
 
-func TestHook_HandsBackWhatIsToBeRetried(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_PassesRetryBack(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		const retry = `{"left":["/a 'b' \"c\""]}`
 		sh, err := shellhook.Lookup(shell)
 		if err != nil {
@@ -145,12 +145,12 @@ func TestHook_HandsBackWhatIsToBeRetried(t *testing.T) {
 		root := w.project("p")
 		s := w.start(shell)
 		path := w.dir + "/set"
-		if err := os.WriteFile(path, []byte(sh.Set(shellhook.Retry, retry)), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte(sh.Set(shellhook.RetryVariable, retry)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		s.Run("source " + path)
 		s.Run(cd(root))
-		if calls := w.calls(); len(calls) != 1 || calls[0].Retry != retry {
+		if calls := w.recordedExports(); len(calls) != 1 || calls[0].Retry != retry {
 			t.Errorf("looks: %+v", calls)
 		}
 	})

@@ -9,13 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watchPassages: a directory that somebody is in, as a shell is in its project, does not say that it was removed until
-// he has left. Only its parent tells.
-const watchPassages = true
+// watchAncestors is true: inotify does not report that a directory was removed while it is some process's working directory, as a
+// project is its shell's. Only a watch of the parent reports it.
+const watchAncestors = true
 
-// silent are the filesystems on which a change made by another machine, or on the other side of a virtual one, causes
-// no event here: their magic numbers as statfs(2) and the kernel's linux/magic.h have them.
-var silent = map[uint32]string{
+// unreliableFilesystems are the filesystems on which a change made by another machine, or by the host of a virtual one, causes
+// no event here, by their magic numbers in statfs(2) and linux/magic.h.
+var unreliableFilesystems = map[uint32]string{
 	unix.NFS_SUPER_MAGIC:   "nfs",
 	unix.SMB_SUPER_MAGIC:   "smb",
 	unix.SMB2_SUPER_MAGIC:  "smb",
@@ -35,17 +35,17 @@ var silent = map[uint32]string{
 	0x7c7c6673:             "prl_fs",
 }
 
-// silence names the filesystem that dir is on if changes there may have no events.
-func silence(dir string) string {
+// unreliableFilesystem returns the type of dir's filesystem if changes there may have no events, else "".
+func unreliableFilesystem(dir string) string {
 	var stat unix.Statfs_t
 	if err := unix.Statfs(dir, &stat); err != nil {
 		return "" // gone by now, which is an event
 	}
-	return silent[uint32(stat.Type)]
+	return unreliableFilesystems[uint32(stat.Type)]
 }
 
-// limits says which limit of the system stands behind an error of inotify's.
-func limits(err error) string {
+// describeWatchError names the system limit that caused an error of inotify.
+func describeWatchError(err error) string {
 	switch {
 	case errors.Is(err, syscall.ENOSPC):
 		return fmt.Sprintf("out of inotify watches (%v); raise fs.inotify.max_user_watches", err)
@@ -55,5 +55,5 @@ func limits(err error) string {
 	return err.Error()
 }
 
-// changeTime is when anything about the file was changed last.
+// changeTime returns the file's st_ctime.
 func changeTime(stat *syscall.Stat_t) time.Time { return time.Unix(stat.Ctim.Unix()) }

@@ -16,8 +16,8 @@ func (p *process) becomeZombie(t *testing.T) {
 	}
 }
 
-func TestAPromptSeesThatTheSupervisorDied(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_DetectsADeadSupervisor(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		for _, name := range []string{"localport-x", "a) S 1 (b) c"} {
 			alive := startProcess(t, name)
@@ -28,22 +28,22 @@ func TestAPromptSeesThatTheSupervisorDied(t *testing.T) {
 			w.expectQuiet(s)
 
 			alive.becomeZombie(t)
-			w.expectLooks(s, "true", 1) // a zombie is dead
+			w.expectExports(s, "true", 1) // a zombie is dead
 			w.setLine(root, "2 0 0")
-			w.expectLooks(s, "true", 1)
+			w.expectExports(s, "true", 1)
 			w.expectQuiet(s)
 
 			next := startProcess(t, name)
 			w.setLine(root, next.line(3))
-			w.expectLooks(s, "true", 1)
+			w.expectExports(s, "true", 1)
 			w.expectQuiet(s)
 			next.end()
-			w.expectLooks(s, "true", 1)
+			w.expectExports(s, "true", 1)
 
 			other := startProcess(t, name)
 			w.setLine(root, fmt.Sprintf("4 %d %s1", other.pid, other.start))
-			w.expectLooks(s, "true", 1) // the line is new
-			w.expectLooks(s, "true", 1) // and its pid has been recycled
+			w.expectExports(s, "true", 1) // the line is new
+			w.expectExports(s, "true", 1) // and its pid has been recycled
 		}
 	})
 }

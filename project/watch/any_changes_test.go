@@ -10,19 +10,19 @@ import (
 	"pgregory.net/rapid"
 )
 
-// playground is a project that everything happens to: base/up/shop/f, which may be a link.
-type playground struct {
+// fileTree is a project whose files change at random: base/up/shop/f, which may be a link.
+type fileTree struct {
 	base, root, path string
 	texts            int
 }
 
-func (p *playground) text() []byte {
+func (p *fileTree) text() []byte {
 	p.texts++
 	return []byte(strconv.Itoa(p.texts))
 }
 
-// happen does one thing. Whatever cannot be done as things stand is left undone.
-func (p *playground) happen(what string) {
+// apply makes one change, if it is possible now.
+func (p *fileTree) apply(what string) {
 	beside, other := filepath.Join(p.base, "beside"), filepath.Join(p.base, "other")
 	switch what {
 	case "write":
@@ -65,30 +65,30 @@ func (p *playground) happen(what string) {
 	}
 }
 
-var happenings = []string{
+var fileEvents = []string{
 	"write", "write", "write", "write anew", "write anew", "write beside", "link", "dangle", "unlink", "touch", "forbid", "permit",
 	"remove the project", "remove its parent", "rename the project away", "rename its parent away", "rename it back",
 	"remove what was renamed", "link the project", "make", "make",
 }
 
-func TestWhateverHappensTheLastChangeIsTold(t *testing.T) {
-	if !watchPassages {
+func TestWatcher_ReportsTheLastOfAnyChanges(t *testing.T) {
+	if !watchAncestors {
 		t.Log("renamed ancestors are left to the slow look, which this test does not wait for")
-		happenings = happenings[:len(happenings)-8]
+		fileEvents = fileEvents[:len(fileEvents)-8]
 	}
-	dir, runs := physical(t), 0
+	dir, runs := resolvedTempDir(t), 0
 	rapid.Check(t, func(t *rapid.T) {
 		runs++
 		base := filepath.Join(dir, strconv.Itoa(runs))
 		must(t, os.Mkdir(base, 0o700))
 		defer os.RemoveAll(base)
-		p := &playground{base: base, root: filepath.Join(base, "up/shop"), path: filepath.Join(base, "up/shop/f")}
-		p.happen(rapid.SampledFrom([]string{"make", "touch"}).Draw(t, "first"))
-		w := start([]string{p.path}, eager())
+		p := &fileTree{base: base, root: filepath.Join(base, "up/shop"), path: filepath.Join(base, "up/shop/f")}
+		p.apply(rapid.SampledFrom([]string{"make", "touch"}).Draw(t, "first"))
+		w := start([]string{p.path}, fastSettings())
 		defer w.Close()
 		seen := p.read()
 		for range rapid.IntRange(1, 25).Draw(t, "steps") {
-			p.happen(rapid.SampledFrom(happenings).Draw(t, "then"))
+			p.apply(rapid.SampledFrom(fileEvents).Draw(t, "then"))
 			select {
 			case <-w.Changes():
 				seen = p.read()
@@ -105,23 +105,23 @@ func TestWhateverHappensTheLastChangeIsTold(t *testing.T) {
 	})
 }
 
-// read is what the reader of changes has.
-func (p *playground) read() content { return read([]string{p.path})[p.path] }
+// read returns what the reader of changes sees.
+func (p *fileTree) read() content { return readContents([]string{p.path})[p.path] }
 
 // BenchmarkAFloodOfOtherFiles writes files that are none of ours into the project's root, as no tool does in thousands:
 // cpu-ns/op is what each costs the process, writing it included.
 func BenchmarkAFloodOfOtherFiles(b *testing.B) {
 	for _, watched := range []bool{false, true} {
 		b.Run("watched="+strconv.FormatBool(watched), func(b *testing.B) {
-			dir := physical(b)
+			dir := resolvedTempDir(b)
 			if watched {
-				started(b, usual, filepath.Join(dir, ".localport.toml"))
+				startWatcher(b, defaultSettings, filepath.Join(dir, ".localport.toml"))
 			}
-			before := cpu(b)
+			before := cpuTime(b)
 			for b.Loop() {
 				write(b, filepath.Join(dir, "x"), "x")
 			}
-			b.ReportMetric(float64(cpu(b)-before)/float64(b.N), "cpu-ns/op")
+			b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N), "cpu-ns/op")
 		})
 	}
 }

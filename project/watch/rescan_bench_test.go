@@ -6,17 +6,17 @@ import (
 	"testing"
 )
 
-// BenchmarkALook is what every 30 seconds cost where nothing happens, and every two where no events come.
+// BenchmarkALook measures one rescan: every 30 seconds with events, every two without.
 func BenchmarkALook(b *testing.B) {
-	dir := physical(b)
+	dir := resolvedTempDir(b)
 	var paths []string
 	for _, name := range []string{".localport.toml", ".localport.local.toml", ".env"} {
 		paths = append(paths, filepath.Join(dir, name))
 		write(b, paths[len(paths)-1], strings.Repeat("x", 4096))
 	}
-	w := newWatch(paths, usual)
-	defer w.armed.close()
+	w := newWatcher(paths, defaultSettings)
+	defer w.watches.close()
 	for b.Loop() {
-		w.look(false)
+		w.rescan(false)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-const secretive = `version = "1" # hunter2
+const configWithSecrets = `version = "1" # hunter2
 [services.db]
 technology = "command"
 local_port = 5432
@@ -27,10 +27,10 @@ ANY = 'hunter2' # "hunter2
 URL = "postgres://app:hunter2@${db.addr}/"
 `
 
-// Whatever slip of the finger breaks the file, what its strings held is not quoted.
-func TestABrokenFileShowsNoSecret(t *testing.T) {
+// Whatever typing error makes the file invalid, the contents of its strings are not quoted.
+func TestParse_QuotesNoSecretOfAnInvalidFile(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		text := secretive
+		text := configWithSecrets
 		for range rapid.IntRange(1, 2).Draw(t, "slips") {
 			at := rapid.IntRange(0, len(text)-1).Draw(t, "at")
 			slip := rapid.SampledFrom([]string{"", "\"", "'", "=", "\n", "#", "[", "]", "{", "}", ",", "x", "\\", "$", " ", "\"\"\""}).Draw(t, "slip")

@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// updateLine rewrites the line that prompts compare with what they saw: a number, and the pid and start time of the
-// supervisor that should be alive (0 0: none is meant to be). It is written after the state, so that a prompt that sees
-// a number finds at least that state. If it cannot be written, prompts see the old line and do not look; every later
-// Update, whatever it is for, finds the number behind and writes the line.
+// updateLine rewrites the line that prompts compare with the one they saw: a number, and the pid and start time of the
+// supervisor that should be running (0 0: none). It is written after the state, so that a prompt that sees
+// a number finds at least that state. If it cannot be written, prompts see the old line and do nothing; every later
+// Update finds the old number and writes the line.
 func (d *Dir) updateLine(st State, isBumped bool) {
 	if !isBumped {
 		if number, ok := d.lineNumber(); number == st.Line && ok || st.Line == 0 {
@@ -24,7 +24,7 @@ func (d *Dir) updateLine(st State, isBumped bool) {
 	if st.Supervisor != nil {
 		p = st.Supervisor.Process
 	}
-	path := d.file("prompt")
+	path := d.path("prompt")
 	if err := replaceFile(path, fmt.Appendf(nil, "%d %d %d\n", st.Line, p.PID, p.Start)); err != nil {
 		if kind := kindOf(path); kind != "" {
 			d.warn((&NotRegularError{Path: path, Kind: kind}).Error())
@@ -32,37 +32,37 @@ func (d *Dir) updateLine(st State, isBumped bool) {
 	}
 }
 
-// lineNumber is the number in the line; false if there is no line, or another thing than ours.
+// lineNumber returns the number in the line; false if there is no line, or an invalid one.
 func (d *Dir) lineNumber() (uint64, bool) {
 	first, _, _ := strings.Cut(d.PromptLine(), " ")
 	number, err := strconv.ParseUint(first, 10, 64)
 	return number, err == nil
 }
 
-// PromptLine is the line as it stands; empty if there is none.
+// PromptLine returns the current line; empty if there is none.
 func (d *Dir) PromptLine() string {
-	data, _ := readFile(d.file("prompt"))
+	data, _ := readFile(d.path("prompt"))
 	return strings.TrimSuffix(string(data), "\n")
 }
 
-// stamps are the files whose age prompts watch, by the name of their stamp.
-var stamps = map[string]string{
+// stampFiles are the files whose modification time prompts compare, by the name of their stamp.
+var stampFiles = map[string]string{
 	"stamp.config": ".localport.toml",
 	"stamp.local":  ".localport.local.toml",
 	"stamp.env":    ".env",
 }
 
-// Stamp records the age of the root's three files as looked at now, and reports whether any of them had changed
-// since the last stamp. Each stamp carries its file's own time, so that a shell can tell older as well as newer.
+// Stamp records the modification times of the root's three files, and reports whether any of them had changed
+// since the last stamp. Each stamp has the time of its file, so that a shell can detect an older file as well as a newer one.
 //
-// A stamp that cannot be written is no reason to stop: the file stays newer or older than its stamp, so that each shell
-// looks by itself. That is why it does not count as changed, and the other stamps are written.
+// A stamp that cannot be written is not fatal: the file stays newer or older than its stamp, so that each shell
+// runs export itself. Therefore it does not count as changed, and the other stamps are written.
 func (d *Dir) Stamp(root string) (changed bool, err error) {
 	var failures []error
-	for stamp, name := range stamps {
-		isChanged, err := stampOne(d.file(stamp), filepath.Join(root, name))
+	for stamp, name := range stampFiles {
+		isChanged, err := writeStamp(d.path(stamp), filepath.Join(root, name))
 		if err != nil {
-			failures = append(failures, stampError(d.file(stamp), err))
+			failures = append(failures, stampError(d.path(stamp), err))
 			continue
 		}
 		changed = changed || isChanged
@@ -77,7 +77,7 @@ func stampError(stamp string, err error) error {
 	return newWriteError(stamp, err)
 }
 
-func stampOne(stamp, path string) (changed bool, err error) {
+func writeStamp(stamp, path string) (changed bool, err error) {
 	was, statErr := os.Stat(stamp)
 	now, err := os.Stat(path)
 	if err != nil {
@@ -90,7 +90,7 @@ func stampOne(stamp, path string) (changed bool, err error) {
 	if statErr == nil && was.ModTime().Equal(now.ModTime()) {
 		return false, nil
 	}
-	// A new file with its time already set, moved into place: no prompt sees a stamp with another time.
+	// A new file gets its time before it is renamed, so that no prompt sees a stamp with another time.
 	temp, err := os.CreateTemp(filepath.Dir(stamp), ".stamp-*")
 	if err != nil {
 		return true, err

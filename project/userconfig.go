@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// UserConfigName is the name of a user's own config, in a directory of localport's.
+// UserConfigName is the name of the user's own config file in localport's config directory.
 const UserConfigName = "config.toml"
 
-// UserConfig is what a user wants of all projects: what his own config says, and defaults for what it does not.
+// UserConfig holds the user's settings for all projects, with defaults filled in.
 type UserConfig struct {
 	Verbosity Verbosity
 	Linger    time.Duration // of projects that say nothing; zero: nor does the user
@@ -21,7 +21,7 @@ type UserConfig struct {
 	Notify    UserNotify
 }
 
-// Verbosity is how much the hook says at a prompt.
+// Verbosity is how much the hook prints at a prompt.
 type Verbosity string
 
 // The verbosities.
@@ -31,29 +31,29 @@ const (
 	VerbosityVerbose Verbosity = "verbose" // and every variable that changes
 )
 
-// UserLogs bounds the logs of every service; what is zero is not said.
+// UserLogs limits the logs of every service; zero: not set.
 type UserLogs struct {
 	Keep    time.Duration
 	MaxSize int64 // bytes
 }
 
-// UserNotify is how the user wants to be told of events, and of which.
+// UserNotify is how the user is notified, and of which events.
 type UserNotify struct {
 	Command []string // argv with placeholders; empty: none
 	Desktop bool
 	On      []string // of EventKinds
 }
 
-// EventKinds are the events that a user can be told of.
+// EventKinds are the events of which a user can be notified.
 var EventKinds = []string{"state", "failed", "recovered", "reload", "pending", "started", "ended", "no_room", "room"}
 
-// DefaultUserConfig is a user who says nothing.
+// DefaultUserConfig returns the settings of a user without a config.
 func DefaultUserConfig() UserConfig {
 	return UserConfig{Verbosity: VerbosityNormal, Notify: UserNotify{On: []string{"failed", "recovered"}}}
 }
 
-// ReadUserConfig reads a user's own config, which may be absent. What it returns can be used also where there is an error:
-// it is then as if the file were absent. The error is an *Invalid with everything that is wrong, an *ExposedError, or
+// ReadUserConfig reads the user's own config, which may be absent. Its result can be used even if there is an error:
+// it is then the default. The error is an *InvalidError with all errors, an *InsecureConfigError, or
 // that of the file system.
 func ReadUserConfig(path string) (UserConfig, error) {
 	if err := checkOwnership(path); err != nil {
@@ -69,14 +69,14 @@ func ReadUserConfig(path string) (UserConfig, error) {
 	return parseUserConfig(path, data)
 }
 
-// InsecureConfigError is a user's config that others can write to. It names programs that run as the user.
+// InsecureConfigError reports a user's config that others can write to. The config names programs that run as the user.
 type InsecureConfigError struct{ Path string }
 
 func (e *InsecureConfigError) Error() string {
 	return fmt.Sprintf("%s is ignored because other users can write to it: run \"chmod go-w %s\"", e.Path, e.Path)
 }
 
-// checkOwnership makes sure that nobody but the user can change the file, or put another in its place.
+// checkOwnership returns an error if anyone but the user can change the file, or replace it.
 func checkOwnership(path string) error {
 	for _, path := range []string{path, filepath.Dir(path)} {
 		info, err := os.Stat(path)
@@ -91,8 +91,8 @@ func checkOwnership(path string) error {
 	return nil
 }
 
-// isWritableByOthers reports whether anyone but the owner may write. A group with the owner's number is the owner's own, as
-// Debian and Fedora make one for each user, and his umask lets it write.
+// isWritableByOthers reports whether anyone but the owner may write. A group whose id is the owner's uid is private to the owner:
+// Debian and Fedora make one for each user, with a umask that lets it write.
 func isWritableByOthers(mode fs.FileMode, stat *syscall.Stat_t) bool {
 	return mode&0o002 != 0 || mode&0o020 != 0 && stat.Gid != stat.Uid
 }

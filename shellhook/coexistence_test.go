@@ -11,8 +11,8 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-func TestTheExitStatusIsKept(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_KeepsTheExitStatus(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		s := w.start(shell)
 		s.Run(cd(root))
@@ -29,8 +29,8 @@ func TestTheExitStatusIsKept(t *testing.T) {
 	})
 }
 
-// Every hook of these start-up files notes the status that it sees.
-func TestHooksOfOthersAreKeptAndRunOnce(t *testing.T) {
+// Every hook of these start-up files records the exit status that it sees.
+func TestHook_KeepsOtherHooksAndRunsOnce(t *testing.T) {
 	const note = `note() { local s=$?; noted="${noted-}$1:$s "; return $s; }` + "\n"
 	for name, c := range map[string]struct{ shell, before, after, want string }{
 		"string":         {"bash", `PROMPT_COMMAND="note a; note b"`, ``, "a:7 b:7 "},
@@ -46,7 +46,7 @@ func TestHooksOfOthersAreKeptAndRunOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newTestEnv(t)
 			root := w.project("p")
 			rc := note + "a() { note a; }; b() { note b; }\n" + c.before + "\n" + w.rc(c.shell) + w.rc(c.shell) + c.after
 			if c.shell == "fish" {
@@ -58,17 +58,17 @@ func TestHooksOfOthersAreKeptAndRunOnce(t *testing.T) {
 			if got := s.Eval(`"$noted"`); !strings.Contains(got, c.want) || strings.Count(got, ":7") != strings.Count(c.want, ":7") {
 				t.Errorf("the other hooks noted %q, want %q once", got, c.want)
 			}
-			w.expectLooks(s, cd(root), 1)
-			if got := in(s); got != root {
+			w.expectExports(s, cd(root), 1)
+			if got := projectOfShell(s); got != root {
 				t.Errorf("PROJECT is %q, want %q", got, root)
 			}
 			w.setLine(root, "1 0 0")
-			w.expectLooks(s, "true", 1)
+			w.expectExports(s, "true", 1)
 		})
 	}
 }
 
-// bashPreexec arranges its functions as bash-preexec does: it keeps the status for them, and takes along what it finds.
+// bashPreexec sets up its functions like bash-preexec: it passes them the exit status, and keeps the hooks that it finds.
 const bashPreexec = `
 bash_preexec_imported=defined
 preexec_invoke() {
@@ -84,7 +84,7 @@ $PROMPT_COMMAND}"
 
 const fishNote = `function note --on-event fish_prompt; set -g noted "$noted""a:$status "; end`
 
-func TestTheOptionsOfTheUserDoNotMatter(t *testing.T) {
+func TestHook_IsIndependentOfTheUsersOptions(t *testing.T) {
 	nasty := map[string]string{
 		"bash set -eu":      "set -euo pipefail",
 		"bash noclobber":    "set -o noclobber; shopt -s nullglob failglob nocasematch extglob dotglob",
@@ -109,7 +109,7 @@ func TestTheOptionsOfTheUserDoNotMatter(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			shell, _, _ := strings.Cut(name, " ")
-			w := newWorld(t)
+			w := newTestEnv(t)
 			root := w.project("it's 10 p")
 			w.write(filepath.Join(root, ".env"))
 			alive := startProcess(t, "localport-x")
@@ -121,17 +121,17 @@ func TestTheOptionsOfTheUserDoNotMatter(t *testing.T) {
 			if out := s.Screen(); strings.TrimSpace(out) != "[1]>" {
 				t.Errorf("starting printed %q", out)
 			}
-			w.expectLooks(s, cd(root), 1)
+			w.expectExports(s, cd(root), 1)
 			w.expectQuiet(s)
-			if got := in(s); got != root {
+			if got := projectOfShell(s); got != root {
 				t.Errorf("PROJECT is %q, want %q", got, root)
 			}
 			w.setLine(root, "11 0 0")
-			w.expectLooks(s, "true", 1)
-			w.expectLooks(s, "cd ..", 1)
+			w.expectExports(s, "true", 1)
+			w.expectExports(s, "cd ..", 1)
 			s.Run("! true")
 			w.expectQuiet(s)
-			for _, env := range append(environs(w), environOf(s)) {
+			for _, env := range append(recordedEnvironments(w), environOf(s)) {
 				for entry := range env {
 					if strings.Contains(entry, "__localport") {
 						t.Errorf("exported: %s=%s", entry, env[entry])
@@ -142,9 +142,9 @@ func TestTheOptionsOfTheUserDoNotMatter(t *testing.T) {
 	}
 }
 
-// environs are the environments that the looks were given.
-func environs(w *world) (envs []map[string]string) {
-	for _, c := range w.calls() {
+// recordedEnvironments returns the environments of the recorded exports.
+func recordedEnvironments(w *testEnv) (envs []map[string]string) {
+	for _, c := range w.recordedExports() {
 		env := make(map[string]string)
 		for _, entry := range c.Env {
 			name, value, _ := strings.Cut(entry, "=")
@@ -157,22 +157,22 @@ func environs(w *world) (envs []map[string]string) {
 
 func environOf(s *shellpty.Shell) map[string]string { return s.Environ() }
 
-func TestSubshellsDoNotLook(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_DoesNotRunInSubshells(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		s := w.start(shell)
-		w.expectLooks(s, "(cd "+root+"; true)", 0)
-		w.expectLooks(s, "x=$(cd "+root+"; pwd); true", 0)
-		w.expectLooks(s, "cd "+root+" | true", 0)
-		if got := in(s); got != "" {
+		w.expectExports(s, "(cd "+root+"; true)", 0)
+		w.expectExports(s, "x=$(cd "+root+"; pwd); true", 0)
+		w.expectExports(s, "cd "+root+" | true", 0)
+		if got := projectOfShell(s); got != "" {
 			t.Errorf("PROJECT is %q", got)
 		}
 		w.expectQuiet(s)
 	}, "bash", "zsh") // fish has no subshells: a cd in (…) or a pipe is the shell's own
 }
 
-func TestAScriptIsLeftAlone(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_DoesNotAffectScripts(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		s := w.start(shell)
 		script := filepath.Join(w.dir, "script")
@@ -180,7 +180,7 @@ func TestAScriptIsLeftAlone(t *testing.T) {
 		if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		w.expectLooks(s, shell+" "+script, 0)
+		w.expectExports(s, shell+" "+script, 0)
 		if out := s.Output(); out != "it ran" {
 			t.Errorf("the script printed %q", out)
 		}
@@ -193,8 +193,8 @@ var shellArgs = map[string]struct{ print, names string }{
 	"fish": {"echo it ran", "begin; set -n; functions -an; trap; end >%s"},
 }
 
-// names are the variables, functions, options and traps of a shell after a tour through a project.
-func names(t *testing.T, w *world, shell, rc string) []string {
+// shellNames returns the variables, functions, options and traps of a shell after it entered and left a project.
+func shellNames(t *testing.T, w *testEnv, shell, rc string) []string {
 	t.Helper()
 	root := w.project("p")
 	s := w.startWith(shellpty.Config{Shell: shell, RC: rc})
@@ -210,14 +210,14 @@ func names(t *testing.T, w *world, shell, rc string) []string {
 	return strings.Split(string(data), "\n")
 }
 
-func TestNothingButOurOwnNamesIsLeftInTheShell(t *testing.T) {
+func TestHook_LeavesOnlyItsOwnNames(t *testing.T) {
 	theirs := map[string][]string{
 		"bash": nil, "zsh": {"precmd_functions", "chpwd_functions"}, "fish": nil,
 	}
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		traps := map[string]string{"bash": "trap 'echo x' INT EXIT USR1 DEBUG\n", "zsh": "trap 'echo x' INT USR1\n"}[shell]
-		had := names(t, w, shell, traps)
-		has := names(t, w, shell, traps+w.rc(shell))
+		had := shellNames(t, w, shell, traps)
+		has := shellNames(t, w, shell, traps+w.rc(shell))
 		for _, name := range has {
 			if !slices.Contains(had, name) && !strings.HasPrefix(name, "__localport_") && !slices.Contains(theirs[shell], name) {
 				t.Errorf("left in the shell: %q", name)
@@ -231,22 +231,22 @@ func TestNothingButOurOwnNamesIsLeftInTheShell(t *testing.T) {
 	})
 }
 
-func TestEvaluatedAgainTheHookKnowsWhereItIs(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_EvaluatedAgainKeepsItsState(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		s := w.start(shell)
 		s.Run(cd(root))
-		w.expectLooks(s, strings.TrimSpace(w.rc(shell)), 0)
+		w.expectExports(s, strings.TrimSpace(w.rc(shell)), 0)
 		w.expectQuiet(s)
-		if got := in(s); got != root {
+		if got := projectOfShell(s); got != root {
 			t.Errorf("PROJECT is %q, want %q", got, root)
 		}
 	})
 }
 
-// What a parent shell leaked is not believed.
-func TestBookkeepingFromTheEnvironmentIsIgnored(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+// Variables inherited from a parent shell are not used.
+func TestHook_IgnoresVariablesFromTheEnvironment(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		leaked := map[string]string{"__localport_root": root, "__localport_pwd": root, "__localport_shell": "1", "__localport_told": "9"}
 		var env []string
@@ -254,7 +254,7 @@ func TestBookkeepingFromTheEnvironmentIsIgnored(t *testing.T) {
 			env = append(env, name+"="+leaked[name])
 		}
 		s := w.startWith(shellpty.Config{Shell: shell, RC: w.rc(shell), Env: env, Dir: root})
-		calls := w.calls()
+		calls := w.recordedExports()
 		if len(calls) != 1 || calls[0].Root != "" || calls[0].Told != "" {
 			t.Errorf("looks with leaked bookkeeping: %+v", calls)
 		}
@@ -266,8 +266,8 @@ func TestBookkeepingFromTheEnvironmentIsIgnored(t *testing.T) {
 	})
 }
 
-func TestALookIsNoJob(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_ExportIsNotAJob(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		s := w.start(shell)
 		for range 3 {

@@ -8,7 +8,7 @@ import (
 )
 
 // A directory that nobody has allowed is read at every cd, so nothing in it may take long.
-func TestAFileMadeToBeSlowIsNot(t *testing.T) {
+func TestParse_IsFastOnHostileFiles(t *testing.T) {
 	many := func(format string, n int) string {
 		var b strings.Builder
 		for i := range n {

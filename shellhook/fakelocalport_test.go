@@ -14,8 +14,8 @@ import (
 	"github.com/localport-sh/localport/shellhook"
 )
 
-// call is what the stand-in records of one `localport export`.
-type call struct {
+// exportCall is what the stand-in records of one `localport export`.
+type exportCall struct {
 	Args  []string
 	Env   []string
 	Dir   string // physical
@@ -27,9 +27,9 @@ type call struct {
 	PID   int    // --pid
 }
 
-// localport plays the program: `hook SHELL`, and `export SHELL` as far as the hooks can see it. It keeps its things
+// runFakeLocalport implements `hook SHELL`, and `export SHELL` as far as the hooks depend on it. It stores its files
 // beside itself, and exports PROJECT and LOCALPORT_DIFF, both the project's root.
-func localport(args []string) int {
+func runFakeLocalport(args []string) int {
 	base := filepath.Dir(os.Args[0])
 	shell, err := shellhook.Lookup(args[1])
 	if err != nil {
@@ -58,8 +58,8 @@ func localport(args []string) int {
 	return 0
 }
 
-func recordCall(base string, args []string) call {
-	c := call{Args: args, Env: os.Environ()}
+func recordCall(base string, args []string) exportCall {
+	c := exportCall{Args: args, Env: os.Environ()}
 	flags := flag.NewFlagSet("export", flag.ExitOnError)
 	flags.StringVar(&c.Root, "root", "missing", "")
 	flags.StringVar(&c.Line, "line", "missing", "")
@@ -85,23 +85,23 @@ func recordCall(base string, args []string) call {
 	return c
 }
 
-// statements are what the shell has to evaluate to be where the call found it.
-func statements(shell shellhook.Shell, base string, c call) (text string) {
-	root, dir, line := projectOf(c.Dir), "", ""
+// statements returns what the shell must evaluate after the call.
+func statements(shell shellhook.Shell, base string, c exportCall) (text string) {
+	root, dir, line := findProject(c.Dir), "", ""
 	if root != "" {
 		dir = stateDir(base, root)
-		line = look(root, dir)
+		line = recordStamps(root, dir)
 	}
 	told, _ := strconv.Atoi(c.Told)
-	text = shell.Set(shellhook.Root, root) + shell.Set(shellhook.Dir, dir) + shell.Set(shellhook.Line, line) +
-		shell.Set(shellhook.Told, strconv.Itoa(told+1))
+	text = shell.Set(shellhook.RootVariable, root) + shell.Set(shellhook.DirVariable, dir) + shell.Set(shellhook.LineVariable, line) +
+		shell.Set(shellhook.ToldVariable, strconv.Itoa(told+1))
 	if root == "" {
 		return text + shell.Unset("PROJECT") + shell.Unset("LOCALPORT_DIFF")
 	}
 	return text + shell.Export("PROJECT", root) + shell.Export("LOCALPORT_DIFF", root)
 }
 
-func projectOf(dir string) string {
+func findProject(dir string) string {
 	for dir != "" {
 		if _, err := os.Stat(filepath.Join(dir, ".localport.toml")); err == nil {
 			return dir
@@ -119,8 +119,8 @@ func stateDir(base, root string) string {
 	return filepath.Join(base, "state's dir", hex.EncodeToString(sum[:8]))
 }
 
-// look stamps the project's files and returns the prompt's line.
-func look(root, dir string) string {
+// recordStamps writes the stamps of the project's files and returns the prompt's line.
+func recordStamps(root, dir string) string {
 	_ = os.MkdirAll(dir, 0o700)
 	for stamp, name := range stamps {
 		path := filepath.Join(dir, stamp)
@@ -143,7 +143,7 @@ func look(root, dir string) string {
 }
 
 var stamps = map[string]string{
-	shellhook.ConfigStamp: ".localport.toml",
-	shellhook.LocalStamp:  ".localport.local.toml",
-	shellhook.EnvStamp:    ".env",
+	shellhook.ConfigStampFile: ".localport.toml",
+	shellhook.LocalStampFile:  ".localport.local.toml",
+	shellhook.EnvStampFile:    ".env",
 }

@@ -15,16 +15,16 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-// world is a directory with a localport in it that plays the real one, and places to go to.
-type world struct {
+// testEnv is a directory with a fake localport and with directories to change to.
+type testEnv struct {
 	t   *testing.T
 	dir string
 	exe string
 }
 
-func newWorld(t *testing.T) *world {
+func newTestEnv(t *testing.T) *testEnv {
 	t.Helper()
-	w := &world{t: t, dir: shellpty.NewDir(t)}
+	w := &testEnv{t: t, dir: shellpty.NewDir(t)}
 	w.exe = filepath.Join(w.dir, `it's a "bin"`, "localport")
 	self, err := os.Executable()
 	if err != nil {
@@ -37,7 +37,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-func (w *world) mkdir(name string) string {
+func (w *testEnv) mkdir(name string) string {
 	w.t.Helper()
 	dir := filepath.Join(w.dir, name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -46,23 +46,23 @@ func (w *world) mkdir(name string) string {
 	return dir
 }
 
-// project makes a directory with a .localport.toml in it.
-func (w *world) project(name string) string {
+// project creates a directory with a .localport.toml in it.
+func (w *testEnv) project(name string) string {
 	w.t.Helper()
 	root := w.mkdir(name)
 	w.write(filepath.Join(root, ".localport.toml"))
 	return root
 }
 
-func (w *world) write(path string) {
+func (w *testEnv) write(path string) {
 	w.t.Helper()
 	if err := os.WriteFile(path, nil, 0o644); err != nil {
 		w.t.Fatal(err)
 	}
 }
 
-// setLine is what a supervisor or a command does that wants prompts to look.
-func (w *world) setLine(root, line string) {
+// setLine replaces the prompt's line, like a supervisor or a command.
+func (w *testEnv) setLine(root, line string) {
 	w.t.Helper()
 	dir := stateDir(filepath.Dir(w.exe), root)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -75,8 +75,8 @@ func (w *world) setLine(root, line string) {
 	}
 }
 
-// flag makes the stand-in fail ("fail"), hang until a signal ("hang") or say something ("say").
-func (w *world) flag(name, text string) (clear func()) {
+// setBehaviour makes the stand-in fail ("fail"), hang until a signal ("hang") or say something ("say").
+func (w *testEnv) setBehaviour(name, text string) (clear func()) {
 	w.t.Helper()
 	path := filepath.Join(filepath.Dir(w.exe), name)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -85,8 +85,8 @@ func (w *world) flag(name, text string) (clear func()) {
 	return func() { _ = os.Remove(path) }
 }
 
-// calls are all the looks so far.
-func (w *world) calls() (calls []call) {
+// recordedExports returns all exports so far.
+func (w *testEnv) recordedExports() (calls []exportCall) {
 	w.t.Helper()
 	file, err := os.Open(filepath.Join(filepath.Dir(w.exe), "calls"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -97,7 +97,7 @@ func (w *world) calls() (calls []call) {
 	}
 	defer file.Close()
 	for in := bufio.NewScanner(file); in.Scan(); {
-		var c call
+		var c exportCall
 		if err := json.Unmarshal(in.Bytes(), &c); err != nil {
 			w.t.Fatal(err)
 		}
@@ -106,38 +106,38 @@ func (w *world) calls() (calls []call) {
 	return calls
 }
 
-// looks runs do and reports how many looks that made.
-func (w *world) looks(do func()) int {
+// countExports runs do and returns the number of exports meanwhile.
+func (w *testEnv) countExports(do func()) int {
 	w.t.Helper()
-	before := len(w.calls())
+	before := len(w.recordedExports())
 	do()
-	return len(w.calls()) - before
+	return len(w.recordedExports()) - before
 }
 
-// expectLooks fails the test unless the line makes that many looks.
-func (w *world) expectLooks(s *shellpty.Shell, line string, want int) {
+// expectExports fails the test unless the line runs that many exports.
+func (w *testEnv) expectExports(s *shellpty.Shell, line string, want int) {
 	w.t.Helper()
-	if got := w.looks(func() { s.Run(line) }); got != want {
-		w.t.Errorf("%s: looked %d times, want %d; on the screen:\n%s", line, got, want, s.Screen())
+	if got := w.countExports(func() { s.Run(line) }); got != want {
+		w.t.Errorf("%s: %d exports, want %d; on the screen:\n%s", line, got, want, s.Screen())
 	}
 }
 
-func (w *world) expectQuiet(s *shellpty.Shell) {
+func (w *testEnv) expectQuiet(s *shellpty.Shell) {
 	w.t.Helper()
-	w.expectLooks(s, "true", 0)
+	w.expectExports(s, "true", 0)
 	if out := s.Output(); out != "" {
 		w.t.Errorf("a prompt printed %q", out)
 	}
 }
 
-// rc is the start-up text that installs the hook.
-func (w *world) rc(shell string) string {
+// rc returns the start-up code that installs the hook.
+func (w *testEnv) rc(shell string) string {
 	sh, err := shellhook.Lookup(shell)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	if shell == "fish" {
-		// Quoted as Export does it, the only public place.
+		// Only Export quotes for fish.
 		_, exe, _ := strings.Cut(strings.TrimSuffix(sh.Export("x", w.exe), ";\n"), "-gx x ")
 		return exe + " hook fish | source\n"
 	}
@@ -145,12 +145,12 @@ func (w *world) rc(shell string) string {
 }
 
 // start starts a shell with the hook outside of any project.
-func (w *world) start(shell string) *shellpty.Shell {
+func (w *testEnv) start(shell string) *shellpty.Shell {
 	w.t.Helper()
 	return w.startWith(shellpty.Config{Shell: shell, RC: w.rc(shell)})
 }
 
-func (w *world) startWith(c shellpty.Config) *shellpty.Shell {
+func (w *testEnv) startWith(c shellpty.Config) *shellpty.Shell {
 	w.t.Helper()
 	if c.Dir == "" {
 		c.Dir = w.dir
@@ -160,11 +160,11 @@ func (w *world) startWith(c shellpty.Config) *shellpty.Shell {
 	return shellpty.Start(w.t, c)
 }
 
-// in is the value of the variable that the project exports: where the shell's environment is.
-func in(s *shellpty.Shell) string { return s.Eval(`"$PROJECT"`) }
+// projectOfShell returns the value of the variable that the project exports: its root.
+func projectOfShell(s *shellpty.Shell) string { return s.Eval(`"$PROJECT"`) }
 
 // eachShell runs a story in every shell, or in those named.
-func eachShell(t *testing.T, story func(t *testing.T, shell string, w *world), only ...string) {
+func eachShell(t *testing.T, story func(t *testing.T, shell string, w *testEnv), only ...string) {
 	t.Helper()
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		if len(only) > 0 && !slices.Contains(only, shell) {
@@ -172,7 +172,7 @@ func eachShell(t *testing.T, story func(t *testing.T, shell string, w *world), o
 		}
 		t.Run(shell, func(t *testing.T) {
 			t.Parallel()
-			story(t, shell, newWorld(t))
+			story(t, shell, newTestEnv(t))
 		})
 	}
 }

@@ -10,11 +10,11 @@ import (
 	"syscall"
 )
 
-// isFileKey reports whether a key's value is a file that a tunnel or a health check acts upon: key_file, ca_file.
+// isFileKey reports whether the value of a key is the path of a file: key_file, ca_file, kubeconfig.
 func isFileKey(key string) bool { return key == "kubeconfig" || strings.HasSuffix(key, "_file") }
 
 // readReferencedFiles reads the files inside the root that the config names. It runs before the config is known to be valid, so
-// it takes what it finds: every such key at any depth, and nothing from a file that is not TOML.
+// it reads the file of every such key at any depth, and none if the config is not TOML.
 func readReferencedFiles(f *Files) (map[string][]byte, error) {
 	named := map[string][]byte{}
 	for _, data := range [][]byte{f.Config, f.Local} {
@@ -56,7 +56,7 @@ func readReferencedFile(f *Files, n *node, named map[string][]byte) error {
 	return err
 }
 
-// location says where a path lies, seen from a root.
+// location is a path in relation to a root.
 type location struct {
 	relPath      string // relative to the root; empty: it has nothing to do with the root
 	physicalPath string // without symbolic links
@@ -76,7 +76,7 @@ func locate(root, path string) location {
 	return location{physicalPath: real}
 }
 
-// relativeWithin is path relative to root, and whether it lies in it.
+// relativeWithin returns path relative to root; false if it is outside.
 func relativeWithin(root, path string) (string, bool) {
 	rel, err := filepath.Rel(root, path)
 	if err != nil || !filepath.IsLocal(rel) {
@@ -85,7 +85,7 @@ func relativeWithin(root, path string) (string, bool) {
 	return rel, true
 }
 
-// resolveLinks is filepath.EvalSymlinks that goes as far as there is something: the file itself may be absent.
+// resolveLinks is filepath.EvalSymlinks for a path whose last parts may not exist.
 func resolveLinks(path string) string {
 	real, err := filepath.EvalSymlinks(path)
 	if err == nil {
@@ -98,7 +98,7 @@ func resolveLinks(path string) string {
 	return filepath.Join(resolveLinks(parent), filepath.Base(path))
 }
 
-// errOtherHome is about ~name/…, which only a shell expands.
+// errOtherHome reports a path ~name/…, which only a shell expands.
 var errOtherHome = errors.New(`only "~" and "~/…" are expanded; write the full path of another user's home directory`)
 
 // expandPath makes path absolute: ~ is the user's home and everything else is relative to root.
@@ -115,7 +115,7 @@ func expandPath(root, path string) (string, error) {
 	return filepath.Join(root, path), nil
 }
 
-// homeDir is the home that the password database gives, because that is the one ssh takes; $HOME where it has none.
+// homeDir returns the home directory in the password database, because ssh uses that one; $HOME if there is none.
 func homeDir() (string, error) {
 	if u, err := user.Current(); err == nil && u.HomeDir != "" {
 		return u.HomeDir, nil

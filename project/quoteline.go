@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// A quoted line must not show what its strings hold: a person pastes an error where anyone can read it.
+// A quoted line must not show the contents of its strings: people paste errors into public issues.
 
-// mask stands for what is not shown.
+// mask replaces what is not shown.
 const mask = "***"
 
 // maxQuoteLength is the longest line quoted, in characters.
@@ -21,8 +21,8 @@ type span struct {
 	isComment  bool
 }
 
-// findSpans finds the strings and comments of a document, also of a broken one: a string that is not closed ends with its
-// line, one of several lines with the document.
+// findSpans finds the strings and comments of a document, also of an invalid one: a string without a closing quote ends with its
+// line, a multi-line string with the document.
 func findSpans(data []byte) []span {
 	var found []span
 	for i := 0; i < len(data); {
@@ -74,7 +74,7 @@ func stringLength(data []byte) int {
 	return end
 }
 
-// indexClosingQuotes is where the closing quotes begin; -1: nowhere. Only double quotes have escapes.
+// indexClosingQuotes returns the index of the closing quotes, or -1. Only double-quoted strings have escapes.
 func indexClosingQuotes(data, quotes []byte) int {
 	for i := 0; i < len(data); i++ {
 		if data[i] == '\\' && quotes[0] == '"' {
@@ -88,13 +88,13 @@ func indexClosingQuotes(data, quotes []byte) int {
 	return -1
 }
 
-// lineBounds is where a line begins and ends.
+// lineBounds returns the offsets of the beginning and the end of a line.
 func (d *document) lineBounds(number int) (start, end int) {
 	start = d.lineOffsets[min(number, len(d.lineOffsets))-1]
 	return start, start + lineLength(d.data[start:])
 }
 
-// quoteLine is a line of the document with its values masked but for the string at offset shown, and without comments.
+// quoteLine returns a line of the document without comments and with its values masked, except for the string at offset shown.
 func (d *document) quoteLine(number, shown int, secrets []string) string {
 	return d.quoteLineWith(number, func(s span) string {
 		if s.start == shown {
@@ -104,7 +104,7 @@ func (d *document) quoteLine(number, shown int, secrets []string) string {
 	}, func(text string) string { return text })
 }
 
-// quoteInvalidLine is a line of a file that is not TOML. What is a key and what a value can only be guessed, so that little is
+// quoteInvalidLine returns a line of a file that is not TOML. What is a key and what a value can only be guessed, so that little is
 // shown: what looks like a header or a key, numbers, true and false.
 func (d *document) quoteInvalidLine(number int) string {
 	start, end := d.lineBounds(number)
@@ -118,7 +118,7 @@ func (d *document) quoteInvalidLine(number int) string {
 		func(text string) string { return maskBareWords(text, secret) })
 }
 
-// quoteLineWith puts a line together from its spans and from what lies between them.
+// quoteLineWith builds a line from its spans and the text between them.
 func (d *document) quoteLineWith(number int, inSpan func(span) string, between func(string) string) string {
 	start, end := d.lineBounds(number)
 	var b strings.Builder
@@ -145,7 +145,7 @@ func (d *document) quoteLineWith(number int, inSpan func(span) string, between f
 	return truncate(escapeUnprintable(strings.TrimSpace(b.String())), maxQuoteLength)
 }
 
-// spansOnLine yields the spans that touch a line, in order, but for those that are keys.
+// spansOnLine yields the spans on a line in order, except for those that are keys.
 func (d *document) spansOnLine(start, end int) iter.Seq[span] {
 	first, _ := slices.BinarySearchFunc(d.spans, start, func(s span, offset int) int { return s.end - offset - 1 })
 	return func(yield func(span) bool) {
@@ -157,7 +157,7 @@ func (d *document) spansOnLine(start, end int) iter.Seq[span] {
 	}
 }
 
-// maskSpan keeps the quotes, so that one sees that there was a string.
+// maskSpan keeps the quotes, so that the reader sees that it is a string.
 func maskSpan(text []byte) string {
 	if text[0] == '"' || text[0] == '\'' {
 		return string(text[0]) + mask + string(text[0])
@@ -173,7 +173,7 @@ var (
 	afterKeyPattern  = lazyRegexp(`^[ \t]+=([^=]|$)`) // base64 ends in = and has no blank before it
 )
 
-// maskBareWords masks what is not quoted and might have been meant as a string.
+// maskBareWords masks unquoted words that may have been meant as a string.
 func maskBareWords(text string, secret bool) string {
 	var b strings.Builder
 	at := 0

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// userConfig is a user's config with this text.
-func userConfig(t *testing.T, text string) string {
+// writeUserConfig writes a user's config with this text, and returns its path.
+func writeUserConfig(t *testing.T, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "localport", UserConfigName)
 	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
@@ -21,15 +21,15 @@ func userConfig(t *testing.T, text string) string {
 	return path
 }
 
-func TestAUsersConfigIsReadWithDefaultsForWhatItDoesNotSay(t *testing.T) {
+func TestReadUserConfig_FillsInDefaults(t *testing.T) {
 	got, err := ReadUserConfig(filepath.Join(t.TempDir(), "none", UserConfigName))
 	if err != nil || !reflect.DeepEqual(got, DefaultUserConfig()) {
 		t.Errorf("no file: %+v, %v", got, err)
 	}
-	if got, err = ReadUserConfig(userConfig(t, "linger = 60\n")); err != nil || got.Linger != time.Minute || got.Verbosity != VerbosityNormal {
+	if got, err = ReadUserConfig(writeUserConfig(t, "linger = 60\n")); err != nil || got.Linger != time.Minute || got.Verbosity != VerbosityNormal {
 		t.Errorf("one key: %+v, %v", got, err)
 	}
-	got, err = ReadUserConfig(userConfig(t, `
+	got, err = ReadUserConfig(writeUserConfig(t, `
 verbosity = "quiet"
 linger = "1m"
 [logs]
@@ -48,14 +48,14 @@ on = ["state"]
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v, %v\nwant %+v", got, err, want)
 	}
-	if got, err = ReadUserConfig(userConfig(t, "[logs]\nkeep = 3\nmax_size = 65536\n")); err != nil ||
+	if got, err = ReadUserConfig(writeUserConfig(t, "[logs]\nkeep = 3\nmax_size = 65536\n")); err != nil ||
 		got.Logs != (UserLogs{Keep: 72 * time.Hour, MaxSize: 65536}) {
 		t.Errorf("numbers: %+v, %v", got, err)
 	}
 }
 
-func TestWhatIsWrongInAUsersConfigIsNamedAndDefaultsHold(t *testing.T) {
-	path := userConfig(t, `verbosty = "quiet"
+func TestReadUserConfig_ReportsErrorsAndReturnsDefaults(t *testing.T) {
+	path := writeUserConfig(t, `verbosty = "quiet"
 verbosity = "loud"
 linger = "soon"
 keep = 3
@@ -94,13 +94,13 @@ on = ["failed", "recoverd"]
 	if brief := invalid.Summary(); strings.Contains(brief, "\n") || brief != path+want[0]+" (and 9 more)" {
 		t.Errorf("in brief: %s", brief)
 	}
-	if _, err = ReadUserConfig(userConfig(t, "linger = \n")); !errors.As(err, &invalid) || !strings.Contains(err.Error(), ":1:") {
+	if _, err = ReadUserConfig(writeUserConfig(t, "linger = \n")); !errors.As(err, &invalid) || !strings.Contains(err.Error(), ":1:") {
 		t.Errorf("no TOML: %v", err)
 	}
 }
 
-func TestAUsersConfigThatOthersCanWriteToIsRefused(t *testing.T) {
-	path := userConfig(t, "linger = 60\n")
+func TestReadUserConfig_RejectsAFileWritableByOthers(t *testing.T) {
+	path := writeUserConfig(t, "linger = 60\n")
 	dir := filepath.Dir(path)
 	for _, open := range []string{path, dir} {
 		if err := os.Chmod(open, 0o777); err != nil {
@@ -120,7 +120,7 @@ func TestAUsersConfigThatOthersCanWriteToIsRefused(t *testing.T) {
 	}
 }
 
-func TestTheProjectsOwnLingerWinsOverTheUsers(t *testing.T) {
+func TestParse_PrefersTheProjectsLinger(t *testing.T) {
 	root := t.TempDir()
 	for config, want := range map[string]time.Duration{"": time.Minute, "linger = 5\n": 5 * time.Second} {
 		write(t, filepath.Join(root, ConfigName), config)

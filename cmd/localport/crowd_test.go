@@ -71,7 +71,7 @@ func supervisorsOf(t *testing.T, root string) []lockstate.Process {
 	for line := range strings.FieldsSeq(string(out)) {
 		var pid int
 		if _, err := fmt.Sscan(line, &pid); err == nil {
-			if p, ok := lockstate.Find(pid); ok {
+			if p, ok := lockstate.FindProcess(pid); ok {
 				found = append(found, p)
 			}
 		}

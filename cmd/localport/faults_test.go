@@ -253,8 +253,8 @@ func TestLog_ReportsLostLinesAfterAFullDisk(t *testing.T) {
 	})
 	limitFiles(t, supervisor.PID, math.MaxUint64)
 	w.mustRun(root, "restart")
-	if out := w.mustRun(root, "logs", "supervisor"); !strings.Contains(out, "were lost") {
-		t.Errorf("the log does not tell what it lacks:\n%s", out)
+	if out := w.mustRun(root, "logs", "supervisor"); !strings.Contains(out, " lines lost: ") {
+		t.Errorf("the log does not report its lost lines:\n%s", out)
 	}
 	w.down(root)
 }

@@ -239,7 +239,7 @@ func TestLeases_SuccessorOfAKilledSupervisorKnowsUnwrittenLeasesNamespace(t *tes
 				eventually(t, "another supervisor answers", func() bool {
 					now := w.status(root).Supervisor
 					if now != nil {
-						supervisor, _ = lockstate.Find(now.PID)
+						supervisor, _ = lockstate.FindProcess(now.PID)
 					}
 					return now != nil && supervisor != before
 				})

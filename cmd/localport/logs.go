@@ -49,7 +49,7 @@ func (c logsCmd) Run(a *app) error {
 	}
 	r := &logReader{maxFirst: c.Lines, pass: pass, print: c.newPrinter(a.out, len(names) > 1)}
 	for _, name := range names {
-		r.logs = append(r.logs, eventlog.OpenLog(name, p.Dir.Log(name)))
+		r.logs = append(r.logs, eventlog.NewLogReader(name, p.Dir.Log(name)))
 	}
 	defer r.close()
 	return readLogs(a.out, c.Follow, p.Dir.LogDir(), r.printNew)
@@ -69,7 +69,7 @@ func (c logsCmd) printList(a *app, p commandProject, names []string) error {
 
 // logNames are the logs asked for: those named, or every one that a service has or will have.
 func (c logsCmd) logNames(p commandProject) ([]string, error) {
-	found, err := eventlog.Names(p.Dir.LogDir())
+	found, err := eventlog.ListLogs(p.Dir.LogDir())
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func (p commandProject) declaredNames() []string {
 
 // logReader is some logs that are read together.
 type logReader struct {
-	logs     []*eventlog.Log
+	logs     []*eventlog.LogReader
 	maxFirst int // how many of the first look's lines are printed; -1: all
 	pass     func(eventlog.Line) bool
 	print    func([]namedLine) error
@@ -170,7 +170,7 @@ func readLogs(out *output.Writer, follow bool, dir string, printNew func() error
 		}
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		return eventlog.Follow(ctx, dir, func() error {
+		return eventlog.FollowDir(ctx, dir, func() error {
 			if isReaderGone(out.File()) {
 				return syscall.EPIPE
 			}

@@ -61,7 +61,7 @@ func askUser(ctx context.Context, terminal *os.File, q askpass.Question) (string
 		<-ctx.Done()
 		return "", errNoAnswer
 	}
-	if !q.Open() && q.Kind != "confirm" {
+	if !q.IsPublic() && q.Kind != "confirm" {
 		restore, err := disableEcho(terminal)
 		if err != nil {
 			return "", err

@@ -38,7 +38,7 @@ func findRecordedAbove(dir string) string {
 
 // recordedConfigs are the configs of the projects of which a process lives or a lease counts.
 func recordedConfigs() []string {
-	dirs, err := lockstate.All()
+	dirs, err := lockstate.ListDirs()
 	if err != nil {
 		return nil
 	}
@@ -47,7 +47,7 @@ func recordedConfigs() []string {
 		state := dir.Peek()
 		up := slices.ContainsFunc(state.Leases, lockstate.Lease.Alive)
 		if s := state.Supervisor; s != nil && !up {
-			_, kept := lockstate.Find(s.Keeper)
+			_, kept := lockstate.FindProcess(s.Keeper)
 			up = s.Alive() || s.Keeper > 0 && kept
 		}
 		if up {

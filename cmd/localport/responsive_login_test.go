@@ -34,7 +34,7 @@ users: [{name: test, user: {exec: {apiVersion: client.authentication.k8s.io/v1, 
 	return kubeconfig, func() (p lockstate.Process) {
 		data, _ := os.ReadFile(pid)
 		if n, _ := fmt.Sscan(string(data), &p.PID); n == 1 {
-			p, _ = lockstate.Find(p.PID)
+			p, _ = lockstate.FindProcess(p.PID)
 		}
 		return p
 	}

@@ -283,7 +283,7 @@ func TestState_CorruptFileLosesNoLease(t *testing.T) {
 	}
 	second := w.shell("zsh", root)
 	// Whoever met it first said so: the shell, or the supervisor's own look.
-	if told := second.Screen() + w.mustRun(root, "logs", "supervisor"); !strings.Contains(told, "was unusable") {
+	if told := second.Screen() + w.mustRun(root, "logs", "supervisor"); !strings.Contains(told, "is unusable") {
 		t.Errorf("nobody was told of the torn state: %q", told)
 	}
 	eventually(t, "both leases are there", func() bool { return len(w.state(root).Leases) == 2 })

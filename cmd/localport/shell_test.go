@@ -178,7 +178,7 @@ func childrenOf(t testing.TB, pid int) []lockstate.Process {
 		for field := range strings.FieldsSeq(string(data)) {
 			var child int
 			if _, err := fmt.Sscan(field, &child); err == nil {
-				if p, ok := lockstate.Find(child); ok && !keeps(child) {
+				if p, ok := lockstate.FindProcess(child); ok && !keeps(child) {
 					children = append(children, p)
 				}
 			}

@@ -43,7 +43,7 @@ func TestSupersededSupervisor_HandsOverPortsAndDrains(t *testing.T) {
 	sh := w.shell("bash", root)
 	w.mustRun(root, "start")
 	first, keeper := w.supervisor(root), w.keeperPID(root)
-	keeping, _ := lockstate.Find(keeper)
+	keeping, _ := lockstate.FindProcess(keeper)
 	auto := w.service(root, "auto").Address
 	established := []*connection{dial(t, web), dial(t, own), dial(t, auto)}
 	for _, conn := range established {
@@ -58,7 +58,6 @@ func TestSupersededSupervisor_HandsOverPortsAndDrains(t *testing.T) {
 	eventually(t, "the other supervisor has the ports", func() bool {
 		return !slices.ContainsFunc(w.status(root).Services, func(svc api.ServiceStatus) bool { return !svc.Held || !svc.State.Ready() })
 	})
-	w.waitExit(keeping)
 	handed := time.Now()
 	eventually(t, "the rush is served again", func() bool { return c.answered(handed) > 20 })
 	calls := c.stop()
@@ -89,6 +88,7 @@ func TestSupersededSupervisor_HandsOverPortsAndDrains(t *testing.T) {
 		conn.conn.Close()
 	}
 	w.waitExit(first)
+	w.waitExit(keeping) // which has waited for it, to sweep after it
 	for _, addr := range []string{web, own, auto} {
 		served(t, addr)
 	}

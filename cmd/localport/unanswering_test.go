@@ -112,7 +112,7 @@ func frozenKeeper(t *testing.T) (w *world, root, addr string, keeper int) {
 	w.status(root)
 	supervisor := w.supervisor(root)
 	w.stopProcess(keeper)
-	frozen, _ := lockstate.Find(keeper)
+	frozen, _ := lockstate.FindProcess(keeper)
 	t.Cleanup(func() { // before it goes on, and starts another supervisor
 		if frozen.Alive() {
 			_ = syscall.Kill(keeper, syscall.SIGKILL)

@@ -170,7 +170,7 @@ func TestPrompt_FailedEnteringIsRetried(t *testing.T) {
 		release := w.holdLock(root)
 		sh := w.shell(kind, w.home)
 		sh.Run("cd " + root)
-		if out := sh.Output(); strings.Count(out, "localport:") != 1 || !strings.Contains(out, "holds it") {
+		if out := sh.Output(); strings.Count(out, "localport:") != 1 || !strings.Contains(out, "held by") {
 			t.Errorf("entering printed %q", out)
 		}
 		release()

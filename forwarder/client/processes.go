@@ -37,7 +37,7 @@ func (p *Project) Processes() []Process {
 		if role == "" || !hasOpenFile(pid, p.electionPath()) {
 			continue
 		}
-		process, alive := lockstate.Find(pid)
+		process, alive := lockstate.FindProcess(pid)
 		switch {
 		case !alive:
 		case role == KeeperRole:

@@ -52,7 +52,7 @@ func (s *Supervisor) guard(ctx context.Context) {
 		if seen.files != now.files {
 			wait.Notify(s.wake) // changed meanwhile, by this or by others
 		}
-		isWell = missingSince.IsZero() && seen.files.IsWhole() && !s.hasNoteOfDirectory()
+		isWell = missingSince.IsZero() && seen.files.IsComplete() && !s.hasNoteOfDirectory()
 	}
 }
 
@@ -139,10 +139,10 @@ func (s *Supervisor) guardElection(ctx context.Context) {
 		s.onSuperseded(ctx)
 	case elected != s.election:
 		s.log.Warn("the election file was deleted; a new one is locked")
-		s.keeping.holdInstead(keptElection, elected.Files)
+		s.keeping.holdInstead(keptElection, elected.CopyFiles)
 		before := s.election
 		s.election = elected
-		_ = before.Pass()
+		_ = before.Handover()
 		s.isSuperseded.Store(false)
 		wait.Notify(s.wake)
 	}
@@ -152,7 +152,7 @@ func (s *Supervisor) guardElection(ctx context.Context) {
 // has what was deleted written again.
 func (s *Supervisor) guardState(changed bool) {
 	// What could not be written before is tried again by the store, and makes the files too.
-	if _, behind := s.store.isBehind(); !behind && !s.dir.Fingerprint().IsWhole() {
+	if _, behind := s.store.isBehind(); !behind && !s.dir.Fingerprint().IsComplete() {
 		s.save(bump, true)
 		changed = true
 	}

@@ -60,7 +60,7 @@ func (s *Supervisor) bind(ctx context.Context, svc project.Service) (*relay.List
 // askOthers asks this user's other supervisors for an address.
 func (s *Supervisor) askOthers(ctx context.Context, addr netip.AddrPort) bool {
 	const limit = 500 * time.Millisecond
-	dirs, err := lockstate.All()
+	dirs, err := lockstate.ListDirs()
 	if err != nil {
 		s.log.Warn("some projects cannot be asked for a port", "error", err)
 	}
@@ -95,7 +95,7 @@ func explainPort(err error, svc project.Service) (reason, hint string) {
 		return err.Error(), ""
 	}
 	reason = fmt.Sprintf("%s is taken", taken.Addr)
-	if h, ok := holder.Of(taken.Addr); ok {
+	if h, ok := holder.Find(taken.Addr); ok {
 		reason += " by " + holderName(h)
 	}
 	return reason, fmt.Sprintf(
@@ -108,7 +108,7 @@ func holderName(h holder.Holder) string {
 	if h.PID == 0 {
 		return fmt.Sprintf("a process of uid %d", h.UID)
 	}
-	dirs, _ := lockstate.All()
+	dirs, _ := lockstate.ListDirs()
 	for _, dir := range dirs {
 		if other := dir.Peek().Supervisor; other != nil && (other.PID == h.PID || other.Keeper == h.PID) {
 			return fmt.Sprintf("the project of %s (localport, pid %d)", dir.Config, other.PID)

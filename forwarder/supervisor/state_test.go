@@ -59,7 +59,7 @@ func TestStore_LeavesTheRecordOfAnotherSupervisorInANewState(t *testing.T) {
 	if err := os.RemoveAll(s.dir.Path); err != nil {
 		t.Fatal(err)
 	}
-	process, ok := lockstate.Find(os.Getppid())
+	process, ok := lockstate.FindProcess(os.Getppid())
 	if !ok {
 		t.Fatal("no parent process")
 	}
@@ -120,7 +120,7 @@ func TestStore_RefreshReadsTheStateWhenItMayHaveChanged(t *testing.T) {
 	if err := sleeper.Start(); err != nil {
 		t.Fatal(err)
 	}
-	process, ok := lockstate.Find(sleeper.Process.Pid)
+	process, ok := lockstate.FindProcess(sleeper.Process.Pid)
 	if !ok {
 		t.Fatal("no process")
 	}

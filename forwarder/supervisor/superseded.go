@@ -45,7 +45,7 @@ func (s *Supervisor) onSuperseded(ctx context.Context) {
 func (s *Supervisor) giveUp() {
 	s.closing.Store(true)
 	s.closePorts()
-	_ = s.election.Pass()
+	_ = s.election.Handover()
 	close(s.ended)
 }
 
@@ -72,7 +72,7 @@ func (s *Supervisor) handToElected(ctx context.Context) error {
 	s.leaveTo(passed)
 	s.keeping.end()
 	s.socket.close()
-	_ = s.election.Pass()
+	_ = s.election.Handover()
 	close(s.ended)
 	return nil
 }

@@ -216,7 +216,7 @@ func (s *Supervisor) Replace(ctx context.Context, r api.Replacement) error {
 	}
 	s.leaveTo(passed)
 	s.socket.abandon()
-	_ = s.election.Pass()
+	_ = s.election.Handover()
 	close(s.ended)
 	return nil
 }
@@ -322,7 +322,7 @@ func (s *Supervisor) withdraw(cause error) {
 	s.keeping.quit()
 	s.plan.Load().stopAll()
 	s.socket.abandon()
-	_ = s.election.Pass()
+	_ = s.election.Handover()
 	_ = s.folder.clean()
 	s.o.Say(client.Readiness{Outcome: outcome(cause), Error: s.mask(cause.Error())})
 }
@@ -379,6 +379,6 @@ func (s *Supervisor) handOver() {
 		_ = s.election.Resign()
 	}
 	s.socket.abandon()
-	_ = s.election.Pass()
+	_ = s.election.Handover()
 	close(s.ended)
 }

@@ -239,13 +239,13 @@ func (e *evaluation) leaveProject(ctx context.Context, root string) (bySocket bo
 	if err != nil {
 		return false, err
 	}
-	shell, _ := lockstate.Find(e.PID)
+	shell, _ := lockstate.FindProcess(e.PID)
 	return p.Leave(ctx, lockstate.Lease{Kind: lockstate.ShellLease, Process: shell})
 }
 
 // enterProject joins the project, or finds out why not.
 func (e *evaluation) enterProject(ctx context.Context, p *client.Project) error {
-	entering := (e.Root != e.root || e.Retry.Enter) && environ.Of(e.before).Config != p.Config
+	entering := (e.Root != e.root || e.Retry.Enter) && environ.ReadDiff(e.before).Config != p.Config
 	e.retry.Enter = entering // until it is done
 	// Stamped before it is read: a change in between is seen at the next prompt.
 	// Without a stamp, every prompt finds the file changed and evaluates: slower, but correct.
@@ -254,7 +254,7 @@ func (e *evaluation) enterProject(ctx context.Context, p *client.Project) error 
 	if err != nil {
 		return err
 	}
-	shell, alive := lockstate.Find(e.PID)
+	shell, alive := lockstate.FindProcess(e.PID)
 	if !alive {
 		return fmt.Errorf("no process has the shell's pid %d", e.PID)
 	}
@@ -319,14 +319,14 @@ func (e *evaluation) exportVariables(ctx context.Context, p *client.Project, j *
 func (e *evaluation) shellCode() string {
 	var b strings.Builder
 	for _, v := range [][2]string{
-		{shellhook.Root, e.root}, {shellhook.Dir, e.dir}, {shellhook.Line, e.line}, {shellhook.Told, e.reported},
+		{shellhook.RootVariable, e.root}, {shellhook.DirVariable, e.dir}, {shellhook.LineVariable, e.line}, {shellhook.ToldVariable, e.reported},
 	} {
 		b.WriteString(e.shell.Set(v[0], v[1]))
 	}
 	if e.canRetry {
-		b.WriteString(e.shell.Set(shellhook.Retry, e.retry.encode()))
+		b.WriteString(e.shell.Set(shellhook.RetryVariable, e.retry.encode()))
 	}
-	for _, change := range environ.Changes(e.before, e.after) {
+	for _, change := range environ.ListChanges(e.before, e.after) {
 		if change.Value == nil {
 			b.WriteString(e.shell.Unset(change.Name))
 		} else {

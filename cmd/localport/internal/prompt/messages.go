@@ -45,12 +45,12 @@ func (e *evaluation) printNewEvents(p *client.Project) {
 	if e.Root != e.root || seen == 0 || now <= seen {
 		return
 	}
-	events, err := eventlog.Since(p.Dir.LogDir(), seen)
+	events, err := eventlog.EventsSince(p.Dir.LogDir(), seen)
 	if err != nil {
 		return // it is for the user's convenience alone
 	}
 	for _, event := range latestEvents(events) {
-		if event.Line > now {
+		if event.PromptLine > now {
 			continue // the next prompt prints it
 		}
 		if text := formatEvent(event); text != "" {
@@ -73,7 +73,7 @@ func parseLineNumber(line string) uint64 {
 func latestEvents(events []eventlog.Event) []eventlog.Event {
 	var last []eventlog.Event
 	for _, event := range events {
-		last = slices.DeleteFunc(last, func(e eventlog.Event) bool { return e.Service == event.Service && e.Kind != eventlog.Pending })
+		last = slices.DeleteFunc(last, func(e eventlog.Event) bool { return e.Service == event.Service && e.Kind != eventlog.ConfigPending })
 		last = append(last, event)
 	}
 	return last
@@ -82,9 +82,9 @@ func latestEvents(events []eventlog.Event) []eventlog.Event {
 // formatEvent is the message for an event at a prompt; empty if it has none. Changed files are reported where they are found.
 func formatEvent(e eventlog.Event) string {
 	switch e.Kind {
-	case eventlog.Recovered:
+	case eventlog.ServiceRecovered:
 		return e.Service + " recovered"
-	case eventlog.Failed:
+	case eventlog.ServiceFailed:
 		text := e.Service + " " + output.State(forwarder.State(e.To))
 		if e.Reason != "" {
 			text += ": " + output.Flatten(e.Reason)
@@ -99,7 +99,7 @@ func formatEvent(e eventlog.Event) string {
 
 // printChangedVariables prints which variables change, if the user wants it verbose: +SET -UNSET.
 func (e *evaluation) printChangedVariables() {
-	changes := environ.Changes(e.before, e.after)
+	changes := environ.ListChanges(e.before, e.after)
 	if len(changes) == 0 {
 		return
 	}

@@ -61,7 +61,7 @@ func put(ctx context.Context, terminal *os.File, q askpass.Question) (string, er
 		<-ctx.Done()
 		return "", errNo
 	}
-	if !q.Open() && q.Kind != "confirm" {
+	if !q.IsPublic() && q.Kind != "confirm" {
 		restore, err := silence(terminal)
 		if err != nil {
 			return "", err

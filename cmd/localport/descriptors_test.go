@@ -74,7 +74,7 @@ func TestOneServiceWithManyIdleClientsSilencesNoOther(t *testing.T) {
 	eventually(t, "there is room again", func() bool { return w.service(root, "web").Connections.NoRoom == "" })
 	served(t, web)
 	eventually(t, "the events say so", func() bool {
-		return len(w.events(root, eventlog.NoRoom)) > 0 && len(w.events(root, eventlog.Room)) > 0
+		return len(w.events(root, eventlog.ClientLimitReached)) > 0 && len(w.events(root, eventlog.ClientLimitCleared)) > 0
 	})
 	if log := w.must(root, "logs", "supervisor"); !strings.Contains(log, "no room for more connections") {
 		t.Errorf("the log:\n%s", log)

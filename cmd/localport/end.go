@@ -198,7 +198,7 @@ func (p here) removeLeftovers() error {
 	if err != nil || before == nil || before.Run == "" {
 		return err
 	}
-	_, err = process.Sweep(before.Run)
+	_, err = process.KillOrphans(before.Run)
 	if name := filepath.Base(before.Run); name == before.Run && name != ".." && name != "." {
 		err = errors.Join(err, os.RemoveAll(filepath.Join(sockets, name)))
 	}

@@ -26,14 +26,14 @@ func (c eventsCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	logged, err := eventlog.Names(p.Dir.LogDir())
+	logged, err := eventlog.ListLogs(p.Dir.LogDir())
 	if err != nil {
 		return err
 	}
 	if err := p.known(c.Services, logged); err != nil {
 		return err
 	}
-	events := eventlog.EventsIn(p.Dir.LogDir())
+	events := eventlog.NewEventReader(p.Dir.LogDir())
 	defer events.Close()
 	last := c.Lines
 	return read(a.out, c.Follow, p.Dir.LogDir(), func() error {

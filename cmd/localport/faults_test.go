@@ -253,8 +253,8 @@ func TestWhenThereIsRoomAgainTheLogSaysWhatWasLost(t *testing.T) {
 	})
 	limitFiles(t, supervisor.PID, math.MaxUint64)
 	w.must(root, "restart")
-	if out := w.must(root, "logs", "supervisor"); !strings.Contains(out, "were lost") {
-		t.Errorf("the log does not tell what it lacks:\n%s", out)
+	if out := w.must(root, "logs", "supervisor"); !strings.Contains(out, " lines lost: ") {
+		t.Errorf("the log does not report its lost lines:\n%s", out)
 	}
 	w.down(root)
 }

@@ -210,7 +210,7 @@ func TestNobodyIsTurnedAwayWhileTheClustersPodsComeAndGo(t *testing.T) {
 			k.kubectl("scale", "deployment/web", "--replicas=1")
 			eventually(k.t, "the log tells the same", func() bool {
 				out := k.must(k.root, "logs")
-				return strings.Contains(out, "connections wait: service/web has no pods") && strings.Contains(out, "connections go to port 7000 of pod web-")
+				return strings.Contains(out, "waiting: service/web has no pods") && strings.Contains(out, "forwarding to port 7000 of pod web-")
 			})
 		}},
 		{"container crashed", func(k *kube) {

@@ -49,7 +49,7 @@ func (c logsCmd) Run(a *app) error {
 	}
 	r := &reading{last: c.Lines, pass: pass, print: c.printer(a.out, len(names) > 1)}
 	for _, name := range names {
-		r.logs = append(r.logs, eventlog.OpenLog(name, p.Dir.Log(name)))
+		r.logs = append(r.logs, eventlog.NewLogReader(name, p.Dir.Log(name)))
 	}
 	defer r.close()
 	return read(a.out, c.Follow, p.Dir.LogDir(), r.look)
@@ -69,7 +69,7 @@ func (c logsCmd) list(a *app, p here, names []string) error {
 
 // names are the logs asked for: those named, or every one that a service has or will have.
 func (c logsCmd) names(p here) ([]string, error) {
-	found, err := eventlog.Names(p.Dir.LogDir())
+	found, err := eventlog.ListLogs(p.Dir.LogDir())
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func (p here) declared() []string {
 
 // reading is some logs that are read together.
 type reading struct {
-	logs    []*eventlog.Log
+	logs    []*eventlog.LogReader
 	last    int // how many of the first look's lines are printed; -1: all
 	pass    func(eventlog.Line) bool
 	print   func([]entryLine) error
@@ -170,7 +170,7 @@ func read(out *output.Writer, follow bool, dir string, look func() error) error 
 		}
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		return eventlog.Follow(ctx, dir, func() error {
+		return eventlog.FollowDir(ctx, dir, func() error {
 			if unread(out.File()) {
 				return syscall.EPIPE
 			}

@@ -165,9 +165,9 @@ func TestFollowedLogsGoOnPastRotationUntilCtrlC(t *testing.T) {
 	if got := f.next(); !strings.HasSuffix(got, "ab.3 Forwarding") || !strings.HasPrefix(got, "db: ") {
 		t.Errorf("it began with %q", got)
 	}
-	api := eventlog.Open(filepath.Join(dir, "api.log"), nil, eventlog.Limits{Size: 100})
+	api := eventlog.NewFile(filepath.Join(dir, "api.log"), nil, eventlog.Limits{MaxSize: 100})
 	defer api.Close()
-	run := api.Run("cd.1")
+	run := api.RunWriter("cd.1")
 	for i := range 10 {
 		fmt.Fprintf(run, "debug1: not this\nline %d\n", i)
 		if got, want := f.next(), fmt.Sprintf("INFO cd.1 line %d", i); !strings.HasPrefix(got, "api: ") || !strings.HasSuffix(got, want) {
@@ -184,9 +184,9 @@ func TestFollowingEndsSilentlyWhenNobodyReads(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root, dir := w.logged(map[string]string{"db.log": dbLog})
-	record := eventlog.Record(dir, nil, eventlog.Limits{})
+	record := eventlog.NewRecorder(dir, nil, eventlog.Limits{})
 	defer record.Close()
-	record.Append(eventlog.Event{Kind: eventlog.Started})
+	record.Append(eventlog.Event{Kind: eventlog.SupervisorStarted})
 	for _, args := range []string{"logs -f", "events -f"} {
 		f := w.follow(t, root, strings.Fields(args)...)
 		f.next()
@@ -200,12 +200,12 @@ func TestEventsAreALineForPeopleAndAnObjectForPrograms(t *testing.T) {
 	w := newWorld(t)
 	w.env = append(w.env, "TZ=UTC")
 	root, dir := w.logged(nil)
-	record := eventlog.Record(dir, nil, eventlog.Limits{})
+	record := eventlog.NewRecorder(dir, nil, eventlog.Limits{})
 	defer record.Close()
 	at := time.Date(2026, 1, 2, 10, 0, 0, 0, time.UTC)
-	record.Append(eventlog.Event{Time: at, Kind: eventlog.Started})
+	record.Append(eventlog.Event{Time: at, Kind: eventlog.SupervisorStarted})
 	record.Append(eventlog.Event{Time: at.Add(time.Second), Kind: eventlog.StateChanged, Service: "db", From: "healthy", To: "restarting", Reason: "exit status 1"})
-	record.Append(eventlog.Event{Time: at.Add(2 * time.Second), Kind: eventlog.Failed, Service: "api", To: "needs_attention", Reason: "Permission denied", Hint: "ssh-add", Line: 7})
+	record.Append(eventlog.Event{Time: at.Add(2 * time.Second), Kind: eventlog.ServiceFailed, Service: "api", To: "needs_attention", Reason: "Permission denied", Hint: "ssh-add", PromptLine: 7})
 	const (
 		started = "2026-01-02 10:00:00  -  started"
 		changed = "2026-01-02 10:00:01  db  healthy → restarting: exit status 1"
@@ -224,7 +224,7 @@ func TestEventsAreALineForPeopleAndAnObjectForPrograms(t *testing.T) {
 		}
 	}
 	var event eventlog.Event
-	if err := json.Unmarshal([]byte(w.must(root, "events", "--json", "-n", "1")), &event); err != nil || event.Line != 7 || event.Hint != "ssh-add" {
+	if err := json.Unmarshal([]byte(w.must(root, "events", "--json", "-n", "1")), &event); err != nil || event.PromptLine != 7 || event.Hint != "ssh-add" {
 		t.Errorf("for programs: %+v, %v", event, err)
 	}
 
@@ -232,8 +232,8 @@ func TestEventsAreALineForPeopleAndAnObjectForPrograms(t *testing.T) {
 	if got := f.next(); got != failed {
 		t.Errorf("followed, they begin with %q", got)
 	}
-	record.Append(eventlog.Event{Kind: eventlog.Recovered, Service: "db"})
-	record.Append(eventlog.Event{Kind: eventlog.Recovered, Service: "api", To: "healthy"})
+	record.Append(eventlog.Event{Kind: eventlog.ServiceRecovered, Service: "db"})
+	record.Append(eventlog.Event{Kind: eventlog.ServiceRecovered, Service: "api", To: "healthy"})
 	if got := f.next(); !strings.HasSuffix(got, "  api  recovered (healthy)") {
 		t.Errorf("followed, they go on with %q", got)
 	}

@@ -45,12 +45,12 @@ func TestEachShellIsToldOnceThatAServiceFailedAndRecovered(t *testing.T) {
 			t.Helper()
 			eventually(t, fmt.Sprint(n, " events of kind ", kind), func() bool {
 				events := w.events(root, kind)
-				return len(events) == n && w.line() >= events[n-1].Line // an event is written a moment before prompts can know
+				return len(events) == n && w.line() >= events[n-1].PromptLine // an event is written a moment before prompts can know
 			})
 		}
 		for round := range 2 {
 			well(false)
-			told(eventlog.Failed, round+1)
+			told(eventlog.ServiceFailed, round+1)
 			for _, sh := range []*shellpty.Shell{first, second} {
 				fresh := twoPrompts(sh)
 				if n := strings.Count(fresh, "localport: db is unhealthy: test: exit status 1"); n != 1 {
@@ -58,7 +58,7 @@ func TestEachShellIsToldOnceThatAServiceFailedAndRecovered(t *testing.T) {
 				}
 			}
 			well(true)
-			told(eventlog.Recovered, round+1)
+			told(eventlog.ServiceRecovered, round+1)
 			if fresh := twoPrompts(first); strings.Count(fresh, "localport: db recovered") != 1 {
 				t.Errorf("after it recovered:\n%s", fresh)
 			}

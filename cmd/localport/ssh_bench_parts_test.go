@@ -65,7 +65,7 @@ func (p *program) stop() {
 		}
 		select {
 		case <-p.done:
-		case <-time.After(process.Grace):
+		case <-time.After(process.DefaultGracePeriod):
 		}
 	}
 	<-p.done

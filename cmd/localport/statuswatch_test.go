@@ -44,7 +44,7 @@ func TestAWatchedStatusPrintsWhatChangesAndEndsWellOnCtrlC(t *testing.T) {
 	var seen watched
 	c, err := process.Start(process.Command{
 		Argv: []string{w.exe, "status", "--watch"}, Dir: root, Env: w.env,
-		Line: func(_ process.Stream, line string) { fmt.Fprintln(&seen, line) },
+		OnLine: func(_ process.Stream, line string) { fmt.Fprintln(&seen, line) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -68,8 +68,8 @@ func TestAWatchedStatusPrintsWhatChangesAndEndsWellOnCtrlC(t *testing.T) {
 	}
 	_ = syscall.Kill(c.Pid(), syscall.SIGINT)
 	<-c.Done()
-	if c.Status() != "exit status 0" {
-		t.Errorf("it ended with %s", c.Status())
+	if c.ExitStatus() != "exit status 0" {
+		t.Errorf("it ended with %s", c.ExitStatus())
 	}
 }
 

@@ -58,7 +58,6 @@ func TestSupersededSupervisor_HandsItsPortsOverAndDrains(t *testing.T) {
 	eventually(t, "the other supervisor has the ports", func() bool {
 		return !slices.ContainsFunc(w.status(root).Services, func(svc api.ServiceStatus) bool { return !svc.Held || !svc.State.Ready() })
 	})
-	w.gone(keeping)
 	handed := time.Now()
 	eventually(t, "the rush is served again", func() bool { return c.answered(handed) > 20 })
 	calls := c.stop()
@@ -89,6 +88,7 @@ func TestSupersededSupervisor_HandsItsPortsOverAndDrains(t *testing.T) {
 		conn.conn.Close()
 	}
 	w.gone(first)
+	w.gone(keeping) // which has waited for it, to sweep after it
 	for _, addr := range []string{web, own, auto} {
 		served(t, addr)
 	}

@@ -75,7 +75,7 @@ func TestManyWatchers_LeaveRoomForCommandsAndPrompts(t *testing.T) {
 	var seen watched
 	c, err := process.Start(process.Command{
 		Argv: []string{w.exe, "status", "--watch"}, Dir: root, Env: w.env,
-		Line: func(_ process.Stream, line string) { fmt.Fprintln(&seen, line) },
+		OnLine: func(_ process.Stream, line string) { fmt.Fprintln(&seen, line) },
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -190,7 +190,7 @@ func (k *keeper) sweep(l *link) {
 	err := lockstate.WaitExit(ctx, l.supervisor)
 	killed := 0
 	if err == nil {
-		killed, err = process.Sweep(l.run)
+		killed, err = process.KillOrphans(l.run)
 	}
 	if err != nil || killed > 0 {
 		k.log.Warn("the supervisor left processes behind", "pid", l.supervisor.PID, "run", l.run, "orphans_killed", killed, "error", err)

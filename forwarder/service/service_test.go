@@ -195,7 +195,7 @@ func makeService(t *testing.T, h Host, svc project.Service, check probe.Check, d
 			return s.port, nil
 		}
 	}
-	s.Service = New(h, Definition{svc, driver, check}, eventlog.Open("/nonexistent/log", nil, eventlog.Limits{}))
+	s.Service = New(h, Definition{svc, driver, check}, eventlog.NewFile("/nonexistent/log", nil, eventlog.Limits{}))
 	var ctx context.Context
 	ctx, s.cancel = context.WithCancel(t.Context())
 	go s.Run(ctx)

@@ -136,7 +136,7 @@ func (s *Service) announce(before forwarder.State) {
 	case forwarder.Healthy, forwarder.Idle:
 		if st.announced {
 			st.announced = false
-			s.report(eventlog.Recovered, before)
+			s.report(eventlog.ServiceRecovered, before)
 		}
 		return
 	case forwarder.Stopped:
@@ -147,7 +147,7 @@ func (s *Service) announce(before forwarder.State) {
 	}
 	if !st.announced {
 		st.announced = true
-		s.report(eventlog.Failed, before)
+		s.report(eventlog.ServiceFailed, before)
 	}
 }
 

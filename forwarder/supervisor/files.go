@@ -82,7 +82,7 @@ func (s *Supervisor) filesChanged(ctx context.Context) {
 	s.note(func(n *notes) { before, n.pending = n.pending, pending })
 	if pending != before && pending != "" {
 		s.log.Warn("the files changed", "pending", pending)
-		s.news.tell(eventlog.Event{Kind: eventlog.Pending, Reason: pending}, "")
+		s.news.tell(eventlog.Event{Kind: eventlog.ConfigPending, Reason: pending}, "")
 	}
 }
 

@@ -37,7 +37,7 @@ const mostNews = 1024
 func newNews(dir *lockstate.Dir, log *slog.Logger, mask func(string) string) *news {
 	return &news{
 		dir: dir, project: filepath.Base(filepath.Dir(dir.Config)), log: log,
-		recorder: eventlog.Record(dir.LogDir(), mask, eventlog.Limits{}),
+		recorder: eventlog.NewRecorder(dir.LogDir(), mask, eventlog.Limits{}),
 		notifier: notify.New(notify.Settings{}, log),
 		queue:    make(chan report, mostNews),
 	}
@@ -50,13 +50,13 @@ func (n *news) set(user project.UserConfig, env []string) {
 		home = "/"
 	}
 	n.recorder.SetLimits(limits(user))
-	n.notifier.Set(notify.Settings{
-		Command: user.Notify.Command, Desktop: user.Notify.Desktop, On: user.Notify.On, Dir: home, Env: env,
+	n.notifier.UpdateSettings(notify.Settings{
+		Command: user.Notify.Command, Desktop: user.Notify.Desktop, Events: user.Notify.On, Dir: home, Env: env,
 	})
 }
 
 func limits(user project.UserConfig) eventlog.Limits {
-	return eventlog.Limits{Size: user.Logs.MaxSize, Keep: user.Logs.Keep}
+	return eventlog.Limits{MaxSize: user.Logs.MaxSize, MaxAge: user.Logs.Keep}
 }
 
 // tell makes an event known. Its texts are masked already, or hold no secret.
@@ -96,13 +96,13 @@ func (n *news) publish(ctx context.Context, r report) {
 	if !forPrompts(r.Kind) || !n.withLine(ctx, &r.Event) {
 		n.recorder.Append(r.Event)
 	}
-	n.notifier.Tell(notify.Notice{
+	n.notifier.Notify(notify.Notification{
 		Event: string(r.Kind), Service: r.Service, Project: n.project, State: string(r.state), Reason: r.Reason,
 	})
 }
 
 func forPrompts(kind eventlog.Kind) bool {
-	return kind == eventlog.Failed || kind == eventlog.Recovered || kind == eventlog.Pending
+	return kind == eventlog.ServiceFailed || kind == eventlog.ServiceRecovered || kind == eventlog.ConfigPending
 }
 
 // withLine writes an event under the number by which prompts are told of it: before any prompt can see that number.
@@ -113,7 +113,7 @@ func (n *news) withLine(ctx context.Context, e *eventlog.Event) bool {
 	_, err := n.dir.Update(ctx, func(tx *lockstate.Tx) error {
 		tx.Bump()
 		if !written { // also where Update calls this once more: no number is lower than the one before
-			e.Line = tx.Line + 1 // what the bump makes of it
+			e.PromptLine = tx.Line + 1 // what the bump makes of it
 			n.recorder.Append(*e)
 			written = true
 		}

@@ -31,7 +31,7 @@ type runningService struct {
 
 // addService makes a service and runs it; it is stopped. Its goroutine runs until end.
 func (s *Supervisor) addService(d service.Definition) *runningService {
-	lines := eventlog.Open(s.dir.Log(d.Name), s.mask, limits(s.userConfig()))
+	lines := eventlog.NewFile(s.dir.Log(d.Name), s.mask, limits(s.userConfig()))
 	svc := service.New(s.serviceHost(), d, lines)
 	return &runningService{svc, lines, s.launch(svc.Run)}
 }
@@ -53,7 +53,7 @@ func (s *Supervisor) newRun(lines *eventlog.File) (forwarder.Run, func(), error)
 	if err != nil {
 		return forwarder.Run{}, func() {}, err
 	}
-	run := forwarder.Run{ID: id, Dir: s.root(), Sockets: sockets, Env: s.env.list(), Log: lines.Run(id)}
+	run := forwarder.Run{ID: id, Dir: s.root(), Sockets: sockets, Env: s.env.list(), Log: lines.RunWriter(id)}
 	return run, func() { _ = os.RemoveAll(sockets) }, nil
 }
 

@@ -79,7 +79,7 @@ func slowPlan(t *testing.T, driver slowDriver, services ...project.Service) *pla
 		if err != nil {
 			t.Fatal(err)
 		}
-		lines := eventlog.Open("/nonexistent/log", nil, eventlog.Limits{})
+		lines := eventlog.NewFile("/nonexistent/log", nil, eventlog.Limits{})
 		running := service.New(host, definition, lines)
 		p.services[svc.Name] = &runningService{running, lines, launch(running.Run)}
 	}

@@ -95,7 +95,7 @@ func explainPort(err error, svc project.Service) (reason, hint string) {
 		return err.Error(), ""
 	}
 	reason = fmt.Sprintf("%s is taken", taken.Addr)
-	if h, ok := holder.Of(taken.Addr); ok {
+	if h, ok := holder.Find(taken.Addr); ok {
 		reason += " by " + holderName(h)
 	}
 	return reason, fmt.Sprintf(

@@ -61,7 +61,7 @@ func (s *Supervisor) reload(before *plan, files *project.Files, err error) (api.
 	s.log.Info("config reloaded", "added", reload.Added, "removed", reload.Removed, "updated", reload.Updated)
 	wait.Notify(s.reloaded)
 	s.note(func(n *notes) { n.pending = "" })
-	s.news.tell(eventlog.Event{Kind: eventlog.Reload, Reason: reload.Summary()}, "")
+	s.news.tell(eventlog.Event{Kind: eventlog.ConfigReloaded, Reason: reload.Summary()}, "")
 	s.save(func(state *lockstate.State) { state.Ports = next.ports }, true)
 	return reload, nil
 }

@@ -68,7 +68,7 @@ func (s *Supervisor) sweep(before *lockstate.Supervisor) {
 }
 
 // sweepOrphans ends what still runs of a supervisor's tunnels.
-func sweepOrphans(run string) (killed int, err error) { return process.Sweep(run) }
+func sweepOrphans(run string) (killed int, err error) { return process.KillOrphans(run) }
 
 // prepare does all that must be done before clients are told ready.
 func (s *Supervisor) prepare(ctx context.Context) error {
@@ -77,7 +77,7 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 		return err
 	}
 	s.readUser()
-	if err := eventlog.Tidy(s.dir.LogDir(), limits(s.userConfig())); err != nil {
+	if err := eventlog.RemoveExpired(s.dir.LogDir(), limits(s.userConfig())); err != nil {
 		s.log.Warn("remove old logs", "error", err)
 	}
 	l, err := s.loadInherited()
@@ -106,7 +106,7 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 	s.keeping.holdInstead(keptElection, s.election.CopyFiles)
 	s.keeping.holdInstead(keptSocket, s.socket.files)
 	s.remind()
-	s.news.tell(eventlog.Event{Kind: eventlog.Started, Run: s.o.Run, Reason: s.o.Version}, "")
+	s.news.tell(eventlog.Event{Kind: eventlog.SupervisorStarted, Run: s.o.Run, Reason: s.o.Version}, "")
 	return nil
 }
 

@@ -31,7 +31,7 @@ func (s *Supervisor) status() (api.Status, error) {
 		Supervisor: &api.SupervisorStatus{
 			PID: lockstate.Self().PID, Run: s.o.Run, Version: s.o.Version, Since: s.started.UTC(),
 			Socket: s.socket.path(), Log: s.dir.Log("supervisor"),
-			Memory: metrics.Memory(), Keeper: s.keeping.pid(),
+			Memory: metrics.ResidentMemory(), Keeper: s.keeping.pid(),
 		},
 		Clusters: s.clusters(p),
 	}

@@ -152,7 +152,7 @@ func Run(ctx context.Context, o Options) error {
 	s.drain(ctx)
 	cancel()
 	s.finish()
-	s.news.tell(eventlog.Event{Kind: eventlog.Ended, Run: o.Run}, "")
+	s.news.tell(eventlog.Event{Kind: eventlog.SupervisorEnded, Run: o.Run}, "")
 	return errors.Join(s.socket.err(), s.folder.clean())
 }
 
@@ -176,8 +176,8 @@ func open(o Options) (*Supervisor, error) {
 	}
 	s.watches.all = make(map[lockstate.Process]func())
 	s.env = newEnvironment(os.Environ(), o.Run)
-	s.logFile = eventlog.Open(dir.Log("supervisor"), s.mask, eventlog.Limits{})
-	s.logFile.Carry()
+	s.logFile = eventlog.NewFile(dir.Log("supervisor"), s.mask, eventlog.Limits{})
+	s.logFile.RedirectStdio()
 	s.log = slog.New(s.logFile.Handler(o.Level)).With("run", o.Run)
 	dir.Warn = func(text string) { s.log.Warn(text) }
 	s.store = newStore(dir, s.log, s.stateChanged)

@@ -48,7 +48,7 @@ func check(ctx context.Context, path probe.Dialer, argv []string) error {
 	}
 	run.Env = append(slices.Clip(run.Env), "LOCALPORT_CHECK_HOST="+host, "LOCALPORT_CHECK_PORT="+port)
 	said := &lastLines{}
-	run.Line = said.addLine
+	run.OnLine = said.addLine
 	if err := runProgram(ctx, run, said); err != nil {
 		return b.explainError(err)
 	}
@@ -75,11 +75,11 @@ func runProgram(ctx context.Context, run process.Command, said *lastLines) error
 	case <-program.Done():
 	case <-ctx.Done():
 		program.Stop(stopGracePeriod)
-		if program.Stopped() {
+		if program.WasStopped() {
 			return fmt.Errorf("run %s: %w", name, ctx.Err())
 		}
 	}
-	if status := program.Status(); status != "exit status 0" {
+	if status := program.ExitStatus(); status != "exit status 0" {
 		return &probe.Failure{Reason: strings.Join(append([]string{name, status}, said.errorLine()...), ": ")}
 	}
 	return nil

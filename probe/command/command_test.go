@@ -165,7 +165,7 @@ func TestCheck_NamesAMissingProgram(t *testing.T) {
 	p.env = []string{"PATH=/nowhere"}
 	err := runCheck(t.Context(), p, "no-such-check")
 	if failure, ok := errors.AsType[*probe.Failure](err); !ok ||
-		failure.Reason != "no-such-check is not in the PATH (/nowhere)" || failure.Hint == "" {
+		failure.Reason != "no-such-check: not found in PATH (/nowhere)" || failure.Hint == "" {
 		t.Errorf("got %v", err)
 	}
 }

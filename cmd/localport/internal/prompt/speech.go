@@ -45,12 +45,12 @@ func (l *look) happened(p *client.Place) {
 	if l.Root != l.root || seen == 0 || now <= seen {
 		return
 	}
-	events, err := eventlog.Since(p.Dir.LogDir(), seen)
+	events, err := eventlog.EventsSince(p.Dir.LogDir(), seen)
 	if err != nil {
 		return // it is for the user's convenience alone
 	}
 	for _, event := range latest(events) {
-		if event.Line > now {
+		if event.PromptLine > now {
 			continue // the next prompt is told of it
 		}
 		if text := sentence(event); text != "" {
@@ -73,7 +73,7 @@ func lineNumber(line string) uint64 {
 func latest(events []eventlog.Event) []eventlog.Event {
 	var last []eventlog.Event
 	for _, event := range events {
-		last = slices.DeleteFunc(last, func(e eventlog.Event) bool { return e.Service == event.Service && e.Kind != eventlog.Pending })
+		last = slices.DeleteFunc(last, func(e eventlog.Event) bool { return e.Service == event.Service && e.Kind != eventlog.ConfigPending })
 		last = append(last, event)
 	}
 	return last
@@ -82,9 +82,9 @@ func latest(events []eventlog.Event) []eventlog.Event {
 // sentence is an event at a prompt. That files changed is said where it is found.
 func sentence(e eventlog.Event) string {
 	switch e.Kind {
-	case eventlog.Recovered:
+	case eventlog.ServiceRecovered:
 		return e.Service + " recovered"
-	case eventlog.Failed:
+	case eventlog.ServiceFailed:
 		text := e.Service + " " + output.State(forwarder.State(e.To))
 		if e.Reason != "" {
 			text += ": " + output.Flatten(e.Reason)

@@ -18,9 +18,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// playUpdates is a process that changes the state and stands for election until its stdin is closed. It reports every
+// runUpdates is a process that changes the state and stands for election until its stdin is closed. It reports every
 // change as "count ID N" and the time for which an election was valid as "held FROM TO" in nanoseconds.
-func playUpdates(config string) int {
+func runUpdates(config string) int {
 	d, err := Open(config)
 	if err != nil && !errors.Is(err, os.ErrNotExist) { // the directory may be deleted while it is made
 		println(err.Error())
@@ -107,14 +107,14 @@ func runChaos(t *testing.T, d *Dir, deleted []string) (lines []string) {
 	var stdins []*os.File
 	for range 5 {
 		stdin, in, err := os.Pipe()
-		check(t, err)
+		requireNoError(t, err)
 		stdins = append(stdins, in)
 		cmd := exec.CommandContext(t.Context(), os.Args[0])
 		cmd.Env = append(os.Environ(), "LOCKSTATE_TEST_UPDATES="+d.Config)
 		cmd.Stdin, cmd.Stderr = stdin, os.Stderr
 		out, err := cmd.StdoutPipe()
-		check(t, err)
-		check(t, cmd.Start())
+		requireNoError(t, err)
+		requireNoError(t, cmd.Start())
 		stdin.Close()
 		players.Go(func() {
 			for scanner := bufio.NewScanner(out); scanner.Scan(); {
@@ -147,20 +147,20 @@ func runChaos(t *testing.T, d *Dir, deleted []string) (lines []string) {
 			stdins = nil
 		}
 		if random.IntN(2) == 0 {
-			_ = os.RemoveAll(d.file(deleted[random.IntN(len(deleted))]))
+			_ = os.RemoveAll(d.path(deleted[random.IntN(len(deleted))]))
 		}
 	}
 	return lines
 }
 
-// counts are the reported values of each state's counter, sorted.
-func counts(t *testing.T, lines []string) map[string][]int {
+// parseCounts are the reported values of each state's counter, sorted.
+func parseCounts(t *testing.T, lines []string) map[string][]int {
 	t.Helper()
 	values := map[string][]int{}
 	for _, line := range lines {
 		if fields := strings.Fields(line); fields[0] == "count" {
 			n, err := strconv.Atoi(fields[2])
-			check(t, err)
+			requireNoError(t, err)
 			values[fields[1]] = append(values[fields[1]], n)
 		}
 	}
@@ -190,10 +190,10 @@ func checkElections(t *testing.T, lines []string) {
 }
 
 func TestUpdate_LosesNoChangeWhileLocksAreDeleted(t *testing.T) {
-	d := openTest(t)
+	d := openTestDir(t)
 	id := update(t, d, func(tx *Tx) error { tx.Bump(); return nil }).ID
 	lines := runChaos(t, d, []string{"lock", "lock", "election"})
-	values := counts(t, lines)
+	values := parseCounts(t, lines)
 	if len(values) != 1 {
 		t.Errorf("%d states", len(values))
 	}
@@ -202,7 +202,7 @@ func TestUpdate_LosesNoChangeWhileLocksAreDeleted(t *testing.T) {
 			t.Fatalf("change %d of %d was lost or made twice: the counter says %d", i+1, len(values[id]), n)
 		}
 	}
-	st := update(t, d, look)
+	st := update(t, d, readOnly)
 	if st.Ports["count"] != len(values[id]) {
 		t.Errorf("the counter says %d after %d changes", st.Ports["count"], len(values[id]))
 	}
@@ -212,10 +212,10 @@ func TestUpdate_LosesNoChangeWhileLocksAreDeleted(t *testing.T) {
 	checkElections(t, lines)
 }
 
-func TestUpdate_LosesNoChangeOfAStateThatStayed(t *testing.T) {
-	d := openTest(t)
+func TestUpdate_LosesNoChangeWhileTheStateFileStays(t *testing.T) {
+	d := openTestDir(t)
 	lines := runChaos(t, d, []string{"lock", "election", "state.json", "prompt", ""})
-	for id, values := range counts(t, lines) {
+	for id, values := range parseCounts(t, lines) {
 		if len(slices.Compact(slices.Clone(values))) != len(values) {
 			t.Errorf("state %s: two changes made the same number: %v", id, values)
 		}
@@ -223,7 +223,7 @@ func TestUpdate_LosesNoChangeOfAStateThatStayed(t *testing.T) {
 	checkElections(t, lines)
 	entries, err := os.ReadDir(d.Path)
 	if !errors.Is(err, os.ErrNotExist) { // it may have been the last to go
-		check(t, err)
+		requireNoError(t, err)
 	}
 	for _, entry := range entries {
 		if strings.HasPrefix(entry.Name(), ".") {

@@ -12,15 +12,15 @@ import (
 type Dir struct {
 	Path   string
 	Config string // the project's config file: its identity
-	// Warn is told when Update replaced a state file that was unusable, and where that was put, and when the prompt's
-	// line cannot be written before something else is removed. It may be nil.
+	// Warn is called when Update replaced an unusable state file, with the path that it was moved to, and when the prompt's
+	// line cannot be written because something else is at its path. It may be nil.
 	Warn func(string)
 }
 
 // Open makes the state directory of the project with this config file, 0700, and returns it. A *WriteError says that
 // it is missing and cannot be made; the Dir is returned with any error, for its Sockets.
 func Open(config string) (*Dir, error) {
-	d, err := dirOf(config)
+	d, err := newDir(config)
 	if err != nil {
 		return nil, err
 	}
@@ -30,7 +30,7 @@ func Open(config string) (*Dir, error) {
 // Lookup returns the state directory of the project with this config file without making it. The error is
 // fs.ErrNotExist where the project was never used.
 func Lookup(config string) (*Dir, error) {
-	d, err := dirOf(config)
+	d, err := newDir(config)
 	if err != nil {
 		return nil, err
 	}
@@ -40,18 +40,18 @@ func Lookup(config string) (*Dir, error) {
 	return d, nil
 }
 
-func dirOf(config string) (*Dir, error) {
+func newDir(config string) (*Dir, error) {
 	home, err := StateHome()
 	if err != nil {
 		return nil, err
 	}
-	return &Dir{Path: filepath.Join(home, "projects", key(config)), Config: config}, nil
+	return &Dir{Path: filepath.Join(home, "projects", stateKey(config)), Config: config}, nil
 }
 
-// All returns the state directories of every project that this user ever had, also of those whose config file is gone.
+// ListDirs returns the state directories of all projects of this user, including those whose config file does not exist any more.
 // An error names the states that cannot be read; the directories of the others are returned with it. A state that is
-// torn belongs to no known project and is left out.
-func All() ([]*Dir, error) {
+// damaged belongs to no known project and is left out.
+func ListDirs() ([]*Dir, error) {
 	home, err := StateHome()
 	if err != nil {
 		return nil, err
@@ -74,14 +74,14 @@ func All() ([]*Dir, error) {
 		case isAbsent(err):
 		case err != nil:
 			failures = append(failures, err)
-		case json.Unmarshal(data, &st) == nil && key(st.Config) == entry.Name():
+		case json.Unmarshal(data, &st) == nil && stateKey(st.Config) == entry.Name():
 			dirs = append(dirs, &Dir{Path: path, Config: st.Config})
 		}
 	}
 	return dirs, errors.Join(failures...)
 }
 
-// LogDir is where the supervisor's and the services' logs lie.
+// LogDir is the directory of the supervisor's and the services' logs.
 func (d *Dir) LogDir() string { return filepath.Join(d.Path, "log") }
 
 // Log is the path of a log; name is a service's, or "supervisor".
@@ -96,25 +96,25 @@ func (d *Dir) SocketPath() (string, error) {
 	return filepath.Join(dir, d.socketName()), nil
 }
 
-func (d *Dir) file(name string) string { return filepath.Join(d.Path, name) }
+func (d *Dir) path(name string) string { return filepath.Join(d.Path, name) }
 
 // Read reads the state without the lock: good enough to show, not to decide on. The error is fs.ErrNotExist where
 // there is none; any other error says that there may be one.
 func (d *Dir) Read() (State, error) {
-	data, err := readFile(d.file("state.json"))
+	data, err := readFile(d.path("state.json"))
 	if err != nil {
 		return State{}, err
 	}
 	st, err := parseState(data, d.Config)
 	if err != nil {
-		return State{}, readError(d.file("state.json"), err)
+		return State{}, readError(d.path("state.json"), err)
 	}
-	d.mergeFallback(&st)
-	d.mergeDown(&st)
+	d.applyFallback(&st)
+	d.applyDownFile(&st)
 	return st, nil
 }
 
-// Peek is Read for callers to whom a state that cannot be read is as good as none: the zero State.
+// Peek is Read for callers that treat a state that cannot be read like none: it returns the zero State.
 func (d *Dir) Peek() State {
 	st, _ := d.Read()
 	return st

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inChild runs the calling test once more, in a process of its own that may harm itself, and reports whether this is
+// inChild runs the calling test again in a child process, which may break its own environment, and reports whether this is
 // that process.
 func inChild(t *testing.T, attr *syscall.SysProcAttr) bool {
 	t.Helper()
@@ -43,7 +43,7 @@ func inMountNamespace(t *testing.T) bool {
 	if !inChild(t, &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}) {
 		return false
 	}
-	check(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+	requireNoError(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
 	return true
 }
 
@@ -51,19 +51,19 @@ func inMountNamespace(t *testing.T) bool {
 func openTmpfs(t *testing.T, options string) (d *Dir, mount string) {
 	t.Helper()
 	mount = t.TempDir()
-	check(t, unix.Mount("tmpfs", mount, "tmpfs", 0, options))
+	requireNoError(t, unix.Mount("tmpfs", mount, "tmpfs", 0, options))
 	t.Cleanup(func() { _ = unix.Unmount(mount, unix.MNT_DETACH) })
 	t.Setenv("XDG_STATE_HOME", mount)
 	d, err := Open("/some/project/.localport.toml")
-	check(t, err)
+	requireNoError(t, err)
 	return d, mount
 }
 
 // checkUnwritable checks everything that must hold while nothing can be written to d, which holds a state.
 func checkUnwritable(t *testing.T, d *Dir, want error) {
 	t.Helper()
-	before, err := os.ReadFile(d.file("state.json"))
-	check(t, err)
+	before, err := os.ReadFile(d.path("state.json"))
+	requireNoError(t, err)
 	line := d.PromptLine()
 	acts := 0
 	var election *Election
@@ -74,29 +74,29 @@ func checkUnwritable(t *testing.T, d *Dir, want error) {
 		if election, err = tx.Elect(); err != nil {
 			return err
 		}
-		return increment(tx)
+		return incrementCount(tx)
 	})
 	failed, ok := errors.AsType[*WriteError](err)
-	if !ok || failed.NotRun || !errors.Is(err, want) || failed.Path != d.file("state.json") {
+	if !ok || failed.IsNotRun || !errors.Is(err, want) || failed.Path != d.path("state.json") {
 		t.Errorf("got %v, want %v", err, want)
 	}
 	if st.Ports["count"] != 2 || acts != 1 {
 		t.Errorf("state %v, %d acts", st.Ports, acts)
 	}
-	if after, err := os.ReadFile(d.file("state.json")); err != nil || string(after) != string(before) {
+	if after, err := os.ReadFile(d.path("state.json")); err != nil || string(after) != string(before) {
 		t.Errorf("the state became %s, %v", after, err)
 	}
 	if d.PromptLine() != line {
 		t.Errorf("the line became %q: it is ahead of the state", d.PromptLine())
 	}
-	if hidden, _ := filepath.Glob(d.file(".*-*")); len(hidden) > 0 {
+	if hidden, _ := filepath.Glob(d.path(".*-*")); len(hidden) > 0 {
 		t.Errorf("left behind: %v", hidden)
 	}
 	if holds, err := election.Holds(); !holds || err != nil {
 		t.Errorf("the election: holds %v, %v", holds, err)
 	}
-	check(t, election.Resign())
-	if st, err := d.Update(t.Context(), look); err != nil || st.Ports["count"] != 1 {
+	requireNoError(t, election.Resign())
+	if st, err := d.Update(t.Context(), readOnly); err != nil || st.Ports["count"] != 1 {
 		t.Errorf("looked: %v, %v", st.Ports, err)
 	}
 }
@@ -124,13 +124,13 @@ func TestUpdate_KeepsAStateOnAFullDiskNamespace(t *testing.T) {
 	}
 	for name, options := range map[string]string{"blocks": "size=128k", "inodes": "nr_inodes=32"} {
 		d, mount := openTmpfs(t, options)
-		update(t, d, func(tx *Tx) error { tx.Bump(); return increment(tx) })
-		check(t, os.WriteFile(d.file("election"), nil, 0o600))
+		update(t, d, func(tx *Tx) error { tx.Bump(); return incrementCount(tx) })
+		requireNoError(t, os.WriteFile(d.path("election"), nil, 0o600))
 		fillDisk(t, filepath.Join(mount, "fill"), name == "inodes")
 		checkUnwritable(t, d, unix.ENOSPC)
 		checkDownIsRemembered(t, d)
-		check(t, os.RemoveAll(filepath.Join(mount, "fill")))
-		st := update(t, d, func(tx *Tx) error { tx.Bump(); return increment(tx) })
+		requireNoError(t, os.RemoveAll(filepath.Join(mount, "fill")))
+		st := update(t, d, func(tx *Tx) error { tx.Bump(); return incrementCount(tx) })
 		if number, _ := d.lineNumber(); !st.Down || st.Ports["count"] != 2 || number != st.Line {
 			t.Errorf("%s: with room again: %+v, line %q", name, st, d.PromptLine())
 		}
@@ -140,7 +140,7 @@ func TestUpdate_KeepsAStateOnAFullDiskNamespace(t *testing.T) {
 // fillDisk leaves no block free, or no inode.
 func fillDisk(t *testing.T, dir string, isOfInodes bool) {
 	t.Helper()
-	check(t, os.Mkdir(dir, 0o700))
+	requireNoError(t, os.Mkdir(dir, 0o700))
 	for i := 0; ; i++ {
 		data := make([]byte, 4096)
 		if isOfInodes {
@@ -150,28 +150,28 @@ func fillDisk(t *testing.T, dir string, isOfInodes bool) {
 		if errors.Is(err, unix.ENOSPC) {
 			return
 		}
-		check(t, err)
+		requireNoError(t, err)
 	}
 }
 
-func TestUpdate_SaysThatALockCannotBeMadeNamespace(t *testing.T) {
+func TestUpdate_ReportsALockThatCannotBeCreatedNamespace(t *testing.T) {
 	if !inMountNamespace(t) {
 		return
 	}
 	d, mount := openTmpfs(t, "nr_inodes=32")
-	update(t, d, increment)
-	check(t, os.Remove(d.file("lock")))
+	update(t, d, incrementCount)
+	requireNoError(t, os.Remove(d.path("lock")))
 	fillDisk(t, filepath.Join(mount, "fill"), true)
 	st, err := d.Update(t.Context(), func(*Tx) error { t.Error("run without a lock"); return nil })
 	failed, ok := errors.AsType[*WriteError](err)
-	if !ok || !failed.NotRun || !errors.Is(err, unix.ENOSPC) || st.Ports["count"] != 1 {
+	if !ok || !failed.IsNotRun || !errors.Is(err, unix.ENOSPC) || st.Ports["count"] != 1 {
 		t.Errorf("got %v, %v", st.Ports, err)
 	}
-	check(t, os.RemoveAll(d.Path))
-	check(t, os.WriteFile(filepath.Join(mount, "more"), nil, 0o600))
+	requireNoError(t, os.RemoveAll(d.Path))
+	requireNoError(t, os.WriteFile(filepath.Join(mount, "more"), nil, 0o600))
 	fillDisk(t, filepath.Join(mount, "fill2"), true)
-	_, err = d.Update(t.Context(), look)
-	if failed, ok := errors.AsType[*WriteError](err); !ok || !failed.NotRun {
+	_, err = d.Update(t.Context(), readOnly)
+	if failed, ok := errors.AsType[*WriteError](err); !ok || !failed.IsNotRun {
 		t.Errorf("without the directory: %v", err)
 	}
 }
@@ -182,16 +182,16 @@ func TestUpdate_ReadsAReadOnlyFileSystemNamespace(t *testing.T) {
 	}
 	d, mount := openTmpfs(t, "size=1m")
 	root := t.TempDir()
-	check(t, os.WriteFile(filepath.Join(root, ".localport.toml"), nil, 0o600))
+	requireNoError(t, os.WriteFile(filepath.Join(root, ".localport.toml"), nil, 0o600))
 	update(t, d, func(tx *Tx) error {
 		tx.Bump()
 		election, err := tx.Elect()
 		if err == nil {
 			err = election.Resign()
 		}
-		return errors.Join(err, increment(tx))
+		return errors.Join(err, incrementCount(tx))
 	})
-	check(t, unix.Mount("", mount, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+	requireNoError(t, unix.Mount("", mount, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
 	if _, err := Open(d.Config); err != nil {
 		t.Error(err)
 	}
@@ -208,35 +208,35 @@ func TestUpdate_KeepsAStateUnderAFileSizeLimit(t *testing.T) {
 	if !inChild(t, nil) {
 		return
 	}
-	d := openTest(t)
-	update(t, d, func(tx *Tx) error { tx.Bump(); return increment(tx) })
+	d := openTestDir(t)
+	update(t, d, func(tx *Tx) error { tx.Bump(); return incrementCount(tx) })
 	signal.Ignore(unix.SIGXFSZ)
 	var limit unix.Rlimit
-	check(t, unix.Getrlimit(unix.RLIMIT_FSIZE, &limit))
+	requireNoError(t, unix.Getrlimit(unix.RLIMIT_FSIZE, &limit))
 	narrow := limit
 	narrow.Cur = 4096
-	check(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &narrow))
+	requireNoError(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &narrow))
 	checkUnwritable(t, d, unix.EFBIG)
 	checkDownIsRemembered(t, d)
-	check(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &limit))
+	requireNoError(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &limit))
 }
 
 func TestUpdate_LeavesAStateThatCannotBeRead(t *testing.T) {
 	if !inChild(t, nil) {
 		return
 	}
-	d := openTest(t)
-	update(t, d, increment)
+	d := openTestDir(t)
+	update(t, d, incrementCount)
 	d.Warn = func(text string) { t.Error(text) }
-	before, err := os.ReadFile(d.file("state.json"))
-	check(t, err)
+	before, err := os.ReadFile(d.path("state.json"))
+	requireNoError(t, err)
 	var limit unix.Rlimit
-	check(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	requireNoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
 	for free := range 4 {
 		var held []*os.File
 		narrow := limit
 		narrow.Cur = 64
-		check(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &narrow))
+		requireNoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &narrow))
 		for {
 			file, err := os.Open("/dev/null")
 			if err != nil {
@@ -247,20 +247,20 @@ func TestUpdate_LeavesAStateThatCannotBeRead(t *testing.T) {
 		for _, file := range held[:free] {
 			file.Close()
 		}
-		_, err := d.Update(t.Context(), func(tx *Tx) error { tx.Alive(); return increment(tx) })
+		_, err := d.Update(t.Context(), func(tx *Tx) error { tx.Alive(); return incrementCount(tx) })
 		_, readErr := d.Read()
-		_, allErr := All()
+		_, allErr := ListDirs()
 		for _, file := range held {
 			file.Close()
 		}
-		check(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+		requireNoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
 		if !errors.Is(err, unix.EMFILE) && free < 3 {
 			t.Errorf("with %d descriptors: %v", free, err)
 		}
 		if free == 0 && (!errors.Is(readErr, unix.EMFILE) || !errors.Is(allErr, unix.EMFILE)) {
 			t.Errorf("read: %v; all: %v", readErr, allErr)
 		}
-		if after, err := os.ReadFile(d.file("state.json")); err != nil || free < 3 && string(after) != string(before) {
+		if after, err := os.ReadFile(d.path("state.json")); err != nil || free < 3 && string(after) != string(before) {
 			t.Fatalf("with %d descriptors the state became %s, %v", free, after, err)
 		}
 	}
@@ -276,29 +276,29 @@ func TestUpdate_LeavesAStateWithoutPermission(t *testing.T) {
 	if !inChild(t, attr) {
 		return
 	}
-	d := openTest(t)
-	update(t, d, increment)
+	d := openTestDir(t)
+	update(t, d, incrementCount)
 	for _, name := range []string{"state.json", "lock"} {
-		check(t, os.Chmod(d.file(name), 0))
+		requireNoError(t, os.Chmod(d.path(name), 0))
 		_, err := d.Update(t.Context(), func(*Tx) error { t.Error("run"); return nil })
-		if !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), d.file(name)) {
+		if !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), d.path(name)) {
 			t.Errorf("%s: %v", name, err)
 		}
-		check(t, os.Chmod(d.file(name), 0o600))
+		requireNoError(t, os.Chmod(d.path(name), 0o600))
 	}
-	check(t, os.Chmod(d.Path, 0o500))
-	update(t, d, look)
-	_, err := d.Update(t.Context(), increment)
+	requireNoError(t, os.Chmod(d.Path, 0o500))
+	update(t, d, readOnly)
+	_, err := d.Update(t.Context(), incrementCount)
 	if _, ok := errors.AsType[*WriteError](err); !ok || !errors.Is(err, os.ErrPermission) {
 		t.Errorf("in a directory that cannot be written: %v", err)
 	}
-	check(t, os.Chmod(d.Path, 0o700))
-	if st := update(t, d, increment); st.Ports["count"] != 2 {
+	requireNoError(t, os.Chmod(d.Path, 0o700))
+	if st := update(t, d, incrementCount); st.Ports["count"] != 2 {
 		t.Errorf("count %d", st.Ports["count"])
 	}
 }
 
-// What nobody will write again is found in the runtime directory, and is the state's once that can be written.
+// The last change of a supervisor is stored in the runtime directory, and in the state file once that can be written.
 func TestUpdate_KeepsALastChangeElsewhereNamespace(t *testing.T) {
 	if !inMountNamespace(t) {
 		return
@@ -307,7 +307,7 @@ func TestUpdate_KeepsALastChangeElsewhereNamespace(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("XDG_RUNTIME_DIR", home)
 	socket, err := d.SocketPath()
-	check(t, err)
+	requireNoError(t, err)
 	const first, second, third = 1, 2, 3
 	lease := func(pid int, since time.Time) Lease {
 		return Lease{Kind: ShellLease, Process: Process{PID: pid}, Since: since}
@@ -320,7 +320,7 @@ func TestUpdate_KeepsALastChangeElsewhereNamespace(t *testing.T) {
 		tx.Bump()
 		return nil
 	})
-	check(t, unix.Mount("", mount, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+	requireNoError(t, unix.Mount("", mount, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
 	end := func(tx *Tx) error {
 		tx.Release(StartLease, Process{})
 		tx.Release(ShellLease, Process{PID: first})
@@ -347,19 +347,19 @@ func TestUpdate_KeepsALastChangeElsewhereNamespace(t *testing.T) {
 		}
 	}
 	isEnded(d.Peek(), second)
-	isEnded(update(t, d, look), second)
+	isEnded(update(t, d, readOnly), second)
 
-	// A release that knows nothing of it has recorded somebody since.
-	check(t, unix.Mount("", mount, "", unix.MS_REMOUNT, ""))
-	path := d.file("state.json")
+	// An older release, which ignores the fallback, has recorded a lease since.
+	requireNoError(t, unix.Mount("", mount, "", unix.MS_REMOUNT, ""))
+	path := d.path("state.json")
 	data, err := os.ReadFile(path)
-	check(t, err)
+	requireNoError(t, err)
 	var st State
-	check(t, json.Unmarshal(data, &st))
+	requireNoError(t, json.Unmarshal(data, &st))
 	st.Hold(lease(third, time.Now()))
 	data, err = json.Marshal(st)
-	check(t, err)
-	check(t, os.WriteFile(path, data, 0o600))
+	requireNoError(t, err)
+	requireNoError(t, os.WriteFile(path, data, 0o600))
 	isEnded(d.Peek(), second, third)
 	isEnded(update(t, d, func(tx *Tx) error { tx.Bump(); return nil }), second, third)
 	if _, err := os.Stat(failed.Fallback); err == nil {
@@ -367,10 +367,10 @@ func TestUpdate_KeepsALastChangeElsewhereNamespace(t *testing.T) {
 	}
 	isEnded(d.Peek(), second, third)
 
-	// An older one does not count.
+	// An older fallback is ignored.
 	st.Line = 0
 	data, err = json.Marshal(fallback{st, time.Now()})
-	check(t, err)
-	check(t, os.WriteFile(failed.Fallback, data, 0o600))
+	requireNoError(t, err)
+	requireNoError(t, os.WriteFile(failed.Fallback, data, 0o600))
 	isEnded(d.Peek(), second, third)
 }

@@ -5,19 +5,19 @@ import (
 	"strings"
 )
 
-// That the user stopped a project must also be remembered when the disk is full. A file that was made in advance holds
-// the boot id and is renamed, which needs no space: "down" says stopped, "down.unset" says not. Where one of them holds
-// this boot's id, it says better than the state file, which may not have been written since.
+// That the user stopped a project must be recorded even when the disk is full. A file that was created in advance holds
+// the boot id and is renamed, which needs no space: "down" means stopped, "down.unset" not stopped. If one of them holds
+// the id of this boot, it takes precedence over the state file, which may not have been written since.
 
 func (d *Dir) downPath(isDown bool) string {
 	if isDown {
-		return d.file("down")
+		return d.path("down")
 	}
-	return d.file("down.unset")
+	return d.path("down.unset")
 }
 
-// downFile reads what the down file says; ok is false if there is none of this boot.
-func (d *Dir) downFile() (isDown, ok bool) {
+// readDownFile reads what the down file says; ok is false if there is none of this boot.
+func (d *Dir) readDownFile() (isDown, ok bool) {
 	if d.hasDownFile(true) {
 		return true, true
 	}
@@ -33,10 +33,10 @@ func (d *Dir) hasDownFile(isDown bool) bool {
 	return err == nil && strings.TrimSpace(string(data)) == id
 }
 
-// mergeDown sets st.Down from the down file, and returns whether there is one that says so. A state written by an
-// older version, which knows no such file, is left.
-func (d *Dir) mergeDown(st *State) bool {
-	isDown, ok := d.downFile()
+// applyDownFile sets st.Down from the down file, and returns whether the file exists and agrees. A state written by an
+// older version, which has no such file, is left unchanged.
+func (d *Dir) applyDownFile(st *State) bool {
+	isDown, ok := d.readDownFile()
 	if ok && st.DownFile {
 		if isDown && !st.Down { // the stop could not be written, nor that it ended what start had asked for
 			st.Release(StartLease, Process{})
@@ -46,8 +46,8 @@ func (d *Dir) mergeDown(st *State) bool {
 	return ok && st.Down == isDown
 }
 
-// storeDown brings the down file to what the state says, and makes one that is missing. It returns whether there is one.
-func (d *Dir) storeDown(isDown bool) bool {
+// writeDownFile renames or creates the down file to match the state. It returns whether that succeeded.
+func (d *Dir) writeDownFile(isDown bool) bool {
 	if d.hasDownFile(!isDown) && os.Rename(d.downPath(!isDown), d.downPath(isDown)) == nil {
 		return true
 	}

@@ -10,39 +10,39 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Election is the lock that a supervisor holds for as long as it lives; the kernel frees it however it dies. It belongs
-// to the open file, so that a copy of the descriptor in another process keeps it: whoever is to be the next supervisor
-// inherits it. (That is why it is not gofrs/flock's, which unlocks when it closes.)
+// Election is the lock that a supervisor holds while it runs; the kernel releases it however the process ends. It belongs
+// to the open file description, so that a copy of the descriptor in another process keeps it: the next supervisor
+// inherits it. (gofrs/flock cannot be used here, because it unlocks when it closes.)
 type Election struct {
 	path string
 
 	mu   sync.Mutex // guards file
-	file *os.File   // nil: resigned or passed
+	file *os.File   // nil: resigned or handed over
 }
 
 // Elect makes the calling process the project's supervisor, or returns nil if there is one already. The election is
 // resigned again if Update has to call its function once more.
 func (tx *Tx) Elect() (*Election, error) {
-	path := tx.lock.dir.file("election")
+	path := tx.lock.dir.path("election")
 	tx.lock.dir.removeOldTemps()
 	for {
 		file, err := openElection(path)
 		if err != nil {
 			return nil, err
 		}
-		err = flockNow(file, unix.LOCK_EX)
+		err = tryFlockFile(file, unix.LOCK_EX)
 		switch {
 		case errors.Is(err, unix.EWOULDBLOCK):
 			// The holder's file may have been deleted since it was opened here.
-			err = fileIsAt(file, path)
+			err = checkSameFile(file, path)
 			file.Close()
 			if err == nil {
 				return nil, nil
 			}
 		case err == nil:
-			if err = fileIsAt(file, path); err == nil {
+			if err = checkSameFile(file, path); err == nil {
 				won := &Election{path: path, file: file}
-				tx.won = append(tx.won, won)
+				tx.elections = append(tx.elections, won)
 				return won, nil
 			}
 			file.Close()
@@ -59,9 +59,9 @@ func (tx *Tx) Elect() (*Election, error) {
 	}
 }
 
-// Reelect returns old if it still holds. If the file at the election's path was deleted or replaced, it locks the new
-// one; nil says that another process holds that: there is another supervisor. old stays locked, for its copies to be
-// replaced before it is passed.
+// Reelect returns old if it is still valid. If the file at the election's path was deleted or replaced, it locks the new
+// one; nil means that another process holds that one: there is another supervisor. old stays locked, so that its copies can be
+// replaced before it is handed over.
 func (tx *Tx) Reelect(old *Election) (*Election, error) {
 	holds, err := old.Holds()
 	if err != nil {
@@ -96,8 +96,8 @@ func openElection(path string) (*os.File, error) {
 	return nil, fmt.Errorf("open the election lock: %w", err)
 }
 
-// flockNow locks an open file or returns EWOULDBLOCK.
-func flockNow(file *os.File, how int) error {
+// tryFlockFile locks an open file or returns EWOULDBLOCK.
+func tryFlockFile(file *os.File, how int) error {
 	for {
 		err := unix.Flock(int(file.Fd()), how|unix.LOCK_NB)
 		if !errors.Is(err, unix.EINTR) {
@@ -106,38 +106,38 @@ func flockNow(file *os.File, how int) error {
 	}
 }
 
-// fileIsAt returns errLockLost unless the open file is the one at path.
-func fileIsAt(file *os.File, path string) error {
+// checkSameFile returns errLockLost unless the open file is the one at path.
+func checkSameFile(file *os.File, path string) error {
 	info, err := file.Stat()
 	if err != nil {
 		return err
 	}
-	return isAt(info, path)
+	return checkSamePath(info, path)
 }
 
-// Alive reports whether a supervisor lives: whether its election lock is held. It is asked under the file lock, as
-// is every election, so that asking never makes a candidate lose. Where that cannot be told, it returns false, and
+// Alive reports whether a supervisor is running: whether its election lock is held. It is called under the file lock, like
+// every election, so that it never makes a candidate lose. If it cannot tell, it returns false, and
 // Update returns the reason and writes nothing.
 func (tx *Tx) Alive() bool {
-	file, err := openRegular(tx.lock.dir.file("election"), os.O_RDONLY)
+	file, err := openRegular(tx.lock.dir.path("election"), os.O_RDONLY)
 	if isAbsent(err) {
 		return false
 	}
 	if err != nil {
-		tx.fail(fmt.Errorf("ask whether a supervisor runs: %w", err))
+		tx.fail(fmt.Errorf("check whether a supervisor is running: %w", err))
 		return false
 	}
 	defer file.Close()
-	err = flockNow(file, unix.LOCK_SH)
+	err = tryFlockFile(file, unix.LOCK_SH)
 	if err != nil && !errors.Is(err, unix.EWOULDBLOCK) {
-		tx.fail(fmt.Errorf("ask whether a supervisor runs: lock %s: %w", file.Name(), err))
+		tx.fail(fmt.Errorf("check whether a supervisor is running: lock %s: %w", file.Name(), err))
 	}
 	return errors.Is(err, unix.EWOULDBLOCK)
 }
 
-// Inherit returns the election that another process won and handed over.
+// Inherit returns an election that another process won and handed over.
 func (d *Dir) Inherit(file *os.File) *Election {
-	return &Election{path: d.file("election"), file: file}
+	return &Election{path: d.path("election"), file: file}
 }
 
 // Holds reports whether the locked file is still the one at the election's path. If it is not, the next process that
@@ -148,15 +148,15 @@ func (e *Election) Holds() (bool, error) {
 	if e.file == nil {
 		return false, nil
 	}
-	err := fileIsAt(e.file, e.path)
+	err := checkSameFile(e.file, e.path)
 	if errors.Is(err, errLockLost) {
 		return false, nil
 	}
 	return err == nil, err
 }
 
-// Files is a copy of the lock's open file, which the caller closes, to be handed to another process.
-func (e *Election) Files() ([]*os.File, error) {
+// CopyFiles returns a copy of the lock's open file to pass to another process. The caller closes it.
+func (e *Election) CopyFiles() ([]*os.File, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.file == nil {
@@ -169,7 +169,7 @@ func (e *Election) Files() ([]*os.File, error) {
 	return []*os.File{os.NewFile(uintptr(copied), e.path)}, nil
 }
 
-// Resign frees the lock, whoever has copies of it. Once it is free, Resign does nothing.
+// Resign releases the lock, even if other processes have copies of it. It may be called more than once.
 func (e *Election) Resign() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -185,8 +185,8 @@ func (e *Election) Resign() error {
 	return nil
 }
 
-// Pass lets go of the lock without freeing it: another process has a copy and is the supervisor from now on.
-func (e *Election) Pass() error {
+// Handover closes the lock's file without releasing the lock: another process has a copy, and is now the supervisor.
+func (e *Election) Handover() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.file == nil {

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NotRegularError says that something else lies where one of our files belongs. Removing it is all that it takes: what
-// is missing is made again.
+// NotRegularError says that something else is at the path of one of our files. Removing it is enough: what
+// is missing is created again.
 type NotRegularError struct {
 	Path string
 	Kind string // "named pipe", "directory", …
@@ -25,16 +25,16 @@ func (e *NotRegularError) Error() string {
 	if e.isDirWanted {
 		wanted = "directory"
 	}
-	return fmt.Sprintf("%s is a %s, not a %s: remove it", e.Path, e.Kind, wanted)
+	return fmt.Sprintf("%s is a %s, not a %s; remove it", e.Path, e.Kind, wanted)
 }
 
-// WriteError says that the state directory could not be written: the disk, its inodes or a quota is used up, a file
-// size limit is reached, or it is read-only. The state file is as it was.
+// WriteError says that the state directory could not be written: the disk, its inodes or a quota is exhausted, a file
+// size limit is reached, or it is read-only. The state file is unchanged.
 type WriteError struct {
 	Path string
 	Err  error
-	// NotRun: the lock file is missing and could not be made, so that fn was not called.
-	NotRun bool
+	// IsNotRun: the lock file is missing and could not be created, so fn was not called.
+	IsNotRun bool
 	// Fallback is the file that has the state instead; empty if none has. See Tx.Last.
 	Fallback string
 }
@@ -43,7 +43,7 @@ func (e *WriteError) Error() string { return fmt.Sprintf("write %s: %v", e.Path,
 
 func (e *WriteError) Unwrap() error { return e.Err }
 
-// newWriteError keeps the cause alone: what the os package adds are names of temporary files.
+// newWriteError keeps only the cause, because the os package adds the names of temporary files.
 func newWriteError(path string, err error) *WriteError {
 	var pathErr *fs.PathError
 	var linkErr *os.LinkError
@@ -65,13 +65,13 @@ type LockedError struct {
 
 func (e *LockedError) Error() string {
 	if e.PID == 0 {
-		return fmt.Sprintf("lock %s: another process holds it", e.Path)
+		return fmt.Sprintf("lock %s: held by another process", e.Path)
 	}
-	return fmt.Sprintf("lock %s: pid %d (%s) holds it", e.Path, e.PID, e.Program)
+	return fmt.Sprintf("lock %s: held by pid %d (%s)", e.Path, e.PID, e.Program)
 }
 
-// openRegular opens a file without ever waiting for it: a named pipe without a writer would block an ordinary open
-// for good. Symbolic links to regular files are followed.
+// openRegular opens a file without blocking: an ordinary open of a named pipe without a writer would block
+// indefinitely. Symbolic links to regular files are followed.
 func openRegular(path string, flag int) (*os.File, error) {
 	file, err := os.OpenFile(path, flag|unix.O_NONBLOCK|unix.O_NOCTTY, 0o600)
 	if err != nil {
@@ -91,7 +91,7 @@ func openRegular(path string, flag int) (*os.File, error) {
 	return file, nil
 }
 
-// kindOf names what lies at path instead of a regular file; empty if that is not why it could not be opened.
+// kindOf names what is at path instead of a regular file; empty if that is not why it could not be opened.
 func kindOf(path string) string {
 	entry, err := os.Lstat(path)
 	if err != nil {
@@ -127,14 +127,14 @@ func kindName(mode fs.FileMode) string {
 	return "special file"
 }
 
-// maxMakeTries is how often a directory is made that others make and delete at the same time.
+// maxMakeTries is the number of attempts to create a directory that others create and delete at the same time.
 const maxMakeTries = 100
 
-// makeDirs makes the state directory, 0700, and what is missing above it.
+// makeDirs creates the state directory and its missing parents with mode 0700.
 func (d *Dir) makeDirs() error {
 	err := os.MkdirAll(d.LogDir(), 0o700)
 	for tries := 0; errors.Is(err, fs.ErrExist) && tries < maxMakeTries; tries++ {
-		err = os.MkdirAll(d.LogDir(), 0o700) // it was there when it was to be made, and gone when it was looked at
+		err = os.MkdirAll(d.LogDir(), 0o700) // it was deleted between MkdirAll's mkdir and stat
 	}
 	if err == nil {
 		return nil

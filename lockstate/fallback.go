@@ -8,21 +8,21 @@ import (
 	"time"
 )
 
-// What nobody will write again must not be lost where the state directory is read-only: what a supervisor knows when it ends,
-// and that the user stopped the project. It goes to a file beside the control socket. The runtime directory lasts as long as the
-// session or the boot, and so do leases. The file counts as long as its Line is greater than that of the state file: whoever
-// writes the state next writes what it says.
+// The last change of a supervisor that ends, or of a stop, must not be lost if the state directory is read-only.
+// It is written to a file beside the control socket. The runtime directory exists as long as the
+// session or the boot, and so do leases. The file takes precedence while its Line is greater than that of the state file: the
+// next Update that can write the state includes it.
 
 // fallback is a state that could not be written to the state file.
 type fallback struct {
 	State
-	At time.Time `json:"at"` // leases in the state file that are younger count as well
+	At time.Time `json:"at"` // leases in the state file that were taken later are valid too
 }
 
 const fallbackSuffix = ".state"
 
-// storeFallback writes a state, in JSON, to the runtime directory, and returns the path.
-func (d *Dir) storeFallback(state State) (string, error) {
+// writeFallback writes a state, in JSON, to the runtime directory, and returns the path.
+func (d *Dir) writeFallback(state State) (string, error) {
 	socket, err := d.SocketPath()
 	if err != nil {
 		return "", err
@@ -39,8 +39,8 @@ func fallbackPath(socket string) string {
 	return strings.TrimSuffix(socket, filepath.Ext(socket)) + fallbackSuffix
 }
 
-// mergeFallback takes over what could not be written to the state file, and returns the files that say so.
-func (d *Dir) mergeFallback(st *State) (paths []string) {
+// applyFallback replaces st by the newest fallback, if that is newer, and returns the paths of all fallbacks.
+func (d *Dir) applyFallback(st *State) (paths []string) {
 	var newest *fallback
 	for _, socket := range d.socketsOf(st.Supervisor) {
 		path := fallbackPath(socket)
@@ -70,7 +70,7 @@ func (d *Dir) mergeFallback(st *State) (paths []string) {
 	return paths
 }
 
-func removeAll(paths []string) {
+func removeFiles(paths []string) {
 	for _, path := range paths {
 		_ = os.Remove(path)
 	}

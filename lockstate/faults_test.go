@@ -17,7 +17,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func increment(tx *Tx) error {
+func incrementCount(tx *Tx) error {
 	if tx.Ports == nil {
 		tx.Ports = map[string]int{}
 	}
@@ -25,7 +25,7 @@ func increment(tx *Tx) error {
 	return nil
 }
 
-// obstacles are what may lie where a file of ours belongs, by the name that the error has for them.
+// obstacles are what may be at the path of one of our files, by the name in the error.
 var obstacles = map[string]func(path string) error{
 	"named pipe":            func(path string) error { return unix.Mkfifo(path, 0o600) },
 	"directory":             func(path string) error { return os.Mkdir(path, 0o700) },
@@ -52,15 +52,15 @@ func makeSocket(path string) error {
 	return os.Rename(filepath.Join(dir, "s"), path)
 }
 
-func TestUpdate_NamesWhatIsNoRegularFile(t *testing.T) {
+func TestUpdate_ReportsAFileThatIsNotRegular(t *testing.T) {
 	for kind, place := range obstacles {
 		for _, name := range []string{"lock", "state.json", "election"} {
 			t.Run(name+" is a "+kind, func(t *testing.T) {
-				d := openTest(t)
-				update(t, d, increment)
-				path := d.file(name)
+				d := openTestDir(t)
+				update(t, d, incrementCount)
+				path := d.path(name)
 				os.Remove(path)
-				check(t, place(path))
+				requireNoError(t, place(path))
 				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 				defer cancel()
 				_, err := d.Update(ctx, func(tx *Tx) error {
@@ -70,11 +70,11 @@ func TestUpdate_NamesWhatIsNoRegularFile(t *testing.T) {
 					return nil
 				})
 				kind, _, _ := strings.Cut(kind, " (")
-				want := path + " is a " + kind + ", not a regular file: remove it"
+				want := path + " is a " + kind + ", not a regular file; remove it"
 				if _, ok := errors.AsType[*NotRegularError](err); !ok || !strings.HasSuffix(err.Error(), want) {
 					t.Fatalf("got %v, want %s", err, want)
 				}
-				check(t, os.Remove(path))
+				requireNoError(t, os.Remove(path))
 				update(t, d, func(tx *Tx) error {
 					election, err := tx.Elect()
 					if election == nil {
@@ -88,10 +88,10 @@ func TestUpdate_NamesWhatIsNoRegularFile(t *testing.T) {
 	}
 }
 
-func TestElect_NamesWhatIsNoRegularFile(t *testing.T) {
+func TestElect_ReportsAFileThatIsNotRegular(t *testing.T) {
 	for kind, place := range obstacles {
-		d := openTest(t)
-		check(t, place(d.file("election")))
+		d := openTestDir(t)
+		requireNoError(t, place(d.path("election")))
 		_, err := d.Update(t.Context(), func(tx *Tx) error { _, err := tx.Elect(); return err })
 		if _, ok := errors.AsType[*NotRegularError](err); !ok {
 			t.Errorf("%s: got %v", kind, err)
@@ -99,11 +99,11 @@ func TestElect_NamesWhatIsNoRegularFile(t *testing.T) {
 	}
 }
 
-func TestUpdate_WritesPastAnObstacleAtTheLine(t *testing.T) {
+func TestUpdate_SucceedsWhenThePromptLineCannotBeWritten(t *testing.T) {
 	for kind, place := range obstacles {
-		d := openTest(t)
-		check(t, place(d.file("prompt")))
-		if place(d.file("stamp.config")) != nil {
+		d := openTestDir(t)
+		requireNoError(t, place(d.path("prompt")))
+		if place(d.path("stamp.config")) != nil {
 			t.Fatal("cannot place a stamp")
 		}
 		var warnings []string
@@ -117,56 +117,56 @@ func TestUpdate_WritesPastAnObstacleAtTheLine(t *testing.T) {
 		}
 		root := t.TempDir()
 		config := filepath.Join(root, ".localport.toml")
-		check(t, os.WriteFile(config, nil, 0o600))
+		requireNoError(t, os.WriteFile(config, nil, 0o600))
 		past := time.Now().Add(-time.Hour) // not the time of what was just placed
-		check(t, os.Chtimes(config, past, past))
+		requireNoError(t, os.Chtimes(config, past, past))
 		changed, err := d.Stamp(root)
 		if _, isTold := errors.AsType[*NotRegularError](err); changed == isTold {
 			t.Errorf("%s: stamp changed %v, %v", kind, changed, err)
 		}
-		_ = os.Remove(d.file("prompt"))
-		update(t, d, look)
+		_ = os.Remove(d.path("prompt"))
+		update(t, d, readOnly)
 		if number, _ := d.lineNumber(); number != st.Line {
 			t.Errorf("%s: a later update left the line at %d, not %d", kind, number, st.Line)
 		}
 	}
 }
 
-func TestUpdate_NamesWhatIsNoDirectory(t *testing.T) {
+func TestUpdate_ReportsAPathThatIsNotADirectory(t *testing.T) {
 	for kind, place := range obstacles {
 		if strings.HasPrefix(kind, "directory") {
 			continue
 		}
-		d := openTest(t)
-		check(t, os.RemoveAll(d.Path))
-		check(t, place(d.Path))
-		_, err := d.Update(t.Context(), look)
-		want := d.Path + " is a " + kind + ", not a directory: remove it"
+		d := openTestDir(t)
+		requireNoError(t, os.RemoveAll(d.Path))
+		requireNoError(t, place(d.Path))
+		_, err := d.Update(t.Context(), readOnly)
+		want := d.Path + " is a " + kind + ", not a directory; remove it"
 		if err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
 		}
-		check(t, os.Remove(d.Path))
-		update(t, d, increment)
+		requireNoError(t, os.Remove(d.Path))
+		update(t, d, incrementCount)
 	}
 }
 
 func TestUpdate_FollowsLinksToRegularFiles(t *testing.T) {
-	d := openTest(t)
-	update(t, d, increment)
+	d := openTestDir(t)
+	update(t, d, incrementCount)
 	elsewhere := t.TempDir()
 	for _, name := range []string{"lock", "state.json"} {
-		check(t, os.Rename(d.file(name), filepath.Join(elsewhere, name)))
-		check(t, os.Symlink(filepath.Join(elsewhere, name), d.file(name)))
+		requireNoError(t, os.Rename(d.path(name), filepath.Join(elsewhere, name)))
+		requireNoError(t, os.Symlink(filepath.Join(elsewhere, name), d.path(name)))
 	}
-	if st := update(t, d, increment); st.Ports["count"] != 2 {
+	if st := update(t, d, incrementCount); st.Ports["count"] != 2 {
 		t.Errorf("count %d", st.Ports["count"])
 	}
 }
 
 func TestUpdate_RunsAgainWhenItsLockIsDeleted(t *testing.T) {
 	for _, deleted := range []string{"lock", "state.json", ""} {
-		d := openTest(t)
-		update(t, d, increment)
+		d := openTestDir(t)
+		update(t, d, incrementCount)
 		runs, acts := 0, 0
 		var first, last *Election
 		st := update(t, d, func(tx *Tx) error {
@@ -181,9 +181,9 @@ func TestUpdate_RunsAgainWhenItsLockIsDeleted(t *testing.T) {
 			}
 			if runs == 1 {
 				first = last
-				check(t, os.RemoveAll(d.file(deleted)))
+				requireNoError(t, os.RemoveAll(d.path(deleted)))
 			}
-			return increment(tx)
+			return incrementCount(tx)
 		})
 		want := 2
 		if deleted != "lock" {
@@ -198,34 +198,34 @@ func TestUpdate_RunsAgainWhenItsLockIsDeleted(t *testing.T) {
 		if holds, err := last.Holds(); !holds || err != nil {
 			t.Errorf("%q: the election is not held (%v)", deleted, err)
 		}
-		check(t, last.Resign())
-		check(t, last.Resign())
+		requireNoError(t, last.Resign())
+		requireNoError(t, last.Resign())
 	}
 }
 
-func TestUpdate_LetsNobodyInWhenTheLockAloneIsDeleted(t *testing.T) {
-	d := openTest(t)
-	update(t, d, increment)
+func TestUpdate_StaysExclusiveWhenTheLockFileIsDeleted(t *testing.T) {
+	d := openTestDir(t)
+	update(t, d, incrementCount)
 	runs := 0
 	update(t, d, func(tx *Tx) error {
 		if runs++; runs == 1 {
-			os.Remove(d.file("lock"))
+			os.Remove(d.path("lock"))
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 			defer cancel()
-			_, err := d.Update(ctx, increment)
+			_, err := d.Update(ctx, incrementCount)
 			if _, ok := errors.AsType[*LockedError](err); !ok {
 				t.Errorf("got %v", err)
 			}
 		}
-		return increment(tx)
+		return incrementCount(tx)
 	})
-	if st := update(t, d, look); st.Ports["count"] != 2 {
+	if st := update(t, d, readOnly); st.Ports["count"] != 2 {
 		t.Errorf("count %d", st.Ports["count"])
 	}
 }
 
-func TestElection_NoticesThatItsFileIsGone(t *testing.T) {
-	d := openTest(t)
+func TestElection_DetectsADeletedFile(t *testing.T) {
+	d := openTestDir(t)
 	var old, next *Election
 	update(t, d, func(tx *Tx) (err error) { old, err = tx.Elect(); return err })
 	reelect := func() {
@@ -235,7 +235,7 @@ func TestElection_NoticesThatItsFileIsGone(t *testing.T) {
 	if reelect(); next != old {
 		t.Error("an election that holds was not kept")
 	}
-	os.Remove(d.file("election"))
+	os.Remove(d.path("election"))
 	if holds, err := old.Holds(); holds || err != nil {
 		t.Errorf("holds %v, %v with its file gone", holds, err)
 	}
@@ -255,22 +255,22 @@ func TestElection_NoticesThatItsFileIsGone(t *testing.T) {
 		}
 		return err
 	})
-	check(t, old.Pass())
-	files, err := next.Files()
-	check(t, err)
-	check(t, next.Pass())
+	requireNoError(t, old.Handover())
+	files, err := next.CopyFiles()
+	requireNoError(t, err)
+	requireNoError(t, next.Handover())
 	heir := d.Inherit(files[0])
 	if holds, err := heir.Holds(); !holds || err != nil {
 		t.Errorf("the heir holds %v, %v", holds, err)
 	}
-	check(t, heir.Resign())
+	requireNoError(t, heir.Resign())
 }
 
-func TestDown_IsWhatItsFileSaysInThisBoot(t *testing.T) {
-	d := openTest(t)
-	setDown := func(down bool) { update(t, d, func(tx *Tx) error { tx.Down = down; return increment(tx) }) }
+func TestDown_IsReadFromItsFileDuringThisBoot(t *testing.T) {
+	d := openTestDir(t)
+	setDown := func(down bool) { update(t, d, func(tx *Tx) error { tx.Down = down; return incrementCount(tx) }) }
 	setDown(false)
-	check(t, os.Rename(d.file("down.unset"), d.file("down")))
+	requireNoError(t, os.Rename(d.path("down.unset"), d.path("down")))
 	if st, err := d.Read(); err != nil || !st.Down {
 		t.Errorf("down %v, %v", st.Down, err)
 	}
@@ -282,24 +282,24 @@ func TestDown_IsWhatItsFileSaysInThisBoot(t *testing.T) {
 	if !d.Peek().Down || !d.hasDownFile(true) {
 		t.Error("it is not down")
 	}
-	check(t, os.WriteFile(d.file("down"), []byte("another boot"), 0o600))
+	requireNoError(t, os.WriteFile(d.path("down"), []byte("another boot"), 0o600))
 	setDown(false)
 	if d.Peek().Down || !d.hasDownFile(false) {
 		t.Error("down by the file of another boot")
 	}
-	if _, err := os.Stat(d.file("down")); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(d.path("down")); !errors.Is(err, fs.ErrNotExist) {
 		t.Error("the file of another boot stayed")
 	}
 }
 
-func TestDown_EndsWhatStartHadAskedForAlsoWhereTheStateCouldNotBeWritten(t *testing.T) {
-	d := openTest(t)
+func TestDown_ReleasesTheStartLeaseWhenTheStateCannotBeWritten(t *testing.T) {
+	d := openTestDir(t)
 	update(t, d, func(tx *Tx) error {
 		tx.Hold(Lease{Kind: StartLease})
 		tx.Hold(Lease{Kind: ShellLease, Process: Self()})
 		return nil
 	})
-	check(t, os.Rename(d.file("down.unset"), d.file("down")))
+	requireNoError(t, os.Rename(d.path("down.unset"), d.path("down")))
 	if st := d.Peek(); !st.Down || len(st.Leases) != 1 || st.Leases[0].Kind != ShellLease {
 		t.Errorf("down %v, leases %v", st.Down, st.Leases)
 	}
@@ -309,38 +309,38 @@ func TestDown_EndsWhatStartHadAskedForAlsoWhereTheStateCouldNotBeWritten(t *test
 	}
 }
 
-func TestState_OfAnOlderVersionCounts(t *testing.T) {
-	d := openTest(t)
-	update(t, d, func(tx *Tx) error { tx.Down = false; return increment(tx) })
+func TestState_OfAnOlderVersionIsRead(t *testing.T) {
+	d := openTestDir(t)
+	update(t, d, func(tx *Tx) error { tx.Down = false; return incrementCount(tx) })
 	for _, down := range []bool{true, false} {
 		// What an older version makes of a state: it drops what it does not know, and knows no down file.
 		var fields map[string]any
-		data, err := os.ReadFile(d.file("state.json"))
-		check(t, err)
-		check(t, json.Unmarshal(data, &fields))
+		data, err := os.ReadFile(d.path("state.json"))
+		requireNoError(t, err)
+		requireNoError(t, json.Unmarshal(data, &fields))
 		if fields["version"] != 1.0 {
 			t.Fatalf("version %v", fields["version"])
 		}
 		delete(fields, "down_file")
 		fields["down"] = down
 		data, err = json.Marshal(fields)
-		check(t, err)
-		check(t, os.WriteFile(d.file("state.json"), data, 0o600))
-		if st := update(t, d, look); st.Down != down {
+		requireNoError(t, err)
+		requireNoError(t, os.WriteFile(d.path("state.json"), data, 0o600))
+		if st := update(t, d, readOnly); st.Down != down {
 			t.Errorf("down %v, want %v", st.Down, down)
 		}
-		if st := update(t, d, increment); st.Down != down || !st.DownFile || !d.hasDownFile(down) {
+		if st := update(t, d, incrementCount); st.Down != down || !st.DownFile || !d.hasDownFile(down) {
 			t.Errorf("down %v, want %v, with its file", st.Down, down)
 		}
 	}
 }
 
-func TestUpdate_KeepsUnusableStatesApart(t *testing.T) {
-	d := openTest(t)
+func TestUpdate_KeepsUnusableStatesAside(t *testing.T) {
+	d := openTestDir(t)
 	for i := range 3 * maxAside {
-		check(t, os.WriteFile(d.file("state.json"), []byte{'x', byte('a' + i)}, 0o600))
+		requireNoError(t, os.WriteFile(d.path("state.json"), []byte{'x', byte('a' + i)}, 0o600))
 		when := time.Now().Add(time.Duration(i) * time.Second)
-		check(t, os.Chtimes(d.file("state.json"), when, when))
+		requireNoError(t, os.Chtimes(d.path("state.json"), when, when))
 		// An error of the function's does not undo that.
 		_, err := d.Update(t.Context(), func(*Tx) error { return os.ErrInvalid })
 		if !errors.Is(err, os.ErrInvalid) {
@@ -350,12 +350,12 @@ func TestUpdate_KeepsUnusableStatesApart(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	aside, err := filepath.Glob(d.file("state.json.unusable*"))
-	check(t, err)
+	aside, err := filepath.Glob(d.path("state.json.unusable*"))
+	requireNoError(t, err)
 	var kept []string
 	for _, path := range aside {
 		data, err := os.ReadFile(path)
-		check(t, err)
+		requireNoError(t, err)
 		kept = append(kept, string(data))
 	}
 	slices.Sort(kept)
@@ -364,16 +364,16 @@ func TestUpdate_KeepsUnusableStatesApart(t *testing.T) {
 	}
 }
 
-func TestAll_FindsProjectsWithoutAFileAndTellsWhatItCannotRead(t *testing.T) {
-	d := openTest(t) // whose config never existed
-	if dirs, err := All(); len(dirs) != 0 || err != nil {
+func TestListDirs_FindsProjectsWithoutAConfigAndReportsUnreadableStates(t *testing.T) {
+	d := openTestDir(t) // whose config never existed
+	if dirs, err := ListDirs(); len(dirs) != 0 || err != nil {
 		t.Errorf("%v, %v before any state", dirs, err)
 	}
-	update(t, d, increment)
+	update(t, d, incrementCount)
 	other, err := Open("/other/.localport.toml")
-	check(t, err)
-	check(t, os.Mkdir(other.file("state.json"), 0o700))
-	dirs, err := All()
+	requireNoError(t, err)
+	requireNoError(t, os.Mkdir(other.path("state.json"), 0o700))
+	dirs, err := ListDirs()
 	if len(dirs) != 1 || dirs[0].Config != d.Config {
 		t.Errorf("got %v", dirs)
 	}
@@ -388,24 +388,24 @@ func TestAll_FindsProjectsWithoutAFileAndTellsWhatItCannotRead(t *testing.T) {
 	}
 }
 
-func TestRead_TellsNoneFromUnreadable(t *testing.T) {
-	d := openTest(t)
+func TestRead_DistinguishesAbsentFromUnreadable(t *testing.T) {
+	d := openTestDir(t)
 	if _, err := d.Read(); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
-	check(t, os.WriteFile(d.file("state.json"), []byte("torn"), 0o600))
+	requireNoError(t, os.WriteFile(d.path("state.json"), []byte("torn"), 0o600))
 	if _, err := d.Read(); err == nil || errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestSockets_AreInRuntimeDirectoriesOfOurs(t *testing.T) {
-	d := openTest(t)
+func TestSockets_AreInOwnRuntimeDirectories(t *testing.T) {
+	d := openTestDir(t)
 	t.Setenv("TMPDIR", "/tmp") // the paths of sockets are short
 	base := filepath.Dir(t.TempDir())
 	t.Setenv("XDG_RUNTIME_DIR", filepath.Join(base, "here"))
 	computed, err := d.SocketPath()
-	check(t, err)
+	requireNoError(t, err)
 	record := func(socket string) {
 		update(t, d, func(tx *Tx) error { tx.Supervisor = &Supervisor{Process: Self(), Socket: socket}; return nil })
 	}
@@ -414,12 +414,12 @@ func TestSockets_AreInRuntimeDirectoriesOfOurs(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	other := filepath.Join(base, "other/localport", d.socketName())
-	check(t, os.MkdirAll(filepath.Dir(other), 0o700))
+	requireNoError(t, os.MkdirAll(filepath.Dir(other), 0o700))
 	record(other)
 	if got := d.Sockets(); got[0] != other || got[1] != computed {
 		t.Errorf("of another session: %q", got)
 	}
-	check(t, os.Chmod(filepath.Dir(other), 0o777))
+	requireNoError(t, os.Chmod(filepath.Dir(other), 0o777))
 	if got := d.Sockets(); slices.Contains(got, other) {
 		t.Errorf("in a directory that others can write to: %q", got)
 	}
@@ -437,14 +437,14 @@ func TestSockets_AreInRuntimeDirectoriesOfOurs(t *testing.T) {
 	}
 }
 
-func TestElect_RemovesWhatKilledProcessesLeft(t *testing.T) {
-	d := openTest(t)
+func TestElect_RemovesTemporaryFilesOfKilledProcesses(t *testing.T) {
+	d := openTestDir(t)
 	hourAgo := time.Now().Add(-time.Hour)
 	for _, name := range []string{".new-1", ".stamp-2", "kept"} {
-		check(t, os.WriteFile(d.file(name), nil, 0o600))
-		check(t, os.Chtimes(d.file(name), hourAgo, hourAgo))
+		requireNoError(t, os.WriteFile(d.path(name), nil, 0o600))
+		requireNoError(t, os.Chtimes(d.path(name), hourAgo, hourAgo))
 	}
-	check(t, os.WriteFile(d.file(".new-young"), nil, 0o600))
+	requireNoError(t, os.WriteFile(d.path(".new-young"), nil, 0o600))
 	update(t, d, func(tx *Tx) error {
 		election, err := tx.Elect()
 		if err != nil {
@@ -452,20 +452,20 @@ func TestElect_RemovesWhatKilledProcessesLeft(t *testing.T) {
 		}
 		return election.Resign()
 	})
-	left, err := filepath.Glob(d.file("*"))
-	check(t, err)
-	hidden, err := filepath.Glob(d.file(".*-*"))
-	check(t, err)
-	if len(hidden) != 1 || !slices.Contains(left, d.file("kept")) {
+	left, err := filepath.Glob(d.path("*"))
+	requireNoError(t, err)
+	hidden, err := filepath.Glob(d.path(".*-*"))
+	requireNoError(t, err)
+	if len(hidden) != 1 || !slices.Contains(left, d.path("kept")) {
 		t.Errorf("left %v %v", hidden, left)
 	}
 }
 
-// TestDir_IsRightWhateverIsDeleted compares a state with a model of it while anything of it vanishes.
-func TestDir_IsRightWhateverIsDeleted(t *testing.T) {
-	d := openTest(t)
+// TestDir_RecoversWhateverIsDeleted compares a state with a model of it while its files are deleted at random.
+func TestDir_RecoversWhateverIsDeleted(t *testing.T) {
+	d := openTestDir(t)
 	rapid.Check(t, func(rt *rapid.T) {
-		check(t, os.RemoveAll(d.Path))
+		requireNoError(t, os.RemoveAll(d.Path))
 		count, down, line := 0, false, uint64(0)
 		steps := rapid.SliceOf(rapid.SampledFrom([]string{
 			"change", "change", "bump", "down", "up", "lock", "election", "prompt", "down.unset", "state.json", "directory", "torn",
@@ -473,7 +473,7 @@ func TestDir_IsRightWhateverIsDeleted(t *testing.T) {
 		for _, step := range steps {
 			switch step {
 			case "change":
-				update(t, d, increment)
+				update(t, d, incrementCount)
 				count++
 			case "bump":
 				before := d.PromptLine()
@@ -487,18 +487,18 @@ func TestDir_IsRightWhateverIsDeleted(t *testing.T) {
 			case "state.json", "directory":
 				path := d.Path
 				if step == "state.json" {
-					path = d.file(step)
+					path = d.path(step)
 				}
-				check(t, os.RemoveAll(path))
+				requireNoError(t, os.RemoveAll(path))
 				count, down = 0, false
 			case "torn":
-				check(t, os.MkdirAll(d.Path, 0o700))
-				check(t, os.WriteFile(d.file("state.json"), []byte("{"), 0o600))
+				requireNoError(t, os.MkdirAll(d.Path, 0o700))
+				requireNoError(t, os.WriteFile(d.path("state.json"), []byte("{"), 0o600))
 				count, down = 0, d.hasDownFile(true)
 			default:
-				os.Remove(d.file(step))
+				os.Remove(d.path(step))
 			}
-			st := update(t, d, look)
+			st := update(t, d, readOnly)
 			if st.Ports["count"] != count || st.Down != down {
 				rt.Fatalf("after %s: count %d, down %v; want %d, %v", step, st.Ports["count"], st.Down, count, down)
 			}

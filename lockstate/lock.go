@@ -15,25 +15,25 @@ import (
 )
 
 // errLockLost says that the lock file, or the state file, is no longer the one that was locked: it was deleted or
-// replaced. Whatever was decided under that lock may be decided by another process too.
+// replaced. Another process may have taken the same decision under the new one.
 var errLockLost = errors.New("the locked file was deleted or replaced")
 
 // fileLock is the held lock of a state directory. It consists of two files: the lock file, and the state file as it was
 // read. Deleting the lock file lets another process lock a new one at once; the lock on the state file keeps that
 // process from reading a state that this one is about to replace.
 type fileLock struct {
-	dir  *Dir
-	lock *flock.Flock
-	base *os.File // the locked state file; nil: there is none
+	dir       *Dir
+	lock      *flock.Flock
+	stateFile *os.File // the locked state file; nil: there is none
 	// mayOverwrite: where there is no room for a new state file, the old one is written over.
 	mayOverwrite bool
 }
 
-// pace is how waiters ask for the lock: at growing intervals, because a crowd that asked all the time would keep the
-// holder from its work. A delay is between half and one and a half times 2 ms, and later 50 ms.
-var pace = wait.Backoff{First: 3 * time.Millisecond, Max: 75 * time.Millisecond, Jitter: 2. / 3}
+// lockBackoff is the delay between two attempts to take the lock. It grows, because many waiters that try all the time would slow the
+// holder. A delay is between half and one and a half times 2 ms, and later 50 ms.
+var lockBackoff = wait.Backoff{First: 3 * time.Millisecond, Max: 75 * time.Millisecond, Jitter: 2. / 3}
 
-// acquire waits for the lock as long as ctx allows, and makes a state directory that is missing.
+// acquire waits for the lock until ctx ends, and creates a missing state directory.
 func (d *Dir) acquire(ctx context.Context, p *wait.Backoff) (*fileLock, error) {
 	for {
 		held, err := d.tryAcquire()
@@ -47,12 +47,12 @@ func (d *Dir) acquire(ctx context.Context, p *wait.Backoff) (*fileLock, error) {
 }
 
 func (d *Dir) lockedError(ctx context.Context) error {
-	path := d.file("lock")
+	path := d.path("lock")
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return fmt.Errorf("lock %s: %w", path, ctx.Err())
 	}
 	locked := &LockedError{Path: path}
-	for _, held := range []string{path, d.file("state.json")} {
+	for _, held := range []string{path, d.path("state.json")} {
 		if info, err := os.Stat(held); err == nil && locked.PID == 0 {
 			locked.PID, locked.Program = lockHolder(info)
 		}
@@ -62,8 +62,8 @@ func (d *Dir) lockedError(ctx context.Context) error {
 
 // tryAcquire returns nil without an error where another process holds the lock, or the files changed meanwhile.
 func (d *Dir) tryAcquire() (*fileLock, error) {
-	// O_RDONLY, so that a state on a read-only file system can be read; O_NONBLOCK, so that a named pipe is no trap.
-	lock := flock.New(d.file("lock"),
+	// O_RDONLY, so that a state on a read-only file system can be read; O_NONBLOCK, so that a named pipe does not block.
+	lock := flock.New(d.path("lock"),
 		flock.SetFlag(os.O_RDONLY|os.O_CREATE|unix.O_NONBLOCK|unix.O_NOCTTY), flock.SetPermissions(0o600))
 	ok, err := lock.TryLock()
 	if err != nil {
@@ -77,7 +77,7 @@ func (d *Dir) tryAcquire() (*fileLock, error) {
 		held.release()
 		return nil, &NotRegularError{Path: lock.Path(), Kind: kindName(info.Mode())}
 	}
-	ok, err = held.lockBase()
+	ok, err = held.lockStateFile()
 	if !ok || err != nil {
 		held.release()
 		return nil, err
@@ -92,9 +92,9 @@ func (d *Dir) tryAcquire() (*fileLock, error) {
 	return held, nil
 }
 
-// lockFailure is what an error of opening or locking the lock file means; nil: try again.
+// lockFailure returns the cause of an error of opening or locking the lock file; nil: try again.
 func (d *Dir) lockFailure(err error) error {
-	path := d.file("lock")
+	path := d.path("lock")
 	if kind := kindOf(path); kind != "" {
 		return &NotRegularError{Path: path, Kind: kind}
 	}
@@ -110,7 +110,7 @@ func (d *Dir) lockFailure(err error) error {
 			return nil // deleted again meanwhile
 		}
 		if failed, ok := errors.AsType[*WriteError](dirErr); ok {
-			failed.NotRun = true
+			failed.IsNotRun = true
 		}
 		return dirErr
 	}
@@ -121,13 +121,13 @@ func (d *Dir) lockFailure(err error) error {
 		return fmt.Errorf("lock %s: %w", path, err)
 	}
 	failed := newWriteError(path, err)
-	failed.NotRun = true
+	failed.IsNotRun = true
 	return failed
 }
 
-// lockBase opens and locks the state file, if there is one; false where another process holds it.
-func (l *fileLock) lockBase() (bool, error) {
-	path := l.dir.file("state.json")
+// lockStateFile opens and locks the state file, if there is one; false where another process holds it.
+func (l *fileLock) lockStateFile() (bool, error) {
+	path := l.dir.path("state.json")
 	base, err := openRegular(path, os.O_RDONLY)
 	if isAbsent(err) {
 		return true, nil
@@ -135,12 +135,12 @@ func (l *fileLock) lockBase() (bool, error) {
 	if err != nil {
 		return false, readError(path, err)
 	}
-	l.base = base
+	l.stateFile = base
 	return tryFlock(base)
 }
 
-// tryFlock takes the exclusive lock of an open file; false where another process has it. File systems on which a file
-// that is open for reading cannot be locked (NFS) have the lock file alone.
+// tryFlock takes the exclusive lock of an open file; false if another process has it. On file systems where a file
+// that is open for reading cannot be locked (NFS), the lock file alone protects the state.
 func tryFlock(file *os.File) (bool, error) {
 	for {
 		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
@@ -160,26 +160,26 @@ func tryFlock(file *os.File) (bool, error) {
 func (l *fileLock) validate() error {
 	info, err := l.lock.Stat()
 	if err != nil {
-		return fmt.Errorf("look at the lock %s: %w", l.lock.Path(), err)
+		return fmt.Errorf("stat the lock %s: %w", l.lock.Path(), err)
 	}
-	if err := isAt(info, l.lock.Path()); err != nil {
+	if err := checkSamePath(info, l.lock.Path()); err != nil {
 		return err
 	}
-	path := l.dir.file("state.json")
-	if l.base == nil {
+	path := l.dir.path("state.json")
+	if l.stateFile == nil {
 		if _, err := os.Stat(path); err == nil {
 			return errLockLost
 		}
 		return nil
 	}
-	if info, err = l.base.Stat(); err != nil {
-		return fmt.Errorf("look at %s: %w", path, err)
+	if info, err = l.stateFile.Stat(); err != nil {
+		return fmt.Errorf("stat %s: %w", path, err)
 	}
-	return isAt(info, path)
+	return checkSamePath(info, path)
 }
 
-// isAt returns errLockLost unless the file of info is the one at path.
-func isAt(info fs.FileInfo, path string) error {
+// checkSamePath returns errLockLost unless the file of info is the one at path.
+func checkSamePath(info fs.FileInfo, path string) error {
 	now, err := os.Stat(path)
 	switch {
 	case err == nil && os.SameFile(info, now):
@@ -187,11 +187,11 @@ func isAt(info fs.FileInfo, path string) error {
 	case err == nil, isAbsent(err), errors.Is(err, unix.ELOOP):
 		return errLockLost
 	}
-	return fmt.Errorf("look at %s: %w", path, err)
+	return fmt.Errorf("stat %s: %w", path, err)
 }
 
-// release frees the state file before the lock file: who gets the lock file finds the state file free.
+// release unlocks the state file before the lock file, so that the next holder of the lock file finds the state file unlocked.
 func (l *fileLock) release() {
-	closeFile(l.base)
+	closeFile(l.stateFile)
 	_ = l.lock.Close()
 }

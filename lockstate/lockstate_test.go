@@ -16,13 +16,13 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestMain lets the test binary play a process that holds a lease and stands for election.
+// TestMain lets the test binary act as a process that holds a lease and takes part in the election.
 func TestMain(m *testing.M) {
 	if config := os.Getenv("LOCKSTATE_TEST_ENTER"); config != "" {
 		os.Exit(enterAndHold(config))
 	}
 	if config := os.Getenv("LOCKSTATE_TEST_UPDATES"); config != "" {
-		os.Exit(playUpdates(config))
+		os.Exit(runUpdates(config))
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -59,7 +59,7 @@ func enterAndHold(config string) int {
 	return 0
 }
 
-func openTest(t *testing.T) *Dir {
+func openTestDir(t *testing.T) *Dir {
 	t.Helper()
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
 	d, err := Open("/some/project/.localport.toml")
@@ -80,31 +80,31 @@ func update(t *testing.T, d *Dir, fn func(*Tx) error) State {
 	return st
 }
 
-func check(t *testing.T, err error) {
+func requireNoError(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func look(*Tx) error { return nil }
+func readOnly(*Tx) error { return nil }
 
-// member is one process of a crowd.
-type member struct {
+// testProcess is one of many processes that compete for the election.
+type testProcess struct {
 	cmd  *exec.Cmd
 	in   *os.File
 	out  *os.File
 	word string
 }
 
-func (m *member) end() {
+func (m *testProcess) end() {
 	_ = m.cmd.Process.Kill()
 	_ = m.cmd.Wait()
 	m.in.Close()
 	m.out.Close()
 }
 
-func startMember(t *testing.T, config string) *member {
+func startTestProcess(t *testing.T, config string) *testProcess {
 	t.Helper()
 	stdin, in, err := os.Pipe()
 	if err != nil {
@@ -122,19 +122,19 @@ func startMember(t *testing.T, config string) *member {
 	}
 	stdin.Close()
 	stdout.Close()
-	return &member{cmd: cmd, in: in, out: out}
+	return &testProcess{cmd: cmd, in: in, out: out}
 }
 
-func TestFiftyProcessesAtOnceElectOneAndKeepFiftyLeases(t *testing.T) {
+func TestElect_FiftyProcessesElectOneAndKeepFiftyLeases(t *testing.T) {
 	rounds := 8
 	if testing.Short() {
 		rounds = 2
 	}
 	for range rounds {
-		d := openTest(t)
-		crowd := make([]*member, 50)
+		d := openTestDir(t)
+		crowd := make([]*testProcess, 50)
 		for i := range crowd {
-			crowd[i] = startMember(t, d.Config)
+			crowd[i] = startTestProcess(t, d.Config)
 		}
 		var reading sync.WaitGroup
 		for _, m := range crowd {
@@ -175,8 +175,8 @@ func TestFiftyProcessesAtOnceElectOneAndKeepFiftyLeases(t *testing.T) {
 	}
 }
 
-func TestAskingWhetherASupervisorLivesNeverMakesACandidateLose(t *testing.T) {
-	d := openTest(t)
+func TestAlive_NeverMakesACandidateLose(t *testing.T) {
+	d := openTestDir(t)
 	var election *Election
 	update(t, d, func(tx *Tx) (err error) {
 		if tx.Alive() {
@@ -209,7 +209,7 @@ func TestAskingWhetherASupervisorLivesNeverMakesACandidateLose(t *testing.T) {
 	})
 }
 
-func TestATornEmptyOrForeignStateIsPutAsideWithAWarning(t *testing.T) {
+func TestUpdate_PutsAnUnusableStateAsideWithAWarning(t *testing.T) {
 	for name, text := range map[string]string{
 		"empty":   "",
 		"torn":    `{"version":1,"id":"abc","conf`,
@@ -220,7 +220,7 @@ func TestATornEmptyOrForeignStateIsPutAsideWithAWarning(t *testing.T) {
 		"binary":  "\x00\xff\x00",
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := openTest(t)
+			d := openTestDir(t)
 			path := filepath.Join(d.Path, "state.json")
 			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
@@ -246,20 +246,20 @@ func TestATornEmptyOrForeignStateIsPutAsideWithAWarning(t *testing.T) {
 	}
 }
 
-func TestAnyStateFileIsRecoveredFrom(t *testing.T) {
-	d := openTest(t)
+func TestUpdate_RecoversFromAnyStateFile(t *testing.T) {
+	d := openTestDir(t)
 	path := filepath.Join(d.Path, "state.json")
 	rapid.Check(t, func(rt *rapid.T) {
 		if err := os.WriteFile(path, rapid.SliceOf(rapid.Byte()).Draw(rt, "file"), 0o600); err != nil {
 			rt.Fatal(err)
 		}
-		if st := update(t, d, look); st.ID == "" || st.Config != d.Config {
+		if st := update(t, d, readOnly); st.ID == "" || st.Config != d.Config {
 			rt.Fatalf("state %+v", st)
 		}
 	})
 }
 
-func TestARecycledPidIsAnotherProcess(t *testing.T) {
+func TestProcess_WithARecycledPIDIsAnother(t *testing.T) {
 	self := Self()
 	if self.Start == 0 || !self.Alive() {
 		t.Fatalf("self: %+v", self)
@@ -269,23 +269,23 @@ func TestARecycledPidIsAnotherProcess(t *testing.T) {
 	}
 }
 
-func TestLeasesDoNotOutliveAReboot(t *testing.T) {
-	d := openTest(t)
+func TestState_DropsLeasesAfterAReboot(t *testing.T) {
+	d := openTestDir(t)
 	update(t, d, func(tx *Tx) error {
 		tx.Hold(Lease{Kind: StartLease})
 		tx.Ports = map[string]int{"db": 12345}
 		tx.Boot = "an earlier boot"
 		return nil
 	})
-	st := update(t, d, look)
+	st := update(t, d, readOnly)
 	if len(st.Leases) != 0 || st.Ports["db"] != 12345 {
 		t.Errorf("after a reboot: leases %v, ports %v", st.Leases, st.Ports)
 	}
 }
 
-func TestTheExitOfAKilledProcessIsSeen(t *testing.T) {
-	m := startMember(t, openTest(t).Config)
-	p, ok := Find(m.cmd.Process.Pid)
+func TestWaitExit_ReturnsWhenTheProcessIsKilled(t *testing.T) {
+	m := startTestProcess(t, openTestDir(t).Config)
+	p, ok := FindProcess(m.cmd.Process.Pid)
 	if !ok {
 		t.Fatal("not found")
 	}
@@ -306,7 +306,7 @@ func TestTheExitOfAKilledProcessIsSeen(t *testing.T) {
 	}
 }
 
-func TestWaitingForAnExitEndsWithItsContext(t *testing.T) {
+func TestWaitExit_EndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- WaitExit(ctx, Self()) }()
@@ -316,26 +316,26 @@ func TestWaitingForAnExitEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestAStuckLockEndsWithTheDeadline(t *testing.T) {
-	d := openTest(t)
+func TestUpdate_EndsWithTheDeadlineWhenLocked(t *testing.T) {
+	d := openTestDir(t)
 	update(t, d, func(*Tx) error {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
-		_, err := d.Update(ctx, look)
+		_, err := d.Update(ctx, readOnly)
 		locked, ok := errors.AsType[*LockedError](err)
-		if !ok || locked.Path != d.file("lock") {
+		if !ok || locked.Path != d.path("lock") {
 			t.Fatalf("got %v", err)
 		}
-		if runtime.GOOS == "linux" && (locked.PID != os.Getpid() || locked.Program == "" || !strings.HasSuffix(err.Error(), ") holds it")) {
+		if runtime.GOOS == "linux" && (locked.PID != os.Getpid() || locked.Program == "" || !strings.Contains(err.Error(), ": held by pid ")) {
 			t.Errorf("got %v, want this process named", err)
 		}
 		return nil
 	})
 }
 
-func TestAnErrorInsideChangesNothing(t *testing.T) {
-	d := openTest(t)
-	before := update(t, d, look)
+func TestUpdate_WritesNothingAfterAnError(t *testing.T) {
+	d := openTestDir(t)
+	before := update(t, d, readOnly)
 	boom := errors.New("boom")
 	_, err := d.Update(t.Context(), func(tx *Tx) error {
 		tx.Down = true
@@ -345,13 +345,13 @@ func TestAnErrorInsideChangesNothing(t *testing.T) {
 	if !errors.Is(err, boom) {
 		t.Errorf("got %v", err)
 	}
-	if after := update(t, d, look); after.Down || after.Line != before.Line {
+	if after := update(t, d, readOnly); after.Down || after.Line != before.Line {
 		t.Errorf("after: %+v", after)
 	}
 }
 
-func TestThePromptsLineChangesWithEveryBump(t *testing.T) {
-	d := openTest(t)
+func TestUpdate_ChangesThePromptLineWithEveryBump(t *testing.T) {
+	d := openTestDir(t)
 	seen := map[string]bool{}
 	for range 3 {
 		update(t, d, func(tx *Tx) error { tx.Bump(); return nil })
@@ -366,15 +366,15 @@ func TestThePromptsLineChangesWithEveryBump(t *testing.T) {
 	if d.PromptLine() != before {
 		t.Error("a lease alone changed the line")
 	}
-	check(t, os.WriteFile(filepath.Join(d.Path, "state.json"), []byte("torn"), 0o600))
+	requireNoError(t, os.WriteFile(filepath.Join(d.Path, "state.json"), []byte("torn"), 0o600))
 	update(t, d, func(tx *Tx) error { tx.Bump(); return nil })
 	if seen[d.PromptLine()] {
 		t.Error("after a lost state the line repeated")
 	}
 }
 
-func TestAStampCarriesItsFilesTimeAndTellsAppearanceAndLoss(t *testing.T) {
-	d := openTest(t)
+func TestStamp_HasItsFilesTimeAndReportsCreationAndRemoval(t *testing.T) {
+	d := openTestDir(t)
 	root := t.TempDir()
 	config := filepath.Join(root, ".localport.toml")
 	stamped := func(want bool) {
@@ -384,11 +384,11 @@ func TestAStampCarriesItsFilesTimeAndTellsAppearanceAndLoss(t *testing.T) {
 		}
 	}
 	stamped(false)
-	check(t, os.WriteFile(config, nil, 0o600))
+	requireNoError(t, os.WriteFile(config, nil, 0o600))
 	stamped(true)
 	stamped(false)
 	past := time.Now().Add(-time.Hour)
-	check(t, os.Chtimes(config, past, past))
+	requireNoError(t, os.Chtimes(config, past, past))
 	stamped(true)
 	info, err := os.Stat(filepath.Join(d.Path, "stamp.config"))
 	if err != nil || !info.ModTime().Equal(past.Truncate(time.Nanosecond)) {
@@ -399,8 +399,8 @@ func TestAStampCarriesItsFilesTimeAndTellsAppearanceAndLoss(t *testing.T) {
 	stamped(false)
 }
 
-func TestStateIsForItsUserAlone(t *testing.T) {
-	d := openTest(t)
+func TestOpen_MakesPrivateDirectories(t *testing.T) {
+	d := openTestDir(t)
 	update(t, d, func(tx *Tx) error { tx.Bump(); return nil })
 	for path, want := range map[string]os.FileMode{
 		d.Path: 0o700, d.LogDir(): 0o700, filepath.Join(d.Path, "state.json"): 0o600, filepath.Join(d.Path, "lock"): 0o600,
@@ -411,7 +411,7 @@ func TestStateIsForItsUserAlone(t *testing.T) {
 	}
 }
 
-func TestTheRuntimeDirectoryIsOursOrAnError(t *testing.T) {
+func TestRuntimeDir_IsOwnedByTheUserOrAnError(t *testing.T) {
 	base := t.TempDir()
 	t.Setenv("XDG_RUNTIME_DIR", base)
 	if len(base) < 50 {
@@ -431,7 +431,7 @@ func TestTheRuntimeDirectoryIsOursOrAnError(t *testing.T) {
 		t.Errorf("with a long XDG_RUNTIME_DIR: %q, %v", dir, err)
 	}
 	link := filepath.Join(base, "x")
-	check(t, os.Symlink("/tmp", link))
+	requireNoError(t, os.Symlink("/tmp", link))
 	if err := privateDir(link); err == nil {
 		t.Error("a symbolic link is taken for a directory of ours")
 	}

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// pollExit is WaitExit for kernels that cannot tell: it looks once a second.
+// pollExit is WaitExit without pidfd or kqueue: it checks once a second.
 func pollExit(ctx context.Context, p Process) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Process is a process that cannot be mistaken for a later one with the same pid.
+// Process identifies a process: its start time distinguishes it from a later one with the same pid.
 type Process struct {
 	PID int `json:"pid"`
 	// Start is when it started: clock ticks after boot on Linux (field 22 of /proc/PID/stat, which shells can
@@ -16,22 +16,22 @@ type Process struct {
 	Start uint64 `json:"start"`
 }
 
-var self atomic.Pointer[Process]
+var selfProcess atomic.Pointer[Process]
 
-// Self is the calling process. It is read once: later there may be no descriptor for it.
+// Self returns the calling process. It is read once: later there may be no free descriptor to read /proc.
 func Self() Process {
-	if p := self.Load(); p != nil {
+	if p := selfProcess.Load(); p != nil {
 		return *p
 	}
-	p, ok := Find(os.Getpid())
+	p, ok := FindProcess(os.Getpid())
 	if ok {
-		self.Store(&p)
+		selfProcess.Store(&p)
 	}
 	return p
 }
 
-// Find is the process that has pid now; false if there is none, or only a zombie.
-func Find(pid int) (Process, bool) {
+// FindProcess returns the process that has pid now; false if there is none, or only a zombie.
+func FindProcess(pid int) (Process, bool) {
 	start, err := startTime(pid)
 	return Process{PID: pid, Start: start}, err == nil
 }
@@ -39,8 +39,8 @@ func Find(pid int) (Process, bool) {
 // errEnded says that there is no process with a pid, or only a zombie.
 var errEnded = errors.New("the process has ended")
 
-// Alive reports whether this very process still runs. Where that cannot be told, as when no descriptor is free to look, any
-// process with its pid is taken for it: a lease is not lost by a look that failed.
+// Alive reports whether this process still runs. If that cannot be told, for example without a free descriptor, any
+// process with its pid counts as this one: a lease is not lost because a check failed.
 func (p Process) Alive() bool {
 	start, err := startTime(p.PID)
 	switch {

@@ -47,7 +47,7 @@ func WaitExit(ctx context.Context, p Process) error {
 		return pollExit(ctx, p)
 	}
 	for ctx.Err() == nil {
-		// A second's timeout is how the wait hears of its context: closing a kqueue does not wake it.
+		// The timeout is for the context: closing a kqueue does not wake its waiter.
 		got := make([]unix.Kevent_t, 1)
 		n, err := unix.Kevent(kq, nil, got, &unix.Timespec{Sec: 1})
 		if n > 0 {

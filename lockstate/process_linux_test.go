@@ -11,18 +11,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// execAgain counts down, and makes a new program of itself each time, from a thread that is not the first.
-const execAgain = "LOCALPORT_TEST_EXEC_AGAIN"
+// execAgainVariable counts down, and makes a new program of itself each time, from a thread that is not the first.
+const execAgainVariable = "LOCALPORT_TEST_EXEC_AGAIN"
 
 func TestExecAgain(t *testing.T) {
-	left, err := strconv.Atoi(os.Getenv(execAgain))
+	left, err := strconv.Atoi(os.Getenv(execAgainVariable))
 	if err != nil {
 		return
 	}
 	if left == 0 {
 		os.Exit(0)
 	}
-	t.Setenv(execAgain, strconv.Itoa(left-1))
+	t.Setenv(execAgainVariable, strconv.Itoa(left-1))
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
@@ -34,11 +34,11 @@ func TestExecAgain(t *testing.T) {
 func TestProcess_AliveThroughoutExec(t *testing.T) {
 	const times = 40
 	cmd := exec.Command(os.Args[0], "-test.run=^TestExecAgain$")
-	cmd.Env = append(os.Environ(), execAgain+"="+strconv.Itoa(times))
+	cmd.Env = append(os.Environ(), execAgainVariable+"="+strconv.Itoa(times))
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p, ok := Find(cmd.Process.Pid)
+	p, ok := FindProcess(cmd.Process.Pid)
 	if !ok {
 		t.Fatal("not found")
 	}

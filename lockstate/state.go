@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// stateVersion is the format of the state file. A file of another version is foreign: it is put aside.
+// stateVersion is the version of the state file's format. A file of another version is moved aside.
 const stateVersion = 1
 
-// Kind says what holds a lease.
+// Kind is the kind of a lease's holder.
 type Kind string
 
 // The kinds of lease.
@@ -23,32 +23,32 @@ const (
 	StartLease Kind = "start" // no process: it lasts until stop --all, deny or reboot
 )
 
-// Lease is a claim that keeps the supervisor alive.
+// Lease is a claim that keeps the supervisor running.
 type Lease struct {
 	Kind Kind `json:"kind"`
 	Process
-	Dir   string    `json:"dir,omitempty"` // where its holder was when it took it
+	Dir   string    `json:"dir,omitempty"` // the holder's working directory when it took the lease
 	Since time.Time `json:"since"`
 }
 
-// Alive reports whether the lease still counts.
+// Alive reports whether the lease is still valid.
 func (l Lease) Alive() bool { return l.Kind == StartLease || l.Process.Alive() }
 
-func (l Lease) same(o Lease) bool { return l.Kind == o.Kind && l.Process == o.Process }
+func (l Lease) isSame(o Lease) bool { return l.Kind == o.Kind && l.Process == o.Process }
 
-// Supervisor is the last supervisor that was elected. Whether it still lives is told by the election lock alone.
+// Supervisor is the last supervisor that was elected. Only the election lock tells whether it is still running.
 type Supervisor struct {
 	Process
 	Run     string    `json:"run"`    // its run id, carried by its children's environment
 	Socket  string    `json:"socket"` // its control socket
 	Version string    `json:"version"`
 	Since   time.Time `json:"since"`
-	Keeper  int       `json:"keeper,omitempty"` // pid of what holds copies of its listeners; 0: nothing yet
-	// Refused is the newer version that could not take over from this one; it is not tried again.
+	Keeper  int       `json:"keeper,omitempty"` // pid of the keeper, which holds copies of its listeners; 0: none yet
+	// Refused is the newer version that failed to take over from this one; it is not tried again.
 	Refused string `json:"refused,omitempty"`
 }
 
-// State is what is remembered of a project between processes. It holds no secret.
+// State is the stored state of a project. It holds no secret.
 type State struct {
 	Version    int            `json:"version"`
 	ID         string         `json:"id"` // random: tells a state that was made anew from one that was changed
@@ -74,7 +74,7 @@ var boot struct {
 	isRead bool
 }
 
-// bootID tells this boot of the system from others. It is read once, but not remembered as long as it cannot be read.
+// bootID identifies this boot of the system. It is read once; an error is not cached.
 func bootID() (string, error) {
 	boot.Lock()
 	defer boot.Unlock()
@@ -89,22 +89,22 @@ func bootID() (string, error) {
 	return id, nil
 }
 
-// errBootUnknown says that it cannot be told whether a state is of this boot. Nothing is wrong with the state.
-var errBootUnknown = errors.New("the system's boot id cannot be read")
+// errBootUnknown says that it is not known whether a state is of this boot. The state itself is valid.
+var errBootUnknown = errors.New("cannot read the boot id")
 
 func newState(config string) State {
 	id, _ := bootID() // known by then: see load
 	return State{Version: stateVersion, ID: rand.Text()[:12], Config: config, Boot: id}
 }
 
-// parseState is strict about what it needs: a state that is not whole is not used at all.
+// parseState rejects an incomplete state: it is not used at all.
 func parseState(data []byte, config string) (State, error) {
 	var st State
 	if err := json.Unmarshal(data, &st); err != nil {
 		return State{}, err
 	}
 	if st.Version != stateVersion || st.ID == "" || st.Config != config {
-		return State{}, fmt.Errorf("version %d of %q, want version %d of %q", st.Version, st.Config, stateVersion, config)
+		return State{}, fmt.Errorf("it is version %d for %q, want version %d for %q", st.Version, st.Config, stateVersion, config)
 	}
 	id, err := bootID()
 	if err != nil {
@@ -117,26 +117,26 @@ func parseState(data []byte, config string) (State, error) {
 	return st, nil
 }
 
-// Hold records a lease; one that the same process has already stays as it is.
+// Hold records a lease, unless the same process has one already.
 func (st *State) Hold(l Lease) {
-	if !slices.ContainsFunc(st.Leases, l.same) {
+	if !slices.ContainsFunc(st.Leases, l.isSame) {
 		st.Leases = append(st.Leases, l)
 	}
 }
 
-// Release drops the lease of this kind and process, if there is one.
+// Release removes the lease of this kind and process, if there is one.
 func (st *State) Release(kind Kind, p Process) {
 	drop := Lease{Kind: kind, Process: p}
-	st.Leases = slices.DeleteFunc(st.Leases, drop.same)
+	st.Leases = slices.DeleteFunc(st.Leases, drop.isSame)
 }
 
-// ReleaseAt drops the lease of this kind and process, unless it was taken after a time. A zero time is now.
+// ReleaseAt removes the lease of this kind and process, unless it was taken after at. A zero time means now.
 func (st *State) ReleaseAt(kind Kind, p Process, at time.Time) {
 	drop := Lease{Kind: kind, Process: p}
-	st.Leases = slices.DeleteFunc(st.Leases, func(l Lease) bool { return l.same(drop) && (at.IsZero() || !l.Since.After(at)) })
+	st.Leases = slices.DeleteFunc(st.Leases, func(l Lease) bool { return l.isSame(drop) && (at.IsZero() || !l.Since.After(at)) })
 }
 
-// Prune drops the leases of processes that have ended.
+// Prune removes the leases of processes that have ended.
 func (st *State) Prune() {
 	st.Leases = slices.DeleteFunc(st.Leases, func(l Lease) bool { return !l.Alive() })
 }

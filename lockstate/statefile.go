@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// isAbsent reports whether an error of opening a file says that there is none, or nothing in which it could be.
+// isAbsent reports whether an error says that a file, or a directory on its path, does not exist.
 func isAbsent(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) }
 
 // readFile reads a regular file and never blocks.
@@ -45,15 +45,15 @@ func readError(path string, err error) error {
 	return fmt.Errorf("read the state %s: %w", path, err)
 }
 
-// replaceState writes the state file, unless the lock was lost. With keep the old one is put aside.
+// replaceState writes the state file, unless the lock was lost. With keep the old one is moved aside.
 func (l *fileLock) replaceState(data []byte, keep bool) error {
-	path := l.dir.file("state.json")
+	path := l.dir.path("state.json")
 	temp, err := writeTemp(l.dir.Path, ".new-*", data)
 	if temp != nil {
 		defer os.Remove(temp.Name())
 	}
 	if err == nil {
-		// Before anybody can see it: whoever reads it waits until this change is complete.
+		// Locked before anyone can open it, so that readers wait until this change is complete.
 		_, err = tryFlock(temp)
 	}
 	if lost := l.validate(); lost != nil {
@@ -67,32 +67,32 @@ func (l *fileLock) replaceState(data []byte, keep bool) error {
 		}
 		return newWriteError(path, err)
 	}
-	if keep && l.base != nil {
-		putAside(path, l.dir.asidePath())
+	if keep && l.stateFile != nil {
+		keepAside(path, l.dir.asidePath())
 	}
 	if err := l.install(temp.Name(), path); err != nil {
 		temp.Close()
 		return err
 	}
-	closeFile(l.base)
-	l.base = temp
+	closeFile(l.stateFile)
+	l.stateFile = temp
 	return nil
 }
 
-// overwriteState writes the state over the one in the file, which needs no room on most file systems, if it is not longer. It
-// fills up with spaces, so that one write does it all.
+// overwriteState writes the state over the one in the file if it is not longer, which needs no space on most file systems. It
+// pads it with spaces, so that a single write replaces everything.
 func (l *fileLock) overwriteState(data []byte) error {
-	if l.base == nil {
+	if l.stateFile == nil {
 		return fs.ErrNotExist
 	}
-	info, err := l.base.Stat()
+	info, err := l.stateFile.Stat()
 	if err != nil {
 		return err
 	}
 	if int64(len(data)) > info.Size() {
 		return unix.ENOSPC
 	}
-	file, err := openRegular(l.dir.file("state.json"), os.O_WRONLY)
+	file, err := openRegular(l.dir.path("state.json"), os.O_WRONLY)
 	if err != nil {
 		return err
 	}
@@ -110,10 +110,10 @@ func closeFile(file *os.File) {
 	}
 }
 
-// install moves a finished file to path. Where there was no file when the state was read, one that appeared since is
-// not replaced: another process made it under a newer lock.
+// install renames a complete file to path. If there was no file when the state was read, one that was created since is
+// not replaced: another process created it under a newer lock.
 func (l *fileLock) install(temp, path string) error {
-	if l.base == nil {
+	if l.stateFile == nil {
 		err := os.Link(temp, path)
 		switch {
 		case err == nil:
@@ -136,11 +136,11 @@ func (l *fileLock) install(temp, path string) error {
 // maxAside is how many unusable state files are kept.
 const maxAside = 5
 
-// asidePath is where an unusable state file goes: the first free name, else that of the file changed longest ago.
+// asidePath returns the path for an unusable state file: the first free name, else that of the oldest one.
 func (d *Dir) asidePath() string {
 	oldest, oldestTime := "", time.Time{}
 	for i := range maxAside {
-		path := d.file("state.json.unusable")
+		path := d.path("state.json.unusable")
 		if i > 0 {
 			path += "." + strconv.Itoa(i+1)
 		}
@@ -155,16 +155,16 @@ func (d *Dir) asidePath() string {
 	return oldest
 }
 
-// putAside gives a file a second name, so that it is never missing at the first; where there are no links, it is moved.
-func putAside(path, aside string) {
+// keepAside links a file to a second name, so that it never disappears from the first; without hard links, it is renamed.
+func keepAside(path, aside string) {
 	_ = os.Remove(aside)
 	if os.Link(path, aside) != nil {
 		_ = os.Rename(path, aside)
 	}
 }
 
-// writeTemp makes a complete file under a name of its own and returns it open. It does not wait for the disk: after a
-// power cut no lease counts, and an empty file is recovered from.
+// writeTemp writes a complete file under a temporary name and returns it open. It does not fsync: after a
+// power failure no lease is valid, and an empty state file is replaced.
 func writeTemp(dir, pattern string, data []byte) (*os.File, error) {
 	temp, err := os.CreateTemp(dir, pattern)
 	if err != nil {
@@ -203,7 +203,7 @@ func (d *Dir) removeOldTemps() {
 			continue
 		}
 		if info, err := entry.Info(); err == nil && time.Since(info.ModTime()) > minAge {
-			os.Remove(d.file(entry.Name()))
+			os.Remove(d.path(entry.Name()))
 		}
 	}
 }

@@ -13,18 +13,18 @@ import (
 // Tx is one change of the state, made while the file lock is held.
 type Tx struct {
 	State
-	Warning string // not empty: the state file was unusable, and where it is put
+	Warning string // not empty: the state file was unusable, and where it is moved
 
-	lock       *fileLock
-	bump       bool
-	isLast     bool
-	isStored   bool     // the state file existed and was usable
-	wasDown    bool     // State.Down as read
-	isDownKept bool     // the down file says the same
-	fallbacks  []string // files that hold what could not be written to the state file
-	won        []*Election
-	afterWrite []func()
-	err        error // the first question that could not be answered
+	lock              *fileLock
+	isBumped          bool
+	isLast            bool
+	isStored          bool     // the state file existed and was usable
+	wasDown           bool     // State.Down as read
+	isDownFileCurrent bool     // the down file says the same
+	fallbacks         []string // files that hold what could not be written to the state file
+	elections         []*Election
+	afterWrite        []func()
+	err               error // the first error of Alive
 }
 
 // Update runs fn under the project's file lock and writes what fn made of the state. An error of fn's is returned as it
@@ -37,7 +37,7 @@ type Tx struct {
 // If fn succeeded and the state cannot be written, the error is a *WriteError and the State is what fn made of it;
 // elections that fn won are held. A state that cannot be read is an error and is left alone.
 func (d *Dir) Update(ctx context.Context, fn func(*Tx) error) (State, error) {
-	p := pace
+	p := lockBackoff
 	for {
 		held, err := d.acquire(ctx, &p)
 		if err != nil {
@@ -90,7 +90,7 @@ func (d *Dir) updateLocked(held *fileLock, fn func(*Tx) error) (State, error) {
 
 // write stores the state if it changed, and then the line that tells prompts so.
 func (tx *Tx) write(before []byte) error {
-	if tx.bump {
+	if tx.isBumped {
 		tx.Line++
 	}
 	after, err := json.Marshal(tx.State)
@@ -98,38 +98,38 @@ func (tx *Tx) write(before []byte) error {
 		return err
 	}
 	isChanged := string(after) != string(before) || tx.Warning != ""
-	if isChanged || len(tx.won) > 0 || len(tx.afterWrite) > 0 {
+	if isChanged || len(tx.elections) > 0 || len(tx.afterWrite) > 0 {
 		if err := tx.lock.validate(); err != nil {
 			return err
 		}
 	}
 	if isChanged {
-		tx.DownFile = tx.isDownKept && tx.Down == tx.wasDown || tx.lock.dir.storeDown(tx.Down)
+		tx.DownFile = tx.isDownFileCurrent && tx.Down == tx.wasDown || tx.lock.dir.writeDownFile(tx.Down)
 		if after, err = json.Marshal(tx.State); err != nil {
 			return err
 		}
 		if err := tx.lock.replaceState(after, tx.Warning != ""); err != nil {
 			if failed, ok := errors.AsType[*WriteError](err); ok && tx.isLast {
-				failed.Fallback, _ = tx.lock.dir.storeFallback(tx.State)
+				failed.Fallback, _ = tx.lock.dir.writeFallback(tx.State)
 			}
 			return err
 		}
 		tx.isStored = true
-		removeAll(tx.fallbacks)
+		removeFiles(tx.fallbacks)
 		if tx.Warning != "" {
 			tx.lock.dir.warn(tx.Warning)
 		}
 	}
 	// With the lock lost, the line is the next holder's: it finds the number behind.
 	if tx.isStored && tx.lock.validate() == nil {
-		tx.lock.dir.updateLine(tx.State, tx.bump)
+		tx.lock.dir.updateLine(tx.State, tx.isBumped)
 	}
 	return nil
 }
 
 // undo frees the elections of a run that does not count.
 func (tx *Tx) undo() {
-	for _, election := range tx.won {
+	for _, election := range tx.elections {
 		_ = election.Resign()
 	}
 }
@@ -152,12 +152,12 @@ func (l *fileLock) load() (*Tx, error) {
 	if _, err := bootID(); err != nil {
 		return nil, err
 	}
-	if l.base == nil {
+	if l.stateFile == nil {
 		tx.State = l.dir.newState()
 		return tx, nil
 	}
-	path := l.dir.file("state.json")
-	data, err := readAll(l.base)
+	path := l.dir.path("state.json")
+	data, err := readAll(l.stateFile)
 	if err != nil {
 		return nil, readError(path, err)
 	}
@@ -166,17 +166,17 @@ func (l *fileLock) load() (*Tx, error) {
 		tx.State = l.dir.newState()
 		tx.Line = max(tx.Line, uint64(time.Now().Unix()))
 		tx.DownFile = true // only a version that is not ours, or a crash of the machine, tears a state
-		tx.Warning = fmt.Sprintf("state file %s was unusable (%v); it was put aside as %s and begun anew", path, err, l.dir.asidePath())
+		tx.Warning = fmt.Sprintf("state file %s is unusable (%v); moved it to %s and created a new one", path, err, l.dir.asidePath())
 	} else {
 		tx.isStored = true
-		tx.fallbacks = l.dir.mergeFallback(&tx.State)
+		tx.fallbacks = l.dir.applyFallback(&tx.State)
 	}
-	tx.isDownKept = l.dir.mergeDown(&tx.State)
+	tx.isDownFileCurrent = l.dir.applyDownFile(&tx.State)
 	tx.wasDown = tx.Down
 	return tx, nil
 }
 
-// newState continues the numbers of a prompt's line that is there: a repeated number could hide a change.
+// newState continues the numbers of an existing prompt line, because a repeated number could hide a change.
 func (d *Dir) newState() State {
 	st := newState(d.Config)
 	if number, ok := d.lineNumber(); ok {
@@ -185,8 +185,8 @@ func (d *Dir) newState() State {
 	return st
 }
 
-// Bump makes the prompts of every shell in the project look again.
-func (tx *Tx) Bump() { tx.bump = true }
+// Bump changes the prompt's line, so that every shell in the project runs export at its next prompt.
+func (tx *Tx) Bump() { tx.isBumped = true }
 
 // Last says that nobody will make the change again, as that of a supervisor which ends. Where the disk has no room for a new
 // state file, the old one is written over: whoever reads at that moment without the lock may see a part of each. Where that

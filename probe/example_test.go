@@ -12,15 +12,15 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// memcached is a whole new type of health check: a package like this, and a line in probe/kinds.
-var memcached = probe.Kind{
+// memcached is a complete type of health check: a package like this, and a line in probe/kinds.
+var memcached = probe.Type{
 	CheckType: project.CheckType{Name: "memcached", Keys: []project.Key{{Name: "version"}}},
 	New: func(s project.Settings) (probe.Check, error) {
-		return func(ctx context.Context, path probe.Path) error { return ask(ctx, path, s.Text("version")) }, nil
+		return func(ctx context.Context, path probe.Dialer) error { return ask(ctx, path, s.Text("version")) }, nil
 	},
 }
 
-func ask(ctx context.Context, path probe.Path, wanted string) error {
+func ask(ctx context.Context, path probe.Dialer, wanted string) error {
 	conn, err := path.Dial(ctx)
 	if err != nil {
 		return err
@@ -41,7 +41,7 @@ func ask(ctx context.Context, path probe.Path, wanted string) error {
 	return nil
 }
 
-// direct is a path without a tunnel.
+// direct is a dialer without a tunnel.
 type direct string
 
 func (d direct) Dial(ctx context.Context) (net.Conn, error) {

@@ -1,7 +1,7 @@
-// Package probe is the vocabulary of health checks: the way to a service, and a question about it in the service's own
-// protocol. Each type of check is a package below this one, and a line in probe/kinds; the example is a whole one.
+// Package probe defines health checks: a dialer to a service, and a check of it in the service's own
+// protocol. Each type of check is a package below this one and a line in probe/kinds; the example is a complete one.
 //
-// A probe never connects to our own listener: that accepts with nothing behind it. It goes through the tunnel.
+// A probe connects through the tunnel, never to our own listener, which accepts even if nothing is behind it.
 package probe
 
 import (
@@ -11,33 +11,33 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Path is the way to the service: its tunnel.
-type Path interface {
-	// Dial opens a connection. Where the far end turns it down later, Read returns what the tunnel reported. The
+// Dialer connects to the service through its tunnel.
+type Dialer interface {
+	// Dial opens a connection. If the remote side refuses it later, Read returns what the tunnel reported. The
 	// caller closes it.
 	Dial(ctx context.Context) (net.Conn, error)
 	// Acknowledges reports whether a connection that Dial returned is known to have reached the service.
 	Acknowledges() bool
 }
 
-// Check asks once. Nil is well; an error says what was wrong in the protocol's own words. The context bounds it: a
-// check that it cuts short returns an error that wraps the context's. It is never called while a call of it is under
-// way, and leaves nothing behind.
-type Check func(ctx context.Context, path Path) error
+// Check checks the service once. Nil means healthy; an error says what was wrong in the protocol's own terms. It ends with the context: a
+// check that the context ends returns an error that wraps the context's. It is never called concurrently,
+// and leaves no goroutine, connection or process behind.
+type Check func(ctx context.Context, path Dialer) error
 
-// Kind is a type of health check.
-type Kind struct {
+// Type is a type of health check.
+type Type struct {
 	project.CheckType
-	// New makes the check of one service. An error is about settings that Valid alone could not judge.
+	// New returns the check of one service. An error is about settings that Validate cannot check alone.
 	New func(project.Settings) (Check, error)
 }
 
-// Failure is a bad answer: the service spoke, so its tunnel carries. The supervisor never restarts a tunnel for it. An
-// error that is no Failure may be the tunnel's fault.
+// Failure is a bad answer: the service answered, so its tunnel works. The supervisor never restarts a tunnel for it. An
+// error that is not a Failure may be caused by the tunnel.
 type Failure struct {
 	Reason string // in the protocol's own words
 	Hint   string // the next step for the user; may be empty
 }
 
-// Error is the reason; the hint is for whoever renders it.
+// Error returns the reason without the hint.
 func (f *Failure) Error() string { return f.Reason }

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// serviceReader puts tables of the file into a service, one over the other.
+// serviceReader fills a service from tables of the file: [defaults] first, then its own.
 type serviceReader struct {
-	*report  // nil: what is wrong is reported elsewhere
+	*report  // nil: errors are ignored, because another reader reports them
 	service  *Service
 	fields   []field
 	defaults bool            // the table is [defaults], for services of every technology
@@ -46,7 +46,7 @@ func (a *serviceReader) readPath(s *Service, n *node, names ...string) error {
 	return f.read(s, n)
 }
 
-// readSilently applies what makes sense for the service and says nothing about the rest.
+// readSilently reads the table n without reporting errors: those of [defaults] are reported once, not for each service.
 func (a *serviceReader) readSilently(n *node) {
 	silent := *a
 	silent.report = nil
@@ -180,7 +180,7 @@ func (a *serviceReader) reportMissingIn(n *node, fields []field, prefix string) 
 	}
 }
 
-// missingAdvice shows how the key is written, where that is not plain.
+// missingAdvice says what the value of a missing key looks like; empty where the name says it.
 func (f field) missingAdvice() string {
 	if f.example != "" {
 		return f.example

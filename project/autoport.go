@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Ports for local_port = "auto" lie above lowestAuto, where few programs listen by habit, and outside the range from
+// Ports for local_port = "auto" lie above minAutoPort, where few programs listen by default, and outside the range from
 // which the kernel picks ports for outgoing connections: one of these would take the port now and then.
 const minAutoPort = 10001
 
@@ -18,8 +18,8 @@ type portRange struct{ first, last int }
 
 func (r portRange) size() int { return r.last - r.first + 1 }
 
-// PickAutoPort is a port for a service: the same from run to run, another in another checkout. Where it is taken it is the
-// next that is not; taken may be nil. It is 0 when every port is taken.
+// PickAutoPort returns the port of a service: the same from run to run, another in another checkout. If it is taken, it returns the
+// next free one; isTaken may be nil. It returns 0 if every port is taken.
 func PickAutoPort(root, service string, isTaken func(int) bool) int {
 	candidates := autoPortRange(ephemeralPortRange())
 	sum := sha256.Sum256([]byte(root + "\x00" + service))
@@ -33,7 +33,7 @@ func PickAutoPort(root, service string, isTaken func(int) bool) int {
 	return 0
 }
 
-// autoPortRange is the larger of the two ranges that the ephemeral ports leave. If they leave next to nothing, the user has
+// autoPortRange returns the larger of the two ranges below and above the ephemeral ports. If neither has 256 ports, the user has
 // chosen so and auto ports lie among them.
 func autoPortRange(ephemeral portRange) portRange {
 	below := portRange{minAutoPort, min(ephemeral.first-1, 65535)}
@@ -48,7 +48,7 @@ func autoPortRange(ephemeral portRange) portRange {
 	return widest
 }
 
-// ephemeralPortRange is the range that the kernel picks from.
+// ephemeralPortRange returns the range from which the kernel picks ports for outgoing connections.
 func ephemeralPortRange() portRange {
 	if runtime.GOOS != "linux" {
 		return portRange{49152, 65535} // IANA's, and the default of macOS

@@ -6,7 +6,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestAnAutoPortIsStableAndOutsideTheEphemeralRange(t *testing.T) {
+func TestPickAutoPort_IsStableAndOutsideTheEphemeralRange(t *testing.T) {
 	ephemeral := ephemeralPortRange()
 	allowed := autoPortRange(ephemeral)
 	rapid.Check(t, func(t *rapid.T) {
@@ -27,7 +27,7 @@ func TestAnAutoPortIsStableAndOutsideTheEphemeralRange(t *testing.T) {
 	})
 }
 
-func TestAutoPortsDifferByCheckoutAndService(t *testing.T) {
+func TestPickAutoPort_DiffersByRootAndService(t *testing.T) {
 	ports := map[int]bool{}
 	for _, root := range []string{"/a", "/b"} {
 		for _, service := range []string{"x", "y"} {
@@ -42,7 +42,7 @@ func TestAutoPortsDifferByCheckoutAndService(t *testing.T) {
 	}
 }
 
-func TestTheAutoRangeIsWhatTheKernelLeaves(t *testing.T) {
+func TestAutoPortRange_AvoidsEphemeralPorts(t *testing.T) {
 	for ephemeral, want := range map[portRange]portRange{
 		{32768, 60999}: {10001, 32767},
 		{49152, 65535}: {10001, 49151},
@@ -62,13 +62,13 @@ func TestTheAutoRangeIsWhatTheKernelLeaves(t *testing.T) {
 	}
 }
 
-func TestAutoPortsKeepClearOfTheFilesOwn(t *testing.T) {
+func TestParse_AutoPortsAvoidConfiguredPorts(t *testing.T) {
 	root := physicalTempDir(t)
 	service := func(name, port string) string {
 		return "[services." + name + "]\ntechnology = \"tcp\"\nlocal_port = " + port + "\nremote_port = 1\nconnection.remote_host = \"h\"\n"
 	}
 	write(t, root+"/"+ConfigName, "metrics_port = 20001\n"+service("a", "20000")+service("b", `"auto"`)+service("c", `"auto"`))
-	p, err := Parse(read(t, root), Options{Technologies: BuiltIn, PickAutoPort: func(service string) int { return map[string]int{"b": 20000, "c": 20001}[service] }})
+	p, err := Parse(readFiles(t, root), Options{Technologies: BuiltIn, PickAutoPort: func(service string) int { return map[string]int{"b": 20000, "c": 20001}[service] }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,7 @@ import (
 // Every cd into a project reads and parses it, so this is part of what the user waits for.
 func BenchmarkReadAndParse(b *testing.B) {
 	root := physicalTempDir(b)
-	for name, text := range archived(readText(b, "testdata/valid/full.txtar")) {
+	for name, text := range parseArchive(readText(b, "testdata/valid/full.txtar")) {
 		write(b, filepath.Join(root, name), text)
 	}
 	for b.Loop() {

@@ -9,7 +9,7 @@ import (
 // BuiltIn are the technologies that localport comes with.
 var BuiltIn []TechnologyType
 
-// shownConnection is how the cases in testdata show the settings of a technology that is built in.
+// shownConnection is the form in which testdata shows the settings of a built-in technology.
 type shownConnection struct {
 	ResourceType  string `key:"resource_type"`
 	ResourceName  string `key:"resource_name"`
@@ -33,7 +33,7 @@ type shownConnection struct {
 	Settings      Settings
 }
 
-// shownProgram are the settings that stand beside connection.
+// shownProgram is the form in which testdata shows the settings of a service's own table.
 type shownProgram struct {
 	Command    []string `key:"command"`
 	Ready      string   `key:"ready"`
@@ -41,8 +41,8 @@ type shownProgram struct {
 	Login      []string `key:"login"`
 }
 
-// take takes the settings that have a field in what into points to, each of its Go type, and returns how many those were.
-func take(settings Settings, into any) (taken int) {
+// setFields stores the settings that have a field in *into, and returns their number.
+func setFields(settings Settings, into any) (taken int) {
 	v := reflect.ValueOf(into).Elem()
 	for i := range v.NumField() {
 		if value, given := settings[v.Type().Field(i).Tag.Get("key")]; given {
@@ -53,13 +53,13 @@ func take(settings Settings, into any) (taken int) {
 	return taken
 }
 
-// MarshalJSON shows a service as the cases in testdata do.
+// MarshalJSON returns the form of a service in testdata.
 func (s Service) MarshalJSON() ([]byte, error) {
 	settings := s.Connection.Settings
 	connection := shownConnection{ClusterHealth: settings["cluster_health"] != false, Reverse: s.Reverse, Alone: settings["multiplex"] == false}
 	var program shownProgram
 	if slices.ContainsFunc(BuiltIn, func(t TechnologyType) bool { return t.Name == s.Technology }) {
-		taken := take(settings, &connection) + take(settings, &program)
+		taken := setFields(settings, &connection) + setFields(settings, &program)
 		for _, other := range []string{"cluster_health", "multiplex", "reverse"} {
 			if _, given := settings[other]; given {
 				taken++

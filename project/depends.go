@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// checkDependencies reports what depends_on names and is not there, and circles.
+// checkDependencies reports unknown services in depends_on, and circular dependencies.
 func (p *parser) checkDependencies() {
 	known := make([]string, 0, len(p.project.Services))
 	for _, s := range p.project.Services {
@@ -30,13 +30,13 @@ func (p *parser) checkDependencies() {
 
 func unknownServiceError(name string, known []string) error {
 	hint := ""
-	if near := NearestName(name, known); near != "" {
-		hint = didYouMean(near)
+	if nearest := NearestName(name, known); nearest != "" {
+		hint = didYouMean(nearest)
 	}
 	return fmt.Errorf("unknown service %q%s", name, hint)
 }
 
-// findCycle is the way from a service back to itself along depends_on, or nil.
+// findCycle returns the path from a service back to itself along depends_on, or nil.
 func (p *parser) findCycle(from string) []string {
 	on := make(map[string][]string)
 	for _, s := range p.project.Services {

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Diagnostic is one thing wrong with a file, and where. Nothing in it is secret and it is safe to print.
+// Diagnostic is one error in a file, with its position. It holds no secret and no control character.
 type Diagnostic struct {
 	Path    string
 	Line    int // from 1
@@ -26,7 +26,7 @@ func (d Diagnostic) String() string {
 	return text
 }
 
-// InvalidError is everything that is wrong with a project's files; a syntax error stands alone.
+// InvalidError holds all errors in a project's files; a syntax error is the only one.
 type InvalidError struct {
 	Diagnostics []Diagnostic // by file, in the order in which they are read, and position; at least one
 }
@@ -39,7 +39,7 @@ func (e *InvalidError) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Summary is the first thing that is wrong, on one line, and how many more there are.
+// Summary is the first error on one line, and the number of the others.
 func (e *InvalidError) Summary() string {
 	first := e.Diagnostics[0]
 	text := fmt.Sprintf("%s:%d:%d: %s", first.Path, first.Line, first.Col, first.Message)
@@ -49,17 +49,17 @@ func (e *InvalidError) Summary() string {
 	return text
 }
 
-// report collects what is wrong. Lines are quoted at the end, when every secret is known.
+// report collects errors. Their lines are quoted at the end, when every secret is known.
 type report struct {
 	found []finding
 }
 
-// finding is a diagnostic to be.
+// finding is an error whose line is not quoted yet.
 type finding struct {
 	node      *node
 	offset    int
 	message   string
-	showValue bool // the value at offset is what is wrong, so it is quoted as it stands
+	showValue bool // quote the value at offset unmasked, because it is what is wrong
 }
 
 // reportValue reports that the value of n is wrong.
@@ -72,7 +72,7 @@ func (r *report) reportKey(n *node, format string, args ...any) {
 	r.add(finding{node: n, offset: n.keyOffset, message: fmt.Sprintf(format, args...)})
 }
 
-// reportHidden reports that the value of n is wrong without quoting it.
+// reportHidden reports that the value of n is wrong, and quotes it masked.
 func (r *report) reportHidden(n *node, format string, args ...any) {
 	r.add(finding{node: n, offset: n.valueOffset, message: fmt.Sprintf(format, args...)})
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// document is one TOML file as a tree in which every key and value knows its place. go-toml decides what is valid; the
+// document is one TOML file as a tree of keys and values with their positions. go-toml decides what is valid; the
 // tree is then built from its parser, because decoding into Go values loses the positions and stops at the first error.
 type document struct {
 	files       *Files
@@ -21,7 +21,7 @@ type document struct {
 	data        []byte
 	secrets     []string // what no message may show; known after interpolation
 	root        *node
-	keyOffsets  map[int]bool // offsets at which a key begins: a quoted one is no value to be masked
+	keyOffsets  map[int]bool // offsets at which a key begins: a quoted key is not masked
 	lineOffsets []int        // offsets at which lines begin
 	spans       []span       // what may hold a secret: strings, comments, and numbers of secret keys
 }
@@ -51,8 +51,8 @@ type node struct {
 
 	kind           kind
 	text           string // of a scalar; strings are replaced by what interpolation makes of them
-	isInterpolated bool   // interpolation has been here
-	hasError       bool   // and has reported it: there is nothing more to say about the value
+	isInterpolated bool   // ${…} in it have been resolved
+	hasError       bool   // an error about the value has been reported: no other is
 	names          []string
 	members        map[string]*node
 	items          []*node
@@ -91,17 +91,17 @@ func (n *node) member(names ...string) *node {
 	return n
 }
 
-// merge puts over onto n, table by table; anything else that over has replaces what n has.
-func (n *node) merge(over *node) {
-	for _, name := range over.names {
-		theirs := over.members[name]
-		switch ours := n.members[name]; {
-		case ours == nil:
-			n.addMember(theirs)
-		case ours.kind == tableKind && theirs.kind == tableKind:
-			ours.merge(theirs)
+// merge adds the keys of over to n. Tables are merged; any other value of over replaces that of n.
+func (n *node) merge(override *node) {
+	for _, name := range override.names {
+		overriding := override.members[name]
+		switch existing := n.members[name]; {
+		case existing == nil:
+			n.addMember(overriding)
+		case existing.kind == tableKind && overriding.kind == tableKind:
+			existing.merge(overriding)
 		default:
-			n.members[name] = theirs
+			n.members[name] = overriding
 		}
 	}
 }
@@ -113,7 +113,7 @@ func (n *node) addMember(m *node) {
 	n.members[m.name] = m
 }
 
-// parseDocument reads a file. What is not TOML is one diagnostic and no document.
+// parseDocument parses a file. If it is not TOML, it returns one diagnostic and no document.
 func parseDocument(f *Files, path string, data []byte) (*document, *Diagnostic) {
 	d := &document{files: f, path: path, data: data, keyOffsets: map[int]bool{}, spans: findSpans(data), lineOffsets: lineStarts(data)}
 	d.root = &node{doc: d, kind: tableKind, members: map[string]*node{}}
@@ -178,7 +178,7 @@ func (d *document) syntaxError(err error) *Diagnostic {
 	}
 }
 
-// openTable is the table that a header names, made if need be.
+// openTable returns the table that a header names, and makes it if it does not exist.
 func (d *document) openTable(header *unstable.Node) *node {
 	table, last := d.descend(d.root, header.Key())
 	found := d.childTable(table, last)
@@ -211,7 +211,7 @@ func (d *document) descend(table *node, keys unstable.Iterator) (*node, *unstabl
 	return table, last
 }
 
-// childTable is the table under key; of an array of tables the last one, as TOML has it.
+// childTable returns the table under key; of an array of tables, the last one (TOML 1.0, "Array of Tables").
 func (d *document) childTable(table *node, key *unstable.Node) *node {
 	d.keyOffsets[int(key.Raw.Offset)] = true
 	switch found := table.members[string(key.Data)]; {
@@ -266,7 +266,7 @@ func (d *document) setValue(n *node, value *unstable.Node) {
 	}
 }
 
-// valueStart is where the value of the key at offset begins. The parser does not say where an array begins; an array
+// valueStart returns the offset of the value of the key at offset. The parser does not say where an array begins; an array
 // within an array counts as beginning where the outer one does, for there is no = after it.
 func (d *document) valueStart(offset int) int {
 	rest := d.data[offset:]
@@ -298,7 +298,7 @@ func kindOf(k unstable.Kind) kind {
 
 var bareKeyPattern = lazyRegexp(`^[A-Za-z0-9_-]+$`)
 
-// joinKey is the dotted key of name in a table, quoted where TOML wants it.
+// joinKey returns the dotted key of name in a table, quoted where TOML requires it.
 func joinKey(table, name string) string {
 	if !bareKeyPattern().MatchString(name) {
 		name = strconv.Quote(name)

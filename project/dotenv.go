@@ -9,7 +9,7 @@ import (
 	"github.com/joho/godotenv"
 )
 
-// dotEnvNamePattern is what a variable of .env may be called. A dot is no shell's name, but other tools read the file too.
+// dotEnvNamePattern matches the name of a variable in .env. Shells allow no dot in a name, but other tools that read the file do.
 var dotEnvNamePattern = lazyRegexp(`^[A-Za-z_][A-Za-z0-9_.]*$`)
 
 var byteOrderMark = []byte("\xef\xbb\xbf")
@@ -57,10 +57,10 @@ func (d *dotEnv) addError(line int, message, source string) {
 	d.errors = append(d.errors, Diagnostic{Path: d.path, Line: line, Col: 1, Message: message, Source: source})
 }
 
-// expansionPattern is what godotenv replaces, outside single quotes, by an earlier value of the same file.
+// expansionPattern matches what godotenv replaces, outside single quotes, by an earlier value of the same file.
 var expansionPattern = lazyRegexp(`(^|[^\\$])\$\{?([A-Z0-9_]+)`)
 
-// warnUnsetExpansion warns of a $NAME that godotenv silently makes empty: most often a dollar in a password.
+// warnUnsetExpansion warns of a $NAME that godotenv silently replaces by nothing: most often a dollar sign in a password.
 func (d *dotEnv) warnUnsetExpansion(s statement, seen map[string]bool) {
 	at := assignmentPattern().FindIndex(s.text)
 	if at == nil {
@@ -105,12 +105,12 @@ type statement struct {
 	text           []byte
 	names          map[string]bool
 	hasInvalidName bool
-	isBroken       bool // godotenv does not understand it; nothing after it is looked at
+	isBroken       bool // godotenv cannot parse it; parsing ends here
 }
 
 var assignmentPattern = lazyRegexp(`^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.]*)\s*[=:]`)
 
-// maskedText is the statement without its value.
+// maskedText returns the statement with its value masked.
 func (s statement) maskedText() string {
 	if m := assignmentPattern().FindSubmatch(s.text); m != nil {
 		return string(m[1]) + "=" + mask
@@ -118,10 +118,10 @@ func (s statement) maskedText() string {
 	return ""
 }
 
-// maxStatementLines is how many lines a value may span for us to find where it ends.
+// maxStatementLines is the number of lines searched for the end of a value.
 const maxStatementLines = 200
 
-// readStatements are the statements of data. godotenv tells no positions, so each is the fewest lines that it takes.
+// readStatements yields the statements of data. godotenv reports no positions, so a statement is the fewest lines that it can parse.
 func readStatements(data []byte) iter.Seq[statement] {
 	lines := bytes.SplitAfter(data, []byte("\n"))
 	return func(yield func(statement) bool) {
@@ -136,7 +136,7 @@ func readStatements(data []byte) iter.Seq[statement] {
 	}
 }
 
-// readStatement is the statement that lines begin with, and how many of them it takes. A blank line and a comment are
+// readStatement returns the first statement of lines, and the number of lines it spans. A blank line and a comment are
 // statements without a name.
 func readStatement(lines [][]byte) (statement, int) {
 	var text []byte

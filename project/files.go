@@ -16,8 +16,8 @@ import (
 	"syscall"
 )
 
-// What is read of one file is bounded, because it is read before anyone has allowed it. A config is held to less, for
-// go-toml takes time that grows with the square of the keys.
+// The size of each file is bounded, because it is read before the user has allowed it. A config may be smaller, because
+// the time that go-toml takes grows with the square of the number of keys.
 const (
 	maxConfigSize = 128 << 10
 	maxFileSize   = 1 << 20
@@ -67,7 +67,7 @@ func ReadFile(path string) (*Files, error) {
 	return f, err
 }
 
-// LoadDotEnv replaces f's .env by the one in dir; there may be none.
+// LoadDotEnv replaces f.DotEnv by the contents of dir/.env, nil if there is none.
 func (f *Files) LoadDotEnv(dir string) error {
 	path := filepath.Join(dir, EnvName)
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
@@ -78,7 +78,7 @@ func (f *Files) LoadDotEnv(dir string) error {
 	return err
 }
 
-// Digest is the SHA-256 of all contents, in hex. Absent and empty differ, as does every way of cutting the same bytes
+// Digest is the SHA-256 of all contents, in hex. An absent and an empty file have different digests, as does every division of the same bytes
 // into files. The root's path is not part of it: two checkouts with the same files have the same digest.
 func (f *Files) Digest() string {
 	h := sha256.New()

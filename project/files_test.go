@@ -12,7 +12,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-const sshWith = `[services.a]
+const sshConfig = `[services.a]
 technology = "ssh"
 local_port = 1
 remote_port = 1
@@ -20,7 +20,7 @@ remote_port = 1
 host = "h"
 `
 
-func read(t testing.TB, root string) *Files {
+func readFiles(t testing.TB, root string) *Files {
 	t.Helper()
 	f, err := Read(root)
 	if err != nil {
@@ -29,7 +29,7 @@ func read(t testing.TB, root string) *Files {
 	return f
 }
 
-func TestTheLocalFileBelongsToTheUsualNameOnly(t *testing.T) {
+func TestReadFile_ReadsLocalFileOnlyBesideTheDefaultName(t *testing.T) {
 	root := physicalTempDir(t)
 	write(t, filepath.Join(root, ConfigName), "")
 	write(t, filepath.Join(root, "other.toml"), "")
@@ -39,28 +39,28 @@ func TestTheLocalFileBelongsToTheUsualNameOnly(t *testing.T) {
 	if err != nil || f.Local != nil || string(f.DotEnv) != "A=1" || f.Path != filepath.Join(root, "other.toml") {
 		t.Errorf("%+v, %v", f, err)
 	}
-	if f := read(t, root); string(f.Local) != "# local" {
+	if f := readFiles(t, root); string(f.Local) != "# local" {
 		t.Errorf("%+v", f)
 	}
 }
 
-func TestADirectoryCalledEnvIsNobodysVariables(t *testing.T) {
+func TestRead_IgnoresADirectoryNamedEnv(t *testing.T) {
 	root := physicalTempDir(t)
 	write(t, filepath.Join(root, ConfigName), "")
 	write(t, filepath.Join(root, EnvName, "bin", "python"), "")
-	if f := read(t, root); f.DotEnv != nil {
+	if f := readFiles(t, root); f.DotEnv != nil {
 		t.Errorf("%+v", f)
 	}
 }
 
-func TestEveryFileThatActsIsPartOfTheDigest(t *testing.T) {
+func TestDigest_CoversEveryFile(t *testing.T) {
 	root := physicalTempDir(t)
 	config := filepath.Join(root, ConfigName)
-	write(t, config, sshWith+`key_file = "keys/id"
+	write(t, config, sshConfig+`key_file = "keys/id"
 config_file = "./absent"
 `)
 	write(t, filepath.Join(root, "keys", "id"), "key")
-	f := read(t, root)
+	f := readFiles(t, root)
 	if string(f.ReferencedFiles["keys/id"]) != "key" || len(f.ReferencedFiles) != 2 {
 		t.Fatalf("%q", f.ReferencedFiles)
 	}
@@ -76,10 +76,10 @@ config_file = "./absent"
 		{"keys/id", "kez"},
 		{"absent", ""},
 		{"absent", "Host *"},
-		{ConfigName, sshWith + "# more\n"},
+		{ConfigName, sshConfig + "# more\n"},
 	} {
 		write(t, filepath.Join(root, change.name), change.text)
-		digest := read(t, root).Digest()
+		digest := readFiles(t, root).Digest()
 		if was, same := seen[digest]; same {
 			t.Errorf("%s = %q has the digest of %s", change.name, change.text, was)
 		}
@@ -87,7 +87,7 @@ config_file = "./absent"
 	}
 }
 
-func TestFilesAreNamedOnlyInsideTheRoot(t *testing.T) {
+func TestRead_ReferencedFilesAreInsideTheRoot(t *testing.T) {
 	top := physicalTempDir(t)
 	root := filepath.Join(top, "root")
 	write(t, filepath.Join(top, "outside"), "outside")
@@ -117,44 +117,44 @@ func TestFilesAreNamedOnlyInsideTheRoot(t *testing.T) {
 		`5`:                     "",
 	} {
 		write(t, filepath.Join(root, ConfigName), "anything.kubeconfig = "+text)
-		named := read(t, root).ReferencedFiles
+		named := readFiles(t, root).ReferencedFiles
 		if _, ok := named[want]; len(named) > 1 || want != "" && !ok || want == "" && len(named) > 0 {
 			t.Errorf("%s: %q, want %q", text, named, want)
 		}
 	}
 	write(t, filepath.Join(root, ConfigName), `kubeconfig = "out"`)
-	if named := read(t, root).ReferencedFiles; strings.Contains(string(named["out"]), "outside") != true || string(named["out"]) == "outside" {
+	if named := readFiles(t, root).ReferencedFiles; strings.Contains(string(named["out"]), "outside") != true || string(named["out"]) == "outside" {
 		t.Errorf("a link out of the root: %q", named)
 	}
 	write(t, filepath.Join(root, ConfigName), "kubeconfig = \"inside\"\nbroken")
-	if named := read(t, root).ReferencedFiles; len(named) != 0 {
+	if named := readFiles(t, root).ReferencedFiles; len(named) != 0 {
 		t.Errorf("from a file that is not TOML: %q", named)
 	}
 }
 
-func TestAFileInsideCannotBeNamedBehindAVariable(t *testing.T) {
+func TestParse_RejectsVariablesInPathsInsideTheRoot(t *testing.T) {
 	root := physicalTempDir(t)
-	write(t, filepath.Join(root, ConfigName), sshWith+`config_file = "${WHERE}/config"`)
+	write(t, filepath.Join(root, ConfigName), sshConfig+`config_file = "${WHERE}/config"`)
 	for where, fine := range map[string]bool{"/etc/ssh": true, "sub": false, root: false} {
-		_, err := Parse(read(t, root), Options{Technologies: BuiltIn, Getenv: lookup(map[string]string{"WHERE": where})})
+		_, err := Parse(readFiles(t, root), Options{Technologies: BuiltIn, Getenv: lookupIn(map[string]string{"WHERE": where})})
 		if fine != (err == nil) {
 			t.Errorf("WHERE=%s: %v", where, err)
 		}
 	}
 }
 
-func TestTheDigestDoesNotKnowWhereItIs(t *testing.T) {
+func TestDigest_IsIndependentOfTheRoot(t *testing.T) {
 	a, b := physicalTempDir(t), physicalTempDir(t)
 	for _, root := range []string{a, b} {
 		write(t, filepath.Join(root, ConfigName), `key_file = "id"`)
 		write(t, filepath.Join(root, "id"), "key")
 	}
-	if read(t, a).Digest() != read(t, b).Digest() {
+	if readFiles(t, a).Digest() != readFiles(t, b).Digest() {
 		t.Error("the same files have two digests")
 	}
 }
 
-func TestNoTwoSetsOfFilesShareADigest(t *testing.T) {
+func TestDigest_DiffersForDifferentFiles(t *testing.T) {
 	content := rapid.OneOf(rapid.Just([]byte(nil)), rapid.SliceOfN(rapid.SampledFrom([]byte{0, 1, 'a'}), 0, 3).Filter(func(b []byte) bool { return b != nil }))
 	files := rapid.Custom(func(t *rapid.T) *Files {
 		return &Files{
@@ -183,7 +183,7 @@ func sameFiles(a, b *Files) bool {
 	return true
 }
 
-func TestHomeIsTheOneOfThePasswordDatabase(t *testing.T) {
+func TestHomeDir_IsThatOfThePasswordDatabase(t *testing.T) {
 	u, err := user.LookupId(strconv.Itoa(os.Getuid()))
 	if err != nil { // a container's user may have no entry: then it is HOME
 		u = &user.User{HomeDir: "/nowhere"}

@@ -23,7 +23,7 @@ var ErrDirectoryDeleted = errors.New("the current directory has been deleted")
 
 // Find walks up from dir, physically, to the nearest directory with a .localport.toml: the project's root, without
 // symbolic links in it. tried holds every directory that it looked in, the root included. When there is no project the
-// error is an *ErrNotFound; when dir is the current directory and has been deleted, it is ErrGone.
+// error is a *NotFoundError; when dir is the current directory and has been deleted, it is ErrDirectoryDeleted.
 func Find(dir string) (root string, tried []string, err error) {
 	if dir, err = PhysicalPath(dir); err != nil {
 		return "", nil, err
@@ -39,7 +39,7 @@ func Find(dir string) (root string, tried []string, err error) {
 	}
 }
 
-// PhysicalPath is the absolute path of dir without symbolic links: what tells two projects apart.
+// PhysicalPath returns the absolute path of dir without symbolic links, which identifies a project.
 func PhysicalPath(dir string) (string, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -52,7 +52,7 @@ func PhysicalPath(dir string) (string, error) {
 	return real, err
 }
 
-// asDirectoryDeleted is ErrGone where the current directory is what is missing.
+// asDirectoryDeleted returns ErrDirectoryDeleted if the current directory is what is missing, else err.
 func asDirectoryDeleted(err error) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -21,7 +21,7 @@ func physicalTempDir(t testing.TB) string {
 	return dir
 }
 
-func TestTheNearestFileAboveIsTheProject(t *testing.T) {
+func TestFind_ReturnsTheNearestRoot(t *testing.T) {
 	top := physicalTempDir(t)
 	write(t, filepath.Join(top, ConfigName), "")
 	write(t, filepath.Join(top, "inner", ConfigName), "")
@@ -36,7 +36,7 @@ func TestTheNearestFileAboveIsTheProject(t *testing.T) {
 	}
 }
 
-func TestSymbolicLinksDoNotMakeASecondProject(t *testing.T) {
+func TestFind_ResolvesSymbolicLinks(t *testing.T) {
 	top := physicalTempDir(t)
 	write(t, filepath.Join(top, "real", ConfigName), "")
 	write(t, filepath.Join(top, "real", "sub", "x"), "")
@@ -57,7 +57,7 @@ func TestSymbolicLinksDoNotMakeASecondProject(t *testing.T) {
 	}
 }
 
-func TestOutsideAProjectTheDirectoriesTriedAreNamed(t *testing.T) {
+func TestFind_NamesTheDirectoriesTried(t *testing.T) {
 	dir := physicalTempDir(t)
 	root, tried, err := Find(dir)
 	if err == nil {
@@ -72,7 +72,7 @@ func TestOutsideAProjectTheDirectoriesTriedAreNamed(t *testing.T) {
 	}
 }
 
-func TestARelativePathIsFoundFromTheCurrentDirectory(t *testing.T) {
+func TestFind_AcceptsRelativePaths(t *testing.T) {
 	top := physicalTempDir(t)
 	write(t, filepath.Join(top, ConfigName), "")
 	t.Chdir(top)
@@ -86,7 +86,7 @@ func TestARelativePathIsFoundFromTheCurrentDirectory(t *testing.T) {
 	}
 }
 
-func TestADeletedCurrentDirectoryIsSaidToBeDeleted(t *testing.T) {
+func TestFind_ReportsADeletedCurrentDirectory(t *testing.T) {
 	dir := filepath.Join(physicalTempDir(t), "gone")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -103,7 +103,7 @@ func TestADeletedCurrentDirectoryIsSaidToBeDeleted(t *testing.T) {
 	}
 }
 
-func TestAFileThatCannotBeReadIsNamed(t *testing.T) {
+func TestRead_NamesAFileThatCannotBeRead(t *testing.T) {
 	root := physicalTempDir(t)
 	for _, name := range []string{EnvName, LocalName, ConfigName} {
 		write(t, filepath.Join(root, ConfigName), "")
@@ -130,7 +130,7 @@ func TestAFileThatCannotBeReadIsNamed(t *testing.T) {
 	}
 }
 
-func TestAnythingButARegularFileIsRefusedAtOnce(t *testing.T) {
+func TestRead_RejectsSpecialAndHugeFiles(t *testing.T) {
 	root := physicalTempDir(t)
 	path := filepath.Join(root, ConfigName)
 	if err := syscall.Mkfifo(path, 0o600); err != nil {

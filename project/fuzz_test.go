@@ -8,14 +8,14 @@ import (
 	"testing"
 )
 
-func FuzzParseNeverPanicsAndAlwaysSaysWhere(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	for _, pattern := range []string{"testdata/valid/*.txtar", "testdata/invalid/*.txtar"} {
 		paths, err := filepath.Glob(pattern)
 		if err != nil {
 			f.Fatal(err)
 		}
 		for _, path := range paths {
-			files := archived(readText(f, path))
+			files := parseArchive(readText(f, path))
 			f.Add(files[ConfigName], files[LocalName], files[EnvName])
 		}
 	}
@@ -27,7 +27,7 @@ func FuzzParseNeverPanicsAndAlwaysSaysWhere(f *testing.F) {
 			t.Skip(err)
 		}
 		p, err := Parse(files, Options{
-			Getenv: lookup(map[string]string{"HOME": "/home/x"}), Checks: someChecks, Technologies: slices.Concat(BuiltIn, someTechnologies),
+			Getenv: lookupIn(map[string]string{"HOME": "/home/x"}), Checks: testChecks, Technologies: slices.Concat(BuiltIn, testTechnologies),
 		})
 		if err == nil {
 			checkProject(t, p)

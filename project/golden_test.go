@@ -11,14 +11,14 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write what was found into testdata as what is wanted")
+var update = flag.Bool("update", false, "replace the wanted results in testdata by the actual ones")
 
-// A case in testdata is an archive: the project's files, "environment" with NAME=value lines, "types" if those below are
-// to be known, and "want".
+// A case in testdata is an archive: the project's files, "environment" with NAME=value lines, "types" to use the types
+// below, and "want".
 
-// Types of check and a technology as other packages bring them: what they have in common, and what not.
+// Types of health check and a technology as other packages define them, with keys in common and keys of their own.
 var (
-	someChecks = []CheckType{
+	testChecks = []CheckType{
 		{Name: "http", Keys: []Key{
 			{Name: "path", Default: "/", Validate: func(value any) error {
 				if !strings.HasPrefix(value.(string), "/") {
@@ -43,15 +43,15 @@ var (
 		}},
 		{Name: "command", Keys: []Key{{Name: "command", Type: TypeTextList, Required: true, Example: `, for example ["check", "{addr}"]`}}},
 	}
-	someTechnologies = []TechnologyType{{Name: "wormhole", HasRemotePort: true, Keys: []Key{
+	testTechnologies = []TechnologyType{{Name: "wormhole", HasRemotePort: true, Keys: []Key{
 		{Name: "host", Required: true},
 		{Name: "galaxy", Default: "milky way"},
 		{Name: "incantation", Secret: true},
 	}}}
 )
 
-func TestEverythingWrongIsReportedWhereItStands(t *testing.T) {
-	eachCase(t, "testdata/invalid/*.txtar", func(t *testing.T, f *Files, o Options) string {
+func TestParse_ReportsEveryErrorWithItsPosition(t *testing.T) {
+	runCases(t, "testdata/invalid/*.txtar", func(t *testing.T, f *Files, o Options) string {
 		p, err := Parse(f, o)
 		invalid, ok := errors.AsType[*InvalidError](err)
 		if !ok {
@@ -61,8 +61,8 @@ func TestEverythingWrongIsReportedWhereItStands(t *testing.T) {
 	})
 }
 
-func TestAGoodFileIsReadWithItsDefaults(t *testing.T) {
-	eachCase(t, "testdata/valid/*.txtar", func(t *testing.T, f *Files, o Options) string {
+func TestParse_FillsInDefaults(t *testing.T) {
+	runCases(t, "testdata/valid/*.txtar", func(t *testing.T, f *Files, o Options) string {
 		p, err := Parse(f, o)
 		if err != nil {
 			t.Fatal(err)
@@ -75,7 +75,7 @@ func TestAGoodFileIsReadWithItsDefaults(t *testing.T) {
 	})
 }
 
-func eachCase(t *testing.T, pattern string, run func(*testing.T, *Files, Options) string) {
+func runCases(t *testing.T, pattern string, run func(*testing.T, *Files, Options) string) {
 	paths, err := filepath.Glob(pattern)
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("%s: %v, %v", pattern, paths, err)
@@ -92,10 +92,10 @@ func runCase(t *testing.T, path string, run func(*testing.T, *Files, Options) st
 	}
 	given, want, _ := strings.Cut(string(data), "-- want --\n")
 	root, env := t.TempDir(), map[string]string{}
-	o := Options{Getenv: lookup(env), Technologies: BuiltIn, PickAutoPort: func(string) int { return 12345 }}
-	for name, text := range archived(given) {
+	o := Options{Getenv: lookupIn(env), Technologies: BuiltIn, PickAutoPort: func(string) int { return 12345 }}
+	for name, text := range parseArchive(given) {
 		if name == "types" {
-			o.Checks, o.Technologies = someChecks, slices.Concat(BuiltIn, someTechnologies)
+			o.Checks, o.Technologies = testChecks, slices.Concat(BuiltIn, testTechnologies)
 			continue
 		}
 		if name != "environment" {
@@ -127,8 +127,8 @@ func runCase(t *testing.T, path string, run func(*testing.T, *Files, Options) st
 	}
 }
 
-// archived are the files of a case by name; each begins with a line "-- NAME --".
-func archived(text string) map[string]string {
+// parseArchive returns the files of a case by name; each begins with a line "-- NAME --".
+func parseArchive(text string) map[string]string {
 	files, name := map[string]string{}, ""
 	for line := range strings.Lines(text) {
 		header, isHeader := strings.CutPrefix(strings.TrimSuffix(line, " --\n"), "-- ")
@@ -143,7 +143,7 @@ func archived(text string) map[string]string {
 	return files
 }
 
-func lookup(env map[string]string) func(string) (string, bool) {
+func lookupIn(env map[string]string) func(string) (string, bool) {
 	return func(name string) (string, bool) {
 		value, ok := env[name]
 		return value, ok

@@ -10,7 +10,7 @@ var (
 	errNoServices = errors.New("must not refer to a service: local_port and local_address are resolved before any service")
 )
 
-// rejectServices is what references to services mean before it is known where they listen.
+// rejectServices resolves references to services where their addresses are not known yet: to an error.
 func rejectServices(*reference) (string, error) { return "", errNoServices }
 
 // interpolateAll resolves every string of the file but those of [env], which each client resolves for itself.
@@ -67,7 +67,7 @@ func (p *parser) lookupEnvironment(name string) (string, bool) {
 	return p.options.Getenv(name)
 }
 
-// addSecretsOf keeps what is secret about a value.
+// addSecretsOf adds the secrets that a value of this name holds.
 func (p *parser) addSecretsOf(name, value string) {
 	if isSecretName(name) {
 		p.addSecret(value)
@@ -77,7 +77,7 @@ func (p *parser) addSecretsOf(name, value string) {
 	}
 }
 
-// addEnvSecrets keeps the secrets that [env] will come to hold, as far as they can be known here.
+// addEnvSecrets adds the secrets in [env], as far as its values can be resolved here.
 func (p *parser) addEnvSecrets(table *node) {
 	for n := range table.all() {
 		t, err := parseTemplate(n.text)
@@ -92,7 +92,7 @@ func (p *parser) addEnvSecrets(table *node) {
 
 var commandArgumentPattern = lazyRegexp(`^services\..*\.command\[\d+\]$`)
 
-// warnSecretArgument warns of a secret on its way into a process's arguments, which everyone on the machine can read.
+// warnSecretArgument warns of a secret that would become an argument of a process, which every user of the machine can read.
 func (p *parser) warnSecretArgument(n *node, t template) {
 	if !commandArgumentPattern().MatchString(n.path()) {
 		return

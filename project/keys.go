@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// The readers of the keys that no general one fits.
+// The readers of single keys.
 
 func readPort(n *node) (int, error) {
 	i, err := n.asInteger()
@@ -37,10 +37,10 @@ func readLocalPort(s *Service, n *node) (err error) {
 	return err
 }
 
-// portNamePattern is the name of a port as Kubernetes has it.
+// portNamePattern matches the name of a port in Kubernetes (IANA_SVC_NAME, RFC 6335, 5.1).
 var portNamePattern = lazyRegexp(`^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$`)
 
-// remotePortReader reads a port for a service of any technology. Only some know ports by name.
+// remotePortReader returns a reader of remote_port. Only the given technologies support port names.
 func remotePortReader(naming []string) reader {
 	return func(s *Service, n *node) error { return readPortOrName(s, n, naming) }
 }
@@ -89,7 +89,7 @@ func readLocalAddress(s *Service, n *node) error {
 	return nil
 }
 
-// regexpReader reads a regular expression, as text.
+// regexpReader returns a reader of a regular expression; the value is its text.
 func regexpReader(target func(*Service) *string) reader {
 	return func(s *Service, n *node) error {
 		value, err := n.asString()

@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// minSecretLength is the shortest value that Mask hides: masking every "1" and "dev" would hide the text and not the secret.
+// minSecretLength is the length of the shortest value that Mask hides: masking every "1" and "dev" would make texts unreadable.
 const minSecretLength = 4
 
-// userinfoPattern is what stands before the @ in a URL's authority.
+// userinfoPattern matches the userinfo of a URL (RFC 3986, 3.2.1).
 var userinfoPattern = lazyRegexp(`(://)[^\s/?#"'<>]+@`)
 
-// Mask is text with every secret in it replaced by ***, and the userinfo of every URL. Secrets shorter than four bytes
+// Mask replaces every secret in text, and the userinfo of every URL, by ***. Secrets shorter than four bytes
 // are left.
 func Mask(text string, secrets []string) string {
 	text = userinfoPattern().ReplaceAllString(text, "${1}"+mask+"@")
@@ -21,7 +21,7 @@ func Mask(text string, secrets []string) string {
 		if hidden == text || len(hidden) >= len(text) {
 			return hidden
 		}
-		text = hidden // what is left around a mask may, with it, be a secret again
+		text = hidden // a mask and the text around it may together contain a secret again
 	}
 }
 
@@ -55,16 +55,16 @@ func maskOnce(text string, secrets []string) string {
 	return b.String() + text[at:]
 }
 
-// secretWordPattern mark a name whose value is a secret.
+// secretWordPattern matches a name whose value is a secret.
 var secretWordPattern = lazyRegexp(
 	`(?i)passw|passphrase|secret|token|sasl|credential|api_?-?key|private_?-?key|(^|[_-])(pass|pwd|pw)([_-]|\W|$)`)
 
-// isSecretName reports whether what is called name is likely to be a secret.
+// isSecretName reports whether a value of this name is likely to be a secret.
 func isSecretName(name string) bool { return secretWordPattern().MatchString(name) }
 
 var urlUserinfoPattern = lazyRegexp(`://([^\s/?#"'<>]+)@`)
 
-// urlSecrets are the passwords in the URLs of text, as written and as meant.
+// urlSecrets returns the passwords in the URLs of text, percent-encoded and decoded.
 func urlSecrets(text string) []string {
 	var secrets []string
 	for _, m := range urlUserinfoPattern().FindAllStringSubmatch(text, -1) {
@@ -80,7 +80,7 @@ func urlSecrets(text string) []string {
 	return secrets
 }
 
-// secretLines are a secret and, of one with several lines, each line: logs are masked line by line.
+// secretLines returns a secret and, if it has several lines, each line: logs are masked line by line.
 func secretLines(secret string) []string {
 	if !strings.Contains(secret, "\n") {
 		return []string{secret}

@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestMaskLeavesNoSecret(t *testing.T) {
+func TestMask_LeavesNoSecret(t *testing.T) {
 	secret := rapid.OneOf(rapid.StringMatching(`[ab*]{4,8}`), rapid.StringN(4, 12, -1))
 	rapid.Check(t, func(t *rapid.T) {
 		secrets := rapid.SliceOfN(secret, 0, 5).Draw(t, "secrets")
@@ -25,7 +25,7 @@ func TestMaskLeavesNoSecret(t *testing.T) {
 	})
 }
 
-func TestMaskHidesWhatItShouldAndNothingElse(t *testing.T) {
+func TestMask_HidesOnlySecrets(t *testing.T) {
 	secrets := []string{"pass", "password1", "1", "", "dev", "word12"}
 	for text, want := range map[string]string{
 		"":                                "",
@@ -46,7 +46,7 @@ func TestMaskHidesWhatItShouldAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestTheSecretsAreKnown(t *testing.T) {
+func TestParse_CollectsSecrets(t *testing.T) {
 	root := physicalTempDir(t)
 	write(t, root+"/"+ConfigName, `
 [services.a]
@@ -58,7 +58,7 @@ DB_PASSWORD = "literal-password"
 URL = "x://u:${FROM_ENV}@h"
 `)
 	write(t, root+"/"+EnvName, "DOT=dotted\nMULTI=\"line one\nline two\"\n")
-	p, err := Parse(read(t, root), Options{Technologies: BuiltIn, Getenv: lookup(map[string]string{
+	p, err := Parse(readFiles(t, root), Options{Technologies: BuiltIn, Getenv: lookupIn(map[string]string{
 		"API_TOKEN": "api-token-value", "PLAIN": "plain-value", "FROM_ENV": "from-env-value",
 	})})
 	if err != nil {

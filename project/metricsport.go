@@ -14,7 +14,7 @@ func (p *parser) readMetricsPort(n *node) {
 	p.project.MetricsPort = port
 }
 
-// checkMetricsPort reports a service that listens where the metrics are to be.
+// checkMetricsPort reports a service that listens on the address of the metrics.
 func (p *parser) checkMetricsPort() {
 	if p.project.MetricsPort == 0 {
 		return

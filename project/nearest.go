@@ -6,7 +6,7 @@ import (
 	"github.com/agext/levenshtein"
 )
 
-// NearestName is the known name that word is probably a slip of; empty if none is near.
+// NearestName returns the known name that word is probably a misspelling of; empty if there is none.
 func NearestName(word string, known []string) string {
 	best, bestDistance := "", len(word)
 	if len(word) > 64 {

@@ -12,19 +12,19 @@ import (
 
 // Options are what a config is read with.
 type Options struct {
-	// Getenv looks a variable up in the environment, with our own exports undone; nil: there is none.
+	// Getenv looks up a variable in the environment without the variables that localport exported; nil: the environment is empty.
 	Getenv func(string) (string, bool)
 	// Checks are the types of health check that there are, besides "none"; nil: "tcp".
 	Checks []CheckType
 	// Technologies are those that there are, in the order in which messages list them.
 	Technologies []TechnologyType
-	// PickAutoPort is the port of a service with local_port = "auto"; nil: one made from the root and the name.
+	// PickAutoPort returns the port of a service with local_port = "auto"; nil: PickAutoPort of the root and the name.
 	PickAutoPort func(service string) int
-	// Linger is the user's own, for a project that says nothing; zero: the default.
+	// Linger is the value in the user's config, for a project without one; zero: the default.
 	Linger time.Duration
 }
 
-// lingerOrDefault is how long the project stays where its own config does not say.
+// lingerOrDefault is the linger of a project whose config does not set it.
 func (o Options) lingerOrDefault() time.Duration {
 	if o.Linger > 0 {
 		return o.Linger
@@ -69,10 +69,10 @@ type parser struct {
 	dotEnv    dotEnv
 	warnings  report
 	secrets   []string
-	endpoints map[string]Service // what is known of each service before the rest of it is read
+	endpoints map[string]Service // the addresses of each service, which are read before the rest of it
 }
 
-// readDocuments parses the files themselves. What it finds stands alone: behind a syntax error everything else would be a guess.
+// readDocuments parses the files. A syntax error is the only one reported: after it everything else would be a guess.
 func (p *parser) readDocuments() []Diagnostic {
 	for _, file := range p.tomlFiles() {
 		doc, bad := parseDocument(p.files, file.path, file.data)
@@ -114,7 +114,7 @@ func (p *parser) addSecret(value string) {
 	p.secrets = append(p.secrets, secretLines(value)...)
 }
 
-// shareSecrets puts the secrets in order and lets the messages to come know them.
+// shareSecrets sorts the secrets and gives them to the documents, which mask them in messages.
 func (p *parser) shareSecrets() {
 	p.sortSecrets()
 	for _, doc := range p.docs {
@@ -130,7 +130,7 @@ func (p *parser) sortSecrets() {
 	}
 }
 
-// readTopLevel reads what stands outside the services.
+// readTopLevel reads the keys outside the services.
 func (p *parser) readTopLevel() {
 	for _, name := range p.root.names {
 		n := p.root.members[name]
@@ -161,7 +161,7 @@ func (p *parser) readLinger(n *node) {
 	p.project.Linger = linger
 }
 
-// checkTable reports whether n is a table, and reports what is not.
+// checkTable returns whether n is a table, and reports an error if not.
 func (p *parser) checkTable(n *node, want string) bool {
 	if n.kind != tableKind {
 		p.reportValue(n, "%v", n.typeError(want))
@@ -169,10 +169,10 @@ func (p *parser) checkTable(n *node, want string) bool {
 	return n.kind == tableKind
 }
 
-func (p *parser) reportUnknownKey(n *node, near string) {
+func (p *parser) reportUnknownKey(n *node, nearest string) {
 	hint := ""
-	if near != "" {
-		hint = didYouMean(near)
+	if nearest != "" {
+		hint = didYouMean(nearest)
 	}
 	p.reportKey(n, "unknown key%s", hint)
 }
@@ -190,12 +190,12 @@ func (p *parser) serviceNodes() []*node {
 	return nodes
 }
 
-// addressFields are the keys that have to be read before any ${service.port} means something.
+// addressFields are the keys that must be read before any ${service.port} can be resolved.
 var addressFields = slices.DeleteFunc(slices.Clone(serviceFields), func(f field) bool {
 	return f.name != "local_port" && f.name != "local_address"
 })
 
-// resolveAddresses finds out where every service will listen.
+// resolveAddresses determines the address of every service.
 func (p *parser) resolveAddresses() {
 	p.endpoints = map[string]Service{}
 	defaults := p.root.member("defaults")
@@ -212,7 +212,7 @@ func (p *parser) resolveAddresses() {
 	p.chooseAutoPorts()
 }
 
-// chooseAutoPorts asks for the ports that are "auto". None is one that the file gives to another service or to the metrics.
+// chooseAutoPorts picks the ports that are "auto". It picks no port that the file gives to another service or to the metrics.
 func (p *parser) chooseAutoPorts() {
 	taken := map[int]bool{}
 	for _, s := range p.endpoints {
@@ -252,7 +252,7 @@ func (p *parser) readServices() {
 	p.checkConflicts()
 }
 
-// reservedServiceName is the name of a log that is no service's.
+// reservedServiceName is the name of the supervisor's own log.
 const reservedServiceName = "supervisor"
 
 func (p *parser) readService(n, defaults *node) {
@@ -280,7 +280,7 @@ func (p *parser) readService(n, defaults *node) {
 	p.project.Services = append(p.project.Services, s)
 }
 
-// checkConflicts reports services that get in each other's way: by their address, or by the names of their variables.
+// checkConflicts reports services with the same address, or with the same names of variables.
 func (p *parser) checkConflicts() {
 	listening := map[netip.AddrPort]string{}
 	prefixes := map[string]string{}
@@ -314,7 +314,7 @@ func (p *parser) checkAddressConflict(s Service, n *node, listening map[netip.Ad
 // reservedPrefix begins the names of our own variables, which tell a shell what to undo.
 const reservedPrefix = "LOCALPORT_"
 
-// readEnv reads [env]. The values stay templates; only what is wrong whatever the environment is reported.
+// readEnv reads [env]. The values stay templates; only errors that do not depend on the environment are reported.
 func (p *parser) readEnv() {
 	table := p.root.member("env")
 	if table == nil {
@@ -353,13 +353,13 @@ func (p *parser) checkTemplate(n *node) error {
 	return err
 }
 
-// lookupService is what a reference to a service means.
+// lookupService resolves a reference to a service.
 func (p *parser) lookupService(ref *reference) (string, error) {
 	s, ok := p.endpoints[ref.service]
 	if !ok {
 		hint := ""
-		if near := NearestName(ref.service, slices.Sorted(maps.Keys(p.endpoints))); near != "" {
-			hint = didYouMean(near)
+		if nearest := NearestName(ref.service, slices.Sorted(maps.Keys(p.endpoints))); nearest != "" {
+			hint = didYouMean(nearest)
 		}
 		return "", fmt.Errorf("unknown service %q%s", ref.service, hint)
 	}

@@ -1,5 +1,5 @@
-// Package project knows what a project is: the directory tree with a .localport.toml at its root, the services
-// that file declares, and every way in which the file can be wrong.
+// Package project finds, reads and validates projects: the directory tree with a .localport.toml at its root, and the services
+// that this file declares.
 package project
 
 import (
@@ -28,7 +28,7 @@ type Project struct {
 	Warnings    []Diagnostic
 }
 
-// Service is one entry of the file: a thing reachable on a local port.
+// Service is one entry of the file: something reachable on a local port.
 type Service struct {
 	Name           string
 	Technology     string
@@ -41,7 +41,7 @@ type Service struct {
 	Enabled        bool
 	DependsOn      []string // services that are started before it, and stopped after it
 	Connection     Connection
-	Reverse        bool // the far side listens, and leads to the local port; the technology says so
+	Reverse        bool // the remote side listens and forwards to the local port
 	OnDemand       bool
 	IdleTimeout    time.Duration
 	ConnectTimeout time.Duration
@@ -49,7 +49,7 @@ type Service struct {
 	RestartPolicy  RestartPolicy
 }
 
-// Connection says where the far end is, and how it is reached.
+// Connection is the remote side of a service.
 type Connection struct {
 	Settings Settings // the keys of the technology, also of those that stand beside connection
 }
@@ -70,7 +70,7 @@ type RestartPolicy struct {
 	InitialDelay      time.Duration
 	BackoffMultiplier float64
 	MaxDelay          time.Duration
-	MaxAttempts       int // in a row; 0: for ever
+	MaxAttempts       int // in a row; 0: unlimited
 }
 
 // EnvEntry is one line of [env], as written.

@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// lazyRegexp is an expression that is compiled when it is first used. A prompt's look parses no config: compiling them all
+// lazyRegexp returns an expression that is compiled at its first use. Most prompts parse no config: compiling all of them
 // would be a good part of its time.
 func lazyRegexp(expression string) func() *regexp.Regexp {
 	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })

@@ -8,18 +8,18 @@ import (
 	"strings"
 )
 
-// EnvScope is what a client knows when it resolves [env].
+// EnvScope holds what the values of [env] are resolved from.
 type EnvScope struct {
-	Lookup   func(string) (string, bool) // its environment, with our own exports undone; nil: there is none
+	Lookup   func(string) (string, bool) // the client's environment without the variables that localport exported; nil: empty
 	DotEnv   map[string]string
 	Services map[string]Endpoint
 }
 
-// Endpoint is what a client knows of one service.
+// Endpoint is the local address of one service.
 type Endpoint struct {
 	Host   string // numeric
 	Port   int
-	IsOurs bool // it is our listener that has the port
+	IsOurs bool // our listener has the port, not another program
 }
 
 func (e Endpoint) attribute(name string) string {
@@ -32,26 +32,26 @@ func (e Endpoint) attribute(name string) string {
 	return net.JoinHostPort(e.Host, strconv.Itoa(e.Port))
 }
 
-// Variable is a variable with its value.
+// Variable is an environment variable.
 type Variable struct {
 	Name  string
 	Value string
 }
 
-// OmittedEntry is an entry that is left out because it mentions a service whose port is not ours.
+// OmittedEntry is an entry of [env] that is not exported, because it refers to a service whose port another program has.
 type OmittedEntry struct {
 	Name    string
 	Service string
 }
 
-// ResolvedEnv is what became of [env].
+// ResolvedEnv is the result of ResolveEnv.
 type ResolvedEnv struct {
 	Variables []Variable // in the order of the entries
 	Omitted   []OmittedEntry
 	Errors    []Diagnostic // the entries that could not be resolved; they show no value
 }
 
-// ResolveEnv resolves the entries of [env]. Each is resolved by itself: what one sets is not seen by another.
+// ResolveEnv resolves the entries of [env], each by itself: an entry cannot refer to another one.
 func ResolveEnv(entries []EnvEntry, v EnvScope) ResolvedEnv {
 	var r ResolvedEnv
 	for _, entry := range entries {
@@ -83,7 +83,7 @@ func (e EnvEntry) diagnostic(err error) Diagnostic {
 	return Diagnostic{Path: e.Path, Line: e.Line, Col: e.Col, Message: escapeUnprintable(message)}
 }
 
-// foreignService is the first service that t mentions and whose port is somebody else's; empty if there is none.
+// foreignService returns the first service in t whose port another program has; empty if there is none.
 func (v EnvScope) foreignService(t template) string {
 	for ref := range t.references() {
 		if endpoint, known := v.Services[ref.service]; known && !endpoint.IsOurs {
@@ -111,7 +111,7 @@ func (v EnvScope) lookupService(ref *reference) (string, error) {
 	return endpoint.attribute(ref.attr), nil
 }
 
-// explainMissing adds what to do to a missing variable that the user has reason to believe is there.
+// explainMissing adds what to do to the error about a missing variable that looks as if it were set by the config.
 func (v EnvScope) explainMissing(err error, entries []EnvEntry) error {
 	lost, ok := errors.AsType[*missingVariableError](err)
 	if !ok {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestEnvIsResolvedWhereItIsUsed(t *testing.T) {
+func TestResolveEnv_ResolvesEntries(t *testing.T) {
 	entries := []EnvEntry{
 		{Name: "URL", Template: "postgres://${USER:-me}:${PW}@${my-db.addr}/x"},
 		{Name: "HOST", Template: "${my-db.host}"},
@@ -16,7 +16,7 @@ func TestEnvIsResolvedWhereItIsUsed(t *testing.T) {
 		{Name: "DOLLAR", Template: "$$5"},
 	}
 	got := ResolveEnv(entries, EnvScope{
-		Lookup: lookup(map[string]string{"PATH": "/bin", "PW": "env"}),
+		Lookup: lookupIn(map[string]string{"PATH": "/bin", "PW": "env"}),
 		DotEnv: map[string]string{"PW": "dotenv", "USER": "you"},
 		Services: map[string]Endpoint{
 			"my-db": {Host: "::1", Port: 5432, IsOurs: true},
@@ -37,7 +37,7 @@ func TestEnvIsResolvedWhereItIsUsed(t *testing.T) {
 	}
 }
 
-func TestAnEntryThatCannotBeResolvedSaysWhy(t *testing.T) {
+func TestResolveEnv_ReportsWhyAnEntryIsUnresolved(t *testing.T) {
 	got := ResolveEnv([]EnvEntry{
 		{Name: "A", Template: "1"},
 		{Name: "B", Template: "secret ${A}", Path: "/p/" + ConfigName, Line: 3, Col: 5},

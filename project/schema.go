@@ -7,20 +7,20 @@ import (
 	"time"
 )
 
-// field is a key that a service may have, and how it is read. The table below is all there is to know about keys.
+// field is a key that a service may have, and its reader. The tables below define all keys.
 type field struct {
 	name        string
-	types       []string // what it is for: technologies, or in health_check types of check; nil: all
-	required    bool     // of every service that it is for
-	alternative string   // the key beside it that may be there instead of a required one
-	conflicts   []string // the keys beside it that make no sense with it
-	perService  bool     // each service's own: it makes no sense in [defaults]
+	types       []string // the technologies that have it or, in health_check, the types of check; nil: all
+	required    bool     // in every service of these types
+	alternative string   // the key in the same table that may be given instead
+	conflicts   []string // the keys in the same table that cannot be used with it
+	perService  bool     // not allowed in [defaults]
 	fields      []field  // it is a table, of these
 	read        reader   // it is a value
 	example     string   // ends the message that it is missing
 }
 
-// reader puts the value of a node into a service. Its error says what is wrong with the value.
+// reader stores the value of a node in a service. Its error says what is wrong with the value.
 type reader func(*Service, *node) error
 
 var topLevelKeys = []string{"version", "linger", "metrics_port", "defaults", "services", "env"}
@@ -66,7 +66,7 @@ var restartPolicyFields = []field{
 	{name: "max_attempts", read: countReader(0, func(s *Service) *int { return &s.RestartPolicy.MaxAttempts })},
 }
 
-// buildSchema is the keys of a service, with those of the types that the options bring.
+// buildSchema returns the keys of a service, including those of the technologies and health checks in the options.
 func buildSchema(o Options) []field {
 	var known []string
 	for _, technology := range o.Technologies {
@@ -125,7 +125,7 @@ func technologyFields(technologies []TechnologyType, of func(TechnologyType) []K
 	return fields
 }
 
-// serviceKeys are the keys of a technology that stand beside connection.
+// serviceKeys returns the keys of a technology that are in the service's table, not in connection.
 func serviceKeys(technology TechnologyType) (keys []Key) {
 	for _, key := range technology.Keys {
 		if key.BesideConnection {
@@ -135,7 +135,7 @@ func serviceKeys(technology TechnologyType) (keys []Key) {
 	return keys
 }
 
-// connectionKeys are the keys of a technology that stand in connection.
+// connectionKeys returns the keys of a technology that are in connection.
 func connectionKeys(technology TechnologyType) (keys []Key) {
 	for _, key := range technology.Keys {
 		if !key.BesideConnection {
@@ -145,7 +145,7 @@ func connectionKeys(technology TechnologyType) (keys []Key) {
 	return keys
 }
 
-// healthCheckTypeFields are the keys that only some types of health check have, and the type itself.
+// healthCheckTypeFields returns the keys that depend on the type of health check, and the type itself.
 func healthCheckTypeFields(checks []CheckType) []field {
 	names := []string{CheckNone}
 	for _, check := range checks {
@@ -172,12 +172,12 @@ func (k Key) field(of string, settings func(*Service) *Settings) field {
 	}
 }
 
-// appliesTo reports whether the field is for a technology; every field is for an unknown one.
+// appliesTo reports whether a technology has the field; an unknown technology ("") has every field.
 func (f field) appliesTo(technology string) bool {
 	return f.types == nil || technology == "" || slices.Contains(f.types, technology)
 }
 
-// findField is the field called name that suits the technology; failing that, one for another technology.
+// findField returns the field of this name that the technology has, else one of another technology.
 func findField(fields []field, name, technology string) (field, bool) {
 	var found field
 	for _, f := range fields {
@@ -192,7 +192,7 @@ func findField(fields []field, name, technology string) (field, bool) {
 	return found, found.name != ""
 }
 
-// anyReader reads what any field of this name would: which of them a service has depends on its type, and two types may
+// anyReader returns a reader that accepts what any field of this name accepts: which of them a service has depends on its type, and two types may
 // have a key in common and mean different things by it.
 func anyReader(fields []field, name string) reader {
 	return func(s *Service, n *node) (first error) {
@@ -212,7 +212,7 @@ func anyReader(fields []field, name string) reader {
 	}
 }
 
-// suggestKey is the end of a message about an unknown key: what was probably meant, if anything.
+// suggestKey returns the end of a message about an unknown key: the key that was probably meant, if any.
 func suggestKey(name string, fields []field, technology string) string {
 	var names []string
 	for _, f := range fields {
@@ -225,13 +225,13 @@ func suggestKey(name string, fields []field, technology string) string {
 			return didYouMean(f.name + "." + name)
 		}
 	}
-	if near := NearestName(name, names); near != "" {
-		return didYouMean(near)
+	if nearest := NearestName(name, names); nearest != "" {
+		return didYouMean(nearest)
 	}
 	return ""
 }
 
-// listKnownKeys is the end of a message about an unknown key that resembles none: all keys that the table may have.
+// listKnownKeys returns the end of a message about an unknown key that resembles none: all keys of the table.
 func listKnownKeys(fields []field, technology string) string {
 	var names []string
 	for _, f := range fields {
@@ -244,7 +244,7 @@ func listKnownKeys(fields []field, technology string) string {
 
 func didYouMean(name string) string { return fmt.Sprintf("; did you mean %q?", name) }
 
-// joinAlternatives lists words for a message: a, b or c.
+// joinAlternatives joins words for a message: a, b or c.
 func joinAlternatives(words []string) string {
 	if len(words) < 2 {
 		return strings.Join(words, "")

@@ -14,7 +14,7 @@ var (
 	loopback6 = netip.IPv6Loopback()
 )
 
-// FindService is the service called name.
+// FindService returns the service of this name.
 func (p *Project) FindService(name string) (Service, bool) {
 	i := slices.IndexFunc(p.Services, func(s Service) bool { return s.Name == name })
 	if i < 0 {
@@ -23,7 +23,7 @@ func (p *Project) FindService(name string) (Service, bool) {
 	return p.Services[i], true
 }
 
-// Addresses are what the relay of the service listens on: both loopbacks, or only the local address.
+// Addresses are the local addresses of the service: both loopback addresses, or only LocalAddress.
 func (s Service) Addresses() []netip.AddrPort {
 	port := uint16(s.LocalPort)
 	if s.LocalAddress.IsValid() {
@@ -32,7 +32,7 @@ func (s Service) Addresses() []netip.AddrPort {
 	return []netip.AddrPort{netip.AddrPortFrom(loopback4, port), netip.AddrPortFrom(loopback6, port)}
 }
 
-// ListenAddresses are the addresses that the relay of the service is to have: none where it is the far side that listens.
+// ListenAddresses are the addresses on which the relay listens: none if the remote side listens.
 func (s Service) ListenAddresses() []netip.AddrPort {
 	if s.Reverse {
 		return nil
@@ -40,13 +40,13 @@ func (s Service) ListenAddresses() []netip.AddrPort {
 	return s.Addresses()
 }
 
-// Host is the address that clients are told, always numeric.
+// Host is the address for clients, always numeric.
 func (s Service) Host() string { return s.Addresses()[0].Addr().String() }
 
-// Addr is host:port for clients, with brackets where IPv6 wants them.
+// Addr is host:port for clients, an IPv6 address in brackets.
 func (s Service) Addr() string { return net.JoinHostPort(s.Host(), strconv.Itoa(s.LocalPort)) }
 
-// EnvPrefix is what the names of a service's variables begin with: my-db exports MY_DB_HOST and MY_DB_PORT.
+// EnvPrefix is the prefix of a service's variables: my-db exports MY_DB_HOST and MY_DB_PORT.
 func EnvPrefix(service string) string {
 	return strings.ToUpper(strings.ReplaceAll(service, "-", "_"))
 }
@@ -70,7 +70,7 @@ const (
 	defaultIdleTimeout = 15 * time.Minute
 )
 
-// newService is a service of which the file says nothing.
+// newService returns a service with the defaults.
 func newService(name string) Service {
 	return Service{
 		Name:           name,

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func TestAServiceListensOnBothLoopbacksOrWhereItIsTold(t *testing.T) {
+func TestService_ListensOnBothLoopbacksOrLocalAddress(t *testing.T) {
 	s := Service{LocalPort: 80}
 	if got := fmt.Sprintf("%v %s %s", s.Addresses(), s.Host(), s.Addr()); got != "[127.0.0.1:80 [::1]:80] 127.0.0.1 127.0.0.1:80" {
 		t.Error(got)
@@ -18,7 +18,7 @@ func TestAServiceListensOnBothLoopbacksOrWhereItIsTold(t *testing.T) {
 	}
 }
 
-func TestVariablesAreNamedAfterTheirService(t *testing.T) {
+func TestEnvPrefix_IsTheUppercaseServiceName(t *testing.T) {
 	for name, want := range map[string]string{"db": "DB", "my-db": "MY_DB", "_X9": "_X9"} {
 		if got := EnvPrefix(name); got != want {
 			t.Errorf("%s: %s", name, got)
@@ -26,7 +26,7 @@ func TestVariablesAreNamedAfterTheirService(t *testing.T) {
 	}
 }
 
-func TestAServiceIsFoundByName(t *testing.T) {
+func TestProject_FindsServiceByName(t *testing.T) {
 	p := Project{Services: []Service{{Name: "a"}, {Name: "b", LocalPort: 2}}}
 	if s, ok := p.FindService("b"); !ok || s.LocalPort != 2 {
 		t.Errorf("%+v", s)
@@ -36,7 +36,7 @@ func TestAServiceIsFoundByName(t *testing.T) {
 	}
 }
 
-func TestADurationIsTextOrSeconds(t *testing.T) {
+func TestParseDuration_AcceptsTextAndSeconds(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"30s": 30 * time.Second, "1m30s": 90 * time.Second, "30": 30 * time.Second, "0.5": 500 * time.Millisecond, "1ns": 1,
 	} {

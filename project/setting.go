@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// reader is the reader of a key that another package knows, which puts its value into the settings.
+// reader returns a reader that stores the value of the key in the settings.
 func (k Key) reader(settings func(*Service) *Settings) reader {
 	return func(s *Service, n *node) error {
 		at := settings(s)
@@ -31,9 +31,9 @@ func (k Key) reader(settings func(*Service) *Settings) reader {
 func healthCheckSettings(s *Service) *Settings { return &s.HealthCheck.Settings }
 func connectionSettings(s *Service) *Settings  { return &s.Connection.Settings }
 
-// readValue is the node's, of the Go type of the key. Before are the settings so far.
+// readValue returns the node's value in the Go type of the key. before holds the settings read so far.
 func (k Key) readValue(n *node, before Settings) (any, error) {
-	var scratch Service // the readers of the other keys, put to use for these
+	var scratch Service // for the readers of keys, which store into a service
 	switch k.Type {
 	case TypeNumber:
 		var i int
@@ -60,7 +60,7 @@ func (k Key) readValue(n *node, before Settings) (any, error) {
 	return text, err
 }
 
-// textReader is the reader of a key whose value is a string.
+// textReader returns the reader of a key whose value is a string.
 func (k Key) textReader(into *string) reader {
 	at := func(*Service) *string { return into }
 	switch k.Type {
@@ -79,7 +79,7 @@ func (k Key) textReader(into *string) reader {
 	return textReader(at)
 }
 
-// asEntries reads a table whose entries are put over those before.
+// asEntries reads a table; its entries replace those of before.
 func (n *node) asEntries(entry func(name string, value any) (string, error), before map[string]string) (map[string]string, error) {
 	if n.kind != tableKind {
 		return nil, n.typeError("a table")
@@ -97,7 +97,7 @@ func (n *node) asEntries(entry func(name string, value any) (string, error), bef
 	return values, bad.errOrNil()
 }
 
-// asScalar reads a string, a whole number or a truth value.
+// asScalar reads a string, an integer or a boolean.
 func (n *node) asScalar() (any, error) {
 	switch n.kind {
 	case integerKind:
@@ -108,7 +108,7 @@ func (n *node) asScalar() (any, error) {
 	return n.asString()
 }
 
-// asArguments reads an array of strings. An empty one among them is fine, the first is not.
+// asArguments reads an array of strings, of which the first must not be empty.
 func (n *node) asArguments() ([]string, error) {
 	switch {
 	case n.kind != arrayKind:
@@ -193,7 +193,7 @@ func withDefaults(given Settings, keys []Key) Settings {
 	return given
 }
 
-// markSecretSettings keeps what the keys of other packages hold in secret, before any message can show it. What is secret for
+// markSecretSettings marks the values of secret keys, before any message can show them. A key that is secret for
 // one type is for all: the type itself may be what is wrong.
 func (p *parser) markSecretSettings() {
 	for _, n := range append(p.serviceNodes(), p.root.member("defaults")) {

@@ -2,31 +2,31 @@ package project
 
 import "strings"
 
-// Key is a key of a table whose keys depend on a type that another package knows: of health_check for one type of
-// check, of connection for one technology. The parser reads it, says what is wrong with it, and keeps its value.
+// Key is a key that another package defines: of health_check for one type of
+// check, of connection for one technology. The parser reads it, reports its errors, and stores its value in Settings.
 type Key struct {
 	Name             string
 	Type             KeyType
 	Required         bool
-	Alternative      string   // the key beside it that may be there instead of a required one
-	Conflicts        []string // the keys beside it that make no sense with it
-	BesideConnection bool     // of a technology: it stands beside connection, not in it, and each service has its own
-	Values           []string // of a Text: those that there are; nil: any
-	Secret           bool     // never to be shown: every value counts among Project.Secrets
-	// PublicEntries names the entries of a secret Table that may be shown, in any case of letters: masking the name of a host
+	Alternative      string   // the key in the same table that may be given instead of a required one
+	Conflicts        []string // the keys in the same table that cannot be used with it
+	BesideConnection bool     // of a technology: it is in the service's table, not in connection, and not allowed in [defaults]
+	Values           []string // of a TypeText: the allowed values; nil: any
+	Secret           bool     // its values are never shown: they are added to Project.Secrets
+	// PublicEntries names the entries of a secret TypeTable that may be shown, case-insensitively: masking the name of a host
 	// or a media type wherever it stands would hide more than it keeps.
 	PublicEntries []string
-	Default       any // of the Go type that Is names; nil: the zero value
-	// Validate says what is wrong with a value of the right type; nil: nothing can be.
+	Default       any // of the Go type of Type; nil: the zero value
+	// Validate returns what is wrong with a value of the right type; nil: every value is valid.
 	Validate func(value any) error
-	// ReadEntry makes the text of an entry of a Table from its value, a string, an int64 or a bool. A Table that has it is put over
-	// the one in [defaults], entry by entry; nil: values are strings, and the table is replaced as a whole.
+	// ReadEntry returns the text of an entry of a TypeTable for its value, a string, an int64 or a bool. Its entries are merged with
+	// those in [defaults]; nil: values are strings, and the table replaces the one in [defaults].
 	ReadEntry func(name string, value any) (string, error)
 	// Example ends the message about a missing required key: `, for example "redis-cli"`.
 	Example string
 }
 
-// KeyType is what the value of a key is, and the Go type that Settings has it in.
+// KeyType is the type of a key's value, in TOML and in Settings.
 type KeyType int
 
 // The types of keys.
@@ -34,35 +34,35 @@ const (
 	TypeText       KeyType = iota // string
 	TypeNumber                    // int
 	TypeBool                      // bool
-	TypeTextList                  // []string: an array of them, not empty; the first is not empty either
-	TypeTable                     // map[string]string: keys are free
+	TypeTextList                  // []string: an array of strings; neither it nor its first string is empty
+	TypeTable                     // map[string]string with any keys
 	TypeFile                      // string: a path, made absolute; ~ and the project's root are resolved. Its key ends in _file, or is kubeconfig
 	TypeNumberList                // []int: a number, or an array of them
-	TypeArgument                  // string: it becomes an argument of a program, and is not to be taken for an option
-	TypeWord                      // string: an Argument without spaces, as a name or a host is
+	TypeArgument                  // string: an argument of a program, which must not look like an option
+	TypeWord                      // string: a TypeArgument without spaces, such as a name or a host
 	TypePort                      // int: 1-65535
 	TypeRegexp                    // string: a regular expression
 )
 
-// CheckType is a type of health check: its name, and the keys that it has besides those of every check.
+// CheckType is a type of health check: its name, and its keys besides those of every check.
 type CheckType struct {
 	Name string
 	Keys []Key
 }
 
-// TechnologyType is a technology: its name, and the keys that its services have.
+// TechnologyType is a technology: its name, and the keys of its services.
 type TechnologyType struct {
 	Name                  string
-	HasRemotePort         bool   // it has a remote_port, and that is required
-	RemotePortAlternative string // the key of connection that may be there instead of it; empty: none may
+	HasRemotePort         bool   // its services have a remote_port, which is required
+	RemotePortAlternative string // the key of connection that may be given instead; empty: none
 	SupportsPortNames     bool   // its remote_port may be a name
 	Keys                  []Key
-	// Finish fills in what depends on several keys, and rejects keys that do not go together. What is wrong with a single
-	// key has been reported, and its value is missing. Nil: there is nothing of that.
+	// Finish fills in what depends on several keys, and rejects keys that cannot be used together. Errors in single
+	// keys have been reported, and their values are missing. It may be nil.
 	Finish func(s *Service, keys GivenKeys)
 }
 
-// GivenKeys is the keys that a config gives a service, itself or by [defaults].
+// GivenKeys are the keys that the config sets for a service, in its table or in [defaults].
 type GivenKeys struct {
 	report *report
 	table  *node
@@ -72,7 +72,7 @@ type GivenKeys struct {
 // Has reports whether a key is given, as in "connection.host".
 func (g GivenKeys) Has(key string) bool { return g.keys[key] }
 
-// RejectKey reports that a key that is given makes no sense, at the key, or at the service where it comes from [defaults].
+// RejectKey reports an error at a given key, or at the service if the key comes from [defaults].
 func (g GivenKeys) RejectKey(key, why string) {
 	at := g.table.member(strings.Split(key, ".")...)
 	if at == nil {

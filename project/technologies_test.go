@@ -11,14 +11,14 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// The tests of package project cannot import those who import it.
+// The tests of package project cannot import packages that import it.
 func init() {
 	project.BuiltIn = []project.TechnologyType{
 		kubectl.Technology.TechnologyType, ssh.Technology.TechnologyType, tcp.Technology.TechnologyType, command.Technology.TechnologyType,
 	}
 }
 
-func TestTechnologyType_EveryKeyThatNamesAFileIsCoveredByTrust(t *testing.T) {
+func TestTechnologyType_FileKeysAreCoveredByTrust(t *testing.T) {
 	for _, technology := range project.BuiltIn {
 		for _, key := range technology.Keys {
 			covered := strings.HasSuffix(key.Name, "_file") || key.Name == "kubeconfig" // which is looked for in a config that nobody has allowed yet

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// template is a string value taken apart: literal text and references, in turn.
+// template is a parsed string value: literal text and references, in turn.
 type template []part
 
 type part struct {
@@ -31,7 +31,7 @@ var (
 	namePrefixPattern   = lazyRegexp(`^[A-Za-z0-9_.-]*`)
 )
 
-// maxNesting is how deep defaults may stand in defaults.
+// maxNesting is the limit for defaults within defaults.
 const maxNesting = 8
 
 var (
@@ -43,7 +43,7 @@ var (
 	errAttr    = errors.New("invalid reference to a service: use host, port or addr after the dot")
 )
 
-// parseTemplate takes text apart. Its errors quote nothing of the text, which may be a password.
+// parseTemplate parses text. Its errors quote nothing of the text, which may be a password.
 func parseTemplate(text string) (template, error) {
 	t, rest, err := parseUntil(text, false, 0)
 	if err == nil && rest != "" {
@@ -84,7 +84,7 @@ func parseUntil(text string, inDefault bool, depth int) (t template, rest string
 	}
 }
 
-// appendLiteral is t with text after it.
+// appendLiteral returns t with text appended.
 func (t template) appendLiteral(text string) template {
 	if text == "" {
 		return t
@@ -164,13 +164,13 @@ func (t template) visitReferences(yield func(*reference) bool) bool {
 	return true
 }
 
-// resolver is what references mean.
+// resolver returns the values of references.
 type resolver struct {
 	variable func(name string) (string, bool)
 	service  func(ref *reference) (string, error)
 }
 
-// missingVariableError is a variable that is set nowhere.
+// missingVariableError reports a variable that is set nowhere.
 type missingVariableError struct {
 	name    string
 	message string // the config's own
@@ -183,7 +183,7 @@ func (e *missingVariableError) Error() string {
 	return fmt.Sprintf("variable %s is not set in the environment or in %s", e.name, EnvName)
 }
 
-// resolve puts the text together again.
+// resolve returns the text with every reference replaced by its value.
 func (t template) resolve(in resolver) (string, error) {
 	var b strings.Builder
 	for _, p := range t {
@@ -214,7 +214,7 @@ func (p part) resolve(in resolver) (string, error) {
 	return value, nil
 }
 
-// constantText is text with its $$ undone, if it has no references.
+// constantText returns text with each $$ replaced by $; false if it has references.
 func constantText(text string) (string, bool) {
 	t, err := parseTemplate(text)
 	for range t.references() {

@@ -8,7 +8,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestDoubledDollarsGiveTheTextBack(t *testing.T) {
+func TestTemplate_DoubleDollarIsLiteral(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.OneOf(rapid.String(), rapid.StringMatching(`[${}:?a.-]*`)).Draw(t, "text")
 		parsed, err := parseTemplate(strings.ReplaceAll(text, "$", "$$"))
@@ -21,22 +21,22 @@ func TestDoubledDollarsGiveTheTextBack(t *testing.T) {
 	})
 }
 
-func TestAValueIsNotInterpolatedAgain(t *testing.T) {
+func TestTemplate_ValuesAreNotInterpolatedAgain(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		value := rapid.StringMatching(`[${}A:-]{0,8}`).Draw(t, "value")
 		parsed, err := parseTemplate("<${A}>")
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := parsed.resolve(resolver{variable: lookup(map[string]string{"A": value})})
+		got, err := parsed.resolve(resolver{variable: lookupIn(map[string]string{"A": value})})
 		if got != "<"+value+">" || err != nil {
 			t.Fatalf("%q became %q, %v", value, got, err)
 		}
 	})
 }
 
-func TestAMissingVariableIsNeverEmpty(t *testing.T) {
-	env := lookup(map[string]string{"SET": "set", "EMPTY": ""})
+func TestTemplate_MissingVariableIsAnError(t *testing.T) {
+	env := lookupIn(map[string]string{"SET": "set", "EMPTY": ""})
 	for text, want := range map[string]string{
 		"${SET}": "set", "${EMPTY}": "", "${EMPTY:-x}": "x", "${UNSET:-x}": "x", "${SET:-x}": "set",
 		"${UNSET:-}": "", "${UNSET:-a$$b}": "a$b", "${UNSET:-${SET}-${EMPTY:-y}}": "set-y", "a$b$": "a$b$",

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// userKey is a key of a user's config, and how it is read.
+// userKey is a key of a user's config, and its reader.
 type userKey struct {
 	name string
 	keys []userKey // it is a table, of these
@@ -85,7 +85,7 @@ func (r *report) reportError(n *node, err error) {
 	}
 }
 
-// suggestUserKey is the end of the message about an unknown key. A key of a table may have been put outside of it.
+// suggestUserKey returns the end of the message about an unknown key. A key of a table may have been written outside of it.
 func suggestUserKey(name string, keys []userKey) string {
 	var names []string
 	for _, key := range keys {
@@ -99,15 +99,15 @@ func suggestUserKey(name string, keys []userKey) string {
 	return suggestNearest(name, names)
 }
 
-// suggestNearest asks whether the nearest name was meant, if there is one.
+// suggestNearest returns the end of a message that suggests the nearest name, if there is one.
 func suggestNearest(name string, names []string) string {
-	if near := NearestName(name, names); near != "" {
-		return didYouMean(near)
+	if nearest := NearestName(name, names); nearest != "" {
+		return didYouMean(nearest)
 	}
 	return ""
 }
 
-// readOneOf reads one of the words.
+// readOneOf reads a string that must be one of words.
 func readOneOf(n *node, what string, words []string) (string, error) {
 	word, err := n.asString()
 	if err == nil && !slices.Contains(words, word) {
@@ -168,7 +168,7 @@ func readMaxSize(u *UserConfig, n *node) error {
 	return nil
 }
 
-// splitUnit takes the unit off a size.
+// splitUnit splits a size into its number and its unit in bytes.
 func splitUnit(text string) (number string, unit int64) {
 	for i, suffix := range []string{"KB", "MB", "GB"} {
 		if number, ok := strings.CutSuffix(strings.ToUpper(text), suffix); ok {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// quoted is the node's text for a message.
+// quoted returns the node's text for a message: masked, in quotes, and truncated.
 func (n *node) quoted() string {
 	if n.isSecret {
 		return strconv.Quote(mask)
@@ -19,12 +19,12 @@ func (n *node) quoted() string {
 	return quoteMasked(n.text, n.doc.secrets)
 }
 
-// typeError is the error about a value of the wrong type.
+// typeError returns the error about a value of the wrong type.
 func (n *node) typeError(what string) error {
 	return fmt.Errorf("must be %s, not %s%s", what, n.kind, n.quotingAdvice(what))
 }
 
-// quotingAdvice is the end of the message about a value that only has quotes too many or too few.
+// quotingAdvice returns the end of the message about a value that lacks quotes, or must not have them.
 func (n *node) quotingAdvice(want string) string {
 	switch n.kind {
 	case integerKind, floatKind, boolKind, dateKind:
@@ -77,7 +77,7 @@ func (n *node) asFloat() (float64, error) {
 	return 0, n.typeError("a number")
 }
 
-// textReader reads any string but the empty one.
+// textReader returns a reader of a string that is not empty.
 func textReader(target func(*Service) *string) reader {
 	return func(s *Service, n *node) (err error) {
 		*target(s), err = n.asString()
@@ -85,7 +85,7 @@ func textReader(target func(*Service) *string) reader {
 	}
 }
 
-// argumentReader reads what becomes an argument of a tool: it must not be taken for an option.
+// argumentReader returns a reader of an argument for a program, which must not look like an option.
 func argumentReader(target func(*Service) *string) reader {
 	return func(s *Service, n *node) (err error) {
 		if *target(s), err = n.asString(); strings.HasPrefix(*target(s), "-") {
@@ -97,7 +97,7 @@ func argumentReader(target func(*Service) *string) reader {
 
 var blankPattern = lazyRegexp(`[\s\x00-\x1f\x7f]`)
 
-// wordReader reads an argument without spaces: a name, a host.
+// wordReader returns a reader of an argument without spaces, such as a name or a host.
 func wordReader(target func(*Service) *string) reader {
 	return func(s *Service, n *node) error {
 		if err := argumentReader(target)(s, n); err != nil {
@@ -110,7 +110,7 @@ func wordReader(target func(*Service) *string) reader {
 	}
 }
 
-// choiceReader reads one of the values.
+// choiceReader returns a reader of a string that must be one of values.
 func choiceReader(target func(*Service) *string, values []string) reader {
 	return func(s *Service, n *node) error {
 		value, err := n.asString()
@@ -119,8 +119,8 @@ func choiceReader(target func(*Service) *string, values []string) reader {
 		}
 		if !slices.Contains(values, value) {
 			hint := ""
-			if near := NearestName(value, values); near != "" {
-				hint = didYouMean(near)
+			if nearest := NearestName(value, values); nearest != "" {
+				hint = didYouMean(nearest)
 			}
 			return fmt.Errorf("invalid %s %s: must be %s%s", n.name, n.quoted(), joinAlternatives(values), hint)
 		}
@@ -178,7 +178,7 @@ func (n *node) asDuration() (time.Duration, error) {
 	return 0, errDuration
 }
 
-// ParseDuration reads a duration as the user writes it, "30s" or a number of seconds. It is always more than zero.
+// ParseDuration parses "30s" or a number of seconds. The result is always positive.
 func ParseDuration(text string) (time.Duration, error) {
 	if f, err := strconv.ParseFloat(text, 64); err == nil {
 		return durationOfSeconds(f)
@@ -197,7 +197,7 @@ func durationOfSeconds(f float64) (time.Duration, error) {
 	return time.Duration(d), nil
 }
 
-// listReader reads an array of strings, which may be empty.
+// listReader returns a reader of an array of strings, which may be empty.
 func listReader(target func(*Service) *[]string) reader {
 	return func(s *Service, n *node) error {
 		if n.kind != arrayKind {
@@ -232,7 +232,7 @@ func (b itemErrors) append(n *node, err error) itemErrors {
 	return append(b, itemError{n, err})
 }
 
-// errOrNil is nil where there are none.
+// errOrNil returns nil if there are no errors.
 func (b itemErrors) errOrNil() error {
 	if len(b) == 0 {
 		return nil
@@ -240,7 +240,7 @@ func (b itemErrors) errOrNil() error {
 	return b
 }
 
-// fileReader reads the name of a file and makes it absolute.
+// fileReader returns a reader of a file's path, which it makes absolute.
 func fileReader(target func(*Service) *string) reader {
 	return func(s *Service, n *node) error {
 		name, err := n.asString()

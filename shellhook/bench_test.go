@@ -51,7 +51,7 @@ func BenchmarkPrompt(b *testing.B) {
 	if err := os.WriteFile(filepath.Join(root, ".localport.toml"), nil, 0o600); err != nil {
 		b.Fatal(err)
 	}
-	look(root, state)
+	recordStamps(root, state)
 	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "LANG=C.UTF-8", "DIRENV_LOG_FORMAT="}
 	stat, _ := os.ReadFile("/proc/self/stat")
 	start := "0"
@@ -68,8 +68,8 @@ func BenchmarkPrompt(b *testing.B) {
 			b.Fatal(err)
 		}
 		outside := sh.Hook("/nowhere/localport") + "\ncd " + dir
-		inside := sh.Hook("/nowhere/localport") + "\ncd " + root + "\n" + sh.Set(shellhook.Root, root) +
-			sh.Set(shellhook.Dir, state) + sh.Set(shellhook.Line, line)
+		inside := sh.Hook("/nowhere/localport") + "\ncd " + root + "\n" + sh.Set(shellhook.RootVariable, root) +
+			sh.Set(shellhook.DirVariable, state) + sh.Set(shellhook.LineVariable, line)
 		b.Run(shell, func(b *testing.B) {
 			if _, err := exec.LookPath(shell); err != nil {
 				b.Skipf("%s is not installed", shell)

@@ -26,8 +26,8 @@ func (fish) Hook(exe string) string {
 	return "set -gu __localport_exe " + quoteFish(exe) + "\n" + hookFish
 }
 
-// quoteFish makes one word of any value. In fish's single quotes the backslash is special too, and only before itself
-// and the quote. Bytes that are not UTF-8 stand outside of the quotes as \XHH, which is a byte in every version.
+// quoteFish quotes a value as one word. In fish's single quotes the backslash is special too, but only before itself
+// and the quote. Bytes that are not UTF-8 are written outside the quotes as \XHH, which is one byte in every version.
 func quoteFish(value string) string {
 	var b strings.Builder
 	b.WriteByte('\'')

@@ -51,8 +51,8 @@ func (tr trace) processes() (lines []string) {
 	return lines
 }
 
-func TestNoProcessIsStartedWhenNothingChanged(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_StartsNoProcessWhenNothingChanged(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		tr := newTrace(t)
 		root, sub := w.project("p"), w.mkdir("p/sub/deep")
 		one, two := w.mkdir("one"), w.mkdir("two/deep")

@@ -10,30 +10,30 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-func TestEnteringAndLeavingAProjectLooksOnceEach(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_ExportsOnceOnEnteringAndLeaving(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root, sub := w.project("p"), w.mkdir("p/a/b")
 		s := w.start(shell)
-		if calls := w.calls(); calls != nil {
+		if calls := w.recordedExports(); calls != nil {
 			t.Fatalf("looked outside of any project: %v", calls)
 		}
 
-		w.expectLooks(s, cd(sub), 1)
-		if got := in(s); got != root {
+		w.expectExports(s, cd(sub), 1)
+		if got := projectOfShell(s); got != root {
 			t.Errorf("after cd into the project PROJECT is %q, want %q", got, root)
 		}
 		w.expectQuiet(s)
-		w.expectLooks(s, "cd ..", 0)
-		w.expectLooks(s, cd(root), 0)
+		w.expectExports(s, "cd ..", 0)
+		w.expectExports(s, cd(root), 0)
 		w.expectQuiet(s)
-		w.expectLooks(s, "cd ..", 1)
-		if got := in(s); got != "" {
+		w.expectExports(s, "cd ..", 1)
+		if got := projectOfShell(s); got != "" {
 			t.Errorf("after leaving the project PROJECT is %q", got)
 		}
-		w.expectLooks(s, "cd /", 0)
-		w.expectLooks(s, cd(w.dir), 0)
+		w.expectExports(s, "cd /", 0)
+		w.expectExports(s, cd(w.dir), 0)
 
-		calls := w.calls()
+		calls := w.recordedExports()
 		want := []string{"export", shell, "--pid", "", "--root", "", "--line", "", "--told", "", "--retry", ""}
 		for i, c := range calls {
 			got := slices.Clone(c.Args)
@@ -51,23 +51,23 @@ func TestEnteringAndLeavingAProjectLooksOnceEach(t *testing.T) {
 	})
 }
 
-func TestNestedProjectsAreTheNearestOne(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_UsesTheNearestProject(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		outer, inner := w.project("outer"), w.project("outer/deep/inner")
 		s := w.start(shell)
 		for _, step := range []struct{ to, want string }{
 			{outer, outer}, {inner, inner}, {filepath.Dir(inner), outer}, {inner, inner}, {w.dir, ""},
 		} {
-			w.expectLooks(s, cd(step.to), 1)
-			if got := in(s); got != step.want {
+			w.expectExports(s, cd(step.to), 1)
+			if got := projectOfShell(s); got != step.want {
 				t.Errorf("in %s PROJECT is %q, want %q", step.to, got, step.want)
 			}
 		}
 	})
 }
 
-func TestCdTakesEffectWithinTheCommandLine(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_CdTakesEffectWithinTheCommandLine(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		s := w.start(shell)
 		assign := map[string]string{"zsh": "then=$PROJECT", "fish": "set then $PROJECT"}[shell]
@@ -78,7 +78,7 @@ func TestCdTakesEffectWithinTheCommandLine(t *testing.T) {
 	}, "zsh", "fish") // bash has no event for cd
 }
 
-func TestAPromptSeesEveryChangeOfAFile(t *testing.T) {
+func TestHook_DetectsEveryFileChange(t *testing.T) {
 	// 1 ns is enough: all of bash 5, zsh 5.9 and fish 3.6 compare nanoseconds.
 	then := time.Date(2024, 1, 1, 0, 0, 0, 500, time.UTC)
 	at := func(path string, when time.Time) {
@@ -87,7 +87,7 @@ func TestAPromptSeesEveryChangeOfAFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root, sub := w.project("p"), w.mkdir("p/sub")
 		at(filepath.Join(root, ".localport.toml"), then)
 		s := w.start(shell)
@@ -95,7 +95,7 @@ func TestAPromptSeesEveryChangeOfAFile(t *testing.T) {
 		change := func(what string, do func()) {
 			t.Helper()
 			do()
-			if got := w.looks(func() { s.Run("true") }); got != 1 {
+			if got := w.countExports(func() { s.Run("true") }); got != 1 {
 				t.Errorf("%s: looked %d times, want 1", what, got)
 			}
 			w.expectQuiet(s)
@@ -109,32 +109,32 @@ func TestAPromptSeesEveryChangeOfAFile(t *testing.T) {
 			change(name+" is 1 ns older", func() { at(path, then) })
 			change(name+" vanished", func() { _ = os.Remove(path) })
 			if name == ".localport.toml" {
-				if got := in(s); got != "" {
+				if got := projectOfShell(s); got != "" {
 					t.Errorf("the project is gone but PROJECT is %q", got)
 				}
 				w.write(path)
-				w.expectLooks(s, "cd ..", 1)
+				w.expectExports(s, "cd ..", 1)
 			}
 		}
 	})
 }
 
-func TestAProjectThatAppearsAroundTheShellIsEntered(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_EntersAProjectThatAppears(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		here := w.mkdir("here")
 		s := w.start(shell)
 		s.Run(cd(here))
 		w.project("here")
-		w.expectLooks(s, "true", 1)
-		if got := in(s); got != here {
+		w.expectExports(s, "true", 1)
+		if got := projectOfShell(s); got != here {
 			t.Errorf("PROJECT is %q, want %q", got, here)
 		}
 		w.expectQuiet(s)
 	})
 }
 
-func TestAProjectThatMovedIsFoundAgain(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_FindsAMovedProject(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		old := w.project("old")
 		s := w.start(shell)
 		s.Run(cd(old))
@@ -142,35 +142,35 @@ func TestAProjectThatMovedIsFoundAgain(t *testing.T) {
 		if err := os.Rename(old, moved); err != nil {
 			t.Fatal(err)
 		}
-		w.expectLooks(s, "true", 1)
-		if got := in(s); got != moved {
+		w.expectExports(s, "true", 1)
+		if got := projectOfShell(s); got != moved {
 			t.Errorf("PROJECT is %q, want %q", got, moved)
 		}
 		w.expectQuiet(s)
 	})
 }
 
-func TestTheFirstPromptLooksWhenThereIsSomethingToSee(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_FirstPromptExportsOnlyWhenNeeded(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		s := w.startWith(shellpty.Config{Shell: shell, RC: w.rc(shell), Dir: root})
-		if calls := w.calls(); len(calls) != 1 || in(s) != root {
-			t.Errorf("a shell that starts in a project looked %d times; PROJECT is %q", len(calls), in(s))
+		if calls := w.recordedExports(); len(calls) != 1 || projectOfShell(s) != root {
+			t.Errorf("a shell that starts in a project looked %d times; PROJECT is %q", len(calls), projectOfShell(s))
 		}
 
 		// A shell started from a project but outside of it has the project's variables to give back.
 		nested := w.startWith(shellpty.Config{
 			Shell: shell, RC: w.rc(shell), Env: []string{"LOCALPORT_DIFF=" + root, "PROJECT=" + root},
 		})
-		if calls := w.calls(); len(calls) != 2 || in(nested) != "" {
-			t.Errorf("a nested shell looked %d times; PROJECT is %q", len(calls)-1, in(nested))
+		if calls := w.recordedExports(); len(calls) != 2 || projectOfShell(nested) != "" {
+			t.Errorf("a nested shell looked %d times; PROJECT is %q", len(calls)-1, projectOfShell(nested))
 		}
 		w.expectQuiet(nested)
 	})
 }
 
-func TestASymlinkedProjectIsTheSameProject(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_TreatsASymlinkedProjectAsTheSame(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root, _ := w.project("p"), w.mkdir("p/sub")
 		link, deep := filepath.Join(w.dir, "link"), filepath.Join(w.dir, "deep")
 		for at, to := range map[string]string{link: root, deep: filepath.Join(root, "sub")} {
@@ -179,18 +179,18 @@ func TestASymlinkedProjectIsTheSameProject(t *testing.T) {
 			}
 		}
 		s := w.start(shell)
-		w.expectLooks(s, cd(link), 1)
-		if got := in(s); got != root {
+		w.expectExports(s, cd(link), 1)
+		if got := projectOfShell(s); got != root {
 			t.Errorf("through the link PROJECT is %q, want the physical %q", got, root)
 		}
-		w.expectLooks(s, cd(root), 0)
-		w.expectLooks(s, cd(deep), 0) // its parent by name is no project, its parent on disk is
+		w.expectExports(s, cd(root), 0)
+		w.expectExports(s, cd(deep), 0) // its parent by name is no project, its parent on disk is
 		w.expectQuiet(s)
 	})
 }
 
-func TestADeletedDirectoryIsQuiet(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_IsSilentInADeletedDirectory(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root, sub := w.project("p"), w.mkdir("p/sub/sub")
 		s := w.start(shell)
 		s.Run(cd(sub))
@@ -211,20 +211,20 @@ func TestADeletedDirectoryIsQuiet(t *testing.T) {
 	})
 }
 
-func TestOddNamesOfDirectories(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_HandlesUnusualDirectoryNames(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		s := w.start(shell)
 		for _, name := range []string{
 			"two words", "it's", `"double"`, "$HOME `x` $(x)", "new\nline", "- -e", "größe 日本", "*?[a]", "\x01\x7f~!#%",
 		} {
 			root := w.project(name)
-			w.expectLooks(s, cd(root), 1)
-			if got := in(s); got != root {
+			w.expectExports(s, cd(root), 1)
+			if got := projectOfShell(s); got != root {
 				t.Errorf("PROJECT is %q, want %q", got, root)
 			}
 			w.expectQuiet(s)
-			w.expectLooks(s, cd(w.mkdir(name+"/sub")), 0)
-			w.expectLooks(s, cd(w.dir), 1)
+			w.expectExports(s, cd(w.mkdir(name+"/sub")), 0)
+			w.expectExports(s, cd(w.dir), 1)
 		}
 	})
 }

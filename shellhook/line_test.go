@@ -56,38 +56,38 @@ func (p *process) end() {
 
 func (p *process) line(n int) string { return fmt.Sprintf("%d %d %s", n, p.pid, p.start) }
 
-func TestAPromptSeesThatTheLineChanged(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_DetectsAChangedLine(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		s := w.start(shell)
 		s.Run(cd(root))
 		for _, line := range []string{"1 0 0", "2 0 0", "1 0 0"} {
 			w.setLine(root, line)
-			w.expectLooks(s, "true", 1)
+			w.expectExports(s, "true", 1)
 			w.expectQuiet(s)
 		}
 		if err := os.Remove(filepath.Join(stateDir(filepath.Dir(w.exe), root), "prompt")); err != nil {
 			t.Fatal(err)
 		}
-		w.expectLooks(s, "true", 1)
+		w.expectExports(s, "true", 1)
 		w.expectQuiet(s)
 
 		w.setLine(root, "3 0 0")
-		w.expectLooks(s, "cd .", 1) // at a cd as well
+		w.expectExports(s, "cd .", 1) // at a cd as well
 		s.Run(cd(w.dir))
 		w.setLine(root, "4 0 0")
 		w.expectQuiet(s) // none of our business any more
 	})
 }
 
-// A named pipe would keep a shell that reads it waiting for good.
-func TestHook_TakesALineThatIsNoFileForNone(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+// A named pipe would block a shell that reads it.
+func TestHook_IgnoresALineThatIsNotARegularFile(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		s := w.start(shell)
 		s.Run(cd(root))
 		w.setLine(root, "1 0 0")
-		w.expectLooks(s, "true", 1)
+		w.expectExports(s, "true", 1)
 		path := filepath.Join(stateDir(filepath.Dir(w.exe), root), "prompt")
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
@@ -95,13 +95,13 @@ func TestHook_TakesALineThatIsNoFileForNone(t *testing.T) {
 		if err := syscall.Mkfifo(path, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		w.expectLooks(s, "true", 1)
+		w.expectExports(s, "true", 1)
 		w.expectQuiet(s)
 	})
 }
 
-func TestAReasonThatALookCannotSettleIsDropped(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_StopsExportingForAnUnresolvedReason(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		dead := startProcess(t, "localport-x")
 		dead.end()
@@ -111,41 +111,41 @@ func TestAReasonThatALookCannotSettleIsDropped(t *testing.T) {
 		s.Run("true") // the line is new
 		if shell != "fish" || runtime.GOOS == "linux" {
 			for range 3 {
-				w.expectLooks(s, "true", 1)
+				w.expectExports(s, "true", 1)
 			}
 		}
 		w.expectQuiet(s)
 		w.setLine(root, "2 0 0")
-		w.expectLooks(s, "true", 1)
+		w.expectExports(s, "true", 1)
 		w.expectQuiet(s)
 	})
 }
 
-func TestALookThatFailsIsNotRepeatedAtEveryPrompt(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_DoesNotRepeatAFailedExportAtEveryPrompt(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
-		mend := w.flag("fail", "")
+		mend := w.setBehaviour("fail", "")
 		s := w.start(shell)
-		w.expectLooks(s, cd(root), 1)
+		w.expectExports(s, cd(root), 1)
 		w.expectQuiet(s)
 		w.expectQuiet(s)
 		mend()
 		w.expectQuiet(s)
-		w.expectLooks(s, "cd ..", 0)
-		w.expectLooks(s, cd(root), 1)
-		if got := in(s); got != root {
+		w.expectExports(s, "cd ..", 0)
+		w.expectExports(s, cd(root), 1)
+		if got := projectOfShell(s); got != root {
 			t.Errorf("PROJECT is %q, want %q", got, root)
 		}
 
-		defer w.flag("fail", "")()
+		defer w.setBehaviour("fail", "")()
 		w.write(filepath.Join(root, ".env"))
-		w.expectLooks(s, "true", 1)
+		w.expectExports(s, "true", 1)
 		w.expectQuiet(s)
 	})
 }
 
-func TestWithoutTheProgramTheHookIsSilent(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_IsSilentWithoutTheProgram(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		s := w.start(shell)
 		if err := os.Remove(w.exe); err != nil {
@@ -159,9 +159,9 @@ func TestWithoutTheProgramTheHookIsSilent(t *testing.T) {
 	})
 }
 
-func TestWhatTheProgramSaysIsShown(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
-		defer w.flag("say", "localport: not allowed\n")()
+func TestHook_ShowsTheProgramsMessages(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
+		defer w.setBehaviour("say", "localport: not allowed\n")()
 		root := w.project("p")
 		s := w.start(shell)
 		s.Run(cd(root))
@@ -171,14 +171,14 @@ func TestWhatTheProgramSaysIsShown(t *testing.T) {
 	})
 }
 
-func TestALookThatHangsCanBeInterrupted(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestHook_HangingExportCanBeInterrupted(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
-		release := w.flag("hang", "")
+		release := w.setBehaviour("hang", "")
 		s := w.start(shell)
 		s.Type(cd(root) + "\r")
 		deadline := time.Now().Add(20 * time.Second)
-		for len(w.calls()) == 0 { // nothing in the shell can tell: it waits
+		for len(w.recordedExports()) == 0 { // nothing in the shell can tell: it waits
 			if time.Now().After(deadline) {
 				t.Fatalf("no look; on the screen:\n%s", s.Screen())
 			}
@@ -187,8 +187,8 @@ func TestALookThatHangsCanBeInterrupted(t *testing.T) {
 		release()
 		s.Type("\x03")
 		s.AwaitPrompt()
-		w.expectLooks(s, "cd /; "+cd(root), map[string]int{"bash": 0, "zsh": 2, "fish": 2}[shell])
-		if got := in(s); got != root {
+		w.expectExports(s, "cd /; "+cd(root), map[string]int{"bash": 0, "zsh": 2, "fish": 2}[shell])
+		if got := projectOfShell(s); got != root {
 			t.Errorf("PROJECT is %q, want %q", got, root)
 		}
 		w.expectQuiet(s)

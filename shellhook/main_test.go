@@ -9,11 +9,11 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestMain lets the test binary play other programs: localport, when it is called by that name, and a process that
+// TestMain lets the test binary act as other programs: localport, when it is called by that name, and a process that
 // runs until its standard input ends.
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "localport" {
-		os.Exit(localport(os.Args[1:]))
+		os.Exit(runFakeLocalport(os.Args[1:]))
 	}
 	if len(os.Args) > 1 && os.Args[1] == "play-waiting" {
 		_, _ = io.Copy(io.Discard, os.Stdin)

@@ -11,13 +11,13 @@ var hookBash string
 //go:embed hook.zsh
 var hookZsh string
 
-// Quote makes one word of any value, for POSIX sh and the shells that descend from it: single quotes, in which only
-// the single quote itself is special.
+// Quote quotes a value as one word for POSIX shells: in single quotes, in which only
+// the single quote is special.
 func Quote(value string) string {
 	return "'" + strings.ReplaceAll(value, "'", `'\''`) + "'"
 }
 
-// export and unset are quoted against aliases of those names.
+// The backslash in \export and \unset prevents the expansion of aliases.
 
 type bash struct{}
 
@@ -25,7 +25,7 @@ func (bash) Name() string { return "bash" }
 
 func (bash) Export(name, value string) string { return statement(`\export `, name, "="+Quote(value)) }
 
-// Unset names variables only: without -v, a function of that name would go instead.
+// Unset uses -v, because without it a function of that name could be removed instead.
 func (bash) Unset(name string) string { return statement(`\unset -v `, name, "") }
 
 func (bash) Set(name, value string) string { return statement("", name, "="+Quote(value)) }
@@ -44,7 +44,7 @@ func (zsh) Set(name, value string) string {
 	return statement(`\typeset -g +x `, name, "="+Quote(value))
 }
 
-// Hook is parsed, and its functions run, under zsh's own options and without aliases, whatever the user has set.
+// Hook uses emulate, so that it is parsed and its functions run with zsh's default options and without aliases.
 func (zsh) Hook(exe string) string {
 	text := "__localport_exe=" + Quote(exe) + "\n" + hookZsh
 	return `\builtin emulate -R zsh -o no_aliases -c ` + Quote(text) + "\n"

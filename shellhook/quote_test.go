@@ -14,7 +14,7 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-// tricky values, beside every byte alone and in company.
+// Values with special characters, and every byte alone and among others.
 func trickyValues() (values []string) {
 	for b := 1; b < 256; b++ {
 		c := string([]byte{byte(b)})
@@ -110,13 +110,13 @@ func compare(t testingT, got, want []string) {
 	}
 }
 
-func TestEveryByteComesBackFromTheShell(t *testing.T) {
+func TestQuote_RoundTripsEveryByte(t *testing.T) {
 	eachLocale(t, func(t *testing.T, shell, locale string) {
 		compare(t, roundTrip(t, t.TempDir(), shell, locale, trickyValues()), trickyValues())
 	})
 }
 
-func TestEveryStringComesBackFromTheShell(t *testing.T) {
+func TestQuote_RoundTripsEveryString(t *testing.T) {
 	without0 := func(s string) string { return strings.ReplaceAll(s, "\x00", "") }
 	value := rapid.OneOf(
 		rapid.Map(rapid.String(), without0),
@@ -132,8 +132,8 @@ func TestEveryStringComesBackFromTheShell(t *testing.T) {
 	})
 }
 
-func TestSetReachesTheShellAloneAndUnsetEndsIt(t *testing.T) {
-	eachShell(t, func(t *testing.T, shell string, w *world) {
+func TestSet_IsNotExportedAndUnsetRemoves(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		sh, err := shellhook.Lookup(shell)
 		if err != nil {
 			t.Fatal(err)
@@ -171,7 +171,7 @@ func TestSetReachesTheShellAloneAndUnsetEndsIt(t *testing.T) {
 	})
 }
 
-func TestWhatIsNoNameIsNoStatement(t *testing.T) {
+func TestShell_InvalidNameYieldsNoStatement(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		sh, err := shellhook.Lookup(shell)
 		if err != nil {
@@ -185,16 +185,16 @@ func TestWhatIsNoNameIsNoStatement(t *testing.T) {
 	}
 }
 
-func TestLookupNamesTheKnownShells(t *testing.T) {
+func TestLookup_FindsShellsByNameAndListsThem(t *testing.T) {
 	for name, want := range map[string]string{"bash": "bash", "/usr/bin/fish": "fish", "-zsh": "zsh"} {
 		if sh, err := shellhook.Lookup(name); err != nil || sh.Name() != want {
 			t.Errorf("Lookup(%q) = %v, %v", name, sh, err)
 		}
 	}
 	for name, want := range map[string]string{
-		"bsh":        `look up shell "bsh": want bash, zsh or fish`,
-		"powershell": `look up shell "powershell": want bash, zsh or fish`,
-		"":           `look up shell "": want bash, zsh or fish`,
+		"bsh":        `unsupported shell "bsh" (bash, zsh, fish)`,
+		"powershell": `unsupported shell "powershell" (bash, zsh, fish)`,
+		"":           `unsupported shell "" (bash, zsh, fish)`,
 	} {
 		if _, err := shellhook.Lookup(name); err == nil || err.Error() != want {
 			t.Errorf("Lookup(%q): %v, want %s", name, err, want)

@@ -1,13 +1,13 @@
-// Package shellhook speaks the shells' languages: the hooks that run in an interactive bash, zsh or fish, and the
-// statements that change its variables. The hooks are the files hook.bash, hook.zsh and hook.fish.
+// Package shellhook contains what is specific to each shell: the hooks for interactive bash, zsh and fish, and the
+// statements that change variables. The hooks are the files hook.bash, hook.zsh and hook.fish.
 //
-// A hook looks at a project by running
+// A hook runs
 //
 //	<exe> export <shell> --pid PID --root ROOT --line LINE --told TOLD --retry RETRY [--limit LIMIT]
 //
-// and evaluates what that prints, when the project around the shell may have changed and never otherwise: what it
-// compares, it compares with builtins. ROOT, LINE, TOLD and RETRY are the shell's variables that Set
-// speaks of below. With LIMIT it is a look that failed before, and a prompt waits for it no longer than that. Hooks of older
+// and evaluates its output only when the shell's project may have changed, which it checks with builtins
+// alone. ROOT, LINE, TOLD and RETRY are the values of the shell variables
+// below. LIMIT is set when a failed export is repeated: the prompt waits no longer than that. Hooks of older
 // releases, in shells that are still open, know neither RETRY nor LIMIT.
 package shellhook
 
@@ -17,38 +17,38 @@ import (
 	"strings"
 )
 
-// The shell's bookkeeping, for Shell.Set. None of it is exported. All of it is set by every look, before anything that
-// may fail in the shell, so that a look is not repeated for nothing.
+// The shell variables of the hook, for Shell.Set. They are not exported. Every export sets all of them, before anything that
+// may fail in the shell, so that it is not repeated needlessly.
 const (
-	Root = "__localport_root" // the root of the project that the shell is in, allowed or not; "" outside of any
-	Dir  = "__localport_dir"  // the directory with the files named below; "" if there is none
-	Line = "__localport_line" // what the file PromptFile held when the project was looked at
-	Told = "__localport_told" // handed back by the next look as --told; opaque
-	// Retry is handed back as --retry; opaque. A hook that passes it on repeats a look that failed.
-	Retry = "__localport_retry"
+	RootVariable = "__localport_root" // the root of the project that the shell is in, allowed or not; "" outside of any
+	DirVariable  = "__localport_dir"  // the directory with the files named below; "" if there is none
+	LineVariable = "__localport_line" // the contents of PromptFile at the last export
+	ToldVariable = "__localport_told" // passed to the next export as --told; opaque
+	// RetryVariable is passed to the next export as --retry; opaque. A hook that passes it repeats a failed export.
+	RetryVariable = "__localport_retry"
 )
 
-// The files in Dir that prompts compare with. PromptFile holds one line, "N PID START" (PID 0: no process is meant to
-// run). A stamp has the exact time of the file in the project's root as it was looked at, and is missing if that file
+// The files in DirVariable's directory that prompts compare. PromptFile holds one line, "N PID START" (PID 0: no supervisor should
+// run). A stamp has the exact modification time of the file in the project's root at the last export, and is missing if that file
 // was.
 const (
-	PromptFile  = "prompt"
-	ConfigStamp = "stamp.config" // .localport.toml
-	LocalStamp  = "stamp.local"  // .localport.local.toml
-	EnvStamp    = "stamp.env"    // .env
+	PromptFile      = "prompt"
+	ConfigStampFile = "stamp.config" // .localport.toml
+	LocalStampFile  = "stamp.local"  // .localport.local.toml
+	EnvStampFile    = "stamp.env"    // .env
 )
 
-// Shell is one shell's language. Statements end with ";\n"; values may hold any byte but 0. A name that no variable
-// can have yields no statement: what is not a name is code.
+// Shell generates code for one shell. Statements end with ";\n"; values may hold any byte but 0. An invalid variable name
+// yields no statement, because the shell would evaluate it as code.
 type Shell interface {
 	Name() string
-	// Export sets a variable of the shell and of what it starts.
+	// Export sets a variable and exports it.
 	Export(name, value string) string
 	// Unset removes a variable.
 	Unset(name string) string
-	// Set sets a global variable of the shell alone. Only the hooks keep it unexported under bash's set -a.
+	// Set sets a global variable without exporting it. Under bash's set -a only the hooks keep it unexported.
 	Set(name, value string) string
-	// Hook is the text to evaluate once in an interactive shell; exe is the absolute path of this program.
+	// Hook returns the code to evaluate once in an interactive shell; exe is the absolute path of localport.
 	Hook(exe string) string
 }
 
@@ -64,12 +64,7 @@ func Lookup(name string) (Shell, error) {
 		}
 		known = append(known, s.Name())
 	}
-	return nil, fmt.Errorf("look up shell %q: want %s", name, oneOf(known))
-}
-
-func oneOf(names []string) string {
-	last := len(names) - 1
-	return strings.Join(names[:last], ", ") + " or " + names[last]
+	return nil, fmt.Errorf("unsupported shell %q (%s)", name, strings.Join(known, ", "))
 }
 
 // isName reports whether name can be a variable in every shell.

@@ -1,5 +1,5 @@
-// Package command makes a tunnel of any program that listens on a port it is told. The program is started as it
-// stands, never through a shell.
+// Package command runs any program that listens on a given port as a tunnel. The program is executed directly, never through a
+// shell.
 package command
 
 import (
@@ -24,96 +24,95 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// placeholder stands in the arguments for the port that the program is to listen on.
-const placeholder = "{port}"
+// portPlaceholder is replaced in the arguments by the port that the program must listen on.
+const portPlaceholder = "{port}"
 
-// Technology is "command".
-var Technology = forwarder.Technology{TechnologyType: project.TechnologyType{Name: "command", Keys: keys}, New: New, Login: login}
+// Technology registers "command".
+var Technology = forwarder.Technology{TechnologyType: project.TechnologyType{Name: "command", Keys: configKeys}, New: New, Login: describeLogin}
 
-// keys stand beside connection.
-var keys = []project.Key{
+// configKeys are keys of the service itself, not of its connection table.
+var configKeys = []project.Key{
 	{
-		Name: "command", Type: project.TypeTextList, BesideConnection: true, Required: true, Validate: holdsPort,
+		Name: "command", Type: project.TypeTextList, BesideConnection: true, Required: true, Validate: requirePortPlaceholder,
 		Example: `, for example ["cloud-sql-proxy", "--port", "{port}", "proj:region:inst"]`,
 	},
-	{Name: "ready", Type: project.TypeRegexp, BesideConnection: true},       // the program is up when a line of its fits; without it: when it listens
-	{Name: "needs_login", Type: project.TypeRegexp, BesideConnection: true}, // a line of its that fits says that the user must log in
-	{Name: "login", Type: project.TypeTextList, BesideConnection: true},     // what logs the user in, on a terminal
+	{Name: "ready", Type: project.TypeRegexp, BesideConnection: true},       // a line that matches says that the program is ready; without it, listening is enough
+	{Name: "needs_login", Type: project.TypeRegexp, BesideConnection: true}, // a line that matches says that the user must log in
+	{Name: "login", Type: project.TypeTextList, BesideConnection: true},     // the program that logs the user in, on a terminal
 }
 
-func holdsPort(value any) error {
-	holds := func(arg string) bool { return strings.Contains(arg, placeholder) }
-	if !slices.ContainsFunc(value.([]string), holds) {
-		return errors.New("one of the arguments must hold {port}, the port that the command is to listen on")
+func requirePortPlaceholder(value any) error {
+	hasPlaceholder := func(arg string) bool { return strings.Contains(arg, portPlaceholder) }
+	if !slices.ContainsFunc(value.([]string), hasPlaceholder) {
+		return errors.New("one argument must contain {port}, the port that the command must listen on")
 	}
 	return nil
 }
 
-// New makes a driver, which shares nothing among services.
+// New returns a driver. Services share nothing.
 func New(context.Context, forwarder.Host) forwarder.Driver { return driver{} }
 
 type driver struct{}
 
-// Target is the program's name. Its arguments may hold what is nobody's business.
+// Target returns the program's name without its arguments, which may hold secrets.
 func (driver) Target(svc project.Service) string {
 	return "command " + filepath.Base(svc.Connection.Settings.TextList("command")[0])
 }
 
-// Close has nothing to end.
+// Close does nothing and returns nil.
 func (driver) Close() error { return nil }
 
-// spec is what a service says of its program.
-type spec struct {
-	name              string // of the service
-	argv              []string
-	ready, needsLogin *regexp.Regexp // nil: the program does not say it
-	login             bool           // there is a program that logs the user in
+// programSpec is the part of a service's config that its program needs.
+type programSpec struct {
+	name                       string // of the service
+	argv                       []string
+	readyPattern, loginPattern *regexp.Regexp // nil: not configured
+	hasLogin                   bool           // a login program is configured
 }
 
-func specOf(svc project.Service) spec {
-	given := svc.Connection.Settings
-	s := spec{name: svc.Name, argv: given.TextList("command"), login: len(given.TextList("login")) > 0}
-	// The config has seen to it that they can be compiled.
-	if ready := given.Text("ready"); ready != "" {
-		s.ready, _ = regexp.Compile(ready)
+func newProgramSpec(svc project.Service) programSpec {
+	settings := svc.Connection.Settings
+	s := programSpec{name: svc.Name, argv: settings.TextList("command"), hasLogin: len(settings.TextList("login")) > 0}
+	// The config has validated both expressions.
+	if ready := settings.Text("ready"); ready != "" {
+		s.readyPattern, _ = regexp.Compile(ready)
 	}
-	if needsLogin := given.Text("needs_login"); needsLogin != "" {
-		s.needsLogin, _ = regexp.Compile(needsLogin)
+	if needsLogin := settings.Text("needs_login"); needsLogin != "" {
+		s.loginPattern, _ = regexp.Compile(needsLogin)
 	}
 	return s
 }
 
-// Open starts the program and returns when it, or a process of its group, listens on the port that it was told, and has said
-// that it is ready where that is known.
+// Open starts the program and returns when it, or another process of its group, listens on the given port and, if ready is
+// configured, has printed a matching line.
 func (driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) (forwarder.Tunnel, error) {
-	s := specOf(svc)
+	s := newProgramSpec(svc)
 	port, err := freePort()
 	if err != nil {
 		return nil, &forwarder.Failure{Reason: err.Error()}
 	}
 	argv := make([]string, len(s.argv))
 	for i, arg := range s.argv {
-		argv[i] = strings.ReplaceAll(arg, placeholder, strconv.Itoa(int(port)))
+		argv[i] = strings.ReplaceAll(arg, portPlaceholder, strconv.Itoa(int(port)))
 	}
-	tunnel := &tunnel{spec: s, program: filepath.Base(argv[0]), log: run.Log, up: make(chan struct{}), started: make(chan struct{})}
-	if s.ready == nil {
-		close(tunnel.up)
+	tunnel := &tunnel{programSpec: s, program: filepath.Base(argv[0]), log: run.Log, readyCh: make(chan struct{}), startedCh: make(chan struct{})}
+	if s.readyPattern == nil {
+		close(tunnel.readyCh)
 	}
-	program, err := process.Start(process.Command{Argv: argv, Dir: run.Dir, Env: run.Env, Line: tunnel.line})
+	program, err := process.Start(process.Command{Argv: argv, Dir: run.Dir, Env: run.Env, OnLine: tunnel.handleLine})
 	if err != nil {
-		return nil, process.Failure(err, "install it, or name it by its path")
+		return nil, process.ClassifyStartError(err, "install it, or set its full path in command")
 	}
 	tunnel.Child = program
-	close(tunnel.started)
-	if err := tunnel.await(ctx, port); err != nil {
+	close(tunnel.startedCh)
+	if err := tunnel.waitReady(ctx, port); err != nil {
 		_ = tunnel.Close()
 		return nil, err
 	}
 	return tunnel, nil
 }
 
-// freePort is a port of the kernel's choice. It may be somebody else's by the time the program binds it; the program
-// then says so.
+// freePort returns a port that is free now. Another process may bind it before the program does; then the program's output says so.
 func freePort() (uint16, error) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -125,103 +124,103 @@ func freePort() (uint16, error) {
 // tunnel is one run of the program.
 type tunnel struct {
 	*process.Child
-	spec
-	program string
-	log     io.Writer
-	addr    netip.AddrPort
-	started chan struct{} // closed when there is a Child
-	up      chan struct{} // closed when the program has said that it is ready
+	programSpec
+	program   string
+	log       io.Writer
+	addr      netip.AddrPort
+	startedCh chan struct{} // closed when Child is set
+	readyCh   chan struct{} // closed when a line has matched readyPattern, or there is none
 
-	// What line has understood; to be read by others after Done.
-	said   bool   // up is closed by it
-	locked string // the line that says that the user must log in
+	// Written by handleLine; others may read it after Done.
+	isReadySeen bool
+	loginLine   string // the first line that matched loginPattern
 }
 
-// line takes what the program prints.
-func (t *tunnel) line(_ process.Stream, line string) {
+// handleLine handles a line that the program prints. A request for a login ends the program.
+func (t *tunnel) handleLine(_ process.Stream, line string) {
 	_, _ = io.WriteString(t.log, line+"\n")
-	if t.ready != nil && !t.said && t.ready.MatchString(line) {
-		t.said = true
-		close(t.up)
+	if t.readyPattern != nil && !t.isReadySeen && t.readyPattern.MatchString(line) {
+		t.isReadySeen = true
+		close(t.readyCh)
 	}
-	if t.needsLogin != nil && t.locked == "" && t.needsLogin.MatchString(line) {
-		t.locked = line
-		<-t.started
+	if t.loginPattern != nil && t.loginLine == "" && t.loginPattern.MatchString(line) {
+		t.loginLine = line
+		<-t.startedCh
 		t.Kill()
 	}
 }
 
-// The program's listener is looked for at first often, for many are quick, and then less so, for some take their time.
-var looks = wait.Backoff{First: 5 * time.Millisecond, Max: 250 * time.Millisecond, Factor: 1.5}
+// listenerPoll is how often the program's listener is looked for: often at first, because many programs start fast, then less often.
+var listenerPoll = wait.Backoff{First: 5 * time.Millisecond, Max: 250 * time.Millisecond, Factor: 1.5}
 
-// await returns when the group listens on the port. Nothing tells of a new listener, so it polls.
-func (t *tunnel) await(ctx context.Context, port uint16) error {
+// waitReady returns when the process group listens on the port and is ready. It polls, because no system reports new listeners.
+func (t *tunnel) waitReady(ctx context.Context, port uint16) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for pause := looks; ; {
+	for poll := listenerPoll; ; {
 		select {
 		case <-ctx.Done():
-			return t.late(ctx, port)
+			return t.timeoutErr(ctx, port)
 		case <-t.Done():
-			return t.failure()
+			return t.exitFailure()
 		case <-timer.C:
 		}
 		// A program that listens on "localhost" may have chosen either of its addresses.
 		for _, host := range []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()} {
-			if at := netip.AddrPortFrom(host, port); holder.InGroup(t.Pid(), at) {
+			if at := netip.AddrPortFrom(host, port); holder.GroupListensOn(t.Pid(), at) {
 				t.addr = at
-				return t.awaitWord(ctx, port)
+				return t.waitReadyLine(ctx, port)
 			}
 		}
-		timer.Reset(pause.Next())
+		timer.Reset(poll.Next())
 	}
 }
 
-// awaitWord returns when the program that listens has said that it is ready.
-func (t *tunnel) awaitWord(ctx context.Context, port uint16) error {
+// waitReadyLine returns when the listening program has printed its ready line, if one is configured.
+func (t *tunnel) waitReadyLine(ctx context.Context, port uint16) error {
 	select {
-	case <-t.up:
+	case <-t.readyCh:
 		return nil
 	case <-t.Done():
-		return t.failure()
+		return t.exitFailure()
 	case <-ctx.Done():
-		return t.late(ctx, port)
+		return t.timeoutErr(ctx, port)
 	}
 }
 
-// late says what was waited for in vain.
-func (t *tunnel) late(ctx context.Context, port uint16) error {
+// timeoutErr returns what the program did not do in time, or the context's error if it was cancelled.
+func (t *tunnel) timeoutErr(ctx context.Context, port uint16) error {
 	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return ctx.Err()
 	}
-	reason := fmt.Sprintf("%s runs, but does not listen on port %d", t.program, port)
+	reason := fmt.Sprintf("%s is running, but does not listen on port %d", t.program, port)
 	if t.addr.IsValid() {
-		reason = fmt.Sprintf("%s listens on port %d, but has not said that it is ready, which would be a line that fits %q", t.program, port, t.ready)
+		reason = fmt.Sprintf("%s listens on port %d, but has printed no line that matches ready, %q", t.program, port, t.readyPattern)
 	}
-	return &forwarder.Failure{Reason: reason + said(t.LastWords())}
+	return &forwarder.Failure{Reason: reason + lastOutput(t.LastLines())}
 }
 
-// failure says how the program ended.
-func (t *tunnel) failure() error {
-	if t.locked != "" {
-		hint := fmt.Sprintf("log in as it says, then: localport restart %s", t.name)
-		if t.login {
-			hint = "localport login " + t.name
+// exitFailure returns why the program ended.
+func (t *tunnel) exitFailure() error {
+	if t.loginLine != "" {
+		hint := fmt.Sprintf(`log in as the message says, then run "localport restart %s"`, t.name)
+		if t.hasLogin {
+			hint = fmt.Sprintf(`run "localport login %s"`, t.name)
 		}
-		return &forwarder.Failure{Class: forwarder.ByAttention, Reason: fmt.Sprintf("%s needs a login: %s", t.program, t.locked), Hint: hint}
+		return &forwarder.Failure{Class: forwarder.ByAttention, Reason: fmt.Sprintf("%s needs a login: %s", t.program, t.loginLine), Hint: hint}
 	}
-	return &forwarder.Failure{Reason: fmt.Sprintf("%s ended: %s", t.program, t.Status()) + said(t.LastWords())}
+	return &forwarder.Failure{Reason: fmt.Sprintf("%s exited: %s", t.program, t.ExitStatus()) + lastOutput(t.LastLines())}
 }
 
-// said is the end of what a program printed.
-func said(words []string) string {
-	if len(words) == 0 {
-		return ", and it printed nothing"
+// lastOutput returns the last lines that a program printed, as the end of a reason.
+func lastOutput(lines []string) string {
+	if len(lines) == 0 {
+		return "; it printed nothing"
 	}
-	return ": " + strings.Join(words[max(0, len(words)-3):], "; ")
+	return ": " + strings.Join(lines[max(0, len(lines)-3):], "; ")
 }
 
-// Dial connects to the program. A refused connection is a refusal while the program lives.
+// Dial connects to the program. A refused connect is a *forwarder.Refusal while the program runs.
 func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "tcp", t.addr.String())
@@ -239,16 +238,16 @@ func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
 	return nil, err
 }
 
-// Refusals is nil: what the program prints is its own affair.
+// Refusals returns nil: the output of an arbitrary program says nothing about single connections.
 func (t *tunnel) Refusals() <-chan forwarder.Refusal { return nil }
 
-// Acknowledges is false: the program may accept with nothing behind it.
+// Acknowledges returns false: the program may accept before it has reached the far end.
 func (t *tunnel) Acknowledges() bool { return false }
 
-// Err says how the program ended.
+// Err returns why the program ended; nil after Close.
 func (t *tunnel) Err() error {
-	if t.Stopped() {
+	if t.WasStopped() {
 		return nil
 	}
-	return t.failure()
+	return t.exitFailure()
 }

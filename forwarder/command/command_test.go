@@ -25,11 +25,11 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// role makes the test binary play the program of a tunnel.
-const role = "LOCALPORT_TEST_ROLE"
+// roleVariable makes the test binary play the program of a tunnel.
+const roleVariable = "LOCALPORT_TEST_ROLE"
 
 func TestMain(m *testing.M) {
-	switch os.Getenv(role) {
+	switch os.Getenv(roleVariable) {
 	case "":
 		goleak.VerifyTestMain(m)
 	case "echo":
@@ -38,12 +38,12 @@ func TestMain(m *testing.M) {
 		playEcho("[::1]:" + os.Args[1])
 	case "quitter":
 		playQuitter()
-	case "late":
-		playLate()
+	case "on request":
+		playOnRequest()
 	}
 }
 
-// playEcho says its arguments and gives back what it gets.
+// playEcho prints its arguments and echoes.
 func playEcho(addr string) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -63,8 +63,8 @@ func playEcho(addr string) {
 	}
 }
 
-// playLate listens, and says that it is ready, or that the user must log in, when a client tells it to.
-func playLate() {
+// playOnRequest listens and prints what clients send: that it is ready, that the user must log in.
+func playOnRequest() {
 	l, err := net.Listen("tcp", "127.0.0.1:"+os.Args[1])
 	if err != nil {
 		os.Exit(1)
@@ -75,13 +75,13 @@ func playLate() {
 		if err != nil {
 			return
 		}
-		word, _ := io.ReadAll(conn)
-		fmt.Println(string(word))
+		line, _ := io.ReadAll(conn)
+		fmt.Println(string(line))
 		_ = conn.Close()
 	}
 }
 
-// playQuitter takes one connection, stops listening, says so and stays.
+// playQuitter accepts one connection, stops listening, tells the client so and keeps running.
 func playQuitter() {
 	l, err := net.Listen("tcp", "127.0.0.1:"+os.Args[1])
 	if err != nil {
@@ -97,34 +97,34 @@ func playQuitter() {
 	select {}
 }
 
-// logged is a log that can be read while it is written.
-type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-	line func(string)
+// logBuffer is a log that can be read concurrently.
+type logBuffer struct {
+	mu     sync.Mutex
+	text   bytes.Buffer
+	onLine func(string)
 }
 
-func (l *logged) Write(p []byte) (int, error) {
-	if l.line != nil {
-		l.line(strings.TrimSpace(string(p)))
+func (l *logBuffer) Write(p []byte) (int, error) {
+	if l.onLine != nil {
+		l.onLine(strings.TrimSpace(string(p)))
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(p)
 }
 
-func (l *logged) String() string {
+func (l *logBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
 }
 
-func run(t *testing.T, play string) forwarder.Run {
+func newRun(t *testing.T, role string) forwarder.Run {
 	t.Helper()
-	return forwarder.Run{Dir: t.TempDir(), Env: append(os.Environ(), role+"="+play), Log: &logged{}}
+	return forwarder.Run{Dir: t.TempDir(), Env: append(os.Environ(), roleVariable+"="+role), Log: &logBuffer{}}
 }
 
-func self(t *testing.T) string {
+func testBinary(t *testing.T) string {
 	t.Helper()
 	path, err := os.Executable()
 	if err != nil {
@@ -133,16 +133,16 @@ func self(t *testing.T) string {
 	return path
 }
 
-// running is a service that runs a program.
-func running(argv ...string) project.Service {
+// newService returns a service that runs a program.
+func newService(argv ...string) project.Service {
 	return project.Service{Connection: project.Connection{Settings: project.Settings{"command": argv}}}
 }
 
-func open(t *testing.T, run forwarder.Run, argv ...string) forwarder.Tunnel {
+func openTunnel(t *testing.T, run forwarder.Run, argv ...string) forwarder.Tunnel {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	tunnel, err := driver{}.Open(ctx, running(argv...), run)
+	tunnel, err := driver{}.Open(ctx, newService(argv...), run)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,10 +150,10 @@ func open(t *testing.T, run forwarder.Run, argv ...string) forwarder.Tunnel {
 	return tunnel
 }
 
-// fails opens what cannot be opened.
-func fails(t *testing.T, ctx context.Context, run forwarder.Run, argv ...string) *forwarder.Failure {
+// openFailure returns the failure of an open that must fail.
+func openFailure(t *testing.T, ctx context.Context, run forwarder.Run, argv ...string) *forwarder.Failure {
 	t.Helper()
-	tunnel, err := driver{}.Open(ctx, running(argv...), run)
+	tunnel, err := driver{}.Open(ctx, newService(argv...), run)
 	if err == nil {
 		_ = tunnel.Close()
 		t.Fatal("opened")
@@ -165,7 +165,7 @@ func fails(t *testing.T, ctx context.Context, run forwarder.Run, argv ...string)
 	return failure
 }
 
-func echo(t *testing.T, tunnel forwarder.Tunnel) {
+func requireEcho(t *testing.T, tunnel forwarder.Tunnel) {
 	t.Helper()
 	conn, err := tunnel.Dial(t.Context())
 	if err != nil {
@@ -183,7 +183,7 @@ func echo(t *testing.T, tunnel forwarder.Tunnel) {
 	}
 }
 
-func ended(t *testing.T, tunnel forwarder.Tunnel) {
+func waitDone(t *testing.T, tunnel forwarder.Tunnel) {
 	t.Helper()
 	select {
 	case <-tunnel.Done():
@@ -192,101 +192,101 @@ func ended(t *testing.T, tunnel forwarder.Tunnel) {
 	}
 }
 
-func TestReadyTunnelCarriesBytes(t *testing.T) {
-	for _, play := range []string{"echo", "echo6"} {
-		t.Run(play, func(t *testing.T) {
-			if l, err := net.Listen("tcp6", "[::1]:0"); err != nil && play == "echo6" {
+func TestTunnel_CarriesBytesOverEitherLoopback(t *testing.T) {
+	for _, role := range []string{"echo", "echo6"} {
+		t.Run(role, func(t *testing.T) {
+			if l, err := net.Listen("tcp6", "[::1]:0"); err != nil && role == "echo6" {
 				t.Skipf("IPv6 is missing: %v", err)
 			} else if err == nil {
 				_ = l.Close()
 			}
-			echo(t, open(t, run(t, play), self(t), "{port}"))
+			requireEcho(t, openTunnel(t, newRun(t, role), testBinary(t), "{port}"))
 		})
 	}
 }
 
-func TestEveryPlaceholderIsReplaced(t *testing.T) {
-	said := make(chan string, 1)
-	r := run(t, "echo")
-	r.Log = &logged{line: func(line string) { said <- line }}
-	tunnel := open(t, r, self(t), "{port}", "--at={port}/{port}", "$HOME;`id`").(*tunnel)
+func TestDriver_OpenReplacesEveryPlaceholder(t *testing.T) {
+	printed := make(chan string, 1)
+	r := newRun(t, "echo")
+	r.Log = &logBuffer{onLine: func(line string) { printed <- line }}
+	tunnel := openTunnel(t, r, testBinary(t), "{port}", "--at={port}/{port}", "$HOME;`id`").(*tunnel)
 	want := strings.ReplaceAll("[P --at=P/P $HOME;`id`]", "P", fmt.Sprint(tunnel.addr.Port()))
-	if got := <-said; got != want {
+	if got := <-printed; got != want {
 		t.Errorf("arguments %q, want %q", got, want)
 	}
 }
 
-func TestGrandchildMayListen(t *testing.T) {
-	echo(t, open(t, run(t, "echo"), "sh", "-c", `"$0" "$1" & wait`, self(t), "{port}"))
+func TestDriver_OpenAcceptsListenerOfGrandchild(t *testing.T) {
+	requireEcho(t, openTunnel(t, newRun(t, "echo"), "sh", "-c", `"$0" "$1" & wait`, testBinary(t), "{port}"))
 }
 
-func TestStrangersListenerIsNotTheTunnel(t *testing.T) {
+func TestDriver_OpenIgnoresListenerOfOtherProcess(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("/proc is missing")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	r := run(t, "")
-	var stranger net.Listener
-	r.Log = &logged{line: func(port string) { stranger, _ = net.Listen("tcp", "127.0.0.1:"+port) }}
+	r := newRun(t, "")
+	var otherListener net.Listener
+	r.Log = &logBuffer{onLine: func(port string) { otherListener, _ = net.Listen("tcp", "127.0.0.1:"+port) }}
 	deadline, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
 	defer cancel()
-	f := fails(t, deadline, r, "sh", "-c", `echo "$1"; exec sleep 1000`, "sh", "{port}")
-	if stranger == nil {
-		t.Fatal("the stranger could not listen")
+	f := openFailure(t, deadline, r, "sh", "-c", `echo "$1"; exec sleep 1000`, "sh", "{port}")
+	if otherListener == nil {
+		t.Fatal("the other process could not listen")
 	}
-	defer stranger.Close()
+	defer otherListener.Close()
 	if !strings.Contains(f.Reason, "does not listen on port") {
 		t.Errorf("reason %q", f.Reason)
 	}
 }
 
-func TestProgramThatEndsEarlySaysWhy(t *testing.T) {
-	r := run(t, "")
-	f := fails(t, t.Context(), r, "sh", "-c", "echo starting; echo 'no such project: {port}' >&2; exit 3")
-	if f.Class != forwarder.Transient || !strings.Contains(f.Reason, "sh ended: exit status 3: ") ||
+func TestDriver_OpenFailureQuotesOutputOfExitedProgram(t *testing.T) {
+	r := newRun(t, "")
+	f := openFailure(t, t.Context(), r, "sh", "-c", "echo starting; echo 'no such project: {port}' >&2; exit 3")
+	if f.Class != forwarder.Transient || !strings.Contains(f.Reason, "sh exited: exit status 3: ") ||
 		!strings.Contains(f.Reason, "no such project: ") {
 		t.Errorf("got %+v", f)
 	}
 	if log := fmt.Sprint(r.Log); !strings.Contains(log, "no such project: ") {
 		t.Errorf("the log has %q", log)
 	}
-	if f := fails(t, t.Context(), r, "sh", "-c", "exit 1"); !strings.Contains(f.Reason, "printed nothing") {
+	if f := openFailure(t, t.Context(), r, "sh", "-c", "exit 1"); !strings.Contains(f.Reason, "printed nothing") {
 		t.Errorf("got %+v", f)
 	}
 }
 
-func TestProgramThatIsNotThereNeedsAttention(t *testing.T) {
-	r := run(t, "")
+func TestDriver_MissingProgramNeedsAttention(t *testing.T) {
+	r := newRun(t, "")
 	r.Env = append(r.Env, "PATH=/no/where")
-	f := fails(t, t.Context(), r, "no-such-proxy", "{port}")
+	f := openFailure(t, t.Context(), r, "no-such-proxy", "{port}")
 	if f.Class != forwarder.ByAttention || !strings.Contains(f.Reason, "/no/where") || f.Hint == "" {
 		t.Errorf("got %+v", f)
 	}
 	if err := os.WriteFile(filepath.Join(r.Dir, "text"), []byte("text"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if f := fails(t, t.Context(), r, "./text", "{port}"); f.Class != forwarder.Permanent {
+	if f := openFailure(t, t.Context(), r, "./text", "{port}"); f.Class != forwarder.Permanent {
 		t.Errorf("got %+v", f)
 	}
 }
 
-func TestGivenUpOpenIsTheContexts(t *testing.T) {
+func TestDriver_CancelledOpenReturnsContextError(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	r := run(t, "")
-	r.Log = &logged{line: func(string) { cancel() }}
-	_, err := driver{}.Open(ctx, running("sh", "-c", "echo {port}; exec sleep 1000"), r)
+	r := newRun(t, "")
+	r.Log = &logBuffer{onLine: func(string) { cancel() }}
+	_, err := driver{}.Open(ctx, newService("sh", "-c", "echo {port}; exec sleep 1000"), r)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestEndOfTheProgramIsTheEndOfTheTunnel(t *testing.T) {
-	tunnel := open(t, run(t, "echo"), self(t), "{port}").(*tunnel)
+func TestTunnel_EndsWithItsProgram(t *testing.T) {
+	tunnel := openTunnel(t, newRun(t, "echo"), testBinary(t), "{port}").(*tunnel)
 	if err := syscall.Kill(tunnel.Pid(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	ended(t, tunnel)
+	waitDone(t, tunnel)
 	if f, ok := errors.AsType[*forwarder.Failure](tunnel.Err()); !ok || !strings.Contains(f.Reason, "killed") {
 		t.Errorf("got %v", tunnel.Err())
 	}
@@ -295,21 +295,21 @@ func TestEndOfTheProgramIsTheEndOfTheTunnel(t *testing.T) {
 	}
 	_ = tunnel.Close()
 	if tunnel.Err() == nil {
-		t.Error("a late close hides the reason")
+		t.Error("Close after the end removed the reason")
 	}
 }
 
-func TestClosedTunnelHasNoError(t *testing.T) {
-	tunnel := open(t, run(t, "echo"), self(t), "{port}")
+func TestTunnel_CloseLeavesNoError(t *testing.T) {
+	tunnel := openTunnel(t, newRun(t, "echo"), testBinary(t), "{port}")
 	_ = tunnel.Close()
-	ended(t, tunnel)
+	waitDone(t, tunnel)
 	if err := tunnel.Err(); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestRefusedWhileTheProgramLivesIsARefusal(t *testing.T) {
-	tunnel := open(t, run(t, "quitter"), self(t), "{port}")
+func TestTunnel_RefusedDialIsRefusalWhileProgramRuns(t *testing.T) {
+	tunnel := openTunnel(t, newRun(t, "quitter"), testBinary(t), "{port}")
 	conn, err := tunnel.Dial(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -324,60 +324,60 @@ func TestRefusedWhileTheProgramLivesIsARefusal(t *testing.T) {
 	}
 }
 
-func TestTargetKeepsArgumentsToItself(t *testing.T) {
-	got := driver{}.Target(running("/opt/bin/proxy", "--token=secret"))
+func TestDriver_TargetOmitsArguments(t *testing.T) {
+	got := driver{}.Target(newService("/opt/bin/proxy", "--token=secret"))
 	if got != "command proxy" {
 		t.Errorf("got %q", got)
 	}
 }
 
-// tell has a program say something.
-func tell(t *testing.T, port, word string) {
+// sendLine makes playOnRequest print a line.
+func sendLine(t *testing.T, port, line string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", "127.0.0.1:"+port)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if _, err := conn.Write([]byte(word)); err != nil {
+	if _, err := conn.Write([]byte(line)); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestAProgramIsUpWhenItListensAndHasSaidSo(t *testing.T) {
-	r := run(t, "late")
+func TestTunnel_IsReadyAfterListenerAndReadyLine(t *testing.T) {
+	r := newRun(t, "on request")
 	listening := make(chan struct{})
-	r.Log = &logged{line: func(line string) {
+	r.Log = &logBuffer{onLine: func(line string) {
 		if line == "listening" {
 			close(listening)
 		}
 	}}
 	port := strconv.Itoa(ports.Free(t))
-	svc := running("sh", "-c", `exec "$0" `+port, self(t))
+	svc := newService("sh", "-c", `exec "$0" `+port, testBinary(t))
 	svc.Name, svc.Connection.Settings["ready"], svc.Connection.Settings["needs_login"] = "db", "^ready .* now$", "expired"
-	tunnel := &tunnel{spec: specOf(svc), program: "late", log: r.Log, up: make(chan struct{}), started: make(chan struct{})}
-	program, err := process.Start(process.Command{Argv: tunnel.argv, Dir: r.Dir, Env: r.Env, Line: tunnel.line})
+	tunnel := &tunnel{programSpec: newProgramSpec(svc), program: "proxy", log: r.Log, readyCh: make(chan struct{}), startedCh: make(chan struct{})}
+	program, err := process.Start(process.Command{Argv: tunnel.argv, Dir: r.Dir, Env: r.Env, OnLine: tunnel.handleLine})
 	if err != nil {
 		t.Fatal(err)
 	}
 	tunnel.Child = program
-	close(tunnel.started)
+	close(tunnel.startedCh)
 	defer func() { _ = tunnel.Close() }()
 	<-listening
 	number, _ := strconv.ParseUint(port, 10, 16)
-	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	shortCtx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if err := tunnel.await(short, uint16(number)); err == nil || !strings.Contains(err.Error(), "has not said that it is ready") {
-		t.Errorf("before it has said so: %v", err)
+	if err := tunnel.waitReady(shortCtx, uint16(number)); err == nil || !strings.Contains(err.Error(), "has printed no line that matches ready") {
+		t.Errorf("before the ready line: %v", err)
 	}
-	tell(t, port, "ready for you now")
-	if err := tunnel.await(t.Context(), uint16(number)); err != nil {
+	sendLine(t, port, "ready for you now")
+	if err := tunnel.waitReady(t.Context(), uint16(number)); err != nil {
 		t.Fatal(err)
 	}
-	tell(t, port, "the session has expired")
-	ended(t, tunnel)
+	sendLine(t, port, "the session has expired")
+	waitDone(t, tunnel)
 	f, ok := errors.AsType[*forwarder.Failure](tunnel.Err())
-	if !ok || f.Class != forwarder.ByAttention || f.Reason != "late needs a login: the session has expired" || !strings.Contains(f.Hint, "localport restart db") {
+	if !ok || f.Class != forwarder.ByAttention || f.Reason != "proxy needs a login: the session has expired" || !strings.Contains(f.Hint, "localport restart db") {
 		t.Errorf("got %+v", f)
 	}
 }

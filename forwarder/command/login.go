@@ -11,8 +11,8 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// login is the program of the config that logs the user in, if there is one.
-func login(svc project.Service, dir string, env []string) forwarder.Login {
+// describeLogin returns a login that runs the service's login program; a zero Login if none is configured.
+func describeLogin(svc project.Service, dir string, env []string) forwarder.Login {
 	argv := svc.Connection.Settings.TextList("login")
 	if len(argv) == 0 {
 		return forwarder.Login{}
@@ -25,11 +25,11 @@ func login(svc project.Service, dir string, env []string) forwarder.Login {
 	}
 }
 
-// runLogin runs the program on the user's terminal. Ctrl-C is for it, and ends it.
+// runLogin runs the program on the user's terminal, where Ctrl-C reaches it.
 func runLogin(argv []string, dir string, env []string, terminal forwarder.Terminal) error {
-	path, err := process.Look(argv[0], env, dir)
+	path, err := process.LookPath(argv[0], env, dir)
 	if err != nil {
-		return process.Failure(err, "install "+argv[0])
+		return process.ClassifyStartError(err, fmt.Sprintf("install %s, or set its full path in login", argv[0]))
 	}
 	cmd := &exec.Cmd{Path: path, Args: argv, Dir: dir, Env: env, Stdin: terminal.In, Stdout: terminal.Out, Stderr: terminal.Err}
 	if err := cmd.Run(); err != nil {

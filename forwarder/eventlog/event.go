@@ -8,114 +8,115 @@ import (
 	"time"
 )
 
-// Kind is what happened.
+// Kind is the kind of an event.
 type Kind string
 
 // The kinds of event.
 const (
-	StateChanged Kind = "state"     // a service went from one state to another
-	Failed       Kind = "failed"    // a service cannot be had until its user does something, or a fix comes
-	Recovered    Kind = "recovered" // a service that had failed is well
-	Reload       Kind = "reload"    // the config was taken over anew
-	Pending      Kind = "pending"   // the files changed and wait for permission
-	Started      Kind = "started"   // the supervisor came up
-	Ended        Kind = "ended"     // the supervisor went
-	NoRoom       Kind = "no_room"   // no further clients of a service can be taken in
-	Room         Kind = "room"      // they can again
-	Lost         Kind = "lost"      // events before this one could not be written
+	StateChanged       Kind = "state"     // a service changed from one state to another
+	ServiceFailed      Kind = "failed"    // a service does not work until the user, or whoever runs its far end, fixes it
+	ServiceRecovered   Kind = "recovered" // a failed service works again
+	ConfigReloaded     Kind = "reload"    // a changed config took effect
+	ConfigPending      Kind = "pending"   // a changed config waits for "localport allow"
+	SupervisorStarted  Kind = "started"   // the supervisor started
+	SupervisorEnded    Kind = "ended"     // the supervisor ended
+	ClientLimitReached Kind = "no_room"   // a service accepts no further clients
+	ClientLimitCleared Kind = "room"      // it accepts clients again
+	EventsLost         Kind = "lost"      // events before this one could not be written
 )
 
-// Kinds are all kinds of event that can be asked for.
-var Kinds = []Kind{StateChanged, Failed, Recovered, Reload, Pending, Started, Ended, NoRoom, Room}
+// SelectableKinds are the kinds that a user can select.
+var SelectableKinds = []Kind{StateChanged, ServiceFailed, ServiceRecovered, ConfigReloaded, ConfigPending, SupervisorStarted, SupervisorEnded, ClientLimitReached, ClientLimitCleared}
 
 // Event is one thing that happened in a project.
 type Event struct {
 	Time    time.Time `json:"time"`
 	Kind    Kind      `json:"kind"`
 	Service string    `json:"service,omitempty"` // empty: the project as a whole
-	From    string    `json:"from,omitempty"`    // states
-	To      string    `json:"to,omitempty"`
+	From    string    `json:"from,omitempty"`    // previous state
+	To      string    `json:"to,omitempty"`      // new state
 	Reason  string    `json:"reason,omitempty"`
 	Hint    string    `json:"hint,omitempty"`
 	Run     string    `json:"run,omitempty"`
-	// Line is the number in the prompt's line by which shells are told of it; 0: they are not.
-	Line uint64 `json:"line,omitempty"`
+	// PromptLine is the number of the prompt's line (lockstate) with which prompts report this event; 0: they do not.
+	PromptLine uint64 `json:"line,omitempty"`
 }
 
-// Recorder writes events down. It is safe for concurrent use.
+// Recorder writes events to a project's log directory. It is safe for concurrent use.
 type Recorder struct{ file *File }
 
-// Record is the recorder of the events of a log directory, which are kept as logs are.
-func Record(dir string, mask func(string) string, limits Limits) *Recorder {
-	file := Open(filepath.Join(dir, eventsName), mask, limits)
-	file.note = lostEvents
+// NewRecorder makes the recorder of a log directory. Its file is masked, rotated and expires like a log file.
+func NewRecorder(dir string, mask func(string) string, limits Limits) *Recorder {
+	file := NewFile(filepath.Join(dir, eventsFileName), mask, limits)
+	file.lossNotice = lostEventsNotice
 	return &Recorder{file}
 }
 
-func lostEvents(lost int, why error) string {
-	return Event{Time: time.Now(), Kind: Lost, Reason: fmt.Sprintf("%d events were lost: %v", lost, why)}.encode()
+func lostEventsNotice(lost int, cause error) string {
+	return Event{Time: time.Now(), Kind: EventsLost, Reason: fmt.Sprintf("%d events lost: %v", lost, cause)}.encode()
 }
 
 func (e Event) encode() string {
 	e.Time = e.Time.UTC().Truncate(time.Millisecond)
-	data, _ := json.Marshal(e) // strings and numbers alone
+	data, _ := json.Marshal(e) // cannot fail: the fields are strings and numbers
 	return string(data) + "\n"
 }
 
-// Append writes an event, now if it has no time. What the reason and the hint say is masked. It never fails.
+// Append writes an event, with the current time if it has none. Reason and Hint are masked. It never fails: events that cannot
+// be written are counted, and EventsLost says how many.
 func (r *Recorder) Append(e Event) {
 	if e.Time.IsZero() {
 		e.Time = time.Now()
 	}
 	e.Reason, e.Hint = r.file.mask(e.Reason), r.file.mask(e.Hint)
-	r.file.append(e.encode())
+	r.file.appendText(e.encode())
 }
 
-// SetLimits changes the limits.
+// SetLimits changes the limits from the next event on.
 func (r *Recorder) SetLimits(limits Limits) { r.file.SetLimits(limits) }
 
 // Close closes the file; a later event opens it again.
 func (r *Recorder) Close() error { return r.file.Close() }
 
-// Events reads the events of a log directory, the oldest first.
-type Events struct {
+// EventReader reads the events of a log directory, oldest first.
+type EventReader struct {
 	dir  string
 	tail *Tail
 }
 
-// EventsIn are the events of a log directory. There need not be any.
-func EventsIn(dir string) *Events {
-	return &Events{dir: dir, tail: NewTail(filepath.Join(dir, eventsName))}
+// NewEventReader makes a reader of a log directory, which need not exist. It must be closed.
+func NewEventReader(dir string) *EventReader {
+	return &EventReader{dir: dir, tail: NewTail(filepath.Join(dir, eventsFileName))}
 }
 
-// Read returns the events that were added since the last call, of those from since on.
-func (e *Events) Read(since time.Time) ([]Event, error) {
+// Read returns the events that were added since the last call and are not older than since.
+func (e *EventReader) Read(since time.Time) ([]Event, error) {
 	lines, err := e.tail.Read()
 	var events []Event
 	for _, line := range lines {
-		if event, ok := decode([]byte(line)); ok && !event.Time.Before(since) {
+		if event, ok := decodeEvent([]byte(line)); ok && !event.Time.Before(since) {
 			events = append(events, event)
 		}
 	}
 	return events, err
 }
 
-// decode reads an event; one that was written in part is none.
-func decode(line []byte) (event Event, ok bool) {
+// decodeEvent parses a line; false if it is no event, for example because it was written in part.
+func decodeEvent(line []byte) (event Event, ok bool) {
 	return event, json.Unmarshal(line, &event) == nil && event.Kind != ""
 }
 
-// Follow calls take with the events that were not read yet and then with what is added, until ctx ends or take fails.
-// It calls take at least every two seconds, with none where there are none.
-func (e *Events) Follow(ctx context.Context, take func([]Event) error) error {
-	return Follow(ctx, e.dir, func() error {
+// Follow calls onEvents with the unread events and then with each addition, until ctx ends or onEvents returns an error, which
+// Follow returns. It calls onEvents at least every two seconds, also without events.
+func (e *EventReader) Follow(ctx context.Context, onEvents func([]Event) error) error {
+	return FollowDir(ctx, e.dir, func() error {
 		events, err := e.Read(time.Time{})
 		if err != nil {
 			return err
 		}
-		return take(events)
+		return onEvents(events)
 	})
 }
 
 // Close closes the files.
-func (e *Events) Close() { e.tail.Close() }
+func (e *EventReader) Close() { e.tail.Close() }

@@ -7,37 +7,37 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// fallback is how often a directory is looked at without being told: file systems and sandboxes exist that tell
-// nothing, and watches run out.
-const fallback = 2 * time.Second
+// pollInterval is how often a directory is read without a notification: some file systems and sandboxes send none, and the
+// number of inotify watches is limited.
+const pollInterval = 2 * time.Second
 
-// Follow calls look now, whenever something in the directory changed, and every two seconds. It returns look's error,
-// or nil when ctx ends.
-func Follow(ctx context.Context, dir string, look func() error) error {
-	changes, watch, stop := watched(dir)
+// FollowDir calls onChange at once, after each change in the directory, and at least every two seconds. It returns the error of
+// onChange, or nil when ctx ends.
+func FollowDir(ctx context.Context, dir string, onChange func() error) error {
+	changes, rewatch, stop := watchDir(dir)
 	defer stop()
-	tick := time.NewTicker(fallback)
+	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
-		if err := look(); err != nil {
+		if err := onChange(); err != nil {
 			return err
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case _, ok := <-changes:
-			if !ok { // the watcher broke; the fallback has to do
+			if !ok { // the watcher has ended; polling goes on
 				changes = nil
 			}
-			drain(changes)
+			drainChanges(changes)
 		case <-tick.C:
-			watch() // the directory may have been made anew
+			rewatch() // the directory may have been created, or replaced
 		}
 	}
 }
 
-// watched delivers the changes in a directory. Without a watcher there are none, and the fallback has to do.
-func watched(dir string) (changes <-chan fsnotify.Event, watch, stop func()) {
+// watchDir delivers the changes in a directory; none if there is no watcher, then only polling finds them.
+func watchDir(dir string) (changes <-chan fsnotify.Event, watch, stop func()) {
 	watcher, err := fsnotify.NewBufferedWatcher(64)
 	if err != nil {
 		return nil, func() {}, func() {}
@@ -45,7 +45,7 @@ func watched(dir string) (changes <-chan fsnotify.Event, watch, stop func()) {
 	watch = func() { _ = watcher.Add(dir) }
 	watch()
 	done := make(chan struct{})
-	go func() { // an overflow is an error that nobody needs: the fallback looks anyway
+	go func() { // the only error is an overflow, after which polling finds what was missed
 		defer close(done)
 		for range watcher.Errors {
 		}
@@ -56,8 +56,8 @@ func watched(dir string) (changes <-chan fsnotify.Event, watch, stop func()) {
 	}
 }
 
-// drain takes what is there: one look answers any number of changes.
-func drain(changes <-chan fsnotify.Event) {
+// drainChanges empties the channel: one call of onChange covers any number of changes.
+func drainChanges(changes <-chan fsnotify.Event) {
 	for {
 		select {
 		case _, ok := <-changes:

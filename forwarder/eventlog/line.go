@@ -10,26 +10,26 @@ import (
 	"time"
 )
 
-// Line is a line of a log, as it is understood.
+// Line is a parsed line of a log file.
 type Line struct {
 	Time    time.Time // UTC, to the millisecond
 	Level   slog.Level
-	Service string // that it is about; empty: the log's name says it
-	Run     string // of the tunnel, or of the supervisor
-	Request string // of a client, where one caused it
-	Text    string // without what the other fields hold
-	Raw     string // as it stands in the file
+	Service string // the service that it is about; empty: the one that the file is named after
+	Run     string // id of the tunnel's run, or of the supervisor's
+	Request string // id of the request of a client that caused it, if any
+	Text    string // the message and the attributes that have no field here
+	Raw     string // the whole line
 }
 
-const stampFormat = "2006-01-02T15:04:05.000Z"
+const timeFormat = "2006-01-02T15:04:05.000Z"
 
-// stamp is a line of a service's log: `2026-11-23T03:04:05.123Z INFO run.7 text`.
-func stamp(now time.Time, level, run, text string) string {
-	return fmt.Sprintf("%s %s %s %s\n", now.UTC().Format(stampFormat), level, run, text)
+// formatLine formats a line of a service's log: `2026-11-23T03:04:05.123Z INFO run.7 text`.
+func formatLine(now time.Time, level, run, text string) string {
+	return fmt.Sprintf("%s %s %s %s\n", now.UTC().Format(timeFormat), level, run, text)
 }
 
-// Parse reads a line of a service's log, or of the supervisor's, which is slog's text. It reports whether the line is
-// one: what fits neither, as a panic's trace does, belongs to the line before it.
+// Parse parses a line of a service's log, or of the supervisor's, which slog.TextHandler writes. It returns false for a line in
+// neither format, such as one of a stack trace, which continues the line before it.
 func Parse(text string) (Line, bool) {
 	line := Line{Raw: text}
 	if strings.HasPrefix(text, "time=") {
@@ -40,7 +40,7 @@ func Parse(text string) (Line, bool) {
 		return line, false
 	}
 	var err error
-	if line.Time, err = time.Parse(stampFormat, fields[0]); err != nil {
+	if line.Time, err = time.Parse(timeFormat, fields[0]); err != nil {
 		return line, false
 	}
 	if line.Level.UnmarshalText([]byte(fields[1])) != nil {
@@ -50,15 +50,15 @@ func Parse(text string) (Line, bool) {
 	return line, true
 }
 
-// parseLogfmt reads what slog's text handler writes.
+// parseLogfmt parses a line that slog.TextHandler wrote.
 func parseLogfmt(line Line) (Line, bool) {
 	var rest []string
 	for text := line.Raw; text != ""; {
-		key, value, after, ok := attribute(text)
+		key, value, after, ok := cutAttribute(text)
 		if !ok {
 			return line, false
 		}
-		if !line.take(key, value) {
+		if !line.setField(key, value) {
 			rest = append(rest, strings.TrimSpace(text[:len(text)-len(after)]))
 		}
 		text = after
@@ -67,8 +67,8 @@ func parseLogfmt(line Line) (Line, bool) {
 	return line, !line.Time.IsZero()
 }
 
-// take puts an attribute where it belongs; false: it is part of the text.
-func (l *Line) take(key, value string) bool {
+// setField sets the field for an attribute; false if there is none, and the attribute is part of Text.
+func (l *Line) setField(key, value string) bool {
 	switch key {
 	case slog.TimeKey:
 		l.Time, _ = time.Parse(time.RFC3339Nano, value)
@@ -89,18 +89,18 @@ func (l *Line) take(key, value string) bool {
 	return true
 }
 
-// attribute takes the first key=value off a text.
-func attribute(text string) (key, value, rest string, ok bool) {
-	key, text, ok = word(text, "=")
+// cutAttribute splits off the first key=value.
+func cutAttribute(text string) (key, value, rest string, ok bool) {
+	key, text, ok = cutWord(text, "=")
 	if !ok || !strings.HasPrefix(text, "=") {
 		return "", "", "", false
 	}
-	value, text, ok = word(text[1:], " ")
+	value, text, ok = cutWord(text[1:], " ")
 	return key, value, strings.TrimPrefix(text, " "), ok
 }
 
-// word takes a word off a text: a quoted one, or all that stands before end.
-func word(text, end string) (value, rest string, ok bool) {
+// cutWord splits off the first word: a quoted string, or all before end.
+func cutWord(text, end string) (value, rest string, ok bool) {
 	if !strings.HasPrefix(text, `"`) {
 		at := strings.Index(text, end)
 		if at < 0 {
@@ -116,11 +116,10 @@ func word(text, end string) (value, rest string, ok bool) {
 	return value, text[len(quoted):], err == nil
 }
 
-// levels is what tools say at the beginning of a line about how bad it is; the first that fits counts. klog's header is a
-// letter, month and day, and a time. They are compiled when they are first used: every start of the program would pay
-// for it, a prompt's too.
-var levels = sync.OnceValue(func() []level {
-	return []level{
+// levelPatterns match the prefixes with which tools mark the level of a line; the first match counts. klog's header is a letter,
+// month and day, and a time. They are compiled on first use, so that a prompt does not pay for them.
+var levelPatterns = sync.OnceValue(func() []levelPattern {
+	return []levelPattern{
 		{"DEBUG", regexp.MustCompile(`^debug[1-3]: |^(?i:debug)[: ]`)},
 		{"ERROR", regexp.MustCompile(
 			`^[EF]\d{4} \d\d:|^(?i:error|fatal)[: ]|^Error from server|^an error occurred |^ssh: |^panic: |^fatal error: `)},
@@ -128,15 +127,15 @@ var levels = sync.OnceValue(func() []level {
 	}
 })
 
-type level struct {
-	name   string
-	begins *regexp.Regexp
+type levelPattern struct {
+	name    string
+	pattern *regexp.Regexp
 }
 
-// levelOf is how bad the tool itself says it is.
-func levelOf(text string) string {
-	for _, level := range levels() {
-		if level.begins.MatchString(text) {
+// detectLevel returns the level that a tool's own prefix gives to a line, INFO without one.
+func detectLevel(text string) string {
+	for _, level := range levelPatterns() {
+		if level.pattern.MatchString(text) {
 			return level.name
 		}
 	}

@@ -12,7 +12,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestTheToolsOwnWordsGiveTheLevel(t *testing.T) {
+func TestDetectLevel_FromToolOutput(t *testing.T) {
 	for text, want := range map[string]string{
 		"debug1: channel 0: new":                                        "DEBUG",
 		"E1123 03:04:05.123456   42 portforward.go:424] lost":           "ERROR",
@@ -25,7 +25,7 @@ func TestTheToolsOwnWordsGiveTheLevel(t *testing.T) {
 		"errors: 0":                                                     "INFO",
 		"":                                                              "INFO",
 	} {
-		if got := levelOf(text); got != want {
+		if got := detectLevel(text); got != want {
 			t.Errorf("%q is %s, want %s", text, got, want)
 		}
 	}
@@ -33,7 +33,7 @@ func TestTheToolsOwnWordsGiveTheLevel(t *testing.T) {
 
 var moment = time.Date(2026, 11, 23, 3, 4, 5, 123e6, time.UTC)
 
-func TestBothKindsOfLogAreReadByOneParser(t *testing.T) {
+func TestParse_ServiceAndSupervisorLogLines(t *testing.T) {
 	for text, want := range map[string]Line{
 		"2026-11-23T03:04:05.123Z WARN run.7 some text": {Time: moment, Level: slog.LevelWarn, Run: "run.7", Text: "some text"},
 		"2026-11-23T03:04:05.123Z INFO run.7 ":          {Time: moment, Run: "run.7"},
@@ -55,46 +55,46 @@ func TestBothKindsOfLogAreReadByOneParser(t *testing.T) {
 	}
 }
 
-func TestWhatTheSupervisorLogsIsMaskedAndReadBack(t *testing.T) {
+func TestHandler_RecordsAreMaskedAndParsed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "supervisor.log")
-	file := Open(path, func(s string) string {
+	file := NewFile(path, func(s string) string {
 		return strings.NewReplacer("hunter2", "***", "INFO", "***", "db", "***").Replace(s)
 	}, Limits{})
 	defer file.Close()
 	log := slog.New(file.Handler(slog.LevelInfo)).With("run", "abc")
 	log.Info("logged in with hunter2", "service", "db", "error", errors.New("hunter2 was refused"), "to", "healthy")
 	log.Debug("not this")
-	text := strings.TrimSuffix(read(t, path), "\n")
+	text := strings.TrimSuffix(readFile(t, path), "\n")
 	line, ok := Parse(text)
 	if !ok || line.Service != "db" || line.Run != "abc" || line.Level != slog.LevelInfo ||
 		line.Text != `logged in with *** error="*** was refused" to=healthy` || time.Since(line.Time) > time.Minute {
 		t.Errorf("%q is read as %+v", text, line)
 	}
-	if !strings.HasPrefix(text, "time="+line.Time.Format(stampFormat)) {
+	if !strings.HasPrefix(text, "time="+line.Time.Format(timeFormat)) {
 		t.Errorf("the time in %q is not in UTC", text)
 	}
 }
 
-func TestASecretThatIsAWordOfOursLeavesTheLineReadable(t *testing.T) {
+func TestRunWriter_SecretEqualToALevelLeavesTheLineParsable(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "db.log")
-	file := Open(path, func(s string) string { return strings.ReplaceAll(s, "INFO", "***") }, Limits{})
+	file := NewFile(path, func(s string) string { return strings.ReplaceAll(s, "INFO", "***") }, Limits{})
 	defer file.Close()
-	if _, err := file.Run("run.1").Write([]byte("at INFO\n")); err != nil {
+	if _, err := file.RunWriter("run.1").Write([]byte("at INFO\n")); err != nil {
 		t.Fatal(err)
 	}
-	if line, ok := Parse(strings.TrimSpace(read(t, path))); !ok || line.Text != "at ***" {
+	if line, ok := Parse(strings.TrimSpace(readFile(t, path))); !ok || line.Text != "at ***" {
 		t.Errorf("read as %+v, %v", line, ok)
 	}
 }
 
-func TestATraceBelongsToTheLineBeforeIt(t *testing.T) {
+func TestLogReader_StackTraceBelongsToThePreviousLine(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "supervisor.log")
 	text := "time=2026-11-23T03:04:05.123Z level=INFO msg=state run=abc service=db\npanic: x\n\n\tmain.go:7\n" +
 		"time=2026-11-23T03:04:06.123Z level=INFO msg=next run=def\n"
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	log := OpenLog("supervisor", path)
+	log := NewLogReader("supervisor", path)
 	defer log.Close()
 	lines, err := log.Read()
 	if err != nil || len(lines) != 5 {
@@ -110,20 +110,20 @@ func TestATraceBelongsToTheLineBeforeIt(t *testing.T) {
 	}
 }
 
-func TestWhatAFarEndSaysDoesNothingToATerminal(t *testing.T) {
+func TestEscapeControls_EscapesTerminalControls(t *testing.T) {
 	for text, want := range map[string]string{
 		"plain\tü 日本": "plain\tü 日本", "\x1b[31mred": `\x1b[31mred`, "a\rb\x00": `a\x0db\x00`, "\u009b1m": `\xc2\x9b1m`, "\xff!": `\xff!`,
 	} {
-		if got := printable(text); got != want {
+		if got := escapeControls(text); got != want {
 			t.Errorf("%q is written as %q, want %q", text, got, want)
 		}
 	}
 }
 
-func TestWhateverIsLoggedIsReadBack(t *testing.T) {
+func TestHandler_AnyRecordIsParsed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "supervisor.log")
 	rapid.Check(t, func(t *rapid.T) {
-		file := Open(path, nil, Limits{})
+		file := NewFile(path, nil, Limits{})
 		defer file.Close()
 		defer os.Remove(path)
 		message, service, value := rapid.String().Draw(t, "message"), rapid.String().Draw(t, "service"), rapid.String().Draw(t, "value")

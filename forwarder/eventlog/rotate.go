@@ -10,56 +10,57 @@ import (
 	"strings"
 )
 
-// aside is the name of the n-th file put aside; the 0th is the one that is written.
-func aside(path string, n int) string {
+// rotatedName is the name of the n-th rotated file of the log file at path; 0 is the log file itself.
+func rotatedName(path string, n int) string {
 	if n == 0 {
 		return path
 	}
 	return fmt.Sprintf("%s.%d", path, n)
 }
 
-// putAside moves every file of a journal one name on, the oldest first, so that a reader who looks from the newest to
-// the oldest meets each of them. The last one goes.
-func putAside(path string, limits Limits) error {
-	for n := limits.Files - 1; n >= 0; n-- {
-		err := os.Rename(aside(path, n), aside(path, n+1))
+// rotate renames a log file and its rotated files to the next number, and removes those beyond the limits. The oldest is renamed
+// first, so that a reader that opens them from the newest to the oldest misses none.
+func rotate(path string, limits Limits) error {
+	for n := limits.MaxRotated - 1; n >= 0; n-- {
+		err := os.Rename(rotatedName(path, n), rotatedName(path, n+1))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	return tidy(path, limits)
+	return pruneRotated(path, limits)
 }
 
-// tidy removes what is too old of a journal, and what was put aside under other limits than now.
-func tidy(path string, limits Limits) error {
-	return eachFile(filepath.Dir(path), func(name string, n int, info fs.FileInfo) error {
-		if name != filepath.Base(path) || n <= limits.Files && !limits.stale(info) {
+// pruneRotated removes the files of a log that have expired or exceed MaxRotated, which may have been larger before.
+func pruneRotated(path string, limits Limits) error {
+	return forEachFile(filepath.Dir(path), func(name string, n int, info fs.FileInfo) error {
+		if name != filepath.Base(path) || n <= limits.MaxRotated && !limits.isExpired(info) {
 			return nil
 		}
-		return os.Remove(aside(path, n))
+		return os.Remove(rotatedName(path, n))
 	})
 }
 
-// Tidy removes from a directory every journal file whose last line is too old, also of services that are no more.
-func Tidy(dir string, limits Limits) error {
-	limits = limits.filled()
-	return eachFile(dir, func(name string, n int, info fs.FileInfo) error {
-		if !limits.stale(info) {
+// RemoveExpired removes every expired file from a log directory, also those of services that no longer exist.
+func RemoveExpired(dir string, limits Limits) error {
+	limits = limits.withDefaults()
+	return forEachFile(dir, func(name string, n int, info fs.FileInfo) error {
+		if !limits.isExpired(info) {
 			return nil
 		}
-		return os.Remove(filepath.Join(dir, aside(name, n)))
+		return os.Remove(filepath.Join(dir, rotatedName(name, n)))
 	})
 }
 
-// eachFile calls fn with every journal file of a directory: its journal's name, and the how many-th put aside it is.
-func eachFile(dir string, fn func(name string, n int, info fs.FileInfo) error) error {
+// forEachFile calls fn with every file of a log directory: the name of its log file, and its number, 0 for the log file itself.
+// It goes on after errors, and returns them joined.
+func forEachFile(dir string, fn func(name string, n int, info fs.FileInfo) error) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, entry := range entries {
-		name, n, ok := journalName(entry.Name())
+		name, n, ok := parseFileName(entry.Name())
 		if !ok {
 			continue
 		}
@@ -74,18 +75,18 @@ func eachFile(dir string, fn func(name string, n int, info fs.FileInfo) error) e
 	return errors.Join(errs...)
 }
 
-// journalName takes db.log.2 apart.
-func journalName(file string) (name string, n int, ok bool) {
+// parseFileName splits "db.log.2" into "db.log" and 2; false if it is no file of this package.
+func parseFileName(file string) (name string, n int, ok bool) {
 	name = file
 	if ext := filepath.Ext(file); ext != "" {
 		if i, err := strconv.Atoi(ext[1:]); err == nil && i > 0 {
 			name, n = strings.TrimSuffix(file, ext), i
 		}
 	}
-	return name, n, strings.HasSuffix(name, logSuffix) || name == eventsName
+	return name, n, strings.HasSuffix(name, logFileSuffix) || name == eventsFileName
 }
 
 const (
-	logSuffix  = ".log"
-	eventsName = "events.jsonl"
+	logFileSuffix  = ".log"
+	eventsFileName = "events.jsonl"
 )

@@ -10,17 +10,17 @@ import (
 	"slices"
 )
 
-// lookBack is how much of the events' end a prompt reads, in bytes: some hundred events. A shell that was away for
-// longer is told what is left.
-const lookBack = 16 << 10
+// maxRecentBytes is how many bytes from the end of the events a prompt reads: about a hundred events. A shell that was idle for
+// longer misses the older ones.
+const maxRecentBytes = 16 << 10
 
-// Since are the events that shells are told of and that are newer than this number of the prompt's line, the oldest
-// first. Only the end of the file is read; a prompt calls it.
-func Since(dir string, line uint64) ([]Event, error) {
-	path := filepath.Join(dir, eventsName)
+// EventsSince returns the events for prompts with a PromptLine above line, oldest first. It is called by prompts, and reads only
+// the end of the files.
+func EventsSince(dir string, line uint64) ([]Event, error) {
+	path := filepath.Join(dir, eventsFileName)
 	var found []Event
-	for n, left := 0, int64(lookBack); n < 2 && left > 0; n++ {
-		data, err := end(aside(path, n), left)
+	for n, left := 0, int64(maxRecentBytes); n < 2 && left > 0; n++ {
+		data, err := readEnd(rotatedName(path, n), left)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -28,7 +28,7 @@ func Since(dir string, line uint64) ([]Event, error) {
 			return nil, err
 		}
 		left -= int64(len(data))
-		if newer(data, line, &found) {
+		if appendNewer(data, line, &found) {
 			break
 		}
 	}
@@ -36,15 +36,15 @@ func Since(dir string, line uint64) ([]Event, error) {
 	return found, nil
 }
 
-// newer appends the events of data that are newer than line, the newest first, and reports whether it met one that is
-// not.
-func newer(data []byte, line uint64, found *[]Event) bool {
+// appendNewer appends the events in data with a PromptLine above line, newest first, and reports whether it met one that is not
+// above.
+func appendNewer(data []byte, line uint64, found *[]Event) bool {
 	lines := bytes.Split(data, []byte("\n"))
 	for _, text := range slices.Backward(lines) {
-		event, ok := decode(text)
+		event, ok := decodeEvent(text)
 		switch {
-		case !ok || event.Line == 0:
-		case event.Line <= line:
+		case !ok || event.PromptLine == 0:
+		case event.PromptLine <= line:
 			return true
 		default:
 			*found = append(*found, event)
@@ -53,8 +53,8 @@ func newer(data []byte, line uint64, found *[]Event) bool {
 	return false
 }
 
-// end is the last of a file, at most limit bytes of it.
-func end(path string, limit int64) ([]byte, error) {
+// readEnd returns the last bytes of a file, at most limit.
+func readEnd(path string, limit int64) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err

@@ -11,77 +11,78 @@ import (
 	"strings"
 )
 
-// Tail reads a journal from its oldest line on, and goes on where it stopped: past files that are put aside, removed,
-// truncated and made again it loses no line and repeats none. Only what was put aside and removed between two reads
-// is lost, and a file that was truncated and has grown beyond where it was.
+// Tail reads the lines of a log file and its rotated files, oldest first, and continues where it stopped. It neither skips nor
+// repeats a line when files are rotated, removed, truncated or recreated, with two exceptions: a file that is rotated and removed
+// between two reads, and one that is truncated and grows beyond its former size in between.
 type Tail struct {
 	path string
-	// Files stay open after they have been read: as long as one is, its identity is not given to another file.
-	read   []*os.File
-	queue  []*os.File // newer than now, the oldest first
-	now    *os.File
-	offset int64
+	// Finished files stay open: as long as one is, the kernel gives its inode number to no other file.
+	finished []*os.File
+	queued   []*os.File // newer than current, oldest first
+	current  *os.File
+	offset   int64
 }
 
-// NewTail is a tail of the journal at path, which need not exist.
+// NewTail makes a tail of the log file at path, which need not exist. It must be closed.
 func NewTail(path string) *Tail { return &Tail{path: path} }
 
 // Close closes the files.
 func (t *Tail) Close() {
-	for _, file := range slices.Concat(t.read, t.queue, []*os.File{t.now}) {
+	for _, file := range slices.Concat(t.finished, t.queued, []*os.File{t.current}) {
 		if file != nil {
 			file.Close()
 		}
 	}
-	t.read, t.queue, t.now = nil, nil, nil
+	t.finished, t.queued, t.current = nil, nil, nil
 }
 
-// Read returns the whole lines that were added since the last call, without their ends.
+// Read returns the whole lines that were added since the last call, without line ends.
 func (t *Tail) Read() (lines []string, err error) {
 	for {
-		more, err := t.drain(false)
+		more, err := t.readNewLines(false)
 		lines = append(lines, more...)
 		if err != nil {
 			return lines, err
 		}
-		if len(t.queue) == 0 && !t.look() {
+		if len(t.queued) == 0 && !t.queueNewerFiles() {
 			return lines, nil
 		}
-		// Whoever put the file aside writes to it no more, but may have done so since it was drained.
-		more, err = t.drain(true)
+		// The current file has been rotated. Nobody writes to it any more, but lines may have been added since the last read.
+		more, err = t.readNewLines(true)
 		lines = append(lines, more...)
 		if err != nil {
 			return lines, err
 		}
-		t.next()
+		t.advance()
 	}
 }
 
-// next goes on to the next file.
-func (t *Tail) next() {
-	if t.now != nil {
-		t.read = append(t.read, t.now)
+// advance makes the next queued file the current one.
+func (t *Tail) advance() {
+	if t.current != nil {
+		t.finished = append(t.finished, t.current)
 	}
-	t.now, t.queue, t.offset = t.queue[0], t.queue[1:], 0
+	t.current, t.queued, t.offset = t.queued[0], t.queued[1:], 0
 }
 
-// drain takes the whole lines behind offset; at the end of a file that is done with, also one that has no end.
-func (t *Tail) drain(done bool) ([]string, error) {
-	if t.now == nil {
+// readNewLines returns the whole lines after offset. isFinal says that the file is not written to any more: then a last line
+// without a line end counts too.
+func (t *Tail) readNewLines(isFinal bool) ([]string, error) {
+	if t.current == nil {
 		return nil, nil
 	}
-	info, err := t.now.Stat()
+	info, err := t.current.Stat()
 	if err != nil {
 		return nil, err
 	}
 	if info.Size() < t.offset {
 		t.offset = 0
 	}
-	data, err := io.ReadAll(io.NewSectionReader(t.now, t.offset, info.Size()-t.offset))
+	data, err := io.ReadAll(io.NewSectionReader(t.current, t.offset, info.Size()-t.offset))
 	if err != nil {
 		return nil, err
 	}
-	if !done {
+	if !isFinal {
 		data = data[:bytes.LastIndexByte(data, '\n')+1]
 	}
 	t.offset += int64(len(data))
@@ -91,15 +92,15 @@ func (t *Tail) drain(done bool) ([]string, error) {
 	return strings.Split(strings.TrimSuffix(string(data), "\n"), "\n"), nil
 }
 
-// look queues the files that are newer than what was read, and reports whether there are any. It goes from the newest
-// name to the oldest, which is the way in which files move: one that is moved meanwhile is met twice, but not missed.
-func (t *Tail) look() bool {
-	if info, err := os.Stat(t.path); err == nil && t.now != nil && same(t.now, info) {
+// queueNewerFiles queues the files that have not been read, and reports whether there are any. It opens them from the newest name
+// to the oldest, the direction in which they are renamed: one that is rotated meanwhile is met twice, but not missed.
+func (t *Tail) queueNewerFiles() bool {
+	if info, err := os.Stat(t.path); err == nil && t.current != nil && isSameFile(t.current, info) {
 		return false
 	}
-	most := t.most()
-	for n, missing := 0, 0; n <= most || missing < 2; n++ {
-		file, err := os.Open(aside(t.path, n))
+	highest := t.highestRotation()
+	for n, missing := 0, 0; n <= highest || missing < 2; n++ {
+		file, err := os.Open(rotatedName(t.path, n))
 		if errors.Is(err, fs.ErrNotExist) {
 			missing++
 			continue
@@ -108,47 +109,47 @@ func (t *Tail) look() bool {
 			break
 		}
 		missing = 0
-		if t.known(file) {
+		if t.isKnown(file) {
 			file.Close()
 		} else {
-			t.queue = append(t.queue, file)
+			t.queued = append(t.queued, file)
 		}
 	}
-	slices.Reverse(t.queue)
-	t.forget()
-	return len(t.queue) > 0
+	slices.Reverse(t.queued)
+	t.closeUnlinked()
+	return len(t.queued) > 0
 }
 
-// most is the highest number of a file put aside.
-func (t *Tail) most() int {
-	most := 0
-	_ = eachFile(filepath.Dir(t.path), func(name string, n int, _ fs.FileInfo) error {
+// highestRotation returns the highest number of a rotated file, 0 if there is none.
+func (t *Tail) highestRotation() int {
+	highest := 0
+	_ = forEachFile(filepath.Dir(t.path), func(name string, n int, _ fs.FileInfo) error {
 		if name == filepath.Base(t.path) {
-			most = max(most, n)
+			highest = max(highest, n)
 		}
 		return nil
 	})
-	return most
+	return highest
 }
 
-// known reports whether the file was opened before.
-func (t *Tail) known(file *os.File) bool {
+// isKnown reports whether the file is open already.
+func (t *Tail) isKnown(file *os.File) bool {
 	info, err := file.Stat()
 	if err != nil {
 		return false
 	}
-	for _, other := range slices.Concat(t.read, t.queue, []*os.File{t.now}) {
-		if other != nil && same(other, info) {
+	for _, other := range slices.Concat(t.finished, t.queued, []*os.File{t.current}) {
+		if other != nil && isSameFile(other, info) {
 			return true
 		}
 	}
 	return false
 }
 
-// forget closes the files read that have no name any more.
-func (t *Tail) forget() {
-	t.read = slices.DeleteFunc(t.read, func(file *os.File) bool {
-		if info, err := file.Stat(); err == nil && !removed(info) {
+// closeUnlinked closes the finished files that have been removed.
+func (t *Tail) closeUnlinked() {
+	t.finished = slices.DeleteFunc(t.finished, func(file *os.File) bool {
+		if info, err := file.Stat(); err == nil && !isUnlinked(info) {
 			return false
 		}
 		file.Close()
@@ -156,7 +157,7 @@ func (t *Tail) forget() {
 	})
 }
 
-func same(file *os.File, info fs.FileInfo) bool {
+func isSameFile(file *os.File, info fs.FileInfo) bool {
 	own, err := file.Stat()
 	return err == nil && os.SameFile(own, info)
 }

@@ -14,16 +14,16 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestWhateverHappensToTheFilesNoLineIsLostAndNoneRepeated(t *testing.T) {
+func TestTail_LosesAndRepeatsNoLineWhateverHappensToTheFiles(t *testing.T) {
 	temp := t.TempDir
 	rapid.Check(t, func(t *rapid.T) {
 		path := filepath.Join(temp(), "db.log")
-		file := Open(path, nil, Limits{Size: rapid.Int64Range(1, 200).Draw(t, "size"), Files: 1000})
+		file := NewFile(path, nil, Limits{MaxSize: rapid.Int64Range(1, 200).Draw(t, "size"), MaxRotated: 1000})
 		tail := NewTail(path)
 		defer file.Close()
 		defer tail.Close()
 		var want, got []string
-		look := func(*rapid.T) {
+		readNew := func(*rapid.T) {
 			lines, err := tail.Read()
 			if err != nil {
 				t.Fatal(err)
@@ -33,37 +33,37 @@ func TestWhateverHappensToTheFilesNoLineIsLostAndNoneRepeated(t *testing.T) {
 				t.Fatalf("read   %q\nwritten %q", got, want)
 			}
 		}
-		look(t)
+		readNew(t)
 		t.Repeat(map[string]func(*rapid.T){
 			"write": func(*rapid.T) {
 				line := fmt.Sprintf("line %d", len(want))
 				fmt.Fprintln(file, line)
 				want = append(want, line)
 			},
-			"look": look,
-			"remove": func(t *rapid.T) { // what was read already
-				look(t)
-				_ = os.Remove(aside(path, rapid.IntRange(0, 3).Draw(t, "which")))
+			"read": readNew,
+			"remove": func(t *rapid.T) { // a file that has been read
+				readNew(t)
+				_ = os.Remove(rotatedName(path, rapid.IntRange(0, 3).Draw(t, "which")))
 			},
 			"truncate": func(t *rapid.T) {
-				look(t)
+				readNew(t)
 				if exists(path) && os.Truncate(path, 0) == nil {
-					look(t)
+					readNew(t)
 				}
 			},
-			"part": func(t *rapid.T) { // a line without its end is no line yet
-				look(t)
+			"part": func(t *rapid.T) { // a line without a line end is not read yet
+				readNew(t)
 				whole := appendTo(t, path, "a part ")
-				look(t)
+				readNew(t)
 				whole += appendTo(t, path, "and the rest\n")
 				want = append(want, strings.TrimSuffix(whole, "\n"))
 			},
 		})
-		look(t)
+		readNew(t)
 	})
 }
 
-// appendTo writes to the file as another process would.
+// appendTo appends to the file as another process does.
 func appendTo(t *rapid.T, path, text string) string {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -76,10 +76,10 @@ func appendTo(t *rapid.T, path, text string) string {
 	return text
 }
 
-func TestRotationUnderLoadLosesNoLineAndRepeatsNone(t *testing.T) {
+func TestTail_RotationUnderLoadLosesAndRepeatsNoLine(t *testing.T) {
 	const writers, each = 4, 1500
 	path := filepath.Join(t.TempDir(), "db.log")
-	file := Open(path, nil, Limits{Size: 2000, Files: 1000})
+	file := NewFile(path, nil, Limits{MaxSize: 2000, MaxRotated: 1000})
 	defer file.Close()
 	var writing sync.WaitGroup
 	for w := range writers {
@@ -96,7 +96,7 @@ func TestRotationUnderLoadLosesNoLineAndRepeatsNone(t *testing.T) {
 	defer cancel()
 	next := make([]int, writers)
 	count := 0
-	err := Follow(ctx, filepath.Dir(path), func() error {
+	err := FollowDir(ctx, filepath.Dir(path), func() error {
 		lines, err := tail.Read()
 		for _, line := range lines {
 			var w, i int
@@ -116,25 +116,25 @@ func TestRotationUnderLoadLosesNoLineAndRepeatsNone(t *testing.T) {
 	}
 }
 
-func TestFollowingADirectoryThatIsNotThereYetFindsItsFirstLine(t *testing.T) {
+func TestFollowDir_FindsTheFirstLineOfADirectoryCreatedLater(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	path := filepath.Join(dir, "db.log")
-	file, tail := Open(path, nil, Limits{}), NewTail(path)
+	file, tail := NewFile(path, nil, Limits{}), NewTail(path)
 	defer file.Close()
 	defer tail.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var got []string
-	looks := 0
-	err := Follow(ctx, dir, func() error {
-		if looks++; looks == 1 {
+	calls := 0
+	err := FollowDir(ctx, dir, func() error {
+		if calls++; calls == 1 {
 			if err := os.Mkdir(dir, 0o700); err != nil {
 				return err
 			}
 			fmt.Fprintln(file, "first")
 		}
 		lines, err := tail.Read()
-		if got = append(got, lines...); looks > 1 && len(got) > 0 {
+		if got = append(got, lines...); calls > 1 && len(got) > 0 {
 			cancel()
 		}
 		return err

@@ -189,7 +189,7 @@ func (k *keeper) sweepRun(l *supervisorLink) {
 	err := lockstate.WaitExit(ctx, l.supervisor)
 	killed := 0
 	if err == nil {
-		killed, err = process.Sweep(l.runID)
+		killed, err = process.KillOrphans(l.runID)
 	}
 	if err != nil || killed > 0 {
 		k.log.Warn("the supervisor left processes behind", "pid", l.supervisor.PID, "run", l.runID, "orphans_killed", killed, "error", err)
@@ -226,7 +226,7 @@ func (k *keeper) onRestarted(err error) {
 		return
 	}
 	k.log.Error("start a supervisor", "error", err)
-	if refused, ok := errors.AsType[*client.StartError](err); ok && refused.Said {
+	if refused, ok := errors.AsType[*client.StartError](err); ok && refused.IsReported {
 		k.isEnded = true // it has recorded the reason for the next prompt
 		return
 	}
@@ -268,7 +268,7 @@ func (k *keeper) startSupervisor(exe string, onDone func(error)) {
 		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 		defer cancel()
 		word, err := spawner.Spawn(ctx)
-		if err == nil && word.Outcome != client.Ready {
+		if err == nil && word.Outcome != client.OutcomeReady {
 			err = fmt.Errorf("start a supervisor: it says %q", word.Outcome)
 		}
 		if err != nil {

@@ -1,5 +1,5 @@
-// Package kubectl leads into Kubernetes: through the engine that is built in, or through kubectl port-forward where that is
-// asked for. Both read the same kubeconfig files and lead to the same place.
+// Package kubectl forwards to Kubernetes, through its own engine (kubectl/native) or, on request, through "kubectl port-forward"
+// (kubectl/process). Both read the same kubeconfig files and reach the same pods.
 package kubectl
 
 import (
@@ -18,29 +18,29 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Variable names a kubectl to be run instead of the engine that is built in, in the environment of a run.
-const Variable = "LOCALPORT_KUBECTL"
+// ProgramVariable is the environment variable that names a kubectl to run instead of the native engine.
+const ProgramVariable = "LOCALPORT_KUBECTL"
 
 // Technology is "kubectl".
 var Technology = forwarder.Technology{
-	TechnologyType: project.TechnologyType{Name: "kubectl", HasRemotePort: true, SupportsPortNames: true, Keys: keys, Finish: finish},
+	TechnologyType: project.TechnologyType{Name: "kubectl", HasRemotePort: true, SupportsPortNames: true, Keys: connectionKeys, Finish: setDefaultResourceType},
 	New:            New,
-	Login:          login,
+	Login:          newLogin,
 }
 
 // New makes a driver.
 func New(ctx context.Context, _ forwarder.Host) forwarder.Driver {
 	group := tasks.New(ctx)
 	return &driver{
-		tasks: group, shared: session.NewShared(group), reserve: native.NewReserve(), services: make(map[string]*service),
+		tasks: group, sessions: session.NewRegistry(group), reserve: native.NewBufferReserve(), services: make(map[string]*service),
 	}
 }
 
-// driver is what a supervisor's tunnels share.
+// driver holds what the tunnels of a supervisor share.
 type driver struct {
-	tasks   *tasks.Group
-	shared  *session.Shared
-	reserve *spdy.Reserve
+	tasks    *tasks.Group
+	sessions *session.Registry
+	reserve  *spdy.BufferReserve
 
 	mu       sync.Mutex
 	services map[string]*service // by name
@@ -51,162 +51,161 @@ var (
 	_ forwarder.CredentialReceiver = (*driver)(nil)
 )
 
-// spec is what a service says of its tunnel.
-type spec struct {
-	engine     string
-	target     native.Target
-	kubeconfig string        // empty: as kubectl finds it
-	asked      session.Place // what the config says, empty where it leaves it to kubectl
-	watched    bool          // the cluster's health is of interest
+// serviceSpec is the part of a service's config that its tunnel depends on.
+type serviceSpec struct {
+	engine        string
+	target        native.Target
+	kubeconfig    string           // empty: the files that kubectl reads
+	configured    session.Location // from the config; an empty field is resolved from the kubeconfig
+	clusterHealth bool             // status shows the cluster's health
 }
 
-func specOf(svc project.Service) spec {
-	given := svc.Connection.Settings
-	return spec{
-		engine: given.Text("engine"),
+func newServiceSpec(svc project.Service) serviceSpec {
+	settings := svc.Connection.Settings
+	return serviceSpec{
+		engine: settings.Text("engine"),
 		target: native.Target{
-			Type: cmp.Or(given.Text("resource_type"), "service"), Name: given.Text("resource_name"), Selector: given.Text("selector"),
+			Type: cmp.Or(settings.Text("resource_type"), "service"), Name: settings.Text("resource_name"), Selector: settings.Text("selector"),
 			Port: svc.RemotePort,
 		},
-		kubeconfig: given.Text("kubeconfig"),
-		asked:      session.Place{Context: given.Text("context"), Namespace: given.Text("namespace")},
-		watched:    given.Bool("cluster_health"),
+		kubeconfig:    settings.Text("kubeconfig"),
+		configured:    session.Location{Context: settings.Text("context"), Namespace: settings.Text("namespace")},
+		clusterHealth: settings.Bool("cluster_health"),
 	}
 }
 
-// service is a service's spec, and what is remembered of its tunnels.
+// service is a service's spec and the state that outlives its tunnels.
 type service struct {
-	spec
+	serviceSpec
 
-	mu    sync.Mutex       // guards the fields below; never held while a file is read
-	last  *session.Session // that a tunnel used
-	place session.Place
-	from  string // the kubeconfig files in which place was completed; empty before it was
+	mu          sync.Mutex       // guards the fields below; never held while a file is read
+	lastSession *session.Session // of the last tunnel
+	location    session.Location
+	locationKey string // the kubeconfig files from which location was resolved; empty before
 }
 
-func newService(s spec) *service { return &service{spec: s, place: s.asked} }
+func newService(s serviceSpec) *service { return &service{serviceSpec: s, location: s.configured} }
 
-// service is the one of a definition: what is remembered of a service does not hold for another definition.
-func (d *driver) service(svc project.Service) *service {
-	defined := specOf(svc)
+// serviceFor returns the service of a definition. Another definition of the same service starts without the former state.
+func (d *driver) serviceFor(svc project.Service) *service {
+	spec := newServiceSpec(svc)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := d.services[svc.Name]
-	if s == nil || s.spec != defined {
-		s = newService(defined)
+	if s == nil || s.serviceSpec != spec {
+		s = newService(spec)
 		d.services[svc.Name] = s
 	}
 	return s
 }
 
-// Target is the place, as far as it is known yet, and the resource.
+// Target returns the location, as far as it has been resolved, and the resource.
 func (d *driver) Target(svc project.Service) string {
-	s := d.service(svc)
-	where := s.where().String()
-	if where != "" {
-		where += " "
+	s := d.serviceFor(svc)
+	location := s.currentLocation().String()
+	if location != "" {
+		location += " "
 	}
-	return "kubectl " + where + s.target.String()
+	return "kubectl " + location + s.target.String()
 }
 
-func (s *service) where() session.Place {
+func (s *service) currentLocation() session.Location {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.place
+	return s.location
 }
 
-// settle completes the place once, so that a kubectl config use-context elsewhere does not move a forward to another
-// cluster when its tunnel is replaced. Other kubeconfig files in the environment are another matter, and so is a user who
-// asks for a new start.
-func (s *service) settle(run forwarder.Run) session.Place {
-	files := session.Files(s.kubeconfig, run.Env, run.Dir)
+// resolveLocation completes the location once, so that "kubectl config use-context" in another terminal does not move a forward to
+// another cluster when its tunnel reconnects. It is resolved again if KUBECONFIG names other files, or the user asks for a restart.
+func (s *service) resolveLocation(run forwarder.Run) session.Location {
+	files := session.KubeconfigFiles(s.kubeconfig, run.Env, run.Dir)
 	key := fmt.Sprintf("%q %v", files, run.Asked)
 	s.mu.Lock()
-	place, isComplete := s.place, s.from == key
+	location, isResolved := s.location, s.locationKey == key
 	s.mu.Unlock()
-	if isComplete {
-		return place
+	if isResolved {
+		return location
 	}
-	place = s.asked.Complete(files) // the files may lie on a disk that hangs: status and the service's loop need the mutex
+	location = s.configured.Complete(files) // without the mutex, which status needs: reading may hang on a network file system
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.from == key {
-		return s.place
+	if s.locationKey == key {
+		return s.location
 	}
-	s.place, s.from = place, ""
-	if place.Context != "" {
-		s.from = key
+	s.location, s.locationKey = location, ""
+	if location.Context != "" {
+		s.locationKey = key
 	}
-	return place
+	return location
 }
 
-// Open opens a tunnel through the engine of the config, or through the kubectl that the environment names.
+// Open opens a tunnel through the configured engine, or through the kubectl that the environment names.
 func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) (forwarder.Tunnel, error) {
-	s := d.service(svc)
-	words := session.Words{Resource: s.target.Resource(), Kubeconfig: s.kubeconfig, Place: s.settle(run)}
-	program := process.Getenv(run.Env, Variable)
+	s := d.serviceFor(svc)
+	ref := session.ResourceRef{Resource: s.target.Resource(), Kubeconfig: s.kubeconfig, Location: s.resolveLocation(run)}
+	program := process.Getenv(run.Env, ProgramVariable)
 	if s.engine == "kubectl" || program != "" && s.engine != "native" {
 		if s.target.Selector != "" {
 			return nil, &forwarder.Failure{
-				Class: forwarder.Permanent, Reason: "kubectl port-forward takes no selector",
+				Class: forwarder.Permanent, Reason: "kubectl port-forward does not support selectors",
 				Hint: `name a service or a deployment, or set engine = "native"`,
 			}
 		}
-		return kubectlprocess.Open(ctx, run, kubectlprocess.Spec{Program: cmp.Or(program, "kubectl"), Words: words, Port: s.target.Port})
+		return kubectlprocess.Open(ctx, run, kubectlprocess.Spec{Program: cmp.Or(program, "kubectl"), ResourceRef: ref, Port: s.target.Port})
 	}
-	opened, release, err := d.shared.Open(source(run, words))
+	kubeSession, release, err := d.sessions.Open(newSource(run, ref))
 	if err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
-	s.last = opened
+	s.lastSession = kubeSession
 	s.mu.Unlock()
 	return native.Open(ctx, run, native.Spec{
-		Target: s.target, Words: words, Session: opened, Release: release, Watched: s.watched, Tasks: d.tasks, Reserve: d.reserve,
+		Target: s.target, Ref: ref, Session: kubeSession, Release: release, ClusterHealth: s.clusterHealth, Tasks: d.tasks, Reserve: d.reserve,
 	})
 }
 
-func source(run forwarder.Run, words session.Words) session.Source {
-	return session.Source{Words: words, Dir: run.Dir, Env: run.Env, Log: run.Log, Asked: run.Asked}
+func newSource(run forwarder.Run, ref session.ResourceRef) session.Source {
+	return session.Source{ResourceRef: ref, Dir: run.Dir, Env: run.Env, Log: run.Log, RequestedAt: run.Asked}
 }
 
-// Cluster is the cluster of a service, if its health is of interest and the engine that is built in leads there.
+// Cluster returns the state of a service's cluster, if the service shows it and uses the native engine.
 func (d *driver) Cluster(svc project.Service) (forwarder.Surroundings, bool) {
-	s := d.service(svc)
+	s := d.serviceFor(svc)
 	s.mu.Lock()
-	last, place := s.last, s.place
+	lastSession, location := s.lastSession, s.location
 	s.mu.Unlock()
-	if last == nil || !s.watched {
+	if lastSession == nil || !s.clusterHealth {
 		return forwarder.Surroundings{}, false
 	}
-	around := last.Report(session.Words{Kubeconfig: s.kubeconfig, Place: place})
-	around.Name = place.Context
-	return around, true
+	cluster := lastSession.Report(session.ResourceRef{Kubeconfig: s.kubeconfig, Location: location})
+	cluster.Name = location.Context
+	return cluster, true
 }
 
-// ReceiveCredential takes a credential as a login helper prints it.
+// ReceiveCredential accepts a credential in the form in which a login helper prints it.
 func (d *driver) ReceiveCredential(svc project.Service, run forwarder.Run, credential []byte) error {
-	return d.shared.Give(d.service(svc).login(run), credential)
+	return d.sessions.SetCredential(d.serviceFor(svc).loginSource(run), credential)
 }
 
-// login is where the login of the service is described.
-func (s *service) login(run forwarder.Run) session.Source {
-	return source(run, session.Words{Kubeconfig: s.kubeconfig, Place: s.settle(run)})
+// loginSource is the source that describes the service's login.
+func (s *service) loginSource(run forwarder.Run) session.Source {
+	return newSource(run, session.ResourceRef{Kubeconfig: s.kubeconfig, Location: s.resolveLocation(run)})
 }
 
-// Close ends the logins that are under way. The sessions have ended with their tunnels.
+// Close ends running login helpers. The sessions have ended with their tunnels.
 func (d *driver) Close() error {
 	d.tasks.Close()
 	return nil
 }
 
-// login is the login helper of the kubeconfig's user, if there is one. Services of the same context share it.
-func login(svc project.Service, dir string, env []string) forwarder.Login {
-	src := newService(specOf(svc)).login(forwarder.Run{Dir: dir, Env: env})
+// newLogin returns the login of a service: the login helper of the kubeconfig's user. Services of the same context share it.
+func newLogin(svc project.Service, dir string, env []string) forwarder.Login {
+	src := newService(newServiceSpec(svc)).loginSource(forwarder.Run{Dir: dir, Env: env})
 	return forwarder.Login{
-		Key: fmt.Sprintf("%q %q", src.Kubeconfig, src.Place.Context), Name: fmt.Sprintf("context %q", src.Place.Context),
+		Key: fmt.Sprintf("%q %q", src.Kubeconfig, src.Location.Context), Name: fmt.Sprintf("context %q", src.Location.Context),
 		Run: func(ctx context.Context, terminal forwarder.Terminal) ([]byte, bool, error) {
-			return session.Foreground(ctx, src, terminal)
+			return session.RunLoginHelper(ctx, src, terminal)
 		},
 	}
 }

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-func write(t *testing.T, path, text string) string {
+func writeFile(t *testing.T, path, text string) string {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -32,7 +32,7 @@ func write(t *testing.T, path, text string) string {
 	return path
 }
 
-// newDriver makes a driver, which is closed with the test.
+// newDriver makes a driver that is closed at the end of the test.
 func newDriver(t *testing.T) forwarder.Driver {
 	t.Helper()
 	driver := New(t.Context(), forwarder.Host{})
@@ -40,9 +40,9 @@ func newDriver(t *testing.T) forwarder.Driver {
 	return driver
 }
 
-func TestTargetStaysWhereItWasOpenedFirst(t *testing.T) {
+func TestDriver_KeepsTheLocationOfTheFirstOpen(t *testing.T) {
 	k := fakekubectl.Install(t, fakekubectl.Script{Backend: "127.0.0.1:1"})
-	config := write(t, filepath.Join(k.Dir, "config"), "current-context: a\ncontexts:\n- {name: a}\n- {name: b}\n")
+	config := writeFile(t, filepath.Join(k.Dir, "config"), "current-context: a\ncontexts:\n- {name: a}\n- {name: b}\n")
 	driver, svc := newDriver(t), (project.Service{RemotePort: "5432", Connection: project.Connection{Settings: project.Settings{"resource_name": "postgres", "engine": "kubectl"}}})
 	if got, want := driver.Target(svc), "kubectl service/postgres:5432"; got != want {
 		t.Errorf("before: %q, want %q", got, want)
@@ -59,7 +59,7 @@ func TestTargetStaysWhereItWasOpenedFirst(t *testing.T) {
 		_ = tunnel.Close()
 	}
 	reopen(config)
-	write(t, config, "current-context: b\ncontexts:\n- {name: a}\n- {name: b}\n") // kubectl config use-context b
+	writeFile(t, config, "current-context: b\ncontexts:\n- {name: a}\n- {name: b}\n") // kubectl config use-context b
 	reopen(config)
 	if got, want := driver.Target(svc), "kubectl a/default service/postgres:5432"; got != want {
 		t.Errorf("after: %q, want %q", got, want)
@@ -69,21 +69,21 @@ func TestTargetStaysWhereItWasOpenedFirst(t *testing.T) {
 			t.Errorf("start %d: %q", i, start.Args)
 		}
 	}
-	reopen(write(t, config+"2", "current-context: c\n"))
+	reopen(writeFile(t, config+"2", "current-context: c\n"))
 	if got, want := driver.Target(svc), "kubectl c service/postgres:5432"; got != want {
 		t.Errorf("with another KUBECONFIG: %q, want %q", got, want)
 	}
 }
 
-func TestARestartGoesWhereTheKubeconfigPointsNow(t *testing.T) {
+func TestDriver_RestartUsesTheCurrentContext(t *testing.T) {
 	k := fakekubectl.Install(t, fakekubectl.Script{Backend: "127.0.0.1:1"})
-	config := write(t, filepath.Join(k.Dir, "config"), "current-context: a\ncontexts:\n- {name: a}\n- {name: b}\n")
+	config := writeFile(t, filepath.Join(k.Dir, "config"), "current-context: a\ncontexts:\n- {name: a}\n- {name: b}\n")
 	driver, svc := newDriver(t), (project.Service{RemotePort: "5432", Connection: project.Connection{Settings: project.Settings{"resource_name": "postgres", "engine": "kubectl"}}})
 	for i, step := range []struct {
 		current, want string
 		asked         time.Time
 	}{{"a", "a", time.Unix(1, 0)}, {"b", "a", time.Unix(1, 0)}, {"b", "b", time.Unix(2, 0)}} {
-		write(t, config, "current-context: "+step.current+"\ncontexts:\n- {name: a}\n- {name: b}\n")
+		writeFile(t, config, "current-context: "+step.current+"\ncontexts:\n- {name: a}\n- {name: b}\n")
 		tunnel, err := driver.Open(t.Context(), svc, forwarder.Run{
 			Dir: t.TempDir(), Env: append(slices.Clone(k.Env()), "KUBECONFIG="+config), Log: io.Discard, Asked: step.asked,
 		})
@@ -97,9 +97,9 @@ func TestARestartGoesWhereTheKubeconfigPointsNow(t *testing.T) {
 	}
 }
 
-func TestDriver_ForgetsThePlaceOfAnotherDefinition(t *testing.T) {
+func TestDriver_ForgetsTheLocationOfAnotherDefinition(t *testing.T) {
 	k := fakekubectl.Install(t, fakekubectl.Script{Backend: "127.0.0.1:1"})
-	config := write(t, filepath.Join(k.Dir, "config"), "current-context: a\ncontexts:\n- {name: a}\n")
+	config := writeFile(t, filepath.Join(k.Dir, "config"), "current-context: a\ncontexts:\n- {name: a}\n")
 	driver, svc := newDriver(t), (project.Service{Name: "db", RemotePort: "5432", Connection: project.Connection{Settings: project.Settings{"resource_name": "postgres", "engine": "kubectl"}}})
 	tunnel, err := driver.Open(t.Context(), svc, forwarder.Run{
 		Dir: t.TempDir(), Env: append(slices.Clone(k.Env()), "KUBECONFIG="+config), Log: io.Discard,
@@ -108,7 +108,7 @@ func TestDriver_ForgetsThePlaceOfAnotherDefinition(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = tunnel.Close()
-	svc.Description = "another word for it"
+	svc.Description = "another description"
 	if got, want := driver.Target(svc), "kubectl a/default service/postgres:5432"; got != want {
 		t.Errorf("with another description: %q, want %q", got, want)
 	}
@@ -118,7 +118,7 @@ func TestDriver_ForgetsThePlaceOfAnotherDefinition(t *testing.T) {
 	}
 }
 
-func TestTheEngineIsTheConfigsOrTheEnvironments(t *testing.T) {
+func TestDriver_EngineComesFromConfigOrEnvironment(t *testing.T) {
 	k := fakekubectl.Install(t, fakekubectl.Script{Backend: "127.0.0.1:1"})
 	for _, tt := range []struct {
 		engine, variable, selector string
@@ -126,14 +126,14 @@ func TestTheEngineIsTheConfigsOrTheEnvironments(t *testing.T) {
 	}{
 		{"kubectl", "", "", ""},
 		{"", "kubectl", "", ""},
-		{"native", "kubectl", "", "no cluster is known"},
-		{"", "", "", "no cluster is known"},
-		{"kubectl", "", "app=web", "takes no selector"},
-		{"", "", "app=web", "no cluster is known"},
+		{"native", "kubectl", "", "no cluster is configured"},
+		{"", "", "", "no cluster is configured"},
+		{"kubectl", "", "app=web", "does not support selectors"},
+		{"", "", "app=web", "no cluster is configured"},
 	} {
 		driver, svc := newDriver(t), (project.Service{RemotePort: "80", Connection: project.Connection{Settings: project.Settings{"resource_name": "web", "selector": tt.selector, "engine": tt.engine}}})
 		tunnel, err := driver.Open(t.Context(), svc, forwarder.Run{
-			Dir: t.TempDir(), Env: append(slices.Clone(k.Env()), "KUBECONFIG=/no/such/file", Variable+"="+tt.variable), Log: io.Discard,
+			Dir: t.TempDir(), Env: append(slices.Clone(k.Env()), "KUBECONFIG=/no/such/file", ProgramVariable+"="+tt.variable), Log: io.Discard,
 		})
 		if err == nil {
 			_ = tunnel.Close()
@@ -149,11 +149,11 @@ func TestService_HoldsNoMutexWhileAKubeconfigIsRead(t *testing.T) {
 	if err := unix.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := newService(spec{kubeconfig: fifo})
+	s := newService(serviceSpec{kubeconfig: fifo})
 	settled := make(chan struct{})
 	go func() {
 		defer close(settled)
-		s.settle(forwarder.Run{})
+		s.resolveLocation(forwarder.Run{})
 	}()
 	writer, err := os.OpenFile(fifo, os.O_WRONLY, 0) // returns when the reader is there
 	if err != nil {

@@ -19,16 +19,16 @@ func dropProgramPages() {
 	if err != nil {
 		return
 	}
-	var parts [][2]uintptr
+	var mappings [][2]uintptr
 	for line := range strings.Lines(string(maps)) {
 		if from, to, ok := parseReadOnlyMapping(line, exe); ok {
-			parts = append(parts, [2]uintptr{from, to})
+			mappings = append(mappings, [2]uintptr{from, to})
 		}
 	}
-	// Everything is read before the first page goes: the pages that the reading needs would come back, 64 kB around each
-	// (0.8 MB in all).
-	for _, part := range parts {
-		_, _, _ = unix.RawSyscall(unix.SYS_MADVISE, part[0], part[1]-part[0], unix.MADV_DONTNEED)
+	// Parsing is finished before the first page is dropped: it would map the pages again that it executes, with 64 kB around
+	// each (0.8 MB in all).
+	for _, mapping := range mappings {
+		_, _, _ = unix.RawSyscall(unix.SYS_MADVISE, mapping[0], mapping[1]-mapping[0], unix.MADV_DONTNEED)
 	}
 }
 

@@ -1,4 +1,4 @@
 package metrics
 
-// Memory is 0: macOS tells the resident memory of a process only through calls that need cgo.
-func Memory() uint64 { return 0 }
+// ResidentMemory returns 0: on macOS the resident memory of a process is available only through calls that need cgo.
+func ResidentMemory() uint64 { return 0 }

@@ -5,8 +5,8 @@ import (
 	"os"
 )
 
-// Memory is the resident memory of this process in bytes.
-func Memory() uint64 {
+// ResidentMemory returns the resident memory of this process in bytes, 0 if it is unknown.
+func ResidentMemory() uint64 {
 	data, err := os.ReadFile("/proc/self/statm")
 	if err != nil {
 		return 0

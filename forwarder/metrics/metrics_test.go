@@ -21,8 +21,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// busy is a project with everything in it.
-func busy() api.Status {
+// runningStatus is the status of a project that has every kind of metric.
+func runningStatus() api.Status {
 	var latencies Histogram
 	for _, d := range []time.Duration{time.Millisecond, 3 * time.Millisecond, 30 * time.Millisecond, time.Minute} {
 		latencies.Observe(d)
@@ -47,7 +47,7 @@ func busy() api.Status {
 	}
 }
 
-func text(t testing.TB, status api.Status) string {
+func writeText(t testing.TB, status api.Status) string {
 	t.Helper()
 	var out bytes.Buffer
 	if err := Write(&out, status); err != nil {
@@ -56,7 +56,7 @@ func text(t testing.TB, status api.Status) string {
 	return out.String()
 }
 
-func parse(t interface{ Fatal(...any) }, text string) map[string]*dto.MetricFamily {
+func parseMetrics(t interface{ Fatal(...any) }, text string) map[string]*dto.MetricFamily {
 	parser := expfmt.NewTextParser(model.LegacyValidation)
 	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
 	if err != nil {
@@ -65,24 +65,24 @@ func parse(t interface{ Fatal(...any) }, text string) map[string]*dto.MetricFami
 	return families
 }
 
-func TestPrometheusReadsTheTextAndItsLinterFindsNothing(t *testing.T) {
-	for name, status := range map[string]api.Status{"running": busy(), "down": down(), "empty": {Project: "/p"}} {
-		problems, err := promlint.New(strings.NewReader(text(t, status))).Lint()
+func TestWrite_PassesPrometheusParserAndLinter(t *testing.T) {
+	for name, status := range map[string]api.Status{"running": runningStatus(), "down": downStatus(), "empty": {Project: "/p"}} {
+		problems, err := promlint.New(strings.NewReader(writeText(t, status))).Lint()
 		if err != nil || len(problems) > 0 {
 			t.Errorf("%s: %v, %v", name, problems, err)
 		}
-		parse(t, text(t, status))
+		parseMetrics(t, writeText(t, status))
 	}
 }
 
-func down() api.Status {
+func downStatus() api.Status {
 	return api.Status{Project: "/p", State: api.StateStopped, Services: []api.ServiceStatus{
 		{Name: "db", State: forwarder.Stopped, Technology: "tcp", Health: api.Health{Check: "tcp"}},
 	}}
 }
 
-func TestTheFiguresAreThoseOfStatus(t *testing.T) {
-	lines := strings.Split(text(t, busy()), "\n")
+func TestWrite_MetricsMatchTheStatus(t *testing.T) {
+	lines := strings.Split(writeText(t, runningStatus()), "\n")
 	db := `{project="/home/you/shop",service="db"`
 	for _, want := range []string{
 		"localport_up" + db + "} 1",
@@ -118,29 +118,29 @@ func TestTheFiguresAreThoseOfStatus(t *testing.T) {
 			t.Errorf("missing: %s", want)
 		}
 	}
-	if strings.Contains(text(t, busy()), "secret") {
-		t.Error("more is shown than names and numbers")
+	if strings.Contains(writeText(t, runningStatus()), "secret") {
+		t.Error("the metrics contain an address, target or error text")
 	}
 }
 
-func TestAProjectThatIsDownShowsItsServicesAsDown(t *testing.T) {
-	families := parse(t, text(t, down()))
+func TestWrite_DownProjectShowsItsServicesAsDown(t *testing.T) {
+	families := parseMetrics(t, writeText(t, downStatus()))
 	if up := families["localport_up"]; up == nil || up.Metric[0].Gauge.GetValue() != 0 {
 		t.Errorf("localport_up: %v", up)
 	}
 	for name := range families {
 		if strings.HasPrefix(name, "localport_supervisor") || name == "localport_info" {
-			t.Errorf("there is no supervisor, and yet %s", name)
+			t.Errorf("%s is written without a supervisor", name)
 		}
 	}
 }
 
-func TestEveryStateHasItsSample(t *testing.T) {
-	for _, state := range states {
-		status := down()
+func TestWrite_EveryStateHasASample(t *testing.T) {
+	for _, state := range allStates {
+		status := downStatus()
 		status.Services[0].State = state
 		ones := 0.0
-		for _, metric := range parse(t, text(t, status))["localport_state"].Metric {
+		for _, metric := range parseMetrics(t, writeText(t, status))["localport_state"].Metric {
 			ones += metric.Gauge.GetValue()
 		}
 		if ones != 1 {
@@ -149,7 +149,7 @@ func TestEveryStateHasItsSample(t *testing.T) {
 	}
 }
 
-func TestAnyTextSurvivesAsALabel(t *testing.T) {
+func TestWrite_AnyTextRoundTripsAsALabel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		value := rapid.OneOf(rapid.String(), rapid.StringOf(rapid.SampledFrom([]rune("\\\"\n\r\t{},= #é")))).Draw(t, "value")
 		if rapid.Bool().Draw(t, "broken") {
@@ -157,14 +157,14 @@ func TestAnyTextSurvivesAsALabel(t *testing.T) {
 		}
 		var out bytes.Buffer
 		_ = Write(&out, api.Status{Project: value})
-		got := parse(t, out.String())["localport_leases"].Metric[0].Label[0]
+		got := parseMetrics(t, out.String())["localport_leases"].Metric[0].Label[0]
 		if want := strings.ToValidUTF8(value, "\uFFFD"); got.GetValue() != want {
 			t.Fatalf("%q became %q", value, got.GetValue())
 		}
 	})
 }
 
-func TestAHistogramCountsWhateverIsObservedAtOnce(t *testing.T) {
+func TestHistogram_CountsConcurrentObservations(t *testing.T) {
 	var h Histogram
 	var observers sync.WaitGroup
 	for range 8 {
@@ -189,15 +189,15 @@ func TestAHistogramCountsWhateverIsObservedAtOnce(t *testing.T) {
 	}
 }
 
-func TestObserveAllocatesNothing(t *testing.T) {
+func TestHistogram_ObserveAllocatesNothing(t *testing.T) {
 	var h Histogram
 	if n := testing.AllocsPerRun(100, func() { h.Observe(time.Second) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
 
-func TestMemoryIsThatOfThisProcess(t *testing.T) {
-	if m := Memory(); m != 0 && (m < 1<<20 || m > 8<<30) {
+func TestResidentMemory_IsPlausible(t *testing.T) {
+	if m := ResidentMemory(); m != 0 && (m < 1<<20 || m > 8<<30) {
 		t.Errorf("%d bytes", m)
 	}
 }

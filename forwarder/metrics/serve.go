@@ -12,40 +12,40 @@ import (
 	"github.com/localport-sh/localport/forwarder/api"
 )
 
-// Timeouts of the listener. A scraper asks every few seconds and takes the whole answer at once.
+// Timeouts of the HTTP server. A scraper sends a short request every few seconds and reads the whole response at once.
 const (
-	headerTimeout = 5 * time.Second
-	answerTimeout = 10 * time.Second
-	idleTimeout   = 2 * time.Minute
+	readTimeout  = 5 * time.Second
+	writeTimeout = 10 * time.Second
+	idleTimeout  = 2 * time.Minute
 )
 
-// Serve answers GET /metrics on ln, which must be a loopback address's, until ctx ends; then it returns nil. It closes
-// ln. Each answer is made from a new snapshot. Anybody on this machine may ask.
+// Serve serves GET /metrics on ln, which must listen on a loopback address, until ctx ends; then it returns nil. It closes ln.
+// Each response is made from a new snapshot. Every user of this machine may read it.
 func Serve(ctx context.Context, ln net.Listener, snapshot func(ctx context.Context) (api.Status, error)) error {
 	if addr, ok := ln.Addr().(*net.TCPAddr); !ok || !addr.IP.IsLoopback() {
 		ln.Close()
 		return fmt.Errorf("serve metrics on %s: not a loopback address", ln.Addr())
 	}
 	server := &http.Server{
-		Handler:           handler(snapshot),
-		ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: answerTimeout, IdleTimeout: idleTimeout,
+		Handler:           newHandler(snapshot),
+		ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: 16 << 10,
 		BaseContext:    func(net.Listener) context.Context { return ctx },
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(ln) }()
+	serveErrCh := make(chan error, 1)
+	go func() { serveErrCh <- server.Serve(ln) }()
 	var err error
 	select {
-	case err = <-ended:
+	case err = <-serveErrCh:
 	case <-ctx.Done():
 	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	shutdownCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	if server.Shutdown(grace) != nil {
+	if server.Shutdown(shutdownCtx) != nil {
 		_ = server.Close()
 	}
 	if err == nil {
-		err = <-ended
+		err = <-serveErrCh
 	}
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
@@ -53,10 +53,10 @@ func Serve(ctx context.Context, ln net.Listener, snapshot func(ctx context.Conte
 	return fmt.Errorf("serve metrics on %s: %w", ln.Addr(), err)
 }
 
-func handler(snapshot func(context.Context) (api.Status, error)) http.Handler {
+func newHandler(snapshot func(context.Context) (api.Status, error)) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), answerTimeout/2)
+		ctx, cancel := context.WithTimeout(r.Context(), writeTimeout/2)
 		defer cancel()
 		status, err := snapshot(ctx)
 		if err != nil {
@@ -64,28 +64,28 @@ func handler(snapshot func(context.Context) (api.Status, error)) http.Handler {
 			return
 		}
 		var text bytes.Buffer
-		_ = Write(&text, status) // a buffer takes everything
+		_ = Write(&text, status) // a write to a buffer cannot fail
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-		_, _ = w.Write(text.Bytes()) // a scraper that has gone needs no answer
+		_, _ = w.Write(text.Bytes()) // fails only if the scraper has disconnected
 	})
-	return ours(mux)
+	return allowLoopbackHosts(mux)
 }
 
-// ours lets only those in who call us by our own name: a web page whose name leads here by a trick of its DNS server
-// must not read what we say.
-func ours(next http.Handler) http.Handler {
+// allowLoopbackHosts rejects requests whose Host header is not a loopback name: a web page must not read the metrics by DNS
+// rebinding.
+func allowLoopbackHosts(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch hostname(r.Host) {
+		switch withoutPort(r.Host) {
 		case "localhost", "127.0.0.1", "[::1]":
 			next.ServeHTTP(w, r)
 		default:
-			http.Error(w, "ask for http://127.0.0.1:PORT/metrics, or localhost", http.StatusForbidden)
+			http.Error(w, "use http://127.0.0.1:PORT/metrics or http://localhost:PORT/metrics", http.StatusForbidden)
 		}
 	})
 }
 
-// hostname is the host without its port; an IPv6 address keeps its brackets.
-func hostname(host string) string {
+// withoutPort removes the port from a Host header; an IPv6 address keeps its brackets.
+func withoutPort(host string) string {
 	name, _, err := net.SplitHostPort(host)
 	if err != nil {
 		return host

@@ -12,8 +12,8 @@ import (
 	"github.com/localport-sh/localport/forwarder/api"
 )
 
-// served is a listener's address; it must end well with the test.
-func served(t *testing.T, snapshot func(context.Context) (api.Status, error)) string {
+// startServer starts Serve and returns its address. Serve must end without an error when the test does.
+func startServer(t *testing.T, snapshot func(context.Context) (api.Status, error)) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -25,7 +25,7 @@ func served(t *testing.T, snapshot func(context.Context) (api.Status, error)) st
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
-			t.Errorf("it ended with %v", err)
+			t.Errorf("Serve: %v", err)
 		}
 		if _, err := net.Dial("tcp", ln.Addr().String()); err == nil {
 			t.Error("the port is still open")
@@ -34,7 +34,7 @@ func served(t *testing.T, snapshot func(context.Context) (api.Status, error)) st
 	return ln.Addr().String()
 }
 
-func get(t *testing.T, method, url, host string) (*http.Response, string) {
+func sendRequest(t *testing.T, method, url, host string) (*http.Response, string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, url, nil)
 	if err != nil {
@@ -55,54 +55,54 @@ func get(t *testing.T, method, url, host string) (*http.Response, string) {
 	return response, string(body)
 }
 
-func snapshot(context.Context) (api.Status, error) { return busy(), nil }
+func runningSnapshot(context.Context) (api.Status, error) { return runningStatus(), nil }
 
-func TestAScraperGetsTheMetricsOfThisMoment(t *testing.T) {
-	addr := served(t, snapshot)
-	response, body := get(t, http.MethodGet, "http://"+addr+"/metrics", "")
+func TestServe_ReturnsCurrentMetrics(t *testing.T) {
+	addr := startServer(t, runningSnapshot)
+	response, body := sendRequest(t, http.MethodGet, "http://"+addr+"/metrics", "")
 	if response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != "text/plain; version=0.0.4; charset=utf-8" {
 		t.Errorf("%s, %v", response.Status, response.Header)
 	}
-	if body != text(t, busy()) {
+	if body != writeText(t, runningStatus()) {
 		t.Errorf("got %s", body)
 	}
 }
 
-func TestOnlyOurOwnNamesAreAnswered(t *testing.T) {
-	addr := served(t, snapshot)
+func TestServe_RejectsForeignHostHeaders(t *testing.T) {
+	addr := startServer(t, runningSnapshot)
 	for host, want := range map[string]int{
 		"localhost": 200, "localhost:9464": 200, "127.0.0.1": 200, "127.0.0.1:1": 200, "[::1]:9464": 200, "[::1]": 200,
 		"evil.example": 403, "evil.example:9464": 403, "127.0.0.1.evil.example": 403, "localhost.evil.example:80": 403, "127.0.0.2": 403,
 	} {
-		response, body := get(t, http.MethodGet, "http://"+addr+"/metrics", host)
+		response, body := sendRequest(t, http.MethodGet, "http://"+addr+"/metrics", host)
 		if response.StatusCode != want || (want != 200) == strings.Contains(body, "localport_up") {
 			t.Errorf("for host %q: %s, %q", host, response.Status, body)
 		}
 	}
 }
 
-func TestOnlyTheMetricsAreServed(t *testing.T) {
-	addr := served(t, snapshot)
+func TestServe_OnlyMetricsPathAndReadMethods(t *testing.T) {
+	addr := startServer(t, runningSnapshot)
 	for request, want := range map[string]int{
 		"POST /metrics": 405, "GET /": 404, "GET /metrics/": 404, "GET /debug/pprof/": 404, "HEAD /metrics": 200,
 	} {
 		method, path, _ := strings.Cut(request, " ")
-		if response, _ := get(t, method, "http://"+addr+path, ""); response.StatusCode != want {
+		if response, _ := sendRequest(t, method, "http://"+addr+path, ""); response.StatusCode != want {
 			t.Errorf("%s: %s, want %d", request, response.Status, want)
 		}
 	}
 }
 
-func TestAnErrorIsAnAnswerToo(t *testing.T) {
-	addr := served(t, func(context.Context) (api.Status, error) { return api.Status{}, errors.New("is ending") })
-	if response, body := get(t, http.MethodGet, "http://"+addr+"/metrics", ""); response.StatusCode != 503 || body != "is ending\n" {
+func TestServe_SnapshotErrorIsServiceUnavailable(t *testing.T) {
+	addr := startServer(t, func(context.Context) (api.Status, error) { return api.Status{}, errors.New("is ending") })
+	if response, body := sendRequest(t, http.MethodGet, "http://"+addr+"/metrics", ""); response.StatusCode != 503 || body != "is ending\n" {
 		t.Errorf("%s, %q", response.Status, body)
 	}
 }
 
-func TestTheEndDoesNotWaitForAScraperThatIsSlow(t *testing.T) {
+func TestServe_ShutdownDoesNotWaitForAPendingScrape(t *testing.T) {
 	asked := make(chan struct{})
-	addr := served(t, func(ctx context.Context) (api.Status, error) {
+	addr := startServer(t, func(ctx context.Context) (api.Status, error) {
 		close(asked)
 		<-ctx.Done()
 		return api.Status{}, ctx.Err()
@@ -118,12 +118,12 @@ func TestTheEndDoesNotWaitForAScraperThatIsSlow(t *testing.T) {
 	<-asked
 }
 
-func TestAnAddressThatOthersCanReachIsRefused(t *testing.T) {
+func TestServe_RefusesNonLoopbackAddresses(t *testing.T) {
 	ln, err := net.Listen("tcp", "0.0.0.0:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Serve(t.Context(), ln, snapshot); err == nil || !strings.Contains(err.Error(), "not a loopback address") {
+	if err := Serve(t.Context(), ln, runningSnapshot); err == nil || !strings.Contains(err.Error(), "not a loopback address") {
 		t.Errorf("got %v", err)
 	}
 	if _, err := net.Dial("tcp", ln.Addr().String()); err == nil {

@@ -1,5 +1,5 @@
-// Package netmon tells when this machine's network has changed: an interface up or down, an address, a default route. It
-// listens to what the kernel says of that by itself, and costs nothing while nothing changes.
+// Package netmon reports changes of this machine's network: an interface up or down, an address, a default route. It waits for
+// the kernel's notifications, and so costs nothing while nothing changes.
 package netmon
 
 import (
@@ -9,60 +9,61 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// settled is how long nothing must change for a change to be over: an interface that comes up gets its addresses and its
-// routes one after the other.
-const settled = 500 * time.Millisecond
+// debounceInterval is how long the network must be quiet until a change counts as over: an interface that comes up gets its addresses
+// and routes one after another.
+const debounceInterval = 500 * time.Millisecond
 
-// Watch calls changed when the network has changed, at once, and once more when a change that went on is over; never twice at
-// the same time. It returns nil when ctx ends, and an error when it cannot watch.
-func Watch(ctx context.Context, changed func()) error {
-	source, err := open()
+// Watch calls onChange at the first event of a change, and once more after the last one if there were several; never concurrently.
+// It returns nil when ctx ends, and an error if it cannot watch.
+func Watch(ctx context.Context, onChange func()) error {
+	source, err := openSource()
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { _ = source.close() })()
-	events := make(chan struct{}, 1)
-	ended := make(chan error, 1)
+	eventCh := make(chan struct{}, 1)
+	endedCh := make(chan error, 1)
 	go func() {
-		ended <- source.read(func() { wait.Notify(events) })
+		endedCh <- source.readEvents(func() { wait.Notify(eventCh) })
 	}()
-	tell(ctx, events, changed, ended)
+	notifyDebounced(ctx, eventCh, onChange, endedCh)
 	_ = source.close()
-	err = <-ended
+	err = <-endedCh
 	if ctx.Err() != nil {
 		return nil
 	}
 	return err
 }
 
-// tell makes few words of many events, until ctx ends or the source does.
-func tell(ctx context.Context, events <-chan struct{}, changed func(), ended chan error) {
-	calm := time.NewTimer(settled)
-	calm.Stop()
-	defer calm.Stop()
-	going, more := false, false
+// notifyDebounced calls onChange at the start and the end of each burst of events, until ctx or the source ends. It leaves the
+// source's error in endedCh.
+func notifyDebounced(ctx context.Context, eventCh <-chan struct{}, onChange func(), endedCh chan error) {
+	quietTimer := time.NewTimer(debounceInterval)
+	quietTimer.Stop()
+	defer quietTimer.Stop()
+	isChanging, hasMore := false, false
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case err := <-ended:
-			ended <- err
+		case err := <-endedCh:
+			endedCh <- err
 			return
-		case <-events:
-			if going {
-				more = true
+		case <-eventCh:
+			if isChanging {
+				hasMore = true
 			} else {
-				changed()
+				onChange()
 			}
-			going = true
-			calm.Reset(settled)
-		case <-calm.C:
-			if more {
-				changed()
+			isChanging = true
+			quietTimer.Reset(debounceInterval)
+		case <-quietTimer.C:
+			if hasMore {
+				onChange()
 			}
-			going, more = false, false
+			isChanging, hasMore = false, false
 		}
 	}
 }

@@ -6,10 +6,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// source is a routing socket.
-type source struct{ file *os.File }
+// eventSource is a routing socket (route(4)).
+type eventSource struct{ file *os.File }
 
-func open() (*source, error) {
+func openSource() (*eventSource, error) {
 	fd, err := unix.Socket(unix.AF_ROUTE, unix.SOCK_RAW, unix.AF_UNSPEC)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
@@ -19,27 +19,27 @@ func open() (*source, error) {
 		_ = unix.Close(fd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	return &source{os.NewFile(uintptr(fd), "route")}, nil
+	return &eventSource{os.NewFile(uintptr(fd), "route")}, nil
 }
 
-func (s *source) close() error { return s.file.Close() }
+func (s *eventSource) close() error { return s.file.Close() }
 
-// read calls changed for every interface and address that comes, goes or changes, until the socket is closed. The kernel
-// says nothing of those that stay as they are; routes follow them.
-func (s *source) read(changed func()) error {
-	const kind = 3 // where every message has its type (route(4))
+// readEvents calls onChange for every interface or address that is added, removed or changed, until the socket is closed. The
+// kernel does not report unchanged ones; routes follow addresses.
+func (s *eventSource) readEvents(onChange func()) error {
+	const typeOffset = 3 // of rtm_type in every message (route(4))
 	buf := make([]byte, 4<<10)
 	for {
 		n, err := s.file.Read(buf)
 		if err != nil {
 			return err
 		}
-		if n <= kind {
+		if n <= typeOffset {
 			continue
 		}
-		switch buf[kind] {
+		switch buf[typeOffset] {
 		case unix.RTM_IFINFO, unix.RTM_NEWADDR, unix.RTM_DELADDR:
-			changed()
+			onChange()
 		}
 	}
 }

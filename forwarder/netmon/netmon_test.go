@@ -12,39 +12,39 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestManyEventsAreTwoWords(t *testing.T) {
+func TestNotifyDebounced_CallsAtStartAndEndOfChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		events := make(chan struct{})
-		var words atomic.Int32
+		var calls atomic.Int32
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			tell(ctx, events, func() { words.Add(1) }, make(chan error, 1))
+			notifyDebounced(ctx, events, func() { calls.Add(1) }, make(chan error, 1))
 		}()
-		for range 3 { // a change that goes on
+		for range 3 { // a change of several events
 			events <- struct{}{}
 			synctest.Wait()
-			if n := words.Load(); n != 1 {
-				t.Errorf("%d words", n)
+			if n := calls.Load(); n != 1 {
+				t.Errorf("%d calls", n)
 			}
-			time.Sleep(settled / 2)
+			time.Sleep(debounceInterval / 2)
 		}
-		time.Sleep(settled)
-		if n := words.Load(); n != 2 {
-			t.Errorf("%d words when it is over", n)
+		time.Sleep(debounceInterval)
+		if n := calls.Load(); n != 2 {
+			t.Errorf("%d calls when the change is over", n)
 		}
-		events <- struct{}{} // one that does not
+		events <- struct{}{} // a change of one event
 		time.Sleep(time.Hour)
-		if n := words.Load(); n != 3 {
-			t.Errorf("%d words", n)
+		if n := calls.Load(); n != 3 {
+			t.Errorf("%d calls", n)
 		}
 		cancel()
 		<-done
 	})
 }
 
-func TestAWatchEndsWithItsContext(t *testing.T) {
+func TestWatch_EndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- Watch(ctx, func() {}) }()

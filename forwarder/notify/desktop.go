@@ -5,35 +5,36 @@ import (
 	"strings"
 )
 
-// desktop is the argv that shows a notice on the desktop; none where there is no desktop to be seen.
-func (s Settings) desktop(goos string, n Notice) []string {
-	title, body := n.words()
+// desktopCommand returns the argv that shows a notification on the desktop; nil if the settings do not ask for it, or the
+// environment names no desktop.
+func (s Settings) desktopCommand(goos string, n Notification) []string {
+	title, body := n.titleAndBody()
 	switch {
 	case !s.Desktop:
 		return nil
 	case goos == "darwin":
-		// The texts are arguments of the script and no part of it: there is nothing to quote.
+		// The texts are the script's arguments, so that they need no quoting.
 		return []string{
 			"osascript", "-e", "on run argv", "-e", "display notification (item 2 of argv) with title (item 1 of argv)",
 			"-e", "end run", "--", title, body,
 		}
-	case slices.ContainsFunc(s.Env, session):
-		return []string{"notify-send", "--app-name=localport", "--", title, escapeMarkup.Replace(body)}
+	case slices.ContainsFunc(s.Env, isDesktopVariable):
+		return []string{"notify-send", "--app-name=localport", "--", title, markupEscaper.Replace(body)}
 	}
 	return nil
 }
 
-// session reports whether an entry of the environment says where a desktop is.
-func session(entry string) bool {
+// isDesktopVariable reports whether an entry of the environment names a desktop session.
+func isDesktopVariable(entry string) bool {
 	name, value, _ := strings.Cut(entry, "=")
 	return value != "" && slices.Contains([]string{"DISPLAY", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS"}, name)
 }
 
-// escapeMarkup is for the body, which may have markup; the title has none.
-var escapeMarkup = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
+// markupEscaper escapes the markup that notify-send interprets in the body, but not in the title.
+var markupEscaper = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
 
-// words are the notice for people: "shop: db failed", and why.
-func (n Notice) words() (title, body string) {
+// titleAndBody returns the text for people: "shop: db failed", and the reason.
+func (n Notification) titleAndBody() (title, body string) {
 	title = n.Project + ": " + strings.TrimSpace(n.Service+" "+n.Event)
 	body = n.Reason
 	if body == "" {

@@ -1,4 +1,4 @@
-// Package notify tells the user of what happens to his services, by a program of his own or on his desktop.
+// Package notify notifies the user of events of a project's services, by a configured command or on the desktop.
 package notify
 
 import (
@@ -11,112 +11,112 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// Pace is the least time between two notices of one service. What happens in between is not queued: the last of it is
-// told when the time is over, unless it is what was told already.
-const Pace = 5 * time.Second
+// MinInterval is the minimum time between two notifications of one service. Of those that arrive in between only the last is
+// kept; it is sent when the interval is over, unless it equals the one that was sent before.
+const MinInterval = 5 * time.Second
 
-// Limit is how long a program may take to tell.
-const Limit = 10 * time.Second
+// CommandTimeout is how long the programs of one notification may run.
+const CommandTimeout = 10 * time.Second
 
-// Notice is what the user is told. Its texts must hold no secret: they become arguments of programs. What they hold of other programs
-// is escaped, for the user's program may print it.
-type Notice struct {
+// Notification describes one event. Its texts must contain no secret: they become arguments of programs. What they contain of other
+// programs' output is escaped, because the user's program may print it.
+type Notification struct {
 	Event   string // failed, recovered
 	Service string // empty: the project as a whole
-	Project string // its name
-	State   string // that the service is in now
+	Project string // the project's name
+	State   string // the service's current state
 	Reason  string // may be empty
 }
 
-// Settings say how to tell, and of what.
+// Settings are the events to notify of, and how.
 type Settings struct {
 	Command []string // argv, with {event} {service} {project} {state} {reason}; empty: none
 	Desktop bool
-	On      []string // events
-	Dir     string   // where the programs run
-	Env     []string // their environment, to which LOCALPORT_EVENT and the others are added
+	Events  []string // as in Notification.Event
+	Dir     string   // the programs' working directory
+	Env     []string // the programs' environment, to which LOCALPORT_EVENT and the others are added
 }
 
-// Notifier tells one project's notices, one at a time. It is safe for concurrent use.
+// Notifier sends the notifications of one project, one at a time. It is safe for concurrent use.
 type Notifier struct {
 	log    *slog.Logger
-	tell   func(context.Context, Settings, Notice) error
+	send   func(context.Context, Settings, Notification) error
 	cancel context.CancelFunc
-	done   chan struct{}
-	wake   chan struct{}
+	doneCh chan struct{}
+	wakeCh chan struct{}
 
-	mu       sync.Mutex
-	settings Settings
-	waiting  map[string]waiting   // by service
-	told     map[string]Notice    // last
-	next     map[string]time.Time // when the next may be told
+	mu          sync.Mutex
+	settings    Settings
+	pending     map[string]pendingNotification // by service
+	lastSent    map[string]Notification        // by service
+	nextAllowed map[string]time.Time           // by service: when the next notification may be sent
 }
 
-// waiting is a notice that is to be told, and when it came.
-type waiting struct {
-	Notice
-	since time.Time
+// pendingNotification is a notification that has not been sent yet.
+type pendingNotification struct {
+	Notification
+	queuedAt time.Time
 }
 
-// New is a notifier with these settings. What goes wrong is logged. It must be closed.
-func New(settings Settings, log *slog.Logger) *Notifier { return begin(settings, log, tell) }
+// New starts a notifier, which must be closed. It logs errors.
+func New(settings Settings, log *slog.Logger) *Notifier { return newNotifier(settings, log, send) }
 
-func begin(settings Settings, log *slog.Logger, tell func(context.Context, Settings, Notice) error) *Notifier {
+func newNotifier(settings Settings, log *slog.Logger, send func(context.Context, Settings, Notification) error) *Notifier {
 	ctx, cancel := context.WithCancel(context.Background())
 	n := &Notifier{
-		log: log, tell: tell, cancel: cancel, done: make(chan struct{}), wake: make(chan struct{}, 1), settings: settings,
-		waiting: make(map[string]waiting), told: make(map[string]Notice), next: make(map[string]time.Time),
+		log: log, send: send, cancel: cancel, doneCh: make(chan struct{}), wakeCh: make(chan struct{}, 1), settings: settings,
+		pending: make(map[string]pendingNotification), lastSent: make(map[string]Notification), nextAllowed: make(map[string]time.Time),
 	}
 	go func() {
-		defer close(n.done)
+		defer close(n.doneCh)
 		n.run(ctx)
 	}()
 	return n
 }
 
-// Set changes the settings from the next notice on.
-func (n *Notifier) Set(settings Settings) {
+// UpdateSettings replaces the settings. They apply from the next notification on.
+func (n *Notifier) UpdateSettings(settings Settings) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.settings = settings
 }
 
-// Tell has a notice told if the settings ask for its event. It never waits.
-func (n *Notifier) Tell(notice Notice) {
+// Notify queues a notification if the settings list its event. It never blocks.
+func (n *Notifier) Notify(notification Notification) {
 	n.mu.Lock()
-	wanted := n.settings.wants(notice.Event)
-	if wanted {
-		n.waiting[notice.Service] = waiting{notice.escaped(), time.Now()}
+	isWanted := n.settings.wantsEvent(notification.Event)
+	if isWanted {
+		n.pending[notification.Service] = pendingNotification{notification.escaped(), time.Now()}
 	}
 	n.mu.Unlock()
-	if wanted {
-		wait.Notify(n.wake)
+	if isWanted {
+		wait.Notify(n.wakeCh)
 	}
 }
 
-// escaped is the notice with nothing in it that a terminal would act on.
-func (n Notice) escaped() Notice {
+// escaped returns the notification without characters that a terminal would interpret.
+func (n Notification) escaped() Notification {
 	n.Project, n.Reason = printable.Line(n.Project), printable.Line(n.Reason)
 	return n
 }
 
-// Close ends what is being told, with its program, and forgets the rest. It returns when nothing is left.
+// Close kills the programs that run, drops what is queued, and waits until the notifier has ended.
 func (n *Notifier) Close() {
 	n.cancel()
-	<-n.done
+	<-n.doneCh
 }
 
-// run tells whatever is due, until ctx ends.
+// run sends what is due, until ctx ends.
 func (n *Notifier) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		notice, settings, delay := n.due()
-		if notice != nil {
-			if err := n.tell(ctx, settings, *notice); err != nil && ctx.Err() == nil {
-				n.log.Warn("notify", "service", notice.Service, "event", notice.Event, "error", err)
+		notification, settings, delay := n.takeDue()
+		if notification != nil {
+			if err := n.send(ctx, settings, *notification); err != nil && ctx.Err() == nil {
+				n.log.Warn("notification not sent", "service", notification.Service, "event", notification.Event, "error", err)
 			}
-			n.pace(notice.Service)
+			n.delayNext(notification.Service)
 			continue
 		}
 		if delay > 0 {
@@ -124,36 +124,37 @@ func (n *Notifier) run(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
-		case <-n.wake:
+		case <-n.wakeCh:
 		case <-timer.C:
 		}
 	}
 }
 
-// due takes a notice that may be told now. Without one it says how long it is until the next; 0: none waits.
-func (n *Notifier) due() (notice *Notice, settings Settings, wait time.Duration) {
+// takeDue removes and returns a notification that may be sent now. Without one, delay is the time until the next is due; 0 if
+// none is pending.
+func (n *Notifier) takeDue() (notification *Notification, settings Settings, delay time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for service, w := range n.waiting {
-		if left := time.Until(n.next[service]); left > 0 {
-			if wait == 0 || left < wait {
-				wait = left
+	for service, pending := range n.pending {
+		if left := time.Until(n.nextAllowed[service]); left > 0 {
+			if delay == 0 || left < delay {
+				delay = left
 			}
 			continue
 		}
-		delete(n.waiting, service)
-		if w.since.Before(n.next[service]) && w.Notice == n.told[service] {
-			continue // it came back to what the user knows
+		delete(n.pending, service)
+		if pending.queuedAt.Before(n.nextAllowed[service]) && pending.Notification == n.lastSent[service] {
+			continue // the service is back in the state that the user knows of
 		}
-		n.told[service] = w.Notice
-		return &w.Notice, n.settings, 0
+		n.lastSent[service] = pending.Notification
+		return &pending.Notification, n.settings, 0
 	}
-	return nil, Settings{}, wait
+	return nil, Settings{}, delay
 }
 
-// pace begins the time in which the service is not spoken of.
-func (n *Notifier) pace(service string) {
+// delayNext starts the interval in which no further notification of the service is sent.
+func (n *Notifier) delayNext(service string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.next[service] = time.Now().Add(Pace)
+	n.nextAllowed[service] = time.Now().Add(MinInterval)
 }

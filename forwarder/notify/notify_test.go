@@ -24,10 +24,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var failed = Notice{Event: "failed", Service: "db", Project: "shop", State: "needs_attention", Reason: `say "{project}" & <b>$HOME`}
+var failedNotification = Notification{Event: "failed", Service: "db", Project: "shop", State: "needs_attention", Reason: `say "{project}" & <b>$HOME`}
 
-// program writes an executable script, and returns its directory and path.
-func program(t *testing.T, name, script string) (dir, path string) {
+// writeProgram writes an executable script, and returns its directory and path.
+func writeProgram(t *testing.T, name, script string) (dir, path string) {
 	t.Helper()
 	dir = t.TempDir()
 	path = filepath.Join(dir, name)
@@ -37,44 +37,44 @@ func program(t *testing.T, name, script string) (dir, path string) {
 	return dir, path
 }
 
-func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+func discardLogger() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-func TestAProgramGetsTheEventInItsArgumentsAndEnvironment(t *testing.T) {
-	dir, path := program(t, "tell", `printf '%s|' "$@" $LOCALPORT_EVENT $LOCALPORT_SERVICE $LOCALPORT_PROJECT $LOCALPORT_STATE "$LOCALPORT_REASON" >said`)
+func TestSend_ProgramGetsTheEventInArgumentsAndEnvironment(t *testing.T) {
+	dir, path := writeProgram(t, "tell", `printf '%s|' "$@" $LOCALPORT_EVENT $LOCALPORT_SERVICE $LOCALPORT_PROJECT $LOCALPORT_STATE "$LOCALPORT_REASON" >said`)
 	s := Settings{Command: []string{path, "{service} {event} in {project}", "{reason}", "{state}", ""}, Dir: dir, Env: os.Environ()}
-	if err := tell(t.Context(), s, failed); err != nil {
+	if err := send(t.Context(), s, failedNotification); err != nil {
 		t.Fatal(err)
 	}
 	said, err := os.ReadFile(filepath.Join(dir, "said"))
-	want := "db failed in shop|" + failed.Reason + "|needs_attention||failed|db|shop|needs_attention|" + failed.Reason + "|"
+	want := "db failed in shop|" + failedNotification.Reason + "|needs_attention||failed|db|shop|needs_attention|" + failedNotification.Reason + "|"
 	if err != nil || string(said) != want {
-		t.Errorf("it was told %q, %v\nwant %q", said, err, want)
+		t.Errorf("the program got %q, %v\nwant %q", said, err, want)
 	}
 }
 
-func TestTheDesktopIsToldWhereThereIsOne(t *testing.T) {
-	dir, _ := program(t, "notify-send", `printf '%s|' "$@" >"$SAID"`)
+func TestDesktopCommand_IsEmptyWithoutADesktop(t *testing.T) {
+	dir, _ := writeProgram(t, "notify-send", `printf '%s|' "$@" >"$SAID"`)
 	said := filepath.Join(dir, "said")
 	s := Settings{Desktop: true, Dir: dir, Env: []string{"PATH=" + dir + ":" + os.Getenv("PATH"), "SAID=" + said, "DISPLAY="}}
-	if argv := s.desktop("linux", failed); argv != nil {
+	if argv := s.desktopCommand("linux", failedNotification); argv != nil {
 		t.Errorf("without a desktop: %q", argv)
 	}
 	s.Env = append(s.Env, "WAYLAND_DISPLAY=wayland-0")
-	argv := s.desktop("linux", failed)
-	if err := run(t.Context(), process.Command{Argv: argv, Dir: dir, Env: s.Env}); err != nil {
+	argv := s.desktopCommand("linux", failedNotification)
+	if err := runProgram(t.Context(), process.Command{Argv: argv, Dir: dir, Env: s.Env}); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(said)
 	want := `--app-name=localport|--|shop: db failed|say "{project}" &amp; &lt;b&gt;$HOME|`
 	if err != nil || string(text) != want {
-		t.Errorf("the desktop was told %q, %v\nwant %q", text, err, want)
+		t.Errorf("notify-send got %q, %v\nwant %q", text, err, want)
 	}
 }
 
-func TestOnMacOSNoTextBecomesPartOfTheScript(t *testing.T) {
-	evil := failed
+func TestDesktopCommand_MacOSPassesTextsAsArguments(t *testing.T) {
+	evil := failedNotification
 	evil.Reason = `" & (do shell script "rm") & "`
-	argv := Settings{Desktop: true}.desktop("darwin", evil)
+	argv := Settings{Desktop: true}.desktopCommand("darwin", evil)
 	at := slices.Index(argv, "--")
 	if argv[0] != "osascript" || at < 0 || !slices.Equal(argv[at+1:], []string{"shop: db failed", evil.Reason}) {
 		t.Errorf("osascript would get %q", argv)
@@ -84,21 +84,21 @@ func TestOnMacOSNoTextBecomesPartOfTheScript(t *testing.T) {
 	}
 }
 
-func TestAProgramThatFailsOrIsMissingIsNamedWithItsLastWords(t *testing.T) {
-	_, path := program(t, "tell", "echo no bus >&2; exit 3")
-	err := tell(t.Context(), Settings{Command: []string{path}}, failed)
+func TestSend_ErrorNamesTheProgramAndItsLastLines(t *testing.T) {
+	_, path := writeProgram(t, "tell", "echo no bus >&2; exit 3")
+	err := send(t.Context(), Settings{Command: []string{path}}, failedNotification)
 	if err == nil || !strings.HasSuffix(err.Error(), "tell: exit status 3: no bus") {
 		t.Errorf("it failed with %v", err)
 	}
-	err = tell(t.Context(), Settings{Command: []string{"no-such-program"}, Env: []string{"PATH=/nowhere"}}, failed)
+	err = send(t.Context(), Settings{Command: []string{"no-such-program"}, Env: []string{"PATH=/nowhere"}}, failedNotification)
 	if _, missing := errors.AsType[*process.NotFoundError](err); !missing {
 		t.Errorf("a program that is not there: %v", err)
 	}
 }
 
-// stuck is a program that never ends, and has started another; ids returns the process ids of both once they run.
-func stuck(t *testing.T) (path string, ids func() []lockstate.Process) {
-	dir, path := program(t, "tell", `trap "" TERM; sleep 1000 & echo $$ $! >"${0%/*}/fifo"; wait; wait`)
+// writeHangingProgram writes a program that starts another and never ends; ids returns both processes once they run.
+func writeHangingProgram(t *testing.T) (path string, ids func() []lockstate.Process) {
+	dir, path := writeProgram(t, "tell", `trap "" TERM; sleep 1000 & echo $$ $! >"${0%/*}/fifo"; wait; wait`)
 	fifo := filepath.Join(dir, "fifo")
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
@@ -111,7 +111,7 @@ func stuck(t *testing.T) (path string, ids func() []lockstate.Process) {
 		var found []lockstate.Process
 		for word := range strings.FieldsSeq(string(data)) {
 			pid, _ := strconv.Atoi(word)
-			process, alive := lockstate.Find(pid)
+			process, alive := lockstate.FindProcess(pid)
 			if !alive {
 				t.Fatalf("process %d does not run", pid)
 			}
@@ -121,7 +121,7 @@ func stuck(t *testing.T) (path string, ids func() []lockstate.Process) {
 	}
 }
 
-func gone(t *testing.T, processes []lockstate.Process) {
+func waitAllExit(t *testing.T, processes []lockstate.Process) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -132,52 +132,52 @@ func gone(t *testing.T, processes []lockstate.Process) {
 	}
 }
 
-// expiring is a context whose time is over when done is closed.
-type expiring struct {
+// manualDeadline is a context whose deadline passes when doneCh is closed.
+type manualDeadline struct {
 	context.Context
-	done chan struct{}
+	doneCh chan struct{}
 }
 
-func (e expiring) Done() <-chan struct{} { return e.done }
+func (e manualDeadline) Done() <-chan struct{} { return e.doneCh }
 
-func (e expiring) Err() error {
+func (e manualDeadline) Err() error {
 	select {
-	case <-e.done:
+	case <-e.doneCh:
 		return context.DeadlineExceeded
 	default:
 		return nil
 	}
 }
 
-func TestAProgramThatHangsIsEndedWithItsWholeGroup(t *testing.T) {
-	path, ids := stuck(t)
-	ctx := expiring{t.Context(), make(chan struct{})}
+func TestRunProgram_KillsTheGroupAfterTheTimeout(t *testing.T) {
+	path, ids := writeHangingProgram(t)
+	ctx := manualDeadline{t.Context(), make(chan struct{})}
 	result := make(chan error, 1)
-	go func() { result <- run(ctx, process.Command{Argv: []string{path}, Env: os.Environ()}) }()
+	go func() { result <- runProgram(ctx, process.Command{Argv: []string{path}, Env: os.Environ()}) }()
 	processes := ids()
-	close(ctx.done)
+	close(ctx.doneCh)
 	if err := <-result; err == nil || !strings.Contains(err.Error(), "did not end within 10s") {
 		t.Errorf("it ended with %v", err)
 	}
-	gone(t, processes)
+	waitAllExit(t, processes)
 }
 
-func TestWhatIsBeingToldEndsWithTheNotifierAndNobodyWaitsForIt(t *testing.T) {
-	path, ids := stuck(t)
-	n := New(Settings{Command: []string{path}, Env: os.Environ(), On: []string{"failed"}}, quiet())
-	n.Tell(failed)
+func TestNotifier_CloseKillsTheRunningProgram(t *testing.T) {
+	path, ids := writeHangingProgram(t)
+	n := New(Settings{Command: []string{path}, Env: os.Environ(), Events: []string{"failed"}}, discardLogger())
+	n.Notify(failedNotification)
 	processes := ids()
-	for i := range 1000 { // none of these waits for the one that hangs
-		n.Tell(Notice{Event: "failed", Service: fmt.Sprint(i)})
+	for i := range 1000 { // none of these waits for the program that hangs
+		n.Notify(Notification{Event: "failed", Service: fmt.Sprint(i)})
 	}
 	n.Close()
-	gone(t, processes)
+	waitAllExit(t, processes)
 }
 
-func TestWhatGoesWrongIsLogged(t *testing.T) {
+func TestNotifier_LogsErrors(t *testing.T) {
 	reader, writer := io.Pipe()
-	n := New(Settings{Command: []string{"/no/such/program"}, On: []string{"failed"}}, slog.New(slog.NewTextHandler(writer, nil)))
-	n.Tell(failed)
+	n := New(Settings{Command: []string{"/no/such/program"}, Events: []string{"failed"}}, slog.New(slog.NewTextHandler(writer, nil)))
+	n.Notify(failedNotification)
 	line := make([]byte, 4096)
 	size, err := reader.Read(line)
 	if text := string(line[:size]); err != nil || !strings.Contains(text, "/no/such/program") || !strings.Contains(text, "service=db") {
@@ -187,63 +187,63 @@ func TestWhatGoesWrongIsLogged(t *testing.T) {
 	n.Close()
 }
 
-// telling is a notifier in a bubble, which notes what it would tell and when.
-func telling(t *testing.T, settings Settings) (*Notifier, func() string) {
-	began := time.Now()
-	var said []string
-	n := begin(settings, quiet(), func(_ context.Context, _ Settings, notice Notice) error {
-		said = append(said, fmt.Sprintf("%v %s %s", time.Since(began), notice.Service, notice.Event))
+// recordNotifications starts a notifier in a synctest bubble; the function returns what it has sent since the last call, and when.
+func recordNotifications(t *testing.T, settings Settings) (*Notifier, func() string) {
+	start := time.Now()
+	var sent []string
+	n := newNotifier(settings, discardLogger(), func(_ context.Context, _ Settings, notification Notification) error {
+		sent = append(sent, fmt.Sprintf("%v %s %s", time.Since(start), notification.Service, notification.Event))
 		return nil
 	})
 	t.Cleanup(n.Close)
 	return n, func() string {
 		synctest.Wait()
-		defer func() { said = nil }()
-		return strings.Join(said, ", ")
+		defer func() { sent = nil }()
+		return strings.Join(sent, ", ")
 	}
 }
 
-func TestAFlappingServiceIsSpokenOfOnceInAWhileAndTheLastIsNeverLost(t *testing.T) {
+func TestNotifier_LimitsAFlappingServiceAndKeepsTheLastState(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n, said := telling(t, Settings{Desktop: true, On: []string{"failed", "recovered"}})
-		down, up := Notice{Event: "failed", Service: "db"}, Notice{Event: "recovered", Service: "db"}
-		n.Tell(down)
-		if got := said(); got != "0s db failed" {
+		n, sent := recordNotifications(t, Settings{Desktop: true, Events: []string{"failed", "recovered"}})
+		down, up := Notification{Event: "failed", Service: "db"}, Notification{Event: "recovered", Service: "db"}
+		n.Notify(down)
+		if got := sent(); got != "0s db failed" {
 			t.Errorf("at first: %s", got)
 		}
 		for range 10 {
-			n.Tell(up)
-			n.Tell(down)
+			n.Notify(up)
+			n.Notify(down)
 		}
-		n.Tell(Notice{Event: "failed", Service: "api"})
-		n.Tell(up)
-		time.Sleep(Pace)
-		if got := said(); got != "0s api failed, 5s db recovered" {
+		n.Notify(Notification{Event: "failed", Service: "api"})
+		n.Notify(up)
+		time.Sleep(MinInterval)
+		if got := sent(); got != "0s api failed, 5s db recovered" {
 			t.Errorf("flapping: %s", got)
 		}
-		n.Tell(down)
-		n.Tell(up)
-		time.Sleep(Pace)
-		if got := said(); got != "" {
+		n.Notify(down)
+		n.Notify(up)
+		time.Sleep(MinInterval)
+		if got := sent(); got != "" {
 			t.Errorf("back to what the user knows: %s", got)
 		}
-		n.Tell(up)
-		if got := said(); got != "10s db recovered" {
+		n.Notify(up)
+		if got := sent(); got != "10s db recovered" {
 			t.Errorf("the same again, later: %s", got)
 		}
 	})
 }
 
-func TestOnlyWhatWasAskedForIsTold(t *testing.T) {
+func TestNotifier_SendsOnlyConfiguredEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n, said := telling(t, Settings{Desktop: true, On: []string{"failed"}})
-		n.Tell(Notice{Event: "recovered", Service: "db"})
-		n.Set(Settings{On: []string{"recovered"}})
-		n.Tell(Notice{Event: "recovered", Service: "db"}) // by no way
-		n.Set(Settings{Command: []string{"x"}, On: []string{"recovered"}})
-		n.Tell(Notice{Event: "recovered", Service: "api"})
-		if got := said(); got != "0s api recovered" {
-			t.Errorf("told: %s", got)
+		n, sent := recordNotifications(t, Settings{Desktop: true, Events: []string{"failed"}})
+		n.Notify(Notification{Event: "recovered", Service: "db"})
+		n.UpdateSettings(Settings{Events: []string{"recovered"}})
+		n.Notify(Notification{Event: "recovered", Service: "db"}) // without a command or a desktop
+		n.UpdateSettings(Settings{Command: []string{"x"}, Events: []string{"recovered"}})
+		n.Notify(Notification{Event: "recovered", Service: "api"})
+		if got := sent(); got != "0s api recovered" {
+			t.Errorf("sent: %s", got)
 		}
 	})
 }

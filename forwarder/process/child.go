@@ -1,5 +1,5 @@
-// Package process runs one program in a process group of its own, hands over what it prints line by line, and ends
-// the whole group: politely first, then by force, and also when only its leader has ended.
+// Package process runs a program in its own process group, delivers its output line by line, and ends the whole group:
+// with SIGTERM, then SIGKILL, and with SIGKILL alone once the group's leader has exited.
 package process
 
 import (
@@ -18,181 +18,181 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// Grace is how long a child may take to end politely, where nothing says otherwise.
-const Grace = 2 * time.Second
+// DefaultGracePeriod is the time between SIGTERM and SIGKILL that Close leaves to a child.
+const DefaultGracePeriod = 2 * time.Second
 
-// drainLimit is how long output is still read after the group has been killed. What was printed lies in the pipe by
-// then; only a process that left the group can hold it open for longer.
-const drainLimit = 250 * time.Millisecond
+// drainTimeout bounds the reading of output after the group has been killed. All that it printed is in the pipe by then; only
+// a process that left the group can keep the pipe open for longer.
+const drainTimeout = 250 * time.Millisecond
 
-// Command is what to run. Its stdin is /dev/null, and no other descriptor of ours reaches it.
+// Command is the program to run. Its stdin is /dev/null; besides stdout and stderr it inherits no descriptor.
 type Command struct {
-	Argv []string // Argv[0] is looked for with Look
+	Argv []string // Argv[0] is resolved by LookPath
 	Dir  string
 	Env  []string // the whole environment
-	// Line takes what the child prints, one line at a time and never two at once, without line ends and cut at
-	// MaxLine bytes. It may be nil, must not block for long and must not call Stop.
-	Line func(from Stream, line string)
-	// Stdout, if not nil, takes what the child prints there, as it is, and Line what it prints on stderr alone. It is not
+	// OnLine is called with each line that the child prints, never concurrently. Lines come without their line end, truncated to
+	// MaxLineBytes. It may be nil, must not block for long and must not call Stop.
+	OnLine func(stream Stream, line string)
+	// Stdout, if not nil, receives the child's standard output unchanged; OnLine is then called for stderr only. It is not
 	// written to after Done.
 	Stdout io.Writer
 }
 
 // Child is a running process group.
 type Child struct {
-	cmd   *exec.Cmd
-	lines *lines
-	out   io.Writer // Command.Stdout
-	done  chan struct{}
+	cmd    *exec.Cmd
+	lines  *lineReader
+	stdout io.Writer // Command.Stdout
+	doneCh chan struct{}
 
-	mu      sync.Mutex // held while signalling, so that no id is signalled after it was given back
-	reaped  bool
-	stopped bool
+	mu         sync.Mutex // held while signalling, so that no pid is signalled after it has been reaped
+	isReaped   bool
+	wasStopped bool
 }
 
 // Start starts the command. Its error is a *NotFoundError, or says why the program cannot be run.
 //
-// On Linux the child is killed when this process dies, however it dies. What it started in turn is not; Sweep is
-// for that.
+// On Linux the child is killed when this process dies, however it dies. The child's own children are not: KillOrphans kills
+// those.
 func Start(c Command) (*Child, error) {
-	path, err := Look(c.Argv[0], c.Env, c.Dir)
+	path, err := LookPath(c.Argv[0], c.Env, c.Dir)
 	if err != nil {
 		return nil, err
 	}
-	closeOnExec()
+	setCloseOnExec()
 	child := &Child{
-		cmd:   &exec.Cmd{Path: path, Args: c.Argv, Dir: c.Dir, Env: c.Env, SysProcAttr: attributes()},
-		lines: &lines{take: c.Line},
-		out:   c.Stdout,
-		done:  make(chan struct{}),
+		cmd:    &exec.Cmd{Path: path, Args: c.Argv, Dir: c.Dir, Env: c.Env, SysProcAttr: sysProcAttr()},
+		lines:  &lineReader{onLine: c.OnLine},
+		stdout: c.Stdout,
+		doneCh: make(chan struct{}),
 	}
 	if child.cmd.Env == nil {
-		child.cmd.Env = []string{} // nil would mean ours
+		child.cmd.Env = []string{} // with nil, exec.Cmd would pass our own environment
 	}
-	started := make(chan error)
-	go child.run(started)
-	if err := <-started; err != nil {
+	startErrCh := make(chan error)
+	go child.supervise(startErrCh)
+	if err := <-startErrCh; err != nil {
 		return nil, fmt.Errorf("run %s: %w", path, err)
 	}
 	return child, nil
 }
 
-// Pid is the process id of the group's leader, and the id of the group.
+// Pid is the process id of the group's leader, which is also the id of the group.
 func (c *Child) Pid() int { return c.cmd.Process.Pid }
 
-// Frozen reports whether the leader is stopped, as by SIGSTOP or a debugger: it lives and does nothing. Its listener goes on
-// accepting all the same, in the kernel's queue.
+// Frozen reports whether the leader is suspended, by SIGSTOP or a debugger. The kernel goes on accepting connections to its
+// listener, so that a connect does not tell.
 func (c *Child) Frozen() bool { return lockstate.Process{PID: c.Pid()}.IsStopped() }
 
-// Done is closed when the leader has ended, nothing of its group is left and all its output has been handed over.
-func (c *Child) Done() <-chan struct{} { return c.done }
+// Done is closed when the leader has exited, its group has been killed and all its output has been delivered.
+func (c *Child) Done() <-chan struct{} { return c.doneCh }
 
-// Status says how the leader ended: "exit status 1", "signal: killed". Valid after Done.
-func (c *Child) Status() string { return c.cmd.ProcessState.String() }
+// ExitStatus is how the leader ended: "exit status 1", "signal: killed". Valid after Done.
+func (c *Child) ExitStatus() string { return c.cmd.ProcessState.String() }
 
-// LastWords are the last lines that it printed, oldest first, with empty ones left out.
-func (c *Child) LastWords() []string {
+// LastLines are the last lines that the child printed, oldest first, without empty ones.
+func (c *Child) LastLines() []string {
 	c.lines.mu.Lock()
 	defer c.lines.mu.Unlock()
 	return slices.Clone(c.lines.last)
 }
 
-// Close is Stop with the usual grace.
+// Close calls Stop with DefaultGracePeriod.
 func (c *Child) Close() error {
-	c.Stop(Grace)
+	c.Stop(DefaultGracePeriod)
 	return nil
 }
 
-// Stopped reports whether the child ended because of Stop or Close, and not by itself. Valid after Done.
-func (c *Child) Stopped() bool {
+// WasStopped reports whether Stop or Close was called before the child ended. Valid after Done.
+func (c *Child) WasStopped() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.stopped
+	return c.wasStopped
 }
 
-// Kill ends the group by force, and does not wait. A Line may call it. The child counts as ended by itself.
+// Kill sends SIGKILL to the group and does not wait. OnLine may call it. WasStopped stays false.
 func (c *Child) Kill() { c.signal(syscall.SIGKILL) }
 
-// Stop ends the group, by force when grace is over, and returns when Done is closed.
+// Stop sends SIGTERM to the group, SIGKILL after the grace period, and returns when Done is closed.
 func (c *Child) Stop(grace time.Duration) {
 	c.mu.Lock()
-	c.stopped = c.stopped || !c.reaped
+	c.wasStopped = c.wasStopped || !c.isReaped
 	c.mu.Unlock()
 	c.signal(syscall.SIGTERM)
-	c.signal(syscall.SIGCONT) // one that is frozen hears nothing else
-	if wait.IsClosedWithin(grace, c.done) {
+	c.signal(syscall.SIGCONT) // a suspended process does not handle SIGTERM
+	if wait.IsClosedWithin(grace, c.doneCh) {
 		return
 	}
 	c.signal(syscall.SIGKILL)
-	<-c.done
+	<-c.doneCh
 }
 
-// signal signals the group. An error means that there is nothing left which we may signal.
+// signal signals the group. Its errors are ignored: they mean that no process is left that we may signal.
 func (c *Child) signal(sig syscall.Signal) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.reaped {
+	if !c.isReaped {
 		_ = syscall.Kill(-c.Pid(), sig)
 	}
 }
 
-// run is the child's life. Its goroutine keeps the thread to itself throughout: Linux kills a child with Pdeathsig
-// when the thread that forked it ends, and a thread is the runtime's to end.
-func (c *Child) run(started chan<- error) {
+// supervise starts the child and waits for its end. It stays locked to its thread: Linux kills a child with Pdeathsig when the
+// thread that forked it exits, and the Go runtime may end an unlocked thread at any time.
+func (c *Child) supervise(startErrCh chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	pumps, err := c.start()
-	started <- err
+	readers, err := c.start()
+	startErrCh <- err
 	if err != nil {
 		return
 	}
-	defer close(c.done)
-	c.await()
-	pumps.finish()
+	defer close(c.doneCh)
+	c.waitAndReap()
+	readers.drain()
 }
 
-// start forks, with a pump on each of the two outputs.
-func (c *Child) start() (*pumps, error) {
-	out, outEnd, err := os.Pipe()
+// start forks the child and starts a reader for each of its two outputs.
+func (c *Child) start() (*outputReaders, error) {
+	stdout, stdoutWriter, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	errs, errsEnd, err := os.Pipe()
+	stderr, stderrWriter, err := os.Pipe()
 	if err != nil {
-		out.Close()
-		outEnd.Close()
+		stdout.Close()
+		stdoutWriter.Close()
 		return nil, err
 	}
-	c.cmd.Stdout, c.cmd.Stderr = outEnd, errsEnd
+	c.cmd.Stdout, c.cmd.Stderr = stdoutWriter, stderrWriter
 	err = c.cmd.Start()
-	outEnd.Close()
-	errsEnd.Close()
+	stdoutWriter.Close()
+	stderrWriter.Close()
 	if err != nil {
-		out.Close()
-		errs.Close()
+		stdout.Close()
+		stderr.Close()
 		return nil, err
 	}
-	p := &pumps{files: []*os.File{out, errs}}
-	p.wg.Go(func() {
-		if c.out != nil {
-			_, _ = io.Copy(c.out, out)
+	readers := &outputReaders{files: []*os.File{stdout, stderr}}
+	readers.wg.Go(func() {
+		if c.stdout != nil {
+			_, _ = io.Copy(c.stdout, stdout)
 			return
 		}
-		c.lines.pump(Stdout, out)
+		c.lines.readLines(Stdout, stdout)
 	})
-	p.wg.Go(func() { c.lines.pump(Stderr, errs) })
-	return p, nil
+	readers.wg.Go(func() { c.lines.readLines(Stderr, stderr) })
+	return readers, nil
 }
 
-// await returns when the leader has been reaped and the rest of its group killed; in the other order, because an
-// unreaped leader keeps the group's id from being given to anybody else.
-func (c *Child) await() {
-	leader, _ := lockstate.Find(c.Pid())
+// waitAndReap waits until the leader exits, kills the rest of its group, then reaps the leader: until the leader is reaped, the
+// kernel gives the group's id to no other process.
+func (c *Child) waitAndReap() {
+	leader, _ := lockstate.FindProcess(c.Pid())
 	leader.PID = c.Pid()
 	_ = lockstate.WaitExit(context.Background(), leader)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_ = syscall.Kill(-c.Pid(), syscall.SIGKILL)
-	_ = c.cmd.Wait() // its error repeats the state
-	c.reaped = true
+	_ = c.cmd.Wait() // its error repeats ProcessState
+	c.isReaped = true
 }

@@ -19,44 +19,44 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// role makes the test binary play a program that the tests start.
-const role = "LOCALPORT_TEST_ROLE"
+// roleVariable names the program as which the test binary runs.
+const roleVariable = "LOCALPORT_TEST_ROLE"
 
 func TestMain(m *testing.M) {
-	switch os.Getenv(role) {
+	switch os.Getenv(roleVariable) {
 	case "supervisor":
-		playSupervisor()
+		runSupervisor()
 	case "descriptors":
-		playDescriptors()
+		printChildDescriptors()
 	default:
 		goleak.VerifyTestMain(m)
 	}
 }
 
-// printed starts a shell script and collects what it prints.
-type printed struct {
+// testChild is a running child and the lines that it prints.
+type testChild struct {
 	*Child
 	lines chan string
 }
 
-func sh(t *testing.T, script string, args ...string) *printed {
+func startShell(t *testing.T, script string, args ...string) *testChild {
 	t.Helper()
-	return start(t, Command{Argv: append([]string{"sh", "-c", script, "sh"}, args...), Env: os.Environ()})
+	return startChild(t, Command{Argv: append([]string{"sh", "-c", script, "sh"}, args...), Env: os.Environ()})
 }
 
-func start(t *testing.T, c Command) *printed {
+func startChild(t *testing.T, c Command) *testChild {
 	t.Helper()
 	lines := make(chan string, 10000)
-	c.Line = func(_ Stream, line string) { lines <- line }
+	c.OnLine = func(_ Stream, line string) { lines <- line }
 	child, err := Start(c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { child.Stop(0) })
-	return &printed{child, lines}
+	return &testChild{child, lines}
 }
 
-func (p *printed) line(t *testing.T) string {
+func (p *testChild) nextLine(t *testing.T) string {
 	t.Helper()
 	select {
 	case line := <-p.lines:
@@ -67,34 +67,34 @@ func (p *printed) line(t *testing.T) string {
 	}
 }
 
-func (p *printed) pid(t *testing.T) lockstate.Process {
+func (p *testChild) nextProcess(t *testing.T) lockstate.Process {
 	t.Helper()
-	return process(t, p.line(t))
+	return findProcess(t, p.nextLine(t))
 }
 
-func process(t *testing.T, pid string) lockstate.Process {
+func findProcess(t *testing.T, pid string) lockstate.Process {
 	t.Helper()
 	n, err := strconv.Atoi(pid)
 	if err != nil {
 		t.Fatal(err)
 	}
-	found, ok := lockstate.Find(n)
+	found, ok := lockstate.FindProcess(n)
 	if !ok {
 		t.Fatalf("process %d does not run", n)
 	}
 	return found
 }
 
-func ended(t *testing.T, what <-chan struct{}) {
+func waitClosed(t *testing.T, c <-chan struct{}) {
 	t.Helper()
 	select {
-	case <-what:
+	case <-c:
 	case <-time.After(10 * time.Second):
 		t.Fatal("the child did not end")
 	}
 }
 
-func gone(t *testing.T, p lockstate.Process) {
+func waitExit(t *testing.T, p lockstate.Process) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -103,93 +103,93 @@ func gone(t *testing.T, p lockstate.Process) {
 	}
 }
 
-func TestStatusAndLastWordsAreKept(t *testing.T) {
-	c := sh(t, `exec >&2; for i in 1 2 3 4 5 6 7 8 9; do echo line $i; done; echo; echo the end; exit 3`)
-	ended(t, c.Done())
-	if got := c.Status(); got != "exit status 3" {
+func TestChild_KeepsExitStatusAndLastLines(t *testing.T) {
+	c := startShell(t, `exec >&2; for i in 1 2 3 4 5 6 7 8 9; do echo line $i; done; echo; echo the end; exit 3`)
+	waitClosed(t, c.Done())
+	if got := c.ExitStatus(); got != "exit status 3" {
 		t.Errorf("status %q", got)
 	}
-	words := c.LastWords()
-	if len(words) != lastWords || !slices.Contains(words, "the end") || !slices.Contains(words, "line 9") {
-		t.Errorf("last words %q", words)
+	last := c.LastLines()
+	if len(last) != maxLastLines || !slices.Contains(last, "the end") || !slices.Contains(last, "line 9") {
+		t.Errorf("last lines %q", last)
 	}
 }
 
-func TestStreamsAreToldApart(t *testing.T) {
+func TestChild_TellsStreamsApart(t *testing.T) {
 	got := map[Stream]string{}
 	c, err := Start(Command{
 		Argv: []string{"sh", "-c", "echo out; echo err >&2; printf 'unended\r' >&2"}, Env: os.Environ(),
-		Line: func(from Stream, line string) { got[from] += line + "," },
+		OnLine: func(from Stream, line string) { got[from] += line + "," },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended(t, c.Done())
+	waitClosed(t, c.Done())
 	if got[Stdout] != "out," || got[Stderr] != "err,unended\r," {
 		t.Errorf("got %v", got)
 	}
 }
 
-func TestStopIsPoliteFirst(t *testing.T) {
-	c := sh(t, `trap 'echo bye; exit 7' TERM; sleep 1000 & echo up; wait`)
-	c.line(t)
+func TestChild_StopSendsSIGTERMFirst(t *testing.T) {
+	c := startShell(t, `trap 'echo bye; exit 7' TERM; sleep 1000 & echo up; wait`)
+	c.nextLine(t)
 	c.Stop(5 * time.Second)
-	if got := c.line(t); got != "bye" {
-		t.Errorf("said %q", got)
+	if got := c.nextLine(t); got != "bye" {
+		t.Errorf("printed %q", got)
 	}
-	if got := c.Status(); got != "exit status 7" {
+	if got := c.ExitStatus(); got != "exit status 7" {
 		t.Errorf("status %q", got)
 	}
 }
 
-func TestStubbornGroupIsKilledAfterGrace(t *testing.T) {
-	c := sh(t, `trap '' TERM; sh -c 'trap "" TERM; echo $$; while :; do sleep 1; done' & wait; wait`)
-	grandchild := c.pid(t)
-	began := time.Now()
+func TestChild_StopKillsTheGroupAfterTheGracePeriod(t *testing.T) {
+	c := startShell(t, `trap '' TERM; sh -c 'trap "" TERM; echo $$; while :; do sleep 1; done' & wait; wait`)
+	grandchild := c.nextProcess(t)
+	start := time.Now()
 	c.Stop(100 * time.Millisecond)
-	if took := time.Since(began); took > 3*time.Second {
+	if took := time.Since(start); took > 3*time.Second {
 		t.Errorf("took %v", took)
 	}
-	if got := c.Status(); got != "signal: killed" {
+	if got := c.ExitStatus(); got != "signal: killed" {
 		t.Errorf("status %q", got)
 	}
-	gone(t, grandchild)
+	waitExit(t, grandchild)
 }
 
-func TestNothingOfTheGroupOutlivesItsLeader(t *testing.T) {
-	dir := fifo(t)
-	c := sh(t, `sleep 1000 & echo $!; read x <"$1"`, filepath.Join(dir, "fifo"))
-	grandchild := c.pid(t)
+func TestChild_KillsItsGroupWhenTheLeaderExits(t *testing.T) {
+	dir := makeFifo(t)
+	c := startShell(t, `sleep 1000 & echo $!; read x <"$1"`, filepath.Join(dir, "fifo"))
+	grandchild := c.nextProcess(t)
 	if err := os.WriteFile(filepath.Join(dir, "fifo"), []byte("end\n"), 0); err != nil {
 		t.Fatal(err)
 	}
-	ended(t, c.Done())
-	gone(t, grandchild)
+	waitClosed(t, c.Done())
+	waitExit(t, grandchild)
 }
 
-func TestGrandchildOutsideTheGroupHoldsUpNothing(t *testing.T) {
+func TestChild_StopDoesNotWaitForAGrandchildInAnotherGroup(t *testing.T) {
 	if _, err := exec.LookPath("setsid"); err != nil {
 		t.Skip("setsid is missing")
 	}
-	run := fmt.Sprintf("test-%d-setsid", os.Getpid())
-	t.Cleanup(func() { _, _ = Sweep(run) })
-	c := start(t, Command{
-		Argv: []string{"sh", "-c", `setsid sh -c 'echo $$; exec sleep 1000' & read x <fifo`}, Dir: fifo(t),
-		Env: append(os.Environ(), forwarder.RunVariable+"="+run),
+	runID := fmt.Sprintf("test-%d-setsid", os.Getpid())
+	t.Cleanup(func() { _, _ = KillOrphans(runID) })
+	c := startChild(t, Command{
+		Argv: []string{"sh", "-c", `setsid sh -c 'echo $$; exec sleep 1000' & read x <fifo`}, Dir: makeFifo(t),
+		Env: append(os.Environ(), forwarder.RunVariable+"="+runID),
 	})
-	escaped := c.pid(t)
-	c.Stop(Grace) // returns although the escaped one holds the pipes
+	escaped := c.nextProcess(t)
+	c.Stop(DefaultGracePeriod) // returns although the escaped process holds the pipes
 	if !escaped.Alive() {
-		t.Fatal("it did not escape, so nothing was tried")
+		t.Fatal("the grandchild ended with its group, so nothing was tested")
 	}
-	if killed, err := Sweep(run); err != nil || killed != 1 {
-		t.Errorf("sweep: %d, %v", killed, err)
+	if killed, err := KillOrphans(runID); err != nil || killed != 1 {
+		t.Errorf("kill orphans: %d, %v", killed, err)
 	}
-	gone(t, escaped)
+	waitExit(t, escaped)
 }
 
-// fifo is a folder with a fifo that nobody writes to: reading it waits without a child process.
-func fifo(t *testing.T) string {
+// makeFifo creates a directory with a fifo that nobody writes to: a shell can wait on it without a child process.
+func makeFifo(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	if out, err := exec.CommandContext(t.Context(), "mkfifo", filepath.Join(dir, "fifo")).CombinedOutput(); err != nil {
@@ -198,29 +198,29 @@ func fifo(t *testing.T) string {
 	return dir
 }
 
-func TestHugeOutputIsReadAndLongLinesAreCut(t *testing.T) {
-	c := sh(t, `head -c 3000000 /dev/zero | tr '\0' x; echo; i=0; while [ $i -lt 2000 ]; do echo $i; i=$((i+1)); done`)
-	ended(t, c.Done())
-	if got := len(c.line(t)); got != MaxLine {
+func TestChild_ReadsHugeOutputAndTruncatesLongLines(t *testing.T) {
+	c := startShell(t, `head -c 3000000 /dev/zero | tr '\0' x; echo; i=0; while [ $i -lt 2000 ]; do echo $i; i=$((i+1)); done`)
+	waitClosed(t, c.Done())
+	if got := len(c.nextLine(t)); got != MaxLineBytes {
 		t.Errorf("the long line has %d bytes", got)
 	}
 	for i := range 2000 {
-		if got := c.line(t); got != strconv.Itoa(i) {
+		if got := c.nextLine(t); got != strconv.Itoa(i) {
 			t.Fatalf("line %d is %q", i, got)
 		}
 	}
 }
 
-func TestStdinIsEmptyAndNoOtherDescriptorIsInherited(t *testing.T) {
+func TestChild_InheritsNoDescriptors(t *testing.T) {
 	read, write, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer read.Close()
 	defer write.Close()
-	// The one in between inherits descriptor 3 as a supervisor does its readiness pipe.
+	// The process in between inherits descriptor 3, as a supervisor inherits its readiness pipe.
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), role+"=descriptors")
+	cmd.Env = append(os.Environ(), roleVariable+"=descriptors")
 	cmd.ExtraFiles = []*os.File{write}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -231,12 +231,12 @@ func TestStdinIsEmptyAndNoOtherDescriptorIsInherited(t *testing.T) {
 	}
 }
 
-// playDescriptors prints the descriptors that a child of this process has.
-func playDescriptors() {
+// printChildDescriptors prints the descriptors that a child of this process has.
+func printChildDescriptors() {
 	const list = `cat; for fd in /dev/fd/*; do [ -e "$fd" ] && echo "${fd##*/}"; done`
 	c, err := Start(Command{
 		Argv: []string{"sh", "-c", list}, Env: os.Environ(),
-		Line: func(_ Stream, line string) { fmt.Println(line) },
+		OnLine: func(_ Stream, line string) { fmt.Println(line) },
 	})
 	if err != nil {
 		fmt.Println(err)
@@ -245,13 +245,13 @@ func playDescriptors() {
 	<-c.Done()
 }
 
-func TestManyChildrenAtOnce(t *testing.T) {
-	var all []*printed
+func TestStart_ManyChildrenConcurrently(t *testing.T) {
+	var all []*testChild
 	for range 20 {
-		all = append(all, sh(t, `echo $$; exec sleep 1000`))
+		all = append(all, startShell(t, `echo $$; exec sleep 1000`))
 	}
 	for _, c := range all {
-		if p := c.pid(t); p.PID != c.Pid() {
+		if p := c.nextProcess(t); p.PID != c.Pid() {
 			t.Errorf("pid %d, want %d", p.PID, c.Pid())
 		}
 	}
@@ -260,14 +260,14 @@ func TestManyChildrenAtOnce(t *testing.T) {
 	}
 }
 
-func TestKilledSupervisorTakesItsChildAlongAndSweepFindsTheRest(t *testing.T) {
-	if !pdeathsig {
+func TestKillOrphans_KillsWhatAKilledSupervisorLeftBehind(t *testing.T) {
+	if !hasPdeathsig {
 		t.Skip("Pdeathsig is missing on this system")
 	}
-	run := fmt.Sprintf("test-%d-orphans", os.Getpid())
-	t.Cleanup(func() { _, _ = Sweep(run) })
+	runID := fmt.Sprintf("test-%d-orphans", os.Getpid())
+	t.Cleanup(func() { _, _ = KillOrphans(runID) })
 	supervisor := exec.CommandContext(t.Context(), os.Args[0])
-	supervisor.Env = append(os.Environ(), role+"=supervisor", forwarder.RunVariable+"="+run)
+	supervisor.Env = append(os.Environ(), roleVariable+"=supervisor", forwarder.RunVariable+"="+runID)
 	out, err := supervisor.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -278,33 +278,33 @@ func TestKilledSupervisorTakesItsChildAlongAndSweepFindsTheRest(t *testing.T) {
 	lines := bufio.NewScanner(out)
 	var pids []lockstate.Process
 	for len(pids) < 2 && lines.Scan() {
-		pids = append(pids, process(t, lines.Text()))
+		pids = append(pids, findProcess(t, lines.Text()))
 	}
 	_ = supervisor.Process.Kill()
 	_ = supervisor.Wait()
 
 	leader, grandchild := pids[0], pids[1]
-	gone(t, leader)
+	waitExit(t, leader)
 	if !grandchild.Alive() {
-		t.Fatal("the grandchild died by itself, so the sweep was not tried")
+		t.Fatal("the grandchild ended by itself, so KillOrphans was not tested")
 	}
-	if killed, err := Sweep(run + "0"); err != nil || killed != 0 {
-		t.Errorf("the sweep of another run: %d, %v", killed, err)
+	if killed, err := KillOrphans(runID + "0"); err != nil || killed != 0 {
+		t.Errorf("kill orphans of another run: %d, %v", killed, err)
 	}
-	if killed, err := Sweep(run); err != nil || killed != 1 {
-		t.Errorf("sweep: %d, %v", killed, err)
+	if killed, err := KillOrphans(runID); err != nil || killed != 1 {
+		t.Errorf("kill orphans: %d, %v", killed, err)
 	}
-	gone(t, grandchild)
-	if killed, err := Sweep(run); err != nil || killed != 0 {
-		t.Errorf("second sweep: %d, %v", killed, err)
+	waitExit(t, grandchild)
+	if killed, err := KillOrphans(runID); err != nil || killed != 0 {
+		t.Errorf("kill orphans again: %d, %v", killed, err)
 	}
 }
 
-// playSupervisor starts a child that has a child, prints their pids and waits to be killed.
-func playSupervisor() {
+// runSupervisor starts a child that starts another, prints both pids and waits to be killed.
+func runSupervisor() {
 	_, err := Start(Command{
 		Argv: []string{"sh", "-c", `echo $$; sleep 1000 >/dev/null 2>&1 & echo $!; wait`}, Env: os.Environ(),
-		Line: func(_ Stream, line string) { fmt.Println(line) },
+		OnLine: func(_ Stream, line string) { fmt.Println(line) },
 	})
 	if err != nil {
 		fmt.Println(err)
@@ -313,12 +313,12 @@ func playSupervisor() {
 	select {}
 }
 
-func TestSweepOfNoRunKillsNothing(t *testing.T) {
-	c := start(t, Command{
+func TestKillOrphans_EmptyRunIDKillsNothing(t *testing.T) {
+	c := startChild(t, Command{
 		Argv: []string{"sh", "-c", `echo $$; exec sleep 1000`}, Env: append(os.Environ(), forwarder.RunVariable+"="),
 	})
-	c.pid(t)
-	if killed, err := Sweep(""); err != nil || killed != 0 {
+	c.nextProcess(t)
+	if killed, err := KillOrphans(""); err != nil || killed != 0 {
 		t.Errorf("killed %d, %v", killed, err)
 	}
 	select {

@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// closeOnExec marks what this process inherited (a readiness pipe, a listener handed over), so that no child holds
-// it open. Go marks all that it opens itself; once is enough.
-var closeOnExec = sync.OnceFunc(func() {
+// setCloseOnExec marks the descriptors that this process inherited (a readiness pipe, a listener handed over), so that no child
+// keeps them open. Go marks those that it opens itself, so doing it once is enough.
+var setCloseOnExec = sync.OnceFunc(func() {
 	entries, err := os.ReadDir("/dev/fd")
 	if err != nil {
 		return

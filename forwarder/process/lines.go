@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Stream is where a line was printed.
+// Stream is the output that a line was printed on.
 type Stream int
 
 // The streams of a child.
@@ -18,57 +18,57 @@ const (
 	Stderr Stream = 2
 )
 
-// MaxLine is where a line is cut, in bytes; the rest of the line is dropped.
-const MaxLine = 8 << 10
+// MaxLineBytes is the length at which a line is truncated.
+const MaxLineBytes = 8 << 10
 
-// lastWords is how many lines are kept for the case that the child ends.
-const lastWords = 8
+// maxLastLines is how many lines LastLines returns at most.
+const maxLastLines = 8
 
-// lines hands over what a child prints, and remembers the end of it.
-type lines struct {
-	mu   sync.Mutex
-	take func(Stream, string)
-	last []string
+// lineReader delivers a child's output line by line, and keeps the last lines.
+type lineReader struct {
+	mu     sync.Mutex
+	onLine func(Stream, string)
+	last   []string
 }
 
-// pump reads until the end of file, or until its deadline.
-func (l *lines) pump(from Stream, r io.Reader) {
-	reader := bufio.NewReaderSize(r, MaxLine)
+// readLines reads until the end of the file, or until its read deadline.
+func (l *lineReader) readLines(stream Stream, r io.Reader) {
+	reader := bufio.NewReaderSize(r, MaxLineBytes)
 	for {
-		line, more, err := reader.ReadLine()
+		line, isPrefix, err := reader.ReadLine()
 		if err != nil {
 			return
 		}
-		l.took(from, string(line))
-		for more && err == nil {
-			_, more, err = reader.ReadLine()
+		l.handleLine(stream, string(line))
+		for isPrefix && err == nil {
+			_, isPrefix, err = reader.ReadLine()
 		}
 	}
 }
 
-func (l *lines) took(from Stream, line string) {
+func (l *lineReader) handleLine(stream Stream, line string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if line != "" {
-		if len(l.last) == lastWords {
+		if len(l.last) == maxLastLines {
 			l.last = slices.Delete(l.last, 0, 1)
 		}
 		l.last = append(l.last, line)
 	}
-	if l.take != nil {
-		l.take(from, line)
+	if l.onLine != nil {
+		l.onLine(stream, line)
 	}
 }
 
-// pumps are the two readers of a child's output.
-type pumps struct {
+// outputReaders are the goroutines that read a child's stdout and stderr.
+type outputReaders struct {
 	files []*os.File
 	wg    sync.WaitGroup
 }
 
-// finish returns when the output has been read to its end; soon, also when a process that left the group holds it.
-func (p *pumps) finish() {
-	deadline := time.Now().Add(drainLimit)
+// drain waits until the output has been read to its end, at most drainTimeout, and closes the files.
+func (p *outputReaders) drain() {
+	deadline := time.Now().Add(drainTimeout)
 	for _, file := range p.files {
 		_ = file.SetReadDeadline(deadline)
 	}

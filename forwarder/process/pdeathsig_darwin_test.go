@@ -1,3 +1,3 @@
 package process
 
-const pdeathsig = false
+const hasPdeathsig = false

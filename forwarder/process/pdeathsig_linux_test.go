@@ -1,3 +1,3 @@
 package process
 
-const pdeathsig = true
+const hasPdeathsig = true

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
@@ -21,7 +22,8 @@ type attempt struct {
 	toClient    *copier
 	doneCh      chan struct{} // closed when the upstream side has ended
 
-	connectedAt time.Time // guarded by the relay's mu
+	connectedAt           time.Time   // guarded by the relay's mu
+	isUpstreamWriteClosed atomic.Bool // set before the upstream's sending side is closed
 
 	// Guarded by the client's mu.
 	upstream         halfCloseConn
@@ -126,6 +128,7 @@ func (a *attempt) finishToClient(o outcome) {
 			c.close(true)
 			break
 		}
+		c.isWriteClosed.Store(true)
 		_ = c.conn.CloseWrite()
 		a.endDirection(fromUpstream, false)
 	case outcomeWriteFailed:
@@ -136,7 +139,7 @@ func (a *attempt) finishToClient(o outcome) {
 	defer a.closeWithTunnel()()
 	switch err := a.awaitUpstreamClose(); {
 	case errors.Is(err, errPeerClosed):
-		c.close(false)
+		c.close(a.toClient.stream == nil && a.toClient.endOutcome() == outcomeReset)
 	case !errors.Is(err, net.ErrClosed):
 		c.close(true)
 	}
@@ -232,8 +235,8 @@ func (a *attempt) setUpstream(conn net.Conn) error {
 		return net.ErrClosed
 	}
 	a.upstream, a.phase = upstream, phaseUnconfirmed
-	a.toUpstream = newCopier(c.conn, c.rawConn, upstream, rawConn, t.countIn)
-	a.toClient = newCopier(upstream, rawConn, c.conn, c.rawConn, t.countOut)
+	a.toUpstream = newCopier(c.conn, c.rawConn, &c.isWriteClosed, upstream, rawConn, t.countIn)
+	a.toClient = newCopier(upstream, rawConn, &a.isUpstreamWriteClosed, c.conn, c.rawConn, t.countOut)
 	return nil
 }
 

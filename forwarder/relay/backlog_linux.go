@@ -43,3 +43,14 @@ func tcpInfo(s syscall.Conn) (*unix.TCPInfo, error) {
 	}
 	return info, infoErr
 }
+
+// isTCPClosed reports whether a TCP connection is in the state CLOSE, as it is after a reset and after both sides were closed: TCP_CLOSE
+// in include/net/tcp_states.h.
+func isTCPClosed(rawConn syscall.RawConn) (isClosed bool) {
+	const tcpClose = 7
+	_ = rawConn.Control(func(fd uintptr) {
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		isClosed = err == nil && info.State == tcpClose
+	})
+	return isClosed
+}

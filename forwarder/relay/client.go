@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -18,7 +19,8 @@ type client struct {
 	conn            *net.TCPConn
 	rawConn         syscall.RawConn
 	arrivedAt       time.Time
-	connectDeadline time.Time // it is reset if it is not connected by then
+	connectDeadline time.Time   // it is reset if it is not connected by then
+	isWriteClosed   atomic.Bool // set before the client's connection is closed for sending
 
 	// Guarded by the relay's mu.
 	tunnelState  *tunnelState // of the tunnel that it is admitted to; nil: none

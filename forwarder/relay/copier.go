@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/localport-sh/localport/forwarder"
@@ -57,6 +58,8 @@ type copier struct {
 	rawSrc  syscall.RawConn // nil for a stream
 	rawDst  syscall.RawConn // nil for a stream
 	onBytes func(int)       // called with the number of bytes after each read
+	// isWriteClosed is set before the source's sending side is closed.
+	isWriteClosed *atomic.Bool
 
 	buf          []byte // holds n bytes between read and write, else nil
 	streamBytes  []byte // the same for a stream, which owns them
@@ -65,11 +68,15 @@ type copier struct {
 	readFunc     func(uintptr) bool // readAvailable, allocated once
 	fullReads    int                // how many of the last reads filled a buffer
 	cannotSplice bool               // the kernel cannot copy between these two
+	isTCP        bool               // the source is a TCP connection
 }
 
-func newCopier(src halfCloseConn, rawSrc syscall.RawConn, dst halfCloseConn, rawDst syscall.RawConn, onBytes func(int)) *copier {
-	c := &copier{rawSrc: rawSrc, dst: dst, rawDst: rawDst, onBytes: onBytes, cannotSplice: rawSrc == nil || rawDst == nil}
+func newCopier(src halfCloseConn, rawSrc syscall.RawConn, isWriteClosed *atomic.Bool, dst halfCloseConn, rawDst syscall.RawConn, onBytes func(int)) *copier {
+	c := &copier{
+		rawSrc: rawSrc, isWriteClosed: isWriteClosed, dst: dst, rawDst: rawDst, onBytes: onBytes, cannotSplice: rawSrc == nil || rawDst == nil,
+	}
 	c.stream, _ = src.(forwarder.Stream)
+	_, c.isTCP = src.(*net.TCPConn)
 	c.readFunc = c.readAvailable
 	return c
 }
@@ -108,10 +115,20 @@ func (c *copier) read() outcome {
 		return outcomeMore
 	case c.readErr == nil:
 		c.releaseBuffer()
-		return outcomeEOF
+		return c.endOutcome()
 	}
 	c.releaseBuffer()
 	return readOutcome(c.readErr)
+}
+
+// endOutcome is the outcome of a read that returned no bytes. The kernel reports a reset once: if the other direction's write got the
+// error, a read gets what looks like a proper end. After a proper end the connection is open for sending (CLOSE_WAIT in RFC 9293)
+// until this process closes that side too.
+func (c *copier) endOutcome() outcome {
+	if c.isTCP && isTCPClosed(c.rawSrc) && !c.isWriteClosed.Load() { // in this order: closing it may complete meanwhile
+		return outcomeReset
+	}
+	return outcomeEOF
 }
 
 // readStream is read for a stream, whose bytes are valid until the next read.

@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -62,6 +64,48 @@ func TestRelay_PassesResetsBothWays(t *testing.T) {
 		}
 		client.expectReset()
 		receive(t, r.lastClientCh)
+	}
+}
+
+func TestCopier_ReportsResetThatWriteHasReturned(t *testing.T) {
+	for _, isWriteClosed := range []bool{false, true} {
+		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := net.Dial("tcp4", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		peer, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		src := conn.(*net.TCPConn)
+		rawSrc, err := src.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var isClosed atomic.Bool
+		c := newCopier(src, rawSrc, &isClosed, peer.(*net.TCPConn), nil, func(int) {})
+		want := outcomeReset
+		if isWriteClosed { // both sides are closed properly, which leaves the connection in the same state
+			want = outcomeEOF
+			isClosed.Store(true)
+			_ = src.CloseWrite()
+			peer.Close()
+		} else {
+			resetConn(peer.(*net.TCPConn))
+			// Takes the error, as the write of the other direction would.
+			if err := awaitSocketError(rawSrc); !errors.Is(err, syscall.ECONNRESET) {
+				t.Fatalf("got %v, want a reset", err)
+			}
+		}
+		if got := c.read(); got != want {
+			t.Errorf("its own side closed: %v: got outcome %d, want %d", isWriteClosed, got, want)
+		}
+		src.Close()
 	}
 }
 

@@ -100,6 +100,7 @@ func (a *attempt) applyOutcome(o outcome) {
 
 // closeUpstreamWrite passes on the client's half-close.
 func (a *attempt) closeUpstreamWrite() {
+	a.isUpstreamWriteClosed.Store(true)
 	_ = a.upstream.CloseWrite()
 	a.endDirection(fromClient, false)
 }

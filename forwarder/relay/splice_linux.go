@@ -34,7 +34,7 @@ func (c *copier) splice(p *pipe) outcome {
 		case err != nil:
 			return readOutcome(err)
 		case n == 0:
-			return outcomeEOF
+			return c.endOutcome()
 		}
 		c.onBytes(n)
 		if err := p.drain(c); err != nil {

@@ -10,9 +10,9 @@ func (roomChanged) classify(s *Service) (event, bool) {
 	if s.port == nil {
 		return 0, false
 	}
-	e := eventlog.Event{Kind: eventlog.Room, Service: s.name, Run: s.status.run}
+	e := eventlog.Event{Kind: eventlog.ClientLimitCleared, Service: s.name, Run: s.status.run}
 	if noRoom := s.port.Stats().NoRoom; noRoom != nil {
-		e.Kind, e.Reason, e.Hint = eventlog.NoRoom, noRoom.Error(), NoRoomHint
+		e.Kind, e.Reason, e.Hint = eventlog.ClientLimitReached, noRoom.Error(), NoRoomHint
 	}
 	s.host.PublishEvent(e, s.status.state)
 	s.host.OnChange()

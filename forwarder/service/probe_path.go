@@ -25,8 +25,8 @@ func (p probePath) Dir() string { return p.host.Dir }
 // Environ is the environment of a check's process.
 func (p probePath) Environ() []string { return p.host.Environ() }
 
-// Local is the address that clients connect to.
-func (p probePath) Local() netip.AddrPort { return p.local }
+// LocalAddr is the address that clients connect to.
+func (p probePath) LocalAddr() netip.AddrPort { return p.local }
 
 func (p probePath) Dial(ctx context.Context) (net.Conn, error) {
 	conn, err := p.port.Dial(ctx)

@@ -195,7 +195,7 @@ func newTestService(t *testing.T, h Host, svc project.Service, check probe.Check
 			return s.port, nil
 		}
 	}
-	s.Service = New(h, Definition{svc, driver, check}, eventlog.Open("/nonexistent/log", nil, eventlog.Limits{}))
+	s.Service = New(h, Definition{svc, driver, check}, eventlog.NewFile("/nonexistent/log", nil, eventlog.Limits{}))
 	var ctx context.Context
 	ctx, s.cancel = context.WithCancel(t.Context())
 	go s.Run(ctx)
@@ -226,7 +226,7 @@ func (s *testService) requireState(t *testing.T, want forwarder.State) {
 
 func (s *testService) lastError() string { return s.Snapshot().LastError }
 
-func checkSucceeds(context.Context, probe.Path) error { return nil }
+func checkSucceeds(context.Context, probe.Dialer) error { return nil }
 
 func openFails(int) (forwarder.Tunnel, error) { return nil, &forwarder.Failure{Reason: "no route"} }
 
@@ -429,14 +429,14 @@ func TestService_WaitingClientEndsBackoff(t *testing.T) {
 }
 
 // checkTimesOut is a check that nothing comes back to.
-func checkTimesOut(ctx context.Context, _ probe.Path) error { <-ctx.Done(); return ctx.Err() }
+func checkTimesOut(ctx context.Context, _ probe.Dialer) error { <-ctx.Done(); return ctx.Err() }
 
 func TestService_ReplacesSilentTunnelUnlessConnectionsReceive(t *testing.T) {
 	for _, busy := range []bool{false, true} {
 		t.Run(fmt.Sprintf("busy=%v", busy), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var once atomic.Bool
-				check := func(ctx context.Context, path probe.Path) error {
+				check := func(ctx context.Context, path probe.Dialer) error {
 					if once.CompareAndSwap(false, true) {
 						return nil
 					}
@@ -466,17 +466,17 @@ func TestService_ReplacesSilentTunnelUnlessConnectionsReceive(t *testing.T) {
 
 func TestService_KeepsTunnelAfterFailedCheck(t *testing.T) {
 	for name, check := range map[string]probe.Check{
-		"a wrong password": func(context.Context, probe.Path) error {
+		"a wrong password": func(context.Context, probe.Dialer) error {
 			return &probe.Failure{Reason: `password authentication failed for user "app"`, Hint: "set health_check.password"}
 		},
-		"a refusal": func(context.Context, probe.Path) error {
+		"a refusal": func(context.Context, probe.Dialer) error {
 			return &forwarder.Refusal{Reason: "connection refused", Connect: true}
 		},
-		"a slow answer": func(ctx context.Context, p probe.Path) error {
+		"a slow answer": func(ctx context.Context, p probe.Dialer) error {
 			p.(probePath).isReached.Store(true) // the greeting came, and then nothing
 			return checkTimesOut(ctx, p)
 		},
-		"a panic": func(context.Context, probe.Path) error { panic("out of cheese") },
+		"a panic": func(context.Context, probe.Dialer) error { panic("out of cheese") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -501,7 +501,7 @@ func TestService_HealthThresholdsCountResultsInARow(t *testing.T) {
 		svc := testServiceConfig("db")
 		svc.HealthCheck.SuccessThreshold = 2
 		var bad atomic.Bool
-		check := func(context.Context, probe.Path) error {
+		check := func(context.Context, probe.Dialer) error {
 			if bad.Load() {
 				return errors.New("not well")
 			}
@@ -528,7 +528,7 @@ func TestService_ChecksHaveJitterAndNeverOverlap(t *testing.T) {
 		var running, most atomic.Int32
 		var mu sync.Mutex
 		var times []time.Time
-		check := func(context.Context, probe.Path) error {
+		check := func(context.Context, probe.Dialer) error {
 			most.Store(max(most.Load(), running.Add(1)))
 			defer running.Add(-1)
 			mu.Lock()
@@ -561,7 +561,7 @@ func TestService_LimitsConcurrentChecksOfAllServices(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := testHost()
 		var running, most, total atomic.Int32
-		check := func(context.Context, probe.Path) error {
+		check := func(context.Context, probe.Dialer) error {
 			most.Store(max(most.Load(), running.Add(1)))
 			defer running.Add(-1)
 			total.Add(1)

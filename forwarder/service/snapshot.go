@@ -136,7 +136,7 @@ func (s *Service) publishFailureOrRecovery(before forwarder.State) {
 	case forwarder.Healthy, forwarder.Idle:
 		if st.isFailureReported {
 			st.isFailureReported = false
-			s.publishEvent(eventlog.Recovered, before)
+			s.publishEvent(eventlog.ServiceRecovered, before)
 		}
 		return
 	case forwarder.Stopped:
@@ -147,7 +147,7 @@ func (s *Service) publishFailureOrRecovery(before forwarder.State) {
 	}
 	if !st.isFailureReported {
 		st.isFailureReported = true
-		s.publishEvent(eventlog.Failed, before)
+		s.publishEvent(eventlog.ServiceFailed, before)
 	}
 }
 

@@ -13,54 +13,54 @@ import (
 	"github.com/localport-sh/localport/forwarder/ssh/wrapper"
 )
 
-// To ssh the first value of an option counts, and the command line's come before those of any file.
+// ssh uses the first value of an option, and the command line precedes every file (ssh_config(5)).
 
-// needed are the options without which the master would not work, or would not be ours.
-var needed = []string{
-	"ControlMaster=yes", "ControlPersist=no", // it is not to outlive us
-	"ClearAllForwardings=yes",             // those of the user's own are not ours to open; channels are not meant by it
-	"ExitOnForwardFailure=no",             // and not our business
-	"RemoteCommand=none", "RequestTTY=no", // -N and -T alone do not suffice against a configuration
-	"LogLevel=DEBUG1", // says when it has logged in, and which key it could not use
+// requiredOptions make the process a master that only this program uses, whatever the user's configuration says.
+var requiredOptions = []string{
+	"ControlMaster=yes", "ControlPersist=no", // it must not outlive the supervisor
+	"ClearAllForwardings=yes",             // opens none of the user's own forwards; channels are not affected
+	"ExitOnForwardFailure=no",             // nor does it fail because of them
+	"RemoteCommand=none", "RequestTTY=no", // -N and -T do not override these two in a file
+	"LogLevel=DEBUG1", // reports the login, and the keys that the server accepts
 }
 
-// sinceOld is needed too, but ssh knows it since 8.7 only. Before that it was no option that a file could set.
-const sinceOld = "ForkAfterAuthentication"
+// forkOption must be off as well. OpenSSH has it since 8.7; in older versions no file could make ssh fork.
+const forkOption = "ForkAfterAuthentication"
 
-// verbose puts the place in ssh's source before its lines, wherever a file sets it: they would not be recognized. ssh knows it
+// logVerboseOption must be off: it puts source locations before the messages, which then would not be recognized. OpenSSH has it
 // since 8.5.
-const verbose = "LogVerbose"
+const logVerboseOption = "LogVerbose"
 
-// usual are the options that a config may change. A server that says nothing for nine seconds is gone.
-var usual = []string{"ServerAliveInterval=3", "ServerAliveCountMax=2", "ConnectTimeout=10"}
+// defaultOptions can be overridden by the service's options. With them, a server that is silent for nine seconds ends the tunnel.
+var defaultOptions = []string{"ServerAliveInterval=3", "ServerAliveCountMax=2", "ConnectTimeout=10"}
 
-// argv is the command line of a master but for its socket. Whoever has the same shares it.
-func (t *spec) argv() []string {
+// baseArgv returns the command line of a master without the options of one run. Services with the same one share a master.
+func (s *tunnelSpec) baseArgv() []string {
 	argv := []string{"ssh", "-N", "-T"}
-	options := slices.Clone(needed)
-	for _, name := range slices.Sorted(maps.Keys(t.to.options)) {
-		options = append(options, name+"="+t.to.options[name])
+	options := slices.Clone(requiredOptions)
+	for _, name := range slices.Sorted(maps.Keys(s.connection.options)) {
+		options = append(options, name+"="+s.connection.options[name])
 	}
-	options = append(options, usual...)
-	if t.to.keyFile != "" {
-		// The key that is named must not come after all those in an agent: servers count the attempts.
+	options = append(options, defaultOptions...)
+	if s.connection.keyFile != "" {
+		// Without it ssh tries every key of the agent first, and the server may have had enough attempts.
 		options = append(options, "IdentitiesOnly=yes")
 	}
 	for _, option := range options {
 		argv = append(argv, "-o", option)
 	}
-	return append(append(argv, t.login()...), "--", t.to.host)
+	return append(append(argv, s.loginArgs()...), "--", s.connection.host)
 }
 
-// login are the arguments that say where and as whom to log in, without the host.
-func (t *spec) login() []string {
+// loginArgs returns the arguments that select user, port, key, jump hosts and config file.
+func (s *tunnelSpec) loginArgs() []string {
 	var args []string
 	port := ""
-	if t.to.port != 0 {
-		port = strconv.Itoa(t.to.port)
+	if s.connection.port != 0 {
+		port = strconv.Itoa(s.connection.port)
 	}
 	for _, flag := range []struct{ name, value string }{
-		{"-F", t.to.configFile}, {"-J", t.to.jump}, {"-i", t.to.keyFile}, {"-l", t.to.user}, {"-p", port},
+		{"-F", s.connection.configFile}, {"-J", s.connection.jumpHosts}, {"-i", s.connection.keyFile}, {"-l", s.connection.user}, {"-p", port},
 	} {
 		if flag.value != "" {
 			args = append(args, flag.name, flag.value)
@@ -69,47 +69,49 @@ func (t *spec) login() []string {
 	return args
 }
 
-// alias makes argv name its config file by a link in dir, if its path is one that ssh cannot hand on to the ssh to a jump host:
-// it puts it into a shell's command line as it stands. Whatever ssh says of the link is to go through names.
-func alias(argv []string, dir string) (aliased []string, names *strings.Replacer, err error) {
-	at := slices.Index(argv, "-F") + 1
-	if at == 0 || !strings.ContainsFunc(argv[at], special) {
+// linkConfigFile replaces the path of the config file in argv by a symbolic link in dir if it holds characters that a shell
+// interprets: ssh puts it unquoted into the shell command that starts the ssh to a jump host. The replacer turns the link back
+// into the path, for ssh's output.
+func linkConfigFile(argv []string, dir string) (linkedArgv []string, linkToPath *strings.Replacer, err error) {
+	fileIndex := slices.Index(argv, "-F") + 1
+	if fileIndex == 0 || !strings.ContainsFunc(argv[fileIndex], needsQuoting) {
 		return argv, strings.NewReplacer(), nil
 	}
-	path, link := argv[at], filepath.Join(dir, "c")
-	aliased = slices.Clone(argv)
-	aliased[at] = link
-	return aliased, strings.NewReplacer(link, path), os.Symlink(path, link)
+	path, link := argv[fileIndex], filepath.Join(dir, "c")
+	linkedArgv = slices.Clone(argv)
+	linkedArgv[fileIndex] = link
+	return linkedArgv, strings.NewReplacer(link, path), os.Symlink(path, link)
 }
 
-// special reports whether a character means something, or may, to a shell or to ssh.
-func special(r rune) bool {
+// needsQuoting reports whether a shell or ssh may interpret a character.
+func needsQuoting(r rune) bool {
 	return r < 0x80 && !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("/._-+,@:=", r)
 }
 
-// command is the command line of one run: with its socket, and as what is known of this ssh and of the user asks for.
-func command(argv []string, socket string, old, asking bool) []string {
-	first := []string{"-S", escape(socket)}
-	if !old {
-		first = append(first, "-o", sinceOld+"=no", "-o", verbose+"=none")
+// buildArgv returns the command line of one run. isOldSSH leaves out options that OpenSSH before 8.7 rejects; canAsk lets ssh ask
+// questions.
+func buildArgv(baseArgv []string, socket string, isOldSSH, canAsk bool) []string {
+	runOptions := []string{"-S", escapePercent(socket)}
+	if !isOldSSH {
+		runOptions = append(runOptions, "-o", forkOption+"=no", "-o", logVerboseOption+"=none")
 	}
-	batch := "BatchMode=yes" // nobody is there to be asked
-	if asking {
-		batch = "BatchMode=no"
+	batchMode := "BatchMode=yes" // no user to ask
+	if canAsk {
+		batchMode = "BatchMode=no"
 	}
-	first = append(first, "-o", batch)
-	return slices.Concat(argv[:1], first, argv[1:])
+	runOptions = append(runOptions, "-o", batchMode)
+	return slices.Concat(baseArgv[:1], runOptions, baseArgv[1:])
 }
 
-// escape writes a path as -S wants it: a percent sign begins a token.
-func escape(path string) string { return strings.ReplaceAll(path, "%", "%%") }
+// escapePercent escapes the tokens that -S would expand.
+func escapePercent(path string) string { return strings.ReplaceAll(path, "%", "%%") }
 
-// environment is ssh's. What it needs lies in dir.
-func (m *master) environment(dir string, around bool) ([]string, error) {
-	env, err := askpass.Environment(m.run.Env, dir, m.asking)
-	if err != nil || !around {
+// buildEnv returns the environment of ssh. Files that it refers to are created in dir, and needed until ssh has logged in.
+func (m *master) buildEnv(dir string, bypassesJumpMaster bool) ([]string, error) {
+	env, err := askpass.Environment(m.runConfig.Env, dir, m.askSocket)
+	if err != nil || !bypassesJumpMaster {
 		return env, err
 	}
-	m.at.logs.write("the way to the jump host did not answer: going around the masters of your own configuration (ControlPath)")
-	return wrapper.Around(env, dir)
+	m.destination.log.writeLine("the connection to the jump host timed out: trying without the ControlPath masters of your ssh config")
+	return wrapper.Environment(env, dir)
 }

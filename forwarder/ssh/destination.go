@@ -13,224 +13,226 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// destination is where an ssh goes: a host, a user, a key, a way. At most one master leads there at a time.
+// destination is what one ssh command line connects to. It has at most one master at a time, shared by all tunnels to it, and
+// remembers why the last one failed.
 type destination struct {
-	tasks *tasks.Group // the driver's
-	argv  []string     // of a master, without its socket
-	key   string       // the key file of the config
-	logs  logs         // of the services whose tunnels go there
+	tasks    *tasks.Group // the driver's
+	baseArgv []string     // of a master, without the options of one run
+	keyFile  string       // key_file of the config; may be empty
+	log      sharedLog    // the logs of all services with a tunnel to here
 
-	mu       sync.Mutex
-	master   *master            // up or coming; nil
-	old      bool               // this ssh is older than 8.7
-	apart    bool               // the server does not let services share a connection
-	around   bool               // a master that the user keeps to a jump host does not answer
-	failure  *forwarder.Failure // of the last attempt; nil after one that succeeded
-	failures int                // in a row
-	tried    time.Time          // when the last attempt began
-	asked    string             // where the user answered during that; empty: nobody did
+	mu                 sync.Mutex
+	master             *master            // logged in or starting; nil: none
+	isOldSSH           bool               // OpenSSH before 8.7: it rejected forkOption
+	isSharingRefused   bool               // the server refuses the channels of several services on one connection
+	bypassesJumpMaster bool               // the user's own master to a jump host does not answer
+	lastFailure        *forwarder.Failure // of the last attempt; nil: it succeeded
+	failureCount       int                // consecutive
+	lastAttemptAt      time.Time          // start of the last attempt
+	lastAskSocket      string             // where that attempt's questions went; empty: nobody was asked
 }
 
-// destination is where a tunnel's ssh goes.
-func (d *driver) destination(s *spec, run forwarder.Run) *destination {
-	argv := s.argv()
+// destinationFor returns the destination of a tunnel, shared or its own.
+func (d *driver) destinationFor(s *tunnelSpec, run forwarder.Run) *destination {
+	argv := s.baseArgv()
 	key := strings.Join(append(argv, run.Dir), "\x00")
-	own := key + "\x00" + s.name
-	if s.to.alone {
-		key = own
+	unsharedKey := key + "\x00" + s.name
+	if s.connection.isUnshared {
+		key = unsharedKey
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if to := d.destinations[key]; to != nil && to.parted() {
-		key = own
+	if dest := d.destinations[key]; dest != nil && dest.hasRefusedSharing() {
+		key = unsharedKey
 	}
-	to := d.destinations[key]
-	if to == nil {
-		to = &destination{tasks: d.tasks, argv: argv, key: s.to.keyFile}
-		d.destinations[key] = to
+	dest := d.destinations[key]
+	if dest == nil {
+		dest = &destination{tasks: d.tasks, baseArgv: argv, keyFile: s.connection.keyFile}
+		d.destinations[key] = dest
 	}
-	return to
+	return dest
 }
 
-func (d *destination) parted() bool {
+func (d *destination) hasRefusedSharing() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.apart
+	return d.isSharingRefused
 }
 
-// part gives each service a master of its own from now on. It is false where there is only one.
-func (d *destination) part(m *master) bool {
+// stopSharing makes every service open a master of its own from now on, and reports true. It reports false if the master has a
+// single user, so that sharing cannot be the cause.
+func (d *destination) stopSharing(m *master) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.apart = d.apart || m.users > 1
-	return d.apart
+	d.isSharingRefused = d.isSharingRefused || m.userCount > 1
+	return d.isSharingRefused
 }
 
-// fresh is how long a master's word that it has logged in counts for those who come.
-const fresh = 3 * time.Second
+// livenessMaxAge is how long a login or a received message proves that a master is alive.
+const livenessMaxAge = 3 * time.Second
 
-// pace is the least time between two attempts that clients cause.
-const pace = time.Second
+// minUrgentInterval is the least time between two attempts caused by waiting clients.
+const minUrgentInterval = time.Second
 
-// join returns a master that is known to lead to the server, starting one if there is none. Whoever got one calls leave.
-func (d *destination) join(ctx context.Context, run forwarder.Run) (*master, error) {
-	d.logs.add(run.Log)
+// acquireMaster returns a master whose server has answered lately, and starts one if there is none. The caller calls
+// releaseMaster.
+func (d *destination) acquireMaster(ctx context.Context, run forwarder.Run) (*master, error) {
+	d.log.addWriter(run.Log)
 	for {
-		m, delay, err := d.enter(run)
+		m, delay, err := d.tryAcquireMaster(run)
 		if err != nil {
-			d.logs.remove(run.Log)
+			d.log.removeWriter(run.Log)
 			return nil, err
 		}
 		if m == nil {
 			if !wait.Sleep(ctx, delay) {
-				d.logs.remove(run.Log)
+				d.log.removeWriter(run.Log)
 				return nil, ctx.Err()
 			}
 			continue
 		}
-		if err = m.await(ctx); err == nil {
+		if err = m.waitReady(ctx); err == nil {
 			return m, nil
 		}
-		asked := run.Ask == "" || m.asking != "" // by this attempt, or there is nobody to ask
-		d.leave(m, nil)
+		isAnswered := run.Ask == "" || m.askSocket != "" // false: a login joined an attempt that could not ask
+		d.releaseMaster(m, nil)
 		switch {
-		case ctx.Err() == nil && (errors.Is(err, errSilent) || errors.Is(err, errOld) || !asked):
-			continue // another takes its place
+		case ctx.Err() == nil && (errors.Is(err, errUnresponsive) || errors.Is(err, errOldSSH) || !isAnswered):
+			continue // with another master
 		case errors.Is(ctx.Err(), context.DeadlineExceeded):
-			err = m.speech.failure("ssh was not ready in time")
+			err = m.output.failure("ssh did not finish logging in before the timeout")
 		}
-		d.logs.remove(run.Log)
+		d.log.removeWriter(run.Log)
 		return nil, err
 	}
 }
 
-// enter makes the caller a user of the master. There may be none yet: then delay says when to ask again, or the error why
-// there will be none.
-func (d *destination) enter(run forwarder.Run) (m *master, delay time.Duration, err error) {
+// tryAcquireMaster makes the caller a user of the current master, or of a new one. Without a master, delay is when to try again, or
+// err why not to.
+func (d *destination) tryAcquireMaster(run forwarder.Run) (m *master, delay time.Duration, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.master == nil {
-		if f := d.remembered(run); f != nil {
+		if f := d.cachedFailure(run); f != nil {
 			return nil, 0, f
 		}
-		if delay := pace - time.Since(d.tried); d.failure != nil && run.Urgent && delay > 0 {
+		if delay := minUrgentInterval - time.Since(d.lastAttemptAt); d.lastFailure != nil && run.Urgent && delay > 0 {
 			return nil, delay, nil
 		}
-		d.tried, d.asked = time.Now(), run.Ask
-		d.master = d.start(run)
+		d.lastAttemptAt, d.lastAskSocket = time.Now(), run.Ask
+		d.master = d.startMaster(run)
 	}
-	d.master.users++
+	d.master.userCount++
 	return d.master, 0, nil
 }
 
-// remembered is the failure of the last attempt, if that is answer enough: ten services that share a destination are not
-// to knock ten times as often as one would. What the user has done since, a client that waits, or a network that has
-// changed are reasons to try again. d.mu is held.
-func (d *destination) remembered(run forwarder.Run) error {
-	f := d.failure
+// cachedFailure returns the failure of the last attempt if it still counts, so that ten services at one destination attempt no more
+// often than one would. An action of the user since then, a waiting client or a changed network justify a new attempt. d.mu is held.
+func (d *destination) cachedFailure(run forwarder.Run) error {
+	f := d.lastFailure
 	switch {
 	case f == nil:
 		return nil
-	case run.Ask != "" && run.Ask == d.asked: // the login is the same, and the user has answered for all
-	case run.Ask != "", run.Asked.After(d.tried):
+	case run.Ask != "" && run.Ask == d.lastAskSocket: // the same login: the user has already answered for all its services
+	case run.Ask != "", run.Asked.After(d.lastAttemptAt):
 		return nil
-	case f.Class == forwarder.Transient && time.Since(d.tried) > quiet.After(d.failures):
+	case f.Class == forwarder.Transient && time.Since(d.lastAttemptAt) > failureTTL.After(d.failureCount):
 		return nil
 	case f.Class != forwarder.ByAttention && run.Urgent:
 		return nil
 	}
-	again := *f
-	return &again
+	copied := *f
+	return &copied
 }
 
-// quiet is how long an attempt's failure counts for everybody: less than any service waits by itself.
-var quiet = wait.Backoff{First: 200 * time.Millisecond, Max: 10 * time.Second}
+// failureTTL is how long a failure counts for all services: less than the backoff of any service.
+var failureTTL = wait.Backoff{First: 200 * time.Millisecond, Max: 10 * time.Second}
 
-// leave ends the use of a master. The last user ends the master.
-func (d *destination) leave(m *master, log io.Writer) {
+// releaseMaster ends the caller's use of a master. Without users the master is closed.
+func (d *destination) releaseMaster(m *master, log io.Writer) {
 	if log != nil {
-		d.logs.remove(log)
+		d.log.removeWriter(log)
 	}
 	d.mu.Lock()
-	m.users--
-	last := m.users == 0
-	if last {
-		d.dismiss(m)
+	m.userCount--
+	isLastUser := m.userCount == 0
+	if isLastUser {
+		d.detachMaster(m)
 	}
 	d.mu.Unlock()
-	if last {
+	if isLastUser {
 		m.close()
 	}
 }
 
-// dismiss makes room for another master. d.mu is held.
-func (d *destination) dismiss(m *master) {
+// detachMaster makes m no longer the current master. d.mu is held.
+func (d *destination) detachMaster(m *master) {
 	if d.master == m {
 		d.master = nil
 	}
 }
 
-// up notes that a master has logged in.
-func (d *destination) up() {
+// recordLogin records that a master has logged in.
+func (d *destination) recordLogin() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.failure, d.failures = nil, 0
+	d.lastFailure, d.failureCount = nil, 0
 }
 
-// failed notes that a master could not log in.
-func (d *destination) failed(m *master, f *forwarder.Failure) {
+// recordFailure records why a master could not log in.
+func (d *destination) recordFailure(m *master, f *forwarder.Failure) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.failure = f
-	d.failures++
-	if strings.Contains(f.Reason, byProxy) && strings.Contains(f.Reason, "timed out during banner exchange") {
-		d.around = !d.around
+	d.lastFailure = f
+	d.failureCount++
+	if strings.Contains(f.Reason, proxyPeerName) && strings.Contains(f.Reason, "timed out during banner exchange") {
+		d.bypassesJumpMaster = !d.bypassesJumpMaster
 	}
-	d.dismiss(m)
+	d.detachMaster(m)
 }
 
-// ages notes that this ssh is older than 8.7.
-func (d *destination) ages(m *master) {
+// recordOldSSH records that ssh rejected forkOption.
+func (d *destination) recordOldSSH(m *master) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.old = true
-	d.dismiss(m)
+	d.isOldSSH = true
+	d.detachMaster(m)
 }
 
-// over notes that a master that was up has ended.
-func (d *destination) over(m *master) {
+// recordEnd records that a master has ended.
+func (d *destination) recordEnd(m *master) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.dismiss(m)
+	d.detachMaster(m)
 }
 
-// logs are where what an ssh says is written: the log of every service whose bytes it carries.
-type logs struct {
-	mu  sync.Mutex
-	all map[io.Writer]int
+// sharedLog writes the output of a master to the log of every service that uses it.
+type sharedLog struct {
+	mu      sync.Mutex
+	writers map[io.Writer]int
 }
 
-func (l *logs) add(log io.Writer) {
+func (l *sharedLog) addWriter(w io.Writer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.all == nil {
-		l.all = make(map[io.Writer]int)
+	if l.writers == nil {
+		l.writers = make(map[io.Writer]int)
 	}
-	l.all[log]++
+	l.writers[w]++
 }
 
-func (l *logs) remove(log io.Writer) {
+func (l *sharedLog) removeWriter(w io.Writer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.all[log]--; l.all[log] <= 0 {
-		delete(l.all, log)
+	if l.writers[w]--; l.writers[w] <= 0 {
+		delete(l.writers, w)
 	}
 }
 
-func (l *logs) write(line string) {
+func (l *sharedLog) writeLine(line string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for log := range l.all {
-		_, _ = io.WriteString(log, line+"\n")
+	for w := range l.writers {
+		_, _ = io.WriteString(w, line+"\n")
 	}
 }

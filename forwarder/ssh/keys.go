@@ -8,27 +8,27 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// keys are what a service says in connection.
-var keys = []project.Key{
+// configKeys are the keys of a service's connection table.
+var configKeys = []project.Key{
 	{Name: "host", Type: project.TypeWord, Required: true},
 	{Name: "user", Type: project.TypeWord},
 	{Name: "port", Type: project.TypePort},
 	{Name: "key_file", Type: project.TypeFile},
 	{Name: "config_file", Type: project.TypeFile},
 	{Name: "jump", Type: project.TypeWord},
-	{Name: "options", Type: project.TypeTable, ReadEntry: optionValue}, // those of -o
-	{Name: "multiplex", Type: project.TypeBool, Default: true},         // other services may share its ssh
-	{Name: "socks", Type: project.TypeBool},                            // the local port speaks SOCKS, and leads wherever a client asks
-	{Name: "reverse", Type: project.TypeBool},                          // the far side listens, and leads to the local port
+	{Name: "options", Type: project.TypeTable, ReadEntry: formatOption}, // ssh's own, as with -o
+	{Name: "multiplex", Type: project.TypeBool, Default: true},          // share the master with other services
+	{Name: "socks", Type: project.TypeBool},                             // the local port is a SOCKS proxy
+	{Name: "reverse", Type: project.TypeBool},                           // the server listens and forwards to the local port
 	{Name: "remote_host", Type: project.TypeWord},
 }
 
-var optionName = lazily(`^[A-Za-z][A-Za-z0-9]*$`)
+var optionNamePattern = lazyRegexp(`^[A-Za-z][A-Za-z0-9]*$`)
 
-// optionValue is the value of one of ssh's own options, as ssh wants it.
-func optionValue(name string, value any) (string, error) {
-	if !optionName().MatchString(name) {
-		return "", errors.New("is no name of an ssh option")
+// formatOption returns the value of an ssh option as ssh expects it.
+func formatOption(name string, value any) (string, error) {
+	if !optionNamePattern().MatchString(name) {
+		return "", errors.New("invalid ssh option name")
 	}
 	switch value := value.(type) {
 	case int64:
@@ -41,61 +41,61 @@ func optionValue(name string, value any) (string, error) {
 	}
 	text := value.(string)
 	if strings.ContainsAny(text, "\r\n") {
-		return "", errors.New("must be one line")
+		return "", errors.New("must be a single line")
 	}
 	return text, nil
 }
 
-// finish fills in the host of the far end, and rejects keys that make no sense with where connections come from and go to.
-func finish(s *project.Service, keys project.GivenKeys) {
-	given := s.Connection.Settings
-	socks := given.Bool("socks")
-	s.Reverse = given.Bool("reverse")
-	if given.Text("remote_host") == "" && !socks {
-		given["remote_host"] = localhost
+// completeService sets the default of remote_host and rejects keys that socks and reverse exclude.
+func completeService(svc *project.Service, keys project.GivenKeys) {
+	settings := svc.Connection.Settings
+	isSOCKS := settings.Bool("socks")
+	svc.Reverse = settings.Bool("reverse")
+	if settings.Text("remote_host") == "" && !isSOCKS {
+		settings["remote_host"] = defaultRemoteHost
 	}
-	const eachClient = "means nothing to a SOCKS port: each client says where it wants to go"
+	const notWithSOCKS = "cannot be used with socks: each client chooses its own destination"
 	switch {
-	case socks && s.Reverse:
-		keys.RejectKey("connection.reverse", "a forward is either a SOCKS port here or a port of the far side")
-	case socks && keys.Has("remote_port"):
-		keys.RejectKey("remote_port", eachClient)
-	case socks && keys.Has("connection.remote_host"):
-		keys.RejectKey("connection.remote_host", eachClient)
-	case !socks && !keys.Has("remote_port") && keys.Has("connection.socks"):
+	case isSOCKS && svc.Reverse:
+		keys.RejectKey("connection.reverse", "cannot be used with socks")
+	case isSOCKS && keys.Has("remote_port"):
+		keys.RejectKey("remote_port", notWithSOCKS)
+	case isSOCKS && keys.Has("connection.remote_host"):
+		keys.RejectKey("connection.remote_host", notWithSOCKS)
+	case !isSOCKS && !keys.Has("remote_port") && keys.Has("connection.socks"):
 		keys.ReportMissing(`missing "remote_port": the port on the remote side`)
-	case s.Reverse && s.AutoPort:
-		keys.RejectKey("local_port", `"auto" means nothing here: it is the port of a server of your own, which the far side is led to`)
-	case s.Reverse && s.OnDemand:
-		keys.RejectKey("start", "nobody connects to a reverse forward here: it cannot wait for that")
+	case svc.Reverse && svc.AutoPort:
+		keys.RejectKey("local_port", `"auto" cannot be used with reverse: set the port of the local server to forward to`)
+	case svc.Reverse && svc.OnDemand:
+		keys.RejectKey("start", `"on-demand" cannot be used with reverse: no client connects to the local port`)
 	}
 }
 
-// localhost is the ssh host as it itself understands it.
-const localhost = "localhost"
+// defaultRemoteHost is resolved by the server: the ssh host itself.
+const defaultRemoteHost = "localhost"
 
-// connection is the keys of a service.
-type connection struct {
+// connectionConfig holds the values of a service's configKeys.
+type connectionConfig struct {
 	host, user          string
-	port                int // 0: as the user's configuration says
+	port                int // 0: that of the user's ssh configuration
 	keyFile, configFile string
-	jump                string
+	jumpHosts           string
 	options             map[string]string
-	alone               bool // no other service shares its ssh
-	socks, reverse      bool
+	isUnshared          bool // multiplex = false
+	isSOCKS, isReverse  bool
 	remoteHost          string
 }
 
-func connectionOf(svc project.Service) connection {
-	given := svc.Connection.Settings
-	c := connection{
-		host: given.Text("host"), user: given.Text("user"), port: given.Number("port"),
-		keyFile: given.Text("key_file"), configFile: given.Text("config_file"), jump: given.Text("jump"),
-		options: given.Table("options"), alone: given["multiplex"] == false,
-		socks: given.Bool("socks"), reverse: svc.Reverse, remoteHost: given.Text("remote_host"),
+func newConnectionConfig(svc project.Service) connectionConfig {
+	settings := svc.Connection.Settings
+	c := connectionConfig{
+		host: settings.Text("host"), user: settings.Text("user"), port: settings.Number("port"),
+		keyFile: settings.Text("key_file"), configFile: settings.Text("config_file"), jumpHosts: settings.Text("jump"),
+		options: settings.Table("options"), isUnshared: settings["multiplex"] == false,
+		isSOCKS: settings.Bool("socks"), isReverse: svc.Reverse, remoteHost: settings.Text("remote_host"),
 	}
 	if c.remoteHost == "" {
-		c.remoteHost = localhost
+		c.remoteHost = defaultRemoteHost
 	}
 	return c
 }

@@ -15,87 +15,87 @@ import (
 	"github.com/localport-sh/localport/forwarder/ssh/mux"
 )
 
-// answerLimit is how long a server may say nothing at all after it was asked for a sign of life.
-const answerLimit = 3 * time.Second
+// responseTimeout is how long a server may send nothing after a ping.
+const responseTimeout = 3 * time.Second
 
-// Why whoever waits for a master is to look for another.
+// Errors after which acquireMaster tries another master.
 var (
-	errSilent = errors.New("the server gives no sign of life")
-	errOld    = errors.New("this ssh is older than was thought")
+	errUnresponsive = errors.New("the server does not answer")
+	errOldSSH       = errors.New("ssh is older than 8.7")
 )
 
-// master is one run of ssh that carries the connections of several tunnels.
+// master is one ssh process that carries the connections of several tunnels.
 type master struct {
-	at     *destination
-	run    forwarder.Run // of the service that had it started
-	asking string        // where the user answers; empty: nobody does
-	speech *speech
-	users  int // guarded by the destination's lock
+	destination *destination
+	runConfig   forwarder.Run // of the service for which it was started
+	askSocket   string        // where ssh's questions go; empty: nobody is asked
+	output      *outputParser
+	userCount   int // guarded by destination.mu
 
-	cancel context.CancelFunc // gives the start up
-	began  time.Time          // when it had logged in; valid after ready
-	ready  chan struct{}      // closed when it has logged in, or will not
-	done   chan struct{}      // closed when it has ended and nothing of it is left
-	closed atomic.Bool        // by us
+	cancel     context.CancelFunc // ends run
+	loggedInAt time.Time          // valid after readyCh if it has logged in
+	readyCh    chan struct{}      // closed when it has logged in, or cannot
+	doneCh     chan struct{}      // closed when run has returned and the process has ended
+	isClosed   atomic.Bool        // by close
 
-	mu      sync.Mutex
-	child   *process.Child
-	control *mux.Control
-	conn    *mux.Conn
-	err     error // why it ended, or will not log in
-	doubted bool  // a sign of life is waited for
-	again   bool  // and another is wanted: its answer may be older than the last doubt
+	mu          sync.Mutex
+	child       *process.Child
+	control     *mux.Control
+	conn        *mux.Conn
+	err         error // why it ended, or could not log in; the first reason counts
+	isVerifying bool  // a liveness check runs in the background
+	verifyAgain bool  // one more ping is needed: the answer to this one may be older than the last request
 }
 
-// start starts a master. d.mu is held.
-func (d *destination) start(run forwarder.Run) *master {
+// startMaster starts a master's run. d.mu is held.
+func (d *destination) startMaster(run forwarder.Run) *master {
 	m := &master{
-		at: d, run: run, asking: run.Ask,
-		speech: &speech{ready: make(chan bool, 1), key: d.key},
-		ready:  make(chan struct{}), done: make(chan struct{}),
+		destination: d, runConfig: run, askSocket: run.Ask,
+		output:  &outputParser{loggedInCh: make(chan bool, 1), keyFile: d.keyFile},
+		readyCh: make(chan struct{}), doneCh: make(chan struct{}),
 	}
-	old, around := d.old, d.around
-	m.cancel = d.tasks.Go(func(ctx context.Context) { m.live(ctx, old, around) })
+	isOldSSH, bypassesJumpMaster := d.isOldSSH, d.bypassesJumpMaster
+	m.cancel = d.tasks.Go(func(ctx context.Context) { m.run(ctx, isOldSSH, bypassesJumpMaster) })
 	return m
 }
 
-// live is the master's life, from its start until nothing is left.
-func (m *master) live(ctx context.Context, old, around bool) {
-	defer close(m.done)
-	up := false
-	forwarder.Contain(func() { up = m.course(ctx, old, around) }, func(f *forwarder.Failure, stack []byte) {
-		m.at.logs.write(string(stack))
-		m.note(f)
-		m.at.failed(m, f)
+// run starts ssh, serves until ssh or ctx ends, and returns when the process has ended.
+func (m *master) run(ctx context.Context, isOldSSH, bypassesJumpMaster bool) {
+	defer close(m.doneCh)
+	isLoggedIn := false
+	forwarder.Contain(func() { isLoggedIn = m.logInAndServe(ctx, isOldSSH, bypassesJumpMaster) }, func(f *forwarder.Failure, stack []byte) {
+		m.destination.log.writeLine(string(stack))
+		m.recordErr(f)
+		m.destination.recordFailure(m, f)
 	})
-	m.at.over(m)
-	if !up {
-		m.note(context.Canceled) // at the least
-		close(m.ready)
+	m.destination.recordEnd(m)
+	if !isLoggedIn {
+		m.recordErr(context.Canceled) // unless a better reason is recorded
+		close(m.readyCh)
 	}
-	m.end()
-	if up {
-		m.note(m.speech.failure("ssh ended: " + m.child.Status()))
+	m.stop()
+	if isLoggedIn {
+		m.recordErr(m.output.failure("ssh exited: " + m.child.ExitStatus()))
 	}
 }
 
-// course is what becomes of an ssh: false if it could not log in.
-func (m *master) course(ctx context.Context, old, around bool) (up bool) {
-	if err := m.login(ctx, old, around); err != nil {
-		f, failed := errors.AsType[*forwarder.Failure](err)
+// logInAndServe returns false if ssh could not log in, and true when the master has ended after a login.
+func (m *master) logInAndServe(ctx context.Context, isOldSSH, bypassesJumpMaster bool) (isLoggedIn bool) {
+	if err := m.logIn(ctx, isOldSSH, bypassesJumpMaster); err != nil {
+		f, isFailure := errors.AsType[*forwarder.Failure](err)
 		switch {
-		case failed && !old && rejects(f, sinceOld):
-			err = errOld
-			m.at.ages(m)
-		case failed && !m.closed.Load():
-			m.at.failed(m, f)
+		case isFailure && !isOldSSH && isUnknownOption(f, forkOption):
+			err = errOldSSH
+			m.destination.recordOldSSH(m)
+		case isFailure && !m.isClosed.Load():
+			m.destination.recordFailure(m, f)
 		}
-		m.note(err)
+		m.recordErr(err)
 		return false
 	}
-	m.began = time.Now()
-	m.at.up()
-	close(m.ready)
+	m.loggedInAt = time.Now()
+	m.destination.recordLogin()
+	close(m.readyCh)
 	select {
 	case <-m.child.Done():
 	case <-m.conn.Done():
@@ -104,8 +104,8 @@ func (m *master) course(ctx context.Context, old, around bool) (up bool) {
 	return true
 }
 
-// note keeps the first reason of the end.
-func (m *master) note(err error) {
+// recordErr records why the master ended, unless a reason is recorded.
+func (m *master) recordErr(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.err == nil {
@@ -113,73 +113,73 @@ func (m *master) note(err error) {
 	}
 }
 
-// login starts ssh and returns when it has logged in and speaks to us, and to nobody else.
-func (m *master) login(ctx context.Context, old, around bool) error {
-	// It is shared: the folder of the run goes with the one service that happened to come first.
-	dir, err := os.MkdirTemp(filepath.Dir(m.run.Sockets), "m")
+// logIn starts ssh and returns when it has logged in and both connections to its control socket are open.
+func (m *master) logIn(ctx context.Context, isOldSSH, bypassesJumpMaster bool) error {
+	// Not in the run's own directory, which is removed with the one service that happened to come first.
+	dir, err := os.MkdirTemp(filepath.Dir(m.runConfig.Sockets), "m")
 	if err != nil {
 		return &forwarder.Failure{Reason: err.Error()}
 	}
 	defer os.RemoveAll(dir)
-	m.speech.socket = filepath.Join(dir, "s")
-	env, err := m.environment(dir, around)
+	m.output.socketPath = filepath.Join(dir, "s")
+	env, err := m.buildEnv(dir, bypassesJumpMaster)
 	if err != nil {
 		return &forwarder.Failure{Reason: err.Error()}
 	}
-	argv, names, err := alias(m.at.argv, dir)
+	argv, linkToPath, err := linkConfigFile(m.destination.baseArgv, dir)
 	if err != nil {
 		return &forwarder.Failure{Reason: err.Error()}
 	}
 	program, err := process.Start(process.Command{
-		Argv: command(argv, m.speech.socket, old, m.asking != ""), Dir: m.run.Dir, Env: env,
-		Line: func(_ process.Stream, line string) { m.line(names.Replace(line)) },
+		Argv: buildArgv(argv, m.output.socketPath, isOldSSH, m.askSocket != ""), Dir: m.runConfig.Dir, Env: env,
+		OnLine: func(_ process.Stream, line string) { m.handleLine(linkToPath.Replace(line)) },
 	})
 	if err != nil {
-		return process.Failure(err, "install ssh (Debian and Ubuntu: openssh-client; Fedora: openssh-clients)")
+		return process.ClassifyStartError(err, "install ssh (Debian and Ubuntu: openssh-client; Fedora: openssh-clients)")
 	}
 	m.mu.Lock()
 	m.child = program
 	m.mu.Unlock()
 	select {
-	case up := <-m.speech.ready:
-		if !up {
-			program.Stop(process.Grace)
-			return m.speech.failure("ssh has logged in and takes no connections")
+	case hasSocket := <-m.output.loggedInCh:
+		if !hasSocket {
+			program.Stop(process.DefaultGracePeriod)
+			return m.output.failure("ssh connected, but its control socket is unavailable")
 		}
 	case <-program.Done():
-		return m.speech.failure("ssh ended: " + program.Status())
+		return m.output.failure("ssh exited: " + program.ExitStatus())
 	case <-ctx.Done():
-		program.Stop(process.Grace)
+		program.Stop(process.DefaultGracePeriod)
 		return ctx.Err()
 	}
-	if err := m.connect(ctx); err != nil {
-		program.Stop(process.Grace)
-		return m.speech.failure(fmt.Sprintf("ssh does not share its connection, which OpenSSH does since 7.4: %v", err))
+	if err := m.openControl(ctx); err != nil {
+		program.Stop(process.DefaultGracePeriod)
+		return m.output.failure(fmt.Sprintf("cannot use the control socket of ssh (OpenSSH 7.4 or newer is needed): %v", err))
 	}
 	return nil
 }
 
-// line takes what ssh prints.
-func (m *master) line(line string) {
-	if m.speech.line(line) {
-		m.at.logs.write(line)
+// handleLine handles a line of ssh's output.
+func (m *master) handleLine(line string) {
+	if m.output.parseLine(line) {
+		m.destination.log.writeLine(line)
 	}
 }
 
-// connect makes the two connections to ssh that there are, and has it listen for no more.
-func (m *master) connect(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, answerLimit)
+// openControl opens the two connections to ssh, one for requests and one for channels, and makes ssh accept no more.
+func (m *master) openControl(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, responseTimeout)
 	defer cancel()
-	control, err := mux.Dial(ctx, m.speech.socket)
+	control, err := mux.Dial(ctx, m.output.socketPath)
 	if err != nil {
 		return err
 	}
-	second, err := mux.Dial(ctx, m.speech.socket)
+	second, err := mux.Dial(ctx, m.output.socketPath)
 	if err != nil {
 		_ = control.Close()
 		return err
 	}
-	conn, err := second.Proxy(ctx)
+	conn, err := second.OpenProxy(ctx)
 	if err == nil {
 		err = control.StopListening(ctx)
 	}
@@ -194,13 +194,13 @@ func (m *master) connect(ctx context.Context) error {
 	return nil
 }
 
-// end ends what there is of it.
-func (m *master) end() {
+// stop ends the process and both connections.
+func (m *master) stop() {
 	m.mu.Lock()
 	control, conn, program := m.control, m.conn, m.child
 	m.mu.Unlock()
-	if program != nil { // first: to a master that has refused channels, the end of a connection is an error
-		program.Stop(process.Grace)
+	if program != nil { // first: a master some of whose channels were refused exits with an error when a connection ends
+		program.Stop(process.DefaultGracePeriod)
 	}
 	if conn != nil {
 		_ = conn.Close()
@@ -208,94 +208,95 @@ func (m *master) end() {
 	}
 }
 
-// close ends it and returns when nothing is left.
+// close ends the master and returns when its process has ended.
 func (m *master) close() {
-	m.closed.Store(true)
+	m.isClosed.Store(true)
 	m.cancel()
-	<-m.done
+	<-m.doneCh
 }
 
-// await returns when the master is known to lead to its server; errSilent if it does not, and has been ended.
-func (m *master) await(ctx context.Context) error {
+// waitReady waits for the login and checks that the server still answers. It returns errUnresponsive if not, after ending the
+// master.
+func (m *master) waitReady(ctx context.Context) error {
 	select {
-	case <-m.ready:
+	case <-m.readyCh:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if err := m.failure(); err != nil {
+	if err := m.endReason(); err != nil {
 		return err
 	}
-	if time.Since(m.began) < fresh || time.Since(m.conn.Heard()) < fresh {
+	if time.Since(m.loggedInAt) < livenessMaxAge || time.Since(m.conn.LastReceived()) < livenessMaxAge {
 		return nil
 	}
-	return m.verify(ctx)
+	return m.verifyLiveness(ctx)
 }
 
-// failure is why it has ended, or could not log in; nil while it lives.
-func (m *master) failure() error {
+// endReason returns why the master has ended or could not log in; nil while it runs.
+func (m *master) endReason() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.err
 }
 
-// verify asks the server for a sign of life: an answer, or whatever else comes from it meanwhile, for a line that is full may
-// bring the answer late. Where there is none the master is ended.
-func (m *master) verify(ctx context.Context) error {
-	asked := time.Now()
-	limited, cancel := context.WithTimeout(ctx, answerLimit)
+// verifyLiveness pings the server. Any message from it counts as an answer, because on a saturated link the answer itself may be
+// late. Without one it ends the master and returns errUnresponsive.
+func (m *master) verifyLiveness(ctx context.Context) error {
+	pingedAt := time.Now()
+	pingCtx, cancel := context.WithTimeout(ctx, responseTimeout)
 	defer cancel()
-	err := m.conn.Ping(limited)
+	err := m.conn.Ping(pingCtx)
 	switch {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.Is(err, context.DeadlineExceeded):
-		if m.conn.Heard().After(asked) {
+		if m.conn.LastReceived().After(pingedAt) {
 			return nil
 		}
-		m.note(&forwarder.Failure{Reason: fmt.Sprintf("the ssh server has not answered for %v", answerLimit)})
+		m.recordErr(&forwarder.Failure{Reason: fmt.Sprintf("the ssh server did not answer within %v", responseTimeout)})
 		m.cancel()
 	}
-	<-m.done
-	return errSilent
+	<-m.doneCh
+	return errUnresponsive
 }
 
-// mostRefusals is how many refused channels a master is kept for: it holds a kilobyte for each until it ends.
-const mostRefusals = 2000
+// maxRefusals is after how many refused channels a master is replaced: ssh keeps a kilobyte for each until it exits.
+const maxRefusals = 2000
 
-// wear ends a master that has refused channels too often, if nothing is lost by that.
-func (m *master) wear(r *mux.Refused) {
-	if m.conn.Refusals() >= mostRefusals && m.conn.Streams() == 0 && m.asking == "" {
-		m.note(&forwarder.Failure{Reason: fmt.Sprintf("ssh is replaced after %d refused connections, the last of which was: %v", mostRefusals, r)})
+// recycleIfWorn ends a master that has reached maxRefusals, if no channel is open and no login would be lost.
+func (m *master) recycleIfWorn(lastRefusal *mux.OpenChannelError) {
+	if m.conn.RefusalCount() >= maxRefusals && m.conn.StreamCount() == 0 && m.askSocket == "" {
+		m.recordErr(&forwarder.Failure{Reason: fmt.Sprintf("ssh is restarted after %d refused connections, the last one with: %v", maxRefusals, lastRefusal)})
 		m.cancel()
 	}
 }
 
-// doubt asks for a sign of life in the background.
-func (m *master) doubt() {
+// startLivenessCheck verifies in the background that the server answers, and ends the master if not.
+func (m *master) startLivenessCheck() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.again = m.doubted
-	if m.doubted || m.err != nil {
+	m.verifyAgain = m.isVerifying
+	if m.isVerifying || m.err != nil {
 		return
 	}
-	m.doubted = true
-	m.at.tasks.Go(func(ctx context.Context) {
-		forwarder.Contain(func() { m.settleDoubts(ctx) }, func(f *forwarder.Failure, _ []byte) {
-			m.note(f)
+	m.isVerifying = true
+	m.destination.tasks.Go(func(ctx context.Context) {
+		forwarder.Contain(func() { m.runLivenessChecks(ctx) }, func(f *forwarder.Failure, _ []byte) {
+			m.recordErr(f)
 			m.cancel()
 		})
 	})
 }
 
-// settleDoubts asks for a sign of life until there is no doubt that is younger than the last.
-func (m *master) settleDoubts(ctx context.Context) {
-	for more := true; more; {
-		err := m.verify(ctx)
+// runLivenessChecks pings until no check was requested after the last ping was sent.
+func (m *master) runLivenessChecks(ctx context.Context) {
+	for isNeeded := true; isNeeded; {
+		err := m.verifyLiveness(ctx)
 		m.mu.Lock()
-		more = m.again && err == nil
-		m.doubted, m.again = more, false
+		isNeeded = m.verifyAgain && err == nil
+		m.isVerifying, m.verifyAgain = isNeeded, false
 		m.mu.Unlock()
 	}
 }

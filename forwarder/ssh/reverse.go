@@ -13,60 +13,60 @@ import (
 	"github.com/localport-sh/localport/forwarder/ssh/mux"
 )
 
-// reverse leads from the far side to here: ssh itself connects to the local port.
-type reverse struct {
+// reverseTunnel makes the server listen; ssh itself connects to the local address for each of its clients.
+type reverseTunnel struct {
 	*tunnel
-	addr string
+	localAddr string
 }
 
-func openReverse(ctx context.Context, t *spec, m *master, leave func()) (forwarder.Tunnel, error) {
-	f, err := t.forward()
+func openReverseTunnel(ctx context.Context, s *tunnelSpec, m *master, release func()) (forwarder.Tunnel, error) {
+	remoteForward, err := s.remoteForward()
 	if err == nil {
-		err = m.control.Forward(ctx, f)
+		err = m.control.OpenForward(ctx, remoteForward)
 	}
 	if err != nil {
-		leave()
+		release()
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 		return nil, &forwarder.Failure{
-			Reason: fmt.Sprintf("%s does not listen for us: %v", t.to.host, err),
-			Hint:   "something else may listen there, or the server does not allow it (AllowTcpForwarding, PermitListen, GatewayPorts)",
+			Reason: fmt.Sprintf("%s cannot listen on port %s: %v", s.connection.host, s.remotePort, err),
+			Hint:   "check on the server that the port is free and that sshd_config allows it (AllowTcpForwarding, PermitListen, GatewayPorts)",
 		}
 	}
-	r := &reverse{addr: t.local}
+	r := &reverseTunnel{localAddr: s.localAddr}
 	r.tunnel = newTunnel(m, func() {
-		// To a master that ends anyway, or answers nothing, it need not be said.
-		ctx, cancel := m.at.tasks.NewContext()
+		// The limit and the ignored error are for a master that ends anyway or does not answer.
+		ctx, cancel := m.destination.tasks.NewContext()
 		defer cancel()
-		ctx, stop := context.WithTimeout(ctx, time.Second)
-		defer stop()
-		_ = m.control.Cancel(ctx, f)
-		leave()
+		ctx, cancelTimeout := context.WithTimeout(ctx, time.Second)
+		defer cancelTimeout()
+		_ = m.control.CloseForward(ctx, remoteForward)
+		release()
 	})
 	return r, nil
 }
 
-// forward is what ssh is asked for.
-func (t *spec) forward() (f mux.Forward, err error) {
-	host, port, err := net.SplitHostPort(t.local)
+// remoteForward returns the request to ssh.
+func (s *tunnelSpec) remoteForward() (f mux.RemoteForward, err error) {
+	host, port, err := net.SplitHostPort(s.localAddr)
 	if err != nil {
 		return f, err
 	}
-	f = mux.Forward{Listen: t.to.remoteHost, To: host}
-	if f.ToPort, err = strconv.Atoi(port); err != nil {
+	f = mux.RemoteForward{ListenHost: s.connection.remoteHost, DialHost: host}
+	if f.DialPort, err = strconv.Atoi(port); err != nil {
 		return f, err
 	}
-	f.ListenPort, err = strconv.Atoi(t.port)
+	f.ListenPort, err = strconv.Atoi(s.remotePort)
 	return f, err
 }
 
-// Dial connects to the local port, as ssh would for a client of the far side's.
-func (r *reverse) Dial(ctx context.Context) (net.Conn, error) {
+// Dial connects to the local address, as ssh does for a client of the server's port.
+func (r *reverseTunnel) Dial(ctx context.Context) (net.Conn, error) {
 	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "tcp", r.addr)
+	conn, err := dialer.DialContext(ctx, "tcp", r.localAddr)
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		return nil, &forwarder.Refusal{Reason: "nothing listens on " + r.addr + " here", Connect: true}
+		return nil, &forwarder.Refusal{Reason: "nothing listens on " + r.localAddr + " on this machine", Connect: true}
 	}
 	return conn, err
 }

@@ -10,19 +10,21 @@ import (
 	"github.com/localport-sh/localport/forwarder/ssh/socks"
 )
 
-// anywhere leads wherever its clients ask to go.
-type anywhere struct{ *tunnel }
+// socksTunnel is a SOCKS proxy whose connections are opened by the server.
+type socksTunnel struct{ *tunnel }
 
-func newSOCKS(m *master, leave func()) *anywhere { return &anywhere{newTunnel(m, leave)} }
+func newSOCKSTunnel(m *master, release func()) *socksTunnel {
+	return &socksTunnel{newTunnel(m, release)}
+}
 
-// Dial returns a connection that is opened when its client has said where to. That one of them cannot be is told to its
-// client, and is no trouble of the service's.
-func (a *anywhere) Dial(ctx context.Context) (net.Conn, error) {
-	ctx = context.WithoutCancel(ctx) // which ends when the connection is made
+// Dial returns at once; the channel is opened when the client has sent its SOCKS request. A refusal goes to that client alone and
+// does not concern the service.
+func (t *socksTunnel) Dial(ctx context.Context) (net.Conn, error) {
+	ctx = context.WithoutCancel(ctx) // ctx ends when Dial returns
 	return socks.New(ctx, func(ctx context.Context, host string, port int) (forwarder.Stream, error) {
-		c, err := a.channel(ctx, host, port)
-		if refused, ok := errors.AsType[*mux.Refused](err); ok {
-			return nil, &socks.Refusal{Reply: reply(refused.Code), Err: err}
+		c, err := t.openChannel(ctx, host, port)
+		if refused, isRefused := errors.AsType[*mux.OpenChannelError](err); isRefused {
+			return nil, &socks.Refusal{Reply: socksReply(refused.Reason), Err: err}
 		}
 		if err != nil {
 			return nil, err
@@ -31,13 +33,13 @@ func (a *anywhere) Dial(ctx context.Context) (net.Conn, error) {
 	}), nil
 }
 
-// reply is what a refusal is called in SOCKS.
-func reply(code uint32) socks.Reply {
-	switch code {
+// socksReply returns the SOCKS reply for a reason of mux.OpenChannelError.
+func socksReply(reason uint32) socks.Reply {
+	switch reason {
 	case mux.Prohibited:
-		return socks.Prohibited
-	case mux.ConnectFailed:
-		return socks.Refused
+		return socks.ReplyNotAllowed
+	case mux.ConnectionFailed:
+		return socks.ReplyConnectionRefused
 	}
-	return socks.General
+	return socks.ReplyGeneralFailure
 }

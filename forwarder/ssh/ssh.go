@@ -1,6 +1,6 @@
-// Package ssh makes tunnels of the user's own ssh, with the user's configuration, agent, known hosts and jump hosts. All
-// tunnels to one destination share one ssh, a master, and each client's connection is a channel of its own: the far side
-// says of each whether it could connect.
+// Package ssh opens tunnels with the user's own ssh, and so with the user's configuration, agent, known hosts and jump hosts. All
+// tunnels to one destination share one ssh process, a master; each client's connection is a channel of its own, which the server
+// confirms or refuses.
 package ssh
 
 import (
@@ -15,88 +15,88 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Technology is "ssh".
+// Technology registers "ssh".
 var Technology = forwarder.Technology{
-	TechnologyType: project.TechnologyType{Name: "ssh", HasRemotePort: true, RemotePortAlternative: "socks", Keys: keys, Finish: finish},
+	TechnologyType: project.TechnologyType{Name: "ssh", HasRemotePort: true, RemotePortAlternative: "socks", Keys: configKeys, Finish: completeService},
 	New:            New,
-	Login:          login,
+	Login:          describeLogin,
 }
 
-// New makes a driver.
+// New returns a driver, which ends with ctx or by Close.
 func New(ctx context.Context, _ forwarder.Host) forwarder.Driver { return newDriver(ctx) }
 
 func newDriver(ctx context.Context) *driver {
 	return &driver{tasks: tasks.New(ctx), destinations: make(map[string]*destination)}
 }
 
-// driver is what a supervisor's tunnels share: the destinations that they lead to.
+// driver holds the destinations that the tunnels of one supervisor share.
 type driver struct {
 	tasks *tasks.Group
 
 	mu           sync.Mutex
-	destinations map[string]*destination // by the command lines of their masters; they stay, for what is remembered of their failures
+	destinations map[string]*destination // by the command line of the master; never removed, because they remember failures
 }
 
-// login is the same for all services whose ssh has the same command line. Their ssh asks the questions.
-func login(svc project.Service, _ string, _ []string) forwarder.Login {
-	return forwarder.Login{Key: strings.Join(specOf(svc).argv(), "\x00"), Name: connectionOf(svc).host, Asks: true}
+// describeLogin returns the login that all services with the same ssh command line share. The master itself asks the questions.
+func describeLogin(svc project.Service, _ string, _ []string) forwarder.Login {
+	return forwarder.Login{Key: strings.Join(newTunnelSpec(svc).baseArgv(), "\x00"), Name: newConnectionConfig(svc).host, Asks: true}
 }
 
-// spec is what a service says of its tunnel.
-type spec struct {
-	name  string
-	to    connection
-	port  string
-	local string // where a reverse forward leads
+// tunnelSpec is the part of a service's config that its tunnel needs.
+type tunnelSpec struct {
+	name       string
+	connection connectionConfig
+	remotePort string
+	localAddr  string // of a reverse forward: what the server's listener is forwarded to
 }
 
-func specOf(svc project.Service) *spec {
-	s := &spec{name: svc.Name, to: connectionOf(svc), port: svc.RemotePort}
-	if s.to.reverse {
-		s.local = svc.Addr()
+func newTunnelSpec(svc project.Service) *tunnelSpec {
+	s := &tunnelSpec{name: svc.Name, connection: newConnectionConfig(svc), remotePort: svc.RemotePort}
+	if s.connection.isReverse {
+		s.localAddr = svc.Addr()
 	}
 	return s
 }
 
-// Target is the login and the far end as seen from there.
+// Target names the ssh host, and the remote address as that host resolves it.
 func (*driver) Target(svc project.Service) string {
-	t := specOf(svc)
-	host := t.to.host
-	if t.to.port != 0 {
-		host = net.JoinHostPort(host, strconv.Itoa(t.to.port))
+	s := newTunnelSpec(svc)
+	host := s.connection.host
+	if s.connection.port != 0 {
+		host = net.JoinHostPort(host, strconv.Itoa(s.connection.port))
 	}
-	if t.to.user != "" {
-		host = t.to.user + "@" + host
+	if s.connection.user != "" {
+		host = s.connection.user + "@" + host
 	}
-	far := net.JoinHostPort(t.to.remoteHost, t.port)
+	remoteAddr := net.JoinHostPort(s.connection.remoteHost, s.remotePort)
 	switch {
-	case t.to.socks:
+	case s.connection.isSOCKS:
 		return "ssh " + host + " → anywhere (SOCKS)"
-	case t.to.reverse:
-		return "ssh " + host + " listens on " + far + " → " + t.local
+	case s.connection.isReverse:
+		return "ssh " + host + " listens on " + remoteAddr + " → " + s.localAddr
 	}
-	return "ssh " + host + " → " + far
+	return "ssh " + host + " → " + remoteAddr
 }
 
-// Open has the destination's master started, unless it runs, and returns when it has logged in.
+// Open starts the destination's master unless it is running, and returns once it has logged in.
 func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) (forwarder.Tunnel, error) {
-	s := specOf(svc)
-	to := d.destination(s, run)
-	m, err := to.join(ctx, run)
+	s := newTunnelSpec(svc)
+	dest := d.destinationFor(s, run)
+	m, err := dest.acquireMaster(ctx, run)
 	if err != nil {
 		return nil, err
 	}
-	leave := func() { to.leave(m, run.Log) }
+	release := func() { dest.releaseMaster(m, run.Log) }
 	switch {
-	case s.to.socks:
-		return newSOCKS(m, leave), nil
-	case s.to.reverse:
-		return openReverse(ctx, s, m, leave)
+	case s.connection.isSOCKS:
+		return newSOCKSTunnel(m, release), nil
+	case s.connection.isReverse:
+		return openReverseTunnel(ctx, s, m, release)
 	}
-	return newDirect(s, m, leave), nil
+	return newDirectTunnel(s, m, release), nil
 }
 
-// Close returns when nothing of any ssh is left.
+// Close ends every master and returns when their processes have ended.
 func (d *driver) Close() error {
 	d.tasks.Close()
 	return nil

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -31,26 +32,26 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// logged is a log that can be read while it is written.
-type logged struct {
+// logBuffer is a log that can be read concurrently.
+type logBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
 }
 
-func (l *logged) Write(p []byte) (int, error) {
+func (l *logBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(p)
 }
 
-func (l *logged) String() string {
+func (l *logBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
 }
 
-// run is a run with a short folder for its sockets.
-func run(t *testing.T) forwarder.Run {
+// newRun returns a Run with a short socket directory, which must be empty in the end.
+func newRun(t *testing.T) forwarder.Run {
 	t.Helper()
 	if _, err := exec.LookPath("ssh"); err != nil {
 		t.Skip("ssh is missing (Debian: openssh-client)")
@@ -65,13 +66,13 @@ func run(t *testing.T) forwarder.Run {
 		}
 		_ = os.RemoveAll(dir)
 	})
-	return forwarder.Run{Dir: t.TempDir(), Sockets: filepath.Join(dir, "1"), Env: os.Environ(), Log: &logged{}}
+	return forwarder.Run{Dir: t.TempDir(), Sockets: filepath.Join(dir, "1"), Env: os.Environ(), Log: &logBuffer{}}
 }
 
-// drivers are those of tests that run.
+// drivers holds the driver of each running test.
 var drivers sync.Map
 
-// driverOf is the test's driver. It is closed after the tunnels that are opened from now on.
+// driverOf returns the test's driver. It is closed after all tunnels opened by it.
 func driverOf(t *testing.T) *driver {
 	t.Helper()
 	made, known := drivers.LoadOrStore(t, newDriver(context.WithoutCancel(t.Context())))
@@ -84,8 +85,8 @@ func driverOf(t *testing.T) *driver {
 	return made.(*driver)
 }
 
-// service is a forward to addr by way of the server.
-func service(server *sshd.Server, addr string) project.Service {
+// newService returns a service that forwards to addr through the server.
+func newService(server *sshd.Server, addr string) project.Service {
 	host, port, _ := net.SplitHostPort(addr)
 	return project.Service{RemotePort: port, Connection: project.Connection{Settings: project.Settings{
 		"host": server.Host, "port": server.Port, "user": server.User, "key_file": server.KeyFile, "config_file": server.ConfigFile,
@@ -93,13 +94,13 @@ func service(server *sshd.Server, addr string) project.Service {
 	}}}
 }
 
-func open(t *testing.T, svc project.Service) *direct {
+func openDirect(t *testing.T, svc project.Service) *directTunnel {
 	t.Helper()
-	return openIn(t, svc, run(t)).(*direct)
+	return openTunnel(t, svc, newRun(t)).(*directTunnel)
 }
 
-// openIn opens a tunnel of a project: services of the same run share what they can.
-func openIn(t *testing.T, svc project.Service, r forwarder.Run) forwarder.Tunnel {
+// openTunnel opens a tunnel. Services with the same Run share masters.
+func openTunnel(t *testing.T, svc project.Service, r forwarder.Run) forwarder.Tunnel {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -111,12 +112,12 @@ func openIn(t *testing.T, svc project.Service, r forwarder.Run) forwarder.Tunnel
 	return opened
 }
 
-// fails opens what cannot be opened.
-func fails(t *testing.T, svc project.Service, in ...forwarder.Run) *forwarder.Failure {
+// openFailure returns the failure of an open that must fail.
+func openFailure(t *testing.T, svc project.Service, runs ...forwarder.Run) *forwarder.Failure {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	tunnel, err := driverOf(t).Open(ctx, svc, append(in, run(t))[0])
+	tunnel, err := driverOf(t).Open(ctx, svc, append(runs, newRun(t))[0])
 	if err == nil {
 		_ = tunnel.Close()
 		t.Fatal("opened")
@@ -128,8 +129,8 @@ func fails(t *testing.T, svc project.Service, in ...forwarder.Run) *forwarder.Fa
 	return failure
 }
 
-// backend greets every connection and then gives back what it gets.
-func backend(t *testing.T) string {
+// startBackend starts a server that sends "welcome " to every client and then echoes.
+func startBackend(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -153,23 +154,23 @@ func backend(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// refusing is an address at which nothing listens.
-func refusing(t *testing.T) string {
+// unusedAddr returns an address on which nothing listens.
+func unusedAddr(t *testing.T) string {
 	t.Helper()
 	return fmt.Sprintf("127.0.0.1:%d", ports.Free(t))
 }
 
-func dial(t *testing.T, tunnel forwarder.Tunnel) *conn {
+func dialTunnel(t *testing.T, tunnel forwarder.Tunnel) *clientConn {
 	t.Helper()
 	c, err := tunnel.Dial(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	return c.(*conn)
+	return c.(*clientConn)
 }
 
-func welcome(t *testing.T, conn net.Conn) {
+func requireWelcome(t *testing.T, conn net.Conn) {
 	t.Helper()
 	got := make([]byte, len("welcome "))
 	if _, err := io.ReadFull(conn, got); err != nil || string(got) != "welcome " {
@@ -177,8 +178,8 @@ func welcome(t *testing.T, conn net.Conn) {
 	}
 }
 
-// refused dials what the far side refuses.
-func refused(t *testing.T, tunnel forwarder.Tunnel) *forwarder.Refusal {
+// dialRefused returns the refusal of a dial that must be refused.
+func dialRefused(t *testing.T, tunnel forwarder.Tunnel) *forwarder.Refusal {
 	t.Helper()
 	conn, err := tunnel.Dial(t.Context())
 	if err == nil {
@@ -191,8 +192,8 @@ func refused(t *testing.T, tunnel forwarder.Tunnel) *forwarder.Refusal {
 	return r
 }
 
-// ended returns why a tunnel ended.
-func ended(t *testing.T, tunnel forwarder.Tunnel) *forwarder.Failure {
+// waitFailure waits for the end of a tunnel and returns its failure.
+func waitFailure(t *testing.T, tunnel forwarder.Tunnel) *forwarder.Failure {
 	t.Helper()
 	select {
 	case <-tunnel.Done():
@@ -206,149 +207,30 @@ func ended(t *testing.T, tunnel forwarder.Tunnel) *forwarder.Failure {
 	return failure
 }
 
-func transient(t *testing.T, f *forwarder.Failure, reason string) {
+func checkTransient(t *testing.T, f *forwarder.Failure, reason string) {
 	t.Helper()
 	if f.Class != forwarder.Transient || !strings.Contains(f.Reason, reason) {
 		t.Errorf("class %v, reason %q; want transient, %q", f.Class, f.Reason, reason)
 	}
 }
 
-func TestReadyTunnelCarriesBytesAndHalfCloses(t *testing.T) {
-	tunnel := open(t, service(sshd.Start(t), backend(t)))
-	for range 3 {
-		conn := dial(t, tunnel)
-		if _, err := conn.Write([]byte("back")); err != nil {
-			t.Fatal(err)
-		}
-		if err := conn.CloseWrite(); err != nil {
-			t.Fatal(err)
-		}
-		if got, err := io.ReadAll(conn); err != nil || string(got) != "welcome back" {
-			t.Errorf("got %q, %v", got, err)
-		}
-	}
-	if log := tunnel.master.run.Log.(*logged).String(); strings.Contains(log, "debug1") {
-		t.Errorf("the log has debug lines:\n%s", log)
-	}
-	if err := tunnel.Close(); err != nil || tunnel.Err() != nil {
-		t.Errorf("close: %v, %v", err, tunnel.Err())
-	}
-	if _, err := tunnel.Dial(t.Context()); err == nil {
-		t.Error("dialled after close")
-	}
-}
-
-func TestRemoteHostIsTheSSHHostsOwnWhereNoneIsNamed(t *testing.T) {
-	svc := service(sshd.Start(t), backend(t))
-	svc.Connection.Settings["remote_host"] = ""
-	welcome(t, dial(t, open(t, svc)))
-}
-
-func TestIPv6RemoteHostIsUnderstood(t *testing.T) {
-	l, err := net.Listen("tcp6", "[::1]:0")
-	if err != nil {
-		t.Skipf("IPv6 is missing: %v", err)
-	}
-	defer l.Close()
-	tunnel := open(t, service(sshd.Start(t), l.Addr().String()))
-	conn := dial(t, tunnel)
-	far, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer far.Close()
-	if _, err := far.Write([]byte("welcome ")); err != nil {
-		t.Fatal(err)
-	}
-	welcome(t, conn)
-}
-
-func TestARefusalIsItsConnectionsAloneWhileOthersGoOn(t *testing.T) {
-	// A far end that takes one connection, so that a further one is refused while the first goes on.
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	tunnel := open(t, service(sshd.Start(t), l.Addr().String()))
-	first := dial(t, tunnel)
-	far, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer far.Close()
-	_ = l.Close()
-	for range 5 {
-		if r := refused(t, tunnel); !r.Connect || r.Reason != "open failed: connect failed: Connection refused" {
-			t.Errorf("refusal %+v", r)
-		}
-	}
-	if _, err := far.Write([]byte("welcome ")); err != nil {
-		t.Fatal(err)
-	}
-	welcome(t, first)
-	select {
-	case <-tunnel.Done():
-		t.Error("the refusals ended the tunnel")
-	default:
-	}
-}
-
-func TestEveryKindOfRefusalIsAFailedConnect(t *testing.T) {
-	server := sshd.Start(t)
-	for _, tt := range []struct{ addr, want string }{
-		{refusing(t), "Connection refused"},
-		{"no-such-host.invalid:80", "connect failed: "},
-	} {
-		tunnel := open(t, service(server, tt.addr))
-		if r := refused(t, tunnel); !r.Connect || !strings.Contains(r.Reason, tt.want) {
-			t.Errorf("%s: %+v", tt.addr, r)
-		}
-	}
-	strict := server.Another("AllowTcpForwarding no")
-	tunnel := open(t, service(strict, backend(t)))
-	if r := refused(t, tunnel); !r.Connect || !strings.Contains(r.Reason, "administratively prohibited") {
-		t.Errorf("not allowed: %+v", r)
-	}
-}
-
-func TestThreeHundredConnectionsAtOnce(t *testing.T) {
-	tunnel := open(t, service(sshd.Start(t), backend(t)))
-	var all sync.WaitGroup
-	for range 300 {
-		all.Go(func() {
-			conn, err := tunnel.Dial(t.Context())
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer conn.Close()
-			got := make([]byte, 8)
-			if _, err := io.ReadFull(conn, got); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	all.Wait()
-}
-
-func TestGivenUpOpenIsTheContexts(t *testing.T) {
+func TestDriver_CancelledOpenReturnsContextError(t *testing.T) {
 	server := sshd.Start(t)
 	server.Freeze()
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	_, err := driverOf(t).Open(ctx, service(server, "127.0.0.1:1"), run(t))
-	if f, ok := errors.AsType[*forwarder.Failure](err); !ok || f.Reason != "ssh was not ready in time" {
-		t.Errorf("late: %v", err)
+	_, err := driverOf(t).Open(ctx, newService(server, "127.0.0.1:1"), newRun(t))
+	if f, ok := errors.AsType[*forwarder.Failure](err); !ok || f.Reason != "ssh did not finish logging in before the timeout" {
+		t.Errorf("after the deadline: %v", err)
 	}
-	given, giveUp := context.WithCancel(t.Context())
-	giveUp()
-	if _, err := driverOf(t).Open(given, service(server, "127.0.0.1:1"), run(t)); !errors.Is(err, context.Canceled) {
-		t.Errorf("given up: %v", err)
+	cancelledCtx, cancelOpen := context.WithCancel(t.Context())
+	cancelOpen()
+	if _, err := driverOf(t).Open(cancelledCtx, newService(server, "127.0.0.1:1"), newRun(t)); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
 	}
 }
 
-func TestTargetNamesTheFarEnd(t *testing.T) {
+func TestDriver_TargetNamesRemoteAddress(t *testing.T) {
 	for want, c := range map[string]project.Settings{
 		"ssh bastion → localhost:6379":             {"host": "bastion"},
 		"ssh deploy@bastion → 10.0.0.5:6379":       {"host": "bastion", "user": "deploy", "remote_host": "10.0.0.5"},
@@ -357,5 +239,62 @@ func TestTargetNamesTheFarEnd(t *testing.T) {
 		if got := driverOf(t).Target(project.Service{RemotePort: "6379", Connection: project.Connection{Settings: c}}); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
+	}
+}
+
+func TestDriver_NeverAcceptsChangedHostKey(t *testing.T) {
+	server := sshd.Start(t)
+	server.NewHostKey()
+	for _, check := range []string{"no", "ask", "accept-new"} {
+		svc := newService(server, startBackend(t))
+		svc.Connection.Settings["options"] = map[string]string{"StrictHostKeyChecking": check}
+		r := newRun(t)
+		r.Ask, _ = startAnswers(t, "yes", "yes")
+		if f := openFailure(t, svc, r); f.Class != forwarder.Permanent || !strings.Contains(f.Reason, "HAS CHANGED") {
+			t.Errorf("%s: %+v", check, f)
+		}
+	}
+}
+
+func TestDriver_CloseEndsPendingOpen(t *testing.T) {
+	server := sshd.Start(t)
+	server.Freeze()
+	d := newDriver(t.Context())
+	svc, r := newService(server, "127.0.0.1:1"), newRun(t)
+	opened := make(chan error)
+	go func() {
+		_, err := d.Open(t.Context(), svc, r)
+		opened <- err
+	}()
+	dest := d.destinationFor(newTunnelSpec(svc), r)
+	for { // nothing reports when the master has been started
+		dest.mu.Lock()
+		isStarted := dest.master != nil
+		dest.mu.Unlock()
+		if isStarted {
+			break
+		}
+		runtime.Gosched()
+	}
+	_ = d.Close()
+	if err := <-opened; err == nil {
+		t.Error("the tunnel was opened")
+	}
+}
+
+func TestDriver_SharesNothingWithOtherDriver(t *testing.T) {
+	server := sshd.Start(t)
+	svc, r := newService(server, startBackend(t)), newRun(t)
+	requireWelcome(t, dialTunnel(t, openTunnel(t, svc, r)))
+	other := newDriver(context.WithoutCancel(t.Context()))
+	tunnel, err := other.Open(t.Context(), svc, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	requireWelcome(t, dialTunnel(t, tunnel))
+	_ = tunnel.Close()
+	_ = other.Close()
+	if n := countLogins(server); n != 2 {
+		t.Errorf("%d logins", n)
 	}
 }

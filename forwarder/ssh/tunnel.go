@@ -14,56 +14,56 @@ import (
 
 // tunnel is one service's use of a master.
 type tunnel struct {
-	master *master
-	leave  func() // ends the use
-	once   sync.Once
-	done   chan struct{}
-	gone   chan struct{} // closed by Close
-	apart  chan struct{} // closed when it is not to share its master any more
-	part   sync.Once
+	master      *master
+	release     func() // releases the master
+	closeOnce   sync.Once
+	doneCh      chan struct{}
+	closeCh     chan struct{} // closed by Close
+	unshareCh   chan struct{} // closed when the service needs a master of its own
+	unshareOnce sync.Once
 
 	mu    sync.Mutex
-	conns map[*conn]struct{}
+	conns map[*clientConn]struct{}
 }
 
-func newTunnel(m *master, leave func()) *tunnel {
-	t := &tunnel{master: m, leave: leave, done: make(chan struct{}), gone: make(chan struct{}), apart: make(chan struct{}), conns: make(map[*conn]struct{})}
+func newTunnel(m *master, release func()) *tunnel {
+	t := &tunnel{master: m, release: release, doneCh: make(chan struct{}), closeCh: make(chan struct{}), unshareCh: make(chan struct{}), conns: make(map[*clientConn]struct{})}
 	go func() {
-		defer close(t.done)
+		defer close(t.doneCh)
 		select {
-		case <-m.done:
-		case <-t.apart:
-		case <-t.gone:
+		case <-m.doneCh:
+		case <-t.unshareCh:
+		case <-t.closeCh:
 		}
 	}()
 	return t
 }
 
-// Refusals is nil: the far side's word comes with each Dial.
+// Refusals returns nil: Dial itself returns refusals.
 func (t *tunnel) Refusals() <-chan forwarder.Refusal { return nil }
 
-// Acknowledges is true: a connection counts as made when the far side has connected.
+// Acknowledges returns true: Dial returns when the server has connected.
 func (t *tunnel) Acknowledges() bool { return true }
 
-// Done is closed when the master has ended, or after Close.
-func (t *tunnel) Done() <-chan struct{} { return t.done }
+// Done is closed when the master has ended, the service needs another one, or after Close.
+func (t *tunnel) Done() <-chan struct{} { return t.doneCh }
 
-// Err is why the master has ended.
+// Err returns why the tunnel has ended; nil after Close.
 func (t *tunnel) Err() error {
 	select {
-	case <-t.gone:
+	case <-t.closeCh:
 		return nil
-	case <-t.apart:
-		return &forwarder.Failure{Reason: "the server has no room for several services in one connection"}
+	case <-t.unshareCh:
+		return &forwarder.Failure{Reason: "the server allows too few channels on one connection: the service opens its own"}
 	default:
 	}
-	return t.master.failure()
+	return t.master.endReason()
 }
 
-// Close ends the tunnel's own connections, and the master if nobody else uses it.
+// Close breaks the tunnel's connections, and ends the master if no other tunnel uses it.
 func (t *tunnel) Close() error {
-	t.once.Do(func() {
-		close(t.gone)
+	t.closeOnce.Do(func() {
+		close(t.closeCh)
 		t.mu.Lock()
 		conns := t.conns
 		t.conns = nil
@@ -71,43 +71,44 @@ func (t *tunnel) Close() error {
 		for c := range conns {
 			c.Break()
 		}
-		t.leave()
+		t.release()
 	})
-	<-t.done
+	<-t.doneCh
 	return nil
 }
 
-// Frozen reports whether ssh was stopped.
+// Frozen reports whether the ssh process is stopped (SIGSTOP).
 func (t *tunnel) Frozen() bool { return t.master.child.Frozen() }
 
-// Doubt has the server asked for a sign of life.
-func (t *tunnel) Doubt() { t.master.doubt() }
+// Doubt starts a liveness check of the master.
+func (t *tunnel) Doubt() { t.master.startLivenessCheck() }
 
-// refused takes the far side's refusal of a channel into account. A server that has no channel left for several services
-// may have one for each: this one goes on with an ssh of its own.
-func (t *tunnel) refused(r *mux.Refused) {
-	if r.Code == mux.Shortage && t.master.at.part(t.master) {
-		t.part.Do(func() { close(t.apart) })
+// handleRefusal reacts to a refused channel. A server that limits the channels of a connection may accept one connection for each
+// service: then this tunnel ends, and the next one opens a master of its own.
+func (t *tunnel) handleRefusal(refusal *mux.OpenChannelError) {
+	if refusal.Reason == mux.ResourceShortage && t.master.destination.stopSharing(t.master) {
+		t.unshareOnce.Do(func() { close(t.unshareCh) })
 		return
 	}
-	t.master.wear(r)
+	t.master.recycleIfWorn(refusal)
 }
 
-// slow is how long a connection may take before the server is asked for a sign of life. It may be the far end that is slow.
-const slow = 2 * time.Second
+// slowOpenLimit is how long opening a channel may take before the master's liveness is checked. The slow part may be the connect at
+// the far end.
+const slowOpenLimit = 2 * time.Second
 
-// channel opens a channel for a client. An error may be a *mux.Refused.
-func (t *tunnel) channel(ctx context.Context, host string, port int) (*conn, error) {
-	worry := time.AfterFunc(slow, t.master.doubt)
-	defer worry.Stop()
+// openChannel opens a channel for a client. The error may be a *mux.OpenChannelError.
+func (t *tunnel) openChannel(ctx context.Context, host string, port int) (*clientConn, error) {
+	slowTimer := time.AfterFunc(slowOpenLimit, t.master.startLivenessCheck)
+	defer slowTimer.Stop()
 	stream, err := t.master.conn.Open(ctx, host, port)
-	if refused, ok := errors.AsType[*mux.Refused](err); ok {
-		t.refused(refused)
+	if refused, ok := errors.AsType[*mux.OpenChannelError](err); ok {
+		t.handleRefusal(refused)
 	}
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Stream: stream, tunnel: t}
+	c := &clientConn{Stream: stream, tunnel: t}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.conns == nil {
@@ -118,38 +119,38 @@ func (t *tunnel) channel(ctx context.Context, host string, port int) (*conn, err
 	return c, nil
 }
 
-// conn is a client's connection.
-type conn struct {
+// clientConn is a client's channel, which its tunnel closes at the latest.
+type clientConn struct {
 	*mux.Stream
 	tunnel *tunnel
 }
 
-var _ forwarder.Stream = (*conn)(nil)
+var _ forwarder.Stream = (*clientConn)(nil)
 
 // Close ends the connection. The error is always nil.
-func (c *conn) Close() error {
+func (c *clientConn) Close() error {
 	c.tunnel.mu.Lock()
 	delete(c.tunnel.conns, c)
 	c.tunnel.mu.Unlock()
 	return c.Stream.Close()
 }
 
-// direct leads to one address.
-type direct struct {
+// directTunnel connects to one address, as the server resolves it.
+type directTunnel struct {
 	*tunnel
 	host string
 	port int
 }
 
-func newDirect(t *spec, m *master, leave func()) *direct {
-	port, _ := strconv.Atoi(t.port) // the config has seen to it that it is a number
-	return &direct{tunnel: newTunnel(m, leave), host: t.to.remoteHost, port: port}
+func newDirectTunnel(s *tunnelSpec, m *master, release func()) *directTunnel {
+	port, _ := strconv.Atoi(s.remotePort) // the config has validated it
+	return &directTunnel{tunnel: newTunnel(m, release), host: s.connection.remoteHost, port: port}
 }
 
-// Dial opens a channel, and returns when the far side has connected.
-func (d *direct) Dial(ctx context.Context) (net.Conn, error) {
-	c, err := d.channel(ctx, d.host, d.port)
-	if refused, ok := errors.AsType[*mux.Refused](err); ok {
+// Dial opens a channel and returns when the server has connected.
+func (t *directTunnel) Dial(ctx context.Context) (net.Conn, error) {
+	c, err := t.openChannel(ctx, t.host, t.port)
+	if refused, ok := errors.AsType[*mux.OpenChannelError](err); ok {
 		return nil, &forwarder.Refusal{Reason: refused.Error(), Connect: true}
 	}
 	if err != nil {

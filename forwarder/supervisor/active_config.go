@@ -31,7 +31,7 @@ type runningService struct {
 
 // addService makes a stopped service and starts its run loop, which ends with endLoop.
 func (s *Supervisor) addService(d service.Definition) *runningService {
-	lines := eventlog.Open(s.dir.Log(d.Name), s.mask, logLimits(s.userConfig()))
+	lines := eventlog.NewFile(s.dir.Log(d.Name), s.mask, logLimits(s.userConfig()))
 	svc := service.New(s.serviceHost(), d, lines)
 	return &runningService{svc, lines, s.startTask(svc.Run)}
 }
@@ -53,7 +53,7 @@ func (s *Supervisor) newRun(lines *eventlog.File) (forwarder.Run, func(), error)
 	if err != nil {
 		return forwarder.Run{}, func() {}, err
 	}
-	run := forwarder.Run{ID: id, Dir: s.root(), Sockets: sockets, Env: s.env.childEnviron(), Log: lines.Run(id)}
+	run := forwarder.Run{ID: id, Dir: s.root(), Sockets: sockets, Env: s.env.childEnviron(), Log: lines.RunWriter(id)}
 	return run, func() { _ = os.RemoveAll(sockets) }, nil
 }
 

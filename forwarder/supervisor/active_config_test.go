@@ -79,7 +79,7 @@ func newSlowActiveConfig(t *testing.T, driver slowDriver, services ...project.Se
 		if err != nil {
 			t.Fatal(err)
 		}
-		lines := eventlog.Open("/nonexistent/log", nil, eventlog.Limits{})
+		lines := eventlog.NewFile("/nonexistent/log", nil, eventlog.Limits{})
 		running := service.New(host, definition, lines)
 		p.services[svc.Name] = &runningService{running, lines, launch(running.Run)}
 	}

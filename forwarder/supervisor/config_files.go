@@ -82,7 +82,7 @@ func (s *Supervisor) reloadChangedFiles(ctx context.Context) {
 	s.updateConditions(func(n *conditions) { before, n.pendingReason = n.pendingReason, pending })
 	if pending != before && pending != "" {
 		s.log.Warn("the files changed", "pending", pending)
-		s.events.publish(eventlog.Event{Kind: eventlog.Pending, Reason: pending}, "")
+		s.events.publish(eventlog.Event{Kind: eventlog.ConfigPending, Reason: pending}, "")
 	}
 }
 

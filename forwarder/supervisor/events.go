@@ -37,7 +37,7 @@ const eventQueueSize = 1024
 func newEventPublisher(dir *lockstate.Dir, log *slog.Logger, mask func(string) string) *eventPublisher {
 	return &eventPublisher{
 		dir: dir, project: filepath.Base(filepath.Dir(dir.Config)), log: log,
-		recorder: eventlog.Record(dir.LogDir(), mask, eventlog.Limits{}),
+		recorder: eventlog.NewRecorder(dir.LogDir(), mask, eventlog.Limits{}),
 		notifier: notify.New(notify.Settings{}, log),
 		queue:    make(chan queuedEvent, eventQueueSize),
 	}
@@ -50,13 +50,13 @@ func (n *eventPublisher) setUserConfig(user project.UserConfig, env []string) {
 		home = "/"
 	}
 	n.recorder.SetLimits(logLimits(user))
-	n.notifier.Set(notify.Settings{
-		Command: user.Notify.Command, Desktop: user.Notify.Desktop, On: user.Notify.On, Dir: home, Env: env,
+	n.notifier.UpdateSettings(notify.Settings{
+		Command: user.Notify.Command, Desktop: user.Notify.Desktop, Events: user.Notify.On, Dir: home, Env: env,
 	})
 }
 
 func logLimits(user project.UserConfig) eventlog.Limits {
-	return eventlog.Limits{Size: user.Logs.MaxSize, Keep: user.Logs.Keep}
+	return eventlog.Limits{MaxSize: user.Logs.MaxSize, MaxAge: user.Logs.Keep}
 }
 
 // publish queues an event. Its texts must be masked.
@@ -96,13 +96,13 @@ func (n *eventPublisher) write(ctx context.Context, r queuedEvent) {
 	if !isShownAtPrompt(r.Kind) || !n.recordWithLine(ctx, &r.Event) {
 		n.recorder.Append(r.Event)
 	}
-	n.notifier.Tell(notify.Notice{
+	n.notifier.Notify(notify.Notification{
 		Event: string(r.Kind), Service: r.Service, Project: n.project, State: string(r.state), Reason: r.Reason,
 	})
 }
 
 func isShownAtPrompt(kind eventlog.Kind) bool {
-	return kind == eventlog.Failed || kind == eventlog.Recovered || kind == eventlog.Pending
+	return kind == eventlog.ServiceFailed || kind == eventlog.ServiceRecovered || kind == eventlog.ConfigPending
 }
 
 // recordWithLine bumps the prompts' line and records an event under the new number, before any prompt can read that number.
@@ -113,7 +113,7 @@ func (n *eventPublisher) recordWithLine(ctx context.Context, e *eventlog.Event) 
 	_, err := n.dir.Update(ctx, func(tx *lockstate.Tx) error {
 		tx.Bump()
 		if !written { // only once, though Update may call this again: its numbers never go down
-			e.Line = tx.Line + 1 // the number after the bump
+			e.PromptLine = tx.Line + 1 // the number after the bump
 			n.recorder.Append(*e)
 			written = true
 		}

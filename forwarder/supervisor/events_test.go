@@ -19,7 +19,7 @@ func TestEventPublisher_WritesEventOnceWhenStateIsDeletedMeanwhile(t *testing.T)
 		return text
 	}
 	n := newEventPublisher(s.dir, s.log, mask)
-	e := eventlog.Event{Kind: eventlog.Failed, Service: "web", Reason: "no route"}
+	e := eventlog.Event{Kind: eventlog.ServiceFailed, Service: "web", Reason: "no route"}
 	if !n.recordWithLine(t.Context(), &e) {
 		t.Error("it was not written")
 	}

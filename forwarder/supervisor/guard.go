@@ -52,7 +52,7 @@ func (s *Supervisor) guardFiles(ctx context.Context) {
 		if seen.files != now.files {
 			wait.Notify(s.leasesChangedCh) // changed during the check
 		}
-		isIntact = missingSince.IsZero() && seen.files.IsWhole() && !s.hasDirectoryError()
+		isIntact = missingSince.IsZero() && seen.files.IsComplete() && !s.hasDirectoryError()
 	}
 }
 
@@ -141,10 +141,10 @@ func (s *Supervisor) guardElectionFile(ctx context.Context) {
 		s.onSuperseded(ctx)
 	case elected != s.election:
 		s.log.Warn("the election file was deleted; a new one is locked")
-		s.keeper.replaceHeld(electionHoldName, elected.Files)
+		s.keeper.replaceHeld(electionHoldName, elected.CopyFiles)
 		before := s.election
 		s.election = elected
-		_ = before.Pass()
+		_ = before.Handover()
 		s.isSuperseded.Store(false)
 		wait.Notify(s.leasesChangedCh)
 	}
@@ -153,7 +153,7 @@ func (s *Supervisor) guardElectionFile(ctx context.Context) {
 // guardStateFile has the leases read again if the state file has changed, and rewrites deleted files.
 func (s *Supervisor) guardStateFile(changed bool) {
 	// After a write error the store retries, which creates the files too.
-	if _, behind := s.store.writeError(); !behind && !s.dir.Fingerprint().IsWhole() {
+	if _, behind := s.store.writeError(); !behind && !s.dir.Fingerprint().IsComplete() {
 		s.saveState(bumpLine, true)
 		changed = true
 	}

@@ -60,7 +60,7 @@ func (s *Supervisor) bindListeners(ctx context.Context, svc project.Service) (*r
 // askOtherProjects asks this user's other supervisors to give up an address, and reports whether one did.
 func (s *Supervisor) askOtherProjects(ctx context.Context, addr netip.AddrPort) bool {
 	const limit = 500 * time.Millisecond
-	dirs, err := lockstate.All()
+	dirs, err := lockstate.ListDirs()
 	if err != nil {
 		s.log.Warn("cannot ask some projects for a port", "error", err)
 	}
@@ -95,7 +95,7 @@ func explainPort(err error, svc project.Service) (reason, hint string) {
 		return err.Error(), ""
 	}
 	reason = fmt.Sprintf("%s is taken", taken.Addr)
-	if h, ok := holder.Of(taken.Addr); ok {
+	if h, ok := holder.Find(taken.Addr); ok {
 		reason += " by " + holderName(h)
 	}
 	return reason, fmt.Sprintf(
@@ -108,7 +108,7 @@ func holderName(h holder.Holder) string {
 	if h.PID == 0 {
 		return fmt.Sprintf("a process of uid %d", h.UID)
 	}
-	dirs, _ := lockstate.All()
+	dirs, _ := lockstate.ListDirs()
 	for _, dir := range dirs {
 		if other := dir.Peek().Supervisor; other != nil && (other.PID == h.PID || other.Keeper == h.PID) {
 			return fmt.Sprintf("the project of %s (localport, pid %d)", dir.Config, other.PID)

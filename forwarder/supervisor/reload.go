@@ -61,7 +61,7 @@ func (s *Supervisor) reload(before *activeConfig, files *project.Files, err erro
 	s.log.Info("config reloaded", "added", reload.Added, "removed", reload.Removed, "updated", reload.Updated)
 	wait.Notify(s.reloadedCh)
 	s.updateConditions(func(n *conditions) { n.pendingReason = "" })
-	s.events.publish(eventlog.Event{Kind: eventlog.Reload, Reason: reload.Summary()}, "")
+	s.events.publish(eventlog.Event{Kind: eventlog.ConfigReloaded, Reason: reload.Summary()}, "")
 	s.saveState(func(state *lockstate.State) { state.Ports = next.ports }, true)
 	return reload, nil
 }

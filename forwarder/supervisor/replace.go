@@ -53,7 +53,7 @@ func (s *Supervisor) Replace(ctx context.Context, r api.Replacement) error {
 	}
 	s.startDraining(successorEndedCh)
 	s.socket.closeListener()
-	_ = s.election.Pass()
+	_ = s.election.Handover()
 	close(s.endedCh)
 	return nil
 }
@@ -144,7 +144,7 @@ func (s *Supervisor) abortTakeover(cause error) {
 	s.keeper.disconnect()
 	s.active.Load().stopAll()
 	s.socket.closeListener()
-	_ = s.election.Pass()
+	_ = s.election.Handover()
 	_ = s.runDir.remove()
-	s.options.OnStartResult(client.Word{Outcome: startOutcome(cause), Error: s.mask(cause.Error())})
+	s.options.OnStartResult(client.Readiness{Outcome: startOutcome(cause), Error: s.mask(cause.Error())})
 }

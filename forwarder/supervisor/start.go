@@ -68,7 +68,7 @@ func (s *Supervisor) sweepCrashed(crashed *lockstate.Supervisor) {
 }
 
 // sweepOrphans kills what still runs of the tunnels of a supervisor run.
-func sweepOrphans(run string) (killed int, err error) { return process.Sweep(run) }
+func sweepOrphans(run string) (killed int, err error) { return process.KillOrphans(run) }
 
 // prepare loads the config, opens every port and the control socket, and gives the keeper copies of them.
 func (s *Supervisor) prepare(ctx context.Context) error {
@@ -77,7 +77,7 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 		return err
 	}
 	s.readUserConfig()
-	if err := eventlog.Tidy(s.dir.LogDir(), logLimits(s.userConfig())); err != nil {
+	if err := eventlog.RemoveExpired(s.dir.LogDir(), logLimits(s.userConfig())); err != nil {
 		s.log.Warn("remove old logs", "error", err)
 	}
 	l, err := s.loadInherited()
@@ -103,10 +103,10 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 	for _, name := range s.inherited.closeRest() {
 		s.keeper.dropInherited(name)
 	}
-	s.keeper.replaceHeld(electionHoldName, s.election.Files)
+	s.keeper.replaceHeld(electionHoldName, s.election.CopyFiles)
 	s.keeper.replaceHeld(socketHoldName, s.socket.copyListener)
 	s.updateSuccessor()
-	s.events.publish(eventlog.Event{Kind: eventlog.Started, Run: s.options.RunID, Reason: s.options.Version}, "")
+	s.events.publish(eventlog.Event{Kind: eventlog.SupervisorStarted, Run: s.options.RunID, Reason: s.options.Version}, "")
 	return nil
 }
 
@@ -155,18 +155,18 @@ func (s *Supervisor) abortStart(cause error) {
 		s.log.Error("write the state", "error", err)
 	}
 	_ = s.runDir.remove()
-	s.options.OnStartResult(client.Word{Outcome: startOutcome(cause), Error: s.mask(cause.Error())})
+	s.options.OnStartResult(client.Readiness{Outcome: startOutcome(cause), Error: s.mask(cause.Error())})
 }
 
 func startOutcome(err error) client.Outcome {
 	var invalid *project.InvalidError
 	switch {
 	case errors.Is(err, errNotAllowed):
-		return client.NotAllowed
+		return client.OutcomeNotAllowed
 	case errors.As(err, &invalid):
-		return client.Invalid
+		return client.OutcomeInvalid
 	}
-	return client.Broken
+	return client.OutcomeFailed
 }
 
 // applySessions replaces, from the environments of clients that join, the variables that stopped working here, until ctx ends. It

@@ -31,7 +31,7 @@ func (s *Supervisor) status() (api.Status, error) {
 		Supervisor: &api.SupervisorStatus{
 			PID: lockstate.Self().PID, Run: s.options.RunID, Version: s.options.Version, Since: s.started.UTC(),
 			Socket: s.socket.path(), Log: s.dir.Log("supervisor"),
-			Memory: metrics.Memory(), Keeper: s.keeper.pid(),
+			Memory: metrics.ResidentMemory(), Keeper: s.keeper.pid(),
 		},
 		Clusters: s.clusterStatuses(p),
 	}

@@ -21,7 +21,7 @@ func newElectedSupervisor(t *testing.T) *Supervisor {
 		t.Setenv(name, home)
 	}
 	s, err := newSupervisor(Options{
-		Config: filepath.Join(home, ".localport.toml"), RunID: "aaaaaaaa", LogLevel: new(slog.LevelVar), OnStartResult: func(client.Word) {},
+		Config: filepath.Join(home, ".localport.toml"), RunID: "aaaaaaaa", LogLevel: new(slog.LevelVar), OnStartResult: func(client.Readiness) {},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +59,7 @@ func TestStore_KeepsRecordOfAnotherSupervisorInNewState(t *testing.T) {
 	if err := os.RemoveAll(s.dir.Path); err != nil {
 		t.Fatal(err)
 	}
-	process, ok := lockstate.Find(os.Getppid())
+	process, ok := lockstate.FindProcess(os.Getppid())
 	if !ok {
 		t.Fatal("no parent process")
 	}
@@ -120,7 +120,7 @@ func TestStore_RefreshReadsOnlyAfterAChange(t *testing.T) {
 	if err := sleeper.Start(); err != nil {
 		t.Fatal(err)
 	}
-	process, ok := lockstate.Find(sleeper.Process.Pid)
+	process, ok := lockstate.FindProcess(sleeper.Process.Pid)
 	if !ok {
 		t.Fatal("no process")
 	}

@@ -33,7 +33,7 @@ func (s *Supervisor) onSuperseded(ctx context.Context) {
 		s.log.Error("the election file was replaced and another supervisor has locked it; handing over the ports")
 	}
 	err := s.handOverToElected(ctx)
-	if client.IsUnknown(err) {
+	if client.IsUnknownRequest(err) {
 		s.log.Error("the other supervisor cannot take over open ports; closing them for it", "error", err)
 		s.closePortsForElected()
 	} else if err != nil {
@@ -45,7 +45,7 @@ func (s *Supervisor) onSuperseded(ctx context.Context) {
 func (s *Supervisor) closePortsForElected() {
 	s.isClosing.Store(true)
 	s.closePorts()
-	_ = s.election.Pass()
+	_ = s.election.Handover()
 	close(s.endedCh)
 }
 
@@ -71,7 +71,7 @@ func (s *Supervisor) handOverToElected(ctx context.Context) error {
 	s.startDraining(electedEndedCh)
 	s.keeper.endKeeper()
 	s.socket.close()
-	_ = s.election.Pass()
+	_ = s.election.Handover()
 	close(s.endedCh)
 	return nil
 }
@@ -83,7 +83,7 @@ func (s *Supervisor) connectToElected(ctx context.Context) (*net.UnixConn, error
 	err := errors.New("it has no socket yet")
 	for _, socket := range s.dir.Sockets() {
 		conn, callErr := client.Client{Socket: socket}.HandOver(ctx, api.HandOverRequest{Run: s.options.RunID})
-		if callErr == nil || client.IsUnknown(callErr) {
+		if callErr == nil || client.IsUnknownRequest(callErr) {
 			return conn, callErr
 		}
 		err = callErr

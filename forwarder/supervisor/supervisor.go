@@ -38,7 +38,7 @@ type Options struct {
 	RunID    string // this supervisor's run id: eight letters or digits, new for each
 	LogLevel *slog.LevelVar
 	// OnStartResult reports to the starter how the start went. It is called exactly once.
-	OnStartResult func(client.Word)
+	OnStartResult func(client.Readiness)
 	// Inherit receives what a keeper holds; nil if a client started this supervisor.
 	Inherit func() (*handoff.KeeperLink, *handoff.Inheritance, error)
 }
@@ -107,7 +107,7 @@ type Supervisor struct {
 func Run(ctx context.Context, o Options) error {
 	s, err := newSupervisor(o)
 	if err != nil {
-		o.OnStartResult(client.Word{Outcome: client.Broken, Error: err.Error()})
+		o.OnStartResult(client.Readiness{Outcome: client.OutcomeFailed, Error: err.Error()})
 		return err
 	}
 	defer func() { _ = s.logFile.Close() }()
@@ -121,11 +121,11 @@ func Run(ctx context.Context, o Options) error {
 
 	crashed, err := s.elect(ctx)
 	if err != nil {
-		o.OnStartResult(client.Word{Outcome: client.Broken, Error: err.Error()})
+		o.OnStartResult(client.Readiness{Outcome: client.OutcomeFailed, Error: err.Error()})
 		return err
 	}
 	if s.election == nil {
-		o.OnStartResult(client.Word{Outcome: client.Busy})
+		o.OnStartResult(client.Readiness{Outcome: client.OutcomeBusy})
 		return nil
 	}
 	s.sweepCrashed(crashed)
@@ -145,13 +145,13 @@ func Run(ctx context.Context, o Options) error {
 	} {
 		s.tasks.Go(func() { part(tasksCtx) })
 	}
-	o.OnStartResult(client.Word{Outcome: client.Ready})
+	o.OnStartResult(client.Readiness{Outcome: client.OutcomeReady})
 
 	s.awaitShutdown(ctx)
 	s.drainIfReplaced(ctx)
 	cancel()
 	s.stopTasks()
-	s.events.publish(eventlog.Event{Kind: eventlog.Ended, Run: o.RunID}, "")
+	s.events.publish(eventlog.Event{Kind: eventlog.SupervisorEnded, Run: o.RunID}, "")
 	return errors.Join(s.socket.err(), s.runDir.remove())
 }
 
@@ -175,8 +175,8 @@ func newSupervisor(o Options) (*Supervisor, error) {
 	}
 	s.leaseWatcher.endWatch = make(map[lockstate.Process]func())
 	s.env = newEnvironment(os.Environ(), o.RunID)
-	s.logFile = eventlog.Open(dir.Log("supervisor"), s.mask, eventlog.Limits{})
-	s.logFile.Carry()
+	s.logFile = eventlog.NewFile(dir.Log("supervisor"), s.mask, eventlog.Limits{})
+	s.logFile.RedirectStdio()
 	s.log = slog.New(s.logFile.Handler(o.LogLevel)).With("run", o.RunID)
 	dir.Warn = func(text string) { s.log.Warn(text) }
 	s.store = newStore(dir, s.log, s.onStateChange)

@@ -56,6 +56,6 @@ func (s *Supervisor) handOverToKeeper() {
 		_ = s.election.Resign()
 	}
 	s.socket.closeListener()
-	_ = s.election.Pass()
+	_ = s.election.Handover()
 	close(s.endedCh)
 }

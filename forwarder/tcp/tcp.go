@@ -1,5 +1,5 @@
-// Package tcp reaches a far end that this machine can connect to by itself: there is no process, and every
-// connection is dialled anew.
+// Package tcp connects directly to a far end that this machine can reach. There is no process; each client's connection is dialled
+// on its own.
 package tcp
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Technology is "tcp".
+// Technology registers "tcp".
 var Technology = forwarder.Technology{
 	TechnologyType: project.TechnologyType{
 		Name: "tcp", HasRemotePort: true,
@@ -28,50 +28,50 @@ var Technology = forwarder.Technology{
 	New:       New,
 }
 
-// New makes a driver, which shares nothing among services.
+// New returns a driver. Services share nothing.
 func New(context.Context, forwarder.Host) forwarder.Driver { return driver{} }
 
 type driver struct{}
 
-// address is where a service leads.
-func address(svc project.Service) string {
+// remoteAddr returns the address of a service's far end.
+func remoteAddr(svc project.Service) string {
 	return net.JoinHostPort(svc.Connection.Settings.Text("remote_host"), svc.RemotePort)
 }
 
-// Target is the address that is dialled.
-func (driver) Target(svc project.Service) string { return "tcp " + address(svc) }
+// Target returns the address that is dialled.
+func (driver) Target(svc project.Service) string { return "tcp " + remoteAddr(svc) }
 
-// Open fails only where the far end is the forward's own local address: that would be a loop without end.
+// Open fails only if the far end is the service's own local address, which would be an endless loop.
 func (driver) Open(ctx context.Context, svc project.Service, _ forwarder.Run) (forwarder.Tunnel, error) {
-	t := &tunnel{addr: address(svc), relay: relayOf(svc), done: make(chan struct{})}
-	if err := t.relay.reachedBy(ctx, t.addr); err != nil {
+	t := &tunnel{addr: remoteAddr(svc), relay: newRelayAddrs(svc), doneCh: make(chan struct{})}
+	if err := t.relay.checkLoop(ctx, t.addr); err != nil {
 		return nil, err
 	}
 	return t, nil
 }
 
-// Close has nothing to end.
+// Close does nothing and returns nil.
 func (driver) Close() error { return nil }
 
 type tunnel struct {
-	addr  string
-	relay relay
-	end   sync.Once
-	done  chan struct{}
+	addr      string
+	relay     relayAddrs
+	closeOnce sync.Once
+	doneCh    chan struct{}
 }
 
-// Dial looks the name up and tries its addresses.
+// Dial resolves the name and tries its addresses. Every failed connect is a *forwarder.Refusal.
 func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
 	select {
-	case <-t.done:
+	case <-t.doneCh:
 		return nil, net.ErrClosed
 	default:
 	}
 	dialer := net.Dialer{Control: func(_, address string, socket syscall.RawConn) error {
-		if at, err := netip.ParseAddrPort(address); err == nil && t.relay.is(at) {
-			return errLoop // the name has come to mean us since Open
+		if addr, err := netip.ParseAddrPort(address); err == nil && t.relay.contains(addr) {
+			return errLoop // the name resolves to it since Open
 		}
-		return impatient(socket)
+		return limitConnectTime(socket)
 	}}
 	conn, err := dialer.DialContext(ctx, "tcp", t.addr)
 	if err == nil {
@@ -80,11 +80,11 @@ func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return nil, ctx.Err()
 	}
-	return nil, &forwarder.Refusal{Reason: t.addr + ": " + plain(err), Connect: true}
+	return nil, &forwarder.Refusal{Reason: t.addr + ": " + shortReason(err), Connect: true}
 }
 
-// plain is what went wrong without the address and the steps that led there, which the caller names once.
-func plain(err error) string {
+// shortReason returns the cause of a dial error, without the address and the operations that package net puts before it.
+func shortReason(err error) string {
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		return dns.Err
 	}
@@ -103,63 +103,63 @@ func plain(err error) string {
 	return err.Error()
 }
 
-// Refusals is nil: Dial itself refuses.
+// Refusals returns nil: Dial itself returns refusals.
 func (t *tunnel) Refusals() <-chan forwarder.Refusal { return nil }
 
-// Acknowledges is true: a connection was made.
+// Acknowledges returns true: Dial connects to the far end itself.
 func (t *tunnel) Acknowledges() bool { return true }
 
-// Done is closed by Close alone.
-func (t *tunnel) Done() <-chan struct{} { return t.done }
+// Done is closed by Close only.
+func (t *tunnel) Done() <-chan struct{} { return t.doneCh }
 
-// Err is nil.
+// Err returns nil.
 func (t *tunnel) Err() error { return nil }
 
-// Close ends the tunnel; connections are their owners'.
+// Close ends the tunnel. Connections stay open: their owners close them.
 func (t *tunnel) Close() error {
-	t.end.Do(func() { close(t.done) })
+	t.closeOnce.Do(func() { close(t.doneCh) })
 	return nil
 }
 
-var errLoop = errors.New("this is the forward's own local address")
+var errLoop = errors.New("this is the service's own local address")
 
-// relay is where the forward itself listens.
-type relay struct {
+// relayAddrs are the addresses on which the service's relay listens.
+type relayAddrs struct {
 	port  uint16
 	hosts []netip.Addr
 }
 
-func relayOf(svc project.Service) relay {
+func newRelayAddrs(svc project.Service) relayAddrs {
 	hosts := []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
 	if svc.LocalAddress.IsValid() {
 		hosts = []netip.Addr{svc.LocalAddress.Unmap()}
 	}
-	return relay{port: uint16(svc.LocalPort), hosts: hosts}
+	return relayAddrs{port: uint16(svc.LocalPort), hosts: hosts}
 }
 
-// is reports whether a connection to the address would come back to the relay. The unspecified address means the
-// loopback one to a client.
-func (r relay) is(at netip.AddrPort) bool {
-	host := at.Addr().Unmap()
+// contains reports whether a connection to addr would reach the relay. Connecting to the unspecified address reaches the loopback
+// one.
+func (r relayAddrs) contains(addr netip.AddrPort) bool {
+	host := addr.Addr().Unmap()
 	switch host {
 	case netip.IPv4Unspecified():
 		host = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	case netip.IPv6Unspecified():
 		host = netip.IPv6Loopback()
 	}
-	return at.Port() == r.port && slices.Contains(r.hosts, host)
+	return addr.Port() == r.port && slices.Contains(r.hosts, host)
 }
 
-// reachedBy says that an address is the relay's, as a *forwarder.Failure. A name is looked up only where the port is
-// the same; one that cannot be is for Dial to tell.
-func (r relay) reachedBy(ctx context.Context, addr string) error {
+// checkLoop returns a *forwarder.Failure if addr is an address of the relay. A name is resolved only if the port is the relay's; a
+// name that cannot be resolved is reported by Dial.
+func (r relayAddrs) checkLoop(ctx context.Context, addr string) error {
 	host, port, _ := net.SplitHostPort(addr)
 	if port != strconv.Itoa(int(r.port)) {
 		return nil
 	}
-	found, _ := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	for _, ip := range found {
-		if r.is(netip.AddrPortFrom(ip, r.port)) {
+	ips, _ := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	for _, ip := range ips {
+		if r.contains(netip.AddrPortFrom(ip, r.port)) {
 			return &forwarder.Failure{
 				Class:  forwarder.Permanent,
 				Reason: fmt.Sprintf("%s: %v", addr, errLoop),

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func open(t *testing.T, host, port string) forwarder.Tunnel {
+func openTunnel(t *testing.T, host, port string) forwarder.Tunnel {
 	t.Helper()
 	svc := project.Service{LocalPort: 1, RemotePort: port, Connection: project.Connection{Settings: project.Settings{"remote_host": host}}}
 	tunnel, err := driver{}.Open(t.Context(), svc, forwarder.Run{})
@@ -30,7 +30,7 @@ func open(t *testing.T, host, port string) forwarder.Tunnel {
 	return tunnel
 }
 
-func refusal(t *testing.T, err error) *forwarder.Refusal {
+func requireRefusal(t *testing.T, err error) *forwarder.Refusal {
 	t.Helper()
 	r, ok := errors.AsType[*forwarder.Refusal](err)
 	if !ok || !r.Connect {
@@ -39,7 +39,7 @@ func refusal(t *testing.T, err error) *forwarder.Refusal {
 	return r
 }
 
-func TestBytesAndHalfClosePassThrough(t *testing.T) {
+func TestTunnel_CarriesBytesAndHalfClose(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +55,7 @@ func TestBytesAndHalfClosePassThrough(t *testing.T) {
 		served <- err
 	}()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
-	tunnel := open(t, "localhost", port)
+	tunnel := openTunnel(t, "localhost", port)
 	conn, err := tunnel.Dial(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -74,41 +74,41 @@ func TestBytesAndHalfClosePassThrough(t *testing.T) {
 		t.Error(err)
 	}
 	if !tunnel.Acknowledges() || tunnel.Refusals() != nil {
-		t.Error("a dialled connection is known to have been made")
+		t.Error("want acknowledged connections and no separate refusals")
 	}
 }
 
-func TestEveryFailedDialIsARefusalInPlainWords(t *testing.T) {
+func TestTunnel_FailedDialIsRefusalWithShortReason(t *testing.T) {
 	port := strconv.Itoa(ports.Free(t))
-	_, err := open(t, "127.0.0.1", port).Dial(t.Context())
-	if got := refusal(t, err).Reason; got != "127.0.0.1:"+port+": connection refused" {
+	_, err := openTunnel(t, "127.0.0.1", port).Dial(t.Context())
+	if got := requireRefusal(t, err).Reason; got != "127.0.0.1:"+port+": connection refused" {
 		t.Errorf("refused: %q", got)
 	}
 
-	_, err = open(t, "no-such-host.invalid", "80").Dial(t.Context())
-	got := refusal(t, err).Reason
+	_, err = openTunnel(t, "no-such-host.invalid", "80").Dial(t.Context())
+	got := requireRefusal(t, err).Reason
 	if !strings.HasPrefix(got, "no-such-host.invalid:80: ") || strings.Count(got, "no-such-host") != 1 {
 		t.Errorf("unknown name: %q", got)
 	}
 
 	ctx, cancel := context.WithTimeout(t.Context(), 0)
 	defer cancel()
-	_, err = open(t, "127.0.0.1", port).Dial(ctx)
-	if got := refusal(t, err).Reason; got != "127.0.0.1:"+port+": timed out" {
-		t.Errorf("late: %q", got)
+	_, err = openTunnel(t, "127.0.0.1", port).Dial(ctx)
+	if got := requireRefusal(t, err).Reason; got != "127.0.0.1:"+port+": timed out" {
+		t.Errorf("after the deadline: %q", got)
 	}
 
-	gone, leave := context.WithCancel(t.Context())
-	leave()
-	if _, err = open(t, "127.0.0.1", port).Dial(gone); !errors.Is(err, context.Canceled) {
-		t.Errorf("given up: %v", err)
+	cancelledCtx, cancelDial := context.WithCancel(t.Context())
+	cancelDial()
+	if _, err = openTunnel(t, "127.0.0.1", port).Dial(cancelledCtx); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
 	}
 }
 
-func TestOwnLocalAddressIsNeverDialled(t *testing.T) {
+func TestDriver_OpenRejectsOwnLocalAddress(t *testing.T) {
 	for _, tt := range []struct {
 		host, local string
-		loop        bool
+		isLoop      bool
 	}{
 		{"127.0.0.1", "", true},
 		{"localhost", "", true},
@@ -125,8 +125,8 @@ func TestOwnLocalAddressIsNeverDialled(t *testing.T) {
 			svc.LocalAddress = netip.MustParseAddr(tt.local)
 		}
 		tunnel, err := driver{}.Open(t.Context(), svc, forwarder.Run{})
-		failure, failed := errors.AsType[*forwarder.Failure](err)
-		if failed != tt.loop || failed && (failure.Class != forwarder.Permanent || failure.Hint == "") {
+		failure, isFailure := errors.AsType[*forwarder.Failure](err)
+		if isFailure != tt.isLoop || isFailure && (failure.Class != forwarder.Permanent || failure.Hint == "") {
 			t.Errorf("remote %q, local %q: %v", tt.host, tt.local, err)
 		}
 		if tunnel != nil {
@@ -135,7 +135,7 @@ func TestOwnLocalAddressIsNeverDialled(t *testing.T) {
 	}
 }
 
-func TestNameThatComesToMeanUsIsRefused(t *testing.T) {
+func TestTunnel_DialRefusesOwnLocalAddress(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -143,16 +143,16 @@ func TestNameThatComesToMeanUsIsRefused(t *testing.T) {
 	defer l.Close()
 	addr := l.Addr().(*net.TCPAddr).AddrPort()
 	tunnel := &tunnel{
-		addr: addr.String(), relay: relay{port: addr.Port(), hosts: []netip.Addr{addr.Addr()}}, done: make(chan struct{}),
+		addr: addr.String(), relay: relayAddrs{port: addr.Port(), hosts: []netip.Addr{addr.Addr()}}, doneCh: make(chan struct{}),
 	}
 	_, err = tunnel.Dial(t.Context())
-	if got := refusal(t, err).Reason; !strings.Contains(got, errLoop.Error()) {
+	if got := requireRefusal(t, err).Reason; !strings.Contains(got, errLoop.Error()) {
 		t.Errorf("got %q", got)
 	}
 }
 
-func TestClosedTunnelIsDone(t *testing.T) {
-	tunnel := open(t, "127.0.0.1", "9")
+func TestTunnel_CloseEndsIt(t *testing.T) {
+	tunnel := openTunnel(t, "127.0.0.1", "9")
 	for range 2 {
 		if err := tunnel.Close(); err != nil {
 			t.Error(err)

@@ -1,4 +1,4 @@
-// Package command checks a service by a program of the user's.
+// Package command checks a service by running a program of the user's.
 package command
 
 import (
@@ -17,22 +17,22 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Kind is the check of type "command": well when the program exits with 0. {host}, {port} and {addr} in its arguments
-// lead through the tunnel, as do LOCALPORT_CHECK_HOST and LOCALPORT_CHECK_PORT in its environment. It runs in the
-// project's root with the environment of the project's children, in a process group that ends with the check.
-var Kind = probe.Kind{
+// Type is the check of type "command": healthy if the program exits with 0. {host}, {port} and {addr} in its arguments
+// are an address that forwards through the tunnel, as are LOCALPORT_CHECK_HOST and LOCALPORT_CHECK_PORT in its environment. It runs in the
+// project's root with the environment of the project's children, in a process group that is killed when the check ends.
+var Type = probe.Type{
 	CheckType: project.CheckType{Name: "command", Keys: []project.Key{{
 		Name: "command", Type: project.TypeTextList, Required: true,
 		Example: `, for example ["curl", "-fsS", "http://{addr}/healthz"]`,
 	}}},
 	New: func(s project.Settings) (probe.Check, error) {
 		argv := s.TextList("command")
-		return func(ctx context.Context, path probe.Path) error { return check(ctx, path, argv) }, nil
+		return func(ctx context.Context, path probe.Dialer) error { return check(ctx, path, argv) }, nil
 	},
 }
 
-func check(ctx context.Context, path probe.Path, argv []string) error {
-	b, err := open(ctx, path)
+func check(ctx context.Context, path probe.Dialer, argv []string) error {
+	b, err := openListener(ctx, path)
 	if err != nil {
 		return err
 	}
@@ -40,26 +40,26 @@ func check(ctx context.Context, path probe.Path, argv []string) error {
 	host, port := b.addr()
 	fill := strings.NewReplacer("{host}", host, "{port}", port, "{addr}", net.JoinHostPort(host, port))
 	run := process.Command{Argv: slices.Clone(argv), Env: os.Environ()}
-	if place, ok := path.(probe.Place); ok {
+	if place, ok := path.(probe.ProcessContext); ok {
 		run.Dir, run.Env = place.Dir(), place.Environ()
 	}
 	for i, arg := range run.Argv {
 		run.Argv[i] = fill.Replace(arg)
 	}
 	run.Env = append(slices.Clip(run.Env), "LOCALPORT_CHECK_HOST="+host, "LOCALPORT_CHECK_PORT="+port)
-	said := &words{}
-	run.Line = said.add
-	if err := await(ctx, run, said); err != nil {
-		return b.explain(err)
+	said := &lastLines{}
+	run.OnLine = said.addLine
+	if err := runProgram(ctx, run, said); err != nil {
+		return b.explainError(err)
 	}
 	return nil
 }
 
-// grace is how long a program that is cut short may take to end politely.
-const grace = 100 * time.Millisecond
+// stopGracePeriod is how long a program may take to end after SIGTERM.
+const stopGracePeriod = 100 * time.Millisecond
 
-// await runs the program. Nothing of its group is left when it returns.
-func await(ctx context.Context, run process.Command, said *words) error {
+// runProgram runs the program. No process of its group is left when it returns.
+func runProgram(ctx context.Context, run process.Command, said *lastLines) error {
 	name := filepath.Base(run.Argv[0])
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -74,22 +74,22 @@ func await(ctx context.Context, run process.Command, said *words) error {
 	select {
 	case <-program.Done():
 	case <-ctx.Done():
-		program.Stop(grace)
-		if program.Stopped() {
+		program.Stop(stopGracePeriod)
+		if program.WasStopped() {
 			return fmt.Errorf("run %s: %w", name, ctx.Err())
 		}
 	}
-	if status := program.Status(); status != "exit status 0" {
-		return &probe.Failure{Reason: strings.Join(append([]string{name, status}, said.last()...), ": ")}
+	if status := program.ExitStatus(); status != "exit status 0" {
+		return &probe.Failure{Reason: strings.Join(append([]string{name, status}, said.errorLine()...), ": ")}
 	}
 	return nil
 }
 
-// words are the last line that a program printed on either of its outputs.
-type words struct{ out, err string }
+// lastLines holds the last line that a program printed on each of its outputs.
+type lastLines struct{ out, err string }
 
-func (w *words) add(from process.Stream, line string) {
-	const most = 200 // of what one message can hold
+func (w *lastLines) addLine(from process.Stream, line string) {
+	const most = 200 // characters in a message
 	if line = strings.TrimSpace(line); line == "" {
 		return
 	}
@@ -103,8 +103,8 @@ func (w *words) add(from process.Stream, line string) {
 	w.out = line
 }
 
-// last is what it complained of; of one that complains on stdout, what it printed. It is for after the program's end.
-func (w *words) last() []string {
+// errorLine returns the last line on stderr, else that on stdout. Call it only after the program has ended.
+func (w *lastLines) errorLine() []string {
 	for _, line := range []string{w.err, w.out} {
 		if line != "" {
 			return []string{line}

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// ask says hello to an address, hangs up halfway, and wants HELLO.
+// ask sends hello to an address, half-closes, and expects HELLO.
 func ask(addr string) error {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -52,7 +52,7 @@ func ask(addr string) error {
 	return nil
 }
 
-// path leads straight to an address, for checks that run in a place of their own.
+// path dials an address directly, and has a directory and an environment for checks.
 type path struct {
 	addr string
 	dir  string
@@ -66,19 +66,19 @@ func (p path) Acknowledges() bool { return true }
 func (p path) Dir() string        { return p.dir }
 func (p path) Environ() []string  { return p.env }
 
-// bare hides that a path is a place.
-type bare struct{ probe.Path }
+// dialerOnly hides the ProcessContext of a path.
+type dialerOnly struct{ probe.Dialer }
 
-func try(ctx context.Context, path probe.Path, argv ...string) error {
-	run, err := Kind.New(project.Settings{"command": argv})
+func runCheck(ctx context.Context, path probe.Dialer, argv ...string) error {
+	run, err := Type.New(project.Settings{"command": argv})
 	if err != nil {
 		return err
 	}
 	return run(ctx, path)
 }
 
-// place is a path to a server that answers each connection with what it was told, in capitals.
-func place(t *testing.T) path {
+// startUppercaseServer starts a server that answers each connection with what it received, in upper case.
+func startUppercaseServer(t *testing.T) path {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -101,14 +101,14 @@ func place(t *testing.T) path {
 	return path{addr: ln.Addr().String(), dir: t.TempDir(), env: os.Environ()}
 }
 
-func TestAProgramThatExitsWithZeroIsWell(t *testing.T) {
-	if err := try(t.Context(), place(t), "sh", "-c", "exit 0"); err != nil {
+func TestCheck_SucceedsOnExitZero(t *testing.T) {
+	if err := runCheck(t.Context(), startUppercaseServer(t), "sh", "-c", "exit 0"); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestTheWayOfAProgramLeadsThroughTheTunnel(t *testing.T) {
-	p := place(t)
+func TestCheck_ConnectsThroughTheTunnel(t *testing.T) {
+	p := startUppercaseServer(t)
 	me, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -118,21 +118,21 @@ func TestTheWayOfAProgramLeadsThroughTheTunnel(t *testing.T) {
 		{me, "ask", "{host}:{port}"},
 		{"sh", "-c", `exec "$0" ask "$LOCALPORT_CHECK_HOST:$LOCALPORT_CHECK_PORT"`, me},
 	} {
-		if err := try(t.Context(), p, argv...); err != nil {
+		if err := runCheck(t.Context(), p, argv...); err != nil {
 			t.Errorf("%q: %v", argv, err)
 		}
 	}
 }
 
-func TestAnExitStatusIsToldWithTheLastLineOfStderr(t *testing.T) {
-	p := place(t)
+func TestCheck_ReportsExitStatusAndLastLine(t *testing.T) {
+	p := startUppercaseServer(t)
 	for script, want := range map[string]string{
 		"echo first >&2; echo it is broken >&2; echo >&2; echo out; exit 3": "sh: exit status 3: it is broken",
 		"echo no answer; exit 1": "sh: exit status 1: no answer",
 		"exit 2":                 "sh: exit status 2",
 		"kill -9 $$":             "sh: signal: killed",
 	} {
-		err := try(t.Context(), p, "sh", "-c", script)
+		err := runCheck(t.Context(), p, "sh", "-c", script)
 		failure, ok := errors.AsType[*probe.Failure](err)
 		if !ok || failure.Reason != want {
 			t.Errorf("%s: %v; want %s", script, err, want)
@@ -140,8 +140,8 @@ func TestAnExitStatusIsToldWithTheLastLineOfStderr(t *testing.T) {
 	}
 }
 
-func TestAProgramRunsInTheProjectWithItsEnvironment(t *testing.T) {
-	p := place(t)
+func TestCheck_RunsInTheProjectWithItsEnvironment(t *testing.T) {
+	p := startUppercaseServer(t)
 	p.env = []string{"PATH=" + p.dir + ":" + os.Getenv("PATH"), "OWN=project"}
 	script := "#!/bin/sh\n[ \"$OWN\" = project ] && [ \"$HOME\" = '' ] && [ -e here ]\n"
 	for name, text := range map[string]string{"own-check": script, "here": ""} {
@@ -150,46 +150,46 @@ func TestAProgramRunsInTheProjectWithItsEnvironment(t *testing.T) {
 		}
 	}
 	for _, argv := range []string{"own-check", "./own-check"} {
-		if err := try(t.Context(), p, argv); err != nil {
+		if err := runCheck(t.Context(), p, argv); err != nil {
 			t.Errorf("%s: %v", argv, err)
 		}
 	}
 	t.Setenv("OWN", "test")
-	if err := try(t.Context(), bare{p}, "sh", "-c", `[ "$OWN" = test ]`); err != nil {
+	if err := runCheck(t.Context(), dialerOnly{p}, "sh", "-c", `[ "$OWN" = test ]`); err != nil {
 		t.Errorf("a path that is no place: %v", err)
 	}
 }
 
-func TestAProgramThatIsMissingIsNamed(t *testing.T) {
-	p := place(t)
+func TestCheck_NamesAMissingProgram(t *testing.T) {
+	p := startUppercaseServer(t)
 	p.env = []string{"PATH=/nowhere"}
-	err := try(t.Context(), p, "no-such-check")
+	err := runCheck(t.Context(), p, "no-such-check")
 	if failure, ok := errors.AsType[*probe.Failure](err); !ok ||
-		failure.Reason != "no-such-check is not in the PATH (/nowhere)" || failure.Hint == "" {
+		failure.Reason != "no-such-check: not found in PATH (/nowhere)" || failure.Hint == "" {
 		t.Errorf("got %v", err)
 	}
 }
 
-// refusing is a path of a tunnel that is not there.
-type refusing struct{ path }
+// refusingDialer fails every dial.
+type refusingDialer struct{ path }
 
 var errGone = errors.New("the tunnel is gone")
 
-func (refusing) Dial(context.Context) (net.Conn, error) { return nil, errGone }
+func (refusingDialer) Dial(context.Context) (net.Conn, error) { return nil, errGone }
 
-func TestATunnelThatFailsIsNoBadAnswerOfTheService(t *testing.T) {
+func TestCheck_TunnelErrorIsNotAServiceFailure(t *testing.T) {
 	me, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = try(t.Context(), refusing{place(t)}, me, "ask", "{addr}")
+	err = runCheck(t.Context(), refusingDialer{startUppercaseServer(t)}, me, "ask", "{addr}")
 	if _, answered := errors.AsType[*probe.Failure](err); answered || !errors.Is(err, errGone) || !strings.Contains(err.Error(), "exit status 1") {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestAProgramAndWhatItStartedEndWithTheCheck(t *testing.T) {
-	p := place(t)
+func TestCheck_EndsTheProcessGroupWhenCancelled(t *testing.T) {
+	p := startUppercaseServer(t)
 	started := filepath.Join(p.dir, "started")
 	if err := syscall.Mkfifo(started, 0o600); err != nil {
 		t.Fatal(err)
@@ -197,23 +197,23 @@ func TestAProgramAndWhatItStartedEndWithTheCheck(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ended := make(chan error, 1)
-	go func() { ended <- try(ctx, p, "sh", "-c", `trap '' TERM; sleep 1000 & echo $! >started; wait`) }()
+	go func() { ended <- runCheck(ctx, p, "sh", "-c", `trap '' TERM; sleep 1000 & echo $! >started; wait`) }()
 	left := readProcess(t, started)
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	gone(t, left)
+	waitForExit(t, left)
 }
 
-func TestWhatAProgramLeavesBehindEndsToo(t *testing.T) {
-	p := place(t)
+func TestCheck_EndsProcessesLeftBehind(t *testing.T) {
+	p := startUppercaseServer(t)
 	left := filepath.Join(p.dir, "left")
 	if err := syscall.Mkfifo(left, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- try(t.Context(), p, "sh", "-c", `sleep 1000 & echo $! >left; read x <left`) }()
+	go func() { ended <- runCheck(t.Context(), p, "sh", "-c", `sleep 1000 & echo $! >left; read x <left`) }()
 	sleeper := readProcess(t, left)
 	if err := os.WriteFile(left, []byte("go\n"), 0); err != nil {
 		t.Fatal(err)
@@ -221,10 +221,10 @@ func TestWhatAProgramLeavesBehindEndsToo(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	gone(t, sleeper)
+	waitForExit(t, sleeper)
 }
 
-// readProcess finds the one whose pid is written into a pipe.
+// readProcess returns the process whose pid is written to a pipe.
 func readProcess(t *testing.T, pipe string) lockstate.Process {
 	t.Helper()
 	text, err := os.ReadFile(pipe)
@@ -235,15 +235,15 @@ func readProcess(t *testing.T, pipe string) lockstate.Process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, ok := lockstate.Find(pid)
+	p, ok := lockstate.FindProcess(pid)
 	if !ok {
 		t.Fatalf("there is no process %d", pid)
 	}
 	return p
 }
 
-// gone waits for the end of a process that has been killed.
-func gone(t *testing.T, p lockstate.Process) {
+// waitForExit waits for the end of a process that has been killed.
+func waitForExit(t *testing.T, p lockstate.Process) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()

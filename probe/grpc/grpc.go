@@ -1,5 +1,5 @@
-// Package grpc checks a gRPC server by its standard health service, grpc.health.v1.Health. It makes the one call itself,
-// over the standard library's HTTP/2: the library for gRPC would cost every start of the program 1 ms, and 6 MB.
+// Package grpc checks a gRPC server with its standard health service, grpc.health.v1.Health. It makes the call itself
+// over the standard library's HTTP/2: the gRPC library would add 1 ms to every start of the program, and 6 MB.
 package grpc
 
 import (
@@ -20,12 +20,12 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Kind is the check of type "grpc": well when the answer is SERVING. Without a service the whole server is asked about.
-var Kind = probe.Kind{
+// Type is the check of type "grpc": healthy if the answer is SERVING. Without a service it checks the whole server.
+var Type = probe.Type{
 	CheckType: project.CheckType{Name: "grpc", Keys: append([]project.Key{
 		{Name: "service"},
 		{Name: "authority"},
-		secure.Headers,
+		secure.HeadersKey,
 	}, secure.Keys...)},
 	New: func(s project.Settings) (probe.Check, error) {
 		config, err := secure.ConfigFor(s, s.Text("authority"))
@@ -35,18 +35,18 @@ var Kind = probe.Kind{
 		if config != nil {
 			config.NextProtos = []string{"h2"}
 		}
-		return func(ctx context.Context, path probe.Path) error { return check(ctx, path, config, s) }, nil
+		return func(ctx context.Context, path probe.Dialer) error { return check(ctx, path, config, s) }, nil
 	},
 }
 
-func check(ctx context.Context, path probe.Path, config *tls.Config, s project.Settings) error {
-	// The connection is made here, not by the transport: that would go on dialling after a check that was cut short.
+func check(ctx context.Context, path probe.Dialer, config *tls.Config, s project.Settings) error {
+	// The connection is opened here, because the transport would go on dialling after the check's context has ended.
 	conn, err := secure.Dial(ctx, path, config)
 	if err != nil {
-		return explain(ctx, err)
+		return explainError(ctx, err)
 	}
 	defer conn.Close()
-	first := &opening{Conn: conn}
+	first := &prefixConn{Conn: conn}
 	transport := &http.Transport{
 		DialContext:    func(context.Context, string, string) (net.Conn, error) { return first, nil },
 		DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil },
@@ -55,7 +55,7 @@ func check(ctx context.Context, path probe.Path, config *tls.Config, s project.S
 	defer transport.CloseIdleConnections()
 	if config == nil {
 		transport.Protocols.SetUnencryptedHTTP2(true)
-		if err := call(ctx, transport, "http", s); err == nil || first.settings() {
+		if err := callHealthCheck(ctx, transport, "http", s); err == nil || first.isHTTP2() {
 			return err
 		}
 		return &probe.Failure{Reason: notHTTP2, Hint: "check health_check.tls and remote_port"}
@@ -64,14 +64,14 @@ func check(ctx context.Context, path probe.Path, config *tls.Config, s project.S
 		return &probe.Failure{Reason: notHTTP2, Hint: "check remote_port"}
 	}
 	transport.Protocols.SetHTTP2(true)
-	return call(ctx, transport, "https", s)
+	return callHealthCheck(ctx, transport, "https", s)
 }
 
-const notHTTP2 = "the far end does not speak HTTP/2, which gRPC needs"
+const notHTTP2 = "the server does not speak HTTP/2, which gRPC requires"
 
-func call(ctx context.Context, transport http.RoundTripper, scheme string, s project.Settings) error {
+func callHealthCheck(ctx context.Context, transport http.RoundTripper, scheme string, s project.Settings) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, scheme+"://localhost/grpc.health.v1.Health/Check",
-		bytes.NewReader(message(s.Text("service"))))
+		bytes.NewReader(encodeRequest(s.Text("service"))))
 	if err != nil {
 		return err
 	}
@@ -84,18 +84,18 @@ func call(ctx context.Context, transport http.RoundTripper, scheme string, s pro
 	}
 	response, err := transport.RoundTrip(request)
 	if err != nil {
-		return explain(ctx, err)
+		return explainError(ctx, err)
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, 4096))
 	if err != nil {
-		return explain(ctx, err)
+		return explainError(ctx, err)
 	}
-	return judge(response, body, s.Text("service"))
+	return checkResponse(response, body, s.Text("service"))
 }
 
-// message is HealthCheckRequest{service = 1: string}, behind the five bytes of a message that is not compressed.
-func message(service string) []byte {
+// encodeRequest encodes HealthCheckRequest{service = 1: string} with the five-byte prefix of an uncompressed message.
+func encodeRequest(service string) []byte {
 	var body []byte
 	if service != "" {
 		body = append(binary.AppendUvarint([]byte{1<<3 | 2}, uint64(len(service))), service...)
@@ -106,52 +106,52 @@ func message(service string) []byte {
 // The values of HealthCheckResponse.ServingStatus.
 var servingStatus = []string{"UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"}
 
-// statusCodes are the names of what grpc-status may be (https://grpc.io/docs/guides/status-codes/).
+// statusCodes are the names of the values of grpc-status (https://grpc.io/docs/guides/status-codes/).
 var statusCodes = []string{
 	"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",
 	"RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE",
 	"DATA_LOSS", "UNAUTHENTICATED",
 }
 
-func judge(response *http.Response, body []byte, service string) error {
+func checkResponse(response *http.Response, body []byte, service string) error {
 	if response.StatusCode != http.StatusOK {
-		return &probe.Failure{Reason: "the answer is not gRPC's: " + response.Status}
+		return &probe.Failure{Reason: "the answer is not gRPC: " + response.Status}
 	}
-	if code := trailer(response, "Grpc-Status"); code != "0" {
-		return refused(code, trailer(response, "Grpc-Message"), service)
+	if code := trailerOrHeader(response, "Grpc-Status"); code != "0" {
+		return statusFailure(code, trailerOrHeader(response, "Grpc-Message"), service)
 	}
-	status, ok := serving(body)
+	status, ok := decodeStatus(body)
 	switch {
 	case !ok:
-		return &probe.Failure{Reason: fmt.Sprintf("the answer is not the health service's: % x", body)}
+		return &probe.Failure{Reason: fmt.Sprintf("unexpected answer of the health service: % x", body)}
 	case status != "SERVING":
-		return &probe.Failure{Reason: fmt.Sprintf("%s is %s", subject(service), status)}
+		return &probe.Failure{Reason: fmt.Sprintf("%s is %s", describeService(service), status)}
 	}
 	return nil
 }
 
-func subject(service string) string {
+func describeService(service string) string {
 	if service == "" {
 		return "the server"
 	}
 	return fmt.Sprintf("service %q", service)
 }
 
-// trailer is a trailer, or where the answer has nothing else the header in its place.
-func trailer(response *http.Response, name string) string {
+// trailerOrHeader is a trailer, or where the answer has nothing else the header in its place.
+func trailerOrHeader(response *http.Response, name string) string {
 	if value := response.Trailer.Get(name); value != "" {
 		return value
 	}
 	return response.Header.Get(name)
 }
 
-func refused(code, text, service string) error {
+func statusFailure(code, text, service string) error {
 	if decoded, err := url.PathUnescape(text); err == nil {
 		text = decoded
 	}
 	number, err := strconv.Atoi(code)
 	if err != nil || number < 0 {
-		return &probe.Failure{Reason: "the answer is not gRPC's: it has no grpc-status"}
+		return &probe.Failure{Reason: "the answer is not gRPC: it has no grpc-status"}
 	}
 	name := "status " + code
 	if number < len(statusCodes) {
@@ -160,19 +160,19 @@ func refused(code, text, service string) error {
 	failure := &probe.Failure{Reason: name + ": " + text}
 	switch name {
 	case "NOT_FOUND":
-		failure.Reason = fmt.Sprintf("the server does not know %s", subject(service))
+		failure.Reason = fmt.Sprintf("the server does not know %s", describeService(service))
 		failure.Hint = "check health_check.service"
 	case "UNIMPLEMENTED":
 		failure.Reason = "the server does not have the health service: " + text
-		failure.Hint = `health_check.type = "tcp" asks less`
+		failure.Hint = `set health_check.type = "tcp"`
 	case "UNAUTHENTICATED", "PERMISSION_DENIED":
-		failure.Hint = "health_check.headers can carry credentials"
+		failure.Hint = "set credentials in health_check.headers"
 	}
 	return failure
 }
 
-// serving reads HealthCheckResponse{status = 1: enum}; no field at all is UNKNOWN.
-func serving(body []byte) (string, bool) {
+// decodeStatus decodes HealthCheckResponse{status = 1: enum}; a missing field is UNKNOWN.
+func decodeStatus(body []byte) (string, bool) {
 	if len(body) < 5 || int(binary.BigEndian.Uint32(body[1:5])) != len(body)-5 || body[0] != 0 {
 		return "", false
 	}
@@ -187,12 +187,12 @@ func serving(body []byte) (string, bool) {
 	return servingStatus[value], true
 }
 
-func explain(ctx context.Context, err error) error {
+func explainError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("ask: %w", ctx.Err())
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("the far end closed the connection instead of answering")
+		return errors.New("the server closed the connection without answering")
 	}
-	return secure.Explain(err)
+	return secure.ExplainError(err)
 }

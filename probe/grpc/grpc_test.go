@@ -30,7 +30,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// path leads straight to an address.
+// path dials an address directly.
 type path string
 
 func (p path) Dial(ctx context.Context) (net.Conn, error) {
@@ -40,7 +40,7 @@ func (p path) Acknowledges() bool { return true }
 
 func ask(t *testing.T, addr string, settings project.Settings) error {
 	t.Helper()
-	check, err := Kind.New(settings)
+	check, err := Type.New(settings)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,8 +49,8 @@ func ask(t *testing.T, addr string, settings project.Settings) error {
 	return check(ctx, path(addr))
 }
 
-// listen serves on an address of its own until the test ends.
-func listen(t *testing.T, server *grpc.Server) string {
+// startServer serves on an address of its own until the test ends.
+func startServer(t *testing.T, server *grpc.Server) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -67,17 +67,17 @@ func listen(t *testing.T, server *grpc.Server) string {
 	return ln.Addr().String()
 }
 
-// healthy starts a server with the standard health service.
-func healthy(t *testing.T, options ...grpc.ServerOption) (addr string, service *health.Server) {
+// startHealthServer starts a server with the standard health service.
+func startHealthServer(t *testing.T, options ...grpc.ServerOption) (addr string, service *health.Server) {
 	t.Helper()
 	server := grpc.NewServer(options...)
 	service = health.NewServer()
 	healthpb.RegisterHealthServer(server, service)
-	return listen(t, server), service
+	return startServer(t, server), service
 }
 
-func TestAServerThatServesIsWell(t *testing.T) {
-	addr, service := healthy(t)
+func TestCheck_SucceedsOnServing(t *testing.T) {
+	addr, service := startHealthServer(t)
 	long := "shop." + strings.Repeat("v", 300)
 	service.SetServingStatus("shop.Orders", healthpb.HealthCheckResponse_SERVING)
 	service.SetServingStatus(long, healthpb.HealthCheckResponse_SERVING)
@@ -88,8 +88,8 @@ func TestAServerThatServesIsWell(t *testing.T) {
 	}
 }
 
-func TestWhatDoesNotServeIsNamed(t *testing.T) {
-	addr, service := healthy(t)
+func TestCheck_NamesWhatIsNotServing(t *testing.T) {
+	addr, service := startHealthServer(t)
 	service.SetServingStatus("shop.Orders", healthpb.HealthCheckResponse_NOT_SERVING)
 	service.SetServingStatus("shop.Stock", healthpb.HealthCheckResponse_UNKNOWN)
 	asking.Failed(t, ask(t, addr, project.Settings{"service": "shop.Orders"}), `service "shop.Orders" is NOT_SERVING`)
@@ -99,12 +99,12 @@ func TestWhatDoesNotServeIsNamed(t *testing.T) {
 	asking.Failed(t, ask(t, addr, nil), "the server is NOT_SERVING")
 }
 
-func TestAServerWithoutTheHealthServiceIsTold(t *testing.T) {
-	asking.Failed(t, ask(t, listen(t, grpc.NewServer()), nil), "does not have the health service", "unknown service grpc.health.v1.Health", `"tcp"`)
+func TestCheck_ReportsAMissingHealthService(t *testing.T) {
+	asking.Failed(t, ask(t, startServer(t, grpc.NewServer()), nil), "does not have the health service", "unknown service grpc.health.v1.Health", `"tcp"`)
 }
 
-// guarded lets in who has the token, and says why it lets nobody else in.
-func guarded(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+// requireToken accepts calls with the token, and rejects others with the reason.
+func requireToken(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 	given, _ := metadata.FromIncomingContext(ctx)
 	switch strings.Join(given.Get("authorization"), "") {
 	case "Bearer opensesame":
@@ -115,8 +115,8 @@ func guarded(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle g
 	return nil, status.Error(codes.PermissionDenied, "wrong token")
 }
 
-func TestCredentialsAreSentAndNotPrinted(t *testing.T) {
-	addr, _ := healthy(t, grpc.UnaryInterceptor(guarded))
+func TestCheck_SendsCredentialsAndNeverPrintsThem(t *testing.T) {
+	addr, _ := startHealthServer(t, grpc.UnaryInterceptor(requireToken))
 	headers := map[string]string{"Authorization": "Bearer opensesame"}
 	if err := ask(t, addr, project.Settings{"headers": headers}); err != nil {
 		t.Error(err)
@@ -130,8 +130,8 @@ func TestCredentialsAreSentAndNotPrinted(t *testing.T) {
 	}
 }
 
-func TestTheServerIsAskedByTheNameThatIsSet(t *testing.T) {
-	addr, _ := healthy(t, grpc.UnaryInterceptor(
+func TestCheck_SendsTheAuthority(t *testing.T) {
+	addr, _ := startHealthServer(t, grpc.UnaryInterceptor(
 		func(ctx context.Context, _ any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
 			given, _ := metadata.FromIncomingContext(ctx)
 			return nil, status.Error(codes.Aborted, strings.Join(given.Get(":authority"), ""))
@@ -139,14 +139,14 @@ func TestTheServerIsAskedByTheNameThatIsSet(t *testing.T) {
 	asking.Failed(t, ask(t, addr, project.Settings{"authority": "shop.test"}), "ABORTED: shop.test")
 }
 
-func TestTLSIsVerified(t *testing.T) {
+func TestCheck_VerifiesTLS(t *testing.T) {
 	ca := authority.New(t)
 	cert, key := ca.Sign(authority.Leaf{Names: []string{"shop.test"}})
 	secured, err := credentials.NewServerTLSFromFile(cert, key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr, _ := healthy(t, grpc.Creds(secured))
+	addr, _ := startHealthServer(t, grpc.Creds(secured))
 	for name, settings := range map[string]project.Settings{
 		"authority of certificates": {"ca_file": ca.File},
 		"authority":                 {"ca_file": ca.File, "authority": "shop.test:443"},
@@ -165,7 +165,7 @@ func TestTLSIsVerified(t *testing.T) {
 	asking.Failed(t, ask(t, addr, project.Settings{"tls": true, "tls_verify": true, "ca_file": ca.File, "authority": "other.test"}), "not other.test")
 }
 
-func TestWhatIsNotGRPCIsNamed(t *testing.T) {
+func TestCheck_ReportsAServerWithoutHTTP2(t *testing.T) {
 	ca := authority.New(t)
 	cert, key := ca.Sign(authority.Leaf{})
 	plain, secured := nginx.Start(t), nginx.StartTLS(t, cert, key)
@@ -176,31 +176,31 @@ func TestWhatIsNotGRPCIsNamed(t *testing.T) {
 	asking.Failed(t, ask(t, plain.Addr, overTLS), "does not speak TLS", "tls = false")
 }
 
-func TestAnHTTP2ServerThatIsNotGRPCIsNamed(t *testing.T) {
+func TestCheck_ReportsAnHTTP2ServerWithoutGRPC(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.NotFoundHandler())
 	server.Config.Protocols = new(http.Protocols)
 	server.Config.Protocols.SetUnencryptedHTTP2(true)
 	server.Start()
 	defer server.Close()
-	asking.Failed(t, ask(t, server.Listener.Addr().String(), nil), "the answer is not gRPC's: 404")
+	asking.Failed(t, ask(t, server.Listener.Addr().String(), nil), "the answer is not gRPC: 404")
 }
 
-func TestAServerThatIsNotThereIsNoFailureOfItsOwn(t *testing.T) {
+func TestCheck_UnreachableServerIsNotAServiceFailure(t *testing.T) {
 	err := ask(t, fmt.Sprintf("127.0.0.1:%d", ports.Free(t)), nil)
 	if _, answered := errors.AsType[*probe.Failure](err); answered || err == nil {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestACheckEndsWithItsContextAndLeavesNothing(t *testing.T) {
+func TestCheck_EndsWithItsContext(t *testing.T) {
 	asked := make(chan struct{})
-	addr, _ := healthy(t, grpc.UnaryInterceptor(
+	addr, _ := startHealthServer(t, grpc.UnaryInterceptor(
 		func(ctx context.Context, _ any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
 			close(asked)
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}))
-	check, err := Kind.New(nil)
+	check, err := Type.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

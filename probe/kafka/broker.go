@@ -17,32 +17,32 @@ import (
 	"github.com/localport-sh/localport/probe/secure"
 )
 
-// broker is one connection to a broker, which is asked one thing at a time.
+// broker is one connection to a broker, with one request at a time.
 type broker struct {
-	conn   net.Conn
-	asked  int32
-	newest map[int16]int16 // version of each request that it speaks
-	heard  bool            // it has answered something
+	conn          net.Conn
+	correlationID int32
+	maxVersions   map[int16]int16 // version of each request that it speaks
+	hasAnswered   bool            // it has answered something
 }
 
-// mostAnswer bounds an answer, in bytes: what a check asks for is far smaller. A server of another protocol gives
-// lengths that are text.
-const mostAnswer = 16 << 20
+// maxAnswerSize is the maximum number of bytes of an answer; the answers of a check are far smaller. A server of another protocol sends
+// text where the length should be.
+const maxAnswerSize = 16 << 20
 
-// errNotKafka is an answer that no broker gives.
-var errNotKafka = errors.New("the answer is not Kafka's")
+// errNotKafka reports an answer that no broker sends.
+var errNotKafka = errors.New("the answer is not a Kafka response")
 
 var formatter = kmsg.NewRequestFormatter(kmsg.FormatterClientID("localport"))
 
-// ask sends a request in a version, and reads the answer into it.
-func (b *broker) ask(request kmsg.Request, answer kmsg.Response, version int16) error {
-	b.asked++
+// request sends a request in a version, and reads the answer.
+func (b *broker) request(request kmsg.Request, answer kmsg.Response, version int16) error {
+	b.correlationID++
 	request.SetVersion(version)
 	answer.SetVersion(version)
-	if _, err := b.conn.Write(formatter.AppendRequest(nil, request, b.asked)); err != nil {
+	if _, err := b.conn.Write(formatter.AppendRequest(nil, request, b.correlationID)); err != nil {
 		return err
 	}
-	body, err := b.answer()
+	body, err := b.readAnswer()
 	if err != nil {
 		return err
 	}
@@ -55,19 +55,19 @@ func (b *broker) ask(request kmsg.Request, answer kmsg.Response, version int16) 
 	if err := answer.ReadFrom(body); err != nil {
 		return fmt.Errorf("%w: %w", errNotKafka, err)
 	}
-	b.heard = true
+	b.hasAnswered = true
 	return nil
 }
 
-// answer is the next answer, behind its length and its number.
-func (b *broker) answer() ([]byte, error) {
+// readAnswer returns the body of the next answer, without length and correlation id.
+func (b *broker) readAnswer() ([]byte, error) {
 	head := make([]byte, 8)
 	if _, err := io.ReadFull(b.conn, head); err != nil {
 		return nil, err
 	}
 	length, number := binary.BigEndian.Uint32(head), int32(binary.BigEndian.Uint32(head[4:]))
-	if length < 4 || length > mostAnswer || number != b.asked {
-		return nil, fmt.Errorf("%w: it begins with %q", errNotKafka, head)
+	if length < 4 || length > maxAnswerSize || number != b.correlationID {
+		return nil, fmt.Errorf("%w: it starts with %q", errNotKafka, head)
 	}
 	body := new(bytes.Buffer)
 	if _, err := io.CopyN(body, b.conn, int64(length)-4); err != nil {
@@ -98,14 +98,14 @@ func skipTags(body []byte) ([]byte, error) {
 	return body, nil
 }
 
-// explain gives the broker's own words where it spoke.
-func (b *broker) explain(ctx context.Context, err error, secured bool) error {
+// explainError returns a Failure with the broker's own message if it sent one.
+func (b *broker) explainError(ctx context.Context, err error, secured bool) error {
 	hint := ""
-	if h, ok := errors.AsType[*hinted](err); ok {
+	if h, ok := errors.AsType[*hintError](err); ok {
 		hint = h.hint
 	}
 	failure, known := errors.AsType[*probe.Failure](err)
-	said, spoke := errors.AsType[*kerr.Error](err)
+	brokerErr, spoke := errors.AsType[*kerr.Error](err)
 	closed := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 	_, alert := errors.AsType[tls.AlertError](err)
 	switch {
@@ -114,17 +114,17 @@ func (b *broker) explain(ctx context.Context, err error, secured bool) error {
 	case ctx.Err() != nil:
 		return fmt.Errorf("ask: %w", ctx.Err())
 	case spoke:
-		return &probe.Failure{Reason: said.Message + ": " + said.Description, Hint: hint}
+		return &probe.Failure{Reason: brokerErr.Message + ": " + brokerErr.Description, Hint: hint}
 	case errors.Is(err, errNotKafka):
-		return &probe.Failure{Reason: err.Error(), Hint: "is remote_port the broker's? does it speak TLS? health_check.tls = true"}
+		return &probe.Failure{Reason: err.Error(), Hint: "check remote_port; if the listener uses TLS, set health_check.tls = true"}
 	case alert:
-		return secure.Explain(err)
-	case closed && b.heard:
-		return &probe.Failure{Reason: "the broker closed the connection instead of answering", Hint: hint}
+		return secure.ExplainError(err)
+	case closed && b.hasAnswered:
+		return &probe.Failure{Reason: "the broker closed the connection without answering", Hint: hint}
 	case closed && !secured:
-		return errors.New("the far end closed the connection instead of answering; where it speaks TLS: health_check.tls = true")
+		return errors.New("the server closed the connection without answering; if it uses TLS, set health_check.tls = true")
 	case closed:
-		return errors.New("the far end closed the connection instead of answering")
+		return errors.New("the server closed the connection without answering")
 	}
 	return err
 }

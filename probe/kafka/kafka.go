@@ -1,5 +1,5 @@
-// Package kafka checks a Kafka broker by asking it for its metadata, and whether the addresses that it gives to clients
-// can be reached from here: if not, no client works, however well the broker is.
+// Package kafka checks a Kafka broker by fetching its metadata, and checks whether the addresses that it advertises to clients
+// can be reached from here: if not, no client works, even if the broker is healthy.
 package kafka
 
 import (
@@ -16,22 +16,22 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Kind is the check of type "kafka": ApiVersions, the login if there is one, and Metadata, all from the one broker that
+// Type is the check of type "kafka": ApiVersions, the login if there is one, and Metadata, all from the one broker that
 // the tunnel leads to. With a topic, that must have a leader for every partition.
-var Kind = probe.Kind{
+var Type = probe.Type{
 	CheckType: project.CheckType{Name: "kafka", Keys: append([]project.Key{
-		{Name: "sasl", Validate: knownMechanism},
+		{Name: "sasl", Validate: validateMechanism},
 		{Name: "user"},
 		{Name: "password", Secret: true},
 		{Name: "topic"},
-		{Name: "advertised", Default: judged, Validate: knownJudgement},
+		{Name: "advertised", Default: advertisedCheck, Validate: validateAdvertised},
 	}, secure.Keys...)},
 	New: func(s project.Settings) (probe.Check, error) {
 		config, err := secure.Config(s)
 		if err != nil {
 			return nil, err
 		}
-		return func(ctx context.Context, path probe.Path) error {
+		return func(ctx context.Context, path probe.Dialer) error {
 			conn, err := secure.Dial(ctx, path, config)
 			if err != nil {
 				return err
@@ -42,62 +42,62 @@ var Kind = probe.Kind{
 	},
 }
 
-// What health_check.advertised says of the addresses that brokers advertise.
+// The values of health_check.advertised.
 const (
-	judged  = "check"
-	ignored = "ignore"
+	advertisedCheck  = "check"
+	advertisedIgnore = "ignore"
 )
 
-func knownJudgement(value any) error {
-	if value != judged && value != ignored {
-		return fmt.Errorf("must be %q or %q", judged, ignored)
+func validateAdvertised(value any) error {
+	if value != advertisedCheck && value != advertisedIgnore {
+		return fmt.Errorf("must be %q or %q", advertisedCheck, advertisedIgnore)
 	}
 	return nil
 }
 
-func check(ctx context.Context, path probe.Path, conn net.Conn, s project.Settings, secured bool) error {
+func check(ctx context.Context, path probe.Dialer, conn net.Conn, s project.Settings, secured bool) error {
 	b := &broker{conn: conn}
-	if err := b.versions(); err != nil {
-		return b.explain(ctx, err, secured)
+	if err := b.fetchVersions(); err != nil {
+		return b.explainError(ctx, err, secured)
 	}
 	if mechanism := s.Text("sasl"); mechanism != "" {
 		if err := b.login(ctx, mechanism, s.Text("user"), s.Text("password")); err != nil {
-			return b.explain(ctx, err, secured)
+			return b.explainError(ctx, err, secured)
 		}
 	}
-	metadata, err := b.metadata(s.Text("topic"))
+	metadata, err := b.fetchMetadata(s.Text("topic"))
 	if err != nil {
 		if s.Text("sasl") == "" {
-			err = withHint(err, `does the listener want a login? health_check.sasl = "plain", "scram-sha-256" or "scram-sha-512"`)
+			err = withHint(err, `if the listener requires a login, set health_check.sasl to "plain", "scram-sha-256" or "scram-sha-512"`)
 		}
-		return b.explain(ctx, err, secured)
+		return b.explainError(ctx, err, secured)
 	}
-	if err := judgeTopic(metadata); err != nil {
+	if err := checkTopic(metadata); err != nil {
 		return err
 	}
-	if s.Text("advertised") == ignored {
+	if s.Text("advertised") == advertisedIgnore {
 		return nil
 	}
-	return judgeBrokers(ctx, path, metadata.Brokers)
+	return checkAdvertisedAddresses(ctx, path, metadata.Brokers)
 }
 
-// versions asks what the broker speaks. The oldest form of the question is the one that every broker answers.
-func (b *broker) versions() error {
+// fetchVersions fetches the request versions that the broker supports. Every broker answers version 0 of ApiVersions.
+func (b *broker) fetchVersions() error {
 	answer := kmsg.NewPtrApiVersionsResponse()
-	if err := b.ask(kmsg.NewPtrApiVersionsRequest(), answer, 0); err != nil {
+	if err := b.request(kmsg.NewPtrApiVersionsRequest(), answer, 0); err != nil {
 		return err
 	}
 	if err := kerr.ErrorForCode(answer.ErrorCode); err != nil {
 		return err
 	}
-	b.newest = make(map[int16]int16, len(answer.ApiKeys))
+	b.maxVersions = make(map[int16]int16, len(answer.ApiKeys))
 	for _, key := range answer.ApiKeys {
-		b.newest[key.ApiKey] = key.MaxVersion
+		b.maxVersions[key.ApiKey] = key.MaxVersion
 	}
 	return nil
 }
 
-func (b *broker) metadata(topic string) (*kmsg.MetadataResponse, error) {
+func (b *broker) fetchMetadata(topic string) (*kmsg.MetadataResponse, error) {
 	request := kmsg.NewPtrMetadataRequest()
 	request.Topics = []kmsg.MetadataRequestTopic{}
 	if topic != "" {
@@ -108,10 +108,10 @@ func (b *broker) metadata(topic string) (*kmsg.MetadataResponse, error) {
 	request.AllowAutoTopicCreation = false
 	answer := kmsg.NewPtrMetadataResponse()
 	const newest = 12
-	return answer, b.ask(request, answer, min(newest, b.newest[request.Key()]))
+	return answer, b.request(request, answer, min(newest, b.maxVersions[request.Key()]))
 }
 
-func judgeTopic(metadata *kmsg.MetadataResponse) error {
+func checkTopic(metadata *kmsg.MetadataResponse) error {
 	for _, topic := range metadata.Topics {
 		if err := kerr.ErrorForCode(topic.ErrorCode); err != nil {
 			return &probe.Failure{Reason: fmt.Sprintf("topic %q: %v", *topic.Topic, err), Hint: "check health_check.topic"}
@@ -125,18 +125,18 @@ func judgeTopic(metadata *kmsg.MetadataResponse) error {
 	return nil
 }
 
-// withHint adds a hint to an error for which there is none.
+// withHint adds a hint to an error that has none.
 func withHint(err error, hint string) error {
 	failure, ok := errors.AsType[*probe.Failure](err)
 	if ok && failure.Hint != "" {
 		return err
 	}
-	return &hinted{err, hint}
+	return &hintError{err, hint}
 }
 
-type hinted struct {
+type hintError struct {
 	error
 	hint string
 }
 
-func (h *hinted) Unwrap() error { return h.error }
+func (h *hintError) Unwrap() error { return h.error }

@@ -22,91 +22,91 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// forwarded is a path to a broker through a service that listens at an address of this machine.
+// forwarded is a dialer to a broker whose service listens on an address of this machine.
 type forwarded struct {
 	asking.Path
 	local string
 }
 
-func (f forwarded) Local() netip.AddrPort { return netip.MustParseAddrPort(f.local) }
+func (f forwarded) LocalAddr() netip.AddrPort { return netip.MustParseAddrPort(f.local) }
 
-// TestARealBrokerIsWellOrSaysWhy has one broker for all its parts: it takes seconds to start.
-func TestARealBrokerIsWellOrSaysWhy(t *testing.T) {
+// TestCheck_JudgesARealBroker has one broker for all its parts: it takes seconds to start.
+func TestCheck_JudgesARealBroker(t *testing.T) {
 	s := broker.Start(t)
 	login := func(mechanism, password string) project.Settings {
 		return project.Settings{"sasl": mechanism, "user": broker.User, "password": password}
 	}
 	t.Run("well", func(t *testing.T) {
-		if err := asking.Ask(t, kafka.Kind, s.Addr(), nil); err != nil {
+		if err := asking.Ask(t, kafka.Type, s.Addr(), nil); err != nil {
 			t.Error(err)
 		}
 	})
 	t.Run("logins", func(t *testing.T) {
 		for _, mechanism := range []string{"plain", "scram-sha-256"} {
-			if err := asking.Ask(t, kafka.Kind, s.SASL, login(mechanism, broker.Password)); err != nil {
+			if err := asking.Ask(t, kafka.Type, s.SASL, login(mechanism, broker.Password)); err != nil {
 				t.Errorf("%s: %v", mechanism, err)
 			}
-			err := asking.Ask(t, kafka.Kind, s.SASL, login(mechanism, "wrong and secret"))
+			err := asking.Ask(t, kafka.Type, s.SASL, login(mechanism, "wrong and secret"))
 			asking.Failed(t, err, "SASL_AUTHENTICATION_FAILED", "health_check.password")
 			asking.Hides(t, err, "wrong and secret")
 		}
-		asking.Failed(t, asking.Ask(t, kafka.Kind, s.SASL, login("scram-sha-512", broker.Password)), "not take logins by SCRAM-SHA-512", "PLAIN, SCRAM-SHA-256")
-		asking.Failed(t, asking.Ask(t, kafka.Kind, s.SASL, nil), "health_check.sasl")
-		asking.Failed(t, asking.Ask(t, kafka.Kind, s.Addr(), login("plain", broker.Password)), "takes no logins")
+		asking.Failed(t, asking.Ask(t, kafka.Type, s.SASL, login("scram-sha-512", broker.Password)), "does not support SASL mechanism SCRAM-SHA-512", "PLAIN, SCRAM-SHA-256")
+		asking.Failed(t, asking.Ask(t, kafka.Type, s.SASL, nil), "health_check.sasl")
+		asking.Failed(t, asking.Ask(t, kafka.Type, s.Addr(), login("plain", broker.Password)), "does not accept logins")
 	})
 	t.Run("TLS", func(t *testing.T) {
-		if err := asking.Ask(t, kafka.Kind, s.TLS, project.Settings{"tls": true, "ca_file": s.CAFile}); err != nil {
+		if err := asking.Ask(t, kafka.Type, s.TLS, project.Settings{"tls": true, "ca_file": s.CAFile}); err != nil {
 			t.Error(err)
 		}
-		asking.Failed(t, asking.Ask(t, kafka.Kind, s.TLS, project.Settings{"tls": true}), "unknown authority", "ca_file")
-		if err := asking.Ask(t, kafka.Kind, s.TLS, nil); err == nil {
-			t.Error("plain text to a listener with TLS is well")
+		asking.Failed(t, asking.Ask(t, kafka.Type, s.TLS, project.Settings{"tls": true}), "unknown authority", "ca_file")
+		if err := asking.Ask(t, kafka.Type, s.TLS, nil); err == nil {
+			t.Error("plain text to a listener with TLS passes the check")
 		} else if failure, ok := errors.AsType[*probe.Failure](err); ok {
 			asking.Failed(t, failure, "tls = true")
 		} else if !strings.Contains(err.Error(), "tls = true") {
 			t.Errorf("plain text to a listener with TLS: %v", err)
 		}
-		if err := asking.Ask(t, kafka.Kind, s.Addr(), project.Settings{"tls": true}); err == nil {
-			t.Error("TLS to a listener without is well")
+		if err := asking.Ask(t, kafka.Type, s.Addr(), project.Settings{"tls": true}); err == nil {
+			t.Error("TLS to a listener without passes the check")
 		}
 	})
 	t.Run("advertised", func(t *testing.T) {
 		path := forwarded{asking.Path{To: s.WrongName}, "127.0.0.1:19092"}
-		asking.Failed(t, asking.AskBy(t, kafka.Kind, path, nil, 30*time.Second),
+		asking.Failed(t, asking.AskBy(t, kafka.Type, path, nil, 30*time.Second),
 			"the broker advertises "+broker.Wrong+":9092 (no such host), which this machine cannot reach",
 			"FORWARD://127.0.0.1:19092", "local_port = 9092", "127.0.0.1 "+broker.Wrong, `advertised = "ignore"`)
-		if err := asking.AskBy(t, kafka.Kind, path, project.Settings{"advertised": "ignore"}, 30*time.Second); err != nil {
+		if err := asking.AskBy(t, kafka.Type, path, project.Settings{"advertised": "ignore"}, 30*time.Second); err != nil {
 			t.Errorf("ignored: %v", err)
 		}
 		closed := fmt.Sprintf("127.0.0.1:%d", s.Closed)
-		asking.Failed(t, asking.Ask(t, kafka.Kind, s.WrongPort, nil), "advertises "+closed+" (connect: connection refused)", fmt.Sprint("local_port = ", s.Closed))
-		if err := asking.AskBy(t, kafka.Kind, forwarded{asking.Path{To: s.WrongPort}, closed}, nil, 30*time.Second); err != nil {
+		asking.Failed(t, asking.Ask(t, kafka.Type, s.WrongPort, nil), "advertises "+closed+" (connect: connection refused)", fmt.Sprint("local_port = ", s.Closed))
+		if err := asking.AskBy(t, kafka.Type, forwarded{asking.Path{To: s.WrongPort}, closed}, nil, 30*time.Second); err != nil {
 			t.Errorf("with the service where the broker sends its clients: %v", err)
 		}
 	})
 	t.Run("topic", func(t *testing.T) {
-		asking.Failed(t, asking.Ask(t, kafka.Kind, s.Addr(), project.Settings{"topic": "nothing"}), `topic "nothing"`, "UNKNOWN_TOPIC_OR_PARTITION", "health_check.topic")
+		asking.Failed(t, asking.Ask(t, kafka.Type, s.Addr(), project.Settings{"topic": "nothing"}), `topic "nothing"`, "UNKNOWN_TOPIC_OR_PARTITION", "health_check.topic")
 	})
 	t.Run("stopped and started", func(t *testing.T) {
 		s.Stop()
-		if err := asking.Ask(t, kafka.Kind, s.Addr(), nil); err == nil {
-			t.Error("a stopped broker is well")
+		if err := asking.Ask(t, kafka.Type, s.Addr(), nil); err == nil {
+			t.Error("a stopped broker passes the check")
 		}
 		s.Restart()
-		if err := asking.Ask(t, kafka.Kind, s.Addr(), nil); err != nil {
+		if err := asking.Ask(t, kafka.Type, s.Addr(), nil); err != nil {
 			t.Errorf("started again: %v", err)
 		}
 	})
 }
 
-func TestScriptedFailuresAreNamedAndBounded(t *testing.T) {
+func TestCheck_ReportsScriptedFailures(t *testing.T) {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "orders"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer cluster.Close()
 	addr := cluster.ListenAddrs()[0]
-	if err := asking.Ask(t, kafka.Kind, addr, project.Settings{"topic": "orders"}); err != nil {
+	if err := asking.Ask(t, kafka.Type, addr, project.Settings{"topic": "orders"}); err != nil {
 		t.Errorf("nothing scripted: %v", err)
 	}
 	cluster.ControlKey(int16(kmsg.Metadata), func(request kmsg.Request) (kmsg.Response, error, bool) {
@@ -119,17 +119,17 @@ func TestScriptedFailuresAreNamedAndBounded(t *testing.T) {
 		answer.Topics = append(answer.Topics, topic)
 		return answer, nil, true
 	})
-	asking.Failed(t, asking.Ask(t, kafka.Kind, addr, project.Settings{"topic": "orders"}), `topic "orders", partition 0`, "LEADER_NOT_AVAILABLE")
+	asking.Failed(t, asking.Ask(t, kafka.Type, addr, project.Settings{"topic": "orders"}), `topic "orders", partition 0`, "LEADER_NOT_AVAILABLE")
 }
 
-func TestWhatIsNoBrokerIsNamed(t *testing.T) {
-	asking.Failed(t, asking.Ask(t, kafka.Kind, asking.Says(t, "SSH-2.0-OpenSSH_9.2\r\n"), nil), "not Kafka's", "SSH-2.0")
-	asking.Failed(t, asking.Ask(t, kafka.Kind, asking.Says(t, "\x00\x00\x00\x08\x00\x00\x00\x07garb"), nil), "not Kafka's") // another's number
-	if err := asking.Ask(t, kafka.Kind, asking.Rude(t), nil); err == nil {
-		t.Error("a server that hangs up is well")
+func TestCheck_ReportsAServerThatIsNotABroker(t *testing.T) {
+	asking.Failed(t, asking.Ask(t, kafka.Type, asking.Says(t, "SSH-2.0-OpenSSH_9.2\r\n"), nil), "not a Kafka response", "SSH-2.0")
+	asking.Failed(t, asking.Ask(t, kafka.Type, asking.Says(t, "\x00\x00\x00\x08\x00\x00\x00\x07garb"), nil), "not a Kafka response") // another's number
+	if err := asking.Ask(t, kafka.Type, asking.Rude(t), nil); err == nil {
+		t.Error("a server that hangs up passes the check")
 	}
 	for name, addr := range map[string]string{"silent": asking.Silent(t), "half an answer": asking.Says(t, "\x00\x00\x00\x08\x00\x00\x00\x01\x00")} {
-		err := asking.AskBy(t, kafka.Kind, asking.Path{To: addr}, nil, 100*time.Millisecond)
+		err := asking.AskBy(t, kafka.Type, asking.Path{To: addr}, nil, 100*time.Millisecond)
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -28,19 +28,19 @@ var mechanisms = map[string]func(user, password string) sasl.Mechanism{
 	},
 }
 
-func knownMechanism(value any) error {
+func validateMechanism(value any) error {
 	if mechanisms[value.(string)] == nil {
 		return errors.New(`must be "plain", "scram-sha-256" or "scram-sha-512"`)
 	}
 	return nil
 }
 
-const checkLogin = "check health_check.user and health_check.password"
+const checkLoginHint = "check health_check.user and health_check.password"
 
-// login is SaslHandshake, then SaslAuthenticate as often as the mechanism needs. No error of it holds the password.
+// login sends SaslHandshake, then SaslAuthenticate as often as the mechanism requires. None of its errors holds the password.
 func (b *broker) login(ctx context.Context, name, user, password string) error {
 	if user == "" || password == "" {
-		return &probe.Failure{Reason: "a login needs a user and a password", Hint: checkLogin}
+		return &probe.Failure{Reason: "health_check.sasl requires a user and a password", Hint: checkLoginHint}
 	}
 	mechanism := mechanisms[name](user, password)
 	if err := b.handshake(mechanism.Name()); err != nil {
@@ -56,23 +56,23 @@ func (b *broker) login(ctx context.Context, name, user, password string) error {
 			return err
 		}
 	}
-	return &probe.Failure{Reason: "the login failed: " + err.Error(), Hint: checkLogin}
+	return &probe.Failure{Reason: "the login failed: " + err.Error(), Hint: checkLoginHint}
 }
 
 func (b *broker) handshake(mechanism string) error {
 	request, answer := kmsg.NewPtrSASLHandshakeRequest(), kmsg.NewPtrSASLHandshakeResponse()
 	request.Mechanism = mechanism
-	if err := b.ask(request, answer, 1); err != nil {
+	if err := b.request(request, answer, 1); err != nil {
 		return err
 	}
 	switch err := kerr.ErrorForCode(answer.ErrorCode); {
 	case errors.Is(err, kerr.UnsupportedSaslMechanism):
 		return &probe.Failure{
-			Reason: fmt.Sprintf("the broker does not take logins by %s, but by %s", mechanism, strings.Join(answer.SupportedMechanisms, ", ")),
+			Reason: fmt.Sprintf("the broker does not support SASL mechanism %s, only %s", mechanism, strings.Join(answer.SupportedMechanisms, ", ")),
 			Hint:   "set health_check.sasl",
 		}
 	case errors.Is(err, kerr.IllegalSaslState):
-		return &probe.Failure{Reason: "this listener takes no logins: " + err.Error(), Hint: "leave health_check.sasl out, or name the listener's port"}
+		return &probe.Failure{Reason: "this listener does not accept logins: " + err.Error(), Hint: "remove health_check.sasl, or set remote_port to the port of a SASL listener"}
 	default:
 		return err
 	}
@@ -81,7 +81,7 @@ func (b *broker) handshake(mechanism string) error {
 func (b *broker) authenticate(message []byte) ([]byte, error) {
 	request, answer := kmsg.NewPtrSASLAuthenticateRequest(), kmsg.NewPtrSASLAuthenticateResponse()
 	request.SASLAuthBytes = message
-	if err := b.ask(request, answer, 1); err != nil {
+	if err := b.request(request, answer, 1); err != nil {
 		return nil, err
 	}
 	err := kerr.ErrorForCode(answer.ErrorCode)
@@ -93,5 +93,5 @@ func (b *broker) authenticate(message []byte) ([]byte, error) {
 	if answer.ErrorMessage != nil {
 		reason += ": " + *answer.ErrorMessage
 	}
-	return nil, &probe.Failure{Reason: reason, Hint: checkLogin}
+	return nil, &probe.Failure{Reason: reason, Hint: checkLoginHint}
 }

@@ -17,37 +17,37 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// all are the types of health check. A new one is a package and a line here.
-var all = []probe.Kind{
-	tcp.Kind,
+// builtin lists the types of health check. A new one is a package and a line here.
+var builtin = []probe.Type{
+	tcp.Type,
 	web.HTTP,
 	web.HTTPS,
-	postgres.Kind,
-	redis.Kind,
-	mysql.Kind,
-	mqtt.Kind,
-	grpc.Kind,
-	command.Kind,
-	kafka.Kind,
+	postgres.Type,
+	redis.Type,
+	mysql.Type,
+	mqtt.Type,
+	grpc.Type,
+	command.Type,
+	kafka.Type,
 }
 
-// New is the check that a configuration asks for; nil where it asks for none.
+// New returns the check for a configuration; nil if its type is "none".
 func New(c project.HealthCheck) (probe.Check, error) {
 	if c.Type == project.CheckNone {
 		return nil, nil
 	}
-	for _, kind := range all {
+	for _, kind := range builtin {
 		if kind.Name == c.Type {
 			return kind.New(c.Settings)
 		}
 	}
-	return nil, fmt.Errorf("health check %q is not built in", c.Type)
+	return nil, fmt.Errorf("unknown health check type %q", c.Type)
 }
 
-// Types are what a config may say.
+// Types returns the types that a config may use.
 func Types() []project.CheckType {
-	types := make([]project.CheckType, len(all))
-	for i, kind := range all {
+	types := make([]project.CheckType, len(builtin))
+	for i, kind := range builtin {
 		types[i] = kind.CheckType
 	}
 	return types

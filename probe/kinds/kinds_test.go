@@ -27,7 +27,7 @@ func parse(t *testing.T, checks ...string) (*project.Project, error) {
 	return project.Parse(files, project.Options{Checks: Types(), Technologies: []project.TechnologyType{tcp.Technology.TechnologyType}})
 }
 
-func TestWhatTheDesignShowsIsRead(t *testing.T) {
+func TestTypes_ReadEveryDocumentedKey(t *testing.T) {
 	p, err := parse(t,
 		`{ type = "postgres", database = "postgres", user = "postgres", password = "${POSTGRES_PASSWORD}" }`,
 		`{ type = "https", path = "/healthz", expected_status = 204, headers = { Authorization = "Bearer letmein", Accept = "text/plain" } }`,
@@ -48,7 +48,7 @@ func TestWhatTheDesignShowsIsRead(t *testing.T) {
 	}
 }
 
-func TestAKeyOfAnotherTypeIsToldWhoseItIs(t *testing.T) {
+func TestTypes_ReportKeysOfOtherTypes(t *testing.T) {
 	_, err := parse(t, `{ type = "postgres", path = "/" }`, `{ type = "http", expected_stats = 200 }`, `{ type = "command" }`)
 	if err == nil {
 		t.Fatal("it was read")
@@ -71,9 +71,9 @@ var values = map[project.KeyType]any{
 // common are the keys of every check.
 var common = []string{"type", "interval", "timeout", "failure_threshold", "success_threshold"}
 
-func TestTheKeysOfEveryTypeKeepWhatTheParserCountsOn(t *testing.T) {
+func TestTypes_KeysMeetTheParsersAssumptions(t *testing.T) {
 	names := map[string]bool{project.CheckNone: true}
-	for _, kind := range all {
+	for _, kind := range builtin {
 		if names[kind.Name] {
 			t.Errorf("there are two types %q", kind.Name)
 		}

@@ -1,4 +1,4 @@
-// Package mqtt checks an MQTT broker by connecting to it as a client, and leaving.
+// Package mqtt checks an MQTT broker by connecting to it as a client, and disconnecting.
 package mqtt
 
 import (
@@ -15,58 +15,58 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Kind is the check of type "mqtt": well when the broker accepts the connection (CONNACK 0).
-var Kind = probe.Kind{
+// Type is the check of type "mqtt": healthy if the broker accepts the connection (CONNACK 0).
+var Type = probe.Type{
 	CheckType: project.CheckType{Name: "mqtt", Keys: append([]project.Key{
 		{Name: "user"},
 		{Name: "password", Secret: true},
 		{Name: "client_id"},
-		{Name: "version", Default: v3, Validate: known},
+		{Name: "version", Default: version3, Validate: validateVersion},
 	}, secure.Keys...)},
-	New: secure.Conversation(greet),
+	New: secure.ConnectionCheck(check),
 }
 
 // The versions of the protocol, as a config names them.
 const (
-	v3 = "3.1.1"
-	v5 = "5"
+	version3 = "3.1.1"
+	version5 = "5"
 )
 
-func known(value any) error {
-	if value != v3 && value != v5 {
-		return fmt.Errorf("must be %q or %q", v3, v5)
+func validateVersion(value any) error {
+	if value != version3 && value != version5 {
+		return fmt.Errorf("must be %q or %q", version3, version5)
 	}
 	return nil
 }
 
 // The types of packet, in the high half of the first byte, with their fixed flags (MQTT 3.1.1, 2.2).
 const (
-	connect    = 0x10
-	connack    = 0x20
-	disconnect = 0xe0
+	packetConnect    = 0x10
+	packetConnack    = 0x20
+	packetDisconnect = 0xe0
 )
 
-func greet(conn net.Conn, s project.Settings) error {
-	if _, err := conn.Write(connectPacket(s)); err != nil {
+func check(conn net.Conn, s project.Settings) error {
+	if _, err := conn.Write(encodeConnect(s)); err != nil {
 		return err
 	}
 	head := make([]byte, 4) // type, length, flags, code: more follows in version 5
 	switch _, err := io.ReadFull(conn, head); {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return errors.New("the broker closed the connection instead of answering CONNECT")
+		return errors.New("the broker closed the connection without answering CONNECT")
 	case err != nil:
 		return err
-	case head[0] != connack:
-		return &probe.Failure{Reason: fmt.Sprintf("the answer to CONNECT is not a broker's: % x", head)}
+	case head[0] != packetConnack:
+		return &probe.Failure{Reason: fmt.Sprintf("the answer to CONNECT is not an MQTT packet: % x", head)}
 	}
 	if code := head[3]; code != 0 {
-		return refusal(code)
+		return refusalError(code)
 	}
-	_, err := conn.Write([]byte{disconnect, 0})
+	_, err := conn.Write([]byte{packetDisconnect, 0})
 	return err
 }
 
-func connectPacket(s project.Settings) []byte {
+func encodeConnect(s project.Settings) []byte {
 	const cleanSession, withPassword, withUser = 0x02, 0x40, 0x80
 	flags, level := byte(cleanSession), byte(4)
 	id := s.Text("client_id")
@@ -74,33 +74,33 @@ func connectPacket(s project.Settings) []byte {
 		id = "localport-" + strings.ToLower(rand.Text()[:8])
 	}
 	var tail []byte
-	if s.Text("version") == v5 {
+	if s.Text("version") == version5 {
 		level = 5
 	}
-	tail = text(nil, id)
+	tail = appendString(nil, id)
 	if user := s.Text("user"); user != "" {
 		flags |= withUser
-		tail = text(tail, user)
+		tail = appendString(tail, user)
 	}
 	if password := s.Text("password"); password != "" {
 		flags |= withPassword
-		tail = text(tail, password)
+		tail = appendString(tail, password)
 	}
-	body := append(text(nil, "MQTT"), level, flags, 0, 10) // keep alive: 10 s
+	body := append(appendString(nil, "MQTT"), level, flags, 0, 10) // keep alive: 10 s
 	if level == 5 {
 		body = append(body, 0) // no properties
 	}
 	body = append(body, tail...)
-	packet := append([]byte{connect}, binary.AppendUvarint(nil, uint64(len(body)))...)
+	packet := append([]byte{packetConnect}, binary.AppendUvarint(nil, uint64(len(body)))...)
 	return append(packet, body...)
 }
 
-func text(b []byte, s string) []byte {
+func appendString(b []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
 }
 
-// refusals are the reasons of a CONNACK, of both versions (MQTT 3.1.1, 3.2.2.3; MQTT 5, 3.2.2.2).
-var refusals = map[byte]string{
+// refusalReasons are the reason codes of a CONNACK in both versions (MQTT 3.1.1, 3.2.2.3; MQTT 5, 3.2.2.2).
+var refusalReasons = map[byte]string{
 	1: "unacceptable protocol version", 2: "client identifier rejected", 3: "server unavailable",
 	4: "bad user name or password", 5: "not authorized",
 	0x80: "unspecified error", 0x84: "unsupported protocol version", 0x85: "client identifier not valid",
@@ -109,8 +109,8 @@ var refusals = map[byte]string{
 	0x9c: "use another server", 0x9d: "server moved", 0x9f: "connection rate exceeded",
 }
 
-func refusal(code byte) error {
-	reason := refusals[code]
+func refusalError(code byte) error {
+	reason := refusalReasons[code]
 	if reason == "" {
 		reason = fmt.Sprintf("code 0x%02x", code)
 	}
@@ -119,7 +119,7 @@ func refusal(code byte) error {
 	case 4, 5, 0x86, 0x87:
 		hint = "set health_check.user and health_check.password"
 	case 1, 0x84:
-		hint = `health_check.version is "3.1.1" or "5"`
+		hint = `set health_check.version to "3.1.1" or "5"`
 	}
 	return &probe.Failure{Reason: "the broker refused the connection: " + reason, Hint: hint}
 }

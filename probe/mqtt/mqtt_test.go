@@ -16,39 +16,39 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestBothVersionsAreSpokenAndLoginsJudged(t *testing.T) {
+func TestCheck_SpeaksBothVersionsAndJudgesLogins(t *testing.T) {
 	s := mosquitto.Start(t, mosquitto.Options{Password: "s3cret"})
 	for _, version := range []string{"3.1.1", "5"} {
 		given := project.Settings{"user": "app", "password": "s3cret", "version": version}
-		if err := asking.Ask(t, mqtt.Kind, s.Addr(), given); err != nil {
+		if err := asking.Ask(t, mqtt.Type, s.Addr(), given); err != nil {
 			t.Errorf("version %s: %v", version, err)
 		}
 		given["password"] = "wrong and secret"
-		err := asking.Ask(t, mqtt.Kind, s.Addr(), given)
+		err := asking.Ask(t, mqtt.Type, s.Addr(), given)
 		asking.Failed(t, err, "not authorized", "health_check.password")
 		asking.Hides(t, err, "wrong and secret")
-		asking.Failed(t, asking.Ask(t, mqtt.Kind, s.Addr(), project.Settings{"version": version}), "not authorized")
+		asking.Failed(t, asking.Ask(t, mqtt.Type, s.Addr(), project.Settings{"version": version}), "not authorized")
 	}
 }
 
-func TestAnOpenBrokerIsWellAlsoOverTLS(t *testing.T) {
+func TestCheck_SucceedsWithoutLoginAndOverTLS(t *testing.T) {
 	s := mosquitto.Start(t, mosquitto.Options{AllowAnonymous: true, TLS: true})
-	if err := asking.Ask(t, mqtt.Kind, s.Addr(), project.Settings{"tls": true, "ca_file": s.CAFile}); err != nil {
+	if err := asking.Ask(t, mqtt.Type, s.Addr(), project.Settings{"tls": true, "ca_file": s.CAFile}); err != nil {
 		t.Error(err)
 	}
-	asking.Failed(t, asking.Ask(t, mqtt.Kind, s.Addr(), project.Settings{"tls": true}), "unknown authority")
+	asking.Failed(t, asking.Ask(t, mqtt.Type, s.Addr(), project.Settings{"tls": true}), "unknown authority")
 	s.Stop()
-	if err := asking.Ask(t, mqtt.Kind, s.Addr(), nil); err == nil {
-		t.Error("a stopped broker is well")
+	if err := asking.Ask(t, mqtt.Type, s.Addr(), nil); err == nil {
+		t.Error("a stopped broker passes the check")
 	}
 }
 
-func TestWhatIsNoBrokerIsNamed(t *testing.T) {
-	asking.Failed(t, asking.Ask(t, mqtt.Kind, asking.Says(t, "SSH-2.0-OpenSSH_9.2\r\n"), nil), "not a broker's")
-	if err := asking.Ask(t, mqtt.Kind, asking.Rude(t), nil); err == nil {
-		t.Error("a server that hangs up is well")
+func TestCheck_ReportsAServerThatIsNotABroker(t *testing.T) {
+	asking.Failed(t, asking.Ask(t, mqtt.Type, asking.Says(t, "SSH-2.0-OpenSSH_9.2\r\n"), nil), "not an MQTT packet")
+	if err := asking.Ask(t, mqtt.Type, asking.Rude(t), nil); err == nil {
+		t.Error("a server that hangs up passes the check")
 	}
-	err := asking.AskBy(t, mqtt.Kind, asking.Path{To: asking.Silent(t)}, nil, 100*time.Millisecond)
+	err := asking.AskBy(t, mqtt.Type, asking.Path{To: asking.Silent(t)}, nil, 100*time.Millisecond)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a silent server: %v", err)
 	}

@@ -17,10 +17,10 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Kind is the check of type "mysql": well when the login and a ping, or the query, succeed. Without a user, being turned
-// away is well: the server is there. (A greeting that is only read and not answered would count against
-// max_connect_errors, and have the server block the host that the tunnel comes from.)
-var Kind = probe.Kind{
+// Type is the check of type "mysql": healthy if the login and a ping, or the query, succeed. Without a user, a refused login
+// is healthy too: the server answers. (A greeting that is read but not answered would count against
+// max_connect_errors, until the server blocks the host that the tunnel comes from.)
+var Type = probe.Type{
 	CheckType: project.CheckType{Name: "mysql", Keys: append([]project.Key{
 		{Name: "user"},
 		{Name: "password", Secret: true},
@@ -32,17 +32,17 @@ var Kind = probe.Kind{
 		if err != nil {
 			return nil, err
 		}
-		return func(ctx context.Context, path probe.Path) error {
+		return func(ctx context.Context, path probe.Dialer) error {
 			config := mysql.NewConfig()
 			config.User, config.Passwd, config.DBName = s.Text("user"), s.Text("password"), s.Text("database")
 			config.TLS = secured
 			config.Logger = log.New(io.Discard, "", 0)
 			config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return path.Dial(ctx) }
 			err := check(ctx, config, s.Text("query"))
-			if config.User == "" && turnedAway(err) {
+			if config.User == "" && isLoginRefused(err) {
 				return nil
 			}
-			return explain(ctx, err)
+			return explainError(ctx, err)
 		}, nil
 	},
 }
@@ -69,23 +69,23 @@ func check(ctx context.Context, config *mysql.Config, query string) error {
 
 // Error numbers (https://dev.mysql.com/doc/mysql-errors/8.0/en/server-error-reference.html).
 const (
-	accessDenied      = 1045
-	dbAccessDenied    = 1044
-	noAuthPlugin      = 1251
-	accessDeniedOther = 1698
-	unknownDatabase   = 1049
-	tooManyConns      = 1040
-	hostBlocked       = 1129
-	hostNotAllowed    = 1130
+	errAccessDenied      = 1045
+	errDBAccessDenied    = 1044
+	errNoAuthPlugin      = 1251
+	errAccessDeniedOther = 1698
+	errUnknownDatabase   = 1049
+	errTooManyConns      = 1040
+	errHostBlocked       = 1129
+	errHostNotAllowed    = 1130
 )
 
-func turnedAway(err error) bool {
-	var said *mysql.MySQLError
-	if !errors.As(err, &said) {
+func isLoginRefused(err error) bool {
+	var serverErr *mysql.MySQLError
+	if !errors.As(err, &serverErr) {
 		return false
 	}
-	switch said.Number {
-	case accessDenied, dbAccessDenied, noAuthPlugin, accessDeniedOther:
+	switch serverErr.Number {
+	case errAccessDenied, errDBAccessDenied, errNoAuthPlugin, errAccessDeniedOther:
 		return true
 	}
 	return false
@@ -93,31 +93,31 @@ func turnedAway(err error) bool {
 
 // hints are what to do, by the number of the error.
 var hints = map[uint16]string{
-	accessDenied:      "check health_check.user and health_check.password",
-	accessDeniedOther: "check health_check.user and health_check.password",
-	dbAccessDenied:    "check health_check.database",
-	unknownDatabase:   "set health_check.database",
-	tooManyConns:      "close connections, or raise max_connections",
-	hostBlocked:       "on the server: mysqladmin flush-hosts",
-	hostNotAllowed:    "the server knows no user who comes from the far end of the tunnel",
+	errAccessDenied:      "check health_check.user and health_check.password",
+	errAccessDeniedOther: "check health_check.user and health_check.password",
+	errDBAccessDenied:    "check health_check.database",
+	errUnknownDatabase:   "set health_check.database",
+	errTooManyConns:      "close connections, or raise max_connections",
+	errHostBlocked:       "run mysqladmin flush-hosts on the server",
+	errHostNotAllowed:    "on the server, allow the user to connect from the host where the tunnel ends",
 }
 
-func explain(ctx context.Context, err error) error {
+func explainError(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	var said *mysql.MySQLError
+	var serverErr *mysql.MySQLError
 	switch {
-	case errors.As(err, &said):
-		return &probe.Failure{Reason: fmt.Sprintf("%s (error %d)", said.Message, said.Number), Hint: hints[said.Number]}
+	case errors.As(err, &serverErr):
+		return &probe.Failure{Reason: fmt.Sprintf("%s (error %d)", serverErr.Message, serverErr.Number), Hint: hints[serverErr.Number]}
 	case ctx.Err() != nil:
 		return fmt.Errorf("log in: %w", ctx.Err())
 	case errors.Is(err, mysql.ErrNoTLS):
-		return &probe.Failure{Reason: "the server has no TLS", Hint: "health_check: tls = false"}
+		return &probe.Failure{Reason: "the server does not support TLS", Hint: "set health_check.tls = false"}
 	case errors.Is(err, mysql.ErrMalformPkt), errors.Is(err, mysql.ErrPktSync):
-		return &probe.Failure{Reason: "the answer is not MySQL's: " + err.Error()}
+		return &probe.Failure{Reason: "the answer is not a MySQL packet: " + err.Error()}
 	case errors.Is(err, driver.ErrBadConn), errors.Is(err, mysql.ErrInvalidConn), errors.Is(err, io.EOF):
-		return errors.New("the far end closed the connection before it had greeted")
+		return errors.New("the server closed the connection before its greeting")
 	}
-	return secure.Explain(err)
+	return secure.ExplainError(err)
 }

@@ -1,4 +1,4 @@
-// Package postgres checks a PostgreSQL server by logging in and asking it something.
+// Package postgres checks a PostgreSQL server with a login and a query.
 package postgres
 
 import (
@@ -17,42 +17,42 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Kind is the check of type "postgres": well when the query is answered. Without keys it logs in as user postgres to
-// the database of that name, with TLS where the server has it.
-var Kind = probe.Kind{
+// Type is the check of type "postgres": healthy if the query is answered. Without keys it logs in as user postgres to
+// the database of that name, with TLS if the server supports it.
+var Type = probe.Type{
 	CheckType: project.CheckType{Name: "postgres", Keys: []project.Key{
 		{Name: "user", Default: "postgres"},
 		{Name: "password", Secret: true},
 		{Name: "database"},
-		{Name: "sslmode", Default: "prefer", Validate: knownMode},
+		{Name: "sslmode", Default: "prefer", Validate: validateSSLMode},
 		{Name: "ca_file", Type: project.TypeFile},
 		{Name: "server_name"},
 		{Name: "query", Default: "SELECT 1"},
 	}},
 	New: func(s project.Settings) (probe.Check, error) {
-		forget()
-		config, err := configure(s)
+		unsetLibpqVariables()
+		config, err := newConfig(s)
 		if err != nil {
 			return nil, err
 		}
-		return func(ctx context.Context, path probe.Path) error { return check(ctx, path, config, s.Text("query")) }, nil
+		return func(ctx context.Context, path probe.Dialer) error { return check(ctx, path, config, s.Text("query")) }, nil
 	},
 }
 
-var modes = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
+var sslModes = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 
-func knownMode(value any) error {
-	for _, mode := range modes {
+func validateSSLMode(value any) error {
+	for _, mode := range sslModes {
 		if value == mode {
 			return nil
 		}
 	}
-	return fmt.Errorf("must be one of %s", strings.Join(modes, ", "))
+	return fmt.Errorf("must be one of %s", strings.Join(sslModes, ", "))
 }
 
-// forget removes libpq's variables from this process: pgconn would take what a config does not say from them, and it
-// has no other way to be told not to. Children have their environment from elsewhere.
-func forget() {
+// unsetLibpqVariables removes libpq's variables from this process: pgconn takes what a config does not set from them, and it
+// has no option against that. Children get their environment from elsewhere.
+func unsetLibpqVariables() {
 	for _, entry := range os.Environ() {
 		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "PG") {
 			_ = os.Unsetenv(name)
@@ -60,26 +60,26 @@ func forget() {
 	}
 }
 
-// localName stands for the server where its name cannot be known: nobody looks it up.
+// localName is the server's name if it is not known. It is never looked up.
 const localName = "localhost"
 
-func configure(s project.Settings) (*pgconn.Config, error) {
+func newConfig(s project.Settings) (*pgconn.Config, error) {
 	name := s.Text("server_name")
 	if name == "" {
 		name = localName
 		if s.Text("sslmode") == "verify-full" {
-			return nil, errors.New(`sslmode "verify-full" needs server_name, the name that the certificate must have`)
+			return nil, errors.New(`sslmode "verify-full" requires server_name, a name in the certificate`)
 		}
 	}
 	words := []string{
-		"host=" + quote(name), "port=5432", "user=" + quote(s.Text("user")), "sslmode=" + quote(s.Text("sslmode")),
+		"host=" + quoteValue(name), "port=5432", "user=" + quoteValue(s.Text("user")), "sslmode=" + quoteValue(s.Text("sslmode")),
 		"passfile=/dev/null", "application_name=localport",
 	}
 	if database := s.Text("database"); database != "" {
-		words = append(words, "dbname="+quote(database))
+		words = append(words, "dbname="+quoteValue(database))
 	}
 	if file := s.Text("ca_file"); file != "" {
-		words = append(words, "sslrootcert="+quote(file))
+		words = append(words, "sslrootcert="+quoteValue(file))
 	}
 	config, err := pgconn.ParseConfig(strings.Join(words, " "))
 	if err != nil {
@@ -90,43 +90,43 @@ func configure(s project.Settings) (*pgconn.Config, error) {
 	return config, nil
 }
 
-// quote is a value of libpq's keyword=value form.
-func quote(value string) string {
+// quoteValue quotes a value of libpq's keyword=value form.
+func quoteValue(value string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(value) + "'"
 }
 
-func check(ctx context.Context, path probe.Path, template *pgconn.Config, query string) error {
-	var dialled conns
-	defer dialled.close() // whatever pgconn still does in the background ends with its connection
+func check(ctx context.Context, path probe.Dialer, template *pgconn.Config, query string) error {
+	var dialled dialedConns
+	defer dialled.close() // ends what pgconn still does in the background
 	config := template.Copy()
 	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return dialled.add(path.Dial(ctx)) }
 	conn, err := pgconn.ConnectConfig(ctx, config)
-	if refused := dialled.refused(); refused != nil {
-		return refused // as the tunnel said it; pgconn would say it once for each way of trying
+	if refused := dialled.dialError(); refused != nil {
+		return refused // the tunnel's own error; pgconn repeats it for each attempt
 	}
 	if err != nil {
-		return explain(ctx, err, template.Password == "")
+		return explainError(ctx, err, template.Password == "")
 	}
 	_, err = conn.Exec(ctx, query).ReadAll()
 	if ctx.Err() != nil {
-		dialled.close() // it would wait for an answer to its goodbye
+		dialled.close() // Close would wait for an answer
 	}
-	_ = conn.Close(ctx) // politely: the server's log stays clean
+	_ = conn.Close(ctx) // sends Terminate, so that the server logs no error
 	<-conn.CleanupDone()
 	if err != nil {
-		return explain(ctx, err, false)
+		return explainError(ctx, err, false)
 	}
 	return nil
 }
 
-// conns are the connections of one check.
-type conns struct {
+// dialedConns holds the connections of one check.
+type dialedConns struct {
 	mu   sync.Mutex
 	open []net.Conn
 	err  error // of the last dial
 }
 
-func (c *conns) add(conn net.Conn, err error) (net.Conn, error) {
+func (c *dialedConns) add(conn net.Conn, err error) (net.Conn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err = err; err != nil {
@@ -136,13 +136,13 @@ func (c *conns) add(conn net.Conn, err error) (net.Conn, error) {
 	return conn, nil
 }
 
-func (c *conns) refused() error {
+func (c *dialedConns) dialError() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
 }
 
-func (c *conns) close() {
+func (c *dialedConns) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, conn := range c.open {
@@ -159,26 +159,26 @@ const (
 	cannotConnectNow     = "57P03"
 )
 
-// explain gives the server's own words where it spoke.
-func explain(ctx context.Context, err error, noPassword bool) error {
-	if said, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return &probe.Failure{Reason: fmt.Sprintf("%s (SQLSTATE %s)", said.Message, said.Code), Hint: hint(said.Code, noPassword)}
+// explainError returns a Failure with the server's own message if it sent one.
+func explainError(ctx context.Context, err error, noPassword bool) error {
+	if serverErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return &probe.Failure{Reason: fmt.Sprintf("%s (SQLSTATE %s)", serverErr.Message, serverErr.Code), Hint: hintFor(serverErr.Code, noPassword)}
 	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("log in: %w", ctx.Err())
 	}
 	if strings.Contains(err.Error(), "server refused TLS connection") {
-		return &probe.Failure{Reason: "the server has no TLS", Hint: `health_check.sslmode = "prefer" or "disable"`}
+		return &probe.Failure{Reason: "the server does not support TLS", Hint: `set health_check.sslmode = "prefer" or "disable"`}
 	}
 	if failed, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		if cause := errors.Unwrap(failed); cause != nil {
-			return secure.Explain(cause) // the rest names an address that means nothing
+			return secure.ExplainError(cause) // the rest names a placeholder address
 		}
 	}
-	return secure.Explain(err)
+	return secure.ExplainError(err)
 }
 
-func hint(code string, noPassword bool) string {
+func hintFor(code string, noPassword bool) string {
 	switch code {
 	case invalidPassword, invalidAuthorization:
 		if noPassword {
@@ -188,7 +188,7 @@ func hint(code string, noPassword bool) string {
 	case noDatabase:
 		return "set health_check.database"
 	case cannotConnectNow:
-		return "it will be well by itself when it has started"
+		return "the server is starting; wait until it accepts connections"
 	case tooManyConnections:
 		return "close connections, or raise max_connections"
 	}

@@ -27,17 +27,17 @@ func app(more project.Settings) project.Settings {
 	return s
 }
 
-func TestEveryWayOfLoggingInIsWell(t *testing.T) {
+func TestCheck_SupportsEveryAuthMethod(t *testing.T) {
 	for _, auth := range []string{"scram-sha-256", "md5", "password"} {
 		t.Run(auth, func(t *testing.T) {
 			s := server.Start(t, server.Options{Password: secret, Auth: auth})
-			if err := asking.Ask(t, postgres.Kind, s.Addr(), app(nil)); err != nil {
+			if err := asking.Ask(t, postgres.Type, s.Addr(), app(nil)); err != nil {
 				t.Error(err)
 			}
-			err := asking.Ask(t, postgres.Kind, s.Addr(), app(project.Settings{"password": "wrong and secret"}))
+			err := asking.Ask(t, postgres.Type, s.Addr(), app(project.Settings{"password": "wrong and secret"}))
 			asking.Failed(t, err, `password authentication failed for user "app"`, "28P01", "health_check.password")
 			asking.Hides(t, err, "wrong and secret")
-			err = asking.Ask(t, postgres.Kind, s.Addr(), project.Settings{"user": "app", "database": "app"})
+			err = asking.Ask(t, postgres.Type, s.Addr(), project.Settings{"user": "app", "database": "app"})
 			asking.Failed(t, err, "set health_check.password")
 			if log := s.Log(); strings.Contains(log, "unexpected EOF") {
 				t.Errorf("the server's log complains of the check:\n%s", log)
@@ -46,33 +46,33 @@ func TestEveryWayOfLoggingInIsWell(t *testing.T) {
 	}
 }
 
-func TestTheServersOwnWordsAreTold(t *testing.T) {
+func TestCheck_ReportsTheServersError(t *testing.T) {
 	s := server.Start(t, server.Options{Password: secret, MaxConnections: 5})
-	asking.Failed(t, asking.Ask(t, postgres.Kind, s.Addr(), app(project.Settings{"database": "nowhere"})),
+	asking.Failed(t, asking.Ask(t, postgres.Type, s.Addr(), app(project.Settings{"database": "nowhere"})),
 		`database "nowhere" does not exist`, "3D000", "health_check.database")
-	asking.Failed(t, asking.Ask(t, postgres.Kind, s.Addr(), app(project.Settings{"query": "SELECT * FROM nothing"})),
+	asking.Failed(t, asking.Ask(t, postgres.Type, s.Addr(), app(project.Settings{"query": "SELECT * FROM nothing"})),
 		`relation "nothing" does not exist`, "42P01")
-	asking.Failed(t, asking.Ask(t, postgres.Kind, s.Addr(), app(project.Settings{"sslmode": "require"})), "the server has no TLS", "sslmode")
-	if err := asking.Ask(t, postgres.Kind, s.Addr(), app(project.Settings{"query": "SELECT 1; SELECT 2"})); err != nil {
+	asking.Failed(t, asking.Ask(t, postgres.Type, s.Addr(), app(project.Settings{"sslmode": "require"})), "the server does not support TLS", "sslmode")
+	if err := asking.Ask(t, postgres.Type, s.Addr(), app(project.Settings{"query": "SELECT 1; SELECT 2"})); err != nil {
 		t.Errorf("two statements: %v", err)
 	}
 }
 
-func TestAServerThatStopsAndStartsIsNotedBothTimes(t *testing.T) {
+func TestCheck_DetectsStopAndStart(t *testing.T) {
 	s := server.Start(t, server.Options{Password: secret})
 	s.Stop()
-	if err := asking.Ask(t, postgres.Kind, s.Addr(), app(nil)); err == nil || !strings.Contains(err.Error(), "refused") {
+	if err := asking.Ask(t, postgres.Type, s.Addr(), app(nil)); err == nil || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("while it is stopped: %v", err)
 	}
 	s.Restart()
-	if err := asking.Ask(t, postgres.Kind, s.Addr(), app(nil)); err != nil {
+	if err := asking.Ask(t, postgres.Type, s.Addr(), app(nil)); err != nil {
 		t.Errorf("started again: %v", err)
 	}
 	standby := s.Standby(t)
-	asking.Failed(t, asking.Ask(t, postgres.Kind, standby.Addr(), app(nil)), "57P03", "the database system is", "by itself")
+	asking.Failed(t, asking.Ask(t, postgres.Type, standby.Addr(), app(nil)), "57P03", "the database system is", "the server is starting")
 }
 
-func TestTLSIsUsedAndVerifiedAsTheModeSays(t *testing.T) {
+func TestCheck_VerifiesTLSAccordingToSSLMode(t *testing.T) {
 	s := server.Start(t, server.Options{Password: secret, TLS: true})
 	for name, c := range map[string]struct {
 		given project.Settings
@@ -86,7 +86,7 @@ func TestTLSIsUsedAndVerifiedAsTheModeSays(t *testing.T) {
 		"verify-full, another name":    {project.Settings{"sslmode": "verify-full", "ca_file": s.CAFile, "server_name": "db.internal"}, "not db.internal"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := asking.Ask(t, postgres.Kind, s.Addr(), app(c.given))
+			err := asking.Ask(t, postgres.Type, s.Addr(), app(c.given))
 			if c.want == "" && err != nil {
 				t.Error(err)
 			}
@@ -95,12 +95,12 @@ func TestTLSIsUsedAndVerifiedAsTheModeSays(t *testing.T) {
 			}
 		})
 	}
-	if _, err := postgres.Kind.New(project.Settings{"sslmode": "verify-full"}); err == nil || !strings.Contains(err.Error(), "server_name") {
+	if _, err := postgres.Type.New(project.Settings{"sslmode": "verify-full"}); err == nil || !strings.Contains(err.Error(), "server_name") {
 		t.Errorf("verify-full without a name: %v", err)
 	}
 }
 
-func TestNothingComesFromTheEnvironment(t *testing.T) {
+func TestCheck_IgnoresTheEnvironment(t *testing.T) {
 	s := server.Start(t, server.Options{Password: secret})
 	for name, value := range map[string]string{
 		"PGHOST": "nowhere", "PGPORT": "1", "PGUSER": "nobody", "PGPASSWORD": "wrong", "PGDATABASE": "nowhere", "PGSSLMODE": "require",
@@ -109,23 +109,23 @@ func TestNothingComesFromTheEnvironment(t *testing.T) {
 	} {
 		t.Setenv(name, value)
 	}
-	if err := asking.Ask(t, postgres.Kind, s.Addr(), app(nil)); err != nil {
+	if err := asking.Ask(t, postgres.Type, s.Addr(), app(nil)); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestACheckEndsWithItsTimeWhateverTheServerDoes(t *testing.T) {
+func TestCheck_EndsWithItsTimeout(t *testing.T) {
 	for name, addr := range map[string]string{"silent": asking.Silent(t), "half an answer": asking.Says(t, "R\x00\x00")} {
-		err := asking.AskBy(t, postgres.Kind, asking.Path{To: addr}, app(nil), 200*time.Millisecond)
+		err := asking.AskBy(t, postgres.Type, asking.Path{To: addr}, app(nil), 200*time.Millisecond)
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	err := asking.Ask(t, postgres.Kind, asking.Rude(t), app(nil))
+	err := asking.Ask(t, postgres.Type, asking.Rude(t), app(nil))
 	if failure := (*probe.Failure)(nil); err == nil || errors.As(err, &failure) {
 		t.Errorf("a server that hangs up: %v", err)
 	}
-	if err := asking.Ask(t, postgres.Kind, asking.Says(t, "SSH-2.0-OpenSSH_9.2\r\n"), app(nil)); err == nil {
-		t.Error("an ssh server is well")
+	if err := asking.Ask(t, postgres.Type, asking.Says(t, "SSH-2.0-OpenSSH_9.2\r\n"), app(nil)); err == nil {
+		t.Error("an ssh server passes the check")
 	}
 }

@@ -1,4 +1,4 @@
-// Package redis checks a Redis server, or one of its kin, by PING.
+// Package redis checks a Redis server, or a compatible one, with PING.
 package redis
 
 import (
@@ -15,18 +15,18 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Kind is the check of type "redis". It logs in where a password is given, and is well when PONG comes back.
-var Kind = probe.Kind{
+// Type is the check of type "redis": healthy if PING is answered. It logs in if a password is given.
+var Type = probe.Type{
 	CheckType: project.CheckType{Name: "redis", Keys: append([]project.Key{
 		{Name: "user"},
 		{Name: "password", Secret: true},
 		{Name: "database", Type: project.TypeNumber},
 	}, secure.Keys...)},
-	New: secure.Conversation(ask),
+	New: secure.ConnectionCheck(check),
 }
 
-// requests are the commands of one check.
-func requests(s project.Settings) [][]string {
+// checkRequests returns the commands of one check.
+func checkRequests(s project.Settings) [][]string {
 	var all [][]string
 	switch user, password := s.Text("user"), s.Text("password"); {
 	case user != "":
@@ -40,31 +40,31 @@ func requests(s project.Settings) [][]string {
 	return append(all, []string{"PING"})
 }
 
-func ask(conn net.Conn, s project.Settings) error {
+func check(conn net.Conn, s project.Settings) error {
 	reader := bufio.NewReaderSize(conn, 4096)
-	for _, request := range requests(s) {
-		if _, err := io.WriteString(conn, encode(request)); err != nil {
+	for _, request := range checkRequests(s) {
+		if _, err := io.WriteString(conn, encodeRequest(request)); err != nil {
 			return err
 		}
 		answer, err := reader.ReadSlice('\n')
 		switch {
 		case errors.Is(err, io.EOF):
-			return errors.New("the far end closed the connection instead of answering " + request[0])
+			return errors.New("the server closed the connection without answering " + request[0])
 		case errors.Is(err, bufio.ErrBufferFull):
-			return &probe.Failure{Reason: "the answer to " + request[0] + " is not Redis's"}
+			return &probe.Failure{Reason: "the answer to " + request[0] + " is not a Redis reply"}
 		case err != nil:
 			return err
 		}
-		if err := judge(request[0], strings.TrimRight(string(answer), "\r\n")); err != nil {
+		if err := checkAnswer(request[0], strings.TrimRight(string(answer), "\r\n")); err != nil {
 			return err
 		}
 	}
-	_, _ = io.WriteString(conn, encode([]string{"QUIT"}))
+	_, _ = io.WriteString(conn, encodeRequest([]string{"QUIT"}))
 	return nil
 }
 
-// encode is a command as an array of bulk strings (https://redis.io/docs/latest/develop/reference/protocol-spec/).
-func encode(request []string) string {
+// encodeRequest encodes a command as an array of bulk strings (https://redis.io/docs/latest/develop/reference/protocol-spec/).
+func encodeRequest(request []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "*%d\r\n", len(request))
 	for _, word := range request {
@@ -78,17 +78,17 @@ var hints = map[string]string{
 	"NOAUTH":    "set health_check.password",
 	"WRONGPASS": "set health_check.user and health_check.password",
 	"ERR":       "",
-	"LOADING":   "it is reading its data; it will be well by itself",
-	"DENIED":    "it is in protected mode: it wants a password, or a bind address",
+	"LOADING":   "the server is loading its data; wait until it has finished",
+	"DENIED":    "the server is in protected mode: set a password or a bind address on the server",
 }
 
-func judge(command, answer string) error {
+func checkAnswer(command, answer string) error {
 	if reason, wrong := strings.CutPrefix(answer, "-"); wrong {
 		word, _, _ := strings.Cut(reason, " ")
 		return &probe.Failure{Reason: reason, Hint: hints[word]}
 	}
 	if !strings.HasPrefix(answer, "+") {
-		return &probe.Failure{Reason: fmt.Sprintf("the answer to %s is not Redis's: %.40q", command, answer)}
+		return &probe.Failure{Reason: fmt.Sprintf("the answer to %s is not a Redis reply: %.40q", command, answer)}
 	}
 	return nil
 }

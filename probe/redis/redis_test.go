@@ -16,54 +16,54 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestAPasswordIsNeededAndJudged(t *testing.T) {
+func TestCheck_JudgesPasswords(t *testing.T) {
 	s := server.Start(t, server.Options{Password: "hunter2", User: "app", UserPassword: "s3cret"})
 	for name, given := range map[string]project.Settings{
 		"the default user": {"password": "hunter2"},
 		"a user":           {"user": "app", "password": "s3cret"},
 		"a database":       {"password": "hunter2", "database": 3},
 	} {
-		if err := asking.Ask(t, redis.Kind, s.Addr(), given); err != nil {
+		if err := asking.Ask(t, redis.Type, s.Addr(), given); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	asking.Failed(t, asking.Ask(t, redis.Kind, s.Addr(), nil), "NOAUTH Authentication required", "health_check.password")
-	err := asking.Ask(t, redis.Kind, s.Addr(), project.Settings{"password": "wrong and secret"})
+	asking.Failed(t, asking.Ask(t, redis.Type, s.Addr(), nil), "NOAUTH Authentication required", "health_check.password")
+	err := asking.Ask(t, redis.Type, s.Addr(), project.Settings{"password": "wrong and secret"})
 	asking.Failed(t, err, "WRONGPASS")
 	asking.Hides(t, err, "wrong and secret")
-	asking.Failed(t, asking.Ask(t, redis.Kind, s.Addr(), project.Settings{"password": "hunter2", "database": 99}), "DB index is out of range")
+	asking.Failed(t, asking.Ask(t, redis.Type, s.Addr(), project.Settings{"password": "hunter2", "database": 99}), "DB index is out of range")
 }
 
-func TestTLSIsSpokenAndVerified(t *testing.T) {
+func TestCheck_VerifiesTLS(t *testing.T) {
 	s := server.Start(t, server.Options{TLS: true})
-	if err := asking.Ask(t, redis.Kind, s.Addr(), project.Settings{"tls": true, "ca_file": s.CAFile}); err != nil {
+	if err := asking.Ask(t, redis.Type, s.Addr(), project.Settings{"tls": true, "ca_file": s.CAFile}); err != nil {
 		t.Error(err)
 	}
-	asking.Failed(t, asking.Ask(t, redis.Kind, s.Addr(), project.Settings{"tls": true}), "unknown authority", "ca_file")
-	if err := asking.Ask(t, redis.Kind, s.Addr(), nil); err == nil {
-		t.Error("plain text to a server with TLS is well")
+	asking.Failed(t, asking.Ask(t, redis.Type, s.Addr(), project.Settings{"tls": true}), "unknown authority", "ca_file")
+	if err := asking.Ask(t, redis.Type, s.Addr(), nil); err == nil {
+		t.Error("plain text to a server with TLS passes the check")
 	}
 }
 
-func TestWhatIsNoRedisIsNamed(t *testing.T) {
-	asking.Failed(t, asking.Ask(t, redis.Kind, asking.Says(t, "SSH-2.0-OpenSSH_9.2\r\n"), nil), "not Redis's", "SSH-2.0")
-	if err := asking.Ask(t, redis.Kind, asking.Rude(t), nil); err == nil {
-		t.Error("a server that hangs up is well")
+func TestCheck_ReportsAServerThatIsNotRedis(t *testing.T) {
+	asking.Failed(t, asking.Ask(t, redis.Type, asking.Says(t, "SSH-2.0-OpenSSH_9.2\r\n"), nil), "not a Redis reply", "SSH-2.0")
+	if err := asking.Ask(t, redis.Type, asking.Rude(t), nil); err == nil {
+		t.Error("a server that hangs up passes the check")
 	}
-	err := asking.AskBy(t, redis.Kind, asking.Path{To: asking.Silent(t)}, nil, 100*time.Millisecond)
+	err := asking.AskBy(t, redis.Type, asking.Path{To: asking.Silent(t)}, nil, 100*time.Millisecond)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a silent server: %v", err)
 	}
 }
 
-func TestAServerThatStopsAndStartsIsNotedBothTimes(t *testing.T) {
+func TestCheck_DetectsStopAndStart(t *testing.T) {
 	s := server.Start(t, server.Options{})
 	s.Stop()
-	if err := asking.Ask(t, redis.Kind, s.Addr(), nil); err == nil {
-		t.Error("a stopped server is well")
+	if err := asking.Ask(t, redis.Type, s.Addr(), nil); err == nil {
+		t.Error("a stopped server passes the check")
 	}
 	s.Restart()
-	if err := asking.Ask(t, redis.Kind, s.Addr(), nil); err != nil {
+	if err := asking.Ask(t, redis.Type, s.Addr(), nil); err != nil {
 		t.Error(err)
 	}
 }

@@ -1,5 +1,5 @@
-// Package secure has what checks over TLS share: the keys, the client's settings that they ask for, and the errors of
-// a handshake in words.
+// Package secure has what checks over TLS share: the config keys, the TLS configuration they result in, and explanations of
+// handshake errors.
 package secure
 
 import (
@@ -16,32 +16,32 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Keys are those that a check over TLS may have.
-var Keys = append([]project.Key{{Name: "tls", Type: project.TypeBool}}, Verification...)
+// Keys are the keys of a check with optional TLS.
+var Keys = append([]project.Key{{Name: "tls", Type: project.TypeBool}}, VerificationKeys...)
 
-// Verification are the keys of a check that speaks TLS anyway.
-var Verification = []project.Key{
+// VerificationKeys are the keys of a check that always uses TLS.
+var VerificationKeys = []project.Key{
 	{Name: "tls_verify", Type: project.TypeBool, Default: true},
 	{Name: "ca_file", Type: project.TypeFile},
 	{Name: "server_name"},
 }
 
-// Config is what the keys ask for; nil where TLS is off. The certificate's chain is verified against ca_file or the
-// system's authorities, its name against server_name: without one the name cannot be known, for our address is not the
+// Config returns the TLS configuration for the keys; nil if TLS is off. The certificate's chain is verified against ca_file or the
+// system's authorities, its name against server_name: without it the name is not verified, because our address is not the
 // server's.
 func Config(s project.Settings) (*tls.Config, error) { return ConfigFor(s, "") }
 
-// ConfigFor is Config where the server is asked for by this host, "" or with a port: without server_name the certificate
-// must have its name.
+// ConfigFor is Config for a server that is addressed by this host, which may be "" or have a port: without server_name the certificate
+// must be valid for it.
 func ConfigFor(s project.Settings, host string) (*tls.Config, error) {
 	if !s.Bool("tls") {
 		return nil, nil
 	}
-	return Always(s, host)
+	return RequiredConfig(s, host)
 }
 
-// Always is ConfigFor of a check that speaks TLS anyway.
-func Always(s project.Settings, host string) (*tls.Config, error) {
+// RequiredConfig is ConfigFor for a check that always uses TLS.
+func RequiredConfig(s project.Settings, host string) (*tls.Config, error) {
 	name := s.Text("server_name")
 	if name == "" {
 		name = hostname(host)
@@ -67,7 +67,7 @@ func Always(s project.Settings, host string) (*tls.Config, error) {
 	return c, nil
 }
 
-// hostname is a host without its port, and without the brackets of an address.
+// hostname returns a host without its port and brackets.
 func hostname(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		return name
@@ -75,7 +75,7 @@ func hostname(host string) string {
 	return strings.Trim(host, "[]")
 }
 
-// verifyChain verifies everything but the name.
+// verifyChain returns a function that verifies everything except the name.
 func verifyChain(roots *x509.CertPool) func(tls.ConnectionState) error {
 	return func(state tls.ConnectionState) error {
 		options := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}
@@ -87,33 +87,33 @@ func verifyChain(roots *x509.CertPool) func(tls.ConnectionState) error {
 	}
 }
 
-// Dial opens a connection to the service, over TLS unless config is nil. It ends with ctx: every read and write fails
+// Dial opens a connection to the service, with TLS unless config is nil. It is closed when ctx ends: every read and write fails
 // then. The caller closes it.
-func Dial(ctx context.Context, path probe.Path, config *tls.Config) (net.Conn, error) {
+func Dial(ctx context.Context, path probe.Dialer, config *tls.Config) (net.Conn, error) {
 	plain, err := path.Dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	conn := &bounded{plain, context.AfterFunc(ctx, func() { _ = plain.Close() }), ctx.Err}
+	conn := &contextConn{plain, context.AfterFunc(ctx, func() { _ = plain.Close() }), ctx.Err}
 	if config == nil {
 		return conn, nil
 	}
 	secured := tls.Client(conn, config)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		_ = conn.Close()
-		return nil, Explain(err)
+		return nil, ExplainError(err)
 	}
 	return secured, nil
 }
 
-// Conversation makes the checks of a protocol that is spoken over one connection, with TLS or without.
-func Conversation(talk func(conn net.Conn, s project.Settings) error) func(project.Settings) (probe.Check, error) {
+// ConnectionCheck returns the constructor of a check that runs talk on one connection, with TLS or without.
+func ConnectionCheck(talk func(conn net.Conn, s project.Settings) error) func(project.Settings) (probe.Check, error) {
 	return func(s project.Settings) (probe.Check, error) {
 		config, err := Config(s)
 		if err != nil {
 			return nil, err
 		}
-		return func(ctx context.Context, path probe.Path) error {
+		return func(ctx context.Context, path probe.Dialer) error {
 			conn, err := Dial(ctx, path, config)
 			if err != nil {
 				return err
@@ -124,40 +124,40 @@ func Conversation(talk func(conn net.Conn, s project.Settings) error) func(proje
 	}
 }
 
-// bounded is a connection that ends with a context, and says so.
-type bounded struct {
+// contextConn is a connection that is closed when a context ends, and then returns the context's error.
+type contextConn struct {
 	net.Conn
-	stop func() bool
-	over func() error // why the context has ended; nil: it has not
+	stop       func() bool
+	contextErr func() error // the context's Err
 }
 
-func (b *bounded) Read(p []byte) (int, error) {
+func (b *contextConn) Read(p []byte) (int, error) {
 	n, err := b.Conn.Read(p)
-	return n, b.why(err)
+	return n, b.explainError(err)
 }
 
-func (b *bounded) Write(p []byte) (int, error) {
+func (b *contextConn) Write(p []byte) (int, error) {
 	n, err := b.Conn.Write(p)
-	return n, b.why(err)
+	return n, b.explainError(err)
 }
 
-func (b *bounded) why(err error) error {
+func (b *contextConn) explainError(err error) error {
 	if err == nil {
 		return nil
 	}
-	if over := b.over(); over != nil {
+	if over := b.contextErr(); over != nil {
 		return over
 	}
 	return err
 }
 
-func (b *bounded) Close() error {
+func (b *contextConn) Close() error {
 	b.stop()
 	return b.Conn.Close()
 }
 
-// Explain puts the error of a handshake into words, with what to set. Any other error is returned as it is.
-func Explain(err error) error {
+// ExplainError returns a Failure with a hint for an error of a TLS handshake. Any other error is returned unchanged.
+func ExplainError(err error) error {
 	var (
 		name    x509.HostnameError
 		unknown x509.UnknownAuthorityError
@@ -165,30 +165,30 @@ func Explain(err error) error {
 		record  tls.RecordHeaderError
 		remote  *net.OpError
 	)
-	const trust = "health_check: ca_file names the authority to trust; tls_verify = false trusts any"
+	const trust = "set health_check.ca_file to the CA certificate, or health_check.tls_verify = false to skip verification"
 	switch {
 	case errors.As(err, &name):
-		return &probe.Failure{Reason: bare(name), Hint: "health_check: server_name is the name that the certificate must have"}
+		return &probe.Failure{Reason: trimPackage(name), Hint: "set health_check.server_name to a name in the certificate"}
 	case errors.As(err, &unknown):
-		return &probe.Failure{Reason: "the certificate is " + issuer(unknown), Hint: trust}
+		return &probe.Failure{Reason: "the certificate is " + describeIssuer(unknown), Hint: trust}
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return &probe.Failure{Reason: bare(invalid), Hint: "renew it at the far end; health_check: tls_verify = false trusts any"}
+		return &probe.Failure{Reason: trimPackage(invalid), Hint: "renew the certificate on the server, or set health_check.tls_verify = false to skip verification"}
 	case errors.As(err, &invalid):
-		return &probe.Failure{Reason: bare(invalid), Hint: trust}
+		return &probe.Failure{Reason: trimPackage(invalid), Hint: trust}
 	case errors.As(err, &record):
-		return &probe.Failure{Reason: "the far end does not speak TLS on this port", Hint: `health_check: type = "http" instead of "https", else tls = false; or another remote_port`}
+		return &probe.Failure{Reason: "the server does not speak TLS on this port", Hint: `set health_check.type = "http" instead of "https", or health_check.tls = false; or check remote_port`}
 	case errors.As(err, &remote) && remote.Op == "remote error": // an alert, as crypto/tls reports it
-		return &probe.Failure{Reason: "the far end ended TLS: " + strings.TrimPrefix(remote.Err.Error(), "tls: ")}
+		return &probe.Failure{Reason: "the server ended the TLS handshake: " + strings.TrimPrefix(remote.Err.Error(), "tls: ")}
 	}
 	return err
 }
 
-// bare is the error without the package that it comes from.
-func bare(err error) string { return strings.TrimPrefix(err.Error(), "x509: ") }
+// trimPackage returns the error's text without the name of its package.
+func trimPackage(err error) string { return strings.TrimPrefix(err.Error(), "x509: ") }
 
-func issuer(err x509.UnknownAuthorityError) string {
+func describeIssuer(err x509.UnknownAuthorityError) string {
 	if err.Cert == nil {
 		return "signed by an unknown authority"
 	}
-	return fmt.Sprintf("signed by an unknown authority, %q", err.Cert.Issuer.String())
+	return fmt.Sprintf("signed by an unknown authority: %q", err.Cert.Issuer.String())
 }

@@ -13,22 +13,22 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Kind is the check of type "tcp", the default.
-var Kind = probe.Kind{
+// Type is the check of type "tcp", the default.
+var Type = probe.Type{
 	CheckType: project.CheckType{Name: project.CheckTCP},
 	New:       func(project.Settings) (probe.Check, error) { return Check, nil },
 }
 
-// settle is how long a connection must stay open to count as well when nothing acknowledged it and the service does
-// not speak first. A tunnel reports a refused connect well within it.
-const settle = time.Second
+// stayOpenTime is how long a connection must stay open to count as healthy if nothing acknowledged it and the service does
+// not speak first. A tunnel reports a refused connect sooner.
+const stayOpenTime = time.Second
 
-// errClosed is what a service looks like that accepts and hangs up; so does a tunnel with nothing behind it.
-var errClosed = errors.New("the far end closed the connection at once")
+// errClosed reports a service that accepts and closes; a tunnel with nothing behind it looks the same.
+var errClosed = errors.New("the server closed the connection immediately")
 
-// Check is well when the connection was acknowledged by the tunnel, or a byte came back, or it is still open after a
+// Check succeeds if the tunnel acknowledges the connection, or a byte is received, or the connection is still open after a
 // second.
-func Check(ctx context.Context, path probe.Path) error {
+func Check(ctx context.Context, path probe.Dialer) error {
 	conn, err := path.Dial(ctx)
 	if err != nil {
 		return err
@@ -37,20 +37,20 @@ func Check(ctx context.Context, path probe.Path) error {
 	if path.Acknowledges() {
 		return nil
 	}
-	return stays(ctx, conn)
+	return checkStaysOpen(ctx, conn)
 }
 
-// patience is settle, or less where the check has to be done sooner: then it ends by itself, a little before.
-func patience(ctx context.Context) time.Duration {
+// readTimeout returns stayOpenTime, or nine tenths of the time left until the deadline, so that the check ends before it.
+func readTimeout(ctx context.Context) time.Duration {
 	deadline, ok := ctx.Deadline()
 	if !ok {
-		return settle
+		return stayOpenTime
 	}
-	return max(min(settle, time.Until(deadline)*9/10), 0)
+	return max(min(stayOpenTime, time.Until(deadline)*9/10), 0)
 }
 
-func stays(ctx context.Context, conn net.Conn) error {
-	deadline := time.Now().Add(patience(ctx))
+func checkStaysOpen(ctx context.Context, conn net.Conn) error {
+	deadline := time.Now().Add(readTimeout(ctx))
 	if err := conn.SetReadDeadline(deadline); err != nil {
 		return err
 	}

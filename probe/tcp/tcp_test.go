@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// path leads straight to an address.
+// path dials an address directly.
 type path struct {
 	addr         string
 	acknowledges bool
@@ -24,8 +24,8 @@ func (p path) Dial(ctx context.Context) (net.Conn, error) {
 }
 func (p path) Acknowledges() bool { return p.acknowledges }
 
-// far serves every connection with fn until the test ends.
-func far(t *testing.T, fn func(net.Conn)) string {
+// startServer serves every connection with fn until the test ends.
+func startServer(t *testing.T, fn func(net.Conn)) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -47,8 +47,8 @@ func far(t *testing.T, fn func(net.Conn)) string {
 	return ln.Addr().String()
 }
 
-func TestTCPIsNotFooledByAListenerThatAcceptsAndCloses(t *testing.T) {
-	addr := far(t, func(net.Conn) {})
+func TestCheck_FailsWhenTheListenerClosesAtOnce(t *testing.T) {
+	addr := startServer(t, func(net.Conn) {})
 	if err := Check(t.Context(), path{addr, false}); !errors.Is(err, errClosed) && !strings.Contains(errorText(err), "reset") {
 		t.Errorf("got %v", err)
 	}
@@ -64,18 +64,18 @@ func errorText(err error) string {
 	return err.Error()
 }
 
-func TestTCPIsWellWhenAByteComesBackOrItStaysOpen(t *testing.T) {
-	if err := Check(t.Context(), path{far(t, func(c net.Conn) { _, _ = c.Write([]byte("2")) }), false}); err != nil {
+func TestCheck_SucceedsOnAByteOrAnOpenConnection(t *testing.T) {
+	if err := Check(t.Context(), path{startServer(t, func(c net.Conn) { _, _ = c.Write([]byte("2")) }), false}); err != nil {
 		t.Errorf("a server that speaks: %v", err)
 	}
-	silent := far(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) })
+	silent := startServer(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) })
 	if err := Check(t.Context(), path{silent, false}); err != nil {
 		t.Errorf("a server that listens: %v", err)
 	}
 }
 
-func TestTCPEndsWithItsContext(t *testing.T) {
-	silent := far(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) })
+func TestCheck_EndsWithItsContext(t *testing.T) {
+	silent := startServer(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) })
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := Check(ctx, path{silent, false}); !errors.Is(err, context.Canceled) {
@@ -83,8 +83,8 @@ func TestTCPEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestAShortTimeoutIsNotTheFarEndsFault(t *testing.T) {
-	silent := far(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) })
+func TestCheck_SucceedsWithAShortTimeout(t *testing.T) {
+	silent := startServer(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) })
 	ctx, cancel := context.WithTimeout(t.Context(), 800*time.Millisecond)
 	defer cancel()
 	if err := Check(ctx, path{silent, false}); err != nil {

@@ -1,4 +1,4 @@
-// Package web checks an HTTP server by asking for a page.
+// Package web checks an HTTP server with a request.
 package web
 
 import (
@@ -21,82 +21,82 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// HTTP is the check of type "http", HTTPS that of type "https": well when the status is one of those expected, or with
-// none given 2xx or 3xx, and the body holds what is expected. Redirects are not followed: their targets lie elsewhere.
+// HTTP is the check of type "http", HTTPS that of type "https": healthy if the status is one of those expected, or with
+// none given 2xx or 3xx, and the body matches. Redirects are not followed, because their targets are other servers.
 var (
-	HTTP  = probe.Kind{CheckType: project.CheckType{Name: "http", Keys: keys}, New: newHTTP}
-	HTTPS = probe.Kind{
-		CheckType: project.CheckType{Name: "https", Keys: append(slices.Clone(keys), secure.Verification...)},
+	HTTP  = probe.Type{CheckType: project.CheckType{Name: "http", Keys: keys}, New: newHTTP}
+	HTTPS = probe.Type{
+		CheckType: project.CheckType{Name: "https", Keys: append(slices.Clone(keys), secure.VerificationKeys...)},
 		New:       newHTTPS,
 	}
 )
 
 var keys = []project.Key{
-	{Name: "path", Default: "/", Validate: absolute},
-	{Name: "method", Default: http.MethodGet, Validate: token},
-	{Name: "expected_status", Type: project.TypeNumberList, Validate: statuses},
-	{Name: "expected_body", Validate: pattern}, // text, or /a regular expression/
-	secure.Headers,
+	{Name: "path", Default: "/", Validate: validatePath},
+	{Name: "method", Default: http.MethodGet, Validate: validateMethod},
+	{Name: "expected_status", Type: project.TypeNumberList, Validate: validateStatuses},
+	{Name: "expected_body", Validate: validateBody}, // text, or /a regular expression/
+	secure.HeadersKey,
 	{Name: "host"},
 }
 
-// mostBody is how much of a body is looked at, in bytes.
-const mostBody = 1 << 20
+// maxBodySize is the number of bytes of a body that are read.
+const maxBodySize = 1 << 20
 
 func newHTTP(s project.Settings) (probe.Check, error) { return newCheck(s, nil) }
 
 func newHTTPS(s project.Settings) (probe.Check, error) {
-	config, err := secure.Always(s, s.Text("host"))
+	config, err := secure.RequiredConfig(s, s.Text("host"))
 	if err != nil {
 		return nil, err
 	}
 	return newCheck(s, config)
 }
 
-// page is what is asked for, and what is to come back.
-type page struct {
+// request is what a check sends, and what it expects.
+type request struct {
 	project.Settings
-	secured  *tls.Config
-	expected func(body string) bool
+	tlsConfig   *tls.Config
+	matchesBody func(body string) bool
 }
 
 func newCheck(s project.Settings, secured *tls.Config) (probe.Check, error) {
-	p := page{Settings: s, secured: secured}
-	p.expected, _ = matcher(s.Text("expected_body")) // Valid has seen it
+	p := request{Settings: s, tlsConfig: secured}
+	p.matchesBody, _ = newBodyMatcher(s.Text("expected_body")) // Valid has seen it
 	return p.check, nil
 }
 
-func (p page) check(ctx context.Context, path probe.Path) error {
-	request, err := p.request(ctx)
+func (p request) check(ctx context.Context, path probe.Dialer) error {
+	request, err := p.newRequest(ctx)
 	if err != nil {
 		return err
 	}
-	conn, err := secure.Dial(ctx, path, p.secured)
+	conn, err := secure.Dial(ctx, path, p.tlsConfig)
 	if err != nil {
-		return p.explain(ctx, err)
+		return p.explainError(ctx, err)
 	}
 	defer conn.Close()
-	response, err := exchange(conn, request)
+	response, err := roundTrip(conn, request)
 	if err != nil {
-		return p.explain(ctx, err)
+		return p.explainError(ctx, err)
 	}
-	body, err := io.ReadAll(io.LimitReader(response.Body, mostBody))
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxBodySize))
 	if err != nil {
-		return p.explain(ctx, err)
+		return p.explainError(ctx, err)
 	}
-	return p.judge(response, string(body))
+	return p.checkResponse(response, string(body))
 }
 
-// mostHead is how much may come before a body, in bytes.
-const mostHead = 1 << 20
+// maxHeadSize is the maximum number of bytes before a body.
+const maxHeadSize = 1 << 20
 
-// exchange asks and reads the answer, whose body the connection bounds. It does without http.Transport, which takes
-// what a server says before it is asked for an answer to nothing, and puts that on stderr.
-func exchange(conn net.Conn, request *http.Request) (*http.Response, error) {
+// roundTrip sends the request and reads the response. It does not use http.Transport, which takes
+// what a server sends before the request as an unsolicited response, and prints it on stderr.
+func roundTrip(conn net.Conn, request *http.Request) (*http.Response, error) {
 	if err := request.Write(conn); err != nil {
 		return nil, err
 	}
-	reader := bufio.NewReader(io.LimitReader(conn, mostHead+mostBody))
+	reader := bufio.NewReader(io.LimitReader(conn, maxHeadSize+maxBodySize))
 	for {
 		response, err := http.ReadResponse(reader, request)
 		if err != nil || response.StatusCode >= 200 || response.StatusCode == http.StatusSwitchingProtocols {
@@ -105,9 +105,9 @@ func exchange(conn net.Conn, request *http.Request) (*http.Response, error) {
 	}
 }
 
-func (p page) request(ctx context.Context) (*http.Request, error) {
+func (p request) newRequest(ctx context.Context) (*http.Request, error) {
 	scheme := "http"
-	if p.secured != nil {
+	if p.tlsConfig != nil {
 		scheme = "https"
 	}
 	host := p.Text("host")
@@ -129,56 +129,56 @@ func (p page) request(ctx context.Context) (*http.Request, error) {
 	return request, nil
 }
 
-func (p page) judge(response *http.Response, body string) error {
-	if !p.expects(response.StatusCode) {
+func (p request) checkResponse(response *http.Response, body string) error {
+	if !p.isExpectedStatus(response.StatusCode) {
 		return &probe.Failure{
 			Reason: fmt.Sprintf("%s %s: %s%s", p.Text("method"), p.Text("path"), response.Status, excerpt(body)),
-			Hint:   p.advice(response.StatusCode),
+			Hint:   p.hint(response.StatusCode),
 		}
 	}
-	if !p.expected(body) {
-		return &probe.Failure{Reason: fmt.Sprintf("%s %s: %s, but the body does not hold what is expected%s",
+	if !p.matchesBody(body) {
+		return &probe.Failure{Reason: fmt.Sprintf("%s %s: %s, but the body does not match expected_body%s",
 			p.Text("method"), p.Text("path"), response.Status, excerpt(body))}
 	}
 	return nil
 }
 
-func (p page) expects(status int) bool {
+func (p request) isExpectedStatus(status int) bool {
 	if codes := p.NumberList("expected_status"); len(codes) > 0 {
 		return slices.Contains(codes, status)
 	}
 	return status >= 200 && status < 400
 }
 
-// tryHTTPS is for a server that does not understand us.
-const tryHTTPS = `does it speak TLS? health_check.type = "https"`
+// tryHTTPSHint is for a server that does not understand HTTP.
+const tryHTTPSHint = `if the server speaks TLS, set health_check.type = "https"`
 
-func (p page) advice(status int) string {
+func (p request) hint(status int) string {
 	switch status {
 	case http.StatusBadRequest:
-		if p.secured == nil {
-			return tryHTTPS
+		if p.tlsConfig == nil {
+			return tryHTTPSHint
 		}
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return "health_check: headers can carry credentials, or name a path that needs none"
+		return "set credentials in health_check.headers, or use a health_check.path that needs none"
 	case http.StatusNotFound:
-		return "health_check: path"
+		return "check health_check.path"
 	case http.StatusMisdirectedRequest:
-		return "health_check: host"
+		return "check health_check.host"
 	}
 	return ""
 }
 
-// markup is what a page for people has around its words.
-var markup = sync.OnceValue(func() *regexp.Regexp {
+// markupPattern matches HTML tags, styles and scripts.
+var markupPattern = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`(?is)<(style|script)\b.*?</(style|script)\s*>|<[^>]*>`)
 })
 
-// excerpt is the first words of a body, for a message.
+// excerpt returns the first words of a body, for a message.
 func excerpt(body string) string {
 	const most = 80
 	if strings.HasPrefix(strings.TrimSpace(body), "<") {
-		body = markup().ReplaceAllString(body[:min(len(body), 16<<10)], " ")
+		body = markupPattern().ReplaceAllString(body[:min(len(body), 16<<10)], " ")
 	}
 	words := strings.Join(strings.Fields(body), " ")
 	if words == "" {
@@ -190,56 +190,56 @@ func excerpt(body string) string {
 	return ": " + words
 }
 
-func (p page) explain(ctx context.Context, err error) error {
+func (p request) explainError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("ask: %w", ctx.Err())
 	}
 	if strings.Contains(err.Error(), "malformed HTTP") {
 		failure := &probe.Failure{Reason: "the answer is not HTTP: " + err.Error(), Hint: "check remote_port"}
-		if p.secured == nil {
-			failure.Hint = tryHTTPS
+		if p.tlsConfig == nil {
+			failure.Hint = tryHTTPSHint
 		}
 		return failure
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("the far end closed the connection instead of answering")
+		return errors.New("the server closed the connection without answering")
 	}
-	return secure.Explain(err)
+	return secure.ExplainError(err)
 }
 
-func absolute(value any) error {
+func validatePath(value any) error {
 	if path := value.(string); !strings.HasPrefix(path, "/") || strings.ContainsAny(path, " \r\n") {
-		return errors.New(`must begin with "/" and hold no spaces`)
+		return errors.New(`must start with "/" and contain no spaces`)
 	}
 	if _, err := url.ParseRequestURI(value.(string)); err != nil {
-		return errors.New("is no path of a URL: % is written as %25")
+		return errors.New(`invalid URL path: write "%" as "%25"`)
 	}
 	return nil
 }
 
-func token(value any) error {
+func validateMethod(value any) error {
 	if _, err := http.NewRequest(value.(string), "http://localhost/", nil); err != nil {
-		return errors.New("is no method of HTTP")
+		return errors.New("invalid HTTP method")
 	}
 	return nil
 }
 
-func statuses(value any) error {
+func validateStatuses(value any) error {
 	for _, code := range value.([]int) {
 		if code < 100 || code > 599 {
-			return fmt.Errorf("%d is no status of HTTP: 100-599", code)
+			return fmt.Errorf("invalid HTTP status %d: must be 100-599", code)
 		}
 	}
 	return nil
 }
 
-func pattern(value any) error {
-	_, err := matcher(value.(string))
+func validateBody(value any) error {
+	_, err := newBodyMatcher(value.(string))
 	return err
 }
 
-// matcher is what a body must match: a text that it holds, or an expression between slashes.
-func matcher(expected string) (func(string) bool, error) {
+// newBodyMatcher returns a function that matches a body: it must contain the text, or match an expression between slashes.
+func newBodyMatcher(expected string) (func(string) bool, error) {
 	if len(expected) > 2 && strings.HasPrefix(expected, "/") && strings.HasSuffix(expected, "/") {
 		re, err := regexp.Compile(expected[1 : len(expected)-1])
 		if err != nil {

@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// path leads straight to an address.
+// path dials an address directly.
 type path string
 
 func (p path) Dial(ctx context.Context) (net.Conn, error) {
@@ -40,7 +40,7 @@ location = /who { return 200 "$request_method host=$http_host x=$http_x_tenant a
 location = /other { if ($host != "shop.test") { return 421; } return 200; }
 `
 
-func TestAPageThatAnswersIsWell(t *testing.T) {
+func TestCheck_SucceedsOnAnAnswer(t *testing.T) {
 	server := nginx.Start(t, pages)
 	for _, page := range []string{"/healthz", "/empty", "/moved"} {
 		if err := asking.Ask(t, HTTP, server.Addr, project.Settings{"path": page}); err != nil {
@@ -49,16 +49,16 @@ func TestAPageThatAnswersIsWell(t *testing.T) {
 	}
 }
 
-func TestAWrongStatusIsToldWithTheFirstWordsOfTheBody(t *testing.T) {
+func TestCheck_ReportsAWrongStatusWithTheBody(t *testing.T) {
 	server := nginx.Start(t, pages)
 	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/broken"}),
 		"GET /broken: 503 Service Temporarily Unavailable: database is away")
-	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/nowhere"}), "404 Not Found", "health_check: path")
+	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/nowhere"}), "404 Not Found", "check health_check.path")
 	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/forbidden"}), "403 Forbidden", "headers")
-	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/other"}), "421", "health_check: host")
+	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/other"}), "421", "check health_check.host")
 }
 
-func TestOnlyTheExpectedStatusIsWell(t *testing.T) {
+func TestCheck_AcceptsOnlyExpectedStatus(t *testing.T) {
 	server := nginx.Start(t, pages)
 	wanted := project.Settings{"path": "/broken", "expected_status": []int{500, 503}}
 	if err := asking.Ask(t, HTTP, server.Addr, wanted); err != nil {
@@ -68,7 +68,7 @@ func TestOnlyTheExpectedStatusIsWell(t *testing.T) {
 	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, wanted), "200 OK")
 }
 
-func TestCredentialsAreSentAndNotPrinted(t *testing.T) {
+func TestCheck_SendsCredentialsAndNeverPrintsThem(t *testing.T) {
 	server := nginx.Start(t, pages)
 	headers := map[string]string{"Authorization": "Bearer opensesame"}
 	if err := asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/private", "headers": headers}); err != nil {
@@ -76,13 +76,13 @@ func TestCredentialsAreSentAndNotPrinted(t *testing.T) {
 	}
 	headers["Authorization"] = "Bearer hunter2-hunter2"
 	err := asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/private", "headers": headers})
-	asking.Failed(t, err, "401 Unauthorized", "headers can carry credentials")
+	asking.Failed(t, err, "401 Unauthorized", "set credentials in health_check.headers")
 	if strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("the secret is in %q", err)
 	}
 }
 
-func TestWhatIsAskedForReachesTheServerAndNoProxy(t *testing.T) {
+func TestCheck_SendsTheConfiguredRequestWithoutProxy(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
 	t.Setenv("http_proxy", "http://127.0.0.1:1")
 	server := nginx.Start(t, pages)
@@ -98,7 +98,7 @@ func TestWhatIsAskedForReachesTheServerAndNoProxy(t *testing.T) {
 	}
 }
 
-func TestTheBodyMustHoldWhatIsExpected(t *testing.T) {
+func TestCheck_RequiresTheExpectedBody(t *testing.T) {
 	server := nginx.Start(t, pages)
 	for expected, well := range map[string]bool{"is well": true, `/^all\s+is (well|fine)/`: true, "/healthz": false, "/^is/": false} {
 		err := asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/healthz", "expected_body": expected})
@@ -106,24 +106,24 @@ func TestTheBodyMustHoldWhatIsExpected(t *testing.T) {
 			t.Errorf("%s: %v", expected, err)
 		}
 		if !well {
-			asking.Failed(t, err, "200 OK, but the body does not hold what is expected: all is well")
+			asking.Failed(t, err, "200 OK, but the body does not match expected_body: all is well")
 		}
 	}
 }
 
-func TestAnEndlessBodyIsReadNoFurtherThanItsFirstMegabyte(t *testing.T) {
+func TestCheck_ReadsAtMostOneMegabyteOfBody(t *testing.T) {
 	server := nginx.Start(t)
-	text := "early" + strings.Repeat(".", mostBody) + "late"
+	text := "early" + strings.Repeat(".", maxBodySize) + "late"
 	if err := os.WriteFile(filepath.Join(server.Root, "long"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/long", "expected_body": "early"}); err != nil {
 		t.Error(err)
 	}
-	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/long", "expected_body": "late"}), "does not hold")
+	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/long", "expected_body": "late"}), "does not match expected_body")
 }
 
-func TestACertificateIsVerifiedAndItsFaultIsNamed(t *testing.T) {
+func TestCheck_VerifiesCertificates(t *testing.T) {
 	trusted, stranger := authority.New(t), authority.New(t)
 	cert, key := trusted.Sign(authority.Leaf{Names: []string{"shop.test"}})
 	server := nginx.StartTLS(t, cert, key, `location = / { return 200 "sni=$ssl_server_name host=$host"; }`)
@@ -138,27 +138,27 @@ func TestACertificateIsVerifiedAndItsFaultIsNamed(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	const unknown = `signed by an unknown authority, "CN=test authority"`
+	const unknown = `signed by an unknown authority: "CN=test authority"`
 	asking.Failed(t, asking.Ask(t, HTTPS, server.Addr, nil), unknown, "ca_file", "tls_verify = false")
 	asking.Failed(t, asking.Ask(t, HTTPS, server.Addr, project.Settings{"ca_file": stranger.File}), unknown)
 	asking.Failed(t, asking.Ask(t, HTTPS, server.Addr, project.Settings{"ca_file": trusted.File, "host": "other.test"}),
 		"certificate is valid for shop.test, not other.test", "server_name")
 }
 
-func TestAnExpiredCertificateIsNamed(t *testing.T) {
+func TestCheck_ReportsAnExpiredCertificate(t *testing.T) {
 	ca := authority.New(t)
 	cert, key := ca.Sign(authority.Leaf{Expired: true})
 	server := nginx.StartTLS(t, cert, key, `return 200;`)
-	asking.Failed(t, asking.Ask(t, HTTPS, server.Addr, project.Settings{"ca_file": ca.File}), "certificate has expired", "renew it")
+	asking.Failed(t, asking.Ask(t, HTTPS, server.Addr, project.Settings{"ca_file": ca.File}), "certificate has expired", "renew the certificate")
 }
 
-func TestTheWrongOneOfTheTwoSchemesIsNamed(t *testing.T) {
+func TestCheck_ReportsTheWrongScheme(t *testing.T) {
 	cert, key := authority.New(t).Sign(authority.Leaf{})
 	asking.Failed(t, asking.Ask(t, HTTP, nginx.StartTLS(t, cert, key).Addr, nil), "plain HTTP request was sent to HTTPS port", `health_check.type = "https"`)
 	asking.Failed(t, asking.Ask(t, HTTPS, nginx.Start(t).Addr, nil), "does not speak TLS", `type = "http"`)
 }
 
-func TestAServerThatIsNotThereIsNoFailureOfItsOwn(t *testing.T) {
+func TestCheck_UnreachableServerIsNotAServiceFailure(t *testing.T) {
 	server := nginx.Start(t, pages)
 	server.Stop()
 	err := asking.Ask(t, HTTP, server.Addr, nil)
@@ -171,8 +171,8 @@ func TestAServerThatIsNotThereIsNoFailureOfItsOwn(t *testing.T) {
 	}
 }
 
-// silent accepts connections and holds what it is told until the client hangs up.
-func silent(t *testing.T, says string) string {
+// startSilentServer sends says on every connection, and keeps it open until the client closes it.
+func startSilentServer(t *testing.T, says string) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -197,8 +197,8 @@ func silent(t *testing.T, says string) string {
 	return ln.Addr().String()
 }
 
-func TestACheckEndsWithItsContextAndLeavesNothing(t *testing.T) {
-	for says, kind := range map[string]probe.Kind{
+func TestCheck_EndsWithItsContext(t *testing.T) {
+	for says, kind := range map[string]probe.Type{
 		"": HTTP, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf": HTTP, "\x16\x03\x01": HTTPS,
 	} {
 		ask, err := kind.New(project.Settings{"path": "/", "method": "GET"})
@@ -206,25 +206,25 @@ func TestACheckEndsWithItsContextAndLeavesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		if err := ask(ctx, path(silent(t, says))); !errors.Is(err, context.DeadlineExceeded) {
+		if err := ask(ctx, path(startSilentServer(t, says))); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%q: %v", says, err)
 		}
 		cancel()
 	}
 }
 
-func TestAnAnswerMayBeAnnounced(t *testing.T) {
-	addr := silent(t, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n")
+func TestCheck_AcceptsInformationalResponses(t *testing.T) {
+	addr := startSilentServer(t, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n")
 	if err := asking.Ask(t, HTTP, addr, nil); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestWhatIsNotHTTPIsNamed(t *testing.T) {
-	asking.Failed(t, asking.Ask(t, HTTP, silent(t, "220 mail.test ESMTP\r\n"), nil), "the answer is not HTTP", "mail.test")
+func TestCheck_ReportsAnAnswerThatIsNotHTTP(t *testing.T) {
+	asking.Failed(t, asking.Ask(t, HTTP, startSilentServer(t, "220 mail.test ESMTP\r\n"), nil), "the answer is not HTTP", "mail.test")
 }
 
-func TestKeysAreJudgedBeforeAnythingRuns(t *testing.T) {
+func TestKeys_AreValidatedWhenParsed(t *testing.T) {
 	for _, bad := range []struct {
 		name  string
 		value any
@@ -238,7 +238,7 @@ func TestKeysAreJudgedBeforeAnythingRuns(t *testing.T) {
 		{"headers", map[string]string{"X Y": "a"}},
 		{"headers", map[string]string{"X-Y": "opensesame\r\n"}},
 	} {
-		err := valid(t, HTTPS, bad.name, bad.value)
+		err := validateKey(t, HTTPS, bad.name, bad.value)
 		if err == nil || strings.Contains(err.Error(), "opensesame") {
 			t.Errorf("%s = %v: %v", bad.name, bad.value, err)
 		}
@@ -253,13 +253,13 @@ func TestKeysAreJudgedBeforeAnythingRuns(t *testing.T) {
 		{"expected_body", "/"},
 		{"headers", map[string]string{"Authorization": "Bearer x"}},
 	} {
-		if err := valid(t, HTTP, good.name, good.value); err != nil {
+		if err := validateKey(t, HTTP, good.name, good.value); err != nil {
 			t.Errorf("%s = %v: %v", good.name, good.value, err)
 		}
 	}
 }
 
-func valid(t *testing.T, kind probe.Kind, name string, value any) error {
+func validateKey(t *testing.T, kind probe.Type, name string, value any) error {
 	t.Helper()
 	for _, key := range kind.Keys {
 		if key.Name == name {

@@ -1,5 +1,5 @@
-// Package environ knows which variables a project has set in a shell, and how to take them back: a value is
-// restored only where it still is what we set, because everything else is the user's own.
+// Package environ sets a project's variables in an environment and restores the previous ones: a value is
+// restored only if it is still the one we set, because anything else is the user's own.
 package environ
 
 import (
@@ -14,13 +14,13 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Name is the one variable we export about ourselves: it carries the Diff into nested shells.
-const Name = "LOCALPORT_DIFF"
+// DiffVariable is the only variable that we export about ourselves: it passes the Diff to nested shells.
+const DiffVariable = "LOCALPORT_DIFF"
 
-// Env is an environment by name.
+// Env maps the names of an environment to their values.
 type Env map[string]string
 
-// Parse reads an environment as os.Environ gives it; of a name that stands twice the last counts, as in a shell.
+// Parse converts an environment from the form of os.Environ; of a repeated name the last value counts, as in a shell.
 func Parse(environ []string) Env {
 	env := make(Env, len(environ))
 	for _, entry := range environ {
@@ -31,7 +31,7 @@ func Parse(environ []string) Env {
 	return env
 }
 
-// List is the environment as os/exec wants it, sorted.
+// List returns the environment in the form of os.Environ, sorted.
 func (e Env) List() []string {
 	list := make([]string, 0, len(e))
 	for _, name := range slices.Sorted(maps.Keys(e)) {
@@ -46,15 +46,15 @@ func (e Env) Lookup(name string) (string, bool) {
 	return value, ok
 }
 
-// Diff is what one project did to an environment. The zero value is no project.
+// Diff holds the changes that one project made to an environment. The zero value means no project.
 type Diff struct {
-	Config string          `json:"config,omitempty"`
-	Vars   map[string]mark `json:"vars,omitempty"`
+	Config string                    `json:"config,omitempty"`
+	Vars   map[string]variableChange `json:"vars,omitempty"`
 }
 
-// mark is how one variable was changed. The value we set is kept as a hash: it is in the environment already, and a
+// variableChange is how one variable was changed. The value we set is kept as a hash: it is in the environment already, and a
 // secret need not be there twice.
-type mark struct {
+type variableChange struct {
 	Set  string  `json:"set"`
 	Prev *string `json:"prev,omitempty"` // nil: there was none
 }
@@ -64,10 +64,10 @@ func hash(value string) string {
 	return base64.RawStdEncoding.EncodeToString(sum[:9])
 }
 
-// Of is the Diff that env carries; the zero Diff if it carries none, or one that is not ours to read.
-func Of(env Env) Diff {
+// ReadDiff returns the Diff in env; the zero Diff if there is none, or an invalid one.
+func ReadDiff(env Env) Diff {
 	var d Diff
-	data, err := base64.RawStdEncoding.DecodeString(env[Name])
+	data, err := base64.RawStdEncoding.DecodeString(env[DiffVariable])
 	if err != nil || json.Unmarshal(data, &d) != nil {
 		return Diff{}
 	}
@@ -82,20 +82,20 @@ func (d Diff) encode() string {
 	return base64.RawStdEncoding.EncodeToString(data)
 }
 
-// ours reports whether env still holds what d set under name.
-func (d Diff) ours(env Env, name string) bool {
+// isUnchanged reports whether env still holds what d set under name.
+func (d Diff) isUnchanged(env Env, name string) bool {
 	value, ok := env[name]
 	return ok && hash(value) == d.Vars[name].Set
 }
 
-// Undo is env as it would be without the project that it is in: every value that still is ours taken back.
+// Undo returns env without the changes of its project: every value that is still the one we set is restored.
 func Undo(env Env) Env {
-	d := Of(env)
+	d := ReadDiff(env)
 	base := maps.Clone(env)
-	delete(base, Name)
+	delete(base, DiffVariable)
 	for name, m := range d.Vars {
 		switch {
-		case !d.ours(env, name):
+		case !d.isUnchanged(env, name):
 		case m.Prev == nil:
 			delete(base, name)
 		default:
@@ -105,36 +105,36 @@ func Undo(env Env) Env {
 	return base
 }
 
-// Enter is env with the variables of the project config set, and those of the project it was in taken back. A
-// variable of the same project that the user has changed or unset since stays as the user has it.
+// Enter returns env with the variables of the project config set, and those of the previous project undone. A
+// variable of the same project that the user has changed or unset stays as it is.
 func Enter(env Env, config string, want []project.Variable) Env {
-	was := Of(env)
+	was := ReadDiff(env)
 	next := Undo(env)
-	now := Diff{Config: config, Vars: make(map[string]mark, len(want))}
+	now := Diff{Config: config, Vars: make(map[string]variableChange, len(want))}
 	for _, pair := range want {
-		if m, had := was.Vars[pair.Name]; had && was.Config == config && !was.ours(env, pair.Name) {
+		if m, had := was.Vars[pair.Name]; had && was.Config == config && !was.isUnchanged(env, pair.Name) {
 			now.Vars[pair.Name] = m
 			continue
 		}
-		m := mark{Set: hash(pair.Value)}
+		m := variableChange{Set: hash(pair.Value)}
 		if prev, ok := next[pair.Name]; ok {
 			m.Prev = &prev
 		}
 		now.Vars[pair.Name] = m
 		next[pair.Name] = pair.Value
 	}
-	next[Name] = now.encode()
+	next[DiffVariable] = now.encode()
 	return next
 }
 
-// Change is one step from an environment to another.
+// Change is one difference between two environments.
 type Change struct {
 	Name  string
 	Value *string // nil: unset
 }
 
-// Changes are the steps from one environment to another, sorted by name.
-func Changes(from, to Env) []Change {
+// ListChanges returns the differences between two environments, sorted by name.
+func ListChanges(from, to Env) []Change {
 	var changes []Change
 	for name, value := range to {
 		if old, ok := from[name]; !ok || old != value {

@@ -17,12 +17,12 @@ func pairs(want map[string]string) []project.Variable {
 	return list
 }
 
-// drawEnv draws small environments over few names, so that they often meet.
+// drawEnv draws small environments over few names, so that they often overlap.
 func drawEnv(t *rapid.T, label string) Env {
 	return Env(rapid.MapOf(rapid.SampledFrom([]string{"A", "B", "C", "D"}), rapid.String()).Draw(t, label))
 }
 
-func TestLeavingGivesBackTheEnvironmentAsItWas(t *testing.T) {
+func TestUndo_RestoresTheEnvironment(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		before := drawEnv(t, "before")
 		inside := Enter(before, "/a", pairs(drawEnv(t, "first")))
@@ -34,7 +34,7 @@ func TestLeavingGivesBackTheEnvironmentAsItWas(t *testing.T) {
 	})
 }
 
-func TestAUsersOwnChangeSurvives(t *testing.T) {
+func TestEnter_KeepsTheUsersChanges(t *testing.T) {
 	before := Env{"HOST": "old"}
 	inside := Enter(before, "/a", []project.Variable{{Name: "HOST", Value: "ours"}, {Name: "PORT", Value: "1"}})
 	inside["HOST"] = "mine"
@@ -52,24 +52,24 @@ func TestAUsersOwnChangeSurvives(t *testing.T) {
 	}
 }
 
-func TestEnteringTwiceChangesNothing(t *testing.T) {
+func TestEnter_IsIdempotent(t *testing.T) {
 	once := Enter(Env{"X": "1"}, "/a", []project.Variable{{Name: "X", Value: "2"}})
 	twice := Enter(once, "/a", []project.Variable{{Name: "X", Value: "2"}})
-	if changes := Changes(once, twice); len(changes) != 0 {
+	if changes := ListChanges(once, twice); len(changes) != 0 {
 		t.Errorf("changes: %v", changes)
 	}
 }
 
-func TestTheDiffHoldsNoValueThatWeSet(t *testing.T) {
+func TestDiff_HoldsNoValueOfTheProject(t *testing.T) {
 	env := Enter(Env{}, "/a", []project.Variable{{Name: "PGPASSWORD", Value: "hunter2hunter2"}})
-	if d := Of(env); d.Vars["PGPASSWORD"].Set == "hunter2hunter2" {
+	if d := ReadDiff(env); d.Vars["PGPASSWORD"].Set == "hunter2hunter2" {
 		t.Error("the value stands in the diff")
 	}
 }
 
-func TestAForeignDiffIsNoDiff(t *testing.T) {
+func TestUndo_IgnoresAnInvalidDiff(t *testing.T) {
 	for _, value := range []string{"", "?", "e30", "bnVsbA", "WzFd"} {
-		env := Env{Name: value, "A": "1"}
+		env := Env{DiffVariable: value, "A": "1"}
 		if got := Undo(env); !maps.Equal(got, Env{"A": "1"}) {
 			t.Errorf("%q: %v", value, got)
 		}

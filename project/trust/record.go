@@ -20,64 +20,64 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// recordVersion is the format of a record. One of another version is foreign.
+// recordVersion is the version of the record format. A record of another version is unusable.
 const recordVersion = 1
 
-// maxAllowed is how many contents of one path stay allowed, the last allowed ones: a year of branches, not a log.
-const maxAllowed = 64
+// maxAllowedDigests is the number of digests kept for one path, the last allowed ones: enough for a year of branches.
+const maxAllowedDigests = 64
 
-// maxRecord bounds what is read of a record, far above what a whole one can take.
-const maxRecord = 64 << 10
+// maxRecordSize is the number of bytes read of a record; a complete one is far smaller.
+const maxRecordSize = 64 << 10
 
 // record is what is remembered about one config file.
 type record struct {
 	Version int      `json:"version"`
-	Path    string   `json:"path"`              // tells a record that was put in another's place
+	Path    string   `json:"path"`              // detects a record that was copied from another path
 	Allowed []string `json:"allowed,omitempty"` // digests, the oldest first
 	Denied  bool     `json:"denied,omitempty"`
 
-	foreign bool // something lies in its place that cannot be believed
+	isUnusable bool // its file exists and is damaged, or not private to this user
 }
 
 func (r *record) allow(digest string) {
 	r.Denied = false
 	r.Allowed = slices.DeleteFunc(r.Allowed, func(d string) bool { return d == digest })
 	r.Allowed = append(r.Allowed, digest)
-	r.Allowed = r.Allowed[max(0, len(r.Allowed)-maxAllowed):]
+	r.Allowed = r.Allowed[max(0, len(r.Allowed)-maxAllowedDigests):]
 }
 
-// file is where the record of a config file lies.
-func (s Store) file(path string) string {
+// recordPath returns the path of the record of a config file.
+func (s Store) recordPath(path string) string {
 	sum := sha256.Sum256([]byte(path))
 	return filepath.Join(s.Dir, hex.EncodeToString(sum[:])+".json")
 }
 
-// read is the record of the config file at path. One that is absent, torn or foreign is empty and so allows nothing;
+// readRecord returns the record of the config file at path. An absent or unusable record is empty, and so allows nothing;
 // an error is about the store as a whole.
-func (s Store) read(path string) (record, error) {
+func (s Store) readRecord(path string) (record, error) {
 	empty := record{Version: recordVersion, Path: path}
-	switch err := s.check(); {
+	switch err := s.checkDir(); {
 	case errors.Is(err, fs.ErrNotExist):
 		return empty, nil
 	case err != nil:
 		return empty, err
 	}
-	data, err := readOwn(s.file(path))
+	data, err := readPrivateFile(s.recordPath(path))
 	if errors.Is(err, fs.ErrNotExist) {
 		return empty, nil
 	}
 	var r record
 	if err != nil || json.Unmarshal(data, &r) != nil || r.Version != recordVersion || r.Path != path {
-		empty.foreign = true
+		empty.isUnusable = true
 		return empty, nil
 	}
 	return r, nil
 }
 
-var errForeign = errors.New("not a file of this user's alone")
+var errNotPrivate = errors.New("not a file of this user's alone")
 
-// readOwn reads a regular file that only this user can have written.
-func readOwn(path string) ([]byte, error) {
+// readPrivateFile reads a regular file that only this user can have written.
+func readPrivateFile(path string) ([]byte, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err
@@ -87,40 +87,40 @@ func readOwn(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() || !own(info) {
-		return nil, errForeign
+	if !info.Mode().IsRegular() || !isPrivate(info) {
+		return nil, errNotPrivate
 	}
-	return io.ReadAll(io.LimitReader(file, maxRecord))
+	return io.ReadAll(io.LimitReader(file, maxRecordSize))
 }
 
-// own reports whether a file is this user's and nobody else may write it.
-func own(info fs.FileInfo) bool { return mine(info) && info.Mode().Perm()&0o022 == 0 }
+// isPrivate reports whether a file belongs to this user and nobody else may write to it.
+func isPrivate(info fs.FileInfo) bool { return isOwnedByUser(info) && info.Mode().Perm()&0o022 == 0 }
 
-func mine(info fs.FileInfo) bool {
+func isOwnedByUser(info fs.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	return ok && int(stat.Uid) == os.Getuid()
 }
 
-// check says whether the store can be believed: whoever can write there can allow what he likes.
-func (s Store) check() error {
+// checkDir returns an error if anyone else can write to the store: they could allow any project.
+func (s Store) checkDir() error {
 	info, err := os.Lstat(s.Dir)
 	switch {
 	case err != nil:
 		return err
 	case !info.IsDir():
 		return fmt.Errorf("trust store %s: not a directory", s.Dir)
-	case !own(info):
+	case !isPrivate(info):
 		return fmt.Errorf("trust store %s: must be owned by you and not writable by others; run \"chmod 0700 %s\"", s.Dir, s.Dir)
 	}
 	return nil
 }
 
-// change replaces the record of path by what edit makes of it.
-func (s Store) change(path string, edit func(*record)) error {
+// updateRecord applies edit to the record of path, and writes it.
+func (s Store) updateRecord(path string, edit func(*record)) error {
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		return err
 	}
-	if err := s.check(); err != nil {
+	if err := s.checkDir(); err != nil {
 		return err
 	}
 	unlock, err := s.lock()
@@ -128,7 +128,7 @@ func (s Store) change(path string, edit func(*record)) error {
 		return err
 	}
 	defer unlock()
-	r, err := s.read(path)
+	r, err := s.readRecord(path)
 	if err != nil {
 		return err
 	}
@@ -137,13 +137,13 @@ func (s Store) change(path string, edit func(*record)) error {
 	if err != nil {
 		return err
 	}
-	return renameio.WriteFile(s.file(path), append(data, '\n'), 0o600, renameio.WithStaticPermissions(0o600), renameio.WithTempDir(s.Dir))
+	return renameio.WriteFile(s.recordPath(path), append(data, '\n'), 0o600, renameio.WithStaticPermissions(0o600), renameio.WithTempDir(s.Dir))
 }
 
-// maxLockWait is how long another process may take over one change, which is some milliseconds when all is well.
+// maxLockWait is how long to wait for another process to finish its change, which normally takes some milliseconds.
 const maxLockWait = 2 * time.Second
 
-// lock keeps two processes from changing the same record at once. The lock file stays for good.
+// lock keeps two processes from changing the same record at once. The lock file is never removed.
 func (s Store) lock() (unlock func(), err error) {
 	file, err := os.OpenFile(filepath.Join(s.Dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -160,7 +160,7 @@ func (s Store) lock() (unlock func(), err error) {
 			_ = file.Close()
 			return nil, fmt.Errorf("lock %s: %w", file.Name(), err)
 		}
-		if !wait.Sleep(ctx, 5*time.Millisecond) { // flock cannot be waited for with a deadline
+		if !wait.Sleep(ctx, 5*time.Millisecond) { // a blocking flock has no deadline
 			_ = file.Close()
 			return nil, fmt.Errorf("lock %s: held by another process", file.Name())
 		}

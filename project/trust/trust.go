@@ -1,5 +1,5 @@
-// Package trust remembers which projects the user has allowed, and with which bytes. A project acts on what its files
-// say, so none does anything before its user has said that these files may.
+// Package trust records which projects the user has allowed, and with which contents. A project runs what its files
+// say, so it does nothing before the user has allowed exactly these files.
 package trust
 
 import (
@@ -8,13 +8,13 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Verdict is what the user has said about a project.
+// Verdict is the user's decision about a project.
 type Verdict int
 
 // The verdicts. Only Allowed lets a project act.
 const (
 	Unknown Verdict = iota // nothing about this path
-	Changed                // it has been allowed, but not with these bytes
+	Changed                // it has been allowed, but with other contents
 	Allowed
 	Denied
 )
@@ -31,22 +31,22 @@ func (v Verdict) String() string {
 	return "unknown"
 }
 
-// Store is where the answers are kept: one file for each config file ever asked about.
+// Store keeps the decisions: one file for each config file that was allowed or denied.
 type Store struct {
-	Dir string // $XDG_DATA_HOME/localport/trust; made when something is first remembered
+	Dir string // $XDG_DATA_HOME/localport/trust; created by the first decision
 }
 
-// Ask says whether f may act, and returns the files that would: f itself or, in a linked git worktree without a .env,
-// f with the .env of the main checkout. It reads only, starts nothing, and answers Allowed also for a worktree whose
-// files another allowed checkout of its repository has byte for byte. Where it cannot tell, the verdict is Unknown and
+// Ask returns whether f is allowed, and the files that count: f itself or, in a linked git worktree without a .env,
+// f with the .env of the main checkout. It only reads, starts no process, and returns Allowed also for a worktree whose
+// files are identical to those of another allowed checkout of its repository. If it cannot tell, the verdict is Unknown and
 // the error says why.
 func (s Store) Ask(f *project.Files) (Verdict, *project.Files, error) {
-	tree, linked := linkedWorktree(f.Root)
-	acting, err := inTree(f, tree, linked)
+	tree, linked := findLinkedWorktree(f.Root)
+	acting, err := withMainDotEnv(f, tree, linked)
 	if err != nil {
 		return Unknown, f, err
 	}
-	own, err := s.read(f.Path)
+	own, err := s.readRecord(f.Path)
 	if err != nil {
 		return Unknown, acting, err
 	}
@@ -55,7 +55,7 @@ func (s Store) Ask(f *project.Files) (Verdict, *project.Files, error) {
 		return Denied, acting, nil
 	case slices.Contains(own.Allowed, digest):
 		return Allowed, acting, nil
-	case linked && !own.foreign && s.allowedElsewhere(tree, f.Path, digest):
+	case linked && !own.isUnusable && s.allowedElsewhere(tree, f.Path, digest):
 		return Allowed, acting, nil
 	case len(own.Allowed) > 0:
 		return Changed, acting, nil
@@ -63,33 +63,33 @@ func (s Store) Ask(f *project.Files) (Verdict, *project.Files, error) {
 	return Unknown, acting, nil
 }
 
-// Allow remembers that the user lets f act, as Ask would return it. What was allowed before at the same path stays so:
-// switching git branches and back asks nothing. A denial is forgotten.
+// Allow records that f is allowed, with the files that Ask returns. Contents that were allowed before stay allowed:
+// switching git branches and back needs no new decision. A denial is removed.
 func (s Store) Allow(f *project.Files) error {
-	tree, linked := linkedWorktree(f.Root)
-	acting, err := inTree(f, tree, linked)
+	tree, linked := findLinkedWorktree(f.Root)
+	acting, err := withMainDotEnv(f, tree, linked)
 	if err != nil {
 		return err
 	}
-	return s.change(f.Path, func(r *record) { r.allow(acting.Digest()) })
+	return s.updateRecord(f.Path, func(r *record) { r.allow(acting.Digest()) })
 }
 
-// Deny remembers that the user lets f act with no bytes at all, and forgets what was allowed before.
+// Deny records that f is denied whatever its contents, and removes what was allowed before.
 func (s Store) Deny(f *project.Files) error {
-	return s.change(f.Path, func(r *record) { r.Allowed, r.Denied = nil, true })
+	return s.updateRecord(f.Path, func(r *record) { r.Allowed, r.Denied = nil, true })
 }
 
-// inTree is f as it acts in the worktree that it lies in.
-func inTree(f *project.Files, tree worktree, linked bool) (*project.Files, error) {
+// withMainDotEnv returns f or, in a linked worktree without a .env, f with the .env of the main checkout.
+func withMainDotEnv(f *project.Files, tree worktree, linked bool) (*project.Files, error) {
 	if !linked || f.DotEnv != nil {
 		return f, nil
 	}
-	main, ok := tree.main()
+	main, ok := tree.mainCheckout()
 	if !ok {
 		return f, nil
 	}
 	acting := *f
-	if err := acting.LoadDotEnv(main.at(tree.relative)); err != nil {
+	if err := acting.LoadDotEnv(main.subdirectory(tree.relative)); err != nil {
 		return nil, err
 	}
 	if acting.DotEnv == nil {
@@ -98,14 +98,14 @@ func inTree(f *project.Files, tree worktree, linked bool) (*project.Files, error
 	return &acting, nil
 }
 
-// allowedElsewhere reports whether another checkout of the tree's repository is allowed with these very bytes.
+// allowedElsewhere reports whether another checkout of the tree's repository is allowed with the same digest.
 func (s Store) allowedElsewhere(tree worktree, path, digest string) bool {
-	for _, other := range tree.others() {
-		candidate, ok := other.file(tree.relative, path)
+	for _, other := range tree.otherCheckouts() {
+		candidate, ok := other.configPath(tree.relative, path)
 		if !ok {
 			continue
 		}
-		if r, err := s.read(candidate); err == nil && !r.Denied && slices.Contains(r.Allowed, digest) {
+		if r, err := s.readRecord(candidate); err == nil && !r.Denied && slices.Contains(r.Allowed, digest) {
 			return true
 		}
 	}

@@ -25,10 +25,10 @@ connection = { host = "h", key_file = "id" }
 
 func newStore(t *testing.T) Store {
 	t.Helper()
-	return Store{Dir: filepath.Join(physical(t, t.TempDir()), "data", "trust")}
+	return Store{Dir: filepath.Join(resolveLinks(t, t.TempDir()), "data", "trust")}
 }
 
-func physical(t *testing.T, dir string) string {
+func resolveLinks(t *testing.T, dir string) string {
 	t.Helper()
 	real, err := filepath.EvalSymlinks(dir)
 	must(t, err)
@@ -50,52 +50,52 @@ func write(t *testing.T, path, text string) {
 
 func newProject(t *testing.T) string {
 	t.Helper()
-	root := physical(t, t.TempDir())
+	root := resolveLinks(t, t.TempDir())
 	write(t, filepath.Join(root, project.ConfigName), config)
 	return root
 }
 
-func files(t *testing.T, root string) *project.Files {
+func readFiles(t *testing.T, root string) *project.Files {
 	t.Helper()
 	f, err := project.Read(root)
 	must(t, err)
 	return f
 }
 
-func ask(t *testing.T, s Store, root string) Verdict {
+func askVerdict(t *testing.T, s Store, root string) Verdict {
 	t.Helper()
-	verdict, _, err := s.Ask(files(t, root))
+	verdict, _, err := s.Ask(readFiles(t, root))
 	must(t, err)
 	return verdict
 }
 
 func wantVerdict(t *testing.T, s Store, root string, want Verdict) {
 	t.Helper()
-	if got := ask(t, s, root); got != want {
+	if got := askVerdict(t, s, root); got != want {
 		t.Errorf("%s: %s, want %s", root, got, want)
 	}
 }
 
-func TestNothingIsAllowedUnasked(t *testing.T) {
+func TestStore_AllowsNothingByDefault(t *testing.T) {
 	s, root := newStore(t), newProject(t)
 	wantVerdict(t, s, root, Unknown)
 	if _, err := os.Stat(s.Dir); err == nil {
 		t.Error("asking made the store")
 	}
-	must(t, s.Allow(files(t, root)))
+	must(t, s.Allow(readFiles(t, root)))
 	wantVerdict(t, s, root, Allowed)
 	wantVerdict(t, s, newProject(t), Unknown) // the same bytes elsewhere
-	must(t, s.Deny(files(t, root)))
+	must(t, s.Deny(readFiles(t, root)))
 	wantVerdict(t, s, root, Denied)
 	write(t, filepath.Join(root, project.ConfigName), config+"\n")
 	wantVerdict(t, s, root, Denied)
-	must(t, s.Allow(files(t, root)))
+	must(t, s.Allow(readFiles(t, root)))
 	wantVerdict(t, s, root, Allowed)
 	write(t, filepath.Join(root, project.ConfigName), config)
 	wantVerdict(t, s, root, Changed) // the denial forgot what was allowed before it
 }
 
-func TestAnyChangedByteAsksAgain(t *testing.T) {
+func TestStore_AnyChangedByteNeedsAllowance(t *testing.T) {
 	for _, name := range []string{project.ConfigName, project.LocalName, project.EnvName, "id"} {
 		t.Run(name, func(t *testing.T) {
 			s, root := newStore(t), newProject(t)
@@ -103,18 +103,18 @@ func TestAnyChangedByteAsksAgain(t *testing.T) {
 			absent := name != project.ConfigName
 			text := config
 			if absent {
-				must(t, s.Allow(files(t, root)))
+				must(t, s.Allow(readFiles(t, root)))
 				text = "# a\n"
 				write(t, path, "")
 				wantVerdict(t, s, root, Changed)
 				write(t, path, text)
 			}
-			must(t, s.Allow(files(t, root)))
+			must(t, s.Allow(readFiles(t, root)))
 			for i := range text {
 				changed := []byte(text)
 				changed[i] ^= 1
 				write(t, path, string(changed))
-				if got := ask(t, s, root); got != Changed {
+				if got := askVerdict(t, s, root); got != Changed {
 					t.Fatalf("byte %d: %s", i, got)
 				}
 			}
@@ -128,32 +128,32 @@ func TestAnyChangedByteAsksAgain(t *testing.T) {
 	}
 }
 
-func TestAFileThatVanishesAsksAgain(t *testing.T) {
+func TestStore_ARemovedFileNeedsAllowance(t *testing.T) {
 	for _, name := range []string{project.LocalName, project.EnvName, "id"} {
 		s, root := newStore(t), newProject(t)
 		write(t, filepath.Join(root, name), "")
-		must(t, s.Allow(files(t, root)))
+		must(t, s.Allow(readFiles(t, root)))
 		must(t, os.Remove(filepath.Join(root, name)))
 		wantVerdict(t, s, root, Changed)
 	}
 }
 
-func TestSwitchingBranchesBackAndForthAsksNothing(t *testing.T) {
+func TestStore_RemembersEarlierContents(t *testing.T) {
 	s, root := newStore(t), newProject(t)
 	branch := func(n int) { write(t, filepath.Join(root, project.EnvName), "A="+strconv.Itoa(n)) }
-	for n := range maxAllowed + 1 {
+	for n := range maxAllowedDigests + 1 {
 		branch(n)
-		must(t, s.Allow(files(t, root)))
+		must(t, s.Allow(readFiles(t, root)))
 	}
-	for n, want := range map[int]Verdict{0: Changed, 1: Allowed, maxAllowed: Allowed} { // a bounded memory: the oldest goes
+	for n, want := range map[int]Verdict{0: Changed, 1: Allowed, maxAllowedDigests: Allowed} { // a bounded memory: the oldest goes
 		branch(n)
 		wantVerdict(t, s, root, want)
 	}
 }
 
-func TestTheStoreIsTheUsersAlone(t *testing.T) {
+func TestStore_IsPrivateToTheUser(t *testing.T) {
 	s, root := newStore(t), newProject(t)
-	must(t, s.Allow(files(t, root)))
+	must(t, s.Allow(readFiles(t, root)))
 	must(t, filepath.WalkDir(filepath.Dir(s.Dir), func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -170,11 +170,11 @@ func TestTheStoreIsTheUsersAlone(t *testing.T) {
 	}))
 	for _, mode := range []fs.FileMode{0o770, 0o702} {
 		must(t, os.Chmod(s.Dir, mode))
-		verdict, _, err := s.Ask(files(t, root))
+		verdict, _, err := s.Ask(readFiles(t, root))
 		if verdict != Unknown || err == nil || !strings.Contains(err.Error(), s.Dir) {
 			t.Errorf("mode %v: %s, %v", mode, verdict, err)
 		}
-		if s.Allow(files(t, root)) == nil || s.Deny(files(t, root)) == nil {
+		if s.Allow(readFiles(t, root)) == nil || s.Deny(readFiles(t, root)) == nil {
 			t.Errorf("mode %v: written", mode)
 		}
 	}
@@ -182,39 +182,39 @@ func TestTheStoreIsTheUsersAlone(t *testing.T) {
 	wantVerdict(t, s, root, Allowed)
 	if os.Getuid() == 0 {
 		must(t, os.Chown(s.Dir, 1234, -1))
-		if verdict, _, err := s.Ask(files(t, root)); verdict != Unknown || err == nil {
+		if verdict, _, err := s.Ask(readFiles(t, root)); verdict != Unknown || err == nil {
 			t.Errorf("another user's store: %s, %v", verdict, err)
 		}
 	}
 }
 
-func TestALinkIsNoStore(t *testing.T) {
+func TestStore_RejectsASymbolicLink(t *testing.T) {
 	s, root := newStore(t), newProject(t)
-	must(t, s.Allow(files(t, root)))
+	must(t, s.Allow(readFiles(t, root)))
 	link := Store{Dir: filepath.Join(t.TempDir(), "trust")}
 	must(t, os.Symlink(s.Dir, link.Dir))
-	if verdict, _, err := link.Ask(files(t, root)); verdict != Unknown || err == nil {
+	if verdict, _, err := link.Ask(readFiles(t, root)); verdict != Unknown || err == nil {
 		t.Errorf("%s, %v", verdict, err)
 	}
 }
 
-func TestATornOrForeignRecordAllowsNothing(t *testing.T) {
+func TestStore_UnusableRecordAllowsNothing(t *testing.T) {
 	s, root, other := newStore(t), newProject(t), newProject(t)
-	must(t, s.Allow(files(t, root)))
-	record := s.file(filepath.Join(root, project.ConfigName))
+	must(t, s.Allow(readFiles(t, root)))
+	record := s.recordPath(filepath.Join(root, project.ConfigName))
 	whole, err := os.ReadFile(record)
 	must(t, err)
 	for n := range len(whole) - 2 { // without its last line feed a record is whole
 		write(t, record, string(whole[:n]))
-		if got := ask(t, s, root); got != Unknown {
+		if got := askVerdict(t, s, root); got != Unknown {
 			t.Fatalf("torn after %d bytes: %s", n, got)
 		}
 	}
-	for _, foreign := range []string{"null", "[]", `{"version":2}`, "\x00", strings.Repeat("[", maxRecord)} {
+	for _, foreign := range []string{"null", "[]", `{"version":2}`, "\x00", strings.Repeat("[", maxRecordSize)} {
 		write(t, record, foreign)
 		wantVerdict(t, s, root, Unknown)
 	}
-	write(t, s.file(filepath.Join(other, project.ConfigName)), string(whole))
+	write(t, s.recordPath(filepath.Join(other, project.ConfigName)), string(whole))
 	wantVerdict(t, s, other, Unknown) // another project's record
 	write(t, record, string(whole))
 	must(t, os.Chmod(record, 0o620))
@@ -223,23 +223,23 @@ func TestATornOrForeignRecordAllowsNothing(t *testing.T) {
 	must(t, os.Mkdir(record, 0o700))
 	wantVerdict(t, s, root, Unknown)
 	must(t, os.Remove(record))
-	must(t, s.Allow(files(t, root)))
+	must(t, s.Allow(readFiles(t, root)))
 	wantVerdict(t, s, root, Allowed)
 }
 
-func TestAllowHealsATornRecord(t *testing.T) {
+func TestStore_AllowReplacesAnUnusableRecord(t *testing.T) {
 	s, root := newStore(t), newProject(t)
-	must(t, s.Allow(files(t, root)))
-	write(t, s.file(filepath.Join(root, project.ConfigName)), "{")
-	must(t, s.Allow(files(t, root)))
+	must(t, s.Allow(readFiles(t, root)))
+	write(t, s.recordPath(filepath.Join(root, project.ConfigName)), "{")
+	must(t, s.Allow(readFiles(t, root)))
 	wantVerdict(t, s, root, Allowed)
 }
 
-func TestAllowsAtTheSameInstantAreAllRemembered(t *testing.T) {
+func TestStore_ConcurrentAllowsAreAllRecorded(t *testing.T) {
 	s, root := newStore(t), newProject(t)
 	var all []*project.Files
 	for n := range 16 {
-		f := files(t, root)
+		f := readFiles(t, root)
 		f.DotEnv = []byte(strconv.Itoa(n))
 		all = append(all, f)
 	}
@@ -259,11 +259,11 @@ func TestAllowsAtTheSameInstantAreAllRemembered(t *testing.T) {
 	}
 }
 
-func TestAnotherConfigOfTheSameDirectoryIsAnotherQuestion(t *testing.T) {
+func TestStore_KeepsConfigsOfOneDirectoryApart(t *testing.T) {
 	s, root := newStore(t), newProject(t)
 	other := filepath.Join(root, "other.toml")
 	write(t, other, config)
-	must(t, s.Allow(files(t, root)))
+	must(t, s.Allow(readFiles(t, root)))
 	f, err := project.ReadFile(other)
 	must(t, err)
 	if verdict, _, err := s.Ask(f); verdict != Unknown || err != nil {

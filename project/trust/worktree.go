@@ -16,9 +16,9 @@ import (
 
 // checkout is one working tree of a repository.
 type checkout struct {
-	top    string // the directory that holds .git
-	common string // the repository
-	entry  string // of a linked worktree, common/worktrees/NAME; empty: the main checkout
+	top      string // the directory that holds .git
+	gitDir   string // of the repository, as git's $GIT_COMMON_DIR
+	adminDir string // of a linked worktree: gitDir/worktrees/NAME; empty: the main checkout
 }
 
 // worktree is a linked worktree, seen from a directory in it.
@@ -27,9 +27,9 @@ type worktree struct {
 	relative string // of that directory
 }
 
-// linkedWorktree is the linked worktree that dir, which is physical, lies in; false if it lies in none, or in one that
+// findLinkedWorktree returns the linked worktree that contains dir, a physical path; false if there is none, or one that
 // its repository does not know.
-func linkedWorktree(dir string) (worktree, bool) {
+func findLinkedWorktree(dir string) (worktree, bool) {
 	for top := dir; ; top = filepath.Dir(top) {
 		if _, err := os.Lstat(filepath.Join(top, ".git")); err != nil {
 			if !errors.Is(err, fs.ErrNotExist) || top == filepath.Dir(top) {
@@ -37,105 +37,105 @@ func linkedWorktree(dir string) (worktree, bool) {
 			}
 			continue
 		}
-		c, ok := checkoutAt(top)
+		c, ok := readCheckout(top)
 		relative, err := filepath.Rel(top, dir)
-		return worktree{c, relative}, ok && c.entry != "" && err == nil
+		return worktree{c, relative}, ok && c.adminDir != "" && err == nil
 	}
 }
 
-// checkoutAt is the checkout whose .git lies in top; false if it is none, or if both ends do not agree.
-func checkoutAt(top string) (checkout, bool) {
+// readCheckout returns the checkout whose .git is in top; false if there is none, or if worktree and repository do not refer to each other.
+func readCheckout(top string) (checkout, bool) {
 	git := filepath.Join(top, ".git")
 	info, err := os.Lstat(git)
 	switch {
 	case err != nil:
 		return checkout{}, false
 	case info.IsDir():
-		return checkout{top: top, common: git}, ownRepository(git)
-	case !info.Mode().IsRegular(), !mine(info):
+		return checkout{top: top, gitDir: git}, isOwnRepository(git)
+	case !info.Mode().IsRegular(), !isOwnedByUser(info):
 		return checkout{}, false
 	}
-	entry, ok := pointer(git, "gitdir: ")
+	entry, ok := resolvePointer(git, "gitdir: ")
 	if !ok {
 		return checkout{}, false
 	}
-	c := checkout{top: top, entry: entry, common: filepath.Dir(filepath.Dir(entry))}
-	return c, ownRepository(c.common) && c.listed()
+	c := checkout{top: top, adminDir: entry, gitDir: filepath.Dir(filepath.Dir(entry))}
+	return c, isOwnRepository(c.gitDir) && c.isListed()
 }
 
-// listed reports whether the repository lists the linked worktree: the entry lies among its worktrees, leads back to
+// isListed reports whether the repository lists the linked worktree: adminDir is among its worktrees, refers back to
 // it, and names the worktree's own .git.
-func (c checkout) listed() bool {
-	if filepath.Dir(c.entry) != filepath.Join(c.common, "worktrees") {
+func (c checkout) isListed() bool {
+	if filepath.Dir(c.adminDir) != filepath.Join(c.gitDir, "worktrees") {
 		return false
 	}
-	common, ok := pointer(filepath.Join(c.entry, "commondir"), "")
-	if !ok || common != c.common {
+	common, ok := resolvePointer(filepath.Join(c.adminDir, "commondir"), "")
+	if !ok || common != c.gitDir {
 		return false
 	}
-	named, ok := target(filepath.Join(c.entry, "gitdir"), "")
+	named, ok := readPointer(filepath.Join(c.adminDir, "gitdir"), "")
 	return ok && samePath(named, filepath.Join(c.top, ".git"))
 }
 
-// main is the main checkout of the tree's repository; false if it has none, as a bare one has not.
-func (w worktree) main() (checkout, bool) {
-	if filepath.Base(w.common) != ".git" {
+// mainCheckout returns the main checkout of the tree's repository; false if it has none, like a bare repository.
+func (w worktree) mainCheckout() (checkout, bool) {
+	if filepath.Base(w.gitDir) != ".git" {
 		return checkout{}, false
 	}
-	c, ok := checkoutAt(filepath.Dir(w.common))
-	return c, ok && c.common == w.common && c.entry == ""
+	c, ok := readCheckout(filepath.Dir(w.gitDir))
+	return c, ok && c.gitDir == w.gitDir && c.adminDir == ""
 }
 
-// others are the repository's other checkouts, each of which leads back to the repository itself.
-func (w worktree) others() []checkout {
+// otherCheckouts returns the other checkouts of the repository, each of which refers back to it.
+func (w worktree) otherCheckouts() []checkout {
 	var found []checkout
-	if main, ok := w.main(); ok {
+	if main, ok := w.mainCheckout(); ok {
 		found = append(found, main)
 	}
-	entries, err := os.ReadDir(filepath.Join(w.common, "worktrees"))
+	entries, err := os.ReadDir(filepath.Join(w.gitDir, "worktrees"))
 	if err != nil {
 		return found
 	}
 	for _, e := range entries {
-		entry := filepath.Join(w.common, "worktrees", e.Name())
-		git, ok := target(filepath.Join(entry, "gitdir"), "")
-		if !ok || entry == w.entry || filepath.Base(git) != ".git" {
+		entry := filepath.Join(w.gitDir, "worktrees", e.Name())
+		git, ok := readPointer(filepath.Join(entry, "gitdir"), "")
+		if !ok || entry == w.adminDir || filepath.Base(git) != ".git" {
 			continue
 		}
 		top, err := filepath.EvalSymlinks(filepath.Dir(git))
 		if err != nil {
 			continue
 		}
-		if c, ok := checkoutAt(top); ok && c.entry == entry && c.common == w.common {
+		if c, ok := readCheckout(top); ok && c.adminDir == entry && c.gitDir == w.gitDir {
 			found = append(found, c)
 		}
 	}
 	return found
 }
 
-// at is a directory of the checkout.
-func (c checkout) at(relative string) string { return filepath.Join(c.top, relative) }
+// subdirectory returns a directory of the checkout.
+func (c checkout) subdirectory(relative string) string { return filepath.Join(c.top, relative) }
 
-// file is the config file of the checkout that stands where path stands in another one. It is false where a symbolic
-// link stands in between, which may lead out of the checkout.
-func (c checkout) file(relative, path string) (string, bool) {
-	dir := c.at(relative)
+// configPath returns the config file of the checkout at the place of path in another one. It returns false if a symbolic
+// link is on the way, which may lead out of the checkout.
+func (c checkout) configPath(relative, path string) (string, bool) {
+	dir := c.subdirectory(relative)
 	real, err := filepath.EvalSymlinks(dir)
 	return filepath.Join(dir, filepath.Base(path)), err == nil && real == dir
 }
 
-// maxPointer is far more than a path takes.
-const maxPointer = 16 << 10
+// maxPointerSize is more than the length of any path.
+const maxPointerSize = 16 << 10
 
-// target is the path that one of git's pointer files holds after prefix, made absolute.
-func target(file, prefix string) (string, bool) {
+// readPointer returns the path after prefix in one of git's pointer files (gitrepository-layout(5)), made absolute.
+func readPointer(file, prefix string) (string, bool) {
 	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
 	if err != nil {
 		return "", false
 	}
 	defer f.Close() //nolint:errcheck // nothing was written
 	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() || info.Size() > maxPointer {
+	if err != nil || !info.Mode().IsRegular() || info.Size() > maxPointerSize {
 		return "", false
 	}
 	var buffer bytes.Buffer
@@ -152,9 +152,9 @@ func target(file, prefix string) (string, bool) {
 	return filepath.Clean(path), true
 }
 
-// pointer is target without symbolic links; false if nothing is there.
-func pointer(file, prefix string) (string, bool) {
-	path, ok := target(file, prefix)
+// resolvePointer is readPointer without symbolic links; false if the path does not exist.
+func resolvePointer(file, prefix string) (string, bool) {
+	path, ok := readPointer(file, prefix)
 	if !ok {
 		return "", false
 	}
@@ -169,9 +169,9 @@ func samePath(a, b string) bool {
 	return errA == nil && errB == nil && dirA == dirB && filepath.Base(a) == filepath.Base(b)
 }
 
-// ownRepository reports whether a repository belongs to this user. git too refuses another user's, who could list what he
-// likes.
-func ownRepository(dir string) bool {
+// isOwnRepository reports whether a repository belongs to this user. Another user's could list any worktree; git refuses it
+// too (safe.directory).
+func isOwnRepository(dir string) bool {
 	info, err := os.Stat(dir)
-	return err == nil && info.IsDir() && mine(info)
+	return err == nil && info.IsDir() && isOwnedByUser(info)
 }

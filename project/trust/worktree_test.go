@@ -34,7 +34,7 @@ type repository struct {
 
 func newRepository(t *testing.T) repository {
 	t.Helper()
-	top := physical(t, t.TempDir())
+	top := resolveLinks(t, t.TempDir())
 	r := repository{top: top, main: filepath.Join(top, "main"), linked: filepath.Join(top, "linked"), store: newStore(t)}
 	write(t, filepath.Join(r.main, project.ConfigName), config)
 	write(t, filepath.Join(r.main, "sub", project.ConfigName), config+"# sub\n")
@@ -48,10 +48,10 @@ func newRepository(t *testing.T) repository {
 
 func (r repository) allow(t *testing.T, root string) {
 	t.Helper()
-	must(t, r.store.Allow(files(t, root)))
+	must(t, r.store.Allow(readFiles(t, root)))
 }
 
-func TestALinkedWorktreeOfAnAllowedCheckoutIsAllowed(t *testing.T) {
+func TestWorktree_OfAnAllowedCheckoutIsAllowed(t *testing.T) {
 	r := newRepository(t)
 	wantVerdict(t, r.store, r.linked, Unknown)
 	r.allow(t, r.main)
@@ -66,7 +66,7 @@ func TestALinkedWorktreeOfAnAllowedCheckoutIsAllowed(t *testing.T) {
 	wantVerdict(t, r.store, r.linked, Unknown)
 }
 
-func TestAllowingALinkedWorktreeAllowsItsSiblingsButNotTheMainCheckout(t *testing.T) {
+func TestWorktree_AllowsSiblingsButNotTheMainCheckout(t *testing.T) {
 	r := newRepository(t)
 	second := filepath.Join(r.top, "second")
 	git(t, r.main, "worktree", "add", "-q", second)
@@ -75,32 +75,32 @@ func TestAllowingALinkedWorktreeAllowsItsSiblingsButNotTheMainCheckout(t *testin
 	wantVerdict(t, r.store, r.main, Unknown)
 }
 
-func TestADeniedWorktreeStaysDenied(t *testing.T) {
+func TestWorktree_DeniedStaysDenied(t *testing.T) {
 	r := newRepository(t)
 	r.allow(t, r.main)
-	must(t, r.store.Deny(files(t, r.linked)))
+	must(t, r.store.Deny(readFiles(t, r.linked)))
 	wantVerdict(t, r.store, r.linked, Denied)
-	write(t, r.store.file(filepath.Join(r.linked, project.ConfigName)), "torn")
+	write(t, r.store.recordPath(filepath.Join(r.linked, project.ConfigName)), "torn")
 	wantVerdict(t, r.store, r.linked, Unknown)
 }
 
-func TestADeniedCheckoutVouchesForNone(t *testing.T) {
+func TestWorktree_OfADeniedCheckoutIsUnknown(t *testing.T) {
 	r := newRepository(t)
 	r.allow(t, r.main)
-	must(t, r.store.Deny(files(t, r.main)))
+	must(t, r.store.Deny(readFiles(t, r.main)))
 	wantVerdict(t, r.store, r.linked, Unknown)
 }
 
-func TestTheMainCheckoutsEnvServesItsWorktrees(t *testing.T) {
+func TestWorktree_UsesTheMainCheckoutsDotEnv(t *testing.T) {
 	r := newRepository(t)
 	write(t, filepath.Join(r.main, project.EnvName), "A=1")
 	r.allow(t, r.main)
-	verdict, acting, err := r.store.Ask(files(t, r.linked))
+	verdict, acting, err := r.store.Ask(readFiles(t, r.linked))
 	if verdict != Allowed || err != nil || string(acting.DotEnv) != "A=1" || acting.Root != r.linked ||
 		acting.DotEnvPath != filepath.Join(r.main, project.EnvName) {
 		t.Errorf("%s, %+v, %v", verdict, acting, err)
 	}
-	if f := files(t, r.linked); f.DotEnv != nil {
+	if f := readFiles(t, r.linked); f.DotEnv != nil {
 		t.Error("the files asked about were changed")
 	}
 	second := filepath.Join(r.top, "second")
@@ -115,12 +115,12 @@ func TestTheMainCheckoutsEnvServesItsWorktrees(t *testing.T) {
 	wantVerdict(t, r.store, r.linked, Changed)
 
 	write(t, filepath.Join(r.linked, project.EnvName), "B=1")
-	if _, acting, err := r.store.Ask(files(t, r.linked)); err != nil || string(acting.DotEnv) != "B=1" {
+	if _, acting, err := r.store.Ask(readFiles(t, r.linked)); err != nil || string(acting.DotEnv) != "B=1" {
 		t.Errorf("its own .env: %+v, %v", acting, err)
 	}
 }
 
-func TestAMovedWorktreeIsForgottenUntilItIsRepaired(t *testing.T) {
+func TestWorktree_MovedIsUnknownUntilRepaired(t *testing.T) {
 	r := newRepository(t)
 	r.allow(t, r.main)
 	moved := filepath.Join(r.top, "moved")
@@ -130,7 +130,7 @@ func TestAMovedWorktreeIsForgottenUntilItIsRepaired(t *testing.T) {
 	wantVerdict(t, r.store, moved, Allowed)
 }
 
-func TestAPrunedWorktreeIsUnknown(t *testing.T) {
+func TestWorktree_PrunedIsUnknown(t *testing.T) {
 	r := newRepository(t)
 	r.allow(t, r.main)
 	hidden := filepath.Join(r.top, "hidden")
@@ -140,7 +140,7 @@ func TestAPrunedWorktreeIsUnknown(t *testing.T) {
 	wantVerdict(t, r.store, r.linked, Unknown)
 }
 
-func TestAWorktreeReachedThroughALinkIsTheSame(t *testing.T) {
+func TestWorktree_ThroughASymbolicLinkIsTheSame(t *testing.T) {
 	r := newRepository(t)
 	r.allow(t, r.main)
 	link := filepath.Join(r.top, "link")
@@ -148,7 +148,7 @@ func TestAWorktreeReachedThroughALinkIsTheSame(t *testing.T) {
 	wantVerdict(t, r.store, link, Allowed)
 }
 
-func TestAWorktreeAddedThroughALinkIsAllowed(t *testing.T) {
+func TestWorktree_AddedThroughASymbolicLinkIsAllowed(t *testing.T) {
 	r := newRepository(t)
 	r.allow(t, r.main)
 	link := filepath.Join(r.top, "link")
@@ -157,7 +157,7 @@ func TestAWorktreeAddedThroughALinkIsAllowed(t *testing.T) {
 	wantVerdict(t, r.store, filepath.Join(r.top, "third"), Allowed)
 }
 
-func TestAWorktreeOfABareRepositoryIsVouchedForByItsSiblings(t *testing.T) {
+func TestWorktree_OfABareRepositoryIsAllowedByASibling(t *testing.T) {
 	r := newRepository(t)
 	bare := filepath.Join(r.top, "bare.git")
 	git(t, r.top, "clone", "-q", "--bare", r.main, bare)
@@ -170,7 +170,7 @@ func TestAWorktreeOfABareRepositoryIsVouchedForByItsSiblings(t *testing.T) {
 	wantVerdict(t, r.store, r.linked, Unknown) // another repository
 }
 
-func TestASubmoduleIsNoWorktree(t *testing.T) {
+func TestWorktree_SubmoduleIsNone(t *testing.T) {
 	r := newRepository(t)
 	r.allow(t, r.main)
 	outer := filepath.Join(r.top, "outer")
@@ -180,7 +180,7 @@ func TestASubmoduleIsNoWorktree(t *testing.T) {
 	wantVerdict(t, r.store, filepath.Join(outer, "inner"), Unknown)
 }
 
-func TestAForgedGitFileGainsNothing(t *testing.T) {
+func TestWorktree_ForgedGitFileIsRejected(t *testing.T) {
 	r := newRepository(t)
 	r.allow(t, r.main)
 	write(t, filepath.Join(r.main, project.EnvName), "SECRET=1")
@@ -193,10 +193,10 @@ func TestAForgedGitFileGainsNothing(t *testing.T) {
 		"gitdir: " + filepath.Join(r.main, ".git") + "\n",
 		"gitdir: ../main/.git/worktrees/linked",
 		"gitdir: \n", "", "gitdir", "gitdir: /nonexistent/worktrees/x\n", "gitdir: /\n", "gitdir: \x00\n",
-		strings.Repeat("x", maxPointer+1),
+		strings.Repeat("x", maxPointerSize+1),
 	} {
 		write(t, git, text)
-		verdict, acting, err := r.store.Ask(files(t, forged))
+		verdict, acting, err := r.store.Ask(readFiles(t, forged))
 		if verdict != Unknown || acting.DotEnv != nil || err != nil {
 			t.Errorf("%.60q: %s, .env %q, %v", text, verdict, acting.DotEnv, err)
 		}
@@ -210,7 +210,7 @@ func TestAForgedGitFileGainsNothing(t *testing.T) {
 }
 
 // A repository that came in an archive may list an allowed checkout of the user's among its worktrees.
-func TestAForgedRepositoryCannotNameAStrangersCheckout(t *testing.T) {
+func TestWorktree_ForgedRepositoryCannotClaimAnotherCheckout(t *testing.T) {
 	r := newRepository(t)
 	stranger := filepath.Join(r.top, "stranger") // allowed, and of no repository
 	write(t, filepath.Join(stranger, project.ConfigName), config)
@@ -237,7 +237,7 @@ func TestAForgedRepositoryCannotNameAStrangersCheckout(t *testing.T) {
 	wantVerdict(t, r.store, filepath.Join(evil, "wt"), Allowed)
 }
 
-func TestALinkInTheOtherCheckoutDoesNotLeadOut(t *testing.T) {
+func TestWorktree_LinkOutOfTheOtherCheckoutIsRejected(t *testing.T) {
 	r := newRepository(t)
 	stranger := filepath.Join(r.top, "stranger")
 	write(t, filepath.Join(stranger, project.ConfigName), config)
@@ -247,7 +247,7 @@ func TestALinkInTheOtherCheckoutDoesNotLeadOut(t *testing.T) {
 	wantVerdict(t, r.store, filepath.Join(r.linked, "deep"), Unknown)
 }
 
-func TestARepositoryOfAnotherUserVouchesForNone(t *testing.T) {
+func TestWorktree_OfAnotherUsersRepositoryIsUnknown(t *testing.T) {
 	r := newRepository(t)
 	r.allow(t, r.main)
 	if os.Getuid() != 0 { // only root can give a file away

@@ -11,42 +11,42 @@ import (
 	"time"
 )
 
-// maxRead is how much of a file is read. Package project takes no file that is larger; of what lies behind, size and
-// time must do.
-const maxRead = 1 << 20
+// maxReadSize is the number of bytes read of a file. Package project accepts no larger file; a change beyond it is
+// detected by size and time.
+const maxReadSize = 1 << 20
 
-// content is what a reader of the path would get. Files are always read and never judged by their time: one that is
+// content is what a reader of the path gets. Files are always read and never judged by their time: one that is
 // written twice within a tick of the kernel's clock has the same time and may have the same size.
 type content struct {
-	what string // what hinders reading, or what is known without it
-	sum  [sha256.Size]byte
-	// stamp is another for a file that was touched, or taken away and put back.
+	state string // why it cannot be read; of a file that is not read completely, its size and time
+	sum   [sha256.Size]byte
+	// stamp changes when the file is touched, or removed and put back.
 	stamp stamp
 }
 
 type stamp struct {
-	place
+	fileID
 	size             int64
 	modified, status time.Time
 }
 
 // differs reports whether a reader would get something else.
-func (c content) differs(o content) bool { return c.what != o.what || c.sum != o.sum }
+func (c content) differs(o content) bool { return c.state != o.state || c.sum != o.sum }
 
-func read(paths []string) map[string]content {
+func readContents(paths []string) map[string]content {
 	contents := make(map[string]content, len(paths))
 	for _, path := range paths {
 		c, err := readContent(path)
 		if err != nil {
-			c = content{what: hindrance(err)}
+			c = content{state: describeReadError(err)}
 		}
 		contents[path] = c
 	}
 	return contents
 }
 
-// hindrance is the same for the same reason, whatever call found it.
-func hindrance(err error) string {
+// describeReadError returns the same text for the same cause, whichever call failed.
+func describeReadError(err error) string {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return fs.ErrNotExist.Error()
 	}
@@ -57,13 +57,13 @@ func hindrance(err error) string {
 }
 
 func readContent(path string) (content, error) {
-	// A named pipe must not be waited for, and a device not even opened.
+	// Opening a named pipe would block, and opening a device may have an effect.
 	info, err := os.Stat(path)
 	if err != nil {
 		return content{}, err
 	}
 	if !info.Mode().IsRegular() {
-		return content{what: info.Mode().Type().String()}, nil
+		return content{state: info.Mode().Type().String()}, nil
 	}
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -71,10 +71,10 @@ func readContent(path string) (content, error) {
 	}
 	defer file.Close()
 	sum := sha256.New()
-	n, err := io.Copy(sum, io.LimitReader(file, maxRead))
+	n, err := io.Copy(sum, io.LimitReader(file, maxReadSize))
 	c := content{stamp: stampOf(info), sum: [sha256.Size]byte(sum.Sum(nil))}
-	if n == maxRead {
-		c.what = fmt.Sprint(info.Size(), info.ModTime())
+	if n == maxReadSize {
+		c.state = fmt.Sprint(info.Size(), info.ModTime())
 	}
 	return c, err
 }
@@ -82,7 +82,7 @@ func readContent(path string) (content, error) {
 func stampOf(info fs.FileInfo) stamp {
 	stat := info.Sys().(*syscall.Stat_t)
 	return stamp{
-		place: place{dev: uint64(stat.Dev), ino: stat.Ino},
-		size:  info.Size(), modified: info.ModTime(), status: changeTime(stat),
+		fileID: fileID{dev: uint64(stat.Dev), ino: stat.Ino},
+		size:   info.Size(), modified: info.ModTime(), status: changeTime(stat),
 	}
 }

@@ -6,70 +6,70 @@ import (
 	"testing"
 )
 
-// relink makes path a link to target as `ln -sfn` and kubelet do: by renaming over it.
-func relink(t testing.TB, target, path string) {
+// replaceLink makes path a link to target as `ln -sfn` and kubelet do: by renaming over it.
+func replaceLink(t testing.TB, target, path string) {
 	t.Helper()
 	must(t, os.Symlink(target, path+".tmp"))
 	must(t, os.Rename(path+".tmp", path))
 }
 
-func TestALinkedConfigIsToldWhenTheLinkOrItsTargetChanges(t *testing.T) {
-	dir, other := physical(t), physical(t)
+func TestWatcher_ReportsChangedLinkOrTarget(t *testing.T) {
+	dir, other := resolvedTempDir(t), resolvedTempDir(t)
 	path, middle, target := filepath.Join(dir, "f"), filepath.Join(other, "middle"), filepath.Join(other, "deep/target")
 	must(t, os.Mkdir(filepath.Dir(target), 0o700))
 	write(t, target, "old")
 	write(t, filepath.Join(other, "deep/second"), "second")
-	relink(t, "deep/target", middle)
-	relink(t, middle, path)
-	w := started(t, eager(), path)
+	replaceLink(t, "deep/target", middle)
+	replaceLink(t, middle, path)
+	w := startWatcher(t, fastSettings(), path)
 
 	write(t, target, "new")
-	settled(t, w, path, "new", "the target was written")
-	relink(t, "deep/second", middle)
-	settled(t, w, path, "second", "the link in the middle was swapped")
+	waitForText(t, w, path, "new", "the target was written")
+	replaceLink(t, "deep/second", middle)
+	waitForText(t, w, path, "second", "the link in the middle was swapped")
 	write(t, target, "ignored")
-	relink(t, other+"/deep/..//deep/./target", path)
-	settled(t, w, path, "ignored", "the first link was swapped for a winding one")
+	replaceLink(t, other+"/deep/..//deep/./target", path)
+	waitForText(t, w, path, "ignored", "the first link was swapped for a winding one")
 }
 
-func TestAConfigThatKubernetesMountsIsToldWhenItIsSwapped(t *testing.T) {
-	dir := physical(t)
+func TestWatcher_ReportsKubernetesVolumeUpdate(t *testing.T) {
+	dir := resolvedTempDir(t)
 	path := filepath.Join(dir, ".localport.toml")
 	version := func(name, text string) {
 		must(t, os.Mkdir(filepath.Join(dir, name), 0o700))
 		write(t, filepath.Join(dir, name, ".localport.toml"), text)
-		relink(t, name, filepath.Join(dir, "..data"))
+		replaceLink(t, name, filepath.Join(dir, "..data"))
 	}
 	version("..2026_1", "one")
-	relink(t, "..data/.localport.toml", path)
-	w := started(t, eager(), path)
+	replaceLink(t, "..data/.localport.toml", path)
+	w := startWatcher(t, fastSettings(), path)
 	version("..2026_2", "two")
-	settled(t, w, path, "two", "the first swap")
+	waitForText(t, w, path, "two", "the first swap")
 	must(t, os.RemoveAll(filepath.Join(dir, "..2026_1")))
 	version("..2026_3", "three")
-	settled(t, w, path, "three", "the second swap")
+	waitForText(t, w, path, "three", "the second swap")
 }
 
-func TestAnAncestorThatIsALinkIsToldWhenItIsSwapped(t *testing.T) {
-	dir := physical(t)
+func TestWatcher_ReportsReplacedAncestorLink(t *testing.T) {
+	dir := resolvedTempDir(t)
 	path := filepath.Join(dir, "current/shop/f")
 	for _, release := range []string{"one", "two"} {
 		must(t, os.MkdirAll(filepath.Join(dir, release, "shop"), 0o700))
 		write(t, filepath.Join(dir, release, "shop/f"), release)
 	}
-	relink(t, "one", filepath.Join(dir, "current"))
-	w := started(t, eager(), path)
-	relink(t, "two", filepath.Join(dir, "current"))
-	settled(t, w, path, "two", "the ancestor was swapped")
+	replaceLink(t, "one", filepath.Join(dir, "current"))
+	w := startWatcher(t, fastSettings(), path)
+	replaceLink(t, "two", filepath.Join(dir, "current"))
+	waitForText(t, w, path, "two", "the ancestor was swapped")
 }
 
-func TestACircleOfLinksIsNoFileAndIsWatched(t *testing.T) {
-	dir := physical(t)
+func TestWatcher_WatchesALinkLoop(t *testing.T) {
+	dir := resolvedTempDir(t)
 	path := filepath.Join(dir, "f")
-	relink(t, "g", path)
-	relink(t, "f", filepath.Join(dir, "g"))
-	w := started(t, eager(), path)
+	replaceLink(t, "g", path)
+	replaceLink(t, "f", filepath.Join(dir, "g"))
+	w := startWatcher(t, fastSettings(), path)
 	must(t, os.Remove(filepath.Join(dir, "g")))
 	write(t, filepath.Join(dir, "g"), "new")
-	settled(t, w, path, "new", "the circle was broken")
+	waitForText(t, w, path, "new", "the circle was broken")
 }

@@ -1,5 +1,5 @@
-// Package watch tells when a project's files may have changed: by the kernel's events where these come, and by looking
-// every two seconds where they do not.
+// Package watch reports when a project's files may have changed: by inotify or kqueue events where these are reliable, else by
+// reading the files every two seconds.
 package watch
 
 import (
@@ -11,184 +11,184 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// settings are how a Watch does its work. Tests have others than usual.
+// settings are the intervals and system calls of a Watcher, which tests replace.
 type settings struct {
-	quiet   time.Duration // a burst of events is over when none has come for this long,
-	latest  time.Duration // and is not waited for any longer than this
-	poll    time.Duration // from look to look where events do not come
-	backup  time.Duration // and where they do: some changes have none, as a write through a second hard link
-	reading time.Duration // how long the caller may take to read, once told
-	silence func(dir string) string
-	source  func() (*source, error)
-	add     func(w *fsnotify.Watcher, dir string) error
+	debounce             time.Duration // a burst of events ends this long after the last one,
+	maxDelay             time.Duration // and at most this long after the first
+	pollInterval         time.Duration // between rescans without events
+	rescanInterval       time.Duration // between rescans with events: some changes have none, as a write through a second hard link
+	readGrace            time.Duration // how long the caller may take to read after a change was reported
+	unreliableFilesystem func(dir string) string
+	newSource            func() (*eventSource, error)
+	addDir               func(w *fsnotify.Watcher, dir string) error
 }
 
-var usual = settings{
-	quiet: 100 * time.Millisecond, latest: time.Second, poll: 2 * time.Second, backup: 30 * time.Second,
-	reading: 10 * time.Second,
-	silence: silence, source: newSource, add: (*fsnotify.Watcher).Add,
+var defaultSettings = settings{
+	debounce: 100 * time.Millisecond, maxDelay: time.Second, pollInterval: 2 * time.Second, rescanInterval: 30 * time.Second,
+	readGrace:            10 * time.Second,
+	unreliableFilesystem: unreliableFilesystem, newSource: newSource, addDir: (*fsnotify.Watcher).Add,
 }
 
-// order is a call of SetPaths.
-type order struct {
-	paths []string
-	done  chan struct{}
+// setPathsRequest is a call of SetPaths, passed to the run loop.
+type setPathsRequest struct {
+	paths  []string
+	doneCh chan struct{}
 }
 
-// Watch looks after a set of files, whether they exist or not, until Close.
-type Watch struct {
+// Watcher watches a set of files, whether they exist or not, until Close.
+type Watcher struct {
 	settings
-	changes chan struct{}
-	paths   chan order
-	stop    chan struct{}
-	closed  sync.Once
-	done    chan struct{}
+	changesCh chan struct{}
+	requestCh chan setPathsRequest
+	stopCh    chan struct{}
+	closeOnce sync.Once
+	doneCh    chan struct{}
 
-	mu     sync.Mutex
-	reason string
+	mu         sync.Mutex
+	pollReason string
 
-	// The rest is the loop's own.
-	armed   armed
-	seen    map[string]content
-	pending burst
-	slow    *time.Timer
-	news    bool      // there is a change to tell
-	told    time.Time // when the caller last began to read
+	// The fields that follow belong to the goroutine of run.
+	watches     watchSet
+	contents    map[string]content
+	debouncer   debouncer
+	rescanTimer *time.Timer
+	hasChange   bool      // a change has not been received yet
+	deliveredAt time.Time // when the caller last received a change, and began to read
 }
 
-// Start begins to watch the files at paths, which are absolute. What changes after it has returned is told, so start
-// first and then read. The caller closes the Watch.
-func Start(paths []string) *Watch { return start(paths, usual) }
+// Start begins to watch the files at paths, which are absolute. Changes after its return are reported, so start
+// first and then read. The caller closes the Watcher.
+func Start(paths []string) *Watcher { return start(paths, defaultSettings) }
 
-func start(paths []string, s settings) *Watch {
-	w := newWatch(paths, s)
+func start(paths []string, s settings) *Watcher {
+	w := newWatcher(paths, s)
 	go w.run()
 	return w
 }
 
-func newWatch(paths []string, s settings) *Watch {
-	w := &Watch{
-		settings: s,
-		changes:  make(chan struct{}), paths: make(chan order), stop: make(chan struct{}), done: make(chan struct{}),
-		pending: newBurst(s.quiet, s.latest),
-		slow:    time.NewTimer(s.backup),
+func newWatcher(paths []string, s settings) *Watcher {
+	w := &Watcher{
+		settings:  s,
+		changesCh: make(chan struct{}), requestCh: make(chan setPathsRequest), stopCh: make(chan struct{}), doneCh: make(chan struct{}),
+		debouncer:   newDebouncer(s.debounce, s.maxDelay),
+		rescanTimer: time.NewTimer(s.rescanInterval),
 	}
-	w.follow(paths)
+	w.replacePaths(paths)
 	return w
 }
 
-// Changes receives when the contents of a file have become others than they were, or it has appeared, vanished or
+// Changes receives when the contents of a file have changed, or it has been created, removed or
 // become unreadable: once after a burst, 100 ms after its last event and at most a second after its first. A change
-// that was not received yet stands for all that come after it, so receive first and then read, within ten seconds. A
-// file that was only touched, or written anew with the same contents, is told in these ten seconds only: the caller may
-// have read what was there for a moment. The channel is never closed.
-func (w *Watch) Changes() <-chan struct{} { return w.changes }
+// that was not received yet covers all later ones, so receive first and then read, within ten seconds. A
+// file that was only touched, or rewritten with the same contents, is reported within these ten seconds only: the caller may
+// have read what it held for a moment. The channel is never closed.
+func (w *Watcher) Changes() <-chan struct{} { return w.changesCh }
 
-// SetPaths replaces the set of files. What changes after it has returned is told.
-func (w *Watch) SetPaths(paths []string) {
-	o := order{paths, make(chan struct{})}
+// SetPaths replaces the set of files. Changes after its return are reported.
+func (w *Watcher) SetPaths(paths []string) {
+	o := setPathsRequest{paths, make(chan struct{})}
 	select {
-	case w.paths <- o:
-		<-o.done
-	case <-w.done:
+	case w.requestCh <- o:
+		<-o.doneCh
+	case <-w.doneCh:
 	}
 }
 
-// Polling reports whether the files are looked at every two seconds because no events come, and why.
-func (w *Watch) Polling() (reason string, is bool) {
+// Polling reports whether the files are read every two seconds because events are not reliable, and why.
+func (w *Watcher) Polling() (reason string, is bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.reason, w.reason != ""
+	return w.pollReason, w.pollReason != ""
 }
 
-// Close ends the Watch and returns when nothing of it is left. It may be called more than once.
-func (w *Watch) Close() {
-	w.closed.Do(func() { close(w.stop) })
-	<-w.done
+// Close stops the Watcher and waits for its goroutines. It may be called more than once.
+func (w *Watcher) Close() {
+	w.closeOnce.Do(func() { close(w.stopCh) })
+	<-w.doneCh
 }
 
-func (w *Watch) run() {
-	defer close(w.done)
-	defer w.slow.Stop()
-	defer w.pending.stop()
-	defer w.armed.close()
+func (w *Watcher) run() {
+	defer close(w.doneCh)
+	defer w.rescanTimer.Stop()
+	defer w.debouncer.stop()
+	defer w.watches.close()
 	for {
 		var news chan<- struct{}
-		if w.news {
-			news = w.changes
+		if w.hasChange {
+			news = w.changesCh
 		}
 		select {
-		case <-w.stop:
+		case <-w.stopCh:
 			return
 		case news <- struct{}{}:
-			w.news, w.told = false, time.Now()
-		case o := <-w.paths:
-			w.follow(o.paths)
-			close(o.done)
-		case event, ok := <-w.armed.events():
-			w.event(event, ok)
-		case <-w.armed.lost():
-			w.pending.extend()
-		case <-w.pending.over():
-			w.pending.reset()
-			w.look(true)
-		case <-w.slow.C:
-			w.look(false)
+			w.hasChange, w.deliveredAt = false, time.Now()
+		case o := <-w.requestCh:
+			w.replacePaths(o.paths)
+			close(o.doneCh)
+		case event, ok := <-w.watches.eventsCh():
+			w.handleEvent(event, ok)
+		case <-w.watches.lostCh():
+			w.debouncer.extend()
+		case <-w.debouncer.firedCh():
+			w.debouncer.reset()
+			w.rescan(true)
+		case <-w.rescanTimer.C:
+			w.rescan(false)
 		}
 	}
 }
 
-// event takes one event in; open is false when no more will come from this source.
-func (w *Watch) event(event fsnotify.Event, open bool) {
+// handleEvent handles one event; open is false if the source has ended.
+func (w *Watcher) handleEvent(event fsnotify.Event, open bool) {
 	if !open {
-		w.armed.close()
+		w.watches.close()
 	}
-	if !open || w.armed.concerns(event) {
-		w.pending.extend()
+	if !open || w.watches.isRelevant(event) {
+		w.debouncer.extend()
 	}
 }
 
-// follow takes up a set of files. Those that were watched before keep what was seen of them.
-func (w *Watch) follow(paths []string) {
-	w.arm(paths)
-	now := read(paths)
-	for path, was := range w.seen {
+// replacePaths watches another set of files. A change of a file that was watched before is still reported.
+func (w *Watcher) replacePaths(paths []string) {
+	w.updateWatches(paths)
+	now := readContents(paths)
+	for path, was := range w.contents {
 		if is, still := now[path]; still && is.differs(was) {
-			w.news = true
+			w.hasChange = true
 		}
 	}
-	w.seen, w.told = now, time.Now()
+	w.contents, w.deliveredAt = now, time.Now()
 }
 
-// look finds out whether there is anything to tell. What is as it was at the last look may have been something else in
-// between, and that is what a caller may have read who was told just before.
-func (w *Watch) look(event bool) {
-	paths := slices.Collect(maps.Keys(w.seen))
-	w.arm(paths)
-	now := read(paths)
+// rescan reads the files and sets hasChange if one differs. A file that is as it was at the last rescan may have had other contents in
+// between, which a caller that received a change just before may have read.
+func (w *Watcher) rescan(event bool) {
+	paths := slices.Collect(maps.Keys(w.contents))
+	w.updateWatches(paths)
+	now := readContents(paths)
 	for path, is := range now {
-		was := w.seen[path]
+		was := w.contents[path]
 		touched := event || is.stamp != was.stamp
-		if is.differs(was) || touched && time.Since(w.told) < w.reading {
-			w.news = true
+		if is.differs(was) || touched && time.Since(w.deliveredAt) < w.readGrace {
+			w.hasChange = true
 		}
 	}
-	w.seen = now
+	w.contents = now
 }
 
-// arm has events come for all that leads to the files. It is done before the files are read, so that a change after
-// the reading has its event.
-func (w *Watch) arm(paths []string) {
-	reason, steady := w.armed.cover(paths, w.settings)
+// updateWatches watches every directory that decides what the paths resolve to. It is called before the files are read, so that a change after
+// the reading has an event.
+func (w *Watcher) updateWatches(paths []string) {
+	reason, steady := w.watches.update(paths, w.settings)
 	if !steady {
-		w.pending.extend()
+		w.debouncer.extend()
 	}
 	w.mu.Lock()
-	w.reason = reason
+	w.pollReason = reason
 	w.mu.Unlock()
 	if reason == "" {
-		w.slow.Reset(w.backup)
+		w.rescanTimer.Reset(w.rescanInterval)
 	} else {
-		w.slow.Reset(w.poll)
+		w.rescanTimer.Reset(w.pollInterval)
 	}
 }

@@ -17,64 +17,64 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// eager is a Watch that tells at once and never looks without an event: what it tells, events have told.
-func eager() settings {
-	s := usual
-	s.quiet, s.latest, s.poll, s.backup = 2*time.Millisecond, 50*time.Millisecond, time.Hour, time.Hour
+// fastSettings make a Watcher report at once and never rescan without an event, so that every report comes from an event.
+func fastSettings() settings {
+	s := defaultSettings
+	s.debounce, s.maxDelay, s.pollInterval, s.rescanInterval = 2*time.Millisecond, 50*time.Millisecond, time.Hour, time.Hour
 	return s
 }
 
-// started is a Watch of these files until the test ends.
-func started(t testing.TB, s settings, paths ...string) *Watch {
+// startWatcher watches these files until the test ends.
+func startWatcher(t testing.TB, s settings, paths ...string) *Watcher {
 	t.Helper()
 	w := start(paths, s)
 	t.Cleanup(w.Close)
 	return w
 }
 
-// told waits for a change.
-func told(t testing.TB, w *Watch, what string) {
+// waitForChange waits for a change.
+func waitForChange(t testing.TB, w *Watcher, what string) {
 	t.Helper()
 	select {
 	case <-w.Changes():
 	case <-time.After(30 * time.Second):
-		t.Fatalf("not told: %s", what)
+		t.Fatalf("no change reported: %s", what)
 	}
 }
 
-// A directory may be gone just when it is to be watched, and back with its old number before anybody looks again.
-func TestADirectoryThatIsGoneForAMomentIsWatched(t *testing.T) {
-	shop, gone := filepath.Join(physical(t), "shop"), false
+// A directory may be missing when it is to be watched, and back with its old inode number before the next check.
+func TestWatcher_WatchesABrieflyMissingDirectory(t *testing.T) {
+	shop, gone := filepath.Join(resolvedTempDir(t), "shop"), false
 	must(t, os.Mkdir(shop, 0o700))
-	s := eager()
-	s.add = func(w *fsnotify.Watcher, dir string) error {
+	s := fastSettings()
+	s.addDir = func(w *fsnotify.Watcher, dir string) error {
 		if dir == shop && !gone {
 			gone = true
 			return fs.ErrNotExist
 		}
 		return w.Add(dir)
 	}
-	w := started(t, s, filepath.Join(shop, "f"))
+	w := startWatcher(t, s, filepath.Join(shop, "f"))
 	write(t, filepath.Join(shop, "f"), "x")
-	told(t, w, "the file's appearance")
+	waitForChange(t, w, "the file's appearance")
 }
 
-// settled waits until path holds text as the reader of changes sees it.
-func settled(t testing.TB, w *Watch, path, text, what string) {
+// waitForText waits until path holds text as the reader of changes sees it.
+func waitForText(t testing.TB, w *Watcher, path, text, what string) {
 	t.Helper()
 	for {
-		told(t, w, what)
+		waitForChange(t, w, what)
 		if data, err := os.ReadFile(path); err == nil && string(data) == text {
 			return
 		}
 	}
 }
 
-// vanished waits until path is not there as the reader of changes sees it.
-func vanished(t testing.TB, w *Watch, path, what string) {
+// waitForRemoval waits until path is not there as the reader of changes sees it.
+func waitForRemoval(t testing.TB, w *Watcher, path, what string) {
 	t.Helper()
 	for {
-		told(t, w, what)
+		waitForChange(t, w, what)
 		if _, err := os.Stat(path); err != nil {
 			return
 		}
@@ -99,15 +99,15 @@ func must(t interface {
 	}
 }
 
-// physical is a temporary directory by its physical path.
-func physical(t testing.TB) string {
+// resolvedTempDir is a temporary directory by its physical path.
+func resolvedTempDir(t testing.TB) string {
 	t.Helper()
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	must(t, err)
 	return dir
 }
 
-func TestEveryWayOfSavingAFileIsTold(t *testing.T) {
+func TestWatcher_ReportsEveryWayOfSaving(t *testing.T) {
 	ways := map[string]string{
 		"in place":                         `echo new >f`,
 		"appended":                         `echo more >>f; echo new >f`,
@@ -127,96 +127,96 @@ func TestEveryWayOfSavingAFileIsTold(t *testing.T) {
 			if _, err := exec.LookPath(program); err != nil {
 				t.Skipf("%s is missing", program)
 			}
-			dir := physical(t)
+			dir := resolvedTempDir(t)
 			path := filepath.Join(dir, "f")
 			write(t, path, "old\n")
-			w := started(t, eager(), path)
+			w := startWatcher(t, fastSettings(), path)
 			cmd := exec.Command("sh", "-c", script)
 			cmd.Dir, cmd.Env = dir, append(os.Environ(), "HOME="+dir, "GIT_CONFIG_GLOBAL=/dev/null", "TERM=dumb")
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Fatalf("%s: %v\n%s", script, err, out)
 			}
-			settled(t, w, path, "new\n", script)
+			waitForText(t, w, path, "new\n", script)
 		})
 	}
 }
 
-func TestAFileThatVanishesOrReturnsIsTold(t *testing.T) {
-	path := filepath.Join(physical(t), ".env")
-	w := started(t, eager(), path)
+func TestWatcher_ReportsRemovalAndReturn(t *testing.T) {
+	path := filepath.Join(resolvedTempDir(t), ".env")
+	w := startWatcher(t, fastSettings(), path)
 	write(t, path, "A=1")
-	settled(t, w, path, "A=1", "it appeared")
+	waitForText(t, w, path, "A=1", "it appeared")
 	must(t, os.Remove(path))
-	vanished(t, w, path, "it vanished")
+	waitForRemoval(t, w, path, "it vanished")
 	write(t, path, "A=1")
-	settled(t, w, path, "A=1", "it returned as it was")
+	waitForText(t, w, path, "A=1", "it returned as it was")
 }
 
-func TestAFileThatWasOnlyTouchedIsNotTold(t *testing.T) {
-	path := filepath.Join(physical(t), "f")
+func TestWatcher_IgnoresATouch(t *testing.T) {
+	path := filepath.Join(resolvedTempDir(t), "f")
 	write(t, path, "same")
-	w := newWatch([]string{path}, eager())
-	defer w.armed.close()
-	w.told = time.Now().Add(-usual.reading)
+	w := newWatcher([]string{path}, fastSettings())
+	defer w.watches.close()
+	w.deliveredAt = time.Now().Add(-defaultSettings.readGrace)
 	must(t, os.Chtimes(path, time.Time{}, time.Now().Add(time.Hour)))
-	w.look(true)
+	w.rescan(true)
 	write(t, path+".new", "same")
 	must(t, os.Rename(path+".new", path))
-	w.look(true)
-	if w.news {
-		t.Error("told though nothing changed")
+	w.rescan(true)
+	if w.hasChange {
+		t.Error("reported a change though nothing changed")
 	}
 	write(t, path, "else")
-	w.look(true)
-	if !w.news {
-		t.Error("not told though it changed to something of the same length")
+	w.rescan(true)
+	if !w.hasChange {
+		t.Error("did not report a change to something of the same length")
 	}
 }
 
-func TestWhatTheCallerMayHaveReadMeanwhileIsMadeUpFor(t *testing.T) {
+func TestWatcher_ReportsWhatTheCallerMayHaveMissed(t *testing.T) {
 	for _, event := range []bool{true, false} {
-		path := filepath.Join(physical(t), "f")
+		path := filepath.Join(resolvedTempDir(t), "f")
 		write(t, path, "same")
-		w := newWatch([]string{path}, eager())
-		defer w.armed.close()
-		w.look(false)
-		if w.news {
-			t.Error("told though nothing happened")
+		w := newWatcher([]string{path}, fastSettings())
+		defer w.watches.close()
+		w.rescan(false)
+		if w.hasChange {
+			t.Error("reported a change though nothing happened")
 		}
 		write(t, path, "for a moment") // which is what the caller reads
 		write(t, path, "same")
-		w.look(event)
-		if !w.news {
-			t.Errorf("not told; event: %v", event)
+		w.rescan(event)
+		if !w.hasChange {
+			t.Errorf("no change reported; event: %v", event)
 		}
 	}
 }
 
-func TestAFileThatCannotBeReadIsToldAndNotWaitedFor(t *testing.T) {
-	path := filepath.Join(physical(t), "f")
+func TestWatcher_ReportsANamedPipeWithoutBlocking(t *testing.T) {
+	path := filepath.Join(resolvedTempDir(t), "f")
 	write(t, path, "old")
-	w := started(t, eager(), path)
+	w := startWatcher(t, fastSettings(), path)
 	must(t, os.Remove(path))
 	must(t, exec.Command("mkfifo", path).Run())
-	told(t, w, "a named pipe took its place")
+	waitForChange(t, w, "a named pipe took its place")
 	must(t, os.Remove(path))
 	write(t, path, "new")
-	settled(t, w, path, "new", "a file took the pipe's place")
+	waitForText(t, w, path, "new", "a file took the pipe's place")
 }
 
-func TestADirectoryThatVanishesAndReturnsIsTold(t *testing.T) {
+func TestWatcher_ReportsARemovedAndRecreatedDirectory(t *testing.T) {
 	for _, gone := range []string{"a/b/shop", "a/b", "a"} {
 		for _, how := range []string{"removed", "removed while somebody is in it", "renamed", "renamed and removed"} {
-			if !watchPassages && how == "renamed" && gone != "a/b/shop" {
+			if !watchAncestors && how == "renamed" && gone != "a/b/shop" {
 				continue // left to the slow look
 			}
 			t.Run(gone+" "+how, func(t *testing.T) {
-				base := physical(t)
+				base := resolvedTempDir(t)
 				root, victim := filepath.Join(base, "a/b/shop"), filepath.Join(base, gone)
 				path := filepath.Join(root, ".localport.toml")
 				must(t, os.MkdirAll(root, 0o700))
 				write(t, path, "old")
-				w := started(t, eager(), path)
+				w := startWatcher(t, fastSettings(), path)
 				if strings.HasSuffix(how, "in it") {
 					held, err := os.Open(root)
 					must(t, err)
@@ -228,67 +228,67 @@ func TestADirectoryThatVanishesAndReturnsIsTold(t *testing.T) {
 				} else {
 					must(t, os.RemoveAll(victim))
 				}
-				vanished(t, w, path, "it vanished")
+				waitForRemoval(t, w, path, "it vanished")
 				must(t, os.MkdirAll(root, 0o700))
 				write(t, path, "old")
-				settled(t, w, path, "old", "it returned")
+				waitForText(t, w, path, "old", "it returned")
 				write(t, path, "new")
-				settled(t, w, path, "new", "it changed after its return")
+				waitForText(t, w, path, "new", "it changed after its return")
 			})
 		}
 	}
 }
 
-func TestAConfigWhoseDirectoryDoesNotExistYetIsTold(t *testing.T) {
-	path := filepath.Join(physical(t), "one/two/three/local.toml")
-	w := started(t, eager(), path)
+func TestWatcher_ReportsAFileInANewDirectory(t *testing.T) {
+	path := filepath.Join(resolvedTempDir(t), "one/two/three/local.toml")
+	w := startWatcher(t, fastSettings(), path)
 	must(t, os.MkdirAll(filepath.Dir(path), 0o700))
 	write(t, path, "new")
-	settled(t, w, path, "new", "it appeared with all its directories")
+	waitForText(t, w, path, "new", "it appeared with all its directories")
 }
 
-func TestSetPathsWatchesOthersAndLosesNothing(t *testing.T) {
-	dir := physical(t)
+func TestWatcher_SetPathsLosesNoChange(t *testing.T) {
+	dir := resolvedTempDir(t)
 	one, two, three := filepath.Join(dir, "one"), filepath.Join(dir, "2/two"), filepath.Join(dir, "3/three")
 	for _, path := range []string{two, three} {
 		must(t, os.Mkdir(filepath.Dir(path), 0o700))
 	}
-	w := started(t, eager(), one, two)
+	w := startWatcher(t, fastSettings(), one, two)
 	write(t, two, "changed just before")
 	w.SetPaths([]string{two, three})
-	settled(t, w, two, "changed just before", "what stayed changed before the call")
+	waitForText(t, w, two, "changed just before", "what stayed changed before the call")
 	write(t, three, "changed just after")
-	settled(t, w, three, "changed just after", "the new one changed after the call")
+	waitForText(t, w, three, "changed just after", "the new one changed after the call")
 }
 
-func TestOnlyTheDirectoriesOnTheWayAreWatched(t *testing.T) {
-	dir := physical(t)
+func TestWatcher_WatchesOnlyDirectoriesOnThePath(t *testing.T) {
+	dir := resolvedTempDir(t)
 	for _, sub := range []string{"shop/node_modules/a/b", "shop/.git", "main"} {
 		must(t, os.MkdirAll(filepath.Join(dir, sub), 0o700))
 	}
 	config, env := filepath.Join(dir, "shop/.localport.toml"), filepath.Join(dir, "main/.env")
-	w := newWatch([]string{config, env}, eager())
-	defer w.armed.close()
-	for _, path := range w.armed.source.WatchList() {
+	w := newWatcher([]string{config, env}, fastSettings())
+	defer w.watches.close()
+	for _, path := range w.watches.source.WatchList() {
 		if !strings.HasPrefix(config, path) && !strings.HasPrefix(env, path) {
 			t.Errorf("%s is watched", path)
 		}
 	}
-	w.follow([]string{env})
-	if list := w.armed.source.WatchList(); slices.Contains(list, filepath.Dir(config)) {
+	w.replacePaths([]string{env})
+	if list := w.watches.source.WatchList(); slices.Contains(list, filepath.Dir(config)) {
 		t.Errorf("still watched for no file: %s", filepath.Dir(config))
 	}
 }
 
-func TestACloseMayComeTwiceAndEndsSetPaths(t *testing.T) {
-	w := start([]string{filepath.Join(physical(t), "f")}, eager())
+func TestWatcher_CloseIsIdempotent(t *testing.T) {
+	w := start([]string{filepath.Join(resolvedTempDir(t), "f")}, fastSettings())
 	w.Close()
 	w.Close()
 	w.SetPaths(nil)
 }
 
-// cpu is what this process has used so far.
-func cpu(t testing.TB) time.Duration {
+// cpuTime returns the CPU time that this process has used.
+func cpuTime(t testing.TB) time.Duration {
 	var usage syscall.Rusage
 	must(t, syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())

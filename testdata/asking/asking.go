@@ -33,13 +33,13 @@ func (p Path) Dial(ctx context.Context) (net.Conn, error) {
 func (p Path) Acknowledges() bool { return true }
 
 // Ask makes a check of a kind and asks once, with the kind's defaults under the settings, for half a minute at most.
-func Ask(t testing.TB, kind probe.Kind, addr string, given project.Settings) error {
+func Ask(t testing.TB, kind probe.Type, addr string, given project.Settings) error {
 	t.Helper()
 	return AskBy(t, kind, Path{To: addr}, given, 30*time.Second)
 }
 
 // AskBy is Ask by any path, with a limit.
-func AskBy(t testing.TB, kind probe.Kind, path probe.Path, given project.Settings, limit time.Duration) error {
+func AskBy(t testing.TB, kind probe.Type, path probe.Dialer, given project.Settings, limit time.Duration) error {
 	t.Helper()
 	settings := project.Settings{}
 	for _, key := range kind.Keys {

@@ -78,7 +78,7 @@ var events = []event{
 	{Kind: kind("edit and allow"), begin: editEvent},
 	{Kind: lasting("edit only"), begin: editOnlyEvent},
 	{Kind: lasting("edit .env"), begin: editDotEnvEvent},
-	{Kind: lasting("deny"), begin: denyEvent},
+	{Kind: lasting("deny"), needs: needsShell, begin: denyEvent},
 	{Kind: lasting("steal port"), early: true, begin: stealPortEvent},
 	{Kind: lasting("ssh server gone").only("ssh"), begin: sshGoneEvent},
 	{Kind: lasting("far end gone").never(Degraded, "it is gone already"), begin: farGoneEvent},

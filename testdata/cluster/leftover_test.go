@@ -134,7 +134,7 @@ func TestNothingIsLeftWhenTheTestIsKilled(t *testing.T) {
 	for lines := bufio.NewScanner(io.TeeReader(out, &said)); pid == 0 && lines.Scan(); {
 		_, _ = fmt.Sscanf(lines.Text(), "cluster %d %s", &pid, &dir)
 	}
-	sweeper, ok := lockstate.Find(pid)
+	sweeper, ok := lockstate.FindProcess(pid)
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 	if !ok {

@@ -56,7 +56,7 @@ func TestAServerDiesWithAKilledTest(t *testing.T) {
 	for pid == 0 && lines.Scan() {
 		_, _ = fmt.Sscanf(lines.Text(), "server %d %s", &pid, &dir)
 	}
-	server, ok := lockstate.Find(pid)
+	server, ok := lockstate.FindProcess(pid)
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 	if !ok {

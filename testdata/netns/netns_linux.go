@@ -81,7 +81,7 @@ func host(t testing.TB, addr string) *Host {
 	ready := make(chan struct{}, 1)
 	hold, err := process.Start(process.Command{
 		Argv: []string{"unshare", "--net", "sh", "-c", "ip link set lo up && echo ready && exec sleep infinity"}, Dir: "/", Env: os.Environ(),
-		Line: func(_ process.Stream, line string) {
+		OnLine: func(_ process.Stream, line string) {
 			if line == "ready" {
 				ready <- struct{}{}
 			}
@@ -94,7 +94,7 @@ func host(t testing.TB, addr string) *Host {
 	select {
 	case <-ready:
 	case <-hold.Done():
-		t.Fatalf("cannot make a network namespace: %v", hold.LastWords())
+		t.Fatalf("cannot make a network namespace: %v", hold.LastLines())
 	}
 	return &Host{Addr: netip.MustParseAddr(addr), Link: "wire", t: t, hold: hold, mask: 24}
 }

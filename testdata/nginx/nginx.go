@@ -45,7 +45,7 @@ func StartTLS(t testing.TB, certFile, keyFile string, lines ...string) *Server {
 func start(t testing.TB, how string, lines []string) *Server {
 	t.Helper()
 	path := "PATH=" + os.Getenv("PATH") + ":/usr/sbin:/usr/local/sbin:/sbin" // seldom on an ordinary user's
-	program, err := process.Look("nginx", []string{path}, "/")
+	program, err := process.LookPath("nginx", []string{path}, "/")
 	if err != nil {
 		t.Skip("nginx is missing (Debian: nginx-light)")
 	}
@@ -78,7 +78,7 @@ func (s *Server) Start() {
 		Argv: []string{s.program, "-p", s.dir, "-e", "stderr", "-c", s.config()},
 		Dir:  s.dir,
 		Env:  append(os.Environ(), "LOCALPORT_TEST_SERVER=nginx"), // .ci/leftovers looks for it
-		Line: func(_ process.Stream, line string) {
+		OnLine: func(_ process.Stream, line string) {
 			s.mu.Lock()
 			s.log.WriteString(line + "\n")
 			s.mu.Unlock()

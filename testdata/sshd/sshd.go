@@ -121,7 +121,7 @@ func prepare(t testing.TB, extra []string) *Server {
 
 // find looks where sshd is, which is seldom on an ordinary user's PATH.
 func find() (string, error) {
-	return process.Look("sshd", []string{"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/usr/local/sbin:/sbin"}, "/")
+	return process.LookPath("sshd", []string{"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/usr/local/sbin:/sbin"}, "/")
 }
 
 // key makes a key pair and returns the path of the private one.
@@ -224,7 +224,7 @@ func (s *Server) start() {
 		Argv: argv,
 		Dir:  s.dir,
 		Env:  os.Environ(),
-		Line: func(_ process.Stream, line string) {
+		OnLine: func(_ process.Stream, line string) {
 			s.mu.Lock()
 			s.log.WriteString(line + "\n")
 			s.mu.Unlock()

@@ -17,41 +17,41 @@ import (
 
 // conn is a client's connection to a pod.
 type conn struct {
-	*pair
+	*streamPair
 	tunnel *tunnel
-	at     choice
+	dest   destination
 
-	piece  *spdy.Piece // lent to who called Next
-	unread []byte      // of the piece, for Read
-	ended  sync.Once
-	broken atomic.Bool
-	spoken atomic.Bool // the client has said something
-	closed sync.Once
-	leaves bool          // it counts as leaving; guarded by the pool's lock
-	gone   chan struct{} // closed by Close
+	chunk      *spdy.Chunk // returned by the last Next
+	unread     []byte      // the rest of chunk, for Read
+	endOnce    sync.Once
+	isBroken   atomic.Bool
+	hasWritten atomic.Bool // the client has sent something
+	closeOnce  sync.Once
+	isLeaving  bool          // it is counted in upstream.leaving; guarded by the pool's mu
+	closedCh   chan struct{} // closed by Close
 }
 
 var _ forwarder.Stream = (*conn)(nil)
 
-func newConn(p *pair, t *tunnel, at choice) *conn {
-	return &conn{pair: p, tunnel: t, at: at, gone: make(chan struct{})}
+func newConn(streams *streamPair, t *tunnel, dest destination) *conn {
+	return &conn{streamPair: streams, tunnel: t, dest: dest, closedCh: make(chan struct{})}
 }
 
-// Next waits for bytes and lends them until the next call.
+// Next waits for bytes, which are valid until the next call.
 func (c *conn) Next() ([]byte, error) {
-	c.free()
-	piece, err := c.data.Next()
+	c.freeChunk()
+	chunk, err := c.dataStream.Next()
 	if err != nil {
-		return nil, c.end(err)
+		return nil, c.handleEnd(err)
 	}
-	c.piece = piece
-	return piece.Bytes(), nil
+	c.chunk = chunk
+	return chunk.Bytes(), nil
 }
 
-func (c *conn) free() {
-	if c.piece != nil {
-		c.piece.Free()
-		c.piece = nil
+func (c *conn) freeChunk() {
+	if c.chunk != nil {
+		c.chunk.Free()
+		c.chunk = nil
 	}
 }
 
@@ -67,64 +67,64 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// end finds out what the end of the bytes means, and tells it: to clients it is an end of file.
-func (c *conn) end(err error) error {
+// handleEnd finds out why the data ended, reports a refusal or a break, and returns io.EOF.
+func (c *conn) handleEnd(err error) error {
 	select {
-	case <-c.gone:
+	case <-c.closedCh:
 		return net.ErrClosed
 	default:
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
 	}
-	c.ended.Do(func() {
-		answered := c.data.Received() > 0
-		if r, refused := refusal(c.why(answered)); refused {
-			c.report(r, answered)
+	c.endOnce.Do(func() {
+		hasReceived := c.dataStream.ReceivedBytes() > 0
+		if r, isRefused := parseRefusal(c.readEndReason(hasReceived)); isRefused {
+			c.reportRefusal(r, hasReceived)
 			return
 		}
 		if !errors.Is(err, io.EOF) {
-			c.soil()
-			c.broken.Store(true)
-			if !answered { // who has sent nothing either loses nothing by another attempt
-				c.tunnel.report(forwarder.Refusal{Conn: c, Reason: fmt.Sprintf("the connection to the pod's node broke: %v", err)})
+			c.retireUpstream()
+			c.isBroken.Store(true)
+			if !hasReceived { // the relay retries it if the client has sent nothing either
+				c.tunnel.sendRefusal(forwarder.Refusal{Conn: c, Reason: fmt.Sprintf("the connection to the pod's node broke: %v", err)})
 			}
-		} else if !answered && !c.spoken.Load() && !c.tunnel.tasks.IsDone() {
-			c.tunnel.goes(c.doubt)
+		} else if !hasReceived && !c.hasWritten.Load() && !c.tunnel.tasks.IsDone() {
+			c.tunnel.goTask(c.reportIfPodFailed)
 		}
 	})
 	return io.EOF
 }
 
-// doubt finds out whether a server that has ended a connection before either side said a word was killed: it ends those that it
-// had taken like one that has nothing to say, and nodes tell of it a second later.
-func (c *conn) doubt(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, settle*9/10)
+// reportIfPodFailed reports a connection that ended before either side sent a byte if its pod fails soon after. A server that is
+// killed closes its connections like one that has nothing to send, and the cluster learns of it up to a second later.
+func (c *conn) reportIfPodFailed(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, endReasonTimeout*9/10)
 	defer cancel()
-	if c.tunnel.finder.fell(ctx, c.at, c.gone) {
-		c.report(forwarder.Refusal{Reason: fmt.Sprintf("pod %s ended the connection, and went itself", c.at.pod)}, false)
+	if c.tunnel.finder.waitForPodFailure(ctx, c.dest, c.closedCh) {
+		c.reportRefusal(forwarder.Refusal{Reason: fmt.Sprintf("pod %s closed the connection and failed", c.dest.pod)}, false)
 	}
 }
 
-// report says what the node said of the connection: to the relay, which may have it tried anew.
-func (c *conn) report(r forwarder.Refusal, answered bool) {
+// reportRefusal passes the node's report to the relay, which may retry the connection.
+func (c *conn) reportRefusal(r forwarder.Refusal, hasReceived bool) {
 	r.Conn = c
-	if r.Connect = r.Connect && !answered; r.Connect {
-		c.tunnel.finder.refuse(c.up.uid)
+	if r.Connect = r.Connect && !hasReceived; r.Connect {
+		c.tunnel.finder.recordRefusal(c.upstream.uid)
 	} else {
-		c.broken.Store(true)
+		c.isBroken.Store(true)
 	}
-	c.tunnel.report(r)
+	c.tunnel.sendRefusal(r)
 }
 
-// Broken reports that the end was none that the pod meant.
-func (c *conn) Broken() bool { return c.broken.Load() }
+// Broken reports whether the end was not a regular one of the pod's.
+func (c *conn) Broken() bool { return c.isBroken.Load() }
 
-// WaitEnd returns when the node has let go of both directions, or the upstream has ended.
+// WaitEnd returns when the node has closed both directions, or the upstream has ended.
 func (c *conn) WaitEnd() error {
-	_, _ = c.errs.WriteTo(io.Discard)
+	_, _ = c.errorStream.WriteTo(io.Discard)
 	select {
-	case <-c.gone:
+	case <-c.closedCh:
 		return net.ErrClosed
 	default:
 		return nil
@@ -132,10 +132,10 @@ func (c *conn) WaitEnd() error {
 }
 
 func (c *conn) Write(p []byte) (n int, err error) {
-	c.spoken.Store(true)
+	c.hasWritten.Store(true)
 	for n < len(p) {
-		m := min(len(p)-n, spdy.MaxData)
-		if err := c.data.Write(p[n : n+m]); err != nil {
+		m := min(len(p)-n, spdy.MaxWriteSize)
+		if err := c.dataStream.Write(p[n : n+m]); err != nil {
 			return n, err
 		}
 		n += m
@@ -143,50 +143,50 @@ func (c *conn) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// CloseWrite says that the client sends nothing more. Its upstream may be another's then: most that end so have ended
-// altogether, which TCP does not tell.
+// CloseWrite half-closes the connection. Its upstream may serve another client from then on: most clients that half-close have
+// closed, which TCP does not tell apart.
 func (c *conn) CloseWrite() error {
-	c.tunnel.pool.leaves(c)
-	return c.data.CloseWrite()
+	c.tunnel.pool.markLeaving(c)
+	return c.dataStream.CloseWrite()
 }
 
-// Close ends the connection and gives its upstream back. The error is always nil.
+// Close ends the connection and releases its upstream. The error is always nil.
 func (c *conn) Close() error {
-	c.closed.Do(func() {
-		close(c.gone)
+	c.closeOnce.Do(func() {
+		close(c.closedCh)
 		c.abort()
-		c.tunnel.give(c)
+		c.tunnel.releaseConn(c)
 	})
 	return nil
 }
 
-// soil keeps the upstream from being used again.
-func (c *conn) soil() {
+// retireUpstream makes sure that no further client uses the upstream.
+func (c *conn) retireUpstream() {
 	c.tunnel.pool.mu.Lock()
 	defer c.tunnel.pool.mu.Unlock()
-	c.up.soiled = true
+	c.upstream.isRetired = true
 }
 
-// SetDeadline is SetReadDeadline: what is written waits for no longer than the upstream lives.
+// SetDeadline is SetReadDeadline: a write blocks at most as long as the upstream lives.
 func (c *conn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
 
-// SetReadDeadline ends a Read or Next at a time.
+// SetReadDeadline sets the deadline of Read and Next.
 func (c *conn) SetReadDeadline(t time.Time) error {
-	c.data.SetReadDeadline(t)
+	c.dataStream.SetReadDeadline(t)
 	return nil
 }
 
 // SetWriteDeadline does nothing.
 func (c *conn) SetWriteDeadline(time.Time) error { return nil }
 
-// address names an end of a connection that has none.
+// address is the address of an endpoint without a network address.
 type address string
 
 func (address) Network() string  { return "kubernetes" }
 func (a address) String() string { return string(a) }
 
-// LocalAddr has no address of its own.
+// LocalAddr is always "localport".
 func (c *conn) LocalAddr() net.Addr { return address("localport") }
 
-// RemoteAddr is the pod.
-func (c *conn) RemoteAddr() net.Addr { return address(c.up.pod) }
+// RemoteAddr is the name of the pod.
+func (c *conn) RemoteAddr() net.Addr { return address(c.upstream.pod) }

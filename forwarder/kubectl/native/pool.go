@@ -12,91 +12,90 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// How upstreams are kept and shared.
+// Limits of a pool.
 const (
-	// cheap is what opening an upstream may take for each client to get one of its own. Beyond, several share one, and
-	// more are kept warm.
-	cheap = 30 * time.Millisecond
-	// most is how many are kept warm where opening takes long.
-	most = 4
-	// crowd is how many clients share one at most.
-	crowd = 32
-	// once is how many may be being opened to a pod for clients at once. When a crowd comes back from an outage, as many
-	// handshakes as clients would have all of them wait for each other, until they are given up and begun again.
-	once = 32
-	// spare is how long more than the warm ones are kept.
-	spare = 30 * time.Second
-	// lull is how long nothing is done about an upstream that was taken.
-	lull = 100 * time.Millisecond
-	// budget is how many bytes a client who does not read may have waiting here.
-	budget = 256 << 10
+	// cheapDialTime is the dial time up to which each client gets its own upstream. If opening one takes longer, clients share, and
+	// more upstreams are kept warm.
+	cheapDialTime = 30 * time.Millisecond
+	// maxWarmUpstreams is how many idle upstreams are kept ready at most.
+	maxWarmUpstreams = 4
+	// maxClientsPerUpstream is how many clients share an upstream at most.
+	maxClientsPerUpstream = 32
+	// maxDialsPerPod is how many upstreams to a pod are opened for clients concurrently. After an outage many clients come at once;
+	// with a handshake for each of them, all would be slow, time out and start again.
+	maxDialsPerPod = 32
+	// spareUpstreamTTL is how long idle upstreams beyond the warm ones are kept.
+	spareUpstreamTTL = 30 * time.Second
+	// refillDelay is how long after a client has acquired a warm upstream it is replaced, if it has not been released by then.
+	refillDelay = 100 * time.Millisecond
+	// maxQueuedBytes is how many received bytes are queued for a client that does not read.
+	maxQueuedBytes = 256 << 10
 )
 
-// pool is the upstreams of a tunnel. Each client has one of its own, because a connection that is shared waits for the
-// slowest; the exception is a burst of clients at a cluster that is far away.
+// pool holds the upstreams of a tunnel. Each client gets its own, because on a shared one all wait for the slowest client; only a
+// burst of clients of a distant cluster shares.
 type pool struct {
-	mu        sync.Mutex
-	all       map[*upstream]struct{}
-	closed    bool
-	opening   map[string]int // for clients, by the pod's uid
-	eased     wait.Broadcast // a client that waits for its turn may have one
-	filling   int            // being opened to be kept warm
-	refilling bool           // somebody waits to see whether more are needed
-	cost      time.Duration  // what opening took lately
+	mu                sync.Mutex
+	upstreams         map[*upstream]struct{}
+	isClosed          bool
+	clientDials       map[string]int // upstreams being opened for clients, by the pod's uid
+	slotFreed         wait.Broadcast // announced when a client that waits in acquire may try again
+	warmDials         int            // upstreams being opened to be kept warm
+	isRefillScheduled bool           // a goroutine waits for refillDelay
+	dialTime          time.Duration  // moving average of the time to open an upstream
 }
 
-// warm is how many are to be kept ready. p.mu is held.
-func (p *pool) warm() int {
-	return min(most, 1+int(p.cost/(2*cheap)))
+// warmTarget is how many idle upstreams to keep ready. p.mu is held.
+func (p *pool) warmTarget() int {
+	return min(maxWarmUpstreams, 1+int(p.dialTime/(2*cheapDialTime)))
 }
 
-// take gives a client an upstream to the pod that is open already, or nil where the client is to open one; opened is
-// called then. While enough are being opened it gives neither, but a channel: when that is closed, or the pods change,
-// another attempt may have more luck.
-func (p *pool) take(uid string) (u *upstream, eased <-chan struct{}) {
+// acquire returns an open upstream to the pod for a client. If both results are nil, the client opens one itself and then calls
+// endClientDial. If maxDialsPerPod are being opened, it returns a channel: when it is closed, or the pods change, the client tries
+// again.
+func (p *pool) acquire(uid string) (u *upstream, slotFreed <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	best := p.best(uid)
-	if best != nil {
-		best.clients++
-		best.Crowd(best.clients+best.leaving > 1)
-		return best, nil
+	if u := p.leastLoaded(uid); u != nil {
+		u.clients++
+		u.SetShared(u.clients+u.leaving > 1)
+		return u, nil
 	}
-	if p.opening[uid] < once {
-		p.opening[uid]++
+	if p.clientDials[uid] < maxDialsPerPod {
+		p.clientDials[uid]++
 		return nil, nil
 	}
-	return nil, p.eased.Changed()
+	return nil, p.slotFreed.Changed()
 }
 
-// best is the upstream that the next client may use, if there is one. p.mu is held.
-func (p *pool) best(uid string) *upstream {
+// leastLoaded returns the upstream for the next client; nil if it needs a new one. p.mu is held.
+func (p *pool) leastLoaded(uid string) *upstream {
 	var best *upstream
-	for u := range p.all {
-		if u.uid != uid || u.over() || u.soiled || u.leaving >= 2*crowd || u.Burdened() {
+	for u := range p.upstreams {
+		if u.uid != uid || u.hasEnded() || u.isRetired || u.leaving >= 2*maxClientsPerUpstream || u.IsCongested() {
 			continue
 		}
 		if best == nil || u.clients < best.clients || u.clients == best.clients && u.leaving < best.leaving {
 			best = u
 		}
 	}
-	if best == nil || best.clients > 0 && (p.cost < cheap || best.clients >= crowd) {
+	if best == nil || best.clients > 0 && (p.dialTime < cheapDialTime || best.clients >= maxClientsPerUpstream) {
 		return nil
 	}
 	return best
 }
 
-// opened notes that opening an upstream for a client has ended, either way.
-func (p *pool) opened(uid string) {
+// endClientDial is called when opening an upstream for a client has succeeded or failed.
+func (p *pool) endClientDial(uid string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.opening[uid]--; p.opening[uid] == 0 {
-		delete(p.opening, uid)
+	if p.clientDials[uid]--; p.clientDials[uid] == 0 {
+		delete(p.clientDials, uid)
 	}
-	p.eased.Announce()
+	p.slotFreed.Announce()
 }
 
-func (u *upstream) over() bool {
+func (u *upstream) hasEnded() bool {
 	select {
 	case <-u.Done():
 		return true
@@ -105,168 +104,167 @@ func (u *upstream) over() bool {
 	}
 }
 
-// dial opens an upstream to a pod.
-func (t *tunnel) dial(ctx context.Context, at choice, clients int) (*upstream, error) {
-	began := time.Now()
-	path := fmt.Sprintf("/api/v1/namespaces/%s/pods/%s/portforward", t.words.Place.Namespace, at.pod)
-	carrier, err := t.session.Upgrade(ctx, path)
+// dialUpstream opens an upstream to a pod.
+func (t *tunnel) dialUpstream(ctx context.Context, dest destination, clients int) (*upstream, error) {
+	start := time.Now()
+	path := fmt.Sprintf("/api/v1/namespaces/%s/pods/%s/portforward", t.ref.Location.Namespace, dest.pod)
+	transport, err := t.session.Upgrade(ctx, path)
 	if err != nil {
 		return nil, err
 	}
-	u := &upstream{Conn: spdy.NewConn(carrier, budget, t.reserve), pod: at.pod, uid: at.uid, clients: clients, idle: time.Now()}
+	u := &upstream{Conn: spdy.NewConn(transport, maxQueuedBytes, t.reserve), pod: dest.pod, uid: dest.uid, clients: clients, idleSince: time.Now()}
 	p := &t.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.cost = (p.cost + time.Since(began)) / 2
-	if p.closed {
+	p.dialTime = (p.dialTime + time.Since(start)) / 2
+	if p.isClosed {
 		go u.Close()
 		return nil, errClosed
 	}
-	p.all[u] = struct{}{}
+	p.upstreams[u] = struct{}{}
 	return u, nil
 }
 
-// give takes an upstream back from a client. It serves the next, unless something was wrong with it.
-func (t *tunnel) give(c *conn) {
-	if t.pool.given(c) {
-		go c.up.Close() // whoever gives it back has something else to do
+// releaseConn releases the upstream of a client's connection, and closes it if it cannot serve another.
+func (t *tunnel) releaseConn(c *conn) {
+	if t.pool.releaseClient(c) {
+		go c.upstream.Close() // in the background: Close of a client's connection must not wait
 	}
 }
 
-// leaves notes that a client has said its last.
-func (p *pool) leaves(c *conn) {
+// markLeaving is called when a client has half-closed.
+func (p *pool) markLeaving(c *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !c.leaves {
-		c.leaves = true
-		c.up.clients--
-		c.up.leaving++
-		p.eased.Announce()
+	if !c.isLeaving {
+		c.isLeaving = true
+		c.upstream.clients--
+		c.upstream.leaving++
+		p.slotFreed.Announce()
 	}
 }
 
-// given notes that a client's connection is over; true when its upstream is to be closed.
-func (p *pool) given(c *conn) (drop bool) {
+// releaseClient removes a client from its upstream, and reports whether the caller must close the upstream.
+func (p *pool) releaseClient(c *conn) (mustClose bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	u := c.up
-	if c.leaves {
+	u := c.upstream
+	if c.isLeaving {
 		u.leaving--
 	} else {
 		u.clients--
 	}
-	u.idle = time.Now()
-	p.eased.Announce()
-	drop = u.clients+u.leaving == 0 && (u.soiled || u.over() || p.closed)
-	if drop {
-		delete(p.all, u)
+	u.idleSince = time.Now()
+	p.slotFreed.Announce()
+	mustClose = u.clients+u.leaving == 0 && (u.isRetired || u.hasEnded() || p.isClosed)
+	if mustClose {
+		delete(p.upstreams, u)
 	}
-	return drop
+	return mustClose
 }
 
-// drop closes an upstream that is of no use any more.
-func (t *tunnel) drop(u *upstream) {
+// closeUpstream removes an upstream from the pool and closes it in the background.
+func (t *tunnel) closeUpstream(u *upstream) {
 	t.pool.mu.Lock()
-	delete(t.pool.all, u)
+	delete(t.pool.upstreams, u)
 	t.pool.mu.Unlock()
 	go u.Close()
 }
 
-// forsake gives up an upstream through which nothing could be opened in time. It may be well, and others use it: they keep it
-// until it does not answer either.
-func (t *tunnel) forsake(u *upstream) {
+// retireUpstream keeps further clients from an upstream through which a connection could not be opened in time. Its clients, if
+// any, keep it as long as it responds to a ping.
+func (t *tunnel) retireUpstream(u *upstream) {
 	t.pool.mu.Lock()
-	u.soiled = true
-	used := u.clients+u.leaving > 0
+	u.isRetired = true
+	isUsed := u.clients+u.leaving > 0
 	t.pool.mu.Unlock()
-	if used {
-		t.ask(u)
+	if isUsed {
+		t.startPing(u)
 	} else {
-		t.drop(u)
+		t.closeUpstream(u)
 	}
 }
 
-// refill replaces an upstream that was taken: at once where opening one takes long, else when it has not come back soon,
-// as most do.
-func (t *tunnel) refill(at choice) {
+// refill replaces a warm upstream that has been acquired: at once if opening one takes long, otherwise after refillDelay, because
+// most are released before.
+func (t *tunnel) refill(dest destination) {
 	p := &t.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.cost > cheap {
-		t.fillLocked(at)
+	if p.dialTime > cheapDialTime {
+		t.fillWarmLocked(dest)
 	}
-	if p.refilling || p.closed {
+	if p.isRefillScheduled || p.isClosed {
 		return
 	}
-	p.refilling = true
-	t.goes(func(ctx context.Context) {
-		wait.Sleep(ctx, lull)
+	p.isRefillScheduled = true
+	t.goTask(func(ctx context.Context) {
+		wait.Sleep(ctx, refillDelay)
 		p.mu.Lock()
-		p.refilling = false
+		p.isRefillScheduled = false
 		p.mu.Unlock()
-		t.fill(at)
+		t.fillWarm(dest)
 	})
 }
 
-// fill opens as many upstreams to the pod as are to be kept warm.
-func (t *tunnel) fill(at choice) {
+// fillWarm opens upstreams to the pod until warmTarget are idle.
+func (t *tunnel) fillWarm(dest destination) {
 	t.pool.mu.Lock()
 	defer t.pool.mu.Unlock()
-	t.fillLocked(at)
+	t.fillWarmLocked(dest)
 }
 
-func (t *tunnel) fillLocked(at choice) {
+func (t *tunnel) fillWarmLocked(dest destination) {
 	p := &t.pool
-	ready := p.filling
-	for u := range p.all {
-		if u.uid == at.uid && u.clients == 0 && !u.soiled && !u.over() {
+	ready := p.warmDials
+	for u := range p.upstreams {
+		if u.uid == dest.uid && u.clients == 0 && !u.isRetired && !u.hasEnded() {
 			ready++
 		}
 	}
-	for ; ready < p.warm() && !p.closed; ready++ {
-		p.filling++
-		t.goes(func(ctx context.Context) {
-			_, err := t.dial(ctx, at, 0)
+	for ; ready < p.warmTarget() && !p.isClosed; ready++ {
+		p.warmDials++
+		t.goTask(func(ctx context.Context) {
+			_, err := t.dialUpstream(ctx, dest, 0)
 			p.mu.Lock()
-			p.filling--
+			p.warmDials--
 			p.mu.Unlock()
-			t.dialled(at, err)
+			t.recordDialResult(dest, err)
 		})
 	}
 }
 
-// prune closes what is not needed: what leads to pods that are gone, and more than is to be kept warm for longer than a
-// while.
+// prune closes idle upstreams that have ended, whose pod does not run any more, or that exceed warmTarget for spareUpstreamTTL.
 func (t *tunnel) prune() {
 	p := &t.pool
-	var gone []*upstream
+	var unneeded []*upstream
 	p.mu.Lock()
 	idle := 0
-	for u := range p.all {
+	for u := range p.upstreams {
 		if u.clients+u.leaving > 0 {
 			continue
 		}
 		idle++
-		if u.over() || !t.finder.serves(u.uid) || idle > p.warm() && time.Since(u.idle) > spare {
-			gone = append(gone, u)
-			delete(p.all, u)
+		if u.hasEnded() || !t.finder.isPodRunning(u.uid) || idle > p.warmTarget() && time.Since(u.idleSince) > spareUpstreamTTL {
+			unneeded = append(unneeded, u)
+			delete(p.upstreams, u)
 		}
 	}
 	p.mu.Unlock()
-	for _, u := range gone {
+	for _, u := range unneeded {
 		_ = u.Close()
 	}
 }
 
-// closeAll closes all upstreams for good.
+// closeAll closes the pool and all upstreams.
 func (t *tunnel) closeAll() {
 	p := &t.pool
 	p.mu.Lock()
-	p.closed = true
-	all := p.all
-	p.all = map[*upstream]struct{}{}
+	p.isClosed = true
+	all := p.upstreams
+	p.upstreams = map[*upstream]struct{}{}
 	p.mu.Unlock()
-	for u := range all { // which breaks their clients' connections; the relay closes those
+	for u := range all { // their clients' connections break; the relay closes them
 		_ = u.Close()
 	}
 }
@@ -274,5 +272,5 @@ func (t *tunnel) closeAll() {
 func (t *tunnel) upstreams() []*upstream {
 	t.pool.mu.Lock()
 	defer t.pool.mu.Unlock()
-	return slices.Collect(maps.Keys(t.pool.all))
+	return slices.Collect(maps.Keys(t.pool.upstreams))
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/kubectl/spdy"
 )
 
-// The names of the headers that a stream of a port forward is opened with, as the API's types have them.
+// Headers of the streams of a port forward: the constants of k8s.io/api/core/v1 in lower case, as SPDY requires.
 const (
 	headerType    = "streamtype"
 	headerPort    = "port"
@@ -22,101 +22,101 @@ const (
 	typeError     = "error"
 )
 
-// upstream is a connection to a pod through the API server and the node, which carries one client's connection at a time,
-// or several where opening one for each would take too long.
+// upstream is a connection to a pod through the API server and the node. It carries one client's connection at a time, or several
+// if opening one for each takes too long.
 type upstream struct {
 	*spdy.Conn
-	pod, uid string
-	requests atomic.Uint64
-	pinged   atomic.Bool // a ping is under way
+	pod, uid      string
+	lastRequestID atomic.Uint64
+	isPinging     atomic.Bool // a ping is in progress
 
-	// Guarded by the pool's lock.
-	clients int
-	leaving int       // clients that have said their last: a node keeps their connections for a second all the same
-	soiled  bool      // a connection through it did not end in good order
-	idle    time.Time // since when it has no client
+	// Guarded by the pool's mu.
+	clients   int
+	leaving   int       // clients that have half-closed; a node keeps their connections for another second
+	isRetired bool      // a connection through it broke: no further client uses it
+	idleSince time.Time // when its last client left
 }
 
-// pair is the two streams of a connection to a port in the pod: its bytes, and what the node says of its end.
-type pair struct {
-	up   *upstream
-	data *spdy.Stream
-	errs *spdy.Stream
+// streamPair is the two streams of a connection to a port in the pod: the data, and the node's error message.
+type streamPair struct {
+	upstream    *upstream
+	dataStream  *spdy.Stream
+	errorStream *spdy.Stream
 }
 
-// open opens a connection to a port. That the node has taken it up is known when the data stream is replied to; whether
-// anything listens there is only said where nothing does.
-func (u *upstream) open(port int) (*pair, error) {
-	id := strconv.FormatUint(u.requests.Add(1), 10)
+// openStreams opens a connection to a port. The node accepts it by replying to the data stream, before it connects to the port; only
+// a failed connect is reported.
+func (u *upstream) openStreams(port int) (*streamPair, error) {
+	id := strconv.FormatUint(u.lastRequestID.Add(1), 10)
 	headers := func(kind string) []spdy.Header {
 		return []spdy.Header{{Name: headerType, Value: kind}, {Name: headerPort, Value: strconv.Itoa(port)}, {Name: headerRequest, Value: id}}
 	}
-	errs, err := u.Open(headers(typeError), true)
+	errs, err := u.OpenStream(headers(typeError), true)
 	if err != nil {
 		return nil, err
 	}
-	data, err := u.Open(headers(typeData), false)
+	data, err := u.OpenStream(headers(typeData), false)
 	if err != nil {
 		return nil, err
 	}
-	return &pair{up: u, data: data, errs: errs}, nil
+	return &streamPair{upstream: u, dataStream: data, errorStream: errs}, nil
 }
 
-// errUnanswered is a node that did not take a connection up.
-var errUnanswered = errors.New("the node did not take the connection up in time")
+// errNotAccepted says that a node did not reply within replyTimeout.
+var errNotAccepted = errors.New("the node did not accept the connection in time")
 
-// replied waits until the node has taken the connection up.
-func (p *pair) replied(ctx context.Context, limit time.Duration) error {
-	timer := time.NewTimer(limit)
+// waitReplied waits until the node has accepted the connection.
+func (p *streamPair) waitReplied(ctx context.Context, timeout time.Duration) error {
+	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	select {
-	case <-p.data.Replied():
+	case <-p.dataStream.Replied():
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-timer.C:
-		return errUnanswered
+		return errNotAccepted
 	}
-	if err := p.data.Ended(); err != nil && !errors.Is(err, io.EOF) {
+	if err := p.dataStream.EndErr(); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	return nil
 }
 
-// settle is how long a node may take to say why a connection ended before a byte came back.
-const settle = time.Second
+// endReasonTimeout is how long a node may take to report why a connection ended through which no byte has come back.
+const endReasonTimeout = time.Second
 
-// why is what the node says of the end of a connection. It says that before the end, as far as is known; where no byte
-// has come back, and the client could be helped, that is waited for.
-func (p *pair) why(answered bool) string {
-	if !answered {
-		timer := time.AfterFunc(settle, p.errs.Abort)
+// readEndReason returns the node's error message, empty if there is none. Known nodes send it before the end of the data. If no byte
+// has been received, so that the connection may be retried, it waits for the message.
+func (p *streamPair) readEndReason(hasReceived bool) string {
+	if !hasReceived {
+		timer := time.AfterFunc(endReasonTimeout, p.errorStream.Abort)
 		defer timer.Stop()
 		var text strings.Builder
-		_, _ = p.errs.WriteTo(&limited{&text})
+		_, _ = p.errorStream.WriteTo(&limitedBuilder{&text})
 		return strings.TrimSpace(text.String())
 	}
-	return strings.TrimSpace(string(p.errs.Waiting()))
+	return strings.TrimSpace(string(p.errorStream.PeekQueued()))
 }
 
-// limited takes some kilobytes and drops the rest.
-type limited struct{ *strings.Builder }
+// limitedBuilder keeps the first few kilobytes and drops the rest.
+type limitedBuilder struct{ *strings.Builder }
 
-func (l *limited) Write(b []byte) (int, error) {
+func (l *limitedBuilder) Write(b []byte) (int, error) {
 	if l.Len() < 4<<10 {
 		l.Builder.Write(b)
 	}
 	return len(b), nil
 }
 
-// abort drops both streams.
-func (p *pair) abort() {
-	p.data.Abort()
-	p.errs.Abort()
+// abort resets both streams.
+func (p *streamPair) abort() {
+	p.dataStream.Abort()
+	p.errorStream.Abort()
 }
 
-// refusal reads what a node says of a connection's end. Only a failed connect leaves the client's bytes unsent; a text
-// that speaks of reading or writing may quote anything.
-func refusal(text string) (r forwarder.Refusal, refused bool) {
+// parseRefusal parses a node's error message; false if it is empty. Only after a failed connect have the client's bytes not been
+// sent; a message about a read or write may quote "connection refused" from elsewhere.
+func parseRefusal(text string) (r forwarder.Refusal, isRefused bool) {
 	if text == "" {
 		return r, false
 	}
@@ -127,11 +127,11 @@ func refusal(text string) (r forwarder.Refusal, refused bool) {
 		strings.Contains(lower, "failed to connect to localhost") ||
 		strings.Contains(lower, "is not running") && strings.Contains(lower, "sandbox container")
 	transfer := strings.Contains(lower, "read tcp") || strings.Contains(lower, "write tcp") || strings.Contains(lower, "error copying")
-	return forwarder.Refusal{Reason: shorten(text), Connect: connect && !transfer}, true
+	return forwarder.Refusal{Reason: shortenReason(text), Connect: connect && !transfer}, true
 }
 
-// shorten leaves out where in its own namespaces a node looked.
-func shorten(text string) string {
+// shortenReason removes the node's network namespace from a message.
+func shortenReason(text string) string {
 	text = strings.Join(strings.Fields(text), " ")
 	if before, after, ok := strings.Cut(text, "failed to execute portforward in network namespace "); ok {
 		if _, rest, ok := strings.Cut(after, ": "); ok {

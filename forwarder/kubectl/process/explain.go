@@ -1,6 +1,7 @@
 package process
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/localport-sh/localport/forwarder"
@@ -8,9 +9,9 @@ import (
 	"github.com/localport-sh/localport/forwarder/process"
 )
 
-// explain finds why kubectl ended in what it said, as of 1.27 to 1.33.
-func explain(said *process.Said, at session.Words) *forwarder.Failure {
-	f := said.Explain(rules(at))
+// classifyExit finds in its output why kubectl (1.27 to 1.33) ended; nil if it printed nothing.
+func classifyExit(transcript *process.Transcript, ref session.ResourceRef) *forwarder.Failure {
+	f := transcript.Classify(exitRules(ref))
 	if f == nil {
 		return nil
 	}
@@ -18,15 +19,16 @@ func explain(said *process.Said, at session.Words) *forwarder.Failure {
 	return f
 }
 
-// rules begin with what only the user can mend: it may be said inside an "Unable to connect".
-func rules(c session.Words) []process.Rule {
-	login := "log in to the cluster as you usually do; to try: " + c.Kubectl("get namespaces")
-	plugin := "the cluster's login helper wants you; to see what: " + c.Kubectl("get namespaces")
-	contexts := session.Words{Kubeconfig: c.Kubeconfig}.Kubectl("config get-contexts")
-	describe := c.Namespaced("describe " + c.Resource)
-	pods := c.Namespaced("get pods")
-	info := c.Kubectl("cluster-info")
-	rights := c.Namespaced("auth can-i create pods/portforward")
+// exitRules returns the rules for kubectl's error messages. What only the user can fix comes first: it may be part of an "Unable to
+// connect" message.
+func exitRules(ref session.ResourceRef) []process.Rule {
+	login := fmt.Sprintf("log in to the cluster, then test it with %q", ref.Command("get namespaces"))
+	plugin := fmt.Sprintf("the login helper needs you; run %q to see what it asks for", ref.Command("get namespaces"))
+	contexts := session.ResourceRef{Kubeconfig: ref.Kubeconfig}.Command("config get-contexts")
+	describe := ref.NamespacedCommand("describe " + ref.Resource)
+	pods := ref.NamespacedCommand("get pods")
+	info := ref.Command("cluster-info")
+	rights := ref.NamespacedCommand("auth can-i create pods/portforward")
 	return []process.Rule{
 		{Text: "getting credentials: exec", Class: forwarder.ByAttention, Hint: plugin},
 		{Text: "You must be logged in", Class: forwarder.ByAttention, Hint: login},
@@ -40,12 +42,12 @@ func rules(c session.Words) []process.Rule {
 
 		{Text: "context was not found", Class: forwarder.Permanent, Hint: contexts},
 		{Text: `" does not exist`, Class: forwarder.Permanent, Hint: contexts}, // context "x"
-		{Text: `(NotFound): namespaces "`, Class: forwarder.Permanent, Hint: c.Kubectl("get namespaces")},
-		{Text: "(NotFound)", Class: forwarder.Permanent, Hint: c.Namespaced("get " + c.Kind())},
+		{Text: `(NotFound): namespaces "`, Class: forwarder.Permanent, Hint: ref.Command("get namespaces")},
+		{Text: "(NotFound)", Class: forwarder.Permanent, Hint: ref.NamespacedCommand("get " + ref.PluralKind())},
 		{Text: "does not have a service port", Class: forwarder.Permanent, Hint: describe},
 		{Text: "does not have a named port", Class: forwarder.Permanent, Hint: describe},
 		{Text: "invalid service", Class: forwarder.Permanent, Hint: describe},
-		{Text: "doesn't have a resource type", Class: forwarder.Permanent, Hint: c.Kubectl("api-resources")},
+		{Text: "doesn't have a resource type", Class: forwarder.Permanent, Hint: ref.Command("api-resources")},
 		{Text: "error loading config file", Class: forwarder.Permanent},
 		{Text: "no such file or directory", Class: forwarder.Permanent},
 		{Text: "unknown flag", Class: forwarder.Permanent},
@@ -61,6 +63,6 @@ func rules(c session.Words) []process.Rule {
 		{Text: "lost connection to pod"},
 		{Text: "error: "},
 		{Text: "rror"},
-		{Text: ""}, // whatever it was
+		{Text: ""}, // any other message
 	}
 }

@@ -9,13 +9,13 @@ import (
 	"github.com/localport-sh/localport/forwarder/process"
 )
 
-// What kubectl 1.27 to 1.33 printed, line by line.
-func TestEveryKnownEndHasItsClassAndItsLine(t *testing.T) {
+// The output of kubectl 1.27 to 1.33.
+func TestClassifyExit_EveryKnownMessage(t *testing.T) {
 	tests := []struct {
-		said   string
-		class  forwarder.Class
-		reason string // "": the line itself
-		hint   string // part of it
+		transcript string
+		class      forwarder.Class
+		reason     string // "": the line itself
+		hint       string // part of it
 	}{
 		{`Error from server (NotFound): services "x" not found`, forwarder.Permanent, "", "get services -n ns --context c"},
 		{`Error from server (NotFound): pods "x" not found`, forwarder.Permanent, "", "get services -n ns"},
@@ -37,7 +37,7 @@ func TestEveryKnownEndHasItsClassAndItsLine(t *testing.T) {
 		{`error: the server doesn't have a resource type "nosuch"`, forwarder.Permanent, `the server doesn't have a resource type "nosuch"`, "api-resources"},
 		{
 			`error: You must be logged in to the server (Unauthorized)`, forwarder.ByAttention,
-			"You must be logged in to the server (Unauthorized)", "log in",
+			"You must be logged in to the server (Unauthorized)", "log in to the cluster",
 		},
 		{
 			`Error from server (Forbidden): pods "x" is forbidden: User "u" cannot create resource "pods/portforward"`,
@@ -49,7 +49,7 @@ func TestEveryKnownEndHasItsClassAndItsLine(t *testing.T) {
 		},
 		{
 			"Unable to connect to the server: tls: failed to verify certificate: x509: certificate has expired",
-			forwarder.ByAttention, "", "log in",
+			forwarder.ByAttention, "", "log in to the cluster",
 		},
 		{
 			"error: unable to forward port because pod is not running. Current status=Pending", forwarder.Transient,
@@ -86,24 +86,24 @@ func TestEveryKnownEndHasItsClassAndItsLine(t *testing.T) {
 		{"just words", forwarder.Transient, "", ""},
 	}
 	for _, tt := range tests {
-		var said process.Said
-		for line := range strings.Lines(tt.said) {
-			said.Add(plain(strings.TrimRight(line, "\n")))
+		var transcript process.Transcript
+		for line := range strings.Lines(tt.transcript) {
+			transcript.Add(messageText(strings.TrimRight(line, "\n")))
 		}
-		got := explain(&said, session.Words{Resource: "service/x", Place: session.Place{Context: "c", Namespace: "ns"}})
+		got := classifyExit(&transcript, session.ResourceRef{Resource: "service/x", Location: session.Location{Context: "c", Namespace: "ns"}})
 		if tt.reason == "" {
-			tt.reason = tt.said
+			tt.reason = tt.transcript
 		}
 		if got.Class != tt.class || got.Reason != tt.reason {
-			t.Errorf("%s\ngot class %v, %q", tt.said, got.Class, got.Reason)
+			t.Errorf("%s\ngot class %v, %q", tt.transcript, got.Class, got.Reason)
 		}
 		if !strings.Contains(got.Hint, tt.hint) {
-			t.Errorf("%s\nhint %q, want %q", tt.said, got.Hint, tt.hint)
+			t.Errorf("%s\nhint %q, want %q", tt.transcript, got.Hint, tt.hint)
 		}
 	}
 }
 
-func TestOnlyFailedConnectsMayBePlayedAgain(t *testing.T) {
+func TestParseRefusal_OnlyFailedConnectsMayBeReplayed(t *testing.T) {
 	const head = "an error occurred forwarding 40000 -> 5432: error forwarding port 5432 to pod 8d1f, uid : "
 	tests := []struct {
 		text             string
@@ -122,7 +122,7 @@ func TestOnlyFailedConnectsMayBePlayedAgain(t *testing.T) {
 		{"The connection to the server h was refused", false, false},
 	}
 	for _, tt := range tests {
-		got, ok := refused(tt.text)
+		got, ok := parseRefusal(tt.text)
 		if ok != tt.refused || got.Connect != tt.connect {
 			t.Errorf("%s\ngot %v, connect %v", tt.text, ok, got.Connect)
 		}

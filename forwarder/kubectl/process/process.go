@@ -1,6 +1,6 @@
-// Package process makes tunnels of kubectl port-forward: one process a tunnel, its words read for what they mean. One
-// refused connection ends every other of its process, it finds out only at the next connection that its pod is gone, and it
-// does not notice a server that is frozen: the supervisor heals what can be healed from outside.
+// Package process opens tunnels with "kubectl port-forward", one process per tunnel, and parses its output. kubectl has limits that
+// the supervisor works around: a refused connection ends all others of the process, a deleted pod is noticed only at the next
+// connection, and a server that hangs is never noticed.
 package process
 
 import (
@@ -11,20 +11,20 @@ import (
 	"github.com/localport-sh/localport/forwarder/process"
 )
 
-// Spec says what is forwarded by which program.
+// Spec is what to forward, and the program that does.
 type Spec struct {
-	Program string // looked for in the run's PATH
-	session.Words
+	Program string // resolved in the PATH of the run
+	session.ResourceRef
 	Port string // a number or a name
 }
 
-// podTimeout is how long kubectl waits for a pod; its own minute is longer than we wait for a tunnel.
-const podTimeout = "30s"
+// podRunningTimeout is how long kubectl waits for a pod. Its default, a minute, is longer than we wait for a tunnel.
+const podRunningTimeout = "30s"
 
 func (s Spec) argv() []string {
-	argv := []string{s.Program, "port-forward", "--address", "127.0.0.1", "--pod-running-timeout", podTimeout}
+	argv := []string{s.Program, "port-forward", "--address", "127.0.0.1", "--pod-running-timeout", podRunningTimeout}
 	for _, flag := range []struct{ name, value string }{
-		{"--kubeconfig", s.Kubeconfig}, {"--context", s.Place.Context}, {"--namespace", s.Place.Namespace},
+		{"--kubeconfig", s.Kubeconfig}, {"--context", s.Location.Context}, {"--namespace", s.Location.Namespace},
 	} {
 		if flag.value != "" {
 			argv = append(argv, flag.name, flag.value)
@@ -33,24 +33,24 @@ func (s Spec) argv() []string {
 	return append(argv, "--", s.Resource, ":"+s.Port)
 }
 
-// Open starts kubectl and returns when it says where it listens.
+// Open starts kubectl and returns when it listens. An error is a *forwarder.Failure, or that of ctx if it is canceled.
 func Open(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, error) {
 	tunnel := &tunnel{
-		log:      run.Log,
-		at:       spec.Words,
-		ready:    make(chan string, 1),
-		refusals: make(chan forwarder.Refusal, 8),
-		started:  make(chan struct{}),
+		log:       run.Log,
+		ref:       spec.ResourceRef,
+		addrCh:    make(chan string, 1),
+		refusalCh: make(chan forwarder.Refusal, 8),
+		startedCh: make(chan struct{}),
 	}
 	kubectl, err := process.Start(process.Command{
-		Argv: spec.argv(), Dir: run.Dir, Env: run.Env, Line: tunnel.line,
+		Argv: spec.argv(), Dir: run.Dir, Env: run.Env, OnLine: tunnel.handleLine,
 	})
 	if err != nil {
-		return nil, process.Failure(err, "install kubectl: https://kubernetes.io/docs/tasks/tools/")
+		return nil, process.ClassifyStartError(err, "install kubectl: https://kubernetes.io/docs/tasks/tools/")
 	}
 	tunnel.Child = kubectl
-	close(tunnel.started)
-	if err := tunnel.await(ctx); err != nil {
+	close(tunnel.startedCh)
+	if err := tunnel.waitReady(ctx); err != nil {
 		_ = tunnel.Close()
 		return nil, err
 	}

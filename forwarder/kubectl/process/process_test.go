@@ -32,40 +32,40 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// logged is a log that can be read while it is written.
-type logged struct {
+// logBuffer is a buffer that is safe for concurrent use.
+type logBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
 }
 
-func (l *logged) Write(p []byte) (int, error) {
+func (l *logBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(p)
 }
 
-func (l *logged) String() string {
+func (l *logBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
 }
 
-func spec() Spec {
-	return Spec{Program: "kubectl", Port: "5432", Words: session.Words{
-		Resource: "service/postgres", Place: session.Place{Context: "staging", Namespace: "default"},
+func testSpec() Spec {
+	return Spec{Program: "kubectl", Port: "5432", ResourceRef: session.ResourceRef{
+		Resource: "service/postgres", Location: session.Location{Context: "staging", Namespace: "default"},
 	}}
 }
 
-func run(t *testing.T, k *fakekubectl.Kubectl) forwarder.Run {
+func newRun(t *testing.T, k *fakekubectl.Kubectl) forwarder.Run {
 	t.Helper()
-	return forwarder.Run{Dir: t.TempDir(), Env: k.Env(), Log: &logged{}}
+	return forwarder.Run{Dir: t.TempDir(), Env: k.Env(), Log: &logBuffer{}}
 }
 
-func open(t *testing.T, k *fakekubectl.Kubectl) *tunnel {
+func openTunnel(t *testing.T, k *fakekubectl.Kubectl) *tunnel {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	opened, err := Open(ctx, run(t, k), spec())
+	opened, err := Open(ctx, newRun(t, k), testSpec())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,8 +73,8 @@ func open(t *testing.T, k *fakekubectl.Kubectl) *tunnel {
 	return opened.(*tunnel)
 }
 
-// fails opens what cannot be opened.
-func fails(t *testing.T, spec Spec, run forwarder.Run) *forwarder.Failure {
+// openExpectingFailure returns the failure of an Open that must fail.
+func openExpectingFailure(t *testing.T, spec Spec, run forwarder.Run) *forwarder.Failure {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -90,8 +90,8 @@ func fails(t *testing.T, spec Spec, run forwarder.Run) *forwarder.Failure {
 	return failure
 }
 
-// backend answers every connection with a greeting and then gives back what it gets.
-func backend(t *testing.T) string {
+// startEchoServer starts a server that sends "welcome " and then echoes.
+func startEchoServer(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -115,8 +115,8 @@ func backend(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// refusing is an address at which nothing listens.
-func refusing(t *testing.T) string {
+// closedAddr is an address on which nothing listens.
+func closedAddr(t *testing.T) string {
 	t.Helper()
 	return fmt.Sprintf("127.0.0.1:%d", ports.Free(t))
 }
@@ -131,7 +131,7 @@ func dial(t *testing.T, tunnel forwarder.Tunnel) *net.TCPConn {
 	return conn.(*net.TCPConn)
 }
 
-func read(t *testing.T, conn net.Conn, want string) {
+func expectBytes(t *testing.T, conn net.Conn, want string) {
 	t.Helper()
 	got := make([]byte, len(want))
 	if _, err := io.ReadFull(conn, got); err != nil || string(got) != want {
@@ -139,15 +139,15 @@ func read(t *testing.T, conn net.Conn, want string) {
 	}
 }
 
-func endOfFile(t *testing.T, conn net.Conn) {
+func expectEnd(t *testing.T, conn net.Conn) {
 	t.Helper()
 	if got, err := io.ReadAll(conn); len(got) > 0 || err != nil && !errors.Is(err, syscall.ECONNRESET) {
 		t.Fatalf("got %q, %v; want the end", got, err)
 	}
 }
 
-// ended returns why a tunnel ended.
-func ended(t *testing.T, tunnel forwarder.Tunnel) *forwarder.Failure {
+// waitFailure waits until a tunnel ends and returns the reason.
+func waitFailure(t *testing.T, tunnel forwarder.Tunnel) *forwarder.Failure {
 	t.Helper()
 	select {
 	case <-tunnel.Done():
@@ -161,8 +161,8 @@ func ended(t *testing.T, tunnel forwarder.Tunnel) *forwarder.Failure {
 	return failure
 }
 
-// refusedNow takes a refusal that must have been delivered already.
-func refusedNow(t *testing.T, tunnel forwarder.Tunnel) forwarder.Refusal {
+// takeRefusal returns a refusal that must have been delivered already.
+func takeRefusal(t *testing.T, tunnel forwarder.Tunnel) forwarder.Refusal {
 	t.Helper()
 	select {
 	case r := <-tunnel.Refusals():
@@ -173,9 +173,9 @@ func refusedNow(t *testing.T, tunnel forwarder.Tunnel) forwarder.Refusal {
 	}
 }
 
-func TestReadyTunnelCarriesBytesAndHalfCloses(t *testing.T) {
-	k := fakekubectl.Install(t, fakekubectl.Script{Backend: backend(t)})
-	tunnel := open(t, k)
+func TestTunnel_CarriesBytesAndHalfCloses(t *testing.T) {
+	k := fakekubectl.Install(t, fakekubectl.Script{Backend: startEchoServer(t)})
+	tunnel := openTunnel(t, k)
 	conn := dial(t, tunnel)
 	if _, err := conn.Write([]byte("back")); err != nil {
 		t.Fatal(err)
@@ -187,19 +187,19 @@ func TestReadyTunnelCarriesBytesAndHalfCloses(t *testing.T) {
 		t.Errorf("got %q, %v", got, err)
 	}
 	if tunnel.Acknowledges() {
-		t.Error("kubectl accepts before it asks the pod")
+		t.Error("Acknowledges is true, but kubectl accepts before it connects to the pod")
 	}
 	if err := tunnel.Close(); err != nil || tunnel.Err() != nil {
 		t.Errorf("close: %v, %v", err, tunnel.Err())
 	}
 }
 
-func TestKubectlIsAskedForExactlyThis(t *testing.T) {
-	k := fakekubectl.Install(t, fakekubectl.Script{Backend: backend(t)})
-	asked := spec()
+func TestOpen_PassesTheExactArguments(t *testing.T) {
+	k := fakekubectl.Install(t, fakekubectl.Script{Backend: startEchoServer(t)})
+	asked := testSpec()
 	asked.Port = "http"
 	asked.Kubeconfig = filepath.Join(k.Dir, "config")
-	tunnel, err := Open(t.Context(), run(t, k), asked)
+	tunnel, err := Open(t.Context(), newRun(t, k), asked)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,11 +214,11 @@ func TestKubectlIsAskedForExactlyThis(t *testing.T) {
 	}
 }
 
-func TestAnotherKubectlMayBeNamed(t *testing.T) {
-	k := fakekubectl.Install(t, fakekubectl.Script{Backend: backend(t)})
-	r := run(t, k)
+func TestOpen_RunsTheNamedProgram(t *testing.T) {
+	k := fakekubectl.Install(t, fakekubectl.Script{Backend: startEchoServer(t)})
+	r := newRun(t, k)
 	r.Env = append(r.Env, "PATH=/no/where")
-	asked := spec()
+	asked := testSpec()
 	asked.Program = filepath.Join(k.Dir, "kubectl")
 	tunnel, err := Open(t.Context(), r, asked)
 	if err != nil {
@@ -227,21 +227,21 @@ func TestAnotherKubectlMayBeNamed(t *testing.T) {
 	_ = tunnel.Close()
 }
 
-func TestMissingKubectlNamesThePathSearched(t *testing.T) {
-	r := run(t, fakekubectl.Install(t, fakekubectl.Script{}))
+func TestOpen_MissingKubectlNamesThePATHSearched(t *testing.T) {
+	r := newRun(t, fakekubectl.Install(t, fakekubectl.Script{}))
 	r.Env = append(r.Env, "PATH=/no/where")
-	f := fails(t, spec(), r)
+	f := openExpectingFailure(t, testSpec(), r)
 	if f.Class != forwarder.ByAttention || !strings.Contains(f.Reason, "/no/where") || !strings.Contains(f.Hint, "install") {
 		t.Errorf("got %+v", f)
 	}
 }
 
-func TestRefusedConnectionIsReportedBeforeTheEnd(t *testing.T) {
-	k := fakekubectl.Install(t, fakekubectl.Script{Backend: refusing(t)})
-	tunnel := open(t, k)
-	endOfFile(t, dial(t, tunnel))
-	f := ended(t, tunnel)
-	r := refusedNow(t, tunnel)
+func TestTunnel_ReportsARefusalBeforeItEnds(t *testing.T) {
+	k := fakekubectl.Install(t, fakekubectl.Script{Backend: closedAddr(t)})
+	tunnel := openTunnel(t, k)
+	expectEnd(t, dial(t, tunnel))
+	f := waitFailure(t, tunnel)
+	r := takeRefusal(t, tunnel)
 	if !r.Connect || r.Conn != nil || !strings.HasPrefix(r.Reason, "an error occurred forwarding ") {
 		t.Errorf("refusal %+v", r)
 	}
@@ -250,21 +250,21 @@ func TestRefusedConnectionIsReportedBeforeTheEnd(t *testing.T) {
 	}
 }
 
-func TestDeletedPodIsReportedAtTheNextConnection(t *testing.T) {
-	k := fakekubectl.Install(t, fakekubectl.Script{Backend: backend(t)})
-	tunnel := open(t, k)
+func TestTunnel_DeletedPodIsReportedAtTheNextConnection(t *testing.T) {
+	k := fakekubectl.Install(t, fakekubectl.Script{Backend: startEchoServer(t)})
+	tunnel := openTunnel(t, k)
 	old := dial(t, tunnel)
-	read(t, old, "welcome ")
+	expectBytes(t, old, "welcome ")
 	k.DeletePod(t)
-	endOfFile(t, old)
+	expectEnd(t, old)
 	select {
 	case <-tunnel.Done():
-		t.Fatal("kubectl noticed by itself, which it never does")
+		t.Fatal("kubectl noticed the deleted pod without a connection, which it never does")
 	default:
 	}
-	endOfFile(t, dial(t, tunnel))
-	f := ended(t, tunnel)
-	if r := refusedNow(t, tunnel); !r.Connect || !strings.Contains(r.Reason, "network namespace for sandbox") {
+	expectEnd(t, dial(t, tunnel))
+	f := waitFailure(t, tunnel)
+	if r := takeRefusal(t, tunnel); !r.Connect || !strings.Contains(r.Reason, "network namespace for sandbox") {
 		t.Errorf("refusal %+v", r)
 	}
 	if f.Class != forwarder.Transient {
@@ -272,21 +272,21 @@ func TestDeletedPodIsReportedAtTheNextConnection(t *testing.T) {
 	}
 }
 
-func TestTunnelThatCannotMakeStreamsIsEnded(t *testing.T) {
+func TestTunnel_EndsWhenKubectlCannotCreateStreams(t *testing.T) {
 	k := fakekubectl.Install(t, fakekubectl.Script{Stuck: true})
-	tunnel := open(t, k)
-	endOfFile(t, dial(t, tunnel))
-	if f := ended(t, tunnel); f.Class != forwarder.Transient || !strings.Contains(f.Reason, "Timeout occurred") {
+	tunnel := openTunnel(t, k)
+	expectEnd(t, dial(t, tunnel))
+	if f := waitFailure(t, tunnel); f.Class != forwarder.Transient || !strings.Contains(f.Reason, "Timeout occurred") {
 		t.Errorf("failure %+v", f)
 	}
 }
 
-func TestKilledKubectlEndsTheTunnel(t *testing.T) {
-	tunnel := open(t, fakekubectl.Install(t, fakekubectl.Script{Backend: backend(t)}))
+func TestTunnel_EndsWhenKubectlIsKilled(t *testing.T) {
+	tunnel := openTunnel(t, fakekubectl.Install(t, fakekubectl.Script{Backend: startEchoServer(t)}))
 	if err := syscall.Kill(tunnel.Pid(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if f := ended(t, tunnel); f.Class != forwarder.Transient || !strings.Contains(f.Reason, "killed") {
+	if f := waitFailure(t, tunnel); f.Class != forwarder.Transient || !strings.Contains(f.Reason, "killed") {
 		t.Errorf("failure %+v", f)
 	}
 	if _, err := tunnel.Dial(t.Context()); !errors.Is(err, net.ErrClosed) {
@@ -294,39 +294,39 @@ func TestKilledKubectlEndsTheTunnel(t *testing.T) {
 	}
 }
 
-func TestFailedStartSaysKubectlsOwnReason(t *testing.T) {
+func TestOpen_FailureQuotesKubectl(t *testing.T) {
 	const said = `Error from server (NotFound): services "postgres" not found`
 	k := fakekubectl.Install(t, fakekubectl.Script{Fail: said})
-	r := run(t, k)
-	f := fails(t, spec(), r)
+	r := newRun(t, k)
+	f := openExpectingFailure(t, testSpec(), r)
 	if f.Class != forwarder.Permanent || f.Reason != said {
 		t.Errorf("got %+v", f)
 	}
 	if want := "kubectl get services -n default --context staging"; f.Hint != want {
 		t.Errorf("hint %q, want %q", f.Hint, want)
 	}
-	if log := r.Log.(*logged).String(); log != said+"\n" {
+	if log := r.Log.(*logBuffer).String(); log != said+"\n" {
 		t.Errorf("log %q", log)
 	}
 }
 
-func TestSilentStartEndsWithItsContext(t *testing.T) {
+func TestOpen_EndsWithItsContext(t *testing.T) {
 	k := fakekubectl.Install(t, fakekubectl.Script{Mute: true})
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	_, err := Open(ctx, run(t, k), spec())
-	if f, ok := errors.AsType[*forwarder.Failure](err); !ok || f.Reason != "kubectl was not ready in time" {
+	_, err := Open(ctx, newRun(t, k), testSpec())
+	if f, ok := errors.AsType[*forwarder.Failure](err); !ok || f.Reason != "kubectl did not start listening in time" {
 		t.Errorf("late: %v", err)
 	}
 	given, giveUp := context.WithCancel(t.Context())
 	giveUp()
-	if _, err := Open(given, run(t, k), spec()); !errors.Is(err, context.Canceled) {
+	if _, err := Open(given, newRun(t, k), testSpec()); !errors.Is(err, context.Canceled) {
 		t.Errorf("given up: %v", err)
 	}
 }
 
-// deadConfig is a kubeconfig of a cluster whose server is not there, with a user whose login helper is not either.
-const deadConfig = `apiVersion: v1
+// unreachableClusterConfig is a kubeconfig with a server that does not exist, and a user whose login helper does not exist.
+const unreachableClusterConfig = `apiVersion: v1
 kind: Config
 current-context: dead
 contexts:
@@ -340,13 +340,13 @@ users:
   user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: no-such-helper, interactiveMode: Never}}
 `
 
-func TestRealKubectlIsUnderstood(t *testing.T) {
+func TestOpen_ClassifiesFailuresOfRealKubectl(t *testing.T) {
 	if _, err := exec.LookPath("kubectl"); err != nil {
 		t.Skip("kubectl is missing")
 	}
-	server := refusing(t)
+	server := closedAddr(t)
 	config := filepath.Join(t.TempDir(), "config")
-	if err := os.WriteFile(config, []byte(strings.ReplaceAll(deadConfig, "SERVER", server)), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(strings.ReplaceAll(unreachableClusterConfig, "SERVER", server)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	tests := []struct {
@@ -360,10 +360,10 @@ func TestRealKubectlIsUnderstood(t *testing.T) {
 		{"", "/no/such/file", forwarder.Permanent, "/no/such/file"},
 	}
 	for _, tt := range tests {
-		asked := spec()
-		asked.Place.Context, asked.Kubeconfig = tt.context, tt.file
-		r := forwarder.Run{Dir: t.TempDir(), Env: append(os.Environ(), "HOME="+t.TempDir()), Log: &logged{}}
-		if f := fails(t, asked, r); f.Class != tt.class || !strings.Contains(f.Reason, tt.reason) {
+		asked := testSpec()
+		asked.Location.Context, asked.Kubeconfig = tt.context, tt.file
+		r := forwarder.Run{Dir: t.TempDir(), Env: append(os.Environ(), "HOME="+t.TempDir()), Log: &logBuffer{}}
+		if f := openExpectingFailure(t, asked, r); f.Class != tt.class || !strings.Contains(f.Reason, tt.reason) {
 			t.Errorf("context %q, file %q: %+v\n%s", tt.context, tt.file, f, r.Log)
 		}
 	}

@@ -14,66 +14,66 @@ import (
 // tunnel is one run of kubectl port-forward.
 type tunnel struct {
 	*process.Child
-	log      io.Writer
-	at       session.Words
-	addr     string
-	ready    chan string // gets the address once
-	refusals chan forwarder.Refusal
-	started  chan struct{} // closed when Child is set
+	log       io.Writer
+	ref       session.ResourceRef
+	addr      string
+	addrCh    chan string // receives the address once
+	refusalCh chan forwarder.Refusal
+	startedCh chan struct{} // closed when Child is set
 
-	said process.Said // to be read after Done
+	transcript process.Transcript // may be read after Done
 }
 
-// line takes what kubectl prints, as it comes.
-func (t *tunnel) line(_ process.Stream, line string) {
-	if handling(line) {
+// handleLine handles a line of kubectl's output.
+func (t *tunnel) handleLine(_ process.Stream, line string) {
+	if isHandlingLine(line) {
 		return
 	}
 	_, _ = io.WriteString(t.log, line+"\n")
-	if addr, ok := listening(line); ok {
+	if addr, ok := parseListenAddr(line); ok {
 		select {
-		case t.ready <- addr:
-		default: // it listens on one port alone
+		case t.addrCh <- addr:
+		default: // kubectl listens on one port only
 		}
 		return
 	}
-	words := plain(line)
-	t.said.Add(words)
-	if refusal, ok := refused(words); ok {
+	message := messageText(line)
+	t.transcript.Add(message)
+	if refusal, ok := parseRefusal(message); ok {
 		select {
-		case t.refusals <- refusal:
+		case t.refusalCh <- refusal:
 		default:
 		}
 	}
-	if hopeless(words) {
-		<-t.started
+	if cannotCreateStreams(message) {
+		<-t.startedCh
 		t.Kill()
 	}
 }
 
-// await returns when kubectl listens, or says why it will not.
-func (t *tunnel) await(ctx context.Context) error {
+// waitReady waits until kubectl listens; its error is why it does not.
+func (t *tunnel) waitReady(ctx context.Context) error {
 	select {
-	case t.addr = <-t.ready:
+	case t.addr = <-t.addrCh:
 		return nil
 	case <-t.Done():
-		return t.failure()
+		return t.exitFailure()
 	case <-ctx.Done():
 	}
 	_ = t.Close()
 	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return ctx.Err()
 	}
-	if f := explain(&t.said, t.at); f != nil {
+	if f := classifyExit(&t.transcript, t.ref); f != nil {
 		return f
 	}
-	return &forwarder.Failure{Reason: "kubectl was not ready in time"}
+	return &forwarder.Failure{Reason: "kubectl did not start listening in time"}
 }
 
-// Dial connects to kubectl, which accepts whatever may be behind it.
+// Dial connects to kubectl, which accepts every connection, whether or not the pod does.
 func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
 	select {
-	case <-t.Done(): // the port may be anybody's by now
+	case <-t.Done(): // another program may listen on the port by now
 		return nil, net.ErrClosed
 	default:
 	}
@@ -81,26 +81,26 @@ func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
 	return dialer.DialContext(ctx, "tcp4", t.addr)
 }
 
-// Refusals are what kubectl says of connections. It names none, and ends itself after each.
-func (t *tunnel) Refusals() <-chan forwarder.Refusal { return t.refusals }
+// Refusals delivers kubectl's reports of failed connections. They name no connection, and kubectl exits after each.
+func (t *tunnel) Refusals() <-chan forwarder.Refusal { return t.refusalCh }
 
-// Acknowledges is false: kubectl accepts before it asks the pod.
+// Acknowledges is false: kubectl accepts a connection before it connects to the pod.
 func (t *tunnel) Acknowledges() bool { return false }
 
-// Fragile marks that one refused connection ends every other.
+// Fragile implements forwarder.Fragile: one refused connection ends all others.
 func (t *tunnel) Fragile() {}
 
-// Err is why kubectl ended, in the line that tells most.
+// Err is why kubectl ended: the most specific line that it printed.
 func (t *tunnel) Err() error {
-	if t.Stopped() {
+	if t.WasStopped() {
 		return nil
 	}
-	return t.failure()
+	return t.exitFailure()
 }
 
-func (t *tunnel) failure() error {
-	if f := explain(&t.said, t.at); f != nil {
+func (t *tunnel) exitFailure() error {
+	if f := classifyExit(&t.transcript, t.ref); f != nil {
 		return f
 	}
-	return &forwarder.Failure{Reason: "kubectl ended: " + t.Status()}
+	return &forwarder.Failure{Reason: "kubectl exited: " + t.ExitStatus()}
 }

@@ -12,45 +12,45 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 )
 
-// explain gives a failure its class and the next step.
-func explain(err error, server string, words Words) *forwarder.Failure {
+// classifyError makes a failure of an error: with a class, and a hint at the next step.
+func classifyError(err error, server string, ref ResourceRef) *forwarder.Failure {
 	if failure, ok := errors.AsType[*forwarder.Failure](err); ok {
 		return failure
 	}
 	if status, ok := asStatus(err); ok {
-		return refused(status, words)
+		return classifyRefusal(status, ref)
 	}
-	f := &forwarder.Failure{Reason: unreachable(err, server), Hint: "is the cluster up, and the network or VPN? To try: " + words.Kubectl("cluster-info")}
+	f := &forwarder.Failure{Reason: describeUnreachable(err, server), Hint: fmt.Sprintf("check the network or VPN, then test the server with %q", ref.Command("cluster-info"))}
 	if text := err.Error(); strings.Contains(text, "x509: ") || strings.Contains(text, "tls: ") && strings.Contains(text, "certificate") {
 		f.Class = forwarder.ByAttention
-		f.Hint = "the certificates of the kubeconfig do not fit the server; log in to the cluster as you usually do; to try: " + words.Kubectl("get namespaces")
+		f.Hint = fmt.Sprintf("the kubeconfig's certificates do not match the server; log in to the cluster again, then test it with %q", ref.Command("get namespaces"))
 	}
 	return f
 }
 
-func refused(status *StatusError, words Words) *forwarder.Failure {
+func classifyRefusal(status *StatusError, ref ResourceRef) *forwarder.Failure {
 	f := &forwarder.Failure{Reason: status.Error()}
 	switch {
 	case status.Code == http.StatusUnauthorized:
 		f.Class = forwarder.ByAttention
-		f.Hint = "log in to the cluster as you usually do, or with: localport login; to try: " + words.Kubectl("get namespaces")
+		f.Hint = fmt.Sprintf(`log in to the cluster, or run "localport login"; test it with %q`, ref.Command("get namespaces"))
 	case status.Code == http.StatusForbidden:
 		f.Class = forwarder.ByAttention
-		f.Hint = "ask for the right; to see what you may do: " + words.Namespaced("auth can-i --list")
+		f.Hint = fmt.Sprintf("ask the cluster's administrator for permission; list yours with %q", ref.NamespacedCommand("auth can-i --list"))
 	case status.Code == http.StatusNotFound && status.Details.Kind == "namespaces":
-		f.Class, f.Hint = forwarder.Permanent, words.Kubectl("get namespaces")
+		f.Class, f.Hint = forwarder.Permanent, ref.Command("get namespaces")
 	case status.Code == http.StatusNotFound:
-		f.Class, f.Hint = forwarder.Permanent, words.Namespaced("get "+words.Kind())
+		f.Class, f.Hint = forwarder.Permanent, ref.NamespacedCommand("get "+ref.PluralKind())
 	case strings.Contains(status.Message, "error dialing backend"):
-		f.Hint = "the node's kubelet cannot be reached; see: " + words.Kubectl("get nodes")
+		f.Hint = fmt.Sprintf("the API server cannot reach the node's kubelet; check the node with %q", ref.Command("get nodes"))
 	default:
-		f.Hint = words.Kubectl("cluster-info")
+		f.Hint = ref.Command("cluster-info")
 	}
 	return f
 }
 
-// unreachable says in few words why a server could not be asked.
-func unreachable(err error, server string) string {
+// describeUnreachable describes briefly why a request got no response.
+func describeUnreachable(err error, server string) string {
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		return fmt.Sprintf("the API server %s cannot be resolved: %s: %s", server, dns.Name, dns.Err)
 	}

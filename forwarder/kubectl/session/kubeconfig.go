@@ -11,18 +11,19 @@ import (
 	"github.com/localport-sh/localport/forwarder/process"
 )
 
-// Place is where in which cluster; a part that is empty is left to kubectl.
-type Place struct{ Context, Namespace string }
+// Location is a context of the kubeconfig and a namespace. For an empty field kubectl's default applies.
+type Location struct{ Context, Namespace string }
 
-// String is "context/namespace", or what is known of it.
-func (p Place) String() string {
+// String is "context/namespace", or the part that is known.
+func (p Location) String() string {
 	return strings.Trim(p.Context+"/"+p.Namespace, "/")
 }
 
-// Files are the files that kubectl would read: the one named, or those of KUBECONFIG, or ~/.kube/config.
-func Files(named string, env []string, dir string) []string {
-	if named != "" {
-		return []string{named}
+// KubeconfigFiles returns the files that kubectl would read: the explicit one, those of KUBECONFIG, or ~/.kube/config. Relative
+// entries of KUBECONFIG are relative to dir.
+func KubeconfigFiles(explicit string, env []string, dir string) []string {
+	if explicit != "" {
+		return []string{explicit}
 	}
 	var files []string
 	for _, file := range filepath.SplitList(process.Getenv(env, "KUBECONFIG")) {
@@ -39,7 +40,7 @@ func Files(named string, env []string, dir string) []string {
 	return files
 }
 
-// kubeconfig is the part of a file that says what is current.
+// kubeconfig is the part of a kubeconfig file that Complete needs.
 type kubeconfig struct {
 	CurrentContext string `yaml:"current-context"`
 	Contexts       []struct {
@@ -50,24 +51,24 @@ type kubeconfig struct {
 	} `yaml:"contexts"`
 }
 
-// Complete fills in what the config left out, from files in the order in which kubectl merges them: the first to set
-// something wins. Files that are missing or wrong are for kubectl to complain of.
-func (p Place) Complete(files []string) Place {
-	var all []kubeconfig
+// Complete fills in empty fields from kubeconfig files, in the order in which kubectl merges them: the first file that sets a value
+// wins. It ignores files that cannot be read; opening the session or kubectl reports them.
+func (p Location) Complete(files []string) Location {
+	var configs []kubeconfig
 	for _, file := range files {
-		var one kubeconfig
-		if data, err := os.ReadFile(file); err == nil && yaml.Unmarshal(data, &one) == nil {
-			all = append(all, one)
+		var config kubeconfig
+		if data, err := os.ReadFile(file); err == nil && yaml.Unmarshal(data, &config) == nil {
+			configs = append(configs, config)
 		}
 	}
-	for _, one := range all {
-		p.Context = cmp.Or(p.Context, one.CurrentContext)
+	for _, config := range configs {
+		p.Context = cmp.Or(p.Context, config.CurrentContext)
 	}
 	if p.Namespace != "" || p.Context == "" {
 		return p
 	}
-	for _, one := range all {
-		for _, entry := range one.Contexts {
+	for _, config := range configs {
+		for _, entry := range config.Contexts {
 			if entry.Name == p.Context {
 				p.Namespace = cmp.Or(entry.Context.Namespace, "default")
 				return p

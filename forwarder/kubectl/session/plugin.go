@@ -18,21 +18,22 @@ import (
 	"github.com/localport-sh/localport/forwarder/process"
 )
 
-// pluginTimeout is how long a plugin may take: one that needs longer waits for somebody.
+// pluginTimeout is how long a plugin may run: one that takes longer probably waits for the user.
 const pluginTimeout = 30 * time.Second
 
-// plugin is a program that gives credentials, as kubeconfig's users[].user.exec names it.
+// execPlugin is a credential plugin, a program that users[].user.exec of a kubeconfig names. Messages call it a login helper.
 // https://kubernetes.io/docs/reference/config-api/client-authentication.v1/
-type plugin struct {
+type execPlugin struct {
 	config *api.ExecConfig
-	info   string // KUBERNETES_EXEC_INFO
+	info   string // value of KUBERNETES_EXEC_INFO
 	dir    string
 	env    []string
-	log    io.Writer // takes what it says on stderr
+	log    io.Writer // receives its stderr
 	hint   string
 }
 
-// execInfo is what a plugin is told, and what it answers. The versions v1 and v1beta1 do not differ in it.
+// execInfo is the ExecCredential that a plugin gets in KUBERNETES_EXEC_INFO, and the one that it prints. It is the same in v1 and
+// v1beta1.
 type execInfo struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
@@ -57,13 +58,13 @@ type execCluster struct {
 	Config   any    `json:"config,omitempty"`
 }
 
-func newPlugin(config *rest.Config, dir string, env []string, log io.Writer, words Words) (*plugin, error) {
+func newPlugin(config *rest.Config, dir string, env []string, log io.Writer, ref ResourceRef) (*execPlugin, error) {
 	exec := config.ExecProvider
 	if exec == nil {
 		return nil, nil
 	}
-	p := &plugin{config: exec, dir: dir, log: log, hint: "log in with: localport login; or see what it says: " + words.Kubectl("get namespaces")}
-	info, err := describe(config, false)
+	p := &execPlugin{config: exec, dir: dir, log: log, hint: fmt.Sprintf(`run "localport login", or see its messages with %q`, ref.Command("get namespaces"))}
+	info, err := encodeExecInfo(config, false)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +76,7 @@ func newPlugin(config *rest.Config, dir string, env []string, log io.Writer, wor
 	return p, nil
 }
 
-func describe(config *rest.Config, interactive bool) (string, error) {
+func encodeExecInfo(config *rest.Config, interactive bool) (string, error) {
 	info := execInfo{APIVersion: config.ExecProvider.APIVersion, Kind: "ExecCredential"}
 	info.Spec.Interactive = interactive
 	if config.ExecProvider.ProvideClusterInfo {
@@ -93,94 +94,92 @@ func describe(config *rest.Config, interactive bool) (string, error) {
 }
 
 // run runs the plugin without a terminal.
-func (p *plugin) run(ctx context.Context) (*credential, error) {
+func (p *execPlugin) run(ctx context.Context) (*credential, error) {
 	name := p.config.Command
 	if p.config.InteractiveMode == api.AlwaysExecInteractiveMode {
-		return nil, p.failure("the login helper " + name + " needs a terminal")
+		return nil, p.newFailure("the login helper " + name + " needs a terminal")
 	}
-	var answer bytes.Buffer
-	var said process.Said
+	var output bytes.Buffer
 	c, err := process.Start(process.Command{
 		Argv: append([]string{name}, p.config.Args...), Dir: p.dir,
-		Env: append(slices.Clip(p.env), "KUBERNETES_EXEC_INFO="+p.info), Stdout: &answer,
-		Line: func(_ process.Stream, line string) {
+		Env: append(slices.Clip(p.env), "KUBERNETES_EXEC_INFO="+p.info), Stdout: &output,
+		OnLine: func(_ process.Stream, line string) {
 			_, _ = io.WriteString(p.log, line+"\n")
-			said.Add(line)
 		},
 	})
 	if err != nil {
-		failure := process.Failure(err, "install "+name)
+		failure := process.ClassifyStartError(err, "install "+name)
 		failure.Reason = "the login helper: " + failure.Reason
 		if p.config.InstallHint != "" {
 			failure.Hint = strings.Join(strings.Fields(p.config.InstallHint), " ")
 		}
 		return nil, failure
 	}
-	limited, cancel := context.WithTimeout(ctx, pluginTimeout)
+	limitedCtx, cancel := context.WithTimeout(ctx, pluginTimeout)
 	defer cancel()
 	select {
 	case <-c.Done():
-	case <-limited.Done():
-		c.Stop(process.Grace)
+	case <-limitedCtx.Done():
+		c.Stop(process.DefaultGracePeriod)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, p.failure(fmt.Sprintf("the login helper %s did not answer in %v%s", name, pluginTimeout, words(c)))
+		return nil, p.newFailure(fmt.Sprintf("the login helper %s did not answer within %v%s", name, pluginTimeout, lastLineSuffix(c)))
 	}
-	if status := c.Status(); status != "exit status 0" {
-		return nil, p.failure(fmt.Sprintf("the login helper %s failed: %s%s", name, status, words(c)))
+	if status := c.ExitStatus(); status != "exit status 0" {
+		return nil, p.newFailure(fmt.Sprintf("the login helper %s failed: %s%s", name, status, lastLineSuffix(c)))
 	}
-	cred, err := parseCredential(answer.Bytes(), p.config.APIVersion)
+	cred, err := parseCredential(output.Bytes(), p.config.APIVersion)
 	if err != nil {
-		return nil, p.failure(fmt.Sprintf("the login helper %s: %v%s", name, err, words(c)))
+		return nil, p.newFailure(fmt.Sprintf("the login helper %s: %v%s", name, err, lastLineSuffix(c)))
 	}
 	return cred, nil
 }
 
-// words is the last that a plugin said.
-func words(c *process.Child) string {
-	last := c.LastWords()
+// lastLineSuffix returns ": " and the last line that a plugin printed; empty if it printed none.
+func lastLineSuffix(c *process.Child) string {
+	last := c.LastLines()
 	if len(last) == 0 {
 		return ""
 	}
 	return ": " + strings.TrimSpace(last[len(last)-1])
 }
 
-func (p *plugin) failure(reason string) *forwarder.Failure {
+func (p *execPlugin) newFailure(reason string) *forwarder.Failure {
 	return &forwarder.Failure{Class: forwarder.ByAttention, Reason: reason, Hint: p.hint}
 }
 
-// parseCredential reads a plugin's answer. Its errors do not quote it.
-func parseCredential(answer []byte, version string) (*credential, error) {
+// parseCredential parses a plugin's output. Its errors do not quote the output, which is secret.
+func parseCredential(output []byte, version string) (*credential, error) {
 	var info execInfo
-	if err := json.Unmarshal(answer, &info); err != nil {
-		return nil, fmt.Errorf("its answer is not an ExecCredential")
+	if err := json.Unmarshal(output, &info); err != nil {
+		return nil, fmt.Errorf("its output is not an ExecCredential")
 	}
 	switch {
 	case info.Kind != "ExecCredential":
-		return nil, fmt.Errorf("its answer is not an ExecCredential")
+		return nil, fmt.Errorf("its output is not an ExecCredential")
 	case info.APIVersion != version:
-		return nil, fmt.Errorf("it speaks %s, the kubeconfig says %s", info.APIVersion, version)
+		return nil, fmt.Errorf("its output has apiVersion %s, the kubeconfig expects %s", info.APIVersion, version)
 	case info.Status == nil:
-		return nil, fmt.Errorf("its answer has no status")
+		return nil, fmt.Errorf("its output has no status")
 	}
-	got := info.Status
-	cred := &credential{token: got.Token, expires: got.Expires}
-	if (got.Certificate == "") != (got.Key == "") {
-		return nil, fmt.Errorf("its answer has a certificate or a key alone")
+	status := info.Status
+	cred := &credential{token: status.Token, expiresAt: status.Expires}
+	if (status.Certificate == "") != (status.Key == "") {
+		return nil, fmt.Errorf("its output has a certificate without a key, or a key without a certificate")
 	}
-	if got.Certificate != "" {
-		cert, err := tls.X509KeyPair([]byte(got.Certificate), []byte(got.Key))
+	if status.Certificate != "" {
+		cert, err := tls.X509KeyPair([]byte(status.Certificate), []byte(status.Key))
 		if err != nil {
-			return nil, fmt.Errorf("its certificate cannot be used: %w", err)
+			return nil, fmt.Errorf("its output has an invalid certificate: %w", err)
 		}
 		cred.cert = &cert
-		if cert.Leaf != nil && cred.expires.IsZero() {
-			cred.expires = cert.Leaf.NotAfter
+		if cert.Leaf != nil && cred.expiresAt.IsZero() {
+			cred.expiresAt = cert.Leaf.NotAfter
 		}
 	}
 	if cred.token == "" && cred.cert == nil {
-		return nil, fmt.Errorf("its answer has neither a token nor a certificate")
+		return nil, fmt.Errorf("its output has neither a token nor a certificate")
 	}
 	return cred, nil
 }

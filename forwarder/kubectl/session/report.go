@@ -13,82 +13,82 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 )
 
-// nodes are those that were looked at because something was wrong with their pods.
-type nodes struct {
-	mu     sync.Mutex
-	looked map[string]time.Time
-	ill    map[string]string // why one is not ready, by name
-	barred bool              // the user may not see nodes
+// nodeHealth is the health of nodes. A node is checked only if something is wrong with a pod on it.
+type nodeHealth struct {
+	mu          sync.Mutex
+	checkedAt   map[string]time.Time
+	notReady    map[string]string // reason, by name of the node
+	isForbidden bool              // the user may not read nodes
 }
 
-// nodePause is the least time between two looks at a node.
-const nodePause = 10 * time.Second
+// nodeCheckInterval is the minimum time between two checks of a node.
+const nodeCheckInterval = 10 * time.Second
 
-// LookAtNodes asks how nodes are doing, no oftener than every ten seconds, and never again if the user may not.
-func (s *Session) LookAtNodes(names []string) {
-	n := &s.nodes
+// CheckNodes checks nodes in the background, each at most once per nodeCheckInterval, and no more once the server has denied it.
+func (s *Session) CheckNodes(names []string) {
+	n := &s.nodeHealth
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.looked == nil {
-		n.looked, n.ill = make(map[string]time.Time), make(map[string]string)
+	if n.checkedAt == nil {
+		n.checkedAt, n.notReady = make(map[string]time.Time), make(map[string]string)
 	}
 	for _, name := range names {
-		if n.barred || time.Since(n.looked[name]) < nodePause || s.tasks.IsDone() {
+		if n.isForbidden || time.Since(n.checkedAt[name]) < nodeCheckInterval || s.tasks.IsDone() {
 			continue
 		}
-		n.looked[name] = time.Now()
-		s.goes(func(ctx context.Context) { s.lookAtNode(ctx, name) })
+		n.checkedAt[name] = time.Now()
+		s.goTask(func(ctx context.Context) { s.checkNode(ctx, name) })
 	}
 }
 
-func (s *Session) lookAtNode(ctx context.Context, name string) {
+func (s *Session) checkNode(ctx context.Context, name string) {
 	var node struct {
 		Status struct {
 			Conditions []struct{ Type, Status, Reason, Message string }
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	ctx, cancel := context.WithTimeout(ctx, responseTimeout)
 	defer cancel()
 	err := s.Get(ctx, "/api/v1/nodes/"+url.PathEscape(name), nil, &node)
-	n := &s.nodes
+	n := &s.nodeHealth
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	delete(n.ill, name)
+	delete(n.notReady, name)
 	switch {
-	case hasCode(err, http.StatusForbidden):
-		n.barred = true
-	case hasCode(err, http.StatusNotFound):
-		n.ill[name] = "it is not in the cluster any more"
+	case hasStatusCode(err, http.StatusForbidden):
+		n.isForbidden = true
+	case hasStatusCode(err, http.StatusNotFound):
+		n.notReady[name] = "it is no longer in the cluster"
 	case err == nil:
 		for _, c := range node.Status.Conditions {
 			if c.Type == "Ready" && c.Status != "True" {
-				n.ill[name] = c.Message
+				n.notReady[name] = c.Message
 			}
 		}
 	}
 }
 
-// Report is how the cluster is doing, as far as is known; nothing is asked for it. The name is the caller's to fill in.
-func (s *Session) Report(words Words) forwarder.Surroundings {
-	around := forwarder.Surroundings{Address: s.Server}
-	around.Expires, around.Renewed = s.login.ends()
-	if err, _ := s.Reach(); err != nil {
-		around.Trouble = s.Failure(err, words)
-		return around
+// Report returns the known state of the cluster. It sends no request. The caller fills in the name.
+func (s *Session) Report(ref ResourceRef) forwarder.Surroundings {
+	cluster := forwarder.Surroundings{Address: s.Server}
+	cluster.Expires, cluster.Renewed = s.auth.expiry()
+	if err, _ := s.Reachability(); err != nil {
+		cluster.Trouble = s.ClassifyError(err, ref)
+		return cluster
 	}
-	if failure := s.login.trouble(); failure != nil {
-		around.Trouble = failure
-		return around
+	if failure := s.auth.currentFailure(); failure != nil {
+		cluster.Trouble = failure
+		return cluster
 	}
-	s.nodes.mu.Lock()
-	defer s.nodes.mu.Unlock()
-	var ill []string
-	for name, why := range s.nodes.ill {
-		ill = append(ill, fmt.Sprintf("node %s is not Ready: %s", name, why))
+	s.nodeHealth.mu.Lock()
+	defer s.nodeHealth.mu.Unlock()
+	var problems []string
+	for name, reason := range s.nodeHealth.notReady {
+		problems = append(problems, fmt.Sprintf("node %s is not Ready: %s", name, reason))
 	}
-	if len(ill) > 0 {
-		slices.Sort(ill)
-		around.Trouble = &forwarder.Failure{Reason: strings.Join(ill, "; "), Hint: words.Kubectl("get nodes")}
+	if len(problems) > 0 {
+		slices.Sort(problems)
+		cluster.Trouble = &forwarder.Failure{Reason: strings.Join(problems, "; "), Hint: ref.Command("get nodes")}
 	}
-	return around
+	return cluster
 }

@@ -1,6 +1,6 @@
-// Package session speaks to a Kubernetes API server as the user's kubeconfig says: with any login, certificate and proxy that
-// kubectl accepts, because the same library reads them. All forwards of a context share one session, and with it one
-// login, one connection for questions and watches, and what is known of the server.
+// Package session is a client of Kubernetes API servers that is configured by the user's kubeconfig, with every login, certificate
+// and proxy that kubectl supports. All forwards of a context share one session: one login, one connection for requests and watches,
+// and the state of the server.
 package session
 
 import (
@@ -25,214 +25,215 @@ import (
 	"github.com/localport-sh/localport/forwarder/tasks"
 )
 
-// The limits of one exchange with an API server, that a frozen one is told from a slow one.
+// Timeouts of a request to an API server, by which a server that hangs is told from a slow one.
 const (
-	dialTimeout     = 5 * time.Second
-	answerTimeout   = 8 * time.Second // from a connection until the first word of an answer
-	pingAfter       = 5 * time.Second // of silence on the connection of questions and watches
-	pingTimeout     = 4 * time.Second
-	windowsOfFrames = 32 << 10
+	dialTimeout          = 5 * time.Second
+	responseTimeout      = 8 * time.Second // from the connection until the response's header
+	pingInterval         = 5 * time.Second // without a frame on the connection of requests and watches
+	pingTimeout          = 4 * time.Second
+	webSocketMessageSize = 32 << 10
 )
 
-// Session is a login at one API server. It is safe for concurrent use.
+// Session is a client of one API server with one login. It is safe for concurrent use.
 type Session struct {
-	Server string // the URL
-	login  *login
-	base   *url.URL
-	wrap   func(http.RoundTripper) (http.RoundTripper, error)
+	Server        string // the URL
+	auth          *authenticator
+	base          *url.URL
+	wrapTransport func(http.RoundTripper) (http.RoundTripper, error)
 
-	api      *http.Transport // questions and watches: HTTP/2 where the server speaks it
-	asking   http.RoundTripper
-	upgrades *http.Transport // HTTP/1.1, for SPDY
-	spdy     http.RoundTripper
-	dialer   websocket.Dialer
-	socket   http.RoundTripper
+	requestTransport *http.Transport // requests and watches: HTTP/2 if the server supports it
+	requestTripper   http.RoundTripper
+	upgradeTransport *http.Transport // HTTP/1.1, for SPDY
+	spdyTripper      http.RoundTripper
+	webSocketDialer  websocket.Dialer
+	webSocketTripper http.RoundTripper
 
-	reach reach
-	old   struct {
+	reachability     reachability
+	webSocketSupport struct {
 		sync.Mutex
-		server bool // it does not speak WebSocket
+		isMissing bool // WebSocket failed, and SPDY did not
 	}
-	watches watches
-	nodes   nodes
-	tasks   *tasks.Group
+	watches    watchSet
+	nodeHealth nodeHealth
+	tasks      *tasks.Group
 }
 
-// open makes a session, whose work is done in a group that it closes; nothing is asked of the server yet.
-func open(config *rest.Config, l *login, group *tasks.Group) (*Session, error) {
+// newSession makes a session. It sends no request. The session runs its goroutines in group, and closes it.
+func newSession(config *rest.Config, auth *authenticator, group *tasks.Group) (*Session, error) {
 	base, _, err := rest.DefaultServerUrlFor(config)
 	if err != nil {
 		return nil, err
 	}
-	config.ExecProvider = nil // login is it
-	tc, err := config.TransportConfig()
+	config.ExecProvider = nil // auth runs the plugin
+	transportConfig, err := config.TransportConfig()
 	if err != nil {
 		return nil, err
 	}
-	if l.plugin != nil {
-		tc.TLS.GetCertHolder = &transport.GetCertHolder{GetCert: l.certificate}
+	if auth.plugin != nil {
+		transportConfig.TLS.GetCertHolder = &transport.GetCertHolder{GetCert: auth.clientCertificate}
 	}
-	secure, err := transport.TLSConfigFor(tc)
+	tlsConfig, err := transport.TLSConfigFor(transportConfig)
 	if err != nil {
 		return nil, err
 	}
-	if secure == nil {
-		secure = &tls.Config{MinVersion: tls.VersionTLS12}
+	if tlsConfig == nil {
+		tlsConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
-	secure.ClientSessionCache = tls.NewLRUClientSessionCache(8)
-	l.knows(config, secure)
-	s := &Session{Server: strings.TrimSuffix(base.String(), "/"), login: l, base: base, tasks: group}
+	tlsConfig.ClientSessionCache = tls.NewLRUClientSessionCache(8)
+	auth.readExpiry(config, tlsConfig)
+	s := &Session{Server: strings.TrimSuffix(base.String(), "/"), auth: auth, base: base, tasks: group}
 	s.watches.open = make(map[watchKey]*Watch)
-	s.wrap = func(rt http.RoundTripper) (http.RoundTripper, error) { return transport.HTTPWrappersForConfig(tc, rt) }
-	s.transports(secure, config)
+	s.wrapTransport = func(rt http.RoundTripper) (http.RoundTripper, error) {
+		return transport.HTTPWrappersForConfig(transportConfig, rt)
+	}
+	s.createTransports(tlsConfig, config)
 	for _, t := range []struct {
 		to   *http.RoundTripper
 		from http.RoundTripper
-	}{{&s.asking, s.api}, {&s.spdy, s.upgrades}, {&s.socket, upgrader{&s.dialer}}} {
-		if *t.to, err = s.wrap(t.from); err != nil {
+	}{{&s.requestTripper, s.requestTransport}, {&s.spdyTripper, s.upgradeTransport}, {&s.webSocketTripper, webSocketTransport{&s.webSocketDialer}}} {
+		if *t.to, err = s.wrapTransport(t.from); err != nil {
 			return nil, err
 		}
 	}
 	return s, nil
 }
 
-func (s *Session) transports(secure *tls.Config, config *rest.Config) {
+func (s *Session) createTransports(tlsConfig *tls.Config, config *rest.Config) {
 	dial := (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext
 	proxy := config.Proxy
 	if proxy == nil {
 		proxy = http.ProxyFromEnvironment
 	}
-	s.api = &http.Transport{
-		Proxy: proxy, DialContext: dial, TLSClientConfig: secure.Clone(), TLSHandshakeTimeout: answerTimeout,
-		ForceAttemptHTTP2: len(secure.NextProtos) == 0, MaxIdleConnsPerHost: 4, IdleConnTimeout: 90 * time.Second,
-		HTTP2: &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+	s.requestTransport = &http.Transport{
+		Proxy: proxy, DialContext: dial, TLSClientConfig: tlsConfig.Clone(), TLSHandshakeTimeout: responseTimeout,
+		ForceAttemptHTTP2: len(tlsConfig.NextProtos) == 0, MaxIdleConnsPerHost: 4, IdleConnTimeout: 90 * time.Second,
+		HTTP2: &http.HTTP2Config{SendPingTimeout: pingInterval, PingTimeout: pingTimeout},
 	}
-	one := secure.Clone()
-	one.NextProtos = []string{"http/1.1"}
-	s.upgrades = &http.Transport{
-		Proxy: proxy, DialContext: dial, TLSClientConfig: one, TLSHandshakeTimeout: answerTimeout,
-		ResponseHeaderTimeout: answerTimeout, MaxIdleConnsPerHost: -1,
+	http1TLSConfig := tlsConfig.Clone()
+	http1TLSConfig.NextProtos = []string{"http/1.1"}
+	s.upgradeTransport = &http.Transport{
+		Proxy: proxy, DialContext: dial, TLSClientConfig: http1TLSConfig, TLSHandshakeTimeout: responseTimeout,
+		ResponseHeaderTimeout: responseTimeout, MaxIdleConnsPerHost: -1,
 	}
-	s.upgrades.Protocols = new(http.Protocols)
-	s.upgrades.Protocols.SetHTTP1(true)
-	s.dialer = websocket.Dialer{
-		Proxy: proxy, NetDialContext: dial, TLSClientConfig: one, HandshakeTimeout: answerTimeout,
-		ReadBufferSize: 4 << 10, WriteBufferSize: windowsOfFrames + 1<<10, WriteBufferPool: &sync.Pool{},
+	s.upgradeTransport.Protocols = new(http.Protocols)
+	s.upgradeTransport.Protocols.SetHTTP1(true)
+	s.webSocketDialer = websocket.Dialer{
+		Proxy: proxy, NetDialContext: dial, TLSClientConfig: http1TLSConfig, HandshakeTimeout: responseTimeout,
+		ReadBufferSize: 4 << 10, WriteBufferSize: webSocketMessageSize + 1<<10, WriteBufferPool: &sync.Pool{},
 	}
 }
 
-// goes runs a part of the session. One that breaks has found nothing out.
-func (s *Session) goes(f func(ctx context.Context)) {
+// goTask runs f in a goroutine of the session. A panic in f ends only f.
+func (s *Session) goTask(f func(ctx context.Context)) {
 	s.tasks.Go(func(ctx context.Context) {
 		forwarder.Contain(func() { f(ctx) }, func(*forwarder.Failure, []byte) {})
 	})
 }
 
-// close ends everything of the session.
+// close ends the session's goroutines and connections.
 func (s *Session) close() {
 	s.tasks.Close()
-	s.api.CloseIdleConnections()
-	s.upgrades.CloseIdleConnections()
+	s.requestTransport.CloseIdleConnections()
+	s.upgradeTransport.CloseIdleConnections()
 }
 
-// Get asks for an object, or for a list, and reads it into a value. An error of the server's is a *StatusError.
+// Get reads an object or a list into a value. An error response of the server is a *StatusError.
 func (s *Session) Get(ctx context.Context, path string, query url.Values, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	ctx, cancel := context.WithTimeout(ctx, responseTimeout)
 	defer cancel()
-	resp, err := s.ask(ctx, path, query)
+	resp, err := s.sendGet(ctx, path, query)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
 	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
-		return s.heard(fmt.Errorf("read the answer of %s: %w", s.Server, err))
+		return s.recordResult(fmt.Errorf("read the response of %s: %w", s.Server, err))
 	}
 	return nil
 }
 
-// ask sends a GET and returns an answer that is not a refusal.
-func (s *Session) ask(ctx context.Context, path string, query url.Values) (*http.Response, error) {
-	return s.authorized(ctx, func(cred *credential) (*http.Response, error) {
-		u := s.url(path)
+// sendGet sends a GET request. A response with an error status is returned as a *StatusError.
+func (s *Session) sendGet(ctx context.Context, path string, query url.Values) (*http.Response, error) {
+	return s.sendAuthorized(ctx, func(cred *credential) (*http.Response, error) {
+		u := s.urlFor(path)
 		u.RawQuery = query.Encode()
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 		if err != nil {
 			return nil, err
 		}
 		req.Header.Set("Accept", "application/json")
-		cred.put(req)
-		return s.asking.RoundTrip(req)
+		cred.setHeader(req)
+		return s.requestTripper.RoundTrip(req)
 	})
 }
 
-func (s *Session) url(path string) *url.URL {
+func (s *Session) urlFor(path string) *url.URL {
 	u := *s.base
 	u.Path = strings.TrimSuffix(u.Path, "/") + path
 	return &u
 }
 
-// authorized makes a request with the user's credential, and again with a new one where the server has had enough of it.
-func (s *Session) authorized(ctx context.Context, do func(*credential) (*http.Response, error)) (*http.Response, error) {
-	for again := false; ; again = true {
-		cred, err := s.login.credential(ctx)
+// sendAuthorized sends a request with the current credential, and once more with a new one if the server rejects it.
+func (s *Session) sendAuthorized(ctx context.Context, send func(*credential) (*http.Response, error)) (*http.Response, error) {
+	for isRetry := false; ; isRetry = true {
+		cred, err := s.auth.currentCredential(ctx)
 		if err != nil {
 			return nil, err
 		}
-		resp, err := do(cred)
+		resp, err := send(cred)
 		if err != nil {
-			return nil, s.heard(err)
+			return nil, s.recordResult(err)
 		}
-		_ = s.heard(nil)
+		_ = s.recordResult(nil)
 		if resp.StatusCode < 300 {
 			return resp, nil
 		}
-		refused := refusal(resp)
-		if refused.Code == http.StatusUnauthorized && s.login.rejected(cred, again) {
-			s.dropIdle()
+		refused := readStatusError(resp)
+		if refused.Code == http.StatusUnauthorized && s.auth.discardRejected(cred, isRetry) {
+			s.closeIdleConnections()
 			continue
 		}
 		return nil, refused
 	}
 }
 
-// dropIdle closes connections that were made with an old certificate.
-func (s *Session) dropIdle() { s.api.CloseIdleConnections() }
+// closeIdleConnections closes idle connections, which use the old client certificate.
+func (s *Session) closeIdleConnections() { s.requestTransport.CloseIdleConnections() }
 
-// Upgrade opens a connection for port forwards to a pod, which speaks SPDY. WebSocket is tried first and the upgrade to
-// SPDY then, as kubectl does: older servers, some proxies, and rights that allow "create" but not "get" of
-// pods/portforward.
+// Upgrade opens a connection that carries SPDY frames for port forwards to a pod. Like kubectl it tries WebSocket first, then an
+// upgrade to SPDY, which older servers and some proxies need, and users who may "create" but not "get" pods/portforward.
 func (s *Session) Upgrade(ctx context.Context, path string) (io.ReadWriteCloser, error) {
-	s.old.Lock()
-	old := s.old.server
-	s.old.Unlock()
-	var first error
-	if !old {
-		carrier, err := s.upgradeWebSocket(ctx, path)
-		if err == nil || !anotherWay(err) {
-			return carrier, err
+	s.webSocketSupport.Lock()
+	skipWebSocket := s.webSocketSupport.isMissing
+	s.webSocketSupport.Unlock()
+	var webSocketErr error
+	if !skipWebSocket {
+		conn, err := s.upgradeWebSocket(ctx, path)
+		if err == nil || !canFallBackToSPDY(err) {
+			return conn, err
 		}
-		first = err
+		webSocketErr = err
 	}
-	carrier, err := s.upgradeSPDY(ctx, path)
-	if err == nil && first != nil {
-		s.old.Lock()
-		s.old.server = true
-		s.old.Unlock()
+	conn, err := s.upgradeSPDY(ctx, path)
+	if err == nil && webSocketErr != nil {
+		s.webSocketSupport.Lock()
+		s.webSocketSupport.isMissing = true
+		s.webSocketSupport.Unlock()
 	}
-	if err != nil && first != nil && (hasCode(first, http.StatusForbidden) || hasCode(err, http.StatusBadRequest)) {
-		return nil, first
+	if err != nil && webSocketErr != nil && (hasStatusCode(webSocketErr, http.StatusForbidden) || hasStatusCode(err, http.StatusBadRequest)) {
+		return nil, webSocketErr
 	}
-	return carrier, err
+	return conn, err
 }
 
-// anotherWay reports whether SPDY may do what WebSocket did not.
-func anotherWay(err error) bool {
+// canFallBackToSPDY reports whether an upgrade to SPDY may succeed after this error of WebSocket.
+func canFallBackToSPDY(err error) bool {
 	if strings.Contains(err.Error(), "proxy: unknown scheme: https") {
 		return true
 	}
 	status, refused := asStatus(err)
 	if !refused {
-		return errors.Is(err, errNoSocket)
+		return errors.Is(err, errNoWebSocket)
 	}
 	switch status.Code {
 	case http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusUpgradeRequired,
@@ -244,11 +245,11 @@ func anotherWay(err error) bool {
 
 func asStatus(err error) (*StatusError, bool) { return errors.AsType[*StatusError](err) }
 
-// Alive asks whether the server answers at all; a refusal is an answer.
-func (s *Session) Alive(ctx context.Context) error {
+// Probe returns nil if the server responds, be it with a 4xx status.
+func (s *Session) Probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
-	resp, err := s.ask(ctx, "/readyz", nil)
+	resp, err := s.sendGet(ctx, "/readyz", nil)
 	if err == nil {
 		resp.Body.Close()
 		return nil
@@ -259,10 +260,10 @@ func (s *Session) Alive(ctx context.Context) error {
 	return err
 }
 
-// A carrier of SPDY frames.
+// The transport of SPDY frames.
 var _ io.ReadWriteCloser = (*webSocket)(nil)
 
-// Failure words why something could not be had, with its class and the next step.
-func (s *Session) Failure(err error, words Words) *forwarder.Failure {
-	return explain(err, s.Server, words)
+// ClassifyError makes a failure of an error of this session: with a class, and a hint at the next step.
+func (s *Session) ClassifyError(err error, ref ResourceRef) *forwarder.Failure {
+	return classifyError(err, s.Server, ref)
 }

@@ -11,48 +11,48 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// The protocol of port forwards, and its name where its SPDY frames travel in a WebSocket's messages.
+// The protocol of port forwards, over SPDY and in WebSocket messages.
 const (
-	portForward = "portforward.k8s.io"
-	tunnelled   = "SPDY/3.1+" + portForward
+	portForwardProtocol = "portforward.k8s.io"
+	webSocketProtocol   = "SPDY/3.1+" + portForwardProtocol
 )
 
-var errNoSocket = errors.New("the server does not carry port forwards in a WebSocket")
+var errNoWebSocket = errors.New("the server does not support port forwarding over WebSocket")
 
-// upgrader makes a WebSocket of a request. The connection is the body of the response.
-type upgrader struct{ dialer *websocket.Dialer }
+// webSocketTransport opens a WebSocket for a request. The body of the response is the connection, a *webSocket.
+type webSocketTransport struct{ dialer *websocket.Dialer }
 
-func (u upgrader) RoundTrip(req *http.Request) (*http.Response, error) {
-	at := *req.URL
-	at.Scheme = map[string]string{"https": "wss", "http": "ws"}[at.Scheme]
+func (u webSocketTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	target := *req.URL
+	target.Scheme = map[string]string{"https": "wss", "http": "ws"}[target.Scheme]
 	dialer := *u.dialer
-	dialer.Subprotocols = []string{tunnelled}
-	conn, resp, err := dialer.DialContext(req.Context(), at.String(), req.Header)
+	dialer.Subprotocols = []string{webSocketProtocol}
+	conn, resp, err := dialer.DialContext(req.Context(), target.String(), req.Header)
 	if errors.Is(err, websocket.ErrBadHandshake) {
-		return resp, nil // the caller reads why
+		return resp, nil // the caller reads the error response
 	}
 	if err != nil {
 		return nil, err
 	}
-	if conn.Subprotocol() != tunnelled {
+	if conn.Subprotocol() != webSocketProtocol {
 		conn.Close()
-		return nil, errNoSocket
+		return nil, errNoWebSocket
 	}
 	return &http.Response{StatusCode: http.StatusOK, Body: &webSocket{conn: conn}}, nil
 }
 
 func (s *Session) upgradeWebSocket(ctx context.Context, path string) (io.ReadWriteCloser, error) {
-	resp, err := s.authorized(ctx, func(cred *credential) (*http.Response, error) {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url(path).String(), nil)
+	resp, err := s.sendAuthorized(ctx, func(cred *credential) (*http.Response, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.urlFor(path).String(), nil)
 		if err != nil {
 			return nil, err
 		}
-		cred.put(req)
-		resp, err := s.socket.RoundTrip(req)
+		cred.setHeader(req)
+		resp, err := s.webSocketTripper.RoundTrip(req)
 		if err == nil && resp.StatusCode == http.StatusOK {
-			if _, made := resp.Body.(*webSocket); !made { // an answer, but to another question
+			if _, isWebSocket := resp.Body.(*webSocket); !isWebSocket { // 200 OK without an upgrade
 				resp.Body.Close()
-				return nil, errNoSocket
+				return nil, errNoWebSocket
 			}
 		}
 		return resp, err
@@ -63,7 +63,7 @@ func (s *Session) upgradeWebSocket(ctx context.Context, path string) (io.ReadWri
 	return resp.Body.(*webSocket), nil
 }
 
-// webSocket is the bytes in a WebSocket's messages. One goroutine may read while another writes.
+// webSocket is the byte stream in the messages of a WebSocket. One goroutine may read while another writes.
 type webSocket struct {
 	conn    *websocket.Conn
 	message io.Reader
@@ -80,7 +80,7 @@ func (w *webSocket) Read(p []byte) (int, error) {
 				return 0, err
 			}
 			if kind != websocket.BinaryMessage {
-				return 0, fmt.Errorf("the server sent a message of type %d, not of bytes", kind)
+				return 0, fmt.Errorf("the server sent a WebSocket message of type %d, not a binary one", kind)
 			}
 			w.message = message
 		}
@@ -106,16 +106,16 @@ func (w *webSocket) SetWriteDeadline(t time.Time) error { return w.conn.SetWrite
 func (w *webSocket) Close() error { return w.conn.Close() }
 
 func (s *Session) upgradeSPDY(ctx context.Context, path string) (io.ReadWriteCloser, error) {
-	resp, err := s.authorized(ctx, func(cred *credential) (*http.Response, error) {
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url(path).String(), nil)
+	resp, err := s.sendAuthorized(ctx, func(cred *credential) (*http.Response, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.urlFor(path).String(), nil)
 		if err != nil {
 			return nil, err
 		}
 		req.Header.Set("Connection", "Upgrade")
 		req.Header.Set("Upgrade", "SPDY/3.1")
-		req.Header.Set("X-Stream-Protocol-Version", portForward)
-		cred.put(req)
-		resp, err := s.spdy.RoundTrip(req)
+		req.Header.Set("X-Stream-Protocol-Version", portForwardProtocol)
+		cred.setHeader(req)
+		resp, err := s.spdyTripper.RoundTrip(req)
 		if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
 			resp.StatusCode = http.StatusOK
 		}
@@ -124,10 +124,10 @@ func (s *Session) upgradeSPDY(ctx context.Context, path string) (io.ReadWriteClo
 	if err != nil {
 		return nil, err
 	}
-	carrier, ok := resp.Body.(io.ReadWriteCloser)
+	conn, ok := resp.Body.(io.ReadWriteCloser)
 	if !ok {
 		resp.Body.Close()
 		return nil, errors.New("the server did not upgrade the connection to SPDY")
 	}
-	return carrier, nil
+	return conn, nil
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// Meta is what every object has.
-type Meta struct {
+// ObjectMeta is the part of an object's metadata that is used here.
+type ObjectMeta struct {
 	Name     string            `json:"name"`
 	UID      string            `json:"uid"`
 	Version  string            `json:"resourceVersion"`
@@ -27,63 +27,63 @@ type Meta struct {
 	Labels   map[string]string `json:"labels"`
 }
 
-// watches are the lists of objects that a session keeps up to date, each shared by all who want the same.
-type watches struct {
+// watchSet holds the open watches of a session. Equal watches are shared.
+type watchSet struct {
 	sync.Mutex
 	open map[watchKey]*Watch
 }
 
-// watchKey is a path, and which of the objects there are meant: those with labels, or the one of a name.
+// watchKey is a path, and a label selector or a name.
 type watchKey struct{ path, labels, name string }
 
-// Watch is a list of objects, kept up to date by the server where the user may watch, asked for where not.
+// Watch is a list of objects that is kept up to date: by a watch request, or by Refetch if the user may not watch.
 type Watch struct {
 	session *Session
 	key     watchKey
-	users   int
+	refs    int
 	cancel  context.CancelFunc
-	ended   chan struct{}
+	doneCh  chan struct{}
 
-	mu      sync.Mutex
-	objects map[string]json.RawMessage // by name; nil before the first list
-	version uint64                     // grows with every change
-	err     error                      // why there is no list, or no newer one
-	barred  bool                       // the user may not watch
-	fetched time.Time                  // when a list was last asked for, where barred
-	fetch   chan struct{}              // closed when the question under way is answered
-	changed wait.Broadcast             // of the objects, or of err
+	mu             sync.Mutex
+	objects        map[string]json.RawMessage // by name; nil before the first list
+	version        uint64                     // incremented with every change of objects
+	err            error                      // why there is no list, or no newer one
+	watchForbidden bool                       // the user may not watch
+	fetchedAt      time.Time                  // time of the last list, if watchForbidden
+	fetchCh        chan struct{}              // closed when the list request in progress has ended; nil: none
+	changed        wait.Broadcast             // announced when objects or err change
 }
 
-// Watch returns the list of the objects at a path, such as /api/v1/namespaces/x/pods, that have labels, or of the one object
-// of a name. Release must be called once.
+// Watch returns the list of the objects at a path, such as /api/v1/namespaces/x/pods: those that match a label selector, or the one
+// with a name. release must be called once.
 func (s *Session) Watch(path, labels, name string) (w *Watch, release func()) {
 	key := watchKey{path, labels, name}
 	s.watches.Lock()
 	defer s.watches.Unlock()
 	w = s.watches.open[key]
 	if w == nil {
-		w = &Watch{session: s, key: key, ended: make(chan struct{})}
+		w = &Watch{session: s, key: key, doneCh: make(chan struct{})}
 		s.watches.open[key] = w
 		w.cancel = s.tasks.Go(func(ctx context.Context) {
-			defer close(w.ended)
-			forwarder.Contain(func() { w.run(ctx) }, func(failure *forwarder.Failure, _ []byte) { w.fail(failure) })
+			defer close(w.doneCh)
+			forwarder.Contain(func() { w.run(ctx) }, func(failure *forwarder.Failure, _ []byte) { w.setErr(failure) })
 		})
 	}
-	w.users++
-	return w, sync.OnceFunc(func() { s.unwatch(w) })
+	w.refs++
+	return w, sync.OnceFunc(func() { s.releaseWatch(w) })
 }
 
-func (s *Session) unwatch(w *Watch) {
+func (s *Session) releaseWatch(w *Watch) {
 	s.watches.Lock()
-	w.users--
-	last := w.users == 0
-	if last {
+	w.refs--
+	isLast := w.refs == 0
+	if isLast {
 		delete(s.watches.open, w.key)
 	}
 	s.watches.Unlock()
-	if last {
+	if isLast {
 		w.cancel()
-		<-w.ended
+		<-w.doneCh
 	}
 }
 
@@ -98,17 +98,17 @@ func (k watchKey) query() url.Values {
 	return q
 }
 
-// freshness is how long an answer counts as the state of things, where the user may not watch.
-const freshness = 200 * time.Millisecond
+// maxFetchAge is how old a list may be before Refetch requests it again.
+const maxFetchAge = 200 * time.Millisecond
 
-// Objects are the objects as they are known, to be decoded by the caller, a number that tells one state of them from another,
-// and a channel that is closed when they have changed. It waits only for the first answer.
+// Objects returns the current objects in JSON, a version that differs whenever they do, and a channel that is closed when they or
+// the error change. It waits for the first list only.
 func (w *Watch) Objects(ctx context.Context) (objects []json.RawMessage, version uint64, changed <-chan struct{}, err error) {
 	for {
 		w.mu.Lock()
 		if w.objects != nil || w.err != nil {
 			defer w.mu.Unlock()
-			return slices.Collect(maps.Values(w.objects)), w.version, w.changed.Changed(), w.trouble()
+			return slices.Collect(maps.Values(w.objects)), w.version, w.changed.Changed(), w.objectsErr()
 		}
 		changed := w.changed.Changed()
 		w.mu.Unlock()
@@ -120,109 +120,110 @@ func (w *Watch) Objects(ctx context.Context) (objects []json.RawMessage, version
 	}
 }
 
-// trouble is why there are no objects. That the server cannot be had now is Reach's to tell: the last that is known stands.
-func (w *Watch) trouble() error {
+// objectsErr is why there are no objects. An unreachable server is no error here if a list is known: Reachability reports it.
+func (w *Watch) objectsErr() error {
 	if _, refused := asStatus(w.err); refused || w.objects == nil {
 		return w.err
 	}
 	return nil
 }
 
-// Barred reports whether the user may not watch: what is known is as old as the last Renew.
-func (w *Watch) Barred() bool {
+// IsWatchForbidden reports whether the user may not watch. The objects are then as old as the last Refetch.
+func (w *Watch) IsWatchForbidden() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.barred
+	return w.watchForbidden
 }
 
-// Renew asks for the objects anew where the user may not watch, and returns when there is an answer.
-func (w *Watch) Renew(ctx context.Context) (asked bool, err error) {
+// Refetch requests the list again if the user may not watch and the last list is older than maxFetchAge, and waits for the
+// response.
+func (w *Watch) Refetch(ctx context.Context) (didFetch bool, err error) {
 	w.mu.Lock()
-	if !w.barred || time.Since(w.fetched) < freshness {
+	if !w.watchForbidden || time.Since(w.fetchedAt) < maxFetchAge {
 		w.mu.Unlock()
 		return false, nil
 	}
-	fetch := w.ask()
+	fetchCh := w.startFetch()
 	w.mu.Unlock()
 	select {
-	case <-fetch:
+	case <-fetchCh:
 		return true, nil
 	case <-ctx.Done():
 		return true, ctx.Err()
 	}
 }
 
-// ask asks for the list once, for all who wait. w.mu is held.
-func (w *Watch) ask() <-chan struct{} {
-	if w.fetch == nil {
-		fetch := make(chan struct{})
-		w.fetch = fetch
-		w.session.goes(func(ctx context.Context) {
+// startFetch requests the list, once for all who wait. w.mu is held.
+func (w *Watch) startFetch() <-chan struct{} {
+	if w.fetchCh == nil {
+		fetchCh := make(chan struct{})
+		w.fetchCh = fetchCh
+		w.session.goTask(func(ctx context.Context) {
 			_, err := w.list(ctx)
 			w.mu.Lock()
-			w.fetched, w.fetch = time.Now(), nil
+			w.fetchedAt, w.fetchCh = time.Now(), nil
 			w.mu.Unlock()
 			if err != nil {
-				w.fail(err)
+				w.setErr(err)
 			}
-			close(fetch)
+			close(fetchCh)
 		})
 	}
-	return w.fetch
+	return w.fetchCh
 }
 
 // run keeps the list up to date until the context ends.
 func (w *Watch) run(ctx context.Context) {
-	for pause := looks; ctx.Err() == nil; {
+	for backoff := retryBackoff; ctx.Err() == nil; {
 		from, err := w.list(ctx)
 		if err == nil {
-			pause.Reset()
-			err = w.follow(ctx, from)
+			backoff.Reset()
+			err = w.followChanges(ctx, from)
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		if hasCode(err, http.StatusForbidden) && w.listed() {
+		if hasStatusCode(err, http.StatusForbidden) && w.hasList() {
 			w.mu.Lock()
-			w.barred, w.fetched = true, time.Now()
+			w.watchForbidden, w.fetchedAt = true, time.Now()
 			w.mu.Unlock()
 			return
 		}
 		if err != nil {
-			w.fail(err)
-			_, away := w.session.Reach()
-			wait.SleepOrWake(ctx, pause.Next(), away)
+			w.setErr(err)
+			_, reachChanged := w.session.Reachability()
+			wait.SleepOrWake(ctx, backoff.Next(), reachChanged)
 		}
 	}
 }
 
-func (w *Watch) listed() bool {
+func (w *Watch) hasList() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.objects != nil
 }
 
-func (w *Watch) tell(change func()) {
+func (w *Watch) update(change func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	change()
 	w.changed.Announce()
 }
 
-func (w *Watch) fail(err error) { w.tell(func() { w.err = err }) }
+func (w *Watch) setErr(err error) { w.update(func() { w.err = err }) }
 
-// list asks for all objects, and returns the version to follow them from.
+// list requests all objects, and returns the resourceVersion from which to watch them.
 func (w *Watch) list(ctx context.Context) (from string, err error) {
 	var list struct {
-		Metadata Meta              `json:"metadata"`
+		Metadata ObjectMeta        `json:"metadata"`
 		Items    []json.RawMessage `json:"items"`
 	}
 	err = w.session.Get(ctx, w.key.path, w.key.query(), &list)
-	if w.key.name != "" && hasCode(err, http.StatusForbidden) {
-		// The right to get the one of a name is enough.
+	if w.key.name != "" && hasStatusCode(err, http.StatusForbidden) {
+		// The user may not list, but perhaps get the one object.
 		list.Items = make([]json.RawMessage, 1)
 		err = w.session.Get(ctx, w.key.path+"/"+url.PathEscape(w.key.name), nil, &list.Items[0])
-		if hasCode(err, http.StatusNotFound) {
+		if hasStatusCode(err, http.StatusNotFound) {
 			list.Items, err = nil, nil
 		}
 	}
@@ -231,24 +232,24 @@ func (w *Watch) list(ctx context.Context) (from string, err error) {
 	}
 	objects := make(map[string]json.RawMessage, len(list.Items))
 	for _, item := range list.Items {
-		var o struct{ Metadata Meta }
+		var o struct{ Metadata ObjectMeta }
 		if err := json.Unmarshal(item, &o); err != nil {
 			return "", err
 		}
 		objects[o.Metadata.Name] = item
 	}
-	w.tell(func() {
+	w.update(func() {
 		w.objects, w.err = objects, nil
 		w.version++
 	})
 	return list.Metadata.Version, nil
 }
 
-// errExpired is a version that the server has forgotten.
-var errExpired = errors.New("the watch has to begin anew")
+// errExpired says that the server no longer has a resourceVersion.
+var errExpired = errors.New("the watch must start again")
 
-// follow applies what changes until the server has enough of it, which is no error.
-func (w *Watch) follow(ctx context.Context, from string) error {
+// followChanges applies changes until the resourceVersion expires, which is no error.
+func (w *Watch) followChanges(ctx context.Context, from string) error {
 	for {
 		next, err := w.followOnce(ctx, from)
 		if err != nil {
@@ -257,7 +258,7 @@ func (w *Watch) follow(ctx context.Context, from string) error {
 			}
 			return err
 		}
-		if next == from && !wait.Sleep(ctx, firstLook) {
+		if next == from && !wait.Sleep(ctx, minRetryDelay) {
 			return ctx.Err()
 		}
 		from = next
@@ -269,8 +270,8 @@ func (w *Watch) followOnce(ctx context.Context, from string) (string, error) {
 	query.Set("watch", "1")
 	query.Set("resourceVersion", from)
 	query.Set("allowWatchBookmarks", "true")
-	resp, err := w.session.ask(ctx, w.key.path, query)
-	if hasCode(err, http.StatusGone) {
+	resp, err := w.session.sendGet(ctx, w.key.path, query)
+	if hasStatusCode(err, http.StatusGone) {
 		return "", errExpired
 	}
 	if err != nil {
@@ -284,13 +285,13 @@ func (w *Watch) followOnce(ctx context.Context, from string) (string, error) {
 			Object json.RawMessage
 		}
 		if err := events.Decode(&event); err != nil {
-			if ctx.Err() == nil && !clean(err) {
-				return "", w.session.heard(fmt.Errorf("watch: %w", err))
+			if ctx.Err() == nil && !isCleanEnd(err) {
+				return "", w.session.recordResult(fmt.Errorf("watch: %w", err))
 			}
 			return from, ctx.Err()
 		}
 		var o struct {
-			Metadata Meta
+			Metadata ObjectMeta
 			Code     int
 		}
 		if err := json.Unmarshal(event.Object, &o); err != nil {
@@ -300,15 +301,15 @@ func (w *Watch) followOnce(ctx context.Context, from string) (string, error) {
 			return "", errExpired
 		}
 		from = o.Metadata.Version
-		w.apply(event.Type, o.Metadata.Name, event.Object)
+		w.applyEvent(event.Type, o.Metadata.Name, event.Object)
 	}
 }
 
-func (w *Watch) apply(kind, name string, object json.RawMessage) {
+func (w *Watch) applyEvent(kind, name string, object json.RawMessage) {
 	if kind == "BOOKMARK" {
 		return
 	}
-	w.tell(func() {
+	w.update(func() {
 		w.version++
 		w.err = nil
 		if kind == "DELETED" {
@@ -319,5 +320,5 @@ func (w *Watch) apply(kind, name string, object json.RawMessage) {
 	})
 }
 
-// clean reports whether a watch was ended by the server in good order, as it is every few minutes.
-func clean(err error) bool { return errors.Is(err, io.EOF) }
+// isCleanEnd reports whether the server ended a watch regularly, as it does every few minutes.
+func isCleanEnd(err error) bool { return errors.Is(err, io.EOF) }

@@ -1,6 +1,5 @@
-// Package spdy is the client's side of SPDY/3.1 as far as Kubernetes speaks it for port forwards: streams that one side
-// opens, bytes both ways, their ends, and pings. It keeps a connection in a few kilobytes and one goroutine, opens streams
-// without waiting, and leaves nothing behind when it is closed.
+// Package spdy is a client for the part of SPDY/3.1 that Kubernetes uses for port forwarding: streams that the client opens, data
+// in both directions, half-close and reset, and pings. A connection costs a few kilobytes and one goroutine.
 package spdy
 
 import (
@@ -15,94 +14,93 @@ import (
 
 // Errors that end a connection or a stream.
 var (
-	ErrClosed = errors.New("closed")
-	ErrReset  = errors.New("the stream was reset by the far side")
-	ErrGone   = errors.New("the far side has closed the connection")
+	ErrClosed     = errors.New("closed")
+	ErrReset      = errors.New("the server reset the stream")
+	ErrPeerClosed = errors.New("the server closed the connection")
 )
 
-// Conn is a connection. Its methods may be called by several goroutines.
+// Conn is a SPDY connection. It is safe for concurrent use.
 type Conn struct {
-	carrier io.ReadWriteCloser
-	budget  int // bytes of a stream that nobody has taken yet, beyond which nothing more is read
-	reserve *Reserve
-	crowded atomic.Bool  // others would wait for a stream whose bytes nobody takes
-	lent    atomic.Int64 // bytes of the reserve
+	transport      io.ReadWriteCloser
+	maxQueuedBytes int // per stream; see NewConn
+	reserve        *BufferReserve
+	isShared       atomic.Bool  // set by SetShared
+	borrowedBytes  atomic.Int64 // of the reserve, by all streams
 
-	writing sync.Mutex   // held while a frame is written
-	opened  bool         // a stream was opened; guarded by writing
-	stuck   atomic.Int64 // since when a write is under way, in Unix nanoseconds; 0: none is
+	writeMu        sync.Mutex   // held while a frame is written
+	hasSentHeaders bool         // a stream has been opened; guarded by writeMu
+	writeStartedAt atomic.Int64 // start of the write in progress, in Unix nanoseconds; 0: none
 
-	delivering atomic.Bool  // the reader waits for somebody to take what has come
-	heard      atomic.Int64 // when something came last, in Unix nanoseconds
+	isDelivering   atomic.Bool  // the reader is blocked by a stream whose queue is full
+	lastReceivedAt atomic.Int64 // time of the last frame, in Unix nanoseconds
 
-	mu      sync.Mutex
-	streams map[uint32]*Stream
-	next    uint32
-	pings   map[uint32]chan struct{}
-	pingID  uint32
-	err     error
-	done    chan struct{}
-	reader  chan struct{} // closed when the reader has ended
+	mu           sync.Mutex
+	streams      map[uint32]*Stream
+	nextStreamID uint32
+	pendingPings map[uint32]chan struct{}
+	nextPingID   uint32
+	err          error
+	doneCh       chan struct{}
+	readerDoneCh chan struct{} // closed when the reader has ended
 }
 
-// NewConn speaks over the carrier, which is the connection's to close. Budget is how many bytes of a stream may wait
-// to be taken; then the whole connection waits, because the protocol as Kubernetes speaks it has no windows. Where others
-// would wait with it, the reserve is used up first.
-func NewConn(carrier io.ReadWriteCloser, budget int, reserve *Reserve) *Conn {
+// NewConn starts a connection over transport, and closes it at its end. maxQueuedBytes is how many received bytes of a stream are
+// queued; beyond, the connection stops reading, because Kubernetes does not use SPDY's flow control windows. On a shared connection
+// (SetShared) a stream first borrows from the reserve, so that it does not delay the others.
+func NewConn(transport io.ReadWriteCloser, maxQueuedBytes int, reserve *BufferReserve) *Conn {
 	c := &Conn{
-		carrier: carrier, budget: budget, reserve: reserve,
-		streams: make(map[uint32]*Stream), next: 1,
-		pings: make(map[uint32]chan struct{}), pingID: 1,
-		done: make(chan struct{}), reader: make(chan struct{}),
+		transport: transport, maxQueuedBytes: maxQueuedBytes, reserve: reserve,
+		streams: make(map[uint32]*Stream), nextStreamID: 1,
+		pendingPings: make(map[uint32]chan struct{}), nextPingID: 1,
+		doneCh: make(chan struct{}), readerDoneCh: make(chan struct{}),
 	}
-	c.heard.Store(time.Now().UnixNano())
-	go c.read()
+	c.lastReceivedAt.Store(time.Now().UnixNano())
+	go c.readFrames()
 	return c
 }
 
 // Done is closed when the connection has ended.
-func (c *Conn) Done() <-chan struct{} { return c.done }
+func (c *Conn) Done() <-chan struct{} { return c.doneCh }
 
-// Err is why it ended: ErrClosed after Close. Valid after Done.
+// Err is why the connection ended: ErrClosed after Close. Valid after Done.
 func (c *Conn) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
 }
 
-// Close ends the connection and all its streams, and returns when nothing of it runs any more. The far side is told if
-// that can be done at once.
+// Close ends the connection and all its streams, sends GOAWAY unless a write blocks, and returns when the reader has ended.
 func (c *Conn) Close() error {
-	c.end(ErrClosed, c.bye)
-	<-c.reader
+	c.closeWith(ErrClosed, c.sendGoAway)
+	<-c.readerDoneCh
 	return nil
 }
 
-// bye tells the far side, which may end the streams at that: by then they have ended here.
-func (c *Conn) bye() {
-	if !c.writing.TryLock() {
+// sendGoAway is called after the streams have ended here, because the server may reset them in return.
+func (c *Conn) sendGoAway() {
+	if !c.writeMu.TryLock() {
 		return
 	}
-	defer c.writing.Unlock()
-	// A goodbye must not wait for a peer that takes nothing.
-	if deadliner, ok := c.carrier.(interface{ SetWriteDeadline(time.Time) error }); ok {
+	defer c.writeMu.Unlock()
+	// Close must not wait for a server that does not read.
+	if deadliner, ok := c.transport.(interface{ SetWriteDeadline(time.Time) error }); ok {
 		_ = deadliner.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-		_, _ = c.carrier.Write(appendGoAway(nil))
+		_, _ = c.transport.Write(appendGoAway(nil))
 	}
 }
 
-// Fail ends the connection for a reason; the first one counts.
+// Fail ends the connection with an error. The first error counts.
 func (c *Conn) Fail(err error) { c.fail(err) }
 
 func (c *Conn) fail(err error) {
 	if errors.Is(err, io.EOF) {
-		err = ErrGone // for its streams that is no proper end
+		err = ErrPeerClosed // for streams, io.EOF means a regular end
 	}
-	c.end(err, func() {})
+	c.closeWith(err, func() {})
 }
 
-// end ends the streams, has something said, and closes the carrier.
-func (c *Conn) end(err error, say func()) {
+// closeWith ends the streams, calls beforeClose, and closes the transport.
+func (c *Conn) closeWith(err error, beforeClose func()) {
 	c.mu.Lock()
 	if c.err != nil {
 		c.mu.Unlock()
@@ -111,54 +109,54 @@ func (c *Conn) end(err error, say func()) {
 	c.err = err
 	streams := c.streams
 	c.streams = nil
-	close(c.done)
+	close(c.doneCh)
 	c.mu.Unlock()
 	for _, s := range streams {
-		s.end(err)
+		s.endWith(err)
 	}
-	say()
-	_ = c.carrier.Close()
+	beforeClose()
+	_ = c.transport.Close()
 }
 
-// Open opens a stream. It does not wait for the far side's word, which Stream.Replied tells. A stream that is opened
-// finished carries nothing from here.
-func (c *Conn) Open(headers []Header, finished bool) (*Stream, error) {
+// OpenStream opens a stream. It does not wait for the server's reply, see Stream.Replied. isWriteClosed opens it half-closed: nothing
+// can be written to it.
+func (c *Conn) OpenStream(headers []Header, isWriteClosed bool) (*Stream, error) {
 	var flags uint8
-	if finished {
-		flags = fin
+	if isWriteClosed {
+		flags = flagFin
 	}
-	s := &Stream{conn: c, replied: make(chan struct{}), finished: finished}
+	s := &Stream{conn: c, repliedCh: make(chan struct{}), isWriteClosed: isWriteClosed}
 	s.cond.L = &s.mu
-	// Streams must appear in the order of their numbers.
-	c.writing.Lock()
-	defer c.writing.Unlock()
-	if err := c.enter(s); err != nil {
+	// Streams must be opened in the order of their ids.
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	if err := c.addStream(s); err != nil {
 		return nil, err
 	}
-	frame := appendOpen(nil, s.id, flags, headers, !c.opened)
-	c.opened = true
+	frame := appendSynStream(nil, s.id, flags, headers, !c.hasSentHeaders)
+	c.hasSentHeaders = true
 	if err := c.writeLocked(frame); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-func (c *Conn) enter(s *Stream) error {
+func (c *Conn) addStream(s *Stream) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
 		return c.err
 	}
-	if c.next > 1<<31-1 {
-		return errors.New("the connection has used up its stream numbers")
+	if c.nextStreamID > 1<<31-1 {
+		return errors.New("the connection has no stream ids left")
 	}
-	s.id = c.next
-	c.next += 2
+	s.id = c.nextStreamID
+	c.nextStreamID += 2
 	c.streams[s.id] = s
 	return nil
 }
 
-func (c *Conn) forget(s *Stream) {
+func (c *Conn) removeStream(s *Stream) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.streams, s.id)
@@ -166,15 +164,15 @@ func (c *Conn) forget(s *Stream) {
 
 // write writes a whole frame.
 func (c *Conn) write(frame []byte) error {
-	c.writing.Lock()
-	defer c.writing.Unlock()
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
 	return c.writeLocked(frame)
 }
 
 func (c *Conn) writeLocked(frame []byte) error {
-	c.stuck.Store(time.Now().UnixNano())
-	_, err := c.carrier.Write(frame)
-	c.stuck.Store(0)
+	c.writeStartedAt.Store(time.Now().UnixNano())
+	_, err := c.transport.Write(frame)
+	c.writeStartedAt.Store(0)
 	if err != nil {
 		c.fail(err)
 		return c.Err()
@@ -182,8 +180,8 @@ func (c *Conn) writeLocked(frame []byte) error {
 	return nil
 }
 
-// Ping sends a ping; the channel is closed when it is answered or the connection ends. It waits for nothing: where
-// another frame is being written, the ping is sent after it.
+// Ping sends a ping. The channel is closed when the reply arrives or the connection ends. Ping does not block: if another frame is
+// being written, the ping is sent after it.
 func (c *Conn) Ping() (answered <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -192,173 +190,172 @@ func (c *Conn) Ping() (answered <-chan struct{}) {
 		close(pong)
 		return pong
 	}
-	id := c.pingID
-	c.pingID += 2
-	c.pings[id] = pong
+	id := c.nextPingID
+	c.nextPingID += 2
+	c.pendingPings[id] = pong
 	go func() {
 		if c.write(appendPing(nil, id)) != nil {
-			c.answered(id)
+			c.completePing(id)
 		}
 	}()
 	return pong
 }
 
-func (c *Conn) answered(id uint32) {
+func (c *Conn) completePing(id uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if pong, ok := c.pings[id]; ok {
+	if pong, ok := c.pendingPings[id]; ok {
 		close(pong)
-		delete(c.pings, id)
+		delete(c.pendingPings, id)
 	}
 }
 
-// Backed reports whether bytes are held up at one of the ends: a client that does not read, or a far end that takes
-// nothing. An unanswered ping says little then.
-func (c *Conn) Backed() bool {
-	since := c.stuck.Load()
-	return c.delivering.Load() || since != 0 && time.Since(time.Unix(0, since)) > time.Second
+// IsBackedUp reports whether data is blocked in one direction: a client does not read, or the server does not. A ping may be
+// unanswered for that reason alone.
+func (c *Conn) IsBackedUp() bool {
+	since := c.writeStartedAt.Load()
+	return c.isDelivering.Load() || since != 0 && time.Since(time.Unix(0, since)) > time.Second
 }
 
-// Crowd tells whether several use the connection for different things.
-func (c *Conn) Crowd(several bool) { c.crowded.Store(several) }
+// SetShared says whether several clients use the connection, and must not wait for each other.
+func (c *Conn) SetShared(isShared bool) { c.isShared.Store(isShared) }
 
-// Burdened reports whether somebody who uses the connection takes his bytes so slowly that others wait for them, or soon will.
-func (c *Conn) Burdened() bool { return c.lent.Load() > 0 || c.Backed() }
+// IsCongested reports whether a client of the connection reads so slowly that others wait, or soon will.
+func (c *Conn) IsCongested() bool { return c.borrowedBytes.Load() > 0 || c.IsBackedUp() }
 
-// Heard is when something came last.
-func (c *Conn) Heard() time.Time { return time.Unix(0, c.heard.Load()) }
+// LastReceived is the time of the last received frame.
+func (c *Conn) LastReceived() time.Time { return time.Unix(0, c.lastReceivedAt.Load()) }
 
-// Streams is how many are open.
-func (c *Conn) Streams() int {
+// StreamCount is the number of open streams.
+func (c *Conn) StreamCount() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.streams)
 }
 
-// read takes what comes until the connection ends.
-func (c *Conn) read() {
-	defer close(c.reader)
-	defer c.abandon()
+// readFrames reads frames until the connection ends.
+func (c *Conn) readFrames() {
+	defer close(c.readerDoneCh)
+	defer c.completeAllPings()
 	defer func() {
-		if what := recover(); what != nil { // an error of ours costs this connection alone
-			c.fail(fmt.Errorf("reading broke: %v", what))
+		if v := recover(); v != nil { // a panic ends this connection only
+			c.fail(fmt.Errorf("panic while reading: %v", v))
 		}
 	}()
-	var start [headSize]byte
+	var header [frameHeaderSize]byte
 	for {
-		if _, err := io.ReadFull(c.carrier, start[:]); err != nil {
+		if _, err := io.ReadFull(c.transport, header[:]); err != nil {
 			c.fail(err)
 			return
 		}
-		c.heard.Store(time.Now().UnixNano())
-		if err := c.take(parseHead(start[:])); err != nil {
+		c.lastReceivedAt.Store(time.Now().UnixNano())
+		if err := c.handleFrame(parseFrameHeader(header[:])); err != nil {
 			c.fail(err)
 			return
 		}
 	}
 }
 
-// abandon tells those who wait for a pong that none will come.
-func (c *Conn) abandon() {
+// completeAllPings closes the channels of all pings that wait for a reply.
+func (c *Conn) completeAllPings() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for id, pong := range c.pings {
+	for id, pong := range c.pendingPings {
 		close(pong)
-		delete(c.pings, id)
+		delete(c.pendingPings, id)
 	}
 }
 
-func (c *Conn) take(h head) error {
+func (c *Conn) handleFrame(h frameHeader) error {
 	if h.kind == 0 {
-		return c.data(h)
+		return c.handleData(h)
 	}
-	if h.kind != synReply && h.kind != rstStream && h.kind != ping || h.length < 4 {
-		return c.control(h)
+	if h.kind != frameSynReply && h.kind != frameRstStream && h.kind != framePing || h.length < 4 {
+		return c.handleIgnoredFrame(h)
 	}
 	var number [4]byte
-	if _, err := io.ReadFull(c.carrier, number[:]); err != nil {
+	if _, err := io.ReadFull(c.transport, number[:]); err != nil {
 		return err
 	}
 	id := binary.BigEndian.Uint32(number[:])
 	switch h.kind {
-	case synReply: // its headers say nothing that is needed
-		if s := c.stream(id); s != nil {
-			s.reply()
-			if h.flags&fin != 0 {
-				s.end(io.EOF)
+	case frameSynReply: // its headers are not needed
+		if s := c.findStream(id); s != nil {
+			s.markReplied()
+			if h.flags&flagFin != 0 {
+				s.endWith(io.EOF)
 			}
 		}
-	case rstStream:
-		if s := c.stream(id); s != nil {
-			s.end(ErrReset)
+	case frameRstStream:
+		if s := c.findStream(id); s != nil {
+			s.endWith(ErrReset)
 		}
-	case ping:
-		if id%2 == 0 { // theirs
+	case framePing:
+		if id%2 == 0 { // sent by the server
 			if err := c.write(appendPing(nil, id)); err != nil {
 				return err
 			}
 		} else {
-			c.answered(id)
+			c.completePing(id)
 		}
 	}
-	return c.skip(h.length - 4)
+	return c.discard(h.length - 4)
 }
 
-// control passes over a frame that nothing depends on. A far side that goes away makes no streams any more; those that
-// there are end by themselves, or with the connection.
-func (c *Conn) control(h head) error {
-	if h.kind == synStream {
-		return fmt.Errorf("the far side opened a stream")
+// handleIgnoredFrame skips a frame that is not needed. GOAWAY ends the connection: the server accepts no further streams.
+func (c *Conn) handleIgnoredFrame(h frameHeader) error {
+	if h.kind == frameSynStream {
+		return fmt.Errorf("the server opened a stream")
 	}
-	if err := c.skip(h.length); err != nil {
+	if err := c.discard(h.length); err != nil {
 		return err
 	}
-	if h.kind == goAway {
-		return ErrGone
+	if h.kind == frameGoAway {
+		return ErrPeerClosed
 	}
 	return nil
 }
 
-func (c *Conn) skip(n int) error {
-	_, err := io.CopyN(io.Discard, c.carrier, int64(n))
+func (c *Conn) discard(n int) error {
+	_, err := io.CopyN(io.Discard, c.transport, int64(n))
 	return err
 }
 
-func (c *Conn) stream(id uint32) *Stream {
+func (c *Conn) findStream(id uint32) *Stream {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.streams[id]
 }
 
-// data takes a data frame, in pieces that are as large as they can be: each is a write to a client.
-func (c *Conn) data(h head) error {
-	s := c.stream(h.stream)
+// handleData reads a data frame in chunks as large as possible, because each becomes a write to a client.
+func (c *Conn) handleData(h frameHeader) error {
+	s := c.findStream(h.stream)
 	for h.length > 0 {
-		piece := takePiece()
-		n, err := io.ReadFull(c.carrier, piece.room[:min(h.length, chunkSize)])
-		piece.bytes = piece.room[:n]
+		chunk := getChunk()
+		n, err := io.ReadFull(c.transport, chunk.buf[:min(h.length, maxChunkSize)])
+		chunk.data = chunk.buf[:n]
 		h.length -= n
 		if n == 0 || s == nil {
-			piece.Free()
+			chunk.Free()
 		} else {
-			c.deliver(s, piece)
+			c.deliver(s, chunk)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if s != nil && h.flags&fin != 0 {
-		s.end(io.EOF)
+	if s != nil && h.flags&flagFin != 0 {
+		s.endWith(io.EOF)
 	}
 	return nil
 }
 
-func (c *Conn) deliver(s *Stream, piece *Piece) {
-	if s.put(piece, false) {
+func (c *Conn) deliver(s *Stream, chunk *Chunk) {
+	if s.enqueue(chunk, false) {
 		return
 	}
-	c.delivering.Store(true)
-	s.put(piece, true)
-	c.delivering.Store(false)
-	c.heard.Store(time.Now().UnixNano()) // it was we who did not listen
+	c.isDelivering.Store(true)
+	s.enqueue(chunk, true)
+	c.isDelivering.Store(false)
+	c.lastReceivedAt.Store(time.Now().UnixNano()) // the silence was our own: reading was blocked
 }

@@ -8,182 +8,182 @@ import (
 	"time"
 )
 
-// chunkSize is the most that is taken at once: what the servers of container runtimes write at once.
-const chunkSize = 32 << 10
+// maxChunkSize is the size of a read or write: that of the writes of container runtimes.
+const maxChunkSize = 32 << 10
 
-// MaxData is how much Write sends at once.
-const MaxData = chunkSize
+// MaxWriteSize is how many bytes Write sends at most.
+const MaxWriteSize = maxChunkSize
 
-// Piece is some bytes of a stream on their way. Nobody keeps one while waiting.
-type Piece struct {
-	room  [headSize + chunkSize]byte
-	bytes []byte
+// Chunk is a pooled buffer with some bytes of a stream. It is not held by a goroutine that waits.
+type Chunk struct {
+	buf  [frameHeaderSize + maxChunkSize]byte
+	data []byte
 }
 
-// Bytes are the piece's until Free.
-func (p *Piece) Bytes() []byte { return p.bytes }
+// Bytes returns the chunk's bytes, valid until Free.
+func (p *Chunk) Bytes() []byte { return p.data }
 
-// Free gives the piece back.
-func (p *Piece) Free() {
-	p.bytes = nil
-	pieces.Put(p)
+// Free returns the chunk to the pool.
+func (p *Chunk) Free() {
+	p.data = nil
+	chunkPool.Put(p)
 }
 
-// add takes some more bytes if all of them find room: many short messages that nobody takes are not to hold a piece each.
-func (p *Piece) add(bytes []byte) bool {
-	if len(bytes) > cap(p.bytes)-len(p.bytes) {
+// tryAppend appends data if all of it fits, so that many short messages that nobody has read do not hold a chunk each.
+func (p *Chunk) tryAppend(data []byte) bool {
+	if len(data) > cap(p.data)-len(p.data) {
 		return false
 	}
-	p.bytes = append(p.bytes, bytes...)
+	p.data = append(p.data, data...)
 	return true
 }
 
-var pieces = sync.Pool{New: func() any { return new(Piece) }}
+var chunkPool = sync.Pool{New: func() any { return new(Chunk) }}
 
-func takePiece() *Piece { return pieces.Get().(*Piece) }
+func getChunk() *Chunk { return chunkPool.Get().(*Chunk) }
 
-// Stream is a stream that was opened here.
+// Stream is a stream of a Conn. It is safe for concurrent use.
 type Stream struct {
-	conn     *Conn
-	id       uint32
-	replied  chan struct{}
-	finished bool // nothing is written any more; guarded by mu
+	conn          *Conn
+	id            uint32
+	repliedCh     chan struct{}
+	isWriteClosed bool // guarded by mu
 
-	mu    sync.Mutex
-	cond  sync.Cond
-	queue []*Piece
-	bytes int   // in the queue
-	lent  int   // of these, by the reserve
-	got   int64 // altogether
-	heard bool  // replied is closed
-	over  error // why nothing more comes: io.EOF for a proper end
-	deaf  bool  // what comes is not wanted
+	mu            sync.Mutex
+	cond          sync.Cond
+	queue         []*Chunk
+	queuedBytes   int   // in the queue
+	borrowedBytes int   // of these, from the reserve
+	receivedBytes int64 // in total
+	hasReplied    bool  // repliedCh is closed
+	endErr        error // see EndErr
+	isAborted     bool  // received data is dropped
 
-	deadline time.Time
-	alarm    *time.Timer
+	deadline      time.Time
+	deadlineTimer *time.Timer
 }
 
-// Replied is closed when the far side has accepted the stream, and when the stream or the connection has ended.
-func (s *Stream) Replied() <-chan struct{} { return s.replied }
+// Replied is closed when the server has accepted the stream, and when the stream or the connection has ended.
+func (s *Stream) Replied() <-chan struct{} { return s.repliedCh }
 
-// Ended is why nothing more comes, nil while something may: io.EOF for a proper end.
-func (s *Stream) Ended() error {
+// EndErr is why the server sends nothing more: io.EOF for a regular end, nil while more may come.
+func (s *Stream) EndErr() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.over
+	return s.endErr
 }
 
-// Waiting is a copy of what has come and was not taken.
-func (s *Stream) Waiting() []byte {
+// PeekQueued returns a copy of the bytes that have been received and not been read.
+func (s *Stream) PeekQueued() []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var all []byte
-	for _, piece := range s.queue {
-		all = append(all, piece.bytes...)
+	for _, chunk := range s.queue {
+		all = append(all, chunk.data...)
 	}
 	return all
 }
 
-// Received is how many bytes have come, taken or not.
-func (s *Stream) Received() int64 {
+// ReceivedBytes is how many bytes have been received, read or not.
+func (s *Stream) ReceivedBytes() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.got
+	return s.receivedBytes
 }
 
-func (s *Stream) reply() {
+func (s *Stream) markReplied() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.replyLocked()
+	s.markRepliedLocked()
 }
 
-func (s *Stream) replyLocked() {
-	if !s.heard {
-		s.heard = true
-		close(s.replied)
+func (s *Stream) markRepliedLocked() {
+	if !s.hasReplied {
+		s.hasReplied = true
+		close(s.repliedCh)
 	}
 }
 
-// put queues a piece. It is false when the queue is full; a patient caller waits.
-func (s *Stream) put(piece *Piece, patient bool) bool {
+// enqueue queues a chunk. If the queue is full, it waits if canWait is set, and returns false otherwise.
+func (s *Stream) enqueue(chunk *Chunk, canWait bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.bytes >= s.conn.budget && !s.deaf && s.over == nil && !s.borrow(len(piece.bytes)) {
-		if !patient {
+	for s.queuedBytes >= s.conn.maxQueuedBytes && !s.isAborted && s.endErr == nil && !s.tryBorrow(len(chunk.data)) {
+		if !canWait {
 			return false
 		}
 		s.cond.Wait()
 	}
-	if s.deaf || s.over != nil {
-		piece.Free()
+	if s.isAborted || s.endErr != nil {
+		chunk.Free()
 		return true
 	}
-	s.got += int64(len(piece.bytes))
-	s.bytes += len(piece.bytes)
-	if last := len(s.queue) - 1; last >= 0 && s.queue[last].add(piece.bytes) {
-		piece.Free()
+	s.receivedBytes += int64(len(chunk.data))
+	s.queuedBytes += len(chunk.data)
+	if last := len(s.queue) - 1; last >= 0 && s.queue[last].tryAppend(chunk.data) {
+		chunk.Free()
 	} else {
-		s.queue = append(s.queue, piece)
+		s.queue = append(s.queue, chunk)
 	}
 	s.cond.Broadcast()
 	return true
 }
 
-// end notes that nothing more comes.
-func (s *Stream) end(err error) {
+// endWith records that the server sends nothing more.
+func (s *Stream) endWith(err error) {
 	s.mu.Lock()
-	if s.over != nil {
+	if s.endErr != nil {
 		s.mu.Unlock()
 		return
 	}
-	s.over = err
-	s.finished = s.finished || !errors.Is(err, io.EOF)
-	finished := s.finished
-	s.replyLocked()
+	s.endErr = err
+	s.isWriteClosed = s.isWriteClosed || !errors.Is(err, io.EOF)
+	isWriteClosed := s.isWriteClosed
+	s.markRepliedLocked()
 	s.cond.Broadcast()
 	s.mu.Unlock()
-	if finished {
-		s.conn.forget(s)
+	if isWriteClosed {
+		s.conn.removeStream(s)
 	}
 }
 
-// Next waits for a piece, which is the caller's to free. Its error is why the stream has ended, io.EOF for a proper end, or
-// os.ErrDeadlineExceeded when the deadline has passed.
-func (s *Stream) Next() (*Piece, error) {
+// Next waits for a chunk, which the caller must free. Its error is why the stream has ended, io.EOF for a regular end, or
+// os.ErrDeadlineExceeded if the read deadline has passed.
+func (s *Stream) Next() (*Chunk, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.queue) == 0 && s.over == nil && !s.deaf && !s.late() {
+	for len(s.queue) == 0 && s.endErr == nil && !s.isAborted && !s.isPastDeadline() {
 		s.cond.Wait()
 	}
 	switch {
-	case s.deaf:
+	case s.isAborted:
 		return nil, ErrClosed
-	case len(s.queue) == 0 && s.over != nil:
-		return nil, s.over
-	case s.late():
+	case len(s.queue) == 0 && s.endErr != nil:
+		return nil, s.endErr
+	case s.isPastDeadline():
 		return nil, os.ErrDeadlineExceeded
 	}
-	piece := s.queue[0]
+	chunk := s.queue[0]
 	s.queue[0] = nil
 	s.queue = s.queue[1:]
-	s.bytes -= len(piece.bytes)
-	s.repay(s.lent - max(0, s.bytes-s.conn.budget))
+	s.queuedBytes -= len(chunk.data)
+	s.repay(s.borrowedBytes - max(0, s.queuedBytes-s.conn.maxQueuedBytes))
 	s.cond.Broadcast()
-	return piece, nil
+	return chunk, nil
 }
 
-func (s *Stream) late() bool { return !s.deadline.IsZero() && !time.Now().Before(s.deadline) }
+func (s *Stream) isPastDeadline() bool { return !s.deadline.IsZero() && !time.Now().Before(s.deadline) }
 
-// SetReadDeadline ends the waiting of Next at a time; the zero time does not.
+// SetReadDeadline sets the time until which Next waits; the zero time means no deadline.
 func (s *Stream) SetReadDeadline(t time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.alarm != nil {
-		s.alarm.Stop()
-		s.alarm = nil
+	if s.deadlineTimer != nil {
+		s.deadlineTimer.Stop()
+		s.deadlineTimer = nil
 	}
 	if s.deadline = t; !t.IsZero() {
-		s.alarm = time.AfterFunc(time.Until(t), func() {
+		s.deadlineTimer = time.AfterFunc(time.Until(t), func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.cond.Broadcast()
@@ -192,18 +192,18 @@ func (s *Stream) SetReadDeadline(t time.Time) {
 	s.cond.Broadcast()
 }
 
-// WriteTo writes what comes until the stream ends properly, or the error that ended it otherwise.
+// WriteTo copies the stream to w until its end. A regular end is no error.
 func (s *Stream) WriteTo(w io.Writer) (n int64, err error) {
 	for {
-		piece, err := s.Next()
+		chunk, err := s.Next()
 		if errors.Is(err, io.EOF) {
 			return n, nil
 		}
 		if err != nil {
 			return n, err
 		}
-		m, err := w.Write(piece.bytes)
-		piece.Free()
+		m, err := w.Write(chunk.data)
+		chunk.Free()
 		n += int64(m)
 		if err != nil {
 			return n, err
@@ -211,50 +211,50 @@ func (s *Stream) WriteTo(w io.Writer) (n int64, err error) {
 	}
 }
 
-// Write sends bytes, MaxData at most, as one frame.
+// Write sends p, at most MaxWriteSize bytes, as one frame.
 func (s *Stream) Write(p []byte) error {
-	frame := takePiece()
+	frame := getChunk()
 	defer frame.Free()
-	n := copy(frame.room[headSize:], p)
-	putDataHead(frame.room[:], s.id, 0, n)
-	return s.conn.write(frame.room[:headSize+n])
+	n := copy(frame.buf[frameHeaderSize:], p)
+	putDataHeader(frame.buf[:], s.id, 0, n)
+	return s.conn.write(frame.buf[:frameHeaderSize+n])
 }
 
-// CloseWrite says that nothing more is sent.
+// CloseWrite half-closes the stream: nothing more is sent.
 func (s *Stream) CloseWrite() error {
 	s.mu.Lock()
-	if s.finished {
+	if s.isWriteClosed {
 		s.mu.Unlock()
 		return nil
 	}
-	s.finished = true
-	over := s.over != nil
+	s.isWriteClosed = true
+	hasEnded := s.endErr != nil
 	s.mu.Unlock()
-	var frame [headSize]byte
-	putDataHead(frame[:], s.id, fin, 0)
+	var frame [frameHeaderSize]byte
+	putDataHeader(frame[:], s.id, flagFin, 0)
 	err := s.conn.write(frame[:])
-	if over {
-		s.conn.forget(s)
+	if hasEnded {
+		s.conn.removeStream(s)
 	}
 	return err
 }
 
-// Abort ends the stream in both directions, and what has come and was not taken is dropped. The far side is told
-// unless it has ended the stream too.
+// Abort ends the stream in both directions and drops what has not been read. It sends RST_STREAM unless both sides have ended the
+// stream already.
 func (s *Stream) Abort() {
 	s.mu.Lock()
-	quiet := s.deaf || s.over != nil && s.finished
-	s.deaf, s.finished = true, true
-	for _, piece := range s.queue {
-		piece.Free()
+	isEnded := s.isAborted || s.endErr != nil && s.isWriteClosed
+	s.isAborted, s.isWriteClosed = true, true
+	for _, chunk := range s.queue {
+		chunk.Free()
 	}
-	s.queue, s.bytes = nil, 0
-	s.repay(s.lent)
-	s.replyLocked()
+	s.queue, s.queuedBytes = nil, 0
+	s.repay(s.borrowedBytes)
+	s.markRepliedLocked()
 	s.cond.Broadcast()
 	s.mu.Unlock()
-	s.conn.forget(s)
-	if !quiet {
-		_ = s.conn.write(appendReset(nil, s.id))
+	s.conn.removeStream(s)
+	if !isEnded {
+		_ = s.conn.write(appendRstStream(nil, s.id))
 	}
 }

@@ -10,10 +10,10 @@ import (
 	"testing"
 )
 
-func TestGroupOwnsOnlyItsOwnListeners(t *testing.T) {
+func TestGroupListensOn_OnlyTheGroupsOwnListeners(t *testing.T) {
 	at := listen(t, "tcp4", "127.0.0.1:0")
-	if !InGroup(syscall.Getpgrp(), at) {
-		t.Error("our own listener is not ours")
+	if !GroupListensOn(syscall.Getpgrp(), at) {
+		t.Error("our own listener is not found")
 	}
 	stranger := exec.CommandContext(t.Context(), "sleep", "1000")
 	stranger.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -21,34 +21,34 @@ func TestGroupOwnsOnlyItsOwnListeners(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = stranger.Process.Kill(); _ = stranger.Wait() })
-	if InGroup(stranger.Process.Pid, at) {
-		t.Error("our own listener is a stranger's")
+	if GroupListensOn(stranger.Process.Pid, at) {
+		t.Error("another group's process counts as the listener")
 	}
 	free := netip.AddrPortFrom(at.Addr(), 1)
-	if InGroup(syscall.Getpgrp(), free) {
-		t.Error("nobody's port is ours")
+	if GroupListensOn(syscall.Getpgrp(), free) {
+		t.Error("the group listens on a free port")
 	}
 }
 
-func TestTheFirstOfAFamilyHoldsItsSocket(t *testing.T) {
-	parents := map[int]int{10678: 9000, 9000: 1, 10700: 10678, 300: 9000} // pids begin anew
+func TestOutermostHolder_IsTheOneThatDidNotInheritTheSocket(t *testing.T) {
+	parents := map[int]int{10678: 9000, 9000: 1, 10700: 10678, 300: 9000} // 300: pids wrap around
 	holders := map[int]Holder{}
 	for pid := range parents {
 		holders[pid] = Holder{PID: pid}
 	}
-	if got := first(holders, func(pid int) int { return parents[pid] }); got.PID != 9000 {
+	if got := outermostHolder(holders, func(pid int) int { return parents[pid] }); got.PID != 9000 {
 		t.Errorf("got %+v", got)
 	}
-	delete(holders, 9000) // it has let go
-	if got := first(holders, func(pid int) int { return parents[pid] }); got.PID != 300 {
+	delete(holders, 9000) // it closed the socket
+	if got := outermostHolder(holders, func(pid int) int { return parents[pid] }); got.PID != 300 {
 		t.Errorf("without it, got %+v", got)
 	}
-	if got := parent(os.Getpid()); got != os.Getppid() {
+	if got := parentPID(os.Getpid()); got != os.Getppid() {
 		t.Errorf("our parent is %d, not %d", got, os.Getppid())
 	}
 }
 
-func TestListenerPassedToAChildIsTheChildsWhenItsParentHasClosedIt(t *testing.T) {
+func TestFind_ListenerBelongsToTheChildOnceItsParentClosesIt(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -66,14 +66,14 @@ func TestListenerPassedToAChildIsTheChildsWhenItsParentHasClosedIt(t *testing.T)
 	t.Cleanup(func() { _ = child.Process.Kill(); _ = child.Wait() })
 	_ = file.Close()
 	at := l.Addr().(*net.TCPAddr).AddrPort()
-	if got, ok := Of(at); !ok || got.PID != os.Getpid() {
+	if got, ok := Find(at); !ok || got.PID != os.Getpid() {
 		t.Errorf("while we have it too, got %+v, %v", got, ok)
 	}
 	_ = l.Close()
-	if !InGroup(child.Process.Pid, at) {
+	if !GroupListensOn(child.Process.Pid, at) {
 		t.Error("the child's group does not own it")
 	}
-	if got, ok := Of(at); !ok || got.PID != child.Process.Pid || !strings.HasPrefix(got.Name, "sleep") {
+	if got, ok := Find(at); !ok || got.PID != child.Process.Pid || !strings.HasPrefix(got.Name, "sleep") {
 		t.Errorf("got %+v, %v", got, ok)
 	}
 }

@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// Of is who listens at an address, be it there alone or on all of the machine's addresses.
-func Of(addr netip.AddrPort) (Holder, bool) { return lsof(addr) }
+// Find returns the process that listens on addr, or on all addresses with addr's port.
+func Find(addr netip.AddrPort) (Holder, bool) { return findWithLsof(addr) }
 
-// InGroup reports whether anything listens at an address. macOS does not tell cheaply whether it is the group.
-func InGroup(_ int, addr netip.AddrPort) bool {
+// GroupListensOn reports whether anything listens on addr. macOS has no cheap way to tell whether it is the group.
+func GroupListensOn(_ int, addr netip.AddrPort) bool {
 	conn, err := net.DialTimeout("tcp", addr.String(), time.Second)
 	if err != nil {
 		return false

@@ -10,56 +10,56 @@ import (
 	"strings"
 )
 
-// Of is who listens at an address, be it there alone or on all of the machine's addresses. Of a program and those that
-// have the socket from it (its workers, or a child that has not become another program yet) it is the first.
-func Of(addr netip.AddrPort) (Holder, bool) {
-	found := listeners(addr)
-	if len(found) == 0 {
+// Find returns the process that listens on addr, or on all addresses with addr's port. If several processes share the socket (a
+// program and its workers, or a child before its exec), it returns the one that the others inherited it from.
+func Find(addr netip.AddrPort) (Holder, bool) {
+	sockets := listeningSockets(addr)
+	if len(sockets) == 0 {
 		return Holder{}, false
 	}
 	holders := map[int]Holder{}
-	for _, pid := range processes() {
-		held, _ := sockets(pid)
-		for _, s := range found {
-			if held[s.inode] {
-				holders[pid] = Holder{PID: pid, Name: name(pid), UID: s.uid}
+	for _, pid := range allPIDs() {
+		inodes, _ := socketInodes(pid)
+		for _, s := range sockets {
+			if inodes[s.inode] {
+				holders[pid] = Holder{PID: pid, Name: processName(pid), UID: s.uid}
 			}
 		}
 	}
 	if len(holders) == 0 {
-		return Holder{UID: found[0].uid}, true
+		return Holder{UID: sockets[0].uid}, true
 	}
-	return first(holders, parent), true
+	return outermostHolder(holders, parentPID), true
 }
 
-// first is the holder that has the socket from no other.
-func first(holders map[int]Holder, parent func(pid int) int) Holder {
+// outermostHolder returns a holder whose parent does not hold the socket.
+func outermostHolder(holders map[int]Holder, parent func(pid int) int) Holder {
 	pids := slices.Sorted(maps.Keys(holders))
 	for _, pid := range pids {
 		if _, inherited := holders[parent(pid)]; !inherited {
 			return holders[pid]
 		}
 	}
-	return holders[pids[0]] // parents changed while they were looked at
+	return holders[pids[0]] // parents changed while they were read
 }
 
-// InGroup reports whether a process of the group listens at an address. A member whose descriptors are not for us to
-// see (it runs as another user) is believed.
-func InGroup(pgid int, addr netip.AddrPort) bool {
-	found := listeners(addr)
-	if len(found) == 0 {
+// GroupListensOn reports whether a process of the group listens on addr. A member whose descriptors we may not read (it runs as
+// another user) counts as the listener.
+func GroupListensOn(pgid int, addr netip.AddrPort) bool {
+	sockets := listeningSockets(addr)
+	if len(sockets) == 0 {
 		return false
 	}
-	for _, pid := range processes() {
-		if group(pid) != pgid {
+	for _, pid := range allPIDs() {
+		if processGroup(pid) != pgid {
 			continue
 		}
-		held, ok := sockets(pid)
+		inodes, ok := socketInodes(pid)
 		if !ok {
 			return true
 		}
-		for _, s := range found {
-			if held[s.inode] {
+		for _, s := range sockets {
+			if inodes[s.inode] {
 				return true
 			}
 		}
@@ -67,44 +67,44 @@ func InGroup(pgid int, addr netip.AddrPort) bool {
 	return false
 }
 
-func processes() []int {
-	folders, _ := filepath.Glob("/proc/[1-9]*")
-	pids := make([]int, 0, len(folders))
-	for _, folder := range folders {
-		if pid, err := strconv.Atoi(filepath.Base(folder)); err == nil {
+func allPIDs() []int {
+	dirs, _ := filepath.Glob("/proc/[1-9]*")
+	pids := make([]int, 0, len(dirs))
+	for _, dir := range dirs {
+		if pid, err := strconv.Atoi(filepath.Base(dir)); err == nil {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
 }
 
-// sockets are the inodes of the sockets that a process holds; false where we may not see.
-func sockets(pid int) (map[string]bool, bool) {
+// socketInodes returns the inodes of the sockets that a process holds; false if we may not read its descriptors.
+func socketInodes(pid int) (map[string]bool, bool) {
 	dir := "/proc/" + strconv.Itoa(pid) + "/fd"
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, !os.IsPermission(err)
 	}
-	held := map[string]bool{}
+	inodes := map[string]bool{}
 	for _, entry := range entries {
 		target, err := os.Readlink(filepath.Join(dir, entry.Name()))
 		if inode, ok := strings.CutPrefix(target, "socket:["); err == nil && ok {
-			held[strings.TrimSuffix(inode, "]")] = true
+			inodes[strings.TrimSuffix(inode, "]")] = true
 		}
 	}
-	return held, true
+	return inodes, true
 }
 
-func name(pid int) string {
+func processName(pid int) string {
 	data, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm")
 	return strings.TrimSpace(string(data))
 }
 
-// The fields of /proc/PID/stat (proc_pid_stat(5)), counted after the name, which may hold anything.
-func parent(pid int) int { return field(pid, 1) }
-func group(pid int) int  { return field(pid, 2) }
+// The fields of /proc/PID/stat (proc_pid_stat(5)), counted after the name, which may contain any character.
+func parentPID(pid int) int    { return statField(pid, 1) }
+func processGroup(pid int) int { return statField(pid, 2) }
 
-func field(pid, n int) int {
+func statField(pid, n int) int {
 	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return 0

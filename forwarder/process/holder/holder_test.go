@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// listen listens at an address, and returns where a client on this machine would find it.
+// listen listens on an address, and returns the address that a client on this machine connects to.
 func listen(t *testing.T, network, addr string) netip.AddrPort {
 	t.Helper()
 	l, err := net.Listen(network, addr)
@@ -34,7 +34,7 @@ func listen(t *testing.T, network, addr string) netip.AddrPort {
 	return netip.AddrPortFrom(netip.IPv6Loopback(), at.Port())
 }
 
-func ownName(t *testing.T) string {
+func ownProcessName(t *testing.T) string {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -43,7 +43,7 @@ func ownName(t *testing.T) string {
 	return filepath.Base(self)
 }
 
-func TestHolderIsFoundByPidAndName(t *testing.T) {
+func TestFind_ReturnsPIDAndName(t *testing.T) {
 	for _, tt := range []struct{ network, addr string }{
 		{"tcp4", "127.0.0.1:0"},
 		{"tcp4", "127.0.0.2:0"},
@@ -53,34 +53,34 @@ func TestHolderIsFoundByPidAndName(t *testing.T) {
 		{"tcp", ":0"}, // both, by one socket
 	} {
 		t.Run(tt.addr, func(t *testing.T) {
-			got, ok := Of(listen(t, tt.network, tt.addr))
+			got, ok := Find(listen(t, tt.network, tt.addr))
 			if !ok || got.PID != os.Getpid() || got.UID != os.Getuid() {
 				t.Fatalf("got %+v, %v; want pid %d, uid %d", got, ok, os.Getpid(), os.Getuid())
 			}
-			if got.Name == "" || !strings.HasPrefix(ownName(t), got.Name) {
-				t.Errorf("name %q, want the start of %q", got.Name, ownName(t))
+			if got.Name == "" || !strings.HasPrefix(ownProcessName(t), got.Name) {
+				t.Errorf("name %q, want the start of %q", got.Name, ownProcessName(t))
 			}
 		})
 	}
 }
 
-func TestAnotherAddressOfThePortIsNotHeld(t *testing.T) {
+func TestFind_IgnoresOtherAddressesOfThePort(t *testing.T) {
 	at := listen(t, "tcp4", "127.0.0.1:0")
 	for _, other := range []string{"127.0.0.2", "::1"} {
-		if got, ok := Of(netip.AddrPortFrom(netip.MustParseAddr(other), at.Port())); ok {
+		if got, ok := Find(netip.AddrPortFrom(netip.MustParseAddr(other), at.Port())); ok {
 			t.Errorf("%s: got %+v", other, got)
 		}
 	}
 }
 
-func TestFreePortHasNoHolder(t *testing.T) {
+func TestFind_FreePortHasNoHolder(t *testing.T) {
 	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(ports.Free(t)))
-	if got, ok := Of(at); ok {
+	if got, ok := Find(at); ok {
 		t.Errorf("got %+v", got)
 	}
 }
 
-func TestLsofSaysTheSame(t *testing.T) {
+func TestFindWithLsof_ReturnsTheSameHolder(t *testing.T) {
 	if _, err := exec.LookPath("lsof"); err != nil {
 		t.Skip("lsof is missing")
 	}
@@ -88,12 +88,12 @@ func TestLsofSaysTheSame(t *testing.T) {
 		{"tcp4", "127.0.0.1:0"}, {"tcp6", "[::1]:0"}, {"tcp4", "0.0.0.0:0"},
 	} {
 		at := listen(t, tt.network, tt.addr)
-		if got, ok := lsof(at); !ok || got.PID != os.Getpid() || got.UID != os.Getuid() || got.Name == "" {
+		if got, ok := findWithLsof(at); !ok || got.PID != os.Getpid() || got.UID != os.Getuid() || got.Name == "" {
 			t.Errorf("%s: got %+v, %v", at, got, ok)
 		}
 	}
 	at := listen(t, "tcp4", "127.0.0.1:0")
-	if got, ok := lsof(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), at.Port())); ok {
+	if got, ok := findWithLsof(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), at.Port())); ok {
 		t.Errorf("another address: got %+v", got)
 	}
 }

@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// lsofLimit bounds a call of lsof, which can hang on a dead network file system.
-const lsofLimit = 2 * time.Second
+// lsofTimeout bounds a run of lsof, which can hang on a dead network file system.
+const lsofTimeout = 2 * time.Second
 
-// lsof asks the program of that name, which macOS has.
-func lsof(addr netip.AddrPort) (Holder, bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), lsofLimit)
+// findWithLsof runs lsof, which macOS has.
+func findWithLsof(addr netip.AddrPort) (Holder, bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), lsofTimeout)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "lsof",
 		"-nP", fmt.Sprintf("-iTCP:%d", addr.Port()), "-sTCP:LISTEN", "-FpcuPn").Output()
@@ -25,7 +25,7 @@ func lsof(addr netip.AddrPort) (Holder, bool) {
 	return parseLsof(string(out), addr)
 }
 
-// parseLsof reads lsof's output for programs: a letter and a value a line, the process before its sockets.
+// parseLsof parses the output of lsof -F: one field a line, a letter and its value; a process comes before its sockets.
 func parseLsof(out string, addr netip.AddrPort) (Holder, bool) {
 	var h Holder
 	for line := range strings.Lines(out) {

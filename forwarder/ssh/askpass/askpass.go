@@ -1,7 +1,6 @@
-// Package askpass brings ssh's questions, for passwords, passphrases, codes and host keys, to the user's terminal, and the
-// answers back. An ssh that the supervisor starts has no terminal; it runs a program for every question. That program is
-// this one, which hands the question to whoever listens at a private socket: the answers go from there to ssh and nowhere
-// else.
+// Package askpass forwards ssh's questions (passwords, passphrases, codes, host keys) to the user's terminal and the answers
+// back. An ssh without a terminal runs SSH_ASKPASS for every question (ssh(1)): here that is this program itself, which sends the
+// question to a private socket. Answers go from there to ssh and nowhere else.
 package askpass
 
 import (
@@ -20,57 +19,57 @@ import (
 	"github.com/localport-sh/localport/forwarder/process"
 )
 
-// program is the name by which ssh calls us. It cannot pass arguments of ours.
-const program = "localport-askpass"
+// programName is the name under which ssh runs this program. SSH_ASKPASS cannot hold arguments.
+const programName = "localport-askpass"
 
-// variable names the socket to the program.
-const variable = "LOCALPORT_ASK"
+// socketVariable holds the path of the socket.
+const socketVariable = "LOCALPORT_ASK"
 
-// Question is what ssh wants to know.
+// Question is one question of ssh.
 type Question struct {
 	Text string `json:"text"`
-	Kind string `json:"kind,omitempty"` // "confirm": yes or no; "none": it only tells something; else an answer
+	Kind string `json:"kind,omitempty"` // of SSH_ASKPASS_PROMPT: "confirm" is yes or no, "none" a notice, "" a question
 }
 
-// Open reports whether the answer is no secret and may be seen.
-func (q Question) Open() bool { return strings.Contains(q.Text, "(yes/no") }
+// IsPublic reports whether the answer may be echoed: it is a yes or no, not a secret.
+func (q Question) IsPublic() bool { return strings.Contains(q.Text, "(yes/no") }
 
 type answer struct {
 	Text  string `json:"text"`
 	Given bool   `json:"given"`
 }
 
-// Environment is the environment of an ssh whose questions go to the socket; with an empty socket it asks nobody, and
-// neither does the ssh that it may start for a jump host. What it needs in dir is to stay until it has logged in.
+// Environment returns env for an ssh whose questions go to the socket. With an empty socket neither that ssh nor the one that it
+// starts for a jump host asks anything. It creates a link in dir, which must exist until ssh has logged in.
 func Environment(env []string, dir, socket string) ([]string, error) {
 	env = slices.Clone(env)
 	if socket == "" {
 		return append(env, "SSH_ASKPASS_REQUIRE=never"), nil
 	}
-	self, err := os.Executable()
+	executable, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	name := filepath.Join(dir, program)
-	if err := os.Symlink(self, name); err != nil {
+	link := filepath.Join(dir, programName)
+	if err := os.Symlink(executable, link); err != nil {
 		return nil, err
 	}
-	env = append(env, "SSH_ASKPASS="+name, "SSH_ASKPASS_REQUIRE=force", variable+"="+socket)
+	env = append(env, "SSH_ASKPASS="+link, "SSH_ASKPASS_REQUIRE=force", socketVariable+"="+socket)
 	if process.Getenv(env, "DISPLAY") == "" {
-		env = append(env, "DISPLAY=:0") // an ssh from before 8.4 asks no other way
+		env = append(env, "DISPLAY=:0") // OpenSSH before 8.4 ignores SSH_ASKPASS without it
 	}
 	return env, nil
 }
 
-// Main is to be called first by every program that starts an ssh with such an environment. If the process was started by
-// ssh to ask a question, it does, and the process ends.
+// Main must be called first by every program that uses Environment. In a process that ssh started to ask a question it asks it and
+// exits.
 func Main() {
-	if filepath.Base(os.Args[0]) != program {
+	if filepath.Base(os.Args[0]) != programName {
 		return
 	}
-	text, given, err := pass(os.Getenv(variable), Question{Text: strings.Join(os.Args[1:], " "), Kind: os.Getenv("SSH_ASKPASS_PROMPT")})
+	text, given, err := forwardQuestion(os.Getenv(socketVariable), Question{Text: strings.Join(os.Args[1:], " "), Kind: os.Getenv("SSH_ASKPASS_PROMPT")})
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "localport: ask the user:", err)
+		fmt.Fprintln(os.Stderr, "localport: forward ssh's question:", err)
 	}
 	if err != nil || !given {
 		os.Exit(1)
@@ -79,8 +78,8 @@ func Main() {
 	os.Exit(0)
 }
 
-// pass hands a question on and returns the answer.
-func pass(socket string, q Question) (text string, given bool, err error) {
+// forwardQuestion sends a question to the socket and returns the answer.
+func forwardQuestion(socket string, q Question) (text string, given bool, err error) {
 	conn, err := net.Dial("unix", socket)
 	if err != nil {
 		return "", false, err
@@ -96,19 +95,18 @@ func pass(socket string, q Question) (text string, given bool, err error) {
 	return a.Text, a.Given, nil
 }
 
-// Listener takes questions.
+// Listener receives questions.
 type Listener struct {
-	socket *net.UnixListener
-	dir    string
-	wg     sync.WaitGroup
-	cancel context.CancelFunc
+	listener *net.UnixListener
+	dir      string
+	wg       sync.WaitGroup
+	cancel   context.CancelFunc
 }
 
-// Listen takes questions at a private socket within a directory, one at a time, and has put answer them; false is no answer.
-// The context of a question ends when ssh does not want to know any more. Close is to be called; what is left in the directory
-// where it cannot be is for whoever removes that.
-func Listen(ctx context.Context, in string, put func(context.Context, Question) (string, bool)) (*Listener, error) {
-	dir, err := os.MkdirTemp(in, "ask")
+// Listen receives questions at a new socket below parentDir and calls onQuestion for one at a time; false means no answer. The
+// context of a question ends when ssh no longer waits for the answer. The caller calls Close, or removes parentDir.
+func Listen(ctx context.Context, parentDir string, onQuestion func(context.Context, Question) (string, bool)) (*Listener, error) {
+	dir, err := os.MkdirTemp(parentDir, "ask")
 	if err != nil {
 		return nil, err
 	}
@@ -118,33 +116,33 @@ func Listen(ctx context.Context, in string, put func(context.Context, Question) 
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	l := &Listener{socket: socket, dir: dir, cancel: cancel}
-	l.wg.Go(func() { l.serve(ctx, put) })
+	l := &Listener{listener: socket, dir: dir, cancel: cancel}
+	l.wg.Go(func() { l.serve(ctx, onQuestion) })
 	return l, nil
 }
 
-// Socket is where questions are taken.
-func (l *Listener) Socket() string { return l.socket.Addr().String() }
+// Socket returns the path of the socket.
+func (l *Listener) Socket() string { return l.listener.Addr().String() }
 
-// Close takes no more questions; one that is being put has no answer.
+// Close stops receiving, cancels the question that is being asked, and removes the socket.
 func (l *Listener) Close() error {
 	l.cancel()
-	l.socket.Close()
+	l.listener.Close()
 	l.wg.Wait()
 	return os.RemoveAll(l.dir)
 }
 
-func (l *Listener) serve(ctx context.Context, put func(context.Context, Question) (string, bool)) {
+func (l *Listener) serve(ctx context.Context, onQuestion func(context.Context, Question) (string, bool)) {
 	for {
-		conn, err := l.socket.Accept()
+		conn, err := l.listener.Accept()
 		if err != nil {
 			return
 		}
-		one(ctx, conn, put)
+		serveConn(ctx, conn, onQuestion)
 	}
 }
 
-func one(ctx context.Context, conn net.Conn, put func(context.Context, Question) (string, bool)) {
+func serveConn(ctx context.Context, conn net.Conn, onQuestion func(context.Context, Question) (string, bool)) {
 	defer conn.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -154,14 +152,14 @@ func one(ctx context.Context, conn net.Conn, put func(context.Context, Question)
 	if err := decoder.Decode(&q); err != nil {
 		return
 	}
-	left := make(chan struct{})
-	go func() { // nothing more comes but the end
-		defer close(left)
+	disconnectedCh := make(chan struct{})
+	go func() { // the asking process sends nothing more: a read ends when it exits
+		defer close(disconnectedCh)
 		_, _ = io.Copy(io.Discard, conn)
 		cancel()
 	}()
-	text, given := put(ctx, q)
+	text, given := onQuestion(ctx, q)
 	_ = json.NewEncoder(conn).Encode(answer{Text: text, Given: given})
 	conn.Close()
-	<-left
+	<-disconnectedCh
 }

@@ -13,125 +13,103 @@ import (
 	"time"
 )
 
-// The messages of RFC 4254, section 9, that concern channels.
-const (
-	channelOpen     = 90
-	channelOpened   = 91
-	channelRefused  = 92
-	channelWindow   = 93
-	channelData     = 94
-	channelExtended = 95
-	channelEOF      = 96
-	channelClose    = 97
-	channelRequest  = 98
-	channelFailure  = 100
-)
-
-const (
-	headSize = 4 + 1 + 1 // of a message: the length of what follows, no padding, the kind
-	dataHead = headSize + 4 + 4
-	maxData  = 32 << 10  // bytes in one message: what ssh and sshd use
-	maxFrame = 256 << 10 // bytes: more than the master would take itself
-	reading  = 256 << 10 // bytes of the buffer for what comes: what a socket holds
-)
-
 // Errors that end a connection or a stream.
 var (
-	ErrClosed = errors.New("closed")
-	ErrGone   = errors.New("the ssh master is gone")
+	ErrClosed      = errors.New("closed")
+	ErrMasterEnded = errors.New("the ssh master has ended")
 )
 
-// Refused is the far side's word that it does not open a channel.
-type Refused struct {
-	Code uint32 // of RFC 4254, section 5.1
-	Text string // what the server says of it
+// OpenChannelError is the server's refusal to open a channel.
+type OpenChannelError struct {
+	Reason  uint32 // RFC 4254, section 5.1
+	Message string // the server's description
 }
 
-// The codes of Refused.
+// The reasons of an OpenChannelError.
 const (
-	Prohibited    = 1
-	ConnectFailed = 2
-	UnknownType   = 3
-	Shortage      = 4
+	Prohibited         = 1
+	ConnectionFailed   = 2
+	UnknownChannelType = 3
+	ResourceShortage   = 4
 )
 
-// Error is the refusal in the words that ssh has for it.
-func (r *Refused) Error() string {
-	reason := "unknown reason"
-	switch r.Code {
+// Error returns the text that ssh itself prints for the refusal.
+func (e *OpenChannelError) Error() string {
+	text := "unknown reason"
+	switch e.Reason {
 	case Prohibited:
-		reason = "administratively prohibited"
-	case ConnectFailed:
-		reason = "connect failed"
-	case UnknownType:
-		reason = "unknown channel type"
-	case Shortage:
-		reason = "resource shortage"
+		text = "administratively prohibited"
+	case ConnectionFailed:
+		text = "connect failed"
+	case UnknownChannelType:
+		text = "unknown channel type"
+	case ResourceShortage:
+		text = "resource shortage"
 	}
-	if r.Text != "" {
-		reason += ": " + r.Text
+	if e.Message != "" {
+		text += ": " + e.Message
 	}
-	return "open failed: " + reason
+	return "open failed: " + text
 }
 
-// Conn opens channels through a master. Its methods may be called by several goroutines.
+// Conn opens channels over a master's connection to its server. Its methods may be called concurrently.
 type Conn struct {
-	socket  net.Conn
-	windows windows
-	refused atomic.Int64
-	heard   atomic.Int64 // when something came last, in Unix nanoseconds
+	socket       net.Conn
+	windowBudget windowBudget
+	refusalCount atomic.Int64
+	lastReceived atomic.Int64 // Unix nanoseconds
 
-	writing sync.Mutex // held while a message is written
+	writeMu sync.Mutex // held while a message is written; guards isEOFSent and isCloseSent of every stream
 
-	mu      sync.Mutex
-	streams map[uint32]*Stream
-	next    uint32
-	err     error
-	done    chan struct{}
-	reader  chan struct{} // closed when the reader has ended
+	mu           sync.Mutex
+	streams      map[uint32]*Stream
+	nextID       uint32
+	err          error
+	doneCh       chan struct{}
+	readerDoneCh chan struct{} // closed when readLoop has returned
 }
 
 func newConn(socket net.Conn) *Conn {
 	c := &Conn{
-		socket: socket, streams: make(map[uint32]*Stream), done: make(chan struct{}), reader: make(chan struct{}),
+		socket: socket, streams: make(map[uint32]*Stream), doneCh: make(chan struct{}), readerDoneCh: make(chan struct{}),
 	}
-	c.heard.Store(time.Now().UnixNano())
-	go c.read()
+	c.lastReceived.Store(time.Now().UnixNano())
+	go c.readLoop()
 	return c
 }
 
 // Done is closed when the connection has ended.
-func (c *Conn) Done() <-chan struct{} { return c.done }
+func (c *Conn) Done() <-chan struct{} { return c.doneCh }
 
-// Err is why it ended: ErrClosed after Close, ErrGone when the master did. Valid after Done.
+// Err returns why the connection ended: ErrClosed after Close, ErrMasterEnded when the master ended. Valid after Done.
 func (c *Conn) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
 }
 
-// Close ends the connection and all its streams, and returns when nothing of it runs any more. To a master that has
-// refused channels it is the end.
+// Close ends the connection and all its streams, and returns when its goroutine has ended. A master some of whose channels
+// were refused exits at that.
 func (c *Conn) Close() error {
-	c.fail(ErrClosed)
-	<-c.reader
+	c.closeWithError(ErrClosed)
+	<-c.readerDoneCh
 	return nil
 }
 
-// Streams is how many channels there are, those that are being opened among them.
-func (c *Conn) Streams() int {
+// StreamCount returns the number of channels, including those that are being opened.
+func (c *Conn) StreamCount() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.streams)
 }
 
-// Heard is when something came last from the far side.
-func (c *Conn) Heard() time.Time { return time.Unix(0, c.heard.Load()) }
+// LastReceived returns when the last message arrived; at first, when the connection was made.
+func (c *Conn) LastReceived() time.Time { return time.Unix(0, c.lastReceived.Load()) }
 
-// Refusals is how many channels the far side has refused. The master keeps some memory for each.
-func (c *Conn) Refusals() int { return int(c.refused.Load()) }
+// RefusalCount returns how many channels the server has refused. The master keeps some memory for each.
+func (c *Conn) RefusalCount() int { return int(c.refusalCount.Load()) }
 
-func (c *Conn) fail(err error) {
+func (c *Conn) closeWithError(err error) {
 	c.mu.Lock()
 	if c.err != nil {
 		c.mu.Unlock()
@@ -140,205 +118,198 @@ func (c *Conn) fail(err error) {
 	c.err = err
 	streams := c.streams
 	c.streams = nil
-	close(c.done)
+	close(c.doneCh)
 	c.mu.Unlock()
 	for _, s := range streams {
-		s.fail(err)
+		s.closeWithError(err)
 	}
 	_ = c.socket.Close()
 }
 
-// Open opens a channel to an address as the far side sees it, and returns when the far side has connected. An error
-// is a *Refused, the context's, or why the connection ended.
+// Open opens a channel to an address as the server resolves it, and returns when the server has connected. The error is an
+// *OpenChannelError, the context's, or that of Err.
 func (c *Conn) Open(ctx context.Context, host string, port int) (*Stream, error) {
-	// The originator is for the server's log.
-	to := number(text(nil, host), uint32(port)) //nolint:gosec // it is a port
-	return c.open(ctx, "direct-tcpip", number(text(to, "127.0.0.1"), 0))
+	// The originator, a placeholder here, only appears in the server's log.
+	address := appendUint32(appendString(nil, host), uint32(port)) //nolint:gosec // a port
+	return c.openChannel(ctx, "direct-tcpip", appendUint32(appendString(address, "127.0.0.1"), 0))
 }
 
-// OpenUnix opens a channel to a unix socket of the far side's.
+// OpenUnix opens a channel to a unix socket on the server.
 func (c *Conn) OpenUnix(ctx context.Context, path string) (*Stream, error) {
-	return c.open(ctx, "direct-streamlocal@openssh.com", number(text(text(nil, path), ""), 0))
+	return c.openChannel(ctx, "direct-streamlocal@openssh.com", appendUint32(appendString(appendString(nil, path), ""), 0))
 }
 
-// Ping returns when the far side has answered something. It asks for a channel of a kind that no server has: nothing is
-// connected for it, and every server must answer.
+// Ping returns when the server has answered. It requests a channel of a type that no server knows, which every server must
+// refuse without connecting anywhere.
 func (c *Conn) Ping(ctx context.Context) error {
-	s, err := c.open(ctx, "ping@localport.sh", nil)
+	s, err := c.openChannel(ctx, "ping@localport.sh", nil)
 	if err == nil {
 		return s.Close()
 	}
-	if _, refused := errors.AsType[*Refused](err); refused {
+	if _, isRefused := errors.AsType[*OpenChannelError](err); isRefused {
 		return nil
 	}
 	return err
 }
 
-func (c *Conn) open(ctx context.Context, kind string, more []byte) (*Stream, error) {
+func (c *Conn) openChannel(ctx context.Context, channelType string, typeData []byte) (*Stream, error) {
 	s := newStream(c)
-	if err := c.enter(s); err != nil {
+	if err := c.addStream(s); err != nil {
 		return nil, err
 	}
-	began := time.Now()
-	words := number(number(number(text(nil, kind), s.id), firstWindow), maxData)
-	if err := c.send(s, channelOpen, net.Buffers{message(channelOpen, append(words, more...))}); err != nil {
+	sentAt := time.Now()
+	body := appendUint32(appendUint32(appendUint32(appendString(nil, channelType), s.id), initialWindow), maxPacketSize)
+	if err := c.send(s, messageChannelOpen, net.Buffers{encodeMessage(messageChannelOpen, append(body, typeData...))}); err != nil {
 		return nil, err
 	}
 	select {
-	case <-s.opened:
-		c.windows.took(time.Since(began))
-		return s.verdict()
+	case <-s.openResultCh:
+		c.windowBudget.addRTT(time.Since(sentAt))
+		return s.openResult()
 	case <-ctx.Done():
 		_ = s.Close()
 		return nil, ctx.Err()
 	}
 }
 
-func (c *Conn) enter(s *Stream) error {
+func (c *Conn) addStream(s *Stream) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
 		return c.err
 	}
-	for c.streams[c.next] != nil {
-		c.next++
+	for c.streams[c.nextID] != nil {
+		c.nextID++
 	}
-	s.id = c.next
-	c.next++
+	s.id = c.nextID
+	c.nextID++
 	c.streams[s.id] = s
 	return nil
 }
 
-func (c *Conn) forget(s *Stream) {
-	c.windows.forget(s)
+func (c *Conn) removeStream(s *Stream) {
+	c.windowBudget.removeStream(s)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.streams, s.id)
 }
 
-func (c *Conn) stream(id uint32) *Stream {
+func (c *Conn) findStream(id uint32) *Stream {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.streams[id]
 }
 
-// message is one of a kind.
-func message(kind byte, words []byte) []byte {
-	frame := make([]byte, 0, headSize+len(words))
-	frame = append(number(frame, uint32(2+len(words))), 0, kind) //nolint:gosec // it is short
-	return append(frame, words...)
-}
-
-// send sends a message that is about a stream. After the one that closes it none is sent: its number may be that of another
-// channel by then.
-func (c *Conn) send(s *Stream, kind byte, frames net.Buffers) error {
-	c.writing.Lock()
-	defer c.writing.Unlock()
-	if s.silent || s.halved && kind == channelData {
+// send writes messages of one stream. After its close message nothing is sent: the server may have given the channel's number
+// to another channel.
+func (c *Conn) send(s *Stream, kind byte, messages net.Buffers) error {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	if s.isCloseSent || s.isEOFSent && kind == messageData {
 		return net.ErrClosed
 	}
-	s.silent = kind == channelClose
-	s.halved = s.halved || kind == channelEOF
-	if _, err := frames.WriteTo(c.socket); err != nil {
-		c.fail(ErrGone)
+	s.isCloseSent = kind == messageClose
+	s.isEOFSent = s.isEOFSent || kind == messageEOF
+	if _, err := messages.WriteTo(c.socket); err != nil {
+		c.closeWithError(ErrMasterEnded)
 		return c.Err()
 	}
 	return nil
 }
 
-// read takes what comes until the connection ends.
-func (c *Conn) read() {
-	defer close(c.reader)
+// readLoop reads and handles messages until the connection ends.
+func (c *Conn) readLoop() {
+	defer close(c.readerDoneCh)
 	defer func() {
-		if what := recover(); what != nil { // an error of ours costs this connection alone
-			c.fail(fmt.Errorf("reading broke: %v", what))
+		if panicValue := recover(); panicValue != nil { // a bug costs this connection alone
+			c.closeWithError(fmt.Errorf("panic while reading: %v", panicValue))
 		}
 	}()
-	in := bufio.NewReaderSize(c.socket, reading)
+	in := bufio.NewReaderSize(c.socket, readBufferSize)
 	for {
-		if err := c.take(in); err != nil {
+		if err := c.readMessage(in); err != nil {
 			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) {
-				err = ErrGone
+				err = ErrMasterEnded
 			}
-			if _, broken := errors.AsType[net.Error](err); broken {
-				err = ErrGone
+			if _, isNetError := errors.AsType[net.Error](err); isNetError {
+				err = ErrMasterEnded
 			}
-			c.fail(err)
+			c.closeWithError(err)
 			return
 		}
 	}
 }
 
-// take takes one message.
-func (c *Conn) take(in *bufio.Reader) error {
-	var head [headSize]byte
-	if _, err := io.ReadFull(in, head[:]); err != nil {
+// readMessage reads and handles one message.
+func (c *Conn) readMessage(in *bufio.Reader) error {
+	var header [messageHeaderSize]byte
+	if _, err := io.ReadFull(in, header[:]); err != nil {
 		return err
 	}
-	c.heard.Store(time.Now().UnixNano())
-	n, kind := int(binary.BigEndian.Uint32(head[:]))-2, head[5]
-	if n < 4 || n > maxFrame {
-		return fmt.Errorf("the ssh master sent a message of %d bytes", n)
+	c.lastReceived.Store(time.Now().UnixNano())
+	n, kind := int(binary.BigEndian.Uint32(header[:]))-2, header[5]
+	if n < 4 || n > maxMessageSize {
+		return fmt.Errorf("the ssh master sent a message with an invalid length of %d bytes", n)
 	}
-	if kind == channelData {
-		return c.data(in, n)
+	if kind == messageData {
+		return c.readData(in, n)
 	}
 	message := make([]byte, n)
 	if _, err := io.ReadFull(in, message); err != nil {
 		return err
 	}
-	return c.said(kind, &words{rest: message})
+	return c.handleMessage(kind, &messageReader{unread: message})
 }
 
-// data takes bytes of a stream. They lie in the reader's buffer when the stream is asked to take them, so that nobody ever
-// waits for the master with a stream's lock.
-func (c *Conn) data(in *bufio.Reader, n int) error {
-	if n < 8 || n > 8+maxData {
-		return fmt.Errorf("the ssh master sent %d bytes of a channel at once", n)
+// readData hands data to its stream. All of it is buffered first, so that a stream's lock is never held while waiting for the
+// master.
+func (c *Conn) readData(in *bufio.Reader, n int) error {
+	if n < 8 || n > 8+maxPacketSize {
+		return fmt.Errorf("the ssh master sent a data message with an invalid length of %d bytes", n)
 	}
 	message, err := in.Peek(n)
 	if err != nil {
 		return err
 	}
 	if int(binary.BigEndian.Uint32(message[4:])) != n-8 {
-		return errors.New("the ssh master sent bytes whose number is wrong")
+		return errors.New("the ssh master sent a data message whose two lengths differ")
 	}
-	if s := c.stream(binary.BigEndian.Uint32(message)); s != nil {
-		err = s.put(message[8:])
+	if s := c.findStream(binary.BigEndian.Uint32(message)); s != nil {
+		err = s.enqueue(message[8:])
 	}
 	_, _ = in.Discard(n)
 	return err
 }
 
-// said takes a message that is about a channel. One about a channel that there is no more is passed over.
-func (c *Conn) said(kind byte, w *words) error {
-	s := c.stream(w.number())
+// handleMessage applies a channel message. One for an unknown channel is ignored: it may be late.
+func (c *Conn) handleMessage(kind byte, r *messageReader) error {
+	s := c.findStream(r.readUint32())
 	if s == nil {
 		return nil
 	}
 	switch kind {
-	case channelOpened:
-		s.confirm(w.number(), int(w.number()), int(w.number()))
-	case channelRefused:
-		c.refused.Add(1)
-		s.refuse(&Refused{Code: w.number(), Text: string(w.text())})
-	case channelWindow:
-		s.widen(int(w.number()))
-	case channelEOF:
-		s.finish()
-	case channelClose:
-		s.closed()
-	case channelRequest:
-		w.text()
-		if w.flag() {
-			_ = s.send(channelFailure, nil) // unless it is closed
+	case messageOpenConfirmation:
+		s.confirmOpen(r.readUint32(), int(r.readUint32()), int(r.readUint32()))
+	case messageOpenFailure:
+		c.refusalCount.Add(1)
+		s.refuseOpen(&OpenChannelError{Reason: r.readUint32(), Message: string(r.readString())})
+	case messageWindowAdjust:
+		s.growSendWindow(int(r.readUint32()))
+	case messageEOF:
+		s.handleEOF()
+	case messageClose:
+		s.handleClose()
+	case messageRequest:
+		r.readString()
+		if r.readBool() {
+			_ = s.sendMessage(messageFailure, nil) // fails only if the stream is closed
 		}
 		return nil
-	case channelExtended: // no channel of ours has any
-		return errors.New("the ssh master sent bytes of a kind that was not asked for")
+	case messageExtendedData: // only sessions have extended data, and none is opened here
+		return errors.New("the ssh master sent unrequested extended data")
 	}
-	if w.bad {
-		return fmt.Errorf("the ssh master sent a short message of kind %d", kind)
+	if r.isTruncated {
+		return fmt.Errorf("the ssh master sent a truncated message of type %d", kind)
 	}
 	return nil
 }

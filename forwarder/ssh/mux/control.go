@@ -1,6 +1,6 @@
-// Package mux speaks to an ssh master: the process behind "ssh -M". A Control asks it for what concerns the whole of it;
-// a Conn opens channels of its connection, as ssh's own clients of the kind "ssh -O proxy" do, and carries their bytes.
-// What is said here is in PROTOCOL.mux of OpenSSH's sources, and in RFC 4254.
+// Package mux is a client of an ssh master, the process behind "ssh -M". A Control sends it requests; a Conn opens channels
+// over its connection and carries their bytes, as "ssh -O proxy" does. The protocols are PROTOCOL.mux of OpenSSH's sources and
+// RFC 4254.
 package mux
 
 import (
@@ -9,37 +9,36 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net"
 	"sync"
 	"time"
 )
 
-// The messages of PROTOCOL.mux that are used here.
+// Messages of PROTOCOL.mux.
 const (
-	hello         = 0x00000001
-	openForward   = 0x10000006
-	closeForward  = 0x10000007
-	stopListening = 0x10000009
-	proxy         = 0x1000000f
-	ok            = 0x80000001
-	denied        = 0x80000002
-	failure       = 0x80000003
-	remotePort    = 0x80000007
-	proxied       = 0x8000000f
+	messageHello          = 0x00000001
+	requestOpenForward    = 0x10000006
+	requestCloseForward   = 0x10000007
+	requestStopListening  = 0x10000009
+	requestProxy          = 0x1000000f
+	replyOK               = 0x80000001
+	replyPermissionDenied = 0x80000002
+	replyFailure          = 0x80000003
+	replyRemotePort       = 0x80000007
+	replyProxy            = 0x8000000f
 )
 
 const (
-	version       = 4
-	remoteForward = 2
-	mostReply     = 64 << 10 // bytes; a reply is a few words
+	protocolVersion   = 4
+	forwardTypeRemote = 2
+	maxReplySize      = 64 << 10 // bytes; replies are far shorter
 )
 
-// Control is a connection to a master. Its methods may be called by several goroutines.
+// Control is a connection to a master's control socket. Its methods may be called concurrently.
 type Control struct {
-	mu     sync.Mutex // held from a request to its reply
-	socket *net.UnixConn
-	last   uint32 // request
+	mu            sync.Mutex // held from a request to its reply; guards lastRequestID
+	socket        *net.UnixConn
+	lastRequestID uint32
 }
 
 // Dial connects to the master that listens at path. The caller closes the Control.
@@ -50,33 +49,33 @@ func Dial(ctx context.Context, path string) (*Control, error) {
 		return nil, err
 	}
 	c := &Control{socket: conn.(*net.UnixConn)}
-	if err := c.within(ctx, c.greet); err != nil {
+	if err := c.runWithContext(ctx, c.exchangeHello); err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("speak to the ssh master: %w", err)
+		return nil, fmt.Errorf("handshake with the ssh master: %w", err)
 	}
 	return c, nil
 }
 
-// Close lets go of the master. The forwards that were asked for stay.
+// Close closes the connection. The forwards that it opened stay open.
 func (c *Control) Close() error { return c.socket.Close() }
 
-// greet says hello, which each side does unasked.
-func (c *Control) greet() error {
-	if err := c.send(number(number(nil, hello), version)); err != nil {
+// exchangeHello sends our hello message and reads the master's. Each side sends its own unasked.
+func (c *Control) exchangeHello() error {
+	if err := c.writePacket(appendUint32(appendUint32(nil, messageHello), protocolVersion)); err != nil {
 		return err
 	}
-	words, err := c.receive()
+	reply, err := c.readPacket()
 	if err != nil {
 		return err
 	}
-	if kind, theirs := words.number(), words.number(); words.bad || kind != hello || theirs != version {
-		return fmt.Errorf("it speaks another protocol: message %#x, version %d", kind, theirs)
+	if kind, version := reply.readUint32(), reply.readUint32(); reply.isTruncated || kind != messageHello || version != protocolVersion {
+		return fmt.Errorf("unsupported protocol: message %#x, version %d; want message %#x, version %d", kind, version, messageHello, protocolVersion)
 	}
 	return nil
 }
 
-// within calls f, whose reading and writing ends when ctx does.
-func (c *Control) within(ctx context.Context, f func() error) error {
+// runWithContext calls f and aborts its reads and writes when ctx ends.
+func (c *Control) runWithContext(ctx context.Context, f func() error) error {
 	stop := context.AfterFunc(ctx, func() { _ = c.socket.SetDeadline(time.Unix(1, 0)) })
 	err := f()
 	if !stop() {
@@ -88,146 +87,102 @@ func (c *Control) within(ctx context.Context, f func() error) error {
 	return err
 }
 
-// ask sends a request and returns what the reply says after its kind. An error is that of the master, in its words, or of
-// the connection to it.
-func (c *Control) ask(ctx context.Context, kind uint32, request []byte) (reply uint32, words *words, err error) {
+// sendRequest sends a request and returns the type and the body of its reply. The error is the master's own text, or that of the
+// connection.
+func (c *Control) sendRequest(ctx context.Context, kind uint32, body []byte) (replyKind uint32, reply *messageReader, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.last++
-	err = c.within(ctx, func() error {
-		if err := c.send(append(number(number(nil, kind), c.last), request...)); err != nil {
+	c.lastRequestID++
+	err = c.runWithContext(ctx, func() error {
+		if err := c.writePacket(append(appendUint32(appendUint32(nil, kind), c.lastRequestID), body...)); err != nil {
 			return err
 		}
 		for {
-			if words, err = c.receive(); err != nil {
+			if reply, err = c.readPacket(); err != nil {
 				return err
 			}
-			reply = words.number()
-			switch id := words.number(); {
-			case words.bad || id > c.last:
-				return fmt.Errorf("the ssh master answered request %d, which was %d", id, c.last)
-			case id == c.last:
+			replyKind = reply.readUint32()
+			switch id := reply.readUint32(); {
+			case reply.isTruncated || id > c.lastRequestID:
+				return fmt.Errorf("the ssh master answered request %d; the last one was %d", id, c.lastRequestID)
+			case id == c.lastRequestID:
 				return nil
-			} // else it is late, for somebody who has given up
+			} // else a late reply to a request whose context has ended
 		}
 	})
 	if err != nil {
 		return 0, nil, err
 	}
-	if reply == failure || reply == denied {
-		return 0, nil, errors.New(string(words.text()))
+	if replyKind == replyFailure || replyKind == replyPermissionDenied {
+		return 0, nil, errors.New(string(reply.readString()))
 	}
-	return reply, words, nil
+	return replyKind, reply, nil
 }
 
-// StopListening has the master close its socket and remove its file: nobody else will speak to it. From then on it lives
-// as long as somebody who does.
+// StopListening makes the master close its control socket and remove the file, so that nobody else connects. The master then
+// exits with the last of its connections.
 func (c *Control) StopListening(ctx context.Context) error {
-	_, _, err := c.ask(ctx, stopListening, nil)
+	_, _, err := c.sendRequest(ctx, requestStopListening, nil)
 	return err
 }
 
-// Forward is one from the far side: a listener there whose connections are made here.
-type Forward struct {
-	Listen     string // an address of the far side's; empty: as the server is set up, which is localhost mostly
+// RemoteForward is a listener on the server whose connections ssh makes from this machine (ssh -R).
+type RemoteForward struct {
+	ListenHost string // an address of the server; empty: the server's default, usually localhost
 	ListenPort int
-	To         string // an address of this side
-	ToPort     int
+	DialHost   string // seen from this machine
+	DialPort   int
 }
 
-func (f Forward) request() []byte {
-	b := text(number(nil, remoteForward), f.Listen)
-	b = text(number(b, uint32(f.ListenPort)), f.To) //nolint:gosec // it is a port
-	return number(b, uint32(f.ToPort))              //nolint:gosec // it is a port
+func (f RemoteForward) encode() []byte {
+	b := appendString(appendUint32(nil, forwardTypeRemote), f.ListenHost)
+	b = appendString(appendUint32(b, uint32(f.ListenPort)), f.DialHost) //nolint:gosec // a port
+	return appendUint32(b, uint32(f.DialPort))                          //nolint:gosec // a port
 }
 
-// Forward has the far side listen. The error is the far side's refusal, in ssh's words.
-func (c *Control) Forward(ctx context.Context, f Forward) error {
-	_, _, err := c.ask(ctx, openForward, f.request())
+// OpenForward makes the server listen. The error is the server's refusal in ssh's own text.
+func (c *Control) OpenForward(ctx context.Context, f RemoteForward) error {
+	_, _, err := c.sendRequest(ctx, requestOpenForward, f.encode())
 	return err
 }
 
-// Cancel ends a forward; connections that it has made stay.
-func (c *Control) Cancel(ctx context.Context, f Forward) error {
-	_, _, err := c.ask(ctx, closeForward, f.request())
+// CloseForward closes the listener; its connections stay open.
+func (c *Control) CloseForward(ctx context.Context, f RemoteForward) error {
+	_, _, err := c.sendRequest(ctx, requestCloseForward, f.encode())
 	return err
 }
 
-// Proxy turns the control into a connection for channels, which is the caller's to close; the control is used up.
-func (c *Control) Proxy(ctx context.Context) (*Conn, error) {
-	reply, _, err := c.ask(ctx, proxy, nil)
-	if err == nil && reply != proxied {
-		err = fmt.Errorf("it answered %#x", reply)
+// OpenProxy turns the control connection into a Conn, which the caller closes. The Control is of no further use, and closed after
+// an error.
+func (c *Control) OpenProxy(ctx context.Context) (*Conn, error) {
+	replyKind, _, err := c.sendRequest(ctx, requestProxy, nil)
+	if err == nil && replyKind != replyProxy {
+		err = fmt.Errorf("unexpected reply %#x", replyKind)
 	}
 	if err != nil {
 		_ = c.Close()
-		return nil, fmt.Errorf("open a connection for channels: %w", err)
+		return nil, fmt.Errorf("request proxy mode: %w", err)
 	}
-	_ = c.socket.SetWriteBuffer(1 << 20) // or what the system allows: who writes much is woken up less often
+	_ = c.socket.SetWriteBuffer(1 << 20) // best effort: a large buffer saves wake-ups of bulk writers
 	return newConn(c.socket), nil
 }
 
-// send sends a packet: its length and its words.
-func (c *Control) send(words []byte) error {
-	_, err := c.socket.Write(append(number(nil, uint32(len(words))), words...)) //nolint:gosec // it is short
+// writePacket writes a packet: its length, its body.
+func (c *Control) writePacket(body []byte) error {
+	_, err := c.socket.Write(append(appendUint32(nil, uint32(len(body))), body...)) //nolint:gosec // a body is short
 	return err
 }
 
-func (c *Control) receive() (*words, error) {
+func (c *Control) readPacket() (*messageReader, error) {
 	var head [4]byte
 	if _, err := io.ReadFull(c.socket, head[:]); err != nil {
 		return nil, err
 	}
 	n := binary.BigEndian.Uint32(head[:])
-	if n > mostReply {
-		return nil, fmt.Errorf("a reply of %d bytes", n)
+	if n > maxReplySize {
+		return nil, fmt.Errorf("the ssh master sent a reply of %d bytes", n)
 	}
-	rest := make([]byte, n)
-	_, err := io.ReadFull(c.socket, rest)
-	return &words{rest: rest}, err
-}
-
-// number appends a number as both protocols have it.
-func number(b []byte, n uint32) []byte { return binary.BigEndian.AppendUint32(b, n) }
-
-// text appends a string as both protocols have it. It is far shorter than the length can say.
-func text(b []byte, s string) []byte {
-	return append(number(b, uint32(min(len(s), math.MaxUint32))), s...) //nolint:gosec // see above
-}
-
-// words are what a message says, taken one by one. Where one is missing it is zero, and bad is set.
-type words struct {
-	rest []byte
-	bad  bool
-}
-
-func (w *words) number() uint32 {
-	if len(w.rest) < 4 {
-		w.rest, w.bad = nil, true
-		return 0
-	}
-	n := binary.BigEndian.Uint32(w.rest)
-	w.rest = w.rest[4:]
-	return n
-}
-
-func (w *words) text() []byte {
-	n := int(w.number())
-	if n > len(w.rest) {
-		w.rest, w.bad = nil, true
-		return nil
-	}
-	s := w.rest[:n]
-	w.rest = w.rest[n:]
-	return s
-}
-
-func (w *words) flag() bool {
-	if len(w.rest) == 0 {
-		w.bad = true
-		return false
-	}
-	b := w.rest[0] != 0
-	w.rest = w.rest[1:]
-	return b
+	body := make([]byte, n)
+	_, err := io.ReadFull(c.socket, body)
+	return &messageReader{unread: body}, err
 }

@@ -27,8 +27,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// master starts a real ssh master and returns a control of it.
-func master(t testing.TB, server *sshd.Server) (*Control, *process.Child) {
+// startMaster starts a real ssh master and returns a Control and its process.
+func startMaster(t testing.TB, server *sshd.Server) (*Control, *process.Child) {
 	t.Helper()
 	if _, err := exec.LookPath("ssh"); err != nil {
 		t.Skip("ssh is missing (Debian: openssh-client)")
@@ -46,7 +46,7 @@ func master(t testing.TB, server *sshd.Server) (*Control, *process.Child) {
 			"-l", server.User, "-p", strconv.Itoa(server.Port), server.Host,
 		},
 		Env: os.Environ(), Dir: dir,
-		Line: func(_ process.Stream, line string) {
+		OnLine: func(_ process.Stream, line string) {
 			if strings.Contains(line, "Entering interactive session") {
 				ready <- struct{}{}
 			}
@@ -59,7 +59,7 @@ func master(t testing.TB, server *sshd.Server) (*Control, *process.Child) {
 	select {
 	case <-ready:
 	case <-ssh.Done():
-		t.Fatalf("ssh ended: %v", ssh.LastWords())
+		t.Fatalf("ssh exited: %v", ssh.LastLines())
 	}
 	control, err := Dial(t.Context(), path)
 	if err != nil {
@@ -69,11 +69,11 @@ func master(t testing.TB, server *sshd.Server) (*Control, *process.Child) {
 	return control, ssh
 }
 
-// connect is a connection for channels through a master of its own.
-func connect(t testing.TB, server *sshd.Server) *Conn {
+// openConn returns a Conn of a new master.
+func openConn(t testing.TB, server *sshd.Server) *Conn {
 	t.Helper()
-	control, _ := master(t, server)
-	conn, err := control.Proxy(t.Context())
+	control, _ := startMaster(t, server)
+	conn, err := control.OpenProxy(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,8 +81,8 @@ func connect(t testing.TB, server *sshd.Server) *Conn {
 	return conn
 }
 
-// serve is a server that answers each connection by f; its port is returned.
-func serve(t testing.TB, f func(*net.TCPConn)) int {
+// startServer starts a server that calls onConn for each connection, and returns its port.
+func startServer(t testing.TB, onConn func(*net.TCPConn)) int {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -97,7 +97,7 @@ func serve(t testing.TB, f func(*net.TCPConn)) int {
 			}
 			serving.Go(func() {
 				defer conn.Close()
-				f(conn.(*net.TCPConn))
+				onConn(conn.(*net.TCPConn))
 			})
 		}
 	})
@@ -107,7 +107,7 @@ func serve(t testing.TB, f func(*net.TCPConn)) int {
 
 func echo(conn *net.TCPConn) { _, _ = io.Copy(conn, conn) }
 
-func open(t testing.TB, c *Conn, port int) *Stream {
+func openStream(t testing.TB, c *Conn, port int) *Stream {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -119,21 +119,21 @@ func open(t testing.TB, c *Conn, port int) *Stream {
 	return s
 }
 
-// none fails the test if any stream is left.
-func none(t *testing.T, c *Conn) {
+// requireNoStreams fails the test if any stream is left.
+func requireNoStreams(t *testing.T, c *Conn) {
 	t.Helper()
-	if err := c.Ping(t.Context()); err != nil { // what came before its answer has been dealt with
+	if err := c.Ping(t.Context()); err != nil { // all that arrived before the answer has been handled
 		t.Fatal(err)
 	}
-	if n := c.Streams(); n != 0 {
+	if n := c.StreamCount(); n != 0 {
 		t.Errorf("%d streams are left", n)
 	}
 }
 
-func TestBytesAndTheirEndsGoBothWays(t *testing.T) {
-	c := connect(t, sshd.Start(t))
+func TestStream_CarriesBytesAndEOFInBothDirections(t *testing.T) {
+	c := openConn(t, sshd.Start(t))
 	for range 3 {
-		s := open(t, c, serve(t, func(conn *net.TCPConn) {
+		s := openStream(t, c, startServer(t, func(conn *net.TCPConn) {
 			all, _ := io.ReadAll(conn) // to the client's end of file
 			_, _ = conn.Write(bytes.ToUpper(all))
 		}))
@@ -147,16 +147,16 @@ func TestBytesAndTheirEndsGoBothWays(t *testing.T) {
 			t.Errorf("got %q, %v", got, err)
 		}
 		if err := s.WaitEnd(); err != nil || s.Broken() {
-			t.Errorf("its end: %v, broken %v", err, s.Broken())
+			t.Errorf("end: %v, broken %v", err, s.Broken())
 		}
 	}
-	none(t, c)
+	requireNoStreams(t, c)
 }
 
-func TestTheFarEndMayFinishFirst(t *testing.T) {
-	c := connect(t, sshd.Start(t))
+func TestStream_CanWriteAfterRemoteEOF(t *testing.T) {
+	c := openConn(t, sshd.Start(t))
 	rest := make(chan string, 1)
-	s := open(t, c, serve(t, func(conn *net.TCPConn) {
+	s := openStream(t, c, startServer(t, func(conn *net.TCPConn) {
 		_, _ = conn.Write([]byte("bye"))
 		_ = conn.CloseWrite()
 		all, _ := io.ReadAll(conn)
@@ -174,23 +174,23 @@ func TestTheFarEndMayFinishFirst(t *testing.T) {
 	}
 }
 
-func TestARefusalHasTheServersReasonAndHarmsNobody(t *testing.T) {
+func TestConn_OpenRefusalHasServersReasonAndKeepsOtherStreams(t *testing.T) {
 	server := sshd.Start(t, "PermitOpen 127.0.0.1:* no-such-host.invalid:*")
-	c := connect(t, server)
-	s := open(t, c, serve(t, echo))
+	c := openConn(t, server)
+	s := openStream(t, c, startServer(t, echo))
 	for _, tt := range []struct {
 		host string
 		port int
 		code uint32
 		want string
 	}{
-		{"127.0.0.1", 1, ConnectFailed, "open failed: connect failed: Connection refused"},
-		{"no-such-host.invalid", 80, ConnectFailed, "open failed: connect failed"},
+		{"127.0.0.1", 1, ConnectionFailed, "open failed: connect failed: Connection refused"},
+		{"no-such-host.invalid", 80, ConnectionFailed, "open failed: connect failed"},
 		{"::1", 80, Prohibited, "open failed: administratively prohibited: open failed"},
 	} {
 		_, err := c.Open(t.Context(), tt.host, tt.port)
-		refused, ok := errors.AsType[*Refused](err)
-		if !ok || refused.Code != tt.code || !strings.HasPrefix(err.Error(), tt.want) {
+		refused, ok := errors.AsType[*OpenChannelError](err)
+		if !ok || refused.Reason != tt.code || !strings.HasPrefix(err.Error(), tt.want) {
 			t.Errorf("%s: %v", tt.host, err)
 		}
 	}
@@ -200,14 +200,14 @@ func TestARefusalHasTheServersReasonAndHarmsNobody(t *testing.T) {
 	if b, err := s.Next(); err != nil || string(b) != "x" {
 		t.Errorf("got %q, %v", b, err)
 	}
-	if n := c.Refusals(); n != 3 {
+	if n := c.RefusalCount(); n != 3 {
 		t.Errorf("%d refusals", n)
 	}
 }
 
-func TestAPingAsksTheServerItself(t *testing.T) {
+func TestConn_PingIsAnsweredByTheServer(t *testing.T) {
 	server := sshd.Start(t)
-	c := connect(t, server)
+	c := openConn(t, server)
 	if err := c.Ping(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -215,23 +215,23 @@ func TestAPingAsksTheServerItself(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	if err := c.Ping(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("a frozen server answered: %v", err)
+		t.Errorf("ping of a frozen server: %v", err)
 	}
 }
 
-func TestMuchGoesThroughUnchanged(t *testing.T) {
-	muchGoesThrough(t, sshd.Start(t), 64<<20)
+func TestStream_CarriesLargeTransferUnchanged(t *testing.T) {
+	echoRandomBytes(t, sshd.Start(t), 64<<20)
 }
 
-func TestNewKeysOnTheWayChangeNothing(t *testing.T) {
-	muchGoesThrough(t, sshd.Start(t, "RekeyLimit 1M"), 3<<20)
+func TestStream_SurvivesRekeying(t *testing.T) {
+	echoRandomBytes(t, sshd.Start(t, "RekeyLimit 1M"), 3<<20)
 }
 
-func muchGoesThrough(t *testing.T, server *sshd.Server, size int64) {
+func echoRandomBytes(t *testing.T, server *sshd.Server, size int64) {
 	t.Helper()
-	c := connect(t, server)
+	c := openConn(t, server)
 	want := sha256.New()
-	s := open(t, c, serve(t, echo))
+	s := openStream(t, c, startServer(t, echo))
 	var sending sync.WaitGroup
 	sending.Go(func() {
 		if _, err := io.Copy(io.MultiWriter(s, want), io.LimitReader(rand.Reader, size)); err != nil {
@@ -243,13 +243,13 @@ func muchGoesThrough(t *testing.T, server *sshd.Server, size int64) {
 	n, err := io.Copy(got, s)
 	sending.Wait()
 	if err != nil || n != size || !bytes.Equal(got.Sum(nil), want.Sum(nil)) {
-		t.Errorf("%d bytes came back, %v", n, err)
+		t.Errorf("%d bytes were echoed, %v", n, err)
 	}
 }
 
-func TestAClientThatDoesNotReadHoldsUpNobodyElse(t *testing.T) {
-	c := connect(t, sshd.Start(t))
-	endless := serve(t, func(conn *net.TCPConn) {
+func TestStream_UnreadStreamDoesNotBlockOthers(t *testing.T) {
+	c := openConn(t, sshd.Start(t))
+	endless := startServer(t, func(conn *net.TCPConn) {
 		block := make([]byte, 64<<10)
 		for {
 			if _, err := conn.Write(block); err != nil {
@@ -257,8 +257,8 @@ func TestAClientThatDoesNotReadHoldsUpNobodyElse(t *testing.T) {
 			}
 		}
 	})
-	slow := open(t, c, endless)
-	other := open(t, c, serve(t, echo))
+	slow := openStream(t, c, endless)
+	other := openStream(t, c, startServer(t, echo))
 	for range 100 {
 		if _, err := other.Write([]byte("x")); err != nil {
 			t.Fatal(err)
@@ -273,8 +273,8 @@ func TestAClientThatDoesNotReadHoldsUpNobodyElse(t *testing.T) {
 		held += len(p.bytes)
 	}
 	slow.mu.Unlock()
-	if held > firstWindow {
-		t.Errorf("%d bytes wait", held)
+	if held > initialWindow {
+		t.Errorf("%d bytes are queued", held)
 	}
 	_ = slow.Close()
 	if _, err := slow.Next(); !errors.Is(err, net.ErrClosed) {
@@ -282,9 +282,9 @@ func TestAClientThatDoesNotReadHoldsUpNobodyElse(t *testing.T) {
 	}
 }
 
-func TestManyAtOnceOpenAndGo(t *testing.T) {
-	c := connect(t, sshd.Start(t))
-	port := serve(t, echo)
+func TestConn_OpensManyStreamsConcurrently(t *testing.T) {
+	c := openConn(t, sshd.Start(t))
+	port := startServer(t, echo)
 	for range 2 {
 		var all sync.WaitGroup
 		for i := range 300 {
@@ -306,18 +306,18 @@ func TestManyAtOnceOpenAndGo(t *testing.T) {
 		}
 		all.Wait()
 	}
-	none(t, c)
+	requireNoStreams(t, c)
 }
 
-func TestStreamsBreakWithTheMaster(t *testing.T) {
+func TestStream_IsBrokenWhenMasterIsKilled(t *testing.T) {
 	server := sshd.Start(t)
-	control, ssh := master(t, server)
-	c, err := control.Proxy(t.Context())
+	control, ssh := startMaster(t, server)
+	c, err := control.OpenProxy(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	s, last := open(t, c, serve(t, echo)), open(t, c, serve(t, func(conn *net.TCPConn) { _, _ = conn.Write([]byte("bye")) }))
+	s, last := openStream(t, c, startServer(t, echo)), openStream(t, c, startServer(t, func(conn *net.TCPConn) { _, _ = conn.Write([]byte("bye")) }))
 	if got, err := io.ReadAll(last); err != nil || string(got) != "bye" {
 		t.Errorf("got %q, %v", got, err)
 	}
@@ -325,43 +325,43 @@ func TestStreamsBreakWithTheMaster(t *testing.T) {
 	if _, err := s.Next(); !errors.Is(err, io.EOF) || !s.Broken() {
 		t.Errorf("got %v, broken %v", err, s.Broken())
 	}
-	if err := last.WaitEnd(); err != nil || last.Broken() { // whoever has all of it is to see no reset
-		t.Errorf("what the far side had ended: %v, broken %v", err, last.Broken())
+	if err := last.WaitEnd(); err != nil || last.Broken() { // a client that has received the EOF must see no reset
+		t.Errorf("stream after EOF: %v, broken %v", err, last.Broken())
 	}
 	<-c.Done()
-	if !errors.Is(c.Err(), ErrGone) {
+	if !errors.Is(c.Err(), ErrMasterEnded) {
 		t.Errorf("ended with %v", c.Err())
 	}
-	if _, err := c.Open(t.Context(), "127.0.0.1", 1); !errors.Is(err, ErrGone) {
+	if _, err := c.Open(t.Context(), "127.0.0.1", 1); !errors.Is(err, ErrMasterEnded) {
 		t.Errorf("opened: %v", err)
 	}
 }
 
-func TestAMasterThatListensToNobodyElseEndsWithUs(t *testing.T) {
+func TestControl_MasterEndsWithLastConnAfterStopListening(t *testing.T) {
 	server := sshd.Start(t)
-	control, ssh := master(t, server)
+	control, ssh := startMaster(t, server)
 	if err := control.StopListening(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	path := control.socket.RemoteAddr().String()
 	if _, err := os.Lstat(path); !os.IsNotExist(err) {
-		t.Errorf("its socket is still there: %v", err)
+		t.Errorf("the socket still exists: %v", err)
 	}
-	c, err := control.Proxy(t.Context())
+	c, err := control.OpenProxy(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = open(t, c, serve(t, echo)).Close()
+	_ = openStream(t, c, startServer(t, echo)).Close()
 	_ = c.Close()
 	<-ssh.Done()
 }
 
-func TestTheFarSideListensForUsUntilItIsCancelled(t *testing.T) {
-	control, _ := master(t, sshd.Start(t))
-	far := ports.Free(t)
-	addr := fmt.Sprintf("127.0.0.1:%d", far)
-	f := Forward{Listen: "127.0.0.1", ListenPort: far, To: "127.0.0.1", ToPort: serve(t, echo)}
-	if err := control.Forward(t.Context(), f); err != nil {
+func TestControl_ServerListensUntilForwardIsClosed(t *testing.T) {
+	control, _ := startMaster(t, sshd.Start(t))
+	remotePort := ports.Free(t)
+	addr := fmt.Sprintf("127.0.0.1:%d", remotePort)
+	f := RemoteForward{ListenHost: "127.0.0.1", ListenPort: remotePort, DialHost: "127.0.0.1", DialPort: startServer(t, echo)}
+	if err := control.OpenForward(t.Context(), f); err != nil {
 		t.Fatal(err)
 	}
 	conn, err := net.Dial("tcp4", addr)
@@ -373,15 +373,15 @@ func TestTheFarSideListensForUsUntilItIsCancelled(t *testing.T) {
 	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	if err := control.Forward(t.Context(), Forward{Listen: "127.0.0.1", ListenPort: serve(t, echo), To: "127.0.0.1", ToPort: 1}); err == nil ||
+	if err := control.OpenForward(t.Context(), RemoteForward{ListenHost: "127.0.0.1", ListenPort: startServer(t, echo), DialHost: "127.0.0.1", DialPort: 1}); err == nil ||
 		!strings.Contains(err.Error(), "remote port forwarding failed for listen port") {
-		t.Errorf("a port that is taken: %v", err)
+		t.Errorf("forward of a port that is in use: %v", err)
 	}
-	if err := control.Cancel(t.Context(), f); err != nil {
+	if err := control.CloseForward(t.Context(), f); err != nil {
 		t.Fatal(err)
 	}
-	// The master does not wait for the far side, which takes one thing after the other.
-	c, err := control.Proxy(t.Context())
+	// The master does not wait for the server's reply, but the server handles requests in order.
+	c, err := control.OpenProxy(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -391,7 +391,7 @@ func TestTheFarSideListensForUsUntilItIsCancelled(t *testing.T) {
 	}
 	again, err := net.Listen("tcp4", addr)
 	if err != nil {
-		t.Errorf("the far side still listens: %v", err)
+		t.Errorf("the server still listens: %v", err)
 	} else {
 		_ = again.Close()
 	}

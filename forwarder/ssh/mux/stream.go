@@ -9,59 +9,59 @@ import (
 	"time"
 )
 
-// Stream is a channel that was opened here. It is a forwarder.Stream.
+// Stream is a channel opened by Conn. It implements forwarder.Stream.
 type Stream struct {
-	conn   *Conn
-	id     uint32
-	opened chan struct{} // closed when it is known whether it was
+	conn         *Conn
+	id           uint32
+	openResultCh chan struct{} // closed when the server has confirmed or refused the channel, or the connection has ended
 
 	mu   sync.Mutex
 	cond sync.Cond
 
-	// What comes.
-	queue  []*piece
-	lent   *piece // to who called Next
-	unread []byte // of lent, for Read
-	window int    // what the far side may send still
-	size   int    // what the window is filled up to
-	taken  int    // bytes passed on that the far side has not heard of
-	ended  bool   // the far side has said that no more comes
-	gone   bool   // the far side has let go of the channel
-	err    error  // why it was not opened, or broke
+	// Receiving.
+	queue             []*chunk
+	lentChunk         *chunk // lent to the caller of Next
+	unread            []byte // rest of lentChunk, for Read
+	receiveWindow     int    // bytes that the server may still send
+	receiveWindowSize int    // what receiveWindow is refilled to
+	consumed          int    // bytes returned by Next and not yet acknowledged
+	hasRemoteEOF      bool   // the server has sent EOF
+	isRemoteClosed    bool   // the server has closed the channel, or the connection has ended
+	err               error  // why the channel was not opened, or broke
 
-	// What goes.
-	remote   uint32 // the far side's number of the channel
-	room     int    // what may be sent still
-	most     int    // at once
-	pace     pace
-	halved   bool // the far side was told that nothing more is sent; guarded by the connection's writing, as is
-	silent   bool // it was told that we have let go
-	finished bool // nothing more is sent
-	left     bool // Close was called
-	severed  bool // Break was
-	released bool // the far side was told that we have let go
+	// Sending.
+	remoteID      uint32 // the server's number of the channel
+	sendWindow    int    // bytes that the server allows us to send
+	maxPacket     int    // bytes of data in one message
+	congestion    congestionWindow
+	isEOFSent     bool // guarded by conn.writeMu, as is isCloseSent
+	isCloseSent   bool
+	isWriteClosed bool // by CloseWrite, Close, or the server's close
+	isClosed      bool // Close was called
+	isBroken      bool // Break was called
+	isClosing     bool // the close message has been sent or is about to be
 
-	deadline time.Time
-	alarm    *time.Timer
+	readDeadline  time.Time
+	deadlineTimer *time.Timer
 }
 
 func newStream(c *Conn) *Stream {
-	s := &Stream{conn: c, opened: make(chan struct{}), window: firstWindow, size: firstWindow, pace: pace{limit: firstFlight}}
+	s := &Stream{conn: c, openResultCh: make(chan struct{}), receiveWindow: initialWindow, receiveWindowSize: initialWindow, congestion: congestionWindow{limit: initialCongestionWindow}}
 	s.cond.L = &s.mu
 	return s
 }
 
-// decided reports whether it is known if the stream was opened. s.mu is held.
-func (s *Stream) decided() bool {
+// hasOpenResult reports whether openResultCh is closed. s.mu is held.
+func (s *Stream) hasOpenResult() bool {
 	select {
-	case <-s.opened:
+	case <-s.openResultCh:
 		return true
 	default:
 		return false
 	}
 }
 
-func (s *Stream) verdict() (*Stream, error) {
+func (s *Stream) openResult() (*Stream, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
@@ -70,261 +70,264 @@ func (s *Stream) verdict() (*Stream, error) {
 	return s, nil
 }
 
-func (s *Stream) far() uint32 {
+func (s *Stream) loadRemoteID() uint32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.remote
+	return s.remoteID
 }
 
-// send sends a message of a kind, and what it says besides the channel.
-func (s *Stream) send(kind byte, words []byte) error {
-	return s.conn.send(s, kind, net.Buffers{message(kind, append(number(nil, s.far()), words...))})
+// sendMessage sends a message whose body follows the channel number.
+func (s *Stream) sendMessage(kind byte, body []byte) error {
+	return s.conn.send(s, kind, net.Buffers{encodeMessage(kind, append(appendUint32(nil, s.loadRemoteID()), body...))})
 }
 
-// confirm notes that the far side has connected. Nobody may want the stream any more.
-func (s *Stream) confirm(remote uint32, room, most int) {
+// confirmOpen records that the server has connected. The stream may have been closed meanwhile.
+func (s *Stream) confirmOpen(remoteID uint32, sendWindow, maxPacket int) {
 	s.mu.Lock()
-	if s.decided() {
+	if s.hasOpenResult() {
 		s.mu.Unlock()
 		return
 	}
-	s.remote, s.room, s.most = remote, room, max(1, min(most, maxData))
-	close(s.opened)
+	s.remoteID, s.sendWindow, s.maxPacket = remoteID, sendWindow, max(1, min(maxPacket, maxPacketSize))
+	close(s.openResultCh)
 	s.mu.Unlock()
-	s.release()
+	s.sendCloseIfDue()
 }
 
-func (s *Stream) refuse(r *Refused) {
+func (s *Stream) refuseOpen(err *OpenChannelError) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.decided() {
+	if s.hasOpenResult() {
 		return
 	}
-	s.err = r
-	close(s.opened)
-	s.conn.forget(s)
+	s.err = err
+	close(s.openResultCh)
+	s.conn.removeStream(s)
 }
 
-// fail ends the stream with its connection.
-func (s *Stream) fail(err error) {
+// closeWithError ends the stream because its connection has ended.
+func (s *Stream) closeWithError(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err == nil {
 		s.err = err
 	}
-	if !s.decided() {
-		close(s.opened)
+	if !s.hasOpenResult() {
+		close(s.openResultCh)
 	}
-	s.gone = true
+	s.isRemoteClosed = true
 	s.cond.Broadcast()
 }
 
-// put takes bytes that have come. An error is the far side's, which sends more than it may.
-func (s *Stream) put(bytes []byte) error {
+// enqueue copies received bytes. The error is a violation of the protocol by the server.
+func (s *Stream) enqueue(data []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.window -= len(bytes); s.window < 0 {
-		return errors.New("the far side sent more than the channel's window")
+	if s.receiveWindow -= len(data); s.receiveWindow < 0 {
+		return errors.New("the server exceeded the channel's window")
 	}
-	if s.left || s.severed || s.ended || len(bytes) == 0 {
+	if s.isClosed || s.isBroken || s.hasRemoteEOF || len(data) == 0 {
 		return nil
 	}
 	last := len(s.queue) - 1
-	if last < 0 || !s.queue[last].fits(len(bytes)) {
-		s.queue = append(s.queue, takePiece(len(bytes), last >= 0))
+	if last < 0 || !s.queue[last].canFit(len(data)) {
+		s.queue = append(s.queue, getChunk(len(data), last >= 0))
 		last++
 	}
-	s.queue[last].bytes = append(s.queue[last].bytes, bytes...)
+	s.queue[last].bytes = append(s.queue[last].bytes, data...)
 	s.cond.Broadcast()
 	return nil
 }
 
-func (s *Stream) widen(by int) {
+func (s *Stream) growSendWindow(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.room += by
-	s.pace.arrived(by, time.Now())
+	s.sendWindow += n
+	s.congestion.addAcked(n, time.Now())
 	s.cond.Broadcast()
 }
 
-func (s *Stream) finish() {
+func (s *Stream) handleEOF() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ended = true
+	s.hasRemoteEOF = true
 	s.cond.Broadcast()
 }
 
-// closed notes that the far side has let go: nothing goes or comes any more.
-func (s *Stream) closed() {
+// handleClose records that the server has closed the channel in both directions.
+func (s *Stream) handleClose() {
 	s.mu.Lock()
-	if !s.ended && s.err == nil {
+	if !s.hasRemoteEOF && s.err == nil {
 		s.err = io.ErrUnexpectedEOF
 	}
-	s.gone, s.finished = true, true
+	s.isRemoteClosed, s.isWriteClosed = true, true
 	s.cond.Broadcast()
 	s.mu.Unlock()
-	s.release()
+	s.sendCloseIfDue()
 }
 
-// release tells the far side that we have let go, once both it knows of the channel and one of us has had enough.
-func (s *Stream) release() {
+// sendCloseIfDue sends the close message once, when the channel is open and either side has ended it, and forgets a stream that
+// both have closed.
+func (s *Stream) sendCloseIfDue() {
 	s.mu.Lock()
-	due := (s.left || s.severed || s.gone) && s.decided() && !s.released && !errors.Is(s.err, ErrGone)
-	s.released = s.released || due
-	over := s.released && s.gone
+	isDue := (s.isClosed || s.isBroken || s.isRemoteClosed) && s.hasOpenResult() && !s.isClosing && !errors.Is(s.err, ErrMasterEnded)
+	s.isClosing = s.isClosing || isDue
+	isFinished := s.isClosing && s.isRemoteClosed
 	s.mu.Unlock()
-	if due {
-		_ = s.send(channelClose, nil)
+	if isDue {
+		_ = s.sendMessage(messageClose, nil)
 	}
-	if over {
-		s.conn.forget(s)
+	if isFinished {
+		s.conn.removeStream(s)
 	}
 }
 
-// Next waits for bytes and lends them until the next call. io.EOF is their end, net.ErrClosed that of the stream by Close.
+// Next waits for bytes and lends them until the next call. It returns io.EOF at their end and net.ErrClosed after Close.
 func (s *Stream) Next() ([]byte, error) {
 	s.mu.Lock()
-	s.giveBack()
-	for len(s.queue) == 0 && !s.ended && !s.over() && !s.late() {
+	s.releaseLentChunk()
+	for len(s.queue) == 0 && !s.hasRemoteEOF && !s.isEnded() && !s.isPastReadDeadline() {
 		s.cond.Wait()
 	}
-	err := s.end()
-	var bytes []byte
+	err := s.readError()
+	var data []byte
 	if err == nil {
-		s.lent, s.queue[0], s.queue = s.queue[0], nil, s.queue[1:]
-		bytes = s.lent.bytes
-		s.taken += len(bytes)
+		s.lentChunk, s.queue[0], s.queue = s.queue[0], nil, s.queue[1:]
+		data = s.lentChunk.bytes
+		s.consumed += len(data)
 	}
-	more := s.more()
+	increment := s.growReceiveWindow()
 	s.mu.Unlock()
-	if more > 0 {
-		_ = s.send(channelWindow, number(nil, uint32(more))) //nolint:gosec // at most two windows
+	if increment > 0 {
+		_ = s.sendMessage(messageWindowAdjust, appendUint32(nil, uint32(increment))) //nolint:gosec // at most twice maxWindow
 	}
-	return bytes, err
+	return data, err
 }
 
-// end is why there are no bytes to be had, nil if there are. Whatever ended the stream, those who read see an end of file:
-// Broken tells them more. s.mu is held.
-func (s *Stream) end() error {
+// readError returns why no bytes can be read, nil if some can. A reader sees io.EOF however the stream ended: Broken tells whether
+// that was an error. s.mu is held.
+func (s *Stream) readError() error {
 	switch {
-	case s.left:
+	case s.isClosed:
 		return net.ErrClosed
 	case len(s.queue) > 0:
 		return nil
-	case s.ended, s.over():
+	case s.hasRemoteEOF, s.isEnded():
 		return io.EOF
 	}
 	return os.ErrDeadlineExceeded
 }
 
-// more is by how much the window is to grow: when half of it was used up. s.mu is held.
-func (s *Stream) more() int {
-	if s.taken < s.size/2 || s.gone || s.ended {
+// growReceiveWindow refills the window once half of it is consumed, and returns the increment that the server is to be sent; 0:
+// none. s.mu is held.
+func (s *Stream) growReceiveWindow() int {
+	if s.consumed < s.receiveWindowSize/2 || s.isRemoteClosed || s.hasRemoteEOF {
 		return 0
 	}
-	share := s.conn.windows.share(s, time.Now())
-	more := s.taken
+	share := s.conn.windowBudget.streamShare(s, time.Now())
+	increment := s.consumed
 	switch {
-	case s.size < share && len(s.queue) == 0:
-		more += min(s.size, share-s.size)
-	case s.size > share:
-		more -= min(s.taken, s.size-share)
+	case s.receiveWindowSize < share && len(s.queue) == 0:
+		increment += min(s.receiveWindowSize, share-s.receiveWindowSize)
+	case s.receiveWindowSize > share:
+		increment -= min(s.consumed, s.receiveWindowSize-share)
 	}
-	s.size += more - s.taken
-	s.taken = 0
-	s.window += more
-	return more
+	s.receiveWindowSize += increment - s.consumed
+	s.consumed = 0
+	s.receiveWindow += increment
+	return increment
 }
 
-// giveBack takes what was lent. s.mu is held.
-func (s *Stream) giveBack() {
-	if s.lent != nil {
-		s.lent.free()
-		s.lent, s.unread = nil, nil
+// releaseLentChunk returns the chunk that Next lent to its pool. s.mu is held.
+func (s *Stream) releaseLentChunk() {
+	if s.lentChunk != nil {
+		s.lentChunk.release()
+		s.lentChunk, s.unread = nil, nil
 	}
 }
 
 func (s *Stream) Read(p []byte) (int, error) {
 	if len(s.unread) == 0 {
-		bytes, err := s.Next()
+		data, err := s.Next()
 		if err != nil {
 			return 0, err
 		}
-		s.unread = bytes
+		s.unread = data
 	}
 	n := copy(p, s.unread)
 	s.unread = s.unread[n:]
 	return n, nil
 }
 
-// Broken reports, after the end, that the far side did not mean it. What breaks after its last byte does not matter.
+// Broken reports, after the end, that the stream did not end with the server's EOF.
 func (s *Stream) Broken() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.err != nil && !s.ended
+	return s.err != nil && !s.hasRemoteEOF
 }
 
-// WaitEnd returns nil when the far side has let go of the stream altogether, or the connection that carries it has ended;
-// net.ErrClosed after Close.
+// WaitEnd returns nil when the server has closed the channel or the connection has ended, and net.ErrClosed after Close.
 func (s *Stream) WaitEnd() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for !s.over() {
+	for !s.isEnded() {
 		s.cond.Wait()
 	}
-	if s.left {
+	if s.isClosed {
 		return net.ErrClosed
 	}
 	return nil
 }
 
-// Break ends the stream as if the far side had: to those who read and write it is broken. Close is still to be called.
+// Break ends the stream like a reset by the server: Broken is true. The caller still calls Close.
 func (s *Stream) Break() {
 	s.mu.Lock()
 	if s.err == nil {
 		s.err = ErrClosed
 	}
-	s.severed = true
+	s.isBroken = true
 	s.cond.Broadcast()
 	s.mu.Unlock()
-	s.release()
+	s.sendCloseIfDue()
 }
 
-// over reports whether nothing goes or comes any more. s.mu is held.
-func (s *Stream) over() bool { return s.gone || s.left || s.severed }
+// isEnded reports whether the stream has ended in both directions. s.mu is held.
+func (s *Stream) isEnded() bool { return s.isRemoteClosed || s.isClosed || s.isBroken }
 
-// Close ends the stream in both directions; what has come and was not taken is dropped. The error is always nil.
+// Close ends the stream in both directions and drops what was received and not read. The error is always nil.
 func (s *Stream) Close() error {
 	s.mu.Lock()
-	s.left, s.finished = true, true
-	for _, p := range s.queue {
-		p.free()
+	s.isClosed, s.isWriteClosed = true, true
+	for _, queued := range s.queue {
+		queued.release()
 	}
 	s.queue = nil
-	if s.alarm != nil {
-		s.alarm.Stop()
+	if s.deadlineTimer != nil {
+		s.deadlineTimer.Stop()
 	}
 	s.cond.Broadcast()
 	s.mu.Unlock()
-	s.release()
+	s.sendCloseIfDue()
 	return nil
 }
 
-func (s *Stream) late() bool { return !s.deadline.IsZero() && !time.Now().Before(s.deadline) }
+func (s *Stream) isPastReadDeadline() bool {
+	return !s.readDeadline.IsZero() && !time.Now().Before(s.readDeadline)
+}
 
-// SetDeadline is SetReadDeadline: what is written waits for the far side's window, or until Close.
+// SetDeadline is SetReadDeadline: writes have no deadline. They wait for the server's window, or until Close.
 func (s *Stream) SetDeadline(t time.Time) error { return s.SetReadDeadline(t) }
 
-// SetReadDeadline ends a Read or Next at a time.
+// SetReadDeadline makes Read and Next return os.ErrDeadlineExceeded at a time; zero: never.
 func (s *Stream) SetReadDeadline(t time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.alarm != nil {
-		s.alarm.Stop()
-		s.alarm = nil
+	if s.deadlineTimer != nil {
+		s.deadlineTimer.Stop()
+		s.deadlineTimer = nil
 	}
-	if s.deadline = t; !t.IsZero() {
-		s.alarm = time.AfterFunc(time.Until(t), func() {
+	if s.readDeadline = t; !t.IsZero() {
+		s.deadlineTimer = time.AfterFunc(time.Until(t), func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.cond.Broadcast()
@@ -334,17 +337,17 @@ func (s *Stream) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
-// SetWriteDeadline does nothing.
+// SetWriteDeadline does nothing and returns nil.
 func (s *Stream) SetWriteDeadline(time.Time) error { return nil }
 
-// address names an end of a stream, which has none of its own.
-type address string
+// streamAddr is the net.Addr of a stream, which has no address of its own.
+type streamAddr string
 
-func (address) Network() string  { return "ssh" }
-func (a address) String() string { return string(a) }
+func (streamAddr) Network() string  { return "ssh" }
+func (a streamAddr) String() string { return string(a) }
 
-// LocalAddr has no address of its own.
-func (s *Stream) LocalAddr() net.Addr { return address("localport") }
+// LocalAddr returns a placeholder.
+func (s *Stream) LocalAddr() net.Addr { return streamAddr("localport") }
 
-// RemoteAddr has none either.
-func (s *Stream) RemoteAddr() net.Addr { return address("ssh") }
+// RemoteAddr returns a placeholder.
+func (s *Stream) RemoteAddr() net.Addr { return streamAddr("ssh") }

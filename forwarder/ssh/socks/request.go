@@ -3,14 +3,24 @@ package socks
 import (
 	"bytes"
 	"encoding/binary"
-	"io"
 	"net/netip"
 )
 
-// errEnd is the end of what comes.
-var errEnd = io.EOF
+// Reply is the REP field of a SOCKS 5 reply (RFC 1928, section 6).
+type Reply byte
 
-// request is where a client wants to go.
+// The replies that this package and its callers send.
+const (
+	replySucceeded               Reply = 0
+	ReplyGeneralFailure          Reply = 1
+	ReplyNotAllowed              Reply = 2
+	ReplyHostUnreachable         Reply = 4
+	ReplyConnectionRefused       Reply = 5
+	replyCommandNotSupported     Reply = 7
+	replyAddressTypeNotSupported Reply = 8
+)
+
+// request is a client's CONNECT request.
 type request struct {
 	version byte
 	host    string
@@ -18,107 +28,107 @@ type request struct {
 }
 
 const (
-	socks4, socks5      = 4, 5
-	connect             = 1
-	noLogin, noneOfThem = 0, 0xff
-	ipv4, name, ipv6    = 1, 3, 4
+	version4, version5                      = 4, 5
+	commandConnect                          = 1
+	methodNoAuth, methodNoneAcceptable      = 0, 0xff
+	addressIPv4, addressDomain, addressIPv6 = 1, 3, 4
 )
 
-// parse takes one message of the client's from what it has said, and what is to be answered at once. n is 0 while the message
-// is not whole. The request is nil for the greeting of SOCKS 5.
-func parse(said []byte, greeted bool) (r *request, n int, answer []byte, err error) {
+// parseMessage parses one message at the start of input and returns its length n and the reply that is due at once. n is 0 while
+// the message is incomplete. r is nil for the greeting of SOCKS 5. With an error, reply is what the client gets before the end.
+func parseMessage(input []byte, hasGreeting bool) (r *request, n int, reply []byte, err error) {
 	switch {
-	case len(said) == 0:
+	case len(input) == 0:
 		return nil, 0, nil, nil
-	case said[0] == socks4 && !greeted:
-		return parse4(said)
-	case said[0] != socks5:
-		return nil, 0, nil, errSpeech
-	case greeted:
-		return parse5(said)
+	case input[0] == version4 && !hasGreeting:
+		return parseVersion4(input)
+	case input[0] != version5:
+		return nil, 0, nil, errInvalidRequest
+	case hasGreeting:
+		return parseVersion5(input)
 	}
-	// The greeting: how many methods of logging in the client has, and which.
-	if len(said) < 2 || len(said) < 2+int(said[1]) {
+	// The greeting: version, number of authentication methods, methods (RFC 1928, section 3).
+	if len(input) < 2 || len(input) < 2+int(input[1]) {
 		return nil, 0, nil, nil
 	}
-	n = 2 + int(said[1])
-	if !bytes.Contains(said[2:n], []byte{noLogin}) {
-		return nil, 0, []byte{socks5, noneOfThem}, errSpeech
+	n = 2 + int(input[1])
+	if !bytes.Contains(input[2:n], []byte{methodNoAuth}) {
+		return nil, 0, []byte{version5, methodNoneAcceptable}, errInvalidRequest
 	}
-	return nil, n, []byte{socks5, noLogin}, nil
+	return nil, n, []byte{version5, methodNoAuth}, nil
 }
 
-// parse5 takes the request of SOCKS 5: version, command, a zero, the kind of address, the address, the port.
-func parse5(said []byte) (r *request, n int, answer []byte, err error) {
-	r = &request{version: socks5}
-	if len(said) < 5 {
+// parseVersion5 parses a SOCKS 5 request: version, command, 0, address type, address, port (RFC 1928, section 4).
+func parseVersion5(input []byte) (r *request, n int, reply []byte, err error) {
+	r = &request{version: version5}
+	if len(input) < 5 {
 		return nil, 0, nil, nil
 	}
-	size := 0
-	switch said[3] {
-	case ipv4:
-		size = 4
-	case ipv6:
-		size = 16
-	case name:
-		size = 1 + int(said[4])
+	addressSize := 0
+	switch input[3] {
+	case addressIPv4:
+		addressSize = 4
+	case addressIPv6:
+		addressSize = 16
+	case addressDomain:
+		addressSize = 1 + int(input[4])
 	default:
-		return nil, 0, r.answer(badAddress), errSpeech
+		return nil, 0, r.encodeReply(replyAddressTypeNotSupported), errInvalidRequest
 	}
-	n = 4 + size + 2
-	if len(said) < n {
+	n = 4 + addressSize + 2
+	if len(input) < n {
 		return nil, 0, nil, nil
 	}
-	if said[1] != connect {
-		return nil, 0, r.answer(unsupported), errSpeech
+	if input[1] != commandConnect {
+		return nil, 0, r.encodeReply(replyCommandNotSupported), errInvalidRequest
 	}
-	where := said[4 : 4+size]
-	if said[3] == name {
-		r.host = string(where[1:])
+	address := input[4 : 4+addressSize]
+	if input[3] == addressDomain {
+		r.host = string(address[1:])
 	} else {
-		addr, _ := netip.AddrFromSlice(where)
+		addr, _ := netip.AddrFromSlice(address)
 		r.host = addr.String()
 	}
-	r.port = int(binary.BigEndian.Uint16(said[4+size:]))
+	r.port = int(binary.BigEndian.Uint16(input[4+addressSize:]))
 	return r, n, nil, nil
 }
 
-// parse4 takes the request of SOCKS 4: version, command, port, address, a user's name and a zero; and in 4a, where the
-// address is none, a host's name and a zero.
-func parse4(said []byte) (r *request, n int, answer []byte, err error) {
-	r = &request{version: socks4}
-	if len(said) < 9 {
+// parseVersion4 parses a SOCKS 4 request: version, command, port, address, user name, 0; in 4a, with an address of 0.0.0.x, then
+// host name, 0.
+func parseVersion4(input []byte) (r *request, n int, reply []byte, err error) {
+	r = &request{version: version4}
+	if len(input) < 9 {
 		return nil, 0, nil, nil
 	}
-	end := bytes.IndexByte(said[8:], 0)
+	end := bytes.IndexByte(input[8:], 0)
 	if end < 0 {
 		return nil, 0, nil, nil
 	}
 	n = 8 + end + 1
-	addr := netip.AddrFrom4([4]byte(said[4:8]))
-	r.host, r.port = addr.String(), int(binary.BigEndian.Uint16(said[2:]))
-	if said[4]|said[5]|said[6] == 0 && said[7] != 0 {
-		end := bytes.IndexByte(said[n:], 0)
+	addr := netip.AddrFrom4([4]byte(input[4:8]))
+	r.host, r.port = addr.String(), int(binary.BigEndian.Uint16(input[2:]))
+	if input[4]|input[5]|input[6] == 0 && input[7] != 0 {
+		end := bytes.IndexByte(input[n:], 0)
 		if end < 0 {
 			return nil, 0, nil, nil
 		}
-		r.host = string(said[n : n+end])
+		r.host = string(input[n : n+end])
 		n += end + 1
 	}
-	if said[1] != connect {
-		return nil, 0, r.answer(unsupported), errSpeech
+	if input[1] != commandConnect {
+		return nil, 0, r.encodeReply(replyCommandNotSupported), errInvalidRequest
 	}
 	return r, n, nil, nil
 }
 
-// answer is what the client is told. The address that the far side connects from is not known, and nobody asks for it.
-func (r *request) answer(reply Reply) []byte {
-	if r.version == socks4 {
+// encodeReply returns the message for a reply. Its bound address is zero: it is unknown here, and clients ignore it.
+func (r *request) encodeReply(reply Reply) []byte {
+	if r.version == version4 {
 		const accepted, rejected = 90, 91
-		if reply == granted {
+		if reply == replySucceeded {
 			return []byte{0, accepted, 0, 0, 0, 0, 0, 0}
 		}
 		return []byte{0, rejected, 0, 0, 0, 0, 0, 0}
 	}
-	return []byte{socks5, byte(reply), 0, ipv4, 0, 0, 0, 0, 0, 0}
+	return []byte{version5, byte(reply), 0, addressIPv4, 0, 0, 0, 0, 0, 0}
 }

@@ -1,6 +1,6 @@
-// Package wrapper has the ssh to a jump host go around the masters that the user's own configuration keeps (ControlPersist): one of
-// those may hang, long after the network is back. That ssh is started by another, which hands no option on to it, but finds it in
-// the PATH: there it finds this program first, which adds the options and becomes ssh.
+// Package wrapper makes the ssh to a jump host ignore the masters of the user's own configuration (ControlPersist), which may hang
+// long after the network is back. The outer ssh passes no options to that ssh, but looks it up in PATH: there it finds this program
+// under the name ssh, which adds the options and executes the real one.
 package wrapper
 
 import (
@@ -14,56 +14,55 @@ import (
 	"github.com/localport-sh/localport/forwarder/process"
 )
 
-// variable names the folder in which this program is called ssh.
-const variable = "LOCALPORT_WAY"
+// dirVariable holds the directory in which this program is named ssh.
+const dirVariable = "LOCALPORT_WAY"
 
-// around are the options that keep an ssh away from every master.
-var around = []string{"-o", "ControlMaster=no", "-o", "ControlPath=none"}
+// bypassOptions make ssh neither use nor become a master.
+var bypassOptions = []string{"-o", "ControlMaster=no", "-o", "ControlPath=none"}
 
-// Around is an environment in which whatever ssh starts as ssh goes its own way. What it needs in dir is to stay until ssh has
-// logged in.
-func Around(env []string, dir string) ([]string, error) {
+// Environment returns env for an ssh whose child ssh processes get bypassOptions. It creates a directory in dir, which must exist
+// until ssh has logged in.
+func Environment(env []string, dir string) ([]string, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	folder := filepath.Join(dir, "way")
-	if err := os.Mkdir(folder, 0o700); err != nil {
+	binDir := filepath.Join(dir, "bin")
+	if err := os.Mkdir(binDir, 0o700); err != nil {
 		return nil, err
 	}
-	if err := os.Symlink(self, filepath.Join(folder, "ssh")); err != nil {
+	if err := os.Symlink(self, filepath.Join(binDir, "ssh")); err != nil {
 		return nil, err
 	}
-	path := folder + string(filepath.ListSeparator) + process.Getenv(env, "PATH")
-	return append(slices.Clone(env), "PATH="+path, variable+"="+folder), nil
+	path := binDir + string(filepath.ListSeparator) + process.Getenv(env, "PATH")
+	return append(slices.Clone(env), "PATH="+path, dirVariable+"="+binDir), nil
 }
 
-// Main is to be called first by every program that starts an ssh in such an environment. If the process was started as ssh, it
-// becomes that.
+// Main must be called first by every program that uses Environment. In a process that was started as ssh it executes the real ssh.
 func Main() {
-	folder := os.Getenv(variable)
-	if folder == "" || filepath.Base(os.Args[0]) != "ssh" {
+	binDir := os.Getenv(dirVariable)
+	if binDir == "" || filepath.Base(os.Args[0]) != "ssh" {
 		return
 	}
-	fmt.Fprintln(os.Stderr, "localport: ssh:", become(folder))
+	fmt.Fprintln(os.Stderr, "localport: execute ssh:", execSSH(binDir))
 	os.Exit(255)
 }
 
-// become runs the real ssh in this process's place. An ssh whose socket is given by -S has one of ours.
-func become(folder string) error {
+// execSSH replaces this process by the real ssh. One with -S is a master of this program and keeps its options.
+func execSSH(binDir string) error {
 	env := os.Environ()
-	path, _ := strings.CutPrefix(process.Getenv(env, "PATH"), folder+string(filepath.ListSeparator))
+	path, _ := strings.CutPrefix(process.Getenv(env, "PATH"), binDir+string(filepath.ListSeparator))
 	dir, err := os.Getwd()
 	if err != nil {
 		return err
 	}
-	program, err := process.Look("ssh", append(env, "PATH="+path), dir)
+	program, err := process.LookPath("ssh", append(env, "PATH="+path), dir)
 	if err != nil {
 		return err
 	}
 	argv := os.Args
 	if !slices.Contains(argv, "-S") {
-		argv = slices.Concat(argv[:1], around, argv[1:])
+		argv = slices.Concat(argv[:1], bypassOptions, argv[1:])
 	}
 	return syscall.Exec(program, argv, env)
 }

@@ -1,0 +1,156 @@
+package prompt
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/forwarder/eventlog"
+	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/environ"
+)
+
+// Messages of the hook at a prompt, depending on the user's verbosity. Errors are always printed: they need the user.
+
+// briefError is an error on one line.
+func briefError(err error) string {
+	if invalid, ok := errors.AsType[*project.InvalidError](err); ok {
+		return invalid.Summary() + `; run "localport config validate"`
+	}
+	return err.Error()
+}
+
+// printSummary prints the services of a project that was just entered or started, and errors of the user's own config.
+func (e *evaluation) printSummary(view api.View) {
+	user, err := e.user()
+	if err != nil {
+		output.Warn(e.err, briefError(err))
+	}
+	if text := projectSummary(e.root, view, user.Verbosity); text != "" {
+		output.Info(e.err, "%s", text)
+	}
+}
+
+// printNewEvents prints which services failed or recovered since the last evaluation in this shell; nothing if it has just
+// entered.
+func (e *evaluation) printNewEvents(p *client.Project) {
+	seen, now := parseLineNumber(e.Line), parseLineNumber(e.line)
+	if e.Root != e.root || seen == 0 || now <= seen {
+		return
+	}
+	events, err := eventlog.EventsSince(p.Dir.LogDir(), seen)
+	if err != nil {
+		return // it is for the user's convenience alone
+	}
+	for _, event := range latestEvents(events) {
+		if event.PromptLine > now {
+			continue // the next prompt prints it
+		}
+		if text := formatEvent(event); text != "" {
+			output.Info(e.err, "%s", text)
+		}
+	}
+}
+
+// parseLineNumber is the number in a prompt's line.
+func parseLineNumber(line string) uint64 {
+	number, _, _ := strings.Cut(line, " ")
+	n, err := strconv.ParseUint(number, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// latestEvents is the last event of each service that failed or recovered: what came before it is over.
+func latestEvents(events []eventlog.Event) []eventlog.Event {
+	var last []eventlog.Event
+	for _, event := range events {
+		last = slices.DeleteFunc(last, func(e eventlog.Event) bool { return e.Service == event.Service && e.Kind != eventlog.ConfigPending })
+		last = append(last, event)
+	}
+	return last
+}
+
+// formatEvent is the message for an event at a prompt; empty if it has none. Changed files are reported where they are found.
+func formatEvent(e eventlog.Event) string {
+	switch e.Kind {
+	case eventlog.ServiceRecovered:
+		return e.Service + " recovered"
+	case eventlog.ServiceFailed:
+		text := e.Service + " " + output.State(forwarder.State(e.To))
+		if e.Reason != "" {
+			text += ": " + output.Flatten(e.Reason)
+		}
+		if e.Hint != "" {
+			text += "; " + output.Flatten(e.Hint)
+		}
+		return text
+	}
+	return ""
+}
+
+// printChangedVariables prints which variables change, if the user wants it verbose: +SET -UNSET.
+func (e *evaluation) printChangedVariables() {
+	changes := environ.ListChanges(e.before, e.after)
+	if len(changes) == 0 {
+		return
+	}
+	if user, _ := e.user(); user.Verbosity != project.VerbosityVerbose {
+		return
+	}
+	var names []string
+	for _, change := range changes {
+		switch {
+		case strings.HasPrefix(change.Name, "LOCALPORT_"): // our own
+		case change.Value == nil:
+			names = append(names, "-"+change.Name)
+		default:
+			names = append(names, "+"+change.Name)
+		}
+	}
+	if len(names) > 0 {
+		output.Info(e.err, "%s", strings.Join(names, " "))
+	}
+}
+
+// projectSummary is the one line that entering prints: services, ports, and what is not ready. To a quiet user it is those
+// services alone that wait for him, and nothing if there are none.
+func projectSummary(root string, view api.View, verbosity project.Verbosity) string {
+	var parts []string
+	for _, svc := range view.Services {
+		if text := serviceSummary(svc); text != "" && (verbosity != project.VerbosityQuiet || needsUser(svc.State)) {
+			parts = append(parts, text)
+		}
+	}
+	if len(parts) == 0 {
+		if verbosity == project.VerbosityQuiet {
+			return ""
+		}
+		parts = append(parts, "no services are running")
+	}
+	return filepath.Base(root) + ": " + strings.Join(parts, ", ")
+}
+
+func needsUser(state forwarder.State) bool {
+	return state == forwarder.NeedsAttention || state == forwarder.Failed
+}
+
+func serviceSummary(svc api.ServiceView) string {
+	switch {
+	case svc.State == forwarder.Stopped:
+		return ""
+	case svc.State.Ready():
+		return fmt.Sprintf("%s :%d", svc.Name, svc.Port)
+	case svc.Reason != "":
+		return fmt.Sprintf("%s :%d (%s: %s)", svc.Name, svc.Port, svc.State, output.Flatten(svc.Reason))
+	}
+	return fmt.Sprintf("%s :%d (%s)", svc.Name, svc.Port, svc.State)
+}

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// What a prompt imports, and what is initialised before it, is paid for at every cd.
+func TestPrompt_InitialisesOnlyWhatItNeeds(t *testing.T) {
+	t.Parallel()
+	w := build(t).world
+	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	cmd := w.command(root, "export", "bash", "--pid", strconv.Itoa(os.Getpid()))
+	cmd.Env = append(cmd.Env, "GODEBUG=inittrace=1")
+	o := w.run(cmd)
+	if o.code != 0 || !strings.Contains(o.stdout, "WEB_PORT") {
+		t.Fatalf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+	if !strings.Contains(o.stderr, "init github.com/localport-sh/localport/project @") {
+		t.Fatalf("it says nothing of what it initialises:\n%s", o.stderr)
+	}
+	for line := range strings.Lines(o.stderr) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 || fields[0] != "init" {
+			continue
+		}
+		for _, unused := range []string{
+			"github.com/localport-sh/localport/forwarder/kubectl/", "github.com/localport-sh/localport/forwarder/supervisor",
+			"google.golang.org/", "k8s.io/api/", "k8s.io/apimachinery/pkg/apis/",
+			"k8s.io/client-go/", "net/http",
+		} {
+			if strings.HasPrefix(fields[1], unused) {
+				t.Errorf("%s was initialised", fields[1])
+			}
+		}
+	}
+}

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/localport-sh/localport/cmd/localport/internal/output"
+	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/forwarder/ssh/askpass"
+)
+
+// loginTimeout is how long a login may take: a person has to find a token, or to read a fingerprint.
+const loginTimeout = 3 * time.Minute
+
+// runWithQuestions has the supervisor's ssh log in, and puts what it asks to the user.
+func (l *loginGroup) runWithQuestions(ctx context.Context, a *app, p commandProject, client *client.Client, supervisor *api.SupervisorStatus) error {
+	terminal, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("log in to %s: ssh has questions and needs a terminal: %w", l.Name, err)
+	}
+	defer terminal.Close()
+	output.Info(a.err, "logging in to %s for %s", l.Name, strings.Join(l.names, ", "))
+	// The supervisor's own directory is removed with it, even if this process is killed.
+	private := filepath.Join(filepath.Dir(supervisor.Socket), supervisor.Run)
+	questions, err := askpass.Listen(ctx, private, func(ctx context.Context, q askpass.Question) (string, bool) {
+		text, err := askUser(ctx, terminal, q)
+		return text, err == nil
+	})
+	if err != nil {
+		return fmt.Errorf("listen for the questions of ssh: %w", err)
+	}
+	defer func() { _ = questions.Close() }()
+	if err := client.Login(ctx, api.LoginRequest{Names: l.names, Ask: questions.Socket()}); err != nil {
+		return err
+	}
+	waiting, cancel := context.WithTimeout(ctx, loginTimeout)
+	defer cancel()
+	if _, err := p.waitSettled(waiting, *client, l.names); err != nil && ctx.Err() != nil {
+		return fmt.Errorf("the login to %s was interrupted", l.Name)
+	}
+	return nil // how it came out is shown with everything else
+}
+
+// errNoAnswer is the result of a question that the user does not answer.
+var errNoAnswer = errors.New("no answer")
+
+// askUser puts a question on the terminal until there is an answer or ctx ends. The echo is off for what is secret, and that before
+// the question is printed: the answer may be pasted at once.
+func askUser(ctx context.Context, terminal *os.File, q askpass.Question) (string, error) {
+	if q.Kind == "none" { // as of a security key that is to be touched
+		fmt.Fprintln(terminal, output.Text(q.Text))
+		<-ctx.Done()
+		return "", errNoAnswer
+	}
+	if !q.IsPublic() && q.Kind != "confirm" {
+		restore, err := disableEcho(terminal)
+		if err != nil {
+			return "", err
+		}
+		defer func() { restore(); fmt.Fprintln(terminal) }()
+	}
+	fmt.Fprint(terminal, output.Text(q.Text))
+	if q.Kind == "confirm" {
+		fmt.Fprint(terminal, " (yes/no) ")
+	}
+	text, err := readAnswer(ctx, terminal)
+	switch {
+	case err != nil:
+		return "", err
+	case q.Kind == "confirm" && text != "yes":
+		return "", errNoAnswer
+	}
+	return text, nil
+}
+
+// readAnswer reads a line from the terminal. When ctx ends first, the read is ended: what the user types then answers
+// another question. Where the system cannot end a read of a terminal, it ends with the next line or the process.
+func readAnswer(ctx context.Context, terminal *os.File) (string, error) {
+	type answer struct {
+		text string
+		err  error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		text, err := bufio.NewReaderSize(terminal, 64).ReadString('\n')
+		answers <- answer{strings.TrimRight(text, "\r\n"), err}
+	}()
+	select {
+	case a := <-answers:
+		return a.text, a.err
+	case <-ctx.Done():
+		if terminal.SetReadDeadline(time.Unix(1, 0)) == nil {
+			<-answers
+			_ = terminal.SetReadDeadline(time.Time{})
+		}
+		return "", ctx.Err()
+	}
+}
+
+// disableEcho turns the echo of a terminal off and forgets what was typed ahead, as ssh does.
+func disableEcho(terminal *os.File) (restore func(), err error) {
+	raw, err := terminal.SyscallConn() // Fd would make reads wait for ever
+	if err != nil {
+		return nil, err
+	}
+	var before *unix.Termios
+	controlErr := raw.Control(func(fd uintptr) {
+		if before, err = unix.IoctlGetTermios(int(fd), getTermios); err != nil {
+			return
+		}
+		silent := *before
+		silent.Lflag &^= unix.ECHO
+		silent.Lflag |= unix.ICANON | unix.ISIG
+		silent.Iflag |= unix.ICRNL
+		err = unix.IoctlSetTermios(int(fd), flushAndSetTermios, &silent)
+	})
+	if err := errors.Join(controlErr, os.NewSyscallError("turn the echo off", err)); err != nil {
+		return nil, err
+	}
+	return func() {
+		_ = raw.Control(func(fd uintptr) { _ = unix.IoctlSetTermios(int(fd), setTermios, before) })
+	}, nil
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project"
+)
+
+// findRecorded is the config at a path if its project is up or held by a lease, by what is recorded of it: neither the file nor
+// its directory has to be there. Empty if there is none.
+func findRecorded(path string) string {
+	path = physicalPath(path)
+	for _, config := range recordedConfigs() {
+		if config == path {
+			return config
+		}
+	}
+	return ""
+}
+
+// findRecordedAbove is the config of the nearest such project that a directory belongs to.
+func findRecordedAbove(dir string) string {
+	dir = physicalPath(dir)
+	nearest := ""
+	for _, config := range recordedConfigs() {
+		root := filepath.Dir(config)
+		inside := dir == root || strings.HasPrefix(dir, strings.TrimSuffix(root, "/")+"/")
+		if filepath.Base(config) == project.ConfigName && inside && len(config) > len(nearest) {
+			nearest = config
+		}
+	}
+	return nearest
+}
+
+// recordedConfigs are the configs of the projects of which a process lives or a lease counts.
+func recordedConfigs() []string {
+	dirs, err := lockstate.ListDirs()
+	if err != nil {
+		return nil
+	}
+	var configs []string
+	for _, dir := range dirs {
+		state := dir.Peek()
+		up := slices.ContainsFunc(state.Leases, lockstate.Lease.Alive)
+		if s := state.Supervisor; s != nil && !up {
+			_, kept := lockstate.FindProcess(s.Keeper)
+			up = s.Alive() || s.Keeper > 0 && kept
+		}
+		if up {
+			configs = append(configs, dir.Config)
+		}
+	}
+	return configs
+}
+
+// physicalPath is the absolute path without symbolic links, as far as what it names is still there.
+func physicalPath(path string) string {
+	if !filepath.IsAbs(path) {
+		wd, err := os.Getwd()
+		if err != nil {
+			wd = os.Getenv("PWD") // the name of a directory that was deleted is known to the shell alone
+		}
+		path = filepath.Join(wd, path)
+	}
+	rest := ""
+	for at := path; ; at = filepath.Dir(at) {
+		if real, err := filepath.EvalSymlinks(at); err == nil {
+			return filepath.Join(real, rest)
+		}
+		if at == filepath.Dir(at) {
+			return path
+		}
+		rest = filepath.Join(filepath.Base(at), rest)
+	}
+}

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/localport-sh/localport/project"
+)
+
+// timeFlag is a point in time as the user gives it: how long ago that was, or when.
+type timeFlag struct{ time.Time }
+
+// The forms of a moment, in the user's own time zone where they name none.
+var timeLayouts = []string{
+	time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02T15:04", "2006-01-02 15:04", time.DateOnly,
+}
+
+// UnmarshalText reads a flag's value.
+func (m *timeFlag) UnmarshalText(text []byte) (err error) {
+	m.Time, err = parseTime(string(text), time.Now())
+	return err
+}
+
+func parseTime(text string, now time.Time) (time.Time, error) {
+	if ago, err := project.ParseAge(text); err == nil {
+		return now.Add(-ago), nil
+	}
+	for _, form := range timeLayouts {
+		if t, err := time.ParseInLocation(form, text, now.Location()); err == nil {
+			return t, nil
+		}
+	}
+	for _, form := range []string{"15:04", "15:04:05"} { // today
+		if t, err := time.ParseInLocation(time.DateOnly+" "+form, now.Format(time.DateOnly)+" "+text, now.Location()); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("invalid time %q: must be an age (10m, 7d) or a time (15:04, 2026-01-31, 2026-01-31T15:04:05Z)", text)
+}

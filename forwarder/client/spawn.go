@@ -1,0 +1,200 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// readyFD is the descriptor of the readiness pipe in a supervisor that is being started.
+const readyFD = 3
+
+// ExtraFD is the descriptor of Spawner.Extra in the supervisor.
+const ExtraFD = 4
+
+// Readiness is the message that a starting supervisor writes to its readiness pipe.
+type Readiness struct {
+	Outcome Outcome `json:"outcome"`
+	Error   string  `json:"error,omitempty"`
+}
+
+// Outcome is how a start went.
+type Outcome string
+
+// The outcomes.
+const (
+	OutcomeReady      Outcome = "ready"       // every relay is bound
+	OutcomeBusy       Outcome = "busy"        // another one won the election
+	OutcomeNotAllowed Outcome = "not_allowed" // the files are not the ones that were allowed
+	OutcomeInvalid    Outcome = "invalid"     // the config is wrong; Error holds every diagnostic
+	OutcomeFailed     Outcome = "failed"      // anything else
+)
+
+// ReportReadiness writes the message to the readiness pipe and closes it. Without a pipe, as under a debugger, it does nothing.
+func ReportReadiness(r Readiness) {
+	pipe := os.NewFile(readyFD, "readiness pipe")
+	if pipe == nil {
+		return
+	}
+	defer pipe.Close()
+	// If that client has timed out, others may still wait for this project.
+	_ = json.NewEncoder(pipe).Encode(r)
+}
+
+// StartError is a start that did not come to "ready".
+type StartError struct {
+	Readiness
+	Log        string // the supervisor's log
+	IsReported bool   // by the supervisor itself, which neither exited nor stayed silent
+}
+
+func (e *StartError) Error() string { return e.Readiness.Error }
+
+// DetachedArg is the argument that makes this program call Detach with the ones behind it.
+const DetachedArg = "supervise-detached"
+
+// Spawner starts supervisors.
+type Spawner struct {
+	Exe    string   // localport itself
+	Args   []string // what makes it supervise this project
+	Env    []string // the supervisor's environment
+	Log    string   // where its stdout and stderr go
+	Detach bool     // start it as nobody's child: for a caller that will become another program
+	Extra  *os.File // given to it as ExtraFD; closed by Spawn. Not with Detach. May be nil.
+	Reap   bool     // the caller lives on: a supervisor that ends is waited for
+}
+
+// Spawn starts a supervisor in a new session and returns its message. The error is a *StartError, or the context's.
+func (s Spawner) Spawn(ctx context.Context) (Readiness, error) {
+	word, err := s.spawn(ctx)
+	if err != nil {
+		return Readiness{}, err
+	}
+	if word.Outcome == OutcomeReady || word.Outcome == OutcomeBusy {
+		return word, nil
+	}
+	return word, &StartError{word, s.Log, true}
+}
+
+func (s Spawner) spawn(ctx context.Context) (Readiness, error) {
+	if s.Extra != nil {
+		defer s.Extra.Close()
+	}
+	log, err := s.openLog()
+	if err != nil {
+		return Readiness{}, fmt.Errorf("open the supervisor's log: %w", err)
+	}
+	defer log.Close()
+	offset, err := log.Seek(0, io.SeekEnd)
+	if err != nil {
+		return Readiness{}, err
+	}
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		return Readiness{}, err
+	}
+	defer reader.Close()
+
+	cmd := s.newCommand(log, writer)
+	err = cmd.Start()
+	writer.Close()
+	if err == nil {
+		err = s.release(cmd)
+	}
+	if err != nil {
+		return Readiness{}, fmt.Errorf("start the supervisor: %w", err)
+	}
+	return s.readReadiness(ctx, reader, offset)
+}
+
+// openLog opens the log, or nothing where the disk is full or read-only: what runs goes on without a log.
+func (s Spawner) openLog() (*os.File, error) {
+	err := os.MkdirAll(filepath.Dir(s.Log), 0o700)
+	if err == nil {
+		var log *os.File
+		if log, err = os.OpenFile(s.Log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err == nil {
+			return log, nil
+		}
+	}
+	for _, unwritable := range []error{unix.EROFS, unix.ENOSPC, unix.EDQUOT} {
+		if errors.Is(err, unwritable) {
+			return os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+		}
+	}
+	return nil, err
+}
+
+// release detaches from the started process, in the manner in which it was started.
+func (s Spawner) release(cmd *exec.Cmd) error {
+	switch {
+	case s.Detach: // what was started has started the supervisor, and ends
+		return cmd.Wait()
+	case s.Reap:
+		go func() { _ = cmd.Wait() }()
+		return nil
+	}
+	return cmd.Process.Release()
+}
+
+func (s Spawner) newCommand(log, pipe *os.File) *exec.Cmd {
+	args := s.Args
+	if s.Detach {
+		args = append([]string{DetachedArg}, args...)
+	}
+	cmd := exec.Command(s.Exe, args...)
+	cmd.Env = s.Env
+	// Not the project's directory: a supervisor that stands in it would keep a file system from being unmounted.
+	cmd.Dir = "/"
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.ExtraFiles = []*os.File{pipe} // becomes readyFD
+	if s.Extra != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, s.Extra) // becomes ExtraFD
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	return cmd
+}
+
+// readReadiness waits for the message. End of file before it means that the supervisor exited: the end of its log has the reason.
+func (s Spawner) readReadiness(ctx context.Context, pipe *os.File, offset int64) (Readiness, error) {
+	stop := context.AfterFunc(ctx, func() { pipe.Close() })
+	defer stop()
+	var word Readiness
+	err := json.NewDecoder(pipe).Decode(&word)
+	switch {
+	case err == nil:
+		return word, nil
+	case ctx.Err() != nil:
+		return Readiness{}, &StartError{Readiness{OutcomeFailed, "the supervisor did not become ready in time"}, s.Log, false}
+	case errors.Is(err, io.EOF):
+		return Readiness{}, &StartError{Readiness{OutcomeFailed, "the supervisor exited while starting" + s.readLogTail(offset)}, s.Log, false}
+	}
+	return Readiness{}, fmt.Errorf("read the supervisor's readiness: %w", err)
+}
+
+// readLogTail is the end of what was logged since offset, for a message.
+func (s Spawner) readLogTail(offset int64) string {
+	const most = 600
+	file, err := os.Open(s.Log)
+	if err != nil {
+		return ""
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.NewSectionReader(file, offset, 1<<20))
+	text := strings.TrimSpace(string(data))
+	if err != nil || text == "" {
+		return ""
+	}
+	if len(text) > most {
+		text = "…" + text[len(text)-most:]
+	}
+	return ": " + text
+}

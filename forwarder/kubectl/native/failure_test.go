@@ -1,0 +1,185 @@
+package native
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/testdata/cluster"
+	"github.com/localport-sh/localport/testdata/ports"
+)
+
+// waitTrouble waits until the tunnel's Trouble contains a text, or is nil if the text is empty.
+func waitTrouble(t testing.TB, tunnel *tunnel, want string) *forwarder.Failure {
+	t.Helper()
+	limit := time.After(30 * time.Second)
+	for {
+		trouble := tunnel.Trouble()
+		if trouble != nil && strings.Contains(trouble.Reason, want) || trouble == nil && want == "" {
+			return trouble
+		}
+		select {
+		case <-tunnel.Changed():
+		case <-limit:
+			t.Fatalf("trouble is %+v, want %q", trouble, want)
+		}
+	}
+}
+
+func TestOpen_FailureNamesTheMissingObjectAndTheNextStep(t *testing.T) {
+	c := startCluster(t)
+	ns := c.Namespace(t)
+	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns, Replicas: 1})
+	pod := c.Pods(t, ns, "app=web")[0]
+	c.Apply(t, fmt.Sprintf("{apiVersion: v1, kind: Service, metadata: {name: bare, namespace: %s}, spec: {ports: [{port: 80}]}}", ns))
+	for _, tt := range []struct {
+		target, namespace string
+		class             forwarder.Class
+		reason, hint      string
+	}{
+		{"service/none:80", ns, forwarder.Permanent, `Error from server (NotFound): services "none" not found`, "kubectl get services -n " + ns + " --context test"},
+		{"pod/none:80", ns, forwarder.Permanent, `pods "none" not found`, "kubectl get pods -n " + ns},
+		{"deployment/none:80", ns, forwarder.Permanent, `deployments.apps "none" not found`, "kubectl get deployments"},
+		{"service/web:80", "nowhere", forwarder.Permanent, `namespaces "nowhere" not found`, "kubectl get namespaces"},
+		{"service/web:81", ns, forwarder.Permanent, "service web does not have a port 81; it has 7000 (greet), 7001 (echo), 80 (http)", "describe service/web"},
+		{"service/web:db", ns, forwarder.Permanent, "service web does not have a port named db", "describe service/web"},
+		{"service/bare:80", ns, forwarder.Permanent, "service bare has no selector", "describe service/bare"},
+	} {
+		f := openExpectingFailure(t, c.Kubeconfig(), specFor(tt.target, tt.namespace))
+		if f.Class != tt.class || !strings.Contains(f.Reason, tt.reason) || !strings.Contains(f.Hint, tt.hint) {
+			t.Errorf("%s: %+v", tt.target, f)
+		}
+	}
+	// A port that the pod does not name does not end the tunnel: another pod may name it.
+	tunnel := openTunnel(t, c.Kubeconfig(), specFor("pod/"+pod+":db", ns))
+	if f := waitTrouble(t, tunnel, "does not have a port named db"); !strings.Contains(f.Hint, "describe pod/"+pod) {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestTunnel_DescribesPodsThatAreNotReady(t *testing.T) {
+	c := startCluster(t)
+	ns := c.Namespace(t)
+	for _, d := range []cluster.Deployment{
+		{Name: "empty"},
+		{Name: "crashing", Args: []string{"-exit-after", "1ms"}},
+		{Name: "unready", Args: []string{"-greet", ":7009"}}, // the probe asks 7000
+		{Name: "imageless", Image: "localhost/none:test", Ports: "[{port: 7000}]", Readiness: "{exec: {command: [/no]}}"},
+	} {
+		d.Namespace = ns
+		c.Apply(t, d.YAML())
+	}
+	c.Kubectl(t, "scale", "deployment/empty", "-n", ns, "--replicas=0")
+	c.WaitReady(t, ns, "app=empty", 0)
+	c.Apply(t, fmt.Sprintf(`{apiVersion: v1, kind: Pod, metadata: {name: stuck, namespace: %s}, spec: {nodeSelector: {no: where}, containers: [{name: c, image: x}]}}`, ns))
+	for _, tt := range []struct{ target, reason, hint string }{
+		{"service/empty:7000", "service/empty has no pods (app=empty); clients wait for one", "get pods -l 'app=empty' -n " + ns},
+		{"service/crashing:7000", "CrashLoopBackOff: back-off", "describe pod/crashing-"},
+		{"service/unready:7000", "is Running, but not Ready: containers with unready status: [main]", "describe pod/unready-"},
+		{"deployment/imageless:7000", "localhost/none:test", "describe pod/imageless-"},
+		{"pod/stuck:7000", "pod stuck is Pending: 0/1 nodes are available", "describe pod/stuck"},
+	} {
+		tunnel := openTunnel(t, c.Kubeconfig(), specFor(tt.target, ns))
+		f := waitTrouble(t, tunnel, tt.reason)
+		if f.Class != forwarder.Transient || !strings.Contains(f.Hint, tt.hint) {
+			t.Errorf("%s: %+v", tt.target, f)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		if conn, err := tunnel.Dial(ctx); err == nil {
+			_ = conn.Close()
+		} else if _, ok := errors.AsType[*forwarder.Failure](err); !ok {
+			t.Errorf("%s: Dial failed with %v", tt.target, err)
+		}
+		cancel()
+	}
+	// After readyPodWait a running pod is used.
+	unready := specFor("deployment/unready:7009", ns)
+	if name := readGreeting(t, dial(t, openTunnel(t, c.Kubeconfig(), unready))); !strings.HasPrefix(name, "unready-") {
+		t.Errorf("got %q", name)
+	}
+	// Scaled up from zero pods.
+	empty := openTunnel(t, c.Kubeconfig(), specFor("service/empty:7000", ns))
+	_ = waitTrouble(t, empty, "has no pods")
+	c.Kubectl(t, "scale", "deployment/empty", "-n", ns, "--replicas=1")
+	if name := readGreeting(t, dial(t, empty)); !strings.HasPrefix(name, "empty-") {
+		t.Errorf("got %q", name)
+	}
+	_ = waitTrouble(t, empty, "")
+}
+
+func TestOpen_FailureOfServersAndContexts(t *testing.T) {
+	c := startCluster(t)
+	ns := c.Namespace(t)
+	closed := fmt.Sprintf("https://127.0.0.1:%d", ports.Free(t))
+	user := func(name string, who cluster.Identity) string {
+		cert, key := c.Credential(t, name, who)
+		return fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key)
+	}
+	masters := []string{"system:masters"}
+	admin := user("master", cluster.Identity{User: "master", Groups: masters})
+	stranger := user("stranger", cluster.Identity{User: "stranger"})
+	old := user("old", cluster.Identity{User: "old", Groups: masters, Until: time.Now().Add(-time.Minute)})
+	other := specFor("service/web:80", ns)
+	other.Ref.Location.Context = "staging"
+	for _, tt := range []struct {
+		name, kubeconfig string
+		spec             Spec
+		class            forwarder.Class
+		reason, hint     string
+	}{
+		{"refused", c.KubeconfigFor(t, "refused", admin, closed), specFor("service/web:80", ns), forwarder.Transient, "the API server " + closed + " cannot be reached: connect: connection refused", "cluster-info"},
+		{"unresolvable", c.KubeconfigFor(t, "unresolvable", admin, "https://no.such.host.invalid:6443"), specFor("service/web:80", ns), forwarder.Transient, "cannot be resolved: no.such.host.invalid", "cluster-info"},
+		{"no context", c.Kubeconfig(), other, forwarder.Permanent, `context "staging" does not exist`, "kubectl config get-contexts"},
+		{"no kubeconfig", "/no/such/file", specFor("service/web:80", ns), forwarder.ByAttention, "no cluster is configured (looked in [/no/such/file])", "KUBECONFIG"},
+		{"token", c.KubeconfigFor(t, "token", "{token: nonsense}", c.Server()), specFor("service/web:80", ns), forwarder.ByAttention, "You must be logged in to the server", "log in"},
+		{"expired", c.KubeconfigFor(t, "expired", old, c.Server()), specFor("service/web:80", ns), forwarder.ByAttention, "You must be logged in to the server", "log in"},
+		{
+			"forbidden", c.KubeconfigFor(t, "forbidden", stranger, c.Server()), specFor("service/web:80", ns),
+			forwarder.ByAttention, `services "web" is forbidden: User "stranger" cannot get resource "services" in API group "" in the namespace "` + ns + `"`, "auth can-i --list -n " + ns,
+		},
+	} {
+		f := openExpectingFailure(t, tt.kubeconfig, tt.spec)
+		if f.Class != tt.class || !strings.Contains(f.Reason, tt.reason) || !strings.Contains(f.Hint, tt.hint) {
+			t.Errorf("%s: %+v", tt.name, f)
+		}
+	}
+}
+
+// The rights that "kubectl port-forward" needs are enough.
+func TestTunnel_NeedsNoMoreRightsThanKubectl(t *testing.T) {
+	c := startCluster(t)
+	ns := c.Namespace(t)
+	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns, Replicas: 1})
+	pod := c.Pods(t, ns, "app=web")[0]
+	const read = `{apiGroups: [""], resources: [services], verbs: [get]}, {apiGroups: [""], resources: [pods], verbs: [get, list]}`
+	for name, tt := range map[string]struct{ rules, target string }{
+		"service":   {read + `, {apiGroups: [""], resources: [pods/portforward], verbs: [get]}`, "service/web:7000"},
+		"spdy":      {read + `, {apiGroups: [""], resources: [pods/portforward], verbs: [create]}`, "service/web:7000"},
+		"namedpod":  {`{apiGroups: [""], resources: [pods], verbs: [get]}, {apiGroups: [""], resources: [pods/portforward], verbs: [create, get]}`, "pod/" + pod + ":7000"},
+		"onlynamed": {fmt.Sprintf(`{apiGroups: [""], resources: [pods, pods/portforward], resourceNames: [%s], verbs: [get, create]}`, pod), "pod/" + pod + ":7000"},
+	} {
+		config := c.User(t, name, ns, tt.rules)
+		tunnel := openTunnel(t, config, specFor(tt.target, ns))
+		for range 3 {
+			if got := readGreeting(t, dial(t, tunnel)); got != pod {
+				t.Errorf("%s: %q", name, got)
+			}
+		}
+	}
+	config := c.User(t, "noforward", ns, read)
+	f := openExpectingFailure(t, config, specFor("service/web:7000", ns))
+	if f.Class != forwarder.ByAttention || !strings.Contains(f.Reason, `cannot get resource "pods/portforward"`) {
+		t.Errorf("%+v", f)
+	}
+	// A new pod is found without the right to watch.
+	blind := openTunnel(t, c.User(t, "blind", ns, read+`, {apiGroups: [""], resources: [pods/portforward], verbs: [get]}`), specFor("service/web:7000", ns))
+	c.Kubectl(t, "delete", "pod", pod, "-n", ns)
+	c.WaitReady(t, ns, "app=web", 1)
+	if got := readGreeting(t, dial(t, blind)); got == pod || got == "" {
+		t.Errorf("after the pod: %q", got)
+	}
+}

@@ -1,0 +1,473 @@
+package native
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/kubectl/session"
+	"github.com/localport-sh/localport/forwarder/tasks"
+	"github.com/localport-sh/localport/forwarder/wait"
+)
+
+const (
+	// readyPodWait is how long connections wait for a Ready pod before they use a running one.
+	readyPodWait = 2 * time.Second
+	// refusalPenalty is how long other pods are preferred to one that refused a connection.
+	refusalPenalty = 2 * time.Second
+)
+
+// destination is the pod and port for a connection.
+type destination struct {
+	pod, uid, node string
+	port           int
+	isEligible     bool // see podFinder.isEligible
+	restartCount   int  // of the pod's containers, when it was chosen
+}
+
+// podFinder chooses the pod for each connection. Watches keep its state up to date.
+type podFinder struct {
+	session *session.Session
+	target  Target
+	ref     session.ResourceRef
+
+	ownerWatch *session.Watch // nil: the target is a pod or a selector
+	doneCh     chan struct{}
+	cancel     context.CancelFunc
+	releases   []func()
+
+	refreshMu sync.Mutex // held during refresh
+
+	mu           sync.Mutex
+	podWatch     *session.Watch // nil: the selector is not known yet
+	selector     string
+	releasePods  func()
+	owner        *podOwner
+	targetErr    error
+	podVersion   uint64
+	ownerVersion uint64
+	pods         podList
+	unreadySince time.Time            // when the last eligible pod was lost; zero: one is eligible
+	refusedAt    map[string]time.Time // by the pod's uid
+	failure      *forwarder.Failure   // see state
+	isEvaluated  bool                 // evaluate has been called
+	changed      wait.Broadcast       // announced by evaluate
+}
+
+// newPodFinder starts to watch the target. A panic in its goroutine is passed to onPanic.
+func newPodFinder(group *tasks.Group, s *session.Session, t Target, ref session.ResourceRef, onPanic func(*forwarder.Failure, []byte)) *podFinder {
+	f := &podFinder{
+		session: s, target: t, ref: ref, doneCh: make(chan struct{}), refusedAt: make(map[string]time.Time),
+	}
+	namespace := ref.Location.Namespace
+	switch {
+	case t.Selector != "":
+		f.watchPods(t.Selector, "")
+	case t.Type == "pod":
+		f.watchPods("", t.Name)
+	default:
+		w, release := s.Watch(objectPath(t.Type, namespace), "", t.Name)
+		f.ownerWatch, f.releases = w, append(f.releases, release)
+	}
+	f.cancel = group.Go(func(ctx context.Context) {
+		defer close(f.doneCh)
+		forwarder.Contain(func() { f.run(ctx) }, onPanic)
+	})
+	return f
+}
+
+func (f *podFinder) close() {
+	f.cancel()
+	<-f.doneCh
+	for _, release := range f.releases {
+		release()
+	}
+	if f.releasePods != nil {
+		f.releasePods()
+	}
+}
+
+// watchPods replaces the watch of pods.
+func (f *podFinder) watchPods(labels, name string) {
+	if f.releasePods != nil {
+		f.releasePods()
+	}
+	f.selector, f.podVersion, f.pods = labels, 0, nil
+	f.podWatch, f.releasePods = f.session.Watch(objectPath("pod", f.ref.Location.Namespace), labels, name)
+}
+
+// run refreshes the state after each change.
+func (f *podFinder) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		ownerChanged, podsChanged := f.refresh(ctx)
+		_, reach := f.session.Reachability()
+		select {
+		case <-ctx.Done():
+		case <-ownerChanged:
+		case <-podsChanged:
+		case <-reach:
+		case <-f.nextRecheck():
+			f.refetch(ctx)
+		}
+	}
+}
+
+// refresh reads the current objects of the watches, and evaluates them.
+func (f *podFinder) refresh(ctx context.Context) (ownerChanged, podsChanged <-chan struct{}) {
+	f.refreshMu.Lock()
+	defer f.refreshMu.Unlock()
+	ownerChanged = f.refreshOwner(ctx)
+	podsChanged = f.refreshPods(ctx)
+	if ctx.Err() == nil {
+		f.evaluate()
+	}
+	return ownerChanged, podsChanged
+}
+
+// recheckInterval is how often objects are requested while something is wrong and the user may not watch.
+const recheckInterval = 2 * time.Second
+
+// nextRecheck returns a timer for what no watch reports: the end of readyPodWait, and, if the user may not watch, the next request
+// while something is wrong. nil: nothing to wait for.
+func (f *podFinder) nextRecheck() <-chan time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.unreadySince.IsZero() {
+		if left := readyPodWait - time.Since(f.unreadySince); left > 0 {
+			return time.After(left + time.Millisecond)
+		}
+	}
+	if f.failure != nil && f.isWatchForbidden() {
+		return time.After(recheckInterval)
+	}
+	return nil
+}
+
+// isWatchForbidden reports whether the user may not watch. f.mu is held.
+func (f *podFinder) isWatchForbidden() bool {
+	return f.podWatch != nil && f.podWatch.IsWatchForbidden() || f.ownerWatch != nil && f.ownerWatch.IsWatchForbidden()
+}
+
+// refetch requests the objects again if the user may not watch, and reports whether there are new ones.
+func (f *podFinder) refetch(ctx context.Context) bool {
+	f.mu.Lock()
+	watches := []*session.Watch{f.ownerWatch, f.podWatch}
+	f.mu.Unlock()
+	hasFetched := false
+	for _, w := range watches {
+		if w != nil {
+			asked, err := w.Refetch(ctx)
+			hasFetched = hasFetched || asked && err == nil
+		}
+	}
+	return hasFetched
+}
+
+// neverCh is never closed.
+var neverCh = make(chan struct{})
+
+// refreshOwner reads the owner, and watches other pods if its selector has changed.
+func (f *podFinder) refreshOwner(ctx context.Context) <-chan struct{} {
+	if f.ownerWatch == nil {
+		return neverCh
+	}
+	objects, version, changed, err := f.ownerWatch.Objects(ctx)
+	if ctx.Err() != nil {
+		return neverCh
+	}
+	if err == nil && version == f.ownerVersion {
+		return changed
+	}
+	f.ownerVersion = version
+	var o *podOwner
+	if err == nil && len(objects) > 0 {
+		o = new(podOwner)
+		err = json.Unmarshal(objects[0], o)
+	} else if err == nil {
+		err = &forwarder.Failure{
+			Class:  forwarder.Permanent,
+			Reason: fmt.Sprintf("%s %q no longer exists", f.target.Type, f.target.Name),
+			Hint:   f.ref.NamespacedCommand("get " + f.ref.PluralKind()),
+		}
+	}
+	if err == nil {
+		err = f.target.checkOwner(o, f.ref)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.owner, f.targetErr = o, err
+	if err == nil {
+		if labels, _ := o.podSelector(f.target); labels != f.selector || f.podWatch == nil {
+			f.watchPods(labels, "")
+		}
+	}
+	return changed
+}
+
+func (f *podFinder) refreshPods(ctx context.Context) <-chan struct{} {
+	f.mu.Lock()
+	watch := f.podWatch
+	f.mu.Unlock()
+	if watch == nil {
+		return neverCh
+	}
+	objects, version, changed, err := watch.Objects(ctx)
+	if ctx.Err() != nil {
+		return neverCh
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err == nil && version != f.podVersion {
+		f.podVersion = version
+		f.pods, err = decodePods(objects)
+	}
+	if err != nil {
+		f.targetErr = err
+	} else if f.ownerWatch == nil {
+		f.targetErr = nil
+	}
+	return changed
+}
+
+// evaluate updates unreadySince and failure, and announces a change.
+func (f *podFinder) evaluate() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.pods.newest(func(p *pod) bool { return f.isEligible(p) }, f.hasRefusedLately) != nil:
+		f.unreadySince = time.Time{}
+	case f.unreadySince.IsZero():
+		f.unreadySince = time.Now()
+	}
+	f.failure, f.isEvaluated = f.currentFailure(), true
+	f.changed.Announce()
+}
+
+// isEligible reports whether connections may use a pod at once: it is Ready, or it runs and is itself the target.
+func (f *podFinder) isEligible(p *pod) bool {
+	if f.target.Type == "pod" && f.target.Selector == "" {
+		return p.isRunning()
+	}
+	return p.isReady()
+}
+
+// currentFailure returns why no connection is possible now; nil if one is. f.mu is held.
+func (f *podFinder) currentFailure() *forwarder.Failure {
+	if err, _ := f.session.Reachability(); err != nil {
+		return f.session.ClassifyError(err, f.ref)
+	}
+	if f.targetErr != nil {
+		return f.session.ClassifyError(f.targetErr, f.ref)
+	}
+	if !f.unreadySince.IsZero() {
+		return f.noReadyPodFailure()
+	}
+	if p := f.pods.newest(f.isEligible, f.hasRefusedLately); p != nil {
+		if _, err := f.target.podPort(p, f.owner); err != nil {
+			return &forwarder.Failure{Class: forwarder.Permanent, Reason: err.Error(), Hint: f.ref.NamespacedCommand("describe pod/" + p.Metadata.Name)}
+		}
+	}
+	return nil
+}
+
+// noReadyPodFailure describes why no pod is ready.
+func (f *podFinder) noReadyPodFailure() *forwarder.Failure {
+	hint := f.ref.NamespacedCommand("get pods")
+	if f.selector != "" {
+		hint = f.ref.NamespacedCommand("get pods -l '" + f.selector + "'")
+	}
+	if len(f.pods) == 0 {
+		reason := "no pod matches " + f.selector
+		if f.selector == "" {
+			reason = fmt.Sprintf("pod %q does not exist", f.target.Name)
+		} else if f.target.Selector == "" {
+			reason = fmt.Sprintf("%s has no pods (%s)", f.target.Resource(), f.selector)
+		}
+		return &forwarder.Failure{Reason: reason + "; clients wait for one", Hint: hint}
+	}
+	newest := f.pods[0]
+	reason := fmt.Sprintf("pod %s is %s", newest.Metadata.Name, newest.describeState())
+	if more := len(f.pods) - 1; more > 0 {
+		reason += fmt.Sprintf(" (and %d more pods are not Ready)", more)
+	}
+	return &forwarder.Failure{Reason: reason, Hint: f.ref.NamespacedCommand("describe pod/" + newest.Metadata.Name)}
+}
+
+// checkTarget waits for the first evaluation, and returns what is wrong with the target itself. No ready pod is not an error.
+func (f *podFinder) checkTarget(ctx context.Context) error {
+	f.mu.Lock()
+	isEvaluated, changed := f.isEvaluated, f.changed.Changed()
+	f.mu.Unlock()
+	if !isEvaluated {
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			if err, _ := f.session.Reachability(); err != nil {
+				return f.session.ClassifyError(err, f.ref)
+			}
+			return ctx.Err()
+		}
+	}
+	f.mu.Lock()
+	err, isMissing := f.targetErr, f.owner == nil && f.ownerWatch != nil || f.target.Type == "pod" && f.target.Selector == "" && len(f.pods) == 0
+	f.mu.Unlock()
+	if reachErr, _ := f.session.Reachability(); reachErr != nil {
+		return f.session.ClassifyError(reachErr, f.ref)
+	}
+	if err == nil && !isMissing {
+		return nil
+	}
+	// A request for the object by its name gives the most specific error.
+	if missing := f.target.diagnose(ctx, f.session, f.ref); missing != nil {
+		return missing
+	}
+	if err != nil {
+		return f.session.ClassifyError(err, f.ref)
+	}
+	return nil
+}
+
+// recordRefusal records that a pod refused a connection.
+func (f *podFinder) recordRefusal(uid string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	for uid, at := range f.refusedAt {
+		if now.Sub(at) > refusalPenalty {
+			delete(f.refusedAt, uid)
+		}
+	}
+	f.refusedAt[uid] = now
+}
+
+func (f *podFinder) hasRefusedLately(uid string) bool {
+	at, ok := f.refusedAt[uid]
+	return ok && time.Since(at) < refusalPenalty
+}
+
+// state returns why no connection is possible, nil if one is, and a channel that is closed when that may have changed.
+func (f *podFinder) state() (*forwarder.Failure, <-chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.failure, f.changed.Changed()
+}
+
+// waitForPod returns the destination for a connection. It waits until there is one; its error says what it waited for.
+func (f *podFinder) waitForPod(ctx context.Context) (destination, error) {
+	for {
+		if f.refetch(ctx) {
+			f.refresh(ctx)
+		}
+		dest, failure, changed, dueCh := f.choosePod()
+		if dest != nil {
+			return *dest, nil
+		}
+		select {
+		case <-changed:
+		case <-dueCh:
+		case <-ctx.Done():
+			return destination{}, f.waitError(ctx, failure)
+		}
+	}
+}
+
+// waitError is the error of a connection whose ctx ended while it waited.
+func (f *podFinder) waitError(ctx context.Context, failure *forwarder.Failure) error {
+	if failure == nil {
+		failure, _ = f.state()
+	}
+	if failure == nil || ctx.Err() == context.Canceled {
+		return ctx.Err()
+	}
+	return failure
+}
+
+// choosePod returns the destination for a connection now. Without one it returns the reason, and the channels to wait on before the
+// next call; dueCh may be nil.
+func (f *podFinder) choosePod() (dest *destination, failure *forwarder.Failure, changed <-chan struct{}, dueCh <-chan time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.pods.newest(f.isEligible, f.hasRefusedLately)
+	if p == nil && !f.unreadySince.IsZero() {
+		left := readyPodWait - time.Since(f.unreadySince)
+		if left <= 0 {
+			p = f.pods.newest((*pod).isRunning, f.hasRefusedLately)
+		} else {
+			dueCh = time.After(left)
+		}
+	}
+	if p == nil && dueCh == nil && f.isWatchForbidden() {
+		dueCh = time.After(recheckInterval / 2)
+	}
+	if p == nil || f.targetErr != nil && f.owner == nil && f.ownerWatch != nil {
+		return nil, f.failure, f.changed.Changed(), dueCh
+	}
+	port, err := f.target.podPort(p, f.owner)
+	if err != nil {
+		return nil, f.failure, f.changed.Changed(), dueCh
+	}
+	return &destination{
+		pod: p.Metadata.Name, uid: p.Metadata.UID, node: p.Spec.NodeName, port: port, isEligible: f.isEligible(p), restartCount: p.restartCount(),
+	}, nil, nil, nil
+}
+
+// waitForPodFailure waits until a chosen pod has been deleted, has stopped, is no longer eligible or has restarted a container. It
+// returns false when ctx ends or stopCh is closed first.
+func (f *podFinder) waitForPodFailure(ctx context.Context, dest destination, stopCh <-chan struct{}) bool {
+	ticker := time.NewTicker(endReasonTimeout / 4) // for users who may not watch
+	defer ticker.Stop()
+	for {
+		if f.refetch(ctx) {
+			f.refresh(ctx)
+		}
+		_, changed := f.state()
+		if ctx.Err() == nil && !f.isUnchanged(dest) {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-ticker.C:
+		case <-stopCh:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+func (f *podFinder) isUnchanged(dest destination) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.ContainsFunc(f.pods, func(p *pod) bool {
+		return p.Metadata.UID == dest.uid && p.isRunning() && (f.isEligible(p) || !dest.isEligible) && p.restartCount() == dest.restartCount
+	})
+}
+
+// isPodRunning reports whether a pod still runs.
+func (f *podFinder) isPodRunning(uid string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, p := range f.pods {
+		if p.Metadata.UID == uid {
+			return p.isRunning()
+		}
+	}
+	return false
+}
+
+// nodeNames returns the names of the pods' nodes.
+func (f *podFinder) nodeNames() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var names []string
+	for _, p := range f.pods {
+		if name := p.Spec.NodeName; name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}

@@ -1,0 +1,230 @@
+package session
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/tasks"
+)
+
+// authenticator provides the credential for a server. It outlives sessions, so that a plugin that has been run, or has failed, is
+// not run again for each forward.
+type authenticator struct {
+	tasks  *tasks.Group // of the Registry
+	plugin *execPlugin  // nil: the kubeconfig contains the credential
+
+	mu           sync.Mutex
+	cred         *credential
+	pluginDoneCh chan struct{} // closed when the running plugin has ended; nil: none runs
+	failure      *forwarder.Failure
+	failedAt     time.Time // time of failure
+	expiresAt    time.Time // of a credential in the kubeconfig; zero: unknown
+}
+
+// credential is what a plugin returned. The zero value stands for the kubeconfig's own credential, which the transport adds.
+type credential struct {
+	token     string
+	cert      *tls.Certificate
+	expiresAt time.Time
+	renewAt   time.Time // when to run the plugin again; zero: never
+}
+
+// scheduleRenewal sets renewAt: shortly before the credential expires, but at least a second from now, so that a plugin that
+// returns expired credentials is not run in a loop.
+func (c *credential) scheduleRenewal() {
+	if !c.expiresAt.IsZero() {
+		c.renewAt = c.expiresAt.Add(-renewBefore)
+		if soonest := time.Now().Add(time.Second); c.renewAt.Before(soonest) {
+			c.renewAt = soonest
+		}
+	}
+}
+
+func (c *credential) setHeader(req *http.Request) {
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+}
+
+// renewBefore is how long before it expires a credential is renewed.
+const renewBefore = 10 * time.Second
+
+var emptyCredential = &credential{}
+
+// currentCredential returns the credential to use now. It runs the plugin if necessary, once for all concurrent callers. Its error
+// is a *forwarder.Failure or that of ctx.
+func (a *authenticator) currentCredential(ctx context.Context) (*credential, error) {
+	for {
+		a.mu.Lock()
+		switch {
+		case a.failure != nil:
+			failure := *a.failure
+			a.mu.Unlock()
+			return nil, &failure
+		case a.plugin == nil:
+			a.mu.Unlock()
+			return emptyCredential, nil
+		case a.cred != nil && (a.cred.renewAt.IsZero() || time.Now().Before(a.cred.renewAt)):
+			cred := a.cred
+			a.mu.Unlock()
+			return cred, nil
+		}
+		if a.pluginDoneCh == nil {
+			a.pluginDoneCh = make(chan struct{})
+			ended := a.pluginDoneCh
+			a.tasks.Go(func(ctx context.Context) { a.runPlugin(ctx, ended) })
+		}
+		running := a.pluginDoneCh
+		a.mu.Unlock()
+		select {
+		case <-running:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// runPlugin runs the plugin, which has its own timeout, and records the result.
+func (a *authenticator) runPlugin(ctx context.Context, doneCh chan struct{}) {
+	var cred *credential
+	var err error
+	forwarder.Contain(func() { cred, err = a.plugin.run(ctx) }, func(failure *forwarder.Failure, _ []byte) { err = failure })
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.cred = cred
+	if err != nil {
+		a.setFailure(err)
+	} else {
+		cred.scheduleRenewal()
+	}
+	a.pluginDoneCh = nil
+	close(doneCh)
+}
+
+func (a *authenticator) setFailure(err error) {
+	failure, ok := errors.AsType[*forwarder.Failure](err)
+	if !ok {
+		failure = &forwarder.Failure{Class: forwarder.ByAttention, Reason: err.Error()}
+	}
+	a.failure, a.failedAt = failure, time.Now()
+}
+
+// discardRejected discards a credential that the server rejected, and reports whether the request is to be retried with another:
+// once, and only if a plugin can provide it.
+func (a *authenticator) discardRejected(cred *credential, isRetry bool) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.plugin == nil {
+		return false
+	}
+	if a.cred == cred {
+		a.cred = nil
+	}
+	return !isRetry
+}
+
+// clearFailureBefore clears a failure that is older than the user's request for another attempt.
+func (a *authenticator) clearFailureBefore(requestedAt time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.failure != nil && requestedAt.After(a.failedAt) {
+		a.failure, a.cred = nil, nil
+	}
+}
+
+// setCredential sets the credential of a login that the user ran on a terminal.
+func (a *authenticator) setCredential(cred *credential) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	cred.scheduleRenewal()
+	a.cred, a.failure = cred, nil
+}
+
+// currentFailure is why there is no credential; nil if there is one, or none has been needed yet.
+func (a *authenticator) currentFailure() *forwarder.Failure {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.failure
+}
+
+// clientCertificate is called by the TLS handshake.
+func (a *authenticator) clientCertificate() (*tls.Certificate, error) {
+	ctx, cancel := a.tasks.NewContext()
+	defer cancel()
+	ctx, stop := context.WithTimeout(ctx, pluginTimeout)
+	defer stop()
+	cred, err := a.currentCredential(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return cred.cert, nil
+}
+
+// readExpiry reads when the kubeconfig's own credential expires, from its certificate or from its token, if that is a JWT.
+func (a *authenticator) readExpiry(config *rest.Config, secure *tls.Config) {
+	var expiresAt time.Time
+	if a.plugin == nil && secure.GetClientCertificate != nil {
+		if cert, err := secure.GetClientCertificate(&tls.CertificateRequestInfo{}); err == nil && len(cert.Certificate) > 0 {
+			if leaf, err := x509.ParseCertificate(cert.Certificate[0]); err == nil {
+				expiresAt = leaf.NotAfter
+			}
+		}
+	}
+	if expiresAt.IsZero() && config.BearerTokenFile == "" {
+		expiresAt = tokenExpiry(config.BearerToken)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.expiresAt = expiresAt
+}
+
+// tokenExpiry returns the expiration time of a JSON web token (RFC 7519, section 4.1.4); zero for other tokens.
+func tokenExpiry(token string) time.Time {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return time.Time{}
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	var claims struct {
+		Exp int64 `json:"exp"`
+	}
+	if err != nil || json.Unmarshal(payload, &claims) != nil || claims.Exp == 0 {
+		return time.Time{}
+	}
+	return time.Unix(claims.Exp, 0)
+}
+
+// expiry returns when the current credential expires, zero if that is unknown, and whether a plugin renews it.
+func (a *authenticator) expiry() (at time.Time, isRenewed bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.plugin != nil {
+		if a.cred != nil {
+			return a.cred.expiresAt, true
+		}
+		return time.Time{}, true
+	}
+	return a.expiresAt, false
+}
+
+func digest(parts ...any) string {
+	text, err := json.Marshal(parts)
+	if err != nil {
+		text = fmt.Append(nil, parts...)
+	}
+	sum := sha256.Sum256(text)
+	return string(sum[:])
+}

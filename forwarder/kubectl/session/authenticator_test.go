@@ -1,0 +1,300 @@
+package session
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/tasks"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// testRegistry is shared by all tests: each starts its own server.
+var testRegistry = NewRegistry(tasks.New(context.Background()))
+
+// tokenServer is an API server that accepts certain bearer tokens.
+type tokenServer struct {
+	*httptest.Server
+	mu       sync.Mutex
+	tokens   []string
+	requests atomic.Int32
+}
+
+func startServer(t *testing.T, tokens ...string) *tokenServer {
+	t.Helper()
+	s := &tokenServer{tokens: tokens}
+	s.Server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.requests.Add(1)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, token := range s.tokens {
+			if r.Header.Get("Authorization") == "Bearer "+token {
+				fmt.Fprint(w, `{"metadata": {"name": "it"}}`)
+				return
+			}
+		}
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *tokenServer) setTokens(tokens ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tokens = tokens
+}
+
+// source writes a kubeconfig for the server, with a user in YAML, and a login helper, a shell script whose path replaces HELPER
+// in user.
+func (s *tokenServer) source(t *testing.T, user, helper string) Source {
+	t.Helper()
+	dir := t.TempDir()
+	program := filepath.Join(dir, "helper")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\necho run >> "+dir+"/runs\n"+helper), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(dir, "config")
+	ca := base64.StdEncoding.EncodeToString(certificatePEM(s.Server))
+	text := fmt.Sprintf("{apiVersion: v1, kind: Config, current-context: test, clusters: [{name: c, cluster: {server: %q, certificate-authority-data: %s}}], "+
+		"users: [{name: u, user: %s}], contexts: [{name: test, context: {cluster: c, user: u}}]}", s.URL, ca, strings.ReplaceAll(user, "HELPER", program))
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return Source{ResourceRef: ResourceRef{Location: Location{Context: "test"}}, Dir: dir, Env: append(os.Environ(), "KUBECONFIG="+config), Log: io.Discard}
+}
+
+func countHelperRuns(t *testing.T, src Source) int {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(src.Dir, "runs"))
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return strings.Count(string(data), "run")
+}
+
+func getObject(t *testing.T, src Source) *forwarder.Failure {
+	t.Helper()
+	s, release, err := testRegistry.Open(src)
+	if err != nil {
+		failure, _ := errors.AsType[*forwarder.Failure](err)
+		return failure
+	}
+	defer release()
+	var into struct{ Metadata ObjectMeta }
+	if err := s.Get(t.Context(), "/api/v1/namespaces/x", nil, &into); err != nil {
+		return s.ClassifyError(err, src.ResourceRef)
+	}
+	return nil
+}
+
+const execUser = "{exec: {apiVersion: client.authentication.k8s.io/v1, command: HELPER, interactiveMode: IfAvailable}}"
+
+func printCredential(status string) string {
+	return fmt.Sprintf("echo '{\"apiVersion\": \"client.authentication.k8s.io/v1\", \"kind\": \"ExecCredential\", \"status\": {%s}}'\n", status)
+}
+
+func TestAuthenticator_RunsTheLoginHelperOnceForAll(t *testing.T) {
+	s := startServer(t, "secret")
+	src := s.source(t, execUser, "echo $KUBERNETES_EXEC_INFO >> "+"$0.info\n"+printCredential(`"token": "secret"`))
+	var all sync.WaitGroup
+	for range 10 {
+		all.Go(func() {
+			if f := getObject(t, src); f != nil {
+				t.Errorf("%+v", f)
+			}
+		})
+	}
+	all.Wait()
+	if n := countHelperRuns(t, src); n != 1 {
+		t.Errorf("it ran %d times", n)
+	}
+	if f := getObject(t, src); f != nil || countHelperRuns(t, src) != 1 { // after the last session was closed
+		t.Errorf("%+v, %d runs", f, countHelperRuns(t, src))
+	}
+	info, _ := os.ReadFile(filepath.Join(src.Dir, "helper.info"))
+	if want := `{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","spec":{"interactive":false}}`; strings.TrimSpace(string(info)) != want {
+		t.Errorf("KUBERNETES_EXEC_INFO is %s", info)
+	}
+}
+
+func TestAuthenticator_RenewsARejectedOrExpiredCredential(t *testing.T) {
+	s := startServer(t, "one")
+	src := s.source(t, execUser, "if [ $(wc -l < $(dirname $0)/runs) = 1 ]; then T=one; else T=two; fi\n"+strings.ReplaceAll(printCredential(`"token": "TOKEN"`), "TOKEN", `'$T'`))
+	if f := getObject(t, src); f != nil {
+		t.Fatalf("%+v", f)
+	}
+	s.setTokens("two")
+	if f := getObject(t, src); f != nil || countHelperRuns(t, src) != 2 {
+		t.Errorf("after it was refused: %+v, %d runs", f, countHelperRuns(t, src))
+	}
+	s.setTokens("none")
+	if f := getObject(t, src); f == nil || f.Class != forwarder.ByAttention || !strings.Contains(f.Reason, "You must be logged in") || countHelperRuns(t, src) != 3 {
+		t.Errorf("when none is taken: %+v, %d runs", f, countHelperRuns(t, src))
+	}
+	ends := time.Now().Add(2 * time.Second).UTC().Format(time.RFC3339) // sooner than renewBefore
+	short := s.source(t, execUser, printCredential(`"token": "short", "expirationTimestamp": "`+ends+`"`))
+	s.setTokens("short")
+	for range 2 {
+		if f := getObject(t, short); f != nil || countHelperRuns(t, short) != 1 {
+			t.Errorf("%+v, %d runs", f, countHelperRuns(t, short))
+		}
+	}
+	<-time.After(1100 * time.Millisecond) // the shortest time between two runs of the helper is a second
+	if f := getObject(t, short); f != nil || countHelperRuns(t, short) != 2 {
+		t.Errorf("when it is over: %+v, %d runs", f, countHelperRuns(t, short))
+	}
+}
+
+func TestAuthenticator_RemembersLoginHelperFailures(t *testing.T) {
+	s := startServer(t, "secret")
+	for _, tt := range []struct{ name, user, helper, reason, hint string }{
+		{"fails", execUser, "echo please log in >&2\nexit 3\n", "failed: exit status 3: please log in", "localport login"},
+		{"prints nothing", execUser, "exit 0\n", "its output is not an ExecCredential", "localport login"},
+		{"another version", execUser, "echo '{\"apiVersion\": \"client.authentication.k8s.io/v1beta1\", \"kind\": \"ExecCredential\", \"status\": {\"token\": \"secret\"}}'\n", "its output has apiVersion client.authentication.k8s.io/v1beta1, the kubeconfig expects client.authentication.k8s.io/v1", ""},
+		{"no status", execUser, "echo '{\"apiVersion\": \"client.authentication.k8s.io/v1\", \"kind\": \"ExecCredential\"}'\n", "its output has no status", ""},
+		{"empty", execUser, printCredential(""), "neither a token nor a certificate", ""},
+		{"key alone", execUser, printCredential(`"clientKeyData": "secret"`), "a key without a certificate", ""},
+		{"bad certificate", execUser, printCredential(`"clientCertificateData": "secret", "clientKeyData": "secret"`), "its output has an invalid certificate", ""},
+		{"needs a terminal", strings.ReplaceAll(execUser, "IfAvailable", "Always"), printCredential(`"token": "secret"`), "needs a terminal", "localport login"},
+		{"missing", "{exec: {apiVersion: client.authentication.k8s.io/v1, command: /no/such/helper, interactiveMode: Never, installHint: \"get it\\n  from there\"}}", "", "/no/such/helper: no such file", "get it from there"},
+	} {
+		src := s.source(t, tt.user, tt.helper)
+		for range 2 {
+			f := getObject(t, src)
+			if f == nil || f.Class != forwarder.ByAttention || !strings.Contains(f.Reason, tt.reason) || !strings.Contains(f.Hint, tt.hint) {
+				t.Errorf("%s: %+v", tt.name, f)
+			} else if strings.Contains(f.Reason, "secret") {
+				t.Errorf("%s shows the credential: %s", tt.name, f.Reason)
+			}
+		}
+		if n := countHelperRuns(t, src); n > 1 {
+			t.Errorf("%s: it ran %d times", tt.name, n)
+		}
+	}
+	src := s.source(t, execUser, "[ -e $0.done ] || { : > $0.done; exit 1; }\n"+printCredential(`"token": "secret"`))
+	if f := getObject(t, src); f == nil {
+		t.Error("it did not fail")
+	}
+	src.RequestedAt = time.Now()
+	if f := getObject(t, src); f != nil || countHelperRuns(t, src) != 2 {
+		t.Errorf("after the user asked for it: %+v, %d runs", f, countHelperRuns(t, src))
+	}
+}
+
+func TestRegistry_SetCredentialServesAllSessions(t *testing.T) {
+	s := startServer(t, "given")
+	src := s.source(t, execUser, "exit 1\n")
+	if f := getObject(t, src); f == nil {
+		t.Fatal("it did not fail")
+	}
+	if err := testRegistry.SetCredential(src, []byte(`{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "given"}}`)); err != nil {
+		t.Fatal(err)
+	}
+	if f := getObject(t, src); f != nil {
+		t.Errorf("%+v", f)
+	}
+	if err := testRegistry.SetCredential(src, []byte(`{"token": "secret"}`)); err == nil || strings.Contains(err.Error(), "secret") {
+		t.Errorf("nonsense: %v", err)
+	}
+	terminal := forwarder.Terminal{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
+	answer, helped, err := RunLoginHelper(t.Context(), s.source(t, execUser, printCredential(`"token": "given"`)), terminal)
+	if err != nil || !helped || !strings.Contains(string(answer), "given") {
+		t.Errorf("%q %t %v", answer, helped, err)
+	}
+	if _, helped, err := RunLoginHelper(t.Context(), s.source(t, "{token: given}", ""), terminal); helped || err != nil {
+		t.Errorf("without a helper: %t %v", helped, err)
+	}
+}
+
+func TestRegistry_GroupEndStopsTheLoginHelper(t *testing.T) {
+	s := startServer(t, "secret")
+	src := s.source(t, execUser, ": > $0.started\nexec sleep 1000\n")
+	group := tasks.New(t.Context())
+	opened, release, err := NewRegistry(group).Open(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	asked := make(chan error)
+	go func() { asked <- opened.Get(t.Context(), "/x", nil, &struct{}{}) }()
+	for countHelperRuns(t, src) == 0 {
+		select {
+		case err := <-asked:
+			t.Fatal(err)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	group.Close()
+	if err := <-asked; err == nil {
+		t.Error("there is an answer")
+	}
+}
+
+func TestTokenExpiry_IsReadFromJWTs(t *testing.T) {
+	ends := time.Unix(1_900_000_000, 0)
+	payload := base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"exp": %d}`, ends.Unix()))
+	for token, want := range map[string]time.Time{"a." + payload + ".c": ends, "opaque": {}, "a.b.c": {}, "": {}} {
+		if got := tokenExpiry(token); !got.Equal(want) {
+			t.Errorf("%q: %v, want %v", token, got, want)
+		}
+	}
+	s := startServer(t, "x")
+	opened, release, err := testRegistry.Open(s.source(t, "{token: a."+payload+".c}", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	if around := opened.Report(ResourceRef{}); !around.Expires.Equal(ends) || around.Renewed || around.Address != s.URL {
+		t.Errorf("%+v", around)
+	}
+}
+
+func TestSession_ProbesALostServerUntilItIsBack(t *testing.T) {
+	s := startServer(t, "x")
+	src := s.source(t, "{token: x}", "")
+	opened, release, err := testRegistry.Open(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	if err := opened.recordResult(errors.New("it broke")); err == nil {
+		t.Error("the error is lost")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for {
+		trouble, changed := opened.Reachability()
+		if trouble == nil {
+			break
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			t.Fatal(trouble)
+		}
+	}
+	before := s.requests.Load()
+	if _, changed := opened.Reachability(); before == 0 || changed == nil {
+		t.Error("the server was not probed")
+	}
+}
+
+func certificatePEM(s *httptest.Server) []byte {
+	return fmt.Appendf(nil, "-----BEGIN CERTIFICATE-----\n%s\n-----END CERTIFICATE-----\n", base64.StdEncoding.EncodeToString(s.Certificate().Raw))
+}

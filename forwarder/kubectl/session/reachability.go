@@ -1,0 +1,74 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/wait"
+)
+
+// reachability is whether the server can be reached, as learned from the results of requests. Only while the server is unreachable,
+// it is probed.
+type reachability struct {
+	mu        sync.Mutex
+	err       error          // why it is unreachable; nil: it is reachable, or this is unknown
+	changed   wait.Broadcast // announced when err becomes nil or non-nil
+	isProbing bool
+}
+
+// minRetryDelay is the first delay before a request is retried.
+const minRetryDelay = 200 * time.Millisecond
+
+// retryBackoff is the delays between retries while the server is unreachable.
+var retryBackoff = wait.Backoff{First: minRetryDelay, Max: 2 * time.Second}
+
+// recordResult records the result of a request for Reachability, and returns err. A request that the caller canceled says nothing
+// about the server.
+func (s *Session) recordResult(err error) error {
+	_, isClassified := errors.AsType[*forwarder.Failure](err)
+	if isClassified || errors.Is(err, context.Canceled) || errors.Is(err, errNoWebSocket) || s.tasks.IsDone() {
+		return err
+	}
+	r := &s.reachability
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if (r.err == nil) != (err == nil) {
+		r.changed.Announce()
+	}
+	r.err = err
+	if err != nil && !r.isProbing {
+		r.isProbing = true
+		s.goTask(s.probeUntilReachable)
+	}
+	return err
+}
+
+// probeUntilReachable probes the server until it is reachable, or needs attention.
+func (s *Session) probeUntilReachable(ctx context.Context) {
+	for backoff := retryBackoff; wait.Sleep(ctx, backoff.Next()); {
+		err := s.Probe(ctx)
+		_, isClassified := errors.AsType[*forwarder.Failure](err)
+		s.reachability.mu.Lock()
+		if s.reachability.err == nil || isClassified {
+			s.reachability.isProbing = false
+			s.reachability.mu.Unlock()
+			return
+		}
+		s.reachability.mu.Unlock()
+	}
+}
+
+// StartProbe probes the server in the background, because something got no response.
+func (s *Session) StartProbe() {
+	s.goTask(func(ctx context.Context) { _ = s.Probe(ctx) })
+}
+
+// Reachability returns why the server is unreachable, nil if it is reachable, and a channel that is closed when that changes.
+func (s *Session) Reachability() (error, <-chan struct{}) { //nolint:revive,staticcheck // the error is the state, not a failure of the call
+	s.reachability.mu.Lock()
+	defer s.reachability.mu.Unlock()
+	return s.reachability.err, s.reachability.changed.Changed()
+}

@@ -1,0 +1,258 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/clientcmd/api"
+
+	// OIDC is the one login that is implemented in the library, neither in the kubeconfig nor as an exec plugin.
+	_ "k8s.io/client-go/plugin/pkg/client/auth/oidc"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/process"
+	"github.com/localport-sh/localport/forwarder/tasks"
+)
+
+// Source describes a session: where its kubeconfig is, and the context.
+type Source struct {
+	ResourceRef
+	Dir         string    // the project's root
+	Env         []string  // the environment of children, which sets KUBECONFIG
+	Log         io.Writer // receives the stderr of a login helper
+	RequestedAt time.Time // when the user asked for the session; older failures of a login are cleared
+}
+
+// Registry holds the sessions and logins that services share. It is safe for concurrent use.
+type Registry struct {
+	tasks *tasks.Group
+
+	mu             sync.Mutex
+	sessions       map[string]*sharedSession // by Source.key
+	authenticators map[string]*authenticator // by Source.key; never removed, so that a plugin's result is kept as long as the driver
+}
+
+// NewRegistry makes an empty registry. Its goroutines run in group.
+func NewRegistry(group *tasks.Group) *Registry {
+	return &Registry{tasks: group, sessions: make(map[string]*sharedSession), authenticators: make(map[string]*authenticator)}
+}
+
+// sharedSession is a session and the number of its users.
+type sharedSession struct {
+	*Session
+	refs int
+}
+
+// Open returns the session that src describes, shared with all who open the same. It sends no request. release must be called once.
+// An error is a *forwarder.Failure.
+func (r *Registry) Open(src Source) (s *Session, release func(), err error) {
+	config, err := src.loadConfig()
+	if err != nil {
+		return nil, nil, err
+	}
+	key := src.key(config)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	auth, err := r.authenticatorFor(key, src, config)
+	if err != nil {
+		return nil, nil, err
+	}
+	auth.updateEnvironment(src)
+	u := r.sessions[key]
+	if u == nil {
+		group := r.tasks.Subgroup()
+		s, err := newSession(config, auth, group)
+		if err != nil {
+			group.Cancel()
+			return nil, nil, &forwarder.Failure{
+				Class: forwarder.Permanent, Reason: fmt.Sprintf("the kubeconfig cannot be used: %v", err),
+				Hint: src.Command("config view"),
+			}
+		}
+		u = &sharedSession{Session: s}
+		r.sessions[key] = u
+	}
+	u.refs++
+	return u.Session, sync.OnceFunc(func() { r.release(key, u) }), nil
+}
+
+// key is a digest of all that distinguishes sessions.
+func (src Source) key(config *rest.Config) string {
+	return digest(src.Location.Context, src.Dir, config.Host, config.APIPath, config.TLSClientConfig, config.Username, config.Password,
+		config.BearerToken, config.BearerTokenFile, config.Impersonate, config.AuthProvider, execKey(config.ExecProvider))
+}
+
+// authenticatorFor returns the authenticator of a key. r.mu is held.
+func (r *Registry) authenticatorFor(key string, src Source, config *rest.Config) (*authenticator, error) {
+	if auth := r.authenticators[key]; auth != nil {
+		return auth, nil
+	}
+	p, err := newPlugin(config, src.Dir, src.Env, src.Log, src.ResourceRef)
+	if err != nil {
+		return nil, &forwarder.Failure{Class: forwarder.Permanent, Reason: err.Error()}
+	}
+	auth := &authenticator{tasks: r.tasks, plugin: p}
+	r.authenticators[key] = auth
+	return auth, nil
+}
+
+// SetCredential sets the credential in the output of a login helper that the user ran, for all who share the login.
+func (r *Registry) SetCredential(src Source, output []byte) error {
+	config, err := src.loadConfig()
+	if err != nil {
+		return err
+	}
+	if config.ExecProvider == nil {
+		return errors.New("the kubeconfig's user has no login helper")
+	}
+	cred, err := parseCredential(output, config.ExecProvider.APIVersion)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	auth, err := r.authenticatorFor(src.key(config), src, config)
+	if err != nil {
+		return err
+	}
+	auth.setCredential(cred)
+	return nil
+}
+
+// RunLoginHelper runs the login helper of a kubeconfig's user on a terminal and returns its output, which is secret. hasHelper is
+// false if the user has none.
+func RunLoginHelper(ctx context.Context, src Source, terminal forwarder.Terminal) (output []byte, hasHelper bool, err error) {
+	config, err := src.loadConfig()
+	if err != nil || config.ExecProvider == nil {
+		return nil, false, err
+	}
+	p, err := newPlugin(config, src.Dir, src.Env, io.Discard, src.ResourceRef)
+	if err != nil {
+		return nil, true, err
+	}
+	if p.info, err = encodeExecInfo(config, p.config.InteractiveMode != api.NeverExecInteractiveMode); err != nil {
+		return nil, true, err
+	}
+	path, err := process.LookPath(p.config.Command, p.env, p.dir)
+	if err != nil {
+		return nil, true, process.ClassifyStartError(err, "install "+p.config.Command)
+	}
+	cmd := exec.CommandContext(ctx, path, p.config.Args...)
+	cmd.Dir, cmd.Env = p.dir, append(slices.Clip(p.env), "KUBERNETES_EXEC_INFO="+p.info)
+	cmd.Stdin, cmd.Stderr = terminal.In, terminal.Err
+	if output, err = cmd.Output(); err != nil {
+		return nil, true, fmt.Errorf("the login helper %s failed: %w", p.config.Command, err)
+	}
+	if _, err := parseCredential(output, p.config.APIVersion); err != nil {
+		return nil, true, fmt.Errorf("the login helper %s: %w", p.config.Command, err)
+	}
+	return output, true, nil
+}
+
+func (r *Registry) release(key string, u *sharedSession) {
+	r.mu.Lock()
+	u.refs--
+	isLast := u.refs == 0
+	if isLast && r.sessions[key] == u {
+		delete(r.sessions, key)
+	}
+	r.mu.Unlock()
+	if isLast {
+		u.close()
+	}
+}
+
+// updateEnvironment sets the environment for the next run of the plugin, and clears a failure that is older than the user's request.
+func (a *authenticator) updateEnvironment(src Source) {
+	a.clearFailureBefore(src.RequestedAt)
+	if a.plugin == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.pluginDoneCh == nil {
+		a.plugin.env = append([]string(nil), src.Env...)
+		for _, e := range a.plugin.config.Env {
+			a.plugin.env = append(a.plugin.env, e.Name+"="+e.Value)
+		}
+		a.plugin.log = src.Log
+	}
+}
+
+func execKey(exec *api.ExecConfig) any {
+	if exec == nil {
+		return nil
+	}
+	return []any{exec.Command, exec.Args, exec.Env, exec.APIVersion, exec.ProvideClusterInfo, exec.InteractiveMode}
+}
+
+// loadConfig reads the kubeconfig files as kubectl does.
+func (src Source) loadConfig() (*rest.Config, error) {
+	files := KubeconfigFiles(src.Kubeconfig, src.Env, src.Dir)
+	rules := &clientcmd.ClientConfigLoadingRules{Precedence: files}
+	if src.Kubeconfig != "" {
+		rules = &clientcmd.ClientConfigLoadingRules{ExplicitPath: src.Kubeconfig}
+	}
+	raw, err := rules.Load()
+	if err != nil {
+		return nil, &forwarder.Failure{
+			Class: forwarder.Permanent, Reason: fmt.Sprintf("the kubeconfig cannot be read: %v", err),
+			Hint: "check the files in KUBECONFIG, or the service's connection.kubeconfig",
+		}
+	}
+	if len(raw.Clusters) == 0 && len(raw.Contexts) == 0 {
+		if config := src.inClusterConfig(); config != nil {
+			return config, nil
+		}
+		return nil, &forwarder.Failure{
+			Class:  forwarder.ByAttention,
+			Reason: fmt.Sprintf("no cluster is configured (looked in %v)", files),
+			Hint:   "set KUBECONFIG, or the service's connection.kubeconfig",
+		}
+	}
+	name := src.Location.Context
+	if name == "" {
+		name = raw.CurrentContext
+	}
+	if _, ok := raw.Contexts[name]; !ok {
+		what := fmt.Sprintf("context %q does not exist", name)
+		if name == "" {
+			what = "the kubeconfig has no current context, and the service names none"
+		}
+		return nil, &forwarder.Failure{
+			Class: forwarder.Permanent, Reason: fmt.Sprintf("%s (looked in %v)", what, files),
+			Hint: ResourceRef{Kubeconfig: src.Kubeconfig}.Command("config get-contexts"),
+		}
+	}
+	config, err := clientcmd.NewNonInteractiveClientConfig(*raw, name, &clientcmd.ConfigOverrides{}, rules).ClientConfig()
+	if err != nil {
+		return nil, &forwarder.Failure{
+			Class: forwarder.Permanent, Reason: fmt.Sprintf("the kubeconfig cannot be used: %v", err),
+			Hint: src.Command("config view"),
+		}
+	}
+	config.UserAgent = "localport"
+	return config, nil
+}
+
+// inClusterConfig returns the config of a process that runs in a pod; nil elsewhere.
+func (src Source) inClusterConfig() *rest.Config {
+	if process.Getenv(src.Env, "KUBERNETES_SERVICE_HOST") == "" || os.Getenv("KUBERNETES_SERVICE_HOST") == "" {
+		return nil
+	}
+	config, err := rest.InClusterConfig()
+	if err != nil {
+		return nil
+	}
+	config.UserAgent = "localport"
+	return config
+}

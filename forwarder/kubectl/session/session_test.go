@@ -1,0 +1,126 @@
+package session
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/localport-sh/localport/forwarder"
+)
+
+func TestSource_MergesAListOfKubeconfigs(t *testing.T) {
+	s := startServer(t, "x")
+	whole := s.source(t, "{token: x}", "")
+	dir := t.TempDir()
+	text, err := os.ReadFile(strings.TrimPrefix(whole.Env[len(whole.Env)-1], "KUBECONFIG="))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, after, _ := strings.Cut(string(text), "users: ")
+	for name, part := range map[string]string{"clusters": before + "contexts: []}", "rest": "{apiVersion: v1, kind: Config, users: " + after} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(part), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	src := whole
+	src.Dir = dir // relative entries are the project's
+	src.Env = append(os.Environ(), "KUBECONFIG=clusters:"+filepath.Join(dir, "missing")+":rest")
+	if f := getObject(t, src); f != nil {
+		t.Errorf("%+v", f)
+	}
+	src.Location.Context = "other"
+	if f := getObject(t, src); f == nil || f.Class != forwarder.Permanent || !strings.Contains(f.Reason, `context "other" does not exist`) {
+		t.Errorf("%+v", f)
+	}
+	src.Location.Context = "test"
+	src.Kubeconfig = filepath.Join(dir, "clusters") // alone it has no context
+	if f := getObject(t, src); f == nil || f.Class != forwarder.Permanent || !strings.Contains(f.Hint, "--kubeconfig "+src.Kubeconfig) {
+		t.Errorf("%+v", f)
+	}
+	src.Kubeconfig = filepath.Join(dir, "broken")
+	if err := os.WriteFile(src.Kubeconfig, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if f := getObject(t, src); f == nil || f.Class != forwarder.Permanent || !strings.Contains(f.Reason, "the kubeconfig cannot be read") {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestSession_UsesTheKubeconfigsProxy(t *testing.T) {
+	s := startServer(t, "x")
+	var through atomic.Int32
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		through.Add(1)
+		serverConn, err := net.Dial("tcp", r.Host)
+		if err != nil || r.Method != http.MethodConnect {
+			http.Error(w, "no", http.StatusBadGateway)
+			return
+		}
+		w.WriteHeader(http.StatusOK)
+		clientConn, buffered, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		var copying sync.WaitGroup
+		copying.Go(func() {
+			_, _ = io.Copy(serverConn, buffered) // some may have been read with the request
+			_ = serverConn.Close()
+		})
+		_, _ = io.Copy(clientConn, serverConn)
+		_ = clientConn.Close()
+		copying.Wait()
+	}))
+	defer proxy.Close()
+	src := s.source(t, "{token: x}", "")
+	path := strings.TrimPrefix(src.Env[len(src.Env)-1], "KUBECONFIG=")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(strings.Replace(string(text), "cluster: {", fmt.Sprintf("cluster: {proxy-url: %q, ", proxy.URL), 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if f := getObject(t, src); f != nil || through.Load() == 0 {
+		t.Errorf("%+v, %d through the proxy", f, through.Load())
+	}
+	opened, release, err := testRegistry.Open(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	before := through.Load()
+	_, err = opened.Upgrade(t.Context(), "/x") // which the server does not do; it was asked through the proxy
+	if err == nil || through.Load() == before {
+		t.Errorf("upgrade: %v, %d through the proxy", err, through.Load()-before)
+	}
+}
+
+func TestSession_ChecksNodesOnDemandAndAtMostOncePerInterval(t *testing.T) {
+	s := startServer(t, "x")
+	src := s.source(t, "{token: x}", "")
+	opened, release, err := testRegistry.Open(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	opened.Report(src.ResourceRef)
+	if n := s.requests.Load(); n != 0 {
+		t.Errorf("the server was asked %d times for a report", n)
+	}
+	for range 5 {
+		opened.CheckNodes([]string{"one", "two"})
+	}
+	opened.tasks.Wait()
+	if n := s.requests.Load(); n != 2 {
+		t.Errorf("the server was asked %d times about two nodes", n)
+	}
+}

@@ -1,0 +1,66 @@
+package holder
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// listeningSocket is an entry of the kernel's tables of TCP sockets.
+type listeningSocket struct {
+	inode string
+	uid   int
+}
+
+// listeningSockets returns the sockets that accept connections to addr: first those bound to it, then those bound to all
+// addresses.
+func listeningSockets(addr netip.AddrPort) []listeningSocket {
+	var exact, wildcard []listeningSocket
+	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		data, _ := os.ReadFile(table) // tcp6 does not exist on a machine without IPv6
+		for line := range strings.Lines(string(data)) {
+			at, s, ok := parseTableLine(line)
+			switch {
+			case !ok || at.Port() != addr.Port():
+			case at.Addr().Unmap() == addr.Addr().Unmap():
+				exact = append(exact, s)
+			case at.Addr().IsUnspecified() && (at.Addr().Is6() || addr.Addr().Is4()):
+				wildcard = append(wildcard, s)
+			}
+		}
+	}
+	return append(exact, wildcard...)
+}
+
+// parseTableLine parses one line of a table (proc_pid_net(5)); false unless the socket listens.
+func parseTableLine(line string) (netip.AddrPort, listeningSocket, bool) {
+	const listen = "0A"
+	fields := strings.Fields(line)
+	if len(fields) < 10 || fields[3] != listen {
+		return netip.AddrPort{}, listeningSocket{}, false
+	}
+	at, ok := parseHexAddr(fields[1])
+	uid, err := strconv.Atoi(fields[7])
+	return at, listeningSocket{inode: fields[9], uid: uid}, ok && err == nil
+}
+
+// parseHexAddr parses an address of the tables: hexadecimal words of four bytes in the machine's byte order.
+func parseHexAddr(text string) (netip.AddrPort, bool) {
+	host, port, _ := strings.Cut(text, ":")
+	number, err := strconv.ParseUint(port, 16, 16)
+	if err != nil {
+		return netip.AddrPort{}, false
+	}
+	words, err := hex.DecodeString(host)
+	if err != nil || len(words)%4 != 0 {
+		return netip.AddrPort{}, false
+	}
+	for i := 0; i < len(words); i += 4 {
+		binary.NativeEndian.PutUint32(words[i:], binary.BigEndian.Uint32(words[i:]))
+	}
+	addr, ok := netip.AddrFromSlice(words)
+	return netip.AddrPortFrom(addr, uint16(number)), ok
+}

@@ -1,0 +1,125 @@
+package ssh
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/testdata/sshd"
+)
+
+// startOneChannelServer starts an ssh server that allows one channel in each connection, which sshd cannot be configured to do. By
+// default it needs no authentication.
+func startOneChannelServer(t *testing.T, configure ...func(*ssh.ServerConfig)) project.Connection {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ssh.NewSignerFromKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := &ssh.ServerConfig{NoClientAuth: true}
+	config.AddHostKey(signer)
+	for _, change := range configure {
+		change(config)
+	}
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() { serveOneChannel(conn, config) })
+		}
+	})
+	t.Cleanup(func() { _ = l.Close(); serving.Wait() })
+	return project.Connection{Settings: project.Settings{
+		"host": "127.0.0.1", "port": l.Addr().(*net.TCPAddr).Port, "user": "anybody", "remote_host": "127.0.0.1", "config_file": "/dev/null",
+		"options": map[string]string{"StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null", "IdentityAgent": "none"},
+	}}
+}
+
+func serveOneChannel(conn net.Conn, config *ssh.ServerConfig) {
+	defer conn.Close()
+	_, channels, requests, err := ssh.NewServerConn(conn, config)
+	if err != nil {
+		return
+	}
+	go ssh.DiscardRequests(requests)
+	first := true
+	for offered := range channels {
+		if offered.ChannelType() != "direct-tcpip" {
+			_ = offered.Reject(ssh.UnknownChannelType, "")
+			continue
+		}
+		if !first {
+			_ = offered.Reject(ssh.ResourceShortage, "one is enough")
+			continue
+		}
+		first = false
+		channel, requests, err := offered.Accept()
+		if err != nil {
+			return
+		}
+		go ssh.DiscardRequests(requests)
+		_, _ = channel.Write([]byte("welcome "))
+	}
+}
+
+func TestDestination_StopsSharingWhenServerRefusesChannels(t *testing.T) {
+	connection := startOneChannelServer(t)
+	r := newRun(t)
+	one := project.Service{Name: "one", RemotePort: "1", Connection: connection}
+	two := project.Service{Name: "two", RemotePort: "2", Connection: connection}
+	first, second := openTunnel(t, one, r), openTunnel(t, two, r)
+	if first.(*directTunnel).master != second.(*directTunnel).master {
+		t.Fatal("the services do not share a master")
+	}
+	conn := dialTunnel(t, first)
+	requireWelcome(t, conn)
+	if r := dialRefused(t, second); !strings.Contains(r.Reason, "resource shortage: one is enough") {
+		t.Errorf("got %+v", r)
+	}
+	checkTransient(t, waitFailure(t, second), "too few channels on one connection")
+	_ = second.Close()
+	requireWelcome(t, dialTunnel(t, openTunnel(t, two, r)))
+	select {
+	case <-first.Done():
+		t.Errorf("the first tunnel has ended: %v", first.Err())
+	default:
+	}
+	if conn.Broken() {
+		t.Error("the first tunnel's connection was broken")
+	}
+}
+
+func TestMaster_IsRecycledAfterMaxRefusals(t *testing.T) {
+	server := sshd.Start(t)
+	addr := unusedAddr(t)
+	svc := newService(server, addr)
+	tunnel := openDirect(t, svc)
+	for range maxRefusals {
+		if _, err := tunnel.Dial(t.Context()); err == nil {
+			t.Fatal("not refused")
+		}
+	}
+	f := waitFailure(t, tunnel)
+	if f.Class != forwarder.Transient || !strings.Contains(f.Reason, "restarted after "+strconv.Itoa(maxRefusals)) {
+		t.Errorf("got %+v", f)
+	}
+}

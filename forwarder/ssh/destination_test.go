@@ -1,0 +1,196 @@
+package ssh
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/testdata/sshd"
+)
+
+func countLogins(server *sshd.Server) int { return strings.Count(server.Log(), "Accepted publickey") }
+
+func TestDestination_TenForwardsShareOneLogin(t *testing.T) {
+	server := sshd.Start(t)
+	r := newRun(t)
+	var all [10]forwarder.Tunnel
+	var opening sync.WaitGroup
+	for i := range all {
+		svc := newService(server, startBackend(t))
+		opening.Go(func() { all[i] = openTunnel(t, svc, r) })
+	}
+	opening.Wait()
+	for _, tunnel := range all {
+		requireWelcome(t, dialTunnel(t, tunnel))
+	}
+	if n := countLogins(server); n != 1 {
+		t.Errorf("%d logins", n)
+	}
+	master := all[0].(*directTunnel).master
+	for i, tunnel := range all {
+		select {
+		case <-master.doneCh:
+			t.Fatalf("the master ended with %d users left", len(all)-i)
+		default:
+		}
+		_ = tunnel.Close()
+	}
+	<-master.doneCh // the last user has released it
+}
+
+func TestDestination_ClosedTunnelKeepsOthersConnections(t *testing.T) {
+	server := sshd.Start(t)
+	r := newRun(t)
+	addr := startBackend(t)
+	kept := dialTunnel(t, openTunnel(t, newService(server, addr), r))
+	requireWelcome(t, kept)
+	for range 3 {
+		tunnel := openTunnel(t, newService(server, addr), r)
+		conn := dialTunnel(t, tunnel)
+		requireWelcome(t, conn)
+		_ = tunnel.Close()
+		if _, err := conn.Next(); err == nil || !conn.Broken() {
+			t.Errorf("the connection of a closed tunnel: %v, broken %v", err, conn.Broken())
+		}
+	}
+	if _, err := kept.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := kept.Next(); err != nil || string(b) != "x" {
+		t.Errorf("got %q, %v", b, err)
+	}
+	if n := countLogins(server); n != 1 {
+		t.Errorf("%d logins", n)
+	}
+}
+
+func TestDestination_MultiplexFalseUsesSeparateMasters(t *testing.T) {
+	server := sshd.Start(t)
+	r := newRun(t)
+	for _, name := range []string{"a", "b"} {
+		svc := newService(server, startBackend(t))
+		svc.Name, svc.Connection.Settings["multiplex"] = name, false
+		requireWelcome(t, dialTunnel(t, openTunnel(t, svc, r)))
+	}
+	if n := countLogins(server); n != 2 {
+		t.Errorf("%d logins", n)
+	}
+}
+
+func TestDestination_SharesFailureOfOneAttempt(t *testing.T) {
+	server := sshd.Start(t)
+	server.Kill()
+	svc := newService(server, "127.0.0.1:1")
+	r := newRun(t)
+	d := driverOf(t).destinationFor(newTunnelSpec(svc), r)
+	first := openFailure(t, svc, r)
+	firstAttemptAt := d.lastAttemptAt
+	for range 5 {
+		if f := openFailure(t, svc, r); *f != *first {
+			t.Errorf("got %+v, want %+v", f, first)
+		}
+	}
+	if d.lastAttemptAt != firstAttemptAt {
+		t.Error("a new attempt was made at once")
+	}
+	r.Urgent = true // a client waits
+	checkTransient(t, openFailure(t, svc, r), "Connection refused")
+	if interval := d.lastAttemptAt.Sub(firstAttemptAt); interval < minUrgentInterval {
+		t.Errorf("the next attempt was made after %v", interval)
+	}
+}
+
+func TestDestination_AttentionFailureIsRetriedOnlyAfterUserAction(t *testing.T) {
+	server := sshd.Start(t)
+	svc := newService(server, startBackend(t))
+	dir := t.TempDir()
+	svc.Connection.Settings["key_file"] = sshd.NewKey(t, filepath.Join(dir, "new"), "")
+	svc.Connection.Settings["config_file"] = filepath.Join(dir, "config")
+	stripped := strings.ReplaceAll(readFile(t, server.ConfigFile), "IdentityFile "+server.KeyFile+"\n", "")
+	if err := os.WriteFile(svc.Connection.Settings.Text("config_file"), []byte(stripped), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := newRun(t)
+	if f := openFailure(t, svc, r); f.Class != forwarder.ByAttention {
+		t.Fatalf("got %+v", f)
+	}
+	server.Authorize(svc.Connection.Settings.Text("key_file"))
+	r.Urgent = true
+	if f := openFailure(t, svc, r); f.Class != forwarder.ByAttention {
+		t.Fatalf("got %+v", f)
+	}
+	r.Asked = time.Now()
+	requireWelcome(t, dialTunnel(t, openTunnel(t, svc, r)))
+}
+
+func TestDestination_ClientRetriesPermanentFailure(t *testing.T) {
+	server := sshd.Start(t)
+	svc := newService(server, startBackend(t))
+	good := svc.Connection.Settings.Text("config_file")
+	svc.Connection.Settings["config_file"] = filepath.Join(t.TempDir(), "config")
+	r := newRun(t)
+	if f := openFailure(t, svc, r); f.Class != forwarder.Permanent {
+		t.Fatalf("got %+v", f)
+	}
+	if err := os.WriteFile(svc.Connection.Settings.Text("config_file"), []byte(readFile(t, good)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if f := openFailure(t, svc, r); f.Class != forwarder.Permanent {
+		t.Errorf("without a client: %+v", f)
+	}
+	r.Urgent = true
+	requireWelcome(t, dialTunnel(t, openTunnel(t, svc, r)))
+}
+
+func TestDestination_ReplacesUnresponsiveMaster(t *testing.T) {
+	server := sshd.Start(t)
+	svc := newService(server, startBackend(t))
+	svc.Connection.Settings["options"] = map[string]string{"ServerAliveInterval": "60"}
+	r := newRun(t)
+	old := openTunnel(t, svc, r).(*directTunnel)
+	old.master.loggedInAt = time.Now().Add(-time.Minute)
+	if err := syscall.Kill(old.master.child.Pid(), syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	// Wait until its last message no longer proves that it is alive.
+	ctx, cancel := context.WithTimeout(t.Context(), livenessMaxAge)
+	defer cancel()
+	<-ctx.Done()
+	requireWelcome(t, dialTunnel(t, openTunnel(t, svc, r)))
+	if f := waitFailure(t, old); f.Class != forwarder.Transient {
+		t.Errorf("the old master: %+v", f)
+	}
+}
+
+func TestDestination_CancelledOpenLeavesNoMaster(t *testing.T) {
+	server := sshd.Start(t)
+	server.Freeze()
+	svc := newService(server, "127.0.0.1:1")
+	r := newRun(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	var cancelledCount atomic.Int32
+	for range 3 {
+		all.Go(func() {
+			if _, err := driverOf(t).Open(ctx, svc, r); errors.Is(err, context.Canceled) {
+				cancelledCount.Add(1)
+			}
+		})
+	}
+	cancel()
+	all.Wait()
+	if cancelledCount.Load() != 3 {
+		t.Errorf("%d opens were cancelled", cancelledCount.Load())
+	}
+	if d := driverOf(t).destinationFor(newTunnelSpec(svc), r); d.master != nil {
+		t.Error("the destination still has a master")
+	}
+}

@@ -1,0 +1,132 @@
+package ssh
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/process"
+)
+
+// ssh's messages about a host key that differs from the known one.
+var (
+	changedHostPattern  = lazyRegexp(`Host key for (\S+) has changed`)
+	offendingKeyPattern = lazyRegexp(`^Offending .*key in (.+):\d+$`)
+)
+
+// lazyRegexp compiles an expression at its first use: every start of the program, also at a prompt, pays for package
+// initialisation.
+func lazyRegexp(expression string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
+}
+
+// Texts of ssh.
+const (
+	permissionDenied  = "Permission denied ("
+	hostKeyUnverified = "Host key verification failed."
+	hostKeyChanged    = "REMOTE HOST IDENTIFICATION HAS CHANGED"
+	socketBindError   = "unix_listener: "            // begins the error of a control socket that cannot be bound
+	proxyPeerName     = "UNKNOWN port 65535"         // the peer of a connection through a ProxyCommand or jump host
+	bannerExchange    = "_exchange_identification: " // part of the error of a connection that ends before the server's banner
+)
+
+const loginCommand = `"localport login"`
+
+// classifyFailure finds the reason in ssh's output, because its exit status is always 255. It returns nil if there was no
+// output. p.mu is held.
+func (p *outputParser) classifyFailure() *forwarder.Failure {
+	f := p.lines.Classify(failureRules())
+	switch {
+	case f == nil:
+	case strings.Contains(f.Reason, "HAS CHANGED"):
+		f.Reason, f.Hint = p.describeChangedKey(f.Reason)
+	case strings.Contains(f.Reason, permissionDenied):
+		p.addKeyErrors(f)
+	case strings.Contains(f.Reason, proxyPeerName):
+		p.addProxyOutput(f)
+	}
+	return f
+}
+
+// failureRules are ordered by how much a line explains: the first rule that matches wins. The ssh to a jump host prints its error
+// before the ssh that waited for it.
+func failureRules() []process.Rule {
+	return []process.Rule{
+		{Text: "Bad configuration option", Class: forwarder.Permanent},
+		{Text: "command-line line 0", Class: forwarder.Permanent},
+		{Text: "command-line: line 0", Class: forwarder.Permanent},
+		{Text: "Can't open user config file", Class: forwarder.Permanent},
+		{Text: "Bad owner or permissions on ", Class: forwarder.Permanent},
+		{Text: "contains invalid characters", Class: forwarder.Permanent},
+		{Text: "Invalid -J argument", Class: forwarder.Permanent},
+		{Text: hostKeyChanged, Class: forwarder.Permanent},
+		{Text: "Unable to negotiate with", Class: forwarder.Permanent},
+
+		{Text: hostKeyUnverified, Class: forwarder.ByAttention, Hint: "to check and accept the host's key, run " + loginCommand},
+		{Text: "Too many authentication failures", Class: forwarder.ByAttention, Hint: "set key_file to the key that the server accepts"},
+		{Text: permissionDenied, Class: forwarder.ByAttention, Hint: "to log in with a password, a passphrase or a code, run " + loginCommand},
+
+		{Text: socketBindError}, // its directory may have been removed or be full: the next attempt creates another
+
+		{Text: "Could not resolve hostname"},
+		{Text: "ssh: connect to host"},
+		{Text: "open failed: "}, // a jump host cannot reach the next
+		{Text: "timed out"},
+		{Text: "Timeout, server"},
+		{Text: "Received disconnect"},
+		{Text: "closed by"},
+		{Text: "Connection reset"},
+		{Text: "Broken pipe"},
+		{Text: ""}, // any other line
+	}
+}
+
+// describeChangedKey returns the reason and the hint for a host key that differs from the known one.
+func (p *outputParser) describeChangedKey(line string) (reason, hint string) {
+	hint = "ask the host's administrator whether its key was changed"
+	warning, ok := p.lines.LastContaining("has changed and you have requested")
+	host := changedHostPattern().FindStringSubmatch(warning)
+	if !ok || host == nil {
+		return line, hint
+	}
+	hint += fmt.Sprintf("; only if it was, run: ssh-keygen -R '%s'", host[1])
+	offending, _ := p.lines.LastContaining("Offending ")
+	if file := offendingKeyPattern().FindStringSubmatch(offending); file != nil {
+		hint += " -f " + file[1]
+	}
+	return "REMOTE HOST IDENTIFICATION HAS CHANGED: " + warning, hint
+}
+
+// addProxyOutput puts the last line of a failed ProxyCommand before that of the ssh that waited for it.
+func (p *outputParser) addProxyOutput(f *forwarder.Failure) {
+	if line, ok := p.lines.LastWithout(proxyPeerName, bannerExchange); ok {
+		f.Reason = line + "; " + f.Reason
+		return
+	}
+	f.Reason = "the ProxyCommand or jump host ended without an error message; " + f.Reason
+}
+
+// addKeyErrors adds ssh's preceding errors about keys to a denial.
+func (p *outputParser) addKeyErrors(f *forwarder.Failure) {
+	deniedLine := f.Reason
+	for _, text := range []string{"agent refused operation", "Load key ", "not accessible: "} {
+		if line, ok := p.lines.LastContaining(text); ok {
+			f.Reason = line + "; " + f.Reason
+		}
+	}
+	if _, ok := p.lines.LastContaining("UNPROTECTED PRIVATE KEY FILE"); ok {
+		f.Hint = "make the key readable only by you: chmod 600 " + p.keyFile
+		return
+	}
+	if p.unusableKey != "" && f.Reason == deniedLine {
+		f.Reason += fmt.Sprintf(" (the server accepts %s, but ssh cannot use it: it may have a passphrase)", p.unusableKey)
+		f.Hint = fmt.Sprintf(`run "ssh-add %s", then "localport restart"; or, for one login, %s`, p.unusableKey, loginCommand)
+	}
+}
+
+// isUnknownOption reports whether ssh rejected an option as unknown.
+func isUnknownOption(f *forwarder.Failure, option string) bool {
+	return strings.Contains(strings.ToLower(f.Reason), "bad configuration option: "+strings.ToLower(option))
+}

@@ -1,0 +1,130 @@
+package ssh
+
+import (
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/localport-sh/localport/testdata/sshd"
+)
+
+func TestDirectTunnel_CarriesBytesAndHalfCloses(t *testing.T) {
+	tunnel := openDirect(t, newService(sshd.Start(t), startBackend(t)))
+	for range 3 {
+		conn := dialTunnel(t, tunnel)
+		if _, err := conn.Write([]byte("back")); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(conn); err != nil || string(got) != "welcome back" {
+			t.Errorf("got %q, %v", got, err)
+		}
+	}
+	if log := tunnel.master.runConfig.Log.(*logBuffer).String(); strings.Contains(log, "debug1") {
+		t.Errorf("the log has debug lines:\n%s", log)
+	}
+	if err := tunnel.Close(); err != nil || tunnel.Err() != nil {
+		t.Errorf("close: %v, %v", err, tunnel.Err())
+	}
+	if _, err := tunnel.Dial(t.Context()); err == nil {
+		t.Error("dialled after close")
+	}
+}
+
+func TestDirectTunnel_RemoteHostDefaultsToLocalhost(t *testing.T) {
+	svc := newService(sshd.Start(t), startBackend(t))
+	svc.Connection.Settings["remote_host"] = ""
+	requireWelcome(t, dialTunnel(t, openDirect(t, svc)))
+}
+
+func TestDirectTunnel_ConnectsToIPv6(t *testing.T) {
+	l, err := net.Listen("tcp6", "[::1]:0")
+	if err != nil {
+		t.Skipf("IPv6 is missing: %v", err)
+	}
+	defer l.Close()
+	tunnel := openDirect(t, newService(sshd.Start(t), l.Addr().String()))
+	conn := dialTunnel(t, tunnel)
+	remoteConn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer remoteConn.Close()
+	if _, err := remoteConn.Write([]byte("welcome ")); err != nil {
+		t.Fatal(err)
+	}
+	requireWelcome(t, conn)
+}
+
+func TestDirectTunnel_RefusalAffectsOneConnection(t *testing.T) {
+	// A server that stops listening after one connection, so that later ones are refused while the first goes on.
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	tunnel := openDirect(t, newService(sshd.Start(t), l.Addr().String()))
+	first := dialTunnel(t, tunnel)
+	remoteConn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer remoteConn.Close()
+	_ = l.Close()
+	for range 5 {
+		if r := dialRefused(t, tunnel); !r.Connect || r.Reason != "open failed: connect failed: Connection refused" {
+			t.Errorf("refusal %+v", r)
+		}
+	}
+	if _, err := remoteConn.Write([]byte("welcome ")); err != nil {
+		t.Fatal(err)
+	}
+	requireWelcome(t, first)
+	select {
+	case <-tunnel.Done():
+		t.Error("the refusals ended the tunnel")
+	default:
+	}
+}
+
+func TestDirectTunnel_EveryRefusalIsAFailedConnect(t *testing.T) {
+	server := sshd.Start(t)
+	for _, tt := range []struct{ addr, want string }{
+		{unusedAddr(t), "Connection refused"},
+		{"no-such-host.invalid:80", "connect failed: "},
+	} {
+		tunnel := openDirect(t, newService(server, tt.addr))
+		if r := dialRefused(t, tunnel); !r.Connect || !strings.Contains(r.Reason, tt.want) {
+			t.Errorf("%s: %+v", tt.addr, r)
+		}
+	}
+	strict := server.Another("AllowTcpForwarding no")
+	tunnel := openDirect(t, newService(strict, startBackend(t)))
+	if r := dialRefused(t, tunnel); !r.Connect || !strings.Contains(r.Reason, "administratively prohibited") {
+		t.Errorf("forwarding not allowed: %+v", r)
+	}
+}
+
+func TestDirectTunnel_CarriesThreeHundredConnections(t *testing.T) {
+	tunnel := openDirect(t, newService(sshd.Start(t), startBackend(t)))
+	var all sync.WaitGroup
+	for range 300 {
+		all.Go(func() {
+			conn, err := tunnel.Dial(t.Context())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			got := make([]byte, 8)
+			if _, err := io.ReadFull(conn, got); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+}

@@ -1,0 +1,55 @@
+package lockstate
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
+
+// Fingerprint identifies the current state, prompt and election files without reading them. It can be
+// compared with ==.
+//
+// It is taken every second by every supervisor, and is therefore made of bare system calls: the pages of a program that something
+// runs through every second stay in memory. With package os it was 0.8 MB a supervisor.
+type Fingerprint struct {
+	state, prompt, election, down FileID
+}
+
+// Fingerprint is that of the files as they are now. It costs four stats.
+func (d *Dir) Fingerprint() Fingerprint {
+	return Fingerprint{
+		Identify(d.Path + "/state.json"), Identify(d.Path + "/prompt"), Identify(d.Path + "/election"), Identify(d.Path + "/down.unset"),
+	}
+}
+
+// IsComplete reports whether the state and the prompt's line are there. What was deleted is written again by the next Update that
+// changes something.
+func (f Fingerprint) IsComplete() bool { return f.state != (FileID{}) && f.prompt.isReadable() }
+
+// FileID tells a file from another one at the same path, and from the same one when it was written. The zero FileID says that
+// there is none.
+type FileID struct {
+	dev, inode uint64
+	size       int64
+	modified   unix.Timespec
+	mode       uint32
+}
+
+// unknownMode is the mode of a file that cannot be stat'ed.
+const unknownMode = ^uint32(0)
+
+// Identify returns the FileID of the file at a path.
+func Identify(path string) FileID {
+	var stat unix.Stat_t
+	switch err := unix.Stat(path, &stat); {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
+		return FileID{}
+	case err != nil:
+		return FileID{mode: unknownMode}
+	}
+	//nolint:unconvert // the types differ between systems
+	return FileID{uint64(stat.Dev), uint64(stat.Ino), int64(stat.Size), stat.Mtim, uint32(stat.Mode)}
+}
+
+// isReadable reports whether it is a regular file, or may be one.
+func (f FileID) isReadable() bool { return f.mode == unknownMode || f.mode&unix.S_IFMT == unix.S_IFREG }

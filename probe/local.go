@@ -1,7 +1,0 @@
-package probe
-
-import "net/netip"
-
-// Local is implemented by a Path whose service listens on this machine: a server that tells its clients where to connect
-// is right if it tells them this address.
-type Local interface{ Local() netip.AddrPort }

@@ -1,7 +1,0 @@
-package probe
-
-// Place is implemented by a Path whose project has a directory and an environment for what a check starts.
-type Place interface {
-	Dir() string       // the project's root
-	Environ() []string // the whole environment of its children
-}

@@ -1,0 +1,191 @@
+package project
+
+import (
+	"bytes"
+	"iter"
+	"slices"
+	"strings"
+)
+
+// A quoted line must not show the contents of its strings: people paste errors into public issues.
+
+// mask replaces what is not shown.
+const mask = "***"
+
+// maxQuoteLength is the longest line quoted, in characters.
+const maxQuoteLength = 160
+
+// span is a stretch of a document that may hold a secret.
+type span struct {
+	start, end int
+	isComment  bool
+}
+
+// findSpans finds the strings and comments of a document, also of an invalid one: a string without a closing quote ends with its
+// line, a multi-line string with the document.
+func findSpans(data []byte) []span {
+	var found []span
+	for i := 0; i < len(data); {
+		s := span{start: i, end: i + 1}
+		switch data[i] {
+		case '#':
+			s.isComment = true
+			s.end = i + lineLength(data[i:])
+		case '"', '\'':
+			s.end = i + stringLength(data[i:])
+		default:
+			i++
+			continue
+		}
+		found = append(found, s)
+		i = s.end
+	}
+	return found
+}
+
+func lineLength(data []byte) int {
+	if n := bytes.IndexByte(data, '\n'); n >= 0 {
+		return n
+	}
+	return len(data)
+}
+
+// stringLength is the length of the string that data begins with, quotes included.
+func stringLength(data []byte) int {
+	quote := data[:1]
+	triple := bytes.Repeat(quote, 3)
+	if !bytes.HasPrefix(data, triple) {
+		line := data[:lineLength(data)]
+		if n := indexClosingQuotes(line[1:], quote); n >= 0 {
+			return n + 2
+		}
+		return len(line)
+	}
+	n := indexClosingQuotes(data[3:], triple)
+	if n < 0 {
+		return len(data)
+	}
+	end := n + 6
+	for range 2 { // up to two quotes may stand right before the closing three
+		if end < len(data) && data[end] == quote[0] {
+			end++
+		}
+	}
+	return end
+}
+
+// indexClosingQuotes returns the index of the closing quotes, or -1. Only double-quoted strings have escapes.
+func indexClosingQuotes(data, quotes []byte) int {
+	for i := 0; i < len(data); i++ {
+		if data[i] == '\\' && quotes[0] == '"' {
+			i++
+			continue
+		}
+		if bytes.HasPrefix(data[i:], quotes) {
+			return i
+		}
+	}
+	return -1
+}
+
+// lineBounds returns the offsets of the beginning and the end of a line.
+func (d *document) lineBounds(number int) (start, end int) {
+	start = d.lineOffsets[min(number, len(d.lineOffsets))-1]
+	return start, start + lineLength(d.data[start:])
+}
+
+// quoteLine returns a line of the document without comments and with its values masked, except for the string at offset shown.
+func (d *document) quoteLine(number, shown int, secrets []string) string {
+	return d.quoteLineWith(number, func(s span) string {
+		if s.start == shown {
+			return Mask(string(d.data[s.start:s.end]), secrets)
+		}
+		return maskSpan(d.data[s.start:s.end])
+	}, func(text string) string { return text })
+}
+
+// quoteInvalidLine returns a line of a file that is not TOML. What is a key and what a value can only be guessed, so that little is
+// shown: what looks like a header or a key, numbers, true and false.
+func (d *document) quoteInvalidLine(number int) string {
+	start, end := d.lineBounds(number)
+	line := d.data[start:end]
+	if headerPattern().Match(line) {
+		return d.quoteLine(number, -1, nil)
+	}
+	secret := isSecretName(string(line))
+	return d.quoteLineWith(number,
+		func(s span) string { return maskSpan(d.data[s.start:s.end]) },
+		func(text string) string { return maskBareWords(text, secret) })
+}
+
+// quoteLineWith builds a line from its spans and the text between them.
+func (d *document) quoteLineWith(number int, inSpan func(span) string, between func(string) string) string {
+	start, end := d.lineBounds(number)
+	var b strings.Builder
+	at := start
+	for s := range d.spansOnLine(start, end) {
+		if b.Len() > 4*maxQuoteLength {
+			break // more than is quoted, in any script
+		}
+		if s.start > at {
+			b.WriteString(between(string(d.data[at:s.start])))
+		}
+		switch {
+		case s.isComment:
+		case s.start < start || s.end > end: // a piece of a string of several lines
+			b.WriteString(mask)
+		default:
+			b.WriteString(inSpan(s))
+		}
+		at = max(at, s.end)
+	}
+	if at < end && b.Len() <= 4*maxQuoteLength {
+		b.WriteString(between(string(d.data[at:min(end, at+4*maxQuoteLength)])))
+	}
+	return truncate(escapeUnprintable(strings.TrimSpace(b.String())), maxQuoteLength)
+}
+
+// spansOnLine yields the spans on a line in order, except for those that are keys.
+func (d *document) spansOnLine(start, end int) iter.Seq[span] {
+	first, _ := slices.BinarySearchFunc(d.spans, start, func(s span, offset int) int { return s.end - offset - 1 })
+	return func(yield func(span) bool) {
+		for _, s := range d.spans[first:] {
+			if s.start >= end || !d.keyOffsets[s.start] && !yield(s) {
+				return
+			}
+		}
+	}
+}
+
+// maskSpan keeps the quotes, so that the reader sees that it is a string.
+func maskSpan(text []byte) string {
+	if text[0] == '"' || text[0] == '\'' {
+		return string(text[0]) + mask + string(text[0])
+	}
+	return mask
+}
+
+var (
+	headerPattern    = lazyRegexp(`^\s*\[\[?\s*(services|defaults|env)(\.[\w-]+)*\s*\]?\]?\s*(#.*)?$`)
+	bareWordPattern  = lazyRegexp(`[^\s=,\[\]{}]+`)
+	literalPattern   = lazyRegexp(`^(true|false|[+-]?[0-9][0-9_.]*)$`)
+	beforeKeyPattern = lazyRegexp(`(^|[{,])\s*$`)
+	afterKeyPattern  = lazyRegexp(`^[ \t]+=([^=]|$)`) // base64 ends in = and has no blank before it
+)
+
+// maskBareWords masks unquoted words that may have been meant as a string.
+func maskBareWords(text string, secret bool) string {
+	var b strings.Builder
+	at := 0
+	for _, m := range bareWordPattern().FindAllStringIndex(text, -1) {
+		b.WriteString(text[at:m[0]])
+		found := text[m[0]:m[1]]
+		if isKey := beforeKeyPattern().MatchString(text[:m[0]]) && afterKeyPattern().MatchString(text[m[1]:]); isKey || !secret && literalPattern().MatchString(found) {
+			b.WriteString(found)
+		} else {
+			b.WriteString(mask)
+		}
+		at = m[1]
+	}
+	return b.String() + text[at:]
+}

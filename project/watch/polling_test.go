@@ -1,0 +1,129 @@
+package watch
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// noEventSettings make a Watcher receive no events, and poll often.
+func noEventSettings() settings {
+	s := fastSettings()
+	s.pollInterval = 5 * time.Millisecond
+	s.addDir = func(*fsnotify.Watcher, string) error { return nil }
+	return s
+}
+
+func TestWatcher_PollsWithoutEventsAndSaysWhy(t *testing.T) {
+	dir := resolvedTempDir(t)
+	path := filepath.Join(dir, "f")
+	onWindows := noEventSettings()
+	onWindows.unreliableFilesystem = func(string) string { return "9p" }
+	noWatches := noEventSettings()
+	noWatches.addDir = func(*fsnotify.Watcher, string) error { return os.NewSyscallError("inotify_add_watch", syscall.ENOSPC) }
+	noInstances := noEventSettings()
+	noInstances.newSource = func() (*eventSource, error) { return nil, syscall.EMFILE }
+	forbidden := noEventSettings()
+	forbidden.addDir = func(*fsnotify.Watcher, string) error { return syscall.EACCES }
+	for name, c := range map[string]struct {
+		settings
+		want string
+	}{
+		"another filesystem": {onWindows, dir + " is on 9p"},
+		"no watches":         {noWatches, "no space left on device"},
+		"no instances":       {noInstances, "too many open files"},
+		"no permission":      {forbidden, dir + ": permission denied"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			must(t, os.RemoveAll(path))
+			w := startWatcher(t, c.settings, path)
+			if reason, is := w.Polling(); !is || !strings.Contains(reason, c.want) {
+				t.Errorf("polling %v, because %q", is, reason)
+			}
+			write(t, path, name)
+			waitForText(t, w, path, name, "a change without an event")
+		})
+	}
+}
+
+func TestWatcher_DoesNotPollALocalFilesystem(t *testing.T) {
+	w := startWatcher(t, defaultSettings, filepath.Join(resolvedTempDir(t), "f"))
+	if reason, is := w.Polling(); is {
+		t.Errorf("polling, because %s", reason)
+	}
+}
+
+func TestWatcher_ReturnsToEventsWhenTheLimitIsRaised(t *testing.T) {
+	path := filepath.Join(resolvedTempDir(t), "f")
+	var raised atomic.Bool
+	s := fastSettings()
+	s.pollInterval = 5 * time.Millisecond
+	s.newSource = func() (*eventSource, error) {
+		if !raised.Load() {
+			return nil, syscall.EMFILE
+		}
+		return newSource()
+	}
+	w := startWatcher(t, s, path)
+	raised.Store(true)
+	write(t, path, "one")
+	waitForText(t, w, path, "one", "found by looking")
+	for polling := true; polling; _, polling = w.Polling() {
+		write(t, path, time.Now().String())
+		waitForChange(t, w, "each change, while it returns to events")
+	}
+	write(t, path, "two")
+	waitForText(t, w, path, "two", "reported by an event: the next rescan is an hour away")
+}
+
+func TestWatcher_RescanFindsAChangeWithoutAnEvent(t *testing.T) {
+	path, elsewhere := filepath.Join(resolvedTempDir(t), "f"), filepath.Join(resolvedTempDir(t), "g")
+	write(t, path, "old")
+	must(t, os.Link(path, elsewhere))
+	s := fastSettings()
+	s.rescanInterval = 5 * time.Millisecond
+	w := startWatcher(t, s, path)
+	write(t, elsewhere, "new")
+	waitForText(t, w, path, "new", "it was written by its other name")
+	if reason, is := w.Polling(); is {
+		t.Errorf("polling, because %s", reason)
+	}
+}
+
+func TestWatcher_RescansAfterLostEvents(t *testing.T) {
+	path := filepath.Join(resolvedTempDir(t), "f")
+	sources := make(chan *eventSource, 1)
+	s := fastSettings()
+	s.addDir = func(*fsnotify.Watcher, string) error { return nil }
+	s.newSource = func() (*eventSource, error) {
+		source, err := newSource()
+		sources <- source
+		return source, err
+	}
+	w := startWatcher(t, s, path)
+	write(t, path, "new")
+	(<-sources).Errors <- fsnotify.ErrEventOverflow
+	waitForText(t, w, path, "new", "the queue overflowed")
+}
+
+func TestWatcher_ReplacesAnEndedSource(t *testing.T) {
+	path := filepath.Join(resolvedTempDir(t), "f")
+	sources := make(chan *eventSource, 2)
+	s := fastSettings()
+	s.newSource = func() (*eventSource, error) {
+		source, err := newSource()
+		sources <- source
+		return source, err
+	}
+	w := startWatcher(t, s, path)
+	must(t, (<-sources).Close())
+	<-sources
+	write(t, path, "new")
+	waitForText(t, w, path, "new", "it was written when another source was got")
+}

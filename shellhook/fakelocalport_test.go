@@ -1,0 +1,149 @@
+package shellhook_test
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/localport-sh/localport/shellhook"
+)
+
+// exportCall is what the stand-in records of one `localport export`.
+type exportCall struct {
+	Args  []string
+	Env   []string
+	Dir   string // physical
+	Stdin string // what standard input is
+	Root  string // --root
+	Line  string // --line
+	Told  string // --told
+	Retry string // --retry
+	PID   int    // --pid
+}
+
+// runFakeLocalport implements `hook SHELL`, and `export SHELL` as far as the hooks depend on it. It stores its files
+// beside itself, and exports PROJECT and LOCALPORT_DIFF, both the project's root.
+func runFakeLocalport(args []string) int {
+	base := filepath.Dir(os.Args[0])
+	shell, err := shellhook.Lookup(args[1])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	if args[0] == "hook" {
+		fmt.Print(shell.Hook(os.Args[0]))
+		return 0
+	}
+	_, missing := os.Stat(filepath.Join(base, "hang")) // before the call is recorded: a test that sees the record may take the file away
+	c := recordCall(base, args)
+	if say, err := os.ReadFile(filepath.Join(base, "say")); err == nil {
+		_, _ = os.Stderr.Write(say)
+	}
+	if missing == nil {
+		<-time.After(time.Hour) // or until a signal
+	}
+	if code, err := os.ReadFile(filepath.Join(base, "fail")); err == nil {
+		if n, err := strconv.Atoi(string(code)); err == nil {
+			return n
+		}
+		return 1
+	}
+	fmt.Print(statements(shell, base, c))
+	return 0
+}
+
+func recordCall(base string, args []string) exportCall {
+	c := exportCall{Args: args, Env: os.Environ()}
+	flags := flag.NewFlagSet("export", flag.ExitOnError)
+	flags.StringVar(&c.Root, "root", "missing", "")
+	flags.StringVar(&c.Line, "line", "missing", "")
+	flags.StringVar(&c.Told, "told", "missing", "")
+	flags.StringVar(&c.Retry, "retry", "missing", "")
+	flags.Duration("limit", 0, "")
+	flags.IntVar(&c.PID, "pid", 0, "")
+	_ = flags.Parse(args[2:])
+	if cwd, err := os.Getwd(); err == nil {
+		c.Dir, _ = filepath.EvalSymlinks(cwd)
+	}
+	if null, err := os.Stat(os.DevNull); err == nil {
+		if stdin, err := os.Stdin.Stat(); err == nil && os.SameFile(stdin, null) {
+			c.Stdin = os.DevNull
+		}
+	}
+	line, _ := json.Marshal(c)
+	calls, err := os.OpenFile(filepath.Join(base, "calls"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err == nil {
+		_, _ = calls.Write(append(line, '\n'))
+		_ = calls.Close()
+	}
+	return c
+}
+
+// statements returns what the shell must evaluate after the call.
+func statements(shell shellhook.Shell, base string, c exportCall) (text string) {
+	root, dir, line := findProject(c.Dir), "", ""
+	if root != "" {
+		dir = stateDir(base, root)
+		line = recordStamps(root, dir)
+	}
+	told, _ := strconv.Atoi(c.Told)
+	text = shell.Set(shellhook.RootVariable, root) + shell.Set(shellhook.DirVariable, dir) + shell.Set(shellhook.LineVariable, line) +
+		shell.Set(shellhook.ToldVariable, strconv.Itoa(told+1))
+	if root == "" {
+		return text + shell.Unset("PROJECT") + shell.Unset("LOCALPORT_DIFF")
+	}
+	return text + shell.Export("PROJECT", root) + shell.Export("LOCALPORT_DIFF", root)
+}
+
+func findProject(dir string) string {
+	for dir != "" {
+		if _, err := os.Stat(filepath.Join(dir, ".localport.toml")); err == nil {
+			return dir
+		}
+		if dir == "/" {
+			return ""
+		}
+		dir = filepath.Dir(dir)
+	}
+	return ""
+}
+
+func stateDir(base, root string) string {
+	sum := sha256.Sum256([]byte(root))
+	return filepath.Join(base, "state's dir", hex.EncodeToString(sum[:8]))
+}
+
+// recordStamps writes the stamps of the project's files and returns the prompt's line.
+func recordStamps(root, dir string) string {
+	_ = os.MkdirAll(dir, 0o700)
+	for stamp, name := range stamps {
+		path := filepath.Join(dir, stamp)
+		info, err := os.Stat(filepath.Join(root, name))
+		if err != nil {
+			_ = os.Remove(path)
+			continue
+		}
+		_ = os.WriteFile(path, nil, 0o600)
+		_ = os.Chtimes(path, info.ModTime(), info.ModTime())
+	}
+	var line []byte
+	if info, err := os.Stat(filepath.Join(dir, shellhook.PromptFile)); err == nil && info.Mode().IsRegular() {
+		line, _ = os.ReadFile(filepath.Join(dir, shellhook.PromptFile))
+	}
+	for len(line) > 0 && line[len(line)-1] == '\n' {
+		line = line[:len(line)-1]
+	}
+	return string(line)
+}
+
+var stamps = map[string]string{
+	shellhook.ConfigStampFile: ".localport.toml",
+	shellhook.LocalStampFile:  ".localport.local.toml",
+	shellhook.EnvStampFile:    ".env",
+}

@@ -1,0 +1,157 @@
+package shellhook_test
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/localport-sh/localport/shellhook"
+	"github.com/localport-sh/localport/testdata/shellpty"
+)
+
+// advanceClock returns a line that advances the shell's clock by some seconds. fish's clock is the age of our program.
+func advanceClock(shell string, seconds int) string {
+	if shell == "fish" {
+		return fmt.Sprintf("set -g __localport_since (math $__localport_since - %d)", seconds)
+	}
+	return fmt.Sprintf("SECONDS=$((SECONDS + %d))", seconds)
+}
+
+const shortLimit = "--limit=200ms"
+
+func TestHook_RepeatsAFailedExportWithBackoff(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
+		root := w.project("p")
+		mend := w.setBehaviour("fail", "")
+		s := w.start(shell)
+		w.expectExports(s, cd(root), 1)
+		w.expectQuiet(s)
+		for _, wait := range []int{5, 10, 15, 20} {
+			w.expectExports(s, advanceClock(shell, wait-4), 0)
+			w.expectExports(s, advanceClock(shell, wait), 1)
+			w.expectQuiet(s)
+		}
+		for _, wait := range []int{25, 30, 35, 40, 45, 50, 55, 60, 60} {
+			w.expectExports(s, advanceClock(shell, wait), 1)
+		}
+		mend()
+		w.expectExports(s, advanceClock(shell, 60), 1)
+		if got := projectOfShell(s); got != root {
+			t.Errorf("PROJECT is %q, want %q", got, root)
+		}
+		calls := w.recordedExports()
+		if slices.Contains(calls[0].Args, shortLimit) {
+			t.Errorf("the first look was made with %q", calls[0].Args)
+		}
+		for _, call := range calls[1:] {
+			if !slices.Contains(call.Args, shortLimit) {
+				t.Errorf("a repeated look was made with %q", call.Args)
+			}
+		}
+		w.expectExports(s, advanceClock(shell, 1000), 0) // it succeeded: there is nothing to repeat
+	})
+}
+
+func TestHook_RepeatsAFailedExportOutsideAnyProject(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
+		root := w.project("p")
+		s := w.start(shell)
+		s.Run(cd(root))
+		defer w.setBehaviour("fail", "")()
+		w.expectExports(s, cd(w.dir), 1)
+		w.expectQuiet(s)
+		w.expectExports(s, advanceClock(shell, 5), 1)
+		w.expectQuiet(s)
+	})
+}
+
+func TestHook_DoesNotRepeatAnAnswer(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
+		root := w.project("p")
+		defer w.setBehaviour("fail", "4")() // as where the project is not allowed
+		s := w.start(shell)
+		w.expectExports(s, cd(root), 1)
+		w.expectExports(s, advanceClock(shell, 100), 0)
+	})
+}
+
+func TestHook_ExportsAgainWhenADirectoryIsBack(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
+		root := w.project("p")
+		mend := w.setBehaviour("fail", "4")
+		s := w.start(shell)
+		w.expectExports(s, cd(root), 1)
+		if err := os.Rename(root, root+".away"); err != nil {
+			t.Fatal(err)
+		}
+		w.expectExports(s, ":", 1)
+		w.expectQuiet(s)
+		mend()
+		if err := os.Rename(root+".away", root); err != nil {
+			t.Fatal(err)
+		}
+		w.expectExports(s, ":", 1)
+		if got := projectOfShell(s); got != root {
+			t.Errorf("PROJECT is %q, want %q", got, root)
+		}
+	})
+}
+
+func TestHook_StartsNoProcessBeforeARetryIsDue(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
+		tr := newTrace(t)
+		root := w.project("p")
+		defer w.setBehaviour("fail", "")()
+		s := w.startWith(shellpty.Config{Shell: shell, RC: w.rc(shell), Wrap: tr.wrap()})
+		s.Run(cd(root))
+		before := len(tr.processes())
+		s.Run("true")
+		s.Run("true")
+		if got := tr.processes()[before:]; len(got) != 0 {
+			t.Errorf("it started processes:\n%s", strings.Join(got, "\n"))
+		}
+	})
+}
+
+// A shell with an older hook evaluates the new one, which must set the variables that the older one lacks.
+func TestHook_TakesOverFromAnOlderOne(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
+		root := w.project("p")
+		s := w.start(shell)
+		s.Run(cd(root))
+		forget := map[string]string{"fish": "set -e -g __localport_wait __localport_retry __localport_since"}[shell]
+		if forget == "" {
+			forget = "unset __localport_wait __localport_retry __localport_since"
+		}
+		s.Run(forget + "; " + strings.TrimSpace(w.rc(shell)))
+		w.expectQuiet(s)
+		w.setLine(root, "1 0 0")
+		w.expectExports(s, "true", 1)
+		if out := s.Output(); out != "" {
+			t.Errorf("printed %q", out)
+		}
+	})
+}
+
+func TestHook_PassesRetryBack(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
+		const retry = `{"left":["/a 'b' \"c\""]}`
+		sh, err := shellhook.Lookup(shell)
+		if err != nil {
+			t.Fatal(err)
+		}
+		root := w.project("p")
+		s := w.start(shell)
+		path := w.dir + "/set"
+		if err := os.WriteFile(path, []byte(sh.Set(shellhook.RetryVariable, retry)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s.Run("source " + path)
+		s.Run(cd(root))
+		if calls := w.recordedExports(); len(calls) != 1 || calls[0].Retry != retry {
+			t.Errorf("looks: %+v", calls)
+		}
+	})
+}

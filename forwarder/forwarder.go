@@ -43,9 +43,9 @@ type Class int
 
 // The classes of failure.
 const (
-	Transient   Class = iota // retried for ever, with backoff
-	ByAttention              // not retried until the user acts
-	Permanent                // not retried until the config changes or the user asks
+	Transient Class = iota // retried for ever, with backoff
+	NeedsUser              // not retried until the user acts
+	Permanent              // not retried until the config changes or the user asks
 )
 
 // Failure is why a tunnel could not be opened, or why it ended.
@@ -61,9 +61,9 @@ func (f *Failure) Error() string { return f.Reason }
 // Refusal is what a live tunnel says about one connection that it could not carry. The tunnel itself goes on.
 type Refusal struct {
 	Reason string // in the tool's own words
-	// Connect: the connect at the far end failed, so no byte of the client's ever reached a server. Only then
+	// IsConnectFailure: the connect at the far end failed, so no byte of the client's ever reached a server. Only then
 	// may bytes be sent again. False for read and write errors of a connection that had been made.
-	Connect bool
+	IsConnectFailure bool
 	// Conn is the connection returned by Dial that the report is about; nil where the tool does not say.
 	Conn net.Conn
 }
@@ -112,49 +112,49 @@ type Stream interface {
 // clients.
 type Fragile interface{ Fragile() }
 
-// Freezer is implemented by a tunnel that can be alive and do nothing: whose process is stopped. Its listener goes on
+// ProcessMonitor is implemented by a tunnel that can be alive and do nothing: whose process is stopped. Its listener goes on
 // accepting, so that only the process itself can tell.
-type Freezer interface{ Frozen() bool }
+type ProcessMonitor interface{ IsProcessStopped() bool }
 
-// Troubled is implemented by a tunnel that can be well and lead nowhere for a while: a service without pods, a server that
+// FailureReporter is implemented by a tunnel that can be well and lead nowhere for a while: a service without pods, a server that
 // cannot be reached. Its connections wait meanwhile.
-type Troubled interface {
-	// Trouble is what stands in the way of connections now; nil if nothing is known to.
-	Trouble() *Failure
-	// Changed gets a word when Trouble may say something else.
-	Changed() <-chan struct{}
+type FailureReporter interface {
+	// CurrentFailure is what stands in the way of connections now; nil if nothing is known to.
+	CurrentFailure() *Failure
+	// FailureChanged gets a word when Trouble may say something else.
+	FailureChanged() <-chan struct{}
 }
 
-// Doubter is implemented by a tunnel that can find out by itself whether it still leads anywhere.
-type Doubter interface {
-	// Doubt says that the way to the far end may have changed. The tunnel looks, soon, and ends if it leads nowhere.
-	Doubt()
+// PathChecker is implemented by a tunnel that can find out by itself whether it still leads anywhere.
+type PathChecker interface {
+	// CheckPath says that the way to the far end may have changed. The tunnel looks, soon, and ends if it leads nowhere.
+	CheckPath()
 }
 
-// Surroundings is something that the tunnels of several services lead into: a cluster.
-type Surroundings struct {
-	Name    string    // as the config calls it: the context
-	Address string    // of its server
-	Trouble *Failure  // what is wrong with it now; nil: nothing that is known
-	Expires time.Time // when our credential for it ends; zero: never, or nobody knows
-	Renewed bool      // the credential is renewed by itself
+// ClusterInfo is something that the tunnels of several services lead into: a cluster.
+type ClusterInfo struct {
+	Name      string    // as the config calls it: the context
+	Address   string    // of its server
+	Failure   *Failure  // what is wrong with it now; nil: nothing that is known
+	ExpiresAt time.Time // when our credential for it ends; zero: never, or nobody knows
+	IsRenewed bool      // the credential is renewed by itself
 }
 
 // Run is what one opening of a tunnel is given by the supervisor.
 type Run struct {
-	ID      string    // names this run in logs and in the children's environment
-	Dir     string    // the project root, where children run
-	Sockets string    // a 0700 directory for this run's private sockets; exists, short, removed by the supervisor
-	Env     []string  // the children's whole environment, as os.Environ gives it
-	Log     io.Writer // takes what the children say, line by line; safe for concurrent use
-	// Asked is when the user asked for the tunnel last, by start, restart or login; zero if it was not for that. What is
+	ID        string    // names this run in logs and in the children's environment
+	Dir       string    // the project root, where children run
+	SocketDir string    // a 0700 directory for this run's private sockets; exists, short, removed by the supervisor
+	Env       []string  // the children's whole environment, as os.Environ gives it
+	Log       io.Writer // takes what the children say, line by line; safe for concurrent use
+	// RequestedAt is when the user asked for the tunnel last, by start, restart or login; zero if it was not for that. What is
 	// remembered of failures from before does not count.
-	Asked time.Time
-	// Urgent is set where a client waits for the tunnel, or the machine's surroundings have changed: an attempt is worth more
+	RequestedAt time.Time
+	// IsUrgent is set where a client waits for the tunnel, or the machine's surroundings have changed: an attempt is worth more
 	// then than what is remembered of the last one.
-	Urgent bool
-	// Ask is the socket at which the user answers questions, for an opening that is a login; empty otherwise.
-	Ask string
+	IsUrgent bool
+	// AskSocket is the socket at which the user answers questions, for an opening that is a login; empty otherwise.
+	AskSocket string
 }
 
 // RunVariable is in the environment of everything that a supervisor's tunnels start. Its value is the supervisor's

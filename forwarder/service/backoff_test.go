@@ -45,12 +45,12 @@ func TestService_OutcomeDependsOnFailureClassAndPolicy(t *testing.T) {
 		want     event
 	}{
 		"transient":                  {always, forwarder.Transient, 100, eventRetryLater},
-		"by attention":               {always, forwarder.ByAttention, 1, eventNeedsAttention},
+		"by attention":               {always, forwarder.NeedsUser, 1, eventNeedsAttention},
 		"permanent":                  {always, forwarder.Permanent, 1, eventFailed},
 		"attempts left":              {thrice, forwarder.Transient, 2, eventRetryLater},
 		"attempts used":              {thrice, forwarder.Transient, 3, eventFailed},
 		"restarts off":               {project.RestartPolicy{}, forwarder.Transient, 1, eventFailed},
-		"restarts off, by attention": {project.RestartPolicy{}, forwarder.ByAttention, 1, eventNeedsAttention},
+		"restarts off, by attention": {project.RestartPolicy{}, forwarder.NeedsUser, 1, eventNeedsAttention},
 	} {
 		s := &Service{
 			definition: Definition{Service: project.Service{RestartPolicy: c.policy}},

@@ -27,12 +27,12 @@ type healthMonitor struct {
 	cancel           context.CancelFunc
 	beginCheck       func() // starts a health check
 	checkTimer       *time.Timer
-	idleTimer        *time.Timer       // for idle_timeout; stopped unless the service is on demand
-	freezer          forwarder.Freezer // the tunnel; nil if it has no process that could be stopped
-	processTicker    *time.Ticker      // nil without freezer
-	failureChangedCh <-chan struct{}   // the tunnel's reported failure may have changed; nil if it reports none
-	isFailing        bool              // the tunnel last reported a failure
-	isChecking       bool              // a health check is running
+	idleTimer        *time.Timer              // for idle_timeout; stopped unless the service is on demand
+	freezer          forwarder.ProcessMonitor // the tunnel; nil if it has no process that could be stopped
+	processTicker    *time.Ticker             // nil without freezer
+	failureChangedCh <-chan struct{}          // the tunnel's reported failure may have changed; nil if it reports none
+	isFailing        bool                     // the tunnel last reported a failure
+	isChecking       bool                     // a health check is running
 	resultCh         chan checkOutcome
 	successes        int // in a row
 	failures         int
@@ -54,11 +54,11 @@ func newHealthMonitor(ctx context.Context, s *Service) *healthMonitor {
 	if !s.definition.OnDemand {
 		h.idleTimer.Stop()
 	}
-	if freezer, ok := h.tunnel.(forwarder.Freezer); ok {
+	if freezer, ok := h.tunnel.(forwarder.ProcessMonitor); ok {
 		h.freezer, h.processTicker = freezer, time.NewTicker(processCheckInterval)
 	}
-	if troubled, ok := h.tunnel.(forwarder.Troubled); ok {
-		h.failureChangedCh = troubled.Changed()
+	if troubled, ok := h.tunnel.(forwarder.FailureReporter); ok {
+		h.failureChangedCh = troubled.FailureChanged()
 	}
 	if s.definition.check == nil {
 		h.checkTimer.Stop()
@@ -170,7 +170,7 @@ func (idleTimeout) classify(s *Service) (event, bool) {
 
 // classify replaces a tunnel whose process is stopped.
 func (processCheckDue) classify(s *Service) (event, bool) {
-	if s.health.freezer.Frozen() {
+	if s.health.freezer.IsProcessStopped() {
 		s.cause = &forwarder.Failure{Reason: "the tunnel fell silent: its process was stopped"}
 		return s.loseTunnel(restartReasonFrozen), true
 	}
@@ -230,7 +230,7 @@ func (h *healthMonitor) onServerReached() {
 
 // onRefusal publishes the refusal of one connection. The tunnel is kept and checked soon.
 func (h *healthMonitor) onRefusal(refusal forwarder.Refusal) {
-	if !refusal.Connect {
+	if !refusal.IsConnectFailure {
 		h.s.host.Log.Info("connection failed", "service", h.s.name, "reason", h.s.host.Mask(refusal.Reason))
 		return
 	}
@@ -259,11 +259,11 @@ func (h *healthMonitor) onRedefine() {
 // showTunnelFailure publishes the failure that the tunnel reports, and returns whether there is one. The service is not checked
 // meanwhile.
 func (h *healthMonitor) showTunnelFailure() bool {
-	troubled, ok := h.tunnel.(forwarder.Troubled)
+	troubled, ok := h.tunnel.(forwarder.FailureReporter)
 	if !ok {
 		return false
 	}
-	trouble := troubled.Trouble()
+	trouble := troubled.CurrentFailure()
 	if h.isFailing = trouble != nil; h.isFailing {
 		h.successes = 0
 		h.s.setStateAndError(forwarder.Unhealthy, trouble.Reason, trouble.Hint)

@@ -179,8 +179,8 @@ func TestService_AttemptHasTheTimeOfItsRequest(t *testing.T) {
 		s.Restart()
 		time.Sleep(2 * time.Minute)
 		s.requireState(t, forwarder.Healthy)
-		if !s.driver.run.Asked.Equal(asked) {
-			t.Errorf("asked %v after the request", s.driver.run.Asked.Sub(asked))
+		if !s.driver.run.RequestedAt.Equal(asked) {
+			t.Errorf("asked %v after the request", s.driver.run.RequestedAt.Sub(asked))
 		}
 	})
 }
@@ -238,7 +238,7 @@ func TestService_IgnoresReportsOfEarlierTunnel(t *testing.T) {
 		s.requireState(t, forwarder.Healthy)
 		s.Restart()
 		s.requireState(t, forwarder.Healthy)
-		s.port.options.OnRefusal(first, forwarder.Refusal{Reason: "connection refused", Connect: true})
+		s.port.options.OnRefusal(first, forwarder.Refusal{Reason: "connection refused", IsConnectFailure: true})
 		s.port.options.OnPanic(first, &forwarder.Failure{Class: forwarder.Permanent, Reason: "an error of ours"}, nil)
 		s.requireState(t, forwarder.Healthy)
 		if n := len(s.driver.openTimes()); n != 2 {

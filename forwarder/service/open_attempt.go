@@ -50,7 +50,7 @@ func (s *Service) open(ctx context.Context) {
 	o := &openAttempt{resultCh: make(chan openResult, 1), isInteractive: a.askSocket != "", needsUser: a.needsUser}
 	s.openAttempt = o
 	run, removeRun, err := s.host.NewRun(s.processLog)
-	run.Asked, run.Urgent, run.Ask = a.requestedAt, a.isUrgent, a.askSocket
+	run.RequestedAt, run.IsUrgent, run.AskSocket = a.requestedAt, a.isUrgent, a.askSocket
 	a.askSocket, a.needsUser, a.isUrgent = "", false, false
 	s.countAttempt(run.ID)
 	s.setState(s.attemptState())
@@ -61,7 +61,7 @@ func (s *Service) open(ctx context.Context) {
 	}
 	definition := s.definition
 	s.runJob(func() {
-		forwarder.Contain(func() {
+		forwarder.CatchPanic(func() {
 			tunnel, err := definition.Driver.Open(ctx, definition.Service, run)
 			if err != nil {
 				removeRun()

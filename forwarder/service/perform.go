@@ -84,7 +84,7 @@ func (s *Service) bind(ctx context.Context) {
 		if releasing != nil {
 			<-releasing
 		}
-		forwarder.Contain(func() {
+		forwarder.CatchPanic(func() {
 			port, err := s.host.OpenPort(ctx, definition, options)
 			binding <- bindResult{port, err}
 		}, func(failure *forwarder.Failure, stack []byte) {
@@ -144,7 +144,7 @@ func (s *Service) releasePort() {
 		if before != nil {
 			<-before
 		}
-		forwarder.Contain(func() {
+		forwarder.CatchPanic(func() {
 			if port != nil {
 				port.Release()
 			}
@@ -182,8 +182,8 @@ func (s *Service) detach(port Port) {
 
 // recheck checks the tunnel and the service, after the network has changed.
 func (s *Service) recheck() {
-	if doubter, ok := s.tunnel.(forwarder.Doubter); ok {
-		doubter.Doubt()
+	if doubter, ok := s.tunnel.(forwarder.PathChecker); ok {
+		doubter.CheckPath()
 	}
 	s.health.checkNow()
 }
@@ -219,7 +219,7 @@ func (s *Service) close(all bool) {
 			check.waitForCheck()
 		}
 		if tunnel != nil {
-			forwarder.Contain(func() { _ = tunnel.Close() }, s.logPanic)
+			forwarder.CatchPanic(func() { _ = tunnel.Close() }, s.logPanic)
 		}
 		if releasing != nil {
 			<-releasing
@@ -243,5 +243,5 @@ func requireUserAgain(err error) error {
 	if hint == "" {
 		hint = "when that is over: localport login"
 	}
-	return &forwarder.Failure{Class: forwarder.ByAttention, Reason: failure.Reason, Hint: hint}
+	return &forwarder.Failure{Class: forwarder.NeedsUser, Reason: failure.Reason, Hint: hint}
 }

@@ -185,7 +185,7 @@ func (s *Service) Run(ctx context.Context) {
 		if in == nil {
 			break
 		}
-		forwarder.Contain(func() { s.handle(ctx, in) }, func(failure *forwarder.Failure, stack []byte) { s.onPanic(ctx, failure, stack) })
+		forwarder.CatchPanic(func() { s.handle(ctx, in) }, func(failure *forwarder.Failure, stack []byte) { s.onPanic(ctx, failure, stack) })
 	}
 	s.step(ctx, eventStop)
 	s.jobs.Wait()
@@ -222,7 +222,7 @@ func (s *Service) step(ctx context.Context, e event) {
 func (s *Service) onPanic(ctx context.Context, failure *forwarder.Failure, stack []byte) {
 	s.logPanic(failure, stack)
 	s.cause = failure
-	forwarder.Contain(func() { s.publishEnd(); s.step(ctx, eventPanicked) }, s.logPanic)
+	forwarder.CatchPanic(func() { s.publishEnd(); s.step(ctx, eventPanicked) }, s.logPanic)
 }
 
 func (s *Service) logPanic(failure *forwarder.Failure, stack []byte) {

@@ -73,9 +73,9 @@ type failingTunnel struct {
 	changed chan struct{}
 }
 
-func (t *failingTunnel) Changed() <-chan struct{} { return t.changed }
+func (t *failingTunnel) FailureChanged() <-chan struct{} { return t.changed }
 
-func (t *failingTunnel) Trouble() *forwarder.Failure {
+func (t *failingTunnel) CurrentFailure() *forwarder.Failure {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.failure
@@ -325,7 +325,7 @@ func TestService_NeedsAttentionAgainAfterFailedLogin(t *testing.T) {
 		first forwarder.Class
 		want  forwarder.State
 	}{
-		"needed attention before": {forwarder.ByAttention, forwarder.NeedsAttention},
+		"needed attention before": {forwarder.NeedsUser, forwarder.NeedsAttention},
 		"had failed before":       {forwarder.Permanent, forwarder.Restarting},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -351,7 +351,7 @@ func TestService_NeedsAttentionAgainAfterFailedLogin(t *testing.T) {
 func TestService_CancelsAbandonedLogin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startService(t, testHost(), testServiceConfig("db"), checkSucceeds, func(int) (forwarder.Tunnel, error) {
-			return nil, &forwarder.Failure{Class: forwarder.ByAttention, Reason: "a key is locked"}
+			return nil, &forwarder.Failure{Class: forwarder.NeedsUser, Reason: "a key is locked"}
 		})
 		defer c.end()
 		synctest.Wait()
@@ -470,7 +470,7 @@ func TestService_KeepsTunnelAfterFailedCheck(t *testing.T) {
 			return &probe.Failure{Reason: `password authentication failed for user "app"`, Hint: "set health_check.password"}
 		},
 		"a refusal": func(context.Context, probe.Dialer) error {
-			return &forwarder.Refusal{Reason: "connection refused", Connect: true}
+			return &forwarder.Refusal{Reason: "connection refused", IsConnectFailure: true}
 		},
 		"a slow answer": func(ctx context.Context, p probe.Dialer) error {
 			p.(probePath).isReached.Store(true) // the greeting came, and then nothing
@@ -671,23 +671,23 @@ func TestService_RestartsAttemptWhenTheNetworkChanges(t *testing.T) {
 	})
 }
 
-// countingDoubter is a tunnel that is told that it may lead nowhere.
-type countingDoubter struct {
+// pathCheckTunnel is a tunnel that is told that it may lead nowhere.
+type pathCheckTunnel struct {
 	*scriptedTunnel
-	doubts atomic.Int32
+	checks atomic.Int32
 }
 
-func (d *countingDoubter) Doubt() { d.doubts.Add(1) }
+func (d *pathCheckTunnel) CheckPath() { d.checks.Add(1) }
 
 func TestService_HasTunnelCheckItselfWhenTheNetworkChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tunnel := &countingDoubter{scriptedTunnel: newScriptedTunnel()}
+		tunnel := &pathCheckTunnel{scriptedTunnel: newScriptedTunnel()}
 		c := startService(t, testHost(), testServiceConfig("db"), checkSucceeds, func(int) (forwarder.Tunnel, error) { return tunnel, nil })
 		defer c.end()
 		c.requireState(t, forwarder.Healthy)
 		c.NetworkChanged()
 		c.requireState(t, forwarder.Healthy)
-		if n := tunnel.doubts.Load(); n != 1 {
+		if n := tunnel.checks.Load(); n != 1 {
 			t.Errorf("doubted %d times", n)
 		}
 	})
@@ -735,7 +735,7 @@ func TestService_PanicAffectsNoOtherService(t *testing.T) {
 		relay.requireState(t, forwarder.Healthy)
 		relay.port.options.OnPanic(newScriptedTunnel(), &forwarder.Failure{Class: forwarder.Permanent, Reason: "of an earlier tunnel"}, nil)
 		relay.requireState(t, forwarder.Healthy)
-		forwarder.Contain(func() { panic("a client broke it") }, func(failure *forwarder.Failure, stack []byte) {
+		forwarder.CatchPanic(func() { panic("a client broke it") }, func(failure *forwarder.Failure, stack []byte) {
 			relay.port.options.OnPanic(nil, failure, stack)
 		})
 		relay.requireState(t, forwarder.Failed)

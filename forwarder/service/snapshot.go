@@ -195,7 +195,7 @@ func (s *Service) outcome() event {
 	case !isFailure:
 		s.attempts.isUrgent = s.attempts.isUrgent || errors.Is(s.cause, errNetworkChanged)
 		return eventRetryNow
-	case failure.Class == forwarder.ByAttention:
+	case failure.Class == forwarder.NeedsUser:
 		return eventNeedsAttention
 	case failure.Class == forwarder.Permanent, !policy.Enabled,
 		policy.MaxAttempts > 0 && s.attempts.failures >= policy.MaxAttempts:

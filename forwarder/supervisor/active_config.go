@@ -53,7 +53,7 @@ func (s *Supervisor) newRun(lines *eventlog.File) (forwarder.Run, func(), error)
 	if err != nil {
 		return forwarder.Run{}, func() {}, err
 	}
-	run := forwarder.Run{ID: id, Dir: s.root(), Sockets: sockets, Env: s.env.childEnviron(), Log: lines.RunWriter(id)}
+	run := forwarder.Run{ID: id, Dir: s.root(), SocketDir: sockets, Env: s.env.childEnviron(), Log: lines.RunWriter(id)}
 	return run, func() { _ = os.RemoveAll(sockets) }, nil
 }
 

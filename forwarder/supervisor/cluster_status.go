@@ -30,13 +30,13 @@ func (s *Supervisor) clusterStatuses(p *activeConfig) []api.ClusterStatus {
 // expiryWarningTime is how long before its expiry status warns of a credential that is not renewed automatically.
 const expiryWarningTime = time.Hour
 
-func (s *Supervisor) clusterStatus(info forwarder.Surroundings) api.ClusterStatus {
-	status := api.ClusterStatus{Context: info.Name, Server: info.Address, CredentialsExpire: utcOrNil(info.Expires), CredentialsRenewed: info.Renewed}
-	if info.Trouble != nil {
-		status.Trouble, status.Hint = s.mask(info.Trouble.Reason), s.mask(info.Trouble.Hint)
+func (s *Supervisor) clusterStatus(info forwarder.ClusterInfo) api.ClusterStatus {
+	status := api.ClusterStatus{Context: info.Name, Server: info.Address, CredentialsExpire: utcOrNil(info.ExpiresAt), CredentialsRenewed: info.IsRenewed}
+	if info.Failure != nil {
+		status.Trouble, status.Hint = s.mask(info.Failure.Reason), s.mask(info.Failure.Hint)
 		return status
 	}
-	if left := time.Until(info.Expires); !info.Renewed && status.CredentialsExpire != nil && left < expiryWarningTime {
+	if left := time.Until(info.ExpiresAt); !info.IsRenewed && status.CredentialsExpire != nil && left < expiryWarningTime {
 		status.Trouble = fmt.Sprintf("the credentials expire in %v", left.Round(time.Minute))
 		if left <= 0 {
 			status.Trouble = "the credentials have expired"

@@ -33,7 +33,7 @@ func Technologies() []project.TechnologyType {
 
 // hasNoChildProcess reports whether the tunnels of a service run no child process.
 func hasNoChildProcess(svc project.Service) bool {
-	return slices.ContainsFunc(technologies, func(t forwarder.Technology) bool { return t.Name == svc.Technology && t.Childless })
+	return slices.ContainsFunc(technologies, func(t forwarder.Technology) bool { return t.Name == svc.Technology && t.HasNoChildProcess })
 }
 
 // Target names a service's far end for status, for a project that is down.

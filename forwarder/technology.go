@@ -16,8 +16,8 @@ type Technology struct {
 	// New makes the driver for one supervisor. It starts nothing that takes time. What the driver runs ends with ctx at the
 	// latest, and otherwise by Close.
 	New func(ctx context.Context, host Host) Driver
-	// Childless says that its tunnels run no program: the environment of children is nothing to them.
-	Childless bool
+	// HasNoChildProcess says that its tunnels run no program: the environment of children is nothing to them.
+	HasNoChildProcess bool
 	// Login is the login of a service, for children in dir with this environment; nil, or one without a Run that does not
 	// ask: there is nothing to go through.
 	Login func(svc project.Service, dir string, env []string) Login
@@ -65,7 +65,7 @@ type Driver interface {
 // ClusterReporter is implemented by a driver whose tunnels lead into clusters.
 type ClusterReporter interface {
 	// Cluster is what is known of the cluster that a service leads into; false if nothing is.
-	Cluster(svc project.Service) (Surroundings, bool)
+	Cluster(svc project.Service) (ClusterInfo, bool)
 }
 
 // CredentialReceiver is implemented by a driver that takes a login which the user went through in the foreground.

@@ -5,8 +5,8 @@ import (
 	"runtime/debug"
 )
 
-// CatchPanic runs f. A panic in it is an error of ours that must cost one forward and not the others: broke is given it as a
-// Failure, and the stack. The Failure is permanent, for what broke once is likely to break again.
+// CatchPanic runs f. If it panics, onPanic gets a permanent Failure and the stack: a bug in the code of one forward must not affect the
+// others.
 func CatchPanic(f func(), onPanic func(failure *Failure, stack []byte)) {
 	defer func() {
 		if value := recover(); value != nil {

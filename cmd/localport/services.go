@@ -44,7 +44,9 @@ type restartCmd struct {
 }
 
 // Run reconnects the services; in a stopped project it is start.
-func (c restartCmd) Run(a *app) error { return startServices(a, api.ActionRestart, c.selection, !c.NoWait) }
+func (c restartCmd) Run(a *app) error {
+	return startServices(a, api.ActionRestart, c.selection, !c.NoWait)
+}
 
 func startServices(a *app, action api.Action, sel selection, wait bool) error {
 	p, err := a.findProject()

@@ -1,5 +1,5 @@
-// Package server is the supervisor's end of its socket. It is no part of client, because net/http, which it is made
-// of, would cost every prompt.
+// Package server serves the control API (forwarder/api) over HTTP on a unix socket. It is separate from client because every prompt would
+// pay for net/http.
 package server
 
 import (
@@ -17,12 +17,12 @@ import (
 	"github.com/localport-sh/localport/forwarder/api"
 )
 
-// Backend is what a supervisor does for its clients. Each method may be called at any time, concurrently.
+// Backend implements the control API. Its methods must be safe for concurrent use.
 type Backend interface {
 	Join(ctx context.Context, session api.Session) (api.View, error)
 	Leave(ctx context.Context, r api.LeaveRequest) error
 	Status(ctx context.Context) (api.Status, error)
-	// Watch passes the status as it stands to on, and again after each change, until on or ctx returns an error.
+	// Watch calls on with the current status and after each change, until on returns an error or ctx ends.
 	Watch(ctx context.Context, on func(api.Status) error) error
 	ApplyAction(ctx context.Context, r api.ActionRequest) ([]string, error)
 	Wait(ctx context.Context, names []string) error
@@ -31,12 +31,11 @@ type Backend interface {
 	Login(ctx context.Context, r api.LoginRequest) error
 	Replace(ctx context.Context, r api.Replacement) error
 	End(ctx context.Context) error
-	// TakeOver returns what takes another supervisor's listeners over, on the connection, which it closes.
+	// TakeOver returns a function that receives another supervisor's listeners on a connection, and closes that.
 	TakeOver(h api.HandOverRequest) (func(*net.UnixConn), error)
 }
 
-// Listen binds the control socket, 0600. Only the winner of the election may call it: what lay at the path before
-// is taken for a dead supervisor's and unlinked.
+// Listen binds the control socket with mode 0600. It removes what is at the path, so only the elected supervisor may call it.
 func Listen(path string) (*net.UnixListener, error) {
 	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
 		return nil, err
@@ -48,18 +47,18 @@ func Listen(path string) (*net.UnixListener, error) {
 	return ln, os.Chmod(path, 0o600)
 }
 
-// Serve answers clients on ln until ctx ends or ln is closed, then lets those under way finish for a moment. It closes ln.
+// Serve serves clients on ln until ctx ends or ln is closed, then waits up to a second for running requests. It closes ln.
 func Serve(ctx context.Context, ln net.Listener, backend Backend, log *slog.Logger) error {
 	server := &http.Server{
 		Handler:           logRequests(newHandler(backend), log),
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(ln) }()
+	serveErrCh := make(chan error, 1)
+	go func() { serveErrCh <- server.Serve(ln) }()
 	var err error
 	select {
-	case err = <-ended: // whoever closed ln may be a client's own request, which wants its answer
+	case err = <-serveErrCh: // a request may have closed ln and still need its response
 	case <-ctx.Done():
 	}
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -68,7 +67,7 @@ func Serve(ctx context.Context, ln net.Listener, backend Backend, log *slog.Logg
 		_ = server.Close()
 	}
 	if err == nil {
-		err = <-ended
+		err = <-serveErrCh
 	}
 	if errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed) {
 		return nil
@@ -76,30 +75,30 @@ func Serve(ctx context.Context, ln net.Listener, backend Backend, log *slog.Logg
 	return err
 }
 
-// logRequests logs each request: at debug, for a status that is watched would fill the log, but what was refused is told in
-// any case, under the id that the command shows.
+// logRequests logs each request at debug level, because frequent ones would fill the log. A refused request is logged at error level,
+// under the id that the command shows.
 func logRequests(next http.Handler, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		began := time.Now()
-		seen := &refusalRecorder{ResponseWriter: w}
-		next.ServeHTTP(seen, r)
-		level, trouble := slog.LevelDebug, []any{}
-		if seen.refusal != "" {
-			level, trouble = slog.LevelError, []any{"error", seen.refusal}
+		start := time.Now()
+		recorder := &refusalRecorder{ResponseWriter: w}
+		next.ServeHTTP(recorder, r)
+		level, errAttr := slog.LevelDebug, []any{}
+		if recorder.refusal != "" {
+			level, errAttr = slog.LevelError, []any{"error", recorder.refusal}
 		}
 		log.Log(r.Context(), level, "request", append([]any{
-			"request", r.Header.Get(api.RequestHeader), "path", r.URL.Path, "took", time.Since(began),
-		}, trouble...)...)
+			"request", r.Header.Get(api.RequestHeader), "path", r.URL.Path, "took", time.Since(start),
+		}, errAttr...)...)
 	})
 }
 
-// refusalRecorder remembers why a request was refused.
+// refusalRecorder records why a request was refused.
 type refusalRecorder struct {
 	http.ResponseWriter
 	refusal string
 }
 
-// Unwrap gives http.ResponseController the writer that can flush.
+// Unwrap returns the wrapped writer to http.ResponseController, which flushes it.
 func (o *refusalRecorder) Unwrap() http.ResponseWriter { return o.ResponseWriter }
 
 func newHandler(b Backend) http.Handler {
@@ -141,12 +140,12 @@ func newHandler(b Backend) http.Handler {
 	return mux
 }
 
-// handleJSON turns a function into a handler: its argument is the request's body, its results the response's.
+// handleJSON makes a handler of a function: its argument is the request's JSON body, its result the response's.
 func handleJSON[Q, A any](fn func(context.Context, Q) (A, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var q Q
 		if r.Method == http.MethodPost {
-			const limit = 1 << 20 // no request of ours comes near it
+			const limit = 1 << 20 // bytes; requests are far smaller
 			if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit)).Decode(&q); err != nil {
 				writeJSON(w, http.StatusBadRequest, api.Failure{Error: "read the request: " + err.Error()})
 				return
@@ -165,7 +164,7 @@ func handleJSON[Q, A any](fn func(context.Context, Q) (A, error)) http.Handler {
 	})
 }
 
-// handleWatch streams the status as JSON values, one a line. watchers holds one for each stream; its capacity is the limit.
+// handleWatch streams the status as JSON lines. watchers is a semaphore: its capacity limits the streams.
 func handleWatch(b Backend, watchers chan struct{}) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
@@ -175,29 +174,29 @@ func handleWatch(b Backend, watchers chan struct{}) http.Handler {
 			writeJSON(w, http.StatusTooManyRequests, api.Failure{Error: api.ErrTooManyWatchers.Error()})
 			return
 		}
-		out, encoder, begun := http.NewResponseController(w), json.NewEncoder(w), false
+		flusher, encoder, hasBegun := http.NewResponseController(w), json.NewEncoder(w), false
 		err := b.Watch(r.Context(), func(status api.Status) error {
-			if !begun {
+			if !hasBegun {
 				w.Header().Set("Content-Type", "application/x-ndjson")
-				begun = true
+				hasBegun = true
 			}
 			if err := encoder.Encode(status); err != nil {
 				return err
 			}
-			return out.Flush()
+			return flusher.Flush()
 		})
-		if errors.Is(err, api.ErrEnding) && !begun {
+		if errors.Is(err, api.ErrEnding) && !hasBegun {
 			writeJSON(w, http.StatusServiceUnavailable, api.Failure{Error: err.Error()})
 		}
 	})
 }
 
-// handleHandOver leaves the connection to the backend.
+// handleHandOver passes the hijacked connection to the backend.
 func handleHandOver(b Backend) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		const limit = 1 << 10
 		var h api.HandOverRequest
-		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit)) // to its end: what follows are descriptors
+		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit)) // to the end of the body: descriptors follow
 		if err == nil {
 			err = json.Unmarshal(data, &h)
 		}
@@ -205,7 +204,7 @@ func handleHandOver(b Backend) http.Handler {
 			writeJSON(w, http.StatusBadRequest, api.Failure{Error: "read the request: " + err.Error()})
 			return
 		}
-		take, err := b.TakeOver(h)
+		receive, err := b.TakeOver(h)
 		switch {
 		case errors.Is(err, api.ErrEnding):
 			writeJSON(w, http.StatusServiceUnavailable, api.Failure{Error: err.Error()})
@@ -229,7 +228,7 @@ func handleHandOver(b Backend) http.Handler {
 			conn.Close()
 			return
 		}
-		take(unixConn)
+		receive(unixConn)
 	})
 }
 
@@ -241,6 +240,6 @@ func writeJSON(w http.ResponseWriter, code int, body any) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	// A client that has gone away is no error of ours, and there is nobody else to tell.
+	// An error means that the client has disconnected.
 	_ = json.NewEncoder(w).Encode(body)
 }

@@ -19,7 +19,7 @@ func (t *tunnel) pingQuietUpstreams() {
 	}
 }
 
-// CheckPath implements forwarder.Doubter: it pings every upstream.
+// CheckPath implements forwarder.PathChecker: it pings every upstream.
 func (t *tunnel) CheckPath() {
 	for _, u := range t.upstreams() {
 		t.startPing(u)

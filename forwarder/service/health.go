@@ -28,8 +28,8 @@ type healthMonitor struct {
 	beginCheck       func() // starts a health check
 	checkTimer       *time.Timer
 	idleTimer        *time.Timer              // for idle_timeout; stopped unless the service is on demand
-	freezer          forwarder.ProcessMonitor // the tunnel; nil if it has no process that could be stopped
-	processTicker    *time.Ticker             // nil without freezer
+	processMonitor   forwarder.ProcessMonitor // the tunnel; nil if it has no process that could be stopped
+	processTicker    *time.Ticker             // nil without processMonitor
 	failureChangedCh <-chan struct{}          // the tunnel's reported failure may have changed; nil if it reports none
 	isFailing        bool                     // the tunnel last reported a failure
 	isChecking       bool                     // a health check is running
@@ -54,11 +54,11 @@ func newHealthMonitor(ctx context.Context, s *Service) *healthMonitor {
 	if !s.definition.OnDemand {
 		h.idleTimer.Stop()
 	}
-	if freezer, ok := h.tunnel.(forwarder.ProcessMonitor); ok {
-		h.freezer, h.processTicker = freezer, time.NewTicker(processCheckInterval)
+	if monitor, ok := h.tunnel.(forwarder.ProcessMonitor); ok {
+		h.processMonitor, h.processTicker = monitor, time.NewTicker(processCheckInterval)
 	}
-	if troubled, ok := h.tunnel.(forwarder.FailureReporter); ok {
-		h.failureChangedCh = troubled.FailureChanged()
+	if reporter, ok := h.tunnel.(forwarder.FailureReporter); ok {
+		h.failureChangedCh = reporter.FailureChanged()
 	}
 	if s.definition.check == nil {
 		h.checkTimer.Stop()
@@ -170,7 +170,7 @@ func (idleTimeout) classify(s *Service) (event, bool) {
 
 // classify replaces a tunnel whose process is stopped.
 func (processCheckDue) classify(s *Service) (event, bool) {
-	if s.health.freezer.IsProcessStopped() {
+	if s.health.processMonitor.IsProcessStopped() {
 		s.cause = &forwarder.Failure{Reason: "the tunnel fell silent: its process was stopped"}
 		return s.loseTunnel(restartReasonFrozen), true
 	}
@@ -259,14 +259,14 @@ func (h *healthMonitor) onRedefine() {
 // showTunnelFailure publishes the failure that the tunnel reports, and returns whether there is one. The service is not checked
 // meanwhile.
 func (h *healthMonitor) showTunnelFailure() bool {
-	troubled, ok := h.tunnel.(forwarder.FailureReporter)
+	reporter, ok := h.tunnel.(forwarder.FailureReporter)
 	if !ok {
 		return false
 	}
-	trouble := troubled.CurrentFailure()
-	if h.isFailing = trouble != nil; h.isFailing {
+	failure := reporter.CurrentFailure()
+	if h.isFailing = failure != nil; h.isFailing {
 		h.successes = 0
-		h.s.setStateAndError(forwarder.Unhealthy, trouble.Reason, trouble.Hint)
+		h.s.setStateAndError(forwarder.Unhealthy, failure.Reason, failure.Hint)
 	}
 	return h.isFailing
 }

@@ -81,10 +81,10 @@ func (t *failingTunnel) CurrentFailure() *forwarder.Failure {
 	return t.failure
 }
 
-func (t *failingTunnel) setFailure(trouble *forwarder.Failure) {
+func (t *failingTunnel) setFailure(failure *forwarder.Failure) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.failure = trouble
+	t.failure = failure
 	wait.Notify(t.changed)
 }
 
@@ -704,7 +704,7 @@ func TestService_ShowsFailureReportedByTunnel(t *testing.T) {
 				if got := c.lastError(); got != "no pods" {
 					t.Errorf("last error %q", got)
 				}
-				c.port.options.OnServerReached(tunnel) // a client's success does not make the trouble untrue
+				c.port.options.OnServerReached(tunnel) // a client's success does not make the reported failure untrue
 				c.requireState(t, forwarder.Unhealthy)
 				tunnel.setFailure(nil)
 				c.requireState(t, forwarder.Healthy)

@@ -92,15 +92,15 @@ func (s *Supervisor) readUserConfig() {
 	if path := userConfigPath(); path != "" {
 		user, err = project.ReadUserConfig(path)
 	}
-	trouble, before := "", ""
+	reason, before := "", ""
 	if err != nil {
-		trouble = err.Error()
+		reason = err.Error()
 	}
 	s.updateConditions(func(n *conditions) {
-		before, n.userConfigError = n.userConfigError, trouble
+		before, n.userConfigError = n.userConfigError, reason
 		s.user = user
 	})
-	if trouble != before && err != nil {
+	if reason != before && err != nil {
 		s.log.Warn("ignoring the user config", "error", err)
 	}
 	s.logFile.SetLimits(logLimits(user))

@@ -58,9 +58,9 @@ func (s *Supervisor) addConditions(status *api.Status) {
 	if n.pollingReason != "" {
 		status.Warnings = append(status.Warnings, "the files are compared every 2 s, because no events come: "+n.pollingReason)
 	}
-	for _, trouble := range []string{n.userConfigError, n.metricsError, n.directoryError} {
-		if trouble != "" {
-			status.Warnings = append(status.Warnings, s.mask(trouble))
+	for _, condition := range []string{n.userConfigError, n.metricsError, n.directoryError} {
+		if condition != "" {
+			status.Warnings = append(status.Warnings, s.mask(condition))
 		}
 	}
 	if err, behind := s.store.writeError(); behind {

@@ -106,6 +106,7 @@ func shownErrors() []shownError {
 		{"client.ErrDown", client.ErrDown},
 		{"client.NoAnswerError (supervisor)", &client.NoAnswerError{Role: client.SupervisorRole, PID: 4711, Waited: 2 * time.Second}},
 		{"client.NoAnswerError (keeper)", &client.NoAnswerError{Role: client.KeeperRole, PID: 4712, Waited: 10 * time.Second}},
+		{"client.NoAnswerError (stopped keeper)", &client.NoAnswerError{Role: client.KeeperRole, PID: 4712, Stopped: true}},
 		{"client.NoAnswerError (unknown process)", &client.NoAnswerError{Role: client.SupervisorRole, Waited: 2 * time.Second}},
 		{"client.ErrNoAnswer", &client.UnreachableError{Socket: "/run/user/1000/localport/1.sock", Err: client.ErrNoAnswer}},
 		{"client.UnreachableError", &client.UnreachableError{Socket: "/run/user/1000/localport/1.sock", Err: syscall.ECONNREFUSED}},

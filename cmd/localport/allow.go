@@ -13,21 +13,21 @@ import (
 
 type allowCmd struct{}
 
-// Run allows the files as they stand; a supervisor that runs takes them over.
+// Run allows the current contents of the files and has a running supervisor reload them.
 func (allowCmd) Run(a *app) error {
-	p, ctx, cancel, err := a.act()
+	p, ctx, cancel, err := a.openProject()
 	if err != nil {
 		return err
 	}
 	defer cancel()
-	if err := p.decide(p.Store.Allow); err != nil {
+	if err := p.recordDecision(p.Store.Allow); err != nil {
 		return fmt.Errorf("allow %s: %w", p.Config, err)
 	}
-	if err := p.bump(ctx); err != nil {
+	if err := p.bumpLine(ctx); err != nil {
 		return err
 	}
 	output.Info(a.err, "allowed %s", p.Config)
-	client, err := p.Running(ctx)
+	client, err := p.SupervisorClient(ctx)
 	if err != nil || client == nil {
 		return err
 	}
@@ -39,21 +39,21 @@ func (allowCmd) Run(a *app) error {
 
 type denyCmd struct{}
 
-// Run forgets the permission and ends what runs on it.
+// Run revokes the approval and stops the project.
 func (denyCmd) Run(a *app) error {
-	p, ctx, cancel, err := a.act()
+	p, ctx, cancel, err := a.openProject()
 	if err != nil {
 		return err
 	}
 	defer cancel()
-	err = p.decide(p.Store.Deny)
+	err = p.recordDecision(p.Store.Deny)
 	if errors.Is(err, fs.ErrNotExist) { // what runs still has a name, although its file is gone
 		err = p.Store.Deny(&project.Files{Path: p.Config, Root: p.Root})
 	}
 	if err != nil {
 		return fmt.Errorf("deny %s: %w", p.Config, err)
 	}
-	if err := p.end(ctx, a.err); err != nil {
+	if err := p.shutDown(ctx, a.err); err != nil {
 		return err
 	}
 	// What holds a denied project down is its denial: an allow later is all that it takes.
@@ -64,17 +64,17 @@ func (denyCmd) Run(a *app) error {
 	return nil
 }
 
-// decide gives the files as they stand to the store.
-func (p here) decide(decision func(*project.Files) error) error {
-	files, err := p.Files()
+// recordDecision gives the current files to the store.
+func (p commandProject) recordDecision(decision func(*project.Files) error) error {
+	files, err := p.ReadFiles()
 	if err != nil {
 		return err
 	}
 	return decision(files)
 }
 
-// bump makes every prompt in the project look again.
-func (p here) bump(ctx context.Context) error {
+// bumpLine makes every prompt in the project evaluate it again.
+func (p commandProject) bumpLine(ctx context.Context) error {
 	_, err := p.Dir.Update(ctx, func(tx *lockstate.Tx) error { tx.Bump(); return nil })
 	return err
 }

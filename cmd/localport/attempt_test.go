@@ -14,35 +14,35 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// mendable is a project whose service web fails at each attempt, and counts them in the file attempts, until there is a file
+// fixableProject is a project whose service web fails at each attempt, and counts them in the file attempts, until there is a file
 // named mended.
-func mendable(t *testing.T, w *world) (root string, attempts func() int) {
+func fixableProject(t *testing.T, w *world) (root string, attempts func() int) {
 	t.Helper()
 	root = w.project(fmt.Sprintf("[services.web]\ntechnology = \"command\"\nlocal_port = %d\n"+
 		"command = [\"sh\", \"run.sh\", \"{port}\"]\nrestart_policy = { enabled = false }\n", ports.Free(t)))
-	w.write(root, "run.sh", "[ -e mended ] || { echo x >>attempts; echo not mended >&2; exit 1; }\n"+
-		fmt.Sprintf("exec /usr/bin/env -u%s %s=1 '%s' \"$1\"\n", playMain, playServer, self(t)))
-	w.must(root, "allow")
+	w.writeFile(root, "run.sh", "[ -e mended ] || { echo x >>attempts; echo not mended >&2; exit 1; }\n"+
+		fmt.Sprintf("exec /usr/bin/env -u%s %s=1 '%s' \"$1\"\n", mainVariable, upstreamVariable, self(t)))
+	w.mustRun(root, "allow")
 	return root, func() int {
 		data, _ := os.ReadFile(filepath.Join(root, "attempts"))
 		return strings.Count(string(data), "x")
 	}
 }
 
-func TestExec_TriesAgainRightAfterAFix(t *testing.T) {
+func TestExec_RetriesRightAfterAFix(t *testing.T) {
 	for _, args := range [][]string{{"exec", "--", "true"}, {"start"}, {"restart"}} {
 		t.Run(args[0], func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			root, attempts := mendable(t, w)
+			root, attempts := fixableProject(t, w)
 			if o := w.localport(root, "start"); o.code != output.ExitFailed || !strings.Contains(o.stderr, `service "web" failed`) {
 				t.Fatalf("start: exit %d\n%s", o.code, o.stderr)
 			}
 			if n := attempts(); n != 1 {
 				t.Errorf("the command that started the supervisor made %d attempts", n)
 			}
-			w.write(root, "mended", "")
-			w.must(root, args...)
+			w.writeFile(root, "mended", "")
+			w.mustRun(root, args...)
 			if state := w.service(root, "web").State; state != forwarder.Healthy {
 				t.Errorf("web is %s", state)
 			}
@@ -50,7 +50,7 @@ func TestExec_TriesAgainRightAfterAFix(t *testing.T) {
 	}
 }
 
-func TestEnv_NamesTheServicesThatItOmits(t *testing.T) {
+func TestEnv_NamesOmittedServices(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
@@ -60,9 +60,9 @@ func TestEnv_NamesTheServicesThatItOmits(t *testing.T) {
 	defer taken.Close()
 	port := taken.Addr().(*net.TCPAddr).Port
 	far := serve(t, "127.0.0.1:0")
-	root := w.allowed(tcpConfig("web", ports.Free(t), far) + tcpConfig("db", port, far) +
+	root := w.allowedProject(tcpConfig("web", ports.Free(t), far) + tcpConfig("db", port, far) +
 		tcpConfig("off", ports.Free(t), far) + "enabled = false\n")
-	w.must(root, "start", "web")
+	w.mustRun(root, "start", "web")
 	if o := w.localport(root, "env"); o.code != 0 || strings.Contains(o.stdout, "DB_PORT") {
 		t.Errorf("without db: exit %d\n%s%s", o.code, o.stdout, o.stderr)
 	}
@@ -82,14 +82,14 @@ func TestEnv_NamesTheServicesThatItOmits(t *testing.T) {
 }
 
 // A command that waits is told of changes: it does not ask again and again.
-func TestWaits_FollowTheWatchEndpoint(t *testing.T) {
+func TestWaitSettled_FollowsTheWatchEndpoint(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
-	w.must(root, "--log-level", "debug", "start")
-	w.must(root, "restart")
-	w.must(root, "exec", "--", "true")
-	log := w.must(root, "logs", "supervisor")
+	root := w.allowedProject(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "--log-level", "debug", "start")
+	w.mustRun(root, "restart")
+	w.mustRun(root, "exec", "--", "true")
+	log := w.mustRun(root, "logs", "supervisor")
 	if !strings.Contains(log, "/v1/watch") || strings.Contains(log, "/v1/wait") {
 		t.Errorf("the requests are\n%s", log)
 	}

@@ -28,7 +28,7 @@ func build(t testing.TB) built {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	w.env = slices.DeleteFunc(w.env, func(entry string) bool {
-		return strings.HasPrefix(entry, playMain) || strings.HasPrefix(entry, "GOCOVERDIR=")
+		return strings.HasPrefix(entry, mainVariable) || strings.HasPrefix(entry, "GOCOVERDIR=")
 	})
 	return built{w}
 }
@@ -71,7 +71,7 @@ func BenchmarkCd(b *testing.B) {
 	if err := os.Mkdir(other, 0o755); err != nil {
 		b.Fatal(err)
 	}
-	w.write(other, ".envrc", "export A=1\n")
+	w.writeFile(other, ".envrc", "export A=1\n")
 	w.measure(b, other, "direnv", "allow")
 	pid := fmt.Sprint(os.Getpid())
 	var ours, theirs, ourCPU, theirCPU time.Duration
@@ -123,7 +123,7 @@ func BenchmarkExecCold(b *testing.B) {
 		wall, _ := w.measure(b, root, w.exe, "exec", "--", "true")
 		ours += wall
 		if state := w.state(root); state.Supervisor != nil {
-			w.gone(state.Supervisor.Process)
+			w.waitExit(state.Supervisor.Process)
 		}
 	}
 	report(b, ours, "ms/exec")
@@ -189,7 +189,7 @@ func BenchmarkKilledSupervisorAnswers(b *testing.B) {
 		wall, _ := w.measure(b, root, w.exe, "exec", "--", "true")
 		cold += wall
 		w.must(b, root, "start")
-		w.kept(root)
+		w.keeperPID(root)
 		supervisor := w.state(root).Supervisor.Process
 		if err := syscall.Kill(supervisor.PID, syscall.SIGKILL); err != nil {
 			b.Fatal(err)
@@ -199,7 +199,7 @@ func BenchmarkKilledSupervisorAnswers(b *testing.B) {
 			b.Fatal(answer, err)
 		}
 		healed += time.Since(began)
-		w.gone(supervisor)
+		w.waitExit(supervisor)
 		w.must(b, root, "stop")
 		eventually(b, "it is down", func() bool { return w.state(root).Supervisor == nil })
 	}

@@ -26,17 +26,17 @@ func inBothDirections(t *testing.T, test func(t *testing.T, writer, reader *worl
 	}
 }
 
-func TestCompatibility_FilesOfAProjectThatIsDownAreReadByTheOtherProgram(t *testing.T) {
+func TestCompatibility_OtherVersionReadsFilesOfAStoppedProject(t *testing.T) {
 	inBothDirections(t, func(t *testing.T, writer, reader *world) {
 		far := serve(t, "127.0.0.1:0")
-		root := writer.allowed(tcpConfig("web", `"auto"`, far) + tcpConfig("api", ports.Free(t), far))
-		other := "127.0.0.1:" + strings.TrimSpace(writer.must(root, "port", "web"))
+		root := writer.allowedProject(tcpConfig("web", `"auto"`, far) + tcpConfig("api", ports.Free(t), far))
+		other := "127.0.0.1:" + strings.TrimSpace(writer.mustRun(root, "port", "web"))
 		holder, err := net.Listen("tcp", other) // so that the port is one that only the state can tell
 		if err != nil {
 			t.Fatal(err)
 		}
-		writer.must(root, "start")
-		writer.must(root, "stop", "api")
+		writer.mustRun(root, "start")
+		writer.mustRun(root, "stop", "api")
 		addr := writer.document(root).service("web").Address
 		writer.down(root, addr)
 		holder.Close()
@@ -47,10 +47,10 @@ func TestCompatibility_FilesOfAProjectThatIsDownAreReadByTheOtherProgram(t *test
 		if status := reader.document(root); status.State != "stopped" || status.service("web").State != "stopped" || len(status.Leases) != 0 {
 			t.Errorf("status is %+v", status)
 		}
-		if out := reader.must(root, "events", "web"); !strings.Contains(out, "healthy") {
+		if out := reader.mustRun(root, "events", "web"); !strings.Contains(out, "healthy") {
 			t.Errorf("events printed %q", out)
 		}
-		reader.must(root, "logs", "supervisor", "--grep", "ended")
+		reader.mustRun(root, "logs", "supervisor", "--grep", "ended")
 		sh := reader.shell("bash", root) // entering brings up what was stopped
 		if status := reader.document(root); status.State != "running" || status.service("web").Address != addr || !status.service("web").Held {
 			t.Errorf("after entering status is %+v", status)
@@ -60,17 +60,17 @@ func TestCompatibility_FilesOfAProjectThatIsDownAreReadByTheOtherProgram(t *test
 		sh.Exit("exit")
 		reader.down(root, addr)
 
-		reader.must(root, "deny")
+		reader.mustRun(root, "deny")
 		if o := writer.localport(root, "start"); o.code != output.ExitNotAllowed {
 			t.Errorf("start after deny: exit %d, %s", o.code, o.stderr)
 		}
-		reader.must(root, "allow")
-		writer.must(root, "start")
+		reader.mustRun(root, "allow")
+		writer.mustRun(root, "start")
 		writer.down(root, addr)
 	})
 }
 
-func TestCompatibility_StateOfARunningProjectIsReadAndChangedByTheOtherProgram(t *testing.T) {
+func TestCompatibility_OtherVersionReadsAndChangesStateOfARunningProject(t *testing.T) {
 	inBothDirections(t, func(t *testing.T, writer, reader *world) {
 		far := serve(t, "127.0.0.1:0")
 		root := allowAllFiles(writer, "linger = 0.3\n"+tcpConfig("web", `"auto"`, far)+tcpConfig("api", ports.Free(t), far))
@@ -89,13 +89,13 @@ func TestCompatibility_StateOfARunningProjectIsReadAndChangedByTheOtherProgram(t
 		}
 		runSilently(t, first, "true")
 		runSilently(t, second, "true")
-		reader.must(root, "stop", "api")
+		reader.mustRun(root, "stop", "api")
 		first.Run("true")
 		second.Run("true")
 		if has(first.Environ(), "API_PORT") || has(second.Environ(), "API_PORT") {
 			t.Error("a shell has the variables of a service that was stopped")
 		}
-		writer.must(root, "start", "api")
+		writer.mustRun(root, "start", "api")
 		first.Run("true")
 		second.Run("true")
 		if !has(first.Environ(), "API_PORT") || !has(second.Environ(), "API_PORT") {
@@ -105,8 +105,8 @@ func TestCompatibility_StateOfARunningProjectIsReadAndChangedByTheOtherProgram(t
 		if writer.supervisor(root) != supervisor {
 			t.Error("the supervisor was replaced")
 		}
-		reader.must(root, "stop")
-		writer.gone(supervisor)
+		reader.mustRun(root, "stop")
+		writer.waitExit(supervisor)
 		first.Run("true")
 		second.Run("true")
 		if status := writer.document(root); status.State != "stopped" {
@@ -123,16 +123,16 @@ func TestCompatibility_StateOfARunningProjectIsReadAndChangedByTheOtherProgram(t
 	})
 }
 
-func TestCompatibility_TheConfigThatRunsIsHandedOverWhereTheFileCannotBeUsed(t *testing.T) {
+func TestCompatibility_RunningConfigIsHandedOverIfTheFileIsUnusable(t *testing.T) {
 	inBothDirections(t, func(t *testing.T, writer, reader *world) {
 		config := tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0"))
-		root := writer.allowed(config)
-		writer.must(root, "start")
-		writer.kept(root)
+		root := writer.allowedProject(config)
+		writer.mustRun(root, "start")
+		writer.keeperPID(root)
 		addr := writer.document(root).service("web").Address
-		writer.write(root, ".localport.toml", "nonsense = ")
+		writer.writeFile(root, ".localport.toml", "nonsense = ")
 		first := reader.supervisor(root)
-		reader.must(root, "daemon", "restart")
+		reader.mustRun(root, "daemon", "restart")
 		second := reader.supervisor(root)
 		if second == first {
 			t.Error("daemon restart left the supervisor")
@@ -144,7 +144,7 @@ func TestCompatibility_TheConfigThatRunsIsHandedOverWhereTheFileCannotBeUsed(t *
 			return now != nil && now.PID != second.PID
 		})
 		served(t, addr)
-		writer.write(root, ".localport.toml", config)
+		writer.writeFile(root, ".localport.toml", config)
 		writer.down(root, addr)
 	})
 }

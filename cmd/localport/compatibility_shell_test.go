@@ -43,8 +43,8 @@ func checkAsksNothing(t *testing.T, sh *shellpty.Shell) {
 var setURL = map[string]string{"bash": "export URL=mine", "zsh": "export URL=mine", "fish": "set -gx URL mine"}
 
 // A shell keeps the hook that it was started with for as long as it lives, and that keeps calling the path of its program.
-func TestCompatibility_AnOpenShellGoesOnWithItsOlderHook(t *testing.T) {
-	inEach(t, func(t *testing.T, kind string) {
+func TestCompatibility_OpenShellContinuesWithOlderHook(t *testing.T) {
+	inEachShell(t, func(t *testing.T, kind string) {
 		w := newOldWorld(t, oldRelease)
 		p := allowCompatible(t, w)
 		sh := w.shell(kind, w.home)
@@ -83,14 +83,14 @@ func TestCompatibility_AnOpenShellGoesOnWithItsOlderHook(t *testing.T) {
 		p.checkNoneRefused(t, time.Time{})
 		p.disconnect()
 		sh.Run("cd " + w.home)
-		w.gone(supervisor)
+		w.waitExit(supervisor)
 		w.nothingLeft(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 		sh.Run("cd " + p.root)
 		if env := readEnvironment(sh); env.web != inside.web {
 			t.Errorf("the port was %s and is %s in the next run", inside.web, env.web)
 		}
 		served(t, p.addrs["box"])
-		w.must(p.root, "stop")
+		w.mustRun(p.root, "stop")
 		sh.Run("true")
 		if env := readEnvironment(sh); env != (shellEnvironment{url: "mine"}) {
 			t.Errorf("after stop the shell has %+v", env)
@@ -109,13 +109,13 @@ func changeAndAllow(t *testing.T, p *compatibleProject, sh *shellpty.Shell) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.w.write(p.root, ".localport.toml", string(text)+"MORE = \"of it\"\n")
-	p.w.write(p.root, ".localport.local.toml", "[services.web]\ndescription = \"the web\"\n")
+	p.w.writeFile(p.root, ".localport.toml", string(text)+"MORE = \"of it\"\n")
+	p.w.writeFile(p.root, ".localport.local.toml", "[services.web]\ndescription = \"the web\"\n")
 	sh.Run("true")
 	if out := sh.Output(); !strings.Contains(out, "localport allow") {
 		t.Errorf("the prompt after a change printed %q", out)
 	}
-	p.w.must(p.root, "allow")
+	p.w.mustRun(p.root, "allow")
 	sh.Run("true")
 	if env := sh.Environ(); env["MORE"] != "of it" || env["URL"] != "tcp://"+p.addrs["web"] {
 		t.Errorf("after allow MORE=%q URL=%q", env["MORE"], env["URL"])
@@ -136,8 +136,8 @@ func checkInheritedEnvironment(t *testing.T, w *world, kind string, sh *shellpty
 	inherits.Exit("exit")
 }
 
-func TestCompatibility_ANewerReleaseTakesOverAtAPromptOfAnOlderHook(t *testing.T) {
-	inEach(t, func(t *testing.T, kind string) {
+func TestCompatibility_NewerReleaseReplacesAtAPromptOfAnOlderHook(t *testing.T) {
+	inEachShell(t, func(t *testing.T, kind string) {
 		w := newOldWorld(t, "1.1.0")
 		p := allowCompatible(t, w)
 		waiting, sh := w.shell(kind, p.root), w.shell(kind, p.root)
@@ -170,7 +170,7 @@ func TestCompatibility_ANewerReleaseTakesOverAtAPromptOfAnOlderHook(t *testing.T
 
 		p.checkNoneRefused(t, takenOver)
 		p.disconnect()
-		w.gone(first)
+		w.waitExit(first)
 		kill(t, second.PID)
 		p.awaitReplacement(w, second.PID)
 		runSilently(t, waiting, "true")
@@ -178,7 +178,7 @@ func TestCompatibility_ANewerReleaseTakesOverAtAPromptOfAnOlderHook(t *testing.T
 		third := w.supervisor(p.root)
 		runSilently(t, sh, "cd "+w.home)
 		runSilently(t, waiting, "cd "+w.home)
-		w.gone(third)
+		w.waitExit(third)
 		w.nothingLeft(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 	})
 }

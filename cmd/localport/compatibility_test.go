@@ -19,7 +19,7 @@ type compatibleProject struct {
 	root   string
 	addrs  map[string]string // by service: "web" at a port of LocalPort's choice, "own" of a child, "box" through ssh
 	conns  map[string]*connection
-	rushes map[string]*rush
+	rushes map[string]*clientStream
 }
 
 // compatibleServices come in the order of the config.
@@ -38,22 +38,22 @@ func allowCompatible(t *testing.T, w *world) *compatibleProject {
 func allowAllFiles(w *world, config string) (root string) {
 	w.t.Helper()
 	root = w.project(config)
-	w.write(root, ".localport.local.toml", "[services.web]\ndescription = \"web\"\n")
-	w.write(root, ".env", "GREETING=hello\n")
-	w.must(root, "allow")
+	w.writeFile(root, ".localport.local.toml", "[services.web]\ndescription = \"web\"\n")
+	w.writeFile(root, ".env", "GREETING=hello\n")
+	w.mustRun(root, "allow")
 	return root
 }
 
 // connect has one client stay connected to each service, and others come again and again. The project is up.
 func (p *compatibleProject) connect(t *testing.T) {
 	t.Helper()
-	p.addrs, p.conns, p.rushes = map[string]string{}, map[string]*connection{}, map[string]*rush{}
+	p.addrs, p.conns, p.rushes = map[string]string{}, map[string]*connection{}, map[string]*clientStream{}
 	for _, svc := range p.w.document(p.root).Services {
 		p.addrs[svc.Name] = svc.Address
 	}
 	for _, name := range compatibleServices {
 		p.conns[name] = dial(t, p.addrs[name])
-		p.conns[name].say("hi")
+		p.conns[name].checkReply("hi")
 		p.rushes[name] = rushEvery(100*time.Millisecond, p.addrs[name])
 	}
 }
@@ -72,7 +72,7 @@ func (p *compatibleProject) checkUnharmed(w *world, after string) {
 		}
 		if conn := p.conns[name]; conn != nil {
 			_ = conn.conn.SetDeadline(time.Now().Add(30 * time.Second))
-			if got := conn.say(after); got != "hello "+after+"\n" {
+			if got := conn.checkReply(after); got != "hello "+after+"\n" {
 				w.t.Errorf("after %s the connection of %s answers %q", after, name, got)
 			}
 		}
@@ -129,38 +129,38 @@ func (p *compatibleProject) awaitReplacement(w *world, pid int) {
 	})
 }
 
-func TestCompatibility_CommandsActOnAnOlderSupervisor(t *testing.T) {
+func TestCompatibility_CommandsControlAnOlderSupervisor(t *testing.T) {
 	t.Parallel()
 	old := newOldWorld(t, oldRelease)
 	p := allowCompatible(t, old)
-	old.must(p.root, "start")
+	old.mustRun(p.root, "start")
 	p.connect(t)
 	w := old.current(oldRelease)
 	supervisor := w.supervisor(p.root)
 	p.checkUnharmed(w, "status")
 
-	if out := w.must(p.root, "exec", "--", "sh", "-c", "echo $URL"); out != "tcp://"+p.addrs["web"]+"\n" {
+	if out := w.mustRun(p.root, "exec", "--", "sh", "-c", "echo $URL"); out != "tcp://"+p.addrs["web"]+"\n" {
 		t.Errorf("exec gave its command URL=%q", out)
 	}
-	if out := w.must(p.root, "env"); !strings.Contains(out, p.addrs["web"]) {
+	if out := w.mustRun(p.root, "env"); !strings.Contains(out, p.addrs["web"]) {
 		t.Errorf("env printed %q", out)
 	}
-	if out := w.must(p.root, "port", "web"); !strings.HasSuffix(p.addrs["web"], ":"+strings.TrimSpace(out)) {
+	if out := w.mustRun(p.root, "port", "web"); !strings.HasSuffix(p.addrs["web"], ":"+strings.TrimSpace(out)) {
 		t.Errorf("port printed %q", out)
 	}
-	if out := w.must(p.root, "events"); !strings.Contains(out, "web") {
+	if out := w.mustRun(p.root, "events"); !strings.Contains(out, "web") {
 		t.Errorf("events printed %q", out)
 	}
-	if out := w.must(p.root, "logs"); !strings.Contains(out, "listening") {
+	if out := w.mustRun(p.root, "logs"); !strings.Contains(out, "listening") {
 		t.Errorf("logs printed %q", out)
 	}
 	w.metrics(p.root)
-	w.must(p.root, "config", "validate")
-	w.must(p.root, "daemon", "status")
-	w.must(p.root, "daemon", "reload")
-	w.must(p.root, "daemon", "start")
-	w.must(p.root, "allow")
-	w.must(p.root, "start")
+	w.mustRun(p.root, "config", "validate")
+	w.mustRun(p.root, "daemon", "status")
+	w.mustRun(p.root, "daemon", "reload")
+	w.mustRun(p.root, "daemon", "start")
+	w.mustRun(p.root, "allow")
+	w.mustRun(p.root, "start")
 	if o := w.localport(p.root, "login"); o.code != 0 {
 		t.Errorf("login where nothing needs one: exit %d, %s", o.code, o.stderr)
 	}
@@ -168,16 +168,16 @@ func TestCompatibility_CommandsActOnAnOlderSupervisor(t *testing.T) {
 
 	p.checkNoneRefusedAt(t, "own", time.Time{}) // the next are refused rightly
 	p.disconnect("own")
-	w.must(p.root, "stop", "own")
+	w.mustRun(p.root, "stop", "own")
 	if svc := w.document(p.root).service("own"); svc.State != "stopped" || svc.Held {
 		t.Errorf("own is %s (held: %v) after stop", svc.State, svc.Held)
 	}
 	if _, err := ask(p.addrs["own"], "you"); err == nil {
 		t.Error("own answers after stop")
 	}
-	w.must(p.root, "start", "own")
+	w.mustRun(p.root, "start", "own")
 	served(t, p.addrs["own"])
-	w.must(p.root, "restart", "own")
+	w.mustRun(p.root, "restart", "own")
 	served(t, p.addrs["own"])
 	p.checkUnharmed(w, "stop, start and restart of a service")
 	if w.supervisor(p.root) != supervisor {
@@ -188,16 +188,16 @@ func TestCompatibility_CommandsActOnAnOlderSupervisor(t *testing.T) {
 	w.down(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 }
 
-func TestCompatibility_DaemonRestartHandsOverFromAnOlderSupervisorAndItsKeeper(t *testing.T) {
+func TestCompatibility_DaemonRestartReplacesOlderSupervisorAndKeeper(t *testing.T) {
 	t.Parallel()
 	old := newOldWorld(t, oldRelease)
 	p := allowCompatible(t, old)
-	old.must(p.root, "start")
-	old.kept(p.root)
+	old.mustRun(p.root, "start")
+	old.keeperPID(p.root)
 	p.connect(t)
 	w := old.current(oldRelease)
 	first := w.supervisor(p.root)
-	w.must(p.root, "daemon", "restart")
+	w.mustRun(p.root, "daemon", "restart")
 	if w.supervisor(p.root) == first {
 		t.Fatal("daemon restart left the older supervisor")
 	}
@@ -205,7 +205,7 @@ func TestCompatibility_DaemonRestartHandsOverFromAnOlderSupervisorAndItsKeeper(t
 	if kinds := w.document(p.root).kinds(); !slices.Equal(kinds, []string{"start"}) {
 		t.Errorf("the leases are %v", kinds)
 	}
-	old.must(p.root, "exec", "--", "true")
+	old.mustRun(p.root, "exec", "--", "true")
 	p.checkUnharmed(old, "a command of the older program")
 
 	second := w.supervisor(p.root) // its keeper is the older one still
@@ -214,12 +214,12 @@ func TestCompatibility_DaemonRestartHandsOverFromAnOlderSupervisorAndItsKeeper(t
 	p.awaitReplacement(w, second.PID)
 	p.checkUnharmed(w, "kill") // what is connected is the first one's to finish
 	p.disconnect()
-	w.gone(first)
+	w.waitExit(first)
 	p.checkNoneRefused(t, killed)
 
-	keeper := w.kept(p.root)
+	keeper := w.keeperPID(p.root)
 	kill(t, keeper)
-	w.kept(p.root, keeper)
+	w.keeperPID(p.root, keeper)
 	third := w.supervisor(p.root)
 	kill(t, third.PID)
 	p.awaitReplacement(w, third.PID)
@@ -227,15 +227,15 @@ func TestCompatibility_DaemonRestartHandsOverFromAnOlderSupervisorAndItsKeeper(t
 	w.down(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 }
 
-func TestCompatibility_AnOlderKeeperRevivesItsKilledSupervisor(t *testing.T) {
+func TestCompatibility_OlderKeeperRevivesItsKilledSupervisor(t *testing.T) {
 	t.Parallel()
 	for name, upgraded := range map[string]bool{"from the older program": false, "from this program at the same path": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			old := newOldWorld(t, oldRelease)
 			p := allowCompatible(t, old)
-			old.must(p.root, "start")
-			keeper := old.kept(p.root)
+			old.mustRun(p.root, "start")
+			keeper := old.keeperPID(p.root)
 			p.connect(t)
 			w := old.current(oldRelease)
 			if upgraded {
@@ -247,18 +247,18 @@ func TestCompatibility_AnOlderKeeperRevivesItsKilledSupervisor(t *testing.T) {
 			p.disconnect() // they were its own
 			p.awaitReplacement(w, supervisor.PID)
 			p.checkUnharmed(w, "kill")
-			if now := w.kept(p.root); now != keeper {
+			if now := w.keeperPID(p.root); now != keeper {
 				t.Errorf("the keeper was %d and is %d", keeper, now)
 			}
 			if kinds := w.document(p.root).kinds(); !slices.Equal(kinds, []string{"start"}) {
 				t.Errorf("the leases are %v", kinds)
 			}
-			w.must(p.root, "exec", "--", "true")
+			w.mustRun(p.root, "exec", "--", "true")
 			p.checkUnharmed(w, "exec")
 			p.checkNoneRefused(t, killed)
-			w.must(p.root, "daemon", "restart")
+			w.mustRun(p.root, "daemon", "restart")
 			p.checkUnharmed(w, "daemon restart")
-			w.must(p.root, "restart", "own", "box")
+			w.mustRun(p.root, "restart", "own", "box")
 			served(t, p.addrs["own"])
 			served(t, p.addrs["box"])
 			p.checkUnharmed(w, "restart of services")
@@ -267,12 +267,12 @@ func TestCompatibility_AnOlderKeeperRevivesItsKilledSupervisor(t *testing.T) {
 	}
 }
 
-func TestCompatibility_WhenOlderSupervisorAndKeeperAreKilledACommandHeals(t *testing.T) {
+func TestCompatibility_CommandRecoversFromKilledOlderSupervisorAndKeeper(t *testing.T) {
 	t.Parallel()
 	old := newOldWorld(t, oldRelease)
 	p := allowCompatible(t, old)
-	old.must(p.root, "start")
-	keeper := old.kept(p.root)
+	old.mustRun(p.root, "start")
+	keeper := old.keeperPID(p.root)
 	p.connect(t)
 	p.disconnect()
 	for _, rush := range p.rushes {
@@ -283,9 +283,9 @@ func TestCompatibility_WhenOlderSupervisorAndKeeperAreKilledACommandHeals(t *tes
 	kill(t, keeper)
 	kill(t, w.supervisor(p.root).PID)
 	eventually(t, "both are gone", func() bool { return len(w.processes()) == 0 })
-	w.must(p.root, "exec", "--", "true")
+	w.mustRun(p.root, "exec", "--", "true")
 	for _, child := range children {
-		w.gone(child)
+		w.waitExit(child)
 	}
 	p.checkUnharmed(w, "exec")
 	for _, name := range compatibleServices {
@@ -294,15 +294,15 @@ func TestCompatibility_WhenOlderSupervisorAndKeeperAreKilledACommandHeals(t *tes
 	w.down(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 }
 
-func TestCompatibility_ANewerReleaseReplacesAnOlderOneOnce(t *testing.T) {
+func TestCompatibility_NewerReleaseReplacesOlderOneOnce(t *testing.T) {
 	t.Parallel()
 	old := newOldWorld(t, oldRelease)
 	p := allowCompatible(t, old)
-	old.must(p.root, "start")
+	old.mustRun(p.root, "start")
 	p.connect(t)
 	first := old.supervisor(p.root)
 	newer := old.current("1.1.0")
-	newer.must(p.root, "exec", "--", "true")
+	newer.mustRun(p.root, "exec", "--", "true")
 	takenOver := time.Now()
 	second := newer.supervisor(p.root)
 	if status := newer.document(p.root); second == first || status.Supervisor.Version != "1.1.0" {
@@ -310,7 +310,7 @@ func TestCompatibility_ANewerReleaseReplacesAnOlderOneOnce(t *testing.T) {
 	}
 	p.checkUnharmed(newer, "a newer release")
 	for _, w := range []*world{old, newer, old.current("0.9.0"), old.current("1.1.1-dev")} {
-		w.must(p.root, "exec", "--", "true")
+		w.mustRun(p.root, "exec", "--", "true")
 		p.checkUnharmed(w, "a command of another release")
 	}
 	if newer.supervisor(p.root) != second {
@@ -321,21 +321,21 @@ func TestCompatibility_ANewerReleaseReplacesAnOlderOneOnce(t *testing.T) {
 	}
 	p.checkNoneRefused(t, takenOver)
 	p.disconnect()
-	newer.gone(first)
+	newer.waitExit(first)
 	newer.down(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 }
 
 // An older release that is newer than a development build, or than what was installed by mistake, takes over just so.
-func TestCompatibility_TheOlderProgramTakesOverWhereItIsTheNewerRelease(t *testing.T) {
+func TestCompatibility_OlderProgramReplacesIfItIsTheNewerRelease(t *testing.T) {
 	t.Parallel()
 	old := newOldWorld(t, oldRelease)
 	w := old.current("0.9.0")
 	p := allowCompatible(t, w)
-	w.must(p.root, "start")
-	w.kept(p.root)
+	w.mustRun(p.root, "start")
+	w.keeperPID(p.root)
 	p.connect(t)
 	first := w.supervisor(p.root)
-	old.must(p.root, "exec", "--", "true")
+	old.mustRun(p.root, "exec", "--", "true")
 	if status := w.document(p.root); status.Supervisor.PID == first.PID || status.Supervisor.Version != oldRelease {
 		t.Fatalf("after the newer release the supervisor is %+v", status.Supervisor)
 	}
@@ -352,7 +352,7 @@ func TestCompatibility_TheOlderProgramTakesOverWhereItIsTheNewerRelease(t *testi
 }
 
 // The lease of an exec that the older program has become is its process's, which goes on under any supervisor.
-func TestCompatibility_TheLeaseOfAnOlderExecKeepsTheProjectUp(t *testing.T) {
+func TestCompatibility_LeaseOfAnOlderExecKeepsTheProjectRunning(t *testing.T) {
 	t.Parallel()
 	old := newOldWorld(t, oldRelease)
 	p := allowCompatible(t, old)
@@ -375,7 +375,7 @@ func TestCompatibility_TheLeaseOfAnOlderExecKeepsTheProjectUp(t *testing.T) {
 	p.connect(t)
 	first := old.supervisor(p.root)
 	newer := old.current("1.1.0")
-	newer.must(p.root, "exec", "--", "true")
+	newer.mustRun(p.root, "exec", "--", "true")
 	takenOver := time.Now()
 	second := newer.supervisor(p.root)
 	if second == first {
@@ -395,7 +395,7 @@ func TestCompatibility_TheLeaseOfAnOlderExecKeepsTheProjectUp(t *testing.T) {
 	if err := command.Wait(); err != nil {
 		t.Error(err)
 	}
-	newer.gone(second)
-	newer.gone(first)
+	newer.waitExit(second)
+	newer.waitExit(first)
 	newer.nothingLeft(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 }

@@ -18,36 +18,36 @@ type validateCmd struct{}
 
 // Run prints every error of the config, or that there is none; and those of the user's own.
 func (validateCmd) Run(a *app) error {
-	p, err := a.here()
+	p, err := a.findProject()
 	if err != nil {
 		return err
 	}
-	_, files, err := p.Ask() // for a worktree: with the .env that it would run with
+	_, files, err := p.AskTrust() // for a worktree: with the .env that it would run with
 	if err != nil {
 		return err
 	}
-	parsed, err := p.parse(files)
+	parsed, err := p.parseConfig(files)
 	if err != nil {
 		return err
 	}
 	for _, warning := range parsed.Warnings {
 		fmt.Fprintln(a.err, "warning:", output.Diagnostic(warning))
 	}
-	if err := checks(parsed); err != nil {
-		return output.Coded(err, output.ExitInvalid)
+	if err := checkHealthChecks(parsed); err != nil {
+		return output.WithExitCode(err, output.ExitInvalid)
 	}
 	_, err = fmt.Fprintf(a.out, "%s: valid, %d %s\n", output.Line(p.Config), len(parsed.Services), plural("service", len(parsed.Services)))
 	if err != nil {
 		return err
 	}
-	if _, err := client.User(); err != nil {
-		return output.Coded(err, output.ExitInvalid)
+	if _, err := client.ReadUser(); err != nil {
+		return output.WithExitCode(err, output.ExitInvalid)
 	}
 	return nil
 }
 
-// checks reports the health checks that cannot be made of their keys, or of the files that these name.
-func checks(parsed *project.Project) error {
+// checkHealthChecks reports the health checks that cannot be made of their keys, or of the files that these name.
+func checkHealthChecks(parsed *project.Project) error {
 	var wrong []error
 	for _, svc := range parsed.Services {
 		if _, err := kinds.New(svc.HealthCheck); err != nil {

@@ -12,9 +12,9 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// TestFiftyShellsAtOnceShareOneSupervisor lets 50 real processes enter at the same instant, each with a look of its
+// TestShells_FiftyAtOnceShareOneSupervisor lets 50 real processes enter at the same instant, each with a look of its
 // own as its shell's hook would take it, and all leave.
-func TestFiftyShellsAtOnceShareOneSupervisor(t *testing.T) {
+func TestShells_FiftyAtOnceShareOneSupervisor(t *testing.T) {
 	t.Parallel()
 	rounds := 5
 	if testing.Short() {
@@ -22,7 +22,7 @@ func TestFiftyShellsAtOnceShareOneSupervisor(t *testing.T) {
 	}
 	w := newWorld(t)
 	port := ports.Free(t)
-	root := w.allowed("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	for range rounds {
 		shells := make([]*exec.Cmd, 50)
 		for i := range shells {
@@ -55,7 +55,7 @@ func TestFiftyShellsAtOnceShareOneSupervisor(t *testing.T) {
 			_ = sh.Process.Kill()
 			_ = sh.Wait()
 		}
-		w.gone(supervisor)
+		w.waitExit(supervisor)
 		w.nothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
 	}
 }
@@ -79,13 +79,13 @@ func supervisorsOf(t *testing.T, root string) []lockstate.Process {
 	return found
 }
 
-// TestLeavingAndReturningNeverMeetsAClosedPort lets a shell leave and return while the supervisor is just about to end:
+// TestShells_LeavingAndReturningNeverFindsAClosedPort lets a shell leave and return while the supervisor is just about to end:
 // what a look has returned from must answer, whichever supervisor it is.
-func TestLeavingAndReturningNeverMeetsAClosedPort(t *testing.T) {
+func TestShells_LeavingAndReturningNeverFindsAClosedPort(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
-	root := w.allowed("linger = 0.001\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	root := w.allowedProject("linger = 0.001\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	pid := fmt.Sprint(os.Getpid())
 	for range 25 {
 		if o := w.localport(root, "export", "bash", "--pid", pid); o.code != 0 {

@@ -29,17 +29,17 @@ type daemonStartCmd struct{}
 
 // Run takes a lease that no shell holds. It returns when every port accepts connections.
 func (daemonStartCmd) Run(a *app) error {
-	p, ctx, cancel, err := a.act()
+	p, ctx, cancel, err := a.openProject()
 	if err != nil {
 		return err
 	}
 	defer cancel()
-	verdict, _, err := p.Ask()
+	verdict, _, err := p.AskTrust()
 	if err != nil {
 		return err
 	}
-	j, err := p.Join(ctx, client.Entry{
-		Heal: true, Allowed: verdict == trust.Allowed,
+	j, err := p.Join(ctx, client.JoinOptions{
+		RestartStopped: true, Allowed: verdict == trust.Allowed,
 		Lease: lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()},
 	})
 	if err != nil {
@@ -49,11 +49,11 @@ func (daemonStartCmd) Run(a *app) error {
 	if j.Started {
 		word = "started"
 	}
-	return a.daemonLine(ctx, j.Client, word)
+	return a.printDaemon(ctx, j.Client, word)
 }
 
-// daemonLine says in one line what runs.
-func (a *app) daemonLine(ctx context.Context, client client.Client, word string) error {
+// printDaemon prints one line about the running supervisor.
+func (a *app) printDaemon(ctx context.Context, client client.Client, word string) error {
 	status, err := client.Status(ctx)
 	if err != nil {
 		return err
@@ -66,61 +66,61 @@ type daemonStopCmd struct{}
 
 // Run ends the supervisor; prompts leave the project down.
 func (daemonStopCmd) Run(a *app) error {
-	p, ctx, cancel, err := a.act()
+	p, ctx, cancel, err := a.openProject()
 	if err != nil {
 		return err
 	}
 	defer cancel()
-	return p.end(ctx, a.err)
+	return p.shutDown(ctx, a.err)
 }
 
 type daemonRestartCmd struct{}
 
-// replaceTime is how long a new supervisor may take to be ready, and a little more.
-const replaceTime = 30 * time.Second
+// replaceTimeout is how long a new supervisor may take to be ready, and a little more.
+const replaceTimeout = 30 * time.Second
 
-// Run hands everything over to a new supervisor: leases, ports and whoever waits. One that does not run is started; one that
-// does not answer is ended before.
+// Run hands leases, ports and waiting clients over to a new supervisor. If none is running, one is started; one that does not answer is
+// stopped first.
 func (daemonRestartCmd) Run(a *app) error {
-	p, ctx, cancel, err := a.act()
+	p, ctx, cancel, err := a.openProject()
 	if err != nil {
 		return err
 	}
 	defer cancel()
-	running, status, err := p.Find(ctx)
+	running, status, err := p.FindSupervisor(ctx)
 	if err == nil && running == nil {
 		return daemonStartCmd{}.Run(a)
 	}
 	if err == nil {
-		running, err = p.replace(running, status)
+		running, err = p.replaceSupervisor(running, status)
 	}
 	if isNoAnswer(err) {
-		return p.restartUnanswering(a, err)
+		return p.restartUnresponsive(a, err)
 	}
 	if err != nil {
 		return fmt.Errorf("restart: %w", err)
 	}
-	ctx, cancel = context.WithTimeout(context.Background(), client.Patience())
+	ctx, cancel = context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
-	return a.daemonLine(ctx, *running, "restarted")
+	return a.printDaemon(ctx, *running, "restarted")
 }
 
-// replace has a supervisor replaced, and returns the client of the next one.
-func (p here) replace(running *client.Client, before api.Status) (*client.Client, error) {
+// replaceSupervisor has a supervisor replaced and returns a client of the new one.
+func (p commandProject) replaceSupervisor(running *client.Client, before api.Status) (*client.Client, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), replaceTime)
+	ctx, cancel := context.WithTimeout(context.Background(), replaceTimeout)
 	defer cancel()
 	err = running.Replace(ctx, api.Replacement{Exe: exe, Version: version.Own()})
 	if !isNoAnswer(err) {
 		return running, err
 	}
 	// It may have been replaced, and be stuck itself.
-	ctx, cancel = context.WithTimeout(context.Background(), client.Patience())
+	ctx, cancel = context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
-	next, status, findErr := p.Find(ctx)
+	next, status, findErr := p.FindSupervisor(ctx)
 	switch {
 	case findErr != nil:
 		return nil, findErr
@@ -130,39 +130,39 @@ func (p here) replace(running *client.Client, before api.Status) (*client.Client
 	return nil, fmt.Errorf("the supervisor is busy: %w", errors.New(err.Error()))
 }
 
-// restartUnanswering ends a supervisor that does not answer. A keeper that is well has the next one take over its ports; where
-// there is none, one is started like for a command.
-func (p here) restartUnanswering(a *app, cause error) error {
+// restartUnresponsive stops a supervisor that does not answer. A working keeper starts the next one, which takes over the ports; without
+// one, a supervisor is started as for any command.
+func (p commandProject) restartUnresponsive(a *app, cause error) error {
 	processes := p.Processes()
 	if len(processes) == 0 {
 		return cause
 	}
 	if last := processes[len(processes)-1]; last.Role == client.SupervisorRole {
-		if err := terminate(a.err, last); err != nil {
+		if err := terminateProcess(a.err, last); err != nil {
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), reviveTime)
+	ctx, cancel := context.WithTimeout(context.Background(), reviveTimeout)
 	defer cancel()
-	running, _, err := p.Find(ctx)
+	running, _, err := p.FindSupervisor(ctx)
 	if running != nil {
-		return a.daemonLine(ctx, *running, "restarted")
+		return a.printDaemon(ctx, *running, "restarted")
 	}
 	if isNoAnswer(err) {
-		err = p.endUnanswering(a.err, err)
+		err = p.endUnresponsive(a.err, err)
 	} else if err == nil {
 		err = p.removeLeftovers()
 	}
 	if err != nil {
 		return err
 	}
-	ctx, cancel = context.WithTimeout(context.Background(), client.Patience())
+	ctx, cancel = context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
-	verdict, _, err := p.Ask()
+	verdict, _, err := p.AskTrust()
 	if err != nil {
 		return err
 	}
-	j, err := p.Join(ctx, client.Entry{Heal: true, Allowed: verdict == trust.Allowed, Prepare: func(tx *lockstate.Tx, _ bool) {
+	j, err := p.Join(ctx, client.JoinOptions{RestartStopped: true, Allowed: verdict == trust.Allowed, OnUpdate: func(tx *lockstate.Tx, _ bool) {
 		if len(tx.Leases) == 0 {
 			tx.Hold(lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()})
 		}
@@ -170,30 +170,30 @@ func (p here) restartUnanswering(a *app, cause error) error {
 	if err != nil {
 		return err
 	}
-	return a.daemonLine(ctx, j.Client, "restarted")
+	return a.printDaemon(ctx, j.Client, "restarted")
 }
 
 type daemonReloadCmd struct{}
 
 // Run waits for the outcome.
 func (daemonReloadCmd) Run(a *app) error {
-	p, ctx, cancel, err := a.act()
+	p, ctx, cancel, err := a.openProject()
 	if err != nil {
 		return err
 	}
 	defer cancel()
-	running, _, err := p.runs(ctx)
+	running, _, err := p.findRunning(ctx)
 	if err != nil {
 		return err
 	}
-	verdict, files, err := p.Ask()
+	verdict, files, err := p.AskTrust()
 	if err != nil {
 		return err
 	}
 	if verdict != trust.Allowed {
 		return &client.NotAllowedError{Config: p.Config}
 	}
-	if _, err := p.parse(files); err != nil {
+	if _, err := p.parseConfig(files); err != nil {
 		return err // with every mistake and its line
 	}
 	reload, err := running.Reload(ctx)
@@ -204,11 +204,11 @@ func (daemonReloadCmd) Run(a *app) error {
 	return err
 }
 
-// runs is the client of the supervisor, and what it says of itself; an error where none runs.
-func (p here) runs(ctx context.Context) (*client.Client, api.Status, error) {
-	client, status, err := p.Find(ctx)
+// findRunning returns a client of the supervisor and its status, or an error if none is running.
+func (p commandProject) findRunning(ctx context.Context) (*client.Client, api.Status, error) {
+	client, status, err := p.FindSupervisor(ctx)
 	if err == nil && client == nil {
-		err = output.Hinted(errors.New("the project is not running"), "localport start")
+		err = output.WithHint(errors.New("the project is not running"), "localport start")
 	}
 	return client, status, err
 }
@@ -217,12 +217,12 @@ type daemonStatusCmd struct{ outputFormat }
 
 // Run shows the supervisor. One that does not run is exit code 1, for scripts.
 func (c daemonStatusCmd) Run(a *app) error {
-	p, ctx, cancel, err := a.act()
+	p, ctx, cancel, err := a.openProject()
 	if err != nil {
 		return err
 	}
 	defer cancel()
-	_, status, err := p.runs(ctx)
+	_, status, err := p.findRunning(ctx)
 	if err != nil {
 		return err
 	}

@@ -21,13 +21,13 @@ import (
 
 type demoCmd struct{}
 
-// demo is the project that is shown: a directory that goes when the demo ends, and the far end that it forwards to.
+// demo is the temporary project: a directory that is removed when the demo ends, and the server that its service forwards to.
 type demo struct {
 	*app
 	root    string
-	project here
-	far     farEnd
-	*client.Joined
+	project commandProject
+	server  demoServer
+	*client.JoinedProject
 	supervisor lockstate.Process
 }
 
@@ -43,7 +43,7 @@ func (demoCmd) Run(a *app) (err error) {
 	defer cancel()
 	d := &demo{app: a}
 	defer func() { err = errors.Join(err, d.remove()) }()
-	for _, step := range []func(context.Context) error{d.make, d.up, d.fetch, d.interrupt, d.show, d.down} {
+	for _, step := range []func(context.Context) error{d.createProject, d.startProject, d.printResponse, d.interruptServer, d.printServices, d.leaveProject} {
 		if err := step(ctx); err != nil {
 			return fmt.Errorf("demo: %w", err)
 		}
@@ -51,12 +51,12 @@ func (demoCmd) Run(a *app) (err error) {
 	return nil
 }
 
-// step prints one line of the story.
-func (d *demo) step(format string, args ...any) { fmt.Fprintf(d.out, "• "+format+"\n", args...) }
+// printStep prints one step of the demo.
+func (d *demo) printStep(format string, args ...any) { fmt.Fprintf(d.out, "• "+format+"\n", args...) }
 
-// make writes the project and starts the far end. All state lies in the project's directory: nothing of the user's is
+// createProject writes the project and starts the far end. All state lies in the project's directory: nothing of the user's is
 // touched.
-func (d *demo) make(context.Context) error {
+func (d *demo) createProject(context.Context) error {
 	root, err := os.MkdirTemp("/tmp", "localport-demo-") // not $TMPDIR: socket paths must be short
 	if err != nil {
 		return err
@@ -69,47 +69,49 @@ func (d *demo) make(context.Context) error {
 			return err
 		}
 	}
-	if err := d.far.start("127.0.0.1:0"); err != nil {
+	if err := d.server.start("127.0.0.1:0"); err != nil {
 		return err
 	}
-	host, port, _ := net.SplitHostPort(d.far.addr)
+	host, port, _ := net.SplitHostPort(d.server.addr)
 	text := fmt.Sprintf("linger = \"1s\"\n\n[services.hello]\ntechnology = \"tcp\"\nlocal_port = \"auto\"\nremote_port = %s\n"+
 		"connection = { remote_host = %q }\n", port, host)
 	if err := os.WriteFile(filepath.Join(d.root, ".localport.toml"), []byte(text), 0o600); err != nil {
 		return err
 	}
-	d.step("created a project in %s; its service \"hello\" forwards to a server at %s", d.root, d.far.addr)
+	d.printStep("created a project in %s; its service \"hello\" forwards to a server at %s", d.root, d.server.addr)
 	return nil
 }
 
-// up allows the project and joins it, as `localport allow` and a cd would.
-func (d *demo) up(ctx context.Context) error {
-	p, err := d.at(filepath.Join(d.root, ".localport.toml"))
+// startProject allows the project and joins it, as `localport allow` and a cd would.
+func (d *demo) startProject(ctx context.Context) error {
+	p, err := d.openConfig(filepath.Join(d.root, ".localport.toml"))
 	if err != nil {
 		return err
 	}
 	d.project = p
-	if err := p.decide(p.Store.Allow); err != nil {
+	if err := p.recordDecision(p.Store.Allow); err != nil {
 		return err
 	}
 	began := time.Now()
 	lease := lockstate.Lease{Kind: lockstate.ExecLease, Process: lockstate.Self(), Dir: d.root, Since: began.UTC()}
-	if d.Joined, err = p.Join(ctx, client.Entry{Lease: lease, Allowed: true}); err != nil {
+	if d.JoinedProject, err = p.Join(ctx, client.JoinOptions{Lease: lease, Allowed: true}); err != nil {
 		return err
 	}
 	d.supervisor = p.Dir.Peek().Supervisor.Process
 	svc := d.View.Services[0]
-	d.step("allowed and entered it: after %v the supervisor accepts connections at %s, on 127.0.0.1 and ::1",
-		time.Since(began).Round(time.Millisecond), address(svc))
-	_, err = d.project.waitFor(ctx, d.Client, []string{svc.Name}, startWait)
+	d.printStep("allowed and entered it: after %v the supervisor accepts connections at %s, on 127.0.0.1 and ::1",
+		time.Since(began).Round(time.Millisecond), serviceAddress(svc))
+	_, err = d.project.waitReady(ctx, d.Client, []string{svc.Name}, startTimeout)
 	return err
 }
 
-func address(svc api.ServiceView) string { return net.JoinHostPort(svc.Host, fmt.Sprint(svc.Port)) }
+func serviceAddress(svc api.ServiceView) string {
+	return net.JoinHostPort(svc.Host, fmt.Sprint(svc.Port))
+}
 
-// get asks the service, through the relay.
-func (d *demo) get(ctx context.Context) (string, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address(d.View.Services[0])+"/", nil)
+// fetchBody asks the service, through the relay.
+func (d *demo) fetchBody(ctx context.Context) (string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+serviceAddress(d.View.Services[0])+"/", nil)
 	if err != nil {
 		return "", err
 	}
@@ -122,21 +124,21 @@ func (d *demo) get(ctx context.Context) (string, error) {
 	return string(body), err
 }
 
-func (d *demo) fetch(ctx context.Context) error {
-	body, err := d.get(ctx)
+func (d *demo) printResponse(ctx context.Context) error {
+	body, err := d.fetchBody(ctx)
 	if err != nil {
 		return err
 	}
-	d.step("fetched through the forward: %q", body)
+	d.printStep("fetched through the forward: %q", body)
 	return nil
 }
 
-// interrupt takes the far end away, connects, and brings it back once the client is seen waiting.
-func (d *demo) interrupt(ctx context.Context) error {
-	if err := d.far.stop(); err != nil {
+// interruptServer takes the far end away, connects, and brings it back once the client is seen waiting.
+func (d *demo) interruptServer(ctx context.Context) error {
+	if err := d.server.stop(); err != nil {
 		return err
 	}
-	d.step("stopped the server; a client connects anyway …")
+	d.printStep("stopped the server; a client connects anyway …")
 	type answer struct {
 		body string
 		err  error
@@ -144,31 +146,31 @@ func (d *demo) interrupt(ctx context.Context) error {
 	answers := make(chan answer, 1)
 	began := time.Now()
 	go func() {
-		body, err := d.get(ctx)
+		body, err := d.fetchBody(ctx)
 		answers <- answer{body, err}
 	}()
-	if err := d.waiting(ctx); err != nil {
+	if err := d.waitHeldClient(ctx); err != nil {
 		return errors.Join(err, (<-answers).err)
 	}
-	d.step("… and is not refused: it waits, and the status says why")
-	if err := d.show(ctx); err != nil {
+	d.printStep("… and is not refused: it waits, and the status says why")
+	if err := d.printServices(ctx); err != nil {
 		return err
 	}
-	if err := d.far.start(d.far.addr); err != nil {
+	if err := d.server.start(d.server.addr); err != nil {
 		return err
 	}
 	got := <-answers
 	if got.err != nil {
 		return got.err
 	}
-	d.step("started the server again; the same client got its answer after %v: %q",
+	d.printStep("started the server again; the same client got its answer after %v: %q",
 		time.Since(began).Round(time.Millisecond), got.body)
-	_, err := d.project.waitFor(ctx, d.Client, []string{d.View.Services[0].Name}, startWait)
+	_, err := d.project.waitReady(ctx, d.Client, []string{d.View.Services[0].Name}, startTimeout)
 	return err
 }
 
-// waiting returns when the relay holds a client for want of a far end.
-func (d *demo) waiting(ctx context.Context) error {
+// waitHeldClient returns when the relay holds a client for want of a far end.
+func (d *demo) waitHeldClient(ctx context.Context) error {
 	for {
 		status, err := d.Status(ctx)
 		if err != nil {
@@ -183,50 +185,50 @@ func (d *demo) waiting(ctx context.Context) error {
 	}
 }
 
-func (d *demo) show(ctx context.Context) error {
+func (d *demo) printServices(ctx context.Context) error {
 	status, err := d.Status(ctx)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintln(d.out)
 	columns, _ := d.out.Size()
-	render(d.out, status, columns)
+	printTable(d.out, status, columns)
 	fmt.Fprintln(d.out)
 	return nil
 }
 
-// down ends the supervisor, and sees for itself that the port is free again.
-func (d *demo) down(ctx context.Context) error {
+// leaveProject ends the supervisor, and sees for itself that the port is free again.
+func (d *demo) leaveProject(ctx context.Context) error {
 	if err := d.End(ctx); err != nil {
 		return err
 	}
-	ln, err := net.Listen("tcp", address(d.View.Services[0]))
+	ln, err := net.Listen("tcp", serviceAddress(d.View.Services[0]))
 	if err != nil {
 		return fmt.Errorf("the port is not free again: %w", err)
 	}
-	d.step("left the project: the supervisor has exited, the port is free, nothing is left behind")
+	d.printStep("left the project: the supervisor has exited, the port is free, nothing is left behind")
 	return ln.Close()
 }
 
 // remove waits for the supervisor's last step and removes the project.
 func (d *demo) remove() error {
-	ctx, cancel := context.WithTimeout(context.Background(), client.Patience())
+	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
-	if d.Joined != nil {
+	if d.JoinedProject != nil {
 		_ = d.End(ctx) // where a step failed before down
 		_ = lockstate.WaitExit(ctx, d.supervisor)
 	}
-	return errors.Join(d.far.stop(), os.RemoveAll(d.root))
+	return errors.Join(d.server.stop(), os.RemoveAll(d.root))
 }
 
-// farEnd is a server that comes and goes.
-type farEnd struct {
+// demoServer is the upstream of the demo, which is stopped and started.
+type demoServer struct {
 	addr   string
 	server *http.Server
 	done   chan struct{}
 }
 
-func (f *farEnd) start(addr string) error {
+func (f *demoServer) start(addr string) error {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
@@ -243,7 +245,7 @@ func (f *farEnd) start(addr string) error {
 	return nil
 }
 
-func (f *farEnd) stop() error {
+func (f *demoServer) stop() error {
 	if f.server == nil {
 		return nil
 	}

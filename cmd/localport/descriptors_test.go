@@ -41,12 +41,12 @@ func connectIdly(t *testing.T, addr string, n int) (closeAll func()) {
 	return closeAll
 }
 
-func TestOneServiceWithManyIdleClientsSilencesNoOther(t *testing.T) {
+func TestDescriptors_ManyIdleClientsOfOneServiceBlockNoOther(t *testing.T) {
 	t.Parallel()
 	const idle, limit, connectTimeout = 480, 1024, 3 * time.Second
 	w := newWorld(t)
 	far, port := serve(t, "127.0.0.1:0"), []int{ports.Free(t), ports.Free(t)}
-	root := w.allowed(tcpConfig("web", port[0], far) + fmt.Sprintf("connect_timeout = %q\n", connectTimeout) + tcpConfig("api", port[1], far))
+	root := w.allowedProject(tcpConfig("web", port[0], far) + fmt.Sprintf("connect_timeout = %q\n", connectTimeout) + tcpConfig("api", port[1], far))
 	web, api := fmt.Sprintf("127.0.0.1:%d", port[0]), fmt.Sprintf("127.0.0.1:%d", port[1])
 	if o := w.underLimit(limit, root, "start"); o.code != 0 {
 		t.Fatalf("exit %d: %s%s", o.code, o.stdout, o.stderr)
@@ -61,7 +61,7 @@ func TestOneServiceWithManyIdleClientsSilencesNoOther(t *testing.T) {
 	if c := w.service(root, "web").Connections; c.Open < idle/2 {
 		t.Errorf("web: %+v", c)
 	}
-	if out := w.must(root, "status"); !strings.Contains(out, "web: no file descriptors are free") {
+	if out := w.mustRun(root, "status"); !strings.Contains(out, "web: no file descriptors are free") {
 		t.Errorf("status:\n%s", out)
 	}
 
@@ -76,19 +76,19 @@ func TestOneServiceWithManyIdleClientsSilencesNoOther(t *testing.T) {
 	eventually(t, "the events say so", func() bool {
 		return len(w.events(root, eventlog.ClientLimitReached)) > 0 && len(w.events(root, eventlog.ClientLimitCleared)) > 0
 	})
-	if log := w.must(root, "logs", "supervisor"); !strings.Contains(log, "no room for more connections") {
+	if log := w.mustRun(root, "logs", "supervisor"); !strings.Contains(log, "no room for more connections") {
 		t.Errorf("the log:\n%s", log)
 	}
 	if state := w.service(root, "web").State; state != forwarder.Healthy {
 		t.Errorf("web is %s", state)
 	}
-	w.must(root, "stop")
+	w.mustRun(root, "stop")
 }
 
-func TestASupervisorWithTooFewFilesDoesNotStart(t *testing.T) {
+func TestDescriptors_SupervisorWithTooFewDoesNotStart(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+	root := w.allowedProject(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
 	o := w.underLimit(64, root, "start")
 	if want := `too few file descriptors: limit is 64, at least 133 are needed: raise it with "ulimit -n 1024"`; o.code == 0 || !strings.Contains(o.stderr, want) {
 		t.Errorf("exit %d: %s%s", o.code, o.stdout, o.stderr)
@@ -96,5 +96,5 @@ func TestASupervisorWithTooFewFilesDoesNotStart(t *testing.T) {
 	if o := w.underLimit(256, root, "start"); o.code != 0 {
 		t.Errorf("exit %d: %s%s", o.code, o.stdout, o.stderr)
 	}
-	w.must(root, "stop")
+	w.mustRun(root, "stop")
 }

@@ -33,7 +33,7 @@ type serviceDocument struct {
 // document is the status of a project, which need not run.
 func (w *world) document(root string) document {
 	w.t.Helper()
-	return parseDocument(w.t, w.must(root, "status", "--json"))
+	return parseDocument(w.t, w.mustRun(root, "status", "--json"))
 }
 
 func parseDocument(t testing.TB, text string) document {

@@ -24,12 +24,12 @@ type envCmd struct {
 
 // Run prints the project's variables. It starts nothing: the ports of a project that is down are those it would have.
 func (c envCmd) Run(a *app) error {
-	p, ctx, cancel, err := a.act()
+	p, ctx, cancel, err := a.openProject()
 	if err != nil {
 		return err
 	}
 	defer cancel()
-	view, omitted, err := p.view(ctx)
+	view, omitted, err := p.projectView(ctx)
 	if err != nil {
 		return err
 	}
@@ -41,7 +41,7 @@ func (c envCmd) Run(a *app) error {
 	if c.JSON {
 		c.Format = "json"
 	}
-	text, err := format(c.Format, pairs)
+	text, err := formatVariables(c.Format, pairs)
 	if err != nil {
 		return err
 	}
@@ -51,33 +51,33 @@ func (c envCmd) Run(a *app) error {
 	return errors.Join(omitted...)
 }
 
-// view is what the supervisor says of the services, or what the config declares where none runs. Of each service whose
-// port is not ours, and whose variables are therefore left out, omitted says why.
-func (p here) view(ctx context.Context) (view api.View, omitted []error, err error) {
-	running, status, err := p.Find(ctx)
+// projectView is the supervisor's view of the services, or without one what the config declares. omitted has an error for each service
+// whose port is not ours: its variables are left out.
+func (p commandProject) projectView(ctx context.Context) (view api.View, omitted []error, err error) {
+	running, status, err := p.FindSupervisor(ctx)
 	if err != nil {
 		return view, nil, err
 	}
 	if running != nil {
 		view, err = running.Join(ctx, p.Session())
-		return view, omissions(status), err
+		return view, omittedServices(status), err
 	}
-	verdict, files, err := p.Ask()
+	verdict, files, err := p.AskTrust()
 	if err != nil {
 		return view, nil, err
 	}
 	if verdict != trust.Allowed {
 		return view, nil, &client.NotAllowedError{Config: p.Config}
 	}
-	parsed, err := p.parse(files)
+	parsed, err := p.parseConfig(files)
 	if err != nil {
 		return view, nil, err
 	}
-	return planned(parsed), nil, nil
+	return plannedView(parsed), nil, nil
 }
 
-// omissions says of each service that is to be up, and has no port of ours, that its variables are left out.
-func omissions(status api.Status) (omitted []error) {
+// omittedServices has an error for each service that should be running and does not hold its port: its variables are left out.
+func omittedServices(status api.Status) (omitted []error) {
 	for _, svc := range status.Services {
 		if svc.Held || svc.Reverse || svc.State == forwarder.Stopped {
 			continue
@@ -91,8 +91,8 @@ func omissions(status api.Status) (omitted []error) {
 	return omitted
 }
 
-// planned is the view of a project that is down, as it would be if it were up and had its ports.
-func planned(parsed *project.Project) api.View {
+// plannedView is the view of a project that is down, as it would be if it were up and had its ports.
+func plannedView(parsed *project.Project) api.View {
 	view := api.View{Env: parsed.Env, DotEnv: parsed.DotEnv}
 	for _, svc := range parsed.Services {
 		addr := svc.Addresses()[0]
@@ -103,7 +103,7 @@ func planned(parsed *project.Project) api.View {
 	return view
 }
 
-func format(kind string, pairs []project.Variable) (string, error) {
+func formatVariables(kind string, pairs []project.Variable) (string, error) {
 	fish, err := shellhook.Lookup("fish")
 	if err != nil {
 		return "", err
@@ -123,7 +123,7 @@ func format(kind string, pairs []project.Variable) (string, error) {
 		case "fish":
 			b.WriteString(fish.Export(pair.Name, pair.Value))
 		case "dotenv":
-			fmt.Fprintf(&b, "%s=%s\n", pair.Name, dotenv(pair.Value))
+			fmt.Fprintf(&b, "%s=%s\n", pair.Name, quoteDotenv(pair.Value))
 		default:
 			fmt.Fprintf(&b, "export %s=%s\n", pair.Name, shellhook.Quote(pair.Value))
 		}
@@ -131,9 +131,9 @@ func format(kind string, pairs []project.Variable) (string, error) {
 	return b.String(), nil
 }
 
-// dotenv quotes a value so that readers of .env files take it as it is: single quotes where it can be, which nothing
+// quoteDotenv quotes a value so that readers of .env files take it as it is: single quotes where it can be, which nothing
 // expands, else double quotes with what is special there escaped.
-func dotenv(value string) string {
+func quoteDotenv(value string) string {
 	if !strings.ContainsAny(value, "'\n\r") {
 		return "'" + value + "'"
 	}

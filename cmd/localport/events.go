@@ -16,13 +16,13 @@ type eventsCmd struct {
 	Services []string `arg:"" optional:"" name:"service" help:"Services; if none is given, all services and the project itself."`
 	Follow   bool     `short:"f" help:"Follow new events."`
 	Lines    int      `short:"n" default:"-1" placeholder:"N" help:"Print only the last N events."`
-	Since    moment   `placeholder:"WHEN" help:"Start time: 10m or 7d (ago), 15:04, 2026-01-31, or an RFC 3339 time."`
+	Since    timeFlag `placeholder:"WHEN" help:"Start time: 10m or 7d (ago), 15:04, 2026-01-31, or an RFC 3339 time."`
 	outputFormat
 }
 
 // Run prints what happened in the project, whether it runs or not.
 func (c eventsCmd) Run(a *app) error {
-	p, err := a.here()
+	p, err := a.findProject()
 	if err != nil {
 		return err
 	}
@@ -30,18 +30,18 @@ func (c eventsCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	if err := p.known(c.Services, logged); err != nil {
+	if err := p.checkNames(c.Services, logged); err != nil {
 		return err
 	}
 	events := eventlog.NewEventReader(p.Dir.LogDir())
 	defer events.Close()
 	last := c.Lines
-	return read(a.out, c.Follow, p.Dir.LogDir(), func() error {
+	return readLogs(a.out, c.Follow, p.Dir.LogDir(), func() error {
 		found, err := events.Read(c.Since.Time)
 		if err != nil {
 			return err
 		}
-		found = c.pick(found)
+		found = c.selectEvents(found)
 		if last >= 0 && len(found) > last {
 			found = found[len(found)-last:]
 		}
@@ -50,8 +50,8 @@ func (c eventsCmd) Run(a *app) error {
 	})
 }
 
-// pick leaves the events of the services asked for.
-func (c eventsCmd) pick(events []eventlog.Event) []eventlog.Event {
+// selectEvents leaves the events of the services asked for.
+func (c eventsCmd) selectEvents(events []eventlog.Event) []eventlog.Event {
 	if len(c.Services) == 0 {
 		return events
 	}
@@ -66,19 +66,19 @@ func (c eventsCmd) print(w io.Writer, events []eventlog.Event) error {
 				return err
 			}
 		} else {
-			fmt.Fprintln(b, eventLine(event))
+			fmt.Fprintln(b, formatEvent(event))
 		}
 	}
 	return b.Flush()
 }
 
-// eventLine is an event for people: when, of which service, what, and why.
-func eventLine(e eventlog.Event) string {
+// formatEvent is an event for people: when, of which service, what, and why.
+func formatEvent(e eventlog.Event) string {
 	service := e.Service
 	if service == "" {
 		service = "-"
 	}
-	said := []string{e.Time.Local().Format(time.DateTime) + "  " + service + "  " + happened(e)}
+	said := []string{e.Time.Local().Format(time.DateTime) + "  " + service + "  " + changeText(e)}
 	for _, more := range []string{e.Reason, e.Hint} {
 		if more != "" {
 			said = append(said, output.Flatten(more))
@@ -87,7 +87,7 @@ func eventLine(e eventlog.Event) string {
 	return output.Line(strings.Join(said, ": "))
 }
 
-func happened(e eventlog.Event) string {
+func changeText(e eventlog.Event) string {
 	what := string(e.Kind)
 	switch {
 	case e.Kind == eventlog.StateChanged && e.From != "":

@@ -32,60 +32,63 @@ func (c execCmd) Run(a *app) error {
 		argv = argv[1:]
 	}
 	if len(argv) == 0 {
-		return output.Coded(output.Usage(errors.New("exec: no command after --")), output.ExitExec)
+		return output.WithExitCode(output.Usage(errors.New("exec: no command after --")), output.ExitExecFailed)
 	}
-	path, err := runnable(argv[0])
+	path, err := findProgram(argv[0])
 	if err != nil {
 		return err
 	}
-	env, err := c.prepare(a)
+	env, err := c.prepareEnv(a)
 	if err != nil {
-		return output.Coded(err, output.ExitExec)
+		return output.WithExitCode(err, output.ExitExecFailed)
 	}
 	err = syscall.Exec(path, argv, env)
-	return output.Coded(fmt.Errorf("run %s: %w", path, err), output.ExitCannotRun)
+	return output.WithExitCode(fmt.Errorf("run %s: %w", path, err), output.ExitCannotRun)
 }
 
-// runnable finds the command before anything is waited for.
-func runnable(name string) (string, error) {
+// findProgram finds the command before anything is waited for.
+func findProgram(name string) (string, error) {
 	path, err := exec.LookPath(name)
+	if notFound, ok := errors.AsType[*exec.Error](err); ok && !errors.Is(err, exec.ErrDot) {
+		err = notFound.Err // which names the program as well
+	}
 	switch {
 	case err == nil, errors.Is(err, exec.ErrDot):
 		return path, nil
 	case errors.Is(err, fs.ErrPermission):
-		return "", output.Coded(fmt.Errorf("run %s: %w", name, err), output.ExitCannotRun)
+		return "", output.WithExitCode(fmt.Errorf("run %s: %w", name, err), output.ExitCannotRun)
 	}
-	return "", output.Coded(fmt.Errorf("run %s: %w", name, err), output.ExitNoCommand)
+	return "", output.WithExitCode(fmt.Errorf("run %s: %w", name, err), output.ExitCommandNotFound)
 }
 
-// prepare brings the services up and returns the command's environment.
-func (c execCmd) prepare(a *app) ([]string, error) {
-	p, err := a.here()
+// prepareEnv brings the services up and returns the command's environment.
+func (c execCmd) prepareEnv(a *app) ([]string, error) {
+	p, err := a.findProject()
 	if err != nil {
 		return nil, err
 	}
-	verdict, files, err := p.Ask()
+	verdict, files, err := p.AskTrust()
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), client.Patience())
+	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
-	j, err := p.Join(ctx, client.Entry{
-		Lease: lockstate.Lease{Kind: lockstate.ExecLease, Process: lockstate.Self(), Dir: a.dir, Since: time.Now().UTC()},
-		Heal:  true, Allowed: verdict == trust.Allowed, Detach: true,
+	j, err := p.Join(ctx, client.JoinOptions{
+		Lease:          lockstate.Lease{Kind: lockstate.ExecLease, Process: lockstate.Self(), Dir: a.dir, Since: time.Now().UTC()},
+		RestartStopped: true, Allowed: verdict == trust.Allowed, Detach: true,
 	})
 	if err != nil {
 		return nil, err
 	}
 	if verdict != trust.Allowed {
 		output.Info(a.err, "the config in %s changed; using the previous one until you run \"localport allow\"", p.Root)
-	} else if err := j.Current(ctx, files); err != nil {
+	} else if err := j.ReloadIfChanged(ctx, files); err != nil {
 		return nil, err
 	}
-	if err := c.await(ctx, p, j); err != nil {
+	if err := c.waitHealthy(ctx, p, j); err != nil {
 		return nil, err
 	}
-	ctx, cancel = context.WithTimeout(context.Background(), client.Patience())
+	ctx, cancel = context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
 	view, err := j.Join(ctx, p.Session())
 	if err != nil {
@@ -96,13 +99,13 @@ func (c execCmd) prepare(a *app) ([]string, error) {
 	return environ.Enter(was, p.Config, pairs).List(), err
 }
 
-// await starts what was stopped or has failed and waits until everything asked for is healthy.
-func (c execCmd) await(ctx context.Context, p here, j *client.Joined) error {
+// waitHealthy starts what was stopped or has failed and waits until everything asked for is healthy.
+func (c execCmd) waitHealthy(ctx context.Context, p commandProject, j *client.JoinedProject) error {
 	status, err := j.Status(ctx)
 	if err != nil {
 		return err
 	}
-	names, err := choose(status.Services, c.Service, c.Tag)
+	names, err := selectServices(status.Services, c.Service, c.Tag)
 	if err != nil || len(names) == 0 {
 		return err
 	}
@@ -111,6 +114,6 @@ func (c execCmd) await(ctx context.Context, p here, j *client.Joined) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.Wait)
 	defer cancel()
-	_, err = p.waitFor(ctx, j.Client, names, c.Wait)
+	_, err = p.waitReady(ctx, j.Client, names, c.Wait)
 	return err
 }

@@ -13,11 +13,11 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-func TestExecBecomesTheCommand(t *testing.T) {
+func TestExec_BecomesTheCommand(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
-	root := w.allowed("linger = 0.1\n" + commandConfig(t, "web", port))
+	root := w.allowedProject("linger = 0.1\n" + commandConfig(t, "web", port))
 	o := w.localport(root, "exec", "--", "sh", "-c", `echo $$ $WEB_PORT; exit 7`)
 	fields := strings.Fields(o.stdout)
 	if o.code != 7 || len(fields) != 2 || fields[1] != fmt.Sprint(port) {
@@ -54,14 +54,14 @@ func TestExecBecomesTheCommand(t *testing.T) {
 	if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGTERM {
 		t.Errorf("ended with %v, want the signal that was sent", cmd.ProcessState)
 	}
-	w.gone(supervisor)
+	w.waitExit(supervisor)
 	w.nothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
 }
 
-func TestExecSaysWhatItCouldNotRun(t *testing.T) {
+func TestExec_NamesWhatItCannotRun(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	plain := filepath.Join(w.home, "plain")
 	if err := os.WriteFile(plain, []byte("text"), 0o600); err != nil {
 		t.Fatal(err)
@@ -70,10 +70,10 @@ func TestExecSaysWhatItCouldNotRun(t *testing.T) {
 		args []string
 		code int
 	}{
-		{[]string{"exec", "--", "no-such-program"}, output.ExitNoCommand},
+		{[]string{"exec", "--", "no-such-program"}, output.ExitCommandNotFound},
 		{[]string{"exec", "--", plain}, output.ExitCannotRun},
-		{[]string{"exec"}, output.ExitExec},
-		{[]string{"exec", "-s", "wbe", "--", "true"}, output.ExitExec},
+		{[]string{"exec"}, output.ExitExecFailed},
+		{[]string{"exec", "-s", "wbe", "--", "true"}, output.ExitExecFailed},
 		{[]string{"exec", "--", "false"}, 1},
 	} {
 		if o := w.localport(root, c.args...); o.code != c.code {
@@ -82,22 +82,22 @@ func TestExecSaysWhatItCouldNotRun(t *testing.T) {
 	}
 }
 
-func TestExecWaitsNoLongerThanItIsTold(t *testing.T) {
+func TestExec_WaitsAtMostItsTimeout(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed(fmt.Sprintf("[services.gone]\ntechnology = \"tcp\"\nlocal_port = \"auto\"\nremote_port = %d\n"+
+	root := w.allowedProject(fmt.Sprintf("[services.gone]\ntechnology = \"tcp\"\nlocal_port = \"auto\"\nremote_port = %d\n"+
 		"connection = { remote_host = \"127.0.0.1\" }\n", ports.Free(t)))
 	o := w.localport(root, "exec", "--wait", "300ms", "--", "true")
-	if o.code != output.ExitExec || !strings.Contains(o.stderr, `service "gone" is unhealthy after 300ms`) ||
+	if o.code != output.ExitExecFailed || !strings.Contains(o.stderr, `service "gone" is unhealthy after 300ms`) ||
 		!strings.Contains(o.stderr, "connection refused") {
 		t.Errorf("exit %d, %q", o.code, o.stderr)
 	}
 }
 
-func TestExecInsideTheHookAddsNothingTwice(t *testing.T) {
+func TestExec_InsideTheHookAddsNothingTwice(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")) + "[env]\nPATH = \"/opt/shop/bin:${PATH}\"\n")
+	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")) + "[env]\nPATH = \"/opt/shop/bin:${PATH}\"\n")
 	sh := w.shell("bash", root)
 	inside := sh.Environ()
 	var env []string

@@ -54,15 +54,15 @@ func greetAll(ln net.Listener, conns *sync.WaitGroup) {
 	}
 }
 
-// playServer makes the test binary a far end that listens on the port given as its argument: a program for
+// upstreamVariable makes the test binary a far end that listens on the port given as its argument: a program for
 // technology = "command".
-const playServer = "LOCALPORT_TEST_SERVER"
+const upstreamVariable = "LOCALPORT_TEST_SERVER"
 
 // stubborn is its value where the far end is to ignore SIGTERM: only force ends it, after the grace of 2 s.
 const stubborn = "stubborn"
 
-func playFarEnd() int {
-	if os.Getenv(playServer) == stubborn {
+func runUpstream() int {
+	if os.Getenv(upstreamVariable) == stubborn {
 		signal.Ignore(syscall.SIGTERM)
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:"+os.Args[1])
@@ -79,7 +79,7 @@ func playFarEnd() int {
 // commandConfig is a service that this test binary serves.
 func commandConfig(t testing.TB, name string, port any) string {
 	return fmt.Sprintf("[services.%s]\ntechnology = \"command\"\nlocal_port = %v\ncommand = [%q, %q, %q, %q, \"{port}\"]\n",
-		name, port, "/usr/bin/env", "-u"+playMain, playServer+"=1", self(t))
+		name, port, "/usr/bin/env", "-u"+mainVariable, upstreamVariable+"=1", self(t))
 }
 
 // tcpConfig is a service at a server's address.

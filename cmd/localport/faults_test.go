@@ -73,7 +73,7 @@ func (w *world) killTunnel(root string) {
 // reaped waits until the supervisor has waited for a child: then all its threads have ended, and its sockets are closed.
 func (w *world) reaped(root string, child lockstate.Process) {
 	w.t.Helper()
-	w.gone(child)
+	w.waitExit(child)
 	eventually(w.t, "the supervisor has seen it", func() bool {
 		svc := w.service(root, "web")
 		return svc.Restarts > 0 || svc.State == forwarder.Restarting
@@ -148,9 +148,9 @@ var faults = map[string]fault{
 				if svc := w.service(root, "web"); svc.State != forwarder.Healthy {
 					t.Errorf("with the right password it is %s: %s", svc.State, svc.LastError)
 				}
-				w.write(root, ".localport.toml", config("wrongwrong"))
-				w.must(root, "allow")
-				for _, told := range []string{w.must(root, "status", "--json"), w.must(root, "logs", "supervisor"), w.must(root, "events")} {
+				w.writeFile(root, ".localport.toml", config("wrongwrong"))
+				w.mustRun(root, "allow")
+				for _, told := range []string{w.mustRun(root, "status", "--json"), w.mustRun(root, "logs", "supervisor"), w.mustRun(root, "events")} {
 					if strings.Contains(told, "wrongwrong") || strings.Contains(told, "hunter2") {
 						t.Errorf("the password is told:\n%s", told)
 					}
@@ -178,7 +178,7 @@ var faults = map[string]fault{
 		begin: func(t *testing.T, w *world, port int) (string, func(string)) {
 			far := serve(t, "127.0.0.1:0")
 			return tcpConfig("web", port, far), func(root string) {
-				w.must(root, "stop", "web")
+				w.mustRun(root, "stop", "web")
 				serve(t, fmt.Sprintf("127.0.0.1:%d", port))
 				if o := w.localport(root, "start", "web"); o.code != output.ExitFailed {
 					t.Errorf("start of a service whose port is taken: exit %d", o.code)
@@ -190,7 +190,7 @@ var faults = map[string]fault{
 	"config broken": {
 		begin: func(t *testing.T, w *world, port int) (string, func(string)) {
 			return tcpConfig("web", port, serve(t, "127.0.0.1:0")), func(root string) {
-				w.write(root, ".localport.toml", "[services.web\n")
+				w.writeFile(root, ".localport.toml", "[services.web\n")
 			}
 		},
 		state: forwarder.Healthy, client: served,
@@ -206,7 +206,7 @@ var faults = map[string]fault{
 	},
 }
 
-func TestEveryFaultIsShownAndHarmsNoMoreThanItMust(t *testing.T) {
+func TestFaults_AreReportedAndContained(t *testing.T) {
 	t.Parallel()
 	for name, f := range faults {
 		t.Run(name, func(t *testing.T) {
@@ -215,8 +215,8 @@ func TestEveryFaultIsShownAndHarmsNoMoreThanItMust(t *testing.T) {
 			port := ports.Free(t)
 			addr := fmt.Sprintf("127.0.0.1:%d", port)
 			config, breaks := f.begin(t, w, port)
-			root := w.allowed(config)
-			w.must(root, "start")
+			root := w.allowedProject(config)
+			w.mustRun(root, "start")
 			supervisor := w.supervisor(root)
 			breaks(root)
 			f.client(t, addr)
@@ -239,11 +239,11 @@ func TestEveryFaultIsShownAndHarmsNoMoreThanItMust(t *testing.T) {
 	}
 }
 
-func TestWhenThereIsRoomAgainTheLogSaysWhatWasLost(t *testing.T) {
+func TestLog_ReportsLostLinesAfterAFullDisk(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed(commandConfig(t, "web", ports.Free(t)))
-	w.must(root, "start")
+	root := w.allowedProject(commandConfig(t, "web", ports.Free(t)))
+	w.mustRun(root, "start")
 	supervisor := w.supervisor(root)
 	limitFiles(t, supervisor.PID, 0)
 	w.killTunnel(root)
@@ -252,8 +252,8 @@ func TestWhenThereIsRoomAgainTheLogSaysWhatWasLost(t *testing.T) {
 		return svc.Restarts == 1 && svc.State == forwarder.Healthy
 	})
 	limitFiles(t, supervisor.PID, math.MaxUint64)
-	w.must(root, "restart")
-	if out := w.must(root, "logs", "supervisor"); !strings.Contains(out, " lines lost: ") {
+	w.mustRun(root, "restart")
+	if out := w.mustRun(root, "logs", "supervisor"); !strings.Contains(out, " lines lost: ") {
 		t.Errorf("the log does not report its lost lines:\n%s", out)
 	}
 	w.down(root)
@@ -264,12 +264,12 @@ func readsOne(conn net.Conn, into []byte) bool {
 	return err == nil
 }
 
-// manner is how an HTTP server answers: at once, until one of these is closed.
-type manner struct{ never, slowly chan struct{} }
+// answerMode is how an HTTP server answers: at once, until one of these is closed.
+type answerMode struct{ never, slowly chan struct{} }
 
-func httpServer(t *testing.T) (*server, manner) {
+func httpServer(t *testing.T) (*server, answerMode) {
 	t.Helper()
-	m := manner{make(chan struct{}), make(chan struct{})}
+	m := answerMode{make(chan struct{}), make(chan struct{})}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

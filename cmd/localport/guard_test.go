@@ -51,7 +51,7 @@ func (w *world) runtime() string {
 	return ""
 }
 
-func TestGuard_BindsTheControlSocketAgain(t *testing.T) {
+func TestGuard_RebindsTheControlSocket(t *testing.T) {
 	for name, remove := range map[string]func(t *testing.T, w *world, socket string){
 		"socket": func(t *testing.T, _ *world, socket string) {
 			if err := os.Remove(socket); err != nil {
@@ -68,7 +68,7 @@ func TestGuard_BindsTheControlSocketAgain(t *testing.T) {
 			if err := os.RemoveAll(dir); err != nil {
 				t.Error(err)
 			}
-			w.write(filepath.Dir(dir), filepath.Base(dir), "")
+			w.writeFile(filepath.Dir(dir), filepath.Base(dir), "")
 			t.Cleanup(func() { os.Remove(dir) })
 		},
 		"another file in place of the socket": func(t *testing.T, _ *world, socket string) {
@@ -85,9 +85,9 @@ func TestGuard_BindsTheControlSocketAgain(t *testing.T) {
 			w := newWorld(t).withShortRuntime()
 			port := ports.Free(t)
 			addr := fmt.Sprintf("127.0.0.1:%d", port)
-			root := w.allowed("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
-			w.must(root, "start")
-			w.kept(root)
+			root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+			w.mustRun(root, "start")
+			w.keeperPID(root)
 			supervisor, socket := w.supervisor(root), w.state(root).Supervisor.Socket
 			before := inodeOf(t, socket)
 			remove(t, w, socket)
@@ -117,8 +117,8 @@ func TestGuard_BindsTheControlSocketAgain(t *testing.T) {
 			}
 			bound := w.state(root).Supervisor.Socket
 			sh.Run("cd " + w.home)
-			w.must(root, "stop")
-			w.gone(successor)
+			w.mustRun(root, "stop")
+			w.waitExit(successor)
 			if _, err := os.Lstat(bound); err == nil {
 				t.Errorf("%s is left", bound)
 			}
@@ -130,18 +130,18 @@ func TestGuard_BindsTheControlSocketAgain(t *testing.T) {
 }
 
 // A successor is handed a socket that nobody can reach any more.
-func TestGuard_ASuccessorBindsASocketThatIsGone(t *testing.T) {
+func TestGuard_SuccessorRebindsADeletedSocket(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
-	w.must(root, "start")
-	w.kept(root)
+	root := w.allowedProject(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
+	w.keeperPID(root)
 	supervisor, socket := w.supervisor(root), w.state(root).Supervisor.Socket
 	if err := os.Remove(socket); err != nil {
 		t.Fatal(err)
 	}
 	kill(t, supervisor.PID)
-	w.gone(supervisor)
+	w.waitExit(supervisor)
 	successor := w.replaced(root, supervisor)
 	eventually(t, "the socket is there again", func() bool { return w.answers(root) })
 	w.status(root)
@@ -161,12 +161,12 @@ func inodeOf(t *testing.T, path string) uint64 {
 }
 
 // Tunnels have private sockets beside the control socket.
-func TestGuard_TunnelsOutliveTheRuntimeDirectory(t *testing.T) {
+func TestGuard_TunnelsSurviveDeletedRuntimeDirectory(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host, far, port := sshd.Start(t), serve(t, "127.0.0.1:0"), []int{ports.Free(t), ports.Free(t)}
-	root := w.allowed(sshConfig("web", port[0], host, far.port) + sshConfig("api", port[1], host, far.port))
-	w.must(root, "start")
+	root := w.allowedProject(sshConfig("web", port[0], host, far.port) + sshConfig("api", port[1], host, far.port))
+	w.mustRun(root, "start")
 	web, api := fmt.Sprintf("127.0.0.1:%d", port[0]), fmt.Sprintf("127.0.0.1:%d", port[1])
 	served(t, web)
 	if err := os.RemoveAll(filepath.Join(w.home, "runtime")); err != nil {
@@ -175,9 +175,9 @@ func TestGuard_TunnelsOutliveTheRuntimeDirectory(t *testing.T) {
 	served(t, web)
 	served(t, api)
 	eventually(t, "the supervisor is reached again", func() bool { return w.answers(root) })
-	w.must(root, "restart", "api")
+	w.mustRun(root, "restart", "api")
 	served(t, api)
-	w.must(root, "restart")
+	w.mustRun(root, "restart")
 	served(t, web)
 	served(t, api)
 	w.down(root, web, api)
@@ -200,18 +200,18 @@ var deletions = map[string]func(dir string) error{
 	},
 }
 
-func TestGuard_ProjectOutlivesDeletedFiles(t *testing.T) {
+func TestGuard_ProjectSurvivesDeletedFiles(t *testing.T) {
 	for name, remove := range deletions {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			root := w.allowed("linger = 0.1\n" + tcpConfig("web", "\"auto\"", serve(t, "127.0.0.1:0")))
+			root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", "\"auto\"", serve(t, "127.0.0.1:0")))
 			first := w.shell("bash", root)
-			w.kept(root)
+			w.keeperPID(root)
 			supervisor, auto, dir := w.supervisor(root), w.state(root).Ports["web"], w.stateDir(root)
 			addr := fmt.Sprintf("127.0.0.1:%d", auto)
 			conn := dial(t, addr)
-			conn.say("hi")
+			conn.checkReply("hi")
 			if err := remove(dir); err != nil {
 				t.Fatal(err)
 			}
@@ -241,7 +241,7 @@ func TestGuard_ProjectOutlivesDeletedFiles(t *testing.T) {
 			if pids := w.leases(root, api.ShellLease); len(pids) != 2 {
 				t.Errorf("leases of %v, want two", pids)
 			}
-			if got := conn.say("still there?"); got != "hello still there?\n" {
+			if got := conn.checkReply("still there?"); got != "hello still there?\n" {
 				t.Errorf("the established connection answers %q", got)
 			}
 			second := w.shell("bash", root)
@@ -258,27 +258,27 @@ func TestGuard_ProjectOutlivesDeletedFiles(t *testing.T) {
 			}
 			first.Kill()
 			second.Run("cd " + w.home)
-			w.gone(successor)
+			w.waitExit(successor)
 			w.nothingLeft(root, addr)
 		})
 	}
 }
 
 // A backup, or another tool that synchronises files, may put an older state back.
-func TestGuard_AnOlderCopyOfTheStateLosesNoLease(t *testing.T) {
+func TestGuard_OlderCopyOfTheStateLosesNoLease(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed("linger = 0.1\n" + tcpConfig("web", "\"auto\"", serve(t, "127.0.0.1:0")))
-	w.must(root, "start")
-	w.kept(root)
+	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", "\"auto\"", serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
+	w.keeperPID(root)
 	supervisor := w.supervisor(root)
 	path := filepath.Join(w.stateDir(root), "state.json")
 	older, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.must(root, "stop", "web")
-	w.must(root, "start", "web")
+	w.mustRun(root, "stop", "web")
+	w.mustRun(root, "start", "web")
 	sh := w.shell("bash", root)
 	w.status(root)
 	if err := os.WriteFile(path, older, 0o600); err != nil {
@@ -293,18 +293,18 @@ func TestGuard_AnOlderCopyOfTheStateLosesNoLease(t *testing.T) {
 		return false
 	})
 	sh.Run("cd " + w.home)
-	w.must(root, "stop")
-	w.gone(supervisor)
+	w.mustRun(root, "stop")
+	w.waitExit(supervisor)
 	w.nothingLeft(root)
 }
 
-func TestGuard_EndsWithTheProjectsDirectory(t *testing.T) {
+func TestGuard_StopsWithTheProjectsDirectory(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
-	root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
-	w.must(root, "start")
-	w.kept(root)
+	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
+	w.keeperPID(root)
 	dir := w.stateDir(root)
 	if err := os.RemoveAll(root); err != nil {
 		t.Fatal(err)

@@ -13,16 +13,16 @@ import (
 	"testing"
 )
 
-// holdings are what a process has of what can run out; the sizes are in kB. Of a program that is not ours it is not known how
+// resources are what a process has of what can run out; the sizes are in kB. Of a program that is not ours it is not known how
 // many goroutines it has, and how large a heap.
-type holdings struct{ files, threads, memory, goroutines, heap int }
+type resources struct{ files, threads, memory, goroutines, heap int }
 
-func (h holdings) String() string {
+func (h resources) String() string {
 	return fmt.Sprintf("%d files, %d threads, %d kB resident, %d goroutines, %d kB of heap", h.files, h.threads, h.memory, h.goroutines, h.heap)
 }
 
-// holdingsOf are those of a process, as /proc has them.
-func holdingsOf(t testing.TB, pid int) holdings {
+// readResources are those of a process, as /proc has them.
+func readResources(t testing.TB, pid int) resources {
 	t.Helper()
 	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 	if err != nil {
@@ -32,7 +32,7 @@ func holdingsOf(t testing.TB, pid int) holdings {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := holdings{files: len(files)}
+	h := resources{files: len(files)}
 	for line := range strings.Lines(string(status)) {
 		_, _ = fmt.Sscanf(line, "Threads: %d", &h.threads)
 		_, _ = fmt.Sscanf(line, "VmRSS: %d", &h.memory)
@@ -41,7 +41,7 @@ func holdingsOf(t testing.TB, pid int) holdings {
 }
 
 // within fails the test if one of the holdings is larger than it was, by more than a margin.
-func (h holdings) within(t testing.TB, who string, before, margin holdings) {
+func (h resources) within(t testing.TB, who string, before, margin resources) {
 	t.Helper()
 	for _, of := range []struct {
 		what                string
@@ -59,12 +59,12 @@ func (h holdings) within(t testing.TB, who string, before, margin holdings) {
 	}
 }
 
-// tellHoldings has every localport of a world write its holdings to a file in this directory when it is sent SIGUSR1, after it
+// resourcesVariable has every localport of a world write its holdings to a file in this directory when it is sent SIGUSR1, after it
 // has given back all that it need not hold: without that, what Go holds is for its collector to say.
-const tellHoldings = "LOCALPORT_TEST_HOLDINGS"
+const resourcesVariable = "LOCALPORT_TEST_HOLDINGS"
 
-// tell writes the holdings whenever they are asked for.
-func tell(dir string) {
+// writeResources writes the holdings whenever they are asked for.
+func writeResources(dir string) {
 	asked := make(chan os.Signal, 1)
 	signal.Notify(asked, syscall.SIGUSR1)
 	path := filepath.Join(dir, fmt.Sprint(os.Getpid()))
@@ -78,26 +78,26 @@ func tell(dir string) {
 	}
 }
 
-// toldHoldings are those of a localport of this world; its memory only where that is its own.
-func (w *world) toldHoldings(pid int) holdings {
+// reportedResources are those of a localport of this world; its memory only where that is its own.
+func (w *world) reportedResources(pid int) resources {
 	w.t.Helper()
 	path := ""
 	for _, entry := range w.env {
-		if dir, found := strings.CutPrefix(entry, tellHoldings+"="); found {
+		if dir, found := strings.CutPrefix(entry, resourcesVariable+"="); found {
 			path = filepath.Join(dir, fmt.Sprint(pid))
 		}
 	}
 	if err := syscall.Kill(pid, syscall.SIGUSR1); err != nil {
 		w.t.Fatal(err)
 	}
-	var told holdings
+	var told resources
 	eventually(w.t, "it tells what it holds", func() bool {
 		data, _ := os.ReadFile(path)
 		n, _ := fmt.Sscan(string(data), &told.goroutines, &told.heap)
 		return n == 2
 	})
 	_ = os.Remove(path)
-	h := holdingsOf(w.t, pid)
+	h := readResources(w.t, pid)
 	h.goroutines, h.heap = told.goroutines, told.heap
 	if raceDetected() {
 		h.memory = 0

@@ -18,8 +18,8 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// rush is clients that come again and again, from its start until stop.
-type rush struct {
+// clientStream is clients that come again and again, from its start until stop.
+type clientStream struct {
 	addr  string
 	begun time.Time
 	quit  chan struct{}
@@ -35,11 +35,11 @@ type call struct {
 	err          error
 }
 
-// startRush has fifty clients come in a second.
-func startRush(addr string) *rush { return rushEvery(20*time.Millisecond, addr) }
+// startClientStream has fifty clients come in a second.
+func startClientStream(addr string) *clientStream { return rushEvery(20*time.Millisecond, addr) }
 
-func rushEvery(pace time.Duration, addr string) *rush {
-	c := &rush{addr: addr, begun: time.Now(), quit: make(chan struct{})}
+func rushEvery(pace time.Duration, addr string) *clientStream {
+	c := &clientStream{addr: addr, begun: time.Now(), quit: make(chan struct{})}
 	c.done.Go(func() {
 		tick := time.NewTicker(pace)
 		defer tick.Stop()
@@ -55,7 +55,7 @@ func rushEvery(pace time.Duration, addr string) *rush {
 	return c
 }
 
-func (c *rush) call() {
+func (c *clientStream) call() {
 	began := time.Now()
 	answer, err := ask(c.addr, "you")
 	c.mu.Lock()
@@ -64,7 +64,7 @@ func (c *rush) call() {
 }
 
 // answered is how many clients that came after t have had their answer.
-func (c *rush) answered(t time.Time) int {
+func (c *clientStream) answered(t time.Time) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := 0
@@ -76,7 +76,7 @@ func (c *rush) answered(t time.Time) int {
 	return n
 }
 
-func (c *rush) stop() []call {
+func (c *clientStream) stop() []call {
 	close(c.quit)
 	c.done.Wait()
 	return c.calls
@@ -105,13 +105,13 @@ func kill(t *testing.T, pid int) {
 // down takes the project down and waits until nothing of it is left.
 func (w *world) down(root string, addrs ...string) {
 	w.t.Helper()
-	w.must(root, "stop")
+	w.mustRun(root, "stop")
 	eventually(w.t, "every process has ended", func() bool { return len(w.processes()) == 0 })
 	w.nothingLeft(root, addrs...)
 }
 
-// kept waits until the project has a keeper, other than the ones before, and returns its pid.
-func (w *world) kept(root string, before ...int) int {
+// keeperPID waits until the project has a keeper, other than the ones before, and returns its pid.
+func (w *world) keeperPID(root string, before ...int) int {
 	w.t.Helper()
 	pid := 0
 	eventually(w.t, "there is a keeper", func() bool {
@@ -123,14 +123,14 @@ func (w *world) kept(root string, before ...int) int {
 	return pid
 }
 
-func TestAKilledSupervisorIsReplacedWithNoPromptAndRefusesNobody(t *testing.T) {
+func TestKeeper_ReplacesAKilledSupervisorWithoutAPromptAndRefusesNobody(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	web, port := serve(t, "127.0.0.1:0"), ports.Free(t)
-	root := w.allowed(tcpConfig("web", port, web) + commandConfig(t, "own", ports.Free(t)))
-	w.must(root, "start")
-	w.kept(root)
-	c := startRush(fmt.Sprintf("127.0.0.1:%d", port))
+	root := w.allowedProject(tcpConfig("web", port, web) + commandConfig(t, "own", ports.Free(t)))
+	w.mustRun(root, "start")
+	w.keeperPID(root)
+	c := startClientStream(fmt.Sprintf("127.0.0.1:%d", port))
 	first := time.Now()
 	eventually(t, "the rush is served", func() bool { return c.answered(first) > 20 })
 
@@ -154,7 +154,7 @@ func TestAKilledSupervisorIsReplacedWithNoPromptAndRefusesNobody(t *testing.T) {
 		t.Error("the dead supervisor is still the one")
 	}
 	for _, child := range children {
-		w.gone(child)
+		w.waitExit(child)
 	}
 	if leases := w.state(root).Leases; len(leases) != 1 || leases[0].Kind != lockstate.StartLease {
 		t.Errorf("the leases are %v", leases)
@@ -162,15 +162,15 @@ func TestAKilledSupervisorIsReplacedWithNoPromptAndRefusesNobody(t *testing.T) {
 	w.down(root, fmt.Sprintf("127.0.0.1:%d", port))
 }
 
-func TestASupervisorIsReplacedAgainAndAgainAndTheTextThatRanGoesOn(t *testing.T) {
+func TestKeeper_ReplacesSupervisorsRepeatedlyOnTheRunningConfig(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	web, port := serve(t, "127.0.0.1:0"), ports.Free(t)
 	config := tcpConfig("web", port, web)
-	root := w.allowed(config)
-	w.must(root, "start")
-	w.kept(root)
-	w.write(root, ".localport.toml", "nonsense = ")
+	root := w.allowedProject(config)
+	w.mustRun(root, "start")
+	w.keeperPID(root)
+	w.writeFile(root, ".localport.toml", "nonsense = ")
 	for range 3 {
 		supervisor := w.supervisor(root)
 		kill(t, supervisor.PID)
@@ -185,15 +185,15 @@ func TestASupervisorIsReplacedAgainAndAgainAndTheTextThatRanGoesOn(t *testing.T)
 	w.down(root, fmt.Sprintf("127.0.0.1:%d", port))
 }
 
-func TestAKilledKeeperIsReplaced(t *testing.T) {
+func TestKeeper_IsReplacedWhenKilled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	web, port := serve(t, "127.0.0.1:0"), ports.Free(t)
-	root := w.allowed(tcpConfig("web", port, web))
-	w.must(root, "start")
-	first := w.kept(root)
+	root := w.allowedProject(tcpConfig("web", port, web))
+	w.mustRun(root, "start")
+	first := w.keeperPID(root)
 	kill(t, first)
-	second := w.kept(root, first)
+	second := w.keeperPID(root, first)
 	if second == first {
 		t.Fatal("the killed keeper is still the one")
 	}
@@ -204,18 +204,18 @@ func TestAKilledKeeperIsReplaced(t *testing.T) {
 	w.down(root, fmt.Sprintf("127.0.0.1:%d", port))
 }
 
-func TestWhenSupervisorAndKeeperAreKilledTheNextCommandHeals(t *testing.T) {
+func TestCommand_RecoversFromKilledSupervisorAndKeeper(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	web, port := serve(t, "127.0.0.1:0"), ports.Free(t)
-	root := w.allowed(tcpConfig("web", port, web))
-	w.must(root, "start")
-	pid, supervisor := w.kept(root), w.supervisor(root)
+	root := w.allowedProject(tcpConfig("web", port, web))
+	w.mustRun(root, "start")
+	pid, supervisor := w.keeperPID(root), w.supervisor(root)
 	_ = syscall.Kill(pid, syscall.SIGSTOP) // so that it cannot do its work in between
 	kill(t, supervisor.PID)
 	kill(t, pid)
 	eventually(t, "both are gone", func() bool { return len(w.processes()) == 0 })
-	w.must(root, "exec", "--", "true")
+	w.mustRun(root, "exec", "--", "true")
 	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
 		t.Errorf("%q, %v", answer, err)
 	}
@@ -238,19 +238,19 @@ func (w *world) as(release string) *world {
 	return &other
 }
 
-func TestANewerReleaseTakesOverOnceWithPortsLeasesAndNoConnectionLost(t *testing.T) {
+func TestUpgrade_KeepsPortsLeasesAndConnections(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	web, port := serve(t, "127.0.0.1:0"), ports.Free(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	root := w.allowed(tcpConfig("web", port, web))
-	w.as("1.2.0").must(root, "start")
+	root := w.allowedProject(tcpConfig("web", port, web))
+	w.as("1.2.0").mustRun(root, "start")
 	old := w.supervisor(root)
 	conn := dial(t, addr)
-	conn.say("hi")
-	c := startRush(addr)
+	conn.checkReply("hi")
+	c := startClientStream(addr)
 
-	w.as("1.10.0").must(root, "exec", "--", "true")
+	w.as("1.10.0").mustRun(root, "exec", "--", "true")
 	state := w.state(root)
 	if state.Supervisor.Process == old || state.Supervisor.Version != "1.10.0" {
 		t.Fatalf("after the newer release: %+v", state.Supervisor)
@@ -258,20 +258,20 @@ func TestANewerReleaseTakesOverOnceWithPortsLeasesAndNoConnectionLost(t *testing
 	if len(state.Leases) == 0 || state.Leases[0].Kind != lockstate.StartLease {
 		t.Errorf("the leases are %v", state.Leases)
 	}
-	w.as("1.2.0").must(root, "exec", "--", "true")
-	w.as("1.10.0").must(root, "exec", "--", "true")
-	w.as("1.11.0-dev").must(root, "exec", "--", "true")
+	w.as("1.2.0").mustRun(root, "exec", "--", "true")
+	w.as("1.10.0").mustRun(root, "exec", "--", "true")
+	w.as("1.11.0-dev").mustRun(root, "exec", "--", "true")
 	if now := w.state(root).Supervisor.Process; now != state.Supervisor.Process {
 		t.Error("it was replaced once more, by an older, the same or no release")
 	}
 	if !old.Alive() {
 		t.Fatal("the old one ended with a connection open")
 	}
-	if got := conn.say("still there?"); got != "hello still there?\n" {
+	if got := conn.checkReply("still there?"); got != "hello still there?\n" {
 		t.Errorf("the established connection answers %q", got)
 	}
 	conn.conn.Close()
-	w.gone(old)
+	w.waitExit(old)
 	calls := c.stop()
 	if refused, failed := refused(calls, time.Time{}); refused > 0 || failed > 0 {
 		t.Errorf("%d of %d refused, %d failed", refused, len(calls), failed)
@@ -279,31 +279,31 @@ func TestANewerReleaseTakesOverOnceWithPortsLeasesAndNoConnectionLost(t *testing
 	w.down(root, addr)
 }
 
-func TestWhatAReplacedSupervisorFinishesEndsWithTheProject(t *testing.T) {
+func TestUpgrade_DrainingSupervisorStopsWithTheProject(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	web, port := serve(t, "127.0.0.1:0"), ports.Free(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	root := w.allowed(tcpConfig("web", port, web))
-	w.as("1.0.0").must(root, "start")
+	root := w.allowedProject(tcpConfig("web", port, web))
+	w.as("1.0.0").mustRun(root, "start")
 	old := w.supervisor(root)
-	dial(t, addr).say("hi")
-	w.as("1.0.1").must(root, "exec", "--", "true")
+	dial(t, addr).checkReply("hi")
+	w.as("1.0.1").mustRun(root, "exec", "--", "true")
 	if !old.Alive() {
 		t.Fatal("the old one ended with a connection open")
 	}
 	w.down(root, addr)
 }
 
-func TestAReleaseThatCannotStartTakesNothingOver(t *testing.T) {
+func TestUpgrade_ReleaseThatCannotStartReplacesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	web, port := serve(t, "127.0.0.1:0"), ports.Free(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	root := w.allowed(tcpConfig("web", port, web))
-	w.as("1.0.0").must(root, "start")
+	root := w.allowedProject(tcpConfig("web", port, web))
+	w.as("1.0.0").mustRun(root, "start")
 	old := w.supervisor(root)
-	c := startRush(addr)
+	c := startClientStream(addr)
 	err := client.Client{Socket: w.state(root).Supervisor.Socket}.Replace(t.Context(),
 		api.Replacement{Exe: "/bin/false", Version: "2.0.0"})
 	if err == nil || !strings.Contains(err.Error(), "/bin/false") {
@@ -313,7 +313,7 @@ func TestAReleaseThatCannotStartTakesNothingOver(t *testing.T) {
 	if state.Supervisor.Process != old || state.Supervisor.Refused != "2.0.0" || !old.Alive() {
 		t.Errorf("after it failed: %+v", state.Supervisor)
 	}
-	w.as("2.0.0").must(root, "exec", "--", "true")
+	w.as("2.0.0").mustRun(root, "exec", "--", "true")
 	if w.supervisor(root) != old {
 		t.Error("the version that failed was tried again")
 	}

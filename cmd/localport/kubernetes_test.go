@@ -40,7 +40,7 @@ func intoCluster(t *testing.T, c *cluster.Cluster, connection string) *kube {
 	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: k.ns, Replicas: 1})
 	port := ports.Free(t)
 	k.addr = fmt.Sprintf("127.0.0.1:%d", port)
-	k.root = k.allowed(fmt.Sprintf("[services.web]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = \"greet\"\n"+
+	k.root = k.allowedProject(fmt.Sprintf("[services.web]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = \"greet\"\n"+
 		"connection = { namespace = %q, %s }\n", port, k.ns, connection))
 	return k
 }
@@ -173,9 +173,9 @@ func (k *kube) bareKubectl() (addr string) {
 	return match
 }
 
-// TestNobodyIsTurnedAwayWhileTheClustersPodsComeAndGo lets fifty clients a second come while pods, nodes and servers go. Nobody may fail who
+// TestCluster_RefusesNobodyWhilePodsComeAndGo lets fifty clients a second come while pods, nodes and servers go. Nobody may fail who
 // has not been greeted yet.
-func TestNobodyIsTurnedAwayWhileTheClustersPodsComeAndGo(t *testing.T) {
+func TestCluster_RefusesNobodyWhilePodsComeAndGo(t *testing.T) {
 	c := cluster.Start(t)
 	ready := func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -209,7 +209,7 @@ func TestNobodyIsTurnedAwayWhileTheClustersPodsComeAndGo(t *testing.T) {
 			})
 			k.kubectl("scale", "deployment/web", "--replicas=1")
 			eventually(k.t, "the log tells the same", func() bool {
-				out := k.must(k.root, "logs")
+				out := k.mustRun(k.root, "logs")
 				return strings.Contains(out, "waiting: service/web has no pods") && strings.Contains(out, "forwarding to port 7000 of pod web-")
 			})
 		}},
@@ -247,7 +247,7 @@ func TestNobodyIsTurnedAwayWhileTheClustersPodsComeAndGo(t *testing.T) {
 	} {
 		t.Run(event.name, func(t *testing.T) {
 			k := intoCluster(t, c, `resource_name = "web"`)
-			k.must(k.root, "start")
+			k.mustRun(k.root, "start")
 			v, bare := comeTo(k.addr, fiftyASecond), comeTo(k.bareKubectl(), fiftyASecond)
 			begun := time.Now()
 			eventually(t, "the first visitors are greeted", func() bool { return v.greeted(begun) })
@@ -260,7 +260,7 @@ func TestNobodyIsTurnedAwayWhileTheClustersPodsComeAndGo(t *testing.T) {
 			t.Logf("%s (%.1f s): localport: %d of %d failed, %d cut off, the longest took %.1f s; kubectl port-forward: %d failed, %d cut off",
 				event.name, happened.Sub(began).Seconds(), failed, all, cutOff, longest.Seconds(), bareFailed, bareCut)
 			if failed > 0 {
-				t.Errorf("%d of %d visitors failed: %v\n%s", failed, all, why, k.must(k.root, "logs"))
+				t.Errorf("%d of %d visitors failed: %v\n%s", failed, all, why, k.mustRun(k.root, "logs"))
 			}
 			if errors.Is(why, syscall.ECONNREFUSED) {
 				t.Error("the port was closed")
@@ -269,11 +269,11 @@ func TestNobodyIsTurnedAwayWhileTheClustersPodsComeAndGo(t *testing.T) {
 	}
 }
 
-// TestKubectlItselfInAClusterIsHealedAsFarAsItGoes runs the engine "kubectl", whose process dies of what the other survives.
-func TestKubectlItselfInAClusterIsHealedAsFarAsItGoes(t *testing.T) {
+// TestKubectlEngine_RecoversInAClusterAsFarAsKubectlCan runs the engine "kubectl", whose process dies of what the other survives.
+func TestKubectlEngine_RecoversInAClusterAsFarAsKubectlCan(t *testing.T) {
 	c := cluster.Start(t)
 	k := intoCluster(t, c, `resource_name = "web", engine = "kubectl"`)
-	k.must(k.root, "start")
+	k.mustRun(k.root, "start")
 	v := comeTo(k.addr, 100*time.Millisecond) // through kubectl, a machine with enough to do does not let in many more
 	begun := time.Now()
 	eventually(t, "the first visitors are greeted", func() bool { return v.greeted(begun) })
@@ -294,7 +294,7 @@ func TestKubectlItselfInAClusterIsHealedAsFarAsItGoes(t *testing.T) {
 	all, failed, cutOff, longest, why := v.leave()
 	t.Logf("%d of %d failed, %d cut off, the longest took %.1f s", failed, all, cutOff, longest.Seconds())
 	if failed > 0 {
-		t.Errorf("%d of %d visitors failed: %v\n%s", failed, all, why, k.must(k.root, "logs"))
+		t.Errorf("%d of %d visitors failed: %v\n%s", failed, all, why, k.mustRun(k.root, "logs"))
 	}
 	if one := k.service(k.root, "web"); one.Restarts == 0 {
 		t.Error("kubectl was never restarted: was it used at all?")

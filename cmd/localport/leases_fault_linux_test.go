@@ -146,15 +146,15 @@ func underObstacle(t *testing.T, o obstacle, test func(w *world, root, addr stri
 	}
 	w := o.world(t).limited("2s")
 	port := ports.Free(t)
-	root := w.allowed("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	test(w, root, fmt.Sprintf("127.0.0.1:%d", port), func() func() {
-		w.kept(root)
+		w.keeperPID(root)
 		w.status(root)
 		return o.begin(t, w, root)
 	})
 }
 
-func TestLeases_TheLastShellDiesUnderAnObstacleNamespace(t *testing.T) {
+func TestLeases_LastShellDiesWhileStateIsUnwritableNamespace(t *testing.T) {
 	for name, o := range obstacles {
 		t.Run(name, func(t *testing.T) {
 			underObstacle(t, o, func(w *world, root, addr string, begin func() func()) {
@@ -162,13 +162,13 @@ func TestLeases_TheLastShellDiesUnderAnObstacleNamespace(t *testing.T) {
 				supervisor := w.supervisor(root)
 				end := begin()
 				sh.Kill()
-				w.gone(supervisor) // also while it lasts
+				w.waitExit(supervisor) // also while it lasts
 				end()
 				w.allEnded()
 				if conn, err := ask(addr, "you"); err == nil {
 					t.Errorf("the port answers %q", conn)
 				}
-				w.must(root, "exec", "--", "true")
+				w.mustRun(root, "exec", "--", "true")
 				w.allEnded()
 				w.nothingLeft(root, addr)
 			})
@@ -176,7 +176,7 @@ func TestLeases_TheLastShellDiesUnderAnObstacleNamespace(t *testing.T) {
 	}
 }
 
-func TestLeases_AShellLeavesUnderAnObstacleNamespace(t *testing.T) {
+func TestLeases_ShellLeavesWhileStateIsUnwritableNamespace(t *testing.T) {
 	for name, o := range obstacles {
 		t.Run(name, func(t *testing.T) {
 			underObstacle(t, o, func(w *world, root, addr string, begin func() func()) {
@@ -191,11 +191,11 @@ func TestLeases_AShellLeavesUnderAnObstacleNamespace(t *testing.T) {
 					t.Error("after leaving there is WEB_PORT")
 				}
 				if o.isSilent && !o.isDeaf {
-					w.gone(supervisor)
+					w.waitExit(supervisor)
 				}
 				end()
 				if o.isDeaf {
-					w.gone(supervisor)
+					w.waitExit(supervisor)
 				}
 				if !o.isSilent {
 					eventually(t, "the shell has left", func() bool {
@@ -203,7 +203,7 @@ func TestLeases_AShellLeavesUnderAnObstacleNamespace(t *testing.T) {
 						return !supervisor.Alive()
 					})
 				}
-				w.must(root, "exec", "--", "true")
+				w.mustRun(root, "exec", "--", "true")
 				eventually(t, "nothing but the shell is left", func() bool {
 					return !slices.ContainsFunc(w.processes(), func(pid int) bool { return pid != sh.PID() })
 				})
@@ -214,27 +214,27 @@ func TestLeases_AShellLeavesUnderAnObstacleNamespace(t *testing.T) {
 }
 
 // What could not be written travels with the keeper.
-func TestLeases_AKilledSupervisorsSuccessorKnowsWhatCouldNotBeWrittenNamespace(t *testing.T) {
+func TestLeases_SuccessorOfAKilledSupervisorKnowsUnwrittenLeasesNamespace(t *testing.T) {
 	for _, name := range []string{"full disk", "no inodes", "read-only file system"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := smallDisk(t)
-			root := w.allowed("linger = 0.1\n" + tcpConfig("web", "\"auto\"", serve(t, "127.0.0.1:0")) + tcpConfig("api", ports.Free(t), serve(t, "127.0.0.1:0")))
+			root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", "\"auto\"", serve(t, "127.0.0.1:0")) + tcpConfig("api", ports.Free(t), serve(t, "127.0.0.1:0")))
 			first := w.shell("bash", root)
-			w.kept(root)
+			w.keeperPID(root)
 			w.status(root)
 			supervisor, auto := w.supervisor(root), w.service(root, "web").Address
 			end := obstacles[name].begin(t, w, root)
 
 			second := w.shell("bash", root)
-			w.must(root, "stop", "api")
+			w.mustRun(root, "stop", "api")
 			first.Run("cd " + w.home)
 			want := []int{second.PID()}
 			eventually(t, "the supervisor knows that one has left", func() bool { return slices.Equal(w.leases(root, api.ShellLease), want) })
 
 			for range 2 { // the file still tells who was first, as it does a second time
 				kill(t, supervisor.PID)
-				w.gone(supervisor)
+				w.waitExit(supervisor)
 				before := supervisor
 				eventually(t, "another supervisor answers", func() bool {
 					now := w.status(root).Supervisor
@@ -255,7 +255,7 @@ func TestLeases_AKilledSupervisorsSuccessorKnowsWhatCouldNotBeWrittenNamespace(t
 			}
 			served(t, auto)
 			second.Run("cd " + w.home)
-			w.gone(supervisor)
+			w.waitExit(supervisor)
 			end()
 		})
 	}
@@ -263,15 +263,15 @@ func TestLeases_AKilledSupervisorsSuccessorKnowsWhatCouldNotBeWrittenNamespace(t
 
 func isStartLease(lease api.Lease) bool { return lease.Kind == api.StartLease }
 
-func TestLeases_StopUnderAFullDiskNamespace(t *testing.T) {
+func TestLeases_StopWorksOnAFullDiskNamespace(t *testing.T) {
 	for _, name := range []string{"full disk", "no inodes", "read-only file system"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := smallDisk(t)
 			port := ports.Free(t)
-			root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
-			w.must(root, "start")
-			w.kept(root)
+			root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+			w.mustRun(root, "start")
+			w.keeperPID(root)
 			sh := w.shell("bash", root)
 			end := obstacles[name].begin(t, w, root)
 			state := filepath.Join(w.stateDir(root), "state.json")
@@ -301,11 +301,11 @@ func TestLeases_StopUnderAFullDiskNamespace(t *testing.T) {
 				t.Errorf("the project is %s, the leases are %+v", now.State, now.Leases)
 			}
 			sh.Kill()
-			w.must(root, "start")
+			w.mustRun(root, "start")
 			if now := w.status(root); now.State != api.Running || !slices.ContainsFunc(now.Leases, isStartLease) {
 				t.Errorf("after start the project is %s, the leases are %+v", now.State, now.Leases)
 			}
-			w.must(root, "stop")
+			w.mustRun(root, "stop")
 			w.allEnded()
 			w.nothingLeft(root)
 		})
@@ -313,18 +313,18 @@ func TestLeases_StopUnderAFullDiskNamespace(t *testing.T) {
 }
 
 // Control socket, prompts and state have descriptors of their own while clients use up all the others.
-func TestLeases_AFewDescriptorsAreEnoughToAnswer(t *testing.T) {
+func TestLeases_FewDescriptorsAreEnoughToAnswer(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	root := w.allowed("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
-	w.must(root, "start")
-	w.kept(root)
+	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
+	w.keeperPID(root)
 	w.status(root)
 	supervisor := w.supervisor(root)
 	setFileLimit(t, supervisor.PID, countFiles(t, supervisor.PID)+8)
-	w.must(root, "exec", "--", "true") // has the supervisor look at its limit, as it does every second
+	w.mustRun(root, "exec", "--", "true") // has the supervisor look at its limit, as it does every second
 	closeAll := connectIdly(t, addr, 20)
 	w.status(root)
 	sh := w.shell("bash", root)
@@ -336,18 +336,18 @@ func TestLeases_AFewDescriptorsAreEnoughToAnswer(t *testing.T) {
 	}
 	sh.Run("cd " + w.home)
 	closeAll()
-	w.must(root, "stop")
-	w.gone(supervisor)
+	w.mustRun(root, "stop")
+	w.waitExit(supervisor)
 	w.nothingLeft(root, addr)
 }
 
 // A supervisor that cannot look at anything loses nobody: the shells are still there.
-func TestLeases_WithoutDescriptorsNoneIsLost(t *testing.T) {
+func TestLeases_NoneIsLostWithoutDescriptors(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed("linger = 0.1\n" + tcpConfig("web", "\"auto\"", serve(t, "127.0.0.1:0")))
+	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", "\"auto\"", serve(t, "127.0.0.1:0")))
 	first, second := w.shell("bash", root), w.shell("bash", root)
-	w.kept(root)
+	w.keeperPID(root)
 	w.status(root)
 	supervisor, auto := w.supervisor(root), w.state(root).Ports["web"]
 	setFileLimit(t, supervisor.PID, 3)
@@ -366,6 +366,6 @@ func TestLeases_WithoutDescriptorsNoneIsLost(t *testing.T) {
 		t.Errorf("the port is %d, was %d", now, auto)
 	}
 	first.Run("cd " + w.home)
-	w.gone(supervisor)
+	w.waitExit(supervisor)
 	w.nothingLeft(root)
 }

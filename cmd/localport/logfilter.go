@@ -11,13 +11,13 @@ import (
 
 // logFilter is which lines of logs are printed.
 type logFilter struct {
-	Since moment `placeholder:"WHEN" help:"Start time: 10m or 7d (ago), 15:04, 2026-01-31, or an RFC 3339 time."`
-	Until moment `placeholder:"WHEN" help:"End time, in the same forms."`
-	Level string `enum:",debug,info,warn,error" default:"" placeholder:"LEVEL" help:"Minimum level: debug, info, warn or error."`
-	Grep  string `placeholder:"RE" help:"Print only lines that match this regular expression."`
+	Since timeFlag `placeholder:"WHEN" help:"Start time: 10m or 7d (ago), 15:04, 2026-01-31, or an RFC 3339 time."`
+	Until timeFlag `placeholder:"WHEN" help:"End time, in the same forms."`
+	Level string   `enum:",debug,info,warn,error" default:"" placeholder:"LEVEL" help:"Minimum level: debug, info, warn or error."`
+	Grep  string   `placeholder:"RE" help:"Print only lines that match this regular expression."`
 }
 
-func (f logFilter) filter() (func(eventlog.Line) bool, error) {
+func (f logFilter) newMatcher() (func(eventlog.Line) bool, error) {
 	re, err := regexp.Compile(f.Grep)
 	if err != nil {
 		return nil, output.Usage(fmt.Errorf("--grep: %w", err))

@@ -24,35 +24,35 @@ type loginCmd struct {
 	Services []string `arg:"" optional:"" name:"service" help:"Services; if none is given, those that need attention."`
 }
 
-// Run goes through the logins of services on this terminal, each once, and has the services tried again.
+// Run runs the login of each service in this terminal, a shared one once, and has the services retried.
 func (c loginCmd) Run(a *app) error {
-	p, err := a.here()
+	p, err := a.findProject()
 	if err != nil {
 		return err
 	}
-	verdict, files, err := p.Ask()
+	verdict, files, err := p.AskTrust()
 	if err != nil {
 		return err
 	}
 	if verdict != trust.Allowed { // a kubeconfig in the project names a program that would be run
 		return &client.NotAllowedError{Config: p.Config}
 	}
-	parsed, err := p.parse(files)
+	parsed, err := p.parseConfig(files)
 	if err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	finding, cancel := context.WithTimeout(ctx, client.Patience())
+	finding, cancel := context.WithTimeout(ctx, client.CommandTimeout())
 	defer cancel()
-	client, status, err := p.Find(finding)
+	client, status, err := p.FindSupervisor(finding)
 	if err != nil {
 		return err
 	}
 	if client == nil {
-		return output.Hinted(errors.New("the project is not running, so no service needs a login"), "localport start")
+		return output.WithHint(errors.New("the project is not running, so no service needs a login"), "localport start")
 	}
-	names, err := c.meant(status)
+	names, err := c.selected(status)
 	if err != nil {
 		return err
 	}
@@ -60,18 +60,18 @@ func (c loginCmd) Run(a *app) error {
 		output.Info(a.err, "no service needs a login")
 		return nil
 	}
-	for _, group := range logins(parsed, names) {
-		if err := group.goThrough(ctx, a, p, client, status.Supervisor); err != nil {
+	for _, group := range groupLogins(parsed, names) {
+		if err := group.run(ctx, a, p, client, status.Supervisor); err != nil {
 			return err
 		}
 	}
-	return p.show(ctx, a, *client, names)
+	return p.waitAndPrint(ctx, a, *client, names)
 }
 
-// meant are the services that were named, or those that need attention.
-func (c loginCmd) meant(status api.Status) ([]string, error) {
+// selected returns the services that were named, or those that need attention.
+func (c loginCmd) selected(status api.Status) ([]string, error) {
 	if len(c.Services) > 0 {
-		return choose(status.Services, c.Services, nil)
+		return selectServices(status.Services, c.Services, nil)
 	}
 	var names []string
 	for _, svc := range status.Services {
@@ -82,24 +82,24 @@ func (c loginCmd) meant(status api.Status) ([]string, error) {
 	return names, nil
 }
 
-// login is one that several services wait for.
-type login struct {
+// loginGroup is one that several services wait for.
+type loginGroup struct {
 	forwarder.Login
 	names []string
 }
 
-// logins are those of the named services, in the order of the config.
-func logins(parsed *project.Project, names []string) []*login {
+// groupLogins are those of the named services, in the order of the config.
+func groupLogins(parsed *project.Project, names []string) []*loginGroup {
 	env := make(environ.Env)
 	maps.Copy(env, parsed.DotEnv)
 	maps.Copy(env, environ.Undo(environ.Parse(os.Environ())))
-	var all []*login
-	known := make(map[string]*login)
+	var all []*loginGroup
+	known := make(map[string]*loginGroup)
 	for _, svc := range parsed.Services {
 		if !slices.Contains(names, svc.Name) {
 			continue
 		}
-		one := &login{Login: supervisor.Login(svc, parsed.Root, env.List())}
+		one := &loginGroup{Login: supervisor.Login(svc, parsed.Root, env.List())}
 		if known[one.Key] == nil {
 			known[one.Key] = one
 			all = append(all, one)
@@ -109,10 +109,10 @@ func logins(parsed *project.Project, names []string) []*login {
 	return all
 }
 
-// goThrough runs a login and hands over what came of it.
-func (l *login) goThrough(ctx context.Context, a *app, p here, client *client.Client, supervisor *api.SupervisorStatus) error {
+// run runs a login and hands over what came of it.
+func (l *loginGroup) run(ctx context.Context, a *app, p commandProject, client *client.Client, supervisor *api.SupervisorStatus) error {
 	if l.Asks {
-		return l.askFor(ctx, a, p, client, supervisor)
+		return l.runWithQuestions(ctx, a, p, client, supervisor)
 	}
 	var credential []byte
 	done := false

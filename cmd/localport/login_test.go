@@ -28,7 +28,7 @@ fi
 cat DIR/credential
 `
 
-func TestALoginToAClusterIsSharedRememberedAndGoneThroughInTheForeground(t *testing.T) {
+func TestLogin_ToAClusterIsSharedAndRunsInTheForeground(t *testing.T) {
 	c := cluster.Start(t)
 	ns := c.Namespace(t)
 	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})
@@ -63,8 +63,8 @@ func TestALoginToAClusterIsSharedRememberedAndGoneThroughInTheForeground(t *test
 		addrs = append(addrs, fmt.Sprintf("127.0.0.1:%d", port))
 		fmt.Fprintf(&text, "[services.%s]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 7000\nconnection = { namespace = %q, resource_name = \"web\" }\n", name, port, ns)
 	}
-	root := w.allowed(text.String())
-	w.must(root, "start", "--no-wait")
+	root := w.allowedProject(text.String())
+	w.mustRun(root, "start", "--no-wait")
 	eventually(t, "every service needs attention", func() bool {
 		for _, svc := range w.status(root).Services {
 			if svc.State != forwarder.NeedsAttention {
@@ -105,7 +105,7 @@ func TestALoginToAClusterIsSharedRememberedAndGoneThroughInTheForeground(t *test
 	if clusters := status.Clusters; len(clusters) != 1 || clusters[0].Trouble != "" || clusters[0].CredentialsExpire == nil || !clusters[0].CredentialsRenewed {
 		t.Errorf("clusters %+v", clusters)
 	}
-	for _, text := range []string{w.must(root, "status", "--json"), w.must(root, "logs"), read(status.Supervisor.Log), o.stdout, o.stderr} {
+	for _, text := range []string{w.mustRun(root, "status", "--json"), w.mustRun(root, "logs"), read(status.Supervisor.Log), o.stdout, o.stderr} {
 		if strings.Contains(text, "PRIVATE KEY") || strings.Contains(text, "BEGIN CERTIFICATE") {
 			t.Error("the credential is shown")
 		}
@@ -115,7 +115,7 @@ func TestALoginToAClusterIsSharedRememberedAndGoneThroughInTheForeground(t *test
 	}
 }
 
-func TestAClusterThatIsIllIsShownInStatus(t *testing.T) {
+func TestStatus_ShowsAnUnhealthyCluster(t *testing.T) {
 	c := cluster.Start(t)
 	ns := c.Namespace(t)
 	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})
@@ -127,8 +127,8 @@ func TestAClusterThatIsIllIsShownInStatus(t *testing.T) {
 	service := func(more, connection string) string {
 		return fmt.Sprintf("[services.web]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 7000\n%sconnection = { namespace = %q, %s }\n", port, more, ns, connection)
 	}
-	lazy := w.allowed(service("start = \"on-demand\"\nidle_timeout = \"200ms\"\n", `resource_name = "web", cluster_health = false`))
-	w.must(lazy, "start")
+	lazy := w.allowedProject(service("start = \"on-demand\"\nidle_timeout = \"200ms\"\n", `resource_name = "web", cluster_health = false`))
+	w.mustRun(lazy, "start")
 	idle := func() bool { return w.service(lazy, "web").State == forwarder.Idle }
 	if !idle() {
 		t.Errorf("before the first client: %+v", w.service(lazy, "web"))
@@ -140,10 +140,10 @@ func TestAClusterThatIsIllIsShownInStatus(t *testing.T) {
 	if clusters := w.status(lazy).Clusters; len(clusters) != 0 {
 		t.Errorf("nobody wants to know: %+v", clusters)
 	}
-	w.must(lazy, "stop")
-	root := w.allowed(service("", `selector = "app=web"`))
-	w.must(root, "start")
-	if out := w.must(root, "status"); !strings.Contains(out, "cluster test: the credentials expire in 20m") {
+	w.mustRun(lazy, "stop")
+	root := w.allowedProject(service("", `selector = "app=web"`))
+	w.mustRun(root, "start")
+	if out := w.mustRun(root, "status"); !strings.Contains(out, "cluster test: the credentials expire in 20m") {
 		t.Error(out)
 	}
 	c.Kubelet.Kill()
@@ -167,7 +167,7 @@ func TestAClusterThatIsIllIsShownInStatus(t *testing.T) {
 	if err := c.Ready(ctx); err != nil {
 		t.Fatal(err)
 	}
-	w.must(root, "stop", "web")
+	w.mustRun(root, "stop", "web")
 	if clusters := w.status(root).Clusters; len(clusters) != 0 {
 		t.Errorf("clusters of a stopped service: %+v", clusters)
 	}

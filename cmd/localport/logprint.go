@@ -25,9 +25,9 @@ type logJSON struct {
 
 const jsonTime = "2006-01-02T15:04:05.000Z"
 
-// printer prints lines as they stand, control characters escaped, after their log's name where there are several; or as objects.
-func (o outputFormat) printer(w io.Writer, named bool) func([]entryLine) error {
-	return func(lines []entryLine) error {
+// newPrinter prints lines as they stand, control characters escaped, after their log's name where there are several; or as objects.
+func (o outputFormat) newPrinter(w io.Writer, named bool) func([]namedLine) error {
+	return func(lines []namedLine) error {
 		b := bufio.NewWriter(w)
 		for _, line := range lines {
 			switch {
@@ -45,23 +45,23 @@ func (o outputFormat) printer(w io.Writer, named bool) func([]entryLine) error {
 	}
 }
 
-func (l entryLine) object() logJSON {
+func (l namedLine) object() logJSON {
 	return logJSON{
-		Time: written(l.Time), Level: strings.ToLower(l.Level.String()), Service: l.Service, Run: l.Run, Request: l.Request,
+		Time: formatTime(l.Time), Level: strings.ToLower(l.Level.String()), Service: l.Service, Run: l.Run, Request: l.Request,
 		Message: l.Text,
 	}
 }
 
-func written(t time.Time) string {
+func formatTime(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
 	return t.UTC().Format(jsonTime)
 }
 
-// unread reports whether out is a pipe, a socket or a terminal that nobody reads any more. A write would say so, but
+// isReaderGone reports whether out is a pipe, a socket or a terminal whose reader is gone. A write would fail, but
 // there may be nothing to write for hours.
-func unread(out any) bool {
+func isReaderGone(out any) bool {
 	file, ok := out.(*os.File)
 	if !ok {
 		return false

@@ -32,30 +32,30 @@ func (c logsCmd) Run(a *app) error {
 	if c.Follow && !c.Until.IsZero() {
 		return output.Usage(errors.New("--until and --follow exclude each other"))
 	}
-	pass, err := c.filter()
+	pass, err := c.newMatcher()
 	if err != nil {
 		return err
 	}
-	p, err := a.here()
+	p, err := a.findProject()
 	if err != nil {
 		return err
 	}
-	names, err := c.names(p)
+	names, err := c.logNames(p)
 	if err != nil {
 		return err
 	}
 	if c.Path || c.List {
-		return c.list(a, p, names)
+		return c.printList(a, p, names)
 	}
-	r := &reading{last: c.Lines, pass: pass, print: c.printer(a.out, len(names) > 1)}
+	r := &logReader{maxFirst: c.Lines, pass: pass, print: c.newPrinter(a.out, len(names) > 1)}
 	for _, name := range names {
 		r.logs = append(r.logs, eventlog.NewLogReader(name, p.Dir.Log(name)))
 	}
 	defer r.close()
-	return read(a.out, c.Follow, p.Dir.LogDir(), r.look)
+	return readLogs(a.out, c.Follow, p.Dir.LogDir(), r.printNew)
 }
 
-func (c logsCmd) list(a *app, p here, names []string) error {
+func (c logsCmd) printList(a *app, p commandProject, names []string) error {
 	for _, name := range names {
 		if c.Path {
 			name = p.Dir.Log(name)
@@ -67,47 +67,47 @@ func (c logsCmd) list(a *app, p here, names []string) error {
 	return nil
 }
 
-// names are the logs asked for: those named, or every one that a service has or will have.
-func (c logsCmd) names(p here) ([]string, error) {
+// logNames are the logs asked for: those named, or every one that a service has or will have.
+func (c logsCmd) logNames(p commandProject) ([]string, error) {
 	found, err := eventlog.ListLogs(p.Dir.LogDir())
 	if err != nil {
 		return nil, err
 	}
 	if len(c.Services) > 0 {
-		return c.Services, p.known(c.Services, append(found, supervisorLog))
+		return c.Services, p.checkNames(c.Services, append(found, supervisorLog))
 	}
 	if c.List {
 		return found, nil
 	}
 	if c.Follow {
-		found = append(found, p.declared()...)
+		found = append(found, p.declaredNames()...)
 		slices.Sort(found)
 	}
 	return slices.DeleteFunc(slices.Compact(found), func(n string) bool { return n == supervisorLog }), nil
 }
 
-// known reports as an error the first name that is none of those given and no service of the project.
-func (p here) known(names, others []string) error {
+// checkNames reports as an error the first name that is none of those given and no service of the project.
+func (p commandProject) checkNames(names, others []string) error {
 	var declared []string
 	for _, name := range names {
 		if slices.Contains(others, name) {
 			continue
 		}
 		if declared == nil {
-			declared = p.declared()
+			declared = p.declaredNames()
 		}
 		if !slices.Contains(declared, name) {
-			return unknown("service", name, append(declared, others...))
+			return unknownNameError("service", name, append(declared, others...))
 		}
 	}
 	return nil
 }
 
-// declared are the names of the project's services, as far as the project can be asked or read.
-func (p here) declared() []string {
-	ctx, cancel := context.WithTimeout(context.Background(), client.Patience())
+// declaredNames are the names of the project's services, as far as the project can be asked or read.
+func (p commandProject) declaredNames() []string {
+	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
-	status, err := p.status(ctx)
+	status, err := p.queryStatus(ctx)
 	if err != nil {
 		return nil // what was logged can be read all the same
 	}
@@ -118,24 +118,24 @@ func (p here) declared() []string {
 	return names
 }
 
-// reading is some logs that are read together.
-type reading struct {
-	logs    []*eventlog.LogReader
-	last    int // how many of the first look's lines are printed; -1: all
-	pass    func(eventlog.Line) bool
-	print   func([]entryLine) error
-	started bool
+// logReader is some logs that are read together.
+type logReader struct {
+	logs     []*eventlog.LogReader
+	maxFirst int // how many of the first look's lines are printed; -1: all
+	pass     func(eventlog.Line) bool
+	print    func([]namedLine) error
+	started  bool
 }
 
-// entryLine is a line, with the log that it stands in.
-type entryLine struct {
+// namedLine is a line, with the log that it stands in.
+type namedLine struct {
 	log string
 	eventlog.Line
 }
 
-// look prints what was added since the last look.
-func (r *reading) look() error {
-	var lines []entryLine
+// printNew prints the lines that were added since it was last called.
+func (r *logReader) printNew() error {
+	var lines []namedLine
 	for _, log := range r.logs {
 		more, err := log.Read()
 		if err != nil {
@@ -143,38 +143,38 @@ func (r *reading) look() error {
 		}
 		for _, line := range more {
 			if r.pass(line) {
-				lines = append(lines, entryLine{log.Name, line})
+				lines = append(lines, namedLine{log.Name, line})
 			}
 		}
 	}
-	slices.SortStableFunc(lines, func(a, b entryLine) int { return a.Time.Compare(b.Time) })
-	if !r.started && r.last >= 0 && len(lines) > r.last {
-		lines = lines[len(lines)-r.last:]
+	slices.SortStableFunc(lines, func(a, b namedLine) int { return a.Time.Compare(b.Time) })
+	if !r.started && r.maxFirst >= 0 && len(lines) > r.maxFirst {
+		lines = lines[len(lines)-r.maxFirst:]
 	}
 	r.started = true
 	return r.print(lines)
 }
 
-func (r *reading) close() {
+func (r *logReader) close() {
 	for _, log := range r.logs {
 		log.Close()
 	}
 }
 
-// read looks once, or whenever something changes in dir until the user has had enough or nobody reads any more.
-func read(out *output.Writer, follow bool, dir string, look func() error) error {
+// readLogs calls printNew once; with follow, after each change in dir until the user interrupts it or the reader of out is gone.
+func readLogs(out *output.Writer, follow bool, dir string, printNew func() error) error {
 	signal.Ignore(syscall.SIGPIPE) // the write says so, too
 	err := func() error {
 		if !follow {
-			return look()
+			return printNew()
 		}
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		return eventlog.FollowDir(ctx, dir, func() error {
-			if unread(out.File()) {
+			if isReaderGone(out.File()) {
 				return syscall.EPIPE
 			}
-			return look()
+			return printNew()
 		})
 	}()
 	if errors.Is(err, syscall.EPIPE) {

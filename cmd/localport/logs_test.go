@@ -21,10 +21,10 @@ import (
 func (w *world) logged(logs map[string]string) (root, dir string) {
 	w.t.Helper()
 	nobody := &server{port: 1}
-	root = w.allowed(tcpConfig("db", 5432, nobody) + tcpConfig("api", 8080, nobody))
-	dir = filepath.Dir(strings.TrimSpace(w.must(root, "logs", "--path", "supervisor")))
+	root = w.allowedProject(tcpConfig("db", 5432, nobody) + tcpConfig("api", 8080, nobody))
+	dir = filepath.Dir(strings.TrimSpace(w.mustRun(root, "logs", "--path", "supervisor")))
 	for name, text := range logs {
-		w.write(dir, name, text)
+		w.writeFile(dir, name, text)
 	}
 	return root, dir
 }
@@ -36,7 +36,7 @@ const (
 	ownLog = "time=2026-01-02T10:00:01.500Z level=WARN msg=state run=ab service=db request=r7 to=failed\npanic: oh\n\nmain.go:1\n"
 )
 
-func TestLogsAreMergedFilteredAndThenCounted(t *testing.T) {
+func TestLogs_AreMergedFilteredAndThenCounted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root, dir := w.logged(map[string]string{"db.log.1": dbOld, "db.log": dbLog, "api.log": apiLog, "supervisor.log": ownLog})
@@ -62,18 +62,18 @@ func TestLogsAreMergedFilteredAndThenCounted(t *testing.T) {
 		{"--list", []string{"api", "db", "supervisor"}},
 		{"--path db", []string{filepath.Join(dir, "db.log")}},
 	} {
-		got := strings.Split(w.must(root, append([]string{"logs"}, strings.Fields(c.args)...)...), "\n")
+		got := strings.Split(w.mustRun(root, append([]string{"logs"}, strings.Fields(c.args)...)...), "\n")
 		if got = got[:len(got)-1]; strings.Join(got, "\n") != strings.Join(c.want, "\n") {
 			t.Errorf("logs %s:\n got %q\nwant %q", c.args, got, c.want)
 		}
 	}
 }
 
-func TestLogsForProgramsAreOneObjectALine(t *testing.T) {
+func TestLogs_JSONIsOneObjectPerLine(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root, _ := w.logged(map[string]string{"db.log": dbLog, "supervisor.log": ownLog})
-	lines := strings.Split(w.must(root, "logs", "--json", "db", "supervisor", "-n", "5"), "\n")
+	lines := strings.Split(w.mustRun(root, "logs", "--json", "db", "supervisor", "-n", "5"), "\n")
 	for i, want := range []string{
 		`{"time":"2026-01-02T10:00:01.500Z","level":"warn","service":"db","run":"ab","request":"r7","message":"state to=failed"}`,
 		`{"time":"2026-01-02T10:00:01.500Z","level":"error","service":"db","run":"ab","request":"r7","message":"panic: oh"}`,
@@ -87,7 +87,7 @@ func TestLogsForProgramsAreOneObjectALine(t *testing.T) {
 	}
 }
 
-func TestWrongQuestionsAboutLogsAreRefused(t *testing.T) {
+func TestLogs_InvalidFlagsAreUsageErrors(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root, _ := w.logged(map[string]string{"db.log": dbLog, "gone.log": dbLog})
@@ -109,7 +109,7 @@ func TestWrongQuestionsAboutLogsAreRefused(t *testing.T) {
 		}
 	}
 	for _, args := range []string{"logs gone", "logs api", "events gone"} {
-		w.must(root, strings.Fields(args)...)
+		w.mustRun(root, strings.Fields(args)...)
 	}
 }
 
@@ -157,7 +157,7 @@ func (f *following) ended() {
 	}
 }
 
-func TestFollowedLogsGoOnPastRotationUntilCtrlC(t *testing.T) {
+func TestLogs_FollowContinuesAfterRotationUntilCtrlC(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root, dir := w.logged(map[string]string{"db.log": dbLog})
@@ -180,7 +180,7 @@ func TestFollowedLogsGoOnPastRotationUntilCtrlC(t *testing.T) {
 	f.ended()
 }
 
-func TestFollowingEndsSilentlyWhenNobodyReads(t *testing.T) {
+func TestFollow_EndsSilentlyWhenTheReaderIsGone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root, dir := w.logged(map[string]string{"db.log": dbLog})
@@ -195,7 +195,7 @@ func TestFollowingEndsSilentlyWhenNobodyReads(t *testing.T) {
 	}
 }
 
-func TestEventsAreALineForPeopleAndAnObjectForPrograms(t *testing.T) {
+func TestEvents_AreLinesOrJSONObjects(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.env = append(w.env, "TZ=UTC")
@@ -218,13 +218,13 @@ func TestEventsAreALineForPeopleAndAnObjectForPrograms(t *testing.T) {
 		"--since 2026-01-02T10:00:01Z": {changed, failed},
 		"--since 10m":                  nil,
 	} {
-		got := strings.TrimSuffix(w.must(root, append([]string{"events"}, strings.Fields(args)...)...), "\n")
+		got := strings.TrimSuffix(w.mustRun(root, append([]string{"events"}, strings.Fields(args)...)...), "\n")
 		if got != strings.Join(want, "\n") {
 			t.Errorf("events %s:\n%s", args, got)
 		}
 	}
 	var event eventlog.Event
-	if err := json.Unmarshal([]byte(w.must(root, "events", "--json", "-n", "1")), &event); err != nil || event.PromptLine != 7 || event.Hint != "ssh-add" {
+	if err := json.Unmarshal([]byte(w.mustRun(root, "events", "--json", "-n", "1")), &event); err != nil || event.PromptLine != 7 || event.Hint != "ssh-add" {
 		t.Errorf("for programs: %+v, %v", event, err)
 	}
 
@@ -243,7 +243,7 @@ func TestEventsAreALineForPeopleAndAnObjectForPrograms(t *testing.T) {
 	f.ended()
 }
 
-func TestAMomentIsHowLongAgoOrWhen(t *testing.T) {
+func TestParseTime_ReadsAgesAndTimes(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.FixedZone("here", 3600))
 	for text, want := range map[string]time.Time{
 		"10m":                  now.Add(-10 * time.Minute),
@@ -255,12 +255,12 @@ func TestAMomentIsHowLongAgoOrWhen(t *testing.T) {
 		"03:04":                time.Date(2026, 11, 23, 3, 4, 0, 0, now.Location()),
 		"03:04:05":             time.Date(2026, 11, 23, 3, 4, 5, 0, now.Location()),
 	} {
-		if got, err := parseMoment(text, now); err != nil || !got.Equal(want) {
+		if got, err := parseTime(text, now); err != nil || !got.Equal(want) {
 			t.Errorf("%q is %v, %v, want %v", text, got, err, want)
 		}
 	}
 	for _, text := range []string{"", "yesterday", "-10m", "0", "7x", "25:00"} {
-		if got, err := parseMoment(text, now); err == nil {
+		if got, err := parseTime(text, now); err == nil {
 			t.Errorf("%q is read as %v", text, got)
 		}
 	}

@@ -53,16 +53,15 @@ type grammar struct {
 	Supervise superviseCmd `cmd:"" hidden:"" help:"Run as a project's supervisor."`
 }
 
-// app is what every command needs: where it was asked to act, and where its output goes. Results go to out,
-// everything else to err.
+// app is what every command needs: the directory or config it works on, and its output. Results go to out, everything else to err.
 type app struct {
-	out, err *output.Writer
-	config   string // -c
-	dir      string // the directory to act in; empty if the current one cannot be told
-	gone     string // the config of the project that -C names, whose directory is not there any more
-	level    string // of the supervisor's log; empty: as it is, info for a new one
+	out, err   *output.Writer
+	config     string // -c
+	dir        string // the directory to act in; empty if the current one cannot be told
+	goneConfig string // the config of the project that -C names, whose directory is not there any more
+	logLevel   string // of the supervisor's log; empty: as it is, info for a new one
 
-	place *client.Place // the project, once it was found
+	project *client.Project // the project, once it was found
 }
 
 func main() {
@@ -101,26 +100,38 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 	)
 	ctx, err := parser.Parse(args)
 	if err != nil {
-		return output.Exit(stderr, output.Usage(err))
+		command := ""
+		if parseError, ok := errors.AsType[*kong.ParseError](err); ok {
+			command = commandPath(parseError.Context)
+		}
+		return output.Exit(stderr, output.WithHelp(output.Usage(err), command))
 	}
-	a := &app{out: stdout, err: stderr, config: g.Config, level: g.LogLevel}
+	a := &app{out: stdout, err: stderr, config: g.Config, logLevel: g.LogLevel}
 	if g.Verbose {
-		a.level = "debug"
+		a.logLevel = "debug"
 	}
-	if err := a.enter(g.Dir); err != nil {
+	if err := a.resolveDir(g.Dir); err != nil {
 		return output.Exit(stderr, err)
 	}
 	began := time.Now()
-	err = ctx.Run(a)
-	if a.place != nil {
-		err = here{a.place}.Explain(err, began)
+	err = output.WithHelp(ctx.Run(a), commandPath(ctx))
+	if a.project != nil {
+		err = commandProject{a.project}.explainNoAnswer(err, began)
 	}
 	return output.Exit(stderr, err)
 }
 
-// enter resolves -C. Without it a current directory that was deleted is not an error yet: not every command needs it. With
+// commandPath is the command that was given, as far as it was understood: "daemon stop".
+func commandPath(ctx *kong.Context) string {
+	if node := ctx.Selected(); node != nil {
+		return node.Path()
+	}
+	return ""
+}
+
+// resolveDir resolves -C. Without it a current directory that was deleted is not an error yet: not every command needs it. With
 // it, neither is a directory that is gone and has been a project's that is still up.
-func (a *app) enter(dir string) error {
+func (a *app) resolveDir(dir string) error {
 	if dir == "" {
 		a.dir, _ = os.Getwd()
 		return nil
@@ -128,8 +139,8 @@ func (a *app) enter(dir string) error {
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if config := knownBelow(dir); config != "" {
-			a.gone = config
+		if config := findRecordedAbove(dir); config != "" {
+			a.goneConfig = config
 			return nil
 		}
 		return err

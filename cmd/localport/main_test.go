@@ -28,9 +28,9 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-// playMain makes the test binary play localport itself: the hook, the supervisor and every command of these tests is
+// mainVariable makes the test binary play localport itself: the hook, the supervisor and every command of these tests is
 // this very binary.
-const playMain = "LOCALPORT_TEST_MAIN"
+const mainVariable = "LOCALPORT_TEST_MAIN"
 
 func TestMain(m *testing.M) {
 	askpass.Main()
@@ -38,10 +38,10 @@ func TestMain(m *testing.M) {
 	switch {
 	case fakekubectl.Plays():
 		os.Exit(fakekubectl.Main())
-	case os.Getenv(playMain) != "":
-		os.Exit(playLocalport())
-	case os.Getenv(playServer) != "":
-		os.Exit(playFarEnd())
+	case os.Getenv(mainVariable) != "":
+		os.Exit(runLocalport())
+	case os.Getenv(upstreamVariable) != "":
+		os.Exit(runUpstream())
 	}
 	flag.Parse()
 	parallelIsGiven := false
@@ -55,10 +55,10 @@ func TestMain(m *testing.M) {
 // releaseMark stands before the release in the name of a copy of this program.
 const releaseMark = "-release-"
 
-// playLocalport is main, of a release if the test says so.
-func playLocalport() int {
-	if dir := os.Getenv(tellHoldings); dir != "" {
-		go tell(dir)
+// runLocalport is main, of a release if the test says so.
+func runLocalport() int {
+	if dir := os.Getenv(resourcesVariable); dir != "" {
+		go writeResources(dir)
 	}
 	if exe, err := os.Executable(); err == nil {
 		if _, release, found := strings.Cut(filepath.Base(exe), releaseMark); found {
@@ -80,7 +80,7 @@ func newWorld(t testing.TB) *world {
 	t.Helper()
 	home := shellpty.NewDir(t)
 	w := &world{t: t, home: home, exe: self(t), env: []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "LANG=C.UTF-8", "TERM=dumb", playMain + "=1",
+		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "LANG=C.UTF-8", "TERM=dumb", mainVariable + "=1",
 		"GORACE=atexit_sleep_ms=0", "LOCALPORT_LIMIT=" + cmp.Or(os.Getenv("LOCALPORT_LIMIT"), promptLimit), "GOCOVERDIR=" + shellpty.CoverDir(),
 	}}
 	for name, dir := range map[string]string{
@@ -93,12 +93,12 @@ func newWorld(t testing.TB) *world {
 		}
 		w.env = append(w.env, name+"="+path)
 	}
-	t.Cleanup(w.end)
+	t.Cleanup(w.stopAll)
 	return w
 }
 
-// end takes down whatever supervisors the test left running, and waits until their processes are gone.
-func (w *world) end() {
+// stopAll takes down whatever supervisors the test left running, and waits until their processes are gone.
+func (w *world) stopAll() {
 	// All of them, as at the end of a session: a supervisor whose keeper lives would hand over to another one.
 	for _, pid := range w.processes() {
 		_ = syscall.Kill(pid, syscall.SIGTERM)
@@ -113,7 +113,7 @@ func (w *world) processes() []int {
 	var pids []int
 	for _, path := range paths {
 		env, err := os.ReadFile(path)
-		if err != nil || !bytes.Contains(env, []byte("HOME="+w.home+"\x00")) || !bytes.Contains(env, []byte(playMain+"=")) {
+		if err != nil || !bytes.Contains(env, []byte("HOME="+w.home+"\x00")) || !bytes.Contains(env, []byte(mainVariable+"=")) {
 			continue
 		}
 		var pid int
@@ -157,8 +157,8 @@ func (w *world) supervisor(root string) lockstate.Process {
 	return state.Supervisor.Process
 }
 
-// gone waits until a process has ended.
-func (w *world) gone(p lockstate.Process) {
+// waitExit waits until a process has ended.
+func (w *world) waitExit(p lockstate.Process) {
 	w.t.Helper()
 	eventually(w.t, fmt.Sprintf("process %d ends", p.PID), func() bool { return !p.Alive() })
 }
@@ -170,19 +170,19 @@ func (w *world) project(config string) string {
 	if err := os.Mkdir(root, 0o755); err != nil {
 		w.t.Fatal(err)
 	}
-	w.write(root, ".localport.toml", config)
+	w.writeFile(root, ".localport.toml", config)
 	return root
 }
 
-// allowed is project, with the user's permission.
-func (w *world) allowed(config string) string {
+// allowedProject is project, with the user's permission.
+func (w *world) allowedProject(config string) string {
 	w.t.Helper()
 	root := w.project(config)
-	w.must(root, "allow")
+	w.mustRun(root, "allow")
 	return root
 }
 
-func (w *world) write(root, name, text string) {
+func (w *world) writeFile(root, name, text string) {
 	w.t.Helper()
 	if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o600); err != nil {
 		w.t.Fatal(err)
@@ -219,8 +219,8 @@ func (w *world) run(cmd *exec.Cmd) outcome {
 	return outcome{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 }
 
-// must runs the command and fails the test if it fails.
-func (w *world) must(dir string, args ...string) string {
+// mustRun runs the command and fails the test if it fails.
+func (w *world) mustRun(dir string, args ...string) string {
 	w.t.Helper()
 	o := w.localport(dir, args...)
 	if o.code != 0 {
@@ -233,7 +233,7 @@ func (w *world) must(dir string, args ...string) string {
 func (w *world) status(root string) api.Status {
 	w.t.Helper()
 	var status api.Status
-	if err := json.Unmarshal([]byte(w.must(root, "status", "--json")), &status); err != nil {
+	if err := json.Unmarshal([]byte(w.mustRun(root, "status", "--json")), &status); err != nil {
 		w.t.Fatal(err)
 	}
 	return status

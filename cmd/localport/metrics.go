@@ -6,12 +6,12 @@ type metricsCmd struct{}
 
 // Run prints the project's metrics, running or not.
 func (metricsCmd) Run(a *app) error {
-	p, ctx, cancel, err := a.act()
+	p, ctx, cancel, err := a.openProject()
 	if err != nil {
 		return err
 	}
 	defer cancel()
-	status, err := p.status(ctx)
+	status, err := p.queryStatus(ctx)
 	if err != nil {
 		return err
 	}

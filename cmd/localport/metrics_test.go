@@ -17,7 +17,7 @@ import (
 // metrics are the lines of `localport metrics`, which Prometheus's linter must find nothing in.
 func (w *world) metrics(root string) []string {
 	w.t.Helper()
-	text := w.must(root, "metrics")
+	text := w.mustRun(root, "metrics")
 	problems, err := promlint.New(strings.NewReader(text)).Lint()
 	if err != nil || len(problems) > 0 {
 		w.t.Errorf("%v, %v in\n%s", problems, err, text)
@@ -25,12 +25,12 @@ func (w *world) metrics(root string) []string {
 	return strings.Split(text, "\n")
 }
 
-func TestMetricsCountWhatWentThrough(t *testing.T) {
+func TestMetrics_CountBytesAndConnections(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
-	root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
-	w.must(root, "start")
+	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
 	eventually(t, "it is healthy", func() bool { return w.service(root, "web").State == forwarder.Healthy })
 	answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you")
 	if err != nil {
@@ -56,7 +56,7 @@ func TestMetricsCountWhatWentThrough(t *testing.T) {
 	}
 }
 
-func TestMetricsOfAProjectThatIsDownSayThatItIsDown(t *testing.T) {
+func TestMetrics_OfAStoppedProjectReportItStopped(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.project(tcpConfig("web", 1, serve(t, "127.0.0.1:0")))
@@ -69,7 +69,7 @@ func TestMetricsOfAProjectThatIsDownSayThatItIsDown(t *testing.T) {
 	}
 }
 
-func TestMetricsOutsideAProjectAreAnError(t *testing.T) {
+func TestMetrics_OutsideAProjectAreAnError(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	if o := w.localport(w.home, "metrics"); o.code != output.ExitFailed || o.stdout != "" || !strings.Contains(o.stderr, ".localport.toml") {

@@ -60,11 +60,11 @@ func reached(name string, port int, host netip.Addr, remote int) string {
 		name, port, remote, host)
 }
 
-// patience is what a mishap may take to be noticed, and its end to be used. Both take some seconds; the machine may be busy.
-const patience = 20 * time.Second
+// faultTimeout is what a mishap may take to be noticed, and its end to be used. Both take some seconds; the machine may be busy.
+const faultTimeout = 20 * time.Second
 
-// mishap is something that happens to a network or to what is at its other end.
-type mishap struct {
+// networkFault is something that happens to a network or to what is at its other end.
+type networkFault struct {
 	name        string
 	begin, mend func()
 	spares      []string // services that it does not touch
@@ -84,15 +84,15 @@ type scene struct {
 func play(w *world, t *testing.T, here *netns.Host, ports map[string]int, config string) *scene {
 	t.Helper()
 	w.on(here)
-	s := &scene{world: w, t: t, here: here, root: w.allowed(config), ports: ports}
-	w.must(s.root, "start")
+	s := &scene{world: w, t: t, here: here, root: w.allowedProject(config), ports: ports}
+	w.mustRun(s.root, "start")
 	return s
 }
 
 // all are the services, and touched those that are to notice a mishap.
 func (s *scene) all() []string { return slices.Sorted(maps.Keys(s.ports)) }
 
-func (s *scene) touched(m mishap) []string {
+func (s *scene) touched(m networkFault) []string {
 	return slices.DeleteFunc(s.all(), func(name string) bool { return slices.Contains(m.spares, name) })
 }
 
@@ -122,8 +122,8 @@ func (s *scene) become(healthy bool, names []string, when string) {
 func (s *scene) inTime(took time.Duration, what string) {
 	s.t.Helper()
 	s.t.Logf("%4.1f s: %s", took.Seconds(), what)
-	if took > patience {
-		s.t.Errorf("%s: that took more than %v", what, patience)
+	if took > faultTimeout {
+		s.t.Errorf("%s: that took more than %v", what, faultTimeout)
 	}
 }
 
@@ -144,7 +144,7 @@ func (s *scene) connect(name string) <-chan string {
 }
 
 // noticed checks that a mishap is noticed with nobody there, and its end too.
-func (s *scene) noticed(m mishap) {
+func (s *scene) noticed(m networkFault) {
 	s.t.Helper()
 	m.spares = slices.Concat(m.spares, m.hides)
 	s.become(true, s.all(), "before "+m.name)
@@ -155,7 +155,7 @@ func (s *scene) noticed(m mishap) {
 }
 
 // outlived checks that clients who come while a mishap lasts are let in, and get through after it.
-func (s *scene) outlived(m mishap) {
+func (s *scene) outlived(m networkFault) {
 	s.t.Helper()
 	s.become(true, s.all(), "before "+m.name)
 	m.begin()
@@ -180,10 +180,10 @@ func (s *scene) end() {
 	s.t.Helper()
 	supervisor := s.supervisor(s.root)
 	children := childrenOf(s.t, supervisor.PID)
-	s.must(s.root, "stop")
-	s.gone(supervisor)
+	s.mustRun(s.root, "stop")
+	s.waitExit(supervisor)
 	for _, child := range children {
-		s.gone(child)
+		s.waitExit(child)
 	}
 	s.nothingLeft(s.root)
 }
@@ -191,7 +191,7 @@ func (s *scene) end() {
 // lan is a project with a service through an sshd on the next host, mail, and two that are reached without: web, which is
 // checked every 30 s, so that it is the watch over the network that notices, or a client, and api, which is checked often,
 // because of silence nothing else tells. All that may happen between the two hosts comes with it.
-func lan(t *testing.T) (s *scene, all []mishap) {
+func lan(t *testing.T) (s *scene, all []networkFault) {
 	t.Helper()
 	here, there := netns.Pair(t)
 	w := newWorld(t)
@@ -202,7 +202,7 @@ func lan(t *testing.T) (s *scene, all []mishap) {
 		reached("api", ports["api"], there.Addr, bannerOn(t, there, there.Addr.String()+":0"))+
 		"health_check = { interval = \"5s\" }\n")
 	tcp := []string{"api", "web"}
-	return s, []mishap{
+	return s, []networkFault{
 		{"the server is killed", host.Kill, host.Restart, tcp, nil},
 		{"the server is frozen", host.Freeze, host.Thaw, tcp, nil},
 		{"the server is frozen and never wakes", host.Freeze, host.Restart, tcp, nil},
@@ -216,7 +216,7 @@ func lan(t *testing.T) (s *scene, all []mishap) {
 	}
 }
 
-func TestNamespaceEveryMishapOfANetworkIsNoticedAndOutlived(t *testing.T) {
+func TestNetwork_FaultsAreDetectedAndSurvivedNamespace(t *testing.T) {
 	t.Parallel()
 	s, all := lan(t)
 	for _, m := range all {
@@ -225,7 +225,7 @@ func TestNamespaceEveryMishapOfANetworkIsNoticedAndOutlived(t *testing.T) {
 	s.end()
 }
 
-func TestNamespaceEveryMishapOfANetworkIsNoticedWithoutAClient(t *testing.T) {
+func TestNetwork_FaultsAreDetectedWithoutAClientNamespace(t *testing.T) {
 	t.Parallel()
 	s, all := lan(t)
 	for _, m := range all {
@@ -234,7 +234,7 @@ func TestNamespaceEveryMishapOfANetworkIsNoticedWithoutAClient(t *testing.T) {
 	s.end()
 }
 
-func TestNamespaceAMishapBehindABastionIsNoticedAndOutlived(t *testing.T) {
+func TestNetwork_FaultBehindABastionIsDetectedAndSurvivedNamespace(t *testing.T) {
 	t.Parallel()
 	here, bastion := netns.Pair(t)
 	inner := bastion.Behind()
@@ -245,7 +245,7 @@ func TestNamespaceAMishapBehindABastionIsNoticedAndOutlived(t *testing.T) {
 	config := strings.Replace(sshConfig("mail", ports["mail"], host, bannerOn(t, inner, "127.0.0.1:0")),
 		"connection = {", fmt.Sprintf("connection = { jump = \"%s@%s\",", door.User, door.Addr()), 1)
 	s := play(w, t, here, ports, config)
-	for _, m := range []mishap{
+	for _, m := range []networkFault{
 		{"the bastion is killed", door.Kill, door.Restart, nil, nil},
 		{"the bastion is frozen", door.Freeze, door.Thaw, nil, nil},
 		{"the server behind it is killed", host.Kill, host.Restart, nil, nil},

@@ -19,8 +19,8 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-// flaky is a service whose health is what a file says.
-func (w *world) flaky(name string) (config string, well func(bool)) {
+// unreliableService is a service whose health is what a file says.
+func (w *world) unreliableService(name string) (config string, well func(bool)) {
 	path := filepath.Join(w.home, name+".well")
 	well = func(is bool) {
 		if !is {
@@ -34,18 +34,18 @@ func (w *world) flaky(name string) (config string, well func(bool)) {
 		"health_check = { type = \"command\", command = [\"test\", \"-e\", %q], interval = \"50ms\", failure_threshold = 2 }\n", path), well
 }
 
-func TestEachShellIsToldOnceThatAServiceFailedAndRecovered(t *testing.T) {
-	inEach(t, func(t *testing.T, kind string) {
+func TestPrompt_ReportsFailureAndRecoveryOncePerShell(t *testing.T) {
+	inEachShell(t, func(t *testing.T, kind string) {
 		w := newWorld(t)
-		config, well := w.flaky("db")
-		root := w.allowed(config)
+		config, well := w.unreliableService("db")
+		root := w.allowedProject(config)
 		first, second := w.shell(kind, root), w.shell(kind, root)
 		eventually(t, "it is healthy", func() bool { return w.service(root, "db").State == forwarder.Healthy })
 		told := func(kind eventlog.Kind, n int) {
 			t.Helper()
 			eventually(t, fmt.Sprint(n, " events of kind ", kind), func() bool {
 				events := w.events(root, kind)
-				return len(events) == n && w.line() >= events[n-1].PromptLine // an event is written a moment before prompts can know
+				return len(events) == n && w.promptLine() >= events[n-1].PromptLine // an event is written a moment before prompts can know
 			})
 		}
 		for round := range 2 {
@@ -71,8 +71,8 @@ func TestEachShellIsToldOnceThatAServiceFailedAndRecovered(t *testing.T) {
 	})
 }
 
-// line is the number that prompts see, in a world with one project.
-func (w *world) line() (n uint64) {
+// promptLine is the number that prompts see, in a world with one project.
+func (w *world) promptLine() (n uint64) {
 	paths, _ := filepath.Glob(filepath.Join(w.home, "state/localport/projects/*/prompt"))
 	for _, path := range paths {
 		if data, err := os.ReadFile(path); err == nil {
@@ -94,7 +94,7 @@ func twoPrompts(sh *shellpty.Shell) string {
 func (w *world) events(root string, kind eventlog.Kind) []eventlog.Event {
 	w.t.Helper()
 	var found []eventlog.Event
-	for line := range strings.Lines(w.must(root, "events", "--json")) {
+	for line := range strings.Lines(w.mustRun(root, "events", "--json")) {
 		var event eventlog.Event
 		if err := json.Unmarshal([]byte(line), &event); err != nil {
 			w.t.Fatal(err)
@@ -106,14 +106,14 @@ func (w *world) events(root string, kind eventlog.Kind) []eventlog.Event {
 	return found
 }
 
-func TestTheUsersProgramIsToldWhatFailed(t *testing.T) {
+func TestNotify_RunsTheUsersProgramOnFailure(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	told := filepath.Join(w.home, "told")
-	w.user(fmt.Sprintf("[notify]\ncommand = [\"sh\", \"-c\", \"echo $LOCALPORT_EVENT $1 $LOCALPORT_REASON >>%s\", \"sh\", \"{service}\"]\n", told))
-	config, well := w.flaky("db")
-	root := w.allowed(config)
-	w.must(root, "start")
+	w.writeUserConfig(fmt.Sprintf("[notify]\ncommand = [\"sh\", \"-c\", \"echo $LOCALPORT_EVENT $1 $LOCALPORT_REASON >>%s\", \"sh\", \"{service}\"]\n", told))
+	config, well := w.unreliableService("db")
+	root := w.allowedProject(config)
+	w.mustRun(root, "start")
 	well(false)
 	eventually(t, "the program was told", func() bool {
 		data, _ := os.ReadFile(told)
@@ -121,13 +121,13 @@ func TestTheUsersProgramIsToldWhatFailed(t *testing.T) {
 	})
 }
 
-func TestTheFiguresAreServedWhereTheConfigAsksForThem(t *testing.T) {
+func TestMetrics_AreServedOnTheConfiguredPort(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
-	config, well := w.flaky("db")
-	root := w.allowed(fmt.Sprintf("metrics_port = %d\n", port) + config)
-	w.must(root, "start")
+	config, well := w.unreliableService("db")
+	root := w.allowedProject(fmt.Sprintf("metrics_port = %d\n", port) + config)
+	w.mustRun(root, "start")
 	scrape := func() string {
 		response, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", port))
 		if err != nil {
@@ -147,26 +147,26 @@ func TestTheFiguresAreServedWhereTheConfigAsksForThem(t *testing.T) {
 	w.down(root, fmt.Sprintf("127.0.0.1:%d", port))
 }
 
-func TestDaemonControlsTheSupervisorItself(t *testing.T) {
+func TestDaemon_ControlsTheSupervisor(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	if o := w.localport(root, "daemon", "status"); o.code != output.ExitFailed || !strings.Contains(o.stderr, "not running") {
 		t.Errorf("status of what does not run: exit %d, %s", o.code, o.stderr)
 	}
-	if out := w.must(root, "daemon", "start"); !strings.HasPrefix(out, "started: pid ") {
+	if out := w.mustRun(root, "daemon", "start"); !strings.HasPrefix(out, "started: pid ") {
 		t.Errorf("start said %q", out)
 	}
 	old := w.supervisor(root)
-	if out := w.must(root, "daemon", "start"); !strings.HasPrefix(out, "already running: pid ") {
+	if out := w.mustRun(root, "daemon", "start"); !strings.HasPrefix(out, "already running: pid ") {
 		t.Errorf("the second start said %q", out)
 	}
 	conn := dial(t, addr)
-	conn.say("hi")
-	c := startRush(addr)
-	if out := w.must(root, "daemon", "restart"); !strings.HasPrefix(out, "restarted: pid ") {
+	conn.checkReply("hi")
+	c := startClientStream(addr)
+	if out := w.mustRun(root, "daemon", "restart"); !strings.HasPrefix(out, "restarted: pid ") {
 		t.Errorf("restart said %q", out)
 	}
 	if refused, failed := refused(c.stop(), c.begun); refused > 0 || failed > 0 {
@@ -175,11 +175,11 @@ func TestDaemonControlsTheSupervisorItself(t *testing.T) {
 	if w.supervisor(root) == old {
 		t.Error("restart left the old supervisor")
 	}
-	if got := conn.say("still here"); got != "hello still here\n" {
+	if got := conn.checkReply("still here"); got != "hello still here\n" {
 		t.Errorf("the established connection answers %q", got)
 	}
-	w.kept(root)
-	out := w.must(root, "daemon", "status")
+	w.keeperPID(root)
+	out := w.mustRun(root, "daemon", "status")
 	for _, want := range []string{
 		fmt.Sprint("pid       ", w.supervisor(root).PID), "version", "uptime", "socket", "log ", "memory", "keeper", "leases    1", "start for",
 	} {
@@ -192,12 +192,12 @@ func TestDaemonControlsTheSupervisorItself(t *testing.T) {
 		Memory int   `json:"memory"`
 		Leases []any `json:"leases"`
 	}
-	if err := json.Unmarshal([]byte(w.must(root, "daemon", "status", "--json")), &status); err != nil || status.PID == 0 || len(status.Leases) != 1 {
+	if err := json.Unmarshal([]byte(w.mustRun(root, "daemon", "status", "--json")), &status); err != nil || status.PID == 0 || len(status.Leases) != 1 {
 		t.Errorf("as JSON: %+v, %v", status, err)
 	}
 	sh := w.shell("bash", root)
 	conn.conn.Close()
-	w.must(root, "daemon", "stop")
+	w.mustRun(root, "daemon", "stop")
 	sh.Run("true")
 	if state := w.state(root); state.Supervisor != nil {
 		t.Error("a prompt healed what was stopped")
@@ -207,22 +207,22 @@ func TestDaemonControlsTheSupervisorItself(t *testing.T) {
 	w.down(root, addr)
 }
 
-func TestDependenciesAreStartedBeforeAndStoppedAfter(t *testing.T) {
+func TestDependencies_StartBeforeAndStopAfter(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	web, port := ports.Free(t), ports.Free(t)
-	root := w.allowed(
+	root := w.allowedProject(
 		commandConfig(t, "web", web) + "depends_on = [\"bastion\"]\nenabled = false\n" +
 			commandConfig(t, "bastion", port) + "enabled = false\n" +
 			commandConfig(t, "other", ports.Free(t)) + "enabled = false\n")
-	w.must(root, "start", "web")
+	w.mustRun(root, "start", "web")
 	if svc := w.service(root, "bastion"); svc.State != forwarder.Healthy {
 		t.Errorf("bastion is %s", svc.State)
 	}
 	if svc := w.service(root, "other"); svc.State != forwarder.Stopped {
 		t.Errorf("other is %s", svc.State)
 	}
-	w.must(root, "restart", "bastion")
+	w.mustRun(root, "restart", "bastion")
 	var order []string
 	for _, event := range w.events(root, eventlog.StateChanged) {
 		if event.To == string(forwarder.Healthy) {
@@ -247,13 +247,13 @@ func TestDependenciesAreStartedBeforeAndStoppedAfter(t *testing.T) {
 	}
 }
 
-func TestAnErrorLeadsToItsLinesInTheSupervisorsLog(t *testing.T) {
+func TestHint_LeadsToTheErrorInTheSupervisorsLog(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	config := tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0"))
-	root := w.allowed(config)
-	w.must(root, "start")
-	w.write(root, ".localport.toml", config+"nonsense = 1\n")
+	root := w.allowedProject(config)
+	w.mustRun(root, "start")
+	w.writeFile(root, ".localport.toml", config+"nonsense = 1\n")
 	o := w.localport(root, "allow")
 	if o.code == 0 {
 		t.Fatal("allow of a config that cannot be used succeeded")
@@ -268,7 +268,7 @@ func TestAnErrorLeadsToItsLinesInTheSupervisorsLog(t *testing.T) {
 	if id == "" {
 		t.Fatalf("no request is named:\n%s", o.stderr)
 	}
-	out := w.must(root, "logs", "supervisor", "--grep", id, "--json")
+	out := w.mustRun(root, "logs", "supervisor", "--grep", id, "--json")
 	var line struct{ Level, Request, Message string }
 	if err := json.Unmarshal([]byte(out), &line); err != nil || line.Request != id || line.Level != "error" || !strings.Contains(out, "nonsense") {
 		t.Errorf("the log has %q, %v", out, err)

@@ -14,16 +14,16 @@ type portCmd struct {
 
 // Run prints the local port of a service, running or not.
 func (c portCmd) Run(a *app) error {
-	p, ctx, cancel, err := a.act()
+	p, ctx, cancel, err := a.openProject()
 	if err != nil {
 		return err
 	}
 	defer cancel()
-	status, err := p.status(ctx)
+	status, err := p.queryStatus(ctx)
 	if err != nil {
 		return err
 	}
-	if _, err := choose(status.Services, []string{c.Service}, nil); err != nil {
+	if _, err := selectServices(status.Services, []string{c.Service}, nil); err != nil {
 		return err
 	}
 	for _, svc := range status.Services {

@@ -12,15 +12,15 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-func TestTwoProjectsHandAPortOverOnCd(t *testing.T) {
-	inEach(t, func(t *testing.T, kind string) {
+func TestPorts_ArePassedBetweenProjectsOnCd(t *testing.T) {
+	inEachShell(t, func(t *testing.T, kind string) {
 		w := newWorld(t)
 		port := ports.Free(t)
 		addr := fmt.Sprintf("127.0.0.1:%d", port)
 		far := serve(t, "127.0.0.1:0")
 		// Each lingers for long: the port must change hands all the same.
-		one := w.allowed("linger = 60\n" + tcpConfig("one", port, far))
-		two := w.allowed("linger = 60\n" + tcpConfig("two", port, far))
+		one := w.allowedProject("linger = 60\n" + tcpConfig("one", port, far))
+		two := w.allowedProject("linger = 60\n" + tcpConfig("two", port, far))
 		sh := w.shell(kind, w.home)
 		for _, p := range []struct{ root, name string }{{one, "ONE_PORT"}, {two, "TWO_PORT"}, {one, "ONE_PORT"}} {
 			sh.Run("cd " + p.root)
@@ -32,11 +32,11 @@ func TestTwoProjectsHandAPortOverOnCd(t *testing.T) {
 			}
 		}
 		sh.Run("cd /")
-		w.must(one, "stop")
+		w.mustRun(one, "stop")
 	})
 }
 
-func TestATakenPortFailsThatServiceAloneAndNamesTheHolder(t *testing.T) {
+func TestPorts_TakenPortFailsOnlyItsServiceAndNamesTheHolder(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	far := serve(t, "127.0.0.1:0")
@@ -46,7 +46,7 @@ func TestATakenPortFailsThatServiceAloneAndNamesTheHolder(t *testing.T) {
 	}
 	defer taken.Close()
 	port, free := taken.Addr().(*net.TCPAddr).Port, ports.Free(t)
-	root := w.allowed(tcpConfig("taken", port, far) + tcpConfig("free", free, far) +
+	root := w.allowedProject(tcpConfig("taken", port, far) + tcpConfig("free", free, far) +
 		"[env]\nBOTH = \"${taken.port} ${free.port}\"\nONE = \"${free.port}\"\n")
 	sh := w.shell("bash", root)
 	if screen := sh.Screen(); !strings.Contains(screen, "is taken by") {
@@ -74,32 +74,32 @@ func TestATakenPortFailsThatServiceAloneAndNamesTheHolder(t *testing.T) {
 	}
 }
 
-func TestAPortOfAnotherProjectThatIsInUseIsNamedByItsProject(t *testing.T) {
+func TestPorts_PortInUseByAnotherProjectNamesThatProject(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	far := serve(t, "127.0.0.1:0")
 	port := ports.Free(t)
-	one := w.allowed(tcpConfig("one", port, far))
-	two := w.allowed(tcpConfig("two", port, far))
-	w.must(one, "start")
+	one := w.allowedProject(tcpConfig("one", port, far))
+	two := w.allowedProject(tcpConfig("two", port, far))
+	w.mustRun(one, "start")
 	o := w.localport(two, "start")
 	if o.code != output.ExitFailed || !strings.Contains(o.stderr, "the project of "+one) {
 		t.Errorf("exit %d, %q", o.code, o.stderr)
 	}
-	w.must(one, "stop")
+	w.mustRun(one, "stop")
 	eventually(t, "the second project has the port", func() bool { return w.service(two, "two").Held })
 }
 
-func TestAnAutoPortStaysFromRunToRun(t *testing.T) {
+func TestPorts_AutoPortIsStableAcrossRuns(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
-	before := w.must(root, "port", "web")
-	w.must(root, "start")
-	first := w.must(root, "port", "web")
-	w.must(root, "stop")
-	w.must(root, "start")
-	if second := w.must(root, "port", "web"); second != first || before != first {
+	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	before := w.mustRun(root, "port", "web")
+	w.mustRun(root, "start")
+	first := w.mustRun(root, "port", "web")
+	w.mustRun(root, "stop")
+	w.mustRun(root, "start")
+	if second := w.mustRun(root, "port", "web"); second != first || before != first {
 		t.Errorf("port %q before any start, then %q, then %q", before, first, second)
 	}
 }

@@ -121,10 +121,10 @@ func TestOutput_EscapesWhatOtherProgramsSay(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			notices := filepath.Join(w.home, "notices")
-			w.user(fmt.Sprintf("[notify]\non = [\"failed\", \"state\"]\ncommand = [\"sh\", \"-c\", \"printf '%%s: %%s\\\\n' \\\"$1\\\" \\\"$LOCALPORT_REASON\\\" >>%s\", \"sh\", \"{reason}\"]\n", notices))
-			root := w.allowed(c.config)
-			w.must(root, "start", "--no-wait")
-			eventually(t, "status shows what it said", func() bool { return strings.Contains(w.must(root, "status", "--json"), "owned") })
+			w.writeUserConfig(fmt.Sprintf("[notify]\non = [\"failed\", \"state\"]\ncommand = [\"sh\", \"-c\", \"printf '%%s: %%s\\\\n' \\\"$1\\\" \\\"$LOCALPORT_REASON\\\" >>%s\", \"sh\", \"{reason}\"]\n", notices))
+			root := w.allowedProject(c.config)
+			w.mustRun(root, "start", "--no-wait")
+			eventually(t, "status shows what it said", func() bool { return strings.Contains(w.mustRun(root, "status", "--json"), "owned") })
 			eventually(t, "a notice has it", func() bool {
 				data, _ := os.ReadFile(notices)
 				return bytes.Contains(data, []byte("owned"))
@@ -165,7 +165,7 @@ func TestOutput_EscapesWhatOtherProgramsSay(t *testing.T) {
 			if n := strings.Count(strings.TrimSpace(told.stderr), "\n"); n > 0 {
 				t.Errorf("the next prompt prints %d lines for one event:\n%s", n+1, told.stderr)
 			}
-			for what, text := range map[string]string{"status": w.must(root, "status"), "events": w.must(root, "events"), "a prompt": entered.stderr + told.stderr} {
+			for what, text := range map[string]string{"status": w.mustRun(root, "status"), "events": w.mustRun(root, "events"), "a prompt": entered.stderr + told.stderr} {
 				unwrapped := strings.Join(strings.Fields(text), "")
 				if !strings.Contains(unwrapped, `\x1b[2J`) {
 					t.Errorf("%s does not show what was said as %s:\n%s", what, shown, text)
@@ -183,7 +183,7 @@ func TestOutput_EscapesANameOfADirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	config := tcpConfig("api", ports.Free(t), serve(t, "127.0.0.1:0"))
-	w.write(root, ".localport.toml", config)
+	w.writeFile(root, ".localport.toml", config)
 	pid := strconv.Itoa(os.Getpid())
 	check := func(args ...string) {
 		t.Helper()
@@ -207,10 +207,10 @@ func TestOutput_EscapesANameOfADirectory(t *testing.T) {
 	check("daemon", "status")
 	check("status")
 	check("export", "bash", "--pid", pid)
-	w.write(root, ".localport.toml", config+"# changed\n")
+	w.writeFile(root, ".localport.toml", config+"# changed\n")
 	check("export", "bash", "--pid", pid, "--root", root)
 	check("exec", "--", "true")
-	w.write(root, ".localport.toml", config+"nonsense = 1\n")
+	w.writeFile(root, ".localport.toml", config+"nonsense = 1\n")
 	check("config", "validate")
 	check("deny")
 	check("status")
@@ -220,7 +220,7 @@ func TestOutput_EscapesValuesOfAConfig(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	good := tcpConfig("api", ports.Free(t), serve(t, "127.0.0.1:0"))
-	tagged := w.allowed(good + `tags = ["web\u001b[2J\u202e", "api"]` + "\n" + `description = "\u001b]0;owned\u0007\u009b"` + "\n")
+	tagged := w.allowedProject(good + `tags = ["web\u001b[2J\u202e", "api"]` + "\n" + `description = "\u001b]0;owned\u0007\u009b"` + "\n")
 	for _, args := range [][]string{
 		{"status", "--json"},
 		{"start", "--tag", "we"},

@@ -77,13 +77,13 @@ func (w *world) stopProcess(pid int) {
 	})
 }
 
-func TestCommands_AskALivingSupervisorWithoutTheLock(t *testing.T) {
+func TestCommands_QueryARunningSupervisorWithoutTheLock(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
-	root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")) + tcpConfig("own", ports.Free(t), serve(t, "127.0.0.1:0")))
-	w.must(root, "start")
-	w.kept(root)
+	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")) + tcpConfig("own", ports.Free(t), serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
+	w.keeperPID(root)
 	w.status(root)
 	release := w.holdLock(root)
 	began := time.Now()
@@ -97,7 +97,7 @@ func TestCommands_AskALivingSupervisorWithoutTheLock(t *testing.T) {
 		{"daemon", "reload"},
 		{"logs", "web"},
 	} {
-		w.must(root, args...)
+		w.mustRun(root, args...)
 	}
 	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("with the lock held it took %v", took)
@@ -113,14 +113,14 @@ func TestCommands_AskALivingSupervisorWithoutTheLock(t *testing.T) {
 func TestJoin_FindsASupervisorWhoseElectionIsGone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
-	w.must(root, "start")
-	w.kept(root)
+	root := w.allowedProject(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
+	w.keeperPID(root)
 	supervisor := w.supervisor(root)
 	if err := os.Remove(filepath.Join(w.stateDir(root), "election")); err != nil {
 		t.Fatal(err)
 	}
-	w.must(root, "exec", "--", "true")
+	w.mustRun(root, "exec", "--", "true")
 	if n := len(w.processes()); n != 2 {
 		t.Errorf("%d processes, want a supervisor and a keeper", n)
 	}
@@ -133,18 +133,18 @@ func TestJoin_FindsASupervisorWhoseElectionIsGone(t *testing.T) {
 	}
 }
 
-func TestASocketOfAnotherProjectIsNotBelieved(t *testing.T) {
+func TestFindSupervisor_IgnoresASocketOfAnotherProject(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	one := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
-	two := w.allowed(tcpConfig("other", ports.Free(t), serve(t, "127.0.0.1:0")))
-	w.must(one, "start")
-	w.must(two, "start")
+	one := w.allowedProject(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+	two := w.allowedProject(tcpConfig("other", ports.Free(t), serve(t, "127.0.0.1:0")))
+	w.mustRun(one, "start")
+	w.mustRun(two, "start")
 	socket := w.state(two).Supervisor.Socket
 	supervisor := w.supervisor(two)
-	kill(t, w.kept(two))
+	kill(t, w.keeperPID(two))
 	kill(t, supervisor.PID)
-	w.gone(supervisor)
+	w.waitExit(supervisor)
 	eventually(t, "only one project's processes are left", func() bool {
 		state := w.state(one).Supervisor
 		for _, pid := range w.processes() {
@@ -163,7 +163,7 @@ func TestASocketOfAnotherProjectIsNotBelieved(t *testing.T) {
 	if status.Config != filepath.Join(two, ".localport.toml") || status.State != "stopped" {
 		t.Errorf("status of a project that is down: %+v", status)
 	}
-	w.must(two, "exec", "--", "true")
+	w.mustRun(two, "exec", "--", "true")
 	if leases := w.state(one).Leases; len(leases) != 1 || leases[0].Kind != lockstate.StartLease {
 		t.Errorf("the other project has the leases %+v", leases)
 	}

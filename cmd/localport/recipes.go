@@ -13,7 +13,7 @@ type recipesCmd struct {
 	Name string `arg:"" optional:"" help:"A recipe; if none is given, all are printed."`
 }
 
-// Help says what a recipe is for.
+// Help explains what a recipe is.
 func (recipesCmd) Help() string {
 	return "A recipe is a service for .localport.toml that connects through a cloud provider's proxy: " + strings.Join(recipes.Names(), ", ") +
 		". Copy it and replace the words in capitals.\n\n" +
@@ -27,7 +27,7 @@ func (c recipesCmd) Run(a *app) error {
 	names := recipes.Names()
 	if c.Name != "" {
 		if _, ok := recipes.Text(c.Name); !ok {
-			return output.Usage(fmt.Errorf("unknown recipe %q (%s)%s", c.Name, strings.Join(names, ", "), near(c.Name, names)))
+			return output.Usage(fmt.Errorf("unknown recipe %q (%s)%s", c.Name, strings.Join(names, ", "), suggestion(c.Name, names)))
 		}
 		names = []string{c.Name}
 	}
@@ -41,8 +41,8 @@ func (c recipesCmd) Run(a *app) error {
 	return nil
 }
 
-// near is the end of a message about an unknown name: what was probably meant, if anything.
-func near(name string, names []string) string {
+// suggestion is the end of a message about an unknown name: what was probably meant, if anything.
+func suggestion(name string, names []string) string {
 	if one := project.NearestName(name, names); one != "" {
 		return fmt.Sprintf("; did you mean %q?", one)
 	}

@@ -66,7 +66,7 @@ var asTheyPrint = map[string]struct{ program, login, locked, ready string }{
 func (w *world) bastions(t *testing.T, program, login, locked, ready string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
-	script := strings.NewReplacer("LOGIN", login, "DIR", dir, "MAIN", playMain, "SERVER", playServer, "SELF", self(t)).Replace(bastion)
+	script := strings.NewReplacer("LOGIN", login, "DIR", dir, "MAIN", mainVariable, "SERVER", upstreamVariable, "SELF", self(t)).Replace(bastion)
 	for name, text := range map[string]string{program: script, "locked": locked + "\n", "ready": ready + "\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
 			t.Fatal(err)
@@ -76,7 +76,7 @@ func (w *world) bastions(t *testing.T, program, login, locked, ready string) (di
 	return dir
 }
 
-func TestEveryRecipeIsUpWhenItsProgramSaysSoAndAsksForALoginWhenThatDoes(t *testing.T) {
+func TestRecipes_BecomeReadyAndAskForALoginAsTheirProgramDoes(t *testing.T) {
 	t.Parallel()
 	for _, name := range recipes.Names() {
 		t.Run(name, func(t *testing.T) {
@@ -88,8 +88,8 @@ func TestEveryRecipeIsUpWhenItsProgramSaysSoAndAsksForALoginWhenThatDoes(t *test
 			w := newWorld(t)
 			dir := w.bastions(t, theirs.program, theirs.login, theirs.locked, theirs.ready)
 			port := ports.Free(t)
-			text := w.must(w.home, "recipes", name)
-			root := w.allowed(strings.Replace(text, "local_port = 5432", fmt.Sprintf("local_port = %d", port), 1))
+			text := w.mustRun(w.home, "recipes", name)
+			root := w.allowedProject(strings.Replace(text, "local_port = 5432", fmt.Sprintf("local_port = %d", port), 1))
 			if o := w.localport(root, "start"); o.code != 1 || !strings.Contains(o.stderr, "localport login database") {
 				t.Errorf("start: exit %d\n%s", o.code, o.stderr)
 			}
@@ -115,7 +115,7 @@ func TestEveryRecipeIsUpWhenItsProgramSaysSoAndAsksForALoginWhenThatDoes(t *test
 	}
 }
 
-func TestOneLoginIsForAllServicesThatHaveTheSame(t *testing.T) {
+func TestLogin_OneLoginCoversServicesThatShareIt(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	dir := w.bastions(t, "aws", "sso login", "the token has expired", "up")
@@ -124,7 +124,7 @@ func TestOneLoginIsForAllServicesThatHaveTheSame(t *testing.T) {
 		fmt.Fprintf(&config, "[services.%s]\ntechnology = \"command\"\ncommand = [\"aws\", \"{port}\"]\nlocal_port = %d\nready = \"^up\"\n"+
 			"needs_login = \"token has expired\"\nlogin = [\"aws\", \"sso\", \"login\"]\n", name, ports.Free(t))
 	}
-	root := w.allowed(config.String())
+	root := w.allowedProject(config.String())
 	w.localport(root, "start")
 	if o := w.localport(root, "login"); o.code != 0 {
 		t.Fatalf("login: exit %d\n%s", o.code, o.stderr)
@@ -139,12 +139,12 @@ func TestOneLoginIsForAllServicesThatHaveTheSame(t *testing.T) {
 	}
 }
 
-func TestALoginProgramThatFailsOrIsMissingIsNamed(t *testing.T) {
+func TestLogin_NamesALoginProgramThatFailsOrIsMissing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.bastions(t, "aws", "no login", "the token has expired", "up")
 	for login, want := range map[string]string{`["sh", "-c", "exit 3"]`: "sh: exit status 3", `["no-such-sso"]`: "no-such-sso"} {
-		root := w.allowed(fmt.Sprintf("[services.db]\ntechnology = \"command\"\ncommand = [\"aws\", \"{port}\"]\nlocal_port = %d\n"+
+		root := w.allowedProject(fmt.Sprintf("[services.db]\ntechnology = \"command\"\ncommand = [\"aws\", \"{port}\"]\nlocal_port = %d\n"+
 			"needs_login = \"expired\"\nlogin = %s\n", ports.Free(t), login))
 		w.localport(root, "start")
 		if o := w.localport(root, "login", "db"); o.code != 1 || !strings.Contains(o.stderr, want) {
@@ -156,12 +156,12 @@ func TestALoginProgramThatFailsOrIsMissingIsNamed(t *testing.T) {
 	}
 }
 
-func TestEveryRecipeIsKnownByItsName(t *testing.T) {
+func TestRecipes_AreFoundByName(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	all := w.must(w.home, "recipes")
+	all := w.mustRun(w.home, "recipes")
 	for _, name := range recipes.Names() {
-		if !strings.Contains(all, w.must(w.home, "recipes", name)) {
+		if !strings.Contains(all, w.mustRun(w.home, "recipes", name)) {
 			t.Errorf("%s is not among them all", name)
 		}
 	}

@@ -12,23 +12,23 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-func TestAChangeThatWasAllowedBeforeIsTakenOverWithoutAPrompt(t *testing.T) {
+func TestReload_PreviouslyAllowedChangeAppliesWithoutAPrompt(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	far := serve(t, "127.0.0.1:0")
 	kept, moved, elsewhere := ports.Free(t), ports.Free(t), ports.Free(t)
 	config := tcpConfig("kept", kept, far)
 	first, second := config+tcpConfig("moved", moved, far), config+tcpConfig("moved", elsewhere, far)
-	root := w.allowed(second)
-	w.write(root, ".localport.toml", first)
-	w.must(root, "allow")
-	w.must(root, "start")
+	root := w.allowedProject(second)
+	w.writeFile(root, ".localport.toml", first)
+	w.mustRun(root, "allow")
+	w.mustRun(root, "start")
 	supervisor := w.supervisor(root)
 	conn := dial(t, fmt.Sprintf("127.0.0.1:%d", kept))
-	conn.say("hi")
+	conn.checkReply("hi")
 
 	replace := func(text string) { // as editors do
-		w.write(root, ".new", text)
+		w.writeFile(root, ".new", text)
 		if err := os.Rename(filepath.Join(root, ".new"), filepath.Join(root, ".localport.toml")); err != nil {
 			t.Fatal(err)
 		}
@@ -43,29 +43,29 @@ func TestAChangeThatWasAllowedBeforeIsTakenOverWithoutAPrompt(t *testing.T) {
 			return err == nil && answer == "hello you\n"
 		})
 	}
-	if got := conn.say("still here"); got != "hello still here\n" {
+	if got := conn.checkReply("still here"); got != "hello still here\n" {
 		t.Errorf("the connection of what did not change answered %q", got)
 	}
 	if w.supervisor(root) != supervisor {
 		t.Error("the supervisor was replaced")
 	}
-	if out := w.must(root, "events"); !strings.Contains(out, "moved") {
+	if out := w.mustRun(root, "events"); !strings.Contains(out, "moved") {
 		t.Errorf("events do not tell of it:\n%s", out)
 	}
 }
 
-func TestAChangeThatCannotBeUsedChangesNothingAndSaysSo(t *testing.T) {
+func TestReload_InvalidChangeChangesNothingAndIsReported(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
 	config := tcpConfig("web", port, serve(t, "127.0.0.1:0"))
-	root := w.allowed(config)
+	root := w.allowedProject(config)
 	sh := w.shell("bash", root)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	conn := dial(t, addr)
-	conn.say("hi")
+	conn.checkReply("hi")
 
-	w.write(root, ".localport.toml", config+"# one more line\n")
+	w.writeFile(root, ".localport.toml", config+"# one more line\n")
 	eventually(t, "status says that it waits", func() bool {
 		return strings.Contains(w.status(root).Pending, "localport allow")
 	})
@@ -73,7 +73,7 @@ func TestAChangeThatCannotBeUsedChangesNothingAndSaysSo(t *testing.T) {
 		t.Errorf("daemon reload: exit %d\n%s", o.code, o.stderr)
 	}
 	broken := strings.Replace(config, "local_port", "locl_port", 1)
-	w.write(root, ".localport.toml", broken)
+	w.writeFile(root, ".localport.toml", broken)
 	w.localport(root, "allow")
 	eventually(t, "status says what is wrong", func() bool {
 		return strings.Contains(w.status(root).Pending, "cannot be used: "+filepath.Join(root, ".localport.toml")+":1:11: ")
@@ -88,29 +88,29 @@ func TestAChangeThatCannotBeUsedChangesNothingAndSaysSo(t *testing.T) {
 	if err := os.Remove(filepath.Join(root, ".localport.toml")); err != nil {
 		t.Fatal(err)
 	}
-	if got := conn.say("still here"); got != "hello still here\n" {
+	if got := conn.checkReply("still here"); got != "hello still here\n" {
 		t.Errorf("the connection answered %q", got)
 	}
 	if answer, err := ask(addr, "you"); answer != "hello you\n" {
 		t.Errorf("a new connection: %q, %v", answer, err)
 	}
-	w.write(root, ".localport.toml", config)
+	w.writeFile(root, ".localport.toml", config)
 	eventually(t, "nothing waits any more", func() bool { return w.status(root).Pending == "" })
-	if out := w.must(root, "daemon", "reload"); out != "nothing changed\n" {
+	if out := w.mustRun(root, "daemon", "reload"); out != "nothing changed\n" {
 		t.Errorf("daemon reload said %q", out)
 	}
 }
 
-func TestAChangeOfTheHealthCheckAloneKeepsTheTunnel(t *testing.T) {
+func TestReload_ChangedHealthCheckKeepsTheTunnel(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
 	config := commandConfig(t, "web", port)
-	root := w.allowed(config)
-	w.must(root, "start")
+	root := w.allowedProject(config)
+	w.mustRun(root, "start")
 	children := childrenOf(t, w.supervisor(root).PID)
-	w.write(root, ".localport.toml", config+"description = \"web\"\nhealth_check = { type = \"command\", command = [\"true\"] }\n")
-	w.must(root, "allow")
+	w.writeFile(root, ".localport.toml", config+"description = \"web\"\nhealth_check = { type = \"command\", command = [\"true\"] }\n")
+	w.mustRun(root, "allow")
 	eventually(t, "the new check was made", func() bool {
 		svc := w.service(root, "web")
 		return svc.Health.Check == "command" && svc.Health.Results["ok"] > 0 && svc.State == forwarder.Healthy
@@ -118,15 +118,15 @@ func TestAChangeOfTheHealthCheckAloneKeepsTheTunnel(t *testing.T) {
 	if now := childrenOf(t, w.supervisor(root).PID); len(now) != 1 || now[0] != children[0] {
 		t.Errorf("the tunnel was %v and is %v", children, now)
 	}
-	w.write(root, ".localport.toml", config+"health_check = { type = \"command\", command = [\"sh\", \"-c\", \"echo out of cheese >&2; exit 3\"] }\n")
-	w.must(root, "allow")
+	w.writeFile(root, ".localport.toml", config+"health_check = { type = \"command\", command = [\"sh\", \"-c\", \"echo out of cheese >&2; exit 3\"] }\n")
+	w.mustRun(root, "allow")
 	eventually(t, "the check fails", func() bool { return w.service(root, "web").State == forwarder.Unhealthy })
 	if svc := w.service(root, "web"); svc.LastError != "sh: exit status 3: out of cheese" || svc.Restarts != 0 {
 		t.Errorf("%q after %d restarts", svc.LastError, svc.Restarts)
 	}
 }
 
-func TestValidateSeesAHealthCheckThatCannotBeMade(t *testing.T) {
+func TestValidate_ReportsAnInvalidHealthCheck(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	config := tcpConfig("db", ports.Free(t), serve(t, "127.0.0.1:0"))
@@ -134,20 +134,20 @@ func TestValidateSeesAHealthCheckThatCannotBeMade(t *testing.T) {
 	if o := w.localport(root, "config", "validate"); o.code != output.ExitInvalid || !strings.Contains(o.stderr, `service "db": health_check: sslmode`) {
 		t.Errorf("exit %d: %s", o.code, o.stderr)
 	}
-	w.write(root, ".localport.toml", config+"health_check = { type = \"redis\", tls = true, ca_file = \"/no/such.pem\" }\n")
+	w.writeFile(root, ".localport.toml", config+"health_check = { type = \"redis\", tls = true, ca_file = \"/no/such.pem\" }\n")
 	if o := w.localport(root, "config", "validate"); o.code != output.ExitInvalid || !strings.Contains(o.stderr, "/no/such.pem") {
 		t.Errorf("exit %d: %s", o.code, o.stderr)
 	}
 }
 
-func TestChecksCountAsNoConnectionAndKeepNoOnDemandTunnelOpen(t *testing.T) {
+func TestHealthChecks_CountAsNoConnectionAndKeepNoOnDemandTunnelOpen(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
-	root := w.allowed(commandConfig(t, "web", port) + "start = \"on-demand\"\nidle_timeout = \"700ms\"\n" +
+	root := w.allowedProject(commandConfig(t, "web", port) + "start = \"on-demand\"\nidle_timeout = \"700ms\"\n" +
 		"health_check = { type = \"command\", interval = \"50ms\", command = [\"bash\", \"-c\", " +
 		`'exec 3<>/dev/tcp/{host}/{port}; echo check >&3; read -r answer <&3; [ "$answer" = "hello check" ]'` + "] }\n")
-	w.must(root, "start")
+	w.mustRun(root, "start")
 	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
 		t.Fatalf("the first client: %q, %v", answer, err)
 	}

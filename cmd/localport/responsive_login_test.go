@@ -63,13 +63,13 @@ func TestStatusAndPrompts_AreAnsweredWhileALoginHelperHangs(t *testing.T) {
 		t.Errorf("kube is %s after stop", svc.State)
 	}
 	p.end()
-	w.gone(hung)
+	w.waitExit(hung)
 }
 
 func TestStatusAndPrompts_AreAnsweredWhileALoginWaitsForItsUser(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	config, _ := strangers(t, sshd.Start(t), "box")
+	config, _ := sshServicesByName(t, sshd.Start(t), "box")
 	p := startSlowProject(t, w, config)
 	eventually(t, "box needs a login", func() bool { return w.document(p.root).service("box").State == "needs_attention" })
 	user := w.atTerminal(p.root, "login", "box")

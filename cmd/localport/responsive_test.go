@@ -61,9 +61,9 @@ func startSlowProject(t *testing.T, w *world, more string) *slowProject {
 		}
 	}
 	p.config += commandConfig(t, "child", p.ports["child"]) + tcpConfig("far", p.ports["far"], serve(t, "127.0.0.1:0"))
-	p.root = w.allowed(p.config)
+	p.root = w.allowedProject(p.config)
 	w.localport(p.root, "start", "--no-wait")
-	w.must(p.root, append([]string{"start"}, slices.Concat(slowServices, independentServices)...)...)
+	w.mustRun(p.root, append([]string{"start"}, slices.Concat(slowServices, independentServices)...)...)
 	eventually(t, "metrics are served", func() bool { return get200(p.address("metrics")) != "" })
 	p.supervisor = w.supervisor(p.root)
 	for _, child := range childrenOf(t, p.supervisor.PID) {
@@ -103,7 +103,7 @@ func (p *slowProject) end() {
 
 // stubbornConfig is commandConfig of a program that ignores SIGTERM; the service's name is its last argument.
 func stubbornConfig(t *testing.T, name string, port int) string {
-	config := strings.Replace(commandConfig(t, name, port), playServer+"=1", playServer+"="+stubborn, 1)
+	config := strings.Replace(commandConfig(t, name, port), upstreamVariable+"=1", upstreamVariable+"="+stubborn, 1)
 	return strings.Replace(config, `"{port}"`, fmt.Sprintf(`"{port}", %q`, name), 1)
 }
 
@@ -304,7 +304,7 @@ func TestStatusAndPrompts_AreAnsweredWhileServicesStop(t *testing.T) {
 	})
 }
 
-func TestStatusAndPrompts_AreAnsweredWhileAChangedConfigIsTakenOver(t *testing.T) {
+func TestStatusAndPrompts_AreAnsweredWhileAChangedConfigIsApplied(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	repeatUntilCalled(t, func(t *testing.T, number int) int {
@@ -312,7 +312,7 @@ func TestStatusAndPrompts_AreAnsweredWhileAChangedConfigIsTakenOver(t *testing.T
 		elsewhere := ports.Free(t)
 		changed := strings.Replace(p.config, stubbornConfig(t, "a", p.ports["a"]), stubbornConfig(t, "a", elsewhere), 1)
 		changed = strings.Replace(changed, stubbornConfig(t, "c", p.ports["c"])+"depends_on = [\"b\"]\n", "", 1)
-		w.write(p.root, ".localport.toml", changed)
+		w.writeFile(p.root, ".localport.toml", changed)
 		await, _ := p.begin("allow")
 		p.awaitClosed(t, "a", "c")
 		made := p.callDuring(t, slowAct{
@@ -343,7 +343,7 @@ func TestStatusAndPrompts_AreAnsweredWhileTheSupervisorIsReplaced(t *testing.T) 
 	repeatUntilCalled(t, func(t *testing.T, number int) int {
 		p := startSlowProject(t, w, "")
 		conn := dial(t, p.address("a")) // the supervisor that is replaced finishes it
-		conn.say("hi")
+		conn.checkReply("hi")
 		await, returned := p.begin("daemon", "restart")
 		made := p.callDuring(t, slowAct{
 			accepted: returned,
@@ -359,7 +359,7 @@ func TestStatusAndPrompts_AreAnsweredWhileTheSupervisorIsReplaced(t *testing.T) 
 		if o := await(); o.code != 0 {
 			t.Errorf("daemon restart: exit %d, %s", o.code, o.stderr)
 		}
-		if got := conn.say("still here"); got != "hello still here\n" {
+		if got := conn.checkReply("still here"); got != "hello still here\n" {
 			t.Errorf("the connection answers %q", got)
 		}
 		conn.conn.Close()

@@ -18,8 +18,8 @@ import (
 	"github.com/localport-sh/localport/project/trust"
 )
 
-// startWait is how long start and restart wait for services to become ready.
-const startWait = 30 * time.Second
+// startTimeout is how long start and restart wait for services to become ready.
+const startTimeout = 30 * time.Second
 
 // selection is which services a command is about.
 type selection struct {
@@ -28,7 +28,7 @@ type selection struct {
 	All      bool     `help:"All services."`
 }
 
-func (s selection) whole() bool { return s.All || len(s.Services) == 0 && len(s.Tag) == 0 }
+func (s selection) isWholeProject() bool { return s.All || len(s.Services) == 0 && len(s.Tag) == 0 }
 
 type startCmd struct {
 	selection
@@ -36,37 +36,37 @@ type startCmd struct {
 }
 
 // Run records a lease without a process and brings the services up.
-func (c startCmd) Run(a *app) error { return bring(a, api.Start, c.selection, !c.NoWait) }
+func (c startCmd) Run(a *app) error { return startServices(a, api.Start, c.selection, !c.NoWait) }
 
 type restartCmd struct {
 	selection
 	NoWait bool `help:"Return at once, without waiting for the services to become healthy."`
 }
 
-// Run opens the services' tunnels anew; in a project that is down it is start.
-func (c restartCmd) Run(a *app) error { return bring(a, api.Restart, c.selection, !c.NoWait) }
+// Run reconnects the services; in a stopped project it is start.
+func (c restartCmd) Run(a *app) error { return startServices(a, api.Restart, c.selection, !c.NoWait) }
 
-func bring(a *app, action api.Action, sel selection, wait bool) error {
-	p, err := a.here()
+func startServices(a *app, action api.Action, sel selection, wait bool) error {
+	p, err := a.findProject()
 	if err != nil {
 		return err
 	}
-	verdict, files, err := p.Ask()
+	verdict, files, err := p.AskTrust()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), client.Patience())
+	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
-	names, err := p.named(ctx, sel, files, verdict)
+	names, err := p.resolveNames(ctx, sel, files, verdict)
 	if err != nil {
 		return err
 	}
-	j, err := p.Join(ctx, starting(names, sel, verdict, action))
+	j, err := p.Join(ctx, startOptions(names, sel, verdict, action))
 	if err != nil {
 		return err
 	}
 	if verdict == trust.Allowed {
-		if err := j.Current(ctx, files); err != nil {
+		if err := j.ReloadIfChanged(ctx, files); err != nil {
 			return err
 		}
 	}
@@ -80,24 +80,24 @@ func bring(a *app, action api.Action, sel selection, wait bool) error {
 	if !wait {
 		return nil
 	}
-	return p.show(context.Background(), a, j.Client, names)
+	return p.waitAndPrint(context.Background(), a, j.Client, names)
 }
 
-// starting is how start joins: with a lease that has no process, and in a project that is down with nothing up but
+// startOptions is how start joins: with a lease that has no process, and in a project that is down with nothing up but
 // what was named.
-func starting(names []string, sel selection, verdict trust.Verdict, action api.Action) client.Entry {
-	e := client.Entry{Heal: true, Allowed: verdict == trust.Allowed}
+func startOptions(names []string, sel selection, verdict trust.Verdict, action api.Action) client.JoinOptions {
+	e := client.JoinOptions{RestartStopped: true, Allowed: verdict == trust.Allowed}
 	lease := lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()}
 	if action == api.Start {
 		e.Lease = lease
 	}
-	e.Prepare = func(tx *lockstate.Tx, alive bool) {
+	e.OnUpdate = func(tx *lockstate.Tx, alive bool) {
 		if alive {
 			return
 		}
 		tx.Hold(lease)
 		tx.Stopped, tx.Started, tx.Only = nil, nil, nil
-		if !sel.whole() {
+		if !sel.isWholeProject() {
 			tx.Only = names
 		}
 	}
@@ -108,22 +108,22 @@ type stopCmd struct{ selection }
 
 // Run stops services for every shell, or takes the whole project down.
 func (c stopCmd) Run(a *app) error {
-	p, ctx, cancel, err := a.act()
+	p, ctx, cancel, err := a.openProject()
 	if err != nil {
 		return err
 	}
 	defer cancel()
-	if c.whole() {
-		return p.end(ctx, a.err)
+	if c.isWholeProject() {
+		return p.shutDown(ctx, a.err)
 	}
-	client, status, err := p.Find(ctx)
+	client, status, err := p.FindSupervisor(ctx)
 	if err != nil {
 		return err
 	}
 	if client == nil {
-		return output.Hinted(errors.New("the project is not running"))
+		return output.WithHint(errors.New("the project is not running"))
 	}
-	names, err := choose(status.Services, c.Services, c.Tag)
+	names, err := selectServices(status.Services, c.Services, c.Tag)
 	if err != nil {
 		return err
 	}
@@ -138,9 +138,9 @@ func (c stopCmd) Run(a *app) error {
 	return nil
 }
 
-// named turns a selection into names, by what runs, or by the config where nothing does.
-func (p here) named(ctx context.Context, sel selection, files *project.Files, v trust.Verdict) ([]string, error) {
-	running, status, err := p.Find(ctx)
+// resolveNames turns a selection into names, by what runs, or by the config where nothing does.
+func (p commandProject) resolveNames(ctx context.Context, sel selection, files *project.Files, v trust.Verdict) ([]string, error) {
+	running, status, err := p.FindSupervisor(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -148,17 +148,17 @@ func (p here) named(ctx context.Context, sel selection, files *project.Files, v 
 		if v != trust.Allowed {
 			return nil, &client.NotAllowedError{Config: p.Config}
 		}
-		parsed, err := p.parse(files)
+		parsed, err := p.parseConfig(files)
 		if err != nil {
 			return nil, err
 		}
-		return choose(declared(parsed), sel.Services, sel.Tag)
+		return selectServices(declaredServices(parsed), sel.Services, sel.Tag)
 	}
-	return choose(status.Services, sel.Services, sel.Tag)
+	return selectServices(status.Services, sel.Services, sel.Tag)
 }
 
-// declared are the services of a config as they would be shown if it ran.
-func declared(parsed *project.Project) []api.ServiceStatus {
+// declaredServices are the services of a config as they would be shown if it ran.
+func declaredServices(parsed *project.Project) []api.ServiceStatus {
 	services := make([]api.ServiceStatus, 0, len(parsed.Services))
 	for _, svc := range parsed.Services {
 		services = append(services, api.Declared(svc))
@@ -166,8 +166,8 @@ func declared(parsed *project.Project) []api.ServiceStatus {
 	return services
 }
 
-// choose picks services by name and tag; with neither, all that are enabled.
-func choose(services []api.ServiceStatus, names, tags []string) ([]string, error) {
+// selectServices picks services by name and tag; with neither, all that are enabled.
+func selectServices(services []api.ServiceStatus, names, tags []string) ([]string, error) {
 	var chosen, known, knownTags []string
 	for _, svc := range services {
 		known = append(known, svc.Name)
@@ -180,49 +180,49 @@ func choose(services []api.ServiceStatus, names, tags []string) ([]string, error
 	}
 	for _, name := range names {
 		if !slices.Contains(known, name) {
-			return nil, unknown("service", name, known)
+			return nil, unknownNameError("service", name, known)
 		}
 	}
 	for _, tag := range tags {
 		if !slices.Contains(knownTags, tag) {
-			return nil, unknown("tag", tag, knownTags)
+			return nil, unknownNameError("tag", tag, knownTags)
 		}
 	}
 	return chosen, nil
 }
 
-// unknown names what is nearest, and what there is.
-func unknown(kind, name string, known []string) error {
+// unknownNameError names what is nearest, and what there is.
+func unknownNameError(kind, name string, known []string) error {
 	known = slices.Compact(slices.Sorted(slices.Values(known)))
 	err := fmt.Errorf("unknown %s %q", kind, name)
 	near := project.NearestName(name, known)
 	switch {
 	case near != "":
-		return output.Hinted(err, fmt.Sprintf("did you mean %q?", near))
+		return output.WithHint(err, fmt.Sprintf("did you mean %q?", near))
 	case len(known) > 0:
-		return output.Hinted(err, kind+"s: "+strings.Join(known, ", "))
+		return output.WithHint(err, kind+"s: "+strings.Join(known, ", "))
 	}
 	return err
 }
 
-// show waits for services and shows what came of it. Part of it failing is a failure.
-func (p here) show(ctx context.Context, a *app, client client.Client, names []string) error {
-	ctx, cancel := context.WithTimeout(ctx, startWait)
+// waitAndPrint waits for services and shows what came of it. Part of it failing is a failure.
+func (p commandProject) waitAndPrint(ctx context.Context, a *app, client client.Client, names []string) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	status, err := p.waitFor(ctx, client, names, startWait)
+	status, err := p.waitReady(ctx, client, names, startTimeout)
 	if len(status.Services) > 0 {
 		status.Services = slices.DeleteFunc(status.Services, func(s api.ServiceStatus) bool {
 			return !slices.Contains(names, s.Name)
 		})
 		columns, _ := a.out.Size()
-		render(a.out, status, columns)
+		printTable(a.out, status, columns)
 	}
 	return err
 }
 
-// waitFor returns when the services are ready, or with an error that says of each why it is not.
-func (p here) waitFor(ctx context.Context, client client.Client, names []string, limit time.Duration) (api.Status, error) {
-	status, err := p.settle(ctx, client, names)
+// waitReady returns when the services are ready, or an error for each that is not.
+func (p commandProject) waitReady(ctx context.Context, client client.Client, names []string, limit time.Duration) (api.Status, error) {
+	status, err := p.waitSettled(ctx, client, names)
 	if err != nil && (ctx.Err() == nil || isNoAnswer(err)) {
 		return status, err
 	}
@@ -233,7 +233,7 @@ func (p here) waitFor(ctx context.Context, client client.Client, names []string,
 		if !slices.Contains(names, svc.Name) || svc.State.Ready() {
 			continue
 		}
-		problems = append(problems, problem(svc, late, limit))
+		problems = append(problems, serviceProblem(svc, late, limit))
 		if svc.Hint != "" {
 			hints = append(hints, svc.Hint)
 		}
@@ -241,22 +241,22 @@ func (p here) waitFor(ctx context.Context, client client.Client, names []string,
 	if problems == nil {
 		return status, nil
 	}
-	return status, output.Hinted(errors.Join(problems...), hints...)
+	return status, output.WithHint(errors.Join(problems...), hints...)
 }
 
-// settle returns the status in which each of the services is ready, or in a state that only a person can change; with the
+// waitSettled returns the status in which each of the services is ready, or in a state that only a person can change; with the
 // context's error the last one that was seen. A supervisor that ends meanwhile is replaced by its keeper or by another
 // command, and that one is asked on.
-func (p here) settle(ctx context.Context, running client.Client, names []string) (status api.Status, err error) {
+func (p commandProject) waitSettled(ctx context.Context, running client.Client, names []string) (status api.Status, err error) {
 	began := time.Now()
 	for {
 		err := running.Watch(ctx, func(s api.Status) bool {
 			status = s
-			return !settled(s, names)
+			return !areSettled(s, names)
 		})
-		if client.IsUnknown(err) {
+		if client.IsUnknownRequest(err) {
 			if status, err = running.Wait(ctx, names); err != nil && ctx.Err() != nil {
-				return p.statusLate(ctx, running)
+				return p.statusAfterTimeout(ctx, running)
 			}
 			return status, err
 		}
@@ -267,13 +267,13 @@ func (p here) settle(ctx context.Context, running client.Client, names []string)
 		case err == nil:
 			return status, nil
 		case ctx.Err() != nil && status.Config == "": // not even the first snapshot came
-			return status, p.Explain(err, began)
+			return status, p.explainNoAnswer(err, began)
 		case ctx.Err() != nil:
 			return status, ctx.Err()
 		case !isUnreachable(err):
 			return status, err
 		}
-		next, _, err := p.Find(ctx)
+		next, _, err := p.FindSupervisor(ctx)
 		if err == nil && next == nil {
 			err = errors.New("the supervisor has exited")
 		}
@@ -295,7 +295,7 @@ func pollSettled(ctx context.Context, running client.Client, names []string) (la
 			return last, err
 		}
 		last = status
-		if settled(status, names) {
+		if areSettled(status, names) {
 			return status, nil
 		}
 		if !wait.Sleep(ctx, pollEvery) {
@@ -304,27 +304,27 @@ func pollSettled(ctx context.Context, running client.Client, names []string) (la
 	}
 }
 
-// statusLate is the status after the time is up, and the error that says so.
-func (p here) statusLate(ctx context.Context, running client.Client) (api.Status, error) {
+// statusAfterTimeout returns the status after ctx has ended, with the error of ctx.
+func (p commandProject) statusAfterTimeout(ctx context.Context, running client.Client) (api.Status, error) {
 	late := ctx.Err()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), client.Limit())
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), client.PromptTimeout())
 	defer cancel()
 	began := time.Now()
 	status, err := running.Status(ctx)
 	if err != nil {
-		return status, p.Explain(err, began)
+		return status, p.explainNoAnswer(err, began)
 	}
 	return status, late
 }
 
-// settled reports whether each of the services, as far as the project still has them, is settled.
-func settled(status api.Status, names []string) bool {
+// areSettled reports whether each of the services, as far as the project still has them, is settled.
+func areSettled(status api.Status, names []string) bool {
 	return !slices.ContainsFunc(status.Services, func(svc api.ServiceStatus) bool {
 		return slices.Contains(names, svc.Name) && !svc.State.Settled()
 	})
 }
 
-func problem(svc api.ServiceStatus, late bool, limit time.Duration) error {
+func serviceProblem(svc api.ServiceStatus, late bool, limit time.Duration) error {
 	text := fmt.Sprintf("service %q %s", svc.Name, output.State(svc.State))
 	if late && !svc.State.Settled() {
 		text += fmt.Sprintf(" after %v", limit)

@@ -19,12 +19,12 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-func TestStartKeepsUpWithoutAShellUntilStop(t *testing.T) {
+func TestStart_KeepsServicesRunningWithoutAShellUntilStop(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	far := serve(t, "127.0.0.1:0")
-	root := w.allowed("linger = 0.1\n" + tcpConfig("one", `"auto"`, far) + tcpConfig("two", `"auto"`, far) + "tags = [\"x\"]\n")
-	out := w.must(root, "start", "two")
+	root := w.allowedProject("linger = 0.1\n" + tcpConfig("one", `"auto"`, far) + tcpConfig("two", `"auto"`, far) + "tags = [\"x\"]\n")
+	out := w.mustRun(root, "start", "two")
 	if strings.Contains(out, "one") || !strings.Contains(out, "healthy") {
 		t.Errorf("start two printed %q", out)
 	}
@@ -35,12 +35,12 @@ func TestStartKeepsUpWithoutAShellUntilStop(t *testing.T) {
 	if env := sh.Environ(); has(env, "ONE_PORT") || !has(env, "TWO_PORT") {
 		t.Errorf("a shell has ONE_PORT=%q TWO_PORT=%q", env["ONE_PORT"], env["TWO_PORT"])
 	}
-	w.must(root, "start", "one")
+	w.mustRun(root, "start", "one")
 	sh.Run("true")
 	if env := sh.Environ(); !has(env, "ONE_PORT") {
 		t.Error("the shell did not get the variables of a service that was started")
 	}
-	w.must(root, "stop", "--tag", "x")
+	w.mustRun(root, "stop", "--tag", "x")
 	sh.Run("true")
 	if env := sh.Environ(); has(env, "TWO_PORT") {
 		t.Error("the shell kept the variables of a service that was stopped")
@@ -50,17 +50,17 @@ func TestStartKeepsUpWithoutAShellUntilStop(t *testing.T) {
 	if !supervisor.Alive() {
 		t.Error("the start lease ended with the shell")
 	}
-	w.must(root, "stop")
-	w.gone(supervisor)
+	w.mustRun(root, "stop")
+	w.waitExit(supervisor)
 	w.nothingLeft(root)
 }
 
-func TestAPromptLeavesAStoppedProjectDownAndEnteringHealsIt(t *testing.T) {
-	inEach(t, func(t *testing.T, kind string) {
+func TestStop_IsKeptByPromptsAndUndoneByEntering(t *testing.T) {
+	inEachShell(t, func(t *testing.T, kind string) {
 		w := newWorld(t)
-		root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+		root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 		sh := w.shell(kind, root)
-		w.must(root, "stop", "--all")
+		w.mustRun(root, "stop", "--all")
 		sh.Run("true")
 		sh.Run("cd .")
 		if state := w.state(root); state.Supervisor != nil {
@@ -75,30 +75,30 @@ func TestAPromptLeavesAStoppedProjectDownAndEnteringHealsIt(t *testing.T) {
 	})
 }
 
-func TestRestartInAProjectThatIsDownIsStart(t *testing.T) {
+func TestRestart_OfAStoppedProjectStartsIt(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed("linger = 0.001\n" + commandConfig(t, "web", `"auto"`))
-	w.must(root, "restart")
+	root := w.allowedProject("linger = 0.001\n" + commandConfig(t, "web", `"auto"`))
+	w.mustRun(root, "restart")
 	supervisor := w.supervisor(root)
 	if leases := w.state(root).Leases; len(leases) != 1 || leases[0].Kind != lockstate.StartLease {
 		t.Errorf("leases: %+v", leases)
 	}
 	before := childrenOf(t, supervisor.PID)
-	w.must(root, "restart", "web")
+	w.mustRun(root, "restart", "web")
 	if after := childrenOf(t, supervisor.PID); len(before) != 1 || len(after) != 1 || before[0] == after[0] {
 		t.Errorf("before the restart %v ran, after it %v", before, after)
 	}
 }
 
-func TestUnknownNamesAreErrorsWithTheNearest(t *testing.T) {
+func TestUnknownName_SuggestsTheNearest(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	far := serve(t, "127.0.0.1:0")
-	root := w.allowed(tcpConfig("postgres", `"auto"`, far) + "tags = [\"database\"]\n")
+	root := w.allowedProject(tcpConfig("postgres", `"auto"`, far) + "tags = [\"database\"]\n")
 	for _, running := range []bool{false, true} {
 		if running {
-			w.must(root, "start")
+			w.mustRun(root, "start")
 		}
 		for _, args := range [][]string{
 			{"start", "postgre"}, {"restart", "postgre"}, {"start", "--tag", "databse"}, {"port", "postgre"}, {"logs", "postgre"},
@@ -114,10 +114,10 @@ func TestUnknownNamesAreErrorsWithTheNearest(t *testing.T) {
 	}
 }
 
-func TestPartOfItFailingIsAFailure(t *testing.T) {
+func TestStart_FailsIfOneServiceFails(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed(tcpConfig("good", `"auto"`, serve(t, "127.0.0.1:0")) +
+	root := w.allowedProject(tcpConfig("good", `"auto"`, serve(t, "127.0.0.1:0")) +
 		"[services.bad]\ntechnology = \"command\"\nlocal_port = \"auto\"\ncommand = [\"no-such-program\", \"{port}\"]\n")
 	o := w.localport(root, "start")
 	if o.code != output.ExitFailed || !strings.Contains(o.stderr, `"bad"`) || strings.Contains(o.stderr, `"good"`) {
@@ -128,15 +128,15 @@ func TestPartOfItFailingIsAFailure(t *testing.T) {
 	}
 }
 
-func TestStatusIsTheSameDocumentUpAndDown(t *testing.T) {
+func TestStatus_JSONHasTheSameFieldsRunningAndStopped(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	keys := func() []string {
 		var document struct {
 			Services []map[string]any `json:"services"`
 		}
-		text := w.must(root, "status", "--json")
+		text := w.mustRun(root, "status", "--json")
 		if err := json.Unmarshal([]byte(text), &document); err != nil {
 			t.Fatalf("%v in %s", err, text)
 		}
@@ -152,7 +152,7 @@ func TestStatusIsTheSameDocumentUpAndDown(t *testing.T) {
 		return names
 	}
 	down := keys()
-	w.must(root, "start")
+	w.mustRun(root, "start")
 	if up := keys(); len(up) != 17 || len(down) != 17 {
 		t.Errorf("keys down: %v\nkeys up: %v", down, up)
 	}
@@ -161,7 +161,7 @@ func TestStatusIsTheSameDocumentUpAndDown(t *testing.T) {
 	}
 }
 
-func TestOutsideAProjectTheDirectoriesTriedAreNamed(t *testing.T) {
+func TestOutsideAProject_ErrorNamesTheDirectoriesTried(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	dir := filepath.Join(w.home, "a/b")
@@ -180,28 +180,28 @@ func TestOutsideAProjectTheDirectoriesTriedAreNamed(t *testing.T) {
 	}
 }
 
-func TestAnotherConfigFileHasTheSameTrust(t *testing.T) {
+func TestConfigFlag_NeedsTheSameApproval(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
-	w.write(root, "other.toml", tcpConfig("other", `"auto"`, serve(t, "127.0.0.1:0")))
+	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	w.writeFile(root, "other.toml", tcpConfig("other", `"auto"`, serve(t, "127.0.0.1:0")))
 	other := filepath.Join(root, "other.toml")
 	if o := w.localport(w.home, "-c", other, "start"); o.code != output.ExitNotAllowed {
 		t.Errorf("before allow: exit %d", o.code)
 	}
-	w.must(w.home, "-c", other, "allow")
-	w.must(w.home, "-c", other, "start")
-	if out := w.must(w.home, "-c", other, "status"); !strings.Contains(out, "other") || strings.Contains(out, "web") {
+	w.mustRun(w.home, "-c", other, "allow")
+	w.mustRun(w.home, "-c", other, "start")
+	if out := w.mustRun(w.home, "-c", other, "status"); !strings.Contains(out, "other") || strings.Contains(out, "web") {
 		t.Errorf("status of the other config: %s", out)
 	}
-	w.must(w.home, "-c", other, "stop")
+	w.mustRun(w.home, "-c", other, "stop")
 }
 
-func TestEnvStartsNothing(t *testing.T) {
+func TestEnv_StartsNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
-	root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")) + "[env]\nURL = \"it's ${web.addr}\"\n")
+	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")) + "[env]\nURL = \"it's ${web.addr}\"\n")
 	for form, want := range map[string]string{
 		"sh":     `export URL='it'\''s 127.0.0.1:%d'`,
 		"fish":   `set -gx URL`,
@@ -211,7 +211,7 @@ func TestEnvStartsNothing(t *testing.T) {
 		if strings.Contains(want, "%d") {
 			want = fmt.Sprintf(want, port)
 		}
-		if out := w.must(root, "env", "--format", form); !strings.Contains(out, want) {
+		if out := w.mustRun(root, "env", "--format", form); !strings.Contains(out, want) {
 			t.Errorf("%s: %q, want %q in it", form, out, want)
 		}
 	}
@@ -220,16 +220,16 @@ func TestEnvStartsNothing(t *testing.T) {
 	}
 }
 
-func TestSecretsStaySecret(t *testing.T) {
+func TestSecrets_AppearNowhere(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	const secret = "correct-horse-battery"
 	root := w.project("[defaults]\nconnect_timeout = 1\n" + commandConfig(t, "web", `"auto"`) +
 		"[services.broken]\ntechnology = \"command\"\nlocal_port = \"auto\"\ncommand = [\"sh\", \"-c\", \"echo $SECRET >&2; exit 3 # {port}\"]\n")
-	w.write(root, ".env", "SECRET="+secret+"\n")
-	w.must(root, "allow")
+	w.writeFile(root, ".env", "SECRET="+secret+"\n")
+	w.mustRun(root, "allow")
 	w.localport(root, "start", "--no-wait")
-	eventually(t, "the program said it", func() bool { return strings.Contains(w.must(root, "logs", "web"), "listening") })
+	eventually(t, "the program said it", func() bool { return strings.Contains(w.mustRun(root, "logs", "web"), "listening") })
 	eventually(t, "the broken one failed", func() bool { return w.service(root, "broken").LastError != "" })
 	for _, args := range [][]string{{"status"}, {"status", "--json"}, {"logs"}, {"logs", "supervisor"}} {
 		if o := w.localport(root, args...); strings.Contains(o.stdout+o.stderr, secret) {
@@ -251,11 +251,11 @@ func TestSecretsStaySecret(t *testing.T) {
 	}
 }
 
-func TestTheDemoRunsAndLeavesNothing(t *testing.T) {
+func TestDemo_LeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	before, _ := filepath.Glob("/tmp/localport-demo-*")
-	out := w.must(w.home, "demo")
+	out := w.mustRun(w.home, "demo")
 	for _, want := range []string{"hello from the server", "1 waiting", "healthy", "nothing is left behind"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the demo did not show %q:\n%s", want, out)
@@ -267,13 +267,13 @@ func TestTheDemoRunsAndLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestATornStateLosesNoLease(t *testing.T) {
+func TestState_CorruptFileLosesNoLease(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed("linger = 0.1\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	first := w.shell("bash", root)
 	supervisor, port := w.supervisor(root), first.Environ()["WEB_PORT"]
-	w.kept(root) // nothing else is written from now on
+	w.keeperPID(root) // nothing else is written from now on
 	paths, err := filepath.Glob(filepath.Join(w.home, "state/localport/projects/*/state.json"))
 	if err != nil || len(paths) != 1 {
 		t.Fatal(paths, err)
@@ -283,7 +283,7 @@ func TestATornStateLosesNoLease(t *testing.T) {
 	}
 	second := w.shell("zsh", root)
 	// Whoever met it first said so: the shell, or the supervisor's own look.
-	if told := second.Screen() + w.must(root, "logs", "supervisor"); !strings.Contains(told, "is unusable") {
+	if told := second.Screen() + w.mustRun(root, "logs", "supervisor"); !strings.Contains(told, "is unusable") {
 		t.Errorf("nobody was told of the torn state: %q", told)
 	}
 	eventually(t, "both leases are there", func() bool { return len(w.state(root).Leases) == 2 })
@@ -292,7 +292,7 @@ func TestATornStateLosesNoLease(t *testing.T) {
 	}
 	second.Exit("exit")
 	first.Exit("exit")
-	w.gone(supervisor)
+	w.waitExit(supervisor)
 }
 
 // session is the session of a process.
@@ -305,10 +305,10 @@ func sessionID(t *testing.T, pid int) int {
 	return id
 }
 
-func TestASupervisorKeepsNothingOfItsStarterOpen(t *testing.T) {
+func TestSupervisor_InheritsNoDescriptors(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

@@ -19,8 +19,8 @@ import (
 
 var shells = []string{"bash", "zsh", "fish"}
 
-// inEach runs a test once for each shell.
-func inEach(t *testing.T, test func(t *testing.T, kind string)) {
+// inEachShell runs a test once for each shell.
+func inEachShell(t *testing.T, test func(t *testing.T, kind string)) {
 	for _, kind := range shells {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
@@ -29,12 +29,12 @@ func inEach(t *testing.T, test func(t *testing.T, kind string)) {
 	}
 }
 
-func TestForwardsFollowTheShell(t *testing.T) {
-	inEach(t, func(t *testing.T, kind string) {
+func TestShell_CdStartsAndStopsForwards(t *testing.T) {
+	inEachShell(t, func(t *testing.T, kind string) {
 		w := newWorld(t)
 		far := serve(t, "127.0.0.1:0")
 		port := ports.Free(t)
-		root := w.allowed("linger = \"0.2s\"\n" + tcpConfig("my-db", port, far) +
+		root := w.allowedProject("linger = \"0.2s\"\n" + tcpConfig("my-db", port, far) +
 			"[env]\nURL = \"tcp://${my-db.addr}\"\n")
 		if err := os.MkdirAll(filepath.Join(root, "a/b"), 0o755); err != nil {
 			t.Fatal(err)
@@ -72,7 +72,7 @@ func TestForwardsFollowTheShell(t *testing.T) {
 				t.Errorf("after leaving %s is %q, was %q", name, after[name], was)
 			}
 		}
-		w.gone(supervisor)
+		w.waitExit(supervisor)
 		w.nothingLeft(root, addr)
 	})
 }
@@ -97,26 +97,26 @@ func (w *world) nothingLeft(root string, addrs ...string) {
 	}
 }
 
-func TestAKilledShellTakesItsForwardsAlong(t *testing.T) {
-	inEach(t, func(t *testing.T, kind string) {
+func TestShell_KilledShellStopsItsForwards(t *testing.T) {
+	inEachShell(t, func(t *testing.T, kind string) {
 		w := newWorld(t)
 		port := ports.Free(t)
-		root := w.allowed("linger = 0.1\n" + commandConfig(t, "web", port))
+		root := w.allowedProject("linger = 0.1\n" + commandConfig(t, "web", port))
 		sh := w.shell(kind, root)
 		supervisor := w.supervisor(root)
 		if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
 			t.Fatalf("through the forward: %q, %v", answer, err)
 		}
 		sh.Kill()
-		w.gone(supervisor)
+		w.waitExit(supervisor)
 		w.nothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
 	})
 }
 
-func TestTheLastShellOutTurnsOffTheLight(t *testing.T) {
+func TestShell_LastOneOutStopsTheProject(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed("linger = 0.1\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	first, second, third := w.shell("bash", root), w.shell("zsh", root), w.shell("fish", root)
 	supervisor := w.supervisor(root)
 	if n := len(w.state(root).Leases); n != 3 {
@@ -129,15 +129,15 @@ func TestTheLastShellOutTurnsOffTheLight(t *testing.T) {
 		t.Fatal("the supervisor ended while a shell was inside")
 	}
 	third.Run("cd /")
-	w.gone(supervisor)
+	w.waitExit(supervisor)
 	w.nothingLeft(root)
 }
 
-func TestTheNextPromptHealsAKilledSupervisor(t *testing.T) {
-	inEach(t, func(t *testing.T, kind string) {
+func TestPrompt_ReplacesAKilledSupervisor(t *testing.T) {
+	inEachShell(t, func(t *testing.T, kind string) {
 		w := newWorld(t)
 		port := ports.Free(t)
-		root := w.allowed(commandConfig(t, "web", port))
+		root := w.allowedProject(commandConfig(t, "web", port))
 		sh := w.shell(kind, root)
 		addr := fmt.Sprintf("127.0.0.1:%d", port)
 		if answer, err := ask(addr, "you"); answer != "hello you\n" {
@@ -151,9 +151,9 @@ func TestTheNextPromptHealsAKilledSupervisor(t *testing.T) {
 		if err := syscall.Kill(supervisor.PID, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		w.gone(supervisor)
+		w.waitExit(supervisor)
 		for _, child := range children {
-			w.gone(child)
+			w.waitExit(child)
 		}
 		sh.Run("true")
 		if now := w.supervisor(root); now == supervisor {
@@ -187,10 +187,10 @@ func childrenOf(t testing.TB, pid int) []lockstate.Process {
 	return children
 }
 
-func TestAPromptInAnUnchangedDirectoryAsksNothing(t *testing.T) {
-	inEach(t, func(t *testing.T, kind string) {
+func TestPrompt_InAnUnchangedDirectoryRunsNothing(t *testing.T) {
+	inEachShell(t, func(t *testing.T, kind string) {
 		w := newWorld(t)
-		root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+		root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 		sh := w.shell(kind, root)
 		eventually(t, "the service is healthy", func() bool { return w.service(root, "web").State == forwarder.Healthy })
 		sh.Run("true") // whatever the start had left to say
@@ -222,13 +222,13 @@ func forks(t *testing.T, pid int) (faults uint64) {
 	return faults
 }
 
-func TestAStuckSupervisorDoesNotHangAPrompt(t *testing.T) {
+func TestPrompt_DoesNotHangOnAStuckSupervisor(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
-	w.must(root, "start")
-	w.kept(root)   // it writes nothing from now on: stopped in the middle of that, it would hold the lock,
-	w.status(root) // which is free once we have had it
+	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
+	w.keeperPID(root) // it writes nothing from now on: stopped in the middle of that, it would hold the lock,
+	w.status(root)    // which is free once we have had it
 	supervisor := w.supervisor(root)
 	if err := syscall.Kill(supervisor.PID, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -249,12 +249,12 @@ func TestAStuckSupervisorDoesNotHangAPrompt(t *testing.T) {
 }
 
 // What happens while a prompt waits in vain was not seen by it: the next one is to look at once, however soon it comes.
-func TestPrompt_ThatRanOutOfTimeHasNotSeenWhatChangedMeanwhile(t *testing.T) {
+func TestPrompt_AfterATimeoutReevaluatesChanges(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
-	w.must(root, "start")
-	w.kept(root)
+	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
+	w.keeperPID(root)
 	w.status(root) // as above
 	supervisor := w.supervisor(root)
 	if err := syscall.Kill(supervisor.PID, syscall.SIGSTOP); err != nil {
@@ -289,10 +289,10 @@ func TestPrompt_ThatRanOutOfTimeHasNotSeenWhatChangedMeanwhile(t *testing.T) {
 	}
 }
 
-func TestANestedShellInheritsAndRestores(t *testing.T) {
+func TestShell_NestedShellInheritsAndRestores(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	outer := w.shell("bash", root)
 	env := outer.Environ()
 	inherited := []string{"LOCALPORT_DIFF=" + env["LOCALPORT_DIFF"], "WEB_PORT=" + env["WEB_PORT"], "WEB_HOST=" + env["WEB_HOST"]}

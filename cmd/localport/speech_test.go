@@ -10,18 +10,18 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// user writes the user's own config.
-func (w *world) user(config string) (path string) {
+// writeUserConfig writes the user's own config.
+func (w *world) writeUserConfig(config string) (path string) {
 	w.t.Helper()
 	dir := filepath.Join(w.home, "config/localport")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		w.t.Fatal(err)
 	}
-	w.write(dir, project.UserConfigName, config)
+	w.writeFile(dir, project.UserConfigName, config)
 	return filepath.Join(dir, project.UserConfigName)
 }
 
-func TestTheHookSaysAsMuchAsTheUserWants(t *testing.T) {
+func TestPrompt_PrintsAsMuchAsVerbosityAsks(t *testing.T) {
 	for verbosity, c := range map[string]struct{ in, out string }{
 		"quiet":   {"", ""},
 		"normal":  {"shop: web :", ""},
@@ -30,14 +30,14 @@ func TestTheHookSaysAsMuchAsTheUserWants(t *testing.T) {
 		t.Run(verbosity, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.user(`verbosity = "` + verbosity + `"`)
+			w.writeUserConfig(`verbosity = "` + verbosity + `"`)
 			root := w.project("linger = 0.1\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 			sh := w.shell("bash", w.home)
 			sh.Run("cd " + root)
 			if out := sh.Output(); !strings.Contains(out, "localport allow") {
 				t.Errorf("what needs the user is not said: %q", out)
 			}
-			w.must(root, "allow")
+			w.mustRun(root, "allow")
 			sh.Run("true")
 			if out := sh.Output(); !strings.Contains(out, c.in) || c.in == "" && out != "" {
 				t.Errorf("entering says %q, want %q", out, c.in)
@@ -53,11 +53,11 @@ func TestTheHookSaysAsMuchAsTheUserWants(t *testing.T) {
 	}
 }
 
-func TestAnInvalidUserConfigStopsNoProjectAndIsToldOnce(t *testing.T) {
+func TestUserConfig_InvalidOneIsReportedOnceAndStopsNoProject(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	path := w.user("verbosty = \"quiet\"\nlinger = \"soon\"\n")
-	root := w.allowed("linger = 0.1\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	path := w.writeUserConfig("verbosty = \"quiet\"\nlinger = \"soon\"\n")
+	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	sh := w.shell("bash", w.home)
 	sh.Run("cd " + root)
 	want := "localport: warning: " + path + `:1:1: verbosty: unknown key; did you mean "verbosity"? (and 1 more); run "localport config validate"`
@@ -75,8 +75,8 @@ func TestAnInvalidUserConfigStopsNoProjectAndIsToldOnce(t *testing.T) {
 	if o.code != output.ExitInvalid || !strings.Contains(o.stderr, path+":2:10: linger: ") {
 		t.Errorf("config validate: exit %d, %s", o.code, o.stderr)
 	}
-	w.user("linger = 60\n")
-	w.must(root, "config", "validate")
+	w.writeUserConfig("linger = 60\n")
+	w.mustRun(root, "config", "validate")
 	if err := os.Chmod(path, 0o666); err != nil {
 		t.Fatal(err)
 	}

@@ -123,8 +123,8 @@ func spentBy(pids []int) time.Duration {
 	return sum
 }
 
-// soon tries until it is done, as often as it costs next to nothing, and no longer than half a minute.
-func soon(try func() error) error {
+// retryUntilSuccess tries until it is done, as often as it costs next to nothing, and no longer than half a minute.
+func retryUntilSuccess(try func() error) error {
 	err := try()
 	for deadline := time.Now().Add(30 * time.Second); err != nil && time.Now().Before(deadline); err = try() {
 		time.Sleep(2 * time.Millisecond)
@@ -159,7 +159,7 @@ func throw(conn net.Conn) error {
 func echoes(b *testing.B, n int) (ports []int) {
 	b.Helper()
 	for range n {
-		ports = append(ports, each(b, func(conn net.Conn) {
+		ports = append(ports, serveEach(b, func(conn net.Conn) {
 			buf := make([]byte, 4<<10)
 			for {
 				n, err := conn.Read(buf)
@@ -175,8 +175,8 @@ func echoes(b *testing.B, n int) (ports []int) {
 	return ports
 }
 
-// each serves every connection to a port of its own in this way.
-func each(b *testing.B, serve func(net.Conn)) (port int) {
+// serveEach serves every connection to a port of its own in this way.
+func serveEach(b *testing.B, serve func(net.Conn)) (port int) {
 	b.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -34,7 +34,7 @@ func BenchmarkSSHForwardsKilled(b *testing.B) {
 				for _, f := range turns(all, round) {
 					began := time.Now()
 					f.start()
-					if err := soon(func() error { return greeted(f.addrs[0]) }); err != nil {
+					if err := retryUntilSuccess(func() error { return greeted(f.addrs[0]) }); err != nil {
 						b.Fatalf("%s: %v", f.name, err)
 					}
 					if f.name == plainSSH {
@@ -100,7 +100,7 @@ func newOrder(direction string, size int) (o order) {
 // bulk is the port of a server that sends or takes as many bytes as it is asked for, and one at the end.
 func bulk(b *testing.B) (port int) {
 	b.Helper()
-	return each(b, func(conn net.Conn) {
+	return serveEach(b, func(conn net.Conn) {
 		var o order
 		if _, err := io.ReadFull(conn, o[:]); err != nil {
 			return
@@ -172,7 +172,7 @@ func BenchmarkSSHForwardsThroughput(b *testing.B) {
 	for _, f := range both {
 		f.start()
 		defer f.end()
-		if err := soon(func() error { return transfer(f.addrs[0], "download", 1) }); err != nil {
+		if err := retryUntilSuccess(func() error { return transfer(f.addrs[0], "download", 1) }); err != nil {
 			b.Fatalf("%s: %v", f.name, err)
 		}
 	}

@@ -32,27 +32,27 @@ func moreFiles(t testing.TB, enough uint64) {
 	}
 }
 
-// TestAThousandConnectionsThroughOneSSHForward opens a thousand connections at once and closes them all, three times over.
+// TestSSH_AThousandConnectionsThroughOneForward opens a thousand connections at once and closes them all, three times over.
 // What they took is given back: after the third time nothing is held that was not after the first.
-func TestAThousandConnectionsThroughOneSSHForward(t *testing.T) {
+func TestSSH_AThousandConnectionsThroughOneForward(t *testing.T) {
 	t.Parallel()
 	const n = 1000
 	moreFiles(t, 4096) // both ends of the connections are this process's
 	w := newWorld(t)
-	w.env = append(w.env, tellHoldings+"="+t.TempDir())
+	w.env = append(w.env, resourcesVariable+"="+t.TempDir())
 	host, port := sshd.Start(t), ports.Free(t)
-	root := w.allowed(sshConfig("web", port, host, serve(t, "127.0.0.1:0").port))
-	w.must(root, "start")
-	w.kept(root)
+	root := w.allowedProject(sshConfig("web", port, host, serve(t, "127.0.0.1:0").port))
+	w.mustRun(root, "start")
+	w.keeperPID(root)
 	children := childrenOf(t, w.supervisor(root).PID)
 	if len(children) != 1 {
 		t.Fatalf("the supervisor's children are %v, and not one ssh", children)
 	}
-	var supervisor, ssh [3]holdings
+	var supervisor, ssh [3]resources
 	for wave := range supervisor {
 		w.wave(root, n, fmt.Sprintf("127.0.0.1:%d", port), fmt.Sprint("wave ", wave))
 		eventually(t, "no connection is open", func() bool { return w.service(root, "web").Connections.Open == 0 })
-		supervisor[wave], ssh[wave] = w.toldHoldings(w.supervisor(root).PID), holdingsOf(t, children[0].PID)
+		supervisor[wave], ssh[wave] = w.reportedResources(w.supervisor(root).PID), readResources(t, children[0].PID)
 		t.Logf("after wave %d: supervisor %v; ssh %v", wave, supervisor[wave], ssh[wave])
 	}
 	if svc := w.service(root, "web"); svc.Connections.Total != 3*n || svc.Restarts != 0 {
@@ -60,9 +60,9 @@ func TestAThousandConnectionsThroughOneSSHForward(t *testing.T) {
 	}
 	// A request of ours may be open just then, and the runtime starts a thread when it likes. What is kept of each connection
 	// shows when it is an eighth of a kilobyte.
-	supervisor[2].within(t, "supervisor", supervisor[0], holdings{files: 4, threads: 8, goroutines: 8, heap: 256, memory: 4 << 10})
+	supervisor[2].within(t, "supervisor", supervisor[0], resources{files: 4, threads: 8, goroutines: 8, heap: 256, memory: 4 << 10})
 	// ssh keeps the largest buffers that it has ever needed, which depends on how much came at once, and doubles them.
-	ssh[2].within(t, "ssh", ssh[0], holdings{memory: 12 << 10})
+	ssh[2].within(t, "ssh", ssh[0], resources{memory: 12 << 10})
 }
 
 // wave opens n connections, has them all open at once, and closes them. On each something is said before the others are

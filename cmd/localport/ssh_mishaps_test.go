@@ -37,7 +37,7 @@ func (w *world) running(name string, args ...string) []int {
 	return pids
 }
 
-func TestWhateverIsKilledDuringALoginTheNextOneSucceeds(t *testing.T) {
+func TestSSH_LoginSucceedsAfterAnyKillDuringALogin(t *testing.T) {
 	t.Parallel()
 	for victim, find := range map[string]func(w *world, root string) []int{
 		"ssh": func(w *world, root string) (pids []int) {
@@ -54,8 +54,8 @@ func TestWhateverIsKilledDuringALoginTheNextOneSucceeds(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			host := sshd.Start(t)
-			config, ports := strangers(t, host, "one", "two")
-			root := w.allowed(config)
+			config, ports := sshServicesByName(t, host, "one", "two")
+			root := w.allowedProject(config)
 			w.localport(root, "start")
 			u := w.atTerminal(root, "login")
 			u.answer("fingerprint is SHA256:", "")
@@ -88,12 +88,12 @@ func TestWhateverIsKilledDuringALoginTheNextOneSucceeds(t *testing.T) {
 	}
 }
 
-func TestALoginToAServerThatIsGoneSaysSoAtOnceAndKnocksOnce(t *testing.T) {
+func TestSSH_LoginToADeadServerFailsAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
-	config, _ := strangers(t, host, "a", "b", "c", "d", "e")
-	root := w.allowed(config)
+	config, _ := sshServicesByName(t, host, "a", "b", "c", "d", "e")
+	root := w.allowedProject(config)
 	w.localport(root, "start")
 	host.Kill()
 	l, err := net.Listen("tcp4", host.Addr())
@@ -126,19 +126,19 @@ func TestALoginToAServerThatIsGoneSaysSoAtOnceAndKnocksOnce(t *testing.T) {
 	}
 }
 
-func TestAConfigThatChangesWhileSSHConnectsTakesEffectAtOnce(t *testing.T) {
+func TestSSH_ConfigChangedWhileConnectingAppliesAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	frozen := sshd.Start(t)
 	good := frozen.Another()
 	frozen.Freeze()
 	port, far := ports.Free(t), banner(t).port
-	root := w.allowed(sshConfig("db", port, frozen, far))
-	w.must(root, "start", "--no-wait")
+	root := w.allowedProject(sshConfig("db", port, frozen, far))
+	w.mustRun(root, "start", "--no-wait")
 	for range 5 { // however often
 		for _, host := range []*sshd.Server{frozen, good} {
-			w.write(root, ".localport.toml", sshConfig("db", port, host, far))
-			w.must(root, "allow")
+			w.writeFile(root, ".localport.toml", sshConfig("db", port, host, far))
+			w.mustRun(root, "allow")
 		}
 	}
 	if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != "220 ready" {
@@ -147,7 +147,7 @@ func TestAConfigThatChangesWhileSSHConnectsTakesEffectAtOnce(t *testing.T) {
 	eventually(t, "one ssh is left", func() bool { return len(childrenOf(t, w.supervisor(root).PID)) == 1 })
 }
 
-func TestSixtyServicesOnOneHostAreOneLoginWhateverHappens(t *testing.T) {
+func TestSSH_SixtyServicesOnOneHostShareOneLogin(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
@@ -158,7 +158,7 @@ func TestSixtyServicesOnOneHostAreOneLoginWhateverHappens(t *testing.T) {
 		locals = append(locals, ports.Free(t))
 		config.WriteString(sshConfig(fmt.Sprintf("s%d", i), locals[i], host, far))
 	}
-	root := w.allowed(config.String())
+	root := w.allowedProject(config.String())
 	answer := func() {
 		t.Helper()
 		for _, port := range locals {
@@ -167,7 +167,7 @@ func TestSixtyServicesOnOneHostAreOneLoginWhateverHappens(t *testing.T) {
 			}
 		}
 	}
-	w.must(root, "start")
+	w.mustRun(root, "start")
 	answer()
 	if n := strings.Count(host.Log(), "Accepted publickey"); n != 1 {
 		t.Errorf("%d logins", n)
@@ -180,15 +180,15 @@ func TestSixtyServicesOnOneHostAreOneLoginWhateverHappens(t *testing.T) {
 	}
 }
 
-func TestTheSSHToAJumpHostGoesWithItsMasterHoweverThatIsKilled(t *testing.T) {
+func TestTheSSHToAJumpHost_EndsWithItsKilledMaster(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
 	jump := host.Another()
 	port := ports.Free(t)
 	config := sshConfig("db", port, host, banner(t).port)
-	root := w.allowed(strings.Replace(config, "remote_host", fmt.Sprintf("jump = %q, remote_host", jump.User+"@"+jump.Addr()), 1))
-	w.must(root, "start")
+	root := w.allowedProject(strings.Replace(config, "remote_host", fmt.Sprintf("jump = %q, remote_host", jump.User+"@"+jump.Addr()), 1))
+	w.mustRun(root, "start")
 	for _, victim := range []string{"master", "jump", "supervisor"} {
 		masters := childrenOf(t, w.supervisor(root).PID)
 		if len(masters) != 1 {
@@ -198,7 +198,7 @@ func TestTheSSHToAJumpHostGoesWithItsMasterHoweverThatIsKilled(t *testing.T) {
 		if len(jumps) != 1 {
 			t.Fatalf("the master's children: %v", jumps)
 		}
-		w.kept(root)
+		w.keeperPID(root)
 		switch victim {
 		case "master":
 			kill(t, masters[0].PID)
@@ -211,18 +211,18 @@ func TestTheSSHToAJumpHostGoesWithItsMasterHoweverThatIsKilled(t *testing.T) {
 			t.Errorf("%s: %q, %v", victim, got, err)
 		}
 		for _, p := range []lockstate.Process{masters[0], jumps[0]} {
-			w.gone(p)
+			w.waitExit(p)
 		}
 	}
 }
 
-func TestTunnelsOutliveTheFolderOfTheirSockets(t *testing.T) {
+func TestSSH_TunnelsSurviveTheFolderOfTheirSockets(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
 	port := ports.Free(t)
-	root := w.allowed(sshConfig("db", port, host, banner(t).port))
-	w.must(root, "start")
+	root := w.allowedProject(sshConfig("db", port, host, banner(t).port))
+	w.mustRun(root, "start")
 	supervisor := w.status(root).Supervisor
 	folder := filepath.Join(filepath.Dir(supervisor.Socket), supervisor.Run)
 	if err := os.RemoveAll(folder); err != nil { // as what is old in /tmp is
@@ -234,6 +234,6 @@ func TestTunnelsOutliveTheFolderOfTheirSockets(t *testing.T) {
 	if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != "220 ready" {
 		t.Errorf("%q, %v", got, err)
 	}
-	w.must(root, "stop")
+	w.mustRun(root, "stop")
 	eventually(t, "the folder is gone", func() bool { _, err := os.Stat(folder); return os.IsNotExist(err) })
 }

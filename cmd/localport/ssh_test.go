@@ -72,8 +72,8 @@ func (u *typist) answer(question, line string) {
 	}
 }
 
-// strangers is a config of services on a host whose key nobody knows yet, with a key that has a passphrase.
-func strangers(t *testing.T, host *sshd.Server, names ...string) (config string, locals []int) {
+// sshServicesByName is a config of services on a host whose key nobody knows yet, with a key that has a passphrase.
+func sshServicesByName(t *testing.T, host *sshd.Server, names ...string) (config string, locals []int) {
 	t.Helper()
 	dir := t.TempDir()
 	locked := sshd.NewKey(t, filepath.Join(dir, "locked"), "open sesame")
@@ -92,12 +92,12 @@ func strangers(t *testing.T, host *sshd.Server, names ...string) (config string,
 	return config, locals
 }
 
-func TestALoginOverSSHIsAskedForOnceOnTheTerminalAndGoesOn(t *testing.T) {
+func TestSSH_LoginAsksOnceOnTheTerminal(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
-	config, ports := strangers(t, host, "one", "two", "three")
-	root := w.allowed(config)
+	config, ports := sshServicesByName(t, host, "one", "two", "three")
+	root := w.allowedProject(config)
 	if o := w.localport(root, "start"); o.code != 1 || !strings.Contains(o.stderr, "Host key verification failed.") || !strings.Contains(o.stderr, "localport login") {
 		t.Errorf("start: exit %d\n%s", o.code, o.stderr)
 	}
@@ -125,18 +125,18 @@ func TestALoginOverSSHIsAskedForOnceOnTheTerminalAndGoesOn(t *testing.T) {
 		t.Errorf("%d logins, and %d attempts before", n, knocks)
 	}
 	for _, file := range []string{"supervisor", "one", "two", "three"} {
-		if strings.Contains(w.must(root, "logs", file), "open sesame") {
+		if strings.Contains(w.mustRun(root, "logs", file), "open sesame") {
 			t.Errorf("the log of %s has the passphrase", file)
 		}
 	}
 }
 
-func TestALoginThatIsGivenUpLeavesTheTerminalAndTheServicesAsTheyWere(t *testing.T) {
+func TestSSH_InterruptedLoginRestoresTerminalAndServices(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
-	config, _ := strangers(t, host, "db")
-	root := w.allowed(config)
+	config, _ := sshServicesByName(t, host, "db")
+	root := w.allowedProject(config)
 	w.localport(root, "start")
 	u := w.atTerminal(root, "login", "db")
 	u.answer("fingerprint is SHA256:", "yes\n")
@@ -151,12 +151,12 @@ func TestALoginThatIsGivenUpLeavesTheTerminalAndTheServicesAsTheyWere(t *testing
 	}
 }
 
-func TestAPasswordThatIsWrongIsAskedForAgainAndThenGivenUp(t *testing.T) {
+func TestSSH_WrongPasswordIsAskedAgainThenFails(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
-	config, _ := strangers(t, host, "db")
-	root := w.allowed(config)
+	config, _ := sshServicesByName(t, host, "db")
+	root := w.allowedProject(config)
 	w.localport(root, "start")
 	u := w.atTerminal(root, "login")
 	u.answer("fingerprint is SHA256:", "yes\n")
@@ -170,14 +170,14 @@ func TestAPasswordThatIsWrongIsAskedForAgainAndThenGivenUp(t *testing.T) {
 	}
 }
 
-func TestAReverseForwardIsShownAsSuchAndListensNowhereHere(t *testing.T) {
+func TestSSH_ReverseForwardListensOnlyRemotely(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
 	local, far := banner(t), ports.Free(t)
 	config := strings.Replace(sshConfig("hook", local.port, host, far), "remote_host", "reverse = true, remote_host", 1)
-	root := w.allowed(config)
-	w.must(root, "start")
+	root := w.allowedProject(config)
+	w.mustRun(root, "start")
 	svc := w.service(root, "hook")
 	if svc.State != forwarder.Healthy || !svc.Reverse || svc.Address != "" || len(svc.Addresses) != 0 {
 		t.Errorf("status shows %+v", svc)
@@ -185,18 +185,18 @@ func TestAReverseForwardIsShownAsSuchAndListensNowhereHere(t *testing.T) {
 	if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", far)); got != "220 ready" {
 		t.Errorf("from the far side: %q, %v", got, err)
 	}
-	if table := w.must(root, "status"); !strings.Contains(table, "(reverse)") || !strings.Contains(table, fmt.Sprintf("listens on 127.0.0.1:%d → 127.0.0.1:%d", far, local.port)) {
+	if table := w.mustRun(root, "status"); !strings.Contains(table, "(reverse)") || !strings.Contains(table, fmt.Sprintf("listens on 127.0.0.1:%d → 127.0.0.1:%d", far, local.port)) {
 		t.Errorf("the table:\n%s", table)
 	}
-	if env := w.must(root, "env"); strings.Contains(env, "HOOK") {
+	if env := w.mustRun(root, "env"); strings.Contains(env, "HOOK") {
 		t.Errorf("variables:\n%s", env)
 	}
 	local.close()
-	w.must(root, "restart", "--no-wait", "hook")
+	w.mustRun(root, "restart", "--no-wait", "hook")
 	eventually(t, "it is seen that nothing listens here", func() bool {
 		return strings.Contains(w.service(root, "hook").LastError, "nothing listens on")
 	})
-	w.must(root, "stop", "--all")
+	w.mustRun(root, "stop", "--all")
 	// The ports here are closed now; tunnels, and with them what listens on the far side, end afterwards.
 	eventually(t, "the far side listens no more", func() bool {
 		conn, err := net.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", far))
@@ -207,14 +207,14 @@ func TestAReverseForwardIsShownAsSuchAndListensNowhereHere(t *testing.T) {
 	})
 }
 
-func TestASOCKSPortGoesThroughTheRelay(t *testing.T) {
+func TestSSH_SOCKSPortGoesThroughTheRelay(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
 	port := ports.Free(t)
-	root := w.allowed(fmt.Sprintf("[services.proxy]\ntechnology = \"ssh\"\nlocal_port = %d\n"+
+	root := w.allowedProject(fmt.Sprintf("[services.proxy]\ntechnology = \"ssh\"\nlocal_port = %d\n"+
 		"connection = { host = %q, port = %d, user = %q, config_file = %q, socks = true }\n", port, host.Host, host.Port, host.User, host.ConfigFile))
-	w.must(root, "start")
+	w.mustRun(root, "start")
 	to := banner(t).port
 	conn, err := net.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
@@ -229,17 +229,17 @@ func TestASOCKSPortGoesThroughTheRelay(t *testing.T) {
 	if want := "\x05\x00\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00220 ready\n"; err != nil || string(got) != want {
 		t.Errorf("got %q, %v", got, err)
 	}
-	if table := w.must(root, "status"); !strings.Contains(table, "anywhere (SOCKS)") {
+	if table := w.mustRun(root, "status"); !strings.Contains(table, "anywhere (SOCKS)") {
 		t.Errorf("the table:\n%s", table)
 	}
 }
 
-func TestOfServicesThatShareAnSSHOnlyTheOneIsIllWhoseFarEndIs(t *testing.T) {
+func TestSSH_OnlyTheServiceOfADeadUpstreamIsUnhealthy(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	open := banner(t)
 	host := sshd.Start(t, fmt.Sprintf("PermitOpen 127.0.0.1:%d 127.0.0.1:1", open.port))
-	root := w.allowed(sshConfig("well", ports.Free(t), host, open.port) +
+	root := w.allowedProject(sshConfig("well", ports.Free(t), host, open.port) +
 		sshConfig("absent", ports.Free(t), host, 1) + sshConfig("barred", ports.Free(t), host, banner(t).port))
 	w.localport(root, "start", "--no-wait")
 	for name, want := range map[string]string{

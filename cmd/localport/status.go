@@ -42,12 +42,12 @@ func (c statusCmd) Run(a *app) error {
 	if c.Watch {
 		return c.watch(a)
 	}
-	p, ctx, cancel, err := a.act()
+	p, ctx, cancel, err := a.openProject()
 	if err != nil {
 		return err
 	}
 	defer cancel()
-	status, err := p.status(ctx)
+	status, err := p.queryStatus(ctx)
 	if err != nil {
 		return err
 	}
@@ -56,48 +56,48 @@ func (c statusCmd) Run(a *app) error {
 	}
 	if c.Output == "text" {
 		for _, svc := range status.Services {
-			fmt.Fprintln(a.out, plain(svc))
+			fmt.Fprintln(a.out, plainLine(svc))
 		}
 		return nil
 	}
 	columns, _ := a.out.Size()
-	overview(a.out, status, columns)
+	printStatus(a.out, status, columns)
 	return nil
 }
 
-// plain is a service on a line for scripts.
-func plain(svc api.ServiceStatus) string {
+// plainLine is a service on a line for scripts.
+func plainLine(svc api.ServiceStatus) string {
 	return fmt.Sprintf("%s %s %s", svc.Name, svc.State, svc.Address)
 }
 
-// status asks the supervisor; where none runs it is what the config declares, all of it stopped.
-func (p here) status(ctx context.Context) (api.Status, error) {
-	client, status, err := p.Find(ctx)
+// queryStatus asks the supervisor; where none runs it is what the config declares, all of it stopped.
+func (p commandProject) queryStatus(ctx context.Context) (api.Status, error) {
+	client, status, err := p.FindSupervisor(ctx)
 	if err != nil || client != nil {
 		return status, err
 	}
-	return p.statusDown(ctx)
+	return p.stoppedStatus(ctx)
 }
 
-// statusDown is the status of a project that is down.
-func (p here) statusDown(ctx context.Context) (api.Status, error) {
-	verdict, files, err := p.Ask()
+// stoppedStatus is the status of a project that is down.
+func (p commandProject) stoppedStatus(ctx context.Context) (api.Status, error) {
+	verdict, files, err := p.AskTrust()
 	state := p.Dir.Peek()
 	state.Prune()
 	if errors.Is(err, fs.ErrNotExist) && len(state.Leases) > 0 {
-		return api.Status{}, output.Hinted(fmt.Errorf("the project is not running: %w", err),
+		return api.Status{}, output.WithHint(fmt.Errorf("the project is not running: %w", err),
 			"localport -c "+shellhook.Quote(p.Config)+" stop")
 	}
 	if err != nil {
 		return api.Status{}, err
 	}
-	parsed, err := p.parse(files)
+	parsed, err := p.parseConfig(files)
 	if err != nil {
 		return api.Status{}, err
 	}
 	status := api.Status{
 		Project: p.Root, Config: p.Config, State: api.Down,
-		Services: stopped(ctx, p, parsed), Leases: client.Leases(state.Leases), Failure: state.Failure,
+		Services: stoppedServices(ctx, p, parsed), Leases: client.WireLeases(state.Leases), Failure: state.Failure,
 	}
 	if verdict != trust.Allowed {
 		status.Pending = "not allowed: review the config, then run \"localport allow\""
@@ -105,7 +105,7 @@ func (p here) statusDown(ctx context.Context) (api.Status, error) {
 	return status, nil
 }
 
-func stopped(ctx context.Context, p here, parsed *project.Project) []api.ServiceStatus {
+func stoppedServices(ctx context.Context, p commandProject, parsed *project.Project) []api.ServiceStatus {
 	services := make([]api.ServiceStatus, 0, len(parsed.Services))
 	for _, svc := range parsed.Services {
 		one := api.Declared(svc)
@@ -115,15 +115,15 @@ func stopped(ctx context.Context, p here, parsed *project.Project) []api.Service
 	return services
 }
 
-// overview is status for people: the project's line, the table, and what there is to do. The width is the terminal's; 0:
-// it goes to none.
-func overview(w io.Writer, status api.Status, width int) {
+// printStatus is status for people: the project's line, the table, and what there is to do. The width is the terminal's; 0 if there
+// is none.
+func printStatus(w io.Writer, status api.Status, width int) {
 	fmt.Fprintf(w, "%s: %s", output.Line(filepath.Base(status.Project)), status.State)
 	if s := status.Supervisor; s != nil {
 		fmt.Fprintf(w, " for %s, %s", age(s.Since), usedBy(status.Leases))
 	}
 	fmt.Fprintln(w)
-	render(w, status, width)
+	printTable(w, status, width)
 	for _, svc := range status.Services {
 		if svc.Hint != "" {
 			fmt.Fprintf(w, "%s: %s\n", svc.Name, output.Flatten(svc.Hint))
@@ -147,7 +147,7 @@ func overview(w io.Writer, status api.Status, width int) {
 	}
 }
 
-// usedBy says who holds the leases.
+// usedBy describes the holders of the leases.
 func usedBy(leases []api.Lease) string {
 	counts := make(map[string]int)
 	for _, lease := range leases {
@@ -177,33 +177,33 @@ func plural(word string, n int) string {
 
 // Widths of the last error's column, in characters: as wide as there is room for, but never too narrow to be read.
 const (
-	leastErrorWidth = 24
-	usualErrorWidth = 60 // where the output is no terminal
+	minErrorWidth     = 24
+	defaultErrorWidth = 60 // where the output is no terminal
 )
 
-var columns = table.Row{
+var tableHeader = table.Row{
 	"service", "state", "technology", "local address", "target", "health", "up", "restarts", "conns", "last error",
 }
 
-func render(w io.Writer, status api.Status, width int) {
+func printTable(w io.Writer, status api.Status, width int) {
 	rows := make([]table.Row, 0, len(status.Services))
 	for _, svc := range status.Services {
 		rows = append(rows, table.Row{
-			svc.Name, svc.State, svc.Technology, localEnd(svc), output.Line(svc.Target), output.Line(health(svc)), uptime(svc), svc.Restarts,
-			conns(svc), output.Flatten(svc.LastError),
+			svc.Name, svc.State, svc.Technology, localAddress(svc), output.Line(svc.Target), output.Line(healthText(svc)), uptimeText(svc), svc.Restarts,
+			connectionCount(svc), output.Flatten(svc.LastError),
 		})
 	}
-	errorWidth := usualErrorWidth
+	errorWidth := defaultErrorWidth
 	if width > 0 {
-		rest, _, _ := strings.Cut(draw(rows, 1), "\n")
-		errorWidth = max(leastErrorWidth, width-text.RuneWidthWithoutEscSequences(rest))
+		rest, _, _ := strings.Cut(formatTable(rows, 1), "\n")
+		errorWidth = max(minErrorWidth, width-text.RuneWidthWithoutEscSequences(rest))
 	}
-	for line := range strings.Lines(draw(rows, errorWidth)) {
+	for line := range strings.Lines(formatTable(rows, errorWidth)) {
 		fmt.Fprintln(w, strings.TrimRight(line, " \n"))
 	}
 }
 
-func draw(rows []table.Row, errorWidth int) string {
+func formatTable(rows []table.Row, errorWidth int) string {
 	t := table.NewWriter()
 	style := table.StyleLight
 	style.Options = table.OptionsNoBordersAndSeparators
@@ -212,12 +212,12 @@ func draw(rows []table.Row, errorWidth int) string {
 	t.SetColumnConfigs([]table.ColumnConfig{{
 		Name: "last error", WidthMax: errorWidth, WidthMaxEnforcer: text.WrapSoft,
 	}})
-	t.AppendHeader(columns)
+	t.AppendHeader(tableHeader)
 	t.AppendRows(rows)
 	return t.Render() + "\n"
 }
 
-func health(svc api.ServiceStatus) string {
+func healthText(svc api.ServiceStatus) string {
 	if svc.Health.Checked == nil {
 		return "-"
 	}
@@ -225,15 +225,15 @@ func health(svc api.ServiceStatus) string {
 	return fmt.Sprintf("%s %s, %s ago", svc.Health.Check, took.Round(100*time.Microsecond), age(*svc.Health.Checked))
 }
 
-func uptime(svc api.ServiceStatus) string {
+func uptimeText(svc api.ServiceStatus) string {
 	if svc.UpSince == nil {
 		return "-"
 	}
 	return age(*svc.UpSince)
 }
 
-// conns is the number of open connections, and of those that wait for the tunnel.
-func conns(svc api.ServiceStatus) string {
+// connectionCount is the number of open connections, and of those that wait for the tunnel.
+func connectionCount(svc api.ServiceStatus) string {
 	if svc.State == forwarder.Stopped {
 		return "-"
 	}
@@ -257,8 +257,8 @@ func age(t time.Time) string {
 	return fmt.Sprintf("%dd", int(d.Hours())/24)
 }
 
-// localEnd is where clients connect here; a reverse forward has none.
-func localEnd(svc api.ServiceStatus) string {
+// localAddress is where clients connect here; a reverse forward has none.
+func localAddress(svc api.ServiceStatus) string {
 	if svc.Reverse {
 		return "(reverse)"
 	}

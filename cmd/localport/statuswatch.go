@@ -20,18 +20,17 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// watchEvery is how often a project that is down is looked at, and how old the ages may be that a terminal shows.
-// renewEvery is how often a running supervisor is asked anew although it tells what changes: figures that are no change,
-// such as a number of bytes, come with that.
+// watchInterval is how often a stopped project is checked, and how old the ages on a terminal may be. renewInterval is how often the
+// status of a running supervisor is requested again although it reports changes: counters, such as bytes, are no change.
 const (
-	watchEvery = time.Second
-	renewEvery = 10 * time.Second
+	watchInterval = time.Second
+	renewInterval = 10 * time.Second
 )
 
 // watch shows the project as it changes, through the supervisor's end and the next one's start, until the user
-// interrupts it. Only when the first look fails it is an error.
+// interrupts it. It is an error only if the first status cannot be had.
 func (c statusCmd) watch(a *app) error {
-	p, err := a.here()
+	p, err := a.findProject()
 	if err != nil {
 		return err
 	}
@@ -40,14 +39,14 @@ func (c statusCmd) watch(a *app) error {
 	view := c.view(a)
 	for shown := false; ; {
 		began := time.Now()
-		err := p.follow(ctx, func(status api.Status) error {
+		err := p.followStatus(ctx, func(status api.Status) error {
 			shown = true
 			if err := view.show(status); err != nil {
-				return &outputError{err}
+				return &writeError{err}
 			}
 			return nil
 		})
-		failed, broken := errors.AsType[*outputError](err)
+		failed, broken := errors.AsType[*writeError](err)
 		switch {
 		case broken:
 			return failed.error
@@ -56,24 +55,24 @@ func (c statusCmd) watch(a *app) error {
 		case err != nil && !shown:
 			return err
 		case err != nil:
-			view.trouble(err)
+			view.showProblem(err)
 		}
-		if rest := watchEvery - time.Since(began); rest > 0 && !wait.Sleep(ctx, rest) {
+		if rest := watchInterval - time.Since(began); rest > 0 && !wait.Sleep(ctx, rest) {
 			return nil
 		}
 	}
 }
 
-// outputError says that what is shown cannot be written.
-type outputError struct{ error }
+// writeError is a failed write of the output.
+type writeError struct{ error }
 
-// follow shows the project once if it is down, and else as it changes, until its supervisor ends or is to be asked anew.
-func (p here) follow(ctx context.Context, show func(api.Status) error) error {
-	finding, cancel := context.WithTimeout(ctx, client.Patience())
+// followStatus shows the project once if it is down, and else as it changes, until its supervisor exits or renewInterval is over.
+func (p commandProject) followStatus(ctx context.Context, show func(api.Status) error) error {
+	finding, cancel := context.WithTimeout(ctx, client.CommandTimeout())
 	defer cancel()
-	client, status, err := p.Find(finding)
+	client, status, err := p.FindSupervisor(finding)
 	if err == nil && client == nil {
-		status, err = p.statusDown(ctx)
+		status, err = p.stoppedStatus(ctx)
 	}
 	if err == nil {
 		err = show(status)
@@ -81,11 +80,11 @@ func (p here) follow(ctx context.Context, show func(api.Status) error) error {
 	if err != nil || client == nil {
 		return err
 	}
-	return p.followRunning(ctx, client, show)
+	return p.followSupervisor(ctx, client, show)
 }
 
-func (p here) followRunning(ctx context.Context, running *client.Client, show func(api.Status) error) error {
-	ctx, cancel := context.WithTimeout(ctx, renewEvery)
+func (p commandProject) followSupervisor(ctx context.Context, running *client.Client, show func(api.Status) error) error {
+	ctx, cancel := context.WithTimeout(ctx, renewInterval)
 	statuses, ended := make(chan api.Status), make(chan error, 1)
 	go func() {
 		ended <- running.Watch(ctx, func(s api.Status) bool {
@@ -98,7 +97,7 @@ func (p here) followRunning(ctx context.Context, running *client.Client, show fu
 		})
 	}()
 	defer func() { cancel(); <-ended }() //nolint:errcheck // it was returned, or nobody asks any more
-	tick := time.NewTicker(watchEvery)
+	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	var last *api.Status
 	for {
@@ -108,8 +107,8 @@ func (p here) followRunning(ctx context.Context, running *client.Client, show fu
 		case <-tick.C: // what is shown grows older
 		case err := <-ended:
 			ended <- err
-			if client.IsUnknown(err) || isUnreachable(err) || errors.Is(err, api.ErrTooManyWatchers) {
-				return nil // what has become of it is seen at the next look
+			if client.IsUnknownRequest(err) || isUnreachable(err) || errors.Is(err, api.ErrTooManyWatchers) {
+				return nil // the next call finds its successor
 			}
 			return err
 		}
@@ -122,29 +121,29 @@ func (p here) followRunning(ctx context.Context, running *client.Client, show fu
 	}
 }
 
-// view is where a watched status goes.
-type view interface {
+// statusView shows a watched status.
+type statusView interface {
 	show(api.Status) error
-	trouble(error)
+	showProblem(error)
 }
 
-func (c statusCmd) view(a *app) view {
+func (c statusCmd) view(a *app) statusView {
 	if columns, _ := a.out.Size(); columns > 0 && c.Output == "table" && !c.JSON {
-		return &redrawn{out: a.out.File(), size: a.out.Size}
+		return &screenView{out: a.out.File(), size: a.out.Size}
 	}
-	return &listed{out: a.out, err: a.err, json: c.json(), last: map[string]string{}}
+	return &lineView{out: a.out, err: a.err, json: c.json(), last: map[string]string{}}
 }
 
-// listed prints what differs from the last time: the lines of services, or the whole as one line of JSON.
-type listed struct {
-	out, err io.Writer
-	json     bool
-	last     map[string]string // by service; under the empty name the whole
-	said     string            // the trouble that has been told
+// lineView prints what has changed: the lines of services, or the whole status as one line of JSON.
+type lineView struct {
+	out, err    io.Writer
+	json        bool
+	last        map[string]string // by service; under the empty name the whole
+	lastProblem string            // the trouble that has been told
 }
 
-func (l *listed) show(status api.Status) error {
-	l.said = ""
+func (l *lineView) show(status api.Status) error {
+	l.lastProblem = ""
 	if l.json {
 		var line strings.Builder
 		if err := output.JSONLine(&line, status); err != nil {
@@ -153,14 +152,14 @@ func (l *listed) show(status api.Status) error {
 		return l.line("", strings.TrimSuffix(line.String(), "\n"))
 	}
 	for _, svc := range status.Services {
-		if err := l.line(svc.Name, plain(svc)); err != nil {
+		if err := l.line(svc.Name, plainLine(svc)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (l *listed) line(name, line string) error {
+func (l *lineView) line(name, line string) error {
 	if l.last[name] == line {
 		return nil
 	}
@@ -169,16 +168,16 @@ func (l *listed) line(name, line string) error {
 	return err
 }
 
-func (l *listed) trouble(err error) {
-	if l.said != err.Error() {
-		l.said = err.Error()
+func (l *lineView) showProblem(err error) {
+	if l.lastProblem != err.Error() {
+		l.lastProblem = err.Error()
 		output.Info(l.err, "%s", output.Flatten(err.Error()))
 	}
 }
 
-// redrawn draws over what it drew last on a terminal. Nothing is hidden or switched, so that nothing is to be restored
+// screenView draws over what it drew last on a terminal. Nothing is hidden or switched, so that nothing is to be restored
 // however it ends.
-type redrawn struct {
+type screenView struct {
 	out  io.Writer
 	size func() (columns, rows int)
 	rows int // that were drawn last
@@ -191,18 +190,20 @@ const (
 	clearRest = "\x1b[J"
 )
 
-func (r *redrawn) show(status api.Status) error {
+func (r *screenView) show(status api.Status) error {
 	columns, _ := r.size()
 	var b strings.Builder
-	overview(&b, status, columns)
+	printStatus(&b, status, columns)
 	return r.draw(b.String())
 }
 
-func (r *redrawn) trouble(err error) { _ = r.draw("localport: " + output.Flatten(err.Error()) + "\n") }
+func (r *screenView) showProblem(err error) {
+	_ = r.draw("localport: " + output.Flatten(err.Error()) + "\n")
+}
 
 // draw writes everything at once, so that it does not flicker. What has no room is left out: a terminal cannot go back
 // above its first row.
-func (r *redrawn) draw(picture string) error {
+func (r *screenView) draw(picture string) error {
 	columns, rows := r.size()
 	lines := strings.Split(strings.TrimRight(text.WrapText(output.Text(picture), max(columns, 1)), "\n"), "\n")
 	lines = lines[:min(len(lines), max(rows-1, 1))]

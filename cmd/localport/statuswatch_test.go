@@ -36,11 +36,11 @@ func (w *watched) String() string {
 	return w.out.String()
 }
 
-func TestAWatchedStatusPrintsWhatChangesAndEndsWellOnCtrlC(t *testing.T) {
+func TestStatusWatch_PrintsChangesUntilCtrlC(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
-	root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	var seen watched
 	c, err := process.Start(process.Command{
 		Argv: []string{w.exe, "status", "--watch"}, Dir: root, Env: w.env,
@@ -55,12 +55,12 @@ func TestAWatchedStatusPrintsWhatChangesAndEndsWellOnCtrlC(t *testing.T) {
 		eventually(t, "it prints "+line(state), func() bool { return strings.HasSuffix(seen.String(), line(state)) })
 	}
 	await(forwarder.Stopped)
-	w.must(root, "start")
+	w.mustRun(root, "start")
 	await(forwarder.Healthy)
-	w.must(root, "stop", "web")
+	w.mustRun(root, "stop", "web")
 	await(forwarder.Stopped)
-	w.must(root, "stop")
-	w.must(root, "start")
+	w.mustRun(root, "stop")
+	w.mustRun(root, "start")
 	await(forwarder.Healthy)
 	lines := strings.Split(strings.TrimSpace(seen.String()), "\n")
 	if len(slices.Compact(slices.Clone(lines))) != len(lines) {
@@ -73,10 +73,10 @@ func TestAWatchedStatusPrintsWhatChangesAndEndsWellOnCtrlC(t *testing.T) {
 	}
 }
 
-func TestAWatchedStatusIsRedrawnInPlaceOnATerminal(t *testing.T) {
+func TestStatusWatch_IsRedrawnInPlaceOnATerminal(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+	root := w.allowedProject(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
 	cmd := w.command(root, "status", "--watch")
 	// Its terminal is hung up when this process ends, and that ends it.
 	tty, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 24, Cols: 200})
@@ -98,12 +98,12 @@ func TestAWatchedStatusIsRedrawnInPlaceOnATerminal(t *testing.T) {
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait(); tty.Close(); reader.Wait() })
 	shows := func(state forwarder.State) {
 		eventually(t, "the terminal shows "+string(state), func() bool {
-			picture := picture(seen.String())
+			picture := drawScreen(seen.String())
 			return len(picture) == 3 && slices.Contains(strings.Fields(picture[2]), string(state))
 		})
 	}
 	shows(forwarder.Stopped)
-	w.must(root, "start")
+	w.mustRun(root, "start")
 	shows(forwarder.Healthy)
 	if _, err := tty.WriteString("\x03"); err != nil {
 		t.Fatal(err)
@@ -113,8 +113,8 @@ func TestAWatchedStatusIsRedrawnInPlaceOnATerminal(t *testing.T) {
 	}
 }
 
-// picture is what a terminal shows that was sent this, as far as `status --watch` makes use of one.
-func picture(sent string) []string {
+// drawScreen is what a terminal shows that was sent this, as far as `status --watch` makes use of one.
+func drawScreen(sent string) []string {
 	rows, row := []string{""}, 0
 	for len(sent) > 0 {
 		var up int
@@ -143,10 +143,10 @@ func picture(sent string) []string {
 	return rows[:len(rows)-1]
 }
 
-func TestARedrawnStatusLeavesNothingOfTheLastOne(t *testing.T) {
+func TestScreenView_RedrawnOneLeavesNothingOfTheLast(t *testing.T) {
 	var out bytes.Buffer
 	columns, rows := 200, 10
-	r := &redrawn{out: &out, size: func() (int, int) { return columns, rows }}
+	r := &screenView{out: &out, size: func() (int, int) { return columns, rows }}
 	status := func(services int, hint string) api.Status {
 		s := api.Status{Project: "/shop", State: api.Running}
 		for i := range services {
@@ -167,13 +167,13 @@ func TestARedrawnStatusLeavesNothingOfTheLastOne(t *testing.T) {
 		if err := r.show(step.status); err != nil {
 			t.Fatal(err)
 		}
-		shown := picture(out.String())
+		shown := drawScreen(out.String())
 		if len(shown) != step.want || !strings.HasPrefix(shown[0], "shop: running") {
 			t.Errorf("want %d lines:\n%s", step.want, strings.Join(shown, "\n"))
 		}
 	}
-	r.trouble(errors.New("no answer"))
-	if shown := picture(out.String()); len(shown) != 1 || shown[0] != "localport: no answer" {
+	r.showProblem(errors.New("no answer"))
+	if shown := drawScreen(out.String()); len(shown) != 1 || shown[0] != "localport: no answer" {
 		t.Errorf("%q", shown)
 	}
 }

@@ -26,7 +26,7 @@ func (w *world) supersede(t *testing.T, root string) (elected lockstate.Process,
 			t.Fatal(err)
 		}
 	}
-	w.must(root, "start", "--no-wait")
+	w.mustRun(root, "start", "--no-wait")
 	elected = w.supervisor(root)
 	if elected == before {
 		t.Fatal("no other supervisor was elected")
@@ -34,22 +34,22 @@ func (w *world) supersede(t *testing.T, root string) (elected lockstate.Process,
 	return elected, func() { _ = syscall.Kill(before.PID, syscall.SIGCONT) }
 }
 
-func TestSupersededSupervisor_HandsItsPortsOverAndDrains(t *testing.T) {
+func TestSupersededSupervisor_HandsOverPortsAndDrains(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	far, port := serve(t, "127.0.0.1:0"), []int{ports.Free(t), ports.Free(t)}
-	root := w.allowed("linger = 0.1\n" + tcpConfig("web", port[0], far) + commandConfig(t, "own", port[1]) + tcpConfig("auto", `"auto"`, far))
+	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port[0], far) + commandConfig(t, "own", port[1]) + tcpConfig("auto", `"auto"`, far))
 	web, own := fmt.Sprintf("127.0.0.1:%d", port[0]), fmt.Sprintf("127.0.0.1:%d", port[1])
 	sh := w.shell("bash", root)
-	w.must(root, "start")
-	first, keeper := w.supervisor(root), w.kept(root)
+	w.mustRun(root, "start")
+	first, keeper := w.supervisor(root), w.keeperPID(root)
 	keeping, _ := lockstate.FindProcess(keeper)
 	auto := w.service(root, "auto").Address
 	established := []*connection{dial(t, web), dial(t, own), dial(t, auto)}
 	for _, conn := range established {
-		conn.say("hi")
+		conn.checkReply("hi")
 	}
-	c := startRush(web)
+	c := startClientStream(web)
 	begun := time.Now()
 	eventually(t, "the rush is served", func() bool { return c.answered(begun) > 20 })
 
@@ -79,7 +79,7 @@ func TestSupersededSupervisor_HandsItsPortsOverAndDrains(t *testing.T) {
 
 	// What was established goes on, and the old supervisor with it.
 	for _, conn := range established {
-		if got := conn.say("still there?"); got != "hello still there?\n" {
+		if got := conn.checkReply("still there?"); got != "hello still there?\n" {
 			t.Errorf("an established connection answers %q", got)
 		}
 		if !first.Alive() {
@@ -87,14 +87,14 @@ func TestSupersededSupervisor_HandsItsPortsOverAndDrains(t *testing.T) {
 		}
 		conn.conn.Close()
 	}
-	w.gone(first)
-	w.gone(keeping) // which has waited for it, to sweep after it
+	w.waitExit(first)
+	w.waitExit(keeping) // which has waited for it, to sweep after it
 	for _, addr := range []string{web, own, auto} {
 		served(t, addr)
 	}
 
 	// The other one has a keeper of its own.
-	w.kept(root, keeper)
+	w.keeperPID(root, keeper)
 	kill(t, elected.PID)
 	served(t, web)
 	w.replaced(root, elected)
@@ -102,17 +102,17 @@ func TestSupersededSupervisor_HandsItsPortsOverAndDrains(t *testing.T) {
 	w.down(root, web, own, auto)
 }
 
-func TestSupersededSupervisor_EndsWithTheProject(t *testing.T) {
+func TestSupersededSupervisor_StopsWithTheProject(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
-	root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	w.must(root, "start")
-	w.kept(root)
+	w.mustRun(root, "start")
+	w.keeperPID(root)
 	first := w.supervisor(root)
 	conn := dial(t, addr)
-	conn.say("hi")
+	conn.checkReply("hi")
 	_, resume := w.supersede(t, root)
 	resume()
 	eventually(t, "the other supervisor has the port", func() bool { return w.service(root, "web").Held })
@@ -120,5 +120,5 @@ func TestSupersededSupervisor_EndsWithTheProject(t *testing.T) {
 		t.Error("the superseded supervisor ended before its connection")
 	}
 	w.down(root, addr)
-	w.gone(first)
+	w.waitExit(first)
 }

@@ -33,13 +33,13 @@ func (c superviseCmd) Run(a *app) error {
 	if a.config == "" {
 		return output.Usage(errors.New("supervise needs --config"))
 	}
-	// A terminal's hang-up has nothing to do with us, and whoever writes to a pipe that closed gets an error for it.
+	// The supervisor outlives its terminal, and a write to a closed pipe returns an error.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGXFSZ)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	level := new(slog.LevelVar)
-	if a.level != "" {
-		if err := level.UnmarshalText([]byte(a.level)); err != nil {
+	if a.logLevel != "" {
+		if err := level.UnmarshalText([]byte(a.logLevel)); err != nil {
 			return output.Usage(err)
 		}
 	}
@@ -49,6 +49,6 @@ func (c superviseCmd) Run(a *app) error {
 	}
 	return supervisor.Run(ctx, supervisor.Options{
 		Config: a.config, Version: version.Own(), Exe: exe, Run: strings.ToLower(rand.Text()[:8]), Level: level,
-		Say: client.Say, Kept: kept,
+		Say: client.ReportReadiness, Kept: kept,
 	})
 }

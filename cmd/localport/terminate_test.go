@@ -42,21 +42,21 @@ func (w *world) allEnded() {
 	eventually(w.t, "every process has ended", func() bool { return len(w.processes()) == 0 })
 }
 
-func TestTerminatedSupervisor_HandsOverWhileThereAreLeases(t *testing.T) {
+func TestTerminatedSupervisor_HandsOverWithLeases(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	root := w.allowed("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")) + tcpConfig("own", "\"auto\"", serve(t, "127.0.0.1:0")))
+	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")) + tcpConfig("own", "\"auto\"", serve(t, "127.0.0.1:0")))
 	sh := w.shell("bash", root)
-	w.kept(root)
+	w.keeperPID(root)
 	before, auto := w.supervisor(root), w.state(root).Ports
 	c := rushEvery(50*time.Millisecond, addr)
 	eventually(t, "clients are served", func() bool { return c.answered(c.begun) > 3 })
 
 	sendTerm(t, before.PID)
 	terminated := time.Now()
-	w.gone(before)
+	w.waitExit(before)
 	after := w.replaced(root, before)
 	ended := time.Now()
 	eventually(t, "clients are served again", func() bool { return c.answered(ended) > 3 })
@@ -72,11 +72,11 @@ func TestTerminatedSupervisor_HandsOverWhileThereAreLeases(t *testing.T) {
 		t.Errorf("ports %v, were %v; down: %v", now.Ports, auto, now.Down)
 	}
 	sh.Run("cd " + w.home)
-	w.gone(after)
+	w.waitExit(after)
 	w.nothingLeft(root, addr)
 }
 
-func TestTerminatedSupervisor_ResetsWhatIsEstablished(t *testing.T) {
+func TestTerminatedSupervisor_ResetsEstablishedConnections(t *testing.T) {
 	for _, technology := range []string{"tcp", "command"} {
 		t.Run(technology, func(t *testing.T) {
 			t.Parallel()
@@ -86,14 +86,14 @@ func TestTerminatedSupervisor_ResetsWhatIsEstablished(t *testing.T) {
 			if technology == "command" {
 				config = commandConfig(t, "web", port)
 			}
-			root := w.allowed(config)
-			w.must(root, "start")
-			w.kept(root)
+			root := w.allowedProject(config)
+			w.mustRun(root, "start")
+			w.keeperPID(root)
 			before := w.supervisor(root)
 			conn := dial(t, fmt.Sprintf("127.0.0.1:%d", port))
-			conn.say("hi")
+			conn.checkReply("hi")
 			sendTerm(t, before.PID)
-			w.gone(before)
+			w.waitExit(before)
 			_ = conn.conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 			if _, err := conn.conn.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 				t.Errorf("the connection ended with %v, want a reset", err)
@@ -104,21 +104,21 @@ func TestTerminatedSupervisor_ResetsWhatIsEstablished(t *testing.T) {
 	}
 }
 
-func TestTerminatedSupervisor_EndsInOrderWithItsKeeper(t *testing.T) {
+func TestTerminatedSupervisor_ShutsDownGracefullyWithItsKeeper(t *testing.T) {
 	for name, keeperFirst := range map[string]bool{"keeper first": true, "keeper second": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			port := ports.Free(t)
-			root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
-			w.must(root, "start")
-			pids := []int{w.supervisor(root).PID, w.kept(root)}
+			root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+			w.mustRun(root, "start")
+			pids := []int{w.supervisor(root).PID, w.keeperPID(root)}
 			if keeperFirst {
 				slices.Reverse(pids)
 			}
 			sendTerm(t, pids[0])
 			if keeperFirst { // it has been replaced by the time of the second signal
-				w.kept(root, pids[0], 0)
+				w.keeperPID(root, pids[0], 0)
 			}
 			sendTerm(t, pids[1])
 			w.allEnded()
@@ -130,13 +130,13 @@ func TestTerminatedSupervisor_EndsInOrderWithItsKeeper(t *testing.T) {
 	}
 }
 
-func TestTerminatedSupervisor_EndsInOrderWhenItsSuccessorIsTerminated(t *testing.T) {
+func TestTerminatedSupervisor_ShutsDownGracefullyIfItsSuccessorIsTerminated(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
-	root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
-	w.must(root, "start")
-	w.kept(root)
+	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
+	w.keeperPID(root)
 	before := w.supervisor(root)
 	sendTerm(t, before.PID)
 	sendTerm(t, w.replaced(root, before).PID)
@@ -151,12 +151,12 @@ func TestTerminatedSupervisor_WithoutLeasesIsNotReplaced(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
-	root := w.allowed("linger = \"10m\"\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
-	w.must(root, "exec", "--", "true")
-	w.kept(root)
+	root := w.allowedProject("linger = \"10m\"\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "exec", "--", "true")
+	w.keeperPID(root)
 	before := w.supervisor(root)
 	sendTerm(t, before.PID)
-	w.gone(before)
+	w.waitExit(before)
 	w.allEnded()
 	w.nothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
 	if state := w.state(root); state.Down || state.Supervisor != nil {
@@ -165,18 +165,18 @@ func TestTerminatedSupervisor_WithoutLeasesIsNotReplaced(t *testing.T) {
 }
 
 // A keeper that is sent a SIGTERM starts no supervisor any more, whenever that one dies.
-func TestTerminatedKeeper_RevivesNobody(t *testing.T) {
+func TestTerminatedKeeper_RevivesNoSupervisor(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
-	w.must(root, "start")
-	keeper, supervisor := w.kept(root), w.supervisor(root)
+	root := w.allowedProject(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
+	keeper, supervisor := w.keeperPID(root), w.supervisor(root)
 	w.stopProcess(keeper) // both signals come before it does anything
 	sendTerm(t, keeper)
 	kill(t, supervisor.PID)
-	w.gone(supervisor)
+	w.waitExit(supervisor)
 	_ = syscall.Kill(keeper, syscall.SIGCONT)
 	w.allEnded()
-	w.must(root, "exec", "--", "true") // the next command heals
+	w.mustRun(root, "exec", "--", "true") // the next command heals
 	w.down(root)
 }

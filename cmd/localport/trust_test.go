@@ -11,8 +11,8 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-func TestNothingRunsUnread(t *testing.T) {
-	inEach(t, func(t *testing.T, kind string) {
+func TestTrust_NothingRunsBeforeAllow(t *testing.T) {
+	inEachShell(t, func(t *testing.T, kind string) {
 		w := newWorld(t)
 		far := serve(t, "127.0.0.1:0")
 		root := w.project(tcpConfig("web", `"auto"`, far))
@@ -32,18 +32,18 @@ func TestNothingRunsUnread(t *testing.T) {
 		if o := w.localport(root, "start"); o.code != output.ExitNotAllowed {
 			t.Errorf("start: exit %d, %s", o.code, o.stderr)
 		}
-		if o := w.localport(root, "exec", "--", "true"); o.code != output.ExitExec {
+		if o := w.localport(root, "exec", "--", "true"); o.code != output.ExitExecFailed {
 			t.Errorf("exec: exit %d, %s", o.code, o.stderr)
 		}
 
-		w.must(root, "allow")
+		w.mustRun(root, "allow")
 		sh.Run("true")
 		if out := sh.Output(); !strings.Contains(out, "web :") {
 			t.Errorf("the prompt after allow printed %q", out)
 		}
 		w.supervisor(root)
 
-		w.must(root, "deny")
+		w.mustRun(root, "deny")
 		sh.Run("true")
 		if env := sh.Environ(); has(env, "WEB_PORT") {
 			t.Error("WEB_PORT is still set after deny")
@@ -51,23 +51,23 @@ func TestNothingRunsUnread(t *testing.T) {
 		if state := w.state(root); state.Supervisor != nil {
 			t.Error("the supervisor outlived deny")
 		}
-		w.must(root, "allow")
+		w.mustRun(root, "allow")
 		sh.Run("true")
 		w.supervisor(root)
 	})
 }
 
-func TestAChangeWaitsToBeAllowed(t *testing.T) {
-	inEach(t, func(t *testing.T, kind string) {
+func TestTrust_ChangeWaitsForAllow(t *testing.T) {
+	inEachShell(t, func(t *testing.T, kind string) {
 		w := newWorld(t)
 		far := serve(t, "127.0.0.1:0")
 		kept, added := ports.Free(t), ports.Free(t)
 		config := tcpConfig("kept", kept, far)
-		root := w.allowed(config)
+		root := w.allowedProject(config)
 		sh := w.shell(kind, root)
 		supervisor := w.supervisor(root)
 
-		w.write(root, ".localport.toml", config+tcpConfig("added", added, far))
+		w.writeFile(root, ".localport.toml", config+tcpConfig("added", added, far))
 		sh.Run("true")
 		if out := sh.Output(); !strings.Contains(out, "changed") || !strings.Contains(out, "localport allow") {
 			t.Errorf("the prompt after the change printed %q", out)
@@ -86,7 +86,7 @@ func TestAChangeWaitsToBeAllowed(t *testing.T) {
 			t.Errorf("status: pending %q", status.Pending)
 		}
 
-		w.must(root, "allow")
+		w.mustRun(root, "allow")
 		if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", added), "you"); answer != "hello you\n" {
 			t.Errorf("the new service after allow: %q, %v", answer, err)
 		}
@@ -100,20 +100,20 @@ func TestAChangeWaitsToBeAllowed(t *testing.T) {
 	})
 }
 
-func TestAReloadKeepsTheConnectionsOfWhatDidNotChange(t *testing.T) {
+func TestReload_KeepsConnectionsOfUnchangedServices(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	far := serve(t, "127.0.0.1:0")
 	kept, moved := ports.Free(t), ports.Free(t)
 	config := tcpConfig("kept", kept, far)
-	root := w.allowed(config + tcpConfig("moved", moved, far))
-	w.must(root, "start")
+	root := w.allowedProject(config + tcpConfig("moved", moved, far))
+	w.mustRun(root, "start")
 	conn := dial(t, fmt.Sprintf("127.0.0.1:%d", kept))
 
 	elsewhere := ports.Free(t)
-	w.write(root, ".localport.toml", config+tcpConfig("moved", elsewhere, far))
-	w.must(root, "allow")
-	if got := conn.say("still here"); got != "hello still here\n" {
+	w.writeFile(root, ".localport.toml", config+tcpConfig("moved", elsewhere, far))
+	w.mustRun(root, "allow")
+	if got := conn.checkReply("still here"); got != "hello still here\n" {
 		t.Errorf("the connection that was open answered %q", got)
 	}
 	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", elsewhere), "you"); answer != "hello you\n" {
@@ -124,14 +124,14 @@ func TestAReloadKeepsTheConnectionsOfWhatDidNotChange(t *testing.T) {
 	}
 }
 
-func TestABrokenConfigChangesNothing(t *testing.T) {
+func TestReload_InvalidConfigChangesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	far := serve(t, "127.0.0.1:0")
 	port := ports.Free(t)
-	root := w.allowed(tcpConfig("web", port, far))
+	root := w.allowedProject(tcpConfig("web", port, far))
 	sh := w.shell("bash", root)
-	w.write(root, ".localport.toml", "[services.web]\ntechnology = \"tpc\"\nlocal_port = 99999\n")
+	w.writeFile(root, ".localport.toml", "[services.web]\ntechnology = \"tpc\"\nlocal_port = 99999\n")
 	w.localport(root, "allow")
 	sh.Run("true")
 	if out := sh.Output(); !strings.Contains(out, ".localport.toml:2:") || !strings.Contains(out, ".localport.toml:3:") {
@@ -143,20 +143,20 @@ func TestABrokenConfigChangesNothing(t *testing.T) {
 	if o := w.localport(root, "config", "validate"); o.code != output.ExitInvalid || !strings.Contains(o.stderr, ":2:") {
 		t.Errorf("validate: exit %d, %q", o.code, o.stderr)
 	}
-	w.must(root, "stop")
+	w.mustRun(root, "stop")
 	if o := w.localport(root, "start"); o.code != output.ExitInvalid {
 		t.Errorf("start: exit %d, %q", o.code, o.stderr)
 	}
 }
 
-func TestAWorktreeOfAnAllowedCheckoutIsAllowedWithPortsOfItsOwn(t *testing.T) {
+func TestTrust_WorktreeOfAnAllowedCheckoutHasItsOwnPorts(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("git"); err != nil {
 		t.Skip("git is not installed")
 	}
 	w := newWorld(t)
 	root := w.project(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
-	w.write(root, ".gitignore", ".env\n")
+	w.writeFile(root, ".gitignore", ".env\n")
 	tree := root + "-tree"
 	for _, args := range [][]string{
 		{"init", "-q"},
@@ -170,35 +170,35 @@ func TestAWorktreeOfAnAllowedCheckoutIsAllowedWithPortsOfItsOwn(t *testing.T) {
 			t.Fatalf("git %v: %v\n%s", args, err, out)
 		}
 	}
-	w.write(root, ".env", "SECRET=hunter2hunter2\n")
-	w.must(root, "allow")
-	w.must(tree, "start")
-	w.must(root, "start")
+	w.writeFile(root, ".env", "SECRET=hunter2hunter2\n")
+	w.mustRun(root, "allow")
+	w.mustRun(tree, "start")
+	w.mustRun(root, "start")
 	if here, there := w.service(root, "web").Port, w.service(tree, "web").Port; here == there {
 		t.Errorf("both checkouts have port %d", here)
 	}
-	w.write(tree, ".localport.toml", tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
-	w.must(tree, "stop")
+	w.writeFile(tree, ".localport.toml", tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
+	w.mustRun(tree, "stop")
 	if o := w.localport(tree, "start"); o.code != output.ExitNotAllowed {
 		t.Errorf("a worktree whose config differs: exit %d", o.code)
 	}
 }
 
-func TestAChangedServiceKeepsItsPortAndItsWaitingClients(t *testing.T) {
+func TestReload_ChangedServiceKeepsItsPortAndWaitingClients(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port, far := ports.Free(t), serve(t, "127.0.0.1:0")
 	gone := &server{port: ports.Free(t)}
-	root := w.allowed(tcpConfig("web", port, gone))
-	w.must(root, "start", "--no-wait")
+	root := w.allowedProject(tcpConfig("web", port, gone))
+	w.mustRun(root, "start", "--no-wait")
 	answer := make(chan string, 1)
 	go func() {
 		got, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you")
 		answer <- fmt.Sprint(got, err)
 	}()
 	eventually(t, "the client waits", func() bool { return w.service(root, "web").Connections.Waiting > 0 })
-	w.write(root, ".localport.toml", tcpConfig("web", port, far))
-	w.must(root, "allow")
+	w.writeFile(root, ".localport.toml", tcpConfig("web", port, far))
+	w.mustRun(root, "allow")
 	if got := <-answer; got != "hello you\n<nil>" {
 		t.Errorf("the client that waited for the old far end got %q from the new", got)
 	}

@@ -49,8 +49,8 @@ func sshConfig(name string, port any, host *sshd.Server, remote int) string {
 		name, port, remote, host.Host, host.Port, host.User, host.ConfigFile)
 }
 
-// crowd connects again and again until it is stopped, and counts the clients that did not get the banner.
-type crowd struct {
+// bannerClients connects again and again until it is stopped, and counts the clients that did not get the banner.
+type bannerClients struct {
 	stop  chan struct{}
 	done  sync.WaitGroup
 	mu    sync.Mutex
@@ -58,8 +58,8 @@ type crowd struct {
 	lost  []error
 }
 
-func connectEvery(pace time.Duration, addr string) *crowd {
-	c := &crowd{stop: make(chan struct{})}
+func connectEvery(pace time.Duration, addr string) *bannerClients {
+	c := &bannerClients{stop: make(chan struct{})}
 	c.done.Go(func() {
 		tick := time.NewTicker(pace)
 		defer tick.Stop()
@@ -75,7 +75,7 @@ func connectEvery(pace time.Duration, addr string) *crowd {
 	return c
 }
 
-func (c *crowd) one(addr string) {
+func (c *bannerClients) one(addr string) {
 	got, err := readAll(addr)
 	if got == "220 ready" {
 		err = nil // a tunnel that dies between the answer and its end is seen as a reset, and not as a proper end
@@ -91,25 +91,25 @@ func (c *crowd) one(addr string) {
 }
 
 // answered is how many clients have had their answer.
-func (c *crowd) answered() int {
+func (c *bannerClients) answered() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.asked - len(c.lost)
 }
 
 // end stops the crowd and returns when every client has ended.
-func (c *crowd) end() (asked int, lost []error) {
+func (c *bannerClients) end() (asked int, lost []error) {
 	close(c.stop)
 	c.done.Wait()
 	return c.asked, c.lost
 }
 
-func TestNoClientIsLostWhenSSHOrItsSessionIsKilled(t *testing.T) {
+func TestSSH_NoClientIsLostWhenSSHOrItsSessionIsKilled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
 	port := ports.Free(t)
-	root := w.allowed(sshConfig("mail", port, host, banner(t).port))
+	root := w.allowedProject(sshConfig("mail", port, host, banner(t).port))
 	sh := w.shell("bash", root)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	if got, err := readAll(addr); got != "220 ready" { // the very first, before ssh is up
@@ -142,13 +142,13 @@ func TestNoClientIsLostWhenSSHOrItsSessionIsKilled(t *testing.T) {
 	sh.Exit("exit")
 }
 
-func TestAFarEndThatRefusesIsUnhealthyAndKeepsItsTunnel(t *testing.T) {
+func TestSSH_RefusingUpstreamIsUnhealthyAndKeepsTheTunnel(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
 	remote, port := ports.Free(t), ports.Free(t)
-	root := w.allowed(sshConfig("late", port, host, remote))
-	w.must(root, "start", "--no-wait")
+	root := w.allowedProject(sshConfig("late", port, host, remote))
+	w.mustRun(root, "start", "--no-wait")
 	eventually(t, "it is unhealthy", func() bool { return w.service(root, "late").State == forwarder.Unhealthy })
 	svc := w.service(root, "late")
 	if !strings.Contains(svc.LastError, "onnection refused") || svc.Restarts != 0 {
@@ -172,11 +172,11 @@ func TestAFarEndThatRefusesIsUnhealthyAndKeepsItsTunnel(t *testing.T) {
 	}
 }
 
-func TestAHostKeyThatChangedStopsAtOnceWithTheReason(t *testing.T) {
+func TestSSH_ChangedHostKeyFailsAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
-	root := w.allowed(sshConfig("db", `"auto"`, host, banner(t).port))
+	root := w.allowedProject(sshConfig("db", `"auto"`, host, banner(t).port))
 	host.NewHostKey()
 	o := w.localport(root, "start")
 	svc := w.service(root, "db")
@@ -188,16 +188,16 @@ func TestAHostKeyThatChangedStopsAtOnceWithTheReason(t *testing.T) {
 	}
 }
 
-func TestAKubernetesServiceAnswersAndOutlivesItsPod(t *testing.T) {
+func TestKubernetes_ServiceAnswersAndSurvivesItsPod(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	far := banner(t)
 	kubectl := fakekubectl.Install(t, fakekubectl.Script{Backend: far.addr})
 	w.env = append(w.env, "PATH="+kubectl.Dir+":"+os.Getenv("PATH"), "LOCALPORT_KUBECTL=kubectl", fakekubectl.Variable+"="+filepath.Join(kubectl.Dir, "script.json"))
 	port := ports.Free(t)
-	root := w.allowed(fmt.Sprintf("[services.db]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 5432\n"+
+	root := w.allowedProject(fmt.Sprintf("[services.db]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 5432\n"+
 		"connection = { resource_name = \"postgres\", namespace = \"shop\", context = \"staging\" }\n", port))
-	w.must(root, "start")
+	w.mustRun(root, "start")
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	if got, err := readAll(addr); got != "220 ready" {
 		t.Fatalf("%q, %v", got, err)
@@ -223,19 +223,19 @@ func TestAKubernetesServiceAnswersAndOutlivesItsPod(t *testing.T) {
 		t.Errorf("%d restarts, want 3", svc.Restarts)
 	}
 	kubectl.Play(t, fakekubectl.Script{Fail: `Error from server (NotFound): services "postgres" not found`})
-	w.must(root, "restart", "--no-wait")
+	w.mustRun(root, "restart", "--no-wait")
 	eventually(t, "it has failed", func() bool { return w.service(root, "db").State == forwarder.Failed })
 	if svc := w.service(root, "db"); !strings.Contains(svc.LastError, "not found") || svc.Hint == "" {
 		t.Errorf("last error %q, hint %q", svc.LastError, svc.Hint)
 	}
 }
 
-func TestAFrozenTunnelIsReplaced(t *testing.T) {
+func TestTunnel_FrozenOneIsReplaced(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	port := ports.Free(t)
-	root := w.allowed(commandConfig(t, "web", port))
-	w.must(root, "start")
+	root := w.allowedProject(commandConfig(t, "web", port))
+	w.mustRun(root, "start")
 	children := childrenOf(t, w.supervisor(root).PID)
 	if len(children) != 1 {
 		t.Fatalf("children: %v", children)
@@ -243,13 +243,13 @@ func TestAFrozenTunnelIsReplaced(t *testing.T) {
 	if err := syscall.Kill(children[0].PID, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	w.gone(children[0])
+	w.waitExit(children[0])
 	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
 		t.Errorf("%q, %v", answer, err)
 	}
 }
 
-func TestAnOnDemandTunnelComesWithItsFirstClientAndGoesAfterItsLast(t *testing.T) {
+func TestOnDemand_TunnelOpensForTheFirstClientAndClosesAfterTheLast(t *testing.T) {
 	t.Parallel()
 	host, far := sshd.Start(t), banner(t)
 	for name, config := range map[string]func(port int) string{
@@ -271,8 +271,8 @@ func TestAnOnDemandTunnelComesWithItsFirstClientAndGoesAfterItsLast(t *testing.T
 				kubectl := fakekubectl.Install(t, fakekubectl.Script{Backend: far.addr})
 				w.env = append(w.env, "PATH="+kubectl.Dir+":"+os.Getenv("PATH"), "LOCALPORT_KUBECTL=kubectl", fakekubectl.Variable+"="+filepath.Join(kubectl.Dir, "script.json"))
 			}
-			root := w.allowed(strings.Replace(config(port), "local_port", "start = \"on-demand\"\nidle_timeout = \"200ms\"\nlocal_port", 1))
-			w.must(root, "start")
+			root := w.allowedProject(strings.Replace(config(port), "local_port", "start = \"on-demand\"\nidle_timeout = \"200ms\"\nlocal_port", 1))
+			w.mustRun(root, "start")
 			if svc := w.service(root, "web"); svc.State != forwarder.Idle {
 				t.Fatalf("before the first client it is %s", svc.State)
 			}
@@ -299,7 +299,7 @@ func TestAnOnDemandTunnelComesWithItsFirstClientAndGoesAfterItsLast(t *testing.T
 // escaping is a service whose program starts a process that leaves its group and session.
 func escaping(t *testing.T) string {
 	return fmt.Sprintf("linger = 0.001\n[services.web]\ntechnology = \"command\"\nlocal_port = \"auto\"\n"+
-		"command = [\"sh\", \"-c\", \"setsid sleep 600 & exec env -u%s %s=1 %s {port}\"]\n", playMain, playServer, self(t))
+		"command = [\"sh\", \"-c\", \"setsid sleep 600 & exec env -u%s %s=1 %s {port}\"]\n", mainVariable, upstreamVariable, self(t))
 }
 
 // escaped is the process that escaped.
@@ -315,43 +315,43 @@ func (w *world) escaped(root string) lockstate.Process {
 	return escaped[0]
 }
 
-func TestWhatEscapedItsGroupEndsWithItsSupervisorAllTheSame(t *testing.T) {
+func TestOrphans_OutsideTheProcessGroupEndWithTheSupervisor(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed(escaping(t))
-	w.must(root, "start")
+	root := w.allowedProject(escaping(t))
+	w.mustRun(root, "start")
 	escaped := w.escaped(root)
-	w.must(root, "stop")
-	w.gone(escaped)
+	w.mustRun(root, "stop")
+	w.waitExit(escaped)
 }
 
 // A supervisor that ends on request has given up its record: no successor knows of its run.
-func TestWhatEscapedItsGroupEndsThoughItsSupervisorIsKilledWhileItEnds(t *testing.T) {
+func TestOrphans_OutsideTheProcessGroupEndIfTheSupervisorIsKilledWhileStopping(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed(escaping(t) + stubbornConfig(t, "slow", ports.Free(t)))
-	w.must(root, "start")
-	w.kept(root)
+	root := w.allowedProject(escaping(t) + stubbornConfig(t, "slow", ports.Free(t)))
+	w.mustRun(root, "start")
+	w.keeperPID(root)
 	supervisor := w.supervisor(root)
 	escaped := w.escaped(root)
-	w.must(root, "deny")
+	w.mustRun(root, "deny")
 	kill(t, supervisor.PID)
-	w.gone(escaped)
+	w.waitExit(escaped)
 }
 
 var sweptOrphans = regexp.MustCompile(`orphans_killed=[12]\b`)
 
-func TestTheOrphansOfAKilledSupervisorAreSweptByItsSuccessor(t *testing.T) {
+func TestOrphans_OfAKilledSupervisorAreSweptByItsSuccessor(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed(escaping(t))
-	w.must(root, "start")
-	w.kept(root)
+	root := w.allowedProject(escaping(t))
+	w.mustRun(root, "start")
+	w.keeperPID(root)
 	supervisor, escaped := w.supervisor(root), w.escaped(root)
 	kill(t, supervisor.PID)
-	w.gone(escaped)
+	w.waitExit(escaped)
 	eventually(t, "the log says that it was swept", func() bool {
 		// Its parent, which the kernel ends with the supervisor, may be counted too.
-		return sweptOrphans.MatchString(w.must(root, "logs", "supervisor", "--grep", "orphans_killed"))
+		return sweptOrphans.MatchString(w.mustRun(root, "logs", "supervisor", "--grep", "orphans_killed"))
 	})
 }

@@ -24,7 +24,7 @@ func smallDisk(t testing.TB) *world {
 		t.Skipf("mount tmpfs: %v", err)
 	}
 	t.Cleanup(func() {
-		w.end() // what still writes there keeps it from being unmounted
+		w.stopAll() // what still writes there keeps it from being unmounted
 		eventually(t, "the disk is unmounted", func() bool { return unix.Unmount(dir, 0) == nil })
 	})
 	return w
@@ -48,14 +48,14 @@ func (w *world) fill() (free func()) {
 	return func() { _ = os.Remove(path) }
 }
 
-func TestAFullDisk_KeepsNobodyFromJoiningAndLeavingNamespace(t *testing.T) {
-	inEach(t, func(t *testing.T, kind string) {
+func TestFullDisk_ShellsJoinAndLeaveNamespace(t *testing.T) {
+	inEachShell(t, func(t *testing.T, kind string) {
 		w := smallDisk(t)
 		port := ports.Free(t)
 		addr := fmt.Sprintf("127.0.0.1:%d", port)
-		root := w.allowed("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+		root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 		first := w.shell(kind, root)
-		w.kept(root)
+		w.keeperPID(root)
 		supervisor := w.supervisor(root)
 		free := w.fill()
 
@@ -70,7 +70,7 @@ func TestAFullDisk_KeepsNobodyFromJoiningAndLeavingNamespace(t *testing.T) {
 		if pids := w.leases(root, api.ShellLease); len(pids) != 2 {
 			t.Errorf("leases of %v, want two", pids)
 		}
-		w.must(root, "exec", "--", "true")
+		w.mustRun(root, "exec", "--", "true")
 
 		first.Run("cd " + w.home)
 		if out := first.Output(); strings.Contains(out, "localport") {
@@ -92,20 +92,20 @@ func TestAFullDisk_KeepsNobodyFromJoiningAndLeavingNamespace(t *testing.T) {
 			t.Errorf("through the forward: %q, %v", answer, err)
 		}
 		second.Run("cd " + w.home)
-		w.gone(supervisor)
+		w.waitExit(supervisor)
 		free()
 	})
 }
 
-func TestStart_CountsWhileTheDiskIsFullNamespace(t *testing.T) {
+func TestFullDisk_StartLeaseCountsNamespace(t *testing.T) {
 	t.Parallel()
 	w := smallDisk(t)
-	root := w.allowed("linger = 0.1\n" + tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
 	sh := w.shell("bash", root)
-	w.kept(root)
+	w.keeperPID(root)
 	supervisor := w.supervisor(root)
 	free := w.fill()
-	w.must(root, "start")
+	w.mustRun(root, "start")
 	sh.Run("cd /")
 	if leases := w.status(root).Leases; len(leases) != 1 || leases[0].Kind != api.StartLease {
 		t.Errorf("the leases are %+v", leases)
@@ -113,16 +113,16 @@ func TestStart_CountsWhileTheDiskIsFullNamespace(t *testing.T) {
 	if o := w.localport(root, "stop"); !strings.Contains(o.stderr, "no space left") && o.code != 0 {
 		t.Errorf("exit %d\n%s", o.code, o.stderr)
 	}
-	w.gone(supervisor)
+	w.waitExit(supervisor)
 	free()
 }
 
-func TestALeaseThatCouldNotBeReleased_IsReleasedLater(t *testing.T) {
-	inEach(t, func(t *testing.T, kind string) {
+func TestLeases_FailedReleaseIsRetried(t *testing.T) {
+	inEachShell(t, func(t *testing.T, kind string) {
 		w := newWorld(t).limited("2s")
-		root := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
-		w.must(root, "start")
-		w.kept(root)
+		root := w.allowedProject(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+		w.mustRun(root, "start")
+		w.keeperPID(root)
 		sh := w.shell(kind, root)
 		supervisor := w.supervisor(root)
 		release := w.holdLock(root)
@@ -160,13 +160,13 @@ func TestALeaseThatCouldNotBeReleased_IsReleasedLater(t *testing.T) {
 }
 
 // A prompt that could not enter tries again by itself.
-func TestAProjectThatCouldNotBeEntered_IsEnteredLater(t *testing.T) {
-	inEach(t, func(t *testing.T, kind string) {
+func TestPrompt_FailedEnteringIsRetried(t *testing.T) {
+	inEachShell(t, func(t *testing.T, kind string) {
 		w := newWorld(t).limited("2s")
-		root := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
-		w.must(root, "start")
-		w.kept(root)
-		w.must(root, "stop")
+		root := w.allowedProject(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+		w.mustRun(root, "start")
+		w.keeperPID(root)
+		w.mustRun(root, "stop")
 		release := w.holdLock(root)
 		sh := w.shell(kind, w.home)
 		sh.Run("cd " + root)

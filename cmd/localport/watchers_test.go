@@ -55,11 +55,11 @@ func TestManyWatchers_LeaveRoomForCommandsAndPrompts(t *testing.T) {
 	const fewest, watchers = 133, 100
 	w := newWorld(t)
 	port := ports.Free(t)
-	root := w.allowed(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	if o := w.underLimit(fewest, root, "start"); o.code != 0 {
 		t.Fatalf("exit %d: %s%s", o.code, o.stdout, o.stderr)
 	}
-	w.kept(root)
+	w.keeperPID(root)
 	watching, refused, end := watchWith(t, w.state(root).Supervisor.Socket, watchers)
 	defer end()
 	if watching != api.MaxWatchers || refused != watchers-watching {
@@ -70,7 +70,7 @@ func TestManyWatchers_LeaveRoomForCommandsAndPrompts(t *testing.T) {
 	if env := sh.Environ(); env["WEB_PORT"] != fmt.Sprint(port) {
 		t.Errorf("WEB_PORT=%q; the shell shows %q", env["WEB_PORT"], sh.Screen())
 	}
-	w.must(root, "exec", "--", "true")
+	w.mustRun(root, "exec", "--", "true")
 	// Commands that watch where they can go on without.
 	var seen watched
 	c, err := process.Start(process.Command{
@@ -86,9 +86,9 @@ func TestManyWatchers_LeaveRoomForCommandsAndPrompts(t *testing.T) {
 		eventually(t, "it prints "+line, func() bool { return strings.HasSuffix(seen.String(), line) })
 	}
 	await(forwarder.Healthy)
-	w.must(root, "stop", "web")
+	w.mustRun(root, "stop", "web")
 	await(forwarder.Stopped)
-	if out := w.must(root, "start", "web"); !strings.Contains(out, string(forwarder.Healthy)) {
+	if out := w.mustRun(root, "start", "web"); !strings.Contains(out, string(forwarder.Healthy)) {
 		t.Errorf("start printed\n%s", out)
 	}
 	await(forwarder.Healthy)

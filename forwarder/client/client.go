@@ -30,13 +30,13 @@ func (e *UnreachableError) Error() string {
 
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
-// Join tells the supervisor to look at the leases again, and returns what a client's environment needs.
+// Join has the supervisor re-read the leases and returns what a client's environment needs.
 func (c Client) Join(ctx context.Context, session api.Session) (api.View, error) {
 	var view api.View
 	return view, c.call(ctx, "join", session, &view)
 }
 
-// Leave tells the supervisor to look at the leases again. It has them looked at, not waited for.
+// Leave has the supervisor re-read the leases. It does not wait until it has.
 func (c Client) Leave(ctx context.Context, r api.LeaveRequest) error {
 	return c.call(ctx, "leave", r, nil)
 }
@@ -48,14 +48,14 @@ func (c Client) Status(ctx context.Context) (api.Status, error) {
 }
 
 // Watch passes the project to on as it stands, and again after each change, until on returns false. Changes that follow each
-// other within 100 ms come as one, and whoever is slow gets the newest alone. The error is the context's, or an
+// other within 100 ms come as one, and a slow reader gets only the newest. The error is the context's, or an
 // *UnreachableError when the supervisor has ended, or ErrTooManyWatchers: then the status can be asked for again and again.
 func (c Client) Watch(ctx context.Context, on func(api.Status) bool) error {
 	return c.exchange(ctx, "watch", nil, func(body io.Reader) error {
 		for decoder := json.NewDecoder(body); ; {
 			var status api.Status
 			if err := decoder.Decode(&status); err != nil {
-				return &UnreachableError{c.Socket, reason(ctx, err)}
+				return &UnreachableError{c.Socket, callError(ctx, err)}
 			}
 			if !on(status) {
 				return nil
@@ -65,7 +65,7 @@ func (c Client) Watch(ctx context.Context, on func(api.Status) bool) error {
 }
 
 // Act starts, stops or restarts services, and those that this affects by their dependencies. It returns the names of
-// all of them when they have been told, not when they are ready.
+// all of them at once, without waiting until they are ready.
 func (c Client) Act(ctx context.Context, r api.ActRequest) ([]string, error) {
 	var affected []string
 	return affected, c.call(ctx, "act", r, &affected)
@@ -94,14 +94,14 @@ func (c Client) Login(ctx context.Context, r api.LoginRequest) error {
 	return c.call(ctx, "login", r, nil)
 }
 
-// Replace has another program, or the same one anew, take over from the supervisor. When it returns, it has: every port
+// Replace has another program, or the same one restarted, take over from the supervisor. When it returns, it has: every port
 // stayed open, and established connections end with the old one.
 func (c Client) Replace(ctx context.Context, r api.Replacement) error {
 	return c.call(ctx, "replace", r, nil)
 }
 
 // HandOver asks the supervisor to take listeners over, and returns the connection to send them on, which the caller closes. The
-// error is a *RefusedError where it will not, which IsUnknown tells from one of an older release that cannot.
+// error is a *RefusedError where it will not, which IsUnknownRequest tells from one of an older release that cannot.
 func (c Client) HandOver(ctx context.Context, h api.HandOver) (*net.UnixConn, error) {
 	answer, err := c.send(ctx, "handover", h)
 	if err != nil {
@@ -124,7 +124,7 @@ func (c Client) call(ctx context.Context, name string, in, out any) error {
 			return nil
 		}
 		if err := json.NewDecoder(body).Decode(out); err != nil {
-			return &UnreachableError{c.Socket, reason(ctx, err)}
+			return &UnreachableError{c.Socket, callError(ctx, err)}
 		}
 		return nil
 	})
@@ -138,7 +138,7 @@ func (c Client) exchange(ctx context.Context, name string, in any, read func(io.
 	}
 	defer answer.conn.Close()
 	defer context.AfterFunc(ctx, func() { answer.conn.Close() })()
-	if answer.status != ok {
+	if answer.status != statusOK {
 		return answer.failure(c.Socket)
 	}
 	return read(answer.body)
@@ -164,13 +164,13 @@ func (c Client) send(ctx context.Context, name string, in any) (*response, error
 	}
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", c.Socket)
 	if err != nil {
-		return nil, &UnreachableError{c.Socket, reason(ctx, err)}
+		return nil, &UnreachableError{c.Socket, callError(ctx, err)}
 	}
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	status, body, err := r.exchange(conn)
 	if err != nil {
 		conn.Close()
-		return nil, &UnreachableError{c.Socket, reason(ctx, err)}
+		return nil, &UnreachableError{c.Socket, callError(ctx, err)}
 	}
 	return &response{conn, status, body, r.id}, nil
 }
@@ -180,10 +180,10 @@ func (r *response) failure(socket string) error {
 	switch r.status {
 	case tooMany:
 		return api.ErrTooManyWatchers
-	case unavailable:
+	case statusUnavailable:
 		return &UnreachableError{socket, api.ErrEnding}
 	}
-	return refused(r.status, r.body, r.request)
+	return newRefusedError(r.status, r.body, r.request)
 }
 
 // RefusedError is what the supervisor answered instead of doing what it was asked.
@@ -195,13 +195,13 @@ type RefusedError struct {
 
 func (e *RefusedError) Error() string { return e.Reason }
 
-// IsUnknown reports whether an error means that the supervisor, of an older release, does not know the request.
-func IsUnknown(err error) bool {
+// IsUnknownRequest reports whether an error means that the supervisor, of an older release, does not know the request.
+func IsUnknownRequest(err error) bool {
 	refused, ok := errors.AsType[*RefusedError](err)
-	return ok && refused.Status == notFound
+	return ok && refused.Status == statusNotFound
 }
 
-func refused(status int, body io.Reader, id string) error {
+func newRefusedError(status int, body io.Reader, id string) error {
 	var f api.Failure
 	if err := json.NewDecoder(body).Decode(&f); err != nil || f.Error == "" {
 		f.Error = fmt.Sprintf("the supervisor answered with HTTP status %d", status)
@@ -212,8 +212,8 @@ func refused(status int, body io.Reader, id string) error {
 // ErrNoAnswer is why a supervisor is unreachable that has not answered when the context ends.
 var ErrNoAnswer = errors.New("no answer in time")
 
-// reason is what the system said, for the call itself has been named.
-func reason(ctx context.Context, err error) error {
+// callError is the cause of a failed call without what the net package adds.
+func callError(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return ctx.Err()

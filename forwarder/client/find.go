@@ -11,23 +11,23 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// Running is the client of the project's supervisor; nil if none runs.
-func (p *Place) Running(ctx context.Context) (*Client, error) {
-	client, _, err := p.Find(ctx)
+// SupervisorClient is the client of the project's supervisor; nil if none runs.
+func (p *Project) SupervisorClient(ctx context.Context) (*Client, error) {
+	client, _, err := p.FindSupervisor(ctx)
 	return client, err
 }
 
-// Find returns the client of the project's supervisor and the status that it answered with; a nil client if none runs.
+// FindSupervisor returns the client of the project's supervisor and the status that it answered with; a nil client if none runs.
 // The file lock is taken only when nobody answers, to look at the election: whoever holds that lock for long must not keep
 // a command from a supervisor that lives. The error is a *NoAnswerError if one lives and does not answer.
-func (p *Place) Find(ctx context.Context) (*Client, api.Status, error) {
+func (p *Project) FindSupervisor(ctx context.Context) (*Client, api.Status, error) {
 	began := time.Now()
 	for pause := (wait.Backoff{First: 5 * time.Millisecond, Max: 50 * time.Millisecond}); ; {
-		client, status, err := p.ask(ctx)
+		client, status, err := p.askStatus(ctx)
 		if client != nil || err != nil {
 			return client, status, err
 		}
-		elected, err := p.isElected(ctx)
+		elected, err := p.isElectionHeld(ctx)
 		if err != nil || !elected {
 			return nil, api.Status{}, err
 		}
@@ -38,14 +38,14 @@ func (p *Place) Find(ctx context.Context) (*Client, api.Status, error) {
 		}
 		// Elected, but not listening yet, or just ending: nothing tells when that is over.
 		if !wait.Sleep(ctx, pause.Next()) {
-			return nil, api.Status{}, p.noAnswer(time.Since(began))
+			return nil, api.Status{}, p.newNoAnswerError(time.Since(began))
 		}
 	}
 }
 
-// ask asks for the status wherever the project's supervisor may listen. The client is nil if nobody listens there for this
+// askStatus asks for the status wherever the project's supervisor may listen. The client is nil if nobody listens there for this
 // project.
-func (p *Place) ask(ctx context.Context) (*Client, api.Status, error) {
+func (p *Project) askStatus(ctx context.Context) (*Client, api.Status, error) {
 	began := time.Now()
 	for _, socket := range p.Dir.Sockets() {
 		client := &Client{Socket: socket}
@@ -57,7 +57,7 @@ func (p *Place) ask(ctx context.Context) (*Client, api.Status, error) {
 			return nil, status, err
 		}
 		if errors.Is(err, ErrNoAnswer) {
-			return nil, status, p.noAnswer(time.Since(began))
+			return nil, status, p.newNoAnswerError(time.Since(began))
 		}
 		if _, refused := errors.AsType[*RefusedError](err); refused {
 			return nil, status, err
@@ -70,7 +70,7 @@ func (p *Place) ask(ctx context.Context) (*Client, api.Status, error) {
 const answerTime = 500 * time.Millisecond
 
 // statusOf asks for the status. The error is a *NoAnswerError as soon as it is plain that none will come.
-func (p *Place) statusOf(ctx context.Context, client *Client) (api.Status, error) {
+func (p *Project) statusOf(ctx context.Context, client *Client) (api.Status, error) {
 	asking, cancel := context.WithCancelCause(ctx)
 	answered := make(chan struct{})
 	var looking sync.WaitGroup
@@ -94,7 +94,7 @@ func (p *Place) statusOf(ctx context.Context, client *Client) (api.Status, error
 
 // stoppedKeeper is why nobody can answer: the supervisor has died, and the keeper, in whose copies of the listeners clients wait,
 // is stopped. Nil where that is not so, or where the system does not tell.
-func (p *Place) stoppedKeeper() error {
+func (p *Project) stoppedKeeper() error {
 	processes := p.Processes()
 	if len(processes) == 0 {
 		return nil
@@ -106,8 +106,8 @@ func (p *Place) stoppedKeeper() error {
 	return &NoAnswerError{Role: last.Role, PID: last.PID, Stopped: true}
 }
 
-// isElected reports whether somebody holds the election.
-func (p *Place) isElected(ctx context.Context) (elected bool, err error) {
+// isElectionHeld reports whether somebody holds the election.
+func (p *Project) isElectionHeld(ctx context.Context) (elected bool, err error) {
 	_, err = p.Dir.Update(ctx, func(tx *lockstate.Tx) error {
 		elected = tx.Alive()
 		return nil
@@ -115,18 +115,18 @@ func (p *Place) isElected(ctx context.Context) (elected bool, err error) {
 	return elected, err
 }
 
-// Explain names the process where the error is that a supervisor did not answer.
-func (p *Place) Explain(err error, began time.Time) error {
+// ExplainNoAnswer names the process where the error is that a supervisor did not answer.
+func (p *Project) ExplainNoAnswer(err error, began time.Time) error {
 	if _, named := errors.AsType[*NoAnswerError](err); named || !errors.Is(err, ErrNoAnswer) {
 		return err
 	}
-	return p.noAnswer(time.Since(began))
+	return p.newNoAnswerError(time.Since(began))
 }
 
-// noAnswer names the process that was waited for.
-func (p *Place) noAnswer(waited time.Duration) error {
-	e := &NoAnswerError{Role: SupervisorRole, Waited: p.Limit}
-	if waited < p.Limit/2 || waited > 2*p.Limit { // not what the limit was about
+// newNoAnswerError names the process that was waited for.
+func (p *Project) newNoAnswerError(waited time.Duration) error {
+	e := &NoAnswerError{Role: SupervisorRole, Waited: p.AnswerTimeout}
+	if waited < p.AnswerTimeout/2 || waited > 2*p.AnswerTimeout { // not what the limit was about
 		e.Waited = waited.Round(100 * time.Millisecond)
 	}
 	if recorded := p.Dir.Peek().Supervisor; recorded != nil && p.isSupervisor(recorded.Process) {

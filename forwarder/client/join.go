@@ -16,32 +16,32 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Entry is how a command joins a project.
-type Entry struct {
+// JoinOptions is how a command joins a project.
+type JoinOptions struct {
 	Lease lockstate.Lease
 	// ReleasedBySocket: this very lease was, when the state could not be written. The file may hold it still, and the
 	// supervisor know better.
 	ReleasedBySocket bool
-	// Heal brings up what the user stopped as a whole; prompts do not.
-	Heal bool
+	// RestartStopped brings up what the user stopped as a whole; prompts do not.
+	RestartStopped bool
 	// Detach: the caller will become another program, which must not inherit the supervisor as its child.
 	Detach bool
 	// Allowed: the files as they stand may be run. Otherwise a supervisor that already runs is joined, on the old
 	// text, and none is started.
 	Allowed bool
-	// Prepare changes the state further, under the same lock; alive says whether a supervisor lives.
-	Prepare func(tx *lockstate.Tx, alive bool)
+	// OnUpdate changes the state further, under the same lock; alive says whether a supervisor lives.
+	OnUpdate func(tx *lockstate.Tx, alive bool)
 }
 
-// Joined is a project that is up.
-type Joined struct {
+// JoinedProject is a project that is up.
+type JoinedProject struct {
 	Client
-	place   *Place
+	project *Project
 	View    api.View
 	Started bool // by this call
 }
 
-// ErrDown says that the project is down and that this caller is not to bring it up.
+// ErrDown means that the project is stopped and this caller must not start it.
 var ErrDown = errors.New("the project is stopped")
 
 // Join takes the lease, brings a supervisor up where none lives, and returns what it says of the services. Every
@@ -49,145 +49,145 @@ var ErrDown = errors.New("the project is stopped")
 //
 // Where the lease cannot be written to the state file, because the disk is full or somebody else holds the file's lock for
 // too long, a supervisor that answers counts it all the same.
-func (p *Place) Join(ctx context.Context, e Entry) (*Joined, error) {
+func (p *Project) Join(ctx context.Context, e JoinOptions) (*JoinedProject, error) {
 	began := time.Now()
-	j := &joining{Place: p, Entry: e}
+	j := &joiner{Project: p, JoinOptions: e}
 	for {
-		client, view, err := j.try(ctx)
+		client, view, err := j.attempt(ctx)
 		if err != nil {
 			return nil, err
 		}
 		if client != nil {
-			return &Joined{*client, p, view, j.spawned}, nil
+			return &JoinedProject{*client, p, view, j.hasSpawned}, nil
 		}
 		// Elected, but not listening yet, or just ending: nothing tells when that is over.
-		if j.unreachable && !wait.Sleep(ctx, 5*time.Millisecond) {
-			return nil, p.noAnswer(time.Since(began))
+		if j.isUnreachable && !wait.Sleep(ctx, 5*time.Millisecond) {
+			return nil, p.newNoAnswerError(time.Since(began))
 		}
 	}
 }
 
-// joining is a Join that is under way.
-type joining struct {
-	*Place
-	Entry
-	claimed     bool // the lease was recorded; who stops the project after that means this caller too
-	asked       bool // the election was free, and the sockets were asked all the same
-	answered    bool // by a supervisor whose election is gone
-	halfOver    bool // half of the time went by in waiting for the file lock, in vain
-	lockedOut   bool // so it did, and nobody answered without it: the rest of the time goes by in waiting as well
-	replaced    bool // an older supervisor was
-	spawned     bool // a supervisor was, by us
-	unreachable bool // somebody is elected and nobody listens
+// joiner is a Join in progress.
+type joiner struct {
+	*Project
+	JoinOptions
+	hasClaimed      bool // the lease was recorded; who stops the project after that means this caller too
+	hasAskedSockets bool // the election was free, and the sockets were asked all the same
+	isUnelected     bool // by a supervisor whose election is gone
+	hasLockTimedOut bool // half of the time went by in waiting for the file lock, in vain
+	waitsForLock    bool // so it did, and nobody answered without it: the rest of the time goes by in waiting as well
+	hasReplaced     bool // an older supervisor was
+	hasSpawned      bool // a supervisor was, by us
+	isUnreachable   bool // somebody is elected and nobody listens
 }
 
-// errFree says that nobody holds the election.
-var errFree = errors.New("the election is free")
+// errElectionFree means that no process holds the election.
+var errElectionFree = errors.New("the election is free")
 
-// refusal is why a lease is not taken, as opposed to why it could not be written.
-type refusal struct{ error }
+// leaseRefusal is why a lease is not taken, as opposed to why it could not be written.
+type leaseRefusal struct{ error }
 
-func (r *refusal) Unwrap() error { return r.error }
+func (r *leaseRefusal) Unwrap() error { return r.error }
 
-// try makes one attempt; a nil client and no error ask for another.
-func (j *joining) try(ctx context.Context) (*Client, api.View, error) {
-	j.unreachable = false
-	running, err := j.claim(ctx)
+// attempt makes one attempt; a nil client and no error ask for another.
+func (j *joiner) attempt(ctx context.Context) (*Client, api.View, error) {
+	j.isUnreachable = false
+	running, err := j.claimLease(ctx)
 	switch {
-	case errors.Is(err, errFree):
+	case errors.Is(err, errElectionFree):
 		// The lock file of a supervisor that lives may have been deleted: it is asked before another one is started.
-		client, _, err := j.ask(ctx)
-		j.asked, j.answered = true, client != nil
+		client, _, err := j.askStatus(ctx)
+		j.hasAskedSockets, j.isUnelected = true, client != nil
 		return nil, api.View{}, err
 	case err != nil:
-		return j.joinUnwritten(ctx, err)
+		return j.joinBySocket(ctx, err)
 	case !running:
-		word, err := j.spawner(j.Detach).Spawn(ctx)
-		j.spawned = j.spawned || err == nil && word.Outcome == Ready
+		word, err := j.newSpawner(j.Detach).Spawn(ctx)
+		j.hasSpawned = j.hasSpawned || err == nil && word.Outcome == OutcomeReady
 		return nil, api.View{}, err
 	}
-	if !j.replaced && j.replace(ctx) {
-		j.replaced = true
+	if !j.hasReplaced && j.replaceOlder(ctx) {
+		j.hasReplaced = true
 		return nil, api.View{}, nil
 	}
 	session := j.Session()
 	if j.ReleasedBySocket {
 		session.Lease = j.wireLease()
 	}
-	client, view, err := j.call(ctx, session)
+	client, view, err := j.joinSupervisor(ctx, session)
 	if _, lost := errors.AsType[*UnreachableError](err); lost && ctx.Err() == nil {
-		j.unreachable, j.asked, j.answered = true, false, false
+		j.isUnreachable, j.hasAskedSockets, j.isUnelected = true, false, false
 		return nil, view, nil
 	}
 	return client, view, err
 }
 
-// claim records the lease, and reports whether a supervisor runs. The error is errFree, a *refusal, or says why the state
+// claimLease records the lease, and reports whether a supervisor runs. The error is errElectionFree, a *leaseRefusal, or says why the state
 // could not be written.
-func (j *joining) claim(ctx context.Context) (running bool, err error) {
-	lockCtx, cancel := j.lockTime(ctx)
+func (j *joiner) claimLease(ctx context.Context) (running bool, err error) {
+	lockCtx, cancel := j.lockContext(ctx)
 	defer cancel()
 	denied := false
 	state, err := j.Dir.Update(lockCtx, func(tx *lockstate.Tx) error {
-		running, denied = tx.Alive() || j.answered, false
+		running, denied = tx.Alive() || j.isUnelected, false
 		switch {
-		case !running && !j.asked:
-			return errFree
+		case !running && !j.hasAskedSockets:
+			return errElectionFree
 		case !running && !j.Allowed:
 			denied = true
-			tx.Down = tx.Down && !j.Heal // once it is allowed, the next prompt brings it up
+			tx.Down = tx.Down && !j.RestartStopped // once it is allowed, the next prompt brings it up
 			return nil
-		case !running && tx.Down && j.claimed:
-			return &refusal{ErrDown}
+		case !running && tx.Down && j.hasClaimed:
+			return &leaseRefusal{ErrDown}
 		}
-		if j.Heal {
+		if j.RestartStopped {
 			tx.Down = false
 		}
 		tx.Prune()
 		if j.Lease.Kind != "" {
 			tx.Hold(j.Lease)
 		}
-		if j.Prepare != nil {
-			j.Prepare(tx, running)
+		if j.OnUpdate != nil {
+			j.OnUpdate(tx, running)
 		}
 		return nil
 	})
 	if denied && (err == nil || errors.As(err, new(*lockstate.WriteError))) {
-		return false, &refusal{&NotAllowedError{Config: j.Config}}
+		return false, &leaseRefusal{&NotAllowedError{Config: j.Config}}
 	}
-	j.claimed = j.claimed || err == nil
+	j.hasClaimed = j.hasClaimed || err == nil
 	if err == nil && !running && state.Down {
-		return false, &refusal{ErrDown}
+		return false, &leaseRefusal{ErrDown}
 	}
-	j.halfOver = j.halfOver || err != nil && lockCtx.Err() != nil && ctx.Err() == nil
+	j.hasLockTimedOut = j.hasLockTimedOut || err != nil && lockCtx.Err() != nil && ctx.Err() == nil
 	return running, err
 }
 
-// lockTime is how long the file lock is waited for before the supervisor is asked without it: at first half of what time
+// lockContext is how long the file lock is waited for before the supervisor is asked without it: at first half of what time
 // there is, then as long as there is any.
-func (j *joining) lockTime(ctx context.Context) (context.Context, context.CancelFunc) {
+func (j *joiner) lockContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	deadline, ok := ctx.Deadline()
-	if !ok || j.lockedOut {
+	if !ok || j.waitsForLock {
 		return context.WithCancel(ctx)
 	}
 	return context.WithTimeout(ctx, time.Until(deadline)/2)
 }
 
-// joinUnwritten joins with a lease that could not be written to the state file, for the reason given: a supervisor that
+// joinBySocket joins with a lease that could not be written to the state file, for the reason given: a supervisor that
 // answers counts it. Where none does, that reason is the error.
-func (j *joining) joinUnwritten(ctx context.Context, cause error) (*Client, api.View, error) {
-	if r, ok := errors.AsType[*refusal](cause); ok {
+func (j *joiner) joinBySocket(ctx context.Context, cause error) (*Client, api.View, error) {
+	if r, ok := errors.AsType[*leaseRefusal](cause); ok {
 		return nil, api.View{}, r.error
 	}
 	if ctx.Err() != nil {
 		return nil, api.View{}, cause
 	}
-	client, _, err := j.ask(ctx)
+	client, _, err := j.askStatus(ctx)
 	switch {
 	case err != nil:
 		return nil, api.View{}, err
-	case client == nil && j.halfOver && !j.lockedOut:
-		j.lockedOut = true
+	case client == nil && j.hasLockTimedOut && !j.waitsForLock:
+		j.waitsForLock = true
 		return nil, api.View{}, nil
 	case client == nil:
 		return nil, api.View{}, cause
@@ -202,16 +202,16 @@ func (j *joining) joinUnwritten(ctx context.Context, cause error) (*Client, api.
 }
 
 // wireLease is the lease for the supervisor; nil if none is taken.
-func (j *joining) wireLease() *api.Lease {
+func (j *joiner) wireLease() *api.Lease {
 	if j.Lease.Kind == "" {
 		return nil
 	}
-	lease := Lease(j.Lease)
+	lease := WireLease(j.Lease)
 	return &lease
 }
 
-// call joins the supervisor wherever it may listen.
-func (p *Place) call(ctx context.Context, session api.Session) (*Client, api.View, error) {
+// joinSupervisor joins the supervisor wherever it may listen.
+func (p *Project) joinSupervisor(ctx context.Context, session api.Session) (*Client, api.View, error) {
 	began := time.Now()
 	var err error = &UnreachableError{Socket: p.Dir.Path, Err: errors.New("nothing is listening")}
 	for _, socket := range p.Dir.Sockets() {
@@ -222,7 +222,7 @@ func (p *Place) call(ctx context.Context, session api.Session) (*Client, api.Vie
 			err = &UnreachableError{Socket: socket, Err: fmt.Errorf("it belongs to %s", view.Config)}
 		}
 		if errors.Is(err, ErrNoAnswer) {
-			return nil, view, p.noAnswer(time.Since(began))
+			return nil, view, p.newNoAnswerError(time.Since(began))
 		}
 		if _, lost := errors.AsType[*UnreachableError](err); !lost {
 			return client, view, err
@@ -231,9 +231,9 @@ func (p *Place) call(ctx context.Context, session api.Session) (*Client, api.Vie
 	return nil, api.View{}, err
 }
 
-// replace has a supervisor of an older release replaced by one of ours; false where there is nothing to replace. One that
+// replaceOlder has a supervisor of an older release replaced by one of ours; false where there is nothing to replace. One that
 // could not be replaced says so in its state, and is not asked again.
-func (p *Place) replace(ctx context.Context) bool {
+func (p *Project) replaceOlder(ctx context.Context) bool {
 	running := p.Dir.Peek().Supervisor
 	exe, err := os.Executable()
 	if err != nil || running == nil || running.Refused == p.version || !supersedes(p.version, running.Version) {
@@ -242,45 +242,45 @@ func (p *Place) replace(ctx context.Context) bool {
 	return Client{Socket: running.Socket}.Replace(ctx, api.Replacement{Exe: exe, Version: p.version}) == nil
 }
 
-func (p *Place) spawner(detach bool) Spawner {
+func (p *Project) newSpawner(detach bool) Spawner {
 	exe, err := os.Executable()
 	if err != nil {
 		exe = os.Args[0]
 	}
 	args := []string{"supervise", "--config", p.Config}
-	if p.level != "" {
-		args = append(args, "--log-level", p.level)
+	if p.logLevel != "" {
+		args = append(args, "--log-level", p.logLevel)
 	}
 	return Spawner{
 		Exe: exe, Args: args,
-		Env: unmarked(os.Environ()), Log: p.Dir.Log("supervisor"), Detach: detach,
+		Env: withoutRunMark(os.Environ()), Log: p.Dir.Log("supervisor"), Detach: detach,
 	}
 }
 
-// unmarked is an environment without the mark of another project's tunnel: a supervisor that was started from one must
+// withoutRunMark is an environment without the mark of another project's tunnel: a supervisor that was started from one must
 // not be taken for what that tunnel left behind.
-func unmarked(env []string) []string {
+func withoutRunMark(env []string) []string {
 	return slices.DeleteFunc(env, func(entry string) bool { return strings.HasPrefix(entry, forwarder.RunVariable+"=") })
 }
 
 // Session is what this shell has that may have stopped working in the supervisor's environment.
-func (p *Place) Session() api.Session {
+func (p *Project) Session() api.Session {
 	return api.Session{
 		SSHAuthSock: os.Getenv("SSH_AUTH_SOCK"), Kubeconfig: os.Getenv("KUBECONFIG"), Path: os.Getenv("PATH"),
-		Level: p.level,
+		Level: p.logLevel,
 	}
 }
 
-// Current brings a running supervisor to the files as they stand, where those are allowed. The error is why it
+// ReloadIfChanged brings a running supervisor to the files as they stand, where those are allowed. The error is why it
 // stays on the old ones.
-func (j *Joined) Current(ctx context.Context, files *project.Files) error {
+func (j *JoinedProject) ReloadIfChanged(ctx context.Context, files *project.Files) error {
 	if j.View.Digest == files.Digest() {
 		return nil
 	}
 	if _, err := j.Reload(ctx); err != nil {
 		return err
 	}
-	view, err := j.Join(ctx, j.place.Session())
+	view, err := j.Join(ctx, j.project.Session())
 	if err == nil {
 		j.View = view
 	}

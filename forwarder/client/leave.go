@@ -9,12 +9,12 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// leaveNotice is how long a supervisor may take to hear of a lease that was released.
-const leaveNotice = 200 * time.Millisecond
+// leaveTimeout is how long a supervisor may take to hear of a lease that was released.
+const leaveTimeout = 200 * time.Millisecond
 
 // Leave releases a lease. Where that cannot be written to the state file, a supervisor that answers takes note of it by
 // socket; the error says why it could not be written, and that nobody did.
-func (p *Place) Leave(ctx context.Context, lease lockstate.Lease) (bySocket bool, err error) {
+func (p *Project) Leave(ctx context.Context, lease lockstate.Lease) (bySocket bool, err error) {
 	lockCtx, cancel := context.WithCancel(ctx)
 	if deadline, ok := ctx.Deadline(); ok { // the supervisor is asked even where somebody else holds the lock
 		cancel()
@@ -29,26 +29,26 @@ func (p *Place) Leave(ctx context.Context, lease lockstate.Lease) (bySocket bool
 		return nil
 	})
 	if cause == nil {
-		return false, p.tellLeft(ctx, lease, held)
+		return false, p.notifyReleased(ctx, lease, held)
 	}
-	client, _, err := p.ask(ctx)
+	client, _, err := p.askStatus(ctx)
 	if err != nil {
 		return false, err
 	}
 	if client == nil {
 		return false, cause
 	}
-	released := Lease(lease)
+	released := WireLease(lease)
 	return true, client.Leave(ctx, api.LeaveRequest{Lease: &released})
 }
 
-// tellLeft tells the supervisor of a lease that was released; held says that the file had it. One that it did not have may
+// notifyReleased tells the supervisor of a lease that was released; held says that the file had it. One that it did not have may
 // have come by socket: then the release counts only if the supervisor takes note of it. The record of a supervisor may have been
 // lost with the state: then it is asked where it would listen.
-func (p *Place) tellLeft(ctx context.Context, lease lockstate.Lease, held bool) error {
-	ctx, cancel := context.WithTimeout(ctx, leaveNotice)
+func (p *Project) notifyReleased(ctx context.Context, lease lockstate.Lease, held bool) error {
+	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()
-	released := Lease(lease)
+	released := WireLease(lease)
 	r := api.LeaveRequest{Lease: &released}
 	if held {
 		r.At = time.Now()
@@ -59,7 +59,7 @@ func (p *Place) tellLeft(ctx context.Context, lease lockstate.Lease, held bool) 
 		case err == nil:
 			return nil
 		case !held && errors.Is(err, ErrNoAnswer):
-			return p.noAnswer(leaveNotice)
+			return p.newNoAnswerError(leaveTimeout)
 		}
 	}
 	return nil

@@ -25,7 +25,7 @@ type Process struct {
 // Processes are the project's keepers and its supervisor, in this order, as far as they live: the processes that have the
 // election's file open and say by their arguments what they are. Where the system does not tell that (there is no /proc), it
 // is the supervisor that the state names, if it is surely that process.
-func (p *Place) Processes() []Process {
+func (p *Project) Processes() []Process {
 	var keepers, supervisors []Process
 	paths, _ := filepath.Glob("/proc/[0-9]*")
 	for _, path := range paths {
@@ -33,8 +33,8 @@ func (p *Place) Processes() []Process {
 		if err != nil {
 			continue
 		}
-		role := roleOf(arguments(pid))
-		if role == "" || !holds(pid, p.electionPath()) {
+		role := roleOf(readArguments(pid))
+		if role == "" || !hasOpenFile(pid, p.electionPath()) {
 			continue
 		}
 		process, alive := lockstate.FindProcess(pid)
@@ -53,12 +53,12 @@ func (p *Place) Processes() []Process {
 }
 
 // isSupervisor reports whether a process is surely the project's supervisor and lives.
-func (p *Place) isSupervisor(process lockstate.Process) bool {
-	return roleOf(arguments(process.PID)) == SupervisorRole && holds(process.PID, p.electionPath()) && process.Alive()
+func (p *Project) isSupervisor(process lockstate.Process) bool {
+	return roleOf(readArguments(process.PID)) == SupervisorRole && hasOpenFile(process.PID, p.electionPath()) && process.Alive()
 }
 
 // electionPath is the file that the supervisor and the keeper have open for as long as they live.
-func (p *Place) electionPath() string { return filepath.Join(p.Dir.Path, "election") }
+func (p *Project) electionPath() string { return filepath.Join(p.Dir.Path, "election") }
 
 // roleOf tells by its arguments what a process of ours is; empty if it is none.
 func roleOf(args []string) string {
@@ -71,8 +71,8 @@ func roleOf(args []string) string {
 	return ""
 }
 
-// arguments are a process's, with its program as the first; nil if the system does not tell.
-func arguments(pid int) []string {
+// readArguments are a process's, with its program as the first; nil if the system does not tell.
+func readArguments(pid int) []string {
 	data, err := os.ReadFile(procPath(pid, "cmdline"))
 	if err != nil || len(data) == 0 {
 		return nil
@@ -80,8 +80,8 @@ func arguments(pid int) []string {
 	return strings.Split(string(bytes.TrimSuffix(data, []byte{0})), "\x00")
 }
 
-// holds reports whether a process has a file open. One that was deleted meanwhile counts.
-func holds(pid int, path string) bool {
+// hasOpenFile reports whether a process has a file open. One that was deleted meanwhile counts.
+func hasOpenFile(pid int, path string) bool {
 	entries, err := os.ReadDir(procPath(pid, "fd"))
 	if err != nil {
 		return false

@@ -7,8 +7,8 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// User reads the user's own config. With an error come the defaults.
-func User() (project.UserConfig, error) {
+// ReadUser reads the user's own config. With an error come the defaults.
+func ReadUser() (project.UserConfig, error) {
 	home, err := lockstate.ConfigHome()
 	if err != nil {
 		return project.DefaultUserConfig(), err

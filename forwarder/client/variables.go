@@ -16,12 +16,12 @@ func Variables(view api.View, base environ.Env) ([]project.Variable, error) {
 	for _, svc := range view.Services {
 		services[svc.Name] = project.Endpoint{Host: svc.Host, Port: svc.Port, IsOurs: svc.Held}
 		if svc.Held {
-			pairs = append(pairs, endpoint(svc)...)
+			pairs = append(pairs, endpointPairs(svc)...)
 		}
 	}
 	r := project.ResolveEnv(view.Env, project.EnvScope{Lookup: base.Lookup, DotEnv: view.DotEnv, Services: services})
 	for _, pair := range r.Variables {
-		pairs = set(pairs, pair)
+		pairs = setPair(pairs, pair)
 	}
 	if len(r.Errors) > 0 {
 		return pairs, &project.InvalidError{Diagnostics: r.Errors}
@@ -29,8 +29,8 @@ func Variables(view api.View, base environ.Env) ([]project.Variable, error) {
 	return pairs, nil
 }
 
-// endpoint is a service's own two variables.
-func endpoint(svc api.ServiceView) []project.Variable {
+// endpointPairs is a service's own two variables.
+func endpointPairs(svc api.ServiceView) []project.Variable {
 	prefix := project.EnvPrefix(svc.Name)
 	return []project.Variable{
 		{Name: prefix + "_HOST", Value: svc.Host},
@@ -38,8 +38,8 @@ func endpoint(svc api.ServiceView) []project.Variable {
 	}
 }
 
-// set adds a pair, or replaces the one of that name.
-func set(pairs []project.Variable, pair project.Variable) []project.Variable {
+// setPair adds a pair, or replaces the one of that name.
+func setPair(pairs []project.Variable, pair project.Variable) []project.Variable {
 	for i := range pairs {
 		if pairs[i].Name == pair.Name {
 			pairs[i] = pair

@@ -227,7 +227,7 @@ func (k *keeper) revived(err error) {
 		return
 	}
 	k.log.Error("start a supervisor", "error", err)
-	if refused, ok := errors.AsType[*client.StartError](err); ok && refused.Said {
+	if refused, ok := errors.AsType[*client.StartError](err); ok && refused.IsReported {
 		k.ended = true // it has also said why where a prompt will find it
 		return
 	}
@@ -269,7 +269,7 @@ func (k *keeper) start(exe string, done func(error)) {
 		ctx, cancel := context.WithTimeout(context.Background(), startTime)
 		defer cancel()
 		word, err := spawner.Spawn(ctx)
-		if err == nil && word.Outcome != client.Ready {
+		if err == nil && word.Outcome != client.OutcomeReady {
 			err = fmt.Errorf("start a supervisor: it says %q", word.Outcome)
 		}
 		if err != nil {

@@ -155,18 +155,18 @@ func (s *Supervisor) abandon(cause error) {
 		s.log.Error("write the state", "error", err)
 	}
 	_ = s.folder.clean()
-	s.o.Say(client.Word{Outcome: outcome(cause), Error: s.mask(cause.Error())})
+	s.o.Say(client.Readiness{Outcome: outcome(cause), Error: s.mask(cause.Error())})
 }
 
 func outcome(err error) client.Outcome {
 	var invalid *project.InvalidError
 	switch {
 	case errors.Is(err, errNotAllowed):
-		return client.NotAllowed
+		return client.OutcomeNotAllowed
 	case errors.As(err, &invalid):
-		return client.Invalid
+		return client.OutcomeInvalid
 	}
-	return client.Broken
+	return client.OutcomeFailed
 }
 
 // takeSessions takes over from newcomers' environments what stopped working in ours, until ctx ends. It asks sockets and files,

@@ -21,7 +21,7 @@ func elected(t *testing.T) *Supervisor {
 		t.Setenv(name, home)
 	}
 	s, err := open(Options{
-		Config: filepath.Join(home, ".localport.toml"), Run: "aaaaaaaa", Level: new(slog.LevelVar), Say: func(client.Word) {},
+		Config: filepath.Join(home, ".localport.toml"), Run: "aaaaaaaa", Level: new(slog.LevelVar), Say: func(client.Readiness) {},
 	})
 	if err != nil {
 		t.Fatal(err)

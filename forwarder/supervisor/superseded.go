@@ -33,7 +33,7 @@ func (s *Supervisor) onSuperseded(ctx context.Context) {
 		s.log.Error("the election file was replaced, and another supervisor has locked it; it is handed the ports")
 	}
 	err := s.handToElected(ctx)
-	if client.IsUnknown(err) {
+	if client.IsUnknownRequest(err) {
 		s.log.Error("the other supervisor cannot take the ports over; they are closed for it", "error", err)
 		s.giveUp()
 	} else if err != nil {
@@ -84,7 +84,7 @@ func (s *Supervisor) callElected(ctx context.Context) (*net.UnixConn, error) {
 	err := errors.New("it has no socket yet")
 	for _, socket := range s.dir.Sockets() {
 		conn, callErr := client.Client{Socket: socket}.HandOver(ctx, api.HandOver{Run: s.o.Run})
-		if callErr == nil || client.IsUnknown(callErr) {
+		if callErr == nil || client.IsUnknownRequest(callErr) {
 			return conn, callErr
 		}
 		err = callErr

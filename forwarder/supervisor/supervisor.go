@@ -39,7 +39,7 @@ type Options struct {
 	Run     string // this supervisor's run id: eight letters or digits, new for each
 	Level   *slog.LevelVar
 	// Say tells whoever started it how the start went; called exactly once.
-	Say func(client.Word)
+	Say func(client.Readiness)
 	// Kept takes over what a keeper holds; nil where a client started us.
 	Kept func() (*handoff.Link, *handoff.Handed, error)
 }
@@ -108,7 +108,7 @@ type Supervisor struct {
 func Run(ctx context.Context, o Options) error {
 	s, err := open(o)
 	if err != nil {
-		o.Say(client.Word{Outcome: client.Broken, Error: err.Error()})
+		o.Say(client.Readiness{Outcome: client.OutcomeFailed, Error: err.Error()})
 		return err
 	}
 	defer func() { _ = s.logFile.Close() }()
@@ -122,11 +122,11 @@ func Run(ctx context.Context, o Options) error {
 
 	before, err := s.elect(ctx)
 	if err != nil {
-		o.Say(client.Word{Outcome: client.Broken, Error: err.Error()})
+		o.Say(client.Readiness{Outcome: client.OutcomeFailed, Error: err.Error()})
 		return err
 	}
 	if s.election == nil {
-		o.Say(client.Word{Outcome: client.Busy})
+		o.Say(client.Readiness{Outcome: client.OutcomeBusy})
 		return nil
 	}
 	s.sweep(before)
@@ -146,7 +146,7 @@ func Run(ctx context.Context, o Options) error {
 	} {
 		s.running.Go(func() { part(work) })
 	}
-	o.Say(client.Word{Outcome: client.Ready})
+	o.Say(client.Readiness{Outcome: client.OutcomeReady})
 
 	s.keep(ctx)
 	s.drain(ctx)

@@ -324,7 +324,7 @@ func (s *Supervisor) withdraw(cause error) {
 	s.socket.abandon()
 	_ = s.election.Handover()
 	_ = s.folder.clean()
-	s.o.Say(client.Word{Outcome: outcome(cause), Error: s.mask(cause.Error())})
+	s.o.Say(client.Readiness{Outcome: outcome(cause), Error: s.mask(cause.Error())})
 }
 
 // terminateWait is how long after a SIGTERM the keeper's own end is taken for the end of everything, as when a session or the

@@ -11,47 +11,59 @@ import (
 	"io"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 )
 
 // Exit codes.
 const (
-	ExitFailed     = 1
-	ExitUsage      = 2
-	ExitInvalid    = 3
-	ExitNotAllowed = 4
-	ExitExec       = 125 // exec: a failure of ours, not the command's
-	ExitCannotRun  = 126
-	ExitNoCommand  = 127
+	ExitFailed          = 1
+	ExitUsage           = 2
+	ExitInvalid         = 3
+	ExitNotAllowed      = 4
+	ExitExecFailed      = 125 // exec: a failure of ours, not the command's
+	ExitCannotRun       = 126
+	ExitCommandNotFound = 127
 )
 
 // Usage is a command line that cannot be understood.
 func Usage(err error) error { return &usageError{err} }
 
+// WithHelp gives a Usage error, if it is one, the hint to a command's help. The command is empty for the program itself.
+func WithHelp(err error, command string) error {
+	if _, ok := errors.AsType[*usageError](err); !ok {
+		return err
+	}
+	return WithHint(err, strings.Join(strings.Fields("localport "+command+" --help"), " "))
+}
+
 type usageError struct{ err error }
 
 func (e *usageError) Error() string { return e.err.Error() }
 
-// Hinted gives an error next steps of its own. No hints say that there is none.
-func Hinted(err error, hints ...string) error { return &hinted{err, hints} }
+// WithHint gives an error next steps of its own. No hints say that there is none.
+func WithHint(err error, hints ...string) error { return &hintedError{err, hints} }
 
-type hinted struct {
+type hintedError struct {
 	error
 	hints []string
 }
 
-func (e *hinted) Unwrap() error { return e.error }
+func (e *hintedError) Unwrap() error { return e.error }
 
-// Coded gives an error an exit code of its own.
-func Coded(err error, code int) error { return &coded{err, code} }
+// WithExitCode gives an error an exit code of its own.
+func WithExitCode(err error, code int) error { return &codedError{err, code} }
 
-type coded struct {
+type codedError struct {
 	error
 	code int
 }
 
-func (e *coded) Unwrap() error { return e.error }
+func (e *codedError) Unwrap() error { return e.error }
 
 // ErrReported ends a command whose failure was shown already.
 var ErrReported = errors.New("reported")
@@ -64,7 +76,7 @@ func Exit(w io.Writer, err error) int {
 	if !errors.Is(err, ErrReported) {
 		printError(w, err)
 	}
-	return Code(err)
+	return ExitCode(err)
 }
 
 // ReportOnOneLine prints an error and its hints on one line, for a prompt, and returns what is left for Exit: the exit code, or an
@@ -85,7 +97,7 @@ func ReportOnOneLine(w io.Writer, err error) error {
 		parts = append(parts, Flatten(hint))
 	}
 	Info(w, "%s", strings.Join(parts, "; "))
-	return Coded(ErrReported, Code(err))
+	return WithExitCode(ErrReported, ExitCode(err))
 }
 
 // printError prints an error and its hints.
@@ -150,10 +162,12 @@ func Diagnostic(d project.Diagnostic) string {
 	return d.String()
 }
 
+const reviewHint = `review it, then run "localport allow"`
+
 // Hints are the next steps after an error; none where none is known.
 func Hints(err error) []string {
 	var (
-		own      *hinted
+		own      *hintedError
 		denied   *client.NotAllowedError
 		notFound *project.NotFoundError
 		start    *client.StartError
@@ -161,18 +175,31 @@ func Hints(err error) []string {
 		lost     *client.UnreachableError
 		refused  *client.RefusedError
 		usage    *usageError
+		locked   *lockstate.LockedError
 	)
 	switch {
 	case errors.As(err, &own):
 		return own.hints
 	case errors.As(err, &usage):
-		return []string{`run "localport --help" or "localport COMMAND --help"`}
+		return []string{"localport --help"}
 	case errors.As(err, &denied):
-		return []string{`review it, then run "localport allow"`}
+		return []string{reviewHint}
 	case errors.As(err, &notFound):
 		return []string{"cd into a project, select one with -C DIR or -c FILE, or create " + project.ConfigName}
-	case errors.As(err, &start) && start.Outcome == client.Broken:
-		return []string{"the log has more: " + start.Log}
+	case errors.As(err, &start) && start.Outcome == client.OutcomeNotAllowed:
+		return []string{reviewHint}
+	case errors.As(err, &start) && start.Outcome == client.OutcomeFailed:
+		return []string{"read the log: " + start.Log}
+	case errors.As(err, &locked):
+		return []string{"try again; if this repeats, end that process"}
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return []string{"free disk space, then try again"}
+	case errors.Is(err, project.ErrDirectoryDeleted):
+		return []string{"cd into a directory that exists, or use -C DIR"}
+	case errors.Is(err, client.ErrDown):
+		return []string{"localport start"}
+	case errors.Is(err, api.ErrEnding):
+		return []string{"try again"}
 	case errors.As(err, &refused):
 		return []string{"localport logs supervisor --grep " + refused.Request}
 	case errors.As(err, &noAnswer):
@@ -183,10 +210,10 @@ func Hints(err error) []string {
 	return nil
 }
 
-// Code is the exit code of an error.
-func Code(err error) int {
+// ExitCode is the exit code of an error.
+func ExitCode(err error) int {
 	var (
-		own     *coded
+		own     *codedError
 		usage   *usageError
 		invalid *project.InvalidError
 		denied  *client.NotAllowedError
@@ -201,9 +228,9 @@ func Code(err error) int {
 		return ExitInvalid
 	case errors.As(err, &denied):
 		return ExitNotAllowed
-	case errors.As(err, &start) && start.Outcome == client.Invalid:
+	case errors.As(err, &start) && start.Outcome == client.OutcomeInvalid:
 		return ExitInvalid
-	case errors.As(err, &start) && start.Outcome == client.NotAllowed:
+	case errors.As(err, &start) && start.Outcome == client.OutcomeNotAllowed:
 		return ExitNotAllowed
 	}
 	return ExitFailed

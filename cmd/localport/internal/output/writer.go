@@ -93,7 +93,11 @@ func Text(text string) string { return printable.Text(text) }
 
 // Flatten is Line for text of several lines, which it joins by "; ".
 func Flatten(text string) string {
-	return printable.Line(strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "; "))
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimSpace(line)
+	}
+	return printable.Line(strings.Join(lines, "; "))
 }
 
 // Info prints a message of one line.

@@ -29,18 +29,18 @@ import (
 	"github.com/localport-sh/localport/shellhook"
 )
 
-// hook is what the shell's hook says of itself.
-type hook struct {
-	Shell string
-	PID   int           // the shell's: what the lease is for
-	Root  string        // the project that the shell is in; empty for none
-	Line  string        // the project's line as the shell saw it last
-	Told  string        // what the shell was told last
-	Retry retry         // what could not be done at an earlier prompt
-	Limit time.Duration // how long a prompt may wait for us, whatever is stuck
+// hookArgs are the arguments of a shell's hook.
+type hookArgs struct {
+	Shell    string
+	PID      int           // the shell's: what the lease is for
+	Root     string        // the project that the shell is in; empty for none
+	Line     string        // the project's line as the shell saw it last
+	Reported string        // a hash of the error that the shell printed last
+	Retry    retry         // what could not be done at an earlier prompt
+	Limit    time.Duration // how long a prompt may wait for us, whatever is stuck
 
-	repeats bool // the hook of this shell repeats a look that failed
-	again   bool // this is such a look: the user knows of the failure
+	canRetry bool // the hook of this shell repeats a failed evaluation
+	isRetry  bool // this is such a repetition: the user knows of the failure
 }
 
 // retry is what is still to be done that could not be done at a prompt. The hook keeps it, as JSON.
@@ -51,8 +51,8 @@ type retry struct {
 	BySocket []string `json:"by_socket,omitempty"`
 }
 
-// text is empty where there is nothing to do.
-func (r retry) text() string {
+// encode is empty where there is nothing to do.
+func (r retry) encode() string {
 	if len(r.Left)+len(r.BySocket) == 0 && !r.Enter {
 		return ""
 	}
@@ -60,8 +60,8 @@ func (r retry) text() string {
 	return string(data)
 }
 
-func parse(args []string) (hook, error) {
-	h := hook{Limit: client.Limit()}
+func parseArgs(args []string) (hookArgs, error) {
+	h := hookArgs{Limit: client.PromptTimeout()}
 	if len(args) > 0 {
 		h.Shell, args = args[0], args[1:]
 	}
@@ -70,10 +70,10 @@ func parse(args []string) (hook, error) {
 	flags.IntVar(&h.PID, "pid", 0, "")
 	flags.StringVar(&h.Root, "root", "", "")
 	flags.StringVar(&h.Line, "line", "", "")
-	flags.StringVar(&h.Told, "told", "", "")
+	flags.StringVar(&h.Reported, "told", "", "")
 	var limit time.Duration
 	flags.Func("retry", "", func(text string) error {
-		h.repeats = true
+		h.canRetry = true
 		if text != "" {
 			_ = json.Unmarshal([]byte(text), &h.Retry) // a hook hands back what it was given
 		}
@@ -83,24 +83,24 @@ func parse(args []string) (hook, error) {
 	if err := flags.Parse(args); err != nil {
 		return h, output.Usage(err)
 	}
-	if h.again = limit > 0; h.again {
+	if h.isRetry = limit > 0; h.isRetry {
 		h.Limit = min(h.Limit, limit)
 	}
 	return h, nil
 }
 
-// look is one look of a shell at where it is: what it was before, and what it is to become.
-type look struct {
-	hook
-	err   io.Writer
-	cwd   string // empty if it cannot be told
-	shell shellhook.Shell
-	was   environ.Env
-	next  environ.Env
+// evaluation is the evaluation of one prompt: the shell's environment before it, and after.
+type evaluation struct {
+	hookArgs
+	err    io.Writer
+	cwd    string // empty if it cannot be told
+	shell  shellhook.Shell
+	before environ.Env
+	after  environ.Env
 
-	root, dir, line, told string // the shell's bookkeeping from now on
-	retry                 retry
-	view                  uint64 // the number of the line that the view is as new as; 0: it cannot be told
+	root, dir, line, reported string // the shell's bookkeeping from now on
+	retry                     retry
+	view                      uint64 // the number of the line that the view is as new as; 0: it cannot be told
 
 	user func() (project.UserConfig, error) // what the user wants; read when there is something to say
 }
@@ -111,10 +111,10 @@ func Export(args []string) int {
 	return output.Exit(stderr, run(args, os.Stdout, stderr))
 }
 
-// run always prints the bookkeeping, also when something failed: a prompt that is told nothing would ask again and
-// again.
+// run always prints the bookkeeping, also when something failed: a prompt that gets none would run export each
+// time.
 func run(args []string, stdout, stderr io.Writer) error {
-	h, err := parse(args)
+	h, err := parseArgs(args)
 	if err != nil {
 		return err
 	}
@@ -124,145 +124,145 @@ func run(args []string, stdout, stderr io.Writer) error {
 	}
 	cwd, _ := os.Getwd() // one that was deleted lies in no project
 	was := environ.Parse(os.Environ())
-	l := &look{hook: h, err: stderr, cwd: cwd, shell: shell, was: was, next: environ.Undo(was), told: h.Told}
-	l.user = sync.OnceValues(client.User)
-	// The last tenth is for what is said when the rest was too short.
+	e := &evaluation{hookArgs: h, err: stderr, cwd: cwd, shell: shell, before: was, after: environ.Undo(was), reported: h.Reported}
+	e.user = sync.OnceValues(client.ReadUser)
+	// The last tenth is for the message if the rest was too short.
 	ctx, cancel := context.WithTimeout(context.Background(), h.Limit-h.Limit/10)
 	defer cancel()
-	// A file system that hangs ignores every deadline; the prompt must come back all the same.
+	// A hanging file system ignores deadlines; the prompt must return anyway.
 	watchdog := time.AfterFunc(h.Limit+200*time.Millisecond, func() {
-		if !h.again {
+		if !h.isRetry {
 			output.Info(stderr, "no result within %v in %s: the file system or the supervisor does not respond", h.Limit, cwd)
 		}
 		os.Exit(output.ExitFailed)
 	})
 	defer watchdog.Stop()
 
-	err = l.look(ctx)
-	l.changed()
-	if _, werr := io.WriteString(stdout, l.statements()); werr != nil {
+	err = e.evaluate(ctx)
+	e.printChangedVariables()
+	if _, werr := io.WriteString(stdout, e.shellCode()); werr != nil {
 		return werr
 	}
 	return output.ReportOnOneLine(stderr, err)
 }
 
-func (l *look) look(ctx context.Context) error {
-	root, _, err := project.Find(l.cwd)
-	left := l.leaveAll(ctx, root)
+func (e *evaluation) evaluate(ctx context.Context) error {
+	root, _, err := project.Find(e.cwd)
+	left := e.leaveProjects(ctx, root)
 	if err != nil {
 		if left == nil {
-			l.told = ""
+			e.reported = ""
 		}
-		return l.once(left) // no project here, or no directory: nothing else to say at a prompt
+		return e.reportOnce(left) // no project here, or no directory: nothing else to say at a prompt
 	}
-	p, err := l.at(root)
+	p, err := e.openProject(root)
 	if err != nil {
-		return l.once(errors.Join(left, err))
+		return e.reportOnce(errors.Join(left, err))
 	}
-	l.root, l.dir = root, p.Dir.Path
-	l.line = p.Dir.PromptLine()
-	err = l.enter(ctx, p)
+	e.root, e.dir = root, p.Dir.Path
+	e.line = p.Dir.PromptLine()
+	err = e.enterProject(ctx, p)
 	// What has changed since then was not seen by an attempt that ran out of time: the supervisor that it started may be ready
 	// by now, and the next prompt is to look at once.
 	if err == nil || ctx.Err() == nil {
-		l.line = lineSeen(p.Dir.PromptLine(), l.view)
+		e.line = seenLine(p.Dir.PromptLine(), e.view)
 	}
-	l.happened(p)
-	return l.once(errors.Join(left, err))
+	e.printNewEvents(p)
+	return e.reportOnce(errors.Join(left, err))
 }
 
-// lineSeen is the line that the shell compares with from now on, of the file as it stands and the number that the view is as
-// new as. What the file says beyond that number was not seen yet: the next prompt looks again.
-func lineSeen(line string, view uint64) string {
+// seenLine is the line that the shell compares with from now on, of the file as it stands and the number that the view is as
+// new as. If the file has a higher number, the next prompt evaluates again.
+func seenLine(line string, view uint64) string {
 	number, rest, _ := strings.Cut(line, " ")
-	if view == 0 || lineNumber(number) <= view {
+	if view == 0 || parseLineNumber(number) <= view {
 		return line
 	}
 	return strconv.FormatUint(view, 10) + " " + rest
 }
 
-func (l *look) at(root string) (*client.Place, error) {
-	p, err := client.At(filepath.Join(root, project.ConfigName), func(text string) { output.Warn(l.err, text) }, os.Getenv("LOCALPORT_LOG_LEVEL"), version.Own())
+func (e *evaluation) openProject(root string) (*client.Project, error) {
+	p, err := client.Open(filepath.Join(root, project.ConfigName), func(text string) { output.Warn(e.err, text) }, os.Getenv("LOCALPORT_LOG_LEVEL"), version.Own())
 	if err == nil {
-		p.Limit = l.Limit
+		p.AnswerTimeout = e.Limit
 	}
 	return p, err
 }
 
-// once lets an error through that this shell was not told yet.
-func (l *look) once(err error) error {
+// reportOnce returns an error that this shell has not printed yet, else output.ErrReported with the exit code.
+func (e *evaluation) reportOnce(err error) error {
 	if err == nil {
 		return nil
 	}
-	sum := sha256.Sum256([]byte(l.root + err.Error()))
+	sum := sha256.Sum256([]byte(e.root + err.Error()))
 	told := hex.EncodeToString(sum[:6])
-	if told == l.told || l.again && l.told != "" {
-		return output.Coded(output.ErrReported, output.Code(err))
+	if told == e.reported || e.isRetry && e.reported != "" {
+		return output.WithExitCode(output.ErrReported, output.ExitCode(err))
 	}
-	l.told = told
+	e.reported = told
 	return err
 }
 
-// leaveAll leaves the project that the shell was in, if that is another one, and those that it could not leave before.
-func (l *look) leaveAll(ctx context.Context, root string) error {
-	roots := slices.Clone(l.Retry.Left)
-	if l.Root != "" {
-		roots = append(roots, l.Root)
+// leaveProjects leaves the project that the shell was in, if that is another one, and those that it could not leave before.
+func (e *evaluation) leaveProjects(ctx context.Context, root string) error {
+	roots := slices.Clone(e.Retry.Left)
+	if e.Root != "" {
+		roots = append(roots, e.Root)
 	}
-	l.retry.BySocket = slices.DeleteFunc(slices.Clone(l.Retry.BySocket), func(r string) bool { return slices.Contains(roots, r) })
+	e.retry.BySocket = slices.DeleteFunc(slices.Clone(e.Retry.BySocket), func(r string) bool { return slices.Contains(roots, r) })
 	var errs []error
 	for _, left := range roots {
-		if left == root || slices.Contains(l.retry.Left, left) {
+		if left == root || slices.Contains(e.retry.Left, left) {
 			continue
 		}
-		bySocket, err := l.leave(ctx, left)
+		bySocket, err := e.leaveProject(ctx, left)
 		if bySocket {
-			l.retry.BySocket = append(l.retry.BySocket, left)
+			e.retry.BySocket = append(e.retry.BySocket, left)
 		}
 		if err != nil {
-			l.retry.Left = append(l.retry.Left, left)
+			e.retry.Left = append(e.retry.Left, left)
 			errs = append(errs, fmt.Errorf("leave %s: %w", left, err))
 		}
 	}
 	err := errors.Join(errs...)
-	if err != nil && l.repeats {
-		err = output.Hinted(err, "the next prompts retry")
+	if err != nil && e.canRetry {
+		err = output.WithHint(err, "the next prompts retry")
 	}
 	return err
 }
 
-// leave drops the shell's lease: in the state file, or where that cannot be written by socket. Where it was written the
+// leaveProject drops the shell's lease: in the state file, or where that cannot be written by socket. Where it was written the
 // supervisor is told, but not waited for: it looks at the leases by itself before it ends, and a shell that leaves has no
 // use for it.
-func (l *look) leave(ctx context.Context, root string) (bySocket bool, err error) {
-	p, err := l.at(root)
+func (e *evaluation) leaveProject(ctx context.Context, root string) (bySocket bool, err error) {
+	p, err := e.openProject(root)
 	if err != nil {
 		return false, err
 	}
-	shell, _ := lockstate.FindProcess(l.PID)
+	shell, _ := lockstate.FindProcess(e.PID)
 	return p.Leave(ctx, lockstate.Lease{Kind: lockstate.ShellLease, Process: shell})
 }
 
-// enter joins the project, or finds out why not.
-func (l *look) enter(ctx context.Context, p *client.Place) error {
-	entering := (l.Root != l.root || l.Retry.Enter) && environ.ReadDiff(l.was).Config != p.Config
-	l.retry.Enter = entering // until it is done
+// enterProject joins the project, or finds out why not.
+func (e *evaluation) enterProject(ctx context.Context, p *client.Project) error {
+	entering := (e.Root != e.root || e.Retry.Enter) && environ.ReadDiff(e.before).Config != p.Config
+	e.retry.Enter = entering // until it is done
 	// Stamped before it is read: a change in between is seen at the next prompt.
-	// Without a stamp, every prompt finds the file changed and looks: slower, but right.
-	changed, _ := p.Dir.Stamp(l.root)
-	verdict, files, err := p.Ask()
+	// Without a stamp, every prompt finds the file changed and evaluates: slower, but correct.
+	changed, _ := p.Dir.Stamp(e.root)
+	verdict, files, err := p.AskTrust()
 	if err != nil {
 		return err
 	}
-	shell, alive := lockstate.FindProcess(l.PID)
+	shell, alive := lockstate.FindProcess(e.PID)
 	if !alive {
-		return fmt.Errorf("no process has the shell's pid %d", l.PID)
+		return fmt.Errorf("no process has the shell's pid %d", e.PID)
 	}
-	j, err := p.Join(ctx, client.Entry{
-		Lease:            lockstate.Lease{Kind: lockstate.ShellLease, Process: shell, Dir: l.cwd, Since: time.Now().UTC()},
-		ReleasedBySocket: slices.Contains(l.Retry.BySocket, l.root),
-		Heal:             entering, Allowed: verdict == trust.Allowed,
-		Prepare: func(tx *lockstate.Tx, alive bool) {
+	j, err := p.Join(ctx, client.JoinOptions{
+		Lease:            lockstate.Lease{Kind: lockstate.ShellLease, Process: shell, Dir: e.cwd, Since: time.Now().UTC()},
+		ReleasedBySocket: slices.Contains(e.Retry.BySocket, e.root),
+		RestartStopped:   entering, Allowed: verdict == trust.Allowed,
+		OnUpdate: func(tx *lockstate.Tx, alive bool) {
 			if changed {
 				tx.Bump()
 			}
@@ -272,7 +272,7 @@ func (l *look) enter(ctx context.Context, p *client.Place) error {
 		},
 	})
 	if errors.Is(err, client.ErrDown) {
-		l.retry.Enter = false
+		e.retry.Enter = false
 		return nil
 	}
 	var denied *client.NotAllowedError
@@ -282,55 +282,55 @@ func (l *look) enter(ctx context.Context, p *client.Place) error {
 	if err != nil {
 		return err
 	}
-	l.retry.Enter = false
-	l.retry.BySocket = slices.DeleteFunc(l.retry.BySocket, func(r string) bool { return r == l.root })
-	return l.export(ctx, p, j, verdict, files, entering)
+	e.retry.Enter = false
+	e.retry.BySocket = slices.DeleteFunc(e.retry.BySocket, func(r string) bool { return r == e.root })
+	return e.exportVariables(ctx, p, j, verdict, files, entering)
 }
 
-// export sets the project's variables and says what there is to say.
-func (l *look) export(ctx context.Context, p *client.Place, j *client.Joined, verdict trust.Verdict, files *project.Files, entering bool) error {
+// exportVariables sets the project's variables and prints the summary and pending changes.
+func (e *evaluation) exportVariables(ctx context.Context, p *client.Project, j *client.JoinedProject, verdict trust.Verdict, files *project.Files, entering bool) error {
 	var pending error
 	if verdict != trust.Allowed {
-		pending = output.Coded(output.Hinted(
-			fmt.Errorf("the config in %s changed; still using the previous one", l.root),
+		pending = output.WithExitCode(output.WithHint(
+			fmt.Errorf("the config in %s changed; still using the previous one", e.root),
 			`review it, then run "localport allow"`,
 		), output.ExitNotAllowed)
-	} else if err := j.Current(ctx, files); err != nil {
-		pending = fmt.Errorf("the config in %s changed; still using the previous one: %w", l.root, err)
+	} else if err := j.ReloadIfChanged(ctx, files); err != nil {
+		pending = fmt.Errorf("the config in %s changed; still using the previous one: %w", e.root, err)
 		if _, refused := errors.AsType[*client.RefusedError](err); refused { // by the supervisor, which has read it
-			pending = output.Coded(pending, output.ExitInvalid)
+			pending = output.WithExitCode(pending, output.ExitInvalid)
 		}
 	}
-	l.view = j.View.Line
-	pairs, err := client.Variables(j.View, l.next)
-	l.next = environ.Enter(l.was, p.Config, pairs)
-	if l.Root != l.root || entering || j.Started {
-		l.entered(j.View)
+	e.view = j.View.Line
+	pairs, err := client.Variables(j.View, e.after)
+	e.after = environ.Enter(e.before, p.Config, pairs)
+	if e.Root != e.root || entering || j.Started {
+		e.printSummary(j.View)
 	}
 	if err := errors.Join(pending, err); err != nil {
 		return err
 	}
-	l.told = ""
+	e.reported = ""
 	return nil
 }
 
-// statements are the bookkeeping and the changes of the environment, in the shell's own words. The bookkeeping comes
-// first: a variable that the user has made read-only must not keep the shell from knowing that it has looked.
-func (l *look) statements() string {
+// shellCode are the bookkeeping and the changes of the environment, in the shell's own words. The bookkeeping comes
+// first: a variable that the user has made read-only must not keep the shell from recording that it has evaluated.
+func (e *evaluation) shellCode() string {
 	var b strings.Builder
 	for _, v := range [][2]string{
-		{shellhook.RootVariable, l.root}, {shellhook.DirVariable, l.dir}, {shellhook.LineVariable, l.line}, {shellhook.ToldVariable, l.told},
+		{shellhook.RootVariable, e.root}, {shellhook.DirVariable, e.dir}, {shellhook.LineVariable, e.line}, {shellhook.ToldVariable, e.reported},
 	} {
-		b.WriteString(l.shell.Set(v[0], v[1]))
+		b.WriteString(e.shell.Set(v[0], v[1]))
 	}
-	if l.repeats {
-		b.WriteString(l.shell.Set(shellhook.RetryVariable, l.retry.text()))
+	if e.canRetry {
+		b.WriteString(e.shell.Set(shellhook.RetryVariable, e.retry.encode()))
 	}
-	for _, change := range environ.ListChanges(l.was, l.next) {
+	for _, change := range environ.ListChanges(e.before, e.after) {
 		if change.Value == nil {
-			b.WriteString(l.shell.Unset(change.Name))
+			b.WriteString(e.shell.Unset(change.Name))
 		} else {
-			b.WriteString(l.shell.Export(change.Name, *change.Value))
+			b.WriteString(e.shell.Export(change.Name, *change.Value))
 		}
 	}
 	return b.String()

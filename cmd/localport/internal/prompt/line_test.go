@@ -14,25 +14,25 @@ func TestLineSeen_IsNeverNewerThanTheView(t *testing.T) {
 		{"7 4711 99", 0, "7 4711 99"}, // of a supervisor that does not tell
 		{"", 7, ""},
 	} {
-		if got := lineSeen(tt.line, tt.view); got != tt.want {
+		if got := seenLine(tt.line, tt.view); got != tt.want {
 			t.Errorf("line %q, view %d: %q, want %q", tt.line, tt.view, got, tt.want)
 		}
 	}
 }
 
 func TestRetry_OfNothingIsEmpty(t *testing.T) {
-	h, err := parse([]string{"bash", "--pid", "1", "--retry", ""})
-	if err != nil || !h.repeats || h.again || h.Retry.text() != "" {
+	h, err := parseArgs([]string{"bash", "--pid", "1", "--retry", ""})
+	if err != nil || !h.canRetry || h.isRetry || h.Retry.encode() != "" {
 		t.Errorf("%+v, %v", h, err)
 	}
-	text := retry{Left: []string{"/a 'b'", "/c\nd"}, Enter: true, BySocket: []string{"/e"}}.text()
-	h, err = parse([]string{"bash", "--pid", "1", "--retry", text, "--limit=200ms"})
-	if err != nil || !h.again || h.Limit.String() != "200ms" || h.Retry.text() != text {
+	text := retry{Left: []string{"/a 'b'", "/c\nd"}, Enter: true, BySocket: []string{"/e"}}.encode()
+	h, err = parseArgs([]string{"bash", "--pid", "1", "--retry", text, "--limit=200ms"})
+	if err != nil || !h.isRetry || h.Limit.String() != "200ms" || h.Retry.encode() != text {
 		t.Errorf("%+v, %v", h, err)
 	}
 	// The arguments of an older hook.
-	h, err = parse([]string{"bash", "--pid", "1", "--root", "/r", "--line", "1 2 3", "--told", "x"})
-	if err != nil || h.repeats || h.again {
+	h, err = parseArgs([]string{"bash", "--pid", "1", "--root", "/r", "--line", "1 2 3", "--told", "x"})
+	if err != nil || h.canRetry || h.isRetry {
 		t.Errorf("%+v, %v", h, err)
 	}
 }

@@ -24,12 +24,12 @@ func TestAQuietUserIsToldOfServicesThatWaitForHim(t *testing.T) {
 		project.VerbosityNormal: "shop: a :1, b :2 (starting), c :3 (needs_attention: log in), d :4 (failed)",
 		project.VerbosityQuiet:  "shop: c :3 (needs_attention: log in), d :4 (failed)",
 	} {
-		if got := summary("/home/me/shop", view, verbosity); got != want {
+		if got := projectSummary("/home/me/shop", view, verbosity); got != want {
 			t.Errorf("%s: %q, want %q", verbosity, got, want)
 		}
 	}
 	view.Services = view.Services[:2]
-	if got := summary("/home/me/shop", view, project.VerbosityQuiet); got != "" {
+	if got := projectSummary("/home/me/shop", view, project.VerbosityQuiet); got != "" {
 		t.Errorf("with nothing to do: %q", got)
 	}
 }

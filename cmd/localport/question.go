@@ -18,21 +18,21 @@ import (
 	"github.com/localport-sh/localport/forwarder/ssh/askpass"
 )
 
-// loginWait is how long a login may take: a person has to find a token, or to read a fingerprint.
-const loginWait = 3 * time.Minute
+// loginTimeout is how long a login may take: a person has to find a token, or to read a fingerprint.
+const loginTimeout = 3 * time.Minute
 
-// askFor has the supervisor's ssh log in, and puts what it asks to the user.
-func (l *login) askFor(ctx context.Context, a *app, p here, client *client.Client, supervisor *api.SupervisorStatus) error {
+// runWithQuestions has the supervisor's ssh log in, and puts what it asks to the user.
+func (l *loginGroup) runWithQuestions(ctx context.Context, a *app, p commandProject, client *client.Client, supervisor *api.SupervisorStatus) error {
 	terminal, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
 		return fmt.Errorf("log in to %s: ssh has questions and needs a terminal: %w", l.Name, err)
 	}
 	defer terminal.Close()
 	output.Info(a.err, "logging in to %s for %s", l.Name, strings.Join(l.names, ", "))
-	// The supervisor's own directory goes with it, whatever becomes of us.
+	// The supervisor's own directory is removed with it, even if this process is killed.
 	private := filepath.Join(filepath.Dir(supervisor.Socket), supervisor.Run)
 	questions, err := askpass.Listen(ctx, private, func(ctx context.Context, q askpass.Question) (string, bool) {
-		text, err := put(ctx, terminal, q)
+		text, err := askUser(ctx, terminal, q)
 		return text, err == nil
 	})
 	if err != nil {
@@ -42,27 +42,27 @@ func (l *login) askFor(ctx context.Context, a *app, p here, client *client.Clien
 	if err := client.Login(ctx, api.LoginRequest{Names: l.names, Ask: questions.Socket()}); err != nil {
 		return err
 	}
-	waiting, cancel := context.WithTimeout(ctx, loginWait)
+	waiting, cancel := context.WithTimeout(ctx, loginTimeout)
 	defer cancel()
-	if _, err := p.settle(waiting, *client, l.names); err != nil && ctx.Err() != nil {
+	if _, err := p.waitSettled(waiting, *client, l.names); err != nil && ctx.Err() != nil {
 		return fmt.Errorf("the login to %s was interrupted", l.Name)
 	}
 	return nil // how it came out is shown with everything else
 }
 
-// errNo says that there is no answer.
-var errNo = errors.New("no answer")
+// errNoAnswer is the result of a question that the user does not answer.
+var errNoAnswer = errors.New("no answer")
 
-// put puts a question on the terminal until there is an answer or ctx ends. The echo is off for what is secret, and that before
-// the question shows: who has the answer at hand is fast.
-func put(ctx context.Context, terminal *os.File, q askpass.Question) (string, error) {
+// askUser puts a question on the terminal until there is an answer or ctx ends. The echo is off for what is secret, and that before
+// the question is printed: the answer may be pasted at once.
+func askUser(ctx context.Context, terminal *os.File, q askpass.Question) (string, error) {
 	if q.Kind == "none" { // as of a security key that is to be touched
 		fmt.Fprintln(terminal, output.Text(q.Text))
 		<-ctx.Done()
-		return "", errNo
+		return "", errNoAnswer
 	}
 	if !q.IsPublic() && q.Kind != "confirm" {
-		restore, err := silence(terminal)
+		restore, err := disableEcho(terminal)
 		if err != nil {
 			return "", err
 		}
@@ -72,19 +72,19 @@ func put(ctx context.Context, terminal *os.File, q askpass.Question) (string, er
 	if q.Kind == "confirm" {
 		fmt.Fprint(terminal, " (yes/no) ")
 	}
-	text, err := line(ctx, terminal)
+	text, err := readAnswer(ctx, terminal)
 	switch {
 	case err != nil:
 		return "", err
 	case q.Kind == "confirm" && text != "yes":
-		return "", errNo
+		return "", errNoAnswer
 	}
 	return text, nil
 }
 
-// line reads a line from the terminal. When ctx ends first nobody reads any more: what the user types then is the answer to
-// another question. Where the system cannot end a read of a terminal, that goes on until a line or the process ends.
-func line(ctx context.Context, terminal *os.File) (string, error) {
+// readAnswer reads a line from the terminal. When ctx ends first, the read is ended: what the user types then answers
+// another question. Where the system cannot end a read of a terminal, it ends with the next line or the process.
+func readAnswer(ctx context.Context, terminal *os.File) (string, error) {
 	type answer struct {
 		text string
 		err  error
@@ -106,8 +106,8 @@ func line(ctx context.Context, terminal *os.File) (string, error) {
 	}
 }
 
-// silence turns the echo of a terminal off and forgets what was typed ahead, as ssh does.
-func silence(terminal *os.File) (restore func(), err error) {
+// disableEcho turns the echo of a terminal off and forgets what was typed ahead, as ssh does.
+func disableEcho(terminal *os.File) (restore func(), err error) {
 	raw, err := terminal.SyscallConn() // Fd would make reads wait for ever
 	if err != nil {
 		return nil, err

@@ -9,7 +9,7 @@ import "os"
 // (https://go.dev/ref/spec#Program_initialization, since Go 1.21). So what waits for net/http, as Kubernetes' client and
 // the supervisor do, comes after this package, which does without. What was ready while this one still waited for its
 // own imports comes before it; the last of those is net. An import here therefore costs twice: by itself, and by what it
-// lets in before. TestAPromptInitialisesNothingItHasNoUseFor and the linter's rule "prompt" hold that down.
+// lets in before. TestPrompt_InitialisesOnlyWhatItNeeds and the linter's rule "prompt" hold that down.
 //
 // A program that counts what it covers does so from main on, and runs export from there.
 func init() {

@@ -16,8 +16,8 @@ func TestALimitHoldsForPromptsAndLengthensWhatCommandsWait(t *testing.T) {
 		{"60", time.Minute, time.Minute},
 	} {
 		t.Setenv("LOCALPORT_LIMIT", tt.limit)
-		if Limit() != tt.prompt || Patience() != tt.command {
-			t.Errorf("%q: a prompt waits %v, a command %v", tt.limit, Limit(), Patience())
+		if PromptTimeout() != tt.prompt || CommandTimeout() != tt.command {
+			t.Errorf("%q: a prompt waits %v, a command %v", tt.limit, PromptTimeout(), CommandTimeout())
 		}
 	}
 }

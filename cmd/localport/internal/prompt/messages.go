@@ -17,50 +17,50 @@ import (
 	"github.com/localport-sh/localport/project/environ"
 )
 
-// What the hook says at a prompt: by the user's verbosity. Errors are said in any, for they need the user.
+// Messages of the hook at a prompt, depending on the user's verbosity. Errors are always printed: they need the user.
 
-// brief is an error on one line.
-func brief(err error) string {
+// briefError is an error on one line.
+func briefError(err error) string {
 	if invalid, ok := errors.AsType[*project.InvalidError](err); ok {
 		return invalid.Summary() + `; run "localport config validate"`
 	}
 	return err.Error()
 }
 
-// entered says what a project has that was just entered or brought up, and what is wrong with the user's own config.
-func (l *look) entered(view api.View) {
-	user, err := l.user()
+// printSummary prints the services of a project that was just entered or started, and errors of the user's own config.
+func (e *evaluation) printSummary(view api.View) {
+	user, err := e.user()
 	if err != nil {
-		output.Warn(l.err, brief(err))
+		output.Warn(e.err, briefError(err))
 	}
-	if text := summary(l.root, view, user.Verbosity); text != "" {
-		output.Info(l.err, "%s", text)
+	if text := projectSummary(e.root, view, user.Verbosity); text != "" {
+		output.Info(e.err, "%s", text)
 	}
 }
 
-// happened says which services failed and which recovered since this shell looked last; nothing to one that has just
+// printNewEvents prints which services failed or recovered since the last evaluation in this shell; nothing if it has just
 // entered.
-func (l *look) happened(p *client.Place) {
-	seen, now := lineNumber(l.Line), lineNumber(l.line)
-	if l.Root != l.root || seen == 0 || now <= seen {
+func (e *evaluation) printNewEvents(p *client.Project) {
+	seen, now := parseLineNumber(e.Line), parseLineNumber(e.line)
+	if e.Root != e.root || seen == 0 || now <= seen {
 		return
 	}
 	events, err := eventlog.EventsSince(p.Dir.LogDir(), seen)
 	if err != nil {
 		return // it is for the user's convenience alone
 	}
-	for _, event := range latest(events) {
+	for _, event := range latestEvents(events) {
 		if event.PromptLine > now {
-			continue // the next prompt is told of it
+			continue // the next prompt prints it
 		}
-		if text := sentence(event); text != "" {
-			output.Info(l.err, "%s", text)
+		if text := formatEvent(event); text != "" {
+			output.Info(e.err, "%s", text)
 		}
 	}
 }
 
-// lineNumber is the number in a prompt's line.
-func lineNumber(line string) uint64 {
+// parseLineNumber is the number in a prompt's line.
+func parseLineNumber(line string) uint64 {
 	number, _, _ := strings.Cut(line, " ")
 	n, err := strconv.ParseUint(number, 10, 64)
 	if err != nil {
@@ -69,8 +69,8 @@ func lineNumber(line string) uint64 {
 	return n
 }
 
-// latest is the last event of each service that failed or recovered: what came before it is over.
-func latest(events []eventlog.Event) []eventlog.Event {
+// latestEvents is the last event of each service that failed or recovered: what came before it is over.
+func latestEvents(events []eventlog.Event) []eventlog.Event {
 	var last []eventlog.Event
 	for _, event := range events {
 		last = slices.DeleteFunc(last, func(e eventlog.Event) bool { return e.Service == event.Service && e.Kind != eventlog.ConfigPending })
@@ -79,8 +79,8 @@ func latest(events []eventlog.Event) []eventlog.Event {
 	return last
 }
 
-// sentence is an event at a prompt. That files changed is said where it is found.
-func sentence(e eventlog.Event) string {
+// formatEvent is the message for an event at a prompt; empty if it has none. Changed files are reported where they are found.
+func formatEvent(e eventlog.Event) string {
 	switch e.Kind {
 	case eventlog.ServiceRecovered:
 		return e.Service + " recovered"
@@ -97,13 +97,13 @@ func sentence(e eventlog.Event) string {
 	return ""
 }
 
-// changed says which variables change, to a user who wants to know: +SET -UNSET.
-func (l *look) changed() {
-	changes := environ.ListChanges(l.was, l.next)
+// printChangedVariables prints which variables change, if the user wants it verbose: +SET -UNSET.
+func (e *evaluation) printChangedVariables() {
+	changes := environ.ListChanges(e.before, e.after)
 	if len(changes) == 0 {
 		return
 	}
-	if user, _ := l.user(); user.Verbosity != project.VerbosityVerbose {
+	if user, _ := e.user(); user.Verbosity != project.VerbosityVerbose {
 		return
 	}
 	var names []string
@@ -117,16 +117,16 @@ func (l *look) changed() {
 		}
 	}
 	if len(names) > 0 {
-		output.Info(l.err, "%s", strings.Join(names, " "))
+		output.Info(e.err, "%s", strings.Join(names, " "))
 	}
 }
 
-// summary is the one line that entering prints: services, ports, and what is not ready. To a quiet user it is those
+// projectSummary is the one line that entering prints: services, ports, and what is not ready. To a quiet user it is those
 // services alone that wait for him, and nothing if there are none.
-func summary(root string, view api.View, verbosity project.Verbosity) string {
+func projectSummary(root string, view api.View, verbosity project.Verbosity) string {
 	var parts []string
 	for _, svc := range view.Services {
-		if text := summaryOf(svc); text != "" && (verbosity != project.VerbosityQuiet || needsUser(svc.State)) {
+		if text := serviceSummary(svc); text != "" && (verbosity != project.VerbosityQuiet || needsUser(svc.State)) {
 			parts = append(parts, text)
 		}
 	}
@@ -143,7 +143,7 @@ func needsUser(state forwarder.State) bool {
 	return state == forwarder.NeedsAttention || state == forwarder.Failed
 }
 
-func summaryOf(svc api.ServiceView) string {
+func serviceSummary(svc api.ServiceView) string {
 	switch {
 	case svc.State == forwarder.Stopped:
 		return ""

@@ -21,9 +21,9 @@ func TestMain(m *testing.M) {
 func play(end string) int {
 	switch end {
 	case "ready":
-		Say(Word{Outcome: Ready})
+		ReportReadiness(Readiness{Outcome: OutcomeReady})
 	case "invalid":
-		Say(Word{Outcome: Invalid, Error: "x.toml:1:1: wrong"})
+		ReportReadiness(Readiness{Outcome: OutcomeInvalid, Error: "x.toml:1:1: wrong"})
 	case "dies":
 		println("panic: out of cheese")
 		return 2
@@ -41,11 +41,11 @@ func spawner(t *testing.T, end string) Spawner {
 }
 
 func TestAStartIsToldByItsWordOrItsDeath(t *testing.T) {
-	if word, err := spawner(t, "ready").Spawn(t.Context()); err != nil || word.Outcome != Ready {
+	if word, err := spawner(t, "ready").Spawn(t.Context()); err != nil || word.Outcome != OutcomeReady {
 		t.Errorf("ready: %+v, %v", word, err)
 	}
 	start := &StartError{}
-	if _, err := spawner(t, "invalid").Spawn(t.Context()); !errors.As(err, &start) || start.Outcome != Invalid {
+	if _, err := spawner(t, "invalid").Spawn(t.Context()); !errors.As(err, &start) || start.Outcome != OutcomeInvalid {
 		t.Errorf("invalid: %v", err)
 	}
 	if _, err := spawner(t, "dies").Spawn(t.Context()); !errors.As(err, &start) || !strings.Contains(err.Error(), "out of cheese") {

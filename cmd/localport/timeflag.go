@@ -7,25 +7,25 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// moment is a point in time as the user gives it: how long ago that was, or when.
-type moment struct{ time.Time }
+// timeFlag is a point in time as the user gives it: how long ago that was, or when.
+type timeFlag struct{ time.Time }
 
 // The forms of a moment, in the user's own time zone where they name none.
-var momentForms = []string{
+var timeLayouts = []string{
 	time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02T15:04", "2006-01-02 15:04", time.DateOnly,
 }
 
 // UnmarshalText reads a flag's value.
-func (m *moment) UnmarshalText(text []byte) (err error) {
-	m.Time, err = parseMoment(string(text), time.Now())
+func (m *timeFlag) UnmarshalText(text []byte) (err error) {
+	m.Time, err = parseTime(string(text), time.Now())
 	return err
 }
 
-func parseMoment(text string, now time.Time) (time.Time, error) {
+func parseTime(text string, now time.Time) (time.Time, error) {
 	if ago, err := project.ParseAge(text); err == nil {
 		return now.Add(-ago), nil
 	}
-	for _, form := range momentForms {
+	for _, form := range timeLayouts {
 		if t, err := time.ParseInLocation(form, text, now.Location()); err == nil {
 			return t, nil
 		}

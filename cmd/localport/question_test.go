@@ -13,7 +13,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/ssh/askpass"
 )
 
-func TestASecretThatIsTypedAtOnceIsNotShown(t *testing.T) {
+func TestAskUser_HidesASecretTypedAtOnce(t *testing.T) {
 	t.Parallel()
 	for range 100 {
 		user, terminal, err := pty.Open()
@@ -28,7 +28,7 @@ func TestASecretThatIsTypedAtOnceIsNotShown(t *testing.T) {
 			rest, _ := screen.ReadString('\n')
 			typed <- question + rest
 		}()
-		if got, err := put(t.Context(), terminal, askpass.Question{Text: "Passphrase:"}); got != "open sesame" || err != nil {
+		if got, err := askUser(t.Context(), terminal, askpass.Question{Text: "Passphrase:"}); got != "open sesame" || err != nil {
 			t.Errorf("got %q, %v", got, err)
 		}
 		if screen := <-typed; strings.Contains(screen, "sesame") {
@@ -38,7 +38,7 @@ func TestASecretThatIsTypedAtOnceIsNotShown(t *testing.T) {
 	}
 }
 
-func TestAQuestionThatIsTakenBackLeavesTheNextAnswerToTheNext(t *testing.T) {
+func TestAskUser_CancelledQuestionTakesNoAnswer(t *testing.T) {
 	t.Parallel()
 	user, terminal, err := pty.Open()
 	if err != nil {
@@ -48,7 +48,7 @@ func TestAQuestionThatIsTakenBackLeavesTheNextAnswerToTheNext(t *testing.T) {
 	for _, text := range []string{"Password:", "Really (yes/no)?"} {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if got, err := put(ctx, terminal, askpass.Question{Text: text}); !errors.Is(err, context.Canceled) {
+		if got, err := askUser(ctx, terminal, askpass.Question{Text: text}); !errors.Is(err, context.Canceled) {
 			t.Errorf("%s %q, %v", text, got, err)
 		}
 	}
@@ -56,7 +56,7 @@ func TestAQuestionThatIsTakenBackLeavesTheNextAnswerToTheNext(t *testing.T) {
 		_, _ = bufio.NewReader(user).ReadString('?') // of the one that was taken back
 		_, _ = io.WriteString(user, "yes\n")
 	}()
-	if got, err := put(t.Context(), terminal, askpass.Question{Text: "Now", Kind: "confirm"}); got != "yes" || err != nil {
+	if got, err := askUser(t.Context(), terminal, askpass.Question{Text: "Now", Kind: "confirm"}); got != "yes" || err != nil {
 		t.Errorf("%q, %v", got, err)
 	}
 }

@@ -10,11 +10,11 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// known is the config at a path if its project is up or held by a lease, by what is recorded of it: neither the file nor
+// findRecorded is the config at a path if its project is up or held by a lease, by what is recorded of it: neither the file nor
 // its directory has to be there. Empty if there is none.
-func known(path string) string {
-	path = physical(path)
-	for _, config := range recorded() {
+func findRecorded(path string) string {
+	path = physicalPath(path)
+	for _, config := range recordedConfigs() {
 		if config == path {
 			return config
 		}
@@ -22,11 +22,11 @@ func known(path string) string {
 	return ""
 }
 
-// knownBelow is the config of the nearest such project that a directory belongs to.
-func knownBelow(dir string) string {
-	dir = physical(dir)
+// findRecordedAbove is the config of the nearest such project that a directory belongs to.
+func findRecordedAbove(dir string) string {
+	dir = physicalPath(dir)
 	nearest := ""
-	for _, config := range recorded() {
+	for _, config := range recordedConfigs() {
 		root := filepath.Dir(config)
 		inside := dir == root || strings.HasPrefix(dir, strings.TrimSuffix(root, "/")+"/")
 		if filepath.Base(config) == project.ConfigName && inside && len(config) > len(nearest) {
@@ -36,8 +36,8 @@ func knownBelow(dir string) string {
 	return nearest
 }
 
-// recorded are the configs of the projects of which a process lives or a lease counts.
-func recorded() []string {
+// recordedConfigs are the configs of the projects of which a process lives or a lease counts.
+func recordedConfigs() []string {
 	dirs, err := lockstate.ListDirs()
 	if err != nil {
 		return nil
@@ -57,8 +57,8 @@ func recorded() []string {
 	return configs
 }
 
-// physical is the absolute path without symbolic links, as far as what it names is still there.
-func physical(path string) string {
+// physicalPath is the absolute path without symbolic links, as far as what it names is still there.
+func physicalPath(path string) string {
 	if !filepath.IsAbs(path) {
 		wd, err := os.Getwd()
 		if err != nil {

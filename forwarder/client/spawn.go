@@ -21,8 +21,8 @@ const readyFD = 3
 // ExtraFD is the descriptor of Spawner.Extra in the supervisor.
 const ExtraFD = 4
 
-// Word is the one thing that a supervisor says on its readiness pipe.
-type Word struct {
+// Readiness is the message that a starting supervisor writes to its readiness pipe.
+type Readiness struct {
 	Outcome Outcome `json:"outcome"`
 	Error   string  `json:"error,omitempty"`
 }
@@ -32,32 +32,32 @@ type Outcome string
 
 // The outcomes.
 const (
-	Ready      Outcome = "ready"       // every relay is bound
-	Busy       Outcome = "busy"        // another one won the election
-	NotAllowed Outcome = "not_allowed" // the files are not the ones that were allowed
-	Invalid    Outcome = "invalid"     // the config is wrong; Error holds every diagnostic
-	Broken     Outcome = "failed"      // anything else
+	OutcomeReady      Outcome = "ready"       // every relay is bound
+	OutcomeBusy       Outcome = "busy"        // another one won the election
+	OutcomeNotAllowed Outcome = "not_allowed" // the files are not the ones that were allowed
+	OutcomeInvalid    Outcome = "invalid"     // the config is wrong; Error holds every diagnostic
+	OutcomeFailed     Outcome = "failed"      // anything else
 )
 
-// Say writes the word on the readiness pipe and closes it. Without a pipe, as under a debugger, it does nothing.
-func Say(w Word) {
+// ReportReadiness writes the message to the readiness pipe and closes it. Without a pipe, as under a debugger, it does nothing.
+func ReportReadiness(r Readiness) {
 	pipe := os.NewFile(readyFD, "readiness pipe")
 	if pipe == nil {
 		return
 	}
 	defer pipe.Close()
-	// A client that has given up is no reason not to go on: others may be waiting for this project.
-	_ = json.NewEncoder(pipe).Encode(w)
+	// If that client has timed out, others may still wait for this project.
+	_ = json.NewEncoder(pipe).Encode(r)
 }
 
 // StartError is a start that did not come to "ready".
 type StartError struct {
-	Word
-	Log  string // the supervisor's log
-	Said bool   // it is the supervisor's own word, not its death or its silence
+	Readiness
+	Log        string // the supervisor's log
+	IsReported bool   // by the supervisor itself, which neither exited nor stayed silent
 }
 
-func (e *StartError) Error() string { return e.Word.Error }
+func (e *StartError) Error() string { return e.Readiness.Error }
 
 // DetachedArg is the argument that makes this program call Detach with the ones behind it.
 const DetachedArg = "supervise-detached"
@@ -73,47 +73,47 @@ type Spawner struct {
 	Reap   bool     // the caller lives on: a supervisor that ends is waited for
 }
 
-// Spawn starts a supervisor in a new session and returns its word. The error is a *StartError, or the context's.
-func (s Spawner) Spawn(ctx context.Context) (Word, error) {
+// Spawn starts a supervisor in a new session and returns its message. The error is a *StartError, or the context's.
+func (s Spawner) Spawn(ctx context.Context) (Readiness, error) {
 	word, err := s.spawn(ctx)
 	if err != nil {
-		return Word{}, err
+		return Readiness{}, err
 	}
-	if word.Outcome == Ready || word.Outcome == Busy {
+	if word.Outcome == OutcomeReady || word.Outcome == OutcomeBusy {
 		return word, nil
 	}
 	return word, &StartError{word, s.Log, true}
 }
 
-func (s Spawner) spawn(ctx context.Context) (Word, error) {
+func (s Spawner) spawn(ctx context.Context) (Readiness, error) {
 	if s.Extra != nil {
 		defer s.Extra.Close()
 	}
 	log, err := s.openLog()
 	if err != nil {
-		return Word{}, fmt.Errorf("open the supervisor's log: %w", err)
+		return Readiness{}, fmt.Errorf("open the supervisor's log: %w", err)
 	}
 	defer log.Close()
 	offset, err := log.Seek(0, io.SeekEnd)
 	if err != nil {
-		return Word{}, err
+		return Readiness{}, err
 	}
 	reader, writer, err := os.Pipe()
 	if err != nil {
-		return Word{}, err
+		return Readiness{}, err
 	}
 	defer reader.Close()
 
-	cmd := s.command(log, writer)
+	cmd := s.newCommand(log, writer)
 	err = cmd.Start()
 	writer.Close()
 	if err == nil {
 		err = s.release(cmd)
 	}
 	if err != nil {
-		return Word{}, fmt.Errorf("start the supervisor: %w", err)
+		return Readiness{}, fmt.Errorf("start the supervisor: %w", err)
 	}
-	return s.listen(ctx, reader, offset)
+	return s.readReadiness(ctx, reader, offset)
 }
 
 // openLog opens the log, or nothing where the disk is full or read-only: what runs goes on without a log.
@@ -133,7 +133,7 @@ func (s Spawner) openLog() (*os.File, error) {
 	return nil, err
 }
 
-// release lets go of what was started, each way of starting in its own.
+// release detaches from the started process, in the manner in which it was started.
 func (s Spawner) release(cmd *exec.Cmd) error {
 	switch {
 	case s.Detach: // what was started has started the supervisor, and ends
@@ -145,7 +145,7 @@ func (s Spawner) release(cmd *exec.Cmd) error {
 	return cmd.Process.Release()
 }
 
-func (s Spawner) command(log, pipe *os.File) *exec.Cmd {
+func (s Spawner) newCommand(log, pipe *os.File) *exec.Cmd {
 	args := s.Args
 	if s.Detach {
 		args = append([]string{DetachedArg}, args...)
@@ -163,25 +163,25 @@ func (s Spawner) command(log, pipe *os.File) *exec.Cmd {
 	return cmd
 }
 
-// listen waits for the word. End of file before any word means that the supervisor died: its log's end says why.
-func (s Spawner) listen(ctx context.Context, pipe *os.File, offset int64) (Word, error) {
+// readReadiness waits for the message. End of file before it means that the supervisor exited: the end of its log has the reason.
+func (s Spawner) readReadiness(ctx context.Context, pipe *os.File, offset int64) (Readiness, error) {
 	stop := context.AfterFunc(ctx, func() { pipe.Close() })
 	defer stop()
-	var word Word
+	var word Readiness
 	err := json.NewDecoder(pipe).Decode(&word)
 	switch {
 	case err == nil:
 		return word, nil
 	case ctx.Err() != nil:
-		return Word{}, &StartError{Word{Broken, "the supervisor did not become ready in time"}, s.Log, false}
+		return Readiness{}, &StartError{Readiness{OutcomeFailed, "the supervisor did not become ready in time"}, s.Log, false}
 	case errors.Is(err, io.EOF):
-		return Word{}, &StartError{Word{Broken, "the supervisor exited while starting" + s.lastWords(offset)}, s.Log, false}
+		return Readiness{}, &StartError{Readiness{OutcomeFailed, "the supervisor exited while starting" + s.readLogTail(offset)}, s.Log, false}
 	}
-	return Word{}, fmt.Errorf("read the supervisor's readiness: %w", err)
+	return Readiness{}, fmt.Errorf("read the supervisor's readiness: %w", err)
 }
 
-// lastWords is the end of what was logged since offset, for a message.
-func (s Spawner) lastWords(offset int64) string {
+// readLogTail is the end of what was logged since offset, for a message.
+func (s Spawner) readLogTail(offset int64) string {
 	const most = 600
 	file, err := os.Open(s.Log)
 	if err != nil {

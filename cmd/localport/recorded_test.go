@@ -13,7 +13,7 @@ import (
 )
 
 // A worktree was removed, or an older branch checked out, while `start` holds a lease.
-func TestGoneProject_IsFoundByItsState(t *testing.T) {
+func TestDeletedProject_IsFoundByItsState(t *testing.T) {
 	type where struct{ root, link string }
 	for name, c := range map[string]struct {
 		isDirGone bool
@@ -38,7 +38,7 @@ func TestGoneProject_IsFoundByItsState(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			root := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+			root := w.allowedProject(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
 			p := where{root, filepath.Join(w.home, "link")}
 			if err := os.Symlink(filepath.Dir(root), p.link); err != nil {
 				t.Fatal(err)
@@ -46,8 +46,8 @@ func TestGoneProject_IsFoundByItsState(t *testing.T) {
 			if err := os.Mkdir(filepath.Join(root, "sub"), 0o755); err != nil {
 				t.Fatal(err)
 			}
-			w.must(root, "start")
-			w.kept(root)
+			w.mustRun(root, "start")
+			w.keeperPID(root)
 			// Not to be ended by the supervisor itself, which sees that its directory is gone.
 			supervisor := w.supervisor(root)
 			var args []string
@@ -71,15 +71,15 @@ func TestGoneProject_IsFoundByItsState(t *testing.T) {
 					t.Errorf("stop: exit %d\n%s", o.code, o.stderr)
 				}
 			} else {
-				if out := w.must(dir, append(args, "status", "--json")...); !strings.Contains(out, `"state": "running"`) {
+				if out := w.mustRun(dir, append(args, "status", "--json")...); !strings.Contains(out, `"state": "running"`) {
 					t.Errorf("status printed\n%s", out)
 				}
 				if o := w.localport(dir, append(args, "start")...); o.code != output.ExitFailed || !strings.Contains(o.stderr, "no such file") {
 					t.Errorf("start: exit %d\n%s", o.code, o.stderr)
 				}
-				w.must(dir, append(args, "stop")...)
+				w.mustRun(dir, append(args, "stop")...)
 			}
-			w.gone(supervisor)
+			w.waitExit(supervisor)
 			eventually(t, "every process has ended", func() bool { return len(w.processes()) == 0 })
 			w.nothingLeft(root)
 			if o := w.localport(dir, append(args, "status")...); o.code != output.ExitFailed || o.stderr == "" {
@@ -89,12 +89,12 @@ func TestGoneProject_IsFoundByItsState(t *testing.T) {
 	}
 }
 
-func TestGoneProject_IsStoppedFromItsDeletedDirectory(t *testing.T) {
+func TestDeletedProject_IsStoppedFromItsDeletedDirectory(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
-	w.must(root, "start")
-	w.kept(root)
+	root := w.allowedProject(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
+	w.keeperPID(root)
 	supervisor := w.supervisor(root)
 	cmd := exec.Command("sh", "-c", `rm -rf "$PWD"; exec "$0" stop`, w.exe)
 	cmd.Dir, cmd.Env = root, append(slices.Clip(w.env), "PWD="+root)
@@ -102,34 +102,34 @@ func TestGoneProject_IsStoppedFromItsDeletedDirectory(t *testing.T) {
 	if o.code != 0 && supervisor.Alive() {
 		t.Errorf("stop: exit %d\n%s", o.code, o.stderr)
 	}
-	w.gone(supervisor)
+	w.waitExit(supervisor)
 }
 
-func TestGoneProject_IsDenied(t *testing.T) {
+func TestDeletedProject_IsDenied(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	config := tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0"))
-	root := w.allowed(config)
-	w.must(root, "start")
-	w.kept(root)
+	root := w.allowedProject(config)
+	w.mustRun(root, "start")
+	w.keeperPID(root)
 	if err := os.Remove(filepath.Join(root, ".localport.toml")); err != nil {
 		t.Fatal(err)
 	}
-	w.must(root, "deny")
+	w.mustRun(root, "deny")
 	eventually(t, "every process has ended", func() bool { return len(w.processes()) == 0 })
-	w.write(root, ".localport.toml", config)
+	w.writeFile(root, ".localport.toml", config)
 	if o := w.localport(root, "start"); o.code != output.ExitNotAllowed {
 		t.Errorf("start: exit %d\n%s", o.code, o.stderr)
 	}
 }
 
 // What was left by a supervisor and a keeper that were killed can be named, too.
-func TestGoneProject_ThatIsDownLosesItsLease(t *testing.T) {
+func TestDeletedProject_ThatIsStoppedLosesItsLease(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowed(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
-	w.must(root, "start")
-	keeper, supervisor := w.kept(root), w.supervisor(root)
+	root := w.allowedProject(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
+	keeper, supervisor := w.keeperPID(root), w.supervisor(root)
 	w.stopProcess(keeper)
 	kill(t, supervisor.PID)
 	kill(t, keeper)
@@ -142,7 +142,7 @@ func TestGoneProject_ThatIsDownLosesItsLease(t *testing.T) {
 	if o.code != output.ExitFailed || !strings.HasSuffix(o.stderr, hint) {
 		t.Errorf("status: exit %d\n%s, want %s", o.code, o.stderr, hint)
 	}
-	w.must(w.home, "-c", filepath.Join(root, ".localport.toml"), "stop")
+	w.mustRun(w.home, "-c", filepath.Join(root, ".localport.toml"), "stop")
 	if leases := w.state(root).Leases; len(leases) > 0 {
 		t.Errorf("the leases are %+v", leases)
 	}

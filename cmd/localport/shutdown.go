@@ -21,35 +21,35 @@ import (
 // A process that does not answer has termGrace to end after SIGTERM, and killTime after SIGKILL. reviveTime is how long a
 // keeper may take to have a killed supervisor replaced; maxRounds is how often what was started in the meantime is ended too.
 const (
-	termGrace  = time.Second
-	killTime   = 5 * time.Second
-	reviveTime = 5 * time.Second
-	maxRounds  = 5
+	termGrace     = time.Second
+	killTimeout   = 5 * time.Second
+	reviveTimeout = 5 * time.Second
+	maxRounds     = 5
 )
 
-// end takes the project down whoever holds a lease: the start lease is dropped and the supervisor ended, in order if it
-// answers. What was ended otherwise is told on w.
-func (p here) end(ctx context.Context, w io.Writer) error {
-	recorded := p.recordDown(ctx)
+// shutDown stops the project even if there are leases: it drops the start lease and stops the supervisor, gracefully if it answers.
+// Processes that do not answer are terminated, with a message on w.
+func (p commandProject) shutDown(ctx context.Context, w io.Writer) error {
+	recorded := p.recordStop(ctx)
 	isEnded := false
 	for {
-		running, _, err := p.Find(ctx)
+		running, _, err := p.FindSupervisor(ctx)
 		if err == nil && running == nil {
 			break
 		}
 		if err == nil {
-			if err = p.endInOrder(ctx, running, recorded); isNoAnswer(err) {
+			if err = p.endGracefully(ctx, running, recorded); isNoAnswer(err) {
 				err = p.confirmStuck(err)
 			}
 		}
 		switch {
 		case isNoAnswer(err):
-			if err := p.endUnanswering(w, err); err != nil {
+			if err := p.endUnresponsive(w, err); err != nil {
 				return err
 			}
 			isEnded = true
 			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), client.Patience())
+			ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), client.CommandTimeout())
 			defer cancel()
 			continue
 		case err == nil:
@@ -63,7 +63,7 @@ func (p here) end(ctx context.Context, w io.Writer) error {
 		break
 	}
 	if recorded != nil { // what kept us from writing may have ended with the supervisor
-		recorded = p.recordDown(ctx)
+		recorded = p.recordStop(ctx)
 	}
 	failed, isUnwritable := errors.AsType[*lockstate.WriteError](recorded)
 	switch {
@@ -80,8 +80,8 @@ func (p here) end(ctx context.Context, w io.Writer) error {
 	return nil
 }
 
-// recordDown drops the start lease and has prompts leave the project down.
-func (p here) recordDown(ctx context.Context) error {
+// recordStop drops the start lease and has prompts leave the project down.
+func (p commandProject) recordStop(ctx context.Context) error {
 	if deadline, ok := ctx.Deadline(); ok { // the supervisor is asked even where somebody else holds the lock
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
@@ -97,8 +97,8 @@ func (p here) recordDown(ctx context.Context) error {
 	return err
 }
 
-// endInOrder has the supervisor end. The start lease goes by socket where its release could not be recorded.
-func (p here) endInOrder(ctx context.Context, client *client.Client, recorded error) error {
+// endGracefully has the supervisor end. The start lease goes by socket where its release could not be recorded.
+func (p commandProject) endGracefully(ctx context.Context, client *client.Client, recorded error) error {
 	if recorded != nil {
 		lease := api.Lease{Kind: api.StartLease}
 		if err := client.Leave(ctx, api.LeaveRequest{Lease: &lease}); err != nil {
@@ -110,10 +110,10 @@ func (p here) endInOrder(ctx context.Context, client *client.Client, recorded er
 
 // confirmStuck asks a supervisor that did not carry out a request in time for its status: one that answers is busy, and is not
 // to be ended for that. The error is then the given one, and no client.NoAnswerError; nil if none runs any more.
-func (p here) confirmStuck(cause error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), client.Patience())
+func (p commandProject) confirmStuck(cause error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
-	client, _, err := p.Find(ctx)
+	client, _, err := p.FindSupervisor(ctx)
 	if isNoAnswer(err) || err == nil && client == nil {
 		return err
 	}
@@ -131,9 +131,9 @@ func isUnreachable(err error) bool {
 	return ok
 }
 
-// endUnanswering ends the project's processes, which did not answer, and removes what they left. The keeper goes first:
+// endUnresponsive ends the project's processes, which did not answer, and removes what they left. The keeper goes first:
 // it would replace the supervisor.
-func (p here) endUnanswering(w io.Writer, cause error) error {
+func (p commandProject) endUnresponsive(w io.Writer, cause error) error {
 	processes := p.Processes()
 	if len(processes) == 0 {
 		return cause
@@ -141,7 +141,7 @@ func (p here) endUnanswering(w io.Writer, cause error) error {
 	// What is ended may have started another one meanwhile.
 	for round := 0; len(processes) > 0 && round < maxRounds; round++ {
 		for _, q := range processes {
-			if err := terminate(w, q); err != nil {
+			if err := terminateProcess(w, q); err != nil {
 				return err
 			}
 		}
@@ -150,12 +150,12 @@ func (p here) endUnanswering(w io.Writer, cause error) error {
 	return p.removeLeftovers()
 }
 
-// terminate ends a process, and says so. One that is stopped would see SIGTERM only when it goes on.
-func terminate(w io.Writer, q client.Process) error {
+// terminateProcess ends a process, and says so. One that is stopped would see SIGTERM only when it goes on.
+func terminateProcess(w io.Writer, q client.Process) error {
 	steps := []struct {
 		signal syscall.Signal
 		limit  time.Duration
-	}{{syscall.SIGTERM, termGrace}, {syscall.SIGKILL, killTime}}
+	}{{syscall.SIGTERM, termGrace}, {syscall.SIGKILL, killTimeout}}
 	if q.IsStopped() {
 		steps = steps[1:]
 	}
@@ -171,13 +171,13 @@ func terminate(w io.Writer, q client.Process) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("the %s (pid %d) is still running %v after SIGKILL", q.Role, q.PID, killTime)
+	return fmt.Errorf("the %s (pid %d) is still running %v after SIGKILL", q.Role, q.PID, killTimeout)
 }
 
 // removeLeftovers removes what a supervisor leaves that did not end by itself, unless another one runs by now: its
 // record, its sockets, and processes of its tunnels.
-func (p here) removeLeftovers() error {
-	ctx, cancel := context.WithTimeout(context.Background(), client.Limit())
+func (p commandProject) removeLeftovers() error {
+	ctx, cancel := context.WithTimeout(context.Background(), client.PromptTimeout())
 	defer cancel()
 	var before *lockstate.Supervisor
 	sockets, err := lockstate.RuntimeDir()

@@ -1,0 +1,73 @@
+// Package client is how commands and prompts work on a project: it starts the project's supervisor if none is running, and calls it.
+package client
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/trust"
+)
+
+// PromptTimeout is how long a prompt may wait for the lock, a start and a supervisor's answer in total: two seconds,
+// or LOCALPORT_LIMIT, for slow machines.
+func PromptTimeout() time.Duration {
+	if limit, err := project.ParseDuration(os.Getenv("LOCALPORT_LIMIT")); err == nil {
+		return limit
+	}
+	return 2 * time.Second
+}
+
+// CommandTimeout is how long a command waits for the same.
+func CommandTimeout() time.Duration { return max(10*time.Second, PromptTimeout()) }
+
+// Project is the project that a command acts on.
+type Project struct {
+	Config string // the project's identity
+	Root   string
+	Dir    *lockstate.Dir
+	Store  trust.Store
+	// AnswerTimeout is how long the command waits for an answer, for its message.
+	AnswerTimeout time.Duration
+	logLevel      string // of the supervisor's log
+	// version is this program's: a supervisor of an older release is replaced.
+	version string
+}
+
+// Open is the project of a config file, whose path has no symbolic links in it. onWarning is called with each warning; a supervisor that is
+// started logs from the level on, info where that is empty. One of a release older than version is replaced by this program.
+func Open(config string, onWarning func(text string), level, version string) (*Project, error) {
+	dir, err := lockstate.Open(config)
+	if _, full := errors.AsType[*lockstate.WriteError](err); err != nil && !full { // it may be up all the same
+		return nil, err
+	}
+	dir.Warn = onWarning
+	data, err := lockstate.DataHome()
+	if err != nil {
+		return nil, err
+	}
+	return &Project{
+		Config: config, Root: filepath.Dir(config), Dir: dir,
+		Store: trust.Store{Dir: filepath.Join(data, "trust")}, AnswerTimeout: CommandTimeout(), logLevel: level, version: version,
+	}, nil
+}
+
+// ReadFiles reads the project's current files, without asking trust.
+func (p *Project) ReadFiles() (*project.Files, error) {
+	if filepath.Base(p.Config) == project.ConfigName {
+		return project.Read(p.Root)
+	}
+	return project.ReadFile(p.Config)
+}
+
+// AskTrust reads the files and asks trust about just these bytes.
+func (p *Project) AskTrust() (trust.Verdict, *project.Files, error) {
+	files, err := p.ReadFiles()
+	if err != nil {
+		return trust.Unknown, nil, err
+	}
+	return p.Store.Ask(files)
+}

@@ -251,6 +251,7 @@ func TestGolden_Commands(t *testing.T) {
 	localport("daemon", "start")
 	eventually(t, "it is healthy", func() bool { return w.service(root, "api").State == forwarder.Healthy })
 	prompt("after cd")
+	eventually(t, "status shows both leases", func() bool { return len(w.status(root).Leases) == 2 })
 	localport("status")
 	localport("status", "-o", "text")
 	localport("daemon", "status")

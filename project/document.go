@@ -258,7 +258,7 @@ func (d *document) setValue(n *node, value *unstable.Node) {
 		for items := value.Children(); items.Next(); {
 			d.setValue(n.addItem(dateKind, n.valueOffset), items.Node())
 		}
-	case stringKind: // spans knows it
+	case stringKind: // findSpans has found it
 	default:
 		if n.isSecret {
 			d.spans = append(d.spans, span{start: n.valueOffset, end: n.valueOffset + int(value.Raw.Length)})

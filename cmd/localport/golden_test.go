@@ -106,6 +106,7 @@ func shownErrors() []shownError {
 		{"client.ErrDown", client.ErrDown},
 		{"client.NoAnswerError (supervisor)", &client.NoAnswerError{Role: client.SupervisorRole, PID: 4711, Waited: 2 * time.Second}},
 		{"client.NoAnswerError (keeper)", &client.NoAnswerError{Role: client.KeeperRole, PID: 4712, Waited: 10 * time.Second}},
+		{"client.NoAnswerError (stopped keeper)", &client.NoAnswerError{Role: client.KeeperRole, PID: 4712, Stopped: true}},
 		{"client.NoAnswerError (unknown process)", &client.NoAnswerError{Role: client.SupervisorRole, Waited: 2 * time.Second}},
 		{"client.ErrNoAnswer", &client.UnreachableError{Socket: "/run/user/1000/localport/1.sock", Err: client.ErrNoAnswer}},
 		{"client.UnreachableError", &client.UnreachableError{Socket: "/run/user/1000/localport/1.sock", Err: syscall.ECONNREFUSED}},
@@ -250,6 +251,7 @@ func TestGolden_Commands(t *testing.T) {
 	localport("daemon", "start")
 	eventually(t, "it is healthy", func() bool { return w.service(root, "api").State == forwarder.Healthy })
 	prompt("after cd")
+	eventually(t, "status shows both leases", func() bool { return len(w.status(root).Leases) == 2 })
 	localport("status")
 	localport("status", "-o", "text")
 	localport("daemon", "status")

@@ -78,7 +78,7 @@ func (p commandProject) explainNoAnswer(err error, began time.Time) error {
 	if err == nil {
 		return nil
 	}
-	return output.WithExitCode(p.Project.ExplainNoAnswer(err, began), output.ExitCode(err))
+	return output.WithExitCode(p.ExplainNoAnswer(err, began), output.ExitCode(err))
 }
 
 // parseConfig is the project as it would run from this shell.

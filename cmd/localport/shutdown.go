@@ -131,14 +131,14 @@ func isUnreachable(err error) bool {
 	return ok
 }
 
-// endUnresponsive ends the project's processes, which did not answer, and removes what they left. The keeper goes first:
-// it would replace the supervisor.
+// endUnresponsive terminates the project's processes, which did not answer, and removes what they left. The keeper is first: it would
+// replace the supervisor.
 func (p commandProject) endUnresponsive(w io.Writer, cause error) error {
 	processes := p.Processes()
 	if len(processes) == 0 {
 		return cause
 	}
-	// What is ended may have started another one meanwhile.
+	// A terminated process may have started another one meanwhile.
 	for round := 0; len(processes) > 0 && round < maxRounds; round++ {
 		for _, q := range processes {
 			if err := terminateProcess(w, q); err != nil {
@@ -150,7 +150,7 @@ func (p commandProject) endUnresponsive(w io.Writer, cause error) error {
 	return p.removeLeftovers()
 }
 
-// terminateProcess ends a process, and says so. One that is stopped would see SIGTERM only when it goes on.
+// terminateProcess terminates a process and prints a message. A stopped one gets SIGKILL: it would see SIGTERM only when continued.
 func terminateProcess(w io.Writer, q client.Process) error {
 	steps := []struct {
 		signal syscall.Signal
@@ -190,7 +190,7 @@ func (p commandProject) removeLeftovers() error {
 		}
 		before, tx.Supervisor = tx.Supervisor, nil
 		tx.Bump()
-		if filepath.Dir(before.Socket) == sockets { // a path in a file is no leave to remove just anything
+		if filepath.Dir(before.Socket) == sockets { // never remove an arbitrary path that a file names
 			os.Remove(before.Socket)
 		}
 		return nil

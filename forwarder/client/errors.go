@@ -8,7 +8,7 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// NotAllowedError is a project whose files the user has not allowed as they stand.
+// NotAllowedError is a project whose files are not allowed with their current contents.
 type NotAllowedError struct{ Config string }
 
 func (e *NotAllowedError) Error() string {
@@ -18,12 +18,12 @@ func (e *NotAllowedError) Error() string {
 	return e.Config + " is new or changed"
 }
 
-// NoAnswerError is a project's process that lives and does not answer.
+// NoAnswerError is a running process of a project that does not answer.
 type NoAnswerError struct {
 	Role   string // of the process: supervisor or keeper
-	PID    int    // 0: it cannot be told
+	PID    int    // 0: unknown
 	Waited time.Duration
-	// Stopped: it is not waited for, because it is a keeper that was stopped, and whose supervisor has ended.
+	// Stopped: it is a keeper that was stopped (SIGSTOP) and whose supervisor has exited. Waited is then 0.
 	Stopped bool
 }
 
@@ -33,7 +33,7 @@ func (e *NoAnswerError) Error() string {
 		who = fmt.Sprintf("%s (pid %d)", e.Role, e.PID)
 	}
 	if e.Stopped {
-		return fmt.Sprintf("the %s is stopped, as by SIGSTOP, and its supervisor has ended", who)
+		return fmt.Sprintf("the %s is stopped (SIGSTOP) and its supervisor has exited", who)
 	}
 	return fmt.Sprintf("the %s did not answer within %v", who, e.Waited)
 }

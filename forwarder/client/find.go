@@ -17,9 +17,9 @@ func (p *Project) SupervisorClient(ctx context.Context) (*Client, error) {
 	return client, err
 }
 
-// FindSupervisor returns the client of the project's supervisor and the status that it answered with; a nil client if none runs.
-// The file lock is taken only when nobody answers, to look at the election: whoever holds that lock for long must not keep
-// a command from a supervisor that lives. The error is a *NoAnswerError if one lives and does not answer.
+// FindSupervisor returns the client of the project's supervisor and the status that it answered with; a nil client if none is
+// running. The file lock is taken only if nobody answers, to check the election: a process that holds that lock for long must not keep a
+// command from a running supervisor. The error is a *NoAnswerError if a supervisor is running and does not answer.
 func (p *Project) FindSupervisor(ctx context.Context) (*Client, api.Status, error) {
 	began := time.Now()
 	for pause := (wait.Backoff{First: 5 * time.Millisecond, Max: 50 * time.Millisecond}); ; {
@@ -31,25 +31,25 @@ func (p *Project) FindSupervisor(ctx context.Context) (*Client, api.Status, erro
 		if err != nil || !elected {
 			return nil, api.Status{}, err
 		}
-		if time.Since(began) > answerTime {
-			if err := p.stoppedKeeper(); err != nil {
+		if time.Since(began) > keeperCheckInterval {
+			if err := p.stoppedKeeperError(); err != nil {
 				return nil, api.Status{}, err
 			}
 		}
-		// Elected, but not listening yet, or just ending: nothing tells when that is over.
+		// Elected, but not listening yet, or shutting down: there is no event to wait for.
 		if !wait.Sleep(ctx, pause.Next()) {
 			return nil, api.Status{}, p.newNoAnswerError(time.Since(began))
 		}
 	}
 }
 
-// askStatus asks for the status wherever the project's supervisor may listen. The client is nil if nobody listens there for this
-// project.
+// askStatus requests the status at each socket at which the project's supervisor may listen. The client is nil if none of them is this
+// project's.
 func (p *Project) askStatus(ctx context.Context) (*Client, api.Status, error) {
 	began := time.Now()
 	for _, socket := range p.Dir.Sockets() {
 		client := &Client{Socket: socket}
-		status, err := p.statusOf(ctx, client)
+		status, err := p.requestStatus(ctx, client)
 		if err == nil && status.Config == p.Config {
 			return client, status, nil
 		}
@@ -66,35 +66,35 @@ func (p *Project) askStatus(ctx context.Context) (*Client, api.Status, error) {
 	return nil, api.Status{}, nil
 }
 
-// answerTime is how long an answer is waited for before it is looked, and then looked again, whether there can be one.
-const answerTime = 500 * time.Millisecond
+// keeperCheckInterval is how long an answer is awaited before each check for a stopped keeper.
+const keeperCheckInterval = 500 * time.Millisecond
 
-// statusOf asks for the status. The error is a *NoAnswerError as soon as it is plain that none will come.
-func (p *Project) statusOf(ctx context.Context, client *Client) (api.Status, error) {
-	asking, cancel := context.WithCancelCause(ctx)
+// requestStatus asks for the status. The error is a *NoAnswerError as soon as a stopped keeper is found.
+func (p *Project) requestStatus(ctx context.Context, client *Client) (api.Status, error) {
+	askCtx, cancel := context.WithCancelCause(ctx)
 	answered := make(chan struct{})
-	var looking sync.WaitGroup
-	looking.Go(func() {
-		for !wait.IsClosedWithin(answerTime, answered) {
-			if err := p.stoppedKeeper(); err != nil {
+	var checker sync.WaitGroup
+	checker.Go(func() {
+		for !wait.IsClosedWithin(keeperCheckInterval, answered) {
+			if err := p.stoppedKeeperError(); err != nil {
 				cancel(err)
 				return
 			}
 		}
 	})
-	status, err := client.Status(asking)
+	status, err := client.Status(askCtx)
 	close(answered)
-	looking.Wait()
-	if cause := context.Cause(asking); err != nil && cause != nil && ctx.Err() == nil {
+	checker.Wait()
+	if cause := context.Cause(askCtx); err != nil && cause != nil && ctx.Err() == nil {
 		err = cause
 	}
 	cancel(nil)
 	return status, err
 }
 
-// stoppedKeeper is why nobody can answer: the supervisor has died, and the keeper, in whose copies of the listeners clients wait,
-// is stopped. Nil where that is not so, or where the system does not tell.
-func (p *Project) stoppedKeeper() error {
+// stoppedKeeperError is a *NoAnswerError if the supervisor has exited and its keeper, whose copies of the listeners hold the clients, is
+// stopped. It is nil otherwise, and on systems without /proc.
+func (p *Project) stoppedKeeperError() error {
 	processes := p.Processes()
 	if len(processes) == 0 {
 		return nil
@@ -106,7 +106,7 @@ func (p *Project) stoppedKeeper() error {
 	return &NoAnswerError{Role: last.Role, PID: last.PID, Stopped: true}
 }
 
-// isElectionHeld reports whether somebody holds the election.
+// isElectionHeld reports whether a process holds the election.
 func (p *Project) isElectionHeld(ctx context.Context) (elected bool, err error) {
 	_, err = p.Dir.Update(ctx, func(tx *lockstate.Tx) error {
 		elected = tx.Alive()
@@ -130,9 +130,9 @@ func (p *Project) newNoAnswerError(waited time.Duration) error {
 		e.Waited = waited.Round(100 * time.Millisecond)
 	}
 	if recorded := p.Dir.Peek().Supervisor; recorded != nil && p.isSupervisor(recorded.Process) {
-		e.PID = recorded.PID // found without a look at every process of the machine: a prompt waits
+		e.PID = recorded.PID // found without reading every process of the machine: a prompt waits
 	} else if processes := p.Processes(); len(processes) > 0 {
-		// A supervisor that lives is the one to answer; else it is the keeper's to start the next.
+		// A running supervisor has to answer; without one, the keeper has to start the next.
 		last := processes[len(processes)-1]
 		e.Role, e.PID = last.Role, last.PID
 	}

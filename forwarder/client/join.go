@@ -60,7 +60,7 @@ func (p *Project) Join(ctx context.Context, e JoinOptions) (*JoinedProject, erro
 		if client != nil {
 			return &JoinedProject{*client, p, view, j.hasSpawned}, nil
 		}
-		// Elected, but not listening yet, or just ending: nothing tells when that is over.
+		// Elected, but not listening yet, or shutting down: there is no event to wait for.
 		if j.isUnreachable && !wait.Sleep(ctx, 5*time.Millisecond) {
 			return nil, p.newNoAnswerError(time.Since(began))
 		}
@@ -71,14 +71,14 @@ func (p *Project) Join(ctx context.Context, e JoinOptions) (*JoinedProject, erro
 type joiner struct {
 	*Project
 	JoinOptions
-	hasClaimed      bool // the lease was recorded; who stops the project after that means this caller too
-	hasAskedSockets bool // the election was free, and the sockets were asked all the same
-	isUnelected     bool // by a supervisor whose election is gone
-	hasLockTimedOut bool // half of the time went by in waiting for the file lock, in vain
-	waitsForLock    bool // so it did, and nobody answered without it: the rest of the time goes by in waiting as well
-	hasReplaced     bool // an older supervisor was
-	hasSpawned      bool // a supervisor was, by us
-	isUnreachable   bool // somebody is elected and nobody listens
+	hasClaimed      bool // the lease is recorded: a later stop of the project applies to this caller too
+	hasAskedSockets bool // the election was free, and the sockets have been tried
+	isUnelected     bool // a supervisor whose election file was deleted answers
+	hasLockTimedOut bool // the file lock could not be had in half of the time
+	waitsForLock    bool // and no supervisor answered without it: the other half is for the lock too
+	hasReplaced     bool // an older supervisor was replaced
+	hasSpawned      bool // this joiner started a supervisor
+	isUnreachable   bool // the election is held, but nothing is listening
 }
 
 // errElectionFree means that no process holds the election.
@@ -89,21 +89,21 @@ type leaseRefusal struct{ error }
 
 func (r *leaseRefusal) Unwrap() error { return r.error }
 
-// attempt makes one attempt; a nil client and no error ask for another.
+// attempt makes one attempt. If client and error are nil, another one is needed.
 func (j *joiner) attempt(ctx context.Context) (*Client, api.View, error) {
 	j.isUnreachable = false
 	running, err := j.claimLease(ctx)
 	switch {
 	case errors.Is(err, errElectionFree):
-		// The lock file of a supervisor that lives may have been deleted: it is asked before another one is started.
+		// The lock file of a running supervisor may have been deleted: its sockets are tried before another one is started.
 		client, _, err := j.askStatus(ctx)
 		j.hasAskedSockets, j.isUnelected = true, client != nil
 		return nil, api.View{}, err
 	case err != nil:
 		return j.joinBySocket(ctx, err)
 	case !running:
-		word, err := j.newSpawner(j.Detach).Spawn(ctx)
-		j.hasSpawned = j.hasSpawned || err == nil && word.Outcome == OutcomeReady
+		readiness, err := j.newSpawner(j.Detach).Spawn(ctx)
+		j.hasSpawned = j.hasSpawned || err == nil && readiness.Outcome == OutcomeReady
 		return nil, api.View{}, err
 	}
 	if !j.hasReplaced && j.replaceOlder(ctx) {
@@ -122,8 +122,8 @@ func (j *joiner) attempt(ctx context.Context) (*Client, api.View, error) {
 	return client, view, err
 }
 
-// claimLease records the lease, and reports whether a supervisor runs. The error is errElectionFree, a *leaseRefusal, or says why the state
-// could not be written.
+// claimLease records the lease and reports whether a supervisor is running. The error is errElectionFree, a *leaseRefusal, or why the
+// state could not be written.
 func (j *joiner) claimLease(ctx context.Context) (running bool, err error) {
 	lockCtx, cancel := j.lockContext(ctx)
 	defer cancel()

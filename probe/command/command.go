@@ -40,16 +40,16 @@ func check(ctx context.Context, path probe.Dialer, argv []string) error {
 	host, port := b.addr()
 	fill := strings.NewReplacer("{host}", host, "{port}", port, "{addr}", net.JoinHostPort(host, port))
 	run := process.Command{Argv: slices.Clone(argv), Env: os.Environ()}
-	if place, ok := path.(probe.ProcessContext); ok {
-		run.Dir, run.Env = place.Dir(), place.Environ()
+	if processContext, ok := path.(probe.ProcessContext); ok {
+		run.Dir, run.Env = processContext.Dir(), processContext.Environ()
 	}
 	for i, arg := range run.Argv {
 		run.Argv[i] = fill.Replace(arg)
 	}
 	run.Env = append(slices.Clip(run.Env), "LOCALPORT_CHECK_HOST="+host, "LOCALPORT_CHECK_PORT="+port)
-	said := &lastLines{}
-	run.OnLine = said.addLine
-	if err := runProgram(ctx, run, said); err != nil {
+	output := &lastLines{}
+	run.OnLine = output.addLine
+	if err := runProgram(ctx, run, output); err != nil {
 		return b.explainError(err)
 	}
 	return nil
@@ -59,7 +59,7 @@ func check(ctx context.Context, path probe.Dialer, argv []string) error {
 const stopGracePeriod = 100 * time.Millisecond
 
 // runProgram runs the program. No process of its group is left when it returns.
-func runProgram(ctx context.Context, run process.Command, said *lastLines) error {
+func runProgram(ctx context.Context, run process.Command, output *lastLines) error {
 	name := filepath.Base(run.Argv[0])
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -80,7 +80,7 @@ func runProgram(ctx context.Context, run process.Command, said *lastLines) error
 		}
 	}
 	if status := program.ExitStatus(); status != "exit status 0" {
-		return &probe.Failure{Reason: strings.Join(append([]string{name, status}, said.errorLine()...), ": ")}
+		return &probe.Failure{Reason: strings.Join(append([]string{name, status}, output.errorLine()...), ": ")}
 	}
 	return nil
 }

@@ -26,8 +26,8 @@ func checkAdvertisedAddresses(ctx context.Context, path probe.Dialer, brokers []
 		return &probe.Failure{Reason: "the broker reports no available broker, not even itself"}
 	}
 	var local netip.AddrPort
-	if known, ok := path.(probe.LocalAddress); ok {
-		local = known.LocalAddr()
+	if service, ok := path.(probe.LocalAddress); ok {
+		local = service.LocalAddr()
 	}
 	wrong := make([]error, len(brokers))
 	var judging sync.WaitGroup

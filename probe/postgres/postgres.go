@@ -101,8 +101,8 @@ func check(ctx context.Context, path probe.Dialer, template *pgconn.Config, quer
 	config := template.Copy()
 	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return dialled.add(path.Dial(ctx)) }
 	conn, err := pgconn.ConnectConfig(ctx, config)
-	if refused := dialled.dialError(); refused != nil {
-		return refused // the tunnel's own error; pgconn repeats it for each attempt
+	if dialErr := dialled.dialError(); dialErr != nil {
+		return dialErr // the tunnel's own error; pgconn repeats it for each attempt
 	}
 	if err != nil {
 		return explainError(ctx, err, template.Password == "")

@@ -62,7 +62,7 @@ type request struct {
 
 func newCheck(s project.Settings, secured *tls.Config) (probe.Check, error) {
 	p := request{Settings: s, tlsConfig: secured}
-	p.matchesBody, _ = newBodyMatcher(s.Text("expected_body")) // Valid has seen it
+	p.matchesBody, _ = newBodyMatcher(s.Text("expected_body")) // Validate has parsed it
 	return p.check, nil
 }
 

@@ -144,13 +144,14 @@ func needsUser(state forwarder.State) bool {
 }
 
 func serviceSummary(svc api.ServiceView) string {
+	state := strings.ReplaceAll(string(svc.State), "_", " ")
 	switch {
 	case svc.State == forwarder.Stopped:
 		return ""
 	case svc.State.Ready():
 		return fmt.Sprintf("%s :%d", svc.Name, svc.Port)
 	case svc.Reason != "":
-		return fmt.Sprintf("%s :%d (%s: %s)", svc.Name, svc.Port, svc.State, output.Flatten(svc.Reason))
+		return fmt.Sprintf("%s :%d (%s: %s)", svc.Name, svc.Port, state, output.Flatten(svc.Reason))
 	}
-	return fmt.Sprintf("%s :%d (%s)", svc.Name, svc.Port, svc.State)
+	return fmt.Sprintf("%s :%d (%s)", svc.Name, svc.Port, state)
 }

@@ -21,8 +21,8 @@ func TestAQuietUserIsToldOfServicesThatWaitForHim(t *testing.T) {
 		{Name: "e", State: forwarder.Stopped, Port: 5},
 	}}
 	for verbosity, want := range map[project.Verbosity]string{
-		project.VerbosityNormal: "shop: a :1, b :2 (starting), c :3 (needs_attention: log in), d :4 (failed)",
-		project.VerbosityQuiet:  "shop: c :3 (needs_attention: log in), d :4 (failed)",
+		project.VerbosityNormal: "shop: a :1, b :2 (starting), c :3 (needs attention: log in), d :4 (failed)",
+		project.VerbosityQuiet:  "shop: c :3 (needs attention: log in), d :4 (failed)",
 	} {
 		if got := projectSummary("/home/me/shop", view, verbosity); got != want {
 			t.Errorf("%s: %q, want %q", verbosity, got, want)

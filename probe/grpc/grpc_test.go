@@ -22,10 +22,10 @@ import (
 
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/testdata/asking"
 	"github.com/localport-sh/localport/testdata/authority"
 	"github.com/localport-sh/localport/testdata/nginx"
 	"github.com/localport-sh/localport/testdata/ports"
+	"github.com/localport-sh/localport/testdata/probetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -92,15 +92,15 @@ func TestCheck_NamesWhatIsNotServing(t *testing.T) {
 	addr, service := startHealthServer(t)
 	service.SetServingStatus("shop.Orders", healthpb.HealthCheckResponse_NOT_SERVING)
 	service.SetServingStatus("shop.Stock", healthpb.HealthCheckResponse_UNKNOWN)
-	asking.Failed(t, ask(t, addr, project.Settings{"service": "shop.Orders"}), `service "shop.Orders" is NOT_SERVING`)
-	asking.Failed(t, ask(t, addr, project.Settings{"service": "shop.Stock"}), `service "shop.Stock" is UNKNOWN`)
-	asking.Failed(t, ask(t, addr, project.Settings{"service": "shop.Nothing"}), `does not know service "shop.Nothing"`, "health_check.service")
+	probetest.RequireFailure(t, ask(t, addr, project.Settings{"service": "shop.Orders"}), `service "shop.Orders" is NOT_SERVING`)
+	probetest.RequireFailure(t, ask(t, addr, project.Settings{"service": "shop.Stock"}), `service "shop.Stock" is UNKNOWN`)
+	probetest.RequireFailure(t, ask(t, addr, project.Settings{"service": "shop.Nothing"}), `does not know service "shop.Nothing"`, "health_check.service")
 	service.Shutdown()
-	asking.Failed(t, ask(t, addr, nil), "the server is NOT_SERVING")
+	probetest.RequireFailure(t, ask(t, addr, nil), "the server is NOT_SERVING")
 }
 
 func TestCheck_ReportsAMissingHealthService(t *testing.T) {
-	asking.Failed(t, ask(t, startServer(t, grpc.NewServer()), nil), "does not have the health service", "unknown service grpc.health.v1.Health", `"tcp"`)
+	probetest.RequireFailure(t, ask(t, startServer(t, grpc.NewServer()), nil), "does not have the health service", "unknown service grpc.health.v1.Health", `"tcp"`)
 }
 
 // requireToken accepts calls with the token, and rejects others with the reason.
@@ -121,10 +121,10 @@ func TestCheck_SendsCredentialsAndNeverPrintsThem(t *testing.T) {
 	if err := ask(t, addr, project.Settings{"headers": headers}); err != nil {
 		t.Error(err)
 	}
-	asking.Failed(t, ask(t, addr, nil), "UNAUTHENTICATED: no token – 100% sure", "health_check.headers")
+	probetest.RequireFailure(t, ask(t, addr, nil), "UNAUTHENTICATED: no token – 100% sure", "health_check.headers")
 	headers["Authorization"] = "Bearer hunter2"
 	err := ask(t, addr, project.Settings{"headers": headers})
-	asking.Failed(t, err, "PERMISSION_DENIED: wrong token")
+	probetest.RequireFailure(t, err, "PERMISSION_DENIED: wrong token")
 	if strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("the secret is in %q", err)
 	}
@@ -136,7 +136,7 @@ func TestCheck_SendsTheAuthority(t *testing.T) {
 			given, _ := metadata.FromIncomingContext(ctx)
 			return nil, status.Error(codes.Aborted, strings.Join(given.Get(":authority"), ""))
 		}))
-	asking.Failed(t, ask(t, addr, project.Settings{"authority": "shop.test"}), "ABORTED: shop.test")
+	probetest.RequireFailure(t, ask(t, addr, project.Settings{"authority": "shop.test"}), "ABORTED: shop.test")
 }
 
 func TestCheck_VerifiesTLS(t *testing.T) {
@@ -161,8 +161,8 @@ func TestCheck_VerifiesTLS(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	asking.Failed(t, ask(t, addr, project.Settings{"tls": true, "tls_verify": true}), "unknown authority", "ca_file")
-	asking.Failed(t, ask(t, addr, project.Settings{"tls": true, "tls_verify": true, "ca_file": ca.File, "authority": "other.test"}), "not other.test")
+	probetest.RequireFailure(t, ask(t, addr, project.Settings{"tls": true, "tls_verify": true}), "unknown authority", "ca_file")
+	probetest.RequireFailure(t, ask(t, addr, project.Settings{"tls": true, "tls_verify": true, "ca_file": ca.File, "authority": "other.test"}), "not other.test")
 }
 
 func TestCheck_ReportsAServerWithoutHTTP2(t *testing.T) {
@@ -170,10 +170,10 @@ func TestCheck_ReportsAServerWithoutHTTP2(t *testing.T) {
 	cert, key := ca.Sign(authority.Leaf{})
 	plain, secured := nginx.Start(t), nginx.StartTLS(t, cert, key)
 	overTLS := project.Settings{"tls": true, "tls_verify": true, "ca_file": ca.File}
-	asking.Failed(t, ask(t, plain.Addr, nil), "does not speak HTTP/2", "remote_port")
-	asking.Failed(t, ask(t, secured.Addr, nil), "does not speak HTTP/2", "tls")
-	asking.Failed(t, ask(t, secured.Addr, overTLS), "no application protocol")
-	asking.Failed(t, ask(t, plain.Addr, overTLS), "does not speak TLS", "tls = false")
+	probetest.RequireFailure(t, ask(t, plain.Addr, nil), "does not speak HTTP/2", "remote_port")
+	probetest.RequireFailure(t, ask(t, secured.Addr, nil), "does not speak HTTP/2", "tls")
+	probetest.RequireFailure(t, ask(t, secured.Addr, overTLS), "no application protocol")
+	probetest.RequireFailure(t, ask(t, plain.Addr, overTLS), "does not speak TLS", "tls = false")
 }
 
 func TestCheck_ReportsAnHTTP2ServerWithoutGRPC(t *testing.T) {
@@ -182,7 +182,7 @@ func TestCheck_ReportsAnHTTP2ServerWithoutGRPC(t *testing.T) {
 	server.Config.Protocols.SetUnencryptedHTTP2(true)
 	server.Start()
 	defer server.Close()
-	asking.Failed(t, ask(t, server.Listener.Addr().String(), nil), "the answer is not gRPC: 404")
+	probetest.RequireFailure(t, ask(t, server.Listener.Addr().String(), nil), "the answer is not gRPC: 404")
 }
 
 func TestCheck_UnreachableServerIsNotAServiceFailure(t *testing.T) {

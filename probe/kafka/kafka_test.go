@@ -16,15 +16,15 @@ import (
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/probe/kafka"
 	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/testdata/asking"
 	broker "github.com/localport-sh/localport/testdata/kafka"
+	"github.com/localport-sh/localport/testdata/probetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // forwarded is a dialer to a broker whose service listens on an address of this machine.
 type forwarded struct {
-	asking.Path
+	probetest.Dialer
 	local string
 }
 
@@ -37,63 +37,63 @@ func TestCheck_JudgesARealBroker(t *testing.T) {
 		return project.Settings{"sasl": mechanism, "user": broker.User, "password": password}
 	}
 	t.Run("well", func(t *testing.T) {
-		if err := asking.Ask(t, kafka.Type, s.Addr(), nil); err != nil {
+		if err := probetest.Check(t, kafka.Type, s.Addr(), nil); err != nil {
 			t.Error(err)
 		}
 	})
 	t.Run("logins", func(t *testing.T) {
 		for _, mechanism := range []string{"plain", "scram-sha-256"} {
-			if err := asking.Ask(t, kafka.Type, s.SASL, login(mechanism, broker.Password)); err != nil {
+			if err := probetest.Check(t, kafka.Type, s.SASL, login(mechanism, broker.Password)); err != nil {
 				t.Errorf("%s: %v", mechanism, err)
 			}
-			err := asking.Ask(t, kafka.Type, s.SASL, login(mechanism, "wrong and secret"))
-			asking.Failed(t, err, "SASL_AUTHENTICATION_FAILED", "health_check.password")
-			asking.Hides(t, err, "wrong and secret")
+			err := probetest.Check(t, kafka.Type, s.SASL, login(mechanism, "wrong and secret"))
+			probetest.RequireFailure(t, err, "SASL_AUTHENTICATION_FAILED", "health_check.password")
+			probetest.RequireHidden(t, err, "wrong and secret")
 		}
-		asking.Failed(t, asking.Ask(t, kafka.Type, s.SASL, login("scram-sha-512", broker.Password)), "does not support SASL mechanism SCRAM-SHA-512", "PLAIN, SCRAM-SHA-256")
-		asking.Failed(t, asking.Ask(t, kafka.Type, s.SASL, nil), "health_check.sasl")
-		asking.Failed(t, asking.Ask(t, kafka.Type, s.Addr(), login("plain", broker.Password)), "does not accept logins")
+		probetest.RequireFailure(t, probetest.Check(t, kafka.Type, s.SASL, login("scram-sha-512", broker.Password)), "does not support SASL mechanism SCRAM-SHA-512", "PLAIN, SCRAM-SHA-256")
+		probetest.RequireFailure(t, probetest.Check(t, kafka.Type, s.SASL, nil), "health_check.sasl")
+		probetest.RequireFailure(t, probetest.Check(t, kafka.Type, s.Addr(), login("plain", broker.Password)), "does not accept logins")
 	})
 	t.Run("TLS", func(t *testing.T) {
-		if err := asking.Ask(t, kafka.Type, s.TLS, project.Settings{"tls": true, "ca_file": s.CAFile}); err != nil {
+		if err := probetest.Check(t, kafka.Type, s.TLS, project.Settings{"tls": true, "ca_file": s.CAFile}); err != nil {
 			t.Error(err)
 		}
-		asking.Failed(t, asking.Ask(t, kafka.Type, s.TLS, project.Settings{"tls": true}), "unknown authority", "ca_file")
-		if err := asking.Ask(t, kafka.Type, s.TLS, nil); err == nil {
+		probetest.RequireFailure(t, probetest.Check(t, kafka.Type, s.TLS, project.Settings{"tls": true}), "unknown authority", "ca_file")
+		if err := probetest.Check(t, kafka.Type, s.TLS, nil); err == nil {
 			t.Error("plain text to a listener with TLS passes the check")
 		} else if failure, ok := errors.AsType[*probe.Failure](err); ok {
-			asking.Failed(t, failure, "tls = true")
+			probetest.RequireFailure(t, failure, "tls = true")
 		} else if !strings.Contains(err.Error(), "tls = true") {
 			t.Errorf("plain text to a listener with TLS: %v", err)
 		}
-		if err := asking.Ask(t, kafka.Type, s.Addr(), project.Settings{"tls": true}); err == nil {
+		if err := probetest.Check(t, kafka.Type, s.Addr(), project.Settings{"tls": true}); err == nil {
 			t.Error("TLS to a listener without passes the check")
 		}
 	})
 	t.Run("advertised", func(t *testing.T) {
-		path := forwarded{asking.Path{To: s.WrongName}, "127.0.0.1:19092"}
-		asking.Failed(t, asking.AskBy(t, kafka.Type, path, nil, 30*time.Second),
+		path := forwarded{probetest.Dialer{To: s.WrongName}, "127.0.0.1:19092"}
+		probetest.RequireFailure(t, probetest.CheckThrough(t, kafka.Type, path, nil, 30*time.Second),
 			"the broker advertises "+broker.Wrong+":9092 (no such host), which this machine cannot reach",
 			"FORWARD://127.0.0.1:19092", "local_port = 9092", "127.0.0.1 "+broker.Wrong, `advertised = "ignore"`)
-		if err := asking.AskBy(t, kafka.Type, path, project.Settings{"advertised": "ignore"}, 30*time.Second); err != nil {
+		if err := probetest.CheckThrough(t, kafka.Type, path, project.Settings{"advertised": "ignore"}, 30*time.Second); err != nil {
 			t.Errorf("ignored: %v", err)
 		}
 		closed := fmt.Sprintf("127.0.0.1:%d", s.Closed)
-		asking.Failed(t, asking.Ask(t, kafka.Type, s.WrongPort, nil), "advertises "+closed+" (connect: connection refused)", fmt.Sprint("local_port = ", s.Closed))
-		if err := asking.AskBy(t, kafka.Type, forwarded{asking.Path{To: s.WrongPort}, closed}, nil, 30*time.Second); err != nil {
+		probetest.RequireFailure(t, probetest.Check(t, kafka.Type, s.WrongPort, nil), "advertises "+closed+" (connect: connection refused)", fmt.Sprint("local_port = ", s.Closed))
+		if err := probetest.CheckThrough(t, kafka.Type, forwarded{probetest.Dialer{To: s.WrongPort}, closed}, nil, 30*time.Second); err != nil {
 			t.Errorf("with the service where the broker sends its clients: %v", err)
 		}
 	})
 	t.Run("topic", func(t *testing.T) {
-		asking.Failed(t, asking.Ask(t, kafka.Type, s.Addr(), project.Settings{"topic": "nothing"}), `topic "nothing"`, "UNKNOWN_TOPIC_OR_PARTITION", "health_check.topic")
+		probetest.RequireFailure(t, probetest.Check(t, kafka.Type, s.Addr(), project.Settings{"topic": "nothing"}), `topic "nothing"`, "UNKNOWN_TOPIC_OR_PARTITION", "health_check.topic")
 	})
 	t.Run("stopped and started", func(t *testing.T) {
 		s.Stop()
-		if err := asking.Ask(t, kafka.Type, s.Addr(), nil); err == nil {
+		if err := probetest.Check(t, kafka.Type, s.Addr(), nil); err == nil {
 			t.Error("a stopped broker passes the check")
 		}
 		s.Restart()
-		if err := asking.Ask(t, kafka.Type, s.Addr(), nil); err != nil {
+		if err := probetest.Check(t, kafka.Type, s.Addr(), nil); err != nil {
 			t.Errorf("started again: %v", err)
 		}
 	})
@@ -106,7 +106,7 @@ func TestCheck_ReportsScriptedFailures(t *testing.T) {
 	}
 	defer cluster.Close()
 	addr := cluster.ListenAddrs()[0]
-	if err := asking.Ask(t, kafka.Type, addr, project.Settings{"topic": "orders"}); err != nil {
+	if err := probetest.Check(t, kafka.Type, addr, project.Settings{"topic": "orders"}); err != nil {
 		t.Errorf("nothing scripted: %v", err)
 	}
 	cluster.ControlKey(int16(kmsg.Metadata), func(request kmsg.Request) (kmsg.Response, error, bool) {
@@ -119,17 +119,17 @@ func TestCheck_ReportsScriptedFailures(t *testing.T) {
 		answer.Topics = append(answer.Topics, topic)
 		return answer, nil, true
 	})
-	asking.Failed(t, asking.Ask(t, kafka.Type, addr, project.Settings{"topic": "orders"}), `topic "orders", partition 0`, "LEADER_NOT_AVAILABLE")
+	probetest.RequireFailure(t, probetest.Check(t, kafka.Type, addr, project.Settings{"topic": "orders"}), `topic "orders", partition 0`, "LEADER_NOT_AVAILABLE")
 }
 
 func TestCheck_ReportsAServerThatIsNotABroker(t *testing.T) {
-	asking.Failed(t, asking.Ask(t, kafka.Type, asking.Says(t, "SSH-2.0-OpenSSH_9.2\r\n"), nil), "not a Kafka response", "SSH-2.0")
-	asking.Failed(t, asking.Ask(t, kafka.Type, asking.Says(t, "\x00\x00\x00\x08\x00\x00\x00\x07garb"), nil), "not a Kafka response") // another's number
-	if err := asking.Ask(t, kafka.Type, asking.Rude(t), nil); err == nil {
+	probetest.RequireFailure(t, probetest.Check(t, kafka.Type, probetest.StartGreetingServer(t, "SSH-2.0-OpenSSH_9.2\r\n"), nil), "not a Kafka response", "SSH-2.0")
+	probetest.RequireFailure(t, probetest.Check(t, kafka.Type, probetest.StartGreetingServer(t, "\x00\x00\x00\x08\x00\x00\x00\x07garb"), nil), "not a Kafka response") // another's number
+	if err := probetest.Check(t, kafka.Type, probetest.StartClosingServer(t), nil); err == nil {
 		t.Error("a server that hangs up passes the check")
 	}
-	for name, addr := range map[string]string{"silent": asking.Silent(t), "half an answer": asking.Says(t, "\x00\x00\x00\x08\x00\x00\x00\x01\x00")} {
-		err := asking.AskBy(t, kafka.Type, asking.Path{To: addr}, nil, 100*time.Millisecond)
+	for name, addr := range map[string]string{"silent": probetest.StartSilentServer(t), "half an answer": probetest.StartGreetingServer(t, "\x00\x00\x00\x08\x00\x00\x00\x01\x00")} {
+		err := probetest.CheckThrough(t, kafka.Type, probetest.Dialer{To: addr}, nil, 100*time.Millisecond)
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s: %v", name, err)
 		}

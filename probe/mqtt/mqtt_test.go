@@ -10,8 +10,8 @@ import (
 
 	"github.com/localport-sh/localport/probe/mqtt"
 	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/testdata/asking"
 	"github.com/localport-sh/localport/testdata/mosquitto"
+	"github.com/localport-sh/localport/testdata/probetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -20,35 +20,35 @@ func TestCheck_SpeaksBothVersionsAndJudgesLogins(t *testing.T) {
 	s := mosquitto.Start(t, mosquitto.Options{Password: "s3cret"})
 	for _, version := range []string{"3.1.1", "5"} {
 		given := project.Settings{"user": "app", "password": "s3cret", "version": version}
-		if err := asking.Ask(t, mqtt.Type, s.Addr(), given); err != nil {
+		if err := probetest.Check(t, mqtt.Type, s.Addr(), given); err != nil {
 			t.Errorf("version %s: %v", version, err)
 		}
 		given["password"] = "wrong and secret"
-		err := asking.Ask(t, mqtt.Type, s.Addr(), given)
-		asking.Failed(t, err, "not authorized", "health_check.password")
-		asking.Hides(t, err, "wrong and secret")
-		asking.Failed(t, asking.Ask(t, mqtt.Type, s.Addr(), project.Settings{"version": version}), "not authorized")
+		err := probetest.Check(t, mqtt.Type, s.Addr(), given)
+		probetest.RequireFailure(t, err, "not authorized", "health_check.password")
+		probetest.RequireHidden(t, err, "wrong and secret")
+		probetest.RequireFailure(t, probetest.Check(t, mqtt.Type, s.Addr(), project.Settings{"version": version}), "not authorized")
 	}
 }
 
 func TestCheck_SucceedsWithoutLoginAndOverTLS(t *testing.T) {
 	s := mosquitto.Start(t, mosquitto.Options{AllowAnonymous: true, TLS: true})
-	if err := asking.Ask(t, mqtt.Type, s.Addr(), project.Settings{"tls": true, "ca_file": s.CAFile}); err != nil {
+	if err := probetest.Check(t, mqtt.Type, s.Addr(), project.Settings{"tls": true, "ca_file": s.CAFile}); err != nil {
 		t.Error(err)
 	}
-	asking.Failed(t, asking.Ask(t, mqtt.Type, s.Addr(), project.Settings{"tls": true}), "unknown authority")
+	probetest.RequireFailure(t, probetest.Check(t, mqtt.Type, s.Addr(), project.Settings{"tls": true}), "unknown authority")
 	s.Stop()
-	if err := asking.Ask(t, mqtt.Type, s.Addr(), nil); err == nil {
+	if err := probetest.Check(t, mqtt.Type, s.Addr(), nil); err == nil {
 		t.Error("a stopped broker passes the check")
 	}
 }
 
 func TestCheck_ReportsAServerThatIsNotABroker(t *testing.T) {
-	asking.Failed(t, asking.Ask(t, mqtt.Type, asking.Says(t, "SSH-2.0-OpenSSH_9.2\r\n"), nil), "not an MQTT packet")
-	if err := asking.Ask(t, mqtt.Type, asking.Rude(t), nil); err == nil {
+	probetest.RequireFailure(t, probetest.Check(t, mqtt.Type, probetest.StartGreetingServer(t, "SSH-2.0-OpenSSH_9.2\r\n"), nil), "not an MQTT packet")
+	if err := probetest.Check(t, mqtt.Type, probetest.StartClosingServer(t), nil); err == nil {
 		t.Error("a server that hangs up passes the check")
 	}
-	err := asking.AskBy(t, mqtt.Type, asking.Path{To: asking.Silent(t)}, nil, 100*time.Millisecond)
+	err := probetest.CheckThrough(t, mqtt.Type, probetest.Dialer{To: probetest.StartSilentServer(t)}, nil, 100*time.Millisecond)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a silent server: %v", err)
 	}

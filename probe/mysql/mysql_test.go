@@ -11,8 +11,8 @@ import (
 
 	"github.com/localport-sh/localport/probe/mysql"
 	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/testdata/asking"
 	server "github.com/localport-sh/localport/testdata/mariadb"
+	"github.com/localport-sh/localport/testdata/probetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -28,21 +28,21 @@ func TestCheck_ReportsTheServersLoginError(t *testing.T) {
 	for name, given := range map[string]project.Settings{
 		"ping": app(nil), "query": app(project.Settings{"query": "SELECT 1"}), "without a user": nil,
 	} {
-		if err := asking.Ask(t, mysql.Type, s.Addr(), given); err != nil {
+		if err := probetest.Check(t, mysql.Type, s.Addr(), given); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	err := asking.Ask(t, mysql.Type, s.Addr(), app(project.Settings{"password": "wrong and secret"}))
-	asking.Failed(t, err, "Access denied for user 'app'", "1045", "health_check.password")
-	asking.Hides(t, err, "wrong and secret")
-	asking.Failed(t, asking.Ask(t, mysql.Type, s.Addr(), app(project.Settings{"query": "SELECT * FROM nothing"})), "nothing' doesn't exist")
-	asking.Failed(t, asking.Ask(t, mysql.Type, s.Addr(), app(project.Settings{"tls": true})), "the server does not support TLS")
+	err := probetest.Check(t, mysql.Type, s.Addr(), app(project.Settings{"password": "wrong and secret"}))
+	probetest.RequireFailure(t, err, "Access denied for user 'app'", "1045", "health_check.password")
+	probetest.RequireHidden(t, err, "wrong and secret")
+	probetest.RequireFailure(t, probetest.Check(t, mysql.Type, s.Addr(), app(project.Settings{"query": "SELECT * FROM nothing"})), "nothing' doesn't exist")
+	probetest.RequireFailure(t, probetest.Check(t, mysql.Type, s.Addr(), app(project.Settings{"tls": true})), "the server does not support TLS")
 	s.Stop()
-	if err := asking.Ask(t, mysql.Type, s.Addr(), app(nil)); err == nil {
+	if err := probetest.Check(t, mysql.Type, s.Addr(), app(nil)); err == nil {
 		t.Error("a stopped server passes the check")
 	}
 	s.Restart()
-	if err := asking.Ask(t, mysql.Type, s.Addr(), app(nil)); err != nil {
+	if err := probetest.Check(t, mysql.Type, s.Addr(), app(nil)); err != nil {
 		t.Errorf("started again: %v", err)
 	}
 }
@@ -50,35 +50,35 @@ func TestCheck_ReportsTheServersLoginError(t *testing.T) {
 func TestCheck_NeverGetsTheHostBlocked(t *testing.T) {
 	s := server.Start(t, server.Options{Password: "s3cret", MaxConnectErrors: 3})
 	// From here errors count; from 127.0.0.1 the server never counts them.
-	path := asking.Path{To: s.Addr(), From: "127.0.0.2"}
+	path := probetest.Dialer{To: s.Addr(), From: "127.0.0.2"}
 	for i := range 20 {
-		if err := asking.AskBy(t, mysql.Type, path, nil, 30*time.Second); err != nil {
+		if err := probetest.CheckThrough(t, mysql.Type, path, nil, 30*time.Second); err != nil {
 			t.Fatalf("check %d without a user: %v", i, err)
 		}
 	}
-	if err := asking.AskBy(t, mysql.Type, path, app(nil), 30*time.Second); err != nil {
+	if err := probetest.CheckThrough(t, mysql.Type, path, app(nil), 30*time.Second); err != nil {
 		t.Errorf("after them: %v", err)
 	}
 }
 
 func TestCheck_VerifiesTLS(t *testing.T) {
 	s := server.Start(t, server.Options{Password: "s3cret", TLS: true})
-	if err := asking.Ask(t, mysql.Type, s.Addr(), app(project.Settings{"tls": true, "ca_file": s.CAFile})); err != nil {
+	if err := probetest.Check(t, mysql.Type, s.Addr(), app(project.Settings{"tls": true, "ca_file": s.CAFile})); err != nil {
 		t.Error(err)
 	}
-	asking.Failed(t, asking.Ask(t, mysql.Type, s.Addr(), app(project.Settings{"tls": true})), "unknown authority", "ca_file")
+	probetest.RequireFailure(t, probetest.Check(t, mysql.Type, s.Addr(), app(project.Settings{"tls": true})), "unknown authority", "ca_file")
 }
 
 func TestCheck_EndsWithItsTimeout(t *testing.T) {
-	err := asking.AskBy(t, mysql.Type, asking.Path{To: asking.Silent(t)}, app(nil), 100*time.Millisecond)
+	err := probetest.CheckThrough(t, mysql.Type, probetest.Dialer{To: probetest.StartSilentServer(t)}, app(nil), 100*time.Millisecond)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a silent server: %v", err)
 	}
-	if err := asking.Ask(t, mysql.Type, asking.Rude(t), app(nil)); err == nil {
+	if err := probetest.Check(t, mysql.Type, probetest.StartClosingServer(t), app(nil)); err == nil {
 		t.Error("a server that hangs up passes the check")
 	}
-	ssh := asking.Path{To: asking.Says(t, "SSH-2.0-OpenSSH_9.2\r\n")} // its first letters are a length to MySQL
-	if err := asking.AskBy(t, mysql.Type, ssh, app(nil), 100*time.Millisecond); err == nil {
+	ssh := probetest.Dialer{To: probetest.StartGreetingServer(t, "SSH-2.0-OpenSSH_9.2\r\n")} // its first letters are a length to MySQL
+	if err := probetest.CheckThrough(t, mysql.Type, ssh, app(nil), 100*time.Millisecond); err == nil {
 		t.Error("an ssh server passes the check")
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/probe/postgres"
 	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/testdata/asking"
 	server "github.com/localport-sh/localport/testdata/postgres"
+	"github.com/localport-sh/localport/testdata/probetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -31,14 +31,14 @@ func TestCheck_SupportsEveryAuthMethod(t *testing.T) {
 	for _, auth := range []string{"scram-sha-256", "md5", "password"} {
 		t.Run(auth, func(t *testing.T) {
 			s := server.Start(t, server.Options{Password: secret, Auth: auth})
-			if err := asking.Ask(t, postgres.Type, s.Addr(), app(nil)); err != nil {
+			if err := probetest.Check(t, postgres.Type, s.Addr(), app(nil)); err != nil {
 				t.Error(err)
 			}
-			err := asking.Ask(t, postgres.Type, s.Addr(), app(project.Settings{"password": "wrong and secret"}))
-			asking.Failed(t, err, `password authentication failed for user "app"`, "28P01", "health_check.password")
-			asking.Hides(t, err, "wrong and secret")
-			err = asking.Ask(t, postgres.Type, s.Addr(), project.Settings{"user": "app", "database": "app"})
-			asking.Failed(t, err, "set health_check.password")
+			err := probetest.Check(t, postgres.Type, s.Addr(), app(project.Settings{"password": "wrong and secret"}))
+			probetest.RequireFailure(t, err, `password authentication failed for user "app"`, "28P01", "health_check.password")
+			probetest.RequireHidden(t, err, "wrong and secret")
+			err = probetest.Check(t, postgres.Type, s.Addr(), project.Settings{"user": "app", "database": "app"})
+			probetest.RequireFailure(t, err, "set health_check.password")
 			if log := s.Log(); strings.Contains(log, "unexpected EOF") {
 				t.Errorf("the server's log complains of the check:\n%s", log)
 			}
@@ -48,12 +48,12 @@ func TestCheck_SupportsEveryAuthMethod(t *testing.T) {
 
 func TestCheck_ReportsTheServersError(t *testing.T) {
 	s := server.Start(t, server.Options{Password: secret, MaxConnections: 5})
-	asking.Failed(t, asking.Ask(t, postgres.Type, s.Addr(), app(project.Settings{"database": "nowhere"})),
+	probetest.RequireFailure(t, probetest.Check(t, postgres.Type, s.Addr(), app(project.Settings{"database": "nowhere"})),
 		`database "nowhere" does not exist`, "3D000", "health_check.database")
-	asking.Failed(t, asking.Ask(t, postgres.Type, s.Addr(), app(project.Settings{"query": "SELECT * FROM nothing"})),
+	probetest.RequireFailure(t, probetest.Check(t, postgres.Type, s.Addr(), app(project.Settings{"query": "SELECT * FROM nothing"})),
 		`relation "nothing" does not exist`, "42P01")
-	asking.Failed(t, asking.Ask(t, postgres.Type, s.Addr(), app(project.Settings{"sslmode": "require"})), "the server does not support TLS", "sslmode")
-	if err := asking.Ask(t, postgres.Type, s.Addr(), app(project.Settings{"query": "SELECT 1; SELECT 2"})); err != nil {
+	probetest.RequireFailure(t, probetest.Check(t, postgres.Type, s.Addr(), app(project.Settings{"sslmode": "require"})), "the server does not support TLS", "sslmode")
+	if err := probetest.Check(t, postgres.Type, s.Addr(), app(project.Settings{"query": "SELECT 1; SELECT 2"})); err != nil {
 		t.Errorf("two statements: %v", err)
 	}
 }
@@ -61,15 +61,15 @@ func TestCheck_ReportsTheServersError(t *testing.T) {
 func TestCheck_DetectsStopAndStart(t *testing.T) {
 	s := server.Start(t, server.Options{Password: secret})
 	s.Stop()
-	if err := asking.Ask(t, postgres.Type, s.Addr(), app(nil)); err == nil || !strings.Contains(err.Error(), "refused") {
+	if err := probetest.Check(t, postgres.Type, s.Addr(), app(nil)); err == nil || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("while it is stopped: %v", err)
 	}
 	s.Restart()
-	if err := asking.Ask(t, postgres.Type, s.Addr(), app(nil)); err != nil {
+	if err := probetest.Check(t, postgres.Type, s.Addr(), app(nil)); err != nil {
 		t.Errorf("started again: %v", err)
 	}
 	standby := s.Standby(t)
-	asking.Failed(t, asking.Ask(t, postgres.Type, standby.Addr(), app(nil)), "57P03", "the database system is", "the server is starting")
+	probetest.RequireFailure(t, probetest.Check(t, postgres.Type, standby.Addr(), app(nil)), "57P03", "the database system is", "the server is starting")
 }
 
 func TestCheck_VerifiesTLSAccordingToSSLMode(t *testing.T) {
@@ -86,12 +86,12 @@ func TestCheck_VerifiesTLSAccordingToSSLMode(t *testing.T) {
 		"verify-full, another name":    {project.Settings{"sslmode": "verify-full", "ca_file": s.CAFile, "server_name": "db.internal"}, "not db.internal"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := asking.Ask(t, postgres.Type, s.Addr(), app(c.given))
+			err := probetest.Check(t, postgres.Type, s.Addr(), app(c.given))
 			if c.want == "" && err != nil {
 				t.Error(err)
 			}
 			if c.want != "" {
-				asking.Failed(t, err, c.want)
+				probetest.RequireFailure(t, err, c.want)
 			}
 		})
 	}
@@ -109,23 +109,23 @@ func TestCheck_IgnoresTheEnvironment(t *testing.T) {
 	} {
 		t.Setenv(name, value)
 	}
-	if err := asking.Ask(t, postgres.Type, s.Addr(), app(nil)); err != nil {
+	if err := probetest.Check(t, postgres.Type, s.Addr(), app(nil)); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestCheck_EndsWithItsTimeout(t *testing.T) {
-	for name, addr := range map[string]string{"silent": asking.Silent(t), "half an answer": asking.Says(t, "R\x00\x00")} {
-		err := asking.AskBy(t, postgres.Type, asking.Path{To: addr}, app(nil), 200*time.Millisecond)
+	for name, addr := range map[string]string{"silent": probetest.StartSilentServer(t), "half an answer": probetest.StartGreetingServer(t, "R\x00\x00")} {
+		err := probetest.CheckThrough(t, postgres.Type, probetest.Dialer{To: addr}, app(nil), 200*time.Millisecond)
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	err := asking.Ask(t, postgres.Type, asking.Rude(t), app(nil))
+	err := probetest.Check(t, postgres.Type, probetest.StartClosingServer(t), app(nil))
 	if failure := (*probe.Failure)(nil); err == nil || errors.As(err, &failure) {
 		t.Errorf("a server that hangs up: %v", err)
 	}
-	if err := asking.Ask(t, postgres.Type, asking.Says(t, "SSH-2.0-OpenSSH_9.2\r\n"), app(nil)); err == nil {
+	if err := probetest.Check(t, postgres.Type, probetest.StartGreetingServer(t, "SSH-2.0-OpenSSH_9.2\r\n"), app(nil)); err == nil {
 		t.Error("an ssh server passes the check")
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 	"github.com/localport-sh/localport/probe/redis"
 	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/testdata/asking"
+	"github.com/localport-sh/localport/testdata/probetest"
 	server "github.com/localport-sh/localport/testdata/redis"
 )
 
@@ -23,34 +23,34 @@ func TestCheck_JudgesPasswords(t *testing.T) {
 		"a user":           {"user": "app", "password": "s3cret"},
 		"a database":       {"password": "hunter2", "database": 3},
 	} {
-		if err := asking.Ask(t, redis.Type, s.Addr(), given); err != nil {
+		if err := probetest.Check(t, redis.Type, s.Addr(), given); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	asking.Failed(t, asking.Ask(t, redis.Type, s.Addr(), nil), "NOAUTH Authentication required", "health_check.password")
-	err := asking.Ask(t, redis.Type, s.Addr(), project.Settings{"password": "wrong and secret"})
-	asking.Failed(t, err, "WRONGPASS")
-	asking.Hides(t, err, "wrong and secret")
-	asking.Failed(t, asking.Ask(t, redis.Type, s.Addr(), project.Settings{"password": "hunter2", "database": 99}), "DB index is out of range")
+	probetest.RequireFailure(t, probetest.Check(t, redis.Type, s.Addr(), nil), "NOAUTH Authentication required", "health_check.password")
+	err := probetest.Check(t, redis.Type, s.Addr(), project.Settings{"password": "wrong and secret"})
+	probetest.RequireFailure(t, err, "WRONGPASS")
+	probetest.RequireHidden(t, err, "wrong and secret")
+	probetest.RequireFailure(t, probetest.Check(t, redis.Type, s.Addr(), project.Settings{"password": "hunter2", "database": 99}), "DB index is out of range")
 }
 
 func TestCheck_VerifiesTLS(t *testing.T) {
 	s := server.Start(t, server.Options{TLS: true})
-	if err := asking.Ask(t, redis.Type, s.Addr(), project.Settings{"tls": true, "ca_file": s.CAFile}); err != nil {
+	if err := probetest.Check(t, redis.Type, s.Addr(), project.Settings{"tls": true, "ca_file": s.CAFile}); err != nil {
 		t.Error(err)
 	}
-	asking.Failed(t, asking.Ask(t, redis.Type, s.Addr(), project.Settings{"tls": true}), "unknown authority", "ca_file")
-	if err := asking.Ask(t, redis.Type, s.Addr(), nil); err == nil {
+	probetest.RequireFailure(t, probetest.Check(t, redis.Type, s.Addr(), project.Settings{"tls": true}), "unknown authority", "ca_file")
+	if err := probetest.Check(t, redis.Type, s.Addr(), nil); err == nil {
 		t.Error("plain text to a server with TLS passes the check")
 	}
 }
 
 func TestCheck_ReportsAServerThatIsNotRedis(t *testing.T) {
-	asking.Failed(t, asking.Ask(t, redis.Type, asking.Says(t, "SSH-2.0-OpenSSH_9.2\r\n"), nil), "not a Redis reply", "SSH-2.0")
-	if err := asking.Ask(t, redis.Type, asking.Rude(t), nil); err == nil {
+	probetest.RequireFailure(t, probetest.Check(t, redis.Type, probetest.StartGreetingServer(t, "SSH-2.0-OpenSSH_9.2\r\n"), nil), "not a Redis reply", "SSH-2.0")
+	if err := probetest.Check(t, redis.Type, probetest.StartClosingServer(t), nil); err == nil {
 		t.Error("a server that hangs up passes the check")
 	}
-	err := asking.AskBy(t, redis.Type, asking.Path{To: asking.Silent(t)}, nil, 100*time.Millisecond)
+	err := probetest.CheckThrough(t, redis.Type, probetest.Dialer{To: probetest.StartSilentServer(t)}, nil, 100*time.Millisecond)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a silent server: %v", err)
 	}
@@ -59,11 +59,11 @@ func TestCheck_ReportsAServerThatIsNotRedis(t *testing.T) {
 func TestCheck_DetectsStopAndStart(t *testing.T) {
 	s := server.Start(t, server.Options{})
 	s.Stop()
-	if err := asking.Ask(t, redis.Type, s.Addr(), nil); err == nil {
+	if err := probetest.Check(t, redis.Type, s.Addr(), nil); err == nil {
 		t.Error("a stopped server passes the check")
 	}
 	s.Restart()
-	if err := asking.Ask(t, redis.Type, s.Addr(), nil); err != nil {
+	if err := probetest.Check(t, redis.Type, s.Addr(), nil); err != nil {
 		t.Error(err)
 	}
 }

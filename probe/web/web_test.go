@@ -14,9 +14,9 @@ import (
 
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/testdata/asking"
 	"github.com/localport-sh/localport/testdata/authority"
 	"github.com/localport-sh/localport/testdata/nginx"
+	"github.com/localport-sh/localport/testdata/probetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -43,7 +43,7 @@ location = /other { if ($host != "shop.test") { return 421; } return 200; }
 func TestCheck_SucceedsOnAnAnswer(t *testing.T) {
 	server := nginx.Start(t, pages)
 	for _, page := range []string{"/healthz", "/empty", "/moved"} {
-		if err := asking.Ask(t, HTTP, server.Addr, project.Settings{"path": page}); err != nil {
+		if err := probetest.Check(t, HTTP, server.Addr, project.Settings{"path": page}); err != nil {
 			t.Errorf("%s: %v", page, err)
 		}
 	}
@@ -51,32 +51,32 @@ func TestCheck_SucceedsOnAnAnswer(t *testing.T) {
 
 func TestCheck_ReportsAWrongStatusWithTheBody(t *testing.T) {
 	server := nginx.Start(t, pages)
-	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/broken"}),
+	probetest.RequireFailure(t, probetest.Check(t, HTTP, server.Addr, project.Settings{"path": "/broken"}),
 		"GET /broken: 503 Service Temporarily Unavailable: database is away")
-	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/nowhere"}), "404 Not Found", "check health_check.path")
-	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/forbidden"}), "403 Forbidden", "headers")
-	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/other"}), "421", "check health_check.host")
+	probetest.RequireFailure(t, probetest.Check(t, HTTP, server.Addr, project.Settings{"path": "/nowhere"}), "404 Not Found", "check health_check.path")
+	probetest.RequireFailure(t, probetest.Check(t, HTTP, server.Addr, project.Settings{"path": "/forbidden"}), "403 Forbidden", "headers")
+	probetest.RequireFailure(t, probetest.Check(t, HTTP, server.Addr, project.Settings{"path": "/other"}), "421", "check health_check.host")
 }
 
 func TestCheck_AcceptsOnlyExpectedStatus(t *testing.T) {
 	server := nginx.Start(t, pages)
 	wanted := project.Settings{"path": "/broken", "expected_status": []int{500, 503}}
-	if err := asking.Ask(t, HTTP, server.Addr, wanted); err != nil {
+	if err := probetest.Check(t, HTTP, server.Addr, wanted); err != nil {
 		t.Error(err)
 	}
 	wanted["path"] = "/healthz"
-	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, wanted), "200 OK")
+	probetest.RequireFailure(t, probetest.Check(t, HTTP, server.Addr, wanted), "200 OK")
 }
 
 func TestCheck_SendsCredentialsAndNeverPrintsThem(t *testing.T) {
 	server := nginx.Start(t, pages)
 	headers := map[string]string{"Authorization": "Bearer opensesame"}
-	if err := asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/private", "headers": headers}); err != nil {
+	if err := probetest.Check(t, HTTP, server.Addr, project.Settings{"path": "/private", "headers": headers}); err != nil {
 		t.Error(err)
 	}
 	headers["Authorization"] = "Bearer hunter2-hunter2"
-	err := asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/private", "headers": headers})
-	asking.Failed(t, err, "401 Unauthorized", "set credentials in health_check.headers")
+	err := probetest.Check(t, HTTP, server.Addr, project.Settings{"path": "/private", "headers": headers})
+	probetest.RequireFailure(t, err, "401 Unauthorized", "set credentials in health_check.headers")
 	if strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("the secret is in %q", err)
 	}
@@ -90,10 +90,10 @@ func TestCheck_SendsTheConfiguredRequestWithoutProxy(t *testing.T) {
 		"path": "/who", "method": "POST", "host": "shop.test:8080", "headers": map[string]string{"X-Tenant": "blue"},
 		"expected_body": "POST host=shop.test:8080 x=blue agent=localport proxy=",
 	}
-	if err := asking.Ask(t, HTTP, server.Addr, asked); err != nil {
+	if err := probetest.Check(t, HTTP, server.Addr, asked); err != nil {
 		t.Error(err)
 	}
-	if err := asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/healthz", "method": "HEAD"}); err != nil {
+	if err := probetest.Check(t, HTTP, server.Addr, project.Settings{"path": "/healthz", "method": "HEAD"}); err != nil {
 		t.Error(err)
 	}
 }
@@ -101,12 +101,12 @@ func TestCheck_SendsTheConfiguredRequestWithoutProxy(t *testing.T) {
 func TestCheck_RequiresTheExpectedBody(t *testing.T) {
 	server := nginx.Start(t, pages)
 	for expected, well := range map[string]bool{"is well": true, `/^all\s+is (well|fine)/`: true, "/healthz": false, "/^is/": false} {
-		err := asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/healthz", "expected_body": expected})
+		err := probetest.Check(t, HTTP, server.Addr, project.Settings{"path": "/healthz", "expected_body": expected})
 		if well && err != nil {
 			t.Errorf("%s: %v", expected, err)
 		}
 		if !well {
-			asking.Failed(t, err, "200 OK, but the body does not match expected_body: all is well")
+			probetest.RequireFailure(t, err, "200 OK, but the body does not match expected_body: all is well")
 		}
 	}
 }
@@ -117,10 +117,10 @@ func TestCheck_ReadsAtMostOneMegabyteOfBody(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(server.Root, "long"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/long", "expected_body": "early"}); err != nil {
+	if err := probetest.Check(t, HTTP, server.Addr, project.Settings{"path": "/long", "expected_body": "early"}); err != nil {
 		t.Error(err)
 	}
-	asking.Failed(t, asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/long", "expected_body": "late"}), "does not match expected_body")
+	probetest.RequireFailure(t, probetest.Check(t, HTTP, server.Addr, project.Settings{"path": "/long", "expected_body": "late"}), "does not match expected_body")
 }
 
 func TestCheck_VerifiesCertificates(t *testing.T) {
@@ -134,14 +134,14 @@ func TestCheck_VerifiesCertificates(t *testing.T) {
 		"not verified":   {"tls_verify": false, "host": "elsewhere"},
 		"first, nothing": {"tls_verify": false},
 	} {
-		if err := asking.Ask(t, HTTPS, server.Addr, settings); err != nil {
+		if err := probetest.Check(t, HTTPS, server.Addr, settings); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	const unknown = `signed by an unknown authority: "CN=test authority"`
-	asking.Failed(t, asking.Ask(t, HTTPS, server.Addr, nil), unknown, "ca_file", "tls_verify = false")
-	asking.Failed(t, asking.Ask(t, HTTPS, server.Addr, project.Settings{"ca_file": stranger.File}), unknown)
-	asking.Failed(t, asking.Ask(t, HTTPS, server.Addr, project.Settings{"ca_file": trusted.File, "host": "other.test"}),
+	probetest.RequireFailure(t, probetest.Check(t, HTTPS, server.Addr, nil), unknown, "ca_file", "tls_verify = false")
+	probetest.RequireFailure(t, probetest.Check(t, HTTPS, server.Addr, project.Settings{"ca_file": stranger.File}), unknown)
+	probetest.RequireFailure(t, probetest.Check(t, HTTPS, server.Addr, project.Settings{"ca_file": trusted.File, "host": "other.test"}),
 		"certificate is valid for shop.test, not other.test", "server_name")
 }
 
@@ -149,24 +149,24 @@ func TestCheck_ReportsAnExpiredCertificate(t *testing.T) {
 	ca := authority.New(t)
 	cert, key := ca.Sign(authority.Leaf{Expired: true})
 	server := nginx.StartTLS(t, cert, key, `return 200;`)
-	asking.Failed(t, asking.Ask(t, HTTPS, server.Addr, project.Settings{"ca_file": ca.File}), "certificate has expired", "renew the certificate")
+	probetest.RequireFailure(t, probetest.Check(t, HTTPS, server.Addr, project.Settings{"ca_file": ca.File}), "certificate has expired", "renew the certificate")
 }
 
 func TestCheck_ReportsTheWrongScheme(t *testing.T) {
 	cert, key := authority.New(t).Sign(authority.Leaf{})
-	asking.Failed(t, asking.Ask(t, HTTP, nginx.StartTLS(t, cert, key).Addr, nil), "plain HTTP request was sent to HTTPS port", `health_check.type = "https"`)
-	asking.Failed(t, asking.Ask(t, HTTPS, nginx.Start(t).Addr, nil), "does not speak TLS", `type = "http"`)
+	probetest.RequireFailure(t, probetest.Check(t, HTTP, nginx.StartTLS(t, cert, key).Addr, nil), "plain HTTP request was sent to HTTPS port", `health_check.type = "https"`)
+	probetest.RequireFailure(t, probetest.Check(t, HTTPS, nginx.Start(t).Addr, nil), "does not speak TLS", `type = "http"`)
 }
 
 func TestCheck_UnreachableServerIsNotAServiceFailure(t *testing.T) {
 	server := nginx.Start(t, pages)
 	server.Stop()
-	err := asking.Ask(t, HTTP, server.Addr, nil)
+	err := probetest.Check(t, HTTP, server.Addr, nil)
 	if _, answered := errors.AsType[*probe.Failure](err); answered || err == nil {
 		t.Errorf("got %v", err)
 	}
 	server.Start()
-	if err := asking.Ask(t, HTTP, server.Addr, project.Settings{"path": "/healthz"}); err != nil {
+	if err := probetest.Check(t, HTTP, server.Addr, project.Settings{"path": "/healthz"}); err != nil {
 		t.Errorf("started again: %v", err)
 	}
 }
@@ -215,13 +215,13 @@ func TestCheck_EndsWithItsContext(t *testing.T) {
 
 func TestCheck_AcceptsInformationalResponses(t *testing.T) {
 	addr := startSilentServer(t, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n")
-	if err := asking.Ask(t, HTTP, addr, nil); err != nil {
+	if err := probetest.Check(t, HTTP, addr, nil); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestCheck_ReportsAnAnswerThatIsNotHTTP(t *testing.T) {
-	asking.Failed(t, asking.Ask(t, HTTP, startSilentServer(t, "220 mail.test ESMTP\r\n"), nil), "the answer is not HTTP", "mail.test")
+	probetest.RequireFailure(t, probetest.Check(t, HTTP, startSilentServer(t, "220 mail.test ESMTP\r\n"), nil), "the answer is not HTTP", "mail.test")
 }
 
 func TestKeys_AreValidatedWhenParsed(t *testing.T) {

@@ -181,7 +181,7 @@ func memory(b *testing.B, pid int) (resident, private float64) {
 // answer, with no prompt and no command in between, beside what a command takes to bring the project up from nothing.
 func BenchmarkKilledSupervisorAnswers(b *testing.B) {
 	w := build(b)
-	port := ports.Free(b)
+	port := ports.FreePort(b)
 	root := w.project("linger = 0.001\n" + tcpConfig("web", port, serve(b, "127.0.0.1:0")))
 	w.must(b, root, "allow")
 	var healed, cold time.Duration

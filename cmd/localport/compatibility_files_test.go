@@ -29,7 +29,7 @@ func inBothDirections(t *testing.T, test func(t *testing.T, writer, reader *worl
 func TestCompatibility_OtherVersionReadsFilesOfAStoppedProject(t *testing.T) {
 	inBothDirections(t, func(t *testing.T, writer, reader *world) {
 		far := serve(t, "127.0.0.1:0")
-		root := writer.allowedProject(tcpConfig("web", `"auto"`, far) + tcpConfig("api", ports.Free(t), far))
+		root := writer.allowedProject(tcpConfig("web", `"auto"`, far) + tcpConfig("api", ports.FreePort(t), far))
 		other := "127.0.0.1:" + strings.TrimSpace(writer.mustRun(root, "port", "web"))
 		holder, err := net.Listen("tcp", other) // so that the port is one that only the state can tell
 		if err != nil {
@@ -73,7 +73,7 @@ func TestCompatibility_OtherVersionReadsFilesOfAStoppedProject(t *testing.T) {
 func TestCompatibility_OtherVersionReadsAndChangesStateOfARunningProject(t *testing.T) {
 	inBothDirections(t, func(t *testing.T, writer, reader *world) {
 		far := serve(t, "127.0.0.1:0")
-		root := allowAllFiles(writer, "linger = 0.3\n"+tcpConfig("web", `"auto"`, far)+tcpConfig("api", ports.Free(t), far))
+		root := allowAllFiles(writer, "linger = 0.3\n"+tcpConfig("web", `"auto"`, far)+tcpConfig("api", ports.FreePort(t), far))
 		first := writer.shell("bash", root)
 		supervisor := writer.supervisor(root)
 		port := first.Environ()["WEB_PORT"]

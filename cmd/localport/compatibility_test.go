@@ -29,8 +29,8 @@ var compatibleServices = []string{"web", "own", "box"}
 func allowCompatible(t *testing.T, w *world) *compatibleProject {
 	t.Helper()
 	host := sshd.Start(t)
-	config := "linger = 0.3\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")) + commandConfig(t, "own", ports.Free(t)) +
-		sshConfig("box", ports.Free(t), host, serve(t, "127.0.0.1:0").port) + "[env]\nURL = \"tcp://${web.addr}\"\n"
+	config := "linger = 0.3\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")) + commandConfig(t, "own", ports.FreePort(t)) +
+		sshConfig("box", ports.FreePort(t), host, serve(t, "127.0.0.1:0").port) + "[env]\nURL = \"tcp://${web.addr}\"\n"
 	return &compatibleProject{w: w, root: allowAllFiles(w, config)}
 }
 

@@ -45,7 +45,7 @@ func TestDescriptors_ManyIdleClientsOfOneServiceBlockNoOther(t *testing.T) {
 	t.Parallel()
 	const idle, limit, connectTimeout = 480, 1024, 3 * time.Second
 	w := newWorld(t)
-	far, port := serve(t, "127.0.0.1:0"), []int{ports.Free(t), ports.Free(t)}
+	far, port := serve(t, "127.0.0.1:0"), []int{ports.FreePort(t), ports.FreePort(t)}
 	root := w.allowedProject(tcpConfig("web", port[0], far) + fmt.Sprintf("connect_timeout = %q\n", connectTimeout) + tcpConfig("api", port[1], far))
 	web, api := fmt.Sprintf("127.0.0.1:%d", port[0]), fmt.Sprintf("127.0.0.1:%d", port[1])
 	if o := w.underLimit(limit, root, "start"); o.code != 0 {
@@ -88,7 +88,7 @@ func TestDescriptors_ManyIdleClientsOfOneServiceBlockNoOther(t *testing.T) {
 func TestDescriptors_SupervisorWithTooFewDoesNotStart(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowedProject(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	o := w.underLimit(64, root, "start")
 	if want := `too few file descriptors: limit is 64, at least 133 are needed: raise it with "ulimit -n 1024"`; o.code == 0 || !strings.Contains(o.stderr, want) {
 		t.Errorf("exit %d: %s%s", o.code, o.stdout, o.stderr)

@@ -16,7 +16,7 @@ import (
 func TestExec_BecomesTheCommand(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	root := w.allowedProject("linger = 0.1\n" + commandConfig(t, "web", port))
 	o := w.localport(root, "exec", "--", "sh", "-c", `echo $$ $WEB_PORT; exit 7`)
 	fields := strings.Fields(o.stdout)
@@ -86,7 +86,7 @@ func TestExec_WaitsAtMostItsTimeout(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	root := w.allowedProject(fmt.Sprintf("[services.gone]\ntechnology = \"tcp\"\nlocal_port = \"auto\"\nremote_port = %d\n"+
-		"connection = { remote_host = \"127.0.0.1\" }\n", ports.Free(t)))
+		"connection = { remote_host = \"127.0.0.1\" }\n", ports.FreePort(t)))
 	o := w.localport(root, "exec", "--wait", "300ms", "--", "true")
 	if o.code != output.ExitExecFailed || !strings.Contains(o.stderr, `service "gone" is unhealthy after 300ms`) ||
 		!strings.Contains(o.stderr, "connection refused") {

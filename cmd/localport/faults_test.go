@@ -212,7 +212,7 @@ func TestFaults_AreReportedAndContained(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			port := ports.Free(t)
+			port := ports.FreePort(t)
 			addr := fmt.Sprintf("127.0.0.1:%d", port)
 			config, breaks := f.begin(t, w, port)
 			root := w.allowedProject(config)
@@ -242,7 +242,7 @@ func TestFaults_AreReportedAndContained(t *testing.T) {
 func TestLog_ReportsLostLinesAfterAFullDisk(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowedProject(commandConfig(t, "web", ports.Free(t)))
+	root := w.allowedProject(commandConfig(t, "web", ports.FreePort(t)))
 	w.mustRun(root, "start")
 	supervisor := w.supervisor(root)
 	limitFiles(t, supervisor.PID, 0)

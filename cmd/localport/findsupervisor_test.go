@@ -80,8 +80,8 @@ func (w *world) stopProcess(pid int) {
 func TestCommands_QueryARunningSupervisorWithoutTheLock(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := ports.Free(t)
-	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")) + tcpConfig("own", ports.Free(t), serve(t, "127.0.0.1:0")))
+	port := ports.FreePort(t)
+	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")) + tcpConfig("own", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
 	w.keeperPID(root)
 	w.status(root)
@@ -113,7 +113,7 @@ func TestCommands_QueryARunningSupervisorWithoutTheLock(t *testing.T) {
 func TestJoin_FindsASupervisorWhoseElectionIsGone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowedProject(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
 	w.keeperPID(root)
 	supervisor := w.supervisor(root)
@@ -136,8 +136,8 @@ func TestJoin_FindsASupervisorWhoseElectionIsGone(t *testing.T) {
 func TestFindSupervisor_IgnoresASocketOfAnotherProject(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	one := w.allowedProject(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
-	two := w.allowedProject(tcpConfig("other", ports.Free(t), serve(t, "127.0.0.1:0")))
+	one := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
+	two := w.allowedProject(tcpConfig("other", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	w.mustRun(one, "start")
 	w.mustRun(two, "start")
 	socket := w.state(two).Supervisor.Socket

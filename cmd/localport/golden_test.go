@@ -204,7 +204,7 @@ func TestGolden_Commands(t *testing.T) {
 	if err := os.Mkdir(root, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	upstream, port, second := serve(t, "127.0.0.1:0"), ports.Free(t), ports.Free(t)
+	upstream, port, second := serve(t, "127.0.0.1:0"), ports.FreePort(t), ports.FreePort(t)
 	well := filepath.Join(w.home, "well")
 	if err := os.WriteFile(well, nil, 0o600); err != nil {
 		t.Fatal(err)

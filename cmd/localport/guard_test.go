@@ -83,7 +83,7 @@ func TestGuard_RebindsTheControlSocket(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t).withShortRuntime()
-			port := ports.Free(t)
+			port := ports.FreePort(t)
 			addr := fmt.Sprintf("127.0.0.1:%d", port)
 			root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 			w.mustRun(root, "start")
@@ -133,7 +133,7 @@ func TestGuard_RebindsTheControlSocket(t *testing.T) {
 func TestGuard_SuccessorRebindsADeletedSocket(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowedProject(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
 	w.keeperPID(root)
 	supervisor, socket := w.supervisor(root), w.state(root).Supervisor.Socket
@@ -164,7 +164,7 @@ func inodeOf(t *testing.T, path string) uint64 {
 func TestGuard_TunnelsSurviveDeletedRuntimeDirectory(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	host, far, port := sshd.Start(t), serve(t, "127.0.0.1:0"), []int{ports.Free(t), ports.Free(t)}
+	host, far, port := sshd.Start(t), serve(t, "127.0.0.1:0"), []int{ports.FreePort(t), ports.FreePort(t)}
 	root := w.allowedProject(sshConfig("web", port[0], host, far.port) + sshConfig("api", port[1], host, far.port))
 	w.mustRun(root, "start")
 	web, api := fmt.Sprintf("127.0.0.1:%d", port[0]), fmt.Sprintf("127.0.0.1:%d", port[1])
@@ -301,7 +301,7 @@ func TestGuard_OlderCopyOfTheStateLosesNoLease(t *testing.T) {
 func TestGuard_StopsWithTheProjectsDirectory(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
 	w.keeperPID(root)

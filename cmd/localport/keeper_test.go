@@ -126,8 +126,8 @@ func (w *world) keeperPID(root string, before ...int) int {
 func TestKeeper_ReplacesAKilledSupervisorWithoutAPromptAndRefusesNobody(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	web, port := serve(t, "127.0.0.1:0"), ports.Free(t)
-	root := w.allowedProject(tcpConfig("web", port, web) + commandConfig(t, "own", ports.Free(t)))
+	web, port := serve(t, "127.0.0.1:0"), ports.FreePort(t)
+	root := w.allowedProject(tcpConfig("web", port, web) + commandConfig(t, "own", ports.FreePort(t)))
 	w.mustRun(root, "start")
 	w.keeperPID(root)
 	c := startClientStream(fmt.Sprintf("127.0.0.1:%d", port))
@@ -165,7 +165,7 @@ func TestKeeper_ReplacesAKilledSupervisorWithoutAPromptAndRefusesNobody(t *testi
 func TestKeeper_ReplacesSupervisorsRepeatedlyOnTheRunningConfig(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	web, port := serve(t, "127.0.0.1:0"), ports.Free(t)
+	web, port := serve(t, "127.0.0.1:0"), ports.FreePort(t)
 	config := tcpConfig("web", port, web)
 	root := w.allowedProject(config)
 	w.mustRun(root, "start")
@@ -188,7 +188,7 @@ func TestKeeper_ReplacesSupervisorsRepeatedlyOnTheRunningConfig(t *testing.T) {
 func TestKeeper_IsReplacedWhenKilled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	web, port := serve(t, "127.0.0.1:0"), ports.Free(t)
+	web, port := serve(t, "127.0.0.1:0"), ports.FreePort(t)
 	root := w.allowedProject(tcpConfig("web", port, web))
 	w.mustRun(root, "start")
 	first := w.keeperPID(root)
@@ -207,7 +207,7 @@ func TestKeeper_IsReplacedWhenKilled(t *testing.T) {
 func TestCommand_RecoversFromKilledSupervisorAndKeeper(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	web, port := serve(t, "127.0.0.1:0"), ports.Free(t)
+	web, port := serve(t, "127.0.0.1:0"), ports.FreePort(t)
 	root := w.allowedProject(tcpConfig("web", port, web))
 	w.mustRun(root, "start")
 	pid, supervisor := w.keeperPID(root), w.supervisor(root)
@@ -241,7 +241,7 @@ func (w *world) as(release string) *world {
 func TestUpgrade_KeepsPortsLeasesAndConnections(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	web, port := serve(t, "127.0.0.1:0"), ports.Free(t)
+	web, port := serve(t, "127.0.0.1:0"), ports.FreePort(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	root := w.allowedProject(tcpConfig("web", port, web))
 	w.as("1.2.0").mustRun(root, "start")
@@ -282,7 +282,7 @@ func TestUpgrade_KeepsPortsLeasesAndConnections(t *testing.T) {
 func TestUpgrade_DrainingSupervisorStopsWithTheProject(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	web, port := serve(t, "127.0.0.1:0"), ports.Free(t)
+	web, port := serve(t, "127.0.0.1:0"), ports.FreePort(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	root := w.allowedProject(tcpConfig("web", port, web))
 	w.as("1.0.0").mustRun(root, "start")
@@ -298,7 +298,7 @@ func TestUpgrade_DrainingSupervisorStopsWithTheProject(t *testing.T) {
 func TestUpgrade_ReleaseThatCannotStartReplacesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	web, port := serve(t, "127.0.0.1:0"), ports.Free(t)
+	web, port := serve(t, "127.0.0.1:0"), ports.FreePort(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	root := w.allowedProject(tcpConfig("web", port, web))
 	w.as("1.0.0").mustRun(root, "start")

@@ -52,7 +52,7 @@ func (k *kubeBench) project(n int, port string) {
 	var config strings.Builder
 	k.addrs = nil
 	for i := range n {
-		local := ports.Free(k.b)
+		local := ports.FreePort(k.b)
 		k.addrs = append(k.addrs, fmt.Sprintf("127.0.0.1:%d", local))
 		fmt.Fprintf(&config, "[services.s%d]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = %q\nconnection = { namespace = %q, resource_name = \"web\" }\n",
 			i, local, port, k.ns)

@@ -38,7 +38,7 @@ func intoCluster(t *testing.T, c *cluster.Cluster, connection string) *kube {
 	k := &kube{world: newWorld(t), Cluster: c, t: t, ns: c.Namespace(t)}
 	k.env = append(k.env, "KUBECONFIG="+c.Kubeconfig())
 	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: k.ns, Replicas: 1})
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	k.addr = fmt.Sprintf("127.0.0.1:%d", port)
 	k.root = k.allowedProject(fmt.Sprintf("[services.web]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = \"greet\"\n"+
 		"connection = { namespace = %q, %s }\n", port, k.ns, connection))

@@ -145,7 +145,7 @@ func underObstacle(t *testing.T, o obstacle, test func(w *world, root, addr stri
 		o.world = newWorld
 	}
 	w := o.world(t).limited("2s")
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	test(w, root, fmt.Sprintf("127.0.0.1:%d", port), func() func() {
 		w.keeperPID(root)
@@ -219,7 +219,7 @@ func TestLeases_SuccessorOfAKilledSupervisorKnowsUnwrittenLeasesNamespace(t *tes
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := smallDisk(t)
-			root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", "\"auto\"", serve(t, "127.0.0.1:0")) + tcpConfig("api", ports.Free(t), serve(t, "127.0.0.1:0")))
+			root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", "\"auto\"", serve(t, "127.0.0.1:0")) + tcpConfig("api", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 			first := w.shell("bash", root)
 			w.keeperPID(root)
 			w.status(root)
@@ -268,7 +268,7 @@ func TestLeases_StopWorksOnAFullDiskNamespace(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := smallDisk(t)
-			port := ports.Free(t)
+			port := ports.FreePort(t)
 			root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 			w.mustRun(root, "start")
 			w.keeperPID(root)
@@ -316,7 +316,7 @@ func TestLeases_StopWorksOnAFullDiskNamespace(t *testing.T) {
 func TestLeases_FewDescriptorsAreEnoughToAnswer(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")

@@ -59,7 +59,7 @@ func TestLogin_ToAClusterIsSharedAndRunsInTheForeground(t *testing.T) {
 	var text strings.Builder
 	var addrs []string
 	for _, name := range []string{"one", "two", "three"} {
-		port := ports.Free(t)
+		port := ports.FreePort(t)
 		addrs = append(addrs, fmt.Sprintf("127.0.0.1:%d", port))
 		fmt.Fprintf(&text, "[services.%s]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 7000\nconnection = { namespace = %q, resource_name = \"web\" }\n", name, port, ns)
 	}
@@ -123,7 +123,7 @@ func TestStatus_ShowsAnUnhealthyCluster(t *testing.T) {
 	config := c.KubeconfigFor(t, "brief", fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key), c.Server())
 	w := newWorld(t)
 	w.env = append(w.env, "KUBECONFIG="+config)
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	service := func(more, connection string) string {
 		return fmt.Sprintf("[services.web]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 7000\n%sconnection = { namespace = %q, %s }\n", port, more, ns, connection)
 	}

@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 	askpass.Main()
 	wrapper.Main()
 	switch {
-	case fakekubectl.Plays():
+	case fakekubectl.IsKubectl():
 		os.Exit(fakekubectl.Main())
 	case os.Getenv(mainVariable) != "":
 		os.Exit(runLocalport())

@@ -21,7 +21,7 @@ func TestShells_FiftyAtOnceShareOneSupervisor(t *testing.T) {
 		rounds = 1
 	}
 	w := newWorld(t)
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	for range rounds {
 		shells := make([]*exec.Cmd, 50)
@@ -84,7 +84,7 @@ func supervisorsOf(t *testing.T, root string) []lockstate.Process {
 func TestShells_LeavingAndReturningNeverFindsAClosedPort(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	root := w.allowedProject("linger = 0.001\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	pid := fmt.Sprint(os.Getpid())
 	for range 25 {

@@ -28,7 +28,7 @@ func (w *world) metrics(root string) []string {
 func TestMetrics_CountBytesAndConnections(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
 	eventually(t, "it is healthy", func() bool { return w.service(root, "web").State == forwarder.Healthy })

@@ -196,7 +196,7 @@ func lan(t *testing.T) (s *scene, all []networkFault) {
 	here, there := netns.Pair(t)
 	w := newWorld(t)
 	host := sshd.StartOn(t, there, there.Addr.String())
-	ports := map[string]int{"mail": ports.Free(t), "web": ports.Free(t), "api": ports.Free(t)}
+	ports := map[string]int{"mail": ports.FreePort(t), "web": ports.FreePort(t), "api": ports.FreePort(t)}
 	s = play(w, t, here, ports, sshConfig("mail", ports["mail"], host, bannerOn(t, there, "127.0.0.1:0"))+
 		reached("web", ports["web"], there.Addr, bannerOn(t, there, there.Addr.String()+":0"))+
 		reached("api", ports["api"], there.Addr, bannerOn(t, there, there.Addr.String()+":0"))+
@@ -237,11 +237,11 @@ func TestNetwork_FaultsAreDetectedWithoutAClientNamespace(t *testing.T) {
 func TestNetwork_FaultBehindABastionIsDetectedAndSurvivedNamespace(t *testing.T) {
 	t.Parallel()
 	here, bastion := netns.Pair(t)
-	inner := bastion.Behind()
+	inner := bastion.AddHostBehind()
 	w := newWorld(t)
 	host := sshd.StartOn(t, inner, inner.Addr.String())
-	door := host.AnotherOn(bastion, bastion.Addr.String())
-	ports := map[string]int{"mail": ports.Free(t)}
+	door := host.StartAnotherOn(bastion, bastion.Addr.String())
+	ports := map[string]int{"mail": ports.FreePort(t)}
 	config := strings.Replace(sshConfig("mail", ports["mail"], host, bannerOn(t, inner, "127.0.0.1:0")),
 		"connection = {", fmt.Sprintf("connection = { jump = \"%s@%s\",", door.User, door.Addr()), 1)
 	s := play(w, t, here, ports, config)

@@ -30,7 +30,7 @@ func (w *world) unreliableService(name string) (config string, well func(bool)) 
 		}
 	}
 	well(true)
-	return tcpConfig(name, ports.Free(w.t), serve(w.t, "127.0.0.1:0")) + fmt.Sprintf(
+	return tcpConfig(name, ports.FreePort(w.t), serve(w.t, "127.0.0.1:0")) + fmt.Sprintf(
 		"health_check = { type = \"command\", command = [\"test\", \"-e\", %q], interval = \"50ms\", failure_threshold = 2 }\n", path), well
 }
 
@@ -124,7 +124,7 @@ func TestNotify_RunsTheUsersProgramOnFailure(t *testing.T) {
 func TestMetrics_AreServedOnTheConfiguredPort(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	config, well := w.unreliableService("db")
 	root := w.allowedProject(fmt.Sprintf("metrics_port = %d\n", port) + config)
 	w.mustRun(root, "start")
@@ -150,7 +150,7 @@ func TestMetrics_AreServedOnTheConfiguredPort(t *testing.T) {
 func TestDaemon_ControlsTheSupervisor(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	if o := w.localport(root, "daemon", "status"); o.code != output.ExitFailed || !strings.Contains(o.stderr, "not running") {
@@ -210,11 +210,11 @@ func TestDaemon_ControlsTheSupervisor(t *testing.T) {
 func TestDependencies_StartBeforeAndStopAfter(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	web, port := ports.Free(t), ports.Free(t)
+	web, port := ports.FreePort(t), ports.FreePort(t)
 	root := w.allowedProject(
 		commandConfig(t, "web", web) + "depends_on = [\"bastion\"]\nenabled = false\n" +
 			commandConfig(t, "bastion", port) + "enabled = false\n" +
-			commandConfig(t, "other", ports.Free(t)) + "enabled = false\n")
+			commandConfig(t, "other", ports.FreePort(t)) + "enabled = false\n")
 	w.mustRun(root, "start", "web")
 	if svc := w.service(root, "bastion"); svc.State != forwarder.Healthy {
 		t.Errorf("bastion is %s", svc.State)
@@ -250,7 +250,7 @@ func TestDependencies_StartBeforeAndStopAfter(t *testing.T) {
 func TestHint_LeadsToTheErrorInTheSupervisorsLog(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	config := tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0"))
+	config := tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0"))
 	root := w.allowedProject(config)
 	w.mustRun(root, "start")
 	w.writeFile(root, ".localport.toml", config+"nonsense = 1\n")

@@ -15,7 +15,7 @@ import (
 func TestPorts_ArePassedBetweenProjectsOnCd(t *testing.T) {
 	inEachShell(t, func(t *testing.T, kind string) {
 		w := newWorld(t)
-		port := ports.Free(t)
+		port := ports.FreePort(t)
 		addr := fmt.Sprintf("127.0.0.1:%d", port)
 		far := serve(t, "127.0.0.1:0")
 		// Each lingers for long: the port must change hands all the same.
@@ -45,7 +45,7 @@ func TestPorts_TakenPortFailsOnlyItsServiceAndNamesTheHolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	port, free := taken.Addr().(*net.TCPAddr).Port, ports.Free(t)
+	port, free := taken.Addr().(*net.TCPAddr).Port, ports.FreePort(t)
 	root := w.allowedProject(tcpConfig("taken", port, far) + tcpConfig("free", free, far) +
 		"[env]\nBOTH = \"${taken.port} ${free.port}\"\nONE = \"${free.port}\"\n")
 	sh := w.shell("bash", root)
@@ -78,7 +78,7 @@ func TestPorts_PortInUseByAnotherProjectNamesThatProject(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	far := serve(t, "127.0.0.1:0")
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	one := w.allowedProject(tcpConfig("one", port, far))
 	two := w.allowedProject(tcpConfig("two", port, far))
 	w.mustRun(one, "start")

@@ -109,13 +109,13 @@ func TestOutput_EscapesWhatOtherProgramsSay(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ name, config string }{
-		{"a Redis error", tcpConfig("db", ports.Free(t), serveAnswer(t, readLine, "-ERR "+hostile+"\r\n")) +
+		{"a Redis error", tcpConfig("db", ports.FreePort(t), serveAnswer(t, readLine, "-ERR "+hostile+"\r\n")) +
 			"health_check = { type = \"redis\", interval = \"100ms\" }\n"},
-		{"an HTTP reason", tcpConfig("db", ports.Free(t), serveAnswer(t, readRequest, "HTTP/1.1 500 "+hostile+"\r\nContent-Length: 0\r\n\r\n")) +
+		{"an HTTP reason", tcpConfig("db", ports.FreePort(t), serveAnswer(t, readRequest, "HTTP/1.1 500 "+hostile+"\r\nContent-Length: 0\r\n\r\n")) +
 			"health_check = { type = \"http\", interval = \"100ms\" }\n"},
-		{"a PostgreSQL error", tcpConfig("db", ports.Free(t), serveAnswer(t, readStartup, postgresError(hostileLine))) +
+		{"a PostgreSQL error", tcpConfig("db", ports.FreePort(t), serveAnswer(t, readStartup, postgresError(hostileLine))) +
 			"health_check = { type = \"postgres\", user = \"app\", sslmode = \"disable\", interval = \"100ms\" }\n"},
-		{"a child's stderr", fmt.Sprintf("[services.db]\ntechnology = \"command\"\nlocal_port = %d\ncommand = [%q, \"{port}\"]\nrestart_policy = { max_attempts = 2, initial_delay = \"50ms\" }\n", ports.Free(t), script)},
+		{"a child's stderr", fmt.Sprintf("[services.db]\ntechnology = \"command\"\nlocal_port = %d\ncommand = [%q, \"{port}\"]\nrestart_policy = { max_attempts = 2, initial_delay = \"50ms\" }\n", ports.FreePort(t), script)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -182,7 +182,7 @@ func TestOutput_EscapesANameOfADirectory(t *testing.T) {
 	if err := os.Mkdir(root, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	config := tcpConfig("api", ports.Free(t), serve(t, "127.0.0.1:0"))
+	config := tcpConfig("api", ports.FreePort(t), serve(t, "127.0.0.1:0"))
 	w.writeFile(root, ".localport.toml", config)
 	pid := strconv.Itoa(os.Getpid())
 	check := func(args ...string) {
@@ -219,7 +219,7 @@ func TestOutput_EscapesANameOfADirectory(t *testing.T) {
 func TestOutput_EscapesValuesOfAConfig(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	good := tcpConfig("api", ports.Free(t), serve(t, "127.0.0.1:0"))
+	good := tcpConfig("api", ports.FreePort(t), serve(t, "127.0.0.1:0"))
 	tagged := w.allowedProject(good + `tags = ["web\u001b[2J\u202e", "api"]` + "\n" + `description = "\u001b]0;owned\u0007\u009b"` + "\n")
 	for _, args := range [][]string{
 		{"status", "--json"},

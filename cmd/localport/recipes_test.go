@@ -87,7 +87,7 @@ func TestRecipes_BecomeReadyAndAskForALoginAsTheirProgramDoes(t *testing.T) {
 			}
 			w := newWorld(t)
 			dir := w.bastions(t, theirs.program, theirs.login, theirs.locked, theirs.ready)
-			port := ports.Free(t)
+			port := ports.FreePort(t)
 			text := w.mustRun(w.home, "recipes", name)
 			root := w.allowedProject(strings.Replace(text, "local_port = 5432", fmt.Sprintf("local_port = %d", port), 1))
 			if o := w.localport(root, "start"); o.code != 1 || !strings.Contains(o.stderr, "localport login database") {
@@ -122,7 +122,7 @@ func TestLogin_OneLoginCoversServicesThatShareIt(t *testing.T) {
 	var config strings.Builder
 	for _, name := range []string{"one", "two"} {
 		fmt.Fprintf(&config, "[services.%s]\ntechnology = \"command\"\ncommand = [\"aws\", \"{port}\"]\nlocal_port = %d\nready = \"^up\"\n"+
-			"needs_login = \"token has expired\"\nlogin = [\"aws\", \"sso\", \"login\"]\n", name, ports.Free(t))
+			"needs_login = \"token has expired\"\nlogin = [\"aws\", \"sso\", \"login\"]\n", name, ports.FreePort(t))
 	}
 	root := w.allowedProject(config.String())
 	w.localport(root, "start")
@@ -145,7 +145,7 @@ func TestLogin_NamesALoginProgramThatFailsOrIsMissing(t *testing.T) {
 	w.bastions(t, "aws", "no login", "the token has expired", "up")
 	for login, want := range map[string]string{`["sh", "-c", "exit 3"]`: "sh: exit status 3", `["no-such-sso"]`: "no-such-sso"} {
 		root := w.allowedProject(fmt.Sprintf("[services.db]\ntechnology = \"command\"\ncommand = [\"aws\", \"{port}\"]\nlocal_port = %d\n"+
-			"needs_login = \"expired\"\nlogin = %s\n", ports.Free(t), login))
+			"needs_login = \"expired\"\nlogin = %s\n", ports.FreePort(t), login))
 		w.localport(root, "start")
 		if o := w.localport(root, "login", "db"); o.code != 1 || !strings.Contains(o.stderr, want) {
 			t.Errorf("%s: exit %d\n%s", login, o.code, o.stderr)

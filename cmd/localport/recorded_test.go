@@ -38,7 +38,7 @@ func TestDeletedProject_IsFoundByItsState(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			root := w.allowedProject(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+			root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 			p := where{root, filepath.Join(w.home, "link")}
 			if err := os.Symlink(filepath.Dir(root), p.link); err != nil {
 				t.Fatal(err)
@@ -92,7 +92,7 @@ func TestDeletedProject_IsFoundByItsState(t *testing.T) {
 func TestDeletedProject_IsStoppedFromItsDeletedDirectory(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowedProject(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
 	w.keeperPID(root)
 	supervisor := w.supervisor(root)
@@ -108,7 +108,7 @@ func TestDeletedProject_IsStoppedFromItsDeletedDirectory(t *testing.T) {
 func TestDeletedProject_IsDenied(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	config := tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0"))
+	config := tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0"))
 	root := w.allowedProject(config)
 	w.mustRun(root, "start")
 	w.keeperPID(root)
@@ -127,7 +127,7 @@ func TestDeletedProject_IsDenied(t *testing.T) {
 func TestDeletedProject_ThatIsStoppedLosesItsLease(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowedProject(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
 	keeper, supervisor := w.keeperPID(root), w.supervisor(root)
 	w.stopProcess(keeper)

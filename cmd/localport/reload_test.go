@@ -16,7 +16,7 @@ func TestReload_PreviouslyAllowedChangeAppliesWithoutAPrompt(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	far := serve(t, "127.0.0.1:0")
-	kept, moved, elsewhere := ports.Free(t), ports.Free(t), ports.Free(t)
+	kept, moved, elsewhere := ports.FreePort(t), ports.FreePort(t), ports.FreePort(t)
 	config := tcpConfig("kept", kept, far)
 	first, second := config+tcpConfig("moved", moved, far), config+tcpConfig("moved", elsewhere, far)
 	root := w.allowedProject(second)
@@ -57,7 +57,7 @@ func TestReload_PreviouslyAllowedChangeAppliesWithoutAPrompt(t *testing.T) {
 func TestReload_InvalidChangeChangesNothingAndIsReported(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	config := tcpConfig("web", port, serve(t, "127.0.0.1:0"))
 	root := w.allowedProject(config)
 	sh := w.shell("bash", root)
@@ -104,7 +104,7 @@ func TestReload_InvalidChangeChangesNothingAndIsReported(t *testing.T) {
 func TestReload_ChangedHealthCheckKeepsTheTunnel(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	config := commandConfig(t, "web", port)
 	root := w.allowedProject(config)
 	w.mustRun(root, "start")
@@ -129,7 +129,7 @@ func TestReload_ChangedHealthCheckKeepsTheTunnel(t *testing.T) {
 func TestValidate_ReportsAnInvalidHealthCheck(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	config := tcpConfig("db", ports.Free(t), serve(t, "127.0.0.1:0"))
+	config := tcpConfig("db", ports.FreePort(t), serve(t, "127.0.0.1:0"))
 	root := w.project(config + "health_check = { type = \"postgres\", sslmode = \"verify-full\" }\n")
 	if o := w.localport(root, "config", "validate"); o.code != output.ExitInvalid || !strings.Contains(o.stderr, `service "db": health_check: sslmode`) {
 		t.Errorf("exit %d: %s", o.code, o.stderr)
@@ -143,7 +143,7 @@ func TestValidate_ReportsAnInvalidHealthCheck(t *testing.T) {
 func TestHealthChecks_CountAsNoConnectionAndKeepNoOnDemandTunnelOpen(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	root := w.allowedProject(commandConfig(t, "web", port) + "start = \"on-demand\"\nidle_timeout = \"700ms\"\n" +
 		"health_check = { type = \"command\", interval = \"50ms\", command = [\"bash\", \"-c\", " +
 		`'exec 3<>/dev/tcp/{host}/{port}; echo check >&3; read -r answer <&3; [ "$answer" = "hello check" ]'` + "] }\n")

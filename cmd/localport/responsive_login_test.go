@@ -27,7 +27,7 @@ current-context: test
 contexts: [{name: test, context: {cluster: test, user: test}}]
 clusters: [{name: test, cluster: {server: "https://127.0.0.1:%d"}}]
 users: [{name: test, user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: %s, interactiveMode: IfAvailable}}}]
-`, ports.Free(t), program)
+`, ports.FreePort(t), program)
 	if err := os.WriteFile(kubeconfig, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func TestStatusAndPrompts_AreAnsweredWhileALoginHelperHangs(t *testing.T) {
 	kubeconfig, helper := hungLogin(t, w)
 	w.env = append(w.env, "KUBECONFIG="+kubeconfig)
 	p := startSlowProject(t, w, fmt.Sprintf("[services.kube]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 80\n"+
-		"connection = { resource_name = \"web\" }\n", ports.Free(t)))
+		"connection = { resource_name = \"web\" }\n", ports.FreePort(t)))
 	eventually(t, "the login helper runs", func() bool { return helper().Alive() })
 	hung := helper()
 	p.checkCallsDuringLogin(t, "kube", func() bool { return !hung.Alive() })

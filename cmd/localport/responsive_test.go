@@ -51,7 +51,7 @@ func startSlowProject(t *testing.T, w *world, more string) *slowProject {
 	t.Helper()
 	p := &slowProject{w: w, ports: map[string]int{}, children: map[string]lockstate.Process{}}
 	for _, name := range []string{"a", "b", "c", "child", "far", "metrics"} {
-		p.ports[name] = ports.Free(t)
+		p.ports[name] = ports.FreePort(t)
 	}
 	p.config = fmt.Sprintf("linger = 0.1\nmetrics_port = %d\n", p.ports["metrics"]) + more
 	for i, name := range slowServices {
@@ -309,7 +309,7 @@ func TestStatusAndPrompts_AreAnsweredWhileAChangedConfigIsApplied(t *testing.T) 
 	w := newWorld(t)
 	repeatUntilCalled(t, func(t *testing.T, number int) int {
 		p := startSlowProject(t, w, "")
-		elsewhere := ports.Free(t)
+		elsewhere := ports.FreePort(t)
 		changed := strings.Replace(p.config, stubbornConfig(t, "a", p.ports["a"]), stubbornConfig(t, "a", elsewhere), 1)
 		changed = strings.Replace(changed, stubbornConfig(t, "c", p.ports["c"])+"depends_on = [\"b\"]\n", "", 1)
 		w.writeFile(p.root, ".localport.toml", changed)

@@ -19,7 +19,7 @@ import (
 func fixableProject(t *testing.T, w *world) (root string, attempts func() int) {
 	t.Helper()
 	root = w.project(fmt.Sprintf("[services.web]\ntechnology = \"command\"\nlocal_port = %d\n"+
-		"command = [\"sh\", \"run.sh\", \"{port}\"]\nrestart_policy = { enabled = false }\n", ports.Free(t)))
+		"command = [\"sh\", \"run.sh\", \"{port}\"]\nrestart_policy = { enabled = false }\n", ports.FreePort(t)))
 	w.writeFile(root, "run.sh", "[ -e mended ] || { echo x >>attempts; echo not mended >&2; exit 1; }\n"+
 		fmt.Sprintf("exec /usr/bin/env -u%s %s=1 '%s' \"$1\"\n", mainVariable, upstreamVariable, self(t)))
 	w.mustRun(root, "allow")
@@ -60,8 +60,8 @@ func TestEnv_NamesOmittedServices(t *testing.T) {
 	defer taken.Close()
 	port := taken.Addr().(*net.TCPAddr).Port
 	far := serve(t, "127.0.0.1:0")
-	root := w.allowedProject(tcpConfig("web", ports.Free(t), far) + tcpConfig("db", port, far) +
-		tcpConfig("off", ports.Free(t), far) + "enabled = false\n")
+	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), far) + tcpConfig("db", port, far) +
+		tcpConfig("off", ports.FreePort(t), far) + "enabled = false\n")
 	w.mustRun(root, "start", "web")
 	if o := w.localport(root, "env"); o.code != 0 || strings.Contains(o.stdout, "DB_PORT") {
 		t.Errorf("without db: exit %d\n%s%s", o.code, o.stdout, o.stderr)
@@ -85,7 +85,7 @@ func TestEnv_NamesOmittedServices(t *testing.T) {
 func TestWaitSettled_FollowsTheWatchEndpoint(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowedProject(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "--log-level", "debug", "start")
 	w.mustRun(root, "restart")
 	w.mustRun(root, "exec", "--", "true")

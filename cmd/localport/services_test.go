@@ -200,7 +200,7 @@ func TestConfigFlag_NeedsTheSameApproval(t *testing.T) {
 func TestEnv_StartsNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")) + "[env]\nURL = \"it's ${web.addr}\"\n")
 	for form, want := range map[string]string{
 		"sh":     `export URL='it'\''s 127.0.0.1:%d'`,

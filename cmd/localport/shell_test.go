@@ -33,7 +33,7 @@ func TestShell_CdStartsAndStopsForwards(t *testing.T) {
 	inEachShell(t, func(t *testing.T, kind string) {
 		w := newWorld(t)
 		far := serve(t, "127.0.0.1:0")
-		port := ports.Free(t)
+		port := ports.FreePort(t)
 		root := w.allowedProject("linger = \"0.2s\"\n" + tcpConfig("my-db", port, far) +
 			"[env]\nURL = \"tcp://${my-db.addr}\"\n")
 		if err := os.MkdirAll(filepath.Join(root, "a/b"), 0o755); err != nil {
@@ -100,7 +100,7 @@ func (w *world) nothingLeft(root string, addrs ...string) {
 func TestShell_KilledShellStopsItsForwards(t *testing.T) {
 	inEachShell(t, func(t *testing.T, kind string) {
 		w := newWorld(t)
-		port := ports.Free(t)
+		port := ports.FreePort(t)
 		root := w.allowedProject("linger = 0.1\n" + commandConfig(t, "web", port))
 		sh := w.shell(kind, root)
 		supervisor := w.supervisor(root)
@@ -136,7 +136,7 @@ func TestShell_LastOneOutStopsTheProject(t *testing.T) {
 func TestPrompt_ReplacesAKilledSupervisor(t *testing.T) {
 	inEachShell(t, func(t *testing.T, kind string) {
 		w := newWorld(t)
-		port := ports.Free(t)
+		port := ports.FreePort(t)
 		root := w.allowedProject(commandConfig(t, "web", port))
 		sh := w.shell(kind, root)
 		addr := fmt.Sprintf("127.0.0.1:%d", port)

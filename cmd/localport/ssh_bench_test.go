@@ -82,7 +82,7 @@ func (s *sshBench) localport(far []int) *forwards {
 	f := &forwards{name: localPort}
 	var config strings.Builder
 	for i, remote := range far {
-		port := ports.Free(s.b)
+		port := ports.FreePort(s.b)
 		f.addrs = append(f.addrs, fmt.Sprintf("127.0.0.1:%d", port))
 		config.WriteString(sshConfig(fmt.Sprintf("s%d", i), port, s.host, remote))
 	}
@@ -106,7 +106,7 @@ func (s *sshBench) programs(name string, groups [][]int, argv ...string) *forwar
 	for _, far := range groups {
 		line := append(slices.Clone(argv), "-N", "-S", "none", "-F", s.host.ConfigFile, "-p", fmt.Sprint(s.host.Port), "-l", s.host.User)
 		for _, remote := range far {
-			port := ports.Free(s.b)
+			port := ports.FreePort(s.b)
 			f.addrs = append(f.addrs, fmt.Sprintf("127.0.0.1:%d", port))
 			line = append(line, "-L", fmt.Sprintf("127.0.0.1:%d:127.0.0.1:%d", port, remote))
 		}

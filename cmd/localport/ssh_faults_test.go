@@ -130,9 +130,9 @@ func TestSSH_ConfigChangedWhileConnectingAppliesAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	frozen := sshd.Start(t)
-	good := frozen.Another()
+	good := frozen.StartAnother()
 	frozen.Freeze()
-	port, far := ports.Free(t), banner(t).port
+	port, far := ports.FreePort(t), banner(t).port
 	root := w.allowedProject(sshConfig("db", port, frozen, far))
 	w.mustRun(root, "start", "--no-wait")
 	for range 5 { // however often
@@ -155,7 +155,7 @@ func TestSSH_SixtyServicesOnOneHostShareOneLogin(t *testing.T) {
 	var config strings.Builder
 	var locals []int
 	for i := range 60 {
-		locals = append(locals, ports.Free(t))
+		locals = append(locals, ports.FreePort(t))
 		config.WriteString(sshConfig(fmt.Sprintf("s%d", i), locals[i], host, far))
 	}
 	root := w.allowedProject(config.String())
@@ -184,8 +184,8 @@ func TestTheSSHToAJumpHost_EndsWithItsKilledMaster(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
-	jump := host.Another()
-	port := ports.Free(t)
+	jump := host.StartAnother()
+	port := ports.FreePort(t)
 	config := sshConfig("db", port, host, banner(t).port)
 	root := w.allowedProject(strings.Replace(config, "remote_host", fmt.Sprintf("jump = %q, remote_host", jump.User+"@"+jump.Addr()), 1))
 	w.mustRun(root, "start")
@@ -220,7 +220,7 @@ func TestSSH_TunnelsSurviveTheFolderOfTheirSockets(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	root := w.allowedProject(sshConfig("db", port, host, banner(t).port))
 	w.mustRun(root, "start")
 	supervisor := w.status(root).Supervisor

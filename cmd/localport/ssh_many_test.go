@@ -40,7 +40,7 @@ func TestSSH_AThousandConnectionsThroughOneForward(t *testing.T) {
 	moreFiles(t, 4096) // both ends of the connections are this process's
 	w := newWorld(t)
 	w.env = append(w.env, resourcesVariable+"="+t.TempDir())
-	host, port := sshd.Start(t), ports.Free(t)
+	host, port := sshd.Start(t), ports.FreePort(t)
 	root := w.allowedProject(sshConfig("web", port, host, serve(t, "127.0.0.1:0").port))
 	w.mustRun(root, "start")
 	w.keeperPID(root)

@@ -85,7 +85,7 @@ func sshServicesByName(t *testing.T, host *sshd.Server, names ...string) (config
 		t.Fatal(err)
 	}
 	for _, name := range names {
-		port := ports.Free(t)
+		port := ports.FreePort(t)
 		locals = append(locals, port)
 		config += strings.ReplaceAll(sshConfig(name, port, host, banner(t).port), host.ConfigFile, own)
 	}
@@ -174,7 +174,7 @@ func TestSSH_ReverseForwardListensOnlyRemotely(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
-	local, far := banner(t), ports.Free(t)
+	local, far := banner(t), ports.FreePort(t)
 	config := strings.Replace(sshConfig("hook", local.port, host, far), "remote_host", "reverse = true, remote_host", 1)
 	root := w.allowedProject(config)
 	w.mustRun(root, "start")
@@ -211,7 +211,7 @@ func TestSSH_SOCKSPortGoesThroughTheRelay(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	root := w.allowedProject(fmt.Sprintf("[services.proxy]\ntechnology = \"ssh\"\nlocal_port = %d\n"+
 		"connection = { host = %q, port = %d, user = %q, config_file = %q, socks = true }\n", port, host.Host, host.Port, host.User, host.ConfigFile))
 	w.mustRun(root, "start")
@@ -239,8 +239,8 @@ func TestSSH_OnlyTheServiceOfADeadUpstreamIsUnhealthy(t *testing.T) {
 	w := newWorld(t)
 	open := banner(t)
 	host := sshd.Start(t, fmt.Sprintf("PermitOpen 127.0.0.1:%d 127.0.0.1:1", open.port))
-	root := w.allowedProject(sshConfig("well", ports.Free(t), host, open.port) +
-		sshConfig("absent", ports.Free(t), host, 1) + sshConfig("barred", ports.Free(t), host, banner(t).port))
+	root := w.allowedProject(sshConfig("well", ports.FreePort(t), host, open.port) +
+		sshConfig("absent", ports.FreePort(t), host, 1) + sshConfig("barred", ports.FreePort(t), host, banner(t).port))
 	w.localport(root, "start", "--no-wait")
 	for name, want := range map[string]string{
 		"absent": "open failed: connect failed: Connection refused",

@@ -39,7 +39,7 @@ func (w *watched) String() string {
 func TestStatusWatch_PrintsChangesUntilCtrlC(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	var seen watched
 	c, err := process.Start(process.Command{
@@ -76,7 +76,7 @@ func TestStatusWatch_PrintsChangesUntilCtrlC(t *testing.T) {
 func TestStatusWatch_IsRedrawnInPlaceOnATerminal(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowedProject(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	cmd := w.command(root, "status", "--watch")
 	// Its terminal is hung up when this process ends, and that ends it.
 	tty, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 24, Cols: 200})

@@ -37,7 +37,7 @@ func (w *world) supersede(t *testing.T, root string) (elected lockstate.Process,
 func TestSupersededSupervisor_HandsOverPortsAndDrains(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	far, port := serve(t, "127.0.0.1:0"), []int{ports.Free(t), ports.Free(t)}
+	far, port := serve(t, "127.0.0.1:0"), []int{ports.FreePort(t), ports.FreePort(t)}
 	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port[0], far) + commandConfig(t, "own", port[1]) + tcpConfig("auto", `"auto"`, far))
 	web, own := fmt.Sprintf("127.0.0.1:%d", port[0]), fmt.Sprintf("127.0.0.1:%d", port[1])
 	sh := w.shell("bash", root)
@@ -105,7 +105,7 @@ func TestSupersededSupervisor_HandsOverPortsAndDrains(t *testing.T) {
 func TestSupersededSupervisor_StopsWithTheProject(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	w.mustRun(root, "start")

@@ -45,7 +45,7 @@ func (w *world) allEnded() {
 func TestTerminatedSupervisor_HandsOverWithLeases(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")) + tcpConfig("own", "\"auto\"", serve(t, "127.0.0.1:0")))
 	sh := w.shell("bash", root)
@@ -81,7 +81,7 @@ func TestTerminatedSupervisor_ResetsEstablishedConnections(t *testing.T) {
 		t.Run(technology, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			port := ports.Free(t)
+			port := ports.FreePort(t)
 			config := tcpConfig("web", port, serve(t, "127.0.0.1:0"))
 			if technology == "command" {
 				config = commandConfig(t, "web", port)
@@ -109,7 +109,7 @@ func TestTerminatedSupervisor_ShutsDownGracefullyWithItsKeeper(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			port := ports.Free(t)
+			port := ports.FreePort(t)
 			root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 			w.mustRun(root, "start")
 			pids := []int{w.supervisor(root).PID, w.keeperPID(root)}
@@ -133,7 +133,7 @@ func TestTerminatedSupervisor_ShutsDownGracefullyWithItsKeeper(t *testing.T) {
 func TestTerminatedSupervisor_ShutsDownGracefullyIfItsSuccessorIsTerminated(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
 	w.keeperPID(root)
@@ -150,7 +150,7 @@ func TestTerminatedSupervisor_ShutsDownGracefullyIfItsSuccessorIsTerminated(t *t
 func TestTerminatedSupervisor_WithoutLeasesIsNotReplaced(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	root := w.allowedProject("linger = \"10m\"\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "exec", "--", "true")
 	w.keeperPID(root)
@@ -168,7 +168,7 @@ func TestTerminatedSupervisor_WithoutLeasesIsNotReplaced(t *testing.T) {
 func TestTerminatedKeeper_RevivesNoSupervisor(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowedProject(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
 	keeper, supervisor := w.keeperPID(root), w.supervisor(root)
 	w.stopProcess(keeper) // both signals come before it does anything

@@ -61,7 +61,7 @@ func TestTrust_ChangeWaitsForAllow(t *testing.T) {
 	inEachShell(t, func(t *testing.T, kind string) {
 		w := newWorld(t)
 		far := serve(t, "127.0.0.1:0")
-		kept, added := ports.Free(t), ports.Free(t)
+		kept, added := ports.FreePort(t), ports.FreePort(t)
 		config := tcpConfig("kept", kept, far)
 		root := w.allowedProject(config)
 		sh := w.shell(kind, root)
@@ -104,13 +104,13 @@ func TestReload_KeepsConnectionsOfUnchangedServices(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	far := serve(t, "127.0.0.1:0")
-	kept, moved := ports.Free(t), ports.Free(t)
+	kept, moved := ports.FreePort(t), ports.FreePort(t)
 	config := tcpConfig("kept", kept, far)
 	root := w.allowedProject(config + tcpConfig("moved", moved, far))
 	w.mustRun(root, "start")
 	conn := dial(t, fmt.Sprintf("127.0.0.1:%d", kept))
 
-	elsewhere := ports.Free(t)
+	elsewhere := ports.FreePort(t)
 	w.writeFile(root, ".localport.toml", config+tcpConfig("moved", elsewhere, far))
 	w.mustRun(root, "allow")
 	if got := conn.checkReply("still here"); got != "hello still here\n" {
@@ -128,7 +128,7 @@ func TestReload_InvalidConfigChangesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	far := serve(t, "127.0.0.1:0")
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	root := w.allowedProject(tcpConfig("web", port, far))
 	sh := w.shell("bash", root)
 	w.writeFile(root, ".localport.toml", "[services.web]\ntechnology = \"tpc\"\nlocal_port = 99999\n")
@@ -187,8 +187,8 @@ func TestTrust_WorktreeOfAnAllowedCheckoutHasItsOwnPorts(t *testing.T) {
 func TestReload_ChangedServiceKeepsItsPortAndWaitingClients(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port, far := ports.Free(t), serve(t, "127.0.0.1:0")
-	gone := &server{port: ports.Free(t)}
+	port, far := ports.FreePort(t), serve(t, "127.0.0.1:0")
+	gone := &server{port: ports.FreePort(t)}
 	root := w.allowedProject(tcpConfig("web", port, gone))
 	w.mustRun(root, "start", "--no-wait")
 	answer := make(chan string, 1)

@@ -23,7 +23,7 @@ import (
 // banner is a server that speaks first, as databases and mail servers do.
 func banner(t testing.TB) *server {
 	t.Helper()
-	ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", ports.Free(t))) // nobody else's either when it is closed
+	ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", ports.FreePort(t))) // nobody else's either when it is closed
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func TestSSH_NoClientIsLostWhenSSHOrItsSessionIsKilled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	root := w.allowedProject(sshConfig("mail", port, host, banner(t).port))
 	sh := w.shell("bash", root)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
@@ -146,7 +146,7 @@ func TestSSH_RefusingUpstreamIsUnhealthyAndKeepsTheTunnel(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	host := sshd.Start(t)
-	remote, port := ports.Free(t), ports.Free(t)
+	remote, port := ports.FreePort(t), ports.FreePort(t)
 	root := w.allowedProject(sshConfig("late", port, host, remote))
 	w.mustRun(root, "start", "--no-wait")
 	eventually(t, "it is unhealthy", func() bool { return w.service(root, "late").State == forwarder.Unhealthy })
@@ -194,7 +194,7 @@ func TestKubernetes_ServiceAnswersAndSurvivesItsPod(t *testing.T) {
 	far := banner(t)
 	kubectl := fakekubectl.Install(t, fakekubectl.Script{Backend: far.addr})
 	w.env = append(w.env, "PATH="+kubectl.Dir+":"+os.Getenv("PATH"), "LOCALPORT_KUBECTL=kubectl", fakekubectl.Variable+"="+filepath.Join(kubectl.Dir, "script.json"))
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	root := w.allowedProject(fmt.Sprintf("[services.db]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 5432\n"+
 		"connection = { resource_name = \"postgres\", namespace = \"shop\", context = \"staging\" }\n", port))
 	w.mustRun(root, "start")
@@ -214,7 +214,7 @@ func TestKubernetes_ServiceAnswersAndSurvivesItsPod(t *testing.T) {
 			answer <- fmt.Sprint(got, err)
 		}()
 		eventually(t, "kubectl is started again", func() bool { return len(kubectl.Starts(t)) > starts })
-		kubectl.Play(t, fakekubectl.Script{Backend: far.addr}) // the pod's replacement is there
+		kubectl.SetScript(t, fakekubectl.Script{Backend: far.addr}) // the pod's replacement is there
 		if got := <-answer; got != "220 ready<nil>" {
 			t.Errorf("the first client after the pod was deleted got %q", got)
 		}
@@ -222,7 +222,7 @@ func TestKubernetes_ServiceAnswersAndSurvivesItsPod(t *testing.T) {
 	if svc := w.service(root, "db"); svc.Restarts < 3 {
 		t.Errorf("%d restarts, want 3", svc.Restarts)
 	}
-	kubectl.Play(t, fakekubectl.Script{Fail: `Error from server (NotFound): services "postgres" not found`})
+	kubectl.SetScript(t, fakekubectl.Script{Fail: `Error from server (NotFound): services "postgres" not found`})
 	w.mustRun(root, "restart", "--no-wait")
 	eventually(t, "it has failed", func() bool { return w.service(root, "db").State == forwarder.Failed })
 	if svc := w.service(root, "db"); !strings.Contains(svc.LastError, "not found") || svc.Hint == "" {
@@ -233,7 +233,7 @@ func TestKubernetes_ServiceAnswersAndSurvivesItsPod(t *testing.T) {
 func TestTunnel_FrozenOneIsReplaced(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	root := w.allowedProject(commandConfig(t, "web", port))
 	w.mustRun(root, "start")
 	children := childrenOf(t, w.supervisor(root).PID)
@@ -266,7 +266,7 @@ func TestOnDemand_TunnelOpensForTheFirstClientAndClosesAfterTheLast(t *testing.T
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			port := ports.Free(t)
+			port := ports.FreePort(t)
 			if name == "kubectl" {
 				kubectl := fakekubectl.Install(t, fakekubectl.Script{Backend: far.addr})
 				w.env = append(w.env, "PATH="+kubectl.Dir+":"+os.Getenv("PATH"), "LOCALPORT_KUBECTL=kubectl", fakekubectl.Variable+"="+filepath.Join(kubectl.Dir, "script.json"))
@@ -329,7 +329,7 @@ func TestOrphans_OutsideTheProcessGroupEndWithTheSupervisor(t *testing.T) {
 func TestOrphans_OutsideTheProcessGroupEndIfTheSupervisorIsKilledWhileStopping(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowedProject(escaping(t) + stubbornConfig(t, "slow", ports.Free(t)))
+	root := w.allowedProject(escaping(t) + stubbornConfig(t, "slow", ports.FreePort(t)))
 	w.mustRun(root, "start")
 	w.keeperPID(root)
 	supervisor := w.supervisor(root)

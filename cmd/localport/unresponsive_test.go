@@ -21,7 +21,7 @@ import (
 func frozenSupervisor(t *testing.T) (w *world, root, addr string) {
 	t.Helper()
 	w = newWorld(t).limited("2s")
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	root = w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
 	w.keeperPID(root)
@@ -105,7 +105,7 @@ func TestStop_StopsASupervisorThatHoldsTheLock(t *testing.T) {
 func frozenKeeper(t *testing.T) (w *world, root, addr string, keeper int) {
 	t.Helper()
 	w = newWorld(t).limited("2s")
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	root = w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
 	keeper = w.keeperPID(root)

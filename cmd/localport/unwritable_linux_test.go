@@ -51,7 +51,7 @@ func (w *world) fill() (free func()) {
 func TestFullDisk_ShellsJoinAndLeaveNamespace(t *testing.T) {
 	inEachShell(t, func(t *testing.T, kind string) {
 		w := smallDisk(t)
-		port := ports.Free(t)
+		port := ports.FreePort(t)
 		addr := fmt.Sprintf("127.0.0.1:%d", port)
 		root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 		first := w.shell(kind, root)
@@ -100,7 +100,7 @@ func TestFullDisk_ShellsJoinAndLeaveNamespace(t *testing.T) {
 func TestFullDisk_StartLeaseCountsNamespace(t *testing.T) {
 	t.Parallel()
 	w := smallDisk(t)
-	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	sh := w.shell("bash", root)
 	w.keeperPID(root)
 	supervisor := w.supervisor(root)
@@ -120,7 +120,7 @@ func TestFullDisk_StartLeaseCountsNamespace(t *testing.T) {
 func TestLeases_FailedReleaseIsRetried(t *testing.T) {
 	inEachShell(t, func(t *testing.T, kind string) {
 		w := newWorld(t).limited("2s")
-		root := w.allowedProject(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+		root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 		w.mustRun(root, "start")
 		w.keeperPID(root)
 		sh := w.shell(kind, root)
@@ -163,7 +163,7 @@ func TestLeases_FailedReleaseIsRetried(t *testing.T) {
 func TestPrompt_FailedEnteringIsRetried(t *testing.T) {
 	inEachShell(t, func(t *testing.T, kind string) {
 		w := newWorld(t).limited("2s")
-		root := w.allowedProject(tcpConfig("web", ports.Free(t), serve(t, "127.0.0.1:0")))
+		root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 		w.mustRun(root, "start")
 		w.keeperPID(root)
 		w.mustRun(root, "stop")

@@ -54,7 +54,7 @@ func TestManyWatchers_LeaveRoomForCommandsAndPrompts(t *testing.T) {
 	t.Parallel()
 	const fewest, watchers = 133, 100
 	w := newWorld(t)
-	port := ports.Free(t)
+	port := ports.FreePort(t)
 	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	if o := w.underLimit(fewest, root, "start"); o.code != 0 {
 		t.Fatalf("exit %d: %s%s", o.code, o.stdout, o.stderr)

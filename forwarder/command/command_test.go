@@ -352,7 +352,7 @@ func TestTunnel_IsReadyAfterListenerAndReadyLine(t *testing.T) {
 			close(listening)
 		}
 	}}
-	port := strconv.Itoa(ports.Free(t))
+	port := strconv.Itoa(ports.FreePort(t))
 	svc := newService("sh", "-c", `exec "$0" `+port, testBinary(t))
 	svc.Name, svc.Connection.Settings["ready"], svc.Connection.Settings["needs_login"] = "db", "^ready .* now$", "expired"
 	tunnel := &tunnel{programSpec: newProgramSpec(svc), program: "proxy", log: r.Log, readyCh: make(chan struct{}), startedCh: make(chan struct{})}

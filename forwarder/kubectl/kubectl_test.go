@@ -18,7 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if fakekubectl.Plays() {
+	if fakekubectl.IsKubectl() {
 		os.Exit(fakekubectl.Main())
 	}
 	goleak.VerifyTestMain(m)

@@ -162,7 +162,7 @@ func TestLogin_UsesCertificate(t *testing.T) {
 
 func TestLogin_AsksQuestionsOfJumpHost(t *testing.T) {
 	last := sshd.Start(t)
-	first := last.Another()
+	first := last.StartAnother()
 	dir := t.TempDir()
 	locked := sshd.NewKey(t, filepath.Join(dir, "locked"), "a passphrase")
 	first.Authorize(locked)

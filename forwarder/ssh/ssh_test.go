@@ -157,7 +157,7 @@ func startBackend(t *testing.T) string {
 // unusedAddr returns an address on which nothing listens.
 func unusedAddr(t *testing.T) string {
 	t.Helper()
-	return fmt.Sprintf("127.0.0.1:%d", ports.Free(t))
+	return fmt.Sprintf("127.0.0.1:%d", ports.FreePort(t))
 }
 
 func dialTunnel(t *testing.T, tunnel forwarder.Tunnel) *clientConn {

@@ -102,7 +102,7 @@ func TestDirectTunnel_EveryRefusalIsAFailedConnect(t *testing.T) {
 			t.Errorf("%s: %+v", tt.addr, r)
 		}
 	}
-	strict := server.Another("AllowTcpForwarding no")
+	strict := server.StartAnother("AllowTcpForwarding no")
 	tunnel := openDirect(t, newService(strict, startBackend(t)))
 	if r := dialRefused(t, tunnel); !r.IsConnectFailure || !strings.Contains(r.Reason, "administratively prohibited") {
 		t.Errorf("forwarding not allowed: %+v", r)

@@ -95,7 +95,7 @@ func TestDriver_DoesNotOpenTheUsersForwards(t *testing.T) {
 
 func TestDriver_ConnectsThroughJumpHost(t *testing.T) {
 	last := sshd.Start(t)
-	first := last.Another()
+	first := last.StartAnother()
 	svc := newService(last, startBackend(t))
 	svc.Connection.Settings["jump"] = fmt.Sprintf("%s@%s", first.User, first.Addr())
 	for _, config := range []string{svc.Connection.Settings.Text("config_file"), last.Config("LogLevel DEBUG3")} { // applies to the ssh to the jump host too
@@ -115,7 +115,7 @@ func TestDriver_ConnectsThroughJumpHost(t *testing.T) {
 
 func TestDriver_ConfigFilePathMayHoldShellCharacters(t *testing.T) {
 	last := sshd.Start(t)
-	first := last.Another()
+	first := last.StartAnother()
 	dir := filepath.Join(t.TempDir(), `it's "my" $(touch run) %d é`)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)

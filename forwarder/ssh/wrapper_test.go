@@ -11,7 +11,7 @@ import (
 
 func TestDestination_BypassesHungMasterOfJumpHost(t *testing.T) {
 	last := sshd.Start(t)
-	first, second := last.Another(), last.Another()
+	first, second := last.StartAnother(), last.StartAnother()
 	r := newRun(t)
 	socketPath := filepath.Join(filepath.Dir(r.SocketDir), "kept") // accepts and never answers, as a master does whose network is down
 	hungMaster, err := net.Listen("unix", socketPath)

@@ -79,7 +79,7 @@ func TestTunnel_CarriesBytesAndHalfClose(t *testing.T) {
 }
 
 func TestTunnel_FailedDialIsRefusalWithShortReason(t *testing.T) {
-	port := strconv.Itoa(ports.Free(t))
+	port := strconv.Itoa(ports.FreePort(t))
 	_, err := openTunnel(t, "127.0.0.1", port).Dial(t.Context())
 	if got := requireRefusal(t, err).Reason; got != "127.0.0.1:"+port+": connection refused" {
 		t.Errorf("refused: %q", got)

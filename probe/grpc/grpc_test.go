@@ -186,7 +186,7 @@ func TestCheck_ReportsAnHTTP2ServerWithoutGRPC(t *testing.T) {
 }
 
 func TestCheck_UnreachableServerIsNotAServiceFailure(t *testing.T) {
-	err := ask(t, fmt.Sprintf("127.0.0.1:%d", ports.Free(t)), nil)
+	err := ask(t, fmt.Sprintf("127.0.0.1:%d", ports.FreePort(t)), nil)
 	if _, answered := errors.AsType[*probe.Failure](err); answered || err == nil {
 		t.Errorf("got %v", err)
 	}

@@ -28,7 +28,7 @@ var debian = map[string][]string{
 
 // Build makes the cache unless it is there, and says on log what it does. It compiles for some minutes.
 func Build(ctx context.Context, log io.Writer) error {
-	cache, err := Cache()
+	cache, err := CacheDir()
 	if err != nil {
 		return err
 	}

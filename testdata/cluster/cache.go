@@ -12,8 +12,8 @@ import (
 // packaging changes when what Build makes of the same sources does.
 const packaging = "2"
 
-// Cache is the path of the directory that Build makes. It changes with what is built: all that is in binaries.
-func Cache() (string, error) {
+// CacheDir is the path of the directory that Build makes. It changes with what is built: all that is in binaries.
+func CacheDir() (string, error) {
 	base, err := os.UserCacheDir()
 	if err != nil {
 		return "", err

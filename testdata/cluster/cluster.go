@@ -51,10 +51,10 @@ const startLimit = 2 * time.Minute
 // one, it waits for that.
 func Start(tb testing.TB) *Cluster {
 	tb.Helper()
-	if err := Possible(); err != nil {
+	if err := CheckAvailable(); err != nil {
 		tb.Skip(err)
 	}
-	done, err := Turn(tb.Context())
+	done, err := AcquireLock(tb.Context())
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -84,12 +84,12 @@ func Start(tb testing.TB) *Cluster {
 // everything is removed already. The directory's path must be short, for sockets, and its last element unique on the
 // machine: control groups are called so.
 func Run(ctx context.Context, dir string, log io.Writer) (*Cluster, error) {
-	programs, err := Cache()
+	programs, err := CacheDir()
 	if err != nil {
 		return nil, err
 	}
 	c := &Cluster{
-		dir: dir, programs: programs, standin: runnable(), groups: groupsCalled(filepath.Base(dir)), images: map[Image]bool{},
+		dir: dir, programs: programs, standin: checkContainers(), groups: groupsCalled(filepath.Base(dir)), images: map[Image]bool{},
 	}
 	if c.api, err = reserve(); err != nil {
 		return nil, err

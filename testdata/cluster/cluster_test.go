@@ -48,7 +48,7 @@ var (
 // shared is the cluster that tests share.
 func shared(t *testing.T) *Cluster {
 	t.Helper()
-	if err := Possible(); err != nil {
+	if err := CheckAvailable(); err != nil {
 		t.Skip(err)
 	}
 	c, err := start()

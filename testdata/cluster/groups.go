@@ -39,8 +39,8 @@ func unified() bool {
 	return err == nil
 }
 
-// possibleGroups says why a cluster's own cannot be made, nil if they can.
-func possibleGroups() error {
+// checkGroups says why a cluster's own cannot be made, nil if they can.
+func checkGroups() error {
 	if unified() {
 		controlled, err := os.ReadFile(filepath.Join(root, "cgroup.subtree_control"))
 		if err != nil {

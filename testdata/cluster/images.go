@@ -97,9 +97,9 @@ func (c *Cluster) loadEcho(ctx context.Context) error {
 
 func redisImage(tb testing.TB) (*archive, error) {
 	tb.Helper()
-	program := daemon.Find(tb, "redis-server", "redis-server")
+	program := daemon.FindProgram(tb, "redis-server", "redis-server")
 	a := newArchive()
-	for _, program := range []string{program, daemon.Find(tb, "redis-cli", "redis-tools")} {
+	for _, program := range []string{program, daemon.FindProgram(tb, "redis-cli", "redis-tools")} {
 		if err := addProgram(a, program); err != nil {
 			return nil, err
 		}
@@ -121,7 +121,7 @@ exec postgres -D data -c listen_addresses='*' -c unix_socket_directories=/tmp -c
 
 func postgresImage(tb testing.TB) (*archive, error) {
 	tb.Helper()
-	bin := filepath.Dir(daemon.Find(tb, "postgres", "postgresql", "/usr/lib/postgresql/*/bin"))
+	bin := filepath.Dir(daemon.FindProgram(tb, "postgres", "postgresql", "/usr/lib/postgresql/*/bin"))
 	version := filepath.Base(filepath.Dir(bin))
 	a := newArchive()
 	for _, program := range []string{

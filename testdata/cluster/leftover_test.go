@@ -115,7 +115,7 @@ func TestHang(t *testing.T) {
 }
 
 func TestNothingIsLeftWhenTheTestIsKilled(t *testing.T) {
-	if err := Possible(); err != nil {
+	if err := CheckAvailable(); err != nil {
 		t.Skip(err)
 	}
 	before := machine(t)

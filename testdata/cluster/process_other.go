@@ -4,5 +4,5 @@ package cluster
 
 import "syscall"
 
-// attributes: Possible keeps everybody from coming here.
+// attributes: CheckAvailable keeps everybody from coming here.
 func attributes() *syscall.SysProcAttr { return nil }

@@ -6,7 +6,7 @@ import (
 )
 
 func TestAStandInForwardsAsAKubeletDoes(t *testing.T) {
-	if err := Possible(); err != nil {
+	if err := CheckAvailable(); err != nil {
 		t.Skip(err)
 	}
 	t.Setenv("LOCALPORT_TEST_KUBELET", "standin")

@@ -55,7 +55,7 @@ func Start(t testing.TB, spec Spec) *Server {
 	s := &Server{Host: "127.0.0.1", Dir: spec.Dir, t: t, spec: spec}
 	t.Cleanup(s.Stop)
 	for range 5 {
-		s.Port = ports.Free(t)
+		s.Port = ports.FreePort(t)
 		err := s.start()
 		if err == nil {
 			return s

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // sh is a server that is a shell script; $1 is its port.
 func sh(t testing.TB, script string) Spec {
 	return Spec{
-		Dir:   Dir(t, "sh"),
+		Dir:   NewDir(t, "sh"),
 		Argv:  func(port int) []string { return []string{"/bin/sh", "-c", script, "sh", fmt.Sprint(port)} },
 		Ready: "listening",
 	}
@@ -99,7 +99,7 @@ func TestATemplateIsMadeOnceAndCopiedWithItsModes(t *testing.T) {
 	var template Template
 	made := 0
 	for range 2 {
-		dir := Dir(t, "template")
+		dir := NewDir(t, "template")
 		template.Fill(t, dir, func() {
 			made++
 			Run(t, dir, "", "/bin/sh", "-c", "umask 077; mkdir private; echo hello >private/file")

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// Plays reports whether this process was started as kubectl.
-func Plays() bool { return filepath.Base(os.Args[0]) == "kubectl" }
+// IsKubectl reports whether this process was started as kubectl.
+func IsKubectl() bool { return filepath.Base(os.Args[0]) == "kubectl" }
 
 // Main plays kubectl with the process's arguments, and returns its exit code.
 func Main() int {

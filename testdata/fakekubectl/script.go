@@ -44,7 +44,7 @@ type Kubectl struct {
 	script string
 }
 
-// Install puts a kubectl into a new folder: the test's own binary, whose TestMain must call Main where Plays says so.
+// Install puts a kubectl into a new folder: the test's own binary, whose TestMain must call Main where IsKubectl says so.
 func Install(t testing.TB, script Script) *Kubectl {
 	t.Helper()
 	self, err := os.Executable()
@@ -56,7 +56,7 @@ func Install(t testing.TB, script Script) *Kubectl {
 	if err := os.Symlink(self, filepath.Join(dir, "kubectl")); err != nil {
 		t.Fatal(err)
 	}
-	k.Play(t, script)
+	k.SetScript(t, script)
 	return k
 }
 
@@ -65,8 +65,8 @@ func (k *Kubectl) Env() []string {
 	return append(os.Environ(), "PATH="+k.Dir+":"+os.Getenv("PATH"), Variable+"="+k.script)
 }
 
-// Play changes the script, for new players and for new connections of those that run.
-func (k *Kubectl) Play(t testing.TB, script Script) {
+// SetScript changes the script, for new players and for new connections of those that run.
+func (k *Kubectl) SetScript(t testing.TB, script Script) {
 	t.Helper()
 	data, err := json.Marshal(script)
 	if err == nil {
@@ -108,7 +108,7 @@ func (k *Kubectl) Starts(t testing.TB) []Start {
 // and its next connection will be its last.
 func (k *Kubectl) DeletePod(t testing.TB) {
 	t.Helper()
-	k.Play(t, Script{Gone: true})
+	k.SetScript(t, Script{Gone: true})
 	starts := k.Starts(t)
 	if len(starts) == 0 {
 		t.Fatal("kubectl was not started")

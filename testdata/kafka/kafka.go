@@ -47,11 +47,11 @@ type Server struct {
 // Start starts a broker, which takes some seconds. It ends with the test.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	java := daemon.Find(t, "java", "openjdk-17-jre-headless")
-	dir := daemon.Dir(t, "kafka")
+	java := daemon.FindProgram(t, "java", "openjdk-17-jre-headless")
+	dir := daemon.NewDir(t, "kafka")
 	copyJars(t, dir)
 	pair := certs.Issue(t, dir, "localhost", "127.0.0.1")
-	s := &Server{CAFile: pair.CAFile, Closed: ports.Free(t)}
+	s := &Server{CAFile: pair.CAFile, Closed: ports.FreePort(t)}
 	keystore := keystore(t, dir, pair)
 	log := daemon.Write(t, dir, "log4j.properties", "log4j.rootLogger=INFO, out", "log4j.appender.out=org.apache.log4j.ConsoleAppender",
 		"log4j.appender.out.layout=org.apache.log4j.PatternLayout", "log4j.appender.out.layout.ConversionPattern=%p %m%n")
@@ -82,10 +82,10 @@ func (s *Server) configure(t testing.TB, dir string, port int, keystore string) 
 	t.Helper()
 	for _, addr := range []*string{&s.WrongName, &s.WrongPort, &s.SASL, &s.TLS} {
 		if *addr == "" {
-			*addr = local(ports.Free(t))
+			*addr = local(ports.FreePort(t))
 		}
 	}
-	plain, controller := local(port), local(ports.Free(t))
+	plain, controller := local(port), local(ports.FreePort(t))
 	const login = "org.apache.kafka.common.security."
 	return daemon.Write(t, dir, "server.properties",
 		"process.roles=broker,controller", "node.id=1", "controller.quorum.voters=1@"+controller,
@@ -150,7 +150,7 @@ func jars(t testing.TB) string {
 	if _, err := os.Stat(folder); err == nil {
 		return folder
 	}
-	mvn := daemon.Find(t, "mvn", "maven")
+	mvn := daemon.FindProgram(t, "mvn", "maven")
 	if err := os.MkdirAll(filepath.Dir(folder), 0o755); err != nil {
 		t.Fatal(err)
 	}

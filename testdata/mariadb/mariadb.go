@@ -34,8 +34,8 @@ type Server struct {
 // Start starts a server. It ends with the test.
 func Start(t testing.TB, options Options) *Server {
 	t.Helper()
-	program := daemon.Find(t, "mariadbd", "mariadb-server")
-	dir := daemon.Dir(t, "mariadb")
+	program := daemon.FindProgram(t, "mariadbd", "mariadb-server")
+	dir := daemon.NewDir(t, "mariadb")
 	data := initialise(t, dir)
 	s := &Server{Socket: filepath.Join(dir, "socket")}
 	argv := append([]string{
@@ -45,7 +45,7 @@ func Start(t testing.TB, options Options) *Server {
 	}, append(small, options.flags()...)...)
 	if options.TLS {
 		pair := certs.Issue(t, dir, "localhost", "127.0.0.1")
-		daemon.Own(t, pair.CAFile, pair.CertFile, pair.KeyFile)
+		daemon.Chown(t, pair.CAFile, pair.CertFile, pair.KeyFile)
 		s.CAFile = pair.CAFile
 		argv = append(argv, "--ssl-ca="+pair.CAFile, "--ssl-cert="+pair.CertFile, "--ssl-key="+pair.KeyFile)
 	}
@@ -69,12 +69,12 @@ var initialised daemon.Template
 // initialise makes the data folder, with root as its only user.
 func initialise(t testing.TB, dir string) string {
 	t.Helper()
-	install := daemon.Find(t, "mariadb-install-db", "mariadb-server")
+	install := daemon.FindProgram(t, "mariadb-install-db", "mariadb-server")
 	data := filepath.Join(dir, "data")
 	if err := os.Mkdir(data, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	daemon.Own(t, data)
+	daemon.Chown(t, data)
 	initialised.Fill(t, data, func() {
 		daemon.Run(t, dir, "", append([]string{
 			install, "--no-defaults", "--datadir=" + data, "--auth-root-authentication-method=normal", "--skip-test-db",

@@ -27,8 +27,8 @@ type Server struct {
 // Start starts a broker. It ends with the test.
 func Start(t testing.TB, options Options) *Server {
 	t.Helper()
-	program := daemon.Find(t, "mosquitto", "mosquitto")
-	dir := daemon.Dir(t, "mosquitto")
+	program := daemon.FindProgram(t, "mosquitto", "mosquitto")
+	dir := daemon.NewDir(t, "mosquitto")
 	s := &Server{}
 	lines := []string{fmt.Sprint("allow_anonymous ", options.AllowAnonymous), "persistence false", "log_dest stderr", "log_type all"}
 	if options.Password != "" {
@@ -37,7 +37,7 @@ func Start(t testing.TB, options Options) *Server {
 	var listener []string
 	if options.TLS {
 		pair := certs.Issue(t, dir, "localhost", "127.0.0.1")
-		daemon.Own(t, pair.CAFile, pair.CertFile, pair.KeyFile)
+		daemon.Chown(t, pair.CAFile, pair.CertFile, pair.KeyFile)
 		s.CAFile = pair.CAFile
 		listener = []string{"cafile " + pair.CAFile, "certfile " + pair.CertFile, "keyfile " + pair.KeyFile}
 	}
@@ -56,6 +56,6 @@ func Start(t testing.TB, options Options) *Server {
 func passwords(t testing.TB, dir, password string) string {
 	t.Helper()
 	file := filepath.Join(dir, "passwords")
-	daemon.Run(t, dir, "", daemon.Find(t, "mosquitto_passwd", "mosquitto"), "-b", "-c", file, "app", password)
+	daemon.Run(t, dir, "", daemon.FindProgram(t, "mosquitto_passwd", "mosquitto"), "-b", "-c", file, "app", password)
 	return file
 }

@@ -32,27 +32,27 @@ type Host struct {
 // Pair makes two hosts that reach each other.
 func Pair(t testing.TB) (near, far *Host) {
 	t.Helper()
-	need(t)
+	requireNetns(t)
 	near, far = host(t, "10.77.0.1"), host(t, "10.77.0.2")
-	wire(near, far, near.Link, far.Link)
+	connectHosts(near, far, near.Link, far.Link)
 	near.AddAddress(near.Addr)
 	far.AddAddress(far.Addr)
 	return near, far
 }
 
-// Behind makes a third host, which reaches h and nobody else: h is a bastion, and no router.
-func (h *Host) Behind() (inner *Host) {
+// AddHostBehind makes a third host, which reaches h and nobody else: h is a bastion, and no router.
+func (h *Host) AddHostBehind() (inner *Host) {
 	h.t.Helper()
 	inner = host(h.t, "10.78.0.2")
 	const link = "inner"
-	wire(h, inner, link, inner.Link)
+	connectHosts(h, inner, link, inner.Link)
 	h.Run("ip", "addr", "add", fmt.Sprintf("10.78.0.1/%d", h.mask), "dev", link)
 	inner.AddAddress(inner.Addr)
 	return inner
 }
 
-// need skips the test where there can be no hosts.
-func need(t testing.TB) {
+// requireNetns skips the test where there can be no hosts.
+func requireNetns(t testing.TB) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("network namespaces are root's to make")
@@ -64,8 +64,8 @@ func need(t testing.TB) {
 	}
 }
 
-// wire joins two hosts by interfaces of these names, which are up and have no address.
-func wire(a, b *Host, atA, atB string) {
+// connectHosts joins two hosts by interfaces of these names, which are up and have no address.
+func connectHosts(a, b *Host, atA, atB string) {
 	a.t.Helper()
 	run(a.t, "ip", "link", "add", atA, "netns", a.id(), "type", "veth", "peer", "name", atB, "netns", b.id())
 	for h, link := range map[*Host]string{a: atA, b: atB} {

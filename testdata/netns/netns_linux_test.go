@@ -56,7 +56,7 @@ func (h *Host) reads(t *testing.T, addr string) string {
 
 func TestNamespaceHostsReachEachOtherAndNobodyElse(t *testing.T) {
 	near, bastion := Pair(t)
-	inner := bastion.Behind()
+	inner := bastion.AddHostBehind()
 	if got := near.reads(t, greeter(t, bastion, "bastion")); got != "bastion" {
 		t.Errorf("the near host reads %q", got)
 	}
@@ -77,7 +77,7 @@ func TestNamespacesVanishWhenTheTestIsKilled(t *testing.T) {
 		hold(t)
 		return
 	}
-	need(t)
+	requireNetns(t)
 	test := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestNamespacesVanishWhenTheTestIsKilled$")
 	test.Env, test.Stderr = append(os.Environ(), holding+"=1"), os.Stderr
 	if _, err := test.StdinPipe(); err != nil { // which ends with this process too
@@ -117,7 +117,7 @@ func TestNamespacesVanishWhenTheTestIsKilled(t *testing.T) {
 
 func hold(t *testing.T) {
 	near, far := Pair(t)
-	inner := far.Behind()
+	inner := far.AddHostBehind()
 	fmt.Println(near.id(), far.id(), inner.id())
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }

@@ -46,8 +46,8 @@ func (p *Port) Release() {
 	_ = p.mark.Close()
 }
 
-// Free reserves a port for the length of a test.
-func Free(t testing.TB) int {
+// FreePort reserves a port for the length of a test.
+func FreePort(t testing.TB) int {
 	t.Helper()
 	port, err := Reserve()
 	if err != nil {

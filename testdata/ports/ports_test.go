@@ -9,7 +9,7 @@ import (
 func TestAPortIsGivenToOneUntilItIsReleased(t *testing.T) {
 	given := map[int]bool{}
 	for range 500 {
-		number := Free(t)
+		number := FreePort(t)
 		if given[number] {
 			t.Fatalf("%d was given twice", number)
 		}

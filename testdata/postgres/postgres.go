@@ -52,7 +52,7 @@ func start(t testing.TB, options Options, ready string, settings ...string) *Ser
 			options.Auth = "scram-sha-256"
 		}
 	}
-	dir := daemon.Dir(t, "postgres")
+	dir := daemon.NewDir(t, "postgres")
 	s := &Server{options: options}
 	s.initialise(t, program, dir)
 	data := filepath.Join(dir, "data")
@@ -75,7 +75,7 @@ func start(t testing.TB, options Options, ready string, settings ...string) *Ser
 // find looks for a program of the server: Debian keeps them off the PATH.
 func find(t testing.TB, program string) string {
 	t.Helper()
-	return daemon.Find(t, program, "postgresql", "/usr/lib/postgresql/*/bin")
+	return daemon.FindProgram(t, program, "postgresql", "/usr/lib/postgresql/*/bin")
 }
 
 var initialised daemon.Template
@@ -88,7 +88,7 @@ func (s *Server) initialise(t testing.TB, program, dir string) {
 	if err := os.Mkdir(data, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	daemon.Own(t, data)
+	daemon.Chown(t, data)
 	single := func(sql string) {
 		t.Helper()
 		argv := append([]string{program, "--single", "-D", data}, flags([]string{s.encryption(), "fsync=off"})...)
@@ -127,7 +127,7 @@ func (s *Server) settings(t testing.TB, dir string) []string {
 	}
 	if s.options.TLS {
 		pair := certs.Issue(t, dir, "localhost", "127.0.0.1")
-		daemon.Own(t, pair.CAFile, pair.CertFile, pair.KeyFile)
+		daemon.Chown(t, pair.CAFile, pair.CertFile, pair.KeyFile)
 		s.CAFile = pair.CAFile
 		settings = append(settings, "ssl=on", "ssl_cert_file="+pair.CertFile, "ssl_key_file="+pair.KeyFile)
 	}

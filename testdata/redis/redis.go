@@ -31,14 +31,14 @@ type Server struct {
 // Start starts a server. It ends with the test.
 func Start(t testing.TB, options Options) *Server {
 	t.Helper()
-	program := daemon.Find(t, "redis-server", "redis-server")
-	dir := daemon.Dir(t, "redis")
+	program := daemon.FindProgram(t, "redis-server", "redis-server")
+	dir := daemon.NewDir(t, "redis")
 	lines := append(options.access(), "bind 127.0.0.1", `save ""`, "appendonly no", "daemonize no", "dir "+dir)
 	s := &Server{}
 	port := "--port"
 	if options.TLS {
 		pair := certs.Issue(t, dir, "localhost", "127.0.0.1")
-		daemon.Own(t, pair.CAFile, pair.CertFile, pair.KeyFile)
+		daemon.Chown(t, pair.CAFile, pair.CertFile, pair.KeyFile)
 		s.CAFile = pair.CAFile
 		port = "--tls-port"
 		lines = append(lines, "port 0", "tls-auth-clients no", "tls-ca-cert-file "+pair.CAFile,

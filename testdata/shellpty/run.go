@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// patience is how long a shell may take to answer on a busy machine.
-const patience = 30 * time.Second
+// promptTimeout is how long a shell may take to answer on a busy machine.
+const promptTimeout = 30 * time.Second
 
 // Run types a line, waits for the prompt after it and returns the line's exit status. A line with anything in it that
 // a line editor would act on (a tab, a newline, a letter that is not ASCII) is put in a file and sourced.
@@ -101,7 +101,7 @@ func (s *Shell) AwaitPrompt() {
 // await returns the next report of a kind, and drops those of the other kinds before it.
 func (s *Shell) await(kind byte) string {
 	s.t.Helper()
-	deadline := time.NewTimer(patience)
+	deadline := time.NewTimer(promptTimeout)
 	defer deadline.Stop()
 	for {
 		select {
@@ -112,7 +112,7 @@ func (s *Shell) await(kind byte) string {
 		case <-s.ended:
 			s.t.Fatalf("the shell has ended; on its screen:\n%s", s.screen.text(0))
 		case <-deadline.C:
-			s.t.Fatalf("no report from the shell in %s; on its screen:\n%s", patience, s.screen.text(0))
+			s.t.Fatalf("no report from the shell in %s; on its screen:\n%s", promptTimeout, s.screen.text(0))
 		}
 	}
 }
@@ -121,7 +121,7 @@ func (s *Shell) awaitEnd() {
 	s.t.Helper()
 	select {
 	case <-s.ended:
-	case <-time.After(patience):
-		s.t.Fatalf("the shell has not ended in %s; on its screen:\n%s", patience, s.screen.text(0))
+	case <-time.After(promptTimeout):
+		s.t.Fatalf("the shell has not ended in %s; on its screen:\n%s", promptTimeout, s.screen.text(0))
 	}
 }

@@ -45,7 +45,7 @@ func (s *screen) text(from int) string {
 // wait returns the text from an offset on, when it holds what is expected.
 func (s *screen) wait(t testing.TB, from int, expected string) string {
 	t.Helper()
-	deadline := time.NewTimer(patience)
+	deadline := time.NewTimer(promptTimeout)
 	defer deadline.Stop()
 	for {
 		s.mu.Lock()
@@ -60,7 +60,7 @@ func (s *screen) wait(t testing.TB, from int, expected string) string {
 		select {
 		case <-changed:
 		case <-deadline.C:
-			t.Fatalf("%q not on the screen after %s:\n%s", expected, patience, text)
+			t.Fatalf("%q not on the screen after %s:\n%s", expected, promptTimeout, text)
 		}
 	}
 }

@@ -66,19 +66,19 @@ func (s *Server) begin() *Server {
 	s.KnownHosts = filepath.Join(s.dir, "known_hosts")
 	s.Authorize(s.KeyFile)
 	s.start()
-	s.know()
+	s.writeKnownHosts()
 	s.ConfigFile = s.Config()
 	return s
 }
 
-// Another starts a second server, which lets the same key in, and adds it to the same known hosts.
-func (s *Server) Another(extra ...string) *Server {
+// StartAnother starts a second server, which lets the same key in, and adds it to the same known hosts.
+func (s *Server) StartAnother(extra ...string) *Server {
 	s.t.Helper()
 	return s.beside(prepare(s.t, extra))
 }
 
-// AnotherOn starts such a server at an address of another machine.
-func (s *Server) AnotherOn(on Machine, host string, extra ...string) *Server {
+// StartAnotherOn starts such a server at an address of another machine.
+func (s *Server) StartAnotherOn(on Machine, host string, extra ...string) *Server {
 	s.t.Helper()
 	other := prepare(s.t, extra)
 	other.on, other.Host = on, host
@@ -90,7 +90,7 @@ func (s *Server) beside(other *Server) *Server {
 	other.KeyFile, other.KnownHosts, other.ConfigFile = s.KeyFile, s.KnownHosts, s.ConfigFile
 	other.Authorize(s.KeyFile)
 	other.start()
-	other.know()
+	other.writeKnownHosts()
 	return other
 }
 
@@ -113,7 +113,7 @@ func prepare(t testing.TB, extra []string) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{Host: "127.0.0.1", Port: ports.Free(t), User: me.Username, t: t, program: program, dir: t.TempDir(), extra: extra}
+	s := &Server{Host: "127.0.0.1", Port: ports.FreePort(t), User: me.Username, t: t, program: program, dir: t.TempDir(), extra: extra}
 	s.key("host")
 	t.Cleanup(s.Kill)
 	return s
@@ -146,8 +146,8 @@ func (s *Server) Authorize(path string) {
 	s.append(filepath.Join(s.dir, "authorized_keys"), s.read(path+".pub"))
 }
 
-// know adds the host key to the known hosts.
-func (s *Server) know() {
+// writeKnownHosts adds the host key to the known hosts.
+func (s *Server) writeKnownHosts() {
 	s.t.Helper()
 	s.append(s.KnownHosts, fmt.Sprintf("[%s]:%d %s", s.Host, s.Port, s.read(filepath.Join(s.dir, "host.pub"))))
 }

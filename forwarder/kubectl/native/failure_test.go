@@ -114,7 +114,7 @@ func TestTunnel_DescribesPodsThatAreNotReady(t *testing.T) {
 func TestOpen_FailureOfServersAndContexts(t *testing.T) {
 	c := startCluster(t)
 	ns := c.Namespace(t)
-	closed := fmt.Sprintf("https://127.0.0.1:%d", ports.Free(t))
+	closed := fmt.Sprintf("https://127.0.0.1:%d", ports.FreePort(t))
 	user := func(name string, who cluster.Identity) string {
 		cert, key := c.Credential(t, name, who)
 		return fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key)

@@ -57,11 +57,11 @@ func (s clusterStopper) Run() int {
 // startCluster returns the shared cluster. A test that damages it must repair it.
 func startCluster(t testing.TB) *cluster.Cluster {
 	t.Helper()
-	if err := cluster.Possible(); err != nil {
+	if err := cluster.CheckAvailable(); err != nil {
 		t.Skip(err)
 	}
 	testCluster.Do(func() {
-		if testCluster.done, testCluster.err = cluster.Turn(t.Context()); testCluster.err != nil {
+		if testCluster.done, testCluster.err = cluster.AcquireLock(t.Context()); testCluster.err != nil {
 			return
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

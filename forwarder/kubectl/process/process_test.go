@@ -26,7 +26,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if fakekubectl.Plays() {
+	if fakekubectl.IsKubectl() {
 		os.Exit(fakekubectl.Main())
 	}
 	goleak.VerifyTestMain(m)
@@ -118,7 +118,7 @@ func startEchoServer(t *testing.T) string {
 // closedAddr is an address on which nothing listens.
 func closedAddr(t *testing.T) string {
 	t.Helper()
-	return fmt.Sprintf("127.0.0.1:%d", ports.Free(t))
+	return fmt.Sprintf("127.0.0.1:%d", ports.FreePort(t))
 }
 
 func dial(t *testing.T, tunnel forwarder.Tunnel) *net.TCPConn {

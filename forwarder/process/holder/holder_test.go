@@ -74,7 +74,7 @@ func TestFind_IgnoresOtherAddressesOfThePort(t *testing.T) {
 }
 
 func TestFind_FreePortHasNoHolder(t *testing.T) {
-	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(ports.Free(t)))
+	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(ports.FreePort(t)))
 	if got, ok := Find(at); ok {
 		t.Errorf("got %+v", got)
 	}

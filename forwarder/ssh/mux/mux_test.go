@@ -358,7 +358,7 @@ func TestControl_MasterEndsWithLastConnAfterStopListening(t *testing.T) {
 
 func TestControl_ServerListensUntilForwardIsClosed(t *testing.T) {
 	control, _ := startMaster(t, sshd.Start(t))
-	remotePort := ports.Free(t)
+	remotePort := ports.FreePort(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", remotePort)
 	f := RemoteForward{ListenHost: "127.0.0.1", ListenPort: remotePort, DialHost: "127.0.0.1", DialPort: startServer(t, echo)}
 	if err := control.OpenForward(t.Context(), f); err != nil {

@@ -31,7 +31,7 @@ func address() (*net.UnixAddr, error) {
 
 // hold runs a cluster until it is told to end. A line on standard output says that it is up.
 func hold(ctx context.Context) error {
-	if err := cluster.Possible(); err != nil {
+	if err := cluster.CheckAvailable(); err != nil {
 		return err
 	}
 	address, err := address()

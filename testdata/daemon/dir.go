@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// Find looks for a program in folders, which may be patterns, then on PATH and where servers are kept. It skips the
+// FindProgram looks for a program in folders, which may be patterns, then on PATH and where servers are kept. It skips the
 // test if there is none, naming the Debian package that has it.
-func Find(t testing.TB, program, debian string, folders ...string) string {
+func FindProgram(t testing.TB, program, debian string, folders ...string) string {
 	t.Helper()
 	folders = append(folders, filepath.SplitList(os.Getenv("PATH"))...)
 	for _, folder := range append(folders, "/usr/sbin", "/usr/local/sbin", "/sbin") {
@@ -32,9 +32,9 @@ func Find(t testing.TB, program, debian string, folders ...string) string {
 	return ""
 }
 
-// Dir makes a folder with a short path, so that sockets can lie in it. It belongs to the user that servers run as, and
+// NewDir makes a folder with a short path, so that sockets can lie in it. It belongs to the user that servers run as, and
 // is removed after the test.
-func Dir(t testing.TB, name string) string {
+func NewDir(t testing.TB, name string) string {
 	t.Helper()
 	//nolint:usetesting // t.TempDir is long, and lies in a folder that only this user can enter
 	dir, err := os.MkdirTemp("", "lp-"+name+"-")
@@ -46,7 +46,7 @@ func Dir(t testing.TB, name string) string {
 			t.Error(err)
 		}
 	})
-	Own(t, dir)
+	Chown(t, dir)
 	return dir
 }
 
@@ -57,12 +57,12 @@ func Write(t testing.TB, dir, name string, lines ...string) string {
 	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	Own(t, path)
+	Chown(t, path)
 	return path
 }
 
-// Own gives files to the user that servers run as.
-func Own(t testing.TB, paths ...string) {
+// Chown gives files to the user that servers run as.
+func Chown(t testing.TB, paths ...string) {
 	t.Helper()
 	who := credential()
 	if who == nil {
@@ -121,7 +121,7 @@ type Template struct {
 // Fill fills the empty folder dir: by fill, the first time.
 func (m *Template) Fill(t testing.TB, dir string, fill func()) {
 	t.Helper()
-	tar := Find(t, "tar", "tar")
+	tar := FindProgram(t, "tar", "tar")
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.archive != nil {

@@ -9,10 +9,10 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// Turn waits until no other process of this machine tests with a cluster: two at once leave a small machine no time for what
+// AcquireLock waits until no other process of this machine tests with a cluster: two at once leave a small machine no time for what
 // is tested. Whoever has done calls the returned function; whoever dies has done.
-func Turn(ctx context.Context) (done func(), err error) {
-	programs, err := Cache()
+func AcquireLock(ctx context.Context) (done func(), err error) {
+	programs, err := CacheDir()
 	if err != nil {
 		return nil, err
 	}

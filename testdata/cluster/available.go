@@ -9,44 +9,44 @@ import (
 	"runtime"
 )
 
-// Possible says why no cluster can be run, nil if one can.
-func Possible() error {
+// CheckAvailable says why no cluster can be run, nil if one can.
+func CheckAvailable() error {
 	if runtime.GOOS != "linux" {
 		return errors.New("a cluster needs Linux")
 	}
-	programs, err := Cache()
+	programs, err := CacheDir()
 	if err != nil {
 		return err
 	}
 	if _, err := os.Stat(programs); err != nil {
 		return errors.New("no cluster is built: just cluster-build")
 	}
-	return missing(map[string]string{"kubectl": "none; .ci/kubectl builds it", "find": "findutils"})
+	return requirePrograms(map[string]string{"kubectl": "none; .ci/kubectl builds it", "find": "findutils"})
 }
 
-// runnable says why no containers can be run, nil if they can: in most containers, for one, root may not make namespaces,
+// checkContainers says why no containers can be run, nil if they can: in most containers, for one, root may not make namespaces,
 // mounts or control groups.
-func runnable() error {
+func checkContainers() error {
 	if os.Getenv("LOCALPORT_TEST_KUBELET") == "standin" {
 		return errors.New("LOCALPORT_TEST_KUBELET says so")
 	}
 	if os.Geteuid() != 0 {
 		return errors.New("it takes root to run containers")
 	}
-	if err := missing(map[string]string{"unshare": "util-linux", "nsenter": "util-linux", "mount": "mount"}); err != nil {
+	if err := requirePrograms(map[string]string{"unshare": "util-linux", "nsenter": "util-linux", "mount": "mount"}); err != nil {
 		return err
 	}
 	if out, err := exec.Command("unshare", "--mount", "--pid", "--fork", "--mount-proc", "true").CombinedOutput(); err != nil {
 		return fmt.Errorf("no namespaces can be made: %w: %s", err, bytes.TrimSpace(out))
 	}
-	if err := possibleGroups(); err != nil {
+	if err := checkGroups(); err != nil {
 		return fmt.Errorf("no control groups can be made: %w", err)
 	}
 	return nil
 }
 
-// missing says which of some programs is not there, and Debian's package that has it.
-func missing(programs map[string]string) error {
+// requirePrograms says which of some programs is not there, and Debian's package that has it.
+func requirePrograms(programs map[string]string) error {
 	for program, debian := range programs {
 		if _, err := exec.LookPath(program); err != nil {
 			return fmt.Errorf("%s is missing (Debian: %s)", program, debian)

@@ -107,7 +107,7 @@ func talk(t *testing.T, address, text string) string {
 	return string(answer)
 }
 
-func TestAPodAnswersThroughAForward(t *testing.T) {
+func TestCluster_PodAnswersThroughForward(t *testing.T) {
 	c := shared(t)
 	namespace := c.Namespace(t)
 	c.Deploy(t, Deployment{Name: "web", Namespace: namespace})
@@ -129,7 +129,7 @@ func TestAPodAnswersThroughAForward(t *testing.T) {
 	}
 }
 
-func TestAPodIsReadyWhenItSaysSoAndCrashesWhenItIsTold(t *testing.T) {
+func TestCluster_PodReadinessAndCrashAreControllable(t *testing.T) {
 	c := shared(t)
 	namespace := c.Namespace(t)
 	c.Deploy(t, Deployment{
@@ -146,7 +146,7 @@ func TestAPodIsReadyWhenItSaysSoAndCrashesWhenItIsTold(t *testing.T) {
 	}
 }
 
-func TestWaitReadyCountsPodsThatStay(t *testing.T) {
+func TestCluster_WaitReadyIgnoresTerminatingPods(t *testing.T) {
 	c := shared(t)
 	namespace := c.Namespace(t)
 	c.Deploy(t, Deployment{Name: "web", Namespace: namespace, Replicas: 2})
@@ -159,7 +159,7 @@ func TestWaitReadyCountsPodsThatStay(t *testing.T) {
 	}
 }
 
-func TestRedisAndPostgresRunInPods(t *testing.T) {
+func TestCluster_RunsRedisAndPostgresInPods(t *testing.T) {
 	c := shared(t)
 	namespace := c.Namespace(t)
 	c.Deploy(t, Deployment{Name: "redis", Namespace: namespace, Image: Redis})
@@ -178,7 +178,7 @@ func TestRedisAndPostgresRunInPods(t *testing.T) {
 	}
 }
 
-func TestAUserMayDoWhatTheRulesSay(t *testing.T) {
+func TestCluster_UserHasPermissionsOfRules(t *testing.T) {
 	c := shared(t)
 	namespace := c.Namespace(t)
 	kubeconfig := c.User(t, "reader", namespace, `{apiGroups: [""], resources: [pods], verbs: [get, list]}`)
@@ -192,7 +192,7 @@ func TestAUserMayDoWhatTheRulesSay(t *testing.T) {
 	}
 }
 
-func TestAKilledContainerIsStartedAgainInItsPod(t *testing.T) {
+func TestCluster_RestartsKilledContainerInItsPod(t *testing.T) {
 	c := shared(t)
 	namespace := c.Namespace(t)
 	c.Deploy(t, Deployment{Name: "web", Namespace: namespace})
@@ -205,7 +205,7 @@ func TestAKilledContainerIsStartedAgainInItsPod(t *testing.T) {
 	}
 }
 
-func TestTheAPIServerComesBackOnItsPort(t *testing.T) {
+func TestCluster_APIServerRestartsOnItsPort(t *testing.T) {
 	c := shared(t)
 	pid := c.APIServer.Pid()
 	c.APIServer.Kill()
@@ -222,7 +222,7 @@ func TestTheAPIServerComesBackOnItsPort(t *testing.T) {
 	c.Kubectl(t, "get", "nodes")
 }
 
-func TestAFrozenAPIServerIsSilentUntilItThaws(t *testing.T) {
+func TestCluster_FrozenAPIServerIsSilentUntilThawed(t *testing.T) {
 	c := shared(t)
 	c.APIServer.Freeze()
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
@@ -237,7 +237,7 @@ func TestAFrozenAPIServerIsSilentUntilItThaws(t *testing.T) {
 	c.Kubectl(t, "get", "nodes")
 }
 
-func TestANodeIsGoneWithItsKubeletAndComesBack(t *testing.T) {
+func TestCluster_NodeFollowsItsKubelet(t *testing.T) {
 	c := shared(t)
 	await := func(status string) {
 		t.Helper()
@@ -255,7 +255,7 @@ func TestANodeIsGoneWithItsKubeletAndComesBack(t *testing.T) {
 	await("True")
 }
 
-func TestPodsOutliveContainerd(t *testing.T) {
+func TestCluster_PodsOutliveContainerd(t *testing.T) {
 	c := shared(t)
 	if c.Containerd == nil {
 		t.Skip(c.standin)

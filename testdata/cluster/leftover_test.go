@@ -74,7 +74,7 @@ func left(dir string) []string {
 	return paths
 }
 
-func TestNothingIsLeftOfAClusterBesideAnother(t *testing.T) {
+func TestCluster_StopLeavesNothingBesideAnotherCluster(t *testing.T) {
 	other := shared(t)
 	before := machine(t)
 	var dir string
@@ -114,7 +114,7 @@ func TestHang(t *testing.T) {
 	select {}
 }
 
-func TestNothingIsLeftWhenTheTestIsKilled(t *testing.T) {
+func TestCluster_KilledTestLeavesNothing(t *testing.T) {
 	if err := CheckAvailable(); err != nil {
 		t.Skip(err)
 	}

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestAStandInForwardsAsAKubeletDoes(t *testing.T) {
+func TestStandin_ForwardsLikeKubelet(t *testing.T) {
 	if err := CheckAvailable(); err != nil {
 		t.Skip(err)
 	}

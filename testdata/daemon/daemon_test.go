@@ -40,7 +40,7 @@ func TestHang(t *testing.T) {
 	select {}
 }
 
-func TestAServerDiesWithAKilledTest(t *testing.T) {
+func TestServer_EndsWithKilledTest(t *testing.T) {
 	cmd := exec.Command(os.Args[0], "-test.run=^TestHang$")
 	cmd.Env = append(os.Environ(), role+"=hang")
 	out, err := cmd.StdoutPipe()
@@ -70,7 +70,7 @@ func TestAServerDiesWithAKilledTest(t *testing.T) {
 	}
 }
 
-func TestAPortThatWasTakenMeanwhileIsExchanged(t *testing.T) {
+func TestServer_ReplacesPortThatWasTakenMeanwhile(t *testing.T) {
 	spec := sh(t, `test -e taken || { touch taken; echo 'bind: Address already in use'; exit 1; }; echo listening; exec sleep 1000`)
 	var tried []int
 	argv := spec.Argv
@@ -87,7 +87,7 @@ func TestAPortThatWasTakenMeanwhileIsExchanged(t *testing.T) {
 	}
 }
 
-func TestAServerOwnsItsFolderAndIsNotRoot(t *testing.T) {
+func TestServer_OwnsItsDirectoryAndIsNotRoot(t *testing.T) {
 	s := Start(t, sh(t, `id -u >user; echo "as $(cat user)"; echo listening; exec sleep 1000`))
 	user, err := os.ReadFile(filepath.Join(s.Dir, "user"))
 	if err != nil || string(user) == "0\n" || !strings.Contains(s.Log(), "as "+string(user)) {
@@ -95,7 +95,7 @@ func TestAServerOwnsItsFolderAndIsNotRoot(t *testing.T) {
 	}
 }
 
-func TestATemplateIsMadeOnceAndCopiedWithItsModes(t *testing.T) {
+func TestTemplate_IsFilledOnceAndCopiedWithModes(t *testing.T) {
 	var template Template
 	made := 0
 	for range 2 {

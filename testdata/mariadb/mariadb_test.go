@@ -39,7 +39,7 @@ func code(err error) uint16 {
 
 const keep = "CREATE TABLE IF NOT EXISTS kept (n int)"
 
-func TestThePasswordLetsInAndRootOnlyThroughTheSocket(t *testing.T) {
+func TestServer_AcceptsPasswordAndRootOnlyBySocket(t *testing.T) {
 	s := Start(t, Options{Password: `it's`})
 	if err := ask(t, "app:it's@tcp("+s.Addr()+")/app", keep); err != nil {
 		t.Error(err)
@@ -54,7 +54,7 @@ func TestThePasswordLetsInAndRootOnlyThroughTheSocket(t *testing.T) {
 	}
 }
 
-func TestARestartKeepsPortDataAndTLS(t *testing.T) {
+func TestServer_RestartKeepsPortDataAndTLS(t *testing.T) {
 	s := Start(t, Options{TLS: true})
 	pem, err := os.ReadFile(s.CAFile)
 	if err != nil {
@@ -75,7 +75,7 @@ func TestARestartKeepsPortDataAndTLS(t *testing.T) {
 	}
 }
 
-func TestTheLastConnectionIsTheLast(t *testing.T) {
+func TestServer_RefusesConnectionsBeyondLimit(t *testing.T) {
 	s := Start(t, Options{MaxConnections: 10})
 	db, err := sql.Open("mysql", "app@tcp("+s.Addr()+")/app")
 	if err != nil {
@@ -94,7 +94,7 @@ func TestTheLastConnectionIsTheLast(t *testing.T) {
 	}
 }
 
-func TestTooManyBrokenHandshakesBlockAnAddress(t *testing.T) {
+func TestServer_BlocksAddressAfterBrokenHandshakes(t *testing.T) {
 	s := Start(t, Options{MaxConnectErrors: 2})
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
 	mysql.RegisterDialContext("other", func(ctx context.Context, addr string) (net.Conn, error) {

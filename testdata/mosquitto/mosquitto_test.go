@@ -53,7 +53,7 @@ func connect(t *testing.T, s *Server, password string) byte {
 
 func field(text string) string { return string([]byte{0, byte(len(text))}) + text }
 
-func TestThePasswordLetsInAndNothingElse(t *testing.T) {
+func TestServer_AcceptsOnlyThePassword(t *testing.T) {
 	s := Start(t, Options{Password: "word"})
 	for password, want := range map[string]byte{"word": accepted, "wrong": notAuthorized, "": notAuthorized} {
 		if got := connect(t, s, password); got != want {
@@ -62,7 +62,7 @@ func TestThePasswordLetsInAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestARestartKeepsPortAndTLS(t *testing.T) {
+func TestServer_RestartKeepsPortAndTLS(t *testing.T) {
 	s := Start(t, Options{AllowAnonymous: true, TLS: true})
 	addr := s.Addr()
 	if got := connect(t, s, ""); got != accepted {

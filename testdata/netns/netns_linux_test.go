@@ -54,7 +54,7 @@ func (h *Host) reads(t *testing.T, addr string) string {
 	return string(got)
 }
 
-func TestNamespaceHostsReachEachOtherAndNobodyElse(t *testing.T) {
+func TestPair_HostsReachOnlyEachOther(t *testing.T) {
 	near, bastion := Pair(t)
 	inner := bastion.AddHostBehind()
 	if got := near.reads(t, greeter(t, bastion, "bastion")); got != "bastion" {
@@ -72,13 +72,13 @@ func TestNamespaceHostsReachEachOtherAndNobodyElse(t *testing.T) {
 // holding names the variable that has this test binary make hosts, say who holds them, and stay until its input ends.
 const holding = "LOCALPORT_NETNS_HOLDING"
 
-func TestNamespacesVanishWhenTheTestIsKilled(t *testing.T) {
+func TestPair_NamespacesEndWithKilledTest(t *testing.T) {
 	if os.Getenv(holding) != "" {
 		hold(t)
 		return
 	}
 	requireNetns(t)
-	test := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestNamespacesVanishWhenTheTestIsKilled$")
+	test := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestPair_NamespacesEndWithKilledTest$")
 	test.Env, test.Stderr = append(os.Environ(), holding+"=1"), os.Stderr
 	if _, err := test.StdinPipe(); err != nil { // which ends with this process too
 		t.Fatal(err)

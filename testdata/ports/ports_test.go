@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestAPortIsGivenToOneUntilItIsReleased(t *testing.T) {
+func TestReserve_GivesPortToOneUntilReleased(t *testing.T) {
 	given := map[int]bool{}
 	for range 500 {
 		number := FreePort(t)
@@ -22,7 +22,7 @@ func TestAPortIsGivenToOneUntilItIsReleased(t *testing.T) {
 	}
 }
 
-func TestAPortThatSomebodyListensOnIsNotFree(t *testing.T) {
+func TestRefused_IsFalseForPortInUse(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "::1", "0.0.0.0"} {
 		l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 		if err != nil {

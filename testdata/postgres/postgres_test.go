@@ -31,7 +31,7 @@ func code(err error) string {
 	return fmt.Sprint(err)
 }
 
-func TestEveryAuthLetsTheUserInAndOthersNot(t *testing.T) {
+func TestServer_EveryAuthMethodAcceptsOnlyItsUser(t *testing.T) {
 	for _, auth := range []string{"scram-sha-256", "md5", "password", "trust"} {
 		t.Run(auth, func(t *testing.T) {
 			s := Start(t, Options{Password: "it's", Auth: auth})
@@ -45,7 +45,7 @@ func TestEveryAuthLetsTheUserInAndOthersNot(t *testing.T) {
 	}
 }
 
-func TestARestartKeepsPortAndData(t *testing.T) {
+func TestServer_RestartKeepsPortAndData(t *testing.T) {
 	s := Start(t, Options{TLS: true})
 	settings := "sslmode=verify-full sslrootcert=" + s.CAFile
 	if err := ask(s, settings); err != nil {
@@ -62,14 +62,14 @@ func TestARestartKeepsPortAndData(t *testing.T) {
 	}
 }
 
-func TestAStandbyRefuses(t *testing.T) {
+func TestServer_StandbyRefusesConnections(t *testing.T) {
 	s := Start(t, Options{}).Standby(t)
 	if err := ask(s, "sslmode=disable"); code(err) != "57P03" {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestTheLastConnectionIsTheLast(t *testing.T) {
+func TestServer_RefusesConnectionsBeyondLimit(t *testing.T) {
 	s := Start(t, Options{MaxConnections: 1})
 	conn, err := pgconn.Connect(t.Context(), fmt.Sprintf("host=%s port=%d user=app sslmode=disable", s.Host, s.Port))
 	if err != nil {

@@ -47,13 +47,13 @@ func ask(t *testing.T, s *Server, commands ...string) []string {
 	return got
 }
 
-func TestWithoutPasswordEverybodyMay(t *testing.T) {
+func TestServer_AcceptsEverybodyWithoutPassword(t *testing.T) {
 	if got := ask(t, Start(t, Options{}), "PING"); got[0] != "+PONG" {
 		t.Errorf("got %q", got)
 	}
 }
 
-func TestPasswordsAndRulesAreKept(t *testing.T) {
+func TestServer_EnforcesPasswordsAndACLs(t *testing.T) {
 	s := Start(t, Options{Password: `pass "word"`, User: "app", UserPassword: "other", UserRules: "+auth"})
 	for command, want := range map[string]string{
 		"PING":                 "-NOAUTH",
@@ -72,7 +72,7 @@ func TestPasswordsAndRulesAreKept(t *testing.T) {
 	}
 }
 
-func TestARestartKeepsPortAndTLS(t *testing.T) {
+func TestServer_RestartKeepsPortAndTLS(t *testing.T) {
 	s := Start(t, Options{TLS: true})
 	addr := s.Addr()
 	if got := ask(t, s, "PING"); got[0] != "+PONG" {

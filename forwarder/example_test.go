@@ -42,7 +42,7 @@ type tunnel struct {
 func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", t.socket)
 	if err != nil {
-		return nil, &forwarder.Refusal{Reason: err.Error(), Connect: true}
+		return nil, &forwarder.Refusal{Reason: err.Error(), IsConnectFailure: true}
 	}
 	return conn, nil
 }

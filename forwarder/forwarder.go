@@ -1,6 +1,6 @@
-// Package forwarder is the vocabulary of forwards: the states a forward can be in, the tunnel that carries its
-// bytes, and the ways a tunnel fails. The relay, the technologies and the supervisor all speak it. Each technology is a
-// package below this one, and a line in forwarder/supervisor/technologies.go; the example is a whole one.
+// Package forwarder has the types that the relay, the technologies and the supervisor share: states, tunnels, failures and the interface
+// of a technology. Each technology is a package below this one, and a line in forwarder/supervisor/technologies.go; the example is
+// a complete one.
 package forwarder
 
 import (
@@ -15,18 +15,17 @@ type State string
 
 // The states of a forward.
 const (
-	Idle           State = "idle"            // on demand, and nothing has connected yet
+	Idle           State = "idle"            // on demand, and no client has connected yet
 	Starting       State = "starting"        // the first tunnel is being opened
-	Healthy        State = "healthy"         // the tunnel is up and the probe is well
-	Unhealthy      State = "unhealthy"       // the tunnel is up, the probe is not
-	Restarting     State = "restarting"      // the tunnel ended; another is on its way
-	NeedsAttention State = "needs_attention" // only the user can help: a login, a host key
-	Failed         State = "failed"          // permanent, or the attempts are used up
-	Stopped        State = "stopped"         // by the user's word, or not part of this start
+	Healthy        State = "healthy"         // the tunnel is up and the health check succeeds
+	Unhealthy      State = "unhealthy"       // the tunnel is up, but the health check fails
+	Restarting     State = "restarting"      // the tunnel ended; another is being opened
+	NeedsAttention State = "needs_attention" // only a person can help: a login, a host key
+	Failed         State = "failed"          // permanent failure, or the attempts are used up
+	Stopped        State = "stopped"         // by the user, or not selected by this start
 )
 
-// Settled reports whether waiting any longer for a forward in this state is useless: it is ready, or only a
-// person can change it.
+// Settled reports whether it is useless to wait for a forward in this state: it is ready, or only a person can change it.
 func (s State) Settled() bool {
 	switch s {
 	case Healthy, Idle, NeedsAttention, Failed, Stopped:
@@ -35,128 +34,125 @@ func (s State) Settled() bool {
 	return false
 }
 
-// Ready reports whether a client may count on the forward.
+// Ready reports whether a client can use the forward.
 func (s State) Ready() bool { return s == Healthy || s == Idle }
 
-// Class says what may be done about a failure.
+// Class is how a failure is retried.
 type Class int
 
 // The classes of failure.
 const (
-	Transient   Class = iota // retried for ever, with backoff
-	ByAttention              // not retried until the user acts
-	Permanent                // not retried until the config changes or the user asks
+	Transient Class = iota // retried indefinitely, with backoff
+	NeedsUser              // not retried until the user acts: the service needs attention
+	Permanent              // not retried until the config changes or the user restarts the service
 )
 
 // Failure is why a tunnel could not be opened, or why it ended.
 type Failure struct {
 	Class  Class
-	Reason string // what the tool underneath said, in its own words where it has any
+	Reason string // what the tool said, in its own words if it said anything
 	Hint   string // the next step for the user; may be empty
 }
 
-// Error is the reason; the hint is for whoever renders it.
+// Error returns the reason without the hint.
 func (f *Failure) Error() string { return f.Reason }
 
-// Refusal is what a live tunnel says about one connection that it could not carry. The tunnel itself goes on.
+// Refusal is a live tunnel's report that one connection failed. The tunnel stays up.
 type Refusal struct {
 	Reason string // in the tool's own words
-	// Connect: the connect at the far end failed, so no byte of the client's ever reached a server. Only then
-	// may bytes be sent again. False for read and write errors of a connection that had been made.
-	Connect bool
-	// Conn is the connection returned by Dial that the report is about; nil where the tool does not say.
+	// IsConnectFailure is set if the connect at the far end failed, so that no byte of the client has reached a server. Only then
+	// may bytes be replayed. False for read and write errors of an established connection.
+	IsConnectFailure bool
+	// Conn is the connection returned by Dial that the report is about; nil if the tool does not say.
 	Conn net.Conn
 }
 
-// Error is the reason.
+// Error returns the reason.
 func (r *Refusal) Error() string { return r.Reason }
 
-// Tunnel is one run of what carries the bytes. It has been opened and is ready when one holds it.
+// Tunnel is one run of what carries the bytes, for example of an ssh process. Driver.Open returns it when it is ready.
 type Tunnel interface {
-	// Dial opens one connection through the tunnel. The connection is a *net.TCPConn or a *net.UnixConn, so
-	// that it can be half-closed and spliced, or a Stream. An error that is a *Refusal says that the far end refused and
-	// that the tunnel is well; after any other error the caller asks Done.
+	// Dial opens one connection through the tunnel: a *net.TCPConn or a *net.UnixConn, so that it can be half-closed and spliced,
+	// or a Stream. An error that is a *Refusal says that the far end refused the connection and the tunnel is up; after any other
+	// error the caller checks Done.
 	Dial(ctx context.Context) (net.Conn, error)
-	// Refusals delivers what the tunnel reports of single connections after Dial returned. It is never closed,
-	// it is buffered, and a report that nobody takes is dropped. A tunnel that acknowledges or refuses in
-	// Dial itself returns nil.
+	// Refusals delivers the tunnel's reports about connections after Dial returned. The channel is buffered and never closed; when
+	// it is full, reports are dropped. Nil if the tunnel acknowledges or refuses connections in Dial.
 	Refusals() <-chan Refusal
-	// Acknowledges reports whether a connection returned by Dial is known to have reached the far end's server.
-	// Where false, a connection shows its worth only by a byte that comes back or by staying open.
+	// Acknowledges reports whether a connection returned by Dial is known to have reached the server. If false, only a byte that
+	// comes back shows that it has.
 	Acknowledges() bool
 	// Done is closed when the tunnel has ended, by itself or by Close.
 	Done() <-chan struct{}
-	// Err says why it ended; a *Failure unless Close ended it, then nil. Valid after Done.
+	// Err says why the tunnel ended: a *Failure, or nil if Close ended it. Valid after Done.
 	Err() error
-	// Close ends the tunnel and everything it started, politely and then by force, and returns when nothing is
-	// left. It may be called more than once.
+	// Close ends the tunnel and everything it started, gracefully and then by force, and returns when nothing is left. It may be
+	// called more than once.
 	Close() error
 }
 
-// Stream is a connection through a tunnel that is no socket of its own. It is read by Next or by Read, never by both.
+// Stream is a connection through a tunnel that has no socket of its own. Read it with Next or with Read, never with both.
 type Stream interface {
 	net.Conn
 	CloseWrite() error
-	// Next waits for bytes and lends them until the next call. io.EOF is their end, net.ErrClosed that of the stream by
-	// Close. What was to be reported of the end has been reported then.
+	// Next waits for bytes, which are valid until the next call. The error is io.EOF at the end, net.ErrClosed after Close. By then
+	// a refusal of the stream has been reported.
 	Next() ([]byte, error)
-	// WaitEnd returns nil when the far end has let go of the stream altogether, after the end of its bytes, or when what
-	// carries it has ended: all that the far end said has come, and a reset would cost a client what it has not read yet.
-	// After Close it returns net.ErrClosed.
+	// WaitEnd returns nil when the far end has closed the stream in both directions or the tunnel has ended: all bytes of the far
+	// end have arrived, and a reset would discard what a client has not read yet. After Close it returns net.ErrClosed.
 	WaitEnd() error
-	// Broken reports, after the end, that the far end did not mean it: a client is to see a reset.
+	// Broken reports, after the end, that it was not a proper one: the client must see a reset.
 	Broken() bool
 }
 
-// Fragile is implemented by a tunnel in which one refused connection ends every other. It is not probed while it has
-// clients.
+// Fragile is implemented by a tunnel that ends when one connection is refused. Its health is not checked while it has clients.
 type Fragile interface{ Fragile() }
 
-// Freezer is implemented by a tunnel that can be alive and do nothing: whose process is stopped. Its listener goes on
-// accepting, so that only the process itself can tell.
-type Freezer interface{ Frozen() bool }
+// ProcessMonitor is implemented by a tunnel whose process can be suspended (SIGSTOP). The kernel still accepts connections for its
+// listener then, so that a connect does not show it.
+type ProcessMonitor interface{ IsProcessStopped() bool }
 
-// Troubled is implemented by a tunnel that can be well and lead nowhere for a while: a service without pods, a server that
-// cannot be reached. Its connections wait meanwhile.
-type Troubled interface {
-	// Trouble is what stands in the way of connections now; nil if nothing is known to.
-	Trouble() *Failure
-	// Changed gets a word when Trouble may say something else.
-	Changed() <-chan struct{}
+// FailureReporter is implemented by a tunnel that can be up while its connections cannot succeed: the service has no pods, the server
+// cannot be reached. Connections wait meanwhile.
+type FailureReporter interface {
+	// CurrentFailure says why connections fail now; nil if they are not known to.
+	CurrentFailure() *Failure
+	// FailureChanged gets a word when Trouble may say something else.
+	FailureChanged() <-chan struct{}
 }
 
-// Doubter is implemented by a tunnel that can find out by itself whether it still leads anywhere.
-type Doubter interface {
-	// Doubt says that the way to the far end may have changed. The tunnel looks, soon, and ends if it leads nowhere.
-	Doubt()
+// PathChecker is implemented by a tunnel that can check its own connection to the far end.
+type PathChecker interface {
+	// CheckPath has the tunnel check its connection soon, after a network change, and end if it is dead. It does not block.
+	CheckPath()
 }
 
-// Surroundings is something that the tunnels of several services lead into: a cluster.
-type Surroundings struct {
-	Name    string    // as the config calls it: the context
-	Address string    // of its server
-	Trouble *Failure  // what is wrong with it now; nil: nothing that is known
-	Expires time.Time // when our credential for it ends; zero: never, or nobody knows
-	Renewed bool      // the credential is renewed by itself
+// ClusterInfo describes a cluster that the tunnels of several services lead into.
+type ClusterInfo struct {
+	Name      string    // as the config calls it: the context
+	Address   string    // of its server
+	Failure   *Failure  // what is wrong with it now; nil if nothing is known to be
+	ExpiresAt time.Time // when the credential expires; zero: never, or unknown
+	IsRenewed bool      // the credential is renewed automatically
 }
 
-// Run is what one opening of a tunnel is given by the supervisor.
+// Run is what the supervisor provides for one attempt to open a tunnel.
 type Run struct {
-	ID      string    // names this run in logs and in the children's environment
-	Dir     string    // the project root, where children run
-	Sockets string    // a 0700 directory for this run's private sockets; exists, short, removed by the supervisor
-	Env     []string  // the children's whole environment, as os.Environ gives it
-	Log     io.Writer // takes what the children say, line by line; safe for concurrent use
-	// Asked is when the user asked for the tunnel last, by start, restart or login; zero if it was not for that. What is
-	// remembered of failures from before does not count.
-	Asked time.Time
-	// Urgent is set where a client waits for the tunnel, or the machine's surroundings have changed: an attempt is worth more
-	// then than what is remembered of the last one.
-	Urgent bool
-	// Ask is the socket at which the user answers questions, for an opening that is a login; empty otherwise.
-	Ask string
+	ID        string    // identifies the run in logs
+	Dir       string    // the project root: the working directory of child processes
+	SocketDir string    // a 0700 directory for this run's private sockets; exists, short, removed by the supervisor
+	Env       []string  // the whole environment of child processes, in the form of os.Environ
+	Log       io.Writer // takes the output of child processes; safe for concurrent use
+	// RequestedAt is when the user last requested the tunnel, by start, restart or login; zero if never. A driver ignores failures
+	// that it remembers from before.
+	RequestedAt time.Time
+	// IsUrgent is set if a client waits or the network has changed: the driver makes an attempt even if the last one has just
+	// failed.
+	IsUrgent bool
+	// AskSocket is the path of a unix socket where the user answers questions; empty unless the attempt is a login.
+	AskSocket string
 }
 
-// RunVariable is in the environment of everything that a supervisor's tunnels start. Its value is the supervisor's
-// run id: what carries it after the supervisor has ended is an orphan.
+// RunVariable is set in the environment of every child process of a supervisor's tunnels, to the supervisor's run id. A process that
+// has it after the supervisor has ended is an orphan.
 const RunVariable = "LOCALPORT_RUN"

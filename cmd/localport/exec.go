@@ -109,7 +109,7 @@ func (c execCmd) waitHealthy(ctx context.Context, p commandProject, j *client.Jo
 	if err != nil || len(names) == 0 {
 		return err
 	}
-	if _, err := j.Act(ctx, api.ActRequest{Action: api.Start, Names: names, Spawned: j.Started}); err != nil {
+	if _, err := j.Act(ctx, api.ActionRequest{Action: api.ActionStart, Names: names, Spawned: j.Started}); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.Wait)

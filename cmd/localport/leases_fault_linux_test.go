@@ -297,12 +297,12 @@ func TestLeases_StopWorksOnAFullDiskNamespace(t *testing.T) {
 			if has(sh.Environ(), "WEB_PORT") {
 				t.Error("a prompt has brought up what was stopped")
 			}
-			if now := w.status(root); now.State != api.Down || slices.ContainsFunc(now.Leases, isStartLease) {
+			if now := w.status(root); now.State != api.StateStopped || slices.ContainsFunc(now.Leases, isStartLease) {
 				t.Errorf("the project is %s, the leases are %+v", now.State, now.Leases)
 			}
 			sh.Kill()
 			w.mustRun(root, "start")
-			if now := w.status(root); now.State != api.Running || !slices.ContainsFunc(now.Leases, isStartLease) {
+			if now := w.status(root); now.State != api.StateRunning || !slices.ContainsFunc(now.Leases, isStartLease) {
 				t.Errorf("after start the project is %s, the leases are %+v", now.State, now.Leases)
 			}
 			w.mustRun(root, "stop")

@@ -36,7 +36,7 @@ type startCmd struct {
 }
 
 // Run records a lease without a process and brings the services up.
-func (c startCmd) Run(a *app) error { return startServices(a, api.Start, c.selection, !c.NoWait) }
+func (c startCmd) Run(a *app) error { return startServices(a, api.ActionStart, c.selection, !c.NoWait) }
 
 type restartCmd struct {
 	selection
@@ -44,7 +44,9 @@ type restartCmd struct {
 }
 
 // Run reconnects the services; in a stopped project it is start.
-func (c restartCmd) Run(a *app) error { return startServices(a, api.Restart, c.selection, !c.NoWait) }
+func (c restartCmd) Run(a *app) error {
+	return startServices(a, api.ActionRestart, c.selection, !c.NoWait)
+}
 
 func startServices(a *app, action api.Action, sel selection, wait bool) error {
 	p, err := a.findProject()
@@ -70,8 +72,8 @@ func startServices(a *app, action api.Action, sel selection, wait bool) error {
 			return err
 		}
 	}
-	if !j.Started || action == api.Start {
-		affected, err := j.Act(ctx, api.ActRequest{Action: action, Names: names, Spawned: j.Started})
+	if !j.Started || action == api.ActionStart {
+		affected, err := j.Act(ctx, api.ActionRequest{Action: action, Names: names, Spawned: j.Started})
 		if err != nil {
 			return err
 		}
@@ -88,7 +90,7 @@ func startServices(a *app, action api.Action, sel selection, wait bool) error {
 func startOptions(names []string, sel selection, verdict trust.Verdict, action api.Action) client.JoinOptions {
 	e := client.JoinOptions{RestartStopped: true, Allowed: verdict == trust.Allowed}
 	lease := lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()}
-	if action == api.Start {
+	if action == api.ActionStart {
 		e.Lease = lease
 	}
 	e.OnUpdate = func(tx *lockstate.Tx, alive bool) {
@@ -127,7 +129,7 @@ func (c stopCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	affected, err := client.Act(ctx, api.ActRequest{Action: api.Stop, Names: names})
+	affected, err := client.Act(ctx, api.ActionRequest{Action: api.ActionStop, Names: names})
 	if err != nil {
 		return err
 	}
@@ -161,7 +163,7 @@ func (p commandProject) resolveNames(ctx context.Context, sel selection, files *
 func declaredServices(parsed *project.Project) []api.ServiceStatus {
 	services := make([]api.ServiceStatus, 0, len(parsed.Services))
 	for _, svc := range parsed.Services {
-		services = append(services, api.Declared(svc))
+		services = append(services, api.ConfiguredStatus(svc))
 	}
 	return services
 }

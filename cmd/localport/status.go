@@ -96,7 +96,7 @@ func (p commandProject) stoppedStatus(ctx context.Context) (api.Status, error) {
 		return api.Status{}, err
 	}
 	status := api.Status{
-		Project: p.Root, Config: p.Config, State: api.Down,
+		Project: p.Root, Config: p.Config, State: api.StateStopped,
 		Services: stoppedServices(ctx, p, parsed), Leases: client.WireLeases(state.Leases), Failure: state.Failure,
 	}
 	if verdict != trust.Allowed {
@@ -108,7 +108,7 @@ func (p commandProject) stoppedStatus(ctx context.Context) (api.Status, error) {
 func stoppedServices(ctx context.Context, p commandProject, parsed *project.Project) []api.ServiceStatus {
 	services := make([]api.ServiceStatus, 0, len(parsed.Services))
 	for _, svc := range parsed.Services {
-		one := api.Declared(svc)
+		one := api.ConfiguredStatus(svc)
 		one.Target, one.Log = supervisor.Target(ctx, p.Root, svc), p.Dir.Log(svc.Name)
 		services = append(services, one)
 	}

@@ -148,7 +148,7 @@ func TestScreenView_RedrawnOneLeavesNothingOfTheLast(t *testing.T) {
 	columns, rows := 200, 10
 	r := &screenView{out: &out, size: func() (int, int) { return columns, rows }}
 	status := func(services int, hint string) api.Status {
-		s := api.Status{Project: "/shop", State: api.Running}
+		s := api.Status{Project: "/shop", State: api.StateRunning}
 		for i := range services {
 			s.Services = append(s.Services, api.ServiceStatus{Name: fmt.Sprint("svc", i), State: forwarder.Healthy, Hint: hint})
 		}

@@ -23,7 +23,7 @@ type superviseCmd struct {
 
 // Run is the project's supervisor, from its election to its end.
 func (c superviseCmd) Run(a *app) error {
-	var kept func() (*handoff.Link, *handoff.Handed, error)
+	var kept func() (*handoff.KeeperLink, *handoff.Inheritance, error)
 	if c.Kept {
 		client.CloseInherited(client.ExtraFD)
 		kept = handoff.Inherit
@@ -48,7 +48,7 @@ func (c superviseCmd) Run(a *app) error {
 		return err
 	}
 	return supervisor.Run(ctx, supervisor.Options{
-		Config: a.config, Version: version.Own(), Exe: exe, Run: strings.ToLower(rand.Text()[:8]), Level: level,
-		Say: client.ReportReadiness, Kept: kept,
+		Config: a.config, Version: version.Own(), Exe: exe, RunID: strings.ToLower(rand.Text()[:8]), LogLevel: level,
+		OnStartResult: client.ReportReadiness, Inherit: kept,
 	})
 }

@@ -1,5 +1,4 @@
-// Package api is what a project's supervisor and its clients tell each other: JSON in HTTP, over a unix socket that only
-// its user can reach.
+// Package api has the wire types of the control API: JSON over HTTP on a unix socket of the supervisor's user.
 package api
 
 import (
@@ -12,18 +11,18 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Status is a project as `status --json` prints it. It is stable: fields are added, never changed or removed.
+// Status is a project in the form that `status --json` prints. It is stable: fields are added, never changed or removed.
 type Status struct {
 	Project    string            `json:"project"`           // the root
 	Config     string            `json:"config"`            // the config file
 	State      string            `json:"state"`             // "running" or "stopped"
 	Services   []ServiceStatus   `json:"services"`          // in the order of the file
-	Leases     []Lease           `json:"leases"`            // that count
-	Supervisor *SupervisorStatus `json:"supervisor"`        // null where none runs
-	Pending    string            `json:"pending,omitempty"` // a change that waits to be allowed or mended
-	Failure    string            `json:"failure,omitempty"` // why the last start failed, where none runs
+	Leases     []Lease           `json:"leases"`            // only live ones
+	Supervisor *SupervisorStatus `json:"supervisor"`        // null if none runs
+	Pending    string            `json:"pending,omitempty"` // why changed files are not active
+	Failure    string            `json:"failure,omitempty"` // why the last start failed, if no supervisor runs
 	Warnings   []string          `json:"warnings,omitempty"`
-	Clusters   []ClusterStatus   `json:"clusters,omitempty"` // that services lead into, one for each context
+	Clusters   []ClusterStatus   `json:"clusters,omitempty"` // that services lead into, one per context
 }
 
 // The kinds of lease.
@@ -35,29 +34,29 @@ const (
 
 // Lease is a claim that keeps the supervisor alive.
 type Lease struct {
-	Kind  string    `json:"kind"`
-	PID   int       `json:"pid"`   // 0: it has no process and lasts until stop, deny or reboot
-	Start uint64    `json:"start"` // when the process started, as lockstate.Process has it
-	Dir   string    `json:"dir,omitempty"`
-	Since time.Time `json:"since"`
+	Kind      string    `json:"kind"`
+	PID       int       `json:"pid"`   // 0: no process; lasts until stop, deny or reboot
+	StartTime uint64    `json:"start"` // start time of the process, as in lockstate.Process
+	Dir       string    `json:"dir,omitempty"`
+	Since     time.Time `json:"since"`
 }
 
-// ClusterStatus is how a Kubernetes cluster is doing, as far as is known from the services that lead there.
+// ClusterStatus is the status of a Kubernetes cluster, as far as it is known from the services that lead into it.
 type ClusterStatus struct {
-	Context string `json:"context"` // empty: that of a process in a pod
+	Context string `json:"context"` // empty for a process in a pod
 	Server  string `json:"server"`  // the API server's URL
-	Trouble string `json:"trouble"` // what is wrong with it now; empty: nothing that is known
+	Trouble string `json:"trouble"` // what is wrong with it now; empty if nothing is known to be
 	Hint    string `json:"hint,omitempty"`
-	// CredentialsExpire is when the credential in use ends; null: never, or nobody knows. One that is renewed by itself
-	// is a login helper's.
+	// CredentialsExpire is when the current credential expires; null: never, or unknown. CredentialsRenewed is set if a login helper
+	// renews it automatically.
 	CredentialsExpire  *time.Time `json:"credentials_expire"`
 	CredentialsRenewed bool       `json:"credentials_renewed"`
 }
 
 // The values of Status.State.
 const (
-	Running = "running"
-	Down    = "stopped"
+	StateRunning = "running"
+	StateStopped = "stopped"
 )
 
 // SupervisorStatus is the running supervisor.
@@ -68,42 +67,42 @@ type SupervisorStatus struct {
 	Since   time.Time `json:"since"`
 	Socket  string    `json:"socket"`
 	Log     string    `json:"log"`
-	// Memory is its resident memory in bytes; 0 where the system does not tell.
+	// Memory is its resident memory in bytes; 0 if unknown.
 	Memory uint64 `json:"memory,omitempty"`
-	// Keeper is the pid of the process that keeps copies of its listeners; 0 where there is none at the moment.
+	// Keeper is the keeper's pid; 0 if none runs at the moment.
 	Keeper int `json:"keeper,omitempty"`
 }
 
-// ServiceStatus is one forward.
+// ServiceStatus is the status of one service.
 type ServiceStatus struct {
 	Name        string          `json:"name"`
 	State       forwarder.State `json:"state"`
 	Technology  string          `json:"technology"`
 	Address     string          `json:"address"` // the first local address, HOST:PORT
 	Port        int             `json:"port"`
-	Addresses   []string        `json:"addresses"`         // none for a reverse forward, which nothing listens for here
-	Reverse     bool            `json:"reverse,omitempty"` // it is the far side that listens
+	Addresses   []string        `json:"addresses"`         // none for a reverse forward, which listens at the far side
+	Reverse     bool            `json:"reverse,omitempty"` // the far side listens
 	Target      string          `json:"target"`
 	Description string          `json:"description,omitempty"`
 	Tags        []string        `json:"tags"`
 	Enabled     bool            `json:"enabled"`
-	Held        bool            `json:"held"` // the supervisor has the port
-	// Ending: the service is stopped and its port closed, but processes of its tunnel have not ended yet.
+	Held        bool            `json:"held"` // the port is bound
+	// Ending is set if the service is stopped but processes of its tunnel still run.
 	Ending      bool        `json:"ending,omitempty"`
 	Health      Health      `json:"health"`
 	Since       time.Time   `json:"since"`      // of the state
-	UpSince     *time.Time  `json:"up_since"`   // of the tunnel; null while there is none
+	UpSince     *time.Time  `json:"up_since"`   // of the tunnel; null if there is none
 	Restarts    int         `json:"restarts"`   // tunnels opened after the first
-	LastError   string      `json:"last_error"` // the last thing that went wrong; empty once well again
+	LastError   string      `json:"last_error"` // empty once recovered
 	Hint        string      `json:"hint,omitempty"`
 	Connections Connections `json:"connections"`
 	Log         string      `json:"log"`
-	// RestartReasons counts the restarts by what caused them, in the supervisor's few words for it.
+	// RestartReasons counts the restarts by reason.
 	RestartReasons map[string]uint64 `json:"restart_reasons,omitempty"`
 }
 
-// Declared is a service as the config has it: what there is to show of one that does not run.
-func Declared(svc project.Service) ServiceStatus {
+// ConfiguredStatus is the status of a configured service that does not run.
+func ConfiguredStatus(svc project.Service) ServiceStatus {
 	status := ServiceStatus{
 		Name: svc.Name, State: forwarder.Stopped, Technology: svc.Technology, Enabled: svc.Enabled,
 		Description: svc.Description, Tags: append([]string{}, svc.Tags...), Health: Health{Check: svc.HealthCheck.Type},
@@ -119,26 +118,26 @@ func Declared(svc project.Service) ServiceStatus {
 	return status
 }
 
-// Health is the last answer of the probe.
+// Health is the outcome of a service's health checks.
 type Health struct {
 	Check   string     `json:"check"` // the health check's type
 	Checked *time.Time `json:"checked"`
-	// Latency is how long the last check took, in seconds.
+	// Latency is the duration of the last check, in seconds.
 	Latency float64 `json:"latency"`
-	// Latencies is how long all checks took so far.
+	// Latencies are the durations of all checks.
 	Latencies *Histogram `json:"latencies,omitempty"`
-	// Results counts the checks so far by what came of them, in the supervisor's few words for it.
+	// Results counts the checks by result.
 	Results map[string]uint64 `json:"results,omitempty"`
 }
 
-// Histogram is how often durations of each length were seen.
+// Histogram is a histogram of durations.
 type Histogram struct {
-	Bounds []float64 `json:"bounds"` // the longest duration that each count takes in, in seconds, ascending
-	Counts []uint64  `json:"counts"` // as many as bounds, and one for all that is longer
+	Bounds []float64 `json:"bounds"` // upper bounds in seconds, ascending
+	Counts []uint64  `json:"counts"` // one per bound, and one for longer durations
 	Sum    float64   `json:"sum"`    // of all durations, in seconds
 }
 
-// Connections counts what went through a service's relay. Times are in seconds.
+// Connections are the statistics of a service's relay. Times are in seconds.
 type Connections struct {
 	Open     int     `json:"open"`
 	Waiting  int     `json:"waiting"`
@@ -148,27 +147,26 @@ type Connections struct {
 	Replays  uint64  `json:"replays"`
 	BytesIn  uint64  `json:"bytes_in"`  // from clients
 	BytesOut uint64  `json:"bytes_out"` // to clients
-	// NoRoom is why no further clients can be taken in now; empty: they can.
-	NoRoom   string `json:"no_room,omitempty"`
-	Unseated int    `json:"unseated,omitempty"` // clients that wait to be taken in
-	Resets   uint64 `json:"resets,omitempty"`   // clients that were reset because they could not be taken in for connect_timeout
+	// NoRoom says why no further clients can be accepted now; empty if they can.
+	NoRoom         string `json:"no_room,omitempty"`
+	WaitingForRoom int    `json:"unseated,omitempty"` // clients that wait for room
+	Resets         uint64 `json:"resets,omitempty"`   // clients that were reset after waiting for room for connect_timeout
 }
 
-// View is what a client needs to set its environment: the services' addresses, and [env] as the supervisor has it.
-// It comes from the supervisor and not from the file, because while a changed file waits to be allowed the old text
-// is what runs.
+// View is what a client needs to set its environment: the services' addresses, and [env] of the active config. While a changed file
+// waits to be allowed, that differs from the file.
 type View struct {
-	Config   string             `json:"config,omitempty"` // the config file of the supervisor's project; empty from an older one
-	Digest   string             `json:"digest"`           // of the files that the supervisor runs
+	Config   string             `json:"config,omitempty"` // the config file of the project; empty from an older supervisor
+	Digest   string             `json:"digest"`           // of the active files
 	Services []ServiceView      `json:"services"`
 	Env      []project.EnvEntry `json:"env"`
-	DotEnv   map[string]string  `json:"dotenv"` // of .env, what [env] may refer to
-	// Line is the number of the prompt's line that this view is as new as: a line with a higher number announces a newer view. 0
-	// from a supervisor that does not tell.
+	DotEnv   map[string]string  `json:"dotenv"` // the variables of .env that [env] refers to
+	// Line is the number of the prompt's line when the view was made: a higher number announces a newer view. 0 from an older
+	// supervisor.
 	Line uint64 `json:"line,omitempty"`
 }
 
-// ServiceView is a service as a client's environment sees it.
+// ServiceView is what a client's environment needs of a service.
 type ServiceView struct {
 	Name   string          `json:"name"`
 	State  forwarder.State `json:"state"`
@@ -178,65 +176,65 @@ type ServiceView struct {
 	Reason string          `json:"reason,omitempty"`
 }
 
-// Session is what a newcomer's environment may replace in the supervisor's, where the supervisor's own has stopped
-// working: an agent's socket that is gone, a PATH without the tool. It is kept in memory only.
+// Session has the variables of a joining client that replace the supervisor's where those have stopped working: the socket of an
+// agent that has ended, a PATH without the tool. It is kept in memory only.
 type Session struct {
 	SSHAuthSock string `json:"ssh_auth_sock"`
 	Kubeconfig  string `json:"kubeconfig"`
 	Path        string `json:"path"`
-	// Level is what the supervisor is to log from now on; empty: as before.
+	// Level is the supervisor's new log level; empty: unchanged.
 	Level string `json:"level,omitempty"`
-	// Lease is the newcomer's where it could not be written to the state file: the supervisor counts it, and writes it when
-	// that is possible again. Null where it was written.
+	// Lease is the client's lease if it could not write that to the state file: the supervisor counts it and writes it as soon as
+	// possible. Null if it was written.
 	Lease *Lease `json:"lease,omitempty"`
 }
 
-// LeaveRequest has the leases read again.
+// LeaveRequest releases a lease, and has the leases read again.
 type LeaveRequest struct {
-	// Lease is the one that is released. Its holder has released it in the state file too where that could be written, but what is
-	// written there may be lost.
+	// Lease is the released lease. Its holder has released it in the state file too if that could be written, but the file may be
+	// lost. Null: none.
 	Lease *Lease `json:"lease,omitempty"`
-	// At is when. A lease that the same process has taken since then stays. Zero: whenever it was taken.
+	// At is the time of the release. A lease that the same process took later stays. Zero: any time.
 	At time.Time `json:"at,omitzero"`
 }
 
-// Action is what a user asks of services.
+// Action is what a user requests for services.
 type Action string
 
 // The actions.
 const (
-	Start   Action = "start"
-	Stop    Action = "stop"
-	Restart Action = "restart"
+	ActionStart   Action = "start"
+	ActionStop    Action = "stop"
+	ActionRestart Action = "restart"
 )
 
-// ActRequest asks for an action on services.
-type ActRequest struct {
+// ActionRequest asks for an action on services.
+type ActionRequest struct {
 	Action Action   `json:"action"`
 	Names  []string `json:"names"`
-	// Spawned: the caller has brought this supervisor up just now. A service that has failed since is not tried a second time.
+	// Spawned is set if the caller has just spawned this supervisor. A service that has failed since is not tried a second time.
 	Spawned bool `json:"spawned,omitempty"`
 }
 
-// LoginRequest hands a login over that the user went through in the foreground.
+// LoginRequest passes on the credential of a login in the foreground.
 type LoginRequest struct {
 	Names      []string `json:"names"`      // the services that it is for
-	Credential []byte   `json:"credential"` // as the login helper printed it; empty: the login left it where the services find it
-	// Ask is the socket of the caller's at which the user answers what is asked meanwhile; empty: nobody answers.
+	Credential []byte   `json:"credential"` // as the login helper printed it; empty if the helper stored it
+	// Ask is the path of the client's socket where the user answers questions; empty: nobody answers.
 	Ask string `json:"ask,omitempty"`
 }
 
-// YieldRequest asks for these addresses.
+// YieldRequest asks a project without leases to give up addresses.
 type YieldRequest struct {
 	Addresses []string `json:"addresses"`
 }
 
-// YieldResponse says whether they were given up.
+// YieldResponse says whether the addresses were given up.
 type YieldResponse struct {
 	Yielded bool `json:"yielded"`
 }
 
-// Reload is the outcome of reading the files again.
+// Reload is the outcome of a reload.
 type Reload struct {
 	Changed bool     `json:"changed"`
 	Added   []string `json:"added,omitempty"`
@@ -244,7 +242,7 @@ type Reload struct {
 	Updated []string `json:"updated,omitempty"`
 }
 
-// Summary is the outcome in a few words.
+// Summary describes the outcome in a few words.
 func (r Reload) Summary() string {
 	if !r.Changed {
 		return "nothing changed"
@@ -264,38 +262,38 @@ func (r Reload) Summary() string {
 	return strings.Join(parts, "; ")
 }
 
-// Replacement is what is to take over from a supervisor.
+// Replacement asks a supervisor to start its successor.
 type Replacement struct {
 	Exe     string `json:"exe"`     // the program; empty: the same
 	Version string `json:"version"` // of that program
 }
 
-// HandOver is the request of a supervisor that has lost its election to hand its listeners over to the one that was elected. After
-// the answer "switching protocols" they go over the same connection (forwarder/handoff.Offer); then comes a HandOverResponse. The
-// connection ends with the first of the two supervisors.
-type HandOver struct {
-	Run string `json:"run"` // of who hands over
+// HandOverRequest is sent by a superseded supervisor that wants to hand its listeners over to the elected one. After the response 101
+// Switching Protocols they are sent on the same connection (forwarder/handoff.Offer), and answered by a HandOverResponse. The
+// connection stays open until one of the two supervisors ends.
+type HandOverRequest struct {
+	Run string `json:"run"` // of the superseded supervisor
 }
 
 // HandOverResponse says what was taken.
 type HandOverResponse struct {
-	Taken []string `json:"taken"` // by the names that the files were offered under
+	Taken []string `json:"taken"` // names under which the files were offered
 }
 
-// Failure is the answer to a request that was refused.
+// Failure is the response to a refused request.
 type Failure struct {
 	Error string `json:"error"`
 }
 
-// RequestHeader carries the id of a request, which ties what a command says to what the supervisor logs.
+// RequestHeader is the header for the id of a request, which a command shows and the supervisor logs.
 const RequestHeader = "X-Request-Id"
 
-// MaxWatchers is how many clients can watch a supervisor at the same time: half of the file descriptors that it keeps for its
-// clients (forwarder/filelimit), so that commands and prompts get through however many watch.
+// MaxWatchers limits the clients that watch a supervisor at the same time, to half of the file descriptors that are reserved for control
+// clients (forwarder/filelimit): commands and prompts always get through.
 const MaxWatchers = 16
 
-// ErrTooManyWatchers is the answer to a client that would be one more.
+// ErrTooManyWatchers is the error for a watcher beyond MaxWatchers.
 var ErrTooManyWatchers = fmt.Errorf("too many clients watch the project (%d)", MaxWatchers)
 
-// ErrEnding is what a supervisor answers that is ending, or has handed over to another: the client is to call again.
+// ErrEnding is the error of a supervisor that is shutting down or has been replaced: the client should call again.
 var ErrEnding = errors.New("the supervisor is ending")

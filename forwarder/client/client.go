@@ -66,7 +66,7 @@ func (c Client) Watch(ctx context.Context, on func(api.Status) bool) error {
 
 // Act starts, stops or restarts services, and those that this affects by their dependencies. It returns the names of
 // all of them at once, without waiting until they are ready.
-func (c Client) Act(ctx context.Context, r api.ActRequest) ([]string, error) {
+func (c Client) Act(ctx context.Context, r api.ActionRequest) ([]string, error) {
 	var affected []string
 	return affected, c.call(ctx, "act", r, &affected)
 }
@@ -102,7 +102,7 @@ func (c Client) Replace(ctx context.Context, r api.Replacement) error {
 
 // HandOver asks the supervisor to take listeners over, and returns the connection to send them on, which the caller closes. The
 // error is a *RefusedError where it will not, which IsUnknownRequest tells from one of an older release that cannot.
-func (c Client) HandOver(ctx context.Context, h api.HandOver) (*net.UnixConn, error) {
+func (c Client) HandOver(ctx context.Context, h api.HandOverRequest) (*net.UnixConn, error) {
 	answer, err := c.send(ctx, "handover", h)
 	if err != nil {
 		return nil, err

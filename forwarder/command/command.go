@@ -207,7 +207,7 @@ func (t *tunnel) exitFailure() error {
 		if t.hasLogin {
 			hint = fmt.Sprintf(`run "localport login %s"`, t.name)
 		}
-		return &forwarder.Failure{Class: forwarder.ByAttention, Reason: fmt.Sprintf("%s needs a login: %s", t.program, t.loginLine), Hint: hint}
+		return &forwarder.Failure{Class: forwarder.NeedsUser, Reason: fmt.Sprintf("%s needs a login: %s", t.program, t.loginLine), Hint: hint}
 	}
 	return &forwarder.Failure{Reason: fmt.Sprintf("%s exited: %s", t.program, t.ExitStatus()) + lastOutput(t.LastLines())}
 }
@@ -233,7 +233,7 @@ func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
 	default:
 	}
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		return nil, &forwarder.Refusal{Reason: fmt.Sprintf("%s: connection refused", t.program), Connect: true}
+		return nil, &forwarder.Refusal{Reason: fmt.Sprintf("%s: connection refused", t.program), IsConnectFailure: true}
 	}
 	return nil, err
 }

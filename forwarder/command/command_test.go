@@ -260,7 +260,7 @@ func TestDriver_MissingProgramNeedsAttention(t *testing.T) {
 	r := newRun(t, "")
 	r.Env = append(r.Env, "PATH=/no/where")
 	f := openFailure(t, t.Context(), r, "no-such-proxy", "{port}")
-	if f.Class != forwarder.ByAttention || !strings.Contains(f.Reason, "/no/where") || f.Hint == "" {
+	if f.Class != forwarder.NeedsUser || !strings.Contains(f.Reason, "/no/where") || f.Hint == "" {
 		t.Errorf("got %+v", f)
 	}
 	if err := os.WriteFile(filepath.Join(r.Dir, "text"), []byte("text"), 0o600); err != nil {
@@ -319,7 +319,7 @@ func TestTunnel_RefusedDialIsRefusalWhileProgramRuns(t *testing.T) {
 	}
 	_ = conn.Close()
 	_, err = tunnel.Dial(t.Context())
-	if r, ok := errors.AsType[*forwarder.Refusal](err); !ok || !r.Connect {
+	if r, ok := errors.AsType[*forwarder.Refusal](err); !ok || !r.IsConnectFailure {
 		t.Errorf("got %v, want a refusal", err)
 	}
 }
@@ -377,7 +377,7 @@ func TestTunnel_IsReadyAfterListenerAndReadyLine(t *testing.T) {
 	sendLine(t, port, "the session has expired")
 	waitDone(t, tunnel)
 	f, ok := errors.AsType[*forwarder.Failure](tunnel.Err())
-	if !ok || f.Class != forwarder.ByAttention || f.Reason != "proxy needs a login: the session has expired" || !strings.Contains(f.Hint, "localport restart db") {
+	if !ok || f.Class != forwarder.NeedsUser || f.Reason != "proxy needs a login: the session has expired" || !strings.Contains(f.Hint, "localport restart db") {
 		t.Errorf("got %+v", f)
 	}
 }

@@ -1,7 +1,6 @@
-// Package handoff keeps copies of everything that a supervisor listens on, and its election lock, in a process of its
-// own. When the supervisor dies, connections wait in the kernel's queue while the keeper starts the next one and hands
-// it all over; so does a supervisor of a newer release that replaces an older one. When the keeper dies, its
-// supervisor starts another.
+// Package handoff is the keeper: a process that holds copies of a supervisor's listeners and of its election lock. When the supervisor
+// dies or is replaced by a newer release, connections wait in the kernel's queues while the keeper starts the next supervisor and
+// hands everything over. When the keeper dies, the supervisor starts another.
 package handoff
 
 import (
@@ -27,246 +26,246 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// socketFD is the keeper's end of the link to the supervisor that started it.
-const socketFD = 3
+// supervisorFD is the keeper's socket to the supervisor that started it.
+const supervisorFD = 3
 
-// A supervisor that dies is replaced after a delay that grows, but at once if it has lived for steady. After mostDeaths in a
-// row its keeper gives up: the next prompt or command starts afresh.
+// A supervisor that dies is restarted with backoff, but at once if it lived for stableTime. After maxDeaths in a row the keeper ends:
+// the next prompt or command starts the project again.
 const (
-	steady     = 10 * time.Second
-	mostDeaths = 6
-	startTime  = 20 * time.Second
+	stableTime   = 10 * time.Second
+	maxDeaths    = 6
+	startTimeout = 20 * time.Second
 )
 
-// revival is the delays after the second death in a row and those that follow.
-var revival = wait.Backoff{First: 100 * time.Millisecond, Max: 2 * time.Second}
+// restartBackoff is the delay after the second death in a row and the following ones.
+var restartBackoff = wait.Backoff{First: 100 * time.Millisecond, Max: 2 * time.Second}
 
-// Main is the keeper's whole life. It returns the exit code.
+// Main is the main function of a keeper process. It returns the exit code.
 func Main() int {
-	client.CloseInherited(socketFD)
+	client.CloseInherited(supervisorFD)
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
-	debug.SetGCPercent(20) // it does next to nothing, and is to be next to nothing
+	debug.SetGCPercent(20) // memory matters more than the speed of a process that is almost always idle
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("keeper", os.Getpid())
-	conn, err := connection(os.NewFile(socketFD, "the supervisor's socket"))
+	conn, err := newUnixConn(os.NewFile(supervisorFD, "the supervisor's socket"))
 	if err != nil {
-		log.Error("begin", "error", err)
+		log.Error("start the keeper", "error", err)
 		return 1
 	}
-	k := &keeper{log: log, held: make(map[string][]int), events: make(chan func())}
-	k.current = &link{conn: conn}
-	k.serve(k.current)
+	k := &keeper{log: log, held: make(map[string][]int), eventCh: make(chan func())}
+	k.current = &supervisorLink{conn: conn}
+	k.serveLink(k.current)
 	ctx, cancel := context.WithCancel(context.Background())
-	var trimming sync.WaitGroup
-	trimming.Go(func() { memtrim.Run(ctx) })
-	for !k.ended {
-		(<-k.events)()
+	var trimmer sync.WaitGroup
+	trimmer.Go(func() { memtrim.Run(ctx) })
+	for !k.isEnded {
+		(<-k.eventCh)()
 	}
 	cancel()
-	trimming.Wait()
+	trimmer.Wait()
 	for _, files := range k.held {
-		closeAll(files)
+		closeDescriptors(files)
 	}
 	for _, l := range k.links {
 		l.conn.Close()
-		k.sweeping.Go(func() { k.sweep(l) })
+		k.sweeps.Go(func() { k.sweepRun(l) })
 	}
-	k.sweeping.Wait()
+	k.sweeps.Wait()
 	return 0
 }
 
-// keeper is owned by one goroutine: events are functions that it runs.
+// keeper is owned by the goroutine of Main, which runs the functions of eventCh.
 type keeper struct {
-	log     *slog.Logger
-	events  chan func()
-	held    map[string][]int
-	order   []string // of held, as first held
-	note    Note
-	current *link // of the supervisor that has it all; nil while there is none
-	next    *link // of one that is being started
-	links   []*link
-	deaths  int // in a row
-	began   time.Time
-	ended   bool
+	log       *slog.Logger
+	eventCh   chan func()
+	held      map[string][]int
+	heldOrder []string // names of held, in the order in which they were first held
+	successor Successor
+	current   *supervisorLink // of the supervisor in charge; nil while there is none
+	next      *supervisorLink // of the supervisor that is being started; nil if none is
+	links     []*supervisorLink
+	deaths    int // in a row
+	startedAt time.Time
+	isEnded   bool
 
-	sweeping sync.WaitGroup
+	sweeps sync.WaitGroup
 }
 
-// link is one supervisor's. Those that were replaced keep theirs until they have finished or the keeper ends: the end
-// of the link tells them that the project is over.
-type link struct {
+// supervisorLink is the keeper's connection to one supervisor. Replaced supervisors keep theirs while they drain: when the keeper ends,
+// the closed connection tells them to stop.
+type supervisorLink struct {
 	conn       *net.UnixConn
-	dead       bool
-	supervisor lockstate.Process // as its note says; zero before that
-	run        string
+	isEnded    bool
+	supervisor lockstate.Process // from its Successor request; zero before that
+	runID      string
 }
 
-// serve passes the requests of a supervisor on, and its end. It ends with the process.
-func (k *keeper) serve(l *link) {
+// serveLink reads the requests of a supervisor in a goroutine, until the connection ends.
+func (k *keeper) serveLink(l *supervisorLink) {
 	k.links = append(k.links, l)
 	go func() {
 		for {
-			f, err := receive(l.conn)
+			f, err := readFrame(l.conn)
 			if err != nil {
-				k.events <- func() { k.lost(l) }
+				k.eventCh <- func() { k.onLinkEnd(l) }
 				return
 			}
-			k.events <- func() { k.handle(l, f) }
+			k.eventCh <- func() { k.handle(l, f) }
 		}
 	}()
 }
 
-func (l *link) answer(to frame, err error) {
+func (l *supervisorLink) answer(to frame, err error) {
 	f := frame{Seq: to.Seq, PID: os.Getpid()}
 	if err != nil {
 		f.Error = err.Error()
 	}
 	_ = l.conn.SetWriteDeadline(time.Now().Add(time.Second))
-	_ = send(l.conn, f) // a supervisor that has died is seen by the end of its link
+	_ = writeFrame(l.conn, f) // the death of the supervisor is noticed by serveLink
 }
 
-func (k *keeper) handle(l *link, f frame) {
+func (k *keeper) handle(l *supervisorLink, f frame) {
 	if l != k.current && l != k.next {
-		closeAll(f.files)
+		closeDescriptors(f.files)
 		l.answer(f, errors.New("another supervisor has taken over"))
 		return
 	}
 	switch f.Verb {
-	case hold:
-		k.drop(f.Name)
+	case verbHold:
+		k.dropHeld(f.Name)
 		k.held[f.Name] = f.files
-		k.order = append(k.order, f.Name)
-	case drop:
-		k.drop(f.Name)
-	case note:
-		k.note = *f.Note
-		l.supervisor, l.run = f.Note.Supervisor, f.Note.Run
-	case replace:
-		k.replace(l, f)
+		k.heldOrder = append(k.heldOrder, f.Name)
+	case verbDrop:
+		k.dropHeld(f.Name)
+	case verbNote:
+		k.successor = *f.Note
+		l.supervisor, l.runID = f.Note.Supervisor, f.Note.Run
+	case verbReplace:
+		k.startReplacement(l, f)
 		return
-	case end:
+	case verbEnd:
 		for name := range k.held {
-			k.drop(name)
+			k.dropHeld(name)
 		}
-		k.ended = true
+		k.isEnded = true
 	}
 	l.answer(f, nil)
 }
 
-func (k *keeper) drop(name string) {
-	closeAll(k.held[name])
+func (k *keeper) dropHeld(name string) {
+	closeDescriptors(k.held[name])
 	delete(k.held, name)
-	k.order = slices.DeleteFunc(k.order, func(n string) bool { return n == name })
+	k.heldOrder = slices.DeleteFunc(k.heldOrder, func(n string) bool { return n == name })
 }
 
-// lost is the end of a link. That of the supervisor in charge means that it died: one that ends says so before.
-func (k *keeper) lost(l *link) {
+// onLinkEnd handles the end of a connection. The supervisor in charge has died then: one that stops sends verbEnd before.
+func (k *keeper) onLinkEnd(l *supervisorLink) {
 	l.conn.Close()
-	l.dead = true
+	l.isEnded = true
 	if l != k.current {
-		k.sweepDead()
+		k.sweepEndedLinks()
 		return
 	}
-	k.current = nil // its successor sweeps, which has the record of it
+	k.current = nil // its successor sweeps: it has the record in the state
 	if k.next != nil {
-		return // its successor is on its way
+		return // its successor is being started
 	}
-	if time.Since(k.began) > steady {
+	if time.Since(k.startedAt) > stableTime {
 		k.deaths = 0
 	}
-	k.revive()
+	k.restartSupervisor()
 }
 
-// endLimit is how long a supervisor may take to end after it has given everything up: more than it allows itself.
-const endLimit = time.Minute
+// endTimeout bounds the wait for a supervisor to exit. It is longer than the supervisor's own limit.
+const endTimeout = time.Minute
 
-// sweep ends what is left of a supervisor's tunnels when it has ended. It does so itself; one that is killed while it ends, or
-// while it finishes connections after it was replaced, is recorded nowhere, and no successor would.
-func (k *keeper) sweep(l *link) {
-	if l.run == "" {
+// sweepRun kills what is left of a supervisor's tunnels after it has exited. Normally nothing is; but no successor sweeps after a
+// supervisor that is killed while it stops or drains, because it is recorded nowhere.
+func (k *keeper) sweepRun(l *supervisorLink) {
+	if l.runID == "" {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), endLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
 	defer cancel()
 	err := lockstate.WaitExit(ctx, l.supervisor)
 	killed := 0
 	if err == nil {
-		killed, err = process.KillOrphans(l.run)
+		killed, err = process.KillOrphans(l.runID)
 	}
 	if err != nil || killed > 0 {
-		k.log.Warn("the supervisor left processes behind", "pid", l.supervisor.PID, "run", l.run, "orphans_killed", killed, "error", err)
+		k.log.Warn("the supervisor left processes behind", "pid", l.supervisor.PID, "run", l.runID, "orphans_killed", killed, "error", err)
 	}
 }
 
-// sweepDead sweeps after the supervisors that have ended.
-func (k *keeper) sweepDead() {
-	k.links = slices.DeleteFunc(k.links, func(l *link) bool {
-		if l.dead {
-			k.sweeping.Go(func() { k.sweep(l) })
+// sweepEndedLinks sweeps after the supervisors whose connections have ended.
+func (k *keeper) sweepEndedLinks() {
+	k.links = slices.DeleteFunc(k.links, func(l *supervisorLink) bool {
+		if l.isEnded {
+			k.sweeps.Go(func() { k.sweepRun(l) })
 		}
-		return l.dead
+		return l.isEnded
 	})
 }
 
-// revive starts the next supervisor after one that died, unless that has happened too often.
-func (k *keeper) revive() {
-	if k.note.Args == nil || k.deaths >= mostDeaths {
-		k.log.Error("the supervisor died; it is not started again before the next prompt or command", "deaths", k.deaths)
-		k.ended = true
+// restartSupervisor starts the next supervisor after a death, unless there were too many in a row.
+func (k *keeper) restartSupervisor() {
+	if k.successor.Args == nil || k.deaths >= maxDeaths {
+		k.log.Error("the supervisor died too often; the next prompt or command starts it again", "deaths", k.deaths)
+		k.isEnded = true
 		return
 	}
-	delay := revival.After(k.deaths)
+	delay := restartBackoff.After(k.deaths)
 	k.deaths++
-	k.log.Warn("the supervisor died; another is started", "deaths", k.deaths, "after", delay)
+	k.log.Warn("the supervisor died; starting another", "deaths", k.deaths, "after", delay)
 	time.AfterFunc(delay, func() {
-		k.events <- func() { k.start("", func(err error) { k.revived(err) }) }
+		k.eventCh <- func() { k.startSupervisor("", func(err error) { k.onRestarted(err) }) }
 	})
 }
 
-func (k *keeper) revived(err error) {
-	if err == nil || k.ended {
+func (k *keeper) onRestarted(err error) {
+	if err == nil || k.isEnded {
 		return
 	}
 	k.log.Error("start a supervisor", "error", err)
 	if refused, ok := errors.AsType[*client.StartError](err); ok && refused.IsReported {
-		k.ended = true // it has also said why where a prompt will find it
+		k.isEnded = true // it has recorded the reason for the next prompt
 		return
 	}
-	k.revive()
+	k.restartSupervisor()
 }
 
-// replace starts a successor of a supervisor that lives.
-func (k *keeper) replace(l *link, f frame) {
+// startReplacement starts the successor of a living supervisor, and answers the request with the result.
+func (k *keeper) startReplacement(l *supervisorLink, f frame) {
 	if k.next != nil {
 		l.answer(f, errors.New("another supervisor is being started"))
 		return
 	}
-	k.start(f.Exe, func(err error) {
+	k.startSupervisor(f.Exe, func(err error) {
 		l.answer(f, err)
-		if k.current == nil && !k.ended { // the one that was to be replaced has died meanwhile
-			k.revive()
+		if k.current == nil && !k.isEnded { // the supervisor to be replaced has died meanwhile
+			k.restartSupervisor()
 		}
 	})
 }
 
-// start starts a supervisor, hands everything over, and tells done how that went.
-func (k *keeper) start(exe string, done func(error)) {
-	conn, theirs, err := pair()
+// startSupervisor starts a supervisor and hands everything over. onDone gets the result in the keeper's goroutine.
+func (k *keeper) startSupervisor(exe string, onDone func(error)) {
+	conn, theirs, err := newSocketPair()
 	if err != nil {
-		done(err)
+		onDone(err)
 		return
 	}
-	next := &link{conn: conn}
+	next := &supervisorLink{conn: conn}
 	k.next = next
-	k.serve(next)
-	frames := k.everything()
-	began := time.Now()
+	k.serveLink(next)
+	frames := k.copyHeld()
+	startedAt := time.Now()
 	spawner := client.Spawner{
-		Exe: program(exe, k.note.Exe), Args: k.note.Args, Env: k.note.Env, Log: k.note.Log, Extra: theirs, Reap: true,
+		Exe: selectProgram(exe, k.successor.Exe), Args: k.successor.Args, Env: k.successor.Env, Log: k.successor.Log, Extra: theirs, Reap: true,
 	}
 	go func() {
-		handed := make(chan error, 1)
-		go func() { handed <- hand(conn, frames) }()
-		ctx, cancel := context.WithTimeout(context.Background(), startTime)
+		sendErrCh := make(chan error, 1)
+		go func() { sendErrCh <- sendFrames(conn, frames) }()
+		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 		defer cancel()
 		word, err := spawner.Spawn(ctx)
 		if err == nil && word.Outcome != client.OutcomeReady {
@@ -275,32 +274,32 @@ func (k *keeper) start(exe string, done func(error)) {
 		if err != nil {
 			conn.Close()
 		}
-		if trouble := <-handed; err == nil {
-			err = trouble
+		if sendErr := <-sendErrCh; err == nil {
+			err = sendErr
 		}
-		k.events <- func() { k.started(next, began, err, done) }
+		k.eventCh <- func() { k.onStarted(next, startedAt, err, onDone) }
 	}()
 }
 
-func (k *keeper) started(next *link, began time.Time, err error, done func(error)) {
+func (k *keeper) onStarted(next *supervisorLink, startedAt time.Time, err error, onDone func(error)) {
 	k.next = nil
-	if err == nil && next.dead {
-		err = errors.New("it died as soon as it was ready")
+	if err == nil && next.isEnded {
+		err = errors.New("the supervisor died as soon as it was ready")
 	}
 	if err == nil {
-		k.current, k.began = next, began
-		k.sweepDead()
+		k.current, k.startedAt = next, startedAt
+		k.sweepEndedLinks()
 	} else {
 		next.conn.Close()
 	}
-	done(err)
+	onDone(err)
 }
 
-// everything is what a new supervisor is handed, on descriptors of its own: what is held may change meanwhile.
-func (k *keeper) everything() []frame {
+// copyHeld makes the frames for a new supervisor, with duplicated descriptors, because held may change meanwhile.
+func (k *keeper) copyHeld() []frame {
 	var frames []frame
-	for _, name := range k.order {
-		f := frame{Verb: hold, Name: name}
+	for _, name := range k.heldOrder {
+		f := frame{Verb: verbHold, Name: name}
 		for _, fd := range k.held[name] {
 			if copied, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err == nil {
 				f.files = append(f.files, copied)
@@ -308,33 +307,32 @@ func (k *keeper) everything() []frame {
 		}
 		frames = append(frames, f)
 	}
-	n := k.note
-	return append(frames, frame{Verb: begin, Note: &n, Alive: k.current != nil, PID: os.Getpid()})
+	n := k.successor
+	return append(frames, frame{Verb: verbBegin, Note: &n, Alive: k.current != nil, PID: os.Getpid()})
 }
 
-// hand writes everything to a new supervisor, which reads it before it does anything else.
-func hand(conn *net.UnixConn, frames []frame) error {
-	_ = conn.SetWriteDeadline(time.Now().Add(startTime))
+// sendFrames writes frames to a new supervisor, which reads them before anything else, and closes their descriptors.
+func sendFrames(conn *net.UnixConn, frames []frame) error {
+	_ = conn.SetWriteDeadline(time.Now().Add(startTimeout))
 	var failed error
 	for _, f := range frames {
 		if failed == nil {
-			failed = send(conn, f)
+			failed = writeFrame(conn, f)
 		}
-		closeAll(f.files)
+		closeDescriptors(f.files)
 	}
 	return failed
 }
 
-// program is what to start: what was asked for, else what ran before, as long as that is there; an upgrade may have
-// removed it from under us.
-func program(asked, before string) string {
-	if asked != "" {
-		return asked
+// selectProgram returns the program to start: the requested one, else the previous one, or this one if an upgrade has removed that.
+func selectProgram(requested, previous string) string {
+	if requested != "" {
+		return requested
 	}
-	if _, err := os.Stat(before); err != nil {
+	if _, err := os.Stat(previous); err != nil {
 		if self, err := os.Executable(); err == nil {
 			return self
 		}
 	}
-	return before
+	return previous
 }

@@ -119,7 +119,7 @@ func (s *service) currentLocation() session.Location {
 // another cluster when its tunnel reconnects. It is resolved again if KUBECONFIG names other files, or the user asks for a restart.
 func (s *service) resolveLocation(run forwarder.Run) session.Location {
 	files := session.KubeconfigFiles(s.kubeconfig, run.Env, run.Dir)
-	key := fmt.Sprintf("%q %v", files, run.Asked)
+	key := fmt.Sprintf("%q %v", files, run.RequestedAt)
 	s.mu.Lock()
 	location, isResolved := s.location, s.locationKey == key
 	s.mu.Unlock()
@@ -166,17 +166,17 @@ func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Ru
 }
 
 func newSource(run forwarder.Run, ref session.ResourceRef) session.Source {
-	return session.Source{ResourceRef: ref, Dir: run.Dir, Env: run.Env, Log: run.Log, RequestedAt: run.Asked}
+	return session.Source{ResourceRef: ref, Dir: run.Dir, Env: run.Env, Log: run.Log, RequestedAt: run.RequestedAt}
 }
 
 // Cluster returns the state of a service's cluster, if the service shows it and uses the native engine.
-func (d *driver) Cluster(svc project.Service) (forwarder.Surroundings, bool) {
+func (d *driver) Cluster(svc project.Service) (forwarder.ClusterInfo, bool) {
 	s := d.serviceFor(svc)
 	s.mu.Lock()
 	lastSession, location := s.lastSession, s.location
 	s.mu.Unlock()
 	if lastSession == nil || !s.clusterHealth {
-		return forwarder.Surroundings{}, false
+		return forwarder.ClusterInfo{}, false
 	}
 	cluster := lastSession.Report(session.ResourceRef{Kubeconfig: s.kubeconfig, Location: location})
 	cluster.Name = location.Context

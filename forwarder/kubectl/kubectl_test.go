@@ -85,7 +85,7 @@ func TestDriver_RestartUsesTheCurrentContext(t *testing.T) {
 	}{{"a", "a", time.Unix(1, 0)}, {"b", "a", time.Unix(1, 0)}, {"b", "b", time.Unix(2, 0)}} {
 		writeFile(t, config, "current-context: "+step.current+"\ncontexts:\n- {name: a}\n- {name: b}\n")
 		tunnel, err := driver.Open(t.Context(), svc, forwarder.Run{
-			Dir: t.TempDir(), Env: append(slices.Clone(k.Env()), "KUBECONFIG="+config), Log: io.Discard, Asked: step.asked,
+			Dir: t.TempDir(), Env: append(slices.Clone(k.Env()), "KUBECONFIG="+config), Log: io.Discard, RequestedAt: step.asked,
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -28,7 +28,7 @@ func runningStatus() api.Status {
 		latencies.Observe(d)
 	}
 	return api.Status{
-		Project: "/home/you/shop", State: api.Running,
+		Project: "/home/you/shop", State: api.StateRunning,
 		Leases: []api.Lease{{Kind: "shell"}, {Kind: "shell"}, {Kind: "start"}},
 		Supervisor: &api.SupervisorStatus{
 			Version: "0.1.0", Since: time.Unix(1_700_000_000, 500e6), Memory: 12 << 20, Socket: "/run/secret.sock",
@@ -76,7 +76,7 @@ func TestWrite_PassesPrometheusParserAndLinter(t *testing.T) {
 }
 
 func downStatus() api.Status {
-	return api.Status{Project: "/p", State: api.Down, Services: []api.ServiceStatus{
+	return api.Status{Project: "/p", State: api.StateStopped, Services: []api.ServiceStatus{
 		{Name: "db", State: forwarder.Stopped, Technology: "tcp", Health: api.Health{Check: "tcp"}},
 	}}
 }

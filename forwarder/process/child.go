@@ -80,9 +80,9 @@ func Start(c Command) (*Child, error) {
 // Pid is the process id of the group's leader, which is also the id of the group.
 func (c *Child) Pid() int { return c.cmd.Process.Pid }
 
-// Frozen reports whether the leader is suspended, by SIGSTOP or a debugger. The kernel goes on accepting connections to its
+// IsProcessStopped reports whether the leader is suspended, by SIGSTOP or a debugger. The kernel goes on accepting connections to its
 // listener, so that a connect does not tell.
-func (c *Child) Frozen() bool { return lockstate.Process{PID: c.Pid()}.IsStopped() }
+func (c *Child) IsProcessStopped() bool { return lockstate.Process{PID: c.Pid()}.IsStopped() }
 
 // Done is closed when the leader has exited, its group has been killed and all its output has been delivered.
 func (c *Child) Done() <-chan struct{} { return c.doneCh }

@@ -91,7 +91,7 @@ func checkExecutable(path string) error {
 // installHint as the hint; one that cannot be executed is a permanent failure; a lack of processes or files is transient.
 func ClassifyStartError(err error, installHint string) *forwarder.Failure {
 	if _, isMissing := errors.AsType[*NotFoundError](err); isMissing {
-		return &forwarder.Failure{Class: forwarder.ByAttention, Reason: err.Error(), Hint: installHint}
+		return &forwarder.Failure{Class: forwarder.NeedsUser, Reason: err.Error(), Hint: installHint}
 	}
 	class := forwarder.Transient
 	for _, cause := range []error{fs.ErrPermission, fs.ErrNotExist, syscall.ENOEXEC, syscall.ENOTDIR, syscall.E2BIG} {

@@ -52,7 +52,7 @@ func TestClassifyStartError_MissingProgramNamesThePATHSearched(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	f := ClassifyStartError(err, "install it")
-	if f.Class != forwarder.ByAttention || f.Hint != "install it" || !strings.Contains(f.Reason, "/a:/b") {
+	if f.Class != forwarder.NeedsUser || f.Hint != "install it" || !strings.Contains(f.Reason, "/a:/b") {
 		t.Errorf("got %+v", f)
 	}
 }

@@ -18,7 +18,7 @@ func (r *Relay) runAcceptLoop(l *net.TCPListener) {
 	for mustRestart := true; mustRestart; {
 		mustRestart = false
 		a := acceptor{relay: r, listener: l}
-		forwarder.Contain(a.run, func(failure *forwarder.Failure, stack []byte) {
+		forwarder.CatchPanic(a.run, func(failure *forwarder.Failure, stack []byte) {
 			a.endShortage()
 			r.options.OnPanic(nil, failure, stack)
 			mustRestart = !wait.IsClosedWithin(delay.Next(), r.acceptClosedCh)

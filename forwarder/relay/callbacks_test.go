@@ -64,7 +64,7 @@ func blockFirstDial(tn *scriptedTunnel, result func() error) (dialingCh <-chan s
 func TestRelay_LateDialRefusalNamesTheOldTunnel(t *testing.T) {
 	r, first, second := startRelay(t), openTunnel(t, "tcp"), openTunnel(t, "tcp")
 	callbacks := recordCallbacks(r)
-	dialingCh, release := blockFirstDial(first, func() error { return &forwarder.Refusal{Reason: "refused", Connect: true} })
+	dialingCh, release := blockFirstDial(first, func() error { return &forwarder.Refusal{Reason: "refused", IsConnectFailure: true} })
 	r.Attach(first)
 	client := r.dialClient()
 	receive(t, dialingCh)
@@ -130,7 +130,7 @@ func TestRelay_DialsNextTrialClientAfterDialPanic(t *testing.T) {
 	r, tn := startRelay(t), openTunnel(t, "tcp")
 	callbacks := recordCallbacks(r)
 	outcomes := make(chan error, 2)
-	outcomes <- &forwarder.Refusal{Reason: "refused", Connect: true}
+	outcomes <- &forwarder.Refusal{Reason: "refused", IsConnectFailure: true}
 	outcomes <- errors.New("panic")
 	tn.onDial = func(context.Context) error {
 		select {

@@ -304,7 +304,7 @@ func pingPong(client *testConn, server *serverConn) {
 }
 
 func connectRefusal(conn net.Conn) forwarder.Refusal {
-	return forwarder.Refusal{Reason: "connection refused", Connect: true, Conn: conn}
+	return forwarder.Refusal{Reason: "connection refused", IsConnectFailure: true, Conn: conn}
 }
 
 func dialTCP(addr string) (*net.TCPConn, error) {

@@ -105,7 +105,7 @@ func (ps *pendingConns) assignRefusal(refusal forwarder.Refusal, now time.Time) 
 	switch {
 	case refusal.Conn != nil:
 		ps.assignToConn(all, refusal)
-	case refusal.Connect && len(all) == 1:
+	case refusal.IsConnectFailure && len(all) == 1:
 		ps.setOwnRefusal(all[0], refusal)
 	default:
 		for _, p := range all {

@@ -16,7 +16,7 @@ type fakeConn struct {
 func TestPendingConns_AssignsUnnamedRefusalToTheOnlyPendingConn(t *testing.T) {
 	const reportWindow = time.Second
 	now := time.Unix(1000, 0)
-	unnamed := forwarder.Refusal{Connect: true}
+	unnamed := forwarder.Refusal{IsConnectFailure: true}
 
 	for name, prepare := range map[string]func(*pendingConns){
 		"only one":          func(*pendingConns) {},

@@ -64,7 +64,7 @@ func TestProbeConn_ReadReturnsWhyConnectionEnded(t *testing.T) {
 
 func isRefusal(err error) bool {
 	refusal, ok := errors.AsType[*forwarder.Refusal](err)
-	return ok && refusal.Connect
+	return ok && refusal.IsConnectFailure
 }
 
 func TestProbeConn_ReadReturnsEOFAfterResponse(t *testing.T) {
@@ -113,7 +113,7 @@ func TestProbeConn_RefusalMakesTunnelSuspectAndResponseClearsIt(t *testing.T) {
 	r, tn := startRelay(t), openTunnel(t, "tcp")
 	tn.onDial = func(context.Context) error {
 		if tn.dials.Load() == 1 {
-			return &forwarder.Refusal{Reason: "refused", Connect: true}
+			return &forwarder.Refusal{Reason: "refused", IsConnectFailure: true}
 		}
 		return nil
 	}

@@ -129,7 +129,7 @@ type tunnelUser interface {
 // had at that moment.
 func (r *Relay) spawn(user tunnelUser, run, onPanic func()) {
 	r.goroutines.Go(func() {
-		forwarder.Contain(run, func(failure *forwarder.Failure, stack []byte) {
+		forwarder.CatchPanic(run, func(failure *forwarder.Failure, stack []byte) {
 			tunnel := user.currentTunnel() // onPanic may release it
 			onPanic()
 			r.options.OnPanic(tunnel, failure, stack)

@@ -166,7 +166,7 @@ func replaceTunnels(t *testing.T, r *relayFixture, stop chan struct{}) {
 		var dials atomic.Int32
 		tn.onDial = func(context.Context) error {
 			if dials.Add(1) > 5 {
-				return &forwarder.Refusal{Reason: "no more", Connect: true}
+				return &forwarder.Refusal{Reason: "no more", IsConnectFailure: true}
 			}
 			return nil
 		}

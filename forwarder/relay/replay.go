@@ -188,7 +188,7 @@ func (a *attempt) judgeEarlyEnd(o outcome) bool {
 		return false
 	case report.ownRefusal == nil && report.ambiguousRefusal == nil && !report.isTunnelDone:
 		return a.acceptEarlyEnd(o)
-	case mayHaveDelivered && (report.ownRefusal == nil || !report.ownRefusal.Connect || !c.canReplay()):
+	case mayHaveDelivered && (report.ownRefusal == nil || !report.ownRefusal.IsConnectFailure || !c.canReplay()):
 		c.close(true)
 		return false
 	}

@@ -252,7 +252,7 @@ func TestRelay_ReplaysNothingAfterFirstByteCameBack(t *testing.T) {
 
 func TestRelay_RetriesRefusedDial(t *testing.T) {
 	for name, failure := range map[string]error{
-		"refused":     &forwarder.Refusal{Reason: "connection refused", Connect: true},
+		"refused":     &forwarder.Refusal{Reason: "connection refused", IsConnectFailure: true},
 		"other error": errors.New("no more files"),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -283,7 +283,7 @@ func TestRelay_RetriesRefusedDial(t *testing.T) {
 
 func TestRelay_ResetsRefusedClientAfterConnectTimeout(t *testing.T) {
 	r, tn := startRelayWithTiming(t, 100*time.Millisecond, fastTiming), openTunnel(t, "tcp")
-	tn.onDial = func(context.Context) error { return &forwarder.Refusal{Reason: "refused", Connect: true} }
+	tn.onDial = func(context.Context) error { return &forwarder.Refusal{Reason: "refused", IsConnectFailure: true} }
 	r.Attach(tn)
 	start := time.Now()
 	client := r.dialClient()

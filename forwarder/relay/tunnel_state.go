@@ -160,7 +160,7 @@ func (r *Relay) handleRefusal(ts *tunnelState, refusal forwarder.Refusal) {
 	now := time.Now()
 	r.mu.Lock()
 	ts.pendingConns.assignRefusal(refusal, now)
-	if refusal.Connect {
+	if refusal.IsConnectFailure {
 		ts.recordRefusal(nil, now)
 	}
 	r.mu.Unlock()

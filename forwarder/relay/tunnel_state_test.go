@@ -19,7 +19,7 @@ func TestTunnelState_OneTrialClientAtATime(t *testing.T) {
 			maxDialing.Store(max(maxDialing.Load(), tn.dialing.Load()))
 		}
 		if !isUp.Load() {
-			return &forwarder.Refusal{Reason: "refused", Connect: true}
+			return &forwarder.Refusal{Reason: "refused", IsConnectFailure: true}
 		}
 		return nil
 	}
@@ -60,7 +60,7 @@ func TestTunnelState_TrialClientThatStaysConnectedClearsSuspicion(t *testing.T) 
 		tn.acknowledges = acknowledges
 		tn.onDial = func(context.Context) error {
 			if tn.dials.Load() == 1 {
-				return &forwarder.Refusal{Reason: "refused", Connect: true}
+				return &forwarder.Refusal{Reason: "refused", IsConnectFailure: true}
 			}
 			return nil
 		}
@@ -83,7 +83,7 @@ func TestTunnelState_NextClientIsTriedAfterTrialClientDisconnects(t *testing.T) 
 	tn.onDial = func(ctx context.Context) error {
 		switch tn.dials.Load() {
 		case 1:
-			return &forwarder.Refusal{Reason: "refused", Connect: true}
+			return &forwarder.Refusal{Reason: "refused", IsConnectFailure: true}
 		case 2:
 			dialingCh <- struct{}{}
 			<-ctx.Done()
@@ -101,7 +101,7 @@ func TestTunnelState_NextClientIsTriedAfterTrialClientDisconnects(t *testing.T) 
 
 func TestTunnelState_NewTunnelIsNotSuspect(t *testing.T) {
 	r, bad, good := startRelay(t), openTunnel(t, "tcp"), openTunnel(t, "tcp")
-	bad.onDial = func(context.Context) error { return &forwarder.Refusal{Reason: "refused", Connect: true} }
+	bad.onDial = func(context.Context) error { return &forwarder.Refusal{Reason: "refused", IsConnectFailure: true} }
 	r.Attach(bad)
 	r.dialClient()
 	receive(t, r.refusalCh)

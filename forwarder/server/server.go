@@ -1,5 +1,5 @@
-// Package server is the supervisor's end of its socket. It is no part of client, because net/http, which it is made
-// of, would cost every prompt.
+// Package server serves the control API (forwarder/api) over HTTP on a unix socket. It is separate from client because every prompt would
+// pay for net/http.
 package server
 
 import (
@@ -17,26 +17,25 @@ import (
 	"github.com/localport-sh/localport/forwarder/api"
 )
 
-// Backend is what a supervisor does for its clients. Each method may be called at any time, concurrently.
+// Backend implements the control API. Its methods must be safe for concurrent use.
 type Backend interface {
 	Join(ctx context.Context, session api.Session) (api.View, error)
 	Leave(ctx context.Context, r api.LeaveRequest) error
 	Status(ctx context.Context) (api.Status, error)
-	// Watch passes the status as it stands to on, and again after each change, until on or ctx returns an error.
+	// Watch calls on with the current status and after each change, until on returns an error or ctx ends.
 	Watch(ctx context.Context, on func(api.Status) error) error
-	Act(ctx context.Context, r api.ActRequest) ([]string, error)
+	ApplyAction(ctx context.Context, r api.ActionRequest) ([]string, error)
 	Wait(ctx context.Context, names []string) error
 	Reload(ctx context.Context) (api.Reload, error)
 	Yield(ctx context.Context, addresses []string) (bool, error)
 	Login(ctx context.Context, r api.LoginRequest) error
 	Replace(ctx context.Context, r api.Replacement) error
 	End(ctx context.Context) error
-	// TakeOver returns what takes another supervisor's listeners over, on the connection, which it closes.
-	TakeOver(h api.HandOver) (func(*net.UnixConn), error)
+	// TakeOver returns a function that receives another supervisor's listeners on a connection, and closes that.
+	TakeOver(h api.HandOverRequest) (func(*net.UnixConn), error)
 }
 
-// Listen binds the control socket, 0600. Only the winner of the election may call it: what lay at the path before
-// is taken for a dead supervisor's and unlinked.
+// Listen binds the control socket with mode 0600. It removes what is at the path, so only the elected supervisor may call it.
 func Listen(path string) (*net.UnixListener, error) {
 	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
 		return nil, err
@@ -48,18 +47,18 @@ func Listen(path string) (*net.UnixListener, error) {
 	return ln, os.Chmod(path, 0o600)
 }
 
-// Serve answers clients on ln until ctx ends or ln is closed, then lets those under way finish for a moment. It closes ln.
+// Serve serves clients on ln until ctx ends or ln is closed, then waits up to a second for running requests. It closes ln.
 func Serve(ctx context.Context, ln net.Listener, backend Backend, log *slog.Logger) error {
 	server := &http.Server{
-		Handler:           logged(handler(backend), log),
+		Handler:           logRequests(newHandler(backend), log),
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(ln) }()
+	serveErrCh := make(chan error, 1)
+	go func() { serveErrCh <- server.Serve(ln) }()
 	var err error
 	select {
-	case err = <-ended: // whoever closed ln may be a client's own request, which wants its answer
+	case err = <-serveErrCh: // a request may have closed ln and still need its response
 	case <-ctx.Done():
 	}
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -68,7 +67,7 @@ func Serve(ctx context.Context, ln net.Listener, backend Backend, log *slog.Logg
 		_ = server.Close()
 	}
 	if err == nil {
-		err = <-ended
+		err = <-serveErrCh
 	}
 	if errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed) {
 		return nil
@@ -76,147 +75,147 @@ func Serve(ctx context.Context, ln net.Listener, backend Backend, log *slog.Logg
 	return err
 }
 
-// logged logs each request: at debug, for a status that is watched would fill the log, but what was refused is told in
-// any case, under the id that the command shows.
-func logged(next http.Handler, log *slog.Logger) http.Handler {
+// logRequests logs each request at debug level, because frequent ones would fill the log. A refused request is logged at error level,
+// under the id that the command shows.
+func logRequests(next http.Handler, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		began := time.Now()
-		seen := &outcome{ResponseWriter: w}
-		next.ServeHTTP(seen, r)
-		level, trouble := slog.LevelDebug, []any{}
-		if seen.refusal != "" {
-			level, trouble = slog.LevelError, []any{"error", seen.refusal}
+		start := time.Now()
+		recorder := &refusalRecorder{ResponseWriter: w}
+		next.ServeHTTP(recorder, r)
+		level, errAttr := slog.LevelDebug, []any{}
+		if recorder.refusal != "" {
+			level, errAttr = slog.LevelError, []any{"error", recorder.refusal}
 		}
 		log.Log(r.Context(), level, "request", append([]any{
-			"request", r.Header.Get(api.RequestHeader), "path", r.URL.Path, "took", time.Since(began),
-		}, trouble...)...)
+			"request", r.Header.Get(api.RequestHeader), "path", r.URL.Path, "took", time.Since(start),
+		}, errAttr...)...)
 	})
 }
 
-// outcome remembers why a request was refused.
-type outcome struct {
+// refusalRecorder records why a request was refused.
+type refusalRecorder struct {
 	http.ResponseWriter
 	refusal string
 }
 
-// Unwrap gives http.ResponseController the writer that can flush.
-func (o *outcome) Unwrap() http.ResponseWriter { return o.ResponseWriter }
+// Unwrap returns the wrapped writer to http.ResponseController, which flushes it.
+func (o *refusalRecorder) Unwrap() http.ResponseWriter { return o.ResponseWriter }
 
-func handler(b Backend) http.Handler {
+func newHandler(b Backend) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("POST /v1/join", answer(b.Join))
-	mux.Handle("POST /v1/leave", answer(func(ctx context.Context, r api.LeaveRequest) (struct{}, error) {
+	mux.Handle("POST /v1/join", handleJSON(b.Join))
+	mux.Handle("POST /v1/leave", handleJSON(func(ctx context.Context, r api.LeaveRequest) (struct{}, error) {
 		return struct{}{}, b.Leave(ctx, r)
 	}))
-	mux.Handle("GET /v1/watch", watch(b, make(chan struct{}, api.MaxWatchers)))
-	mux.Handle("GET /v1/status", answer(func(ctx context.Context, _ struct{}) (api.Status, error) {
+	mux.Handle("GET /v1/watch", handleWatch(b, make(chan struct{}, api.MaxWatchers)))
+	mux.Handle("GET /v1/status", handleJSON(func(ctx context.Context, _ struct{}) (api.Status, error) {
 		return b.Status(ctx)
 	}))
-	mux.Handle("POST /v1/act", answer(func(ctx context.Context, r api.ActRequest) ([]string, error) {
-		return b.Act(ctx, r)
+	mux.Handle("POST /v1/act", handleJSON(func(ctx context.Context, r api.ActionRequest) ([]string, error) {
+		return b.ApplyAction(ctx, r)
 	}))
-	mux.Handle("POST /v1/wait", answer(func(ctx context.Context, names []string) (api.Status, error) {
+	mux.Handle("POST /v1/wait", handleJSON(func(ctx context.Context, names []string) (api.Status, error) {
 		if err := b.Wait(ctx, names); err != nil {
 			return api.Status{}, err
 		}
 		return b.Status(ctx)
 	}))
-	mux.Handle("POST /v1/reload", answer(func(ctx context.Context, _ struct{}) (api.Reload, error) {
+	mux.Handle("POST /v1/reload", handleJSON(func(ctx context.Context, _ struct{}) (api.Reload, error) {
 		return b.Reload(ctx)
 	}))
-	mux.Handle("POST /v1/yield", answer(func(ctx context.Context, r api.YieldRequest) (api.YieldResponse, error) {
+	mux.Handle("POST /v1/yield", handleJSON(func(ctx context.Context, r api.YieldRequest) (api.YieldResponse, error) {
 		yielded, err := b.Yield(ctx, r.Addresses)
 		return api.YieldResponse{Yielded: yielded}, err
 	}))
-	mux.Handle("POST /v1/replace", answer(func(ctx context.Context, r api.Replacement) (struct{}, error) {
+	mux.Handle("POST /v1/replace", handleJSON(func(ctx context.Context, r api.Replacement) (struct{}, error) {
 		return struct{}{}, b.Replace(ctx, r)
 	}))
-	mux.Handle("POST /v1/login", answer(func(ctx context.Context, r api.LoginRequest) (struct{}, error) {
+	mux.Handle("POST /v1/login", handleJSON(func(ctx context.Context, r api.LoginRequest) (struct{}, error) {
 		return struct{}{}, b.Login(ctx, r)
 	}))
-	mux.Handle("POST /v1/handover", handOver(b))
-	mux.Handle("POST /v1/end", answer(func(ctx context.Context, _ struct{}) (struct{}, error) {
+	mux.Handle("POST /v1/handover", handleHandOver(b))
+	mux.Handle("POST /v1/end", handleJSON(func(ctx context.Context, _ struct{}) (struct{}, error) {
 		return struct{}{}, b.End(ctx)
 	}))
 	return mux
 }
 
-// answer turns a function into a handler: its argument is the request's body, its results the response's.
-func answer[Q, A any](fn func(context.Context, Q) (A, error)) http.Handler {
+// handleJSON makes a handler of a function: its argument is the request's JSON body, its result the response's.
+func handleJSON[Q, A any](fn func(context.Context, Q) (A, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var q Q
 		if r.Method == http.MethodPost {
-			const limit = 1 << 20 // no request of ours comes near it
+			const limit = 1 << 20 // bytes; requests are far smaller
 			if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit)).Decode(&q); err != nil {
-				reply(w, http.StatusBadRequest, api.Failure{Error: "read the request: " + err.Error()})
+				writeJSON(w, http.StatusBadRequest, api.Failure{Error: "read the request: " + err.Error()})
 				return
 			}
 		}
 		a, err := fn(r.Context(), q)
 		if errors.Is(err, api.ErrEnding) {
-			reply(w, http.StatusServiceUnavailable, api.Failure{Error: err.Error()})
+			writeJSON(w, http.StatusServiceUnavailable, api.Failure{Error: err.Error()})
 			return
 		}
 		if err != nil {
-			reply(w, http.StatusConflict, api.Failure{Error: err.Error()})
+			writeJSON(w, http.StatusConflict, api.Failure{Error: err.Error()})
 			return
 		}
-		reply(w, http.StatusOK, a)
+		writeJSON(w, http.StatusOK, a)
 	})
 }
 
-// watch streams the status as JSON values, one a line. watchers holds one for each stream; its capacity is the limit.
-func watch(b Backend, watchers chan struct{}) http.Handler {
+// handleWatch streams the status as JSON lines. watchers is a semaphore: its capacity limits the streams.
+func handleWatch(b Backend, watchers chan struct{}) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case watchers <- struct{}{}:
 			defer func() { <-watchers }()
 		default:
-			reply(w, http.StatusTooManyRequests, api.Failure{Error: api.ErrTooManyWatchers.Error()})
+			writeJSON(w, http.StatusTooManyRequests, api.Failure{Error: api.ErrTooManyWatchers.Error()})
 			return
 		}
-		out, encoder, begun := http.NewResponseController(w), json.NewEncoder(w), false
+		flusher, encoder, hasBegun := http.NewResponseController(w), json.NewEncoder(w), false
 		err := b.Watch(r.Context(), func(status api.Status) error {
-			if !begun {
+			if !hasBegun {
 				w.Header().Set("Content-Type", "application/x-ndjson")
-				begun = true
+				hasBegun = true
 			}
 			if err := encoder.Encode(status); err != nil {
 				return err
 			}
-			return out.Flush()
+			return flusher.Flush()
 		})
-		if errors.Is(err, api.ErrEnding) && !begun {
-			reply(w, http.StatusServiceUnavailable, api.Failure{Error: err.Error()})
+		if errors.Is(err, api.ErrEnding) && !hasBegun {
+			writeJSON(w, http.StatusServiceUnavailable, api.Failure{Error: err.Error()})
 		}
 	})
 }
 
-// handOver leaves the connection to the backend.
-func handOver(b Backend) http.Handler {
+// handleHandOver passes the hijacked connection to the backend.
+func handleHandOver(b Backend) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		const limit = 1 << 10
-		var h api.HandOver
-		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit)) // to its end: what follows are descriptors
+		var h api.HandOverRequest
+		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit)) // to the end of the body: descriptors follow
 		if err == nil {
 			err = json.Unmarshal(data, &h)
 		}
 		if err != nil {
-			reply(w, http.StatusBadRequest, api.Failure{Error: "read the request: " + err.Error()})
+			writeJSON(w, http.StatusBadRequest, api.Failure{Error: "read the request: " + err.Error()})
 			return
 		}
-		take, err := b.TakeOver(h)
+		receive, err := b.TakeOver(h)
 		switch {
 		case errors.Is(err, api.ErrEnding):
-			reply(w, http.StatusServiceUnavailable, api.Failure{Error: err.Error()})
+			writeJSON(w, http.StatusServiceUnavailable, api.Failure{Error: err.Error()})
 			return
 		case err != nil:
-			reply(w, http.StatusConflict, api.Failure{Error: err.Error()})
+			writeJSON(w, http.StatusConflict, api.Failure{Error: err.Error()})
 			return
 		}
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
-			reply(w, http.StatusInternalServerError, api.Failure{Error: err.Error()})
+			writeJSON(w, http.StatusInternalServerError, api.Failure{Error: err.Error()})
 			return
 		}
 		unixConn, ok := conn.(*net.UnixConn)
@@ -229,18 +228,18 @@ func handOver(b Backend) http.Handler {
 			conn.Close()
 			return
 		}
-		take(unixConn)
+		receive(unixConn)
 	})
 }
 
-func reply(w http.ResponseWriter, code int, body any) {
+func writeJSON(w http.ResponseWriter, code int, body any) {
 	if f, failed := body.(api.Failure); failed && code == http.StatusConflict {
-		if o, ok := w.(*outcome); ok {
+		if o, ok := w.(*refusalRecorder); ok {
 			o.refusal = f.Error
 		}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	// A client that has gone away is no error of ours, and there is nobody else to tell.
+	// An error means that the client has disconnected.
 	_ = json.NewEncoder(w).Encode(body)
 }

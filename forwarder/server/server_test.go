@@ -52,7 +52,7 @@ func serve(t *testing.T, ln net.Listener, b Backend) (stop func() error) {
 	return func() error { cancel(); return <-served }
 }
 
-func TestAStuckSupervisorHangsNoClient(t *testing.T) {
+func TestServe_ClientTimesOutOnStuckSupervisor(t *testing.T) {
 	ln := listen(t)
 	stop := serve(t, ln, backend{status: func(ctx context.Context) (api.Status, error) {
 		<-ctx.Done()
@@ -70,7 +70,7 @@ func TestAStuckSupervisorHangsNoClient(t *testing.T) {
 	}
 }
 
-func TestTheLastAnswerIsGivenAlthoughTheSocketIsClosed(t *testing.T) {
+func TestServe_AnswersRequestThatClosesTheSocket(t *testing.T) {
 	ln := listen(t)
 	stop := serve(t, ln, backend{end: func() error { return ln.Close() }})
 	if err := (client.Client{Socket: ln.Addr().String()}).End(t.Context()); err != nil {
@@ -81,7 +81,7 @@ func TestTheLastAnswerIsGivenAlthoughTheSocketIsClosed(t *testing.T) {
 	}
 }
 
-func TestAnErrorOfTheSupervisorsComesAsItSaidIt(t *testing.T) {
+func TestServe_PassesErrorTextUnchanged(t *testing.T) {
 	ln := listen(t)
 	stop := serve(t, ln, backend{status: func(context.Context) (api.Status, error) {
 		return api.Status{}, errors.New(`no service "db" in the config that runs`)
@@ -94,7 +94,7 @@ func TestAnErrorOfTheSupervisorsComesAsItSaidIt(t *testing.T) {
 	}
 }
 
-func TestNoSupervisorIsToldFromOneThatRefuses(t *testing.T) {
+func TestClient_NoSupervisorIsUnreachableError(t *testing.T) {
 	_, err := client.Client{Socket: filepath.Join(t.TempDir(), "none")}.Status(t.Context())
 	lost := &client.UnreachableError{}
 	if !errors.As(err, &lost) {
@@ -102,7 +102,7 @@ func TestNoSupervisorIsToldFromOneThatRefuses(t *testing.T) {
 	}
 }
 
-func TestTheSocketIsForItsUserAloneAndReplacesADeadOne(t *testing.T) {
+func TestListen_SocketIsPrivateAndReplacesDeadOne(t *testing.T) {
 	ln := listen(t)
 	path := ln.Addr().String()
 	info, err := os.Stat(path)

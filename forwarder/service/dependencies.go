@@ -1,7 +1,6 @@
 package service
 
 import (
-	"cmp"
 	"fmt"
 	"sync"
 
@@ -9,19 +8,19 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// Dependencies is where the services of a project find the states of those that they depend on. It is safe for concurrent use.
+// Dependencies holds the states of a project's services for those that depend on them. It is safe for concurrent use.
 type Dependencies struct {
 	changes wait.Broadcast
 
-	mu     sync.Mutex // guards the fields below
-	states map[string]forwarder.State
-	starts map[string]chan<- struct{} // tells a service that a client waits; by it the newest service of a name is known
+	mu         sync.Mutex // guards the fields below
+	states     map[string]forwarder.State
+	waitingChs map[string]chan<- struct{} // a service's signal that a client waits; also identifies the newest service of a name
 }
 
-// NewDependencies is empty.
+// NewDependencies returns an empty Dependencies.
 func NewDependencies() *Dependencies {
 	return &Dependencies{
-		states: make(map[string]forwarder.State), starts: make(map[string]chan<- struct{}),
+		states: make(map[string]forwarder.State), waitingChs: make(map[string]chan<- struct{}),
 	}
 }
 
@@ -31,42 +30,42 @@ type dependency struct {
 	state forwarder.State // empty: there is no such service
 }
 
-// add makes a service known, in the place of one of the same name that may still be ending.
+// add adds a service, replacing one of the same name that may not have ended yet.
 func (d *Dependencies) add(name string, start chan<- struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.states, name)
-	d.starts[name] = start
+	d.waitingChs[name] = start
 }
 
-// set says in which state a service is. It is ignored from one that has been replaced.
+// set sets the state of a service, unless another has replaced it.
 func (d *Dependencies) set(name string, state forwarder.State, start chan<- struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.starts[name] != start || d.states[name] == state {
+	if d.waitingChs[name] != start || d.states[name] == state {
 		return
 	}
 	d.states[name] = state
 	d.changes.Announce()
 }
 
-// remove forgets a service, unless another has replaced it.
+// remove removes a service, unless another has replaced it.
 func (d *Dependencies) remove(name string, start chan<- struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.starts[name] != start {
+	if d.waitingChs[name] != start {
 		return
 	}
 	delete(d.states, name)
-	delete(d.starts, name)
+	delete(d.waitingChs, name)
 	d.changes.Announce()
 }
 
-// changed returns a channel that is closed at the next change. Get it before looking, so that none is missed.
+// changed returns a channel that is closed at the next change. Call it before reading, or a change may be missed.
 func (d *Dependencies) changed() <-chan struct{} { return d.changes.Changed() }
 
-// missing is the first of the services that is not ready; zero if all are.
-func (d *Dependencies) missing(names []string) dependency {
+// firstUnready returns the first of the services that is not ready; zero if all are.
+func (d *Dependencies) firstUnready(names []string) dependency {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, name := range names {
@@ -77,47 +76,52 @@ func (d *Dependencies) missing(names []string) dependency {
 	return dependency{}
 }
 
-// start tells a service that a client of one that depends on it waits.
-func (d *Dependencies) start(name string) {
+// notifyClientWaiting signals a service that a client of a dependent waits.
+func (d *Dependencies) notifyClientWaiting(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if start := d.starts[name]; start != nil {
+	if start := d.waitingChs[name]; start != nil {
 		wait.Notify(start)
 	}
 }
 
-// showBlocked shows what the attempt waits for. As long as that is being started, so is this service; clients wait for what
-// can come by itself. It is false if everything has become ready meanwhile.
+// showBlocked publishes which dependency the attempt waits for. Clients wait if it can become ready by itself. False if every
+// dependency has become ready meanwhile.
 func (s *Service) showBlocked() bool {
-	d := s.host.Dependencies.missing(s.definition.DependsOn)
+	d := s.host.Dependencies.firstUnready(s.definition.DependsOn)
 	s.blockedOn = d
 	if d == (dependency{}) {
 		return false
 	}
-	state, verb, hint := s.attemptState(), "waits for", ""
+	state, verb, hint := s.attemptState(), "waiting for", ""
 	if d.state.Settled() {
-		state, verb, hint = forwarder.Failed, "depends on", "localport status tells why; localport restart "+d.name
+		state, verb, hint = forwarder.Failed, "depends on", `"localport status" shows why; then run "localport restart `+d.name+`"`
 	}
-	reason := fmt.Sprintf("%s %q, which is %s", verb, d.name, describeState(d.state))
+	reason := fmt.Sprintf("%s %q, which %s", verb, d.name, describeState(d.state))
 	if s.status.state != state || s.status.lastError != reason {
-		s.setTrouble(state, reason, hint)
+		s.setStateAndError(state, reason, hint)
 	}
 	switch {
 	case d.state == forwarder.NeedsAttention || d.state == forwarder.Stopped:
 		s.port.Reject()
-	case d.state == forwarder.Failed && s.dependencyAsked: // it was tried for our clients, without success
+	case d.state == forwarder.Failed && s.isDependencyNotified: // it was started for our clients and failed
 		s.port.DropWaiting()
-		s.dependencyAsked = false
+		s.isDependencyNotified = false
 	default:
 		s.port.Hold()
 	}
 	return true
 }
 
-// describeState is a state in a sentence.
+// describeState is the predicate of a dependency's state in a message.
 func describeState(state forwarder.State) string {
-	if state == forwarder.NeedsAttention {
-		return "in need of attention"
+	switch state {
+	case "":
+		return "does not exist"
+	case forwarder.NeedsAttention:
+		return "needs attention"
+	case forwarder.Failed:
+		return "has failed"
 	}
-	return cmp.Or(string(state), "not there")
+	return "is " + string(state)
 }

@@ -14,88 +14,87 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// processCheckInterval is how often a tunnel's process is looked at.
+// processCheckInterval is the time between checks of a tunnel's process.
 const processCheckInterval = 5 * time.Second
 
-// firstRecheck is the first delay before an unhealthy service is checked again; it doubles up to the interval.
-const firstRecheck = time.Second
+// firstRecheckDelay is the first delay before an unhealthy service is checked again. It doubles up to health_check.interval.
+const firstRecheckDelay = time.Second
 
-// health is what is known of the tunnel that is attached: how it and its service are doing, and when they are checked next. It
-// belongs to the goroutine of Run.
-type health struct {
-	s       *Service
-	tunnel  forwarder.Tunnel
-	cancel  context.CancelFunc
-	check   func() // starts a check
-	timer   *time.Timer
-	idle    *time.Timer       // of idle_timeout; stopped unless the service is on demand
-	freezer forwarder.Freezer // the tunnel; nil: it has no process that could be stopped
-	process *time.Ticker      // nil without freezer
-	changed <-chan struct{}   // the tunnel may be in trouble, or out of it; nil: it never says so
-	blocked bool              // it said so last
-	running bool              // a check runs
-	results chan checkOutcome
-	good    int // checks in a row
-	bad     int
+// healthMonitor checks the attached tunnel and the service behind it. It belongs to the goroutine of Run.
+type healthMonitor struct {
+	s                *Service
+	tunnel           forwarder.Tunnel
+	cancel           context.CancelFunc
+	beginCheck       func() // starts a health check
+	checkTimer       *time.Timer
+	idleTimer        *time.Timer              // for idle_timeout; stopped unless the service is on demand
+	processMonitor   forwarder.ProcessMonitor // the tunnel; nil if it has no process that could be stopped
+	processTicker    *time.Ticker             // nil without processMonitor
+	failureChangedCh <-chan struct{}          // the tunnel's reported failure may have changed; nil if it reports none
+	isFailing        bool                     // the tunnel last reported a failure
+	isChecking       bool                     // a health check is running
+	resultCh         chan checkOutcome
+	successes        int // in a row
+	failures         int
 }
 
-// checkOutcome is how one check went.
+// checkOutcome is the outcome of one health check.
 type checkOutcome struct {
-	err     error
-	took    time.Duration
-	reached bool // the far end was there, whatever it said
+	err       error
+	duration  time.Duration
+	isReached bool // the far end responded or acknowledged the connection
 }
 
-func newHealth(ctx context.Context, s *Service) *health {
-	h := &health{s: s, tunnel: s.tunnel, results: make(chan checkOutcome, 1)}
+func newHealthMonitor(ctx context.Context, s *Service) *healthMonitor {
+	h := &healthMonitor{s: s, tunnel: s.tunnel, resultCh: make(chan checkOutcome, 1)}
 	ctx, h.cancel = context.WithCancel(ctx)
-	h.check = func() { h.startCheck(ctx) }
-	h.timer = time.NewTimer(0)
-	h.idle = time.NewTimer(s.definition.IdleTimeout)
+	h.beginCheck = func() { h.startCheck(ctx) }
+	h.checkTimer = time.NewTimer(0)
+	h.idleTimer = time.NewTimer(s.definition.IdleTimeout)
 	if !s.definition.OnDemand {
-		h.idle.Stop()
+		h.idleTimer.Stop()
 	}
-	if freezer, ok := h.tunnel.(forwarder.Freezer); ok {
-		h.freezer, h.process = freezer, time.NewTicker(processCheckInterval)
+	if monitor, ok := h.tunnel.(forwarder.ProcessMonitor); ok {
+		h.processMonitor, h.processTicker = monitor, time.NewTicker(processCheckInterval)
 	}
-	if troubled, ok := h.tunnel.(forwarder.Troubled); ok {
-		h.changed = troubled.Changed()
+	if reporter, ok := h.tunnel.(forwarder.FailureReporter); ok {
+		h.failureChangedCh = reporter.FailureChanged()
 	}
 	if s.definition.check == nil {
-		h.timer.Stop()
+		h.checkTimer.Stop()
 	}
 	return h
 }
 
-// begin shows what is known at once.
-func (h *health) begin() {
-	if !h.showTrouble() && h.s.definition.check == nil {
+// showInitialState publishes what is known before the first check.
+func (h *healthMonitor) showInitialState() {
+	if !h.showTunnelFailure() && h.s.definition.check == nil {
 		h.setHealthy()
 	}
 }
 
-// stop ends the checks. One that runs is cancelled; wait waits for it.
-func (h *health) stop() {
+// stop stops the checks and cancels a running one; waitForCheck waits for it.
+func (h *healthMonitor) stop() {
 	h.cancel()
-	h.timer.Stop()
-	h.idle.Stop()
-	if h.process != nil {
-		h.process.Stop()
+	h.checkTimer.Stop()
+	h.idleTimer.Stop()
+	if h.processTicker != nil {
+		h.processTicker.Stop()
 	}
 }
 
-// wait returns when no check runs any more. Call it after stop, in place of reading results.
-func (h *health) wait() {
-	if h.running {
-		<-h.results
+// waitForCheck waits for a cancelled check. Call it after stop; nothing else may read resultCh then.
+func (h *healthMonitor) waitForCheck() {
+	if h.isChecking {
+		<-h.resultCh
 	}
 }
 
-// healthChannels are the channels of the attached tunnel and its checks; all nil while there is no tunnel.
+// healthChannels are the channels of the attached tunnel and its checks. All are nil while there is no tunnel.
 type healthChannels struct {
-	tunnelDone, tunnelChanged    <-chan struct{}
-	checkDue, idle, processCheck <-chan time.Time
-	checkResult                  <-chan checkOutcome
+	tunnelDone, tunnelChanged           <-chan struct{}
+	checkDue, idleTimeout, processCheck <-chan time.Time
+	checkResult                         <-chan checkOutcome
 }
 
 func (s *Service) healthChannels() healthChannels {
@@ -104,13 +103,13 @@ func (s *Service) healthChannels() healthChannels {
 		return healthChannels{}
 	}
 	channels := healthChannels{
-		tunnelDone: h.tunnel.Done(), tunnelChanged: h.changed, idle: h.idle.C, checkResult: h.results,
+		tunnelDone: h.tunnel.Done(), tunnelChanged: h.failureChangedCh, idleTimeout: h.idleTimer.C, checkResult: h.resultCh,
 	}
-	if h.process != nil {
-		channels.processCheck = h.process.C
+	if h.processTicker != nil {
+		channels.processCheck = h.processTicker.C
 	}
-	if !h.running {
-		channels.checkDue = h.timer.C
+	if !h.isChecking {
+		channels.checkDue = h.checkTimer.C
 	}
 	return channels
 }
@@ -123,241 +122,243 @@ type (
 	processCheckDue struct{}
 )
 
-// classify takes a change of what the tunnel says of itself.
+// classify publishes the failure that the tunnel reports, or has the service checked when it reports none any more.
 func (tunnelChanged) classify(s *Service) (event, bool) {
 	h := s.health
-	before := h.blocked
+	before := h.isFailing
 	switch {
-	case h.showTrouble() || !before:
+	case h.showTunnelFailure() || !before:
 	case s.definition.check == nil:
 		h.setHealthy()
 	default:
-		h.checkSoon()
+		h.checkNow()
 	}
 	return 0, false
 }
 
-// classify begins to count the idle time of a service on demand.
+// classify restarts the idle timer of a service on demand.
 func (lastClientLeft) classify(s *Service) (event, bool) {
 	if s.health != nil {
-		s.health.countIdle()
+		s.health.restartIdleTimer()
 	}
 	return 0, false
 }
 
-// classify starts a check. A tunnel that a refused connection would end is not checked while it has clients, which show as much.
+// classify starts a check. A tunnel that a refused connection would end is not checked while it has clients, whose connections show as
+// much.
 func (checkDue) classify(s *Service) (event, bool) {
 	h := s.health
 	switch stats := s.port.Stats(); {
 	case h.isFragile() && stats.Open+stats.Waiting > 0:
-		h.checkAfter(firstRecheck)
-	case h.showTrouble():
+		h.checkAfter(firstRecheckDelay)
+	case h.showTunnelFailure():
 		h.checkAfter(s.definition.HealthCheck.Interval)
 	default:
-		h.check()
+		h.beginCheck()
 	}
 	return 0, false
 }
 
-// classify closes the tunnel, unless a client has come in the meantime: when that one leaves, the time is counted again.
+// classify closes the tunnel, unless a client has connected in the meantime: the timer restarts when it disconnects.
 func (idleTimeout) classify(s *Service) (event, bool) {
 	if stats := s.port.Stats(); stats.Open > 0 || stats.Waiting > 0 {
 		return 0, false
 	}
 	s.cause = errUnused
-	return s.lose(reasonIdle), true
+	return s.loseTunnel(restartReasonIdle), true
 }
 
-// classify replaces a tunnel whose process does nothing any more.
+// classify replaces a tunnel whose process is stopped.
 func (processCheckDue) classify(s *Service) (event, bool) {
-	if s.health.freezer.Frozen() {
+	if s.health.processMonitor.IsProcessStopped() {
 		s.cause = &forwarder.Failure{Reason: "the tunnel fell silent: its process was stopped"}
-		return s.lose(reasonFrozen), true
+		return s.loseTunnel(restartReasonFrozen), true
 	}
 	return 0, false
 }
 
-// classify takes a check's result. The tunnel is lost when it has fallen silent.
+// classify publishes a check's outcome. A tunnel that no longer carries anything is replaced.
 func (r checkOutcome) classify(s *Service) (event, bool) {
 	h, hc := s.health, s.definition.HealthCheck
-	h.running = false
-	s.publish(func(st *status) { st.checked, st.latency = time.Now(), r.took })
-	s.figures.countCheck(r)
+	h.isChecking = false
+	s.publish(func(st *status) { st.checkedAt, st.latency = time.Now(), r.duration })
+	s.counters.countCheck(r)
 	switch {
-	case h.showTrouble():
+	case h.showTunnelFailure():
 		h.checkAfter(hc.Interval)
 	case r.err == nil:
 		h.onSuccess(hc)
 	default:
-		h.good = 0
-		h.bad++
-		if r.isSilence() && h.bad >= hc.FailureThreshold && time.Since(s.port.Stats().LastByte) > hc.Interval {
+		h.successes = 0
+		h.failures++
+		if r.isUnanswered() && h.failures >= hc.FailureThreshold && time.Since(s.port.Stats().LastByte) > hc.Interval {
 			s.cause = &forwarder.Failure{Reason: "the tunnel fell silent: no answer within " + hc.Timeout.String()}
-			return s.lose(reasonSilent), true
+			return s.loseTunnel(restartReasonSilent), true
 		}
 		h.onFailure(r, hc)
 	}
 	return 0, false
 }
 
-func (h *health) onSuccess(hc project.HealthCheck) {
-	h.good++
-	if h.good < hc.SuccessThreshold {
-		h.checkAfter(firstRecheck)
+func (h *healthMonitor) onSuccess(hc project.HealthCheck) {
+	h.successes++
+	if h.successes < hc.SuccessThreshold {
+		h.checkAfter(firstRecheckDelay)
 		return
 	}
 	h.setHealthy()
 	h.checkAfter(hc.Interval)
 }
 
-func (h *health) onFailure(r checkOutcome, hc project.HealthCheck) {
+func (h *healthMonitor) onFailure(r checkOutcome, hc project.HealthCheck) {
 	var refusal *forwarder.Refusal
-	if errors.As(r.err, &refusal) || h.bad >= hc.FailureThreshold || h.s.status.state != forwarder.Healthy {
+	if errors.As(r.err, &refusal) || h.failures >= hc.FailureThreshold || h.s.status.state != forwarder.Healthy {
 		reason, hint := r.explain(hc.Timeout)
-		h.s.setTrouble(forwarder.Unhealthy, reason, hint)
+		h.s.setStateAndError(forwarder.Unhealthy, reason, hint)
 	}
-	rechecks := wait.Backoff{First: firstRecheck, Max: min(hc.Interval, firstRecheck<<8)}
-	h.checkAfter(rechecks.After(h.bad))
+	rechecks := wait.Backoff{First: firstRecheckDelay, Max: min(hc.Interval, firstRecheckDelay<<8)}
+	h.checkAfter(rechecks.After(h.failures))
 }
 
-// onProof takes a client's success for a check's where a check would ask no more than that, or is not made at all while there
-// are clients. Whether a database lets us in is for its own check to say.
-func (h *health) onProof() {
-	if !h.blocked && (h.s.definition.HealthCheck.Type == project.CheckTCP || h.isFragile()) {
+// onServerReached counts a client's success as that of a check, if a check would find out no more or is not made while there are
+// clients. Whether a database accepts the login is for its own check to say.
+func (h *healthMonitor) onServerReached() {
+	if !h.isFailing && (h.s.definition.HealthCheck.Type == project.CheckTCP || h.isFragile()) {
 		h.setHealthy()
 	}
 }
 
-// onRefusal takes the tunnel's report of one connection: the tunnel is kept, and checked soon.
-func (h *health) onRefusal(refusal forwarder.Refusal) {
-	if !refusal.Connect {
+// onRefusal publishes the refusal of one connection. The tunnel is kept and checked soon.
+func (h *healthMonitor) onRefusal(refusal forwarder.Refusal) {
+	if !refusal.IsConnectFailure {
 		h.s.host.Log.Info("connection failed", "service", h.s.name, "reason", h.s.host.Mask(refusal.Reason))
 		return
 	}
-	h.good = 0
-	h.s.setTrouble(forwarder.Unhealthy, refusal.Reason, "")
-	if !h.running && h.s.definition.check != nil {
-		h.checkAfter(firstRecheck)
+	h.successes = 0
+	h.s.setStateAndError(forwarder.Unhealthy, refusal.Reason, "")
+	if !h.isChecking && h.s.definition.check != nil {
+		h.checkAfter(firstRecheckDelay)
 	}
 }
 
-// onRedefine goes on by a changed definition of the service.
-func (h *health) onRedefine() {
-	h.good, h.bad = 0, 0
+// onRedefine applies a changed definition of the service.
+func (h *healthMonitor) onRedefine() {
+	h.successes, h.failures = 0, 0
 	if h.s.definition.check == nil {
-		h.timer.Stop()
-		if !h.showTrouble() {
+		h.checkTimer.Stop()
+		if !h.showTunnelFailure() {
 			h.setHealthy()
 		}
 	}
-	h.checkSoon()
+	h.checkNow()
 	if stats := h.s.port.Stats(); stats.Open+stats.Waiting == 0 {
-		h.countIdle()
+		h.restartIdleTimer()
 	}
 }
 
-// showTrouble shows what the tunnel itself says stands in the way of connections, and reports whether something does. Nothing is
-// checked meanwhile.
-func (h *health) showTrouble() bool {
-	troubled, ok := h.tunnel.(forwarder.Troubled)
+// showTunnelFailure publishes the failure that the tunnel reports, and returns whether there is one. The service is not checked
+// meanwhile.
+func (h *healthMonitor) showTunnelFailure() bool {
+	reporter, ok := h.tunnel.(forwarder.FailureReporter)
 	if !ok {
 		return false
 	}
-	trouble := troubled.Trouble()
-	if h.blocked = trouble != nil; h.blocked {
-		h.good = 0
-		h.s.setTrouble(forwarder.Unhealthy, trouble.Reason, trouble.Hint)
+	failure := reporter.CurrentFailure()
+	if h.isFailing = failure != nil; h.isFailing {
+		h.successes = 0
+		h.s.setStateAndError(forwarder.Unhealthy, failure.Reason, failure.Hint)
 	}
-	return h.blocked
+	return h.isFailing
 }
 
-// setHealthy makes the service healthy: a check succeeded, or a client got an answer.
-func (h *health) setHealthy() {
-	h.bad = 0
+// setHealthy makes the service healthy, after a successful check or a client's success.
+func (h *healthMonitor) setHealthy() {
+	h.failures = 0
 	if h.s.status.state != forwarder.Healthy {
-		h.s.setTrouble(forwarder.Healthy, "", "")
+		h.s.setStateAndError(forwarder.Healthy, "", "")
 	}
 }
 
-func (h *health) isFragile() bool {
+func (h *healthMonitor) isFragile() bool {
 	_, fragile := h.tunnel.(forwarder.Fragile)
 	return fragile
 }
 
-func (h *health) countIdle() {
+func (h *healthMonitor) restartIdleTimer() {
 	if h.s.definition.OnDemand {
-		h.idle.Reset(h.s.definition.IdleTimeout)
+		h.idleTimer.Reset(h.s.definition.IdleTimeout)
 	}
 }
 
-// checkSoon has the next check start at once.
-func (h *health) checkSoon() {
-	if !h.running && h.s.definition.check != nil {
-		h.timer.Reset(0)
+// checkNow starts the next check at once, unless one is running.
+func (h *healthMonitor) checkNow() {
+	if !h.isChecking && h.s.definition.check != nil {
+		h.checkTimer.Reset(0)
 	}
 }
 
-// checkAfter has the next check start after a delay, less at most a tenth, so that services are not all checked together.
-func (h *health) checkAfter(delay time.Duration) { h.timer.Reset(wait.SubtractJitter(delay, 0.1)) }
+// checkAfter schedules the next check after a delay less up to a tenth, so that services are not all checked together.
+func (h *healthMonitor) checkAfter(delay time.Duration) {
+	h.checkTimer.Reset(wait.SubtractJitter(delay, 0.1))
+}
 
-func (h *health) startCheck(ctx context.Context) {
-	h.running = true
+func (h *healthMonitor) startCheck(ctx context.Context) {
+	h.isChecking = true
 	s := h.s
 	check, timeout := s.definition.check, s.definition.HealthCheck.Timeout
 	path := probePath{s.port, h.tunnel, new(atomic.Bool), &s.host, s.definition.Addresses()[0]}
-	s.job(func() {
+	s.runJob(func() {
 		growStack()
-		// Many services are not checked all at once.
 		select {
-		case s.host.Checks <- struct{}{}:
-			defer func() { <-s.host.Checks }()
+		case s.host.CheckSlots <- struct{}{}:
+			defer func() { <-s.host.CheckSlots }()
 		case <-ctx.Done():
-			h.results <- checkOutcome{err: ctx.Err()}
+			h.resultCh <- checkOutcome{err: ctx.Err()}
 			return
 		}
-		h.results <- runCheck(ctx, check, timeout, path)
+		h.resultCh <- runCheck(ctx, check, timeout, path)
 	})
 }
 
-// growStack makes room on the stack for a dial, in one step while there is next to nothing on it to move. A stack that grows while
-// a dial is under way is moved frame by frame, by tables of the program that would be in memory for that alone (1.1 MB).
+// growStack grows the stack for a dial in one step, while it is almost empty. To grow it during a dial, the runtime walks the frames
+// with tables that would be paged in for that alone (1.1 MB).
 //
 //go:noinline
 func growStack() {
-	var room [6 << 10]byte
-	runtime.KeepAlive(&room)
+	var buf [6 << 10]byte
+	runtime.KeepAlive(&buf)
 }
 
-// runCheck runs a check once. One that panics has failed; its service is not affected.
+// runCheck runs a check once. A panic counts as a failed check.
 func runCheck(ctx context.Context, check probe.Check, timeout time.Duration, p probePath) (r checkOutcome) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	start := time.Now()
 	defer func() {
-		if trouble := recover(); trouble != nil {
-			r.err = fmt.Errorf("the check broke: %v", trouble)
+		if failure := recover(); failure != nil {
+			r.err = fmt.Errorf("the health check panicked: %v", failure)
 		}
-		r.took, r.reached = time.Since(start), p.reached.Load()
+		r.duration, r.isReached = time.Since(start), p.isReached.Load()
 	}()
 	return checkOutcome{err: check(ctx, p)}
 }
 
-// isSilence reports whether nothing at all came back, as through a tunnel that is dead and does not know it. A far end that is
-// slow, that refuses or that rejects our password has been reached: another tunnel would not help.
-func (r checkOutcome) isSilence() bool {
-	return errors.Is(r.err, context.DeadlineExceeded) && !r.reached
+// isUnanswered reports whether nothing came back at all, as through a dead tunnel. A far end that is slow, refuses the connection or
+// rejects the password has been reached: another tunnel would not help.
+func (r checkOutcome) isUnanswered() bool {
+	return errors.Is(r.err, context.DeadlineExceeded) && !r.isReached
 }
 
-// explain is what a failed check has to say, and what to do about it.
+// explain says why a check failed, and what to do.
 func (r checkOutcome) explain(timeout time.Duration) (reason, hint string) {
-	var answer *probe.Failure
-	var obstacle *forwarder.Failure
+	var probeFailure *probe.Failure
+	var tunnelFailure *forwarder.Failure
 	switch {
-	case errors.As(r.err, &obstacle):
-		return obstacle.Reason, obstacle.Hint
-	case errors.As(r.err, &answer):
-		return answer.Reason, answer.Hint
-	case errors.Is(r.err, context.DeadlineExceeded) && r.reached:
+	case errors.As(r.err, &tunnelFailure):
+		return tunnelFailure.Reason, tunnelFailure.Hint
+	case errors.As(r.err, &probeFailure):
+		return probeFailure.Reason, probeFailure.Hint
+	case errors.Is(r.err, context.DeadlineExceeded) && r.isReached:
 		return fmt.Sprintf("no answer to the health check within %v", timeout), "is the service busy? health_check.timeout gives it more time"
 	case errors.Is(r.err, context.DeadlineExceeded):
 		return fmt.Sprintf("nothing came back within %v", timeout), ""

@@ -8,61 +8,61 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 )
 
-// attemptPace is the least time between two attempts that clients cause.
-const attemptPace = time.Second
+// minAttemptInterval is the minimum time between two attempts that clients cause.
+const minAttemptInterval = time.Second
 
-// input is something that happened. classify takes over what it brings, and says which event it is in the present phase; false
-// if it is none.
+// input is a message to the run loop. classify updates the service's fields and returns the event that the input is in the current
+// phase; false if it is none.
 type input interface {
 	classify(s *Service) (event, bool)
 }
 
-// nextInput waits for the next input; nil when ctx has ended. Channels of what does not run at the moment are nil.
+// nextInput waits for the next input; nil when ctx has ended. It has the loop's only select. Channels of what does not run are nil.
 func (s *Service) nextInput(ctx context.Context) input {
 	var opened <-chan openResult
-	if s.opening != nil {
-		opened = s.opening.result
+	if s.openAttempt != nil {
+		opened = s.openAttempt.resultCh
 	}
 	var dependencies <-chan struct{}
 	if s.phase == phaseBlocked {
 		dependencies = s.host.Dependencies.changed()
-		if s.host.Dependencies.missing(s.definition.DependsOn) != s.blockedOn {
-			return dependenciesChanged{} // before there was a channel to tell it
+		if s.host.Dependencies.firstUnready(s.definition.DependsOn) != s.blockedOn {
+			return dependenciesChanged{} // it changed before changed() returned the channel
 		}
 	}
 	h := s.healthChannels()
 	select {
 	case <-ctx.Done():
 		return nil
-	case r := <-s.requests:
+	case r := <-s.requestCh:
 		return r
-	case b := <-s.binding:
+	case b := <-s.bindResultCh:
 		return b
-	case <-s.releasing:
+	case <-s.releaseDoneCh:
 		return portReleased{}
 	case <-s.bindTimer.C:
 		return bindDue{}
 	case o := <-opened:
 		return o
-	case <-s.closing:
-		return closed{}
+	case <-s.closeDoneCh:
+		return closeDone{}
 	case <-s.attemptTimer.C:
 		return attemptDue{}
 	case <-dependencies:
 		return dependenciesChanged{}
-	case <-s.waiting:
+	case <-s.waitingCh:
 		return clientWaiting{}
-	case <-s.network:
+	case <-s.networkCh:
 		return networkChanged{}
-	case <-s.room:
+	case <-s.roomCh:
 		return roomChanged{}
-	case t := <-s.proofs:
-		return tunnelProof{t}
-	case r := <-s.refusals:
+	case t := <-s.serverReachedCh:
+		return serverReached{t}
+	case r := <-s.refusalCh:
 		return r
-	case p := <-s.panics:
+	case p := <-s.panicCh:
 		return p
-	case <-s.lastClient:
+	case <-s.lastClientCh:
 		return lastClientLeft{}
 	case <-h.tunnelDone:
 		return tunnelEnded{}
@@ -72,7 +72,7 @@ func (s *Service) nextInput(ctx context.Context) input {
 		return checkDue{}
 	case r := <-h.checkResult:
 		return r
-	case <-h.idle:
+	case <-h.idleTimeout:
 		return idleTimeout{}
 	case <-h.processCheck:
 		return processCheckDue{}
@@ -82,33 +82,33 @@ func (s *Service) nextInput(ctx context.Context) input {
 type (
 	portReleased        struct{}
 	bindDue             struct{}
-	closed              struct{}
+	closeDone           struct{}
 	attemptDue          struct{}
 	dependenciesChanged struct{}
 	clientWaiting       struct{}
 	networkChanged      struct{}
 	roomChanged         struct{}
 	tunnelEnded         struct{}
-	tunnelProof         struct{ tunnel forwarder.Tunnel }
+	serverReached       struct{ tunnel forwarder.Tunnel }
 )
 
-// bindResult is how binding the port went.
+// bindResult is the outcome of binding the port.
 type bindResult struct {
 	port Port
 	err  error
 }
 
 func (b bindResult) classify(s *Service) (event, bool) {
-	s.binding = nil
+	s.bindResultCh = nil
 	s.cancelBind()
-	s.takePort(b)
-	tunnelClosed := s.phase == phaseClosing && s.closing == nil
+	s.applyBindResult(b)
+	isTunnelClosed := s.phase == phaseClosing && s.closeDoneCh == nil
 	switch {
-	case b.err != nil && tunnelClosed:
+	case b.err != nil && isTunnelClosed:
 		return eventPortLost, true
 	case b.err != nil:
 		return eventBindFailed, true
-	case tunnelClosed:
+	case isTunnelClosed:
 		return s.outcome(), true
 	case s.definition.OnDemand:
 		return eventBoundOnDemand, true
@@ -116,10 +116,10 @@ func (b bindResult) classify(s *Service) (event, bool) {
 	return eventBound, true
 }
 
-// classify tells those who wait for the port to be free. What runs goes on: the next bind and the end wait for it by themselves.
+// classify notifies callers that wait for the port to be free. The next bind and close wait for that by themselves.
 func (portReleased) classify(s *Service) (event, bool) {
-	s.releasing = nil
-	closeAll(s.releaseWaiters)
+	s.releaseDoneCh = nil
+	notifyAll(s.releaseWaiters)
 	s.releaseWaiters = nil
 	return 0, false
 }
@@ -127,15 +127,15 @@ func (portReleased) classify(s *Service) (event, bool) {
 func (bindDue) classify(*Service) (event, bool) { return eventBindDue, true }
 
 func (attemptDue) classify(s *Service) (event, bool) {
-	s.attempts.urgent = s.attempts.urgent || s.port.Stats().Waiting > 0
+	s.attempts.isUrgent = s.attempts.isUrgent || s.port.Stats().Waiting > 0
 	return eventAttemptDue, true
 }
 
 func (dependenciesChanged) classify(s *Service) (event, bool) { return s.dependencyEvent(), true }
 
-// dependencyEvent says whether the attempt that is due may begin.
+// dependencyEvent says whether the next attempt may begin.
 func (s *Service) dependencyEvent() event {
-	if s.host.Dependencies.missing(s.definition.DependsOn) != (dependency{}) {
+	if s.host.Dependencies.firstUnready(s.definition.DependsOn) != (dependency{}) {
 		return eventBlocked
 	}
 	return eventUnblocked
@@ -144,32 +144,32 @@ func (s *Service) dependencyEvent() event {
 func (clientWaiting) classify(s *Service) (event, bool) {
 	switch {
 	case s.port == nil:
-		return 0, false // it waited at a port that has been closed
-	case time.Since(s.attempts.startedAt) < attemptPace:
-		return eventClientEarly, true
+		return 0, false // it waited at a port that has since been closed
+	case time.Since(s.attempts.startedAt) < minAttemptInterval:
+		return eventClientThrottled, true
 	}
-	s.attempts.urgent = true
+	s.attempts.isUrgent = true
 	return eventClientWaiting, true
 }
 
-// classify leaves an attempt alone that has just begun, and one in which the user answers questions.
+// classify ignores the change during an attempt that has just begun or in which the user answers questions.
 func (networkChanged) classify(s *Service) (event, bool) {
 	if s.phase == phaseConnecting {
-		if s.opening.ask || time.Since(s.attempts.startedAt) < attemptPace || s.cause != nil {
+		if s.openAttempt.isInteractive || time.Since(s.attempts.startedAt) < minAttemptInterval || s.cause != nil {
 			return 0, false
 		}
 		s.cause = errNetworkChanged
 	}
 	if s.phase == phaseBackoff || s.phase == phaseFailed {
-		s.attempts.urgent = true
+		s.attempts.isUrgent = true
 	}
 	return eventNetworkChanged, true
 }
 
-// classify keeps a tunnel that was ready before the attempt was aborted, unless another was asked for.
+// classify keeps a tunnel that opened before the attempt was cancelled, unless a restart was requested.
 func (o openResult) classify(s *Service) (event, bool) {
-	attempt := s.opening
-	s.opening = nil
+	attempt := s.openAttempt
+	s.openAttempt = nil
 	attempt.cancel()
 	if o.err == nil {
 		s.tunnel, s.removeRun = o.tunnel, o.removeRun
@@ -180,58 +180,58 @@ func (o openResult) classify(s *Service) (event, bool) {
 	}
 	if s.cause == nil {
 		s.cause = o.err
-		if attempt.userNeeded {
-			s.cause = needUserAgain(o.err)
+		if attempt.needsUser {
+			s.cause = requireUserAgain(o.err)
 		}
 	}
-	s.settle()
+	s.publishEnd()
 	return s.outcome(), true
 }
 
 func (tunnelEnded) classify(s *Service) (event, bool) {
-	s.takeRefusals()
+	s.handleQueuedRefusals()
 	s.cause = s.tunnel.Err()
 	if s.cause == nil {
 		s.cause = &forwarder.Failure{Reason: "the tunnel ended"}
 	}
-	return s.lose(reasonEnded), true
+	return s.loseTunnel(restartReasonEnded), true
 }
 
-// lose notes why the tunnel is given up.
-func (s *Service) lose(reason string) event {
-	s.attempts.reason = reason
+// loseTunnel records the restart reason and publishes the end of the tunnel. s.cause must be set.
+func (s *Service) loseTunnel(reason string) event {
+	s.attempts.restartReason = reason
 	if time.Since(s.connectedAt) >= stableTime {
 		s.attempts.failures = 0
 	}
-	s.settle()
+	s.publishEnd()
 	return eventTunnelLost
 }
 
-func (closed) classify(s *Service) (event, bool) {
-	s.closing = nil
+func (closeDone) classify(s *Service) (event, bool) {
+	s.closeDoneCh = nil
 	if s.phase == phaseStopping {
-		return eventClosed, true // which tells those who wait, after the snapshot says so
+		return eventClosed, true // its action notifies the callers of Stop, after publishing
 	}
-	s.tellStopped()
+	s.notifyStopWaiters()
 	switch {
 	case s.port != nil:
 		return s.outcome(), true
-	case s.binding != nil: // what follows is decided when it is known whether the port is ours
+	case s.bindResultCh != nil: // decided by the bind result
 		return 0, false
 	}
 	return eventPortLost, true
 }
 
-// tellStopped tells those who wait for the end of what was just closed.
-func (s *Service) tellStopped() {
-	closeAll(s.stopWaiters)
+// notifyStopWaiters notifies the callers of Stop that nothing runs any more.
+func (s *Service) notifyStopWaiters() {
+	notifyAll(s.stopWaiters)
 	s.stopWaiters = nil
 }
 
-// classify drops what an earlier tunnel's client reports.
-func (t tunnelProof) classify(s *Service) (event, bool) {
+// classify ignores reports about an earlier tunnel.
+func (t serverReached) classify(s *Service) (event, bool) {
 	if s.health != nil && t.tunnel == s.tunnel {
-		s.health.onProof()
+		s.health.onServerReached()
 	}
 	return 0, false
 }
@@ -243,11 +243,11 @@ func (r tunnelRefusal) classify(s *Service) (event, bool) {
 	return 0, false
 }
 
-// takeRefusals takes what a tunnel said before it ended, so that the snapshot shows it rather than the end alone.
-func (s *Service) takeRefusals() {
+// handleQueuedRefusals handles what a tunnel reported before it ended, so that the snapshot shows that too.
+func (s *Service) handleQueuedRefusals() {
 	for {
 		select {
-		case r := <-s.refusals:
+		case r := <-s.refusalCh:
 			r.classify(s)
 		default:
 			return
@@ -261,8 +261,8 @@ func (p tunnelPanic) classify(s *Service) (event, bool) {
 	}
 	s.cause = p.failure
 	if s.phase == phaseConnected {
-		return s.lose(reasonEnded), true
+		return s.loseTunnel(restartReasonEnded), true
 	}
-	s.settle()
+	s.publishEnd()
 	return eventPanicked, true
 }

@@ -12,19 +12,19 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// stubbornTunnel takes a while to close, as one whose process ignores SIGTERM.
-type stubbornTunnel struct {
+// slowClosingTunnel takes a while to close, as one whose process ignores SIGTERM.
+type slowClosingTunnel struct {
 	*scriptedTunnel
-	takes  time.Duration
-	closed chan time.Time
+	closeTime time.Duration
+	closed    chan time.Time
 }
 
-func newStubbornTunnel(takes time.Duration) *stubbornTunnel {
-	return &stubbornTunnel{newTunnel(), takes, make(chan time.Time, 1)}
+func newSlowClosingTunnel(takes time.Duration) *slowClosingTunnel {
+	return &slowClosingTunnel{newScriptedTunnel(), takes, make(chan time.Time, 1)}
 }
 
-func (t *stubbornTunnel) Close() error {
-	time.Sleep(t.takes)
+func (t *slowClosingTunnel) Close() error {
+	time.Sleep(t.closeTime)
 	t.end(nil)
 	t.closed <- time.Now()
 	return nil
@@ -32,29 +32,29 @@ func (t *stubbornTunnel) Close() error {
 
 func TestService_StopClosesThePortBeforeTheTunnelEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tunnel := newStubbornTunnel(2 * time.Second)
-		s := startService(t, testHost(), plain("db"), well, func(int) (forwarder.Tunnel, error) { return tunnel, nil })
+		tunnel := newSlowClosingTunnel(2 * time.Second)
+		s := startService(t, testHost(), testServiceConfig("db"), checkSucceeds, func(int) (forwarder.Tunnel, error) { return tunnel, nil })
 		defer s.end()
 		s.requireState(t, forwarder.Healthy)
 		start := time.Now()
 		ended := s.Stop()
 		got := s.Snapshot()
-		if took := time.Since(start); took > 0 || got.State != forwarder.Stopped || !got.Ending || got.Held() || s.port.released != 1 {
-			t.Errorf("after %v the service is %s, ending %v, held %v, released %d times", took, got.State, got.Ending, got.Held(), s.port.released)
+		if took := time.Since(start); took > 0 || got.State != forwarder.Stopped || !got.IsEnding || got.IsPortHeld() || s.port.released != 1 {
+			t.Errorf("after %v the service is %s, ending %v, held %v, released %d times", took, got.State, got.IsEnding, got.IsPortHeld(), s.port.released)
 		}
 		<-ended
-		if took := time.Since(start); took != 2*time.Second || s.Snapshot().Ending {
-			t.Errorf("ended after %v, ending %v", took, s.Snapshot().Ending)
+		if took := time.Since(start); took != 2*time.Second || s.Snapshot().IsEnding {
+			t.Errorf("ended after %v, ending %v", took, s.Snapshot().IsEnding)
 		}
 	})
 }
 
-func TestService_StopLetsWhatDependsOnItEndFirst(t *testing.T) {
+func TestService_StopEndsDependentsFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		first, second := newStubbornTunnel(2*time.Second), newStubbornTunnel(2*time.Second)
-		web := startService(t, testHost(), plain("web"), well, func(int) (forwarder.Tunnel, error) { return first, nil })
+		first, second := newSlowClosingTunnel(2*time.Second), newSlowClosingTunnel(2*time.Second)
+		web := startService(t, testHost(), testServiceConfig("web"), checkSucceeds, func(int) (forwarder.Tunnel, error) { return first, nil })
 		defer web.end()
-		db := startService(t, testHost(), plain("db"), well, func(int) (forwarder.Tunnel, error) { return second, nil })
+		db := startService(t, testHost(), testServiceConfig("db"), checkSucceeds, func(int) (forwarder.Tunnel, error) { return second, nil })
 		defer db.end()
 		db.requireState(t, forwarder.Healthy)
 		start := time.Now()
@@ -69,34 +69,34 @@ func TestService_StopLetsWhatDependsOnItEndFirst(t *testing.T) {
 	})
 }
 
-func TestService_StartWhileItEndsOpensThePortAtOnce(t *testing.T) {
+func TestService_StartWhileStoppingOpensThePortAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tunnel := newStubbornTunnel(2 * time.Second)
-		s := startService(t, testHost(), plain("db"), well, func(n int) (forwarder.Tunnel, error) {
+		tunnel := newSlowClosingTunnel(2 * time.Second)
+		s := startService(t, testHost(), testServiceConfig("db"), checkSucceeds, func(n int) (forwarder.Tunnel, error) {
 			if n == 1 {
 				return tunnel, nil
 			}
-			return newTunnel(), nil
+			return newScriptedTunnel(), nil
 		})
 		defer s.end()
 		s.requireState(t, forwarder.Healthy)
 		ended := s.Stop()
 		s.Start(StartOptions{})
-		if got := s.Snapshot(); got.State != forwarder.Starting || !got.Held() || got.Ending {
-			t.Errorf("the service is %s, held %v, ending %v", got.State, got.Held(), got.Ending)
+		if got := s.Snapshot(); got.State != forwarder.Starting || !got.IsPortHeld() || got.IsEnding {
+			t.Errorf("the service is %s, held %v, ending %v", got.State, got.IsPortHeld(), got.IsEnding)
 		}
-		if n := len(s.driver.times()); n != 1 {
+		if n := len(s.driver.openTimes()); n != 1 {
 			t.Errorf("%d tunnels before the end of the first", n)
 		}
 		<-ended
 		s.requireState(t, forwarder.Healthy)
-		if n := len(s.driver.times()); n != 2 {
+		if n := len(s.driver.openTimes()); n != 2 {
 			t.Errorf("%d tunnels in all", n)
 		}
 	})
 }
 
-func TestService_StartWhileItEndsFindsThePortTaken(t *testing.T) {
+func TestService_StartWhileStoppingRetriesPortInUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := testHost()
 		port, binds := &countingPort{}, 0
@@ -106,12 +106,12 @@ func TestService_StartWhileItEndsFindsThePortTaken(t *testing.T) {
 			}
 			return port, nil
 		}
-		tunnel := newStubbornTunnel(500 * time.Millisecond)
-		s := startService(t, h, plain("db"), well, func(n int) (forwarder.Tunnel, error) {
+		tunnel := newSlowClosingTunnel(500 * time.Millisecond)
+		s := startService(t, h, testServiceConfig("db"), checkSucceeds, func(n int) (forwarder.Tunnel, error) {
 			if n == 1 {
 				return tunnel, nil
 			}
-			return newTunnel(), nil
+			return newScriptedTunnel(), nil
 		})
 		defer s.end()
 		s.requireState(t, forwarder.Healthy)
@@ -125,11 +125,11 @@ func TestService_StartWhileItEndsFindsThePortTaken(t *testing.T) {
 	})
 }
 
-func TestService_StopEndsAnAttemptThatHangs(t *testing.T) {
+func TestService_StopEndsHangingAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		driver := &scriptedDriver{open: always}
+		driver := &scriptedDriver{open: openSucceeds}
 		driver.hang.Store(true)
-		s := startWithDriver(t, testHost(), plain("db"), well, driver)
+		s := startWithDriver(t, testHost(), testServiceConfig("db"), checkSucceeds, driver)
 		defer s.end()
 		s.requireState(t, forwarder.Starting)
 		<-s.Stop()
@@ -140,10 +140,10 @@ func TestService_StopEndsAnAttemptThatHangs(t *testing.T) {
 	})
 }
 
-func TestService_AnswersWhileATunnelEnds(t *testing.T) {
+func TestService_AnswersRequestsWhileTunnelIsClosing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := startService(t, testHost(), plain("db"), well, func(int) (forwarder.Tunnel, error) {
-			return newStubbornTunnel(10 * time.Second), nil
+		s := startService(t, testHost(), testServiceConfig("db"), checkSucceeds, func(int) (forwarder.Tunnel, error) {
+			return newSlowClosingTunnel(10 * time.Second), nil
 		})
 		defer s.end()
 		s.requireState(t, forwarder.Healthy)
@@ -152,7 +152,7 @@ func TestService_AnswersWhileATunnelEnds(t *testing.T) {
 		s.Restart()
 		s.Start(StartOptions{})
 		s.NetworkChanged()
-		s.Redefine(Definition{plain("db"), s.driver, well}, true)
+		s.Redefine(Definition{testServiceConfig("db"), s.driver, checkSucceeds}, true)
 		if took := time.Since(start); took > 0 || s.state() != forwarder.Restarting {
 			t.Errorf("after %v the service is %s", took, s.state())
 		}
@@ -164,14 +164,14 @@ func TestService_AnswersWhileATunnelEnds(t *testing.T) {
 }
 
 // What another service has found out between a request and its attempt need not be tried again: see forwarder.Run.
-func TestService_ARequestIsAsOldAsTheWish(t *testing.T) {
+func TestService_AttemptHasTheTimeOfItsRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tunnel := newStubbornTunnel(time.Minute)
-		s := startService(t, testHost(), plain("db"), well, func(n int) (forwarder.Tunnel, error) {
+		tunnel := newSlowClosingTunnel(time.Minute)
+		s := startService(t, testHost(), testServiceConfig("db"), checkSucceeds, func(n int) (forwarder.Tunnel, error) {
 			if n == 1 {
 				return tunnel, nil
 			}
-			return newTunnel(), nil
+			return newScriptedTunnel(), nil
 		})
 		defer s.end()
 		s.requireState(t, forwarder.Healthy)
@@ -179,19 +179,19 @@ func TestService_ARequestIsAsOldAsTheWish(t *testing.T) {
 		s.Restart()
 		time.Sleep(2 * time.Minute)
 		s.requireState(t, forwarder.Healthy)
-		if !s.driver.run.Asked.Equal(asked) {
-			t.Errorf("asked %v after the request", s.driver.run.Asked.Sub(asked))
+		if !s.driver.run.RequestedAt.Equal(asked) {
+			t.Errorf("asked %v after the request", s.driver.run.RequestedAt.Sub(asked))
 		}
 	})
 }
 
-func TestService_StartTriesAgainWhatFailedUnlessTheCallerSawItFail(t *testing.T) {
+func TestService_StartRetriesFailedServiceUnlessJustSpawned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := startService(t, testHost(), plain("db"), well, func(n int) (forwarder.Tunnel, error) {
+		s := startService(t, testHost(), testServiceConfig("db"), checkSucceeds, func(n int) (forwarder.Tunnel, error) {
 			if n == 1 {
 				return nil, &forwarder.Failure{Class: forwarder.Permanent, Reason: "no such host"}
 			}
-			return newTunnel(), nil
+			return newScriptedTunnel(), nil
 		})
 		defer s.end()
 		s.requireState(t, forwarder.Failed)
@@ -202,7 +202,7 @@ func TestService_StartTriesAgainWhatFailedUnlessTheCallerSawItFail(t *testing.T)
 	})
 }
 
-func TestService_StartTriesAPortThatWasTakenAtOnce(t *testing.T) {
+func TestService_StartRetriesPortInUseAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := testHost()
 		port, taken := &countingPort{}, true
@@ -212,7 +212,7 @@ func TestService_StartTriesAPortThatWasTakenAtOnce(t *testing.T) {
 			}
 			return port, nil
 		}
-		s := startService(t, h, plain("db"), well, always)
+		s := startService(t, h, testServiceConfig("db"), checkSucceeds, openSucceeds)
 		defer s.end()
 		s.requireState(t, forwarder.Failed)
 		taken = false
@@ -225,48 +225,48 @@ func TestService_StartTriesAPortThatWasTakenAtOnce(t *testing.T) {
 	})
 }
 
-func TestService_SignalsOfAnEarlierTunnelDoNotCount(t *testing.T) {
+func TestService_IgnoresReportsOfEarlierTunnel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		first := newTunnel()
-		s := startService(t, testHost(), plain("db"), well, func(n int) (forwarder.Tunnel, error) {
+		first := newScriptedTunnel()
+		s := startService(t, testHost(), testServiceConfig("db"), checkSucceeds, func(n int) (forwarder.Tunnel, error) {
 			if n == 1 {
 				return first, nil
 			}
-			return newTunnel(), nil
+			return newScriptedTunnel(), nil
 		})
 		defer s.end()
 		s.requireState(t, forwarder.Healthy)
 		s.Restart()
 		s.requireState(t, forwarder.Healthy)
-		s.port.options.OnRefusal(first, forwarder.Refusal{Reason: "connection refused", Connect: true})
+		s.port.options.OnRefusal(first, forwarder.Refusal{Reason: "connection refused", IsConnectFailure: true})
 		s.port.options.OnPanic(first, &forwarder.Failure{Class: forwarder.Permanent, Reason: "an error of ours"}, nil)
 		s.requireState(t, forwarder.Healthy)
-		if n := len(s.driver.times()); n != 2 {
+		if n := len(s.driver.openTimes()); n != 2 {
 			t.Errorf("%d tunnels", n)
 		}
 	})
 }
 
-func TestService_TheEndOfItsContextReleasesWhoWaitsForIt(t *testing.T) {
+func TestService_EndOfRunReleasesCallersOfStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		web := startService(t, testHost(), plain("web"), well, func(int) (forwarder.Tunnel, error) {
-			return newStubbornTunnel(2 * time.Second), nil
+		web := startService(t, testHost(), testServiceConfig("web"), checkSucceeds, func(int) (forwarder.Tunnel, error) {
+			return newSlowClosingTunnel(2 * time.Second), nil
 		})
-		db := startService(t, testHost(), plain("db"), well, always)
+		db := startService(t, testHost(), testServiceConfig("db"), checkSucceeds, openSucceeds)
 		db.requireState(t, forwarder.Healthy)
 		ended := db.Stop(web.Stop())
 		web.cancel()
 		db.cancel()
 		<-ended
-		<-web.done
-		<-db.done
+		<-web.doneCh
+		<-db.doneCh
 	})
 }
 
-func TestService_TheEndWaitsForEverything(t *testing.T) {
+func TestService_RunWaitsForTunnelToClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tunnel := newStubbornTunnel(3 * time.Second)
-		s := startService(t, testHost(), plain("db"), well, func(int) (forwarder.Tunnel, error) { return tunnel, nil })
+		tunnel := newSlowClosingTunnel(3 * time.Second)
+		s := startService(t, testHost(), testServiceConfig("db"), checkSucceeds, func(int) (forwarder.Tunnel, error) { return tunnel, nil })
 		s.requireState(t, forwarder.Healthy)
 		start := time.Now()
 		s.end()
@@ -276,29 +276,29 @@ func TestService_TheEndWaitsForEverything(t *testing.T) {
 	})
 }
 
-// slowPort takes a while to be released, as one of which a frozen process has a copy.
-type slowPort struct {
+// slowReleasePort takes a while to be released, as one of which a frozen process has a copy.
+type slowReleasePort struct {
 	countingPort
-	takes time.Duration
+	releaseTime time.Duration
 }
 
-func (p *slowPort) Release() {
-	time.Sleep(p.takes)
+func (p *slowReleasePort) Release() {
+	time.Sleep(p.releaseTime)
 	p.countingPort.Release()
 }
 
-func TestService_IsNotHeldUpByThePortThatItReleases(t *testing.T) {
+func TestService_AnswersRequestsWhilePortIsReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := testHost()
-		var ports []*slowPort
+		var ports []*slowReleasePort
 		h.OpenPort = func(context.Context, project.Service, relay.Options) (Port, error) {
 			if n := len(ports); n > 0 && ports[n-1].released == 0 {
 				return nil, errors.New("it is in use")
 			}
-			ports = append(ports, &slowPort{takes: 2 * time.Second})
+			ports = append(ports, &slowReleasePort{releaseTime: 2 * time.Second})
 			return ports[len(ports)-1], nil
 		}
-		s := startService(t, h, plain("db"), well, always)
+		s := startService(t, h, testServiceConfig("db"), checkSucceeds, openSucceeds)
 		defer s.end()
 		s.requireState(t, forwarder.Healthy)
 		start := time.Now()
@@ -308,9 +308,9 @@ func TestService_IsNotHeldUpByThePortThatItReleases(t *testing.T) {
 			stopped <- time.Since(start)
 		}()
 		s.requireState(t, forwarder.Stopped)
-		described := plain("db")
+		described := testServiceConfig("db")
 		described.Description = "described"
-		s.Redefine(Definition{described, s.driver, well}, true)
+		s.Redefine(Definition{described, s.driver, checkSucceeds}, true)
 		if took := time.Since(start); took > 0 || s.Snapshot().Service.Description != "described" {
 			t.Errorf("another request was answered after %v", took)
 		}
@@ -327,7 +327,7 @@ func TestService_IsNotHeldUpByThePortThatItReleases(t *testing.T) {
 }
 
 // A port that comes when the service has just been stopped is free when the stop returns, whatever else is waited for.
-func TestService_StopReleasesAPortThatIsJustBeingBound(t *testing.T) {
+func TestService_StopReleasesPortBeingBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := testHost()
 		port := &countingPort{}
@@ -338,7 +338,7 @@ func TestService_StopReleasesAPortThatIsJustBeingBound(t *testing.T) {
 			}
 			return port, nil
 		}
-		s := makeService(t, h, plain("db"), well, &scriptedDriver{open: always})
+		s := newTestService(t, h, testServiceConfig("db"), checkSucceeds, &scriptedDriver{open: openSucceeds})
 		defer s.end()
 		started := make(chan struct{})
 		go func() {

@@ -9,16 +9,16 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// bindInterval is how often a port that something else has is tried again.
+// bindInterval is the time between attempts to bind a port that is in use.
 const bindInterval = time.Second
 
-// openTimeout bounds the opening of a tunnel: longer than ssh's and kubectl's own limits, so that their reasons come first.
+// openTimeout bounds an attempt. It is longer than the timeouts of ssh and kubectl, whose errors say more.
 const openTimeout = 35 * time.Second
 
-// loginTimeout bounds an opening that is a login: a person has to find a token, or to read a fingerprint.
+// loginTimeout bounds an attempt in which a person answers questions.
 const loginTimeout = 3 * time.Minute
 
-// perform carries out one action. None waits for a process or for the network: what may is a job.
+// perform carries out one action. It never waits for a process or the network: that is done in jobs.
 func (s *Service) perform(ctx context.Context, a action) {
 	switch a {
 	case actionBind:
@@ -34,12 +34,12 @@ func (s *Service) perform(ctx context.Context, a action) {
 			s.step(ctx, eventUnblocked)
 		}
 	case actionStartDependency:
-		s.host.Dependencies.start(s.blockedOn.name)
-		s.dependencyAsked = true
+		s.host.Dependencies.notifyClientWaiting(s.blockedOn.name)
+		s.isDependencyNotified = true
 	case actionOpen:
 		s.open(ctx)
 	case actionCancelOpen:
-		s.opening.cancel()
+		s.openAttempt.cancel()
 	case actionAttach:
 		s.attach(ctx)
 	case actionDetach:
@@ -58,33 +58,33 @@ func (s *Service) perform(ctx context.Context, a action) {
 		s.port.DropWaiting()
 	case actionScheduleAttempt:
 		s.attemptTimer.Reset(retryDelay(s.definition.RestartPolicy, s.attempts.failures))
-	case actionScheduleEarly:
-		s.attemptTimer.Reset(attemptPace - time.Since(s.attempts.startedAt))
-	case actionServeWaiting: // a client may have begun to wait while the last tunnel was being closed
+	case actionScheduleThrottled:
+		s.attemptTimer.Reset(minAttemptInterval - time.Since(s.attempts.startedAt))
+	case actionServeWaiting: // one may have begun to wait while the last tunnel was being closed
 		if s.port.Stats().Waiting > 0 {
-			wait.Notify(s.waiting)
+			wait.Notify(s.waitingCh)
 		}
 	case actionFinish:
-		_ = s.lines.Close()
-		s.publish(func(st *status) { st.ending = false })
-		s.tellStopped()
+		_ = s.processLog.Close()
+		s.publish(func(st *status) { st.isEnding = false })
+		s.notifyStopWaiters()
 	}
 }
 
-// bind starts to get the port, unless that is under way. A port that was released is free before.
+// bind starts to bind the port, unless that is running already. It waits for the release of the last port.
 func (s *Service) bind(ctx context.Context) {
-	if s.binding != nil {
+	if s.bindResultCh != nil {
 		return
 	}
-	binding, releasing := make(chan bindResult, 1), s.releasing
-	s.binding = binding
+	binding, releasing := make(chan bindResult, 1), s.releaseDoneCh
+	s.bindResultCh = binding
 	ctx, s.cancelBind = context.WithCancel(ctx)
 	definition, options := s.definition.Service, s.relayOptions()
-	s.job(func() {
+	s.runJob(func() {
 		if releasing != nil {
 			<-releasing
 		}
-		forwarder.Contain(func() {
+		forwarder.CatchPanic(func() {
 			port, err := s.host.OpenPort(ctx, definition, options)
 			binding <- bindResult{port, err}
 		}, func(failure *forwarder.Failure, stack []byte) {
@@ -94,57 +94,57 @@ func (s *Service) bind(ctx context.Context) {
 	})
 }
 
-// takePort takes over how binding went. Why it failed first is shown until it succeeds, or until a person asks again.
-func (s *Service) takePort(b bindResult) {
+// applyBindResult publishes the outcome of a bind. The first error is shown until a bind succeeds or a request asks for another.
+func (s *Service) applyBindResult(b bindResult) {
 	s.port = b.port
 	waiters := s.bindWaiters
 	s.bindWaiters = nil
-	defer closeAll(waiters)
+	defer notifyAll(waiters)
 	switch {
-	case b.err == nil && !s.portFailed:
+	case b.err == nil && !s.isBindErrorShown:
 		s.publish(func(*status) {})
 	case b.err == nil:
-		s.portFailed = false
-		s.setTrouble(s.firstState(), "", "")
+		s.isBindErrorShown = false
+		s.setStateAndError(s.firstState(), "", "")
 		s.host.OnPortOpened()
-	case !s.portFailed || len(waiters) > 0:
-		s.portFailed = true
+	case !s.isBindErrorShown || len(waiters) > 0:
+		s.isBindErrorShown = true
 		reason, hint := s.host.ExplainPort(b.err, s.definition.Service)
-		s.setTrouble(forwarder.Failed, reason, hint)
+		s.setStateAndError(forwarder.Failed, reason, hint)
 	}
 }
 
-func closeAll(waiters []chan<- struct{}) {
+func notifyAll(waiters []chan<- struct{}) {
 	for _, waiter := range waiters {
 		close(waiter)
 	}
 }
 
-// releasePort publishes that the service is stopped, and then has its port closed, or the one that is just being bound. Whoever
-// has a copy of the listeners may take seconds to close it.
+// releasePort publishes that the service is stopped, and then starts to close its port or the one that is being bound. The keeper may
+// take seconds to close its copies.
 func (s *Service) releasePort() {
-	port, binding, before := s.port, s.binding, s.releasing
-	s.port, s.portFailed, s.binding = nil, false, nil
+	port, binding, before := s.port, s.bindResultCh, s.releaseDoneCh
+	s.port, s.isBindErrorShown, s.bindResultCh = nil, false, nil
 	s.publish(func(st *status) {
-		st.state, st.lastError, st.hint, st.upSince, st.ending = forwarder.Stopped, "", "", time.Time{}, true
+		st.state, st.lastError, st.hint, st.upSince, st.isEnding = forwarder.Stopped, "", "", time.Time{}, true
 	})
-	closeAll(s.bindWaiters)
+	notifyAll(s.bindWaiters)
 	s.bindWaiters = nil
 	if port == nil && binding == nil {
 		return
 	}
-	s.released = port
+	s.releasedPort = port
 	releasing := make(chan struct{})
-	s.releasing = releasing
+	s.releaseDoneCh = releasing
 	if binding != nil {
 		s.cancelBind()
 	}
-	s.job(func() {
+	s.runJob(func() {
 		defer close(releasing)
 		if before != nil {
 			<-before
 		}
-		forwarder.Contain(func() {
+		forwarder.CatchPanic(func() {
 			if port != nil {
 				port.Release()
 			}
@@ -152,26 +152,26 @@ func (s *Service) releasePort() {
 				return
 			}
 			if b := <-binding; b.port != nil {
-				b.port.Release() // no copy of it may stay
+				b.port.Release() // the keeper must not keep copies
 				_ = b.port.Close()
 			}
 		}, s.logPanic)
 	})
 }
 
-// attach sends clients through the tunnel and begins to check its health.
+// attach attaches the tunnel to the port and starts its health checks.
 func (s *Service) attach(ctx context.Context) {
 	s.cause = nil
 	s.connectedAt = time.Now()
-	s.attempts.reason = reasonEnded
-	target := s.definition.Driver.Target(s.definition.Service) // kubectl knows its context and namespace only now
+	s.attempts.restartReason = restartReasonEnded
+	target := s.definition.Driver.Target(s.definition.Service) // kubectl knows its context and namespace only after opening
 	s.publish(func(st *status) { st.upSince, st.target = s.connectedAt, target })
 	s.port.Attach(s.tunnel)
-	s.health = newHealth(ctx, s)
-	s.health.begin()
+	s.health = newHealthMonitor(ctx, s)
+	s.health.showInitialState()
 }
 
-// detach stops the checks and lets clients of the port wait.
+// detach stops the checks and detaches the tunnel: clients wait.
 func (s *Service) detach(port Port) {
 	if s.health == nil {
 		return
@@ -180,46 +180,46 @@ func (s *Service) detach(port Port) {
 	port.Detach(s.tunnel)
 }
 
-// recheck asks whether the tunnel leads anywhere still, after the network has changed.
+// recheck checks the tunnel and the service, after the network has changed.
 func (s *Service) recheck() {
-	if doubter, ok := s.tunnel.(forwarder.Doubter); ok {
-		doubter.Doubt()
+	if checker, ok := s.tunnel.(forwarder.PathChecker); ok {
+		checker.CheckPath()
 	}
-	s.health.checkSoon()
+	s.health.checkNow()
 }
 
-// close has everything closed that runs: the attempt, the tunnel with its checks, and with all also the port's connections and
-// the log. What must end before is waited for first.
+// close starts to close the attempt and the tunnel with its checks, and if all is set also the port's connections. It first waits for
+// the previous close and, if all is set, for closeAfter.
 func (s *Service) close(all bool) {
 	if all {
-		s.detach(s.released)
+		s.detach(s.releasedPort)
 	}
-	closing, before := make(chan struct{}), s.closing
-	opening, tunnel, check, removeRun := s.opening, s.tunnel, s.health, s.removeRun
+	doneCh, previousCh := make(chan struct{}), s.closeDoneCh
+	opening, tunnel, check, removeRun := s.openAttempt, s.tunnel, s.health, s.removeRun
 	var port Port
 	var releasing <-chan struct{}
-	var after []<-chan struct{}
+	var closeAfter []<-chan struct{}
 	if all {
-		port, releasing, after = s.released, s.releasing, s.stopAfter
-		s.released, s.stopAfter = nil, nil
+		port, releasing, closeAfter = s.releasedPort, s.releaseDoneCh, s.closeAfter
+		s.releasedPort, s.closeAfter = nil, nil
 	}
-	s.opening, s.tunnel, s.health, s.removeRun, s.closing = nil, nil, nil, nil, closing
-	s.job(func() {
-		defer close(closing)
-		for _, ended := range after {
+	s.openAttempt, s.tunnel, s.health, s.removeRun, s.closeDoneCh = nil, nil, nil, nil, doneCh
+	s.runJob(func() {
+		defer close(doneCh)
+		for _, ended := range closeAfter {
 			<-ended
 		}
-		if before != nil {
-			<-before
+		if previousCh != nil {
+			<-previousCh
 		}
 		if opening != nil {
 			opening.abort()
 		}
 		if check != nil {
-			check.wait()
+			check.waitForCheck()
 		}
 		if tunnel != nil {
-			forwarder.Contain(func() { _ = tunnel.Close() }, s.logPanic)
+			forwarder.CatchPanic(func() { _ = tunnel.Close() }, s.logPanic)
 		}
 		if releasing != nil {
 			<-releasing
@@ -233,8 +233,8 @@ func (s *Service) close(all bool) {
 	})
 }
 
-// needUserAgain is why a login failed: whatever it was, the next attempt needs the user again.
-func needUserAgain(err error) error {
+// requireUserAgain turns a transient failure of a login into one that needs attention: a retry could not ask the user.
+func requireUserAgain(err error) error {
 	failure, ok := errors.AsType[*forwarder.Failure](err)
 	if !ok || failure.Class != forwarder.Transient {
 		return err
@@ -243,5 +243,5 @@ func needUserAgain(err error) error {
 	if hint == "" {
 		hint = "when that is over: localport login"
 	}
-	return &forwarder.Failure{Class: forwarder.ByAttention, Reason: failure.Reason, Hint: hint}
+	return &forwarder.Failure{Class: forwarder.NeedsUser, Reason: failure.Reason, Hint: hint}
 }

@@ -16,92 +16,93 @@ const (
 	requestRedefine
 )
 
-// request is what others ask of a service.
+// request is a message from other goroutines to the run loop.
 type request struct {
-	kind       requestKind
-	at         time.Time
-	definition *Definition
-	keepTunnel bool
-	spawned    bool
-	ask        string
-	userNeeded bool
-	after      []<-chan struct{}
-	done       chan<- struct{} // closed when the first half is done: the port is open or closed, and the snapshot says so
-	ended      chan<- struct{} // of a stop: closed when nothing runs any more
+	kind          requestKind
+	requestedAt   time.Time
+	definition    *Definition
+	keepTunnel    bool
+	isJustSpawned bool
+	askSocket     string
+	needsUser     bool
+	closeAfter    []<-chan struct{}
+	doneCh        chan<- struct{} // closed when the port is open or closed and the snapshot says so
+	endedCh       chan<- struct{} // for a stop: closed when nothing of the service runs
 }
 
-// send hands a request to the loop and returns when its first half is done, or the loop has ended.
+// send sends a request to the run loop and waits for its doneCh, or for the end of the loop.
 func (s *Service) send(r request) {
 	done := make(chan struct{})
-	r.at, r.done = time.Now(), done
+	r.requestedAt, r.doneCh = time.Now(), done
 	select {
-	case s.requests <- r:
-	case <-s.done:
+	case s.requestCh <- r:
+	case <-s.doneCh:
 		return
 	}
 	select {
 	case <-done:
-	case <-s.done:
+	case <-s.doneCh:
 	}
 }
 
 // StartOptions say how a service is started.
 type StartOptions struct {
-	// Spawned: the caller has brought the supervisor up just now. A service that failed since then is not tried a second time.
+	// Spawned is set if the caller has just spawned the supervisor. A service that has failed since is not tried a second time.
 	Spawned bool
 }
 
-// Start starts a stopped service. One that runs and has failed, waits for its port, the user or its next attempt gets an attempt
-// at once. When it returns, the port is open or the snapshot says why it is not.
-func (s *Service) Start(o StartOptions) { s.send(request{kind: requestStart, spawned: o.Spawned}) }
+// Start starts a stopped service. One that has failed, needs attention, is in backoff or has no port retries at once. When Start
+// returns, the port is open or the snapshot says why it is not.
+func (s *Service) Start(o StartOptions) {
+	s.send(request{kind: requestStart, isJustSpawned: o.Spawned})
+}
 
-// Stop closes the port. When it returns, the port is free and the snapshot says so. Then, after every channel of after is
-// closed, the tunnel ends; the returned channel is closed when nothing of the service runs any more.
-func (s *Service) Stop(after ...<-chan struct{}) <-chan struct{} {
-	ended := make(chan struct{})
-	s.send(request{kind: requestStop, after: after, ended: ended})
+// Stop closes the port. When it returns, the port is free and the snapshot says so. The tunnel is closed once every channel of
+// closeAfter is closed; the returned channel is closed when nothing of the service runs.
+func (s *Service) Stop(closeAfter ...<-chan struct{}) <-chan struct{} {
+	endedCh := make(chan struct{})
+	s.send(request{kind: requestStop, closeAfter: closeAfter, endedCh: endedCh})
 	select {
-	case <-s.done:
-		return s.done
+	case <-s.doneCh:
+		return s.doneCh
 	default:
-		return ended
+		return endedCh
 	}
 }
 
-// Restart has another tunnel opened; one that is stopped is started.
+// Restart replaces the tunnel of a running service, and starts a stopped one.
 func (s *Service) Restart() { s.send(request{kind: requestRestart}) }
 
-// LogIn has another tunnel opened while the user answers questions at a socket. A service that waited for a login does so again
-// if this one fails.
-func (s *Service) LogIn(ask string) {
-	needed := ask != "" && s.Snapshot().State == forwarder.NeedsAttention
-	s.send(request{kind: requestRestart, ask: ask, userNeeded: needed})
+// LogIn opens another tunnel while the user answers questions at a socket. A service that needed attention needs it again if that
+// fails.
+func (s *Service) LogIn(askSocket string) {
+	needsUser := askSocket != "" && s.Snapshot().State == forwarder.NeedsAttention
+	s.send(request{kind: requestRestart, askSocket: askSocket, needsUser: needsUser})
 }
 
-// Redefine gives the service another definition with the same addresses. Its tunnel stays if keepTunnel says that what is
-// different does not concern it.
+// Redefine gives the service another definition with the same addresses. The tunnel stays if keepTunnel is set.
 func (s *Service) Redefine(d Definition, keepTunnel bool) {
 	s.send(request{kind: requestRedefine, definition: &d, keepTunnel: keepTunnel})
 }
 
-// NetworkChanged has the service look at once whether its tunnel still leads anywhere.
-func (s *Service) NetworkChanged() { wait.Notify(s.network) }
+// NetworkChanged has the service check its tunnel now. It never waits.
+func (s *Service) NetworkChanged() { wait.Notify(s.networkCh) }
 
 func (r request) classify(s *Service) (event, bool) {
 	switch r.kind {
 	case requestStart:
 		return r.classifyStart(s)
 	case requestStop:
-		s.stopWaiters = append(s.stopWaiters, r.ended)
-		s.stopAfter = r.after
+		s.stopWaiters = append(s.stopWaiters, r.endedCh)
+		s.closeAfter = r.closeAfter
 		return eventStop, true
 	case requestRestart:
 		if s.isStopped() {
 			return r.classifyStart(s)
 		}
-		return s.restart(r), true
+		return s.applyRestart(r), true
 	}
-	return s.redefine(r)
+	return s.applyDefinition(r)
 }
 
 func (s *Service) isStopped() bool { return s.phase == phaseStopped || s.phase == phaseStopping }
@@ -109,23 +110,23 @@ func (s *Service) isStopped() bool { return s.phase == phaseStopped || s.phase =
 func (r request) classifyStart(s *Service) (event, bool) {
 	switch s.phase {
 	case phaseStopped, phaseStopping:
-		s.attempts.reset(r.at)
-		s.attempts.ask, s.attempts.userNeeded = r.ask, r.userNeeded
-		s.cause = errRequested // what follows the end of the last tunnel, if that is still being closed
+		s.attempts.reset(r.requestedAt)
+		s.attempts.askSocket, s.attempts.needsUser = r.askSocket, r.needsUser
+		s.cause = errRequested // the next attempt begins when the last tunnel is closed
 		s.publish(func(st *status) {
-			st.state, st.restarts, st.failures, st.lastError, st.hint, st.ending = s.firstState(), 0, 0, "", "", false
+			st.state, st.restarts, st.failures, st.lastError, st.hint, st.isEnding = s.firstState(), 0, 0, "", "", false
 		})
 		return eventStart, true
 	case phaseUnbound, phaseBackoff, phaseFailed, phaseNeedsAttention:
-		if r.spawned {
+		if r.isJustSpawned {
 			return 0, false
 		}
-		return s.restart(r), true
+		return s.applyRestart(r), true
 	}
 	return 0, false
 }
 
-// firstState is the state of a service that has just been started.
+// firstState is the state of a service right after its start.
 func (s *Service) firstState() forwarder.State {
 	if s.definition.OnDemand {
 		return forwarder.Idle
@@ -133,16 +134,16 @@ func (s *Service) firstState() forwarder.State {
 	return forwarder.Starting
 }
 
-// restart takes the user's request over: the attempt or tunnel of the moment ends by it, not by a failure.
-func (s *Service) restart(r request) event {
-	s.attempts.request(r)
+// applyRestart records a requested restart as the cause of the current tunnel's end, which therefore is no failure.
+func (s *Service) applyRestart(r request) event {
+	s.attempts.applyRequest(r)
 	s.cause = errRequested
 	s.setState(forwarder.Restarting)
 	return eventRestart
 }
 
-// redefine takes another definition over.
-func (s *Service) redefine(r request) (event, bool) {
+// applyDefinition replaces the definition.
+func (s *Service) applyDefinition(r request) (event, bool) {
 	target := r.definition.Driver.Target(r.definition.Service)
 	s.definition = *r.definition
 	s.publish(func(st *status) { st.target = target })
@@ -152,17 +153,17 @@ func (s *Service) redefine(r request) (event, bool) {
 	if r.keepTunnel || s.isStopped() {
 		return eventRedefine, true
 	}
-	return s.restart(r), true
+	return s.applyRestart(r), true
 }
 
-// answer tells the sender that the first half of its request is done, or has it told when the port has been tried or is free.
-func (s *Service) answer(r request) {
+// acknowledge closes a request's doneCh, now or when the pending bind or release is done.
+func (s *Service) acknowledge(r request) {
 	switch {
-	case r.kind == requestStop && s.releasing != nil:
-		s.releaseWaiters = append(s.releaseWaiters, r.done)
-	case r.kind != requestStop && s.binding != nil:
-		s.bindWaiters = append(s.bindWaiters, r.done)
+	case r.kind == requestStop && s.releaseDoneCh != nil:
+		s.releaseWaiters = append(s.releaseWaiters, r.doneCh)
+	case r.kind != requestStop && s.bindResultCh != nil:
+		s.bindWaiters = append(s.bindWaiters, r.doneCh)
 	default:
-		close(r.done)
+		close(r.doneCh)
 	}
 }

@@ -1,6 +1,6 @@
-// Package service keeps one service of a project reachable on its local port: it opens the port, opens tunnels, checks the
-// service's health through them, and opens the next tunnel when one ends. A service is an explicit state machine that one
-// goroutine owns; others send it requests and read its snapshot.
+// Package service keeps one service of a project reachable on its local port: it binds the port, opens a tunnel, checks the service's
+// health through it, and opens another when it ends. A service is a state machine owned by one goroutine; others send requests and
+// read snapshots.
 package service
 
 import (
@@ -21,32 +21,32 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Host is what a supervisor provides to its services. Every function may be called concurrently.
+// Host is what a supervisor provides to its services. Every function must be safe for concurrent use.
 type Host struct {
 	Log          *slog.Logger
-	Mask         func(string) string  // takes secrets out of a text
+	Mask         func(string) string  // replaces secrets in a text
 	Dir          string               // the project's root
-	Environ      func() []string      // the environment of children
-	Checks       chan struct{}        // holds one for each health check that runs; its capacity is the limit
-	Seats        *relay.SlotAllocator // of the clients of all services
+	Environ      func() []string      // the environment of child processes
+	CheckSlots   chan struct{}        // a semaphore: its capacity limits the health checks that run at once
+	ClientSlots  *relay.SlotAllocator // of the clients of all services
 	Dependencies *Dependencies
-	// Report makes an event known. Its texts are masked.
-	Report func(eventlog.Event, forwarder.State)
+	// PublishEvent publishes an event, whose texts are masked, with the current state. It must not block.
+	PublishEvent func(eventlog.Event, forwarder.State)
 	// OnChange is called after each new snapshot.
 	OnChange func()
-	// OnLastClient is called when the last client of the service has left.
+	// OnLastClient is called when the last client of a service disconnects.
 	OnLastClient func()
-	// NewRun makes what one tunnel needs, and a function that removes what it made.
+	// NewRun makes the run of one tunnel, and a function that removes its files.
 	NewRun func(log *eventlog.File) (forwarder.Run, func(), error)
-	// OpenPort gets the service's listeners, from another project of the user's if need be, and accepts clients on them.
+	// OpenPort binds the service's listeners, or takes them from another project, and accepts clients on them.
 	OpenPort func(ctx context.Context, svc project.Service, o relay.Options) (Port, error)
-	// ExplainPort says why a port could not be had, and what to do.
+	// ExplainPort says why a port could not be bound, and what to do.
 	ExplainPort func(err error, svc project.Service) (reason, hint string)
-	// OnPortOpened is called when a port that could not be had at first is open.
+	// OnPortOpened is called when a port is bound after an earlier bind failed.
 	OnPortOpened func()
 }
 
-// Port is the local side of a service: its listeners and the clients that came through them. *relay.Relay has most of it.
+// Port is the local side of a service: its listeners and clients. *relay.Relay implements most of it.
 type Port interface {
 	Attach(forwarder.Tunnel)
 	Detach(forwarder.Tunnel)
@@ -56,155 +56,154 @@ type Port interface {
 	Dial(ctx context.Context) (net.Conn, error)
 	Stats() relay.Stats
 	SetConnectTimeout(time.Duration)
-	// StopAccepting closes the listeners of this process; a copy that another process has goes on collecting connections.
+	// StopAccepting closes the listeners of this process; connections queue at copies that other processes have.
 	StopAccepting()
-	// Release closes the listeners wherever they are: when it returns, the port is free.
+	// Release closes the listeners and the keeper's copies: when it returns, the port is free.
 	Release()
 	// Close releases the port and resets every client.
 	Close() error
 }
 
-// Definition is what a service is: its entry in the config, and what opens its tunnels and checks its health.
+// Definition is a service's config, with its driver and its health check.
 type Definition struct {
 	project.Service
 	Driver forwarder.Driver
-	check  probe.Check // nil: none is made
+	check  probe.Check // nil: the service is not checked
 }
 
-// Define makes the definition of a service. The error names what its health check cannot be made of.
+// Define makes the definition of a service. The error is about its health check.
 func Define(svc project.Service, driver forwarder.Driver) (Definition, error) {
 	check, err := kinds.New(svc.HealthCheck)
 	return Definition{svc, driver, check}, err
 }
 
-// Service keeps one service reachable while it is started. New makes it, Run is its goroutine.
+// Service is one service of a project. Run must be running for its other methods to return.
 type Service struct {
-	host  Host
-	name  string
-	lines *eventlog.File // what the tunnels' processes print
+	host       Host
+	name       string
+	processLog *eventlog.File // output of the tunnels' processes
 
-	requests chan request
-	done     chan struct{} // closed when Run has returned
-	jobs     sync.WaitGroup
-	snapshot atomic.Pointer[Snapshot]
-	figures  figures
+	requestCh chan request
+	doneCh    chan struct{} // closed when Run has returned
+	jobs      sync.WaitGroup
+	snapshot  atomic.Pointer[Snapshot]
+	counters  counters
 
-	// Signals of the port. Each says "look now"; what is full says so already.
-	waiting    chan struct{}
-	lastClient chan struct{}
-	network    chan struct{} // the network changed, or the machine slept
-	room       chan struct{} // there is no room for further clients, or there is again
-	proofs     chan forwarder.Tunnel
-	refusals   chan tunnelRefusal
-	panics     chan tunnelPanic
+	// Signals of the port, which are sent without blocking.
+	waitingCh       chan struct{}
+	lastClientCh    chan struct{}
+	networkCh       chan struct{} // the network changed, or the machine slept
+	roomCh          chan struct{} // whether there is room for further clients has changed
+	serverReachedCh chan forwarder.Tunnel
+	refusalCh       chan tunnelRefusal
+	panicCh         chan tunnelPanic
 
-	// Everything below belongs to the goroutine of Run.
+	// The fields below belong to the goroutine of Run.
 	phase      phase
 	definition Definition
 	status     status
-	attempts   attempts
+	attempts   attemptHistory
 
-	port           Port            // nil while it is not ours
-	portFailed     bool            // the status says why it is not
-	released       Port            // one that was released and has not been closed yet
-	releasing      chan struct{}   // closed when what was released is free; nil if nothing was since
-	binding        chan bindResult // a bind that is under way; nil if none is
-	cancelBind     context.CancelFunc
-	bindTimer      *time.Timer
-	bindWaiters    []chan<- struct{} // of those who wait until binding has been tried
-	releaseWaiters []chan<- struct{} // of those who wait until the port is free
+	port             Port            // nil unless bound
+	isBindErrorShown bool            // the status shows why the port could not be bound
+	releasedPort     Port            // released, but not closed yet
+	releaseDoneCh    chan struct{}   // closed when the released port is free; nil if none was released
+	bindResultCh     chan bindResult // receives the result of the running bind; nil if none runs
+	cancelBind       context.CancelFunc
+	bindTimer        *time.Timer
+	bindWaiters      []chan<- struct{} // callers that wait for the bind
+	releaseWaiters   []chan<- struct{} // callers that wait for the release
 
-	opening      *opening // the attempt that is under way
+	openAttempt  *openAttempt // the running attempt; nil if none runs
 	tunnel       forwarder.Tunnel
-	removeRun    func() // removes what the tunnel's run had on disk
+	removeRun    func() // removes the files of the tunnel's run
 	connectedAt  time.Time
-	health       *health
+	health       *healthMonitor
 	cause        error         // why the last attempt or tunnel ended
-	closing      chan struct{} // closed when what was being closed is gone
+	closeDoneCh  chan struct{} // closed when closing is done; nil if nothing is being closed
 	stopWaiters  []chan<- struct{}
-	stopAfter    []<-chan struct{} // what is to end before the tunnel does
+	closeAfter   []<-chan struct{} // channels to wait for before the tunnel is closed
 	attemptTimer *time.Timer
 
-	blockedOn       dependency // what the attempt that is due waits for; zero: for nothing
-	dependencyAsked bool       // the dependency was told that a client waits
+	blockedOn            dependency // what the next attempt waits for; zero: nothing
+	isDependencyNotified bool       // blockedOn was notified that a client waits
 }
 
-// tunnelRefusal is a refusal, and the tunnel that it came through.
+// tunnelRefusal is a refusal and the tunnel that reported it.
 type tunnelRefusal struct {
 	tunnel  forwarder.Tunnel
 	refusal forwarder.Refusal
 }
 
-// tunnelPanic is a panic in the relay, and the tunnel of the connection that it was about; nil if it was about none.
+// tunnelPanic is a panic in the relay and the tunnel of the connection; nil if it concerned no connection.
 type tunnelPanic struct {
 	tunnel  forwarder.Tunnel
 	failure *forwarder.Failure
 }
 
-// attempts is what is remembered from one attempt to the next.
-type attempts struct {
-	failures   int       // in a row
-	opened     int       // since the start
-	startedAt  time.Time // of the last attempt
-	askedAt    time.Time // when the user, or a changed config, asked for one last
-	ask        string    // the socket where the user answers questions during the next attempt
-	userNeeded bool      // the next attempt is pointless without the user
-	urgent     bool      // a client waits for the next attempt, or the network has changed
-	reason     string    // why the last tunnel is gone, as metrics have it; empty before the first
+// attemptHistory is what the service remembers from one attempt to the next.
+type attemptHistory struct {
+	failures      int       // in a row
+	opened        int       // since the start
+	startedAt     time.Time // of the last attempt
+	requestedAt   time.Time // of the last request of the user or a changed config
+	askSocket     string    // where the user answers questions during the next attempt
+	needsUser     bool      // if the next attempt fails, the service needs attention
+	isUrgent      bool      // a client waits, or the network has changed
+	restartReason string    // why the last tunnel ended, as in the metrics; empty before the first
 }
 
-// New makes a service, which is stopped. lines takes what its tunnels' processes print, and is closed whenever the service is
-// stopped.
-func New(host Host, definition Definition, lines *eventlog.File) *Service {
+// New makes a stopped service. processLog takes the output of its tunnels' processes, and is closed whenever the service stops.
+func New(host Host, definition Definition, processLog *eventlog.File) *Service {
 	s := &Service{
-		host: host, name: definition.Name, lines: lines,
-		requests: make(chan request), done: make(chan struct{}),
-		waiting: make(chan struct{}, 1), lastClient: make(chan struct{}, 1), network: make(chan struct{}, 1),
-		room:   make(chan struct{}, 1),
-		proofs: make(chan forwarder.Tunnel, 1), refusals: make(chan tunnelRefusal, 8), panics: make(chan tunnelPanic, 1),
-		bindTimer: stoppedTimer(), attemptTimer: stoppedTimer(),
+		host: host, name: definition.Name, processLog: processLog,
+		requestCh: make(chan request), doneCh: make(chan struct{}),
+		waitingCh: make(chan struct{}, 1), lastClientCh: make(chan struct{}, 1), networkCh: make(chan struct{}, 1),
+		roomCh:          make(chan struct{}, 1),
+		serverReachedCh: make(chan forwarder.Tunnel, 1), refusalCh: make(chan tunnelRefusal, 8), panicCh: make(chan tunnelPanic, 1),
+		bindTimer: newStoppedTimer(), attemptTimer: newStoppedTimer(),
 		definition: definition,
 	}
-	host.Dependencies.add(s.name, s.waiting)
+	host.Dependencies.add(s.name, s.waitingCh)
 	s.publish(func(st *status) {
 		st.state, st.target = forwarder.Stopped, definition.Driver.Target(definition.Service)
 	})
 	return s
 }
 
-func stoppedTimer() *time.Timer {
+func newStoppedTimer() *time.Timer {
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
 	return timer
 }
 
-// Run handles the service's inputs until ctx ends. When it returns, the port is closed and nothing of the service runs.
+// Run is the run loop. It handles inputs until ctx ends. When it returns, the port is closed and nothing of the service runs.
 func (s *Service) Run(ctx context.Context) {
-	defer close(s.done)
+	defer close(s.doneCh)
 	for {
 		in := s.nextInput(ctx)
 		if in == nil {
 			break
 		}
-		forwarder.Contain(func() { s.handle(ctx, in) }, func(failure *forwarder.Failure, stack []byte) { s.onPanic(ctx, failure, stack) })
+		forwarder.CatchPanic(func() { s.handle(ctx, in) }, func(failure *forwarder.Failure, stack []byte) { s.onPanic(ctx, failure, stack) })
 	}
 	s.step(ctx, eventStop)
 	s.jobs.Wait()
-	s.tellStopped()
-	s.host.Dependencies.remove(s.name, s.waiting)
+	s.notifyStopWaiters()
+	s.host.Dependencies.remove(s.name, s.waitingCh)
 }
 
-// handle turns an input into an event and carries out what follows.
+// handle turns an input into an event and makes the transition.
 func (s *Service) handle(ctx context.Context, in input) {
 	if r, ok := in.(request); ok {
-		defer s.answer(r)
+		defer s.acknowledge(r)
 	}
 	if e, ok := in.classify(s); ok {
 		s.step(ctx, e)
 	}
 }
 
-// step makes one transition, and carries out what follows from it.
+// step makes one transition and performs its actions.
 func (s *Service) step(ctx context.Context, e event) {
 	before := s.phase
 	next, actions := transition(before, e)
@@ -218,45 +217,45 @@ func (s *Service) step(ctx context.Context, e event) {
 	}
 }
 
-// onPanic takes a panic in the service's own goroutine: an error of ours that must cost one service and not the others. What
-// was open is closed, and restart begins again.
+// onPanic handles a panic in the run loop, which must affect no other service: everything that is open is closed, and the service
+// has failed until it is restarted.
 func (s *Service) onPanic(ctx context.Context, failure *forwarder.Failure, stack []byte) {
 	s.logPanic(failure, stack)
 	s.cause = failure
-	forwarder.Contain(func() { s.settle(); s.step(ctx, eventPanicked) }, s.logPanic)
+	forwarder.CatchPanic(func() { s.publishEnd(); s.step(ctx, eventPanicked) }, s.logPanic)
 }
 
 func (s *Service) logPanic(failure *forwarder.Failure, stack []byte) {
 	s.host.Log.Error("panic", "service", s.name, "reason", failure.Reason, "stack", string(stack))
 }
 
-// job runs what may take long beside the loop. Run waits for it.
-func (s *Service) job(f func()) { s.jobs.Go(f) }
+// runJob runs f in a goroutine, because it may block. Run waits for it.
+func (s *Service) runJob(f func()) { s.jobs.Go(f) }
 
-// relayOptions connect a relay's callbacks with the service. They are called by other goroutines and must not wait.
+// relayOptions connect a relay's callbacks to the run loop. The callbacks do not block.
 func (s *Service) relayOptions() relay.Options {
 	return relay.Options{
 		ConnectTimeout: s.definition.ConnectTimeout,
-		Slots:          s.host.Seats,
-		OnRoomChange:   func() { wait.Notify(s.room) },
-		OnWaiting:      func() { wait.Notify(s.waiting) },
-		OnLastClient:   func() { wait.Notify(s.lastClient); s.host.OnLastClient() },
+		Slots:          s.host.ClientSlots,
+		OnRoomChange:   func() { wait.Notify(s.roomCh) },
+		OnWaiting:      func() { wait.Notify(s.waitingCh) },
+		OnLastClient:   func() { wait.Notify(s.lastClientCh); s.host.OnLastClient() },
 		OnServerReached: func(t forwarder.Tunnel) {
 			select {
-			case s.proofs <- t:
+			case s.serverReachedCh <- t:
 			default:
 			}
 		},
 		OnRefusal: func(t forwarder.Tunnel, refusal forwarder.Refusal) {
 			select {
-			case s.refusals <- tunnelRefusal{t, refusal}:
-			default: // there are enough of them to know
+			case s.refusalCh <- tunnelRefusal{t, refusal}:
+			default: // further refusals say nothing new
 			}
 		},
 		OnPanic: func(t forwarder.Tunnel, failure *forwarder.Failure, stack []byte) {
 			s.logPanic(failure, stack)
 			select {
-			case s.panics <- tunnelPanic{t, failure}:
+			case s.panicCh <- tunnelPanic{t, failure}:
 			default:
 			}
 		},
@@ -264,12 +263,12 @@ func (s *Service) relayOptions() relay.Options {
 	}
 }
 
-// reset forgets everything when the service is started.
-func (a *attempts) reset(now time.Time) { *a = attempts{askedAt: now} }
+// reset clears the history when the service is started.
+func (a *attemptHistory) reset(now time.Time) { *a = attemptHistory{requestedAt: now} }
 
-// request takes over what the user, or a changed config, wishes for the next attempt.
-func (a *attempts) request(r request) {
-	a.failures, a.opened, a.askedAt = 0, 0, r.at
-	a.ask, a.userNeeded = cmp.Or(r.ask, a.ask), r.userNeeded || a.userNeeded
-	a.reason = reasonAsked
+// applyRequest prepares for the next attempt, which the user or a changed config has requested.
+func (a *attemptHistory) applyRequest(r request) {
+	a.failures, a.opened, a.requestedAt = 0, 0, r.requestedAt
+	a.askSocket, a.needsUser = cmp.Or(r.askSocket, a.askSocket), r.needsUser || a.needsUser
+	a.restartReason = restartReasonRequested
 }

@@ -27,12 +27,12 @@ import (
 
 // scriptedDriver opens tunnels as the test says.
 type scriptedDriver struct {
-	mu     sync.Mutex
-	opened []time.Time
-	run    forwarder.Run                         // of the last opening
-	open   func(n int) (forwarder.Tunnel, error) // the n-th opening, from 1
-	hang   atomic.Bool                           // no opening comes to an end
-	late   *forwarder.Failure                    // what one that hangs says when it is given up; nil: nothing
+	mu        sync.Mutex
+	opened    []time.Time
+	run       forwarder.Run                         // of the last opening
+	open      func(n int) (forwarder.Tunnel, error) // the n-th opening, from 1
+	hang      atomic.Bool                           // no opening comes to an end
+	openError *forwarder.Failure                    // what one that hangs says when it is given up; nil: nothing
 }
 
 func (s *scriptedDriver) Target(project.Service) string { return "scripted" }
@@ -45,15 +45,15 @@ func (s *scriptedDriver) Open(ctx context.Context, _ project.Service, run forwar
 	s.mu.Unlock()
 	if s.hang.Load() {
 		<-ctx.Done()
-		if s.late != nil {
-			return nil, s.late
+		if s.openError != nil {
+			return nil, s.openError
 		}
 		return nil, ctx.Err()
 	}
 	return s.open(n)
 }
 
-func (s *scriptedDriver) times() []time.Time {
+func (s *scriptedDriver) openTimes() []time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.opened)
@@ -65,34 +65,34 @@ type scriptedTunnel struct {
 	err  error
 }
 
-// troubled is a tunnel that says what stands in its way.
-type troubled struct {
+// failingTunnel is a tunnel that says what stands in its way.
+type failingTunnel struct {
 	*scriptedTunnel
 	mu      sync.Mutex
-	trouble *forwarder.Failure
+	failure *forwarder.Failure
 	changed chan struct{}
 }
 
-func (t *troubled) Changed() <-chan struct{} { return t.changed }
+func (t *failingTunnel) FailureChanged() <-chan struct{} { return t.changed }
 
-func (t *troubled) Trouble() *forwarder.Failure {
+func (t *failingTunnel) CurrentFailure() *forwarder.Failure {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.trouble
+	return t.failure
 }
 
-func (t *troubled) setTrouble(trouble *forwarder.Failure) {
+func (t *failingTunnel) setFailure(failure *forwarder.Failure) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.trouble = trouble
+	t.failure = failure
 	wait.Notify(t.changed)
 }
 
-func newTunnel() *scriptedTunnel { return &scriptedTunnel{done: make(chan struct{})} }
+func newScriptedTunnel() *scriptedTunnel { return &scriptedTunnel{done: make(chan struct{})} }
 
-// lives is a tunnel that ends by itself after d.
-func lives(d time.Duration) *scriptedTunnel {
-	t := newTunnel()
+// newTunnelEndingAfter is a tunnel that ends by itself after d.
+func newTunnelEndingAfter(d time.Duration) *scriptedTunnel {
+	t := newScriptedTunnel()
 	time.AfterFunc(d, func() { t.end(&forwarder.Failure{Reason: "it ended"}) })
 	return t
 }
@@ -143,8 +143,8 @@ type testService struct {
 	cancel context.CancelFunc
 }
 
-// plain is a service with a policy whose delays are easily told apart.
-func plain(name string) project.Service {
+// testServiceConfig is a service with a policy whose delays are easily told apart.
+func testServiceConfig(name string) project.Service {
 	return project.Service{
 		Name: name, LocalPort: 1, Technology: "tcp",
 		HealthCheck: project.HealthCheck{
@@ -162,9 +162,9 @@ const checkLimit = 8
 func testHost() Host {
 	return Host{
 		Log: slog.New(slog.DiscardHandler), Mask: strings.Clone,
-		Dependencies: NewDependencies(), Checks: make(chan struct{}, checkLimit),
-		Report:   func(eventlog.Event, forwarder.State) {},
-		OnChange: func() {}, OnLastClient: func() {}, OnPortOpened: func() {},
+		Dependencies: NewDependencies(), CheckSlots: make(chan struct{}, checkLimit),
+		PublishEvent: func(eventlog.Event, forwarder.State) {},
+		OnChange:     func() {}, OnLastClient: func() {}, OnPortOpened: func() {},
 		NewRun: func(*eventlog.File) (forwarder.Run, func(), error) {
 			return forwarder.Run{Log: io.Discard}, func() {}, nil
 		},
@@ -180,13 +180,13 @@ func startService(t *testing.T, h Host, svc project.Service, check probe.Check, 
 
 func startWithDriver(t *testing.T, h Host, svc project.Service, check probe.Check, driver *scriptedDriver) *testService {
 	t.Helper()
-	s := makeService(t, h, svc, check, driver)
+	s := newTestService(t, h, svc, check, driver)
 	s.Start(StartOptions{})
 	return s
 }
 
-// makeService makes a service that is not started yet.
-func makeService(t *testing.T, h Host, svc project.Service, check probe.Check, driver *scriptedDriver) *testService {
+// newTestService makes a service that is not started yet.
+func newTestService(t *testing.T, h Host, svc project.Service, check probe.Check, driver *scriptedDriver) *testService {
 	t.Helper()
 	s := &testService{driver: driver, port: &countingPort{}}
 	if h.OpenPort == nil {
@@ -204,13 +204,13 @@ func makeService(t *testing.T, h Host, svc project.Service, check probe.Check, d
 
 func (s *testService) end() {
 	s.cancel()
-	<-s.done
+	<-s.doneCh
 }
 
 // addClient is one that connects and waits.
 func (s *testService) addClient() {
 	s.port.set(func() { s.port.stats.Waiting++ })
-	wait.Notify(s.waiting)
+	wait.Notify(s.waitingCh)
 }
 
 func (s *testService) state() forwarder.State { return s.Snapshot().State }
@@ -226,14 +226,14 @@ func (s *testService) requireState(t *testing.T, want forwarder.State) {
 
 func (s *testService) lastError() string { return s.Snapshot().LastError }
 
-func well(context.Context, probe.Dialer) error { return nil }
+func checkSucceeds(context.Context, probe.Dialer) error { return nil }
 
-func never(int) (forwarder.Tunnel, error) { return nil, &forwarder.Failure{Reason: "no route"} }
+func openFails(int) (forwarder.Tunnel, error) { return nil, &forwarder.Failure{Reason: "no route"} }
 
-func always(int) (forwarder.Tunnel, error) { return newTunnel(), nil }
+func openSucceeds(int) (forwarder.Tunnel, error) { return newScriptedTunnel(), nil }
 
-// gaps are the times between openings.
-func gaps(times []time.Time) []time.Duration {
+// intervals are the times between openings.
+func intervals(times []time.Time) []time.Duration {
 	var gaps []time.Duration
 	for i := 1; i < len(times); i++ {
 		gaps = append(gaps, times[i].Sub(times[i-1]))
@@ -244,13 +244,13 @@ func gaps(times []time.Time) []time.Duration {
 // isDelay reports whether a delay is the wanted one, less at most a quarter of jitter.
 func isDelay(got, want time.Duration) bool { return got <= want && got >= want*3/4 }
 
-func TestAttemptsComeAtGrowingDelaysUpToTheLimit(t *testing.T) {
+func TestService_RetriesWithBackoffUpToItsLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := startService(t, testHost(), plain("db"), well, never)
+		c := startService(t, testHost(), testServiceConfig("db"), checkSucceeds, openFails)
 		defer c.end()
 		time.Sleep(80 * time.Second)
 		c.requireState(t, forwarder.Restarting)
-		got := gaps(c.driver.times())
+		got := intervals(c.driver.openTimes())
 		for i, want := range []time.Duration{1, 2, 4, 8, 15, 15} {
 			if want *= time.Second; i >= len(got) || !isDelay(got[i], want) {
 				t.Fatalf("delays %v, the %dth should be %v", got, i+1, want)
@@ -259,26 +259,26 @@ func TestAttemptsComeAtGrowingDelaysUpToTheLimit(t *testing.T) {
 	})
 }
 
-func TestAStableMinuteResetsTheCount(t *testing.T) {
+func TestService_ResetsBackoffAfterAStableMinute(t *testing.T) {
 	for name, c := range map[string]struct {
 		up   time.Duration
 		want time.Duration
 	}{
-		"not quite": {59 * time.Second, 8 * time.Second},
-		"a minute":  {time.Minute, time.Second},
+		"less than a minute": {59 * time.Second, 8 * time.Second},
+		"a minute":           {time.Minute, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := startService(t, testHost(), plain("db"), nil, func(n int) (forwarder.Tunnel, error) {
+				s := startService(t, testHost(), testServiceConfig("db"), nil, func(n int) (forwarder.Tunnel, error) {
 					if n == 4 {
-						return lives(c.up), nil
+						return newTunnelEndingAfter(c.up), nil
 					}
-					return never(n)
+					return openFails(n)
 				})
 				defer s.end()
 				time.Sleep(2 * time.Minute)
 				synctest.Wait()
-				got := gaps(s.driver.times())
+				got := intervals(s.driver.openTimes())
 				if after := got[3] - c.up; !isDelay(after, c.want) {
 					t.Errorf("after a tunnel that was up for %v the next came after %v, want %v", c.up, after, c.want)
 				}
@@ -287,29 +287,29 @@ func TestAStableMinuteResetsTheCount(t *testing.T) {
 	}
 }
 
-func TestFailedIsNotForEver(t *testing.T) {
-	limited := plain("db")
+func TestService_RetriesAfterAttemptsAreUsedUp(t *testing.T) {
+	limited := testServiceConfig("db")
 	limited.RestartPolicy.MaxAttempts = 2
 	changed := limited
 	changed.Description = "described"
 	for name, help := range map[string]func(*testService){
-		"a client":        func(c *testService) { c.addClient() },
-		"wake from sleep": func(c *testService) { c.NetworkChanged() },
-		"restart":         func(c *testService) { c.Restart() },
-		"a config change": func(c *testService) { c.Redefine(Definition{changed, c.driver, well}, true) },
+		"a client":         func(c *testService) { c.addClient() },
+		"a network change": func(c *testService) { c.NetworkChanged() },
+		"restart":          func(c *testService) { c.Restart() },
+		"a config change":  func(c *testService) { c.Redefine(Definition{changed, c.driver, checkSucceeds}, true) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := startService(t, testHost(), limited, well, func(n int) (forwarder.Tunnel, error) {
+				c := startService(t, testHost(), limited, checkSucceeds, func(n int) (forwarder.Tunnel, error) {
 					if n <= 2 {
-						return never(n)
+						return openFails(n)
 					}
-					return newTunnel(), nil
+					return newScriptedTunnel(), nil
 				})
 				defer c.end()
 				time.Sleep(10 * time.Minute)
 				c.requireState(t, forwarder.Failed)
-				if n := len(c.driver.times()); n != 2 {
+				if n := len(c.driver.openTimes()); n != 2 {
 					t.Fatalf("%d attempts, max_attempts is 2", n)
 				}
 				help(c)
@@ -320,21 +320,21 @@ func TestFailedIsNotForEver(t *testing.T) {
 	}
 }
 
-func TestALoginThatComesToNothingIsTheUsersMatterAgain(t *testing.T) {
+func TestService_NeedsAttentionAgainAfterFailedLogin(t *testing.T) {
 	for name, tt := range map[string]struct {
 		first forwarder.Class
 		want  forwarder.State
 	}{
-		"it waited for one": {forwarder.ByAttention, forwarder.NeedsAttention},
-		"it did not":        {forwarder.Permanent, forwarder.Restarting},
+		"needed attention before": {forwarder.NeedsUser, forwarder.NeedsAttention},
+		"had failed before":       {forwarder.Permanent, forwarder.Restarting},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := startService(t, testHost(), plain("db"), well, func(n int) (forwarder.Tunnel, error) {
+				c := startService(t, testHost(), testServiceConfig("db"), checkSucceeds, func(n int) (forwarder.Tunnel, error) {
 					if n == 1 {
 						return nil, &forwarder.Failure{Class: tt.first, Reason: "a key is locked"}
 					}
-					return never(n)
+					return openFails(n)
 				})
 				defer c.end()
 				synctest.Wait()
@@ -348,10 +348,10 @@ func TestALoginThatComesToNothingIsTheUsersMatterAgain(t *testing.T) {
 	}
 }
 
-func TestALoginFromWhichTheUserWalksAwayIsGivenUp(t *testing.T) {
+func TestService_CancelsAbandonedLogin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := startService(t, testHost(), plain("db"), well, func(int) (forwarder.Tunnel, error) {
-			return nil, &forwarder.Failure{Class: forwarder.ByAttention, Reason: "a key is locked"}
+		c := startService(t, testHost(), testServiceConfig("db"), checkSucceeds, func(int) (forwarder.Tunnel, error) {
+			return nil, &forwarder.Failure{Class: forwarder.NeedsUser, Reason: "a key is locked"}
 		})
 		defer c.end()
 		synctest.Wait()
@@ -362,21 +362,21 @@ func TestALoginFromWhichTheUserWalksAwayIsGivenUp(t *testing.T) {
 		time.Sleep(time.Second)
 		c.requireState(t, forwarder.NeedsAttention)
 		time.Sleep(time.Hour)
-		if n := len(c.driver.times()); n != 2 {
+		if n := len(c.driver.openTimes()); n != 2 {
 			t.Errorf("%d attempts", n)
 		}
 	})
 }
 
-func TestALateTunnelIsExplainedByItsOwnWordsWhereItHasAny(t *testing.T) {
+func TestService_OpenTimeoutShowsTheTechnologysReason(t *testing.T) {
 	for want, words := range map[string]*forwarder.Failure{
 		"it listens, but has not said that it is ready": {Reason: "it listens, but has not said that it is ready"},
 		"the tunnel was not ready after 35s":            nil,
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			driver := &scriptedDriver{late: words}
+			driver := &scriptedDriver{openError: words}
 			driver.hang.Store(true)
-			c := startWithDriver(t, testHost(), plain("db"), well, driver)
+			c := startWithDriver(t, testHost(), testServiceConfig("db"), checkSucceeds, driver)
 			defer c.end()
 			time.Sleep(openTimeout)
 			c.requireState(t, forwarder.Restarting)
@@ -387,37 +387,37 @@ func TestALateTunnelIsExplainedByItsOwnWordsWhereItHasAny(t *testing.T) {
 	}
 }
 
-func TestAClientOfAFailedServiceGetsOneAttemptAndIsReset(t *testing.T) {
+func TestService_ClientOfFailedServiceCausesOneAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		svc := plain("db")
+		svc := testServiceConfig("db")
 		svc.RestartPolicy.Enabled = false
-		c := startService(t, testHost(), svc, well, never)
+		c := startService(t, testHost(), svc, checkSucceeds, openFails)
 		defer c.end()
 		time.Sleep(time.Minute)
 		c.requireState(t, forwarder.Failed)
 		dropped := c.port.dropped
 		c.addClient()
 		c.requireState(t, forwarder.Failed)
-		if n := len(c.driver.times()); n != 2 || c.port.dropped <= dropped || c.port.Stats().Waiting != 0 {
+		if n := len(c.driver.openTimes()); n != 2 || c.port.dropped <= dropped || c.port.Stats().Waiting != 0 {
 			t.Errorf("%d attempts, %d times reset, %d still wait", n, c.port.dropped-dropped, c.port.Stats().Waiting)
 		}
 		for range 5 { // a crowd: no attempt a client
 			c.addClient()
 			synctest.Wait()
 		}
-		if n := len(c.driver.times()); n > 3 {
+		if n := len(c.driver.openTimes()); n > 3 {
 			t.Errorf("%d attempts within a second", n-1)
 		}
 	})
 }
 
-func TestAWaitingClientEndsTheBackoff(t *testing.T) {
+func TestService_WaitingClientEndsBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := startService(t, testHost(), plain("db"), well, func(n int) (forwarder.Tunnel, error) {
+		c := startService(t, testHost(), testServiceConfig("db"), checkSucceeds, func(n int) (forwarder.Tunnel, error) {
 			if n < 6 {
-				return never(n)
+				return openFails(n)
 			}
-			return newTunnel(), nil
+			return newScriptedTunnel(), nil
 		})
 		defer c.end()
 		time.Sleep(16 * time.Second) // within the fifth delay, of 15 s
@@ -428,10 +428,10 @@ func TestAWaitingClientEndsTheBackoff(t *testing.T) {
 	})
 }
 
-// silence is a check that nothing comes back to.
-func silence(ctx context.Context, _ probe.Dialer) error { <-ctx.Done(); return ctx.Err() }
+// checkTimesOut is a check that nothing comes back to.
+func checkTimesOut(ctx context.Context, _ probe.Dialer) error { <-ctx.Done(); return ctx.Err() }
 
-func TestASilentTunnelIsReplacedButNotUnderConnectionsThatReceive(t *testing.T) {
+func TestService_ReplacesSilentTunnelUnlessConnectionsReceive(t *testing.T) {
 	for _, busy := range []bool{false, true} {
 		t.Run(fmt.Sprintf("busy=%v", busy), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -440,9 +440,9 @@ func TestASilentTunnelIsReplacedButNotUnderConnectionsThatReceive(t *testing.T) 
 					if once.CompareAndSwap(false, true) {
 						return nil
 					}
-					return silence(ctx, path)
+					return checkTimesOut(ctx, path)
 				}
-				c := startService(t, testHost(), plain("db"), check, always)
+				c := startService(t, testHost(), testServiceConfig("db"), check, openSucceeds)
 				defer c.end()
 				c.requireState(t, forwarder.Healthy)
 				for range 180 { // three minutes, in which bytes come out of the tunnel every second
@@ -452,7 +452,7 @@ func TestASilentTunnelIsReplacedButNotUnderConnectionsThatReceive(t *testing.T) 
 					}
 				}
 				synctest.Wait()
-				opened := len(c.driver.times())
+				opened := len(c.driver.openTimes())
 				if busy && (opened != 1 || c.state() != forwarder.Unhealthy) {
 					t.Errorf("under a connection that receives: %d tunnels, %s", opened, c.state())
 				}
@@ -464,27 +464,27 @@ func TestASilentTunnelIsReplacedButNotUnderConnectionsThatReceive(t *testing.T) 
 	}
 }
 
-func TestABadAnswerKeepsTheTunnel(t *testing.T) {
+func TestService_KeepsTunnelAfterFailedCheck(t *testing.T) {
 	for name, check := range map[string]probe.Check{
 		"a wrong password": func(context.Context, probe.Dialer) error {
 			return &probe.Failure{Reason: `password authentication failed for user "app"`, Hint: "set health_check.password"}
 		},
 		"a refusal": func(context.Context, probe.Dialer) error {
-			return &forwarder.Refusal{Reason: "connection refused", Connect: true}
+			return &forwarder.Refusal{Reason: "connection refused", IsConnectFailure: true}
 		},
 		"a slow answer": func(ctx context.Context, p probe.Dialer) error {
-			p.(probePath).reached.Store(true) // the greeting came, and then nothing
-			return silence(ctx, p)
+			p.(probePath).isReached.Store(true) // the greeting came, and then nothing
+			return checkTimesOut(ctx, p)
 		},
 		"a panic": func(context.Context, probe.Dialer) error { panic("out of cheese") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := startService(t, testHost(), plain("db"), check, always)
+				c := startService(t, testHost(), testServiceConfig("db"), check, openSucceeds)
 				defer c.end()
 				time.Sleep(time.Hour)
 				c.requireState(t, forwarder.Unhealthy)
-				if n := len(c.driver.times()); n != 1 {
+				if n := len(c.driver.openTimes()); n != 1 {
 					t.Errorf("%d tunnels", n)
 				}
 				got := c.Snapshot()
@@ -496,9 +496,9 @@ func TestABadAnswerKeepsTheTunnel(t *testing.T) {
 	}
 }
 
-func TestThresholdsCountAnswersInARow(t *testing.T) {
+func TestService_HealthThresholdsCountResultsInARow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		svc := plain("db")
+		svc := testServiceConfig("db")
 		svc.HealthCheck.SuccessThreshold = 2
 		var bad atomic.Bool
 		check := func(context.Context, probe.Dialer) error {
@@ -507,7 +507,7 @@ func TestThresholdsCountAnswersInARow(t *testing.T) {
 			}
 			return nil
 		}
-		c := startService(t, testHost(), svc, check, always)
+		c := startService(t, testHost(), svc, check, openSucceeds)
 		defer c.end()
 		c.requireState(t, forwarder.Starting)
 		time.Sleep(time.Second)
@@ -523,7 +523,7 @@ func TestThresholdsCountAnswersInARow(t *testing.T) {
 	})
 }
 
-func TestChecksNeverOverlapAndComeWithJitter(t *testing.T) {
+func TestService_ChecksHaveJitterAndNeverOverlap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var running, most atomic.Int32
 		var mu sync.Mutex
@@ -537,14 +537,14 @@ func TestChecksNeverOverlapAndComeWithJitter(t *testing.T) {
 			time.Sleep(4 * time.Second)
 			return nil
 		}
-		c := startService(t, testHost(), plain("db"), check, always)
+		c := startService(t, testHost(), testServiceConfig("db"), check, openSucceeds)
 		time.Sleep(20 * time.Minute)
 		c.end()
 		if most.Load() != 1 {
 			t.Errorf("%d checks at once", most.Load())
 		}
 		var all []time.Duration
-		for _, gap := range gaps(times) {
+		for _, gap := range intervals(times) {
 			if gap -= 4 * time.Second; gap > 30*time.Second || gap < 27*time.Second {
 				t.Errorf("%v between checks, the interval is 30s", gap)
 			}
@@ -557,7 +557,7 @@ func TestChecksNeverOverlapAndComeWithJitter(t *testing.T) {
 	})
 }
 
-func TestTwoHundredServicesAreCheckedAFewAtATime(t *testing.T) {
+func TestService_LimitsConcurrentChecksOfAllServices(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := testHost()
 		var running, most, total atomic.Int32
@@ -570,7 +570,7 @@ func TestTwoHundredServicesAreCheckedAFewAtATime(t *testing.T) {
 		}
 		var all []*testService
 		for i := range 200 {
-			all = append(all, startService(t, h, plain(fmt.Sprint("s", i)), check, always))
+			all = append(all, startService(t, h, testServiceConfig(fmt.Sprint("s", i)), check, openSucceeds))
 		}
 		time.Sleep(10 * time.Second)
 		for _, c := range all {
@@ -583,25 +583,25 @@ func TestTwoHundredServicesAreCheckedAFewAtATime(t *testing.T) {
 	})
 }
 
-func TestAServiceWaitsForWhatItDependsOn(t *testing.T) {
+func TestService_WaitsForItsDependency(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := testHost()
-		web := plain("web")
+		web := testServiceConfig("web")
 		web.DependsOn = []string{"bastion"}
-		w := startService(t, h, web, well, always)
+		w := startService(t, h, web, checkSucceeds, openSucceeds)
 		defer w.end()
 		time.Sleep(time.Minute)
 		w.requireState(t, forwarder.Starting)
-		bastion := startService(t, h, plain("bastion"), well, func(n int) (forwarder.Tunnel, error) {
+		bastion := startService(t, h, testServiceConfig("bastion"), checkSucceeds, func(n int) (forwarder.Tunnel, error) {
 			if n < 4 {
-				return never(n)
+				return openFails(n)
 			}
-			return newTunnel(), nil
+			return newScriptedTunnel(), nil
 		})
 		defer bastion.end()
 		time.Sleep(2 * time.Second)
 		w.requireState(t, forwarder.Starting)
-		if got := w.lastError(); !strings.Contains(got, `waits for "bastion", which is restarting`) {
+		if got := w.lastError(); !strings.Contains(got, `waiting for "bastion", which is restarting`) {
 			t.Errorf("meanwhile it says %q", got)
 		}
 		time.Sleep(10 * time.Second)
@@ -610,39 +610,39 @@ func TestAServiceWaitsForWhatItDependsOn(t *testing.T) {
 		if w.lastError() != "" {
 			t.Errorf("in the end it says %q", w.lastError())
 		}
-		first := w.driver.times()[0]
-		if times := bastion.driver.times(); first.Before(times[len(times)-1]) {
+		first := w.driver.openTimes()[0]
+		if times := bastion.driver.openTimes(); first.Before(times[len(times)-1]) {
 			t.Error("it did not wait")
 		}
 	})
 }
 
-func TestAClientOfWhatDependsOnAFailedServiceHasThatTriedAgain(t *testing.T) {
+func TestService_ClientRetriesFailedDependency(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := testHost()
-		limited := plain("bastion")
+		limited := testServiceConfig("bastion")
 		limited.RestartPolicy.MaxAttempts = 1
 		var heal atomic.Bool
-		bastion := startService(t, h, limited, well, func(n int) (forwarder.Tunnel, error) {
+		bastion := startService(t, h, limited, checkSucceeds, func(n int) (forwarder.Tunnel, error) {
 			if heal.Load() {
-				return newTunnel(), nil
+				return newScriptedTunnel(), nil
 			}
-			return never(n)
+			return openFails(n)
 		})
 		defer bastion.end()
-		web := plain("web")
+		web := testServiceConfig("web")
 		web.DependsOn = []string{"bastion"}
-		w := startService(t, h, web, well, always)
+		w := startService(t, h, web, checkSucceeds, openSucceeds)
 		defer w.end()
 		time.Sleep(time.Minute)
 		w.requireState(t, forwarder.Failed)
-		if got := w.lastError(); !strings.Contains(got, `depends on "bastion", which is failed`) {
+		if got := w.lastError(); !strings.Contains(got, `depends on "bastion", which has failed`) {
 			t.Errorf("it says %q", got)
 		}
 		w.addClient()
 		time.Sleep(2 * time.Second)
 		w.requireState(t, forwarder.Failed)
-		if n := len(bastion.driver.times()); n != 2 || w.port.Stats().Waiting != 0 {
+		if n := len(bastion.driver.openTimes()); n != 2 || w.port.Stats().Waiting != 0 {
 			t.Errorf("the bastion was tried %d times, %d clients wait", n, w.port.Stats().Waiting)
 		}
 		heal.Store(true)
@@ -652,16 +652,16 @@ func TestAClientOfWhatDependsOnAFailedServiceHasThatTriedAgain(t *testing.T) {
 	})
 }
 
-func TestAnOpeningIsBegunAnewWhenTheNetworkChanges(t *testing.T) {
+func TestService_RestartsAttemptWhenTheNetworkChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		driver := &scriptedDriver{open: always}
+		driver := &scriptedDriver{open: openSucceeds}
 		driver.hang.Store(true)
-		c := startWithDriver(t, testHost(), plain("db"), well, driver)
+		c := startWithDriver(t, testHost(), testServiceConfig("db"), checkSucceeds, driver)
 		defer c.end()
 		synctest.Wait()
 		c.NetworkChanged() // it was begun a moment ago
 		synctest.Wait()
-		if n := len(c.driver.times()); n > 1 {
+		if n := len(c.driver.openTimes()); n > 1 {
 			t.Errorf("it was begun %d times", n)
 		}
 		time.Sleep(2 * time.Second)
@@ -671,47 +671,47 @@ func TestAnOpeningIsBegunAnewWhenTheNetworkChanges(t *testing.T) {
 	})
 }
 
-// doubtful is a tunnel that is told that it may lead nowhere.
-type doubtful struct {
+// pathCheckTunnel is a tunnel that is told that it may lead nowhere.
+type pathCheckTunnel struct {
 	*scriptedTunnel
-	doubts atomic.Int32
+	checks atomic.Int32
 }
 
-func (d *doubtful) Doubt() { d.doubts.Add(1) }
+func (d *pathCheckTunnel) CheckPath() { d.checks.Add(1) }
 
-func TestATunnelIsDoubtedWhenTheNetworkChanges(t *testing.T) {
+func TestService_HasTunnelCheckItselfWhenTheNetworkChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tunnel := &doubtful{scriptedTunnel: newTunnel()}
-		c := startService(t, testHost(), plain("db"), well, func(int) (forwarder.Tunnel, error) { return tunnel, nil })
+		tunnel := &pathCheckTunnel{scriptedTunnel: newScriptedTunnel()}
+		c := startService(t, testHost(), testServiceConfig("db"), checkSucceeds, func(int) (forwarder.Tunnel, error) { return tunnel, nil })
 		defer c.end()
 		c.requireState(t, forwarder.Healthy)
 		c.NetworkChanged()
 		c.requireState(t, forwarder.Healthy)
-		if n := tunnel.doubts.Load(); n != 1 {
+		if n := tunnel.checks.Load(); n != 1 {
 			t.Errorf("doubted %d times", n)
 		}
 	})
 }
 
-func TestWhatATunnelSaysStandsInItsWayIsTheServicesState(t *testing.T) {
-	for name, check := range map[string]probe.Check{"checked": well, "not checked": nil} {
+func TestService_ShowsFailureReportedByTunnel(t *testing.T) {
+	for name, check := range map[string]probe.Check{"checked": checkSucceeds, "not checked": nil} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				tunnel := &troubled{scriptedTunnel: newTunnel(), changed: make(chan struct{}, 1), trouble: &forwarder.Failure{Reason: "no pods"}}
-				c := startService(t, testHost(), plain("db"), check, func(int) (forwarder.Tunnel, error) { return tunnel, nil })
+				tunnel := &failingTunnel{scriptedTunnel: newScriptedTunnel(), changed: make(chan struct{}, 1), failure: &forwarder.Failure{Reason: "no pods"}}
+				c := startService(t, testHost(), testServiceConfig("db"), check, func(int) (forwarder.Tunnel, error) { return tunnel, nil })
 				defer c.end()
 				c.requireState(t, forwarder.Unhealthy)
 				if got := c.lastError(); got != "no pods" {
 					t.Errorf("last error %q", got)
 				}
-				c.port.options.OnServerReached(tunnel) // a client's success does not make the trouble untrue
+				c.port.options.OnServerReached(tunnel) // a client's success does not make the reported failure untrue
 				c.requireState(t, forwarder.Unhealthy)
-				tunnel.setTrouble(nil)
+				tunnel.setFailure(nil)
 				c.requireState(t, forwarder.Healthy)
-				tunnel.setTrouble(&forwarder.Failure{Reason: "gone again"})
+				tunnel.setFailure(&forwarder.Failure{Reason: "gone again"})
 				c.requireState(t, forwarder.Unhealthy)
 				time.Sleep(time.Hour)
-				if n := len(c.driver.times()); n != 1 {
+				if n := len(c.driver.openTimes()); n != 1 {
 					t.Errorf("the tunnel was opened %d times", n)
 				}
 			})
@@ -719,30 +719,30 @@ func TestWhatATunnelSaysStandsInItsWayIsTheServicesState(t *testing.T) {
 	}
 }
 
-func TestAPanicCostsItsForwardAlone(t *testing.T) {
+func TestService_PanicAffectsNoOtherService(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		host := testHost()
-		other := startService(t, host, plain("other"), well, always)
+		other := startService(t, host, testServiceConfig("other"), checkSucceeds, openSucceeds)
 		defer other.end()
-		opening := startService(t, host, plain("opening"), well, func(int) (forwarder.Tunnel, error) { panic("the engine broke") })
+		opening := startService(t, host, testServiceConfig("opening"), checkSucceeds, func(int) (forwarder.Tunnel, error) { panic("the engine broke") })
 		defer opening.end()
 		opening.requireState(t, forwarder.Failed)
 		if got := opening.lastError(); !strings.Contains(got, "the engine broke") {
 			t.Errorf("last error %q", got)
 		}
-		relay := startService(t, host, plain("relay"), well, always)
+		relay := startService(t, host, testServiceConfig("relay"), checkSucceeds, openSucceeds)
 		defer relay.end()
 		relay.requireState(t, forwarder.Healthy)
-		relay.port.options.OnPanic(newTunnel(), &forwarder.Failure{Class: forwarder.Permanent, Reason: "of an earlier tunnel"}, nil)
+		relay.port.options.OnPanic(newScriptedTunnel(), &forwarder.Failure{Class: forwarder.Permanent, Reason: "of an earlier tunnel"}, nil)
 		relay.requireState(t, forwarder.Healthy)
-		forwarder.Contain(func() { panic("a client broke it") }, func(failure *forwarder.Failure, stack []byte) {
+		forwarder.CatchPanic(func() { panic("a client broke it") }, func(failure *forwarder.Failure, stack []byte) {
 			relay.port.options.OnPanic(nil, failure, stack)
 		})
 		relay.requireState(t, forwarder.Failed)
-		loop := startService(t, host, plain("loop"), well, always)
+		loop := startService(t, host, testServiceConfig("loop"), checkSucceeds, openSucceeds)
 		defer loop.end()
 		loop.requireState(t, forwarder.Healthy)
-		loop.Redefine(Definition{Service: plain("loop")}, false) // without a driver
+		loop.Redefine(Definition{Service: testServiceConfig("loop")}, false) // without a driver
 		loop.requireState(t, forwarder.Failed)
 		loop.Restart()
 		loop.requireState(t, forwarder.Healthy)

@@ -94,7 +94,7 @@ func (d *destination) acquireMaster(ctx context.Context, run forwarder.Run) (*ma
 		if err = m.waitReady(ctx); err == nil {
 			return m, nil
 		}
-		isAnswered := run.Ask == "" || m.askSocket != "" // false: a login joined an attempt that could not ask
+		isAnswered := run.AskSocket == "" || m.askSocket != "" // false: a login joined an attempt that could not ask
 		d.releaseMaster(m, nil)
 		switch {
 		case ctx.Err() == nil && (errors.Is(err, errUnresponsive) || errors.Is(err, errOldSSH) || !isAnswered):
@@ -116,10 +116,10 @@ func (d *destination) tryAcquireMaster(run forwarder.Run) (m *master, delay time
 		if f := d.cachedFailure(run); f != nil {
 			return nil, 0, f
 		}
-		if delay := minUrgentInterval - time.Since(d.lastAttemptAt); d.lastFailure != nil && run.Urgent && delay > 0 {
+		if delay := minUrgentInterval - time.Since(d.lastAttemptAt); d.lastFailure != nil && run.IsUrgent && delay > 0 {
 			return nil, delay, nil
 		}
-		d.lastAttemptAt, d.lastAskSocket = time.Now(), run.Ask
+		d.lastAttemptAt, d.lastAskSocket = time.Now(), run.AskSocket
 		d.master = d.startMaster(run)
 	}
 	d.master.userCount++
@@ -133,12 +133,12 @@ func (d *destination) cachedFailure(run forwarder.Run) error {
 	switch {
 	case f == nil:
 		return nil
-	case run.Ask != "" && run.Ask == d.lastAskSocket: // the same login: the user has already answered for all its services
-	case run.Ask != "", run.Asked.After(d.lastAttemptAt):
+	case run.AskSocket != "" && run.AskSocket == d.lastAskSocket: // the same login: the user has already answered for all its services
+	case run.AskSocket != "", run.RequestedAt.After(d.lastAttemptAt):
 		return nil
 	case f.Class == forwarder.Transient && time.Since(d.lastAttemptAt) > failureTTL.After(d.failureCount):
 		return nil
-	case f.Class != forwarder.ByAttention && run.Urgent:
+	case f.Class != forwarder.NeedsUser && run.IsUrgent:
 		return nil
 	}
 	copied := *f

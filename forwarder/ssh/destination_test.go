@@ -101,7 +101,7 @@ func TestDestination_SharesFailureOfOneAttempt(t *testing.T) {
 	if d.lastAttemptAt != firstAttemptAt {
 		t.Error("a new attempt was made at once")
 	}
-	r.Urgent = true // a client waits
+	r.IsUrgent = true // a client waits
 	checkTransient(t, openFailure(t, svc, r), "Connection refused")
 	if interval := d.lastAttemptAt.Sub(firstAttemptAt); interval < minUrgentInterval {
 		t.Errorf("the next attempt was made after %v", interval)
@@ -119,15 +119,15 @@ func TestDestination_AttentionFailureIsRetriedOnlyAfterUserAction(t *testing.T) 
 		t.Fatal(err)
 	}
 	r := newRun(t)
-	if f := openFailure(t, svc, r); f.Class != forwarder.ByAttention {
+	if f := openFailure(t, svc, r); f.Class != forwarder.NeedsUser {
 		t.Fatalf("got %+v", f)
 	}
 	server.Authorize(svc.Connection.Settings.Text("key_file"))
-	r.Urgent = true
-	if f := openFailure(t, svc, r); f.Class != forwarder.ByAttention {
+	r.IsUrgent = true
+	if f := openFailure(t, svc, r); f.Class != forwarder.NeedsUser {
 		t.Fatalf("got %+v", f)
 	}
-	r.Asked = time.Now()
+	r.RequestedAt = time.Now()
 	requireWelcome(t, dialTunnel(t, openTunnel(t, svc, r)))
 }
 
@@ -146,7 +146,7 @@ func TestDestination_ClientRetriesPermanentFailure(t *testing.T) {
 	if f := openFailure(t, svc, r); f.Class != forwarder.Permanent {
 		t.Errorf("without a client: %+v", f)
 	}
-	r.Urgent = true
+	r.IsUrgent = true
 	requireWelcome(t, dialTunnel(t, openTunnel(t, svc, r)))
 }
 

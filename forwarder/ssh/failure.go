@@ -64,9 +64,9 @@ func failureRules() []process.Rule {
 		{Text: hostKeyChanged, Class: forwarder.Permanent},
 		{Text: "Unable to negotiate with", Class: forwarder.Permanent},
 
-		{Text: hostKeyUnverified, Class: forwarder.ByAttention, Hint: "to check and accept the host's key, run " + loginCommand},
-		{Text: "Too many authentication failures", Class: forwarder.ByAttention, Hint: "set key_file to the key that the server accepts"},
-		{Text: permissionDenied, Class: forwarder.ByAttention, Hint: "to log in with a password, a passphrase or a code, run " + loginCommand},
+		{Text: hostKeyUnverified, Class: forwarder.NeedsUser, Hint: "to check and accept the host's key, run " + loginCommand},
+		{Text: "Too many authentication failures", Class: forwarder.NeedsUser, Hint: "set key_file to the key that the server accepts"},
+		{Text: permissionDenied, Class: forwarder.NeedsUser, Hint: "to log in with a password, a passphrase or a code, run " + loginCommand},
 
 		{Text: socketBindError}, // its directory may have been removed or be full: the next attempt creates another
 

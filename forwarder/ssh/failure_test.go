@@ -34,11 +34,11 @@ func TestDriver_FailedLoginHasClassReasonAndHint(t *testing.T) {
 		class        forwarder.Class
 		reason, hint string
 	}{
-		{"wrong key", func(c project.Settings) { c["key_file"] = wrong }, forwarder.ByAttention, "Permission denied (publickey)", "localport login"},
-		{"passphrase", func(c project.Settings) { c["key_file"] = locked }, forwarder.ByAttention, "it may have a passphrase", `run "ssh-add ` + locked + `", then "localport restart"; or, for one login, "localport login"`},
-		{"missing key", func(c project.Settings) { c["key_file"] = dir + "/none" }, forwarder.ByAttention, dir + "/none not accessible: ", ""},
-		{"key readable by others", func(c project.Settings) { c["key_file"] = bare }, forwarder.ByAttention, "bad permissions", "chmod 600 " + bare},
-		{"unknown host key", setKnownHosts("/dev/null"), forwarder.ByAttention, "Host key verification failed.", `accept the host's key, run "localport login"`},
+		{"wrong key", func(c project.Settings) { c["key_file"] = wrong }, forwarder.NeedsUser, "Permission denied (publickey)", "localport login"},
+		{"passphrase", func(c project.Settings) { c["key_file"] = locked }, forwarder.NeedsUser, "it may have a passphrase", `run "ssh-add ` + locked + `", then "localport restart"; or, for one login, "localport login"`},
+		{"missing key", func(c project.Settings) { c["key_file"] = dir + "/none" }, forwarder.NeedsUser, dir + "/none not accessible: ", ""},
+		{"key readable by others", func(c project.Settings) { c["key_file"] = bare }, forwarder.NeedsUser, "bad permissions", "chmod 600 " + bare},
+		{"unknown host key", setKnownHosts("/dev/null"), forwarder.NeedsUser, "Host key verification failed.", `accept the host's key, run "localport login"`},
 		{"bad option", setOption("NoSuchOption", "1"), forwarder.Permanent, "Bad configuration option: nosuchoption", ""},
 		{"bad value", setOption("ServerAliveInterval", "often"), forwarder.Permanent, "command-line line 0", ""},
 		{"missing config file", func(c project.Settings) { c["config_file"] = dir + "/none" }, forwarder.Permanent, "Can't open user config file", ""},
@@ -109,7 +109,7 @@ func TestDriver_UnreachableServerIsTransient(t *testing.T) {
 // The directory may be removed while ssh logs in: by a logout, or a cleaner of old files. Here the ProxyCommand removes it.
 func TestDriver_RemovedSocketDirectoryIsTransient(t *testing.T) {
 	server, r := sshd.Start(t), newRun(t)
-	dir := filepath.Dir(r.Sockets)
+	dir := filepath.Dir(r.SocketDir)
 	svc := newService(server, "127.0.0.1:1")
 	setOption("ProxyCommand", "bash -c 'rm -rf "+dir+"/m*; exec 3<>/dev/tcp/%h/%p; cat <&3 & cat >&3'")(svc.Connection.Settings)
 	checkTransient(t, openFailure(t, svc, r), "unix_listener: ")
@@ -146,7 +146,7 @@ func TestTunnel_EndsWhenSSHIsKilled(t *testing.T) {
 
 func TestDriver_OpenFailsWithoutSocketDirectory(t *testing.T) {
 	r := newRun(t)
-	r.Sockets += strings.Repeat("/none", 2)
+	r.SocketDir += strings.Repeat("/none", 2)
 	_, err := driverOf(t).Open(t.Context(), newService(sshd.Start(t), "127.0.0.1:1"), r)
 	f, ok := err.(*forwarder.Failure) //nolint:errorlint // it is returned unwrapped
 	if !ok || !strings.Contains(f.Reason, "no such file or directory") {
@@ -159,7 +159,7 @@ func TestDriver_MissingSSHFailureNamesPATH(t *testing.T) {
 	r.Env = append(r.Env, "PATH=/no/where")
 	_, err := driverOf(t).Open(t.Context(), project.Service{RemotePort: "1", Connection: project.Connection{Settings: project.Settings{"host": "h"}}}, r)
 	f, ok := err.(*forwarder.Failure) //nolint:errorlint // it is returned unwrapped
-	if !ok || f.Class != forwarder.ByAttention || !strings.Contains(f.Reason, "/no/where") ||
+	if !ok || f.Class != forwarder.NeedsUser || !strings.Contains(f.Reason, "/no/where") ||
 		!strings.Contains(f.Hint, "openssh-client") {
 		t.Errorf("got %v", err)
 	}

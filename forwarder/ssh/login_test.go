@@ -27,7 +27,7 @@ func startAnswers(t *testing.T, answers ...string) (socket string, asked func() 
 	t.Helper()
 	var mu sync.Mutex
 	var questions []string
-	l, err := askpass.Listen(t.Context(), filepath.Dir(newRun(t).Sockets), func(_ context.Context, q askpass.Question) (string, bool) {
+	l, err := askpass.Listen(t.Context(), filepath.Dir(newRun(t).SocketDir), func(_ context.Context, q askpass.Question) (string, bool) {
 		mu.Lock()
 		defer mu.Unlock()
 		questions = append(questions, q.Text)
@@ -70,11 +70,11 @@ func requirePasswordAndCode(config *ssh.ServerConfig) {
 func TestLogin_AsksForPasswordAndCode(t *testing.T) {
 	svc := project.Service{RemotePort: "1", Connection: startOneChannelServer(t, requirePasswordAndCode)}
 	r := newRun(t)
-	if f := openFailure(t, svc, r); f.Class != forwarder.ByAttention || !strings.Contains(f.Hint, "localport login") {
+	if f := openFailure(t, svc, r); f.Class != forwarder.NeedsUser || !strings.Contains(f.Hint, "localport login") {
 		t.Fatalf("got %+v", f)
 	}
 	var asked func() []string
-	r.Ask, asked = startAnswers(t, "a guess", "open sesame", "123456")
+	r.AskSocket, asked = startAnswers(t, "a guess", "open sesame", "123456")
 	requireWelcome(t, dialTunnel(t, openTunnel(t, svc, r)))
 	questions := asked()
 	if len(questions) != 3 || !strings.Contains(questions[1], "password") || !strings.Contains(questions[2], "Code from your") {
@@ -177,11 +177,11 @@ func TestLogin_AsksQuestionsOfJumpHost(t *testing.T) {
 	svc := newService(last, startBackend(t))
 	svc.Connection.Settings["config_file"], svc.Connection.Settings["jump"] = config, "jump"
 	r := newRun(t)
-	if f := openFailure(t, svc, r); f.Class != forwarder.ByAttention || f.Reason != "Host key verification failed." {
+	if f := openFailure(t, svc, r); f.Class != forwarder.NeedsUser || f.Reason != "Host key verification failed." {
 		t.Fatalf("got %+v", f)
 	}
 	var asked func() []string
-	r.Ask, asked = startAnswers(t, "yes", "a passphrase")
+	r.AskSocket, asked = startAnswers(t, "yes", "a passphrase")
 	requireWelcome(t, dialTunnel(t, openTunnel(t, svc, r)))
 	if questions := asked(); len(questions) != 2 || !strings.Contains(questions[0], first.Addr()[len(host)+1:]) || !strings.Contains(questions[1], locked) {
 		t.Errorf("asked %q", questions)
@@ -203,11 +203,11 @@ func TestLogin_AsksUserAndOtherServicesShareIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := newRun(t)
-	if f := openFailure(t, svc, r); f.Class != forwarder.ByAttention || f.Reason != "Host key verification failed." {
+	if f := openFailure(t, svc, r); f.Class != forwarder.NeedsUser || f.Reason != "Host key verification failed." {
 		t.Fatalf("got %+v", f)
 	}
 	var asked func() []string
-	r.Ask, asked = startAnswers(t, "yes", "a passphrase")
+	r.AskSocket, asked = startAnswers(t, "yes", "a passphrase")
 	requireWelcome(t, dialTunnel(t, openTunnel(t, svc, r)))
 	questions := asked()
 	if len(questions) != 2 || !strings.Contains(questions[0], "key fingerprint is SHA256:") ||
@@ -217,7 +217,7 @@ func TestLogin_AsksUserAndOtherServicesShareIt(t *testing.T) {
 	if !strings.Contains(readFile(t, hosts), "ssh-ed25519") {
 		t.Error("the host's key was not saved")
 	}
-	r.Ask = ""
+	r.AskSocket = ""
 	requireWelcome(t, dialTunnel(t, openTunnel(t, svc, r))) // another service of the same login
 	if log := r.Log.(*logBuffer).String(); strings.Contains(log, "a passphrase") {
 		t.Errorf("the log has the passphrase:\n%s", log)
@@ -230,18 +230,18 @@ func TestLogin_UnansweredQuestionIsNotRepeated(t *testing.T) {
 	svc.Connection.Settings["options"] = map[string]string{"UserKnownHostsFile": "/dev/null"}
 	r := newRun(t)
 	var asked func() []string
-	r.Ask, asked = startAnswers(t)
-	if f := openFailure(t, svc, r); f.Class != forwarder.ByAttention {
+	r.AskSocket, asked = startAnswers(t)
+	if f := openFailure(t, svc, r); f.Class != forwarder.NeedsUser {
 		t.Errorf("got %+v", f)
 	}
-	r.Asked = time.Now() // another service of the same login
-	if f := openFailure(t, svc, r); f.Class != forwarder.ByAttention {
+	r.RequestedAt = time.Now() // another service of the same login
+	if f := openFailure(t, svc, r); f.Class != forwarder.NeedsUser {
 		t.Errorf("got %+v", f)
 	}
 	if n := len(asked()); n != 1 {
 		t.Errorf("asked %d times", n)
 	}
-	r.Ask, asked = startAnswers(t, "yes") // another login
+	r.AskSocket, asked = startAnswers(t, "yes") // another login
 	requireWelcome(t, dialTunnel(t, openTunnel(t, svc, r)))
 	if n := len(asked()); n != 1 {
 		t.Errorf("asked %d times", n)

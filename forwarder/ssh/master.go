@@ -50,7 +50,7 @@ type master struct {
 // startMaster starts a master's run. d.mu is held.
 func (d *destination) startMaster(run forwarder.Run) *master {
 	m := &master{
-		destination: d, runConfig: run, askSocket: run.Ask,
+		destination: d, runConfig: run, askSocket: run.AskSocket,
 		output:  &outputParser{loggedInCh: make(chan bool, 1), keyFile: d.keyFile},
 		readyCh: make(chan struct{}), doneCh: make(chan struct{}),
 	}
@@ -63,7 +63,7 @@ func (d *destination) startMaster(run forwarder.Run) *master {
 func (m *master) run(ctx context.Context, isOldSSH, bypassesJumpMaster bool) {
 	defer close(m.doneCh)
 	isLoggedIn := false
-	forwarder.Contain(func() { isLoggedIn = m.logInAndServe(ctx, isOldSSH, bypassesJumpMaster) }, func(f *forwarder.Failure, stack []byte) {
+	forwarder.CatchPanic(func() { isLoggedIn = m.logInAndServe(ctx, isOldSSH, bypassesJumpMaster) }, func(f *forwarder.Failure, stack []byte) {
 		m.destination.log.writeLine(string(stack))
 		m.recordErr(f)
 		m.destination.recordFailure(m, f)
@@ -116,7 +116,7 @@ func (m *master) recordErr(err error) {
 // logIn starts ssh and returns when it has logged in and both connections to its control socket are open.
 func (m *master) logIn(ctx context.Context, isOldSSH, bypassesJumpMaster bool) error {
 	// Not in the run's own directory, which is removed with the one service that happened to come first.
-	dir, err := os.MkdirTemp(filepath.Dir(m.runConfig.Sockets), "m")
+	dir, err := os.MkdirTemp(filepath.Dir(m.runConfig.SocketDir), "m")
 	if err != nil {
 		return &forwarder.Failure{Reason: err.Error()}
 	}
@@ -283,7 +283,7 @@ func (m *master) startLivenessCheck() {
 	}
 	m.isVerifying = true
 	m.destination.tasks.Go(func(ctx context.Context) {
-		forwarder.Contain(func() { m.runLivenessChecks(ctx) }, func(f *forwarder.Failure, _ []byte) {
+		forwarder.CatchPanic(func() { m.runLivenessChecks(ctx) }, func(f *forwarder.Failure, _ []byte) {
 			m.recordErr(f)
 			m.cancel()
 		})

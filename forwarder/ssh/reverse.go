@@ -66,7 +66,7 @@ func (r *reverseTunnel) Dial(ctx context.Context) (net.Conn, error) {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "tcp", r.localAddr)
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		return nil, &forwarder.Refusal{Reason: "nothing listens on " + r.localAddr + " on this machine", Connect: true}
+		return nil, &forwarder.Refusal{Reason: "nothing listens on " + r.localAddr + " on this machine", IsConnectFailure: true}
 	}
 	return conn, err
 }

@@ -57,7 +57,7 @@ func TestReverseTunnel_ServerListensAndConnectsHere(t *testing.T) {
 
 func TestReverseTunnel_RefusesWhenNothingListensLocally(t *testing.T) {
 	tunnel := openTunnel(t, newReverseService(t, sshd.Start(t), unusedAddr(t), unusedAddr(t)), newRun(t))
-	if r := dialRefused(t, tunnel); !r.Connect || !strings.HasPrefix(r.Reason, "nothing listens on 127.0.0.1:") {
+	if r := dialRefused(t, tunnel); !r.IsConnectFailure || !strings.HasPrefix(r.Reason, "nothing listens on 127.0.0.1:") {
 		t.Errorf("got %+v", r)
 	}
 }

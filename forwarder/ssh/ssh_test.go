@@ -66,7 +66,7 @@ func newRun(t *testing.T) forwarder.Run {
 		}
 		_ = os.RemoveAll(dir)
 	})
-	return forwarder.Run{Dir: t.TempDir(), Sockets: filepath.Join(dir, "1"), Env: os.Environ(), Log: &logBuffer{}}
+	return forwarder.Run{Dir: t.TempDir(), SocketDir: filepath.Join(dir, "1"), Env: os.Environ(), Log: &logBuffer{}}
 }
 
 // drivers holds the driver of each running test.
@@ -249,7 +249,7 @@ func TestDriver_NeverAcceptsChangedHostKey(t *testing.T) {
 		svc := newService(server, startBackend(t))
 		svc.Connection.Settings["options"] = map[string]string{"StrictHostKeyChecking": check}
 		r := newRun(t)
-		r.Ask, _ = startAnswers(t, "yes", "yes")
+		r.AskSocket, _ = startAnswers(t, "yes", "yes")
 		if f := openFailure(t, svc, r); f.Class != forwarder.Permanent || !strings.Contains(f.Reason, "HAS CHANGED") {
 			t.Errorf("%s: %+v", check, f)
 		}

@@ -77,11 +77,11 @@ func (t *tunnel) Close() error {
 	return nil
 }
 
-// Frozen reports whether the ssh process is stopped (SIGSTOP).
-func (t *tunnel) Frozen() bool { return t.master.child.Frozen() }
+// IsProcessStopped reports whether the ssh process is stopped (SIGSTOP).
+func (t *tunnel) IsProcessStopped() bool { return t.master.child.IsProcessStopped() }
 
-// Doubt starts a liveness check of the master.
-func (t *tunnel) Doubt() { t.master.startLivenessCheck() }
+// CheckPath starts a liveness check of the master.
+func (t *tunnel) CheckPath() { t.master.startLivenessCheck() }
 
 // handleRefusal reacts to a refused channel. A server that limits the channels of a connection may accept one connection for each
 // service: then this tunnel ends, and the next one opens a master of its own.
@@ -151,7 +151,7 @@ func newDirectTunnel(s *tunnelSpec, m *master, release func()) *directTunnel {
 func (t *directTunnel) Dial(ctx context.Context) (net.Conn, error) {
 	c, err := t.openChannel(ctx, t.host, t.port)
 	if refused, ok := errors.AsType[*mux.OpenChannelError](err); ok {
-		return nil, &forwarder.Refusal{Reason: refused.Error(), Connect: true}
+		return nil, &forwarder.Refusal{Reason: refused.Error(), IsConnectFailure: true}
 	}
 	if err != nil {
 		return nil, err

@@ -76,7 +76,7 @@ func TestDirectTunnel_RefusalAffectsOneConnection(t *testing.T) {
 	defer remoteConn.Close()
 	_ = l.Close()
 	for range 5 {
-		if r := dialRefused(t, tunnel); !r.Connect || r.Reason != "open failed: connect failed: Connection refused" {
+		if r := dialRefused(t, tunnel); !r.IsConnectFailure || r.Reason != "open failed: connect failed: Connection refused" {
 			t.Errorf("refusal %+v", r)
 		}
 	}
@@ -98,13 +98,13 @@ func TestDirectTunnel_EveryRefusalIsAFailedConnect(t *testing.T) {
 		{"no-such-host.invalid:80", "connect failed: "},
 	} {
 		tunnel := openDirect(t, newService(server, tt.addr))
-		if r := dialRefused(t, tunnel); !r.Connect || !strings.Contains(r.Reason, tt.want) {
+		if r := dialRefused(t, tunnel); !r.IsConnectFailure || !strings.Contains(r.Reason, tt.want) {
 			t.Errorf("%s: %+v", tt.addr, r)
 		}
 	}
 	strict := server.Another("AllowTcpForwarding no")
 	tunnel := openDirect(t, newService(strict, startBackend(t)))
-	if r := dialRefused(t, tunnel); !r.Connect || !strings.Contains(r.Reason, "administratively prohibited") {
+	if r := dialRefused(t, tunnel); !r.IsConnectFailure || !strings.Contains(r.Reason, "administratively prohibited") {
 		t.Errorf("forwarding not allowed: %+v", r)
 	}
 }

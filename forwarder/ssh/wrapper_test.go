@@ -13,7 +13,7 @@ func TestDestination_BypassesHungMasterOfJumpHost(t *testing.T) {
 	last := sshd.Start(t)
 	first, second := last.Another(), last.Another()
 	r := newRun(t)
-	socketPath := filepath.Join(filepath.Dir(r.Sockets), "kept") // accepts and never answers, as a master does whose network is down
+	socketPath := filepath.Join(filepath.Dir(r.SocketDir), "kept") // accepts and never answers, as a master does whose network is down
 	hungMaster, err := net.Listen("unix", socketPath)
 	if err != nil {
 		t.Fatal(err)
@@ -29,7 +29,7 @@ func TestDestination_BypassesHungMasterOfJumpHost(t *testing.T) {
 	svc.Connection.Settings["jump"] = "outer"
 	svc.Connection.Settings["options"] = map[string]string{"ConnectTimeout": "8"}
 	checkTransient(t, openFailure(t, svc, r), "timed out during banner exchange")
-	r.Urgent = true
+	r.IsUrgent = true
 	requireWelcome(t, dialTunnel(t, openTunnel(t, svc, r)))
 	if log := r.Log.(*logBuffer).String(); !strings.Contains(log, "trying without the ControlPath masters") {
 		t.Errorf("the log does not mention the retry:\n%s", log)

@@ -12,18 +12,18 @@ import (
 	"github.com/localport-sh/localport/project/environ"
 )
 
-// environment is what children get and what ${…} of services is looked up in: the environment of the shell that
-// started the supervisor with our own exports undone, then .env. It lives in memory only.
+// environment is the environment of child processes and of ${…} in services: that of the shell which started the supervisor, without
+// our own exports, then .env. It is kept in memory only, and safe for concurrent use.
 type environment struct {
-	run string
+	runID string
 
-	mu     sync.Mutex // guards the fields below; never held while a socket or a file is asked
+	mu     sync.Mutex // guards the fields below; never held while dialing or reading files
 	shell  environ.Env
 	dotenv map[string]string
 }
 
 func newEnvironment(list []string, run string) *environment {
-	return &environment{run: run, shell: environ.Undo(environ.Parse(list))}
+	return &environment{runID: run, shell: environ.Undo(environ.Parse(list))}
 }
 
 func (e *environment) lookup(name string) (string, bool) {
@@ -39,19 +39,19 @@ func (e *environment) setDotEnv(dotenv map[string]string) {
 	e.dotenv = dotenv
 }
 
-// list is the children's environment.
-func (e *environment) list() []string {
+// childEnviron is the environment of child processes.
+func (e *environment) childEnviron() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	env := make(environ.Env, len(e.shell)+len(e.dotenv)+1)
 	maps.Copy(env, e.dotenv)
 	maps.Copy(env, e.shell)
-	env[forwarder.RunVariable] = e.run
+	env[forwarder.RunVariable] = e.runID
 	return env.List()
 }
 
-// inherited is the environment of a next supervisor.
-func (e *environment) inherited() []string {
+// successorEnviron is the environment of the next supervisor.
+func (e *environment) successorEnviron() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.shell.List()
@@ -63,23 +63,23 @@ func (e *environment) set(name, value string) {
 	e.shell[name] = value
 }
 
-// refresh takes over what a newcomer's shell has and what stopped working in ours. It reports whether anything did.
-func (e *environment) refresh(session api.Session) bool {
+// replaceBroken replaces variables that do not work here by those of a client's shell that do. It reports whether any changed.
+func (e *environment) replaceBroken(session api.Session) bool {
 	changed := false
-	take := func(name, value string, works func(string) bool) {
+	replace := func(name, value string, works func(string) bool) {
 		if old, _ := e.lookup(name); value != "" && value != old && !works(old) && works(value) {
 			e.set(name, value)
 			changed = true
 		}
 	}
-	take("SSH_AUTH_SOCK", session.SSHAuthSock, answers)
-	take("KUBECONFIG", session.Kubeconfig, anyExists)
-	take("PATH", session.Path, anyExists)
+	replace("SSH_AUTH_SOCK", session.SSHAuthSock, isListening)
+	replace("KUBECONFIG", session.Kubeconfig, hasExistingPath)
+	replace("PATH", session.Path, hasExistingPath)
 	return changed
 }
 
-// answers reports whether something listens at the socket.
-func answers(socket string) bool {
+// isListening reports whether a process listens on a unix socket.
+func isListening(socket string) bool {
 	conn, err := net.Dial("unix", socket)
 	if err != nil {
 		return false
@@ -87,8 +87,8 @@ func answers(socket string) bool {
 	return conn.Close() == nil
 }
 
-// anyExists reports whether any path of a list is there.
-func anyExists(list string) bool {
+// hasExistingPath reports whether any path of a list exists.
+func hasExistingPath(list string) bool {
 	for _, path := range filepath.SplitList(list) {
 		if _, err := os.Stat(path); err == nil {
 			return true

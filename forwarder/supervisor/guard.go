@@ -13,105 +13,107 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// guardInterval is how often the supervisor looks whether its files still are what it takes them for. A look is a few stats.
+// guardInterval is the time between checks of the supervisor's files. A check is a few stat calls.
 const guardInterval = time.Second
 
-// directoryGrace is how long a project's directory may be missing, as while it is checked out anew, before its supervisor ends.
+// directoryGrace is how long the project directory may be missing, during a fresh checkout for example, before the supervisor ends.
 const directoryGrace = 10 * time.Second
 
-// guard looks again and again whether what others find the supervisor by is still there, and mends it, until ctx ends: cleaners
-// remove sockets and directories, and people remove state files. As long as all is as it was, a look is a few bare system calls:
-// what runs every second stays in memory (see lockstate.Fingerprint).
-func (s *Supervisor) guard(ctx context.Context) {
+// guardFiles restores the files by which clients find the supervisor when they are deleted, until ctx ends: cleaners remove sockets and
+// directories, people remove state files. An unchanged check is a few bare system calls, because code that runs every second
+// stays in memory (see lockstate.Fingerprint).
+func (s *Supervisor) guardFiles(ctx context.Context) {
 	tick := time.NewTicker(guardInterval)
 	defer tick.Stop()
 	root := s.root()
-	var missingSince, guarded time.Time
-	var seen surroundings
-	for isWell := false; ; {
+	var missingSince, checkedAt time.Time
+	var seen externalState
+	for isIntact := false; ; {
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.ended:
+		case <-s.endedCh:
 			return
 		case <-tick.C:
 		}
-		now := s.lookAround(root)
-		if isWell && now == seen && time.Since(guarded) < leaseInterval {
+		now := s.readExternalState(root)
+		if isIntact && now == seen && time.Since(checkedAt) < leaseInterval {
 			continue
 		}
-		if s.guardElection(ctx); s.isSuperseded.Load() {
-			isWell = false
-			continue // what lies at the paths is another's
+		if s.guardElectionFile(ctx); s.isSuperseded.Load() {
+			isIntact = false
+			continue // the files at the paths are the elected supervisor's
 		}
 		s.guardSocket()
-		s.resizeSeats(s.plan.Load()) // the file limit of a running process can be changed
-		s.guardState(now.files != seen.files)
+		s.resizeClientSlots(s.active.Load()) // the file limit of a running process can be changed
+		s.guardStateFile(now.files != seen.files)
 		missingSince = s.guardDirectory(ctx, missingSince)
-		seen, guarded = s.lookAround(root), time.Now()
+		seen, checkedAt = s.readExternalState(root), time.Now()
 		if seen.files != now.files {
-			wait.Notify(s.wake) // changed meanwhile, by this or by others
+			wait.Notify(s.leasesChangedCh) // changed during the check
 		}
-		isWell = missingSince.IsZero() && seen.files.IsComplete() && !s.hasNoteOfDirectory()
+		isIntact = missingSince.IsZero() && seen.files.IsComplete() && !s.hasDirectoryError()
 	}
 }
 
-// surroundings is what a supervisor depends on outside of itself. It can be compared.
-type surroundings struct {
+// externalState is what guardFiles checks. It is comparable.
+type externalState struct {
 	files        lockstate.Fingerprint
 	socket, root lockstate.FileID
-	limit        uint64 // of open files
+	fileLimit    uint64 // of open files
 }
 
-func (s *Supervisor) lookAround(root string) surroundings {
+func (s *Supervisor) readExternalState(root string) externalState {
 	var limit unix.Rlimit
 	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
-	return surroundings{s.dir.Fingerprint(), lockstate.Identify(s.socket.path()), lockstate.Identify(root), limit.Cur}
+	return externalState{s.dir.Fingerprint(), lockstate.Identify(s.socket.path()), lockstate.Identify(root), limit.Cur}
 }
 
-func (s *Supervisor) hasNoteOfDirectory() bool {
+func (s *Supervisor) hasDirectoryError() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.notes.directory != ""
+	return s.conditions.directoryError != ""
 }
 
-// guardSocket binds the control socket again if its path does not lead to it any more.
+// guardSocket rebinds the control socket if its path no longer leads to it.
 func (s *Supervisor) guardSocket() {
 	path, err := s.dir.SocketPath()
 	if err != nil {
-		s.noteDirectory("sockets cannot be made: " + err.Error())
+		s.setDirectoryError("cannot create sockets: " + err.Error())
 		return
 	}
 	rebound, err := s.socket.rebind(path)
 	if err != nil {
-		s.noteDirectory("the control socket is gone and cannot be made again: " + err.Error())
+		s.setDirectoryError("the control socket was removed and cannot be recreated: " + err.Error())
 		return
 	}
-	s.noteDirectory("")
+	s.setDirectoryError("")
 	if !rebound {
 		return
 	}
-	s.log.Warn("the control socket was removed; it is bound again", "socket", path)
-	s.keeping.holdInstead(keptSocket, s.socket.files)
-	s.remind()
-	s.save(s.recordSelf, true)
+	s.log.Warn("the control socket was removed; bound it again", "socket", path)
+	s.keeper.replaceHeld(socketHoldName, s.socket.copyListener)
+	s.updateSuccessor()
+	s.saveState(s.recordSelf, true)
 }
 
-func (s *Supervisor) noteDirectory(text string) { s.note(func(n *notes) { n.directory = text }) }
+func (s *Supervisor) setDirectoryError(text string) {
+	s.updateConditions(func(n *conditions) { n.directoryError = text })
+}
 
-// guardElection locks a new election file if the one that is locked was deleted or replaced: otherwise the next shell would
-// elect a second supervisor. If another process has locked it already, that one is the supervisor, and is handed the listeners.
-func (s *Supervisor) guardElection(ctx context.Context) {
+// guardElectionFile locks a new election file if the locked one was deleted or replaced: otherwise the next shell would elect a second
+// supervisor. If another process has already locked the new one, that is the supervisor and gets the listeners.
+func (s *Supervisor) guardElectionFile(ctx context.Context) {
 	holds, err := s.election.Holds()
-	if holds || err != nil || s.closing.Load() {
+	if holds || err != nil || s.isClosing.Load() {
 		return
 	}
-	limited, cancel := context.WithTimeout(context.Background(), lockLimit)
+	limited, cancel := context.WithTimeout(context.Background(), lockTimeout)
 	defer cancel()
-	if s.beginAct(limited) != nil {
+	if s.beginOperation(limited) != nil {
 		return // it is ending or being replaced, or looked at again in a second
 	}
-	defer s.endAct()
+	defer s.endOperation()
 	var elected *lockstate.Election
 	isLost := false
 	_, err = s.dir.Update(limited, func(tx *lockstate.Tx) error {
@@ -139,30 +141,29 @@ func (s *Supervisor) guardElection(ctx context.Context) {
 		s.onSuperseded(ctx)
 	case elected != s.election:
 		s.log.Warn("the election file was deleted; a new one is locked")
-		s.keeping.holdInstead(keptElection, elected.CopyFiles)
+		s.keeper.replaceHeld(electionHoldName, elected.CopyFiles)
 		before := s.election
 		s.election = elected
 		_ = before.Handover()
 		s.isSuperseded.Store(false)
-		wait.Notify(s.wake)
+		wait.Notify(s.leasesChangedCh)
 	}
 }
 
-// guardState has the leases read again when the state file has changed, whoever changed it and whether it was said or not, and
-// has what was deleted written again.
-func (s *Supervisor) guardState(changed bool) {
-	// What could not be written before is tried again by the store, and makes the files too.
-	if _, behind := s.store.isBehind(); !behind && !s.dir.Fingerprint().IsComplete() {
-		s.save(bump, true)
+// guardStateFile has the leases read again if the state file has changed, and rewrites deleted files.
+func (s *Supervisor) guardStateFile(changed bool) {
+	// After a write error the store retries, which creates the files too.
+	if _, behind := s.store.writeError(); !behind && !s.dir.Fingerprint().IsComplete() {
+		s.saveState(bumpLine, true)
 		changed = true
 	}
 	if changed {
-		wait.Notify(s.wake)
+		wait.Notify(s.leasesChangedCh)
 	}
 }
 
-// guardDirectory ends the supervisor of a project whose directory is gone for longer than a moment. Its file alone may be gone:
-// an older branch may be checked out.
+// guardDirectory ends the supervisor if the project directory is missing for directoryGrace. A missing config file is no reason: an
+// older branch may be checked out. It returns since when the directory is missing; zero if it is there.
 func (s *Supervisor) guardDirectory(ctx context.Context, missingSince time.Time) time.Time {
 	_, err := os.Stat(s.root())
 	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
@@ -172,8 +173,8 @@ func (s *Supervisor) guardDirectory(ctx context.Context, missingSince time.Time)
 		return time.Now()
 	}
 	if time.Since(missingSince) >= directoryGrace {
-		s.log.Warn("the project's directory is gone; its supervisor ends", "directory", s.root())
-		_ = s.requestRetire(ctx, reasonDirectoryGone)
+		s.log.Warn("the project's directory is gone; shutting down", "directory", s.root())
+		_ = s.requestShutdown(ctx, shutdownDirectoryGone)
 	}
 	return missingSince
 }

@@ -11,77 +11,77 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// How often the leases are read again when nothing says that they have changed: soon after they could not be, and seldom else.
+// Leases are read again after leaseInterval without an event, and after leaseRetry if reading them failed.
 const (
 	leaseInterval = 30 * time.Second
 	leaseRetry    = time.Second
 )
 
-// maxRetireTries is how often it is tried to end under the state's lock. A supervisor that nobody needs ends without it in the
-// end: whoever comes meanwhile is told so at the socket, and starts another.
-const maxRetireTries = 3
+// maxShutdownTries is the number of attempts to shut down under the state's lock. After it, an unused supervisor shuts down without
+// the lock: a client that joins meanwhile gets api.ErrEnding and starts another.
+const maxShutdownTries = 3
 
 var (
-	errInUse      = errors.New("there are leases")
+	errHasLeases  = errors.New("the project has leases")
 	errSuperseded = errors.New("another supervisor has been elected")
 )
 
-// Join records what a newcomer brings, has the leases read again, and returns what its environment needs.
+// Join records the lease and environment of a client and returns what it exports.
 func (s *Supervisor) Join(_ context.Context, session api.Session) (api.View, error) {
 	if session.Lease != nil {
 		lease := storedLease(*session.Lease)
-		s.store.count(func(state *lockstate.State) { state.Hold(lease) })
+		s.store.add(func(state *lockstate.State) { state.Hold(lease) })
 	}
-	if s.closing.Load() || s.plan.Load() == nil {
+	if s.isClosing.Load() || s.active.Load() == nil {
 		return api.View{}, api.ErrEnding
 	}
 	if session.Level != "" {
-		if err := s.o.Level.UnmarshalText([]byte(session.Level)); err != nil {
+		if err := s.options.LogLevel.UnmarshalText([]byte(session.Level)); err != nil {
 			return api.View{}, err
 		}
 	}
-	wait.Notify(s.wake) // the newcomer's lease is written down; whoever ends a supervisor reads it first
-	wait.Replace(s.sessions, session)
+	wait.Notify(s.leasesChangedCh) // the lease is recorded before the next decision to shut down
+	wait.Replace(s.sessionCh, session)
 	return s.view(), nil
 }
 
 func storedLease(l api.Lease) lockstate.Lease {
 	return lockstate.Lease{
-		Kind: lockstate.Kind(l.Kind), Process: lockstate.Process{PID: l.PID, Start: l.Start}, Dir: l.Dir, Since: l.Since,
+		Kind: lockstate.Kind(l.Kind), Process: lockstate.Process{PID: l.PID, Start: l.StartTime}, Dir: l.Dir, Since: l.Since,
 	}
 }
 
-// Leave releases a lease whose holder could not, and has the leases read again.
+// Leave releases a lease, if r names one, and has the leases read again.
 func (s *Supervisor) Leave(_ context.Context, r api.LeaveRequest) error {
 	if r.Lease != nil {
 		lease := storedLease(*r.Lease)
-		s.store.count(func(state *lockstate.State) { state.ReleaseAt(lease.Kind, lease.Process, r.At) })
+		s.store.add(func(state *lockstate.State) { state.ReleaseAt(lease.Kind, lease.Process, r.At) })
 	}
-	wait.Notify(s.wake)
+	wait.Notify(s.leasesChangedCh)
 	return nil
 }
 
-// retireReason is why a supervisor gives its ports up.
-type retireReason int
+// shutdownReason is why a supervisor is asked to shut down.
+type shutdownReason int
 
 const (
-	reasonUnused        retireReason = iota // nobody holds a lease: unless somebody does after all
-	reasonOrdered                           // by the user, whoever holds a lease: prompts leave the project down
-	reasonDirectoryGone                     // its directory is gone
+	shutdownUnused        shutdownReason = iota // there seem to be no leases; refused if there are
+	shutdownRequested                           // by the user, whatever the leases; prompts do not start the project again
+	shutdownDirectoryGone                       // the project directory was removed
 )
 
-// retireRequest asks the loop of the leases for the end.
-type retireRequest struct {
-	why    retireReason
-	result chan<- bool // gets whether the ports are given up
+// shutdownRequest asks awaitShutdown to shut down.
+type shutdownRequest struct {
+	reason   shutdownReason
+	resultCh chan<- bool // receives whether the ports were closed
 }
 
-// requestRetire asks for the end, and reports whether it has come when ctx allows.
-func (s *Supervisor) requestRetire(ctx context.Context, why retireReason) bool {
+// requestShutdown asks awaitShutdown to close the ports and reports whether it did. False if ctx ends first.
+func (s *Supervisor) requestShutdown(ctx context.Context, why shutdownReason) bool {
 	result := make(chan bool, 1)
 	select {
-	case s.retireCh <- retireRequest{why, result}:
-	case <-s.ended:
+	case s.shutdownCh <- shutdownRequest{why, result}:
+	case <-s.endedCh:
 		return true
 	case <-ctx.Done():
 		return false
@@ -89,36 +89,36 @@ func (s *Supervisor) requestRetire(ctx context.Context, why retireReason) bool {
 	select {
 	case retired := <-result:
 		return retired
-	case <-s.ended:
+	case <-s.endedCh:
 		return true
 	case <-ctx.Done():
 		return false
 	}
 }
 
-// keep is the only loop that decides on the end. It returns when the ports have been given up: linger after the last lease, at
-// once on a client's request, or when ctx ends. What could not be read or done is tried again until it has been.
-func (s *Supervisor) keep(ctx context.Context) {
+// awaitShutdown is the only place that decides to shut down. It returns when the ports have been closed or handed over: linger after
+// the last lease, on request, or when ctx ends. Whatever fails is retried.
+func (s *Supervisor) awaitShutdown(ctx context.Context) {
 	linger, next := time.NewTimer(0), time.NewTimer(0)
 	linger.Stop()
 	defer linger.Stop()
 	defer next.Stop()
-	wait.Notify(s.wake)
+	wait.Notify(s.leasesChangedCh)
 	isAlone, tries := false, 0
 	for {
 		select {
-		case <-s.ended:
+		case <-s.endedCh:
 			return
 		case <-ctx.Done():
 			s.onTerminate()
 			return
-		case r := <-s.retireCh:
-			r.result <- s.retire(r.why, 0)
+		case r := <-s.shutdownCh:
+			r.resultCh <- s.tryShutDown(r.reason, 0)
 			continue
 		case <-next.C:
-		case <-s.wake:
+		case <-s.leasesChangedCh:
 		case <-linger.C:
-			if s.retire(reasonUnused, tries) {
+			if s.tryShutDown(shutdownUnused, tries) {
 				return
 			}
 			tries++
@@ -136,116 +136,116 @@ func (s *Supervisor) keep(ctx context.Context) {
 		case !isAlone && tries > 0:
 			linger.Reset(leaseRetry)
 		case !isAlone:
-			linger.Reset(s.plan.Load().project.Linger)
+			linger.Reset(s.active.Load().project.Linger)
 		}
 		isAlone = count == 0
 	}
 }
 
-// countLeases reads the leases, watches the processes of new ones, and returns how many count. Where they cannot be read, it is
-// those that are known, less the ones whose process has ended.
+// countLeases reads the leases, watches their processes, and returns how many are live. If the file cannot be read, the cached
+// leases count.
 func (s *Supervisor) countLeases() (int, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), lockLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), lockTimeout)
 	defer cancel()
 	err := s.store.refresh(ctx)
 	state := s.store.state()
 	state.Prune()
-	s.resizeSeats(s.plan.Load())
-	s.watches.follow(state.Leases, s.launch, func() { wait.Notify(s.wake) })
+	s.resizeClientSlots(s.active.Load())
+	s.leaseWatcher.setLeases(state.Leases, s.startTask, func() { wait.Notify(s.leasesChangedCh) })
 	return len(state.Leases), err
 }
 
-// retire gives the ports up and resigns, after one more look at the leases under the state's lock: whoever comes later finds
-// nobody elected and free ports. Tunnels are still up when it returns. False if there are leases after all, or if it is to be
-// tried again.
-func (s *Supervisor) retire(why retireReason, tries int) bool {
-	s.acts <- struct{}{}
-	defer s.endAct()
-	if s.closing.Load() {
+// tryShutDown closes the ports and releases the election, after checking the leases once more under the state's lock: a client that
+// comes later finds free ports and no supervisor. Tunnels are still up when it returns. False if there are leases, or if it must
+// be tried again.
+func (s *Supervisor) tryShutDown(why shutdownReason, tries int) bool {
+	s.operationSlot <- struct{}{}
+	defer s.endOperation()
+	if s.isClosing.Load() {
 		return true
 	}
-	if s.isSuperseded.Load() { // the state is another's, the leases of whoever is here are not
+	if s.isSuperseded.Load() { // the state file is another supervisor's; only the cached leases are ours
 		known := s.store.state()
-		if known.Prune(); why == reasonUnused && len(known.Leases) > 0 {
+		if known.Prune(); why == shutdownUnused && len(known.Leases) > 0 {
 			return false
 		}
-		s.giveUp()
+		s.closePortsForElected()
 		return true
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	_, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
-		s.closing.Store(false)
+		s.isClosing.Store(false)
 		s.store.restoreLost(tx)
-		if why == reasonUnused && s.hasLeases(tx) {
-			return errInUse
+		if why == shutdownUnused && s.hasLeases(tx) {
+			return errHasLeases
 		}
-		s.closing.Store(true)
+		s.isClosing.Store(true)
 		if other := tx.Supervisor; other != nil && other.Process != lockstate.Self() && other.Alive() {
 			return errSuperseded // its record stays
 		}
-		// Who joined by socket until now was told that the project is up.
-		if why == reasonUnused && s.hasLeases(tx) {
-			s.closing.Store(false)
-			return errInUse
+		// A client that joined by socket before isClosing was set has been told that the project is up.
+		if why == shutdownUnused && s.hasLeases(tx) {
+			s.isClosing.Store(false)
+			return errHasLeases
 		}
-		s.store.apply(&tx.State)
+		s.store.applyPending(&tx.State)
 		tx.Prune()
-		if why != reasonUnused {
+		if why != shutdownUnused {
 			tx.Release(lockstate.StartLease, lockstate.Process{})
 		}
 		tx.Supervisor, tx.Stopped, tx.Started, tx.Only = nil, nil, nil, nil
-		tx.Down = tx.Down || why == reasonOrdered
+		tx.Down = tx.Down || why == shutdownRequested
 		tx.Bump()
-		tx.Last() // else the leases that were released come back when the disk has room again
+		tx.Last() // or released leases would come back once the disk has room again
 		return nil
 	})
-	if errors.Is(err, errInUse) {
+	if errors.Is(err, errHasLeases) {
 		return false
 	}
 	if failed, ok := errors.AsType[*lockstate.WriteError](err); ok && failed.Fallback != "" {
-		s.log.Warn("the end cannot be written to the state", "error", err, "written_instead", failed.Fallback)
+		s.log.Warn("cannot write the shutdown to the state", "error", err, "written_instead", failed.Fallback)
 	} else if err != nil {
-		s.log.Error("the end cannot be written to the state", "error", err)
+		s.log.Error("cannot write the shutdown to the state", "error", err)
 	}
-	if !s.closing.Load() {
+	if !s.isClosing.Load() {
 		// The state could not even be read.
-		if why == reasonUnused && tries < maxRetireTries {
+		if why == shutdownUnused && tries < maxShutdownTries {
 			return false
 		}
-		s.closing.Store(true)
+		s.isClosing.Store(true)
 	}
 	s.closePorts()
 	if err := s.election.Resign(); err != nil {
 		s.log.Error("resign", "error", err)
 	}
-	close(s.ended)
+	close(s.endedCh)
 	return true
 }
 
-// hasLeases reports whether there are leases in a state, with those that are not written yet.
+// hasLeases reports whether a state, with the queued changes, has live leases.
 func (s *Supervisor) hasLeases(tx *lockstate.Tx) bool {
-	s.store.apply(&tx.State)
+	s.store.applyPending(&tx.State)
 	tx.Prune()
 	return len(tx.Leases) > 0
 }
 
 // closePorts closes every listener and the control socket, and the keeper's copies of them.
 func (s *Supervisor) closePorts() {
-	s.keeping.end()
-	p := s.plan.Load()
+	s.keeper.endKeeper()
+	p := s.active.Load()
 	p.stopServices(dependencyOrder(p.project.Services))
 	s.socket.close()
 }
 
-// leaseWatches wait for the ends of the processes that hold leases. They are safe for concurrent use.
-type leaseWatches struct {
-	mu  sync.Mutex // guards all
-	all map[lockstate.Process]func()
+// leaseWatcher waits for the processes that hold leases to exit. It is safe for concurrent use.
+type leaseWatcher struct {
+	mu       sync.Mutex // guards all
+	endWatch map[lockstate.Process]func()
 }
 
-// follow watches just the processes of these leases. exited is called when one ends.
-func (w *leaseWatches) follow(leases []lockstate.Lease, launch func(func(context.Context)) func(), exited func()) {
+// setLeases watches exactly the processes of these leases. onExit is called when one exits.
+func (w *leaseWatcher) setLeases(leases []lockstate.Lease, launch func(func(context.Context)) func(), onExit func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	wanted := make(map[lockstate.Process]bool, len(leases))
@@ -255,27 +255,27 @@ func (w *leaseWatches) follow(leases []lockstate.Lease, launch func(func(context
 		}
 		p := lease.Process
 		wanted[p] = true
-		if w.all[p] == nil {
-			w.all[p] = launch(func(ctx context.Context) {
+		if w.endWatch[p] == nil {
+			w.endWatch[p] = launch(func(ctx context.Context) {
 				if lockstate.WaitExit(ctx, p) == nil {
-					exited()
+					onExit()
 				}
 			})
 		}
 	}
-	for p, end := range w.all {
+	for p, end := range w.endWatch {
 		if !wanted[p] {
 			end()
-			delete(w.all, p)
+			delete(w.endWatch, p)
 		}
 	}
 }
 
-func (w *leaseWatches) close() {
+func (w *leaseWatcher) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for p, end := range w.all {
+	for p, end := range w.endWatch {
 		end()
-		delete(w.all, p)
+		delete(w.endWatch, p)
 	}
 }

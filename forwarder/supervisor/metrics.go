@@ -10,47 +10,47 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// serveMetrics has the metrics where the config asks for them, until ctx ends or the ports are given up: a successor serves them
-// while this supervisor waits for the ends of its connections.
+// serveMetrics serves the metrics on the configured port until ctx ends or the ports are closed: a successor serves them while this
+// supervisor drains its connections.
 func (s *Supervisor) serveMetrics(ctx context.Context) {
 	for ctx.Err() == nil {
-		port := s.plan.Load().project.MetricsPort
-		end := s.launch(func(ctx context.Context) { s.serveMetricsOn(ctx, port) })
+		port := s.active.Load().project.MetricsPort
+		stop := s.startTask(func(ctx context.Context) { s.serveMetricsOn(ctx, port) })
 		select {
-		case <-s.reloaded:
-			end()
-		case <-s.ended:
-			end()
+		case <-s.reloadedCh:
+			stop()
+		case <-s.endedCh:
+			stop()
 			return
 		case <-ctx.Done():
-			end()
+			stop()
 			return
 		}
 	}
 }
 
-// serveMetricsOn serves the metrics on a port; 0 is none. The port may be taken for a while, if only by the supervisor that this
-// one replaces.
+// serveMetricsOn serves the metrics on a port; 0 is none. It retries every second while the port is in use, as by the supervisor that
+// this one replaces.
 func (s *Supervisor) serveMetricsOn(ctx context.Context, port int) {
 	for ctx.Err() == nil && port != 0 {
 		ln, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		s.noteMetrics(err)
+		s.setMetricsError(err)
 		if err == nil {
-			s.noteMetrics(metrics.Serve(ctx, ln, s.Status))
+			s.setMetricsError(metrics.Serve(ctx, ln, s.Status))
 		}
 		wait.Sleep(ctx, time.Second)
 	}
-	s.noteMetrics(nil)
+	s.setMetricsError(nil)
 }
 
-func (s *Supervisor) noteMetrics(err error) {
+func (s *Supervisor) setMetricsError(err error) {
 	text := ""
 	if err != nil {
 		text = "metrics_port: " + err.Error()
 	}
 	before := ""
-	s.note(func(n *notes) { before, n.metrics = n.metrics, text })
+	s.updateConditions(func(n *conditions) { before, n.metricsError = n.metricsError, text })
 	if text != before && text != "" {
-		s.log.Warn("no metrics", "error", err)
+		s.log.Warn("serve the metrics", "error", err)
 	}
 }

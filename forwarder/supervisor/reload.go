@@ -15,22 +15,22 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Reload reads the files again and applies what is different. It returns when the ports are as the new config has them; tunnels
-// come and go afterwards. After an error nothing has changed.
+// Reload reads the files again and applies the differences. It returns when the ports match the new config; tunnels open and
+// close afterwards. After an error nothing has changed.
 func (s *Supervisor) Reload(ctx context.Context) (api.Reload, error) {
 	for {
-		// Other acts, the end among them, do not wait for the disk that the files are on.
-		before := s.plan.Load()
+		// Read outside the operation: others, such as stop, must not wait for a slow disk.
+		before := s.active.Load()
 		files, err := s.readAllowed()
-		if err := s.beginAct(ctx); err != nil {
+		if err := s.beginOperation(ctx); err != nil {
 			return api.Reload{}, err
 		}
-		if s.plan.Load() != before {
-			s.endAct()
-			continue // what was read may be older than what another reload has applied
+		if s.active.Load() != before {
+			s.endOperation()
+			continue // another reload may have applied something newer
 		}
 		reload, err := s.reload(before, files, err)
-		s.endAct()
+		s.endOperation()
 		if err != nil {
 			return reload, errors.New(s.mask(err.Error()))
 		}
@@ -38,44 +38,44 @@ func (s *Supervisor) Reload(ctx context.Context) (api.Reload, error) {
 	}
 }
 
-// reload applies files that were read; err is why they cannot run. It is called within an act.
-func (s *Supervisor) reload(before *plan, files *project.Files, err error) (api.Reload, error) {
-	var next *loaded
+// reload applies files that were read; err is why they cannot be used. It is called within an operation.
+func (s *Supervisor) reload(before *activeConfig, files *project.Files, err error) (api.Reload, error) {
+	var next *loadedConfig
 	if err == nil {
-		next, err = s.parse(files)
+		next, err = s.parseConfig(files)
 	}
 	if err != nil {
 		refused := refusedFiles{err: err}
 		if files != nil {
 			refused.digest = files.Digest()
 		}
-		s.note(func(n *notes) { n.refused = refused })
+		s.updateConditions(func(n *conditions) { n.refusedFiles = refused })
 		return api.Reload{}, err
 	}
 	if files.Digest() == before.digest {
-		s.note(func(n *notes) { n.pending = "" })
+		s.updateConditions(func(n *conditions) { n.pendingReason = "" })
 		return api.Reload{}, nil
 	}
-	reload := s.apply(before, next)
-	s.remind()
+	reload := s.applyConfig(before, next)
+	s.updateSuccessor()
 	s.log.Info("config reloaded", "added", reload.Added, "removed", reload.Removed, "updated", reload.Updated)
-	wait.Notify(s.reloaded)
-	s.note(func(n *notes) { n.pending = "" })
-	s.news.tell(eventlog.Event{Kind: eventlog.ConfigReloaded, Reason: reload.Summary()}, "")
-	s.save(func(state *lockstate.State) { state.Ports = next.ports }, true)
+	wait.Notify(s.reloadedCh)
+	s.updateConditions(func(n *conditions) { n.pendingReason = "" })
+	s.events.publish(eventlog.Event{Kind: eventlog.ConfigReloaded, Reason: reload.Summary()}, "")
+	s.saveState(func(state *lockstate.State) { state.Ports = next.ports }, true)
 	return reload, nil
 }
 
-// apply turns the services that run into those of another config. A service that did not change keeps its tunnel, its
-// connections and its port; one that changed keeps its port if that is the same.
-func (s *Supervisor) apply(before *plan, next *loaded) api.Reload {
+// applyConfig makes another config the active one. An unchanged service keeps its tunnel, connections and port; a changed one
+// keeps its port if the addresses are equal.
+func (s *Supervisor) applyConfig(before *activeConfig, next *loadedConfig) api.Reload {
 	reload := api.Reload{Changed: true}
 	environmentChanged := !maps.Equal(before.project.DotEnv, next.project.DotEnv)
-	s.adopt(next)
-	after := &plan{
+	s.useConfig(next)
+	after := &activeConfig{
 		files: next.files, project: next.project, digest: next.files.Digest(), services: make(map[string]*runningService),
 	}
-	var replaced []string // whose address is another, or that are there no more
+	var replaced []string // services that were removed or whose addresses changed
 	for _, old := range before.project.Services {
 		svc, stays := next.project.FindService(old.Name)
 		switch {
@@ -89,7 +89,7 @@ func (s *Supervisor) apply(before *plan, next *loaded) api.Reload {
 		}
 		replaced = append(replaced, old.Name)
 	}
-	// Ports that change hands between services must be free before anyone takes one.
+	// A port that moves to another service must be free before that one binds it.
 	ended := before.stopServices(replaced)
 	var added []string
 	for _, svc := range next.project.Services {
@@ -98,11 +98,11 @@ func (s *Supervisor) apply(before *plan, next *loaded) api.Reload {
 			added = append(added, svc.Name)
 		}
 	}
-	s.resizeSeats(after)
-	s.plan.Store(after)
+	s.resizeClientSlots(after)
+	s.active.Store(after)
 	s.changes.Announce()
-	s.endLater(before, ended)
-	w := s.wishes()
+	s.endReplacedServices(before, ended)
+	w := s.selection()
 	wanted := wantedServices(next.project, w)
 	after.startServices(without(wanted, without(wanted, added)), service.StartOptions{})
 	for _, svc := range next.project.Services {
@@ -111,7 +111,7 @@ func (s *Supervisor) apply(before *plan, next *loaded) api.Reload {
 		case !had:
 			reload.Added = append(reload.Added, svc.Name)
 		case !slices.Contains(added, svc.Name) &&
-			s.update(after, old, next.definitions[svc.Name], slices.Contains(wanted, svc.Name), environmentChanged):
+			s.updateService(after, old, next.definitions[svc.Name], slices.Contains(wanted, svc.Name), environmentChanged):
 			reload.Updated = append(reload.Updated, svc.Name)
 		}
 	}
@@ -120,22 +120,22 @@ func (s *Supervisor) apply(before *plan, next *loaded) api.Reload {
 	return reload
 }
 
-// endLater ends the goroutines of services that are no part of the plan any more, when nothing of them runs.
-func (s *Supervisor) endLater(before *plan, ended map[string]<-chan struct{}) {
+// endReplacedServices ends the goroutines of services that are no longer part of the config, once their tunnels have ended.
+func (s *Supervisor) endReplacedServices(before *activeConfig, ended map[string]<-chan struct{}) {
 	for name, done := range ended {
 		svc := before.services[name]
-		s.running.Go(func() {
+		s.tasks.Go(func() {
 			<-done
-			svc.end()
+			svc.endLoop()
 		})
 	}
 }
 
-// update gives a service that keeps its address its new definition, and reports whether there was anything new: for one with
-// a child that is the child's environment too.
-func (s *Supervisor) update(p *plan, old project.Service, d service.Definition, wanted, environmentChanged bool) bool {
+// updateService gives a service that keeps its addresses its new definition, and reports whether anything changed. A changed
+// environment counts for a service that runs a child process.
+func (s *Supervisor) updateService(p *activeConfig, old project.Service, d service.Definition, wanted, environmentChanged bool) bool {
 	svc := p.services[d.Name]
-	environmentChanged = environmentChanged && !childless(d.Service)
+	environmentChanged = environmentChanged && !hasNoChildProcess(d.Service)
 	changed := !reflect.DeepEqual(old, d.Service) || environmentChanged
 	if !wanted {
 		svc.Stop()
@@ -149,7 +149,7 @@ func (s *Supervisor) update(p *plan, old project.Service, d service.Definition, 
 	return changed
 }
 
-// hasSameTunnel reports whether two definitions of a service differ only in what a tunnel that is up need not know.
+// hasSameTunnel reports whether a tunnel of one definition can stay for the other.
 func hasSameTunnel(a, b project.Service) bool {
 	for _, svc := range []*project.Service{&a, &b} {
 		svc.Tags, svc.Description, svc.Enabled, svc.DependsOn = nil, "", false, nil

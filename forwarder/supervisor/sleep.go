@@ -7,45 +7,44 @@ import (
 	"github.com/localport-sh/localport/forwarder/netmon"
 )
 
-// sleepCheck is how often it is looked whether the machine has slept; leastSleep is what counts as sleep. The look is
-// also the pulse on which tunnels' processes are looked at.
+// sleepCheckInterval is the time between checks for a sleep of the machine; minSleepTime is the shortest that counts.
 const (
-	sleepCheck = 5 * time.Second
-	leastSleep = 2 * time.Second
+	sleepCheckInterval = 5 * time.Second
+	minSleepTime       = 2 * time.Second
 )
 
-// watchSleep calls woke each time the machine has slept, until ctx ends. slept is how long it has in all.
-func watchSleep(ctx context.Context, slept func() time.Duration, woke func(time.Duration)) {
-	tick := time.NewTicker(sleepCheck)
+// watchSleep calls onWake each time the machine has slept, until ctx ends. sleepTime returns how long it has slept in total.
+func watchSleep(ctx context.Context, sleepTime func() time.Duration, onWake func(time.Duration)) {
+	tick := time.NewTicker(sleepCheckInterval)
 	defer tick.Stop()
-	before := slept()
+	before := sleepTime()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		now := slept()
-		if now-before >= leastSleep {
-			woke(now - before)
+		now := sleepTime()
+		if now-before >= minSleepTime {
+			onWake(now - before)
 		}
 		before = now
 	}
 }
 
-// woke has everything looked at anew after the machine has slept.
-func (s *Supervisor) woke(after time.Duration) {
+// onWake has every service check its tunnel after the machine has slept.
+func (s *Supervisor) onWake(after time.Duration) {
 	s.log.Info("the machine has slept", "for", after.Round(time.Second))
-	s.plan.Load().networkChanged()
+	s.active.Load().networkChanged()
 }
 
-// watchNetwork has everything looked at anew when the machine's network has changed, until ctx ends.
+// watchNetwork has every service check its tunnel when the machine's network changes, until ctx ends.
 func (s *Supervisor) watchNetwork(ctx context.Context) {
 	err := netmon.Watch(ctx, func() {
 		s.log.Info("the network has changed")
-		s.plan.Load().networkChanged()
+		s.active.Load().networkChanged()
 	})
 	if err != nil {
-		s.log.Warn("changes of the network are not seen", "error", err)
+		s.log.Warn("cannot watch the network", "error", err)
 	}
 }

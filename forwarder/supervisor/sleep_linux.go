@@ -6,10 +6,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// slept is how long the machine has slept since it was started: one clock goes on meanwhile, the other does not.
-func slept() time.Duration { return clock(unix.CLOCK_BOOTTIME) - clock(unix.CLOCK_MONOTONIC) }
+// sleepTime is how long the machine has slept since boot: CLOCK_BOOTTIME counts sleep, CLOCK_MONOTONIC does not.
+func sleepTime() time.Duration {
+	return readClock(unix.CLOCK_BOOTTIME) - readClock(unix.CLOCK_MONOTONIC)
+}
 
-func clock(id int32) time.Duration {
+func readClock(id int32) time.Duration {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(id, &ts); err != nil {
 		return 0

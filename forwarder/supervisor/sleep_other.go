@@ -4,8 +4,10 @@ package supervisor
 
 import "time"
 
-var began = time.Now()
+var processStart = time.Now()
 
-// slept is by how much the time of day has run ahead of the clock that stands still while the machine sleeps. A time of
-// day that is set by hand counts as sleep too: at worst something is tried once more.
-func slept() time.Duration { return time.Now().Round(0).Sub(began.Round(0)) - time.Since(began) }
+// sleepTime is by how much the wall clock is ahead of the monotonic clock, which stops during sleep. Setting the wall clock counts as
+// sleep too, which at worst causes one more check.
+func sleepTime() time.Duration {
+	return time.Now().Round(0).Sub(processStart.Round(0)) - time.Since(processStart)
+}

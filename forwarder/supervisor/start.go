@@ -17,28 +17,28 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// elect tries for the project's election lock, and records this supervisor if it won. It returns the record of the one before,
-// if that one did not end by itself. A state that cannot be written keeps nobody from being elected.
-func (s *Supervisor) elect(ctx context.Context) (before *lockstate.Supervisor, err error) {
+// elect tries to lock the election file and records this supervisor if it won. It returns the record of the previous supervisor
+// if that one crashed. A state file that cannot be written does not prevent the election.
+func (s *Supervisor) elect(ctx context.Context) (crashed *lockstate.Supervisor, err error) {
 	socket, err := s.dir.SocketPath()
 	if err != nil {
 		return nil, err
 	}
-	if election := s.inherited.take(keptElection); len(election) > 0 {
-		return s.succeed(ctx, election[0], socket), nil
+	if election := s.inherited.take(electionHoldName); len(election) > 0 {
+		return s.inheritElection(ctx, election[0], socket), nil
 	}
 	state, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
-		s.election, before = nil, nil
+		s.election, crashed = nil, nil
 		if tx.Down {
-			return nil // stopped by the user since whoever started us looked; the next look of theirs finds that
+			return nil // stopped by the user after the client that started us read the state; it will read that next
 		}
 		election, err := tx.Elect()
 		if err != nil || election == nil {
 			return err
 		}
 		s.election = election
-		before = tx.Supervisor
-		tx.Supervisor = s.record(socket)
+		crashed = tx.Supervisor
+		tx.Supervisor = s.newRecord(socket)
 		tx.Prune()
 		return nil
 	})
@@ -47,70 +47,70 @@ func (s *Supervisor) elect(ctx context.Context) (before *lockstate.Supervisor, e
 		err = nil
 	}
 	s.store.set(state)
-	if before != nil && before.Alive() {
-		s.log.Warn("the supervisor before this one still runs: its election file was deleted, or it is about to end", "pid", before.PID)
-		s.predecessor, before = before, nil // what it has left is its own to end
+	if crashed != nil && crashed.Alive() {
+		s.log.Warn("the previous supervisor still runs: its election file was deleted, or it is about to end", "pid", crashed.PID)
+		s.predecessor, crashed = crashed, nil // it stops its own processes
 	}
-	return before, err
+	return crashed, err
 }
 
-// sweep ends what a supervisor that was killed left behind.
-func (s *Supervisor) sweep(before *lockstate.Supervisor) {
-	if before == nil {
+// sweepCrashed kills the processes and removes the files that a crashed supervisor left behind.
+func (s *Supervisor) sweepCrashed(crashed *lockstate.Supervisor) {
+	if crashed == nil {
 		return
 	}
-	killed, err := sweepOrphans(before.Run)
-	s.log.Warn("the supervisor before this one did not end by itself", "pid", before.PID, "run", before.Run,
+	killed, err := sweepOrphans(crashed.Run)
+	s.log.Warn("the previous supervisor crashed", "pid", crashed.PID, "run", crashed.Run,
 		"orphans_killed", killed, "error", err)
-	if dir, err := lockstate.RuntimeDir(); err == nil && before.Run != "" {
-		_ = os.RemoveAll(filepath.Join(dir, filepath.Base(before.Run)))
+	if dir, err := lockstate.RuntimeDir(); err == nil && crashed.Run != "" {
+		_ = os.RemoveAll(filepath.Join(dir, filepath.Base(crashed.Run)))
 	}
 }
 
-// sweepOrphans ends what still runs of a supervisor's tunnels.
+// sweepOrphans kills what still runs of the tunnels of a supervisor run.
 func sweepOrphans(run string) (killed int, err error) { return process.KillOrphans(run) }
 
-// prepare does all that must be done before clients are told ready.
+// prepare loads the config, opens every port and the control socket, and gives the keeper copies of them.
 func (s *Supervisor) prepare(ctx context.Context) error {
-	s.folder.run = s.o.Run
-	if err := s.folder.begin(); err != nil {
+	s.runDir.runID = s.options.RunID
+	if err := s.runDir.create(); err != nil {
 		return err
 	}
-	s.readUser()
-	if err := eventlog.RemoveExpired(s.dir.LogDir(), limits(s.userConfig())); err != nil {
+	s.readUserConfig()
+	if err := eventlog.RemoveExpired(s.dir.LogDir(), logLimits(s.userConfig())); err != nil {
 		s.log.Warn("remove old logs", "error", err)
 	}
 	l, err := s.loadInherited()
 	if err != nil {
 		return err
 	}
-	s.adopt(l)
-	p := &plan{files: l.files, project: l.project, digest: l.files.Digest(), services: make(map[string]*runningService)}
+	s.useConfig(l)
+	p := &activeConfig{files: l.files, project: l.project, digest: l.files.Digest(), services: make(map[string]*runningService)}
 	for _, svc := range l.project.Services {
 		p.services[svc.Name] = s.addService(l.definitions[svc.Name])
 	}
-	s.resizeSeats(p)
-	s.plan.Store(p)
-	p.startServices(wantedServices(l.project, s.wishes()), service.StartOptions{})
+	s.resizeClientSlots(p)
+	s.active.Store(p)
+	p.startServices(wantedServices(l.project, s.selection()), service.StartOptions{})
 	path, err := s.dir.SocketPath()
 	if err != nil {
 		return err
 	}
-	if err := s.socket.listen(path, s.inherited.take(keptSocket), s.inheritedSocket()); err != nil {
+	if err := s.socket.listen(path, s.inherited.take(socketHoldName), s.inheritedSocket()); err != nil {
 		return fmt.Errorf("listen for clients: %w", err)
 	}
-	s.announce(ctx, l.ports)
-	for _, name := range s.inherited.rest() {
-		s.keeping.dropInherited(name)
+	s.recordStart(ctx, l.ports)
+	for _, name := range s.inherited.closeRest() {
+		s.keeper.dropInherited(name)
 	}
-	s.keeping.holdInstead(keptElection, s.election.CopyFiles)
-	s.keeping.holdInstead(keptSocket, s.socket.files)
-	s.remind()
-	s.news.tell(eventlog.Event{Kind: eventlog.SupervisorStarted, Run: s.o.Run, Reason: s.o.Version}, "")
+	s.keeper.replaceHeld(electionHoldName, s.election.CopyFiles)
+	s.keeper.replaceHeld(socketHoldName, s.socket.copyListener)
+	s.updateSuccessor()
+	s.events.publish(eventlog.Event{Kind: eventlog.SupervisorStarted, Run: s.options.RunID, Reason: s.options.Version}, "")
 	return nil
 }
 
-// inheritedSocket is where the socket that was handed over was bound; an older supervisor tells its path alone, in the state.
+// inheritedSocket is where the inherited control socket was bound. Older supervisors record only its path, in the state.
 func (s *Supervisor) inheritedSocket() socketFile {
 	if file := s.inherited.memory.Socket; file.Path != "" {
 		return file
@@ -123,26 +123,26 @@ func (s *Supervisor) inheritedSocket() socketFile {
 	return socketFile{}
 }
 
-// announce records this supervisor and the ports that were given out, and makes every prompt look again.
-func (s *Supervisor) announce(ctx context.Context, ports map[string]int) {
+// recordStart records this supervisor and the assigned ports, and has every prompt re-evaluate.
+func (s *Supervisor) recordStart(ctx context.Context, ports map[string]int) {
 	limited, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	s.store.record(limited, func(state *lockstate.State) {
+	s.store.addAndWrite(limited, func(state *lockstate.State) {
 		state.Failure, state.Ports, state.Down = "", ports, false
 		s.recordSelf(state)
 	}, true)
 }
 
-// abandon gives up a start: nothing stays, and prompts do not try again until something changes.
-func (s *Supervisor) abandon(cause error) {
+// abortStart undoes a failed start and records why: prompts do not retry until something changes.
+func (s *Supervisor) abortStart(cause error) {
 	s.log.Error("start failed", "error", cause)
-	s.closing.Store(true)
-	if s.inherited.alive {
-		s.withdraw(cause)
+	s.isClosing.Store(true)
+	if s.inherited.isPredecessorAlive {
+		s.abortTakeover(cause)
 		return
 	}
-	s.keeping.end()
-	s.plan.Load().stopAll()
+	s.keeper.endKeeper()
+	s.active.Load().stopAll()
 	s.socket.close()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
@@ -154,11 +154,11 @@ func (s *Supervisor) abandon(cause error) {
 	if err := errors.Join(err, s.election.Resign()); err != nil {
 		s.log.Error("write the state", "error", err)
 	}
-	_ = s.folder.clean()
-	s.o.Say(client.Readiness{Outcome: outcome(cause), Error: s.mask(cause.Error())})
+	_ = s.runDir.remove()
+	s.options.OnStartResult(client.Readiness{Outcome: startOutcome(cause), Error: s.mask(cause.Error())})
 }
 
-func outcome(err error) client.Outcome {
+func startOutcome(err error) client.Outcome {
 	var invalid *project.InvalidError
 	switch {
 	case errors.Is(err, errNotAllowed):
@@ -169,39 +169,39 @@ func outcome(err error) client.Outcome {
 	return client.OutcomeFailed
 }
 
-// takeSessions takes over from newcomers' environments what stopped working in ours, until ctx ends. It asks sockets and files,
-// for which no newcomer waits.
-func (s *Supervisor) takeSessions(ctx context.Context) {
+// applySessions replaces, from the environments of clients that join, the variables that stopped working here, until ctx ends. It
+// dials sockets and reads files, so Join does not wait for it.
+func (s *Supervisor) applySessions(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case session := <-s.sessions:
-			if s.env.refresh(session) {
-				s.keeping.refresh(s.env.inherited())
-				s.plan.Load().retryNeedsAttention()
+		case session := <-s.sessionCh:
+			if s.env.replaceBroken(session) {
+				s.keeper.setSuccessorEnviron(s.env.successorEnviron())
+				s.active.Load().retryNeedsAttention()
 			}
 		}
 	}
 }
 
-// stateChanged is called after each change of the state that is known. What cannot be written, the keeper is told.
-func (s *Supervisor) stateChanged() {
+// onStateChange is called after each change of the known state. The keeper gets a copy of what cannot be written.
+func (s *Supervisor) onStateChange() {
 	s.changes.Announce()
-	_, behind := s.store.isBehind()
-	if behind != s.wasBehind.Swap(behind) || behind {
-		wait.Notify(s.remindCh)
+	_, behind := s.store.writeError()
+	if behind != s.hadWriteError.Swap(behind) || behind {
+		wait.Notify(s.successorStaleCh)
 	}
 }
 
-// remindKeeper tells the keeper what could not be written, and when it has been, until ctx ends.
-func (s *Supervisor) remindKeeper(ctx context.Context) {
+// keepSuccessorUpdated updates the keeper's copy whenever successorStaleCh says that it is out of date, until ctx ends.
+func (s *Supervisor) keepSuccessorUpdated(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.remindCh:
-			s.remind()
+		case <-s.successorStaleCh:
+			s.updateSuccessor()
 		}
 	}
 }

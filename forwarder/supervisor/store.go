@@ -12,32 +12,30 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// change is something that the supervisor wants to be in the state file. It may be made more than once, and on a newer state
-// than the one that it was meant for.
+// change edits the state. It may be applied more than once, and to a newer state than the one it was made for.
 type change func(*lockstate.State)
 
-// bump is a change that has no content but makes every prompt of the project look again.
-func bump(*lockstate.State) {}
+// bumpLine is an empty change; written with bump set, it has every prompt of the project re-evaluate.
+func bumpLine(*lockstate.State) {}
 
-// store is the supervisor's side of the state file: what it knows of it, and what it wants to be in it. A change counts here at
-// once. It is written at once too if that is possible, and otherwise as soon as it is: a full disk or a lock that is held keeps
-// nobody from entering or leaving the project. A store is safe for concurrent use.
+// store caches the state file and queues changes to it. A change takes effect in the cache at once and is written as soon as
+// possible: a full disk or a held lock keeps nobody from entering or leaving the project. It is safe for concurrent use.
 type store struct {
 	dir *lockstate.Dir
 	log *slog.Logger
-	// onChange is called, without a lock, after each change of what is known or cannot be written.
+	// onChange is called, without a lock held, after each change of the cached state or of writeErr.
 	onChange func()
 
-	writing   chan struct{} // held by whoever writes
-	pendingCh chan struct{} // a change is to be written
+	writeSlot chan struct{} // held while the file is written
+	pendingCh chan struct{} // changes are queued
 
-	mu      sync.Mutex // guards the fields below; never held while a file is read or written
-	known   lockstate.State
-	pending []pendingChange
-	trouble error  // why the last attempt to write failed; nil after one that did not
-	line    uint64 // of the state as it was in the file last: a file with a smaller one is an older copy
-	// files is how the files were when they were last read; what has been written since differs from it.
-	files lockstate.Fingerprint
+	mu       sync.Mutex // guards the fields below; never held while a file is read or written
+	known    lockstate.State
+	pending  []pendingChange
+	writeErr error  // of the last write; nil if it succeeded
+	line     uint64 // of the state file when it was last read; a file with a lower one is an older copy
+	// fingerprint is that of the files when they were last read.
+	fingerprint lockstate.Fingerprint
 }
 
 type pendingChange struct {
@@ -45,21 +43,21 @@ type pendingChange struct {
 	bump   bool
 }
 
-// retryWrite is how often it is tried again to write what could not be written.
-const retryWrite = time.Second
+// writeRetryInterval is the time between attempts to write queued changes.
+const writeRetryInterval = time.Second
 
 func newStore(dir *lockstate.Dir, log *slog.Logger, onChange func()) *store {
-	return &store{dir: dir, log: log, onChange: onChange, writing: make(chan struct{}, 1), pendingCh: make(chan struct{}, 1)}
+	return &store{dir: dir, log: log, onChange: onChange, writeSlot: make(chan struct{}, 1), pendingCh: make(chan struct{}, 1)}
 }
 
-// state is what is known, with every change that is still to be written.
+// state returns the cached state, queued changes included.
 func (st *store) state() lockstate.State {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return clone(st.known)
+	return cloneState(st.known)
 }
 
-func clone(s lockstate.State) lockstate.State {
+func cloneState(s lockstate.State) lockstate.State {
 	s.Leases = slices.Clone(s.Leases)
 	if s.Supervisor != nil {
 		copied := *s.Supervisor
@@ -68,25 +66,25 @@ func clone(s lockstate.State) lockstate.State {
 	return s
 }
 
-// set replaces what is known, as when the state has just been read.
+// set replaces the cached state with one that has just been read.
 func (st *store) set(s lockstate.State) {
 	st.mu.Lock()
-	st.known = clone(s)
+	st.known = cloneState(s)
 	st.mu.Unlock()
 	st.onChange()
 }
 
-// isBehind reports whether the state file is out of reach, and why: what is known may be nowhere else.
-func (st *store) isBehind() (error, bool) {
+// writeError returns the error of the last write, and whether there is one: then the cache may hold changes that the file lacks.
+func (st *store) writeError() (error, bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return st.trouble, st.trouble != nil
+	return st.writeErr, st.writeErr != nil
 }
 
-// count makes a change that is written at the next sync: whoever makes it waits for no file.
-func (st *store) count(change change) {
+// add queues a change without waiting for the file.
+func (st *store) add(change change) {
 	st.mu.Lock()
-	known := clone(st.known)
+	known := cloneState(st.known)
 	change(&known)
 	st.known = known
 	st.pending = append(st.pending, pendingChange{change, false})
@@ -95,25 +93,25 @@ func (st *store) count(change change) {
 	st.onChange()
 }
 
-// record makes a change, tells prompts if bump is set, and writes it if that can be done before ctx ends.
-func (st *store) record(ctx context.Context, change change, bump bool) {
+// addAndWrite queues a change and writes it if that is possible before ctx ends. With bump, prompts re-evaluate.
+func (st *store) addAndWrite(ctx context.Context, change change, bump bool) {
 	st.mu.Lock()
-	known := clone(st.known)
+	known := cloneState(st.known)
 	change(&known)
 	st.known = known
 	st.pending = append(st.pending, pendingChange{change, bump})
 	st.mu.Unlock()
 	wait.Notify(st.pendingCh)
 	st.onChange()
-	_ = st.sync(ctx) // run tries again
+	_ = st.sync(ctx) // retryWrites retries
 }
 
-// refresh is sync, but reads nothing where the files are those that were read last, nothing is to be written and no process that
-// holds a lease has ended: what reads and writes JSON stays out of the memory of a supervisor at rest (0.8 MB).
+// refresh calls sync unless the files are unchanged, nothing is queued and every process with a lease is alive: code that reads and
+// writes JSON stays out of the memory of an idle supervisor (0.8 MB).
 func (st *store) refresh(ctx context.Context) error {
 	files := st.dir.Fingerprint()
 	st.mu.Lock()
-	known, isCurrent := clone(st.known), files == st.files && len(st.pending) == 0 && st.trouble == nil
+	known, isCurrent := cloneState(st.known), files == st.fingerprint && len(st.pending) == 0 && st.writeErr == nil
 	st.mu.Unlock()
 	leases := len(known.Leases)
 	if known.Prune(); isCurrent && len(known.Leases) == leases {
@@ -122,18 +120,18 @@ func (st *store) refresh(ctx context.Context) error {
 	return st.sync(ctx)
 }
 
-// sync writes what is to be written, and reads what others have written. After an error what is known stays known.
+// sync writes queued changes and reads what others have written. After an error the cache is kept.
 func (st *store) sync(ctx context.Context) error {
 	select {
-	case st.writing <- struct{}{}:
-		defer func() { <-st.writing }()
+	case st.writeSlot <- struct{}{}:
+		defer func() { <-st.writeSlot }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	st.mu.Lock()
 	pending := slices.Clone(st.pending)
 	st.mu.Unlock()
-	files := st.dir.Fingerprint() // before they are read: a change meanwhile is seen by the next refresh
+	files := st.dir.Fingerprint() // taken before reading, so that the next refresh sees a change made meanwhile
 	state, err := st.dir.Update(ctx, func(tx *lockstate.Tx) error {
 		st.restoreLost(tx)
 		for _, p := range pending {
@@ -145,12 +143,12 @@ func (st *store) sync(ctx context.Context) error {
 		tx.Prune()
 		return nil
 	})
-	st.finish(state, files, err, len(pending))
+	st.recordSync(state, files, err, len(pending))
 	return err
 }
 
-// apply makes the changes that are not written yet in a state that is about to be.
-func (st *store) apply(state *lockstate.State) {
+// applyPending applies the queued changes to a state that is about to be written.
+func (st *store) applyPending(state *lockstate.State) {
 	st.mu.Lock()
 	pending := slices.Clone(st.pending)
 	st.mu.Unlock()
@@ -159,36 +157,36 @@ func (st *store) apply(state *lockstate.State) {
 	}
 }
 
-// finish takes over how writing went.
-func (st *store) finish(state lockstate.State, files lockstate.Fingerprint, err error, written int) {
+// recordSync updates the cache after a write.
+func (st *store) recordSync(state lockstate.State, files lockstate.Fingerprint, err error, written int) {
 	st.mu.Lock()
-	before := st.trouble
-	st.trouble = err
+	before := st.writeErr
+	st.writeErr = err
 	unwritten := errors.As(err, new(*lockstate.WriteError))
 	if err == nil {
 		st.pending = slices.Delete(st.pending, 0, written)
-		st.line, st.files = state.Line, files
+		st.line, st.fingerprint = state.Line, files
 	}
 	if err == nil || unwritten && state.ID != "" && state.Config != "" {
-		state = clone(state)
+		state = cloneState(state)
 		for _, p := range st.pending {
-			p.change(&state) // what came meanwhile
+			p.change(&state) // queued meanwhile
 		}
 		st.known = state
 	}
 	st.mu.Unlock()
 	switch {
 	case err != nil && (before == nil || before.Error() != err.Error()):
-		st.log.Warn("cannot write the state; it is tried again", "error", err)
+		st.log.Warn("cannot write the state; retrying", "error", err)
 	case err == nil && before != nil:
 		st.log.Info("the state is written again")
 	}
 	st.onChange()
 }
 
-// run writes what could not be written, as soon as it can be, until ctx or ended does.
-func (st *store) run(ctx context.Context, ended <-chan struct{}) {
-	var retry <-chan time.Time // nil while nothing is to be written: a supervisor at rest is not woken
+// retryWrites writes queued changes as soon as that is possible, until ctx or ended ends.
+func (st *store) retryWrites(ctx context.Context, ended <-chan struct{}) {
+	var retry <-chan time.Time // nil while nothing is queued: an idle supervisor is not woken
 	for {
 		select {
 		case <-ctx.Done():
@@ -197,33 +195,33 @@ func (st *store) run(ctx context.Context, ended <-chan struct{}) {
 			return
 		case <-st.pendingCh:
 			if retry == nil {
-				retry = time.After(retryWrite)
+				retry = time.After(writeRetryInterval)
 			}
 		case <-retry:
-			if retry = nil; !st.isPending() {
+			if retry = nil; !st.hasPending() {
 				continue
 			}
-			limited, cancel := context.WithTimeout(ctx, retryWrite)
+			limited, cancel := context.WithTimeout(ctx, writeRetryInterval)
 			_ = st.sync(limited)
 			cancel()
-			if st.isPending() {
+			if st.hasPending() {
 				wait.Notify(st.pendingCh)
 			}
 		}
 	}
 }
 
-// isPending reports whether something is to be written.
-func (st *store) isPending() bool {
+// hasPending reports whether changes are queued.
+func (st *store) hasPending() bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	return len(st.pending) > 0
 }
 
-// restoreLost writes what is known into a state that was lost and begun anew, or replaced by an older copy of itself.
+// restoreLost restores the cached state if the state file was deleted and recreated, or replaced by an older copy.
 func (st *store) restoreLost(tx *lockstate.Tx) {
 	st.mu.Lock()
-	known, line := clone(st.known), st.line
+	known, line := cloneState(st.known), st.line
 	st.mu.Unlock()
 	if known.ID == "" || tx.ID == known.ID && tx.Line >= line {
 		return
@@ -233,7 +231,7 @@ func (st *store) restoreLost(tx *lockstate.Tx) {
 		tx.Hold(lease)
 	}
 	if other := tx.Supervisor; other != nil && other.Alive() && other.Process != lockstate.Self() {
-		tx.Bump() // another supervisor was elected on the new state, and its record stays: the leases are its own from now on
+		tx.Bump() // another supervisor was elected meanwhile: its record stays, and the leases are its own now
 		return
 	}
 	tx.Supervisor, tx.Ports = known.Supervisor, known.Ports
@@ -241,16 +239,16 @@ func (st *store) restoreLost(tx *lockstate.Tx) {
 	tx.Bump()
 }
 
-// lockLimit bounds a write that somebody waits for: less than a prompt waits for us.
-const lockLimit = time.Second
+// lockTimeout bounds a write that a client waits for. It is shorter than a prompt's own limit.
+const lockTimeout = time.Second
 
-// save makes a change and tries for a moment to write it. Once the ports are being given up, the state is a successor's; it is
-// another's, too, once that has been elected.
-func (s *Supervisor) save(change change, bump bool) {
-	if s.closing.Load() || s.isSuperseded.Load() {
+// saveState queues a change and tries to write it within lockTimeout. It does nothing once the state file belongs to a successor
+// or to another elected supervisor.
+func (s *Supervisor) saveState(change change, bump bool) {
+	if s.isClosing.Load() || s.isSuperseded.Load() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), lockLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), lockTimeout)
 	defer cancel()
-	s.store.record(ctx, change, bump)
+	s.store.addAndWrite(ctx, change, bump)
 }

@@ -19,71 +19,70 @@ import (
 	"github.com/localport-sh/localport/forwarder/service"
 )
 
-// A supervisor is superseded when its election file was deleted and another supervisor has locked the new one, as when it was
-// frozen or out of reach. It goes on until the other one has its listeners, so that nobody is refused.
+// A supervisor is superseded when its election file was deleted and another supervisor has locked the new one, for example while it
+// was frozen. It continues until the other has its listeners, so that no client is refused.
 
-// handOverLimit bounds one attempt to hand the listeners over.
-const handOverLimit = 5 * time.Second
+// handOverTimeout bounds one attempt to hand over the listeners.
+const handOverTimeout = 5 * time.Second
 
-// onSuperseded hands the listeners over to the supervisor that was elected, and otherwise leaves that to the next look: as long as
-// the other one does not answer, this one goes on, until its last lease is gone. One of an older release, which cannot take them,
-// finds the ports free. It is called within an act.
+// onSuperseded tries to hand the listeners over to the elected supervisor; the next guardFiles tick retries. As long as that one does
+// not answer, this one continues until its last lease is released. For one of an older release, which cannot take listeners, it
+// closes the ports. It is called within an operation.
 func (s *Supervisor) onSuperseded(ctx context.Context) {
 	if !s.isSuperseded.Swap(true) {
-		s.log.Error("the election file was replaced, and another supervisor has locked it; it is handed the ports")
+		s.log.Error("the election file was replaced and another supervisor has locked it; handing over the ports")
 	}
-	err := s.handToElected(ctx)
+	err := s.handOverToElected(ctx)
 	if client.IsUnknownRequest(err) {
-		s.log.Error("the other supervisor cannot take the ports over; they are closed for it", "error", err)
-		s.giveUp()
+		s.log.Error("the other supervisor cannot take over open ports; closing them for it", "error", err)
+		s.closePortsForElected()
 	} else if err != nil {
-		s.log.Debug("the other supervisor does not take the ports over yet", "error", err)
+		s.log.Debug("the other supervisor does not take over the ports yet", "error", err)
 	}
 }
 
-// giveUp closes the ports for another supervisor, which tries them again every second, and writes nothing.
-func (s *Supervisor) giveUp() {
-	s.closing.Store(true)
+// closePortsForElected closes the ports for the elected supervisor, which retries to bind them every second. It writes no state.
+func (s *Supervisor) closePortsForElected() {
+	s.isClosing.Store(true)
 	s.closePorts()
 	_ = s.election.Handover()
-	close(s.ended)
+	close(s.endedCh)
 }
 
-// handToElected offers the listeners to the supervisor that was elected. Once that has them, this one finishes the connections
-// that it has.
-func (s *Supervisor) handToElected(ctx context.Context) error {
-	conn, err := s.callElected(ctx)
+// handOverToElected hands the listeners to the elected supervisor and starts to drain this one's connections.
+func (s *Supervisor) handOverToElected(ctx context.Context) error {
+	conn, err := s.connectToElected(ctx)
 	if err != nil {
 		return err
 	}
-	taken, err := s.offer(conn)
+	taken, err := s.offerListeners(conn)
 	if err != nil {
 		conn.Close()
 		return err
 	}
-	s.log.Info("the other supervisor has taken the ports over", "taken", taken)
-	passed := make(chan struct{})
-	s.running.Go(func() {
-		defer close(passed)
+	s.log.Info("the other supervisor has taken over the ports", "taken", taken)
+	electedEndedCh := make(chan struct{})
+	s.tasks.Go(func() {
+		defer close(electedEndedCh)
 		defer conn.Close()
 		defer context.AfterFunc(ctx, func() { conn.Close() })()
-		_, _ = io.Copy(io.Discard, conn) // until the other one ends
+		_, _ = io.Copy(io.Discard, conn) // until the elected supervisor ends
 	})
-	s.leaveTo(passed)
-	s.keeping.end()
+	s.startDraining(electedEndedCh)
+	s.keeper.endKeeper()
 	s.socket.close()
 	_ = s.election.Handover()
-	close(s.ended)
+	close(s.endedCh)
 	return nil
 }
 
-// callElected connects to the supervisor that was elected, which is asked wherever it may listen.
-func (s *Supervisor) callElected(ctx context.Context) (*net.UnixConn, error) {
-	ctx, cancel := context.WithTimeout(ctx, lockLimit)
+// connectToElected connects to the elected supervisor, trying every path where it may listen.
+func (s *Supervisor) connectToElected(ctx context.Context) (*net.UnixConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
 	err := errors.New("it has no socket yet")
 	for _, socket := range s.dir.Sockets() {
-		conn, callErr := client.Client{Socket: socket}.HandOver(ctx, api.HandOver{Run: s.o.Run})
+		conn, callErr := client.Client{Socket: socket}.HandOver(ctx, api.HandOverRequest{Run: s.options.RunID})
 		if callErr == nil || client.IsUnknownRequest(callErr) {
 			return conn, callErr
 		}
@@ -92,15 +91,15 @@ func (s *Supervisor) callElected(ctx context.Context) (*net.UnixConn, error) {
 	return nil, err
 }
 
-// offer sends copies of all services' listeners, and returns the names of those that were taken.
-func (s *Supervisor) offer(conn *net.UnixConn) ([]string, error) {
-	files := s.keeping.listeners()
+// offerListeners sends copies of all services' listeners and returns the names of those that were taken.
+func (s *Supervisor) offerListeners(conn *net.UnixConn) ([]string, error) {
+	files := s.keeper.copyListeners()
 	defer func() {
 		for _, files := range files {
 			closeFiles(files)
 		}
 	}()
-	_ = conn.SetDeadline(time.Now().Add(handOverLimit))
+	_ = conn.SetDeadline(time.Now().Add(handOverTimeout))
 	if err := handoff.Offer(conn, files); err != nil {
 		return nil, err
 	}
@@ -111,13 +110,13 @@ func (s *Supervisor) offer(conn *net.UnixConn) ([]string, error) {
 	return response.Taken, conn.SetDeadline(time.Time{})
 }
 
-// listeners are copies of the services' listeners, by the names that the keeper has them under.
-func (k *keeping) listeners() map[string][]*os.File {
+// copyListeners returns copies of the services' listeners, by the names that the keeper holds them under.
+func (k *handoffClient) copyListeners() map[string][]*os.File {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	files := make(map[string][]*os.File)
-	for _, one := range k.kept {
-		if !strings.HasPrefix(one.name, keptService("")) || one != k.last(one.name) {
+	for _, one := range k.held {
+		if !strings.HasPrefix(one.name, serviceHoldName("")) || one != k.latest(one.name) {
 			continue
 		}
 		copies, err := one.source()
@@ -130,32 +129,32 @@ func (k *keeping) listeners() map[string][]*os.File {
 	return files
 }
 
-// TakeOver lets another supervisor of this project hand its listeners over, which is none any more.
-func (s *Supervisor) TakeOver(h api.HandOver) (func(*net.UnixConn), error) {
+// TakeOver accepts the listeners of a superseded supervisor of this project.
+func (s *Supervisor) TakeOver(h api.HandOverRequest) (func(*net.UnixConn), error) {
 	switch {
-	case h.Run == s.o.Run:
+	case h.Run == s.options.RunID:
 		return nil, errors.New("this is the supervisor that asks")
-	case s.closing.Load() || s.plan.Load() == nil:
+	case s.isClosing.Load() || s.active.Load() == nil:
 		return nil, api.ErrEnding
 	case s.isSuperseded.Load():
 		return nil, errors.New("another supervisor has the election")
 	}
-	return s.takeOver, nil
+	return s.receiveHandOver, nil
 }
 
-// takeOver takes what is offered on a connection, which lasts as long as both supervisors do.
-func (s *Supervisor) takeOver(conn *net.UnixConn) {
+// receiveHandOver takes the listeners offered on a connection, which stays open until one of the supervisors ends.
+func (s *Supervisor) receiveHandOver(conn *net.UnixConn) {
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(handOverLimit))
-	handed, err := handoff.Accept(conn)
+	_ = conn.SetDeadline(time.Now().Add(handOverTimeout))
+	handed, err := handoff.AcceptOffer(conn)
 	if err != nil {
 		s.log.Error("take over from a superseded supervisor", "error", err)
 		return
 	}
-	taken, err := s.takeListeners(handed.Files)
+	taken, err := s.adoptListeners(handed.Files)
 	if err != nil {
 		s.log.Warn("take over from a superseded supervisor", "error", err)
-		return // it keeps them
+		return // the other supervisor keeps them
 	}
 	s.log.Info("took over from a superseded supervisor", "offered", len(handed.Files), "taken", taken)
 	if json.NewEncoder(conn).Encode(api.HandOverResponse{Taken: taken}) != nil || conn.SetDeadline(time.Time{}) != nil {
@@ -164,29 +163,29 @@ func (s *Supervisor) takeOver(conn *net.UnixConn) {
 	var reading sync.WaitGroup
 	defer reading.Wait()
 	defer conn.Close()
-	gone := make(chan struct{})
+	peerClosedCh := make(chan struct{})
 	reading.Go(func() {
-		defer close(gone)
+		defer close(peerClosedCh)
 		_, _ = io.Copy(io.Discard, conn)
 	})
 	select {
-	case <-gone:
-	case <-s.ended:
+	case <-peerClosedCh:
+	case <-s.endedCh:
 	}
 }
 
-// takeListeners has the services whose ports another supervisor has had use its listeners, and returns the names of those that
-// do. All files are closed.
-func (s *Supervisor) takeListeners(files map[string][]*os.File) ([]string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), handOverLimit)
+// adoptListeners has the services rebind with the listeners of another supervisor, and returns the names of those that did. It
+// closes all files.
+func (s *Supervisor) adoptListeners(files map[string][]*os.File) ([]string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), handOverTimeout)
 	defer cancel()
-	if err := s.beginAct(ctx); err != nil {
+	if err := s.beginOperation(ctx); err != nil {
 		for _, files := range files {
 			closeFiles(files)
 		}
 		return nil, err
 	}
-	defer s.endAct()
+	defer s.endOperation()
 	offered := slices.Collect(maps.Keys(files))
 	s.inherited.add(files)
 	var (
@@ -194,31 +193,31 @@ func (s *Supervisor) takeListeners(files map[string][]*os.File) ([]string, error
 		mu      sync.Mutex
 		taken   []string
 	)
-	for name, svc := range s.plan.Load().services {
-		if !slices.Contains(offered, keptService(name)) {
+	for name, svc := range s.active.Load().services {
+		if !slices.Contains(offered, serviceHoldName(name)) {
 			continue
 		}
 		binding.Go(func() {
-			if s.takeListener(svc) {
+			if s.rebindService(svc) {
 				mu.Lock()
 				defer mu.Unlock()
-				taken = append(taken, keptService(name))
+				taken = append(taken, serviceHoldName(name))
 			}
 		})
 	}
 	binding.Wait()
-	s.inherited.rest()
+	s.inherited.closeRest()
 	slices.Sort(taken)
 	return taken, nil
 }
 
-// takeListener has a service bind again, twice if it was just about to without the listener, and reports whether it has its port.
-func (s *Supervisor) takeListener(svc *runningService) bool {
+// rebindService has a service bind its port, twice in case the first bind began before the listener was there. It reports success.
+func (s *Supervisor) rebindService(svc *runningService) bool {
 	for range 2 {
-		if now := svc.Snapshot(); now.Held() || now.IsStopped() {
+		if now := svc.Snapshot(); now.IsPortHeld() || now.IsStopped() {
 			break
 		}
 		svc.Start(service.StartOptions{})
 	}
-	return svc.Snapshot().Held()
+	return svc.Snapshot().IsPortHeld()
 }

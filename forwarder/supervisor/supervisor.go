@@ -1,9 +1,8 @@
 // Package supervisor keeps one project's services reachable for as long as anybody holds a lease on it. It is the background
 // process that all shells of a project share.
 //
-// What clients ask for is answered from snapshots, which nothing that waits can hold up: a process, the disk, another service.
-// What changes the project (an act) comes one after the other, each in two halves: the first opens and closes ports and is
-// waited for, the second ends tunnels and is not.
+// Reads are answered from snapshots and wait for nothing. Operations that change the project run one at a time, each in two
+// halves: the first opens and closes ports and is waited for, the second ends tunnels in the background.
 package supervisor
 
 import (
@@ -31,132 +30,132 @@ import (
 	"github.com/localport-sh/localport/project/trust"
 )
 
-// Options is what a supervisor needs to know.
+// Options configure a supervisor.
 type Options struct {
-	Config  string // path of the project's config file
-	Version string // of this program
-	Exe     string // this program: what a keeper starts again
-	Run     string // this supervisor's run id: eight letters or digits, new for each
-	Level   *slog.LevelVar
-	// Say tells whoever started it how the start went; called exactly once.
-	Say func(client.Readiness)
-	// Kept takes over what a keeper holds; nil where a client started us.
-	Kept func() (*handoff.Link, *handoff.Handed, error)
+	Config   string // path of the project's config file
+	Version  string // of this program
+	Exe      string // this program: what a keeper starts again
+	RunID    string // this supervisor's run id: eight letters or digits, new for each
+	LogLevel *slog.LevelVar
+	// OnStartResult reports to the starter how the start went. It is called exactly once.
+	OnStartResult func(client.Readiness)
+	// Inherit receives what a keeper holds; nil if a client started this supervisor.
+	Inherit func() (*handoff.KeeperLink, *handoff.Inheritance, error)
 }
 
-// checkLimit is how many services are checked at the same time.
-const checkLimit = 8
+// maxConcurrentChecks is the limit on health checks that run at the same time.
+const maxConcurrentChecks = 8
 
-// Supervisor is one project's. Its parts are safe for concurrent use where they say so.
+// Supervisor runs the services of one project. Its exported methods are safe for concurrent use.
 type Supervisor struct {
-	o       Options
+	options Options
 	dir     *lockstate.Dir
 	store   *store
 	trust   trust.Store
 	log     *slog.Logger
 	logFile *eventlog.File
-	folder  folder // of this run's private sockets
+	runDir  runDirectory // for the private sockets of this run's tunnels
 	started time.Time
 	changes wait.Broadcast // of anything that status shows
-	news    *news
+	events  *eventPublisher
 	env     *environment
 	secrets atomic.Pointer[[]string]
 	drivers drivers
 
 	dependencies *service.Dependencies
-	checks       chan struct{}
-	seats        *relay.SlotAllocator // of the services' clients
-	tunnels      atomic.Uint64        // numbers the runs of tunnels
+	checkSlots   chan struct{}
+	clientSlots  *relay.SlotAllocator // of the services' clients
+	tunnelCount  atomic.Uint64        // numbers the runs of tunnels
 
 	election    *lockstate.Election
-	predecessor *lockstate.Supervisor // one that still lived when this one was elected; nil: none did
+	predecessor *lockstate.Supervisor // the previous supervisor, if it was still alive when this one was elected; else nil
 	inherited   *inheritance
-	keeping     *keeping
+	keeper      *handoffClient
 	socket      *controlSocket
 
-	plan atomic.Pointer[plan] // what runs; replaced as a whole
+	active atomic.Pointer[activeConfig] // the config that runs; replaced as a whole
 
-	acts       chan struct{}      // held by the act that is under way
-	wake       chan struct{}      // the leases may have changed
-	retireCh   chan retireRequest // asks the loop of the leases for the end
-	sessions   chan api.Session   // the newest environment of a newcomer
-	remindCh   chan struct{}      // the keeper is to be told what is known
-	wasBehind  atomic.Bool        // something could not be written to the state
-	terminated atomic.Bool        // a SIGTERM ends this supervisor, and its keeper starts another
-	pendingCh  chan chan struct{} // asks whether the files have changed; what is sent is closed when it is known
-	lastClient chan struct{}      // a service has lost its last client
-	reloaded   chan struct{}      // the config was taken over anew
-	closing    atomic.Bool        // the ports are being given up or handed over: no newcomer is answered any more
-	ended      chan struct{}      // closed when the ports have been given up or handed over
-	// isSuperseded: another supervisor has the election.
+	operationSlot    chan struct{}        // held by the operation that is running
+	leasesChangedCh  chan struct{}        // the leases may have changed
+	shutdownCh       chan shutdownRequest // requests to shut down, for awaitShutdown
+	sessionCh        chan api.Session     // the environment of the client that joined last
+	successorStaleCh chan struct{}        // what the keeper holds for a successor is out of date
+	hadWriteError    atomic.Bool          // the last write of the state file failed
+	isTerminated     atomic.Bool          // ended by SIGTERM; the keeper starts a successor
+	pendingCheckCh   chan chan struct{}   // requests to compare the files now; each channel sent is closed when that is done
+	lastClientCh     chan struct{}        // the last client of a service disconnected
+	reloadedCh       chan struct{}        // another config is active
+	isClosing        atomic.Bool          // the ports are being closed or handed over: Join and operations return api.ErrEnding
+	endedCh          chan struct{}        // closed when the ports have been closed or handed over
+	// isSuperseded: another supervisor holds the election lock.
 	isSuperseded atomic.Bool
 
-	// launch runs something until the function that it returns is called.
-	launch  func(run func(context.Context)) (end func())
-	running sync.WaitGroup // everything but services
-	watches leaseWatches
+	// startTask runs a function in a goroutine. stop cancels its context and waits for it.
+	startTask    func(run func(context.Context)) (stop func())
+	tasks        sync.WaitGroup // all goroutines but those of services
+	leaseWatcher leaseWatcher
 
-	mu    sync.Mutex // guards the fields below, and is never held across anything that waits
-	notes notes
-	user  project.UserConfig
-	// passed is not nil once a successor has taken over; closed when the project ends.
-	passed <-chan struct{}
+	mu         sync.Mutex // guards the fields below; never held while waiting
+	conditions conditions
+	user       project.UserConfig
+	// successorEndedCh is nil until a successor has taken over, and is closed when that one ends.
+	successorEndedCh <-chan struct{}
 }
 
-// Run is the lifecycle of a supervisor: be elected, take the config, open every port, say so, keep everything up until the last
-// lease is gone, leave nothing behind. It returns when that is so, or when ctx ends.
+// Run is the lifecycle of a supervisor: win the election, load the config, open every port, report ready, run until the last
+// lease is released, and stop everything. It returns after that, or after ctx has ended.
 func Run(ctx context.Context, o Options) error {
-	s, err := open(o)
+	s, err := newSupervisor(o)
 	if err != nil {
-		o.Say(client.Readiness{Outcome: client.OutcomeFailed, Error: err.Error()})
+		o.OnStartResult(client.Readiness{Outcome: client.OutcomeFailed, Error: err.Error()})
 		return err
 	}
 	defer func() { _ = s.logFile.Close() }()
-	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	tasksCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	newsCtx, endNews := context.WithCancel(context.WithoutCancel(ctx))
-	var writing sync.WaitGroup
-	writing.Go(func() { s.news.run(newsCtx) })
-	defer writing.Wait()
-	defer endNews()
+	eventsCtx, endEvents := context.WithCancel(context.WithoutCancel(ctx))
+	var publishing sync.WaitGroup
+	publishing.Go(func() { s.events.run(eventsCtx) })
+	defer publishing.Wait()
+	defer endEvents()
 
-	before, err := s.elect(ctx)
+	crashed, err := s.elect(ctx)
 	if err != nil {
-		o.Say(client.Readiness{Outcome: client.OutcomeFailed, Error: err.Error()})
+		o.OnStartResult(client.Readiness{Outcome: client.OutcomeFailed, Error: err.Error()})
 		return err
 	}
 	if s.election == nil {
-		o.Say(client.Readiness{Outcome: client.OutcomeBusy})
+		o.OnStartResult(client.Readiness{Outcome: client.OutcomeBusy})
 		return nil
 	}
-	s.sweep(before)
-	s.launch = launcher(context.WithoutCancel(ctx))
-	// They end when the last tunnel has been closed, which is after work has ended.
+	s.sweepCrashed(crashed)
+	s.startTask = taskStarter(context.WithoutCancel(ctx))
+	// Drivers outlive tasksCtx: they are closed after the last tunnel.
 	s.drivers = newDrivers(context.WithoutCancel(ctx), forwarder.Host{Dir: s.root(), Log: s.log})
 	if err := s.prepare(ctx); err != nil {
-		s.abandon(err)
+		s.abortStart(err)
 		cancel()
-		s.finish()
+		s.stopTasks()
 		return err
 	}
 	for _, part := range []func(context.Context){
-		s.socket.serve, s.keeping.run, s.watchFiles, s.serveMetrics, s.watchNetwork, s.guard, s.takeSessions, s.remindKeeper, s.lookForPending, memtrim.Run,
-		func(ctx context.Context) { watchSleep(ctx, slept, s.woke) },
-		func(ctx context.Context) { s.store.run(ctx, s.ended) }, // then the state is a successor's
+		s.socket.serve, s.keeper.run, s.watchFiles, s.serveMetrics, s.watchNetwork, s.guardFiles, s.applySessions, s.keepSuccessorUpdated, s.answerPendingChecks, memtrim.Run,
+		func(ctx context.Context) { watchSleep(ctx, sleepTime, s.onWake) },
+		func(ctx context.Context) { s.store.retryWrites(ctx, s.endedCh) }, // after that the state file is a successor's
 	} {
-		s.running.Go(func() { part(work) })
+		s.tasks.Go(func() { part(tasksCtx) })
 	}
-	o.Say(client.Readiness{Outcome: client.OutcomeReady})
+	o.OnStartResult(client.Readiness{Outcome: client.OutcomeReady})
 
-	s.keep(ctx)
-	s.drain(ctx)
+	s.awaitShutdown(ctx)
+	s.drainIfReplaced(ctx)
 	cancel()
-	s.finish()
-	s.news.tell(eventlog.Event{Kind: eventlog.SupervisorEnded, Run: o.Run}, "")
-	return errors.Join(s.socket.err(), s.folder.clean())
+	s.stopTasks()
+	s.events.publish(eventlog.Event{Kind: eventlog.SupervisorEnded, Run: o.RunID}, "")
+	return errors.Join(s.socket.err(), s.runDir.remove())
 }
 
-func open(o Options) (*Supervisor, error) {
+func newSupervisor(o Options) (*Supervisor, error) {
 	dir, err := lockstate.Open(o.Config)
 	if _, unwritable := errors.AsType[*lockstate.WriteError](err); err != nil && !unwritable {
 		return nil, err
@@ -166,31 +165,31 @@ func open(o Options) (*Supervisor, error) {
 		return nil, err
 	}
 	s := &Supervisor{
-		o: o, dir: dir, trust: trust.Store{Dir: filepath.Join(data, "trust")},
+		options: o, dir: dir, trust: trust.Store{Dir: filepath.Join(data, "trust")},
 		started:      time.Now(),
-		dependencies: service.NewDependencies(), checks: make(chan struct{}, checkLimit),
-		seats: relay.NewSlotAllocator(filelimit.Current(), filelimit.Reserve(nil, 0)),
-		acts:  make(chan struct{}, 1), wake: make(chan struct{}, 1), retireCh: make(chan retireRequest),
-		sessions: make(chan api.Session, 1), remindCh: make(chan struct{}, 1), pendingCh: make(chan chan struct{}), lastClient: make(chan struct{}, 1), reloaded: make(chan struct{}, 1),
-		ended: make(chan struct{}),
+		dependencies: service.NewDependencies(), checkSlots: make(chan struct{}, maxConcurrentChecks),
+		clientSlots:   relay.NewSlotAllocator(filelimit.Current(), filelimit.Reserve(nil, 0)),
+		operationSlot: make(chan struct{}, 1), leasesChangedCh: make(chan struct{}, 1), shutdownCh: make(chan shutdownRequest),
+		sessionCh: make(chan api.Session, 1), successorStaleCh: make(chan struct{}, 1), pendingCheckCh: make(chan chan struct{}), lastClientCh: make(chan struct{}, 1), reloadedCh: make(chan struct{}, 1),
+		endedCh: make(chan struct{}),
 	}
-	s.watches.all = make(map[lockstate.Process]func())
-	s.env = newEnvironment(os.Environ(), o.Run)
+	s.leaseWatcher.endWatch = make(map[lockstate.Process]func())
+	s.env = newEnvironment(os.Environ(), o.RunID)
 	s.logFile = eventlog.NewFile(dir.Log("supervisor"), s.mask, eventlog.Limits{})
 	s.logFile.RedirectStdio()
-	s.log = slog.New(s.logFile.Handler(o.Level)).With("run", o.Run)
+	s.log = slog.New(s.logFile.Handler(o.LogLevel)).With("run", o.RunID)
 	dir.Warn = func(text string) { s.log.Warn(text) }
-	s.store = newStore(dir, s.log, s.stateChanged)
-	s.news = newNews(dir, s.log, s.mask)
-	s.keeping = &keeping{
-		exe: o.Exe, log: s.log, started: s.recordKeeper, missing: make(map[string]bool), missingCh: make(chan struct{}, 1),
+	s.store = newStore(dir, s.log, s.onStateChange)
+	s.events = newEventPublisher(dir, s.log, s.mask)
+	s.keeper = &handoffClient{
+		exe: o.Exe, log: s.log, onKeeperStarted: s.recordKeeper, missing: make(map[string]bool), missingCh: make(chan struct{}, 1),
 	}
 	s.socket = newControlSocket(s)
-	return s, s.inherit()
+	return s, s.inheritFromKeeper()
 }
 
-// launcher gives a goroutine a lifecycle of its own within the one of ctx.
-func launcher(ctx context.Context) func(func(context.Context)) func() {
+// taskStarter returns a function that starts goroutines whose contexts derive from ctx. Its result stops one and waits for it.
+func taskStarter(ctx context.Context) func(func(context.Context)) func() {
 	return func(run func(context.Context)) func() {
 		own, cancel := context.WithCancel(ctx)
 		done := make(chan struct{})
@@ -202,7 +201,7 @@ func launcher(ctx context.Context) func(func(context.Context)) func() {
 	}
 }
 
-// mask takes the project's secrets out of a text.
+// mask replaces the project's secrets in a text.
 func (s *Supervisor) mask(text string) string {
 	if secrets := s.secrets.Load(); secrets != nil {
 		return project.Mask(text, *secrets)
@@ -210,77 +209,77 @@ func (s *Supervisor) mask(text string) string {
 	return project.Mask(text, nil)
 }
 
-func (s *Supervisor) root() string { return filepath.Dir(s.o.Config) }
+func (s *Supervisor) root() string { return filepath.Dir(s.options.Config) }
 
-// beginAct returns when no other act is under way. Whoever has begun one calls endAct. The error is api.ErrEnding, or the
-// context's.
-func (s *Supervisor) beginAct(ctx context.Context) error {
+// beginOperation waits until no other operation runs. The caller must call endOperation unless there is an error, which is
+// api.ErrEnding or the context's.
+func (s *Supervisor) beginOperation(ctx context.Context) error {
 	select {
-	case s.acts <- struct{}{}:
+	case s.operationSlot <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if s.closing.Load() {
-		s.endAct()
+	if s.isClosing.Load() {
+		s.endOperation()
 		return api.ErrEnding
 	}
 	return nil
 }
 
-func (s *Supervisor) endAct() { <-s.acts }
+func (s *Supervisor) endOperation() { <-s.operationSlot }
 
-// drain returns when every connection of a supervisor that was replaced has ended; at once if none was.
-func (s *Supervisor) drain(ctx context.Context) {
+// drainIfReplaced waits for this supervisor's connections if a successor has taken over the ports.
+func (s *Supervisor) drainIfReplaced(ctx context.Context) {
 	s.mu.Lock()
-	passed := s.passed
+	successorEndedCh := s.successorEndedCh
 	s.mu.Unlock()
-	if passed == nil {
+	if successorEndedCh == nil {
 		return
 	}
-	s.finishConnections(ctx, passed)
-	s.keeping.quit()
+	s.drainConnections(ctx, successorEndedCh)
+	s.keeper.disconnect()
 }
 
-// finishLimit is how long the end may take: longer than any tunnel takes to open or to close. What is not over by then hangs in a
-// file system, which nothing can interrupt but the end of the process.
-const finishLimit = 40 * time.Second
+// stopTimeout bounds stopTasks. It is longer than any tunnel takes to open or to close: what still runs after it hangs in a file
+// system call, which only the end of the process interrupts.
+const stopTimeout = 40 * time.Second
 
-// finish stops what still runs after the ports were given up. Nothing shared is touched any more.
-func (s *Supervisor) finish() {
+// stopTasks stops everything that still runs after the ports were closed. It does not touch the state file.
+func (s *Supervisor) stopTasks() {
 	finished := make(chan struct{})
 	go func() {
 		defer close(finished)
-		s.plan.Load().stopAll()
-		s.watches.close()
-		s.running.Wait()
+		s.active.Load().stopAll()
+		s.leaseWatcher.close()
+		s.tasks.Wait()
 		if err := s.drivers.close(); err != nil {
 			s.log.Error("close the technologies", "error", err)
 		}
 	}()
-	if !wait.IsClosedWithin(finishLimit, finished) {
-		s.log.Error("something could not be ended; the process ends all the same", "after", finishLimit)
+	if !wait.IsClosedWithin(stopTimeout, finished) {
+		s.log.Error("some tasks did not stop in time; the process exits anyway", "after", stopTimeout)
 	}
-	// What left its process group on purpose is still ours: nothing stays.
-	killed, err := sweepOrphans(s.o.Run)
+	// Processes that left their process group carry the run id too.
+	killed, err := sweepOrphans(s.options.RunID)
 	s.log.Info("ended", "orphans_killed", killed, "error", err)
 }
 
-// notes are what there is to say of files and ports that are not as they should be.
-type notes struct {
-	pending     string // a change of the files that does not run
-	refused     refusedFiles
-	userTrouble string
-	polling     string
-	metrics     string
-	directory   string
+// conditions are the problems with files and ports that status shows; empty strings where there is none.
+type conditions struct {
+	pendingReason   string // why a change of the files is not active
+	refusedFiles    refusedFiles
+	userConfigError string
+	pollingReason   string
+	metricsError    string
+	directoryError  string
 }
 
-// note changes the notes, and has status show it.
-func (s *Supervisor) note(change func(*notes)) {
+// updateConditions changes the conditions, and announces it if they differ.
+func (s *Supervisor) updateConditions(change func(*conditions)) {
 	s.mu.Lock()
-	before := s.notes
-	change(&s.notes)
-	changed := s.notes != before
+	before := s.conditions
+	change(&s.conditions)
+	changed := s.conditions != before
 	s.mu.Unlock()
 	if changed {
 		s.changes.Announce()

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-func TestANewerShellsEnvironmentReplacesWhatStoppedWorking(t *testing.T) {
+func TestEnvironment_ReplacesVariablesThatStoppedWorking(t *testing.T) {
 	dir := t.TempDir()
 	live := filepath.Join(dir, "agent")
 	ln, err := net.Listen("unix", live)
@@ -34,13 +34,13 @@ func TestANewerShellsEnvironmentReplacesWhatStoppedWorking(t *testing.T) {
 	defer ln.Close()
 	env := newEnvironment([]string{"SSH_AUTH_SOCK=" + dir + "/gone", "PATH=" + dir, "KUBECONFIG=" + dir + "/gone"}, "run")
 
-	if env.refresh(api.Session{SSHAuthSock: dir + "/gone-too", Path: "/elsewhere", Kubeconfig: ""}) {
+	if env.replaceBroken(api.Session{SSHAuthSock: dir + "/gone-too", Path: "/elsewhere", Kubeconfig: ""}) {
 		t.Error("what does not work either was taken over")
 	}
-	if !env.refresh(api.Session{SSHAuthSock: live, Path: "/"}) {
+	if !env.replaceBroken(api.Session{SSHAuthSock: live, Path: "/"}) {
 		t.Error("a live agent was not taken over")
 	}
-	list := env.list()
+	list := env.childEnviron()
 	for _, want := range []string{"SSH_AUTH_SOCK=" + live, "PATH=" + dir, "LOCALPORT_RUN=run"} {
 		if !slices.Contains(list, want) {
 			t.Errorf("%q is not in %q", want, list)
@@ -48,15 +48,15 @@ func TestANewerShellsEnvironmentReplacesWhatStoppedWorking(t *testing.T) {
 	}
 }
 
-func TestTheEnvironmentHoldsNoneOfOurOwnExports(t *testing.T) {
+func TestEnvironment_ExcludesOurOwnExports(t *testing.T) {
 	env := newEnvironment([]string{"A=1", "LOCALPORT_DIFF=e30"}, "run")
 	env.setDotEnv(map[string]string{"A": "2", "B": "3"})
-	if list := env.list(); !slices.Equal(list, []string{"A=1", "B=3", "LOCALPORT_RUN=run"}) {
+	if list := env.childEnviron(); !slices.Equal(list, []string{"A=1", "B=3", "LOCALPORT_RUN=run"}) {
 		t.Errorf("children get %q", list)
 	}
 }
 
-func TestSleepIsSeenWithinSeconds(t *testing.T) {
+func TestWatchSleep_ReportsSleepWithinSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var total atomic.Int64
 		woken := make(chan time.Duration, 10)
@@ -70,7 +70,7 @@ func TestSleepIsSeenWithinSeconds(t *testing.T) {
 		total.Add(int64(time.Second)) // a clock that is set, a second of suspend: not worth a restart
 		time.Sleep(time.Minute)
 		total.Add(int64(40 * time.Minute))
-		time.Sleep(sleepCheck)
+		time.Sleep(sleepCheckInterval)
 		synctest.Wait()
 		cancel()
 		<-done

@@ -14,7 +14,7 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// technologies are the kinds of tunnel. A new one is a package and a line here.
+// technologies are the registered technologies. A new one is a package and a line here.
 var technologies = []forwarder.Technology{
 	kubectl.Technology,
 	ssh.Technology,
@@ -22,7 +22,7 @@ var technologies = []forwarder.Technology{
 	command.Technology,
 }
 
-// Technologies are what a config may say.
+// Technologies are the technologies that a config may name.
 func Technologies() []project.TechnologyType {
 	types := make([]project.TechnologyType, len(technologies))
 	for i, technology := range technologies {
@@ -31,19 +31,19 @@ func Technologies() []project.TechnologyType {
 	return types
 }
 
-// childless reports whether the tunnels of a service have no child to have an environment.
-func childless(svc project.Service) bool {
-	return slices.ContainsFunc(technologies, func(t forwarder.Technology) bool { return t.Name == svc.Technology && t.Childless })
+// hasNoChildProcess reports whether the tunnels of a service run no child process.
+func hasNoChildProcess(svc project.Service) bool {
+	return slices.ContainsFunc(technologies, func(t forwarder.Technology) bool { return t.Name == svc.Technology && t.HasNoChildProcess })
 }
 
-// Target names a service's far end as status shows it, for a project that is down.
+// Target names a service's far end for status, for a project that is down.
 func Target(ctx context.Context, root string, svc project.Service) string {
 	drivers := newDrivers(ctx, forwarder.Host{Dir: root})
 	defer func() { _ = drivers.close() }()
 	return drivers.target(svc)
 }
 
-// Login is how the user logs in for a service in the foreground, for children in dir with this environment.
+// Login returns the login of a service in the foreground, for child processes in dir with this environment.
 func Login(svc project.Service, dir string, env []string) forwarder.Login {
 	for _, technology := range technologies {
 		if technology.Name == svc.Technology && technology.Login != nil {
@@ -68,24 +68,24 @@ func newDrivers(ctx context.Context, host forwarder.Host) drivers {
 	return all
 }
 
-// of is the driver of a service.
-func (d drivers) of(svc project.Service) (forwarder.Driver, error) {
+// forService returns the driver of a service.
+func (d drivers) forService(svc project.Service) (forwarder.Driver, error) {
 	if driver := d[svc.Technology]; driver != nil {
 		return driver, nil
 	}
 	return nil, fmt.Errorf("service %q: technology %q is not built in", svc.Name, svc.Technology)
 }
 
-// target names the far end of a service, as far as it is known.
+// target names the far end of a service; empty if it is unknown.
 func (d drivers) target(svc project.Service) string {
-	driver, err := d.of(svc)
+	driver, err := d.forService(svc)
 	if err != nil {
 		return ""
 	}
 	return driver.Target(svc)
 }
 
-// close ends what services share. Every tunnel has been closed before.
+// close closes the drivers. Every tunnel must have been closed before.
 func (d drivers) close() error {
 	var all []error
 	for _, driver := range d {

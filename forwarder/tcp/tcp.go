@@ -24,8 +24,8 @@ var Technology = forwarder.Technology{
 		Name: "tcp", HasRemotePort: true,
 		Keys: []project.Key{{Name: "remote_host", Type: project.TypeWord, Required: true}},
 	},
-	Childless: true,
-	New:       New,
+	HasNoChildProcess: true,
+	New:               New,
 }
 
 // New returns a driver. Services share nothing.
@@ -80,7 +80,7 @@ func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return nil, ctx.Err()
 	}
-	return nil, &forwarder.Refusal{Reason: t.addr + ": " + shortReason(err), Connect: true}
+	return nil, &forwarder.Refusal{Reason: t.addr + ": " + shortReason(err), IsConnectFailure: true}
 }
 
 // shortReason returns the cause of a dial error, without the address and the operations that package net puts before it.

@@ -33,7 +33,7 @@ func openTunnel(t *testing.T, host, port string) forwarder.Tunnel {
 func requireRefusal(t *testing.T, err error) *forwarder.Refusal {
 	t.Helper()
 	r, ok := errors.AsType[*forwarder.Refusal](err)
-	if !ok || !r.Connect {
+	if !ok || !r.IsConnectFailure {
 		t.Fatalf("got %v, want a refused connect", err)
 	}
 	return r

@@ -109,7 +109,7 @@ func (c *conn) reportIfPodFailed(ctx context.Context) {
 // reportRefusal passes the node's report to the relay, which may retry the connection.
 func (c *conn) reportRefusal(r forwarder.Refusal, hasReceived bool) {
 	r.Conn = c
-	if r.Connect = r.Connect && !hasReceived; r.Connect {
+	if r.IsConnectFailure = r.IsConnectFailure && !hasReceived; r.IsConnectFailure {
 		c.tunnel.finder.recordRefusal(c.upstream.uid)
 	} else {
 		c.isBroken.Store(true)

@@ -145,7 +145,7 @@ func TestTunnel_ReportsARefusedPort(t *testing.T) {
 	}
 	select {
 	case r := <-tunnel.Refusals():
-		if !r.Connect || r.Conn != conn || !strings.Contains(r.Reason, "connection refused") {
+		if !r.IsConnectFailure || r.Conn != conn || !strings.Contains(r.Reason, "connection refused") {
 			t.Errorf("%+v", r)
 		}
 	default:

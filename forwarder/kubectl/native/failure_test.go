@@ -18,12 +18,12 @@ func waitTrouble(t testing.TB, tunnel *tunnel, want string) *forwarder.Failure {
 	t.Helper()
 	limit := time.After(30 * time.Second)
 	for {
-		trouble := tunnel.Trouble()
+		trouble := tunnel.CurrentFailure()
 		if trouble != nil && strings.Contains(trouble.Reason, want) || trouble == nil && want == "" {
 			return trouble
 		}
 		select {
-		case <-tunnel.Changed():
+		case <-tunnel.FailureChanged():
 		case <-limit:
 			t.Fatalf("trouble is %+v, want %q", trouble, want)
 		}
@@ -134,12 +134,12 @@ func TestOpen_FailureOfServersAndContexts(t *testing.T) {
 		{"refused", c.KubeconfigFor(t, "refused", admin, closed), specFor("service/web:80", ns), forwarder.Transient, "the API server " + closed + " cannot be reached: connect: connection refused", "cluster-info"},
 		{"unresolvable", c.KubeconfigFor(t, "unresolvable", admin, "https://no.such.host.invalid:6443"), specFor("service/web:80", ns), forwarder.Transient, "cannot be resolved: no.such.host.invalid", "cluster-info"},
 		{"no context", c.Kubeconfig(), other, forwarder.Permanent, `context "staging" does not exist`, "kubectl config get-contexts"},
-		{"no kubeconfig", "/no/such/file", specFor("service/web:80", ns), forwarder.ByAttention, "no cluster is configured (looked in [/no/such/file])", "KUBECONFIG"},
-		{"token", c.KubeconfigFor(t, "token", "{token: nonsense}", c.Server()), specFor("service/web:80", ns), forwarder.ByAttention, "You must be logged in to the server", "log in"},
-		{"expired", c.KubeconfigFor(t, "expired", old, c.Server()), specFor("service/web:80", ns), forwarder.ByAttention, "You must be logged in to the server", "log in"},
+		{"no kubeconfig", "/no/such/file", specFor("service/web:80", ns), forwarder.NeedsUser, "no cluster is configured (looked in [/no/such/file])", "KUBECONFIG"},
+		{"token", c.KubeconfigFor(t, "token", "{token: nonsense}", c.Server()), specFor("service/web:80", ns), forwarder.NeedsUser, "You must be logged in to the server", "log in"},
+		{"expired", c.KubeconfigFor(t, "expired", old, c.Server()), specFor("service/web:80", ns), forwarder.NeedsUser, "You must be logged in to the server", "log in"},
 		{
 			"forbidden", c.KubeconfigFor(t, "forbidden", stranger, c.Server()), specFor("service/web:80", ns),
-			forwarder.ByAttention, `services "web" is forbidden: User "stranger" cannot get resource "services" in API group "" in the namespace "` + ns + `"`, "auth can-i --list -n " + ns,
+			forwarder.NeedsUser, `services "web" is forbidden: User "stranger" cannot get resource "services" in API group "" in the namespace "` + ns + `"`, "auth can-i --list -n " + ns,
 		},
 	} {
 		f := openExpectingFailure(t, tt.kubeconfig, tt.spec)
@@ -172,7 +172,7 @@ func TestTunnel_NeedsNoMoreRightsThanKubectl(t *testing.T) {
 	}
 	config := c.User(t, "noforward", ns, read)
 	f := openExpectingFailure(t, config, specFor("service/web:7000", ns))
-	if f.Class != forwarder.ByAttention || !strings.Contains(f.Reason, `cannot get resource "pods/portforward"`) {
+	if f.Class != forwarder.NeedsUser || !strings.Contains(f.Reason, `cannot get resource "pods/portforward"`) {
 		t.Errorf("%+v", f)
 	}
 	// A new pod is found without the right to watch.

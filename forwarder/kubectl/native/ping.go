@@ -19,8 +19,8 @@ func (t *tunnel) pingQuietUpstreams() {
 	}
 }
 
-// Doubt implements forwarder.Doubter: it pings every upstream.
-func (t *tunnel) Doubt() {
+// CheckPath implements forwarder.PathChecker: it pings every upstream.
+func (t *tunnel) CheckPath() {
 	for _, u := range t.upstreams() {
 		t.startPing(u)
 	}

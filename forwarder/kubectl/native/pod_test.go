@@ -140,7 +140,7 @@ func TestParseRefusal_OnlyFailedConnectsMayBeReplayed(t *testing.T) {
 		{"container not running (0cdb)", true, false},
 	} {
 		r, refused := parseRefusal(tt.text)
-		if refused != tt.refused || r.Connect != tt.connect {
+		if refused != tt.refused || r.IsConnectFailure != tt.connect {
 			t.Errorf("%s: %t, %+v", tt.text, refused, r)
 		}
 	}
@@ -149,7 +149,7 @@ func TestParseRefusal_OnlyFailedConnectsMayBeReplayed(t *testing.T) {
 func FuzzParseRefusal(f *testing.F) {
 	f.Add("error forwarding port 1 to pod a, uid : connection refused")
 	f.Fuzz(func(t *testing.T, text string) {
-		if r, refused := parseRefusal(text); refused && r.Reason == "" && len(text) > 0 && r.Connect {
+		if r, refused := parseRefusal(text); refused && r.Reason == "" && len(text) > 0 && r.IsConnectFailure {
 			t.Errorf("a refusal without a reason: %q", text)
 		}
 	})

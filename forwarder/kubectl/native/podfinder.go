@@ -75,7 +75,7 @@ func newPodFinder(group *tasks.Group, s *session.Session, t Target, ref session.
 	}
 	f.cancel = group.Go(func(ctx context.Context) {
 		defer close(f.doneCh)
-		forwarder.Contain(func() { f.run(ctx) }, onPanic)
+		forwarder.CatchPanic(func() { f.run(ctx) }, onPanic)
 	})
 	return f
 }

@@ -79,7 +79,7 @@ func Open(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, 
 
 // goTask runs f in a goroutine of the tunnel. A panic in f ends the tunnel.
 func (t *tunnel) goTask(f func(ctx context.Context)) {
-	t.tasks.Go(func(ctx context.Context) { forwarder.Contain(func() { f(ctx) }, t.onPanic) })
+	t.tasks.Go(func(ctx context.Context) { forwarder.CatchPanic(func() { f(ctx) }, t.onPanic) })
 }
 
 func (t *tunnel) onPanic(failure *forwarder.Failure, stack []byte) {
@@ -118,12 +118,12 @@ func (t *tunnel) run(ctx context.Context) {
 	changes := changeLog{log: t.log}
 	for {
 		trouble, changed := t.finder.state()
-		if trouble != nil && trouble.Class == forwarder.ByAttention {
+		if trouble != nil && trouble.Class == forwarder.NeedsUser {
 			t.endWith(trouble)
 			return
 		}
 		t.notifyChanged()
-		if t.clusterHealth && t.Trouble() != nil {
+		if t.clusterHealth && t.CurrentFailure() != nil {
 			t.session.CheckNodes(t.finder.nodeNames())
 		}
 		t.prune()
@@ -131,7 +131,7 @@ func (t *tunnel) run(ctx context.Context) {
 		if dest != nil && trouble == nil {
 			t.fillWarm(*dest)
 		}
-		changes.logChanges(dest, t.Trouble())
+		changes.logChanges(dest, t.CurrentFailure())
 		select {
 		case <-changed:
 		case <-ticker.C:
@@ -186,7 +186,7 @@ func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
 		if errors.Is(err, errDialSlotWaited) {
 			continue
 		}
-		if failure := t.session.ClassifyError(err, t.ref); failure.Class == forwarder.ByAttention {
+		if failure := t.session.ClassifyError(err, t.ref); failure.Class == forwarder.NeedsUser {
 			t.endWith(failure)
 			return nil, failure
 		}
@@ -213,7 +213,7 @@ func (t *tunnel) dialError(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return context.Cause(ctx)
 	}
-	if trouble := t.Trouble(); trouble != nil {
+	if trouble := t.CurrentFailure(); trouble != nil {
 		return trouble
 	}
 	return err
@@ -304,8 +304,8 @@ func (t *tunnel) notifyChanged() {
 	wait.Notify(t.changedCh)
 }
 
-// Trouble returns why no connection is possible now; nil if nothing is known to be wrong.
-func (t *tunnel) Trouble() *forwarder.Failure {
+// CurrentFailure returns why no connection is possible now; nil if nothing is known to be wrong.
+func (t *tunnel) CurrentFailure() *forwarder.Failure {
 	if trouble, _ := t.finder.state(); trouble != nil {
 		return trouble
 	}
@@ -314,8 +314,8 @@ func (t *tunnel) Trouble() *forwarder.Failure {
 	return t.dialFailure
 }
 
-// Changed receives when Trouble may have changed.
-func (t *tunnel) Changed() <-chan struct{} { return t.changedCh }
+// FailureChanged receives when Trouble may have changed.
+func (t *tunnel) FailureChanged() <-chan struct{} { return t.changedCh }
 
 func (t *tunnel) sendRefusal(r forwarder.Refusal) {
 	select {

@@ -127,7 +127,7 @@ func parseRefusal(text string) (r forwarder.Refusal, isRefused bool) {
 		strings.Contains(lower, "failed to connect to localhost") ||
 		strings.Contains(lower, "is not running") && strings.Contains(lower, "sandbox container")
 	transfer := strings.Contains(lower, "read tcp") || strings.Contains(lower, "write tcp") || strings.Contains(lower, "error copying")
-	return forwarder.Refusal{Reason: shortenReason(text), Connect: connect && !transfer}, true
+	return forwarder.Refusal{Reason: shortenReason(text), IsConnectFailure: connect && !transfer}, true
 }
 
 // shortenReason removes the node's network namespace from a message.

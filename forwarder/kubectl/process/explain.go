@@ -30,15 +30,15 @@ func exitRules(ref session.ResourceRef) []process.Rule {
 	info := ref.Command("cluster-info")
 	rights := ref.NamespacedCommand("auth can-i create pods/portforward")
 	return []process.Rule{
-		{Text: "getting credentials: exec", Class: forwarder.ByAttention, Hint: plugin},
-		{Text: "You must be logged in", Class: forwarder.ByAttention, Hint: login},
-		{Text: "(Unauthorized)", Class: forwarder.ByAttention, Hint: login},
-		{Text: "asked for the client to provide credentials", Class: forwarder.ByAttention, Hint: login},
-		{Text: "failed to refresh token", Class: forwarder.ByAttention, Hint: login},
-		{Text: "token has expired", Class: forwarder.ByAttention, Hint: login},
-		{Text: "x509: ", Class: forwarder.ByAttention, Hint: login},
-		{Text: "(Forbidden)", Class: forwarder.ByAttention, Hint: rights},
-		{Text: " is forbidden: ", Class: forwarder.ByAttention, Hint: rights},
+		{Text: "getting credentials: exec", Class: forwarder.NeedsUser, Hint: plugin},
+		{Text: "You must be logged in", Class: forwarder.NeedsUser, Hint: login},
+		{Text: "(Unauthorized)", Class: forwarder.NeedsUser, Hint: login},
+		{Text: "asked for the client to provide credentials", Class: forwarder.NeedsUser, Hint: login},
+		{Text: "failed to refresh token", Class: forwarder.NeedsUser, Hint: login},
+		{Text: "token has expired", Class: forwarder.NeedsUser, Hint: login},
+		{Text: "x509: ", Class: forwarder.NeedsUser, Hint: login},
+		{Text: "(Forbidden)", Class: forwarder.NeedsUser, Hint: rights},
+		{Text: " is forbidden: ", Class: forwarder.NeedsUser, Hint: rights},
 
 		{Text: "context was not found", Class: forwarder.Permanent, Hint: contexts},
 		{Text: `" does not exist`, Class: forwarder.Permanent, Hint: contexts}, // context "x"

@@ -36,20 +36,20 @@ func TestClassifyExit_EveryKnownMessage(t *testing.T) {
 		{`error: context "nope" does not exist`, forwarder.Permanent, `context "nope" does not exist`, "get-contexts"},
 		{`error: the server doesn't have a resource type "nosuch"`, forwarder.Permanent, `the server doesn't have a resource type "nosuch"`, "api-resources"},
 		{
-			`error: You must be logged in to the server (Unauthorized)`, forwarder.ByAttention,
+			`error: You must be logged in to the server (Unauthorized)`, forwarder.NeedsUser,
 			"You must be logged in to the server (Unauthorized)", "log in to the cluster",
 		},
 		{
 			`Error from server (Forbidden): pods "x" is forbidden: User "u" cannot create resource "pods/portforward"`,
-			forwarder.ByAttention, "", "auth can-i",
+			forwarder.NeedsUser, "", "auth can-i",
 		},
 		{
 			"Unable to connect to the server: getting credentials: exec: executable aws failed with exit code 255",
-			forwarder.ByAttention, "", "login",
+			forwarder.NeedsUser, "", "login",
 		},
 		{
 			"Unable to connect to the server: tls: failed to verify certificate: x509: certificate has expired",
-			forwarder.ByAttention, "", "log in to the cluster",
+			forwarder.NeedsUser, "", "log in to the cluster",
 		},
 		{
 			"error: unable to forward port because pod is not running. Current status=Pending", forwarder.Transient,
@@ -74,7 +74,7 @@ func TestClassifyExit_EveryKnownMessage(t *testing.T) {
 			"E1123 00:54:41.075130   23687 memcache.go:265] \"Unhandled Error\" err=<\n\tgetting credentials: exec: x\n\t\n >\n" +
 				"Unable to connect to the server: getting credentials: exec: executable x not found\n\nIt looks like you are " +
 				"trying to use a client-go credential plugin that is not installed.",
-			forwarder.ByAttention, "Unable to connect to the server: getting credentials: exec: executable x not found", "",
+			forwarder.NeedsUser, "Unable to connect to the server: getting credentials: exec: executable x not found", "",
 		},
 		{
 			"E1123 00:54:41.07   23687 portforward.go:409] an error occurred forwarding 1 -> 2: error forwarding port 2 to " +
@@ -123,8 +123,8 @@ func TestParseRefusal_OnlyFailedConnectsMayBeReplayed(t *testing.T) {
 	}
 	for _, tt := range tests {
 		got, ok := parseRefusal(tt.text)
-		if ok != tt.refused || got.Connect != tt.connect {
-			t.Errorf("%s\ngot %v, connect %v", tt.text, ok, got.Connect)
+		if ok != tt.refused || got.IsConnectFailure != tt.connect {
+			t.Errorf("%s\ngot %v, connect %v", tt.text, ok, got.IsConnectFailure)
 		}
 	}
 }

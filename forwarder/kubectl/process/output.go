@@ -49,7 +49,7 @@ func parseRefusal(message string) (forwarder.Refusal, bool) {
 	connect := strings.Contains(lower, "connection refused") ||
 		strings.Contains(lower, "failed to find sandbox") ||
 		strings.Contains(lower, "network namespace for sandbox") && strings.Contains(lower, "is closed")
-	return forwarder.Refusal{Reason: message, Connect: connect && !isTransferError(lower)}, true
+	return forwarder.Refusal{Reason: message, IsConnectFailure: connect && !isTransferError(lower)}, true
 }
 
 // isTransferError reports whether a read or write failed after the connect: the message may then quote "connection refused" from

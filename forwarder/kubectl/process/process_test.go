@@ -231,7 +231,7 @@ func TestOpen_MissingKubectlNamesThePATHSearched(t *testing.T) {
 	r := newRun(t, fakekubectl.Install(t, fakekubectl.Script{}))
 	r.Env = append(r.Env, "PATH=/no/where")
 	f := openExpectingFailure(t, testSpec(), r)
-	if f.Class != forwarder.ByAttention || !strings.Contains(f.Reason, "/no/where") || !strings.Contains(f.Hint, "install") {
+	if f.Class != forwarder.NeedsUser || !strings.Contains(f.Reason, "/no/where") || !strings.Contains(f.Hint, "install") {
 		t.Errorf("got %+v", f)
 	}
 }
@@ -242,7 +242,7 @@ func TestTunnel_ReportsARefusalBeforeItEnds(t *testing.T) {
 	expectEnd(t, dial(t, tunnel))
 	f := waitFailure(t, tunnel)
 	r := takeRefusal(t, tunnel)
-	if !r.Connect || r.Conn != nil || !strings.HasPrefix(r.Reason, "an error occurred forwarding ") {
+	if !r.IsConnectFailure || r.Conn != nil || !strings.HasPrefix(r.Reason, "an error occurred forwarding ") {
 		t.Errorf("refusal %+v", r)
 	}
 	if f.Class != forwarder.Transient || !strings.Contains(f.Reason, "connection refused") {
@@ -264,7 +264,7 @@ func TestTunnel_DeletedPodIsReportedAtTheNextConnection(t *testing.T) {
 	}
 	expectEnd(t, dial(t, tunnel))
 	f := waitFailure(t, tunnel)
-	if r := takeRefusal(t, tunnel); !r.Connect || !strings.Contains(r.Reason, "network namespace for sandbox") {
+	if r := takeRefusal(t, tunnel); !r.IsConnectFailure || !strings.Contains(r.Reason, "network namespace for sandbox") {
 		t.Errorf("refusal %+v", r)
 	}
 	if f.Class != forwarder.Transient {
@@ -356,7 +356,7 @@ func TestOpen_ClassifiesFailuresOfRealKubectl(t *testing.T) {
 	}{
 		{"", config, forwarder.Transient, "The connection to the server " + server + " was refused"},
 		{"nope", config, forwarder.Permanent, "nope"},
-		{"helper", config, forwarder.ByAttention, "Unable to connect to the server: getting credentials: exec: "},
+		{"helper", config, forwarder.NeedsUser, "Unable to connect to the server: getting credentials: exec: "},
 		{"", "/no/such/file", forwarder.Permanent, "/no/such/file"},
 	}
 	for _, tt := range tests {

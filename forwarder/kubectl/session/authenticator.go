@@ -101,7 +101,7 @@ func (a *authenticator) currentCredential(ctx context.Context) (*credential, err
 func (a *authenticator) runPlugin(ctx context.Context, doneCh chan struct{}) {
 	var cred *credential
 	var err error
-	forwarder.Contain(func() { cred, err = a.plugin.run(ctx) }, func(failure *forwarder.Failure, _ []byte) { err = failure })
+	forwarder.CatchPanic(func() { cred, err = a.plugin.run(ctx) }, func(failure *forwarder.Failure, _ []byte) { err = failure })
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.cred = cred
@@ -117,7 +117,7 @@ func (a *authenticator) runPlugin(ctx context.Context, doneCh chan struct{}) {
 func (a *authenticator) setFailure(err error) {
 	failure, ok := errors.AsType[*forwarder.Failure](err)
 	if !ok {
-		failure = &forwarder.Failure{Class: forwarder.ByAttention, Reason: err.Error()}
+		failure = &forwarder.Failure{Class: forwarder.NeedsUser, Reason: err.Error()}
 	}
 	a.failure, a.failedAt = failure, time.Now()
 }

@@ -144,7 +144,7 @@ func TestAuthenticator_RenewsARejectedOrExpiredCredential(t *testing.T) {
 		t.Errorf("after it was refused: %+v, %d runs", f, countHelperRuns(t, src))
 	}
 	s.setTokens("none")
-	if f := getObject(t, src); f == nil || f.Class != forwarder.ByAttention || !strings.Contains(f.Reason, "You must be logged in") || countHelperRuns(t, src) != 3 {
+	if f := getObject(t, src); f == nil || f.Class != forwarder.NeedsUser || !strings.Contains(f.Reason, "You must be logged in") || countHelperRuns(t, src) != 3 {
 		t.Errorf("when none is taken: %+v, %d runs", f, countHelperRuns(t, src))
 	}
 	ends := time.Now().Add(2 * time.Second).UTC().Format(time.RFC3339) // sooner than renewBefore
@@ -177,7 +177,7 @@ func TestAuthenticator_RemembersLoginHelperFailures(t *testing.T) {
 		src := s.source(t, tt.user, tt.helper)
 		for range 2 {
 			f := getObject(t, src)
-			if f == nil || f.Class != forwarder.ByAttention || !strings.Contains(f.Reason, tt.reason) || !strings.Contains(f.Hint, tt.hint) {
+			if f == nil || f.Class != forwarder.NeedsUser || !strings.Contains(f.Reason, tt.reason) || !strings.Contains(f.Hint, tt.hint) {
 				t.Errorf("%s: %+v", tt.name, f)
 			} else if strings.Contains(f.Reason, "secret") {
 				t.Errorf("%s shows the credential: %s", tt.name, f.Reason)
@@ -260,7 +260,7 @@ func TestTokenExpiry_IsReadFromJWTs(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer release()
-	if around := opened.Report(ResourceRef{}); !around.Expires.Equal(ends) || around.Renewed || around.Address != s.URL {
+	if around := opened.Report(ResourceRef{}); !around.ExpiresAt.Equal(ends) || around.IsRenewed || around.Address != s.URL {
 		t.Errorf("%+v", around)
 	}
 }

@@ -146,7 +146,7 @@ func lastLineSuffix(c *process.Child) string {
 }
 
 func (p *execPlugin) newFailure(reason string) *forwarder.Failure {
-	return &forwarder.Failure{Class: forwarder.ByAttention, Reason: reason, Hint: p.hint}
+	return &forwarder.Failure{Class: forwarder.NeedsUser, Reason: reason, Hint: p.hint}
 }
 
 // parseCredential parses a plugin's output. Its errors do not quote the output, which is secret.

@@ -214,7 +214,7 @@ func (src Source) loadConfig() (*rest.Config, error) {
 			return config, nil
 		}
 		return nil, &forwarder.Failure{
-			Class:  forwarder.ByAttention,
+			Class:  forwarder.NeedsUser,
 			Reason: fmt.Sprintf("no cluster is configured (looked in %v)", files),
 			Hint:   "set KUBECONFIG, or the service's connection.kubeconfig",
 		}

@@ -69,15 +69,15 @@ func (s *Session) checkNode(ctx context.Context, name string) {
 }
 
 // Report returns the known state of the cluster. It sends no request. The caller fills in the name.
-func (s *Session) Report(ref ResourceRef) forwarder.Surroundings {
-	cluster := forwarder.Surroundings{Address: s.Server}
-	cluster.Expires, cluster.Renewed = s.auth.expiry()
+func (s *Session) Report(ref ResourceRef) forwarder.ClusterInfo {
+	cluster := forwarder.ClusterInfo{Address: s.Server}
+	cluster.ExpiresAt, cluster.IsRenewed = s.auth.expiry()
 	if err, _ := s.Reachability(); err != nil {
-		cluster.Trouble = s.ClassifyError(err, ref)
+		cluster.Failure = s.ClassifyError(err, ref)
 		return cluster
 	}
 	if failure := s.auth.currentFailure(); failure != nil {
-		cluster.Trouble = failure
+		cluster.Failure = failure
 		return cluster
 	}
 	s.nodeHealth.mu.Lock()
@@ -88,7 +88,7 @@ func (s *Session) Report(ref ResourceRef) forwarder.Surroundings {
 	}
 	if len(problems) > 0 {
 		slices.Sort(problems)
-		cluster.Trouble = &forwarder.Failure{Reason: strings.Join(problems, "; "), Hint: ref.Command("get nodes")}
+		cluster.Failure = &forwarder.Failure{Reason: strings.Join(problems, "; "), Hint: ref.Command("get nodes")}
 	}
 	return cluster
 }

@@ -126,7 +126,7 @@ func (s *Session) createTransports(tlsConfig *tls.Config, config *rest.Config) {
 // goTask runs f in a goroutine of the session. A panic in f ends only f.
 func (s *Session) goTask(f func(ctx context.Context)) {
 	s.tasks.Go(func(ctx context.Context) {
-		forwarder.Contain(func() { f(ctx) }, func(*forwarder.Failure, []byte) {})
+		forwarder.CatchPanic(func() { f(ctx) }, func(*forwarder.Failure, []byte) {})
 	})
 }
 

@@ -66,7 +66,7 @@ func (s *Session) Watch(path, labels, name string) (w *Watch, release func()) {
 		s.watches.open[key] = w
 		w.cancel = s.tasks.Go(func(ctx context.Context) {
 			defer close(w.doneCh)
-			forwarder.Contain(func() { w.run(ctx) }, func(failure *forwarder.Failure, _ []byte) { w.setErr(failure) })
+			forwarder.CatchPanic(func() { w.run(ctx) }, func(failure *forwarder.Failure, _ []byte) { w.setErr(failure) })
 		})
 	}
 	w.refs++

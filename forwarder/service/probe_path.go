@@ -1,0 +1,64 @@
+package service
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"sync/atomic"
+
+	"github.com/localport-sh/localport/forwarder"
+)
+
+// probePath connects a health check to its service through the tunnel, never through our own listener.
+type probePath struct {
+	port   Port
+	tunnel forwarder.Tunnel
+	// isReached is set when the connection was acknowledged or a byte came back.
+	isReached *atomic.Bool
+	host      *Host
+	local     netip.AddrPort
+}
+
+// Dir is the project's root, the working directory of a check's process.
+func (p probePath) Dir() string { return p.host.Dir }
+
+// Environ is the environment of a check's process.
+func (p probePath) Environ() []string { return p.host.Environ() }
+
+// LocalAddr is the address that clients connect to.
+func (p probePath) LocalAddr() netip.AddrPort { return p.local }
+
+func (p probePath) Dial(ctx context.Context) (net.Conn, error) {
+	conn, err := p.port.Dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if p.tunnel.Acknowledges() {
+		p.isReached.Store(true)
+	}
+	return &observedConn{conn, p.isReached}, nil
+}
+
+func (p probePath) Acknowledges() bool { return p.tunnel.Acknowledges() }
+
+// observedConn records that a byte came back.
+type observedConn struct {
+	net.Conn
+	isReached *atomic.Bool
+}
+
+func (c *observedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.isReached.Store(true)
+	}
+	return n, err
+}
+
+// CloseWrite half-closes the connection if it can be half-closed.
+func (c *observedConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}

@@ -1,0 +1,242 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/eventlog"
+	"github.com/localport-sh/localport/forwarder/relay"
+	"github.com/localport-sh/localport/probe"
+	"github.com/localport-sh/localport/project"
+)
+
+// stableTime is how long a tunnel must be up for its end to reset the count of failures in a row.
+const stableTime = time.Minute
+
+// reportedFailures is how many attempts in a row must fail before the user is notified.
+const reportedFailures = 3
+
+// The reasons for restarts, as in the metrics.
+const (
+	restartReasonEnded     = "ended"      // the tunnel ended by itself
+	restartReasonNotOpened = "not_opened" // it could not be opened
+	restartReasonSilent    = "silent"     // no health check was answered through it
+	restartReasonFrozen    = "frozen"     // its process was stopped
+	restartReasonRequested = "asked"      // requested by the user or a changed config
+	restartReasonIdle      = "idle"       // no client used it for idle_timeout
+)
+
+// Causes for the end of an attempt or a tunnel that are not failures.
+var (
+	errRequested      = errors.New("another tunnel was requested")
+	errNetworkChanged = errors.New("the network changed") // the route of the attempt may be stale
+	errUnused         = errors.New("no client used the tunnel for idle_timeout")
+)
+
+// Snapshot is the published state of a service. It is immutable.
+type Snapshot struct {
+	Service   project.Service
+	Driver    forwarder.Driver
+	State     forwarder.State
+	Since     time.Time // of the state
+	UpSince   time.Time // of the tunnel; zero while there is none
+	Restarts  int       // tunnels opened after the first since the start
+	LastError string    // masked; empty once recovered
+	Hint      string
+	Target    string
+	CheckedAt time.Time // when the last health check ended; zero: never
+	Latency   time.Duration
+	IsEnding  bool // stopped, but processes of its tunnel still run
+
+	port Port
+}
+
+// IsPortHeld reports whether the service's port is bound.
+func (s *Snapshot) IsPortHeld() bool { return s.port != nil }
+
+// Port is the service's port; nil if it is not bound.
+func (s *Snapshot) Port() Port { return s.port }
+
+// Stats are the current statistics of the port; zero if it is not bound.
+func (s *Snapshot) Stats() relay.Stats {
+	if s.port == nil {
+		return relay.Stats{}
+	}
+	return s.port.Stats()
+}
+
+// Snapshot returns the current snapshot. It never waits.
+func (s *Service) Snapshot() *Snapshot { return s.snapshot.Load() }
+
+// status is what the run loop publishes in snapshots.
+type status struct {
+	state             forwarder.State
+	since             time.Time
+	upSince           time.Time
+	restarts          int
+	failures          int // attempts in a row
+	run               string
+	isFailureReported bool // the user was notified of the failure
+	lastError         string
+	hint              string
+	target            string
+	checkedAt         time.Time
+	latency           time.Duration
+	isEnding          bool
+}
+
+// publish changes the status and publishes it as a snapshot, with the events that follow.
+func (s *Service) publish(change func(*status)) {
+	before := s.status.state
+	change(&s.status)
+	st := &s.status
+	if st.state != before {
+		st.since = time.Now()
+		s.host.Log.Info("state", "service", s.name, "tunnel", st.run, "from", before, "to", st.state, "error", st.lastError)
+		if before != "" { // the service has just been made
+			s.publishEvent(eventlog.StateChanged, before)
+		}
+	}
+	s.publishFailureOrRecovery(before)
+	s.snapshot.Store(&Snapshot{
+		Service: s.definition.Service, Driver: s.definition.Driver, State: st.state, Since: st.since, UpSince: st.upSince,
+		Restarts: st.restarts, LastError: st.lastError, Hint: st.hint, Target: st.target, CheckedAt: st.checkedAt,
+		Latency: st.latency, IsEnding: st.isEnding, port: s.port,
+	})
+	s.host.Dependencies.set(s.name, st.state, s.waitingCh)
+	s.host.OnChange()
+}
+
+func (s *Service) setState(state forwarder.State) { s.publish(func(st *status) { st.state = state }) }
+
+// setStateAndError changes the state and the last error, which it masks.
+func (s *Service) setStateAndError(state forwarder.State, reason, hint string) {
+	reason, hint = s.host.Mask(reason), s.host.Mask(hint)
+	s.publish(func(st *status) { st.state, st.lastError, st.hint = state, reason, hint })
+}
+
+func (s *Service) publishEvent(kind eventlog.Kind, from forwarder.State) {
+	st := &s.status
+	s.host.PublishEvent(eventlog.Event{
+		Kind: kind, Service: s.name, From: string(from), To: string(st.state), Reason: st.lastError, Hint: st.hint, Run: st.run,
+	}, st.state)
+}
+
+// publishFailureOrRecovery publishes one event when the service cannot be reached, and one when it has recovered.
+func (s *Service) publishFailureOrRecovery(before forwarder.State) {
+	st := &s.status
+	switch st.state {
+	case forwarder.Failed, forwarder.NeedsAttention, forwarder.Unhealthy:
+	case forwarder.Restarting:
+		if st.failures < reportedFailures {
+			return
+		}
+	case forwarder.Healthy, forwarder.Idle:
+		if st.isFailureReported {
+			st.isFailureReported = false
+			s.publishEvent(eventlog.ServiceRecovered, before)
+		}
+		return
+	case forwarder.Stopped:
+		st.isFailureReported = false
+		return
+	default:
+		return
+	}
+	if !st.isFailureReported {
+		st.isFailureReported = true
+		s.publishEvent(eventlog.ServiceFailed, before)
+	}
+}
+
+// publishEnd counts and publishes the end of the attempt or tunnel, and the state that follows.
+func (s *Service) publishEnd() {
+	target := s.definition.Driver.Target(s.definition.Service) // a failed attempt may have found out more about it
+	failure, isFailure := s.failure()
+	if isFailure {
+		s.attempts.failures++
+		s.host.Log.Warn("tunnel ended", "service", s.name, "reason", s.host.Mask(failure.Reason),
+			"failures", s.attempts.failures, "tunnel", s.status.run)
+	}
+	s.publish(func(st *status) {
+		st.upSince, st.target = time.Time{}, target
+		if isFailure {
+			st.failures = s.attempts.failures
+			st.lastError, st.hint = s.host.Mask(failure.Reason), s.host.Mask(failure.Hint)
+		}
+		if !errors.Is(s.cause, errNetworkChanged) {
+			st.state = stateForOutcome(s.outcome())
+		}
+	})
+}
+
+// failure returns why the attempt or tunnel ended; false if the end was no failure.
+func (s *Service) failure() (*forwarder.Failure, bool) {
+	for _, planned := range []error{errRequested, errNetworkChanged, errUnused} {
+		if errors.Is(s.cause, planned) {
+			return nil, false
+		}
+	}
+	if failure, ok := errors.AsType[*forwarder.Failure](s.cause); ok {
+		return failure, true
+	}
+	return &forwarder.Failure{Reason: s.cause.Error()}, true
+}
+
+// outcome is the event that follows the end of the attempt or tunnel.
+func (s *Service) outcome() event {
+	failure, isFailure := s.failure()
+	policy := s.definition.RestartPolicy
+	switch {
+	case errors.Is(s.cause, errUnused):
+		return eventIdle
+	case !isFailure:
+		s.attempts.isUrgent = s.attempts.isUrgent || errors.Is(s.cause, errNetworkChanged)
+		return eventRetryNow
+	case failure.Class == forwarder.NeedsUser:
+		return eventNeedsAttention
+	case failure.Class == forwarder.Permanent, !policy.Enabled,
+		policy.MaxAttempts > 0 && s.attempts.failures >= policy.MaxAttempts:
+		return eventFailed
+	case s.definition.OnDemand && (s.port == nil || s.port.Stats().Waiting == 0):
+		return eventIdle
+	}
+	return eventRetryLater
+}
+
+// stateForOutcome is the state that an outcome leads to.
+func stateForOutcome(outcome event) forwarder.State {
+	switch outcome {
+	case eventIdle:
+		return forwarder.Idle
+	case eventFailed:
+		return forwarder.Failed
+	case eventNeedsAttention:
+		return forwarder.NeedsAttention
+	}
+	return forwarder.Restarting
+}
+
+// resultLabel is the label of a health check's result in the metrics.
+func resultLabel(err error) string {
+	var (
+		failure *probe.Failure
+		refusal *forwarder.Refusal
+	)
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "timeout"
+	case errors.As(err, &refusal):
+		return "refused"
+	case errors.As(err, &failure):
+		return "failed"
+	}
+	return "error"
+}
+
+// IsStopped reports whether the service is stopped. Its tunnel may not have ended yet.
+func (s *Snapshot) IsStopped() bool { return s.State == forwarder.Stopped }

@@ -1,0 +1,156 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/service"
+	"github.com/localport-sh/localport/lockstate"
+)
+
+// ApplyAction starts, stops or restarts services, and records it. Dependencies are started first; dependents are stopped too, or
+// restarted afterwards. It returns the names of all affected services when their ports are open or closed and status shows it;
+// their tunnels open and close afterwards.
+func (s *Supervisor) ApplyAction(ctx context.Context, r api.ActionRequest) ([]string, error) {
+	if err := s.beginOperation(ctx); err != nil {
+		return nil, err
+	}
+	defer s.endOperation()
+	p := s.active.Load()
+	if err := p.requireServices(r.Names); err != nil {
+		return nil, err
+	}
+	targets, needed := p.affectedBy(r.Action, r.Names)
+	affected := inDependencyOrder(p.project.Services, slices.Concat(targets, needed))
+	switch r.Action {
+	case api.ActionStop:
+		p.stopServices(affected)
+	case api.ActionRestart:
+		p.startServices(needed, service.StartOptions{Spawned: r.Spawned})
+		for _, name := range inDependencyOrder(p.project.Services, targets) {
+			p.services[name].Restart()
+		}
+	default:
+		p.startServices(affected, service.StartOptions{Spawned: r.Spawned})
+	}
+	s.saveState(func(state *lockstate.State) {
+		state.Stopped, state.Started = without(state.Stopped, affected), without(state.Started, affected)
+		if r.Action == api.ActionStop {
+			state.Stopped = append(state.Stopped, affected...)
+		} else {
+			state.Started = append(state.Started, affected...)
+		}
+	}, true)
+	return affected, nil
+}
+
+// requireServices returns an error that names the first unknown service.
+func (p *activeConfig) requireServices(names []string) error {
+	for _, name := range names {
+		if p.services[name] == nil {
+			return fmt.Errorf("no service %q in the config that runs", name)
+		}
+	}
+	return nil
+}
+
+// affectedBy returns the services that an action on the named ones applies to, and the dependencies that must run for it.
+func (p *activeConfig) affectedBy(action api.Action, names []string) (targets, needed []string) {
+	services := p.project.Services
+	switch action {
+	case api.ActionStart:
+		return names, without(withDependencies(services, names), names)
+	case api.ActionStop:
+		return withDependents(services, names), nil
+	}
+	// A restart does not start dependents that are stopped.
+	targets = slices.DeleteFunc(withDependents(services, names), func(name string) bool {
+		return !slices.Contains(names, name) && p.services[name].Snapshot().State == forwarder.Stopped
+	})
+	return targets, without(withDependencies(services, targets), targets)
+}
+
+// Login takes the credential of a login in the foreground, and retries the services that it is for.
+func (s *Supervisor) Login(ctx context.Context, r api.LoginRequest) error {
+	if err := s.beginOperation(ctx); err != nil {
+		return err
+	}
+	defer s.endOperation()
+	p := s.active.Load()
+	if err := p.requireServices(r.Names); err != nil {
+		return err
+	}
+	for _, name := range r.Names {
+		now := p.services[name].Snapshot()
+		receiver, ok := now.Driver.(forwarder.CredentialReceiver)
+		if len(r.Credential) == 0 || !ok {
+			continue
+		}
+		run := forwarder.Run{Dir: s.root(), Env: s.env.childEnviron(), Log: io.Discard}
+		if err := receiver.ReceiveCredential(now.Service, run, r.Credential); err != nil {
+			return fmt.Errorf("service %q: %w", name, err)
+		}
+	}
+	for _, name := range r.Names {
+		p.services[name].LogIn(r.Ask)
+	}
+	return nil
+}
+
+// Wait returns when each of the named services is settled, or with ctx's error.
+func (s *Supervisor) Wait(ctx context.Context, names []string) error {
+	for {
+		change := s.changes.Changed()
+		if s.active.Load().isSettled(names) {
+			return nil
+		}
+		select {
+		case <-change:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.endedCh:
+			return api.ErrEnding
+		}
+	}
+}
+
+func (p *activeConfig) isSettled(names []string) bool {
+	return !slices.ContainsFunc(names, func(name string) bool {
+		svc := p.services[name]
+		return svc != nil && !svc.Snapshot().State.Settled()
+	})
+}
+
+// Yield shuts down at once, without linger, if the project has no leases and listens on one of the addresses. It reports whether it did.
+func (s *Supervisor) Yield(ctx context.Context, addresses []string) (bool, error) {
+	if !s.active.Load().holdsAddress(addresses) {
+		return false, nil
+	}
+	return s.requestShutdown(ctx, shutdownUnused), nil
+}
+
+// holdsAddress reports whether a service listens on one of the addresses.
+func (p *activeConfig) holdsAddress(addresses []string) bool {
+	for _, svc := range p.services {
+		now := svc.Snapshot()
+		for _, addr := range now.Service.ListenAddresses() {
+			if now.IsPortHeld() && slices.Contains(addresses, addr.String()) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// End closes the ports, whatever the leases.
+func (s *Supervisor) End(ctx context.Context) error {
+	if !s.requestShutdown(ctx, shutdownRequested) {
+		return errors.New("the supervisor could not end; see its log")
+	}
+	return nil
+}

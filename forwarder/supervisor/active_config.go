@@ -1,0 +1,154 @@
+package supervisor
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/eventlog"
+	"github.com/localport-sh/localport/forwarder/service"
+	"github.com/localport-sh/localport/forwarder/wait"
+	"github.com/localport-sh/localport/project"
+)
+
+// activeConfig is the config that runs, with a running service for each entry. It is immutable; a reload makes another.
+type activeConfig struct {
+	files    *project.Files
+	project  *project.Project
+	digest   string // of the files
+	services map[string]*runningService
+}
+
+// runningService is a service with its run loop.
+type runningService struct {
+	*service.Service
+	processLog *eventlog.File // output of its tunnels' processes
+	endLoop    func()         // ends the run loop and waits for it
+}
+
+// addService makes a stopped service and starts its run loop, which ends with endLoop.
+func (s *Supervisor) addService(d service.Definition) *runningService {
+	lines := eventlog.NewFile(s.dir.Log(d.Name), s.mask, logLimits(s.userConfig()))
+	svc := service.New(s.serviceHost(), d, lines)
+	return &runningService{svc, lines, s.startTask(svc.Run)}
+}
+
+// serviceHost is what the supervisor provides to services.
+func (s *Supervisor) serviceHost() service.Host {
+	return service.Host{
+		Log: s.log, Mask: s.mask, Dir: s.root(), Environ: s.env.childEnviron, CheckSlots: s.checkSlots, ClientSlots: s.clientSlots, Dependencies: s.dependencies,
+		PublishEvent: s.events.publish, OnChange: s.changes.Announce, OnLastClient: func() { wait.Notify(s.lastClientCh) },
+		NewRun: s.newRun, OpenPort: s.openPort, ExplainPort: explainPort, OnPortOpened: s.onPortOpened,
+	}
+}
+
+// newRun makes the run id and the socket directory of one tunnel, and a function that removes the directory.
+func (s *Supervisor) newRun(lines *eventlog.File) (forwarder.Run, func(), error) {
+	n := s.tunnelCount.Add(1)
+	id := fmt.Sprintf("%s.%d", s.options.RunID, n)
+	sockets, err := s.runDir.createSubdirectory(fmt.Sprint(n))
+	if err != nil {
+		return forwarder.Run{}, func() {}, err
+	}
+	run := forwarder.Run{ID: id, Dir: s.root(), SocketDir: sockets, Env: s.env.childEnviron(), Log: lines.RunWriter(id)}
+	return run, func() { _ = os.RemoveAll(sockets) }, nil
+}
+
+// startServices starts the named services concurrently, and returns when each port is open or has failed to open.
+func (p *activeConfig) startServices(names []string, o service.StartOptions) {
+	var starting sync.WaitGroup
+	for _, name := range names {
+		starting.Go(func() { p.services[name].Start(o) })
+	}
+	starting.Wait()
+}
+
+// stopServices closes the ports of the named services and returns. Their tunnels end afterwards, dependents first. A service's
+// channel is closed when nothing of it runs.
+func (p *activeConfig) stopServices(names []string) map[string]<-chan struct{} {
+	ended := make(map[string]<-chan struct{})
+	order := inDependencyOrder(p.project.Services, names)
+	for _, name := range slices.Backward(order) {
+		var after []<-chan struct{}
+		for _, other := range p.project.Services {
+			if slices.Contains(other.DependsOn, name) && ended[other.Name] != nil {
+				after = append(after, ended[other.Name])
+			}
+		}
+		ended[name] = p.services[name].Stop(after...)
+	}
+	return ended
+}
+
+// stopAll stops every service and waits until nothing of them runs.
+func (p *activeConfig) stopAll() {
+	if p == nil {
+		return
+	}
+	for _, ended := range p.stopServices(slices.Collect(maps.Keys(p.services))) {
+		<-ended
+	}
+	for _, svc := range p.services {
+		svc.endLoop()
+	}
+}
+
+// isWanted reports whether a service should run: it is selected, or a wanted service depends on it, and the user has not
+// stopped it.
+func isWanted(p *project.Project, w serviceSelection, svc project.Service) bool {
+	if slices.Contains(w.stopped, svc.Name) {
+		return false
+	}
+	return w.isSelected(svc) || slices.ContainsFunc(p.Services, func(other project.Service) bool {
+		return slices.Contains(other.DependsOn, svc.Name) && isWanted(p, w, other)
+	})
+}
+
+// wantedServices are the names of the services that should run.
+func wantedServices(p *project.Project, w serviceSelection) []string {
+	var names []string
+	for _, svc := range p.Services {
+		if isWanted(p, w, svc) {
+			names = append(names, svc.Name)
+		}
+	}
+	return names
+}
+
+// serviceSelection is what the user's start and stop commands have selected.
+type serviceSelection struct{ stopped, started, only []string }
+
+// isSelected reports whether a service should run even if nothing depends on it.
+func (w serviceSelection) isSelected(svc project.Service) bool {
+	switch {
+	case slices.Contains(w.started, svc.Name):
+		return true
+	case len(w.only) > 0:
+		return slices.Contains(w.only, svc.Name)
+	}
+	return svc.Enabled
+}
+
+func (s *Supervisor) selection() serviceSelection {
+	state := s.store.state()
+	return serviceSelection{state.Stopped, state.Started, state.Only}
+}
+
+// retryNeedsAttention restarts the services that need attention, after the environment has changed.
+func (p *activeConfig) retryNeedsAttention() {
+	for _, svc := range p.services {
+		if svc.Snapshot().State == forwarder.NeedsAttention {
+			svc.Restart()
+		}
+	}
+}
+
+// networkChanged has every service check its tunnel now.
+func (p *activeConfig) networkChanged() {
+	for _, svc := range p.services {
+		svc.NetworkChanged()
+	}
+}

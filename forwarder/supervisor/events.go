@@ -1,0 +1,126 @@
+package supervisor
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/eventlog"
+	"github.com/localport-sh/localport/forwarder/notify"
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project"
+)
+
+// eventPublisher writes events to the event log, notifies the user and has prompts re-evaluate. It is safe for concurrent use, and
+// publish never waits.
+type eventPublisher struct {
+	dir      *lockstate.Dir
+	project  string // its name
+	log      *slog.Logger
+	recorder *eventlog.Recorder
+	notifier *notify.Notifier
+	queue    chan queuedEvent
+}
+
+// queuedEvent is an event, and the state of its service at that time.
+type queuedEvent struct {
+	eventlog.Event
+	state forwarder.State
+}
+
+// eventQueueSize is the capacity of the queue; further events are dropped, which is logged.
+const eventQueueSize = 1024
+
+func newEventPublisher(dir *lockstate.Dir, log *slog.Logger, mask func(string) string) *eventPublisher {
+	return &eventPublisher{
+		dir: dir, project: filepath.Base(filepath.Dir(dir.Config)), log: log,
+		recorder: eventlog.NewRecorder(dir.LogDir(), mask, eventlog.Limits{}),
+		notifier: notify.New(notify.Settings{}, log),
+		queue:    make(chan queuedEvent, eventQueueSize),
+	}
+}
+
+// setUserConfig applies the user's notification and log settings.
+func (n *eventPublisher) setUserConfig(user project.UserConfig, env []string) {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		home = "/"
+	}
+	n.recorder.SetLimits(logLimits(user))
+	n.notifier.UpdateSettings(notify.Settings{
+		Command: user.Notify.Command, Desktop: user.Notify.Desktop, Events: user.Notify.On, Dir: home, Env: env,
+	})
+}
+
+func logLimits(user project.UserConfig) eventlog.Limits {
+	return eventlog.Limits{MaxSize: user.Logs.MaxSize, MaxAge: user.Logs.Keep}
+}
+
+// publish queues an event. Its texts must be masked.
+func (n *eventPublisher) publish(e eventlog.Event, state forwarder.State) {
+	e.Time = time.Now()
+	select {
+	case n.queue <- queuedEvent{e, state}:
+	default:
+		n.log.Warn("dropped an event: the queue is full", "kind", e.Kind, "service", e.Service)
+	}
+}
+
+// run writes queued events until ctx ends, then those that are left.
+func (n *eventPublisher) run(ctx context.Context) {
+	defer n.notifier.Close()
+	defer func() { _ = n.recorder.Close() }()
+	for {
+		select {
+		case r := <-n.queue:
+			n.write(ctx, r)
+			continue
+		default:
+		}
+		select {
+		case r := <-n.queue:
+			n.write(ctx, r)
+		case <-ctx.Done():
+			for len(n.queue) > 0 {
+				n.recorder.Append((<-n.queue).Event)
+			}
+			return
+		}
+	}
+}
+
+func (n *eventPublisher) write(ctx context.Context, r queuedEvent) {
+	if !isShownAtPrompt(r.Kind) || !n.recordWithLine(ctx, &r.Event) {
+		n.recorder.Append(r.Event)
+	}
+	n.notifier.Notify(notify.Notification{
+		Event: string(r.Kind), Service: r.Service, Project: n.project, State: string(r.state), Reason: r.Reason,
+	})
+}
+
+func isShownAtPrompt(kind eventlog.Kind) bool {
+	return kind == eventlog.ServiceFailed || kind == eventlog.ServiceRecovered || kind == eventlog.ConfigPending
+}
+
+// recordWithLine bumps the prompts' line and records an event under the new number, before any prompt can read that number.
+func (n *eventPublisher) recordWithLine(ctx context.Context, e *eventlog.Event) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	written := false
+	_, err := n.dir.Update(ctx, func(tx *lockstate.Tx) error {
+		tx.Bump()
+		if !written { // only once, though Update may call this again: its numbers never go down
+			e.PromptLine = tx.Line + 1 // the number after the bump
+			n.recorder.Append(*e)
+			written = true
+		}
+		return nil
+	})
+	if err != nil && ctx.Err() == nil {
+		n.log.Error("bump the line of the prompts", "error", err)
+	}
+	return written
+}

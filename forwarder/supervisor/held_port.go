@@ -1,0 +1,118 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder/client"
+	"github.com/localport-sh/localport/forwarder/process/holder"
+	"github.com/localport-sh/localport/forwarder/relay"
+	"github.com/localport-sh/localport/forwarder/service"
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project"
+)
+
+// heldPort is a service's port whose listeners the keeper holds copies of.
+type heldPort struct {
+	*relay.Relay
+	keeper *handoffClient
+	held   *heldFiles // at the keeper
+}
+
+// Release closes the listeners here and the keeper's copies.
+func (p *heldPort) Release() {
+	p.keeper.drop(p.held)
+	p.StopAccepting()
+}
+
+// Close releases the port and resets every client.
+func (p *heldPort) Close() error {
+	p.StopAccepting()
+	return p.Relay.Close()
+}
+
+// openPort gets the listeners of a service and accepts clients on them.
+func (s *Supervisor) openPort(ctx context.Context, svc project.Service, o relay.Options) (service.Port, error) {
+	listeners, err := s.bindListeners(ctx, svc)
+	if err != nil {
+		return nil, err
+	}
+	return &heldPort{relay.New(listeners, o), s.keeper, s.keeper.hold(serviceHoldName(svc.Name), listeners.Files)}, nil
+}
+
+// bindListeners inherits or binds the listeners of a service. A project without leases gives up a port that is needed here.
+func (s *Supervisor) bindListeners(ctx context.Context, svc project.Service) (*relay.Listeners, error) {
+	if inherited := s.inherited.takeListeners(svc); inherited != nil {
+		return inherited, nil
+	}
+	listeners, err := relay.BindListeners(svc.ListenAddresses())
+	var taken *relay.AddrInUseError
+	if !errors.As(err, &taken) || !s.askOtherProjects(ctx, taken.Addr) {
+		return listeners, err
+	}
+	return relay.BindListeners(svc.ListenAddresses())
+}
+
+// askOtherProjects asks this user's other supervisors to give up an address, and reports whether one did.
+func (s *Supervisor) askOtherProjects(ctx context.Context, addr netip.AddrPort) bool {
+	const limit = 500 * time.Millisecond
+	dirs, err := lockstate.ListDirs()
+	if err != nil {
+		s.log.Warn("cannot ask some projects for a port", "error", err)
+	}
+	for _, dir := range dirs {
+		other := dir.Peek().Supervisor
+		if dir.Config == s.dir.Config || other == nil || !other.Alive() {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, limit)
+		yielded, err := client.Client{Socket: other.Socket}.Yield(ctx, []string{addr.String()})
+		cancel()
+		if err == nil && yielded {
+			s.log.Info("another project gave up its ports", "project", dir.Config, "address", addr)
+			return true
+		}
+	}
+	return false
+}
+
+// onPortOpened has prompts export the variables of a service whose port could not be bound before.
+func (s *Supervisor) onPortOpened() {
+	s.tasks.Go(func() { s.saveState(bumpLine, true) })
+}
+
+// explainPort says why a port could not be bound, which process has it if the system tells, and what to do.
+func explainPort(err error, svc project.Service) (reason, hint string) {
+	var taken *relay.AddrInUseError
+	if !errors.As(err, &taken) {
+		if errors.Is(err, os.ErrPermission) {
+			return err.Error(), "ports below 1024 need root here: choose a higher local_port"
+		}
+		return err.Error(), ""
+	}
+	reason = fmt.Sprintf("%s is taken", taken.Addr)
+	if h, ok := holder.Find(taken.Addr); ok {
+		reason += " by " + holderName(h)
+	}
+	return reason, fmt.Sprintf(
+		`end it, or for %s set local_port = "auto", another local_address, or either in %s; it is tried again every second`,
+		svc.Name, project.LocalName)
+}
+
+// holderName names the holder of a port: another project of this user by its config, any other process by name and pid.
+func holderName(h holder.Holder) string {
+	if h.PID == 0 {
+		return fmt.Sprintf("a process of uid %d", h.UID)
+	}
+	dirs, _ := lockstate.ListDirs()
+	for _, dir := range dirs {
+		if other := dir.Peek().Supervisor; other != nil && (other.PID == h.PID || other.Keeper == h.PID) {
+			return fmt.Sprintf("the project of %s (localport, pid %d)", dir.Config, other.PID)
+		}
+	}
+	return fmt.Sprintf("%s (pid %d)", h.Name, h.PID)
+}

@@ -1,0 +1,189 @@
+package supervisor
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder/handoff"
+	"github.com/localport-sh/localport/forwarder/relay"
+	"github.com/localport-sh/localport/lockstate"
+	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/trust"
+)
+
+// handoffMemory is what a supervisor tells its successor: the files that it runs, which may have changed on disk without being
+// allowed yet, and the state if that could not be written.
+type handoffMemory struct {
+	Files  *project.Files   `json:"files"`
+	Socket socketFile       `json:"socket"`
+	State  *lockstate.State `json:"state,omitempty"` // null if the state file is up to date
+	At     time.Time        `json:"at,omitzero"`     // leases in the file taken after this count too
+	// Terminated is set if a SIGTERM ended the supervisor and its keeper starts the next.
+	Terminated bool `json:"terminated,omitempty"`
+}
+
+// inheritance is what a keeper handed over and nobody has taken yet. It is safe for concurrent use.
+type inheritance struct {
+	isPredecessorAlive bool // the predecessor goes on until this supervisor is ready
+	memory             handoffMemory
+
+	mu    sync.Mutex // guards files
+	files map[string][]*os.File
+}
+
+func newInheritance(handed *handoff.Inheritance) (*inheritance, error) {
+	if handed == nil {
+		return &inheritance{}, nil
+	}
+	in := &inheritance{isPredecessorAlive: handed.IsPredecessorAlive, files: handed.Files}
+	if err := json.Unmarshal(handed.Memory, &in.memory); err != nil {
+		return nil, fmt.Errorf("read the predecessor's memory: %w", err)
+	}
+	return in, nil
+}
+
+// take removes and returns the files held under a name; nil if there are none.
+func (in *inheritance) take(name string) []*os.File {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	files := in.files[name]
+	delete(in.files, name)
+	return files
+}
+
+// takeListeners takes a service's inherited listeners; nil if there are none for its addresses.
+func (in *inheritance) takeListeners(svc project.Service) *relay.Listeners {
+	files := in.take(serviceHoldName(svc.Name))
+	defer closeFiles(files)
+	if len(files) == 0 {
+		return nil
+	}
+	ls, err := relay.InheritListeners(files)
+	if err != nil {
+		return nil
+	}
+	for _, addr := range ls.Addrs() {
+		if !slices.Contains(svc.ListenAddresses(), addr) {
+			ls.Close()
+			return nil
+		}
+	}
+	return ls
+}
+
+// hasListener reports whether a listener of a service on a port was handed over.
+func (in *inheritance) hasListener(service string, port int) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, file := range in.files[serviceHoldName(service)] {
+		if l, err := net.FileListener(file); err == nil {
+			addr, ok := l.Addr().(*net.TCPAddr)
+			l.Close()
+			if ok && addr.Port == port {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// add adds files, in place of those that have the same names.
+func (in *inheritance) add(files map[string][]*os.File) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.files == nil {
+		in.files = make(map[string][]*os.File)
+	}
+	for name, files := range files {
+		closeFiles(in.files[name])
+		in.files[name] = files
+	}
+}
+
+// closeRest closes what nobody took, because the config no longer needs it, and returns the names.
+func (in *inheritance) closeRest() []string {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	var names []string
+	for name, files := range in.files {
+		closeFiles(files)
+		names = append(names, name)
+	}
+	in.files = nil
+	return names
+}
+
+func closeFiles(files []*os.File) {
+	for _, file := range files {
+		file.Close()
+	}
+}
+
+// inheritElection takes over the election lock of the predecessor, and returns its record if it has died.
+func (s *Supervisor) inheritElection(ctx context.Context, election *os.File, socket string) *lockstate.Supervisor {
+	s.election = s.dir.Inherit(election)
+	if state := s.inherited.memory.State; state != nil {
+		s.store.set(*state)
+		s.store.add(mergeMemory(*state, s.inherited.memory.At))
+	}
+	if s.inherited.isPredecessorAlive { // the record stays the predecessor's until this one is ready
+		_ = s.store.sync(ctx)
+		return nil
+	}
+	_ = s.store.sync(ctx)
+	crashed := s.store.state().Supervisor
+	s.store.addAndWrite(ctx, func(state *lockstate.State) { state.Supervisor = s.newRecord(socket) }, false)
+	return crashed
+}
+
+// mergeMemory is the change that the predecessor could not write: its leases replace those of the file, except leases that were
+// written after at.
+func mergeMemory(remembered lockstate.State, at time.Time) change {
+	return func(state *lockstate.State) {
+		stored := state.Leases
+		state.Leases = slices.Clone(remembered.Leases)
+		for _, lease := range stored {
+			if lease.Since.After(at) {
+				state.Hold(lease)
+			}
+		}
+		state.Ports = remembered.Ports
+		state.Stopped, state.Started, state.Only = remembered.Stopped, remembered.Started, remembered.Only
+	}
+}
+
+// loadInherited loads the config from disk, or the predecessor's if that on disk cannot be used.
+func (s *Supervisor) loadInherited() (*loadedConfig, error) {
+	l, err := s.loadConfig()
+	old := s.inherited.memory.Files
+	if err == nil || old == nil {
+		return l, err
+	}
+	verdict, old, askErr := s.trust.Ask(old)
+	if askErr != nil || verdict != trust.Allowed {
+		return nil, err
+	}
+	s.log.Warn("the files cannot be used; using those of the previous supervisor", "error", s.mask(err.Error()))
+	return s.parseConfig(old)
+}
+
+// inheritFromKeeper receives what a keeper holds, if one started this supervisor.
+func (s *Supervisor) inheritFromKeeper() (err error) {
+	if s.options.Inherit == nil {
+		s.inherited = &inheritance{}
+		return nil
+	}
+	link, handed, err := s.options.Inherit()
+	if err != nil {
+		return err
+	}
+	s.keeper.setLink(link)
+	s.inherited, err = newInheritance(handed)
+	return err
+}

@@ -1,0 +1,132 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"github.com/localport-sh/localport/forwarder/filelimit"
+	"github.com/localport-sh/localport/forwarder/service"
+	"github.com/localport-sh/localport/probe/kinds"
+	"github.com/localport-sh/localport/project"
+	"github.com/localport-sh/localport/project/trust"
+)
+
+// errNotAllowed is the error of a config that the user has not allowed.
+var errNotAllowed = errors.New("not allowed")
+
+// loadedConfig is a valid config that is not active yet.
+type loadedConfig struct {
+	files       *project.Files
+	project     *project.Project
+	ports       map[string]int // of services with local_port = "auto"
+	definitions map[string]service.Definition
+}
+
+// readAllowed reads the files and asks the trust store about exactly these bytes. If the files could be read, they are returned
+// even with an error.
+func (s *Supervisor) readAllowed() (*project.Files, error) {
+	files, err := readFiles(s.options.Config)
+	if err != nil {
+		return nil, err
+	}
+	verdict, files, err := s.trust.Ask(files)
+	if err != nil {
+		return files, err
+	}
+	if verdict != trust.Allowed {
+		return files, fmt.Errorf("%s is %w as it stands", s.options.Config, errNotAllowed)
+	}
+	return files, nil
+}
+
+// loadConfig reads, checks and parses the files. It changes nothing.
+func (s *Supervisor) loadConfig() (*loadedConfig, error) {
+	files, err := s.readAllowed()
+	if err != nil {
+		return nil, err
+	}
+	return s.parseConfig(files)
+}
+
+func (s *Supervisor) parseConfig(files *project.Files) (*loadedConfig, error) {
+	l := &loadedConfig{files: files, ports: maps.Clone(s.store.state().Ports), definitions: make(map[string]service.Definition)}
+	if l.ports == nil {
+		l.ports = make(map[string]int)
+	}
+	parsed, err := project.Parse(files, project.Options{
+		Getenv: s.env.lookup, Checks: kinds.Types(), Technologies: Technologies(), Linger: s.userConfig().Linger,
+		PickAutoPort: func(service string) int { return s.pickAutoPort(l.ports, service) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := filelimit.Check(filelimit.Current(), parsed.Services); err != nil {
+		return nil, err
+	}
+	l.project = parsed
+	for _, svc := range parsed.Services {
+		driver, err := s.drivers.forService(svc)
+		if err != nil {
+			return nil, err
+		}
+		if l.definitions[svc.Name], err = service.Define(svc, driver); err != nil {
+			return nil, fmt.Errorf("service %q: %w", svc.Name, err)
+		}
+	}
+	return l, nil
+}
+
+// useConfig sets the children's environment and the masked secrets to those of a config that is about to run.
+func (s *Supervisor) useConfig(l *loadedConfig) {
+	s.env.setDotEnv(l.project.DotEnv)
+	secrets := l.project.Secrets
+	s.secrets.Store(&secrets)
+}
+
+// readFiles reads the project files that belong to a config path.
+func readFiles(config string) (*project.Files, error) {
+	if filepath.Base(config) == project.ConfigName {
+		return project.Read(filepath.Dir(config))
+	}
+	return project.ReadFile(config)
+}
+
+// pickAutoPort picks the port of a service with local_port = "auto": the one it had, unless that is now in use.
+func (s *Supervisor) pickAutoPort(ports map[string]int, service string) int {
+	others := maps.Clone(ports)
+	delete(others, service)
+	isTaken := func(port int) bool {
+		return slices.Contains(slices.Collect(maps.Values(others)), port) || !s.isPortFree(service, port)
+	}
+	port := ports[service]
+	if port == 0 || isTaken(port) {
+		port = project.PickAutoPort(s.root(), service, isTaken)
+	}
+	ports[service] = port
+	return port
+}
+
+// isPortFree reports whether a service can have a port: nobody listens on it, or the service holds it already.
+func (s *Supervisor) isPortFree(service string, port int) bool {
+	if p := s.active.Load(); p != nil && p.services[service] != nil {
+		if now := p.services[service].Snapshot(); now.IsPortHeld() && now.Service.LocalPort == port {
+			return true
+		}
+	}
+	if s.inherited.hasListener(service, port) {
+		return true
+	}
+	if s.predecessor != nil && s.predecessor.Alive() && s.store.state().Ports[service] == port {
+		return true // the predecessor is about to hand it over
+	}
+	ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		return false
+	}
+	return ln.Close() == nil
+}

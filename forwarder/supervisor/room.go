@@ -1,8 +1,0 @@
-package supervisor
-
-import "github.com/localport-sh/localport/forwarder/filelimit"
-
-// resizeSeats has as many clients admitted as the file limit allows beside what the config and the shells need.
-func (s *Supervisor) resizeSeats(p *plan) {
-	s.seats.Resize(filelimit.Current(), filelimit.Reserve(p.project.Services, len(s.store.state().Leases)))
-}

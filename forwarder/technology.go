@@ -1,0 +1,73 @@
+package forwarder
+
+import (
+	"context"
+	"io"
+	"log/slog"
+
+	"github.com/localport-sh/localport/project"
+)
+
+// Technology is what a package registers in forwarder/supervisor/technologies.go: the name and config keys of a technology, how its
+// tunnels are opened, and how a user logs in. The values of the keys are in a service's Connection.Settings.
+type Technology struct {
+	project.TechnologyType
+	// New makes the driver for one supervisor. It does not block. Everything that the driver runs ends with Close, or with ctx.
+	New func(ctx context.Context, host Host) Driver
+	// HasNoChildProcess is set if its tunnels run no program, so that a changed environment does not affect them.
+	HasNoChildProcess bool
+	// Login returns the login of a service, for child processes in dir with this environment. There is none if the func is nil, or
+	// if the result has no Run and Asks is false.
+	Login func(svc project.Service, dir string, env []string) Login
+}
+
+// Login is how a user logs in, in the foreground, for services that need attention.
+type Login struct {
+	Key  string // services of a technology with the same key share the login
+	Name string // what the user logs in to, for display; empty if there is no login
+	// Asks is set if the supervisor's tunnel asks the questions: it is opened with Run.AskSocket.
+	Asks bool
+	// Run logs in on the user's terminal. It returns a secret credential for a CredentialReceiver, nil if there is none. done is
+	// false if no login was necessary.
+	Run func(ctx context.Context, terminal Terminal) (credential []byte, done bool, err error)
+}
+
+// Terminal is the user's terminal during a login.
+type Terminal struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+// Host is what a supervisor provides to a driver.
+type Host struct {
+	Dir string       // the project's root
+	Log *slog.Logger // the supervisor's log; nil: nothing is logged
+}
+
+// Driver opens the tunnels of all services of one technology, for one supervisor. It owns what services share: a login, a connection
+// to a server, remembered failures. Its methods are safe for concurrent use.
+//
+// What a driver remembers of a service is keyed by the service's name, and discarded when the definition changes.
+type Driver interface {
+	// Open opens a tunnel and returns when it is ready, which it knows from what the tool prints or does. An error is a *Failure or
+	// the context's. After an error nothing is left running.
+	Open(ctx context.Context, svc project.Service, run Run) (Tunnel, error)
+	// Target names the far end of a service for display, as far as it is known: "ssh deploy@bastion → localhost:6379". It holds no
+	// secret, and may change when a tunnel is opened.
+	Target(svc project.Service) string
+	// Close closes what services share and returns when nothing is left running. Every tunnel must have been closed before.
+	Close() error
+}
+
+// ClusterReporter is implemented by a driver whose tunnels lead into clusters.
+type ClusterReporter interface {
+	// Cluster returns what is known of the cluster that a service leads into; false if nothing is.
+	Cluster(svc project.Service) (ClusterInfo, bool)
+}
+
+// CredentialReceiver is implemented by a driver that takes the credential of a login in the foreground.
+type CredentialReceiver interface {
+	// ReceiveCredential takes the credential of a service's login. Only Dir, Env and Log of run are set. An error never quotes the
+	// credential.
+	ReceiveCredential(svc project.Service, run Run, credential []byte) error
+}

@@ -49,7 +49,7 @@ func TestPorts_TakenPortFailsOnlyItsServiceAndNamesTheHolder(t *testing.T) {
 	root := w.allowedProject(tcpConfig("taken", port, far) + tcpConfig("free", free, far) +
 		"[env]\nBOTH = \"${taken.port} ${free.port}\"\nONE = \"${free.port}\"\n")
 	sh := w.shell("bash", root)
-	if screen := sh.Screen(); !strings.Contains(screen, "is taken by") {
+	if screen := sh.Screen(); !strings.Contains(screen, "is already in use by") {
 		t.Errorf("entering printed %q", screen)
 	}
 	env := sh.Environ()

@@ -94,12 +94,12 @@ func explainPort(err error, svc project.Service) (reason, hint string) {
 		}
 		return err.Error(), ""
 	}
-	reason = fmt.Sprintf("%s is taken", taken.Addr)
+	reason = fmt.Sprintf("%s is already in use", taken.Addr)
 	if h, ok := holder.Find(taken.Addr); ok {
 		reason += " by " + holderName(h)
 	}
 	return reason, fmt.Sprintf(
-		`end it, or for %s set local_port = "auto", another local_address, or either in %s; it is tried again every second`,
+		`stop it, or give %s another local_address, another local_port or local_port = "auto" (also possible in %s); binding is retried every second`,
 		svc.Name, project.LocalName)
 }
 

@@ -164,7 +164,7 @@ func TestStatus_NamesAStoppedKeeperAtOnce(t *testing.T) {
 			}
 			began := time.Now()
 			o := w.localport(root, "status")
-			want := fmt.Sprintf("localport: the keeper (pid %d) is stopped, as by SIGSTOP, and its supervisor has ended\n"+
+			want := fmt.Sprintf("localport: the keeper (pid %d) is stopped (SIGSTOP) and its supervisor has exited\n"+
 				"hint: localport daemon restart\n", keeper)
 			if took := time.Since(began); o.code != output.ExitFailed || o.stderr != want || took > stoppedKeeperLimit {
 				t.Errorf("after %v exit %d\n%s, want\n%s", took, o.code, o.stderr, want)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/client"
@@ -57,27 +59,35 @@ func (s *Supervisor) bindListeners(ctx context.Context, svc project.Service) (*r
 	return relay.BindListeners(svc.ListenAddresses())
 }
 
-// askOtherProjects asks this user's other supervisors to give up an address, and reports whether one did.
+// yieldTimeout bounds the wait for other projects' supervisors: a prompt waits for this one meanwhile, for at most 2 s in all.
+const yieldTimeout = time.Second
+
+// askOtherProjects asks this user's other supervisors to give up an address, all at once, and reports whether one did.
 func (s *Supervisor) askOtherProjects(ctx context.Context, addr netip.AddrPort) bool {
-	const limit = 500 * time.Millisecond
 	dirs, err := lockstate.ListDirs()
 	if err != nil {
 		s.log.Warn("cannot ask some projects for a port", "error", err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, yieldTimeout)
+	defer cancel()
+	var asking sync.WaitGroup
+	var hasYielded atomic.Bool
 	for _, dir := range dirs {
 		other := dir.Peek().Supervisor
 		if dir.Config == s.dir.Config || other == nil || !other.Alive() {
 			continue
 		}
-		ctx, cancel := context.WithTimeout(ctx, limit)
-		yielded, err := client.Client{Socket: other.Socket}.Yield(ctx, []string{addr.String()})
-		cancel()
-		if err == nil && yielded {
-			s.log.Info("another project gave up its ports", "project", dir.Config, "address", addr)
-			return true
-		}
+		asking.Go(func() {
+			yielded, err := client.Client{Socket: other.Socket}.Yield(ctx, []string{addr.String()})
+			if err == nil && yielded {
+				s.log.Info("another project gave up its ports", "project", dir.Config, "address", addr)
+				hasYielded.Store(true)
+				cancel() // no other project holds it
+			}
+		})
 	}
-	return false
+	asking.Wait()
+	return hasYielded.Load()
 }
 
 // onPortOpened has prompts export the variables of a service whose port could not be bound before.

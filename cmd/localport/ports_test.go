@@ -65,9 +65,11 @@ func TestPorts_TakenPortFailsOnlyItsServiceAndNamesTheHolder(t *testing.T) {
 		t.Errorf("the other service: %q, %v", answer, err)
 	}
 
+	line := w.state(root).Line
 	taken.Close()
 	eventually(t, "the port is got", func() bool { return w.service(root, "taken").Held })
 	eventually(t, "it is healthy", func() bool { return w.service(root, "taken").State == forwarder.Healthy })
+	eventually(t, "prompts are told", func() bool { return w.state(root).Line > line }) // written after it is published
 	sh.Run("true")
 	if env := sh.Environ(); env["TAKEN_PORT"] != fmt.Sprint(port) || env["BOTH"] == "" {
 		t.Errorf("once the port is ours: TAKEN_PORT=%q BOTH=%q", env["TAKEN_PORT"], env["BOTH"])

@@ -109,8 +109,13 @@ func (d *Dir) Read() (State, error) {
 	if err != nil {
 		return State{}, readError(d.path("state.json"), err)
 	}
-	d.applyFallback(&st)
-	d.applyDownFile(&st)
+	_, err = d.applyFallback(&st)
+	if err == nil {
+		_, err = d.applyDownFile(&st)
+	}
+	if err != nil {
+		return State{}, err
+	}
 	return st, nil
 }
 

@@ -16,39 +16,43 @@ func (d *Dir) downPath(isDown bool) string {
 	return d.path("down.unset")
 }
 
-// readDownFile reads what the down file says; ok is false if there is none of this boot.
-func (d *Dir) readDownFile() (isDown, ok bool) {
-	if d.hasDownFile(true) {
-		return true, true
+// readDownFile reads what the down file says; ok is false if there is none of this boot. An error says that there may be one.
+func (d *Dir) readDownFile() (isDown, ok bool, err error) {
+	if ok, err = d.hasDownFile(true); ok || err != nil {
+		return true, ok, err
 	}
-	return false, d.hasDownFile(false)
+	ok, err = d.hasDownFile(false)
+	return false, ok, err
 }
 
-func (d *Dir) hasDownFile(isDown bool) bool {
-	data, err := readFile(d.downPath(isDown))
-	if err != nil {
-		return false
+func (d *Dir) hasDownFile(isDown bool) (bool, error) {
+	data, err := readIfRegular(d.downPath(isDown))
+	if data == nil || err != nil {
+		return false, err
 	}
 	id, err := bootID()
-	return err == nil && strings.TrimSpace(string(data)) == id
+	return err == nil && strings.TrimSpace(string(data)) == id, nil
 }
 
 // applyDownFile sets st.Down from the down file, and returns whether the file exists and agrees. A state written by an
-// older version, which has no such file, is left unchanged.
-func (d *Dir) applyDownFile(st *State) bool {
-	isDown, ok := d.readDownFile()
+// older version, which has no such file, is left unchanged. After an error so is st.
+func (d *Dir) applyDownFile(st *State) (bool, error) {
+	isDown, ok, err := d.readDownFile()
+	if err != nil {
+		return false, err
+	}
 	if ok && st.DownFile {
 		if isDown && !st.Down { // the stop could not be written, nor that it ended what start had asked for
 			st.Release(StartLease, Process{})
 		}
 		st.Down = isDown
 	}
-	return ok && st.Down == isDown
+	return ok && st.Down == isDown, nil
 }
 
 // writeDownFile renames or creates the down file to match the state. It returns whether that succeeded.
 func (d *Dir) writeDownFile(isDown bool) bool {
-	if d.hasDownFile(!isDown) && os.Rename(d.downPath(!isDown), d.downPath(isDown)) == nil {
+	if has, _ := d.hasDownFile(!isDown); has && os.Rename(d.downPath(!isDown), d.downPath(isDown)) == nil {
 		return true
 	}
 	id, err := bootID()

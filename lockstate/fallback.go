@@ -39,13 +39,17 @@ func fallbackPath(socket string) string {
 	return strings.TrimSuffix(socket, filepath.Ext(socket)) + fallbackSuffix
 }
 
-// applyFallback replaces st by the newest fallback, if that is newer, and returns the paths of all fallbacks.
-func (d *Dir) applyFallback(st *State) (paths []string) {
+// applyFallback replaces st by the newest fallback, if that is newer, and returns the paths of all fallbacks. After an error st is
+// unchanged.
+func (d *Dir) applyFallback(st *State) (paths []string, err error) {
 	var newest *fallback
 	for _, socket := range d.socketsOf(st.Supervisor) {
 		path := fallbackPath(socket)
-		data, err := readFile(path)
+		data, err := readIfRegular(path)
 		if err != nil {
+			return nil, err
+		}
+		if data == nil {
 			continue
 		}
 		paths = append(paths, path)
@@ -58,7 +62,7 @@ func (d *Dir) applyFallback(st *State) (paths []string) {
 		}
 	}
 	if newest == nil {
-		return paths
+		return paths, nil
 	}
 	stored := st.Leases
 	*st = newest.State
@@ -67,7 +71,7 @@ func (d *Dir) applyFallback(st *State) (paths []string) {
 			st.Hold(lease)
 		}
 	}
-	return paths
+	return paths, nil
 }
 
 func removeFiles(paths []string) {

@@ -275,16 +275,16 @@ func TestDown_IsReadFromItsFileDuringThisBoot(t *testing.T) {
 		t.Errorf("down %v, %v", st.Down, err)
 	}
 	setDown(false)
-	if d.Peek().Down || d.hasDownFile(true) || !d.hasDownFile(false) {
+	if d.Peek().Down || isDownFile(d, true) || !isDownFile(d, false) {
 		t.Error("it is still down")
 	}
 	setDown(true)
-	if !d.Peek().Down || !d.hasDownFile(true) {
+	if !d.Peek().Down || !isDownFile(d, true) {
 		t.Error("it is not down")
 	}
 	requireNoError(t, os.WriteFile(d.path("down"), []byte("another boot"), 0o600))
 	setDown(false)
-	if d.Peek().Down || !d.hasDownFile(false) {
+	if d.Peek().Down || !isDownFile(d, false) {
 		t.Error("down by the file of another boot")
 	}
 	if _, err := os.Stat(d.path("down")); !errors.Is(err, fs.ErrNotExist) {
@@ -329,7 +329,7 @@ func TestState_OfAnOlderVersionIsRead(t *testing.T) {
 		if st := update(t, d, readOnly); st.Down != down {
 			t.Errorf("down %v, want %v", st.Down, down)
 		}
-		if st := update(t, d, incrementCount); st.Down != down || !st.DownFile || !d.hasDownFile(down) {
+		if st := update(t, d, incrementCount); st.Down != down || !st.DownFile || !isDownFile(d, down) {
 			t.Errorf("down %v, want %v, with its file", st.Down, down)
 		}
 	}
@@ -494,7 +494,7 @@ func TestDir_RecoversWhateverIsDeleted(t *testing.T) {
 			case "torn":
 				requireNoError(t, os.MkdirAll(d.Path, 0o700))
 				requireNoError(t, os.WriteFile(d.path("state.json"), []byte("{"), 0o600))
-				count, down = 0, d.hasDownFile(true)
+				count, down = 0, isDownFile(d, true)
 			default:
 				os.Remove(d.path(step))
 			}
@@ -504,4 +504,9 @@ func TestDir_RecoversWhateverIsDeleted(t *testing.T) {
 			}
 		}
 	})
+}
+
+func isDownFile(d *Dir, isDown bool) bool {
+	has, err := d.hasDownFile(isDown)
+	return has && err == nil
 }

@@ -29,6 +29,22 @@ func readFile(path string) ([]byte, error) {
 	return io.ReadAll(file)
 }
 
+// readIfRegular reads a file that may be missing: without one, or with something else at its path, it returns nil. An error, as for a lack
+// of descriptors, says that there may be one.
+func readIfRegular(path string) ([]byte, error) {
+	data, err := readFile(path)
+	if err == nil && data == nil {
+		data = []byte{}
+	}
+	if _, ok := errors.AsType[*NotRegularError](err); ok || isAbsent(err) || errors.Is(err, unix.ELOOP) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, readError(path, err)
+	}
+	return data, nil
+}
+
 func readAll(file *os.File) ([]byte, error) {
 	var data bytes.Buffer
 	_, err := io.Copy(&data, io.NewSectionReader(file, 0, 1<<62))

@@ -169,9 +169,13 @@ func (l *fileLock) load() (*Tx, error) {
 		tx.Warning = fmt.Sprintf("state file %s is unusable (%v); moved it to %s and created a new one", path, err, l.dir.asidePath())
 	} else {
 		tx.isStored = true
-		tx.fallbacks = l.dir.applyFallback(&tx.State)
+		if tx.fallbacks, err = l.dir.applyFallback(&tx.State); err != nil {
+			return nil, err
+		}
 	}
-	tx.isDownFileCurrent = l.dir.applyDownFile(&tx.State)
+	if tx.isDownFileCurrent, err = l.dir.applyDownFile(&tx.State); err != nil {
+		return nil, err
+	}
 	tx.wasDown = tx.Down
 	return tx, nil
 }

@@ -54,6 +54,28 @@ func TestReload_PreviouslyAllowedChangeAppliesWithoutAPrompt(t *testing.T) {
 	}
 }
 
+// The approval comes back without a change of a file or a request to reload.
+func TestReload_IsRetriedWhenTheApprovalCanBeReadAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	far := serve(t, "127.0.0.1:0")
+	first, second := ports.FreePort(t), ports.FreePort(t)
+	root := w.allowedProject(tcpConfig("web", second, far))
+	w.writeFile(root, ".localport.toml", tcpConfig("web", first, far))
+	w.mustRun(root, "allow")
+	w.mustRun(root, "start")
+	store := filepath.Join(w.home, "data/localport/trust")
+	if err := os.Rename(store, store+".away"); err != nil {
+		t.Fatal(err)
+	}
+	w.writeFile(root, ".localport.toml", tcpConfig("web", second, far))
+	eventually(t, "the change is pending", func() bool { return w.status(root).Pending != "" })
+	if err := os.Rename(store+".away", store); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the change is applied", func() bool { return listens(fmt.Sprintf("127.0.0.1:%d", second)) })
+}
+
 func TestReload_InvalidChangeChangesNothingAndIsReported(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -10,23 +10,40 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/eventlog"
+	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/trust"
 	"github.com/localport-sh/localport/project/watch"
 )
 
-// watchFiles reloads the project's files and the user's config when they change, until ctx ends.
+// The times between attempts to apply files that could not be applied.
+const (
+	firstReloadRetry = time.Second
+	maxReloadRetry   = 30 * time.Second
+)
+
+// watchFiles reloads the project's files and the user's config when they change, until ctx ends. What could not be applied is tried
+// again, although the files stay as they are: there may be descriptors again, the missing key file, or the approval, whose request
+// to reload may have been lost.
 func (s *Supervisor) watchFiles(ctx context.Context) {
 	w := watch.Start(s.watchedPaths())
 	defer w.Close()
+	retries := wait.Backoff{First: firstReloadRetry, Max: maxReloadRetry}
 	for {
 		// Start or SetPaths before reading, or a change in between would be missed.
-		s.reloadChangedFiles(ctx)
+		var retryCh <-chan time.Time
+		if s.reloadChangedFiles(ctx) {
+			retries.Reset()
+		} else {
+			retryCh = time.After(retries.Next())
+		}
 		s.setPollingReason(w.Polling())
 		w.SetPaths(s.watchedPaths())
 		select {
 		case <-w.Changes():
+			retries.Reset()
+		case <-retryCh:
 		case <-ctx.Done():
 			return
 		}
@@ -68,14 +85,14 @@ func (s *Supervisor) setPollingReason(reason string, polling bool) {
 	}
 }
 
-// reloadChangedFiles applies the files, or sets the condition that says why they are not active.
-func (s *Supervisor) reloadChangedFiles(ctx context.Context) {
+// reloadChangedFiles applies the files, or sets the condition that says why they are not active. It returns whether all were applied.
+func (s *Supervisor) reloadChangedFiles(ctx context.Context) bool {
 	if ctx.Err() != nil {
-		return
+		return true
 	}
-	s.readUserConfig()
+	userErr := s.readUserConfig()
 	if _, err := s.Reload(ctx); err == nil || s.isClosing.Load() || ctx.Err() != nil {
-		return
+		return userErr == nil
 	}
 	pending := s.describePending()
 	before := ""
@@ -84,10 +101,11 @@ func (s *Supervisor) reloadChangedFiles(ctx context.Context) {
 		s.log.Warn("the files changed", "pending", pending)
 		s.events.publish(eventlog.Event{Kind: eventlog.ConfigPending, Reason: pending}, "")
 	}
+	return false
 }
 
-// readUserConfig applies the user's config, or the defaults if it cannot be read.
-func (s *Supervisor) readUserConfig() {
+// readUserConfig applies the user's config, or the defaults if it cannot be read: the error says why.
+func (s *Supervisor) readUserConfig() error {
 	user, err := project.DefaultUserConfig(), error(nil)
 	if path := userConfigPath(); path != "" {
 		user, err = project.ReadUserConfig(path)
@@ -110,6 +128,7 @@ func (s *Supervisor) readUserConfig() {
 		}
 	}
 	s.events.setUserConfig(user, s.env.successorEnviron())
+	return err
 }
 
 // userConfig is the user's config as last read.
@@ -123,6 +142,11 @@ func (s *Supervisor) userConfig() project.UserConfig {
 type refusedFiles struct {
 	digest string
 	err    error
+}
+
+// equals reports whether both say the same, so that another attempt with the same outcome is no news.
+func (r refusedFiles) equals(other refusedFiles) bool {
+	return r.digest == other.digest && r.err != nil && other.err != nil && r.err.Error() == other.err.Error()
 }
 
 // pendingCheckTimeout is how long status waits for the files to be compared: their disk may hang.

@@ -49,7 +49,11 @@ func (s *Supervisor) reload(before *activeConfig, files *project.Files, err erro
 		if files != nil {
 			refused.digest = files.Digest()
 		}
-		s.updateConditions(func(n *conditions) { n.refusedFiles = refused })
+		s.updateConditions(func(n *conditions) {
+			if !n.refusedFiles.equals(refused) {
+				n.refusedFiles = refused
+			}
+		})
 		return api.Reload{}, err
 	}
 	if files.Digest() == before.digest {

@@ -239,7 +239,12 @@ func (p *Project) replaceOlder(ctx context.Context) bool {
 	if err != nil || running == nil || running.Refused == p.version || !supersedes(p.version, running.Version) {
 		return false
 	}
-	return Client{Socket: running.Socket}.Replace(ctx, api.Replacement{Exe: exe, Version: p.version}) == nil
+	for _, socket := range p.Dir.Sockets() {
+		if (Client{Socket: socket}).Replace(ctx, api.Replacement{Exe: exe, Version: p.version}) == nil {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *Project) newSpawner(detach bool) Spawner {

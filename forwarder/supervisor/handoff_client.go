@@ -300,14 +300,17 @@ func (k *handoffClient) leaveToKeeper() bool {
 	return true
 }
 
-// waitKeeperDeath waits for the keeper to end. False if ctx ends first. The death of an earlier keeper counts if it was less than
-// recent ago.
+// waitKeeperDeath waits for the keeper to end. False if ctx ends first, or if there is no keeper. The death of an earlier keeper
+// counts if it was less than recent ago.
 func (k *handoffClient) waitKeeperDeath(ctx context.Context, recent time.Duration) bool {
 	k.mu.Lock()
 	link, lostAt := k.link, k.keeperDiedAt
 	k.mu.Unlock()
-	if link == nil || !lostAt.IsZero() && time.Since(lostAt) < recent {
+	if !lostAt.IsZero() && time.Since(lostAt) < recent {
 		return true
+	}
+	if link == nil {
+		return false
 	}
 	select {
 	case <-link.Done():

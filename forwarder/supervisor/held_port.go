@@ -78,11 +78,16 @@ func (s *Supervisor) askOtherProjects(ctx context.Context, addr netip.AddrPort) 
 			continue
 		}
 		asking.Go(func() {
-			yielded, err := client.Client{Socket: other.Socket}.Yield(ctx, []string{addr.String()})
-			if err == nil && yielded {
-				s.log.Info("another project gave up its ports", "project", dir.Config, "address", addr)
-				hasYielded.Store(true)
-				cancel() // no other project holds it
+			for _, socket := range dir.Sockets() {
+				yielded, err := client.Client{Socket: socket}.Yield(ctx, []string{addr.String()})
+				if err == nil && yielded {
+					s.log.Info("another project gave up its ports", "project", dir.Config, "address", addr)
+					hasYielded.Store(true)
+					cancel() // no other project holds it
+				}
+				if err == nil {
+					return
+				}
 			}
 		})
 	}

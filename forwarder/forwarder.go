@@ -25,8 +25,8 @@ const (
 	Stopped        State = "stopped"         // by the user, or not selected by this start
 )
 
-// Settled reports whether it is useless to wait for a forward in this state: it is ready, or only a person can change it.
-func (s State) Settled() bool {
+// IsSettled reports whether it is useless to wait for a forward in this state: it is ready, or only a person can change it.
+func (s State) IsSettled() bool {
 	switch s {
 	case Healthy, Idle, NeedsAttention, Failed, Stopped:
 		return true
@@ -34,8 +34,8 @@ func (s State) Settled() bool {
 	return false
 }
 
-// Ready reports whether a client can use the forward.
-func (s State) Ready() bool { return s == Healthy || s == Idle }
+// IsReady reports whether a client can use the forward.
+func (s State) IsReady() bool { return s == Healthy || s == Idle }
 
 // Class is how a failure is retried.
 type Class int

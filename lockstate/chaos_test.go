@@ -70,7 +70,7 @@ func updateOnce(d *Dir) error {
 	from, to := int64(0), int64(0)
 	for range 20 {
 		before := monotonic()
-		holds, err := election.Holds()
+		holds, err := election.IsHeld()
 		if err != nil {
 			return err
 		}

@@ -84,8 +84,8 @@ func ListDirs() ([]*Dir, error) {
 // LogDir is the directory of the supervisor's and the services' logs.
 func (d *Dir) LogDir() string { return filepath.Join(d.Path, "log") }
 
-// Log is the path of a log; name is a service's, or "supervisor".
-func (d *Dir) Log(name string) string { return filepath.Join(d.LogDir(), name+".log") }
+// LogPath is the path of a log; name is a service's, or "supervisor".
+func (d *Dir) LogPath(name string) string { return filepath.Join(d.LogDir(), name+".log") }
 
 // SocketPath is where the project's supervisor listens for its clients.
 func (d *Dir) SocketPath() (string, error) {

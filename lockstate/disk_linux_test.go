@@ -92,7 +92,7 @@ func checkUnwritable(t *testing.T, d *Dir, want error) {
 	if hidden, _ := filepath.Glob(d.path(".*-*")); len(hidden) > 0 {
 		t.Errorf("left behind: %v", hidden)
 	}
-	if holds, err := election.Holds(); !holds || err != nil {
+	if holds, err := election.IsHeld(); !holds || err != nil {
 		t.Errorf("the election: holds %v, %v", holds, err)
 	}
 	requireNoError(t, election.Resign())
@@ -247,7 +247,7 @@ func TestUpdate_LeavesAStateThatCannotBeRead(t *testing.T) {
 		for _, file := range held[:free] {
 			file.Close()
 		}
-		_, err := d.Update(t.Context(), func(tx *Tx) error { tx.Alive(); return incrementCount(tx) })
+		_, err := d.Update(t.Context(), func(tx *Tx) error { tx.IsSupervisorRunning(); return incrementCount(tx) })
 		_, readErr := d.Read()
 		_, allErr := ListDirs()
 		for _, file := range held {
@@ -326,7 +326,7 @@ func TestUpdate_KeepsALastChangeElsewhereNamespace(t *testing.T) {
 		tx.Release(ShellLease, Process{PID: first})
 		tx.Supervisor, tx.Down = nil, true
 		tx.Bump()
-		tx.Last()
+		tx.MarkFinal()
 		return nil
 	}
 	_, err = d.Update(t.Context(), end)

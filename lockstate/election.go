@@ -63,7 +63,7 @@ func (tx *Tx) Elect() (*Election, error) {
 // one; nil means that another process holds that one: there is another supervisor. old stays locked, so that its copies can be
 // replaced before it is handed over.
 func (tx *Tx) Reelect(old *Election) (*Election, error) {
-	holds, err := old.Holds()
+	holds, err := old.IsHeld()
 	if err != nil {
 		return nil, err
 	}
@@ -115,10 +115,10 @@ func checkSameFile(file *os.File, path string) error {
 	return checkSamePath(info, path)
 }
 
-// Alive reports whether a supervisor is running: whether its election lock is held. It is called under the file lock, like
+// IsSupervisorRunning reports whether a supervisor is running: whether its election lock is held. It is called under the file lock, like
 // every election, so that it never makes a candidate lose. If it cannot tell, it returns false, and
 // Update returns the reason and writes nothing.
-func (tx *Tx) Alive() bool {
+func (tx *Tx) IsSupervisorRunning() bool {
 	file, err := openRegular(tx.lock.dir.path("election"), os.O_RDONLY)
 	if isAbsent(err) {
 		return false
@@ -140,9 +140,9 @@ func (d *Dir) Inherit(file *os.File) *Election {
 	return &Election{path: d.path("election"), file: file}
 }
 
-// Holds reports whether the locked file is still the one at the election's path. If it is not, the next process that
+// IsHeld reports whether the locked file is still the one at the election's path. If it is not, the next process that
 // asks finds nobody elected: see Reelect. It takes no lock.
-func (e *Election) Holds() (bool, error) {
+func (e *Election) IsHeld() (bool, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.file == nil {

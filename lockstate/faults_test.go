@@ -64,7 +64,7 @@ func TestUpdate_ReportsAFileThatIsNotRegular(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 				defer cancel()
 				_, err := d.Update(ctx, func(tx *Tx) error {
-					if tx.Alive() {
+					if tx.IsSupervisorRunning() {
 						t.Error("alive")
 					}
 					return nil
@@ -172,7 +172,7 @@ func TestUpdate_RunsAgainWhenItsLockIsDeleted(t *testing.T) {
 		st := update(t, d, func(tx *Tx) error {
 			runs++
 			tx.AfterWrite(func() { acts++ })
-			if tx.Alive() {
+			if tx.IsSupervisorRunning() {
 				t.Errorf("%q: alive in run %d", deleted, runs)
 			}
 			var err error
@@ -192,10 +192,10 @@ func TestUpdate_RunsAgainWhenItsLockIsDeleted(t *testing.T) {
 		if runs != 2 || acts != 1 || st.Ports["count"] != want || d.Peek().Ports["count"] != want {
 			t.Errorf("%q: %d runs, %d acts, counter %v", deleted, runs, acts, st.Ports)
 		}
-		if holds, err := first.Holds(); holds || err != nil {
+		if holds, err := first.IsHeld(); holds || err != nil {
 			t.Errorf("%q: the election of a run that does not count is held (%v)", deleted, err)
 		}
-		if holds, err := last.Holds(); !holds || err != nil {
+		if holds, err := last.IsHeld(); !holds || err != nil {
 			t.Errorf("%q: the election is not held (%v)", deleted, err)
 		}
 		requireNoError(t, last.Resign())
@@ -236,17 +236,17 @@ func TestElection_DetectsADeletedFile(t *testing.T) {
 		t.Error("an election that holds was not kept")
 	}
 	os.Remove(d.path("election"))
-	if holds, err := old.Holds(); holds || err != nil {
+	if holds, err := old.IsHeld(); holds || err != nil {
 		t.Errorf("holds %v, %v with its file gone", holds, err)
 	}
 	if reelect(); next == nil || next == old {
 		t.Fatal("not elected again")
 	}
-	if holds, err := next.Holds(); !holds || err != nil {
+	if holds, err := next.IsHeld(); !holds || err != nil {
 		t.Errorf("the new one: holds %v, %v", holds, err)
 	}
 	update(t, d, func(tx *Tx) error {
-		if !tx.Alive() {
+		if !tx.IsSupervisorRunning() {
 			t.Error("nobody is elected")
 		}
 		other, err := tx.Reelect(old)
@@ -260,7 +260,7 @@ func TestElection_DetectsADeletedFile(t *testing.T) {
 	requireNoError(t, err)
 	requireNoError(t, next.Handover())
 	heir := d.Inherit(files[0])
-	if holds, err := heir.Holds(); !holds || err != nil {
+	if holds, err := heir.IsHeld(); !holds || err != nil {
 		t.Errorf("the heir holds %v, %v", holds, err)
 	}
 	requireNoError(t, heir.Resign())

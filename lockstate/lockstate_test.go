@@ -39,7 +39,7 @@ func enterAndHold(config string) int {
 	var election *Election
 	_, err = d.Update(ctx, func(tx *Tx) error {
 		tx.Hold(Lease{Kind: ShellLease, Process: Self(), Since: time.Now()})
-		if tx.Alive() {
+		if tx.IsSupervisorRunning() {
 			return nil
 		}
 		election, err = tx.Elect()
@@ -150,7 +150,7 @@ func TestElect_FiftyProcessesElectOneAndKeepFiftyLeases(t *testing.T) {
 			count[m.word]++
 		}
 		st := update(t, d, func(tx *Tx) error {
-			if !tx.Alive() {
+			if !tx.IsSupervisorRunning() {
 				t.Error("nobody holds the election lock")
 			}
 			tx.Prune()
@@ -163,7 +163,7 @@ func TestElect_FiftyProcessesElectOneAndKeepFiftyLeases(t *testing.T) {
 			m.end()
 		}
 		st = update(t, d, func(tx *Tx) error {
-			if tx.Alive() {
+			if tx.IsSupervisorRunning() {
 				t.Error("the election lock outlived its holder")
 			}
 			tx.Prune()
@@ -179,7 +179,7 @@ func TestAlive_NeverMakesACandidateLose(t *testing.T) {
 	d := openTestDir(t)
 	var election *Election
 	update(t, d, func(tx *Tx) (err error) {
-		if tx.Alive() {
+		if tx.IsSupervisorRunning() {
 			t.Error("alive before any election")
 		}
 		election, err = tx.Elect()
@@ -189,7 +189,7 @@ func TestAlive_NeverMakesACandidateLose(t *testing.T) {
 		t.Fatal("not elected")
 	}
 	update(t, d, func(tx *Tx) error {
-		if !tx.Alive() {
+		if !tx.IsSupervisorRunning() {
 			t.Error("not alive after the election")
 		}
 		other, err := tx.Elect()
@@ -202,7 +202,7 @@ func TestAlive_NeverMakesACandidateLose(t *testing.T) {
 		t.Fatal(err)
 	}
 	update(t, d, func(tx *Tx) error {
-		if tx.Alive() {
+		if tx.IsSupervisorRunning() {
 			t.Error("alive after it resigned")
 		}
 		return nil
@@ -261,10 +261,10 @@ func TestUpdate_RecoversFromAnyStateFile(t *testing.T) {
 
 func TestProcess_WithARecycledPIDIsAnother(t *testing.T) {
 	self := Self()
-	if self.Start == 0 || !self.Alive() {
+	if self.Start == 0 || !self.IsAlive() {
 		t.Fatalf("self: %+v", self)
 	}
-	if (Process{PID: self.PID, Start: self.Start + 1}).Alive() {
+	if (Process{PID: self.PID, Start: self.Start + 1}).IsAlive() {
 		t.Error("a process with another start time is taken for this one")
 	}
 }
@@ -297,7 +297,7 @@ func TestWaitExit_ReturnsWhenTheProcessIsKilled(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if p.Alive() { // not reaped yet: a zombie does not count
+	if p.IsAlive() { // not reaped yet: a zombie does not count
 		t.Error("a zombie counts as alive")
 	}
 	m.end()

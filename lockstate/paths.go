@@ -96,11 +96,11 @@ func (d *Dir) isOurSocket(path string) bool {
 		return false
 	}
 	info, err := os.Lstat(dir)
-	return err == nil && isOwn(info) && info.Mode().Perm()&0o077 == 0
+	return err == nil && isOwnDirectory(info) && info.Mode().Perm()&0o077 == 0
 }
 
-// isOwn reports whether a file is a directory that belongs to this user.
-func isOwn(info fs.FileInfo) bool {
+// isOwnDirectory reports whether a file is a directory that belongs to this user.
+func isOwnDirectory(info fs.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	return info.IsDir() && ok && int(stat.Uid) == os.Getuid()
 }
@@ -114,7 +114,7 @@ func privateDir(dir string) error {
 	if err != nil {
 		return err
 	}
-	if !isOwn(info) {
+	if !isOwnDirectory(info) {
 		return fmt.Errorf("%s is not a directory owned by uid %d; remove it or set XDG_RUNTIME_DIR", dir, os.Getuid())
 	}
 	if info.Mode().Perm()&0o077 == 0 {

@@ -9,7 +9,7 @@ import (
 func pollExit(ctx context.Context, p Process) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for p.Alive() {
+	for p.IsAlive() {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

@@ -39,9 +39,9 @@ func FindProcess(pid int) (Process, bool) {
 // errEnded says that there is no process with a pid, or only a zombie.
 var errEnded = errors.New("the process has ended")
 
-// Alive reports whether this process still runs. If that cannot be told, for example without a free descriptor, any
+// IsAlive reports whether this process still runs. If that cannot be told, for example without a free descriptor, any
 // process with its pid counts as this one: a lease is not lost because a check failed.
-func (p Process) Alive() bool {
+func (p Process) IsAlive() bool {
 	start, err := startTime(p.PID)
 	switch {
 	case err == nil:

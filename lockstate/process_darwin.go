@@ -43,7 +43,7 @@ func WaitExit(ctx context.Context, p Process) error {
 	event := unix.Kevent_t{
 		Ident: uint64(p.PID), Filter: unix.EVFILT_PROC, Flags: unix.EV_ADD | unix.EV_ONESHOT, Fflags: unix.NOTE_EXIT,
 	}
-	if _, err := unix.Kevent(kq, []unix.Kevent_t{event}, nil, nil); err != nil || !p.Alive() {
+	if _, err := unix.Kevent(kq, []unix.Kevent_t{event}, nil, nil); err != nil || !p.IsAlive() {
 		return pollExit(ctx, p)
 	}
 	for ctx.Err() == nil {

@@ -70,7 +70,7 @@ func WaitExit(ctx context.Context, p Process) error {
 	}
 	file := os.NewFile(uintptr(fd), "pidfd")
 	defer file.Close()
-	if !p.Alive() { // the pid may have been another's by the time of PidfdOpen
+	if !p.IsAlive() { // the pid may have been another's by the time of PidfdOpen
 		return nil
 	}
 	raw, err := file.SyscallConn()

@@ -46,7 +46,7 @@ func TestProcess_AliveThroughoutExec(t *testing.T) {
 	dead, recent := 0, 0 // recent ones are wrong if it is found alive again: that it has ended may be told late
 	go func() { ended <- waitWithoutReaping(cmd.Process.Pid) }()
 	for {
-		alive := p.Alive()
+		alive := p.IsAlive()
 		select {
 		case err := <-ended:
 			if err != nil || dead > 0 {

@@ -31,8 +31,8 @@ type Lease struct {
 	Since time.Time `json:"since"`
 }
 
-// Alive reports whether the lease is still valid.
-func (l Lease) Alive() bool { return l.Kind == StartLease || l.Process.Alive() }
+// IsAlive reports whether the lease is still valid.
+func (l Lease) IsAlive() bool { return l.Kind == StartLease || l.Process.IsAlive() }
 
 func (l Lease) isSame(o Lease) bool { return l.Kind == o.Kind && l.Process == o.Process }
 
@@ -138,5 +138,5 @@ func (st *State) ReleaseAt(kind Kind, p Process, at time.Time) {
 
 // Prune removes the leases of processes that have ended.
 func (st *State) Prune() {
-	st.Leases = slices.DeleteFunc(st.Leases, func(l Lease) bool { return !l.Alive() })
+	st.Leases = slices.DeleteFunc(st.Leases, func(l Lease) bool { return !l.IsAlive() })
 }

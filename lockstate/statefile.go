@@ -84,7 +84,7 @@ func (l *fileLock) replaceState(data []byte, keep bool) error {
 		return newWriteError(path, err)
 	}
 	if keep && l.stateFile != nil {
-		keepAside(path, l.dir.asidePath())
+		keepUnusable(path, l.dir.unusablePath())
 	}
 	if err := l.install(temp.Name(), path); err != nil {
 		temp.Close()
@@ -152,8 +152,8 @@ func (l *fileLock) install(temp, path string) error {
 // maxAside is how many unusable state files are kept.
 const maxAside = 5
 
-// asidePath returns the path for an unusable state file: the first free name, else that of the oldest one.
-func (d *Dir) asidePath() string {
+// unusablePath returns the path for an unusable state file: the first free name, else that of the oldest one.
+func (d *Dir) unusablePath() string {
 	oldest, oldestTime := "", time.Time{}
 	for i := range maxAside {
 		path := d.path("state.json.unusable")
@@ -171,8 +171,8 @@ func (d *Dir) asidePath() string {
 	return oldest
 }
 
-// keepAside links a file to a second name, so that it never disappears from the first; without hard links, it is renamed.
-func keepAside(path, aside string) {
+// keepUnusable links a file to a second name, so that it never disappears from the first; without hard links, it is renamed.
+func keepUnusable(path, aside string) {
 	_ = os.Remove(aside)
 	if os.Link(path, aside) != nil {
 		_ = os.Rename(path, aside)

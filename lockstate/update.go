@@ -17,7 +17,7 @@ type Tx struct {
 
 	lock              *fileLock
 	isBumped          bool
-	isLast            bool
+	isFinal           bool
 	isStored          bool     // the state file existed and was usable
 	wasDown           bool     // State.Down as read
 	isDownFileCurrent bool     // the down file says the same
@@ -109,7 +109,7 @@ func (tx *Tx) write(before []byte) error {
 			return err
 		}
 		if err := tx.lock.replaceState(after, tx.Warning != ""); err != nil {
-			if failed, ok := errors.AsType[*WriteError](err); ok && tx.isLast {
+			if failed, ok := errors.AsType[*WriteError](err); ok && tx.isFinal {
 				failed.Fallback, _ = tx.lock.dir.writeFallback(tx.State)
 			}
 			return err
@@ -166,7 +166,7 @@ func (l *fileLock) load() (*Tx, error) {
 		tx.State = l.dir.newState()
 		tx.Line = max(tx.Line, uint64(time.Now().Unix()))
 		tx.DownFile = true // only a version that is not ours, or a crash of the machine, tears a state
-		tx.Warning = fmt.Sprintf("state file %s is unusable (%v); moved it to %s and created a new one", path, err, l.dir.asidePath())
+		tx.Warning = fmt.Sprintf("state file %s is unusable (%v); moved it to %s and created a new one", path, err, l.dir.unusablePath())
 	} else {
 		tx.isStored = true
 		if tx.fallbacks, err = l.dir.applyFallback(&tx.State); err != nil {
@@ -192,11 +192,11 @@ func (d *Dir) newState() State {
 // Bump changes the prompt's line, so that every shell in the project runs export at its next prompt.
 func (tx *Tx) Bump() { tx.isBumped = true }
 
-// Last says that nobody will make the change again, as that of a supervisor which ends. Where the disk has no room for a new
+// MarkFinal says that nobody will make the change again, as that of a supervisor which ends. Where the disk has no room for a new
 // state file, the old one is written over: whoever reads at that moment without the lock may see a part of each. Where that
 // cannot be done either, the state is written to the runtime directory, and taken over by the next Update: see
 // WriteError.Fallback. Such a change must be one that is announced by Bump.
-func (tx *Tx) Last() { tx.isLast, tx.lock.mayOverwrite = true, true }
+func (tx *Tx) MarkFinal() { tx.isFinal, tx.lock.mayOverwrite = true, true }
 
 // AfterWrite has act run once, under the lock, when the run of Update's function counts: after the state was written,
 // or could not be written.

@@ -58,8 +58,8 @@ type node struct {
 	items          []*node
 }
 
-// all yields n and everything below it, in the order of the file.
-func (n *node) all() iter.Seq[*node] {
+// descendants yields n and everything below it, in the order of the file.
+func (n *node) descendants() iter.Seq[*node] {
 	return func(yield func(*node) bool) { n.visit(yield) }
 }
 

@@ -20,7 +20,7 @@ func (p *parser) interpolateAll() {
 			p.addEnvSecrets(p.root.members[name])
 			continue
 		}
-		for n := range p.root.members[name].all() {
+		for n := range p.root.members[name].descendants() {
 			p.interpolate(n, p.lookupService)
 		}
 	}
@@ -79,7 +79,7 @@ func (p *parser) addSecretsOf(name, value string) {
 
 // addEnvSecrets adds the secrets in [env], as far as its values can be resolved here.
 func (p *parser) addEnvSecrets(table *node) {
-	for n := range table.all() {
+	for n := range table.descendants() {
 		t, err := parseTemplate(n.text)
 		if n.kind != stringKind || err != nil {
 			continue

@@ -22,7 +22,7 @@ func readReferencedFiles(f *Files) (map[string][]byte, error) {
 		if bad != nil {
 			continue
 		}
-		for n := range doc.root.all() {
+		for n := range doc.root.descendants() {
 			if err := readReferencedFile(f, n, named); err != nil {
 				return nil, err
 			}

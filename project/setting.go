@@ -216,7 +216,7 @@ func (p *parser) markSecretKeys(table *node, keys []Key) {
 }
 
 func (p *parser) markSecretTree(n *node, key Key) {
-	for m := range n.all() {
+	for m := range n.descendants() {
 		if slices.ContainsFunc(key.PublicEntries, func(name string) bool { return strings.EqualFold(name, m.name) }) {
 			continue
 		}

@@ -122,19 +122,19 @@ func readVerbosity(u *UserConfig, n *node) error {
 	return err
 }
 
-var errKeep = errors.New(`must be a positive age such as "7d" or "36h", or a number of days`)
+var errInvalidKeep = errors.New(`must be a positive age such as "7d" or "36h", or a number of days`)
 
 func readKeep(u *UserConfig, n *node) (err error) {
 	text := n.text
 	if n.kind != stringKind {
 		days, err := n.asFloat()
 		if err != nil {
-			return errKeep
+			return errInvalidKeep
 		}
 		text = strconv.FormatFloat(days, 'f', -1, 64) + "d"
 	}
 	if u.Logs.Keep, err = ParseAge(text); err != nil {
-		return errKeep
+		return errInvalidKeep
 	}
 	return nil
 }
@@ -145,7 +145,7 @@ const (
 	maxLogSize = 1 << 40
 )
 
-var errSize = errors.New(`must be a size such as "512KB", "4MB" or "1GB", or a number of bytes, and at least "64KB"`)
+var errInvalidSize = errors.New(`must be a size such as "512KB", "4MB" or "1GB", or a number of bytes, and at least "64KB"`)
 
 func readMaxSize(u *UserConfig, n *node) error {
 	size, unit := 0.0, int64(1)
@@ -158,11 +158,11 @@ func readMaxSize(u *UserConfig, n *node) error {
 		number, unit = splitUnit(n.text)
 		size, err = strconv.ParseFloat(number, 64)
 	default:
-		return errSize
+		return errInvalidSize
 	}
 	size *= float64(unit)
 	if err != nil || !(size >= minLogSize && size <= maxLogSize) {
-		return errSize
+		return errInvalidSize
 	}
 	u.Logs.MaxSize = int64(size)
 	return nil

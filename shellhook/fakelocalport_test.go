@@ -94,7 +94,7 @@ func statements(shell shellhook.Shell, base string, c exportCall) (text string) 
 	}
 	told, _ := strconv.Atoi(c.Told)
 	text = shell.Set(shellhook.RootVariable, root) + shell.Set(shellhook.DirVariable, dir) + shell.Set(shellhook.LineVariable, line) +
-		shell.Set(shellhook.ToldVariable, strconv.Itoa(told+1))
+		shell.Set(shellhook.ReportedVariable, strconv.Itoa(told+1))
 	if root == "" {
 		return text + shell.Unset("PROJECT") + shell.Unset("LOCALPORT_DIFF")
 	}

@@ -10,7 +10,7 @@ if not test "$__localport_shell" = $fish_pid
     set -gu __localport_root '' # the project that this shell is in
     set -gu __localport_dir '' # where LocalPort keeps what prompts compare with
     set -gu __localport_line '' # the line in $__localport_dir/prompt, at the last export
-    set -gu __localport_told '' # the events that this shell has printed
+    set -gu __localport_told '' # hash of the error that this shell last printed
     set -gu __localport_pwd '' # the directory of the last prompt; '' before the first
     set -gu __localport_why '' # why this prompt must run an export; '' if it need not
     set -gu __localport_tried '' # the last reason for an export, and how many exports did not resolve it

@@ -20,10 +20,10 @@ import (
 // The shell variables of the hook, for Shell.Set. They are not exported. Every export sets all of them, before anything that
 // may fail in the shell, so that it is not repeated needlessly.
 const (
-	RootVariable = "__localport_root" // the root of the project that the shell is in, allowed or not; "" outside of any
-	DirVariable  = "__localport_dir"  // the directory with the files named below; "" if there is none
-	LineVariable = "__localport_line" // the contents of PromptFile at the last export
-	ToldVariable = "__localport_told" // passed to the next export as --told; opaque
+	RootVariable     = "__localport_root" // the root of the project that the shell is in, allowed or not; "" outside of any
+	DirVariable      = "__localport_dir"  // the directory with the files named below; "" if there is none
+	LineVariable     = "__localport_line" // the contents of PromptFile at the last export
+	ReportedVariable = "__localport_told" // passed to the next export as --told; opaque
 	// RetryVariable is passed to the next export as --retry; opaque. A hook that passes it repeats a failed export.
 	RetryVariable = "__localport_retry"
 )

@@ -36,7 +36,7 @@ func (validateCmd) Run(a *app) error {
 	if err := checkHealthChecks(parsed); err != nil {
 		return output.WithExitCode(err, output.ExitInvalid)
 	}
-	_, err = fmt.Fprintf(a.out, "%s: valid, %d %s\n", output.Line(p.Config), len(parsed.Services), plural("service", len(parsed.Services)))
+	_, err = fmt.Fprintf(a.out, "%s: valid, %d %s\n", output.EscapeLine(p.Config), len(parsed.Services), plural("service", len(parsed.Services)))
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ func (a *app) printDaemon(ctx context.Context, client client.Client, word string
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.out, "%s: pid %d, %s\n", word, status.Supervisor.PID, output.Line(status.Config))
+	_, err = fmt.Fprintf(a.out, "%s: pid %d, %s\n", word, status.Supervisor.PID, output.EscapeLine(status.Config))
 	return err
 }
 
@@ -113,7 +113,7 @@ func (p commandProject) replaceSupervisor(running *client.Client, before api.Sta
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), replaceTimeout)
 	defer cancel()
-	err = running.Replace(ctx, api.Replacement{Exe: exe, Version: version.Own()})
+	err = running.Replace(ctx, api.ReplaceRequest{Exe: exe, Version: version.Own()})
 	if !isNoAnswer(err) {
 		return running, err
 	}
@@ -200,7 +200,7 @@ func (daemonReloadCmd) Run(a *app) error {
 	if err != nil {
 		return fmt.Errorf("reload: %w", err)
 	}
-	_, err = fmt.Fprintln(a.out, output.Flatten(reload.Summary()))
+	_, err = fmt.Fprintln(a.out, output.JoinLines(reload.Summary()))
 	return err
 }
 
@@ -239,7 +239,7 @@ func (c daemonStatusCmd) Run(a *app) error {
 
 func printSupervisor(w io.Writer, status api.Status) {
 	s := status.Supervisor
-	row := func(name string, value any) { fmt.Fprintf(w, "%-9s %s\n", name, output.Line(fmt.Sprint(value))) }
+	row := func(name string, value any) { fmt.Fprintf(w, "%-9s %s\n", name, output.EscapeLine(fmt.Sprint(value))) }
 	row("config", status.Config)
 	row("pid", s.PID)
 	row("run", s.Run)
@@ -259,6 +259,6 @@ func printSupervisor(w io.Writer, status api.Status) {
 			fmt.Fprintf(w, "  %-5s for %s, until \"localport stop\"\n", lease.Kind, age(lease.Since))
 			continue
 		}
-		fmt.Fprintf(w, "  %-5s pid %d for %s in %s\n", lease.Kind, lease.PID, age(lease.Since), output.Line(lease.Dir))
+		fmt.Fprintf(w, "  %-5s pid %d for %s in %s\n", lease.Kind, lease.PID, age(lease.Since), output.EscapeLine(lease.Dir))
 	}
 }

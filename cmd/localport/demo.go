@@ -215,7 +215,7 @@ func (d *demo) remove() error {
 	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
 	if d.JoinedProject != nil {
-		_ = d.End(ctx) // where a step failed before down
+		_ = d.End(ctx) // where a step failed before shutdown
 		_ = lockstate.WaitExit(ctx, d.supervisor)
 	}
 	return errors.Join(d.server.stop(), os.RemoveAll(d.root))

@@ -53,7 +53,7 @@ func (c envCmd) Run(a *app) error {
 
 // projectView is the supervisor's view of the services, or without one what the config declares. omitted has an error for each service
 // whose port is not ours: its variables are left out.
-func (p commandProject) projectView(ctx context.Context) (view api.View, omitted []error, err error) {
+func (p commandProject) projectView(ctx context.Context) (view api.ProjectView, omitted []error, err error) {
 	running, status, err := p.FindSupervisor(ctx)
 	if err != nil {
 		return view, nil, err
@@ -82,7 +82,7 @@ func omittedServices(status api.Status) (omitted []error) {
 		if svc.Held || svc.Reverse || svc.State == forwarder.Stopped {
 			continue
 		}
-		text := fmt.Sprintf("no variables for service %q, which %s", svc.Name, output.State(svc.State))
+		text := fmt.Sprintf("no variables for service %q, which %s", svc.Name, output.DescribeState(svc.State))
 		if svc.LastError != "" {
 			text += ": " + svc.LastError
 		}
@@ -92,8 +92,8 @@ func omittedServices(status api.Status) (omitted []error) {
 }
 
 // plannedView is the view of a project that is down, as it would be if it were up and had its ports.
-func plannedView(parsed *project.Project) api.View {
-	view := api.View{Env: parsed.Env, DotEnv: parsed.DotEnv}
+func plannedView(parsed *project.Project) api.ProjectView {
+	view := api.ProjectView{Env: parsed.Env, DotEnv: parsed.DotEnv}
 	for _, svc := range parsed.Services {
 		addr := svc.Addresses()[0]
 		view.Services = append(view.Services, api.ServiceView{

@@ -81,10 +81,10 @@ func formatEvent(e eventlog.Event) string {
 	said := []string{e.Time.Local().Format(time.DateTime) + "  " + service + "  " + changeText(e)}
 	for _, more := range []string{e.Reason, e.Hint} {
 		if more != "" {
-			said = append(said, output.Flatten(more))
+			said = append(said, output.JoinLines(more))
 		}
 	}
-	return output.Line(strings.Join(said, ": "))
+	return output.EscapeLine(strings.Join(said, ": "))
 }
 
 func changeText(e eventlog.Event) string {

@@ -135,8 +135,8 @@ func TestGolden_Errors(t *testing.T) {
 		name, _, _ := strings.Cut(e.name, " ")
 		seen[name] = true
 		var command, prompt bytes.Buffer
-		code := output.Exit(&command, e.err)
-		output.Exit(&prompt, output.ReportOnOneLine(&prompt, e.err))
+		code := output.PrintError(&command, e.err)
+		output.PrintError(&prompt, output.ReportOnOneLine(&prompt, e.err))
 		fmt.Fprintf(&b, "== %s: exit code %d\n%sat a prompt:\n%s\n", e.name, code, command.String(), prompt.String())
 	}
 	for _, dir := range []string{"../../forwarder/client", "../../lockstate", "../../project"} {

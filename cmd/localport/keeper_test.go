@@ -179,7 +179,7 @@ func TestKeeper_ReplacesSupervisorsRepeatedlyOnTheRunningConfig(t *testing.T) {
 		}
 		eventually(t, "another supervisor is recorded", func() bool {
 			now := w.state(root).Supervisor
-			return now != nil && now.Process != supervisor && now.Alive()
+			return now != nil && now.Process != supervisor && now.IsAlive()
 		})
 	}
 	w.down(root, fmt.Sprintf("127.0.0.1:%d", port))
@@ -264,7 +264,7 @@ func TestUpgrade_KeepsPortsLeasesAndConnections(t *testing.T) {
 	if now := w.state(root).Supervisor.Process; now != state.Supervisor.Process {
 		t.Error("it was replaced once more, by an older, the same or no release")
 	}
-	if !old.Alive() {
+	if !old.IsAlive() {
 		t.Fatal("the old one ended with a connection open")
 	}
 	if got := conn.checkReply("still there?"); got != "hello still there?\n" {
@@ -289,7 +289,7 @@ func TestUpgrade_DrainingSupervisorStopsWithTheProject(t *testing.T) {
 	old := w.supervisor(root)
 	dial(t, addr).checkReply("hi")
 	w.as("1.0.1").mustRun(root, "exec", "--", "true")
-	if !old.Alive() {
+	if !old.IsAlive() {
 		t.Fatal("the old one ended with a connection open")
 	}
 	w.down(root, addr)
@@ -305,12 +305,12 @@ func TestUpgrade_ReleaseThatCannotStartReplacesNothing(t *testing.T) {
 	old := w.supervisor(root)
 	c := startClientStream(addr)
 	err := client.Client{Socket: w.state(root).Supervisor.Socket}.Replace(t.Context(),
-		api.Replacement{Exe: "/bin/false", Version: "2.0.0"})
+		api.ReplaceRequest{Exe: "/bin/false", Version: "2.0.0"})
 	if err == nil || !strings.Contains(err.Error(), "/bin/false") {
 		t.Errorf("replaced by /bin/false: %v", err)
 	}
 	state := w.state(root)
-	if state.Supervisor.Process != old || state.Supervisor.Refused != "2.0.0" || !old.Alive() {
+	if state.Supervisor.Process != old || state.Supervisor.Refused != "2.0.0" || !old.IsAlive() {
 		t.Errorf("after it failed: %+v", state.Supervisor)
 	}
 	w.as("2.0.0").mustRun(root, "exec", "--", "true")

@@ -15,8 +15,8 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// obstacle keeps a project's state from being written or read until end.
-type obstacle struct {
+// stateFault keeps a project's state from being written or read until end.
+type stateFault struct {
 	world func(t testing.TB) *world // nil: an ordinary one
 	begin func(t *testing.T, w *world, root string) (end func())
 	// isSilent: leaving prints nothing, because the supervisor takes the release.
@@ -25,7 +25,7 @@ type obstacle struct {
 	isDeaf bool
 }
 
-var obstacles = map[string]obstacle{
+var obstacles = map[string]stateFault{
 	"full disk": {
 		world: smallDisk, isSilent: true,
 		begin: func(_ *testing.T, w *world, _ string) func() { return w.fill() },
@@ -50,7 +50,7 @@ var obstacles = map[string]obstacle{
 			supervisor := w.supervisor(root)
 			setFileLimit(t, supervisor.PID, 3)
 			return func() {
-				if supervisor.Alive() {
+				if supervisor.IsAlive() {
 					setFileLimit(t, supervisor.PID, 1024)
 				}
 			}
@@ -139,7 +139,7 @@ func setFileLimit(t *testing.T, pid int, limit uint64) {
 }
 
 // underObstacle is a project with a shell in it whose state is out of reach.
-func underObstacle(t *testing.T, o obstacle, test func(w *world, root, addr string, begin func() (end func()))) {
+func underObstacle(t *testing.T, o stateFault, test func(w *world, root, addr string, begin func() (end func()))) {
 	t.Parallel()
 	if o.world == nil {
 		o.world = newWorld
@@ -200,7 +200,7 @@ func TestLeases_ShellLeavesWhileStateIsUnwritableNamespace(t *testing.T) {
 				if !o.isSilent {
 					eventually(t, "the shell has left", func() bool {
 						sh.Run("SECONDS=$((SECONDS + 5))")
-						return !supervisor.Alive()
+						return !supervisor.IsAlive()
 					})
 				}
 				w.mustRun(root, "exec", "--", "true")

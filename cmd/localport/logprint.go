@@ -36,9 +36,9 @@ func (o outputFormat) newPrinter(w io.Writer, named bool) func([]namedLine) erro
 					return err
 				}
 			case named:
-				fmt.Fprintf(b, "%s: %s\n", line.log, output.Line(line.Raw))
+				fmt.Fprintf(b, "%s: %s\n", line.log, output.EscapeLine(line.Raw))
 			default:
-				fmt.Fprintln(b, output.Line(line.Raw))
+				fmt.Fprintln(b, output.EscapeLine(line.Raw))
 			}
 		}
 		return b.Flush()
@@ -59,9 +59,9 @@ func formatTime(t time.Time) string {
 	return t.UTC().Format(jsonTime)
 }
 
-// isReaderGone reports whether out is a pipe, a socket or a terminal whose reader is gone. A write would fail, but
+// hasReaderClosed reports whether out is a pipe, a socket or a terminal whose reader is gone. A write would fail, but
 // there may be nothing to write for hours.
-func isReaderGone(out any) bool {
+func hasReaderClosed(out any) bool {
 	file, ok := out.(*os.File)
 	if !ok {
 		return false

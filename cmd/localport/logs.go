@@ -49,7 +49,7 @@ func (c logsCmd) Run(a *app) error {
 	}
 	r := &logReader{maxFirst: c.Lines, pass: pass, print: c.newPrinter(a.out, len(names) > 1)}
 	for _, name := range names {
-		r.logs = append(r.logs, eventlog.NewLogReader(name, p.Dir.Log(name)))
+		r.logs = append(r.logs, eventlog.NewLogReader(name, p.Dir.LogPath(name)))
 	}
 	defer r.close()
 	return readLogs(a.out, c.Follow, p.Dir.LogDir(), r.printNew)
@@ -58,9 +58,9 @@ func (c logsCmd) Run(a *app) error {
 func (c logsCmd) printList(a *app, p commandProject, names []string) error {
 	for _, name := range names {
 		if c.Path {
-			name = p.Dir.Log(name)
+			name = p.Dir.LogPath(name)
 		}
-		if _, err := fmt.Fprintln(a.out, output.Line(name)); err != nil {
+		if _, err := fmt.Fprintln(a.out, output.EscapeLine(name)); err != nil {
 			return err
 		}
 	}
@@ -171,7 +171,7 @@ func readLogs(out *output.Writer, follow bool, dir string, printNew func() error
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		return eventlog.FollowDir(ctx, dir, func() error {
-			if isReaderGone(out.File()) {
+			if hasReaderClosed(out.File()) {
 				return syscall.EPIPE
 			}
 			return printNew()

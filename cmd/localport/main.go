@@ -86,7 +86,7 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 		case handoff.Arg:
 			return handoff.Main()
 		case client.DetachedArg:
-			return output.Exit(stderr, client.Detach(args[1:]))
+			return output.PrintError(stderr, client.Detach(args[1:]))
 		}
 	}
 	var g grammar
@@ -104,21 +104,21 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 		if parseError, ok := errors.AsType[*kong.ParseError](err); ok {
 			command = commandPath(parseError.Context)
 		}
-		return output.Exit(stderr, output.WithHelp(output.Usage(err), command))
+		return output.PrintError(stderr, output.WithHelp(output.Usage(err), command))
 	}
 	a := &app{out: stdout, err: stderr, config: g.Config, logLevel: g.LogLevel}
 	if g.Verbose {
 		a.logLevel = "debug"
 	}
 	if err := a.resolveDir(g.Dir); err != nil {
-		return output.Exit(stderr, err)
+		return output.PrintError(stderr, err)
 	}
 	began := time.Now()
 	err = output.WithHelp(ctx.Run(a), commandPath(ctx))
 	if a.project != nil {
 		err = commandProject{a.project}.explainNoAnswer(err, began)
 	}
-	return output.Exit(stderr, err)
+	return output.PrintError(stderr, err)
 }
 
 // commandPath is the command that was given, as far as it was understood: "daemon stop".
@@ -139,7 +139,7 @@ func (a *app) resolveDir(dir string) error {
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if config := findRecordedAbove(dir); config != "" {
+		if config := findLiveConfigAbove(dir); config != "" {
 			a.goneConfig = config
 			return nil
 		}

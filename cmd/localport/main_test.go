@@ -151,7 +151,7 @@ func (w *world) state(root string) lockstate.State {
 func (w *world) supervisor(root string) lockstate.Process {
 	w.t.Helper()
 	state := w.state(root)
-	if state.Supervisor == nil || !state.Supervisor.Alive() {
+	if state.Supervisor == nil || !state.Supervisor.IsAlive() {
 		w.t.Fatalf("no supervisor runs for %s: %+v", root, state.Supervisor)
 	}
 	return state.Supervisor.Process
@@ -160,7 +160,7 @@ func (w *world) supervisor(root string) lockstate.Process {
 // waitExit waits until a process has ended.
 func (w *world) waitExit(p lockstate.Process) {
 	w.t.Helper()
-	eventually(w.t, fmt.Sprintf("process %d ends", p.PID), func() bool { return !p.Alive() })
+	eventually(w.t, fmt.Sprintf("process %d ends", p.PID), func() bool { return !p.IsAlive() })
 }
 
 // project makes a directory with a config and returns its physical path.

@@ -71,8 +71,8 @@ type networkFault struct {
 	hides       []string // services that notice it only when a client comes
 }
 
-// scene is a project whose supervisor runs on a host of its own.
-type scene struct {
+// networkScenario is a project whose supervisor runs on a host of its own.
+type networkScenario struct {
 	*world
 	t     *testing.T
 	here  *netns.Host
@@ -81,24 +81,24 @@ type scene struct {
 }
 
 // play starts a project on a host.
-func play(w *world, t *testing.T, here *netns.Host, ports map[string]int, config string) *scene {
+func play(w *world, t *testing.T, here *netns.Host, ports map[string]int, config string) *networkScenario {
 	t.Helper()
 	w.on(here)
-	s := &scene{world: w, t: t, here: here, root: w.allowedProject(config), ports: ports}
+	s := &networkScenario{world: w, t: t, here: here, root: w.allowedProject(config), ports: ports}
 	w.mustRun(s.root, "start")
 	return s
 }
 
 // all are the services, and touched those that are to notice a mishap.
-func (s *scene) all() []string { return slices.Sorted(maps.Keys(s.ports)) }
+func (s *networkScenario) all() []string { return slices.Sorted(maps.Keys(s.ports)) }
 
-func (s *scene) touched(m networkFault) []string {
+func (s *networkScenario) touched(m networkFault) []string {
 	return slices.DeleteFunc(s.all(), func(name string) bool { return slices.Contains(m.spares, name) })
 }
 
 // become waits until services are, or are not, healthy, and prints how long that took and what status has to say. It asks as
 // the status command does, and spares the machine a process for each look.
-func (s *scene) become(healthy bool, names []string, when string) {
+func (s *networkScenario) become(healthy bool, names []string, when string) {
 	s.t.Helper()
 	supervisor := client.Client{Socket: s.state(s.root).Supervisor.Socket}
 	began := time.Now()
@@ -119,7 +119,7 @@ func (s *scene) become(healthy bool, names []string, when string) {
 }
 
 // inTime prints how long something took, and fails the test if that was too long.
-func (s *scene) inTime(took time.Duration, what string) {
+func (s *networkScenario) inTime(took time.Duration, what string) {
 	s.t.Helper()
 	s.t.Logf("%4.1f s: %s", took.Seconds(), what)
 	if took > faultTimeout {
@@ -128,7 +128,7 @@ func (s *scene) inTime(took time.Duration, what string) {
 }
 
 // connect opens a connection to a service, which must be let in. What comes of it is sent.
-func (s *scene) connect(name string) <-chan string {
+func (s *networkScenario) connect(name string) <-chan string {
 	s.t.Helper()
 	conn, err := s.here.Dial(fmt.Sprintf("127.0.0.1:%d", s.ports[name]))
 	if err != nil {
@@ -144,7 +144,7 @@ func (s *scene) connect(name string) <-chan string {
 }
 
 // noticed checks that a mishap is noticed with nobody there, and its end too.
-func (s *scene) noticed(m networkFault) {
+func (s *networkScenario) noticed(m networkFault) {
 	s.t.Helper()
 	m.spares = slices.Concat(m.spares, m.hides)
 	s.become(true, s.all(), "before "+m.name)
@@ -155,7 +155,7 @@ func (s *scene) noticed(m networkFault) {
 }
 
 // outlived checks that clients who come while a mishap lasts are let in, and get through after it.
-func (s *scene) outlived(m networkFault) {
+func (s *networkScenario) outlived(m networkFault) {
 	s.t.Helper()
 	s.become(true, s.all(), "before "+m.name)
 	m.begin()
@@ -176,7 +176,7 @@ func (s *scene) outlived(m networkFault) {
 }
 
 // end checks that nothing is left of the project when it is stopped.
-func (s *scene) end() {
+func (s *networkScenario) end() {
 	s.t.Helper()
 	supervisor := s.supervisor(s.root)
 	children := childrenOf(s.t, supervisor.PID)
@@ -188,10 +188,10 @@ func (s *scene) end() {
 	s.nothingLeft(s.root)
 }
 
-// lan is a project with a service through an sshd on the next host, mail, and two that are reached without: web, which is
+// newLAN is a project with a service through an sshd on the next host, mail, and two that are reached without: web, which is
 // checked every 30 s, so that it is the watch over the network that notices, or a client, and api, which is checked often,
 // because of silence nothing else tells. All that may happen between the two hosts comes with it.
-func lan(t *testing.T) (s *scene, all []networkFault) {
+func newLAN(t *testing.T) (s *networkScenario, all []networkFault) {
 	t.Helper()
 	here, there := netns.Pair(t)
 	w := newWorld(t)
@@ -218,7 +218,7 @@ func lan(t *testing.T) (s *scene, all []networkFault) {
 
 func TestNetwork_FaultsAreDetectedAndSurvivedNamespace(t *testing.T) {
 	t.Parallel()
-	s, all := lan(t)
+	s, all := newLAN(t)
 	for _, m := range all {
 		s.outlived(m)
 	}
@@ -227,7 +227,7 @@ func TestNetwork_FaultsAreDetectedAndSurvivedNamespace(t *testing.T) {
 
 func TestNetwork_FaultsAreDetectedWithoutAClientNamespace(t *testing.T) {
 	t.Parallel()
-	s, all := lan(t)
+	s, all := newLAN(t)
 	for _, m := range all {
 		s.noticed(m)
 	}

@@ -36,7 +36,7 @@ func (a *app) findConfig() (string, error) {
 		if err == nil {
 			return filepath.Join(dir, filepath.Base(a.config)), nil
 		}
-		if config := findRecorded(a.config); config != "" {
+		if config := findLiveConfig(a.config); config != "" {
 			return config, nil
 		}
 		return "", err
@@ -51,7 +51,7 @@ func (a *app) findConfig() (string, error) {
 	if dir == "" {
 		dir = "."
 	}
-	if config := findRecordedAbove(dir); config != "" {
+	if config := findLiveConfigAbove(dir); config != "" {
 		return config, nil
 	}
 	return "", err

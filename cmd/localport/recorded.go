@@ -10,11 +10,11 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// findRecorded is the config at a path if its project is up or held by a lease, by what is recorded of it: neither the file nor
+// findLiveConfig is the config at a path if its project is up or held by a lease, by what is recorded of it: neither the file nor
 // its directory has to be there. Empty if there is none.
-func findRecorded(path string) string {
+func findLiveConfig(path string) string {
 	path = physicalPath(path)
-	for _, config := range recordedConfigs() {
+	for _, config := range liveConfigs() {
 		if config == path {
 			return config
 		}
@@ -22,11 +22,11 @@ func findRecorded(path string) string {
 	return ""
 }
 
-// findRecordedAbove is the config of the nearest such project that a directory belongs to.
-func findRecordedAbove(dir string) string {
+// findLiveConfigAbove is the config of the nearest such project that a directory belongs to.
+func findLiveConfigAbove(dir string) string {
 	dir = physicalPath(dir)
 	nearest := ""
-	for _, config := range recordedConfigs() {
+	for _, config := range liveConfigs() {
 		root := filepath.Dir(config)
 		inside := dir == root || strings.HasPrefix(dir, strings.TrimSuffix(root, "/")+"/")
 		if filepath.Base(config) == project.ConfigName && inside && len(config) > len(nearest) {
@@ -36,8 +36,8 @@ func findRecordedAbove(dir string) string {
 	return nearest
 }
 
-// recordedConfigs are the configs of the projects of which a process lives or a lease counts.
-func recordedConfigs() []string {
+// liveConfigs are the configs of the projects of which a process lives or a lease counts.
+func liveConfigs() []string {
 	dirs, err := lockstate.ListDirs()
 	if err != nil {
 		return nil
@@ -45,10 +45,10 @@ func recordedConfigs() []string {
 	var configs []string
 	for _, dir := range dirs {
 		state := dir.Peek()
-		up := slices.ContainsFunc(state.Leases, lockstate.Lease.Alive)
+		up := slices.ContainsFunc(state.Leases, lockstate.Lease.IsAlive)
 		if s := state.Supervisor; s != nil && !up {
 			_, kept := lockstate.FindProcess(s.Keeper)
-			up = s.Alive() || s.Keeper > 0 && kept
+			up = s.IsAlive() || s.Keeper > 0 && kept
 		}
 		if up {
 			configs = append(configs, dir.Config)

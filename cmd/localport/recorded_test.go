@@ -67,7 +67,7 @@ func TestDeletedProject_IsFoundByItsState(t *testing.T) {
 			}
 			if c.isDirGone {
 				// It may have ended by itself meanwhile; then there is nothing to find, and the error is the usual one.
-				if o := w.localport(dir, append(args, "stop")...); o.code != 0 && supervisor.Alive() {
+				if o := w.localport(dir, append(args, "stop")...); o.code != 0 && supervisor.IsAlive() {
 					t.Errorf("stop: exit %d\n%s", o.code, o.stderr)
 				}
 			} else {
@@ -99,7 +99,7 @@ func TestDeletedProject_IsStoppedFromItsDeletedDirectory(t *testing.T) {
 	cmd := exec.Command("sh", "-c", `rm -rf "$PWD"; exec "$0" stop`, w.exe)
 	cmd.Dir, cmd.Env = root, append(slices.Clip(w.env), "PWD="+root)
 	o := w.run(cmd)
-	if o.code != 0 && supervisor.Alive() {
+	if o.code != 0 && supervisor.IsAlive() {
 		t.Errorf("stop: exit %d\n%s", o.code, o.stderr)
 	}
 	w.waitExit(supervisor)

@@ -47,12 +47,12 @@ func TestStatusAndPrompts_AreAnsweredWhileALoginHelperHangs(t *testing.T) {
 	w.env = append(w.env, "KUBECONFIG="+kubeconfig)
 	p := startSlowProject(t, w, fmt.Sprintf("[services.kube]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 80\n"+
 		"connection = { resource_name = \"web\" }\n", ports.FreePort(t)))
-	eventually(t, "the login helper runs", func() bool { return helper().Alive() })
+	eventually(t, "the login helper runs", func() bool { return helper().IsAlive() })
 	hung := helper()
-	p.checkCallsDuringLogin(t, "kube", func() bool { return !hung.Alive() })
+	p.checkCallsDuringLogin(t, "kube", func() bool { return !hung.IsAlive() })
 
 	await, _ := p.begin("stop", "kube")
-	made := p.callDuring(t, slowAct{ // of which nothing tells when it is accepted but its end
+	made := p.callDuring(t, slowOperation{ // of which nothing tells when it is accepted but its end
 		accepted: func() bool { return false },
 		ended:    func() bool { return false },
 	}, callsAtOnce)
@@ -86,7 +86,7 @@ func TestStatusAndPrompts_AreAnsweredWhileALoginWaitsForItsUser(t *testing.T) {
 func (p *slowProject) checkCallsDuringLogin(t *testing.T, service string, ended func() bool) {
 	t.Helper()
 	for made := 0; made < callsOfAct && !t.Failed(); {
-		made += p.callDuring(t, slowAct{
+		made += p.callDuring(t, slowOperation{
 			ended: ended,
 			status: func(d document, _ reply) error {
 				if svc := d.service(service); svc.State == "healthy" || svc.State == "failed" || svc.State == "stopped" || !svc.Held {

@@ -55,7 +55,7 @@ func startSlowProject(t *testing.T, w *world, more string) *slowProject {
 	}
 	p.config = fmt.Sprintf("linger = 0.1\nmetrics_port = %d\n", p.ports["metrics"]) + more
 	for i, name := range slowServices {
-		p.config += stubbornConfig(t, name, p.ports[name])
+		p.config += sigtermIgnoringConfig(t, name, p.ports[name])
 		if i > 0 {
 			p.config += fmt.Sprintf("depends_on = [%q]\n", slowServices[i-1])
 		}
@@ -101,8 +101,8 @@ func (p *slowProject) end() {
 	p.w.down(p.root)
 }
 
-// stubbornConfig is commandConfig of a program that ignores SIGTERM; the service's name is its last argument.
-func stubbornConfig(t *testing.T, name string, port int) string {
+// sigtermIgnoringConfig is commandConfig of a program that ignores SIGTERM; the service's name is its last argument.
+func sigtermIgnoringConfig(t *testing.T, name string, port int) string {
 	config := strings.Replace(commandConfig(t, name, port), upstreamVariable+"=1", upstreamVariable+"="+stubborn, 1)
 	return strings.Replace(config, `"{port}"`, fmt.Sprintf(`"{port}", %q`, name), 1)
 }
@@ -132,7 +132,7 @@ func listens(addr string) bool {
 // alive are the services of which the programs from the beginning still run.
 func (p *slowProject) alive() (names []string) {
 	for _, name := range slowServices {
-		if p.children[name].Alive() {
+		if p.children[name].IsAlive() {
 			names = append(names, name)
 		}
 	}
@@ -147,8 +147,8 @@ type reply struct {
 	alive []string
 }
 
-// slowAct is something that takes a supervisor long.
-type slowAct struct {
+// slowOperation is something that takes a supervisor long.
+type slowOperation struct {
 	accepted func() bool                     // the act has been accepted; nil: when the calls are begun
 	ended    func() bool                     // the act has ended
 	status   func(d document, r reply) error // what is wrong with a status that was begun after the act was accepted
@@ -158,7 +158,7 @@ type slowAct struct {
 
 // callDuring makes calls in small groups until their number is reached or the window is over, and checks every reply. It returns
 // how many were made.
-func (p *slowProject) callDuring(t *testing.T, act slowAct, number int) (made int) {
+func (p *slowProject) callDuring(t *testing.T, act slowOperation, number int) (made int) {
 	t.Helper()
 	for begun := time.Now(); made < number && time.Since(begun) < callWindow; made += callsAtOnce {
 		replies := make([]reply, callsAtOnce)
@@ -191,7 +191,7 @@ func (p *slowProject) callDuring(t *testing.T, act slowAct, number int) (made in
 	return made
 }
 
-func (p *slowProject) checkReply(t *testing.T, act slowAct, r reply) {
+func (p *slowProject) checkReply(t *testing.T, act slowOperation, r reply) {
 	t.Helper()
 	if r.code != 0 {
 		t.Errorf("%s: exit %d, %s", r.call, r.code, r.stderr)
@@ -286,7 +286,7 @@ func TestStatusAndPrompts_AreAnsweredWhileServicesStop(t *testing.T) {
 		p := startSlowProject(t, w, "")
 		await, _ := p.begin("stop", "a")
 		p.awaitClosed(t, slowServices...)
-		made := p.callDuring(t, slowAct{
+		made := p.callDuring(t, slowOperation{
 			ended:    func() bool { return len(p.alive()) == 0 },
 			status:   stoppedFrom(slowServices...),
 			variable: map[string]bool{"A_PORT": false, "B_PORT": false, "C_PORT": false, "CHILD_PORT": true, "FAR_PORT": true},
@@ -310,13 +310,13 @@ func TestStatusAndPrompts_AreAnsweredWhileAChangedConfigIsApplied(t *testing.T) 
 	repeatUntilCalled(t, func(t *testing.T, number int) int {
 		p := startSlowProject(t, w, "")
 		elsewhere := ports.FreePort(t)
-		changed := strings.Replace(p.config, stubbornConfig(t, "a", p.ports["a"]), stubbornConfig(t, "a", elsewhere), 1)
-		changed = strings.Replace(changed, stubbornConfig(t, "c", p.ports["c"])+"depends_on = [\"b\"]\n", "", 1)
+		changed := strings.Replace(p.config, sigtermIgnoringConfig(t, "a", p.ports["a"]), sigtermIgnoringConfig(t, "a", elsewhere), 1)
+		changed = strings.Replace(changed, sigtermIgnoringConfig(t, "c", p.ports["c"])+"depends_on = [\"b\"]\n", "", 1)
 		w.writeFile(p.root, ".localport.toml", changed)
 		await, _ := p.begin("allow")
 		p.awaitClosed(t, "a", "c")
-		made := p.callDuring(t, slowAct{
-			ended: func() bool { return !p.children["a"].Alive() && !p.children["c"].Alive() },
+		made := p.callDuring(t, slowOperation{
+			ended: func() bool { return !p.children["a"].IsAlive() && !p.children["c"].IsAlive() },
 			status: func(d document, r reply) error {
 				if svc := d.service("a"); !strings.HasSuffix(svc.Address, fmt.Sprint(":", elsewhere)) || !svc.Held {
 					return fmt.Errorf("the service that was changed is shown as %+v", svc)
@@ -345,9 +345,9 @@ func TestStatusAndPrompts_AreAnsweredWhileTheSupervisorIsReplaced(t *testing.T) 
 		conn := dial(t, p.address("a")) // the supervisor that is replaced finishes it
 		conn.checkReply("hi")
 		await, returned := p.begin("daemon", "restart")
-		made := p.callDuring(t, slowAct{
+		made := p.callDuring(t, slowOperation{
 			accepted: returned,
-			ended:    func() bool { return !p.supervisor.Alive() },
+			ended:    func() bool { return !p.supervisor.IsAlive() },
 			status: func(d document, _ reply) error {
 				if d.Supervisor == nil || d.Supervisor.PID == p.supervisor.PID {
 					return fmt.Errorf("after daemon restart the supervisor is shown as %+v", d.Supervisor)

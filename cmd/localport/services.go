@@ -232,7 +232,7 @@ func (p commandProject) waitReady(ctx context.Context, client client.Client, nam
 	var problems []error
 	var hints []string
 	for _, svc := range status.Services {
-		if !slices.Contains(names, svc.Name) || svc.State.Ready() {
+		if !slices.Contains(names, svc.Name) || svc.State.IsReady() {
 			continue
 		}
 		problems = append(problems, serviceProblem(svc, late, limit))
@@ -286,8 +286,8 @@ func (p commandProject) waitSettled(ctx context.Context, running client.Client, 
 	}
 }
 
-// pollEvery is how often a supervisor is asked that has too many watchers.
-const pollEvery = 200 * time.Millisecond
+// pollInterval is how often a supervisor is asked that has too many watchers.
+const pollInterval = 200 * time.Millisecond
 
 // pollSettled asks for the status until each of the services is settled.
 func pollSettled(ctx context.Context, running client.Client, names []string) (last api.Status, err error) {
@@ -300,7 +300,7 @@ func pollSettled(ctx context.Context, running client.Client, names []string) (la
 		if areSettled(status, names) {
 			return status, nil
 		}
-		if !wait.Sleep(ctx, pollEvery) {
+		if !wait.Sleep(ctx, pollInterval) {
 			return last, ctx.Err()
 		}
 	}
@@ -322,17 +322,17 @@ func (p commandProject) statusAfterTimeout(ctx context.Context, running client.C
 // areSettled reports whether each of the services, as far as the project still has them, is settled.
 func areSettled(status api.Status, names []string) bool {
 	return !slices.ContainsFunc(status.Services, func(svc api.ServiceStatus) bool {
-		return slices.Contains(names, svc.Name) && !svc.State.Settled()
+		return slices.Contains(names, svc.Name) && !svc.State.IsSettled()
 	})
 }
 
 func serviceProblem(svc api.ServiceStatus, late bool, limit time.Duration) error {
-	text := fmt.Sprintf("service %q %s", svc.Name, output.State(svc.State))
-	if late && !svc.State.Settled() {
+	text := fmt.Sprintf("service %q %s", svc.Name, output.DescribeState(svc.State))
+	if late && !svc.State.IsSettled() {
 		text += fmt.Sprintf(" after %v", limit)
 	}
 	if svc.LastError != "" {
-		text += ": " + output.Flatten(svc.LastError)
+		text += ": " + output.JoinLines(svc.LastError)
 	}
 	if svc.State != forwarder.Stopped {
 		text += " (log: " + svc.Log + ")"

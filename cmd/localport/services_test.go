@@ -47,7 +47,7 @@ func TestStart_KeepsServicesRunningWithoutAShellUntilStop(t *testing.T) {
 	}
 	supervisor := w.supervisor(root)
 	sh.Exit("exit")
-	if !supervisor.Alive() {
+	if !supervisor.IsAlive() {
 		t.Error("the start lease ended with the shell")
 	}
 	w.mustRun(root, "stop")

@@ -125,7 +125,7 @@ func TestShell_LastOneOutStopsTheProject(t *testing.T) {
 	first.Exit("exit")
 	second.Hangup()
 	eventually(t, "one lease is left", func() bool { return len(w.state(root).Leases) == 1 })
-	if !supervisor.Alive() {
+	if !supervisor.IsAlive() {
 		t.Fatal("the supervisor ended while a shell was inside")
 	}
 	third.Run("cd /")

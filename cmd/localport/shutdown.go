@@ -24,7 +24,7 @@ const (
 	termGrace     = time.Second
 	killTimeout   = 5 * time.Second
 	reviveTimeout = 5 * time.Second
-	maxRounds     = 5
+	maxKillRounds = 5
 )
 
 // shutDown stops the project even if there are leases: it drops the start lease and stops the supervisor, gracefully if it answers.
@@ -70,7 +70,7 @@ func (p commandProject) shutDown(ctx context.Context, w io.Writer) error {
 	case !isUnwritable:
 		return recorded
 	case failed.Fallback != "":
-		fmt.Fprintf(w, "localport: warning: %v; that the project is stopped stands in %s instead\n", failed, failed.Fallback)
+		fmt.Fprintf(w, "localport: warning: %v; recorded in %s instead that the project is stopped\n", failed, failed.Fallback)
 	case p.Dir.Peek().Down: // which needs no room; the rest is written by whoever comes next
 	case isEnded:
 		fmt.Fprintf(w, "localport: warning: %v; the project is stopped, but the next prompt in it may start it again\n", failed)
@@ -91,7 +91,7 @@ func (p commandProject) recordStop(ctx context.Context) error {
 		tx.Release(lockstate.StartLease, lockstate.Process{})
 		tx.Down = true
 		tx.Bump()
-		tx.Last()
+		tx.MarkFinal()
 		return nil
 	})
 	return err
@@ -139,7 +139,7 @@ func (p commandProject) endUnresponsive(w io.Writer, cause error) error {
 		return cause
 	}
 	// A terminated process may have started another one meanwhile.
-	for round := 0; len(processes) > 0 && round < maxRounds; round++ {
+	for round := 0; len(processes) > 0 && round < maxKillRounds; round++ {
 		for _, q := range processes {
 			if err := terminateProcess(w, q); err != nil {
 				return err
@@ -185,7 +185,7 @@ func (p commandProject) removeLeftovers() error {
 		return err
 	}
 	_, err = p.Dir.Update(ctx, func(tx *lockstate.Tx) error {
-		if before = nil; tx.Alive() || tx.Supervisor == nil {
+		if before = nil; tx.IsSupervisorRunning() || tx.Supervisor == nil {
 			return nil
 		}
 		before, tx.Supervisor = tx.Supervisor, nil

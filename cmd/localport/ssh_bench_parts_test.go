@@ -132,8 +132,8 @@ func retryUntilSuccess(try func() error) error {
 	return err
 }
 
-// bounce is a connection on which one byte goes and comes back.
-func bounce(addr string) error {
+// echoConn is a connection on which one byte goes and comes back.
+func echoConn(addr string) error {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		return err

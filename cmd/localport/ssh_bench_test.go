@@ -153,7 +153,7 @@ func (f *forwards) answer(b *testing.B) {
 	b.Helper()
 	errs := make(chan error)
 	for _, addr := range f.addrs {
-		go func() { errs <- retryUntilSuccess(func() error { return bounce(addr) }) }()
+		go func() { errs <- retryUntilSuccess(func() error { return echoConn(addr) }) }()
 	}
 	for range f.addrs {
 		if err := <-errs; err != nil {

@@ -239,7 +239,7 @@ func BenchmarkSSHForwardsLatency(b *testing.B) {
 		act  func(f *forwards) error
 	}{
 		{"byte", func(f *forwards) error { return throw(conns[f]) }},
-		{"connection", func(f *forwards) error { return bounce(f.addrs[0]) }},
+		{"connection", func(f *forwards) error { return echoConn(f.addrs[0]) }},
 	} {
 		b.Run(of.name, func(b *testing.B) {
 			figures := newScores("µs")

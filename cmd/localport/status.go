@@ -56,7 +56,7 @@ func (c statusCmd) Run(a *app) error {
 	}
 	if c.Output == "text" {
 		for _, svc := range status.Services {
-			fmt.Fprintln(a.out, plainLine(svc))
+			fmt.Fprintln(a.out, formatLine(svc))
 		}
 		return nil
 	}
@@ -65,8 +65,8 @@ func (c statusCmd) Run(a *app) error {
 	return nil
 }
 
-// plainLine is a service on a line for scripts.
-func plainLine(svc api.ServiceStatus) string {
+// formatLine is a service on a line for scripts.
+func formatLine(svc api.ServiceStatus) string {
 	return fmt.Sprintf("%s %s %s", svc.Name, svc.State, svc.Address)
 }
 
@@ -109,7 +109,7 @@ func stoppedServices(ctx context.Context, p commandProject, parsed *project.Proj
 	services := make([]api.ServiceStatus, 0, len(parsed.Services))
 	for _, svc := range parsed.Services {
 		one := api.ConfiguredStatus(svc)
-		one.Target, one.Log = supervisor.Target(ctx, p.Root, svc), p.Dir.Log(svc.Name)
+		one.Target, one.Log = supervisor.Target(ctx, p.Root, svc), p.Dir.LogPath(svc.Name)
 		services = append(services, one)
 	}
 	return services
@@ -118,7 +118,7 @@ func stoppedServices(ctx context.Context, p commandProject, parsed *project.Proj
 // printStatus is status for people: the project's line, the table, and what there is to do. The width is the terminal's; 0 if there
 // is none.
 func printStatus(w io.Writer, status api.Status, width int) {
-	fmt.Fprintf(w, "%s: %s", output.Line(filepath.Base(status.Project)), status.State)
+	fmt.Fprintf(w, "%s: %s", output.EscapeLine(filepath.Base(status.Project)), status.State)
 	if s := status.Supervisor; s != nil {
 		fmt.Fprintf(w, " for %s, %s", age(s.Since), usedBy(status.Leases))
 	}
@@ -126,24 +126,24 @@ func printStatus(w io.Writer, status api.Status, width int) {
 	printTable(w, status, width)
 	for _, svc := range status.Services {
 		if svc.Hint != "" {
-			fmt.Fprintf(w, "%s: %s\n", svc.Name, output.Flatten(svc.Hint))
+			fmt.Fprintf(w, "%s: %s\n", svc.Name, output.JoinLines(svc.Hint))
 		}
 	}
 	for _, cluster := range status.Clusters {
 		if cluster.Trouble != "" {
-			fmt.Fprintf(w, "cluster %s: %s\n", output.Line(cmp.Or(cluster.Context, cluster.Server)), output.Flatten(cluster.Trouble))
+			fmt.Fprintf(w, "cluster %s: %s\n", output.EscapeLine(cmp.Or(cluster.Context, cluster.Server)), output.JoinLines(cluster.Trouble))
 		}
 		if cluster.Hint != "" {
-			fmt.Fprintf(w, "cluster %s: %s\n", output.Line(cmp.Or(cluster.Context, cluster.Server)), output.Flatten(cluster.Hint))
+			fmt.Fprintf(w, "cluster %s: %s\n", output.EscapeLine(cmp.Or(cluster.Context, cluster.Server)), output.JoinLines(cluster.Hint))
 		}
 	}
 	for _, line := range []string{status.Failure, status.Pending} {
 		if line != "" {
-			fmt.Fprintln(w, output.Flatten(line))
+			fmt.Fprintln(w, output.JoinLines(line))
 		}
 	}
 	for _, warning := range status.Warnings {
-		fmt.Fprintln(w, "warning:", output.Flatten(warning))
+		fmt.Fprintln(w, "warning:", output.JoinLines(warning))
 	}
 }
 
@@ -189,8 +189,8 @@ func printTable(w io.Writer, status api.Status, width int) {
 	rows := make([]table.Row, 0, len(status.Services))
 	for _, svc := range status.Services {
 		rows = append(rows, table.Row{
-			svc.Name, svc.State, svc.Technology, localAddress(svc), output.Line(svc.Target), output.Line(healthText(svc)), uptimeText(svc), svc.Restarts,
-			connectionCount(svc), output.Flatten(svc.LastError),
+			svc.Name, svc.State, svc.Technology, localAddress(svc), output.EscapeLine(svc.Target), output.EscapeLine(healthText(svc)), uptimeText(svc), svc.Restarts,
+			connectionCount(svc), output.JoinLines(svc.LastError),
 		})
 	}
 	errorWidth := defaultErrorWidth

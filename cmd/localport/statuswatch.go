@@ -152,7 +152,7 @@ func (l *lineView) show(status api.Status) error {
 		return l.line("", strings.TrimSuffix(line.String(), "\n"))
 	}
 	for _, svc := range status.Services {
-		if err := l.line(svc.Name, plainLine(svc)); err != nil {
+		if err := l.line(svc.Name, formatLine(svc)); err != nil {
 			return err
 		}
 	}
@@ -171,7 +171,7 @@ func (l *lineView) line(name, line string) error {
 func (l *lineView) showProblem(err error) {
 	if l.lastProblem != err.Error() {
 		l.lastProblem = err.Error()
-		output.Info(l.err, "%s", output.Flatten(err.Error()))
+		output.Info(l.err, "%s", output.JoinLines(err.Error()))
 	}
 }
 
@@ -198,7 +198,7 @@ func (r *screenView) show(status api.Status) error {
 }
 
 func (r *screenView) showProblem(err error) {
-	_ = r.draw("localport: " + output.Flatten(err.Error()) + "\n")
+	_ = r.draw("localport: " + output.JoinLines(err.Error()) + "\n")
 }
 
 // draw writes everything at once, so that it does not flicker. What has no room is left out: a terminal cannot go back

@@ -56,7 +56,7 @@ func TestSupersededSupervisor_HandsOverPortsAndDrains(t *testing.T) {
 	elected, resume := w.supersede(t, root)
 	resume()
 	eventually(t, "the other supervisor has the ports", func() bool {
-		return !slices.ContainsFunc(w.status(root).Services, func(svc api.ServiceStatus) bool { return !svc.Held || !svc.State.Ready() })
+		return !slices.ContainsFunc(w.status(root).Services, func(svc api.ServiceStatus) bool { return !svc.Held || !svc.State.IsReady() })
 	})
 	handed := time.Now()
 	eventually(t, "the rush is served again", func() bool { return c.answered(handed) > 20 })
@@ -82,7 +82,7 @@ func TestSupersededSupervisor_HandsOverPortsAndDrains(t *testing.T) {
 		if got := conn.checkReply("still there?"); got != "hello still there?\n" {
 			t.Errorf("an established connection answers %q", got)
 		}
-		if !first.Alive() {
+		if !first.IsAlive() {
 			t.Fatal("the superseded supervisor ended before its connections")
 		}
 		conn.conn.Close()
@@ -116,7 +116,7 @@ func TestSupersededSupervisor_StopsWithTheProject(t *testing.T) {
 	_, resume := w.supersede(t, root)
 	resume()
 	eventually(t, "the other supervisor has the port", func() bool { return w.service(root, "web").Held })
-	if !first.Alive() {
+	if !first.IsAlive() {
 		t.Error("the superseded supervisor ended before its connection")
 	}
 	w.down(root, addr)

@@ -27,7 +27,7 @@ func (w *world) replaced(root string, before lockstate.Process) lockstate.Proces
 	var now lockstate.Process
 	eventually(w.t, "another supervisor runs", func() bool {
 		state := w.state(root).Supervisor
-		if state == nil || state.Process == before || !state.Alive() {
+		if state == nil || state.Process == before || !state.IsAlive() {
 			return false
 		}
 		now = state.Process

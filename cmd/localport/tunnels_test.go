@@ -329,7 +329,7 @@ func TestOrphans_OutsideTheProcessGroupEndWithTheSupervisor(t *testing.T) {
 func TestOrphans_OutsideTheProcessGroupEndIfTheSupervisorIsKilledWhileStopping(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	root := w.allowedProject(escaping(t) + stubbornConfig(t, "slow", ports.FreePort(t)))
+	root := w.allowedProject(escaping(t) + sigtermIgnoringConfig(t, "slow", ports.FreePort(t)))
 	w.mustRun(root, "start")
 	w.keeperPID(root)
 	supervisor := w.supervisor(root)

@@ -50,7 +50,7 @@ func TestDaemonRestart_ReplacesASupervisorThatDoesNotAnswer(t *testing.T) {
 		o.stderr != fmt.Sprintf("localport: stopped the supervisor (pid %d), which did not answer\n", frozen.PID) {
 		t.Errorf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
 	}
-	if frozen.Alive() {
+	if frozen.IsAlive() {
 		t.Error("the frozen supervisor is still there")
 	}
 	if answer, err := ask(addr, "you"); answer != "hello you\n" {
@@ -114,7 +114,7 @@ func frozenKeeper(t *testing.T) (w *world, root, addr string, keeper int) {
 	w.stopProcess(keeper)
 	frozen, _ := lockstate.FindProcess(keeper)
 	t.Cleanup(func() { // before it goes on, and starts another supervisor
-		if frozen.Alive() {
+		if frozen.IsAlive() {
 			_ = syscall.Kill(keeper, syscall.SIGKILL)
 		}
 	})

@@ -88,15 +88,15 @@ type ServiceStatus struct {
 	Enabled     bool            `json:"enabled"`
 	Held        bool            `json:"held"` // the port is bound
 	// Ending is set if the service is stopped but processes of its tunnel still run.
-	Ending      bool        `json:"ending,omitempty"`
-	Health      Health      `json:"health"`
-	Since       time.Time   `json:"since"`      // of the state
-	UpSince     *time.Time  `json:"up_since"`   // of the tunnel; null if there is none
-	Restarts    int         `json:"restarts"`   // tunnels opened after the first
-	LastError   string      `json:"last_error"` // empty once recovered
-	Hint        string      `json:"hint,omitempty"`
-	Connections Connections `json:"connections"`
-	Log         string      `json:"log"`
+	Ending      bool            `json:"ending,omitempty"`
+	Health      Health          `json:"health"`
+	Since       time.Time       `json:"since"`      // of the state
+	UpSince     *time.Time      `json:"up_since"`   // of the tunnel; null if there is none
+	Restarts    int             `json:"restarts"`   // tunnels opened after the first
+	LastError   string          `json:"last_error"` // empty once recovered
+	Hint        string          `json:"hint,omitempty"`
+	Connections ConnectionStats `json:"connections"`
+	Log         string          `json:"log"`
 	// RestartReasons counts the restarts by reason.
 	RestartReasons map[string]uint64 `json:"restart_reasons,omitempty"`
 }
@@ -137,8 +137,8 @@ type Histogram struct {
 	Sum    float64   `json:"sum"`    // of all durations, in seconds
 }
 
-// Connections are the statistics of a service's relay. Times are in seconds.
-type Connections struct {
+// ConnectionStats are the statistics of a service's relay. Times are in seconds.
+type ConnectionStats struct {
 	Open     int     `json:"open"`
 	Waiting  int     `json:"waiting"`
 	Total    uint64  `json:"total"`
@@ -153,9 +153,9 @@ type Connections struct {
 	Resets         uint64 `json:"resets,omitempty"`   // clients that were reset after waiting for room for connect_timeout
 }
 
-// View is what a client needs to set its environment: the services' addresses, and [env] of the active config. While a changed file
+// ProjectView is what a client needs to set its environment: the services' addresses, and [env] of the active config. While a changed file
 // waits to be allowed, that differs from the file.
-type View struct {
+type ProjectView struct {
 	Config   string             `json:"config,omitempty"` // the config file of the project; empty from an older supervisor
 	Digest   string             `json:"digest"`           // of the active files
 	Services []ServiceView      `json:"services"`
@@ -176,9 +176,9 @@ type ServiceView struct {
 	Reason string          `json:"reason,omitempty"`
 }
 
-// Session has the variables of a joining client that replace the supervisor's where those have stopped working: the socket of an
+// JoinRequest has the variables of a joining client that replace the supervisor's where those have stopped working: the socket of an
 // agent that has ended, a PATH without the tool. It is kept in memory only.
-type Session struct {
+type JoinRequest struct {
 	SSHAuthSock string `json:"ssh_auth_sock"`
 	Kubeconfig  string `json:"kubeconfig"`
 	Path        string `json:"path"`
@@ -234,8 +234,8 @@ type YieldResponse struct {
 	Yielded bool `json:"yielded"`
 }
 
-// Reload is the outcome of a reload.
-type Reload struct {
+// ReloadResult is the outcome of a reload.
+type ReloadResult struct {
 	Changed bool     `json:"changed"`
 	Added   []string `json:"added,omitempty"`
 	Removed []string `json:"removed,omitempty"`
@@ -243,7 +243,7 @@ type Reload struct {
 }
 
 // Summary describes the outcome in a few words.
-func (r Reload) Summary() string {
+func (r ReloadResult) Summary() string {
 	if !r.Changed {
 		return "nothing changed"
 	}
@@ -262,8 +262,8 @@ func (r Reload) Summary() string {
 	return strings.Join(parts, "; ")
 }
 
-// Replacement asks a supervisor to start its successor.
-type Replacement struct {
+// ReplaceRequest asks a supervisor to start its successor.
+type ReplaceRequest struct {
 	Exe     string `json:"exe"`     // the program; empty: the same
 	Version string `json:"version"` // of that program
 }
@@ -280,8 +280,8 @@ type HandOverResponse struct {
 	Taken []string `json:"taken"` // names under which the files were offered
 }
 
-// Failure is the response to a refused request.
-type Failure struct {
+// ErrorResponse is the response to a refused request.
+type ErrorResponse struct {
 	Error string `json:"error"`
 }
 

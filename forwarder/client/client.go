@@ -31,8 +31,8 @@ func (e *UnreachableError) Error() string {
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
 // Join has the supervisor re-read the leases and returns what a client's environment needs.
-func (c Client) Join(ctx context.Context, session api.Session) (api.View, error) {
-	var view api.View
+func (c Client) Join(ctx context.Context, session api.JoinRequest) (api.ProjectView, error) {
+	var view api.ProjectView
 	return view, c.call(ctx, "join", session, &view)
 }
 
@@ -78,8 +78,8 @@ func (c Client) Wait(ctx context.Context, names []string) (api.Status, error) {
 }
 
 // Reload makes the supervisor read its files again, and returns what came of it.
-func (c Client) Reload(ctx context.Context) (api.Reload, error) {
-	var reload api.Reload
+func (c Client) Reload(ctx context.Context) (api.ReloadResult, error) {
+	var reload api.ReloadResult
 	return reload, c.call(ctx, "reload", struct{}{}, &reload)
 }
 
@@ -96,7 +96,7 @@ func (c Client) Login(ctx context.Context, r api.LoginRequest) error {
 
 // Replace has another program, or the same one restarted, take over from the supervisor. When it returns, it has: every port
 // stayed open, and established connections end with the old one.
-func (c Client) Replace(ctx context.Context, r api.Replacement) error {
+func (c Client) Replace(ctx context.Context, r api.ReplaceRequest) error {
 	return c.call(ctx, "replace", r, nil)
 }
 
@@ -107,7 +107,7 @@ func (c Client) HandOver(ctx context.Context, h api.HandOverRequest) (*net.UnixC
 	if err != nil {
 		return nil, err
 	}
-	if conn, ok := answer.conn.(*net.UnixConn); ok && answer.status == switching {
+	if conn, ok := answer.conn.(*net.UnixConn); ok && answer.status == statusSwitchingProtocols {
 		return conn, nil
 	}
 	defer answer.conn.Close()
@@ -178,7 +178,7 @@ func (c Client) send(ctx context.Context, name string, in any) (*response, error
 // failure is the error that an answer stands for.
 func (r *response) failure(socket string) error {
 	switch r.status {
-	case tooMany:
+	case statusTooManyRequests:
 		return api.ErrTooManyWatchers
 	case statusUnavailable:
 		return &UnreachableError{socket, api.ErrEnding}
@@ -202,7 +202,7 @@ func IsUnknownRequest(err error) bool {
 }
 
 func newRefusedError(status int, body io.Reader, id string) error {
-	var f api.Failure
+	var f api.ErrorResponse
 	if err := json.NewDecoder(body).Decode(&f); err != nil || f.Error == "" {
 		f.Error = fmt.Sprintf("the supervisor answered with HTTP status %d", status)
 	}

@@ -109,7 +109,7 @@ func (p *Project) stoppedKeeperError() error {
 // isElectionHeld reports whether a process holds the election.
 func (p *Project) isElectionHeld(ctx context.Context) (elected bool, err error) {
 	_, err = p.Dir.Update(ctx, func(tx *lockstate.Tx) error {
-		elected = tx.Alive()
+		elected = tx.IsSupervisorRunning()
 		return nil
 	})
 	return elected, err

@@ -12,11 +12,11 @@ import (
 
 // The statuses that the supervisor answers with and that a client tells apart (RFC 9110).
 const (
-	switching         = 101
-	statusOK          = 200
-	statusNotFound    = 404
-	tooMany           = 429 // RFC 6585
-	statusUnavailable = 503
+	statusSwitchingProtocols = 101
+	statusOK                 = 200
+	statusNotFound           = 404
+	statusTooManyRequests    = 429 // RFC 6585
+	statusUnavailable        = 503
 )
 
 // request is one HTTP request. It is made by hand: net/http, and TLS and all else below it, would cost a prompt more by

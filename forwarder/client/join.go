@@ -37,7 +37,7 @@ type JoinOptions struct {
 type JoinedProject struct {
 	Client
 	project *Project
-	View    api.View
+	View    api.ProjectView
 	Started bool // by this call
 }
 
@@ -90,7 +90,7 @@ type leaseRefusal struct{ error }
 func (r *leaseRefusal) Unwrap() error { return r.error }
 
 // attempt makes one attempt. If client and error are nil, another one is needed.
-func (j *joiner) attempt(ctx context.Context) (*Client, api.View, error) {
+func (j *joiner) attempt(ctx context.Context) (*Client, api.ProjectView, error) {
 	j.isUnreachable = false
 	running, err := j.claimLease(ctx)
 	switch {
@@ -98,17 +98,17 @@ func (j *joiner) attempt(ctx context.Context) (*Client, api.View, error) {
 		// The lock file of a running supervisor may have been deleted: its sockets are tried before another one is started.
 		client, _, err := j.askStatus(ctx)
 		j.hasAskedSockets, j.isUnelected = true, client != nil
-		return nil, api.View{}, err
+		return nil, api.ProjectView{}, err
 	case err != nil:
 		return j.joinBySocket(ctx, err)
 	case !running:
 		readiness, err := j.newSpawner(j.Detach).Spawn(ctx)
 		j.hasSpawned = j.hasSpawned || err == nil && readiness.Outcome == OutcomeReady
-		return nil, api.View{}, err
+		return nil, api.ProjectView{}, err
 	}
 	if !j.hasReplaced && j.replaceOlder(ctx) {
 		j.hasReplaced = true
-		return nil, api.View{}, nil
+		return nil, api.ProjectView{}, nil
 	}
 	session := j.Session()
 	if j.ReleasedBySocket {
@@ -129,7 +129,7 @@ func (j *joiner) claimLease(ctx context.Context) (running bool, err error) {
 	defer cancel()
 	denied := false
 	state, err := j.Dir.Update(lockCtx, func(tx *lockstate.Tx) error {
-		running, denied = tx.Alive() || j.isUnelected, false
+		running, denied = tx.IsSupervisorRunning() || j.isUnelected, false
 		switch {
 		case !running && !j.hasAskedSockets:
 			return errElectionFree
@@ -175,22 +175,22 @@ func (j *joiner) lockContext(ctx context.Context) (context.Context, context.Canc
 
 // joinBySocket joins with a lease that could not be written to the state file, for the reason given: a supervisor that
 // answers counts it. Where none does, that reason is the error.
-func (j *joiner) joinBySocket(ctx context.Context, cause error) (*Client, api.View, error) {
+func (j *joiner) joinBySocket(ctx context.Context, cause error) (*Client, api.ProjectView, error) {
 	if r, ok := errors.AsType[*leaseRefusal](cause); ok {
-		return nil, api.View{}, r.error
+		return nil, api.ProjectView{}, r.error
 	}
 	if ctx.Err() != nil {
-		return nil, api.View{}, cause
+		return nil, api.ProjectView{}, cause
 	}
 	client, _, err := j.askStatus(ctx)
 	switch {
 	case err != nil:
-		return nil, api.View{}, err
+		return nil, api.ProjectView{}, err
 	case client == nil && j.hasLockTimedOut && !j.waitsForLock:
 		j.waitsForLock = true
-		return nil, api.View{}, nil
+		return nil, api.ProjectView{}, nil
 	case client == nil:
-		return nil, api.View{}, cause
+		return nil, api.ProjectView{}, cause
 	}
 	session := j.Session()
 	session.Lease = j.wireLease()
@@ -211,12 +211,12 @@ func (j *joiner) wireLease() *api.Lease {
 }
 
 // joinSupervisor joins the supervisor wherever it may listen.
-func (p *Project) joinSupervisor(ctx context.Context, session api.Session) (*Client, api.View, error) {
+func (p *Project) joinSupervisor(ctx context.Context, session api.JoinRequest) (*Client, api.ProjectView, error) {
 	began := time.Now()
 	var err error = &UnreachableError{Socket: p.Dir.Path, Err: errors.New("nothing is listening")}
 	for _, socket := range p.Dir.Sockets() {
 		client := &Client{Socket: socket}
-		var view api.View
+		var view api.ProjectView
 		view, err = client.Join(ctx, session)
 		if err == nil && view.Config != "" && view.Config != p.Config {
 			err = &UnreachableError{Socket: socket, Err: fmt.Errorf("it belongs to %s", view.Config)}
@@ -228,7 +228,7 @@ func (p *Project) joinSupervisor(ctx context.Context, session api.Session) (*Cli
 			return client, view, err
 		}
 	}
-	return nil, api.View{}, err
+	return nil, api.ProjectView{}, err
 }
 
 // replaceOlder has a supervisor of an older release replaced by one of ours; false where there is nothing to replace. One that
@@ -240,7 +240,7 @@ func (p *Project) replaceOlder(ctx context.Context) bool {
 		return false
 	}
 	for _, socket := range p.Dir.Sockets() {
-		if (Client{Socket: socket}).Replace(ctx, api.Replacement{Exe: exe, Version: p.version}) == nil {
+		if (Client{Socket: socket}).Replace(ctx, api.ReplaceRequest{Exe: exe, Version: p.version}) == nil {
 			return true
 		}
 	}
@@ -258,7 +258,7 @@ func (p *Project) newSpawner(detach bool) Spawner {
 	}
 	return Spawner{
 		Exe: exe, Args: args,
-		Env: withoutRunMark(os.Environ()), Log: p.Dir.Log("supervisor"), Detach: detach,
+		Env: withoutRunMark(os.Environ()), Log: p.Dir.LogPath("supervisor"), Detach: detach,
 	}
 }
 
@@ -269,8 +269,8 @@ func withoutRunMark(env []string) []string {
 }
 
 // Session is what this shell has that may have stopped working in the supervisor's environment.
-func (p *Project) Session() api.Session {
-	return api.Session{
+func (p *Project) Session() api.JoinRequest {
+	return api.JoinRequest{
 		SSHAuthSock: os.Getenv("SSH_AUTH_SOCK"), Kubeconfig: os.Getenv("KUBECONFIG"), Path: os.Getenv("PATH"),
 		Level: p.logLevel,
 	}

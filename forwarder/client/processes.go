@@ -33,7 +33,7 @@ func (p *Project) Processes() []Process {
 		if err != nil {
 			continue
 		}
-		role := roleOf(readArguments(pid))
+		role := processRole(readArguments(pid))
 		if role == "" || !hasOpenFile(pid, p.electionPath()) {
 			continue
 		}
@@ -46,7 +46,7 @@ func (p *Project) Processes() []Process {
 			supervisors = append(supervisors, Process{process, role})
 		}
 	}
-	if recorded := p.Dir.Peek().Supervisor; len(paths) == 0 && recorded != nil && recorded.Alive() {
+	if recorded := p.Dir.Peek().Supervisor; len(paths) == 0 && recorded != nil && recorded.IsAlive() {
 		supervisors = append(supervisors, Process{recorded.Process, SupervisorRole})
 	}
 	return append(keepers, supervisors...)
@@ -54,14 +54,14 @@ func (p *Project) Processes() []Process {
 
 // isSupervisor reports whether a process is surely the project's supervisor and lives.
 func (p *Project) isSupervisor(process lockstate.Process) bool {
-	return roleOf(readArguments(process.PID)) == SupervisorRole && hasOpenFile(process.PID, p.electionPath()) && process.Alive()
+	return processRole(readArguments(process.PID)) == SupervisorRole && hasOpenFile(process.PID, p.electionPath()) && process.IsAlive()
 }
 
 // electionPath is the file that the supervisor and the keeper have open for as long as they live.
 func (p *Project) electionPath() string { return filepath.Join(p.Dir.Path, "election") }
 
-// roleOf tells by its arguments what a process of ours is; empty if it is none.
-func roleOf(args []string) string {
+// processRole tells by its arguments what a process of ours is; empty if it is none.
+func processRole(args []string) string {
 	switch {
 	case len(args) == 2 && args[1] == KeeperArg:
 		return KeeperRole

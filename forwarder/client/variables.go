@@ -10,18 +10,18 @@ import (
 
 // Variables are what the project sets in an environment: each service's host and port, then [env]. The error names
 // the entries of [env] that could not be resolved; the rest stand.
-func Variables(view api.View, base environ.Env) ([]project.Variable, error) {
+func Variables(view api.ProjectView, base environ.Env) ([]project.Variable, error) {
 	var pairs []project.Variable
 	services := make(map[string]project.Endpoint, len(view.Services))
 	for _, svc := range view.Services {
 		services[svc.Name] = project.Endpoint{Host: svc.Host, Port: svc.Port, IsOurs: svc.Held}
 		if svc.Held {
-			pairs = append(pairs, endpointPairs(svc)...)
+			pairs = append(pairs, endpointVariables(svc)...)
 		}
 	}
 	r := project.ResolveEnv(view.Env, project.EnvScope{Lookup: base.Lookup, DotEnv: view.DotEnv, Services: services})
 	for _, pair := range r.Variables {
-		pairs = setPair(pairs, pair)
+		pairs = setVariable(pairs, pair)
 	}
 	if len(r.Errors) > 0 {
 		return pairs, &project.InvalidError{Diagnostics: r.Errors}
@@ -29,8 +29,8 @@ func Variables(view api.View, base environ.Env) ([]project.Variable, error) {
 	return pairs, nil
 }
 
-// endpointPairs is a service's own two variables.
-func endpointPairs(svc api.ServiceView) []project.Variable {
+// endpointVariables is a service's own two variables.
+func endpointVariables(svc api.ServiceView) []project.Variable {
 	prefix := project.EnvPrefix(svc.Name)
 	return []project.Variable{
 		{Name: prefix + "_HOST", Value: svc.Host},
@@ -38,8 +38,8 @@ func endpointPairs(svc api.ServiceView) []project.Variable {
 	}
 }
 
-// setPair adds a pair, or replaces the one of that name.
-func setPair(pairs []project.Variable, pair project.Variable) []project.Variable {
+// setVariable adds a pair, or replaces the one of that name.
+func setVariable(pairs []project.Variable, pair project.Variable) []project.Variable {
 	for i := range pairs {
 		if pairs[i].Name == pair.Name {
 			pairs[i] = pair

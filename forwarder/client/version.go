@@ -9,8 +9,8 @@ import (
 // supersedes reports whether ours is a release, and newer than theirs. A version that was built on the way to a release
 // replaces nothing.
 func supersedes(ours, theirs string) bool {
-	ours, theirs = canonical(ours), canonical(theirs)
+	ours, theirs = canonicalVersion(ours), canonicalVersion(theirs)
 	return semver.IsValid(ours) && semver.Prerelease(ours) == "" && semver.IsValid(theirs) && semver.Compare(ours, theirs) > 0
 }
 
-func canonical(v string) string { return "v" + strings.TrimPrefix(v, "v") }
+func canonicalVersion(v string) string { return "v" + strings.TrimPrefix(v, "v") }

@@ -60,7 +60,7 @@ func Start(exe string) (*KeeperLink, error) {
 	defer theirs.Close()
 	cmd := exec.Command(exe, Arg)
 	cmd.Dir = "/"
-	cmd.ExtraFiles = []*os.File{theirs} // becomes socketFD
+	cmd.ExtraFiles = []*os.File{theirs} // becomes supervisorFD
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {

@@ -23,7 +23,7 @@ var serviceMetrics = []struct {
 	value                  func(api.ServiceStatus) float64
 }{
 	{typeGauge, "up", "1 if the service is healthy, or idle until a client connects.", func(s api.ServiceStatus) float64 {
-		return boolToFloat(s.State.Ready())
+		return boolToFloat(s.State.IsReady())
 	}},
 	{typeGauge, "connections_open", "Client connections that are open through a tunnel.", func(s api.ServiceStatus) float64 {
 		return float64(s.Connections.Open)

@@ -36,7 +36,7 @@ func runningStatus() api.Status {
 		Services: []api.ServiceStatus{
 			{
 				Name: "db", State: forwarder.Healthy, Technology: "kubectl", Restarts: 5, Target: "secret", LastError: "secret", Hint: "secret",
-				Connections: api.Connections{
+				Connections: api.ConnectionStats{
 					Open: 1, Waiting: 2, Total: 30, Waited: 4, WaitTime: 1.5, Replays: 6, BytesIn: 7000, BytesOut: 80000,
 				},
 				RestartReasons: map[string]uint64{"ended": 2, "unhealthy": 1},

@@ -96,7 +96,7 @@ func (n *Notifier) Notify(notification Notification) {
 
 // escaped returns the notification without characters that a terminal would interpret.
 func (n Notification) escaped() Notification {
-	n.Project, n.Reason = printable.Line(n.Project), printable.Line(n.Reason)
+	n.Project, n.Reason = printable.EscapeLine(n.Project), printable.EscapeLine(n.Reason)
 	return n
 }
 

@@ -9,25 +9,25 @@ import (
 	"unicode/utf8"
 )
 
-// Line returns text as one line: line breaks are escaped too. A tab stays. Text without anything to escape is returned as it
+// EscapeLine returns text as one line: line breaks are escaped too. A tab stays. Text without anything to escape is returned as it
 // is, and escaping twice changes nothing more.
-func Line(text string) string { return escape(text, false) }
+func EscapeLine(text string) string { return escape(text, false) }
 
-// Text is Line for text of several lines: "\n" stays.
-func Text(text string) string { return escape(text, true) }
+// EscapeText is Line for text of several lines: "\n" stays.
+func EscapeText(text string) string { return escape(text, true) }
 
 // Bytes is Text for a byte slice. It returns data itself if nothing is to be escaped.
 func Bytes(data []byte) []byte {
-	if bytes.IndexFunc(data, isSuspect) < 0 {
+	if bytes.IndexFunc(data, mayNeedEscape) < 0 {
 		return data
 	}
-	return []byte(Text(string(data)))
+	return []byte(EscapeText(string(data)))
 }
 
 // JSON escapes in valid JSON what encoding/json writes as it is: DEL, C1 controls and controls of the writing direction. They
 // can only stand inside strings, where \uXXXX has the same meaning.
 func JSON(data []byte) []byte {
-	if bytes.IndexFunc(data, isSuspect) < 0 {
+	if bytes.IndexFunc(data, mayNeedEscape) < 0 {
 		return data
 	}
 	var b bytes.Buffer
@@ -44,7 +44,7 @@ func JSON(data []byte) []byte {
 // escape writes each forbidden rune as strconv.Quote does. A backslash stays as it is: the text is for people, who do not read it
 // back.
 func escape(text string, keepNewlines bool) string {
-	if strings.IndexFunc(text, isSuspect) < 0 && (keepNewlines || !strings.Contains(text, "\n")) {
+	if strings.IndexFunc(text, mayNeedEscape) < 0 && (keepNewlines || !strings.Contains(text, "\n")) {
 		return text
 	}
 	var b strings.Builder
@@ -75,9 +75,9 @@ func escapeRune(r rune) string {
 	return fmt.Sprintf(`\u%04x`, r)
 }
 
-// isSuspect reports whether text with this rune has to be looked at byte by byte. utf8.RuneError stands for a byte that is
+// mayNeedEscape reports whether text with this rune has to be looked at byte by byte. utf8.RuneError stands for a byte that is
 // not UTF-8 as well as for itself.
-func isSuspect(r rune) bool { return r == utf8.RuneError || isControl(r) && r != '\n' }
+func mayNeedEscape(r rune) bool { return r == utf8.RuneError || isControl(r) && r != '\n' }
 
 // isControl reports whether a terminal may act on a rune. A tab only moves to the next column.
 func isControl(r rune) bool {

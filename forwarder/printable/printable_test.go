@@ -29,7 +29,7 @@ var nasty = []struct{ name, text, line string }{
 func TestLine_EscapesWhatATerminalActsOn(t *testing.T) {
 	for _, c := range nasty {
 		t.Run(c.name, func(t *testing.T) {
-			if got := Line(c.text); got != c.line {
+			if got := EscapeLine(c.text); got != c.line {
 				t.Errorf("Line(%q) = %s, want %s", c.text, got, c.line)
 			}
 		})
@@ -40,14 +40,14 @@ func TestLine_LeavesPrintableText(t *testing.T) {
 	for _, text := range []string{
 		"", "plain", "a\tb", `C:\x1b\n`, "Zürich 東京 🧑‍🚀 مرحبا שלום", "soft\u00adhyphen no\u00a0break \ufeff \ufffd",
 	} {
-		if got := Line(text); got != text {
+		if got := EscapeLine(text); got != text {
 			t.Errorf("Line(%q) = %q", text, got)
 		}
 	}
 }
 
 func TestText_KeepsLines(t *testing.T) {
-	if got, want := Text("one\n\ttwo\r\n\x1b[2J"), "one\n\ttwo\\r\n\\x1b[2J"; got != want {
+	if got, want := EscapeText("one\n\ttwo\r\n\x1b[2J"), "one\n\ttwo\\r\n\\x1b[2J"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -78,13 +78,13 @@ func FuzzLine(f *testing.F) {
 		f.Add(c.text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		line, lines := Line(text), Text(text)
+		line, lines := EscapeLine(text), EscapeText(text)
 		checkHarmless(t, line, false)
 		checkHarmless(t, lines, true)
 		if string(Bytes([]byte(text))) != lines {
 			t.Errorf("Bytes and Text differ for %q", text)
 		}
-		if Line(line) != line || Text(lines) != lines {
+		if EscapeLine(line) != line || EscapeText(lines) != lines {
 			t.Errorf("escaping %q twice changes it again", text)
 		}
 		if !strings.ContainsFunc(text, isForbidden) && utf8.ValidString(text) && line != text {

@@ -179,7 +179,7 @@ func TestChild_StopDoesNotWaitForAGrandchildInAnotherGroup(t *testing.T) {
 	})
 	escaped := c.nextProcess(t)
 	c.Stop(DefaultGracePeriod) // returns although the escaped process holds the pipes
-	if !escaped.Alive() {
+	if !escaped.IsAlive() {
 		t.Fatal("the grandchild ended with its group, so nothing was tested")
 	}
 	if killed, err := KillOrphans(runID); err != nil || killed != 1 {
@@ -285,7 +285,7 @@ func TestKillOrphans_KillsWhatAKilledSupervisorLeftBehind(t *testing.T) {
 
 	leader, grandchild := pids[0], pids[1]
 	waitExit(t, leader)
-	if !grandchild.Alive() {
+	if !grandchild.IsAlive() {
 		t.Fatal("the grandchild ended by itself, so KillOrphans was not tested")
 	}
 	if killed, err := KillOrphans(runID + "0"); err != nil || killed != 0 {

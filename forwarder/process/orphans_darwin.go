@@ -26,7 +26,7 @@ func KillOrphans(runID string) (killed int, err error) {
 		if !alive || pid == os.Getpid() || !hasRunID(startedWith(pid), runID) {
 			continue
 		}
-		if process.Alive() && syscall.Kill(pid, syscall.SIGKILL) == nil {
+		if process.IsAlive() && syscall.Kill(pid, syscall.SIGKILL) == nil {
 			killed++
 		}
 	}

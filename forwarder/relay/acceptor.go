@@ -30,7 +30,7 @@ func (r *Relay) runAcceptLoop(l *net.TCPListener) {
 type acceptor struct {
 	relay    *Relay
 	listener *net.TCPListener
-	// queuedSince is the earliest time at which the next connection in the kernel's accept queue can have arrivedAt. Zero:
+	// queuedSince is the earliest time at which the next connection in the kernel's accept queue can have arrived. Zero:
 	// the queue was empty a moment ago.
 	queuedSince         time.Time
 	hasReportedShortage bool // it is counted in the relay's shortage

@@ -107,13 +107,13 @@ func (a *attempt) runUpstreamSide() {
 func (a *attempt) copyToClient() {
 	o := a.toClient.read()
 	switch {
-	case o == outcomeMore:
+	case o == outcomeContinue:
 		a.confirmServer()
 		o = a.toClient.write()
-	case o != outcomeClosed && !a.judgeEarlyEnd(o):
+	case o != outcomeClosed && !a.resolveEarlyEnd(o):
 		return
 	}
-	if o == outcomeMore {
+	if o == outcomeContinue {
 		o = a.toClient.run()
 	}
 	a.finishToClient(o)
@@ -222,7 +222,7 @@ func (r *Relay) beginDial(a *attempt, cancel context.CancelFunc) bool {
 
 // setUpstream sets the upstream connection. It closes it instead if the client has closed.
 func (a *attempt) setUpstream(conn net.Conn) error {
-	upstream, rawConn, err := upstreamOf(conn)
+	upstream, rawConn, err := asUpstream(conn)
 	if err != nil {
 		conn.Close()
 		return err

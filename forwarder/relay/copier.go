@@ -16,7 +16,7 @@ import (
 type outcome int
 
 const (
-	outcomeMore        outcome = iota // continue
+	outcomeContinue    outcome = iota // continue
 	outcomeEOF                        // the source has ended its stream properly
 	outcomeReset                      // the source was reset
 	outcomeWriteFailed                // the destination takes no more bytes
@@ -84,14 +84,14 @@ func newCopier(src halfCloseConn, rawSrc syscall.RawConn, isWriteClosed *atomic.
 // run copies until there is an outcome other than outcomeMore.
 func (c *copier) run() outcome {
 	for {
-		if o := c.read(); o != outcomeMore {
+		if o := c.read(); o != outcomeContinue {
 			return o
 		}
-		if o := c.write(); o != outcomeMore {
+		if o := c.write(); o != outcomeContinue {
 			return o
 		}
 		if c.fullReads >= minFullReads && !c.cannotSplice {
-			if o := c.copyInKernel(); o != outcomeMore {
+			if o := c.copyInKernel(); o != outcomeContinue {
 				return o
 			}
 		}
@@ -112,7 +112,7 @@ func (c *copier) read() outcome {
 	switch {
 	case c.n > 0:
 		c.onBytes(c.n)
-		return outcomeMore
+		return outcomeContinue
 	case c.readErr == nil:
 		c.releaseBuffer()
 		return c.endOutcome()
@@ -138,7 +138,7 @@ func (c *copier) readStream() outcome {
 		return readOutcome(err)
 	}
 	c.onBytes(len(c.streamBytes))
-	return outcomeMore
+	return outcomeContinue
 }
 
 // readAvailable reads without waiting, and keeps the buffer unless there was nothing to read. It has the form that
@@ -195,7 +195,7 @@ func readOutcome(err error) outcome {
 func writeOutcome(err error) outcome {
 	switch {
 	case err == nil:
-		return outcomeMore
+		return outcomeContinue
 	case errors.Is(err, net.ErrClosed):
 		return outcomeClosed
 	}

@@ -109,7 +109,7 @@ func (a *attempt) closeUpstreamWrite() {
 func (a *attempt) replayBytes() outcome {
 	bytes, ok := a.takeUnsent(nil)
 	if !ok {
-		return outcomeMore
+		return outcomeContinue
 	}
 	_, err := a.upstream.Write(bytes)
 	return writeOutcome(err)
@@ -117,12 +117,12 @@ func (a *attempt) replayBytes() outcome {
 
 // recordAndSend copies once from the client to the replay buffer and the upstream.
 func (a *attempt) recordAndSend() outcome {
-	if o := a.toUpstream.read(); o != outcomeMore {
+	if o := a.toUpstream.read(); o != outcomeContinue {
 		return o
 	}
 	if _, ok := a.takeUnsent(a.toUpstream.buf[:a.toUpstream.n]); !ok {
 		a.toUpstream.releaseBuffer()
-		return outcomeMore
+		return outcomeContinue
 	}
 	return a.toUpstream.write()
 }
@@ -170,24 +170,24 @@ func (a *attempt) endRecording() {
 	}
 }
 
-// judgeEarlyEnd decides what follows from an end before a byte came back. It returns true if the end is to be passed on to
+// resolveEarlyEnd decides what follows from an end before a byte came back. It returns true if the end is to be passed on to
 // the client. mayHaveDelivered does not change meanwhile.
 //
 // If nothing can have been delivered, any report of the tunnel leads to another attempt. If bytes may have been delivered,
 // only a failed connect does; after any other report they may be lost, and the client is reset. If a live tunnel reports
 // nothing, the server has closed the connection.
-func (a *attempt) judgeEarlyEnd(o outcome) bool {
+func (a *attempt) resolveEarlyEnd(o outcome) bool {
 	c, r := a.client, a.client.relay
-	mayHaveDelivered := a.beginJudging()
+	mayHaveDelivered := a.beginResolving()
 	if a.tunnelState.tunnel.Acknowledges() && (mayHaveDelivered || !a.isUpstreamBroken()) {
-		return a.acceptEarlyEnd(o) // it had reached its server: the tunnel has nothing to report
+		return a.passOnEarlyEnd(o) // it had reached its server: the tunnel has nothing to report
 	}
 	report := r.awaitEndReport(a.tunnelState, a.pendingConn, !mayHaveDelivered, c.closedCh)
 	switch {
 	case c.hasClosed():
 		return false
 	case report.ownRefusal == nil && report.ambiguousRefusal == nil && !report.isTunnelDone:
-		return a.acceptEarlyEnd(o)
+		return a.passOnEarlyEnd(o)
 	case mayHaveDelivered && (report.ownRefusal == nil || !report.ownRefusal.IsConnectFailure || !c.canReplay()):
 		c.close(true)
 		return false
@@ -203,8 +203,8 @@ func (a *attempt) isUpstreamBroken() bool {
 	return ok && stream.Broken()
 }
 
-// acceptEarlyEnd makes the early end the client's own. It always returns true.
-func (a *attempt) acceptEarlyEnd(o outcome) bool {
+// passOnEarlyEnd makes the early end the client's own. It always returns true.
+func (a *attempt) passOnEarlyEnd(o outcome) bool {
 	a.endRecording()
 	a.client.relay.recordAcceptedEnd(a)
 	if o == outcomeEOF {
@@ -213,8 +213,8 @@ func (a *attempt) acceptEarlyEnd(o outcome) bool {
 	return true
 }
 
-// beginJudging records that the connection has ended before a byte came back.
-func (a *attempt) beginJudging() (mayHaveDelivered bool) {
+// beginResolving records that the connection has ended before a byte came back.
+func (a *attempt) beginResolving() (mayHaveDelivered bool) {
 	c, r, now := a.client, a.client.relay, time.Now()
 	r.mu.Lock()
 	a.tunnelState.pendingConns.markEnded(a.pendingConn, now)

@@ -26,8 +26,8 @@ type halfCloseConn interface {
 	CloseWrite() error
 }
 
-// upstreamOf returns the connection that a tunnel's Dial returned, and its descriptor if it is a socket.
-func upstreamOf(conn net.Conn) (halfCloseConn, syscall.RawConn, error) {
+// asUpstream returns the connection that a tunnel's Dial returned, and its descriptor if it is a socket.
+func asUpstream(conn net.Conn) (halfCloseConn, syscall.RawConn, error) {
 	if s, ok := conn.(forwarder.Stream); ok {
 		return s, nil, nil
 	}

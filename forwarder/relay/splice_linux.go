@@ -13,7 +13,7 @@ func (c *copier) copyInKernel() outcome {
 	p := pipes.get()
 	if p == nil {
 		c.fullReads = 0 // ask for a pipe again after the next full reads
-		return outcomeMore
+		return outcomeContinue
 	}
 	o := c.splice(p)
 	pipes.put(p)
@@ -27,10 +27,10 @@ func (c *copier) splice(p *pipe) outcome {
 		switch {
 		case errors.Is(err, unix.EAGAIN):
 			c.fullReads = minFullReads - 1
-			return outcomeMore
+			return outcomeContinue
 		case errors.Is(err, unix.EINVAL):
 			c.cannotSplice = true
-			return outcomeMore
+			return outcomeContinue
 		case err != nil:
 			return readOutcome(err)
 		case n == 0:

@@ -5,5 +5,5 @@ package relay
 // copyInKernel does nothing: splice(2) exists on Linux only.
 func (c *copier) copyInKernel() outcome {
 	c.cannotSplice = true
-	return outcomeMore
+	return outcomeContinue
 }

@@ -19,17 +19,17 @@ import (
 
 // Backend implements the control API. Its methods must be safe for concurrent use.
 type Backend interface {
-	Join(ctx context.Context, session api.Session) (api.View, error)
+	Join(ctx context.Context, session api.JoinRequest) (api.ProjectView, error)
 	Leave(ctx context.Context, r api.LeaveRequest) error
 	Status(ctx context.Context) (api.Status, error)
 	// Watch calls on with the current status and after each change, until on returns an error or ctx ends.
 	Watch(ctx context.Context, on func(api.Status) error) error
 	ApplyAction(ctx context.Context, r api.ActionRequest) ([]string, error)
 	Wait(ctx context.Context, names []string) error
-	Reload(ctx context.Context) (api.Reload, error)
+	Reload(ctx context.Context) (api.ReloadResult, error)
 	Yield(ctx context.Context, addresses []string) (bool, error)
 	Login(ctx context.Context, r api.LoginRequest) error
-	Replace(ctx context.Context, r api.Replacement) error
+	Replace(ctx context.Context, r api.ReplaceRequest) error
 	End(ctx context.Context) error
 	// TakeOver returns a function that receives another supervisor's listeners on a connection, and closes that.
 	TakeOver(h api.HandOverRequest) (func(*net.UnixConn), error)
@@ -120,14 +120,14 @@ func newHandler(b Backend) http.Handler {
 		}
 		return b.Status(ctx)
 	}))
-	mux.Handle("POST /v1/reload", handleJSON(func(ctx context.Context, _ struct{}) (api.Reload, error) {
+	mux.Handle("POST /v1/reload", handleJSON(func(ctx context.Context, _ struct{}) (api.ReloadResult, error) {
 		return b.Reload(ctx)
 	}))
 	mux.Handle("POST /v1/yield", handleJSON(func(ctx context.Context, r api.YieldRequest) (api.YieldResponse, error) {
 		yielded, err := b.Yield(ctx, r.Addresses)
 		return api.YieldResponse{Yielded: yielded}, err
 	}))
-	mux.Handle("POST /v1/replace", handleJSON(func(ctx context.Context, r api.Replacement) (struct{}, error) {
+	mux.Handle("POST /v1/replace", handleJSON(func(ctx context.Context, r api.ReplaceRequest) (struct{}, error) {
 		return struct{}{}, b.Replace(ctx, r)
 	}))
 	mux.Handle("POST /v1/login", handleJSON(func(ctx context.Context, r api.LoginRequest) (struct{}, error) {
@@ -147,17 +147,17 @@ func handleJSON[Q, A any](fn func(context.Context, Q) (A, error)) http.Handler {
 		if r.Method == http.MethodPost {
 			const limit = 1 << 20 // bytes; requests are far smaller
 			if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit)).Decode(&q); err != nil {
-				writeJSON(w, http.StatusBadRequest, api.Failure{Error: "read the request: " + err.Error()})
+				writeJSON(w, http.StatusBadRequest, api.ErrorResponse{Error: "read the request: " + err.Error()})
 				return
 			}
 		}
 		a, err := fn(r.Context(), q)
 		if errors.Is(err, api.ErrEnding) {
-			writeJSON(w, http.StatusServiceUnavailable, api.Failure{Error: err.Error()})
+			writeJSON(w, http.StatusServiceUnavailable, api.ErrorResponse{Error: err.Error()})
 			return
 		}
 		if err != nil {
-			writeJSON(w, http.StatusConflict, api.Failure{Error: err.Error()})
+			writeJSON(w, http.StatusConflict, api.ErrorResponse{Error: err.Error()})
 			return
 		}
 		writeJSON(w, http.StatusOK, a)
@@ -171,7 +171,7 @@ func handleWatch(b Backend, watchers chan struct{}) http.Handler {
 		case watchers <- struct{}{}:
 			defer func() { <-watchers }()
 		default:
-			writeJSON(w, http.StatusTooManyRequests, api.Failure{Error: api.ErrTooManyWatchers.Error()})
+			writeJSON(w, http.StatusTooManyRequests, api.ErrorResponse{Error: api.ErrTooManyWatchers.Error()})
 			return
 		}
 		flusher, encoder, hasBegun := http.NewResponseController(w), json.NewEncoder(w), false
@@ -186,7 +186,7 @@ func handleWatch(b Backend, watchers chan struct{}) http.Handler {
 			return flusher.Flush()
 		})
 		if errors.Is(err, api.ErrEnding) && !hasBegun {
-			writeJSON(w, http.StatusServiceUnavailable, api.Failure{Error: err.Error()})
+			writeJSON(w, http.StatusServiceUnavailable, api.ErrorResponse{Error: err.Error()})
 		}
 	})
 }
@@ -201,21 +201,21 @@ func handleHandOver(b Backend) http.Handler {
 			err = json.Unmarshal(data, &h)
 		}
 		if err != nil {
-			writeJSON(w, http.StatusBadRequest, api.Failure{Error: "read the request: " + err.Error()})
+			writeJSON(w, http.StatusBadRequest, api.ErrorResponse{Error: "read the request: " + err.Error()})
 			return
 		}
 		receive, err := b.TakeOver(h)
 		switch {
 		case errors.Is(err, api.ErrEnding):
-			writeJSON(w, http.StatusServiceUnavailable, api.Failure{Error: err.Error()})
+			writeJSON(w, http.StatusServiceUnavailable, api.ErrorResponse{Error: err.Error()})
 			return
 		case err != nil:
-			writeJSON(w, http.StatusConflict, api.Failure{Error: err.Error()})
+			writeJSON(w, http.StatusConflict, api.ErrorResponse{Error: err.Error()})
 			return
 		}
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
-			writeJSON(w, http.StatusInternalServerError, api.Failure{Error: err.Error()})
+			writeJSON(w, http.StatusInternalServerError, api.ErrorResponse{Error: err.Error()})
 			return
 		}
 		unixConn, ok := conn.(*net.UnixConn)
@@ -233,7 +233,7 @@ func handleHandOver(b Backend) http.Handler {
 }
 
 func writeJSON(w http.ResponseWriter, code int, body any) {
-	if f, failed := body.(api.Failure); failed && code == http.StatusConflict {
+	if f, failed := body.(api.ErrorResponse); failed && code == http.StatusConflict {
 		if o, ok := w.(*refusalRecorder); ok {
 			o.refusal = f.Error
 		}

@@ -69,7 +69,7 @@ func (d *Dependencies) firstUnready(names []string) dependency {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, name := range names {
-		if state := d.states[name]; !state.Ready() {
+		if state := d.states[name]; !state.IsReady() {
 			return dependency{name, state}
 		}
 	}
@@ -94,7 +94,7 @@ func (s *Service) showBlocked() bool {
 		return false
 	}
 	state, verb, hint := s.attemptState(), "waiting for", ""
-	if d.state.Settled() {
+	if d.state.IsSettled() {
 		state, verb, hint = forwarder.Failed, "depends on", `"localport status" shows why; then run "localport restart `+d.name+`"`
 	}
 	reason := fmt.Sprintf("%s %q, which %s", verb, d.name, describeState(d.state))

@@ -164,7 +164,7 @@ func (idleTimeout) classify(s *Service) (event, bool) {
 	if stats := s.port.Stats(); stats.Open > 0 || stats.Waiting > 0 {
 		return 0, false
 	}
-	s.cause = errUnused
+	s.cause = errIdle
 	return s.loseTunnel(restartReasonIdle), true
 }
 
@@ -306,7 +306,7 @@ func (h *healthMonitor) startCheck(ctx context.Context) {
 	h.isChecking = true
 	s := h.s
 	check, timeout := s.definition.check, s.definition.HealthCheck.Timeout
-	path := probePath{s.port, h.tunnel, new(atomic.Bool), &s.host, s.definition.Addresses()[0]}
+	path := probeDialer{s.port, h.tunnel, new(atomic.Bool), &s.host, s.definition.Addresses()[0]}
 	s.runJob(func() {
 		growStack()
 		select {
@@ -330,7 +330,7 @@ func growStack() {
 }
 
 // runCheck runs a check once. A panic counts as a failed check.
-func runCheck(ctx context.Context, check probe.Check, timeout time.Duration, p probePath) (r checkOutcome) {
+func runCheck(ctx context.Context, check probe.Check, timeout time.Duration, p probeDialer) (r checkOutcome) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	start := time.Now()

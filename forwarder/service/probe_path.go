@@ -9,8 +9,8 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 )
 
-// probePath connects a health check to its service through the tunnel, never through our own listener.
-type probePath struct {
+// probeDialer connects a health check to its service through the tunnel, never through our own listener.
+type probeDialer struct {
 	port   Port
 	tunnel forwarder.Tunnel
 	// isReached is set when the connection was acknowledged or a byte came back.
@@ -20,15 +20,15 @@ type probePath struct {
 }
 
 // Dir is the project's root, the working directory of a check's process.
-func (p probePath) Dir() string { return p.host.Dir }
+func (p probeDialer) Dir() string { return p.host.Dir }
 
 // Environ is the environment of a check's process.
-func (p probePath) Environ() []string { return p.host.Environ() }
+func (p probeDialer) Environ() []string { return p.host.Environ() }
 
 // LocalAddr is the address that clients connect to.
-func (p probePath) LocalAddr() netip.AddrPort { return p.local }
+func (p probeDialer) LocalAddr() netip.AddrPort { return p.local }
 
-func (p probePath) Dial(ctx context.Context) (net.Conn, error) {
+func (p probeDialer) Dial(ctx context.Context) (net.Conn, error) {
 	conn, err := p.port.Dial(ctx)
 	if err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func (p probePath) Dial(ctx context.Context) (net.Conn, error) {
 	return &observedConn{conn, p.isReached}, nil
 }
 
-func (p probePath) Acknowledges() bool { return p.tunnel.Acknowledges() }
+func (p probeDialer) Acknowledges() bool { return p.tunnel.Acknowledges() }
 
 // observedConn records that a byte came back.
 type observedConn struct {

@@ -473,7 +473,7 @@ func TestService_KeepsTunnelAfterFailedCheck(t *testing.T) {
 			return &forwarder.Refusal{Reason: "connection refused", IsConnectFailure: true}
 		},
 		"a slow answer": func(ctx context.Context, p probe.Dialer) error {
-			p.(probePath).isReached.Store(true) // the greeting came, and then nothing
+			p.(probeDialer).isReached.Store(true) // the greeting came, and then nothing
 			return checkTimesOut(ctx, p)
 		},
 		"a panic": func(context.Context, probe.Dialer) error { panic("out of cheese") },

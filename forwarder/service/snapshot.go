@@ -32,7 +32,7 @@ const (
 var (
 	errRequested      = errors.New("another tunnel was requested")
 	errNetworkChanged = errors.New("the network changed") // the route of the attempt may be stale
-	errUnused         = errors.New("no client used the tunnel for idle_timeout")
+	errIdle           = errors.New("no client used the tunnel for idle_timeout")
 )
 
 // Snapshot is the published state of a service. It is immutable.
@@ -174,7 +174,7 @@ func (s *Service) publishEnd() {
 
 // failure returns why the attempt or tunnel ended; false if the end was no failure.
 func (s *Service) failure() (*forwarder.Failure, bool) {
-	for _, planned := range []error{errRequested, errNetworkChanged, errUnused} {
+	for _, planned := range []error{errRequested, errNetworkChanged, errIdle} {
 		if errors.Is(s.cause, planned) {
 			return nil, false
 		}
@@ -190,7 +190,7 @@ func (s *Service) outcome() event {
 	failure, isFailure := s.failure()
 	policy := s.definition.RestartPolicy
 	switch {
-	case errors.Is(s.cause, errUnused):
+	case errors.Is(s.cause, errIdle):
 		return eventIdle
 	case !isFailure:
 		s.attempts.isUrgent = s.attempts.isUrgent || errors.Is(s.cause, errNetworkChanged)

@@ -265,8 +265,8 @@ func (m *master) verifyLiveness(ctx context.Context) error {
 // maxRefusals is after how many refused channels a master is replaced: ssh keeps a kilobyte for each until it exits.
 const maxRefusals = 2000
 
-// recycleIfWorn ends a master that has reached maxRefusals, if no channel is open and no login would be lost.
-func (m *master) recycleIfWorn(lastRefusal *mux.OpenChannelError) {
+// recycleAfterRefusals ends a master that has reached maxRefusals, if no channel is open and no login would be lost.
+func (m *master) recycleAfterRefusals(lastRefusal *mux.OpenChannelError) {
 	if m.conn.RefusalCount() >= maxRefusals && m.conn.StreamCount() == 0 && m.askSocket == "" {
 		m.recordErr(&forwarder.Failure{Reason: fmt.Sprintf("ssh is restarted after %d refused connections, the last one with: %v", maxRefusals, lastRefusal)})
 		m.cancel()

@@ -90,7 +90,7 @@ func (t *tunnel) handleRefusal(refusal *mux.OpenChannelError) {
 		t.unshareOnce.Do(func() { close(t.unshareCh) })
 		return
 	}
-	t.master.recycleIfWorn(refusal)
+	t.master.recycleAfterRefusals(refusal)
 }
 
 // slowOpenLimit is how long opening a channel may take before the master's liveness is checked. The slow part may be the connect at

@@ -122,7 +122,7 @@ func (s *Supervisor) Wait(ctx context.Context, names []string) error {
 func (p *activeConfig) isSettled(names []string) bool {
 	return !slices.ContainsFunc(names, func(name string) bool {
 		svc := p.services[name]
-		return svc != nil && !svc.Snapshot().State.Settled()
+		return svc != nil && !svc.Snapshot().State.IsSettled()
 	})
 }
 

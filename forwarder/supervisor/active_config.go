@@ -31,7 +31,7 @@ type runningService struct {
 
 // addService makes a stopped service and starts its run loop, which ends with endLoop.
 func (s *Supervisor) addService(d service.Definition) *runningService {
-	lines := eventlog.NewFile(s.dir.Log(d.Name), s.mask, logLimits(s.userConfig()))
+	lines := eventlog.NewFile(s.dir.LogPath(d.Name), s.mask, logLimits(s.userConfig()))
 	svc := service.New(s.serviceHost(), d, lines)
 	return &runningService{svc, lines, s.startTask(svc.Run)}
 }

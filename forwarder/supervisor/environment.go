@@ -64,7 +64,7 @@ func (e *environment) set(name, value string) {
 }
 
 // replaceBroken replaces variables that do not work here by those of a client's shell that do. It reports whether any changed.
-func (e *environment) replaceBroken(session api.Session) bool {
+func (e *environment) replaceBroken(session api.JoinRequest) bool {
 	changed := false
 	replace := func(name, value string, works func(string) bool) {
 		if old, _ := e.lookup(name); value != "" && value != old && !works(old) && works(value) {

@@ -104,7 +104,7 @@ func (s *Supervisor) setDirectoryError(text string) {
 // guardElectionFile locks a new election file if the locked one was deleted or replaced: otherwise the next shell would elect a second
 // supervisor. If another process has already locked the new one, that is the supervisor and gets the listeners.
 func (s *Supervisor) guardElectionFile(ctx context.Context) {
-	holds, err := s.election.Holds()
+	holds, err := s.election.IsHeld()
 	if holds || err != nil || s.isClosing.Load() {
 		return
 	}

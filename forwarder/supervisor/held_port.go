@@ -74,7 +74,7 @@ func (s *Supervisor) askOtherProjects(ctx context.Context, addr netip.AddrPort) 
 	var hasYielded atomic.Bool
 	for _, dir := range dirs {
 		other := dir.Peek().Supervisor
-		if dir.Config == s.dir.Config || other == nil || !other.Alive() {
+		if dir.Config == s.dir.Config || other == nil || !other.IsAlive() {
 			continue
 		}
 		asking.Go(func() {

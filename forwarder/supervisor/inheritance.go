@@ -17,9 +17,9 @@ import (
 	"github.com/localport-sh/localport/project/trust"
 )
 
-// handoffMemory is what a supervisor tells its successor: the files that it runs, which may have changed on disk without being
+// handoffState is what a supervisor tells its successor: the files that it runs, which may have changed on disk without being
 // allowed yet, and the state if that could not be written.
-type handoffMemory struct {
+type handoffState struct {
 	Files  *project.Files   `json:"files"`
 	Socket socketFile       `json:"socket"`
 	State  *lockstate.State `json:"state,omitempty"` // null if the state file is up to date
@@ -31,7 +31,7 @@ type handoffMemory struct {
 // inheritance is what a keeper handed over and nobody has taken yet. It is safe for concurrent use.
 type inheritance struct {
 	isPredecessorAlive bool // the predecessor goes on until this supervisor is ready
-	memory             handoffMemory
+	memory             handoffState
 
 	mu    sync.Mutex // guards files
 	files map[string][]*os.File
@@ -106,8 +106,8 @@ func (in *inheritance) add(files map[string][]*os.File) {
 	}
 }
 
-// closeRest closes what nobody took, because the config no longer needs it, and returns the names.
-func (in *inheritance) closeRest() []string {
+// closeUnclaimed closes what nobody took, because the config no longer needs it, and returns the names.
+func (in *inheritance) closeUnclaimed() []string {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	var names []string

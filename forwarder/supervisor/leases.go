@@ -27,17 +27,17 @@ var (
 )
 
 // Join records the lease and environment of a client and returns what it exports.
-func (s *Supervisor) Join(_ context.Context, session api.Session) (api.View, error) {
+func (s *Supervisor) Join(_ context.Context, session api.JoinRequest) (api.ProjectView, error) {
 	if session.Lease != nil {
-		lease := storedLease(*session.Lease)
+		lease := decodeLease(*session.Lease)
 		s.store.add(func(state *lockstate.State) { state.Hold(lease) })
 	}
 	if s.isClosing.Load() || s.active.Load() == nil {
-		return api.View{}, api.ErrEnding
+		return api.ProjectView{}, api.ErrEnding
 	}
 	if session.Level != "" {
 		if err := s.options.LogLevel.UnmarshalText([]byte(session.Level)); err != nil {
-			return api.View{}, err
+			return api.ProjectView{}, err
 		}
 	}
 	wait.Notify(s.leasesChangedCh) // the lease is recorded before the next decision to shut down
@@ -45,7 +45,7 @@ func (s *Supervisor) Join(_ context.Context, session api.Session) (api.View, err
 	return s.view(), nil
 }
 
-func storedLease(l api.Lease) lockstate.Lease {
+func decodeLease(l api.Lease) lockstate.Lease {
 	return lockstate.Lease{
 		Kind: lockstate.Kind(l.Kind), Process: lockstate.Process{PID: l.PID, Start: l.StartTime}, Dir: l.Dir, Since: l.Since,
 	}
@@ -54,7 +54,7 @@ func storedLease(l api.Lease) lockstate.Lease {
 // Leave releases a lease, if r names one, and has the leases read again.
 func (s *Supervisor) Leave(_ context.Context, r api.LeaveRequest) error {
 	if r.Lease != nil {
-		lease := storedLease(*r.Lease)
+		lease := decodeLease(*r.Lease)
 		s.store.add(func(state *lockstate.State) { state.ReleaseAt(lease.Kind, lease.Process, r.At) })
 	}
 	wait.Notify(s.leasesChangedCh)
@@ -181,7 +181,7 @@ func (s *Supervisor) tryShutDown(why shutdownReason, tries int) bool {
 			return errHasLeases
 		}
 		s.isClosing.Store(true)
-		if other := tx.Supervisor; other != nil && other.Process != lockstate.Self() && other.Alive() {
+		if other := tx.Supervisor; other != nil && other.Process != lockstate.Self() && other.IsAlive() {
 			return errSuperseded // its record stays
 		}
 		// A client that joined by socket before isClosing was set has been told that the project is up.
@@ -197,7 +197,7 @@ func (s *Supervisor) tryShutDown(why shutdownReason, tries int) bool {
 		tx.Supervisor, tx.Stopped, tx.Started, tx.Only = nil, nil, nil, nil
 		tx.Down = tx.Down || why == shutdownRequested
 		tx.Bump()
-		tx.Last() // or released leases would come back once the disk has room again
+		tx.MarkFinal() // or released leases would come back once the disk has room again
 		return nil
 	})
 	if errors.Is(err, errHasLeases) {

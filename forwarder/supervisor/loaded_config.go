@@ -121,7 +121,7 @@ func (s *Supervisor) isPortFree(service string, port int) bool {
 	if s.inherited.hasListener(service, port) {
 		return true
 	}
-	if s.predecessor != nil && s.predecessor.Alive() && s.store.state().Ports[service] == port {
+	if s.predecessor != nil && s.predecessor.IsAlive() && s.store.state().Ports[service] == port {
 		return true // the predecessor is about to hand it over
 	}
 	ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))

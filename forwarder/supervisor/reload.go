@@ -17,13 +17,13 @@ import (
 
 // Reload reads the files again and applies the differences. It returns when the ports match the new config; tunnels open and
 // close afterwards. After an error nothing has changed.
-func (s *Supervisor) Reload(ctx context.Context) (api.Reload, error) {
+func (s *Supervisor) Reload(ctx context.Context) (api.ReloadResult, error) {
 	for {
 		// Read outside the operation: others, such as stop, must not wait for a slow disk.
 		before := s.active.Load()
 		files, err := s.readAllowed()
 		if err := s.beginOperation(ctx); err != nil {
-			return api.Reload{}, err
+			return api.ReloadResult{}, err
 		}
 		if s.active.Load() != before {
 			s.endOperation()
@@ -39,7 +39,7 @@ func (s *Supervisor) Reload(ctx context.Context) (api.Reload, error) {
 }
 
 // reload applies files that were read; err is why they cannot be used. It is called within an operation.
-func (s *Supervisor) reload(before *activeConfig, files *project.Files, err error) (api.Reload, error) {
+func (s *Supervisor) reload(before *activeConfig, files *project.Files, err error) (api.ReloadResult, error) {
 	var next *loadedConfig
 	if err == nil {
 		next, err = s.parseConfig(files)
@@ -54,11 +54,11 @@ func (s *Supervisor) reload(before *activeConfig, files *project.Files, err erro
 				n.refusedFiles = refused
 			}
 		})
-		return api.Reload{}, err
+		return api.ReloadResult{}, err
 	}
 	if files.Digest() == before.digest {
 		s.updateConditions(func(n *conditions) { n.pendingReason = "" })
-		return api.Reload{}, nil
+		return api.ReloadResult{}, nil
 	}
 	reload := s.applyConfig(before, next)
 	s.updateSuccessor()
@@ -72,8 +72,8 @@ func (s *Supervisor) reload(before *activeConfig, files *project.Files, err erro
 
 // applyConfig makes another config the active one. An unchanged service keeps its tunnel, connections and port; a changed one
 // keeps its port if the addresses are equal.
-func (s *Supervisor) applyConfig(before *activeConfig, next *loadedConfig) api.Reload {
-	reload := api.Reload{Changed: true}
+func (s *Supervisor) applyConfig(before *activeConfig, next *loadedConfig) api.ReloadResult {
+	reload := api.ReloadResult{Changed: true}
 	environmentChanged := !maps.Equal(before.project.DotEnv, next.project.DotEnv)
 	s.useConfig(next)
 	after := &activeConfig{

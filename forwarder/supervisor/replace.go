@@ -20,7 +20,7 @@ var errNoKeeper = errors.New("no process could be started to hand the ports over
 // updateSuccessor tells the keeper how to start the next supervisor, and with which memory.
 func (s *Supervisor) updateSuccessor() {
 	p := s.active.Load()
-	m := handoffMemory{Files: p.files, Socket: s.socket.boundFile(), At: time.Now(), Terminated: s.isTerminated.Load()}
+	m := handoffState{Files: p.files, Socket: s.socket.boundFile(), At: time.Now(), Terminated: s.isTerminated.Load()}
 	if _, behind := s.store.writeError(); behind {
 		state := s.store.state()
 		m.State = &state
@@ -32,14 +32,14 @@ func (s *Supervisor) updateSuccessor() {
 	}
 	s.keeper.setSuccessor(handoff.Successor{
 		Exe: s.options.Exe, Args: []string{"supervise", "--config", s.options.Config, "--kept", "--log-level", strings.ToLower(s.options.LogLevel.Level().String())},
-		Env: s.env.successorEnviron(), Log: s.dir.Log("supervisor"), Memory: data,
+		Env: s.env.successorEnviron(), Log: s.dir.LogPath("supervisor"), Memory: data,
 		Supervisor: lockstate.Self(), Run: s.options.RunID,
 	})
 }
 
 // Replace hands the project over to a new supervisor: leases, ports and connections that wait in the kernel's queues. This one
 // drains its own connections.
-func (s *Supervisor) Replace(ctx context.Context, r api.Replacement) error {
+func (s *Supervisor) Replace(ctx context.Context, r api.ReplaceRequest) error {
 	if err := s.beginOperation(ctx); err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (s *Supervisor) stopAccepting() {
 }
 
 // recordFailedReplacement records this supervisor again, and that the other version failed to replace it and is not to try again.
-func (s *Supervisor) recordFailedReplacement(r api.Replacement, cause error) {
+func (s *Supervisor) recordFailedReplacement(r api.ReplaceRequest, cause error) {
 	s.log.Error("the replacement failed; this supervisor continues", "version", r.Version, "error", cause)
 	s.saveState(func(state *lockstate.State) {
 		s.recordSelf(state)

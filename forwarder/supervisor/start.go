@@ -47,7 +47,7 @@ func (s *Supervisor) elect(ctx context.Context) (crashed *lockstate.Supervisor, 
 		err = nil
 	}
 	s.store.set(state)
-	if crashed != nil && crashed.Alive() {
+	if crashed != nil && crashed.IsAlive() {
 		s.log.Warn("the previous supervisor still runs: its election file was deleted, or it is about to end", "pid", crashed.PID)
 		s.predecessor, crashed = crashed, nil // it stops its own processes
 	}
@@ -100,7 +100,7 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 		return fmt.Errorf("listen for clients: %w", err)
 	}
 	s.recordStart(ctx, l.ports)
-	for _, name := range s.inherited.closeRest() {
+	for _, name := range s.inherited.closeUnclaimed() {
 		s.keeper.dropInherited(name)
 	}
 	s.keeper.replaceHeld(electionHoldName, s.election.CopyFiles)

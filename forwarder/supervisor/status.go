@@ -30,7 +30,7 @@ func (s *Supervisor) status() (api.Status, error) {
 		Leases: liveLeases(state.Leases),
 		Supervisor: &api.SupervisorStatus{
 			PID: lockstate.Self().PID, Run: s.options.RunID, Version: s.options.Version, Since: s.started.UTC(),
-			Socket: s.socket.path(), Log: s.dir.Log("supervisor"),
+			Socket: s.socket.path(), Log: s.dir.LogPath("supervisor"),
 			Memory: metrics.ResidentMemory(), Keeper: s.keeper.pid(),
 		},
 		Clusters: s.clusterStatuses(p),
@@ -71,7 +71,7 @@ func (s *Supervisor) addConditions(status *api.Status) {
 func liveLeases(leases []lockstate.Lease) []api.Lease {
 	living := []api.Lease{}
 	for _, l := range leases {
-		if l.Alive() {
+		if l.IsAlive() {
 			living = append(living, api.Lease{Kind: string(l.Kind), PID: l.PID, StartTime: l.Start, Dir: l.Dir, Since: l.Since})
 		}
 	}
@@ -87,7 +87,7 @@ func (s *Supervisor) serviceStatus(svc *runningService) api.ServiceStatus {
 	status.Since, status.UpSince, status.Restarts = now.Since.UTC(), utcOrNil(now.UpSince), now.Restarts
 	status.LastError, status.Hint = now.LastError, now.Hint
 	status.Connections = connectionStatus(now)
-	status.Log = s.dir.Log(now.Service.Name)
+	status.Log = s.dir.LogPath(now.Service.Name)
 	counters := svc.Counters()
 	if len(counters.ChecksByResult) > 0 {
 		status.Health.Latencies, status.Health.Results = counters.CheckTimes.Snapshot(), counters.ChecksByResult
@@ -96,13 +96,13 @@ func (s *Supervisor) serviceStatus(svc *runningService) api.ServiceStatus {
 	return status
 }
 
-func connectionStatus(now *service.Snapshot) api.Connections {
+func connectionStatus(now *service.Snapshot) api.ConnectionStats {
 	stats := now.Stats()
 	noRoom := ""
 	if stats.NoRoom != nil {
 		noRoom = stats.NoRoom.Error()
 	}
-	return api.Connections{
+	return api.ConnectionStats{
 		NoRoom: noRoom, WaitingForRoom: stats.WaitingForRoom, Resets: stats.NoRoomResets,
 		Open: stats.Open, Waiting: stats.Waiting, Total: stats.Total, Waited: stats.Waited,
 		WaitTime: stats.WaitTime.Seconds(), Replays: stats.Replays, BytesIn: stats.BytesIn, BytesOut: stats.BytesOut,
@@ -151,10 +151,10 @@ func (s *Supervisor) Watch(ctx context.Context, on func(api.Status) error) error
 var variableReference = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)`)
 
 // view is what a client needs to set its environment.
-func (s *Supervisor) view() api.View {
+func (s *Supervisor) view() api.ProjectView {
 	line := s.store.state().Line // read before the snapshots, which are then at least as new
 	p := s.active.Load()
-	view := api.View{Config: s.options.Config, Digest: p.digest, Line: line, Env: p.project.Env, DotEnv: map[string]string{}}
+	view := api.ProjectView{Config: s.options.Config, Digest: p.digest, Line: line, Env: p.project.Env, DotEnv: map[string]string{}}
 	for _, entry := range p.project.Env {
 		for _, match := range variableReference.FindAllStringSubmatch(entry.Template, -1) {
 			if value, ok := p.project.DotEnv[match[1]]; ok {

@@ -230,7 +230,7 @@ func (st *store) restoreLost(tx *lockstate.Tx) {
 	for _, lease := range known.Leases {
 		tx.Hold(lease)
 	}
-	if other := tx.Supervisor; other != nil && other.Alive() && other.Process != lockstate.Self() {
+	if other := tx.Supervisor; other != nil && other.IsAlive() && other.Process != lockstate.Self() {
 		tx.Bump() // another supervisor was elected meanwhile: its record stays, and the leases are its own now
 		return
 	}

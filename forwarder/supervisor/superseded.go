@@ -206,7 +206,7 @@ func (s *Supervisor) adoptListeners(files map[string][]*os.File) ([]string, erro
 		})
 	}
 	binding.Wait()
-	s.inherited.closeRest()
+	s.inherited.closeUnclaimed()
 	slices.Sort(taken)
 	return taken, nil
 }

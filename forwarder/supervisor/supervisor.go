@@ -78,7 +78,7 @@ type Supervisor struct {
 	operationSlot    chan struct{}        // held by the operation that is running
 	leasesChangedCh  chan struct{}        // the leases may have changed
 	shutdownCh       chan shutdownRequest // requests to shut down, for awaitShutdown
-	sessionCh        chan api.Session     // the environment of the client that joined last
+	sessionCh        chan api.JoinRequest // the environment of the client that joined last
 	successorStaleCh chan struct{}        // what the keeper holds for a successor is out of date
 	hadWriteError    atomic.Bool          // the last write of the state file failed
 	isTerminated     atomic.Bool          // ended by SIGTERM; the keeper starts a successor
@@ -170,12 +170,12 @@ func newSupervisor(o Options) (*Supervisor, error) {
 		dependencies: service.NewDependencies(), checkSlots: make(chan struct{}, maxConcurrentChecks),
 		clientSlots:   relay.NewSlotAllocator(filelimit.Current(), filelimit.Reserve(nil, 0)),
 		operationSlot: make(chan struct{}, 1), leasesChangedCh: make(chan struct{}, 1), shutdownCh: make(chan shutdownRequest),
-		sessionCh: make(chan api.Session, 1), successorStaleCh: make(chan struct{}, 1), pendingCheckCh: make(chan chan struct{}), lastClientCh: make(chan struct{}, 1), reloadedCh: make(chan struct{}, 1),
+		sessionCh: make(chan api.JoinRequest, 1), successorStaleCh: make(chan struct{}, 1), pendingCheckCh: make(chan chan struct{}), lastClientCh: make(chan struct{}, 1), reloadedCh: make(chan struct{}, 1),
 		endedCh: make(chan struct{}),
 	}
 	s.leaseWatcher.endWatch = make(map[lockstate.Process]func())
 	s.env = newEnvironment(os.Environ(), o.RunID)
-	s.logFile = eventlog.NewFile(dir.Log("supervisor"), s.mask, eventlog.Limits{})
+	s.logFile = eventlog.NewFile(dir.LogPath("supervisor"), s.mask, eventlog.Limits{})
 	s.logFile.RedirectStdio()
 	s.log = slog.New(s.logFile.Handler(o.LogLevel)).With("run", o.RunID)
 	dir.Warn = func(text string) { s.log.Warn(text) }

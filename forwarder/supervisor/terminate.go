@@ -6,16 +6,16 @@ import (
 )
 
 // A SIGTERM means that everything is to end, as at a logout or shutdown, if the keeper ends within keeperTermTimeout too, or if the
-// predecessor got one as well and this supervisor is younger than youngAge.
+// predecessor got one as well and this supervisor is younger than terminationWindow.
 const (
 	keeperTermTimeout = 500 * time.Millisecond
-	youngAge          = 10 * time.Second
+	terminationWindow = 10 * time.Second
 )
 
 // onTerminate ends the supervisor after a SIGTERM. While there are leases, the keeper starts another and the ports stay open, unless
 // the keeper is being terminated too.
 func (s *Supervisor) onTerminate() {
-	terminatedTwice := s.inherited.memory.Terminated && !s.inherited.isPredecessorAlive && time.Since(s.started) < youngAge
+	terminatedTwice := s.inherited.memory.Terminated && !s.inherited.isPredecessorAlive && time.Since(s.started) < terminationWindow
 	count, _ := s.countLeases()
 	ctx, cancel := context.WithTimeout(context.Background(), keeperTermTimeout)
 	defer cancel()

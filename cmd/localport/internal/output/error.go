@@ -68,8 +68,8 @@ func (e *codedError) Unwrap() error { return e.error }
 // ErrReported ends a command whose failure was shown already.
 var ErrReported = errors.New("reported")
 
-// Exit prints what went wrong and returns the exit code.
-func Exit(w io.Writer, err error) int {
+// PrintError prints what went wrong and returns the exit code.
+func PrintError(w io.Writer, err error) int {
 	if err == nil {
 		return 0
 	}
@@ -89,12 +89,12 @@ func ReportOnOneLine(w io.Writer, err error) error {
 	if errors.Is(err, ErrReported) {
 		return err
 	}
-	parts := []string{Flatten(err.Error())}
+	parts := []string{JoinLines(err.Error())}
 	for _, hint := range Hints(err) {
 		if strings.HasPrefix(hint, "localport ") {
 			hint = `run "` + hint + `"`
 		}
-		parts = append(parts, Flatten(hint))
+		parts = append(parts, JoinLines(hint))
 	}
 	Info(w, "%s", strings.Join(parts, "; "))
 	return WithExitCode(ErrReported, ExitCode(err))
@@ -106,7 +106,7 @@ func printError(w io.Writer, err error) {
 		fmt.Fprintln(w, line)
 	}
 	for _, hint := range Hints(err) {
-		fmt.Fprintln(w, "hint:", Flatten(hint))
+		fmt.Fprintln(w, "hint:", JoinLines(hint))
 	}
 }
 
@@ -124,7 +124,7 @@ func errorLines(err error) []string {
 		return lines
 	}
 	if !isReport(err) {
-		return []string{"localport: " + Flatten(err.Error())}
+		return []string{"localport: " + JoinLines(err.Error())}
 	}
 	lines := strings.Split(Text(strings.TrimRight(err.Error(), "\n")), "\n")
 	lines[0] = "localport: " + lines[0]
@@ -158,7 +158,7 @@ func diagnosticLines(invalid *project.InvalidError) []string {
 
 // Diagnostic is one thing that is wrong with a config, with the line of the file below it.
 func Diagnostic(d project.Diagnostic) string {
-	d.Path, d.Message, d.Source = Line(d.Path), Line(d.Message), Line(d.Source)
+	d.Path, d.Message, d.Source = EscapeLine(d.Path), EscapeLine(d.Message), EscapeLine(d.Source)
 	return d.String()
 }
 

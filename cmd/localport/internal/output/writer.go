@@ -85,31 +85,31 @@ func (w *Writer) Size() (columns, rows int) {
 	return int(size.Col), int(size.Row)
 }
 
-// Line returns text of others as one line in which nothing acts on a terminal.
-func Line(text string) string { return printable.Line(text) }
+// EscapeLine returns text of others as one line in which nothing acts on a terminal.
+func EscapeLine(text string) string { return printable.EscapeLine(text) }
 
 // Text is Line for text of several lines.
-func Text(text string) string { return printable.Text(text) }
+func Text(text string) string { return printable.EscapeText(text) }
 
-// Flatten is Line for text of several lines, which it joins by "; ".
-func Flatten(text string) string {
+// JoinLines is Line for text of several lines, which it joins by "; ".
+func JoinLines(text string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	for i, line := range lines {
 		lines[i] = strings.TrimSpace(line)
 	}
-	return printable.Line(strings.Join(lines, "; "))
+	return printable.EscapeLine(strings.Join(lines, "; "))
 }
 
 // Info prints a message of one line.
 func Info(w io.Writer, format string, args ...any) {
-	fmt.Fprintln(w, "localport:", printable.Line(fmt.Sprintf(format, args...)))
+	fmt.Fprintln(w, "localport:", printable.EscapeLine(fmt.Sprintf(format, args...)))
 }
 
 // Warn prints a warning of one line.
-func Warn(w io.Writer, text string) { Info(w, "warning: %s", Flatten(text)) }
+func Warn(w io.Writer, text string) { Info(w, "warning: %s", JoinLines(text)) }
 
-// State is what a service in a state does, as the predicate of a sentence.
-func State(state forwarder.State) string {
+// DescribeState is what a service in a state does, as the predicate of a sentence.
+func DescribeState(state forwarder.State) string {
 	switch state {
 	case forwarder.NeedsAttention:
 		return "needs attention"

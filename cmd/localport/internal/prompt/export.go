@@ -100,7 +100,7 @@ type evaluation struct {
 
 	root, dir, line, reported string // the shell's bookkeeping from now on
 	retry                     retry
-	view                      uint64 // the number of the line that the view is as new as; 0: it cannot be told
+	viewLine                  uint64 // the number of the line that the view is as new as; 0: it cannot be told
 
 	user func() (project.UserConfig, error) // what the user wants; read when there is something to say
 }
@@ -108,7 +108,7 @@ type evaluation struct {
 // Export prints what the shell has to evaluate, and returns the exit code. Args are those behind `localport export`.
 func Export(args []string) int {
 	stderr := output.NewWriter(os.Stderr)
-	return output.Exit(stderr, run(args, os.Stdout, stderr))
+	return output.PrintError(stderr, run(args, os.Stdout, stderr))
 }
 
 // run always prints the bookkeeping, also when something failed: a prompt that gets none would run export each
@@ -165,7 +165,7 @@ func (e *evaluation) evaluate(ctx context.Context) error {
 	// What has changed since then was not seen by an attempt that ran out of time: the supervisor that it started may be ready
 	// by now, and the next prompt is to look at once.
 	if err == nil || ctx.Err() == nil {
-		e.line = seenLine(p.Dir.PromptLine(), e.view)
+		e.line = seenLine(p.Dir.PromptLine(), e.viewLine)
 	}
 	e.printNewEvents(p)
 	return e.reportOnce(errors.Join(left, err))
@@ -301,7 +301,7 @@ func (e *evaluation) exportVariables(ctx context.Context, p *client.Project, j *
 			pending = output.WithExitCode(pending, output.ExitInvalid)
 		}
 	}
-	e.view = j.View.Line
+	e.viewLine = j.View.Line
 	pairs, err := client.Variables(j.View, e.after)
 	e.after = environ.Enter(e.before, p.Config, pairs)
 	if e.Root != e.root || entering || j.Started {
@@ -319,7 +319,7 @@ func (e *evaluation) exportVariables(ctx context.Context, p *client.Project, j *
 func (e *evaluation) shellCode() string {
 	var b strings.Builder
 	for _, v := range [][2]string{
-		{shellhook.RootVariable, e.root}, {shellhook.DirVariable, e.dir}, {shellhook.LineVariable, e.line}, {shellhook.ToldVariable, e.reported},
+		{shellhook.RootVariable, e.root}, {shellhook.DirVariable, e.dir}, {shellhook.LineVariable, e.line}, {shellhook.ReportedVariable, e.reported},
 	} {
 		b.WriteString(e.shell.Set(v[0], v[1]))
 	}

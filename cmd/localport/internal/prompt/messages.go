@@ -28,7 +28,7 @@ func briefError(err error) string {
 }
 
 // printSummary prints the services of a project that was just entered or started, and errors of the user's own config.
-func (e *evaluation) printSummary(view api.View) {
+func (e *evaluation) printSummary(view api.ProjectView) {
 	user, err := e.user()
 	if err != nil {
 		output.Warn(e.err, briefError(err))
@@ -85,12 +85,12 @@ func formatEvent(e eventlog.Event) string {
 	case eventlog.ServiceRecovered:
 		return e.Service + " recovered"
 	case eventlog.ServiceFailed:
-		text := e.Service + " " + output.State(forwarder.State(e.To))
+		text := e.Service + " " + output.DescribeState(forwarder.State(e.To))
 		if e.Reason != "" {
-			text += ": " + output.Flatten(e.Reason)
+			text += ": " + output.JoinLines(e.Reason)
 		}
 		if e.Hint != "" {
-			text += "; " + output.Flatten(e.Hint)
+			text += "; " + output.JoinLines(e.Hint)
 		}
 		return text
 	}
@@ -123,7 +123,7 @@ func (e *evaluation) printChangedVariables() {
 
 // projectSummary is the one line that entering prints: services, ports, and what is not ready. To a quiet user it is those
 // services alone that wait for him, and nothing if there are none.
-func projectSummary(root string, view api.View, verbosity project.Verbosity) string {
+func projectSummary(root string, view api.ProjectView, verbosity project.Verbosity) string {
 	var parts []string
 	for _, svc := range view.Services {
 		if text := serviceSummary(svc); text != "" && (verbosity != project.VerbosityQuiet || needsUser(svc.State)) {
@@ -148,10 +148,10 @@ func serviceSummary(svc api.ServiceView) string {
 	switch {
 	case svc.State == forwarder.Stopped:
 		return ""
-	case svc.State.Ready():
+	case svc.State.IsReady():
 		return fmt.Sprintf("%s :%d", svc.Name, svc.Port)
 	case svc.Reason != "":
-		return fmt.Sprintf("%s :%d (%s: %s)", svc.Name, svc.Port, state, output.Flatten(svc.Reason))
+		return fmt.Sprintf("%s :%d (%s: %s)", svc.Name, svc.Port, state, output.JoinLines(svc.Reason))
 	}
 	return fmt.Sprintf("%s :%d (%s)", svc.Name, svc.Port, state)
 }

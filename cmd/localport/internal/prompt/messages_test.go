@@ -13,7 +13,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestAQuietUserIsToldOfServicesThatWaitForHim(t *testing.T) {
-	view := api.View{Services: []api.ServiceView{
+	view := api.ProjectView{Services: []api.ServiceView{
 		{Name: "a", State: forwarder.Healthy, Port: 1},
 		{Name: "b", State: forwarder.Starting, Port: 2},
 		{Name: "c", State: forwarder.NeedsAttention, Port: 3, Reason: "log in"},

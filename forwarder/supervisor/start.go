@@ -76,7 +76,7 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 	if err := s.runDir.create(); err != nil {
 		return err
 	}
-	s.readUserConfig()
+	_ = s.readUserConfig() // watchFiles tries again
 	if err := eventlog.RemoveExpired(s.dir.LogDir(), logLimits(s.userConfig())); err != nil {
 		s.log.Warn("remove old logs", "error", err)
 	}

@@ -296,8 +296,18 @@ func TestGolden_Commands(t *testing.T) {
 	localport("deny")
 	localport("status")
 	checkGolden(t, "commands.txt", normalize(b.String(), strings.NewReplacer(
-		root, "/home/you/shop", dir, "/home/you", w.home, "/home/you", fmt.Sprint(second), "8081", fmt.Sprint(":", port), ":8080", fmt.Sprint(port), "8080", fmt.Sprint(upstream.port), "18099",
+		ancestors(dir), "/tmp, /", root, "/home/you/shop", dir, "/home/you", w.home, "/home/you", fmt.Sprint(second), "8081", fmt.Sprint(":", port), ":8080", fmt.Sprint(port), "8080", fmt.Sprint(upstream.port), "18099",
 	)))
+}
+
+// ancestors lists the directories above one, as an error does that says where it has looked: TMPDIR may lie deep.
+func ancestors(dir string) string {
+	var dirs []string
+	for dir != "/" {
+		dir = filepath.Dir(dir)
+		dirs = append(dirs, dir)
+	}
+	return strings.Join(dirs, ", ")
 }
 
 // normalize puts placeholders for what differs from run to run.
@@ -305,7 +315,7 @@ func normalize(text string, names *strings.Replacer) string {
 	text = names.Replace(text)
 	for _, r := range []struct{ pattern, with string }{
 		{`projects/[0-9a-f]{16}`, "projects/1"},
-		{`localport/[0-9a-f]{16}\.sock`, "localport/1.sock"},
+		{`/\S*/localport(-\d+)?/[0-9a-f]{16}\.sock`, "/home/you/runtime/localport/1.sock"}, // elsewhere if TMPDIR's path is long
 		{`pid( +)\d+`, "pid${1}4711"},
 		{`(?m)^run( +)\w+$`, "run${1}k4xw2a7q"},
 		{`--grep \w{8}\b`, "--grep k4xw2a7q"},

@@ -207,11 +207,11 @@ func (s *Supervisor) describePending() string {
 	case digest == s.active.Load().digest:
 		return ""
 	case verdict != trust.Allowed:
-		return "the files changed and wait for: localport allow"
+		return `the config files changed; review them, then run "localport allow"`
 	case digest == refused.digest && errors.As(refused.err, &invalid):
 		return "the files changed and cannot be used: " + s.mask(invalid.Summary())
 	case digest == refused.digest:
 		return "the files changed and cannot be used: " + s.mask(refused.err.Error())
 	}
-	return "the files changed; they are being taken over"
+	return "the config files changed and are being applied"
 }

@@ -39,7 +39,7 @@ func (s *Supervisor) readAllowed() (*project.Files, error) {
 		return files, err
 	}
 	if verdict != trust.Allowed {
-		return files, fmt.Errorf("%s is %w as it stands", s.options.Config, errNotAllowed)
+		return files, fmt.Errorf("%s is new or changed, and %w: review it, then run \"localport allow\"", s.options.Config, errNotAllowed)
 	}
 	return files, nil
 }

@@ -76,7 +76,8 @@ func (daemonStopCmd) Run(a *app) error {
 
 type daemonRestartCmd struct{}
 
-// replaceTimeout is how long a new supervisor may take to be ready, and a little more.
+// replaceTimeout is how long a new supervisor may take to be ready, and a little more. A keeper that is busy starting one is not
+// terminated sooner: it holds the clients.
 const replaceTimeout = 30 * time.Second
 
 // Run hands leases, ports and waiting clients over to a new supervisor. If none is running, one is started; one that does not answer is
@@ -142,7 +143,7 @@ func (p commandProject) restartUnresponsive(a *app, cause error) error {
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), reviveTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), replaceTimeout)
 	defer cancel()
 	running, _, err := p.FindSupervisor(ctx)
 	if running != nil {

@@ -229,7 +229,7 @@ func TestFaults_AreReportedAndContained(t *testing.T) {
 			if svc.State != f.state || svc.Restarts != f.restarts || (f.message == "") != (svc.LastError == "") {
 				t.Errorf("it is %s after %d restarts: %q", svc.State, svc.Restarts, svc.LastError)
 			}
-			if name == "config broken" && !strings.Contains(w.status(root).Pending, "the files changed") {
+			if name == "config broken" && !strings.Contains(w.status(root).Pending, "the config files changed") {
 				t.Errorf("pending: %q", w.status(root).Pending)
 			}
 			if w.supervisor(root) != supervisor {

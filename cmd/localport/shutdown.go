@@ -18,12 +18,11 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// A process that does not answer has termGrace to end after SIGTERM, and killTime after SIGKILL. reviveTime is how long a
-// keeper may take to have a killed supervisor replaced; maxRounds is how often what was started in the meantime is ended too.
+// A process that does not answer has termGrace to end after SIGTERM, and killTimeout after SIGKILL. maxKillRounds is how often what was
+// started in the meantime is ended too.
 const (
 	termGrace     = time.Second
 	killTimeout   = 5 * time.Second
-	reviveTimeout = 5 * time.Second
 	maxKillRounds = 5
 )
 

@@ -190,6 +190,11 @@ func (k *keeper) sweepRun(l *supervisorLink) {
 	killed := 0
 	if err == nil {
 		killed, err = process.KillOrphans(l.runID)
+		// Its own directory, too, where it had no time to remove it.
+		_ = lockstate.RemoveAbandonedRunDirs(func(run string) {
+			more, _ := process.KillOrphans(run)
+			killed += more
+		})
 	}
 	if err != nil || killed > 0 {
 		k.log.Warn("the supervisor left processes behind", "pid", l.supervisor.PID, "run", l.runID, "orphans_killed", killed, "error", err)

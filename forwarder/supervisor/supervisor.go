@@ -22,6 +22,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/filelimit"
 	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/forwarder/memtrim"
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/forwarder/service"
 	"github.com/localport-sh/localport/forwarder/wait"
@@ -152,6 +153,7 @@ func Run(ctx context.Context, o Options) error {
 	cancel()
 	s.stopTasks()
 	s.events.publish(eventlog.Event{Kind: eventlog.SupervisorEnded, Run: o.RunID}, "")
+	s.removeAbandoned()
 	return errors.Join(s.socket.err(), s.runDir.remove())
 }
 
@@ -260,7 +262,7 @@ func (s *Supervisor) stopTasks() {
 		s.log.Error("some tasks did not stop in time; the process exits anyway", "after", stopTimeout)
 	}
 	// Processes that left their process group carry the run id too.
-	killed, err := sweepOrphans(s.options.RunID)
+	killed, err := process.KillOrphans(s.options.RunID)
 	s.log.Info("ended", "orphans_killed", killed, "error", err)
 }
 

@@ -34,8 +34,8 @@ type demo struct {
 // demoLimit bounds the whole demo; it takes two seconds or so.
 const demoLimit = 60 * time.Second
 
-// Run makes a project, brings it up through the real supervisor and relay, takes the far end away while a client
-// connects, and leaves nothing behind.
+// Run creates a project, starts it with a real supervisor and relay, stops its upstream while a client connects, and removes
+// everything.
 func (demoCmd) Run(a *app) (err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -54,8 +54,7 @@ func (demoCmd) Run(a *app) (err error) {
 // printStep prints one step of the demo.
 func (d *demo) printStep(format string, args ...any) { fmt.Fprintf(d.out, "• "+format+"\n", args...) }
 
-// createProject writes the project and starts the far end. All state lies in the project's directory: nothing of the user's is
-// touched.
+// createProject writes the project and starts its upstream. All state is in the project's directory, apart from the user's own.
 func (d *demo) createProject(context.Context) error {
 	root, err := os.MkdirTemp("/tmp", "localport-demo-") // not $TMPDIR: socket paths must be short
 	if err != nil {
@@ -109,7 +108,7 @@ func serviceAddress(svc api.ServiceView) string {
 	return net.JoinHostPort(svc.Host, fmt.Sprint(svc.Port))
 }
 
-// fetchBody asks the service, through the relay.
+// fetchBody sends a request to the service through the relay and returns the body of the response.
 func (d *demo) fetchBody(ctx context.Context) (string, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+serviceAddress(d.View.Services[0])+"/", nil)
 	if err != nil {
@@ -133,24 +132,24 @@ func (d *demo) printResponse(ctx context.Context) error {
 	return nil
 }
 
-// interruptServer takes the far end away, connects, and brings it back once the client is seen waiting.
+// interruptServer stops the upstream, connects a client, and starts the upstream again once the status shows the client as waiting.
 func (d *demo) interruptServer(ctx context.Context) error {
 	if err := d.server.stop(); err != nil {
 		return err
 	}
 	d.printStep("stopped the server; a client connects anyway …")
-	type answer struct {
+	type result struct {
 		body string
 		err  error
 	}
-	answers := make(chan answer, 1)
+	resultCh := make(chan result, 1)
 	began := time.Now()
 	go func() {
 		body, err := d.fetchBody(ctx)
-		answers <- answer{body, err}
+		resultCh <- result{body, err}
 	}()
 	if err := d.waitHeldClient(ctx); err != nil {
-		return errors.Join(err, (<-answers).err)
+		return errors.Join(err, (<-resultCh).err)
 	}
 	d.printStep("… and is not refused: it waits, and the status says why")
 	if err := d.printServices(ctx); err != nil {
@@ -159,7 +158,7 @@ func (d *demo) interruptServer(ctx context.Context) error {
 	if err := d.server.start(d.server.addr); err != nil {
 		return err
 	}
-	got := <-answers
+	got := <-resultCh
 	if got.err != nil {
 		return got.err
 	}
@@ -169,7 +168,7 @@ func (d *demo) interruptServer(ctx context.Context) error {
 	return err
 }
 
-// waitHeldClient returns when the relay holds a client for want of a far end.
+// waitHeldClient returns when the relay holds a client because its upstream is down.
 func (d *demo) waitHeldClient(ctx context.Context) error {
 	for {
 		status, err := d.Status(ctx)
@@ -197,7 +196,7 @@ func (d *demo) printServices(ctx context.Context) error {
 	return nil
 }
 
-// leaveProject ends the supervisor, and sees for itself that the port is free again.
+// leaveProject ends the supervisor and checks that the port is free again.
 func (d *demo) leaveProject(ctx context.Context) error {
 	if err := d.End(ctx); err != nil {
 		return err
@@ -210,7 +209,7 @@ func (d *demo) leaveProject(ctx context.Context) error {
 	return ln.Close()
 }
 
-// remove waits for the supervisor's last step and removes the project.
+// remove ends the supervisor and the server, and removes the project.
 func (d *demo) remove() error {
 	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
@@ -228,29 +227,29 @@ type demoServer struct {
 	done   chan struct{}
 }
 
-func (f *demoServer) start(addr string) error {
+func (s *demoServer) start(addr string) error {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
 	}
-	f.addr = ln.Addr().String()
-	f.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	s.addr = ln.Addr().String()
+	s.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, "hello from the server")
 	})}
-	f.done = make(chan struct{})
+	s.done = make(chan struct{})
 	go func() {
-		defer close(f.done)
-		_ = f.server.Serve(ln) // it says that it was closed
+		defer close(s.done)
+		_ = s.server.Serve(ln) // always http.ErrServerClosed
 	}()
 	return nil
 }
 
-func (f *demoServer) stop() error {
-	if f.server == nil {
+func (s *demoServer) stop() error {
+	if s.server == nil {
 		return nil
 	}
-	err := f.server.Close()
-	<-f.done
-	f.server = nil
+	err := s.server.Close()
+	<-s.done
+	s.server = nil
 	return err
 }

@@ -122,8 +122,8 @@ func shownErrors() []shownError {
 		{"lockstate.LockedError", &lockstate.LockedError{Path: "/home/you/.local/state/localport/projects/1/lock", PID: 4713, Program: "vim"}},
 		{"lockstate.LockedError (unknown process)", &lockstate.LockedError{Path: "/home/you/.local/state/localport/projects/1/lock"}},
 		{"errors.Join", errors.Join(
-			serviceProblem(api.ServiceStatus{Name: "db", State: forwarder.NeedsAttention, LastError: "the key needs a passphrase", Log: "/home/you/.local/state/localport/projects/1/log/db.log"}, false, 0),
-			serviceProblem(api.ServiceStatus{Name: "api", State: forwarder.Starting, Log: "/home/you/.local/state/localport/projects/1/log/api.log"}, true, startTimeout),
+			notReadyError(api.ServiceStatus{Name: "db", State: forwarder.NeedsAttention, LastError: "the key needs a passphrase", Log: "/home/you/.local/state/localport/projects/1/log/db.log"}, false, 0),
+			notReadyError(api.ServiceStatus{Name: "api", State: forwarder.Starting, Log: "/home/you/.local/state/localport/projects/1/log/api.log"}, true, startTimeout),
 		)},
 	}
 }

@@ -22,12 +22,12 @@ func TestLineSeen_IsNeverNewerThanTheView(t *testing.T) {
 
 func TestRetry_OfNothingIsEmpty(t *testing.T) {
 	h, err := parseArgs([]string{"bash", "--pid", "1", "--retry", ""})
-	if err != nil || !h.canRetry || h.isRetry || h.Retry.encode() != "" {
+	if err != nil || !h.canRetry || h.isRetry || h.retry.encode() != "" {
 		t.Errorf("%+v, %v", h, err)
 	}
-	text := retry{Left: []string{"/a 'b'", "/c\nd"}, Enter: true, BySocket: []string{"/e"}}.encode()
+	text := retry{Unreleased: []string{"/a 'b'", "/c\nd"}, Enter: true, BySocket: []string{"/e"}}.encode()
 	h, err = parseArgs([]string{"bash", "--pid", "1", "--retry", text, "--limit=200ms"})
-	if err != nil || !h.isRetry || h.Limit.String() != "200ms" || h.Retry.encode() != text {
+	if err != nil || !h.isRetry || h.limit.String() != "200ms" || h.retry.encode() != text {
 		t.Errorf("%+v, %v", h, err)
 	}
 	// The arguments of an older hook.

@@ -28,14 +28,14 @@ func runSilently(t *testing.T, sh *shellpty.Shell, line string) {
 	}
 }
 
-// checkAsksNothing runs prompts where nothing has changed, which start no process.
-func checkAsksNothing(t *testing.T, sh *shellpty.Shell) {
+// checkPromptsRunNothing runs prompts where nothing has changed, which start no process.
+func checkPromptsRunNothing(t *testing.T, sh *shellpty.Shell) {
 	t.Helper()
-	before := forks(t, sh.PID())
+	before := reapedChildFaults(t, sh.PID())
 	for range 5 {
 		runSilently(t, sh, "true")
 	}
-	if after := forks(t, sh.PID()); after != before {
+	if after := reapedChildFaults(t, sh.PID()); after != before {
 		t.Error("a prompt where nothing has changed asks the program something")
 	}
 }
@@ -44,9 +44,9 @@ var setURL = map[string]string{"bash": "export URL=mine", "zsh": "export URL=min
 
 // A shell keeps the hook that it was started with for as long as it lives, and that keeps calling the path of its program.
 func TestCompatibility_OpenShellContinuesWithOlderHook(t *testing.T) {
-	inEachShell(t, func(t *testing.T, kind string) {
-		w := newOldWorld(t, oldRelease)
-		p := allowCompatible(t, w)
+	eachShell(t, func(t *testing.T, kind string) {
+		w := newOldTestEnv(t, oldRelease)
+		p := newCompatibleProject(t, w)
 		sh := w.shell(kind, w.home)
 		sh.Run(setURL[kind])
 		sh.Run("cd " + p.root)
@@ -58,11 +58,11 @@ func TestCompatibility_OpenShellContinuesWithOlderHook(t *testing.T) {
 		runSilently(t, sh, "true")
 		supervisor := w.supervisor(p.root)
 		w.upgrade()
-		checkAsksNothing(t, sh)
-		p.checkUnharmed(w, "the upgrade")
+		checkPromptsRunNothing(t, sh)
+		p.checkUnaffected(w, "the upgrade")
 
 		changeAndAllow(t, p, sh)
-		p.checkUnharmed(w, "a change that was allowed")
+		p.checkUnaffected(w, "a change that was allowed")
 
 		checkInheritedEnvironment(t, w, kind, sh)
 		remaining := w.shell("bash", p.root) // else the project may end before the other shell returns
@@ -76,7 +76,7 @@ func TestCompatibility_OpenShellContinuesWithOlderHook(t *testing.T) {
 		if env := readEnvironment(sh); env.web != inside.web || env.url != inside.url {
 			t.Errorf("after returning the shell has %+v, had %+v", env, inside)
 		}
-		p.checkUnharmed(w, "leaving and returning")
+		p.checkUnaffected(w, "leaving and returning")
 		if w.supervisor(p.root) != supervisor {
 			t.Error("the older supervisor was replaced by the same release")
 		}
@@ -84,12 +84,12 @@ func TestCompatibility_OpenShellContinuesWithOlderHook(t *testing.T) {
 		p.disconnect()
 		sh.Run("cd " + w.home)
 		w.waitExit(supervisor)
-		w.nothingLeft(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
+		w.checkNothingLeft(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 		sh.Run("cd " + p.root)
 		if env := readEnvironment(sh); env.web != inside.web {
 			t.Errorf("the port was %s and is %s in the next run", inside.web, env.web)
 		}
-		served(t, p.addrs["box"])
+		checkServed(t, p.addrs["box"])
 		w.mustRun(p.root, "stop")
 		sh.Run("true")
 		if env := readEnvironment(sh); env != (shellEnvironment{url: "mine"}) {
@@ -97,7 +97,7 @@ func TestCompatibility_OpenShellContinuesWithOlderHook(t *testing.T) {
 		}
 		sh.Run("cd " + w.home)
 		sh.Exit("exit")
-		w.down(p.root)
+		w.stopProject(p.root)
 	})
 }
 
@@ -120,11 +120,11 @@ func changeAndAllow(t *testing.T, p *compatibleProject, sh *shellpty.Shell) {
 	if env := sh.Environ(); env["MORE"] != "of it" || env["URL"] != "tcp://"+p.addrs["web"] {
 		t.Errorf("after allow MORE=%q URL=%q", env["MORE"], env["URL"])
 	}
-	checkAsksNothing(t, sh)
+	checkPromptsRunNothing(t, sh)
 }
 
 // checkInheritedEnvironment starts a shell outside of the project with the environment of one that is inside.
-func checkInheritedEnvironment(t *testing.T, w *world, kind string, sh *shellpty.Shell) {
+func checkInheritedEnvironment(t *testing.T, w *testEnv, kind string, sh *shellpty.Shell) {
 	t.Helper()
 	inside := sh.Environ()
 	nested := *w
@@ -137,9 +137,9 @@ func checkInheritedEnvironment(t *testing.T, w *world, kind string, sh *shellpty
 }
 
 func TestCompatibility_NewerReleaseReplacesAtAPromptOfAnOlderHook(t *testing.T) {
-	inEachShell(t, func(t *testing.T, kind string) {
-		w := newOldWorld(t, "1.1.0")
-		p := allowCompatible(t, w)
+	eachShell(t, func(t *testing.T, kind string) {
+		w := newOldTestEnv(t, "1.1.0")
+		p := newCompatibleProject(t, w)
 		waiting, sh := w.shell(kind, p.root), w.shell(kind, p.root)
 		p.connect(t)
 		inside := readEnvironment(sh)
@@ -148,7 +148,7 @@ func TestCompatibility_NewerReleaseReplacesAtAPromptOfAnOlderHook(t *testing.T) 
 		w.upgrade()
 		runSilently(t, sh, "cd "+w.home)
 		sh.Run("cd " + p.root)
-		takenOver := time.Now()
+		takeoverTime := time.Now()
 		second := w.supervisor(p.root)
 		if status := w.document(p.root); second == first || status.Supervisor.Version != "1.1.0" {
 			t.Fatalf("after the newer release the supervisor is %+v", status.Supervisor)
@@ -162,23 +162,23 @@ func TestCompatibility_NewerReleaseReplacesAtAPromptOfAnOlderHook(t *testing.T) 
 		if kinds := w.document(p.root).kinds(); !slices.Equal(kinds, []string{"shell", "shell"}) {
 			t.Errorf("the leases are %v", kinds)
 		}
-		p.checkUnharmed(w, "the newer release")
-		checkAsksNothing(t, waiting)
+		p.checkUnaffected(w, "the newer release")
+		checkPromptsRunNothing(t, waiting)
 		if w.supervisor(p.root) != second {
 			t.Error("it was replaced once more")
 		}
 
-		p.checkNoneRefused(t, takenOver)
+		p.checkNoneRefused(t, takeoverTime)
 		p.disconnect()
 		w.waitExit(first)
 		kill(t, second.PID)
-		p.awaitReplacement(w, second.PID)
+		p.waitReplacement(w, second.PID)
 		runSilently(t, waiting, "true")
-		p.checkUnharmed(w, "kill")
+		p.checkUnaffected(w, "kill")
 		third := w.supervisor(p.root)
 		runSilently(t, sh, "cd "+w.home)
 		runSilently(t, waiting, "cd "+w.home)
 		w.waitExit(third)
-		w.nothingLeft(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
+		w.checkNothingLeft(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 	})
 }

@@ -15,27 +15,27 @@ import (
 // compatibleProject is a project of three services that the earlier localport brings up, and the clients that are connected to it
 // while this localport comes.
 type compatibleProject struct {
-	w      *world
-	root   string
-	addrs  map[string]string // by service: "web" at a port of LocalPort's choice, "own" of a child, "box" through ssh
-	conns  map[string]*connection
-	rushes map[string]*clientStream
+	w       *testEnv
+	root    string
+	addrs   map[string]string // by service: "web" at a port of LocalPort's choice, "own" of a child, "box" through ssh
+	conns   map[string]*connection
+	clients map[string]greetingClients
 }
 
 // compatibleServices come in the order of the config.
 var compatibleServices = []string{"web", "own", "box"}
 
-// allowCompatible makes the project and has the world's localport allow it.
-func allowCompatible(t *testing.T, w *world) *compatibleProject {
+// newCompatibleProject makes the project and has the world's localport allow it.
+func newCompatibleProject(t *testing.T, w *testEnv) *compatibleProject {
 	t.Helper()
 	host := sshd.Start(t)
 	config := "linger = 0.3\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")) + commandConfig(t, "own", ports.FreePort(t)) +
 		sshConfig("box", ports.FreePort(t), host, serve(t, "127.0.0.1:0").port) + "[env]\nURL = \"tcp://${web.addr}\"\n"
-	return &compatibleProject{w: w, root: allowAllFiles(w, config)}
+	return &compatibleProject{w: w, root: allowedProjectWithAllFiles(w, config)}
 }
 
-// allowAllFiles is allowed, of a project that has each of the files whose age prompts look at.
-func allowAllFiles(w *world, config string) (root string) {
+// allowedProjectWithAllFiles is allowed, of a project that has each of the files whose age prompts look at.
+func allowedProjectWithAllFiles(w *testEnv, config string) (root string) {
 	w.t.Helper()
 	root = w.project(config)
 	w.writeFile(root, ".localport.local.toml", "[services.web]\ndescription = \"web\"\n")
@@ -47,19 +47,19 @@ func allowAllFiles(w *world, config string) (root string) {
 // connect has one client stay connected to each service, and others come again and again. The project is up.
 func (p *compatibleProject) connect(t *testing.T) {
 	t.Helper()
-	p.addrs, p.conns, p.rushes = map[string]string{}, map[string]*connection{}, map[string]*clientStream{}
+	p.addrs, p.conns, p.clients = map[string]string{}, map[string]*connection{}, map[string]greetingClients{}
 	for _, svc := range p.w.document(p.root).Services {
 		p.addrs[svc.Name] = svc.Address
 	}
 	for _, name := range compatibleServices {
 		p.conns[name] = dial(t, p.addrs[name])
-		p.conns[name].checkReply("hi")
-		p.rushes[name] = rushEvery(100*time.Millisecond, p.addrs[name])
+		p.conns[name].exchangeLine("hi")
+		p.clients[name] = startGreetingClients(100*time.Millisecond, p.addrs[name])
 	}
 }
 
-// checkUnharmed fails the test if a port has changed, a connection from before answers no more, or somebody has to allow again.
-func (p *compatibleProject) checkUnharmed(w *world, after string) {
+// checkUnaffected fails the test if a port has changed, a connection from before answers no more, or somebody has to allow again.
+func (p *compatibleProject) checkUnaffected(w *testEnv, after string) {
 	w.t.Helper()
 	status := w.document(p.root)
 	if status.State != "running" || status.Pending != "" {
@@ -72,7 +72,7 @@ func (p *compatibleProject) checkUnharmed(w *world, after string) {
 		}
 		if conn := p.conns[name]; conn != nil {
 			_ = conn.conn.SetDeadline(time.Now().Add(30 * time.Second))
-			if got := conn.checkReply(after); got != "hello "+after+"\n" {
+			if got := conn.exchangeLine(after); got != "hello "+after+"\n" {
 				w.t.Errorf("after %s the connection of %s answers %q", after, name, got)
 			}
 		}
@@ -94,34 +94,24 @@ func (p *compatibleProject) disconnect(names ...string) {
 // the very moment at which it hands over.
 func (p *compatibleProject) checkNoneRefused(t *testing.T, since time.Time) {
 	t.Helper()
-	for name := range p.rushes {
+	for name := range p.clients {
 		p.checkNoneRefusedAt(t, name, since)
 	}
 }
 
 func (p *compatibleProject) checkNoneRefusedAt(t *testing.T, name string, since time.Time) {
 	t.Helper()
-	rush := p.rushes[name]
-	delete(p.rushes, name)
-	eventually(t, "clients are answered at last", func() bool { return rush.answered(since) > 3 })
-	calls := rush.stop()
-	if refused, failed := refused(calls, since); refused > 0 || failed > 0 {
-		t.Errorf("%s: of %d clients %d were refused, %d failed: %v", name, len(calls), refused, failed, failures(calls))
+	clients := p.clients[name]
+	delete(p.clients, name)
+	eventually(t, "clients are answered at last", func() bool { return clients.answered(since) > 3 })
+	calls := clients.stop()
+	if refused, failed := countRefused(calls, since); refused > 0 || failed > 0 {
+		t.Errorf("%s: of %d clients %d were refused, %d failed: %v", name, len(calls), refused, failed, describeFailures(calls))
 	}
 }
 
-// failures are what clients met that did not get their answer.
-func failures(calls []call) (met []string) {
-	for _, one := range calls {
-		if one.answer != "hello you\n" {
-			met = append(met, fmt.Sprintf("%q %v from %v on, for %v", one.answer, one.err, one.began.Format("05.000"), one.ended.Sub(one.began)))
-		}
-	}
-	return met
-}
-
-// awaitReplacement waits until another process than pid is the supervisor.
-func (p *compatibleProject) awaitReplacement(w *world, pid int) {
+// waitReplacement waits until another process than pid is the supervisor.
+func (p *compatibleProject) waitReplacement(w *testEnv, pid int) {
 	w.t.Helper()
 	eventually(w.t, "another supervisor is there", func() bool {
 		now := w.document(p.root).Supervisor
@@ -131,13 +121,13 @@ func (p *compatibleProject) awaitReplacement(w *world, pid int) {
 
 func TestCompatibility_CommandsControlAnOlderSupervisor(t *testing.T) {
 	t.Parallel()
-	old := newOldWorld(t, oldRelease)
-	p := allowCompatible(t, old)
+	old := newOldTestEnv(t, oldRelease)
+	p := newCompatibleProject(t, old)
 	old.mustRun(p.root, "start")
 	p.connect(t)
-	w := old.current(oldRelease)
+	w := old.withCurrentBinary(oldRelease)
 	supervisor := w.supervisor(p.root)
-	p.checkUnharmed(w, "status")
+	p.checkUnaffected(w, "status")
 
 	if out := w.mustRun(p.root, "exec", "--", "sh", "-c", "echo $URL"); out != "tcp://"+p.addrs["web"]+"\n" {
 		t.Errorf("exec gave its command URL=%q", out)
@@ -164,7 +154,7 @@ func TestCompatibility_CommandsControlAnOlderSupervisor(t *testing.T) {
 	if o := w.localport(p.root, "login"); o.code != 0 {
 		t.Errorf("login where nothing needs one: exit %d, %s", o.code, o.stderr)
 	}
-	p.checkUnharmed(w, "commands that change nothing")
+	p.checkUnaffected(w, "commands that change nothing")
 
 	p.checkNoneRefusedAt(t, "own", time.Time{}) // the next are refused rightly
 	p.disconnect("own")
@@ -176,55 +166,55 @@ func TestCompatibility_CommandsControlAnOlderSupervisor(t *testing.T) {
 		t.Error("own answers after stop")
 	}
 	w.mustRun(p.root, "start", "own")
-	served(t, p.addrs["own"])
+	checkServed(t, p.addrs["own"])
 	w.mustRun(p.root, "restart", "own")
-	served(t, p.addrs["own"])
-	p.checkUnharmed(w, "stop, start and restart of a service")
+	checkServed(t, p.addrs["own"])
+	p.checkUnaffected(w, "stop, start and restart of a service")
 	if w.supervisor(p.root) != supervisor {
 		t.Error("the older supervisor did not stay")
 	}
 	p.checkNoneRefused(t, time.Time{})
 	p.disconnect()
-	w.down(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
+	w.stopProject(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 }
 
 func TestCompatibility_DaemonRestartReplacesOlderSupervisorAndKeeper(t *testing.T) {
 	t.Parallel()
-	old := newOldWorld(t, oldRelease)
-	p := allowCompatible(t, old)
+	old := newOldTestEnv(t, oldRelease)
+	p := newCompatibleProject(t, old)
 	old.mustRun(p.root, "start")
-	old.keeperPID(p.root)
+	old.waitKeeper(p.root)
 	p.connect(t)
-	w := old.current(oldRelease)
+	w := old.withCurrentBinary(oldRelease)
 	first := w.supervisor(p.root)
 	w.mustRun(p.root, "daemon", "restart")
 	if w.supervisor(p.root) == first {
 		t.Fatal("daemon restart left the older supervisor")
 	}
-	p.checkUnharmed(w, "daemon restart")
+	p.checkUnaffected(w, "daemon restart")
 	if kinds := w.document(p.root).kinds(); !slices.Equal(kinds, []string{"start"}) {
 		t.Errorf("the leases are %v", kinds)
 	}
 	old.mustRun(p.root, "exec", "--", "true")
-	p.checkUnharmed(old, "a command of the older program")
+	p.checkUnaffected(old, "a command of the older program")
 
 	second := w.supervisor(p.root) // its keeper is the older one still
 	kill(t, second.PID)
-	killed := time.Now()
-	p.awaitReplacement(w, second.PID)
-	p.checkUnharmed(w, "kill") // what is connected is the first one's to finish
+	killTime := time.Now()
+	p.waitReplacement(w, second.PID)
+	p.checkUnaffected(w, "kill") // what is connected is the first one's to finish
 	p.disconnect()
 	w.waitExit(first)
-	p.checkNoneRefused(t, killed)
+	p.checkNoneRefused(t, killTime)
 
-	keeper := w.keeperPID(p.root)
+	keeper := w.waitKeeper(p.root)
 	kill(t, keeper)
-	w.keeperPID(p.root, keeper)
+	w.waitKeeper(p.root, keeper)
 	third := w.supervisor(p.root)
 	kill(t, third.PID)
-	p.awaitReplacement(w, third.PID)
-	p.checkUnharmed(w, "kill of the keeper, then of the supervisor")
-	w.down(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
+	p.waitReplacement(w, third.PID)
+	p.checkUnaffected(w, "kill of the keeper, then of the supervisor")
+	w.stopProject(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 }
 
 func TestCompatibility_OlderKeeperRevivesItsKilledSupervisor(t *testing.T) {
@@ -232,54 +222,54 @@ func TestCompatibility_OlderKeeperRevivesItsKilledSupervisor(t *testing.T) {
 	for name, upgraded := range map[string]bool{"from the older program": false, "from this program at the same path": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			old := newOldWorld(t, oldRelease)
-			p := allowCompatible(t, old)
+			old := newOldTestEnv(t, oldRelease)
+			p := newCompatibleProject(t, old)
 			old.mustRun(p.root, "start")
-			keeper := old.keeperPID(p.root)
+			keeper := old.waitKeeper(p.root)
 			p.connect(t)
-			w := old.current(oldRelease)
+			w := old.withCurrentBinary(oldRelease)
 			if upgraded {
 				old.upgrade()
 			}
 			supervisor := w.supervisor(p.root)
 			kill(t, supervisor.PID)
-			killed := time.Now()
+			killTime := time.Now()
 			p.disconnect() // they were its own
-			p.awaitReplacement(w, supervisor.PID)
-			p.checkUnharmed(w, "kill")
-			if now := w.keeperPID(p.root); now != keeper {
+			p.waitReplacement(w, supervisor.PID)
+			p.checkUnaffected(w, "kill")
+			if now := w.waitKeeper(p.root); now != keeper {
 				t.Errorf("the keeper was %d and is %d", keeper, now)
 			}
 			if kinds := w.document(p.root).kinds(); !slices.Equal(kinds, []string{"start"}) {
 				t.Errorf("the leases are %v", kinds)
 			}
 			w.mustRun(p.root, "exec", "--", "true")
-			p.checkUnharmed(w, "exec")
-			p.checkNoneRefused(t, killed)
+			p.checkUnaffected(w, "exec")
+			p.checkNoneRefused(t, killTime)
 			w.mustRun(p.root, "daemon", "restart")
-			p.checkUnharmed(w, "daemon restart")
+			p.checkUnaffected(w, "daemon restart")
 			w.mustRun(p.root, "restart", "own", "box")
-			served(t, p.addrs["own"])
-			served(t, p.addrs["box"])
-			p.checkUnharmed(w, "restart of services")
-			w.down(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
+			checkServed(t, p.addrs["own"])
+			checkServed(t, p.addrs["box"])
+			p.checkUnaffected(w, "restart of services")
+			w.stopProject(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 		})
 	}
 }
 
 func TestCompatibility_CommandRecoversFromKilledOlderSupervisorAndKeeper(t *testing.T) {
 	t.Parallel()
-	old := newOldWorld(t, oldRelease)
-	p := allowCompatible(t, old)
+	old := newOldTestEnv(t, oldRelease)
+	p := newCompatibleProject(t, old)
 	old.mustRun(p.root, "start")
-	keeper := old.keeperPID(p.root)
+	keeper := old.waitKeeper(p.root)
 	p.connect(t)
 	p.disconnect()
-	for _, rush := range p.rushes {
+	for _, rush := range p.clients {
 		rush.stop()
 	}
-	w := old.current(oldRelease)
-	children := childrenOf(t, w.supervisor(p.root).PID)
+	w := old.withCurrentBinary(oldRelease)
+	children := findChildren(t, w.supervisor(p.root).PID)
 	kill(t, keeper)
 	kill(t, w.supervisor(p.root).PID)
 	eventually(t, "both are gone", func() bool { return len(w.processes()) == 0 })
@@ -287,31 +277,31 @@ func TestCompatibility_CommandRecoversFromKilledOlderSupervisorAndKeeper(t *test
 	for _, child := range children {
 		w.waitExit(child)
 	}
-	p.checkUnharmed(w, "exec")
+	p.checkUnaffected(w, "exec")
 	for _, name := range compatibleServices {
-		served(t, p.addrs[name])
+		checkServed(t, p.addrs[name])
 	}
-	w.down(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
+	w.stopProject(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 }
 
 func TestCompatibility_NewerReleaseReplacesOlderOneOnce(t *testing.T) {
 	t.Parallel()
-	old := newOldWorld(t, oldRelease)
-	p := allowCompatible(t, old)
+	old := newOldTestEnv(t, oldRelease)
+	p := newCompatibleProject(t, old)
 	old.mustRun(p.root, "start")
 	p.connect(t)
 	first := old.supervisor(p.root)
-	newer := old.current("1.1.0")
+	newer := old.withCurrentBinary("1.1.0")
 	newer.mustRun(p.root, "exec", "--", "true")
-	takenOver := time.Now()
+	takeoverTime := time.Now()
 	second := newer.supervisor(p.root)
 	if status := newer.document(p.root); second == first || status.Supervisor.Version != "1.1.0" {
 		t.Fatalf("after the newer release the supervisor is %+v", status.Supervisor)
 	}
-	p.checkUnharmed(newer, "a newer release")
-	for _, w := range []*world{old, newer, old.current("0.9.0"), old.current("1.1.1-dev")} {
+	p.checkUnaffected(newer, "a newer release")
+	for _, w := range []*testEnv{old, newer, old.withCurrentBinary("0.9.0"), old.withCurrentBinary("1.1.1-dev")} {
 		w.mustRun(p.root, "exec", "--", "true")
-		p.checkUnharmed(w, "a command of another release")
+		p.checkUnaffected(w, "a command of another release")
 	}
 	if newer.supervisor(p.root) != second {
 		t.Error("it was replaced once more")
@@ -319,43 +309,43 @@ func TestCompatibility_NewerReleaseReplacesOlderOneOnce(t *testing.T) {
 	if kinds := newer.document(p.root).kinds(); !slices.Equal(kinds, []string{"start"}) {
 		t.Errorf("the leases are %v", kinds)
 	}
-	p.checkNoneRefused(t, takenOver)
+	p.checkNoneRefused(t, takeoverTime)
 	p.disconnect()
 	newer.waitExit(first)
-	newer.down(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
+	newer.stopProject(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 }
 
 // An older release that is newer than a development build, or than what was installed by mistake, takes over just so.
 func TestCompatibility_OlderProgramReplacesIfItIsTheNewerRelease(t *testing.T) {
 	t.Parallel()
-	old := newOldWorld(t, oldRelease)
-	w := old.current("0.9.0")
-	p := allowCompatible(t, w)
+	old := newOldTestEnv(t, oldRelease)
+	w := old.withCurrentBinary("0.9.0")
+	p := newCompatibleProject(t, w)
 	w.mustRun(p.root, "start")
-	w.keeperPID(p.root)
+	w.waitKeeper(p.root)
 	p.connect(t)
 	first := w.supervisor(p.root)
 	old.mustRun(p.root, "exec", "--", "true")
 	if status := w.document(p.root); status.Supervisor.PID == first.PID || status.Supervisor.Version != oldRelease {
 		t.Fatalf("after the newer release the supervisor is %+v", status.Supervisor)
 	}
-	p.checkUnharmed(w, "the older program")
+	p.checkUnaffected(w, "the older program")
 	p.checkNoneRefusedAt(t, "web", time.Time{})
 	second := w.supervisor(p.root) // its keeper is of this program
 	kill(t, second.PID)
-	killed := time.Now()
-	p.awaitReplacement(w, second.PID)
-	p.checkUnharmed(w, "kill")
-	p.checkNoneRefused(t, killed)
+	killTime := time.Now()
+	p.waitReplacement(w, second.PID)
+	p.checkUnaffected(w, "kill")
+	p.checkNoneRefused(t, killTime)
 	p.disconnect()
-	w.down(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
+	w.stopProject(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 }
 
 // The lease of an exec that the older program has become is its process's, which goes on under any supervisor.
 func TestCompatibility_LeaseOfAnOlderExecKeepsTheProjectRunning(t *testing.T) {
 	t.Parallel()
-	old := newOldWorld(t, oldRelease)
-	p := allowCompatible(t, old)
+	old := newOldTestEnv(t, oldRelease)
+	p := newCompatibleProject(t, old)
 	command := old.command(p.root, "exec", "--", "sh", "-c", "echo up; read line; echo $WEB_PORT")
 	stdin, err := command.StdinPipe()
 	if err != nil {
@@ -374,9 +364,9 @@ func TestCompatibility_LeaseOfAnOlderExecKeepsTheProjectRunning(t *testing.T) {
 	}
 	p.connect(t)
 	first := old.supervisor(p.root)
-	newer := old.current("1.1.0")
+	newer := old.withCurrentBinary("1.1.0")
 	newer.mustRun(p.root, "exec", "--", "true")
-	takenOver := time.Now()
+	takeoverTime := time.Now()
 	second := newer.supervisor(p.root)
 	if second == first {
 		t.Error("the newer release did not take over")
@@ -385,8 +375,8 @@ func TestCompatibility_LeaseOfAnOlderExecKeepsTheProjectRunning(t *testing.T) {
 	if status := newer.document(p.root); status.Leases[0].Kind != "exec" || status.Leases[0].PID != command.Process.Pid {
 		t.Errorf("the leases are %+v", status.Leases)
 	}
-	p.checkUnharmed(newer, "a newer release")
-	p.checkNoneRefused(t, takenOver)
+	p.checkUnaffected(newer, "a newer release")
+	p.checkNoneRefused(t, takeoverTime)
 	p.disconnect()
 	fmt.Fprintln(stdin, "end")
 	if !lines.Scan() || !strings.HasSuffix(p.addrs["web"], ":"+lines.Text()) {
@@ -397,5 +387,5 @@ func TestCompatibility_LeaseOfAnOlderExecKeepsTheProjectRunning(t *testing.T) {
 	}
 	newer.waitExit(second)
 	newer.waitExit(first)
-	newer.nothingLeft(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
+	newer.checkNothingLeft(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 }

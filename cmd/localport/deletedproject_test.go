@@ -37,7 +37,7 @@ func TestDeletedProject_IsFoundByItsState(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newTestEnv(t)
 			root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 			p := where{root, filepath.Join(w.home, "link")}
 			if err := os.Symlink(filepath.Dir(root), p.link); err != nil {
@@ -47,7 +47,7 @@ func TestDeletedProject_IsFoundByItsState(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.mustRun(root, "start")
-			w.keeperPID(root)
+			w.waitKeeper(root)
 			// Not to be ended by the supervisor itself, which sees that its directory is gone.
 			supervisor := w.supervisor(root)
 			var args []string
@@ -81,7 +81,7 @@ func TestDeletedProject_IsFoundByItsState(t *testing.T) {
 			}
 			w.waitExit(supervisor)
 			eventually(t, "every process has ended", func() bool { return len(w.processes()) == 0 })
-			w.nothingLeft(root)
+			w.checkNothingLeft(root)
 			if o := w.localport(dir, append(args, "status")...); o.code != output.ExitFailed || o.stderr == "" {
 				t.Errorf("status after it all: exit %d\n%s%s", o.code, o.stdout, o.stderr)
 			}
@@ -91,10 +91,10 @@ func TestDeletedProject_IsFoundByItsState(t *testing.T) {
 
 func TestDeletedProject_IsStoppedFromItsDeletedDirectory(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
-	w.keeperPID(root)
+	w.waitKeeper(root)
 	supervisor := w.supervisor(root)
 	cmd := exec.Command("sh", "-c", `rm -rf "$PWD"; exec "$0" stop`, w.exe)
 	cmd.Dir, cmd.Env = root, append(slices.Clip(w.env), "PWD="+root)
@@ -107,11 +107,11 @@ func TestDeletedProject_IsStoppedFromItsDeletedDirectory(t *testing.T) {
 
 func TestDeletedProject_IsDenied(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	config := tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0"))
 	root := w.allowedProject(config)
 	w.mustRun(root, "start")
-	w.keeperPID(root)
+	w.waitKeeper(root)
 	if err := os.Remove(filepath.Join(root, ".localport.toml")); err != nil {
 		t.Fatal(err)
 	}
@@ -126,10 +126,10 @@ func TestDeletedProject_IsDenied(t *testing.T) {
 // What was left by a supervisor and a keeper that were killed can be named, too.
 func TestDeletedProject_ThatIsStoppedLosesItsLease(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
-	keeper, supervisor := w.keeperPID(root), w.supervisor(root)
+	keeper, supervisor := w.waitKeeper(root), w.supervisor(root)
 	w.stopProcess(keeper)
 	kill(t, supervisor.PID)
 	kill(t, keeper)

@@ -91,15 +91,15 @@ func (d *demo) startProject(ctx context.Context) error {
 	if err := p.recordDecision(p.Store.Allow); err != nil {
 		return err
 	}
-	began := time.Now()
-	lease := lockstate.Lease{Kind: lockstate.ExecLease, Process: lockstate.Self(), Dir: d.root, Since: began.UTC()}
+	startTime := time.Now()
+	lease := lockstate.Lease{Kind: lockstate.ExecLease, Process: lockstate.Self(), Dir: d.root, Since: startTime.UTC()}
 	if d.JoinedProject, err = p.Join(ctx, client.JoinOptions{Lease: lease, Allowed: true}); err != nil {
 		return err
 	}
 	d.supervisor = p.Dir.Peek().Supervisor.Process
 	svc := d.View.Services[0]
 	d.printStep("allowed and entered it: after %v the supervisor accepts connections at %s, on 127.0.0.1 and ::1",
-		time.Since(began).Round(time.Millisecond), serviceAddress(svc))
+		time.Since(startTime).Round(time.Millisecond), serviceAddress(svc))
 	_, err = d.project.waitReady(ctx, d.Client, []string{svc.Name}, startTimeout)
 	return err
 }
@@ -143,7 +143,7 @@ func (d *demo) interruptServer(ctx context.Context) error {
 		err  error
 	}
 	resultCh := make(chan result, 1)
-	began := time.Now()
+	startTime := time.Now()
 	go func() {
 		body, err := d.fetchBody(ctx)
 		resultCh <- result{body, err}
@@ -163,7 +163,7 @@ func (d *demo) interruptServer(ctx context.Context) error {
 		return got.err
 	}
 	d.printStep("started the server again; the same client got its answer after %v: %q",
-		time.Since(began).Round(time.Millisecond), got.body)
+		time.Since(startTime).Round(time.Millisecond), got.body)
 	_, err := d.project.waitReady(ctx, d.Client, []string{d.View.Services[0].Name}, startTimeout)
 	return err
 }

@@ -58,7 +58,7 @@ func checkGolden(t *testing.T, name, text string) {
 }
 
 func TestGolden_Help(t *testing.T) {
-	w := newWorld(t)
+	w := newTestEnv(t)
 	w.env = append(w.env, "COLUMNS=120")
 	parser, err := kong.New(&grammar{}, kong.Vars{"version": "0"})
 	if err != nil {
@@ -198,19 +198,19 @@ func declaredErrors(t *testing.T, dir string) []string {
 
 // TestGolden_Commands is a session of a user: what each command prints, and what a prompt does.
 func TestGolden_Commands(t *testing.T) {
-	w := newWorld(t)
+	w := newTestEnv(t)
 	dir := shellpty.NewDir(t)
 	root := filepath.Join(dir, "shop")
 	if err := os.Mkdir(root, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	upstream, port, second := serve(t, "127.0.0.1:0"), ports.FreePort(t), ports.FreePort(t)
-	well := filepath.Join(w.home, "well")
-	if err := os.WriteFile(well, nil, 0o600); err != nil {
+	healthyFile := filepath.Join(w.home, "well")
+	if err := os.WriteFile(healthyFile, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	config := tcpConfig("api", port, upstream) + "tags = [\"web\"]\n" +
-		fmt.Sprintf("health_check = { type = \"command\", command = [\"test\", \"-e\", %q], interval = \"50ms\", failure_threshold = 2 }\n", well) +
+		fmt.Sprintf("health_check = { type = \"command\", command = [\"test\", \"-e\", %q], interval = \"50ms\", failure_threshold = 2 }\n", healthyFile) +
 		tcpConfig("docs", second, upstream) + "enabled = false\n[env]\nAPI_URL = \"http://${api.addr}\"\n"
 	var b strings.Builder
 	localport := func(args ...string) {
@@ -232,7 +232,7 @@ func TestGolden_Commands(t *testing.T) {
 		})
 		b.WriteByte('\n')
 	}
-	again := func() []string { return []string{"--root", root, "--line", fmt.Sprint(w.promptLine(), " 0 0")} }
+	promptArgs := func() []string { return []string{"--root", root, "--line", fmt.Sprint(w.promptLineNumber(), " 0 0")} }
 
 	localport("status")
 	w.writeFile(root, ".localport.toml", config)
@@ -268,20 +268,20 @@ func TestGolden_Commands(t *testing.T) {
 	localport("logs", "--grep", "[")
 	localport("logs", "nothing")
 	localport("env")
-	seen := again()
-	if err := os.Remove(well); err != nil {
+	seen := promptArgs()
+	if err := os.Remove(healthyFile); err != nil {
 		t.Fatal(err)
 	}
 	prompt("after a service failed", seen...)
 	localport("exec", "--wait", "100ms", "--", "true")
-	if err := os.WriteFile(well, nil, 0o600); err != nil {
+	if err := os.WriteFile(healthyFile, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	seen = again()
+	seen = promptArgs()
 	prompt("after it recovered", seen...)
 	w.writeFile(root, ".localport.toml", config+"nonsense = 1\n")
 	eventually(t, "status knows of the change", func() bool { return w.status(root).Pending != "" })
-	prompt("after a change", again()...)
+	prompt("after a change", promptArgs()...)
 	localport("status")
 	localport("exec", "--", "true")
 	localport("allow")
@@ -296,12 +296,12 @@ func TestGolden_Commands(t *testing.T) {
 	localport("deny")
 	localport("status")
 	checkGolden(t, "commands.txt", normalize(b.String(), strings.NewReplacer(
-		ancestors(dir), "/tmp, /", root, "/home/you/shop", dir, "/home/you", w.home, "/home/you", fmt.Sprint(second), "8081", fmt.Sprint(":", port), ":8080", fmt.Sprint(port), "8080", fmt.Sprint(upstream.port), "18099",
+		listAncestors(dir), "/tmp, /", root, "/home/you/shop", dir, "/home/you", w.home, "/home/you", fmt.Sprint(second), "8081", fmt.Sprint(":", port), ":8080", fmt.Sprint(port), "8080", fmt.Sprint(upstream.port), "18099",
 	)))
 }
 
-// ancestors lists the directories above one, as an error does that says where it has looked: TMPDIR may lie deep.
-func ancestors(dir string) string {
+// listAncestors lists the directories above one, as an error does that says where it has looked: TMPDIR may lie deep.
+func listAncestors(dir string) string {
 	var dirs []string
 	for dir != "/" {
 		dir = filepath.Dir(dir)

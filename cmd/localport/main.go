@@ -113,10 +113,10 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 	if err := a.resolveDir(g.Dir); err != nil {
 		return output.PrintError(stderr, err)
 	}
-	began := time.Now()
+	startTime := time.Now()
 	err = output.WithHelp(ctx.Run(a), commandPath(ctx))
 	if a.project != nil {
-		err = commandProject{a.project}.explainNoAnswer(err, began)
+		err = commandProject{a.project}.explainNoAnswer(err, startTime)
 	}
 	return output.PrintError(stderr, err)
 }

@@ -52,8 +52,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// releaseMark stands before the release in the name of a copy of this program.
-const releaseMark = "-release-"
+// releaseSeparator stands before the release in the name of a copy of this program.
+const releaseSeparator = "-release-"
 
 // runLocalport is main, of a release if the test says so.
 func runLocalport() int {
@@ -61,25 +61,25 @@ func runLocalport() int {
 		go writeResources(dir)
 	}
 	if exe, err := os.Executable(); err == nil {
-		if _, release, found := strings.Cut(filepath.Base(exe), releaseMark); found {
+		if _, release, found := strings.Cut(filepath.Base(exe), releaseSeparator); found {
 			version.Release = release
 		}
 	}
 	return run(os.Args[1:])
 }
 
-// world is a user with a home of his own: nothing in it meets the real one's.
-type world struct {
+// testEnv is a user with a home of his own: nothing in it meets the real one's.
+type testEnv struct {
 	t    testing.TB
 	home string
 	env  []string
 	exe  string // localport
 }
 
-func newWorld(t testing.TB) *world {
+func newTestEnv(t testing.TB) *testEnv {
 	t.Helper()
 	home := shellpty.NewDir(t)
-	w := &world{t: t, home: home, exe: self(t), env: []string{
+	w := &testEnv{t: t, home: home, exe: ownExecutable(t), env: []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "LANG=C.UTF-8", "TERM=dumb", mainVariable + "=1",
 		"GORACE=atexit_sleep_ms=0", "LOCALPORT_LIMIT=" + cmp.Or(os.Getenv("LOCALPORT_LIMIT"), promptLimit), "GOCOVERDIR=" + shellpty.CoverDir(),
 	}}
@@ -98,7 +98,7 @@ func newWorld(t testing.TB) *world {
 }
 
 // stopAll takes down whatever supervisors the test left running, and waits until their processes are gone.
-func (w *world) stopAll() {
+func (w *testEnv) stopAll() {
 	// All of them, as at the end of a session: a supervisor whose keeper lives would hand over to another one.
 	for _, pid := range w.processes() {
 		_ = syscall.Kill(pid, syscall.SIGTERM)
@@ -108,7 +108,7 @@ func (w *world) stopAll() {
 }
 
 // processes are those that play localport in this world: supervisors and keepers.
-func (w *world) processes() []int {
+func (w *testEnv) processes() []int {
 	paths, _ := filepath.Glob("/proc/[0-9]*/environ")
 	var pids []int
 	for _, path := range paths {
@@ -125,7 +125,7 @@ func (w *world) processes() []int {
 }
 
 // states are the states of all the world's projects.
-func (w *world) states() []lockstate.State {
+func (w *testEnv) states() []lockstate.State {
 	var states []lockstate.State
 	paths, _ := filepath.Glob(filepath.Join(w.home, "state/localport/projects/*/state.json"))
 	for _, path := range paths {
@@ -138,7 +138,7 @@ func (w *world) states() []lockstate.State {
 }
 
 // state is the state of one project.
-func (w *world) state(root string) lockstate.State {
+func (w *testEnv) state(root string) lockstate.State {
 	for _, state := range w.states() {
 		if state.Config == filepath.Join(root, ".localport.toml") {
 			return state
@@ -148,7 +148,7 @@ func (w *world) state(root string) lockstate.State {
 }
 
 // supervisor is the project's running supervisor.
-func (w *world) supervisor(root string) lockstate.Process {
+func (w *testEnv) supervisor(root string) lockstate.Process {
 	w.t.Helper()
 	state := w.state(root)
 	if state.Supervisor == nil || !state.Supervisor.IsAlive() {
@@ -158,13 +158,13 @@ func (w *world) supervisor(root string) lockstate.Process {
 }
 
 // waitExit waits until a process has ended.
-func (w *world) waitExit(p lockstate.Process) {
+func (w *testEnv) waitExit(p lockstate.Process) {
 	w.t.Helper()
 	eventually(w.t, fmt.Sprintf("process %d ends", p.PID), func() bool { return !p.IsAlive() })
 }
 
 // project makes a directory with a config and returns its physical path.
-func (w *world) project(config string) string {
+func (w *testEnv) project(config string) string {
 	w.t.Helper()
 	root := filepath.Join(shellpty.NewDir(w.t), "shop")
 	if err := os.Mkdir(root, 0o755); err != nil {
@@ -175,39 +175,39 @@ func (w *world) project(config string) string {
 }
 
 // allowedProject is project, with the user's permission.
-func (w *world) allowedProject(config string) string {
+func (w *testEnv) allowedProject(config string) string {
 	w.t.Helper()
 	root := w.project(config)
 	w.mustRun(root, "allow")
 	return root
 }
 
-func (w *world) writeFile(root, name, text string) {
+func (w *testEnv) writeFile(root, name, text string) {
 	w.t.Helper()
 	if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o600); err != nil {
 		w.t.Fatal(err)
 	}
 }
 
-// outcome is what a command printed, and how it ended.
-type outcome struct {
+// commandResult is what a command printed, and how it ended.
+type commandResult struct {
 	stdout, stderr string
 	code           int
 }
 
 // localport runs the command in dir.
-func (w *world) localport(dir string, args ...string) outcome {
+func (w *testEnv) localport(dir string, args ...string) commandResult {
 	w.t.Helper()
 	return w.run(w.command(dir, args...))
 }
 
-func (w *world) command(dir string, args ...string) *exec.Cmd {
+func (w *testEnv) command(dir string, args ...string) *exec.Cmd {
 	cmd := exec.Command(w.exe, args...)
 	cmd.Dir, cmd.Env = dir, w.env
 	return cmd
 }
 
-func (w *world) run(cmd *exec.Cmd) outcome {
+func (w *testEnv) run(cmd *exec.Cmd) commandResult {
 	w.t.Helper()
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -216,11 +216,11 @@ func (w *world) run(cmd *exec.Cmd) outcome {
 	if err != nil && !errors.As(err, &failed) {
 		w.t.Fatal(err)
 	}
-	return outcome{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+	return commandResult{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 }
 
 // mustRun runs the command and fails the test if it fails.
-func (w *world) mustRun(dir string, args ...string) string {
+func (w *testEnv) mustRun(dir string, args ...string) string {
 	w.t.Helper()
 	o := w.localport(dir, args...)
 	if o.code != 0 {
@@ -230,7 +230,7 @@ func (w *world) mustRun(dir string, args ...string) string {
 }
 
 // status is `status --json`.
-func (w *world) status(root string) api.Status {
+func (w *testEnv) status(root string) api.Status {
 	w.t.Helper()
 	var status api.Status
 	if err := json.Unmarshal([]byte(w.mustRun(root, "status", "--json")), &status); err != nil {
@@ -240,7 +240,7 @@ func (w *world) status(root string) api.Status {
 }
 
 // service is one service of status.
-func (w *world) service(root, name string) api.ServiceStatus {
+func (w *testEnv) service(root, name string) api.ServiceStatus {
 	w.t.Helper()
 	for _, svc := range w.status(root).Services {
 		if svc.Name == name {
@@ -252,7 +252,7 @@ func (w *world) service(root, name string) api.ServiceStatus {
 }
 
 // shell starts a shell with our hook in this world.
-func (w *world) shell(kind, dir string) *shellpty.Shell {
+func (w *testEnv) shell(kind, dir string) *shellpty.Shell {
 	w.t.Helper()
 	rc := `eval "$(` + w.exe + ` hook ` + kind + `)"`
 	if kind == "fish" {
@@ -261,7 +261,7 @@ func (w *world) shell(kind, dir string) *shellpty.Shell {
 	return shellpty.Start(w.t, shellpty.Config{Shell: kind, RC: rc, Dir: dir, Home: w.home, Env: w.env[2:]})
 }
 
-func self(t testing.TB) string {
+func ownExecutable(t testing.TB) string {
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -270,13 +270,13 @@ func self(t testing.TB) string {
 }
 
 // eventually waits for something that nothing tells us of, and fails the test if it does not come.
-func eventually(t testing.TB, what string, is func() bool) {
+func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	deadline := time.NewTimer(30 * time.Second)
 	defer deadline.Stop()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for !is() {
+	for !condition() {
 		select {
 		case <-tick.C:
 		case <-deadline.C:

@@ -20,7 +20,7 @@ func TestShells_FiftyAtOnceShareOneSupervisor(t *testing.T) {
 	if testing.Short() {
 		rounds = 1
 	}
-	w := newWorld(t)
+	w := newTestEnv(t)
 	port := ports.FreePort(t)
 	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	for range rounds {
@@ -31,7 +31,7 @@ func TestShells_FiftyAtOnceShareOneSupervisor(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		outcomes := make([]outcome, len(shells))
+		outcomes := make([]commandResult, len(shells))
 		var looking sync.WaitGroup
 		for i, sh := range shells {
 			looking.Go(func() {
@@ -48,7 +48,7 @@ func TestShells_FiftyAtOnceShareOneSupervisor(t *testing.T) {
 		if n := len(w.state(root).Leases); n != len(shells) {
 			t.Errorf("%d leases, want %d", n, len(shells))
 		}
-		if all := supervisorsOf(t, root); len(all) != 1 {
+		if all := findSupervisors(t, root); len(all) != 1 {
 			t.Errorf("%d supervisors run: %v", len(all), all)
 		}
 		for _, sh := range shells {
@@ -56,12 +56,12 @@ func TestShells_FiftyAtOnceShareOneSupervisor(t *testing.T) {
 			_ = sh.Wait()
 		}
 		w.waitExit(supervisor)
-		w.nothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
+		w.checkNothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
 	}
 }
 
-// supervisorsOf are the processes that supervise a project, by their arguments.
-func supervisorsOf(t *testing.T, root string) []lockstate.Process {
+// findSupervisors are the processes that supervise a project, by their arguments.
+func findSupervisors(t *testing.T, root string) []lockstate.Process {
 	t.Helper()
 	out, err := exec.Command("pgrep", "-f", "supervise.*"+root+"/").Output()
 	if err != nil {
@@ -83,7 +83,7 @@ func supervisorsOf(t *testing.T, root string) []lockstate.Process {
 // what a look has returned from must answer, whichever supervisor it is.
 func TestShells_LeavingAndReturningNeverFindsAClosedPort(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	port := ports.FreePort(t)
 	root := w.allowedProject("linger = 0.001\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	pid := fmt.Sprint(os.Getpid())

@@ -47,15 +47,15 @@ func oldBinary(t testing.TB) string {
 	return path
 }
 
-// newOldWorld is a world in which localport is the earlier one, at a path where upgrade makes it this one, of a release.
-func newOldWorld(t testing.TB, release string) *world {
+// newOldTestEnv is a world in which localport is the earlier one, at a path where upgrade makes it this one, of a release.
+func newOldTestEnv(t testing.TB, release string) *testEnv {
 	t.Helper()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	if shellpty.CoverDir() == "" {
 		// A prompt's command ends before a copy of this program plays a release, but where coverage is counted.
 		w.env = append(w.env, "GOCOVERDIR="+t.TempDir())
 	}
-	w.exe = filepath.Join(w.home, "bin", "localport"+releaseMark+release)
+	w.exe = filepath.Join(w.home, "bin", "localport"+releaseSeparator+release)
 	if err := os.Mkdir(filepath.Dir(w.exe), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -64,17 +64,17 @@ func newOldWorld(t testing.TB, release string) *world {
 }
 
 // upgrade puts this localport in the place of the earlier one, as package managers and go install do.
-func (w *world) upgrade() {
+func (w *testEnv) upgrade() {
 	w.t.Helper()
-	install(w.t, self(w.t), w.exe)
+	install(w.t, ownExecutable(w.t), w.exe)
 }
 
-// current is the same world, in which localport is this one, of a release, at another path.
-func (w *world) current(release string) *world {
+// withCurrentBinary is the same world, in which localport is this one, of a release, at another path.
+func (w *testEnv) withCurrentBinary(release string) *testEnv {
 	w.t.Helper()
 	other := *w
-	other.exe = self(w.t)
-	return other.as(release)
+	other.exe = ownExecutable(w.t)
+	return other.withRelease(release)
 }
 
 // install renames a copy of a program to a path: whoever runs what was there goes on doing so. A process of its own writes the

@@ -13,8 +13,8 @@ import (
 )
 
 func TestPorts_ArePassedBetweenProjectsOnCd(t *testing.T) {
-	inEachShell(t, func(t *testing.T, kind string) {
-		w := newWorld(t)
+	eachShell(t, func(t *testing.T, kind string) {
+		w := newTestEnv(t)
 		port := ports.FreePort(t)
 		addr := fmt.Sprintf("127.0.0.1:%d", port)
 		far := serve(t, "127.0.0.1:0")
@@ -38,7 +38,7 @@ func TestPorts_ArePassedBetweenProjectsOnCd(t *testing.T) {
 
 func TestPorts_TakenPortFailsOnlyItsServiceAndNamesTheHolder(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	far := serve(t, "127.0.0.1:0")
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -53,7 +53,7 @@ func TestPorts_TakenPortFailsOnlyItsServiceAndNamesTheHolder(t *testing.T) {
 		t.Errorf("entering printed %q", screen)
 	}
 	env := sh.Environ()
-	if has(env, "TAKEN_PORT") || has(env, "BOTH") || env["FREE_PORT"] != fmt.Sprint(free) || env["ONE"] != fmt.Sprint(free) {
+	if hasVariable(env, "TAKEN_PORT") || hasVariable(env, "BOTH") || env["FREE_PORT"] != fmt.Sprint(free) || env["ONE"] != fmt.Sprint(free) {
 		t.Errorf("TAKEN_PORT=%q BOTH=%q FREE_PORT=%q ONE=%q", env["TAKEN_PORT"], env["BOTH"], env["FREE_PORT"], env["ONE"])
 	}
 	svc := w.service(root, "taken")
@@ -78,7 +78,7 @@ func TestPorts_TakenPortFailsOnlyItsServiceAndNamesTheHolder(t *testing.T) {
 
 func TestPorts_PortInUseByAnotherProjectNamesThatProject(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	far := serve(t, "127.0.0.1:0")
 	port := ports.FreePort(t)
 	one := w.allowedProject(tcpConfig("one", port, far))
@@ -94,7 +94,7 @@ func TestPorts_PortInUseByAnotherProjectNamesThatProject(t *testing.T) {
 
 func TestPorts_AutoPortIsStableAcrossRuns(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	before := w.mustRun(root, "port", "web")
 	w.mustRun(root, "start")

@@ -73,11 +73,11 @@ func (a *app) openProject() (commandProject, context.Context, context.CancelFunc
 }
 
 // explainNoAnswer adds to an error about a supervisor that did not answer since began which process that is. It keeps the exit code.
-func (p commandProject) explainNoAnswer(err error, began time.Time) error {
+func (p commandProject) explainNoAnswer(err error, startTime time.Time) error {
 	if err == nil {
 		return nil
 	}
-	return output.WithExitCode(p.ExplainNoAnswer(err, began), output.ExitCode(err))
+	return output.WithExitCode(p.ExplainNoAnswer(err, startTime), output.ExitCode(err))
 }
 
 // parseConfig parses the files as a supervisor started from this shell would: with its environment, and with the automatic ports that

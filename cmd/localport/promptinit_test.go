@@ -10,7 +10,7 @@ import (
 // What a prompt imports, and what is initialised before it, is paid for at every cd.
 func TestPrompt_InitialisesOnlyWhatItNeeds(t *testing.T) {
 	t.Parallel()
-	w := build(t).world
+	w := newReleaseEnv(t).testEnv
 	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	cmd := w.command(root, "export", "bash", "--pid", strconv.Itoa(os.Getpid()))
 	cmd.Env = append(cmd.Env, "GODEBUG=inittrace=1")

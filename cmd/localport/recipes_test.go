@@ -13,9 +13,9 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// bastion is a stand-in for a program that leads somewhere else: it prints what theirs prints. The port that it is told is the
+// proxyScript is a stand-in for a program that leads somewhere else: it prints what theirs prints. The port that it is told is the
 // last number of its arguments.
-const bastion = `#!/bin/sh
+const proxyScript = `#!/bin/sh
 case "$*" in
 "LOGIN"*) echo run >> DIR/logins; echo "you are logged in"; exit 0 ;;
 esac
@@ -28,8 +28,8 @@ port=$(printf '%s\n' "$@" | grep -oE '[0-9]{4,5}' | tail -n 1)
 exec env -u MAIN SERVER=1 SELF "$port"
 `
 
-// asTheyPrint is what the programs of the recipes print when the user must log in, and when they are up.
-var asTheyPrint = map[string]struct{ program, login, locked, ready string }{
+// proxies is what the programs of the recipes print when the user must log in, and when they are up.
+var proxies = map[string]struct{ program, login, locked, ready string }{
 	// cmd/root.go of cloud-sql-proxy 2.14; golang.org/x/oauth2/google
 	"cloud-sql": {
 		"cloud-sql-proxy", "no login of its own",
@@ -62,11 +62,11 @@ var asTheyPrint = map[string]struct{ program, login, locked, ready string }{
 	},
 }
 
-// bastions puts a stand-in on the world's path.
-func (w *world) bastions(t *testing.T, program, login, locked, ready string) (dir string) {
+// installProxy puts a stand-in on the world's path.
+func (w *testEnv) installProxy(t *testing.T, program, login, locked, ready string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
-	script := strings.NewReplacer("LOGIN", login, "DIR", dir, "MAIN", mainVariable, "SERVER", upstreamVariable, "SELF", self(t)).Replace(bastion)
+	script := strings.NewReplacer("LOGIN", login, "DIR", dir, "MAIN", mainVariable, "SERVER", upstreamVariable, "SELF", ownExecutable(t)).Replace(proxyScript)
 	for name, text := range map[string]string{program: script, "locked": locked + "\n", "ready": ready + "\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
 			t.Fatal(err)
@@ -81,19 +81,19 @@ func TestRecipes_BecomeReadyAndAskForALoginAsTheirProgramDoes(t *testing.T) {
 	for _, name := range recipes.Names() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			theirs, ok := asTheyPrint[name]
+			proxy, ok := proxies[name]
 			if !ok {
 				t.Fatal("nobody knows what its program prints")
 			}
-			w := newWorld(t)
-			dir := w.bastions(t, theirs.program, theirs.login, theirs.locked, theirs.ready)
+			w := newTestEnv(t)
+			dir := w.installProxy(t, proxy.program, proxy.login, proxy.locked, proxy.ready)
 			port := ports.FreePort(t)
 			text := w.mustRun(w.home, "recipes", name)
 			root := w.allowedProject(strings.Replace(text, "local_port = 5432", fmt.Sprintf("local_port = %d", port), 1))
 			if o := w.localport(root, "start"); o.code != 1 || !strings.Contains(o.stderr, "localport login database") {
 				t.Errorf("start: exit %d\n%s", o.code, o.stderr)
 			}
-			first, _, _ := strings.Cut(theirs.locked, "\n")
+			first, _, _ := strings.Cut(proxy.locked, "\n")
 			if svc := w.service(root, "database"); svc.State != forwarder.NeedsAttention || !strings.HasSuffix(svc.LastError, " needs a login: "+first) {
 				t.Errorf("it is %s: %s", svc.State, svc.LastError)
 			}
@@ -117,8 +117,8 @@ func TestRecipes_BecomeReadyAndAskForALoginAsTheirProgramDoes(t *testing.T) {
 
 func TestLogin_OneLoginCoversServicesThatShareIt(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	dir := w.bastions(t, "aws", "sso login", "the token has expired", "up")
+	w := newTestEnv(t)
+	dir := w.installProxy(t, "aws", "sso login", "the token has expired", "up")
 	var config strings.Builder
 	for _, name := range []string{"one", "two"} {
 		fmt.Fprintf(&config, "[services.%s]\ntechnology = \"command\"\ncommand = [\"aws\", \"{port}\"]\nlocal_port = %d\nready = \"^up\"\n"+
@@ -141,8 +141,8 @@ func TestLogin_OneLoginCoversServicesThatShareIt(t *testing.T) {
 
 func TestLogin_NamesALoginProgramThatFailsOrIsMissing(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.bastions(t, "aws", "no login", "the token has expired", "up")
+	w := newTestEnv(t)
+	w.installProxy(t, "aws", "no login", "the token has expired", "up")
 	for login, want := range map[string]string{`["sh", "-c", "exit 3"]`: "sh: exit status 3", `["no-such-sso"]`: "no-such-sso"} {
 		root := w.allowedProject(fmt.Sprintf("[services.db]\ntechnology = \"command\"\ncommand = [\"aws\", \"{port}\"]\nlocal_port = %d\n"+
 			"needs_login = \"expired\"\nlogin = %s\n", ports.FreePort(t), login))
@@ -158,14 +158,14 @@ func TestLogin_NamesALoginProgramThatFailsOrIsMissing(t *testing.T) {
 
 func TestRecipes_AreFoundByName(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	all := w.mustRun(w.home, "recipes")
 	for _, name := range recipes.Names() {
 		if !strings.Contains(all, w.mustRun(w.home, "recipes", name)) {
 			t.Errorf("%s is not among them all", name)
 		}
 	}
-	if !slices.IsSorted(recipes.Names()) || len(recipes.Names()) != len(asTheyPrint) {
+	if !slices.IsSorted(recipes.Names()) || len(recipes.Names()) != len(proxies) {
 		t.Errorf("there are %q", recipes.Names())
 	}
 	if o := w.localport(w.home, "recipes", "teleprot"); o.code != 2 || !strings.Contains(o.stderr, `did you mean "teleport"?`) {

@@ -14,7 +14,7 @@ import (
 
 func TestReload_PreviouslyAllowedChangeAppliesWithoutAPrompt(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	far := serve(t, "127.0.0.1:0")
 	kept, moved, elsewhere := ports.FreePort(t), ports.FreePort(t), ports.FreePort(t)
 	config := tcpConfig("kept", kept, far)
@@ -25,7 +25,7 @@ func TestReload_PreviouslyAllowedChangeAppliesWithoutAPrompt(t *testing.T) {
 	w.mustRun(root, "start")
 	supervisor := w.supervisor(root)
 	conn := dial(t, fmt.Sprintf("127.0.0.1:%d", kept))
-	conn.checkReply("hi")
+	conn.exchangeLine("hi")
 
 	replace := func(text string) { // as editors do
 		w.writeFile(root, ".new", text)
@@ -43,7 +43,7 @@ func TestReload_PreviouslyAllowedChangeAppliesWithoutAPrompt(t *testing.T) {
 			return err == nil && answer == "hello you\n"
 		})
 	}
-	if got := conn.checkReply("still here"); got != "hello still here\n" {
+	if got := conn.exchangeLine("still here"); got != "hello still here\n" {
 		t.Errorf("the connection of what did not change answered %q", got)
 	}
 	if w.supervisor(root) != supervisor {
@@ -57,7 +57,7 @@ func TestReload_PreviouslyAllowedChangeAppliesWithoutAPrompt(t *testing.T) {
 // The approval comes back without a change of a file or a request to reload.
 func TestReload_IsRetriedWhenTheApprovalCanBeReadAgain(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	far := serve(t, "127.0.0.1:0")
 	first, second := ports.FreePort(t), ports.FreePort(t)
 	root := w.allowedProject(tcpConfig("web", second, far))
@@ -78,14 +78,14 @@ func TestReload_IsRetriedWhenTheApprovalCanBeReadAgain(t *testing.T) {
 
 func TestReload_InvalidChangeChangesNothingAndIsReported(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	port := ports.FreePort(t)
 	config := tcpConfig("web", port, serve(t, "127.0.0.1:0"))
 	root := w.allowedProject(config)
 	sh := w.shell("bash", root)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	conn := dial(t, addr)
-	conn.checkReply("hi")
+	conn.exchangeLine("hi")
 
 	w.writeFile(root, ".localport.toml", config+"# one more line\n")
 	eventually(t, "status says that it waits", func() bool {
@@ -110,7 +110,7 @@ func TestReload_InvalidChangeChangesNothingAndIsReported(t *testing.T) {
 	if err := os.Remove(filepath.Join(root, ".localport.toml")); err != nil {
 		t.Fatal(err)
 	}
-	if got := conn.checkReply("still here"); got != "hello still here\n" {
+	if got := conn.exchangeLine("still here"); got != "hello still here\n" {
 		t.Errorf("the connection answered %q", got)
 	}
 	if answer, err := ask(addr, "you"); answer != "hello you\n" {
@@ -125,19 +125,19 @@ func TestReload_InvalidChangeChangesNothingAndIsReported(t *testing.T) {
 
 func TestReload_ChangedHealthCheckKeepsTheTunnel(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	port := ports.FreePort(t)
 	config := commandConfig(t, "web", port)
 	root := w.allowedProject(config)
 	w.mustRun(root, "start")
-	children := childrenOf(t, w.supervisor(root).PID)
+	children := findChildren(t, w.supervisor(root).PID)
 	w.writeFile(root, ".localport.toml", config+"description = \"web\"\nhealth_check = { type = \"command\", command = [\"true\"] }\n")
 	w.mustRun(root, "allow")
 	eventually(t, "the new check was made", func() bool {
 		svc := w.service(root, "web")
 		return svc.Health.Check == "command" && svc.Health.Results["ok"] > 0 && svc.State == forwarder.Healthy
 	})
-	if now := childrenOf(t, w.supervisor(root).PID); len(now) != 1 || now[0] != children[0] {
+	if now := findChildren(t, w.supervisor(root).PID); len(now) != 1 || now[0] != children[0] {
 		t.Errorf("the tunnel was %v and is %v", children, now)
 	}
 	w.writeFile(root, ".localport.toml", config+"health_check = { type = \"command\", command = [\"sh\", \"-c\", \"echo out of cheese >&2; exit 3\"] }\n")
@@ -150,7 +150,7 @@ func TestReload_ChangedHealthCheckKeepsTheTunnel(t *testing.T) {
 
 func TestValidate_ReportsAnInvalidHealthCheck(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	config := tcpConfig("db", ports.FreePort(t), serve(t, "127.0.0.1:0"))
 	root := w.project(config + "health_check = { type = \"postgres\", sslmode = \"verify-full\" }\n")
 	if o := w.localport(root, "config", "validate"); o.code != output.ExitInvalid || !strings.Contains(o.stderr, `service "db": health_check: sslmode`) {
@@ -164,7 +164,7 @@ func TestValidate_ReportsAnInvalidHealthCheck(t *testing.T) {
 
 func TestHealthChecks_CountAsNoConnectionAndKeepNoOnDemandTunnelOpen(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	port := ports.FreePort(t)
 	root := w.allowedProject(commandConfig(t, "web", port) + "start = \"on-demand\"\nidle_timeout = \"700ms\"\n" +
 		"health_check = { type = \"command\", interval = \"50ms\", command = [\"bash\", \"-c\", " +

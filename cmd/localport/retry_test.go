@@ -16,12 +16,12 @@ import (
 
 // fixableProject is a project whose service web fails at each attempt, and counts them in the file attempts, until there is a file
 // named mended.
-func fixableProject(t *testing.T, w *world) (root string, attempts func() int) {
+func fixableProject(t *testing.T, w *testEnv) (root string, attempts func() int) {
 	t.Helper()
 	root = w.project(fmt.Sprintf("[services.web]\ntechnology = \"command\"\nlocal_port = %d\n"+
 		"command = [\"sh\", \"run.sh\", \"{port}\"]\nrestart_policy = { enabled = false }\n", ports.FreePort(t)))
 	w.writeFile(root, "run.sh", "[ -e mended ] || { echo x >>attempts; echo not mended >&2; exit 1; }\n"+
-		fmt.Sprintf("exec /usr/bin/env -u%s %s=1 '%s' \"$1\"\n", mainVariable, upstreamVariable, self(t)))
+		fmt.Sprintf("exec /usr/bin/env -u%s %s=1 '%s' \"$1\"\n", mainVariable, upstreamVariable, ownExecutable(t)))
 	w.mustRun(root, "allow")
 	return root, func() int {
 		data, _ := os.ReadFile(filepath.Join(root, "attempts"))
@@ -33,7 +33,7 @@ func TestExec_RetriesRightAfterAFix(t *testing.T) {
 	for _, args := range [][]string{{"exec", "--", "true"}, {"start"}, {"restart"}} {
 		t.Run(args[0], func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newTestEnv(t)
 			root, attempts := fixableProject(t, w)
 			if o := w.localport(root, "start"); o.code != output.ExitFailed || !strings.Contains(o.stderr, `service "web" failed`) {
 				t.Fatalf("start: exit %d\n%s", o.code, o.stderr)
@@ -52,7 +52,7 @@ func TestExec_RetriesRightAfterAFix(t *testing.T) {
 
 func TestEnv_NamesOmittedServices(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -84,7 +84,7 @@ func TestEnv_NamesOmittedServices(t *testing.T) {
 // A command that waits is told of changes: it does not ask again and again.
 func TestWaitSettled_FollowsTheWatchEndpoint(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "--log-level", "debug", "start")
 	w.mustRun(root, "restart")

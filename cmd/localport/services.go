@@ -253,7 +253,7 @@ func (p commandProject) waitReady(ctx context.Context, client client.Client, nam
 // When ctx ends first, it returns the last status that it has seen and the error of ctx. If the supervisor ends meanwhile, it goes on
 // with the one that its keeper or another command has started.
 func (p commandProject) waitSettled(ctx context.Context, running client.Client, names []string) (status api.Status, err error) {
-	began := time.Now()
+	startTime := time.Now()
 	for {
 		err := running.Watch(ctx, func(s api.Status) bool {
 			status = s
@@ -272,7 +272,7 @@ func (p commandProject) waitSettled(ctx context.Context, running client.Client, 
 		case err == nil:
 			return status, nil
 		case ctx.Err() != nil && status.Config == "": // not even the first snapshot came
-			return status, p.explainNoAnswer(err, began)
+			return status, p.explainNoAnswer(err, startTime)
 		case ctx.Err() != nil:
 			return status, ctx.Err()
 		case !isUnreachable(err):
@@ -314,10 +314,10 @@ func (p commandProject) statusAfterTimeout(ctx context.Context, running client.C
 	ctxErr := ctx.Err()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), client.PromptTimeout())
 	defer cancel()
-	began := time.Now()
+	startTime := time.Now()
 	status, err := running.Status(ctx)
 	if err != nil {
-		return status, p.explainNoAnswer(err, began)
+		return status, p.explainNoAnswer(err, startTime)
 	}
 	return status, ctxErr
 }

@@ -71,41 +71,41 @@ func (p *program) stop() {
 	<-p.done
 }
 
-// nameOf a process, as ps shows it; empty if it has ended.
-func nameOf(pid int) string {
+// processName a process, as ps shows it; empty if it has ended.
+func processName(pid int) string {
 	name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	return strings.TrimSpace(string(name))
 }
 
-// statOf are the fields of /proc/PID/stat from the third on: proc(5) counts from one. It is nil for a process that has ended.
-func statOf(pid int) []string {
+// processStat are the fields of /proc/PID/stat from the third on: proc(5) counts from one. It is nil for a process that has ended.
+func processStat(pid int) []string {
 	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	_, rest, _ := strings.Cut(string(data[strings.LastIndex(string(data), ")")+1:]), " ")
 	return strings.Fields(rest)
 }
 
-// family are processes and all that they have started. One that has ended belongs to it until its end was taken note of.
-func family(roots ...int) []int {
+// processTree are processes and all that they have started. One that has ended belongs to it until its end was taken note of.
+func processTree(roots ...int) []int {
 	children := map[int][]int{}
 	paths, _ := filepath.Glob("/proc/[0-9]*")
 	for _, path := range paths {
 		var pid, parent int
 		_, _ = fmt.Sscanf(path, "/proc/%d", &pid)
-		if stat := statOf(pid); len(stat) > 1 {
+		if stat := processStat(pid); len(stat) > 1 {
 			_, _ = fmt.Sscan(stat[1], &parent)
 			children[parent] = append(children[parent], pid)
 		}
 	}
-	all := slices.DeleteFunc(slices.Clone(roots), func(pid int) bool { return statOf(pid) == nil })
+	all := slices.DeleteFunc(slices.Clone(roots), func(pid int) bool { return processStat(pid) == nil })
 	for i := 0; i < len(all); i++ {
 		all = append(all, children[all[i]]...)
 	}
 	return all
 }
 
-// spentBy is the CPU time that processes have taken, and those that they started and that have ended: of these to the clock
+// cpuTime is the CPU time that processes have taken, and those that they started and that have ended: of these to the clock
 // tick, which is 10 ms.
-func spentBy(pids []int) time.Duration {
+func cpuTime(pids []int) time.Duration {
 	var sum time.Duration
 	for _, pid := range pids {
 		var own unix.Timespec
@@ -114,7 +114,7 @@ func spentBy(pids []int) time.Duration {
 			continue
 		}
 		sum += time.Duration(own.Nano())
-		if stat := statOf(pid); len(stat) > 14 {
+		if stat := processStat(pid); len(stat) > 14 {
 			var user, system time.Duration
 			_, _ = fmt.Sscan(stat[13]+" "+stat[14], (*int64)(&user), (*int64)(&system))
 			sum += (user + system) * 10 * time.Millisecond
@@ -132,34 +132,34 @@ func retryUntilSuccess(try func() error) error {
 	return err
 }
 
-// echoConn is a connection on which one byte goes and comes back.
-func echoConn(addr string) error {
+// echoOnce is a connection on which one byte goes and comes back.
+func echoOnce(addr string) error {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	return throw(conn)
+	return echoByte(conn)
 }
 
-// throw sends a byte and waits until it is back.
-func throw(conn net.Conn) error {
-	ball := []byte{'x'}
+// echoByte sends a byte and waits until it is back.
+func echoByte(conn net.Conn) error {
+	data := []byte{'x'}
 	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		return err
 	}
-	if _, err := conn.Write(ball); err != nil {
+	if _, err := conn.Write(data); err != nil {
 		return err
 	}
-	_, err := io.ReadFull(conn, ball)
+	_, err := io.ReadFull(conn, data)
 	return err
 }
 
-// echoes are the ports of n servers that send back what they are sent.
-func echoes(b *testing.B, n int) (ports []int) {
+// startEchoServers are the ports of n servers that send back what they are sent.
+func startEchoServers(b *testing.B, n int) (ports []int) {
 	b.Helper()
 	for range n {
-		ports = append(ports, serveEach(b, func(conn net.Conn) {
+		ports = append(ports, startServer(b, "127.0.0.1:0", func(conn net.Conn) {
 			buf := make([]byte, 4<<10)
 			for {
 				n, err := conn.Read(buf)
@@ -170,31 +170,7 @@ func echoes(b *testing.B, n int) (ports []int) {
 					return
 				}
 			}
-		}))
+		}).port)
 	}
 	return ports
-}
-
-// serveEach serves every connection to a port of its own in this way.
-func serveEach(b *testing.B, serve func(net.Conn)) (port int) {
-	b.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	s := &server{port: ln.Addr().(*net.TCPAddr).Port, ln: ln}
-	s.conns.Go(func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			s.conns.Go(func() {
-				defer conn.Close()
-				serve(conn)
-			})
-		}
-	})
-	b.Cleanup(s.close)
-	return s.port
 }

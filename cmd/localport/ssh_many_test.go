@@ -15,9 +15,9 @@ import (
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
-// moreFiles lets this process, and the servers that it starts, have some thousand files, which are to be enough. Go raises the
+// raiseFileLimit lets this process, and the servers that it starts, have some thousand files, which are to be enough. Go raises the
 // limit for itself alone: what it starts would be left with the 1,024 of old.
-func moreFiles(t testing.TB, enough uint64) {
+func raiseFileLimit(t testing.TB, enough uint64) {
 	t.Helper()
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
@@ -37,20 +37,20 @@ func moreFiles(t testing.TB, enough uint64) {
 func TestSSH_AThousandConnectionsThroughOneForward(t *testing.T) {
 	t.Parallel()
 	const n = 1000
-	moreFiles(t, 4096) // both ends of the connections are this process's
-	w := newWorld(t)
+	raiseFileLimit(t, 4096) // both ends of the connections are this process's
+	w := newTestEnv(t)
 	w.env = append(w.env, resourcesVariable+"="+t.TempDir())
 	host, port := sshd.Start(t), ports.FreePort(t)
 	root := w.allowedProject(sshConfig("web", port, host, serve(t, "127.0.0.1:0").port))
 	w.mustRun(root, "start")
-	w.keeperPID(root)
-	children := childrenOf(t, w.supervisor(root).PID)
+	w.waitKeeper(root)
+	children := findChildren(t, w.supervisor(root).PID)
 	if len(children) != 1 {
 		t.Fatalf("the supervisor's children are %v, and not one ssh", children)
 	}
 	var supervisor, ssh [3]resources
 	for wave := range supervisor {
-		w.wave(root, n, fmt.Sprintf("127.0.0.1:%d", port), fmt.Sprint("wave ", wave))
+		w.openAtOnce(root, n, fmt.Sprintf("127.0.0.1:%d", port), fmt.Sprint("wave ", wave))
 		eventually(t, "no connection is open", func() bool { return w.service(root, "web").Connections.Open == 0 })
 		supervisor[wave], ssh[wave] = w.reportedResources(w.supervisor(root).PID), readResources(t, children[0].PID)
 		t.Logf("after wave %d: supervisor %v; ssh %v", wave, supervisor[wave], ssh[wave])
@@ -60,33 +60,33 @@ func TestSSH_AThousandConnectionsThroughOneForward(t *testing.T) {
 	}
 	// A request of ours may be open just then, and the runtime starts a thread when it likes. What is kept of each connection
 	// shows when it is an eighth of a kilobyte.
-	supervisor[2].within(t, "supervisor", supervisor[0], resources{files: 4, threads: 8, goroutines: 8, heap: 256, memory: 4 << 10})
+	supervisor[2].checkWithin(t, "supervisor", supervisor[0], resources{files: 4, threads: 8, goroutines: 8, heap: 256, memory: 4 << 10})
 	// ssh keeps the largest buffers that it has ever needed, which depends on how much came at once, and doubles them.
-	ssh[2].within(t, "ssh", ssh[0], resources{memory: 12 << 10})
+	ssh[2].checkWithin(t, "ssh", ssh[0], resources{memory: 12 << 10})
 }
 
-// wave opens n connections, has them all open at once, and closes them. On each something is said before the others are
+// openAtOnce opens n connections, has them all open at once, and closes them. On each something is said before the others are
 // there, and more when they are.
-func (w *world) wave(root string, n int, addr, words string) {
+func (w *testEnv) openAtOnce(root string, n int, addr, words string) {
 	w.t.Helper()
-	var here, gone sync.WaitGroup
-	all := make(chan struct{})
-	here.Add(n)
+	var connected, clients sync.WaitGroup
+	allConnectedCh := make(chan struct{})
+	connected.Add(n)
 	for i := range n {
-		gone.Go(func() {
-			there := sync.OnceFunc(here.Done)
-			defer there()
-			if err := converse(addr, fmt.Sprintf("%s, client %d", words, i), func() { there(); <-all }); err != nil {
+		clients.Go(func() {
+			onConnected := sync.OnceFunc(connected.Done)
+			defer onConnected()
+			if err := converse(addr, fmt.Sprintf("%s, client %d", words, i), func() { onConnected(); <-allConnectedCh }); err != nil {
 				w.t.Errorf("%s, client %d: %v", words, i, err)
 			}
 		})
 	}
-	here.Wait()
+	connected.Wait()
 	if open := w.service(root, "web").Connections.Open; open != n {
 		w.t.Errorf("%s: %d connections are open, not %d", words, open, n)
 	}
-	close(all)
-	gone.Wait()
+	close(allConnectedCh)
+	clients.Wait()
 }
 
 // converse is one connection to a server that greets. Its halves are ended one after the other, ours first.
@@ -100,11 +100,11 @@ func converse(addr, words string, meanwhile func()) error {
 		return err
 	}
 	answers := bufio.NewReader(conn)
-	if err := greet(conn, answers, words); err != nil {
+	if err := exchangeGreeting(conn, answers, words); err != nil {
 		return err
 	}
 	meanwhile()
-	if err := greet(conn, answers, strings.Repeat(words+" again, ", 200)); err != nil {
+	if err := exchangeGreeting(conn, answers, strings.Repeat(words+" again, ", 200)); err != nil {
 		return err
 	}
 	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
@@ -116,7 +116,7 @@ func converse(addr, words string, meanwhile func()) error {
 	return nil
 }
 
-func greet(conn io.Writer, answers *bufio.Reader, words string) error {
+func exchangeGreeting(conn io.Writer, answers *bufio.Reader, words string) error {
 	if _, err := fmt.Fprintln(conn, words); err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -16,59 +15,47 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/sshd"
+	"github.com/localport-sh/localport/testdata/syncbuf"
 )
 
-// typist is a user at a terminal on which a command runs.
-type typist struct {
-	w    *world
+// terminalSession is a user at a terminal on which a command runs.
+type terminalSession struct {
+	w    *testEnv
 	tty  *os.File
-	done chan int // gets the exit code
+	done chan int // receives the exit code
 
-	mu    sync.Mutex
-	shown bytes.Buffer
+	screen syncbuf.Buffer
 }
 
-// atTerminal runs localport on a terminal of its own.
-func (w *world) atTerminal(dir string, args ...string) *typist {
+// startOnTerminal runs localport on a terminal of its own.
+func (w *testEnv) startOnTerminal(dir string, args ...string) *terminalSession {
 	w.t.Helper()
 	cmd := w.command(dir, args...)
 	tty, err := pty.Start(cmd)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	u := &typist{w: w, tty: tty, done: make(chan int, 1)}
+	s := &terminalSession{w: w, tty: tty, done: make(chan int, 1)}
 	var reading sync.WaitGroup
-	reading.Go(func() { _, _ = io.Copy(u, tty) })
+	reading.Go(func() { _, _ = io.Copy(&s.screen, tty) })
 	go func() {
 		_ = cmd.Wait()
 		reading.Wait() // the terminal ends with its last process
-		u.done <- cmd.ProcessState.ExitCode()
+		s.done <- cmd.ProcessState.ExitCode()
 	}()
 	w.t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = tty.Close()
 	})
-	return u
-}
-
-func (u *typist) Write(p []byte) (int, error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.shown.Write(p)
-}
-
-func (u *typist) screen() string {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.shown.String()
+	return s
 }
 
 // answer types a line when a text is shown.
-func (u *typist) answer(question, line string) {
-	u.w.t.Helper()
-	eventually(u.w.t, "it asks "+question, func() bool { return strings.Contains(u.screen(), question) })
-	if _, err := io.WriteString(u.tty, line); err != nil {
-		u.w.t.Fatal(err)
+func (s *terminalSession) answer(question, line string) {
+	s.w.t.Helper()
+	eventually(s.w.t, "it asks "+question, func() bool { return strings.Contains(s.screen.String(), question) })
+	if _, err := io.WriteString(s.tty, line); err != nil {
+		s.w.t.Fatal(err)
 	}
 }
 
@@ -87,14 +74,14 @@ func sshServicesByName(t *testing.T, host *sshd.Server, names ...string) (config
 	for _, name := range names {
 		port := ports.FreePort(t)
 		locals = append(locals, port)
-		config += strings.ReplaceAll(sshConfig(name, port, host, banner(t).port), host.ConfigFile, own)
+		config += strings.ReplaceAll(sshConfig(name, port, host, serveBanner(t).port), host.ConfigFile, own)
 	}
 	return config, locals
 }
 
 func TestSSH_LoginAsksOnceOnTheTerminal(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	host := sshd.Start(t)
 	config, ports := sshServicesByName(t, host, "one", "two", "three")
 	root := w.allowedProject(config)
@@ -106,23 +93,23 @@ func TestSSH_LoginAsksOnceOnTheTerminal(t *testing.T) {
 			t.Errorf("%s is %s: %s; %s", svc.Name, svc.State, svc.LastError, svc.Hint)
 		}
 	}
-	knocks := strings.Count(host.Log(), "Connection closed by")
-	u := w.atTerminal(root, "login")
+	attempts := strings.Count(host.Log(), "Connection closed by")
+	u := w.startOnTerminal(root, "login")
 	u.answer("fingerprint is SHA256:", "yes\n")
 	u.answer("Enter passphrase for key", "open sesame\n")
 	if code := <-u.done; code != 0 {
-		t.Fatalf("login: exit %d\n%s", code, u.screen())
+		t.Fatalf("login: exit %d\n%s", code, u.screen.String())
 	}
-	if screen := u.screen(); strings.Contains(screen, "open sesame") || strings.Count(screen, "passphrase") != 1 || !strings.Contains(screen, "one, two, three") {
+	if screen := u.screen.String(); strings.Contains(screen, "open sesame") || strings.Count(screen, "passphrase") != 1 || !strings.Contains(screen, "one, two, three") {
 		t.Errorf("the terminal showed\n%s", screen)
 	}
 	for _, port := range ports {
-		if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != "220 ready" {
+		if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != banner {
 			t.Errorf("%q, %v", got, err)
 		}
 	}
-	if n := strings.Count(host.Log(), "Accepted publickey"); n != 1 || knocks > 1 {
-		t.Errorf("%d logins, and %d attempts before", n, knocks)
+	if n := strings.Count(host.Log(), "Accepted publickey"); n != 1 || attempts > 1 {
+		t.Errorf("%d logins, and %d attempts before", n, attempts)
 	}
 	for _, file := range []string{"supervisor", "one", "two", "three"} {
 		if strings.Contains(w.mustRun(root, "logs", file), "open sesame") {
@@ -133,16 +120,16 @@ func TestSSH_LoginAsksOnceOnTheTerminal(t *testing.T) {
 
 func TestSSH_InterruptedLoginRestoresTerminalAndServices(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	host := sshd.Start(t)
 	config, _ := sshServicesByName(t, host, "db")
 	root := w.allowedProject(config)
 	w.localport(root, "start")
-	u := w.atTerminal(root, "login", "db")
+	u := w.startOnTerminal(root, "login", "db")
 	u.answer("fingerprint is SHA256:", "yes\n")
 	u.answer("Enter passphrase for key", "\x03")
-	if code := <-u.done; code == 0 || !strings.Contains(u.screen(), "interrupted") {
-		t.Errorf("login: exit %d\n%s", code, u.screen())
+	if code := <-u.done; code == 0 || !strings.Contains(u.screen.String(), "interrupted") {
+		t.Errorf("login: exit %d\n%s", code, u.screen.String())
 	}
 	eventually(t, "it needs attention again", func() bool { return w.service(root, "db").State == forwarder.NeedsAttention })
 	if o := w.localport(root, "login", "db"); o.code != 1 || !strings.Contains(o.stderr, "terminal") {
@@ -153,28 +140,28 @@ func TestSSH_InterruptedLoginRestoresTerminalAndServices(t *testing.T) {
 
 func TestSSH_WrongPasswordIsAskedAgainThenFails(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	host := sshd.Start(t)
 	config, _ := sshServicesByName(t, host, "db")
 	root := w.allowedProject(config)
 	w.localport(root, "start")
-	u := w.atTerminal(root, "login")
+	u := w.startOnTerminal(root, "login")
 	u.answer("fingerprint is SHA256:", "yes\n")
 	u.answer("Enter passphrase for key", "wrong\n")
-	eventually(t, "it asks again", func() bool { return strings.Count(u.screen(), "passphrase") > 1 })
+	eventually(t, "it asks again", func() bool { return strings.Count(u.screen.String(), "passphrase") > 1 })
 	u.answer("passphrase", "wrong\n")
-	eventually(t, "it asks again", func() bool { return strings.Count(u.screen(), "passphrase") > 2 })
+	eventually(t, "it asks again", func() bool { return strings.Count(u.screen.String(), "passphrase") > 2 })
 	u.answer("passphrase", "wrong\n")
-	if code := <-u.done; code != 1 || !strings.Contains(u.screen(), "Permission denied (publickey") {
-		t.Errorf("login: exit %d\n%s", code, u.screen())
+	if code := <-u.done; code != 1 || !strings.Contains(u.screen.String(), "Permission denied (publickey") {
+		t.Errorf("login: exit %d\n%s", code, u.screen.String())
 	}
 }
 
 func TestSSH_ReverseForwardListensOnlyRemotely(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	host := sshd.Start(t)
-	local, far := banner(t), ports.FreePort(t)
+	local, far := serveBanner(t), ports.FreePort(t)
 	config := strings.Replace(sshConfig("hook", local.port, host, far), "remote_host", "reverse = true, remote_host", 1)
 	root := w.allowedProject(config)
 	w.mustRun(root, "start")
@@ -182,7 +169,7 @@ func TestSSH_ReverseForwardListensOnlyRemotely(t *testing.T) {
 	if svc.State != forwarder.Healthy || !svc.Reverse || svc.Address != "" || len(svc.Addresses) != 0 {
 		t.Errorf("status shows %+v", svc)
 	}
-	if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", far)); got != "220 ready" {
+	if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", far)); got != banner {
 		t.Errorf("from the far side: %q, %v", got, err)
 	}
 	if table := w.mustRun(root, "status"); !strings.Contains(table, "(reverse)") || !strings.Contains(table, fmt.Sprintf("listens on 127.0.0.1:%d → 127.0.0.1:%d", far, local.port)) {
@@ -209,13 +196,13 @@ func TestSSH_ReverseForwardListensOnlyRemotely(t *testing.T) {
 
 func TestSSH_SOCKSPortGoesThroughTheRelay(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	host := sshd.Start(t)
 	port := ports.FreePort(t)
 	root := w.allowedProject(fmt.Sprintf("[services.proxy]\ntechnology = \"ssh\"\nlocal_port = %d\n"+
 		"connection = { host = %q, port = %d, user = %q, config_file = %q, socks = true }\n", port, host.Host, host.Port, host.User, host.ConfigFile))
 	w.mustRun(root, "start")
-	to := banner(t).port
+	to := serveBanner(t).port
 	conn, err := net.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		t.Fatal(err)
@@ -236,11 +223,11 @@ func TestSSH_SOCKSPortGoesThroughTheRelay(t *testing.T) {
 
 func TestSSH_OnlyTheServiceOfADeadUpstreamIsUnhealthy(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	open := banner(t)
+	w := newTestEnv(t)
+	open := serveBanner(t)
 	host := sshd.Start(t, fmt.Sprintf("PermitOpen 127.0.0.1:%d 127.0.0.1:1", open.port))
 	root := w.allowedProject(sshConfig("well", ports.FreePort(t), host, open.port) +
-		sshConfig("absent", ports.FreePort(t), host, 1) + sshConfig("barred", ports.FreePort(t), host, banner(t).port))
+		sshConfig("absent", ports.FreePort(t), host, 1) + sshConfig("barred", ports.FreePort(t), host, serveBanner(t).port))
 	w.localport(root, "start", "--no-wait")
 	for name, want := range map[string]string{
 		"absent": "open failed: connect failed: Connection refused",

@@ -31,7 +31,7 @@ type serviceDocument struct {
 }
 
 // document is the status of a project, which need not run.
-func (w *world) document(root string) document {
+func (w *testEnv) document(root string) document {
 	w.t.Helper()
 	return parseDocument(w.t, w.mustRun(root, "status", "--json"))
 }

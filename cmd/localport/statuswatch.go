@@ -38,7 +38,7 @@ func (c statusCmd) watch(a *app) error {
 	defer stop()
 	view := c.newView(a)
 	for shown := false; ; {
-		began := time.Now()
+		startTime := time.Now()
 		err := p.followStatus(ctx, func(status api.Status) error {
 			shown = true
 			if err := view.show(status); err != nil {
@@ -57,7 +57,7 @@ func (c statusCmd) watch(a *app) error {
 		case err != nil:
 			view.showProblem(err)
 		}
-		if rest := watchInterval - time.Since(began); rest > 0 && !wait.Sleep(ctx, rest) {
+		if rest := watchInterval - time.Since(startTime); rest > 0 && !wait.Sleep(ctx, rest) {
 			return nil
 		}
 	}

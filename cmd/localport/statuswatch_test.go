@@ -16,32 +16,15 @@ import (
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/testdata/ports"
+	"github.com/localport-sh/localport/testdata/syncbuf"
 )
-
-// watched is a `status --watch` that runs, and what it has printed.
-type watched struct {
-	mu  sync.Mutex
-	out bytes.Buffer
-}
-
-func (w *watched) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.out.Write(p)
-}
-
-func (w *watched) String() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.out.String()
-}
 
 func TestStatusWatch_PrintsChangesUntilCtrlC(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	port := ports.FreePort(t)
 	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
-	var seen watched
+	var seen syncbuf.Buffer
 	c, err := process.Start(process.Command{
 		Argv: []string{w.exe, "status", "--watch"}, Dir: root, Env: w.env,
 		OnLine: func(_ process.Stream, line string) { fmt.Fprintln(&seen, line) },
@@ -75,7 +58,7 @@ func TestStatusWatch_PrintsChangesUntilCtrlC(t *testing.T) {
 
 func TestStatusWatch_IsRedrawnInPlaceOnATerminal(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	cmd := w.command(root, "status", "--watch")
 	// Its terminal is hung up when this process ends, and that ends it.
@@ -83,7 +66,7 @@ func TestStatusWatch_IsRedrawnInPlaceOnATerminal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var seen watched
+	var seen syncbuf.Buffer
 	var reader sync.WaitGroup
 	reader.Go(func() {
 		buf := make([]byte, 4096)

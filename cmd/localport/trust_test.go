@@ -12,8 +12,8 @@ import (
 )
 
 func TestTrust_NothingRunsBeforeAllow(t *testing.T) {
-	inEachShell(t, func(t *testing.T, kind string) {
-		w := newWorld(t)
+	eachShell(t, func(t *testing.T, kind string) {
+		w := newTestEnv(t)
 		far := serve(t, "127.0.0.1:0")
 		root := w.project(tcpConfig("web", `"auto"`, far))
 		sh := w.shell(kind, w.home)
@@ -45,7 +45,7 @@ func TestTrust_NothingRunsBeforeAllow(t *testing.T) {
 
 		w.mustRun(root, "deny")
 		sh.Run("true")
-		if env := sh.Environ(); has(env, "WEB_PORT") {
+		if env := sh.Environ(); hasVariable(env, "WEB_PORT") {
 			t.Error("WEB_PORT is still set after deny")
 		}
 		if state := w.state(root); state.Supervisor != nil {
@@ -58,8 +58,8 @@ func TestTrust_NothingRunsBeforeAllow(t *testing.T) {
 }
 
 func TestTrust_ChangeWaitsForAllow(t *testing.T) {
-	inEachShell(t, func(t *testing.T, kind string) {
-		w := newWorld(t)
+	eachShell(t, func(t *testing.T, kind string) {
+		w := newTestEnv(t)
 		far := serve(t, "127.0.0.1:0")
 		kept, added := ports.FreePort(t), ports.FreePort(t)
 		config := tcpConfig("kept", kept, far)
@@ -102,7 +102,7 @@ func TestTrust_ChangeWaitsForAllow(t *testing.T) {
 
 func TestReload_KeepsConnectionsOfUnchangedServices(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	far := serve(t, "127.0.0.1:0")
 	kept, moved := ports.FreePort(t), ports.FreePort(t)
 	config := tcpConfig("kept", kept, far)
@@ -113,7 +113,7 @@ func TestReload_KeepsConnectionsOfUnchangedServices(t *testing.T) {
 	elsewhere := ports.FreePort(t)
 	w.writeFile(root, ".localport.toml", config+tcpConfig("moved", elsewhere, far))
 	w.mustRun(root, "allow")
-	if got := conn.checkReply("still here"); got != "hello still here\n" {
+	if got := conn.exchangeLine("still here"); got != "hello still here\n" {
 		t.Errorf("the connection that was open answered %q", got)
 	}
 	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", elsewhere), "you"); answer != "hello you\n" {
@@ -126,7 +126,7 @@ func TestReload_KeepsConnectionsOfUnchangedServices(t *testing.T) {
 
 func TestReload_InvalidConfigChangesNothing(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	far := serve(t, "127.0.0.1:0")
 	port := ports.FreePort(t)
 	root := w.allowedProject(tcpConfig("web", port, far))
@@ -154,7 +154,7 @@ func TestTrust_WorktreeOfAnAllowedCheckoutHasItsOwnPorts(t *testing.T) {
 	if _, err := exec.LookPath("git"); err != nil {
 		t.Skip("git is not installed")
 	}
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.project(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	w.writeFile(root, ".gitignore", ".env\n")
 	tree := root + "-tree"
@@ -186,7 +186,7 @@ func TestTrust_WorktreeOfAnAllowedCheckoutHasItsOwnPorts(t *testing.T) {
 
 func TestReload_ChangedServiceKeepsItsPortAndWaitingClients(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	port, far := ports.FreePort(t), serve(t, "127.0.0.1:0")
 	gone := &server{port: ports.FreePort(t)}
 	root := w.allowedProject(tcpConfig("web", port, gone))

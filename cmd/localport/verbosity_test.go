@@ -11,7 +11,7 @@ import (
 )
 
 // writeUserConfig writes the user's own config.
-func (w *world) writeUserConfig(config string) (path string) {
+func (w *testEnv) writeUserConfig(config string) (path string) {
 	w.t.Helper()
 	dir := filepath.Join(w.home, "config/localport")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -29,7 +29,7 @@ func TestPrompt_PrintsAsMuchAsVerbosityAsks(t *testing.T) {
 	} {
 		t.Run(verbosity, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newTestEnv(t)
 			w.writeUserConfig(`verbosity = "` + verbosity + `"`)
 			root := w.project("linger = 0.1\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 			sh := w.shell("bash", w.home)
@@ -55,7 +55,7 @@ func TestPrompt_PrintsAsMuchAsVerbosityAsks(t *testing.T) {
 
 func TestUserConfig_InvalidOneIsReportedOnceAndStopsNoProject(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	path := w.writeUserConfig("verbosty = \"quiet\"\nlinger = \"soon\"\n")
 	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	sh := w.shell("bash", w.home)

@@ -2,7 +2,7 @@ package prompt
 
 import "testing"
 
-func TestLineSeen_IsNeverNewerThanTheView(t *testing.T) {
+func TestSeenLine_IsNeverNewerThanTheView(t *testing.T) {
 	for _, tt := range []struct {
 		line string
 		view uint64

@@ -12,7 +12,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestAQuietUserIsToldOfServicesThatWaitForHim(t *testing.T) {
+func TestProjectSummary_QuietListsOnlyServicesThatNeedTheUser(t *testing.T) {
 	view := api.ProjectView{Services: []api.ServiceView{
 		{Name: "a", State: forwarder.Healthy, Port: 1},
 		{Name: "b", State: forwarder.Starting, Port: 2},

@@ -14,10 +14,10 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// The benchmarks time whole processes of the program as users get it, beside a peer in the same run; what counts is the
-// ratio. Run them with: go test -run '^$' -bench . -benchtime 10x ./cmd/localport
+// The benchmarks time whole processes of a release build, and in the same run another program for comparison: the ratio is what
+// counts. Run them with: go test -run '^$' -bench . -benchtime 10x ./cmd/localport
 
-// releaseEnv is a world whose localport is a release build.
+// releaseEnv is a testEnv whose localport is a release build.
 type releaseEnv struct{ *testEnv }
 
 func newReleaseEnv(t testing.TB) releaseEnv {
@@ -33,7 +33,7 @@ func newReleaseEnv(t testing.TB) releaseEnv {
 	return releaseEnv{w}
 }
 
-// measure runs a program and returns what it took: wall time and CPU time, its own children's included.
+// measure runs a program and returns its wall time and its CPU time, with that of its children.
 func (w releaseEnv) measure(b *testing.B, dir, program string, args ...string) (wall, cpu time.Duration) {
 	b.Helper()
 	cmd := exec.Command(program, args...)
@@ -51,8 +51,7 @@ func reportMean(b *testing.B, total time.Duration, name string) {
 	b.ReportMetric(float64(total.Microseconds())/float64(b.N)/1000, name)
 }
 
-// BenchmarkCd is what a cd into a project and out of it costs, beside direnv's with an empty .envrc. The supervisor
-// runs already, as it does while it lingers.
+// BenchmarkCd measures a cd into a project and out of it, compared with direnv and an empty .envrc. The supervisor is already running.
 func BenchmarkCd(b *testing.B) {
 	w := newReleaseEnv(b)
 	root := w.project(tcpConfig("web", `"auto"`, serve(b, "127.0.0.1:0")))
@@ -89,7 +88,7 @@ func BenchmarkCd(b *testing.B) {
 	b.ReportMetric(float64(ourCPU)/float64(theirCPU), "cpu-ratio")
 }
 
-// BenchmarkExecWarm is exec -- true while the supervisor runs, beside true itself.
+// BenchmarkExecWarm measures exec -- true while the supervisor is running, compared with true itself.
 func BenchmarkExecWarm(b *testing.B) {
 	w := newReleaseEnv(b)
 	root := w.project(tcpConfig("web", `"auto"`, serve(b, "127.0.0.1:0")))
@@ -108,7 +107,7 @@ func BenchmarkExecWarm(b *testing.B) {
 	b.ReportMetric(float64(ours)/float64(bare), "ratio")
 }
 
-// BenchmarkExecCold is exec -- true in a project that is down: a supervisor is started and waited for.
+// BenchmarkExecCold measures exec -- true in a stopped project: it starts a supervisor and waits for it.
 func BenchmarkExecCold(b *testing.B) {
 	w := newReleaseEnv(b)
 	root := w.project("linger = 0.001\n" + tcpConfig("web", `"auto"`, serve(b, "127.0.0.1:0")))
@@ -124,21 +123,21 @@ func BenchmarkExecCold(b *testing.B) {
 	reportMean(b, ours, "ms/exec")
 }
 
-// BenchmarkSupervisorMemory is the supervisor's own memory with 1 and with 10 forwards.
+// BenchmarkSupervisorMemory measures the supervisor's memory with 1 and with 10 forwards.
 func BenchmarkSupervisorMemory(b *testing.B) {
 	for _, forwards := range []int{1, 10} {
 		b.Run(fmt.Sprint(forwards), func(b *testing.B) {
 			w := newReleaseEnv(b)
 			var config strings.Builder
-			far := serve(b, "127.0.0.1:0")
+			upstream := serve(b, "127.0.0.1:0")
 			for i := range forwards {
-				config.WriteString(tcpConfig(fmt.Sprintf("s%d", i), `"auto"`, far))
+				config.WriteString(tcpConfig(fmt.Sprintf("s%d", i), `"auto"`, upstream))
 			}
 			root := w.project(config.String())
 			w.mustRun(root, "allow")
 			for b.Loop() {
 				w.mustRun(root, "start")
-				time.Sleep(5 * time.Second) // its start is over
+				time.Sleep(5 * time.Second) // until its start is over
 				rss, own := processMemory(b, w.state(root).Supervisor.PID)
 				b.ReportMetric(rss, "MB-resident")
 				b.ReportMetric(own, "MB-private")
@@ -148,7 +147,7 @@ func BenchmarkSupervisorMemory(b *testing.B) {
 	}
 }
 
-// processMemory is a process's resident and private memory in MB, from /proc/PID/smaps_rollup.
+// processMemory returns a process's resident and private memory in MB, from /proc/PID/smaps_rollup.
 func processMemory(b *testing.B, pid int) (resident, private float64) {
 	b.Helper()
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
@@ -172,8 +171,8 @@ func processMemory(b *testing.B, pid int) (resident, private float64) {
 	return resident, private
 }
 
-// BenchmarkKilledSupervisorAnswers is the time from the death of the supervisor until a client that comes at once has its
-// answer, with no prompt and no command in between, beside what a command takes to bring the project up from nothing.
+// BenchmarkKilledSupervisorAnswers measures the time from the kill of a supervisor until a client that connects at once has its answer,
+// without a prompt or command in between, compared with a command that starts the project.
 func BenchmarkKilledSupervisorAnswers(b *testing.B) {
 	w := newReleaseEnv(b)
 	port := ports.FreePort(b)
@@ -196,7 +195,7 @@ func BenchmarkKilledSupervisorAnswers(b *testing.B) {
 		healed += time.Since(startTime)
 		w.waitExit(supervisor)
 		w.mustRun(root, "stop")
-		eventually(b, "it is down", func() bool { return w.state(root).Supervisor == nil })
+		eventually(b, "the supervisor has ended", func() bool { return w.state(root).Supervisor == nil })
 	}
 	reportMean(b, healed, "ms/killed-to-answer")
 	reportMean(b, cold, "ms/cold-exec")

@@ -11,7 +11,7 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-// eachDirection runs a test with what the older program has written and this one reads, and the other way round.
+// eachDirection runs a test twice: the older program writes and this one reads, and the other way round.
 func eachDirection(t *testing.T, test func(t *testing.T, writer, reader *testEnv)) {
 	for name, older := range map[string]bool{"written by the older program": true, "written by this program": false} {
 		t.Run(name, func(t *testing.T) {
@@ -28,10 +28,10 @@ func eachDirection(t *testing.T, test func(t *testing.T, writer, reader *testEnv
 
 func TestCompatibility_OtherVersionReadsFilesOfAStoppedProject(t *testing.T) {
 	eachDirection(t, func(t *testing.T, writer, reader *testEnv) {
-		far := serve(t, "127.0.0.1:0")
-		root := writer.allowedProject(tcpConfig("web", `"auto"`, far) + tcpConfig("api", ports.FreePort(t), far))
+		upstream := serve(t, "127.0.0.1:0")
+		root := writer.allowedProject(tcpConfig("web", `"auto"`, upstream) + tcpConfig("api", ports.FreePort(t), upstream))
 		other := "127.0.0.1:" + strings.TrimSpace(writer.mustRun(root, "port", "web"))
-		holder, err := net.Listen("tcp", other) // so that the port is one that only the state can tell
+		holder, err := net.Listen("tcp", other) // so that start picks another port, which only the state file has
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -41,7 +41,7 @@ func TestCompatibility_OtherVersionReadsFilesOfAStoppedProject(t *testing.T) {
 		writer.stopProject(root, addr)
 		holder.Close()
 		if addr == other {
-			t.Fatal("a port that is in use was given out")
+			t.Fatal("start picked a port that is in use")
 		}
 
 		if status := reader.document(root); status.State != "stopped" || status.service("web").State != "stopped" || len(status.Leases) != 0 {
@@ -51,7 +51,7 @@ func TestCompatibility_OtherVersionReadsFilesOfAStoppedProject(t *testing.T) {
 			t.Errorf("events printed %q", out)
 		}
 		reader.mustRun(root, "logs", "supervisor", "--grep", "ended")
-		sh := reader.shell("bash", root) // entering brings up what was stopped
+		sh := reader.shell("bash", root) // entering starts services that were stopped
 		if status := reader.document(root); status.State != "running" || status.service("web").Address != addr || !status.service("web").Held {
 			t.Errorf("after entering status is %+v", status)
 		}
@@ -72,12 +72,12 @@ func TestCompatibility_OtherVersionReadsFilesOfAStoppedProject(t *testing.T) {
 
 func TestCompatibility_OtherVersionReadsAndChangesStateOfARunningProject(t *testing.T) {
 	eachDirection(t, func(t *testing.T, writer, reader *testEnv) {
-		far := serve(t, "127.0.0.1:0")
-		root := allowedProjectWithAllFiles(writer, "linger = 0.3\n"+tcpConfig("web", `"auto"`, far)+tcpConfig("api", ports.FreePort(t), far))
+		upstream := serve(t, "127.0.0.1:0")
+		root := allowedProjectWithAllFiles(writer, "linger = 0.3\n"+tcpConfig("web", `"auto"`, upstream)+tcpConfig("api", ports.FreePort(t), upstream))
 		first := writer.shell("bash", root)
 		supervisor := writer.supervisor(root)
 		port := first.Environ()["WEB_PORT"]
-		second := reader.shell("zsh", root) // a lease and stamps of the other program
+		second := reader.shell("zsh", root) // its lease and stamps are the other program's
 		if env := second.Environ(); env["WEB_PORT"] != port {
 			t.Errorf("WEB_PORT is %q in one shell and %q in the other", port, env["WEB_PORT"])
 		}
@@ -110,7 +110,7 @@ func TestCompatibility_OtherVersionReadsAndChangesStateOfARunningProject(t *test
 		first.Run("true")
 		second.Run("true")
 		if status := writer.document(root); status.State != "stopped" {
-			t.Error("a prompt brought a project up that was stopped as a whole")
+			t.Error("a prompt started a stopped project")
 		}
 		if hasVariable(first.Environ(), "WEB_PORT") || hasVariable(second.Environ(), "WEB_PORT") {
 			t.Error("a shell has the variables of a project that was stopped")
@@ -135,11 +135,11 @@ func TestCompatibility_RunningConfigIsHandedOverIfTheFileIsUnusable(t *testing.T
 		reader.mustRun(root, "daemon", "restart")
 		second := reader.supervisor(root)
 		if second == first {
-			t.Error("daemon restart left the supervisor")
+			t.Error("daemon restart did not replace the supervisor")
 		}
 		checkServed(t, addr)
 		kill(t, second.PID)
-		eventually(t, "another supervisor is there", func() bool {
+		eventually(t, "another supervisor runs", func() bool {
 			now := reader.document(root).Supervisor
 			return now != nil && now.PID != second.PID
 		})
@@ -149,7 +149,8 @@ func TestCompatibility_RunningConfigIsHandedOverIfTheFileIsUnusable(t *testing.T
 	})
 }
 
-// checkPromptsSettle runs prompts of two shells in turn: a stamp that the two programs write differently would be a change to each.
+// checkPromptsSettle runs prompts of two shells in turn, and fails the test if they keep running export: each would, if the two programs
+// wrote stamps differently.
 func checkPromptsSettle(t *testing.T, first, second *shellpty.Shell) {
 	t.Helper()
 	var before, after [2]uint64
@@ -162,6 +163,6 @@ func checkPromptsSettle(t *testing.T, first, second *shellpty.Shell) {
 		after = [2]uint64{reapedChildFaults(t, first.PID()), reapedChildFaults(t, second.PID())}
 	}
 	if after != before {
-		t.Error("prompts of the two hooks look again and again")
+		t.Error("the prompts of the two hooks run export again and again")
 	}
 }

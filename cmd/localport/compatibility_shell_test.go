@@ -11,7 +11,7 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-// shellEnvironment is what a shell exports of a compatibleProject; the test has set URL outside of it.
+// shellEnvironment are the variables of a compatibleProject that a shell exports; the test sets URL outside of the project too.
 type shellEnvironment struct{ web, url, diff string }
 
 func readEnvironment(sh *shellpty.Shell) shellEnvironment {
@@ -19,7 +19,7 @@ func readEnvironment(sh *shellpty.Shell) shellEnvironment {
 	return shellEnvironment{web: env["WEB_PORT"], url: env["URL"], diff: env["LOCALPORT_DIFF"]}
 }
 
-// runSilently runs a line and fails the test if LocalPort has anything to say.
+// runSilently runs a line and fails the test if LocalPort prints anything.
 func runSilently(t *testing.T, sh *shellpty.Shell, line string) {
 	t.Helper()
 	sh.Run(line)
@@ -28,7 +28,7 @@ func runSilently(t *testing.T, sh *shellpty.Shell, line string) {
 	}
 }
 
-// checkPromptsRunNothing runs prompts where nothing has changed, which start no process.
+// checkPromptsRunNothing runs prompts and fails the test if one starts a process.
 func checkPromptsRunNothing(t *testing.T, sh *shellpty.Shell) {
 	t.Helper()
 	before := reapedChildFaults(t, sh.PID())
@@ -36,13 +36,13 @@ func checkPromptsRunNothing(t *testing.T, sh *shellpty.Shell) {
 		runSilently(t, sh, "true")
 	}
 	if after := reapedChildFaults(t, sh.PID()); after != before {
-		t.Error("a prompt where nothing has changed asks the program something")
+		t.Error("a prompt where nothing has changed started a process")
 	}
 }
 
 var setURL = map[string]string{"bash": "export URL=mine", "zsh": "export URL=mine", "fish": "set -gx URL mine"}
 
-// A shell keeps the hook that it was started with for as long as it lives, and that keeps calling the path of its program.
+// A shell keeps the hook that it was started with, and the hook keeps calling localport by the same path.
 func TestCompatibility_OpenShellContinuesWithOlderHook(t *testing.T) {
 	eachShell(t, func(t *testing.T, kind string) {
 		w := newOldTestEnv(t, oldRelease)
@@ -65,7 +65,7 @@ func TestCompatibility_OpenShellContinuesWithOlderHook(t *testing.T) {
 		p.checkUnaffected(w, "a change that was allowed")
 
 		checkInheritedEnvironment(t, w, kind, sh)
-		remaining := w.shell("bash", p.root) // else the project may end before the other shell returns
+		remaining := w.shell("bash", p.root) // so that the project does not end before the other shell returns
 		runSilently(t, sh, "cd "+w.home)
 		if env := readEnvironment(sh); env != (shellEnvironment{url: "mine"}) {
 			t.Errorf("after leaving the shell has %+v", env)
@@ -101,8 +101,8 @@ func TestCompatibility_OpenShellContinuesWithOlderHook(t *testing.T) {
 	})
 }
 
-// changeAndAllow adds a variable to the config; it is there once the change is allowed, and not before. Then prompts have nothing
-// more to ask: what this program has noted of each file's age is what the older hook compares.
+// changeAndAllow adds a variable to the config and checks that the shell has it once the change is allowed, and not before. Prompts then
+// run nothing: this program's stamps are what the older hook expects.
 func changeAndAllow(t *testing.T, p *compatibleProject, sh *shellpty.Shell) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(p.root, ".localport.toml"))
@@ -165,7 +165,7 @@ func TestCompatibility_NewerReleaseReplacesAtAPromptOfAnOlderHook(t *testing.T) 
 		p.checkUnaffected(w, "the newer release")
 		checkPromptsRunNothing(t, waiting)
 		if w.supervisor(p.root) != second {
-			t.Error("it was replaced once more")
+			t.Error("the supervisor was replaced once more")
 		}
 
 		p.checkNoneRefused(t, takeoverTime)

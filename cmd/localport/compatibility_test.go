@@ -12,8 +12,8 @@ import (
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
-// compatibleProject is a project of three services that the earlier localport brings up, and the clients that are connected to it
-// while this localport comes.
+// compatibleProject is a project of three services that the older program starts, and the clients that use it while this program takes
+// over.
 type compatibleProject struct {
 	w       *testEnv
 	root    string
@@ -22,10 +22,10 @@ type compatibleProject struct {
 	clients map[string]greetingClients
 }
 
-// compatibleServices come in the order of the config.
+// compatibleServices are in the order of the config.
 var compatibleServices = []string{"web", "own", "box"}
 
-// newCompatibleProject makes the project and has the world's localport allow it.
+// newCompatibleProject creates the project and allows it.
 func newCompatibleProject(t *testing.T, w *testEnv) *compatibleProject {
 	t.Helper()
 	host := sshd.Start(t)
@@ -34,7 +34,7 @@ func newCompatibleProject(t *testing.T, w *testEnv) *compatibleProject {
 	return &compatibleProject{w: w, root: allowedProjectWithAllFiles(w, config)}
 }
 
-// allowedProjectWithAllFiles is allowed, of a project that has each of the files whose age prompts look at.
+// allowedProjectWithAllFiles is allowedProject with all the files that prompts compare.
 func allowedProjectWithAllFiles(w *testEnv, config string) (root string) {
 	w.t.Helper()
 	root = w.project(config)
@@ -44,7 +44,7 @@ func allowedProjectWithAllFiles(w *testEnv, config string) (root string) {
 	return root
 }
 
-// connect has one client stay connected to each service, and others come again and again. The project is up.
+// connect opens one lasting connection to each service of the running project, and starts other clients.
 func (p *compatibleProject) connect(t *testing.T) {
 	t.Helper()
 	p.addrs, p.conns, p.clients = map[string]string{}, map[string]*connection{}, map[string]greetingClients{}
@@ -58,7 +58,7 @@ func (p *compatibleProject) connect(t *testing.T) {
 	}
 }
 
-// checkUnaffected fails the test if a port has changed, a connection from before answers no more, or somebody has to allow again.
+// checkUnaffected fails the test if a port has changed, a lasting connection does not answer any more, or a change is pending.
 func (p *compatibleProject) checkUnaffected(w *testEnv, after string) {
 	w.t.Helper()
 	status := w.document(p.root)
@@ -89,9 +89,8 @@ func (p *compatibleProject) disconnect(names ...string) {
 	}
 }
 
-// checkNoneRefused ends the rushes, and fails the test if a client was refused at any time, or one that came after since got no
-// answer. A supervisor that is killed takes its clients along; the older one resets, now and then, a client that it accepts at
-// the very moment at which it hands over.
+// checkNoneRefused stops the clients, and fails the test if one was ever refused, or one that started after since got no answer. Earlier
+// ones may fail: a killed supervisor's clients do, and the older program may reset one that it accepts while it hands over.
 func (p *compatibleProject) checkNoneRefused(t *testing.T, since time.Time) {
 	t.Helper()
 	for name := range p.clients {
@@ -103,7 +102,7 @@ func (p *compatibleProject) checkNoneRefusedAt(t *testing.T, name string, since 
 	t.Helper()
 	clients := p.clients[name]
 	delete(p.clients, name)
-	eventually(t, "clients are answered at last", func() bool { return clients.answered(since) > 3 })
+	eventually(t, "clients are answered", func() bool { return clients.answered(since) > 3 })
 	calls := clients.stop()
 	if refused, failed := countRefused(calls, since); refused > 0 || failed > 0 {
 		t.Errorf("%s: of %d clients %d were refused, %d failed: %v", name, len(calls), refused, failed, describeFailures(calls))
@@ -113,7 +112,7 @@ func (p *compatibleProject) checkNoneRefusedAt(t *testing.T, name string, since 
 // waitReplacement waits until another process than pid is the supervisor.
 func (p *compatibleProject) waitReplacement(w *testEnv, pid int) {
 	w.t.Helper()
-	eventually(w.t, "another supervisor is there", func() bool {
+	eventually(w.t, "another supervisor runs", func() bool {
 		now := w.document(p.root).Supervisor
 		return now != nil && now.PID != pid
 	})
@@ -156,7 +155,7 @@ func TestCompatibility_CommandsControlAnOlderSupervisor(t *testing.T) {
 	}
 	p.checkUnaffected(w, "commands that change nothing")
 
-	p.checkNoneRefusedAt(t, "own", time.Time{}) // the next are refused rightly
+	p.checkNoneRefusedAt(t, "own", time.Time{}) // after stop, clients are refused
 	p.disconnect("own")
 	w.mustRun(p.root, "stop", "own")
 	if svc := w.document(p.root).service("own"); svc.State != "stopped" || svc.Held {
@@ -171,7 +170,7 @@ func TestCompatibility_CommandsControlAnOlderSupervisor(t *testing.T) {
 	checkServed(t, p.addrs["own"])
 	p.checkUnaffected(w, "stop, start and restart of a service")
 	if w.supervisor(p.root) != supervisor {
-		t.Error("the older supervisor did not stay")
+		t.Error("the older supervisor was replaced")
 	}
 	p.checkNoneRefused(t, time.Time{})
 	p.disconnect()
@@ -189,7 +188,7 @@ func TestCompatibility_DaemonRestartReplacesOlderSupervisorAndKeeper(t *testing.
 	first := w.supervisor(p.root)
 	w.mustRun(p.root, "daemon", "restart")
 	if w.supervisor(p.root) == first {
-		t.Fatal("daemon restart left the older supervisor")
+		t.Fatal("daemon restart did not replace the older supervisor")
 	}
 	p.checkUnaffected(w, "daemon restart")
 	if kinds := w.document(p.root).kinds(); !slices.Equal(kinds, []string{"start"}) {
@@ -198,11 +197,11 @@ func TestCompatibility_DaemonRestartReplacesOlderSupervisorAndKeeper(t *testing.
 	old.mustRun(p.root, "exec", "--", "true")
 	p.checkUnaffected(old, "a command of the older program")
 
-	second := w.supervisor(p.root) // its keeper is the older one still
+	second := w.supervisor(p.root) // its keeper is still the older program's
 	kill(t, second.PID)
 	killTime := time.Now()
 	p.waitReplacement(w, second.PID)
-	p.checkUnaffected(w, "kill") // what is connected is the first one's to finish
+	p.checkUnaffected(w, "kill") // the first supervisor still serves the lasting connections
 	p.disconnect()
 	w.waitExit(first)
 	p.checkNoneRefused(t, killTime)
@@ -234,7 +233,7 @@ func TestCompatibility_OlderKeeperRevivesItsKilledSupervisor(t *testing.T) {
 			supervisor := w.supervisor(p.root)
 			kill(t, supervisor.PID)
 			killTime := time.Now()
-			p.disconnect() // they were its own
+			p.disconnect() // the killed supervisor served the connections
 			p.waitReplacement(w, supervisor.PID)
 			p.checkUnaffected(w, "kill")
 			if now := w.waitKeeper(p.root); now != keeper {
@@ -304,7 +303,7 @@ func TestCompatibility_NewerReleaseReplacesOlderOneOnce(t *testing.T) {
 		p.checkUnaffected(w, "a command of another release")
 	}
 	if newer.supervisor(p.root) != second {
-		t.Error("it was replaced once more")
+		t.Error("the supervisor was replaced once more")
 	}
 	if kinds := newer.document(p.root).kinds(); !slices.Equal(kinds, []string{"start"}) {
 		t.Errorf("the leases are %v", kinds)
@@ -315,7 +314,7 @@ func TestCompatibility_NewerReleaseReplacesOlderOneOnce(t *testing.T) {
 	newer.stopProject(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 }
 
-// An older release that is newer than a development build, or than what was installed by mistake, takes over just so.
+// The older program replaces this one if its release is the newer one, as with a development build or a downgrade by mistake.
 func TestCompatibility_OlderProgramReplacesIfItIsTheNewerRelease(t *testing.T) {
 	t.Parallel()
 	old := newOldTestEnv(t, oldRelease)
@@ -331,7 +330,7 @@ func TestCompatibility_OlderProgramReplacesIfItIsTheNewerRelease(t *testing.T) {
 	}
 	p.checkUnaffected(w, "the older program")
 	p.checkNoneRefusedAt(t, "web", time.Time{})
-	second := w.supervisor(p.root) // its keeper is of this program
+	second := w.supervisor(p.root) // its keeper is this program's
 	kill(t, second.PID)
 	killTime := time.Now()
 	p.waitReplacement(w, second.PID)
@@ -341,7 +340,7 @@ func TestCompatibility_OlderProgramReplacesIfItIsTheNewerRelease(t *testing.T) {
 	w.stopProject(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 }
 
-// The lease of an exec that the older program has become is its process's, which goes on under any supervisor.
+// The lease of the older program's exec belongs to the command's process, and counts under any supervisor.
 func TestCompatibility_LeaseOfAnOlderExecKeepsTheProjectRunning(t *testing.T) {
 	t.Parallel()
 	old := newOldTestEnv(t, oldRelease)

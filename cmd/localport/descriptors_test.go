@@ -13,7 +13,7 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// runWithFileLimit is a command that may have so many files open, as may the supervisor that it starts.
+// runWithFileLimit runs a command that may have this many files open, and so may the supervisor that it starts.
 func (w *testEnv) runWithFileLimit(files int, dir string, args ...string) commandResult {
 	w.t.Helper()
 	cmd := exec.Command("sh", append([]string{"-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, files), w.exe}, args...)...)
@@ -21,7 +21,7 @@ func (w *testEnv) runWithFileLimit(files int, dir string, args ...string) comman
 	return w.run(cmd)
 }
 
-// openIdleConns connects clients that say nothing.
+// openIdleConns opens n connections that send nothing.
 func openIdleConns(t *testing.T, addr string, n int) (closeAll func()) {
 	t.Helper()
 	var conns []net.Conn
@@ -45,15 +45,15 @@ func TestDescriptors_ManyIdleClientsOfOneServiceBlockNoOther(t *testing.T) {
 	t.Parallel()
 	const idle, limit, connectTimeout = 480, 1024, 3 * time.Second
 	w := newTestEnv(t)
-	far, port := serve(t, "127.0.0.1:0"), []int{ports.FreePort(t), ports.FreePort(t)}
-	root := w.allowedProject(tcpConfig("web", port[0], far) + fmt.Sprintf("connect_timeout = %q\n", connectTimeout) + tcpConfig("api", port[1], far))
+	upstream, port := serve(t, "127.0.0.1:0"), []int{ports.FreePort(t), ports.FreePort(t)}
+	root := w.allowedProject(tcpConfig("web", port[0], upstream) + fmt.Sprintf("connect_timeout = %q\n", connectTimeout) + tcpConfig("api", port[1], upstream))
 	web, api := fmt.Sprintf("127.0.0.1:%d", port[0]), fmt.Sprintf("127.0.0.1:%d", port[1])
 	if o := w.runWithFileLimit(limit, root, "start"); o.code != 0 {
 		t.Fatalf("exit %d: %s%s", o.code, o.stdout, o.stderr)
 	}
 	closeAll := openIdleConns(t, web, idle)
 
-	eventually(t, "status says that there is no room", func() bool { return w.service(root, "web").Connections.NoRoom != "" })
+	eventually(t, "status reports that no descriptor is free", func() bool { return w.service(root, "web").Connections.NoRoom != "" })
 	checkServed(t, api)
 	if c := w.service(root, "api").Connections; c.NoRoom != "" {
 		t.Errorf("api: %+v", c)
@@ -71,9 +71,9 @@ func TestDescriptors_ManyIdleClientsOfOneServiceBlockNoOther(t *testing.T) {
 		t.Errorf("the client waited for %v", took)
 	}
 	closeAll()
-	eventually(t, "there is room again", func() bool { return w.service(root, "web").Connections.NoRoom == "" })
+	eventually(t, "status reports free descriptors again", func() bool { return w.service(root, "web").Connections.NoRoom == "" })
 	checkServed(t, web)
-	eventually(t, "the events say so", func() bool {
+	eventually(t, "there are events for both", func() bool {
 		return len(w.events(root, eventlog.ClientLimitReached)) > 0 && len(w.events(root, eventlog.ClientLimitCleared)) > 0
 	})
 	if log := w.mustRun(root, "logs", "supervisor"); !strings.Contains(log, "no room for more connections") {

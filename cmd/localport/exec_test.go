@@ -42,7 +42,7 @@ func TestExec_BecomesTheCommand(t *testing.T) {
 	}
 	supervisor := w.supervisor(root)
 	if children := findChildren(t, cmd.Process.Pid); len(children) > 0 {
-		t.Errorf("the command was given children: %v", children)
+		t.Errorf("the command has children: %v", children)
 	}
 	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
 		t.Errorf("under exec: %q, %v", answer, err)

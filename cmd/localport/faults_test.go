@@ -21,18 +21,18 @@ import (
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
-// fault is something that goes wrong while a project is up, and what its user sees of it.
+// fault is something that fails while a project is running, and what users see of it.
 type fault struct {
-	// prepare makes the project's config, of a service called web at the port; with it comes what breaks it.
-	prepare func(t *testing.T, w *testEnv, port int) (config string, breaks func(root string))
-	// What the service is in the end.
+	// prepare returns a config with the service web at the port, and a function that causes the fault.
+	prepare func(t *testing.T, w *testEnv, port int) (config string, inject func(root string))
+	// The service's state in the end.
 	state       forwarder.State
-	message     string // in last_error, or for a config in pending; empty: there is none
+	message     string // part of last_error; empty: there is none
 	restarts    int
-	checkClient func(t *testing.T, addr string) // a client that comes once it is broken
+	checkClient func(t *testing.T, addr string) // connects after the fault
 }
 
-// checkServed is a client that gets its answer.
+// checkServed connects and checks that the client is answered.
 func checkServed(t *testing.T, addr string) {
 	t.Helper()
 	if answer, err := ask(addr, "you"); answer != "hello you\n" {
@@ -40,7 +40,7 @@ func checkServed(t *testing.T, addr string) {
 	}
 }
 
-// checkReset is a client that is turned away, after connect_timeout at the latest.
+// checkReset connects and checks that the client gets no answer; the service resets it after connect_timeout at the latest.
 func checkReset(t *testing.T, addr string) {
 	t.Helper()
 	if answer, err := ask(addr, "you"); answer != "" {
@@ -48,8 +48,7 @@ func checkReset(t *testing.T, addr string) {
 	}
 }
 
-// killTunnel kills the only child of a project's supervisor. It has ended when killTunnel returns: a client that had
-// spoken to it would be lost with it.
+// killTunnel kills the only child of a project's supervisor, and returns when the supervisor knows that it has ended.
 func (w *testEnv) killTunnel(root string) {
 	w.t.Helper()
 	children := findChildren(w.t, w.supervisor(root).PID)
@@ -62,11 +61,11 @@ func (w *testEnv) killTunnel(root string) {
 	w.waitReaped(root, children[0])
 }
 
-// waitReaped waits until the supervisor has waited for a child: then all its threads have ended, and its sockets are closed.
+// waitReaped waits until the supervisor has waited for a child: all its threads have then ended, and its sockets are closed.
 func (w *testEnv) waitReaped(root string, child lockstate.Process) {
 	w.t.Helper()
 	w.waitExit(child)
-	eventually(w.t, "the supervisor has seen it", func() bool {
+	eventually(w.t, "the supervisor knows of it", func() bool {
 		svc := w.service(root, "web")
 		return svc.Restarts > 0 || svc.State == forwarder.Restarting
 	})
@@ -95,30 +94,30 @@ var faults = map[string]fault{
 		},
 		state: forwarder.Healthy, restarts: 1, checkClient: checkServed,
 	},
-	"far end refuses": {
+	"upstream refuses": {
 		prepare: func(t *testing.T, _ *testEnv, port int) (string, func(string)) {
-			host, far := sshd.Start(t), serve(t, "127.0.0.1:0")
-			return sshConfig("web", port, host, far.port) + "connect_timeout = \"1s\"\nhealth_check = { " + quickCheck + " }\n",
-				func(string) { far.close() }
+			host, upstream := sshd.Start(t), serve(t, "127.0.0.1:0")
+			return sshConfig("web", port, host, upstream.port) + "connect_timeout = \"1s\"\nhealth_check = { " + quickCheck + " }\n",
+				func(string) { upstream.close() }
 		},
 		state: forwarder.Unhealthy, message: "Connection refused", checkClient: checkReset,
 	},
-	"far end silent": {
+	"upstream never answers": {
 		prepare: func(t *testing.T, _ *testEnv, port int) (string, func(string)) {
-			far, answers := httpServer(t)
-			return tcpConfig("web", port, far) + "health_check = { type = \"http\", " + quickCheck + " }\n", func(string) { close(answers.hang) }
+			upstream, answers := httpServer(t)
+			return tcpConfig("web", port, upstream) + "health_check = { type = \"http\", " + quickCheck + " }\n", func(string) { close(answers.hang) }
 		},
 		state: forwarder.Unhealthy, message: "no answer to the health check within 200ms",
 		checkClient: func(t *testing.T, addr string) {
 			if _, err := getStatus(addr, time.Second); err == nil || !os.IsTimeout(err) {
-				t.Errorf("the client got %v, want its own patience to end", err)
+				t.Errorf("the client got %v, want its own timeout", err)
 			}
 		},
 	},
-	"far end slow": {
+	"upstream answers slowly": {
 		prepare: func(t *testing.T, _ *testEnv, port int) (string, func(string)) {
-			far, answers := httpServer(t)
-			return tcpConfig("web", port, far) + "health_check = { type = \"http\", " + quickCheck + " }\n", func(string) { close(answers.slow) }
+			upstream, answers := httpServer(t)
+			return tcpConfig("web", port, upstream) + "health_check = { type = \"http\", " + quickCheck + " }\n", func(string) { close(answers.slow) }
 		},
 		state: forwarder.Unhealthy, message: "no answer to the health check within 200ms",
 		checkClient: func(t *testing.T, addr string) {
@@ -142,15 +141,15 @@ var faults = map[string]fault{
 				}
 				w.writeFile(root, ".localport.toml", config("wrongwrong"))
 				w.mustRun(root, "allow")
-				for _, told := range []string{w.mustRun(root, "status", "--json"), w.mustRun(root, "logs", "supervisor"), w.mustRun(root, "events")} {
-					if strings.Contains(told, "wrongwrong") || strings.Contains(told, "hunter2") {
-						t.Errorf("the password is told:\n%s", told)
+				for _, out := range []string{w.mustRun(root, "status", "--json"), w.mustRun(root, "logs", "supervisor"), w.mustRun(root, "events")} {
+					if strings.Contains(out, "wrongwrong") || strings.Contains(out, "hunter2") {
+						t.Errorf("the password is shown:\n%s", out)
 					}
 				}
 			}
 		},
 		state: forwarder.Unhealthy, message: `password authentication failed for user "app" (SQLSTATE 28P01)`,
-		checkClient: func(t *testing.T, addr string) { // who knows the password comes in all the same
+		checkClient: func(t *testing.T, addr string) { // a client with the right password is not affected
 			conn, err := net.Dial("tcp", addr)
 			if err != nil {
 				t.Fatal(err)
@@ -167,20 +166,20 @@ var faults = map[string]fault{
 			}
 		},
 	},
-	"port taken": {
+	"port in use": {
 		prepare: func(t *testing.T, w *testEnv, port int) (string, func(string)) {
-			far := serve(t, "127.0.0.1:0")
-			return tcpConfig("web", port, far), func(root string) {
+			upstream := serve(t, "127.0.0.1:0")
+			return tcpConfig("web", port, upstream), func(root string) {
 				w.mustRun(root, "stop", "web")
 				serve(t, fmt.Sprintf("127.0.0.1:%d", port))
 				if o := w.localport(root, "start", "web"); o.code != output.ExitFailed {
-					t.Errorf("start of a service whose port is taken: exit %d", o.code)
+					t.Errorf("start of a service whose port is in use: exit %d", o.code)
 				}
 			}
 		},
 		state: forwarder.Failed, message: fmt.Sprintf("(pid %d)", os.Getpid()), checkClient: checkServed,
 	},
-	"config broken": {
+	"config invalid": {
 		prepare: func(t *testing.T, w *testEnv, port int) (string, func(string)) {
 			return tcpConfig("web", port, serve(t, "127.0.0.1:0")), func(root string) {
 				w.writeFile(root, ".localport.toml", "[services.web\n")
@@ -213,16 +212,16 @@ func TestFaults_AreReportedAndContained(t *testing.T) {
 			supervisor := w.supervisor(root)
 			inject(root)
 			f.checkClient(t, addr)
-			eventually(t, "it is as it must be", func() bool {
+			eventually(t, "the service is in the expected state", func() bool {
 				svc := w.service(root, "web")
 				return svc.State == f.state && strings.Contains(svc.LastError, f.message) && svc.Restarts == f.restarts
 			})
 			f.checkClient(t, addr)
 			svc := w.service(root, "web")
 			if svc.State != f.state || svc.Restarts != f.restarts || (f.message == "") != (svc.LastError == "") {
-				t.Errorf("it is %s after %d restarts: %q", svc.State, svc.Restarts, svc.LastError)
+				t.Errorf("the service is %s after %d restarts: %q", svc.State, svc.Restarts, svc.LastError)
 			}
-			if name == "config broken" && !strings.Contains(w.status(root).Pending, "the config files changed") {
+			if name == "config invalid" && !strings.Contains(w.status(root).Pending, "the config files changed") {
 				t.Errorf("pending: %q", w.status(root).Pending)
 			}
 			if w.supervisor(root) != supervisor {
@@ -252,7 +251,7 @@ func TestLog_ReportsLostLinesAfterAFullDisk(t *testing.T) {
 	w.stopProject(root)
 }
 
-// answerMode is how an HTTP server answers: at once, until one of these is closed.
+// answerMode has an HTTP server that answers at once answer never, or slowly, when one of its channels is closed.
 type answerMode struct{ hang, slow chan struct{} }
 
 func httpServer(t *testing.T) (*server, answerMode) {
@@ -268,7 +267,7 @@ func httpServer(t *testing.T) (*server, answerMode) {
 			<-r.Context().Done()
 		case <-m.slow:
 			select {
-			case <-time.After(3 * time.Second): // far beyond the check's patience, also on a busy machine
+			case <-time.After(3 * time.Second): // far more than the check's timeout, also on a busy machine
 			case <-r.Context().Done():
 			}
 		default:
@@ -278,12 +277,12 @@ func httpServer(t *testing.T) (*server, answerMode) {
 	go func() { done <- s.Serve(ln) }()
 	t.Cleanup(func() {
 		_ = s.Close()
-		<-done //nolint:errcheck // that it was closed
+		<-done //nolint:errcheck // always http.ErrServerClosed
 	})
 	return &server{addr: ln.Addr().String(), port: ln.Addr().(*net.TCPAddr).Port, ln: ln}, m
 }
 
-// getStatus asks for a page and returns its status.
+// getStatus requests a page and returns its HTTP status.
 func getStatus(addr string, timeout time.Duration) (int, error) {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {

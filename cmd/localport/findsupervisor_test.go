@@ -15,7 +15,7 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// stateDir is the project's state directory.
+// stateDir returns the project's state directory.
 func (w *testEnv) stateDir(root string) string {
 	w.t.Helper()
 	paths, _ := filepath.Glob(filepath.Join(w.home, "state/localport/projects/*"))
@@ -29,7 +29,7 @@ func (w *testEnv) stateDir(root string) string {
 	return ""
 }
 
-// holdLock holds the project's file lock, as a localport that hangs would, until the returned function is called.
+// holdLock holds the project's file lock, as a localport that hangs does, until release is called.
 func (w *testEnv) holdLock(root string) (release func()) {
 	w.t.Helper()
 	file, err := os.OpenFile(filepath.Join(w.stateDir(root), "lock"), os.O_RDWR, 0)
@@ -50,14 +50,14 @@ func (w *testEnv) holdLock(root string) (release func()) {
 	return release
 }
 
-// withPromptLimit is the world in which LOCALPORT_LIMIT is another one.
+// withPromptLimit returns the same testEnv with another LOCALPORT_LIMIT.
 func (w *testEnv) withPromptLimit(limit string) *testEnv {
 	other := *w
 	other.env = append(slices.Clip(other.env), "LOCALPORT_LIMIT="+limit)
 	return &other
 }
 
-// stopProcess freezes a process, and returns when none of its threads runs any more.
+// stopProcess sends SIGSTOP to a process and returns when all its threads have stopped.
 func (w *testEnv) stopProcess(pid int) {
 	w.t.Helper()
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
@@ -109,7 +109,7 @@ func TestCommands_QueryARunningSupervisorWithoutTheLock(t *testing.T) {
 	w.stopProject(root)
 }
 
-// The lock file of the election was deleted: nobody seems to be elected, and yet a supervisor lives.
+// With the election's lock file deleted, no supervisor seems to be elected, although one is running.
 func TestJoin_FindsASupervisorWhoseElectionIsGone(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
@@ -161,7 +161,7 @@ func TestFindSupervisor_IgnoresASocketOfAnotherProject(t *testing.T) {
 	}
 	status := w.status(two)
 	if status.Config != filepath.Join(two, ".localport.toml") || status.State != "stopped" {
-		t.Errorf("status of a project that is down: %+v", status)
+		t.Errorf("status of a project without a supervisor: %+v", status)
 	}
 	w.mustRun(two, "exec", "--", "true")
 	if leases := w.state(one).Leases; len(leases) != 1 || leases[0].Kind != lockstate.StartLease {

@@ -28,7 +28,7 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-var update = flag.Bool("update", false, "write testdata/golden anew")
+var update = flag.Bool("update", false, "rewrite the files of testdata/golden")
 
 // checkGolden compares text with a file of testdata/golden, or writes the file with -update.
 func checkGolden(t *testing.T, name, text string) {
@@ -50,7 +50,7 @@ func checkGolden(t *testing.T, name, text string) {
 	got, wanted := strings.Split(text, "\n"), strings.Split(string(want), "\n")
 	for i := range got {
 		if i >= len(wanted) || got[i] != wanted[i] {
-			t.Fatalf("%s:%d: got\n%s\nwant\n%s\nif it is meant: go test ./cmd/localport -run Golden -update", path, i+1,
+			t.Fatalf("%s:%d: got\n%s\nwant\n%s\nif the change is intended: go test ./cmd/localport -run Golden -update", path, i+1,
 				got[i], strings.Join(wanted[i:min(i+1, len(wanted))], ""))
 		}
 	}
@@ -78,13 +78,13 @@ func TestGolden_Help(t *testing.T) {
 	checkGolden(t, "help.txt", b.String())
 }
 
-// shownError is an error as a command or a prompt meets it.
+// shownError is an error that a command or a prompt prints.
 type shownError struct {
-	name string // of the type or variable; a remark may follow in parentheses
+	name string // of the type or variable, optionally followed by a remark in parentheses
 	err  error
 }
 
-// shownErrors has every error type and variable of the packages that return errors to commands, at least once.
+// shownErrors returns every error type and variable of the packages that return errors to commands, at least once.
 func shownErrors() []shownError {
 	const config, log = "/home/you/shop/.localport.toml", "/home/you/.local/state/localport/projects/1/log/supervisor.log"
 	diagnostic := project.Diagnostic{Path: config, Line: 3, Col: 14, Message: "services.db.local_port: invalid port 80800: must be 1-65535", Source: "local_port = 80800"}
@@ -149,7 +149,7 @@ func TestGolden_Errors(t *testing.T) {
 	checkGolden(t, "errors.txt", b.String())
 }
 
-// declaredErrors are the exported error types and variables of a package.
+// declaredErrors returns the exported error types and variables of a package.
 func declaredErrors(t *testing.T, dir string) []string {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(dir, "*.go"))
@@ -196,7 +196,7 @@ func declaredErrors(t *testing.T, dir string) []string {
 	return names
 }
 
-// TestGolden_Commands is a session of a user: what each command prints, and what a prompt does.
+// TestGolden_Commands is a user's session: what each command and prompt prints.
 func TestGolden_Commands(t *testing.T) {
 	w := newTestEnv(t)
 	dir := shellpty.NewDir(t)
@@ -300,7 +300,7 @@ func TestGolden_Commands(t *testing.T) {
 	)))
 }
 
-// listAncestors lists the directories above one, as an error does that says where it has looked: TMPDIR may lie deep.
+// listAncestors lists the directories above dir as an error lists those that it has searched; how many there are depends on TMPDIR.
 func listAncestors(dir string) string {
 	var dirs []string
 	for dir != "/" {
@@ -310,7 +310,7 @@ func listAncestors(dir string) string {
 	return strings.Join(dirs, ", ")
 }
 
-// normalize puts placeholders for what differs from run to run.
+// normalize replaces what differs from run to run by placeholders.
 func normalize(text string, names *strings.Replacer) string {
 	text = names.Replace(text)
 	for _, r := range []struct{ pattern, with string }{

@@ -16,7 +16,7 @@ import (
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
-// hasSocket reports whether a project's supervisor answers where it has recorded its socket.
+// hasSocket reports whether the socket that a project's supervisor has recorded exists.
 func (w *testEnv) hasSocket(root string) bool {
 	supervisor := w.state(root).Supervisor
 	if supervisor == nil {
@@ -26,8 +26,8 @@ func (w *testEnv) hasSocket(root string) bool {
 	return err == nil
 }
 
-// withShortRuntimeDir is the world with a runtime directory of its own whatever TMPDIR is: where the paths of sockets would be too
-// long there, localport puts them into a directory that all worlds share.
+// withShortRuntimeDir returns the same testEnv with a runtime directory of its own, whatever TMPDIR is: if paths of sockets would be too
+// long, localport uses a directory that all tests share.
 func (w *testEnv) withShortRuntimeDir() *testEnv {
 	w.t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "lpr") //nolint:usetesting // t.TempDir is too long for the path of a socket
@@ -40,7 +40,7 @@ func (w *testEnv) withShortRuntimeDir() *testEnv {
 	return &other
 }
 
-// runtimeDir is the runtime directory.
+// runtimeDir returns the runtime directory.
 func (w *testEnv) runtimeDir() string {
 	const name = "XDG_RUNTIME_DIR="
 	for _, entry := range slices.Backward(w.env) {
@@ -109,7 +109,7 @@ func TestGuard_RebindsTheControlSocket(t *testing.T) {
 			}
 			checkServed(t, addr)
 
-			// The successor is reached at the new socket, too.
+			// The successor answers at the new socket too.
 			kill(t, supervisor.PID)
 			successor := w.waitSuccessor(root, supervisor)
 			if pids := w.leasePIDs(root, api.ShellLease); len(pids) != 1 || pids[0] != sh.PID() {
@@ -129,7 +129,7 @@ func TestGuard_RebindsTheControlSocket(t *testing.T) {
 	}
 }
 
-// A successor is handed a socket that nobody can reach any more.
+// The successor takes over a socket whose file was deleted.
 func TestGuard_SuccessorRebindsADeletedSocket(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
@@ -143,7 +143,7 @@ func TestGuard_SuccessorRebindsADeletedSocket(t *testing.T) {
 	kill(t, supervisor.PID)
 	w.waitExit(supervisor)
 	successor := w.waitSuccessor(root, supervisor)
-	eventually(t, "the socket is there again", func() bool { return w.hasSocket(root) })
+	eventually(t, "the socket exists again", func() bool { return w.hasSocket(root) })
 	w.status(root)
 	if now := w.supervisor(root); now != successor {
 		t.Errorf("the supervisor is %+v, was %+v", now, successor)
@@ -160,12 +160,12 @@ func inode(t *testing.T, path string) uint64 {
 	return info.Sys().(*syscall.Stat_t).Ino
 }
 
-// Tunnels have private sockets beside the control socket.
+// The tunnels' private sockets are in the same directory as the control socket.
 func TestGuard_TunnelsSurviveDeletedRuntimeDirectory(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
-	host, far, port := sshd.Start(t), serve(t, "127.0.0.1:0"), []int{ports.FreePort(t), ports.FreePort(t)}
-	root := w.allowedProject(sshConfig("web", port[0], host, far.port) + sshConfig("api", port[1], host, far.port))
+	host, upstream, port := sshd.Start(t), serve(t, "127.0.0.1:0"), []int{ports.FreePort(t), ports.FreePort(t)}
+	root := w.allowedProject(sshConfig("web", port[0], host, upstream.port) + sshConfig("api", port[1], host, upstream.port))
 	w.mustRun(root, "start")
 	web, api := fmt.Sprintf("127.0.0.1:%d", port[0]), fmt.Sprintf("127.0.0.1:%d", port[1])
 	checkServed(t, web)
@@ -174,7 +174,7 @@ func TestGuard_TunnelsSurviveDeletedRuntimeDirectory(t *testing.T) {
 	}
 	checkServed(t, web)
 	checkServed(t, api)
-	eventually(t, "the supervisor is reached again", func() bool { return w.hasSocket(root) })
+	eventually(t, "the control socket exists again", func() bool { return w.hasSocket(root) })
 	w.mustRun(root, "restart", "api")
 	checkServed(t, api)
 	w.mustRun(root, "restart")
@@ -183,7 +183,7 @@ func TestGuard_TunnelsSurviveDeletedRuntimeDirectory(t *testing.T) {
 	w.stopProject(root, web, api)
 }
 
-// deletions are what is removed under a live project, given its state directory.
+// deletions remove or damage files of a running project, given its state directory.
 var deletions = map[string]func(dir string) error{
 	"election":        func(dir string) error { return os.Remove(filepath.Join(dir, "election")) },
 	"lock":            func(dir string) error { return os.Remove(filepath.Join(dir, "lock")) },
@@ -215,7 +215,7 @@ func TestGuard_ProjectSurvivesDeletedFiles(t *testing.T) {
 			if err := remove(dir); err != nil {
 				t.Fatal(err)
 			}
-			// Two enter at the moment of the deletion.
+			// A prompt and a command enter right after the deletion.
 			pid := fmt.Sprint(os.Getpid())
 			entered := make(chan commandResult, 2)
 			for _, args := range [][]string{{"export", "bash", "--pid", pid}, {"exec", "--", "true"}} {
@@ -249,7 +249,7 @@ func TestGuard_ProjectSurvivesDeletedFiles(t *testing.T) {
 				t.Errorf("WEB_PORT=%q, want %d; the shell shows %q", env["WEB_PORT"], auto, second.Screen())
 			}
 
-			// A successor has everything, too.
+			// A successor has everything too.
 			kill(t, supervisor.PID)
 			successor := w.waitSuccessor(root, supervisor)
 			checkServed(t, addr)
@@ -264,7 +264,7 @@ func TestGuard_ProjectSurvivesDeletedFiles(t *testing.T) {
 	}
 }
 
-// A backup, or another tool that synchronises files, may put an older state back.
+// A backup, or a tool that synchronises files, may restore an older state.
 func TestGuard_OlderCopyOfTheStateLosesNoLease(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
@@ -317,7 +317,7 @@ func TestGuard_StopsWithTheProjectsDirectory(t *testing.T) {
 	}
 }
 
-// leasePIDs are those that count, by what the supervisor says.
+// leasePIDs returns the pids of the leases of a kind, according to the supervisor.
 func (w *testEnv) leasePIDs(root, kind string) (pids []int) {
 	w.t.Helper()
 	for _, lease := range w.status(root).Leases {

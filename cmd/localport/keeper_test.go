@@ -23,7 +23,7 @@ func kill(t *testing.T, pid int) {
 	}
 }
 
-// stopProject takes the project down and waits until nothing of it is left.
+// stopProject stops the project and checks that nothing of it is left.
 func (w *testEnv) stopProject(root string, addrs ...string) {
 	w.t.Helper()
 	w.mustRun(root, "stop")
@@ -31,7 +31,7 @@ func (w *testEnv) stopProject(root string, addrs ...string) {
 	w.checkNothingLeft(root, addrs...)
 }
 
-// waitKeeper waits until the project has a keeper, other than the ones before, and returns its pid.
+// waitKeeper waits until the project has a keeper that is none of those before, and returns its pid.
 func (w *testEnv) waitKeeper(root string, before ...int) int {
 	w.t.Helper()
 	pid := 0
@@ -53,13 +53,13 @@ func TestKeeper_ReplacesAKilledSupervisorWithoutAPromptAndRefusesNobody(t *testi
 	w.waitKeeper(root)
 	c := startGreetingClients(clientInterval, fmt.Sprintf("127.0.0.1:%d", port))
 	first := time.Now()
-	eventually(t, "the rush is served", func() bool { return c.answered(first) > 20 })
+	eventually(t, "clients are answered", func() bool { return c.answered(first) > 20 })
 
 	supervisor := w.supervisor(root)
 	children := findChildren(t, supervisor.PID)
 	kill(t, supervisor.PID)
 	killTime := time.Now()
-	eventually(t, "the rush is served again", func() bool { return c.answered(killTime) > 20 })
+	eventually(t, "clients are answered again", func() bool { return c.answered(killTime) > 20 })
 	calls := c.stop()
 	if refused, failed := countRefused(calls, killTime); refused > 0 || failed > 0 {
 		t.Errorf("%d of %d refused, %d of those after the kill failed", refused, len(calls), failed)
@@ -72,7 +72,7 @@ func TestKeeper_ReplacesAKilledSupervisorWithoutAPromptAndRefusesNobody(t *testi
 		}
 	}
 	if now := w.supervisor(root); now == supervisor {
-		t.Error("the dead supervisor is still the one")
+		t.Error("the killed supervisor was not replaced")
 	}
 	for _, child := range children {
 		w.waitExit(child)
@@ -116,7 +116,7 @@ func TestKeeper_IsReplacedWhenKilled(t *testing.T) {
 	kill(t, first)
 	second := w.waitKeeper(root, first)
 	if second == first {
-		t.Fatal("the killed keeper is still the one")
+		t.Fatal("the killed keeper was not replaced")
 	}
 	kill(t, w.supervisor(root).PID)
 	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
@@ -132,7 +132,7 @@ func TestCommand_RecoversFromKilledSupervisorAndKeeper(t *testing.T) {
 	root := w.allowedProject(tcpConfig("web", port, web))
 	w.mustRun(root, "start")
 	pid, supervisor := w.waitKeeper(root), w.supervisor(root)
-	_ = syscall.Kill(pid, syscall.SIGSTOP) // so that it cannot do its work in between
+	_ = syscall.Kill(pid, syscall.SIGSTOP) // so that it does not start another supervisor
 	kill(t, supervisor.PID)
 	kill(t, pid)
 	eventually(t, "both are gone", func() bool { return len(w.processes()) == 0 })
@@ -142,7 +142,7 @@ func TestCommand_RecoversFromKilledSupervisorAndKeeper(t *testing.T) {
 	}
 }
 
-// withRelease is the world in which localport is of another release.
+// withRelease returns the same testEnv with a localport of another release.
 func (w *testEnv) withRelease(release string) *testEnv {
 	w.t.Helper()
 	other := *w

@@ -22,7 +22,7 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// The benchmarks of Kubernetes forwards run beside kubectl port-forward, on a real cluster, in the same run:
+// The benchmarks of Kubernetes forwards compare with kubectl port-forward, on a real cluster, in the same run:
 // go test -run '^$' -bench Kubernetes -benchtime 5x ./cmd/localport
 
 // kubeBench is a cluster with a deployment, and a project of several forwards to it.
@@ -35,7 +35,7 @@ type kubeBench struct {
 	addrs []string
 }
 
-// kubeBenchmark starts a cluster once for all sub-benchmarks.
+// kubeBenchmark starts a cluster for all sub-benchmarks.
 func kubeBenchmark(b *testing.B) *kubeBench {
 	b.Helper()
 	c := cluster.Start(b)
@@ -45,7 +45,7 @@ func kubeBenchmark(b *testing.B) *kubeBench {
 	return k
 }
 
-// project makes a project of n forwards to a port of the service.
+// project creates a project of n forwards to a port of the service.
 func (k *kubeBench) project(n int, port string) {
 	k.b.Helper()
 	var config strings.Builder
@@ -85,7 +85,7 @@ func (k *kubeBench) startPortForwards(n int, port string) (addrs []string, pids 
 	}
 }
 
-// waitGreetings waits until every address greets.
+// waitGreetings waits until a pod has answered at each address.
 func waitGreetings(b *testing.B, addrs []string) {
 	b.Helper()
 	for _, addr := range addrs {
@@ -95,7 +95,7 @@ func waitGreetings(b *testing.B, addrs []string) {
 	}
 }
 
-// BenchmarkKubernetesReady is the time from the command until every forward has carried its first byte.
+// BenchmarkKubernetesReady measures the time from the command until every forward has carried its first byte.
 func BenchmarkKubernetesReady(b *testing.B) {
 	k := kubeBenchmark(b)
 	for _, n := range []int{1, 10} {
@@ -124,14 +124,14 @@ func BenchmarkKubernetesReady(b *testing.B) {
 	}
 }
 
-// openingTime is the time from when the supervisor began to open the first forward until the last was healthy: what a forward
-// takes where the supervisor runs.
+// openingTime returns how long the supervisor took to open all forwards since a time.
 func (k *kubeBench) openingTime(since time.Time) time.Duration {
 	k.b.Helper()
 	return k.releaseEnv.openingTime(k.b, k.root, len(k.addrs), since)
 }
 
-// openingTime is the time from when a project's supervisor began to open the first of n forwards until the last was healthy.
+// openingTime waits until n forwards are healthy, and returns how long that took from the event that the first of them was starting. It
+// ignores events before since, and does not include the start of the supervisor.
 func (w releaseEnv) openingTime(b *testing.B, root string, n int, since time.Time) time.Duration {
 	b.Helper()
 	var first, last time.Time
@@ -168,7 +168,7 @@ func median(all []time.Duration) time.Duration {
 	return all[len(all)/2]
 }
 
-// BenchmarkKubernetesMemory is the memory of everything that is involved on this side, each page counted once.
+// BenchmarkKubernetesMemory measures the memory of all local processes, with shared pages counted once.
 func BenchmarkKubernetesMemory(b *testing.B) {
 	k := kubeBenchmark(b)
 	for _, n := range []int{10, 50} {
@@ -178,7 +178,7 @@ func BenchmarkKubernetesMemory(b *testing.B) {
 				k.start()
 				waitGreetings(b, k.addrs)
 				eventually(b, "there is a keeper", func() bool { return k.state(k.root).Supervisor.Keeper > 0 })
-				time.Sleep(5 * time.Second) // its start is over
+				time.Sleep(5 * time.Second) // until its start is over
 				ours := proportionalMemory(b, k.state(k.root).Supervisor.PID) + proportionalMemory(b, k.state(k.root).Supervisor.Keeper)
 				waitGreetings(b, k.addrs)
 				resident, _ := processMemory(b, k.state(k.root).Supervisor.PID)
@@ -199,7 +199,7 @@ func BenchmarkKubernetesMemory(b *testing.B) {
 	}
 }
 
-// proportionalMemory is a process's memory in MB, what it shares with others divided among them.
+// proportionalMemory returns a process's memory in MB, with its share of the pages that it shares (Pss).
 func proportionalMemory(b *testing.B, pid int) float64 {
 	b.Helper()
 	data, err := os.ReadFile(filepath.Join("/proc", fmt.Sprint(pid), "smaps_rollup"))
@@ -263,7 +263,7 @@ func download(b *testing.B, addr string, streams, size int) time.Duration {
 	return time.Since(startTime)
 }
 
-// BenchmarkKubernetesLatency is a byte there and back, and a connection with its first byte.
+// BenchmarkKubernetesLatency measures the round trip of a byte, and a connection with its first byte.
 func BenchmarkKubernetesLatency(b *testing.B) {
 	k := kubeBenchmark(b)
 	k.project(1, "7000")
@@ -327,8 +327,8 @@ func reportPair(b *testing.B, took [2][]time.Duration) {
 	b.ReportMetric(float64(ours)/float64(theirs), "ratio")
 }
 
-// BenchmarkKubernetesPodDeleted is the time from kubectl delete pod until a new connection is answered by its replacement,
-// beside the replacement's own time to be ready. A bare kubectl port-forward never answers again.
+// BenchmarkKubernetesPodDeleted measures the time from kubectl delete pod until its replacement answers a new connection, compared with
+// the time until the replacement is ready. A bare kubectl port-forward never answers again.
 func BenchmarkKubernetesPodDeleted(b *testing.B) {
 	k := kubeBenchmark(b)
 	k.project(1, "7000")

@@ -21,7 +21,7 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// clusterProject is a project with a service in a real cluster, and clients that come to it.
+// clusterProject is a project with a service in a real cluster.
 type clusterProject struct {
 	*testEnv
 	*cluster.Cluster
@@ -31,7 +31,7 @@ type clusterProject struct {
 	addr string
 }
 
-// newClusterProject is a project whose service leads to a deployment's greeting.
+// newClusterProject deploys a server that greets, and creates a project with a service for it.
 func newClusterProject(t *testing.T, c *cluster.Cluster, connection string) *clusterProject {
 	t.Helper()
 	k := &clusterProject{testEnv: newTestEnv(t), Cluster: c, t: t, ns: c.Namespace(t)}
@@ -157,8 +157,8 @@ func (p *portForward) kill() {
 	_ = p.cmd.Wait()
 }
 
-// TestCluster_RefusesNobodyWhilePodsComeAndGo lets fifty clients a second come while pods, nodes and servers go. Nobody may fail who
-// has not been greeted yet.
+// TestCluster_RefusesNobodyWhilePodsComeAndGo starts fifty clients a second while pods, nodes and servers fail. A client may fail only
+// after it was greeted.
 func TestCluster_RefusesNobodyWhilePodsComeAndGo(t *testing.T) {
 	c := cluster.Start(t)
 	ready := func() {
@@ -187,12 +187,12 @@ func TestCluster_RefusesNobodyWhilePodsComeAndGo(t *testing.T) {
 		{"scaled to zero and back", func(k *clusterProject) {
 			k.kubectl("scale", "deployment/web", "--replicas=0")
 			k.kubectl("wait", "--for=delete", "pod", "-l", "app=web", "--timeout=20s")
-			eventually(k.t, "status tells that there is no pod", func() bool {
+			eventually(k.t, "status reports that there is no pod", func() bool {
 				one := k.service(k.root, "web")
 				return one.State == forwarder.Unhealthy && strings.Contains(one.LastError, "has no pods")
 			})
 			k.kubectl("scale", "deployment/web", "--replicas=1")
-			eventually(k.t, "the log tells the same", func() bool {
+			eventually(k.t, "the log reports it too", func() bool {
 				out := k.mustRun(k.root, "logs")
 				return strings.Contains(out, "waiting: service/web has no pods") && strings.Contains(out, "forwarding to port 7000 of pod web-")
 			})
@@ -208,7 +208,7 @@ func TestCluster_RefusesNobodyWhilePodsComeAndGo(t *testing.T) {
 		}},
 		{"kubelet gone for a while", func(k *clusterProject) {
 			k.Kubelet.Kill()
-			wait.Sleep(context.Background(), 2*time.Second) // that is the event
+			wait.Sleep(context.Background(), 2*time.Second) // the outage
 			if err := k.Kubelet.Start(); err != nil {
 				k.t.Error(err)
 			}
@@ -222,7 +222,7 @@ func TestCluster_RefusesNobodyWhilePodsComeAndGo(t *testing.T) {
 		}},
 		{"API server frozen", func(k *clusterProject) {
 			k.APIServer.Freeze()
-			eventually(k.t, "status tells that the server does not answer", func() bool {
+			eventually(k.t, "status reports that the server does not answer", func() bool {
 				one := k.service(k.root, "web")
 				return one.State == forwarder.Unhealthy && strings.Contains(one.LastError, "does not answer")
 			})
@@ -254,7 +254,8 @@ func TestCluster_RefusesNobodyWhilePodsComeAndGo(t *testing.T) {
 	}
 }
 
-// TestKubectlEngine_RecoversInAClusterAsFarAsKubectlCan runs the engine "kubectl", whose process dies of what the other survives.
+// TestKubectlEngine_RecoversInAClusterAsFarAsKubectlCan runs the engine "kubectl", whose process exits in faults that the native engine
+// survives.
 func TestKubectlEngine_RecoversInAClusterAsFarAsKubectlCan(t *testing.T) {
 	c := cluster.Start(t)
 	k := newClusterProject(t, c, `resource_name = "web", engine = "kubectl"`)

@@ -17,10 +17,10 @@ func TestPorts_ArePassedBetweenProjectsOnCd(t *testing.T) {
 		w := newTestEnv(t)
 		port := ports.FreePort(t)
 		addr := fmt.Sprintf("127.0.0.1:%d", port)
-		far := serve(t, "127.0.0.1:0")
+		upstream := serve(t, "127.0.0.1:0")
 		// Each lingers for long: the port must change hands all the same.
-		one := w.allowedProject("linger = 60\n" + tcpConfig("one", port, far))
-		two := w.allowedProject("linger = 60\n" + tcpConfig("two", port, far))
+		one := w.allowedProject("linger = 60\n" + tcpConfig("one", port, upstream))
+		two := w.allowedProject("linger = 60\n" + tcpConfig("two", port, upstream))
 		sh := w.shell(kind, w.home)
 		for _, p := range []struct{ root, name string }{{one, "ONE_PORT"}, {two, "TWO_PORT"}, {one, "ONE_PORT"}} {
 			sh.Run("cd " + p.root)
@@ -39,14 +39,14 @@ func TestPorts_ArePassedBetweenProjectsOnCd(t *testing.T) {
 func TestPorts_TakenPortFailsOnlyItsServiceAndNamesTheHolder(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
-	far := serve(t, "127.0.0.1:0")
+	upstream := serve(t, "127.0.0.1:0")
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer taken.Close()
 	port, free := taken.Addr().(*net.TCPAddr).Port, ports.FreePort(t)
-	root := w.allowedProject(tcpConfig("taken", port, far) + tcpConfig("free", free, far) +
+	root := w.allowedProject(tcpConfig("taken", port, upstream) + tcpConfig("free", free, upstream) +
 		"[env]\nBOTH = \"${taken.port} ${free.port}\"\nONE = \"${free.port}\"\n")
 	sh := w.shell("bash", root)
 	if screen := sh.Screen(); !strings.Contains(screen, "is already in use by") {
@@ -79,10 +79,10 @@ func TestPorts_TakenPortFailsOnlyItsServiceAndNamesTheHolder(t *testing.T) {
 func TestPorts_PortInUseByAnotherProjectNamesThatProject(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
-	far := serve(t, "127.0.0.1:0")
+	upstream := serve(t, "127.0.0.1:0")
 	port := ports.FreePort(t)
-	one := w.allowedProject(tcpConfig("one", port, far))
-	two := w.allowedProject(tcpConfig("two", port, far))
+	one := w.allowedProject(tcpConfig("one", port, upstream))
+	two := w.allowedProject(tcpConfig("two", port, upstream))
 	w.mustRun(one, "start")
 	o := w.localport(two, "start")
 	if o.code != output.ExitFailed || !strings.Contains(o.stderr, "the project of "+one) {

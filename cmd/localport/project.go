@@ -72,7 +72,7 @@ func (a *app) openProject() (commandProject, context.Context, context.CancelFunc
 	return p, ctx, cancel, nil
 }
 
-// explainNoAnswer adds to an error about a supervisor that did not answer since began which process that is. It keeps the exit code.
+// explainNoAnswer adds to an error about a supervisor that did not answer, since startTime, which process that is. It keeps the exit code.
 func (p commandProject) explainNoAnswer(err error, startTime time.Time) error {
 	if err == nil {
 		return nil

@@ -15,10 +15,10 @@ import (
 func TestReload_PreviouslyAllowedChangeAppliesWithoutAPrompt(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
-	far := serve(t, "127.0.0.1:0")
+	upstream := serve(t, "127.0.0.1:0")
 	kept, moved, elsewhere := ports.FreePort(t), ports.FreePort(t), ports.FreePort(t)
-	config := tcpConfig("kept", kept, far)
-	first, second := config+tcpConfig("moved", moved, far), config+tcpConfig("moved", elsewhere, far)
+	config := tcpConfig("kept", kept, upstream)
+	first, second := config+tcpConfig("moved", moved, upstream), config+tcpConfig("moved", elsewhere, upstream)
 	root := w.allowedProject(second)
 	w.writeFile(root, ".localport.toml", first)
 	w.mustRun(root, "allow")
@@ -58,17 +58,17 @@ func TestReload_PreviouslyAllowedChangeAppliesWithoutAPrompt(t *testing.T) {
 func TestReload_IsRetriedWhenTheApprovalCanBeReadAgain(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
-	far := serve(t, "127.0.0.1:0")
+	upstream := serve(t, "127.0.0.1:0")
 	first, second := ports.FreePort(t), ports.FreePort(t)
-	root := w.allowedProject(tcpConfig("web", second, far))
-	w.writeFile(root, ".localport.toml", tcpConfig("web", first, far))
+	root := w.allowedProject(tcpConfig("web", second, upstream))
+	w.writeFile(root, ".localport.toml", tcpConfig("web", first, upstream))
 	w.mustRun(root, "allow")
 	w.mustRun(root, "start")
 	store := filepath.Join(w.home, "data/localport/trust")
 	if err := os.Rename(store, store+".away"); err != nil {
 		t.Fatal(err)
 	}
-	w.writeFile(root, ".localport.toml", tcpConfig("web", second, far))
+	w.writeFile(root, ".localport.toml", tcpConfig("web", second, upstream))
 	eventually(t, "the change is pending", func() bool { return w.status(root).Pending != "" })
 	if err := os.Rename(store+".away", store); err != nil {
 		t.Fatal(err)

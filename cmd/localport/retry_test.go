@@ -59,9 +59,9 @@ func TestEnv_NamesOmittedServices(t *testing.T) {
 	}
 	defer taken.Close()
 	port := taken.Addr().(*net.TCPAddr).Port
-	far := serve(t, "127.0.0.1:0")
-	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), far) + tcpConfig("db", port, far) +
-		tcpConfig("off", ports.FreePort(t), far) + "enabled = false\n")
+	upstream := serve(t, "127.0.0.1:0")
+	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), upstream) + tcpConfig("db", port, upstream) +
+		tcpConfig("off", ports.FreePort(t), upstream) + "enabled = false\n")
 	w.mustRun(root, "start", "web")
 	if o := w.localport(root, "env"); o.code != 0 || strings.Contains(o.stdout, "DB_PORT") {
 		t.Errorf("without db: exit %d\n%s%s", o.code, o.stdout, o.stderr)

@@ -22,8 +22,8 @@ import (
 func TestStart_KeepsServicesRunningWithoutAShellUntilStop(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
-	far := serve(t, "127.0.0.1:0")
-	root := w.allowedProject("linger = 0.1\n" + tcpConfig("one", `"auto"`, far) + tcpConfig("two", `"auto"`, far) + "tags = [\"x\"]\n")
+	upstream := serve(t, "127.0.0.1:0")
+	root := w.allowedProject("linger = 0.1\n" + tcpConfig("one", `"auto"`, upstream) + tcpConfig("two", `"auto"`, upstream) + "tags = [\"x\"]\n")
 	out := w.mustRun(root, "start", "two")
 	if strings.Contains(out, "one") || !strings.Contains(out, "healthy") {
 		t.Errorf("start two printed %q", out)
@@ -94,8 +94,8 @@ func TestRestart_OfAStoppedProjectStartsIt(t *testing.T) {
 func TestUnknownName_SuggestsTheNearest(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
-	far := serve(t, "127.0.0.1:0")
-	root := w.allowedProject(tcpConfig("postgres", `"auto"`, far) + "tags = [\"database\"]\n")
+	upstream := serve(t, "127.0.0.1:0")
+	root := w.allowedProject(tcpConfig("postgres", `"auto"`, upstream) + "tags = [\"database\"]\n")
 	for _, running := range []bool{false, true} {
 		if running {
 			w.mustRun(root, "start")

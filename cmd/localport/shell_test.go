@@ -32,9 +32,9 @@ func eachShell(t *testing.T, test func(t *testing.T, kind string)) {
 func TestShell_CdStartsAndStopsForwards(t *testing.T) {
 	eachShell(t, func(t *testing.T, kind string) {
 		w := newTestEnv(t)
-		far := serve(t, "127.0.0.1:0")
+		upstream := serve(t, "127.0.0.1:0")
 		port := ports.FreePort(t)
-		root := w.allowedProject("linger = \"0.2s\"\n" + tcpConfig("my-db", port, far) +
+		root := w.allowedProject("linger = \"0.2s\"\n" + tcpConfig("my-db", port, upstream) +
 			"[env]\nURL = \"tcp://${my-db.addr}\"\n")
 		if err := os.MkdirAll(filepath.Join(root, "a/b"), 0o755); err != nil {
 			t.Fatal(err)

@@ -59,15 +59,15 @@ const (
 )
 
 // alternatives are the ways to have forwards to these ports of the server.
-func (s *sshBench) alternatives(far ...int) []*forwards {
+func (s *sshBench) alternatives(remotePorts ...int) []*forwards {
 	s.b.Helper()
 	var single [][]int
-	for _, port := range far {
+	for _, port := range remotePorts {
 		single = append(single, []int{port})
 	}
-	all := []*forwards{s.localport(far), s.programs(plainSSH, single, "ssh")}
-	if len(far) > 1 {
-		all = append(all, s.programs(oneSSH, [][]int{far}, "ssh"))
+	all := []*forwards{s.localport(remotePorts), s.programs(plainSSH, single, "ssh")}
+	if len(remotePorts) > 1 {
+		all = append(all, s.programs(oneSSH, [][]int{remotePorts}, "ssh"))
 	}
 	if _, err := exec.LookPath("autossh"); err != nil {
 		s.b.Log("autossh is missing (Debian: autossh): it has no figures")
@@ -77,11 +77,11 @@ func (s *sshBench) alternatives(far ...int) []*forwards {
 }
 
 // localport is a project of one service for each far end, which is down before start and after end.
-func (s *sshBench) localport(far []int) *forwards {
+func (s *sshBench) localport(remotePorts []int) *forwards {
 	s.b.Helper()
 	f := &forwards{name: localportName}
 	var config strings.Builder
-	for i, remote := range far {
+	for i, remote := range remotePorts {
 		port := ports.FreePort(s.b)
 		f.addrs = append(f.addrs, fmt.Sprintf("127.0.0.1:%d", port))
 		config.WriteString(sshConfig(fmt.Sprintf("s%d", i), port, s.host, remote))
@@ -90,7 +90,7 @@ func (s *sshBench) localport(far []int) *forwards {
 	s.mustRun(root, "allow")
 	f.start = func() { _, f.startCPU = s.measure(s.b, root, s.exe, "start", "--no-wait") }
 	f.rootPIDs = func() []int { return []int{s.state(root).Supervisor.PID} }
-	f.openingTime = func(since time.Time) time.Duration { return s.openingTime(s.b, root, len(far), since) }
+	f.openingTime = func(since time.Time) time.Duration { return s.openingTime(s.b, root, len(remotePorts), since) }
 	f.end = func() {
 		s.mustRun(root, "stop")
 		eventually(s.b, "the project is down", func() bool { return s.state(root).Supervisor == nil })
@@ -103,9 +103,9 @@ func (s *sshBench) programs(name string, groups [][]int, argv ...string) *forwar
 	s.b.Helper()
 	f := &forwards{name: name}
 	var lines [][]string
-	for _, far := range groups {
+	for _, remotePorts := range groups {
 		line := append(slices.Clone(argv), "-N", "-S", "none", "-F", s.host.ConfigFile, "-p", fmt.Sprint(s.host.Port), "-l", s.host.User)
-		for _, remote := range far {
+		for _, remote := range remotePorts {
 			port := ports.FreePort(s.b)
 			f.addrs = append(f.addrs, fmt.Sprintf("127.0.0.1:%d", port))
 			line = append(line, "-L", fmt.Sprintf("127.0.0.1:%d:127.0.0.1:%d", port, remote))

@@ -19,7 +19,7 @@ import (
 // has nobody who would start it again; the time that one takes to start and to answer stands for it.
 func BenchmarkSSHForwardsKilled(b *testing.B) {
 	s := sshBenchmark(b)
-	far := serve(b, "127.0.0.1:0")
+	upstream := serve(b, "127.0.0.1:0")
 	for _, victim := range []struct {
 		name string
 		of   func(*forwards) []int
@@ -29,7 +29,7 @@ func BenchmarkSSHForwardsKilled(b *testing.B) {
 	} {
 		b.Run(victim.name, func(b *testing.B) {
 			figures := newBenchTable("ms until answered", "clients refused", "clients cut off")
-			all := s.alternatives(far.port)
+			all := s.alternatives(upstream.port)
 			for round := 0; b.Loop(); round++ {
 				for _, f := range rotate(all, round) {
 					startTime := time.Now()

@@ -132,12 +132,12 @@ func TestSSH_ConfigChangedWhileConnectingAppliesAtOnce(t *testing.T) {
 	frozen := sshd.Start(t)
 	good := frozen.StartAnother()
 	frozen.Freeze()
-	port, far := ports.FreePort(t), serveBanner(t).port
-	root := w.allowedProject(sshConfig("db", port, frozen, far))
+	port, remotePort := ports.FreePort(t), serveBanner(t).port
+	root := w.allowedProject(sshConfig("db", port, frozen, remotePort))
 	w.mustRun(root, "start", "--no-wait")
 	for range 5 { // however often
 		for _, host := range []*sshd.Server{frozen, good} {
-			w.writeFile(root, ".localport.toml", sshConfig("db", port, host, far))
+			w.writeFile(root, ".localport.toml", sshConfig("db", port, host, remotePort))
 			w.mustRun(root, "allow")
 		}
 	}
@@ -151,12 +151,12 @@ func TestSSH_SixtyServicesOnOneHostShareOneLogin(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
 	host := sshd.Start(t)
-	far := serveBanner(t).port
+	remotePort := serveBanner(t).port
 	var config strings.Builder
 	var locals []int
 	for i := range 60 {
 		locals = append(locals, ports.FreePort(t))
-		config.WriteString(sshConfig(fmt.Sprintf("s%d", i), locals[i], host, far))
+		config.WriteString(sshConfig(fmt.Sprintf("s%d", i), locals[i], host, remotePort))
 	}
 	root := w.allowedProject(config.String())
 	answer := func() {

@@ -161,18 +161,18 @@ func TestSSH_ReverseForwardListensOnlyRemotely(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
 	host := sshd.Start(t)
-	local, far := serveBanner(t), ports.FreePort(t)
-	config := strings.Replace(sshConfig("hook", local.port, host, far), "remote_host", "reverse = true, remote_host", 1)
+	local, remotePort := serveBanner(t), ports.FreePort(t)
+	config := strings.Replace(sshConfig("hook", local.port, host, remotePort), "remote_host", "reverse = true, remote_host", 1)
 	root := w.allowedProject(config)
 	w.mustRun(root, "start")
 	svc := w.service(root, "hook")
 	if svc.State != forwarder.Healthy || !svc.Reverse || svc.Address != "" || len(svc.Addresses) != 0 {
 		t.Errorf("status shows %+v", svc)
 	}
-	if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", far)); got != banner {
+	if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", remotePort)); got != banner {
 		t.Errorf("from the far side: %q, %v", got, err)
 	}
-	if table := w.mustRun(root, "status"); !strings.Contains(table, "(reverse)") || !strings.Contains(table, fmt.Sprintf("listens on 127.0.0.1:%d → 127.0.0.1:%d", far, local.port)) {
+	if table := w.mustRun(root, "status"); !strings.Contains(table, "(reverse)") || !strings.Contains(table, fmt.Sprintf("listens on 127.0.0.1:%d → 127.0.0.1:%d", remotePort, local.port)) {
 		t.Errorf("the table:\n%s", table)
 	}
 	if env := w.mustRun(root, "env"); strings.Contains(env, "HOOK") {
@@ -186,7 +186,7 @@ func TestSSH_ReverseForwardListensOnlyRemotely(t *testing.T) {
 	w.mustRun(root, "stop", "--all")
 	// The ports here are closed now; tunnels, and with them what listens on the far side, end afterwards.
 	eventually(t, "the far side listens no more", func() bool {
-		conn, err := net.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", far))
+		conn, err := net.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", remotePort))
 		if err == nil {
 			_ = conn.Close()
 		}

@@ -37,8 +37,8 @@ func (w *testEnv) supersede(t *testing.T, root string) (elected lockstate.Proces
 func TestSupersededSupervisor_HandsOverPortsAndDrains(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
-	far, port := serve(t, "127.0.0.1:0"), []int{ports.FreePort(t), ports.FreePort(t)}
-	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port[0], far) + commandConfig(t, "own", port[1]) + tcpConfig("auto", `"auto"`, far))
+	upstream, port := serve(t, "127.0.0.1:0"), []int{ports.FreePort(t), ports.FreePort(t)}
+	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port[0], upstream) + commandConfig(t, "own", port[1]) + tcpConfig("auto", `"auto"`, upstream))
 	web, own := fmt.Sprintf("127.0.0.1:%d", port[0]), fmt.Sprintf("127.0.0.1:%d", port[1])
 	sh := w.shell("bash", root)
 	w.mustRun(root, "start")

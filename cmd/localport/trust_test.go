@@ -14,8 +14,8 @@ import (
 func TestTrust_NothingRunsBeforeAllow(t *testing.T) {
 	eachShell(t, func(t *testing.T, kind string) {
 		w := newTestEnv(t)
-		far := serve(t, "127.0.0.1:0")
-		root := w.project(tcpConfig("web", `"auto"`, far))
+		upstream := serve(t, "127.0.0.1:0")
+		root := w.project(tcpConfig("web", `"auto"`, upstream))
 		sh := w.shell(kind, w.home)
 		sh.Run("cd " + root)
 		if out := sh.Output(); !strings.Contains(out, "is new or changed") || !strings.Contains(out, "localport allow") ||
@@ -60,14 +60,14 @@ func TestTrust_NothingRunsBeforeAllow(t *testing.T) {
 func TestTrust_ChangeWaitsForAllow(t *testing.T) {
 	eachShell(t, func(t *testing.T, kind string) {
 		w := newTestEnv(t)
-		far := serve(t, "127.0.0.1:0")
+		upstream := serve(t, "127.0.0.1:0")
 		kept, added := ports.FreePort(t), ports.FreePort(t)
-		config := tcpConfig("kept", kept, far)
+		config := tcpConfig("kept", kept, upstream)
 		root := w.allowedProject(config)
 		sh := w.shell(kind, root)
 		supervisor := w.supervisor(root)
 
-		w.writeFile(root, ".localport.toml", config+tcpConfig("added", added, far))
+		w.writeFile(root, ".localport.toml", config+tcpConfig("added", added, upstream))
 		sh.Run("true")
 		if out := sh.Output(); !strings.Contains(out, "changed") || !strings.Contains(out, "localport allow") {
 			t.Errorf("the prompt after the change printed %q", out)
@@ -103,15 +103,15 @@ func TestTrust_ChangeWaitsForAllow(t *testing.T) {
 func TestReload_KeepsConnectionsOfUnchangedServices(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
-	far := serve(t, "127.0.0.1:0")
+	upstream := serve(t, "127.0.0.1:0")
 	kept, moved := ports.FreePort(t), ports.FreePort(t)
-	config := tcpConfig("kept", kept, far)
-	root := w.allowedProject(config + tcpConfig("moved", moved, far))
+	config := tcpConfig("kept", kept, upstream)
+	root := w.allowedProject(config + tcpConfig("moved", moved, upstream))
 	w.mustRun(root, "start")
 	conn := dial(t, fmt.Sprintf("127.0.0.1:%d", kept))
 
 	elsewhere := ports.FreePort(t)
-	w.writeFile(root, ".localport.toml", config+tcpConfig("moved", elsewhere, far))
+	w.writeFile(root, ".localport.toml", config+tcpConfig("moved", elsewhere, upstream))
 	w.mustRun(root, "allow")
 	if got := conn.exchangeLine("still here"); got != "hello still here\n" {
 		t.Errorf("the connection that was open answered %q", got)
@@ -127,9 +127,9 @@ func TestReload_KeepsConnectionsOfUnchangedServices(t *testing.T) {
 func TestReload_InvalidConfigChangesNothing(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
-	far := serve(t, "127.0.0.1:0")
+	upstream := serve(t, "127.0.0.1:0")
 	port := ports.FreePort(t)
-	root := w.allowedProject(tcpConfig("web", port, far))
+	root := w.allowedProject(tcpConfig("web", port, upstream))
 	sh := w.shell("bash", root)
 	w.writeFile(root, ".localport.toml", "[services.web]\ntechnology = \"tpc\"\nlocal_port = 99999\n")
 	w.localport(root, "allow")
@@ -187,7 +187,7 @@ func TestTrust_WorktreeOfAnAllowedCheckoutHasItsOwnPorts(t *testing.T) {
 func TestReload_ChangedServiceKeepsItsPortAndWaitingClients(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
-	port, far := ports.FreePort(t), serve(t, "127.0.0.1:0")
+	port, upstream := ports.FreePort(t), serve(t, "127.0.0.1:0")
 	gone := &server{port: ports.FreePort(t)}
 	root := w.allowedProject(tcpConfig("web", port, gone))
 	w.mustRun(root, "start", "--no-wait")
@@ -197,7 +197,7 @@ func TestReload_ChangedServiceKeepsItsPortAndWaitingClients(t *testing.T) {
 		answer <- fmt.Sprint(got, err)
 	}()
 	eventually(t, "the client waits", func() bool { return w.service(root, "web").Connections.Waiting > 0 })
-	w.writeFile(root, ".localport.toml", tcpConfig("web", port, far))
+	w.writeFile(root, ".localport.toml", tcpConfig("web", port, upstream))
 	w.mustRun(root, "allow")
 	if got := <-answer; got != "hello you\n<nil>" {
 		t.Errorf("the client that waited for the old far end got %q from the new", got)

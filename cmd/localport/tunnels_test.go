@@ -131,8 +131,8 @@ func TestSSH_ChangedHostKeyFailsAtOnce(t *testing.T) {
 func TestKubernetes_ServiceAnswersAndSurvivesItsPod(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
-	far := serveBanner(t)
-	kubectl := fakekubectl.Install(t, fakekubectl.Script{Backend: far.addr})
+	upstream := serveBanner(t)
+	kubectl := fakekubectl.Install(t, fakekubectl.Script{Backend: upstream.addr})
 	w.env = append(w.env, "PATH="+kubectl.Dir+":"+os.Getenv("PATH"), "LOCALPORT_KUBECTL=kubectl", fakekubectl.Variable+"="+filepath.Join(kubectl.Dir, "script.json"))
 	port := ports.FreePort(t)
 	root := w.allowedProject(fmt.Sprintf("[services.db]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 5432\n"+
@@ -154,7 +154,7 @@ func TestKubernetes_ServiceAnswersAndSurvivesItsPod(t *testing.T) {
 			answer <- fmt.Sprint(got, err)
 		}()
 		eventually(t, "kubectl is started again", func() bool { return len(kubectl.Starts(t)) > starts })
-		kubectl.SetScript(t, fakekubectl.Script{Backend: far.addr}) // the pod's replacement is there
+		kubectl.SetScript(t, fakekubectl.Script{Backend: upstream.addr}) // the pod's replacement is there
 		if got := <-answer; got != "220 ready<nil>" {
 			t.Errorf("the first client after the pod was deleted got %q", got)
 		}
@@ -191,24 +191,24 @@ func TestTunnel_FrozenOneIsReplaced(t *testing.T) {
 
 func TestOnDemand_TunnelOpensForTheFirstClientAndClosesAfterTheLast(t *testing.T) {
 	t.Parallel()
-	host, far := sshd.Start(t), serveBanner(t)
+	host, upstream := sshd.Start(t), serveBanner(t)
 	for name, config := range map[string]func(port int) string{
 		"command": func(port int) string { return commandConfig(t, "web", port) },
-		"ssh":     func(port int) string { return sshConfig("web", port, host, far.port) },
+		"ssh":     func(port int) string { return sshConfig("web", port, host, upstream.port) },
 		"kubectl": func(port int) string {
 			return fmt.Sprintf("[services.web]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 80\n"+
 				"connection = { resource_name = \"web\" }\n", port)
 		},
 		"tcp": func(port int) string {
 			return fmt.Sprintf("[services.web]\ntechnology = \"tcp\"\nlocal_port = %d\nremote_port = %d\n"+
-				"connection = { remote_host = \"127.0.0.1\" }\n", port, far.port)
+				"connection = { remote_host = \"127.0.0.1\" }\n", port, upstream.port)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newTestEnv(t)
 			port := ports.FreePort(t)
 			if name == "kubectl" {
-				kubectl := fakekubectl.Install(t, fakekubectl.Script{Backend: far.addr})
+				kubectl := fakekubectl.Install(t, fakekubectl.Script{Backend: upstream.addr})
 				w.env = append(w.env, "PATH="+kubectl.Dir+":"+os.Getenv("PATH"), "LOCALPORT_KUBECTL=kubectl", fakekubectl.Variable+"="+filepath.Join(kubectl.Dir, "script.json"))
 			}
 			root := w.allowedProject(strings.Replace(config(port), "local_port", "start = \"on-demand\"\nidle_timeout = \"200ms\"\nlocal_port", 1))

@@ -17,7 +17,7 @@ import (
 type compatibleProject struct {
 	w       *testEnv
 	root    string
-	addrs   map[string]string // by service: "web" at a port of LocalPort's choice, "own" of a child, "box" through ssh
+	addrs   map[string]string // by service: "web" has an automatic port, "own" is a command, "box" goes through ssh
 	conns   map[string]*connection
 	clients map[string]greetingClients
 }

@@ -12,13 +12,13 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// A worktree was removed, or an older branch checked out, while `start` holds a lease.
+// As when a worktree is removed, or an older branch is checked out, while `start` holds a lease.
 func TestDeletedProject_IsFoundByItsState(t *testing.T) {
 	type where struct{ root, link string }
 	for name, c := range map[string]struct {
 		isDirGone bool
 		args      func(where) []string
-		in        func(where) string // where the command runs; nil: elsewhere
+		in        func(where) string // the directory of the command; nil: outside the project
 	}{
 		"file gone, in the directory": {in: func(p where) string { return p.root }},
 		"file gone, below":            {in: func(p where) string { return filepath.Join(p.root, "sub") }},
@@ -48,7 +48,6 @@ func TestDeletedProject_IsFoundByItsState(t *testing.T) {
 			}
 			w.mustRun(root, "start")
 			w.waitKeeper(root)
-			// Not to be ended by the supervisor itself, which sees that its directory is gone.
 			supervisor := w.supervisor(root)
 			var args []string
 			if c.args != nil {
@@ -66,7 +65,7 @@ func TestDeletedProject_IsFoundByItsState(t *testing.T) {
 				t.Fatal(err)
 			}
 			if c.isDirGone {
-				// It may have ended by itself meanwhile; then there is nothing to find, and the error is the usual one.
+				// The supervisor may have ended by itself because its directory is gone; stop then finds no project.
 				if o := w.localport(dir, append(args, "stop")...); o.code != 0 && supervisor.IsAlive() {
 					t.Errorf("stop: exit %d\n%s", o.code, o.stderr)
 				}
@@ -83,7 +82,7 @@ func TestDeletedProject_IsFoundByItsState(t *testing.T) {
 			eventually(t, "every process has ended", func() bool { return len(w.processes()) == 0 })
 			w.checkNothingLeft(root)
 			if o := w.localport(dir, append(args, "status")...); o.code != output.ExitFailed || o.stderr == "" {
-				t.Errorf("status after it all: exit %d\n%s%s", o.code, o.stdout, o.stderr)
+				t.Errorf("status after stop: exit %d\n%s%s", o.code, o.stdout, o.stderr)
 			}
 		})
 	}
@@ -123,7 +122,7 @@ func TestDeletedProject_IsDenied(t *testing.T) {
 	}
 }
 
-// What was left by a supervisor and a keeper that were killed can be named, too.
+// A lease that remains after supervisor and keeper were killed can be removed too.
 func TestDeletedProject_ThatIsStoppedLosesItsLease(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)

@@ -16,13 +16,13 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// stateFault keeps a project's state from being written or read until end.
+// stateFault is a fault that prevents a project's state from being written or read, until end is called.
 type stateFault struct {
-	newEnv func(t testing.TB) *testEnv // nil: an ordinary one
+	newEnv func(t testing.TB) *testEnv // nil: newTestEnv
 	begin  func(t *testing.T, w *testEnv, root string) (end func())
-	// isSilent: leaving prints nothing, because the supervisor takes the release.
+	// isSilent is set if a shell that leaves prints nothing, because it releases its lease through the supervisor.
 	isSilent bool
-	// isNoticedLater: the supervisor hears of it only when the obstacle is gone.
+	// isNoticedLater is set if the supervisor sees the release only after the fault.
 	isNoticedLater bool
 }
 
@@ -59,7 +59,7 @@ var stateFaults = map[string]stateFault{
 	},
 }
 
-// exhaustInodes makes files until no more can be made on the disk with the state, until they are removed.
+// exhaustInodes creates files until the disk with the state has no more inodes; end removes them.
 func (w *testEnv) exhaustInodes() (end func()) {
 	w.t.Helper()
 	disk := filepath.Join(w.home, "state")
@@ -80,7 +80,7 @@ func (w *testEnv) exhaustInodes() (end func()) {
 	return func() { _ = os.RemoveAll(dir) }
 }
 
-// makeReadOnly has the disk with the state be read-only to whoever opens a file there, until end.
+// makeReadOnly makes the disk with the state read-only for files that are opened from now on; end undoes it.
 func (w *testEnv) makeReadOnly() (end func()) {
 	w.t.Helper()
 	disk := filepath.Join(w.home, "state")
@@ -101,7 +101,7 @@ func (w *testEnv) makeReadOnly() (end func()) {
 	return end
 }
 
-// moveState puts a file where the state home is, so that nothing in it can be reached, until end.
+// moveState replaces the state home by a file; end undoes it.
 func (w *testEnv) moveState() (end func()) {
 	w.t.Helper()
 	state := filepath.Join(w.home, "state")
@@ -126,7 +126,7 @@ func countDescriptors(t *testing.T, pid int) uint64 {
 	return uint64(len(entries))
 }
 
-// setDescriptorLimit lets a process open no file whose descriptor would be as high as the limit.
+// setDescriptorLimit sets a process's limit of open files. Descriptors that are open already may be above it.
 func setDescriptorLimit(t *testing.T, pid int, limit uint64) {
 	t.Helper()
 	var now unix.Rlimit
@@ -139,7 +139,7 @@ func setDescriptorLimit(t *testing.T, pid int, limit uint64) {
 	}
 }
 
-// withStateFault is a project with a shell in it whose state is out of reach.
+// withStateFault runs a test with a project; begin begins the fault.
 func withStateFault(t *testing.T, o stateFault, test func(w *testEnv, root, addr string, begin func() (end func()))) {
 	t.Parallel()
 	if o.newEnv == nil {
@@ -163,7 +163,7 @@ func TestLeases_LastShellDiesWhileStateIsUnwritableNamespace(t *testing.T) {
 				supervisor := w.supervisor(root)
 				end := begin()
 				sh.Kill()
-				w.waitExit(supervisor) // also while it lasts
+				w.waitExit(supervisor) // although the fault lasts
 				end()
 				w.waitAllEnded()
 				if conn, err := ask(addr, "you"); err == nil {
@@ -189,7 +189,7 @@ func TestLeases_ShellLeavesWhileStateIsUnwritableNamespace(t *testing.T) {
 					t.Errorf("leaving printed %q", out)
 				}
 				if hasVariable(sh.Environ(), "WEB_PORT") {
-					t.Error("after leaving there is WEB_PORT")
+					t.Error("WEB_PORT is still set after leaving")
 				}
 				if o.isSilent && !o.isNoticedLater {
 					w.waitExit(supervisor)
@@ -214,7 +214,7 @@ func TestLeases_ShellLeavesWhileStateIsUnwritableNamespace(t *testing.T) {
 	}
 }
 
-// What could not be written travels with the keeper.
+// The keeper passes on what could not be written.
 func TestLeases_SuccessorOfAKilledSupervisorKnowsUnwrittenLeasesNamespace(t *testing.T) {
 	for _, name := range []string{"full disk", "no inodes", "read-only file system"} {
 		t.Run(name, func(t *testing.T) {
@@ -233,7 +233,7 @@ func TestLeases_SuccessorOfAKilledSupervisorKnowsUnwrittenLeasesNamespace(t *tes
 			want := []int{second.PID()}
 			eventually(t, "the supervisor knows that one has left", func() bool { return slices.Equal(w.leasePIDs(root, api.ShellLease), want) })
 
-			for range 2 { // the file still tells who was first, as it does a second time
+			for range 2 { // the file still has the first lease, also the second time
 				kill(t, supervisor.PID)
 				w.waitExit(supervisor)
 				before := supervisor
@@ -283,7 +283,7 @@ func TestLeases_StopWorksOnAFullDiskNamespace(t *testing.T) {
 			}
 			if name == "read-only file system" && (strings.Count(o.stderr, "\n") != 1 ||
 				!strings.HasPrefix(o.stderr, "localport: warning: write "+state+": read-only file system")) {
-				t.Errorf("it does not say what could not be written: %q", o.stderr)
+				t.Errorf("stop does not say what it could not write: %q", o.stderr)
 			}
 			eventually(t, "nothing but the shell is left", func() bool {
 				return !slices.ContainsFunc(w.processes(), func(pid int) bool { return pid != sh.PID() })
@@ -293,10 +293,10 @@ func TestLeases_StopWorksOnAFullDiskNamespace(t *testing.T) {
 			}
 			end()
 
-			// It is remembered: a prompt leaves the project down, and what start had asked for is over.
+			// The stop is remembered: a prompt starts nothing, and the start lease is gone.
 			sh.Run("true")
 			if hasVariable(sh.Environ(), "WEB_PORT") {
-				t.Error("a prompt has brought up what was stopped")
+				t.Error("a prompt has started a stopped project")
 			}
 			if now := w.status(root); now.State != api.StateStopped || slices.ContainsFunc(now.Leases, isStartLease) {
 				t.Errorf("the project is %s, the leases are %+v", now.State, now.Leases)
@@ -313,7 +313,7 @@ func TestLeases_StopWorksOnAFullDiskNamespace(t *testing.T) {
 	}
 }
 
-// Control socket, prompts and state have descriptors of their own while clients use up all the others.
+// The supervisor keeps descriptors for the control socket and the state while clients use all others.
 func TestLeases_FewDescriptorsAreEnoughToAnswer(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
@@ -325,7 +325,7 @@ func TestLeases_FewDescriptorsAreEnoughToAnswer(t *testing.T) {
 	w.status(root)
 	supervisor := w.supervisor(root)
 	setDescriptorLimit(t, supervisor.PID, countDescriptors(t, supervisor.PID)+8)
-	w.mustRun(root, "exec", "--", "true") // has the supervisor look at its limit, as it does every second
+	w.mustRun(root, "exec", "--", "true") // makes the supervisor read its limit, as it does every second
 	closeAll := openIdleConns(t, addr, 20)
 	w.status(root)
 	sh := w.shell("bash", root)
@@ -342,7 +342,7 @@ func TestLeases_FewDescriptorsAreEnoughToAnswer(t *testing.T) {
 	w.checkNothingLeft(root, addr)
 }
 
-// A supervisor that cannot look at anything loses nobody: the shells are still there.
+// A supervisor without descriptors cannot check whether shells are alive; it must not drop their leases.
 func TestLeases_NoneIsLostWithoutDescriptors(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
@@ -352,8 +352,8 @@ func TestLeases_NoneIsLostWithoutDescriptors(t *testing.T) {
 	w.status(root)
 	supervisor, auto := w.supervisor(root), w.state(root).Ports["web"]
 	setDescriptorLimit(t, supervisor.PID, 3)
-	second.Kill() // has the leases counted, at once and every second
-	// Whether second lives cannot be told, so the supervisor has no reason of its own to read the state: its files have changed.
+	second.Kill() // makes the supervisor check the leases, at once and every second
+	// It cannot tell whether second is alive, which is no reason to read the state; a changed file is one.
 	if err := os.Chtimes(filepath.Join(w.stateDir(root), "state.json"), time.Time{}, time.Now()); err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limitFileSize has the disk be full for a process: it may write no file beyond a size.
+// limitFileSize limits the size of the files that a process may write: with 0, the disk is full for it.
 func limitFileSize(t *testing.T, pid int, size uint64) {
 	t.Helper()
 	limit := unix.Rlimit{Cur: size, Max: unix.RLIM_INFINITY}

@@ -6,5 +6,5 @@ import "testing"
 
 func limitFileSize(t *testing.T, _ int, _ uint64) {
 	t.Helper()
-	t.Skip("another process's limits can be set on Linux alone")
+	t.Skip("only Linux can set the limits of another process")
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// loginHelperScript is a login helper as kubeconfigs name them: it counts its runs, and gives a token or a certificate only after a
-// login on a terminal, or what it is told to give.
+// loginHelperScript is a credential plugin for a kubeconfig. It counts its runs, and prints the credential only after a run in which it
+// was interactive.
 const loginHelperScript = `#!/bin/sh
 echo run >> DIR/runs
 case $KUBERNETES_EXEC_INFO in
@@ -84,7 +84,7 @@ func TestLogin_ToAClusterIsSharedAndRunsInTheForeground(t *testing.T) {
 		t.Errorf("the helper ran %d times for three services", got)
 	}
 	if r := askPod(addrs[0]); r.err == nil || r.took > 5*time.Second {
-		t.Errorf("a client that nothing can help was not reset at once: %+v", r)
+		t.Errorf("a client was not reset at once although only a login can help: %+v", r)
 	}
 	if o := w.localport(root, "restart"); o.code == 0 || runs() != 2 {
 		t.Errorf("restart: exit %d, %d runs", o.code, runs())
@@ -99,7 +99,7 @@ func TestLogin_ToAClusterIsSharedAndRunsInTheForeground(t *testing.T) {
 		}
 	}
 	if got := runs(); got != 3 {
-		t.Errorf("the helper ran %d times, once of it for login", got)
+		t.Errorf("the helper ran %d times, want 3: start, restart and login", got)
 	}
 	status := w.status(root)
 	if clusters := status.Clusters; len(clusters) != 1 || clusters[0].Trouble != "" || clusters[0].CredentialsExpire == nil || !clusters[0].CredentialsRenewed {
@@ -111,7 +111,7 @@ func TestLogin_ToAClusterIsSharedAndRunsInTheForeground(t *testing.T) {
 		}
 	}
 	if o := w.localport(root, "login"); o.code != 0 || !strings.Contains(o.stderr, "no service needs a login") {
-		t.Errorf("again: exit %d, %q", o.code, o.stderr)
+		t.Errorf("second login: exit %d, %q", o.code, o.stderr)
 	}
 }
 
@@ -138,7 +138,7 @@ func TestStatus_ShowsAnUnhealthyCluster(t *testing.T) {
 	}
 	eventually(t, "it is idle again", idle)
 	if clusters := w.status(lazy).Clusters; len(clusters) != 0 {
-		t.Errorf("nobody wants to know: %+v", clusters)
+		t.Errorf("status shows clusters although cluster_health is off: %+v", clusters)
 	}
 	w.mustRun(lazy, "stop")
 	root := w.allowedProject(service("", `selector = "app=web"`))

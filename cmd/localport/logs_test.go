@@ -17,7 +17,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/eventlog"
 )
 
-// projectWithLogs is a project that is down and has these logs; it returns their directory too.
+// projectWithLogs creates a stopped project with these logs, and returns their directory too.
 func (w *testEnv) projectWithLogs(logs map[string]string) (root, dir string) {
 	w.t.Helper()
 	noUpstream := &server{port: 1}
@@ -113,7 +113,7 @@ func TestLogs_InvalidFlagsAreUsageErrors(t *testing.T) {
 	}
 }
 
-// followingCommand is a command that goes on printing.
+// followingCommand is a running command that prints lines until it is interrupted.
 type followingCommand struct {
 	t     *testing.T
 	cmd   *exec.Cmd
@@ -139,21 +139,21 @@ func (w *testEnv) startFollowing(t *testing.T, dir string, args ...string) *foll
 	return f
 }
 
-// nextLine is the next line that it prints.
+// nextLine waits for the next line that the command prints.
 func (f *followingCommand) nextLine() string {
 	f.t.Helper()
 	line, err := f.lines.ReadString('\n')
 	if err != nil {
-		f.t.Fatalf("it printed no more: %v, %s", err, f.err.String())
+		f.t.Fatalf("no more lines: %v, %s", err, f.err.String())
 	}
 	return strings.TrimSuffix(line, "\n")
 }
 
-// waitQuietExit waits for its end, which must be a quiet one.
+// waitQuietExit waits until the command exits, and fails the test if it reports an error.
 func (f *followingCommand) waitQuietExit() {
 	f.t.Helper()
 	if err := f.cmd.Wait(); err != nil || f.err.Len() > 0 {
-		f.t.Errorf("it ended with %v, and said %q", err, f.err.String())
+		f.t.Errorf("the command ended with %v and printed %q", err, f.err.String())
 	}
 }
 
@@ -163,7 +163,7 @@ func TestLogs_FollowContinuesAfterRotationUntilCtrlC(t *testing.T) {
 	root, dir := w.projectWithLogs(map[string]string{"db.log": dbLog})
 	f := w.startFollowing(t, root, "logs", "-f", "-n", "1", "--level", "info")
 	if got := f.nextLine(); !strings.HasSuffix(got, "ab.3 Forwarding") || !strings.HasPrefix(got, "db: ") {
-		t.Errorf("it began with %q", got)
+		t.Errorf("the first line is %q", got)
 	}
 	api := eventlog.NewFile(filepath.Join(dir, "api.log"), nil, eventlog.Limits{MaxSize: 100})
 	defer api.Close()
@@ -171,7 +171,7 @@ func TestLogs_FollowContinuesAfterRotationUntilCtrlC(t *testing.T) {
 	for i := range 10 {
 		fmt.Fprintf(run, "debug1: not this\nline %d\n", i)
 		if got, want := f.nextLine(), fmt.Sprintf("INFO cd.1 line %d", i); !strings.HasPrefix(got, "api: ") || !strings.HasSuffix(got, want) {
-			t.Fatalf("it printed %q, want %q", got, want)
+			t.Fatalf("the next line is %q, want %q", got, want)
 		}
 	}
 	if err := f.cmd.Process.Signal(os.Interrupt); err != nil {
@@ -225,17 +225,17 @@ func TestEvents_AreLinesOrJSONObjects(t *testing.T) {
 	}
 	var event eventlog.Event
 	if err := json.Unmarshal([]byte(w.mustRun(root, "events", "--json", "-n", "1")), &event); err != nil || event.PromptLine != 7 || event.Hint != "ssh-add" {
-		t.Errorf("for programs: %+v, %v", event, err)
+		t.Errorf("with --json: %+v, %v", event, err)
 	}
 
 	f := w.startFollowing(t, root, "events", "-f", "-n", "1", "api")
 	if got := f.nextLine(); got != failed {
-		t.Errorf("followed, they begin with %q", got)
+		t.Errorf("events -f begins with %q", got)
 	}
 	record.Append(eventlog.Event{Kind: eventlog.ServiceRecovered, Service: "db"})
 	record.Append(eventlog.Event{Kind: eventlog.ServiceRecovered, Service: "api", To: "healthy"})
 	if got := f.nextLine(); !strings.HasSuffix(got, "  api  recovered (healthy)") {
-		t.Errorf("followed, they go on with %q", got)
+		t.Errorf("events -f continues with %q", got)
 	}
 	if err := f.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -261,7 +261,7 @@ func TestParseTime_ReadsAgesAndTimes(t *testing.T) {
 	}
 	for _, text := range []string{"", "yesterday", "-10m", "0", "7x", "25:00"} {
 		if got, err := parseTime(text, now); err == nil {
-			t.Errorf("%q is read as %v", text, got)
+			t.Errorf("%q was parsed as %v", text, got)
 		}
 	}
 }

@@ -28,8 +28,7 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-// mainVariable makes the test binary play localport itself: the hook, the supervisor and every command of these tests is
-// this very binary.
+// mainVariable makes the test binary run as localport: the hooks, supervisors and commands of these tests are this binary.
 const mainVariable = "LOCALPORT_TEST_MAIN"
 
 func TestMain(m *testing.M) {
@@ -47,15 +46,15 @@ func TestMain(m *testing.M) {
 	parallelIsGiven := false
 	flag.Visit(func(f *flag.Flag) { parallelIsGiven = parallelIsGiven || f.Name == "test.parallel" })
 	if !parallelIsGiven {
-		_ = flag.Set("test.parallel", "8") // these tests wait for processes far more than they compute
+		_ = flag.Set("test.parallel", "8") // these tests mostly wait for processes
 	}
 	goleak.VerifyTestMain(m)
 }
 
-// releaseSeparator stands before the release in the name of a copy of this program.
+// releaseSeparator precedes the release in the name of a copy of this program.
 const releaseSeparator = "-release-"
 
-// runLocalport is main, of a release if the test says so.
+// runLocalport runs localport, as the release that the name of the program ends with, if any.
 func runLocalport() int {
 	if dir := os.Getenv(resourcesVariable); dir != "" {
 		go writeResources(dir)
@@ -68,7 +67,7 @@ func runLocalport() int {
 	return run(os.Args[1:])
 }
 
-// testEnv is a user with a home of his own: nothing in it meets the real one's.
+// testEnv is a home directory and the environment of a user, separate from the real one's, in which tests run localport.
 type testEnv struct {
 	t    testing.TB
 	home string
@@ -97,17 +96,17 @@ func newTestEnv(t testing.TB) *testEnv {
 	return w
 }
 
-// stopAll takes down whatever supervisors the test left running, and waits until their processes are gone.
+// stopAll ends all supervisors and keepers that are still running, and waits until they have exited.
 func (w *testEnv) stopAll() {
-	// All of them, as at the end of a session: a supervisor whose keeper lives would hand over to another one.
+	// All at once, as at the end of a session: a keeper would replace its supervisor.
 	for _, pid := range w.processes() {
 		_ = syscall.Kill(pid, syscall.SIGTERM)
 		_ = syscall.Kill(pid, syscall.SIGCONT)
 	}
-	eventually(w.t, "every process of this world has ended", func() bool { return len(w.processes()) == 0 })
+	eventually(w.t, "every process of this environment has ended", func() bool { return len(w.processes()) == 0 })
 }
 
-// processes are those that play localport in this world: supervisors and keepers.
+// processes returns the pids of the processes that run localport in this environment: supervisors and keepers.
 func (w *testEnv) processes() []int {
 	paths, _ := filepath.Glob("/proc/[0-9]*/environ")
 	var pids []int
@@ -124,7 +123,7 @@ func (w *testEnv) processes() []int {
 	return pids
 }
 
-// states are the states of all the world's projects.
+// states returns the states of all projects.
 func (w *testEnv) states() []lockstate.State {
 	var states []lockstate.State
 	paths, _ := filepath.Glob(filepath.Join(w.home, "state/localport/projects/*/state.json"))
@@ -137,7 +136,7 @@ func (w *testEnv) states() []lockstate.State {
 	return states
 }
 
-// state is the state of one project.
+// state returns the state of a project; the zero value if it has none.
 func (w *testEnv) state(root string) lockstate.State {
 	for _, state := range w.states() {
 		if state.Config == filepath.Join(root, ".localport.toml") {
@@ -147,7 +146,7 @@ func (w *testEnv) state(root string) lockstate.State {
 	return lockstate.State{}
 }
 
-// supervisor is the project's running supervisor.
+// supervisor returns the project's running supervisor.
 func (w *testEnv) supervisor(root string) lockstate.Process {
 	w.t.Helper()
 	state := w.state(root)
@@ -163,7 +162,7 @@ func (w *testEnv) waitExit(p lockstate.Process) {
 	eventually(w.t, fmt.Sprintf("process %d ends", p.PID), func() bool { return !p.IsAlive() })
 }
 
-// project makes a directory with a config and returns its physical path.
+// project creates a directory with a config and returns its physical path.
 func (w *testEnv) project(config string) string {
 	w.t.Helper()
 	root := filepath.Join(shellpty.NewDir(w.t), "shop")
@@ -174,7 +173,7 @@ func (w *testEnv) project(config string) string {
 	return root
 }
 
-// allowedProject is project, with the user's permission.
+// allowedProject creates a project and allows it.
 func (w *testEnv) allowedProject(config string) string {
 	w.t.Helper()
 	root := w.project(config)
@@ -189,13 +188,13 @@ func (w *testEnv) writeFile(root, name, text string) {
 	}
 }
 
-// commandResult is what a command printed, and how it ended.
+// commandResult is what a command printed, and its exit code.
 type commandResult struct {
 	stdout, stderr string
 	code           int
 }
 
-// localport runs the command in dir.
+// localport runs a command of localport in dir.
 func (w *testEnv) localport(dir string, args ...string) commandResult {
 	w.t.Helper()
 	return w.run(w.command(dir, args...))
@@ -219,7 +218,7 @@ func (w *testEnv) run(cmd *exec.Cmd) commandResult {
 	return commandResult{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 }
 
-// mustRun runs the command and fails the test if it fails.
+// mustRun runs a command of localport in dir and returns its stdout. It fails the test if the command fails.
 func (w *testEnv) mustRun(dir string, args ...string) string {
 	w.t.Helper()
 	o := w.localport(dir, args...)
@@ -229,7 +228,7 @@ func (w *testEnv) mustRun(dir string, args ...string) string {
 	return o.stdout
 }
 
-// status is `status --json`.
+// status returns the output of `status --json`.
 func (w *testEnv) status(root string) api.Status {
 	w.t.Helper()
 	var status api.Status
@@ -239,7 +238,7 @@ func (w *testEnv) status(root string) api.Status {
 	return status
 }
 
-// service is one service of status.
+// service returns the status of one service.
 func (w *testEnv) service(root, name string) api.ServiceStatus {
 	w.t.Helper()
 	for _, svc := range w.status(root).Services {
@@ -251,7 +250,7 @@ func (w *testEnv) service(root, name string) api.ServiceStatus {
 	return api.ServiceStatus{}
 }
 
-// shell starts a shell with our hook in this world.
+// shell starts a shell with the hook in dir.
 func (w *testEnv) shell(kind, dir string) *shellpty.Shell {
 	w.t.Helper()
 	rc := `eval "$(` + w.exe + ` hook ` + kind + `)"`
@@ -269,7 +268,7 @@ func ownExecutable(t testing.TB) string {
 	return exe
 }
 
-// eventually waits for something that nothing tells us of, and fails the test if it does not come.
+// eventually checks a condition again and again, and fails the test if it is not met within 30 s.
 func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	deadline := time.NewTimer(30 * time.Second)
@@ -280,7 +279,7 @@ func eventually(t testing.TB, what string, condition func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			t.Fatalf("waited too long until %s", what)
+			t.Fatalf("not within 30 s: %s", what)
 		}
 	}
 }

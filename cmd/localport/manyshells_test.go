@@ -12,8 +12,8 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// TestShells_FiftyAtOnceShareOneSupervisor lets 50 real processes enter at the same instant, each with a look of its
-// own as its shell's hook would take it, and all leave.
+// TestShells_FiftyAtOnceShareOneSupervisor runs the hook's export for 50 processes at the same time, as if each were a shell that enters,
+// and then kills all of them.
 func TestShells_FiftyAtOnceShareOneSupervisor(t *testing.T) {
 	t.Parallel()
 	rounds := 5
@@ -32,16 +32,16 @@ func TestShells_FiftyAtOnceShareOneSupervisor(t *testing.T) {
 			}
 		}
 		outcomes := make([]commandResult, len(shells))
-		var looking sync.WaitGroup
+		var exports sync.WaitGroup
 		for i, sh := range shells {
-			looking.Go(func() {
+			exports.Go(func() {
 				outcomes[i] = w.localport(root, "export", "bash", "--pid", fmt.Sprint(sh.Process.Pid))
 			})
 		}
-		looking.Wait()
+		exports.Wait()
 		for _, o := range outcomes {
 			if o.code != 0 || !strings.Contains(o.stdout, fmt.Sprint(port)) {
-				t.Errorf("a look: exit %d, %q %q", o.code, o.stdout, o.stderr)
+				t.Errorf("export: exit %d, %q %q", o.code, o.stdout, o.stderr)
 			}
 		}
 		supervisor := w.supervisor(root)
@@ -60,7 +60,7 @@ func TestShells_FiftyAtOnceShareOneSupervisor(t *testing.T) {
 	}
 }
 
-// findSupervisors are the processes that supervise a project, by their arguments.
+// findSupervisors returns the supervisors of a project, found by their arguments.
 func findSupervisors(t *testing.T, root string) []lockstate.Process {
 	t.Helper()
 	out, err := exec.Command("pgrep", "-f", "supervise.*"+root+"/").Output()
@@ -79,8 +79,8 @@ func findSupervisors(t *testing.T, root string) []lockstate.Process {
 	return found
 }
 
-// TestShells_LeavingAndReturningNeverFindsAClosedPort lets a shell leave and return while the supervisor is just about to end:
-// what a look has returned from must answer, whichever supervisor it is.
+// TestShells_LeavingAndReturningNeverFindsAClosedPort leaves and enters while the supervisor is about to end: after an export, the port
+// must answer, whichever supervisor has it.
 func TestShells_LeavingAndReturningNeverFindsAClosedPort(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)

@@ -14,7 +14,7 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// metrics are the lines of `localport metrics`, which Prometheus's linter must find nothing in.
+// metrics returns the lines of `localport metrics`, and fails the test if Prometheus's linter reports a problem.
 func (w *testEnv) metrics(root string) []string {
 	w.t.Helper()
 	text := w.mustRun(root, "metrics")
@@ -65,7 +65,7 @@ func TestMetrics_OfAStoppedProjectReportItStopped(t *testing.T) {
 		t.Errorf("missing %s in\n%s", want, strings.Join(lines, "\n"))
 	}
 	if len(w.processes()) > 0 {
-		t.Error("to ask started something")
+		t.Error("metrics started a process")
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
-// runOnHost has the world's localport run on a host of its own.
+// runOnHost makes localport run on a host.
 func (w *testEnv) runOnHost(h *netns.Host) {
 	w.t.Helper()
 	script := filepath.Join(w.home, "localport")
@@ -45,24 +45,24 @@ func serveBannerOn(t *testing.T, h *netns.Host, addr string) int {
 	return ln.Addr().(*net.TCPAddr).Port
 }
 
-// directConfig is a service that is reached without a tunnel. Further keys may follow.
+// directConfig returns a service of the technology "tcp". Further keys may follow.
 func directConfig(name string, port int, host netip.Addr, remote int) string {
 	return fmt.Sprintf("[services.%s]\ntechnology = \"tcp\"\nlocal_port = %d\nremote_port = %d\nconnection = { remote_host = %q }\n",
 		name, port, remote, host)
 }
 
-// faultTimeout is what a mishap may take to be noticed, and its end to be used. Both take some seconds; the machine may be busy.
+// faultTimeout is how long it may take until a fault, or its end, is detected. That takes some seconds; the machine may be busy.
 const faultTimeout = 20 * time.Second
 
-// networkFault is something that happens to a network or to what is at its other end.
+// networkFault is a fault of a network or of a server.
 type networkFault struct {
 	name        string
 	begin, end  func()
-	unaffected  []string // services that it does not touch
-	needsClient []string // services that notice it only when a client comes
+	unaffected  []string // services that stay healthy
+	needsClient []string // services for which the fault is detected only when a client connects
 }
 
-// networkScenario is a project whose supervisor runs on a host of its own.
+// networkScenario is a project whose supervisor runs on a separate host.
 type networkScenario struct {
 	*testEnv
 	t     *testing.T
@@ -71,7 +71,7 @@ type networkScenario struct {
 	ports map[string]int // of its services
 }
 
-// startScenario starts a project on a host.
+// startScenario creates a project and starts it on a host.
 func startScenario(w *testEnv, t *testing.T, host *netns.Host, ports map[string]int, config string) *networkScenario {
 	t.Helper()
 	w.runOnHost(host)
@@ -83,12 +83,13 @@ func startScenario(w *testEnv, t *testing.T, host *netns.Host, ports map[string]
 // services are the services, and touched those that are to notice a mishap.
 func (s *networkScenario) services() []string { return slices.Sorted(maps.Keys(s.ports)) }
 
+// affected returns the names of the services that a fault affects.
 func (s *networkScenario) affected(m networkFault) []string {
 	return slices.DeleteFunc(s.services(), func(name string) bool { return slices.Contains(m.unaffected, name) })
 }
 
-// waitHealth waits until services are, or are not, healthy, and prints how long that took and what status has to say. It asks as
-// the status command does, and spares the machine a process for each look.
+// waitHealth waits until all of the services are healthy, or none of them is, and prints for each how long that took. It requests the
+// status itself, because a command for each request would load the machine.
 func (s *networkScenario) waitHealth(healthy bool, names []string, when string) {
 	s.t.Helper()
 	supervisor := client.Client{Socket: s.state(s.root).Supervisor.Socket}
@@ -109,7 +110,7 @@ func (s *networkScenario) waitHealth(healthy bool, names []string, when string) 
 	})
 }
 
-// checkDuration prints how long something took, and fails the test if that was too long.
+// checkDuration prints how long something took, and fails the test if that was more than faultTimeout.
 func (s *networkScenario) checkDuration(took time.Duration, what string) {
 	s.t.Helper()
 	s.t.Logf("%4.1f s: %s", took.Seconds(), what)
@@ -118,7 +119,7 @@ func (s *networkScenario) checkDuration(took time.Duration, what string) {
 	}
 }
 
-// connect opens a connection to a service, which must be let in. What comes of it is sent.
+// connect opens a connection to a service, which must succeed, and sends all that it receives, with the error, to the returned channel.
 func (s *networkScenario) connect(name string) <-chan string {
 	s.t.Helper()
 	conn, err := s.host.Dial(fmt.Sprintf("127.0.0.1:%d", s.ports[name]))
@@ -134,7 +135,7 @@ func (s *networkScenario) connect(name string) <-chan string {
 	return answer
 }
 
-// checkDetected checks that a mishap is noticed with nobody there, and its end too.
+// checkDetected checks that a fault and its end are detected without clients.
 func (s *networkScenario) checkDetected(m networkFault) {
 	s.t.Helper()
 	m.unaffected = slices.Concat(m.unaffected, m.needsClient)
@@ -145,7 +146,7 @@ func (s *networkScenario) checkDetected(m networkFault) {
 	s.waitHealth(true, s.affected(m), m.name+" no more")
 }
 
-// checkSurvived checks that clients who come while a mishap lasts are let in, and get through after it.
+// checkSurvived checks that clients that connect during a fault are accepted, and answered after it.
 func (s *networkScenario) checkSurvived(m networkFault) {
 	s.t.Helper()
 	s.waitHealth(true, s.services(), "before "+m.name)
@@ -166,7 +167,7 @@ func (s *networkScenario) checkSurvived(m networkFault) {
 	}
 }
 
-// stop checks that nothing is left of the project when it is stopped.
+// stop stops the project and checks that nothing is left of it.
 func (s *networkScenario) stop() {
 	s.t.Helper()
 	supervisor := s.supervisor(s.root)
@@ -179,9 +180,9 @@ func (s *networkScenario) stop() {
 	s.checkNothingLeft(s.root)
 }
 
-// newLANScenario is a project with a service through an sshd on the next host, mail, and two that are reached without: web, which is
-// checked every 30 s, so that it is the watch over the network that notices, or a client, and api, which is checked often,
-// because of silence nothing else tells. All that may happen between the two hosts comes with it.
+// newLANScenario is a project with three services on a neighbouring host: mail through sshd, web and api directly. web is checked every
+// 30 s, so that only the network watch or a client detects a fault in time; api is checked often, because nothing else detects lost
+// packets. The faults are all that may happen between the two hosts.
 func newLANScenario(t *testing.T) (s *networkScenario, faults []networkFault) {
 	t.Helper()
 	here, there := netns.Pair(t)
@@ -196,12 +197,12 @@ func newLANScenario(t *testing.T) (s *networkScenario, faults []networkFault) {
 	return s, []networkFault{
 		{"the server is killed", host.Kill, host.Restart, tcp, nil},
 		{"the server is frozen", host.Freeze, host.Thaw, tcp, nil},
-		{"the server is frozen and never wakes", host.Freeze, host.Restart, tcp, nil},
-		{"packets are lost in silence", func() { there.Drop(true) }, func() { there.Drop(false) }, nil, []string{"web"}},
+		{"the server is frozen and restarted", host.Freeze, host.Restart, tcp, nil},
+		{"packets are dropped", func() { there.Drop(true) }, func() { there.Drop(false) }, nil, []string{"web"}},
 		{"our link is down", func() { here.SetLink(false) }, func() { here.SetLink(true) }, nil, nil},
 		{"the server's link is down", func() { there.SetLink(false) }, func() { there.SetLink(true) }, nil, nil},
 		{
-			"our address goes, and another comes",
+			"our address is replaced",
 			func() { here.RemoveAddress(here.Addr) }, func() { here.AddAddress(netip.MustParseAddr("10.77.0.3")) }, nil, nil,
 		},
 	}
@@ -240,7 +241,7 @@ func TestNetwork_FaultBehindABastionIsDetectedAndSurvivedNamespace(t *testing.T)
 		{"the bastion is killed", door.Kill, door.Restart, nil, nil},
 		{"the bastion is frozen", door.Freeze, door.Thaw, nil, nil},
 		{"the server behind it is killed", host.Kill, host.Restart, nil, nil},
-		{"packets are lost in silence behind it", func() { inner.Drop(true) }, func() { inner.Drop(false) }, nil, nil},
+		{"packets are dropped behind it", func() { inner.Drop(true) }, func() { inner.Drop(false) }, nil, nil},
 		{"the link behind it is down", func() { inner.SetLink(false) }, func() { inner.SetLink(true) }, nil, nil},
 	} {
 		s.checkSurvived(m)

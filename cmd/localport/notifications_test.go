@@ -19,7 +19,7 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-// unreliableService is a service whose health is what a file says.
+// unreliableService returns a service that is healthy while a file exists, which setHealthy creates and removes.
 func (w *testEnv) unreliableService(name string) (config string, setHealthy func(bool)) {
 	path := filepath.Join(w.home, name+".well")
 	setHealthy = func(is bool) {
@@ -45,7 +45,7 @@ func TestPrompt_ReportsFailureAndRecoveryOncePerShell(t *testing.T) {
 			t.Helper()
 			eventually(t, fmt.Sprint(n, " events of kind ", kind), func() bool {
 				events := w.events(root, kind)
-				return len(events) == n && w.promptLineNumber() >= events[n-1].PromptLine // an event is written a moment before prompts can know
+				return len(events) == n && w.promptLineNumber() >= events[n-1].PromptLine // the line is written after the event
 			})
 		}
 		for round := range 2 {
@@ -54,7 +54,7 @@ func TestPrompt_ReportsFailureAndRecoveryOncePerShell(t *testing.T) {
 			for _, sh := range []*shellpty.Shell{first, second} {
 				fresh := twoPrompts(sh)
 				if n := strings.Count(fresh, "localport: db is unhealthy: test: exit status 1"); n != 1 {
-					t.Errorf("told %d times:\n%s", n, fresh)
+					t.Errorf("the failure was printed %d times:\n%s", n, fresh)
 				}
 			}
 			setHealthy(true)
@@ -66,12 +66,12 @@ func TestPrompt_ReportsFailureAndRecoveryOncePerShell(t *testing.T) {
 		}
 		late := w.shell(kind, root)
 		if fresh := twoPrompts(late); strings.Contains(fresh, "recovered") {
-			t.Errorf("a shell that came later is told of the past:\n%s", fresh)
+			t.Errorf("a shell started later printed earlier events:\n%s", fresh)
 		}
 	})
 }
 
-// promptLineNumber is the number that prompts see, in a world with one project.
+// promptLineNumber returns the number in the only project's prompt line.
 func (w *testEnv) promptLineNumber() (n uint64) {
 	paths, _ := filepath.Glob(filepath.Join(w.home, "state/localport/projects/*/prompt"))
 	for _, path := range paths {
@@ -82,7 +82,7 @@ func (w *testEnv) promptLineNumber() (n uint64) {
 	return n
 }
 
-// twoPrompts is what a shell says at its next two prompts.
+// twoPrompts returns what a shell prints at its next two prompts.
 func twoPrompts(sh *shellpty.Shell) string {
 	sh.Run("true")
 	first := sh.Screen()
@@ -90,7 +90,7 @@ func twoPrompts(sh *shellpty.Shell) string {
 	return first + sh.Screen()
 }
 
-// events are those of a kind.
+// events returns the project's events of a kind.
 func (w *testEnv) events(root string, kind eventlog.Kind) []eventlog.Event {
 	w.t.Helper()
 	var found []eventlog.Event
@@ -115,7 +115,7 @@ func TestNotify_RunsTheUsersProgramOnFailure(t *testing.T) {
 	root := w.allowedProject(config)
 	w.mustRun(root, "start")
 	setHealthy(false)
-	eventually(t, "the program was told", func() bool {
+	eventually(t, "the program has run", func() bool {
 		data, _ := os.ReadFile(notices)
 		return strings.Contains(string(data), "failed db test: exit status 1\n")
 	})
@@ -138,7 +138,7 @@ func TestMetrics_AreServedOnTheConfiguredPort(t *testing.T) {
 		return string(data)
 	}
 	setHealthy(false)
-	eventually(t, "the figures tell of failed checks", func() bool {
+	eventually(t, "the metrics count failed checks", func() bool {
 		text := scrape()
 		return strings.Contains(text, `result="failed"`) && strings.Contains(text, `service="db"`) &&
 			strings.Contains(text, "localport_supervisor_resident_memory_bytes")
@@ -154,26 +154,26 @@ func TestDaemon_ControlsTheSupervisor(t *testing.T) {
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	if o := w.localport(root, "daemon", "status"); o.code != output.ExitFailed || !strings.Contains(o.stderr, "not running") {
-		t.Errorf("status of what does not run: exit %d, %s", o.code, o.stderr)
+		t.Errorf("status of a stopped project: exit %d, %s", o.code, o.stderr)
 	}
 	if out := w.mustRun(root, "daemon", "start"); !strings.HasPrefix(out, "started: pid ") {
-		t.Errorf("start said %q", out)
+		t.Errorf("start printed %q", out)
 	}
 	old := w.supervisor(root)
 	if out := w.mustRun(root, "daemon", "start"); !strings.HasPrefix(out, "already running: pid ") {
-		t.Errorf("the second start said %q", out)
+		t.Errorf("the second start printed %q", out)
 	}
 	conn := dial(t, addr)
 	conn.exchangeLine("hi")
 	c := startGreetingClients(clientInterval, addr)
 	if out := w.mustRun(root, "daemon", "restart"); !strings.HasPrefix(out, "restarted: pid ") {
-		t.Errorf("restart said %q", out)
+		t.Errorf("restart printed %q", out)
 	}
 	if refused, failed := countRefused(c.stop(), c.startTime); refused > 0 || failed > 0 {
 		t.Errorf("during the restart %d clients were refused, %d failed", refused, failed)
 	}
 	if w.supervisor(root) == old {
-		t.Error("restart left the old supervisor")
+		t.Error("restart did not replace the supervisor")
 	}
 	if got := conn.exchangeLine("still here"); got != "hello still here\n" {
 		t.Errorf("the established connection answers %q", got)
@@ -184,7 +184,7 @@ func TestDaemon_ControlsTheSupervisor(t *testing.T) {
 		fmt.Sprint("pid       ", w.supervisor(root).PID), "version", "uptime", "socket", "log ", "memory", "keeper", "leases    1", "start for",
 	} {
 		if !strings.Contains(out, want) {
-			t.Errorf("status does not tell %q:\n%s", want, out)
+			t.Errorf("status does not print %q:\n%s", want, out)
 		}
 	}
 	var status struct {
@@ -200,7 +200,7 @@ func TestDaemon_ControlsTheSupervisor(t *testing.T) {
 	w.mustRun(root, "daemon", "stop")
 	sh.Run("true")
 	if state := w.state(root); state.Supervisor != nil {
-		t.Error("a prompt healed what was stopped")
+		t.Error("a prompt started a stopped project")
 	}
 	sh.Run("cd /")
 	sh.Exit("exit")
@@ -256,7 +256,7 @@ func TestHint_LeadsToTheErrorInTheSupervisorsLog(t *testing.T) {
 	w.writeFile(root, ".localport.toml", config+"nonsense = 1\n")
 	o := w.localport(root, "allow")
 	if o.code == 0 {
-		t.Fatal("allow of a config that cannot be used succeeded")
+		t.Fatal("allow succeeded for an invalid config")
 	}
 	lines := bufio.NewScanner(strings.NewReader(o.stderr))
 	id := ""

@@ -18,7 +18,7 @@ func TestPorts_ArePassedBetweenProjectsOnCd(t *testing.T) {
 		port := ports.FreePort(t)
 		addr := fmt.Sprintf("127.0.0.1:%d", port)
 		upstream := serve(t, "127.0.0.1:0")
-		// Each lingers for long: the port must change hands all the same.
+		// Both linger for long, and must still pass on the port at once.
 		one := w.allowedProject("linger = 60\n" + tcpConfig("one", port, upstream))
 		two := w.allowedProject("linger = 60\n" + tcpConfig("two", port, upstream))
 		sh := w.shell(kind, w.home)
@@ -67,9 +67,9 @@ func TestPorts_TakenPortFailsOnlyItsServiceAndNamesTheHolder(t *testing.T) {
 
 	line := w.state(root).Line
 	taken.Close()
-	eventually(t, "the port is got", func() bool { return w.service(root, "taken").Held })
+	eventually(t, "the service holds its port", func() bool { return w.service(root, "taken").Held })
 	eventually(t, "it is healthy", func() bool { return w.service(root, "taken").State == forwarder.Healthy })
-	eventually(t, "prompts are told", func() bool { return w.state(root).Line > line }) // written after it is published
+	eventually(t, "the prompt's line has changed", func() bool { return w.state(root).Line > line }) // it is written after the status
 	sh.Run("true")
 	if env := sh.Environ(); env["TAKEN_PORT"] != fmt.Sprint(port) || env["BOTH"] == "" {
 		t.Errorf("once the port is ours: TAKEN_PORT=%q BOTH=%q", env["TAKEN_PORT"], env["BOTH"])

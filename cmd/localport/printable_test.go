@@ -21,19 +21,19 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-// hostile is text that sets a terminal's title, clears it, writes a line of its own and turns the direction around; and how it is to be
-// shown. A protocol whose messages end with the line gets it without the line break.
+// hostileText sets a terminal's title, clears the screen and reverses the direction of text; escapedText is how it must be shown.
+// hostileLines adds a line that looks like a message of localport, for protocols whose messages may have several lines.
 const (
 	hostileText  = "\x1b]0;owned\a\x1b[2J\u009b31m\x9b1m\rx\u202ey"
 	hostileLines = hostileText + "\nlocalport: all is well"
 	escapedText  = `\x1b]0;owned\x07\x1b[2J\u009b31m\x9b1m\rx\u202ey`
 )
 
-// checkPrintable fails the test if output holds a byte or rune that a terminal acts on, or a line that is not ours.
+// checkPrintable fails the test if output has a byte or rune that controls a terminal, or the false line of hostileLines.
 func checkPrintable(t *testing.T, what, output string) {
 	t.Helper()
 	if !utf8.ValidString(output) {
-		t.Errorf("%s prints what is not UTF-8: %q", what, output)
+		t.Errorf("%s prints invalid UTF-8: %q", what, output)
 	}
 	for _, r := range output {
 		if r < ' ' && r != '\n' && r != '\t' || r >= 0x7f && r <= 0x9f || strings.ContainsRune("\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069", r) {
@@ -42,7 +42,7 @@ func checkPrintable(t *testing.T, what, output string) {
 		}
 	}
 	if strings.Contains("\n"+output, "\nlocalport: all is well") {
-		t.Errorf("%s lets a line of another program pass for a message of localport:\n%s", what, output)
+		t.Errorf("%s prints a line of another program like a message of localport:\n%s", what, output)
 	}
 }
 
@@ -70,7 +70,7 @@ func readHTTPRequest(r *bufio.Reader) {
 	}
 }
 
-// readStartup reads PostgreSQL's startup message: its length, itself included, and the rest.
+// readStartup reads PostgreSQL's startup message: its length, which counts itself, and the rest.
 func readStartup(r *bufio.Reader) {
 	var length uint32
 	if binary.Read(r, binary.BigEndian, &length) == nil {
@@ -109,8 +109,8 @@ func TestOutput_EscapesWhatOtherProgramsSay(t *testing.T) {
 			w.writeUserConfig(fmt.Sprintf("[notify]\non = [\"failed\", \"state\"]\ncommand = [\"sh\", \"-c\", \"printf '%%s: %%s\\\\n' \\\"$1\\\" \\\"$LOCALPORT_REASON\\\" >>%s\", \"sh\", \"{reason}\"]\n", notices))
 			root := w.allowedProject(c.config)
 			w.mustRun(root, "start", "--no-wait")
-			eventually(t, "status shows what it said", func() bool { return strings.Contains(w.mustRun(root, "status", "--json"), "owned") })
-			eventually(t, "a notice has it", func() bool {
+			eventually(t, "status shows the text", func() bool { return strings.Contains(w.mustRun(root, "status", "--json"), "owned") })
+			eventually(t, "a notice has the text", func() bool {
 				data, _ := os.ReadFile(notices)
 				return bytes.Contains(data, []byte("owned"))
 			})
@@ -138,7 +138,7 @@ func TestOutput_EscapesWhatOtherProgramsSay(t *testing.T) {
 						if err := decoder.Decode(&value); errors.Is(err, io.EOF) {
 							break
 						} else if err != nil {
-							t.Fatalf("%s prints no JSON: %v\n%s", strings.Join(args, " "), err, o.stdout)
+							t.Fatalf("%s prints invalid JSON: %v\n%s", strings.Join(args, " "), err, o.stdout)
 						}
 					}
 				}
@@ -153,7 +153,7 @@ func TestOutput_EscapesWhatOtherProgramsSay(t *testing.T) {
 			for what, text := range map[string]string{"status": w.mustRun(root, "status"), "events": w.mustRun(root, "events"), "a prompt": entered.stderr + next.stderr} {
 				unwrapped := strings.Join(strings.Fields(text), "")
 				if !strings.Contains(unwrapped, `\x1b[2J`) {
-					t.Errorf("%s does not show what was said as %s:\n%s", what, escapedText, text)
+					t.Errorf("%s does not show the text as %s:\n%s", what, escapedText, text)
 				}
 			}
 		})

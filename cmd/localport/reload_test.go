@@ -44,17 +44,17 @@ func TestReload_PreviouslyAllowedChangeAppliesWithoutAPrompt(t *testing.T) {
 		})
 	}
 	if got := conn.exchangeLine("still here"); got != "hello still here\n" {
-		t.Errorf("the connection of what did not change answered %q", got)
+		t.Errorf("the connection of the unchanged service answered %q", got)
 	}
 	if w.supervisor(root) != supervisor {
 		t.Error("the supervisor was replaced")
 	}
 	if out := w.mustRun(root, "events"); !strings.Contains(out, "moved") {
-		t.Errorf("events do not tell of it:\n%s", out)
+		t.Errorf("events do not report the change:\n%s", out)
 	}
 }
 
-// The approval comes back without a change of a file or a request to reload.
+// The trust store becomes readable again without a change of a file of the project or a request to reload.
 func TestReload_IsRetriedWhenTheApprovalCanBeReadAgain(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
@@ -88,7 +88,7 @@ func TestReload_InvalidChangeChangesNothingAndIsReported(t *testing.T) {
 	conn.exchangeLine("hi")
 
 	w.writeFile(root, ".localport.toml", config+"# one more line\n")
-	eventually(t, "status says that it waits", func() bool {
+	eventually(t, "status says that the change is pending", func() bool {
 		return strings.Contains(w.status(root).Pending, "localport allow")
 	})
 	if o := w.localport(root, "daemon", "reload"); o.code != output.ExitNotAllowed {
@@ -117,9 +117,9 @@ func TestReload_InvalidChangeChangesNothingAndIsReported(t *testing.T) {
 		t.Errorf("a new connection: %q, %v", answer, err)
 	}
 	w.writeFile(root, ".localport.toml", config)
-	eventually(t, "nothing waits any more", func() bool { return w.status(root).Pending == "" })
+	eventually(t, "nothing is pending any more", func() bool { return w.status(root).Pending == "" })
 	if out := w.mustRun(root, "daemon", "reload"); out != "nothing changed\n" {
-		t.Errorf("daemon reload said %q", out)
+		t.Errorf("daemon reload printed %q", out)
 	}
 }
 
@@ -176,6 +176,6 @@ func TestHealthChecks_CountAsNoConnectionAndKeepNoOnDemandTunnelOpen(t *testing.
 	eventually(t, "it was checked several times", func() bool { return w.service(root, "web").Health.Results["ok"] >= 3 })
 	eventually(t, "it is idle again", func() bool { return w.service(root, "web").State == forwarder.Idle })
 	if c := w.service(root, "web").Connections; c.Total != 1 || c.BytesIn != 4 || c.BytesOut != 10 {
-		t.Errorf("one client of 4 bytes and its answer of 10 are counted as %+v", c)
+		t.Errorf("one client that sent 4 bytes and received 10 is counted as %+v", c)
 	}
 }

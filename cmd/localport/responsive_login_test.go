@@ -12,7 +12,7 @@ import (
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
-// writeHangingLogin is a kubeconfig whose login helper never ends, and ignores SIGTERM.
+// writeHangingLogin writes a kubeconfig whose login helper never ends and ignores SIGTERM.
 func writeHangingLogin(t *testing.T, w *testEnv) (kubeconfig string, helper func() lockstate.Process) {
 	t.Helper()
 	program, pid := filepath.Join(w.home, "hung-login"), filepath.Join(w.home, "hung-login.pid")
@@ -52,12 +52,12 @@ func TestStatusAndPrompts_AreAnsweredWhileALoginHelperHangs(t *testing.T) {
 	p.checkCallsDuringLogin(t, "kube", func() bool { return !hung.IsAlive() })
 
 	await, _ := p.startCommand("stop", "kube")
-	made := p.callDuring(t, slowOperation{ // of which nothing tells when it is accepted but its end
+	made := p.callDuring(t, slowOperation{ // nothing but its end says that it was accepted
 		accepted: func() bool { return false },
 		ended:    func() bool { return false },
 	}, concurrentCalls)
 	if o := await(); o.code != 0 || made == 0 {
-		t.Errorf("stop of what waits for its login helper: exit %d, %s", o.code, o.stderr)
+		t.Errorf("stop of a service that waits for its login helper: exit %d, %s", o.code, o.stderr)
 	}
 	if svc := w.document(p.root).service("kube"); svc.State != "stopped" {
 		t.Errorf("kube is %s after stop", svc.State)
@@ -73,16 +73,16 @@ func TestStatusAndPrompts_AreAnsweredWhileALoginWaitsForItsUser(t *testing.T) {
 	p := startSlowProject(t, w, config)
 	eventually(t, "box needs a login", func() bool { return w.document(p.root).service("box").State == "needs_attention" })
 	user := w.startOnTerminal(p.root, "login", "box")
-	eventually(t, "it asks", func() bool { return strings.Contains(user.screen.String(), "fingerprint is SHA256:") })
+	eventually(t, "login asks", func() bool { return strings.Contains(user.screen.String(), "fingerprint is SHA256:") })
 	p.checkCallsDuringLogin(t, "box", func() bool { return len(user.done) > 0 })
 	user.answer("fingerprint is SHA256:", "\x03")
 	if code := <-user.done; code == 0 {
-		t.Errorf("login ended well when it was interrupted:\n%s", user.screen.String())
+		t.Errorf("the interrupted login succeeded:\n%s", user.screen.String())
 	}
 	p.stop()
 }
 
-// checkCallsDuringLogin makes all calls while the login of a service hangs, for which there is all the time in the world.
+// checkCallsDuringLogin makes all calls while the login of a service hangs, without a time limit.
 func (p *slowProject) checkCallsDuringLogin(t *testing.T, service string, ended func() bool) {
 	t.Helper()
 	for made := 0; made < callsPerOperation && !t.Failed(); {

@@ -20,17 +20,16 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// The calls of status and of the hook's export that are made during each slow act; there are four acts.
+// The calls of status and of the hook's export that are made during each slow operation.
 const (
 	callsPerOperation = 50
 	concurrentCalls   = 4
-	// callWindow is how long after an act was accepted calls are begun: well before the shortest act ends, whose process is killed
-	// 2 s after its SIGTERM. Where a machine is too slow to make all calls in it, the act is done again.
+	// callWindow is how long after the start of an operation calls are started: it ends well before the shortest operation, whose process
+	// is killed 2 s after its SIGTERM. On a machine too slow for all calls, the operation is repeated.
 	callWindow = time.Second
 )
 
-// slowProject has three services whose programs ignore SIGTERM, each depending on the one before, and others that have nothing
-// to do with them.
+// slowProject has three services whose programs ignore SIGTERM, each depending on the one before, and independent ones.
 type slowProject struct {
 	w          *testEnv
 	root       string
@@ -38,7 +37,7 @@ type slowProject struct {
 	ports      map[string]int
 	supervisor lockstate.Process
 	children   map[string]lockstate.Process // by service
-	callers    []*exec.Cmd                  // what the hook's calls give as their shells
+	callers    []*exec.Cmd                  // processes whose pids the calls of export pass as their shells'
 }
 
 var (
@@ -46,7 +45,7 @@ var (
 	independentServices = []string{"child", "far"}
 )
 
-// startSlowProject brings the project up; more is config that is put before.
+// startSlowProject creates and starts the project; more is config that is put before its own.
 func startSlowProject(t *testing.T, w *testEnv, more string) *slowProject {
 	t.Helper()
 	p := &slowProject{w: w, ports: map[string]int{}, children: map[string]lockstate.Process{}}
@@ -101,7 +100,7 @@ func (p *slowProject) stop() {
 	p.w.stopProject(p.root)
 }
 
-// sigtermIgnoringConfig is commandConfig of a program that ignores SIGTERM; the service's name is its last argument.
+// sigtermIgnoringConfig is commandConfig with a program that ignores SIGTERM; the service's name is its last argument.
 func sigtermIgnoringConfig(t *testing.T, name string, port int) string {
 	config := strings.Replace(commandConfig(t, name, port), upstreamVariable+"=1", upstreamVariable+"="+ignoreSIGTERM, 1)
 	return strings.Replace(config, `"{port}"`, fmt.Sprintf(`"{port}", %q`, name), 1)
@@ -129,7 +128,7 @@ func listens(addr string) bool {
 	return true
 }
 
-// aliveServices are the services of which the programs from the beginning still run.
+// aliveServices returns the slow services whose first program is still running.
 func (p *slowProject) aliveServices() (names []string) {
 	for _, name := range slowServices {
 		if p.children[name].IsAlive() {
@@ -139,25 +138,24 @@ func (p *slowProject) aliveServices() (names []string) {
 	return names
 }
 
-// reply is how a call was answered.
+// reply is the result of a call.
 type reply struct {
 	commandResult
 	call    string
-	isEarly bool // the call was begun before the act was accepted
+	isEarly bool // the call was started before the operation was accepted
 	alive   []string
 }
 
-// slowOperation is something that takes a supervisor long.
+// slowOperation is an operation that takes the supervisor long.
 type slowOperation struct {
-	accepted func() bool                     // the act has been accepted; nil: when the calls are begun
-	ended    func() bool                     // the act has ended
-	status   func(d document, r reply) error // what is wrong with a status that was begun after the act was accepted
+	accepted func() bool                     // the operation was accepted; nil: before the first call
+	ended    func() bool                     // the operation has ended
+	status   func(d document, r reply) error // checks a status that was requested after the operation was accepted
 	variable map[string]bool                 // whether a shell that enters after that has a variable
-	metric   string                          // a line of the metrics after that, where they are served
+	metric   string                          // a line that the metrics have after that; empty: any
 }
 
-// callDuring makes calls in small groups until their number is reached or the window is over, and checks every reply. It returns
-// how many were made.
+// callDuring makes up to number calls, in small groups, until callWindow is over, and checks every reply. It returns how many it made.
 func (p *slowProject) callDuring(t *testing.T, op slowOperation, number int) (made int) {
 	t.Helper()
 	for startTime := time.Now(); made < number && time.Since(startTime) < callWindow; made += concurrentCalls {
@@ -182,7 +180,7 @@ func (p *slowProject) callDuring(t *testing.T, op slowOperation, number int) (ma
 		})
 		calling.Wait()
 		if op.ended() {
-			t.Error("calls were answered only after the act had ended")
+			t.Error("calls were answered only after the operation had ended")
 		}
 		for _, r := range replies {
 			p.checkReply(t, op, r)
@@ -208,7 +206,7 @@ func (p *slowProject) checkReply(t *testing.T, op slowOperation, r reply) {
 	d := parseDocument(t, r.stdout)
 	for _, name := range independentServices {
 		if svc := d.service(name); svc.State != "healthy" && svc.State != "starting" || !svc.Held {
-			t.Errorf("%s, which has nothing to do with it, is %+v", name, svc)
+			t.Errorf("the independent service %s is %+v", name, svc)
 		}
 	}
 	if r.isEarly {
@@ -219,7 +217,7 @@ func (p *slowProject) checkReply(t *testing.T, op slowOperation, r reply) {
 	}
 }
 
-// checkStopped checks that services are shown as stopped, and as ending for as long as their programs run.
+// checkStopped returns a check that services are shown as stopped, and as ending while their programs run.
 func checkStopped(names ...string) func(document, reply) error {
 	return func(d document, r reply) error {
 		for _, name := range names {
@@ -232,7 +230,7 @@ func checkStopped(names ...string) func(document, reply) error {
 	}
 }
 
-// repeatUntilCalled does an act in one project after the other until all its calls have been made.
+// repeatUntilCalled repeats an operation, each time in a new project, until all its calls have been made.
 func repeatUntilCalled(t *testing.T, do func(t *testing.T, number int) (made int)) {
 	t.Helper()
 	made := 0
@@ -245,7 +243,7 @@ func repeatUntilCalled(t *testing.T, do func(t *testing.T, number int) (made int
 	t.Logf("%d calls", made)
 }
 
-// startCommand runs a command that takes long; await returns how it ended.
+// startCommand starts a command that takes long; await waits for its result.
 func (p *slowProject) startCommand(args ...string) (await func() commandResult, ended func() bool) {
 	p.w.t.Helper()
 	done := make(chan struct{})
@@ -266,7 +264,7 @@ func (p *slowProject) startCommand(args ...string) (await func() commandResult, 
 	return await, ended
 }
 
-// waitClosed waits until nobody listens at the addresses, and checks that this did not wait for any program's end.
+// waitClosed waits until the ports of services are closed, and checks that this did not wait for the end of a program.
 func (p *slowProject) waitClosed(t *testing.T, names ...string) {
 	t.Helper()
 	var addrs []string
@@ -275,7 +273,7 @@ func (p *slowProject) waitClosed(t *testing.T, names ...string) {
 	}
 	eventually(t, "the ports are closed", func() bool { return !slices.ContainsFunc(addrs, listens) })
 	if alive := p.aliveServices(); len(alive) != len(slowServices) {
-		t.Errorf("the ports of %v were not closed at once, but when only the programs of %v still ran", names, alive)
+		t.Errorf("the ports of %v were closed only when other programs than those of %v had ended", names, alive)
 	}
 }
 
@@ -295,7 +293,7 @@ func TestStatusAndPrompts_AreAnsweredWhileServicesStop(t *testing.T) {
 		if o := await(); o.code != 0 {
 			t.Errorf("stop: exit %d, %s", o.code, o.stderr)
 		}
-		eventually(t, "the programs have ended, and status knows", func() bool {
+		eventually(t, "status shows that the programs have ended", func() bool {
 			d := w.document(p.root)
 			return len(p.aliveServices()) == 0 && !slices.ContainsFunc(slowServices, func(name string) bool { return d.service(name).Ending })
 		})
@@ -342,7 +340,7 @@ func TestStatusAndPrompts_AreAnsweredWhileTheSupervisorIsReplaced(t *testing.T) 
 	w := newTestEnv(t)
 	repeatUntilCalled(t, func(t *testing.T, number int) int {
 		p := startSlowProject(t, w, "")
-		conn := dial(t, p.address("a")) // the supervisor that is replaced finishes it
+		conn := dial(t, p.address("a")) // the replaced supervisor keeps serving it
 		conn.exchangeLine("hi")
 		await, returned := p.startCommand("daemon", "restart")
 		made := p.callDuring(t, slowOperation{
@@ -368,8 +366,8 @@ func TestStatusAndPrompts_AreAnsweredWhileTheSupervisorIsReplaced(t *testing.T) 
 	})
 }
 
-// getMetrics is what a server answers to GET /metrics; empty where it does not answer, or with an error. It is the supervisor that has
-// the port: none may while one follows another.
+// getMetrics returns the answer to GET /metrics; "" if there is none or it is an error. While one supervisor follows another, the port
+// may be closed.
 func getMetrics(addr string) string {
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	response, err := client.Get("http://" + addr + "/metrics")

@@ -14,13 +14,12 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// fixableProject is a project whose service web fails at each attempt, and counts them in the file attempts, until there is a file
-// named mended.
+// fixableProject creates a project whose service web fails at each attempt, and counts attempts, until there is a file named fixed.
 func fixableProject(t *testing.T, w *testEnv) (root string, attempts func() int) {
 	t.Helper()
 	root = w.project(fmt.Sprintf("[services.web]\ntechnology = \"command\"\nlocal_port = %d\n"+
 		"command = [\"sh\", \"run.sh\", \"{port}\"]\nrestart_policy = { enabled = false }\n", ports.FreePort(t)))
-	w.writeFile(root, "run.sh", "[ -e mended ] || { echo x >>attempts; echo not mended >&2; exit 1; }\n"+
+	w.writeFile(root, "run.sh", "[ -e fixed ] || { echo x >>attempts; echo not fixed >&2; exit 1; }\n"+
 		fmt.Sprintf("exec /usr/bin/env -u%s %s=1 '%s' \"$1\"\n", mainVariable, upstreamVariable, ownExecutable(t)))
 	w.mustRun(root, "allow")
 	return root, func() int {
@@ -41,7 +40,7 @@ func TestExec_RetriesRightAfterAFix(t *testing.T) {
 			if n := attempts(); n != 1 {
 				t.Errorf("the command that started the supervisor made %d attempts", n)
 			}
-			w.writeFile(root, "mended", "")
+			w.writeFile(root, "fixed", "")
 			w.mustRun(root, args...)
 			if state := w.service(root, "web").State; state != forwarder.Healthy {
 				t.Errorf("web is %s", state)
@@ -81,7 +80,7 @@ func TestEnv_NamesOmittedServices(t *testing.T) {
 	}
 }
 
-// A command that waits is told of changes: it does not ask again and again.
+// A command that waits watches the status instead of polling it.
 func TestWaitSettled_FollowsTheWatchEndpoint(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)

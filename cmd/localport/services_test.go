@@ -229,8 +229,8 @@ func TestSecrets_AppearNowhere(t *testing.T) {
 	w.writeFile(root, ".env", "SECRET="+secret+"\n")
 	w.mustRun(root, "allow")
 	w.localport(root, "start", "--no-wait")
-	eventually(t, "the program said it", func() bool { return strings.Contains(w.mustRun(root, "logs", "web"), "listening") })
-	eventually(t, "the broken one failed", func() bool { return w.service(root, "broken").LastError != "" })
+	eventually(t, "the program has printed its line", func() bool { return strings.Contains(w.mustRun(root, "logs", "web"), "listening") })
+	eventually(t, "the service broken has failed", func() bool { return w.service(root, "broken").LastError != "" })
 	for _, args := range [][]string{{"status"}, {"status", "--json"}, {"logs"}, {"logs", "supervisor"}} {
 		if o := w.localport(root, args...); strings.Contains(o.stdout+o.stderr, secret) {
 			t.Errorf("localport %v shows the secret: %s", args, o.stdout)
@@ -273,7 +273,7 @@ func TestState_CorruptFileLosesNoLease(t *testing.T) {
 	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	first := w.shell("bash", root)
 	supervisor, port := w.supervisor(root), first.Environ()["WEB_PORT"]
-	w.waitKeeper(root) // nothing else is written from now on
+	w.waitKeeper(root) // after that, the supervisor writes nothing
 	paths, err := filepath.Glob(filepath.Join(w.home, "state/localport/projects/*/state.json"))
 	if err != nil || len(paths) != 1 {
 		t.Fatal(paths, err)
@@ -282,20 +282,20 @@ func TestState_CorruptFileLosesNoLease(t *testing.T) {
 		t.Fatal(err)
 	}
 	second := w.shell("zsh", root)
-	// Whoever met it first said so: the shell, or the supervisor's own look.
-	if told := second.Screen() + w.mustRun(root, "logs", "supervisor"); !strings.Contains(told, "is unusable") {
-		t.Errorf("nobody was told of the torn state: %q", told)
+	// Either the shell or the supervisor finds it first, and reports it.
+	if out := second.Screen() + w.mustRun(root, "logs", "supervisor"); !strings.Contains(out, "is unusable") {
+		t.Errorf("the corrupt state was not reported: %q", out)
 	}
 	eventually(t, "both leases are there", func() bool { return len(w.state(root).Leases) == 2 })
 	if w.supervisor(root) != supervisor || second.Environ()["WEB_PORT"] != port {
-		t.Error("the torn state cost the supervisor or the port")
+		t.Error("the supervisor or the port has changed")
 	}
 	second.Exit("exit")
 	first.Exit("exit")
 	w.waitExit(supervisor)
 }
 
-// session is the session of a process.
+// sessionID returns the session of a process.
 func sessionID(t *testing.T, pid int) int {
 	t.Helper()
 	id, err := unix.Getsid(pid)
@@ -327,6 +327,6 @@ func TestSupervisor_InheritsNoDescriptors(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := reader.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-		t.Errorf("a descriptor of the starter's is still open: %v", err)
+		t.Errorf("the supervisor has inherited a descriptor: %v", err)
 	}
 }

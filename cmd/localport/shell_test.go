@@ -19,7 +19,7 @@ import (
 
 var shells = []string{"bash", "zsh", "fish"}
 
-// eachShell runs a test once for each shell.
+// eachShell runs a test in parallel for each shell.
 func eachShell(t *testing.T, test func(t *testing.T, kind string)) {
 	for _, kind := range shells {
 		t.Run(kind, func(t *testing.T) {
@@ -79,12 +79,12 @@ func TestShell_CdStartsAndStopsForwards(t *testing.T) {
 
 func hasVariable(env map[string]string, name string) bool { _, ok := env[name]; return ok }
 
-// checkNothingLeft checks that a project that is down left no listener, no socket and no supervisor in the state.
+// checkNothingLeft checks that a stopped project has left no listener, no socket, and no supervisor or lease in its state.
 func (w *testEnv) checkNothingLeft(root string, addrs ...string) {
 	w.t.Helper()
 	for _, addr := range addrs {
 		if conn, err := net.Dial("tcp", addr); err == nil {
-			w.t.Errorf("something listens on %s still", addr)
+			w.t.Errorf("something still listens on %s", addr)
 			conn.Close()
 		}
 	}
@@ -157,7 +157,7 @@ func TestPrompt_ReplacesAKilledSupervisor(t *testing.T) {
 		}
 		sh.Run("true")
 		if now := w.supervisor(root); now == supervisor {
-			t.Error("the dead supervisor counts as alive")
+			t.Error("the killed supervisor was not replaced")
 		}
 		if answer, err := ask(addr, "again"); answer != "hello again\n" {
 			t.Errorf("after the prompt: %q, %v", answer, err)
@@ -168,7 +168,7 @@ func TestPrompt_ReplacesAKilledSupervisor(t *testing.T) {
 	})
 }
 
-// findChildren are the processes that pid started, but for a keeper.
+// findChildren returns the children of a process, except a keeper.
 func findChildren(t testing.TB, pid int) []lockstate.Process {
 	t.Helper()
 	paths, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
@@ -193,22 +193,22 @@ func TestPrompt_InAnUnchangedDirectoryRunsNothing(t *testing.T) {
 		root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 		sh := w.shell(kind, root)
 		eventually(t, "the service is healthy", func() bool { return w.service(root, "web").State == forwarder.Healthy })
-		sh.Run("true") // whatever the start had left to say
+		sh.Run("true") // it may still report the start
 		line := w.state(root).Line
 		before := reapedChildFaults(t, sh.PID())
 		for range 20 {
 			sh.Run("true")
 		}
 		if after := reapedChildFaults(t, sh.PID()); after != before {
-			t.Errorf("the shell had %d children, has %d", before, after)
+			t.Errorf("the shell has started processes: the faults of its children were %d and are %d", before, after)
 		}
 		if now := w.state(root).Line; now != line {
-			t.Errorf("the prompt's line moved from %d to %d by itself", line, now)
+			t.Errorf("the prompt's line has changed from %d to %d", line, now)
 		}
 	})
 }
 
-// reapedChildFaults counts the faults that reaped children caused: it grows with every child that a shell ever waited for.
+// reapedChildFaults returns the number of page faults of the children that a process has reaped. It grows with each child.
 func reapedChildFaults(t *testing.T, pid int) (faults uint64) {
 	t.Helper()
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -227,14 +227,15 @@ func TestPrompt_DoesNotHangOnAStuckSupervisor(t *testing.T) {
 	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
-	w.waitKeeper(root) // it writes nothing from now on: stopped in the middle of that, it would hold the lock,
-	w.status(root)     // which is free once we have had it
+	// After both, the supervisor writes nothing: if it were stopped while it writes, it would hold the lock.
+	w.waitKeeper(root)
+	w.status(root)
 	supervisor := w.supervisor(root)
 	if err := syscall.Kill(supervisor.PID, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	w.env = append(w.env, "LOCALPORT_LIMIT=2s")
-	sh := w.shell("bash", w.home) // a prompt that hung would fail the test by itself
+	sh := w.shell("bash", w.home) // its methods fail the test if a prompt hangs
 	sh.Run("cd " + root)
 	if out := sh.Output(); !strings.Contains(out, fmt.Sprintf("the supervisor (pid %d) did not answer within 2s; run \"localport daemon restart\"", supervisor.PID)) || strings.Count(out, "localport:") != 1 {
 		t.Errorf("printed %q", out)
@@ -248,14 +249,14 @@ func TestPrompt_DoesNotHangOnAStuckSupervisor(t *testing.T) {
 	}
 }
 
-// What happens while a prompt waits in vain was not seen by it: the next one is to look at once, however soon it comes.
+// A prompt that times out has not seen what changed meanwhile; the next one must evaluate again.
 func TestPrompt_AfterATimeoutReevaluatesChanges(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
 	w.waitKeeper(root)
-	w.status(root) // as above
+	w.status(root) // as in TestPrompt_DoesNotHangOnAStuckSupervisor
 	supervisor := w.supervisor(root)
 	if err := syscall.Kill(supervisor.PID, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -266,7 +267,7 @@ func TestPrompt_AfterATimeoutReevaluatesChanges(t *testing.T) {
 		out, _ := cmd.Output()
 		ended <- string(out)
 	}()
-	eventually(t, "it has taken its lease", func() bool { return len(w.state(root).Leases) == 2 })
+	eventually(t, "export has taken its lease", func() bool { return len(w.state(root).Leases) == 2 })
 	path := filepath.Join(w.stateDir(root), "prompt")
 	before, err := os.ReadFile(path)
 	if err != nil {
@@ -282,7 +283,7 @@ func TestPrompt_AfterATimeoutReevaluatesChanges(t *testing.T) {
 	}
 	out := <-ended
 	if !strings.Contains(out, "__localport_line=") || strings.Contains(out, fmt.Sprintf("%d %s", next+1, strings.TrimSpace(rest))) {
-		t.Errorf("the line became %d while it waited, and it prints\n%s", next+1, out)
+		t.Errorf("the line became %d during the export, which printed\n%s", next+1, out)
 	}
 	if err := syscall.Kill(supervisor.PID, syscall.SIGCONT); err != nil {
 		t.Fatal(err)
@@ -297,7 +298,7 @@ func TestShell_NestedShellInheritsAndRestores(t *testing.T) {
 	env := outer.Environ()
 	inherited := []string{"LOCALPORT_DIFF=" + env["LOCALPORT_DIFF"], "WEB_PORT=" + env["WEB_PORT"], "WEB_HOST=" + env["WEB_HOST"]}
 	w.env = append(w.env, inherited...)
-	inner := w.shell("zsh", w.home) // as a window that a terminal multiplexer opens elsewhere
+	inner := w.shell("zsh", w.home) // such as a new window of a terminal multiplexer
 	if env := inner.Environ(); hasVariable(env, "WEB_PORT") || hasVariable(env, "LOCALPORT_DIFF") {
 		t.Errorf("a nested shell outside the project kept WEB_PORT=%q", env["WEB_PORT"])
 	}

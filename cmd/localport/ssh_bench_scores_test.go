@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// benchTable are what was measured: a row for each contender, a column for each figure.
+// benchTable are the results of a benchmark: a row for each alternative, a column for each figure.
 type benchTable struct {
 	columns []string
 	values  map[string][][]float64 // by row, of each column
@@ -23,7 +23,7 @@ func newBenchTable(columns ...string) *benchTable {
 	return &benchTable{columns: columns, values: map[string][][]float64{}}
 }
 
-// add takes the figures of one round, of all columns or of the first ones.
+// add adds the figures of one round, for all columns or the first ones.
 func (s *benchTable) add(row string, figures ...float64) {
 	if s.values[row] == nil {
 		s.values[row] = make([][]float64, len(s.columns))
@@ -41,8 +41,8 @@ func (s *benchTable) median(row string, column int) float64 {
 	return all[len(all)/2]
 }
 
-// report prints the medians, with a dash for what there is none of. Of the columns with these names it reports the ratio of ours
-// to plain ssh's.
+// report prints the medians, with "-" where there are no figures. For the columns in ratios, it reports localport's median divided by
+// plain ssh's.
 func (s *benchTable) report(b *testing.B, ratios ...string) {
 	b.Helper()
 	var text strings.Builder

@@ -15,10 +15,10 @@ import (
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
-// The benchmarks of ssh forwards run beside plain ssh and autossh, to one real sshd, in the same run and in turns; what counts
-// is the ratio: just bench-ssh.
+// The benchmarks of ssh forwards compare with plain ssh and autossh, which run in turns and use the same sshd: just bench-ssh. The ratio
+// is what counts.
 
-// sshBench is an ssh server, and a user who wants forwards there.
+// sshBench is an ssh server, and the environment in which forwards to it run.
 type sshBench struct {
 	releaseEnv
 	b    *testing.B
@@ -37,28 +37,27 @@ func sshBenchmark(b *testing.B) *sshBench {
 	return s
 }
 
-// forwards are somebody's way to have forwards, from start to end.
+// forwards are the forwards of one of the alternatives.
 type forwards struct {
 	name     string
 	addrs    []string
 	start    func()
-	rootPIDs func() []int  // the processes that start has left; what they have started belongs to them
-	startCPU time.Duration // the CPU time of what ended with the start
-	end      func()        // returns when nothing is left on this side
-	// openingTime is how long it took where localport ran already, from the start of the first until the last was healthy. It is nil
-	// for the others.
+	rootPIDs func() []int  // the processes that start has started; their descendants belong to the forwards too
+	startCPU time.Duration // the CPU time of processes that ended during the start
+	end      func()        // returns when all local processes have ended
+	// openingTime returns how long localport took without the start of its supervisor. It is nil for the others.
 	openingTime func(since time.Time) time.Duration
 }
 
-// The names of those who have forwards.
+// The names of the alternatives.
 const (
 	localportName = "localport"
-	plainSSH      = "ssh"     // one for each
+	plainSSH      = "ssh"     // one ssh for each forward
 	oneSSH        = "ssh-all" // one ssh for all of them
 	autoSSH       = "autossh"
 )
 
-// alternatives are the ways to have forwards to these ports of the server.
+// alternatives returns forwards to these ports of the server, by localport and by others.
 func (s *sshBench) alternatives(remotePorts ...int) []*forwards {
 	s.b.Helper()
 	var single [][]int
@@ -70,13 +69,13 @@ func (s *sshBench) alternatives(remotePorts ...int) []*forwards {
 		all = append(all, s.programs(oneSSH, [][]int{remotePorts}, "ssh"))
 	}
 	if _, err := exec.LookPath("autossh"); err != nil {
-		s.b.Log("autossh is missing (Debian: autossh): it has no figures")
+		s.b.Log("autossh is missing (Debian: autossh)")
 		return all
 	}
 	return append(all, s.programs(autoSSH, single, "autossh", "-M", "0"))
 }
 
-// localport is a project of one service for each far end, which is down before start and after end.
+// localport returns the forwards of a project with one service for each remote port.
 func (s *sshBench) localport(remotePorts []int) *forwards {
 	s.b.Helper()
 	f := &forwards{name: localportName}
@@ -98,7 +97,7 @@ func (s *sshBench) localport(remotePorts []int) *forwards {
 	return f
 }
 
-// programs are runs of ssh, or of what runs ssh, one for each group of far ends, started at once.
+// programs returns the forwards of ssh, or a program that runs ssh: one process for each group of remote ports.
 func (s *sshBench) programs(name string, groups [][]int, argv ...string) *forwards {
 	s.b.Helper()
 	f := &forwards{name: name}
@@ -133,22 +132,22 @@ func (s *sshBench) programs(name string, groups [][]int, argv ...string) *forwar
 	return f
 }
 
-// waitLogouts waits until nobody is logged in to the server.
+// waitLogouts waits until the server has no login.
 func (s *sshBench) waitLogouts() {
 	eventually(s.b, "nobody is logged in", func() bool { return len(processTree(s.sshd)) == 1 })
 }
 
-// cpu is the CPU time that the forwards have taken on this side since their start.
+// cpu returns the CPU time of the forwards' local processes since their start.
 func (f *forwards) cpu() time.Duration { return f.startCPU + cpuTime(f.processes()) }
 
-// processes are those of the forwards on this side, if names are given those with these names.
+// processes returns the local processes of the forwards; if names are given, only those with these names.
 func (f *forwards) processes(names ...string) []int {
 	return slices.DeleteFunc(processTree(f.rootPIDs()...), func(pid int) bool {
 		return len(names) > 0 && !slices.Contains(names, processName(pid))
 	})
 }
 
-// waitAnswers waits until a byte has come back through every forward.
+// waitAnswers waits until a byte was echoed through every forward.
 func (f *forwards) waitAnswers(b *testing.B) {
 	b.Helper()
 	errs := make(chan error)
@@ -162,14 +161,14 @@ func (f *forwards) waitAnswers(b *testing.B) {
 	}
 }
 
-// rotate are the contenders in the order of a round, each of them first as often as any other.
+// rotate returns the alternatives in the order of a round: each is first equally often.
 func rotate(all []*forwards, round int) []*forwards {
 	first := round % len(all)
 	return slices.Concat(all[first:], all[:first])
 }
 
-// BenchmarkSSHForwardsStart is the time from the start of forwards to one server until all have carried a byte, and the CPU time
-// that this took on this side; and the server's CPU time until they have ended.
+// BenchmarkSSHForwardsStart measures the time from the start of forwards to one server until all have carried a byte, the local CPU time
+// until then, and the server's CPU time until they have ended.
 func BenchmarkSSHForwardsStart(b *testing.B) {
 	s := sshBenchmark(b)
 	for _, n := range []int{1, 10} {
@@ -195,7 +194,7 @@ func BenchmarkSSHForwardsStart(b *testing.B) {
 	}
 }
 
-// BenchmarkSSHForwardsIdle is what ten forwards take when nobody uses them, from when all have answered.
+// BenchmarkSSHForwardsIdle measures what ten forwards use while they are idle, from when all have answered.
 func BenchmarkSSHForwardsIdle(b *testing.B) {
 	const window = 10 * time.Second
 	s, figures := sshBenchmark(b), newBenchTable("ms of CPU in the first 10 s", "ms of CPU in the next 10 s", "of it ssh's", "MB", "processes")

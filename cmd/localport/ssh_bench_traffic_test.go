@@ -14,9 +14,8 @@ import (
 	"time"
 )
 
-// BenchmarkSSHForwardsKilled is the time from the death of what carries a forward until a client that came after it has been
-// answered, while two hundred come in a second: from that of ssh itself, and from that of its login on the server. A plain ssh
-// has nobody who would start it again; the time that one takes to start and to answer stands for it.
+// BenchmarkSSHForwardsKilled measures the time from the kill of ssh, or of its login on the server, until a client that started later is
+// answered, with two hundred clients a second. Nothing restarts a plain ssh: its figure is the time from its start to the first answer.
 func BenchmarkSSHForwardsKilled(b *testing.B) {
 	s := sshBenchmark(b)
 	upstream := serve(b, "127.0.0.1:0")
@@ -40,7 +39,7 @@ func BenchmarkSSHForwardsKilled(b *testing.B) {
 					if f.name == plainSSH {
 						figures.add(f.name, ms(time.Since(startTime)))
 					} else {
-						time.Sleep(1500 * time.Millisecond) // a tunnel that ends within a second of its start is not replaced at once
+						time.Sleep(1500 * time.Millisecond) // a tunnel that fails within a second of its start is replaced only after a delay
 						figures.add(f.name, measureOutage(b, f, func() []int { return victim.of(f) })...)
 					}
 					f.end()
@@ -59,8 +58,8 @@ func checkGreeting(addr string) error {
 	return nil
 }
 
-// measureOutage kills these processes under a rush of clients, and returns what they saw of it. Forwards that do not come back never
-// answer.
+// measureOutage kills processes while clients connect. It returns the time in ms until the first answer, or NaN if there is none, and how
+// many clients were refused and cut off.
 func measureOutage(b *testing.B, f *forwards, victims func() []int) []float64 {
 	b.Helper()
 	clients := startGreetingClients(5*time.Millisecond, f.addrs[0])
@@ -88,7 +87,7 @@ func measureOutage(b *testing.B, f *forwards, victims func() []int) []float64 {
 	return []float64{first, refused, cut}
 }
 
-// bulkRequest is what a client asks a bulk server for: "d" or "u", download or upload, and how many bytes.
+// bulkRequest is what a client sends to a bulk server: "d" for download or "u" for upload, and the number of bytes.
 type bulkRequest [9]byte
 
 func newBulkRequest(direction string, size int) (o bulkRequest) {
@@ -97,7 +96,7 @@ func newBulkRequest(direction string, size int) (o bulkRequest) {
 	return o
 }
 
-// startBulkServer is the port of a server that sends or takes as many bytes as it is asked for, and one at the end.
+// startBulkServer starts a server that sends or receives the requested bytes, then sends one more, and returns its port.
 func startBulkServer(b *testing.B) (port int) {
 	b.Helper()
 	return startServer(b, "127.0.0.1:0", func(conn net.Conn) {
@@ -141,7 +140,7 @@ func receiveBytes(conn net.Conn, size int) error {
 	return nil
 }
 
-// transfer moves bytes over one connection, and returns when all have arrived.
+// transfer downloads or uploads bytes over one connection, and returns when all have arrived.
 func transfer(addr, direction string, size int) error {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -162,9 +161,8 @@ func transfer(addr, direction string, size int) error {
 	return receiveBytes(conn, 1)
 }
 
-// BenchmarkSSHForwardsThroughput moves bytes over one connection and over eight at once, and counts what that costs each program;
-// autossh only watches over an ssh, through which nothing goes faster or slower.
-// Where all of them share two cores with both ends, as they may here, the CPU time decides.
+// BenchmarkSSHForwardsThroughput transfers bytes over one connection and over eight at once, and measures the CPU time of each program.
+// autossh is left out, because its ssh carries the bytes. If client, server and forwards share few cores, the CPU time decides.
 func BenchmarkSSHForwardsThroughput(b *testing.B) {
 	const size = 512 << 20
 	s := sshBenchmark(b)
@@ -200,7 +198,7 @@ func BenchmarkSSHForwardsThroughput(b *testing.B) {
 	}
 }
 
-// cpuTimes is the CPU time that localport, ssh and sshd have taken for a contender; sshd's for the others too, who rest meanwhile.
+// cpuTimes returns the CPU times of localport, ssh and sshd so far. That of sshd includes all alternatives, of which only one is in use.
 func (s *sshBench) cpuTimes(f *forwards) [3]time.Duration {
 	ssh := cpuTime(f.processes(plainSSH))
 	return [3]time.Duration{cpuTime(f.processes()) - ssh, ssh, cpuTime(processTree(s.sshd))}
@@ -218,7 +216,7 @@ func transfers(addr, direction string, streams, size int) error {
 	return errors.Join(all...)
 }
 
-// BenchmarkSSHForwardsLatency is a byte there and back, and a connection with its first byte there and back.
+// BenchmarkSSHForwardsLatency measures the round trip of a byte, and of a connection with its first byte.
 func BenchmarkSSHForwardsLatency(b *testing.B) {
 	s := sshBenchmark(b)
 	both := s.alternatives(startEchoServers(b, 1)...)[:2]

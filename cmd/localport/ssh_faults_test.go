@@ -17,7 +17,7 @@ import (
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
-// processesNamed are the processes of this world that were started under a name, with arguments that end so.
+// processesNamed returns the processes of this environment whose program has a name and whose arguments end with args.
 func (w *testEnv) processesNamed(name string, args ...string) []int {
 	end := []byte(strings.Join(append(args, ""), "\x00"))
 	paths, _ := filepath.Glob("/proc/[0-9]*/environ")
@@ -61,7 +61,7 @@ func TestSSH_LoginSucceedsAfterAnyKillDuringALogin(t *testing.T) {
 			u.answer("fingerprint is SHA256:", "")
 			pids := find(w, root)
 			if len(pids) == 0 {
-				t.Fatal("it does not run")
+				t.Fatal("no such process is running")
 			}
 			for _, pid := range pids {
 				kill(t, pid)
@@ -69,7 +69,7 @@ func TestSSH_LoginSucceedsAfterAnyKillDuringALogin(t *testing.T) {
 			if code := <-u.done; code == 0 {
 				t.Errorf("login: exit 0\n%s", u.screen.String())
 			}
-			eventually(t, "both need attention again, and nobody asks any more", func() bool {
+			eventually(t, "both services need attention again, and no askpass is running", func() bool {
 				return w.service(root, "one").State == forwarder.NeedsAttention &&
 					w.service(root, "two").State == forwarder.NeedsAttention && len(w.processesNamed("localport-askpass")) == 0
 			})
@@ -122,7 +122,7 @@ func TestSSH_LoginToADeadServerFailsAtOnce(t *testing.T) {
 		}
 	}
 	if n := connections.Load(); n != 1 {
-		t.Errorf("%d knocks", n)
+		t.Errorf("%d connections, want 1", n)
 	}
 }
 
@@ -203,7 +203,7 @@ func TestSSH_JumpHostSSHEndsWithItsKilledMaster(t *testing.T) {
 		case "master":
 			kill(t, masters[0].PID)
 		case "jump":
-			_ = syscall.Kill(jumps[0].PID, syscall.SIGKILL) // no child of ours
+			_ = syscall.Kill(jumps[0].PID, syscall.SIGKILL) // it may have ended already
 		case "supervisor":
 			kill(t, w.supervisor(root).PID)
 		}
@@ -225,7 +225,7 @@ func TestSSH_TunnelsSurviveTheFolderOfTheirSockets(t *testing.T) {
 	w.mustRun(root, "start")
 	supervisor := w.status(root).Supervisor
 	folder := filepath.Join(filepath.Dir(supervisor.Socket), supervisor.Run)
-	if err := os.RemoveAll(folder); err != nil { // as what is old in /tmp is
+	if err := os.RemoveAll(folder); err != nil { // as systemd-tmpfiles removes old files
 		t.Fatal(err)
 	}
 	for _, master := range findChildren(t, supervisor.PID) {

@@ -15,8 +15,8 @@ import (
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
-// raiseFileLimit lets this process, and the servers that it starts, have some thousand files, which are to be enough. Go raises the
-// limit for itself alone: what it starts would be left with the 1,024 of old.
+// raiseFileLimit raises the limit of open files for this process and those that it starts to at least enough. Go raises it only for
+// itself: other programs would start with the original soft limit, usually 1,024.
 func raiseFileLimit(t testing.TB, enough uint64) {
 	t.Helper()
 	var limit syscall.Rlimit
@@ -32,8 +32,8 @@ func raiseFileLimit(t testing.TB, enough uint64) {
 	}
 }
 
-// TestSSH_AThousandConnectionsThroughOneForward opens a thousand connections at once and closes them all, three times over.
-// What they took is given back: after the third time nothing is held that was not after the first.
+// TestSSH_AThousandConnectionsThroughOneForward opens a thousand connections at once and closes them all, three times. After the third
+// time no more resources are in use than after the first.
 func TestSSH_AThousandConnectionsThroughOneForward(t *testing.T) {
 	t.Parallel()
 	const n = 1000

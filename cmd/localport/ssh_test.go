@@ -18,7 +18,7 @@ import (
 	"github.com/localport-sh/localport/testdata/syncbuf"
 )
 
-// terminalSession is a user at a terminal on which a command runs.
+// terminalSession is a command that runs on a terminal.
 type terminalSession struct {
 	w    *testEnv
 	tty  *os.File
@@ -27,7 +27,7 @@ type terminalSession struct {
 	screen syncbuf.Buffer
 }
 
-// startOnTerminal runs localport on a terminal of its own.
+// startOnTerminal starts localport on a new terminal.
 func (w *testEnv) startOnTerminal(dir string, args ...string) *terminalSession {
 	w.t.Helper()
 	cmd := w.command(dir, args...)
@@ -40,7 +40,7 @@ func (w *testEnv) startOnTerminal(dir string, args ...string) *terminalSession {
 	reading.Go(func() { _, _ = io.Copy(&s.screen, tty) })
 	go func() {
 		_ = cmd.Wait()
-		reading.Wait() // the terminal ends with its last process
+		reading.Wait() // the read ends when no process has the terminal open
 		s.done <- cmd.ProcessState.ExitCode()
 	}()
 	w.t.Cleanup(func() {
@@ -50,16 +50,17 @@ func (w *testEnv) startOnTerminal(dir string, args ...string) *terminalSession {
 	return s
 }
 
-// answer types a line when a text is shown.
+// answer waits until the terminal shows the question, and types a line.
 func (s *terminalSession) answer(question, line string) {
 	s.w.t.Helper()
-	eventually(s.w.t, "it asks "+question, func() bool { return strings.Contains(s.screen.String(), question) })
+	eventually(s.w.t, "the terminal shows "+question, func() bool { return strings.Contains(s.screen.String(), question) })
 	if _, err := io.WriteString(s.tty, line); err != nil {
 		s.w.t.Fatal(err)
 	}
 }
 
-// sshServicesByName is a config of services on a host whose key nobody knows yet, with a key that has a passphrase.
+// sshServicesByName returns a config of services on a host whose key is unknown, with a private key that has a passphrase, and their local
+// ports.
 func sshServicesByName(t *testing.T, host *sshd.Server, names ...string) (config string, locals []int) {
 	t.Helper()
 	dir := t.TempDir()
@@ -133,7 +134,7 @@ func TestSSH_InterruptedLoginRestoresTerminalAndServices(t *testing.T) {
 	}
 	eventually(t, "it needs attention again", func() bool { return w.service(root, "db").State == forwarder.NeedsAttention })
 	if o := w.localport(root, "login", "db"); o.code != 1 || !strings.Contains(o.stderr, "terminal") {
-		// Without a terminal there is nobody to ask: the tests may or may not have one.
+		// Without a terminal it cannot ask; the tests may or may not have one.
 		t.Logf("exit %d: %s", o.code, o.stderr)
 	}
 }
@@ -170,7 +171,7 @@ func TestSSH_ReverseForwardListensOnlyRemotely(t *testing.T) {
 		t.Errorf("status shows %+v", svc)
 	}
 	if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", remotePort)); got != banner {
-		t.Errorf("from the far side: %q, %v", got, err)
+		t.Errorf("through the reverse forward: %q, %v", got, err)
 	}
 	if table := w.mustRun(root, "status"); !strings.Contains(table, "(reverse)") || !strings.Contains(table, fmt.Sprintf("listens on 127.0.0.1:%d → 127.0.0.1:%d", remotePort, local.port)) {
 		t.Errorf("the table:\n%s", table)
@@ -180,12 +181,12 @@ func TestSSH_ReverseForwardListensOnlyRemotely(t *testing.T) {
 	}
 	local.close()
 	w.mustRun(root, "restart", "--no-wait", "hook")
-	eventually(t, "it is seen that nothing listens here", func() bool {
+	eventually(t, "status shows that nothing listens locally", func() bool {
 		return strings.Contains(w.service(root, "hook").LastError, "nothing listens on")
 	})
 	w.mustRun(root, "stop", "--all")
-	// The ports here are closed now; tunnels, and with them what listens on the far side, end afterwards.
-	eventually(t, "the far side listens no more", func() bool {
+	// Local ports are closed when stop returns; tunnels, and with them the remote listener, end afterwards.
+	eventually(t, "the remote port is closed", func() bool {
 		conn, err := net.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", remotePort))
 		if err == nil {
 			_ = conn.Close()
@@ -233,14 +234,14 @@ func TestSSH_OnlyTheServiceOfADeadUpstreamIsUnhealthy(t *testing.T) {
 		"absent": "open failed: connect failed: Connection refused",
 		"barred": "open failed: administratively prohibited",
 	} {
-		eventually(t, name+" is ill", func() bool { return strings.HasPrefix(w.service(root, name).LastError, want) })
+		eventually(t, name+" has its error", func() bool { return strings.HasPrefix(w.service(root, name).LastError, want) })
 		if svc := w.service(root, name); svc.State != forwarder.Unhealthy || svc.Restarts != 0 {
 			t.Errorf("%s is %s after %d restarts: %s", name, svc.State, svc.Restarts, svc.LastError)
 		}
 	}
-	eventually(t, "the other is well", func() bool { return w.service(root, "well").State == forwarder.Healthy })
+	eventually(t, "the other is healthy", func() bool { return w.service(root, "well").State == forwarder.Healthy })
 	if svc := w.service(root, "well"); svc.LastError != "" {
-		t.Errorf("and yet %q", svc.LastError)
+		t.Errorf("the healthy service has the error %q", svc.LastError)
 	}
 	if n := strings.Count(host.Log(), "Accepted publickey"); n != 1 {
 		t.Errorf("%d logins", n)

@@ -14,7 +14,7 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// supersede has another supervisor elected while the project's own is frozen and cannot be found. It goes on when resume is called.
+// supersede freezes the project's supervisor and deletes its election and socket, so that another one is elected. resume thaws it.
 func (w *testEnv) supersede(t *testing.T, root string) (elected lockstate.Process, resume func()) {
 	t.Helper()
 	before := w.supervisor(root)
@@ -51,7 +51,7 @@ func TestSupersededSupervisor_HandsOverPortsAndDrains(t *testing.T) {
 	}
 	c := startGreetingClients(clientInterval, web)
 	startTime := time.Now()
-	eventually(t, "the rush is served", func() bool { return c.answered(startTime) > 20 })
+	eventually(t, "clients are answered", func() bool { return c.answered(startTime) > 20 })
 
 	elected, resume := w.supersede(t, root)
 	resume()
@@ -59,7 +59,7 @@ func TestSupersededSupervisor_HandsOverPortsAndDrains(t *testing.T) {
 		return !slices.ContainsFunc(w.status(root).Services, func(svc api.ServiceStatus) bool { return !svc.Held || !svc.State.IsReady() })
 	})
 	handoverTime := time.Now()
-	eventually(t, "the rush is served again", func() bool { return c.answered(handoverTime) > 20 })
+	eventually(t, "clients are answered again", func() bool { return c.answered(handoverTime) > 20 })
 	calls := c.stop()
 	if refused, failed := countRefused(calls, startTime); refused > 0 || failed > 0 {
 		t.Errorf("%d of %d refused, %d failed", refused, len(calls), failed)
@@ -77,7 +77,7 @@ func TestSupersededSupervisor_HandsOverPortsAndDrains(t *testing.T) {
 		checkServed(t, addr)
 	}
 
-	// What was established goes on, and the old supervisor with it.
+	// Established connections continue, and so does the old supervisor until they have ended.
 	for _, conn := range established {
 		if got := conn.exchangeLine("still there?"); got != "hello still there?\n" {
 			t.Errorf("an established connection answers %q", got)
@@ -88,7 +88,7 @@ func TestSupersededSupervisor_HandsOverPortsAndDrains(t *testing.T) {
 		conn.conn.Close()
 	}
 	w.waitExit(first)
-	w.waitExit(keeping) // which has waited for it, to sweep after it
+	w.waitExit(keeping) // it has waited for its supervisor, to clean up after it
 	for _, addr := range []string{web, own, auto} {
 		checkServed(t, addr)
 	}

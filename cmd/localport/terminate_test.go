@@ -21,7 +21,7 @@ func sendTerm(t *testing.T, pid int) {
 	}
 }
 
-// waitSuccessor waits until another supervisor than the one before is recorded, lives and answers.
+// waitSuccessor waits until a supervisor other than before is recorded and running.
 func (w *testEnv) waitSuccessor(root string, before lockstate.Process) lockstate.Process {
 	w.t.Helper()
 	var now lockstate.Process
@@ -62,7 +62,7 @@ func TestTerminatedSupervisor_HandsOverWithLeases(t *testing.T) {
 	eventually(t, "clients are served again", func() bool { return c.answered(replaceTime) > 3 })
 	calls := c.stop()
 	if refused, failed := countRefused(calls, termTime); refused > 0 || failed > 0 {
-		// One that was established when the signal came may be cut off, later ones not.
+		// Connections established before the signal may be cut off, later ones not.
 		t.Errorf("%d of %d refused, %d failed after the signal: %v", refused, len(calls), failed, describeFailures(calls))
 	}
 	if pids := w.leasePIDs(root, api.ShellLease); !slices.Equal(pids, []int{sh.PID()}) {
@@ -117,7 +117,7 @@ func TestTerminatedSupervisor_ShutsDownGracefullyWithItsKeeper(t *testing.T) {
 				slices.Reverse(pids)
 			}
 			sendTerm(t, pids[0])
-			if keeperFirst { // it has been replaced by the time of the second signal
+			if keeperFirst { // the second signal comes when there is another keeper
 				w.waitKeeper(root, pids[0], 0)
 			}
 			sendTerm(t, pids[1])
@@ -164,19 +164,19 @@ func TestTerminatedSupervisor_WithoutLeasesIsNotReplaced(t *testing.T) {
 	}
 }
 
-// A keeper that is sent a SIGTERM starts no supervisor any more, whenever that one dies.
+// After a SIGTERM, a keeper does not replace its supervisor any more.
 func TestTerminatedKeeper_RevivesNoSupervisor(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
 	keeper, supervisor := w.waitKeeper(root), w.supervisor(root)
-	w.stopProcess(keeper) // both signals come before it does anything
+	w.stopProcess(keeper) // so that it gets both signals at once
 	sendTerm(t, keeper)
 	kill(t, supervisor.PID)
 	w.waitExit(supervisor)
 	_ = syscall.Kill(keeper, syscall.SIGCONT)
 	w.waitAllEnded()
-	w.mustRun(root, "exec", "--", "true") // the next command heals
+	w.mustRun(root, "exec", "--", "true") // the next command starts a supervisor
 	w.stopProject(root)
 }

@@ -27,7 +27,7 @@ func TestTrust_NothingRunsBeforeAllow(t *testing.T) {
 			t.Errorf("the next prompt printed %q", out)
 		}
 		if state := w.state(root); state.Supervisor != nil || len(state.Leases) > 0 {
-			t.Errorf("something acted: %+v", state)
+			t.Errorf("the state has changed: %+v", state)
 		}
 		if o := w.localport(root, "start"); o.code != output.ExitNotAllowed {
 			t.Errorf("start: exit %d, %s", o.code, o.stderr)
@@ -49,7 +49,7 @@ func TestTrust_NothingRunsBeforeAllow(t *testing.T) {
 			t.Error("WEB_PORT is still set after deny")
 		}
 		if state := w.state(root); state.Supervisor != nil {
-			t.Error("the supervisor outlived deny")
+			t.Error("the supervisor was not stopped by deny")
 		}
 		w.mustRun(root, "allow")
 		sh.Run("true")
@@ -80,7 +80,7 @@ func TestTrust_ChangeWaitsForAllow(t *testing.T) {
 			t.Errorf("the old forward: %q, %v", answer, err)
 		}
 		if _, err := ask(fmt.Sprintf("127.0.0.1:%d", added), "you"); err == nil {
-			t.Error("the new service runs unread")
+			t.Error("the new service runs without approval")
 		}
 		if status := w.status(root); !strings.Contains(status.Pending, "localport allow") {
 			t.Errorf("status: pending %q", status.Pending)
@@ -200,6 +200,6 @@ func TestReload_ChangedServiceKeepsItsPortAndWaitingClients(t *testing.T) {
 	w.writeFile(root, ".localport.toml", tcpConfig("web", port, upstream))
 	w.mustRun(root, "allow")
 	if got := <-answer; got != "hello you\n<nil>" {
-		t.Errorf("the client that waited for the old far end got %q from the new", got)
+		t.Errorf("the client that waited for the old upstream got %q from the new one", got)
 	}
 }

@@ -30,7 +30,7 @@ func serveBanner(t testing.TB) *server {
 	return startServer(t, fmt.Sprintf("127.0.0.1:%d", ports.FreePort(t)), sendBanner)
 }
 
-// sshConfig is a service at a port of the far end's own localhost, through a real sshd.
+// sshConfig returns a service that reaches a port on the localhost of an sshd.
 func sshConfig(name string, port any, host *sshd.Server, remote int) string {
 	return fmt.Sprintf("[services.%s]\ntechnology = \"ssh\"\nlocal_port = %v\nremote_port = %d\n"+
 		"connection = { host = %q, port = %d, user = %q, config_file = %q, remote_host = \"127.0.0.1\" }\n",
@@ -45,7 +45,7 @@ func TestSSH_NoClientIsLostWhenSSHOrItsSessionIsKilled(t *testing.T) {
 	root := w.allowedProject(sshConfig("mail", port, host, serveBanner(t).port))
 	sh := w.shell("bash", root)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	if got, err := readAll(addr); got != banner { // the very first, before ssh is up
+	if got, err := readAll(addr); got != banner { // the first client, before ssh has connected
 		t.Fatalf("%q, %v", got, err)
 	}
 	clients := startClientStream(clientInterval, func() error {
@@ -95,7 +95,7 @@ func TestSSH_RefusingUpstreamIsUnhealthyAndKeepsTheTunnel(t *testing.T) {
 		t.Errorf("last error %q, %d restarts", svc.LastError, svc.Restarts)
 	}
 
-	// A client that connects now, and speaks first, waits until the far end is there.
+	// A client that connects now and sends first waits until the upstream listens.
 	answer := make(chan string, 1)
 	go func() {
 		got, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you")
@@ -164,7 +164,7 @@ func TestKubernetes_ServiceAnswersAndSurvivesItsPod(t *testing.T) {
 	}
 	kubectl.SetScript(t, fakekubectl.Script{Fail: `Error from server (NotFound): services "postgres" not found`})
 	w.mustRun(root, "restart", "--no-wait")
-	eventually(t, "it has failed", func() bool { return w.service(root, "db").State == forwarder.Failed })
+	eventually(t, "the service has failed", func() bool { return w.service(root, "db").State == forwarder.Failed })
 	if svc := w.service(root, "db"); !strings.Contains(svc.LastError, "not found") || svc.Hint == "" {
 		t.Errorf("last error %q, hint %q", svc.LastError, svc.Hint)
 	}
@@ -236,13 +236,13 @@ func TestOnDemand_TunnelOpensForTheFirstClientAndClosesAfterTheLast(t *testing.T
 	}
 }
 
-// escapingConfig is a service whose program starts a process that leaves its group and session.
+// escapingConfig returns a service whose program starts a process in a session of its own.
 func escapingConfig(t *testing.T) string {
 	return fmt.Sprintf("linger = 0.001\n[services.web]\ntechnology = \"command\"\nlocal_port = \"auto\"\n"+
 		"command = [\"sh\", \"-c\", \"setsid sleep 600 & exec env -u%s %s=1 %s {port}\"]\n", mainVariable, upstreamVariable, ownExecutable(t))
 }
 
-// escapedProcess is the process that escaped.
+// escapedProcess returns the process in its own session.
 func (w *testEnv) escapedProcess(root string) lockstate.Process {
 	w.t.Helper()
 	var escaped []lockstate.Process
@@ -265,7 +265,7 @@ func TestOrphans_OutsideTheProcessGroupEndWithTheSupervisor(t *testing.T) {
 	w.waitExit(escaped)
 }
 
-// A supervisor that ends on request has given up its record: no successor knows of its run.
+// A supervisor that is stopping has removed itself from the state, so that no successor knows of its run.
 func TestOrphans_OutsideTheProcessGroupEndIfTheSupervisorIsKilledWhileStopping(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
@@ -290,8 +290,8 @@ func TestOrphans_OfAKilledSupervisorAreSweptByItsSuccessor(t *testing.T) {
 	supervisor, escaped := w.supervisor(root), w.escapedProcess(root)
 	kill(t, supervisor.PID)
 	w.waitExit(escaped)
-	eventually(t, "the log says that it was swept", func() bool {
-		// Its parent, which the kernel ends with the supervisor, may be counted too.
+	eventually(t, "the log reports the killed orphan", func() bool {
+		// Its parent, which the kernel kills with the supervisor, may be counted too.
 		return sweptOrphans.MatchString(w.mustRun(root, "logs", "supervisor", "--grep", "orphans_killed"))
 	})
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// newTestEnvWithSmallDisk is a world whose state lies on a file system of its own.
+// newTestEnvWithSmallDisk returns a testEnv whose state is on a small file system of its own.
 func newTestEnvWithSmallDisk(t testing.TB) *testEnv {
 	t.Helper()
 	w := newTestEnv(t)
@@ -24,13 +24,13 @@ func newTestEnvWithSmallDisk(t testing.TB) *testEnv {
 		t.Skipf("mount tmpfs: %v", err)
 	}
 	t.Cleanup(func() {
-		w.stopAll() // what still writes there keeps it from being unmounted
+		w.stopAll() // running processes prevent the unmount
 		eventually(t, "the disk is unmounted", func() bool { return unix.Unmount(dir, 0) == nil })
 	})
 	return w
 }
 
-// fillDisk leaves no room on the disk with the state, until it is freed.
+// fillDisk fills the disk with the state; free undoes it.
 func (w *testEnv) fillDisk() (free func()) {
 	w.t.Helper()
 	path := filepath.Join(w.home, "state/filling")
@@ -79,7 +79,7 @@ func TestFullDisk_ShellsJoinAndLeaveNamespace(t *testing.T) {
 		if pids := w.leasePIDs(root, api.ShellLease); len(pids) != 1 || pids[0] != second.PID() {
 			t.Errorf("leases of %v, want that of %d", pids, second.PID())
 		}
-		// The file has the first one's lease still, which the supervisor knows to be released.
+		// The file still has the first lease; the supervisor knows that it was released.
 		first.Run("cd " + root)
 		if pids := w.leasePIDs(root, api.ShellLease); len(pids) != 2 {
 			t.Errorf("after entering again, leases of %v, want two", pids)
@@ -134,7 +134,7 @@ func TestLeases_FailedReleaseIsRetried(t *testing.T) {
 			t.Errorf("leaving printed %q, want one line with %q", out, want)
 		}
 		if env := sh.Environ(); hasVariable(env, "WEB_PORT") {
-			t.Error("after leaving there is WEB_PORT")
+			t.Error("WEB_PORT is still set after leaving")
 		}
 		sh.Run("true")
 		if out := sh.Output(); strings.Contains(out, "localport") {
@@ -149,7 +149,7 @@ func TestLeases_FailedReleaseIsRetried(t *testing.T) {
 		}
 		sh.Run(again)
 		if out := sh.Output(); strings.Contains(out, "localport: ") {
-			t.Errorf("the prompt that tried again printed %q", out)
+			t.Errorf("the prompt that retried printed %q", out)
 		}
 		for _, lease := range w.state(root).Leases {
 			if lease.Kind == lockstate.ShellLease {
@@ -159,7 +159,7 @@ func TestLeases_FailedReleaseIsRetried(t *testing.T) {
 	})
 }
 
-// A prompt that could not enter tries again by itself.
+// After a failed entering, a later prompt retries.
 func TestPrompt_FailedEnteringIsRetried(t *testing.T) {
 	eachShell(t, func(t *testing.T, kind string) {
 		w := newTestEnv(t).withPromptLimit("2s")

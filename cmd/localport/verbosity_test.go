@@ -10,7 +10,7 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// writeUserConfig writes the user's own config.
+// writeUserConfig writes the user's config and returns its path.
 func (w *testEnv) writeUserConfig(config string) (path string) {
 	w.t.Helper()
 	dir := filepath.Join(w.home, "config/localport")
@@ -35,7 +35,7 @@ func TestPrompt_PrintsAsMuchAsVerbosityAsks(t *testing.T) {
 			sh := w.shell("bash", w.home)
 			sh.Run("cd " + root)
 			if out := sh.Output(); !strings.Contains(out, "localport allow") {
-				t.Errorf("what needs the user is not said: %q", out)
+				t.Errorf("the prompt does not ask for approval: %q", out)
 			}
 			w.mustRun(root, "allow")
 			sh.Run("true")
@@ -61,7 +61,7 @@ func TestUserConfig_InvalidOneIsReportedOnceAndStopsNoProject(t *testing.T) {
 	sh := w.shell("bash", w.home)
 	sh.Run("cd " + root)
 	want := "localport: warning: " + path + `:1:1: verbosty: unknown key; did you mean "verbosity"? (and 1 more); run "localport config validate"`
-	// The terminal breaks lines where they end.
+	// The terminal wraps long lines.
 	if out := strings.NewReplacer("\r", "", "\n", "").Replace(sh.Output()); !strings.Contains(out, want) || !strings.Contains(out, "shop: web :") {
 		t.Errorf("entering says %q", out)
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/localport-sh/localport/testdata/syncbuf"
 )
 
-// startWatchers has clients watch a supervisor until end. It returns when each has its first status or was turned away.
+// startWatchers has n clients watch a supervisor until end. It returns when each has received a status or was refused.
 func startWatchers(t *testing.T, socket string, n int) (watching, refused int, end func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -64,7 +64,7 @@ func TestManyWatchers_LeaveRoomForCommandsAndPrompts(t *testing.T) {
 	watching, refused, end := startWatchers(t, w.state(root).Supervisor.Socket, watchers)
 	defer end()
 	if watching != api.MaxWatchers || refused != watchers-watching {
-		t.Errorf("%d watch and %d were turned away", watching, refused)
+		t.Errorf("%d watch and %d were refused", watching, refused)
 	}
 
 	sh := w.shell("bash", root)
@@ -72,7 +72,7 @@ func TestManyWatchers_LeaveRoomForCommandsAndPrompts(t *testing.T) {
 		t.Errorf("WEB_PORT=%q; the shell shows %q", env["WEB_PORT"], sh.Screen())
 	}
 	w.mustRun(root, "exec", "--", "true")
-	// Commands that watch where they can go on without.
+	// Commands that usually watch the status poll it now.
 	var seen syncbuf.Buffer
 	c, err := process.Start(process.Command{
 		Argv: []string{w.exe, "status", "--watch"}, Dir: root, Env: w.env,
@@ -99,7 +99,7 @@ func TestManyWatchers_LeaveRoomForCommandsAndPrompts(t *testing.T) {
 		t.Errorf("it printed %q", seen.String())
 	}
 
-	// A place that becomes free is taken.
+	// After one watcher has ended, another one may watch.
 	end()
 	eventually(t, "there is room for another watcher", func() bool {
 		watching, _, end := startWatchers(t, w.state(root).Supervisor.Socket, 1)

@@ -178,7 +178,7 @@ func BenchmarkKilledSupervisorAnswers(b *testing.B) {
 	port := ports.FreePort(b)
 	root := w.project("linger = 0.001\n" + tcpConfig("web", port, serve(b, "127.0.0.1:0")))
 	w.mustRun(root, "allow")
-	var healed, cold time.Duration
+	var recovery, cold time.Duration
 	for b.Loop() {
 		wall, _ := w.measure(b, root, w.exe, "exec", "--", "true")
 		cold += wall
@@ -192,12 +192,12 @@ func BenchmarkKilledSupervisorAnswers(b *testing.B) {
 		if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
 			b.Fatal(answer, err)
 		}
-		healed += time.Since(startTime)
+		recovery += time.Since(startTime)
 		w.waitExit(supervisor)
 		w.mustRun(root, "stop")
 		eventually(b, "the supervisor has ended", func() bool { return w.state(root).Supervisor == nil })
 	}
-	reportMean(b, healed, "ms/killed-to-answer")
+	reportMean(b, recovery, "ms/killed-to-answer")
 	reportMean(b, cold, "ms/cold-exec")
-	b.ReportMetric(float64(healed)/float64(cold), "ratio")
+	b.ReportMetric(float64(recovery)/float64(cold), "ratio")
 }

@@ -264,14 +264,14 @@ func TestCompatibility_CommandRecoversFromKilledOlderSupervisorAndKeeper(t *test
 	keeper := old.waitKeeper(p.root)
 	p.connect(t)
 	p.disconnect()
-	for _, rush := range p.clients {
-		rush.stop()
+	for _, clients := range p.clients {
+		clients.stop()
 	}
 	w := old.withCurrentBinary(oldRelease)
 	children := findChildren(t, w.supervisor(p.root).PID)
 	kill(t, keeper)
 	kill(t, w.supervisor(p.root).PID)
-	eventually(t, "both are gone", func() bool { return len(w.processes()) == 0 })
+	eventually(t, "both have ended", func() bool { return len(w.processes()) == 0 })
 	w.mustRun(p.root, "exec", "--", "true")
 	for _, child := range children {
 		w.waitExit(child)
@@ -370,7 +370,7 @@ func TestCompatibility_LeaseOfAnOlderExecKeepsTheProjectRunning(t *testing.T) {
 	if second == first {
 		t.Error("the newer release did not take over")
 	}
-	eventually(t, "the lease of the newer exec is gone", func() bool { return len(newer.document(p.root).Leases) == 1 })
+	eventually(t, "the lease of the newer exec was released", func() bool { return len(newer.document(p.root).Leases) == 1 })
 	if status := newer.document(p.root); status.Leases[0].Kind != "exec" || status.Leases[0].PID != command.Process.Pid {
 		t.Errorf("the leases are %+v", status.Leases)
 	}

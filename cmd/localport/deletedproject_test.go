@@ -16,22 +16,22 @@ import (
 func TestDeletedProject_IsFoundByItsState(t *testing.T) {
 	type where struct{ root, link string }
 	for name, c := range map[string]struct {
-		isDirGone bool
-		args      func(where) []string
-		in        func(where) string // the directory of the command; nil: outside the project
+		isDirDeleted bool
+		args         func(where) []string
+		in           func(where) string // the directory of the command; nil: outside the project
 	}{
-		"file gone, in the directory": {in: func(p where) string { return p.root }},
-		"file gone, below":            {in: func(p where) string { return filepath.Join(p.root, "sub") }},
-		"file gone, -C":               {args: func(p where) []string { return []string{"-C", p.root} }},
-		"file gone, -c":               {args: func(p where) []string { return []string{"-c", filepath.Join(p.root, ".localport.toml")} }},
-		"directory gone, -C":          {isDirGone: true, args: func(p where) []string { return []string{"-C", p.root} }},
-		"directory gone, -C below":    {isDirGone: true, args: func(p where) []string { return []string{"-C", filepath.Join(p.root, "sub")} }},
-		"directory gone, -c":          {isDirGone: true, args: func(p where) []string { return []string{"-c", filepath.Join(p.root, ".localport.toml")} }},
-		"directory gone, -C through a link": {
-			isDirGone: true, args: func(p where) []string { return []string{"-C", filepath.Join(p.link, "shop")} },
+		"file deleted, in the directory": {in: func(p where) string { return p.root }},
+		"file deleted, below":            {in: func(p where) string { return filepath.Join(p.root, "sub") }},
+		"file deleted, -C":               {args: func(p where) []string { return []string{"-C", p.root} }},
+		"file deleted, -c":               {args: func(p where) []string { return []string{"-c", filepath.Join(p.root, ".localport.toml")} }},
+		"directory deleted, -C":          {isDirDeleted: true, args: func(p where) []string { return []string{"-C", p.root} }},
+		"directory deleted, -C below":    {isDirDeleted: true, args: func(p where) []string { return []string{"-C", filepath.Join(p.root, "sub")} }},
+		"directory deleted, -c":          {isDirDeleted: true, args: func(p where) []string { return []string{"-c", filepath.Join(p.root, ".localport.toml")} }},
+		"directory deleted, -C through a link": {
+			isDirDeleted: true, args: func(p where) []string { return []string{"-C", filepath.Join(p.link, "shop")} },
 		},
-		"directory gone, relative -C": {
-			isDirGone: true, args: func(where) []string { return []string{"-C", "shop"} },
+		"directory deleted, relative -C": {
+			isDirDeleted: true, args: func(where) []string { return []string{"-C", "shop"} },
 			in: func(p where) string { return filepath.Dir(p.root) },
 		},
 	} {
@@ -57,15 +57,15 @@ func TestDeletedProject_IsFoundByItsState(t *testing.T) {
 			if c.in != nil {
 				dir = c.in(p)
 			}
-			gone := filepath.Join(root, ".localport.toml")
-			if c.isDirGone {
-				gone = root
+			deleted := filepath.Join(root, ".localport.toml")
+			if c.isDirDeleted {
+				deleted = root
 			}
-			if err := os.RemoveAll(gone); err != nil {
+			if err := os.RemoveAll(deleted); err != nil {
 				t.Fatal(err)
 			}
-			if c.isDirGone {
-				// The supervisor may have ended by itself because its directory is gone; stop then finds no project.
+			if c.isDirDeleted {
+				// The supervisor may have ended by itself because its directory was deleted; stop then finds no project.
 				if o := w.localport(dir, append(args, "stop")...); o.code != 0 && supervisor.IsAlive() {
 					t.Errorf("stop: exit %d\n%s", o.code, o.stderr)
 				}

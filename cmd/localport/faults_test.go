@@ -48,7 +48,7 @@ func checkReset(t *testing.T, addr string) {
 	}
 }
 
-// killTunnel kills the only child of a project's supervisor, and returns when the supervisor knows that it has ended.
+// killTunnel kills the only child of a project's supervisor, and returns when the supervisor has reaped it.
 func (w *testEnv) killTunnel(root string) {
 	w.t.Helper()
 	children := findChildren(w.t, w.supervisor(root).PID)
@@ -65,7 +65,7 @@ func (w *testEnv) killTunnel(root string) {
 func (w *testEnv) waitReaped(root string, child lockstate.Process) {
 	w.t.Helper()
 	w.waitExit(child)
-	eventually(w.t, "the supervisor knows of it", func() bool {
+	eventually(w.t, "the supervisor has reaped the child", func() bool {
 		svc := w.service(root, "web")
 		return svc.Restarts > 0 || svc.State == forwarder.Restarting
 	})

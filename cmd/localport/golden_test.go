@@ -205,7 +205,7 @@ func TestGolden_Commands(t *testing.T) {
 		t.Fatal(err)
 	}
 	upstream, port, second := serve(t, "127.0.0.1:0"), ports.FreePort(t), ports.FreePort(t)
-	healthyFile := filepath.Join(w.home, "well")
+	healthyFile := filepath.Join(w.home, "healthy")
 	if err := os.WriteFile(healthyFile, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +280,7 @@ func TestGolden_Commands(t *testing.T) {
 	seen = promptArgs()
 	prompt("after it recovered", seen...)
 	w.writeFile(root, ".localport.toml", config+"nonsense = 1\n")
-	eventually(t, "status knows of the change", func() bool { return w.status(root).Pending != "" })
+	eventually(t, "status reports the change", func() bool { return w.status(root).Pending != "" })
 	prompt("after a change", promptArgs()...)
 	localport("status")
 	localport("exec", "--", "true")

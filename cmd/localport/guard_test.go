@@ -191,11 +191,11 @@ var deletions = map[string]func(dir string) error{
 	"prompt":          func(dir string) error { return os.Remove(filepath.Join(dir, "prompt")) },
 	"state directory": os.RemoveAll,
 	"state home":      func(dir string) error { return os.RemoveAll(filepath.Dir(filepath.Dir(dir))) },
-	"torn state": func(dir string) error {
+	"truncated state": func(dir string) error {
 		return os.WriteFile(filepath.Join(dir, "state.json"), []byte(`{"version":1,`), 0o600)
 	},
 	"empty state": func(dir string) error { return os.Truncate(filepath.Join(dir, "state.json"), 0) },
-	"foreign state": func(dir string) error {
+	"state of another project": func(dir string) error {
 		return os.WriteFile(filepath.Join(dir, "state.json"), []byte(`{"version":1,"id":"other","config":"/elsewhere"}`), 0o600)
 	},
 }

@@ -135,7 +135,7 @@ func TestCommand_RecoversFromKilledSupervisorAndKeeper(t *testing.T) {
 	_ = syscall.Kill(pid, syscall.SIGSTOP) // so that it does not start another supervisor
 	kill(t, supervisor.PID)
 	kill(t, pid)
-	eventually(t, "both are gone", func() bool { return len(w.processes()) == 0 })
+	eventually(t, "both have ended", func() bool { return len(w.processes()) == 0 })
 	w.mustRun(root, "exec", "--", "true")
 	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
 		t.Errorf("%q, %v", answer, err)

@@ -178,7 +178,7 @@ func TestCluster_RefusesNobodyWhilePodsComeAndGo(t *testing.T) {
 			k.kubectl("wait", "--for=delete", "pod/"+old, "--timeout=30s")
 		}},
 		{"pod deleted", func(k *clusterProject) {
-			k.kubectl("delete", "pod", "-l", "app=web") // and wait until it is gone
+			k.kubectl("delete", "pod", "-l", "app=web") // and wait until it is deleted
 		}},
 		{"pod killed at once", func(k *clusterProject) {
 			old := k.Pods(k.t, k.ns, "app=web")[0]
@@ -206,7 +206,7 @@ func TestCluster_RefusesNobodyWhilePodsComeAndGo(t *testing.T) {
 			k.kubectl("delete", "deployment", "web")
 			k.kubectl("wait", "--for=delete", "pod", "-l", "app=web", "--timeout=30s")
 		}},
-		{"kubelet gone for a while", func(k *clusterProject) {
+		{"kubelet killed and restarted", func(k *clusterProject) {
 			k.Kubelet.Kill()
 			wait.Sleep(context.Background(), 2*time.Second) // the outage
 			if err := k.Kubelet.Start(); err != nil {

@@ -42,7 +42,7 @@ var stateFaults = map[string]stateFault{
 	"lock held": {
 		begin: func(_ *testing.T, w *testEnv, root string) func() { return w.holdLock(root) },
 	},
-	"home out of reach": {
+	"state home unreachable": {
 		begin: func(_ *testing.T, w *testEnv, _ string) func() { return w.moveState() },
 	},
 	"no descriptors": {
@@ -231,7 +231,7 @@ func TestLeases_SuccessorOfAKilledSupervisorKnowsUnwrittenLeasesNamespace(t *tes
 			w.mustRun(root, "stop", "api")
 			first.Run("cd " + w.home)
 			want := []int{second.PID()}
-			eventually(t, "the supervisor knows that one has left", func() bool { return slices.Equal(w.leasePIDs(root, api.ShellLease), want) })
+			eventually(t, "the supervisor has only the second lease", func() bool { return slices.Equal(w.leasePIDs(root, api.ShellLease), want) })
 
 			for range 2 { // the file still has the first lease, also the second time
 				kill(t, supervisor.PID)

@@ -94,7 +94,7 @@ func TestLogs_InvalidFlagsAreUsageErrors(t *testing.T) {
 	for _, c := range []struct {
 		args string
 		code int
-		says string
+		want string
 	}{
 		{"logs supervisr", output.ExitFailed, `did you mean "supervisor"?`},
 		{"logs apy", output.ExitFailed, `did you mean "api"?`},
@@ -104,7 +104,7 @@ func TestLogs_InvalidFlagsAreUsageErrors(t *testing.T) {
 		{"logs --level loud", output.ExitUsage, "debug"},
 		{"logs -f --until 1m", output.ExitUsage, "--until and --follow exclude each other"},
 	} {
-		if o := w.localport(root, strings.Fields(c.args)...); o.code != c.code || !strings.Contains(o.stderr, c.says) {
+		if o := w.localport(root, strings.Fields(c.args)...); o.code != c.code || !strings.Contains(o.stderr, c.want) {
 			t.Errorf("%s: exit %d, %s", c.args, o.code, o.stderr)
 		}
 	}

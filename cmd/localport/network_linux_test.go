@@ -80,7 +80,7 @@ func startScenario(w *testEnv, t *testing.T, host *netns.Host, ports map[string]
 	return s
 }
 
-// services are the services, and touched those that are to notice a mishap.
+// services returns the names of all services.
 func (s *networkScenario) services() []string { return slices.Sorted(maps.Keys(s.ports)) }
 
 // affected returns the names of the services that a fault affects.

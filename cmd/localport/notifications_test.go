@@ -21,7 +21,7 @@ import (
 
 // unreliableService returns a service that is healthy while a file exists, which setHealthy creates and removes.
 func (w *testEnv) unreliableService(name string) (config string, setHealthy func(bool)) {
-	path := filepath.Join(w.home, name+".well")
+	path := filepath.Join(w.home, name+".healthy")
 	setHealthy = func(is bool) {
 		if !is {
 			os.Remove(path)
@@ -109,7 +109,7 @@ func (w *testEnv) events(root string, kind eventlog.Kind) []eventlog.Event {
 func TestNotify_RunsTheUsersProgramOnFailure(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
-	notices := filepath.Join(w.home, "told")
+	notices := filepath.Join(w.home, "notices")
 	w.writeUserConfig(fmt.Sprintf("[notify]\ncommand = [\"sh\", \"-c\", \"echo $LOCALPORT_EVENT $1 $LOCALPORT_REASON >>%s\", \"sh\", \"{service}\"]\n", notices))
 	config, setHealthy := w.unreliableService("db")
 	root := w.allowedProject(config)

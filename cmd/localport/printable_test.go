@@ -87,10 +87,10 @@ func postgresError(message string) string {
 func TestOutput_EscapesWhatOtherProgramsSay(t *testing.T) {
 	dir := shellpty.NewDir(t)
 	script := filepath.Join(dir, "child")
-	if err := os.WriteFile(script, []byte("#!/bin/sh\ncat '"+script+".said' >&2\nexit 1\n"), 0o700); err != nil {
+	if err := os.WriteFile(script, []byte("#!/bin/sh\ncat '"+script+".stderr' >&2\nexit 1\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(script+".said", []byte(hostileLines+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(script+".stderr", []byte(hostileLines+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ name, config string }{

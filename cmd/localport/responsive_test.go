@@ -96,7 +96,7 @@ func (p *slowProject) endCallers() {
 func (p *slowProject) stop() {
 	p.w.t.Helper()
 	p.endCallers()
-	eventually(p.w.t, "the callers' leases are gone", func() bool { return slices.Equal(p.w.document(p.root).kinds(), []string{"start"}) })
+	eventually(p.w.t, "the leases of the callers were dropped", func() bool { return slices.Equal(p.w.document(p.root).kinds(), []string{"start"}) })
 	p.w.stopProject(p.root)
 }
 

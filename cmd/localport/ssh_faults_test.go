@@ -235,5 +235,5 @@ func TestSSH_TunnelsSurviveTheFolderOfTheirSockets(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 	w.mustRun(root, "stop")
-	eventually(t, "the folder is gone", func() bool { _, err := os.Stat(folder); return os.IsNotExist(err) })
+	eventually(t, "the folder was removed", func() bool { _, err := os.Stat(folder); return os.IsNotExist(err) })
 }

@@ -58,15 +58,14 @@ func TestSSH_AThousandConnectionsThroughOneForward(t *testing.T) {
 	if svc := w.service(root, "web"); svc.Connections.Total != 3*n || svc.Restarts != 0 {
 		t.Errorf("%d connections, %d restarts, %q", svc.Connections.Total, svc.Restarts, svc.LastError)
 	}
-	// A request of ours may be open just then, and the runtime starts a thread when it likes. What is kept of each connection
-	// shows when it is an eighth of a kilobyte.
+	// A request of this test may be open, and the runtime may start threads. The margin of the heap is 1/8 kB for each connection of a wave.
 	supervisor[2].checkWithin(t, "supervisor", supervisor[0], resources{files: 4, threads: 8, goroutines: 8, heap: 256, memory: 4 << 10})
-	// ssh keeps the largest buffers that it has ever needed, which depends on how much came at once, and doubles them.
+	// ssh keeps its buffers at the largest size that it has needed, and doubles them when they grow.
 	ssh[2].checkWithin(t, "ssh", ssh[0], resources{memory: 12 << 10})
 }
 
-// openAtOnce opens n connections, has them all open at once, and closes them. On each something is said before the others are
-// there, and more when they are.
+// openAtOnce opens n connections, checks that all are open at the same time, and closes them. Each exchanges a line before all are open,
+// and another one after.
 func (w *testEnv) openAtOnce(root string, n int, addr, words string) {
 	w.t.Helper()
 	var connected, clients sync.WaitGroup
@@ -89,7 +88,8 @@ func (w *testEnv) openAtOnce(root string, n int, addr, words string) {
 	clients.Wait()
 }
 
-// converse is one connection to a server that greets. Its halves are ended one after the other, ours first.
+// converse connects to a server started by serve, exchanges a line, calls meanwhile, exchanges a longer line, and checks that the server
+// closes its half after we have closed ours.
 func converse(addr, words string, meanwhile func()) error {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -111,11 +111,12 @@ func converse(addr, words string, meanwhile func()) error {
 		return err
 	}
 	if rest, err := io.ReadAll(answers); err != nil || len(rest) > 0 {
-		return fmt.Errorf("at the end came %q, %w", rest, err)
+		return fmt.Errorf("after the half-close came %q, %w", rest, err)
 	}
 	return nil
 }
 
+// exchangeGreeting sends a line and checks the greeting that answers it.
 func exchangeGreeting(conn io.Writer, answers *bufio.Reader, words string) error {
 	if _, err := fmt.Fprintln(conn, words); err != nil {
 		return err

@@ -227,7 +227,7 @@ func TestSSH_OnlyTheServiceOfADeadUpstreamIsUnhealthy(t *testing.T) {
 	w := newTestEnv(t)
 	open := serveBanner(t)
 	host := sshd.Start(t, fmt.Sprintf("PermitOpen 127.0.0.1:%d 127.0.0.1:1", open.port))
-	root := w.allowedProject(sshConfig("well", ports.FreePort(t), host, open.port) +
+	root := w.allowedProject(sshConfig("good", ports.FreePort(t), host, open.port) +
 		sshConfig("absent", ports.FreePort(t), host, 1) + sshConfig("barred", ports.FreePort(t), host, serveBanner(t).port))
 	w.localport(root, "start", "--no-wait")
 	for name, want := range map[string]string{
@@ -239,8 +239,8 @@ func TestSSH_OnlyTheServiceOfADeadUpstreamIsUnhealthy(t *testing.T) {
 			t.Errorf("%s is %s after %d restarts: %s", name, svc.State, svc.Restarts, svc.LastError)
 		}
 	}
-	eventually(t, "the other is healthy", func() bool { return w.service(root, "well").State == forwarder.Healthy })
-	if svc := w.service(root, "well"); svc.LastError != "" {
+	eventually(t, "the other is healthy", func() bool { return w.service(root, "good").State == forwarder.Healthy })
+	if svc := w.service(root, "good"); svc.LastError != "" {
 		t.Errorf("the healthy service has the error %q", svc.LastError)
 	}
 	if n := strings.Count(host.Log(), "Accepted publickey"); n != 1 {

@@ -188,8 +188,8 @@ func TestReload_ChangedServiceKeepsItsPortAndWaitingClients(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
 	port, upstream := ports.FreePort(t), serve(t, "127.0.0.1:0")
-	gone := &server{port: ports.FreePort(t)}
-	root := w.allowedProject(tcpConfig("web", port, gone))
+	unreachable := &server{port: ports.FreePort(t)}
+	root := w.allowedProject(tcpConfig("web", port, unreachable))
 	w.mustRun(root, "start", "--no-wait")
 	answer := make(chan string, 1)
 	go func() {

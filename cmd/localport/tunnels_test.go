@@ -230,7 +230,7 @@ func TestOnDemand_TunnelOpensForTheFirstClientAndClosesAfterTheLast(t *testing.T
 					t.Errorf("a client: %q, %v", answer, err)
 				}
 				eventually(t, "it is idle again", func() bool { return w.service(root, "web").State == forwarder.Idle })
-				eventually(t, "the child is gone", func() bool { return len(findChildren(t, supervisor.PID)) == 0 })
+				eventually(t, "the child has ended", func() bool { return len(findChildren(t, supervisor.PID)) == 0 })
 			}
 		})
 	}

@@ -40,14 +40,14 @@ func TestPrompt_PrintsAsMuchAsVerbosityAsks(t *testing.T) {
 			w.mustRun(root, "allow")
 			sh.Run("true")
 			if out := sh.Output(); !strings.Contains(out, c.in) || c.in == "" && out != "" {
-				t.Errorf("entering says %q, want %q", out, c.in)
+				t.Errorf("entering printed %q, want %q", out, c.in)
 			}
 			if sh.Environ()["WEB_PORT"] == "" {
 				t.Error("the variables are not set")
 			}
 			sh.Run("cd /")
 			if out := sh.Output(); !strings.Contains(out, c.out) || c.out == "" && out != "" {
-				t.Errorf("leaving says %q, want %q", out, c.out)
+				t.Errorf("leaving printed %q, want %q", out, c.out)
 			}
 		})
 	}
@@ -63,12 +63,12 @@ func TestUserConfig_InvalidOneIsReportedOnceAndStopsNoProject(t *testing.T) {
 	want := "localport: warning: " + path + `:1:1: verbosty: unknown key; did you mean "verbosity"? (and 1 more); run "localport config validate"`
 	// The terminal wraps long lines.
 	if out := strings.NewReplacer("\r", "", "\n", "").Replace(sh.Output()); !strings.Contains(out, want) || !strings.Contains(out, "shop: web :") {
-		t.Errorf("entering says %q", out)
+		t.Errorf("entering printed %q", out)
 	}
 	for _, line := range []string{"true", "cd /"} {
 		sh.Run(line)
 		if out := sh.Output(); out != "" {
-			t.Errorf("%s: the prompt says %q", line, out)
+			t.Errorf("%s: the prompt printed %q", line, out)
 		}
 	}
 	o := w.localport(root, "config", "validate")

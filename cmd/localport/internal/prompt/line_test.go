@@ -9,9 +9,9 @@ func TestSeenLine_IsNeverNewerThanTheView(t *testing.T) {
 		want string
 	}{
 		{"7 4711 99", 7, "7 4711 99"},
-		{"9 4711 99", 7, "7 4711 99"}, // bumped since: the next prompt finds another line
-		{"5 4711 99", 7, "5 4711 99"}, // not written yet, as on a full disk: it is the line that the next prompt finds
-		{"7 4711 99", 0, "7 4711 99"}, // of a supervisor that does not tell
+		{"9 4711 99", 7, "7 4711 99"}, // bumped since the view was made: the next prompt finds another line
+		{"5 4711 99", 7, "5 4711 99"}, // the file is older than the view, as on a full disk: the next prompt finds the same line
+		{"7 4711 99", 0, "7 4711 99"}, // an older supervisor does not say which line its view is from
 		{"", 7, ""},
 	} {
 		if got := seenLine(tt.line, tt.view); got != tt.want {

@@ -30,6 +30,6 @@ func TestProjectSummary_QuietListsOnlyServicesThatNeedTheUser(t *testing.T) {
 	}
 	view.Services = view.Services[:2]
 	if got := projectSummary("/home/me/shop", view, project.VerbosityQuiet); got != "" {
-		t.Errorf("with nothing to do: %q", got)
+		t.Errorf("no service needs the user, but the summary is %q", got)
 	}
 }

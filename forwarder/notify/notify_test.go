@@ -138,11 +138,11 @@ type manualDeadline struct {
 	doneCh chan struct{}
 }
 
-func (e manualDeadline) Done() <-chan struct{} { return e.doneCh }
+func (d manualDeadline) Done() <-chan struct{} { return d.doneCh }
 
-func (e manualDeadline) Err() error {
+func (d manualDeadline) Err() error {
 	select {
-	case <-e.doneCh:
+	case <-d.doneCh:
 		return context.DeadlineExceeded
 	default:
 		return nil

@@ -94,7 +94,7 @@ func (c *Child) ExitStatus() string { return c.cmd.ProcessState.String() }
 func (c *Child) LastLines() []string {
 	c.lines.mu.Lock()
 	defer c.lines.mu.Unlock()
-	return slices.Clone(c.lines.last)
+	return slices.Clone(c.lines.lastLines)
 }
 
 // Close calls Stop with DefaultGracePeriod.
@@ -189,7 +189,7 @@ func (c *Child) start() (*outputReaders, error) {
 func (c *Child) waitAndReap() {
 	leader, _ := lockstate.FindProcess(c.Pid())
 	leader.PID = c.Pid()
-	_ = lockstate.WaitExit(context.Background(), leader)
+	_ = lockstate.WaitExit(context.Background(), leader) // until it exits: Stop and Kill make it exit, not a context
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_ = syscall.Kill(-c.Pid(), syscall.SIGKILL)

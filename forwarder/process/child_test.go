@@ -56,10 +56,10 @@ func startChild(t *testing.T, c Command) *testChild {
 	return &testChild{child, lines}
 }
 
-func (p *testChild) nextLine(t *testing.T) string {
+func (c *testChild) nextLine(t *testing.T) string {
 	t.Helper()
 	select {
-	case line := <-p.lines:
+	case line := <-c.lines:
 		return line
 	case <-time.After(10 * time.Second):
 		t.Fatal("the child printed nothing")
@@ -67,9 +67,9 @@ func (p *testChild) nextLine(t *testing.T) string {
 	}
 }
 
-func (p *testChild) nextProcess(t *testing.T) lockstate.Process {
+func (c *testChild) nextProcess(t *testing.T) lockstate.Process {
 	t.Helper()
-	return findProcess(t, p.nextLine(t))
+	return findProcess(t, c.nextLine(t))
 }
 
 func findProcess(t *testing.T, pid string) lockstate.Process {

@@ -26,9 +26,9 @@ const maxLastLines = 8
 
 // lineReader delivers a child's output line by line, and keeps the last lines.
 type lineReader struct {
-	mu     sync.Mutex
-	onLine func(Stream, string)
-	last   []string
+	mu        sync.Mutex
+	onLine    func(Stream, string)
+	lastLines []string
 }
 
 // readLines reads until the end of the file, or until its read deadline.
@@ -50,10 +50,10 @@ func (l *lineReader) handleLine(stream Stream, line string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if line != "" {
-		if len(l.last) == maxLastLines {
-			l.last = slices.Delete(l.last, 0, 1)
+		if len(l.lastLines) == maxLastLines {
+			l.lastLines = slices.Delete(l.lastLines, 0, 1)
 		}
-		l.last = append(l.last, line)
+		l.lastLines = append(l.lastLines, line)
 	}
 	if l.onLine != nil {
 		l.onLine(stream, line)
@@ -67,13 +67,13 @@ type outputReaders struct {
 }
 
 // drain waits until the output has been read to its end, at most drainTimeout, and closes the files.
-func (p *outputReaders) drain() {
+func (r *outputReaders) drain() {
 	deadline := time.Now().Add(drainTimeout)
-	for _, file := range p.files {
+	for _, file := range r.files {
 		_ = file.SetReadDeadline(deadline)
 	}
-	p.wg.Wait()
-	for _, file := range p.files {
+	r.wg.Wait()
+	for _, file := range r.files {
 		file.Close()
 	}
 }

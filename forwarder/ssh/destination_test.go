@@ -57,8 +57,8 @@ func TestDestination_ClosedTunnelKeepsOthersConnections(t *testing.T) {
 		conn := dialTunnel(t, tunnel)
 		requireWelcome(t, conn)
 		_ = tunnel.Close()
-		if _, err := conn.Next(); err == nil || !conn.Broken() {
-			t.Errorf("the connection of a closed tunnel: %v, broken %v", err, conn.Broken())
+		if _, err := conn.Next(); err == nil || !conn.IsBroken() {
+			t.Errorf("the connection of a closed tunnel: %v, broken %v", err, conn.IsBroken())
 		}
 	}
 	if _, err := kept.Write([]byte("x")); err != nil {

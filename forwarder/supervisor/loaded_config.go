@@ -11,7 +11,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder/filelimit"
 	"github.com/localport-sh/localport/forwarder/service"
-	"github.com/localport-sh/localport/probe/kinds"
+	"github.com/localport-sh/localport/probe/builtin"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/trust"
 )
@@ -59,7 +59,7 @@ func (s *Supervisor) parseConfig(files *project.Files) (*loadedConfig, error) {
 		l.ports = make(map[string]int)
 	}
 	parsed, err := project.Parse(files, project.Options{
-		Getenv: s.env.lookup, Checks: kinds.Types(), Technologies: Technologies(), Linger: s.userConfig().Linger,
+		Getenv: s.env.lookup, Checks: builtin.Types(), Technologies: Technologies(), Linger: s.userConfig().Linger,
 		PickAutoPort: func(service string) int { return s.pickAutoPort(l.ports, service) },
 	})
 	if err != nil {

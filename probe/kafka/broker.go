@@ -21,8 +21,8 @@ import (
 type broker struct {
 	conn          net.Conn
 	correlationID int32
-	maxVersions   map[int16]int16 // version of each request that it speaks
-	hasAnswered   bool            // it has answered something
+	maxVersions   map[int16]int16 // the newest version that it supports of each request, by API key
+	hasResponded  bool            // it has sent a valid response
 }
 
 // maxAnswerSize is the maximum number of bytes of an answer; the answers of a check are far smaller. A server of another protocol sends
@@ -55,7 +55,7 @@ func (b *broker) request(request kmsg.Request, answer kmsg.Response, version int
 	if err := answer.ReadFrom(body); err != nil {
 		return fmt.Errorf("%w: %w", errNotKafka, err)
 	}
-	b.hasAnswered = true
+	b.hasResponded = true
 	return nil
 }
 
@@ -99,31 +99,31 @@ func skipTags(body []byte) ([]byte, error) {
 }
 
 // explainError returns a Failure with the broker's own message if it sent one.
-func (b *broker) explainError(ctx context.Context, err error, secured bool) error {
+func (b *broker) explainError(ctx context.Context, err error, usesTLS bool) error {
 	hint := ""
 	if h, ok := errors.AsType[*hintError](err); ok {
 		hint = h.hint
 	}
-	failure, known := errors.AsType[*probe.Failure](err)
-	brokerErr, spoke := errors.AsType[*kerr.Error](err)
-	closed := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-	_, alert := errors.AsType[tls.AlertError](err)
+	failure, isFailure := errors.AsType[*probe.Failure](err)
+	brokerErr, isBrokerErr := errors.AsType[*kerr.Error](err)
+	isClosed := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	_, isAlert := errors.AsType[tls.AlertError](err)
 	switch {
-	case known:
+	case isFailure:
 		return failure
 	case ctx.Err() != nil:
-		return fmt.Errorf("ask: %w", ctx.Err())
-	case spoke:
+		return fmt.Errorf("wait for the response: %w", ctx.Err())
+	case isBrokerErr:
 		return &probe.Failure{Reason: brokerErr.Message + ": " + brokerErr.Description, Hint: hint}
 	case errors.Is(err, errNotKafka):
 		return &probe.Failure{Reason: err.Error(), Hint: "check remote_port; if the listener uses TLS, set health_check.tls = true"}
-	case alert:
+	case isAlert:
 		return secure.ExplainError(err)
-	case closed && b.hasAnswered:
+	case isClosed && b.hasResponded:
 		return &probe.Failure{Reason: "the broker closed the connection without answering", Hint: hint}
-	case closed && !secured:
+	case isClosed && !usesTLS:
 		return errors.New("the server closed the connection without answering; if it uses TLS, set health_check.tls = true")
-	case closed:
+	case isClosed:
 		return errors.New("the server closed the connection without answering")
 	}
 	return err

@@ -31,13 +31,13 @@ var Type = probe.Type{
 		if err != nil {
 			return nil, err
 		}
-		return func(ctx context.Context, path probe.Dialer) error {
-			conn, err := secure.Dial(ctx, path, config)
+		return func(ctx context.Context, dialer probe.Dialer) error {
+			conn, err := secure.Dial(ctx, dialer, config)
 			if err != nil {
 				return err
 			}
 			defer conn.Close()
-			return check(ctx, path, conn, s, config != nil)
+			return check(ctx, dialer, conn, s, config != nil)
 		}, nil
 	},
 }
@@ -55,14 +55,14 @@ func validateAdvertised(value any) error {
 	return nil
 }
 
-func check(ctx context.Context, path probe.Dialer, conn net.Conn, s project.Settings, secured bool) error {
+func check(ctx context.Context, dialer probe.Dialer, conn net.Conn, s project.Settings, usesTLS bool) error {
 	b := &broker{conn: conn}
 	if err := b.fetchVersions(); err != nil {
-		return b.explainError(ctx, err, secured)
+		return b.explainError(ctx, err, usesTLS)
 	}
 	if mechanism := s.Text("sasl"); mechanism != "" {
 		if err := b.login(ctx, mechanism, s.Text("user"), s.Text("password")); err != nil {
-			return b.explainError(ctx, err, secured)
+			return b.explainError(ctx, err, usesTLS)
 		}
 	}
 	metadata, err := b.fetchMetadata(s.Text("topic"))
@@ -70,7 +70,7 @@ func check(ctx context.Context, path probe.Dialer, conn net.Conn, s project.Sett
 		if s.Text("sasl") == "" {
 			err = withHint(err, `if the listener requires a login, set health_check.sasl to "plain", "scram-sha-256" or "scram-sha-512"`)
 		}
-		return b.explainError(ctx, err, secured)
+		return b.explainError(ctx, err, usesTLS)
 	}
 	if err := checkTopic(metadata); err != nil {
 		return err
@@ -78,7 +78,7 @@ func check(ctx context.Context, path probe.Dialer, conn net.Conn, s project.Sett
 	if s.Text("advertised") == advertisedIgnore {
 		return nil
 	}
-	return checkAdvertisedAddresses(ctx, path, metadata.Brokers)
+	return checkAdvertisedAddresses(ctx, dialer, metadata.Brokers)
 }
 
 // fetchVersions fetches the request versions that the broker supports. Every broker answers version 0 of ApiVersions.
@@ -101,9 +101,9 @@ func (b *broker) fetchMetadata(topic string) (*kmsg.MetadataResponse, error) {
 	request := kmsg.NewPtrMetadataRequest()
 	request.Topics = []kmsg.MetadataRequestTopic{}
 	if topic != "" {
-		one := kmsg.NewMetadataRequestTopic()
-		one.Topic = &topic
-		request.Topics = append(request.Topics, one)
+		requested := kmsg.NewMetadataRequestTopic()
+		requested.Topic = &topic
+		request.Topics = append(request.Topics, requested)
 	}
 	request.AllowAutoTopicCreation = false
 	answer := kmsg.NewPtrMetadataResponse()

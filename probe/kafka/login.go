@@ -88,8 +88,8 @@ func (b *broker) authenticate(message []byte) ([]byte, error) {
 	if err == nil {
 		return answer.SASLAuthBytes, nil
 	}
-	said, _ := errors.AsType[*kerr.Error](err)
-	reason := said.Message
+	brokerErr, _ := errors.AsType[*kerr.Error](err)
+	reason := brokerErr.Message
 	if answer.ErrorMessage != nil {
 		reason += ": " + *answer.ErrorMessage
 	}

@@ -73,24 +73,24 @@ func encodeConnect(s project.Settings) []byte {
 	if id == "" {
 		id = "localport-" + strings.ToLower(rand.Text()[:8])
 	}
-	var tail []byte
+	var payload []byte
 	if s.Text("version") == version5 {
 		level = 5
 	}
-	tail = appendString(nil, id)
+	payload = appendString(nil, id)
 	if user := s.Text("user"); user != "" {
 		flags |= withUser
-		tail = appendString(tail, user)
+		payload = appendString(payload, user)
 	}
 	if password := s.Text("password"); password != "" {
 		flags |= withPassword
-		tail = appendString(tail, password)
+		payload = appendString(payload, password)
 	}
 	body := append(appendString(nil, "MQTT"), level, flags, 0, 10) // keep alive: 10 s
 	if level == 5 {
 		body = append(body, 0) // no properties
 	}
-	body = append(body, tail...)
+	body = append(body, payload...)
 	packet := append([]byte{packetConnect}, binary.AppendUvarint(nil, uint64(len(body)))...)
 	return append(packet, body...)
 }

@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestCheck_SpeaksBothVersionsAndJudgesLogins(t *testing.T) {
+func TestCheck_SupportsBothVersionsAndReportsRefusedLogins(t *testing.T) {
 	s := mosquitto.Start(t, mosquitto.Options{Password: "s3cret"})
 	for _, version := range []string{"3.1.1", "5"} {
 		given := project.Settings{"user": "app", "password": "s3cret", "version": version}

@@ -32,14 +32,14 @@ var Type = probe.Type{
 		if err != nil {
 			return nil, err
 		}
-		return func(ctx context.Context, path probe.Dialer) error {
+		return func(ctx context.Context, dialer probe.Dialer) error {
 			config := mysql.NewConfig()
 			config.User, config.Passwd, config.DBName = s.Text("user"), s.Text("password"), s.Text("database")
 			config.TLS = secured
 			config.Logger = log.New(io.Discard, "", 0)
-			config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return path.Dial(ctx) }
+			config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return dialer.Dial(ctx) }
 			err := check(ctx, config, s.Text("query"))
-			if config.User == "" && isLoginRefused(err) {
+			if config.User == "" && isLoginError(err) {
 				return nil
 			}
 			return explainError(ctx, err)
@@ -79,7 +79,7 @@ const (
 	errHostNotAllowed    = 1130
 )
 
-func isLoginRefused(err error) bool {
+func isLoginError(err error) bool {
 	var serverErr *mysql.MySQLError
 	if !errors.As(err, &serverErr) {
 		return false

@@ -35,7 +35,9 @@ var Type = probe.Type{
 		if err != nil {
 			return nil, err
 		}
-		return func(ctx context.Context, path probe.Dialer) error { return check(ctx, path, config, s.Text("query")) }, nil
+		return func(ctx context.Context, dialer probe.Dialer) error {
+			return check(ctx, dialer, config, s.Text("query"))
+		}, nil
 	},
 }
 
@@ -71,17 +73,17 @@ func newConfig(s project.Settings) (*pgconn.Config, error) {
 			return nil, errors.New(`sslmode "verify-full" requires server_name, a name in the certificate`)
 		}
 	}
-	words := []string{
+	keywords := []string{
 		"host=" + quoteValue(name), "port=5432", "user=" + quoteValue(s.Text("user")), "sslmode=" + quoteValue(s.Text("sslmode")),
 		"passfile=/dev/null", "application_name=localport",
 	}
 	if database := s.Text("database"); database != "" {
-		words = append(words, "dbname="+quoteValue(database))
+		keywords = append(keywords, "dbname="+quoteValue(database))
 	}
 	if file := s.Text("ca_file"); file != "" {
-		words = append(words, "sslrootcert="+quoteValue(file))
+		keywords = append(keywords, "sslrootcert="+quoteValue(file))
 	}
-	config, err := pgconn.ParseConfig(strings.Join(words, " "))
+	config, err := pgconn.ParseConfig(strings.Join(keywords, " "))
 	if err != nil {
 		return nil, err
 	}
@@ -95,13 +97,13 @@ func quoteValue(value string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(value) + "'"
 }
 
-func check(ctx context.Context, path probe.Dialer, template *pgconn.Config, query string) error {
-	var dialled dialedConns
-	defer dialled.close() // ends what pgconn still does in the background
+func check(ctx context.Context, dialer probe.Dialer, template *pgconn.Config, query string) error {
+	var conns dialedConns
+	defer conns.close() // ends what pgconn still does in the background
 	config := template.Copy()
-	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return dialled.add(path.Dial(ctx)) }
+	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return conns.add(dialer.Dial(ctx)) }
 	conn, err := pgconn.ConnectConfig(ctx, config)
-	if dialErr := dialled.dialError(); dialErr != nil {
+	if dialErr := conns.dialError(); dialErr != nil {
 		return dialErr // the tunnel's own error; pgconn repeats it for each attempt
 	}
 	if err != nil {
@@ -109,7 +111,7 @@ func check(ctx context.Context, path probe.Dialer, template *pgconn.Config, quer
 	}
 	_, err = conn.Exec(ctx, query).ReadAll()
 	if ctx.Err() != nil {
-		dialled.close() // Close would wait for an answer
+		conns.close() // Close would wait for an answer
 	}
 	_ = conn.Close(ctx) // sends Terminate, so that the server logs no error
 	<-conn.CleanupDone()

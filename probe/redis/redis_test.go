@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestCheck_JudgesPasswords(t *testing.T) {
+func TestCheck_ReportsWrongPasswords(t *testing.T) {
 	s := server.Start(t, server.Options{Password: "hunter2", User: "app", UserPassword: "s3cret"})
 	for name, given := range map[string]project.Settings{
 		"the default user": {"password": "hunter2"},

@@ -89,8 +89,8 @@ func verifyChain(roots *x509.CertPool) func(tls.ConnectionState) error {
 
 // Dial opens a connection to the service, with TLS unless config is nil. It is closed when ctx ends: every read and write fails
 // then. The caller closes it.
-func Dial(ctx context.Context, path probe.Dialer, config *tls.Config) (net.Conn, error) {
-	plain, err := path.Dial(ctx)
+func Dial(ctx context.Context, dialer probe.Dialer, config *tls.Config) (net.Conn, error) {
+	plain, err := dialer.Dial(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -107,19 +107,19 @@ func Dial(ctx context.Context, path probe.Dialer, config *tls.Config) (net.Conn,
 }
 
 // ConnectionCheck returns the constructor of a check that runs talk on one connection, with TLS or without.
-func ConnectionCheck(talk func(conn net.Conn, s project.Settings) error) func(project.Settings) (probe.Check, error) {
+func ConnectionCheck(check func(conn net.Conn, s project.Settings) error) func(project.Settings) (probe.Check, error) {
 	return func(s project.Settings) (probe.Check, error) {
 		config, err := Config(s)
 		if err != nil {
 			return nil, err
 		}
-		return func(ctx context.Context, path probe.Dialer) error {
-			conn, err := Dial(ctx, path, config)
+		return func(ctx context.Context, dialer probe.Dialer) error {
+			conn, err := Dial(ctx, dialer, config)
 			if err != nil {
 				return err
 			}
 			defer conn.Close()
-			return talk(conn, s)
+			return check(conn, s)
 		}, nil
 	}
 }
@@ -131,29 +131,29 @@ type contextConn struct {
 	contextErr func() error // the context's Err
 }
 
-func (b *contextConn) Read(p []byte) (int, error) {
-	n, err := b.Conn.Read(p)
-	return n, b.explainError(err)
+func (c *contextConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	return n, c.explainError(err)
 }
 
-func (b *contextConn) Write(p []byte) (int, error) {
-	n, err := b.Conn.Write(p)
-	return n, b.explainError(err)
+func (c *contextConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	return n, c.explainError(err)
 }
 
-func (b *contextConn) explainError(err error) error {
+func (c *contextConn) explainError(err error) error {
 	if err == nil {
 		return nil
 	}
-	if over := b.contextErr(); over != nil {
-		return over
+	if ctxErr := c.contextErr(); ctxErr != nil {
+		return ctxErr
 	}
 	return err
 }
 
-func (b *contextConn) Close() error {
-	b.stop()
-	return b.Conn.Close()
+func (c *contextConn) Close() error {
+	c.stop()
+	return c.Conn.Close()
 }
 
 // ExplainError returns a Failure with a hint for an error of a TLS handshake. Any other error is returned unchanged.
@@ -176,7 +176,7 @@ func ExplainError(err error) error {
 	case errors.As(err, &invalid):
 		return &probe.Failure{Reason: trimPackage(invalid), Hint: trust}
 	case errors.As(err, &record):
-		return &probe.Failure{Reason: "the server does not speak TLS on this port", Hint: `set health_check.type = "http" instead of "https", or health_check.tls = false; or check remote_port`}
+		return &probe.Failure{Reason: "the server does not use TLS on this port", Hint: `set health_check.type = "http" instead of "https", or health_check.tls = false; or check remote_port`}
 	case errors.As(err, &remote) && remote.Op == "remote error": // an alert, as crypto/tls reports it
 		return &probe.Failure{Reason: "the server ended the TLS handshake: " + strings.TrimPrefix(remote.Err.Error(), "tls: ")}
 	}

@@ -60,31 +60,31 @@ type request struct {
 	matchesBody func(body string) bool
 }
 
-func newCheck(s project.Settings, secured *tls.Config) (probe.Check, error) {
-	p := request{Settings: s, tlsConfig: secured}
-	p.matchesBody, _ = newBodyMatcher(s.Text("expected_body")) // Validate has parsed it
-	return p.check, nil
+func newCheck(s project.Settings, config *tls.Config) (probe.Check, error) {
+	r := request{Settings: s, tlsConfig: config}
+	r.matchesBody, _ = newBodyMatcher(s.Text("expected_body")) // Validate has parsed it
+	return r.check, nil
 }
 
-func (p request) check(ctx context.Context, path probe.Dialer) error {
-	request, err := p.newRequest(ctx)
+func (r request) check(ctx context.Context, dialer probe.Dialer) error {
+	request, err := r.newRequest(ctx)
 	if err != nil {
 		return err
 	}
-	conn, err := secure.Dial(ctx, path, p.tlsConfig)
+	conn, err := secure.Dial(ctx, dialer, r.tlsConfig)
 	if err != nil {
-		return p.explainError(ctx, err)
+		return r.explainError(ctx, err)
 	}
 	defer conn.Close()
 	response, err := roundTrip(conn, request)
 	if err != nil {
-		return p.explainError(ctx, err)
+		return r.explainError(ctx, err)
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxBodySize))
 	if err != nil {
-		return p.explainError(ctx, err)
+		return r.explainError(ctx, err)
 	}
-	return p.checkResponse(response, string(body))
+	return r.checkResponse(response, string(body))
 }
 
 // maxHeadSize is the maximum number of bytes before a body.
@@ -105,22 +105,22 @@ func roundTrip(conn net.Conn, request *http.Request) (*http.Response, error) {
 	}
 }
 
-func (p request) newRequest(ctx context.Context) (*http.Request, error) {
+func (r request) newRequest(ctx context.Context) (*http.Request, error) {
 	scheme := "http"
-	if p.tlsConfig != nil {
+	if r.tlsConfig != nil {
 		scheme = "https"
 	}
-	host := p.Text("host")
+	host := r.Text("host")
 	if host == "" {
 		host = "localhost"
 	}
-	request, err := http.NewRequestWithContext(ctx, p.Text("method"), scheme+"://localhost"+p.Text("path"), nil)
+	request, err := http.NewRequestWithContext(ctx, r.Text("method"), scheme+"://localhost"+r.Text("path"), nil)
 	if err != nil {
 		return nil, err
 	}
 	request.Host, request.Close = host, true
 	request.Header.Set("User-Agent", "localport")
-	for name, value := range p.Table("headers") {
+	for name, value := range r.Table("headers") {
 		request.Header.Set(name, value)
 		if strings.EqualFold(name, "Host") {
 			request.Host = value
@@ -129,34 +129,34 @@ func (p request) newRequest(ctx context.Context) (*http.Request, error) {
 	return request, nil
 }
 
-func (p request) checkResponse(response *http.Response, body string) error {
-	if !p.isExpectedStatus(response.StatusCode) {
+func (r request) checkResponse(response *http.Response, body string) error {
+	if !r.isExpectedStatus(response.StatusCode) {
 		return &probe.Failure{
-			Reason: fmt.Sprintf("%s %s: %s%s", p.Text("method"), p.Text("path"), response.Status, excerpt(body)),
-			Hint:   p.hint(response.StatusCode),
+			Reason: fmt.Sprintf("%s %s: %s%s", r.Text("method"), r.Text("path"), response.Status, excerpt(body)),
+			Hint:   r.hint(response.StatusCode),
 		}
 	}
-	if !p.matchesBody(body) {
+	if !r.matchesBody(body) {
 		return &probe.Failure{Reason: fmt.Sprintf("%s %s: %s, but the body does not match expected_body%s",
-			p.Text("method"), p.Text("path"), response.Status, excerpt(body))}
+			r.Text("method"), r.Text("path"), response.Status, excerpt(body))}
 	}
 	return nil
 }
 
-func (p request) isExpectedStatus(status int) bool {
-	if codes := p.NumberList("expected_status"); len(codes) > 0 {
+func (r request) isExpectedStatus(status int) bool {
+	if codes := r.NumberList("expected_status"); len(codes) > 0 {
 		return slices.Contains(codes, status)
 	}
 	return status >= 200 && status < 400
 }
 
 // tryHTTPSHint is for a server that does not understand HTTP.
-const tryHTTPSHint = `if the server speaks TLS, set health_check.type = "https"`
+const tryHTTPSHint = `if the server uses TLS, set health_check.type = "https"`
 
-func (p request) hint(status int) string {
+func (r request) hint(status int) string {
 	switch status {
 	case http.StatusBadRequest:
-		if p.tlsConfig == nil {
+		if r.tlsConfig == nil {
 			return tryHTTPSHint
 		}
 	case http.StatusUnauthorized, http.StatusForbidden:
@@ -190,13 +190,13 @@ func excerpt(body string) string {
 	return ": " + words
 }
 
-func (p request) explainError(ctx context.Context, err error) error {
+func (r request) explainError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return fmt.Errorf("ask: %w", ctx.Err())
+		return fmt.Errorf("wait for the response: %w", ctx.Err())
 	}
 	if strings.Contains(err.Error(), "malformed HTTP") {
 		failure := &probe.Failure{Reason: "the answer is not HTTP: " + err.Error(), Hint: "check remote_port"}
-		if p.tlsConfig == nil {
+		if r.tlsConfig == nil {
 			failure.Hint = tryHTTPSHint
 		}
 		return failure

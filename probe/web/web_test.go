@@ -21,13 +21,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// path dials an address directly.
-type path string
+// directDialer dials an address directly.
+type directDialer string
 
-func (p path) Dial(ctx context.Context) (net.Conn, error) {
-	return new(net.Dialer).DialContext(ctx, "tcp", string(p))
+func (d directDialer) Dial(ctx context.Context) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", string(d))
 }
-func (p path) Acknowledges() bool { return true }
+func (p directDialer) Acknowledges() bool { return true }
 
 const pages = `
 location = /healthz { return 200 "all is well\n"; }
@@ -155,7 +155,7 @@ func TestCheck_ReportsAnExpiredCertificate(t *testing.T) {
 func TestCheck_ReportsTheWrongScheme(t *testing.T) {
 	cert, key := authority.New(t).Sign(authority.Leaf{})
 	probetest.RequireFailure(t, probetest.Check(t, HTTP, nginx.StartTLS(t, cert, key).Addr, nil), "plain HTTP request was sent to HTTPS port", `health_check.type = "https"`)
-	probetest.RequireFailure(t, probetest.Check(t, HTTPS, nginx.Start(t).Addr, nil), "does not speak TLS", `type = "http"`)
+	probetest.RequireFailure(t, probetest.Check(t, HTTPS, nginx.Start(t).Addr, nil), "does not use TLS", `type = "http"`)
 }
 
 func TestCheck_UnreachableServerIsNotAServiceFailure(t *testing.T) {
@@ -201,12 +201,12 @@ func TestCheck_EndsWithItsContext(t *testing.T) {
 	for says, kind := range map[string]probe.Type{
 		"": HTTP, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf": HTTP, "\x16\x03\x01": HTTPS,
 	} {
-		ask, err := kind.New(project.Settings{"path": "/", "method": "GET"})
+		check, err := kind.New(project.Settings{"path": "/", "method": "GET"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		if err := ask(ctx, path(startSilentServer(t, says))); !errors.Is(err, context.DeadlineExceeded) {
+		if err := check(ctx, directDialer(startSilentServer(t, says))); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%q: %v", says, err)
 		}
 		cancel()

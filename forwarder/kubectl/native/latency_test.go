@@ -196,7 +196,7 @@ func waitUntilWarm(t testing.TB, tunnel *tunnel) {
 		tunnel.pool.mu.Lock()
 		busy, filling, warm := 0, tunnel.pool.warmDials, 0
 		for u := range tunnel.pool.upstreams {
-			busy += u.clients + u.leaving
+			busy += u.clients + u.halfClosedClients
 			warm++
 		}
 		want := tunnel.pool.warmTarget()
@@ -260,20 +260,20 @@ func TestPool_UpstreamInUseSurvivesATimedOutConnection(t *testing.T) {
 	tunnel := openTunnel(t, c.Kubeconfig(), specFor("service/web:7000", ns))
 	first := dial(t, tunnel)
 	readGreeting(t, first)
-	retireOthers := func() (isFirstRetired bool) {
+	drainOthers := func() (isFirstDraining bool) {
 		tunnel.pool.mu.Lock()
 		defer tunnel.pool.mu.Unlock()
 		tunnel.pool.dialTime = time.Second // so that several share one
 		for u := range tunnel.pool.upstreams {
 			if u != upstreamOf(first) {
-				u.isRetired = true
+				u.isDraining = true
 			}
 		}
-		return upstreamOf(first).isRetired
+		return upstreamOf(first).isDraining
 	}
 	c.Containerd.Freeze()
 	defer c.Containerd.Thaw()
-	retireOthers() // the second connection is to use the upstream of the first
+	drainOthers() // the second connection is to use the upstream of the first
 	second := make(chan net.Conn, 1)
 	go func() {
 		defer close(second)
@@ -284,7 +284,7 @@ func TestPool_UpstreamInUseSurvivesATimedOutConnection(t *testing.T) {
 		}
 	}()
 	// No further upstream can be opened now, but one whose dial was in progress may have been added.
-	for limit := time.After(30 * time.Second); !retireOthers(); {
+	for limit := time.After(30 * time.Second); !drainOthers(); {
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-limit:

@@ -104,12 +104,12 @@ func (f *podFinder) watchPods(labels, name string) {
 func (f *podFinder) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		ownerChanged, podsChanged := f.refresh(ctx)
-		_, reach := f.session.Reachability()
+		_, reachabilityChanged := f.session.Reachability()
 		select {
 		case <-ctx.Done():
 		case <-ownerChanged:
 		case <-podsChanged:
-		case <-reach:
+		case <-reachabilityChanged:
 		case <-f.nextRecheck():
 			f.refetch(ctx)
 		}
@@ -160,8 +160,8 @@ func (f *podFinder) refetch(ctx context.Context) bool {
 	hasFetched := false
 	for _, w := range watches {
 		if w != nil {
-			asked, err := w.Refetch(ctx)
-			hasFetched = hasFetched || asked && err == nil
+			didFetch, err := w.Refetch(ctx)
+			hasFetched = hasFetched || didFetch && err == nil
 		}
 	}
 	return hasFetched
@@ -362,13 +362,13 @@ func (f *podFinder) waitForPod(ctx context.Context) (destination, error) {
 		if f.refetch(ctx) {
 			f.refresh(ctx)
 		}
-		dest, failure, changed, dueCh := f.choosePod()
+		dest, failure, changed, retryCh := f.choosePod()
 		if dest != nil {
 			return *dest, nil
 		}
 		select {
 		case <-changed:
-		case <-dueCh:
+		case <-retryCh:
 		case <-ctx.Done():
 			return destination{}, f.waitError(ctx, failure)
 		}
@@ -388,7 +388,7 @@ func (f *podFinder) waitError(ctx context.Context, failure *forwarder.Failure) e
 
 // choosePod returns the destination for a connection now. Without one it returns the reason, and the channels to wait on before the
 // next call; dueCh may be nil.
-func (f *podFinder) choosePod() (dest *destination, failure *forwarder.Failure, changed <-chan struct{}, dueCh <-chan time.Time) {
+func (f *podFinder) choosePod() (dest *destination, failure *forwarder.Failure, changed <-chan struct{}, retryCh <-chan time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	p := f.pods.newest(f.isEligible, f.hasRefusedLately)
@@ -397,18 +397,18 @@ func (f *podFinder) choosePod() (dest *destination, failure *forwarder.Failure, 
 		if left <= 0 {
 			p = f.pods.newest((*pod).isRunning, f.hasRefusedLately)
 		} else {
-			dueCh = time.After(left)
+			retryCh = time.After(left)
 		}
 	}
-	if p == nil && dueCh == nil && f.isWatchForbidden() {
-		dueCh = time.After(recheckInterval / 2)
+	if p == nil && retryCh == nil && f.isWatchForbidden() {
+		retryCh = time.After(recheckInterval / 2)
 	}
 	if p == nil || f.targetErr != nil && f.owner == nil && f.ownerWatch != nil {
-		return nil, f.failure, f.changed.Changed(), dueCh
+		return nil, f.failure, f.changed.Changed(), retryCh
 	}
 	port, err := f.target.podPort(p, f.owner)
 	if err != nil {
-		return nil, f.failure, f.changed.Changed(), dueCh
+		return nil, f.failure, f.changed.Changed(), retryCh
 	}
 	return &destination{
 		pod: p.Metadata.Name, uid: p.Metadata.UID, node: p.Spec.NodeName, port: port, isEligible: f.isEligible(p), restartCount: p.restartCount(),

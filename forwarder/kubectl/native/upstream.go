@@ -31,10 +31,10 @@ type upstream struct {
 	isPinging     atomic.Bool // a ping is in progress
 
 	// Guarded by the pool's mu.
-	clients   int
-	leaving   int       // clients that have half-closed; a node keeps their connections for another second
-	isRetired bool      // a connection through it broke: no further client uses it
-	idleSince time.Time // when its last client left
+	clients           int
+	halfClosedClients int       // clients that have half-closed; a node keeps their connections for another second
+	isDraining        bool      // no further client may use it: a connection through it was lost, or could not be opened in time
+	idleSince         time.Time // when its last client left
 }
 
 // streamPair is the two streams of a connection to a port in the pod: the data, and the node's error message.

@@ -50,7 +50,7 @@ func (l *logBuffer) String() string {
 	return l.text.String()
 }
 
-func testSpec() Spec {
+func newTestSpec() Spec {
 	return Spec{Program: "kubectl", Port: "5432", ResourceRef: session.ResourceRef{
 		Resource: "service/postgres", Location: session.Location{Context: "staging", Namespace: "default"},
 	}}
@@ -65,7 +65,7 @@ func openTunnel(t *testing.T, k *fakekubectl.Kubectl) *tunnel {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	opened, err := Open(ctx, newRun(t, k), testSpec())
+	opened, err := Open(ctx, newRun(t, k), newTestSpec())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +196,7 @@ func TestTunnel_CarriesBytesAndHalfCloses(t *testing.T) {
 
 func TestOpen_PassesTheExactArguments(t *testing.T) {
 	k := fakekubectl.Install(t, fakekubectl.Script{Backend: startEchoServer(t)})
-	asked := testSpec()
+	asked := newTestSpec()
 	asked.Port = "http"
 	asked.Kubeconfig = filepath.Join(k.Dir, "config")
 	tunnel, err := Open(t.Context(), newRun(t, k), asked)
@@ -218,7 +218,7 @@ func TestOpen_RunsTheNamedProgram(t *testing.T) {
 	k := fakekubectl.Install(t, fakekubectl.Script{Backend: startEchoServer(t)})
 	r := newRun(t, k)
 	r.Env = append(r.Env, "PATH=/no/where")
-	asked := testSpec()
+	asked := newTestSpec()
 	asked.Program = filepath.Join(k.Dir, "kubectl")
 	tunnel, err := Open(t.Context(), r, asked)
 	if err != nil {
@@ -230,7 +230,7 @@ func TestOpen_RunsTheNamedProgram(t *testing.T) {
 func TestOpen_MissingKubectlNamesThePATHSearched(t *testing.T) {
 	r := newRun(t, fakekubectl.Install(t, fakekubectl.Script{}))
 	r.Env = append(r.Env, "PATH=/no/where")
-	f := openExpectingFailure(t, testSpec(), r)
+	f := openExpectingFailure(t, newTestSpec(), r)
 	if f.Class != forwarder.NeedsUser || !strings.Contains(f.Reason, "/no/where") || !strings.Contains(f.Hint, "install") {
 		t.Errorf("got %+v", f)
 	}
@@ -298,7 +298,7 @@ func TestOpen_FailureQuotesKubectl(t *testing.T) {
 	const said = `Error from server (NotFound): services "postgres" not found`
 	k := fakekubectl.Install(t, fakekubectl.Script{Fail: said})
 	r := newRun(t, k)
-	f := openExpectingFailure(t, testSpec(), r)
+	f := openExpectingFailure(t, newTestSpec(), r)
 	if f.Class != forwarder.Permanent || f.Reason != said {
 		t.Errorf("got %+v", f)
 	}
@@ -314,13 +314,13 @@ func TestOpen_EndsWithItsContext(t *testing.T) {
 	k := fakekubectl.Install(t, fakekubectl.Script{Mute: true})
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	_, err := Open(ctx, newRun(t, k), testSpec())
+	_, err := Open(ctx, newRun(t, k), newTestSpec())
 	if f, ok := errors.AsType[*forwarder.Failure](err); !ok || f.Reason != "kubectl did not start listening in time" {
 		t.Errorf("late: %v", err)
 	}
 	given, giveUp := context.WithCancel(t.Context())
 	giveUp()
-	if _, err := Open(given, newRun(t, k), testSpec()); !errors.Is(err, context.Canceled) {
+	if _, err := Open(given, newRun(t, k), newTestSpec()); !errors.Is(err, context.Canceled) {
 		t.Errorf("given up: %v", err)
 	}
 }
@@ -360,7 +360,7 @@ func TestOpen_ClassifiesFailuresOfRealKubectl(t *testing.T) {
 		{"", "/no/such/file", forwarder.Permanent, "/no/such/file"},
 	}
 	for _, tt := range tests {
-		asked := testSpec()
+		asked := newTestSpec()
 		asked.Location.Context, asked.Kubeconfig = tt.context, tt.file
 		r := forwarder.Run{Dir: t.TempDir(), Env: append(os.Environ(), "HOME="+t.TempDir()), Log: &logBuffer{}}
 		if f := openExpectingFailure(t, asked, r); f.Class != tt.class || !strings.Contains(f.Reason, tt.reason) {

@@ -87,8 +87,8 @@ func (t *tunnel) Refusals() <-chan forwarder.Refusal { return t.refusalCh }
 // Acknowledges is false: kubectl accepts a connection before it connects to the pod.
 func (t *tunnel) Acknowledges() bool { return false }
 
-// Fragile implements forwarder.Fragile: one refused connection ends all others.
-func (t *tunnel) Fragile() {}
+// EndsOnRefusal implements forwarder.EndsOnRefusal: after one refused connection kubectl exits.
+func (t *tunnel) EndsOnRefusal() {}
 
 // Err is why kubectl ended: the most specific line that it printed.
 func (t *tunnel) Err() error {

@@ -279,14 +279,14 @@ func TestSession_ProbesALostServerUntilItIsBack(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	for {
-		trouble, changed := opened.Reachability()
-		if trouble == nil {
+		err, changed := opened.Reachability()
+		if err == nil {
 			break
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			t.Fatal(trouble)
+			t.Fatal(err)
 		}
 	}
 	before := s.requests.Load()

@@ -67,8 +67,8 @@ func (r *Registry) Open(src Source) (s *Session, release func(), err error) {
 		return nil, nil, err
 	}
 	auth.updateEnvironment(src)
-	u := r.sessions[key]
-	if u == nil {
+	shared := r.sessions[key]
+	if shared == nil {
 		group := r.tasks.Subgroup()
 		s, err := newSession(config, auth, group)
 		if err != nil {
@@ -78,11 +78,11 @@ func (r *Registry) Open(src Source) (s *Session, release func(), err error) {
 				Hint: src.Command("config view"),
 			}
 		}
-		u = &sharedSession{Session: s}
-		r.sessions[key] = u
+		shared = &sharedSession{Session: s}
+		r.sessions[key] = shared
 	}
-	u.refs++
-	return u.Session, sync.OnceFunc(func() { r.release(key, u) }), nil
+	shared.refs++
+	return shared.Session, sync.OnceFunc(func() { r.release(key, shared) }), nil
 }
 
 // key is a digest of all that distinguishes sessions.
@@ -158,16 +158,16 @@ func RunLoginHelper(ctx context.Context, src Source, terminal forwarder.Terminal
 	return output, true, nil
 }
 
-func (r *Registry) release(key string, u *sharedSession) {
+func (r *Registry) release(key string, shared *sharedSession) {
 	r.mu.Lock()
-	u.refs--
-	isLast := u.refs == 0
-	if isLast && r.sessions[key] == u {
+	shared.refs--
+	isLast := shared.refs == 0
+	if isLast && r.sessions[key] == shared {
 		delete(r.sessions, key)
 	}
 	r.mu.Unlock()
 	if isLast {
-		u.close()
+		shared.close()
 	}
 }
 

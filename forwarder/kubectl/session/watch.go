@@ -44,14 +44,14 @@ type Watch struct {
 	cancel  context.CancelFunc
 	doneCh  chan struct{}
 
-	mu             sync.Mutex
-	objects        map[string]json.RawMessage // by name; nil before the first list
-	version        uint64                     // incremented with every change of objects
-	err            error                      // why there is no list, or no newer one
-	watchForbidden bool                       // the user may not watch
-	fetchedAt      time.Time                  // time of the last list, if watchForbidden
-	fetchCh        chan struct{}              // closed when the list request in progress has ended; nil: none
-	changed        wait.Broadcast             // announced when objects or err change
+	mu               sync.Mutex
+	objects          map[string]json.RawMessage // by name; nil before the first list
+	version          uint64                     // incremented with every change of objects
+	err              error                      // why there is no list, or no newer one
+	isWatchForbidden bool                       // the user may not watch
+	fetchedAt        time.Time                  // time of the last list, if watchForbidden
+	fetchCh          chan struct{}              // closed when the list request in progress has ended; nil: none
+	changed          wait.Broadcast             // announced when objects or err change
 }
 
 // Watch returns the list of the objects at a path, such as /api/v1/namespaces/x/pods: those that match a label selector, or the one
@@ -132,14 +132,14 @@ func (w *Watch) objectsErr() error {
 func (w *Watch) IsWatchForbidden() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.watchForbidden
+	return w.isWatchForbidden
 }
 
 // Refetch requests the list again if the user may not watch and the last list is older than maxFetchAge, and waits for the
 // response.
 func (w *Watch) Refetch(ctx context.Context) (didFetch bool, err error) {
 	w.mu.Lock()
-	if !w.watchForbidden || time.Since(w.fetchedAt) < maxFetchAge {
+	if !w.isWatchForbidden || time.Since(w.fetchedAt) < maxFetchAge {
 		w.mu.Unlock()
 		return false, nil
 	}
@@ -185,7 +185,7 @@ func (w *Watch) run(ctx context.Context) {
 		}
 		if hasStatusCode(err, http.StatusForbidden) && w.hasList() {
 			w.mu.Lock()
-			w.watchForbidden, w.fetchedAt = true, time.Now()
+			w.isWatchForbidden, w.fetchedAt = true, time.Now()
 			w.mu.Unlock()
 			return
 		}

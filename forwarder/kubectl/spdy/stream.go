@@ -21,20 +21,20 @@ type Chunk struct {
 }
 
 // Bytes returns the chunk's bytes, valid until Free.
-func (p *Chunk) Bytes() []byte { return p.data }
+func (c *Chunk) Bytes() []byte { return c.data }
 
 // Free returns the chunk to the pool.
-func (p *Chunk) Free() {
-	p.data = nil
-	chunkPool.Put(p)
+func (c *Chunk) Free() {
+	c.data = nil
+	chunkPool.Put(c)
 }
 
 // tryAppend appends data if all of it fits, so that many short messages that nobody has read do not hold a chunk each.
-func (p *Chunk) tryAppend(data []byte) bool {
-	if len(data) > cap(p.data)-len(p.data) {
+func (c *Chunk) tryAppend(data []byte) bool {
+	if len(data) > cap(c.data)-len(c.data) {
 		return false
 	}
-	p.data = append(p.data, data...)
+	c.data = append(c.data, data...)
 	return true
 }
 

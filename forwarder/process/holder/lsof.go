@@ -43,7 +43,7 @@ func parseLsof(out string, addr netip.AddrPort) (Holder, bool) {
 		case 'u':
 			h.UID, _ = strconv.Atoi(value)
 		case 'n':
-			if at, err := netip.ParseAddrPort(value); strings.HasPrefix(value, "*:") || err == nil && at == addr {
+			if localAddr, err := netip.ParseAddrPort(value); strings.HasPrefix(value, "*:") || err == nil && localAddr == addr {
 				return h, true
 			}
 		}

@@ -204,8 +204,8 @@ func (s *Stream) Next() ([]byte, error) {
 	return data, err
 }
 
-// readError returns why no bytes can be read, nil if some can. A reader sees io.EOF however the stream ended: Broken tells whether
-// that was an error. s.mu is held.
+// readError returns why no bytes can be read, nil if some can. A reader sees io.EOF however the stream ended: IsBroken tells
+// whether that was an error. s.mu is held.
 func (s *Stream) readError() error {
 	switch {
 	case s.isClosed:
@@ -259,8 +259,8 @@ func (s *Stream) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Broken reports, after the end, that the stream did not end with the server's EOF.
-func (s *Stream) Broken() bool {
+// IsBroken reports, after the end, that the stream did not end with the server's EOF.
+func (s *Stream) IsBroken() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err != nil && !s.hasRemoteEOF
@@ -279,7 +279,7 @@ func (s *Stream) WaitEnd() error {
 	return nil
 }
 
-// Break ends the stream like a reset by the server: Broken is true. The caller still calls Close.
+// Break ends the stream like a reset by the server: IsBroken returns true. The caller still calls Close.
 func (s *Stream) Break() {
 	s.mu.Lock()
 	if s.err == nil {

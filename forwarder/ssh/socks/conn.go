@@ -239,10 +239,10 @@ func (c *Conn) WaitEnd() error {
 	return nil
 }
 
-// Broken reports whether the upstream ended with an error.
-func (c *Conn) Broken() bool {
+// IsBroken reports whether the upstream connection was lost.
+func (c *Conn) IsBroken() bool {
 	upstream := c.currentUpstream()
-	return upstream != nil && upstream.Broken()
+	return upstream != nil && upstream.IsBroken()
 }
 
 // Close ends the connection and its upstream.

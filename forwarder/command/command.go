@@ -227,10 +227,8 @@ func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
 	if err == nil {
 		return conn, nil
 	}
-	select {
-	case <-t.Done():
+	if wait.IsClosed(t.Done()) {
 		return nil, net.ErrClosed
-	default:
 	}
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return nil, &forwarder.Refusal{Reason: fmt.Sprintf("%s: connection refused", t.program), IsConnectFailure: true}

@@ -25,9 +25,6 @@ const (
 	EventsLost         Kind = "lost"      // events before this one could not be written
 )
 
-// SelectableKinds are the kinds that a user can select.
-var SelectableKinds = []Kind{StateChanged, ServiceFailed, ServiceRecovered, ConfigReloaded, ConfigPending, SupervisorStarted, SupervisorEnded, ClientLimitReached, ClientLimitCleared}
-
 // Event is one thing that happened in a project.
 type Event struct {
 	Time    time.Time `json:"time"`

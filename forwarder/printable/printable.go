@@ -1,5 +1,5 @@
-// Package printable escapes, in text of other programs, what a terminal would act on instead of showing it: control characters and
-// controls of the writing direction.
+// Package printable makes text of other programs fit for a terminal: it escapes what a terminal would act on instead of showing it,
+// control characters and controls of the writing direction, and shortens long text.
 package printable
 
 import (
@@ -39,6 +39,18 @@ func EscapeJSON(data []byte) []byte {
 		}
 	}
 	return b.Bytes()
+}
+
+// Truncate returns text, cut to a number of characters if it has more; then "…" follows.
+func Truncate(text string, maxLength int) string {
+	length := 0
+	for i := range text {
+		if length == maxLength {
+			return text[:i] + "…"
+		}
+		length++
+	}
+	return text
 }
 
 // escape writes each control as strconv.Quote does. A backslash stays as it is: the text is for people, and no program parses it.

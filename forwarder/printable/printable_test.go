@@ -73,6 +73,14 @@ func TestEscapeJSON_KeepsTheMeaning(t *testing.T) {
 	}
 }
 
+func TestTruncate_CutsBetweenCharacters(t *testing.T) {
+	for text, want := range map[string]string{"": "", "abc": "abc", "abcd": "abc…", "äöü": "äöü", "日本語です": "日本語…", "ab\xff\xff": "ab\xff…"} {
+		if got := Truncate(text, 3); got != want {
+			t.Errorf("Truncate(%q, 3) = %q, want %q", text, got, want)
+		}
+	}
+}
+
 func FuzzEscapeLine(f *testing.F) {
 	for _, c := range unsafeTexts {
 		f.Add(c.text)

@@ -90,6 +90,9 @@ func (c *Child) Done() <-chan struct{} { return c.doneCh }
 // ExitStatus is how the leader ended: "exit status 1", "signal: killed". Valid after Done.
 func (c *Child) ExitStatus() string { return c.cmd.ProcessState.String() }
 
+// HasSucceeded reports whether the leader exited with status 0. Valid after Done.
+func (c *Child) HasSucceeded() bool { return c.cmd.ProcessState.Success() }
+
 // LastLines are the last lines that the child printed, oldest first, without empty ones.
 func (c *Child) LastLines() []string {
 	c.lines.mu.Lock()

@@ -5,6 +5,7 @@ package relay
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -245,10 +246,7 @@ func (r *Relay) Close() error {
 	r.closeOnce.Do(func() {
 		r.mu.Lock()
 		r.isClosed = true
-		clients := make([]*client, 0, len(r.clients))
-		for c := range r.clients {
-			clients = append(clients, c)
-		}
+		clients := slices.Collect(maps.Keys(r.clients))
 		for _, cancel := range r.dialCancels {
 			cancel()
 		}

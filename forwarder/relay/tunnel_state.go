@@ -50,14 +50,7 @@ func newTunnelState(tunnel forwarder.Tunnel, t timing) *tunnelState {
 
 func (ts *tunnelState) currentTunnel() forwarder.Tunnel { return ts.tunnel }
 
-func (ts *tunnelState) isDone() bool {
-	select {
-	case <-ts.doneCh:
-		return true
-	default:
-		return false
-	}
-}
+func (ts *tunnelState) isDone() bool { return wait.IsClosed(ts.doneCh) }
 
 func (ts *tunnelState) clearSuspicion() {
 	ts.isSuspect = false

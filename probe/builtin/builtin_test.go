@@ -93,6 +93,8 @@ func TestTypes_KeysMeetTheParsersAssumptions(t *testing.T) {
 			}
 			if reflect.TypeOf(key.Default) != reflect.TypeOf(values[key.Type]) {
 				t.Errorf("%s: its default is a %T", fullName, key.Default)
+			} else if text, _ := key.Default.(string); key.Values != nil && !slices.Contains(key.Values, text) {
+				t.Errorf("%s: its default is not among its values: %q", fullName, text)
 			} else if key.Validate != nil && key.Validate(key.Default) != nil {
 				t.Errorf("%s: its default is wrong: %v", fullName, key.Validate(key.Default))
 			}

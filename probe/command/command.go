@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/localport-sh/localport/forwarder/printable"
 	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/project"
@@ -79,8 +80,8 @@ func runProgram(ctx context.Context, run process.Command, output *lastLines) err
 			return fmt.Errorf("run %s: %w", name, ctx.Err())
 		}
 	}
-	if status := program.ExitStatus(); status != "exit status 0" {
-		return &probe.Failure{Reason: strings.Join(append([]string{name, status}, output.errorLine()...), ": ")}
+	if !program.HasSucceeded() {
+		return &probe.Failure{Reason: strings.Join(append([]string{name, program.ExitStatus()}, output.errorLine()...), ": ")}
 	}
 	return nil
 }
@@ -89,12 +90,9 @@ func runProgram(ctx context.Context, run process.Command, output *lastLines) err
 type lastLines struct{ out, err string }
 
 func (l *lastLines) addLine(from process.Stream, line string) {
-	const most = 200 // characters in a message
-	if line = strings.TrimSpace(line); line == "" {
+	const maxLength = 200 // characters in a message
+	if line = printable.Truncate(strings.TrimSpace(line), maxLength); line == "" {
 		return
-	}
-	if runes := []rune(line); len(runes) > most {
-		line = string(runes[:most]) + "…"
 	}
 	if from == process.Stderr {
 		l.err = line

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/probe"
 )
 
@@ -49,14 +50,9 @@ func (l *tunnelListener) close() {
 
 // explainError returns the error of a check. If a dial failed, that is the cause, and not a bad answer of the service.
 func (l *tunnelListener) explainError(err error) error {
-	select {
-	case <-l.doneCh:
-		return err
-	default:
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.dialErr == nil {
+	if l.dialErr == nil || wait.IsClosed(l.doneCh) {
 		return err
 	}
 	return fmt.Errorf("%w (%s)", l.dialErr, err.Error())

@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -20,11 +22,11 @@ import (
 // the tunnel leads to. With a topic, that must have a leader for every partition.
 var Type = probe.Type{
 	CheckType: project.CheckType{Name: "kafka", Keys: append([]project.Key{
-		{Name: "sasl", Validate: validateMechanism},
+		{Name: "sasl", Values: slices.Sorted(maps.Keys(mechanisms))},
 		{Name: "user"},
 		{Name: "password", Secret: true},
 		{Name: "topic"},
-		{Name: "advertised", Default: advertisedCheck, Validate: validateAdvertised},
+		{Name: "advertised", Default: advertisedCheck, Values: []string{advertisedCheck, advertisedIgnore}},
 	}, secure.Keys...)},
 	New: func(s project.Settings) (probe.Check, error) {
 		config, err := secure.Config(s)
@@ -47,13 +49,6 @@ const (
 	advertisedCheck  = "check"
 	advertisedIgnore = "ignore"
 )
-
-func validateAdvertised(value any) error {
-	if value != advertisedCheck && value != advertisedIgnore {
-		return fmt.Errorf("must be %q or %q", advertisedCheck, advertisedIgnore)
-	}
-	return nil
-}
 
 func check(ctx context.Context, dialer probe.Dialer, conn net.Conn, s project.Settings, usesTLS bool) error {
 	b := &broker{conn: conn}

@@ -28,13 +28,6 @@ var mechanisms = map[string]func(user, password string) sasl.Mechanism{
 	},
 }
 
-func validateMechanism(value any) error {
-	if mechanisms[value.(string)] == nil {
-		return errors.New(`must be "plain", "scram-sha-256" or "scram-sha-512"`)
-	}
-	return nil
-}
-
 const checkLoginHint = "check health_check.user and health_check.password"
 
 // login sends SaslHandshake, then SaslAuthenticate as often as the mechanism requires. None of its errors holds the password.

@@ -24,7 +24,7 @@ var Type = probe.Type{
 		{Name: "user", Default: "postgres"},
 		{Name: "password", Secret: true},
 		{Name: "database"},
-		{Name: "sslmode", Default: "prefer", Validate: validateSSLMode},
+		{Name: "sslmode", Default: "prefer", Values: []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}},
 		{Name: "ca_file", Type: project.TypeFile},
 		{Name: "server_name"},
 		{Name: "query", Default: "SELECT 1"},
@@ -39,17 +39,6 @@ var Type = probe.Type{
 			return check(ctx, dialer, config, s.Text("query"))
 		}, nil
 	},
-}
-
-var sslModes = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
-
-func validateSSLMode(value any) error {
-	for _, mode := range sslModes {
-		if value == mode {
-			return nil
-		}
-	}
-	return fmt.Errorf("must be one of %s", strings.Join(sslModes, ", "))
 }
 
 // unsetLibpqVariables removes libpq's variables from this process: pgconn takes what a config does not set from them, and it

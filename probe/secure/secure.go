@@ -3,6 +3,7 @@
 package secure
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -42,10 +43,7 @@ func ConfigFor(s project.Settings, host string) (*tls.Config, error) {
 
 // RequiredConfig is ConfigFor for a check that always uses TLS.
 func RequiredConfig(s project.Settings, host string) (*tls.Config, error) {
-	name := s.Text("server_name")
-	if name == "" {
-		name = hostname(host)
-	}
+	name := cmp.Or(s.Text("server_name"), hostname(host))
 	c := &tls.Config{ServerName: name, MinVersion: tls.VersionTLS12}
 	if file := s.Text("ca_file"); file != "" {
 		pem, err := os.ReadFile(file)

@@ -3,6 +3,7 @@ package web
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -14,8 +15,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 
+	"github.com/localport-sh/localport/forwarder/printable"
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/probe/secure"
 	"github.com/localport-sh/localport/project"
@@ -110,15 +111,11 @@ func (r request) newRequest(ctx context.Context) (*http.Request, error) {
 	if r.tlsConfig != nil {
 		scheme = "https"
 	}
-	host := r.Text("host")
-	if host == "" {
-		host = "localhost"
-	}
 	request, err := http.NewRequestWithContext(ctx, r.Text("method"), scheme+"://localhost"+r.Text("path"), nil)
 	if err != nil {
 		return nil, err
 	}
-	request.Host, request.Close = host, true
+	request.Host, request.Close = cmp.Or(r.Text("host"), "localhost"), true
 	request.Header.Set("User-Agent", "localport")
 	for name, value := range r.Table("headers") {
 		request.Header.Set(name, value)
@@ -170,13 +167,11 @@ func (r request) hint(status int) string {
 }
 
 // markupPattern matches HTML tags, styles and scripts.
-var markupPattern = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`(?is)<(style|script)\b.*?</(style|script)\s*>|<[^>]*>`)
-})
+var markupPattern = project.LazyRegexp(`(?is)<(style|script)\b.*?</(style|script)\s*>|<[^>]*>`)
 
 // excerpt returns the first words of a body, for a message.
 func excerpt(body string) string {
-	const most = 80
+	const maxLength = 80 // characters
 	if strings.HasPrefix(strings.TrimSpace(body), "<") {
 		body = markupPattern().ReplaceAllString(body[:min(len(body), 16<<10)], " ")
 	}
@@ -184,10 +179,7 @@ func excerpt(body string) string {
 	if words == "" {
 		return ""
 	}
-	if runes := []rune(words); len(runes) > most {
-		words = string(runes[:most]) + "…"
-	}
-	return ": " + words
+	return ": " + printable.Truncate(words, maxLength)
 }
 
 func (r request) explainError(ctx context.Context, err error) error {

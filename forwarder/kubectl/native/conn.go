@@ -13,6 +13,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/kubectl/spdy"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // conn is a client's connection to a pod.
@@ -69,10 +70,8 @@ func (c *conn) Read(p []byte) (int, error) {
 
 // handleEnd finds out why the data ended, reports a refusal or a lost connection, and returns io.EOF.
 func (c *conn) handleEnd(err error) error {
-	select {
-	case <-c.closedCh:
+	if wait.IsClosed(c.closedCh) {
 		return net.ErrClosed
-	default:
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
@@ -123,12 +122,10 @@ func (c *conn) IsBroken() bool { return c.isBroken.Load() }
 // WaitEnd returns when the node has closed both directions, or the upstream has ended.
 func (c *conn) WaitEnd() error {
 	_, _ = c.errorStream.WriteTo(io.Discard)
-	select {
-	case <-c.closedCh:
+	if wait.IsClosed(c.closedCh) {
 		return net.ErrClosed
-	default:
-		return nil
 	}
+	return nil
 }
 
 func (c *conn) Write(p []byte) (n int, err error) {

@@ -95,14 +95,7 @@ func (p *pool) endClientDial(uid string) {
 	p.slotFreed.Announce()
 }
 
-func (u *upstream) hasEnded() bool {
-	select {
-	case <-u.Done():
-		return true
-	default:
-		return false
-	}
-}
+func (u *upstream) hasEnded() bool { return wait.IsClosed(u.Done()) }
 
 // dialUpstream opens an upstream to a pod.
 func (t *tunnel) dialUpstream(ctx context.Context, dest destination, clients int) (*upstream, error) {

@@ -154,11 +154,10 @@ func (l *changeLog) logChanges(dest *destination, failure *forwarder.Failure) {
 	if failure != nil {
 		reason = failure.Reason
 	}
-	if reason != l.reason {
-		if l.reason = reason; reason != "" {
-			fmt.Fprintf(l.log, "waiting: %s\n", reason)
-		}
+	if reason != l.reason && reason != "" {
+		fmt.Fprintf(l.log, "waiting: %s\n", reason)
 	}
+	l.reason = reason
 	if dest != nil && failure == nil && dest.pod != l.pod {
 		l.pod = dest.pod
 		fmt.Fprintf(l.log, "forwarding to port %d of pod %s on node %s\n", dest.port, dest.pod, dest.node)
@@ -340,14 +339,12 @@ func (t *tunnel) Err() error {
 	return t.err
 }
 
-// endWith ends the tunnel because only the user can help.
-func (t *tunnel) endWith(failure *forwarder.Failure) {
+// endWith ends the tunnel, with an error if only the user can help.
+func (t *tunnel) endWith(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	select {
-	case <-t.doneCh:
-	default:
-		t.err = failure
+	if !wait.IsClosed(t.doneCh) {
+		t.err = err
 		close(t.doneCh)
 	}
 }
@@ -360,13 +357,7 @@ func (t *tunnel) Close() error {
 		t.tasks.Close()
 		t.finder.close()
 		t.release()
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		select {
-		case <-t.doneCh:
-		default:
-			close(t.doneCh)
-		}
+		t.endWith(nil)
 	})
 	return nil
 }

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -180,10 +181,7 @@ func (a *authenticator) updateEnvironment(src Source) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.pluginDoneCh == nil {
-		a.plugin.env = append([]string(nil), src.Env...)
-		for _, e := range a.plugin.config.Env {
-			a.plugin.env = append(a.plugin.env, e.Name+"="+e.Value)
-		}
+		a.plugin.setEnv(src.Env)
 		a.plugin.log = src.Log
 	}
 }
@@ -219,10 +217,7 @@ func (src Source) loadConfig() (*rest.Config, error) {
 			Hint:   "set KUBECONFIG, or the service's connection.kubeconfig",
 		}
 	}
-	name := src.Location.Context
-	if name == "" {
-		name = raw.CurrentContext
-	}
+	name := cmp.Or(src.Location.Context, raw.CurrentContext)
 	if _, ok := raw.Contexts[name]; !ok {
 		what := fmt.Sprintf("context %q does not exist", name)
 		if name == "" {

@@ -43,7 +43,7 @@ func checkVersion(ctx context.Context, dialer probe.Dialer, wanted string) error
 	return nil
 }
 
-// directDialer is a dialer without a tunnel.
+// directDialer dials an address directly.
 type directDialer string
 
 func (d directDialer) Dial(ctx context.Context) (net.Conn, error) {

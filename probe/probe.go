@@ -1,7 +1,7 @@
-// Package probe defines health checks: a dialer to a service, and a check of it in the service's own
-// protocol. Each type of check is a package below this one and a line in probe/builtin; the example is a complete one.
+// Package probe defines health checks, which ask a service in its own protocol through its tunnel. Each type of check is a package
+// below this one and a line in probe/builtin; the example is a complete one.
 //
-// A probe connects through the tunnel, never to our own listener, which accepts even if nothing is behind it.
+// A check connects through the tunnel, never to our own listener, which accepts even if nothing is behind it.
 package probe
 
 import (

@@ -188,7 +188,7 @@ func (t *tunnel) waitReadyLine(ctx context.Context, port uint16) error {
 	}
 }
 
-// timeoutErr returns what the program did not do in time, or the context's error if it was cancelled.
+// timeoutErr returns what the program did not do in time, or the context's error if it was canceled.
 func (t *tunnel) timeoutErr(ctx context.Context, port uint16) error {
 	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return ctx.Err()

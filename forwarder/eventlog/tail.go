@@ -93,7 +93,7 @@ func (t *Tail) readNewLines(isFinal bool) ([]string, error) {
 }
 
 // queueNewerFiles queues the files that have not been read, and reports whether there are any. It opens them from the newest name
-// to the oldest, the direction in which they are renamed: one that is rotated meanwhile is met twice, but not missed.
+// to the oldest, the direction in which they are renamed: one that is rotated meanwhile is opened twice, but not missed.
 func (t *Tail) queueNewerFiles() bool {
 	if info, err := os.Stat(t.path); err == nil && t.current != nil && isSameFile(t.current, info) {
 		return false

@@ -150,9 +150,9 @@ func TestService_HoldsNoMutexWhileAKubeconfigIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := newService(serviceSpec{kubeconfig: fifo})
-	settled := make(chan struct{})
+	doneCh := make(chan struct{})
 	go func() {
-		defer close(settled)
+		defer close(doneCh)
 		s.resolveLocation(forwarder.Run{})
 	}()
 	writer, err := os.OpenFile(fifo, os.O_WRONLY, 0) // returns when the reader is there
@@ -165,5 +165,5 @@ func TestService_HoldsNoMutexWhileAKubeconfigIsRead(t *testing.T) {
 		s.mu.Unlock()
 	}
 	writer.Close()
-	<-settled
+	<-doneCh
 }

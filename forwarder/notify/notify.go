@@ -62,7 +62,7 @@ type pendingNotification struct {
 func New(settings Settings, log *slog.Logger) *Notifier { return newNotifier(settings, log, send) }
 
 func newNotifier(settings Settings, log *slog.Logger, send func(context.Context, Settings, Notification) error) *Notifier {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background()) // no caller's context: the notifier runs until Close
 	n := &Notifier{
 		log: log, send: send, cancel: cancel, doneCh: make(chan struct{}), wakeCh: make(chan struct{}, 1), settings: settings,
 		pending: make(map[string]pendingNotification), lastSent: make(map[string]Notification), nextAllowed: make(map[string]time.Time),

@@ -46,28 +46,28 @@ func check(ctx context.Context, dialer probe.Dialer, config *tls.Config, s proje
 		return explainError(ctx, err)
 	}
 	defer conn.Close()
-	first := &prefixConn{Conn: conn}
+	recorded := &prefixConn{Conn: conn}
 	transport := &http.Transport{
-		DialContext:    func(context.Context, string, string) (net.Conn, error) { return first, nil },
+		DialContext:    func(context.Context, string, string) (net.Conn, error) { return recorded, nil },
 		DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil },
 		Protocols:      new(http.Protocols),
 	}
 	defer transport.CloseIdleConnections()
 	if config == nil {
 		transport.Protocols.SetUnencryptedHTTP2(true)
-		if err := callHealthCheck(ctx, transport, "http", s); err == nil || first.isHTTP2() {
+		if err := callHealthCheck(ctx, transport, "http", s); err == nil || recorded.isHTTP2() {
 			return err
 		}
-		return &probe.Failure{Reason: notHTTP2, Hint: "check health_check.tls and remote_port"}
+		return &probe.Failure{Reason: noHTTP2Reason, Hint: "check health_check.tls and remote_port"}
 	}
 	if tlsConn, ok := conn.(*tls.Conn); ok && tlsConn.ConnectionState().NegotiatedProtocol != "h2" {
-		return &probe.Failure{Reason: notHTTP2, Hint: "check remote_port"}
+		return &probe.Failure{Reason: noHTTP2Reason, Hint: "check remote_port"}
 	}
 	transport.Protocols.SetHTTP2(true)
 	return callHealthCheck(ctx, transport, "https", s)
 }
 
-const notHTTP2 = "the server does not support HTTP/2, which gRPC requires"
+const noHTTP2Reason = "the server does not support HTTP/2, which gRPC requires"
 
 func callHealthCheck(ctx context.Context, transport http.RoundTripper, scheme string, s project.Settings) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, scheme+"://localhost/grpc.health.v1.Health/Check",

@@ -85,17 +85,17 @@ func checkReachable(ctx context.Context, broker kmsg.MetadataResponseBroker, loc
 
 // trimAddress returns an error without the address, which the message has already.
 func trimAddress(err error) error {
-	if failure, ok := errors.AsType[*net.DNSError](err); ok {
-		if failure.IsTimeout {
+	if failed, ok := errors.AsType[*net.DNSError](err); ok {
+		if failed.IsTimeout {
 			return errors.New("the DNS lookup timed out")
 		}
 		return errors.New("no such host")
 	}
-	if failure, ok := errors.AsType[*net.OpError](err); ok {
-		if failure.Timeout() {
+	if failed, ok := errors.AsType[*net.OpError](err); ok {
+		if failed.Timeout() {
 			return errors.New("the connection attempt timed out")
 		}
-		return failure.Err
+		return failed.Err
 	}
 	return err
 }

@@ -25,48 +25,48 @@ type broker struct {
 	hasResponded  bool            // it has sent a valid response
 }
 
-// maxAnswerSize is the maximum number of bytes of an answer; the answers of a check are far smaller. A server of another protocol sends
-// text where the length should be.
-const maxAnswerSize = 16 << 20
+// maxResponseSize is the maximum size of a response in bytes; those of a check are far smaller. A server of another protocol sends text
+// where the length should be.
+const maxResponseSize = 16 << 20
 
-// errNotKafka reports an answer that no broker sends.
+// errNotKafka reports a response that no broker sends.
 var errNotKafka = errors.New("the answer is not a Kafka response")
 
 var formatter = kmsg.NewRequestFormatter(kmsg.FormatterClientID("localport"))
 
-// request sends a request in a version, and reads the answer.
-func (b *broker) request(request kmsg.Request, answer kmsg.Response, version int16) error {
+// request sends a request in a version, and reads the response.
+func (b *broker) request(request kmsg.Request, response kmsg.Response, version int16) error {
 	b.correlationID++
 	request.SetVersion(version)
-	answer.SetVersion(version)
+	response.SetVersion(version)
 	if _, err := b.conn.Write(formatter.AppendRequest(nil, request, b.correlationID)); err != nil {
 		return err
 	}
-	body, err := b.readAnswer()
+	body, err := b.readResponse()
 	if err != nil {
 		return err
 	}
-	const apiVersions = 18 // its answers never have the flexible header
-	if answer.IsFlexible() && answer.Key() != apiVersions {
+	const apiVersions = 18 // its responses never have the flexible header
+	if response.IsFlexible() && response.Key() != apiVersions {
 		if body, err = skipTags(body); err != nil {
 			return err
 		}
 	}
-	if err := answer.ReadFrom(body); err != nil {
+	if err := response.ReadFrom(body); err != nil {
 		return fmt.Errorf("%w: %w", errNotKafka, err)
 	}
 	b.hasResponded = true
 	return nil
 }
 
-// readAnswer returns the body of the next answer, without length and correlation id.
-func (b *broker) readAnswer() ([]byte, error) {
+// readResponse returns the body of the next response, without length and correlation id.
+func (b *broker) readResponse() ([]byte, error) {
 	head := make([]byte, 8)
 	if _, err := io.ReadFull(b.conn, head); err != nil {
 		return nil, err
 	}
-	length, number := binary.BigEndian.Uint32(head), int32(binary.BigEndian.Uint32(head[4:]))
-	if length < 4 || length > maxAnswerSize || number != b.correlationID {
+	length, correlationID := binary.BigEndian.Uint32(head), int32(binary.BigEndian.Uint32(head[4:]))
+	if length < 4 || length > maxResponseSize || correlationID != b.correlationID {
 		return nil, fmt.Errorf("%w: it starts with %q", errNotKafka, head)
 	}
 	body := new(bytes.Buffer)
@@ -78,7 +78,7 @@ func (b *broker) readAnswer() ([]byte, error) {
 
 // skipTags skips the tagged fields of a flexible header.
 func skipTags(body []byte) ([]byte, error) {
-	number := func() uint64 {
+	readUvarint := func() uint64 {
 		value, n := binary.Uvarint(body)
 		if n <= 0 {
 			body = nil
@@ -87,9 +87,9 @@ func skipTags(body []byte) ([]byte, error) {
 		body = body[n:]
 		return value
 	}
-	for range number() {
-		number() // the tag
-		length := number()
+	for range readUvarint() {
+		readUvarint() // the tag
+		length := readUvarint()
 		if length > uint64(len(body)) {
 			return nil, errNotKafka
 		}

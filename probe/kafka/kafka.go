@@ -78,15 +78,15 @@ func check(ctx context.Context, dialer probe.Dialer, conn net.Conn, s project.Se
 
 // fetchVersions fetches the request versions that the broker supports. Every broker answers version 0 of ApiVersions.
 func (b *broker) fetchVersions() error {
-	answer := kmsg.NewPtrApiVersionsResponse()
-	if err := b.request(kmsg.NewPtrApiVersionsRequest(), answer, 0); err != nil {
+	response := kmsg.NewPtrApiVersionsResponse()
+	if err := b.request(kmsg.NewPtrApiVersionsRequest(), response, 0); err != nil {
 		return err
 	}
-	if err := kerr.ErrorForCode(answer.ErrorCode); err != nil {
+	if err := kerr.ErrorForCode(response.ErrorCode); err != nil {
 		return err
 	}
-	b.maxVersions = make(map[int16]int16, len(answer.ApiKeys))
-	for _, key := range answer.ApiKeys {
+	b.maxVersions = make(map[int16]int16, len(response.ApiKeys))
+	for _, key := range response.ApiKeys {
 		b.maxVersions[key.ApiKey] = key.MaxVersion
 	}
 	return nil
@@ -101,9 +101,9 @@ func (b *broker) fetchMetadata(topic string) (*kmsg.MetadataResponse, error) {
 		request.Topics = append(request.Topics, requested)
 	}
 	request.AllowAutoTopicCreation = false
-	answer := kmsg.NewPtrMetadataResponse()
+	response := kmsg.NewPtrMetadataResponse()
 	const newest = 12
-	return answer, b.request(request, answer, min(newest, b.maxVersions[request.Key()]))
+	return response, b.request(request, response, min(newest, b.maxVersions[request.Key()]))
 }
 
 func checkTopic(metadata *kmsg.MetadataResponse) error {

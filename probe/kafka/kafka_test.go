@@ -36,7 +36,7 @@ func TestCheck_ReportsTheStateOfARealBroker(t *testing.T) {
 	login := func(mechanism, password string) project.Settings {
 		return project.Settings{"sasl": mechanism, "user": broker.User, "password": password}
 	}
-	t.Run("well", func(t *testing.T) {
+	t.Run("healthy", func(t *testing.T) {
 		if err := probetest.Check(t, kafka.Type, s.Addr(), nil); err != nil {
 			t.Error(err)
 		}
@@ -70,7 +70,7 @@ func TestCheck_ReportsTheStateOfARealBroker(t *testing.T) {
 			t.Error("TLS to a listener without passes the check")
 		}
 	})
-	t.Run("advertised", func(t *testing.T) {
+	t.Run("advertised addresses", func(t *testing.T) {
 		dialer := forwardedDialer{probetest.Dialer{To: s.WrongName}, "127.0.0.1:19092"}
 		probetest.RequireFailure(t, probetest.CheckThrough(t, kafka.Type, dialer, nil, 30*time.Second),
 			"the broker advertises "+broker.Wrong+":9092 (no such host), which this machine cannot reach",

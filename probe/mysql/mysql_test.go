@@ -25,10 +25,10 @@ func app(more project.Settings) project.Settings {
 
 func TestCheck_ReportsTheServersLoginError(t *testing.T) {
 	s := server.Start(t, server.Options{Password: "s3cret"})
-	for name, given := range map[string]project.Settings{
+	for name, settings := range map[string]project.Settings{
 		"ping": app(nil), "query": app(project.Settings{"query": "SELECT 1"}), "without a user": nil,
 	} {
-		if err := probetest.Check(t, mysql.Type, s.Addr(), given); err != nil {
+		if err := probetest.Check(t, mysql.Type, s.Addr(), settings); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

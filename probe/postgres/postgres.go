@@ -151,9 +151,9 @@ const (
 )
 
 // explainError returns a Failure with the server's own message if it sent one.
-func explainError(ctx context.Context, err error, noPassword bool) error {
+func explainError(ctx context.Context, err error, hasNoPassword bool) error {
 	if serverErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return &probe.Failure{Reason: fmt.Sprintf("%s (SQLSTATE %s)", serverErr.Message, serverErr.Code), Hint: hintFor(serverErr.Code, noPassword)}
+		return &probe.Failure{Reason: fmt.Sprintf("%s (SQLSTATE %s)", serverErr.Message, serverErr.Code), Hint: hintFor(serverErr.Code, hasNoPassword)}
 	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("log in: %w", ctx.Err())
@@ -161,18 +161,18 @@ func explainError(ctx context.Context, err error, noPassword bool) error {
 	if strings.Contains(err.Error(), "server refused TLS connection") {
 		return &probe.Failure{Reason: "the server does not support TLS", Hint: `set health_check.sslmode = "prefer" or "disable"`}
 	}
-	if failed, ok := errors.AsType[*pgconn.ConnectError](err); ok {
-		if cause := errors.Unwrap(failed); cause != nil {
+	if connectErr, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		if cause := errors.Unwrap(connectErr); cause != nil {
 			return secure.ExplainError(cause) // the rest names a placeholder address
 		}
 	}
 	return secure.ExplainError(err)
 }
 
-func hintFor(code string, noPassword bool) string {
+func hintFor(code string, hasNoPassword bool) string {
 	switch code {
 	case invalidPassword, invalidAuthorization:
-		if noPassword {
+		if hasNoPassword {
 			return "set health_check.password"
 		}
 		return "check health_check.user and health_check.password"

@@ -157,26 +157,26 @@ func (c *contextConn) Close() error {
 // ExplainError returns a Failure with a hint for an error of a TLS handshake. Any other error is returned unchanged.
 func ExplainError(err error) error {
 	var (
-		name    x509.HostnameError
-		unknown x509.UnknownAuthorityError
-		invalid x509.CertificateInvalidError
-		record  tls.RecordHeaderError
-		remote  *net.OpError
+		nameErr        x509.HostnameError
+		authorityErr   x509.UnknownAuthorityError
+		certificateErr x509.CertificateInvalidError
+		recordErr      tls.RecordHeaderError
+		remoteErr      *net.OpError
 	)
-	const trust = "set health_check.ca_file to the CA certificate, or health_check.tls_verify = false to skip verification"
+	const trustHint = "set health_check.ca_file to the CA certificate, or health_check.tls_verify = false to skip verification"
 	switch {
-	case errors.As(err, &name):
-		return &probe.Failure{Reason: trimPackage(name), Hint: "set health_check.server_name to a name in the certificate"}
-	case errors.As(err, &unknown):
-		return &probe.Failure{Reason: "the certificate is " + describeIssuer(unknown), Hint: trust}
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return &probe.Failure{Reason: trimPackage(invalid), Hint: "renew the certificate on the server, or set health_check.tls_verify = false to skip verification"}
-	case errors.As(err, &invalid):
-		return &probe.Failure{Reason: trimPackage(invalid), Hint: trust}
-	case errors.As(err, &record):
+	case errors.As(err, &nameErr):
+		return &probe.Failure{Reason: trimPackage(nameErr), Hint: "set health_check.server_name to a name in the certificate"}
+	case errors.As(err, &authorityErr):
+		return &probe.Failure{Reason: "the certificate is " + describeUnknownAuthority(authorityErr), Hint: trustHint}
+	case errors.As(err, &certificateErr) && certificateErr.Reason == x509.Expired:
+		return &probe.Failure{Reason: trimPackage(certificateErr), Hint: "renew the certificate on the server, or set health_check.tls_verify = false to skip verification"}
+	case errors.As(err, &certificateErr):
+		return &probe.Failure{Reason: trimPackage(certificateErr), Hint: trustHint}
+	case errors.As(err, &recordErr):
 		return &probe.Failure{Reason: "the server does not use TLS on this port", Hint: `set health_check.type = "http" instead of "https", or health_check.tls = false; or check remote_port`}
-	case errors.As(err, &remote) && remote.Op == "remote error": // an alert, as crypto/tls reports it
-		return &probe.Failure{Reason: "the server ended the TLS handshake: " + strings.TrimPrefix(remote.Err.Error(), "tls: ")}
+	case errors.As(err, &remoteErr) && remoteErr.Op == "remote error": // an alert, as crypto/tls reports it
+		return &probe.Failure{Reason: "the server ended the TLS handshake: " + strings.TrimPrefix(remoteErr.Err.Error(), "tls: ")}
 	}
 	return err
 }
@@ -184,7 +184,7 @@ func ExplainError(err error) error {
 // trimPackage returns the error's text without the name of its package.
 func trimPackage(err error) string { return strings.TrimPrefix(err.Error(), "x509: ") }
 
-func describeIssuer(err x509.UnknownAuthorityError) string {
+func describeUnknownAuthority(err x509.UnknownAuthorityError) string {
 	if err.Cert == nil {
 		return "signed by an unknown authority"
 	}

@@ -54,7 +54,7 @@ func newHTTPS(s project.Settings) (probe.Check, error) {
 	return newCheck(s, config)
 }
 
-// request is what a check sends, and what it expects.
+// request is what a check sends, and the response that it expects.
 type request struct {
 	project.Settings
 	tlsConfig   *tls.Config
@@ -130,7 +130,7 @@ func (r request) checkResponse(response *http.Response, body string) error {
 	if !r.isExpectedStatus(response.StatusCode) {
 		return &probe.Failure{
 			Reason: fmt.Sprintf("%s %s: %s%s", r.Text("method"), r.Text("path"), response.Status, excerpt(body)),
-			Hint:   r.hint(response.StatusCode),
+			Hint:   r.hintFor(response.StatusCode),
 		}
 	}
 	if !r.matchesBody(body) {
@@ -150,7 +150,7 @@ func (r request) isExpectedStatus(status int) bool {
 // tryHTTPSHint is for a server that does not understand HTTP.
 const tryHTTPSHint = `if the server uses TLS, set health_check.type = "https"`
 
-func (r request) hint(status int) string {
+func (r request) hintFor(status int) string {
 	switch status {
 	case http.StatusBadRequest:
 		if r.tlsConfig == nil {

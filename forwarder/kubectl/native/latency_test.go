@@ -112,7 +112,7 @@ func TestPool_SlowReaderOnASharedUpstreamDelaysNobody(t *testing.T) {
 	config := c.KubeconfigFor(t, "slow", fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key), startDelayProxy(t, c.Server(), 50*time.Millisecond))
 	addr, tunnel := startRelay(t, config, specFor("service/web:80", ns))
 	const size = 16 << 20 // more than socket buffers hold
-	ask := func(what string) *bufio.Reader {
+	request := func(what string) *bufio.Reader {
 		conn := dialRelay(t, addr)
 		fmt.Fprintf(conn, "GET %s HTTP/1.0\r\n\r\n", what)
 		return bufio.NewReader(conn)
@@ -120,9 +120,9 @@ func TestPool_SlowReaderOnASharedUpstreamDelaysNobody(t *testing.T) {
 	var slow, others []*bufio.Reader
 	for i := range 24 {
 		if i%8 == 0 {
-			slow = append(slow, ask(fmt.Sprintf("/bytes?n=%d", size)))
+			slow = append(slow, request(fmt.Sprintf("/bytes?n=%d", size)))
 		} else {
-			others = append(others, ask("/"))
+			others = append(others, request("/"))
 		}
 	}
 	for _, r := range others {
@@ -144,9 +144,9 @@ func TestPool_SlowReaderOnASharedUpstreamDelaysNobody(t *testing.T) {
 func connectBurst(t testing.TB, addr string) time.Duration {
 	t.Helper()
 	start := time.Now()
-	var all sync.WaitGroup
+	var clients sync.WaitGroup
 	for range 50 {
-		all.Go(func() {
+		clients.Go(func() {
 			conn, err := net.Dial("tcp", addr)
 			if err != nil {
 				t.Error(err)
@@ -159,7 +159,7 @@ func connectBurst(t testing.TB, addr string) time.Duration {
 			}
 		})
 	}
-	all.Wait()
+	clients.Wait()
 	return time.Since(start)
 }
 

@@ -196,17 +196,17 @@ func TestTunnel_CarriesBytesAndHalfCloses(t *testing.T) {
 
 func TestOpen_PassesTheExactArguments(t *testing.T) {
 	k := fakekubectl.Install(t, fakekubectl.Script{Backend: startEchoServer(t)})
-	asked := newTestSpec()
-	asked.Port = "http"
-	asked.Kubeconfig = filepath.Join(k.Dir, "config")
-	tunnel, err := Open(t.Context(), newRun(t, k), asked)
+	spec := newTestSpec()
+	spec.Port = "http"
+	spec.Kubeconfig = filepath.Join(k.Dir, "config")
+	tunnel, err := Open(t.Context(), newRun(t, k), spec)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = tunnel.Close()
 	want := []string{
 		"port-forward", "--address", "127.0.0.1", "--pod-running-timeout", "30s",
-		"--kubeconfig", asked.Kubeconfig, "--context", "staging", "--namespace", "default",
+		"--kubeconfig", spec.Kubeconfig, "--context", "staging", "--namespace", "default",
 		"--", "service/postgres", ":http",
 	}
 	if got := k.Starts(t)[0].Args; !slices.Equal(got, want) {
@@ -218,9 +218,9 @@ func TestOpen_RunsTheNamedProgram(t *testing.T) {
 	k := fakekubectl.Install(t, fakekubectl.Script{Backend: startEchoServer(t)})
 	r := newRun(t, k)
 	r.Env = append(r.Env, "PATH=/no/where")
-	asked := newTestSpec()
-	asked.Program = filepath.Join(k.Dir, "kubectl")
-	tunnel, err := Open(t.Context(), r, asked)
+	spec := newTestSpec()
+	spec.Program = filepath.Join(k.Dir, "kubectl")
+	tunnel, err := Open(t.Context(), r, spec)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -295,17 +295,17 @@ func TestTunnel_EndsWhenKubectlIsKilled(t *testing.T) {
 }
 
 func TestOpen_FailureQuotesKubectl(t *testing.T) {
-	const said = `Error from server (NotFound): services "postgres" not found`
-	k := fakekubectl.Install(t, fakekubectl.Script{Fail: said})
+	const message = `Error from server (NotFound): services "postgres" not found`
+	k := fakekubectl.Install(t, fakekubectl.Script{Fail: message})
 	r := newRun(t, k)
 	f := openExpectingFailure(t, newTestSpec(), r)
-	if f.Class != forwarder.Permanent || f.Reason != said {
+	if f.Class != forwarder.Permanent || f.Reason != message {
 		t.Errorf("got %+v", f)
 	}
 	if want := "kubectl get services -n default --context staging"; f.Hint != want {
 		t.Errorf("hint %q, want %q", f.Hint, want)
 	}
-	if log := r.Log.(*logBuffer).String(); log != said+"\n" {
+	if log := r.Log.(*logBuffer).String(); log != message+"\n" {
 		t.Errorf("log %q", log)
 	}
 }
@@ -318,9 +318,9 @@ func TestOpen_EndsWithItsContext(t *testing.T) {
 	if f, ok := errors.AsType[*forwarder.Failure](err); !ok || f.Reason != "kubectl did not start listening in time" {
 		t.Errorf("late: %v", err)
 	}
-	given, giveUp := context.WithCancel(t.Context())
-	giveUp()
-	if _, err := Open(given, newRun(t, k), newTestSpec()); !errors.Is(err, context.Canceled) {
+	canceledCtx, cancelOpen := context.WithCancel(t.Context())
+	cancelOpen()
+	if _, err := Open(canceledCtx, newRun(t, k), newTestSpec()); !errors.Is(err, context.Canceled) {
 		t.Errorf("given up: %v", err)
 	}
 }
@@ -360,10 +360,10 @@ func TestOpen_ClassifiesFailuresOfRealKubectl(t *testing.T) {
 		{"", "/no/such/file", forwarder.Permanent, "/no/such/file"},
 	}
 	for _, tt := range tests {
-		asked := newTestSpec()
-		asked.Location.Context, asked.Kubeconfig = tt.context, tt.file
+		spec := newTestSpec()
+		spec.Location.Context, spec.Kubeconfig = tt.context, tt.file
 		r := forwarder.Run{Dir: t.TempDir(), Env: append(os.Environ(), "HOME="+t.TempDir()), Log: &logBuffer{}}
-		if f := openExpectingFailure(t, asked, r); f.Class != tt.class || !strings.Contains(f.Reason, tt.reason) {
+		if f := openExpectingFailure(t, spec, r); f.Class != tt.class || !strings.Contains(f.Reason, tt.reason) {
 			t.Errorf("context %q, file %q: %+v\n%s", tt.context, tt.file, f, r.Log)
 		}
 	}

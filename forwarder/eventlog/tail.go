@@ -23,8 +23,8 @@ type Tail struct {
 	offset   int64
 }
 
-// NewTail makes a tail of the log file at path, which need not exist. It must be closed.
-func NewTail(path string) *Tail { return &Tail{path: path} }
+// newTail makes a tail of the log file at path, which need not exist. It must be closed.
+func newTail(path string) *Tail { return &Tail{path: path} }
 
 // Close closes the files.
 func (t *Tail) Close() {

@@ -217,13 +217,13 @@ func TestNotifier_LimitsAFlappingServiceAndKeepsTheLastState(t *testing.T) {
 		}
 		n.Notify(Notification{Event: "failed", Service: "api"})
 		n.Notify(up)
-		time.Sleep(MinInterval)
+		time.Sleep(minInterval)
 		if got := sent(); got != "0s api failed, 5s db recovered" {
 			t.Errorf("flapping: %s", got)
 		}
 		n.Notify(down)
 		n.Notify(up)
-		time.Sleep(MinInterval)
+		time.Sleep(minInterval)
 		if got := sent(); got != "" {
 			t.Errorf("back to what the user knows: %s", got)
 		}

@@ -201,7 +201,7 @@ func makeFifo(t *testing.T) string {
 func TestChild_ReadsHugeOutputAndTruncatesLongLines(t *testing.T) {
 	c := startShell(t, `head -c 3000000 /dev/zero | tr '\0' x; echo; i=0; while [ $i -lt 2000 ]; do echo $i; i=$((i+1)); done`)
 	waitClosed(t, c.Done())
-	if got := len(c.nextLine(t)); got != MaxLineBytes {
+	if got := len(c.nextLine(t)); got != maxLineBytes {
 		t.Errorf("the long line has %d bytes", got)
 	}
 	for i := range 2000 {

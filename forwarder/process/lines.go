@@ -18,8 +18,8 @@ const (
 	Stderr Stream = 2
 )
 
-// MaxLineBytes is the length at which a line is truncated.
-const MaxLineBytes = 8 << 10
+// maxLineBytes is the length at which a line is truncated.
+const maxLineBytes = 8 << 10
 
 // maxLastLines is how many lines LastLines returns at most.
 const maxLastLines = 8
@@ -33,7 +33,7 @@ type lineReader struct {
 
 // readLines reads until the end of the file, or until its read deadline.
 func (l *lineReader) readLines(stream Stream, r io.Reader) {
-	reader := bufio.NewReaderSize(r, MaxLineBytes)
+	reader := bufio.NewReaderSize(r, maxLineBytes)
 	for {
 		line, isPrefix, err := reader.ReadLine()
 		if err != nil {

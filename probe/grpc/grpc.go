@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -43,7 +42,7 @@ func check(ctx context.Context, dialer probe.Dialer, config *tls.Config, s proje
 	// The connection is opened here, because the transport would go on dialling after the check's context has ended.
 	conn, err := secure.Dial(ctx, dialer, config)
 	if err != nil {
-		return explainError(ctx, err)
+		return secure.ExplainResponseError(ctx, err)
 	}
 	defer conn.Close()
 	recorded := &prefixConn{Conn: conn}
@@ -84,12 +83,12 @@ func callHealthCheck(ctx context.Context, transport http.RoundTripper, scheme st
 	}
 	response, err := transport.RoundTrip(request)
 	if err != nil {
-		return explainError(ctx, err)
+		return secure.ExplainResponseError(ctx, err)
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, 4096))
 	if err != nil {
-		return explainError(ctx, err)
+		return secure.ExplainResponseError(ctx, err)
 	}
 	return checkResponse(response, body, s.Text("service"))
 }
@@ -185,14 +184,4 @@ func decodeStatus(body []byte) (string, bool) {
 		return "", false
 	}
 	return servingStatus[value], true
-}
-
-func explainError(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return fmt.Errorf("call the health service: %w", ctx.Err())
-	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("the server closed the connection without answering")
-	}
-	return secure.ExplainError(err)
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log"
 	"net"
+	"slices"
 
 	mysql "github.com/go-sql-driver/mysql"
 
@@ -80,18 +81,11 @@ const (
 )
 
 func isLoginError(err error) bool {
-	var serverErr *mysql.MySQLError
-	if !errors.As(err, &serverErr) {
-		return false
-	}
-	switch serverErr.Number {
-	case errAccessDenied, errDBAccessDenied, errNoAuthPlugin, errAccessDeniedOther:
-		return true
-	}
-	return false
+	serverErr, ok := errors.AsType[*mysql.MySQLError](err)
+	return ok && slices.Contains([]uint16{errAccessDenied, errDBAccessDenied, errNoAuthPlugin, errAccessDeniedOther}, serverErr.Number)
 }
 
-// hints are what to do, by the number of the error.
+// hints are the next steps of the user, by the number of the error.
 var hints = map[uint16]string{
 	errAccessDenied:      "check health_check.user and health_check.password",
 	errAccessDeniedOther: "check health_check.user and health_check.password",

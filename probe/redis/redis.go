@@ -73,11 +73,10 @@ func encodeRequest(request []string) string {
 	return b.String()
 }
 
-// hints are what to do about an error, by its first word.
+// hints are the next steps of the user, by the first word of the error.
 var hints = map[string]string{
 	"NOAUTH":    "set health_check.password",
 	"WRONGPASS": "set health_check.user and health_check.password",
-	"ERR":       "",
 	"LOADING":   "the server is loading its data; wait until it has finished",
 	"DENIED":    "the server is in protected mode: set a password or a bind address on the server",
 }

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -179,6 +180,17 @@ func ExplainError(err error) error {
 		return &probe.Failure{Reason: "the server ended the TLS handshake: " + strings.TrimPrefix(remoteErr.Err.Error(), "tls: ")}
 	}
 	return err
+}
+
+// ExplainResponseError explains why no response was read: ctx has ended, the server closed the connection, or as ExplainError does.
+func ExplainResponseError(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("wait for the response: %w", ctx.Err())
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the server closed the connection without answering")
+	}
+	return ExplainError(err)
 }
 
 // trimPackage returns the error's text without the name of its package.

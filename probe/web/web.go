@@ -183,20 +183,14 @@ func excerpt(body string) string {
 }
 
 func (r request) explainError(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return fmt.Errorf("wait for the response: %w", ctx.Err())
+	if ctx.Err() != nil || !strings.Contains(err.Error(), "malformed HTTP") {
+		return secure.ExplainResponseError(ctx, err)
 	}
-	if strings.Contains(err.Error(), "malformed HTTP") {
-		failure := &probe.Failure{Reason: "the answer is not HTTP: " + err.Error(), Hint: "check remote_port"}
-		if r.tlsConfig == nil {
-			failure.Hint = tryHTTPSHint
-		}
-		return failure
+	failure := &probe.Failure{Reason: "the answer is not HTTP: " + err.Error(), Hint: "check remote_port"}
+	if r.tlsConfig == nil {
+		failure.Hint = tryHTTPSHint
 	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("the server closed the connection without answering")
-	}
-	return secure.ExplainError(err)
+	return failure
 }
 
 func validatePath(value any) error {

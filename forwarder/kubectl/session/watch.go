@@ -19,12 +19,11 @@ import (
 
 // ObjectMeta is the part of an object's metadata that is used here.
 type ObjectMeta struct {
-	Name     string            `json:"name"`
-	UID      string            `json:"uid"`
-	Version  string            `json:"resourceVersion"`
-	Created  time.Time         `json:"creationTimestamp"`
-	Deletion *time.Time        `json:"deletionTimestamp"`
-	Labels   map[string]string `json:"labels"`
+	Name     string     `json:"name"`
+	UID      string     `json:"uid"`
+	Version  string     `json:"resourceVersion"`
+	Created  time.Time  `json:"creationTimestamp"`
+	Deletion *time.Time `json:"deletionTimestamp"`
 }
 
 // watchSet holds the open watches of a session. Equal watches are shared.

@@ -183,9 +183,7 @@ func newSupervisor(o Options) (*Supervisor, error) {
 	dir.Warn = func(text string) { s.log.Warn(text) }
 	s.store = newStore(dir, s.log, s.onStateChange)
 	s.events = newEventPublisher(dir, s.log, s.mask)
-	s.keeper = &handoffClient{
-		exe: o.Exe, log: s.log, onKeeperStarted: s.recordKeeper, missing: make(map[string]bool), missingCh: make(chan struct{}, 1),
-	}
+	s.keeper = newHandoffClient(o.Exe, s.log, s.recordKeeper)
 	s.socket = newControlSocket(s)
 	return s, s.inheritFromKeeper()
 }

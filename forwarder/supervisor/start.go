@@ -142,11 +142,12 @@ func (s *Supervisor) recordStart(ctx context.Context, ports map[string]int) {
 	}, true)
 }
 
-// abortStart undoes a failed start and records why: prompts do not retry until something changes.
+// abortStart undoes a failed start and records why: prompts do not retry until something changes. Where a keeper holds the ports, and
+// nothing says that the next attempt fails too, the keeper makes that.
 func (s *Supervisor) abortStart(cause error) {
 	s.log.Error("start failed", "error", cause)
 	s.isClosing.Store(true)
-	if s.inherited.isPredecessorAlive {
+	if s.inherited.isPredecessorAlive || s.options.Inherit != nil && startOutcome(cause) == client.OutcomeFailed {
 		s.abortTakeover(cause)
 		return
 	}

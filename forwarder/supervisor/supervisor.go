@@ -134,7 +134,7 @@ func Run(ctx context.Context, o Options) error {
 	// Drivers outlive tasksCtx: they are closed after the last tunnel.
 	s.drivers = newDrivers(context.WithoutCancel(ctx), forwarder.Host{Dir: s.root(), Log: s.log})
 	if err := s.prepare(ctx); err != nil {
-		s.abortStart(err)
+		s.abortStart(ctx, err)
 		cancel()
 		s.stopTasks()
 		return err

@@ -172,6 +172,33 @@ func (s *Supervisor) tryShutDown(ctx context.Context, why shutdownReason, tries 
 		s.closePortsForElected()
 		return true
 	}
+	err := s.recordShutdown(ctx, why)
+	if errors.Is(err, errHasLeases) {
+		return false
+	}
+	if failed, ok := errors.AsType[*lockstate.WriteError](err); ok && failed.Fallback != "" {
+		s.log.Warn("cannot write the shutdown to the state", "error", err, "written_instead", failed.Fallback)
+	} else if err != nil {
+		s.log.Error("cannot write the shutdown to the state", "error", err)
+	}
+	if !s.isClosing.Load() {
+		// The state could not even be read.
+		if why == shutdownUnused && tries < maxShutdownTries {
+			return false
+		}
+		s.isClosing.Store(true)
+	}
+	s.closePorts()
+	if err := s.election.Resign(); err != nil {
+		s.log.Error("resign", "error", err)
+	}
+	close(s.endedCh)
+	return true
+}
+
+// recordShutdown checks the leases, sets isClosing and writes the shutdown to the state. The error is errHasLeases if there are leases
+// that keep the supervisor running; after another error isClosing says whether the state could be read.
+func (s *Supervisor) recordShutdown(ctx context.Context, why shutdownReason) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	_, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
@@ -200,27 +227,7 @@ func (s *Supervisor) tryShutDown(ctx context.Context, why shutdownReason, tries 
 		tx.MarkFinal() // or released leases would come back once the disk has room again
 		return nil
 	})
-	if errors.Is(err, errHasLeases) {
-		return false
-	}
-	if failed, ok := errors.AsType[*lockstate.WriteError](err); ok && failed.Fallback != "" {
-		s.log.Warn("cannot write the shutdown to the state", "error", err, "written_instead", failed.Fallback)
-	} else if err != nil {
-		s.log.Error("cannot write the shutdown to the state", "error", err)
-	}
-	if !s.isClosing.Load() {
-		// The state could not even be read.
-		if why == shutdownUnused && tries < maxShutdownTries {
-			return false
-		}
-		s.isClosing.Store(true)
-	}
-	s.closePorts()
-	if err := s.election.Resign(); err != nil {
-		s.log.Error("resign", "error", err)
-	}
-	close(s.endedCh)
-	return true
+	return err
 }
 
 // hasLeases reports whether a state, with the queued changes, has live leases.

@@ -21,7 +21,7 @@ func (s *Supervisor) Reload(ctx context.Context) (api.ReloadResult, error) {
 	for {
 		// Read outside the operation: others, such as stop, must not wait for a slow disk.
 		before := s.active.Load()
-		files, err := s.readAllowed()
+		files, err := s.source.readAllowed()
 		if err := s.beginOperation(ctx); err != nil {
 			return api.ReloadResult{}, err
 		}

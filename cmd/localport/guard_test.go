@@ -264,6 +264,70 @@ func TestGuard_ProjectSurvivesDeletedFiles(t *testing.T) {
 	}
 }
 
+// Whatever is put in the place of a file while the project is up, commands end with its name and what to do; when that is done, they work,
+// and nobody has lost a connection or a lease.
+func TestGuard_ReplacedFileIsAnErrorUntilItIsRemoved(t *testing.T) {
+	obstacles := map[string]func(path string) error{
+		"named pipe": func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"directory":  func(path string) error { return os.Mkdir(path, 0o700) },
+		"link loop":  func(path string) error { return os.Symlink(filepath.Base(path), path) },
+	}
+	for kind, place := range obstacles {
+		for _, file := range []string{"lock", "state.json", "election"} {
+			t.Run(file+" is a "+kind, func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t)
+				root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", "\"auto\"", serve(t, "127.0.0.1:0")))
+				sh := w.shell("bash", root)
+				w.keeperPID(root)
+				supervisor, auto := w.supervisor(root), w.state(root).Ports["web"]
+				path := filepath.Join(w.stateDir(root), file)
+				addr := fmt.Sprintf("127.0.0.1:%d", auto)
+				conn := dial(t, addr)
+				conn.checkReply("hi")
+				if err := os.Remove(path); err != nil {
+					t.Fatal(err)
+				}
+				if err := place(path); err != nil && !os.IsExist(err) { // the supervisor may have been quicker
+					t.Fatal(err)
+				}
+				succeedsOrNames := func(args ...string) {
+					t.Helper()
+					o := w.localport(root, args...)
+					if o.code != 0 && !(strings.Contains(o.stderr, path) && strings.Contains(o.stderr, "remove it")) {
+						t.Errorf("%v: exit %d, %s", args, o.code, o.stderr)
+					}
+				}
+				succeedsOrNames("status")
+				succeedsOrNames("exec", "--", "true")
+				succeedsOrNames("export", "bash", "--pid", fmt.Sprint(sh.PID()))
+				if got := conn.checkReply("still there?"); got != "hello still there?\n" {
+					t.Errorf("the established connection answers %q", got)
+				}
+				succeedsOrNames("stop", "web")
+				succeedsOrNames("start", "web")
+				if err := os.RemoveAll(path); err != nil { // as the error says
+					t.Fatal(err)
+				}
+				eventually(t, "the state is written again", func() bool {
+					state := w.state(root)
+					return state.Supervisor != nil && state.Supervisor.Process == supervisor && state.Ports["web"] == auto &&
+						slices.Equal(w.leases(root, api.ShellLease), []int{sh.PID()})
+				})
+				w.mustRun(root, "exec", "--", "true")
+				served(t, addr)
+				if all := supervisorsOf(t, root); len(all) != 1 || all[0] != supervisor {
+					t.Errorf("supervisors: %v, want %v alone", all, supervisor)
+				}
+				sh.Run("cd " + w.home)
+				w.mustRun(root, "stop") // what start web has asked for
+				w.waitExit(supervisor)
+				w.nothingLeft(root, addr)
+			})
+		}
+	}
+}
+
 // A backup, or another tool that synchronises files, may put an older state back.
 func TestGuard_OlderCopyOfTheStateLosesNoLease(t *testing.T) {
 	t.Parallel()

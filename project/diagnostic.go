@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/localport-sh/localport/forwarder/printable"
 )
 
 // Diagnostic is one error in a file, with its position. It holds no secret and no control character.
@@ -128,7 +130,7 @@ func (f finding) diagnostic(secrets []string) Diagnostic {
 
 // quoteMasked is text for a message: masked, quoted, and cut short.
 func quoteMasked(text string, secrets []string) string {
-	return strconv.Quote(truncate(Mask(text, secrets), 60))
+	return strconv.Quote(printable.Truncate(Mask(text, secrets), 60))
 }
 
 // escapeUnprintable escapes what a terminal would act upon: control characters, and what reorders text.
@@ -147,16 +149,4 @@ func escapeUnprintable(text string) string {
 		b.WriteString(escaped[1 : len(escaped)-1])
 	}
 	return b.String()
-}
-
-// truncate cuts text to limit characters.
-func truncate(text string, limit int) string {
-	runes := 0
-	for i := range text {
-		if runes == limit {
-			return text[:i] + "…"
-		}
-		runes++
-	}
-	return text
 }

@@ -38,7 +38,7 @@ func readLocalPort(s *Service, n *node) (err error) {
 }
 
 // portNamePattern matches the name of a port in Kubernetes (IANA_SVC_NAME, RFC 6335, 5.1).
-var portNamePattern = lazyRegexp(`^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$`)
+var portNamePattern = LazyRegexp(`^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$`)
 
 // remotePortReader returns a reader of remote_port. Only the given technologies support port names.
 func remotePortReader(naming []string) reader {

@@ -95,7 +95,7 @@ func argumentReader(target func(*Service) *string) reader {
 	}
 }
 
-var blankPattern = lazyRegexp(`[\s\x00-\x1f\x7f]`)
+var blankPattern = LazyRegexp(`[\s\x00-\x1f\x7f]`)
 
 // wordReader returns a reader of an argument without spaces, such as a name or a host.
 func wordReader(target func(*Service) *string) reader {

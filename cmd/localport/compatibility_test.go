@@ -388,3 +388,44 @@ func TestCompatibility_LeaseOfAnOlderExecKeepsTheProjectRunning(t *testing.T) {
 	newer.waitExit(first)
 	newer.checkNothingLeft(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 }
+
+// Commands of this program do not replace an older supervisor, whose ssh is logged in with a passphrase.
+func TestCompatibility_LoginUnderAnOlderSupervisorIsKept(t *testing.T) {
+	t.Parallel()
+	old := newOldTestEnv(t, oldRelease)
+	host := sshd.Start(t)
+	config, locals := sshServicesByName(t, host, "one", "two")
+	root := old.project(config)
+	old.mustRun(root, "allow")
+	if o := old.localport(root, "start"); o.code == 0 {
+		t.Fatal("start did not need a login")
+	}
+	u := old.startOnTerminal(root, "login")
+	u.answer("fingerprint is SHA256:", "yes\n")
+	u.answer("Enter passphrase for key", "open sesame\n")
+	if code := <-u.done; code != 0 {
+		t.Fatalf("login: exit %d\n%s", code, u.screen.String())
+	}
+	supervisor := old.supervisor(root)
+	w := old.withCurrentBinary(oldRelease)
+	sh := w.shell("bash", root)
+	w.mustRun(root, "exec", "--", "true")
+	w.mustRun(root, "stop", "one")
+	w.mustRun(root, "start", "one")
+	sh.Run("true")
+	for _, port := range locals {
+		if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != banner {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+	for _, svc := range w.document(root).Services {
+		if svc.State != "healthy" {
+			t.Errorf("%s is %s", svc.Name, svc.State)
+		}
+	}
+	if n := strings.Count(host.Log(), "Accepted publickey"); n != 1 || w.supervisor(root) != supervisor {
+		t.Errorf("%d logins; the supervisor is %+v, was %+v", n, w.supervisor(root), supervisor)
+	}
+	sh.Kill()
+	w.stopProject(root)
+}

@@ -6,7 +6,7 @@ import (
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/client"
-	"github.com/localport-sh/localport/probe/kinds"
+	"github.com/localport-sh/localport/probe/builtin"
 	"github.com/localport-sh/localport/project"
 )
 
@@ -50,7 +50,7 @@ func (validateCmd) Run(a *app) error {
 func checkHealthChecks(parsed *project.Project) error {
 	var errs []error
 	for _, svc := range parsed.Services {
-		if _, err := kinds.New(svc.HealthCheck); err != nil {
+		if _, err := builtin.NewCheck(svc.HealthCheck); err != nil {
 			errs = append(errs, fmt.Errorf("service %q: health_check: %w", svc.Name, err))
 		}
 	}

@@ -76,7 +76,7 @@ func TestDescriptors_ManyIdleClientsOfOneServiceBlockNoOther(t *testing.T) {
 	eventually(t, "there are events for both", func() bool {
 		return len(w.events(root, eventlog.ClientLimitReached)) > 0 && len(w.events(root, eventlog.ClientLimitCleared)) > 0
 	})
-	if log := w.mustRun(root, "logs", "supervisor"); !strings.Contains(log, "no room for more connections") {
+	if log := w.mustRun(root, "logs", "supervisor"); !strings.Contains(log, "cannot serve more connections") {
 		t.Errorf("the log:\n%s", log)
 	}
 	if state := w.service(root, "web").State; state != forwarder.Healthy {

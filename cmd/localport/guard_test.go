@@ -264,6 +264,70 @@ func TestGuard_ProjectSurvivesDeletedFiles(t *testing.T) {
 	}
 }
 
+// If a file of a running project is replaced by something else, commands fail with its path and what to do, or work. When it is removed,
+// they work again, and no connection or lease is lost.
+func TestGuard_ReplacedFileIsAnErrorUntilItIsRemoved(t *testing.T) {
+	replacements := map[string]func(path string) error{
+		"named pipe": func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"directory":  func(path string) error { return os.Mkdir(path, 0o700) },
+		"link loop":  func(path string) error { return os.Symlink(filepath.Base(path), path) },
+	}
+	for kind, replace := range replacements {
+		for _, file := range []string{"lock", "state.json", "election"} {
+			t.Run(file+" is a "+kind, func(t *testing.T) {
+				t.Parallel()
+				w := newTestEnv(t)
+				root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", "\"auto\"", serve(t, "127.0.0.1:0")))
+				sh := w.shell("bash", root)
+				w.waitKeeper(root)
+				supervisor, auto := w.supervisor(root), w.state(root).Ports["web"]
+				path := filepath.Join(w.stateDir(root), file)
+				addr := fmt.Sprintf("127.0.0.1:%d", auto)
+				conn := dial(t, addr)
+				conn.exchangeLine("hi")
+				if err := os.Remove(path); err != nil {
+					t.Fatal(err)
+				}
+				if err := replace(path); err != nil && !os.IsExist(err) { // the supervisor may have written the file first
+					t.Fatal(err)
+				}
+				checkSucceedsOrNamesFile := func(args ...string) {
+					t.Helper()
+					o := w.localport(root, args...)
+					if o.code != 0 && !(strings.Contains(o.stderr, path) && strings.Contains(o.stderr, "remove it")) {
+						t.Errorf("%v: exit %d, %s", args, o.code, o.stderr)
+					}
+				}
+				checkSucceedsOrNamesFile("status")
+				checkSucceedsOrNamesFile("exec", "--", "true")
+				checkSucceedsOrNamesFile("export", "bash", "--pid", fmt.Sprint(sh.PID()))
+				if got := conn.exchangeLine("still there?"); got != "hello still there?\n" {
+					t.Errorf("the established connection answers %q", got)
+				}
+				checkSucceedsOrNamesFile("stop", "web")
+				checkSucceedsOrNamesFile("start", "web")
+				if err := os.RemoveAll(path); err != nil { // as the error says
+					t.Fatal(err)
+				}
+				eventually(t, "the state is written again", func() bool {
+					state := w.state(root)
+					return state.Supervisor != nil && state.Supervisor.Process == supervisor && state.Ports["web"] == auto &&
+						slices.Equal(w.leasePIDs(root, api.ShellLease), []int{sh.PID()})
+				})
+				w.mustRun(root, "exec", "--", "true")
+				checkServed(t, addr)
+				if all := findSupervisors(t, root); len(all) != 1 || all[0] != supervisor {
+					t.Errorf("supervisors: %v, want %v alone", all, supervisor)
+				}
+				sh.Run("cd " + w.home)
+				w.mustRun(root, "stop") // releases the lease of start web
+				w.waitExit(supervisor)
+				w.checkNothingLeft(root, addr)
+			})
+		}
+	}
+}
+
 // A backup, or a tool that synchronises files, may restore an older state.
 func TestGuard_OlderCopyOfTheStateLosesNoLease(t *testing.T) {
 	t.Parallel()

@@ -111,7 +111,7 @@ func groupLogins(parsed *project.Project, names []string) []*loginGroup {
 
 // run runs a login and sends its result to the supervisor.
 func (l *loginGroup) run(ctx context.Context, a *app, p commandProject, client *client.Client, supervisor *api.SupervisorStatus) error {
-	if l.Asks {
+	if l.UsesAskSocket {
 		return l.runWithQuestions(ctx, a, p, client, supervisor)
 	}
 	var credential []byte

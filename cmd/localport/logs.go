@@ -47,12 +47,23 @@ func (c logsCmd) Run(a *app) error {
 	if c.Path || c.List {
 		return c.printList(a, p, names)
 	}
-	r := &logReader{maxFirst: c.Lines, matches: matches, print: c.newPrinter(a.out, len(names) > 1)}
-	for _, name := range names {
-		r.logs = append(r.logs, eventlog.NewLogReader(name, p.Dir.LogPath(name)))
-	}
+	r := &logReader{maxFirst: c.Lines, matches: matches, print: c.newPrinter(a.out)}
 	defer r.close()
-	return readLogs(a.out, c.Follow, p.Dir.LogDir(), r.printNew)
+	r.add(p, names)
+	return readLogs(a.out, c.Follow, p.Dir.LogDir(), func() error {
+		if c.Follow && len(c.Services) == 0 { // a changed config may have new services
+			found, err := eventlog.ListLogs(p.Dir.LogDir())
+			if err != nil {
+				return err
+			}
+			r.add(p, withoutSupervisor(found))
+		}
+		return r.printNew()
+	})
+}
+
+func withoutSupervisor(names []string) []string {
+	return slices.DeleteFunc(names, func(name string) bool { return name == supervisorLog })
 }
 
 func (c logsCmd) printList(a *app, p commandProject, names []string) error {
@@ -83,7 +94,7 @@ func (c logsCmd) logNames(p commandProject) ([]string, error) {
 		found = append(found, p.declaredNames()...)
 		slices.Sort(found)
 	}
-	return slices.DeleteFunc(slices.Compact(found), func(n string) bool { return n == supervisorLog }), nil
+	return withoutSupervisor(slices.Compact(found)), nil
 }
 
 // checkNames returns an error for the first of names that is neither in alsoValid nor a service of the project.
@@ -123,7 +134,7 @@ type logReader struct {
 	logs     []*eventlog.LogReader
 	maxFirst int // how many lines the first call of printNew prints; -1: all
 	matches  func(eventlog.Line) bool
-	print    func([]namedLine) error
+	print    linePrinter
 	started  bool
 }
 
@@ -131,6 +142,15 @@ type logReader struct {
 type namedLine struct {
 	log string
 	eventlog.Line
+}
+
+// add adds the logs with these names that it does not read yet.
+func (r *logReader) add(p commandProject, names []string) {
+	for _, name := range names {
+		if !slices.ContainsFunc(r.logs, func(log *eventlog.LogReader) bool { return log.Name == name }) {
+			r.logs = append(r.logs, eventlog.NewLogReader(name, p.Dir.LogPath(name)))
+		}
+	}
 }
 
 // printNew prints the lines that were added since its last call, ordered by time.
@@ -152,7 +172,7 @@ func (r *logReader) printNew() error {
 		lines = lines[len(lines)-r.maxFirst:]
 	}
 	r.started = true
-	return r.print(lines)
+	return r.print(lines, len(r.logs) > 1)
 }
 
 func (r *logReader) close() {

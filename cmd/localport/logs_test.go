@@ -180,6 +180,24 @@ func TestLogs_FollowContinuesAfterRotationUntilCtrlC(t *testing.T) {
 	f.waitQuietExit()
 }
 
+func TestLogs_FollowReadsTheLogOfANewService(t *testing.T) {
+	t.Parallel()
+	w := newTestEnv(t)
+	root, dir := w.projectWithLogs(map[string]string{"db.log": dbLog})
+	f := w.startFollowing(t, root, "logs", "-f", "-n", "1")
+	f.nextLine()
+	added := eventlog.NewFile(filepath.Join(dir, "cache.log"), nil, eventlog.Limits{})
+	defer added.Close()
+	fmt.Fprintln(added.RunWriter("cd.1"), "ready")
+	if got := f.nextLine(); !strings.HasPrefix(got, "cache: ") || !strings.HasSuffix(got, "cd.1 ready") {
+		t.Errorf("it printed %q", got)
+	}
+	if err := f.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	f.waitQuietExit()
+}
+
 func TestFollow_EndsSilentlyWhenTheReaderIsGone(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)

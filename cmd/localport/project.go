@@ -10,7 +10,7 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/internal/version"
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/supervisor"
-	"github.com/localport-sh/localport/probe/kinds"
+	"github.com/localport-sh/localport/probe/builtin"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/environ"
 )
@@ -87,7 +87,7 @@ func (p commandProject) parseConfig(files *project.Files) (*project.Project, err
 	ports := p.Dir.Peek().Ports
 	return project.Parse(files, project.Options{
 		Getenv: base.Lookup,
-		Checks: kinds.Types(), Technologies: supervisor.Technologies(),
+		Checks: builtin.Types(), Technologies: supervisor.Technologies(),
 		PickAutoPort: func(service string) int {
 			if port, ok := ports[service]; ok {
 				return port

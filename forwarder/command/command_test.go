@@ -35,8 +35,8 @@ func TestMain(m *testing.M) {
 		playEcho("127.0.0.1:" + os.Args[1])
 	case "echo6":
 		playEcho("[::1]:" + os.Args[1])
-	case "quitter":
-		playQuitter()
+	case "single connection":
+		playSingleConnection()
 	case "on request":
 		playOnRequest()
 	}
@@ -80,8 +80,8 @@ func playOnRequest() {
 	}
 }
 
-// playQuitter accepts one connection, stops listening, tells the client so and keeps running.
-func playQuitter() {
+// playSingleConnection accepts one connection, stops listening, tells the client so and keeps running.
+func playSingleConnection() {
 	l, err := net.Listen("tcp", "127.0.0.1:"+os.Args[1])
 	if err != nil {
 		os.Exit(1)
@@ -299,7 +299,7 @@ func TestTunnel_CloseLeavesNoError(t *testing.T) {
 }
 
 func TestTunnel_RefusedDialIsRefusalWhileProgramRuns(t *testing.T) {
-	tunnel := openTunnel(t, newRun(t, "quitter"), testBinary(t), "{port}")
+	tunnel := openTunnel(t, newRun(t, "single connection"), testBinary(t), "{port}")
 	conn, err := tunnel.Dial(t.Context())
 	if err != nil {
 		t.Fatal(err)

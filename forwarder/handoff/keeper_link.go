@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"sync"
 	"syscall"
 	"time"
 
@@ -46,9 +45,10 @@ type KeeperLink struct {
 	doneCh   chan struct{}
 	answerCh chan frame
 
-	mu  sync.Mutex // one request at a time
-	seq uint64
 	pid int
+
+	requestSlot chan struct{} // a semaphore: one request at a time
+	seq         uint64        // of the last request
 }
 
 // Start starts a keeper. The caller must call End or Close.
@@ -164,7 +164,7 @@ func AcceptOffer(conn *net.UnixConn) (*Inheritance, error) {
 }
 
 func newKeeperLink(conn *net.UnixConn) *KeeperLink {
-	l := &KeeperLink{conn: conn, doneCh: make(chan struct{}), answerCh: make(chan frame, 4)}
+	l := &KeeperLink{conn: conn, doneCh: make(chan struct{}), answerCh: make(chan frame, 4), requestSlot: make(chan struct{}, 1)}
 	go l.readAnswers()
 	return l
 }
@@ -242,8 +242,8 @@ func (l *KeeperLink) Close() {
 }
 
 func (l *KeeperLink) call(f frame, limit time.Duration) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.requestSlot <- struct{}{}
+	defer func() { <-l.requestSlot }()
 	l.seq++
 	f.Seq = l.seq
 	timer := time.NewTimer(limit)

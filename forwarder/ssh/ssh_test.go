@@ -205,10 +205,10 @@ func TestDriver_CancelledOpenReturnsContextError(t *testing.T) {
 	if f, ok := errors.AsType[*forwarder.Failure](err); !ok || f.Reason != "ssh did not finish logging in before the timeout" {
 		t.Errorf("after the deadline: %v", err)
 	}
-	cancelledCtx, cancelOpen := context.WithCancel(t.Context())
+	canceledCtx, cancelOpen := context.WithCancel(t.Context())
 	cancelOpen()
-	if _, err := driverOf(t).Open(cancelledCtx, newService(server, "127.0.0.1:1"), newRun(t)); !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled: %v", err)
+	if _, err := driverOf(t).Open(canceledCtx, newService(server, "127.0.0.1:1"), newRun(t)); !errors.Is(err, context.Canceled) {
+		t.Errorf("canceled: %v", err)
 	}
 }
 

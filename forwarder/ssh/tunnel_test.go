@@ -32,7 +32,7 @@ func TestDirectTunnel_CarriesBytesAndHalfCloses(t *testing.T) {
 		t.Errorf("close: %v, %v", err, tunnel.Err())
 	}
 	if _, err := tunnel.Dial(t.Context()); err == nil {
-		t.Error("dialled after close")
+		t.Error("dialed after close")
 	}
 }
 

@@ -165,7 +165,7 @@ func (s *Supervisor) loadInherited() (*loadedConfig, error) {
 	if err == nil || old == nil {
 		return l, err
 	}
-	verdict, old, askErr := s.trust.Ask(old)
+	verdict, old, askErr := s.source.trust.Ask(old)
 	if askErr != nil || verdict != trust.Allowed {
 		return nil, err
 	}

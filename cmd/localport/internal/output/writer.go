@@ -34,7 +34,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	}
 	end := len(data) - partialLength(data)
 	w.partial = bytes.Clone(data[end:])
-	if _, err := w.file.Write(printable.Bytes(data[:end])); err != nil {
+	if _, err := w.file.Write(printable.EscapeBytes(data[:end])); err != nil {
 		return 0, err
 	}
 	return len(p), nil
@@ -42,7 +42,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 
 // Flush writes an incomplete character that Write has kept back.
 func (w *Writer) Flush() error {
-	data := printable.Bytes(w.partial)
+	data := printable.EscapeBytes(w.partial)
 	w.partial = nil
 	_, err := w.file.Write(data)
 	return err
@@ -133,6 +133,6 @@ func writeJSON(w io.Writer, value any, indent string) error {
 	if err := encoder.Encode(value); err != nil {
 		return err
 	}
-	_, err := w.Write(printable.JSON(b.Bytes()))
+	_, err := w.Write(printable.EscapeJSON(b.Bytes()))
 	return err
 }

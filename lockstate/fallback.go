@@ -68,7 +68,7 @@ func (d *Dir) applyFallback(st *State) (paths []string, err error) {
 	*st = newest.State
 	for _, lease := range stored {
 		if lease.Since.After(newest.At) {
-			st.Hold(lease)
+			st.AddLease(lease)
 		}
 	}
 	return paths, nil

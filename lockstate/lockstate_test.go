@@ -38,7 +38,7 @@ func enterAndHold(config string) int {
 	defer cancel()
 	var election *Election
 	_, err = d.Update(ctx, func(tx *Tx) error {
-		tx.Hold(Lease{Kind: ShellLease, Process: Self(), Since: time.Now()})
+		tx.AddLease(Lease{Kind: ShellLease, Process: Self(), Since: time.Now()})
 		if tx.IsSupervisorRunning() {
 			return nil
 		}
@@ -153,7 +153,7 @@ func TestElect_FiftyProcessesElectOneAndKeepFiftyLeases(t *testing.T) {
 			if !tx.IsSupervisorRunning() {
 				t.Error("nobody holds the election lock")
 			}
-			tx.Prune()
+			tx.PruneLeases()
 			return nil
 		})
 		if count["supervisor"] != 1 || count["member"] != 49 || len(st.Leases) != 50 {
@@ -166,7 +166,7 @@ func TestElect_FiftyProcessesElectOneAndKeepFiftyLeases(t *testing.T) {
 			if tx.IsSupervisorRunning() {
 				t.Error("the election lock outlived its holder")
 			}
-			tx.Prune()
+			tx.PruneLeases()
 			return nil
 		})
 		if len(st.Leases) != 0 {
@@ -228,7 +228,7 @@ func TestUpdate_PutsAnUnusableStateAsideWithAWarning(t *testing.T) {
 			warning := ""
 			st := update(t, d, func(tx *Tx) error {
 				warning = tx.Warning
-				tx.Hold(Lease{Kind: StartLease})
+				tx.AddLease(Lease{Kind: StartLease})
 				return nil
 			})
 			if warning == "" || len(st.Leases) != 1 {
@@ -272,7 +272,7 @@ func TestProcess_WithARecycledPIDIsAnother(t *testing.T) {
 func TestState_DropsLeasesAfterAReboot(t *testing.T) {
 	d := openTestDir(t)
 	update(t, d, func(tx *Tx) error {
-		tx.Hold(Lease{Kind: StartLease})
+		tx.AddLease(Lease{Kind: StartLease})
 		tx.Ports = map[string]int{"db": 12345}
 		tx.Boot = "an earlier boot"
 		return nil
@@ -362,7 +362,7 @@ func TestUpdate_ChangesThePromptLineWithEveryBump(t *testing.T) {
 		seen[line] = true
 	}
 	before := d.PromptLine()
-	update(t, d, func(tx *Tx) error { tx.Hold(Lease{Kind: StartLease}); return nil })
+	update(t, d, func(tx *Tx) error { tx.AddLease(Lease{Kind: StartLease}); return nil })
 	if d.PromptLine() != before {
 		t.Error("a lease alone changed the line")
 	}

@@ -13,19 +13,19 @@ import (
 // stateVersion is the version of the state file's format. A file of another version is moved aside.
 const stateVersion = 1
 
-// Kind is the kind of a lease's holder.
-type Kind string
+// LeaseKind is the kind of a lease's holder.
+type LeaseKind string
 
 // The kinds of lease.
 const (
-	ShellLease Kind = "shell"
-	ExecLease  Kind = "exec"
-	StartLease Kind = "start" // no process: it lasts until stop --all, deny or reboot
+	ShellLease LeaseKind = "shell"
+	ExecLease  LeaseKind = "exec"
+	StartLease LeaseKind = "start" // no process: it lasts until stop --all, deny or reboot
 )
 
 // Lease is a claim that keeps the supervisor running.
 type Lease struct {
-	Kind Kind `json:"kind"`
+	Kind LeaseKind `json:"kind"`
 	Process
 	Dir   string    `json:"dir,omitempty"` // the holder's working directory when it took the lease
 	Since time.Time `json:"since"`
@@ -117,26 +117,26 @@ func parseState(data []byte, config string) (State, error) {
 	return st, nil
 }
 
-// Hold records a lease, unless the same process has one already.
-func (st *State) Hold(l Lease) {
+// AddLease records a lease, unless the same process has one already.
+func (st *State) AddLease(l Lease) {
 	if !slices.ContainsFunc(st.Leases, l.isSame) {
 		st.Leases = append(st.Leases, l)
 	}
 }
 
-// Release removes the lease of this kind and process, if there is one.
-func (st *State) Release(kind Kind, p Process) {
+// RemoveLease removes the lease of this kind and process, if there is one.
+func (st *State) RemoveLease(kind LeaseKind, p Process) {
 	drop := Lease{Kind: kind, Process: p}
 	st.Leases = slices.DeleteFunc(st.Leases, drop.isSame)
 }
 
-// ReleaseAt removes the lease of this kind and process, unless it was taken after at. A zero time means now.
-func (st *State) ReleaseAt(kind Kind, p Process, at time.Time) {
+// RemoveLeaseAsOf removes the lease of this kind and process, unless it was taken after at. A zero time means now.
+func (st *State) RemoveLeaseAsOf(kind LeaseKind, p Process, at time.Time) {
 	drop := Lease{Kind: kind, Process: p}
 	st.Leases = slices.DeleteFunc(st.Leases, func(l Lease) bool { return l.isSame(drop) && (at.IsZero() || !l.Since.After(at)) })
 }
 
-// Prune removes the leases of processes that have ended.
-func (st *State) Prune() {
+// PruneLeases removes the leases of processes that have ended.
+func (st *State) PruneLeases() {
 	st.Leases = slices.DeleteFunc(st.Leases, func(l Lease) bool { return !l.IsAlive() })
 }

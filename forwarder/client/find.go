@@ -129,7 +129,7 @@ func (p *Project) newNoAnswerError(waited time.Duration) error {
 	if waited < p.AnswerTimeout/2 || waited > 2*p.AnswerTimeout { // not what the limit was about
 		e.Waited = waited.Round(100 * time.Millisecond)
 	}
-	if recorded := p.Dir.Peek().Supervisor; recorded != nil && p.isSupervisor(recorded.Process) {
+	if recorded := p.Dir.ReadOrZero().Supervisor; recorded != nil && p.isSupervisor(recorded.Process) {
 		e.PID = recorded.PID // found without reading every process of the machine: a prompt waits
 	} else if processes := p.Processes(); len(processes) > 0 {
 		// A running supervisor has to answer; without one, the keeper has to start the next.

@@ -150,7 +150,7 @@ func mergeMemory(remembered lockstate.State, at time.Time) change {
 		state.Leases = slices.Clone(remembered.Leases)
 		for _, lease := range stored {
 			if lease.Since.After(at) {
-				state.Hold(lease)
+				state.AddLease(lease)
 			}
 		}
 		state.Ports = remembered.Ports

@@ -1,7 +1,6 @@
 package lockstate
 
 import (
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -54,7 +53,7 @@ func ListDirs() ([]*Dir, error) {
 		case isAbsent(err):
 		case err != nil:
 			failures = append(failures, err)
-		case json.Unmarshal(data, &st) == nil && stateKey(st.Config) == entry.Name():
+		case decodeState(data, &st) == nil && stateKey(st.Config) == entry.Name():
 			dirs = append(dirs, &Dir{Path: path, Config: st.Config})
 		}
 	}

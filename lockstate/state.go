@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unicode/utf8"
 )
 
 // stateVersion is the version of the state file's format. A file of another version is moved aside.
@@ -66,6 +67,8 @@ type State struct {
 	// DownFile: written by a version that keeps the down file, which then says better than Down whether the project
 	// was stopped. Older versions drop it.
 	DownFile bool `json:"down_file,omitempty"`
+	// ConfigBytes is Config where that is not UTF-8, which JSON cannot hold; else nil. Older versions drop it.
+	ConfigBytes []byte `json:"config_bytes,omitempty"`
 }
 
 var boot struct {
@@ -94,17 +97,35 @@ var errBootUnknown = errors.New("cannot read the boot id")
 
 func newState(config string) State {
 	id, _ := bootID() // known by then: see load
-	return State{Version: stateVersion, ID: rand.Text()[:12], Config: config, Boot: id}
+	st := State{Version: stateVersion, ID: rand.Text()[:12], Config: config, Boot: id}
+	if !utf8.ValidString(config) {
+		st.ConfigBytes = []byte(config)
+	}
+	return st
+}
+
+// decodeState decodes the JSON of a state, of this boot or another one, into st.
+func decodeState(data []byte, st *State) error {
+	err := json.Unmarshal(data, st)
+	if st.ConfigBytes != nil {
+		st.Config = string(st.ConfigBytes)
+	}
+	return err
 }
 
 // parseState rejects an incomplete state: it is not used at all.
 func parseState(data []byte, config string) (State, error) {
 	var st State
-	if err := json.Unmarshal(data, &st); err != nil {
+	if err := decodeState(data, &st); err != nil {
 		return State{}, err
 	}
-	if st.Version != stateVersion || st.ID == "" || st.Config != config {
-		return State{}, fmt.Errorf("it is version %d for %q, want version %d for %q", st.Version, st.Config, stateVersion, config)
+	switch {
+	case st.Version != stateVersion:
+		return State{}, fmt.Errorf("its format is version %d, not %d", st.Version, stateVersion)
+	case st.Config != config:
+		return State{}, fmt.Errorf("it belongs to %q", st.Config)
+	case st.ID == "":
+		return State{}, errors.New("it has no id")
 	}
 	id, err := bootID()
 	if err != nil {

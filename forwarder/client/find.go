@@ -50,7 +50,8 @@ func (p *Project) askStatus(ctx context.Context) (*Client, api.Status, error) {
 	for _, socket := range p.Dir.Sockets() {
 		client := &Client{Socket: socket}
 		status, err := p.requestStatus(ctx, client)
-		if err == nil && status.Config == p.Config {
+		// As JSON has it: a byte that is not UTF-8 becomes U+FFFD.
+		if err == nil && status.Config == string([]rune(p.Config)) {
 			return client, status, nil
 		}
 		if _, stopped := errors.AsType[*NoAnswerError](err); stopped {

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
@@ -243,6 +244,31 @@ func TestUpdate_PutsAnUnusableStateAsideWithAWarning(t *testing.T) {
 				t.Errorf("the second look warned %q, id %s then %s", warning, st.ID, again.ID)
 			}
 		})
+	}
+}
+
+func TestState_PathNeedNotBeUTF8(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	for _, config := range []string{"/caf\xe9/.localport.toml", "/caf\xff/.localport.toml", "/café/.localport.toml"} {
+		d, err := Open(config)
+		requireNoError(t, err)
+		first := update(t, d, incrementCount)
+		last := update(t, d, incrementCount)
+		if last.ID != first.ID || last.Ports["count"] != 2 {
+			t.Errorf("%q: the state was begun anew: %+v, then %+v", config, first, last)
+		}
+		if read, err := d.Read(); err != nil || read.Config != config {
+			t.Errorf("%q: read %+v, %v", config, read, err)
+		}
+		data, err := os.ReadFile(d.path("state.json"))
+		requireNoError(t, err)
+		if isExtended := strings.Contains(string(data), "config_bytes"); isExtended == utf8.ValidString(config) {
+			t.Errorf("%q: %s", config, data)
+		}
+	}
+	dirs, err := ListDirs()
+	if len(dirs) != 3 || err != nil {
+		t.Errorf("found %v, %v", dirs, err)
 	}
 }
 

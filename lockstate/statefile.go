@@ -70,7 +70,7 @@ func (l *fileLock) replaceState(data []byte, keepOld bool) error {
 	}
 	if err == nil {
 		// Locked before anyone can open it, so that readers wait until this change is complete.
-		_, err = flockState(temp)
+		_, err = tryFlock(temp)
 	}
 	if lost := l.validate(); lost != nil {
 		closeFile(temp)

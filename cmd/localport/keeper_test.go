@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -293,6 +294,83 @@ func TestUpgrade_DrainingSupervisorStopsWithTheProject(t *testing.T) {
 		t.Fatal("the old one ended with a connection open")
 	}
 	w.down(root, addr)
+}
+
+// A start that fails because something is short is tried again, with the ports open all the time.
+func TestKeeper_RetriesAStartThatFailed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t).as("1.0.0")
+	port := ports.FreePort(t)
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
+	w.keeperPID(root)
+	tried := filepath.Join(w.home, "tried")
+	restore := w.replaceProgram("#!/bin/sh\necho >>" + tried + `
+case "$*" in *supervise*) echo '{"outcome":"failed","error":"too many open files"}' >&3 ;; esac
+exit 1
+`)
+	c := startClientStream(addr)
+	kill(t, w.supervisor(root).PID)
+	eventually(t, "the keeper has tried twice", func() bool {
+		data, _ := os.ReadFile(tried)
+		return len(data) >= 2
+	})
+	restore()
+	if answer, err := ask(addr, "you"); answer != "hello you\n" {
+		t.Errorf("through the forward: %q, %v", answer, err)
+	}
+	if refused, failed := refused(c.stop(), time.Time{}); refused > 0 || failed > 0 {
+		t.Errorf("%d refused, %d failed", refused, failed)
+	}
+	w.down(root, addr)
+}
+
+// After several failures the ports are given up, so that a prompt need not wait for the keeper; the keeper still retries.
+func TestKeeper_RetriesAfterGivingUpThePorts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t).as("1.0.0")
+	port := ports.FreePort(t)
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	w.mustRun(root, "start")
+	w.keeperPID(root)
+	restore := w.replaceProgram("#!/bin/sh\nexit 1\n")
+	kill(t, w.supervisor(root).PID)
+	eventually(t, "the port is closed", func() bool {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			conn.Close()
+		}
+		return errors.Is(err, syscall.ECONNREFUSED)
+	})
+	restore()
+	eventually(t, "the port is open again, without a prompt", func() bool {
+		answer, err := ask(addr, "you")
+		return err == nil && answer == "hello you\n"
+	})
+	w.down(root, addr)
+}
+
+// replaceProgram writes a script in place of localport until restore.
+func (w *world) replaceProgram(script string) (restore func()) {
+	w.t.Helper()
+	saved := w.exe + ".saved"
+	if err := os.Rename(w.exe, saved); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := os.WriteFile(w.exe+".new", []byte(script), 0o755); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := os.Rename(w.exe+".new", w.exe); err != nil {
+		w.t.Fatal(err)
+	}
+	return func() {
+		w.t.Helper()
+		if err := os.Rename(saved, w.exe); err != nil {
+			w.t.Fatal(err)
+		}
+	}
 }
 
 func TestUpgrade_ReleaseThatCannotStartReplacesNothing(t *testing.T) {

@@ -25,8 +25,8 @@ type logJSON struct {
 
 const jsonTime = "2006-01-02T15:04:05.000Z"
 
-// newPrinter prints lines as they stand, control characters escaped, after their log's name where there are several; or as objects.
-func (o outputFormat) newPrinter(w io.Writer, named bool) func([]namedLine) error {
+// newPrinter prints lines as they stand, control characters escaped, after their log's name if isNamed says so; or as objects.
+func (o outputFormat) newPrinter(w io.Writer, isNamed func() bool) func([]namedLine) error {
 	return func(lines []namedLine) error {
 		b := bufio.NewWriter(w)
 		for _, line := range lines {
@@ -35,7 +35,7 @@ func (o outputFormat) newPrinter(w io.Writer, named bool) func([]namedLine) erro
 				if err := output.JSONLine(b, line.object()); err != nil {
 					return err
 				}
-			case named:
+			case isNamed():
 				fmt.Fprintf(b, "%s: %s\n", line.log, output.EscapeLine(line.Raw))
 			default:
 				fmt.Fprintln(b, output.EscapeLine(line.Raw))

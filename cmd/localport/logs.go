@@ -47,12 +47,24 @@ func (c logsCmd) Run(a *app) error {
 	if c.Path || c.List {
 		return c.printList(a, p, names)
 	}
-	r := &logReader{maxFirst: c.Lines, pass: pass, print: c.newPrinter(a.out, len(names) > 1)}
-	for _, name := range names {
-		r.logs = append(r.logs, eventlog.NewLogReader(name, p.Dir.LogPath(name)))
-	}
+	r := &logReader{maxFirst: c.Lines, pass: pass}
+	r.print = c.newPrinter(a.out, func() bool { return len(r.logs) > 1 })
 	defer r.close()
-	return readLogs(a.out, c.Follow, p.Dir.LogDir(), r.printNew)
+	r.add(p, names)
+	return readLogs(a.out, c.Follow, p.Dir.LogDir(), func() error {
+		if c.Follow && len(c.Services) == 0 { // the config may have got another service
+			found, err := eventlog.ListLogs(p.Dir.LogDir())
+			if err != nil {
+				return err
+			}
+			r.add(p, withoutSupervisor(found))
+		}
+		return r.printNew()
+	})
+}
+
+func withoutSupervisor(names []string) []string {
+	return slices.DeleteFunc(names, func(name string) bool { return name == supervisorLog })
 }
 
 func (c logsCmd) printList(a *app, p commandProject, names []string) error {
@@ -83,7 +95,7 @@ func (c logsCmd) logNames(p commandProject) ([]string, error) {
 		found = append(found, p.declaredNames()...)
 		slices.Sort(found)
 	}
-	return slices.DeleteFunc(slices.Compact(found), func(n string) bool { return n == supervisorLog }), nil
+	return withoutSupervisor(slices.Compact(found)), nil
 }
 
 // checkNames reports as an error the first name that is none of those given and no service of the project.
@@ -131,6 +143,15 @@ type logReader struct {
 type namedLine struct {
 	log string
 	eventlog.Line
+}
+
+// add adds the logs of the names that it does not read yet.
+func (r *logReader) add(p commandProject, names []string) {
+	for _, name := range names {
+		if !slices.ContainsFunc(r.logs, func(log *eventlog.LogReader) bool { return log.Name == name }) {
+			r.logs = append(r.logs, eventlog.NewLogReader(name, p.Dir.LogPath(name)))
+		}
+	}
 }
 
 // printNew prints the lines that were added since it was last called.

@@ -180,6 +180,24 @@ func TestLogs_FollowContinuesAfterRotationUntilCtrlC(t *testing.T) {
 	f.ended()
 }
 
+func TestLogs_FollowReadsTheLogOfANewService(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	root, dir := w.logged(map[string]string{"db.log": dbLog})
+	f := w.follow(t, root, "logs", "-f", "-n", "1")
+	f.next()
+	added := eventlog.NewFile(filepath.Join(dir, "cache.log"), nil, eventlog.Limits{})
+	defer added.Close()
+	fmt.Fprintln(added.RunWriter("cd.1"), "ready")
+	if got := f.next(); !strings.HasPrefix(got, "cache: ") || !strings.HasSuffix(got, "cd.1 ready") {
+		t.Errorf("it printed %q", got)
+	}
+	if err := f.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	f.ended()
+}
+
 func TestFollow_EndsSilentlyWhenTheReaderIsGone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

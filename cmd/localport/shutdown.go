@@ -194,12 +194,20 @@ func (p commandProject) removeLeftovers() error {
 		}
 		return nil
 	})
-	if err != nil || before == nil || before.Run == "" {
+	if err != nil {
 		return err
 	}
-	_, err = process.KillOrphans(before.Run)
-	if name := filepath.Base(before.Run); name == before.Run && name != ".." && name != "." {
-		err = errors.Join(err, os.RemoveAll(filepath.Join(sockets, name)))
+	killOrphans := func(run string) {
+		_, killErr := process.KillOrphans(run)
+		err = errors.Join(err, killErr)
 	}
+	if before != nil && before.Run != "" {
+		killOrphans(before.Run)
+		if name := filepath.Base(before.Run); name == before.Run && name != ".." && name != "." {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(sockets, name)))
+		}
+	}
+	// What was killed before it was recorded. That another project's cannot be removed is no failure of this one's stop.
+	_ = lockstate.RemoveAbandonedRunDirs(killOrphans)
 	return err
 }

@@ -225,3 +225,29 @@ func startLikeAKeeper(t *testing.T) int {
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	return cmd.Process.Pid
 }
+
+// A supervisor that is killed while it starts is recorded nowhere.
+func TestStop_RemovesTheRunDirectoryOfAnUnrecordedSupervisor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	port := ports.FreePort(t)
+	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
+	abandoned := filepath.Join(w.runtime(), "localport/abandone")
+	abandon := func() {
+		t.Helper()
+		if err := os.MkdirAll(abandoned, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(abandoned, "lock"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	abandon()
+	w.mustRun(root, "start")
+	if _, err := os.Stat(abandoned); err == nil {
+		t.Error("start leaves the abandoned directory")
+	}
+	w.keeperPID(root)
+	abandon()
+	w.down(root, fmt.Sprintf("127.0.0.1:%d", port))
+}

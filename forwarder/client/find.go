@@ -43,6 +43,9 @@ func (p *Project) FindSupervisor(ctx context.Context) (*Client, api.Status, erro
 	}
 }
 
+// hasConfig reports whether config, from a supervisor's answer, is this project's config. In JSON a byte that is not UTF-8 has become U+FFFD.
+func (p *Project) hasConfig(config string) bool { return config == string([]rune(p.Config)) }
+
 // askStatus requests the status at each socket at which the project's supervisor may listen. The client is nil if none of them is this
 // project's.
 func (p *Project) askStatus(ctx context.Context) (*Client, api.Status, error) {
@@ -50,8 +53,7 @@ func (p *Project) askStatus(ctx context.Context) (*Client, api.Status, error) {
 	for _, socket := range p.Dir.Sockets() {
 		client := &Client{Socket: socket}
 		status, err := p.requestStatus(ctx, client)
-		// As JSON has it: a byte that is not UTF-8 becomes U+FFFD.
-		if err == nil && status.Config == string([]rune(p.Config)) {
+		if err == nil && p.hasConfig(status.Config) {
 			return client, status, nil
 		}
 		if _, stopped := errors.AsType[*NoAnswerError](err); stopped {

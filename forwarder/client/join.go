@@ -218,7 +218,7 @@ func (p *Project) joinSupervisor(ctx context.Context, session api.JoinRequest) (
 		client := &Client{Socket: socket}
 		var view api.ProjectView
 		view, err = client.Join(ctx, session)
-		if err == nil && view.Config != "" && view.Config != p.Config {
+		if err == nil && view.Config != "" && !p.hasConfig(view.Config) {
 			err = &UnreachableError{Socket: socket, Err: fmt.Errorf("it belongs to %s", view.Config)}
 		}
 		if errors.Is(err, ErrNoAnswer) {

@@ -135,6 +135,10 @@ type tunnelRefusal struct {
 	refusal forwarder.Refusal
 }
 
+// reportQueue is how many reports of a kind the relay may make until the run loop reads them; further ones are dropped. There is room
+// for those about an earlier tunnel, whose connections may end late, beside the current one's.
+const reportQueue = 8
+
 // tunnelPanic is a panic in the relay and the tunnel of the connection; nil if it concerned no connection.
 type tunnelPanic struct {
 	tunnel  forwarder.Tunnel
@@ -160,7 +164,7 @@ func New(host Host, definition Definition, processLog *eventlog.File) *Service {
 		requestCh: make(chan request), doneCh: make(chan struct{}),
 		waitingCh: make(chan struct{}, 1), lastClientCh: make(chan struct{}, 1), networkCh: make(chan struct{}, 1),
 		roomCh:          make(chan struct{}, 1),
-		serverReachedCh: make(chan forwarder.Tunnel, 1), refusalCh: make(chan tunnelRefusal, 8), panicCh: make(chan tunnelPanic, 1),
+		serverReachedCh: make(chan forwarder.Tunnel, reportQueue), refusalCh: make(chan tunnelRefusal, reportQueue), panicCh: make(chan tunnelPanic, reportQueue),
 		bindTimer: newStoppedTimer(), attemptTimer: newStoppedTimer(),
 		definition: definition,
 	}

@@ -165,6 +165,7 @@ func (s *Supervisor) loadInherited() (*loadedConfig, error) {
 	if err == nil || old == nil {
 		return l, err
 	}
+	old.Root, old.Path = s.root(), s.options.Config // in JSON they may have lost bytes
 	verdict, old, askErr := s.trust.Ask(old)
 	if askErr != nil || verdict != trust.Allowed {
 		return nil, err

@@ -22,6 +22,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/filelimit"
 	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/forwarder/memtrim"
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/forwarder/service"
 	"github.com/localport-sh/localport/forwarder/wait"
@@ -139,7 +140,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	for _, part := range []func(context.Context){
-		s.socket.serve, s.keeper.run, s.watchFiles, s.serveMetrics, s.watchNetwork, s.guardFiles, s.applySessions, s.keepSuccessorUpdated, s.answerPendingChecks, memtrim.Run,
+		s.socket.serve, s.keeper.run, s.watchFiles, s.serveMetrics, s.watchNetwork, s.guardFiles, s.guardDirectory, s.applySessions, s.keepSuccessorUpdated, s.answerPendingChecks, memtrim.Run,
 		func(ctx context.Context) { watchSleep(ctx, sleepTime, s.onWake) },
 		func(ctx context.Context) { s.store.retryWrites(ctx, s.endedCh) }, // after that the state file is a successor's
 	} {
@@ -152,6 +153,7 @@ func Run(ctx context.Context, o Options) error {
 	cancel()
 	s.stopTasks()
 	s.events.publish(eventlog.Event{Kind: eventlog.SupervisorEnded, Run: o.RunID}, "")
+	s.removeAbandoned()
 	return errors.Join(s.socket.err(), s.runDir.remove())
 }
 
@@ -181,9 +183,7 @@ func newSupervisor(o Options) (*Supervisor, error) {
 	dir.Warn = func(text string) { s.log.Warn(text) }
 	s.store = newStore(dir, s.log, s.onStateChange)
 	s.events = newEventPublisher(dir, s.log, s.mask)
-	s.keeper = &handoffClient{
-		exe: o.Exe, log: s.log, onKeeperStarted: s.recordKeeper, missing: make(map[string]bool), missingCh: make(chan struct{}, 1),
-	}
+	s.keeper = newHandoffClient(o.Exe, s.log, s.recordKeeper)
 	s.socket = newControlSocket(s)
 	return s, s.inheritFromKeeper()
 }
@@ -260,7 +260,7 @@ func (s *Supervisor) stopTasks() {
 		s.log.Error("some tasks did not stop in time; the process exits anyway", "after", stopTimeout)
 	}
 	// Processes that left their process group carry the run id too.
-	killed, err := sweepOrphans(s.options.RunID)
+	killed, err := process.KillOrphans(s.options.RunID)
 	s.log.Info("ended", "orphans_killed", killed, "error", err)
 }
 

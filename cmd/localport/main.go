@@ -90,14 +90,14 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 		}
 	}
 	var g grammar
-	parser := kong.Must(&g,
+	parser := kong.Must(&g, append(keepArgumentBytes(),
 		kong.Name("localport"),
 		kong.Description("Port forwards for each project: started when you cd into it, stopped when the last shell leaves."),
 		kong.UsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.DefaultEnvars("LOCALPORT"),
 		kong.Vars{"version": version.Own()},
-	)
+	)...)
 	ctx, err := parser.Parse(args)
 	if err != nil {
 		command := ""

@@ -84,7 +84,7 @@ func (p commandProject) explainNoAnswer(err error, began time.Time) error {
 // parseConfig is the project as it would run from this shell.
 func (p commandProject) parseConfig(files *project.Files) (*project.Project, error) {
 	base := environ.Undo(environ.Parse(os.Environ()))
-	ports := p.Dir.Peek().Ports
+	ports := p.Dir.ReadOrZero().Ports
 	return project.Parse(files, project.Options{
 		Getenv: base.Lookup,
 		Checks: builtin.Types(), Technologies: supervisor.Technologies(),

@@ -44,7 +44,7 @@ func liveConfigs() []string {
 	}
 	var configs []string
 	for _, dir := range dirs {
-		state := dir.Peek()
+		state := dir.ReadOrZero()
 		up := slices.ContainsFunc(state.Leases, lockstate.Lease.IsAlive)
 		if s := state.Supervisor; s != nil && !up {
 			_, kept := lockstate.FindProcess(s.Keeper)

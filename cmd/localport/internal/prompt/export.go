@@ -245,7 +245,7 @@ func (e *evaluation) leaveProject(ctx context.Context, root string) (bySocket bo
 
 // enterProject joins the project, or finds out why not.
 func (e *evaluation) enterProject(ctx context.Context, p *client.Project) error {
-	entering := (e.Root != e.root || e.Retry.Enter) && environ.ReadDiff(e.before).Config != p.Config
+	entering := (e.Root != e.root || e.Retry.Enter) && !environ.ReadDiff(e.before).IsOf(p.Config)
 	e.retry.Enter = entering // until it is done
 	// Stamped before it is read: a change in between is seen at the next prompt.
 	// Without a stamp, every prompt finds the file changed and evaluates: slower, but correct.

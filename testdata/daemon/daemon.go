@@ -19,12 +19,12 @@ import (
 type Spec struct {
 	Dir  string // from Dir
 	Argv func(port int) []string
-	// Ready is part of the line by which the server says that it listens.
-	Ready string
-	// End ends it politely; SIGTERM if it is 0.
-	End syscall.Signal
-	// Orphaned is what it gets when the test process dies; SIGKILL if it is 0. Linux only.
-	Orphaned syscall.Signal
+	// ReadyText is part of the line by which the server says that it listens.
+	ReadyText string
+	// StopSignal ends it politely; SIGTERM if it is 0.
+	StopSignal syscall.Signal
+	// OrphanSignal is what it gets when the test process dies; SIGKILL if it is 0. Linux only.
+	OrphanSignal syscall.Signal
 }
 
 // Server is a server that runs, or has run, in a folder of its own.
@@ -40,17 +40,17 @@ type Server struct {
 
 const (
 	startLimit = 60 * time.Second
-	endLimit   = 20 * time.Second
+	stopLimit  = 20 * time.Second
 )
 
 // Start starts a server on a free port and returns when it listens. It ends with the test.
 func Start(t testing.TB, spec Spec) *Server {
 	t.Helper()
-	if spec.End == 0 {
-		spec.End = syscall.SIGTERM
+	if spec.StopSignal == 0 {
+		spec.StopSignal = syscall.SIGTERM
 	}
-	if spec.Orphaned == 0 {
-		spec.Orphaned = syscall.SIGKILL
+	if spec.OrphanSignal == 0 {
+		spec.OrphanSignal = syscall.SIGKILL
 	}
 	s := &Server{Host: "127.0.0.1", Dir: spec.Dir, t: t, spec: spec}
 	t.Cleanup(s.Stop)
@@ -79,13 +79,13 @@ func (s *Server) Log() string {
 	if s.process == nil {
 		return ""
 	}
-	return s.process.said.String()
+	return s.process.output.String()
 }
 
 // Stop ends the server politely and returns when it has ended. It may be called more than once.
 func (s *Server) Stop() {
 	s.t.Helper()
-	if s.process != nil && !s.process.end(s.spec.End, endLimit) {
+	if s.process != nil && !s.process.stop(s.spec.StopSignal, stopLimit) {
 		s.t.Errorf("%s did not end by itself: %s", s.process.cmd.Path, s.Log())
 	}
 }
@@ -102,15 +102,15 @@ func (s *Server) Restart() {
 // start returns when the server listens.
 func (s *Server) start() error {
 	argv := s.spec.Argv(s.Port)
-	p, err := begin(argv, s.spec)
+	p, err := startProcess(argv, s.spec)
 	if err != nil {
 		return err
 	}
 	s.process = p
 	select {
-	case <-p.said.ready:
+	case <-p.output.readyCh:
 		return nil
-	case <-p.done:
+	case <-p.endedCh:
 		return fmt.Errorf("%s: %s: %s", argv[0], p.cmd.ProcessState, s.Log())
 	case <-time.After(startLimit):
 		return fmt.Errorf("%s does not listen after %v: %s", argv[0], startLimit, s.Log())

@@ -64,7 +64,7 @@ func Write(t testing.TB, dir, name string, lines ...string) string {
 // Chown gives files to the user that servers run as.
 func Chown(t testing.TB, paths ...string) {
 	t.Helper()
-	who := credential()
+	who := serverCredential()
 	if who == nil {
 		return
 	}
@@ -75,8 +75,8 @@ func Chown(t testing.TB, paths ...string) {
 	}
 }
 
-// credential is the user that servers run as: many refuse to be root. Nil is this one.
-var credential = sync.OnceValue(func() *syscall.Credential {
+// serverCredential is the user that servers run as: many refuse to be root. Nil is this one.
+var serverCredential = sync.OnceValue(func() *syscall.Credential {
 	if os.Getuid() != 0 {
 		return nil
 	}
@@ -93,11 +93,11 @@ var credential = sync.OnceValue(func() *syscall.Credential {
 func Run(t testing.TB, dir, stdin string, argv ...string) string {
 	t.Helper()
 	var out strings.Builder
-	run(t, dir, strings.NewReader(stdin), &out, argv...)
+	runProgram(t, dir, strings.NewReader(stdin), &out, argv...)
 	return out.String()
 }
 
-func run(t testing.TB, dir string, in io.Reader, out io.Writer, argv ...string) {
+func runProgram(t testing.TB, dir string, in io.Reader, out io.Writer, argv ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
@@ -106,26 +106,26 @@ func run(t testing.TB, dir string, in io.Reader, out io.Writer, argv ...string) 
 	cmd.Dir, cmd.Env = dir, environment(dir)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, &errs
 	cmd.WaitDelay = time.Second
-	cmd.SysProcAttr = attributes(0)
+	cmd.SysProcAttr = sysProcAttr(0)
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%s: %v: %s%v", argv, err, errs.String(), out)
 	}
 }
 
-// Template is a folder that takes long to make: it is made once in this process, and copied from then on.
-type Template struct {
+// DirTemplate is a folder that takes long to make: it is made once in this process, and copied from then on.
+type DirTemplate struct {
 	mu      sync.Mutex
 	archive *os.File // has no name any more: it vanishes with the process
 }
 
 // Fill fills the empty folder dir: by fill, the first time.
-func (m *Template) Fill(t testing.TB, dir string, fill func()) {
+func (m *DirTemplate) Fill(t testing.TB, dir string, fill func()) {
 	t.Helper()
 	tar := FindProgram(t, "tar", "tar")
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.archive != nil {
-		run(t, dir, io.NewSectionReader(m.archive, 0, 1<<40), io.Discard, tar, "-xpf", "-")
+		runProgram(t, dir, io.NewSectionReader(m.archive, 0, 1<<40), io.Discard, tar, "-xpf", "-")
 		return
 	}
 	fill()
@@ -135,6 +135,6 @@ func (m *Template) Fill(t testing.TB, dir string, fill func()) {
 		t.Fatal(err)
 	}
 	defer os.Remove(archive.Name())
-	run(t, dir, nil, archive, tar, "-cf", "-", ".")
+	runProgram(t, dir, nil, archive, tar, "-cf", "-", ".")
 	m.archive = archive
 }

@@ -13,22 +13,22 @@ import (
 
 // process is one run of a server.
 type process struct {
-	cmd  *exec.Cmd
-	said *said
-	done chan struct{} // closed when it has ended and been reaped
+	cmd     *exec.Cmd
+	output  *output
+	endedCh chan struct{} // closed when it has ended and been reaped
 }
 
-func begin(argv []string, spec Spec) (*process, error) {
+func startProcess(argv []string, spec Spec) (*process, error) {
 	p := &process{
-		cmd:  exec.Command(argv[0], argv[1:]...),
-		said: &said{word: spec.Ready, ready: make(chan struct{})},
-		done: make(chan struct{}),
+		cmd:     exec.Command(argv[0], argv[1:]...),
+		output:  &output{readyText: spec.ReadyText, readyCh: make(chan struct{})},
+		endedCh: make(chan struct{}),
 	}
 	p.cmd.Dir = spec.Dir
 	p.cmd.Env = environment(spec.Dir)
-	p.cmd.Stdout, p.cmd.Stderr = p.said, p.said
+	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
 	p.cmd.WaitDelay = time.Second // a child of the server that outlives it does not hold us up
-	p.cmd.SysProcAttr = attributes(spec.Orphaned)
+	p.cmd.SysProcAttr = sysProcAttr(spec.OrphanSignal)
 	started := make(chan error)
 	go p.run(started)
 	if err := <-started; err != nil {
@@ -48,12 +48,12 @@ func (p *process) run(started chan<- error) {
 		return
 	}
 	_ = p.cmd.Wait() // its error repeats the state
-	close(p.done)
+	close(p.endedCh)
 }
 
-// end reports whether the process ended by itself: before, or when asked to by a signal. It is asked again and again:
+// stop reports whether the process ended by itself: before, or when asked to by a signal. It is asked again and again:
 // nginx forgets a signal that comes just before it begins to wait for events.
-func (p *process) end(polite syscall.Signal, grace time.Duration) bool {
+func (p *process) stop(polite syscall.Signal, grace time.Duration) bool {
 	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
 	limit := time.NewTimer(grace)
@@ -61,28 +61,28 @@ func (p *process) end(polite syscall.Signal, grace time.Duration) bool {
 	for {
 		_ = p.cmd.Process.Signal(polite)
 		select {
-		case <-p.done:
+		case <-p.endedCh:
 			return true
 		case <-again.C:
 		case <-limit.C:
 			_ = p.cmd.Process.Kill()
-			<-p.done
+			<-p.endedCh
 			return false
 		}
 	}
 }
 
-// said keeps what a server prints, and closes ready when that holds the word in a whole line.
-type said struct {
-	word  string
-	ready chan struct{}
+// output keeps what a server prints, and closes ready when that holds the word in a whole line.
+type output struct {
+	readyText string
+	readyCh   chan struct{}
 
 	mu   sync.Mutex
 	text strings.Builder
 	line []byte
 }
 
-func (s *said) Write(p []byte) (int, error) {
+func (s *output) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.text.Write(p)
@@ -93,14 +93,14 @@ func (s *said) Write(p []byte) (int, error) {
 			return len(p), nil
 		}
 		s.line = rest
-		if s.word != "" && bytes.Contains(line, []byte(s.word)) {
-			close(s.ready)
-			s.word = ""
+		if s.readyText != "" && bytes.Contains(line, []byte(s.readyText)) {
+			close(s.readyCh)
+			s.readyText = ""
 		}
 	}
 }
 
-func (s *said) String() string {
+func (s *output) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.text.String()

@@ -28,20 +28,20 @@ var pom []byte
 
 // The user that may log in, and what no client can reach.
 const (
-	User     = "app"
-	Password = "correct horse"
-	Wrong    = "kafka-0.kafka.invalid"
+	User            = "app"
+	Password        = "correct horse"
+	UnreachableHost = "kafka-0.kafka.invalid"
 )
 
 // Server is a running broker. Its listeners differ in what they ask of clients and in what they advertise.
 type Server struct {
-	*daemon.Server        // plain text; advertises itself
-	WrongName      string // advertises Wrong:9092
-	WrongPort      string // advertises a port of 127.0.0.1 on which nothing listens
-	SASL           string // wants a login by PLAIN or SCRAM-SHA-256; advertises itself
-	TLS            string // advertises itself
-	CAFile         string // the authority of its certificate, for 127.0.0.1 and localhost
-	Closed         int    // the port that WrongPort advertises
+	*daemon.Server         // plain text; advertises itself
+	UnknownHostAddr string // advertises Wrong:9092
+	ClosedPortAddr  string // advertises a port of 127.0.0.1 on which nothing listens
+	SASLAddr        string // wants a login by PLAIN or SCRAM-SHA-256; advertises itself
+	TLSAddr         string // advertises itself
+	CAFile          string // the authority of its certificate, for 127.0.0.1 and localhost
+	ClosedPort      int    // the port that WrongPort advertises
 }
 
 // Start starts a broker, which takes some seconds. It ends with the test.
@@ -51,8 +51,8 @@ func Start(t testing.TB) *Server {
 	dir := daemon.NewDir(t, "kafka")
 	copyJars(t, dir)
 	pair := certs.Issue(t, dir, "localhost", "127.0.0.1")
-	s := &Server{CAFile: pair.CAFile, Closed: ports.FreePort(t)}
-	keystore := keystore(t, dir, pair)
+	s := &Server{CAFile: pair.CAFile, ClosedPort: ports.FreePort(t)}
+	keystore := writeKeystore(t, dir, pair)
 	log := daemon.Write(t, dir, "log4j.properties", "log4j.rootLogger=INFO, out", "log4j.appender.out=org.apache.log4j.ConsoleAppender",
 		"log4j.appender.out.layout=org.apache.log4j.PatternLayout", "log4j.appender.out.layout.ConversionPattern=%p %m%n")
 	run := []string{
@@ -63,34 +63,34 @@ func Start(t testing.TB) *Server {
 	s.Server = daemon.Start(t, daemon.Spec{
 		Dir: dir,
 		Argv: func(port int) []string {
-			config := s.configure(t, dir, port, keystore)
+			config := s.writeConfig(t, dir, port, keystore)
 			if !formatted {
 				formatted = true
-				format(t, dir, run, config)
+				formatStorage(t, dir, run, config)
 			}
 			return append(run, "kafka.Kafka", config)
 		},
-		Ready: "Kafka Server started",
+		ReadyText: "Kafka Server started",
 		// The politest end takes Kafka seconds; nothing here outlives the test.
-		End: syscall.SIGKILL,
+		StopSignal: syscall.SIGKILL,
 	})
 	return s
 }
 
-// configure writes the config, with ports for the listeners that have none yet.
-func (s *Server) configure(t testing.TB, dir string, port int, keystore string) string {
+// writeConfig writes the config, with ports for the listeners that have none yet.
+func (s *Server) writeConfig(t testing.TB, dir string, port int, keystore string) string {
 	t.Helper()
-	for _, addr := range []*string{&s.WrongName, &s.WrongPort, &s.SASL, &s.TLS} {
+	for _, addr := range []*string{&s.UnknownHostAddr, &s.ClosedPortAddr, &s.SASLAddr, &s.TLSAddr} {
 		if *addr == "" {
-			*addr = local(ports.FreePort(t))
+			*addr = loopbackAddr(ports.FreePort(t))
 		}
 	}
-	plain, controller := local(port), local(ports.FreePort(t))
+	plain, controller := loopbackAddr(port), loopbackAddr(ports.FreePort(t))
 	const login = "org.apache.kafka.common.security."
 	return daemon.Write(t, dir, "server.properties",
 		"process.roles=broker,controller", "node.id=1", "controller.quorum.voters=1@"+controller,
-		"listeners=PLAIN://"+plain+",NAME://"+s.WrongName+",PORT://"+s.WrongPort+",LOGIN://"+s.SASL+",TLS://"+s.TLS+",CONTROLLER://"+controller,
-		"advertised.listeners=PLAIN://"+plain+",NAME://"+Wrong+":9092,PORT://"+local(s.Closed)+",LOGIN://"+s.SASL+",TLS://"+s.TLS,
+		"listeners=PLAIN://"+plain+",NAME://"+s.UnknownHostAddr+",PORT://"+s.ClosedPortAddr+",LOGIN://"+s.SASLAddr+",TLS://"+s.TLSAddr+",CONTROLLER://"+controller,
+		"advertised.listeners=PLAIN://"+plain+",NAME://"+UnreachableHost+":9092,PORT://"+loopbackAddr(s.ClosedPort)+",LOGIN://"+s.SASLAddr+",TLS://"+s.TLSAddr,
 		"listener.security.protocol.map=PLAIN:PLAINTEXT,NAME:PLAINTEXT,PORT:PLAINTEXT,LOGIN:SASL_PLAINTEXT,TLS:SSL,CONTROLLER:PLAINTEXT",
 		"inter.broker.listener.name=PLAIN", "controller.listener.names=CONTROLLER",
 		"sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256",
@@ -102,10 +102,10 @@ func (s *Server) configure(t testing.TB, dir string, port int, keystore string) 
 	)
 }
 
-func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+func loopbackAddr(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
-// format makes the data folder, with the user's credentials in it.
-func format(t testing.TB, dir string, run []string, config string) {
+// formatStorage makes the data folder, with the user's credentials in it.
+func formatStorage(t testing.TB, dir string, run []string, config string) {
 	t.Helper()
 	id := make([]byte, 16)
 	_, _ = rand.Read(id)
@@ -113,8 +113,8 @@ func format(t testing.TB, dir string, run []string, config string) {
 		"--add-scram", fmt.Sprintf("SCRAM-SHA-256=[name=%s,password=%s]", User, Password))...)
 }
 
-// keystore is the key and its certificate in one file, as Kafka wants them.
-func keystore(t testing.TB, dir string, pair certs.Pair) string {
+// writeKeystore is the key and its certificate in one file, as Kafka wants them.
+func writeKeystore(t testing.TB, dir string, pair certs.Pair) string {
 	t.Helper()
 	var both []string
 	for _, file := range []string{pair.KeyFile, pair.CertFile} {
@@ -130,7 +130,7 @@ func keystore(t testing.TB, dir string, pair certs.Pair) string {
 // copyJars puts the jars where the user that the broker runs as can read them.
 func copyJars(t testing.TB, dir string) {
 	t.Helper()
-	if err := os.CopyFS(filepath.Join(dir, "jars"), os.DirFS(jars(t))); err != nil {
+	if err := os.CopyFS(filepath.Join(dir, "jars"), os.DirFS(fetchJars(t))); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Chmod(filepath.Join(dir, "jars"), 0o755); err != nil {
@@ -138,8 +138,8 @@ func copyJars(t testing.TB, dir string) {
 	}
 }
 
-// jars is the folder of the jars that pom.xml names. They are fetched once; whoever comes second to do so loses nothing.
-func jars(t testing.TB) string {
+// fetchJars is the folder of the jars that pom.xml names. They are fetched once; whoever comes second to do so loses nothing.
+func fetchJars(t testing.TB) string {
 	t.Helper()
 	cache, err := os.UserCacheDir()
 	if err != nil {

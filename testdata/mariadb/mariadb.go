@@ -36,13 +36,13 @@ func Start(t testing.TB, options Options) *Server {
 	t.Helper()
 	program := daemon.FindProgram(t, "mariadbd", "mariadb-server")
 	dir := daemon.NewDir(t, "mariadb")
-	data := initialise(t, dir)
+	data := initDataDir(t, dir)
 	s := &Server{Socket: filepath.Join(dir, "socket")}
 	argv := append([]string{
 		program, "--no-defaults", "--datadir=" + data, "--socket=" + s.Socket, "--pid-file=" + filepath.Join(dir, "pid"),
-		"--init-file=" + daemon.Write(t, dir, "init.sql", accounts(options.Password)...),
+		"--init-file=" + daemon.Write(t, dir, "init.sql", accountStatements(options.Password)...),
 		"--skip-networking=0", "--bind-address=127.0.0.1",
-	}, append(small, options.flags()...)...)
+	}, append(smallFlags, options.flags()...)...)
 	if options.TLS {
 		pair := certs.Issue(t, dir, "localhost", "127.0.0.1")
 		daemon.Chown(t, pair.CAFile, pair.CertFile, pair.KeyFile)
@@ -50,24 +50,24 @@ func Start(t testing.TB, options Options) *Server {
 		argv = append(argv, "--ssl-ca="+pair.CAFile, "--ssl-cert="+pair.CertFile, "--ssl-key="+pair.KeyFile)
 	}
 	s.Server = daemon.Start(t, daemon.Spec{
-		Dir:   dir,
-		Argv:  func(port int) []string { return append(argv, fmt.Sprintf("--port=%d", port)) },
-		Ready: "ready for connections",
+		Dir:       dir,
+		Argv:      func(port int) []string { return append(argv, fmt.Sprintf("--port=%d", port)) },
+		ReadyText: "ready for connections",
 	})
 	return s
 }
 
-// small keeps the files and the memory small, and does not wait for the disk.
-var small = []string{
+// smallFlags keeps the files and the memory small, and does not wait for the disk.
+var smallFlags = []string{
 	"--innodb-log-file-size=4M", "--innodb-buffer-pool-size=8M", "--innodb-flush-log-at-trx-commit=0",
 	"--innodb-flush-method=nosync", "--innodb-data-file-path=ibdata1:4M:autoextend",
 	"--innodb-temp-data-file-path=ibtmp1:1M:autoextend", "--aria-log-file-size=8M",
 }
 
-var initialised daemon.Template
+var dataTemplate daemon.DirTemplate
 
-// initialise makes the data folder, with root as its only user.
-func initialise(t testing.TB, dir string) string {
+// initDataDir makes the data folder, with root as its only user.
+func initDataDir(t testing.TB, dir string) string {
 	t.Helper()
 	install := daemon.FindProgram(t, "mariadb-install-db", "mariadb-server")
 	data := filepath.Join(dir, "data")
@@ -75,17 +75,17 @@ func initialise(t testing.TB, dir string) string {
 		t.Fatal(err)
 	}
 	daemon.Chown(t, data)
-	initialised.Fill(t, data, func() {
+	dataTemplate.Fill(t, data, func() {
 		daemon.Run(t, dir, "", append([]string{
 			install, "--no-defaults", "--datadir=" + data, "--auth-root-authentication-method=normal", "--skip-test-db",
 			"--skip-name-resolve",
-		}, small...)...)
+		}, smallFlags...)...)
 	})
 	return data
 }
 
-// accounts are the statements that the server runs before it listens, at every start: each on a line of its own.
-func accounts(password string) []string {
+// accountStatements are the statements that the server runs before it listens, at every start: each on a line of its own.
+func accountStatements(password string) []string {
 	quoted := strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(password)
 	return []string{
 		"DELETE FROM mysql.global_priv WHERE User NOT IN ('mariadb.sys', 'app') AND NOT (User = 'root' AND Host = 'localhost');",

@@ -18,8 +18,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// ask logs in to what a DSN names and asks something.
-func ask(t *testing.T, dsn, query string) error {
+// query logs in to what a DSN names and asks something.
+func query(t *testing.T, dsn, query string) error {
 	t.Helper()
 	db, err := sql.Open("mysql", dsn)
 	if err != nil {
@@ -30,25 +30,25 @@ func ask(t *testing.T, dsn, query string) error {
 	return err
 }
 
-func code(err error) uint16 {
+func errorCode(err error) uint16 {
 	if said, ok := errors.AsType[*mysql.MySQLError](err); ok {
 		return said.Number
 	}
 	return 0
 }
 
-const keep = "CREATE TABLE IF NOT EXISTS kept (n int)"
+const createTable = "CREATE TABLE IF NOT EXISTS kept (n int)"
 
 func TestServer_AcceptsPasswordAndRootOnlyBySocket(t *testing.T) {
 	s := Start(t, Options{Password: `it's`})
-	if err := ask(t, "app:it's@tcp("+s.Addr()+")/app", keep); err != nil {
+	if err := query(t, "app:it's@tcp("+s.Addr()+")/app", createTable); err != nil {
 		t.Error(err)
 	}
-	if err := ask(t, "root@unix("+s.Socket+")/", "SELECT 1"); err != nil {
+	if err := query(t, "root@unix("+s.Socket+")/", "SELECT 1"); err != nil {
 		t.Error(err)
 	}
 	for _, user := range []string{"app:wrong", "app", "root", "nobody"} {
-		if err := ask(t, user+"@tcp("+s.Addr()+")/", "SELECT 1"); code(err) != 1045 {
+		if err := query(t, user+"@tcp("+s.Addr()+")/", "SELECT 1"); errorCode(err) != 1045 {
 			t.Errorf("%s: %v", user, err)
 		}
 	}
@@ -66,11 +66,11 @@ func TestServer_RestartKeepsPortDataAndTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	dsn := "app@tcp(" + s.Addr() + ")/app?tls=ours"
-	if err := ask(t, dsn, keep); err != nil {
+	if err := query(t, dsn, createTable); err != nil {
 		t.Fatal(err)
 	}
 	s.Restart()
-	if err := ask(t, dsn, "SELECT * FROM kept"); err != nil {
+	if err := query(t, dsn, "SELECT * FROM kept"); err != nil {
 		t.Error(err)
 	}
 }
@@ -89,7 +89,7 @@ func TestServer_RefusesConnectionsBeyondLimit(t *testing.T) {
 		}
 		defer conn.Close()
 	}
-	if err := ask(t, "app@tcp("+s.Addr()+")/app", "SELECT 1"); code(err) != 1040 {
+	if err := query(t, "app@tcp("+s.Addr()+")/app", "SELECT 1"); errorCode(err) != 1040 {
 		t.Errorf("got %v", err)
 	}
 }
@@ -110,8 +110,8 @@ func TestServer_BlocksAddressAfterBrokenHandshakes(t *testing.T) {
 		}
 		conn.Close()
 	}
-	err := ask(t, fmt.Sprintf("app@other(%s)/app", s.Addr()), "SELECT 1")
-	if code(err) != 1129 {
+	err := query(t, fmt.Sprintf("app@other(%s)/app", s.Addr()), "SELECT 1")
+	if errorCode(err) != 1129 {
 		t.Errorf("got %v\n%s", err, s.Log())
 	}
 }

@@ -32,7 +32,7 @@ func Start(t testing.TB, options Options) *Server {
 	s := &Server{}
 	lines := []string{fmt.Sprint("allow_anonymous ", options.AllowAnonymous), "persistence false", "log_dest stderr", "log_type all"}
 	if options.Password != "" {
-		lines = append(lines, "password_file "+passwords(t, dir, options.Password))
+		lines = append(lines, "password_file "+writePasswordFile(t, dir, options.Password))
 	}
 	var listener []string
 	if options.TLS {
@@ -47,13 +47,13 @@ func Start(t testing.TB, options Options) *Server {
 			all := append(lines, append([]string{"listener " + strconv.Itoa(port) + " 127.0.0.1"}, listener...)...)
 			return []string{program, "-c", daemon.Write(t, dir, "mosquitto.conf", all...)}
 		},
-		Ready: " running",
+		ReadyText: " running",
 	})
 	return s
 }
 
-// passwords makes the file with the user's password.
-func passwords(t testing.TB, dir, password string) string {
+// writePasswordFile makes the file with the user's password.
+func writePasswordFile(t testing.TB, dir, password string) string {
 	t.Helper()
 	file := filepath.Join(dir, "passwords")
 	daemon.Run(t, dir, "", daemon.FindProgram(t, "mosquitto_passwd", "mosquitto"), "-b", "-c", file, "app", password)

@@ -38,9 +38,9 @@ func connect(t *testing.T, s *Server, password string) byte {
 	}
 	flags, login := byte(0x02), ""
 	if password != "" {
-		flags, login = 0xc2, field("app")+field(password)
+		flags, login = 0xc2, encodeField("app")+encodeField(password)
 	}
-	body := field("MQTT") + string([]byte{4, flags, 0, 60}) + field("test") + login
+	body := encodeField("MQTT") + string([]byte{4, flags, 0, 60}) + encodeField("test") + login
 	if _, err := conn.Write([]byte("\x10" + string(rune(len(body))) + body)); err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func connect(t *testing.T, s *Server, password string) byte {
 	return answer[3]
 }
 
-func field(text string) string { return string([]byte{0, byte(len(text))}) + text }
+func encodeField(text string) string { return string([]byte{0, byte(len(text))}) + text }
 
 func TestServer_AcceptsOnlyThePassword(t *testing.T) {
 	s := Start(t, Options{Password: "word"})

@@ -24,16 +24,16 @@ type Host struct {
 	Addr netip.Addr // on Link
 	Link string     // the interface that leads to the other host, or to the bastion
 
-	t    testing.TB
-	hold *process.Child // in whose network the host is
-	mask int
+	t            testing.TB
+	holder       *process.Child // in whose network the host is
+	prefixLength int
 }
 
-// Pair makes two hosts that reach each other.
-func Pair(t testing.TB) (near, far *Host) {
+// NewHostPair makes two hosts that reach each other.
+func NewHostPair(t testing.TB) (near, far *Host) {
 	t.Helper()
 	requireNetns(t)
-	near, far = host(t, "10.77.0.1"), host(t, "10.77.0.2")
+	near, far = newHost(t, "10.77.0.1"), newHost(t, "10.77.0.2")
 	connectHosts(near, far, near.Link, far.Link)
 	near.AddAddress(near.Addr)
 	far.AddAddress(far.Addr)
@@ -43,10 +43,10 @@ func Pair(t testing.TB) (near, far *Host) {
 // AddHostBehind makes a third host, which reaches h and nobody else: h is a bastion, and no router.
 func (h *Host) AddHostBehind() (inner *Host) {
 	h.t.Helper()
-	inner = host(h.t, "10.78.0.2")
+	inner = newHost(h.t, "10.78.0.2")
 	const link = "inner"
 	connectHosts(h, inner, link, inner.Link)
-	h.Run("ip", "addr", "add", fmt.Sprintf("10.78.0.1/%d", h.mask), "dev", link)
+	h.Run("ip", "addr", "add", fmt.Sprintf("10.78.0.1/%d", h.prefixLength), "dev", link)
 	inner.AddAddress(inner.Addr)
 	return inner
 }
@@ -67,7 +67,7 @@ func requireNetns(t testing.TB) {
 // connectHosts joins two hosts by interfaces of these names, which are up and have no address.
 func connectHosts(a, b *Host, atA, atB string) {
 	a.t.Helper()
-	run(a.t, "ip", "link", "add", atA, "netns", a.id(), "type", "veth", "peer", "name", atB, "netns", b.id())
+	runProgram(a.t, "ip", "link", "add", atA, "netns", a.pid(), "type", "veth", "peer", "name", atB, "netns", b.pid())
 	for h, link := range map[*Host]string{a: atA, b: atB} {
 		// Addresses that come by themselves, some time after the interface, are nothing that a test asked for.
 		h.Run("sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/"+link+"/disable_ipv6")
@@ -75,8 +75,8 @@ func connectHosts(a, b *Host, atA, atB string) {
 	}
 }
 
-// host makes a host without an interface but its own loopback.
-func host(t testing.TB, addr string) *Host {
+// newHost makes a host without an interface but its own loopback.
+func newHost(t testing.TB, addr string) *Host {
 	t.Helper()
 	ready := make(chan struct{}, 1)
 	hold, err := process.Start(process.Command{
@@ -96,23 +96,23 @@ func host(t testing.TB, addr string) *Host {
 	case <-hold.Done():
 		t.Fatalf("cannot make a network namespace: %v", hold.LastLines())
 	}
-	return &Host{Addr: netip.MustParseAddr(addr), Link: "wire", t: t, hold: hold, mask: 24}
+	return &Host{Addr: netip.MustParseAddr(addr), Link: "wire", t: t, holder: hold, prefixLength: 24}
 }
 
-func (h *Host) id() string { return fmt.Sprint(h.hold.Pid()) }
+func (h *Host) pid() string { return fmt.Sprint(h.holder.Pid()) }
 
 // Argv is a command line that runs argv on the host.
 func (h *Host) Argv(argv ...string) []string {
-	return append([]string{"nsenter", "--net=/proc/" + h.id() + "/ns/net", "--"}, argv...)
+	return append([]string{"nsenter", "--net=/proc/" + h.pid() + "/ns/net", "--"}, argv...)
 }
 
 // Run runs a program on the host, which must succeed.
 func (h *Host) Run(argv ...string) {
 	h.t.Helper()
-	run(h.t, h.Argv(argv...)...)
+	runProgram(h.t, h.Argv(argv...)...)
 }
 
-func run(t testing.TB, argv ...string) {
+func runProgram(t testing.TB, argv ...string) {
 	t.Helper()
 	out, err := exec.CommandContext(context.WithoutCancel(t.Context()), argv[0], argv[1:]...).CombinedOutput()
 	if err != nil {
@@ -123,13 +123,13 @@ func run(t testing.TB, argv ...string) {
 // AddAddress gives the host an address.
 func (h *Host) AddAddress(addr netip.Addr) {
 	h.t.Helper()
-	h.Run("ip", "addr", "add", fmt.Sprintf("%v/%d", addr, h.mask), "dev", h.Link)
+	h.Run("ip", "addr", "add", fmt.Sprintf("%v/%d", addr, h.prefixLength), "dev", h.Link)
 }
 
 // RemoveAddress takes an address from the host.
 func (h *Host) RemoveAddress(addr netip.Addr) {
 	h.t.Helper()
-	h.Run("ip", "addr", "del", fmt.Sprintf("%v/%d", addr, h.mask), "dev", h.Link)
+	h.Run("ip", "addr", "del", fmt.Sprintf("%v/%d", addr, h.prefixLength), "dev", h.Link)
 }
 
 // SetLink takes the host's interface up or down.
@@ -142,8 +142,8 @@ func (h *Host) SetLink(up bool) {
 	h.Run("ip", "link", "set", h.Link, state)
 }
 
-// Drop has the host lose every packet that comes to it, in silence, or no more.
-func (h *Host) Drop(drop bool) {
+// DropIncoming has the host lose every packet that comes to it, in silence, or no more.
+func (h *Host) DropIncoming(drop bool) {
 	h.t.Helper()
 	act := "--append"
 	if !drop {
@@ -152,13 +152,13 @@ func (h *Host) Drop(drop bool) {
 	h.Run("iptables", "--wait", act, "INPUT", "--in-interface", h.Link, "--jump", "DROP")
 }
 
-// Do runs f in the host's network: sockets that it makes are the host's for good.
-func (h *Host) Do(f func()) {
+// RunInNamespace runs f in the host's network: sockets that it makes are the host's for good.
+func (h *Host) RunInNamespace(f func()) {
 	h.t.Helper()
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		ns, err := os.Open("/proc/" + h.id() + "/ns/net")
+		ns, err := os.Open("/proc/" + h.pid() + "/ns/net")
 		if err == nil {
 			defer ns.Close()
 			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET) //nolint:gosec // it is a descriptor
@@ -176,13 +176,13 @@ func (h *Host) Do(f func()) {
 // Dial connects from the host.
 func (h *Host) Dial(addr string) (conn net.Conn, err error) {
 	h.t.Helper()
-	h.Do(func() { conn, err = net.DialTimeout("tcp4", addr, 10*time.Second) })
+	h.RunInNamespace(func() { conn, err = net.DialTimeout("tcp4", addr, 10*time.Second) })
 	return conn, err
 }
 
 // Listen listens on the host.
 func (h *Host) Listen(addr string) (l net.Listener, err error) {
 	h.t.Helper()
-	h.Do(func() { l, err = net.Listen("tcp4", addr) })
+	h.RunInNamespace(func() { l, err = net.Listen("tcp4", addr) })
 	return l, err
 }

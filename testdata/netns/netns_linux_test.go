@@ -17,8 +17,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// greeter answers every connection to a host's address with the host's word.
-func greeter(t *testing.T, h *Host, word string) (addr string) {
+// startGreetingServer answers every connection to a host's address with the host's word.
+func startGreetingServer(t *testing.T, h *Host, word string) (addr string) {
 	t.Helper()
 	l, err := h.Listen(netip.AddrPortFrom(h.Addr, 0).String())
 	if err != nil {
@@ -40,7 +40,7 @@ func greeter(t *testing.T, h *Host, word string) (addr string) {
 	return l.Addr().String()
 }
 
-func (h *Host) reads(t *testing.T, addr string) string {
+func (h *Host) dialAndRead(t *testing.T, addr string) string {
 	t.Helper()
 	conn, err := h.Dial(addr)
 	if err != nil {
@@ -54,14 +54,14 @@ func (h *Host) reads(t *testing.T, addr string) string {
 	return string(got)
 }
 
-func TestPair_HostsReachOnlyEachOther(t *testing.T) {
-	near, bastion := Pair(t)
+func TestHostPair_HostsReachOnlyEachOther(t *testing.T) {
+	near, bastion := NewHostPair(t)
 	inner := bastion.AddHostBehind()
-	if got := near.reads(t, greeter(t, bastion, "bastion")); got != "bastion" {
+	if got := near.dialAndRead(t, startGreetingServer(t, bastion, "bastion")); got != "bastion" {
 		t.Errorf("the near host reads %q", got)
 	}
-	secret := greeter(t, inner, "inner")
-	if got := bastion.reads(t, secret); got != "inner" {
+	secret := startGreetingServer(t, inner, "inner")
+	if got := bastion.dialAndRead(t, secret); got != "inner" {
 		t.Errorf("the bastion reads %q", got)
 	}
 	if _, err := near.Dial(secret); !errors.Is(err, unix.ENETUNREACH) {
@@ -69,17 +69,17 @@ func TestPair_HostsReachOnlyEachOther(t *testing.T) {
 	}
 }
 
-// holding names the variable that has this test binary make hosts, say who holds them, and stay until its input ends.
-const holding = "LOCALPORT_NETNS_HOLDING"
+// holdVariable names the variable that has this test binary make hosts, say who holds them, and stay until its input ends.
+const holdVariable = "LOCALPORT_NETNS_HOLDING"
 
-func TestPair_NamespacesEndWithKilledTest(t *testing.T) {
-	if os.Getenv(holding) != "" {
-		hold(t)
+func TestHostPair_NamespacesEndWithKilledTest(t *testing.T) {
+	if os.Getenv(holdVariable) != "" {
+		holdHosts(t)
 		return
 	}
 	requireNetns(t)
 	test := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestPair_NamespacesEndWithKilledTest$")
-	test.Env, test.Stderr = append(os.Environ(), holding+"=1"), os.Stderr
+	test.Env, test.Stderr = append(os.Environ(), holdVariable+"=1"), os.Stderr
 	if _, err := test.StdinPipe(); err != nil { // which ends with this process too
 		t.Fatal(err)
 	}
@@ -109,21 +109,21 @@ func TestPair_NamespacesEndWithKilledTest(t *testing.T) {
 	}
 	_ = test.Wait()
 	for i, fd := range holders {
-		if !ends(fd) {
+		if !awaitExit(fd) {
 			t.Errorf("process %d lives on and holds a network", pids[i])
 		}
 	}
 }
 
-func hold(t *testing.T) {
-	near, far := Pair(t)
+func holdHosts(t *testing.T) {
+	near, far := NewHostPair(t)
 	inner := far.AddHostBehind()
-	fmt.Println(near.id(), far.id(), inner.id())
+	fmt.Println(near.pid(), far.pid(), inner.pid())
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
 
-// ends waits for the end of the process behind a pidfd.
-func ends(fd int) bool {
+// awaitExit waits for the end of the process behind a pidfd.
+func awaitExit(fd int) bool {
 	deadline := time.Now().Add(10 * time.Second)
 	for {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(time.Until(deadline).Milliseconds()))

@@ -20,11 +20,11 @@ type Server struct {
 	Addr string // host:port
 	Root string // the folder of the files that it serves
 
-	t       testing.TB
-	program string
-	dir     string
-	lines   []string
-	nginx   *process.Child
+	t           testing.TB
+	program     string
+	dir         string
+	configLines []string
+	process     *process.Child
 
 	mu  sync.Mutex
 	log strings.Builder
@@ -51,7 +51,7 @@ func start(t testing.TB, how string, lines []string) *Server {
 	}
 	s := &Server{Addr: freeAddr(t), t: t, program: program, dir: t.TempDir()}
 	s.Root = filepath.Join(s.dir, "root")
-	s.lines = append([]string{"listen " + s.Addr + how + ";", "root " + s.Root + ";"}, lines...)
+	s.configLines = append([]string{"listen " + s.Addr + how + ";", "root " + s.Root + ";"}, lines...)
 	if err := os.Mkdir(s.Root, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func (s *Server) Start() {
 	s.t.Helper()
 	listens := make(chan struct{}, 1)
 	nginx, err := process.Start(process.Command{
-		Argv: []string{s.program, "-p", s.dir, "-e", "stderr", "-c", s.config()},
+		Argv: []string{s.program, "-p", s.dir, "-e", "stderr", "-c", s.writeConfig()},
 		Dir:  s.dir,
 		Env:  append(os.Environ(), "LOCALPORT_TEST_SERVER=nginx"), // .ci/leftovers looks for it
 		OnLine: func(_ process.Stream, line string) {
@@ -90,7 +90,7 @@ func (s *Server) Start() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.nginx = nginx
+	s.process = nginx
 	select {
 	case <-listens:
 	case <-nginx.Done():
@@ -102,8 +102,8 @@ func (s *Server) Start() {
 
 // Stop ends the server. It may be called more than once.
 func (s *Server) Stop() {
-	if s.nginx != nil {
-		s.nginx.Stop(2 * time.Second)
+	if s.process != nil {
+		s.process.Stop(2 * time.Second)
 	}
 }
 
@@ -114,15 +114,15 @@ func (s *Server) Log() string {
 	return s.log.String()
 }
 
-// config writes nginx.conf and returns its path. Without a master nothing survives the one process.
-func (s *Server) config() string {
+// writeConfig writes nginx.conf and returns its path. Without a master nothing survives the one process.
+func (s *Server) writeConfig() string {
 	s.t.Helper()
 	var temp strings.Builder
 	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 		fmt.Fprintf(&temp, "  %s_temp_path %s;\n", kind, filepath.Join(s.dir, kind))
 	}
 	text := fmt.Sprintf("daemon off;\nmaster_process off;\npid %s;\nerror_log stderr notice;\nevents {}\nhttp {\n  access_log off;\n%s  server {\n    %s\n  }\n}\n",
-		filepath.Join(s.dir, "pid"), temp.String(), strings.Join(s.lines, "\n    "))
+		filepath.Join(s.dir, "pid"), temp.String(), strings.Join(s.configLines, "\n    "))
 	path := filepath.Join(s.dir, "nginx.conf")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		s.t.Fatal(err)

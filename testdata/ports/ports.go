@@ -13,8 +13,8 @@ import (
 // The range lies outside the one from which kernels give ports to outgoing connections (Linux: from 32768 on, macOS:
 // from 49152): one of those could take a port before the test does, or, connecting to it, be connected to itself.
 const (
-	first = 12000
-	count = 20000
+	firstPort = 12000
+	portCount = 20000
 )
 
 // Port is one that nobody else who asks here is given, in any process, until it is released.
@@ -22,19 +22,19 @@ type Port struct {
 	Number int
 	// The same number of UDP's is what marks it: a mark that the kernel takes away, whoever dies. Nothing ever listens on
 	// TCP here, not for a moment: a program that another goroutine is just starting would have inherited the listener.
-	mark net.PacketConn
+	udpMark net.PacketConn
 }
 
 // Reserve finds a port on which nothing listens.
 func Reserve() (*Port, error) {
 	for range 1000 {
-		number := first + rand.N(count)
-		mark, err := net.ListenPacket("udp4", at("127.0.0.1", number))
+		number := firstPort + rand.N(portCount)
+		mark, err := net.ListenPacket("udp4", address("127.0.0.1", number))
 		if err != nil {
 			continue
 		}
-		if refused("127.0.0.1", number) && refused("::1", number) {
-			return &Port{Number: number, mark: mark}, nil
+		if isFree("127.0.0.1", number) && isFree("::1", number) {
+			return &Port{Number: number, udpMark: mark}, nil
 		}
 		_ = mark.Close()
 	}
@@ -43,7 +43,7 @@ func Reserve() (*Port, error) {
 
 // Release lets others have it. It may be called more than once.
 func (p *Port) Release() {
-	_ = p.mark.Close()
+	_ = p.udpMark.Close()
 }
 
 // FreePort reserves a port for the length of a test.
@@ -57,9 +57,9 @@ func FreePort(t testing.TB) int {
 	return port.Number
 }
 
-// refused reports whether nobody listens there; where there is no such address, nobody does.
-func refused(host string, number int) bool {
-	conn, err := net.Dial("tcp", at(host, number))
+// isFree reports whether nobody listens there; where there is no such address, nobody does.
+func isFree(host string, number int) bool {
+	conn, err := net.Dial("tcp", address(host, number))
 	if err != nil {
 		return true
 	}
@@ -67,6 +67,6 @@ func refused(host string, number int) bool {
 	return false
 }
 
-func at(host string, number int) string {
+func address(host string, number int) string {
 	return netip.AddrPortFrom(netip.MustParseAddr(host), uint16(number)).String()
 }

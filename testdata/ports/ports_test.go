@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestReserve_GivesPortToOneUntilReleased(t *testing.T) {
+func TestReserve_GivesNoPortTwiceUntilReleased(t *testing.T) {
 	given := map[int]bool{}
 	for range 500 {
 		number := FreePort(t)
@@ -14,7 +14,7 @@ func TestReserve_GivesPortToOneUntilReleased(t *testing.T) {
 			t.Fatalf("%d was given twice", number)
 		}
 		given[number] = true
-		l, err := net.Listen("tcp", at("127.0.0.1", number))
+		l, err := net.Listen("tcp", address("127.0.0.1", number))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -22,7 +22,7 @@ func TestReserve_GivesPortToOneUntilReleased(t *testing.T) {
 	}
 }
 
-func TestRefused_IsFalseForPortInUse(t *testing.T) {
+func TestIsFree_IsFalseForPortInUse(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "::1", "0.0.0.0"} {
 		l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 		if err != nil {
@@ -31,7 +31,7 @@ func TestRefused_IsFalseForPortInUse(t *testing.T) {
 		defer l.Close()
 		_, port, _ := net.SplitHostPort(l.Addr().String())
 		number, _ := strconv.Atoi(port)
-		if refused("127.0.0.1", number) && refused("::1", number) {
+		if isFree("127.0.0.1", number) && isFree("::1", number) {
 			t.Errorf("%s is taken for free", l.Addr())
 		}
 	}

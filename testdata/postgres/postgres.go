@@ -45,7 +45,7 @@ func (s *Server) Standby(t testing.TB) *Server {
 // start starts a server that says ready when it has started; it is a standby if it has settings.
 func start(t testing.TB, options Options, ready string, settings ...string) *Server {
 	t.Helper()
-	program := find(t, "postgres")
+	program := findProgram(t, "postgres")
 	if options.Auth == "" {
 		options.Auth = "trust"
 		if options.Password != "" {
@@ -54,7 +54,7 @@ func start(t testing.TB, options Options, ready string, settings ...string) *Ser
 	}
 	dir := daemon.NewDir(t, "postgres")
 	s := &Server{options: options}
-	s.initialise(t, program, dir)
+	s.initDataDir(t, program, dir)
 	data := filepath.Join(dir, "data")
 	if settings != nil {
 		daemon.Write(t, data, "standby.signal")
@@ -63,27 +63,27 @@ func start(t testing.TB, options Options, ready string, settings ...string) *Ser
 	s.Server = daemon.Start(t, daemon.Spec{
 		Dir: dir,
 		Argv: func(port int) []string {
-			return append([]string{program, "-D", data, "-p", fmt.Sprint(port)}, flags(settings)...)
+			return append([]string{program, "-D", data, "-p", fmt.Sprint(port)}, settingFlags(settings)...)
 		},
-		Ready:    ready,
-		End:      syscall.SIGINT,  // does not wait for clients to go
-		Orphaned: syscall.SIGQUIT, // takes its children and shared memory with it
+		ReadyText:    ready,
+		StopSignal:   syscall.SIGINT,  // does not wait for clients to go
+		OrphanSignal: syscall.SIGQUIT, // takes its children and shared memory with it
 	})
 	return s
 }
 
-// find looks for a program of the server: Debian keeps them off the PATH.
-func find(t testing.TB, program string) string {
+// findProgram looks for a program of the server: Debian keeps them off the PATH.
+func findProgram(t testing.TB, program string) string {
 	t.Helper()
 	return daemon.FindProgram(t, program, "postgresql", "/usr/lib/postgresql/*/bin")
 }
 
-var initialised daemon.Template
+var dataTemplate daemon.DirTemplate
 
-// initialise makes the data folder, with the user.
-func (s *Server) initialise(t testing.TB, program, dir string) {
+// initDataDir makes the data folder, with the user.
+func (s *Server) initDataDir(t testing.TB, program, dir string) {
 	t.Helper()
-	initdb := find(t, "initdb")
+	initdb := findProgram(t, "initdb")
 	data := filepath.Join(dir, "data")
 	if err := os.Mkdir(data, 0o700); err != nil {
 		t.Fatal(err)
@@ -91,12 +91,12 @@ func (s *Server) initialise(t testing.TB, program, dir string) {
 	daemon.Chown(t, data)
 	single := func(sql string) {
 		t.Helper()
-		argv := append([]string{program, "--single", "-D", data}, flags([]string{s.encryption(), "fsync=off"})...)
+		argv := append([]string{program, "--single", "-D", data}, settingFlags([]string{s.passwordEncryption(), "fsync=off"})...)
 		if out := daemon.Run(t, dir, sql, append(argv, "postgres")...); strings.Contains(out, "ERROR") {
 			t.Fatalf("%s: %s", sql, out)
 		}
 	}
-	initialised.Fill(t, data, func() {
+	dataTemplate.Fill(t, data, func() {
 		daemon.Run(t, dir, "", initdb, "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "-N", "--wal-segsize=1")
 		single("CREATE ROLE app LOGIN\nCREATE DATABASE app OWNER app\n")
 	})
@@ -106,8 +106,8 @@ func (s *Server) initialise(t testing.TB, program, dir string) {
 	daemon.Write(t, data, "pg_hba.conf", "host all all 127.0.0.1/32 "+s.options.Auth)
 }
 
-// encryption is how passwords are kept: md5 cannot be had from a password that is kept as scram.
-func (s *Server) encryption() string {
+// passwordEncryption is how passwords are kept: md5 cannot be had from a password that is kept as scram.
+func (s *Server) passwordEncryption() string {
 	if s.options.Auth == "md5" {
 		return "password_encryption=md5"
 	}
@@ -117,7 +117,7 @@ func (s *Server) encryption() string {
 func (s *Server) settings(t testing.TB, dir string) []string {
 	t.Helper()
 	settings := []string{
-		"listen_addresses=127.0.0.1", "unix_socket_directories=", s.encryption(), "fsync=off", "shared_buffers=1MB",
+		"listen_addresses=127.0.0.1", "unix_socket_directories=", s.passwordEncryption(), "fsync=off", "shared_buffers=1MB",
 		"dynamic_shared_memory_type=mmap", // in its folder; in /dev/shm it would outlive a crash
 		"superuser_reserved_connections=0", "max_wal_senders=0", "log_connections=on", "logging_collector=off",
 		"log_timezone=UTC",
@@ -134,7 +134,7 @@ func (s *Server) settings(t testing.TB, dir string) []string {
 	return settings
 }
 
-func flags(settings []string) []string {
+func settingFlags(settings []string) []string {
 	var flags []string
 	for _, setting := range settings {
 		flags = append(flags, "-c", setting)

@@ -33,7 +33,7 @@ func Start(t testing.TB, options Options) *Server {
 	t.Helper()
 	program := daemon.FindProgram(t, "redis-server", "redis-server")
 	dir := daemon.NewDir(t, "redis")
-	lines := append(options.access(), "bind 127.0.0.1", `save ""`, "appendonly no", "daemonize no", "dir "+dir)
+	lines := append(options.accessLines(), "bind 127.0.0.1", `save ""`, "appendonly no", "daemonize no", "dir "+dir)
 	s := &Server{}
 	port := "--port"
 	if options.TLS {
@@ -46,15 +46,15 @@ func Start(t testing.TB, options Options) *Server {
 	}
 	config := daemon.Write(t, dir, "redis.conf", lines...)
 	s.Server = daemon.Start(t, daemon.Spec{
-		Dir:   dir,
-		Argv:  func(n int) []string { return []string{program, config, port, strconv.Itoa(n)} },
-		Ready: "Ready to accept connections",
+		Dir:       dir,
+		Argv:      func(n int) []string { return []string{program, config, port, strconv.Itoa(n)} },
+		ReadyText: "Ready to accept connections",
 	})
 	return s
 }
 
-// access are the lines that say who may do what.
-func (o Options) access() []string {
+// accessLines are the lines that say who may do what.
+func (o Options) accessLines() []string {
 	var lines []string
 	if o.Password != "" {
 		lines = append(lines, "requirepass "+strconv.Quote(o.Password))

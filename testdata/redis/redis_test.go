@@ -15,8 +15,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// ask sends commands, one a line, and returns the first line of each answer.
-func ask(t *testing.T, s *Server, commands ...string) []string {
+// sendCommands sends commands, one a line, and returns the first line of each answer.
+func sendCommands(t *testing.T, s *Server, commands ...string) []string {
 	t.Helper()
 	conn, err := net.Dial("tcp", s.Addr())
 	if err != nil {
@@ -48,7 +48,7 @@ func ask(t *testing.T, s *Server, commands ...string) []string {
 }
 
 func TestServer_AcceptsEverybodyWithoutPassword(t *testing.T) {
-	if got := ask(t, Start(t, Options{}), "PING"); got[0] != "+PONG" {
+	if got := sendCommands(t, Start(t, Options{}), "PING"); got[0] != "+PONG" {
 		t.Errorf("got %q", got)
 	}
 }
@@ -63,11 +63,11 @@ func TestServer_EnforcesPasswordsAndACLs(t *testing.T) {
 		"AUTH app other":       "+OK",
 		"AUTH nobody whatever": "-WRONGPASS",
 	} {
-		if got := ask(t, s, command); !strings.HasPrefix(got[0], want) {
+		if got := sendCommands(t, s, command); !strings.HasPrefix(got[0], want) {
 			t.Errorf("%s: %q", command, got)
 		}
 	}
-	if got := ask(t, s, "AUTH app other", "PING"); !strings.HasPrefix(got[1], "-NOPERM") {
+	if got := sendCommands(t, s, "AUTH app other", "PING"); !strings.HasPrefix(got[1], "-NOPERM") {
 		t.Errorf("got %q", got)
 	}
 }
@@ -75,11 +75,11 @@ func TestServer_EnforcesPasswordsAndACLs(t *testing.T) {
 func TestServer_RestartKeepsPortAndTLS(t *testing.T) {
 	s := Start(t, Options{TLS: true})
 	addr := s.Addr()
-	if got := ask(t, s, "PING"); got[0] != "+PONG" {
+	if got := sendCommands(t, s, "PING"); got[0] != "+PONG" {
 		t.Errorf("got %q", got)
 	}
 	s.Restart()
-	if got := ask(t, s, "PING"); got[0] != "+PONG" || s.Addr() != addr {
+	if got := sendCommands(t, s, "PING"); got[0] != "+PONG" || s.Addr() != addr {
 		t.Errorf("got %q from %s, before %s", got, s.Addr(), addr)
 	}
 }

@@ -26,18 +26,18 @@ type Config struct {
 
 // Shell is a running shell. Its methods fail the test when the shell does not answer, and are for one goroutine.
 type Shell struct {
-	t       testing.TB
-	dialect dialect
-	home    string
-	work    string // rc files, the pipe
-	cmd     *exec.Cmd
-	tty     *os.File
-	report  *report
-	screen  screen
-	ended   chan struct{} // closed when the process has been waited for
-	readers sync.WaitGroup
-	prompt  prompt // the last one
-	began   int    // where the last command's output begins on the screen
+	t           testing.TB
+	setup       shellSetup
+	home        string
+	workDir     string // rc files, the pipe
+	cmd         *exec.Cmd
+	tty         *os.File
+	report      *reportPipe
+	screen      screen
+	endedCh     chan struct{} // closed when the process has been waited for
+	readers     sync.WaitGroup
+	prompt      prompt // the last one
+	outputStart int    // where the last command's output begins on the screen
 }
 
 // Start starts a shell and waits for its first prompt. It skips the test if the shell is not installed, and ends the
@@ -48,12 +48,12 @@ func Start(t testing.TB, c Config) *Shell {
 	if err != nil {
 		t.Skipf("%s is not installed", c.Shell)
 	}
-	s := &Shell{t: t, dialect: dialects[c.Shell], home: c.Home, work: NewDir(t), ended: make(chan struct{})}
+	s := &Shell{t: t, setup: shellSetups[c.Shell], home: c.Home, workDir: NewDir(t), endedCh: make(chan struct{})}
 	if s.home == "" {
 		s.home = NewDir(t)
 	}
-	s.report = openReport(t, filepath.Join(s.work, "report"))
-	argv := append(append([]string{}, c.Wrap...), append([]string{path}, s.dialect.prepare(t, s.work, c.RC)...)...)
+	s.report = openReportPipe(t, filepath.Join(s.workDir, "report"))
+	argv := append(append([]string{}, c.Wrap...), append([]string{path}, s.setup.writeStartupFile(t, s.workDir, c.RC)...)...)
 	s.cmd = exec.Command(argv[0], argv[1:]...)
 	s.cmd.Dir = c.Dir
 	if s.cmd.Dir == "" {
@@ -63,19 +63,19 @@ func Start(t testing.TB, c Config) *Shell {
 	if s.tty, err = pty.StartWithSize(s.cmd, &pty.Winsize{Rows: 50, Cols: 500}); err != nil {
 		t.Fatalf("start %s on a terminal: %v", argv[0], err)
 	}
-	if s.tty, err = pollable(s.tty); err != nil {
+	if s.tty, err = reopenNonblocking(s.tty); err != nil {
 		t.Fatal(err)
 	}
 	s.readers.Go(func() { s.screen.copy(s.tty) })
-	s.readers.Go(func() { _ = s.cmd.Wait(); close(s.ended) })
+	s.readers.Go(func() { _ = s.cmd.Wait(); close(s.endedCh) })
 	t.Cleanup(s.close)
 	s.AwaitPrompt()
 	return s
 }
 
-// pollable is the terminal as a file that closes at once though it is being read: only then does the shell get the
+// reopenNonblocking is the terminal as a file that closes at once though it is being read: only then does the shell get the
 // hang-up that a closed window gives it.
-func pollable(tty *os.File) (*os.File, error) {
+func reopenNonblocking(tty *os.File) (*os.File, error) {
 	defer tty.Close()
 	fd, err := syscall.Dup(int(tty.Fd()))
 	if err != nil {
@@ -106,7 +106,7 @@ func NewDir(t testing.TB) string {
 func (s *Shell) environ(t testing.TB, shell string, extra []string) []string {
 	env := []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + s.home, "SHELL=" + shell, "TERM=dumb", "LANG=C.UTF-8",
-		"USER=tester", "ZDOTDIR=" + s.work,
+		"USER=tester", "ZDOTDIR=" + s.workDir,
 	}
 	for _, kind := range []string{"CONFIG", "DATA", "STATE", "CACHE", "RUNTIME"} {
 		name, dir := "XDG_"+kind+"_HOME", filepath.Join(s.home, strings.ToLower(kind))
@@ -143,7 +143,7 @@ func (s *Shell) Kill() {
 	} else {
 		_ = s.cmd.Process.Kill()
 	}
-	<-s.ended
+	<-s.endedCh
 }
 
 // Hangup closes the terminal under the shell, as closing a window does, and returns when the shell is gone.
@@ -156,13 +156,13 @@ func (s *Shell) Hangup() {
 // Exit runs a line that ends the shell, such as "exit" or "exec true", and returns when it is gone.
 func (s *Shell) Exit(line string) {
 	s.t.Helper()
-	s.enter(line)
+	s.typeLine(line)
 	s.awaitEnd()
 }
 
 func (s *Shell) hasEnded() bool {
 	select {
-	case <-s.ended:
+	case <-s.endedCh:
 		return true
 	default:
 		return false

@@ -28,19 +28,19 @@ type Server struct {
 	KnownHosts string // holds its host key
 	ConfigFile string // an ssh_config that names KeyFile and KnownHosts, and nothing of the user's own
 
-	t       testing.TB
-	on      Machine
-	program string
-	dir     string
-	extra   []string
-	sshd    *process.Child
+	t          testing.TB
+	runsOn     Host
+	program    string
+	dir        string
+	extraLines []string
+	process    *process.Child
 
 	mu  sync.Mutex
 	log strings.Builder
 }
 
-// Machine is where a server may run instead of here.
-type Machine interface {
+// Host is where a server may run instead of here.
+type Host interface {
 	// Argv is a command line that runs argv there.
 	Argv(argv ...string) []string
 }
@@ -48,44 +48,44 @@ type Machine interface {
 // Start starts a server, with further lines of sshd_config put first. It ends with the test.
 func Start(t testing.TB, extra ...string) *Server {
 	t.Helper()
-	return prepare(t, extra).begin()
+	return newServer(t, extra).startWithNewKey()
 }
 
 // StartOn starts a server at an address of another machine.
-func StartOn(t testing.TB, on Machine, host string, extra ...string) *Server {
+func StartOn(t testing.TB, on Host, host string, extra ...string) *Server {
 	t.Helper()
-	s := prepare(t, extra)
-	s.on, s.Host = on, host
-	return s.begin()
+	s := newServer(t, extra)
+	s.runsOn, s.Host = on, host
+	return s.startWithNewKey()
 }
 
-// begin starts a server that lets a key of its own in.
-func (s *Server) begin() *Server {
+// startWithNewKey starts a server that lets a key of its own in.
+func (s *Server) startWithNewKey() *Server {
 	s.t.Helper()
-	s.KeyFile = s.key("user")
+	s.KeyFile = s.makeKey("user")
 	s.KnownHosts = filepath.Join(s.dir, "known_hosts")
 	s.Authorize(s.KeyFile)
 	s.start()
 	s.writeKnownHosts()
-	s.ConfigFile = s.Config()
+	s.ConfigFile = s.WriteClientConfig()
 	return s
 }
 
 // StartAnother starts a second server, which lets the same key in, and adds it to the same known hosts.
 func (s *Server) StartAnother(extra ...string) *Server {
 	s.t.Helper()
-	return s.beside(prepare(s.t, extra))
+	return s.startWithKeyOf(newServer(s.t, extra))
 }
 
 // StartAnotherOn starts such a server at an address of another machine.
-func (s *Server) StartAnotherOn(on Machine, host string, extra ...string) *Server {
+func (s *Server) StartAnotherOn(on Host, host string, extra ...string) *Server {
 	s.t.Helper()
-	other := prepare(s.t, extra)
-	other.on, other.Host = on, host
-	return s.beside(other)
+	other := newServer(s.t, extra)
+	other.runsOn, other.Host = on, host
+	return s.startWithKeyOf(other)
 }
 
-func (s *Server) beside(other *Server) *Server {
+func (s *Server) startWithKeyOf(other *Server) *Server {
 	s.t.Helper()
 	other.KeyFile, other.KnownHosts, other.ConfigFile = s.KeyFile, s.KnownHosts, s.ConfigFile
 	other.Authorize(s.KeyFile)
@@ -94,10 +94,10 @@ func (s *Server) beside(other *Server) *Server {
 	return other
 }
 
-// prepare makes all that does not depend on the user's key.
-func prepare(t testing.TB, extra []string) *Server {
+// newServer makes all that does not depend on the user's key.
+func newServer(t testing.TB, extra []string) *Server {
 	t.Helper()
-	program, err := find()
+	program, err := findProgram()
 	if err != nil {
 		t.Skip("sshd is missing (Debian: openssh-server)")
 	}
@@ -113,19 +113,19 @@ func prepare(t testing.TB, extra []string) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{Host: "127.0.0.1", Port: ports.FreePort(t), User: me.Username, t: t, program: program, dir: t.TempDir(), extra: extra}
-	s.key("host")
+	s := &Server{Host: "127.0.0.1", Port: ports.FreePort(t), User: me.Username, t: t, program: program, dir: t.TempDir(), extraLines: extra}
+	s.makeKey("host")
 	t.Cleanup(s.Kill)
 	return s
 }
 
-// find looks where sshd is, which is seldom on an ordinary user's PATH.
-func find() (string, error) {
+// findProgram looks where sshd is, which is seldom on an ordinary user's PATH.
+func findProgram() (string, error) {
 	return process.LookPath("sshd", []string{"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/usr/local/sbin:/sbin"}, "/")
 }
 
-// key makes a key pair and returns the path of the private one.
-func (s *Server) key(name string) string {
+// makeKey makes a key pair and returns the path of the private one.
+func (s *Server) makeKey(name string) string {
 	s.t.Helper()
 	return NewKey(s.t, filepath.Join(s.dir, name), "")
 }
@@ -143,13 +143,13 @@ func NewKey(t testing.TB, path, passphrase string) string {
 // Authorize lets a key in; path is its private half.
 func (s *Server) Authorize(path string) {
 	s.t.Helper()
-	s.append(filepath.Join(s.dir, "authorized_keys"), s.read(path+".pub"))
+	s.appendToFile(filepath.Join(s.dir, "authorized_keys"), s.readFile(path+".pub"))
 }
 
 // writeKnownHosts adds the host key to the known hosts.
 func (s *Server) writeKnownHosts() {
 	s.t.Helper()
-	s.append(s.KnownHosts, fmt.Sprintf("[%s]:%d %s", s.Host, s.Port, s.read(filepath.Join(s.dir, "host.pub"))))
+	s.appendToFile(s.KnownHosts, fmt.Sprintf("[%s]:%d %s", s.Host, s.Port, s.readFile(filepath.Join(s.dir, "host.pub"))))
 }
 
 // NewHostKey restarts the server with another host key, which is not added to the known hosts.
@@ -161,15 +161,15 @@ func (s *Server) NewHostKey() {
 			s.t.Fatal(err)
 		}
 	}
-	s.key("host")
+	s.makeKey("host")
 	s.start()
 }
 
-// Config writes an ssh_config like ConfigFile, with lines put first, and returns its path.
-func (s *Server) Config(lines ...string) string {
+// WriteClientConfig writes an ssh_config like ConfigFile, with lines put first, and returns its path.
+func (s *Server) WriteClientConfig(lines ...string) string {
 	s.t.Helper()
 	path := filepath.Join(s.t.TempDir(), "ssh_config")
-	s.append(path, strings.Join(append(lines,
+	s.appendToFile(path, strings.Join(append(lines,
 		"Host *",
 		"UserKnownHostsFile "+s.KnownHosts,
 		"GlobalKnownHostsFile /dev/null",
@@ -181,7 +181,7 @@ func (s *Server) Config(lines ...string) string {
 	return path
 }
 
-func (s *Server) append(path, text string) {
+func (s *Server) appendToFile(path, text string) {
 	s.t.Helper()
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -193,7 +193,7 @@ func (s *Server) append(path, text string) {
 	}
 }
 
-func (s *Server) read(path string) string {
+func (s *Server) readFile(path string) string {
 	s.t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -216,9 +216,9 @@ func (s *Server) Log() string {
 func (s *Server) start() {
 	s.t.Helper()
 	listens := make(chan struct{}, 8)
-	argv := []string{s.program, "-D", "-e", "-f", s.config()}
-	if s.on != nil {
-		argv = s.on.Argv(argv...)
+	argv := []string{s.program, "-D", "-e", "-f", s.writeServerConfig()}
+	if s.runsOn != nil {
+		argv = s.runsOn.Argv(argv...)
 	}
 	sshd, err := process.Start(process.Command{
 		Argv: argv,
@@ -236,7 +236,7 @@ func (s *Server) start() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.sshd = sshd
+	s.process = sshd
 	select {
 	case <-listens:
 	case <-sshd.Done():
@@ -246,12 +246,12 @@ func (s *Server) start() {
 	}
 }
 
-// config writes sshd_config and returns its path.
-func (s *Server) config() string {
+// writeServerConfig writes sshd_config and returns its path.
+func (s *Server) writeServerConfig() string {
 	s.t.Helper()
 	path := filepath.Join(s.dir, "sshd_config")
 	_ = os.Remove(path)
-	s.append(path, strings.Join(append(s.extra,
+	s.appendToFile(path, strings.Join(append(s.extraLines,
 		"ListenAddress "+s.Addr(),
 		"HostKey "+filepath.Join(s.dir, "host"),
 		"AuthorizedKeysFile "+filepath.Join(s.dir, "authorized_keys"),

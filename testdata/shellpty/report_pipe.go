@@ -10,16 +10,16 @@ import (
 	"testing"
 )
 
-// report is the pipe through which a shell speaks to the test. It has a name, so that the programs that the shell
+// reportPipe is the pipe through which a shell speaks to the test. It has a name, so that the programs that the shell
 // starts inherit nothing. A message ends with a NUL; its first byte is its kind.
-type report struct {
-	file     *os.File
-	messages chan string
-	quit     chan struct{}
-	reader   sync.WaitGroup
+type reportPipe struct {
+	file      *os.File
+	messageCh chan string
+	quitCh    chan struct{}
+	reader    sync.WaitGroup
 }
 
-func openReport(t testing.TB, path string) *report {
+func openReportPipe(t testing.TB, path string) *reportPipe {
 	t.Helper()
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatalf("make a named pipe: %v", err)
@@ -28,28 +28,28 @@ func openReport(t testing.TB, path string) *report {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &report{file: file, messages: make(chan string), quit: make(chan struct{})}
+	r := &reportPipe{file: file, messageCh: make(chan string), quitCh: make(chan struct{})}
 	r.reader.Go(r.read)
 	return r
 }
 
-func (r *report) read() {
+func (r *reportPipe) read() {
 	for in := bufio.NewReader(r.file); ; {
 		message, err := in.ReadString(0)
 		if err != nil {
 			return
 		}
 		select {
-		case r.messages <- strings.TrimSuffix(message, "\x00"):
-		case <-r.quit:
+		case r.messageCh <- strings.TrimSuffix(message, "\x00"):
+		case <-r.quitCh:
 			return
 		}
 	}
 }
 
 // close ends the reader by a message of our own: closing alone does not wake a reader of a pipe everywhere.
-func (r *report) close() {
-	close(r.quit)
+func (r *reportPipe) close() {
+	close(r.quitCh)
 	_, _ = r.file.WriteString("Q\x00")
 	r.reader.Wait()
 	_ = r.file.Close()

@@ -17,12 +17,12 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// roleVariable makes the test binary a test that hangs with a server running.
+// roleVariable makes TestHelper_HangsWithServer start a server and hang, in a process that TestServer_EndsWithKilledTest starts.
 const roleVariable = "LOCALPORT_TEST_ROLE"
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// shellServer is a server that is a shell script; $1 is its port.
+// shellServer returns a server that is a shell script; $1 is its port.
 func shellServer(t testing.TB, script string) Spec {
 	return Spec{
 		Dir:       NewDir(t, "sh"),
@@ -41,7 +41,7 @@ func TestHelper_HangsWithServer(t *testing.T) {
 }
 
 func TestServer_EndsWithKilledTest(t *testing.T) {
-	cmd := exec.Command(os.Args[0], "-test.run=^TestHang$")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestHelper_HangsWithServer$")
 	cmd.Env = append(os.Environ(), roleVariable+"=hang")
 	out, err := cmd.StdoutPipe()
 	if err != nil {

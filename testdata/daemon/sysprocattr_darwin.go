@@ -2,7 +2,7 @@ package daemon
 
 import "syscall"
 
-// attributes are those of a process in a group of its own, which a terminal's Ctrl-C does not reach.
-func attributes(syscall.Signal) *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Setpgid: true, Credential: credential()}
+// sysProcAttr starts a process in a new process group, which a terminal's Ctrl-C does not reach. macOS has no parent-death signal.
+func sysProcAttr(syscall.Signal) *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Credential: serverCredential()}
 }

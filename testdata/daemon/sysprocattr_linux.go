@@ -2,7 +2,8 @@ package daemon
 
 import "syscall"
 
-// sysProcAttr are those of a process in a group of its own, which a terminal's Ctrl-C does not reach.
-func sysProcAttr(orphaned syscall.Signal) *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: orphaned, Credential: serverCredential()}
+// sysProcAttr starts a process in a new process group, which a terminal's Ctrl-C does not reach, and has the kernel send it orphanSignal
+// when the thread that started it ends.
+func sysProcAttr(orphanSignal syscall.Signal) *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: orphanSignal, Credential: serverCredential()}
 }

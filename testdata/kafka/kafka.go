@@ -104,7 +104,7 @@ func (s *Server) writeConfig(t testing.TB, dir string, port int, keystore string
 
 func loopbackAddr(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
-// formatStorage makes the data folder, with the user's credentials in it.
+// formatStorage makes the data directory, with the user's credentials in it.
 func formatStorage(t testing.TB, dir string, run []string, config string) {
 	t.Helper()
 	id := make([]byte, 16)
@@ -138,7 +138,7 @@ func copyJars(t testing.TB, dir string) {
 	}
 }
 
-// fetchJars is the folder of the jars that pom.xml names. They are fetched once; whoever comes second to do so loses nothing.
+// fetchJars is the directory of the jars that pom.xml names. They are fetched once; whoever comes second to do so loses nothing.
 func fetchJars(t testing.TB) string {
 	t.Helper()
 	cache, err := os.UserCacheDir()
@@ -146,15 +146,15 @@ func fetchJars(t testing.TB) string {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256(pom)
-	folder := filepath.Join(cache, "localport-test", "kafka-"+hex.EncodeToString(sum[:6]))
-	if _, err := os.Stat(folder); err == nil {
-		return folder
+	jarsDir := filepath.Join(cache, "localport-test", "kafka-"+hex.EncodeToString(sum[:6]))
+	if _, err := os.Stat(jarsDir); err == nil {
+		return jarsDir
 	}
 	mvn := daemon.FindProgram(t, "mvn", "maven")
-	if err := os.MkdirAll(filepath.Dir(folder), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(jarsDir), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	temp, err := os.MkdirTemp(filepath.Dir(folder), "kafka-*.part") //nolint:usetesting // beside its place, to be renamed
+	temp, err := os.MkdirTemp(filepath.Dir(jarsDir), "kafka-*.part") //nolint:usetesting // beside its place, to be renamed
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,10 +167,10 @@ func fetchJars(t testing.TB) string {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("fetch Kafka's jars: %v\n%s", err, out)
 	}
-	if err := os.Rename(filepath.Join(temp, "jars"), folder); err != nil && !os.IsExist(err) {
-		if _, err := os.Stat(folder); err != nil {
+	if err := os.Rename(filepath.Join(temp, "jars"), jarsDir); err != nil && !os.IsExist(err) {
+		if _, err := os.Stat(jarsDir); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return folder
+	return jarsDir
 }

@@ -66,7 +66,7 @@ var smallFlags = []string{
 
 var dataTemplate daemon.DirTemplate
 
-// initDataDir makes the data folder, with root as its only user.
+// initDataDir makes the data directory, with root as its only user.
 func initDataDir(t testing.TB, dir string) string {
 	t.Helper()
 	install := daemon.FindProgram(t, "mariadb-install-db", "mariadb-server")

@@ -18,7 +18,7 @@ import (
 // Server is a running nginx.
 type Server struct {
 	Addr string // host:port
-	Root string // the folder of the files that it serves
+	Root string // the directory of the files that it serves
 
 	t           testing.TB
 	program     string

@@ -7,13 +7,13 @@ import (
 )
 
 func TestReserve_GivesNoPortTwiceUntilReleased(t *testing.T) {
-	given := map[int]bool{}
+	reserved := map[int]bool{}
 	for range 500 {
 		number := FreePort(t)
-		if given[number] {
-			t.Fatalf("%d was given twice", number)
+		if reserved[number] {
+			t.Fatalf("%d was returned twice", number)
 		}
-		given[number] = true
+		reserved[number] = true
 		l, err := net.Listen("tcp", address("127.0.0.1", number))
 		if err != nil {
 			t.Fatal(err)
@@ -32,7 +32,7 @@ func TestIsFree_IsFalseForPortInUse(t *testing.T) {
 		_, port, _ := net.SplitHostPort(l.Addr().String())
 		number, _ := strconv.Atoi(port)
 		if isFree("127.0.0.1", number) && isFree("::1", number) {
-			t.Errorf("%s is taken for free", l.Addr())
+			t.Errorf("%s is in use, and isFree is true for both addresses", l.Addr())
 		}
 	}
 }

@@ -80,7 +80,7 @@ func findProgram(t testing.TB, program string) string {
 
 var dataTemplate daemon.DirTemplate
 
-// initDataDir makes the data folder, with the user.
+// initDataDir makes the data directory, with the user.
 func (s *Server) initDataDir(t testing.TB, program, dir string) {
 	t.Helper()
 	initdb := findProgram(t, "initdb")
@@ -118,7 +118,7 @@ func (s *Server) settings(t testing.TB, dir string) []string {
 	t.Helper()
 	settings := []string{
 		"listen_addresses=127.0.0.1", "unix_socket_directories=", s.passwordEncryption(), "fsync=off", "shared_buffers=1MB",
-		"dynamic_shared_memory_type=mmap", // in its folder; in /dev/shm it would outlive a crash
+		"dynamic_shared_memory_type=mmap", // in its directory; in /dev/shm it would outlive a crash
 		"superuser_reserved_connections=0", "max_wal_senders=0", "log_connections=on", "logging_collector=off",
 		"log_timezone=UTC",
 	}

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// Kill ends the server and every login by force, as a crash of the machine would seem to its clients. It may be
-// called more than once.
+// Kill kills the server and the processes of every login. To clients this looks like a crash of the machine. It may be called more than
+// once.
 func (s *Server) Kill() {
 	if s.process == nil {
 		return
@@ -25,23 +25,22 @@ func (s *Server) Kill() {
 	}
 }
 
-// Freeze stops the server and every login where they stand, as a network that drops all packets would seem to
-// their clients. Kill ends them.
+// Freeze sends SIGSTOP to the server and the processes of every login. To clients this looks like a network that drops all packets.
 func (s *Server) Freeze() {
 	for _, pid := range s.suspendAndListLogins() {
 		_ = syscall.Kill(pid, syscall.SIGSTOP)
 	}
 }
 
-// Thaw lets a frozen server and its logins go on.
+// Thaw continues a frozen server and its logins.
 func (s *Server) Thaw() {
 	for _, pid := range append(s.suspendAndListLogins(), s.process.Pid()) {
 		_ = syscall.Kill(pid, syscall.SIGCONT)
 	}
 }
 
-// suspendAndListLogins stops the listener, so that there will be no more, and returns the processes of those that there are: each is
-// in a session of its own.
+// suspendAndListLogins sends SIGSTOP to the listener, so that no login is added, and returns the processes of all logins. They are found
+// by parent: each login has its own session and process group.
 func (s *Server) suspendAndListLogins() []int {
 	_ = syscall.Kill(s.process.Pid(), syscall.SIGSTOP)
 	out, err := exec.Command("ps", "-A", "-o", "pid=,ppid=").Output()

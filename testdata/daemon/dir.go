@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/localport-sh/localport/testdata/certs"
 )
 
 // FindProgram returns the path of a program. It looks in directories, which may be glob patterns, then in PATH and in the directories
@@ -138,4 +140,13 @@ func (m *DirTemplate) Fill(t testing.TB, dir string, fill func()) {
 	defer os.Remove(archive.Name())
 	runProgram(t, dir, nil, archive, tar, "-cf", "-", ".")
 	m.archive = archive
+}
+
+// IssueCertificate makes a certificate for localhost and 127.0.0.1, signed by a new authority. Its files lie in dir and belong to the user
+// that servers run as.
+func IssueCertificate(t testing.TB, dir string) certs.Pair {
+	t.Helper()
+	pair := certs.Issue(t, dir, "localhost", "127.0.0.1")
+	Chown(t, pair.CAFile, pair.CertFile, pair.KeyFile)
+	return pair
 }

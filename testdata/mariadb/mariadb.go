@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/localport-sh/localport/testdata/certs"
 	"github.com/localport-sh/localport/testdata/daemon"
 )
 
@@ -44,8 +43,7 @@ func Start(t testing.TB, options Options) *Server {
 		"--skip-networking=0", "--bind-address=127.0.0.1",
 	}, append(smallFlags, options.flags()...)...)
 	if options.TLS {
-		pair := certs.Issue(t, dir, "localhost", "127.0.0.1")
-		daemon.Chown(t, pair.CAFile, pair.CertFile, pair.KeyFile)
+		pair := daemon.IssueCertificate(t, dir)
 		s.CAFile = pair.CAFile
 		argv = append(argv, "--ssl-ca="+pair.CAFile, "--ssl-cert="+pair.CertFile, "--ssl-key="+pair.KeyFile)
 	}

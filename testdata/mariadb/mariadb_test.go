@@ -2,18 +2,17 @@ package mariadb
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"database/sql"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"testing"
 
 	"github.com/go-sql-driver/mysql"
 	"go.uber.org/goleak"
+
+	"github.com/localport-sh/localport/testdata/certs"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -56,13 +55,7 @@ func TestServer_AcceptsPasswordAndRootOnlyBySocket(t *testing.T) {
 
 func TestServer_RestartKeepsPortDataAndTLS(t *testing.T) {
 	s := Start(t, Options{TLS: true})
-	pem, err := os.ReadFile(s.CAFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(pem)
-	if err := mysql.RegisterTLSConfig("ours", &tls.Config{RootCAs: roots, ServerName: "localhost"}); err != nil {
+	if err := mysql.RegisterTLSConfig("ours", certs.ClientConfig(t, s.CAFile)); err != nil {
 		t.Fatal(err)
 	}
 	dsn := "app@tcp(" + s.Addr() + ")/app?tls=ours"

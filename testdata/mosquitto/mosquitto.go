@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"testing"
 
-	"github.com/localport-sh/localport/testdata/certs"
 	"github.com/localport-sh/localport/testdata/daemon"
 )
 
@@ -36,8 +35,7 @@ func Start(t testing.TB, options Options) *Server {
 	}
 	var listener []string
 	if options.TLS {
-		pair := certs.Issue(t, dir, "localhost", "127.0.0.1")
-		daemon.Chown(t, pair.CAFile, pair.CertFile, pair.KeyFile)
+		pair := daemon.IssueCertificate(t, dir)
 		s.CAFile = pair.CAFile
 		listener = []string{"cafile " + pair.CAFile, "certfile " + pair.CertFile, "keyfile " + pair.KeyFile}
 	}

@@ -2,13 +2,13 @@ package mosquitto
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"io"
 	"net"
-	"os"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/localport-sh/localport/testdata/certs"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -28,13 +28,7 @@ func connect(t *testing.T, s *Server, password string) byte {
 	}
 	defer conn.Close()
 	if s.CAFile != "" {
-		pem, err := os.ReadFile(s.CAFile)
-		if err != nil {
-			t.Fatal(err)
-		}
-		roots := x509.NewCertPool()
-		roots.AppendCertsFromPEM(pem)
-		conn = tls.Client(conn, &tls.Config{RootCAs: roots, ServerName: "localhost"})
+		conn = tls.Client(conn, certs.ClientConfig(t, s.CAFile))
 	}
 	flags, login := byte(0x02), ""
 	if password != "" {

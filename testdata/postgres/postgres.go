@@ -9,7 +9,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/localport-sh/localport/testdata/certs"
 	"github.com/localport-sh/localport/testdata/daemon"
 )
 
@@ -126,8 +125,7 @@ func (s *Server) settings(t testing.TB, dir string) []string {
 		settings = append(settings, fmt.Sprintf("max_connections=%d", s.options.MaxConnections))
 	}
 	if s.options.TLS {
-		pair := certs.Issue(t, dir, "localhost", "127.0.0.1")
-		daemon.Chown(t, pair.CAFile, pair.CertFile, pair.KeyFile)
+		pair := daemon.IssueCertificate(t, dir)
 		s.CAFile = pair.CAFile
 		settings = append(settings, "ssl=on", "ssl_cert_file="+pair.CertFile, "ssl_key_file="+pair.KeyFile)
 	}

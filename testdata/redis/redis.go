@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"testing"
 
-	"github.com/localport-sh/localport/testdata/certs"
 	"github.com/localport-sh/localport/testdata/daemon"
 )
 
@@ -37,8 +36,7 @@ func Start(t testing.TB, options Options) *Server {
 	s := &Server{}
 	port := "--port"
 	if options.TLS {
-		pair := certs.Issue(t, dir, "localhost", "127.0.0.1")
-		daemon.Chown(t, pair.CAFile, pair.CertFile, pair.KeyFile)
+		pair := daemon.IssueCertificate(t, dir)
 		s.CAFile = pair.CAFile
 		port = "--tls-port"
 		lines = append(lines, "port 0", "tls-auth-clients no", "tls-ca-cert-file "+pair.CAFile,

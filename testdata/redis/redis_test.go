@@ -3,14 +3,14 @@ package redis
 import (
 	"bufio"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/localport-sh/localport/testdata/certs"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -24,13 +24,7 @@ func sendCommands(t *testing.T, s *Server, commands ...string) []string {
 	}
 	defer conn.Close()
 	if s.CAFile != "" {
-		pem, err := os.ReadFile(s.CAFile)
-		if err != nil {
-			t.Fatal(err)
-		}
-		roots := x509.NewCertPool()
-		roots.AppendCertsFromPEM(pem)
-		conn = tls.Client(conn, &tls.Config{RootCAs: roots, ServerName: "localhost"})
+		conn = tls.Client(conn, certs.ClientConfig(t, s.CAFile))
 	}
 	answers := bufio.NewReader(conn)
 	var got []string

@@ -1,5 +1,5 @@
-// Package kafka starts a real Apache Kafka broker for one test: a single node in KRaft mode. Its jars come from Maven's
-// repository by the coordinates in pom.xml, and are kept outside the tree.
+// Package kafka starts a real Apache Kafka broker for a test: a single node in KRaft mode. Maven downloads the jars that pom.xml names
+// into the user's cache directory.
 package kafka
 
 import (
@@ -26,25 +26,25 @@ import (
 //go:embed pom.xml
 var pom []byte
 
-// The user that may log in, and what no client can reach.
+// User and Password can log in. The name UnreachableHost does not exist.
 const (
 	User            = "app"
 	Password        = "correct horse"
 	UnreachableHost = "kafka-0.kafka.invalid"
 )
 
-// Server is a running broker. Its listeners differ in what they ask of clients and in what they advertise.
+// Server is a running broker with several listeners, which differ in what clients need and which address they advertise.
 type Server struct {
-	*daemon.Server         // plain text; advertises itself
-	UnknownHostAddr string // advertises Wrong:9092
-	ClosedPortAddr  string // advertises a port of 127.0.0.1 on which nothing listens
-	SASLAddr        string // wants a login by PLAIN or SCRAM-SHA-256; advertises itself
-	TLSAddr         string // advertises itself
+	*daemon.Server         // a plain-text listener that advertises its own address
+	UnknownHostAddr string // a plain-text listener that advertises UnreachableHost:9092
+	ClosedPortAddr  string // a plain-text listener that advertises ClosedPort of 127.0.0.1, on which nothing listens
+	SASLAddr        string // needs a login by PLAIN or SCRAM-SHA-256; advertises its own address
+	TLSAddr         string // needs TLS; advertises its own address
 	CAFile          string // the authority of its certificate, for 127.0.0.1 and localhost
-	ClosedPort      int    // the port that WrongPort advertises
+	ClosedPort      int    // the port that ClosedPortAddr advertises
 }
 
-// Start starts a broker, which takes some seconds. It ends with the test.
+// Start starts a broker, which ends with the test. It takes some seconds.
 func Start(t testing.TB) *Server {
 	t.Helper()
 	java := daemon.FindProgram(t, "java", "openjdk-17-jre-headless")
@@ -71,13 +71,13 @@ func Start(t testing.TB) *Server {
 			return append(run, "kafka.Kafka", config)
 		},
 		ReadyText: "Kafka Server started",
-		// The politest end takes Kafka seconds; nothing here outlives the test.
+		// An orderly end takes Kafka seconds, and there is nothing to save.
 		StopSignal: syscall.SIGKILL,
 	})
 	return s
 }
 
-// writeConfig writes the config, with ports for the listeners that have none yet.
+// writeConfig chooses ports for the listeners that have none yet, writes server.properties and returns its path.
 func (s *Server) writeConfig(t testing.TB, dir string, port int, keystore string) string {
 	t.Helper()
 	for _, addr := range []*string{&s.UnknownHostAddr, &s.ClosedPortAddr, &s.SASLAddr, &s.TLSAddr} {
@@ -104,7 +104,7 @@ func (s *Server) writeConfig(t testing.TB, dir string, port int, keystore string
 
 func loopbackAddr(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
-// formatStorage makes the data directory, with the user's credentials in it.
+// formatStorage makes the data directory, with the user's SCRAM credentials.
 func formatStorage(t testing.TB, dir string, run []string, config string) {
 	t.Helper()
 	id := make([]byte, 16)
@@ -113,7 +113,7 @@ func formatStorage(t testing.TB, dir string, run []string, config string) {
 		"--add-scram", fmt.Sprintf("SCRAM-SHA-256=[name=%s,password=%s]", User, Password))...)
 }
 
-// writeKeystore is the key and its certificate in one file, as Kafka wants them.
+// writeKeystore writes the key and its certificate into one file, as Kafka needs them, and returns its path.
 func writeKeystore(t testing.TB, dir string, pair certs.Pair) string {
 	t.Helper()
 	var both []string
@@ -127,7 +127,7 @@ func writeKeystore(t testing.TB, dir string, pair certs.Pair) string {
 	return daemon.Write(t, dir, "keystore.pem", both...)
 }
 
-// copyJars puts the jars where the user that the broker runs as can read them.
+// copyJars copies the jars to where the user that the broker runs as can read them.
 func copyJars(t testing.TB, dir string) {
 	t.Helper()
 	if err := os.CopyFS(filepath.Join(dir, "jars"), os.DirFS(fetchJars(t))); err != nil {
@@ -138,7 +138,8 @@ func copyJars(t testing.TB, dir string) {
 	}
 }
 
-// fetchJars is the directory of the jars that pom.xml names. They are fetched once; whoever comes second to do so loses nothing.
+// fetchJars returns the directory with the jars that pom.xml names. It downloads them if the cache does not have them. If several
+// processes do so at once, the first one's are used.
 func fetchJars(t testing.TB) string {
 	t.Helper()
 	cache, err := os.UserCacheDir()
@@ -154,7 +155,7 @@ func fetchJars(t testing.TB) string {
 	if err := os.MkdirAll(filepath.Dir(jarsDir), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	temp, err := os.MkdirTemp(filepath.Dir(jarsDir), "kafka-*.part") //nolint:usetesting // beside its place, to be renamed
+	temp, err := os.MkdirTemp(filepath.Dir(jarsDir), "kafka-*.part") //nolint:usetesting // on the same disk as jarsDir, to be renamed
 	if err != nil {
 		t.Fatal(err)
 	}

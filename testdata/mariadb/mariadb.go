@@ -1,4 +1,4 @@
-// Package mariadb starts a real MariaDB server for one test.
+// Package mariadb starts a real MariaDB server for a test.
 package mariadb
 
 import (
@@ -11,18 +11,17 @@ import (
 	"github.com/localport-sh/localport/testdata/daemon"
 )
 
-// Options say what the server asks of its clients.
+// Options say what clients need, and the server's limits.
 type Options struct {
-	Password       string // of the user "app"; without it that user has none
-	MaxConnections int    // besides one for root; at least 10, fewer are taken as 10; the server's default if 0
-	// MaxConnectErrors is how many broken handshakes in a row the server takes from an address before it blocks that;
-	// its default if 0. It does not count those from 127.0.0.1: dial from another local address, such as 127.0.0.2,
-	// whose name it then looks up.
+	Password       string // of the user "app"; "": it has none
+	MaxConnections int    // without one more for root; less than 10 counts as 10; 0: the server's default
+	// MaxConnectErrors is the number of broken handshakes in a row after which the server blocks an address; 0: its default. It
+	// does not count those from 127.0.0.1: dial from another loopback address, such as 127.0.0.2, whose name it then looks up.
 	MaxConnectErrors int
-	TLS              bool // it has TLS too; nobody must use it
+	TLS              bool // clients may use TLS, and need not
 }
 
-// Server is a running MariaDB with the user "app", who may all in the database of that name. Root gets in through the
+// Server is a running MariaDB with the user "app", who has all permissions in the database of that name. Root can log in through the
 // socket only, without a password.
 type Server struct {
 	*daemon.Server
@@ -30,7 +29,7 @@ type Server struct {
 	CAFile string // the authority of its certificate, for 127.0.0.1 and localhost; "" without TLS
 }
 
-// Start starts a server. It ends with the test.
+// Start starts a server, which ends with the test.
 func Start(t testing.TB, options Options) *Server {
 	t.Helper()
 	program := daemon.FindProgram(t, "mariadbd", "mariadb-server")
@@ -55,7 +54,7 @@ func Start(t testing.TB, options Options) *Server {
 	return s
 }
 
-// smallFlags keeps the files and the memory small, and does not wait for the disk.
+// smallFlags keep files and memory small, and do not wait for the disk.
 var smallFlags = []string{
 	"--innodb-log-file-size=4M", "--innodb-buffer-pool-size=8M", "--innodb-flush-log-at-trx-commit=0",
 	"--innodb-flush-method=nosync", "--innodb-data-file-path=ibdata1:4M:autoextend",
@@ -64,7 +63,7 @@ var smallFlags = []string{
 
 var dataTemplate daemon.DirTemplate
 
-// initDataDir makes the data directory, with root as its only user.
+// initDataDir makes the data directory, with root as its only user, and returns its path.
 func initDataDir(t testing.TB, dir string) string {
 	t.Helper()
 	install := daemon.FindProgram(t, "mariadb-install-db", "mariadb-server")
@@ -82,7 +81,7 @@ func initDataDir(t testing.TB, dir string) string {
 	return data
 }
 
-// accountStatements are the statements that the server runs before it listens, at every start: each on a line of its own.
+// accountStatements returns the SQL that the server runs before it listens, at every start: one statement a line.
 func accountStatements(password string) []string {
 	quoted := strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(password)
 	return []string{
@@ -102,5 +101,5 @@ func (o Options) flags() []string {
 	if o.MaxConnectErrors > 0 {
 		return append(flags, fmt.Sprintf("--max-connect-errors=%d", o.MaxConnectErrors))
 	}
-	return append(flags, "--skip-name-resolve") // with which no errors are counted
+	return append(flags, "--skip-name-resolve") // with it, the server would not count broken handshakes
 }

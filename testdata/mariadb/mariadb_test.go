@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// query logs in to what a DSN names and asks something.
+// query logs in to the server that a DSN names and runs a query.
 func query(t *testing.T, dsn, query string) error {
 	t.Helper()
 	db, err := sql.Open("mysql", dsn)
@@ -30,8 +30,8 @@ func query(t *testing.T, dsn, query string) error {
 }
 
 func errorCode(err error) uint16 {
-	if said, ok := errors.AsType[*mysql.MySQLError](err); ok {
-		return said.Number
+	if serverError, ok := errors.AsType[*mysql.MySQLError](err); ok {
+		return serverError.Number
 	}
 	return 0
 }

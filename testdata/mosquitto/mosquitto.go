@@ -1,4 +1,4 @@
-// Package mosquitto starts a real MQTT broker, Eclipse Mosquitto, for one test.
+// Package mosquitto starts a real MQTT broker, Eclipse Mosquitto, for a test.
 package mosquitto
 
 import (
@@ -10,20 +10,20 @@ import (
 	"github.com/localport-sh/localport/testdata/daemon"
 )
 
-// Options say what the broker asks of its clients.
+// Options say what clients need.
 type Options struct {
-	Password       string // of the user "app"; without it there is no user
-	AllowAnonymous bool   // who names no user is let in
-	TLS            bool   // instead of plain text
+	Password       string // of the user "app"; "": there is no user
+	AllowAnonymous bool   // accept clients that name no user
+	TLS            bool   // TLS instead of plain text
 }
 
-// Server is a running broker. It keeps nothing: a restart empties it.
+// Server is a running broker. It stores nothing on disk: a restart empties it.
 type Server struct {
 	*daemon.Server
 	CAFile string // the authority of its certificate, for 127.0.0.1 and localhost; "" without TLS
 }
 
-// Start starts a broker. It ends with the test.
+// Start starts a broker, which ends with the test.
 func Start(t testing.TB, options Options) *Server {
 	t.Helper()
 	program := daemon.FindProgram(t, "mosquitto", "mosquitto")
@@ -50,7 +50,7 @@ func Start(t testing.TB, options Options) *Server {
 	return s
 }
 
-// writePasswordFile makes the file with the user's password.
+// writePasswordFile writes the file with the user's password and returns its path.
 func writePasswordFile(t testing.TB, dir, password string) string {
 	t.Helper()
 	file := filepath.Join(dir, "passwords")

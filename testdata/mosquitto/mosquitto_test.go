@@ -13,13 +13,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// What a broker answers to CONNECT (MQTT 3.1.1, 3.2.2.3).
+// Return codes of CONNACK (MQTT 3.1.1, section 3.2.2.3).
 const (
 	accepted      = 0
 	notAuthorized = 5
 )
 
-// connect logs in, as nobody if password is "", and returns the broker's answer.
+// connect logs in as the user "app", or without a user if password is "", and returns the broker's return code.
 func connect(t *testing.T, s *Server, password string) byte {
 	t.Helper()
 	conn, err := net.Dial("tcp", s.Addr())
@@ -45,6 +45,7 @@ func connect(t *testing.T, s *Server, password string) byte {
 	return answer[3]
 }
 
+// encodeField encodes a string with its length (MQTT 3.1.1, section 1.5.3).
 func encodeField(text string) string { return string([]byte{0, byte(len(text))}) + text }
 
 func TestServer_AcceptsOnlyThePassword(t *testing.T) {

@@ -1,5 +1,4 @@
-// Package nginx starts a real nginx for one test: one process, on a port of its own, as the current user, who need not
-// be root.
+// Package nginx starts a real nginx for a test: one process, on a free port, as the current user, who need not be root.
 package nginx
 
 import (
@@ -7,12 +6,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/process"
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 // Server is a running nginx.
@@ -30,28 +31,30 @@ type Server struct {
 	log strings.Builder
 }
 
-// Start starts a server with these lines in its server block, and returns when it listens. It ends with the test.
+// Start starts a server with lines in its server block, and returns when it listens. The server ends with the test.
 func Start(t testing.TB, lines ...string) *Server {
 	t.Helper()
 	return start(t, "", lines)
 }
 
-// StartTLS is Start of a server that speaks TLS, with the certificate and key in these files.
+// StartTLS is Start for a server that speaks TLS, with the certificate and key in these files.
 func StartTLS(t testing.TB, certFile, keyFile string, lines ...string) *Server {
 	t.Helper()
 	return start(t, " ssl", append(lines, "ssl_certificate "+certFile+";", "ssl_certificate_key "+keyFile+";"))
 }
 
-func start(t testing.TB, how string, lines []string) *Server {
+// start starts a server; listenFlags follow the address in its listen directive.
+func start(t testing.TB, listenFlags string, lines []string) *Server {
 	t.Helper()
-	path := "PATH=" + os.Getenv("PATH") + ":/usr/sbin:/usr/local/sbin:/sbin" // seldom on an ordinary user's
+	path := "PATH=" + os.Getenv("PATH") + ":/usr/sbin:/usr/local/sbin:/sbin" // an ordinary user's seldom has these
 	program, err := process.LookPath("nginx", []string{path}, "/")
 	if err != nil {
 		t.Skip("nginx is missing (Debian: nginx-light)")
 	}
-	s := &Server{Addr: freeAddr(t), t: t, program: program, dir: t.TempDir()}
+	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(ports.FreePort(t)))
+	s := &Server{Addr: addr, t: t, program: program, dir: t.TempDir()}
 	s.Root = filepath.Join(s.dir, "root")
-	s.configLines = append([]string{"listen " + s.Addr + how + ";", "root " + s.Root + ";"}, lines...)
+	s.configLines = append([]string{"listen " + s.Addr + listenFlags + ";", "root " + s.Root + ";"}, lines...)
 	if err := os.Mkdir(s.Root, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -60,20 +63,10 @@ func start(t testing.TB, how string, lines []string) *Server {
 	return s
 }
 
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-// Start starts a stopped server again, at the same address, and returns when it listens.
+// Start starts a stopped server again at the same address, and returns when it listens.
 func (s *Server) Start() {
 	s.t.Helper()
-	listens := make(chan struct{}, 1)
+	listeningCh := make(chan struct{}, 1)
 	nginx, err := process.Start(process.Command{
 		Argv: []string{s.program, "-p", s.dir, "-e", "stderr", "-c", s.writeConfig()},
 		Dir:  s.dir,
@@ -82,8 +75,8 @@ func (s *Server) Start() {
 			s.mu.Lock()
 			s.log.WriteString(line + "\n")
 			s.mu.Unlock()
-			if strings.Contains(line, `using the "`) { // its event loop begins, and its sockets are open
-				listens <- struct{}{}
+			if strings.Contains(line, `using the "`) { // the event loop begins, and the listeners are open
+				listeningCh <- struct{}{}
 			}
 		},
 	})
@@ -92,7 +85,7 @@ func (s *Server) Start() {
 	}
 	s.process = nginx
 	select {
-	case <-listens:
+	case <-listeningCh:
 	case <-nginx.Done():
 		s.t.Fatalf("nginx ended: %s", s.Log())
 	case <-time.After(30 * time.Second):
@@ -107,14 +100,14 @@ func (s *Server) Stop() {
 	}
 }
 
-// Log is what the server has said so far.
+// Log returns what all starts of the server have printed.
 func (s *Server) Log() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.log.String()
 }
 
-// writeConfig writes nginx.conf and returns its path. Without a master nothing survives the one process.
+// writeConfig writes nginx.conf and returns its path. Without a master process there are no worker processes that could outlive it.
 func (s *Server) writeConfig() string {
 	s.t.Helper()
 	var temp strings.Builder

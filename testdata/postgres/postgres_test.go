@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// query logs in and asks something.
+// query logs in with connection settings and runs a query.
 func query(s *Server, settings string) error {
 	conn, err := pgconn.Connect(context.Background(), fmt.Sprintf("host=%s port=%d user=app database=app %s", s.Host, s.Port, settings))
 	if err != nil {
@@ -25,8 +25,8 @@ func query(s *Server, settings string) error {
 }
 
 func errorCode(err error) string {
-	if said, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return said.Code
+	if serverError, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return serverError.Code
 	}
 	return fmt.Sprint(err)
 }

@@ -1,4 +1,4 @@
-// Package redis starts a real Redis server for one test.
+// Package redis starts a real Redis server for a test.
 package redis
 
 import (
@@ -10,24 +10,24 @@ import (
 	"github.com/localport-sh/localport/testdata/daemon"
 )
 
-// Options say what the server asks of its clients.
+// Options say what clients need.
 type Options struct {
-	Password string // of the default user; without it that user needs none
+	Password string // of the default user; "": none is needed
 
-	User         string // a second user, if not ""
+	User         string // a second user; "": there is none
 	UserPassword string
-	UserRules    string // what that user may, as in ACL SETUSER; everything if ""
+	UserRules    string // permissions of the second user, as in ACL SETUSER; "": all
 
-	TLS bool // instead of plain text
+	TLS bool // TLS instead of plain text
 }
 
-// Server is a running Redis. It keeps nothing: a restart empties it.
+// Server is a running Redis. It stores nothing on disk: a restart empties it.
 type Server struct {
 	*daemon.Server
 	CAFile string // the authority of its certificate, for 127.0.0.1 and localhost; "" without TLS
 }
 
-// Start starts a server. It ends with the test.
+// Start starts a server, which ends with the test.
 func Start(t testing.TB, options Options) *Server {
 	t.Helper()
 	program := daemon.FindProgram(t, "redis-server", "redis-server")
@@ -51,7 +51,7 @@ func Start(t testing.TB, options Options) *Server {
 	return s
 }
 
-// accessLines are the lines that say who may do what.
+// accessLines returns the lines of redis.conf with users and passwords.
 func (o Options) accessLines() []string {
 	var lines []string
 	if o.Password != "" {

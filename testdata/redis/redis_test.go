@@ -15,7 +15,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// sendCommands sends commands, one a line, and returns the first line of each answer.
+// sendCommands sends commands on one connection and returns the first line of each answer.
 func sendCommands(t *testing.T, s *Server, commands ...string) []string {
 	t.Helper()
 	conn, err := net.Dial("tcp", s.Addr())

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// reportPipe is the pipe through which a shell speaks to the test. It has a name, so that the programs that the shell
-// starts inherit nothing. A message ends with a NUL; its first byte is its kind.
+// reportPipe is the pipe through which a shell reports to the test. It is a named pipe, so that the programs that the shell starts inherit
+// no descriptor. A message ends with a NUL. Its first byte is its kind: 'P' a prompt, 'V' a value, 'Q' the end.
 type reportPipe struct {
 	file      *os.File
 	messageCh chan string
@@ -24,7 +24,7 @@ func openReportPipe(t testing.TB, path string) *reportPipe {
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatalf("make a named pipe: %v", err)
 	}
-	file, err := os.OpenFile(path, os.O_RDWR, 0) // both, so that it is open at once and never at its end
+	file, err := os.OpenFile(path, os.O_RDWR, 0) // also for writing, so that opening does not block and reading never ends
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func (r *reportPipe) read() {
 	}
 }
 
-// close ends the reader by a message of our own: closing alone does not wake a reader of a pipe everywhere.
+// close ends the reader by a message: closing the file does not wake up a reader of a pipe on every system.
 func (r *reportPipe) close() {
 	close(r.quitCh)
 	_, _ = r.file.WriteString("Q\x00")
@@ -55,18 +55,20 @@ func (r *reportPipe) close() {
 	_ = r.file.Close()
 }
 
-// prompt is what a shell reports at each prompt.
+// prompt is what a shell reports at a prompt.
 type prompt struct {
-	number, status, pid int
+	number int // of the prompt, from 1
+	status int // exit status of the last command
+	pid    int // of the shell
 }
 
 func parsePrompt(t testing.TB, message string) (p prompt) {
 	t.Helper()
 	if _, err := fmt.Sscan(message, &p.number, &p.status, &p.pid); err != nil {
-		t.Fatalf("report of a prompt %q: %v", message, err)
+		t.Fatalf("parse the report of a prompt %q: %v", message, err)
 	}
 	return p
 }
 
-// text is how the prompt looks on the screen.
+// text returns the prompt as it is on the screen.
 func (p prompt) text() string { return fmt.Sprintf("[%d]> ", p.number) }

@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// promptTimeout is how long a shell may take to answer on a busy machine.
+// promptTimeout is how long a shell may take to answer, on a busy machine.
 const promptTimeout = 30 * time.Second
 
-// Run types a line, waits for the prompt after it and returns the line's exit status. A line with anything in it that
-// a line editor would act on (a tab, a newline, a letter that is not ASCII) is put in a file and sourced.
+// Run types a line, waits for the next prompt and returns the line's exit status. A line that a line editor would change (because of a
+// tab, a newline, a letter that is not ASCII) is written to a file, which the shell sources.
 func (s *Shell) Run(line string) int {
 	s.t.Helper()
 	s.typeLine(line)
@@ -19,7 +19,7 @@ func (s *Shell) Run(line string) int {
 	return s.prompt.status
 }
 
-// Eval returns what a word of the shell expands to, such as `"$HOME"`.
+// Eval returns what a word, such as `"$HOME"`, expands to in the shell.
 func (s *Shell) Eval(word string) string {
 	s.t.Helper()
 	s.typeLine("shellpty_tell " + word)
@@ -28,7 +28,7 @@ func (s *Shell) Eval(word string) string {
 	return value
 }
 
-// Environ is the environment that a program started by the shell gets.
+// Environ returns the environment that the shell gives to programs.
 func (s *Shell) Environ() map[string]string {
 	s.t.Helper()
 	path := filepath.Join(s.workDir, "environ")
@@ -49,7 +49,7 @@ func (s *Shell) Environ() map[string]string {
 	return env
 }
 
-// Type sends keys to the shell's terminal and waits for nothing.
+// Type writes keys to the shell's terminal and does not wait.
 func (s *Shell) Type(keys string) {
 	s.t.Helper()
 	if _, err := s.tty.WriteString(keys); err != nil {
@@ -57,14 +57,14 @@ func (s *Shell) Type(keys string) {
 	}
 }
 
-// Screen is what the terminal showed since the last line was typed: the line itself, what it printed, and all of the
-// prompt after it. Escape sequences and carriage returns are taken out.
+// Screen returns what the terminal has shown since the last line was typed: the line, its output, and the whole prompt after it,
+// without escape sequences and carriage returns.
 func (s *Shell) Screen() string {
 	s.t.Helper()
 	return s.screen.waitForText(s.t, s.outputStart, s.prompt.text())
 }
 
-// Output is Screen without the line and the prompt: what a user would call the output of the last line.
+// Output returns the output of the last line: Screen without the line and the prompt.
 func (s *Shell) Output() string {
 	s.t.Helper()
 	text := s.Screen()
@@ -75,6 +75,7 @@ func (s *Shell) Output() string {
 	return strings.TrimSpace(text)
 }
 
+// typeLine types a line once the prompt is on the screen.
 func (s *Shell) typeLine(line string) {
 	s.t.Helper()
 	if len(line) > 1000 || strings.ContainsFunc(line, func(r rune) bool { return r < ' ' || r > '~' }) {
@@ -84,12 +85,12 @@ func (s *Shell) typeLine(line string) {
 		}
 		line = s.setup.sourceCommand + " " + path
 	}
-	s.screen.waitForText(s.t, s.outputStart, s.prompt.text()) // else the line is echoed by the terminal and by the shell
+	s.screen.waitForText(s.t, s.outputStart, s.prompt.text()) // otherwise both the terminal and the shell echo the line
 	s.outputStart = s.screen.len()
 	s.Type(line + "\r")
 }
 
-// AwaitPrompt waits for the next prompt, after Type. A shell may draw one prompt several times: its number tells.
+// AwaitPrompt waits for the next prompt, after Type. A shell may report one prompt several times, with the same number.
 func (s *Shell) AwaitPrompt() {
 	s.t.Helper()
 	last := s.prompt.number
@@ -98,7 +99,7 @@ func (s *Shell) AwaitPrompt() {
 	}
 }
 
-// awaitReport returns the next report of a kind, and drops those of the other kinds before it.
+// awaitReport returns the next report of a kind, without the kind, and drops reports of other kinds before it.
 func (s *Shell) awaitReport(kind byte) string {
 	s.t.Helper()
 	deadline := time.NewTimer(promptTimeout)

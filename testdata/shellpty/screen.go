@@ -18,7 +18,7 @@ type screen struct {
 
 func (s *screen) copy(from io.Reader) { _, _ = io.Copy(s, from) }
 
-// Write is for copy.
+// Write appends output. Only copy calls it.
 func (s *screen) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -42,7 +42,7 @@ func (s *screen) text(from int) string {
 	return stripEscapes(s.output[from:])
 }
 
-// waitForText returns the text from an offset on, when it holds what is expected.
+// waitForText returns the text from an offset on as soon as it contains what is expected.
 func (s *screen) waitForText(t testing.TB, from int, expected string) string {
 	t.Helper()
 	deadline := time.NewTimer(promptTimeout)
@@ -65,7 +65,8 @@ func (s *screen) waitForText(t testing.TB, from int, expected string) string {
 	}
 }
 
-// The last: what fish prints to learn whether the cursor stands at the beginning of a line.
+// escapes matches escape sequences, carriage returns and, last, what fish prints to find out whether the cursor is at the beginning of
+// a line.
 var escapes = regexp.MustCompile("\x1b\\[[0-9;?>=]*[A-Za-z]|\x1b\\][^\x07\x1b]*(\x07|\x1b\\\\)|\x1b[()=>].?|\r|⏎ *")
 
 func stripEscapes(shown []byte) string { return string(escapes.ReplaceAll(shown, nil)) }

@@ -7,31 +7,32 @@ import (
 	"testing"
 )
 
-// shellSetup is how one shell is told to start interactively with our start-up file and nobody else's, and to report.
-// WORK stands for the working directory.
+// shellSetup says how a kind of shell is started interactively with the test's start-up file alone, and how it reports its prompts.
+// WORK in a string is replaced by the working directory.
 type shellSetup struct {
-	startupFile   string   // the start-up file, in the working directory
-	startupArgs   []string // name it
+	startupFile   string   // the name of the start-up file, in the working directory
+	startupArgs   []string // make the shell interactive and read that file
 	sourceCommand string   // the command that reads a file of commands
-	beforeRC      string   // stands before the test's own start-up text, so that no alias of that counts in it
-	afterRC       string   // stands after it, so that the report comes after all hooks
+	beforeRC      string   // precedes the test's start-up text, whose aliases must not apply to it
+	afterRC       string   // follows the test's start-up text, so that the report is written after all hooks
 }
 
-func (d shellSetup) writeStartupFile(t testing.TB, work, rc string) (args []string) {
+// writeStartupFile writes the start-up file and returns the shell's arguments.
+func (s shellSetup) writeStartupFile(t testing.TB, work, rc string) (args []string) {
 	t.Helper()
-	text := strings.ReplaceAll(d.beforeRC+rc+"\n"+d.afterRC, "WORK", work)
-	if err := os.WriteFile(filepath.Join(work, d.startupFile), []byte(text), 0o600); err != nil {
+	text := strings.ReplaceAll(s.beforeRC+rc+"\n"+s.afterRC, "WORK", work)
+	if err := os.WriteFile(filepath.Join(work, s.startupFile), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, arg := range d.startupArgs {
+	for _, arg := range s.startupArgs {
 		args = append(args, strings.ReplaceAll(arg, "WORK", work))
 	}
 	return args
 }
 
-// In bash the first lines undo what a system-wide start-up file that cannot be skipped may have set up. In fish the
-// prompt itself reports: it comes after all handlers. The functions hold out under set -eu, noclobber, odd IFS, the
-// options of ksh, and functions named like builtins.
+// shellSetups has a setup for each kind of shell. In bash the first lines undo what a system-wide start-up file may have set, which cannot
+// be skipped. In fish the prompt function reports, because it runs after all handlers. The functions also work under set -eu, noclobber,
+// an unusual IFS and the options of ksh, and where functions are named like builtins.
 var shellSetups = map[string]shellSetup{
 	"bash": {
 		startupFile:   "bashrc",

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// screen keeps all that a terminal was sent. The zero value is ready.
+// screen collects all output of a terminal. The zero value is empty and ready for use.
 type screen struct {
-	mu        sync.Mutex
+	mu        sync.Mutex // guards the fields that follow
 	output    []byte
 	changedCh chan struct{} // closed and replaced with every write; nil until somebody waits
 }

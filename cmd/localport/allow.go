@@ -47,7 +47,7 @@ func (denyCmd) Run(a *app) error {
 	}
 	defer cancel()
 	err = p.recordDecision(p.Store.Deny)
-	if errors.Is(err, fs.ErrNotExist) { // what runs still has a name, although its file is gone
+	if errors.Is(err, fs.ErrNotExist) { // the project may be running although its file was deleted
 		err = p.Store.Deny(&project.Files{Path: p.Config, Root: p.Root})
 	}
 	if err != nil {
@@ -56,7 +56,7 @@ func (denyCmd) Run(a *app) error {
 	if err := p.shutDown(ctx, a.err); err != nil {
 		return err
 	}
-	// What holds a denied project down is its denial: an allow later is all that it takes.
+	// The denial alone keeps the project stopped, so that the next prompt after a later allow starts it.
 	if _, err := p.Dir.Update(ctx, func(tx *lockstate.Tx) error { tx.Down = false; return nil }); err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func (denyCmd) Run(a *app) error {
 	return nil
 }
 
-// recordDecision gives the current files to the store.
+// recordDecision reads the project's files and passes them to decision: Allow or Deny of the trust store.
 func (p commandProject) recordDecision(decision func(*project.Files) error) error {
 	files, err := p.ReadFiles()
 	if err != nil {
@@ -73,7 +73,7 @@ func (p commandProject) recordDecision(decision func(*project.Files) error) erro
 	return decision(files)
 }
 
-// bumpLine makes every prompt in the project evaluate it again.
+// bumpLine makes every shell in the project evaluate it at its next prompt.
 func (p commandProject) bumpLine(ctx context.Context) error {
 	_, err := p.Dir.Update(ctx, func(tx *lockstate.Tx) error { tx.Bump(); return nil })
 	return err

@@ -227,7 +227,7 @@ func (c daemonStatusCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	if c.json() {
+	if c.isJSON() {
 		return output.JSON(a.out, struct {
 			*api.SupervisorStatus
 			Config string      `json:"config"`
@@ -245,7 +245,7 @@ func printSupervisor(w io.Writer, status api.Status) {
 	row("pid", s.PID)
 	row("run", s.Run)
 	row("version", s.Version)
-	row("uptime", age(s.Since))
+	row("uptime", formatAge(s.Since))
 	row("socket", s.Socket)
 	row("log", s.Log)
 	if s.Memory > 0 {
@@ -257,9 +257,9 @@ func printSupervisor(w io.Writer, status api.Status) {
 	row("leases", len(status.Leases))
 	for _, lease := range status.Leases {
 		if lease.Kind == api.StartLease {
-			fmt.Fprintf(w, "  %-5s for %s, until \"localport stop\"\n", lease.Kind, age(lease.Since))
+			fmt.Fprintf(w, "  %-5s for %s, until \"localport stop\"\n", lease.Kind, formatAge(lease.Since))
 			continue
 		}
-		fmt.Fprintf(w, "  %-5s pid %d for %s in %s\n", lease.Kind, lease.PID, age(lease.Since), output.EscapeLine(lease.Dir))
+		fmt.Fprintf(w, "  %-5s pid %d for %s in %s\n", lease.Kind, lease.PID, formatAge(lease.Since), output.EscapeLine(lease.Dir))
 	}
 }

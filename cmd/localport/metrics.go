@@ -4,7 +4,7 @@ import "github.com/localport-sh/localport/forwarder/metrics"
 
 type metricsCmd struct{}
 
-// Run prints the project's metrics, running or not.
+// Run prints the project's metrics, also if it is stopped.
 func (metricsCmd) Run(a *app) error {
 	p, ctx, cancel, err := a.openProject()
 	if err != nil {

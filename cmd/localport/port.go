@@ -12,7 +12,7 @@ type portCmd struct {
 	outputFormat
 }
 
-// Run prints the local port of a service, running or not.
+// Run prints the local port of a service, also if it is stopped.
 func (c portCmd) Run(a *app) error {
 	p, ctx, cancel, err := a.openProject()
 	if err != nil {
@@ -35,7 +35,7 @@ func (c portCmd) Run(a *app) error {
 }
 
 func (c portCmd) print(a *app, svc api.ServiceStatus) error {
-	if c.json() {
+	if c.isJSON() {
 		return output.JSON(a.out, struct {
 			Name      string   `json:"name"`
 			Port      int      `json:"port"`

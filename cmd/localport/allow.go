@@ -14,12 +14,7 @@ import (
 type allowCmd struct{}
 
 // Run allows the current contents of the files and has a running supervisor reload them.
-func (allowCmd) Run(a *app) error {
-	p, ctx, cancel, err := a.openProject()
-	if err != nil {
-		return err
-	}
-	defer cancel()
+func (allowCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	if err := p.recordDecision(p.Store.Allow); err != nil {
 		return fmt.Errorf("allow %s: %w", p.Config, err)
 	}
@@ -40,13 +35,8 @@ func (allowCmd) Run(a *app) error {
 type denyCmd struct{}
 
 // Run revokes the approval and stops the project.
-func (denyCmd) Run(a *app) error {
-	p, ctx, cancel, err := a.openProject()
-	if err != nil {
-		return err
-	}
-	defer cancel()
-	err = p.recordDecision(p.Store.Deny)
+func (denyCmd) Run(ctx context.Context, a *app, p commandProject) error {
+	err := p.recordDecision(p.Store.Deny)
 	if errors.Is(err, fs.ErrNotExist) { // the project may be running although its file was deleted
 		err = p.Store.Deny(&project.Files{Path: p.Config, Root: p.Root})
 	}

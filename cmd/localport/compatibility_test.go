@@ -389,7 +389,7 @@ func TestCompatibility_LeaseOfAnOlderExecKeepsTheProjectRunning(t *testing.T) {
 	newer.checkNothingLeft(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 }
 
-// Commands of this program leave the login with a passphrase to whom it was given: to the older supervisor and its ssh.
+// Commands of this program do not replace an older supervisor, whose ssh is logged in with a passphrase.
 func TestCompatibility_LoginUnderAnOlderSupervisorIsKept(t *testing.T) {
 	t.Parallel()
 	old := newOldTestEnv(t, oldRelease)
@@ -414,7 +414,7 @@ func TestCompatibility_LoginUnderAnOlderSupervisorIsKept(t *testing.T) {
 	w.mustRun(root, "start", "one")
 	sh.Run("true")
 	for _, port := range locals {
-		if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != "220 ready" {
+		if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != banner {
 			t.Errorf("%q, %v", got, err)
 		}
 	}

@@ -17,11 +17,7 @@ type configCmd struct {
 type validateCmd struct{}
 
 // Run reports every error of the project's config or, if it has none, every error of the user's config.
-func (validateCmd) Run(a *app) error {
-	p, err := a.findProject()
-	if err != nil {
-		return err
-	}
+func (validateCmd) Run(a *app, p commandProject) error {
 	_, files, err := p.AskTrust() // which adds the .env that a git worktree runs with
 	if err != nil {
 		return err

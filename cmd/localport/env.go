@@ -23,12 +23,7 @@ type envCmd struct {
 }
 
 // Run prints the project's variables. It starts nothing: of a stopped project it prints the ports that it would use.
-func (c envCmd) Run(a *app) error {
-	p, ctx, cancel, err := a.openProject()
-	if err != nil {
-		return err
-	}
-	defer cancel()
+func (c envCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	view, omitted, err := p.projectView(ctx)
 	if err != nil {
 		return err

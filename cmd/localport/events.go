@@ -21,11 +21,7 @@ type eventsCmd struct {
 }
 
 // Run prints what happened in the project, whether it runs or not.
-func (c eventsCmd) Run(a *app) error {
-	p, err := a.findProject()
-	if err != nil {
-		return err
-	}
+func (c eventsCmd) Run(a *app, p commandProject) error {
 	logged, err := eventlog.ListLogs(p.Dir.LogDir())
 	if err != nil {
 		return err

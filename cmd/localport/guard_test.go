@@ -264,15 +264,15 @@ func TestGuard_ProjectSurvivesDeletedFiles(t *testing.T) {
 	}
 }
 
-// Whatever is put in the place of a file while the project is up, commands end with its name and what to do; when that is done, they work,
-// and nobody has lost a connection or a lease.
+// If a file of a running project is replaced by something else, commands fail with its path and what to do, or work. When it is removed,
+// they work again, and no connection or lease is lost.
 func TestGuard_ReplacedFileIsAnErrorUntilItIsRemoved(t *testing.T) {
-	obstacles := map[string]func(path string) error{
+	replacements := map[string]func(path string) error{
 		"named pipe": func(path string) error { return syscall.Mkfifo(path, 0o600) },
 		"directory":  func(path string) error { return os.Mkdir(path, 0o700) },
 		"link loop":  func(path string) error { return os.Symlink(filepath.Base(path), path) },
 	}
-	for kind, place := range obstacles {
+	for kind, replace := range replacements {
 		for _, file := range []string{"lock", "state.json", "election"} {
 			t.Run(file+" is a "+kind, func(t *testing.T) {
 				t.Parallel()
@@ -288,24 +288,24 @@ func TestGuard_ReplacedFileIsAnErrorUntilItIsRemoved(t *testing.T) {
 				if err := os.Remove(path); err != nil {
 					t.Fatal(err)
 				}
-				if err := place(path); err != nil && !os.IsExist(err) { // the supervisor may have been quicker
+				if err := replace(path); err != nil && !os.IsExist(err) { // the supervisor may have written the file first
 					t.Fatal(err)
 				}
-				succeedsOrNames := func(args ...string) {
+				checkSucceedsOrNamesFile := func(args ...string) {
 					t.Helper()
 					o := w.localport(root, args...)
 					if o.code != 0 && !(strings.Contains(o.stderr, path) && strings.Contains(o.stderr, "remove it")) {
 						t.Errorf("%v: exit %d, %s", args, o.code, o.stderr)
 					}
 				}
-				succeedsOrNames("status")
-				succeedsOrNames("exec", "--", "true")
-				succeedsOrNames("export", "bash", "--pid", fmt.Sprint(sh.PID()))
+				checkSucceedsOrNamesFile("status")
+				checkSucceedsOrNamesFile("exec", "--", "true")
+				checkSucceedsOrNamesFile("export", "bash", "--pid", fmt.Sprint(sh.PID()))
 				if got := conn.exchangeLine("still there?"); got != "hello still there?\n" {
 					t.Errorf("the established connection answers %q", got)
 				}
-				succeedsOrNames("stop", "web")
-				succeedsOrNames("start", "web")
+				checkSucceedsOrNamesFile("stop", "web")
+				checkSucceedsOrNamesFile("start", "web")
 				if err := os.RemoveAll(path); err != nil { // as the error says
 					t.Fatal(err)
 				}
@@ -320,7 +320,7 @@ func TestGuard_ReplacedFileIsAnErrorUntilItIsRemoved(t *testing.T) {
 					t.Errorf("supervisors: %v, want %v alone", all, supervisor)
 				}
 				sh.Run("cd " + w.home)
-				w.mustRun(root, "stop") // what start web has asked for
+				w.mustRun(root, "stop") // releases the lease of start web
 				w.waitExit(supervisor)
 				w.checkNothingLeft(root, addr)
 			})

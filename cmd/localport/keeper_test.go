@@ -218,7 +218,7 @@ func TestUpgrade_DrainingSupervisorStopsWithTheProject(t *testing.T) {
 	w.stopProject(root, addr)
 }
 
-// A start that fails because something is short is tried again, with the ports open all the time.
+// A start that fails for lack of resources is retried while the ports stay open.
 func TestKeeper_RetriesAStartThatFailed(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t).withRelease("1.0.0")
@@ -234,7 +234,7 @@ exit 1
 `)
 	c := startGreetingClients(clientInterval, addr)
 	kill(t, w.supervisor(root).PID)
-	eventually(t, "the keeper has tried twice", func() bool {
+	eventually(t, "the keeper has retried", func() bool {
 		data, _ := os.ReadFile(tried)
 		return len(data) >= 2
 	})

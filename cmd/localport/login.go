@@ -25,11 +25,7 @@ type loginCmd struct {
 }
 
 // Run runs the login of each service in this terminal, a shared login only once, and waits until the services have retried.
-func (c loginCmd) Run(a *app) error {
-	p, err := a.findProject()
-	if err != nil {
-		return err
-	}
+func (c loginCmd) Run(a *app, p commandProject) error {
 	verdict, files, err := p.AskTrust()
 	if err != nil {
 		return err

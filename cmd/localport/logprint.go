@@ -25,10 +25,12 @@ type logJSON struct {
 
 const jsonTimeLayout = "2006-01-02T15:04:05.000Z"
 
+type linePrinter func(lines []namedLine, withNames bool) error
+
 // newPrinter returns a function that prints lines: as JSON objects, or as they are with control characters escaped, behind the name of
-// their log if withNames says so.
-func (o outputFormat) newPrinter(w io.Writer, withNames func() bool) func([]namedLine) error {
-	return func(lines []namedLine) error {
+// their log if withNames is set.
+func (o outputFormat) newPrinter(w io.Writer) linePrinter {
+	return func(lines []namedLine, withNames bool) error {
 		b := bufio.NewWriter(w)
 		for _, line := range lines {
 			switch {
@@ -36,7 +38,7 @@ func (o outputFormat) newPrinter(w io.Writer, withNames func() bool) func([]name
 				if err := output.JSONLine(b, line.toJSON()); err != nil {
 					return err
 				}
-			case withNames():
+			case withNames:
 				fmt.Fprintf(b, "%s: %s\n", line.log, output.EscapeLine(line.Raw))
 			default:
 				fmt.Fprintln(b, output.EscapeLine(line.Raw))

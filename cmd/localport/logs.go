@@ -47,12 +47,11 @@ func (c logsCmd) Run(a *app) error {
 	if c.Path || c.List {
 		return c.printList(a, p, names)
 	}
-	r := &logReader{maxFirst: c.Lines, matches: matches}
-	r.print = c.newPrinter(a.out, func() bool { return len(r.logs) > 1 })
+	r := &logReader{maxFirst: c.Lines, matches: matches, print: c.newPrinter(a.out)}
 	defer r.close()
 	r.add(p, names)
 	return readLogs(a.out, c.Follow, p.Dir.LogDir(), func() error {
-		if c.Follow && len(c.Services) == 0 { // the config may have got another service
+		if c.Follow && len(c.Services) == 0 { // a changed config may have new services
 			found, err := eventlog.ListLogs(p.Dir.LogDir())
 			if err != nil {
 				return err
@@ -135,7 +134,7 @@ type logReader struct {
 	logs     []*eventlog.LogReader
 	maxFirst int // how many lines the first call of printNew prints; -1: all
 	matches  func(eventlog.Line) bool
-	print    func([]namedLine) error
+	print    linePrinter
 	started  bool
 }
 
@@ -145,7 +144,7 @@ type namedLine struct {
 	eventlog.Line
 }
 
-// add adds the logs of the names that it does not read yet.
+// add adds the logs with these names that it does not read yet.
 func (r *logReader) add(p commandProject, names []string) {
 	for _, name := range names {
 		if !slices.ContainsFunc(r.logs, func(log *eventlog.LogReader) bool { return log.Name == name }) {
@@ -173,7 +172,7 @@ func (r *logReader) printNew() error {
 		lines = lines[len(lines)-r.maxFirst:]
 	}
 	r.started = true
-	return r.print(lines)
+	return r.print(lines, len(r.logs) > 1)
 }
 
 func (r *logReader) close() {

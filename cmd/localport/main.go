@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -53,7 +54,8 @@ type grammar struct {
 	Supervise superviseCmd `cmd:"" hidden:"" help:"Run as a project's supervisor."`
 }
 
-// app is what every command needs: the directory or config it works on, and its output. Results go to out, everything else to err.
+// app is what commands need: the directory or config that they act on, and their output. Results go to out, everything else to err. A
+// command's Run may also take the project, which is found for it, and a context that ends after client.CommandTimeout.
 type app struct {
 	out, err      *output.Writer
 	config        string // -c
@@ -89,6 +91,9 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 			return output.PrintError(stderr, client.Detach(args[1:]))
 		}
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
+	defer cancel()
+	a := &app{out: stdout, err: stderr}
 	var g grammar
 	parser := kong.Must(&g, append(keepArgumentBytes(),
 		kong.Name("localport"),
@@ -97,16 +102,19 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.DefaultEnvars("LOCALPORT"),
 		kong.Vars{"version": version.Own()},
+		kong.Bind(a),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.BindToProvider(a.findProject),
 	)...)
-	ctx, err := parser.Parse(args)
+	command, err := parser.Parse(args)
 	if err != nil {
-		command := ""
+		path := ""
 		if parseError, ok := errors.AsType[*kong.ParseError](err); ok {
-			command = commandPath(parseError.Context)
+			path = commandPath(parseError.Context)
 		}
-		return output.PrintError(stderr, output.WithHelp(output.Usage(err), command))
+		return output.PrintError(stderr, output.WithHelp(output.Usage(err), path))
 	}
-	a := &app{out: stdout, err: stderr, config: g.Config, logLevel: g.LogLevel}
+	a.config, a.logLevel = g.Config, g.LogLevel
 	if g.Verbose {
 		a.logLevel = "debug"
 	}
@@ -114,7 +122,7 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 		return output.PrintError(stderr, err)
 	}
 	startTime := time.Now()
-	err = output.WithHelp(ctx.Run(a), commandPath(ctx))
+	err = output.WithHelp(command.Run(), commandPath(command))
 	if a.project != nil {
 		err = commandProject{a.project}.explainNoAnswer(err, startTime)
 	}
@@ -122,8 +130,8 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 }
 
 // commandPath returns the command as far as it was recognized, such as "daemon stop".
-func commandPath(ctx *kong.Context) string {
-	if node := ctx.Selected(); node != nil {
+func commandPath(command *kong.Context) string {
+	if node := command.Selected(); node != nil {
 		return node.Path()
 	}
 	return ""

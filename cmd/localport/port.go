@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
@@ -13,12 +14,7 @@ type portCmd struct {
 }
 
 // Run prints the local port of a service, also if it is stopped.
-func (c portCmd) Run(a *app) error {
-	p, ctx, cancel, err := a.openProject()
-	if err != nil {
-		return err
-	}
-	defer cancel()
+func (c portCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	status, err := p.queryStatus(ctx)
 	if err != nil {
 		return err

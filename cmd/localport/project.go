@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"time"
@@ -60,16 +59,6 @@ func (a *app) openConfig(config string) (commandProject, error) {
 	p, err := client.Open(config, func(text string) { output.Warn(a.err, text) }, a.logLevel, version.Own())
 	a.project = p
 	return commandProject{p}, err
-}
-
-// openProject returns the project to act on, and a context that ends after client.CommandTimeout.
-func (a *app) openProject() (commandProject, context.Context, context.CancelFunc, error) {
-	p, err := a.findProject()
-	if err != nil {
-		return commandProject{}, nil, nil, err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
-	return p, ctx, cancel, nil
 }
 
 // explainNoAnswer adds to an error about a supervisor that did not answer, since startTime, which process that is. It keeps the exit code.

@@ -183,7 +183,7 @@ func (p *slowProject) callDuring(t *testing.T, op slowOperation, number int) (ma
 			t.Error("calls were answered only after the operation had ended")
 		}
 		for _, r := range replies {
-			p.exchangeLine(t, op, r)
+			p.checkReply(t, op, r)
 		}
 	}
 	return made

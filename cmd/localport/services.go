@@ -36,7 +36,9 @@ type startCmd struct {
 }
 
 // Run records a start lease, which needs no process, and starts the services.
-func (c startCmd) Run(a *app) error { return startServices(a, api.ActionStart, c.selection, !c.NoWait) }
+func (c startCmd) Run(a *app, p commandProject) error {
+	return p.startServices(a, api.ActionStart, c.selection, !c.NoWait)
+}
 
 type restartCmd struct {
 	selection
@@ -44,15 +46,11 @@ type restartCmd struct {
 }
 
 // Run reconnects the services; in a stopped project it starts them.
-func (c restartCmd) Run(a *app) error {
-	return startServices(a, api.ActionRestart, c.selection, !c.NoWait)
+func (c restartCmd) Run(a *app, p commandProject) error {
+	return p.startServices(a, api.ActionRestart, c.selection, !c.NoWait)
 }
 
-func startServices(a *app, action api.Action, sel selection, wait bool) error {
-	p, err := a.findProject()
-	if err != nil {
-		return err
-	}
+func (p commandProject) startServices(a *app, action api.Action, sel selection, wait bool) error {
 	verdict, files, err := p.AskTrust()
 	if err != nil {
 		return err
@@ -109,12 +107,7 @@ func startOptions(names []string, sel selection, verdict trust.Verdict, action a
 type stopCmd struct{ selection }
 
 // Run stops services for every shell, or the whole project.
-func (c stopCmd) Run(a *app) error {
-	p, ctx, cancel, err := a.openProject()
-	if err != nil {
-		return err
-	}
-	defer cancel()
+func (c stopCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	if c.isWholeProject() {
 		return p.shutDown(ctx, a.err)
 	}

@@ -38,15 +38,10 @@ type statusCmd struct {
 }
 
 // Run shows the project, also if it is stopped.
-func (c statusCmd) Run(a *app) error {
+func (c statusCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	if c.Watch {
-		return c.watch(a)
+		return c.watch(a, p)
 	}
-	p, ctx, cancel, err := a.openProject()
-	if err != nil {
-		return err
-	}
-	defer cancel()
 	status, err := p.queryStatus(ctx)
 	if err != nil {
 		return err

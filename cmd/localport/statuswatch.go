@@ -29,11 +29,7 @@ const (
 
 // watch shows the project as it changes, also when supervisors end and start, until the user interrupts it. An error before the first
 // status, or of the output, is returned; others are shown.
-func (c statusCmd) watch(a *app) error {
-	p, err := a.findProject()
-	if err != nil {
-		return err
-	}
+func (c statusCmd) watch(a *app, p commandProject) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	view := c.newView(a)

@@ -150,7 +150,7 @@ func (p commandProject) restartUnresponsive(a *app, cause error) error {
 	}
 	j, err := p.Join(ctx, client.JoinOptions{RestartStopped: true, Allowed: verdict == trust.Allowed, OnUpdate: func(tx *lockstate.Tx, _ bool) {
 		if len(tx.Leases) == 0 {
-			tx.Hold(lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()})
+			tx.AddLease(lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()})
 		}
 	}})
 	if err != nil {

@@ -96,7 +96,7 @@ func (d *demo) startProject(ctx context.Context) error {
 	if d.JoinedProject, err = p.Join(ctx, client.JoinOptions{Lease: lease, Allowed: true}); err != nil {
 		return err
 	}
-	d.supervisor = p.Dir.Peek().Supervisor.Process
+	d.supervisor = p.Dir.ReadOrZero().Supervisor.Process
 	svc := d.View.Services[0]
 	d.printStep("allowed and entered it: after %v the supervisor accepts connections at %s, on 127.0.0.1 and ::1",
 		time.Since(startTime).Round(time.Millisecond), serviceAddress(svc))

@@ -164,7 +164,7 @@ func TestCluster_RefusesNobodyWhilePodsComeAndGo(t *testing.T) {
 	ready := func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		if err := c.Ready(ctx); err != nil {
+		if err := c.WaitAPIServerReady(ctx); err != nil {
 			t.Error(err)
 		}
 	}
@@ -272,7 +272,7 @@ func TestKubectlEngine_RecoversInAClusterAsFarAsKubectlCan(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if err := c.Ready(ctx); err != nil {
+	if err := c.WaitAPIServerReady(ctx); err != nil {
 		t.Fatal(err)
 	}
 	restartTime := time.Now()

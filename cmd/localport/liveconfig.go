@@ -44,7 +44,7 @@ func liveConfigs() []string {
 	}
 	var configs []string
 	for _, dir := range dirs {
-		state := dir.Peek()
+		state := dir.ReadOrZero()
 		isLive := slices.ContainsFunc(state.Leases, lockstate.Lease.IsAlive)
 		if s := state.Supervisor; s != nil && !isLive {
 			_, hasKeeper := lockstate.FindProcess(s.Keeper)

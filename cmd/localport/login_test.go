@@ -119,7 +119,7 @@ func TestStatus_ShowsAnUnhealthyCluster(t *testing.T) {
 	c := cluster.Start(t)
 	ns := c.Namespace(t)
 	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})
-	cert, key := c.Credential(t, "brief", cluster.Identity{User: "brief", Groups: []string{"system:masters"}, Until: time.Now().Add(20 * time.Minute)})
+	cert, key := c.Credential(t, "brief", cluster.Identity{User: "brief", Groups: []string{"system:masters"}, ExpiresAt: time.Now().Add(20 * time.Minute)})
 	config := c.KubeconfigFor(t, "brief", fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key), c.Server())
 	w := newTestEnv(t)
 	w.env = append(w.env, "KUBECONFIG="+config)
@@ -164,7 +164,7 @@ func TestStatus_ShowsAnUnhealthyCluster(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if err := c.Ready(ctx); err != nil {
+	if err := c.WaitAPIServerReady(ctx); err != nil {
 		t.Fatal(err)
 	}
 	w.mustRun(root, "stop", "web")

@@ -95,7 +95,7 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 	defer cancel()
 	a := &app{out: stdout, err: stderr}
 	var g grammar
-	parser := kong.Must(&g,
+	parser := kong.Must(&g, append(keepArgumentBytes(),
 		kong.Name("localport"),
 		kong.Description("Port forwards for each project: started when you cd into it, stopped when the last shell leaves."),
 		kong.UsageOnError(),
@@ -105,7 +105,7 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 		kong.Bind(a),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.BindToProvider(a.findProject),
-	)
+	)...)
 	command, err := parser.Parse(args)
 	if err != nil {
 		path := ""

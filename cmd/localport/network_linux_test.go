@@ -185,7 +185,7 @@ func (s *networkScenario) stop() {
 // packets. The faults are all that may happen between the two hosts.
 func newLANScenario(t *testing.T) (s *networkScenario, faults []networkFault) {
 	t.Helper()
-	here, there := netns.Pair(t)
+	here, there := netns.NewHostPair(t)
 	w := newTestEnv(t)
 	host := sshd.StartOn(t, there, there.Addr.String())
 	ports := map[string]int{"mail": ports.FreePort(t), "web": ports.FreePort(t), "api": ports.FreePort(t)}
@@ -198,7 +198,7 @@ func newLANScenario(t *testing.T) (s *networkScenario, faults []networkFault) {
 		{"the server is killed", host.Kill, host.Restart, tcp, nil},
 		{"the server is frozen", host.Freeze, host.Thaw, tcp, nil},
 		{"the server is frozen and restarted", host.Freeze, host.Restart, tcp, nil},
-		{"packets are dropped", func() { there.Drop(true) }, func() { there.Drop(false) }, nil, []string{"web"}},
+		{"packets are dropped", func() { there.DropIncoming(true) }, func() { there.DropIncoming(false) }, nil, []string{"web"}},
 		{"our link is down", func() { here.SetLink(false) }, func() { here.SetLink(true) }, nil, nil},
 		{"the server's link is down", func() { there.SetLink(false) }, func() { there.SetLink(true) }, nil, nil},
 		{
@@ -228,7 +228,7 @@ func TestNetwork_FaultsAreDetectedWithoutAClientNamespace(t *testing.T) {
 
 func TestNetwork_FaultBehindABastionIsDetectedAndSurvivedNamespace(t *testing.T) {
 	t.Parallel()
-	here, bastion := netns.Pair(t)
+	here, bastion := netns.NewHostPair(t)
 	inner := bastion.AddHostBehind()
 	w := newTestEnv(t)
 	host := sshd.StartOn(t, inner, inner.Addr.String())
@@ -241,7 +241,7 @@ func TestNetwork_FaultBehindABastionIsDetectedAndSurvivedNamespace(t *testing.T)
 		{"the bastion is killed", door.Kill, door.Restart, nil, nil},
 		{"the bastion is frozen", door.Freeze, door.Thaw, nil, nil},
 		{"the server behind it is killed", host.Kill, host.Restart, nil, nil},
-		{"packets are dropped behind it", func() { inner.Drop(true) }, func() { inner.Drop(false) }, nil, nil},
+		{"packets are dropped behind it", func() { inner.DropIncoming(true) }, func() { inner.DropIncoming(false) }, nil, nil},
 		{"the link behind it is down", func() { inner.SetLink(false) }, func() { inner.SetLink(true) }, nil, nil},
 	} {
 		s.checkSurvived(m)

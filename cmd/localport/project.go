@@ -86,7 +86,7 @@ func (p commandProject) parseAllowed() (*project.Project, error) {
 // the project used last.
 func (p commandProject) parseConfig(files *project.Files) (*project.Project, error) {
 	base := environ.Undo(environ.Parse(os.Environ()))
-	ports := p.Dir.Peek().Ports
+	ports := p.Dir.ReadOrZero().Ports
 	return project.Parse(files, project.Options{
 		Getenv: base.Lookup,
 		Checks: builtin.Types(), Technologies: supervisor.Technologies(),

@@ -93,7 +93,7 @@ func startOptions(names []string, sel selection, verdict trust.Verdict, action a
 		if alive {
 			return
 		}
-		tx.Hold(lease)
+		tx.AddLease(lease)
 		tx.Stopped, tx.Started, tx.Only = nil, nil, nil
 		if !sel.isWholeProject() {
 			tx.Only = names

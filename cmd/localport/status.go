@@ -77,8 +77,8 @@ func (p commandProject) queryStatus(ctx context.Context) (api.Status, error) {
 // stoppedStatus returns the status of a project that has no supervisor: all services of the config, stopped.
 func (p commandProject) stoppedStatus(ctx context.Context) (api.Status, error) {
 	verdict, files, err := p.AskTrust()
-	state := p.Dir.Peek()
-	state.Prune()
+	state := p.Dir.ReadOrZero()
+	state.PruneLeases()
 	if errors.Is(err, fs.ErrNotExist) && len(state.Leases) > 0 {
 		return api.Status{}, output.WithHint(fmt.Errorf("the project is not running: %w", err),
 			"localport -c "+shellhook.Quote(p.Config)+" stop")

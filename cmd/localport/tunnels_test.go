@@ -133,7 +133,7 @@ func TestKubernetes_ServiceAnswersAndSurvivesItsPod(t *testing.T) {
 	w := newTestEnv(t)
 	upstream := serveBanner(t)
 	kubectl := fakekubectl.Install(t, fakekubectl.Script{Backend: upstream.addr})
-	w.env = append(w.env, "PATH="+kubectl.Dir+":"+os.Getenv("PATH"), "LOCALPORT_KUBECTL=kubectl", fakekubectl.Variable+"="+filepath.Join(kubectl.Dir, "script.json"))
+	w.env = append(w.env, "PATH="+kubectl.Dir+":"+os.Getenv("PATH"), "LOCALPORT_KUBECTL=kubectl", fakekubectl.ScriptVariable+"="+filepath.Join(kubectl.Dir, "script.json"))
 	port := ports.FreePort(t)
 	root := w.allowedProject(fmt.Sprintf("[services.db]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 5432\n"+
 		"connection = { resource_name = \"postgres\", namespace = \"shop\", context = \"staging\" }\n", port))
@@ -162,7 +162,7 @@ func TestKubernetes_ServiceAnswersAndSurvivesItsPod(t *testing.T) {
 	if svc := w.service(root, "db"); svc.Restarts < 3 {
 		t.Errorf("%d restarts, want 3", svc.Restarts)
 	}
-	kubectl.SetScript(t, fakekubectl.Script{Fail: `Error from server (NotFound): services "postgres" not found`})
+	kubectl.SetScript(t, fakekubectl.Script{StartError: `Error from server (NotFound): services "postgres" not found`})
 	w.mustRun(root, "restart", "--no-wait")
 	eventually(t, "the service has failed", func() bool { return w.service(root, "db").State == forwarder.Failed })
 	if svc := w.service(root, "db"); !strings.Contains(svc.LastError, "not found") || svc.Hint == "" {
@@ -209,7 +209,7 @@ func TestOnDemand_TunnelOpensForTheFirstClientAndClosesAfterTheLast(t *testing.T
 			port := ports.FreePort(t)
 			if name == "kubectl" {
 				kubectl := fakekubectl.Install(t, fakekubectl.Script{Backend: upstream.addr})
-				w.env = append(w.env, "PATH="+kubectl.Dir+":"+os.Getenv("PATH"), "LOCALPORT_KUBECTL=kubectl", fakekubectl.Variable+"="+filepath.Join(kubectl.Dir, "script.json"))
+				w.env = append(w.env, "PATH="+kubectl.Dir+":"+os.Getenv("PATH"), "LOCALPORT_KUBECTL=kubectl", fakekubectl.ScriptVariable+"="+filepath.Join(kubectl.Dir, "script.json"))
 			}
 			root := w.allowedProject(strings.Replace(config(port), "local_port", "start = \"on-demand\"\nidle_timeout = \"200ms\"\nlocal_port", 1))
 			w.mustRun(root, "start")

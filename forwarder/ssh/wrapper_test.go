@@ -26,7 +26,7 @@ func TestDestination_BypassesHungMasterOfJumpHost(t *testing.T) {
 		lines = append(lines, "Host "+name, "HostName "+host, "Port "+port, "User "+jump.User)
 	}
 	svc := newService(last, startBackend(t))
-	svc.Connection.Settings["config_file"] = last.Config(append(lines, "Host outer", "ProxyJump inner", "ControlMaster auto", "ControlPath "+socketPath, "ControlPersist yes")...)
+	svc.Connection.Settings["config_file"] = last.WriteClientConfig(append(lines, "Host outer", "ProxyJump inner", "ControlMaster auto", "ControlPath "+socketPath, "ControlPersist yes")...)
 	svc.Connection.Settings["jump"] = "outer"
 	svc.Connection.Settings["options"] = map[string]string{"ConnectTimeout": "8"}
 	checkTransient(t, openFailure(t, svc, r), "timed out during banner exchange")

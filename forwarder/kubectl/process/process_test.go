@@ -255,7 +255,7 @@ func TestTunnel_DeletedPodIsReportedAtTheNextConnection(t *testing.T) {
 }
 
 func TestTunnel_EndsWhenKubectlCannotCreateStreams(t *testing.T) {
-	k := fakekubectl.Install(t, fakekubectl.Script{Stuck: true})
+	k := fakekubectl.Install(t, fakekubectl.Script{StreamTimesOut: true})
 	tunnel := openTunnel(t, k)
 	expectEnd(t, dial(t, tunnel))
 	if f := waitFailure(t, tunnel); f.Class != forwarder.Transient || !strings.Contains(f.Reason, "Timeout occurred") {
@@ -278,7 +278,7 @@ func TestTunnel_EndsWhenKubectlIsKilled(t *testing.T) {
 
 func TestOpen_FailureQuotesKubectl(t *testing.T) {
 	const message = `Error from server (NotFound): services "postgres" not found`
-	k := fakekubectl.Install(t, fakekubectl.Script{Fail: message})
+	k := fakekubectl.Install(t, fakekubectl.Script{StartError: message})
 	r := newRun(t, k)
 	f := openExpectingFailure(t, newTestSpec(), r)
 	if f.Class != forwarder.Permanent || f.Reason != message {
@@ -293,7 +293,7 @@ func TestOpen_FailureQuotesKubectl(t *testing.T) {
 }
 
 func TestOpen_EndsWithItsContext(t *testing.T) {
-	k := fakekubectl.Install(t, fakekubectl.Script{Mute: true})
+	k := fakekubectl.Install(t, fakekubectl.Script{NeverReady: true})
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	_, err := Open(ctx, newRun(t, k), newTestSpec())

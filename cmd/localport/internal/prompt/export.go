@@ -244,7 +244,7 @@ func (e *evaluation) leaveProject(ctx context.Context, root string) (bySocket bo
 
 // enterProject joins the project and prepares its variables. A project that was stopped or denied by the user is no error.
 func (e *evaluation) enterProject(ctx context.Context, p *client.Project) error {
-	entering := (e.args.root != e.root || e.args.retry.Enter) && environ.ReadDiff(e.before).Config != p.Config
+	entering := (e.args.root != e.root || e.args.retry.Enter) && !environ.ReadDiff(e.before).IsOf(p.Config)
 	e.retry.Enter = entering // until it has succeeded
 	// The stamp is written before the files are read, so that the next prompt sees a change in between. If it cannot be written, every
 	// prompt evaluates again: slower, but correct.

@@ -15,13 +15,13 @@ import (
 	"github.com/localport-sh/localport/testdata/cluster"
 )
 
-// The process that a cluster by hand lives and dies with listens on a socket. It says to each client, as soon as the
-// cluster is up, where its kubeconfig is. A client that answers "down" is hung up on when nothing is left.
+// The background process that runs the cluster listens on a unix socket. As soon as the cluster is up it sends each client the path of the
+// kubeconfig. If a client sends "down", the process stops the cluster and ends, which closes the connection.
 
-var errNone = errors.New("no cluster is up")
+var errNotRunning = errors.New("no cluster is up; `just cluster-up` starts one")
 
-// address is that of the socket, of which there is one for each user.
-func address() (*net.UnixAddr, error) {
+// socketAddress returns the address of the socket. Each user has one.
+func socketAddress() (*net.UnixAddr, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return nil, err
@@ -29,12 +29,12 @@ func address() (*net.UnixAddr, error) {
 	return &net.UnixAddr{Net: "unix", Name: filepath.Join(cache, "localport-test", "cluster.sock")}, nil
 }
 
-// hold runs a cluster until it is told to end. A line on standard output says that it is up.
-func hold(ctx context.Context) error {
+// serve runs a cluster until ctx ends or a client sends "down". It prints a line on standard output when the cluster is up.
+func serve(ctx context.Context) error {
 	if err := cluster.CheckAvailable(); err != nil {
 		return err
 	}
-	address, err := address()
+	address, err := socketAddress()
 	if err != nil {
 		return err
 	}
@@ -61,11 +61,11 @@ func hold(ctx context.Context) error {
 			}
 			go func() {
 				fmt.Fprintln(conn, c.Kubeconfig())
-				if said, _ := io.ReadAll(conn); string(said) != "down" {
+				if command, _ := io.ReadAll(conn); string(command) != "down" {
 					conn.Close()
 					return
 				}
-				end() // and so this process, with the connection
+				end() // the connection is closed when this process ends
 			}()
 		}
 	}()
@@ -73,19 +73,19 @@ func hold(ctx context.Context) error {
 	return c.Stop()
 }
 
-// up starts a cluster unless there is one, and prints how to get to it.
+// up starts a cluster in the background unless there is one, and prints its environment.
 func up() error {
-	if err := env(); !errors.Is(err, errNone) {
+	if err := printEnvironment(); !errors.Is(err, errNotRunning) {
 		return err
 	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(self, "hold")
+	cmd := exec.Command(self, "serve")
 	cmd.Dir = "/"
-	cmd.Stderr = struct{ io.Writer }{os.Stderr}          // by a pipe: whoever reads ours to its end must not wait for the cluster's
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // it stays when the terminal goes
+	cmd.Stderr = struct{ io.Writer }{os.Stderr}          // through a pipe: whoever reads our stderr to its end must not wait for the cluster
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // it must not end with the terminal
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
@@ -94,13 +94,13 @@ func up() error {
 		return err
 	}
 	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-		return errors.Join(errors.New("the cluster does not start"), cmd.Wait())
+		return errors.Join(errors.New("the cluster has not started"), cmd.Wait())
 	}
-	return env()
+	return printEnvironment()
 }
 
-// env prints how a shell gets to the cluster.
-func env() error {
+// printEnvironment prints the command that makes a shell's kubectl use the cluster.
+func printEnvironment() error {
 	conn, kubeconfig, err := dial()
 	if err != nil {
 		return err
@@ -110,10 +110,10 @@ func env() error {
 	return nil
 }
 
-// down ends the cluster, if there is one, and returns when nothing of it is left.
+// down ends the cluster, if one is up, and returns when nothing of it is left.
 func down() error {
 	conn, _, err := dial()
-	if errors.Is(err, errNone) {
+	if errors.Is(err, errNotRunning) {
 		return nil
 	}
 	if err != nil {
@@ -130,19 +130,20 @@ func down() error {
 	return err
 }
 
-// dial connects to the process that holds the cluster, and returns when that is up.
+// dial connects to the background process, waits until the cluster is up, and returns the path of the kubeconfig. The caller closes the
+// connection.
 func dial() (conn *net.UnixConn, kubeconfig string, err error) {
-	address, err := address()
+	address, err := socketAddress()
 	if err != nil {
 		return nil, "", err
 	}
 	conn, err = net.DialUnix("unix", nil, address)
-	if errors.Is(err, syscall.ECONNREFUSED) { // it was killed
+	if errors.Is(err, syscall.ECONNREFUSED) { // the process was killed
 		os.Remove(address.Name)
-		return nil, "", errNone
+		return nil, "", errNotRunning
 	}
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, "", errNone
+		return nil, "", errNotRunning
 	}
 	if err != nil {
 		return nil, "", err

@@ -1,8 +1,8 @@
-# Runs as the first process of the namespaces that a node lives in, with a /proc of its own. What a node writes to
-# outside of its cluster's directory is its own here, in memory. A line on file 3 says that all is made.
+# The first process of the node's namespaces, which have their own /proc. The directories outside the cluster's directory that a node
+# writes to are replaced by empty ones in memory. A line on descriptor 3 reports that all mounts are made.
 set -e
 
-# Where mounts do not propagate, a container does not see those that the kubelet makes for it.
+# Otherwise a container does not see the mounts that the kubelet makes for it.
 mount --make-rshared /
 
 for dir in /run /var/lib /var/log; do
@@ -10,7 +10,7 @@ for dir in /run /var/lib /var/log; do
 done
 mkdir -p /run/lock /run/sysctl /var/log/pods
 
-# What a kubelet wants of the kernel, and would set for the whole machine. It is shown that all is as it wants it.
+# Kernel settings that a kubelet would change for the whole machine. Files with the values that it needs are mounted over them.
 # https://github.com/kubernetes/kubernetes/blob/v1.33.4/pkg/kubelet/cm/container_manager_linux.go#L410
 while read -r name value; do
 	[ -e "/proc/sys/$name" ] || continue
@@ -28,5 +28,5 @@ END
 
 echo >&3
 exec 3>&-
-# Not exec: the shell is the parent of orphans here, and must take note of their end.
+# Without exec: the shell must stay the first process, which waits for orphans.
 sleep infinity

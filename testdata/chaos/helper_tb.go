@@ -5,13 +5,13 @@ import (
 	"testing"
 )
 
-// helperError is what a test helper said when it gave up.
+// helperError is the text with which a test helper failed its test.
 type helperError string
 
 func (e helperError) Error() string { return string(e) }
 
-// helperTB lets helpers that were made for tests run outside of one: a failure is a panic with a helperError, and what
-// is to be cleaned up is kept until end.
+// helperTB is a testing.TB for test helpers that run outside a test. Fatal and Skip panic with a helperError, which
+// catchHelperError turns into an error. Cleanup functions run in runCleanups.
 type helperTB struct {
 	testing.TB // nil: only the methods below are used
 	cleanups   []func()
@@ -25,7 +25,7 @@ func (t *helperTB) Fatalf(f string, args ...any) { panic(helperError(fmt.Sprintf
 func (t *helperTB) Skip(args ...any)             { t.Fatal(args...) }
 func (t *helperTB) Skipf(f string, args ...any)  { t.Fatalf(f, args...) }
 
-func (t *helperTB) end() {
+func (t *helperTB) runCleanups() {
 	for len(t.cleanups) > 0 {
 		last := t.cleanups[len(t.cleanups)-1]
 		t.cleanups = t.cleanups[:len(t.cleanups)-1]
@@ -33,15 +33,15 @@ func (t *helperTB) end() {
 	}
 }
 
-// guard runs fn and returns the helperError that it gave up with.
-func guard(fn func()) (err error) {
+// catchHelperError runs fn and returns the helperError that it panics with, nil if it does not panic.
+func catchHelperError(fn func()) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			gaveUp, ok := r.(helperError)
+			failure, ok := r.(helperError)
 			if !ok {
 				panic(r)
 			}
-			err = gaveUp
+			err = failure
 		}
 	}()
 	fn()

@@ -7,28 +7,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reservation keeps a port of 127.0.0.1 from everybody who does not share it. Without it, while the API server is down,
-// another process might get its port, or a client that tries to connect might be connected to itself.
-type reservation struct {
+// portReservation reserves a port of 127.0.0.1: only a program that sets SO_REUSEPORT can listen on it. Without it, while the API server
+// is down, another process could get its port, or a client that dials it could be connected to itself.
+type portReservation struct {
 	socket int
 	port   int
 }
 
-func reserve() (*reservation, error) {
+// reservePort reserves a free port. The caller closes the reservation.
+func reservePort() (*portReservation, error) {
 	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
 	unix.CloseOnExec(socket)
-	r := &reservation{socket: socket}
+	r := &portReservation{socket: socket}
 	if err := r.bind(); err != nil {
 		return nil, errors.Join(err, r.close())
 	}
 	return r, nil
 }
 
-// bind takes a port and does not listen on it: whoever connects is refused.
-func (r *reservation) bind() error {
+// bind binds the socket to a free port and does not listen on it: connections are refused.
+func (r *portReservation) bind() error {
 	if err := unix.SetsockoptInt(r.socket, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
 		return os.NewSyscallError("setsockopt", err)
 	}
@@ -43,8 +44,8 @@ func (r *reservation) bind() error {
 	return nil
 }
 
-// close gives the port back. It may be called more than once.
-func (r *reservation) close() error {
+// close ends the reservation. It may be called more than once.
+func (r *portReservation) close() error {
 	if r.socket < 0 {
 		return nil
 	}

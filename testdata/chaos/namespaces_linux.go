@@ -13,20 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// marker is set for every process that the driver starts; .ci/leftovers looks for variables of this form.
-const marker = "LOCALPORT_TEST_CHAOS"
+// markerVariable is in the environment of every process that the driver starts; .ci/leftovers looks for names of this form.
+const markerVariable = "LOCALPORT_TEST_CHAOS"
 
-// Isolate runs argv, a command line of this very program, as a child in PID, mount and network namespaces of its own: no
-// port, mount or process of the driver is seen outside, and whatever is left ends with it, however it ends. It needs root.
-// It returns the child's exit code.
-func Isolate(argv []string) (int, error) {
+// RunIsolated runs this program with the arguments argv (argv[0] is not among them) in new PID, mount and network namespaces, and
+// returns its exit code. Its ports, mounts and processes are not visible outside. When it ends, however it ends, the kernel
+// ends every process in the namespaces. It needs root.
+func RunIsolated(argv []string) (int, error) {
 	if os.Getuid() != 0 {
-		return 1, errors.New("namespaces and mounts of its own need root")
+		return 1, errors.New("only root can make namespaces and mounts")
 	}
 	runtime.LockOSThread() // the parent-death signal is tied to the thread that forks
 	defer runtime.UnlockOSThread()
 	cmd := exec.Command("/proc/self/exe", argv...)
-	cmd.Env = append(os.Environ(), marker+"=init")
+	cmd.Env = append(os.Environ(), markerVariable+"=init")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET,
@@ -35,17 +35,17 @@ func Isolate(argv []string) (int, error) {
 	if err := cmd.Start(); err != nil {
 		return 1, err
 	}
-	passSignals(cmd.Process.Pid)
+	relaySignals(cmd.Process.Pid)
 	return exitCode(cmd.Wait())
 }
 
-// passSignals gives the signals that ask for an end to a child, which ends in an orderly way.
-func passSignals(pid int) {
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+// relaySignals sends every SIGINT and SIGTERM of this process to a child, which then ends in an orderly way.
+func relaySignals(pid int) {
+	signalCh := make(chan os.Signal, 4)
+	signal.Notify(signalCh, os.Interrupt, syscall.SIGTERM)
 	go func() {
-		for got := range signals {
-			_ = syscall.Kill(pid, got.(syscall.Signal))
+		for received := range signalCh {
+			_ = syscall.Kill(pid, received.(syscall.Signal))
 		}
 	}()
 }
@@ -60,19 +60,19 @@ func exitCode(err error) (int, error) {
 	return 0, nil
 }
 
-// IsInit reports whether this process is the first one in the namespaces of Isolate.
-func IsInit() bool { return os.Getenv(marker) == "init" }
+// IsInit reports whether this process is the first process in the namespaces that RunIsolated made.
+func IsInit() bool { return os.Getenv(markerVariable) == "init" }
 
-// Init is the first process in the namespaces: it mounts what the driver needs, starts it, and reaps orphans until it has
-// ended. Its end ends every process in the namespaces.
-func Init(dir string, argv []string) (int, error) {
+// RunInit is what the first process in the namespaces runs: it mounts the disks of dir, starts the driver with the arguments argv,
+// reaps orphans until the driver has ended, and returns the driver's exit code.
+func RunInit(dir string, argv []string) (int, error) {
 	if err := mountAll(dir); err != nil {
 		return 1, err
 	}
-	if err := raiseLoopback(); err != nil {
+	if err := bringUpLoopback(); err != nil {
 		return 1, fmt.Errorf("raise the loopback interface: %w", err)
 	}
-	if err := os.Setenv(marker, "driver"); err != nil {
+	if err := os.Setenv(markerVariable, "driver"); err != nil {
 		return 1, err
 	}
 	pid, err := syscall.ForkExec("/proc/self/exe", append([]string{"chaos"}, argv...), &syscall.ProcAttr{
@@ -82,7 +82,7 @@ func Init(dir string, argv []string) (int, error) {
 	if err != nil {
 		return 1, fmt.Errorf("start the driver: %w", err)
 	}
-	passSignals(pid)
+	relaySignals(pid)
 	for {
 		var status syscall.WaitStatus
 		ended, err := syscall.Wait4(-1, &status, 0, nil)
@@ -98,13 +98,14 @@ func Init(dir string, argv []string) (int, error) {
 	}
 }
 
-// The sizes are small so that a disk is filled quickly; what is not tested on a full disk has a disk of its own.
+// The disks are small so that one is filled quickly. The runtime directory has its own, which is never filled.
 const (
 	homeSize    = "size=24m,nr_inodes=4000"
 	runtimeSize = "size=8m"
 )
 
-// mountAll makes the mounts of the world in dir: a small disk for HOME, one for the runtime directory in it.
+// mountAll makes this namespace's mounts private and mounts a new /proc and, in dir, a disk for HOME and one for the runtime directory
+// in HOME.
 func mountAll(dir string) error {
 	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make the mounts private: %w", err)
@@ -124,7 +125,7 @@ func mountAll(dir string) error {
 	return nil
 }
 
-func raiseLoopback() error {
+func bringUpLoopback() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -138,9 +139,9 @@ func raiseLoopback() error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, request)
 }
 
-// coverReadOnly mounts a directory read-only over itself, and what is mounted below it once more over that. A mount itself
-// cannot be made read-only while a file there is open for writing; what is open stays so in the mount below.
-func coverReadOnly(dir string) error {
+// mountReadOnly mounts a directory read-only over itself, with the mounts below it, which stay writable. The original mount cannot be
+// made read-only while a file there is open for writing; such a file stays writable in the mount that is covered.
+func mountReadOnly(dir string) error {
 	if err := unix.Mount(dir, dir, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return fmt.Errorf("mount %s over itself: %w", dir, err)
 	}
@@ -150,7 +151,7 @@ func coverReadOnly(dir string) error {
 	return nil
 }
 
-// makeWritable undoes what coverReadOnly did. The mount stays: a process may have a directory open in it.
+// makeWritable makes the mount of mountReadOnly writable. It does not unmount it: a process may have a directory open there.
 func makeWritable(dir string) error {
 	return unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND, "")
 }

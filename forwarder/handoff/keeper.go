@@ -6,7 +6,6 @@ package handoff
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -29,16 +28,19 @@ import (
 // supervisorFD is the keeper's socket to the supervisor that started it.
 const supervisorFD = 3
 
-// A supervisor that dies is restarted with backoff, but at once if it lived for stableTime. After maxDeaths in a row the keeper ends:
-// the next prompt or command starts the project again.
+// A supervisor that dies is restarted with backoff, but at once if it lived for stableTime. After maxDeaths in a row the keeper gives up
+// everything that it holds, so that the next prompt or command can start the project again, and retries less often.
 const (
 	stableTime   = 10 * time.Second
 	maxDeaths    = 6
 	startTimeout = 20 * time.Second
 )
 
-// restartBackoff is the delay after the second death in a row and the following ones.
-var restartBackoff = wait.Backoff{First: 100 * time.Millisecond, Max: 2 * time.Second}
+// restartBackoff is the delay after the second death in a row and the following ones, slowRestartBackoff that from maxDeaths on.
+var (
+	restartBackoff     = wait.Backoff{First: 100 * time.Millisecond, Max: 2 * time.Second}
+	slowRestartBackoff = wait.Backoff{First: 10 * time.Second, Max: time.Minute}
+)
 
 // Main is the main function of a keeper process. It returns the exit code.
 func Main() int {
@@ -143,12 +145,16 @@ func (k *keeper) handle(l *supervisorLink, f frame) {
 		k.startReplacement(l, f)
 		return
 	case verbEnd:
-		for name := range k.held {
-			k.dropHeld(name)
-		}
+		k.dropAll()
 		k.isEnded = true
 	}
 	l.answer(f, nil)
+}
+
+func (k *keeper) dropAll() {
+	for name := range k.held {
+		k.dropHeld(name)
+	}
 }
 
 func (k *keeper) dropHeld(name string) {
@@ -175,6 +181,9 @@ func (k *keeper) onLinkEnd(l *supervisorLink) {
 	k.restartSupervisor()
 }
 
+// errNotStarted says that a supervisor had no project to supervise.
+var errNotStarted = errors.New("another supervisor runs, or the project is stopped")
+
 // endTimeout bounds the wait for a supervisor to exit. It is longer than the supervisor's own limit.
 const endTimeout = time.Minute
 
@@ -190,6 +199,11 @@ func (k *keeper) sweepRun(l *supervisorLink) {
 	killed := 0
 	if err == nil {
 		killed, err = process.KillOrphans(l.runID)
+		// Its own directory, too, where it had no time to remove it.
+		_ = lockstate.RemoveAbandonedRunDirs(func(run string) {
+			more, _ := process.KillOrphans(run)
+			killed += more
+		})
 	}
 	if err != nil || killed > 0 {
 		k.log.Warn("the supervisor left processes behind", "pid", l.supervisor.PID, "run", l.runID, "orphans_killed", killed, "error", err)
@@ -206,14 +220,18 @@ func (k *keeper) sweepEndedLinks() {
 	})
 }
 
-// restartSupervisor starts the next supervisor after a death, unless there were too many in a row.
+// restartSupervisor starts the next supervisor after a death.
 func (k *keeper) restartSupervisor() {
-	if k.successor.Args == nil || k.deaths >= maxDeaths {
-		k.log.Error("the supervisor died too often; the next prompt or command starts it again", "deaths", k.deaths)
+	if k.successor.Args == nil {
+		k.log.Error("the supervisor died before it said how to start another; the next prompt or command does")
 		k.isEnded = true
 		return
 	}
 	delay := restartBackoff.After(k.deaths)
+	if k.deaths >= maxDeaths {
+		delay = slowRestartBackoff.After(k.deaths - maxDeaths + 1)
+		k.dropAll()
+	}
 	k.deaths++
 	k.log.Warn("the supervisor died; starting another", "deaths", k.deaths, "after", delay)
 	time.AfterFunc(delay, func() {
@@ -226,11 +244,15 @@ func (k *keeper) onRestarted(err error) {
 		return
 	}
 	k.log.Error("start a supervisor", "error", err)
-	if refused, ok := errors.AsType[*client.StartError](err); ok && refused.IsReported {
-		k.isEnded = true // it has recorded the reason for the next prompt
-		return
+	refused, _ := errors.AsType[*client.StartError](err)
+	switch {
+	case errors.Is(err, errNotStarted): // somebody else has started one, or stopped the project
+		k.isEnded = true
+	case refused != nil && (refused.Outcome == client.OutcomeInvalid || refused.Outcome == client.OutcomeNotAllowed):
+		k.isEnded = true // it has recorded the reason for the next prompt, which starts one when the config has changed
+	default:
+		k.restartSupervisor()
 	}
-	k.restartSupervisor()
 }
 
 // startReplacement starts the successor of a living supervisor, and answers the request with the result.
@@ -269,7 +291,7 @@ func (k *keeper) startSupervisor(exe string, onDone func(error)) {
 		defer cancel()
 		word, err := spawner.Spawn(ctx)
 		if err == nil && word.Outcome != client.OutcomeReady {
-			err = fmt.Errorf("start a supervisor: it says %q", word.Outcome)
+			err = errNotStarted
 		}
 		if err != nil {
 			conn.Close()

@@ -1,6 +1,7 @@
 package handoff
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,9 +9,11 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"sync"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -34,6 +37,45 @@ type Successor struct {
 	Run        string            `json:"run,omitempty"`
 }
 
+// successorJSON is the JSON of a Successor. Arguments and environment that are not UTF-8 are added as bytes, because JSON cannot hold them
+// as strings.
+type successorJSON struct {
+	successorFields
+	RawArgs [][]byte `json:"raw_args,omitempty"`
+	RawEnv  [][]byte `json:"raw_env,omitempty"`
+}
+
+type successorFields Successor
+
+// MarshalJSON returns the successorJSON.
+func (n Successor) MarshalJSON() ([]byte, error) {
+	return json.Marshal(successorJSON{successorFields(n), rawUnlessUTF8(n.Args), rawUnlessUTF8(n.Env)})
+}
+
+// UnmarshalJSON reads a successorJSON.
+func (n *Successor) UnmarshalJSON(data []byte) error {
+	var s successorJSON
+	err := json.Unmarshal(data, &s)
+	for texts, raw := range map[*[]string][][]byte{&s.Args: s.RawArgs, &s.Env: s.RawEnv} {
+		if raw != nil {
+			*texts = strings.Split(string(bytes.Join(raw, []byte{0})), "\x00") // no argument holds a NUL
+		}
+	}
+	*n = Successor(s.successorFields)
+	return err
+}
+
+// rawUnlessUTF8 returns the bytes of the texts, or nil if all of them are UTF-8.
+func rawUnlessUTF8(texts []string) (raw [][]byte) {
+	if !slices.ContainsFunc(texts, func(text string) bool { return !utf8.ValidString(text) }) {
+		return nil
+	}
+	for _, text := range texts {
+		raw = append(raw, []byte(text))
+	}
+	return raw
+}
+
 // answerTimeout bounds every request but replace.
 const answerTimeout = 2 * time.Second
 
@@ -46,9 +88,10 @@ type KeeperLink struct {
 	doneCh   chan struct{}
 	answerCh chan frame
 
-	mu  sync.Mutex // one request at a time
-	seq uint64
 	pid int
+
+	requestSlot chan struct{} // a semaphore: one request at a time
+	seq         uint64        // of the last request
 }
 
 // Start starts a keeper. The caller must call End or Close.
@@ -164,7 +207,7 @@ func AcceptOffer(conn *net.UnixConn) (*Inheritance, error) {
 }
 
 func newKeeperLink(conn *net.UnixConn) *KeeperLink {
-	l := &KeeperLink{conn: conn, doneCh: make(chan struct{}), answerCh: make(chan frame, 4)}
+	l := &KeeperLink{conn: conn, doneCh: make(chan struct{}), answerCh: make(chan frame, 4), requestSlot: make(chan struct{}, 1)}
 	go l.readAnswers()
 	return l
 }
@@ -242,8 +285,8 @@ func (l *KeeperLink) Close() {
 }
 
 func (l *KeeperLink) call(f frame, limit time.Duration) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.requestSlot <- struct{}{}
+	defer func() { <-l.requestSlot }()
 	l.seq++
 	f.Seq = l.seq
 	timer := time.NewTimer(limit)

@@ -32,7 +32,7 @@ type Backend interface {
 	Replace(ctx context.Context, r api.ReplaceRequest) error
 	End(ctx context.Context) error
 	// TakeOver returns a function that receives another supervisor's listeners on a connection, and closes that.
-	TakeOver(h api.HandOverRequest) (func(*net.UnixConn), error)
+	TakeOver(h api.HandOverRequest) (func(context.Context, *net.UnixConn), error)
 }
 
 // Listen binds the control socket with mode 0600. It removes what is at the path, so only the elected supervisor may call it.
@@ -164,6 +164,9 @@ func handleJSON[Q, A any](fn func(context.Context, Q) (A, error)) http.Handler {
 	})
 }
 
+// watchWriteTimeout is how long a client of /v1/watch may take to read a status. A stopped one would keep its place indefinitely.
+const watchWriteTimeout = 10 * time.Second
+
 // handleWatch streams the status as JSON lines. watchers is a semaphore: its capacity limits the streams.
 func handleWatch(b Backend, watchers chan struct{}) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -174,16 +177,20 @@ func handleWatch(b Backend, watchers chan struct{}) http.Handler {
 			writeJSON(w, http.StatusTooManyRequests, api.ErrorResponse{Error: api.ErrTooManyWatchers.Error()})
 			return
 		}
-		flusher, encoder, hasBegun := http.NewResponseController(w), json.NewEncoder(w), false
+		controller, encoder, hasBegun := http.NewResponseController(w), json.NewEncoder(w), false
 		err := b.Watch(r.Context(), func(status api.Status) error {
 			if !hasBegun {
 				w.Header().Set("Content-Type", "application/x-ndjson")
 				hasBegun = true
 			}
-			if err := encoder.Encode(status); err != nil {
-				return err
+			err := controller.SetWriteDeadline(time.Now().Add(watchWriteTimeout))
+			if err == nil {
+				err = encoder.Encode(status)
 			}
-			return flusher.Flush()
+			if err == nil {
+				err = controller.Flush()
+			}
+			return err
 		})
 		if errors.Is(err, api.ErrEnding) && !hasBegun {
 			writeJSON(w, http.StatusServiceUnavailable, api.ErrorResponse{Error: err.Error()})
@@ -228,7 +235,7 @@ func handleHandOver(b Backend) http.Handler {
 			conn.Close()
 			return
 		}
-		receive(unixConn)
+		receive(r.Context(), unixConn)
 	})
 }
 

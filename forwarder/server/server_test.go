@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -25,10 +26,14 @@ type backend struct {
 	Backend
 	status func(context.Context) (api.Status, error)
 	end    func() error
+	watch  func(ctx context.Context, on func(api.Status) error) error
 }
 
 func (b backend) Status(ctx context.Context) (api.Status, error) { return b.status(ctx) }
 func (b backend) End(context.Context) error                      { return b.end() }
+func (b backend) Watch(ctx context.Context, on func(api.Status) error) error {
+	return b.watch(ctx, on)
+}
 
 func listen(t *testing.T) net.Listener {
 	t.Helper()
@@ -116,4 +121,52 @@ func TestListen_SocketIsPrivateAndReplacesDeadOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	again.Close()
+}
+
+// pipeListener accepts one connection, made of net.Pipe.
+type pipeListener struct {
+	connCh   chan net.Conn
+	closedCh chan struct{}
+}
+
+func (l pipeListener) Accept() (net.Conn, error) {
+	select {
+	case conn := <-l.connCh:
+		return conn, nil
+	case <-l.closedCh:
+		return nil, net.ErrClosed
+	}
+}
+func (l pipeListener) Close() error   { close(l.closedCh); return nil }
+func (l pipeListener) Addr() net.Addr { return &net.UnixAddr{} }
+
+func TestWatch_StoppedReaderLosesItsPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := pipeListener{make(chan net.Conn, 1), make(chan struct{})}
+		watchErrCh := make(chan error, 1)
+		stop := serve(t, ln, backend{watch: func(_ context.Context, on func(api.Status) error) error {
+			var err error
+			for err == nil {
+				err = on(api.Status{})
+			}
+			watchErrCh <- err
+			return err
+		}})
+		theirs, ours := net.Pipe()
+		defer ours.Close()
+		ln.connCh <- theirs
+		began := time.Now()
+		if _, err := io.WriteString(ours, "GET /v1/watch HTTP/1.1\r\nHost: localport\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(ours, make([]byte, 10)); err != nil { // the first bytes, and no more
+			t.Fatal(err)
+		}
+		if err := <-watchErrCh; !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != watchWriteTimeout {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
 }

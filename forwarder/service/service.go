@@ -17,7 +17,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/probe"
-	"github.com/localport-sh/localport/probe/kinds"
+	"github.com/localport-sh/localport/probe/builtin"
 	"github.com/localport-sh/localport/project"
 )
 
@@ -73,7 +73,7 @@ type Definition struct {
 
 // Define makes the definition of a service. The error is about its health check.
 func Define(svc project.Service, driver forwarder.Driver) (Definition, error) {
-	check, err := kinds.New(svc.HealthCheck)
+	check, err := builtin.NewCheck(svc.HealthCheck)
 	return Definition{svc, driver, check}, err
 }
 
@@ -135,6 +135,10 @@ type tunnelRefusal struct {
 	refusal forwarder.Refusal
 }
 
+// reportQueue is how many reports of a kind the relay may make until the run loop reads them; further ones are dropped. There is room
+// for those about an earlier tunnel, whose connections may end late, beside the current one's.
+const reportQueue = 8
+
 // tunnelPanic is a panic in the relay and the tunnel of the connection; nil if it concerned no connection.
 type tunnelPanic struct {
 	tunnel  forwarder.Tunnel
@@ -160,7 +164,7 @@ func New(host Host, definition Definition, processLog *eventlog.File) *Service {
 		requestCh: make(chan request), doneCh: make(chan struct{}),
 		waitingCh: make(chan struct{}, 1), lastClientCh: make(chan struct{}, 1), networkCh: make(chan struct{}, 1),
 		roomCh:          make(chan struct{}, 1),
-		serverReachedCh: make(chan forwarder.Tunnel, 1), refusalCh: make(chan tunnelRefusal, 8), panicCh: make(chan tunnelPanic, 1),
+		serverReachedCh: make(chan forwarder.Tunnel, reportQueue), refusalCh: make(chan tunnelRefusal, reportQueue), panicCh: make(chan tunnelPanic, reportQueue),
 		bindTimer: newStoppedTimer(), attemptTimer: newStoppedTimer(),
 		definition: definition,
 	}
@@ -235,11 +239,11 @@ func (s *Service) runJob(f func()) { s.jobs.Go(f) }
 // relayOptions connect a relay's callbacks to the run loop. The callbacks do not block.
 func (s *Service) relayOptions() relay.Options {
 	return relay.Options{
-		ConnectTimeout: s.definition.ConnectTimeout,
-		Slots:          s.host.ClientSlots,
-		OnRoomChange:   func() { wait.Notify(s.roomCh) },
-		OnWaiting:      func() { wait.Notify(s.waitingCh) },
-		OnLastClient:   func() { wait.Notify(s.lastClientCh); s.host.OnLastClient() },
+		ConnectTimeout:   s.definition.ConnectTimeout,
+		Slots:            s.host.ClientSlots,
+		OnShortageChange: func() { wait.Notify(s.roomCh) },
+		OnWaiting:        func() { wait.Notify(s.waitingCh) },
+		OnLastClient:     func() { wait.Notify(s.lastClientCh); s.host.OnLastClient() },
 		OnServerReached: func(t forwarder.Tunnel) {
 			select {
 			case s.serverReachedCh <- t:

@@ -95,11 +95,7 @@ func (s *Service) publish(change func(*status)) {
 	if st.state != before {
 		st.since = time.Now()
 		s.host.Log.Info("state", "service", s.name, "tunnel", st.run, "from", before, "to", st.state, "error", st.lastError)
-		if before != "" { // the service has just been made
-			s.publishEvent(eventlog.StateChanged, before)
-		}
 	}
-	s.publishFailureOrRecovery(before)
 	s.snapshot.Store(&Snapshot{
 		Service: s.definition.Service, Driver: s.definition.Driver, State: st.state, Since: st.since, UpSince: st.upSince,
 		Restarts: st.restarts, LastError: st.lastError, Hint: st.hint, Target: st.target, CheckedAt: st.checkedAt,
@@ -107,6 +103,11 @@ func (s *Service) publish(change func(*status)) {
 	})
 	s.host.Dependencies.set(s.name, st.state, s.waitingCh)
 	s.host.OnChange()
+	// Whoever reads an event finds its change in the snapshot.
+	if st.state != before && before != "" { // else the service has just been made
+		s.publishEvent(eventlog.StateChanged, before)
+	}
+	s.publishFailureOrRecovery(before)
 }
 
 func (s *Service) setState(state forwarder.State) { s.publish(func(st *status) { st.state = state }) }

@@ -23,7 +23,7 @@ var configKeys = []project.Key{
 	{Name: "remote_host", Type: project.TypeWord},
 }
 
-var optionNamePattern = lazyRegexp(`^[A-Za-z][A-Za-z0-9]*$`)
+var optionNamePattern = project.LazyRegexp(`^[A-Za-z][A-Za-z0-9]*$`)
 
 // formatOption returns the value of an ssh option as ssh expects it.
 func formatOption(name string, value any) (string, error) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/testdata/sshd"
+	"github.com/localport-sh/localport/testdata/syncbuf"
 )
 
 func TestDriver_OpenWorksWithAnyUserConfig(t *testing.T) {
@@ -102,7 +103,7 @@ func TestDriver_ConnectsThroughJumpHost(t *testing.T) {
 		svc.Connection.Settings["config_file"] = config
 		r := newRun(t)
 		requireWelcome(t, dialTunnel(t, openTunnel(t, svc, r)))
-		if log := r.Log.(*logBuffer).String(); strings.Contains(log, "debug") {
+		if log := r.Log.(*syncbuf.Buffer).String(); strings.Contains(log, "debug") {
 			t.Errorf("the log has debug lines:\n%s", log)
 		}
 	}

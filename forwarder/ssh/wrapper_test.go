@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/localport-sh/localport/testdata/sshd"
+	"github.com/localport-sh/localport/testdata/syncbuf"
 )
 
 func TestDestination_BypassesHungMasterOfJumpHost(t *testing.T) {
@@ -31,7 +32,7 @@ func TestDestination_BypassesHungMasterOfJumpHost(t *testing.T) {
 	checkTransient(t, openFailure(t, svc, r), "timed out during banner exchange")
 	r.IsUrgent = true
 	requireWelcome(t, dialTunnel(t, openTunnel(t, svc, r)))
-	if log := r.Log.(*logBuffer).String(); !strings.Contains(log, "trying without the ControlPath masters") {
+	if log := r.Log.(*syncbuf.Buffer).String(); !strings.Contains(log, "trying without the ControlPath masters") {
 		t.Errorf("the log does not mention the retry:\n%s", log)
 	}
 	for _, jump := range []*sshd.Server{first, second} {

@@ -2,9 +2,6 @@ package supervisor
 
 import (
 	"context"
-	"errors"
-	"io/fs"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,8 +22,7 @@ const directoryGrace = 10 * time.Second
 func (s *Supervisor) guardFiles(ctx context.Context) {
 	tick := time.NewTicker(guardInterval)
 	defer tick.Stop()
-	root := s.root()
-	var missingSince, checkedAt time.Time
+	var checkedAt time.Time
 	var seen externalState
 	for isIntact := false; ; {
 		select {
@@ -36,7 +32,7 @@ func (s *Supervisor) guardFiles(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		now := s.readExternalState(root)
+		now := s.readExternalState()
 		if isIntact && now == seen && time.Since(checkedAt) < leaseInterval {
 			continue
 		}
@@ -44,29 +40,28 @@ func (s *Supervisor) guardFiles(ctx context.Context) {
 			isIntact = false
 			continue // the files at the paths are the elected supervisor's
 		}
-		s.guardSocket()
+		s.guardSocket(ctx)
 		s.resizeClientSlots(s.active.Load()) // the file limit of a running process can be changed
-		s.guardStateFile(now.files != seen.files)
-		missingSince = s.guardDirectory(ctx, missingSince)
-		seen, checkedAt = s.readExternalState(root), time.Now()
+		s.guardStateFile(ctx, now.files != seen.files)
+		seen, checkedAt = s.readExternalState(), time.Now()
 		if seen.files != now.files {
 			wait.Notify(s.leasesChangedCh) // changed during the check
 		}
-		isIntact = missingSince.IsZero() && seen.files.IsComplete() && !s.hasDirectoryError()
+		isIntact = seen.files.IsComplete() && !s.hasDirectoryError()
 	}
 }
 
 // externalState is what guardFiles checks. It is comparable.
 type externalState struct {
-	files        lockstate.Fingerprint
-	socket, root lockstate.FileID
-	fileLimit    uint64 // of open files
+	files     lockstate.Fingerprint
+	socket    lockstate.FileID
+	fileLimit uint64 // of open files
 }
 
-func (s *Supervisor) readExternalState(root string) externalState {
+func (s *Supervisor) readExternalState() externalState {
 	var limit unix.Rlimit
 	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
-	return externalState{s.dir.Fingerprint(), lockstate.Identify(s.socket.path()), lockstate.Identify(root), limit.Cur}
+	return externalState{s.dir.Fingerprint(), lockstate.Identify(s.socket.path()), limit.Cur}
 }
 
 func (s *Supervisor) hasDirectoryError() bool {
@@ -76,7 +71,7 @@ func (s *Supervisor) hasDirectoryError() bool {
 }
 
 // guardSocket rebinds the control socket if its path no longer leads to it.
-func (s *Supervisor) guardSocket() {
+func (s *Supervisor) guardSocket(ctx context.Context) {
 	path, err := s.dir.SocketPath()
 	if err != nil {
 		s.setDirectoryError("cannot create sockets: " + err.Error())
@@ -94,7 +89,7 @@ func (s *Supervisor) guardSocket() {
 	s.log.Warn("the control socket was removed; bound it again", "socket", path)
 	s.keeper.replaceHeld(socketHoldName, s.socket.copyListener)
 	s.updateSuccessor()
-	s.saveState(s.recordSelf, true)
+	s.saveState(ctx, s.recordSelf, true)
 }
 
 func (s *Supervisor) setDirectoryError(text string) {
@@ -108,7 +103,7 @@ func (s *Supervisor) guardElectionFile(ctx context.Context) {
 	if holds || err != nil || s.isClosing.Load() {
 		return
 	}
-	limited, cancel := context.WithTimeout(context.Background(), lockTimeout)
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockTimeout)
 	defer cancel()
 	if s.beginOperation(limited) != nil {
 		return // it is ending or being replaced, or looked at again in a second
@@ -151,10 +146,10 @@ func (s *Supervisor) guardElectionFile(ctx context.Context) {
 }
 
 // guardStateFile has the leases read again if the state file has changed, and rewrites deleted files.
-func (s *Supervisor) guardStateFile(changed bool) {
+func (s *Supervisor) guardStateFile(ctx context.Context, changed bool) {
 	// After a write error the store retries, which creates the files too.
 	if _, behind := s.store.writeError(); !behind && !s.dir.Fingerprint().IsComplete() {
-		s.saveState(bumpLine, true)
+		s.saveState(ctx, bumpLine, true)
 		changed = true
 	}
 	if changed {
@@ -162,19 +157,31 @@ func (s *Supervisor) guardStateFile(changed bool) {
 	}
 }
 
-// guardDirectory ends the supervisor if the project directory is missing for directoryGrace. A missing config file is no reason: an
-// older branch may be checked out. It returns since when the directory is missing; zero if it is there.
-func (s *Supervisor) guardDirectory(ctx context.Context, missingSince time.Time) time.Time {
-	_, err := os.Stat(s.root())
-	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
-		return time.Time{}
+// guardDirectory ends the supervisor if the project directory is missing for directoryGrace, and returns when ctx ends. A missing config
+// file is no reason: an older branch may be checked out. It has a goroutine of its own: the directory may be on a file system that hangs.
+func (s *Supervisor) guardDirectory(ctx context.Context) {
+	tick := time.NewTicker(guardInterval)
+	defer tick.Stop()
+	root := s.root()
+	var missingSince time.Time // zero while it is there
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.endedCh:
+			return
+		case <-tick.C:
+		}
+		if lockstate.Identify(root) != (lockstate.FileID{}) {
+			missingSince = time.Time{}
+			continue
+		}
+		if missingSince.IsZero() {
+			missingSince = time.Now()
+		}
+		if time.Since(missingSince) >= directoryGrace {
+			s.log.Warn("the project's directory is gone; shutting down", "directory", root)
+			_ = s.requestShutdown(ctx, shutdownDirectoryGone)
+		}
 	}
-	if missingSince.IsZero() {
-		return time.Now()
-	}
-	if time.Since(missingSince) >= directoryGrace {
-		s.log.Warn("the project's directory is gone; shutting down", "directory", s.root())
-		_ = s.requestShutdown(ctx, shutdownDirectoryGone)
-	}
-	return missingSince
 }

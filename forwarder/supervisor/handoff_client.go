@@ -3,7 +3,6 @@ package supervisor
 import (
 	"context"
 	"log/slog"
-	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -14,10 +13,12 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// The names under which the keeper holds the election lock and the control socket.
+// The names under which the keeper holds the election lock and the control socket. successorName stands for the successor in
+// handoffClient.missing.
 const (
 	electionHoldName = "election"
 	socketHoldName   = "control"
+	successorName    = "successor"
 )
 
 func serviceHoldName(name string) string { return "service " + name }
@@ -32,23 +33,34 @@ type heldFiles struct {
 	source fileSource
 }
 
-// handoffClient keeps a keeper process running and gives it copies of what this supervisor listens on. It is safe for concurrent
-// use.
+// handoffClient keeps a keeper process running and has it hold copies of what this supervisor listens on. The methods change what the
+// keeper is to hold; reconcile sends it the difference. It is safe for concurrent use.
 type handoffClient struct {
 	exe             string
 	log             *slog.Logger
-	onKeeperStarted func(pid int) // called for each keeper
+	onKeeperStarted func(ctx context.Context, pid int) // called for each keeper
 
-	missingCh chan struct{} // missing is not empty
+	requestSlot chan struct{} // a semaphore for requests to the keeper; one takes at most 2 s: then a frozen keeper is killed
+	missingCh   chan struct{} // the keeper could not be given something
+	keeperPID   atomic.Int64  // 0 while there is no keeper
 
-	keeperPID    atomic.Int64        // 0 while there is no keeper
-	mu           sync.Mutex          // guards the fields below; held during a request, which takes at most 2 s: then a frozen keeper is killed
+	mu           sync.Mutex          // guards the fields below; never held during a request
 	link         *handoff.KeeperLink // nil while there is none
-	held         []*heldFiles        // in the order of hold
-	missing      map[string]bool     // names of held files that the keeper could not be given, for lack of a file descriptor for example
+	held         []*heldFiles        // what the keeper is to hold, in the order of hold
+	sent         map[string]*heldFiles
+	missing      map[string]bool // names that could not be sent, for lack of a file descriptor for example
 	successor    handoff.Successor
+	isSent       bool      // the keeper knows successor
 	keeperDiedAt time.Time // when the last death of a keeper was noticed
-	isClosed     bool
+	isClosed     bool      // the keeper is left to a successor, or ended
+}
+
+func newHandoffClient(exe string, log *slog.Logger, onKeeperStarted func(context.Context, int)) *handoffClient {
+	return &handoffClient{
+		exe: exe, log: log, onKeeperStarted: onKeeperStarted,
+		requestSlot: make(chan struct{}, 1), missingCh: make(chan struct{}, 1),
+		sent: make(map[string]*heldFiles), missing: make(map[string]bool),
+	}
 }
 
 // run keeps a keeper running until ctx ends or the client is closed.
@@ -57,7 +69,7 @@ func (k *handoffClient) run(ctx context.Context) {
 	for backoff := (wait.Backoff{First: firstPause, Max: maxPause}); ; {
 		startedAt := time.Now()
 		if link := k.ensureKeeper(); link != nil {
-			k.onKeeperStarted(link.PID())
+			k.onKeeperStarted(ctx, link.PID())
 			if !k.retryMissing(ctx, link) {
 				return
 			}
@@ -93,57 +105,70 @@ func (k *handoffClient) retryMissing(ctx context.Context, link *handoff.KeeperLi
 			}
 		case <-retry:
 			retry = nil
-			k.sendMissing()
-		}
-	}
-}
-
-// sendMissing sends the missing files to the keeper.
-func (k *handoffClient) sendMissing() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.isClosed || k.link == nil {
-		return
-	}
-	for _, name := range slices.Collect(maps.Keys(k.missing)) {
-		if last := k.latest(name); last != nil {
-			k.sendFiles(last)
+			k.reconcile()
 		}
 	}
 }
 
 // ensureKeeper returns the running keeper, or starts one and sends it everything. Nil if that fails.
 func (k *handoffClient) ensureKeeper() *handoff.KeeperLink {
+	if link, isClosed := k.currentLink(); link != nil || isClosed {
+		return link
+	}
+	link := k.startKeeper()
+	if link != nil {
+		k.reconcile()
+	}
+	return link
+}
+
+// currentLink returns the link, nil while there is none, and whether the client is closed.
+func (k *handoffClient) currentLink() (link *handoff.KeeperLink, isClosed bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.link != nil || k.isClosed {
-		return k.link
+	return k.link, k.isClosed
+}
+
+// startKeeper starts a keeper unless one runs or the client is closed. Nil if that fails.
+func (k *handoffClient) startKeeper() *handoff.KeeperLink {
+	k.requestSlot <- struct{}{}
+	defer func() { <-k.requestSlot }()
+	if link, isClosed := k.currentLink(); link != nil || isClosed {
+		return link
 	}
 	link, err := handoff.Start(k.exe)
 	if err != nil {
 		k.log.Error("start a keeper", "error", err)
 		return nil
 	}
-	k.setLink(link)
-	k.sendAll()
-	return link
-}
-
-func (k *handoffClient) sendAll() {
-	for _, one := range k.held {
-		if one == k.latest(one.name) {
-			k.sendFiles(one)
-		}
+	k.mu.Lock()
+	isClosed := k.isClosed
+	if !isClosed {
+		k.setLinkLocked(link)
 	}
-	k.sendSuccessor()
+	k.mu.Unlock()
+	if isClosed { // meanwhile
+		link.End()
+		return nil
+	}
+	return link
 }
 
 // pid returns the keeper's pid, 0 if there is none. It never waits.
 func (k *handoffClient) pid() int { return int(k.keeperPID.Load()) }
 
-// setLink changes the link. k.mu is held.
+// setLink sets the link to a keeper, to which everything is to be sent.
 func (k *handoffClient) setLink(link *handoff.KeeperLink) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.setLinkLocked(link)
+}
+
+// setLinkLocked is setLink for a caller that holds k.mu. A nil link is none.
+func (k *handoffClient) setLinkLocked(link *handoff.KeeperLink) {
 	k.link = link
+	clear(k.sent)
+	k.isSent = false
 	k.keeperPID.Store(0)
 	if link != nil {
 		k.keeperPID.Store(int64(link.PID()))
@@ -154,23 +179,18 @@ func (k *handoffClient) setLink(link *handoff.KeeperLink) {
 func (k *handoffClient) recordKeeperDeath() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.setLink(nil)
+	k.setLinkLocked(nil)
 	k.keeperDiedAt = time.Now()
 	return k.isClosed
 }
 
 // hold has the keeper hold the files of source under a name until drop.
 func (k *handoffClient) hold(name string, source fileSource) *heldFiles {
-	k.mu.Lock()
-	defer k.mu.Unlock()
 	one := &heldFiles{name, source}
-	if k.isClosed {
-		return one
-	}
+	k.mu.Lock()
 	k.held = append(k.held, one)
-	if k.link != nil {
-		k.sendFiles(one)
-	}
+	k.mu.Unlock()
+	k.reconcile()
 	return one
 }
 
@@ -178,11 +198,12 @@ func (k *handoffClient) hold(name string, source fileSource) *heldFiles {
 func (k *handoffClient) replaceHeld(name string, source fileSource) {
 	k.mu.Lock()
 	k.held = slices.DeleteFunc(k.held, func(one *heldFiles) bool { return one.name == name })
+	k.held = append(k.held, &heldFiles{name, source})
 	k.mu.Unlock()
-	k.hold(name, source)
+	k.reconcile()
 }
 
-// latest returns the entry that the keeper should have under a name; nil if there is none.
+// latest returns the entry that the keeper is to have under a name; nil if there is none. k.mu is held.
 func (k *handoffClient) latest(name string) *heldFiles {
 	for _, one := range slices.Backward(k.held) {
 		if one.name == name {
@@ -192,111 +213,173 @@ func (k *handoffClient) latest(name string) *heldFiles {
 	return nil
 }
 
-func (k *handoffClient) sendFiles(one *heldFiles) {
-	name := one.name
-	files, err := one.source()
-	if err == nil {
-		err = k.link.Hold(name, files)
-		for _, file := range files {
-			file.Close()
-		}
-	}
-	if err != nil {
-		wait.Notify(k.missingCh)
-	}
-	switch {
-	case err == nil:
-		delete(k.missing, name)
-	case !k.missing[name]:
-		k.missing[name] = true
-		k.log.Error("cannot give the keeper a copy; retrying", "name", name, "error", err)
-	}
-}
-
 // drop has the keeper close its copies of an entry and returns when it has. Another entry of the same name stays held.
 func (k *handoffClient) drop(one *heldFiles) {
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	wasLast := one == k.latest(one.name)
 	k.held = slices.DeleteFunc(k.held, func(other *heldFiles) bool { return other == one })
-	if !wasLast {
-		return
+	if k.latest(one.name) == nil {
+		delete(k.missing, one.name)
 	}
-	k.dropCopy(one.name)
-	if last := k.latest(one.name); last != nil && !k.isClosed && k.link != nil {
-		k.sendFiles(last)
-	}
+	k.mu.Unlock()
+	k.reconcile()
 }
 
 // dropInherited has the keeper close what an earlier supervisor gave it under a name.
 func (k *handoffClient) dropInherited(name string) {
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	if k.latest(name) == nil {
-		k.dropCopy(name)
+		k.sent[name] = &heldFiles{name: name}
 	}
-}
-
-func (k *handoffClient) dropCopy(name string) {
-	delete(k.missing, name)
-	if k.isClosed || k.link == nil {
-		return
-	}
-	if err := k.link.Drop(name); err != nil {
-		k.log.Error("close the copy of a listener", "name", name, "error", err)
-	}
+	k.mu.Unlock()
+	k.reconcile()
 }
 
 // setSuccessor tells the keeper how to start the next supervisor.
 func (k *handoffClient) setSuccessor(n handoff.Successor) {
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.successor = n
-	if k.link != nil {
-		k.sendSuccessor()
-	}
+	k.successor, k.isSent = n, false
+	k.mu.Unlock()
+	k.reconcile()
 }
 
 // setSuccessorEnviron replaces the environment of the next supervisor.
 func (k *handoffClient) setSuccessorEnviron(env []string) {
 	k.mu.Lock()
-	n := k.successor
+	k.successor.Env, k.isSent = env, false
 	k.mu.Unlock()
-	n.Env = env
-	k.setSuccessor(n)
+	k.reconcile()
 }
 
-func (k *handoffClient) sendSuccessor() {
-	if k.successor.Args == nil {
-		return
+// reconcile makes what the keeper has equal to what it is to have, and returns when the keeper has answered. What cannot be sent is
+// retried by run.
+func (k *handoffClient) reconcile() {
+	k.requestSlot <- struct{}{}
+	defer func() { <-k.requestSlot }()
+	for failed := make(map[*heldFiles]bool); ; {
+		request := k.nextRequest(failed)
+		if request == nil {
+			return
+		}
+		request()
 	}
-	if err := k.link.SetSuccessor(k.successor); err != nil {
-		k.log.Error("send the keeper the successor", "error", err)
+}
+
+// nextRequest returns a request that brings the keeper nearer to what it is to have; nil if there is none. A request that fails adds
+// its entry to failed, nil for the successor.
+func (k *handoffClient) nextRequest(failed map[*heldFiles]bool) func() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	link := k.link
+	if link == nil || k.isClosed {
+		return nil
+	}
+	for name, one := range k.sent {
+		last := k.latest(name)
+		if last != nil && last != one && !failed[last] {
+			return func() { k.sendFiles(link, last, failed) } // takes the place of the other
+		}
+		if last == nil || last != one && !slices.Contains(k.held, one) {
+			return func() { k.dropCopy(link, name) }
+		}
+	}
+	for _, one := range k.held {
+		if one == k.latest(one.name) && k.sent[one.name] == nil && !failed[one] {
+			return func() { k.sendFiles(link, one, failed) }
+		}
+	}
+	if k.successor.Args != nil && !k.isSent && !failed[nil] {
+		successor := k.successor
+		k.isSent = true // unless it is set again meanwhile
+		return func() { k.sendSuccessor(link, successor, failed) }
+	}
+	return nil
+}
+
+func (k *handoffClient) sendFiles(link *handoff.KeeperLink, one *heldFiles, failed map[*heldFiles]bool) {
+	files, err := one.source()
+	if err == nil {
+		err = link.Hold(one.name, files)
+		closeFiles(files)
+	}
+	k.mu.Lock()
+	isKnown := k.missing[one.name]
+	if err == nil && k.link == link { // else that keeper has died meanwhile
+		k.sent[one.name] = one
+		delete(k.missing, one.name)
+	} else if err != nil {
+		failed[one] = true
+		k.missing[one.name] = true
+	}
+	k.mu.Unlock()
+	if err != nil {
+		wait.Notify(k.missingCh)
+	}
+	if err != nil && !isKnown {
+		k.log.Error("cannot give the keeper a copy; retrying", "name", one.name, "error", err)
+	}
+}
+
+func (k *handoffClient) dropCopy(link *handoff.KeeperLink, name string) {
+	err := link.Drop(name)
+	k.mu.Lock()
+	delete(k.sent, name) // a keeper that did not answer is killed
+	delete(k.missing, name)
+	k.mu.Unlock()
+	if err != nil {
+		k.log.Error("close the copy of a listener", "name", name, "error", err)
+	}
+}
+
+func (k *handoffClient) sendSuccessor(link *handoff.KeeperLink, successor handoff.Successor, failed map[*heldFiles]bool) {
+	err := link.SetSuccessor(successor)
+	k.mu.Lock()
+	isKnown := k.missing[successorName]
+	if err == nil {
+		delete(k.missing, successorName)
+	} else {
+		failed[nil], k.missing[successorName], k.isSent = true, true, false
+	}
+	k.mu.Unlock()
+	if err != nil {
+		wait.Notify(k.missingCh)
+	}
+	if err != nil && !isKnown {
+		k.log.Error("tell the keeper how to start the next supervisor; retrying", "error", err)
 	}
 }
 
 // endKeeper ends the keeper. When it returns, only this process has the listeners.
 func (k *handoffClient) endKeeper() {
+	k.requestSlot <- struct{}{}
+	defer func() { <-k.requestSlot }()
+	if link := k.close(); link != nil {
+		link.End()
+	}
+}
+
+// close has the client send nothing more. It returns the link; nil if there is none, or the client was closed before.
+func (k *handoffClient) close() *handoff.KeeperLink {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.isClosed {
-		return
+		return nil
 	}
 	k.isClosed = true
-	if k.link != nil {
-		k.link.End()
-	}
+	return k.link
 }
 
 // leaveToKeeper closes the link, so that the keeper starts another supervisor as if this one had died. False if there is no keeper.
 func (k *handoffClient) leaveToKeeper() bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.isClosed || k.link == nil {
+	k.requestSlot <- struct{}{}
+	defer func() { <-k.requestSlot }()
+	if link, _ := k.currentLink(); link == nil {
 		return false
 	}
-	k.isClosed = true
-	k.link.Close()
+	link := k.close()
+	if link == nil {
+		return false
+	}
+	link.Close()
 	return true
 }
 
@@ -327,22 +410,30 @@ func (k *handoffClient) startSuccessor(ctx context.Context, exe string) (<-chan 
 	if link == nil {
 		return nil, errNoKeeper
 	}
+	k.requestSlot <- struct{}{}
+	err := link.Replace(ctx, exe)
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	if err := link.Replace(ctx, exe); err != nil {
-		k.sendAll() // the failed successor may have dropped files
+	if err == nil {
+		k.isClosed = true
+	} else if k.link == link {
+		k.setLinkLocked(link) // the failed successor may have dropped files
+	}
+	k.mu.Unlock()
+	<-k.requestSlot
+	if err != nil {
+		k.reconcile()
 		return nil, err
 	}
-	k.isClosed = true
 	return link.Done(), nil
 }
 
 // disconnect closes the link to the successor's keeper.
 func (k *handoffClient) disconnect() {
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.link != nil {
-		k.link.Close()
-		k.setLink(nil)
+	link := k.link
+	k.setLinkLocked(nil)
+	k.mu.Unlock()
+	if link != nil {
+		link.Close()
 	}
 }

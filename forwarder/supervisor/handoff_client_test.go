@@ -1,13 +1,18 @@
 package supervisor
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/localport-sh/localport/forwarder/relay"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // startHandoffClient has a keeper run, which this program plays.
@@ -18,7 +23,7 @@ func startHandoffClient(t *testing.T) *handoffClient {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := &handoffClient{exe: exe, log: slog.New(slog.DiscardHandler), onKeeperStarted: func(int) {}, missing: make(map[string]bool)}
+	k := newHandoffClient(exe, slog.New(slog.DiscardHandler), func(context.Context, int) {})
 	if k.ensureKeeper() == nil {
 		t.Fatal("no keeper")
 	}
@@ -73,4 +78,96 @@ func TestHandoffClient_DropOfOldPortKeepsCopyOfNewPort(t *testing.T) {
 			}
 		})
 	}
+}
+
+// runHandoffClient has it keep a keeper running until the test ends.
+func runHandoffClient(t *testing.T, k *handoffClient) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); k.run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+}
+
+// nextKeeper waits for a keeper with another pid.
+func nextKeeper(t *testing.T, k *handoffClient, before int) {
+	t.Helper()
+	for pid := k.pid(); pid == 0 || pid == before; pid = k.pid() {
+		if !wait.Sleep(t.Context(), 5*time.Millisecond) {
+			t.Fatal("no other keeper has started")
+		}
+	}
+}
+
+func TestHandoffClient_NewKeeperGetsWhatWasHeldMeanwhile(t *testing.T) {
+	k := startHandoffClient(t)
+	runHandoffClient(t, k)
+	before, dropped, during := bindEphemeralPort(t), bindEphemeralPort(t), bindEphemeralPort(t)
+	k.hold("service before", before.Files)
+	gone := k.hold("service dropped", dropped.Files)
+	pid := k.pid()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	k.drop(gone)
+	k.hold("service during", during.Files) // the link may still be that of the dead keeper
+	nextKeeper(t, k, pid)
+	k.reconcile() // returns when the new keeper has everything
+	if !isOpen(before) || !isOpen(during) {
+		t.Error("the new keeper has not got every port")
+	}
+	if isOpen(dropped) {
+		t.Error("the new keeper has a port that was dropped")
+	}
+}
+
+func TestHandoffClient_MissingFilesAreSentLater(t *testing.T) {
+	k := startHandoffClient(t)
+	runHandoffClient(t, k)
+	listeners := bindEphemeralPort(t)
+	var tries atomic.Int32
+	sentCh := make(chan struct{})
+	k.hold("service web", func() ([]*os.File, error) {
+		switch tries.Add(1) {
+		case 1:
+			return nil, syscall.EMFILE
+		case 2:
+			close(sentCh)
+		}
+		return listeners.Files()
+	})
+	<-sentCh
+	k.reconcile() // waits for the request that is under way
+	if !isOpen(listeners) {
+		t.Error("the keeper has no copy")
+	}
+}
+
+// A keeper that does not answer for up to 2 s keeps nobody from asking for its pid, or from leaving.
+func TestHandoffClient_FrozenKeeperBlocksNoReader(t *testing.T) {
+	k := startHandoffClient(t)
+	runHandoffClient(t, k)
+	pid, listeners := k.pid(), bindEphemeralPort(t)
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	answeredCh := make(chan struct{})
+	go func() {
+		defer close(answeredCh)
+		k.hold("service web", listeners.Files)
+	}()
+	for range 100 {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if k.waitKeeperDeath(ctx, 0) || k.pid() != pid {
+			t.Error("the keeper is taken for dead")
+		}
+	}
+	select {
+	case <-answeredCh:
+		t.Error("the frozen keeper has answered")
+	default:
+	}
+	nextKeeper(t, k, pid)
+	<-answeredCh
 }

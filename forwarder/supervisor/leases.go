@@ -30,7 +30,7 @@ var (
 func (s *Supervisor) Join(_ context.Context, session api.JoinRequest) (api.ProjectView, error) {
 	if session.Lease != nil {
 		lease := decodeLease(*session.Lease)
-		s.store.add(func(state *lockstate.State) { state.Hold(lease) })
+		s.store.add(func(state *lockstate.State) { state.AddLease(lease) })
 	}
 	if s.isClosing.Load() || s.active.Load() == nil {
 		return api.ProjectView{}, api.ErrEnding
@@ -47,7 +47,7 @@ func (s *Supervisor) Join(_ context.Context, session api.JoinRequest) (api.Proje
 
 func decodeLease(l api.Lease) lockstate.Lease {
 	return lockstate.Lease{
-		Kind: lockstate.Kind(l.Kind), Process: lockstate.Process{PID: l.PID, Start: l.StartTime}, Dir: l.Dir, Since: l.Since,
+		Kind: lockstate.LeaseKind(l.Kind), Process: lockstate.Process{PID: l.PID, Start: l.StartTime}, Dir: l.Dir, Since: l.Since,
 	}
 }
 
@@ -55,7 +55,7 @@ func decodeLease(l api.Lease) lockstate.Lease {
 func (s *Supervisor) Leave(_ context.Context, r api.LeaveRequest) error {
 	if r.Lease != nil {
 		lease := decodeLease(*r.Lease)
-		s.store.add(func(state *lockstate.State) { state.ReleaseAt(lease.Kind, lease.Process, r.At) })
+		s.store.add(func(state *lockstate.State) { state.RemoveLeaseAsOf(lease.Kind, lease.Process, r.At) })
 	}
 	wait.Notify(s.leasesChangedCh)
 	return nil
@@ -110,21 +110,21 @@ func (s *Supervisor) awaitShutdown(ctx context.Context) {
 		case <-s.endedCh:
 			return
 		case <-ctx.Done():
-			s.onTerminate()
+			s.onTerminate(context.WithoutCancel(ctx))
 			return
 		case r := <-s.shutdownCh:
-			r.resultCh <- s.tryShutDown(r.reason, 0)
+			r.resultCh <- s.tryShutDown(ctx, r.reason, 0)
 			continue
 		case <-next.C:
 		case <-s.leasesChangedCh:
 		case <-linger.C:
-			if s.tryShutDown(shutdownUnused, tries) {
+			if s.tryShutDown(ctx, shutdownUnused, tries) {
 				return
 			}
 			tries++
 			isAlone = false
 		}
-		count, err := s.countLeases()
+		count, err := s.countLeases(ctx)
 		next.Reset(leaseInterval)
 		if err != nil {
 			next.Reset(leaseRetry)
@@ -144,12 +144,12 @@ func (s *Supervisor) awaitShutdown(ctx context.Context) {
 
 // countLeases reads the leases, watches their processes, and returns how many are live. If the file cannot be read, the cached
 // leases count.
-func (s *Supervisor) countLeases() (int, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), lockTimeout)
+func (s *Supervisor) countLeases(ctx context.Context) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
 	err := s.store.refresh(ctx)
 	state := s.store.state()
-	state.Prune()
+	state.PruneLeases()
 	s.resizeClientSlots(s.active.Load())
 	s.leaseWatcher.setLeases(state.Leases, s.startTask, func() { wait.Notify(s.leasesChangedCh) })
 	return len(state.Leases), err
@@ -158,7 +158,7 @@ func (s *Supervisor) countLeases() (int, error) {
 // tryShutDown closes the ports and releases the election, after checking the leases once more under the state's lock: a client that
 // comes later finds free ports and no supervisor. Tunnels are still up when it returns. False if there are leases, or if it must
 // be tried again.
-func (s *Supervisor) tryShutDown(why shutdownReason, tries int) bool {
+func (s *Supervisor) tryShutDown(ctx context.Context, why shutdownReason, tries int) bool {
 	s.operationSlot <- struct{}{}
 	defer s.endOperation()
 	if s.isClosing.Load() {
@@ -166,40 +166,13 @@ func (s *Supervisor) tryShutDown(why shutdownReason, tries int) bool {
 	}
 	if s.isSuperseded.Load() { // the state file is another supervisor's; only the cached leases are ours
 		known := s.store.state()
-		if known.Prune(); why == shutdownUnused && len(known.Leases) > 0 {
+		if known.PruneLeases(); why == shutdownUnused && len(known.Leases) > 0 {
 			return false
 		}
 		s.closePortsForElected()
 		return true
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	_, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
-		s.isClosing.Store(false)
-		s.store.restoreLost(tx)
-		if why == shutdownUnused && s.hasLeases(tx) {
-			return errHasLeases
-		}
-		s.isClosing.Store(true)
-		if other := tx.Supervisor; other != nil && other.Process != lockstate.Self() && other.IsAlive() {
-			return errSuperseded // its record stays
-		}
-		// A client that joined by socket before isClosing was set has been told that the project is up.
-		if why == shutdownUnused && s.hasLeases(tx) {
-			s.isClosing.Store(false)
-			return errHasLeases
-		}
-		s.store.applyPending(&tx.State)
-		tx.Prune()
-		if why != shutdownUnused {
-			tx.Release(lockstate.StartLease, lockstate.Process{})
-		}
-		tx.Supervisor, tx.Stopped, tx.Started, tx.Only = nil, nil, nil, nil
-		tx.Down = tx.Down || why == shutdownRequested
-		tx.Bump()
-		tx.MarkFinal() // or released leases would come back once the disk has room again
-		return nil
-	})
+	err := s.recordShutdown(ctx, why)
 	if errors.Is(err, errHasLeases) {
 		return false
 	}
@@ -223,10 +196,44 @@ func (s *Supervisor) tryShutDown(why shutdownReason, tries int) bool {
 	return true
 }
 
+// recordShutdown checks the leases, sets isClosing and writes the shutdown to the state. The error is errHasLeases if there are leases
+// that keep the supervisor running; after another error isClosing says whether the state could be read.
+func (s *Supervisor) recordShutdown(ctx context.Context, why shutdownReason) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	_, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
+		s.isClosing.Store(false)
+		s.store.restoreLost(tx)
+		if why == shutdownUnused && s.hasLeases(tx) {
+			return errHasLeases
+		}
+		s.isClosing.Store(true)
+		if other := tx.Supervisor; other != nil && other.Process != lockstate.Self() && other.IsAlive() {
+			return errSuperseded // its record stays
+		}
+		// A client that joined by socket before isClosing was set has been told that the project is up.
+		if why == shutdownUnused && s.hasLeases(tx) {
+			s.isClosing.Store(false)
+			return errHasLeases
+		}
+		s.store.applyPending(&tx.State)
+		tx.PruneLeases()
+		if why != shutdownUnused {
+			tx.RemoveLease(lockstate.StartLease, lockstate.Process{})
+		}
+		tx.Supervisor, tx.Stopped, tx.Started, tx.Only = nil, nil, nil, nil
+		tx.Down = tx.Down || why == shutdownRequested
+		tx.Bump()
+		tx.MarkFinal() // or released leases would come back once the disk has room again
+		return nil
+	})
+	return err
+}
+
 // hasLeases reports whether a state, with the queued changes, has live leases.
 func (s *Supervisor) hasLeases(tx *lockstate.Tx) bool {
 	s.store.applyPending(&tx.State)
-	tx.Prune()
+	tx.PruneLeases()
 	return len(tx.Leases) > 0
 }
 

@@ -14,8 +14,8 @@ import (
 type runDirectory struct {
 	runID string // its name
 
-	mu   sync.Mutex
-	path string
+	mu  sync.Mutex
+	dir lockstate.RunDir
 }
 
 // create creates the directory.
@@ -27,12 +27,12 @@ func (d *runDirectory) create() error {
 
 // createLocked creates the directory in the current runtime directory. d.mu is held.
 func (d *runDirectory) createLocked() error {
-	dir, err := lockstate.RuntimeDir()
-	if err != nil {
-		return err
+	dir, err := lockstate.CreateRunDir(d.runID)
+	if err == nil {
+		d.dir.Release()
+		d.dir = dir
 	}
-	d.path = filepath.Join(dir, d.runID)
-	return os.Mkdir(d.path, 0o700)
+	return err
 }
 
 // createSubdirectory creates a directory in it, and the whole path if that was deleted: /tmp is cleaned by age, and the runtime
@@ -40,7 +40,7 @@ func (d *runDirectory) createLocked() error {
 func (d *runDirectory) createSubdirectory(name string) (path string, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	path = filepath.Join(d.path, name)
+	path = filepath.Join(d.dir.Path, name)
 	err = os.Mkdir(path, 0o700)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return path, err
@@ -48,7 +48,7 @@ func (d *runDirectory) createSubdirectory(name string) (path string, err error) 
 	if err := d.createLocked(); err != nil {
 		return "", err
 	}
-	path = filepath.Join(d.path, name)
+	path = filepath.Join(d.dir.Path, name)
 	return path, os.Mkdir(path, 0o700)
 }
 
@@ -56,5 +56,5 @@ func (d *runDirectory) createSubdirectory(name string) (path string, err error) 
 func (d *runDirectory) remove() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return os.RemoveAll(d.path)
+	return d.dir.Remove()
 }

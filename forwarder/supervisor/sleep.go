@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/netmon"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // sleepCheckInterval is the time between checks for a sleep of the machine; minSleepTime is the shortest that counts.
@@ -38,13 +39,24 @@ func (s *Supervisor) onWake(after time.Duration) {
 	s.active.Load().networkChanged()
 }
 
-// watchNetwork has every service check its tunnel when the machine's network changes, until ctx ends.
+// watchNetwork has every service check its tunnel when the machine's network changes, until ctx ends. Where it cannot watch, it retries.
 func (s *Supervisor) watchNetwork(ctx context.Context) {
-	err := netmon.Watch(ctx, func() {
-		s.log.Info("the network has changed")
-		s.active.Load().networkChanged()
-	})
-	if err != nil {
-		s.log.Warn("cannot watch the network", "error", err)
+	for backoff := (wait.Backoff{First: time.Second, Max: time.Minute}); ; {
+		startedAt := time.Now()
+		err := netmon.Watch(ctx, func() {
+			s.log.Info("the network has changed")
+			s.active.Load().networkChanged()
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(startedAt) > backoff.Max {
+			backoff.Reset()
+		}
+		delay := backoff.Next()
+		s.log.Warn("cannot watch the network; retrying", "error", err, "after", delay)
+		if !wait.Sleep(ctx, delay) {
+			return
+		}
 	}
 }

@@ -39,7 +39,7 @@ func (s *Supervisor) elect(ctx context.Context) (crashed *lockstate.Supervisor, 
 		s.election = election
 		crashed = tx.Supervisor
 		tx.Supervisor = s.newRecord(socket)
-		tx.Prune()
+		tx.PruneLeases()
 		return nil
 	})
 	if errors.As(err, new(*lockstate.WriteError)) && s.election != nil {
@@ -54,21 +54,30 @@ func (s *Supervisor) elect(ctx context.Context) (crashed *lockstate.Supervisor, 
 	return crashed, err
 }
 
-// sweepCrashed kills the processes and removes the files that a crashed supervisor left behind.
+// sweepCrashed kills the processes and removes the files that a crashed supervisor left behind, and those of supervisors that are
+// recorded nowhere because they were killed while they started or stopped.
 func (s *Supervisor) sweepCrashed(crashed *lockstate.Supervisor) {
-	if crashed == nil {
-		return
+	if crashed != nil {
+		killed, err := process.KillOrphans(crashed.Run)
+		s.log.Warn("the previous supervisor crashed", "pid", crashed.PID, "run", crashed.Run,
+			"orphans_killed", killed, "error", err)
+		if dir, err := lockstate.RuntimeDir(); err == nil && crashed.Run != "" {
+			_ = os.RemoveAll(filepath.Join(dir, filepath.Base(crashed.Run)))
+		}
 	}
-	killed, err := sweepOrphans(crashed.Run)
-	s.log.Warn("the previous supervisor crashed", "pid", crashed.PID, "run", crashed.Run,
-		"orphans_killed", killed, "error", err)
-	if dir, err := lockstate.RuntimeDir(); err == nil && crashed.Run != "" {
-		_ = os.RemoveAll(filepath.Join(dir, filepath.Base(crashed.Run)))
-	}
+	s.removeAbandoned()
 }
 
-// sweepOrphans kills what still runs of the tunnels of a supervisor run.
-func sweepOrphans(run string) (killed int, err error) { return process.KillOrphans(run) }
+// removeAbandoned sweeps after supervisors that were killed.
+func (s *Supervisor) removeAbandoned() {
+	err := lockstate.RemoveAbandonedRunDirs(func(run string) {
+		killed, err := process.KillOrphans(run)
+		s.log.Warn("a supervisor was killed", "run", run, "orphans_killed", killed, "error", err)
+	})
+	if err != nil {
+		s.log.Warn("remove the run directories of killed supervisors", "error", err)
+	}
+}
 
 // prepare loads the config, opens every port and the control socket, and gives the keeper copies of them.
 func (s *Supervisor) prepare(ctx context.Context) error {
@@ -133,18 +142,19 @@ func (s *Supervisor) recordStart(ctx context.Context, ports map[string]int) {
 	}, true)
 }
 
-// abortStart undoes a failed start and records why: prompts do not retry until something changes.
-func (s *Supervisor) abortStart(cause error) {
+// abortStart undoes a failed start and records why: prompts do not retry until something changes. Where a keeper holds the ports, and
+// nothing says that the next attempt fails too, the keeper makes that.
+func (s *Supervisor) abortStart(ctx context.Context, cause error) {
 	s.log.Error("start failed", "error", cause)
 	s.isClosing.Store(true)
-	if s.inherited.isPredecessorAlive {
+	if s.inherited.isPredecessorAlive || s.options.Inherit != nil && startOutcome(cause) == client.OutcomeFailed {
 		s.abortTakeover(cause)
 		return
 	}
 	s.keeper.endKeeper()
 	s.active.Load().stopAll()
 	s.socket.close()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	_, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
 		tx.Supervisor, tx.Failure = nil, s.mask(cause.Error())

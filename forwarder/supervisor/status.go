@@ -9,6 +9,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/metrics"
 	"github.com/localport-sh/localport/forwarder/service"
+	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/lockstate"
 )
 
@@ -99,11 +100,11 @@ func (s *Supervisor) serviceStatus(svc *runningService) api.ServiceStatus {
 func connectionStatus(now *service.Snapshot) api.ConnectionStats {
 	stats := now.Stats()
 	noRoom := ""
-	if stats.NoRoom != nil {
-		noRoom = stats.NoRoom.Error()
+	if stats.Shortage != nil {
+		noRoom = stats.Shortage.Error()
 	}
 	return api.ConnectionStats{
-		NoRoom: noRoom, WaitingForRoom: stats.WaitingForRoom, Resets: stats.NoRoomResets,
+		NoRoom: noRoom, WaitingForRoom: stats.Unserved, Resets: stats.ShortageResets,
 		Open: stats.Open, Waiting: stats.Waiting, Total: stats.Total, Waited: stats.Waited,
 		WaitTime: stats.WaitTime.Seconds(), Replays: stats.Replays, BytesIn: stats.BytesIn, BytesOut: stats.BytesOut,
 	}
@@ -120,13 +121,20 @@ func utcOrNil(t time.Time) *time.Time {
 // watchInterval is the minimum time between two statuses sent to a watcher.
 const watchInterval = 100 * time.Millisecond
 
-// Watch calls on with the current status and again after each change. Changes within watchInterval are coalesced.
+// Watch calls on with the current status and again after each change. Changes within watchInterval, and during a call, are coalesced.
 func (s *Supervisor) Watch(ctx context.Context, on func(api.Status) error) error {
+	return watchStatus(ctx, &s.changes, s.endedCh, s.status, on)
+}
+
+// watchStatus calls on with status's result until on or status returns an error, ctx ends, or endedCh is closed.
+func watchStatus(
+	ctx context.Context, changes *wait.Broadcast, endedCh <-chan struct{}, status func() (api.Status, error), on func(api.Status) error,
+) error {
 	for {
-		change := s.changes.Changed()
-		status, err := s.status()
+		change := changes.Changed()
+		now, err := status()
 		if err == nil {
-			err = on(status)
+			err = on(now)
 		}
 		if err != nil {
 			return err
@@ -140,7 +148,7 @@ func (s *Supervisor) Watch(ctx context.Context, on func(api.Status) error) error
 			case <-ctx.Done():
 				interval.Stop()
 				return ctx.Err()
-			case <-s.endedCh:
+			case <-endedCh:
 				interval.Stop()
 				return api.ErrEnding
 			}

@@ -22,6 +22,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/filelimit"
 	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/forwarder/memtrim"
+	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/forwarder/service"
 	"github.com/localport-sh/localport/forwarder/wait"
@@ -51,7 +52,7 @@ type Supervisor struct {
 	options Options
 	dir     *lockstate.Dir
 	store   *store
-	trust   trust.Store
+	source  configSource
 	log     *slog.Logger
 	logFile *eventlog.File
 	runDir  runDirectory // for the private sockets of this run's tunnels
@@ -133,13 +134,13 @@ func Run(ctx context.Context, o Options) error {
 	// Drivers outlive tasksCtx: they are closed after the last tunnel.
 	s.drivers = newDrivers(context.WithoutCancel(ctx), forwarder.Host{Dir: s.root(), Log: s.log})
 	if err := s.prepare(ctx); err != nil {
-		s.abortStart(err)
+		s.abortStart(ctx, err)
 		cancel()
 		s.stopTasks()
 		return err
 	}
 	for _, part := range []func(context.Context){
-		s.socket.serve, s.keeper.run, s.watchFiles, s.serveMetrics, s.watchNetwork, s.guardFiles, s.applySessions, s.keepSuccessorUpdated, s.answerPendingChecks, memtrim.Run,
+		s.socket.serve, s.keeper.run, s.watchFiles, s.serveMetrics, s.watchNetwork, s.guardFiles, s.guardDirectory, s.applySessions, s.keepSuccessorUpdated, s.answerPendingChecks, memtrim.Run,
 		func(ctx context.Context) { watchSleep(ctx, sleepTime, s.onWake) },
 		func(ctx context.Context) { s.store.retryWrites(ctx, s.endedCh) }, // after that the state file is a successor's
 	} {
@@ -152,6 +153,7 @@ func Run(ctx context.Context, o Options) error {
 	cancel()
 	s.stopTasks()
 	s.events.publish(eventlog.Event{Kind: eventlog.SupervisorEnded, Run: o.RunID}, "")
+	s.removeAbandoned()
 	return errors.Join(s.socket.err(), s.runDir.remove())
 }
 
@@ -165,7 +167,7 @@ func newSupervisor(o Options) (*Supervisor, error) {
 		return nil, err
 	}
 	s := &Supervisor{
-		options: o, dir: dir, trust: trust.Store{Dir: filepath.Join(data, "trust")},
+		options: o, dir: dir, source: configSource{o.Config, trust.Store{Dir: filepath.Join(data, "trust")}},
 		started:      time.Now(),
 		dependencies: service.NewDependencies(), checkSlots: make(chan struct{}, maxConcurrentChecks),
 		clientSlots:   relay.NewSlotAllocator(filelimit.Current(), filelimit.Reserve(nil, 0)),
@@ -181,9 +183,7 @@ func newSupervisor(o Options) (*Supervisor, error) {
 	dir.Warn = func(text string) { s.log.Warn(text) }
 	s.store = newStore(dir, s.log, s.onStateChange)
 	s.events = newEventPublisher(dir, s.log, s.mask)
-	s.keeper = &handoffClient{
-		exe: o.Exe, log: s.log, onKeeperStarted: s.recordKeeper, missing: make(map[string]bool), missingCh: make(chan struct{}, 1),
-	}
+	s.keeper = newHandoffClient(o.Exe, s.log, s.recordKeeper)
 	s.socket = newControlSocket(s)
 	return s, s.inheritFromKeeper()
 }
@@ -209,7 +209,7 @@ func (s *Supervisor) mask(text string) string {
 	return project.Mask(text, nil)
 }
 
-func (s *Supervisor) root() string { return filepath.Dir(s.options.Config) }
+func (s *Supervisor) root() string { return s.source.root() }
 
 // beginOperation waits until no other operation runs. The caller must call endOperation unless there is an error, which is
 // api.ErrEnding or the context's.
@@ -260,7 +260,7 @@ func (s *Supervisor) stopTasks() {
 		s.log.Error("some tasks did not stop in time; the process exits anyway", "after", stopTimeout)
 	}
 	// Processes that left their process group carry the run id too.
-	killed, err := sweepOrphans(s.options.RunID)
+	killed, err := process.KillOrphans(s.options.RunID)
 	s.log.Info("ended", "orphans_killed", killed, "error", err)
 }
 

@@ -23,7 +23,7 @@ func classifyExit(transcript *process.Transcript, ref session.ResourceRef) *forw
 // connect" message.
 func exitRules(ref session.ResourceRef) []process.Rule {
 	login := fmt.Sprintf("log in to the cluster, then test it with %q", ref.Command("get namespaces"))
-	plugin := fmt.Sprintf("the login helper needs you; run %q to see what it asks for", ref.Command("get namespaces"))
+	plugin := fmt.Sprintf("the login helper asks for input: run %q and answer it", ref.Command("get namespaces"))
 	contexts := session.ResourceRef{Kubeconfig: ref.Kubeconfig}.Command("config get-contexts")
 	describe := ref.NamespacedCommand("describe " + ref.Resource)
 	pods := ref.NamespacedCommand("get pods")

@@ -12,32 +12,32 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// A worktree was removed, or an older branch checked out, while `start` holds a lease.
+// As when a worktree is removed, or an older branch is checked out, while `start` holds a lease.
 func TestDeletedProject_IsFoundByItsState(t *testing.T) {
 	type where struct{ root, link string }
 	for name, c := range map[string]struct {
-		isDirGone bool
-		args      func(where) []string
-		in        func(where) string // where the command runs; nil: elsewhere
+		isDirDeleted bool
+		args         func(where) []string
+		in           func(where) string // the directory of the command; nil: outside the project
 	}{
-		"file gone, in the directory": {in: func(p where) string { return p.root }},
-		"file gone, below":            {in: func(p where) string { return filepath.Join(p.root, "sub") }},
-		"file gone, -C":               {args: func(p where) []string { return []string{"-C", p.root} }},
-		"file gone, -c":               {args: func(p where) []string { return []string{"-c", filepath.Join(p.root, ".localport.toml")} }},
-		"directory gone, -C":          {isDirGone: true, args: func(p where) []string { return []string{"-C", p.root} }},
-		"directory gone, -C below":    {isDirGone: true, args: func(p where) []string { return []string{"-C", filepath.Join(p.root, "sub")} }},
-		"directory gone, -c":          {isDirGone: true, args: func(p where) []string { return []string{"-c", filepath.Join(p.root, ".localport.toml")} }},
-		"directory gone, -C through a link": {
-			isDirGone: true, args: func(p where) []string { return []string{"-C", filepath.Join(p.link, "shop")} },
+		"file deleted, in the directory": {in: func(p where) string { return p.root }},
+		"file deleted, below":            {in: func(p where) string { return filepath.Join(p.root, "sub") }},
+		"file deleted, -C":               {args: func(p where) []string { return []string{"-C", p.root} }},
+		"file deleted, -c":               {args: func(p where) []string { return []string{"-c", filepath.Join(p.root, ".localport.toml")} }},
+		"directory deleted, -C":          {isDirDeleted: true, args: func(p where) []string { return []string{"-C", p.root} }},
+		"directory deleted, -C below":    {isDirDeleted: true, args: func(p where) []string { return []string{"-C", filepath.Join(p.root, "sub")} }},
+		"directory deleted, -c":          {isDirDeleted: true, args: func(p where) []string { return []string{"-c", filepath.Join(p.root, ".localport.toml")} }},
+		"directory deleted, -C through a link": {
+			isDirDeleted: true, args: func(p where) []string { return []string{"-C", filepath.Join(p.link, "shop")} },
 		},
-		"directory gone, relative -C": {
-			isDirGone: true, args: func(where) []string { return []string{"-C", "shop"} },
+		"directory deleted, relative -C": {
+			isDirDeleted: true, args: func(where) []string { return []string{"-C", "shop"} },
 			in: func(p where) string { return filepath.Dir(p.root) },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newTestEnv(t)
 			root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 			p := where{root, filepath.Join(w.home, "link")}
 			if err := os.Symlink(filepath.Dir(root), p.link); err != nil {
@@ -47,8 +47,7 @@ func TestDeletedProject_IsFoundByItsState(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.mustRun(root, "start")
-			w.keeperPID(root)
-			// Not to be ended by the supervisor itself, which sees that its directory is gone.
+			w.waitKeeper(root)
 			supervisor := w.supervisor(root)
 			var args []string
 			if c.args != nil {
@@ -58,15 +57,15 @@ func TestDeletedProject_IsFoundByItsState(t *testing.T) {
 			if c.in != nil {
 				dir = c.in(p)
 			}
-			gone := filepath.Join(root, ".localport.toml")
-			if c.isDirGone {
-				gone = root
+			deleted := filepath.Join(root, ".localport.toml")
+			if c.isDirDeleted {
+				deleted = root
 			}
-			if err := os.RemoveAll(gone); err != nil {
+			if err := os.RemoveAll(deleted); err != nil {
 				t.Fatal(err)
 			}
-			if c.isDirGone {
-				// It may have ended by itself meanwhile; then there is nothing to find, and the error is the usual one.
+			if c.isDirDeleted {
+				// The supervisor may have ended by itself because its directory was deleted; stop then finds no project.
 				if o := w.localport(dir, append(args, "stop")...); o.code != 0 && supervisor.IsAlive() {
 					t.Errorf("stop: exit %d\n%s", o.code, o.stderr)
 				}
@@ -81,9 +80,9 @@ func TestDeletedProject_IsFoundByItsState(t *testing.T) {
 			}
 			w.waitExit(supervisor)
 			eventually(t, "every process has ended", func() bool { return len(w.processes()) == 0 })
-			w.nothingLeft(root)
+			w.checkNothingLeft(root)
 			if o := w.localport(dir, append(args, "status")...); o.code != output.ExitFailed || o.stderr == "" {
-				t.Errorf("status after it all: exit %d\n%s%s", o.code, o.stdout, o.stderr)
+				t.Errorf("status after stop: exit %d\n%s%s", o.code, o.stdout, o.stderr)
 			}
 		})
 	}
@@ -91,10 +90,10 @@ func TestDeletedProject_IsFoundByItsState(t *testing.T) {
 
 func TestDeletedProject_IsStoppedFromItsDeletedDirectory(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
-	w.keeperPID(root)
+	w.waitKeeper(root)
 	supervisor := w.supervisor(root)
 	cmd := exec.Command("sh", "-c", `rm -rf "$PWD"; exec "$0" stop`, w.exe)
 	cmd.Dir, cmd.Env = root, append(slices.Clip(w.env), "PWD="+root)
@@ -107,11 +106,11 @@ func TestDeletedProject_IsStoppedFromItsDeletedDirectory(t *testing.T) {
 
 func TestDeletedProject_IsDenied(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	config := tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0"))
 	root := w.allowedProject(config)
 	w.mustRun(root, "start")
-	w.keeperPID(root)
+	w.waitKeeper(root)
 	if err := os.Remove(filepath.Join(root, ".localport.toml")); err != nil {
 		t.Fatal(err)
 	}
@@ -123,13 +122,13 @@ func TestDeletedProject_IsDenied(t *testing.T) {
 	}
 }
 
-// What was left by a supervisor and a keeper that were killed can be named, too.
+// A lease that remains after supervisor and keeper were killed can be removed too.
 func TestDeletedProject_ThatIsStoppedLosesItsLease(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
-	keeper, supervisor := w.keeperPID(root), w.supervisor(root)
+	keeper, supervisor := w.waitKeeper(root), w.supervisor(root)
 	w.stopProcess(keeper)
 	kill(t, supervisor.PID)
 	kill(t, keeper)

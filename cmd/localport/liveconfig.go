@@ -10,8 +10,8 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// findLiveConfig is the config at a path if its project is up or held by a lease, by what is recorded of it: neither the file nor
-// its directory has to be there. Empty if there is none.
+// findLiveConfig returns the config at a path, without symbolic links, if the state directories say that its project is running or has
+// a lease; else "". The file and its directory may have been deleted.
 func findLiveConfig(path string) string {
 	path = physicalPath(path)
 	for _, config := range liveConfigs() {
@@ -22,7 +22,7 @@ func findLiveConfig(path string) string {
 	return ""
 }
 
-// findLiveConfigAbove is the config of the nearest such project that a directory belongs to.
+// findLiveConfigAbove returns the config of the nearest such project that contains a directory, or "".
 func findLiveConfigAbove(dir string) string {
 	dir = physicalPath(dir)
 	nearest := ""
@@ -36,7 +36,7 @@ func findLiveConfigAbove(dir string) string {
 	return nearest
 }
 
-// liveConfigs are the configs of the projects of which a process lives or a lease counts.
+// liveConfigs returns the configs of all projects that have a running supervisor or keeper, or a lease.
 func liveConfigs() []string {
 	dirs, err := lockstate.ListDirs()
 	if err != nil {
@@ -44,36 +44,36 @@ func liveConfigs() []string {
 	}
 	var configs []string
 	for _, dir := range dirs {
-		state := dir.Peek()
-		up := slices.ContainsFunc(state.Leases, lockstate.Lease.IsAlive)
-		if s := state.Supervisor; s != nil && !up {
-			_, kept := lockstate.FindProcess(s.Keeper)
-			up = s.IsAlive() || s.Keeper > 0 && kept
+		state := dir.ReadOrZero()
+		isLive := slices.ContainsFunc(state.Leases, lockstate.Lease.IsAlive)
+		if s := state.Supervisor; s != nil && !isLive {
+			_, hasKeeper := lockstate.FindProcess(s.Keeper)
+			isLive = s.IsAlive() || s.Keeper > 0 && hasKeeper
 		}
-		if up {
+		if isLive {
 			configs = append(configs, dir.Config)
 		}
 	}
 	return configs
 }
 
-// physicalPath is the absolute path without symbolic links, as far as what it names is still there.
+// physicalPath returns the absolute path, with symbolic links resolved in the part of it that exists.
 func physicalPath(path string) string {
 	if !filepath.IsAbs(path) {
 		wd, err := os.Getwd()
 		if err != nil {
-			wd = os.Getenv("PWD") // the name of a directory that was deleted is known to the shell alone
+			wd = os.Getenv("PWD") // only the shell knows the name of a deleted directory
 		}
 		path = filepath.Join(wd, path)
 	}
 	rest := ""
-	for at := path; ; at = filepath.Dir(at) {
-		if real, err := filepath.EvalSymlinks(at); err == nil {
+	for existing := path; ; existing = filepath.Dir(existing) {
+		if real, err := filepath.EvalSymlinks(existing); err == nil {
 			return filepath.Join(real, rest)
 		}
-		if at == filepath.Dir(at) {
+		if existing == filepath.Dir(existing) {
 			return path
 		}
-		rest = filepath.Join(filepath.Base(at), rest)
+		rest = filepath.Join(filepath.Base(existing), rest)
 	}
 }

@@ -1,4 +1,4 @@
-package kinds
+package builtin
 
 import (
 	"reflect"
@@ -41,7 +41,7 @@ func TestTypes_ReadEveryDocumentedKey(t *testing.T) {
 		t.Errorf("secrets: %q", p.Secrets)
 	}
 	for _, svc := range p.Services {
-		check, err := New(svc.HealthCheck)
+		check, err := NewCheck(svc.HealthCheck)
 		if err != nil || (check == nil) != (svc.HealthCheck.Type == project.CheckNone) {
 			t.Errorf("%s: %v", svc.HealthCheck.Type, err)
 		}
@@ -73,28 +73,30 @@ var common = []string{"type", "interval", "timeout", "failure_threshold", "succe
 
 func TestTypes_KeysMeetTheParsersAssumptions(t *testing.T) {
 	names := map[string]bool{project.CheckNone: true}
-	for _, kind := range builtin {
+	for _, kind := range types {
 		if names[kind.Name] {
 			t.Errorf("there are two types %q", kind.Name)
 		}
 		names[kind.Name] = true
 		seen := slices.Clone(common)
 		for _, key := range kind.Keys {
-			at := kind.Name + "." + key.Name
+			fullName := kind.Name + "." + key.Name
 			if slices.Contains(seen, key.Name) {
-				t.Errorf("%s is there twice", at)
+				t.Errorf("%s is there twice", fullName)
 			}
 			seen = append(seen, key.Name)
 			if (key.Type == project.TypeFile) != strings.HasSuffix(key.Name, "_file") {
-				t.Errorf("%s: the keys in _file, and they alone, are files", at)
+				t.Errorf("%s: the keys in _file, and they alone, are files", fullName)
 			}
 			if key.Default == nil {
 				continue
 			}
 			if reflect.TypeOf(key.Default) != reflect.TypeOf(values[key.Type]) {
-				t.Errorf("%s: its default is a %T", at, key.Default)
+				t.Errorf("%s: its default is a %T", fullName, key.Default)
+			} else if text, _ := key.Default.(string); key.Values != nil && !slices.Contains(key.Values, text) {
+				t.Errorf("%s: its default is not among its values: %q", fullName, text)
 			} else if key.Validate != nil && key.Validate(key.Default) != nil {
-				t.Errorf("%s: its default is wrong: %v", at, key.Validate(key.Default))
+				t.Errorf("%s: its default is wrong: %v", fullName, key.Validate(key.Default))
 			}
 		}
 	}

@@ -1,5 +1,5 @@
-// Package kinds lists every type of health check.
-package kinds
+// Package builtin lists every type of health check.
+package builtin
 
 import (
 	"fmt"
@@ -17,8 +17,8 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// builtin lists the types of health check. A new one is a package and a line here.
-var builtin = []probe.Type{
+// types are the types of health check. A new one is a package and a line here.
+var types = []probe.Type{
 	tcp.Type,
 	web.HTTP,
 	web.HTTPS,
@@ -31,12 +31,12 @@ var builtin = []probe.Type{
 	kafka.Type,
 }
 
-// New returns the check for a configuration; nil if its type is "none".
-func New(c project.HealthCheck) (probe.Check, error) {
+// NewCheck returns the check for a configuration; nil if its type is "none".
+func NewCheck(c project.HealthCheck) (probe.Check, error) {
 	if c.Type == project.CheckNone {
 		return nil, nil
 	}
-	for _, kind := range builtin {
+	for _, kind := range types {
 		if kind.Name == c.Type {
 			return kind.New(c.Settings)
 		}
@@ -46,9 +46,9 @@ func New(c project.HealthCheck) (probe.Check, error) {
 
 // Types returns the types that a config may use.
 func Types() []project.CheckType {
-	types := make([]project.CheckType, len(builtin))
-	for i, kind := range builtin {
-		types[i] = kind.CheckType
+	all := make([]project.CheckType, len(types))
+	for i, kind := range types {
+		all[i] = kind.CheckType
 	}
-	return types
+	return all
 }

@@ -1,0 +1,69 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/wait"
+)
+
+// TestWatchStatus_CoalescesChanges counts a number up and looks at which numbers a watcher gets, and when.
+func TestWatchStatus_CoalescesChanges(t *testing.T) {
+	for name, c := range map[string]struct {
+		readTime time.Duration // how long the watcher takes to read a status
+		want     []int         // the numbers that it reads; there is a new one every 10 ms, 100 of them
+	}{
+		"fast watcher": {0, []int{0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100}},
+		"slow watcher": {time.Second, []int{0, 100}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var changes wait.Broadcast
+				number := 0
+				ctx, cancel := context.WithCancel(t.Context())
+				var got []int
+				watchErrCh := make(chan error, 1)
+				go func() {
+					watchErrCh <- watchStatus(ctx, &changes, nil, func() (api.Status, error) {
+						got = append(got, number)
+						return api.Status{}, nil
+					}, func(api.Status) error {
+						time.Sleep(c.readTime)
+						return nil
+					})
+				}()
+				synctest.Wait()
+				for number < 100 {
+					time.Sleep(10*time.Millisecond - time.Nanosecond) // just before the watcher's interval ends
+					number++
+					changes.Announce()
+					time.Sleep(time.Nanosecond)
+					synctest.Wait()
+				}
+				time.Sleep(time.Minute) // nothing more is sent
+				cancel()
+				if err := <-watchErrCh; !errors.Is(err, context.Canceled) {
+					t.Error(err)
+				}
+				if !slices.Equal(got, c.want) {
+					t.Errorf("the watcher got %v, want %v", got, c.want)
+				}
+			})
+		})
+	}
+}
+
+func TestWatchStatus_EndsWithTheSupervisor(t *testing.T) {
+	var changes wait.Broadcast
+	endedCh := make(chan struct{})
+	err := watchStatus(t.Context(), &changes, endedCh, func() (api.Status, error) { return api.Status{}, nil },
+		func(api.Status) error { close(endedCh); return nil })
+	if !errors.Is(err, api.ErrEnding) {
+		t.Errorf("got %v, want api.ErrEnding", err)
+	}
+}

@@ -1,0 +1,90 @@
+package lockstate
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// runLockName is the file in a run directory that its supervisor has locked for as long as it lives.
+const runLockName = "lock"
+
+// RunDir is the directory for the private sockets of one supervisor's tunnels, named after the supervisor's run. Its lock tells
+// RemoveAbandonedRunDirs that the supervisor lives. It is not safe for concurrent use.
+type RunDir struct {
+	Path string
+	lock *os.File
+}
+
+// CreateRunDir creates the directory in the current runtime directory. The caller removes it.
+func CreateRunDir(run string) (RunDir, error) {
+	dir, err := RuntimeDir()
+	if err != nil {
+		return RunDir{}, err
+	}
+	d := RunDir{Path: filepath.Join(dir, run)}
+	if err := os.Mkdir(d.Path, 0o700); err != nil {
+		return RunDir{}, err
+	}
+	// The lock gets its name only when it is held: until then the directory is nobody's to remove.
+	path := filepath.Join(d.Path, runLockName)
+	if d.lock, err = os.OpenFile(path+".new", os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600); err == nil {
+		if _, err = tryFlock(d.lock); err == nil {
+			err = os.Rename(d.lock.Name(), path)
+		}
+	}
+	if err != nil {
+		return RunDir{}, errors.Join(err, d.Remove())
+	}
+	return d, nil
+}
+
+// Remove removes the directory with its contents, and gives up its lock.
+func (d RunDir) Remove() error {
+	defer closeFile(d.lock)
+	return os.RemoveAll(d.Path)
+}
+
+// Release gives up the lock of a directory that was deleted.
+func (d RunDir) Release() { closeFile(d.lock) }
+
+// RemoveAbandonedRunDirs removes the run directories of supervisors that were killed, of any project of this user. Before that it
+// calls onFound with the run. Directories without a lock file, as version 1.0.0 made them, are left alone.
+func RemoveAbandonedRunDirs(onFound func(run string)) error {
+	var failed error
+	for _, dir := range runtimeDirs() {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !isAbsent(err) {
+			failed = errors.Join(failed, err)
+		}
+		for _, entry := range entries {
+			if entry.IsDir() {
+				failed = errors.Join(failed, removeAbandoned(filepath.Join(dir, entry.Name()), onFound))
+			}
+		}
+	}
+	return failed
+}
+
+// removeAbandoned removes a run directory unless its lock is held.
+func removeAbandoned(dir string, onFound func(run string)) error {
+	info, err := os.Lstat(filepath.Dir(dir))
+	if err != nil || !isOwnDirectory(info) || info.Mode().Perm()&0o077 != 0 {
+		return nil //nolint:nilerr // it is not ours
+	}
+	file, err := os.OpenFile(filepath.Join(dir, runLockName), os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if isAbsent(err) || errors.Is(err, unix.ELOOP) {
+		return nil // it is no run directory, or it was removed meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if free, err := tryFlock(file); err != nil || !free {
+		return err
+	}
+	onFound(filepath.Base(dir))
+	return os.RemoveAll(dir)
+}

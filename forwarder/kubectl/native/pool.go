@@ -41,7 +41,7 @@ type pool struct {
 	clientDials            map[string]int // upstreams being opened for clients, by the pod's uid
 	slotFreed              wait.Broadcast // announced when a client that waits in acquire may try again
 	warmDials              int            // upstreams being opened to be kept warm
-	isReplacementScheduled bool           // a goroutine waits for refillDelay
+	isReplacementScheduled bool           // a goroutine waits for replacementDelay
 	dialTime               time.Duration  // moving average of the time to open an upstream
 }
 
@@ -178,8 +178,8 @@ func (t *tunnel) drainUpstream(u *upstream) {
 	}
 }
 
-// replaceWarmUpstream replaces a warm upstream that has been acquired: at once if opening one takes long, otherwise after refillDelay, because
-// most are released before.
+// replaceWarmUpstream replaces a warm upstream that has been acquired: at once if opening one takes long, otherwise after
+// replacementDelay, because most are released before.
 func (t *tunnel) replaceWarmUpstream(dest destination) {
 	p := &t.pool
 	p.mu.Lock()
@@ -227,7 +227,8 @@ func (t *tunnel) openWarmUpstreamsLocked(dest destination) {
 	}
 }
 
-// closeUnneededUpstreams closes idle upstreams that have ended, whose pod does not run any more, or that exceed warmTarget for spareUpstreamTTL.
+// closeUnneededUpstreams closes idle upstreams that have ended, whose pod does not run any more, or that exceed warmTarget for
+// spareUpstreamTTL.
 func (t *tunnel) closeUnneededUpstreams() {
 	p := &t.pool
 	var unneeded []*upstream

@@ -1,7 +1,6 @@
 package lockstate
 
 import (
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -20,32 +19,12 @@ type Dir struct {
 // Open makes the state directory of the project with this config file, 0700, and returns it. A *WriteError says that
 // it is missing and cannot be made; the Dir is returned with any error, for its Sockets.
 func Open(config string) (*Dir, error) {
-	d, err := newDir(config)
-	if err != nil {
-		return nil, err
-	}
-	return d, d.makeDirs()
-}
-
-// Lookup returns the state directory of the project with this config file without making it. The error is
-// fs.ErrNotExist where the project was never used.
-func Lookup(config string) (*Dir, error) {
-	d, err := newDir(config)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := os.Stat(d.Path); err != nil {
-		return nil, err
-	}
-	return d, nil
-}
-
-func newDir(config string) (*Dir, error) {
 	home, err := StateHome()
 	if err != nil {
 		return nil, err
 	}
-	return &Dir{Path: filepath.Join(home, "projects", stateKey(config)), Config: config}, nil
+	d := &Dir{Path: filepath.Join(home, "projects", stateKey(config)), Config: config}
+	return d, d.makeDirs()
 }
 
 // ListDirs returns the state directories of all projects of this user, including those whose config file does not exist any more.
@@ -74,7 +53,7 @@ func ListDirs() ([]*Dir, error) {
 		case isAbsent(err):
 		case err != nil:
 			failures = append(failures, err)
-		case json.Unmarshal(data, &st) == nil && stateKey(st.Config) == entry.Name():
+		case decodeState(data, &st) == nil && stateKey(st.Config) == entry.Name():
 			dirs = append(dirs, &Dir{Path: path, Config: st.Config})
 		}
 	}
@@ -119,8 +98,8 @@ func (d *Dir) Read() (State, error) {
 	return st, nil
 }
 
-// Peek is Read for callers that treat a state that cannot be read like none: it returns the zero State.
-func (d *Dir) Peek() State {
+// ReadOrZero is Read for callers that treat a state that cannot be read like none: it returns the zero State.
+func (d *Dir) ReadOrZero() State {
 	st, _ := d.Read()
 	return st
 }

@@ -43,7 +43,7 @@ func (d *Dir) applyDownFile(st *State) (bool, error) {
 	}
 	if ok && st.DownFile {
 		if isDown && !st.Down { // the stop could not be written, nor that it ended what start had asked for
-			st.Release(StartLease, Process{})
+			st.RemoveLease(StartLease, Process{})
 		}
 		st.Down = isDown
 	}

@@ -30,7 +30,7 @@ func (tx *Tx) Elect() (*Election, error) {
 		if err != nil {
 			return nil, err
 		}
-		err = tryFlockFile(file, unix.LOCK_EX)
+		err = flockNonblocking(file, unix.LOCK_EX)
 		switch {
 		case errors.Is(err, unix.EWOULDBLOCK):
 			// The holder's file may have been deleted since it was opened here.
@@ -96,8 +96,8 @@ func openElection(path string) (*os.File, error) {
 	return nil, fmt.Errorf("open the election lock: %w", err)
 }
 
-// tryFlockFile locks an open file or returns EWOULDBLOCK.
-func tryFlockFile(file *os.File, how int) error {
+// flockNonblocking locks an open file, or returns EWOULDBLOCK if another process has locked it.
+func flockNonblocking(file *os.File, how int) error {
 	for {
 		err := unix.Flock(int(file.Fd()), how|unix.LOCK_NB)
 		if !errors.Is(err, unix.EINTR) {
@@ -128,7 +128,7 @@ func (tx *Tx) IsSupervisorRunning() bool {
 		return false
 	}
 	defer file.Close()
-	err = tryFlockFile(file, unix.LOCK_SH)
+	err = flockNonblocking(file, unix.LOCK_SH)
 	if err != nil && !errors.Is(err, unix.EWOULDBLOCK) {
 		tx.fail(fmt.Errorf("check whether a supervisor is running: lock %s: %w", file.Name(), err))
 	}

@@ -33,9 +33,7 @@ func (e *NotRegularError) Error() string {
 type WriteError struct {
 	Path string
 	Err  error
-	// IsNotRun: the lock file is missing and could not be created, so fn was not called.
-	IsNotRun bool
-	// Fallback is the file that has the state instead; empty if none has. See Tx.Last.
+	// Fallback is the file that has the state instead; empty if none has. See Tx.MarkFinal.
 	Fallback string
 }
 

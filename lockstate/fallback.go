@@ -65,10 +65,11 @@ func (d *Dir) applyFallback(st *State) (paths []string, err error) {
 		return paths, nil
 	}
 	stored := st.Leases
+	newest.State.Config = st.Config
 	*st = newest.State
 	for _, lease := range stored {
 		if lease.Since.After(newest.At) {
-			st.Hold(lease)
+			st.AddLease(lease)
 		}
 	}
 	return paths, nil

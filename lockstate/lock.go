@@ -30,17 +30,17 @@ type fileLock struct {
 }
 
 // lockBackoff is the delay between two attempts to take the lock. It grows, because many waiters that try all the time would slow the
-// holder. A delay is between half and one and a half times 2 ms, and later 50 ms.
+// holder. A delay is between 1 and 3 ms at first, and later between 25 and 75 ms.
 var lockBackoff = wait.Backoff{First: 3 * time.Millisecond, Max: 75 * time.Millisecond, Jitter: 2. / 3}
 
 // acquire waits for the lock until ctx ends, and creates a missing state directory.
-func (d *Dir) acquire(ctx context.Context, p *wait.Backoff) (*fileLock, error) {
+func (d *Dir) acquire(ctx context.Context, backoff *wait.Backoff) (*fileLock, error) {
 	for {
 		held, err := d.tryAcquire()
 		if held != nil || err != nil {
 			return held, err
 		}
-		if !wait.Sleep(ctx, p.Next()) {
+		if !wait.Sleep(ctx, backoff.Next()) {
 			return nil, d.lockedError(ctx)
 		}
 	}
@@ -67,7 +67,7 @@ func (d *Dir) tryAcquire() (*fileLock, error) {
 		flock.SetFlag(os.O_RDONLY|os.O_CREATE|unix.O_NONBLOCK|unix.O_NOCTTY), flock.SetPermissions(0o600))
 	ok, err := lock.TryLock()
 	if err != nil {
-		return nil, d.lockFailure(err)
+		return nil, d.lockErrorCause(err)
 	}
 	if !ok {
 		return nil, nil
@@ -92,8 +92,8 @@ func (d *Dir) tryAcquire() (*fileLock, error) {
 	return held, nil
 }
 
-// lockFailure returns the cause of an error of opening or locking the lock file; nil: try again.
-func (d *Dir) lockFailure(err error) error {
+// lockErrorCause returns the cause of an error of opening or locking the lock file; nil: try again.
+func (d *Dir) lockErrorCause(err error) error {
 	path := d.path("lock")
 	if kind := kindOf(path); kind != "" {
 		return &NotRegularError{Path: path, Kind: kind}
@@ -109,9 +109,6 @@ func (d *Dir) lockFailure(err error) error {
 		if errors.Is(dirErr, fs.ErrNotExist) {
 			return nil // deleted again meanwhile
 		}
-		if failed, ok := errors.AsType[*WriteError](dirErr); ok {
-			failed.IsNotRun = true
-		}
 		return dirErr
 	}
 	if isAbsent(err) {
@@ -120,38 +117,32 @@ func (d *Dir) lockFailure(err error) error {
 	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM) {
 		return fmt.Errorf("lock %s: %w", path, err)
 	}
-	failed := newWriteError(path, err)
-	failed.IsNotRun = true
-	return failed
+	return newWriteError(path, err)
 }
 
 // lockStateFile opens and locks the state file, if there is one; false where another process holds it.
 func (l *fileLock) lockStateFile() (bool, error) {
 	path := l.dir.path("state.json")
-	base, err := openRegular(path, os.O_RDONLY)
+	file, err := openRegular(path, os.O_RDONLY)
 	if isAbsent(err) {
 		return true, nil
 	}
 	if err != nil {
 		return false, readError(path, err)
 	}
-	l.stateFile = base
-	return tryFlock(base)
+	l.stateFile = file
+	return tryFlock(file)
 }
 
 // tryFlock takes the exclusive lock of an open file; false if another process has it. On file systems where a file
 // that is open for reading cannot be locked (NFS), the lock file alone protects the state.
 func tryFlock(file *os.File) (bool, error) {
-	for {
-		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case errors.Is(err, unix.EWOULDBLOCK):
-			return false, nil
-		case err == nil, errors.Is(err, unix.EBADF), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOLCK):
-			return true, nil
-		}
+	switch err := flockNonblocking(file, unix.LOCK_EX); {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return false, nil
+	case err == nil, errors.Is(err, unix.EBADF), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOLCK):
+		return true, nil
+	default:
 		return false, fmt.Errorf("lock %s: %w", file.Name(), err)
 	}
 }

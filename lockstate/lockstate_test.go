@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
@@ -38,7 +39,7 @@ func enterAndHold(config string) int {
 	defer cancel()
 	var election *Election
 	_, err = d.Update(ctx, func(tx *Tx) error {
-		tx.Hold(Lease{Kind: ShellLease, Process: Self(), Since: time.Now()})
+		tx.AddLease(Lease{Kind: ShellLease, Process: Self(), Since: time.Now()})
 		if tx.IsSupervisorRunning() {
 			return nil
 		}
@@ -153,7 +154,7 @@ func TestElect_FiftyProcessesElectOneAndKeepFiftyLeases(t *testing.T) {
 			if !tx.IsSupervisorRunning() {
 				t.Error("nobody holds the election lock")
 			}
-			tx.Prune()
+			tx.PruneLeases()
 			return nil
 		})
 		if count["supervisor"] != 1 || count["member"] != 49 || len(st.Leases) != 50 {
@@ -166,7 +167,7 @@ func TestElect_FiftyProcessesElectOneAndKeepFiftyLeases(t *testing.T) {
 			if tx.IsSupervisorRunning() {
 				t.Error("the election lock outlived its holder")
 			}
-			tx.Prune()
+			tx.PruneLeases()
 			return nil
 		})
 		if len(st.Leases) != 0 {
@@ -228,7 +229,7 @@ func TestUpdate_PutsAnUnusableStateAsideWithAWarning(t *testing.T) {
 			warning := ""
 			st := update(t, d, func(tx *Tx) error {
 				warning = tx.Warning
-				tx.Hold(Lease{Kind: StartLease})
+				tx.AddLease(Lease{Kind: StartLease})
 				return nil
 			})
 			if warning == "" || len(st.Leases) != 1 {
@@ -243,6 +244,31 @@ func TestUpdate_PutsAnUnusableStateAsideWithAWarning(t *testing.T) {
 				t.Errorf("the second look warned %q, id %s then %s", warning, st.ID, again.ID)
 			}
 		})
+	}
+}
+
+func TestState_PathNeedNotBeUTF8(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	for _, config := range []string{"/caf\xe9/.localport.toml", "/caf\xff/.localport.toml", "/café/.localport.toml"} {
+		d, err := Open(config)
+		requireNoError(t, err)
+		first := update(t, d, incrementCount)
+		last := update(t, d, incrementCount)
+		if last.ID != first.ID || last.Ports["count"] != 2 {
+			t.Errorf("%q: the state was begun anew: %+v, then %+v", config, first, last)
+		}
+		if read, err := d.Read(); err != nil || read.Config != config {
+			t.Errorf("%q: read %+v, %v", config, read, err)
+		}
+		data, err := os.ReadFile(d.path("state.json"))
+		requireNoError(t, err)
+		if isExtended := strings.Contains(string(data), "config_bytes"); isExtended == utf8.ValidString(config) {
+			t.Errorf("%q: %s", config, data)
+		}
+	}
+	dirs, err := ListDirs()
+	if len(dirs) != 3 || err != nil {
+		t.Errorf("found %v, %v", dirs, err)
 	}
 }
 
@@ -272,7 +298,7 @@ func TestProcess_WithARecycledPIDIsAnother(t *testing.T) {
 func TestState_DropsLeasesAfterAReboot(t *testing.T) {
 	d := openTestDir(t)
 	update(t, d, func(tx *Tx) error {
-		tx.Hold(Lease{Kind: StartLease})
+		tx.AddLease(Lease{Kind: StartLease})
 		tx.Ports = map[string]int{"db": 12345}
 		tx.Boot = "an earlier boot"
 		return nil
@@ -362,7 +388,7 @@ func TestUpdate_ChangesThePromptLineWithEveryBump(t *testing.T) {
 		seen[line] = true
 	}
 	before := d.PromptLine()
-	update(t, d, func(tx *Tx) error { tx.Hold(Lease{Kind: StartLease}); return nil })
+	update(t, d, func(tx *Tx) error { tx.AddLease(Lease{Kind: StartLease}); return nil })
 	if d.PromptLine() != before {
 		t.Error("a lease alone changed the line")
 	}

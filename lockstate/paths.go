@@ -65,7 +65,7 @@ func runtimeDirs() []string {
 
 // Sockets returns the paths at which a running supervisor may listen: the recorded one, then the default ones. It
 // takes no lock and creates nothing. Only paths in runtime directories that are private to this user are returned.
-func (d *Dir) Sockets() []string { return d.socketsOf(d.Peek().Supervisor) }
+func (d *Dir) Sockets() []string { return d.socketsOf(d.ReadOrZero().Supervisor) }
 
 // socketsOf is Sockets for this recorded supervisor, which may be nil.
 func (d *Dir) socketsOf(supervisor *Supervisor) []string {

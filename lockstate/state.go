@@ -8,24 +8,25 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unicode/utf8"
 )
 
 // stateVersion is the version of the state file's format. A file of another version is moved aside.
 const stateVersion = 1
 
-// Kind is the kind of a lease's holder.
-type Kind string
+// LeaseKind is the kind of a lease's holder.
+type LeaseKind string
 
 // The kinds of lease.
 const (
-	ShellLease Kind = "shell"
-	ExecLease  Kind = "exec"
-	StartLease Kind = "start" // no process: it lasts until stop --all, deny or reboot
+	ShellLease LeaseKind = "shell"
+	ExecLease  LeaseKind = "exec"
+	StartLease LeaseKind = "start" // no process: it lasts until stop --all, deny or reboot
 )
 
 // Lease is a claim that keeps the supervisor running.
 type Lease struct {
-	Kind Kind `json:"kind"`
+	Kind LeaseKind `json:"kind"`
 	Process
 	Dir   string    `json:"dir,omitempty"` // the holder's working directory when it took the lease
 	Since time.Time `json:"since"`
@@ -66,6 +67,8 @@ type State struct {
 	// DownFile: written by a version that keeps the down file, which then says better than Down whether the project
 	// was stopped. Older versions drop it.
 	DownFile bool `json:"down_file,omitempty"`
+	// ConfigBytes is Config where that is not UTF-8, which JSON cannot hold; else nil. Older versions drop it.
+	ConfigBytes []byte `json:"config_bytes,omitempty"`
 }
 
 var boot struct {
@@ -94,17 +97,35 @@ var errBootUnknown = errors.New("cannot read the boot id")
 
 func newState(config string) State {
 	id, _ := bootID() // known by then: see load
-	return State{Version: stateVersion, ID: rand.Text()[:12], Config: config, Boot: id}
+	st := State{Version: stateVersion, ID: rand.Text()[:12], Config: config, Boot: id}
+	if !utf8.ValidString(config) {
+		st.ConfigBytes = []byte(config)
+	}
+	return st
+}
+
+// decodeState decodes the JSON of a state, of this boot or another one, into st.
+func decodeState(data []byte, st *State) error {
+	err := json.Unmarshal(data, st)
+	if st.ConfigBytes != nil {
+		st.Config = string(st.ConfigBytes)
+	}
+	return err
 }
 
 // parseState rejects an incomplete state: it is not used at all.
 func parseState(data []byte, config string) (State, error) {
 	var st State
-	if err := json.Unmarshal(data, &st); err != nil {
+	if err := decodeState(data, &st); err != nil {
 		return State{}, err
 	}
-	if st.Version != stateVersion || st.ID == "" || st.Config != config {
-		return State{}, fmt.Errorf("it is version %d for %q, want version %d for %q", st.Version, st.Config, stateVersion, config)
+	switch {
+	case st.Version != stateVersion:
+		return State{}, fmt.Errorf("its format is version %d, not %d", st.Version, stateVersion)
+	case st.Config != config:
+		return State{}, fmt.Errorf("it belongs to %q", st.Config)
+	case st.ID == "":
+		return State{}, errors.New("it has no id")
 	}
 	id, err := bootID()
 	if err != nil {
@@ -117,26 +138,26 @@ func parseState(data []byte, config string) (State, error) {
 	return st, nil
 }
 
-// Hold records a lease, unless the same process has one already.
-func (st *State) Hold(l Lease) {
+// AddLease records a lease, unless the same process has one already.
+func (st *State) AddLease(l Lease) {
 	if !slices.ContainsFunc(st.Leases, l.isSame) {
 		st.Leases = append(st.Leases, l)
 	}
 }
 
-// Release removes the lease of this kind and process, if there is one.
-func (st *State) Release(kind Kind, p Process) {
+// RemoveLease removes the lease of this kind and process, if there is one.
+func (st *State) RemoveLease(kind LeaseKind, p Process) {
 	drop := Lease{Kind: kind, Process: p}
 	st.Leases = slices.DeleteFunc(st.Leases, drop.isSame)
 }
 
-// ReleaseAt removes the lease of this kind and process, unless it was taken after at. A zero time means now.
-func (st *State) ReleaseAt(kind Kind, p Process, at time.Time) {
+// RemoveLeaseAsOf removes the lease of this kind and process, unless it was taken after at. A zero time means now.
+func (st *State) RemoveLeaseAsOf(kind LeaseKind, p Process, at time.Time) {
 	drop := Lease{Kind: kind, Process: p}
 	st.Leases = slices.DeleteFunc(st.Leases, func(l Lease) bool { return l.isSame(drop) && (at.IsZero() || !l.Since.After(at)) })
 }
 
-// Prune removes the leases of processes that have ended.
-func (st *State) Prune() {
+// PruneLeases removes the leases of processes that have ended.
+func (st *State) PruneLeases() {
 	st.Leases = slices.DeleteFunc(st.Leases, func(l Lease) bool { return !l.IsAlive() })
 }

@@ -61,8 +61,8 @@ func readError(path string, err error) error {
 	return fmt.Errorf("read the state %s: %w", path, err)
 }
 
-// replaceState writes the state file, unless the lock was lost. With keep the old one is moved aside.
-func (l *fileLock) replaceState(data []byte, keep bool) error {
+// replaceState writes the state file, unless the lock was lost. With keepOld the old one is moved aside.
+func (l *fileLock) replaceState(data []byte, keepOld bool) error {
 	path := l.dir.path("state.json")
 	temp, err := writeTemp(l.dir.Path, ".new-*", data)
 	if temp != nil {
@@ -78,12 +78,12 @@ func (l *fileLock) replaceState(data []byte, keep bool) error {
 	}
 	if err != nil {
 		closeFile(temp)
-		if l.mayOverwrite && !keep && l.overwriteState(data) == nil {
+		if l.mayOverwrite && !keepOld && l.overwriteState(data) == nil {
 			return nil
 		}
 		return newWriteError(path, err)
 	}
-	if keep && l.stateFile != nil {
+	if keepOld && l.stateFile != nil {
 		keepUnusable(path, l.dir.unusablePath())
 	}
 	if err := l.install(temp.Name(), path); err != nil {
@@ -149,13 +149,13 @@ func (l *fileLock) install(temp, path string) error {
 	return newWriteError(path, err)
 }
 
-// maxAside is how many unusable state files are kept.
-const maxAside = 5
+// maxUnusable is how many unusable state files are kept.
+const maxUnusable = 5
 
 // unusablePath returns the path for an unusable state file: the first free name, else that of the oldest one.
 func (d *Dir) unusablePath() string {
 	oldest, oldestTime := "", time.Time{}
-	for i := range maxAside {
+	for i := range maxUnusable {
 		path := d.path("state.json.unusable")
 		if i > 0 {
 			path += "." + strconv.Itoa(i+1)

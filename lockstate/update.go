@@ -23,31 +23,29 @@ type Tx struct {
 	isDownFileCurrent bool     // the down file says the same
 	fallbacks         []string // files that hold what could not be written to the state file
 	elections         []*Election
-	afterWrite        []func()
-	err               error // the first error of Alive
+	err               error // the first error of IsSupervisorRunning
 }
 
 // Update runs fn under the project's file lock and writes what fn made of the state. An error of fn's is returned as it
 // is and nothing is written. The lock is waited for as long as ctx allows: then the error is a *LockedError.
 //
 // fn is run again, on the state as it is then, if the lock file, the state file or the whole directory was deleted or
-// replaced meanwhile. It must therefore set every variable that it leaves to its caller in each run; what must not
-// happen twice belongs in Tx.AfterWrite.
+// replaced meanwhile. It must therefore set every variable that it leaves to its caller in each run.
 //
 // If fn succeeded and the state cannot be written, the error is a *WriteError and the State is what fn made of it;
 // elections that fn won are held. A state that cannot be read is an error and is left alone.
 func (d *Dir) Update(ctx context.Context, fn func(*Tx) error) (State, error) {
-	p := lockBackoff
+	backoff := lockBackoff
 	for {
-		held, err := d.acquire(ctx, &p)
+		held, err := d.acquire(ctx, &backoff)
 		if err != nil {
-			return d.Peek(), err
+			return d.ReadOrZero(), err
 		}
 		st, err := d.updateLocked(held, fn)
 		if !errors.Is(err, errLockLost) {
 			return st, err
 		}
-		if !wait.Sleep(ctx, p.Next()) {
+		if !wait.Sleep(ctx, backoff.Next()) {
 			return st, d.lockedError(ctx)
 		}
 	}
@@ -73,17 +71,14 @@ func (d *Dir) updateLocked(held *fileLock, fn func(*Tx) error) (State, error) {
 			d.warn(tx.Warning)
 		}
 		if errors.Is(err, errLockLost) {
-			tx.undo()
+			tx.resignElections()
 		}
 		return tx.State, err
 	}
 	err = tx.write(before)
 	if errors.Is(err, errLockLost) {
-		tx.undo()
+		tx.resignElections()
 		return tx.State, err
-	}
-	for _, act := range tx.afterWrite {
-		act()
 	}
 	return tx.State, err
 }
@@ -98,7 +93,7 @@ func (tx *Tx) write(before []byte) error {
 		return err
 	}
 	isChanged := string(after) != string(before) || tx.Warning != ""
-	if isChanged || len(tx.elections) > 0 || len(tx.afterWrite) > 0 {
+	if isChanged || len(tx.elections) > 0 {
 		if err := tx.lock.validate(); err != nil {
 			return err
 		}
@@ -127,8 +122,8 @@ func (tx *Tx) write(before []byte) error {
 	return nil
 }
 
-// undo frees the elections of a run that does not count.
-func (tx *Tx) undo() {
+// resignElections frees the elections of a run that does not count.
+func (tx *Tx) resignElections() {
 	for _, election := range tx.elections {
 		_ = election.Resign()
 	}
@@ -197,16 +192,3 @@ func (tx *Tx) Bump() { tx.isBumped = true }
 // cannot be done either, the state is written to the runtime directory, and taken over by the next Update: see
 // WriteError.Fallback. Such a change must be one that is announced by Bump.
 func (tx *Tx) MarkFinal() { tx.isFinal, tx.lock.mayOverwrite = true, true }
-
-// AfterWrite has act run once, under the lock, when the run of Update's function counts: after the state was written,
-// or could not be written.
-func (tx *Tx) AfterWrite(act func()) { tx.afterWrite = append(tx.afterWrite, act) }
-
-// Socket is where the living supervisor listens: as it recorded, or where it would, if the record was lost or is
-// outside our runtime directories.
-func (tx *Tx) Socket() (string, error) {
-	if tx.Supervisor != nil && tx.lock.dir.isOurSocket(tx.Supervisor.Socket) {
-		return tx.Supervisor.Socket, nil
-	}
-	return tx.lock.dir.SocketPath()
-}

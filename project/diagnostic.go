@@ -2,6 +2,7 @@ package project
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -51,7 +52,7 @@ func (e *InvalidError) Summary() string {
 	return text
 }
 
-// report collects errors. Their lines are quoted at the end, when every secret is known.
+// report collects errors. Their lines are quoted at the end, when every secret is known. A nil report ignores them.
 type report struct {
 	found []finding
 }
@@ -79,7 +80,23 @@ func (r *report) reportHidden(n *node, format string, args ...any) {
 	r.add(finding{node: n, offset: n.valueOffset, message: fmt.Sprintf(format, args...)})
 }
 
+// reportError reports what is wrong with the value of n, or with items in it, unless that has been reported.
+func (r *report) reportError(n *node, err error) {
+	items, ok := errors.AsType[itemErrors](err)
+	if !ok && err != nil {
+		items = itemErrors{{n, err}}
+	}
+	for _, item := range items {
+		if !item.node.hasError {
+			r.reportValue(item.node, "%v", item.err)
+		}
+	}
+}
+
 func (r *report) add(f finding) {
+	if r == nil {
+		return
+	}
 	if path := f.node.path(); path != "" {
 		f.message = path + ": " + f.message
 	}
@@ -88,31 +105,14 @@ func (r *report) add(f finding) {
 
 // diagnostics are the findings, sorted: those of the first document first.
 func (r *report) diagnostics(secrets []string) []Diagnostic {
-	first := ""
-	if len(r.found) > 0 {
-		first = r.found[0].node.doc.files.Path
-	}
 	slices.SortStableFunc(r.found, func(a, b finding) int {
-		return cmp.Or(
-			compareBools(a.node.doc.path != first, b.node.doc.path != first),
-			cmp.Compare(a.offset, b.offset),
-		)
+		return cmp.Or(cmp.Compare(a.node.doc.order, b.node.doc.order), cmp.Compare(a.offset, b.offset))
 	})
 	list := make([]Diagnostic, 0, len(r.found))
 	for _, f := range r.found {
 		list = append(list, f.diagnostic(secrets))
 	}
 	return slices.Compact(list)
-}
-
-func compareBools(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	}
-	return 1
 }
 
 func (f finding) diagnostic(secrets []string) Diagnostic {

@@ -18,6 +18,7 @@ import (
 type document struct {
 	files       *Files
 	path        string
+	order       int // in which the files are read
 	data        []byte
 	secrets     []string // what no message may show; known after interpolation
 	root        *node
@@ -50,12 +51,11 @@ type node struct {
 	isSecret    bool   // it must never be shown
 
 	kind           kind
-	text           string // of a scalar; strings are replaced by what interpolation makes of them
-	isInterpolated bool   // ${…} in it have been resolved
-	hasError       bool   // an error about the value has been reported: no other is
-	names          []string
-	members        map[string]*node
-	items          []*node
+	text           string           // of a scalar; strings are replaced by what interpolation makes of them
+	isInterpolated bool             // ${…} in it have been resolved
+	hasError       bool             // an error about the value has been reported: no other is
+	children       []*node          // the values of a table, or the items of an array, in the order of the file
+	members        map[string]*node // the values of a table
 }
 
 // descendants yields n and everything below it, in the order of the file.
@@ -64,20 +64,7 @@ func (n *node) descendants() iter.Seq[*node] {
 }
 
 func (n *node) visit(yield func(*node) bool) bool {
-	if !yield(n) {
-		return false
-	}
-	for _, name := range n.names {
-		if !n.members[name].visit(yield) {
-			return false
-		}
-	}
-	for _, item := range n.items {
-		if !item.visit(yield) {
-			return false
-		}
-	}
-	return true
+	return yield(n) && !slices.ContainsFunc(n.children, func(m *node) bool { return !m.visit(yield) })
 }
 
 // member is the node at a path of names below n; nil if there is none.
@@ -91,24 +78,32 @@ func (n *node) member(names ...string) *node {
 	return n
 }
 
-// merge adds the keys of over to n. Tables are merged; any other value of over replaces that of n.
+// membersAt returns the members of the table at a path of names below n, in the order of the file; none if there is no table.
+func (n *node) membersAt(names ...string) []*node {
+	if m := n.member(names...); m != nil && m.kind == tableKind {
+		return m.children
+	}
+	return nil
+}
+
+// merge adds the keys of override to n. Tables are merged; any other value of override replaces that of n.
 func (n *node) merge(override *node) {
-	for _, name := range override.names {
-		overriding := override.members[name]
-		switch existing := n.members[name]; {
-		case existing == nil:
-			n.addMember(overriding)
-		case existing.kind == tableKind && overriding.kind == tableKind:
-			existing.merge(overriding)
-		default:
-			n.members[name] = overriding
+	for _, m := range override.children {
+		existing := n.members[m.name]
+		if existing != nil && existing.kind == tableKind && m.kind == tableKind {
+			existing.merge(m)
+		} else {
+			n.setMember(m)
 		}
 	}
 }
 
-func (n *node) addMember(m *node) {
-	if _, ok := n.members[m.name]; !ok {
-		n.names = append(n.names, m.name)
+// setMember adds m to the table n, in the place of a member of its name.
+func (n *node) setMember(m *node) {
+	if at := slices.Index(n.children, n.members[m.name]); at >= 0 {
+		n.children[at] = m
+	} else {
+		n.children = append(n.children, m)
 	}
 	n.members[m.name] = m
 }
@@ -217,8 +212,8 @@ func (d *document) childTable(table *node, key *unstable.Node) *node {
 	switch found := table.members[string(key.Data)]; {
 	case found == nil:
 		return d.addChild(table, key, tableKind)
-	case found.kind == arrayKind && len(found.items) > 0:
-		return found.items[len(found.items)-1]
+	case found.kind == arrayKind && len(found.children) > 0:
+		return found.children[len(found.children)-1]
 	default:
 		return found
 	}
@@ -230,14 +225,14 @@ func (d *document) addChild(table *node, key *unstable.Node, k kind) *node {
 	d.keyOffsets[offset] = true
 	n := &node{doc: d, parent: table, index: -1, name: string(key.Data), keyOffset: offset, valueOffset: offset, kind: k, members: map[string]*node{}}
 	n.isSecret = table.isSecret || isSecretName(n.name)
-	table.addMember(n)
+	table.setMember(n)
 	return n
 }
 
 // addItem appends a new node to an array.
 func (n *node) addItem(k kind, at int) *node {
-	m := &node{doc: n.doc, parent: n, index: len(n.items), name: n.name, keyOffset: at, valueOffset: at, kind: k, isSecret: n.isSecret, members: map[string]*node{}}
-	n.items = append(n.items, m)
+	m := &node{doc: n.doc, parent: n, index: len(n.children), name: n.name, keyOffset: at, valueOffset: at, kind: k, isSecret: n.isSecret, members: map[string]*node{}}
+	n.children = append(n.children, m)
 	return m
 }
 

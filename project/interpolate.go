@@ -15,13 +15,13 @@ func rejectServices(*reference) (string, error) { return "", errNoServices }
 
 // interpolateAll resolves every string of the file but those of [env], which each client resolves for itself.
 func (p *parser) interpolateAll() {
-	for _, name := range p.root.names {
-		if name == "env" {
-			p.addEnvSecrets(p.root.members[name])
+	for _, top := range p.root.children {
+		if top.name == "env" {
+			p.addEnvSecrets(top)
 			continue
 		}
-		for n := range p.root.members[name].descendants() {
-			p.interpolate(n, p.lookupService)
+		for n := range top.descendants() {
+			p.interpolate(n, p.scope.lookupService)
 		}
 	}
 }
@@ -48,23 +48,13 @@ func (p *parser) interpolate(n *node, service func(*reference) (string, error)) 
 	p.addSecretsOf(n.name, n.text)
 }
 
-// lookupVariable looks a variable up, in the environment and then in .env.
+// lookupVariable looks a variable up, and keeps its value if that is a secret.
 func (p *parser) lookupVariable(name string) (string, bool) {
-	value, ok := p.lookupEnvironment(name)
-	if !ok {
-		value, ok = p.dotEnv.values[name]
-	}
+	value, ok := p.scope.lookupVariable(name)
 	if ok && isSecretName(name) {
 		p.addSecret(value)
 	}
 	return value, ok
-}
-
-func (p *parser) lookupEnvironment(name string) (string, bool) {
-	if p.options.Getenv == nil {
-		return "", false
-	}
-	return p.options.Getenv(name)
 }
 
 // addSecretsOf adds the secrets that a value of this name holds.
@@ -84,7 +74,7 @@ func (p *parser) addEnvSecrets(table *node) {
 		if n.kind != stringKind || err != nil {
 			continue
 		}
-		if value, err := t.resolve(resolver{variable: p.lookupVariable, service: p.lookupService}); err == nil {
+		if value, err := t.resolve(resolver{variable: p.lookupVariable, service: p.scope.lookupService}); err == nil {
 			p.addSecretsOf(n.name, value)
 		}
 	}
@@ -101,7 +91,7 @@ func (p *parser) warnSecretArgument(n *node, t template) {
 		if _, secret := p.dotEnv.values[ref.variable]; !secret || ref.variable == "" {
 			continue
 		}
-		if _, set := p.lookupEnvironment(ref.variable); !set {
+		if _, set := p.options.Getenv(ref.variable); !set {
 			p.warnings.reportValue(n, "%s comes from %s, and other users can read the arguments of a process; let the command read %s from its environment instead",
 				ref.variable, EnvName, ref.variable)
 		}

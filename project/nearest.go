@@ -1,6 +1,7 @@
 package project
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/agext/levenshtein"
@@ -20,4 +21,23 @@ func NearestName(word string, known []string) string {
 		}
 	}
 	return best
+}
+
+// suggestNearest returns the end of a message about an unknown name: the name that was probably meant, if any.
+func suggestNearest(name string, known []string) string {
+	if nearest := NearestName(name, known); nearest != "" {
+		return didYouMean(nearest)
+	}
+	return ""
+}
+
+func didYouMean(name string) string { return fmt.Sprintf("; did you mean %q?", name) }
+
+// joinAlternatives joins words for a message: a, b or c.
+func joinAlternatives(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
 }

@@ -1,8 +1,7 @@
 package project
 
 import (
-	"fmt"
-	"maps"
+	"cmp"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -24,26 +23,23 @@ type Options struct {
 	Linger time.Duration
 }
 
-// lingerOrDefault is the linger of a project whose config does not set it.
-func (o Options) lingerOrDefault() time.Duration {
-	if o.Linger > 0 {
-		return o.Linger
-	}
-	return defaultLinger
-}
-
-// Parse reads a project from the bytes of its files. The error is an *Invalid with everything that is wrong.
+// Parse reads a project from the bytes of its files. The error is an *InvalidError with everything that is wrong.
 func Parse(f *Files, o Options) (*Project, error) {
-	p := &parser{files: f, options: o, project: &Project{Root: f.Root, Path: f.Path, Linger: o.lingerOrDefault()}}
+	if o.Getenv == nil {
+		o.Getenv = func(string) (string, bool) { return "", false }
+	}
+	p := &parser{
+		files: f, options: o, scope: EnvScope{Lookup: o.Getenv},
+		project: &Project{Root: f.Root, Path: f.Path, Linger: cmp.Or(o.Linger, defaultLinger)},
+	}
 	if diagnostics := p.readDocuments(); len(diagnostics) > 0 {
 		return nil, &InvalidError{Diagnostics: diagnostics}
 	}
-	p.fields = buildSchema(o)
 	p.resolveAddresses()
 	p.interpolateAll()
 	p.markSecretSettings()
 	p.shareSecrets()
-	p.readTopLevel()
+	newTableReader(&p.report, p.topLevelFields()).readTable(p.root)
 	p.readServices()
 	p.checkDependencies()
 	p.checkMetricsPort()
@@ -60,16 +56,15 @@ func Parse(f *Files, o Options) (*Project, error) {
 // parser is one run of Parse.
 type parser struct {
 	report
-	files     *Files
-	options   Options
-	project   *Project
-	docs      []*document
-	root      *node
-	fields    []field
-	dotEnv    dotEnv
-	warnings  report
-	secrets   []string
-	endpoints map[string]Service // the addresses of each service, which are read before the rest of it
+	files    *Files
+	options  Options
+	project  *Project
+	docs     []*document
+	root     *node
+	scope    EnvScope // what ${…} is resolved from; the services' addresses are read before the rest of them
+	dotEnv   dotEnv
+	warnings report
+	secrets  []string
 }
 
 // readDocuments parses the files. A syntax error is the only one reported: after it everything else would be a guess.
@@ -79,6 +74,7 @@ func (p *parser) readDocuments() []Diagnostic {
 		if bad != nil {
 			return []Diagnostic{*bad}
 		}
+		doc.order = len(p.docs)
 		p.docs = append(p.docs, doc)
 	}
 	p.root = p.docs[0].root
@@ -90,7 +86,7 @@ func (p *parser) readDocuments() []Diagnostic {
 		path = filepath.Join(p.files.Root, EnvName)
 	}
 	p.dotEnv = parseDotEnv(path, p.files.DotEnv)
-	p.project.DotEnv = p.dotEnv.values
+	p.project.DotEnv, p.scope.DotEnv = p.dotEnv.values, p.dotEnv.values
 	for _, value := range p.dotEnv.values {
 		p.addSecret(value)
 	}
@@ -130,111 +126,61 @@ func (p *parser) sortSecrets() {
 	}
 }
 
-// readTopLevel reads the keys outside the services.
-func (p *parser) readTopLevel() {
-	for _, name := range p.root.names {
-		n := p.root.members[name]
-		switch name {
-		case "version":
-			if !n.hasError && (n.kind != stringKind || n.text != "1") {
-				p.reportValue(n, `must be "1", the only supported version`)
-			}
-		case "linger":
-			p.readLinger(n)
-		case "metrics_port":
-			p.readMetricsPort(n)
-		case "services":
-			p.checkTable(n, "tables such as [services.NAME]")
-		case "defaults", "env":
-			p.checkTable(n, "a table")
-		default:
-			p.reportUnknownKey(n, NearestName(name, topLevelKeys))
-		}
-	}
-}
-
-func (p *parser) readLinger(n *node) {
-	linger, err := n.asDuration()
-	if err != nil && !n.hasError {
-		p.reportValue(n, "%v", err)
-	}
-	p.project.Linger = linger
-}
-
-// checkTable returns whether n is a table, and reports an error if not.
-func (p *parser) checkTable(n *node, want string) bool {
-	if n.kind != tableKind {
-		p.reportValue(n, "%v", n.typeError(want))
-	}
-	return n.kind == tableKind
-}
-
-func (p *parser) reportUnknownKey(n *node, nearest string) {
-	hint := ""
-	if nearest != "" {
-		hint = didYouMean(nearest)
-	}
-	p.reportKey(n, "unknown key%s", hint)
-}
-
 // serviceNodes are the tables of the services, in the order of the file.
 func (p *parser) serviceNodes() []*node {
-	var nodes []*node
-	if services := p.root.member("services"); services != nil {
-		for _, name := range services.names {
-			if n := services.members[name]; n.kind == tableKind {
-				nodes = append(nodes, n)
-			}
-		}
-	}
-	return nodes
+	isNoTable := func(n *node) bool { return n.kind != tableKind }
+	return slices.DeleteFunc(slices.Clone(p.root.membersAt("services")), isNoTable)
 }
 
-// addressFields are the keys that must be read before any ${service.port} can be resolved.
-var addressFields = slices.DeleteFunc(slices.Clone(serviceFields), func(f field) bool {
-	return f.name != "local_port" && f.name != "local_address"
-})
-
-// resolveAddresses determines the address of every service.
+// resolveAddresses determines the address of every service, which must be known before any ${service.port} can be resolved.
 func (p *parser) resolveAddresses() {
-	p.endpoints = map[string]Service{}
-	defaults := p.root.member("defaults")
-	p.interpolate(defaults.member("local_address"), rejectServices)
+	p.scope.Services = map[string]Endpoint{}
+	var auto []string
 	for _, n := range p.serviceNodes() {
 		s := newService(n.name)
-		p.interpolate(n.member("local_port"), rejectServices)
-		p.interpolate(n.member("local_address"), rejectServices)
-		silent := &serviceReader{service: &s, fields: addressFields}
-		silent.readSilently(defaults)
-		silent.readSilently(n)
-		p.endpoints[n.name] = s
+		address := into(&s.LocalAddress, (*node).asLoopbackAddress)
+		p.readAddress(p.root.member("defaults", "local_address"), address)
+		p.readAddress(n.member("local_address"), address)
+		p.readAddress(n.member("local_port"), s.readLocalPort)
+		if s.AutoPort {
+			auto = append(auto, n.name)
+		}
+		p.scope.Services[n.name] = Endpoint{Host: s.Host(), Port: s.LocalPort, IsOurs: true}
 	}
-	p.chooseAutoPorts()
+	p.chooseAutoPorts(auto)
 }
 
-// chooseAutoPorts picks the ports that are "auto". It picks no port that the file gives to another service or to the metrics.
-func (p *parser) chooseAutoPorts() {
+// readAddress reads a key that decides a service's address. What is wrong with it is reported when the service is read.
+func (p *parser) readAddress(n *node, read reader) {
+	p.interpolate(n, rejectServices)
+	if n != nil && !n.hasError {
+		_ = read(n)
+	}
+}
+
+// chooseAutoPorts picks the ports of the services whose port is "auto". It picks no port that the file gives to another service or to the
+// metrics.
+func (p *parser) chooseAutoPorts(services []string) {
 	taken := map[int]bool{}
-	for _, s := range p.endpoints {
-		taken[s.LocalPort] = true
+	for _, endpoint := range p.scope.Services {
+		taken[endpoint.Port] = true
 	}
 	if n := p.root.member("metrics_port"); n != nil {
-		port, _ := readPort(n) // what is wrong with it is reported by top
+		port, _ := n.asPort() // what is wrong with it is reported when the key is read
 		taken[port] = true
 	}
-	for _, name := range slices.Sorted(maps.Keys(p.endpoints)) {
-		s := p.endpoints[name]
-		if !s.AutoPort {
-			continue
-		}
+	for _, name := range slices.Sorted(slices.Values(services)) {
+		port := 0
 		if p.options.PickAutoPort != nil {
-			s.LocalPort = p.options.PickAutoPort(name)
+			port = p.options.PickAutoPort(name)
 		}
-		if taken[s.LocalPort] || s.LocalPort < 1 || s.LocalPort > 65535 {
-			s.LocalPort = PickAutoPort(p.files.Root, name, func(port int) bool { return taken[port] })
+		if taken[port] || port < 1 || port > 65535 {
+			port = PickAutoPort(p.files.Root, name, func(port int) bool { return taken[port] })
 		}
-		taken[s.LocalPort] = true
-		p.endpoints[name] = s
+		taken[port] = true
+		endpoint := p.scope.Services[name]
+		endpoint.Port = port
+		p.scope.Services[name] = endpoint
 	}
 }
 
@@ -242,12 +188,11 @@ func (p *parser) chooseAutoPorts() {
 func (p *parser) readServices() {
 	defaults := p.root.member("defaults")
 	scratch := newService("")
-	check := &serviceReader{report: &p.report, service: &scratch, fields: p.fields, defaults: true}
-	check.readTable(defaults)
-	if services := p.root.member("services"); services != nil {
-		for _, name := range services.names {
-			p.readService(services.members[name], defaults)
-		}
+	r := newTableReader(&p.report, p.options.serviceFields(&scratch))
+	r.outer, r.isDefaults = topLevelNames, true
+	r.readTable(defaults)
+	for _, n := range p.root.membersAt("services") {
+		p.readService(n, defaults)
 	}
 	p.checkConflicts()
 }
@@ -262,20 +207,23 @@ func (p *parser) readService(n, defaults *node) {
 	if n.name == reservedServiceName {
 		p.reportKey(n, "reserved name: the supervisor's own log uses it; choose another name")
 	}
-	if !p.checkTable(n, "a table") {
+	if err := requireTable("a table")(n); err != nil {
+		p.reportError(n, err)
 		return
 	}
 	s := newService(n.name)
-	a := &serviceReader{report: &p.report, service: &s, fields: p.fields, check: s.HealthCheck.Type}
-	a.readTypes(defaults)
-	a.readTypes(n)
-	a.readSilently(defaults)
-	a.readTable(n)
-	a.reportMissing(n)
+	r := newTableReader(&p.report, p.options.serviceFields(&s))
+	r.outer, r.check = topLevelNames, s.HealthCheck.Type
+	r.readTypes(defaults, p.options)
+	r.readTypes(n, p.options)
+	r.readSilently(defaults)
+	s.Technology = r.technology // the reader of remote_port needs it, wherever in the table it is
+	r.readTable(n)
+	r.reportMissing(n, r.fields, "")
 	s.setDerivedDefaults()
-	p.completeSettings(&s, GivenKeys{report: &p.report, table: n, keys: a.given})
+	p.completeSettings(&s, GivenKeys{report: &p.report, table: n, keys: r.given})
 	if s.AutoPort {
-		s.LocalPort = p.endpoints[n.name].LocalPort
+		s.LocalPort = p.scope.Services[n.name].Port
 	}
 	p.project.Services = append(p.project.Services, s)
 }
@@ -316,12 +264,8 @@ const reservedPrefix = "LOCALPORT_"
 
 // readEnv reads [env]. The values stay templates; only errors that do not depend on the environment are reported.
 func (p *parser) readEnv() {
-	table := p.root.member("env")
-	if table == nil {
-		return
-	}
-	for _, name := range table.names {
-		n := table.members[name]
+	for _, n := range p.root.membersAt("env") {
+		name := n.name
 		switch {
 		case !variableNamePattern().MatchString(name):
 			p.reportKey(n, `invalid variable name: use letters, digits and "_", and do not start with a digit`)
@@ -346,22 +290,20 @@ func (p *parser) checkTemplate(n *node) error {
 	}
 	t, err := parseTemplate(n.text)
 	for ref := range t.references() {
-		if _, err := p.lookupService(ref); ref.service != "" && err != nil {
-			return err
+		if _, unknown := p.scope.lookupService(ref); ref.service != "" && unknown != nil {
+			return unknown
 		}
 	}
 	return err
 }
 
-// lookupService resolves a reference to a service.
-func (p *parser) lookupService(ref *reference) (string, error) {
-	s, ok := p.endpoints[ref.service]
-	if !ok {
-		hint := ""
-		if nearest := NearestName(ref.service, slices.Sorted(maps.Keys(p.endpoints))); nearest != "" {
-			hint = didYouMean(nearest)
+// checkMetricsPort reports a service that listens on the address of the metrics.
+func (p *parser) checkMetricsPort() {
+	address := netip.AddrPortFrom(loopback4, uint16(p.project.MetricsPort))
+	for _, s := range p.project.Services {
+		if p.project.MetricsPort != 0 && slices.Contains(s.ListenAddresses(), address) {
+			p.reportValue(p.root.member("metrics_port"), "%s is already used by service %q; use another port", address, s.Name)
+			return
 		}
-		return "", fmt.Errorf("unknown service %q%s", ref.service, hint)
 	}
-	return Endpoint{Host: s.Host(), Port: s.LocalPort}.attribute(ref.attr), nil
 }

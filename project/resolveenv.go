@@ -3,7 +3,9 @@ package project
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -106,7 +108,7 @@ func (v EnvScope) lookupVariable(name string) (string, bool) {
 func (v EnvScope) lookupService(ref *reference) (string, error) {
 	endpoint, ok := v.Services[ref.service]
 	if !ok {
-		return "", fmt.Errorf("unknown service %q", ref.service)
+		return "", unknownServiceError(ref.service, slices.Sorted(maps.Keys(v.Services)))
 	}
 	return endpoint.attribute(ref.attr), nil
 }

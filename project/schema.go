@@ -1,13 +1,8 @@
 package project
 
-import (
-	"fmt"
-	"slices"
-	"strings"
-	"time"
-)
+import "slices"
 
-// field is a key that a service may have, and its reader. The tables below define all keys.
+// field is a key of a table in a config, and the reader of its value.
 type field struct {
 	name        string
 	types       []string // the technologies that have it or, in health_check, the types of check; nil: all
@@ -20,94 +15,94 @@ type field struct {
 	example     string   // ends the message that it is missing
 }
 
-// reader stores the value of a node in a service. Its error says what is wrong with the value.
-type reader func(*Service, *node) error
+// reader stores the value of a node. Its error says what is wrong with the value.
+type reader func(*node) error
 
-var topLevelKeys = []string{"version", "linger", "metrics_port", "defaults", "services", "env"}
+// into returns a reader that stores in target what parse returns.
+func into[T any](target *T, parse func(*node) (T, error)) reader {
+	return func(n *node) (err error) {
+		*target, err = parse(n)
+		return err
+	}
+}
+
+// topLevelNames are the keys outside the services.
+var topLevelNames = []string{"version", "linger", "metrics_port", "defaults", "services", "env"}
+
+// topLevelFields are the keys outside the services. The tables are read later.
+func (p *parser) topLevelFields() []field {
+	return []field{
+		{name: "version", read: requireVersion},
+		{name: "linger", read: into(&p.project.Linger, (*node).asDuration)},
+		{name: "metrics_port", read: into(&p.project.MetricsPort, (*node).asPort)},
+		{name: "defaults", read: requireTable("a table")},
+		{name: "services", read: requireTable("tables such as [services.NAME]")},
+		{name: "env", read: requireTable("a table")},
+	}
+}
 
 const (
-	technologyKey          = "technology"
-	connectionKey          = "connection"
-	remotePortKey          = "remote_port"
-	serviceKeysPlaceholder = "" // stands for the keys of technologies that are not in connection
+	technologyKey  = "technology"
+	connectionKey  = "connection"
+	healthCheckKey = "health_check"
 )
 
-// serviceFields are the keys of a service. Those that depend on the technologies are filled in by schema.
-var serviceFields = []field{
-	{name: technologyKey, required: true},
-	{name: "local_port", required: true, perService: true, read: readLocalPort},
-	{name: "local_address", read: readLocalAddress},
-	{name: remotePortKey, required: true, perService: true},
-	{name: "tags", read: listReader(func(s *Service) *[]string { return &s.Tags })},
-	{name: "description", perService: true, read: textReader(func(s *Service) *string { return &s.Description })},
-	{name: "enabled", read: boolReader(func(s *Service) *bool { return &s.Enabled })},
-	{name: "depends_on", perService: true, read: listReader(func(s *Service) *[]string { return &s.DependsOn })},
-	{name: serviceKeysPlaceholder, perService: true},
-	{name: "start", read: readStart},
-	{name: "idle_timeout", read: durationReader(func(s *Service) *time.Duration { return &s.IdleTimeout })},
-	{name: "connect_timeout", read: durationReader(func(s *Service) *time.Duration { return &s.ConnectTimeout })},
-	{name: connectionKey},
-	{name: healthCheckKey, fields: healthCheckFields},
-	{name: "restart_policy", fields: restartPolicyFields},
+// serviceFields returns the keys of a service, including those of the technologies and health checks in the options. Their readers store
+// into s.
+func (o Options) serviceFields(s *Service) []field {
+	technologies := o.technologyNames()
+	policy, settings := &s.RestartPolicy, &s.Connection.Settings
+	return slices.Concat([]field{
+		{
+			name: technologyKey, required: true, example: ": must be " + joinAlternatives(technologies),
+			read: into(&s.Technology, oneOf(technologyKey, technologies)),
+		},
+		{name: "local_port", required: true, perService: true, example: `: must be a port number (1-65535) or "auto"`, read: s.readLocalPort},
+		{name: "local_address", read: into(&s.LocalAddress, (*node).asLoopbackAddress)},
+	}, o.remotePortFields(s), []field{
+		{name: "tags", read: into(&s.Tags, listOf((*node).asString))},
+		{name: "description", perService: true, read: into(&s.Description, (*node).asString)},
+		{name: "enabled", read: into(&s.Enabled, (*node).asBool)},
+		{name: "depends_on", perService: true, read: into(&s.DependsOn, listOf((*node).asString))},
+	}, o.technologyFields(settings, true), []field{
+		{name: "start", read: into(&s.OnDemand, (*node).asOnDemand)},
+		{name: "idle_timeout", read: into(&s.IdleTimeout, (*node).asDuration)},
+		{name: "connect_timeout", read: into(&s.ConnectTimeout, (*node).asDuration)},
+		{name: connectionKey, fields: o.technologyFields(settings, false)},
+		{name: healthCheckKey, fields: o.healthCheckFields(&s.HealthCheck)},
+		{name: "restart_policy", fields: []field{
+			{name: "enabled", read: into(&policy.Enabled, (*node).asBool)},
+			{name: "initial_delay", read: into(&policy.InitialDelay, (*node).asDuration)},
+			{name: "backoff_multiplier", read: into(&policy.BackoffMultiplier, (*node).asMultiplier)},
+			{name: "max_delay", read: into(&policy.MaxDelay, (*node).asDuration)},
+			{name: "max_attempts", read: into(&policy.MaxAttempts, countFrom(0))},
+		}},
+	})
 }
 
-var healthCheckFields = []field{
-	{name: "interval", read: durationReader(func(s *Service) *time.Duration { return &s.HealthCheck.Interval })},
-	{name: "timeout", read: durationReader(func(s *Service) *time.Duration { return &s.HealthCheck.Timeout })},
-	{name: "failure_threshold", read: countReader(1, func(s *Service) *int { return &s.HealthCheck.FailureThreshold })},
-	{name: "success_threshold", read: countReader(1, func(s *Service) *int { return &s.HealthCheck.SuccessThreshold })},
-}
-
-var restartPolicyFields = []field{
-	{name: "enabled", read: boolReader(func(s *Service) *bool { return &s.RestartPolicy.Enabled })},
-	{name: "initial_delay", read: durationReader(func(s *Service) *time.Duration { return &s.RestartPolicy.InitialDelay })},
-	{name: "backoff_multiplier", read: readMultiplier},
-	{name: "max_delay", read: durationReader(func(s *Service) *time.Duration { return &s.RestartPolicy.MaxDelay })},
-	{name: "max_attempts", read: countReader(0, func(s *Service) *int { return &s.RestartPolicy.MaxAttempts })},
-}
-
-// buildSchema returns the keys of a service, including those of the technologies and health checks in the options.
-func buildSchema(o Options) []field {
-	var known []string
+func (o Options) technologyNames() (names []string) {
 	for _, technology := range o.Technologies {
-		known = append(known, technology.Name)
+		names = append(names, technology.Name)
 	}
-	var fields []field
-	for _, f := range serviceFields {
-		switch f.name {
-		case technologyKey:
-			f.read = choiceReader(func(s *Service) *string { return &s.Technology }, known)
-			f.example = ": must be " + joinAlternatives(known)
-		case remotePortKey:
-			fields = append(fields, remotePortFields(f, o.Technologies)...)
-			continue
-		case serviceKeysPlaceholder:
-			fields = append(fields, technologyFields(o.Technologies, serviceKeys)...)
-			continue
-		case connectionKey:
-			f.fields = technologyFields(o.Technologies, connectionKeys)
-		case healthCheckKey:
-			f.fields = append(slices.Clone(f.fields), healthCheckTypeFields(o.Checks)...)
-		}
-		fields = append(fields, f)
-	}
-	return fields
+	return names
 }
 
 // remotePortFields are remote_port, for each technology that has one.
-func remotePortFields(f field, technologies []TechnologyType) (fields []field) {
+func (o Options) remotePortFields(s *Service) (fields []field) {
 	var naming []string
-	for _, technology := range technologies {
+	for _, technology := range o.Technologies {
 		if technology.SupportsPortNames {
 			naming = append(naming, technology.Name)
 		}
 	}
-	f.read = remotePortReader(naming)
-	for _, technology := range technologies {
+	for _, technology := range o.Technologies {
 		if !technology.HasRemotePort {
 			continue
 		}
-		f.types, f.alternative = []string{technology.Name}, ""
+		f := field{
+			name: "remote_port", types: []string{technology.Name}, required: true, perService: true, example: ": the port on the remote side",
+			read: func(n *node) error { return s.readRemotePort(n, naming) },
+		}
 		if technology.RemotePortAlternative != "" {
 			f.alternative = connectionKey + "." + technology.RemotePortAlternative
 		}
@@ -116,59 +111,50 @@ func remotePortFields(f field, technologies []TechnologyType) (fields []field) {
 	return fields
 }
 
-func technologyFields(technologies []TechnologyType, of func(TechnologyType) []Key) (fields []field) {
-	for _, technology := range technologies {
-		for _, key := range of(technology) {
-			fields = append(fields, key.field(technology.Name, connectionSettings))
+// technologyFields returns the keys of the technologies that are in the service's own table or, without isBeside, in connection.
+func (o Options) technologyFields(settings *Settings, isBeside bool) (fields []field) {
+	for _, technology := range o.Technologies {
+		for _, key := range technology.Keys {
+			if key.BesideConnection == isBeside {
+				fields = append(fields, key.field(technology.Name, settings))
+			}
 		}
 	}
 	return fields
 }
 
-// serviceKeys returns the keys of a technology that are in the service's table, not in connection.
-func serviceKeys(technology TechnologyType) (keys []Key) {
-	for _, key := range technology.Keys {
-		if key.BesideConnection {
-			keys = append(keys, key)
+// healthCheckFields returns the keys of every health check, and those that depend on its type.
+func (o Options) healthCheckFields(h *HealthCheck) []field {
+	fields := []field{
+		{name: "interval", read: into(&h.Interval, (*node).asDuration)},
+		{name: "timeout", read: into(&h.Timeout, (*node).asDuration)},
+		{name: "failure_threshold", read: into(&h.FailureThreshold, countFrom(1))},
+		{name: "success_threshold", read: into(&h.SuccessThreshold, countFrom(1))},
+		{name: "type", read: into(&h.Type, oneOf("type", o.checkNames()))},
+	}
+	for _, check := range o.Checks {
+		for _, key := range check.Keys {
+			fields = append(fields, key.field(check.Name, &h.Settings))
 		}
 	}
-	return keys
+	return fields
 }
 
-// connectionKeys returns the keys of a technology that are in connection.
-func connectionKeys(technology TechnologyType) (keys []Key) {
-	for _, key := range technology.Keys {
-		if !key.BesideConnection {
-			keys = append(keys, key)
-		}
-	}
-	return keys
-}
-
-// healthCheckTypeFields returns the keys that depend on the type of health check, and the type itself.
-func healthCheckTypeFields(checks []CheckType) []field {
-	names := []string{CheckNone}
-	for _, check := range checks {
+// checkNames returns the types of health check, sorted.
+func (o Options) checkNames() []string {
+	names := []string{CheckNone, CheckTCP}
+	for _, check := range o.Checks {
 		names = append(names, check.Name)
 	}
-	if !slices.Contains(names, CheckTCP) {
-		names = append(names, CheckTCP)
-	}
 	slices.Sort(names)
-	fields := []field{{name: "type", read: choiceReader(func(s *Service) *string { return &s.HealthCheck.Type }, names)}}
-	for _, check := range checks {
-		for _, key := range check.Keys {
-			fields = append(fields, key.field(check.Name, healthCheckSettings))
-		}
-	}
-	return fields
+	return slices.Compact(names)
 }
 
 // field is the key of one type.
-func (k Key) field(of string, settings func(*Service) *Settings) field {
+func (k Key) field(of string, settings *Settings) field {
 	return field{
 		name: k.Name, types: []string{of}, required: k.Required, alternative: k.Alternative, conflicts: k.Conflicts, perService: k.BesideConnection, example: k.Example,
-		read: k.reader(settings),
+		read: func(n *node) error { return k.readInto(settings, n) },
 	}
 }
 
@@ -192,63 +178,30 @@ func findField(fields []field, name, technology string) (field, bool) {
 	return found, found.name != ""
 }
 
-// anyReader returns a reader that accepts what any field of this name accepts: which of them a service has depends on its type, and two types may
+// readAny reads n as any field of its name accepts: which of them a service has depends on its type, and two types may
 // have a key in common and mean different things by it.
-func anyReader(fields []field, name string) reader {
-	return func(s *Service, n *node) (first error) {
-		for _, f := range fields {
-			if f.name != name {
-				continue
-			}
-			err := f.read(s, n)
-			if err == nil {
-				return nil
-			}
-			if first == nil {
-				first = err
-			}
+func readAny(fields []field, n *node) (first error) {
+	for _, f := range fields {
+		if f.name != n.name {
+			continue
 		}
-		return first
+		err := f.read(n)
+		if err == nil {
+			return nil
+		}
+		if first == nil {
+			first = err
+		}
 	}
+	return first
 }
 
-// suggestKey returns the end of a message about an unknown key: the key that was probably meant, if any.
-func suggestKey(name string, fields []field, technology string) string {
-	var names []string
-	for _, f := range fields {
-		if f.appliesTo(technology) {
-			names = append(names, f.name)
-		}
-	}
-	for _, f := range fields {
-		if sub, ok := findField(f.fields, name, technology); ok && sub.appliesTo(technology) {
-			return didYouMean(f.name + "." + name)
-		}
-	}
-	if nearest := NearestName(name, names); nearest != "" {
-		return didYouMean(nearest)
-	}
-	return ""
-}
-
-// listKnownKeys returns the end of a message about an unknown key that resembles none: all keys of the table.
-func listKnownKeys(fields []field, technology string) string {
-	var names []string
+// fieldNames returns the names of the fields that the technology has.
+func fieldNames(fields []field, technology string) (names []string) {
 	for _, f := range fields {
 		if f.appliesTo(technology) && !slices.Contains(names, f.name) {
 			names = append(names, f.name)
 		}
 	}
-	return "; known keys: " + strings.Join(names, ", ")
-}
-
-func didYouMean(name string) string { return fmt.Sprintf("; did you mean %q?", name) }
-
-// joinAlternatives joins words for a message: a, b or c.
-func joinAlternatives(words []string) string {
-	if len(words) < 2 {
-		return strings.Join(words, "")
-	}
-	last := len(words) - 1
-	return strings.Join(words[:last], ", ") + " or " + words[last]
+	return names
 }

@@ -63,8 +63,6 @@ const (
 	CheckNone = "none"
 )
 
-const healthCheckKey = "health_check"
-
 const (
 	defaultLinger      = 10 * time.Second
 	defaultIdleTimeout = 15 * time.Minute

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/netip"
+	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,14 +52,23 @@ const (
 	wantStrings = `an array of strings such as ["a", "b"]`
 )
 
+var errEmpty = errors.New("must not be empty")
+
 func (n *node) asString() (string, error) {
 	switch {
 	case n.kind != stringKind:
 		return "", n.typeError("a string")
 	case n.text == "":
-		return "", errors.New("must not be empty")
+		return "", errEmpty
 	}
 	return n.text, nil
+}
+
+func (n *node) asBool() (bool, error) {
+	if n.kind != boolKind {
+		return false, n.typeError(wantBool)
+	}
+	return n.text == "true", nil
 }
 
 func (n *node) asInteger() (int64, error) {
@@ -64,6 +76,17 @@ func (n *node) asInteger() (int64, error) {
 		return 0, n.typeError(wantInteger)
 	}
 	return strconv.ParseInt(n.text, 0, 64) // with base 0 Go's notation is TOML's, underscores included
+}
+
+// countFrom returns a parser of an integer that is not less than minimum.
+func countFrom(minimum int64) func(*node) (int, error) {
+	return func(n *node) (int, error) {
+		i, err := n.asInteger()
+		if err == nil && (i < minimum || i > math.MaxInt32) {
+			err = fmt.Errorf("must be between %d and %d", minimum, math.MaxInt32)
+		}
+		return int(i), err
+	}
 }
 
 func (n *node) asFloat() (float64, error) {
@@ -77,89 +100,72 @@ func (n *node) asFloat() (float64, error) {
 	return 0, n.typeError("a number")
 }
 
-// textReader returns a reader of a string that is not empty.
-func textReader(target func(*Service) *string) reader {
-	return func(s *Service, n *node) (err error) {
-		*target(s), err = n.asString()
-		return err
+func (n *node) asMultiplier() (float64, error) {
+	f, err := n.asFloat()
+	if err == nil && !(f >= 1 && f <= 1000) {
+		err = errors.New("must be between 1 and 1000")
 	}
+	return f, err
 }
 
-// argumentReader returns a reader of an argument for a program, which must not look like an option.
-func argumentReader(target func(*Service) *string) reader {
-	return func(s *Service, n *node) (err error) {
-		if *target(s), err = n.asString(); strings.HasPrefix(*target(s), "-") {
-			return fmt.Errorf(`%s must not begin with "-"`, n.quoted())
-		}
-		return err
+// asScalar reads a string, an integer or a boolean.
+func (n *node) asScalar() (any, error) {
+	switch n.kind {
+	case integerKind:
+		return n.asInteger()
+	case boolKind:
+		return n.asBool()
 	}
+	return n.asString()
+}
+
+// asArgument reads an argument for a program, which must not look like an option.
+func (n *node) asArgument() (string, error) {
+	text, err := n.asString()
+	if strings.HasPrefix(text, "-") {
+		err = fmt.Errorf(`%s must not begin with "-"`, n.quoted())
+	}
+	return text, err
 }
 
 var blankPattern = LazyRegexp(`[\s\x00-\x1f\x7f]`)
 
-// wordReader returns a reader of an argument without spaces, such as a name or a host.
-func wordReader(target func(*Service) *string) reader {
-	return func(s *Service, n *node) error {
-		if err := argumentReader(target)(s, n); err != nil {
-			return err
+// asWord reads an argument without spaces, such as a name or a host.
+func (n *node) asWord() (string, error) {
+	text, err := n.asArgument()
+	if err == nil && blankPattern().MatchString(text) {
+		err = fmt.Errorf("%s must not contain spaces or control characters", n.quoted())
+	}
+	return text, err
+}
+
+// oneOf returns a parser of a string that must be one of words; what says in messages what they are.
+func oneOf(what string, words []string) func(*node) (string, error) {
+	return func(n *node) (string, error) {
+		word, err := n.asString()
+		if err == nil && !slices.Contains(words, word) {
+			return "", fmt.Errorf("invalid %s %s: must be %s%s", what, n.quoted(), joinAlternatives(words), suggestNearest(word, words))
 		}
-		if blankPattern().MatchString(*target(s)) {
-			return fmt.Errorf("%s must not contain spaces or control characters", n.quoted())
-		}
-		return nil
+		return word, err
 	}
 }
 
-// choiceReader returns a reader of a string that must be one of values.
-func choiceReader(target func(*Service) *string, values []string) reader {
-	return func(s *Service, n *node) error {
-		value, err := n.asString()
-		if err != nil {
-			return err
-		}
-		if !slices.Contains(values, value) {
-			hint := ""
-			if nearest := NearestName(value, values); nearest != "" {
-				hint = didYouMean(nearest)
-			}
-			return fmt.Errorf("invalid %s %s: must be %s%s", n.name, n.quoted(), joinAlternatives(values), hint)
-		}
-		*target(s) = value
-		return nil
-	}
+func (n *node) asOnDemand() (bool, error) {
+	start, err := oneOf("start", []string{startAlways, startOnDemand})(n)
+	return start == startOnDemand, err
 }
 
-func boolReader(target func(*Service) *bool) reader {
-	return func(s *Service, n *node) error {
-		if n.kind != boolKind {
-			return n.typeError(wantBool)
-		}
-		*target(s) = n.text == "true"
-		return nil
+// asRegexp reads the text of a regular expression.
+func (n *node) asRegexp() (string, error) {
+	text, err := n.asString()
+	if err != nil {
+		return "", err
 	}
-}
-
-func countReader(minimum int64, target func(*Service) *int) reader {
-	return func(s *Service, n *node) error {
-		i, err := n.asInteger()
-		if err == nil && (i < minimum || i > math.MaxInt32) {
-			err = fmt.Errorf("must be between %d and %d", minimum, math.MaxInt32)
-		}
-		if err == nil {
-			*target(s) = int(i)
-		}
-		return err
+	_, err = regexp.Compile(text)
+	if invalid, ok := errors.AsType[*syntax.Error](err); ok {
+		err = fmt.Errorf("invalid regular expression %s: %s", n.quoted(), invalid.Code)
 	}
-}
-
-func durationReader(target func(*Service) *time.Duration) reader {
-	return func(s *Service, n *node) error {
-		d, err := n.asDuration()
-		if err == nil {
-			*target(s) = d
-		}
-		return err
-	}
+	return text, err
 }
 
 var errDuration = errors.New(`must be a positive duration such as "30s" or "5m", or a number of seconds`)
@@ -197,67 +203,104 @@ func durationOfSeconds(f float64) (time.Duration, error) {
 	return time.Duration(d), nil
 }
 
-// listReader returns a reader of an array of strings, which may be empty.
-func listReader(target func(*Service) *[]string) reader {
-	return func(s *Service, n *node) error {
-		if n.kind != arrayKind {
-			return n.typeError(wantStrings)
-		}
-		values := make([]string, 0, len(n.items))
-		var bad itemErrors
-		for _, item := range n.items {
-			value, err := item.asString()
-			bad = bad.append(item, err)
-			values = append(values, value)
-		}
-		*target(s) = values
-		return bad.errOrNil()
+func (n *node) asPort() (int, error) {
+	i, err := n.asInteger()
+	if err == nil && (i < 1 || i > 65535) {
+		return 0, fmt.Errorf("invalid port %d: must be 1-65535", i)
 	}
+	return int(i), err
 }
 
-// itemErrors are errors about nodes below the one that is read.
-type itemErrors []itemError
-
-type itemError struct {
-	node *node
-	err  error
-}
-
-func (b itemErrors) Error() string { return b[0].err.Error() }
-
-func (b itemErrors) append(n *node, err error) itemErrors {
-	if err == nil {
-		return b
-	}
-	return append(b, itemError{n, err})
-}
-
-// errOrNil returns nil if there are no errors.
-func (b itemErrors) errOrNil() error {
-	if len(b) == 0 {
+func (s *Service) readLocalPort(n *node) (err error) {
+	switch {
+	case n.kind == stringKind && n.text == "auto":
+		s.AutoPort = true
 		return nil
+	case n.kind == stringKind:
+		return fmt.Errorf(`invalid port %s: must be "auto" or 1-65535 without quotes`, n.quoted())
+	case n.kind != integerKind:
+		return n.typeError(`a port number (1-65535) or "auto"`)
 	}
-	return b
+	s.LocalPort, err = n.asPort()
+	return err
 }
 
-// fileReader returns a reader of a file's path, which it makes absolute.
-func fileReader(target func(*Service) *string) reader {
-	return func(s *Service, n *node) error {
-		name, err := n.asString()
-		if err != nil {
-			return err
+// portNamePattern matches the name of a port in Kubernetes (IANA_SVC_NAME, RFC 6335, 5.1), which also has a letter.
+var portNamePattern = LazyRegexp(`^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$`)
+
+// readRemotePort reads remote_port. Only the given technologies support port names.
+func (s *Service) readRemotePort(n *node, naming []string) error {
+	if n.kind == integerKind {
+		port, err := n.asPort()
+		s.RemotePort = strconv.Itoa(port)
+		return err
+	}
+	value, err := n.asString()
+	if err != nil {
+		return n.typeError("a port number (1-65535) or a port name")
+	}
+	s.RemotePort = value
+	port, err := strconv.Atoi(value)
+	isNumber := err == nil
+	switch {
+	case isNumber && port >= 1 && port <= 65535 && strconv.Itoa(port) == value:
+		return nil
+	case isNumber, len(naming) == 0:
+		return fmt.Errorf("invalid port %s: must be 1-65535", n.quoted())
+	case !slices.Contains(naming, s.Technology) && s.Technology != "":
+		return fmt.Errorf("invalid port %s: must be 1-65535 (only %s supports port names)", n.quoted(), joinAlternatives(naming))
+	case !portNamePattern().MatchString(value) || !strings.ContainsAny(value, "abcdefghijklmnopqrstuvwxyz"):
+		return fmt.Errorf("invalid port %s: must be 1-65535 or a name of lowercase letters, digits and dashes", n.quoted())
+	}
+	return nil
+}
+
+func (n *node) asLoopbackAddress() (netip.Addr, error) {
+	value, err := n.asString()
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	address, err := netip.ParseAddr(value)
+	address = address.Unmap()
+	if err != nil || address.Zone() != "" || !address.IsLoopback() {
+		return netip.Addr{}, fmt.Errorf("invalid address %s: must be a loopback address such as 127.0.0.2", n.quoted())
+	}
+	return address, nil
+}
+
+// asPath reads the path of a file, and makes it absolute.
+func (n *node) asPath() (string, error) {
+	name, err := n.asString()
+	if err != nil {
+		return "", err
+	}
+	files := n.doc.files
+	path, err := expandPath(files.Root, name)
+	if err != nil {
+		return "", err
+	}
+	if in := locate(files.Root, path).relPath; in != "" && files.ReferencedFiles != nil {
+		if _, covered := files.ReferencedFiles[in]; !covered {
+			return "", errors.New(`a path inside the project must not contain ${…}: "localport allow" could not cover the file`)
 		}
-		files := n.doc.files
-		path, err := expandPath(files.Root, name)
-		if err != nil {
-			return err
+	}
+	return path, nil
+}
+
+// requireVersion checks the version of the config's format.
+func requireVersion(n *node) error {
+	if n.kind != stringKind || n.text != "1" {
+		return errors.New(`must be "1", the only supported version`)
+	}
+	return nil
+}
+
+// requireTable returns a reader that accepts any table and stores nothing.
+func requireTable(want string) reader {
+	return func(n *node) error {
+		if n.kind != tableKind {
+			return n.typeError(want)
 		}
-		if in := locate(files.Root, path).relPath; in != "" && files.ReferencedFiles != nil {
-			if _, covered := files.ReferencedFiles[in]; !covered {
-				return errors.New(`a path inside the project must not contain ${…}: "localport allow" could not cover the file`)
-			}
-		}
-		*target(s) = path
 		return nil
 	}
 }

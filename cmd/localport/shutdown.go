@@ -54,7 +54,7 @@ func (p commandProject) shutDown(ctx context.Context, w io.Writer) error {
 		case err == nil:
 			isEnded = true
 		case isUnreachable(err) && wait.Sleep(ctx, 5*time.Millisecond):
-			// Without a lease it may be ending by itself just now: then the call is cut off, and that is as well.
+			// A supervisor without leases may end by itself during the request, which then fails: look again.
 			continue
 		default:
 			return err
@@ -70,7 +70,7 @@ func (p commandProject) shutDown(ctx context.Context, w io.Writer) error {
 		return recorded
 	case failed.Fallback != "":
 		fmt.Fprintf(w, "localport: warning: %v; recorded in %s instead that the project is stopped\n", failed, failed.Fallback)
-	case p.Dir.Peek().Down: // which needs no room; the rest is written by whoever comes next
+	case p.Dir.ReadOrZero().Down: // which needs no room; the rest is written by whoever comes next
 	case isEnded:
 		fmt.Fprintf(w, "localport: warning: %v; the project is stopped, but the next prompt in it may start it again\n", failed)
 	default:
@@ -87,7 +87,7 @@ func (p commandProject) recordStop(ctx context.Context) error {
 		defer cancel()
 	}
 	_, err := p.Dir.Update(ctx, func(tx *lockstate.Tx) error {
-		tx.Release(lockstate.StartLease, lockstate.Process{})
+		tx.RemoveLease(lockstate.StartLease, lockstate.Process{})
 		tx.Down = true
 		tx.Bump()
 		tx.MarkFinal()

@@ -43,6 +43,9 @@ func (p *Project) FindSupervisor(ctx context.Context) (*Client, api.Status, erro
 	}
 }
 
+// hasConfig reports whether config, from a supervisor's answer, is this project's config. In JSON a byte that is not UTF-8 has become U+FFFD.
+func (p *Project) hasConfig(config string) bool { return config == string([]rune(p.Config)) }
+
 // askStatus requests the status at each socket at which the project's supervisor may listen. The client is nil if none of them is this
 // project's.
 func (p *Project) askStatus(ctx context.Context) (*Client, api.Status, error) {
@@ -50,7 +53,7 @@ func (p *Project) askStatus(ctx context.Context) (*Client, api.Status, error) {
 	for _, socket := range p.Dir.Sockets() {
 		client := &Client{Socket: socket}
 		status, err := p.requestStatus(ctx, client)
-		if err == nil && status.Config == p.Config {
+		if err == nil && p.hasConfig(status.Config) {
 			return client, status, nil
 		}
 		if _, stopped := errors.AsType[*NoAnswerError](err); stopped {
@@ -129,7 +132,7 @@ func (p *Project) newNoAnswerError(waited time.Duration) error {
 	if waited < p.AnswerTimeout/2 || waited > 2*p.AnswerTimeout { // not what the limit was about
 		e.Waited = waited.Round(100 * time.Millisecond)
 	}
-	if recorded := p.Dir.Peek().Supervisor; recorded != nil && p.isSupervisor(recorded.Process) {
+	if recorded := p.Dir.ReadOrZero().Supervisor; recorded != nil && p.isSupervisor(recorded.Process) {
 		e.PID = recorded.PID // found without reading every process of the machine: a prompt waits
 	} else if processes := p.Processes(); len(processes) > 0 {
 		// A running supervisor has to answer; without one, the keeper has to start the next.

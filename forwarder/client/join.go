@@ -143,9 +143,9 @@ func (j *joiner) claimLease(ctx context.Context) (running bool, err error) {
 		if j.RestartStopped {
 			tx.Down = false
 		}
-		tx.Prune()
+		tx.PruneLeases()
 		if j.Lease.Kind != "" {
-			tx.Hold(j.Lease)
+			tx.AddLease(j.Lease)
 		}
 		if j.OnUpdate != nil {
 			j.OnUpdate(tx, running)
@@ -218,7 +218,7 @@ func (p *Project) joinSupervisor(ctx context.Context, session api.JoinRequest) (
 		client := &Client{Socket: socket}
 		var view api.ProjectView
 		view, err = client.Join(ctx, session)
-		if err == nil && view.Config != "" && view.Config != p.Config {
+		if err == nil && view.Config != "" && !p.hasConfig(view.Config) {
 			err = &UnreachableError{Socket: socket, Err: fmt.Errorf("it belongs to %s", view.Config)}
 		}
 		if errors.Is(err, ErrNoAnswer) {
@@ -234,7 +234,7 @@ func (p *Project) joinSupervisor(ctx context.Context, session api.JoinRequest) (
 // replaceOlder has a supervisor of an older release replaced by one of ours; false where there is nothing to replace. One that
 // could not be replaced says so in its state, and is not asked again.
 func (p *Project) replaceOlder(ctx context.Context) bool {
-	running := p.Dir.Peek().Supervisor
+	running := p.Dir.ReadOrZero().Supervisor
 	exe, err := os.Executable()
 	if err != nil || running == nil || running.Refused == p.version || !supersedes(p.version, running.Version) {
 		return false

@@ -24,7 +24,7 @@ func (p *Project) Leave(ctx context.Context, lease lockstate.Lease) (bySocket bo
 	held := false
 	_, cause := p.Dir.Update(lockCtx, func(tx *lockstate.Tx) error {
 		before := len(tx.Leases)
-		tx.Release(lease.Kind, lease.Process)
+		tx.RemoveLease(lease.Kind, lease.Process)
 		held = len(tx.Leases) < before
 		return nil
 	})

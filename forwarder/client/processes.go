@@ -46,7 +46,7 @@ func (p *Project) Processes() []Process {
 			supervisors = append(supervisors, Process{process, role})
 		}
 	}
-	if recorded := p.Dir.Peek().Supervisor; len(paths) == 0 && recorded != nil && recorded.IsAlive() {
+	if recorded := p.Dir.ReadOrZero().Supervisor; len(paths) == 0 && recorded != nil && recorded.IsAlive() {
 		supervisors = append(supervisors, Process{recorded.Process, SupervisorRole})
 	}
 	return append(keepers, supervisors...)

@@ -1,7 +1,6 @@
 package command
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,6 +21,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/testdata/ports"
+	"github.com/localport-sh/localport/testdata/syncbuf"
 )
 
 // roleVariable makes the test binary play the program of a tunnel.
@@ -97,10 +96,9 @@ func playSingleConnection() {
 	select {}
 }
 
-// logBuffer is a log that can be read concurrently.
+// logBuffer is a log that calls onLine, if it is set, for each line.
 type logBuffer struct {
-	mu     sync.Mutex
-	text   bytes.Buffer
+	syncbuf.Buffer
 	onLine func(string)
 }
 
@@ -108,15 +106,7 @@ func (l *logBuffer) Write(p []byte) (int, error) {
 	if l.onLine != nil {
 		l.onLine(strings.TrimSpace(string(p)))
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
+	return l.Buffer.Write(p)
 }
 
 func newRun(t *testing.T, role string) forwarder.Run {

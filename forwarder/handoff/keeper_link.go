@@ -1,6 +1,7 @@
 package handoff
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,8 +9,11 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -31,6 +35,45 @@ type Successor struct {
 	// Supervisor and Run are those of the sender. The keeper sweeps the run after the process has exited.
 	Supervisor lockstate.Process `json:"supervisor,omitzero"`
 	Run        string            `json:"run,omitempty"`
+}
+
+// successorJSON is the JSON of a Successor. Arguments and environment that are not UTF-8 are added as bytes, because JSON cannot hold them
+// as strings.
+type successorJSON struct {
+	successorFields
+	RawArgs [][]byte `json:"raw_args,omitempty"`
+	RawEnv  [][]byte `json:"raw_env,omitempty"`
+}
+
+type successorFields Successor
+
+// MarshalJSON returns the successorJSON.
+func (n Successor) MarshalJSON() ([]byte, error) {
+	return json.Marshal(successorJSON{successorFields(n), rawUnlessUTF8(n.Args), rawUnlessUTF8(n.Env)})
+}
+
+// UnmarshalJSON reads a successorJSON.
+func (n *Successor) UnmarshalJSON(data []byte) error {
+	var s successorJSON
+	err := json.Unmarshal(data, &s)
+	for texts, raw := range map[*[]string][][]byte{&s.Args: s.RawArgs, &s.Env: s.RawEnv} {
+		if raw != nil {
+			*texts = strings.Split(string(bytes.Join(raw, []byte{0})), "\x00") // no argument holds a NUL
+		}
+	}
+	*n = Successor(s.successorFields)
+	return err
+}
+
+// rawUnlessUTF8 returns the bytes of the texts, or nil if all of them are UTF-8.
+func rawUnlessUTF8(texts []string) (raw [][]byte) {
+	if !slices.ContainsFunc(texts, func(text string) bool { return !utf8.ValidString(text) }) {
+		return nil
+	}
+	for _, text := range texts {
+		raw = append(raw, []byte(text))
+	}
+	return raw
 }
 
 // answerTimeout bounds every request but replace.

@@ -73,7 +73,7 @@ func (s *Supervisor) askOtherProjects(ctx context.Context, addr netip.AddrPort) 
 	var asking sync.WaitGroup
 	var hasYielded atomic.Bool
 	for _, dir := range dirs {
-		other := dir.Peek().Supervisor
+		other := dir.ReadOrZero().Supervisor
 		if dir.Config == s.dir.Config || other == nil || !other.IsAlive() {
 			continue
 		}
@@ -125,7 +125,7 @@ func holderName(h holder.Holder) string {
 	}
 	dirs, _ := lockstate.ListDirs()
 	for _, dir := range dirs {
-		if other := dir.Peek().Supervisor; other != nil && (other.PID == h.PID || other.Keeper == h.PID) {
+		if other := dir.ReadOrZero().Supervisor; other != nil && (other.PID == h.PID || other.Keeper == h.PID) {
 			return fmt.Sprintf("the project of %s (localport, pid %d)", dir.Config, other.PID)
 		}
 	}

@@ -150,7 +150,7 @@ func mergeMemory(remembered lockstate.State, at time.Time) change {
 		state.Leases = slices.Clone(remembered.Leases)
 		for _, lease := range stored {
 			if lease.Since.After(at) {
-				state.Hold(lease)
+				state.AddLease(lease)
 			}
 		}
 		state.Ports = remembered.Ports
@@ -165,6 +165,7 @@ func (s *Supervisor) loadInherited() (*loadedConfig, error) {
 	if err == nil || old == nil {
 		return l, err
 	}
+	old.Root, old.Path = s.root(), s.options.Config // in JSON they may have lost bytes
 	verdict, old, askErr := s.source.trust.Ask(old)
 	if askErr != nil || verdict != trust.Allowed {
 		return nil, err

@@ -30,7 +30,7 @@ var (
 func (s *Supervisor) Join(_ context.Context, session api.JoinRequest) (api.ProjectView, error) {
 	if session.Lease != nil {
 		lease := decodeLease(*session.Lease)
-		s.store.add(func(state *lockstate.State) { state.Hold(lease) })
+		s.store.add(func(state *lockstate.State) { state.AddLease(lease) })
 	}
 	if s.isClosing.Load() || s.active.Load() == nil {
 		return api.ProjectView{}, api.ErrEnding
@@ -47,7 +47,7 @@ func (s *Supervisor) Join(_ context.Context, session api.JoinRequest) (api.Proje
 
 func decodeLease(l api.Lease) lockstate.Lease {
 	return lockstate.Lease{
-		Kind: lockstate.Kind(l.Kind), Process: lockstate.Process{PID: l.PID, Start: l.StartTime}, Dir: l.Dir, Since: l.Since,
+		Kind: lockstate.LeaseKind(l.Kind), Process: lockstate.Process{PID: l.PID, Start: l.StartTime}, Dir: l.Dir, Since: l.Since,
 	}
 }
 
@@ -55,7 +55,7 @@ func decodeLease(l api.Lease) lockstate.Lease {
 func (s *Supervisor) Leave(_ context.Context, r api.LeaveRequest) error {
 	if r.Lease != nil {
 		lease := decodeLease(*r.Lease)
-		s.store.add(func(state *lockstate.State) { state.ReleaseAt(lease.Kind, lease.Process, r.At) })
+		s.store.add(func(state *lockstate.State) { state.RemoveLeaseAsOf(lease.Kind, lease.Process, r.At) })
 	}
 	wait.Notify(s.leasesChangedCh)
 	return nil
@@ -149,7 +149,7 @@ func (s *Supervisor) countLeases(ctx context.Context) (int, error) {
 	defer cancel()
 	err := s.store.refresh(ctx)
 	state := s.store.state()
-	state.Prune()
+	state.PruneLeases()
 	s.resizeClientSlots(s.active.Load())
 	s.leaseWatcher.setLeases(state.Leases, s.startTask, func() { wait.Notify(s.leasesChangedCh) })
 	return len(state.Leases), err
@@ -166,7 +166,7 @@ func (s *Supervisor) tryShutDown(ctx context.Context, why shutdownReason, tries 
 	}
 	if s.isSuperseded.Load() { // the state file is another supervisor's; only the cached leases are ours
 		known := s.store.state()
-		if known.Prune(); why == shutdownUnused && len(known.Leases) > 0 {
+		if known.PruneLeases(); why == shutdownUnused && len(known.Leases) > 0 {
 			return false
 		}
 		s.closePortsForElected()
@@ -217,9 +217,9 @@ func (s *Supervisor) recordShutdown(ctx context.Context, why shutdownReason) err
 			return errHasLeases
 		}
 		s.store.applyPending(&tx.State)
-		tx.Prune()
+		tx.PruneLeases()
 		if why != shutdownUnused {
-			tx.Release(lockstate.StartLease, lockstate.Process{})
+			tx.RemoveLease(lockstate.StartLease, lockstate.Process{})
 		}
 		tx.Supervisor, tx.Stopped, tx.Started, tx.Only = nil, nil, nil, nil
 		tx.Down = tx.Down || why == shutdownRequested
@@ -233,7 +233,7 @@ func (s *Supervisor) recordShutdown(ctx context.Context, why shutdownReason) err
 // hasLeases reports whether a state, with the queued changes, has live leases.
 func (s *Supervisor) hasLeases(tx *lockstate.Tx) bool {
 	s.store.applyPending(&tx.State)
-	tx.Prune()
+	tx.PruneLeases()
 	return len(tx.Leases) > 0
 }
 

@@ -39,7 +39,7 @@ func (s *Supervisor) elect(ctx context.Context) (crashed *lockstate.Supervisor, 
 		s.election = election
 		crashed = tx.Supervisor
 		tx.Supervisor = s.newRecord(socket)
-		tx.Prune()
+		tx.PruneLeases()
 		return nil
 	})
 	if errors.As(err, new(*lockstate.WriteError)) && s.election != nil {

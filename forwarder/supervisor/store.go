@@ -114,7 +114,7 @@ func (st *store) refresh(ctx context.Context) error {
 	known, isCurrent := cloneState(st.known), files == st.fingerprint && len(st.pending) == 0 && st.writeErr == nil
 	st.mu.Unlock()
 	leases := len(known.Leases)
-	if known.Prune(); isCurrent && len(known.Leases) == leases {
+	if known.PruneLeases(); isCurrent && len(known.Leases) == leases {
 		return nil
 	}
 	return st.sync(ctx)
@@ -140,7 +140,7 @@ func (st *store) sync(ctx context.Context) error {
 				tx.Bump()
 			}
 		}
-		tx.Prune()
+		tx.PruneLeases()
 		return nil
 	})
 	st.recordSync(state, files, err, len(pending))
@@ -228,7 +228,7 @@ func (st *store) restoreLost(tx *lockstate.Tx) {
 	}
 	tx.Line = max(tx.Line, line) // a number that prompts have seen would hide a change
 	for _, lease := range known.Leases {
-		tx.Hold(lease)
+		tx.AddLease(lease)
 	}
 	if other := tx.Supervisor; other != nil && other.IsAlive() && other.Process != lockstate.Self() {
 		tx.Bump() // another supervisor was elected meanwhile: its record stays, and the leases are its own now

@@ -40,7 +40,7 @@ func shellLease(p lockstate.Process) lockstate.Lease {
 
 func TestSupervisor_KeepsLeasesOfDeletedState(t *testing.T) {
 	s := newElectedSupervisor(t)
-	s.saveState(t.Context(), func(state *lockstate.State) { state.Hold(shellLease(lockstate.Self())) }, false)
+	s.saveState(t.Context(), func(state *lockstate.State) { state.AddLease(shellLease(lockstate.Self())) }, false)
 	if err := os.RemoveAll(s.dir.Path); err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func TestSupervisor_KeepsLeasesOfDeletedState(t *testing.T) {
 
 func TestStore_KeepsRecordOfAnotherSupervisorInNewState(t *testing.T) {
 	s := newElectedSupervisor(t)
-	s.saveState(t.Context(), func(state *lockstate.State) { state.Hold(shellLease(lockstate.Self())) }, false)
+	s.saveState(t.Context(), func(state *lockstate.State) { state.AddLease(shellLease(lockstate.Self())) }, false)
 	if err := os.RemoveAll(s.dir.Path); err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestStore_RefreshReadsOnlyAfterAChange(t *testing.T) {
 		}
 	}
 
-	change(func(tx *lockstate.Tx) { tx.Hold(shellLease(lockstate.Self())) })
+	change(func(tx *lockstate.Tx) { tx.AddLease(shellLease(lockstate.Self())) })
 	if state := refresh(); len(state.Leases) != 1 {
 		t.Errorf("after another process has added a lease: %v", state.Leases)
 	}
@@ -124,7 +124,7 @@ func TestStore_RefreshReadsOnlyAfterAChange(t *testing.T) {
 	if !ok {
 		t.Fatal("no process")
 	}
-	change(func(tx *lockstate.Tx) { tx.Hold(shellLease(process)) })
+	change(func(tx *lockstate.Tx) { tx.AddLease(shellLease(process)) })
 	if state := refresh(); len(state.Leases) != 2 {
 		t.Errorf("after another lease: %v", state.Leases)
 	}
@@ -135,7 +135,7 @@ func TestStore_RefreshReadsOnlyAfterAChange(t *testing.T) {
 		t.Errorf("after the end of the lease's process the file has %v, %v", state.Leases, err)
 	}
 
-	s.store.add(func(state *lockstate.State) { state.Release(lockstate.ShellLease, lockstate.Self()) })
+	s.store.add(func(state *lockstate.State) { state.RemoveLease(lockstate.ShellLease, lockstate.Self()) })
 	refresh()
 	if state, err := other.Read(); err != nil || len(state.Leases) != 0 {
 		t.Errorf("after what was to be written the file has %v, %v", state.Leases, err)

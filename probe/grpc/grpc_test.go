@@ -22,7 +22,7 @@ import (
 
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/testdata/authority"
+	"github.com/localport-sh/localport/testdata/certs"
 	"github.com/localport-sh/localport/testdata/nginx"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/probetest"
@@ -140,8 +140,8 @@ func TestCheck_SendsTheAuthority(t *testing.T) {
 }
 
 func TestCheck_VerifiesTLS(t *testing.T) {
-	ca := authority.New(t)
-	cert, key := ca.Sign(authority.Leaf{Names: []string{"shop.test"}})
+	ca := certs.NewAuthority(t)
+	cert, key := ca.Sign(certs.Leaf{Names: []string{"shop.test"}})
 	secured, err := credentials.NewServerTLSFromFile(cert, key)
 	if err != nil {
 		t.Fatal(err)
@@ -166,8 +166,8 @@ func TestCheck_VerifiesTLS(t *testing.T) {
 }
 
 func TestCheck_ReportsAServerWithoutHTTP2(t *testing.T) {
-	ca := authority.New(t)
-	cert, key := ca.Sign(authority.Leaf{})
+	ca := certs.NewAuthority(t)
+	cert, key := ca.Sign(certs.Leaf{})
 	plain, secured := nginx.Start(t), nginx.StartTLS(t, cert, key)
 	overTLS := project.Settings{"tls": true, "tls_verify": true, "ca_file": ca.File}
 	probetest.RequireFailure(t, runCheck(t, plain.Addr, nil), "does not support HTTP/2", "remote_port")

@@ -43,23 +43,23 @@ func TestCheck_ReportsTheStateOfARealBroker(t *testing.T) {
 	})
 	t.Run("logins", func(t *testing.T) {
 		for _, mechanism := range []string{"plain", "scram-sha-256"} {
-			if err := probetest.Check(t, kafka.Type, s.SASL, login(mechanism, broker.Password)); err != nil {
+			if err := probetest.Check(t, kafka.Type, s.SASLAddr, login(mechanism, broker.Password)); err != nil {
 				t.Errorf("%s: %v", mechanism, err)
 			}
-			err := probetest.Check(t, kafka.Type, s.SASL, login(mechanism, "wrong and secret"))
+			err := probetest.Check(t, kafka.Type, s.SASLAddr, login(mechanism, "wrong and secret"))
 			probetest.RequireFailure(t, err, "SASL_AUTHENTICATION_FAILED", "health_check.password")
 			probetest.RequireHidden(t, err, "wrong and secret")
 		}
-		probetest.RequireFailure(t, probetest.Check(t, kafka.Type, s.SASL, login("scram-sha-512", broker.Password)), "does not support SASL mechanism SCRAM-SHA-512", "PLAIN, SCRAM-SHA-256")
-		probetest.RequireFailure(t, probetest.Check(t, kafka.Type, s.SASL, nil), "health_check.sasl")
+		probetest.RequireFailure(t, probetest.Check(t, kafka.Type, s.SASLAddr, login("scram-sha-512", broker.Password)), "does not support SASL mechanism SCRAM-SHA-512", "PLAIN, SCRAM-SHA-256")
+		probetest.RequireFailure(t, probetest.Check(t, kafka.Type, s.SASLAddr, nil), "health_check.sasl")
 		probetest.RequireFailure(t, probetest.Check(t, kafka.Type, s.Addr(), login("plain", broker.Password)), "does not accept logins")
 	})
 	t.Run("TLS", func(t *testing.T) {
-		if err := probetest.Check(t, kafka.Type, s.TLS, project.Settings{"tls": true, "ca_file": s.CAFile}); err != nil {
+		if err := probetest.Check(t, kafka.Type, s.TLSAddr, project.Settings{"tls": true, "ca_file": s.CAFile}); err != nil {
 			t.Error(err)
 		}
-		probetest.RequireFailure(t, probetest.Check(t, kafka.Type, s.TLS, project.Settings{"tls": true}), "unknown authority", "ca_file")
-		if err := probetest.Check(t, kafka.Type, s.TLS, nil); err == nil {
+		probetest.RequireFailure(t, probetest.Check(t, kafka.Type, s.TLSAddr, project.Settings{"tls": true}), "unknown authority", "ca_file")
+		if err := probetest.Check(t, kafka.Type, s.TLSAddr, nil); err == nil {
 			t.Error("plain text to a listener with TLS passes the check")
 		} else if failure, ok := errors.AsType[*probe.Failure](err); ok {
 			probetest.RequireFailure(t, failure, "tls = true")
@@ -71,16 +71,16 @@ func TestCheck_ReportsTheStateOfARealBroker(t *testing.T) {
 		}
 	})
 	t.Run("advertised addresses", func(t *testing.T) {
-		dialer := forwardedDialer{probetest.Dialer{To: s.WrongName}, "127.0.0.1:19092"}
+		dialer := forwardedDialer{probetest.Dialer{To: s.UnknownHostAddr}, "127.0.0.1:19092"}
 		probetest.RequireFailure(t, probetest.CheckThrough(t, kafka.Type, dialer, nil, 30*time.Second),
-			"the broker advertises "+broker.Wrong+":9092 (no such host), which this machine cannot reach",
-			"FORWARD://127.0.0.1:19092", "local_port = 9092", "127.0.0.1 "+broker.Wrong, `advertised = "ignore"`)
+			"the broker advertises "+broker.UnreachableHost+":9092 (no such host), which this machine cannot reach",
+			"FORWARD://127.0.0.1:19092", "local_port = 9092", "127.0.0.1 "+broker.UnreachableHost, `advertised = "ignore"`)
 		if err := probetest.CheckThrough(t, kafka.Type, dialer, project.Settings{"advertised": "ignore"}, 30*time.Second); err != nil {
 			t.Errorf("ignored: %v", err)
 		}
-		closed := fmt.Sprintf("127.0.0.1:%d", s.Closed)
-		probetest.RequireFailure(t, probetest.Check(t, kafka.Type, s.WrongPort, nil), "advertises "+closed+" (connect: connection refused)", fmt.Sprint("local_port = ", s.Closed))
-		if err := probetest.CheckThrough(t, kafka.Type, forwardedDialer{probetest.Dialer{To: s.WrongPort}, closed}, nil, 30*time.Second); err != nil {
+		closed := fmt.Sprintf("127.0.0.1:%d", s.ClosedPort)
+		probetest.RequireFailure(t, probetest.Check(t, kafka.Type, s.ClosedPortAddr, nil), "advertises "+closed+" (connect: connection refused)", fmt.Sprint("local_port = ", s.ClosedPort))
+		if err := probetest.CheckThrough(t, kafka.Type, forwardedDialer{probetest.Dialer{To: s.ClosedPortAddr}, closed}, nil, 30*time.Second); err != nil {
 			t.Errorf("with the service where the broker sends its clients: %v", err)
 		}
 	})

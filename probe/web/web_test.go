@@ -14,7 +14,7 @@ import (
 
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/testdata/authority"
+	"github.com/localport-sh/localport/testdata/certs"
 	"github.com/localport-sh/localport/testdata/nginx"
 	"github.com/localport-sh/localport/testdata/probetest"
 )
@@ -124,8 +124,8 @@ func TestCheck_ReadsAtMostOneMegabyteOfBody(t *testing.T) {
 }
 
 func TestCheck_VerifiesCertificates(t *testing.T) {
-	trusted, stranger := authority.New(t), authority.New(t)
-	cert, key := trusted.Sign(authority.Leaf{Names: []string{"shop.test"}})
+	trusted, stranger := certs.NewAuthority(t), certs.NewAuthority(t)
+	cert, key := trusted.Sign(certs.Leaf{Names: []string{"shop.test"}})
 	server := nginx.StartTLS(t, cert, key, `location = / { return 200 "sni=$ssl_server_name host=$host"; }`)
 	for name, settings := range map[string]project.Settings{
 		"authority":      {"ca_file": trusted.File},
@@ -146,14 +146,14 @@ func TestCheck_VerifiesCertificates(t *testing.T) {
 }
 
 func TestCheck_ReportsAnExpiredCertificate(t *testing.T) {
-	ca := authority.New(t)
-	cert, key := ca.Sign(authority.Leaf{Expired: true})
+	ca := certs.NewAuthority(t)
+	cert, key := ca.Sign(certs.Leaf{Expired: true})
 	server := nginx.StartTLS(t, cert, key, `return 200;`)
 	probetest.RequireFailure(t, probetest.Check(t, HTTPS, server.Addr, project.Settings{"ca_file": ca.File}), "certificate has expired", "renew the certificate")
 }
 
 func TestCheck_ReportsTheWrongScheme(t *testing.T) {
-	cert, key := authority.New(t).Sign(authority.Leaf{})
+	cert, key := certs.NewAuthority(t).Sign(certs.Leaf{})
 	probetest.RequireFailure(t, probetest.Check(t, HTTP, nginx.StartTLS(t, cert, key).Addr, nil), "plain HTTP request was sent to HTTPS port", `health_check.type = "https"`)
 	probetest.RequireFailure(t, probetest.Check(t, HTTPS, nginx.Start(t).Addr, nil), "does not use TLS", `type = "http"`)
 }

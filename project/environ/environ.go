@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/localport-sh/localport/project"
 )
@@ -48,7 +50,7 @@ func (e Env) Lookup(name string) (string, bool) {
 
 // Diff holds the changes that one project made to an environment. The zero value means no project.
 type Diff struct {
-	Config string                    `json:"config,omitempty"`
+	Config string                    `json:"config,omitempty"` // its configID
 	Vars   map[string]variableChange `json:"vars,omitempty"`
 }
 
@@ -57,6 +59,24 @@ type Diff struct {
 type variableChange struct {
 	Set  string  `json:"set"`
 	Prev *string `json:"prev,omitempty"` // nil: there was none
+	// PrevBytes is Prev where that is not UTF-8, which JSON cannot hold; else nil. Older versions drop it.
+	PrevBytes []byte `json:"prev_bytes,omitempty"`
+}
+
+// previousValue returns the value before ours; nil: there was none.
+func (c variableChange) previousValue() *string {
+	if c.PrevBytes != nil {
+		return new(string(c.PrevBytes))
+	}
+	return c.Prev
+}
+
+// configID returns the path of a config in a form that JSON keeps: quoted if it is not UTF-8. No absolute path begins with a quote.
+func configID(path string) string {
+	if !utf8.ValidString(path) {
+		return strconv.Quote(path)
+	}
+	return path
 }
 
 func hash(value string) string {
@@ -82,6 +102,9 @@ func (d Diff) encode() string {
 	return base64.RawStdEncoding.EncodeToString(data)
 }
 
+// IsOf reports whether d is that of the project with this config file.
+func (d Diff) IsOf(config string) bool { return d.Config == configID(config) }
+
 // isUnchanged reports whether env still holds what d set under name.
 func (d Diff) isUnchanged(env Env, name string) bool {
 	value, ok := env[name]
@@ -93,13 +116,14 @@ func Undo(env Env) Env {
 	d := ReadDiff(env)
 	base := maps.Clone(env)
 	delete(base, DiffVariable)
-	for name, m := range d.Vars {
+	for name, change := range d.Vars {
+		previous := change.previousValue()
 		switch {
 		case !d.isUnchanged(env, name):
-		case m.Prev == nil:
+		case previous == nil:
 			delete(base, name)
 		default:
-			base[name] = *m.Prev
+			base[name] = *previous
 		}
 	}
 	return base
@@ -110,17 +134,20 @@ func Undo(env Env) Env {
 func Enter(env Env, config string, want []project.Variable) Env {
 	was := ReadDiff(env)
 	next := Undo(env)
-	now := Diff{Config: config, Vars: make(map[string]variableChange, len(want))}
+	now := Diff{Config: configID(config), Vars: make(map[string]variableChange, len(want))}
 	for _, pair := range want {
-		if m, had := was.Vars[pair.Name]; had && was.Config == config && !was.isUnchanged(env, pair.Name) {
-			now.Vars[pair.Name] = m
+		if change, had := was.Vars[pair.Name]; had && was.IsOf(config) && !was.isUnchanged(env, pair.Name) {
+			now.Vars[pair.Name] = change
 			continue
 		}
-		m := variableChange{Set: hash(pair.Value)}
-		if prev, ok := next[pair.Name]; ok {
-			m.Prev = &prev
+		change := variableChange{Set: hash(pair.Value)}
+		if previous, ok := next[pair.Name]; ok {
+			change.Prev = &previous
+			if !utf8.ValidString(previous) {
+				change.PrevBytes = []byte(previous)
+			}
 		}
-		now.Vars[pair.Name] = m
+		now.Vars[pair.Name] = change
 		next[pair.Name] = pair.Value
 	}
 	next[DiffVariable] = now.encode()

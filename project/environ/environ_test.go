@@ -19,7 +19,8 @@ func pairs(want map[string]string) []project.Variable {
 
 // drawEnv draws small environments over few names, so that they often overlap.
 func drawEnv(t *rapid.T, label string) Env {
-	return Env(rapid.MapOf(rapid.SampledFrom([]string{"A", "B", "C", "D"}), rapid.String()).Draw(t, label))
+	value := rapid.OneOf(rapid.String(), rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) }))
+	return Env(rapid.MapOf(rapid.SampledFrom([]string{"A", "B", "C", "D"}), value).Draw(t, label))
 }
 
 func TestUndo_RestoresTheEnvironment(t *testing.T) {
@@ -49,6 +50,18 @@ func TestEnter_KeepsTheUsersChanges(t *testing.T) {
 	}
 	if after := Undo(again); !maps.Equal(after, Env{"HOST": "mine"}) {
 		t.Errorf("after leaving: %v", after)
+	}
+}
+
+func TestEnter_KeepsTheUsersChangesWherePathIsNotUTF8(t *testing.T) {
+	const config = "/caf\xe9/.localport.toml"
+	inside := Enter(Env{}, config, []project.Variable{{Name: "HOST", Value: "ours"}})
+	inside["HOST"] = "mine"
+	if !ReadDiff(inside).IsOf(config) || ReadDiff(inside).IsOf("/caf\xff/.localport.toml") {
+		t.Errorf("the diff is of %q", ReadDiff(inside).Config)
+	}
+	if again := Enter(inside, config, []project.Variable{{Name: "HOST", Value: "ours"}}); again["HOST"] != "mine" {
+		t.Errorf("HOST = %q, want the user's", again["HOST"])
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/renameio/v2"
 
@@ -31,10 +32,12 @@ const maxRecordSize = 64 << 10
 
 // record is what is remembered about one config file.
 type record struct {
-	Version int      `json:"version"`
-	Path    string   `json:"path"`              // detects a record that was copied from another path
-	Allowed []string `json:"allowed,omitempty"` // digests, the oldest first
-	Denied  bool     `json:"denied,omitempty"`
+	Version int    `json:"version"`
+	Path    string `json:"path"` // detects a record that was copied from another path
+	// PathBytes is Path where that is not UTF-8, which JSON cannot hold; else nil. Older versions drop it.
+	PathBytes []byte   `json:"path_bytes,omitempty"`
+	Allowed   []string `json:"allowed,omitempty"` // digests, the oldest first
+	Denied    bool     `json:"denied,omitempty"`
 
 	isUnusable bool // its file exists and is damaged, or not private to this user
 }
@@ -56,6 +59,9 @@ func (s Store) recordPath(path string) string {
 // an error is about the store as a whole.
 func (s Store) readRecord(path string) (record, error) {
 	empty := record{Version: recordVersion, Path: path}
+	if !utf8.ValidString(path) {
+		empty.PathBytes = []byte(path)
+	}
 	switch err := s.checkDir(); {
 	case errors.Is(err, fs.ErrNotExist):
 		return empty, nil
@@ -67,7 +73,13 @@ func (s Store) readRecord(path string) (record, error) {
 		return empty, nil
 	}
 	var r record
-	if err != nil || json.Unmarshal(data, &r) != nil || r.Version != recordVersion || r.Path != path {
+	if err == nil {
+		err = json.Unmarshal(data, &r)
+	}
+	if r.PathBytes != nil {
+		r.Path = string(r.PathBytes)
+	}
+	if err != nil || r.Version != recordVersion || r.Path != path {
 		empty.isUnusable = true
 		return empty, nil
 	}

@@ -55,7 +55,7 @@ func TestTunnel_ConnectionsEndWithPodOrAPIServer(t *testing.T) {
 	ready := func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		if err := c.Ready(ctx); err != nil {
+		if err := c.WaitAPIServerReady(ctx); err != nil {
 			t.Error(err)
 		}
 	}

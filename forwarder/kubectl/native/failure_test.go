@@ -123,7 +123,7 @@ func TestOpen_FailureOfServersAndContexts(t *testing.T) {
 	masters := []string{"system:masters"}
 	admin := user("master", cluster.Identity{User: "master", Groups: masters})
 	stranger := user("stranger", cluster.Identity{User: "stranger"})
-	old := user("old", cluster.Identity{User: "old", Groups: masters, Until: time.Now().Add(-time.Minute)})
+	old := user("old", cluster.Identity{User: "old", Groups: masters, ExpiresAt: time.Now().Add(-time.Minute)})
 	other := specFor("service/web:80", ns)
 	other.Ref.Location.Context = "staging"
 	for _, tt := range []struct {

@@ -1,7 +1,6 @@
 package process
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +22,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/kubectl/session"
 	"github.com/localport-sh/localport/testdata/fakekubectl"
 	"github.com/localport-sh/localport/testdata/ports"
+	"github.com/localport-sh/localport/testdata/syncbuf"
 )
 
 func TestMain(m *testing.M) {
@@ -30,24 +30,6 @@ func TestMain(m *testing.M) {
 		os.Exit(fakekubectl.Main())
 	}
 	goleak.VerifyTestMain(m)
-}
-
-// logBuffer is a buffer that is safe for concurrent use.
-type logBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 func newTestSpec() Spec {
@@ -58,7 +40,7 @@ func newTestSpec() Spec {
 
 func newRun(t *testing.T, k *fakekubectl.Kubectl) forwarder.Run {
 	t.Helper()
-	return forwarder.Run{Dir: t.TempDir(), Env: k.Env(), Log: &logBuffer{}}
+	return forwarder.Run{Dir: t.TempDir(), Env: k.Env(), Log: &syncbuf.Buffer{}}
 }
 
 func openTunnel(t *testing.T, k *fakekubectl.Kubectl) *tunnel {
@@ -273,7 +255,7 @@ func TestTunnel_DeletedPodIsReportedAtTheNextConnection(t *testing.T) {
 }
 
 func TestTunnel_EndsWhenKubectlCannotCreateStreams(t *testing.T) {
-	k := fakekubectl.Install(t, fakekubectl.Script{Stuck: true})
+	k := fakekubectl.Install(t, fakekubectl.Script{StreamTimesOut: true})
 	tunnel := openTunnel(t, k)
 	expectEnd(t, dial(t, tunnel))
 	if f := waitFailure(t, tunnel); f.Class != forwarder.Transient || !strings.Contains(f.Reason, "Timeout occurred") {
@@ -296,7 +278,7 @@ func TestTunnel_EndsWhenKubectlIsKilled(t *testing.T) {
 
 func TestOpen_FailureQuotesKubectl(t *testing.T) {
 	const message = `Error from server (NotFound): services "postgres" not found`
-	k := fakekubectl.Install(t, fakekubectl.Script{Fail: message})
+	k := fakekubectl.Install(t, fakekubectl.Script{StartError: message})
 	r := newRun(t, k)
 	f := openExpectingFailure(t, newTestSpec(), r)
 	if f.Class != forwarder.Permanent || f.Reason != message {
@@ -305,13 +287,13 @@ func TestOpen_FailureQuotesKubectl(t *testing.T) {
 	if want := "kubectl get services -n default --context staging"; f.Hint != want {
 		t.Errorf("hint %q, want %q", f.Hint, want)
 	}
-	if log := r.Log.(*logBuffer).String(); log != message+"\n" {
+	if log := r.Log.(*syncbuf.Buffer).String(); log != message+"\n" {
 		t.Errorf("log %q", log)
 	}
 }
 
 func TestOpen_EndsWithItsContext(t *testing.T) {
-	k := fakekubectl.Install(t, fakekubectl.Script{Mute: true})
+	k := fakekubectl.Install(t, fakekubectl.Script{NeverReady: true})
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	_, err := Open(ctx, newRun(t, k), newTestSpec())
@@ -362,7 +344,7 @@ func TestOpen_ClassifiesFailuresOfRealKubectl(t *testing.T) {
 	for _, tt := range tests {
 		spec := newTestSpec()
 		spec.Location.Context, spec.Kubeconfig = tt.context, tt.file
-		r := forwarder.Run{Dir: t.TempDir(), Env: append(os.Environ(), "HOME="+t.TempDir()), Log: &logBuffer{}}
+		r := forwarder.Run{Dir: t.TempDir(), Env: append(os.Environ(), "HOME="+t.TempDir()), Log: &syncbuf.Buffer{}}
 		if f := openExpectingFailure(t, spec, r); f.Class != tt.class || !strings.Contains(f.Reason, tt.reason) {
 			t.Errorf("context %q, file %q: %+v\n%s", tt.context, tt.file, f, r.Log)
 		}

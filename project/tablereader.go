@@ -1,0 +1,134 @@
+package project
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// tableReader reads a table of a config by the fields that it may have.
+type tableReader struct {
+	*report    // nil: errors are ignored, because another reader reports them
+	fields     []field
+	outer      []string        // the keys of the file, where the table is one of its own
+	isDefaults bool            // the table is [defaults], for services of every technology
+	given      map[string]bool // the keys seen, as "connection.host"
+
+	// What decides which keys a service has; empty: unknown, and every key may be right. It is known before anything else is
+	// read, because keys may stand in any order.
+	technology, check string
+}
+
+func newTableReader(r *report, fields []field) *tableReader {
+	return &tableReader{report: r, fields: fields, given: map[string]bool{}}
+}
+
+// readTable reads the table n, which may be nil.
+func (r *tableReader) readTable(n *node) {
+	if n != nil && n.kind == tableKind { // anything else is reported where the table is
+		r.readFields(n, r.fields, "")
+	}
+}
+
+// readSilently reads the table n without reporting errors: those of [defaults] are reported once, not for each service.
+func (r tableReader) readSilently(n *node) {
+	r.report = nil
+	r.readTable(n)
+}
+
+// readTypes finds the technology and the type of health check that the service's table n gives, if it gives any. What is wrong with them
+// is reported by readTable.
+func (r *tableReader) readTypes(n *node, o Options) {
+	if m := n.member(technologyKey); m != nil && !m.hasError {
+		r.technology, _ = oneOf(technologyKey, o.technologyNames())(m)
+	}
+	if m := n.member(healthCheckKey, "type"); m != nil && !m.hasError {
+		r.check, _ = oneOf("type", o.checkNames())(m)
+	}
+}
+
+func (r *tableReader) readFields(n *node, fields []field, prefix string) {
+	kind := r.tableKind(prefix)
+	for _, m := range n.children {
+		f, known := findField(fields, m.name, kind.value)
+		switch {
+		case !known:
+			r.reportKey(m, "unknown key%s", r.unknownKeyAdvice(m, fields, prefix, kind.value))
+		case !f.appliesTo(kind.value):
+			r.reportKey(m, "only valid for %s %s; %s is %s", kind.noun, joinAlternatives(f.types), kind.this, kind.value)
+		case r.isDefaults && f.perService:
+			r.reportKey(m, "not allowed in [defaults]; set it in each service")
+		default:
+			r.given[prefix+m.name] = true
+			if r.isDefaults && f.read != nil {
+				f.read = func(m *node) error { return readAny(fields, m) }
+			}
+			r.readField(m, f, prefix+m.name+".")
+		}
+	}
+}
+
+func (r *tableReader) readField(n *node, f field, prefix string) {
+	switch {
+	case n.hasError:
+	case f.read != nil:
+		r.reportError(n, f.read(n))
+	case n.kind != tableKind:
+		r.reportError(n, n.typeError("a table"))
+	default:
+		r.readFields(n, f.fields, prefix)
+	}
+}
+
+// serviceKind is what decides which keys a table of a service has.
+type serviceKind struct{ noun, this, value string }
+
+func (r *tableReader) tableKind(prefix string) serviceKind {
+	if prefix == healthCheckKey+"." {
+		return serviceKind{"health check", "this one", r.check}
+	}
+	return serviceKind{"technology", "this service", r.technology}
+}
+
+// unknownKeyAdvice is the end of the message about an unknown key, empty where nothing is likely to be meant.
+func (r *tableReader) unknownKeyAdvice(n *node, fields []field, prefix, technology string) string {
+	names := fieldNames(fields, technology)
+	for _, f := range fields {
+		if inner, ok := findField(f.fields, n.name, technology); ok && inner.appliesTo(technology) {
+			return didYouMean(f.name + "." + n.name)
+		}
+	}
+	meant := suggestNearest(n.name, names)
+	isTopLevel := prefix == "" && slices.Contains(r.outer, n.name)
+	switch {
+	case meant != "":
+		return meant
+	case isTopLevel && n.kind == tableKind:
+		return fmt.Sprintf("; write it as [%s]", n.name)
+	case isTopLevel:
+		return "; it applies to the whole file: move it above the first [table]"
+	case prefix != "" && technology != "":
+		return "; known keys: " + strings.Join(names, ", ")
+	}
+	return ""
+}
+
+// reportMissing reports the required keys that have not been given, and those that cannot be used together.
+func (r *tableReader) reportMissing(n *node, fields []field, prefix string) {
+	kind := r.tableKind(prefix)
+	for _, f := range fields {
+		if f.types != nil && kind.value == "" || !f.appliesTo(kind.value) {
+			continue
+		}
+		isGiven := r.given[prefix+f.name]
+		if f.required && !isGiven && (f.alternative == "" || !r.given[prefix+f.alternative]) {
+			r.reportKey(n, "missing %q%s", prefix+f.name, f.example)
+		}
+		for _, other := range f.conflicts {
+			if isGiven && r.given[prefix+other] {
+				r.reportKey(n, "%q and %q cannot be used together", prefix+f.name, prefix+other)
+			}
+		}
+		r.reportMissing(n, f.fields, prefix+f.name+".")
+	}
+}

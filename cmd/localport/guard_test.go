@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -189,8 +190,8 @@ var deletions = map[string]func(dir string) error{
 	"lock":            func(dir string) error { return os.Remove(filepath.Join(dir, "lock")) },
 	"state":           func(dir string) error { return os.Remove(filepath.Join(dir, "state.json")) },
 	"prompt":          func(dir string) error { return os.Remove(filepath.Join(dir, "prompt")) },
-	"state directory": os.RemoveAll,
-	"state home":      func(dir string) error { return os.RemoveAll(filepath.Dir(filepath.Dir(dir))) },
+	"state directory": removeDirectory,
+	"state home":      func(dir string) error { return removeDirectory(filepath.Dir(filepath.Dir(dir))) },
 	"truncated state": func(dir string) error {
 		return os.WriteFile(filepath.Join(dir, "state.json"), []byte(`{"version":1,`), 0o600)
 	},
@@ -198,6 +199,15 @@ var deletions = map[string]func(dir string) error{
 	"state of another project": func(dir string) error {
 		return os.WriteFile(filepath.Join(dir, "state.json"), []byte(`{"version":1,"id":"other","config":"/elsewhere"}`), 0o600)
 	},
+}
+
+// removeDirectory removes a directory in which a supervisor may create a file meanwhile.
+func removeDirectory(dir string) error {
+	for {
+		if err := os.RemoveAll(dir); !errors.Is(err, syscall.ENOTEMPTY) {
+			return err
+		}
+	}
 }
 
 func TestGuard_ProjectSurvivesDeletedFiles(t *testing.T) {

@@ -171,7 +171,7 @@ func (idleTimeout) classify(s *Service) (event, bool) {
 // classify replaces a tunnel whose process is stopped.
 func (processCheckDue) classify(s *Service) (event, bool) {
 	if s.health.processMonitor.IsProcessStopped() {
-		s.cause = &forwarder.Failure{Reason: "the tunnel fell silent: its process was stopped"}
+		s.cause = &forwarder.Failure{Reason: "the tunnel's process is suspended (SIGSTOP)"}
 		return s.loseTunnel(restartReasonFrozen), true
 	}
 	return 0, false
@@ -192,7 +192,7 @@ func (r checkOutcome) classify(s *Service) (event, bool) {
 		h.successes = 0
 		h.failures++
 		if r.isUnanswered() && h.failures >= hc.FailureThreshold && time.Since(s.port.Stats().LastByte) > hc.Interval {
-			s.cause = &forwarder.Failure{Reason: "the tunnel fell silent: no answer within " + hc.Timeout.String()}
+			s.cause = &forwarder.Failure{Reason: "no response through the tunnel within " + hc.Timeout.String()}
 			return s.loseTunnel(restartReasonSilent), true
 		}
 		h.onFailure(r, hc)
@@ -343,7 +343,7 @@ func runCheck(ctx context.Context, check probe.Check, timeout time.Duration, p p
 	return checkOutcome{err: check(ctx, p)}
 }
 
-// isUnanswered reports whether nothing came back at all, as through a dead tunnel. A far end that is slow, refuses the connection or
+// isUnanswered reports whether no byte was received, as through a dead tunnel. A far end that is slow, refuses the connection or
 // rejects the password has been reached: another tunnel would not help.
 func (r checkOutcome) isUnanswered() bool {
 	return errors.Is(r.err, context.DeadlineExceeded) && !r.isReached
@@ -361,7 +361,7 @@ func (r checkOutcome) explain(timeout time.Duration) (reason, hint string) {
 	case errors.Is(r.err, context.DeadlineExceeded) && r.isReached:
 		return fmt.Sprintf("no answer to the health check within %v", timeout), "is the service busy? health_check.timeout gives it more time"
 	case errors.Is(r.err, context.DeadlineExceeded):
-		return fmt.Sprintf("nothing came back within %v", timeout), ""
+		return fmt.Sprintf("no response within %v", timeout), ""
 	}
 	return r.err.Error(), ""
 }

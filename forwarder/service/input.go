@@ -54,8 +54,8 @@ func (s *Service) nextInput(ctx context.Context) input {
 		return clientWaiting{}
 	case <-s.networkCh:
 		return networkChanged{}
-	case <-s.roomCh:
-		return roomChanged{}
+	case <-s.shortageChangedCh:
+		return shortageChanged{}
 	case t := <-s.serverReachedCh:
 		return serverReached{t}
 	case r := <-s.refusalCh:
@@ -87,7 +87,7 @@ type (
 	dependenciesChanged struct{}
 	clientWaiting       struct{}
 	networkChanged      struct{}
-	roomChanged         struct{}
+	shortageChanged     struct{}
 	tunnelEnded         struct{}
 	serverReached       struct{ tunnel forwarder.Tunnel }
 )

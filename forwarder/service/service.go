@@ -90,13 +90,13 @@ type Service struct {
 	counters  counters
 
 	// Signals of the port, which are sent without blocking.
-	waitingCh       chan struct{}
-	lastClientCh    chan struct{}
-	networkCh       chan struct{} // the network changed, or the machine slept
-	roomCh          chan struct{} // whether there is room for further clients has changed
-	serverReachedCh chan forwarder.Tunnel
-	refusalCh       chan tunnelRefusal
-	panicCh         chan tunnelPanic
+	waitingCh         chan struct{}
+	lastClientCh      chan struct{}
+	networkCh         chan struct{} // the network changed, or the machine slept
+	shortageChangedCh chan struct{} // receives when the relay's Stats.Shortage has changed
+	serverReachedCh   chan forwarder.Tunnel
+	refusalCh         chan tunnelRefusal
+	panicCh           chan tunnelPanic
 
 	// The fields below belong to the goroutine of Run.
 	phase      phase
@@ -163,8 +163,8 @@ func New(host Host, definition Definition, processLog *eventlog.File) *Service {
 		host: host, name: definition.Name, processLog: processLog,
 		requestCh: make(chan request), doneCh: make(chan struct{}),
 		waitingCh: make(chan struct{}, 1), lastClientCh: make(chan struct{}, 1), networkCh: make(chan struct{}, 1),
-		roomCh:          make(chan struct{}, 1),
-		serverReachedCh: make(chan forwarder.Tunnel, reportQueue), refusalCh: make(chan tunnelRefusal, reportQueue), panicCh: make(chan tunnelPanic, reportQueue),
+		shortageChangedCh: make(chan struct{}, 1),
+		serverReachedCh:   make(chan forwarder.Tunnel, reportQueue), refusalCh: make(chan tunnelRefusal, reportQueue), panicCh: make(chan tunnelPanic, reportQueue),
 		bindTimer: newStoppedTimer(), attemptTimer: newStoppedTimer(),
 		definition: definition,
 	}
@@ -241,7 +241,7 @@ func (s *Service) relayOptions() relay.Options {
 	return relay.Options{
 		ConnectTimeout:   s.definition.ConnectTimeout,
 		Slots:            s.host.ClientSlots,
-		OnShortageChange: func() { wait.Notify(s.roomCh) },
+		OnShortageChange: func() { wait.Notify(s.shortageChangedCh) },
 		OnWaiting:        func() { wait.Notify(s.waitingCh) },
 		OnLastClient:     func() { wait.Notify(s.lastClientCh); s.host.OnLastClient() },
 		OnServerReached: func(t forwarder.Tunnel) {

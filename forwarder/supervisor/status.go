@@ -42,9 +42,9 @@ func (s *Supervisor) status() (api.Status, error) {
 	s.addConditions(&status)
 	for _, svc := range p.project.Services {
 		one := s.serviceStatus(p.services[svc.Name])
-		if c := one.Connections; c.NoRoom != "" {
+		if c := one.Connections; c.Shortage != "" {
 			status.Warnings = append(status.Warnings,
-				fmt.Sprintf("%s: %s: %d open, %d waiting; %s", svc.Name, c.NoRoom, c.Open, c.WaitingForRoom, service.NoRoomHint))
+				fmt.Sprintf("%s: %s: %d open, %d waiting; %s", svc.Name, c.Shortage, c.Open, c.Unserved, service.ShortageHint))
 		}
 		status.Services = append(status.Services, one)
 	}
@@ -99,12 +99,12 @@ func (s *Supervisor) serviceStatus(svc *runningService) api.ServiceStatus {
 
 func connectionStatus(now *service.Snapshot) api.ConnectionStats {
 	stats := now.Stats()
-	noRoom := ""
+	shortage := ""
 	if stats.Shortage != nil {
-		noRoom = stats.Shortage.Error()
+		shortage = stats.Shortage.Error()
 	}
 	return api.ConnectionStats{
-		NoRoom: noRoom, WaitingForRoom: stats.Unserved, Resets: stats.ShortageResets,
+		Shortage: shortage, Unserved: stats.Unserved, Resets: stats.ShortageResets,
 		Open: stats.Open, Waiting: stats.Waiting, Total: stats.Total, Waited: stats.Waited,
 		WaitTime: stats.WaitTime.Seconds(), Replays: stats.Replays, BytesIn: stats.BytesIn, BytesOut: stats.BytesOut,
 	}

@@ -150,6 +150,18 @@ var syntaxAdvice = []struct{ message, advice string }{
 	{"array is incomplete", `a closing "]" is missing`},
 }
 
+// foreignSyntax is what a line that is not TOML probably is, by its beginning.
+var foreignSyntax = []struct{ prefix, message string }{
+	{"//", `a comment starts with "#"`},
+	{"{", "the file must be TOML, not JSON"},
+	{"<<<<<<<", "unresolved merge conflict"},
+	{"=======", "unresolved merge conflict"},
+	{">>>>>>>", "unresolved merge conflict"},
+}
+
+// typographicQuotes are those that word processors and chat programs put in the place of straight ones.
+const typographicQuotes = "“”„‘’‚"
+
 const valueAdvice = "write strings in quotes, and true and false in lowercase"
 
 func (d *document) syntaxError(err error) *Diagnostic {
@@ -159,6 +171,16 @@ func (d *document) syntaxError(err error) *Diagnostic {
 	}
 	if bytes.HasPrefix(d.data, byteOrderMark) {
 		err = errors.New("the file starts with a byte order mark; save it as UTF-8 without BOM")
+	}
+	start, end := d.lineBounds(line)
+	text := string(d.data[start:end])
+	for _, foreign := range foreignSyntax {
+		if strings.HasPrefix(text, foreign.prefix) {
+			err = errors.New(foreign.message)
+		}
+	}
+	if at := strings.IndexAny(text, typographicQuotes); at >= 0 && at == col-1 {
+		err = errors.New("typographic quotes; write straight ones (\" or ')")
 	}
 	message := strconvErrorPattern().ReplaceAllString(strings.TrimPrefix(err.Error(), "toml: "), "")
 	for _, known := range syntaxAdvice {

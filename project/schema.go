@@ -9,6 +9,7 @@ type field struct {
 	required    bool     // in every service of these types
 	alternative string   // the key in the same table that may be given instead
 	conflicts   []string // the keys in the same table that cannot be used with it
+	aliases     []string // other names that people write: the message about them suggests this one
 	perService  bool     // not allowed in [defaults]
 	fields      []field  // it is a table, of these
 	read        reader   // it is a value
@@ -54,10 +55,13 @@ func (o Options) serviceFields(s *Service) []field {
 	policy, settings := &s.RestartPolicy, &s.Connection.Settings
 	return slices.Concat([]field{
 		{
-			name: technologyKey, required: true, example: ": must be " + joinAlternatives(technologies),
+			name: technologyKey, required: true, aliases: []string{"type", "protocol"}, example: ": must be " + joinAlternatives(technologies),
 			read: into(&s.Technology, oneOf(technologyKey, technologies)),
 		},
-		{name: "local_port", required: true, perService: true, example: `: must be a port number (1-65535) or "auto"`, read: s.readLocalPort},
+		{
+			name: "local_port", required: true, perService: true, aliases: []string{"port"}, example: `: must be a port number (1-65535) or "auto"`,
+			read: s.readLocalPort,
+		},
 		{name: "local_address", read: into(&s.LocalAddress, (*node).asLoopbackAddress)},
 	}, o.remotePortFields(s), []field{
 		{name: "tags", read: into(&s.Tags, listOf((*node).asString))},
@@ -153,7 +157,7 @@ func (o Options) checkNames() []string {
 // field is the key of one type.
 func (k Key) field(of string, settings *Settings) field {
 	return field{
-		name: k.Name, types: []string{of}, required: k.Required, alternative: k.Alternative, conflicts: k.Conflicts, perService: k.BesideConnection, example: k.Example,
+		name: k.Name, types: []string{of}, required: k.Required, alternative: k.Alternative, conflicts: k.Conflicts, aliases: k.Aliases, perService: k.BesideConnection, example: k.Example,
 		read: func(n *node) error { return k.readInto(settings, n) },
 	}
 }

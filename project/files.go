@@ -39,14 +39,10 @@ type Files struct {
 	ReferencedFiles map[string][]byte
 }
 
-// Read reads the project at root: .localport.toml, and beside it .localport.local.toml, .env and the files they name.
-func Read(root string) (*Files, error) {
-	return ReadFile(filepath.Join(root, ConfigName))
-}
-
-// ReadFile reads the project whose config is the file at path; the root is the directory that holds it. The local
-// override belongs to .localport.toml alone, and is not looked for beside a file of another name.
-func ReadFile(path string) (*Files, error) {
+// ReadFiles reads the project whose config is the file at path: it, and beside it .localport.local.toml, .env and the files they name. The
+// root is the directory that holds it. The local override belongs to .localport.toml alone, and is not looked for beside a file of
+// another name.
+func ReadFiles(path string) (*Files, error) {
 	root, err := PhysicalPath(filepath.Dir(path))
 	if err != nil {
 		return nil, err

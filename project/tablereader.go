@@ -100,7 +100,7 @@ func (r *tableReader) unknownKeyAdvice(n *node, fields []field, prefix, technolo
 			return didYouMean(f.name + "." + n.name)
 		}
 	}
-	meant := suggestNearest(n.name, fieldNames(fields, technology))
+	meant := SuggestNearest(n.name, fieldNames(fields, technology))
 	isTopLevel := prefix == "" && slices.Contains(r.outer, n.name)
 	switch {
 	case meant != "":

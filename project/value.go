@@ -144,7 +144,7 @@ func oneOf(what string, words []string) func(*node) (string, error) {
 	return func(n *node) (string, error) {
 		word, err := n.asString()
 		if err == nil && !slices.Contains(words, word) {
-			return "", fmt.Errorf("invalid %s %s: must be %s%s", what, n.quoted(), joinAlternatives(words), suggestNearest(word, words))
+			return "", fmt.Errorf("invalid %s %s: must be %s%s", what, n.quoted(), joinAlternatives(words), SuggestNearest(word, words))
 		}
 		return word, err
 	}

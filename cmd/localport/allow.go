@@ -66,7 +66,7 @@ func (denyCmd) Run(a *app) error {
 
 // recordDecision gives the current files to the store.
 func (p commandProject) recordDecision(decision func(*project.Files) error) error {
-	files, err := p.ReadFiles()
+	files, err := project.ReadFiles(p.Config)
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ func (c recipesCmd) Run(a *app) error {
 	names := recipes.Names()
 	if c.Name != "" {
 		if _, ok := recipes.Text(c.Name); !ok {
-			return output.Usage(fmt.Errorf("unknown recipe %q (%s)%s", c.Name, strings.Join(names, ", "), suggestion(c.Name, names)))
+			return output.Usage(fmt.Errorf("unknown recipe %q (%s)%s", c.Name, strings.Join(names, ", "), project.SuggestNearest(c.Name, names)))
 		}
 		names = []string{c.Name}
 	}
@@ -39,12 +39,4 @@ func (c recipesCmd) Run(a *app) error {
 		fmt.Fprint(a.out, text)
 	}
 	return nil
-}
-
-// suggestion is the end of a message about an unknown name: what was probably meant, if anything.
-func suggestion(name string, names []string) string {
-	if one := project.NearestName(name, names); one != "" {
-		return fmt.Sprintf("; did you mean %q?", one)
-	}
-	return ""
 }

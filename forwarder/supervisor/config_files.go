@@ -191,7 +191,7 @@ func (s *Supervisor) describePending() string {
 	s.mu.Lock()
 	refused := s.conditions.refusedFiles
 	s.mu.Unlock()
-	files, err := readFiles(s.options.Config)
+	files, err := project.ReadFiles(s.options.Config)
 	if _, statErr := os.Stat(s.root()); errors.Is(statErr, fs.ErrNotExist) {
 		return "the project's directory is gone; the supervisor ends soon"
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"path/filepath"
 	"slices"
 	"strconv"
 
@@ -30,7 +29,7 @@ type loadedConfig struct {
 // readAllowed reads the files and asks the trust store about exactly these bytes. If the files could be read, they are returned
 // even with an error.
 func (s *Supervisor) readAllowed() (*project.Files, error) {
-	files, err := readFiles(s.options.Config)
+	files, err := project.ReadFiles(s.options.Config)
 	if err != nil {
 		return nil, err
 	}
@@ -86,14 +85,6 @@ func (s *Supervisor) useConfig(l *loadedConfig) {
 	s.env.setDotEnv(l.project.DotEnv)
 	secrets := l.project.Secrets
 	s.secrets.Store(&secrets)
-}
-
-// readFiles reads the project files that belong to a config path.
-func readFiles(config string) (*project.Files, error) {
-	if filepath.Base(config) == project.ConfigName {
-		return project.Read(filepath.Dir(config))
-	}
-	return project.ReadFile(config)
 }
 
 // pickAutoPort picks the port of a service with local_port = "auto": the one it had, unless that is now in use.

@@ -122,7 +122,7 @@ func (f finding) diagnostic(secrets []string) Diagnostic {
 	}
 	return Diagnostic{
 		Path: d.path, Line: line, Col: col,
-		Message: escapeUnprintable(f.message), Source: d.quoteLine(line, shown, secrets),
+		Message: escapeUnprintable(f.message), Source: d.quoteLine(f.offset, shown, secrets),
 	}
 }
 

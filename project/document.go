@@ -8,9 +8,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"github.com/localport-sh/localport/forwarder/printable"
 )
 
 // document is one TOML file as a tree of keys and values with their positions. go-toml decides what is valid; the
@@ -168,9 +171,6 @@ func (d *document) syntaxError(err error) *Diagnostic {
 	if decode, ok := errors.AsType[*toml.DecodeError](err); ok {
 		line, col = decode.Position()
 	}
-	if bytes.HasPrefix(d.data, byteOrderMark) {
-		err = errors.New("the file starts with a byte order mark; save it as UTF-8 without BOM")
-	}
 	start, end := d.lineBounds(d.lineOffset(line))
 	text := string(d.data[start:end])
 	for _, foreign := range foreignSyntax {
@@ -178,8 +178,13 @@ func (d *document) syntaxError(err error) *Diagnostic {
 			err = errors.New(foreign.message)
 		}
 	}
-	if at := strings.IndexAny(text, typographicQuotes); at >= 0 && at == col-1 {
+	switch r, _ := utf8.DecodeRuneInString(text[min(col-1, len(text)):]); {
+	case bytes.HasPrefix(d.data, byteOrderMark):
+		err = errors.New("the file starts with a byte order mark; save it as UTF-8 without BOM")
+	case strings.ContainsRune(typographicQuotes, r):
 		err = errors.New("typographic quotes; write straight ones (\" or ')")
+	case r >= utf8.RuneSelf && r != utf8.RuneError && !strconv.IsPrint(r):
+		err = fmt.Errorf("invisible character %U; remove it or write a space", r)
 	}
 	message := strconvErrorPattern().ReplaceAllString(strings.TrimPrefix(err.Error(), "toml: "), "")
 	for _, known := range syntaxAdvice {
@@ -189,7 +194,7 @@ func (d *document) syntaxError(err error) *Diagnostic {
 		}
 	}
 	return &Diagnostic{
-		Path: d.path, Line: line, Col: col, Message: escapeUnprintable(message),
+		Path: d.path, Line: line, Col: col, Message: printable.EscapeLine(message),
 		Source: d.quoteInvalidLine(start),
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"iter"
 	"slices"
 	"strings"
+
+	"github.com/localport-sh/localport/forwarder/printable"
 )
 
 // A quoted line must not show the contents of its strings: people paste errors into public issues.
@@ -136,7 +138,7 @@ func (d *document) quoteLineWith(offset int, inSpan func(span) string, between f
 	if at < end && b.Len() <= 4*maxQuoteLength {
 		b.WriteString(between(string(d.data[at:min(end, at+4*maxQuoteLength)])))
 	}
-	return truncate(escapeUnprintable(strings.TrimSpace(b.String())), maxQuoteLength)
+	return truncate(printable.EscapeLine(strings.ReplaceAll(strings.TrimSpace(b.String()), "\t", " ")), maxQuoteLength)
 }
 
 // spansOnLine yields the spans on a line in order, except for those that are keys.

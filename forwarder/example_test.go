@@ -20,7 +20,7 @@ var unix = forwarder.Technology{
 	New:            func(context.Context, forwarder.Host) forwarder.Driver { return driver{} },
 }
 
-// driver has nothing that services share.
+// driver is empty: services share nothing.
 type driver struct{}
 
 func socket(svc project.Service) string { return svc.Connection.Settings.Text("socket") }
@@ -110,7 +110,7 @@ connection.socket = "/run/app.sock"
 	return err
 }
 
-// greet says something to who connects.
+// greet sends a greeting to each client.
 func greet(ln net.Listener) {
 	for {
 		conn, err := ln.Accept()

@@ -101,12 +101,13 @@ type Stream interface {
 	// WaitEnd returns nil when the far end has closed the stream in both directions or the tunnel has ended: all bytes of the far
 	// end have arrived, and a reset would discard what a client has not read yet. After Close it returns net.ErrClosed.
 	WaitEnd() error
-	// Broken reports, after the end, that it was not a proper one: the client must see a reset.
-	Broken() bool
+	// IsBroken reports, after the end, that the connection was lost and not closed by the far end: the client must see a reset.
+	IsBroken() bool
 }
 
-// Fragile is implemented by a tunnel that ends when one connection is refused. Its health is not checked while it has clients.
-type Fragile interface{ Fragile() }
+// EndsOnRefusal is implemented by a tunnel that ends, with all its connections, when one of them is refused. Its health is not checked
+// while it has clients. The method does nothing.
+type EndsOnRefusal interface{ EndsOnRefusal() }
 
 // ProcessMonitor is implemented by a tunnel whose process can be suspended (SIGSTOP). The kernel still accepts connections for its
 // listener then, so that a connect does not show it.
@@ -117,14 +118,14 @@ type ProcessMonitor interface{ IsProcessStopped() bool }
 type FailureReporter interface {
 	// CurrentFailure says why connections fail now; nil if they are not known to.
 	CurrentFailure() *Failure
-	// FailureChanged gets a word when Trouble may say something else.
+	// FailureChanged receives a signal when CurrentFailure may have changed.
 	FailureChanged() <-chan struct{}
 }
 
-// PathChecker is implemented by a tunnel that can check its own connection to the far end.
-type PathChecker interface {
-	// CheckPath has the tunnel check its connection soon, after a network change, and end if it is dead. It does not block.
-	CheckPath()
+// ConnectionChecker is implemented by a tunnel that can check its own connection to the far end.
+type ConnectionChecker interface {
+	// CheckConnection has the tunnel check its connection soon, after a network change, and end if it is dead. It does not block.
+	CheckConnection()
 }
 
 // ClusterInfo describes a cluster that the tunnels of several services lead into.

@@ -11,8 +11,8 @@ func CatchPanic(f func(), onPanic func(failure *Failure, stack []byte)) {
 	defer func() {
 		if value := recover(); value != nil {
 			onPanic(&Failure{
-				Class: Permanent, Reason: fmt.Sprintf("an error of localport's own: %v", value),
-				Hint: "please report it with what the log says; localport restart goes on",
+				Class: Permanent, Reason: fmt.Sprintf("internal error: %v", value),
+				Hint: `run "localport restart"; please report the bug with the stack trace from "localport logs"`,
 			}, debug.Stack())
 		}
 	}()

@@ -17,7 +17,7 @@ type Technology struct {
 	// HasNoChildProcess is set if its tunnels run no program, so that a changed environment does not affect them.
 	HasNoChildProcess bool
 	// Login returns the login of a service, for child processes in dir with this environment. There is none if the func is nil, or
-	// if the result has no Run and Asks is false.
+	// if the result has no Run and UsesAskSocket is false.
 	Login func(svc project.Service, dir string, env []string) Login
 }
 
@@ -25,8 +25,8 @@ type Technology struct {
 type Login struct {
 	Key  string // services of a technology with the same key share the login
 	Name string // what the user logs in to, for display; empty if there is no login
-	// Asks is set if the supervisor's tunnel asks the questions: it is opened with Run.AskSocket.
-	Asks bool
+	// UsesAskSocket is set if the login is to open the service's tunnel in the supervisor, with Run.AskSocket for its questions.
+	UsesAskSocket bool
 	// Run logs in on the user's terminal. It returns a secret credential for a CredentialReceiver, nil if there is none. done is
 	// false if no login was necessary.
 	Run func(ctx context.Context, terminal Terminal) (credential []byte, done bool, err error)

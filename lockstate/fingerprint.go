@@ -4,6 +4,8 @@ import (
 	"errors"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/localport-sh/localport/shellhook"
 )
 
 // Fingerprint identifies the current state, prompt and election files without reading them. It can be
@@ -18,7 +20,7 @@ type Fingerprint struct {
 // Fingerprint is that of the files as they are now. It costs four stats.
 func (d *Dir) Fingerprint() Fingerprint {
 	return Fingerprint{
-		Identify(d.Path + "/state.json"), Identify(d.Path + "/prompt"), Identify(d.Path + "/election"), Identify(d.Path + "/down.unset"),
+		Identify(d.Path + "/state.json"), Identify(d.Path + "/" + shellhook.PromptFile), Identify(d.Path + "/election"), Identify(d.Path + "/down.unset"),
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/localport-sh/localport/shellhook"
 )
 
 // updateLine rewrites the line that prompts compare with the one they saw: a number, and the pid and start time of the
@@ -24,7 +26,7 @@ func (d *Dir) updateLine(st State, isBumped bool) {
 	if st.Supervisor != nil {
 		p = st.Supervisor.Process
 	}
-	path := d.path("prompt")
+	path := d.path(shellhook.PromptFile)
 	if err := replaceFile(path, fmt.Appendf(nil, "%d %d %d\n", st.Line, p.PID, p.Start)); err != nil {
 		if kind := kindOf(path); kind != "" {
 			d.warn((&NotRegularError{Path: path, Kind: kind}).Error())
@@ -41,15 +43,15 @@ func (d *Dir) lineNumber() (uint64, bool) {
 
 // PromptLine returns the current line; empty if there is none.
 func (d *Dir) PromptLine() string {
-	data, _ := readFile(d.path("prompt"))
+	data, _ := readFile(d.path(shellhook.PromptFile))
 	return strings.TrimSuffix(string(data), "\n")
 }
 
 // stampFiles are the files whose modification time prompts compare, by the name of their stamp.
 var stampFiles = map[string]string{
-	"stamp.config": ".localport.toml",
-	"stamp.local":  ".localport.local.toml",
-	"stamp.env":    ".env",
+	shellhook.ConfigStampFile: ".localport.toml",
+	shellhook.LocalStampFile:  ".localport.local.toml",
+	shellhook.EnvStampFile:    ".env",
 }
 
 // Stamp records the modification times of the root's three files, and reports whether any of them had changed

@@ -7,10 +7,10 @@ import (
 	"testing"
 )
 
-// setRuntimeDir has a runtime directory of the test's own. t.TempDir is too long for sockets.
+// setRuntimeDir has a runtime directory of the test's own.
 func setRuntimeDir(t *testing.T) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "lprun")
+	dir, err := os.MkdirTemp("", "lprun") //nolint:usetesting // t.TempDir is too long for the path of a socket
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,16 +12,18 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// memcached is a complete type of health check: a package like this, and a line in probe/kinds.
+// memcached is a complete type of health check: a package like this, and a line in probe/builtin.
 var memcached = probe.Type{
 	CheckType: project.CheckType{Name: "memcached", Keys: []project.Key{{Name: "version"}}},
 	New: func(s project.Settings) (probe.Check, error) {
-		return func(ctx context.Context, path probe.Dialer) error { return ask(ctx, path, s.Text("version")) }, nil
+		return func(ctx context.Context, dialer probe.Dialer) error {
+			return checkVersion(ctx, dialer, s.Text("version"))
+		}, nil
 	},
 }
 
-func ask(ctx context.Context, path probe.Dialer, wanted string) error {
-	conn, err := path.Dial(ctx)
+func checkVersion(ctx context.Context, dialer probe.Dialer, wanted string) error {
+	conn, err := dialer.Dial(ctx)
 	if err != nil {
 		return err
 	}
@@ -41,13 +43,13 @@ func ask(ctx context.Context, path probe.Dialer, wanted string) error {
 	return nil
 }
 
-// direct is a dialer without a tunnel.
-type direct string
+// directDialer dials an address directly.
+type directDialer string
 
-func (d direct) Dial(ctx context.Context) (net.Conn, error) {
+func (d directDialer) Dial(ctx context.Context) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, "tcp", string(d))
 }
-func (d direct) Acknowledges() bool { return true }
+func (d directDialer) Acknowledges() bool { return true }
 
 // A new type of health check, from the config to its answers.
 func Example() {
@@ -84,7 +86,7 @@ health_check = { type = "memcached", version = "1.6" }
 	go serve(server, answers)
 
 	for range 2 {
-		fmt.Println(check(context.Background(), direct(server.Addr().String())))
+		fmt.Println(check(context.Background(), directDialer(server.Addr().String())))
 	}
 	// Output:
 	// <nil>

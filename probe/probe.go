@@ -1,7 +1,7 @@
-// Package probe defines health checks: a dialer to a service, and a check of it in the service's own
-// protocol. Each type of check is a package below this one and a line in probe/kinds; the example is a complete one.
+// Package probe defines health checks, which ask a service in its own protocol through its tunnel. Each type of check is a package
+// below this one and a line in probe/builtin; the example is a complete one.
 //
-// A probe connects through the tunnel, never to our own listener, which accepts even if nothing is behind it.
+// A check connects through the tunnel, never to our own listener, which accepts even if nothing is behind it.
 package probe
 
 import (
@@ -23,7 +23,7 @@ type Dialer interface {
 // Check checks the service once. Nil means healthy; an error says what was wrong in the protocol's own terms. It ends with the context: a
 // check that the context ends returns an error that wraps the context's. It is never called concurrently,
 // and leaves no goroutine, connection or process behind.
-type Check func(ctx context.Context, path Dialer) error
+type Check func(ctx context.Context, dialer Dialer) error
 
 // Type is a type of health check.
 type Type struct {

@@ -130,17 +130,5 @@ func (f finding) diagnostic(secrets []string) Diagnostic {
 
 // quoteMasked is text for a message: masked, quoted, and cut short.
 func quoteMasked(text string, secrets []string) string {
-	return strconv.Quote(truncate(Mask(text, secrets), 60))
-}
-
-// truncate cuts text to limit characters.
-func truncate(text string, limit int) string {
-	runes := 0
-	for i := range text {
-		if runes == limit {
-			return text[:i] + "…"
-		}
-		runes++
-	}
-	return text
+	return strconv.Quote(printable.Truncate(Mask(text, secrets), 60))
 }

@@ -136,7 +136,7 @@ func parseDocument(f *Files, path string, data []byte) (*document, *Diagnostic) 
 }
 
 // strconvErrorPattern is the part of a message of go-toml's that quotes the file.
-var strconvErrorPattern = lazyRegexp(`: strconv\..*`)
+var strconvErrorPattern = LazyRegexp(`: strconv\..*`)
 
 // syntaxAdvice is what to write instead, by the beginning of a message of go-toml's. A message that is not listed is
 // shown as it is.
@@ -317,7 +317,7 @@ func kindOf(k unstable.Kind) kind {
 	return dateKind
 }
 
-var bareKeyPattern = lazyRegexp(`^[A-Za-z0-9_-]+$`)
+var bareKeyPattern = LazyRegexp(`^[A-Za-z0-9_-]+$`)
 
 // joinKey returns the dotted key of name in a table, quoted where TOML requires it.
 func joinKey(table, name string) string {

@@ -10,7 +10,7 @@ import (
 )
 
 // dotEnvNamePattern matches the name of a variable in .env. Shells allow no dot in a name, but other tools that read the file do.
-var dotEnvNamePattern = lazyRegexp(`^[A-Za-z_][A-Za-z0-9_.]*$`)
+var dotEnvNamePattern = LazyRegexp(`^[A-Za-z_][A-Za-z0-9_.]*$`)
 
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
@@ -58,7 +58,7 @@ func (d *dotEnv) addError(line int, message, source string) {
 }
 
 // expansionPattern matches what godotenv replaces, outside single quotes, by an earlier value of the same file.
-var expansionPattern = lazyRegexp(`(^|[^\\$])\$\{?([A-Z0-9_]+)`)
+var expansionPattern = LazyRegexp(`(^|[^\\$])\$\{?([A-Z0-9_]+)`)
 
 // warnUnsetExpansion warns of a $NAME that godotenv silently replaces by nothing: most often a dollar sign in a password.
 func (d *dotEnv) warnUnsetExpansion(s statement, seen map[string]bool) {
@@ -106,7 +106,7 @@ type statement struct {
 	isBroken       bool // godotenv cannot parse it; parsing ends here
 }
 
-var assignmentPattern = lazyRegexp(`^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.]*)\s*[=:]`)
+var assignmentPattern = LazyRegexp(`^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.]*)\s*[=:]`)
 
 // maskedText returns the statement with its value masked.
 func (s statement) maskedText() string {

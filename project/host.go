@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-var hostPortPattern = lazyRegexp(`^\[?.*\]?:[0-9]+$`)
+var hostPortPattern = LazyRegexp(`^\[?.*\]?:[0-9]+$`)
 
 // ValidateHost returns the Validate of a key whose value is a host name or an IP address alone. portKey is the key for the port that people
 // append to it.

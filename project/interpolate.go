@@ -80,7 +80,7 @@ func (p *parser) addEnvSecrets(table *node) {
 	}
 }
 
-var commandArgumentPattern = lazyRegexp(`^services\..*\.command\[\d+\]$`)
+var commandArgumentPattern = LazyRegexp(`^services\..*\.command\[\d+\]$`)
 
 // warnSecretArgument warns of a secret that would become an argument of a process, which every user of the machine can read.
 func (p *parser) warnSecretArgument(n *node, t template) {

@@ -10,7 +10,7 @@ import (
 const minSecretLength = 4
 
 // userinfoPattern matches the userinfo of a URL (RFC 3986, 3.2.1).
-var userinfoPattern = lazyRegexp(`://([^\s/?#"'<>]+)@`)
+var userinfoPattern = LazyRegexp(`://([^\s/?#"'<>]+)@`)
 
 // Mask replaces every secret in text, and the userinfo of every URL, by ***. Secrets shorter than four bytes
 // are left.
@@ -56,7 +56,7 @@ func maskOnce(text string, secrets []string) string {
 }
 
 // secretWordPattern matches a name whose value is a secret.
-var secretWordPattern = lazyRegexp(
+var secretWordPattern = LazyRegexp(
 	`(?i)passw|passphrase|secret|token|sasl|credential|api_?-?key|private_?-?key|(^|[_-])(pass|pwd|pw)([_-]|\W|$)`)
 
 // isSecretName reports whether a value of this name is likely to be a secret.

@@ -138,7 +138,7 @@ func (d *document) quoteLineWith(offset int, inSpan func(span) string, between f
 	if at < end && b.Len() <= 4*maxQuoteLength {
 		b.WriteString(between(string(d.data[at:min(end, at+4*maxQuoteLength)])))
 	}
-	return truncate(printable.EscapeLine(strings.ReplaceAll(strings.TrimSpace(b.String()), "\t", " ")), maxQuoteLength)
+	return printable.Truncate(printable.EscapeLine(strings.ReplaceAll(strings.TrimSpace(b.String()), "\t", " ")), maxQuoteLength)
 }
 
 // spansOnLine yields the spans on a line in order, except for those that are keys.
@@ -162,11 +162,11 @@ func maskSpan(text []byte) string {
 }
 
 var (
-	headerPattern    = lazyRegexp(`^\s*\[\[?\s*(services|defaults|env)(\.[\w-]+)*\s*\]?\]?\s*(#.*)?$`)
-	bareWordPattern  = lazyRegexp(`[^\s=,\[\]{}]+`)
-	literalPattern   = lazyRegexp(`^(true|false|[+-]?[0-9][0-9_.]*)$`)
-	beforeKeyPattern = lazyRegexp(`(^|[{,])\s*$`)
-	afterKeyPattern  = lazyRegexp(`^[ \t]+=([^=]|$)`) // base64 ends in = and has no blank before it
+	headerPattern    = LazyRegexp(`^\s*\[\[?\s*(services|defaults|env)(\.[\w-]+)*\s*\]?\]?\s*(#.*)?$`)
+	bareWordPattern  = LazyRegexp(`[^\s=,\[\]{}]+`)
+	literalPattern   = LazyRegexp(`^(true|false|[+-]?[0-9][0-9_.]*)$`)
+	beforeKeyPattern = LazyRegexp(`(^|[{,])\s*$`)
+	afterKeyPattern  = LazyRegexp(`^[ \t]+=([^=]|$)`) // base64 ends in = and has no blank before it
 )
 
 // maskBareWords masks unquoted words that may have been meant as a string.

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// lazyRegexp returns an expression that is compiled at its first use. Most prompts parse no config: compiling all of them
-// would be a good part of its time.
-func lazyRegexp(expression string) func() *regexp.Regexp {
+// LazyRegexp returns an expression that is compiled at its first use: every start of the program pays for package initialization,
+// also at a prompt, which uses few of them.
+func LazyRegexp(expression string) func() *regexp.Regexp {
 	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
 }

@@ -26,9 +26,9 @@ type reference struct {
 }
 
 var (
-	variableNamePattern = lazyRegexp(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	serviceNamePattern  = lazyRegexp(`^[A-Za-z_][A-Za-z0-9_-]*$`)
-	namePrefixPattern   = lazyRegexp(`^[A-Za-z0-9_.-]*`)
+	variableNamePattern = LazyRegexp(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	serviceNamePattern  = LazyRegexp(`^[A-Za-z_][A-Za-z0-9_-]*$`)
+	namePrefixPattern   = LazyRegexp(`^[A-Za-z0-9_.-]*`)
 )
 
 // maxNesting is the limit for defaults within defaults.

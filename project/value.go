@@ -128,7 +128,7 @@ func (n *node) asArgument() (string, error) {
 	return text, err
 }
 
-var blankPattern = lazyRegexp(`[\s\x00-\x1f\x7f]`)
+var blankPattern = LazyRegexp(`[\s\x00-\x1f\x7f]`)
 
 // asWord reads an argument without spaces, such as a name or a host.
 func (n *node) asWord() (string, error) {
@@ -226,7 +226,7 @@ func (s *Service) readLocalPort(n *node) (err error) {
 }
 
 // portNamePattern matches the name of a port in Kubernetes (IANA_SVC_NAME, RFC 6335, 5.1), which also has a letter.
-var portNamePattern = lazyRegexp(`^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$`)
+var portNamePattern = LazyRegexp(`^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$`)
 
 // readRemotePort reads remote_port. Only the given technologies support port names.
 func (s *Service) readRemotePort(n *node, naming []string) error {

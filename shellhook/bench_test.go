@@ -12,14 +12,14 @@ import (
 	"github.com/localport-sh/localport/shellhook"
 )
 
-// cost is the processor time of one call: a script that sets something up and makes n calls, less one that makes none,
-// with everything that they start.
-func cost(b *testing.B, env []string, shell, setup, call string, n int) time.Duration {
+// measureCall returns the CPU time of one call, child processes included: that of a script with n calls, minus that of one without, divided by
+// n.
+func measureCall(b *testing.B, env []string, shell, setup, call string, n int) time.Duration {
 	b.Helper()
-	return (cpu(b, env, shell, setup, call, n) - cpu(b, env, shell, setup, call, 0)) / time.Duration(n)
+	return (cpuTime(b, env, shell, setup, call, n) - cpuTime(b, env, shell, setup, call, 0)) / time.Duration(n)
 }
 
-func cpu(b *testing.B, env []string, shell, setup, call string, n int) time.Duration {
+func cpuTime(b *testing.B, env []string, shell, setup, call string, n int) time.Duration {
 	b.Helper()
 	loop := fmt.Sprintf("for ((i=0; i<%d; i++)); do %s; done", n, call)
 	args := []string{"-c"}
@@ -38,8 +38,8 @@ func cpu(b *testing.B, env []string, shell, setup, call string, n int) time.Dura
 	return cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 }
 
-// BenchmarkPrompt is the cost of a prompt where nothing changed: in a project whose supervisor runs, and outside of
-// any. In the same run, where direnv is installed: its prompt in a directory that it knows, and the ratio.
+// BenchmarkPrompt measures a prompt where nothing changed: in a project with a running supervisor, and outside of any project. If direnv
+// is installed, it also measures direnv's prompt in a directory that is loaded, and reports the ratio.
 func BenchmarkPrompt(b *testing.B) {
 	dir := b.TempDir()
 	root, state := filepath.Join(dir, "p"), filepath.Join(dir, "state")
@@ -75,12 +75,12 @@ func BenchmarkPrompt(b *testing.B) {
 				b.Skipf("%s is not installed", shell)
 			}
 			for b.Loop() {
-				ours := cost(b, env, shell, inside, "__localport_prompt", 10000)
+				ours := measureCall(b, env, shell, inside, "__localport_prompt", 10000)
 				b.ReportMetric(float64(ours.Nanoseconds())/1000, "µs/prompt")
-				away := cost(b, env, shell, outside, "__localport_prompt", 10000)
+				away := measureCall(b, env, shell, outside, "__localport_prompt", 10000)
 				b.ReportMetric(float64(away.Nanoseconds())/1000, "µs/outside")
 				if _, err := exec.LookPath("direnv"); err == nil {
-					theirs := cost(b, env, shell, direnv(b, env, dir, shell), direnvCall[shell], 200)
+					theirs := measureCall(b, env, shell, direnv(b, env, dir, shell), direnvCall[shell], 200)
 					b.ReportMetric(float64(theirs.Nanoseconds())/1000, "µs/direnv")
 					b.ReportMetric(float64(theirs)/float64(ours), "direnv/ours")
 				}
@@ -92,7 +92,7 @@ func BenchmarkPrompt(b *testing.B) {
 
 var direnvCall = map[string]string{"bash": "_direnv_hook", "zsh": "_direnv_hook", "fish": "__direnv_export_eval"}
 
-// direnv is the set-up that puts a shell in a directory that direnv has loaded.
+// direnv returns the shell code that installs direnv's hook and enters a directory with an .envrc.
 func direnv(b *testing.B, env []string, dir, shell string) string {
 	b.Helper()
 	known := filepath.Join(dir, "direnv")

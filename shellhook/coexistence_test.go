@@ -21,7 +21,7 @@ func TestHook_KeepsTheExitStatus(t *testing.T) {
 		}
 		w.setLine(root, "1 0 0")
 		if got := s.Run("sh -c 'exit 43'"); got != 43 {
-			t.Errorf("at a prompt that looked the status was %d, want 43", got)
+			t.Errorf("at a prompt that ran export the status was %d, want 43", got)
 		}
 		if got := s.Run("cd ..; sh -c 'exit 44'"); got != 44 {
 			t.Errorf("after a cd the status was %d, want 44", got)
@@ -256,7 +256,7 @@ func TestHook_IgnoresVariablesFromTheEnvironment(t *testing.T) {
 		s := w.startWith(shellpty.Config{Shell: shell, RC: w.rc(shell), Env: env, Dir: root})
 		calls := w.recordedExports()
 		if len(calls) != 1 || calls[0].Root != "" || calls[0].Told != "" {
-			t.Errorf("looks with leaked bookkeeping: %+v", calls)
+			t.Errorf("exports with inherited bookkeeping: %+v", calls)
 		}
 		for name := range s.Environ() {
 			if strings.HasPrefix(name, "__localport_") {

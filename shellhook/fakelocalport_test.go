@@ -14,7 +14,7 @@ import (
 	"github.com/localport-sh/localport/shellhook"
 )
 
-// exportCall is what the stand-in records of one `localport export`.
+// exportCall is what the fake localport records of one `localport export`.
 type exportCall struct {
 	Args  []string
 	Env   []string
@@ -40,7 +40,7 @@ func runFakeLocalport(args []string) int {
 		fmt.Print(shell.Hook(os.Args[0]))
 		return 0
 	}
-	_, missing := os.Stat(filepath.Join(base, "hang")) // before the call is recorded: a test that sees the record may take the file away
+	_, missing := os.Stat(filepath.Join(base, "hang")) // before the call is recorded: a test that sees the record may remove the file
 	c := recordCall(base, args)
 	if say, err := os.ReadFile(filepath.Join(base, "say")); err == nil {
 		_, _ = os.Stderr.Write(say)

@@ -11,8 +11,8 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-// trace is a strace of a shell and all that it starts. A line of it stands in the file before the traced system call
-// returns, so that after a prompt all of what came before is there.
+// trace is the output of strace for a shell and its descendants. strace writes a line before the system call returns, so that the output
+// is complete when the shell prompts.
 type trace struct {
 	t    *testing.T
 	path string
@@ -36,7 +36,7 @@ func (tr trace) wrap() []string {
 
 var forked = regexp.MustCompile(`(?m)^.*\b(clone3?|v?fork|execve)\(.*$`)
 
-// processes is how many were started so far. Threads are none: fish has some.
+// processes returns the lines for the processes and programs started so far, without threads, which fish starts.
 func (tr trace) processes() (lines []string) {
 	tr.t.Helper()
 	data, err := os.ReadFile(tr.path)
@@ -60,7 +60,7 @@ func TestHook_StartsNoProcessWhenNothingChanged(t *testing.T) {
 		w.setLine(root, startProcess(t, "localport-x").line(1))
 		s := w.startWith(shellpty.Config{Shell: shell, RC: w.rc(shell), Wrap: tr.wrap()})
 
-		costs := func(want int, lines ...string) {
+		expectProcesses := func(want int, lines ...string) {
 			t.Helper()
 			before := len(tr.processes())
 			for _, line := range lines {
@@ -70,10 +70,10 @@ func TestHook_StartsNoProcessWhenNothingChanged(t *testing.T) {
 				t.Errorf("%q started processes, want %d:\n%s", lines, want, strings.Join(got, "\n"))
 			}
 		}
-		costs(0, "true", "true", cd(one), cd(two), "cd ..", "true", "cd /", cd(w.dir), "true")
-		costs(2, cd(sub)) // one fork, one exec: our own
-		costs(0, "true", "true", cd(root), "true", cd(sub), "cd ..", "true", "true")
-		costs(2, cd(one))
-		costs(0, "true", cd(two), "true")
+		expectProcesses(0, "true", "true", cd(one), cd(two), "cd ..", "true", "cd /", cd(w.dir), "true")
+		expectProcesses(2, cd(sub)) // one fork and one exec, for export
+		expectProcesses(0, "true", "true", cd(root), "true", cd(sub), "cd ..", "true", "true")
+		expectProcesses(2, cd(one))
+		expectProcesses(0, "true", cd(two), "true")
 	})
 }

@@ -15,7 +15,7 @@ func TestHook_ExportsOnceOnEnteringAndLeaving(t *testing.T) {
 		root, sub := w.project("p"), w.mkdir("p/a/b")
 		s := w.start(shell)
 		if calls := w.recordedExports(); calls != nil {
-			t.Fatalf("looked outside of any project: %v", calls)
+			t.Fatalf("exported outside of any project: %v", calls)
 		}
 
 		w.expectExports(s, cd(sub), 1)
@@ -46,7 +46,7 @@ func TestHook_ExportsOnceOnEnteringAndLeaving(t *testing.T) {
 			}
 		}
 		if calls[0].Root != "" || calls[0].Told != "" || calls[1].Root != root || calls[1].Told != "1" {
-			t.Errorf("what the shell knew was not handed over: %q, %q", calls[0].Args, calls[1].Args)
+			t.Errorf("the shell's variables were not passed: %q, %q", calls[0].Args, calls[1].Args)
 		}
 	})
 }
@@ -96,7 +96,7 @@ func TestHook_DetectsEveryFileChange(t *testing.T) {
 			t.Helper()
 			do()
 			if got := w.countExports(func() { s.Run("true") }); got != 1 {
-				t.Errorf("%s: looked %d times, want 1", what, got)
+				t.Errorf("%s: exported %d times, want 1", what, got)
 			}
 			w.expectQuiet(s)
 		}
@@ -155,15 +155,15 @@ func TestHook_FirstPromptExportsOnlyWhenNeeded(t *testing.T) {
 		root := w.project("p")
 		s := w.startWith(shellpty.Config{Shell: shell, RC: w.rc(shell), Dir: root})
 		if calls := w.recordedExports(); len(calls) != 1 || projectOfShell(s) != root {
-			t.Errorf("a shell that starts in a project looked %d times; PROJECT is %q", len(calls), projectOfShell(s))
+			t.Errorf("a shell that starts in a project exported %d times; PROJECT is %q", len(calls), projectOfShell(s))
 		}
 
-		// A shell started from a project but outside of it has the project's variables to give back.
+		// A shell that starts outside of a project but has inherited its variables must unset them.
 		nested := w.startWith(shellpty.Config{
 			Shell: shell, RC: w.rc(shell), Env: []string{"LOCALPORT_DIFF=" + root, "PROJECT=" + root},
 		})
 		if calls := w.recordedExports(); len(calls) != 2 || projectOfShell(nested) != "" {
-			t.Errorf("a nested shell looked %d times; PROJECT is %q", len(calls)-1, projectOfShell(nested))
+			t.Errorf("a nested shell exported %d times; PROJECT is %q", len(calls)-1, projectOfShell(nested))
 		}
 		w.expectQuiet(nested)
 	})
@@ -184,7 +184,7 @@ func TestHook_TreatsASymlinkedProjectAsTheSame(t *testing.T) {
 			t.Errorf("through the link PROJECT is %q, want the physical %q", got, root)
 		}
 		w.expectExports(s, cd(root), 0)
-		w.expectExports(s, cd(deep), 0) // its parent by name is no project, its parent on disk is
+		w.expectExports(s, cd(deep), 0) // its logical parent is no project, its physical parent is
 		w.expectQuiet(s)
 	})
 }
@@ -203,7 +203,7 @@ func TestHook_IsSilentInADeletedDirectory(t *testing.T) {
 		if err := os.RemoveAll(root); err != nil {
 			t.Fatal(err)
 		}
-		s.Run("true") // one look, which finds nothing
+		s.Run("true") // it runs export, which finds no project
 		if out := s.Output(); out != "" {
 			t.Errorf("a prompt in a deleted directory printed %q", out)
 		}

@@ -15,7 +15,7 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-// process is a running process, named by the file that it runs, with its start time as the kernel tells it.
+// process is a running process, with its start time from /proc/PID/stat.
 type process struct {
 	cmd   *exec.Cmd
 	pid   int
@@ -76,7 +76,7 @@ func TestHook_DetectsAChangedLine(t *testing.T) {
 		w.expectExports(s, "cd .", 1) // at a cd as well
 		s.Run(cd(w.dir))
 		w.setLine(root, "4 0 0")
-		w.expectQuiet(s) // none of our business any more
+		w.expectQuiet(s) // the shell has left the project
 	})
 }
 
@@ -124,12 +124,12 @@ func TestHook_StopsExportingForAnUnresolvedReason(t *testing.T) {
 func TestHook_DoesNotRepeatAFailedExportAtEveryPrompt(t *testing.T) {
 	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
-		mend := w.setBehaviour("fail", "")
+		fix := w.setBehaviour("fail", "")
 		s := w.start(shell)
 		w.expectExports(s, cd(root), 1)
 		w.expectQuiet(s)
 		w.expectQuiet(s)
-		mend()
+		fix()
 		w.expectQuiet(s)
 		w.expectExports(s, "cd ..", 0)
 		w.expectExports(s, cd(root), 1)
@@ -178,9 +178,9 @@ func TestHook_HangingExportCanBeInterrupted(t *testing.T) {
 		s := w.start(shell)
 		s.Type(cd(root) + "\r")
 		deadline := time.Now().Add(20 * time.Second)
-		for len(w.recordedExports()) == 0 { // nothing in the shell can tell: it waits
+		for len(w.recordedExports()) == 0 { // the shell is blocked, and cannot say when the export has started
 			if time.Now().After(deadline) {
-				t.Fatalf("no look; on the screen:\n%s", s.Screen())
+				t.Fatalf("no export; on the screen:\n%s", s.Screen())
 			}
 			runtime.Gosched()
 		}

@@ -14,7 +14,7 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-// Values with special characters, and every byte alone and among others.
+// trickyValues returns values with special characters, and with every byte alone and next to others.
 func trickyValues() (values []string) {
 	for b := 1; b < 256; b++ {
 		c := string([]byte{byte(b)})
@@ -29,8 +29,8 @@ func trickyValues() (values []string) {
 		"\uf600", "\uf6ff", "\ufdd0", "\uf730", "\ue000", "\U0010ffff", "\ufeff", "e\u0301", `\xff`, `\u00e9`, "%s%n", "a:b:", ":")
 }
 
-// roundTrip lets a real shell evaluate statements that export the values, as the hook does, and reports what a program
-// started by that shell gets.
+// roundTrip has a shell evaluate statements that export the values, as the hook does, and returns the values that a program started by
+// that shell receives.
 func roundTrip(t testingT, dir, shell, locale string, values []string) []string {
 	t.Helper()
 	text := ""
@@ -75,7 +75,7 @@ type testingT interface {
 	Errorf(format string, args ...any)
 }
 
-// export is the statement; in POSIX sh, that of `localport env --format sh`.
+// export returns the statement that exports a variable; for sh, that of `localport env --format sh`.
 func export(t testingT, shell, name, value string) string {
 	if shell == "sh" {
 		return "export " + name + "=" + shellhook.Quote(value) + ";\n"
@@ -139,7 +139,7 @@ func TestSet_IsNotExportedAndUnsetRemoves(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := shellpty.Start(t, shellpty.Config{Shell: shell})
-		evaluate := func(text string) {
+		evaluate := func(text string) { // as a hook does
 			t.Helper()
 			path := filepath.Join(w.dir, "text")
 			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

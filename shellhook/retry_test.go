@@ -24,7 +24,7 @@ const shortLimit = "--limit=200ms"
 func TestHook_RepeatsAFailedExportWithBackoff(t *testing.T) {
 	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
-		mend := w.setBehaviour("fail", "")
+		fix := w.setBehaviour("fail", "")
 		s := w.start(shell)
 		w.expectExports(s, cd(root), 1)
 		w.expectQuiet(s)
@@ -36,18 +36,18 @@ func TestHook_RepeatsAFailedExportWithBackoff(t *testing.T) {
 		for _, wait := range []int{25, 30, 35, 40, 45, 50, 55, 60, 60} {
 			w.expectExports(s, advanceClock(shell, wait), 1)
 		}
-		mend()
+		fix()
 		w.expectExports(s, advanceClock(shell, 60), 1)
 		if got := projectOfShell(s); got != root {
 			t.Errorf("PROJECT is %q, want %q", got, root)
 		}
 		calls := w.recordedExports()
 		if slices.Contains(calls[0].Args, shortLimit) {
-			t.Errorf("the first look was made with %q", calls[0].Args)
+			t.Errorf("the first export has the arguments %q", calls[0].Args)
 		}
 		for _, call := range calls[1:] {
 			if !slices.Contains(call.Args, shortLimit) {
-				t.Errorf("a repeated look was made with %q", call.Args)
+				t.Errorf("a repeated export has the arguments %q", call.Args)
 			}
 		}
 		w.expectExports(s, advanceClock(shell, 1000), 0) // it succeeded: there is nothing to repeat
@@ -70,7 +70,7 @@ func TestHook_RepeatsAFailedExportOutsideAnyProject(t *testing.T) {
 func TestHook_DoesNotRepeatAnAnswer(t *testing.T) {
 	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
-		defer w.setBehaviour("fail", "4")() // as where the project is not allowed
+		defer w.setBehaviour("fail", "4")() // the exit code of a project that is not allowed
 		s := w.start(shell)
 		w.expectExports(s, cd(root), 1)
 		w.expectExports(s, advanceClock(shell, 100), 0)
@@ -80,7 +80,7 @@ func TestHook_DoesNotRepeatAnAnswer(t *testing.T) {
 func TestHook_ExportsAgainWhenADirectoryIsBack(t *testing.T) {
 	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
-		mend := w.setBehaviour("fail", "4")
+		fix := w.setBehaviour("fail", "4")
 		s := w.start(shell)
 		w.expectExports(s, cd(root), 1)
 		if err := os.Rename(root, root+".away"); err != nil {
@@ -88,7 +88,7 @@ func TestHook_ExportsAgainWhenADirectoryIsBack(t *testing.T) {
 		}
 		w.expectExports(s, ":", 1)
 		w.expectQuiet(s)
-		mend()
+		fix()
 		if err := os.Rename(root+".away", root); err != nil {
 			t.Fatal(err)
 		}
@@ -151,7 +151,7 @@ func TestHook_PassesRetryBack(t *testing.T) {
 		s.Run("source " + path)
 		s.Run(cd(root))
 		if calls := w.recordedExports(); len(calls) != 1 || calls[0].Retry != retry {
-			t.Errorf("looks: %+v", calls)
+			t.Errorf("exports: %+v", calls)
 		}
 	})
 }

@@ -20,7 +20,7 @@ import (
 // The shell variables of the hook, for Shell.Set. They are not exported. Every export sets all of them, before anything that
 // may fail in the shell, so that it is not repeated needlessly.
 const (
-	RootVariable     = "__localport_root" // the root of the project that the shell is in, allowed or not; "" outside of any
+	RootVariable     = "__localport_root" // the root of the project that the shell is in, allowed or not; "" if it is in none
 	DirVariable      = "__localport_dir"  // the directory with the files named below; "" if there is none
 	LineVariable     = "__localport_line" // the contents of PromptFile at the last export
 	ReportedVariable = "__localport_told" // passed to the next export as --told; opaque
@@ -28,9 +28,9 @@ const (
 	RetryVariable = "__localport_retry"
 )
 
-// The files in DirVariable's directory that prompts compare. PromptFile holds one line, "N PID START" (PID 0: no supervisor should
-// run). A stamp has the exact modification time of the file in the project's root at the last export, and is missing if that file
-// was.
+// The files in DirVariable's directory that the hooks read, and lockstate writes. PromptFile holds one line, "N PID START": a number that
+// each change increases, and the supervisor's pid and start time (0 0: none should run). A stamp has the exact modification time that the
+// file in the project's root had at the last export; if there was no file, there is no stamp.
 const (
 	PromptFile      = "prompt"
 	ConfigStampFile = "stamp.config" // .localport.toml

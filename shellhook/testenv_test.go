@@ -61,7 +61,7 @@ func (w *testEnv) write(path string) {
 	}
 }
 
-// setLine replaces the prompt's line, like a supervisor or a command.
+// setLine replaces the prompt's line, as lockstate does.
 func (w *testEnv) setLine(root, line string) {
 	w.t.Helper()
 	dir := stateDir(filepath.Dir(w.exe), root)
@@ -75,7 +75,8 @@ func (w *testEnv) setLine(root, line string) {
 	}
 }
 
-// setBehaviour makes the stand-in fail ("fail"), hang until a signal ("hang") or say something ("say").
+// setBehaviour makes the fake localport fail with an exit code ("fail"), hang until a signal ("hang") or print a message ("say"), until
+// clear is called.
 func (w *testEnv) setBehaviour(name, text string) (clear func()) {
 	w.t.Helper()
 	path := filepath.Join(filepath.Dir(w.exe), name)
@@ -122,6 +123,7 @@ func (w *testEnv) expectExports(s *shellpty.Shell, line string, want int) {
 	}
 }
 
+// expectQuiet fails the test unless a prompt runs no export and prints nothing.
 func (w *testEnv) expectQuiet(s *shellpty.Shell) {
 	w.t.Helper()
 	w.expectExports(s, "true", 0)
@@ -163,8 +165,8 @@ func (w *testEnv) startWith(c shellpty.Config) *shellpty.Shell {
 // projectOfShell returns the value of the variable that the project exports: its root.
 func projectOfShell(s *shellpty.Shell) string { return s.Eval(`"$PROJECT"`) }
 
-// eachShell runs a story in every shell, or in those named.
-func eachShell(t *testing.T, story func(t *testing.T, shell string, w *testEnv), only ...string) {
+// eachShell runs a test in every shell, or only in those named.
+func eachShell(t *testing.T, test func(t *testing.T, shell string, w *testEnv), only ...string) {
 	t.Helper()
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		if len(only) > 0 && !slices.Contains(only, shell) {
@@ -172,14 +174,14 @@ func eachShell(t *testing.T, story func(t *testing.T, shell string, w *testEnv),
 		}
 		t.Run(shell, func(t *testing.T) {
 			t.Parallel()
-			story(t, shell, newTestEnv(t))
+			test(t, shell, newTestEnv(t))
 		})
 	}
 }
 
 func cd(dir string) string {
 	if strings.Contains(dir, `\`) {
-		panic("quoting that all shells share")
+		panic("fish needs another quoting for a backslash")
 	}
 	return "cd " + shellhook.Quote(dir)
 }

@@ -14,12 +14,7 @@ import (
 type allowCmd struct{}
 
 // Run allows the current contents of the files and has a running supervisor reload them.
-func (allowCmd) Run(a *app) error {
-	p, ctx, cancel, err := a.openProject()
-	if err != nil {
-		return err
-	}
-	defer cancel()
+func (allowCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	if err := p.recordDecision(p.Store.Allow); err != nil {
 		return fmt.Errorf("allow %s: %w", p.Config, err)
 	}
@@ -40,14 +35,9 @@ func (allowCmd) Run(a *app) error {
 type denyCmd struct{}
 
 // Run revokes the approval and stops the project.
-func (denyCmd) Run(a *app) error {
-	p, ctx, cancel, err := a.openProject()
-	if err != nil {
-		return err
-	}
-	defer cancel()
-	err = p.recordDecision(p.Store.Deny)
-	if errors.Is(err, fs.ErrNotExist) { // what runs still has a name, although its file is gone
+func (denyCmd) Run(ctx context.Context, a *app, p commandProject) error {
+	err := p.recordDecision(p.Store.Deny)
+	if errors.Is(err, fs.ErrNotExist) { // the project may be running although its file was deleted
 		err = p.Store.Deny(&project.Files{Path: p.Config, Root: p.Root})
 	}
 	if err != nil {
@@ -56,7 +46,7 @@ func (denyCmd) Run(a *app) error {
 	if err := p.shutDown(ctx, a.err); err != nil {
 		return err
 	}
-	// What holds a denied project down is its denial: an allow later is all that it takes.
+	// The denial alone keeps the project stopped, so that the next prompt after a later allow starts it.
 	if _, err := p.Dir.Update(ctx, func(tx *lockstate.Tx) error { tx.Down = false; return nil }); err != nil {
 		return err
 	}
@@ -64,7 +54,7 @@ func (denyCmd) Run(a *app) error {
 	return nil
 }
 
-// recordDecision gives the current files to the store.
+// recordDecision reads the project's files and passes them to decision: Allow or Deny of the trust store.
 func (p commandProject) recordDecision(decision func(*project.Files) error) error {
 	files, err := project.ReadFiles(p.Config)
 	if err != nil {
@@ -73,7 +63,7 @@ func (p commandProject) recordDecision(decision func(*project.Files) error) erro
 	return decision(files)
 }
 
-// bumpLine makes every prompt in the project evaluate it again.
+// bumpLine makes every shell in the project evaluate it at its next prompt.
 func (p commandProject) bumpLine(ctx context.Context) error {
 	_, err := p.Dir.Update(ctx, func(tx *lockstate.Tx) error { tx.Bump(); return nil })
 	return err

@@ -14,15 +14,15 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// The benchmarks time whole processes of the program as users get it, beside a peer in the same run; what counts is the
-// ratio. Run them with: go test -run '^$' -bench . -benchtime 10x ./cmd/localport
+// The benchmarks time whole processes of a release build, and in the same run another program for comparison: the ratio is what
+// counts. Run them with: go test -run '^$' -bench . -benchtime 10x ./cmd/localport
 
-// built is a world whose localport is a release build.
-type built struct{ *world }
+// releaseEnv is a testEnv whose localport is a release build.
+type releaseEnv struct{ *testEnv }
 
-func build(t testing.TB) built {
+func newReleaseEnv(t testing.TB) releaseEnv {
 	t.Helper()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	w.exe = filepath.Join(t.TempDir(), "localport")
 	if out, err := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", w.exe, ".").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
@@ -30,40 +30,34 @@ func build(t testing.TB) built {
 	w.env = slices.DeleteFunc(w.env, func(entry string) bool {
 		return strings.HasPrefix(entry, mainVariable) || strings.HasPrefix(entry, "GOCOVERDIR=")
 	})
-	return built{w}
+	return releaseEnv{w}
 }
 
-// measure runs a program and returns what it took: wall time and CPU time, its own children's included.
-func (w built) measure(b *testing.B, dir, program string, args ...string) (wall, cpu time.Duration) {
+// measure runs a program and returns its wall time and its CPU time, with that of its children.
+func (w releaseEnv) measure(b *testing.B, dir, program string, args ...string) (wall, cpu time.Duration) {
 	b.Helper()
 	cmd := exec.Command(program, args...)
 	cmd.Dir, cmd.Env = dir, w.env
-	began := time.Now()
+	startTime := time.Now()
 	out, err := cmd.CombinedOutput()
-	wall = time.Since(began)
+	wall = time.Since(startTime)
 	if err != nil {
 		b.Fatalf("%s %v: %v\n%s", program, args, err, out)
 	}
 	return wall, cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 }
 
-func (w built) must(b *testing.B, dir string, args ...string) {
-	b.Helper()
-	w.measure(b, dir, w.exe, args...)
-}
-
-func report(b *testing.B, total time.Duration, name string) {
+func reportMean(b *testing.B, total time.Duration, name string) {
 	b.ReportMetric(float64(total.Microseconds())/float64(b.N)/1000, name)
 }
 
-// BenchmarkCd is what a cd into a project and out of it costs, beside direnv's with an empty .envrc. The supervisor
-// runs already, as it does while it lingers.
+// BenchmarkCd measures a cd into a project and out of it, compared with direnv and an empty .envrc. The supervisor is already running.
 func BenchmarkCd(b *testing.B) {
-	w := build(b)
+	w := newReleaseEnv(b)
 	root := w.project(tcpConfig("web", `"auto"`, serve(b, "127.0.0.1:0")))
-	w.must(b, root, "allow")
-	w.must(b, root, "start")
-	defer w.must(b, root, "stop")
+	w.mustRun(root, "allow")
+	w.mustRun(root, "start")
+	defer w.mustRun(root, "stop")
 	if _, err := exec.LookPath("direnv"); err != nil {
 		b.Skip("direnv is not installed")
 	}
@@ -76,11 +70,11 @@ func BenchmarkCd(b *testing.B) {
 	pid := fmt.Sprint(os.Getpid())
 	var ours, theirs, ourCPU, theirCPU time.Duration
 	for b.Loop() {
-		for _, look := range []struct {
+		for _, prompt := range []struct {
 			dir  string
 			args []string
 		}{{root, []string{"export", "bash", "--pid", pid}}, {"/", []string{"export", "bash", "--pid", pid, "--root", root}}} {
-			wall, cpu := w.measure(b, look.dir, w.exe, look.args...)
+			wall, cpu := w.measure(b, prompt.dir, w.exe, prompt.args...)
 			ours, ourCPU = ours+wall, ourCPU+cpu
 		}
 		for _, dir := range []string{other, "/"} {
@@ -88,19 +82,19 @@ func BenchmarkCd(b *testing.B) {
 			theirs, theirCPU = theirs+wall, theirCPU+cpu
 		}
 	}
-	report(b, ours, "ms/cd-in-and-out")
-	report(b, theirs, "ms/direnv")
+	reportMean(b, ours, "ms/cd-in-and-out")
+	reportMean(b, theirs, "ms/direnv")
 	b.ReportMetric(float64(ours)/float64(theirs), "wall-ratio")
 	b.ReportMetric(float64(ourCPU)/float64(theirCPU), "cpu-ratio")
 }
 
-// BenchmarkExecWarm is exec -- true while the supervisor runs, beside true itself.
+// BenchmarkExecWarm measures exec -- true while the supervisor is running, compared with true itself.
 func BenchmarkExecWarm(b *testing.B) {
-	w := build(b)
+	w := newReleaseEnv(b)
 	root := w.project(tcpConfig("web", `"auto"`, serve(b, "127.0.0.1:0")))
-	w.must(b, root, "allow")
-	w.must(b, root, "start")
-	defer w.must(b, root, "stop")
+	w.mustRun(root, "allow")
+	w.mustRun(root, "start")
+	defer w.mustRun(root, "stop")
 	var ours, bare time.Duration
 	for b.Loop() {
 		wall, _ := w.measure(b, root, w.exe, "exec", "--", "true")
@@ -108,16 +102,16 @@ func BenchmarkExecWarm(b *testing.B) {
 		wall, _ = w.measure(b, root, "true")
 		bare += wall
 	}
-	report(b, ours, "ms/exec")
-	report(b, bare, "ms/true")
+	reportMean(b, ours, "ms/exec")
+	reportMean(b, bare, "ms/true")
 	b.ReportMetric(float64(ours)/float64(bare), "ratio")
 }
 
-// BenchmarkExecCold is exec -- true in a project that is down: a supervisor is started and waited for.
+// BenchmarkExecCold measures exec -- true in a stopped project: it starts a supervisor and waits for it.
 func BenchmarkExecCold(b *testing.B) {
-	w := build(b)
+	w := newReleaseEnv(b)
 	root := w.project("linger = 0.001\n" + tcpConfig("web", `"auto"`, serve(b, "127.0.0.1:0")))
-	w.must(b, root, "allow")
+	w.mustRun(root, "allow")
 	var ours time.Duration
 	for b.Loop() {
 		wall, _ := w.measure(b, root, w.exe, "exec", "--", "true")
@@ -126,35 +120,35 @@ func BenchmarkExecCold(b *testing.B) {
 			w.waitExit(state.Supervisor.Process)
 		}
 	}
-	report(b, ours, "ms/exec")
+	reportMean(b, ours, "ms/exec")
 }
 
-// BenchmarkSupervisorMemory is the supervisor's own memory with 1 and with 10 forwards.
+// BenchmarkSupervisorMemory measures the supervisor's memory with 1 and with 10 forwards.
 func BenchmarkSupervisorMemory(b *testing.B) {
 	for _, forwards := range []int{1, 10} {
 		b.Run(fmt.Sprint(forwards), func(b *testing.B) {
-			w := build(b)
+			w := newReleaseEnv(b)
 			var config strings.Builder
-			far := serve(b, "127.0.0.1:0")
+			upstream := serve(b, "127.0.0.1:0")
 			for i := range forwards {
-				config.WriteString(tcpConfig(fmt.Sprintf("s%d", i), `"auto"`, far))
+				config.WriteString(tcpConfig(fmt.Sprintf("s%d", i), `"auto"`, upstream))
 			}
 			root := w.project(config.String())
-			w.must(b, root, "allow")
+			w.mustRun(root, "allow")
 			for b.Loop() {
-				w.must(b, root, "start")
-				time.Sleep(5 * time.Second) // its start is over
-				rss, own := memory(b, w.state(root).Supervisor.PID)
+				w.mustRun(root, "start")
+				time.Sleep(5 * time.Second) // until its start is over
+				rss, own := processMemory(b, w.state(root).Supervisor.PID)
 				b.ReportMetric(rss, "MB-resident")
 				b.ReportMetric(own, "MB-private")
-				w.must(b, root, "stop")
+				w.mustRun(root, "stop")
 			}
 		})
 	}
 }
 
-// memory is a process's resident and private memory in MB, from /proc/PID/smaps_rollup.
-func memory(b *testing.B, pid int) (resident, private float64) {
+// processMemory returns a process's resident and private memory in MB, from /proc/PID/smaps_rollup.
+func processMemory(b *testing.B, pid int) (resident, private float64) {
 	b.Helper()
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
@@ -177,33 +171,33 @@ func memory(b *testing.B, pid int) (resident, private float64) {
 	return resident, private
 }
 
-// BenchmarkKilledSupervisorAnswers is the time from the death of the supervisor until a client that comes at once has its
-// answer, with no prompt and no command in between, beside what a command takes to bring the project up from nothing.
+// BenchmarkKilledSupervisorAnswers measures the time from the kill of a supervisor until a client that connects at once has its answer,
+// without a prompt or command in between, compared with a command that starts the project.
 func BenchmarkKilledSupervisorAnswers(b *testing.B) {
-	w := build(b)
+	w := newReleaseEnv(b)
 	port := ports.FreePort(b)
 	root := w.project("linger = 0.001\n" + tcpConfig("web", port, serve(b, "127.0.0.1:0")))
-	w.must(b, root, "allow")
-	var healed, cold time.Duration
+	w.mustRun(root, "allow")
+	var recovery, cold time.Duration
 	for b.Loop() {
 		wall, _ := w.measure(b, root, w.exe, "exec", "--", "true")
 		cold += wall
-		w.must(b, root, "start")
-		w.keeperPID(root)
+		w.mustRun(root, "start")
+		w.waitKeeper(root)
 		supervisor := w.state(root).Supervisor.Process
 		if err := syscall.Kill(supervisor.PID, syscall.SIGKILL); err != nil {
 			b.Fatal(err)
 		}
-		began := time.Now()
+		startTime := time.Now()
 		if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
 			b.Fatal(answer, err)
 		}
-		healed += time.Since(began)
+		recovery += time.Since(startTime)
 		w.waitExit(supervisor)
-		w.must(b, root, "stop")
-		eventually(b, "it is down", func() bool { return w.state(root).Supervisor == nil })
+		w.mustRun(root, "stop")
+		eventually(b, "the supervisor has ended", func() bool { return w.state(root).Supervisor == nil })
 	}
-	report(b, healed, "ms/killed-to-answer")
-	report(b, cold, "ms/cold-exec")
-	b.ReportMetric(float64(healed)/float64(cold), "ratio")
+	reportMean(b, recovery, "ms/killed-to-answer")
+	reportMean(b, cold, "ms/cold-exec")
+	b.ReportMetric(float64(recovery)/float64(cold), "ratio")
 }

@@ -11,13 +11,13 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-// inBothDirections runs a test with what the older program has written and this one reads, and the other way round.
-func inBothDirections(t *testing.T, test func(t *testing.T, writer, reader *world)) {
+// eachDirection runs a test twice: the older program writes and this one reads, and the other way round.
+func eachDirection(t *testing.T, test func(t *testing.T, writer, reader *testEnv)) {
 	for name, older := range map[string]bool{"written by the older program": true, "written by this program": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			old := newOldWorld(t, oldRelease)
-			if current := old.current(oldRelease); older {
+			old := newOldTestEnv(t, oldRelease)
+			if current := old.withCurrentBinary(oldRelease); older {
 				test(t, old, current)
 			} else {
 				test(t, current, old)
@@ -27,21 +27,21 @@ func inBothDirections(t *testing.T, test func(t *testing.T, writer, reader *worl
 }
 
 func TestCompatibility_OtherVersionReadsFilesOfAStoppedProject(t *testing.T) {
-	inBothDirections(t, func(t *testing.T, writer, reader *world) {
-		far := serve(t, "127.0.0.1:0")
-		root := writer.allowedProject(tcpConfig("web", `"auto"`, far) + tcpConfig("api", ports.FreePort(t), far))
+	eachDirection(t, func(t *testing.T, writer, reader *testEnv) {
+		upstream := serve(t, "127.0.0.1:0")
+		root := writer.allowedProject(tcpConfig("web", `"auto"`, upstream) + tcpConfig("api", ports.FreePort(t), upstream))
 		other := "127.0.0.1:" + strings.TrimSpace(writer.mustRun(root, "port", "web"))
-		holder, err := net.Listen("tcp", other) // so that the port is one that only the state can tell
+		holder, err := net.Listen("tcp", other) // so that start picks another port, which only the state file has
 		if err != nil {
 			t.Fatal(err)
 		}
 		writer.mustRun(root, "start")
 		writer.mustRun(root, "stop", "api")
 		addr := writer.document(root).service("web").Address
-		writer.down(root, addr)
+		writer.stopProject(root, addr)
 		holder.Close()
 		if addr == other {
-			t.Fatal("a port that is in use was given out")
+			t.Fatal("start picked a port that is in use")
 		}
 
 		if status := reader.document(root); status.State != "stopped" || status.service("web").State != "stopped" || len(status.Leases) != 0 {
@@ -51,14 +51,14 @@ func TestCompatibility_OtherVersionReadsFilesOfAStoppedProject(t *testing.T) {
 			t.Errorf("events printed %q", out)
 		}
 		reader.mustRun(root, "logs", "supervisor", "--grep", "ended")
-		sh := reader.shell("bash", root) // entering brings up what was stopped
+		sh := reader.shell("bash", root) // entering starts services that were stopped
 		if status := reader.document(root); status.State != "running" || status.service("web").Address != addr || !status.service("web").Held {
 			t.Errorf("after entering status is %+v", status)
 		}
-		served(t, addr)
-		served(t, reader.document(root).service("api").Address)
+		checkServed(t, addr)
+		checkServed(t, reader.document(root).service("api").Address)
 		sh.Exit("exit")
-		reader.down(root, addr)
+		reader.stopProject(root, addr)
 
 		reader.mustRun(root, "deny")
 		if o := writer.localport(root, "start"); o.code != output.ExitNotAllowed {
@@ -66,22 +66,22 @@ func TestCompatibility_OtherVersionReadsFilesOfAStoppedProject(t *testing.T) {
 		}
 		reader.mustRun(root, "allow")
 		writer.mustRun(root, "start")
-		writer.down(root, addr)
+		writer.stopProject(root, addr)
 	})
 }
 
 func TestCompatibility_OtherVersionReadsAndChangesStateOfARunningProject(t *testing.T) {
-	inBothDirections(t, func(t *testing.T, writer, reader *world) {
-		far := serve(t, "127.0.0.1:0")
-		root := allowAllFiles(writer, "linger = 0.3\n"+tcpConfig("web", `"auto"`, far)+tcpConfig("api", ports.FreePort(t), far))
+	eachDirection(t, func(t *testing.T, writer, reader *testEnv) {
+		upstream := serve(t, "127.0.0.1:0")
+		root := allowedProjectWithAllFiles(writer, "linger = 0.3\n"+tcpConfig("web", `"auto"`, upstream)+tcpConfig("api", ports.FreePort(t), upstream))
 		first := writer.shell("bash", root)
 		supervisor := writer.supervisor(root)
 		port := first.Environ()["WEB_PORT"]
-		second := reader.shell("zsh", root) // a lease and stamps of the other program
+		second := reader.shell("zsh", root) // its lease and stamps are the other program's
 		if env := second.Environ(); env["WEB_PORT"] != port {
 			t.Errorf("WEB_PORT is %q in one shell and %q in the other", port, env["WEB_PORT"])
 		}
-		for _, w := range []*world{writer, reader} {
+		for _, w := range []*testEnv{writer, reader} {
 			status := w.document(root)
 			if status.Supervisor.PID != supervisor.PID || !slices.Equal(status.kinds(), []string{"shell", "shell"}) {
 				t.Errorf("status is %+v", status)
@@ -92,13 +92,13 @@ func TestCompatibility_OtherVersionReadsAndChangesStateOfARunningProject(t *test
 		reader.mustRun(root, "stop", "api")
 		first.Run("true")
 		second.Run("true")
-		if has(first.Environ(), "API_PORT") || has(second.Environ(), "API_PORT") {
+		if hasVariable(first.Environ(), "API_PORT") || hasVariable(second.Environ(), "API_PORT") {
 			t.Error("a shell has the variables of a service that was stopped")
 		}
 		writer.mustRun(root, "start", "api")
 		first.Run("true")
 		second.Run("true")
-		if !has(first.Environ(), "API_PORT") || !has(second.Environ(), "API_PORT") {
+		if !hasVariable(first.Environ(), "API_PORT") || !hasVariable(second.Environ(), "API_PORT") {
 			t.Error("a shell lacks the variables of a service that was started")
 		}
 		checkPromptsSettle(t, first, second)
@@ -110,46 +110,47 @@ func TestCompatibility_OtherVersionReadsAndChangesStateOfARunningProject(t *test
 		first.Run("true")
 		second.Run("true")
 		if status := writer.document(root); status.State != "stopped" {
-			t.Error("a prompt brought a project up that was stopped as a whole")
+			t.Error("a prompt started a stopped project")
 		}
-		if has(first.Environ(), "WEB_PORT") || has(second.Environ(), "WEB_PORT") {
+		if hasVariable(first.Environ(), "WEB_PORT") || hasVariable(second.Environ(), "WEB_PORT") {
 			t.Error("a shell has the variables of a project that was stopped")
 		}
 		for _, sh := range []*shellpty.Shell{first, second} {
 			sh.Run("cd /")
 			sh.Exit("exit")
 		}
-		writer.down(root)
+		writer.stopProject(root)
 	})
 }
 
 func TestCompatibility_RunningConfigIsHandedOverIfTheFileIsUnusable(t *testing.T) {
-	inBothDirections(t, func(t *testing.T, writer, reader *world) {
+	eachDirection(t, func(t *testing.T, writer, reader *testEnv) {
 		config := tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0"))
 		root := writer.allowedProject(config)
 		writer.mustRun(root, "start")
-		writer.keeperPID(root)
+		writer.waitKeeper(root)
 		addr := writer.document(root).service("web").Address
 		writer.writeFile(root, ".localport.toml", "nonsense = ")
 		first := reader.supervisor(root)
 		reader.mustRun(root, "daemon", "restart")
 		second := reader.supervisor(root)
 		if second == first {
-			t.Error("daemon restart left the supervisor")
+			t.Error("daemon restart did not replace the supervisor")
 		}
-		served(t, addr)
+		checkServed(t, addr)
 		kill(t, second.PID)
-		eventually(t, "another supervisor is there", func() bool {
+		eventually(t, "another supervisor runs", func() bool {
 			now := reader.document(root).Supervisor
 			return now != nil && now.PID != second.PID
 		})
-		served(t, addr)
+		checkServed(t, addr)
 		writer.writeFile(root, ".localport.toml", config)
-		writer.down(root, addr)
+		writer.stopProject(root, addr)
 	})
 }
 
-// checkPromptsSettle runs prompts of two shells in turn: a stamp that the two programs write differently would be a change to each.
+// checkPromptsSettle runs prompts of two shells in turn, and fails the test if they keep running export: each would, if the two programs
+// wrote stamps differently.
 func checkPromptsSettle(t *testing.T, first, second *shellpty.Shell) {
 	t.Helper()
 	var before, after [2]uint64
@@ -159,9 +160,9 @@ func checkPromptsSettle(t *testing.T, first, second *shellpty.Shell) {
 			runSilently(t, first, "true")
 			runSilently(t, second, "true")
 		}
-		after = [2]uint64{forks(t, first.PID()), forks(t, second.PID())}
+		after = [2]uint64{reapedChildFaults(t, first.PID()), reapedChildFaults(t, second.PID())}
 	}
 	if after != before {
-		t.Error("prompts of the two hooks look again and again")
+		t.Error("the prompts of the two hooks run export again and again")
 	}
 }

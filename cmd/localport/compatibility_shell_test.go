@@ -11,7 +11,7 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-// shellEnvironment is what a shell exports of a compatibleProject; the test has set URL outside of it.
+// shellEnvironment are the variables of a compatibleProject that a shell exports; the test sets URL outside of the project too.
 type shellEnvironment struct{ web, url, diff string }
 
 func readEnvironment(sh *shellpty.Shell) shellEnvironment {
@@ -19,7 +19,7 @@ func readEnvironment(sh *shellpty.Shell) shellEnvironment {
 	return shellEnvironment{web: env["WEB_PORT"], url: env["URL"], diff: env["LOCALPORT_DIFF"]}
 }
 
-// runSilently runs a line and fails the test if LocalPort has anything to say.
+// runSilently runs a line and fails the test if LocalPort prints anything.
 func runSilently(t *testing.T, sh *shellpty.Shell, line string) {
 	t.Helper()
 	sh.Run(line)
@@ -28,25 +28,25 @@ func runSilently(t *testing.T, sh *shellpty.Shell, line string) {
 	}
 }
 
-// checkAsksNothing runs prompts where nothing has changed, which start no process.
-func checkAsksNothing(t *testing.T, sh *shellpty.Shell) {
+// checkPromptsRunNothing runs prompts and fails the test if one starts a process.
+func checkPromptsRunNothing(t *testing.T, sh *shellpty.Shell) {
 	t.Helper()
-	before := forks(t, sh.PID())
+	before := reapedChildFaults(t, sh.PID())
 	for range 5 {
 		runSilently(t, sh, "true")
 	}
-	if after := forks(t, sh.PID()); after != before {
-		t.Error("a prompt where nothing has changed asks the program something")
+	if after := reapedChildFaults(t, sh.PID()); after != before {
+		t.Error("a prompt where nothing has changed started a process")
 	}
 }
 
 var setURL = map[string]string{"bash": "export URL=mine", "zsh": "export URL=mine", "fish": "set -gx URL mine"}
 
-// A shell keeps the hook that it was started with for as long as it lives, and that keeps calling the path of its program.
+// A shell keeps the hook that it was started with, and the hook keeps calling localport by the same path.
 func TestCompatibility_OpenShellContinuesWithOlderHook(t *testing.T) {
-	inEachShell(t, func(t *testing.T, kind string) {
-		w := newOldWorld(t, oldRelease)
-		p := allowCompatible(t, w)
+	eachShell(t, func(t *testing.T, kind string) {
+		w := newOldTestEnv(t, oldRelease)
+		p := newCompatibleProject(t, w)
 		sh := w.shell(kind, w.home)
 		sh.Run(setURL[kind])
 		sh.Run("cd " + p.root)
@@ -58,14 +58,14 @@ func TestCompatibility_OpenShellContinuesWithOlderHook(t *testing.T) {
 		runSilently(t, sh, "true")
 		supervisor := w.supervisor(p.root)
 		w.upgrade()
-		checkAsksNothing(t, sh)
-		p.checkUnharmed(w, "the upgrade")
+		checkPromptsRunNothing(t, sh)
+		p.checkUnaffected(w, "the upgrade")
 
 		changeAndAllow(t, p, sh)
-		p.checkUnharmed(w, "a change that was allowed")
+		p.checkUnaffected(w, "a change that was allowed")
 
 		checkInheritedEnvironment(t, w, kind, sh)
-		remaining := w.shell("bash", p.root) // else the project may end before the other shell returns
+		remaining := w.shell("bash", p.root) // so that the project does not end before the other shell returns
 		runSilently(t, sh, "cd "+w.home)
 		if env := readEnvironment(sh); env != (shellEnvironment{url: "mine"}) {
 			t.Errorf("after leaving the shell has %+v", env)
@@ -76,7 +76,7 @@ func TestCompatibility_OpenShellContinuesWithOlderHook(t *testing.T) {
 		if env := readEnvironment(sh); env.web != inside.web || env.url != inside.url {
 			t.Errorf("after returning the shell has %+v, had %+v", env, inside)
 		}
-		p.checkUnharmed(w, "leaving and returning")
+		p.checkUnaffected(w, "leaving and returning")
 		if w.supervisor(p.root) != supervisor {
 			t.Error("the older supervisor was replaced by the same release")
 		}
@@ -84,12 +84,12 @@ func TestCompatibility_OpenShellContinuesWithOlderHook(t *testing.T) {
 		p.disconnect()
 		sh.Run("cd " + w.home)
 		w.waitExit(supervisor)
-		w.nothingLeft(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
+		w.checkNothingLeft(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 		sh.Run("cd " + p.root)
 		if env := readEnvironment(sh); env.web != inside.web {
 			t.Errorf("the port was %s and is %s in the next run", inside.web, env.web)
 		}
-		served(t, p.addrs["box"])
+		checkServed(t, p.addrs["box"])
 		w.mustRun(p.root, "stop")
 		sh.Run("true")
 		if env := readEnvironment(sh); env != (shellEnvironment{url: "mine"}) {
@@ -97,12 +97,12 @@ func TestCompatibility_OpenShellContinuesWithOlderHook(t *testing.T) {
 		}
 		sh.Run("cd " + w.home)
 		sh.Exit("exit")
-		w.down(p.root)
+		w.stopProject(p.root)
 	})
 }
 
-// changeAndAllow adds a variable to the config; it is there once the change is allowed, and not before. Then prompts have nothing
-// more to ask: what this program has noted of each file's age is what the older hook compares.
+// changeAndAllow adds a variable to the config and checks that the shell has it once the change is allowed, and not before. Prompts then
+// run nothing: this program's stamps are what the older hook expects.
 func changeAndAllow(t *testing.T, p *compatibleProject, sh *shellpty.Shell) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(p.root, ".localport.toml"))
@@ -120,11 +120,11 @@ func changeAndAllow(t *testing.T, p *compatibleProject, sh *shellpty.Shell) {
 	if env := sh.Environ(); env["MORE"] != "of it" || env["URL"] != "tcp://"+p.addrs["web"] {
 		t.Errorf("after allow MORE=%q URL=%q", env["MORE"], env["URL"])
 	}
-	checkAsksNothing(t, sh)
+	checkPromptsRunNothing(t, sh)
 }
 
 // checkInheritedEnvironment starts a shell outside of the project with the environment of one that is inside.
-func checkInheritedEnvironment(t *testing.T, w *world, kind string, sh *shellpty.Shell) {
+func checkInheritedEnvironment(t *testing.T, w *testEnv, kind string, sh *shellpty.Shell) {
 	t.Helper()
 	inside := sh.Environ()
 	nested := *w
@@ -137,9 +137,9 @@ func checkInheritedEnvironment(t *testing.T, w *world, kind string, sh *shellpty
 }
 
 func TestCompatibility_NewerReleaseReplacesAtAPromptOfAnOlderHook(t *testing.T) {
-	inEachShell(t, func(t *testing.T, kind string) {
-		w := newOldWorld(t, "1.1.0")
-		p := allowCompatible(t, w)
+	eachShell(t, func(t *testing.T, kind string) {
+		w := newOldTestEnv(t, "1.1.0")
+		p := newCompatibleProject(t, w)
 		waiting, sh := w.shell(kind, p.root), w.shell(kind, p.root)
 		p.connect(t)
 		inside := readEnvironment(sh)
@@ -148,7 +148,7 @@ func TestCompatibility_NewerReleaseReplacesAtAPromptOfAnOlderHook(t *testing.T) 
 		w.upgrade()
 		runSilently(t, sh, "cd "+w.home)
 		sh.Run("cd " + p.root)
-		takenOver := time.Now()
+		takeoverTime := time.Now()
 		second := w.supervisor(p.root)
 		if status := w.document(p.root); second == first || status.Supervisor.Version != "1.1.0" {
 			t.Fatalf("after the newer release the supervisor is %+v", status.Supervisor)
@@ -162,23 +162,23 @@ func TestCompatibility_NewerReleaseReplacesAtAPromptOfAnOlderHook(t *testing.T) 
 		if kinds := w.document(p.root).kinds(); !slices.Equal(kinds, []string{"shell", "shell"}) {
 			t.Errorf("the leases are %v", kinds)
 		}
-		p.checkUnharmed(w, "the newer release")
-		checkAsksNothing(t, waiting)
+		p.checkUnaffected(w, "the newer release")
+		checkPromptsRunNothing(t, waiting)
 		if w.supervisor(p.root) != second {
-			t.Error("it was replaced once more")
+			t.Error("the supervisor was replaced once more")
 		}
 
-		p.checkNoneRefused(t, takenOver)
+		p.checkNoneRefused(t, takeoverTime)
 		p.disconnect()
 		w.waitExit(first)
 		kill(t, second.PID)
-		p.awaitReplacement(w, second.PID)
+		p.waitReplacement(w, second.PID)
 		runSilently(t, waiting, "true")
-		p.checkUnharmed(w, "kill")
+		p.checkUnaffected(w, "kill")
 		third := w.supervisor(p.root)
 		runSilently(t, sh, "cd "+w.home)
 		runSilently(t, waiting, "cd "+w.home)
 		w.waitExit(third)
-		w.nothingLeft(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
+		w.checkNothingLeft(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 	})
 }

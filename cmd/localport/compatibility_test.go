@@ -12,30 +12,30 @@ import (
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
-// compatibleProject is a project of three services that the earlier localport brings up, and the clients that are connected to it
-// while this localport comes.
+// compatibleProject is a project of three services that the older program starts, and the clients that use it while this program takes
+// over.
 type compatibleProject struct {
-	w      *world
-	root   string
-	addrs  map[string]string // by service: "web" at a port of LocalPort's choice, "own" of a child, "box" through ssh
-	conns  map[string]*connection
-	rushes map[string]*clientStream
+	w       *testEnv
+	root    string
+	addrs   map[string]string // by service: "web" has an automatic port, "own" is a command, "box" goes through ssh
+	conns   map[string]*connection
+	clients map[string]greetingClients
 }
 
-// compatibleServices come in the order of the config.
+// compatibleServices are in the order of the config.
 var compatibleServices = []string{"web", "own", "box"}
 
-// allowCompatible makes the project and has the world's localport allow it.
-func allowCompatible(t *testing.T, w *world) *compatibleProject {
+// newCompatibleProject creates the project and allows it.
+func newCompatibleProject(t *testing.T, w *testEnv) *compatibleProject {
 	t.Helper()
 	host := sshd.Start(t)
 	config := "linger = 0.3\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")) + commandConfig(t, "own", ports.FreePort(t)) +
 		sshConfig("box", ports.FreePort(t), host, serve(t, "127.0.0.1:0").port) + "[env]\nURL = \"tcp://${web.addr}\"\n"
-	return &compatibleProject{w: w, root: allowAllFiles(w, config)}
+	return &compatibleProject{w: w, root: allowedProjectWithAllFiles(w, config)}
 }
 
-// allowAllFiles is allowed, of a project that has each of the files whose age prompts look at.
-func allowAllFiles(w *world, config string) (root string) {
+// allowedProjectWithAllFiles is allowedProject with all the files that prompts compare.
+func allowedProjectWithAllFiles(w *testEnv, config string) (root string) {
 	w.t.Helper()
 	root = w.project(config)
 	w.writeFile(root, ".localport.local.toml", "[services.web]\ndescription = \"web\"\n")
@@ -44,22 +44,22 @@ func allowAllFiles(w *world, config string) (root string) {
 	return root
 }
 
-// connect has one client stay connected to each service, and others come again and again. The project is up.
+// connect opens one lasting connection to each service of the running project, and starts other clients.
 func (p *compatibleProject) connect(t *testing.T) {
 	t.Helper()
-	p.addrs, p.conns, p.rushes = map[string]string{}, map[string]*connection{}, map[string]*clientStream{}
+	p.addrs, p.conns, p.clients = map[string]string{}, map[string]*connection{}, map[string]greetingClients{}
 	for _, svc := range p.w.document(p.root).Services {
 		p.addrs[svc.Name] = svc.Address
 	}
 	for _, name := range compatibleServices {
 		p.conns[name] = dial(t, p.addrs[name])
-		p.conns[name].checkReply("hi")
-		p.rushes[name] = rushEvery(100*time.Millisecond, p.addrs[name])
+		p.conns[name].exchangeLine("hi")
+		p.clients[name] = startGreetingClients(100*time.Millisecond, p.addrs[name])
 	}
 }
 
-// checkUnharmed fails the test if a port has changed, a connection from before answers no more, or somebody has to allow again.
-func (p *compatibleProject) checkUnharmed(w *world, after string) {
+// checkUnaffected fails the test if a port has changed, a lasting connection does not answer any more, or a change is pending.
+func (p *compatibleProject) checkUnaffected(w *testEnv, after string) {
 	w.t.Helper()
 	status := w.document(p.root)
 	if status.State != "running" || status.Pending != "" {
@@ -72,7 +72,7 @@ func (p *compatibleProject) checkUnharmed(w *world, after string) {
 		}
 		if conn := p.conns[name]; conn != nil {
 			_ = conn.conn.SetDeadline(time.Now().Add(30 * time.Second))
-			if got := conn.checkReply(after); got != "hello "+after+"\n" {
+			if got := conn.exchangeLine(after); got != "hello "+after+"\n" {
 				w.t.Errorf("after %s the connection of %s answers %q", after, name, got)
 			}
 		}
@@ -89,41 +89,30 @@ func (p *compatibleProject) disconnect(names ...string) {
 	}
 }
 
-// checkNoneRefused ends the rushes, and fails the test if a client was refused at any time, or one that came after since got no
-// answer. A supervisor that is killed takes its clients along; the older one resets, now and then, a client that it accepts at
-// the very moment at which it hands over.
+// checkNoneRefused stops the clients, and fails the test if one was ever refused, or one that started after since got no answer. Earlier
+// ones may fail: a killed supervisor's clients do, and the older program may reset one that it accepts while it hands over.
 func (p *compatibleProject) checkNoneRefused(t *testing.T, since time.Time) {
 	t.Helper()
-	for name := range p.rushes {
+	for name := range p.clients {
 		p.checkNoneRefusedAt(t, name, since)
 	}
 }
 
 func (p *compatibleProject) checkNoneRefusedAt(t *testing.T, name string, since time.Time) {
 	t.Helper()
-	rush := p.rushes[name]
-	delete(p.rushes, name)
-	eventually(t, "clients are answered at last", func() bool { return rush.answered(since) > 3 })
-	calls := rush.stop()
-	if refused, failed := refused(calls, since); refused > 0 || failed > 0 {
-		t.Errorf("%s: of %d clients %d were refused, %d failed: %v", name, len(calls), refused, failed, failures(calls))
+	clients := p.clients[name]
+	delete(p.clients, name)
+	eventually(t, "clients are answered", func() bool { return clients.answered(since) > 3 })
+	calls := clients.stop()
+	if refused, failed := countRefused(calls, since); refused > 0 || failed > 0 {
+		t.Errorf("%s: of %d clients %d were refused, %d failed: %v", name, len(calls), refused, failed, describeFailures(calls))
 	}
 }
 
-// failures are what clients met that did not get their answer.
-func failures(calls []call) (met []string) {
-	for _, one := range calls {
-		if one.answer != "hello you\n" {
-			met = append(met, fmt.Sprintf("%q %v from %v on, for %v", one.answer, one.err, one.began.Format("05.000"), one.ended.Sub(one.began)))
-		}
-	}
-	return met
-}
-
-// awaitReplacement waits until another process than pid is the supervisor.
-func (p *compatibleProject) awaitReplacement(w *world, pid int) {
+// waitReplacement waits until another process than pid is the supervisor.
+func (p *compatibleProject) waitReplacement(w *testEnv, pid int) {
 	w.t.Helper()
-	eventually(w.t, "another supervisor is there", func() bool {
+	eventually(w.t, "another supervisor runs", func() bool {
 		now := w.document(p.root).Supervisor
 		return now != nil && now.PID != pid
 	})
@@ -131,13 +120,13 @@ func (p *compatibleProject) awaitReplacement(w *world, pid int) {
 
 func TestCompatibility_CommandsControlAnOlderSupervisor(t *testing.T) {
 	t.Parallel()
-	old := newOldWorld(t, oldRelease)
-	p := allowCompatible(t, old)
+	old := newOldTestEnv(t, oldRelease)
+	p := newCompatibleProject(t, old)
 	old.mustRun(p.root, "start")
 	p.connect(t)
-	w := old.current(oldRelease)
+	w := old.withCurrentBinary(oldRelease)
 	supervisor := w.supervisor(p.root)
-	p.checkUnharmed(w, "status")
+	p.checkUnaffected(w, "status")
 
 	if out := w.mustRun(p.root, "exec", "--", "sh", "-c", "echo $URL"); out != "tcp://"+p.addrs["web"]+"\n" {
 		t.Errorf("exec gave its command URL=%q", out)
@@ -164,9 +153,9 @@ func TestCompatibility_CommandsControlAnOlderSupervisor(t *testing.T) {
 	if o := w.localport(p.root, "login"); o.code != 0 {
 		t.Errorf("login where nothing needs one: exit %d, %s", o.code, o.stderr)
 	}
-	p.checkUnharmed(w, "commands that change nothing")
+	p.checkUnaffected(w, "commands that change nothing")
 
-	p.checkNoneRefusedAt(t, "own", time.Time{}) // the next are refused rightly
+	p.checkNoneRefusedAt(t, "own", time.Time{}) // after stop, clients are refused
 	p.disconnect("own")
 	w.mustRun(p.root, "stop", "own")
 	if svc := w.document(p.root).service("own"); svc.State != "stopped" || svc.Held {
@@ -176,55 +165,55 @@ func TestCompatibility_CommandsControlAnOlderSupervisor(t *testing.T) {
 		t.Error("own answers after stop")
 	}
 	w.mustRun(p.root, "start", "own")
-	served(t, p.addrs["own"])
+	checkServed(t, p.addrs["own"])
 	w.mustRun(p.root, "restart", "own")
-	served(t, p.addrs["own"])
-	p.checkUnharmed(w, "stop, start and restart of a service")
+	checkServed(t, p.addrs["own"])
+	p.checkUnaffected(w, "stop, start and restart of a service")
 	if w.supervisor(p.root) != supervisor {
-		t.Error("the older supervisor did not stay")
+		t.Error("the older supervisor was replaced")
 	}
 	p.checkNoneRefused(t, time.Time{})
 	p.disconnect()
-	w.down(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
+	w.stopProject(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 }
 
 func TestCompatibility_DaemonRestartReplacesOlderSupervisorAndKeeper(t *testing.T) {
 	t.Parallel()
-	old := newOldWorld(t, oldRelease)
-	p := allowCompatible(t, old)
+	old := newOldTestEnv(t, oldRelease)
+	p := newCompatibleProject(t, old)
 	old.mustRun(p.root, "start")
-	old.keeperPID(p.root)
+	old.waitKeeper(p.root)
 	p.connect(t)
-	w := old.current(oldRelease)
+	w := old.withCurrentBinary(oldRelease)
 	first := w.supervisor(p.root)
 	w.mustRun(p.root, "daemon", "restart")
 	if w.supervisor(p.root) == first {
-		t.Fatal("daemon restart left the older supervisor")
+		t.Fatal("daemon restart did not replace the older supervisor")
 	}
-	p.checkUnharmed(w, "daemon restart")
+	p.checkUnaffected(w, "daemon restart")
 	if kinds := w.document(p.root).kinds(); !slices.Equal(kinds, []string{"start"}) {
 		t.Errorf("the leases are %v", kinds)
 	}
 	old.mustRun(p.root, "exec", "--", "true")
-	p.checkUnharmed(old, "a command of the older program")
+	p.checkUnaffected(old, "a command of the older program")
 
-	second := w.supervisor(p.root) // its keeper is the older one still
+	second := w.supervisor(p.root) // its keeper is still the older program's
 	kill(t, second.PID)
-	killed := time.Now()
-	p.awaitReplacement(w, second.PID)
-	p.checkUnharmed(w, "kill") // what is connected is the first one's to finish
+	killTime := time.Now()
+	p.waitReplacement(w, second.PID)
+	p.checkUnaffected(w, "kill") // the first supervisor still serves the lasting connections
 	p.disconnect()
 	w.waitExit(first)
-	p.checkNoneRefused(t, killed)
+	p.checkNoneRefused(t, killTime)
 
-	keeper := w.keeperPID(p.root)
+	keeper := w.waitKeeper(p.root)
 	kill(t, keeper)
-	w.keeperPID(p.root, keeper)
+	w.waitKeeper(p.root, keeper)
 	third := w.supervisor(p.root)
 	kill(t, third.PID)
-	p.awaitReplacement(w, third.PID)
-	p.checkUnharmed(w, "kill of the keeper, then of the supervisor")
-	w.down(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
+	p.waitReplacement(w, third.PID)
+	p.checkUnaffected(w, "kill of the keeper, then of the supervisor")
+	w.stopProject(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 }
 
 func TestCompatibility_OlderKeeperRevivesItsKilledSupervisor(t *testing.T) {
@@ -232,130 +221,130 @@ func TestCompatibility_OlderKeeperRevivesItsKilledSupervisor(t *testing.T) {
 	for name, upgraded := range map[string]bool{"from the older program": false, "from this program at the same path": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			old := newOldWorld(t, oldRelease)
-			p := allowCompatible(t, old)
+			old := newOldTestEnv(t, oldRelease)
+			p := newCompatibleProject(t, old)
 			old.mustRun(p.root, "start")
-			keeper := old.keeperPID(p.root)
+			keeper := old.waitKeeper(p.root)
 			p.connect(t)
-			w := old.current(oldRelease)
+			w := old.withCurrentBinary(oldRelease)
 			if upgraded {
 				old.upgrade()
 			}
 			supervisor := w.supervisor(p.root)
 			kill(t, supervisor.PID)
-			killed := time.Now()
-			p.disconnect() // they were its own
-			p.awaitReplacement(w, supervisor.PID)
-			p.checkUnharmed(w, "kill")
-			if now := w.keeperPID(p.root); now != keeper {
+			killTime := time.Now()
+			p.disconnect() // the killed supervisor served the connections
+			p.waitReplacement(w, supervisor.PID)
+			p.checkUnaffected(w, "kill")
+			if now := w.waitKeeper(p.root); now != keeper {
 				t.Errorf("the keeper was %d and is %d", keeper, now)
 			}
 			if kinds := w.document(p.root).kinds(); !slices.Equal(kinds, []string{"start"}) {
 				t.Errorf("the leases are %v", kinds)
 			}
 			w.mustRun(p.root, "exec", "--", "true")
-			p.checkUnharmed(w, "exec")
-			p.checkNoneRefused(t, killed)
+			p.checkUnaffected(w, "exec")
+			p.checkNoneRefused(t, killTime)
 			w.mustRun(p.root, "daemon", "restart")
-			p.checkUnharmed(w, "daemon restart")
+			p.checkUnaffected(w, "daemon restart")
 			w.mustRun(p.root, "restart", "own", "box")
-			served(t, p.addrs["own"])
-			served(t, p.addrs["box"])
-			p.checkUnharmed(w, "restart of services")
-			w.down(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
+			checkServed(t, p.addrs["own"])
+			checkServed(t, p.addrs["box"])
+			p.checkUnaffected(w, "restart of services")
+			w.stopProject(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 		})
 	}
 }
 
 func TestCompatibility_CommandRecoversFromKilledOlderSupervisorAndKeeper(t *testing.T) {
 	t.Parallel()
-	old := newOldWorld(t, oldRelease)
-	p := allowCompatible(t, old)
+	old := newOldTestEnv(t, oldRelease)
+	p := newCompatibleProject(t, old)
 	old.mustRun(p.root, "start")
-	keeper := old.keeperPID(p.root)
+	keeper := old.waitKeeper(p.root)
 	p.connect(t)
 	p.disconnect()
-	for _, rush := range p.rushes {
-		rush.stop()
+	for _, clients := range p.clients {
+		clients.stop()
 	}
-	w := old.current(oldRelease)
-	children := childrenOf(t, w.supervisor(p.root).PID)
+	w := old.withCurrentBinary(oldRelease)
+	children := findChildren(t, w.supervisor(p.root).PID)
 	kill(t, keeper)
 	kill(t, w.supervisor(p.root).PID)
-	eventually(t, "both are gone", func() bool { return len(w.processes()) == 0 })
+	eventually(t, "both have ended", func() bool { return len(w.processes()) == 0 })
 	w.mustRun(p.root, "exec", "--", "true")
 	for _, child := range children {
 		w.waitExit(child)
 	}
-	p.checkUnharmed(w, "exec")
+	p.checkUnaffected(w, "exec")
 	for _, name := range compatibleServices {
-		served(t, p.addrs[name])
+		checkServed(t, p.addrs[name])
 	}
-	w.down(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
+	w.stopProject(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 }
 
 func TestCompatibility_NewerReleaseReplacesOlderOneOnce(t *testing.T) {
 	t.Parallel()
-	old := newOldWorld(t, oldRelease)
-	p := allowCompatible(t, old)
+	old := newOldTestEnv(t, oldRelease)
+	p := newCompatibleProject(t, old)
 	old.mustRun(p.root, "start")
 	p.connect(t)
 	first := old.supervisor(p.root)
-	newer := old.current("1.1.0")
+	newer := old.withCurrentBinary("1.1.0")
 	newer.mustRun(p.root, "exec", "--", "true")
-	takenOver := time.Now()
+	takeoverTime := time.Now()
 	second := newer.supervisor(p.root)
 	if status := newer.document(p.root); second == first || status.Supervisor.Version != "1.1.0" {
 		t.Fatalf("after the newer release the supervisor is %+v", status.Supervisor)
 	}
-	p.checkUnharmed(newer, "a newer release")
-	for _, w := range []*world{old, newer, old.current("0.9.0"), old.current("1.1.1-dev")} {
+	p.checkUnaffected(newer, "a newer release")
+	for _, w := range []*testEnv{old, newer, old.withCurrentBinary("0.9.0"), old.withCurrentBinary("1.1.1-dev")} {
 		w.mustRun(p.root, "exec", "--", "true")
-		p.checkUnharmed(w, "a command of another release")
+		p.checkUnaffected(w, "a command of another release")
 	}
 	if newer.supervisor(p.root) != second {
-		t.Error("it was replaced once more")
+		t.Error("the supervisor was replaced once more")
 	}
 	if kinds := newer.document(p.root).kinds(); !slices.Equal(kinds, []string{"start"}) {
 		t.Errorf("the leases are %v", kinds)
 	}
-	p.checkNoneRefused(t, takenOver)
+	p.checkNoneRefused(t, takeoverTime)
 	p.disconnect()
 	newer.waitExit(first)
-	newer.down(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
+	newer.stopProject(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 }
 
-// An older release that is newer than a development build, or than what was installed by mistake, takes over just so.
+// The older program replaces this one if its release is the newer one, as with a development build or a downgrade by mistake.
 func TestCompatibility_OlderProgramReplacesIfItIsTheNewerRelease(t *testing.T) {
 	t.Parallel()
-	old := newOldWorld(t, oldRelease)
-	w := old.current("0.9.0")
-	p := allowCompatible(t, w)
+	old := newOldTestEnv(t, oldRelease)
+	w := old.withCurrentBinary("0.9.0")
+	p := newCompatibleProject(t, w)
 	w.mustRun(p.root, "start")
-	w.keeperPID(p.root)
+	w.waitKeeper(p.root)
 	p.connect(t)
 	first := w.supervisor(p.root)
 	old.mustRun(p.root, "exec", "--", "true")
 	if status := w.document(p.root); status.Supervisor.PID == first.PID || status.Supervisor.Version != oldRelease {
 		t.Fatalf("after the newer release the supervisor is %+v", status.Supervisor)
 	}
-	p.checkUnharmed(w, "the older program")
+	p.checkUnaffected(w, "the older program")
 	p.checkNoneRefusedAt(t, "web", time.Time{})
-	second := w.supervisor(p.root) // its keeper is of this program
+	second := w.supervisor(p.root) // its keeper is this program's
 	kill(t, second.PID)
-	killed := time.Now()
-	p.awaitReplacement(w, second.PID)
-	p.checkUnharmed(w, "kill")
-	p.checkNoneRefused(t, killed)
+	killTime := time.Now()
+	p.waitReplacement(w, second.PID)
+	p.checkUnaffected(w, "kill")
+	p.checkNoneRefused(t, killTime)
 	p.disconnect()
-	w.down(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
+	w.stopProject(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 }
 
-// The lease of an exec that the older program has become is its process's, which goes on under any supervisor.
+// The lease of the older program's exec belongs to the command's process, and counts under any supervisor.
 func TestCompatibility_LeaseOfAnOlderExecKeepsTheProjectRunning(t *testing.T) {
 	t.Parallel()
-	old := newOldWorld(t, oldRelease)
-	p := allowCompatible(t, old)
+	old := newOldTestEnv(t, oldRelease)
+	p := newCompatibleProject(t, old)
 	command := old.command(p.root, "exec", "--", "sh", "-c", "echo up; read line; echo $WEB_PORT")
 	stdin, err := command.StdinPipe()
 	if err != nil {
@@ -374,19 +363,19 @@ func TestCompatibility_LeaseOfAnOlderExecKeepsTheProjectRunning(t *testing.T) {
 	}
 	p.connect(t)
 	first := old.supervisor(p.root)
-	newer := old.current("1.1.0")
+	newer := old.withCurrentBinary("1.1.0")
 	newer.mustRun(p.root, "exec", "--", "true")
-	takenOver := time.Now()
+	takeoverTime := time.Now()
 	second := newer.supervisor(p.root)
 	if second == first {
 		t.Error("the newer release did not take over")
 	}
-	eventually(t, "the lease of the newer exec is gone", func() bool { return len(newer.document(p.root).Leases) == 1 })
+	eventually(t, "the lease of the newer exec was released", func() bool { return len(newer.document(p.root).Leases) == 1 })
 	if status := newer.document(p.root); status.Leases[0].Kind != "exec" || status.Leases[0].PID != command.Process.Pid {
 		t.Errorf("the leases are %+v", status.Leases)
 	}
-	p.checkUnharmed(newer, "a newer release")
-	p.checkNoneRefused(t, takenOver)
+	p.checkUnaffected(newer, "a newer release")
+	p.checkNoneRefused(t, takeoverTime)
 	p.disconnect()
 	fmt.Fprintln(stdin, "end")
 	if !lines.Scan() || !strings.HasSuffix(p.addrs["web"], ":"+lines.Text()) {
@@ -397,5 +386,46 @@ func TestCompatibility_LeaseOfAnOlderExecKeepsTheProjectRunning(t *testing.T) {
 	}
 	newer.waitExit(second)
 	newer.waitExit(first)
-	newer.nothingLeft(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
+	newer.checkNothingLeft(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
+}
+
+// Commands of this program do not replace an older supervisor, whose ssh is logged in with a passphrase.
+func TestCompatibility_LoginUnderAnOlderSupervisorIsKept(t *testing.T) {
+	t.Parallel()
+	old := newOldTestEnv(t, oldRelease)
+	host := sshd.Start(t)
+	config, locals := sshServicesByName(t, host, "one", "two")
+	root := old.project(config)
+	old.mustRun(root, "allow")
+	if o := old.localport(root, "start"); o.code == 0 {
+		t.Fatal("start did not need a login")
+	}
+	u := old.startOnTerminal(root, "login")
+	u.answer("fingerprint is SHA256:", "yes\n")
+	u.answer("Enter passphrase for key", "open sesame\n")
+	if code := <-u.done; code != 0 {
+		t.Fatalf("login: exit %d\n%s", code, u.screen.String())
+	}
+	supervisor := old.supervisor(root)
+	w := old.withCurrentBinary(oldRelease)
+	sh := w.shell("bash", root)
+	w.mustRun(root, "exec", "--", "true")
+	w.mustRun(root, "stop", "one")
+	w.mustRun(root, "start", "one")
+	sh.Run("true")
+	for _, port := range locals {
+		if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != banner {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+	for _, svc := range w.document(root).Services {
+		if svc.State != "healthy" {
+			t.Errorf("%s is %s", svc.Name, svc.State)
+		}
+	}
+	if n := strings.Count(host.Log(), "Accepted publickey"); n != 1 || w.supervisor(root) != supervisor {
+		t.Errorf("%d logins; the supervisor is %+v, was %+v", n, w.supervisor(root), supervisor)
+	}
+	sh.Kill()
+	w.stopProject(root)
 }

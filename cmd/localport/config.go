@@ -6,7 +6,7 @@ import (
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder/client"
-	"github.com/localport-sh/localport/probe/kinds"
+	"github.com/localport-sh/localport/probe/builtin"
 	"github.com/localport-sh/localport/project"
 )
 
@@ -16,13 +16,9 @@ type configCmd struct {
 
 type validateCmd struct{}
 
-// Run prints every error of the config, or that there is none; and those of the user's own.
-func (validateCmd) Run(a *app) error {
-	p, err := a.findProject()
-	if err != nil {
-		return err
-	}
-	_, files, err := p.AskTrust() // for a worktree: with the .env that it would run with
+// Run reports every error of the project's config or, if it has none, every error of the user's config.
+func (validateCmd) Run(a *app, p commandProject) error {
+	_, files, err := p.AskTrust() // which adds the .env that a git worktree runs with
 	if err != nil {
 		return err
 	}
@@ -46,13 +42,13 @@ func (validateCmd) Run(a *app) error {
 	return nil
 }
 
-// checkHealthChecks reports the health checks that cannot be made of their keys, or of the files that these name.
+// checkHealthChecks returns an error for each health check whose keys, or the files that they name, are invalid.
 func checkHealthChecks(parsed *project.Project) error {
-	var wrong []error
+	var errs []error
 	for _, svc := range parsed.Services {
-		if _, err := kinds.New(svc.HealthCheck); err != nil {
-			wrong = append(wrong, fmt.Errorf("service %q: health_check: %w", svc.Name, err))
+		if _, err := builtin.NewCheck(svc.HealthCheck); err != nil {
+			errs = append(errs, fmt.Errorf("service %q: health_check: %w", svc.Name, err))
 		}
 	}
-	return errors.Join(wrong...)
+	return errors.Join(errs...)
 }

@@ -15,7 +15,7 @@ type connection struct {
 	lines *bufio.Reader
 }
 
-// dial connects, which a forward never refuses.
+// dial connects to a forward.
 func dial(t *testing.T, addr string) *connection {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
@@ -29,8 +29,8 @@ func dial(t *testing.T, addr string) *connection {
 	return &connection{t, conn.(*net.TCPConn), bufio.NewReader(conn)}
 }
 
-// checkReply sends a line and returns the line that answers it.
-func (c *connection) checkReply(line string) string {
+// exchangeLine sends a line and returns the next line that it receives.
+func (c *connection) exchangeLine(line string) string {
 	c.t.Helper()
 	if _, err := io.WriteString(c.conn, line+"\n"); err != nil {
 		c.t.Fatal(err)

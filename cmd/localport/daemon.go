@@ -28,12 +28,7 @@ type daemonCmd struct {
 type daemonStartCmd struct{}
 
 // Run takes a lease that no shell holds. It returns when every port accepts connections.
-func (daemonStartCmd) Run(a *app) error {
-	p, ctx, cancel, err := a.openProject()
-	if err != nil {
-		return err
-	}
-	defer cancel()
+func (daemonStartCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	verdict, _, err := p.AskTrust()
 	if err != nil {
 		return err
@@ -65,12 +60,7 @@ func (a *app) printDaemon(ctx context.Context, client client.Client, word string
 type daemonStopCmd struct{}
 
 // Run ends the supervisor; prompts leave the project down.
-func (daemonStopCmd) Run(a *app) error {
-	p, ctx, cancel, err := a.openProject()
-	if err != nil {
-		return err
-	}
-	defer cancel()
+func (daemonStopCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	return p.shutDown(ctx, a.err)
 }
 
@@ -82,15 +72,10 @@ const replaceTimeout = 30 * time.Second
 
 // Run hands leases, ports and waiting clients over to a new supervisor. If none is running, one is started; one that does not answer is
 // stopped first.
-func (daemonRestartCmd) Run(a *app) error {
-	p, ctx, cancel, err := a.openProject()
-	if err != nil {
-		return err
-	}
-	defer cancel()
+func (daemonRestartCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	running, status, err := p.FindSupervisor(ctx)
 	if err == nil && running == nil {
-		return daemonStartCmd{}.Run(a)
+		return daemonStartCmd{}.Run(ctx, a, p)
 	}
 	if err == nil {
 		running, err = p.replaceSupervisor(running, status)
@@ -101,7 +86,7 @@ func (daemonRestartCmd) Run(a *app) error {
 	if err != nil {
 		return fmt.Errorf("restart: %w", err)
 	}
-	ctx, cancel = context.WithTimeout(context.Background(), client.CommandTimeout())
+	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
 	return a.printDaemon(ctx, *running, "restarted")
 }
@@ -177,12 +162,7 @@ func (p commandProject) restartUnresponsive(a *app, cause error) error {
 type daemonReloadCmd struct{}
 
 // Run waits for the outcome.
-func (daemonReloadCmd) Run(a *app) error {
-	p, ctx, cancel, err := a.openProject()
-	if err != nil {
-		return err
-	}
-	defer cancel()
+func (daemonReloadCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	running, _, err := p.findRunning(ctx)
 	if err != nil {
 		return err
@@ -217,17 +197,12 @@ func (p commandProject) findRunning(ctx context.Context) (*client.Client, api.St
 type daemonStatusCmd struct{ outputFormat }
 
 // Run shows the supervisor. One that does not run is exit code 1, for scripts.
-func (c daemonStatusCmd) Run(a *app) error {
-	p, ctx, cancel, err := a.openProject()
-	if err != nil {
-		return err
-	}
-	defer cancel()
+func (c daemonStatusCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	_, status, err := p.findRunning(ctx)
 	if err != nil {
 		return err
 	}
-	if c.json() {
+	if c.isJSON() {
 		return output.JSON(a.out, struct {
 			*api.SupervisorStatus
 			Config string      `json:"config"`
@@ -245,7 +220,7 @@ func printSupervisor(w io.Writer, status api.Status) {
 	row("pid", s.PID)
 	row("run", s.Run)
 	row("version", s.Version)
-	row("uptime", age(s.Since))
+	row("uptime", formatAge(s.Since))
 	row("socket", s.Socket)
 	row("log", s.Log)
 	if s.Memory > 0 {
@@ -257,9 +232,9 @@ func printSupervisor(w io.Writer, status api.Status) {
 	row("leases", len(status.Leases))
 	for _, lease := range status.Leases {
 		if lease.Kind == api.StartLease {
-			fmt.Fprintf(w, "  %-5s for %s, until \"localport stop\"\n", lease.Kind, age(lease.Since))
+			fmt.Fprintf(w, "  %-5s for %s, until \"localport stop\"\n", lease.Kind, formatAge(lease.Since))
 			continue
 		}
-		fmt.Fprintf(w, "  %-5s pid %d for %s in %s\n", lease.Kind, lease.PID, age(lease.Since), output.EscapeLine(lease.Dir))
+		fmt.Fprintf(w, "  %-5s pid %d for %s in %s\n", lease.Kind, lease.PID, formatAge(lease.Since), output.EscapeLine(lease.Dir))
 	}
 }

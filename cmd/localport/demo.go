@@ -34,8 +34,8 @@ type demo struct {
 // demoLimit bounds the whole demo; it takes two seconds or so.
 const demoLimit = 60 * time.Second
 
-// Run makes a project, brings it up through the real supervisor and relay, takes the far end away while a client
-// connects, and leaves nothing behind.
+// Run creates a project, starts it with a real supervisor and relay, stops its upstream while a client connects, and removes
+// everything.
 func (demoCmd) Run(a *app) (err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -54,8 +54,7 @@ func (demoCmd) Run(a *app) (err error) {
 // printStep prints one step of the demo.
 func (d *demo) printStep(format string, args ...any) { fmt.Fprintf(d.out, "• "+format+"\n", args...) }
 
-// createProject writes the project and starts the far end. All state lies in the project's directory: nothing of the user's is
-// touched.
+// createProject writes the project and starts its upstream. All state is in the project's directory, apart from the user's own.
 func (d *demo) createProject(context.Context) error {
 	root, err := os.MkdirTemp("/tmp", "localport-demo-") // not $TMPDIR: socket paths must be short
 	if err != nil {
@@ -92,15 +91,15 @@ func (d *demo) startProject(ctx context.Context) error {
 	if err := p.recordDecision(p.Store.Allow); err != nil {
 		return err
 	}
-	began := time.Now()
-	lease := lockstate.Lease{Kind: lockstate.ExecLease, Process: lockstate.Self(), Dir: d.root, Since: began.UTC()}
+	startTime := time.Now()
+	lease := lockstate.Lease{Kind: lockstate.ExecLease, Process: lockstate.Self(), Dir: d.root, Since: startTime.UTC()}
 	if d.JoinedProject, err = p.Join(ctx, client.JoinOptions{Lease: lease, Allowed: true}); err != nil {
 		return err
 	}
 	d.supervisor = p.Dir.ReadOrZero().Supervisor.Process
 	svc := d.View.Services[0]
 	d.printStep("allowed and entered it: after %v the supervisor accepts connections at %s, on 127.0.0.1 and ::1",
-		time.Since(began).Round(time.Millisecond), serviceAddress(svc))
+		time.Since(startTime).Round(time.Millisecond), serviceAddress(svc))
 	_, err = d.project.waitReady(ctx, d.Client, []string{svc.Name}, startTimeout)
 	return err
 }
@@ -109,7 +108,7 @@ func serviceAddress(svc api.ServiceView) string {
 	return net.JoinHostPort(svc.Host, fmt.Sprint(svc.Port))
 }
 
-// fetchBody asks the service, through the relay.
+// fetchBody sends a request to the service through the relay and returns the body of the response.
 func (d *demo) fetchBody(ctx context.Context) (string, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+serviceAddress(d.View.Services[0])+"/", nil)
 	if err != nil {
@@ -133,24 +132,24 @@ func (d *demo) printResponse(ctx context.Context) error {
 	return nil
 }
 
-// interruptServer takes the far end away, connects, and brings it back once the client is seen waiting.
+// interruptServer stops the upstream, connects a client, and starts the upstream again once the status shows the client as waiting.
 func (d *demo) interruptServer(ctx context.Context) error {
 	if err := d.server.stop(); err != nil {
 		return err
 	}
 	d.printStep("stopped the server; a client connects anyway …")
-	type answer struct {
+	type result struct {
 		body string
 		err  error
 	}
-	answers := make(chan answer, 1)
-	began := time.Now()
+	resultCh := make(chan result, 1)
+	startTime := time.Now()
 	go func() {
 		body, err := d.fetchBody(ctx)
-		answers <- answer{body, err}
+		resultCh <- result{body, err}
 	}()
 	if err := d.waitHeldClient(ctx); err != nil {
-		return errors.Join(err, (<-answers).err)
+		return errors.Join(err, (<-resultCh).err)
 	}
 	d.printStep("… and is not refused: it waits, and the status says why")
 	if err := d.printServices(ctx); err != nil {
@@ -159,17 +158,17 @@ func (d *demo) interruptServer(ctx context.Context) error {
 	if err := d.server.start(d.server.addr); err != nil {
 		return err
 	}
-	got := <-answers
+	got := <-resultCh
 	if got.err != nil {
 		return got.err
 	}
 	d.printStep("started the server again; the same client got its answer after %v: %q",
-		time.Since(began).Round(time.Millisecond), got.body)
+		time.Since(startTime).Round(time.Millisecond), got.body)
 	_, err := d.project.waitReady(ctx, d.Client, []string{d.View.Services[0].Name}, startTimeout)
 	return err
 }
 
-// waitHeldClient returns when the relay holds a client for want of a far end.
+// waitHeldClient returns when the relay holds a client because its upstream is down.
 func (d *demo) waitHeldClient(ctx context.Context) error {
 	for {
 		status, err := d.Status(ctx)
@@ -197,7 +196,7 @@ func (d *demo) printServices(ctx context.Context) error {
 	return nil
 }
 
-// leaveProject ends the supervisor, and sees for itself that the port is free again.
+// leaveProject ends the supervisor and checks that the port is free again.
 func (d *demo) leaveProject(ctx context.Context) error {
 	if err := d.End(ctx); err != nil {
 		return err
@@ -210,7 +209,7 @@ func (d *demo) leaveProject(ctx context.Context) error {
 	return ln.Close()
 }
 
-// remove waits for the supervisor's last step and removes the project.
+// remove ends the supervisor and the server, and removes the project.
 func (d *demo) remove() error {
 	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
@@ -228,29 +227,29 @@ type demoServer struct {
 	done   chan struct{}
 }
 
-func (f *demoServer) start(addr string) error {
+func (s *demoServer) start(addr string) error {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
 	}
-	f.addr = ln.Addr().String()
-	f.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	s.addr = ln.Addr().String()
+	s.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, "hello from the server")
 	})}
-	f.done = make(chan struct{})
+	s.done = make(chan struct{})
 	go func() {
-		defer close(f.done)
-		_ = f.server.Serve(ln) // it says that it was closed
+		defer close(s.done)
+		_ = s.server.Serve(ln) // always http.ErrServerClosed
 	}()
 	return nil
 }
 
-func (f *demoServer) stop() error {
-	if f.server == nil {
+func (s *demoServer) stop() error {
+	if s.server == nil {
 		return nil
 	}
-	err := f.server.Close()
-	<-f.done
-	f.server = nil
+	err := s.server.Close()
+	<-s.done
+	s.server = nil
 	return err
 }

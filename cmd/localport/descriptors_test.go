@@ -13,16 +13,16 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// underLimit is a command that may have so many files open, as may the supervisor that it starts.
-func (w *world) underLimit(files int, dir string, args ...string) outcome {
+// runWithFileLimit runs a command that may have this many files open, and so may the supervisor that it starts.
+func (w *testEnv) runWithFileLimit(files int, dir string, args ...string) commandResult {
 	w.t.Helper()
 	cmd := exec.Command("sh", append([]string{"-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, files), w.exe}, args...)...)
 	cmd.Dir, cmd.Env = dir, w.env
 	return w.run(cmd)
 }
 
-// connectIdly connects clients that say nothing.
-func connectIdly(t *testing.T, addr string, n int) (closeAll func()) {
+// openIdleConns opens n connections that send nothing.
+func openIdleConns(t *testing.T, addr string, n int) (closeAll func()) {
 	t.Helper()
 	var conns []net.Conn
 	for range n {
@@ -44,17 +44,17 @@ func connectIdly(t *testing.T, addr string, n int) (closeAll func()) {
 func TestDescriptors_ManyIdleClientsOfOneServiceBlockNoOther(t *testing.T) {
 	t.Parallel()
 	const idle, limit, connectTimeout = 480, 1024, 3 * time.Second
-	w := newWorld(t)
-	far, port := serve(t, "127.0.0.1:0"), []int{ports.FreePort(t), ports.FreePort(t)}
-	root := w.allowedProject(tcpConfig("web", port[0], far) + fmt.Sprintf("connect_timeout = %q\n", connectTimeout) + tcpConfig("api", port[1], far))
+	w := newTestEnv(t)
+	upstream, port := serve(t, "127.0.0.1:0"), []int{ports.FreePort(t), ports.FreePort(t)}
+	root := w.allowedProject(tcpConfig("web", port[0], upstream) + fmt.Sprintf("connect_timeout = %q\n", connectTimeout) + tcpConfig("api", port[1], upstream))
 	web, api := fmt.Sprintf("127.0.0.1:%d", port[0]), fmt.Sprintf("127.0.0.1:%d", port[1])
-	if o := w.underLimit(limit, root, "start"); o.code != 0 {
+	if o := w.runWithFileLimit(limit, root, "start"); o.code != 0 {
 		t.Fatalf("exit %d: %s%s", o.code, o.stdout, o.stderr)
 	}
-	closeAll := connectIdly(t, web, idle)
+	closeAll := openIdleConns(t, web, idle)
 
-	eventually(t, "status says that there is no room", func() bool { return w.service(root, "web").Connections.NoRoom != "" })
-	served(t, api)
+	eventually(t, "status reports that no descriptor is free", func() bool { return w.service(root, "web").Connections.NoRoom != "" })
+	checkServed(t, api)
 	if c := w.service(root, "api").Connections; c.NoRoom != "" {
 		t.Errorf("api: %+v", c)
 	}
@@ -65,18 +65,18 @@ func TestDescriptors_ManyIdleClientsOfOneServiceBlockNoOther(t *testing.T) {
 		t.Errorf("status:\n%s", out)
 	}
 
-	began := time.Now()
-	reset(t, web)
-	if took := time.Since(began); took > 2*connectTimeout {
+	startTime := time.Now()
+	checkReset(t, web)
+	if took := time.Since(startTime); took > 2*connectTimeout {
 		t.Errorf("the client waited for %v", took)
 	}
 	closeAll()
-	eventually(t, "there is room again", func() bool { return w.service(root, "web").Connections.NoRoom == "" })
-	served(t, web)
-	eventually(t, "the events say so", func() bool {
+	eventually(t, "status reports free descriptors again", func() bool { return w.service(root, "web").Connections.NoRoom == "" })
+	checkServed(t, web)
+	eventually(t, "there are events for both", func() bool {
 		return len(w.events(root, eventlog.ClientLimitReached)) > 0 && len(w.events(root, eventlog.ClientLimitCleared)) > 0
 	})
-	if log := w.mustRun(root, "logs", "supervisor"); !strings.Contains(log, "no room for more connections") {
+	if log := w.mustRun(root, "logs", "supervisor"); !strings.Contains(log, "cannot serve more connections") {
 		t.Errorf("the log:\n%s", log)
 	}
 	if state := w.service(root, "web").State; state != forwarder.Healthy {
@@ -87,13 +87,13 @@ func TestDescriptors_ManyIdleClientsOfOneServiceBlockNoOther(t *testing.T) {
 
 func TestDescriptors_SupervisorWithTooFewDoesNotStart(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
-	o := w.underLimit(64, root, "start")
+	o := w.runWithFileLimit(64, root, "start")
 	if want := `too few file descriptors: limit is 64, at least 133 are needed: raise it with "ulimit -n 1024"`; o.code == 0 || !strings.Contains(o.stderr, want) {
 		t.Errorf("exit %d: %s%s", o.code, o.stdout, o.stderr)
 	}
-	if o := w.underLimit(256, root, "start"); o.code != 0 {
+	if o := w.runWithFileLimit(256, root, "start"); o.code != 0 {
 		t.Errorf("exit %d: %s%s", o.code, o.stdout, o.stderr)
 	}
 	w.mustRun(root, "stop")

@@ -22,13 +22,8 @@ type envCmd struct {
 	JSON   bool   `help:"Same as --format=json."`
 }
 
-// Run prints the project's variables. It starts nothing: the ports of a project that is down are those it would have.
-func (c envCmd) Run(a *app) error {
-	p, ctx, cancel, err := a.openProject()
-	if err != nil {
-		return err
-	}
-	defer cancel()
+// Run prints the project's variables. It starts nothing: of a stopped project it prints the ports that it would use.
+func (c envCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	view, omitted, err := p.projectView(ctx)
 	if err != nil {
 		return err
@@ -51,8 +46,8 @@ func (c envCmd) Run(a *app) error {
 	return errors.Join(omitted...)
 }
 
-// projectView is the supervisor's view of the services, or without one what the config declares. omitted has an error for each service
-// whose port is not ours: its variables are left out.
+// projectView returns the supervisor's view of the services or, if none runs, what the config declares. For omitted see
+// omittedServices.
 func (p commandProject) projectView(ctx context.Context) (view api.ProjectView, omitted []error, err error) {
 	running, status, err := p.FindSupervisor(ctx)
 	if err != nil {
@@ -76,7 +71,7 @@ func (p commandProject) projectView(ctx context.Context) (view api.ProjectView, 
 	return plannedView(parsed), nil, nil
 }
 
-// omittedServices has an error for each service that should be running and does not hold its port: its variables are left out.
+// omittedServices returns an error for each service without variables: those that should run but do not hold their port.
 func omittedServices(status api.Status) (omitted []error) {
 	for _, svc := range status.Services {
 		if svc.Held || svc.Reverse || svc.State == forwarder.Stopped {
@@ -91,7 +86,7 @@ func omittedServices(status api.Status) (omitted []error) {
 	return omitted
 }
 
-// plannedView is the view of a project that is down, as it would be if it were up and had its ports.
+// plannedView returns the view that a stopped project would have if it ran and held all its ports.
 func plannedView(parsed *project.Project) api.ProjectView {
 	view := api.ProjectView{Env: parsed.Env, DotEnv: parsed.DotEnv}
 	for _, svc := range parsed.Services {
@@ -103,12 +98,12 @@ func plannedView(parsed *project.Project) api.ProjectView {
 	return view
 }
 
-func formatVariables(kind string, pairs []project.Variable) (string, error) {
+func formatVariables(format string, pairs []project.Variable) (string, error) {
 	fish, err := shellhook.Lookup("fish")
 	if err != nil {
 		return "", err
 	}
-	if kind == "json" {
+	if format == "json" {
 		object := make(map[string]string, len(pairs))
 		for _, pair := range pairs {
 			object[pair.Name] = pair.Value
@@ -119,7 +114,7 @@ func formatVariables(kind string, pairs []project.Variable) (string, error) {
 	}
 	var b strings.Builder
 	for _, pair := range pairs {
-		switch kind {
+		switch format {
 		case "fish":
 			b.WriteString(fish.Export(pair.Name, pair.Value))
 		case "dotenv":
@@ -131,8 +126,8 @@ func formatVariables(kind string, pairs []project.Variable) (string, error) {
 	return b.String(), nil
 }
 
-// quoteDotenv quotes a value so that readers of .env files take it as it is: single quotes where it can be, which nothing
-// expands, else double quotes with what is special there escaped.
+// quoteDotenv quotes a value for .env files: in single quotes, in which nothing is expanded, or, if it holds a single quote or a line
+// break, in double quotes with escapes.
 func quoteDotenv(value string) string {
 	if !strings.ContainsAny(value, "'\n\r") {
 		return "'" + value + "'"

@@ -21,11 +21,7 @@ type eventsCmd struct {
 }
 
 // Run prints what happened in the project, whether it runs or not.
-func (c eventsCmd) Run(a *app) error {
-	p, err := a.findProject()
-	if err != nil {
-		return err
-	}
+func (c eventsCmd) Run(a *app, p commandProject) error {
 	logged, err := eventlog.ListLogs(p.Dir.LogDir())
 	if err != nil {
 		return err
@@ -35,22 +31,22 @@ func (c eventsCmd) Run(a *app) error {
 	}
 	events := eventlog.NewEventReader(p.Dir.LogDir())
 	defer events.Close()
-	last := c.Lines
+	limit := c.Lines // of the events so far; new ones are all printed
 	return readLogs(a.out, c.Follow, p.Dir.LogDir(), func() error {
 		found, err := events.Read(c.Since.Time)
 		if err != nil {
 			return err
 		}
 		found = c.selectEvents(found)
-		if last >= 0 && len(found) > last {
-			found = found[len(found)-last:]
+		if limit >= 0 && len(found) > limit {
+			found = found[len(found)-limit:]
 		}
-		last = -1 // of what happened before; what comes is printed as it comes
+		limit = -1
 		return c.print(a.out, found)
 	})
 }
 
-// selectEvents leaves the events of the services asked for.
+// selectEvents returns the events of the named services, or all if none is named. It modifies events.
 func (c eventsCmd) selectEvents(events []eventlog.Event) []eventlog.Event {
 	if len(c.Services) == 0 {
 		return events
@@ -61,7 +57,7 @@ func (c eventsCmd) selectEvents(events []eventlog.Event) []eventlog.Event {
 func (c eventsCmd) print(w io.Writer, events []eventlog.Event) error {
 	b := bufio.NewWriter(w)
 	for _, event := range events {
-		if c.json() {
+		if c.isJSON() {
 			if err := output.JSONLine(b, event); err != nil {
 				return err
 			}
@@ -72,30 +68,30 @@ func (c eventsCmd) print(w io.Writer, events []eventlog.Event) error {
 	return b.Flush()
 }
 
-// formatEvent is an event for people: when, of which service, what, and why.
+// formatEvent formats an event as one line: the time, the service ("-" for the project itself), the change, the reason and the hint.
 func formatEvent(e eventlog.Event) string {
 	service := e.Service
 	if service == "" {
 		service = "-"
 	}
-	said := []string{e.Time.Local().Format(time.DateTime) + "  " + service + "  " + changeText(e)}
-	for _, more := range []string{e.Reason, e.Hint} {
-		if more != "" {
-			said = append(said, output.JoinLines(more))
+	parts := []string{e.Time.Local().Format(time.DateTime) + "  " + service + "  " + formatChange(e)}
+	for _, text := range []string{e.Reason, e.Hint} {
+		if text != "" {
+			parts = append(parts, output.JoinLines(text))
 		}
 	}
-	return output.EscapeLine(strings.Join(said, ": "))
+	return output.EscapeLine(strings.Join(parts, ": "))
 }
 
-func changeText(e eventlog.Event) string {
-	what := string(e.Kind)
+func formatChange(e eventlog.Event) string {
+	kind := string(e.Kind)
 	switch {
 	case e.Kind == eventlog.StateChanged && e.From != "":
 		return e.From + " → " + e.To
 	case e.Kind == eventlog.StateChanged:
 		return e.To
-	case e.To != "" && e.To != what:
-		return what + " (" + e.To + ")"
+	case e.To != "" && e.To != kind:
+		return kind + " (" + e.To + ")"
 	}
-	return what
+	return kind
 }

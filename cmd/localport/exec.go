@@ -46,7 +46,7 @@ func (c execCmd) Run(a *app) error {
 	return output.WithExitCode(fmt.Errorf("run %s: %w", path, err), output.ExitCannotRun)
 }
 
-// findProgram finds the command before anything is waited for.
+// findProgram returns the path of a command. Its errors have the exit codes of a shell.
 func findProgram(name string) (string, error) {
 	path, err := exec.LookPath(name)
 	if notFound, ok := errors.AsType[*exec.Error](err); ok && !errors.Is(err, exec.ErrDot) {
@@ -61,7 +61,7 @@ func findProgram(name string) (string, error) {
 	return "", output.WithExitCode(fmt.Errorf("run %s: %w", name, err), output.ExitCommandNotFound)
 }
 
-// prepareEnv brings the services up and returns the command's environment.
+// prepareEnv starts the services, waits until they are ready, and returns the command's environment.
 func (c execCmd) prepareEnv(a *app) ([]string, error) {
 	p, err := a.findProject()
 	if err != nil {
@@ -94,12 +94,12 @@ func (c execCmd) prepareEnv(a *app) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	was := environ.Parse(os.Environ())
-	pairs, err := client.Variables(view, environ.Undo(was))
-	return environ.Enter(was, p.Config, pairs).List(), err
+	before := environ.Parse(os.Environ())
+	pairs, err := client.Variables(view, environ.Undo(before))
+	return environ.Enter(before, p.Config, pairs).List(), err
 }
 
-// waitHealthy starts what was stopped or has failed and waits until everything asked for is healthy.
+// waitHealthy starts the selected services, as far as they are stopped or failed, and waits until all of them are ready.
 func (c execCmd) waitHealthy(ctx context.Context, p commandProject, j *client.JoinedProject) error {
 	status, err := j.Status(ctx)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 
 func TestExec_BecomesTheCommand(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	port := ports.FreePort(t)
 	root := w.allowedProject("linger = 0.1\n" + commandConfig(t, "web", port))
 	o := w.localport(root, "exec", "--", "sh", "-c", `echo $$ $WEB_PORT; exit 7`)
@@ -41,8 +41,8 @@ func TestExec_BecomesTheCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	supervisor := w.supervisor(root)
-	if children := childrenOf(t, cmd.Process.Pid); len(children) > 0 {
-		t.Errorf("the command was given children: %v", children)
+	if children := findChildren(t, cmd.Process.Pid); len(children) > 0 {
+		t.Errorf("the command has children: %v", children)
 	}
 	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
 		t.Errorf("under exec: %q, %v", answer, err)
@@ -55,12 +55,12 @@ func TestExec_BecomesTheCommand(t *testing.T) {
 		t.Errorf("ended with %v, want the signal that was sent", cmd.ProcessState)
 	}
 	w.waitExit(supervisor)
-	w.nothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
+	w.checkNothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
 }
 
 func TestExec_NamesWhatItCannotRun(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	plain := filepath.Join(w.home, "plain")
 	if err := os.WriteFile(plain, []byte("text"), 0o600); err != nil {
@@ -84,7 +84,7 @@ func TestExec_NamesWhatItCannotRun(t *testing.T) {
 
 func TestExec_WaitsAtMostItsTimeout(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.allowedProject(fmt.Sprintf("[services.gone]\ntechnology = \"tcp\"\nlocal_port = \"auto\"\nremote_port = %d\n"+
 		"connection = { remote_host = \"127.0.0.1\" }\n", ports.FreePort(t)))
 	o := w.localport(root, "exec", "--wait", "300ms", "--", "true")
@@ -96,7 +96,7 @@ func TestExec_WaitsAtMostItsTimeout(t *testing.T) {
 
 func TestExec_InsideTheHookAddsNothingTwice(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")) + "[env]\nPATH = \"/opt/shop/bin:${PATH}\"\n")
 	sh := w.shell("bash", root)
 	inside := sh.Environ()
@@ -104,7 +104,7 @@ func TestExec_InsideTheHookAddsNothingTwice(t *testing.T) {
 	for name, value := range inside {
 		env = append(env, name+"="+value)
 	}
-	cmd := exec.Command(self(t), "exec", "--", "env", "-0")
+	cmd := exec.Command(ownExecutable(t), "exec", "--", "env", "-0")
 	cmd.Dir, cmd.Env = root, env
 	o := w.run(cmd)
 	for entry := range strings.SplitSeq(o.stdout, "\x00") {

@@ -15,8 +15,8 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// stateDir is the project's state directory.
-func (w *world) stateDir(root string) string {
+// stateDir returns the project's state directory.
+func (w *testEnv) stateDir(root string) string {
 	w.t.Helper()
 	paths, _ := filepath.Glob(filepath.Join(w.home, "state/localport/projects/*"))
 	for _, path := range paths {
@@ -29,8 +29,8 @@ func (w *world) stateDir(root string) string {
 	return ""
 }
 
-// holdLock holds the project's file lock, as a localport that hangs would, until the returned function is called.
-func (w *world) holdLock(root string) (release func()) {
+// holdLock holds the project's file lock, as a localport that hangs does, until release is called.
+func (w *testEnv) holdLock(root string) (release func()) {
 	w.t.Helper()
 	file, err := os.OpenFile(filepath.Join(w.stateDir(root), "lock"), os.O_RDWR, 0)
 	if err != nil {
@@ -50,15 +50,15 @@ func (w *world) holdLock(root string) (release func()) {
 	return release
 }
 
-// limited is the world in which LOCALPORT_LIMIT is another one.
-func (w *world) limited(limit string) *world {
+// withPromptLimit returns the same testEnv with another LOCALPORT_LIMIT.
+func (w *testEnv) withPromptLimit(limit string) *testEnv {
 	other := *w
 	other.env = append(slices.Clip(other.env), "LOCALPORT_LIMIT="+limit)
 	return &other
 }
 
-// stopProcess freezes a process, and returns when none of its threads runs any more.
-func (w *world) stopProcess(pid int) {
+// stopProcess sends SIGSTOP to a process and returns when all its threads have stopped.
+func (w *testEnv) stopProcess(pid int) {
 	w.t.Helper()
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		w.t.Fatal(err)
@@ -79,14 +79,14 @@ func (w *world) stopProcess(pid int) {
 
 func TestCommands_QueryARunningSupervisorWithoutTheLock(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	port := ports.FreePort(t)
 	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")) + tcpConfig("own", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
-	w.keeperPID(root)
+	w.waitKeeper(root)
 	w.status(root)
 	release := w.holdLock(root)
-	began := time.Now()
+	startTime := time.Now()
 	for _, args := range [][]string{
 		{"status"},
 		{"status", "--json"},
@@ -99,23 +99,23 @@ func TestCommands_QueryARunningSupervisorWithoutTheLock(t *testing.T) {
 	} {
 		w.mustRun(root, args...)
 	}
-	if took := time.Since(began); took > 30*time.Second {
+	if took := time.Since(startTime); took > 30*time.Second {
 		t.Errorf("with the lock held it took %v", took)
 	}
 	if state := w.service(root, "web").State; state != forwarder.Healthy {
 		t.Errorf("web is %s", state)
 	}
 	release()
-	w.down(root)
+	w.stopProject(root)
 }
 
-// The lock file of the election was deleted: nobody seems to be elected, and yet a supervisor lives.
+// With the election's lock file deleted, no supervisor seems to be elected, although one is running.
 func TestJoin_FindsASupervisorWhoseElectionIsGone(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
-	w.keeperPID(root)
+	w.waitKeeper(root)
 	supervisor := w.supervisor(root)
 	if err := os.Remove(filepath.Join(w.stateDir(root), "election")); err != nil {
 		t.Fatal(err)
@@ -135,14 +135,14 @@ func TestJoin_FindsASupervisorWhoseElectionIsGone(t *testing.T) {
 
 func TestFindSupervisor_IgnoresASocketOfAnotherProject(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	one := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	two := w.allowedProject(tcpConfig("other", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	w.mustRun(one, "start")
 	w.mustRun(two, "start")
 	socket := w.state(two).Supervisor.Socket
 	supervisor := w.supervisor(two)
-	kill(t, w.keeperPID(two))
+	kill(t, w.waitKeeper(two))
 	kill(t, supervisor.PID)
 	w.waitExit(supervisor)
 	eventually(t, "only one project's processes are left", func() bool {
@@ -161,7 +161,7 @@ func TestFindSupervisor_IgnoresASocketOfAnotherProject(t *testing.T) {
 	}
 	status := w.status(two)
 	if status.Config != filepath.Join(two, ".localport.toml") || status.State != "stopped" {
-		t.Errorf("status of a project that is down: %+v", status)
+		t.Errorf("status of a project without a supervisor: %+v", status)
 	}
 	w.mustRun(two, "exec", "--", "true")
 	if leases := w.state(one).Leases; len(leases) != 1 || leases[0].Kind != lockstate.StartLease {

@@ -28,7 +28,7 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-var update = flag.Bool("update", false, "write testdata/golden anew")
+var update = flag.Bool("update", false, "rewrite the files of testdata/golden")
 
 // checkGolden compares text with a file of testdata/golden, or writes the file with -update.
 func checkGolden(t *testing.T, name, text string) {
@@ -50,7 +50,7 @@ func checkGolden(t *testing.T, name, text string) {
 	got, wanted := strings.Split(text, "\n"), strings.Split(string(want), "\n")
 	for i := range got {
 		if i >= len(wanted) || got[i] != wanted[i] {
-			t.Fatalf("%s:%d: got\n%s\nwant\n%s\nif it is meant: go test ./cmd/localport -run Golden -update", path, i+1,
+			t.Fatalf("%s:%d: got\n%s\nwant\n%s\nif the change is intended: go test ./cmd/localport -run Golden -update", path, i+1,
 				got[i], strings.Join(wanted[i:min(i+1, len(wanted))], ""))
 		}
 	}
@@ -58,7 +58,7 @@ func checkGolden(t *testing.T, name, text string) {
 }
 
 func TestGolden_Help(t *testing.T) {
-	w := newWorld(t)
+	w := newTestEnv(t)
 	w.env = append(w.env, "COLUMNS=120")
 	parser, err := kong.New(&grammar{}, kong.Vars{"version": "0"})
 	if err != nil {
@@ -78,13 +78,13 @@ func TestGolden_Help(t *testing.T) {
 	checkGolden(t, "help.txt", b.String())
 }
 
-// shownError is an error as a command or a prompt meets it.
+// shownError is an error that a command or a prompt prints.
 type shownError struct {
-	name string // of the type or variable; a remark may follow in parentheses
+	name string // of the type or variable, optionally followed by a remark in parentheses
 	err  error
 }
 
-// shownErrors has every error type and variable of the packages that return errors to commands, at least once.
+// shownErrors returns every error type and variable of the packages that return errors to commands, at least once.
 func shownErrors() []shownError {
 	const config, log = "/home/you/shop/.localport.toml", "/home/you/.local/state/localport/projects/1/log/supervisor.log"
 	diagnostic := project.Diagnostic{Path: config, Line: 3, Col: 14, Message: "services.db.local_port: invalid port 80800: must be 1-65535", Source: "local_port = 80800"}
@@ -122,8 +122,8 @@ func shownErrors() []shownError {
 		{"lockstate.LockedError", &lockstate.LockedError{Path: "/home/you/.local/state/localport/projects/1/lock", PID: 4713, Program: "vim"}},
 		{"lockstate.LockedError (unknown process)", &lockstate.LockedError{Path: "/home/you/.local/state/localport/projects/1/lock"}},
 		{"errors.Join", errors.Join(
-			serviceProblem(api.ServiceStatus{Name: "db", State: forwarder.NeedsAttention, LastError: "the key needs a passphrase", Log: "/home/you/.local/state/localport/projects/1/log/db.log"}, false, 0),
-			serviceProblem(api.ServiceStatus{Name: "api", State: forwarder.Starting, Log: "/home/you/.local/state/localport/projects/1/log/api.log"}, true, startTimeout),
+			notReadyError(api.ServiceStatus{Name: "db", State: forwarder.NeedsAttention, LastError: "the key needs a passphrase", Log: "/home/you/.local/state/localport/projects/1/log/db.log"}, false, 0),
+			notReadyError(api.ServiceStatus{Name: "api", State: forwarder.Starting, Log: "/home/you/.local/state/localport/projects/1/log/api.log"}, true, startTimeout),
 		)},
 	}
 }
@@ -149,7 +149,7 @@ func TestGolden_Errors(t *testing.T) {
 	checkGolden(t, "errors.txt", b.String())
 }
 
-// declaredErrors are the exported error types and variables of a package.
+// declaredErrors returns the exported error types and variables of a package.
 func declaredErrors(t *testing.T, dir string) []string {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(dir, "*.go"))
@@ -196,21 +196,21 @@ func declaredErrors(t *testing.T, dir string) []string {
 	return names
 }
 
-// TestGolden_Commands is a session of a user: what each command prints, and what a prompt does.
+// TestGolden_Commands is a user's session: what each command and prompt prints.
 func TestGolden_Commands(t *testing.T) {
-	w := newWorld(t)
+	w := newTestEnv(t)
 	dir := shellpty.NewDir(t)
 	root := filepath.Join(dir, "shop")
 	if err := os.Mkdir(root, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	upstream, port, second := serve(t, "127.0.0.1:0"), ports.FreePort(t), ports.FreePort(t)
-	well := filepath.Join(w.home, "well")
-	if err := os.WriteFile(well, nil, 0o600); err != nil {
+	healthyFile := filepath.Join(w.home, "healthy")
+	if err := os.WriteFile(healthyFile, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	config := tcpConfig("api", port, upstream) + "tags = [\"web\"]\n" +
-		fmt.Sprintf("health_check = { type = \"command\", command = [\"test\", \"-e\", %q], interval = \"50ms\", failure_threshold = 2 }\n", well) +
+		fmt.Sprintf("health_check = { type = \"command\", command = [\"test\", \"-e\", %q], interval = \"50ms\", failure_threshold = 2 }\n", healthyFile) +
 		tcpConfig("docs", second, upstream) + "enabled = false\n[env]\nAPI_URL = \"http://${api.addr}\"\n"
 	var b strings.Builder
 	localport := func(args ...string) {
@@ -232,7 +232,7 @@ func TestGolden_Commands(t *testing.T) {
 		})
 		b.WriteByte('\n')
 	}
-	again := func() []string { return []string{"--root", root, "--line", fmt.Sprint(w.promptLine(), " 0 0")} }
+	promptArgs := func() []string { return []string{"--root", root, "--line", fmt.Sprint(w.promptLineNumber(), " 0 0")} }
 
 	localport("status")
 	w.writeFile(root, ".localport.toml", config)
@@ -268,20 +268,20 @@ func TestGolden_Commands(t *testing.T) {
 	localport("logs", "--grep", "[")
 	localport("logs", "nothing")
 	localport("env")
-	seen := again()
-	if err := os.Remove(well); err != nil {
+	seen := promptArgs()
+	if err := os.Remove(healthyFile); err != nil {
 		t.Fatal(err)
 	}
 	prompt("after a service failed", seen...)
 	localport("exec", "--wait", "100ms", "--", "true")
-	if err := os.WriteFile(well, nil, 0o600); err != nil {
+	if err := os.WriteFile(healthyFile, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	seen = again()
+	seen = promptArgs()
 	prompt("after it recovered", seen...)
 	w.writeFile(root, ".localport.toml", config+"nonsense = 1\n")
-	eventually(t, "status knows of the change", func() bool { return w.status(root).Pending != "" })
-	prompt("after a change", again()...)
+	eventually(t, "status reports the change", func() bool { return w.status(root).Pending != "" })
+	prompt("after a change", promptArgs()...)
 	localport("status")
 	localport("exec", "--", "true")
 	localport("allow")
@@ -296,12 +296,12 @@ func TestGolden_Commands(t *testing.T) {
 	localport("deny")
 	localport("status")
 	checkGolden(t, "commands.txt", normalize(b.String(), strings.NewReplacer(
-		ancestors(dir), "/tmp, /", root, "/home/you/shop", dir, "/home/you", w.home, "/home/you", fmt.Sprint(second), "8081", fmt.Sprint(":", port), ":8080", fmt.Sprint(port), "8080", fmt.Sprint(upstream.port), "18099",
+		listAncestors(dir), "/tmp, /", root, "/home/you/shop", dir, "/home/you", w.home, "/home/you", fmt.Sprint(second), "8081", fmt.Sprint(":", port), ":8080", fmt.Sprint(port), "8080", fmt.Sprint(upstream.port), "18099",
 	)))
 }
 
-// ancestors lists the directories above one, as an error does that says where it has looked: TMPDIR may lie deep.
-func ancestors(dir string) string {
+// listAncestors lists the directories above dir as an error lists those that it has searched; how many there are depends on TMPDIR.
+func listAncestors(dir string) string {
 	var dirs []string
 	for dir != "/" {
 		dir = filepath.Dir(dir)
@@ -310,7 +310,7 @@ func ancestors(dir string) string {
 	return strings.Join(dirs, ", ")
 }
 
-// normalize puts placeholders for what differs from run to run.
+// normalize replaces what differs from run to run by placeholders.
 func normalize(text string, names *strings.Replacer) string {
 	text = names.Replace(text)
 	for _, r := range []struct{ pattern, with string }{

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,8 +17,8 @@ import (
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
-// answers reports whether a project's supervisor answers where it has recorded its socket.
-func (w *world) answers(root string) bool {
+// hasSocket reports whether the socket that a project's supervisor has recorded exists.
+func (w *testEnv) hasSocket(root string) bool {
 	supervisor := w.state(root).Supervisor
 	if supervisor == nil {
 		return false
@@ -26,9 +27,9 @@ func (w *world) answers(root string) bool {
 	return err == nil
 }
 
-// withShortRuntime is the world with a runtime directory of its own whatever TMPDIR is: where the paths of sockets would be too
-// long there, localport puts them into a directory that all worlds share.
-func (w *world) withShortRuntime() *world {
+// withShortRuntimeDir returns the same testEnv with a runtime directory of its own, whatever TMPDIR is: if paths of sockets would be too
+// long, localport uses a directory that all tests share.
+func (w *testEnv) withShortRuntimeDir() *testEnv {
 	w.t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "lpr") //nolint:usetesting // t.TempDir is too long for the path of a socket
 	if err != nil {
@@ -40,8 +41,8 @@ func (w *world) withShortRuntime() *world {
 	return &other
 }
 
-// runtime is the runtime directory.
-func (w *world) runtime() string {
+// runtimeDir returns the runtime directory.
+func (w *testEnv) runtimeDir() string {
 	const name = "XDG_RUNTIME_DIR="
 	for _, entry := range slices.Backward(w.env) {
 		if dir, ok := strings.CutPrefix(entry, name); ok {
@@ -52,26 +53,26 @@ func (w *world) runtime() string {
 }
 
 func TestGuard_RebindsTheControlSocket(t *testing.T) {
-	for name, remove := range map[string]func(t *testing.T, w *world, socket string){
-		"socket": func(t *testing.T, _ *world, socket string) {
+	for name, remove := range map[string]func(t *testing.T, w *testEnv, socket string){
+		"socket": func(t *testing.T, _ *testEnv, socket string) {
 			if err := os.Remove(socket); err != nil {
 				t.Error(err)
 			}
 		},
-		"runtime directory": func(t *testing.T, w *world, _ string) {
-			if err := os.RemoveAll(w.runtime()); err != nil {
+		"runtime directory": func(t *testing.T, w *testEnv, _ string) {
+			if err := os.RemoveAll(w.runtimeDir()); err != nil {
 				t.Error(err)
 			}
 		},
-		"runtime directory replaced by a file": func(t *testing.T, w *world, _ string) {
-			dir := filepath.Join(w.runtime(), "localport")
+		"runtime directory replaced by a file": func(t *testing.T, w *testEnv, _ string) {
+			dir := filepath.Join(w.runtimeDir(), "localport")
 			if err := os.RemoveAll(dir); err != nil {
 				t.Error(err)
 			}
 			w.writeFile(filepath.Dir(dir), filepath.Base(dir), "")
 			t.Cleanup(func() { os.Remove(dir) })
 		},
-		"another file in place of the socket": func(t *testing.T, _ *world, socket string) {
+		"another file in place of the socket": func(t *testing.T, _ *testEnv, socket string) {
 			if err := os.Remove(socket); err != nil {
 				t.Error(err)
 			}
@@ -82,22 +83,22 @@ func TestGuard_RebindsTheControlSocket(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t).withShortRuntime()
+			w := newTestEnv(t).withShortRuntimeDir()
 			port := ports.FreePort(t)
 			addr := fmt.Sprintf("127.0.0.1:%d", port)
 			root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 			w.mustRun(root, "start")
-			w.keeperPID(root)
+			w.waitKeeper(root)
 			supervisor, socket := w.supervisor(root), w.state(root).Supervisor.Socket
-			before := inodeOf(t, socket)
+			before := inode(t, socket)
 			remove(t, w, socket)
-			removed := time.Now()
+			removeTime := time.Now()
 			eventually(t, "the socket is bound again", func() bool {
 				now := w.state(root).Supervisor.Socket
 				info, err := os.Stat(now)
-				return err == nil && info.Mode()&os.ModeSocket != 0 && (now != socket || inodeOf(t, now) != before)
+				return err == nil && info.Mode()&os.ModeSocket != 0 && (now != socket || inode(t, now) != before)
 			})
-			t.Logf("bound again after %v", time.Since(removed))
+			t.Logf("bound again after %v", time.Since(removeTime))
 
 			if now := w.supervisor(root); now != supervisor {
 				t.Errorf("the supervisor is %+v, was %+v", now, supervisor)
@@ -107,12 +108,12 @@ func TestGuard_RebindsTheControlSocket(t *testing.T) {
 			if env := sh.Environ(); env["WEB_PORT"] != fmt.Sprint(port) {
 				t.Errorf("WEB_PORT=%q; the shell shows %q", env["WEB_PORT"], sh.Screen())
 			}
-			served(t, addr)
+			checkServed(t, addr)
 
-			// The successor is reached at the new socket, too.
+			// The successor answers at the new socket too.
 			kill(t, supervisor.PID)
-			successor := w.replaced(root, supervisor)
-			if pids := w.leases(root, api.ShellLease); len(pids) != 1 || pids[0] != sh.PID() {
+			successor := w.waitSuccessor(root, supervisor)
+			if pids := w.leasePIDs(root, api.ShellLease); len(pids) != 1 || pids[0] != sh.PID() {
 				t.Errorf("leases of %v, want that of %d", pids, sh.PID())
 			}
 			bound := w.state(root).Supervisor.Socket
@@ -123,35 +124,35 @@ func TestGuard_RebindsTheControlSocket(t *testing.T) {
 				t.Errorf("%s is left", bound)
 			}
 			if !strings.HasSuffix(name, "by a file") {
-				w.nothingLeft(root, addr)
+				w.checkNothingLeft(root, addr)
 			}
 		})
 	}
 }
 
-// A successor is handed a socket that nobody can reach any more.
+// The successor takes over a socket whose file was deleted.
 func TestGuard_SuccessorRebindsADeletedSocket(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
-	w.keeperPID(root)
+	w.waitKeeper(root)
 	supervisor, socket := w.supervisor(root), w.state(root).Supervisor.Socket
 	if err := os.Remove(socket); err != nil {
 		t.Fatal(err)
 	}
 	kill(t, supervisor.PID)
 	w.waitExit(supervisor)
-	successor := w.replaced(root, supervisor)
-	eventually(t, "the socket is there again", func() bool { return w.answers(root) })
+	successor := w.waitSuccessor(root, supervisor)
+	eventually(t, "the socket exists again", func() bool { return w.hasSocket(root) })
 	w.status(root)
 	if now := w.supervisor(root); now != successor {
 		t.Errorf("the supervisor is %+v, was %+v", now, successor)
 	}
-	w.down(root)
+	w.stopProject(root)
 }
 
-func inodeOf(t *testing.T, path string) uint64 {
+func inode(t *testing.T, path string) uint64 {
 	t.Helper()
 	info, err := os.Stat(path)
 	if err != nil {
@@ -160,69 +161,78 @@ func inodeOf(t *testing.T, path string) uint64 {
 	return info.Sys().(*syscall.Stat_t).Ino
 }
 
-// Tunnels have private sockets beside the control socket.
+// The tunnels' private sockets are in the same directory as the control socket.
 func TestGuard_TunnelsSurviveDeletedRuntimeDirectory(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	host, far, port := sshd.Start(t), serve(t, "127.0.0.1:0"), []int{ports.FreePort(t), ports.FreePort(t)}
-	root := w.allowedProject(sshConfig("web", port[0], host, far.port) + sshConfig("api", port[1], host, far.port))
+	w := newTestEnv(t)
+	host, upstream, port := sshd.Start(t), serve(t, "127.0.0.1:0"), []int{ports.FreePort(t), ports.FreePort(t)}
+	root := w.allowedProject(sshConfig("web", port[0], host, upstream.port) + sshConfig("api", port[1], host, upstream.port))
 	w.mustRun(root, "start")
 	web, api := fmt.Sprintf("127.0.0.1:%d", port[0]), fmt.Sprintf("127.0.0.1:%d", port[1])
-	served(t, web)
+	checkServed(t, web)
 	if err := os.RemoveAll(filepath.Join(w.home, "runtime")); err != nil {
 		t.Fatal(err)
 	}
-	served(t, web)
-	served(t, api)
-	eventually(t, "the supervisor is reached again", func() bool { return w.answers(root) })
+	checkServed(t, web)
+	checkServed(t, api)
+	eventually(t, "the control socket exists again", func() bool { return w.hasSocket(root) })
 	w.mustRun(root, "restart", "api")
-	served(t, api)
+	checkServed(t, api)
 	w.mustRun(root, "restart")
-	served(t, web)
-	served(t, api)
-	w.down(root, web, api)
+	checkServed(t, web)
+	checkServed(t, api)
+	w.stopProject(root, web, api)
 }
 
-// deletions are what is removed under a live project, given its state directory.
+// deletions remove or damage files of a running project, given its state directory.
 var deletions = map[string]func(dir string) error{
 	"election":        func(dir string) error { return os.Remove(filepath.Join(dir, "election")) },
 	"lock":            func(dir string) error { return os.Remove(filepath.Join(dir, "lock")) },
 	"state":           func(dir string) error { return os.Remove(filepath.Join(dir, "state.json")) },
 	"prompt":          func(dir string) error { return os.Remove(filepath.Join(dir, "prompt")) },
-	"state directory": os.RemoveAll,
-	"state home":      func(dir string) error { return os.RemoveAll(filepath.Dir(filepath.Dir(dir))) },
-	"torn state": func(dir string) error {
+	"state directory": removeDirectory,
+	"state home":      func(dir string) error { return removeDirectory(filepath.Dir(filepath.Dir(dir))) },
+	"truncated state": func(dir string) error {
 		return os.WriteFile(filepath.Join(dir, "state.json"), []byte(`{"version":1,`), 0o600)
 	},
 	"empty state": func(dir string) error { return os.Truncate(filepath.Join(dir, "state.json"), 0) },
-	"foreign state": func(dir string) error {
+	"state of another project": func(dir string) error {
 		return os.WriteFile(filepath.Join(dir, "state.json"), []byte(`{"version":1,"id":"other","config":"/elsewhere"}`), 0o600)
 	},
+}
+
+// removeDirectory removes a directory in which a supervisor may create a file meanwhile.
+func removeDirectory(dir string) error {
+	for {
+		if err := os.RemoveAll(dir); !errors.Is(err, syscall.ENOTEMPTY) {
+			return err
+		}
+	}
 }
 
 func TestGuard_ProjectSurvivesDeletedFiles(t *testing.T) {
 	for name, remove := range deletions {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newTestEnv(t)
 			root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", "\"auto\"", serve(t, "127.0.0.1:0")))
 			first := w.shell("bash", root)
-			w.keeperPID(root)
+			w.waitKeeper(root)
 			supervisor, auto, dir := w.supervisor(root), w.state(root).Ports["web"], w.stateDir(root)
 			addr := fmt.Sprintf("127.0.0.1:%d", auto)
 			conn := dial(t, addr)
-			conn.checkReply("hi")
+			conn.exchangeLine("hi")
 			if err := remove(dir); err != nil {
 				t.Fatal(err)
 			}
-			// Two enter at the moment of the deletion.
+			// A prompt and a command enter right after the deletion.
 			pid := fmt.Sprint(os.Getpid())
-			entered := make(chan outcome, 2)
+			entered := make(chan commandResult, 2)
 			for _, args := range [][]string{{"export", "bash", "--pid", pid}, {"exec", "--", "true"}} {
 				cmd := w.command(root, args...)
 				go func() {
 					out, err := cmd.CombinedOutput()
-					entered <- outcome{stdout: string(out), stderr: fmt.Sprint(err), code: cmd.ProcessState.ExitCode()}
+					entered <- commandResult{stdout: string(out), stderr: fmt.Sprint(err), code: cmd.ProcessState.ExitCode()}
 				}()
 			}
 			for range 2 {
@@ -235,13 +245,13 @@ func TestGuard_ProjectSurvivesDeletedFiles(t *testing.T) {
 				return state.Supervisor != nil && state.Supervisor.Process == supervisor && len(state.Leases) == 2 && state.Ports["web"] == auto
 			})
 			eventually(t, "the election is held at its path", func() bool { _, err := os.Stat(filepath.Join(dir, "election")); return err == nil })
-			if all := supervisorsOf(t, root); len(all) != 1 || all[0] != supervisor {
+			if all := findSupervisors(t, root); len(all) != 1 || all[0] != supervisor {
 				t.Errorf("supervisors: %v, want %v alone", all, supervisor)
 			}
-			if pids := w.leases(root, api.ShellLease); len(pids) != 2 {
+			if pids := w.leasePIDs(root, api.ShellLease); len(pids) != 2 {
 				t.Errorf("leases of %v, want two", pids)
 			}
-			if got := conn.checkReply("still there?"); got != "hello still there?\n" {
+			if got := conn.exchangeLine("still there?"); got != "hello still there?\n" {
 				t.Errorf("the established connection answers %q", got)
 			}
 			second := w.shell("bash", root)
@@ -249,28 +259,92 @@ func TestGuard_ProjectSurvivesDeletedFiles(t *testing.T) {
 				t.Errorf("WEB_PORT=%q, want %d; the shell shows %q", env["WEB_PORT"], auto, second.Screen())
 			}
 
-			// A successor has everything, too.
+			// A successor has everything too.
 			kill(t, supervisor.PID)
-			successor := w.replaced(root, supervisor)
-			served(t, addr)
+			successor := w.waitSuccessor(root, supervisor)
+			checkServed(t, addr)
 			if o := w.localport("/", "export", "bash", "--pid", pid, "--root", root); o.code != 0 {
 				t.Errorf("leaving: exit %d, %s", o.code, o.stderr)
 			}
 			first.Kill()
 			second.Run("cd " + w.home)
 			w.waitExit(successor)
-			w.nothingLeft(root, addr)
+			w.checkNothingLeft(root, addr)
 		})
 	}
 }
 
-// A backup, or another tool that synchronises files, may put an older state back.
+// If a file of a running project is replaced by something else, commands fail with its path and what to do, or work. When it is removed,
+// they work again, and no connection or lease is lost.
+func TestGuard_ReplacedFileIsAnErrorUntilItIsRemoved(t *testing.T) {
+	replacements := map[string]func(path string) error{
+		"named pipe": func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"directory":  func(path string) error { return os.Mkdir(path, 0o700) },
+		"link loop":  func(path string) error { return os.Symlink(filepath.Base(path), path) },
+	}
+	for kind, replace := range replacements {
+		for _, file := range []string{"lock", "state.json", "election"} {
+			t.Run(file+" is a "+kind, func(t *testing.T) {
+				t.Parallel()
+				w := newTestEnv(t)
+				root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", "\"auto\"", serve(t, "127.0.0.1:0")))
+				sh := w.shell("bash", root)
+				w.waitKeeper(root)
+				supervisor, auto := w.supervisor(root), w.state(root).Ports["web"]
+				path := filepath.Join(w.stateDir(root), file)
+				addr := fmt.Sprintf("127.0.0.1:%d", auto)
+				conn := dial(t, addr)
+				conn.exchangeLine("hi")
+				if err := os.Remove(path); err != nil {
+					t.Fatal(err)
+				}
+				if err := replace(path); err != nil && !os.IsExist(err) { // the supervisor may have written the file first
+					t.Fatal(err)
+				}
+				checkSucceedsOrNamesFile := func(args ...string) {
+					t.Helper()
+					o := w.localport(root, args...)
+					if o.code != 0 && !(strings.Contains(o.stderr, path) && strings.Contains(o.stderr, "remove it")) {
+						t.Errorf("%v: exit %d, %s", args, o.code, o.stderr)
+					}
+				}
+				checkSucceedsOrNamesFile("status")
+				checkSucceedsOrNamesFile("exec", "--", "true")
+				checkSucceedsOrNamesFile("export", "bash", "--pid", fmt.Sprint(sh.PID()))
+				if got := conn.exchangeLine("still there?"); got != "hello still there?\n" {
+					t.Errorf("the established connection answers %q", got)
+				}
+				checkSucceedsOrNamesFile("stop", "web")
+				checkSucceedsOrNamesFile("start", "web")
+				if err := os.RemoveAll(path); err != nil { // as the error says
+					t.Fatal(err)
+				}
+				eventually(t, "the state is written again", func() bool {
+					state := w.state(root)
+					return state.Supervisor != nil && state.Supervisor.Process == supervisor && state.Ports["web"] == auto &&
+						slices.Equal(w.leasePIDs(root, api.ShellLease), []int{sh.PID()})
+				})
+				w.mustRun(root, "exec", "--", "true")
+				checkServed(t, addr)
+				if all := findSupervisors(t, root); len(all) != 1 || all[0] != supervisor {
+					t.Errorf("supervisors: %v, want %v alone", all, supervisor)
+				}
+				sh.Run("cd " + w.home)
+				w.mustRun(root, "stop") // releases the lease of start web
+				w.waitExit(supervisor)
+				w.checkNothingLeft(root, addr)
+			})
+		}
+	}
+}
+
+// A backup, or a tool that synchronises files, may restore an older state.
 func TestGuard_OlderCopyOfTheStateLosesNoLease(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", "\"auto\"", serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
-	w.keeperPID(root)
+	w.waitKeeper(root)
 	supervisor := w.supervisor(root)
 	path := filepath.Join(w.stateDir(root), "state.json")
 	older, err := os.ReadFile(path)
@@ -295,30 +369,30 @@ func TestGuard_OlderCopyOfTheStateLosesNoLease(t *testing.T) {
 	sh.Run("cd " + w.home)
 	w.mustRun(root, "stop")
 	w.waitExit(supervisor)
-	w.nothingLeft(root)
+	w.checkNothingLeft(root)
 }
 
 func TestGuard_StopsWithTheProjectsDirectory(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	port := ports.FreePort(t)
 	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
-	w.keeperPID(root)
+	w.waitKeeper(root)
 	dir := w.stateDir(root)
 	if err := os.RemoveAll(root); err != nil {
 		t.Fatal(err)
 	}
-	w.allEnded()
-	w.nothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
+	w.waitAllEnded()
+	w.checkNothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
 	log, err := os.ReadFile(filepath.Join(dir, "log/supervisor.log"))
 	if err != nil || !strings.Contains(string(log), "the project's directory is gone") {
 		t.Errorf("the log (%v):\n%s", err, log)
 	}
 }
 
-// leases are those that count, by what the supervisor says.
-func (w *world) leases(root, kind string) (pids []int) {
+// leasePIDs returns the pids of the leases of a kind, according to the supervisor.
+func (w *testEnv) leasePIDs(root, kind string) (pids []int) {
 	w.t.Helper()
 	for _, lease := range w.status(root).Leases {
 		if lease.Kind == kind {

@@ -12,7 +12,7 @@ type hookCmd struct {
 	Shell string `arg:"" help:"bash, zsh or fish."`
 }
 
-// Run prints the hook, which calls this very binary by its absolute path.
+// Run prints the hook, which calls this binary by its absolute path.
 func (c hookCmd) Run(a *app) error {
 	shell, err := shellhook.Lookup(c.Shell)
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -19,83 +18,6 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// clientStream is clients that come again and again, from its start until stop.
-type clientStream struct {
-	addr  string
-	begun time.Time
-	quit  chan struct{}
-	done  sync.WaitGroup
-
-	mu    sync.Mutex
-	calls []call
-}
-
-type call struct {
-	began, ended time.Time
-	answer       string
-	err          error
-}
-
-// startClientStream has fifty clients come in a second.
-func startClientStream(addr string) *clientStream { return rushEvery(20*time.Millisecond, addr) }
-
-func rushEvery(pace time.Duration, addr string) *clientStream {
-	c := &clientStream{addr: addr, begun: time.Now(), quit: make(chan struct{})}
-	c.done.Go(func() {
-		tick := time.NewTicker(pace)
-		defer tick.Stop()
-		for {
-			select {
-			case <-c.quit:
-				return
-			case <-tick.C:
-				c.done.Go(c.call)
-			}
-		}
-	})
-	return c
-}
-
-func (c *clientStream) call() {
-	began := time.Now()
-	answer, err := ask(c.addr, "you")
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.calls = append(c.calls, call{began, time.Now(), answer, err})
-}
-
-// answered is how many clients that came after t have had their answer.
-func (c *clientStream) answered(t time.Time) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	n := 0
-	for _, one := range c.calls {
-		if one.began.After(t) && one.err == nil {
-			n++
-		}
-	}
-	return n
-}
-
-func (c *clientStream) stop() []call {
-	close(c.quit)
-	c.done.Wait()
-	return c.calls
-}
-
-// refused are the clients that found the port closed, and failed those that came after t and got no answer.
-func refused(calls []call, t time.Time) (refused, failed int) {
-	for _, one := range calls {
-		if errors.Is(one.err, syscall.ECONNREFUSED) {
-			refused++
-		}
-		if one.began.After(t) && one.answer != "hello you\n" {
-			failed++
-		}
-	}
-	return refused, failed
-}
-
 func kill(t *testing.T, pid int) {
 	t.Helper()
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
@@ -103,16 +25,16 @@ func kill(t *testing.T, pid int) {
 	}
 }
 
-// down takes the project down and waits until nothing of it is left.
-func (w *world) down(root string, addrs ...string) {
+// stopProject stops the project and checks that nothing of it is left.
+func (w *testEnv) stopProject(root string, addrs ...string) {
 	w.t.Helper()
 	w.mustRun(root, "stop")
 	eventually(w.t, "every process has ended", func() bool { return len(w.processes()) == 0 })
-	w.nothingLeft(root, addrs...)
+	w.checkNothingLeft(root, addrs...)
 }
 
-// keeperPID waits until the project has a keeper, other than the ones before, and returns its pid.
-func (w *world) keeperPID(root string, before ...int) int {
+// waitKeeper waits until the project has a keeper that is none of those before, and returns its pid.
+func (w *testEnv) waitKeeper(root string, before ...int) int {
 	w.t.Helper()
 	pid := 0
 	eventually(w.t, "there is a keeper", func() bool {
@@ -126,33 +48,33 @@ func (w *world) keeperPID(root string, before ...int) int {
 
 func TestKeeper_ReplacesAKilledSupervisorWithoutAPromptAndRefusesNobody(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	web, port := serve(t, "127.0.0.1:0"), ports.FreePort(t)
 	root := w.allowedProject(tcpConfig("web", port, web) + commandConfig(t, "own", ports.FreePort(t)))
 	w.mustRun(root, "start")
-	w.keeperPID(root)
-	c := startClientStream(fmt.Sprintf("127.0.0.1:%d", port))
+	w.waitKeeper(root)
+	c := startGreetingClients(clientInterval, fmt.Sprintf("127.0.0.1:%d", port))
 	first := time.Now()
-	eventually(t, "the rush is served", func() bool { return c.answered(first) > 20 })
+	eventually(t, "clients are answered", func() bool { return c.answered(first) > 20 })
 
 	supervisor := w.supervisor(root)
-	children := childrenOf(t, supervisor.PID)
+	children := findChildren(t, supervisor.PID)
 	kill(t, supervisor.PID)
-	killed := time.Now()
-	eventually(t, "the rush is served again", func() bool { return c.answered(killed) > 20 })
+	killTime := time.Now()
+	eventually(t, "clients are answered again", func() bool { return c.answered(killTime) > 20 })
 	calls := c.stop()
-	if refused, failed := refused(calls, killed); refused > 0 || failed > 0 {
+	if refused, failed := countRefused(calls, killTime); refused > 0 || failed > 0 {
 		t.Errorf("%d of %d refused, %d of those after the kill failed", refused, len(calls), failed)
 	}
-	slices.SortFunc(calls, func(a, b call) int { return a.ended.Compare(b.ended) })
+	slices.SortFunc(calls, func(a, b greetingResult) int { return a.endTime.Compare(b.endTime) })
 	for _, one := range calls {
-		if one.began.After(killed) {
-			t.Logf("the first answer came %v after the kill", one.ended.Sub(killed))
+		if one.startTime.After(killTime) {
+			t.Logf("the first answer came %v after the kill", one.endTime.Sub(killTime))
 			break
 		}
 	}
 	if now := w.supervisor(root); now == supervisor {
-		t.Error("the dead supervisor is still the one")
+		t.Error("the killed supervisor was not replaced")
 	}
 	for _, child := range children {
 		w.waitExit(child)
@@ -160,17 +82,17 @@ func TestKeeper_ReplacesAKilledSupervisorWithoutAPromptAndRefusesNobody(t *testi
 	if leases := w.state(root).Leases; len(leases) != 1 || leases[0].Kind != lockstate.StartLease {
 		t.Errorf("the leases are %v", leases)
 	}
-	w.down(root, fmt.Sprintf("127.0.0.1:%d", port))
+	w.stopProject(root, fmt.Sprintf("127.0.0.1:%d", port))
 }
 
 func TestKeeper_ReplacesSupervisorsRepeatedlyOnTheRunningConfig(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	web, port := serve(t, "127.0.0.1:0"), ports.FreePort(t)
 	config := tcpConfig("web", port, web)
 	root := w.allowedProject(config)
 	w.mustRun(root, "start")
-	w.keeperPID(root)
+	w.waitKeeper(root)
 	w.writeFile(root, ".localport.toml", "nonsense = ")
 	for range 3 {
 		supervisor := w.supervisor(root)
@@ -183,50 +105,50 @@ func TestKeeper_ReplacesSupervisorsRepeatedlyOnTheRunningConfig(t *testing.T) {
 			return now != nil && now.Process != supervisor && now.IsAlive()
 		})
 	}
-	w.down(root, fmt.Sprintf("127.0.0.1:%d", port))
+	w.stopProject(root, fmt.Sprintf("127.0.0.1:%d", port))
 }
 
 func TestKeeper_IsReplacedWhenKilled(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	web, port := serve(t, "127.0.0.1:0"), ports.FreePort(t)
 	root := w.allowedProject(tcpConfig("web", port, web))
 	w.mustRun(root, "start")
-	first := w.keeperPID(root)
+	first := w.waitKeeper(root)
 	kill(t, first)
-	second := w.keeperPID(root, first)
+	second := w.waitKeeper(root, first)
 	if second == first {
-		t.Fatal("the killed keeper is still the one")
+		t.Fatal("the killed keeper was not replaced")
 	}
 	kill(t, w.supervisor(root).PID)
 	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
 		t.Errorf("after both were killed, one after the other: %q, %v", answer, err)
 	}
-	w.down(root, fmt.Sprintf("127.0.0.1:%d", port))
+	w.stopProject(root, fmt.Sprintf("127.0.0.1:%d", port))
 }
 
 func TestCommand_RecoversFromKilledSupervisorAndKeeper(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	web, port := serve(t, "127.0.0.1:0"), ports.FreePort(t)
 	root := w.allowedProject(tcpConfig("web", port, web))
 	w.mustRun(root, "start")
-	pid, supervisor := w.keeperPID(root), w.supervisor(root)
-	_ = syscall.Kill(pid, syscall.SIGSTOP) // so that it cannot do its work in between
+	pid, supervisor := w.waitKeeper(root), w.supervisor(root)
+	_ = syscall.Kill(pid, syscall.SIGSTOP) // so that it does not start another supervisor
 	kill(t, supervisor.PID)
 	kill(t, pid)
-	eventually(t, "both are gone", func() bool { return len(w.processes()) == 0 })
+	eventually(t, "both have ended", func() bool { return len(w.processes()) == 0 })
 	w.mustRun(root, "exec", "--", "true")
 	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
 		t.Errorf("%q, %v", answer, err)
 	}
 }
 
-// as is the world in which localport is of another release.
-func (w *world) as(release string) *world {
+// withRelease returns the same testEnv with a localport of another release.
+func (w *testEnv) withRelease(release string) *testEnv {
 	w.t.Helper()
 	other := *w
-	other.exe = filepath.Join(w.home, "localport"+releaseMark+release)
+	other.exe = filepath.Join(w.home, "localport"+releaseSeparator+release)
 	if err := os.Link(w.exe, other.exe); err != nil && !os.IsExist(err) {
 		data, err := os.ReadFile(w.exe) // another file system
 		if err == nil {
@@ -241,17 +163,17 @@ func (w *world) as(release string) *world {
 
 func TestUpgrade_KeepsPortsLeasesAndConnections(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	web, port := serve(t, "127.0.0.1:0"), ports.FreePort(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	root := w.allowedProject(tcpConfig("web", port, web))
-	w.as("1.2.0").mustRun(root, "start")
+	w.withRelease("1.2.0").mustRun(root, "start")
 	old := w.supervisor(root)
 	conn := dial(t, addr)
-	conn.checkReply("hi")
-	c := startClientStream(addr)
+	conn.exchangeLine("hi")
+	c := startGreetingClients(clientInterval, addr)
 
-	w.as("1.10.0").mustRun(root, "exec", "--", "true")
+	w.withRelease("1.10.0").mustRun(root, "exec", "--", "true")
 	state := w.state(root)
 	if state.Supervisor.Process == old || state.Supervisor.Version != "1.10.0" {
 		t.Fatalf("after the newer release: %+v", state.Supervisor)
@@ -259,60 +181,60 @@ func TestUpgrade_KeepsPortsLeasesAndConnections(t *testing.T) {
 	if len(state.Leases) == 0 || state.Leases[0].Kind != lockstate.StartLease {
 		t.Errorf("the leases are %v", state.Leases)
 	}
-	w.as("1.2.0").mustRun(root, "exec", "--", "true")
-	w.as("1.10.0").mustRun(root, "exec", "--", "true")
-	w.as("1.11.0-dev").mustRun(root, "exec", "--", "true")
+	w.withRelease("1.2.0").mustRun(root, "exec", "--", "true")
+	w.withRelease("1.10.0").mustRun(root, "exec", "--", "true")
+	w.withRelease("1.11.0-dev").mustRun(root, "exec", "--", "true")
 	if now := w.state(root).Supervisor.Process; now != state.Supervisor.Process {
 		t.Error("it was replaced once more, by an older, the same or no release")
 	}
 	if !old.IsAlive() {
 		t.Fatal("the old one ended with a connection open")
 	}
-	if got := conn.checkReply("still there?"); got != "hello still there?\n" {
+	if got := conn.exchangeLine("still there?"); got != "hello still there?\n" {
 		t.Errorf("the established connection answers %q", got)
 	}
 	conn.conn.Close()
 	w.waitExit(old)
 	calls := c.stop()
-	if refused, failed := refused(calls, time.Time{}); refused > 0 || failed > 0 {
+	if refused, failed := countRefused(calls, time.Time{}); refused > 0 || failed > 0 {
 		t.Errorf("%d of %d refused, %d failed", refused, len(calls), failed)
 	}
-	w.down(root, addr)
+	w.stopProject(root, addr)
 }
 
 func TestUpgrade_DrainingSupervisorStopsWithTheProject(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	web, port := serve(t, "127.0.0.1:0"), ports.FreePort(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	root := w.allowedProject(tcpConfig("web", port, web))
-	w.as("1.0.0").mustRun(root, "start")
+	w.withRelease("1.0.0").mustRun(root, "start")
 	old := w.supervisor(root)
-	dial(t, addr).checkReply("hi")
-	w.as("1.0.1").mustRun(root, "exec", "--", "true")
+	dial(t, addr).exchangeLine("hi")
+	w.withRelease("1.0.1").mustRun(root, "exec", "--", "true")
 	if !old.IsAlive() {
 		t.Fatal("the old one ended with a connection open")
 	}
-	w.down(root, addr)
+	w.stopProject(root, addr)
 }
 
-// A start that fails because something is short is tried again, with the ports open all the time.
+// A start that fails for lack of resources is retried while the ports stay open.
 func TestKeeper_RetriesAStartThatFailed(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t).as("1.0.0")
+	w := newTestEnv(t).withRelease("1.0.0")
 	port := ports.FreePort(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
-	w.keeperPID(root)
+	w.waitKeeper(root)
 	tried := filepath.Join(w.home, "tried")
 	restore := w.replaceProgram("#!/bin/sh\necho >>" + tried + `
 case "$*" in *supervise*) echo '{"outcome":"failed","error":"too many open files"}' >&3 ;; esac
 exit 1
 `)
-	c := startClientStream(addr)
+	c := startGreetingClients(clientInterval, addr)
 	kill(t, w.supervisor(root).PID)
-	eventually(t, "the keeper has tried twice", func() bool {
+	eventually(t, "the keeper has retried", func() bool {
 		data, _ := os.ReadFile(tried)
 		return len(data) >= 2
 	})
@@ -320,21 +242,21 @@ exit 1
 	if answer, err := ask(addr, "you"); answer != "hello you\n" {
 		t.Errorf("through the forward: %q, %v", answer, err)
 	}
-	if refused, failed := refused(c.stop(), time.Time{}); refused > 0 || failed > 0 {
+	if refused, failed := countRefused(c.stop(), time.Time{}); refused > 0 || failed > 0 {
 		t.Errorf("%d refused, %d failed", refused, failed)
 	}
-	w.down(root, addr)
+	w.stopProject(root, addr)
 }
 
 // After several failures the ports are given up, so that a prompt need not wait for the keeper; the keeper still retries.
 func TestKeeper_RetriesAfterGivingUpThePorts(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t).as("1.0.0")
+	w := newTestEnv(t).withRelease("1.0.0")
 	port := ports.FreePort(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
-	w.keeperPID(root)
+	w.waitKeeper(root)
 	restore := w.replaceProgram("#!/bin/sh\nexit 1\n")
 	kill(t, w.supervisor(root).PID)
 	eventually(t, "the port is closed", func() bool {
@@ -349,11 +271,11 @@ func TestKeeper_RetriesAfterGivingUpThePorts(t *testing.T) {
 		answer, err := ask(addr, "you")
 		return err == nil && answer == "hello you\n"
 	})
-	w.down(root, addr)
+	w.stopProject(root, addr)
 }
 
 // replaceProgram writes a script in place of localport until restore.
-func (w *world) replaceProgram(script string) (restore func()) {
+func (w *testEnv) replaceProgram(script string) (restore func()) {
 	w.t.Helper()
 	saved := w.exe + ".saved"
 	if err := os.Rename(w.exe, saved); err != nil {
@@ -375,13 +297,13 @@ func (w *world) replaceProgram(script string) (restore func()) {
 
 func TestUpgrade_ReleaseThatCannotStartReplacesNothing(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	web, port := serve(t, "127.0.0.1:0"), ports.FreePort(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	root := w.allowedProject(tcpConfig("web", port, web))
-	w.as("1.0.0").mustRun(root, "start")
+	w.withRelease("1.0.0").mustRun(root, "start")
 	old := w.supervisor(root)
-	c := startClientStream(addr)
+	c := startGreetingClients(clientInterval, addr)
 	err := client.Client{Socket: w.state(root).Supervisor.Socket}.Replace(t.Context(),
 		api.ReplaceRequest{Exe: "/bin/false", Version: "2.0.0"})
 	if err == nil || !strings.Contains(err.Error(), "/bin/false") {
@@ -391,16 +313,16 @@ func TestUpgrade_ReleaseThatCannotStartReplacesNothing(t *testing.T) {
 	if state.Supervisor.Process != old || state.Supervisor.Refused != "2.0.0" || !old.IsAlive() {
 		t.Errorf("after it failed: %+v", state.Supervisor)
 	}
-	w.as("2.0.0").mustRun(root, "exec", "--", "true")
+	w.withRelease("2.0.0").mustRun(root, "exec", "--", "true")
 	if w.supervisor(root) != old {
 		t.Error("the version that failed was tried again")
 	}
-	if refused, failed := refused(c.stop(), time.Time{}); refused > 0 || failed > 0 {
+	if refused, failed := countRefused(c.stop(), time.Time{}); refused > 0 || failed > 0 {
 		t.Errorf("%d refused, %d failed", refused, failed)
 	}
 	kill(t, old.PID)
 	if answer, err := ask(addr, "you"); answer != "hello you\n" {
 		t.Errorf("killed after the failure: %q, %v", answer, err)
 	}
-	w.down(root, addr)
+	w.stopProject(root, addr)
 }

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -23,12 +22,12 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// The benchmarks of Kubernetes forwards run beside kubectl port-forward, on a real cluster, in the same run:
+// The benchmarks of Kubernetes forwards compare with kubectl port-forward, on a real cluster, in the same run:
 // go test -run '^$' -bench Kubernetes -benchtime 5x ./cmd/localport
 
 // kubeBench is a cluster with a deployment, and a project of several forwards to it.
 type kubeBench struct {
-	built
+	releaseEnv
 	*cluster.Cluster
 	b     *testing.B
 	ns    string
@@ -36,17 +35,17 @@ type kubeBench struct {
 	addrs []string
 }
 
-// kubeBenchmark starts a cluster once for all sub-benchmarks.
+// kubeBenchmark starts a cluster for all sub-benchmarks.
 func kubeBenchmark(b *testing.B) *kubeBench {
 	b.Helper()
 	c := cluster.Start(b)
-	k := &kubeBench{built: build(b), Cluster: c, b: b, ns: c.Namespace(b)}
+	k := &kubeBench{releaseEnv: newReleaseEnv(b), Cluster: c, b: b, ns: c.Namespace(b)}
 	k.env = append(k.env, "KUBECONFIG="+c.Kubeconfig())
 	c.Deploy(b, cluster.Deployment{Name: "web", Namespace: k.ns, Replicas: 1})
 	return k
 }
 
-// project makes a project of n forwards to a port of the service.
+// project creates a project of n forwards to a port of the service.
 func (k *kubeBench) project(n int, port string) {
 	k.b.Helper()
 	var config strings.Builder
@@ -57,64 +56,46 @@ func (k *kubeBench) project(n int, port string) {
 		fmt.Fprintf(&config, "[services.s%d]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = %q\nconnection = { namespace = %q, resource_name = \"web\" }\n",
 			i, local, port, k.ns)
 	}
-	k.root = k.built.project(config.String())
-	k.must(k.b, k.root, "allow")
+	k.root = k.releaseEnv.project(config.String())
+	k.mustRun(k.root, "allow")
 }
 
-// up starts the project; down ends it and waits for that.
-func (k *kubeBench) up() { k.must(k.b, k.root, "start", "--no-wait") }
+// start starts the project; down ends it and waits for that.
+func (k *kubeBench) start() { k.mustRun(k.root, "start", "--no-wait") }
 
-func (k *kubeBench) down() {
-	k.must(k.b, k.root, "stop")
+func (k *kubeBench) stop() {
+	k.mustRun(k.root, "stop")
 	eventually(k.b, "the project is down", func() bool { return k.state(k.root).Supervisor == nil })
 }
 
-// kubectls are bare kubectl port-forwards; end ends them.
-func (k *kubeBench) kubectls(n int, port string) (addrs []string, pids []int, end func()) {
+// startPortForwards starts n port forwards of kubectl at once; kill ends them.
+func (k *kubeBench) startPortForwards(n int, port string) (addrs []string, pids []int, kill func()) {
 	k.b.Helper()
-	var all []*exec.Cmd
-	var outs []*bufio.Reader
+	var all []*portForward
 	for range n {
-		cmd := exec.Command("kubectl", "port-forward", "-n", k.ns, "service/web", ":"+port)
-		cmd.Env = append(os.Environ(), "KUBECONFIG="+k.Kubeconfig(), "HOME="+k.home)
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			k.b.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			k.b.Fatal(err)
-		}
-		all, outs = append(all, cmd), append(outs, bufio.NewReader(out))
-		pids = append(pids, cmd.Process.Pid)
+		all = append(all, startPortForward(k.b, k.Cluster, k.home, k.ns, port))
 	}
-	for _, out := range outs {
-		line, err := out.ReadString('\n')
-		addr := regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(line)
-		if addr == "" {
-			k.b.Fatalf("kubectl said %q, %v", line, err)
-		}
-		addrs = append(addrs, addr)
-		go func() { _, _ = io.Copy(io.Discard, out) }()
+	for _, p := range all {
+		addrs, pids = append(addrs, p.waitAddr(k.b)), append(pids, p.cmd.Process.Pid)
 	}
 	return addrs, pids, func() {
-		for _, cmd := range all {
-			_ = cmd.Process.Kill()
-			_ = cmd.Wait()
+		for _, p := range all {
+			p.kill()
 		}
 	}
 }
 
-// greetedBy waits until every address greets.
-func greetedBy(b *testing.B, addrs []string) {
+// waitGreetings waits until a pod has answered at each address.
+func waitGreetings(b *testing.B, addrs []string) {
 	b.Helper()
 	for _, addr := range addrs {
-		if v := callOn(addr); v.err != nil {
-			b.Fatal(v.err)
+		if r := askPod(addr); r.err != nil {
+			b.Fatal(r.err)
 		}
 	}
 }
 
-// BenchmarkKubernetesReady is the time from the command until every forward has carried its first byte.
+// BenchmarkKubernetesReady measures the time from the command until every forward has carried its first byte.
 func BenchmarkKubernetesReady(b *testing.B) {
 	k := kubeBenchmark(b)
 	for _, n := range []int{1, 10} {
@@ -122,17 +103,17 @@ func BenchmarkKubernetesReady(b *testing.B) {
 			k.project(n, "7000")
 			var ours, opening, theirs []time.Duration
 			for b.Loop() {
-				began := time.Now()
-				k.up()
-				greetedBy(b, k.addrs)
-				ours = append(ours, time.Since(began))
-				opening = append(opening, k.opening(began))
-				k.down()
-				began = time.Now()
-				addrs, _, end := k.kubectls(n, "7000")
-				greetedBy(b, addrs)
-				theirs = append(theirs, time.Since(began))
-				end()
+				startTime := time.Now()
+				k.start()
+				waitGreetings(b, k.addrs)
+				ours = append(ours, time.Since(startTime))
+				opening = append(opening, k.openingTime(startTime))
+				k.stop()
+				startTime = time.Now()
+				addrs, _, kill := k.startPortForwards(n, "7000")
+				waitGreetings(b, addrs)
+				theirs = append(theirs, time.Since(startTime))
+				kill()
 			}
 			b.ReportMetric(median(ours).Seconds()*1000, "ms/localport")
 			b.ReportMetric(median(theirs).Seconds()*1000, "ms/kubectl")
@@ -143,15 +124,15 @@ func BenchmarkKubernetesReady(b *testing.B) {
 	}
 }
 
-// opening is the time from when the supervisor began to open the first forward until the last was healthy: what a forward
-// takes where the supervisor runs.
-func (k *kubeBench) opening(since time.Time) time.Duration {
+// openingTime returns how long the supervisor took to open all forwards since a time.
+func (k *kubeBench) openingTime(since time.Time) time.Duration {
 	k.b.Helper()
-	return k.built.opening(k.b, k.root, len(k.addrs), since)
+	return k.releaseEnv.openingTime(k.b, k.root, len(k.addrs), since)
 }
 
-// opening is the time from when a project's supervisor began to open the first of n forwards until the last was healthy.
-func (w built) opening(b *testing.B, root string, n int, since time.Time) time.Duration {
+// openingTime waits until n forwards are healthy, and returns how long that took from the event that the first of them was starting. It
+// ignores events before since, and does not include the start of the supervisor.
+func (w releaseEnv) openingTime(b *testing.B, root string, n int, since time.Time) time.Duration {
 	b.Helper()
 	var first, last time.Time
 	eventually(b, "every forward is healthy", func() bool {
@@ -187,28 +168,28 @@ func median(all []time.Duration) time.Duration {
 	return all[len(all)/2]
 }
 
-// BenchmarkKubernetesMemory is the memory of everything that is involved on this side, each page counted once.
+// BenchmarkKubernetesMemory measures the memory of all local processes, with shared pages counted once.
 func BenchmarkKubernetesMemory(b *testing.B) {
 	k := kubeBenchmark(b)
 	for _, n := range []int{10, 50} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			for b.Loop() {
 				k.project(n, "7000")
-				k.up()
-				greetedBy(b, k.addrs)
+				k.start()
+				waitGreetings(b, k.addrs)
 				eventually(b, "there is a keeper", func() bool { return k.state(k.root).Supervisor.Keeper > 0 })
-				time.Sleep(5 * time.Second) // its start is over
-				ours := proportional(b, k.state(k.root).Supervisor.PID) + proportional(b, k.state(k.root).Supervisor.Keeper)
-				greetedBy(b, k.addrs)
-				resident, _ := memory(b, k.state(k.root).Supervisor.PID)
-				k.down()
-				addrs, pids, end := k.kubectls(n, "7000")
-				greetedBy(b, addrs)
+				time.Sleep(5 * time.Second) // until its start is over
+				ours := proportionalMemory(b, k.state(k.root).Supervisor.PID) + proportionalMemory(b, k.state(k.root).Supervisor.Keeper)
+				waitGreetings(b, k.addrs)
+				resident, _ := processMemory(b, k.state(k.root).Supervisor.PID)
+				k.stop()
+				addrs, pids, kill := k.startPortForwards(n, "7000")
+				waitGreetings(b, addrs)
 				theirs := 0.0
 				for _, pid := range pids {
-					theirs += proportional(b, pid)
+					theirs += proportionalMemory(b, pid)
 				}
-				end()
+				kill()
 				b.ReportMetric(ours, "MB-localport")
 				b.ReportMetric(resident, "MB-resident-supervisor")
 				b.ReportMetric(theirs, "MB-kubectl")
@@ -218,8 +199,8 @@ func BenchmarkKubernetesMemory(b *testing.B) {
 	}
 }
 
-// proportional is a process's memory in MB, what it shares with others divided among them.
-func proportional(b *testing.B, pid int) float64 {
+// proportionalMemory returns a process's memory in MB, with its share of the pages that it shares (Pss).
+func proportionalMemory(b *testing.B, pid int) float64 {
 	b.Helper()
 	data, err := os.ReadFile(filepath.Join("/proc", fmt.Sprint(pid), "smaps_rollup"))
 	if err != nil {
@@ -239,10 +220,10 @@ func proportional(b *testing.B, pid int) float64 {
 func BenchmarkKubernetesThroughput(b *testing.B) {
 	k := kubeBenchmark(b)
 	k.project(1, "80")
-	k.up()
-	defer k.down()
-	addrs, _, end := k.kubectls(1, "80")
-	defer end()
+	k.start()
+	defer k.stop()
+	addrs, _, kill := k.startPortForwards(1, "80")
+	defer kill()
 	for _, streams := range []int{1, 8} {
 		b.Run(fmt.Sprint(streams), func(b *testing.B) {
 			const size = 256 << 20
@@ -261,7 +242,7 @@ func BenchmarkKubernetesThroughput(b *testing.B) {
 
 func download(b *testing.B, addr string, streams, size int) time.Duration {
 	b.Helper()
-	began := time.Now()
+	startTime := time.Now()
 	var all sync.WaitGroup
 	for range streams {
 		all.Go(func() {
@@ -279,17 +260,17 @@ func download(b *testing.B, addr string, streams, size int) time.Duration {
 		})
 	}
 	all.Wait()
-	return time.Since(began)
+	return time.Since(startTime)
 }
 
-// BenchmarkKubernetesLatency is a byte there and back, and a connection with its first byte.
+// BenchmarkKubernetesLatency measures the round trip of a byte, and a connection with its first byte.
 func BenchmarkKubernetesLatency(b *testing.B) {
 	k := kubeBenchmark(b)
 	k.project(1, "7000")
-	k.up()
-	defer k.down()
-	addrs, _, end := k.kubectls(1, "7000")
-	defer end()
+	k.start()
+	defer k.stop()
+	addrs, _, kill := k.startPortForwards(1, "7000")
+	defer kill()
 	b.Run("byte", func(b *testing.B) {
 		var conns [2]net.Conn
 		for i, addr := range []string{k.addrs[0], addrs[0]} {
@@ -308,14 +289,14 @@ func BenchmarkKubernetesLatency(b *testing.B) {
 		for b.Loop() {
 			for i, conn := range conns {
 				for range 100 {
-					began := time.Now()
+					startTime := time.Now()
 					if _, err := conn.Write(buf); err != nil {
 						b.Fatal(err)
 					}
 					if _, err := io.ReadFull(conn, buf); err != nil {
 						b.Fatal(err)
 					}
-					took[i] = append(took[i], time.Since(began))
+					took[i] = append(took[i], time.Since(startTime))
 				}
 			}
 		}
@@ -326,11 +307,11 @@ func BenchmarkKubernetesLatency(b *testing.B) {
 		for b.Loop() {
 			for i, addr := range []string{k.addrs[0], addrs[0]} {
 				for range 20 {
-					v := callOn(addr)
-					if v.err != nil {
-						b.Fatal(v.err)
+					r := askPod(addr)
+					if r.err != nil {
+						b.Fatal(r.err)
 					}
-					took[i] = append(took[i], v.took)
+					took[i] = append(took[i], r.took)
 				}
 			}
 		}
@@ -346,30 +327,30 @@ func reportPair(b *testing.B, took [2][]time.Duration) {
 	b.ReportMetric(float64(ours)/float64(theirs), "ratio")
 }
 
-// BenchmarkKubernetesPodDeleted is the time from kubectl delete pod until a new connection is answered by its replacement,
-// beside the replacement's own time to be ready. A bare kubectl port-forward never answers again.
+// BenchmarkKubernetesPodDeleted measures the time from kubectl delete pod until its replacement answers a new connection, compared with
+// the time until the replacement is ready. A bare kubectl port-forward never answers again.
 func BenchmarkKubernetesPodDeleted(b *testing.B) {
 	k := kubeBenchmark(b)
 	k.project(1, "7000")
-	k.up()
-	defer k.down()
-	greetedBy(b, k.addrs)
+	k.start()
+	defer k.stop()
+	waitGreetings(b, k.addrs)
 	var answered, ready time.Duration
 	for b.Loop() {
 		old := k.Pods(b, k.ns, "app=web")[0]
-		began := time.Now()
+		startTime := time.Now()
 		var watching sync.WaitGroup
 		watching.Go(func() {
 			k.Kubectl(b, "delete", "pod", old, "-n", k.ns, "--wait=false")
 			k.WaitReady(b, k.ns, "app=web", 1)
-			ready += time.Since(began)
+			ready += time.Since(startTime)
 		})
 		for {
-			if v := callOn(k.addrs[0]); v.err == nil && v.pod != old {
+			if r := askPod(k.addrs[0]); r.err == nil && r.pod != old {
 				break
 			}
 		}
-		answered += time.Since(began)
+		answered += time.Since(startTime)
 		watching.Wait()
 	}
 	b.ReportMetric(answered.Seconds()*1000/float64(b.N), "ms/answered")

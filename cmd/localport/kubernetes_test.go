@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,9 +21,9 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// kube is a project with a service in a real cluster, and clients that come to it.
-type kube struct {
-	*world
+// clusterProject is a project with a service in a real cluster.
+type clusterProject struct {
+	*testEnv
 	*cluster.Cluster
 	t    *testing.T
 	ns   string
@@ -32,10 +31,10 @@ type kube struct {
 	addr string
 }
 
-// intoCluster is a project whose service leads to a deployment's greeting.
-func intoCluster(t *testing.T, c *cluster.Cluster, connection string) *kube {
+// newClusterProject deploys a server that greets, and creates a project with a service for it.
+func newClusterProject(t *testing.T, c *cluster.Cluster, connection string) *clusterProject {
 	t.Helper()
-	k := &kube{world: newWorld(t), Cluster: c, t: t, ns: c.Namespace(t)}
+	k := &clusterProject{testEnv: newTestEnv(t), Cluster: c, t: t, ns: c.Namespace(t)}
 	k.env = append(k.env, "KUBECONFIG="+c.Kubeconfig())
 	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: k.ns, Replicas: 1})
 	port := ports.FreePort(t)
@@ -45,200 +44,185 @@ func intoCluster(t *testing.T, c *cluster.Cluster, connection string) *kube {
 	return k
 }
 
-func (k *kube) kubectl(args ...string) string {
+func (k *clusterProject) kubectl(args ...string) string {
 	k.t.Helper()
 	return k.Kubectl(k.t, append(args, "-n", k.ns)...)
 }
 
-// visitors are clients that come one by one at a pace: each waits to be greeted, says a word and hears it again.
-type visitors struct {
-	addr string
-	quit chan struct{}
-	done sync.WaitGroup
-
-	mu     sync.Mutex
-	visits []visit
+// podReply is the result of a client of a pod, which greets with its name and then echoes.
+type podReply struct {
+	startTime time.Time
+	took      time.Duration
+	pod       string // that greeted
+	err       error
+	isCutOff  bool // the connection failed after the greeting
 }
 
-type visit struct {
-	began  time.Time
-	took   time.Duration
-	pod    string // that greeted
-	err    error
-	cutOff bool // after the greeting
-}
-
-const fiftyASecond = 20 * time.Millisecond
-
-func comeTo(addr string, every time.Duration) *visitors {
-	v := &visitors{addr: addr, quit: make(chan struct{})}
-	v.done.Go(func() {
-		tick := time.NewTicker(every)
-		defer tick.Stop()
-		for {
-			select {
-			case <-v.quit:
-				return
-			case <-tick.C:
-				v.done.Go(func() {
-					one := callOn(v.addr)
-					v.mu.Lock()
-					defer v.mu.Unlock()
-					v.visits = append(v.visits, one)
-				})
-			}
-		}
-	})
-	return v
-}
-
-func callOn(addr string) (v visit) {
-	v.began = time.Now()
-	defer func() { v.took = time.Since(v.began) }()
+// askPod connects, waits for the greeting, sends a line and waits for its echo.
+func askPod(addr string) (r podReply) {
+	r.startTime = time.Now()
+	defer func() { r.took = time.Since(r.startTime) }()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
-		return visit{began: v.began, err: err}
+		return podReply{startTime: r.startTime, err: err}
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(40 * time.Second))
 	reader := bufio.NewReader(conn)
 	line, err := reader.ReadString('\n')
 	if err != nil {
-		return visit{began: v.began, err: err}
+		return podReply{startTime: r.startTime, err: err}
 	}
-	v.pod = strings.TrimSpace(strings.TrimPrefix(line, "hello "))
+	r.pod = strings.TrimSpace(strings.TrimPrefix(line, "hello "))
 	_, err = io.WriteString(conn, "word\n")
 	if err == nil {
 		line, err = reader.ReadString('\n')
 	}
 	if err == nil && line != "word\n" {
-		err = errors.New("got another word: " + line)
+		err = errors.New("got another line: " + line)
 	}
-	v.cutOff, v.err = err != nil, err
-	return v
+	r.isCutOff, r.err = err != nil, err
+	return r
 }
 
-// since is whether a visitor who came after a moment was greeted.
-func (v *visitors) greeted(after time.Time) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for _, one := range v.visits {
-		if one.began.After(after) && one.err == nil {
-			return true
-		}
-	}
-	return false
+// podClients are clients of a pod.
+type podClients struct{ *clientStream[podReply] }
+
+func startPodClients(interval time.Duration, addr string) podClients {
+	return podClients{startClientStream(interval, func() podReply { return askPod(addr) })}
 }
 
-// leave has no more visitors come, waits for those who are there, and tells how it went.
-func (v *visitors) leave() (all, failed, cutOff int, longest time.Duration, why error) {
-	close(v.quit)
-	v.done.Wait()
-	for _, one := range v.visits {
+// isAnswered reports whether a client that started after t has succeeded.
+func (c podClients) isAnswered(t time.Time) bool {
+	return c.count(func(r podReply) bool { return r.startTime.After(t) && r.err == nil }) > 0
+}
+
+// podSummary counts clients. Those that were cut off are not among the failed ones.
+type podSummary struct {
+	all, failed, cutOff int
+	longest             time.Duration
+	err                 error // of one that failed
+}
+
+// stop stops the clients and summarizes their results.
+func (c podClients) stop() (s podSummary) {
+	for _, r := range c.clientStream.stop() {
+		s.all++
 		switch {
-		case one.cutOff:
-			cutOff++
-		case one.err != nil:
-			failed++
-			why = one.err
+		case r.isCutOff:
+			s.cutOff++
+		case r.err != nil:
+			s.failed++
+			s.err = r.err
 		}
-		longest = max(longest, one.took)
+		s.longest = max(s.longest, r.took)
 	}
-	return len(v.visits), failed, cutOff, longest, why
+	return s
 }
 
-// bareKubectl is kubectl port-forward to the same service, as a user would run it.
-func (k *kube) bareKubectl() (addr string) {
-	k.t.Helper()
-	cmd := exec.Command("kubectl", "port-forward", "-n", k.ns, "service/web", ":7000")
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+k.Kubeconfig(), "HOME="+k.home)
+// portForward is a running "kubectl port-forward" to the service web, as a user would run it.
+type portForward struct {
+	cmd *exec.Cmd
+	out *bufio.Reader
+}
+
+func startPortForward(t testing.TB, c *cluster.Cluster, home, namespace, port string) *portForward {
+	t.Helper()
+	cmd := exec.Command("kubectl", "port-forward", "-n", namespace, "service/web", ":"+port)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig(), "HOME="+home)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		k.t.Fatal(err)
+		t.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {
-		k.t.Fatal(err)
+		t.Fatal(err)
 	}
-	k.t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	lines := bufio.NewReader(out)
-	line, err := lines.ReadString('\n')
-	match := regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(line)
-	if match == "" {
-		k.t.Fatalf("kubectl said %q, %v", line, err)
-	}
-	go func() { _, _ = io.Copy(io.Discard, lines) }()
-	return match
+	return &portForward{cmd, bufio.NewReader(out)}
 }
 
-// TestCluster_RefusesNobodyWhilePodsComeAndGo lets fifty clients a second come while pods, nodes and servers go. Nobody may fail who
-// has not been greeted yet.
+// waitAddr returns the address that kubectl prints when it listens.
+func (p *portForward) waitAddr(t testing.TB) string {
+	t.Helper()
+	line, err := p.out.ReadString('\n')
+	addr := regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(line)
+	if addr == "" {
+		t.Fatalf("kubectl printed %q, %v", line, err)
+	}
+	go func() { _, _ = io.Copy(io.Discard, p.out) }()
+	return addr
+}
+
+func (p *portForward) kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+}
+
+// TestCluster_RefusesNobodyWhilePodsComeAndGo starts fifty clients a second while pods, nodes and servers fail. A client may fail only
+// after it was greeted.
 func TestCluster_RefusesNobodyWhilePodsComeAndGo(t *testing.T) {
 	c := cluster.Start(t)
 	ready := func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		if err := c.Ready(ctx); err != nil {
+		if err := c.WaitAPIServerReady(ctx); err != nil {
 			t.Error(err)
 		}
 	}
 	for _, event := range []struct {
 		name   string
-		happen func(k *kube)
+		happen func(k *clusterProject)
 	}{
-		{"deployment restarted", func(k *kube) {
+		{"deployment restarted", func(k *clusterProject) {
 			old := k.Pods(k.t, k.ns, "app=web")[0]
 			k.kubectl("rollout", "restart", "deployment/web")
 			k.kubectl("wait", "--for=delete", "pod/"+old, "--timeout=30s")
 		}},
-		{"pod deleted", func(k *kube) {
-			k.kubectl("delete", "pod", "-l", "app=web") // and wait until it is gone
+		{"pod deleted", func(k *clusterProject) {
+			k.kubectl("delete", "pod", "-l", "app=web") // and wait until it is deleted
 		}},
-		{"pod killed at once", func(k *kube) {
+		{"pod killed at once", func(k *clusterProject) {
 			old := k.Pods(k.t, k.ns, "app=web")[0]
 			k.kubectl("delete", "pod", old, "--grace-period=0", "--force")
 		}},
-		{"scaled to zero and back", func(k *kube) {
+		{"scaled to zero and back", func(k *clusterProject) {
 			k.kubectl("scale", "deployment/web", "--replicas=0")
 			k.kubectl("wait", "--for=delete", "pod", "-l", "app=web", "--timeout=20s")
-			eventually(k.t, "status tells that there is no pod", func() bool {
+			eventually(k.t, "status reports that there is no pod", func() bool {
 				one := k.service(k.root, "web")
 				return one.State == forwarder.Unhealthy && strings.Contains(one.LastError, "has no pods")
 			})
 			k.kubectl("scale", "deployment/web", "--replicas=1")
-			eventually(k.t, "the log tells the same", func() bool {
+			eventually(k.t, "the log reports it too", func() bool {
 				out := k.mustRun(k.root, "logs")
 				return strings.Contains(out, "waiting: service/web has no pods") && strings.Contains(out, "forwarding to port 7000 of pod web-")
 			})
 		}},
-		{"container crashed", func(k *kube) {
+		{"container crashed", func(k *clusterProject) {
 			k.KillContainer(k.t, k.ns, k.Pods(k.t, k.ns, "app=web")[0])
 		}},
-		{"service re-pointed", func(k *kube) {
+		{"service re-pointed", func(k *clusterProject) {
 			k.Deploy(k.t, cluster.Deployment{Name: "other", Namespace: k.ns, Replicas: 1})
 			k.kubectl("patch", "service", "web", "-p", `{"spec": {"selector": {"app": "other"}}}`)
 			k.kubectl("delete", "deployment", "web")
 			k.kubectl("wait", "--for=delete", "pod", "-l", "app=web", "--timeout=30s")
 		}},
-		{"kubelet gone for a while", func(k *kube) {
+		{"kubelet killed and restarted", func(k *clusterProject) {
 			k.Kubelet.Kill()
-			wait.Sleep(context.Background(), 2*time.Second) // that is the event
+			wait.Sleep(context.Background(), 2*time.Second) // the outage
 			if err := k.Kubelet.Start(); err != nil {
 				k.t.Error(err)
 			}
 		}},
-		{"API server restarted", func(k *kube) {
+		{"API server restarted", func(k *clusterProject) {
 			k.APIServer.Kill()
 			if err := k.APIServer.Start(); err != nil {
 				k.t.Error(err)
 			}
 			ready()
 		}},
-		{"API server frozen", func(k *kube) {
+		{"API server frozen", func(k *clusterProject) {
 			k.APIServer.Freeze()
-			eventually(k.t, "status tells that the server does not answer", func() bool {
+			eventually(k.t, "status reports that the server does not answer", func() bool {
 				one := k.service(k.root, "web")
 				return one.State == forwarder.Unhealthy && strings.Contains(one.LastError, "does not answer")
 			})
@@ -246,55 +230,57 @@ func TestCluster_RefusesNobodyWhilePodsComeAndGo(t *testing.T) {
 		}},
 	} {
 		t.Run(event.name, func(t *testing.T) {
-			k := intoCluster(t, c, `resource_name = "web"`)
+			k := newClusterProject(t, c, `resource_name = "web"`)
 			k.mustRun(k.root, "start")
-			v, bare := comeTo(k.addr, fiftyASecond), comeTo(k.bareKubectl(), fiftyASecond)
-			begun := time.Now()
-			eventually(t, "the first visitors are greeted", func() bool { return v.greeted(begun) })
-			began := time.Now()
+			kubectl := startPortForward(t, c, k.home, k.ns, "7000")
+			t.Cleanup(kubectl.kill)
+			clients, bare := startPodClients(clientInterval, k.addr), startPodClients(clientInterval, kubectl.waitAddr(t))
+			firstTime := time.Now()
+			eventually(t, "the first clients are answered", func() bool { return clients.isAnswered(firstTime) })
+			startTime := time.Now()
 			event.happen(k)
-			happened := time.Now()
-			eventually(t, "visitors are greeted again", func() bool { return v.greeted(happened) })
-			all, failed, cutOff, longest, why := v.leave()
-			_, bareFailed, bareCut, _, _ := bare.leave()
+			endTime := time.Now()
+			eventually(t, "clients are answered again", func() bool { return clients.isAnswered(endTime) })
+			ours, theirs := clients.stop(), bare.stop()
 			t.Logf("%s (%.1f s): localport: %d of %d failed, %d cut off, the longest took %.1f s; kubectl port-forward: %d failed, %d cut off",
-				event.name, happened.Sub(began).Seconds(), failed, all, cutOff, longest.Seconds(), bareFailed, bareCut)
-			if failed > 0 {
-				t.Errorf("%d of %d visitors failed: %v\n%s", failed, all, why, k.mustRun(k.root, "logs"))
+				event.name, endTime.Sub(startTime).Seconds(), ours.failed, ours.all, ours.cutOff, ours.longest.Seconds(), theirs.failed, theirs.cutOff)
+			if ours.failed > 0 {
+				t.Errorf("%d of %d clients failed: %v\n%s", ours.failed, ours.all, ours.err, k.mustRun(k.root, "logs"))
 			}
-			if errors.Is(why, syscall.ECONNREFUSED) {
+			if errors.Is(ours.err, syscall.ECONNREFUSED) {
 				t.Error("the port was closed")
 			}
 		})
 	}
 }
 
-// TestKubectlEngine_RecoversInAClusterAsFarAsKubectlCan runs the engine "kubectl", whose process dies of what the other survives.
+// TestKubectlEngine_RecoversInAClusterAsFarAsKubectlCan runs the engine "kubectl", whose process exits in faults that the native engine
+// survives.
 func TestKubectlEngine_RecoversInAClusterAsFarAsKubectlCan(t *testing.T) {
 	c := cluster.Start(t)
-	k := intoCluster(t, c, `resource_name = "web", engine = "kubectl"`)
+	k := newClusterProject(t, c, `resource_name = "web", engine = "kubectl"`)
 	k.mustRun(k.root, "start")
-	v := comeTo(k.addr, 100*time.Millisecond) // through kubectl, a machine with enough to do does not let in many more
-	begun := time.Now()
-	eventually(t, "the first visitors are greeted", func() bool { return v.greeted(begun) })
+	clients := startPodClients(100*time.Millisecond, k.addr) // a busy machine does not let more through kubectl
+	firstTime := time.Now()
+	eventually(t, "the first clients are answered", func() bool { return clients.isAnswered(firstTime) })
 	k.kubectl("delete", "pod", "-l", "app=web")
-	gone := time.Now()
-	eventually(t, "visitors are greeted by the pod's replacement", func() bool { return v.greeted(gone) })
+	deleteTime := time.Now()
+	eventually(t, "clients are answered by the pod's replacement", func() bool { return clients.isAnswered(deleteTime) })
 	c.APIServer.Kill()
 	if err := c.APIServer.Start(); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if err := c.Ready(ctx); err != nil {
+	if err := c.WaitAPIServerReady(ctx); err != nil {
 		t.Fatal(err)
 	}
-	back := time.Now()
-	eventually(t, "visitors are greeted after the server's restart", func() bool { return v.greeted(back) })
-	all, failed, cutOff, longest, why := v.leave()
-	t.Logf("%d of %d failed, %d cut off, the longest took %.1f s", failed, all, cutOff, longest.Seconds())
-	if failed > 0 {
-		t.Errorf("%d of %d visitors failed: %v\n%s", failed, all, why, k.mustRun(k.root, "logs"))
+	restartTime := time.Now()
+	eventually(t, "clients are answered after the server's restart", func() bool { return clients.isAnswered(restartTime) })
+	s := clients.stop()
+	t.Logf("%d of %d failed, %d cut off, the longest took %.1f s", s.failed, s.all, s.cutOff, s.longest.Seconds())
+	if s.failed > 0 {
+		t.Errorf("%d of %d clients failed: %v\n%s", s.failed, s.all, s.err, k.mustRun(k.root, "logs"))
 	}
 	if one := k.service(k.root, "web"); one.Restarts == 0 {
 		t.Error("kubectl was never restarted: was it used at all?")

@@ -16,51 +16,51 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// stateFault keeps a project's state from being written or read until end.
+// stateFault is a fault that prevents a project's state from being written or read, until end is called.
 type stateFault struct {
-	world func(t testing.TB) *world // nil: an ordinary one
-	begin func(t *testing.T, w *world, root string) (end func())
-	// isSilent: leaving prints nothing, because the supervisor takes the release.
+	newEnv func(t testing.TB) *testEnv // nil: newTestEnv
+	begin  func(t *testing.T, w *testEnv, root string) (end func())
+	// isSilent is set if a shell that leaves prints nothing, because it releases its lease through the supervisor.
 	isSilent bool
-	// isDeaf: the supervisor hears of it only when the obstacle is gone.
-	isDeaf bool
+	// isNoticedLater is set if the supervisor sees the release only after the fault.
+	isNoticedLater bool
 }
 
-var obstacles = map[string]stateFault{
+var stateFaults = map[string]stateFault{
 	"full disk": {
-		world: smallDisk, isSilent: true,
-		begin: func(_ *testing.T, w *world, _ string) func() { return w.fill() },
+		newEnv: newTestEnvWithSmallDisk, isSilent: true,
+		begin: func(_ *testing.T, w *testEnv, _ string) func() { return w.fillDisk() },
 	},
 	"no inodes": {
-		world: smallDisk, isSilent: true,
-		begin: func(t *testing.T, w *world, _ string) func() { return w.useUpInodes() },
+		newEnv: newTestEnvWithSmallDisk, isSilent: true,
+		begin: func(t *testing.T, w *testEnv, _ string) func() { return w.exhaustInodes() },
 	},
 	"read-only file system": {
-		world: smallDisk, isSilent: true,
-		begin: func(_ *testing.T, w *world, _ string) func() { return w.makeReadOnly() },
+		newEnv: newTestEnvWithSmallDisk, isSilent: true,
+		begin: func(_ *testing.T, w *testEnv, _ string) func() { return w.makeReadOnly() },
 	},
 	"lock held": {
-		begin: func(_ *testing.T, w *world, root string) func() { return w.holdLock(root) },
+		begin: func(_ *testing.T, w *testEnv, root string) func() { return w.holdLock(root) },
 	},
-	"home out of reach": {
-		begin: func(_ *testing.T, w *world, _ string) func() { return w.moveState() },
+	"state home unreachable": {
+		begin: func(_ *testing.T, w *testEnv, _ string) func() { return w.moveState() },
 	},
 	"no descriptors": {
-		isSilent: true, isDeaf: true,
-		begin: func(t *testing.T, w *world, root string) func() {
+		isSilent: true, isNoticedLater: true,
+		begin: func(t *testing.T, w *testEnv, root string) func() {
 			supervisor := w.supervisor(root)
-			setFileLimit(t, supervisor.PID, 3)
+			setDescriptorLimit(t, supervisor.PID, 3)
 			return func() {
 				if supervisor.IsAlive() {
-					setFileLimit(t, supervisor.PID, 1024)
+					setDescriptorLimit(t, supervisor.PID, 1024)
 				}
 			}
 		},
 	},
 }
 
-// useUpInodes makes files until no more can be made on the disk with the state, until they are removed.
-func (w *world) useUpInodes() (end func()) {
+// exhaustInodes creates files until the disk with the state has no more inodes; end removes them.
+func (w *testEnv) exhaustInodes() (end func()) {
 	w.t.Helper()
 	disk := filepath.Join(w.home, "state")
 	if err := unix.Mount("", disk, "", unix.MS_REMOUNT, "nr_inodes=200"); err != nil {
@@ -80,8 +80,8 @@ func (w *world) useUpInodes() (end func()) {
 	return func() { _ = os.RemoveAll(dir) }
 }
 
-// makeReadOnly has the disk with the state be read-only to whoever opens a file there, until end.
-func (w *world) makeReadOnly() (end func()) {
+// makeReadOnly makes the disk with the state read-only for files that are opened from now on; end undoes it.
+func (w *testEnv) makeReadOnly() (end func()) {
 	w.t.Helper()
 	disk := filepath.Join(w.home, "state")
 	if err := unix.Mount(disk, disk, "", unix.MS_BIND, ""); err != nil {
@@ -101,8 +101,8 @@ func (w *world) makeReadOnly() (end func()) {
 	return end
 }
 
-// moveState puts a file where the state home is, so that nothing in it can be reached, until end.
-func (w *world) moveState() (end func()) {
+// moveState replaces the state home by a file; end undoes it.
+func (w *testEnv) moveState() (end func()) {
 	w.t.Helper()
 	state := filepath.Join(w.home, "state")
 	if err := os.Rename(state, state+".away"); err != nil {
@@ -117,7 +117,7 @@ func (w *world) moveState() (end func()) {
 	}
 }
 
-func countFiles(t *testing.T, pid int) uint64 {
+func countDescriptors(t *testing.T, pid int) uint64 {
 	t.Helper()
 	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 	if err != nil {
@@ -126,8 +126,8 @@ func countFiles(t *testing.T, pid int) uint64 {
 	return uint64(len(entries))
 }
 
-// setFileLimit lets a process open no file whose descriptor would be as high as the limit.
-func setFileLimit(t *testing.T, pid int, limit uint64) {
+// setDescriptorLimit sets a process's limit of open files. Descriptors that are open already may be above it.
+func setDescriptorLimit(t *testing.T, pid int, limit uint64) {
 	t.Helper()
 	var now unix.Rlimit
 	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &now); err != nil {
@@ -139,48 +139,48 @@ func setFileLimit(t *testing.T, pid int, limit uint64) {
 	}
 }
 
-// underObstacle is a project with a shell in it whose state is out of reach.
-func underObstacle(t *testing.T, o stateFault, test func(w *world, root, addr string, begin func() (end func()))) {
+// withStateFault runs a test with a project; begin begins the fault.
+func withStateFault(t *testing.T, o stateFault, test func(w *testEnv, root, addr string, begin func() (end func()))) {
 	t.Parallel()
-	if o.world == nil {
-		o.world = newWorld
+	if o.newEnv == nil {
+		o.newEnv = newTestEnv
 	}
-	w := o.world(t).limited("2s")
+	w := o.newEnv(t).withPromptLimit("2s")
 	port := ports.FreePort(t)
 	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	test(w, root, fmt.Sprintf("127.0.0.1:%d", port), func() func() {
-		w.keeperPID(root)
+		w.waitKeeper(root)
 		w.status(root)
 		return o.begin(t, w, root)
 	})
 }
 
 func TestLeases_LastShellDiesWhileStateIsUnwritableNamespace(t *testing.T) {
-	for name, o := range obstacles {
+	for name, o := range stateFaults {
 		t.Run(name, func(t *testing.T) {
-			underObstacle(t, o, func(w *world, root, addr string, begin func() func()) {
+			withStateFault(t, o, func(w *testEnv, root, addr string, begin func() func()) {
 				sh := w.shell("bash", root)
 				supervisor := w.supervisor(root)
 				end := begin()
 				sh.Kill()
-				w.waitExit(supervisor) // also while it lasts
+				w.waitExit(supervisor) // although the fault lasts
 				end()
-				w.allEnded()
+				w.waitAllEnded()
 				if conn, err := ask(addr, "you"); err == nil {
 					t.Errorf("the port answers %q", conn)
 				}
 				w.mustRun(root, "exec", "--", "true")
-				w.allEnded()
-				w.nothingLeft(root, addr)
+				w.waitAllEnded()
+				w.checkNothingLeft(root, addr)
 			})
 		})
 	}
 }
 
 func TestLeases_ShellLeavesWhileStateIsUnwritableNamespace(t *testing.T) {
-	for name, o := range obstacles {
+	for name, o := range stateFaults {
 		t.Run(name, func(t *testing.T) {
-			underObstacle(t, o, func(w *world, root, addr string, begin func() func()) {
+			withStateFault(t, o, func(w *testEnv, root, addr string, begin func() func()) {
 				sh := w.shell("bash", root)
 				supervisor := w.supervisor(root)
 				end := begin()
@@ -188,14 +188,14 @@ func TestLeases_ShellLeavesWhileStateIsUnwritableNamespace(t *testing.T) {
 				if out := sh.Output(); o.isSilent && strings.Contains(out, "localport:") {
 					t.Errorf("leaving printed %q", out)
 				}
-				if has(sh.Environ(), "WEB_PORT") {
-					t.Error("after leaving there is WEB_PORT")
+				if hasVariable(sh.Environ(), "WEB_PORT") {
+					t.Error("WEB_PORT is still set after leaving")
 				}
-				if o.isSilent && !o.isDeaf {
+				if o.isSilent && !o.isNoticedLater {
 					w.waitExit(supervisor)
 				}
 				end()
-				if o.isDeaf {
+				if o.isNoticedLater {
 					w.waitExit(supervisor)
 				}
 				if !o.isSilent {
@@ -208,32 +208,32 @@ func TestLeases_ShellLeavesWhileStateIsUnwritableNamespace(t *testing.T) {
 				eventually(t, "nothing but the shell is left", func() bool {
 					return !slices.ContainsFunc(w.processes(), func(pid int) bool { return pid != sh.PID() })
 				})
-				w.nothingLeft(root, addr)
+				w.checkNothingLeft(root, addr)
 			})
 		})
 	}
 }
 
-// What could not be written travels with the keeper.
+// The keeper passes on what could not be written.
 func TestLeases_SuccessorOfAKilledSupervisorKnowsUnwrittenLeasesNamespace(t *testing.T) {
 	for _, name := range []string{"full disk", "no inodes", "read-only file system"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := smallDisk(t)
+			w := newTestEnvWithSmallDisk(t)
 			root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", "\"auto\"", serve(t, "127.0.0.1:0")) + tcpConfig("api", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 			first := w.shell("bash", root)
-			w.keeperPID(root)
+			w.waitKeeper(root)
 			w.status(root)
 			supervisor, auto := w.supervisor(root), w.service(root, "web").Address
-			end := obstacles[name].begin(t, w, root)
+			end := stateFaults[name].begin(t, w, root)
 
 			second := w.shell("bash", root)
 			w.mustRun(root, "stop", "api")
 			first.Run("cd " + w.home)
 			want := []int{second.PID()}
-			eventually(t, "the supervisor knows that one has left", func() bool { return slices.Equal(w.leases(root, api.ShellLease), want) })
+			eventually(t, "the supervisor has only the second lease", func() bool { return slices.Equal(w.leasePIDs(root, api.ShellLease), want) })
 
-			for range 2 { // the file still tells who was first, as it does a second time
+			for range 2 { // the file still has the first lease, also the second time
 				kill(t, supervisor.PID)
 				w.waitExit(supervisor)
 				before := supervisor
@@ -244,7 +244,7 @@ func TestLeases_SuccessorOfAKilledSupervisorKnowsUnwrittenLeasesNamespace(t *tes
 					}
 					return now != nil && supervisor != before
 				})
-				if pids := w.leases(root, api.ShellLease); !slices.Equal(pids, want) {
+				if pids := w.leasePIDs(root, api.ShellLease); !slices.Equal(pids, want) {
 					t.Errorf("leases of %v, want %v", pids, want)
 				}
 				if now := w.service(root, "web"); now.Address != auto {
@@ -254,7 +254,7 @@ func TestLeases_SuccessorOfAKilledSupervisorKnowsUnwrittenLeasesNamespace(t *tes
 					t.Errorf("api is %s", now.State)
 				}
 			}
-			served(t, auto)
+			checkServed(t, auto)
 			second.Run("cd " + w.home)
 			w.waitExit(supervisor)
 			end()
@@ -268,13 +268,13 @@ func TestLeases_StopWorksOnAFullDiskNamespace(t *testing.T) {
 	for _, name := range []string{"full disk", "no inodes", "read-only file system"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := smallDisk(t)
+			w := newTestEnvWithSmallDisk(t)
 			port := ports.FreePort(t)
 			root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 			w.mustRun(root, "start")
-			w.keeperPID(root)
+			w.waitKeeper(root)
 			sh := w.shell("bash", root)
-			end := obstacles[name].begin(t, w, root)
+			end := stateFaults[name].begin(t, w, root)
 			state := filepath.Join(w.stateDir(root), "state.json")
 			o := w.localport(root, "stop")
 			t.Logf("stop: exit %d\n%s%s", o.code, o.stdout, o.stderr)
@@ -283,7 +283,7 @@ func TestLeases_StopWorksOnAFullDiskNamespace(t *testing.T) {
 			}
 			if name == "read-only file system" && (strings.Count(o.stderr, "\n") != 1 ||
 				!strings.HasPrefix(o.stderr, "localport: warning: write "+state+": read-only file system")) {
-				t.Errorf("it does not say what could not be written: %q", o.stderr)
+				t.Errorf("stop does not say what it could not write: %q", o.stderr)
 			}
 			eventually(t, "nothing but the shell is left", func() bool {
 				return !slices.ContainsFunc(w.processes(), func(pid int) bool { return pid != sh.PID() })
@@ -293,10 +293,10 @@ func TestLeases_StopWorksOnAFullDiskNamespace(t *testing.T) {
 			}
 			end()
 
-			// It is remembered: a prompt leaves the project down, and what start had asked for is over.
+			// The stop is remembered: a prompt starts nothing, and the start lease is gone.
 			sh.Run("true")
-			if has(sh.Environ(), "WEB_PORT") {
-				t.Error("a prompt has brought up what was stopped")
+			if hasVariable(sh.Environ(), "WEB_PORT") {
+				t.Error("a prompt has started a stopped project")
 			}
 			if now := w.status(root); now.State != api.StateStopped || slices.ContainsFunc(now.Leases, isStartLease) {
 				t.Errorf("the project is %s, the leases are %+v", now.State, now.Leases)
@@ -307,53 +307,53 @@ func TestLeases_StopWorksOnAFullDiskNamespace(t *testing.T) {
 				t.Errorf("after start the project is %s, the leases are %+v", now.State, now.Leases)
 			}
 			w.mustRun(root, "stop")
-			w.allEnded()
-			w.nothingLeft(root)
+			w.waitAllEnded()
+			w.checkNothingLeft(root)
 		})
 	}
 }
 
-// Control socket, prompts and state have descriptors of their own while clients use up all the others.
+// The supervisor keeps descriptors for the control socket and the state while clients use all others.
 func TestLeases_FewDescriptorsAreEnoughToAnswer(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	port := ports.FreePort(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
-	w.keeperPID(root)
+	w.waitKeeper(root)
 	w.status(root)
 	supervisor := w.supervisor(root)
-	setFileLimit(t, supervisor.PID, countFiles(t, supervisor.PID)+8)
-	w.mustRun(root, "exec", "--", "true") // has the supervisor look at its limit, as it does every second
-	closeAll := connectIdly(t, addr, 20)
+	setDescriptorLimit(t, supervisor.PID, countDescriptors(t, supervisor.PID)+8)
+	w.mustRun(root, "exec", "--", "true") // makes the supervisor read its limit, as it does every second
+	closeAll := openIdleConns(t, addr, 20)
 	w.status(root)
 	sh := w.shell("bash", root)
 	if env := sh.Environ(); env["WEB_PORT"] != fmt.Sprint(port) {
 		t.Errorf("WEB_PORT=%q; the shell shows %q", env["WEB_PORT"], sh.Screen())
 	}
-	if pids := w.leases(root, api.ShellLease); !slices.Equal(pids, []int{sh.PID()}) {
+	if pids := w.leasePIDs(root, api.ShellLease); !slices.Equal(pids, []int{sh.PID()}) {
 		t.Errorf("leases of %v, want that of %d", pids, sh.PID())
 	}
 	sh.Run("cd " + w.home)
 	closeAll()
 	w.mustRun(root, "stop")
 	w.waitExit(supervisor)
-	w.nothingLeft(root, addr)
+	w.checkNothingLeft(root, addr)
 }
 
-// A supervisor that cannot look at anything loses nobody: the shells are still there.
+// A supervisor without descriptors cannot check whether shells are alive; it must not drop their leases.
 func TestLeases_NoneIsLostWithoutDescriptors(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", "\"auto\"", serve(t, "127.0.0.1:0")))
 	first, second := w.shell("bash", root), w.shell("bash", root)
-	w.keeperPID(root)
+	w.waitKeeper(root)
 	w.status(root)
 	supervisor, auto := w.supervisor(root), w.state(root).Ports["web"]
-	setFileLimit(t, supervisor.PID, 3)
-	second.Kill() // has the leases counted, at once and every second
-	// Whether second lives cannot be told, so the supervisor has no reason of its own to read the state: its files have changed.
+	setDescriptorLimit(t, supervisor.PID, 3)
+	second.Kill() // makes the supervisor check the leases, at once and every second
+	// It cannot tell whether second is alive, which is no reason to read the state; a changed file is one.
 	if err := os.Chtimes(filepath.Join(w.stateDir(root), "state.json"), time.Time{}, time.Now()); err != nil {
 		t.Fatal(err)
 	}
@@ -362,8 +362,8 @@ func TestLeases_NoneIsLostWithoutDescriptors(t *testing.T) {
 		log, err := os.ReadFile(trouble)
 		return err == nil && strings.Contains(string(log), "cannot write the state")
 	})
-	setFileLimit(t, supervisor.PID, 1024)
-	eventually(t, "the leases are read again", func() bool { return slices.Equal(w.leases(root, api.ShellLease), []int{first.PID()}) })
+	setDescriptorLimit(t, supervisor.PID, 1024)
+	eventually(t, "the leases are read again", func() bool { return slices.Equal(w.leasePIDs(root, api.ShellLease), []int{first.PID()}) })
 	if now := w.supervisor(root); now != supervisor {
 		t.Errorf("the supervisor is %+v, was %+v", now, supervisor)
 	}
@@ -372,5 +372,5 @@ func TestLeases_NoneIsLostWithoutDescriptors(t *testing.T) {
 	}
 	first.Run("cd " + w.home)
 	w.waitExit(supervisor)
-	w.nothingLeft(root)
+	w.checkNothingLeft(root)
 }

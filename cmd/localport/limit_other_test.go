@@ -4,7 +4,7 @@ package main
 
 import "testing"
 
-func limitFiles(t *testing.T, _ int, _ uint64) {
+func limitFileSize(t *testing.T, _ int, _ uint64) {
 	t.Helper()
-	t.Skip("another process's limits can be set on Linux alone")
+	t.Skip("only Linux can set the limits of another process")
 }

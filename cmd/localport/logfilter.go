@@ -9,7 +9,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/eventlog"
 )
 
-// logFilter is which lines of logs are printed.
+// logFilter are the flags that select log lines.
 type logFilter struct {
 	Since timeFlag `placeholder:"WHEN" help:"Start time: 10m or 7d (ago), 15:04, 2026-01-31, or an RFC 3339 time."`
 	Until timeFlag `placeholder:"WHEN" help:"End time, in the same forms."`
@@ -17,20 +17,21 @@ type logFilter struct {
 	Grep  string   `placeholder:"RE" help:"Print only lines that match this regular expression."`
 }
 
+// newMatcher returns a function that reports whether a line is selected.
 func (f logFilter) newMatcher() (func(eventlog.Line) bool, error) {
 	re, err := regexp.Compile(f.Grep)
 	if err != nil {
 		return nil, output.Usage(fmt.Errorf("--grep: %w", err))
 	}
-	least := slog.LevelDebug
+	minLevel := slog.LevelDebug
 	if f.Level != "" {
-		if err := least.UnmarshalText([]byte(f.Level)); err != nil {
+		if err := minLevel.UnmarshalText([]byte(f.Level)); err != nil {
 			return nil, output.Usage(err)
 		}
 	}
 	return func(line eventlog.Line) bool {
 		switch {
-		case line.Level < least, line.Time.Before(f.Since.Time):
+		case line.Level < minLevel, line.Time.Before(f.Since.Time):
 			return false
 		case !f.Until.IsZero() && line.Time.After(f.Until.Time):
 			return false

@@ -24,17 +24,13 @@ type loginCmd struct {
 	Services []string `arg:"" optional:"" name:"service" help:"Services; if none is given, those that need attention."`
 }
 
-// Run runs the login of each service in this terminal, a shared one once, and has the services retried.
-func (c loginCmd) Run(a *app) error {
-	p, err := a.findProject()
-	if err != nil {
-		return err
-	}
+// Run runs the login of each service in this terminal, a shared login only once, and waits until the services have retried.
+func (c loginCmd) Run(a *app, p commandProject) error {
 	verdict, files, err := p.AskTrust()
 	if err != nil {
 		return err
 	}
-	if verdict != trust.Allowed { // a kubeconfig in the project names a program that would be run
+	if verdict != trust.Allowed { // a kubeconfig in the project may name a program, which a login runs
 		return &client.NotAllowedError{Config: p.Config}
 	}
 	parsed, err := p.parseConfig(files)
@@ -43,16 +39,16 @@ func (c loginCmd) Run(a *app) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	finding, cancel := context.WithTimeout(ctx, client.CommandTimeout())
+	findCtx, cancel := context.WithTimeout(ctx, client.CommandTimeout())
 	defer cancel()
-	client, status, err := p.FindSupervisor(finding)
+	client, status, err := p.FindSupervisor(findCtx)
 	if err != nil {
 		return err
 	}
 	if client == nil {
 		return output.WithHint(errors.New("the project is not running, so no service needs a login"), "localport start")
 	}
-	names, err := c.selected(status)
+	names, err := c.selectNames(status)
 	if err != nil {
 		return err
 	}
@@ -68,8 +64,8 @@ func (c loginCmd) Run(a *app) error {
 	return p.waitAndPrint(ctx, a, *client, names)
 }
 
-// selected returns the services that were named, or those that need attention.
-func (c loginCmd) selected(status api.Status) ([]string, error) {
+// selectNames returns the services that were named, or those that need attention.
+func (c loginCmd) selectNames(status api.Status) ([]string, error) {
 	if len(c.Services) > 0 {
 		return selectServices(status.Services, c.Services, nil)
 	}
@@ -82,36 +78,36 @@ func (c loginCmd) selected(status api.Status) ([]string, error) {
 	return names, nil
 }
 
-// loginGroup is one that several services wait for.
+// loginGroup is a login and the services that share it.
 type loginGroup struct {
 	forwarder.Login
 	names []string
 }
 
-// groupLogins are those of the named services, in the order of the config.
+// groupLogins returns the logins of the named services, in the order of the config.
 func groupLogins(parsed *project.Project, names []string) []*loginGroup {
 	env := make(environ.Env)
 	maps.Copy(env, parsed.DotEnv)
 	maps.Copy(env, environ.Undo(environ.Parse(os.Environ())))
-	var all []*loginGroup
-	known := make(map[string]*loginGroup)
+	var groups []*loginGroup
+	byKey := make(map[string]*loginGroup)
 	for _, svc := range parsed.Services {
 		if !slices.Contains(names, svc.Name) {
 			continue
 		}
-		one := &loginGroup{Login: supervisor.Login(svc, parsed.Root, env.List())}
-		if known[one.Key] == nil {
-			known[one.Key] = one
-			all = append(all, one)
+		group := &loginGroup{Login: supervisor.Login(svc, parsed.Root, env.List())}
+		if byKey[group.Key] == nil {
+			byKey[group.Key] = group
+			groups = append(groups, group)
 		}
-		known[one.Key].names = append(known[one.Key].names, svc.Name)
+		byKey[group.Key].names = append(byKey[group.Key].names, svc.Name)
 	}
-	return all
+	return groups
 }
 
-// run runs a login and hands over what came of it.
+// run runs a login and sends its result to the supervisor.
 func (l *loginGroup) run(ctx context.Context, a *app, p commandProject, client *client.Client, supervisor *api.SupervisorStatus) error {
-	if l.Asks {
+	if l.UsesAskSocket {
 		return l.runWithQuestions(ctx, a, p, client, supervisor)
 	}
 	var credential []byte

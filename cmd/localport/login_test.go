@@ -14,9 +14,9 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// helper is a login helper as kubeconfigs name them: it counts its runs, and gives a token or a certificate only after a
-// login on a terminal, or what it is told to give.
-const helper = `#!/bin/sh
+// loginHelperScript is a credential plugin for a kubeconfig. It counts its runs, and prints the credential only after a run in which it
+// was interactive.
+const loginHelperScript = `#!/bin/sh
 echo run >> DIR/runs
 case $KUBERNETES_EXEC_INFO in
 *'"interactive":true'*) echo "open the browser" >&2; : > DIR/loggedin ;;
@@ -47,14 +47,14 @@ func TestLogin_ToAClusterIsSharedAndRunsInTheForeground(t *testing.T) {
 		}
 	}
 	runs := func() int { return strings.Count(read(filepath.Join(dir, "runs")), "run") }
-	put("helper", strings.ReplaceAll(helper, "DIR", dir), 0o755)
+	put("helper", strings.ReplaceAll(loginHelperScript, "DIR", dir), 0o755)
 	put("credential", fmt.Sprintf(`{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {
 		"clientCertificateData": %q, "clientKeyData": %q, "expirationTimestamp": %q}}`,
 		read(cert), read(key), time.Now().Add(time.Hour).UTC().Format(time.RFC3339)), 0o600)
 	config := c.KubeconfigFor(t, "plugged", fmt.Sprintf(
 		"{exec: {apiVersion: client.authentication.k8s.io/v1, command: %s, interactiveMode: IfAvailable}}", filepath.Join(dir, "helper")), c.Server())
 
-	w := newWorld(t)
+	w := newTestEnv(t)
 	w.env = append(w.env, "KUBECONFIG="+config)
 	var text strings.Builder
 	var addrs []string
@@ -83,8 +83,8 @@ func TestLogin_ToAClusterIsSharedAndRunsInTheForeground(t *testing.T) {
 	if got := runs(); got != 1 {
 		t.Errorf("the helper ran %d times for three services", got)
 	}
-	if v := callOn(addrs[0]); v.err == nil || v.took > 5*time.Second {
-		t.Errorf("a client that nothing can help was not reset at once: %+v", v)
+	if r := askPod(addrs[0]); r.err == nil || r.took > 5*time.Second {
+		t.Errorf("a client was not reset at once although only a login can help: %+v", r)
 	}
 	if o := w.localport(root, "restart"); o.code == 0 || runs() != 2 {
 		t.Errorf("restart: exit %d, %d runs", o.code, runs())
@@ -94,12 +94,12 @@ func TestLogin_ToAClusterIsSharedAndRunsInTheForeground(t *testing.T) {
 		t.Fatalf("login: exit %d\n%s%s", o.code, o.stdout, o.stderr)
 	}
 	for _, addr := range addrs {
-		if v := callOn(addr); v.err != nil {
-			t.Error(v.err)
+		if r := askPod(addr); r.err != nil {
+			t.Error(r.err)
 		}
 	}
 	if got := runs(); got != 3 {
-		t.Errorf("the helper ran %d times, once of it for login", got)
+		t.Errorf("the helper ran %d times, want 3: start, restart and login", got)
 	}
 	status := w.status(root)
 	if clusters := status.Clusters; len(clusters) != 1 || clusters[0].Trouble != "" || clusters[0].CredentialsExpire == nil || !clusters[0].CredentialsRenewed {
@@ -111,7 +111,7 @@ func TestLogin_ToAClusterIsSharedAndRunsInTheForeground(t *testing.T) {
 		}
 	}
 	if o := w.localport(root, "login"); o.code != 0 || !strings.Contains(o.stderr, "no service needs a login") {
-		t.Errorf("again: exit %d, %q", o.code, o.stderr)
+		t.Errorf("second login: exit %d, %q", o.code, o.stderr)
 	}
 }
 
@@ -119,9 +119,9 @@ func TestStatus_ShowsAnUnhealthyCluster(t *testing.T) {
 	c := cluster.Start(t)
 	ns := c.Namespace(t)
 	c.Deploy(t, cluster.Deployment{Name: "web", Namespace: ns})
-	cert, key := c.Credential(t, "brief", cluster.Identity{User: "brief", Groups: []string{"system:masters"}, Until: time.Now().Add(20 * time.Minute)})
+	cert, key := c.Credential(t, "brief", cluster.Identity{User: "brief", Groups: []string{"system:masters"}, ExpiresAt: time.Now().Add(20 * time.Minute)})
 	config := c.KubeconfigFor(t, "brief", fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key), c.Server())
-	w := newWorld(t)
+	w := newTestEnv(t)
 	w.env = append(w.env, "KUBECONFIG="+config)
 	port := ports.FreePort(t)
 	service := func(more, connection string) string {
@@ -133,12 +133,12 @@ func TestStatus_ShowsAnUnhealthyCluster(t *testing.T) {
 	if !idle() {
 		t.Errorf("before the first client: %+v", w.service(lazy, "web"))
 	}
-	if v := callOn(fmt.Sprintf("127.0.0.1:%d", port)); v.err != nil {
-		t.Error(v.err)
+	if r := askPod(fmt.Sprintf("127.0.0.1:%d", port)); r.err != nil {
+		t.Error(r.err)
 	}
 	eventually(t, "it is idle again", idle)
 	if clusters := w.status(lazy).Clusters; len(clusters) != 0 {
-		t.Errorf("nobody wants to know: %+v", clusters)
+		t.Errorf("status shows clusters although cluster_health is off: %+v", clusters)
 	}
 	w.mustRun(lazy, "stop")
 	root := w.allowedProject(service("", `selector = "app=web"`))
@@ -164,7 +164,7 @@ func TestStatus_ShowsAnUnhealthyCluster(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if err := c.Ready(ctx); err != nil {
+	if err := c.WaitAPIServerReady(ctx); err != nil {
 		t.Fatal(err)
 	}
 	w.mustRun(root, "stop", "web")

@@ -13,9 +13,9 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 )
 
-// logJSON is a line of a log for programs. It is stable.
+// logJSON is a log line as --json prints it. Other programs depend on its names.
 type logJSON struct {
-	Time    string `json:"time"` // RFC 3339, UTC; empty where the log says none
+	Time    string `json:"time"` // RFC 3339 in UTC; empty if the line has none
 	Level   string `json:"level"`
 	Service string `json:"service"`
 	Run     string `json:"run"`
@@ -23,19 +23,22 @@ type logJSON struct {
 	Message string `json:"message"`
 }
 
-const jsonTime = "2006-01-02T15:04:05.000Z"
+const jsonTimeLayout = "2006-01-02T15:04:05.000Z"
 
-// newPrinter prints lines as they stand, control characters escaped, after their log's name if isNamed says so; or as objects.
-func (o outputFormat) newPrinter(w io.Writer, isNamed func() bool) func([]namedLine) error {
-	return func(lines []namedLine) error {
+type linePrinter func(lines []namedLine, withNames bool) error
+
+// newPrinter returns a function that prints lines: as JSON objects, or as they are with control characters escaped, behind the name of
+// their log if withNames is set.
+func (o outputFormat) newPrinter(w io.Writer) linePrinter {
+	return func(lines []namedLine, withNames bool) error {
 		b := bufio.NewWriter(w)
 		for _, line := range lines {
 			switch {
-			case o.json():
-				if err := output.JSONLine(b, line.object()); err != nil {
+			case o.isJSON():
+				if err := output.JSONLine(b, line.toJSON()); err != nil {
 					return err
 				}
-			case isNamed():
+			case withNames:
 				fmt.Fprintf(b, "%s: %s\n", line.log, output.EscapeLine(line.Raw))
 			default:
 				fmt.Fprintln(b, output.EscapeLine(line.Raw))
@@ -45,7 +48,7 @@ func (o outputFormat) newPrinter(w io.Writer, isNamed func() bool) func([]namedL
 	}
 }
 
-func (l namedLine) object() logJSON {
+func (l namedLine) toJSON() logJSON {
 	return logJSON{
 		Time: formatTime(l.Time), Level: strings.ToLower(l.Level.String()), Service: l.Service, Run: l.Run, Request: l.Request,
 		Message: l.Text,
@@ -56,7 +59,7 @@ func formatTime(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return t.UTC().Format(jsonTime)
+	return t.UTC().Format(jsonTimeLayout)
 }
 
 // hasReaderClosed reports whether out is a pipe, a socket or a terminal whose reader is gone. A write would fail, but

@@ -24,15 +24,15 @@ type logsCmd struct {
 	Path bool `help:"Print the paths of the log files."`
 }
 
-// supervisorLog is the name under which the supervisor's own log is asked for.
+// supervisorLog is the name of the supervisor's own log.
 const supervisorLog = "supervisor"
 
-// Run prints the logs of services, merged by time where there are several.
+// Run prints the logs of services, merged by time.
 func (c logsCmd) Run(a *app) error {
 	if c.Follow && !c.Until.IsZero() {
 		return output.Usage(errors.New("--until and --follow exclude each other"))
 	}
-	pass, err := c.newMatcher()
+	matches, err := c.newMatcher()
 	if err != nil {
 		return err
 	}
@@ -47,12 +47,11 @@ func (c logsCmd) Run(a *app) error {
 	if c.Path || c.List {
 		return c.printList(a, p, names)
 	}
-	r := &logReader{maxFirst: c.Lines, pass: pass}
-	r.print = c.newPrinter(a.out, func() bool { return len(r.logs) > 1 })
+	r := &logReader{maxFirst: c.Lines, matches: matches, print: c.newPrinter(a.out)}
 	defer r.close()
 	r.add(p, names)
 	return readLogs(a.out, c.Follow, p.Dir.LogDir(), func() error {
-		if c.Follow && len(c.Services) == 0 { // the config may have got another service
+		if c.Follow && len(c.Services) == 0 { // a changed config may have new services
 			found, err := eventlog.ListLogs(p.Dir.LogDir())
 			if err != nil {
 				return err
@@ -79,7 +78,7 @@ func (c logsCmd) printList(a *app, p commandProject, names []string) error {
 	return nil
 }
 
-// logNames are the logs asked for: those named, or every one that a service has or will have.
+// logNames returns the selected logs: those named, or those of all services; with --follow also those that do not exist yet.
 func (c logsCmd) logNames(p commandProject) ([]string, error) {
 	found, err := eventlog.ListLogs(p.Dir.LogDir())
 	if err != nil {
@@ -98,30 +97,30 @@ func (c logsCmd) logNames(p commandProject) ([]string, error) {
 	return withoutSupervisor(slices.Compact(found)), nil
 }
 
-// checkNames reports as an error the first name that is none of those given and no service of the project.
-func (p commandProject) checkNames(names, others []string) error {
+// checkNames returns an error for the first of names that is neither in alsoValid nor a service of the project.
+func (p commandProject) checkNames(names, alsoValid []string) error {
 	var declared []string
 	for _, name := range names {
-		if slices.Contains(others, name) {
+		if slices.Contains(alsoValid, name) {
 			continue
 		}
 		if declared == nil {
 			declared = p.declaredNames()
 		}
 		if !slices.Contains(declared, name) {
-			return unknownNameError("service", name, append(declared, others...))
+			return unknownNameError("service", name, append(declared, alsoValid...))
 		}
 	}
 	return nil
 }
 
-// declaredNames are the names of the project's services, as far as the project can be asked or read.
+// declaredNames returns the names of the project's services; none if the status is unavailable.
 func (p commandProject) declaredNames() []string {
 	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
 	status, err := p.queryStatus(ctx)
 	if err != nil {
-		return nil // what was logged can be read all the same
+		return nil // the logs can be read anyway
 	}
 	names := make([]string, 0, len(status.Services))
 	for _, svc := range status.Services {
@@ -130,22 +129,22 @@ func (p commandProject) declaredNames() []string {
 	return names
 }
 
-// logReader is some logs that are read together.
+// logReader reads several logs together.
 type logReader struct {
 	logs     []*eventlog.LogReader
-	maxFirst int // how many of the first look's lines are printed; -1: all
-	pass     func(eventlog.Line) bool
-	print    func([]namedLine) error
+	maxFirst int // how many lines the first call of printNew prints; -1: all
+	matches  func(eventlog.Line) bool
+	print    linePrinter
 	started  bool
 }
 
-// namedLine is a line, with the log that it stands in.
+// namedLine is a line and the name of its log.
 type namedLine struct {
 	log string
 	eventlog.Line
 }
 
-// add adds the logs of the names that it does not read yet.
+// add adds the logs with these names that it does not read yet.
 func (r *logReader) add(p commandProject, names []string) {
 	for _, name := range names {
 		if !slices.ContainsFunc(r.logs, func(log *eventlog.LogReader) bool { return log.Name == name }) {
@@ -154,7 +153,7 @@ func (r *logReader) add(p commandProject, names []string) {
 	}
 }
 
-// printNew prints the lines that were added since it was last called.
+// printNew prints the lines that were added since its last call, ordered by time.
 func (r *logReader) printNew() error {
 	var lines []namedLine
 	for _, log := range r.logs {
@@ -163,7 +162,7 @@ func (r *logReader) printNew() error {
 			return err
 		}
 		for _, line := range more {
-			if r.pass(line) {
+			if r.matches(line) {
 				lines = append(lines, namedLine{log.Name, line})
 			}
 		}
@@ -173,7 +172,7 @@ func (r *logReader) printNew() error {
 		lines = lines[len(lines)-r.maxFirst:]
 	}
 	r.started = true
-	return r.print(lines)
+	return r.print(lines, len(r.logs) > 1)
 }
 
 func (r *logReader) close() {
@@ -184,7 +183,7 @@ func (r *logReader) close() {
 
 // readLogs calls printNew once; with follow, after each change in dir until the user interrupts it or the reader of out is gone.
 func readLogs(out *output.Writer, follow bool, dir string, printNew func() error) error {
-	signal.Ignore(syscall.SIGPIPE) // the write says so, too
+	signal.Ignore(syscall.SIGPIPE) // a write then returns EPIPE
 	err := func() error {
 		if !follow {
 			return printNew()

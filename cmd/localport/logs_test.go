@@ -17,11 +17,11 @@ import (
 	"github.com/localport-sh/localport/forwarder/eventlog"
 )
 
-// logged is a project that is down and has these logs; it returns their directory too.
-func (w *world) logged(logs map[string]string) (root, dir string) {
+// projectWithLogs creates a stopped project with these logs, and returns their directory too.
+func (w *testEnv) projectWithLogs(logs map[string]string) (root, dir string) {
 	w.t.Helper()
-	nobody := &server{port: 1}
-	root = w.allowedProject(tcpConfig("db", 5432, nobody) + tcpConfig("api", 8080, nobody))
+	noUpstream := &server{port: 1}
+	root = w.allowedProject(tcpConfig("db", 5432, noUpstream) + tcpConfig("api", 8080, noUpstream))
 	dir = filepath.Dir(strings.TrimSpace(w.mustRun(root, "logs", "--path", "supervisor")))
 	for name, text := range logs {
 		w.writeFile(dir, name, text)
@@ -38,8 +38,8 @@ const (
 
 func TestLogs_AreMergedFilteredAndThenCounted(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	root, dir := w.logged(map[string]string{"db.log.1": dbOld, "db.log": dbLog, "api.log": apiLog, "supervisor.log": ownLog})
+	w := newTestEnv(t)
+	root, dir := w.projectWithLogs(map[string]string{"db.log.1": dbOld, "db.log": dbLog, "api.log": apiLog, "supervisor.log": ownLog})
 	old, lost, again := strings.TrimSpace(dbOld), strings.Split(dbLog, "\n")[0], strings.Split(dbLog, "\n")[1]
 	hello := strings.TrimSpace(apiLog)
 	for _, c := range []struct {
@@ -71,8 +71,8 @@ func TestLogs_AreMergedFilteredAndThenCounted(t *testing.T) {
 
 func TestLogs_JSONIsOneObjectPerLine(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	root, _ := w.logged(map[string]string{"db.log": dbLog, "supervisor.log": ownLog})
+	w := newTestEnv(t)
+	root, _ := w.projectWithLogs(map[string]string{"db.log": dbLog, "supervisor.log": ownLog})
 	lines := strings.Split(w.mustRun(root, "logs", "--json", "db", "supervisor", "-n", "5"), "\n")
 	for i, want := range []string{
 		`{"time":"2026-01-02T10:00:01.500Z","level":"warn","service":"db","run":"ab","request":"r7","message":"state to=failed"}`,
@@ -89,12 +89,12 @@ func TestLogs_JSONIsOneObjectPerLine(t *testing.T) {
 
 func TestLogs_InvalidFlagsAreUsageErrors(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	root, _ := w.logged(map[string]string{"db.log": dbLog, "gone.log": dbLog})
+	w := newTestEnv(t)
+	root, _ := w.projectWithLogs(map[string]string{"db.log": dbLog, "gone.log": dbLog})
 	for _, c := range []struct {
 		args string
 		code int
-		says string
+		want string
 	}{
 		{"logs supervisr", output.ExitFailed, `did you mean "supervisor"?`},
 		{"logs apy", output.ExitFailed, `did you mean "api"?`},
@@ -104,7 +104,7 @@ func TestLogs_InvalidFlagsAreUsageErrors(t *testing.T) {
 		{"logs --level loud", output.ExitUsage, "debug"},
 		{"logs -f --until 1m", output.ExitUsage, "--until and --follow exclude each other"},
 	} {
-		if o := w.localport(root, strings.Fields(c.args)...); o.code != c.code || !strings.Contains(o.stderr, c.says) {
+		if o := w.localport(root, strings.Fields(c.args)...); o.code != c.code || !strings.Contains(o.stderr, c.want) {
 			t.Errorf("%s: exit %d, %s", c.args, o.code, o.stderr)
 		}
 	}
@@ -113,8 +113,8 @@ func TestLogs_InvalidFlagsAreUsageErrors(t *testing.T) {
 	}
 }
 
-// following is a command that goes on printing.
-type following struct {
+// followingCommand is a running command that prints lines until it is interrupted.
+type followingCommand struct {
 	t     *testing.T
 	cmd   *exec.Cmd
 	out   io.ReadCloser
@@ -122,9 +122,9 @@ type following struct {
 	err   strings.Builder
 }
 
-func (w *world) follow(t *testing.T, dir string, args ...string) *following {
+func (w *testEnv) startFollowing(t *testing.T, dir string, args ...string) *followingCommand {
 	t.Helper()
-	f := &following{t: t, cmd: w.command(dir, args...)}
+	f := &followingCommand{t: t, cmd: w.command(dir, args...)}
 	f.cmd.Stderr = &f.err
 	var err error
 	if f.out, err = f.cmd.StdoutPipe(); err != nil {
@@ -139,85 +139,85 @@ func (w *world) follow(t *testing.T, dir string, args ...string) *following {
 	return f
 }
 
-// next is the next line that it prints.
-func (f *following) next() string {
+// nextLine waits for the next line that the command prints.
+func (f *followingCommand) nextLine() string {
 	f.t.Helper()
 	line, err := f.lines.ReadString('\n')
 	if err != nil {
-		f.t.Fatalf("it printed no more: %v, %s", err, f.err.String())
+		f.t.Fatalf("no more lines: %v, %s", err, f.err.String())
 	}
 	return strings.TrimSuffix(line, "\n")
 }
 
-// ended waits for its end, which must be a quiet one.
-func (f *following) ended() {
+// waitQuietExit waits until the command exits, and fails the test if it reports an error.
+func (f *followingCommand) waitQuietExit() {
 	f.t.Helper()
 	if err := f.cmd.Wait(); err != nil || f.err.Len() > 0 {
-		f.t.Errorf("it ended with %v, and said %q", err, f.err.String())
+		f.t.Errorf("the command ended with %v and printed %q", err, f.err.String())
 	}
 }
 
 func TestLogs_FollowContinuesAfterRotationUntilCtrlC(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	root, dir := w.logged(map[string]string{"db.log": dbLog})
-	f := w.follow(t, root, "logs", "-f", "-n", "1", "--level", "info")
-	if got := f.next(); !strings.HasSuffix(got, "ab.3 Forwarding") || !strings.HasPrefix(got, "db: ") {
-		t.Errorf("it began with %q", got)
+	w := newTestEnv(t)
+	root, dir := w.projectWithLogs(map[string]string{"db.log": dbLog})
+	f := w.startFollowing(t, root, "logs", "-f", "-n", "1", "--level", "info")
+	if got := f.nextLine(); !strings.HasSuffix(got, "ab.3 Forwarding") || !strings.HasPrefix(got, "db: ") {
+		t.Errorf("the first line is %q", got)
 	}
 	api := eventlog.NewFile(filepath.Join(dir, "api.log"), nil, eventlog.Limits{MaxSize: 100})
 	defer api.Close()
 	run := api.RunWriter("cd.1")
 	for i := range 10 {
 		fmt.Fprintf(run, "debug1: not this\nline %d\n", i)
-		if got, want := f.next(), fmt.Sprintf("INFO cd.1 line %d", i); !strings.HasPrefix(got, "api: ") || !strings.HasSuffix(got, want) {
-			t.Fatalf("it printed %q, want %q", got, want)
+		if got, want := f.nextLine(), fmt.Sprintf("INFO cd.1 line %d", i); !strings.HasPrefix(got, "api: ") || !strings.HasSuffix(got, want) {
+			t.Fatalf("the next line is %q, want %q", got, want)
 		}
 	}
 	if err := f.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	f.ended()
+	f.waitQuietExit()
 }
 
 func TestLogs_FollowReadsTheLogOfANewService(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	root, dir := w.logged(map[string]string{"db.log": dbLog})
-	f := w.follow(t, root, "logs", "-f", "-n", "1")
-	f.next()
+	w := newTestEnv(t)
+	root, dir := w.projectWithLogs(map[string]string{"db.log": dbLog})
+	f := w.startFollowing(t, root, "logs", "-f", "-n", "1")
+	f.nextLine()
 	added := eventlog.NewFile(filepath.Join(dir, "cache.log"), nil, eventlog.Limits{})
 	defer added.Close()
 	fmt.Fprintln(added.RunWriter("cd.1"), "ready")
-	if got := f.next(); !strings.HasPrefix(got, "cache: ") || !strings.HasSuffix(got, "cd.1 ready") {
+	if got := f.nextLine(); !strings.HasPrefix(got, "cache: ") || !strings.HasSuffix(got, "cd.1 ready") {
 		t.Errorf("it printed %q", got)
 	}
 	if err := f.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	f.ended()
+	f.waitQuietExit()
 }
 
 func TestFollow_EndsSilentlyWhenTheReaderIsGone(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	root, dir := w.logged(map[string]string{"db.log": dbLog})
+	w := newTestEnv(t)
+	root, dir := w.projectWithLogs(map[string]string{"db.log": dbLog})
 	record := eventlog.NewRecorder(dir, nil, eventlog.Limits{})
 	defer record.Close()
 	record.Append(eventlog.Event{Kind: eventlog.SupervisorStarted})
 	for _, args := range []string{"logs -f", "events -f"} {
-		f := w.follow(t, root, strings.Fields(args)...)
-		f.next()
+		f := w.startFollowing(t, root, strings.Fields(args)...)
+		f.nextLine()
 		f.out.Close()
-		f.ended()
+		f.waitQuietExit()
 	}
 }
 
 func TestEvents_AreLinesOrJSONObjects(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	w.env = append(w.env, "TZ=UTC")
-	root, dir := w.logged(nil)
+	root, dir := w.projectWithLogs(nil)
 	record := eventlog.NewRecorder(dir, nil, eventlog.Limits{})
 	defer record.Close()
 	at := time.Date(2026, 1, 2, 10, 0, 0, 0, time.UTC)
@@ -243,22 +243,22 @@ func TestEvents_AreLinesOrJSONObjects(t *testing.T) {
 	}
 	var event eventlog.Event
 	if err := json.Unmarshal([]byte(w.mustRun(root, "events", "--json", "-n", "1")), &event); err != nil || event.PromptLine != 7 || event.Hint != "ssh-add" {
-		t.Errorf("for programs: %+v, %v", event, err)
+		t.Errorf("with --json: %+v, %v", event, err)
 	}
 
-	f := w.follow(t, root, "events", "-f", "-n", "1", "api")
-	if got := f.next(); got != failed {
-		t.Errorf("followed, they begin with %q", got)
+	f := w.startFollowing(t, root, "events", "-f", "-n", "1", "api")
+	if got := f.nextLine(); got != failed {
+		t.Errorf("events -f begins with %q", got)
 	}
 	record.Append(eventlog.Event{Kind: eventlog.ServiceRecovered, Service: "db"})
 	record.Append(eventlog.Event{Kind: eventlog.ServiceRecovered, Service: "api", To: "healthy"})
-	if got := f.next(); !strings.HasSuffix(got, "  api  recovered (healthy)") {
-		t.Errorf("followed, they go on with %q", got)
+	if got := f.nextLine(); !strings.HasSuffix(got, "  api  recovered (healthy)") {
+		t.Errorf("events -f continues with %q", got)
 	}
 	if err := f.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	f.ended()
+	f.waitQuietExit()
 }
 
 func TestParseTime_ReadsAgesAndTimes(t *testing.T) {
@@ -279,7 +279,7 @@ func TestParseTime_ReadsAgesAndTimes(t *testing.T) {
 	}
 	for _, text := range []string{"", "yesterday", "-10m", "0", "7x", "25:00"} {
 		if got, err := parseTime(text, now); err == nil {
-			t.Errorf("%q is read as %v", text, got)
+			t.Errorf("%q was parsed as %v", text, got)
 		}
 	}
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -20,8 +21,8 @@ import (
 	"github.com/localport-sh/localport/forwarder/ssh/wrapper"
 )
 
-// grammar is the command line, but for export: the hook's command is read without kong, which costs a prompt as much
-// as all the rest of it. Every flag can be given by a LOCALPORT_* variable too.
+// grammar is the command line as kong parses it. It lacks export, the hook's command: kong would double the time that a prompt takes.
+// Every flag can also be given by a LOCALPORT_* variable.
 type grammar struct {
 	Config   string           `short:"c" placeholder:"FILE" type:"path" help:"Use this config file instead of the nearest .localport.toml."`
 	Dir      string           `short:"C" placeholder:"DIR" type:"path" help:"Run as if started in DIR."`
@@ -53,15 +54,16 @@ type grammar struct {
 	Supervise superviseCmd `cmd:"" hidden:"" help:"Run as a project's supervisor."`
 }
 
-// app is what every command needs: the directory or config it works on, and its output. Results go to out, everything else to err.
+// app is what commands need: the directory or config that they act on, and their output. Results go to out, everything else to err. A
+// command's Run may also take the project, which is found for it, and a context that ends after client.CommandTimeout.
 type app struct {
-	out, err   *output.Writer
-	config     string // -c
-	dir        string // the directory to act in; empty if the current one cannot be told
-	goneConfig string // the config of the project that -C names, whose directory is not there any more
-	logLevel   string // of the supervisor's log; empty: as it is, info for a new one
+	out, err      *output.Writer
+	config        string // -c
+	dir           string // from -C, or the current directory; empty if that was deleted
+	deletedConfig string // the config of the running project whose deleted directory -C names
+	logLevel      string // of the supervisor's log; empty: unchanged, or info for a new supervisor
 
-	project *client.Project // the project, once it was found
+	project *client.Project // set once the project was found
 }
 
 func main() {
@@ -89,6 +91,9 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 			return output.PrintError(stderr, client.Detach(args[1:]))
 		}
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
+	defer cancel()
+	a := &app{out: stdout, err: stderr}
 	var g grammar
 	parser := kong.Must(&g, append(keepArgumentBytes(),
 		kong.Name("localport"),
@@ -97,40 +102,43 @@ func runCommand(args []string, stdout, stderr *output.Writer) int {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.DefaultEnvars("LOCALPORT"),
 		kong.Vars{"version": version.Own()},
+		kong.Bind(a),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.BindToProvider(a.findProject),
 	)...)
-	ctx, err := parser.Parse(args)
+	command, err := parser.Parse(args)
 	if err != nil {
-		command := ""
+		path := ""
 		if parseError, ok := errors.AsType[*kong.ParseError](err); ok {
-			command = commandPath(parseError.Context)
+			path = commandPath(parseError.Context)
 		}
-		return output.PrintError(stderr, output.WithHelp(output.Usage(err), command))
+		return output.PrintError(stderr, output.WithHelp(output.Usage(err), path))
 	}
-	a := &app{out: stdout, err: stderr, config: g.Config, logLevel: g.LogLevel}
+	a.config, a.logLevel = g.Config, g.LogLevel
 	if g.Verbose {
 		a.logLevel = "debug"
 	}
 	if err := a.resolveDir(g.Dir); err != nil {
 		return output.PrintError(stderr, err)
 	}
-	began := time.Now()
-	err = output.WithHelp(ctx.Run(a), commandPath(ctx))
+	startTime := time.Now()
+	err = output.WithHelp(command.Run(), commandPath(command))
 	if a.project != nil {
-		err = commandProject{a.project}.explainNoAnswer(err, began)
+		err = commandProject{a.project}.explainNoAnswer(err, startTime)
 	}
 	return output.PrintError(stderr, err)
 }
 
-// commandPath is the command that was given, as far as it was understood: "daemon stop".
-func commandPath(ctx *kong.Context) string {
-	if node := ctx.Selected(); node != nil {
+// commandPath returns the command as far as it was recognized, such as "daemon stop".
+func commandPath(command *kong.Context) string {
+	if node := command.Selected(); node != nil {
 		return node.Path()
 	}
 	return ""
 }
 
-// resolveDir resolves -C. Without it a current directory that was deleted is not an error yet: not every command needs it. With
-// it, neither is a directory that is gone and has been a project's that is still up.
+// resolveDir sets the directory in which the command acts: that of -C, or the current one. A deleted current directory is no error
+// here, because not every command needs one. Nor is a deleted directory given by -C if its project is still running.
 func (a *app) resolveDir(dir string) error {
 	if dir == "" {
 		a.dir, _ = os.Getwd()
@@ -140,7 +148,7 @@ func (a *app) resolveDir(dir string) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if config := findLiveConfigAbove(dir); config != "" {
-			a.goneConfig = config
+			a.deletedConfig = config
 			return nil
 		}
 		return err
@@ -150,7 +158,7 @@ func (a *app) resolveDir(dir string) error {
 		return &os.PathError{Op: "chdir", Path: dir, Err: errors.New("not a directory")}
 	}
 	a.dir, err = filepath.Abs(dir)
-	if err != nil { // "." where the current directory was deleted
+	if err != nil { // -C is relative, and the current directory was deleted
 		a.dir = ""
 		return nil
 	}

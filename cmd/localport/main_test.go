@@ -28,8 +28,7 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-// mainVariable makes the test binary play localport itself: the hook, the supervisor and every command of these tests is
-// this very binary.
+// mainVariable makes the test binary run as localport: the hooks, supervisors and commands of these tests are this binary.
 const mainVariable = "LOCALPORT_TEST_MAIN"
 
 func TestMain(m *testing.M) {
@@ -47,39 +46,39 @@ func TestMain(m *testing.M) {
 	parallelIsGiven := false
 	flag.Visit(func(f *flag.Flag) { parallelIsGiven = parallelIsGiven || f.Name == "test.parallel" })
 	if !parallelIsGiven {
-		_ = flag.Set("test.parallel", "8") // these tests wait for processes far more than they compute
+		_ = flag.Set("test.parallel", "8") // these tests mostly wait for processes
 	}
 	goleak.VerifyTestMain(m)
 }
 
-// releaseMark stands before the release in the name of a copy of this program.
-const releaseMark = "-release-"
+// releaseSeparator precedes the release in the name of a copy of this program.
+const releaseSeparator = "-release-"
 
-// runLocalport is main, of a release if the test says so.
+// runLocalport runs localport, as the release that the name of the program ends with, if any.
 func runLocalport() int {
 	if dir := os.Getenv(resourcesVariable); dir != "" {
 		go writeResources(dir)
 	}
 	if exe, err := os.Executable(); err == nil {
-		if _, release, found := strings.Cut(filepath.Base(exe), releaseMark); found {
+		if _, release, found := strings.Cut(filepath.Base(exe), releaseSeparator); found {
 			version.Release = release
 		}
 	}
 	return run(os.Args[1:])
 }
 
-// world is a user with a home of his own: nothing in it meets the real one's.
-type world struct {
+// testEnv is a home directory and the environment of a user, separate from the real one's, in which tests run localport.
+type testEnv struct {
 	t    testing.TB
 	home string
 	env  []string
 	exe  string // localport
 }
 
-func newWorld(t testing.TB) *world {
+func newTestEnv(t testing.TB) *testEnv {
 	t.Helper()
 	home := shellpty.NewDir(t)
-	w := &world{t: t, home: home, exe: self(t), env: []string{
+	w := &testEnv{t: t, home: home, exe: ownExecutable(t), env: []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "LANG=C.UTF-8", "TERM=dumb", mainVariable + "=1",
 		"GORACE=atexit_sleep_ms=0", "LOCALPORT_LIMIT=" + cmp.Or(os.Getenv("LOCALPORT_LIMIT"), promptLimit), "GOCOVERDIR=" + shellpty.CoverDir(),
 	}}
@@ -97,18 +96,18 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
-// stopAll takes down whatever supervisors the test left running, and waits until their processes are gone.
-func (w *world) stopAll() {
-	// All of them, as at the end of a session: a supervisor whose keeper lives would hand over to another one.
+// stopAll ends all supervisors and keepers that are still running, and waits until they have exited.
+func (w *testEnv) stopAll() {
+	// All at once, as at the end of a session: a keeper would replace its supervisor.
 	for _, pid := range w.processes() {
 		_ = syscall.Kill(pid, syscall.SIGTERM)
 		_ = syscall.Kill(pid, syscall.SIGCONT)
 	}
-	eventually(w.t, "every process of this world has ended", func() bool { return len(w.processes()) == 0 })
+	eventually(w.t, "every process of this environment has ended", func() bool { return len(w.processes()) == 0 })
 }
 
-// processes are those that play localport in this world: supervisors and keepers.
-func (w *world) processes() []int {
+// processes returns the pids of the processes that run localport in this environment: supervisors and keepers.
+func (w *testEnv) processes() []int {
 	paths, _ := filepath.Glob("/proc/[0-9]*/environ")
 	var pids []int
 	for _, path := range paths {
@@ -124,8 +123,8 @@ func (w *world) processes() []int {
 	return pids
 }
 
-// states are the states of all the world's projects.
-func (w *world) states() []lockstate.State {
+// states returns the states of all projects.
+func (w *testEnv) states() []lockstate.State {
 	var states []lockstate.State
 	paths, _ := filepath.Glob(filepath.Join(w.home, "state/localport/projects/*/state.json"))
 	for _, path := range paths {
@@ -137,8 +136,8 @@ func (w *world) states() []lockstate.State {
 	return states
 }
 
-// state is the state of one project.
-func (w *world) state(root string) lockstate.State {
+// state returns the state of a project; the zero value if it has none.
+func (w *testEnv) state(root string) lockstate.State {
 	for _, state := range w.states() {
 		if state.Config == filepath.Join(root, ".localport.toml") {
 			return state
@@ -147,8 +146,8 @@ func (w *world) state(root string) lockstate.State {
 	return lockstate.State{}
 }
 
-// supervisor is the project's running supervisor.
-func (w *world) supervisor(root string) lockstate.Process {
+// supervisor returns the project's running supervisor.
+func (w *testEnv) supervisor(root string) lockstate.Process {
 	w.t.Helper()
 	state := w.state(root)
 	if state.Supervisor == nil || !state.Supervisor.IsAlive() {
@@ -158,13 +157,13 @@ func (w *world) supervisor(root string) lockstate.Process {
 }
 
 // waitExit waits until a process has ended.
-func (w *world) waitExit(p lockstate.Process) {
+func (w *testEnv) waitExit(p lockstate.Process) {
 	w.t.Helper()
 	eventually(w.t, fmt.Sprintf("process %d ends", p.PID), func() bool { return !p.IsAlive() })
 }
 
-// project makes a directory with a config and returns its physical path.
-func (w *world) project(config string) string {
+// project creates a directory with a config and returns its physical path.
+func (w *testEnv) project(config string) string {
 	w.t.Helper()
 	root := filepath.Join(shellpty.NewDir(w.t), "shop")
 	if err := os.Mkdir(root, 0o755); err != nil {
@@ -174,40 +173,40 @@ func (w *world) project(config string) string {
 	return root
 }
 
-// allowedProject is project, with the user's permission.
-func (w *world) allowedProject(config string) string {
+// allowedProject creates a project and allows it.
+func (w *testEnv) allowedProject(config string) string {
 	w.t.Helper()
 	root := w.project(config)
 	w.mustRun(root, "allow")
 	return root
 }
 
-func (w *world) writeFile(root, name, text string) {
+func (w *testEnv) writeFile(root, name, text string) {
 	w.t.Helper()
 	if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o600); err != nil {
 		w.t.Fatal(err)
 	}
 }
 
-// outcome is what a command printed, and how it ended.
-type outcome struct {
+// commandResult is what a command printed, and its exit code.
+type commandResult struct {
 	stdout, stderr string
 	code           int
 }
 
-// localport runs the command in dir.
-func (w *world) localport(dir string, args ...string) outcome {
+// localport runs a command of localport in dir.
+func (w *testEnv) localport(dir string, args ...string) commandResult {
 	w.t.Helper()
 	return w.run(w.command(dir, args...))
 }
 
-func (w *world) command(dir string, args ...string) *exec.Cmd {
+func (w *testEnv) command(dir string, args ...string) *exec.Cmd {
 	cmd := exec.Command(w.exe, args...)
 	cmd.Dir, cmd.Env = dir, w.env
 	return cmd
 }
 
-func (w *world) run(cmd *exec.Cmd) outcome {
+func (w *testEnv) run(cmd *exec.Cmd) commandResult {
 	w.t.Helper()
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -216,11 +215,11 @@ func (w *world) run(cmd *exec.Cmd) outcome {
 	if err != nil && !errors.As(err, &failed) {
 		w.t.Fatal(err)
 	}
-	return outcome{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+	return commandResult{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 }
 
-// mustRun runs the command and fails the test if it fails.
-func (w *world) mustRun(dir string, args ...string) string {
+// mustRun runs a command of localport in dir and returns its stdout. It fails the test if the command fails.
+func (w *testEnv) mustRun(dir string, args ...string) string {
 	w.t.Helper()
 	o := w.localport(dir, args...)
 	if o.code != 0 {
@@ -229,8 +228,8 @@ func (w *world) mustRun(dir string, args ...string) string {
 	return o.stdout
 }
 
-// status is `status --json`.
-func (w *world) status(root string) api.Status {
+// status returns the output of `status --json`.
+func (w *testEnv) status(root string) api.Status {
 	w.t.Helper()
 	var status api.Status
 	if err := json.Unmarshal([]byte(w.mustRun(root, "status", "--json")), &status); err != nil {
@@ -239,8 +238,8 @@ func (w *world) status(root string) api.Status {
 	return status
 }
 
-// service is one service of status.
-func (w *world) service(root, name string) api.ServiceStatus {
+// service returns the status of one service.
+func (w *testEnv) service(root, name string) api.ServiceStatus {
 	w.t.Helper()
 	for _, svc := range w.status(root).Services {
 		if svc.Name == name {
@@ -251,8 +250,8 @@ func (w *world) service(root, name string) api.ServiceStatus {
 	return api.ServiceStatus{}
 }
 
-// shell starts a shell with our hook in this world.
-func (w *world) shell(kind, dir string) *shellpty.Shell {
+// shell starts a shell with the hook in dir.
+func (w *testEnv) shell(kind, dir string) *shellpty.Shell {
 	w.t.Helper()
 	rc := `eval "$(` + w.exe + ` hook ` + kind + `)"`
 	if kind == "fish" {
@@ -261,7 +260,7 @@ func (w *world) shell(kind, dir string) *shellpty.Shell {
 	return shellpty.Start(w.t, shellpty.Config{Shell: kind, RC: rc, Dir: dir, Home: w.home, Env: w.env[2:]})
 }
 
-func self(t testing.TB) string {
+func ownExecutable(t testing.TB) string {
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -269,18 +268,18 @@ func self(t testing.TB) string {
 	return exe
 }
 
-// eventually waits for something that nothing tells us of, and fails the test if it does not come.
-func eventually(t testing.TB, what string, is func() bool) {
+// eventually checks a condition again and again, and fails the test if it is not met within 30 s.
+func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	deadline := time.NewTimer(30 * time.Second)
 	defer deadline.Stop()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for !is() {
+	for !condition() {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			t.Fatalf("waited too long until %s", what)
+			t.Fatalf("not within 30 s: %s", what)
 		}
 	}
 }

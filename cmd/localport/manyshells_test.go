@@ -12,15 +12,15 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// TestShells_FiftyAtOnceShareOneSupervisor lets 50 real processes enter at the same instant, each with a look of its
-// own as its shell's hook would take it, and all leave.
+// TestShells_FiftyAtOnceShareOneSupervisor runs the hook's export for 50 processes at the same time, as if each were a shell that enters,
+// and then kills all of them.
 func TestShells_FiftyAtOnceShareOneSupervisor(t *testing.T) {
 	t.Parallel()
 	rounds := 5
 	if testing.Short() {
 		rounds = 1
 	}
-	w := newWorld(t)
+	w := newTestEnv(t)
 	port := ports.FreePort(t)
 	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	for range rounds {
@@ -31,24 +31,24 @@ func TestShells_FiftyAtOnceShareOneSupervisor(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		outcomes := make([]outcome, len(shells))
-		var looking sync.WaitGroup
+		outcomes := make([]commandResult, len(shells))
+		var exports sync.WaitGroup
 		for i, sh := range shells {
-			looking.Go(func() {
+			exports.Go(func() {
 				outcomes[i] = w.localport(root, "export", "bash", "--pid", fmt.Sprint(sh.Process.Pid))
 			})
 		}
-		looking.Wait()
+		exports.Wait()
 		for _, o := range outcomes {
 			if o.code != 0 || !strings.Contains(o.stdout, fmt.Sprint(port)) {
-				t.Errorf("a look: exit %d, %q %q", o.code, o.stdout, o.stderr)
+				t.Errorf("export: exit %d, %q %q", o.code, o.stdout, o.stderr)
 			}
 		}
 		supervisor := w.supervisor(root)
 		if n := len(w.state(root).Leases); n != len(shells) {
 			t.Errorf("%d leases, want %d", n, len(shells))
 		}
-		if all := supervisorsOf(t, root); len(all) != 1 {
+		if all := findSupervisors(t, root); len(all) != 1 {
 			t.Errorf("%d supervisors run: %v", len(all), all)
 		}
 		for _, sh := range shells {
@@ -56,12 +56,12 @@ func TestShells_FiftyAtOnceShareOneSupervisor(t *testing.T) {
 			_ = sh.Wait()
 		}
 		w.waitExit(supervisor)
-		w.nothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
+		w.checkNothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
 	}
 }
 
-// supervisorsOf are the processes that supervise a project, by their arguments.
-func supervisorsOf(t *testing.T, root string) []lockstate.Process {
+// findSupervisors returns the supervisors of a project, found by their arguments.
+func findSupervisors(t *testing.T, root string) []lockstate.Process {
 	t.Helper()
 	out, err := exec.Command("pgrep", "-f", "supervise.*"+root+"/").Output()
 	if err != nil {
@@ -79,11 +79,11 @@ func supervisorsOf(t *testing.T, root string) []lockstate.Process {
 	return found
 }
 
-// TestShells_LeavingAndReturningNeverFindsAClosedPort lets a shell leave and return while the supervisor is just about to end:
-// what a look has returned from must answer, whichever supervisor it is.
+// TestShells_LeavingAndReturningNeverFindsAClosedPort leaves and enters while the supervisor is about to end: after an export, the port
+// must answer, whichever supervisor has it.
 func TestShells_LeavingAndReturningNeverFindsAClosedPort(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	port := ports.FreePort(t)
 	root := w.allowedProject("linger = 0.001\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	pid := fmt.Sprint(os.Getpid())

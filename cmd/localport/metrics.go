@@ -1,16 +1,15 @@
 package main
 
-import "github.com/localport-sh/localport/forwarder/metrics"
+import (
+	"context"
+
+	"github.com/localport-sh/localport/forwarder/metrics"
+)
 
 type metricsCmd struct{}
 
-// Run prints the project's metrics, running or not.
-func (metricsCmd) Run(a *app) error {
-	p, ctx, cancel, err := a.openProject()
-	if err != nil {
-		return err
-	}
-	defer cancel()
+// Run prints the project's metrics, also if it is stopped.
+func (metricsCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	status, err := p.queryStatus(ctx)
 	if err != nil {
 		return err

@@ -14,8 +14,8 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// metrics are the lines of `localport metrics`, which Prometheus's linter must find nothing in.
-func (w *world) metrics(root string) []string {
+// metrics returns the lines of `localport metrics`, and fails the test if Prometheus's linter reports a problem.
+func (w *testEnv) metrics(root string) []string {
 	w.t.Helper()
 	text := w.mustRun(root, "metrics")
 	problems, err := promlint.New(strings.NewReader(text)).Lint()
@@ -27,7 +27,7 @@ func (w *world) metrics(root string) []string {
 
 func TestMetrics_CountBytesAndConnections(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	port := ports.FreePort(t)
 	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
@@ -58,20 +58,20 @@ func TestMetrics_CountBytesAndConnections(t *testing.T) {
 
 func TestMetrics_OfAStoppedProjectReportItStopped(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.project(tcpConfig("web", 1, serve(t, "127.0.0.1:0")))
 	want := fmt.Sprintf("localport_up{project=%q,service=\"web\"} 0", root)
 	if lines := w.metrics(root); !slices.Contains(lines, want) {
 		t.Errorf("missing %s in\n%s", want, strings.Join(lines, "\n"))
 	}
 	if len(w.processes()) > 0 {
-		t.Error("to ask started something")
+		t.Error("metrics started a process")
 	}
 }
 
 func TestMetrics_OutsideAProjectAreAnError(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	if o := w.localport(w.home, "metrics"); o.code != output.ExitFailed || o.stdout != "" || !strings.Contains(o.stderr, ".localport.toml") {
 		t.Errorf("exit %d, %q, %q", o.code, o.stdout, o.stderr)
 	}

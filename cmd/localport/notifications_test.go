@@ -19,46 +19,46 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-// unreliableService is a service whose health is what a file says.
-func (w *world) unreliableService(name string) (config string, well func(bool)) {
-	path := filepath.Join(w.home, name+".well")
-	well = func(is bool) {
+// unreliableService returns a service that is healthy while a file exists, which setHealthy creates and removes.
+func (w *testEnv) unreliableService(name string) (config string, setHealthy func(bool)) {
+	path := filepath.Join(w.home, name+".healthy")
+	setHealthy = func(is bool) {
 		if !is {
 			os.Remove(path)
 		} else if err := os.WriteFile(path, nil, 0o600); err != nil {
 			w.t.Fatal(err)
 		}
 	}
-	well(true)
+	setHealthy(true)
 	return tcpConfig(name, ports.FreePort(w.t), serve(w.t, "127.0.0.1:0")) + fmt.Sprintf(
-		"health_check = { type = \"command\", command = [\"test\", \"-e\", %q], interval = \"50ms\", failure_threshold = 2 }\n", path), well
+		"health_check = { type = \"command\", command = [\"test\", \"-e\", %q], interval = \"50ms\", failure_threshold = 2 }\n", path), setHealthy
 }
 
 func TestPrompt_ReportsFailureAndRecoveryOncePerShell(t *testing.T) {
-	inEachShell(t, func(t *testing.T, kind string) {
-		w := newWorld(t)
-		config, well := w.unreliableService("db")
+	eachShell(t, func(t *testing.T, kind string) {
+		w := newTestEnv(t)
+		config, setHealthy := w.unreliableService("db")
 		root := w.allowedProject(config)
 		first, second := w.shell(kind, root), w.shell(kind, root)
 		eventually(t, "it is healthy", func() bool { return w.service(root, "db").State == forwarder.Healthy })
-		told := func(kind eventlog.Kind, n int) {
+		waitEvents := func(kind eventlog.Kind, n int) {
 			t.Helper()
 			eventually(t, fmt.Sprint(n, " events of kind ", kind), func() bool {
 				events := w.events(root, kind)
-				return len(events) == n && w.promptLine() >= events[n-1].PromptLine // an event is written a moment before prompts can know
+				return len(events) == n && w.promptLineNumber() >= events[n-1].PromptLine // the line is written after the event
 			})
 		}
 		for round := range 2 {
-			well(false)
-			told(eventlog.ServiceFailed, round+1)
+			setHealthy(false)
+			waitEvents(eventlog.ServiceFailed, round+1)
 			for _, sh := range []*shellpty.Shell{first, second} {
 				fresh := twoPrompts(sh)
 				if n := strings.Count(fresh, "localport: db is unhealthy: test: exit status 1"); n != 1 {
-					t.Errorf("told %d times:\n%s", n, fresh)
+					t.Errorf("the failure was printed %d times:\n%s", n, fresh)
 				}
 			}
-			well(true)
-			told(eventlog.ServiceRecovered, round+1)
+			setHealthy(true)
+			waitEvents(eventlog.ServiceRecovered, round+1)
 			if fresh := twoPrompts(first); strings.Count(fresh, "localport: db recovered") != 1 {
 				t.Errorf("after it recovered:\n%s", fresh)
 			}
@@ -66,13 +66,13 @@ func TestPrompt_ReportsFailureAndRecoveryOncePerShell(t *testing.T) {
 		}
 		late := w.shell(kind, root)
 		if fresh := twoPrompts(late); strings.Contains(fresh, "recovered") {
-			t.Errorf("a shell that came later is told of the past:\n%s", fresh)
+			t.Errorf("a shell started later printed earlier events:\n%s", fresh)
 		}
 	})
 }
 
-// promptLine is the number that prompts see, in a world with one project.
-func (w *world) promptLine() (n uint64) {
+// promptLineNumber returns the number in the only project's prompt line.
+func (w *testEnv) promptLineNumber() (n uint64) {
 	paths, _ := filepath.Glob(filepath.Join(w.home, "state/localport/projects/*/prompt"))
 	for _, path := range paths {
 		if data, err := os.ReadFile(path); err == nil {
@@ -82,7 +82,7 @@ func (w *world) promptLine() (n uint64) {
 	return n
 }
 
-// twoPrompts is what a shell says at its next two prompts.
+// twoPrompts returns what a shell prints at its next two prompts.
 func twoPrompts(sh *shellpty.Shell) string {
 	sh.Run("true")
 	first := sh.Screen()
@@ -90,8 +90,8 @@ func twoPrompts(sh *shellpty.Shell) string {
 	return first + sh.Screen()
 }
 
-// events are those of a kind.
-func (w *world) events(root string, kind eventlog.Kind) []eventlog.Event {
+// events returns the project's events of a kind.
+func (w *testEnv) events(root string, kind eventlog.Kind) []eventlog.Event {
 	w.t.Helper()
 	var found []eventlog.Event
 	for line := range strings.Lines(w.mustRun(root, "events", "--json")) {
@@ -108,24 +108,24 @@ func (w *world) events(root string, kind eventlog.Kind) []eventlog.Event {
 
 func TestNotify_RunsTheUsersProgramOnFailure(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	told := filepath.Join(w.home, "told")
-	w.writeUserConfig(fmt.Sprintf("[notify]\ncommand = [\"sh\", \"-c\", \"echo $LOCALPORT_EVENT $1 $LOCALPORT_REASON >>%s\", \"sh\", \"{service}\"]\n", told))
-	config, well := w.unreliableService("db")
+	w := newTestEnv(t)
+	notices := filepath.Join(w.home, "notices")
+	w.writeUserConfig(fmt.Sprintf("[notify]\ncommand = [\"sh\", \"-c\", \"echo $LOCALPORT_EVENT $1 $LOCALPORT_REASON >>%s\", \"sh\", \"{service}\"]\n", notices))
+	config, setHealthy := w.unreliableService("db")
 	root := w.allowedProject(config)
 	w.mustRun(root, "start")
-	well(false)
-	eventually(t, "the program was told", func() bool {
-		data, _ := os.ReadFile(told)
+	setHealthy(false)
+	eventually(t, "the program has run", func() bool {
+		data, _ := os.ReadFile(notices)
 		return strings.Contains(string(data), "failed db test: exit status 1\n")
 	})
 }
 
 func TestMetrics_AreServedOnTheConfiguredPort(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	port := ports.FreePort(t)
-	config, well := w.unreliableService("db")
+	config, setHealthy := w.unreliableService("db")
 	root := w.allowedProject(fmt.Sprintf("metrics_port = %d\n", port) + config)
 	w.mustRun(root, "start")
 	scrape := func() string {
@@ -137,54 +137,54 @@ func TestMetrics_AreServedOnTheConfiguredPort(t *testing.T) {
 		data, _ := io.ReadAll(response.Body)
 		return string(data)
 	}
-	well(false)
-	eventually(t, "the figures tell of failed checks", func() bool {
+	setHealthy(false)
+	eventually(t, "the metrics count failed checks", func() bool {
 		text := scrape()
 		return strings.Contains(text, `result="failed"`) && strings.Contains(text, `service="db"`) &&
 			strings.Contains(text, "localport_supervisor_resident_memory_bytes")
 	})
 	http.DefaultClient.CloseIdleConnections()
-	w.down(root, fmt.Sprintf("127.0.0.1:%d", port))
+	w.stopProject(root, fmt.Sprintf("127.0.0.1:%d", port))
 }
 
 func TestDaemon_ControlsTheSupervisor(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	port := ports.FreePort(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	if o := w.localport(root, "daemon", "status"); o.code != output.ExitFailed || !strings.Contains(o.stderr, "not running") {
-		t.Errorf("status of what does not run: exit %d, %s", o.code, o.stderr)
+		t.Errorf("status of a stopped project: exit %d, %s", o.code, o.stderr)
 	}
 	if out := w.mustRun(root, "daemon", "start"); !strings.HasPrefix(out, "started: pid ") {
-		t.Errorf("start said %q", out)
+		t.Errorf("start printed %q", out)
 	}
 	old := w.supervisor(root)
 	if out := w.mustRun(root, "daemon", "start"); !strings.HasPrefix(out, "already running: pid ") {
-		t.Errorf("the second start said %q", out)
+		t.Errorf("the second start printed %q", out)
 	}
 	conn := dial(t, addr)
-	conn.checkReply("hi")
-	c := startClientStream(addr)
+	conn.exchangeLine("hi")
+	c := startGreetingClients(clientInterval, addr)
 	if out := w.mustRun(root, "daemon", "restart"); !strings.HasPrefix(out, "restarted: pid ") {
-		t.Errorf("restart said %q", out)
+		t.Errorf("restart printed %q", out)
 	}
-	if refused, failed := refused(c.stop(), c.begun); refused > 0 || failed > 0 {
+	if refused, failed := countRefused(c.stop(), c.startTime); refused > 0 || failed > 0 {
 		t.Errorf("during the restart %d clients were refused, %d failed", refused, failed)
 	}
 	if w.supervisor(root) == old {
-		t.Error("restart left the old supervisor")
+		t.Error("restart did not replace the supervisor")
 	}
-	if got := conn.checkReply("still here"); got != "hello still here\n" {
+	if got := conn.exchangeLine("still here"); got != "hello still here\n" {
 		t.Errorf("the established connection answers %q", got)
 	}
-	w.keeperPID(root)
+	w.waitKeeper(root)
 	out := w.mustRun(root, "daemon", "status")
 	for _, want := range []string{
 		fmt.Sprint("pid       ", w.supervisor(root).PID), "version", "uptime", "socket", "log ", "memory", "keeper", "leases    1", "start for",
 	} {
 		if !strings.Contains(out, want) {
-			t.Errorf("status does not tell %q:\n%s", want, out)
+			t.Errorf("status does not print %q:\n%s", want, out)
 		}
 	}
 	var status struct {
@@ -200,16 +200,16 @@ func TestDaemon_ControlsTheSupervisor(t *testing.T) {
 	w.mustRun(root, "daemon", "stop")
 	sh.Run("true")
 	if state := w.state(root); state.Supervisor != nil {
-		t.Error("a prompt healed what was stopped")
+		t.Error("a prompt started a stopped project")
 	}
 	sh.Run("cd /")
 	sh.Exit("exit")
-	w.down(root, addr)
+	w.stopProject(root, addr)
 }
 
 func TestDependencies_StartBeforeAndStopAfter(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	web, port := ports.FreePort(t), ports.FreePort(t)
 	root := w.allowedProject(
 		commandConfig(t, "web", web) + "depends_on = [\"bastion\"]\nenabled = false\n" +
@@ -249,14 +249,14 @@ func TestDependencies_StartBeforeAndStopAfter(t *testing.T) {
 
 func TestHint_LeadsToTheErrorInTheSupervisorsLog(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	config := tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0"))
 	root := w.allowedProject(config)
 	w.mustRun(root, "start")
 	w.writeFile(root, ".localport.toml", config+"nonsense = 1\n")
 	o := w.localport(root, "allow")
 	if o.code == 0 {
-		t.Fatal("allow of a config that cannot be used succeeded")
+		t.Fatal("allow succeeded for an invalid config")
 	}
 	lines := bufio.NewScanner(strings.NewReader(o.stderr))
 	id := ""

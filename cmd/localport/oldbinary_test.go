@@ -12,7 +12,7 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-// oldBinaryVariable names the localport that .ci/old-binary has built. Without it the tests build it from the repository.
+// oldBinaryVariable has the path of the localport that .ci/old-binary has built. Without it the tests run that script.
 const oldBinaryVariable = "LOCALPORT_TEST_OLD_BINARY"
 
 // oldRelease is the release that .ci/old-binary builds.
@@ -31,7 +31,7 @@ var buildOldBinary = sync.OnceValues(func() (string, error) {
 	return strings.TrimSpace(string(path)), err
 })
 
-// oldBinary is a localport of an earlier commit, whose hooks, files and processes this one must get along with.
+// oldBinary returns the path of a localport of an earlier commit, with whose hooks, files and processes this one must be compatible.
 func oldBinary(t testing.TB) string {
 	t.Helper()
 	path, err := buildOldBinary()
@@ -47,15 +47,15 @@ func oldBinary(t testing.TB) string {
 	return path
 }
 
-// newOldWorld is a world in which localport is the earlier one, at a path where upgrade makes it this one, of a release.
-func newOldWorld(t testing.TB, release string) *world {
+// newOldTestEnv returns a testEnv with the old binary as localport, at a path where upgrade replaces it by this program as the release.
+func newOldTestEnv(t testing.TB, release string) *testEnv {
 	t.Helper()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	if shellpty.CoverDir() == "" {
-		// A prompt's command ends before a copy of this program plays a release, but where coverage is counted.
+		// Without GOCOVERDIR, export would exit before runLocalport sets the release (see prompt's init).
 		w.env = append(w.env, "GOCOVERDIR="+t.TempDir())
 	}
-	w.exe = filepath.Join(w.home, "bin", "localport"+releaseMark+release)
+	w.exe = filepath.Join(w.home, "bin", "localport"+releaseSeparator+release)
 	if err := os.Mkdir(filepath.Dir(w.exe), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -63,22 +63,22 @@ func newOldWorld(t testing.TB, release string) *world {
 	return w
 }
 
-// upgrade puts this localport in the place of the earlier one, as package managers and go install do.
-func (w *world) upgrade() {
+// upgrade replaces the old binary by this program, as package managers and go install do.
+func (w *testEnv) upgrade() {
 	w.t.Helper()
-	install(w.t, self(w.t), w.exe)
+	install(w.t, ownExecutable(w.t), w.exe)
 }
 
-// current is the same world, in which localport is this one, of a release, at another path.
-func (w *world) current(release string) *world {
+// withCurrentBinary returns the same testEnv with this program as localport, as a release, at another path.
+func (w *testEnv) withCurrentBinary(release string) *testEnv {
 	w.t.Helper()
 	other := *w
-	other.exe = self(w.t)
-	return other.as(release)
+	other.exe = ownExecutable(w.t)
+	return other.withRelease(release)
 }
 
-// install renames a copy of a program to a path: whoever runs what was there goes on doing so. A process of its own writes the
-// copy: one that is forked here meanwhile would inherit the open file, and what is open for writing cannot be run.
+// install renames a copy of a program to a path; processes that run the old file continue. A child process writes the copy: if this
+// process did, children that it forks meanwhile would inherit the file, and a file that is open for writing cannot be run.
 func install(t testing.TB, program, path string) {
 	t.Helper()
 	if out, err := exec.Command("cp", program, path+".new").CombinedOutput(); err != nil {

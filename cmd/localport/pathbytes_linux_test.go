@@ -10,7 +10,7 @@ import (
 // Paths are bytes: all that a project needs works in a directory whose name is not UTF-8, and nothing is written anew.
 func TestProject_PathNeedNotBeUTF8(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := filepath.Join(w.home, "caf\xe9\xff")
 	if err := os.Mkdir(root, 0o755); err != nil {
 		t.Fatal(err)

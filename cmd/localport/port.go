@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
@@ -12,13 +13,8 @@ type portCmd struct {
 	outputFormat
 }
 
-// Run prints the local port of a service, running or not.
-func (c portCmd) Run(a *app) error {
-	p, ctx, cancel, err := a.openProject()
-	if err != nil {
-		return err
-	}
-	defer cancel()
+// Run prints the local port of a service, also if it is stopped.
+func (c portCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	status, err := p.queryStatus(ctx)
 	if err != nil {
 		return err
@@ -35,7 +31,7 @@ func (c portCmd) Run(a *app) error {
 }
 
 func (c portCmd) print(a *app, svc api.ServiceStatus) error {
-	if c.json() {
+	if c.isJSON() {
 		return output.JSON(a.out, struct {
 			Name      string   `json:"name"`
 			Port      int      `json:"port"`

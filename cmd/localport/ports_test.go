@@ -13,14 +13,14 @@ import (
 )
 
 func TestPorts_ArePassedBetweenProjectsOnCd(t *testing.T) {
-	inEachShell(t, func(t *testing.T, kind string) {
-		w := newWorld(t)
+	eachShell(t, func(t *testing.T, kind string) {
+		w := newTestEnv(t)
 		port := ports.FreePort(t)
 		addr := fmt.Sprintf("127.0.0.1:%d", port)
-		far := serve(t, "127.0.0.1:0")
-		// Each lingers for long: the port must change hands all the same.
-		one := w.allowedProject("linger = 60\n" + tcpConfig("one", port, far))
-		two := w.allowedProject("linger = 60\n" + tcpConfig("two", port, far))
+		upstream := serve(t, "127.0.0.1:0")
+		// Both linger for long, and must still pass on the port at once.
+		one := w.allowedProject("linger = 60\n" + tcpConfig("one", port, upstream))
+		two := w.allowedProject("linger = 60\n" + tcpConfig("two", port, upstream))
 		sh := w.shell(kind, w.home)
 		for _, p := range []struct{ root, name string }{{one, "ONE_PORT"}, {two, "TWO_PORT"}, {one, "ONE_PORT"}} {
 			sh.Run("cd " + p.root)
@@ -38,22 +38,22 @@ func TestPorts_ArePassedBetweenProjectsOnCd(t *testing.T) {
 
 func TestPorts_TakenPortFailsOnlyItsServiceAndNamesTheHolder(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	far := serve(t, "127.0.0.1:0")
+	w := newTestEnv(t)
+	upstream := serve(t, "127.0.0.1:0")
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer taken.Close()
 	port, free := taken.Addr().(*net.TCPAddr).Port, ports.FreePort(t)
-	root := w.allowedProject(tcpConfig("taken", port, far) + tcpConfig("free", free, far) +
+	root := w.allowedProject(tcpConfig("taken", port, upstream) + tcpConfig("free", free, upstream) +
 		"[env]\nBOTH = \"${taken.port} ${free.port}\"\nONE = \"${free.port}\"\n")
 	sh := w.shell("bash", root)
 	if screen := sh.Screen(); !strings.Contains(screen, "is already in use by") {
 		t.Errorf("entering printed %q", screen)
 	}
 	env := sh.Environ()
-	if has(env, "TAKEN_PORT") || has(env, "BOTH") || env["FREE_PORT"] != fmt.Sprint(free) || env["ONE"] != fmt.Sprint(free) {
+	if hasVariable(env, "TAKEN_PORT") || hasVariable(env, "BOTH") || env["FREE_PORT"] != fmt.Sprint(free) || env["ONE"] != fmt.Sprint(free) {
 		t.Errorf("TAKEN_PORT=%q BOTH=%q FREE_PORT=%q ONE=%q", env["TAKEN_PORT"], env["BOTH"], env["FREE_PORT"], env["ONE"])
 	}
 	svc := w.service(root, "taken")
@@ -67,9 +67,9 @@ func TestPorts_TakenPortFailsOnlyItsServiceAndNamesTheHolder(t *testing.T) {
 
 	line := w.state(root).Line
 	taken.Close()
-	eventually(t, "the port is got", func() bool { return w.service(root, "taken").Held })
+	eventually(t, "the service holds its port", func() bool { return w.service(root, "taken").Held })
 	eventually(t, "it is healthy", func() bool { return w.service(root, "taken").State == forwarder.Healthy })
-	eventually(t, "prompts are told", func() bool { return w.state(root).Line > line }) // written after it is published
+	eventually(t, "the prompt's line has changed", func() bool { return w.state(root).Line > line }) // it is written after the status
 	sh.Run("true")
 	if env := sh.Environ(); env["TAKEN_PORT"] != fmt.Sprint(port) || env["BOTH"] == "" {
 		t.Errorf("once the port is ours: TAKEN_PORT=%q BOTH=%q", env["TAKEN_PORT"], env["BOTH"])
@@ -78,11 +78,11 @@ func TestPorts_TakenPortFailsOnlyItsServiceAndNamesTheHolder(t *testing.T) {
 
 func TestPorts_PortInUseByAnotherProjectNamesThatProject(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	far := serve(t, "127.0.0.1:0")
+	w := newTestEnv(t)
+	upstream := serve(t, "127.0.0.1:0")
 	port := ports.FreePort(t)
-	one := w.allowedProject(tcpConfig("one", port, far))
-	two := w.allowedProject(tcpConfig("two", port, far))
+	one := w.allowedProject(tcpConfig("one", port, upstream))
+	two := w.allowedProject(tcpConfig("two", port, upstream))
 	w.mustRun(one, "start")
 	o := w.localport(two, "start")
 	if o.code != output.ExitFailed || !strings.Contains(o.stderr, "the project of "+one) {
@@ -94,7 +94,7 @@ func TestPorts_PortInUseByAnotherProjectNamesThatProject(t *testing.T) {
 
 func TestPorts_AutoPortIsStableAcrossRuns(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	before := w.mustRun(root, "port", "web")
 	w.mustRun(root, "start")

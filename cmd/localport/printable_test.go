@@ -21,19 +21,19 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-// hostile is text that sets a terminal's title, clears it, writes a line of its own and turns the direction around; and how it is to be
-// shown. A protocol whose messages end with the line gets it without the line break.
+// hostileText sets a terminal's title, clears the screen and reverses the direction of text; escapedText is how it must be shown.
+// hostileLines adds a line that looks like a message of localport, for protocols whose messages may have several lines.
 const (
-	hostile     = "\x1b]0;owned\a\x1b[2J\u009b31m\x9b1m\rx\u202ey"
-	hostileLine = hostile + "\nlocalport: all is well"
-	shown       = `\x1b]0;owned\x07\x1b[2J\u009b31m\x9b1m\rx\u202ey`
+	hostileText  = "\x1b]0;owned\a\x1b[2J\u009b31m\x9b1m\rx\u202ey"
+	hostileLines = hostileText + "\nlocalport: all is well"
+	escapedText  = `\x1b]0;owned\x07\x1b[2J\u009b31m\x9b1m\rx\u202ey`
 )
 
-// checkPrintable fails the test if output holds a byte or rune that a terminal acts on, or a line that is not ours.
+// checkPrintable fails the test if output has a byte or rune that controls a terminal, or the false line of hostileLines.
 func checkPrintable(t *testing.T, what, output string) {
 	t.Helper()
 	if !utf8.ValidString(output) {
-		t.Errorf("%s prints what is not UTF-8: %q", what, output)
+		t.Errorf("%s prints invalid UTF-8: %q", what, output)
 	}
 	for _, r := range output {
 		if r < ' ' && r != '\n' && r != '\t' || r >= 0x7f && r <= 0x9f || strings.ContainsRune("\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069", r) {
@@ -42,50 +42,35 @@ func checkPrintable(t *testing.T, what, output string) {
 		}
 	}
 	if strings.Contains("\n"+output, "\nlocalport: all is well") {
-		t.Errorf("%s lets a line of another program pass for a message of localport:\n%s", what, output)
+		t.Errorf("%s prints a line of another program like a message of localport:\n%s", what, output)
 	}
 }
 
-// serveAnswer is a server that reads from each connection as the protocol has it and sends the answer.
-func serveAnswer(t *testing.T, read func(*bufio.Reader), answer string) *server {
+// serveAnswer starts a server that reads a request from each connection and sends the answer.
+func serveAnswer(t *testing.T, readRequest func(*bufio.Reader), answer string) *server {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &server{addr: ln.Addr().String(), port: ln.Addr().(*net.TCPAddr).Port, ln: ln}
 	var open sync.Map
-	s.conns.Go(func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			open.Store(conn, true)
-			s.conns.Go(func() {
-				defer conn.Close()
-				read(bufio.NewReader(conn))
-				_, _ = io.WriteString(conn, answer)
-			})
-		}
+	s := startServer(t, "127.0.0.1:0", func(conn net.Conn) {
+		open.Store(conn, true)
+		readRequest(bufio.NewReader(conn))
+		_, _ = io.WriteString(conn, answer)
 	})
 	t.Cleanup(func() {
-		ln.Close()
+		s.ln.Close()
 		open.Range(func(conn, _ any) bool { conn.(net.Conn).Close(); return true })
-		s.close()
 	})
 	return s
 }
 
 func readLine(r *bufio.Reader) { _, _ = r.ReadString('\n') }
 
-func readRequest(r *bufio.Reader) {
+func readHTTPRequest(r *bufio.Reader) {
 	for line := "first"; strings.TrimSpace(line) != ""; {
 		line, _ = r.ReadString('\n')
 	}
 }
 
-// readStartup reads PostgreSQL's startup message: its length, itself included, and the rest.
+// readStartup reads PostgreSQL's startup message: its length, which counts itself, and the rest.
 func readStartup(r *bufio.Reader) {
 	var length uint32
 	if binary.Read(r, binary.BigEndian, &length) == nil {
@@ -102,30 +87,30 @@ func postgresError(message string) string {
 func TestOutput_EscapesWhatOtherProgramsSay(t *testing.T) {
 	dir := shellpty.NewDir(t)
 	script := filepath.Join(dir, "child")
-	if err := os.WriteFile(script, []byte("#!/bin/sh\ncat '"+script+".said' >&2\nexit 1\n"), 0o700); err != nil {
+	if err := os.WriteFile(script, []byte("#!/bin/sh\ncat '"+script+".stderr' >&2\nexit 1\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(script+".said", []byte(hostileLine+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(script+".stderr", []byte(hostileLines+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ name, config string }{
-		{"a Redis error", tcpConfig("db", ports.FreePort(t), serveAnswer(t, readLine, "-ERR "+hostile+"\r\n")) +
+		{"a Redis error", tcpConfig("db", ports.FreePort(t), serveAnswer(t, readLine, "-ERR "+hostileText+"\r\n")) +
 			"health_check = { type = \"redis\", interval = \"100ms\" }\n"},
-		{"an HTTP reason", tcpConfig("db", ports.FreePort(t), serveAnswer(t, readRequest, "HTTP/1.1 500 "+hostile+"\r\nContent-Length: 0\r\n\r\n")) +
+		{"an HTTP reason", tcpConfig("db", ports.FreePort(t), serveAnswer(t, readHTTPRequest, "HTTP/1.1 500 "+hostileText+"\r\nContent-Length: 0\r\n\r\n")) +
 			"health_check = { type = \"http\", interval = \"100ms\" }\n"},
-		{"a PostgreSQL error", tcpConfig("db", ports.FreePort(t), serveAnswer(t, readStartup, postgresError(hostileLine))) +
+		{"a PostgreSQL error", tcpConfig("db", ports.FreePort(t), serveAnswer(t, readStartup, postgresError(hostileLines))) +
 			"health_check = { type = \"postgres\", user = \"app\", sslmode = \"disable\", interval = \"100ms\" }\n"},
 		{"a child's stderr", fmt.Sprintf("[services.db]\ntechnology = \"command\"\nlocal_port = %d\ncommand = [%q, \"{port}\"]\nrestart_policy = { max_attempts = 2, initial_delay = \"50ms\" }\n", ports.FreePort(t), script)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newTestEnv(t)
 			notices := filepath.Join(w.home, "notices")
 			w.writeUserConfig(fmt.Sprintf("[notify]\non = [\"failed\", \"state\"]\ncommand = [\"sh\", \"-c\", \"printf '%%s: %%s\\\\n' \\\"$1\\\" \\\"$LOCALPORT_REASON\\\" >>%s\", \"sh\", \"{reason}\"]\n", notices))
 			root := w.allowedProject(c.config)
 			w.mustRun(root, "start", "--no-wait")
-			eventually(t, "status shows what it said", func() bool { return strings.Contains(w.mustRun(root, "status", "--json"), "owned") })
-			eventually(t, "a notice has it", func() bool {
+			eventually(t, "status shows the text", func() bool { return strings.Contains(w.mustRun(root, "status", "--json"), "owned") })
+			eventually(t, "a notice has the text", func() bool {
 				data, _ := os.ReadFile(notices)
 				return bytes.Contains(data, []byte("owned"))
 			})
@@ -153,22 +138,22 @@ func TestOutput_EscapesWhatOtherProgramsSay(t *testing.T) {
 						if err := decoder.Decode(&value); errors.Is(err, io.EOF) {
 							break
 						} else if err != nil {
-							t.Fatalf("%s prints no JSON: %v\n%s", strings.Join(args, " "), err, o.stdout)
+							t.Fatalf("%s prints invalid JSON: %v\n%s", strings.Join(args, " "), err, o.stdout)
 						}
 					}
 				}
 			}
 			entered := w.localport(root, "export", "bash", "--pid", pid)
 			checkPrintable(t, "a prompt", entered.stderr)
-			told := w.localport(root, "export", "bash", "--pid", pid, "--root", root, "--line", "1 0 0")
-			checkPrintable(t, "the next prompt", told.stderr)
-			if n := strings.Count(strings.TrimSpace(told.stderr), "\n"); n > 0 {
-				t.Errorf("the next prompt prints %d lines for one event:\n%s", n+1, told.stderr)
+			next := w.localport(root, "export", "bash", "--pid", pid, "--root", root, "--line", "1 0 0")
+			checkPrintable(t, "the next prompt", next.stderr)
+			if n := strings.Count(strings.TrimSpace(next.stderr), "\n"); n > 0 {
+				t.Errorf("the next prompt prints %d lines for one event:\n%s", n+1, next.stderr)
 			}
-			for what, text := range map[string]string{"status": w.mustRun(root, "status"), "events": w.mustRun(root, "events"), "a prompt": entered.stderr + told.stderr} {
+			for what, text := range map[string]string{"status": w.mustRun(root, "status"), "events": w.mustRun(root, "events"), "a prompt": entered.stderr + next.stderr} {
 				unwrapped := strings.Join(strings.Fields(text), "")
 				if !strings.Contains(unwrapped, `\x1b[2J`) {
-					t.Errorf("%s does not show what was said as %s:\n%s", what, shown, text)
+					t.Errorf("%s does not show the text as %s:\n%s", what, escapedText, text)
 				}
 			}
 		})
@@ -177,8 +162,8 @@ func TestOutput_EscapesWhatOtherProgramsSay(t *testing.T) {
 
 func TestOutput_EscapesANameOfADirectory(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	root := filepath.Join(shellpty.NewDir(t), "shop"+strings.ToValidUTF8(hostileLine, ""))
+	w := newTestEnv(t)
+	root := filepath.Join(shellpty.NewDir(t), "shop"+strings.ToValidUTF8(hostileLines, ""))
 	if err := os.Mkdir(root, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +203,7 @@ func TestOutput_EscapesANameOfADirectory(t *testing.T) {
 
 func TestOutput_EscapesValuesOfAConfig(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	good := tcpConfig("api", ports.FreePort(t), serve(t, "127.0.0.1:0"))
 	tagged := w.allowedProject(good + `tags = ["web\u001b[2J\u202e", "api"]` + "\n" + `description = "\u001b]0;owned\u0007\u009b"` + "\n")
 	for _, args := range [][]string{

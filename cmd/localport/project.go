@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"time"
@@ -10,17 +9,16 @@ import (
 	"github.com/localport-sh/localport/cmd/localport/internal/version"
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/supervisor"
-	"github.com/localport-sh/localport/probe/kinds"
+	"github.com/localport-sh/localport/probe/builtin"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/project/environ"
 )
 
-// commandProject is the project of a command. Unlike client.Project it knows every technology and every probe, which a prompt does not
-// need.
+// commandProject is the project of a command. Unlike client.Project, which prompts use, it imports every technology and every probe.
 type commandProject struct{ *client.Project }
 
-// findProject is the project of -c, or the nearest one. Where its file or its directory is not there any more, it is the one
-// that is up all the same.
+// findProject returns the project of -c, or the nearest one. If its config or directory was deleted, it is found as long as it is
+// running.
 func (a *app) findProject() (commandProject, error) {
 	config, err := a.findConfig()
 	if err != nil {
@@ -40,8 +38,8 @@ func (a *app) findConfig() (string, error) {
 			return config, nil
 		}
 		return "", err
-	case a.goneConfig != "":
-		return a.goneConfig, nil
+	case a.deletedConfig != "":
+		return a.deletedConfig, nil
 	}
 	root, _, err := project.Find(a.dir)
 	if err == nil {
@@ -63,31 +61,22 @@ func (a *app) openConfig(config string) (commandProject, error) {
 	return commandProject{p}, err
 }
 
-// openProject is the project to act on and a context with the patience of a command.
-func (a *app) openProject() (commandProject, context.Context, context.CancelFunc, error) {
-	p, err := a.findProject()
-	if err != nil {
-		return commandProject{}, nil, nil, err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
-	return p, ctx, cancel, nil
-}
-
-// explainNoAnswer names the process where the error is that a supervisor did not answer. The exit code stays.
-func (p commandProject) explainNoAnswer(err error, began time.Time) error {
+// explainNoAnswer adds to an error about a supervisor that did not answer, since startTime, which process that is. It keeps the exit code.
+func (p commandProject) explainNoAnswer(err error, startTime time.Time) error {
 	if err == nil {
 		return nil
 	}
-	return output.WithExitCode(p.ExplainNoAnswer(err, began), output.ExitCode(err))
+	return output.WithExitCode(p.ExplainNoAnswer(err, startTime), output.ExitCode(err))
 }
 
-// parseConfig is the project as it would run from this shell.
+// parseConfig parses the files as a supervisor started from this shell would: with its environment, and with the automatic ports that
+// the project used last.
 func (p commandProject) parseConfig(files *project.Files) (*project.Project, error) {
 	base := environ.Undo(environ.Parse(os.Environ()))
 	ports := p.Dir.ReadOrZero().Ports
 	return project.Parse(files, project.Options{
 		Getenv: base.Lookup,
-		Checks: kinds.Types(), Technologies: supervisor.Technologies(),
+		Checks: builtin.Types(), Technologies: supervisor.Technologies(),
 		PickAutoPort: func(service string) int {
 			if port, ok := ports[service]; ok {
 				return port

@@ -7,10 +7,10 @@ import (
 	"testing"
 )
 
-// What a prompt imports, and what is initialised before it, is paid for at every cd.
+// Every cd pays for the packages that are initialised before the prompt's command runs.
 func TestPrompt_InitialisesOnlyWhatItNeeds(t *testing.T) {
 	t.Parallel()
-	w := build(t).world
+	w := newReleaseEnv(t).testEnv
 	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	cmd := w.command(root, "export", "bash", "--pid", strconv.Itoa(os.Getpid()))
 	cmd.Env = append(cmd.Env, "GODEBUG=inittrace=1")
@@ -19,7 +19,7 @@ func TestPrompt_InitialisesOnlyWhatItNeeds(t *testing.T) {
 		t.Fatalf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
 	}
 	if !strings.Contains(o.stderr, "init github.com/localport-sh/localport/project @") {
-		t.Fatalf("it says nothing of what it initialises:\n%s", o.stderr)
+		t.Fatalf("inittrace printed no initialisation:\n%s", o.stderr)
 	}
 	for line := range strings.Lines(o.stderr) {
 		fields := strings.Fields(line)

@@ -21,7 +21,7 @@ import (
 // loginTimeout is how long a login may take: a person has to find a token, or to read a fingerprint.
 const loginTimeout = 3 * time.Minute
 
-// runWithQuestions has the supervisor's ssh log in, and puts what it asks to the user.
+// runWithQuestions lets the supervisor's ssh log in, and asks its questions on the user's terminal.
 func (l *loginGroup) runWithQuestions(ctx context.Context, a *app, p commandProject, client *client.Client, supervisor *api.SupervisorStatus) error {
 	terminal, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
@@ -29,9 +29,9 @@ func (l *loginGroup) runWithQuestions(ctx context.Context, a *app, p commandProj
 	}
 	defer terminal.Close()
 	output.Info(a.err, "logging in to %s for %s", l.Name, strings.Join(l.names, ", "))
-	// The supervisor's own directory is removed with it, even if this process is killed.
-	private := filepath.Join(filepath.Dir(supervisor.Socket), supervisor.Run)
-	questions, err := askpass.Listen(ctx, private, func(ctx context.Context, q askpass.Question) (string, bool) {
+	// The supervisor removes its run directory when it ends, even if this process is killed.
+	runDir := filepath.Join(filepath.Dir(supervisor.Socket), supervisor.Run)
+	questions, err := askpass.Listen(ctx, runDir, func(ctx context.Context, q askpass.Question) (string, bool) {
 		text, err := askUser(ctx, terminal, q)
 		return text, err == nil
 	})
@@ -42,22 +42,22 @@ func (l *loginGroup) runWithQuestions(ctx context.Context, a *app, p commandProj
 	if err := client.Login(ctx, api.LoginRequest{Names: l.names, Ask: questions.Socket()}); err != nil {
 		return err
 	}
-	waiting, cancel := context.WithTimeout(ctx, loginTimeout)
+	waitCtx, cancel := context.WithTimeout(ctx, loginTimeout)
 	defer cancel()
-	if _, err := p.waitSettled(waiting, *client, l.names); err != nil && ctx.Err() != nil {
+	if _, err := p.waitSettled(waitCtx, *client, l.names); err != nil && ctx.Err() != nil {
 		return fmt.Errorf("the login to %s was interrupted", l.Name)
 	}
-	return nil // how it came out is shown with everything else
+	return nil // the caller prints the result of all logins
 }
 
-// errNoAnswer is the result of a question that the user does not answer.
+// errNoAnswer is returned for a question that the user has not answered.
 var errNoAnswer = errors.New("no answer")
 
-// askUser puts a question on the terminal until there is an answer or ctx ends. The echo is off for what is secret, and that before
-// the question is printed: the answer may be pasted at once.
+// askUser asks a question on the terminal and returns the answer; errNoAnswer if the user refuses, or the error of ctx when it ends
+// first. For a secret, the echo is turned off before the question is printed: the answer may be pasted at once.
 func askUser(ctx context.Context, terminal *os.File, q askpass.Question) (string, error) {
-	if q.Kind == "none" { // as of a security key that is to be touched
-		fmt.Fprintln(terminal, output.Text(q.Text))
+	if q.Kind == "none" { // a request without an answer, such as to touch a security key
+		fmt.Fprintln(terminal, output.EscapeText(q.Text))
 		<-ctx.Done()
 		return "", errNoAnswer
 	}
@@ -68,7 +68,7 @@ func askUser(ctx context.Context, terminal *os.File, q askpass.Question) (string
 		}
 		defer func() { restore(); fmt.Fprintln(terminal) }()
 	}
-	fmt.Fprint(terminal, output.Text(q.Text))
+	fmt.Fprint(terminal, output.EscapeText(q.Text))
 	if q.Kind == "confirm" {
 		fmt.Fprint(terminal, " (yes/no) ")
 	}
@@ -82,8 +82,8 @@ func askUser(ctx context.Context, terminal *os.File, q askpass.Question) (string
 	return text, nil
 }
 
-// readAnswer reads a line from the terminal. When ctx ends first, the read is ended: what the user types then answers
-// another question. Where the system cannot end a read of a terminal, it ends with the next line or the process.
+// readAnswer reads a line from the terminal. When ctx ends first, it cancels the read, so that the next line answers the next
+// question. Where the system cannot cancel a read of a terminal, the read ends with the next line or with the process.
 func readAnswer(ctx context.Context, terminal *os.File) (string, error) {
 	type answer struct {
 		text string
@@ -106,9 +106,9 @@ func readAnswer(ctx context.Context, terminal *os.File) (string, error) {
 	}
 }
 
-// disableEcho turns the echo of a terminal off and forgets what was typed ahead, as ssh does.
+// disableEcho turns off the echo of a terminal and discards what was typed ahead, as ssh does.
 func disableEcho(terminal *os.File) (restore func(), err error) {
-	raw, err := terminal.SyscallConn() // Fd would make reads wait for ever
+	raw, err := terminal.SyscallConn() // Fd would make reads blocking, which cannot be cancelled
 	if err != nil {
 		return nil, err
 	}

@@ -53,7 +53,7 @@ func TestAskUser_CancelledQuestionTakesNoAnswer(t *testing.T) {
 		}
 	}
 	go func() {
-		_, _ = bufio.NewReader(user).ReadString('?') // of the one that was taken back
+		_, _ = bufio.NewReader(user).ReadString('?') // the end of the cancelled question
 		_, _ = io.WriteString(user, "yes\n")
 	}()
 	if got, err := askUser(t.Context(), terminal, askpass.Question{Text: "Now", Kind: "confirm"}); got != "yes" || err != nil {

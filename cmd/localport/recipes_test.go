@@ -13,14 +13,13 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// bastion is a stand-in for a program that leads somewhere else: it prints what theirs prints. The port that it is told is the
-// last number of its arguments.
-const bastion = `#!/bin/sh
+// proxyScript stands in for a cloud provider's proxy and prints what that prints. It listens on the last number in its arguments.
+const proxyScript = `#!/bin/sh
 case "$*" in
 "LOGIN"*) echo run >> DIR/logins; echo "you are logged in"; exit 0 ;;
 esac
 if [ ! -e DIR/logins ]; then
-	cat DIR/locked >&2
+	cat DIR/loginError >&2
 	exit 1
 fi
 cat DIR/ready >&2
@@ -28,8 +27,8 @@ port=$(printf '%s\n' "$@" | grep -oE '[0-9]{4,5}' | tail -n 1)
 exec env -u MAIN SERVER=1 SELF "$port"
 `
 
-// asTheyPrint is what the programs of the recipes print when the user must log in, and when they are up.
-var asTheyPrint = map[string]struct{ program, login, locked, ready string }{
+// proxies are the programs of the recipes, and what they print when the user must log in, and when they are ready.
+var proxies = map[string]struct{ program, login, loginError, ready string }{
 	// cmd/root.go of cloud-sql-proxy 2.14; golang.org/x/oauth2/google
 	"cloud-sql": {
 		"cloud-sql-proxy", "no login of its own",
@@ -62,12 +61,12 @@ var asTheyPrint = map[string]struct{ program, login, locked, ready string }{
 	},
 }
 
-// bastions puts a stand-in on the world's path.
-func (w *world) bastions(t *testing.T, program, login, locked, ready string) (dir string) {
+// installProxy installs proxyScript as a program on PATH.
+func (w *testEnv) installProxy(t *testing.T, program, login, loginError, ready string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
-	script := strings.NewReplacer("LOGIN", login, "DIR", dir, "MAIN", mainVariable, "SERVER", upstreamVariable, "SELF", self(t)).Replace(bastion)
-	for name, text := range map[string]string{program: script, "locked": locked + "\n", "ready": ready + "\n"} {
+	script := strings.NewReplacer("LOGIN", login, "DIR", dir, "MAIN", mainVariable, "SERVER", upstreamVariable, "SELF", ownExecutable(t)).Replace(proxyScript)
+	for name, text := range map[string]string{program: script, "loginError": loginError + "\n", "ready": ready + "\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -81,23 +80,23 @@ func TestRecipes_BecomeReadyAndAskForALoginAsTheirProgramDoes(t *testing.T) {
 	for _, name := range recipes.Names() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			theirs, ok := asTheyPrint[name]
+			proxy, ok := proxies[name]
 			if !ok {
-				t.Fatal("nobody knows what its program prints")
+				t.Fatal("proxies has no entry for this recipe")
 			}
-			w := newWorld(t)
-			dir := w.bastions(t, theirs.program, theirs.login, theirs.locked, theirs.ready)
+			w := newTestEnv(t)
+			dir := w.installProxy(t, proxy.program, proxy.login, proxy.loginError, proxy.ready)
 			port := ports.FreePort(t)
 			text := w.mustRun(w.home, "recipes", name)
 			root := w.allowedProject(strings.Replace(text, "local_port = 5432", fmt.Sprintf("local_port = %d", port), 1))
 			if o := w.localport(root, "start"); o.code != 1 || !strings.Contains(o.stderr, "localport login database") {
 				t.Errorf("start: exit %d\n%s", o.code, o.stderr)
 			}
-			first, _, _ := strings.Cut(theirs.locked, "\n")
+			first, _, _ := strings.Cut(proxy.loginError, "\n")
 			if svc := w.service(root, "database"); svc.State != forwarder.NeedsAttention || !strings.HasSuffix(svc.LastError, " needs a login: "+first) {
-				t.Errorf("it is %s: %s", svc.State, svc.LastError)
+				t.Errorf("the service is %s: %s", svc.State, svc.LastError)
 			}
-			if name == "cloud-sql" { // whose login is another program's
+			if name == "cloud-sql" { // its login is another program
 				if err := os.WriteFile(filepath.Join(dir, "gcloud"), []byte("#!/bin/sh\necho run >> "+dir+"/logins\n"), 0o700); err != nil {
 					t.Fatal(err)
 				}
@@ -106,7 +105,7 @@ func TestRecipes_BecomeReadyAndAskForALoginAsTheirProgramDoes(t *testing.T) {
 				t.Fatalf("login: exit %d\n%s%s", o.code, o.stdout, o.stderr)
 			}
 			if svc := w.service(root, "database"); svc.State != forwarder.Healthy {
-				t.Errorf("after the login it is %s: %s", svc.State, svc.LastError)
+				t.Errorf("after the login the service is %s: %s", svc.State, svc.LastError)
 			}
 			if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you"); answer != "hello you\n" {
 				t.Errorf("%q, %v", answer, err)
@@ -117,8 +116,8 @@ func TestRecipes_BecomeReadyAndAskForALoginAsTheirProgramDoes(t *testing.T) {
 
 func TestLogin_OneLoginCoversServicesThatShareIt(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	dir := w.bastions(t, "aws", "sso login", "the token has expired", "up")
+	w := newTestEnv(t)
+	dir := w.installProxy(t, "aws", "sso login", "the token has expired", "up")
 	var config strings.Builder
 	for _, name := range []string{"one", "two"} {
 		fmt.Fprintf(&config, "[services.%s]\ntechnology = \"command\"\ncommand = [\"aws\", \"{port}\"]\nlocal_port = %d\nready = \"^up\"\n"+
@@ -141,8 +140,8 @@ func TestLogin_OneLoginCoversServicesThatShareIt(t *testing.T) {
 
 func TestLogin_NamesALoginProgramThatFailsOrIsMissing(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.bastions(t, "aws", "no login", "the token has expired", "up")
+	w := newTestEnv(t)
+	w.installProxy(t, "aws", "no login", "the token has expired", "up")
 	for login, want := range map[string]string{`["sh", "-c", "exit 3"]`: "sh: exit status 3", `["no-such-sso"]`: "no-such-sso"} {
 		root := w.allowedProject(fmt.Sprintf("[services.db]\ntechnology = \"command\"\ncommand = [\"aws\", \"{port}\"]\nlocal_port = %d\n"+
 			"needs_login = \"expired\"\nlogin = %s\n", ports.FreePort(t), login))
@@ -151,22 +150,22 @@ func TestLogin_NamesALoginProgramThatFailsOrIsMissing(t *testing.T) {
 			t.Errorf("%s: exit %d\n%s", login, o.code, o.stderr)
 		}
 		if svc := w.service(root, "db"); svc.State != forwarder.NeedsAttention {
-			t.Errorf("%s: it is %s", login, svc.State)
+			t.Errorf("%s: the service is %s", login, svc.State)
 		}
 	}
 }
 
 func TestRecipes_AreFoundByName(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	all := w.mustRun(w.home, "recipes")
 	for _, name := range recipes.Names() {
 		if !strings.Contains(all, w.mustRun(w.home, "recipes", name)) {
-			t.Errorf("%s is not among them all", name)
+			t.Errorf("%s is missing in the list", name)
 		}
 	}
-	if !slices.IsSorted(recipes.Names()) || len(recipes.Names()) != len(asTheyPrint) {
-		t.Errorf("there are %q", recipes.Names())
+	if !slices.IsSorted(recipes.Names()) || len(recipes.Names()) != len(proxies) {
+		t.Errorf("the recipes are %q", recipes.Names())
 	}
 	if o := w.localport(w.home, "recipes", "teleprot"); o.code != 2 || !strings.Contains(o.stderr, `did you mean "teleport"?`) {
 		t.Errorf("exit %d\n%s", o.code, o.stderr)

@@ -14,18 +14,18 @@ import (
 
 func TestReload_PreviouslyAllowedChangeAppliesWithoutAPrompt(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	far := serve(t, "127.0.0.1:0")
+	w := newTestEnv(t)
+	upstream := serve(t, "127.0.0.1:0")
 	kept, moved, elsewhere := ports.FreePort(t), ports.FreePort(t), ports.FreePort(t)
-	config := tcpConfig("kept", kept, far)
-	first, second := config+tcpConfig("moved", moved, far), config+tcpConfig("moved", elsewhere, far)
+	config := tcpConfig("kept", kept, upstream)
+	first, second := config+tcpConfig("moved", moved, upstream), config+tcpConfig("moved", elsewhere, upstream)
 	root := w.allowedProject(second)
 	w.writeFile(root, ".localport.toml", first)
 	w.mustRun(root, "allow")
 	w.mustRun(root, "start")
 	supervisor := w.supervisor(root)
 	conn := dial(t, fmt.Sprintf("127.0.0.1:%d", kept))
-	conn.checkReply("hi")
+	conn.exchangeLine("hi")
 
 	replace := func(text string) { // as editors do
 		w.writeFile(root, ".new", text)
@@ -43,32 +43,32 @@ func TestReload_PreviouslyAllowedChangeAppliesWithoutAPrompt(t *testing.T) {
 			return err == nil && answer == "hello you\n"
 		})
 	}
-	if got := conn.checkReply("still here"); got != "hello still here\n" {
-		t.Errorf("the connection of what did not change answered %q", got)
+	if got := conn.exchangeLine("still here"); got != "hello still here\n" {
+		t.Errorf("the connection of the unchanged service answered %q", got)
 	}
 	if w.supervisor(root) != supervisor {
 		t.Error("the supervisor was replaced")
 	}
 	if out := w.mustRun(root, "events"); !strings.Contains(out, "moved") {
-		t.Errorf("events do not tell of it:\n%s", out)
+		t.Errorf("events do not report the change:\n%s", out)
 	}
 }
 
-// The approval comes back without a change of a file or a request to reload.
+// The trust store becomes readable again without a change of a file of the project or a request to reload.
 func TestReload_IsRetriedWhenTheApprovalCanBeReadAgain(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	far := serve(t, "127.0.0.1:0")
+	w := newTestEnv(t)
+	upstream := serve(t, "127.0.0.1:0")
 	first, second := ports.FreePort(t), ports.FreePort(t)
-	root := w.allowedProject(tcpConfig("web", second, far))
-	w.writeFile(root, ".localport.toml", tcpConfig("web", first, far))
+	root := w.allowedProject(tcpConfig("web", second, upstream))
+	w.writeFile(root, ".localport.toml", tcpConfig("web", first, upstream))
 	w.mustRun(root, "allow")
 	w.mustRun(root, "start")
 	store := filepath.Join(w.home, "data/localport/trust")
 	if err := os.Rename(store, store+".away"); err != nil {
 		t.Fatal(err)
 	}
-	w.writeFile(root, ".localport.toml", tcpConfig("web", second, far))
+	w.writeFile(root, ".localport.toml", tcpConfig("web", second, upstream))
 	eventually(t, "the change is pending", func() bool { return w.status(root).Pending != "" })
 	if err := os.Rename(store+".away", store); err != nil {
 		t.Fatal(err)
@@ -78,17 +78,17 @@ func TestReload_IsRetriedWhenTheApprovalCanBeReadAgain(t *testing.T) {
 
 func TestReload_InvalidChangeChangesNothingAndIsReported(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	port := ports.FreePort(t)
 	config := tcpConfig("web", port, serve(t, "127.0.0.1:0"))
 	root := w.allowedProject(config)
 	sh := w.shell("bash", root)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	conn := dial(t, addr)
-	conn.checkReply("hi")
+	conn.exchangeLine("hi")
 
 	w.writeFile(root, ".localport.toml", config+"# one more line\n")
-	eventually(t, "status says that it waits", func() bool {
+	eventually(t, "status says that the change is pending", func() bool {
 		return strings.Contains(w.status(root).Pending, "localport allow")
 	})
 	if o := w.localport(root, "daemon", "reload"); o.code != output.ExitNotAllowed {
@@ -110,34 +110,34 @@ func TestReload_InvalidChangeChangesNothingAndIsReported(t *testing.T) {
 	if err := os.Remove(filepath.Join(root, ".localport.toml")); err != nil {
 		t.Fatal(err)
 	}
-	if got := conn.checkReply("still here"); got != "hello still here\n" {
+	if got := conn.exchangeLine("still here"); got != "hello still here\n" {
 		t.Errorf("the connection answered %q", got)
 	}
 	if answer, err := ask(addr, "you"); answer != "hello you\n" {
 		t.Errorf("a new connection: %q, %v", answer, err)
 	}
 	w.writeFile(root, ".localport.toml", config)
-	eventually(t, "nothing waits any more", func() bool { return w.status(root).Pending == "" })
+	eventually(t, "nothing is pending any more", func() bool { return w.status(root).Pending == "" })
 	if out := w.mustRun(root, "daemon", "reload"); out != "nothing changed\n" {
-		t.Errorf("daemon reload said %q", out)
+		t.Errorf("daemon reload printed %q", out)
 	}
 }
 
 func TestReload_ChangedHealthCheckKeepsTheTunnel(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	port := ports.FreePort(t)
 	config := commandConfig(t, "web", port)
 	root := w.allowedProject(config)
 	w.mustRun(root, "start")
-	children := childrenOf(t, w.supervisor(root).PID)
+	children := findChildren(t, w.supervisor(root).PID)
 	w.writeFile(root, ".localport.toml", config+"description = \"web\"\nhealth_check = { type = \"command\", command = [\"true\"] }\n")
 	w.mustRun(root, "allow")
 	eventually(t, "the new check was made", func() bool {
 		svc := w.service(root, "web")
 		return svc.Health.Check == "command" && svc.Health.Results["ok"] > 0 && svc.State == forwarder.Healthy
 	})
-	if now := childrenOf(t, w.supervisor(root).PID); len(now) != 1 || now[0] != children[0] {
+	if now := findChildren(t, w.supervisor(root).PID); len(now) != 1 || now[0] != children[0] {
 		t.Errorf("the tunnel was %v and is %v", children, now)
 	}
 	w.writeFile(root, ".localport.toml", config+"health_check = { type = \"command\", command = [\"sh\", \"-c\", \"echo out of cheese >&2; exit 3\"] }\n")
@@ -150,7 +150,7 @@ func TestReload_ChangedHealthCheckKeepsTheTunnel(t *testing.T) {
 
 func TestValidate_ReportsAnInvalidHealthCheck(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	config := tcpConfig("db", ports.FreePort(t), serve(t, "127.0.0.1:0"))
 	root := w.project(config + "health_check = { type = \"postgres\", sslmode = \"verify-full\" }\n")
 	if o := w.localport(root, "config", "validate"); o.code != output.ExitInvalid || !strings.Contains(o.stderr, `service "db": health_check: sslmode`) {
@@ -164,7 +164,7 @@ func TestValidate_ReportsAnInvalidHealthCheck(t *testing.T) {
 
 func TestHealthChecks_CountAsNoConnectionAndKeepNoOnDemandTunnelOpen(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	port := ports.FreePort(t)
 	root := w.allowedProject(commandConfig(t, "web", port) + "start = \"on-demand\"\nidle_timeout = \"700ms\"\n" +
 		"health_check = { type = \"command\", interval = \"50ms\", command = [\"bash\", \"-c\", " +
@@ -176,6 +176,6 @@ func TestHealthChecks_CountAsNoConnectionAndKeepNoOnDemandTunnelOpen(t *testing.
 	eventually(t, "it was checked several times", func() bool { return w.service(root, "web").Health.Results["ok"] >= 3 })
 	eventually(t, "it is idle again", func() bool { return w.service(root, "web").State == forwarder.Idle })
 	if c := w.service(root, "web").Connections; c.Total != 1 || c.BytesIn != 4 || c.BytesOut != 10 {
-		t.Errorf("one client of 4 bytes and its answer of 10 are counted as %+v", c)
+		t.Errorf("one client that sent 4 bytes and received 10 is counted as %+v", c)
 	}
 }

@@ -13,15 +13,14 @@ import (
 	"testing"
 )
 
-// resources are what a process has of what can run out; the sizes are in kB. Of a program that is not ours it is not known how
-// many goroutines it has, and how large a heap.
+// resources are what a process uses; sizes are in kB. goroutines and heap are 0 for other programs than localport.
 type resources struct{ files, threads, memory, goroutines, heap int }
 
-func (h resources) String() string {
-	return fmt.Sprintf("%d files, %d threads, %d kB resident, %d goroutines, %d kB of heap", h.files, h.threads, h.memory, h.goroutines, h.heap)
+func (r resources) String() string {
+	return fmt.Sprintf("%d files, %d threads, %d kB resident, %d goroutines, %d kB of heap", r.files, r.threads, r.memory, r.goroutines, r.heap)
 }
 
-// readResources are those of a process, as /proc has them.
+// readResources reads a process's resources from /proc.
 func readResources(t testing.TB, pid int) resources {
 	t.Helper()
 	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
@@ -32,26 +31,26 @@ func readResources(t testing.TB, pid int) resources {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := resources{files: len(files)}
+	r := resources{files: len(files)}
 	for line := range strings.Lines(string(status)) {
-		_, _ = fmt.Sscanf(line, "Threads: %d", &h.threads)
-		_, _ = fmt.Sscanf(line, "VmRSS: %d", &h.memory)
+		_, _ = fmt.Sscanf(line, "Threads: %d", &r.threads)
+		_, _ = fmt.Sscanf(line, "VmRSS: %d", &r.memory)
 	}
-	return h
+	return r
 }
 
-// within fails the test if one of the holdings is larger than it was, by more than a margin.
-func (h resources) within(t testing.TB, who string, before, margin resources) {
+// checkWithin fails the test if one of the resources is larger than before by more than its margin.
+func (r resources) checkWithin(t testing.TB, who string, before, margin resources) {
 	t.Helper()
 	for _, of := range []struct {
 		what                string
 		now, before, margin int
 	}{
-		{"files", h.files, before.files, margin.files},
-		{"threads", h.threads, before.threads, margin.threads},
-		{"kB resident", h.memory, before.memory, margin.memory},
-		{"goroutines", h.goroutines, before.goroutines, margin.goroutines},
-		{"kB of heap", h.heap, before.heap, margin.heap},
+		{"files", r.files, before.files, margin.files},
+		{"threads", r.threads, before.threads, margin.threads},
+		{"kB resident", r.memory, before.memory, margin.memory},
+		{"goroutines", r.goroutines, before.goroutines, margin.goroutines},
+		{"kB of heap", r.heap, before.heap, margin.heap},
 	} {
 		if of.now > of.before+of.margin {
 			t.Errorf("%s: %d %s, after %d", who, of.now, of.what, of.before)
@@ -59,17 +58,17 @@ func (h resources) within(t testing.TB, who string, before, margin resources) {
 	}
 }
 
-// resourcesVariable has every localport of a world write its holdings to a file in this directory when it is sent SIGUSR1, after it
-// has given back all that it need not hold: without that, what Go holds is for its collector to say.
-const resourcesVariable = "LOCALPORT_TEST_HOLDINGS"
+// resourcesVariable makes every localport of a testEnv write its goroutines and heap to a file in this directory when it receives
+// SIGUSR1. It collects garbage before, because the heap would otherwise depend on when that happened last.
+const resourcesVariable = "LOCALPORT_TEST_RESOURCES"
 
-// writeResources writes the holdings whenever they are asked for.
+// writeResources writes the file at each SIGUSR1.
 func writeResources(dir string) {
 	asked := make(chan os.Signal, 1)
 	signal.Notify(asked, syscall.SIGUSR1)
 	path := filepath.Join(dir, fmt.Sprint(os.Getpid()))
 	for range asked {
-		runtime.GC() // what lies in a pool is let go of by the second
+		runtime.GC() // with the one in FreeOSMemory it empties every sync.Pool
 		debug.FreeOSMemory()
 		var mem runtime.MemStats
 		runtime.ReadMemStats(&mem)
@@ -78,8 +77,8 @@ func writeResources(dir string) {
 	}
 }
 
-// reportedResources are those of a localport of this world; its memory only where that is its own.
-func (w *world) reportedResources(pid int) resources {
+// reportedResources returns the resources of a localport with resourcesVariable; with the race detector without its memory.
+func (w *testEnv) reportedResources(pid int) resources {
 	w.t.Helper()
 	path := ""
 	for _, entry := range w.env {
@@ -90,23 +89,22 @@ func (w *world) reportedResources(pid int) resources {
 	if err := syscall.Kill(pid, syscall.SIGUSR1); err != nil {
 		w.t.Fatal(err)
 	}
-	var told resources
-	eventually(w.t, "it tells what it holds", func() bool {
+	var reported resources
+	eventually(w.t, "the process has written its resources", func() bool {
 		data, _ := os.ReadFile(path)
-		n, _ := fmt.Sscan(string(data), &told.goroutines, &told.heap)
+		n, _ := fmt.Sscan(string(data), &reported.goroutines, &reported.heap)
 		return n == 2
 	})
 	_ = os.Remove(path)
-	h := readResources(w.t, pid)
-	h.goroutines, h.heap = told.goroutines, told.heap
+	r := readResources(w.t, pid)
+	r.goroutines, r.heap = reported.goroutines, reported.heap
 	if raceDetected() {
-		h.memory = 0
+		r.memory = 0
 	}
-	return h
+	return r
 }
 
-// raceDetected reports whether this is built with the race detector, which keeps memory of its own for whatever memory there
-// ever was.
+// raceDetected reports whether this program is built with the race detector, which never gives back its shadow memory.
 func raceDetected() bool {
 	info, _ := debug.ReadBuildInfo()
 	return slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})

@@ -12,8 +12,8 @@ import (
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
-// hungLogin is a kubeconfig whose login helper never ends, and ignores SIGTERM.
-func hungLogin(t *testing.T, w *world) (kubeconfig string, helper func() lockstate.Process) {
+// writeHangingLogin writes a kubeconfig whose login helper never ends and ignores SIGTERM.
+func writeHangingLogin(t *testing.T, w *testEnv) (kubeconfig string, helper func() lockstate.Process) {
 	t.Helper()
 	program, pid := filepath.Join(w.home, "hung-login"), filepath.Join(w.home, "hung-login.pid")
 	text := fmt.Sprintf("#!/bin/sh\ntrap '' TERM\necho $$ >%s.new\nmv %s.new %s\nexec sleep 600\n", pid, pid, pid)
@@ -42,8 +42,8 @@ users: [{name: test, user: {exec: {apiVersion: client.authentication.k8s.io/v1, 
 
 func TestStatusAndPrompts_AreAnsweredWhileALoginHelperHangs(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	kubeconfig, helper := hungLogin(t, w)
+	w := newTestEnv(t)
+	kubeconfig, helper := writeHangingLogin(t, w)
 	w.env = append(w.env, "KUBECONFIG="+kubeconfig)
 	p := startSlowProject(t, w, fmt.Sprintf("[services.kube]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 80\n"+
 		"connection = { resource_name = \"web\" }\n", ports.FreePort(t)))
@@ -51,41 +51,41 @@ func TestStatusAndPrompts_AreAnsweredWhileALoginHelperHangs(t *testing.T) {
 	hung := helper()
 	p.checkCallsDuringLogin(t, "kube", func() bool { return !hung.IsAlive() })
 
-	await, _ := p.begin("stop", "kube")
-	made := p.callDuring(t, slowOperation{ // of which nothing tells when it is accepted but its end
+	await, _ := p.startCommand("stop", "kube")
+	made := p.callDuring(t, slowOperation{ // nothing but its end says that it was accepted
 		accepted: func() bool { return false },
 		ended:    func() bool { return false },
-	}, callsAtOnce)
+	}, concurrentCalls)
 	if o := await(); o.code != 0 || made == 0 {
-		t.Errorf("stop of what waits for its login helper: exit %d, %s", o.code, o.stderr)
+		t.Errorf("stop of a service that waits for its login helper: exit %d, %s", o.code, o.stderr)
 	}
 	if svc := w.document(p.root).service("kube"); svc.State != "stopped" {
 		t.Errorf("kube is %s after stop", svc.State)
 	}
-	p.end()
+	p.stop()
 	w.waitExit(hung)
 }
 
 func TestStatusAndPrompts_AreAnsweredWhileALoginWaitsForItsUser(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	config, _ := sshServicesByName(t, sshd.Start(t), "box")
 	p := startSlowProject(t, w, config)
 	eventually(t, "box needs a login", func() bool { return w.document(p.root).service("box").State == "needs_attention" })
-	user := w.atTerminal(p.root, "login", "box")
-	eventually(t, "it asks", func() bool { return strings.Contains(user.screen(), "fingerprint is SHA256:") })
+	user := w.startOnTerminal(p.root, "login", "box")
+	eventually(t, "login asks", func() bool { return strings.Contains(user.screen.String(), "fingerprint is SHA256:") })
 	p.checkCallsDuringLogin(t, "box", func() bool { return len(user.done) > 0 })
 	user.answer("fingerprint is SHA256:", "\x03")
 	if code := <-user.done; code == 0 {
-		t.Errorf("login ended well when it was interrupted:\n%s", user.screen())
+		t.Errorf("the interrupted login succeeded:\n%s", user.screen.String())
 	}
-	p.end()
+	p.stop()
 }
 
-// checkCallsDuringLogin makes all calls while the login of a service hangs, for which there is all the time in the world.
+// checkCallsDuringLogin makes all calls while the login of a service hangs, without a time limit.
 func (p *slowProject) checkCallsDuringLogin(t *testing.T, service string, ended func() bool) {
 	t.Helper()
-	for made := 0; made < callsOfAct && !t.Failed(); {
+	for made := 0; made < callsPerOperation && !t.Failed(); {
 		made += p.callDuring(t, slowOperation{
 			ended: ended,
 			status: func(d document, _ reply) error {
@@ -96,6 +96,6 @@ func (p *slowProject) checkCallsDuringLogin(t *testing.T, service string, ended 
 			},
 			variable: map[string]bool{"A_PORT": true, "CHILD_PORT": true, "FAR_PORT": true},
 			metric:   fmt.Sprintf("localport_up{project=%q,service=\"far\"} 1", p.root),
-		}, callsOfAct-made)
+		}, callsPerOperation-made)
 	}
 }

@@ -20,25 +20,24 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// The calls of status and of the hook's export that are made during each slow act; there are four acts.
+// The calls of status and of the hook's export that are made during each slow operation.
 const (
-	callsOfAct  = 50
-	callsAtOnce = 4
-	// callWindow is how long after an act was accepted calls are begun: well before the shortest act ends, whose process is killed
-	// 2 s after its SIGTERM. Where a machine is too slow to make all calls in it, the act is done again.
+	callsPerOperation = 50
+	concurrentCalls   = 4
+	// callWindow is how long after the start of an operation calls are started: it ends well before the shortest operation, whose process
+	// is killed 2 s after its SIGTERM. On a machine too slow for all calls, the operation is repeated.
 	callWindow = time.Second
 )
 
-// slowProject has three services whose programs ignore SIGTERM, each depending on the one before, and others that have nothing
-// to do with them.
+// slowProject has three services whose programs ignore SIGTERM, each depending on the one before, and independent ones.
 type slowProject struct {
-	w          *world
+	w          *testEnv
 	root       string
 	config     string
 	ports      map[string]int
 	supervisor lockstate.Process
 	children   map[string]lockstate.Process // by service
-	callers    []*exec.Cmd                  // what the hook's calls give as their shells
+	callers    []*exec.Cmd                  // processes whose pids the calls of export pass as their shells'
 }
 
 var (
@@ -46,8 +45,8 @@ var (
 	independentServices = []string{"child", "far"}
 )
 
-// startSlowProject brings the project up; more is config that is put before.
-func startSlowProject(t *testing.T, w *world, more string) *slowProject {
+// startSlowProject creates and starts the project; more is config that is put before its own.
+func startSlowProject(t *testing.T, w *testEnv, more string) *slowProject {
 	t.Helper()
 	p := &slowProject{w: w, ports: map[string]int{}, children: map[string]lockstate.Process{}}
 	for _, name := range []string{"a", "b", "c", "child", "far", "metrics"} {
@@ -64,9 +63,9 @@ func startSlowProject(t *testing.T, w *world, more string) *slowProject {
 	p.root = w.allowedProject(p.config)
 	w.localport(p.root, "start", "--no-wait")
 	w.mustRun(p.root, append([]string{"start"}, slices.Concat(slowServices, independentServices)...)...)
-	eventually(t, "metrics are served", func() bool { return get200(p.address("metrics")) != "" })
+	eventually(t, "metrics are served", func() bool { return getMetrics(p.address("metrics")) != "" })
 	p.supervisor = w.supervisor(p.root)
-	for _, child := range childrenOf(t, p.supervisor.PID) {
+	for _, child := range findChildren(t, p.supervisor.PID) {
 		if name := lastArgument(t, child.PID); slices.Contains(slowServices, name) {
 			p.children[name] = child
 		}
@@ -74,7 +73,7 @@ func startSlowProject(t *testing.T, w *world, more string) *slowProject {
 	if len(p.children) != len(slowServices) {
 		t.Fatalf("the children are %v", p.children)
 	}
-	for range callsAtOnce {
+	for range concurrentCalls {
 		caller := exec.Command("sleep", "600")
 		if err := caller.Start(); err != nil {
 			t.Fatal(err)
@@ -93,17 +92,17 @@ func (p *slowProject) endCallers() {
 	p.callers = nil
 }
 
-// end ends the callers and takes the project down.
-func (p *slowProject) end() {
+// stop ends the callers and takes the project down.
+func (p *slowProject) stop() {
 	p.w.t.Helper()
 	p.endCallers()
-	eventually(p.w.t, "the callers' leases are gone", func() bool { return slices.Equal(p.w.document(p.root).kinds(), []string{"start"}) })
-	p.w.down(p.root)
+	eventually(p.w.t, "the leases of the callers were dropped", func() bool { return slices.Equal(p.w.document(p.root).kinds(), []string{"start"}) })
+	p.w.stopProject(p.root)
 }
 
-// sigtermIgnoringConfig is commandConfig of a program that ignores SIGTERM; the service's name is its last argument.
+// sigtermIgnoringConfig is commandConfig with a program that ignores SIGTERM; the service's name is its last argument.
 func sigtermIgnoringConfig(t *testing.T, name string, port int) string {
-	config := strings.Replace(commandConfig(t, name, port), upstreamVariable+"=1", upstreamVariable+"="+stubborn, 1)
+	config := strings.Replace(commandConfig(t, name, port), upstreamVariable+"=1", upstreamVariable+"="+ignoreSIGTERM, 1)
 	return strings.Replace(config, `"{port}"`, fmt.Sprintf(`"{port}", %q`, name), 1)
 }
 
@@ -129,8 +128,8 @@ func listens(addr string) bool {
 	return true
 }
 
-// alive are the services of which the programs from the beginning still run.
-func (p *slowProject) alive() (names []string) {
+// aliveServices returns the slow services whose first program is still running.
+func (p *slowProject) aliveServices() (names []string) {
 	for _, name := range slowServices {
 		if p.children[name].IsAlive() {
 			names = append(names, name)
@@ -139,30 +138,29 @@ func (p *slowProject) alive() (names []string) {
 	return names
 }
 
-// reply is how a call was answered.
+// reply is the result of a call.
 type reply struct {
-	outcome
-	call  string
-	early bool // the call was begun before the act was accepted
-	alive []string
+	commandResult
+	call    string
+	isEarly bool // the call was started before the operation was accepted
+	alive   []string
 }
 
-// slowOperation is something that takes a supervisor long.
+// slowOperation is an operation that takes the supervisor long.
 type slowOperation struct {
-	accepted func() bool                     // the act has been accepted; nil: when the calls are begun
-	ended    func() bool                     // the act has ended
-	status   func(d document, r reply) error // what is wrong with a status that was begun after the act was accepted
+	accepted func() bool                     // the operation was accepted; nil: before the first call
+	ended    func() bool                     // the operation has ended
+	status   func(d document, r reply) error // checks a status that was requested after the operation was accepted
 	variable map[string]bool                 // whether a shell that enters after that has a variable
-	metric   string                          // a line of the metrics after that, where they are served
+	metric   string                          // a line that the metrics have after that; empty: any
 }
 
-// callDuring makes calls in small groups until their number is reached or the window is over, and checks every reply. It returns
-// how many were made.
-func (p *slowProject) callDuring(t *testing.T, act slowOperation, number int) (made int) {
+// callDuring makes up to number calls, in small groups, until callWindow is over, and checks every reply. It returns how many it made.
+func (p *slowProject) callDuring(t *testing.T, op slowOperation, number int) (made int) {
 	t.Helper()
-	for begun := time.Now(); made < number && time.Since(begun) < callWindow; made += callsAtOnce {
-		replies := make([]reply, callsAtOnce)
-		early := act.accepted != nil && !act.accepted()
+	for startTime := time.Now(); made < number && time.Since(startTime) < callWindow; made += concurrentCalls {
+		replies := make([]reply, concurrentCalls)
+		early := op.accepted != nil && !op.accepted()
 		var calling sync.WaitGroup
 		for i := range replies {
 			calling.Go(func() {
@@ -171,35 +169,35 @@ func (p *slowProject) callDuring(t *testing.T, act slowOperation, number int) (m
 					args = []string{"export", "bash", "--pid", fmt.Sprint(p.callers[i].Process.Pid), "--root", "", "--line", "", "--told", ""}
 				}
 				o := p.w.localport(p.root, args...)
-				replies[i] = reply{outcome: o, call: args[0], early: early, alive: p.alive()}
+				replies[i] = reply{commandResult: o, call: args[0], isEarly: early, alive: p.aliveServices()}
 			})
 		}
 		calling.Go(func() {
-			text := get200(p.address("metrics"))
-			if act.metric != "" && !early && !strings.Contains(text, act.metric+"\n") {
-				t.Errorf("metrics lack %s in %q", act.metric, text)
+			text := getMetrics(p.address("metrics"))
+			if op.metric != "" && !early && !strings.Contains(text, op.metric+"\n") {
+				t.Errorf("metrics lack %s in %q", op.metric, text)
 			}
 		})
 		calling.Wait()
-		if act.ended() {
-			t.Error("calls were answered only after the act had ended")
+		if op.ended() {
+			t.Error("calls were answered only after the operation had ended")
 		}
 		for _, r := range replies {
-			p.checkReply(t, act, r)
+			p.checkReply(t, op, r)
 		}
 	}
 	return made
 }
 
-func (p *slowProject) checkReply(t *testing.T, act slowOperation, r reply) {
+func (p *slowProject) checkReply(t *testing.T, op slowOperation, r reply) {
 	t.Helper()
 	if r.code != 0 {
 		t.Errorf("%s: exit %d, %s", r.call, r.code, r.stderr)
 		return
 	}
 	if r.call == "export" {
-		for name, want := range act.variable {
-			if !r.early && strings.Contains(r.stdout, "export "+name+"=") != want {
+		for name, want := range op.variable {
+			if !r.isEarly && strings.Contains(r.stdout, "export "+name+"=") != want {
 				t.Errorf("export: %s is set: %v, want %v; stderr: %q", name, !want, want, r.stderr)
 			}
 		}
@@ -208,19 +206,19 @@ func (p *slowProject) checkReply(t *testing.T, act slowOperation, r reply) {
 	d := parseDocument(t, r.stdout)
 	for _, name := range independentServices {
 		if svc := d.service(name); svc.State != "healthy" && svc.State != "starting" || !svc.Held {
-			t.Errorf("%s, which has nothing to do with it, is %+v", name, svc)
+			t.Errorf("the independent service %s is %+v", name, svc)
 		}
 	}
-	if r.early {
+	if r.isEarly {
 		return
 	}
-	if err := act.status(d, r); err != nil {
+	if err := op.status(d, r); err != nil {
 		t.Error(err)
 	}
 }
 
-// stoppedFrom checks that services are shown as stopped, and as ending for as long as their programs run.
-func stoppedFrom(names ...string) func(document, reply) error {
+// checkStopped returns a check that services are shown as stopped, and as ending while their programs run.
+func checkStopped(names ...string) func(document, reply) error {
 	return func(d document, r reply) error {
 		for _, name := range names {
 			svc := d.service(name)
@@ -232,29 +230,29 @@ func stoppedFrom(names ...string) func(document, reply) error {
 	}
 }
 
-// repeatUntilCalled does an act in one project after the other until all its calls have been made.
+// repeatUntilCalled repeats an operation, each time in a new project, until all its calls have been made.
 func repeatUntilCalled(t *testing.T, do func(t *testing.T, number int) (made int)) {
 	t.Helper()
 	made := 0
-	for rounds := 1; made < callsOfAct && !t.Failed(); rounds++ {
+	for rounds := 1; made < callsPerOperation && !t.Failed(); rounds++ {
 		if rounds > 10 {
 			t.Fatalf("only %d calls could be made", made)
 		}
-		made += do(t, callsOfAct-made)
+		made += do(t, callsPerOperation-made)
 	}
 	t.Logf("%d calls", made)
 }
 
-// begin runs a command that takes long; await returns how it ended.
-func (p *slowProject) begin(args ...string) (await func() outcome, ended func() bool) {
+// startCommand starts a command that takes long; await waits for its result.
+func (p *slowProject) startCommand(args ...string) (await func() commandResult, ended func() bool) {
 	p.w.t.Helper()
 	done := make(chan struct{})
-	var o outcome
+	var o commandResult
 	go func() {
 		defer close(done)
 		o = p.w.localport(p.root, args...)
 	}()
-	await = func() outcome { <-done; return o }
+	await = func() commandResult { <-done; return o }
 	ended = func() bool {
 		select {
 		case <-done:
@@ -266,55 +264,55 @@ func (p *slowProject) begin(args ...string) (await func() outcome, ended func() 
 	return await, ended
 }
 
-// awaitClosed waits until nobody listens at the addresses, and checks that this did not wait for any program's end.
-func (p *slowProject) awaitClosed(t *testing.T, names ...string) {
+// waitClosed waits until the ports of services are closed, and checks that this did not wait for the end of a program.
+func (p *slowProject) waitClosed(t *testing.T, names ...string) {
 	t.Helper()
 	var addrs []string
 	for _, name := range names {
 		addrs = append(addrs, p.address(name))
 	}
 	eventually(t, "the ports are closed", func() bool { return !slices.ContainsFunc(addrs, listens) })
-	if alive := p.alive(); len(alive) != len(slowServices) {
-		t.Errorf("the ports of %v were not closed at once, but when only the programs of %v still ran", names, alive)
+	if alive := p.aliveServices(); len(alive) != len(slowServices) {
+		t.Errorf("the ports of %v were closed only when other programs than those of %v had ended", names, alive)
 	}
 }
 
 func TestStatusAndPrompts_AreAnsweredWhileServicesStop(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	repeatUntilCalled(t, func(t *testing.T, number int) int {
 		p := startSlowProject(t, w, "")
-		await, _ := p.begin("stop", "a")
-		p.awaitClosed(t, slowServices...)
+		await, _ := p.startCommand("stop", "a")
+		p.waitClosed(t, slowServices...)
 		made := p.callDuring(t, slowOperation{
-			ended:    func() bool { return len(p.alive()) == 0 },
-			status:   stoppedFrom(slowServices...),
+			ended:    func() bool { return len(p.aliveServices()) == 0 },
+			status:   checkStopped(slowServices...),
 			variable: map[string]bool{"A_PORT": false, "B_PORT": false, "C_PORT": false, "CHILD_PORT": true, "FAR_PORT": true},
 			metric:   fmt.Sprintf("localport_state{project=%q,service=\"a\",technology=\"command\",state=\"stopped\"} 1", p.root),
 		}, number)
 		if o := await(); o.code != 0 {
 			t.Errorf("stop: exit %d, %s", o.code, o.stderr)
 		}
-		eventually(t, "the programs have ended, and status knows", func() bool {
+		eventually(t, "status shows that the programs have ended", func() bool {
 			d := w.document(p.root)
-			return len(p.alive()) == 0 && !slices.ContainsFunc(slowServices, func(name string) bool { return d.service(name).Ending })
+			return len(p.aliveServices()) == 0 && !slices.ContainsFunc(slowServices, func(name string) bool { return d.service(name).Ending })
 		})
-		p.end()
+		p.stop()
 		return made
 	})
 }
 
 func TestStatusAndPrompts_AreAnsweredWhileAChangedConfigIsApplied(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	repeatUntilCalled(t, func(t *testing.T, number int) int {
 		p := startSlowProject(t, w, "")
 		elsewhere := ports.FreePort(t)
 		changed := strings.Replace(p.config, sigtermIgnoringConfig(t, "a", p.ports["a"]), sigtermIgnoringConfig(t, "a", elsewhere), 1)
 		changed = strings.Replace(changed, sigtermIgnoringConfig(t, "c", p.ports["c"])+"depends_on = [\"b\"]\n", "", 1)
 		w.writeFile(p.root, ".localport.toml", changed)
-		await, _ := p.begin("allow")
-		p.awaitClosed(t, "a", "c")
+		await, _ := p.startCommand("allow")
+		p.waitClosed(t, "a", "c")
 		made := p.callDuring(t, slowOperation{
 			ended: func() bool { return !p.children["a"].IsAlive() && !p.children["c"].IsAlive() },
 			status: func(d document, r reply) error {
@@ -331,20 +329,20 @@ func TestStatusAndPrompts_AreAnsweredWhileAChangedConfigIsApplied(t *testing.T) 
 		if o := await(); o.code != 0 {
 			t.Errorf("allow: exit %d, %s", o.code, o.stderr)
 		}
-		served(t, fmt.Sprintf("127.0.0.1:%d", elsewhere))
-		p.end()
+		checkServed(t, fmt.Sprintf("127.0.0.1:%d", elsewhere))
+		p.stop()
 		return made
 	})
 }
 
 func TestStatusAndPrompts_AreAnsweredWhileTheSupervisorIsReplaced(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	repeatUntilCalled(t, func(t *testing.T, number int) int {
 		p := startSlowProject(t, w, "")
-		conn := dial(t, p.address("a")) // the supervisor that is replaced finishes it
-		conn.checkReply("hi")
-		await, returned := p.begin("daemon", "restart")
+		conn := dial(t, p.address("a")) // the replaced supervisor keeps serving it
+		conn.exchangeLine("hi")
+		await, returned := p.startCommand("daemon", "restart")
 		made := p.callDuring(t, slowOperation{
 			accepted: returned,
 			ended:    func() bool { return !p.supervisor.IsAlive() },
@@ -359,18 +357,18 @@ func TestStatusAndPrompts_AreAnsweredWhileTheSupervisorIsReplaced(t *testing.T) 
 		if o := await(); o.code != 0 {
 			t.Errorf("daemon restart: exit %d, %s", o.code, o.stderr)
 		}
-		if got := conn.checkReply("still here"); got != "hello still here\n" {
+		if got := conn.exchangeLine("still here"); got != "hello still here\n" {
 			t.Errorf("the connection answers %q", got)
 		}
 		conn.conn.Close()
-		p.end()
+		p.stop()
 		return made
 	})
 }
 
-// get200 is what a server answers to GET /metrics; empty where it does not answer, or with an error. It is the supervisor that has
-// the port: none may while one follows another.
-func get200(addr string) string {
+// getMetrics returns the answer to GET /metrics; "" if there is none or it is an error. While one supervisor follows another, the port
+// may be closed.
+func getMetrics(addr string) string {
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	response, err := client.Get("http://" + addr + "/metrics")
 	if err != nil {

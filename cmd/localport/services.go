@@ -21,7 +21,7 @@ import (
 // startTimeout is how long start and restart wait for services to become ready.
 const startTimeout = 30 * time.Second
 
-// selection is which services a command is about.
+// selection are the arguments and flags that select services.
 type selection struct {
 	Services []string `arg:"" optional:"" name:"service" help:"Services; if none is given, all."`
 	Tag      []string `aliases:"group" placeholder:"TAG" help:"Services with this tag."`
@@ -35,24 +35,22 @@ type startCmd struct {
 	NoWait bool `help:"Return when the ports are open, without waiting for the services to become healthy."`
 }
 
-// Run records a lease without a process and brings the services up.
-func (c startCmd) Run(a *app) error { return startServices(a, api.ActionStart, c.selection, !c.NoWait) }
+// Run records a start lease, which needs no process, and starts the services.
+func (c startCmd) Run(a *app, p commandProject) error {
+	return p.startServices(a, api.ActionStart, c.selection, !c.NoWait)
+}
 
 type restartCmd struct {
 	selection
 	NoWait bool `help:"Return at once, without waiting for the services to become healthy."`
 }
 
-// Run reconnects the services; in a stopped project it is start.
-func (c restartCmd) Run(a *app) error {
-	return startServices(a, api.ActionRestart, c.selection, !c.NoWait)
+// Run reconnects the services; in a stopped project it starts them.
+func (c restartCmd) Run(a *app, p commandProject) error {
+	return p.startServices(a, api.ActionRestart, c.selection, !c.NoWait)
 }
 
-func startServices(a *app, action api.Action, sel selection, wait bool) error {
-	p, err := a.findProject()
-	if err != nil {
-		return err
-	}
+func (p commandProject) startServices(a *app, action api.Action, sel selection, wait bool) error {
 	verdict, files, err := p.AskTrust()
 	if err != nil {
 		return err
@@ -85,15 +83,15 @@ func startServices(a *app, action api.Action, sel selection, wait bool) error {
 	return p.waitAndPrint(context.Background(), a, j.Client, names)
 }
 
-// startOptions is how start joins: with a lease that has no process, and in a project that is down with nothing up but
-// what was named.
+// startOptions returns how start and restart join the project: with a start lease, which restart takes only if no supervisor runs. A
+// stopped project starts with the selected services only.
 func startOptions(names []string, sel selection, verdict trust.Verdict, action api.Action) client.JoinOptions {
-	e := client.JoinOptions{RestartStopped: true, Allowed: verdict == trust.Allowed}
+	options := client.JoinOptions{RestartStopped: true, Allowed: verdict == trust.Allowed}
 	lease := lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()}
 	if action == api.ActionStart {
-		e.Lease = lease
+		options.Lease = lease
 	}
-	e.OnUpdate = func(tx *lockstate.Tx, alive bool) {
+	options.OnUpdate = func(tx *lockstate.Tx, alive bool) {
 		if alive {
 			return
 		}
@@ -103,18 +101,13 @@ func startOptions(names []string, sel selection, verdict trust.Verdict, action a
 			tx.Only = names
 		}
 	}
-	return e
+	return options
 }
 
 type stopCmd struct{ selection }
 
-// Run stops services for every shell, or takes the whole project down.
-func (c stopCmd) Run(a *app) error {
-	p, ctx, cancel, err := a.openProject()
-	if err != nil {
-		return err
-	}
-	defer cancel()
+// Run stops services for every shell, or the whole project.
+func (c stopCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	if c.isWholeProject() {
 		return p.shutDown(ctx, a.err)
 	}
@@ -140,26 +133,28 @@ func (c stopCmd) Run(a *app) error {
 	return nil
 }
 
-// resolveNames turns a selection into names, by what runs, or by the config where nothing does.
-func (p commandProject) resolveNames(ctx context.Context, sel selection, files *project.Files, v trust.Verdict) ([]string, error) {
+// resolveNames returns the names of the selected services: of those in the config or, while that is not allowed, of those that the
+// supervisor runs.
+func (p commandProject) resolveNames(ctx context.Context, sel selection, files *project.Files, verdict trust.Verdict) ([]string, error) {
 	running, status, err := p.FindSupervisor(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if running == nil || v == trust.Allowed {
-		if v != trust.Allowed {
-			return nil, &client.NotAllowedError{Config: p.Config}
-		}
+	services := status.Services
+	switch {
+	case verdict == trust.Allowed:
 		parsed, err := p.parseConfig(files)
 		if err != nil {
 			return nil, err
 		}
-		return selectServices(declaredServices(parsed), sel.Services, sel.Tag)
+		services = declaredServices(parsed)
+	case running == nil:
+		return nil, &client.NotAllowedError{Config: p.Config}
 	}
-	return selectServices(status.Services, sel.Services, sel.Tag)
+	return selectServices(services, sel.Services, sel.Tag)
 }
 
-// declaredServices are the services of a config as they would be shown if it ran.
+// declaredServices returns the status that the services of a config have before they are started.
 func declaredServices(parsed *project.Project) []api.ServiceStatus {
 	services := make([]api.ServiceStatus, 0, len(parsed.Services))
 	for _, svc := range parsed.Services {
@@ -168,7 +163,8 @@ func declaredServices(parsed *project.Project) []api.ServiceStatus {
 	return services
 }
 
-// selectServices picks services by name and tag; with neither, all that are enabled.
+// selectServices returns the names of the services with one of these names or tags; without any, of all that are enabled. A name or tag
+// that no service has is an error.
 func selectServices(services []api.ServiceStatus, names, tags []string) ([]string, error) {
 	var chosen, known, knownTags []string
 	for _, svc := range services {
@@ -193,21 +189,21 @@ func selectServices(services []api.ServiceStatus, names, tags []string) ([]strin
 	return chosen, nil
 }
 
-// unknownNameError names what is nearest, and what there is.
+// unknownNameError has a hint: the most similar known name, or all of them if none is similar.
 func unknownNameError(kind, name string, known []string) error {
 	known = slices.Compact(slices.Sorted(slices.Values(known)))
 	err := fmt.Errorf("unknown %s %q", kind, name)
-	near := project.NearestName(name, known)
+	nearest := project.NearestName(name, known)
 	switch {
-	case near != "":
-		return output.WithHint(err, fmt.Sprintf("did you mean %q?", near))
+	case nearest != "":
+		return output.WithHint(err, fmt.Sprintf("did you mean %q?", nearest))
 	case len(known) > 0:
 		return output.WithHint(err, kind+"s: "+strings.Join(known, ", "))
 	}
 	return err
 }
 
-// waitAndPrint waits for services and shows what came of it. Part of it failing is a failure.
+// waitAndPrint waits until the services are settled and prints their table. It is an error if one of them is not ready.
 func (p commandProject) waitAndPrint(ctx context.Context, a *app, client client.Client, names []string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -228,14 +224,14 @@ func (p commandProject) waitReady(ctx context.Context, client client.Client, nam
 	if err != nil && (ctx.Err() == nil || isNoAnswer(err)) {
 		return status, err
 	}
-	late := err != nil
+	timedOut := err != nil
 	var problems []error
 	var hints []string
 	for _, svc := range status.Services {
 		if !slices.Contains(names, svc.Name) || svc.State.IsReady() {
 			continue
 		}
-		problems = append(problems, serviceProblem(svc, late, limit))
+		problems = append(problems, notReadyError(svc, timedOut, limit))
 		if svc.Hint != "" {
 			hints = append(hints, svc.Hint)
 		}
@@ -246,11 +242,11 @@ func (p commandProject) waitReady(ctx context.Context, client client.Client, nam
 	return status, output.WithHint(errors.Join(problems...), hints...)
 }
 
-// waitSettled returns the status in which each of the services is ready, or in a state that only a person can change; with the
-// context's error the last one that was seen. A supervisor that ends meanwhile is replaced by its keeper or by another
-// command, and that one is asked on.
+// waitSettled returns the first status in which each of the services is settled: ready, or in a state that only a person can change.
+// When ctx ends first, it returns the last status that it has seen and the error of ctx. If the supervisor ends meanwhile, it goes on
+// with the one that its keeper or another command has started.
 func (p commandProject) waitSettled(ctx context.Context, running client.Client, names []string) (status api.Status, err error) {
-	began := time.Now()
+	startTime := time.Now()
 	for {
 		err := running.Watch(ctx, func(s api.Status) bool {
 			status = s
@@ -269,7 +265,7 @@ func (p commandProject) waitSettled(ctx context.Context, running client.Client, 
 		case err == nil:
 			return status, nil
 		case ctx.Err() != nil && status.Config == "": // not even the first snapshot came
-			return status, p.explainNoAnswer(err, began)
+			return status, p.explainNoAnswer(err, startTime)
 		case ctx.Err() != nil:
 			return status, ctx.Err()
 		case !isUnreachable(err):
@@ -286,7 +282,7 @@ func (p commandProject) waitSettled(ctx context.Context, running client.Client, 
 	}
 }
 
-// pollInterval is how often a supervisor is asked that has too many watchers.
+// pollInterval is how often a supervisor that has too many watchers is asked for its status.
 const pollInterval = 200 * time.Millisecond
 
 // pollSettled asks for the status until each of the services is settled.
@@ -308,27 +304,28 @@ func pollSettled(ctx context.Context, running client.Client, names []string) (la
 
 // statusAfterTimeout returns the status after ctx has ended, with the error of ctx.
 func (p commandProject) statusAfterTimeout(ctx context.Context, running client.Client) (api.Status, error) {
-	late := ctx.Err()
+	ctxErr := ctx.Err()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), client.PromptTimeout())
 	defer cancel()
-	began := time.Now()
+	startTime := time.Now()
 	status, err := running.Status(ctx)
 	if err != nil {
-		return status, p.explainNoAnswer(err, began)
+		return status, p.explainNoAnswer(err, startTime)
 	}
-	return status, late
+	return status, ctxErr
 }
 
-// areSettled reports whether each of the services, as far as the project still has them, is settled.
+// areSettled reports whether each of the services that the project still has is settled.
 func areSettled(status api.Status, names []string) bool {
 	return !slices.ContainsFunc(status.Services, func(svc api.ServiceStatus) bool {
 		return slices.Contains(names, svc.Name) && !svc.State.IsSettled()
 	})
 }
 
-func serviceProblem(svc api.ServiceStatus, late bool, limit time.Duration) error {
+// notReadyError describes a service that is not ready, with its last error. If timedOut is set, limit is how long it was waited for.
+func notReadyError(svc api.ServiceStatus, timedOut bool, limit time.Duration) error {
 	text := fmt.Sprintf("service %q %s", svc.Name, output.DescribeState(svc.State))
-	if late && !svc.State.IsSettled() {
+	if timedOut && !svc.State.IsSettled() {
 		text += fmt.Sprintf(" after %v", limit)
 	}
 	if svc.LastError != "" {

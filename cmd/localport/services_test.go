@@ -21,9 +21,9 @@ import (
 
 func TestStart_KeepsServicesRunningWithoutAShellUntilStop(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	far := serve(t, "127.0.0.1:0")
-	root := w.allowedProject("linger = 0.1\n" + tcpConfig("one", `"auto"`, far) + tcpConfig("two", `"auto"`, far) + "tags = [\"x\"]\n")
+	w := newTestEnv(t)
+	upstream := serve(t, "127.0.0.1:0")
+	root := w.allowedProject("linger = 0.1\n" + tcpConfig("one", `"auto"`, upstream) + tcpConfig("two", `"auto"`, upstream) + "tags = [\"x\"]\n")
 	out := w.mustRun(root, "start", "two")
 	if strings.Contains(out, "one") || !strings.Contains(out, "healthy") {
 		t.Errorf("start two printed %q", out)
@@ -32,17 +32,17 @@ func TestStart_KeepsServicesRunningWithoutAShellUntilStop(t *testing.T) {
 		t.Errorf("one is %s, two is %s", one.State, two.State)
 	}
 	sh := w.shell("bash", root)
-	if env := sh.Environ(); has(env, "ONE_PORT") || !has(env, "TWO_PORT") {
+	if env := sh.Environ(); hasVariable(env, "ONE_PORT") || !hasVariable(env, "TWO_PORT") {
 		t.Errorf("a shell has ONE_PORT=%q TWO_PORT=%q", env["ONE_PORT"], env["TWO_PORT"])
 	}
 	w.mustRun(root, "start", "one")
 	sh.Run("true")
-	if env := sh.Environ(); !has(env, "ONE_PORT") {
+	if env := sh.Environ(); !hasVariable(env, "ONE_PORT") {
 		t.Error("the shell did not get the variables of a service that was started")
 	}
 	w.mustRun(root, "stop", "--tag", "x")
 	sh.Run("true")
-	if env := sh.Environ(); has(env, "TWO_PORT") {
+	if env := sh.Environ(); hasVariable(env, "TWO_PORT") {
 		t.Error("the shell kept the variables of a service that was stopped")
 	}
 	supervisor := w.supervisor(root)
@@ -52,12 +52,12 @@ func TestStart_KeepsServicesRunningWithoutAShellUntilStop(t *testing.T) {
 	}
 	w.mustRun(root, "stop")
 	w.waitExit(supervisor)
-	w.nothingLeft(root)
+	w.checkNothingLeft(root)
 }
 
 func TestStop_IsKeptByPromptsAndUndoneByEntering(t *testing.T) {
-	inEachShell(t, func(t *testing.T, kind string) {
-		w := newWorld(t)
+	eachShell(t, func(t *testing.T, kind string) {
+		w := newTestEnv(t)
 		root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 		sh := w.shell(kind, root)
 		w.mustRun(root, "stop", "--all")
@@ -66,7 +66,7 @@ func TestStop_IsKeptByPromptsAndUndoneByEntering(t *testing.T) {
 		if state := w.state(root); state.Supervisor != nil {
 			t.Error("a prompt brought a stopped project up")
 		}
-		if env := sh.Environ(); has(env, "WEB_PORT") {
+		if env := sh.Environ(); hasVariable(env, "WEB_PORT") {
 			t.Error("WEB_PORT is still set in a stopped project")
 		}
 		sh.Run("cd /")
@@ -77,25 +77,25 @@ func TestStop_IsKeptByPromptsAndUndoneByEntering(t *testing.T) {
 
 func TestRestart_OfAStoppedProjectStartsIt(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.allowedProject("linger = 0.001\n" + commandConfig(t, "web", `"auto"`))
 	w.mustRun(root, "restart")
 	supervisor := w.supervisor(root)
 	if leases := w.state(root).Leases; len(leases) != 1 || leases[0].Kind != lockstate.StartLease {
 		t.Errorf("leases: %+v", leases)
 	}
-	before := childrenOf(t, supervisor.PID)
+	before := findChildren(t, supervisor.PID)
 	w.mustRun(root, "restart", "web")
-	if after := childrenOf(t, supervisor.PID); len(before) != 1 || len(after) != 1 || before[0] == after[0] {
+	if after := findChildren(t, supervisor.PID); len(before) != 1 || len(after) != 1 || before[0] == after[0] {
 		t.Errorf("before the restart %v ran, after it %v", before, after)
 	}
 }
 
 func TestUnknownName_SuggestsTheNearest(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	far := serve(t, "127.0.0.1:0")
-	root := w.allowedProject(tcpConfig("postgres", `"auto"`, far) + "tags = [\"database\"]\n")
+	w := newTestEnv(t)
+	upstream := serve(t, "127.0.0.1:0")
+	root := w.allowedProject(tcpConfig("postgres", `"auto"`, upstream) + "tags = [\"database\"]\n")
 	for _, running := range []bool{false, true} {
 		if running {
 			w.mustRun(root, "start")
@@ -116,7 +116,7 @@ func TestUnknownName_SuggestsTheNearest(t *testing.T) {
 
 func TestStart_FailsIfOneServiceFails(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("good", `"auto"`, serve(t, "127.0.0.1:0")) +
 		"[services.bad]\ntechnology = \"command\"\nlocal_port = \"auto\"\ncommand = [\"no-such-program\", \"{port}\"]\n")
 	o := w.localport(root, "start")
@@ -130,7 +130,7 @@ func TestStart_FailsIfOneServiceFails(t *testing.T) {
 
 func TestStatus_JSONHasTheSameFieldsRunningAndStopped(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	keys := func() []string {
 		var document struct {
@@ -163,7 +163,7 @@ func TestStatus_JSONHasTheSameFieldsRunningAndStopped(t *testing.T) {
 
 func TestOutsideAProject_ErrorNamesTheDirectoriesTried(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	dir := filepath.Join(w.home, "a/b")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -182,7 +182,7 @@ func TestOutsideAProject_ErrorNamesTheDirectoriesTried(t *testing.T) {
 
 func TestConfigFlag_NeedsTheSameApproval(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	w.writeFile(root, "other.toml", tcpConfig("other", `"auto"`, serve(t, "127.0.0.1:0")))
 	other := filepath.Join(root, "other.toml")
@@ -199,7 +199,7 @@ func TestConfigFlag_NeedsTheSameApproval(t *testing.T) {
 
 func TestEnv_StartsNothing(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	port := ports.FreePort(t)
 	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")) + "[env]\nURL = \"it's ${web.addr}\"\n")
 	for form, want := range map[string]string{
@@ -222,15 +222,15 @@ func TestEnv_StartsNothing(t *testing.T) {
 
 func TestSecrets_AppearNowhere(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	const secret = "correct-horse-battery"
 	root := w.project("[defaults]\nconnect_timeout = 1\n" + commandConfig(t, "web", `"auto"`) +
 		"[services.broken]\ntechnology = \"command\"\nlocal_port = \"auto\"\ncommand = [\"sh\", \"-c\", \"echo $SECRET >&2; exit 3 # {port}\"]\n")
 	w.writeFile(root, ".env", "SECRET="+secret+"\n")
 	w.mustRun(root, "allow")
 	w.localport(root, "start", "--no-wait")
-	eventually(t, "the program said it", func() bool { return strings.Contains(w.mustRun(root, "logs", "web"), "listening") })
-	eventually(t, "the broken one failed", func() bool { return w.service(root, "broken").LastError != "" })
+	eventually(t, "the program has printed its line", func() bool { return strings.Contains(w.mustRun(root, "logs", "web"), "listening") })
+	eventually(t, "the service broken has failed", func() bool { return w.service(root, "broken").LastError != "" })
 	for _, args := range [][]string{{"status"}, {"status", "--json"}, {"logs"}, {"logs", "supervisor"}} {
 		if o := w.localport(root, args...); strings.Contains(o.stdout+o.stderr, secret) {
 			t.Errorf("localport %v shows the secret: %s", args, o.stdout)
@@ -253,7 +253,7 @@ func TestSecrets_AppearNowhere(t *testing.T) {
 
 func TestDemo_LeavesNothingBehind(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	before, _ := filepath.Glob("/tmp/localport-demo-*")
 	out := w.mustRun(w.home, "demo")
 	for _, want := range []string{"hello from the server", "1 waiting", "healthy", "nothing is left behind"} {
@@ -269,11 +269,11 @@ func TestDemo_LeavesNothingBehind(t *testing.T) {
 
 func TestState_CorruptFileLosesNoLease(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	first := w.shell("bash", root)
 	supervisor, port := w.supervisor(root), first.Environ()["WEB_PORT"]
-	w.keeperPID(root) // nothing else is written from now on
+	w.waitKeeper(root) // after that, the supervisor writes nothing
 	paths, err := filepath.Glob(filepath.Join(w.home, "state/localport/projects/*/state.json"))
 	if err != nil || len(paths) != 1 {
 		t.Fatal(paths, err)
@@ -282,20 +282,20 @@ func TestState_CorruptFileLosesNoLease(t *testing.T) {
 		t.Fatal(err)
 	}
 	second := w.shell("zsh", root)
-	// Whoever met it first said so: the shell, or the supervisor's own look.
-	if told := second.Screen() + w.mustRun(root, "logs", "supervisor"); !strings.Contains(told, "is unusable") {
-		t.Errorf("nobody was told of the torn state: %q", told)
+	// Either the shell or the supervisor finds it first, and reports it.
+	if out := second.Screen() + w.mustRun(root, "logs", "supervisor"); !strings.Contains(out, "is unusable") {
+		t.Errorf("the corrupt state was not reported: %q", out)
 	}
 	eventually(t, "both leases are there", func() bool { return len(w.state(root).Leases) == 2 })
 	if w.supervisor(root) != supervisor || second.Environ()["WEB_PORT"] != port {
-		t.Error("the torn state cost the supervisor or the port")
+		t.Error("the supervisor or the port has changed")
 	}
 	second.Exit("exit")
 	first.Exit("exit")
 	w.waitExit(supervisor)
 }
 
-// session is the session of a process.
+// sessionID returns the session of a process.
 func sessionID(t *testing.T, pid int) int {
 	t.Helper()
 	id, err := unix.Getsid(pid)
@@ -307,7 +307,7 @@ func sessionID(t *testing.T, pid int) int {
 
 func TestSupervisor_InheritsNoDescriptors(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	reader, writer, err := os.Pipe()
 	if err != nil {
@@ -327,6 +327,6 @@ func TestSupervisor_InheritsNoDescriptors(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := reader.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-		t.Errorf("a descriptor of the starter's is still open: %v", err)
+		t.Errorf("the supervisor has inherited a descriptor: %v", err)
 	}
 }

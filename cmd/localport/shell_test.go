@@ -19,8 +19,8 @@ import (
 
 var shells = []string{"bash", "zsh", "fish"}
 
-// inEachShell runs a test once for each shell.
-func inEachShell(t *testing.T, test func(t *testing.T, kind string)) {
+// eachShell runs a test in parallel for each shell.
+func eachShell(t *testing.T, test func(t *testing.T, kind string)) {
 	for _, kind := range shells {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
@@ -30,11 +30,11 @@ func inEachShell(t *testing.T, test func(t *testing.T, kind string)) {
 }
 
 func TestShell_CdStartsAndStopsForwards(t *testing.T) {
-	inEachShell(t, func(t *testing.T, kind string) {
-		w := newWorld(t)
-		far := serve(t, "127.0.0.1:0")
+	eachShell(t, func(t *testing.T, kind string) {
+		w := newTestEnv(t)
+		upstream := serve(t, "127.0.0.1:0")
 		port := ports.FreePort(t)
-		root := w.allowedProject("linger = \"0.2s\"\n" + tcpConfig("my-db", port, far) +
+		root := w.allowedProject("linger = \"0.2s\"\n" + tcpConfig("my-db", port, upstream) +
 			"[env]\nURL = \"tcp://${my-db.addr}\"\n")
 		if err := os.MkdirAll(filepath.Join(root, "a/b"), 0o755); err != nil {
 			t.Fatal(err)
@@ -68,27 +68,27 @@ func TestShell_CdStartsAndStopsForwards(t *testing.T) {
 		sh.Run("cd " + w.home)
 		after := sh.Environ()
 		for _, name := range []string{"MY_DB_HOST", "MY_DB_PORT", "URL", "LOCALPORT_DIFF"} {
-			if was, had := before[name]; after[name] != was || had != has(after, name) {
+			if was, had := before[name]; after[name] != was || had != hasVariable(after, name) {
 				t.Errorf("after leaving %s is %q, was %q", name, after[name], was)
 			}
 		}
 		w.waitExit(supervisor)
-		w.nothingLeft(root, addr)
+		w.checkNothingLeft(root, addr)
 	})
 }
 
-func has(env map[string]string, name string) bool { _, ok := env[name]; return ok }
+func hasVariable(env map[string]string, name string) bool { _, ok := env[name]; return ok }
 
-// nothingLeft checks that a project that is down left no listener, no socket and no supervisor in the state.
-func (w *world) nothingLeft(root string, addrs ...string) {
+// checkNothingLeft checks that a stopped project has left no listener, no socket, and no supervisor or lease in its state.
+func (w *testEnv) checkNothingLeft(root string, addrs ...string) {
 	w.t.Helper()
 	for _, addr := range addrs {
 		if conn, err := net.Dial("tcp", addr); err == nil {
-			w.t.Errorf("something listens on %s still", addr)
+			w.t.Errorf("something still listens on %s", addr)
 			conn.Close()
 		}
 	}
-	left, _ := filepath.Glob(filepath.Join(w.runtime(), "localport/*"))
+	left, _ := filepath.Glob(filepath.Join(w.runtimeDir(), "localport/*"))
 	if len(left) > 0 {
 		w.t.Errorf("left behind: %v", left)
 	}
@@ -98,8 +98,8 @@ func (w *world) nothingLeft(root string, addrs ...string) {
 }
 
 func TestShell_KilledShellStopsItsForwards(t *testing.T) {
-	inEachShell(t, func(t *testing.T, kind string) {
-		w := newWorld(t)
+	eachShell(t, func(t *testing.T, kind string) {
+		w := newTestEnv(t)
 		port := ports.FreePort(t)
 		root := w.allowedProject("linger = 0.1\n" + commandConfig(t, "web", port))
 		sh := w.shell(kind, root)
@@ -109,13 +109,13 @@ func TestShell_KilledShellStopsItsForwards(t *testing.T) {
 		}
 		sh.Kill()
 		w.waitExit(supervisor)
-		w.nothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
+		w.checkNothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
 	})
 }
 
 func TestShell_LastOneOutStopsTheProject(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	first, second, third := w.shell("bash", root), w.shell("zsh", root), w.shell("fish", root)
 	supervisor := w.supervisor(root)
@@ -130,12 +130,12 @@ func TestShell_LastOneOutStopsTheProject(t *testing.T) {
 	}
 	third.Run("cd /")
 	w.waitExit(supervisor)
-	w.nothingLeft(root)
+	w.checkNothingLeft(root)
 }
 
 func TestPrompt_ReplacesAKilledSupervisor(t *testing.T) {
-	inEachShell(t, func(t *testing.T, kind string) {
-		w := newWorld(t)
+	eachShell(t, func(t *testing.T, kind string) {
+		w := newTestEnv(t)
 		port := ports.FreePort(t)
 		root := w.allowedProject(commandConfig(t, "web", port))
 		sh := w.shell(kind, root)
@@ -144,7 +144,7 @@ func TestPrompt_ReplacesAKilledSupervisor(t *testing.T) {
 			t.Fatalf("through the forward: %q, %v", answer, err)
 		}
 		supervisor := w.supervisor(root)
-		children := childrenOf(t, supervisor.PID)
+		children := findChildren(t, supervisor.PID)
 		if len(children) == 0 {
 			t.Fatal("the supervisor has no child")
 		}
@@ -157,7 +157,7 @@ func TestPrompt_ReplacesAKilledSupervisor(t *testing.T) {
 		}
 		sh.Run("true")
 		if now := w.supervisor(root); now == supervisor {
-			t.Error("the dead supervisor counts as alive")
+			t.Error("the killed supervisor was not replaced")
 		}
 		if answer, err := ask(addr, "again"); answer != "hello again\n" {
 			t.Errorf("after the prompt: %q, %v", answer, err)
@@ -168,8 +168,8 @@ func TestPrompt_ReplacesAKilledSupervisor(t *testing.T) {
 	})
 }
 
-// childrenOf are the processes that pid started, but for a keeper.
-func childrenOf(t testing.TB, pid int) []lockstate.Process {
+// findChildren returns the children of a process, except a keeper.
+func findChildren(t testing.TB, pid int) []lockstate.Process {
 	t.Helper()
 	paths, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	var children []lockstate.Process
@@ -178,7 +178,7 @@ func childrenOf(t testing.TB, pid int) []lockstate.Process {
 		for field := range strings.FieldsSeq(string(data)) {
 			var child int
 			if _, err := fmt.Sscan(field, &child); err == nil {
-				if p, ok := lockstate.FindProcess(child); ok && !keeps(child) {
+				if p, ok := lockstate.FindProcess(child); ok && !isKeeper(child) {
 					children = append(children, p)
 				}
 			}
@@ -188,28 +188,28 @@ func childrenOf(t testing.TB, pid int) []lockstate.Process {
 }
 
 func TestPrompt_InAnUnchangedDirectoryRunsNothing(t *testing.T) {
-	inEachShell(t, func(t *testing.T, kind string) {
-		w := newWorld(t)
+	eachShell(t, func(t *testing.T, kind string) {
+		w := newTestEnv(t)
 		root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 		sh := w.shell(kind, root)
 		eventually(t, "the service is healthy", func() bool { return w.service(root, "web").State == forwarder.Healthy })
-		sh.Run("true") // whatever the start had left to say
+		sh.Run("true") // it may still report the start
 		line := w.state(root).Line
-		before := forks(t, sh.PID())
+		before := reapedChildFaults(t, sh.PID())
 		for range 20 {
 			sh.Run("true")
 		}
-		if after := forks(t, sh.PID()); after != before {
-			t.Errorf("the shell had %d children, has %d", before, after)
+		if after := reapedChildFaults(t, sh.PID()); after != before {
+			t.Errorf("the shell has started processes: the faults of its children were %d and are %d", before, after)
 		}
 		if now := w.state(root).Line; now != line {
-			t.Errorf("the prompt's line moved from %d to %d by itself", line, now)
+			t.Errorf("the prompt's line has changed from %d to %d", line, now)
 		}
 	})
 }
 
-// forks counts the faults that reaped children caused: it grows with every child that a shell ever waited for.
-func forks(t *testing.T, pid int) (faults uint64) {
+// reapedChildFaults returns the number of page faults of the children that a process has reaped. It grows with each child.
+func reapedChildFaults(t *testing.T, pid int) (faults uint64) {
 	t.Helper()
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -224,17 +224,18 @@ func forks(t *testing.T, pid int) (faults uint64) {
 
 func TestPrompt_DoesNotHangOnAStuckSupervisor(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
-	w.keeperPID(root) // it writes nothing from now on: stopped in the middle of that, it would hold the lock,
-	w.status(root)    // which is free once we have had it
+	// After both, the supervisor writes nothing: if it were stopped while it writes, it would hold the lock.
+	w.waitKeeper(root)
+	w.status(root)
 	supervisor := w.supervisor(root)
 	if err := syscall.Kill(supervisor.PID, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	w.env = append(w.env, "LOCALPORT_LIMIT=2s")
-	sh := w.shell("bash", w.home) // a prompt that hung would fail the test by itself
+	sh := w.shell("bash", w.home) // its methods fail the test if a prompt hangs
 	sh.Run("cd " + root)
 	if out := sh.Output(); !strings.Contains(out, fmt.Sprintf("the supervisor (pid %d) did not answer within 2s; run \"localport daemon restart\"", supervisor.PID)) || strings.Count(out, "localport:") != 1 {
 		t.Errorf("printed %q", out)
@@ -248,14 +249,14 @@ func TestPrompt_DoesNotHangOnAStuckSupervisor(t *testing.T) {
 	}
 }
 
-// What happens while a prompt waits in vain was not seen by it: the next one is to look at once, however soon it comes.
+// A prompt that times out has not seen what changed meanwhile; the next one must evaluate again.
 func TestPrompt_AfterATimeoutReevaluatesChanges(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
-	w.keeperPID(root)
-	w.status(root) // as above
+	w.waitKeeper(root)
+	w.status(root) // as in TestPrompt_DoesNotHangOnAStuckSupervisor
 	supervisor := w.supervisor(root)
 	if err := syscall.Kill(supervisor.PID, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -266,7 +267,7 @@ func TestPrompt_AfterATimeoutReevaluatesChanges(t *testing.T) {
 		out, _ := cmd.Output()
 		ended <- string(out)
 	}()
-	eventually(t, "it has taken its lease", func() bool { return len(w.state(root).Leases) == 2 })
+	eventually(t, "export has taken its lease", func() bool { return len(w.state(root).Leases) == 2 })
 	path := filepath.Join(w.stateDir(root), "prompt")
 	before, err := os.ReadFile(path)
 	if err != nil {
@@ -282,7 +283,7 @@ func TestPrompt_AfterATimeoutReevaluatesChanges(t *testing.T) {
 	}
 	out := <-ended
 	if !strings.Contains(out, "__localport_line=") || strings.Contains(out, fmt.Sprintf("%d %s", next+1, strings.TrimSpace(rest))) {
-		t.Errorf("the line became %d while it waited, and it prints\n%s", next+1, out)
+		t.Errorf("the line became %d during the export, which printed\n%s", next+1, out)
 	}
 	if err := syscall.Kill(supervisor.PID, syscall.SIGCONT); err != nil {
 		t.Fatal(err)
@@ -291,23 +292,23 @@ func TestPrompt_AfterATimeoutReevaluatesChanges(t *testing.T) {
 
 func TestShell_NestedShellInheritsAndRestores(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	outer := w.shell("bash", root)
 	env := outer.Environ()
 	inherited := []string{"LOCALPORT_DIFF=" + env["LOCALPORT_DIFF"], "WEB_PORT=" + env["WEB_PORT"], "WEB_HOST=" + env["WEB_HOST"]}
 	w.env = append(w.env, inherited...)
-	inner := w.shell("zsh", w.home) // as a window that a terminal multiplexer opens elsewhere
-	if env := inner.Environ(); has(env, "WEB_PORT") || has(env, "LOCALPORT_DIFF") {
+	inner := w.shell("zsh", w.home) // such as a new window of a terminal multiplexer
+	if env := inner.Environ(); hasVariable(env, "WEB_PORT") || hasVariable(env, "LOCALPORT_DIFF") {
 		t.Errorf("a nested shell outside the project kept WEB_PORT=%q", env["WEB_PORT"])
 	}
-	if env := outer.Environ(); !has(env, "WEB_PORT") {
+	if env := outer.Environ(); !hasVariable(env, "WEB_PORT") {
 		t.Error("the outer shell lost its variables")
 	}
 }
 
-// keeps reports whether a process is a keeper.
-func keeps(pid int) bool {
+// isKeeper reports whether a process is a keeper.
+func isKeeper(pid int) bool {
 	args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	return err == nil && bytes.HasSuffix(args, []byte("\x00"+handoff.Arg+"\x00"))
 }

@@ -54,7 +54,7 @@ func (p commandProject) shutDown(ctx context.Context, w io.Writer) error {
 		case err == nil:
 			isEnded = true
 		case isUnreachable(err) && wait.Sleep(ctx, 5*time.Millisecond):
-			// Without a lease it may be ending by itself just now: then the call is cut off, and that is as well.
+			// A supervisor without leases may end by itself during the request, which then fails: look again.
 			continue
 		default:
 			return err

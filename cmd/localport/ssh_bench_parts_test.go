@@ -21,8 +21,8 @@ import (
 	"github.com/localport-sh/localport/forwarder/process"
 )
 
-// program is a running program. It is asked to end when this process dies, however it dies, and ends what it has started: to
-// autossh a SIGKILL would leave its ssh.
+// program is a running program. When this process dies, the kernel sends it SIGTERM, so that it ends its own children: after a SIGKILL,
+// autossh would leave its ssh.
 type program struct {
 	cmd  *exec.Cmd
 	done chan struct{}
@@ -31,11 +31,11 @@ type program struct {
 func startProgram(b *testing.B, argv []string) *program {
 	b.Helper()
 	p := &program{cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), "AUTOSSH_GATETIME=0") // autossh: an ssh that ends soon is started again too
+	p.cmd.Env = append(os.Environ(), "AUTOSSH_GATETIME=0") // autossh restarts also an ssh that ends soon
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	started := make(chan error)
 	go func() {
-		runtime.LockOSThread() // whose end would be taken for that of this process
+		runtime.LockOSThread() // Pdeathsig is sent when this thread ends
 		defer runtime.UnlockOSThread()
 		err := p.cmd.Start()
 		started <- err
@@ -53,8 +53,8 @@ func startProgram(b *testing.B, argv []string) *program {
 
 func (p *program) pid() int { return p.cmd.Process.Pid }
 
-// stop ends the program and all that it has started: an ssh that is busy may miss the polite word. It may be called more than
-// once.
+// stop ends the program and all that it has started, if necessary with SIGKILL: a busy ssh may miss a SIGTERM. It may be called more
+// than once.
 func (p *program) stop() {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		select {
@@ -71,50 +71,49 @@ func (p *program) stop() {
 	<-p.done
 }
 
-// nameOf a process, as ps shows it; empty if it has ended.
-func nameOf(pid int) string {
+// processName returns the name of a process, as ps shows it; empty if it has ended.
+func processName(pid int) string {
 	name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	return strings.TrimSpace(string(name))
 }
 
-// statOf are the fields of /proc/PID/stat from the third on: proc(5) counts from one. It is nil for a process that has ended.
-func statOf(pid int) []string {
+// processStat returns the fields of /proc/PID/stat from the third on (see proc(5)); nil if the process has ended.
+func processStat(pid int) []string {
 	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	_, rest, _ := strings.Cut(string(data[strings.LastIndex(string(data), ")")+1:]), " ")
 	return strings.Fields(rest)
 }
 
-// family are processes and all that they have started. One that has ended belongs to it until its end was taken note of.
-func family(roots ...int) []int {
+// processTree returns processes and all their descendants, zombies included.
+func processTree(roots ...int) []int {
 	children := map[int][]int{}
 	paths, _ := filepath.Glob("/proc/[0-9]*")
 	for _, path := range paths {
 		var pid, parent int
 		_, _ = fmt.Sscanf(path, "/proc/%d", &pid)
-		if stat := statOf(pid); len(stat) > 1 {
+		if stat := processStat(pid); len(stat) > 1 {
 			_, _ = fmt.Sscan(stat[1], &parent)
 			children[parent] = append(children[parent], pid)
 		}
 	}
-	all := slices.DeleteFunc(slices.Clone(roots), func(pid int) bool { return statOf(pid) == nil })
+	all := slices.DeleteFunc(slices.Clone(roots), func(pid int) bool { return processStat(pid) == nil })
 	for i := 0; i < len(all); i++ {
 		all = append(all, children[all[i]]...)
 	}
 	return all
 }
 
-// spentBy is the CPU time that processes have taken, and those that they started and that have ended: of these to the clock
-// tick, which is 10 ms.
-func spentBy(pids []int) time.Duration {
+// cpuTime returns the CPU time of processes and of the children that they have reaped; that of the children in clock ticks of 10 ms.
+func cpuTime(pids []int) time.Duration {
 	var sum time.Duration
 	for _, pid := range pids {
 		var own unix.Timespec
-		const schedClock = 2 // clock_getcpuclockid(3): how a process's clock is named
+		const schedClock = 2 // clock_getcpuclockid(3) makes a process's clock of its pid and this
 		if err := unix.ClockGettime(int32(^pid<<3|schedClock), &own); err != nil {
 			continue
 		}
 		sum += time.Duration(own.Nano())
-		if stat := statOf(pid); len(stat) > 14 {
+		if stat := processStat(pid); len(stat) > 14 {
 			var user, system time.Duration
 			_, _ = fmt.Sscan(stat[13]+" "+stat[14], (*int64)(&user), (*int64)(&system))
 			sum += (user + system) * 10 * time.Millisecond
@@ -123,7 +122,7 @@ func spentBy(pids []int) time.Duration {
 	return sum
 }
 
-// retryUntilSuccess tries until it is done, as often as it costs next to nothing, and no longer than half a minute.
+// retryUntilSuccess calls try every 2 ms until it succeeds, for up to 30 s.
 func retryUntilSuccess(try func() error) error {
 	err := try()
 	for deadline := time.Now().Add(30 * time.Second); err != nil && time.Now().Before(deadline); err = try() {
@@ -132,34 +131,34 @@ func retryUntilSuccess(try func() error) error {
 	return err
 }
 
-// echoConn is a connection on which one byte goes and comes back.
-func echoConn(addr string) error {
+// echoOnce connects to a server of startEchoServers and has a byte echoed.
+func echoOnce(addr string) error {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	return throw(conn)
+	return echoByte(conn)
 }
 
-// throw sends a byte and waits until it is back.
-func throw(conn net.Conn) error {
-	ball := []byte{'x'}
+// echoByte sends a byte and waits for its echo.
+func echoByte(conn net.Conn) error {
+	data := []byte{'x'}
 	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		return err
 	}
-	if _, err := conn.Write(ball); err != nil {
+	if _, err := conn.Write(data); err != nil {
 		return err
 	}
-	_, err := io.ReadFull(conn, ball)
+	_, err := io.ReadFull(conn, data)
 	return err
 }
 
-// echoes are the ports of n servers that send back what they are sent.
-func echoes(b *testing.B, n int) (ports []int) {
+// startEchoServers starts n servers that send back what they receive, and returns their ports.
+func startEchoServers(b *testing.B, n int) (ports []int) {
 	b.Helper()
 	for range n {
-		ports = append(ports, serveEach(b, func(conn net.Conn) {
+		ports = append(ports, startServer(b, "127.0.0.1:0", func(conn net.Conn) {
 			buf := make([]byte, 4<<10)
 			for {
 				n, err := conn.Read(buf)
@@ -170,31 +169,7 @@ func echoes(b *testing.B, n int) (ports []int) {
 					return
 				}
 			}
-		}))
+		}).port)
 	}
 	return ports
-}
-
-// serveEach serves every connection to a port of its own in this way.
-func serveEach(b *testing.B, serve func(net.Conn)) (port int) {
-	b.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	s := &server{port: ln.Addr().(*net.TCPAddr).Port, ln: ln}
-	s.conns.Go(func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			s.conns.Go(func() {
-				defer conn.Close()
-				serve(conn)
-			})
-		}
-	})
-	b.Cleanup(s.close)
-	return s.port
 }

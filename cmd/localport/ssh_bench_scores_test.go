@@ -13,18 +13,18 @@ import (
 	"time"
 )
 
-// scores are what was measured: a row for each contender, a column for each figure.
-type scores struct {
+// benchTable are the results of a benchmark: a row for each alternative, a column for each figure.
+type benchTable struct {
 	columns []string
 	values  map[string][][]float64 // by row, of each column
 }
 
-func newScores(columns ...string) *scores {
-	return &scores{columns: columns, values: map[string][][]float64{}}
+func newBenchTable(columns ...string) *benchTable {
+	return &benchTable{columns: columns, values: map[string][][]float64{}}
 }
 
-// add takes the figures of one round, of all columns or of the first ones.
-func (s *scores) add(row string, figures ...float64) {
+// add adds the figures of one round, for all columns or the first ones.
+func (s *benchTable) add(row string, figures ...float64) {
 	if s.values[row] == nil {
 		s.values[row] = make([][]float64, len(s.columns))
 	}
@@ -33,7 +33,7 @@ func (s *scores) add(row string, figures ...float64) {
 	}
 }
 
-func (s *scores) median(row string, column int) float64 {
+func (s *benchTable) median(row string, column int) float64 {
 	all := slices.Sorted(slices.Values(s.values[row][column]))
 	if len(all) == 0 {
 		return math.NaN()
@@ -41,9 +41,9 @@ func (s *scores) median(row string, column int) float64 {
 	return all[len(all)/2]
 }
 
-// report prints the medians, with a dash for what there is none of. Of the columns with these names it reports the ratio of ours
-// to plain ssh's.
-func (s *scores) report(b *testing.B, ratios ...string) {
+// report prints the medians, with "-" where there are no figures. For the columns in ratios, it reports localport's median divided by
+// plain ssh's.
+func (s *benchTable) report(b *testing.B, ratios ...string) {
 	b.Helper()
 	var text strings.Builder
 	lines := tabwriter.NewWriter(&text, 0, 0, 2, ' ', tabwriter.AlignRight)
@@ -60,7 +60,7 @@ func (s *scores) report(b *testing.B, ratios ...string) {
 	b.ReportMetric(0, "ns/op")
 	for i, column := range s.columns {
 		if slices.Contains(ratios, column) {
-			b.ReportMetric(s.median(localPort, i)/s.median(plainSSH, i), strings.ReplaceAll(column, " ", "-")+"/"+plainSSH)
+			b.ReportMetric(s.median(localportName, i)/s.median(plainSSH, i), strings.ReplaceAll(column, " ", "-")+"/"+plainSSH)
 		}
 	}
 }

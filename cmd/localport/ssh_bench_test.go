@@ -15,12 +15,12 @@ import (
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
-// The benchmarks of ssh forwards run beside plain ssh and autossh, to one real sshd, in the same run and in turns; what counts
-// is the ratio: just bench-ssh.
+// The benchmarks of ssh forwards compare with plain ssh and autossh, which run in turns and use the same sshd: just bench-ssh. The ratio
+// is what counts.
 
-// sshBench is an ssh server, and a user who wants forwards there.
+// sshBench is an ssh server, and the environment in which forwards to it run.
 type sshBench struct {
-	built
+	releaseEnv
 	b    *testing.B
 	host *sshd.Server
 	sshd int // its pid
@@ -28,84 +28,83 @@ type sshBench struct {
 
 func sshBenchmark(b *testing.B) *sshBench {
 	b.Helper()
-	s := &sshBench{built: build(b), b: b, host: sshd.Start(b)}
-	for _, child := range childrenOf(b, os.Getpid()) {
-		if nameOf(child.PID) == "sshd" {
+	s := &sshBench{releaseEnv: newReleaseEnv(b), b: b, host: sshd.Start(b)}
+	for _, child := range findChildren(b, os.Getpid()) {
+		if processName(child.PID) == "sshd" {
 			s.sshd = child.PID
 		}
 	}
 	return s
 }
 
-// forwards are somebody's way to have forwards, from start to end.
+// forwards are the forwards of one of the alternatives.
 type forwards struct {
-	name  string
-	addrs []string
-	start func()
-	root  func() []int  // the processes that start has left; what they have started belongs to them
-	spent time.Duration // the CPU time of what ended with the start
-	end   func()        // returns when nothing is left on this side
-	// opened is how long it took where localport ran already, from the start of the first until the last was healthy. It is nil
-	// for the others.
-	opened func(since time.Time) time.Duration
+	name     string
+	addrs    []string
+	start    func()
+	rootPIDs func() []int  // the processes that start has started; their descendants belong to the forwards too
+	startCPU time.Duration // the CPU time of processes that ended during the start
+	end      func()        // returns when all local processes have ended
+	// openingTime returns how long localport took without the start of its supervisor. It is nil for the others.
+	openingTime func(since time.Time) time.Duration
 }
 
-// The names of those who have forwards.
+// The names of the alternatives.
 const (
-	localPort = "localport"
-	plainSSH  = "ssh"     // one for each
-	oneSSH    = "ssh-all" // one ssh for all of them
-	autoSSH   = "autossh"
+	localportName = "localport"
+	plainSSH      = "ssh"     // one ssh for each forward
+	oneSSH        = "ssh-all" // one ssh for all of them
+	autoSSH       = "autossh"
 )
 
-// contenders are the ways to have forwards to these ports of the server.
-func (s *sshBench) contenders(far ...int) []*forwards {
+// alternatives returns forwards to these ports of the server, by localport and by others.
+func (s *sshBench) alternatives(remotePorts ...int) []*forwards {
 	s.b.Helper()
 	var single [][]int
-	for _, port := range far {
+	for _, port := range remotePorts {
 		single = append(single, []int{port})
 	}
-	all := []*forwards{s.localport(far), s.programs(plainSSH, single, "ssh")}
-	if len(far) > 1 {
-		all = append(all, s.programs(oneSSH, [][]int{far}, "ssh"))
+	all := []*forwards{s.localport(remotePorts), s.programs(plainSSH, single, "ssh")}
+	if len(remotePorts) > 1 {
+		all = append(all, s.programs(oneSSH, [][]int{remotePorts}, "ssh"))
 	}
 	if _, err := exec.LookPath("autossh"); err != nil {
-		s.b.Log("autossh is missing (Debian: autossh): it has no figures")
+		s.b.Log("autossh is missing (Debian: autossh)")
 		return all
 	}
 	return append(all, s.programs(autoSSH, single, "autossh", "-M", "0"))
 }
 
-// localport is a project of one service for each far end, which is down before start and after end.
-func (s *sshBench) localport(far []int) *forwards {
+// localport returns the forwards of a project with one service for each remote port.
+func (s *sshBench) localport(remotePorts []int) *forwards {
 	s.b.Helper()
-	f := &forwards{name: localPort}
+	f := &forwards{name: localportName}
 	var config strings.Builder
-	for i, remote := range far {
+	for i, remote := range remotePorts {
 		port := ports.FreePort(s.b)
 		f.addrs = append(f.addrs, fmt.Sprintf("127.0.0.1:%d", port))
 		config.WriteString(sshConfig(fmt.Sprintf("s%d", i), port, s.host, remote))
 	}
 	root := s.project(config.String())
-	s.must(s.b, root, "allow")
-	f.start = func() { _, f.spent = s.measure(s.b, root, s.exe, "start", "--no-wait") }
-	f.root = func() []int { return []int{s.state(root).Supervisor.PID} }
-	f.opened = func(since time.Time) time.Duration { return s.opening(s.b, root, len(far), since) }
+	s.mustRun(root, "allow")
+	f.start = func() { _, f.startCPU = s.measure(s.b, root, s.exe, "start", "--no-wait") }
+	f.rootPIDs = func() []int { return []int{s.state(root).Supervisor.PID} }
+	f.openingTime = func(since time.Time) time.Duration { return s.openingTime(s.b, root, len(remotePorts), since) }
 	f.end = func() {
-		s.must(s.b, root, "stop")
+		s.mustRun(root, "stop")
 		eventually(s.b, "the project is down", func() bool { return s.state(root).Supervisor == nil })
 	}
 	return f
 }
 
-// programs are runs of ssh, or of what runs ssh, one for each group of far ends, started at once.
+// programs returns the forwards of ssh, or a program that runs ssh: one process for each group of remote ports.
 func (s *sshBench) programs(name string, groups [][]int, argv ...string) *forwards {
 	s.b.Helper()
 	f := &forwards{name: name}
 	var lines [][]string
-	for _, far := range groups {
+	for _, remotePorts := range groups {
 		line := append(slices.Clone(argv), "-N", "-S", "none", "-F", s.host.ConfigFile, "-p", fmt.Sprint(s.host.Port), "-l", s.host.User)
-		for _, remote := range far {
+		for _, remote := range remotePorts {
 			port := ports.FreePort(s.b)
 			f.addrs = append(f.addrs, fmt.Sprintf("127.0.0.1:%d", port))
 			line = append(line, "-L", fmt.Sprintf("127.0.0.1:%d:127.0.0.1:%d", port, remote))
@@ -119,7 +118,7 @@ func (s *sshBench) programs(name string, groups [][]int, argv ...string) *forwar
 			running = append(running, startProgram(s.b, line))
 		}
 	}
-	f.root = func() (pids []int) {
+	f.rootPIDs = func() (pids []int) {
 		for _, p := range running {
 			pids = append(pids, p.pid())
 		}
@@ -133,27 +132,27 @@ func (s *sshBench) programs(name string, groups [][]int, argv ...string) *forwar
 	return f
 }
 
-// quiet waits until nobody is logged in to the server.
-func (s *sshBench) quiet() {
-	eventually(s.b, "nobody is logged in", func() bool { return len(family(s.sshd)) == 1 })
+// waitLogouts waits until the server has no login.
+func (s *sshBench) waitLogouts() {
+	eventually(s.b, "nobody is logged in", func() bool { return len(processTree(s.sshd)) == 1 })
 }
 
-// cpu is the CPU time that the forwards have taken on this side since their start.
-func (f *forwards) cpu() time.Duration { return f.spent + spentBy(f.processes()) }
+// cpu returns the CPU time of the forwards' local processes since their start.
+func (f *forwards) cpu() time.Duration { return f.startCPU + cpuTime(f.processes()) }
 
-// processes are those of the forwards on this side, if names are given those with these names.
+// processes returns the local processes of the forwards; if names are given, only those with these names.
 func (f *forwards) processes(names ...string) []int {
-	return slices.DeleteFunc(family(f.root()...), func(pid int) bool {
-		return len(names) > 0 && !slices.Contains(names, nameOf(pid))
+	return slices.DeleteFunc(processTree(f.rootPIDs()...), func(pid int) bool {
+		return len(names) > 0 && !slices.Contains(names, processName(pid))
 	})
 }
 
-// answer waits until a byte has come back through every forward.
-func (f *forwards) answer(b *testing.B) {
+// waitAnswers waits until a byte was echoed through every forward.
+func (f *forwards) waitAnswers(b *testing.B) {
 	b.Helper()
 	errs := make(chan error)
 	for _, addr := range f.addrs {
-		go func() { errs <- retryUntilSuccess(func() error { return echoConn(addr) }) }()
+		go func() { errs <- retryUntilSuccess(func() error { return echoOnce(addr) }) }()
 	}
 	for range f.addrs {
 		if err := <-errs; err != nil {
@@ -162,32 +161,32 @@ func (f *forwards) answer(b *testing.B) {
 	}
 }
 
-// turns are the contenders in the order of a round, each of them first as often as any other.
-func turns(all []*forwards, round int) []*forwards {
+// rotate returns the alternatives in the order of a round: each is first equally often.
+func rotate(all []*forwards, round int) []*forwards {
 	first := round % len(all)
 	return slices.Concat(all[first:], all[:first])
 }
 
-// BenchmarkSSHForwardsStart is the time from the start of forwards to one server until all have carried a byte, and the CPU time
-// that this took on this side; and the server's CPU time until they have ended.
+// BenchmarkSSHForwardsStart measures the time from the start of forwards to one server until all have carried a byte, the local CPU time
+// until then, and the server's CPU time until they have ended.
 func BenchmarkSSHForwardsStart(b *testing.B) {
 	s := sshBenchmark(b)
 	for _, n := range []int{1, 10} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			figures := newScores("ms until all answer", "ms of CPU", "of it ssh's", "ms of sshd's CPU")
-			all := s.contenders(echoes(b, n)...)
+			figures := newBenchTable("ms until all answer", "ms of CPU", "of it ssh's", "ms of sshd's CPU")
+			all := s.alternatives(startEchoServers(b, n)...)
 			for round := 0; b.Loop(); round++ {
-				for _, f := range turns(all, round) {
-					server, began := spentBy(family(s.sshd)), time.Now()
+				for _, f := range rotate(all, round) {
+					server, startTime := cpuTime(processTree(s.sshd)), time.Now()
 					f.start()
-					f.answer(b)
-					took, cpu, ssh := time.Since(began), f.cpu(), spentBy(f.processes(plainSSH))
-					if f.opened != nil {
-						figures.add(f.name+", once it runs", ms(f.opened(began)))
+					f.waitAnswers(b)
+					took, cpu, ssh := time.Since(startTime), f.cpu(), cpuTime(f.processes(plainSSH))
+					if f.openingTime != nil {
+						figures.add(f.name+", once it runs", ms(f.openingTime(startTime)))
 					}
 					f.end()
-					s.quiet()
-					figures.add(f.name, ms(took), ms(cpu), ms(ssh), ms(spentBy(family(s.sshd))-server))
+					s.waitLogouts()
+					figures.add(f.name, ms(took), ms(cpu), ms(ssh), ms(cpuTime(processTree(s.sshd))-server))
 				}
 			}
 			figures.report(b, "ms until all answer", "ms of CPU", "ms of sshd's CPU")
@@ -195,27 +194,27 @@ func BenchmarkSSHForwardsStart(b *testing.B) {
 	}
 }
 
-// BenchmarkSSHForwardsIdle is what ten forwards take when nobody uses them, from when all have answered.
+// BenchmarkSSHForwardsIdle measures what ten forwards use while they are idle, from when all have answered.
 func BenchmarkSSHForwardsIdle(b *testing.B) {
 	const window = 10 * time.Second
-	s, figures := sshBenchmark(b), newScores("ms of CPU in the first 10 s", "ms of CPU in the next 10 s", "of it ssh's", "MB", "processes")
-	all := s.contenders(echoes(b, 10)...)
+	s, figures := sshBenchmark(b), newBenchTable("ms of CPU in the first 10 s", "ms of CPU in the next 10 s", "of it ssh's", "MB", "processes")
+	all := s.alternatives(startEchoServers(b, 10)...)
 	for round := 0; b.Loop(); round++ {
-		for _, f := range turns(all, round) {
+		for _, f := range rotate(all, round) {
 			f.start()
-			f.answer(b)
+			f.waitAnswers(b)
 			first := f.cpu()
 			time.Sleep(window)
-			second, ssh := f.cpu(), spentBy(f.processes(plainSSH))
+			second, ssh := f.cpu(), cpuTime(f.processes(plainSSH))
 			time.Sleep(window)
 			third, processes := f.cpu(), f.processes()
-			ssh = spentBy(f.processes(plainSSH)) - ssh
+			ssh = cpuTime(f.processes(plainSSH)) - ssh
 			memory := 0.0
 			for _, pid := range processes {
-				memory += proportional(b, pid)
+				memory += proportionalMemory(b, pid)
 			}
 			f.end()
-			s.quiet()
+			s.waitLogouts()
 			figures.add(f.name, ms(second-first), ms(third-second), ms(ssh), memory, float64(len(processes)))
 		}
 	}

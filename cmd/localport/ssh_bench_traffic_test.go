@@ -14,37 +14,36 @@ import (
 	"time"
 )
 
-// BenchmarkSSHForwardsKilled is the time from the death of what carries a forward until a client that came after it has been
-// answered, while two hundred come in a second: from that of ssh itself, and from that of its login on the server. A plain ssh
-// has nobody who would start it again; the time that one takes to start and to answer stands for it.
+// BenchmarkSSHForwardsKilled measures the time from the kill of ssh, or of its login on the server, until a client that started later is
+// answered, with two hundred clients a second. Nothing restarts a plain ssh: its figure is the time from its start to the first answer.
 func BenchmarkSSHForwardsKilled(b *testing.B) {
 	s := sshBenchmark(b)
-	far := serve(b, "127.0.0.1:0")
+	upstream := serve(b, "127.0.0.1:0")
 	for _, victim := range []struct {
 		name string
 		of   func(*forwards) []int
 	}{
 		{"ssh", func(f *forwards) []int { return f.processes(plainSSH) }},
-		{"login", func(*forwards) []int { return family(s.sshd)[1:] }},
+		{"login", func(*forwards) []int { return processTree(s.sshd)[1:] }},
 	} {
 		b.Run(victim.name, func(b *testing.B) {
-			figures := newScores("ms until answered", "clients refused", "clients cut off")
-			all := s.contenders(far.port)
+			figures := newBenchTable("ms until answered", "clients refused", "clients cut off")
+			all := s.alternatives(upstream.port)
 			for round := 0; b.Loop(); round++ {
-				for _, f := range turns(all, round) {
-					began := time.Now()
+				for _, f := range rotate(all, round) {
+					startTime := time.Now()
 					f.start()
-					if err := retryUntilSuccess(func() error { return greeted(f.addrs[0]) }); err != nil {
+					if err := retryUntilSuccess(func() error { return checkGreeting(f.addrs[0]) }); err != nil {
 						b.Fatalf("%s: %v", f.name, err)
 					}
 					if f.name == plainSSH {
-						figures.add(f.name, ms(time.Since(began)))
+						figures.add(f.name, ms(time.Since(startTime)))
 					} else {
-						time.Sleep(1500 * time.Millisecond) // a tunnel that ends within a second of its start is not replaced at once
-						figures.add(f.name, outlive(b, f, func() []int { return victim.of(f) })...)
+						time.Sleep(1500 * time.Millisecond) // a tunnel that fails within a second of its start is replaced only after a delay
+						figures.add(f.name, measureOutage(b, f, func() []int { return victim.of(f) })...)
 					}
 					f.end()
-					s.quiet()
+					s.waitLogouts()
 				}
 			}
 			figures.report(b, "ms until answered")
@@ -52,24 +51,24 @@ func BenchmarkSSHForwardsKilled(b *testing.B) {
 	}
 }
 
-func greeted(addr string) error {
+func checkGreeting(addr string) error {
 	if answer, err := ask(addr, "you"); answer != "hello you\n" {
 		return fmt.Errorf("got %q, %w", answer, err)
 	}
 	return nil
 }
 
-// outlive kills these processes under a rush of clients, and returns what they saw of it. Forwards that do not come back never
-// answer.
-func outlive(b *testing.B, f *forwards, victims func() []int) []float64 {
+// measureOutage kills processes while clients connect. It returns the time in ms until the first answer, or NaN if there is none, and how
+// many clients were refused and cut off.
+func measureOutage(b *testing.B, f *forwards, victims func() []int) []float64 {
 	b.Helper()
-	clients := rushEvery(5*time.Millisecond, f.addrs[0])
-	eventually(b, "clients are answered", func() bool { return clients.answered(clients.begun) > 20 })
+	clients := startGreetingClients(5*time.Millisecond, f.addrs[0])
+	eventually(b, "clients are answered", func() bool { return clients.answered(clients.startTime) > 20 })
 	for _, pid := range victims() {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
-	killed := time.Now()
-	eventually(b, "clients are answered again", func() bool { return clients.answered(killed) > 0 || len(f.processes()) == 0 })
+	killTime := time.Now()
+	eventually(b, "clients are answered again", func() bool { return clients.answered(killTime) > 0 || len(f.processes()) == 0 })
 	var refused, cut float64
 	first := math.NaN()
 	for _, one := range clients.stop() {
@@ -78,8 +77,8 @@ func outlive(b *testing.B, f *forwards, victims func() []int) []float64 {
 			refused++
 		case one.answer != "hello you\n":
 			cut++
-		case one.began.After(killed):
-			took := ms(one.ended.Sub(killed))
+		case one.startTime.After(killTime):
+			took := ms(one.endTime.Sub(killTime))
 			if !(first < took) {
 				first = took
 			}
@@ -88,36 +87,36 @@ func outlive(b *testing.B, f *forwards, victims func() []int) []float64 {
 	return []float64{first, refused, cut}
 }
 
-// order is what a client asks a bulk server for: "d" or "u", download or upload, and how many bytes.
-type order [9]byte
+// bulkRequest is what a client sends to a bulk server: "d" for download or "u" for upload, and the number of bytes.
+type bulkRequest [9]byte
 
-func newOrder(direction string, size int) (o order) {
+func newBulkRequest(direction string, size int) (o bulkRequest) {
 	o[0] = direction[0]
 	binary.BigEndian.PutUint64(o[1:], uint64(size))
 	return o
 }
 
-// bulk is the port of a server that sends or takes as many bytes as it is asked for, and one at the end.
-func bulk(b *testing.B) (port int) {
+// startBulkServer starts a server that sends or receives the requested bytes, then sends one more, and returns its port.
+func startBulkServer(b *testing.B) (port int) {
 	b.Helper()
-	return serveEach(b, func(conn net.Conn) {
-		var o order
+	return startServer(b, "127.0.0.1:0", func(conn net.Conn) {
+		var o bulkRequest
 		if _, err := io.ReadFull(conn, o[:]); err != nil {
 			return
 		}
-		move := pour
+		move := sendBytes
 		if o[0] == 'u' {
-			move = drain
+			move = receiveBytes
 		}
 		if move(conn, int(binary.BigEndian.Uint64(o[1:]))) == nil {
 			_, _ = conn.Write([]byte{'.'})
 		}
-	})
+	}).port
 }
 
 const bulkBuffer = 256 << 10
 
-func pour(conn net.Conn, size int) error {
+func sendBytes(conn net.Conn, size int) error {
 	buf := make([]byte, bulkBuffer)
 	for size > 0 {
 		n, err := conn.Write(buf[:min(size, len(buf))])
@@ -129,7 +128,7 @@ func pour(conn net.Conn, size int) error {
 	return nil
 }
 
-func drain(conn net.Conn, size int) error {
+func receiveBytes(conn net.Conn, size int) error {
 	buf := make([]byte, bulkBuffer)
 	for size > 0 {
 		n, err := conn.Read(buf[:min(size, len(buf))])
@@ -141,34 +140,33 @@ func drain(conn net.Conn, size int) error {
 	return nil
 }
 
-// transfer moves bytes over one connection, and returns when all have arrived.
+// transfer downloads or uploads bytes over one connection, and returns when all have arrived.
 func transfer(addr, direction string, size int) error {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	o := newOrder(direction, size)
+	o := newBulkRequest(direction, size)
 	if _, err := conn.Write(o[:]); err != nil {
 		return err
 	}
-	move := drain
+	move := receiveBytes
 	if direction == "upload" {
-		move = pour
+		move = sendBytes
 	}
 	if err := move(conn, size); err != nil {
 		return err
 	}
-	return drain(conn, 1)
+	return receiveBytes(conn, 1)
 }
 
-// BenchmarkSSHForwardsThroughput moves bytes over one connection and over eight at once, and counts what that costs each program;
-// autossh only watches over an ssh, through which nothing goes faster or slower.
-// Where all of them share two cores with both ends, as they may here, the CPU time decides.
+// BenchmarkSSHForwardsThroughput transfers bytes over one connection and over eight at once, and measures the CPU time of each program.
+// autossh is left out, because its ssh carries the bytes. If client, server and forwards share few cores, the CPU time decides.
 func BenchmarkSSHForwardsThroughput(b *testing.B) {
 	const size = 512 << 20
 	s := sshBenchmark(b)
-	both := s.contenders(bulk(b))[:2]
+	both := s.alternatives(startBulkServer(b))[:2]
 	for _, f := range both {
 		f.start()
 		defer f.end()
@@ -179,14 +177,14 @@ func BenchmarkSSHForwardsThroughput(b *testing.B) {
 	for _, direction := range []string{"download", "upload"} {
 		for _, streams := range []int{1, 8} {
 			b.Run(fmt.Sprintf("%s/%d", direction, streams), func(b *testing.B) {
-				figures := newScores("MB/s", "CPU s/GB of localport", "of ssh", "of sshd")
+				figures := newBenchTable("MB/s", "CPU s/GB of localport", "of ssh", "of sshd")
 				for round := 0; b.Loop(); round++ {
-					for _, f := range turns(both, round) {
-						before, began := s.bill(f), time.Now()
+					for _, f := range rotate(both, round) {
+						before, startTime := s.cpuTimes(f), time.Now()
 						if err := transfers(f.addrs[0], direction, streams, size/streams); err != nil {
 							b.Fatalf("%s: %v", f.name, err)
 						}
-						took, after := time.Since(began), s.bill(f)
+						took, after := time.Since(startTime), s.cpuTimes(f)
 						row := []float64{size / 1e6 / took.Seconds()}
 						for i := range after {
 							row = append(row, (after[i]-before[i]).Seconds()/(size/1e9))
@@ -200,10 +198,10 @@ func BenchmarkSSHForwardsThroughput(b *testing.B) {
 	}
 }
 
-// bill is the CPU time that localport, ssh and sshd have taken for a contender; sshd's for the others too, who rest meanwhile.
-func (s *sshBench) bill(f *forwards) [3]time.Duration {
-	ssh := spentBy(f.processes(plainSSH))
-	return [3]time.Duration{spentBy(f.processes()) - ssh, ssh, spentBy(family(s.sshd))}
+// cpuTimes returns the CPU times of localport, ssh and sshd so far. That of sshd includes all alternatives, of which only one is in use.
+func (s *sshBench) cpuTimes(f *forwards) [3]time.Duration {
+	ssh := cpuTime(f.processes(plainSSH))
+	return [3]time.Duration{cpuTime(f.processes()) - ssh, ssh, cpuTime(processTree(s.sshd))}
 }
 
 func transfers(addr, direction string, streams, size int) error {
@@ -218,15 +216,15 @@ func transfers(addr, direction string, streams, size int) error {
 	return errors.Join(all...)
 }
 
-// BenchmarkSSHForwardsLatency is a byte there and back, and a connection with its first byte there and back.
+// BenchmarkSSHForwardsLatency measures the round trip of a byte, and of a connection with its first byte.
 func BenchmarkSSHForwardsLatency(b *testing.B) {
 	s := sshBenchmark(b)
-	both := s.contenders(echoes(b, 1)...)[:2]
+	both := s.alternatives(startEchoServers(b, 1)...)[:2]
 	conns := map[*forwards]net.Conn{}
 	for _, f := range both {
 		f.start()
 		defer f.end()
-		f.answer(b)
+		f.waitAnswers(b)
 		conn, err := net.Dial("tcp", f.addrs[0])
 		if err != nil {
 			b.Fatal(err)
@@ -238,19 +236,19 @@ func BenchmarkSSHForwardsLatency(b *testing.B) {
 		name string
 		act  func(f *forwards) error
 	}{
-		{"byte", func(f *forwards) error { return throw(conns[f]) }},
-		{"connection", func(f *forwards) error { return echoConn(f.addrs[0]) }},
+		{"byte", func(f *forwards) error { return echoByte(conns[f]) }},
+		{"connection", func(f *forwards) error { return echoOnce(f.addrs[0]) }},
 	} {
 		b.Run(of.name, func(b *testing.B) {
-			figures := newScores("µs")
+			figures := newBenchTable("µs")
 			for round := 0; b.Loop(); round++ {
-				for _, f := range turns(both, round) {
+				for _, f := range rotate(both, round) {
 					for range 200 {
-						began := time.Now()
+						startTime := time.Now()
 						if err := of.act(f); err != nil {
 							b.Fatalf("%s: %v", f.name, err)
 						}
-						figures.add(f.name, ms(time.Since(began))*1000)
+						figures.add(f.name, ms(time.Since(startTime))*1000)
 					}
 				}
 			}

@@ -17,8 +17,8 @@ import (
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
-// running are the processes of this world that were started under a name, with arguments that end so.
-func (w *world) running(name string, args ...string) []int {
+// processesNamed returns the processes of this environment whose program has a name and whose arguments end with args.
+func (w *testEnv) processesNamed(name string, args ...string) []int {
 	end := []byte(strings.Join(append(args, ""), "\x00"))
 	paths, _ := filepath.Glob("/proc/[0-9]*/environ")
 	var pids []int
@@ -39,48 +39,48 @@ func (w *world) running(name string, args ...string) []int {
 
 func TestSSH_LoginSucceedsAfterAnyKillDuringALogin(t *testing.T) {
 	t.Parallel()
-	for victim, find := range map[string]func(w *world, root string) []int{
-		"ssh": func(w *world, root string) (pids []int) {
-			for _, one := range childrenOf(w.t, w.supervisor(root).PID) {
+	for victim, find := range map[string]func(w *testEnv, root string) []int{
+		"ssh": func(w *testEnv, root string) (pids []int) {
+			for _, one := range findChildren(w.t, w.supervisor(root).PID) {
 				pids = append(pids, one.PID)
 			}
 			return pids
 		},
-		"askpass":    func(w *world, _ string) []int { return w.running("localport-askpass") },
-		"supervisor": func(w *world, root string) []int { return []int{w.supervisor(root).PID} },
-		"login":      func(w *world, _ string) []int { return w.running(filepath.Base(w.exe), "login") },
+		"askpass":    func(w *testEnv, _ string) []int { return w.processesNamed("localport-askpass") },
+		"supervisor": func(w *testEnv, root string) []int { return []int{w.supervisor(root).PID} },
+		"login":      func(w *testEnv, _ string) []int { return w.processesNamed(filepath.Base(w.exe), "login") },
 	} {
 		t.Run(victim, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newTestEnv(t)
 			host := sshd.Start(t)
 			config, ports := sshServicesByName(t, host, "one", "two")
 			root := w.allowedProject(config)
 			w.localport(root, "start")
-			u := w.atTerminal(root, "login")
+			u := w.startOnTerminal(root, "login")
 			u.answer("fingerprint is SHA256:", "")
 			pids := find(w, root)
 			if len(pids) == 0 {
-				t.Fatal("it does not run")
+				t.Fatal("no such process is running")
 			}
 			for _, pid := range pids {
 				kill(t, pid)
 			}
 			if code := <-u.done; code == 0 {
-				t.Errorf("login: exit 0\n%s", u.screen())
+				t.Errorf("login: exit 0\n%s", u.screen.String())
 			}
-			eventually(t, "both need attention again, and nobody asks any more", func() bool {
+			eventually(t, "both services need attention again, and no askpass is running", func() bool {
 				return w.service(root, "one").State == forwarder.NeedsAttention &&
-					w.service(root, "two").State == forwarder.NeedsAttention && len(w.running("localport-askpass")) == 0
+					w.service(root, "two").State == forwarder.NeedsAttention && len(w.processesNamed("localport-askpass")) == 0
 			})
-			u = w.atTerminal(root, "login")
+			u = w.startOnTerminal(root, "login")
 			u.answer("fingerprint is SHA256:", "yes\n")
 			u.answer("Enter passphrase for key", "open sesame\n")
 			if code := <-u.done; code != 0 {
-				t.Fatalf("the next login: exit %d\n%s", code, u.screen())
+				t.Fatalf("the next login: exit %d\n%s", code, u.screen.String())
 			}
 			for _, port := range ports {
-				if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != "220 ready" {
+				if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != banner {
 					t.Errorf("%q, %v", got, err)
 				}
 			}
@@ -90,7 +90,7 @@ func TestSSH_LoginSucceedsAfterAnyKillDuringALogin(t *testing.T) {
 
 func TestSSH_LoginToADeadServerFailsAtOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	host := sshd.Start(t)
 	config, _ := sshServicesByName(t, host, "a", "b", "c", "d", "e")
 	root := w.allowedProject(config)
@@ -100,69 +100,69 @@ func TestSSH_LoginToADeadServerFailsAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var knocks atomic.Int32
+	var connections atomic.Int32
 	go func() {
 		for {
 			conn, err := l.Accept()
 			if err != nil {
 				return
 			}
-			knocks.Add(1)
+			connections.Add(1)
 			_ = conn.Close()
 		}
 	}()
 	defer l.Close()
-	u := w.atTerminal(root, "login")
-	if code := <-u.done; code != 1 || !strings.Contains(u.screen(), "when that is over: localport login") {
-		t.Errorf("login: exit %d\n%s", code, u.screen())
+	u := w.startOnTerminal(root, "login")
+	if code := <-u.done; code != 1 || !strings.Contains(u.screen.String(), "when that is over: localport login") {
+		t.Errorf("login: exit %d\n%s", code, u.screen.String())
 	}
 	for _, svc := range w.status(root).Services {
 		if svc.State != forwarder.NeedsAttention {
 			t.Errorf("%s is %s: %s", svc.Name, svc.State, svc.LastError)
 		}
 	}
-	if n := knocks.Load(); n != 1 {
-		t.Errorf("%d knocks", n)
+	if n := connections.Load(); n != 1 {
+		t.Errorf("%d connections, want 1", n)
 	}
 }
 
 func TestSSH_ConfigChangedWhileConnectingAppliesAtOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	frozen := sshd.Start(t)
 	good := frozen.StartAnother()
 	frozen.Freeze()
-	port, far := ports.FreePort(t), banner(t).port
-	root := w.allowedProject(sshConfig("db", port, frozen, far))
+	port, remotePort := ports.FreePort(t), serveBanner(t).port
+	root := w.allowedProject(sshConfig("db", port, frozen, remotePort))
 	w.mustRun(root, "start", "--no-wait")
 	for range 5 { // however often
 		for _, host := range []*sshd.Server{frozen, good} {
-			w.writeFile(root, ".localport.toml", sshConfig("db", port, host, far))
+			w.writeFile(root, ".localport.toml", sshConfig("db", port, host, remotePort))
 			w.mustRun(root, "allow")
 		}
 	}
-	if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != "220 ready" {
+	if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != banner {
 		t.Errorf("%q, %v", got, err)
 	}
-	eventually(t, "one ssh is left", func() bool { return len(childrenOf(t, w.supervisor(root).PID)) == 1 })
+	eventually(t, "one ssh is left", func() bool { return len(findChildren(t, w.supervisor(root).PID)) == 1 })
 }
 
 func TestSSH_SixtyServicesOnOneHostShareOneLogin(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	host := sshd.Start(t)
-	far := banner(t).port
+	remotePort := serveBanner(t).port
 	var config strings.Builder
 	var locals []int
 	for i := range 60 {
 		locals = append(locals, ports.FreePort(t))
-		config.WriteString(sshConfig(fmt.Sprintf("s%d", i), locals[i], host, far))
+		config.WriteString(sshConfig(fmt.Sprintf("s%d", i), locals[i], host, remotePort))
 	}
 	root := w.allowedProject(config.String())
 	answer := func() {
 		t.Helper()
 		for _, port := range locals {
-			if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != "220 ready" {
+			if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != banner {
 				t.Fatalf("%q, %v", got, err)
 			}
 		}
@@ -180,34 +180,34 @@ func TestSSH_SixtyServicesOnOneHostShareOneLogin(t *testing.T) {
 	}
 }
 
-func TestTheSSHToAJumpHost_EndsWithItsKilledMaster(t *testing.T) {
+func TestSSH_JumpHostSSHEndsWithItsKilledMaster(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	host := sshd.Start(t)
 	jump := host.StartAnother()
 	port := ports.FreePort(t)
-	config := sshConfig("db", port, host, banner(t).port)
+	config := sshConfig("db", port, host, serveBanner(t).port)
 	root := w.allowedProject(strings.Replace(config, "remote_host", fmt.Sprintf("jump = %q, remote_host", jump.User+"@"+jump.Addr()), 1))
 	w.mustRun(root, "start")
 	for _, victim := range []string{"master", "jump", "supervisor"} {
-		masters := childrenOf(t, w.supervisor(root).PID)
+		masters := findChildren(t, w.supervisor(root).PID)
 		if len(masters) != 1 {
 			t.Fatalf("the supervisor's children: %v", masters)
 		}
-		jumps := childrenOf(t, masters[0].PID)
+		jumps := findChildren(t, masters[0].PID)
 		if len(jumps) != 1 {
 			t.Fatalf("the master's children: %v", jumps)
 		}
-		w.keeperPID(root)
+		w.waitKeeper(root)
 		switch victim {
 		case "master":
 			kill(t, masters[0].PID)
 		case "jump":
-			_ = syscall.Kill(jumps[0].PID, syscall.SIGKILL) // no child of ours
+			_ = syscall.Kill(jumps[0].PID, syscall.SIGKILL) // it may have ended already
 		case "supervisor":
 			kill(t, w.supervisor(root).PID)
 		}
-		if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != "220 ready" {
+		if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != banner {
 			t.Errorf("%s: %q, %v", victim, got, err)
 		}
 		for _, p := range []lockstate.Process{masters[0], jumps[0]} {
@@ -218,22 +218,22 @@ func TestTheSSHToAJumpHost_EndsWithItsKilledMaster(t *testing.T) {
 
 func TestSSH_TunnelsSurviveTheFolderOfTheirSockets(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	host := sshd.Start(t)
 	port := ports.FreePort(t)
-	root := w.allowedProject(sshConfig("db", port, host, banner(t).port))
+	root := w.allowedProject(sshConfig("db", port, host, serveBanner(t).port))
 	w.mustRun(root, "start")
 	supervisor := w.status(root).Supervisor
 	folder := filepath.Join(filepath.Dir(supervisor.Socket), supervisor.Run)
-	if err := os.RemoveAll(folder); err != nil { // as what is old in /tmp is
+	if err := os.RemoveAll(folder); err != nil { // as systemd-tmpfiles removes old files
 		t.Fatal(err)
 	}
-	for _, master := range childrenOf(t, supervisor.PID) {
+	for _, master := range findChildren(t, supervisor.PID) {
 		kill(t, master.PID)
 	}
-	if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != "220 ready" {
+	if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != banner {
 		t.Errorf("%q, %v", got, err)
 	}
 	w.mustRun(root, "stop")
-	eventually(t, "the folder is gone", func() bool { _, err := os.Stat(folder); return os.IsNotExist(err) })
+	eventually(t, "the folder was removed", func() bool { _, err := os.Stat(folder); return os.IsNotExist(err) })
 }

@@ -15,9 +15,9 @@ import (
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
-// moreFiles lets this process, and the servers that it starts, have some thousand files, which are to be enough. Go raises the
-// limit for itself alone: what it starts would be left with the 1,024 of old.
-func moreFiles(t testing.TB, enough uint64) {
+// raiseFileLimit raises the limit of open files for this process and those that it starts to at least enough. Go raises it only for
+// itself: other programs would start with the original soft limit, usually 1,024.
+func raiseFileLimit(t testing.TB, enough uint64) {
 	t.Helper()
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
@@ -32,25 +32,25 @@ func moreFiles(t testing.TB, enough uint64) {
 	}
 }
 
-// TestSSH_AThousandConnectionsThroughOneForward opens a thousand connections at once and closes them all, three times over.
-// What they took is given back: after the third time nothing is held that was not after the first.
+// TestSSH_AThousandConnectionsThroughOneForward opens a thousand connections at once and closes them all, three times. After the third
+// time no more resources are in use than after the first.
 func TestSSH_AThousandConnectionsThroughOneForward(t *testing.T) {
 	t.Parallel()
 	const n = 1000
-	moreFiles(t, 4096) // both ends of the connections are this process's
-	w := newWorld(t)
+	raiseFileLimit(t, 4096) // both ends of the connections are this process's
+	w := newTestEnv(t)
 	w.env = append(w.env, resourcesVariable+"="+t.TempDir())
 	host, port := sshd.Start(t), ports.FreePort(t)
 	root := w.allowedProject(sshConfig("web", port, host, serve(t, "127.0.0.1:0").port))
 	w.mustRun(root, "start")
-	w.keeperPID(root)
-	children := childrenOf(t, w.supervisor(root).PID)
+	w.waitKeeper(root)
+	children := findChildren(t, w.supervisor(root).PID)
 	if len(children) != 1 {
 		t.Fatalf("the supervisor's children are %v, and not one ssh", children)
 	}
 	var supervisor, ssh [3]resources
 	for wave := range supervisor {
-		w.wave(root, n, fmt.Sprintf("127.0.0.1:%d", port), fmt.Sprint("wave ", wave))
+		w.openAtOnce(root, n, fmt.Sprintf("127.0.0.1:%d", port), fmt.Sprint("wave ", wave))
 		eventually(t, "no connection is open", func() bool { return w.service(root, "web").Connections.Open == 0 })
 		supervisor[wave], ssh[wave] = w.reportedResources(w.supervisor(root).PID), readResources(t, children[0].PID)
 		t.Logf("after wave %d: supervisor %v; ssh %v", wave, supervisor[wave], ssh[wave])
@@ -58,38 +58,38 @@ func TestSSH_AThousandConnectionsThroughOneForward(t *testing.T) {
 	if svc := w.service(root, "web"); svc.Connections.Total != 3*n || svc.Restarts != 0 {
 		t.Errorf("%d connections, %d restarts, %q", svc.Connections.Total, svc.Restarts, svc.LastError)
 	}
-	// A request of ours may be open just then, and the runtime starts a thread when it likes. What is kept of each connection
-	// shows when it is an eighth of a kilobyte.
-	supervisor[2].within(t, "supervisor", supervisor[0], resources{files: 4, threads: 8, goroutines: 8, heap: 256, memory: 4 << 10})
-	// ssh keeps the largest buffers that it has ever needed, which depends on how much came at once, and doubles them.
-	ssh[2].within(t, "ssh", ssh[0], resources{memory: 12 << 10})
+	// A request of this test may be open, and the runtime may start threads. The margin of the heap is 1/8 kB for each connection of a wave.
+	supervisor[2].checkWithin(t, "supervisor", supervisor[0], resources{files: 4, threads: 8, goroutines: 8, heap: 256, memory: 4 << 10})
+	// ssh keeps its buffers at the largest size that it has needed, and doubles them when they grow.
+	ssh[2].checkWithin(t, "ssh", ssh[0], resources{memory: 12 << 10})
 }
 
-// wave opens n connections, has them all open at once, and closes them. On each something is said before the others are
-// there, and more when they are.
-func (w *world) wave(root string, n int, addr, words string) {
+// openAtOnce opens n connections, checks that all are open at the same time, and closes them. Each exchanges a line before all are open,
+// and another one after.
+func (w *testEnv) openAtOnce(root string, n int, addr, words string) {
 	w.t.Helper()
-	var here, gone sync.WaitGroup
-	all := make(chan struct{})
-	here.Add(n)
+	var connected, clients sync.WaitGroup
+	allConnectedCh := make(chan struct{})
+	connected.Add(n)
 	for i := range n {
-		gone.Go(func() {
-			there := sync.OnceFunc(here.Done)
-			defer there()
-			if err := converse(addr, fmt.Sprintf("%s, client %d", words, i), func() { there(); <-all }); err != nil {
+		clients.Go(func() {
+			onConnected := sync.OnceFunc(connected.Done)
+			defer onConnected()
+			if err := converse(addr, fmt.Sprintf("%s, client %d", words, i), func() { onConnected(); <-allConnectedCh }); err != nil {
 				w.t.Errorf("%s, client %d: %v", words, i, err)
 			}
 		})
 	}
-	here.Wait()
+	connected.Wait()
 	if open := w.service(root, "web").Connections.Open; open != n {
 		w.t.Errorf("%s: %d connections are open, not %d", words, open, n)
 	}
-	close(all)
-	gone.Wait()
+	close(allConnectedCh)
+	clients.Wait()
 }
 
-// converse is one connection to a server that greets. Its halves are ended one after the other, ours first.
+// converse connects to a server started by serve, exchanges a line, calls meanwhile, exchanges a longer line, and checks that the server
+// closes its half after we have closed ours.
 func converse(addr, words string, meanwhile func()) error {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -100,23 +100,24 @@ func converse(addr, words string, meanwhile func()) error {
 		return err
 	}
 	answers := bufio.NewReader(conn)
-	if err := greet(conn, answers, words); err != nil {
+	if err := exchangeGreeting(conn, answers, words); err != nil {
 		return err
 	}
 	meanwhile()
-	if err := greet(conn, answers, strings.Repeat(words+" again, ", 200)); err != nil {
+	if err := exchangeGreeting(conn, answers, strings.Repeat(words+" again, ", 200)); err != nil {
 		return err
 	}
 	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
 		return err
 	}
 	if rest, err := io.ReadAll(answers); err != nil || len(rest) > 0 {
-		return fmt.Errorf("at the end came %q, %w", rest, err)
+		return fmt.Errorf("after the half-close came %q, %w", rest, err)
 	}
 	return nil
 }
 
-func greet(conn io.Writer, answers *bufio.Reader, words string) error {
+// exchangeGreeting sends a line and checks the greeting that answers it.
+func exchangeGreeting(conn io.Writer, answers *bufio.Reader, words string) error {
 	if _, err := fmt.Fprintln(conn, words); err != nil {
 		return err
 	}

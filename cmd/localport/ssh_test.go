@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -16,63 +15,52 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/sshd"
+	"github.com/localport-sh/localport/testdata/syncbuf"
 )
 
-// typist is a user at a terminal on which a command runs.
-type typist struct {
-	w    *world
+// terminalSession is a command that runs on a terminal.
+type terminalSession struct {
+	w    *testEnv
 	tty  *os.File
-	done chan int // gets the exit code
+	done chan int // receives the exit code
 
-	mu    sync.Mutex
-	shown bytes.Buffer
+	screen syncbuf.Buffer
 }
 
-// atTerminal runs localport on a terminal of its own.
-func (w *world) atTerminal(dir string, args ...string) *typist {
+// startOnTerminal starts localport on a new terminal.
+func (w *testEnv) startOnTerminal(dir string, args ...string) *terminalSession {
 	w.t.Helper()
 	cmd := w.command(dir, args...)
 	tty, err := pty.Start(cmd)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	u := &typist{w: w, tty: tty, done: make(chan int, 1)}
+	s := &terminalSession{w: w, tty: tty, done: make(chan int, 1)}
 	var reading sync.WaitGroup
-	reading.Go(func() { _, _ = io.Copy(u, tty) })
+	reading.Go(func() { _, _ = io.Copy(&s.screen, tty) })
 	go func() {
 		_ = cmd.Wait()
-		reading.Wait() // the terminal ends with its last process
-		u.done <- cmd.ProcessState.ExitCode()
+		reading.Wait() // the read ends when no process has the terminal open
+		s.done <- cmd.ProcessState.ExitCode()
 	}()
 	w.t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = tty.Close()
 	})
-	return u
+	return s
 }
 
-func (u *typist) Write(p []byte) (int, error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.shown.Write(p)
-}
-
-func (u *typist) screen() string {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.shown.String()
-}
-
-// answer types a line when a text is shown.
-func (u *typist) answer(question, line string) {
-	u.w.t.Helper()
-	eventually(u.w.t, "it asks "+question, func() bool { return strings.Contains(u.screen(), question) })
-	if _, err := io.WriteString(u.tty, line); err != nil {
-		u.w.t.Fatal(err)
+// answer waits until the terminal shows the question, and types a line.
+func (s *terminalSession) answer(question, line string) {
+	s.w.t.Helper()
+	eventually(s.w.t, "the terminal shows "+question, func() bool { return strings.Contains(s.screen.String(), question) })
+	if _, err := io.WriteString(s.tty, line); err != nil {
+		s.w.t.Fatal(err)
 	}
 }
 
-// sshServicesByName is a config of services on a host whose key nobody knows yet, with a key that has a passphrase.
+// sshServicesByName returns a config of services on a host whose key is unknown, with a private key that has a passphrase, and their local
+// ports.
 func sshServicesByName(t *testing.T, host *sshd.Server, names ...string) (config string, locals []int) {
 	t.Helper()
 	dir := t.TempDir()
@@ -87,14 +75,14 @@ func sshServicesByName(t *testing.T, host *sshd.Server, names ...string) (config
 	for _, name := range names {
 		port := ports.FreePort(t)
 		locals = append(locals, port)
-		config += strings.ReplaceAll(sshConfig(name, port, host, banner(t).port), host.ConfigFile, own)
+		config += strings.ReplaceAll(sshConfig(name, port, host, serveBanner(t).port), host.ConfigFile, own)
 	}
 	return config, locals
 }
 
 func TestSSH_LoginAsksOnceOnTheTerminal(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	host := sshd.Start(t)
 	config, ports := sshServicesByName(t, host, "one", "two", "three")
 	root := w.allowedProject(config)
@@ -106,23 +94,23 @@ func TestSSH_LoginAsksOnceOnTheTerminal(t *testing.T) {
 			t.Errorf("%s is %s: %s; %s", svc.Name, svc.State, svc.LastError, svc.Hint)
 		}
 	}
-	knocks := strings.Count(host.Log(), "Connection closed by")
-	u := w.atTerminal(root, "login")
+	attempts := strings.Count(host.Log(), "Connection closed by")
+	u := w.startOnTerminal(root, "login")
 	u.answer("fingerprint is SHA256:", "yes\n")
 	u.answer("Enter passphrase for key", "open sesame\n")
 	if code := <-u.done; code != 0 {
-		t.Fatalf("login: exit %d\n%s", code, u.screen())
+		t.Fatalf("login: exit %d\n%s", code, u.screen.String())
 	}
-	if screen := u.screen(); strings.Contains(screen, "open sesame") || strings.Count(screen, "passphrase") != 1 || !strings.Contains(screen, "one, two, three") {
+	if screen := u.screen.String(); strings.Contains(screen, "open sesame") || strings.Count(screen, "passphrase") != 1 || !strings.Contains(screen, "one, two, three") {
 		t.Errorf("the terminal showed\n%s", screen)
 	}
 	for _, port := range ports {
-		if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != "220 ready" {
+		if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != banner {
 			t.Errorf("%q, %v", got, err)
 		}
 	}
-	if n := strings.Count(host.Log(), "Accepted publickey"); n != 1 || knocks > 1 {
-		t.Errorf("%d logins, and %d attempts before", n, knocks)
+	if n := strings.Count(host.Log(), "Accepted publickey"); n != 1 || attempts > 1 {
+		t.Errorf("%d logins, and %d attempts before", n, attempts)
 	}
 	for _, file := range []string{"supervisor", "one", "two", "three"} {
 		if strings.Contains(w.mustRun(root, "logs", file), "open sesame") {
@@ -133,59 +121,59 @@ func TestSSH_LoginAsksOnceOnTheTerminal(t *testing.T) {
 
 func TestSSH_InterruptedLoginRestoresTerminalAndServices(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	host := sshd.Start(t)
 	config, _ := sshServicesByName(t, host, "db")
 	root := w.allowedProject(config)
 	w.localport(root, "start")
-	u := w.atTerminal(root, "login", "db")
+	u := w.startOnTerminal(root, "login", "db")
 	u.answer("fingerprint is SHA256:", "yes\n")
 	u.answer("Enter passphrase for key", "\x03")
-	if code := <-u.done; code == 0 || !strings.Contains(u.screen(), "interrupted") {
-		t.Errorf("login: exit %d\n%s", code, u.screen())
+	if code := <-u.done; code == 0 || !strings.Contains(u.screen.String(), "interrupted") {
+		t.Errorf("login: exit %d\n%s", code, u.screen.String())
 	}
 	eventually(t, "it needs attention again", func() bool { return w.service(root, "db").State == forwarder.NeedsAttention })
 	if o := w.localport(root, "login", "db"); o.code != 1 || !strings.Contains(o.stderr, "terminal") {
-		// Without a terminal there is nobody to ask: the tests may or may not have one.
+		// Without a terminal it cannot ask; the tests may or may not have one.
 		t.Logf("exit %d: %s", o.code, o.stderr)
 	}
 }
 
 func TestSSH_WrongPasswordIsAskedAgainThenFails(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	host := sshd.Start(t)
 	config, _ := sshServicesByName(t, host, "db")
 	root := w.allowedProject(config)
 	w.localport(root, "start")
-	u := w.atTerminal(root, "login")
+	u := w.startOnTerminal(root, "login")
 	u.answer("fingerprint is SHA256:", "yes\n")
 	u.answer("Enter passphrase for key", "wrong\n")
-	eventually(t, "it asks again", func() bool { return strings.Count(u.screen(), "passphrase") > 1 })
+	eventually(t, "it asks again", func() bool { return strings.Count(u.screen.String(), "passphrase") > 1 })
 	u.answer("passphrase", "wrong\n")
-	eventually(t, "it asks again", func() bool { return strings.Count(u.screen(), "passphrase") > 2 })
+	eventually(t, "it asks again", func() bool { return strings.Count(u.screen.String(), "passphrase") > 2 })
 	u.answer("passphrase", "wrong\n")
-	if code := <-u.done; code != 1 || !strings.Contains(u.screen(), "Permission denied (publickey") {
-		t.Errorf("login: exit %d\n%s", code, u.screen())
+	if code := <-u.done; code != 1 || !strings.Contains(u.screen.String(), "Permission denied (publickey") {
+		t.Errorf("login: exit %d\n%s", code, u.screen.String())
 	}
 }
 
 func TestSSH_ReverseForwardListensOnlyRemotely(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	host := sshd.Start(t)
-	local, far := banner(t), ports.FreePort(t)
-	config := strings.Replace(sshConfig("hook", local.port, host, far), "remote_host", "reverse = true, remote_host", 1)
+	local, remotePort := serveBanner(t), ports.FreePort(t)
+	config := strings.Replace(sshConfig("hook", local.port, host, remotePort), "remote_host", "reverse = true, remote_host", 1)
 	root := w.allowedProject(config)
 	w.mustRun(root, "start")
 	svc := w.service(root, "hook")
 	if svc.State != forwarder.Healthy || !svc.Reverse || svc.Address != "" || len(svc.Addresses) != 0 {
 		t.Errorf("status shows %+v", svc)
 	}
-	if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", far)); got != "220 ready" {
-		t.Errorf("from the far side: %q, %v", got, err)
+	if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", remotePort)); got != banner {
+		t.Errorf("through the reverse forward: %q, %v", got, err)
 	}
-	if table := w.mustRun(root, "status"); !strings.Contains(table, "(reverse)") || !strings.Contains(table, fmt.Sprintf("listens on 127.0.0.1:%d → 127.0.0.1:%d", far, local.port)) {
+	if table := w.mustRun(root, "status"); !strings.Contains(table, "(reverse)") || !strings.Contains(table, fmt.Sprintf("listens on 127.0.0.1:%d → 127.0.0.1:%d", remotePort, local.port)) {
 		t.Errorf("the table:\n%s", table)
 	}
 	if env := w.mustRun(root, "env"); strings.Contains(env, "HOOK") {
@@ -193,13 +181,13 @@ func TestSSH_ReverseForwardListensOnlyRemotely(t *testing.T) {
 	}
 	local.close()
 	w.mustRun(root, "restart", "--no-wait", "hook")
-	eventually(t, "it is seen that nothing listens here", func() bool {
+	eventually(t, "status shows that nothing listens locally", func() bool {
 		return strings.Contains(w.service(root, "hook").LastError, "nothing listens on")
 	})
 	w.mustRun(root, "stop", "--all")
-	// The ports here are closed now; tunnels, and with them what listens on the far side, end afterwards.
-	eventually(t, "the far side listens no more", func() bool {
-		conn, err := net.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", far))
+	// Local ports are closed when stop returns; tunnels, and with them the remote listener, end afterwards.
+	eventually(t, "the remote port is closed", func() bool {
+		conn, err := net.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", remotePort))
 		if err == nil {
 			_ = conn.Close()
 		}
@@ -209,13 +197,13 @@ func TestSSH_ReverseForwardListensOnlyRemotely(t *testing.T) {
 
 func TestSSH_SOCKSPortGoesThroughTheRelay(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	host := sshd.Start(t)
 	port := ports.FreePort(t)
 	root := w.allowedProject(fmt.Sprintf("[services.proxy]\ntechnology = \"ssh\"\nlocal_port = %d\n"+
 		"connection = { host = %q, port = %d, user = %q, config_file = %q, socks = true }\n", port, host.Host, host.Port, host.User, host.ConfigFile))
 	w.mustRun(root, "start")
-	to := banner(t).port
+	to := serveBanner(t).port
 	conn, err := net.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		t.Fatal(err)
@@ -236,24 +224,24 @@ func TestSSH_SOCKSPortGoesThroughTheRelay(t *testing.T) {
 
 func TestSSH_OnlyTheServiceOfADeadUpstreamIsUnhealthy(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	open := banner(t)
+	w := newTestEnv(t)
+	open := serveBanner(t)
 	host := sshd.Start(t, fmt.Sprintf("PermitOpen 127.0.0.1:%d 127.0.0.1:1", open.port))
-	root := w.allowedProject(sshConfig("well", ports.FreePort(t), host, open.port) +
-		sshConfig("absent", ports.FreePort(t), host, 1) + sshConfig("barred", ports.FreePort(t), host, banner(t).port))
+	root := w.allowedProject(sshConfig("good", ports.FreePort(t), host, open.port) +
+		sshConfig("absent", ports.FreePort(t), host, 1) + sshConfig("barred", ports.FreePort(t), host, serveBanner(t).port))
 	w.localport(root, "start", "--no-wait")
 	for name, want := range map[string]string{
 		"absent": "open failed: connect failed: Connection refused",
 		"barred": "open failed: administratively prohibited",
 	} {
-		eventually(t, name+" is ill", func() bool { return strings.HasPrefix(w.service(root, name).LastError, want) })
+		eventually(t, name+" has its error", func() bool { return strings.HasPrefix(w.service(root, name).LastError, want) })
 		if svc := w.service(root, name); svc.State != forwarder.Unhealthy || svc.Restarts != 0 {
 			t.Errorf("%s is %s after %d restarts: %s", name, svc.State, svc.Restarts, svc.LastError)
 		}
 	}
-	eventually(t, "the other is well", func() bool { return w.service(root, "well").State == forwarder.Healthy })
-	if svc := w.service(root, "well"); svc.LastError != "" {
-		t.Errorf("and yet %q", svc.LastError)
+	eventually(t, "the other is healthy", func() bool { return w.service(root, "good").State == forwarder.Healthy })
+	if svc := w.service(root, "good"); svc.LastError != "" {
+		t.Errorf("the healthy service has the error %q", svc.LastError)
 	}
 	if n := strings.Count(host.Log(), "Accepted publickey"); n != 1 {
 		t.Errorf("%d logins", n)

@@ -30,28 +30,23 @@ type outputFormat struct {
 	JSON   bool   `help:"Same as --output=json."`
 }
 
-func (o outputFormat) json() bool { return o.JSON || o.Output == "json" }
+func (o outputFormat) isJSON() bool { return o.JSON || o.Output == "json" }
 
 type statusCmd struct {
 	outputFormat
 	Watch bool `short:"w" help:"Keep showing the status until Ctrl-C; if the output is not a terminal, print each change."`
 }
 
-// Run shows the project, running or not.
-func (c statusCmd) Run(a *app) error {
+// Run shows the project, also if it is stopped.
+func (c statusCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	if c.Watch {
-		return c.watch(a)
+		return c.watch(a, p)
 	}
-	p, ctx, cancel, err := a.openProject()
-	if err != nil {
-		return err
-	}
-	defer cancel()
 	status, err := p.queryStatus(ctx)
 	if err != nil {
 		return err
 	}
-	if c.json() {
+	if c.isJSON() {
 		return output.JSON(a.out, status)
 	}
 	if c.Output == "text" {
@@ -65,12 +60,12 @@ func (c statusCmd) Run(a *app) error {
 	return nil
 }
 
-// formatLine is a service on a line for scripts.
+// formatLine formats a service as a line for scripts: name, state, address.
 func formatLine(svc api.ServiceStatus) string {
 	return fmt.Sprintf("%s %s %s", svc.Name, svc.State, svc.Address)
 }
 
-// queryStatus asks the supervisor; where none runs it is what the config declares, all of it stopped.
+// queryStatus returns the supervisor's status or, if none runs, that of a stopped project.
 func (p commandProject) queryStatus(ctx context.Context) (api.Status, error) {
 	client, status, err := p.FindSupervisor(ctx)
 	if err != nil || client != nil {
@@ -79,7 +74,7 @@ func (p commandProject) queryStatus(ctx context.Context) (api.Status, error) {
 	return p.stoppedStatus(ctx)
 }
 
-// stoppedStatus is the status of a project that is down.
+// stoppedStatus returns the status of a project that has no supervisor: all services of the config, stopped.
 func (p commandProject) stoppedStatus(ctx context.Context) (api.Status, error) {
 	verdict, files, err := p.AskTrust()
 	state := p.Dir.ReadOrZero()
@@ -108,19 +103,19 @@ func (p commandProject) stoppedStatus(ctx context.Context) (api.Status, error) {
 func stoppedServices(ctx context.Context, p commandProject, parsed *project.Project) []api.ServiceStatus {
 	services := make([]api.ServiceStatus, 0, len(parsed.Services))
 	for _, svc := range parsed.Services {
-		one := api.ConfiguredStatus(svc)
-		one.Target, one.Log = supervisor.Target(ctx, p.Root, svc), p.Dir.LogPath(svc.Name)
-		services = append(services, one)
+		status := api.ConfiguredStatus(svc)
+		status.Target, status.Log = supervisor.Target(ctx, p.Root, svc), p.Dir.LogPath(svc.Name)
+		services = append(services, status)
 	}
 	return services
 }
 
-// printStatus is status for people: the project's line, the table, and what there is to do. The width is the terminal's; 0 if there
-// is none.
+// printStatus prints the status as text: a line about the project, the table, then hints and warnings. width is the terminal's, in
+// columns; 0 if there is none.
 func printStatus(w io.Writer, status api.Status, width int) {
 	fmt.Fprintf(w, "%s: %s", output.EscapeLine(filepath.Base(status.Project)), status.State)
 	if s := status.Supervisor; s != nil {
-		fmt.Fprintf(w, " for %s, %s", age(s.Since), usedBy(status.Leases))
+		fmt.Fprintf(w, " for %s, %s", formatAge(s.Since), describeLeases(status.Leases))
 	}
 	fmt.Fprintln(w)
 	printTable(w, status, width)
@@ -130,11 +125,10 @@ func printStatus(w io.Writer, status api.Status, width int) {
 		}
 	}
 	for _, cluster := range status.Clusters {
-		if cluster.Trouble != "" {
-			fmt.Fprintf(w, "cluster %s: %s\n", output.EscapeLine(cmp.Or(cluster.Context, cluster.Server)), output.JoinLines(cluster.Trouble))
-		}
-		if cluster.Hint != "" {
-			fmt.Fprintf(w, "cluster %s: %s\n", output.EscapeLine(cmp.Or(cluster.Context, cluster.Server)), output.JoinLines(cluster.Hint))
+		for _, line := range []string{cluster.Trouble, cluster.Hint} {
+			if line != "" {
+				fmt.Fprintf(w, "cluster %s: %s\n", output.EscapeLine(cmp.Or(cluster.Context, cluster.Server)), output.JoinLines(line))
+			}
 		}
 	}
 	for _, line := range []string{status.Failure, status.Pending} {
@@ -147,8 +141,8 @@ func printStatus(w io.Writer, status api.Status, width int) {
 	}
 }
 
-// usedBy describes the holders of the leases.
-func usedBy(leases []api.Lease) string {
+// describeLeases says who holds the leases: "used by 1 shell and 2 commands".
+func describeLeases(leases []api.Lease) string {
 	counts := make(map[string]int)
 	for _, lease := range leases {
 		counts[lease.Kind]++
@@ -175,10 +169,10 @@ func plural(word string, n int) string {
 	return word + "s"
 }
 
-// Widths of the last error's column, in characters: as wide as there is room for, but never too narrow to be read.
+// Widths of the column "last error", in characters. It gets all the room that is left, but at least minErrorWidth.
 const (
 	minErrorWidth     = 24
-	defaultErrorWidth = 60 // where the output is no terminal
+	defaultErrorWidth = 60 // if the output is not a terminal
 )
 
 var tableHeader = table.Row{
@@ -189,8 +183,8 @@ func printTable(w io.Writer, status api.Status, width int) {
 	rows := make([]table.Row, 0, len(status.Services))
 	for _, svc := range status.Services {
 		rows = append(rows, table.Row{
-			svc.Name, svc.State, svc.Technology, localAddress(svc), output.EscapeLine(svc.Target), output.EscapeLine(healthText(svc)), uptimeText(svc), svc.Restarts,
-			connectionCount(svc), output.JoinLines(svc.LastError),
+			svc.Name, svc.State, svc.Technology, formatLocalAddress(svc), output.EscapeLine(svc.Target), output.EscapeLine(formatHealth(svc)), formatUptime(svc), svc.Restarts,
+			formatConnections(svc), output.JoinLines(svc.LastError),
 		})
 	}
 	errorWidth := defaultErrorWidth
@@ -217,23 +211,23 @@ func formatTable(rows []table.Row, errorWidth int) string {
 	return t.Render() + "\n"
 }
 
-func healthText(svc api.ServiceStatus) string {
+func formatHealth(svc api.ServiceStatus) string {
 	if svc.Health.Checked == nil {
 		return "-"
 	}
-	took := time.Duration(svc.Health.Latency * float64(time.Second))
-	return fmt.Sprintf("%s %s, %s ago", svc.Health.Check, took.Round(100*time.Microsecond), age(*svc.Health.Checked))
+	latency := time.Duration(svc.Health.Latency * float64(time.Second))
+	return fmt.Sprintf("%s %s, %s ago", svc.Health.Check, latency.Round(100*time.Microsecond), formatAge(*svc.Health.Checked))
 }
 
-func uptimeText(svc api.ServiceStatus) string {
+func formatUptime(svc api.ServiceStatus) string {
 	if svc.UpSince == nil {
 		return "-"
 	}
-	return age(*svc.UpSince)
+	return formatAge(*svc.UpSince)
 }
 
-// connectionCount is the number of open connections, and of those that wait for the tunnel.
-func connectionCount(svc api.ServiceStatus) string {
+// formatConnections returns the number of open connections, and how many of them wait for the tunnel.
+func formatConnections(svc api.ServiceStatus) string {
 	if svc.State == forwarder.Stopped {
 		return "-"
 	}
@@ -243,8 +237,8 @@ func connectionCount(svc api.ServiceStatus) string {
 	return fmt.Sprint(svc.Connections.Open)
 }
 
-// age is how long ago t was, in the largest unit that fits.
-func age(t time.Time) string {
+// formatAge returns how long ago t was, in one unit from seconds to days.
+func formatAge(t time.Time) string {
 	d := max(time.Since(t), 0)
 	switch {
 	case d < time.Minute:
@@ -257,8 +251,8 @@ func age(t time.Time) string {
 	return fmt.Sprintf("%dd", int(d.Hours())/24)
 }
 
-// localAddress is where clients connect here; a reverse forward has none.
-func localAddress(svc api.ServiceStatus) string {
+// formatLocalAddress returns the address that clients connect to; a reverse forward has none.
+func formatLocalAddress(svc api.ServiceStatus) string {
 	if svc.Reverse {
 		return "(reverse)"
 	}

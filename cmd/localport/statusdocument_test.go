@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// document is what these tests read of `status --json`, by the names that programs know.
+// document is the part of `status --json` that these tests read. Its types are not those of package api, so that a renamed key fails.
 type document struct {
 	State    string            `json:"state"`
 	Services []serviceDocument `json:"services"`
@@ -30,8 +30,8 @@ type serviceDocument struct {
 	LastError string `json:"last_error"`
 }
 
-// document is the status of a project, which need not run.
-func (w *world) document(root string) document {
+// document returns the status of a project, running or stopped.
+func (w *testEnv) document(root string) document {
 	w.t.Helper()
 	return parseDocument(w.t, w.mustRun(root, "status", "--json"))
 }
@@ -45,7 +45,7 @@ func parseDocument(t testing.TB, text string) document {
 	return d
 }
 
-// service is one service's part; the zero value where there is none by that name.
+// service returns the status of a service; the zero value if there is none of that name.
 func (d document) service(name string) serviceDocument {
 	for _, svc := range d.Services {
 		if svc.Name == name {
@@ -55,7 +55,7 @@ func (d document) service(name string) serviceDocument {
 	return serviceDocument{}
 }
 
-// kinds are the leases' kinds.
+// kinds returns the kinds of the leases.
 func (d document) kinds() (kinds []string) {
 	for _, lease := range d.Leases {
 		kinds = append(kinds, lease.Kind)

@@ -20,25 +20,21 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// watchInterval is how often a stopped project is checked, and how old the ages on a terminal may be. renewInterval is how often the
-// status of a running supervisor is requested again although it reports changes: counters, such as bytes, are no change.
+// watchInterval is how often a stopped project is checked, and how often the ages on a terminal are updated. renewInterval is how often
+// the status of a running supervisor is requested again: it reports changes by itself, but not those of counters such as bytes.
 const (
 	watchInterval = time.Second
 	renewInterval = 10 * time.Second
 )
 
-// watch shows the project as it changes, through the supervisor's end and the next one's start, until the user
-// interrupts it. It is an error only if the first status cannot be had.
-func (c statusCmd) watch(a *app) error {
-	p, err := a.findProject()
-	if err != nil {
-		return err
-	}
+// watch shows the project as it changes, also when supervisors end and start, until the user interrupts it. An error before the first
+// status, or of the output, is returned; others are shown.
+func (c statusCmd) watch(a *app, p commandProject) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	view := c.view(a)
+	view := c.newView(a)
 	for shown := false; ; {
-		began := time.Now()
+		startTime := time.Now()
 		err := p.followStatus(ctx, func(status api.Status) error {
 			shown = true
 			if err := view.show(status); err != nil {
@@ -46,9 +42,9 @@ func (c statusCmd) watch(a *app) error {
 			}
 			return nil
 		})
-		failed, broken := errors.AsType[*writeError](err)
+		failed, isWriteError := errors.AsType[*writeError](err)
 		switch {
-		case broken:
+		case isWriteError:
 			return failed.error
 		case ctx.Err() != nil:
 			return nil
@@ -57,20 +53,20 @@ func (c statusCmd) watch(a *app) error {
 		case err != nil:
 			view.showProblem(err)
 		}
-		if rest := watchInterval - time.Since(began); rest > 0 && !wait.Sleep(ctx, rest) {
+		if rest := watchInterval - time.Since(startTime); rest > 0 && !wait.Sleep(ctx, rest) {
 			return nil
 		}
 	}
 }
 
-// writeError is a failed write of the output.
+// writeError is an error of the output.
 type writeError struct{ error }
 
-// followStatus shows the project once if it is down, and else as it changes, until its supervisor exits or renewInterval is over.
+// followStatus shows the project: once if it is stopped, else as it changes, until its supervisor exits or renewInterval is over.
 func (p commandProject) followStatus(ctx context.Context, show func(api.Status) error) error {
-	finding, cancel := context.WithTimeout(ctx, client.CommandTimeout())
+	findCtx, cancel := context.WithTimeout(ctx, client.CommandTimeout())
 	defer cancel()
-	client, status, err := p.FindSupervisor(finding)
+	client, status, err := p.FindSupervisor(findCtx)
 	if err == nil && client == nil {
 		status, err = p.stoppedStatus(ctx)
 	}
@@ -85,9 +81,9 @@ func (p commandProject) followStatus(ctx context.Context, show func(api.Status) 
 
 func (p commandProject) followSupervisor(ctx context.Context, running *client.Client, show func(api.Status) error) error {
 	ctx, cancel := context.WithTimeout(ctx, renewInterval)
-	statuses, ended := make(chan api.Status), make(chan error, 1)
+	statuses, watchErrCh := make(chan api.Status), make(chan error, 1)
 	go func() {
-		ended <- running.Watch(ctx, func(s api.Status) bool {
+		watchErrCh <- running.Watch(ctx, func(s api.Status) bool {
 			select {
 			case statuses <- s:
 				return true
@@ -96,7 +92,7 @@ func (p commandProject) followSupervisor(ctx context.Context, running *client.Cl
 			}
 		})
 	}()
-	defer func() { cancel(); <-ended }() //nolint:errcheck // it was returned, or nobody asks any more
+	defer func() { cancel(); <-watchErrCh }() //nolint:errcheck // it was returned, or nobody asks any more
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	var last *api.Status
@@ -105,8 +101,8 @@ func (p commandProject) followSupervisor(ctx context.Context, running *client.Cl
 		case s := <-statuses:
 			last = &s
 		case <-tick.C: // what is shown grows older
-		case err := <-ended:
-			ended <- err
+		case err := <-watchErrCh:
+			watchErrCh <- err
 			if client.IsUnknownRequest(err) || isUnreachable(err) || errors.Is(err, api.ErrTooManyWatchers) {
 				return nil // the next call finds its successor
 			}
@@ -127,39 +123,39 @@ type statusView interface {
 	showProblem(error)
 }
 
-func (c statusCmd) view(a *app) statusView {
+func (c statusCmd) newView(a *app) statusView {
 	if columns, _ := a.out.Size(); columns > 0 && c.Output == "table" && !c.JSON {
 		return &screenView{out: a.out.File(), size: a.out.Size}
 	}
-	return &lineView{out: a.out, err: a.err, json: c.json(), last: map[string]string{}}
+	return &lineView{out: a.out, err: a.err, isJSON: c.isJSON(), last: map[string]string{}}
 }
 
 // lineView prints what has changed: the lines of services, or the whole status as one line of JSON.
 type lineView struct {
 	out, err    io.Writer
-	json        bool
-	last        map[string]string // by service; under the empty name the whole
-	lastProblem string            // the trouble that has been told
+	isJSON      bool
+	last        map[string]string // the line printed last, by service; with isJSON under ""
+	lastProblem string            // the problem printed last
 }
 
 func (l *lineView) show(status api.Status) error {
 	l.lastProblem = ""
-	if l.json {
+	if l.isJSON {
 		var line strings.Builder
 		if err := output.JSONLine(&line, status); err != nil {
 			return err
 		}
-		return l.line("", strings.TrimSuffix(line.String(), "\n"))
+		return l.printChange("", strings.TrimSuffix(line.String(), "\n"))
 	}
 	for _, svc := range status.Services {
-		if err := l.line(svc.Name, formatLine(svc)); err != nil {
+		if err := l.printChange(svc.Name, formatLine(svc)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (l *lineView) line(name, line string) error {
+func (l *lineView) printChange(name, line string) error {
 	if l.last[name] == line {
 		return nil
 	}
@@ -175,12 +171,11 @@ func (l *lineView) showProblem(err error) {
 	}
 }
 
-// screenView draws over what it drew last on a terminal. Nothing is hidden or switched, so that nothing is to be restored
-// however it ends.
+// screenView redraws a terminal in place. It changes no setting of the terminal, so that none has to be restored.
 type screenView struct {
-	out  io.Writer
-	size func() (columns, rows int)
-	rows int // that were drawn last
+	out       io.Writer
+	size      func() (columns, rows int)
+	drawnRows int
 }
 
 // Escape sequences of ECMA-48 that every terminal knows.
@@ -190,32 +185,32 @@ const (
 	clearRest = "\x1b[J"
 )
 
-func (r *screenView) show(status api.Status) error {
-	columns, _ := r.size()
+func (v *screenView) show(status api.Status) error {
+	columns, _ := v.size()
 	var b strings.Builder
 	printStatus(&b, status, columns)
-	return r.draw(b.String())
+	return v.draw(b.String())
 }
 
-func (r *screenView) showProblem(err error) {
-	_ = r.draw("localport: " + output.JoinLines(err.Error()) + "\n")
+func (v *screenView) showProblem(err error) {
+	_ = v.draw("localport: " + output.JoinLines(err.Error()) + "\n")
 }
 
-// draw writes everything at once, so that it does not flicker. What has no room is left out: a terminal cannot go back
-// above its first row.
-func (r *screenView) draw(picture string) error {
-	columns, rows := r.size()
-	lines := strings.Split(strings.TrimRight(text.WrapText(output.Text(picture), max(columns, 1)), "\n"), "\n")
+// draw replaces what was drawn before, in one write so that the terminal does not flicker. Lines below the last row are left out: the
+// cursor cannot return above the first row.
+func (v *screenView) draw(content string) error {
+	columns, rows := v.size()
+	lines := strings.Split(strings.TrimRight(text.WrapText(output.EscapeText(content), max(columns, 1)), "\n"), "\n")
 	lines = lines[:min(len(lines), max(rows-1, 1))]
 	var b bytes.Buffer
-	if r.rows > 0 {
-		fmt.Fprintf(&b, cursorUp, min(r.rows, max(rows-1, 1)))
+	if v.drawnRows > 0 {
+		fmt.Fprintf(&b, cursorUp, min(v.drawnRows, max(rows-1, 1)))
 	}
 	for _, line := range lines {
 		b.WriteString(clearLine + line + "\n") // after a full line the cursor still stands on its last character
 	}
 	b.WriteString(clearRest)
-	r.rows = len(lines)
-	_, err := r.out.Write(b.Bytes())
+	v.drawnRows = len(lines)
+	_, err := v.out.Write(b.Bytes())
 	return err
 }

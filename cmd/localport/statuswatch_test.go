@@ -16,32 +16,15 @@ import (
 	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/testdata/ports"
+	"github.com/localport-sh/localport/testdata/syncbuf"
 )
-
-// watched is a `status --watch` that runs, and what it has printed.
-type watched struct {
-	mu  sync.Mutex
-	out bytes.Buffer
-}
-
-func (w *watched) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.out.Write(p)
-}
-
-func (w *watched) String() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.out.String()
-}
 
 func TestStatusWatch_PrintsChangesUntilCtrlC(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	port := ports.FreePort(t)
 	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
-	var seen watched
+	var seen syncbuf.Buffer
 	c, err := process.Start(process.Command{
 		Argv: []string{w.exe, "status", "--watch"}, Dir: root, Env: w.env,
 		OnLine: func(_ process.Stream, line string) { fmt.Fprintln(&seen, line) },
@@ -64,26 +47,26 @@ func TestStatusWatch_PrintsChangesUntilCtrlC(t *testing.T) {
 	await(forwarder.Healthy)
 	lines := strings.Split(strings.TrimSpace(seen.String()), "\n")
 	if len(slices.Compact(slices.Clone(lines))) != len(lines) {
-		t.Errorf("it printed what had not changed: %q", lines)
+		t.Errorf("unchanged lines were printed again: %q", lines)
 	}
 	_ = syscall.Kill(c.Pid(), syscall.SIGINT)
 	<-c.Done()
 	if c.ExitStatus() != "exit status 0" {
-		t.Errorf("it ended with %s", c.ExitStatus())
+		t.Errorf("status --watch ended with %s", c.ExitStatus())
 	}
 }
 
 func TestStatusWatch_IsRedrawnInPlaceOnATerminal(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	cmd := w.command(root, "status", "--watch")
-	// Its terminal is hung up when this process ends, and that ends it.
+	// If this process dies, the hangup of the terminal ends the command.
 	tty, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 24, Cols: 200})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var seen watched
+	var seen syncbuf.Buffer
 	var reader sync.WaitGroup
 	reader.Go(func() {
 		buf := make([]byte, 4096)
@@ -113,7 +96,7 @@ func TestStatusWatch_IsRedrawnInPlaceOnATerminal(t *testing.T) {
 	}
 }
 
-// drawScreen is what a terminal shows that was sent this, as far as `status --watch` makes use of one.
+// drawScreen returns the lines that a terminal shows after it was sent this. It knows only what `status --watch` uses.
 func drawScreen(sent string) []string {
 	rows, row := []string{""}, 0
 	for len(sent) > 0 {

@@ -14,8 +14,8 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// supersede has another supervisor elected while the project's own is frozen and cannot be found. It goes on when resume is called.
-func (w *world) supersede(t *testing.T, root string) (elected lockstate.Process, resume func()) {
+// supersede freezes the project's supervisor and deletes its election and socket, so that another one is elected. resume thaws it.
+func (w *testEnv) supersede(t *testing.T, root string) (elected lockstate.Process, resume func()) {
 	t.Helper()
 	before := w.supervisor(root)
 	release := w.holdLock(root) // frozen in the middle of writing, it would hold the lock
@@ -36,32 +36,32 @@ func (w *world) supersede(t *testing.T, root string) (elected lockstate.Process,
 
 func TestSupersededSupervisor_HandsOverPortsAndDrains(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	far, port := serve(t, "127.0.0.1:0"), []int{ports.FreePort(t), ports.FreePort(t)}
-	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port[0], far) + commandConfig(t, "own", port[1]) + tcpConfig("auto", `"auto"`, far))
+	w := newTestEnv(t)
+	upstream, port := serve(t, "127.0.0.1:0"), []int{ports.FreePort(t), ports.FreePort(t)}
+	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port[0], upstream) + commandConfig(t, "own", port[1]) + tcpConfig("auto", `"auto"`, upstream))
 	web, own := fmt.Sprintf("127.0.0.1:%d", port[0]), fmt.Sprintf("127.0.0.1:%d", port[1])
 	sh := w.shell("bash", root)
 	w.mustRun(root, "start")
-	first, keeper := w.supervisor(root), w.keeperPID(root)
+	first, keeper := w.supervisor(root), w.waitKeeper(root)
 	keeping, _ := lockstate.FindProcess(keeper)
 	auto := w.service(root, "auto").Address
 	established := []*connection{dial(t, web), dial(t, own), dial(t, auto)}
 	for _, conn := range established {
-		conn.checkReply("hi")
+		conn.exchangeLine("hi")
 	}
-	c := startClientStream(web)
-	begun := time.Now()
-	eventually(t, "the rush is served", func() bool { return c.answered(begun) > 20 })
+	c := startGreetingClients(clientInterval, web)
+	startTime := time.Now()
+	eventually(t, "clients are answered", func() bool { return c.answered(startTime) > 20 })
 
 	elected, resume := w.supersede(t, root)
 	resume()
 	eventually(t, "the other supervisor has the ports", func() bool {
 		return !slices.ContainsFunc(w.status(root).Services, func(svc api.ServiceStatus) bool { return !svc.Held || !svc.State.IsReady() })
 	})
-	handed := time.Now()
-	eventually(t, "the rush is served again", func() bool { return c.answered(handed) > 20 })
+	handoverTime := time.Now()
+	eventually(t, "clients are answered again", func() bool { return c.answered(handoverTime) > 20 })
 	calls := c.stop()
-	if refused, failed := refused(calls, begun); refused > 0 || failed > 0 {
+	if refused, failed := countRefused(calls, startTime); refused > 0 || failed > 0 {
 		t.Errorf("%d of %d refused, %d failed", refused, len(calls), failed)
 	}
 	if now := w.supervisor(root); now != elected {
@@ -70,16 +70,16 @@ func TestSupersededSupervisor_HandsOverPortsAndDrains(t *testing.T) {
 	if now := w.service(root, "auto").Address; now != auto {
 		t.Errorf("auto is at %s, was at %s", now, auto)
 	}
-	if pids := w.leases(root, api.ShellLease); !slices.Equal(pids, []int{sh.PID()}) {
+	if pids := w.leasePIDs(root, api.ShellLease); !slices.Equal(pids, []int{sh.PID()}) {
 		t.Errorf("leases of %v, want that of %d", pids, sh.PID())
 	}
 	for _, addr := range []string{web, own, auto} {
-		served(t, addr)
+		checkServed(t, addr)
 	}
 
-	// What was established goes on, and the old supervisor with it.
+	// Established connections continue, and so does the old supervisor until they have ended.
 	for _, conn := range established {
-		if got := conn.checkReply("still there?"); got != "hello still there?\n" {
+		if got := conn.exchangeLine("still there?"); got != "hello still there?\n" {
 			t.Errorf("an established connection answers %q", got)
 		}
 		if !first.IsAlive() {
@@ -88,37 +88,37 @@ func TestSupersededSupervisor_HandsOverPortsAndDrains(t *testing.T) {
 		conn.conn.Close()
 	}
 	w.waitExit(first)
-	w.waitExit(keeping) // which has waited for it, to sweep after it
+	w.waitExit(keeping) // it has waited for its supervisor, to clean up after it
 	for _, addr := range []string{web, own, auto} {
-		served(t, addr)
+		checkServed(t, addr)
 	}
 
 	// The other one has a keeper of its own.
-	w.keeperPID(root, keeper)
+	w.waitKeeper(root, keeper)
 	kill(t, elected.PID)
-	served(t, web)
-	w.replaced(root, elected)
+	checkServed(t, web)
+	w.waitSuccessor(root, elected)
 	sh.Kill()
-	w.down(root, web, own, auto)
+	w.stopProject(root, web, own, auto)
 }
 
 func TestSupersededSupervisor_StopsWithTheProject(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	port := ports.FreePort(t)
 	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	w.mustRun(root, "start")
-	w.keeperPID(root)
+	w.waitKeeper(root)
 	first := w.supervisor(root)
 	conn := dial(t, addr)
-	conn.checkReply("hi")
+	conn.exchangeLine("hi")
 	_, resume := w.supersede(t, root)
 	resume()
 	eventually(t, "the other supervisor has the port", func() bool { return w.service(root, "web").Held })
 	if !first.IsAlive() {
 		t.Error("the superseded supervisor ended before its connection")
 	}
-	w.down(root, addr)
+	w.stopProject(root, addr)
 	w.waitExit(first)
 }

@@ -18,15 +18,15 @@ import (
 )
 
 type superviseCmd struct {
-	Kept bool `help:"Take over the listeners of the keeper that started it."`
+	Kept bool `help:"Take over the listeners of the keeper that started this supervisor."`
 }
 
-// Run is the project's supervisor, from its election to its end.
+// Run runs the project's supervisor, from its election to its end.
 func (c superviseCmd) Run(a *app) error {
-	var kept func() (*handoff.KeeperLink, *handoff.Inheritance, error)
+	var inherit func() (*handoff.KeeperLink, *handoff.Inheritance, error)
 	if c.Kept {
 		client.CloseInherited(client.ExtraFD)
-		kept = handoff.Inherit
+		inherit = handoff.Inherit
 	} else {
 		client.CloseInherited()
 	}
@@ -49,6 +49,6 @@ func (c superviseCmd) Run(a *app) error {
 	}
 	return supervisor.Run(ctx, supervisor.Options{
 		Config: a.config, Version: version.Own(), Exe: exe, RunID: strings.ToLower(rand.Text()[:8]), LogLevel: level,
-		OnStartResult: client.ReportReadiness, Inherit: kept,
+		OnStartResult: client.ReportReadiness, Inherit: inherit,
 	})
 }

@@ -21,8 +21,8 @@ func sendTerm(t *testing.T, pid int) {
 	}
 }
 
-// replaced waits until another supervisor than the one before is recorded, lives and answers.
-func (w *world) replaced(root string, before lockstate.Process) lockstate.Process {
+// waitSuccessor waits until a supervisor other than before is recorded and running.
+func (w *testEnv) waitSuccessor(root string, before lockstate.Process) lockstate.Process {
 	w.t.Helper()
 	var now lockstate.Process
 	eventually(w.t, "another supervisor runs", func() bool {
@@ -36,36 +36,36 @@ func (w *world) replaced(root string, before lockstate.Process) lockstate.Proces
 	return now
 }
 
-// allEnded waits until no supervisor or keeper is left.
-func (w *world) allEnded() {
+// waitAllEnded waits until no supervisor or keeper is left.
+func (w *testEnv) waitAllEnded() {
 	w.t.Helper()
 	eventually(w.t, "every process has ended", func() bool { return len(w.processes()) == 0 })
 }
 
 func TestTerminatedSupervisor_HandsOverWithLeases(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	port := ports.FreePort(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")) + tcpConfig("own", "\"auto\"", serve(t, "127.0.0.1:0")))
 	sh := w.shell("bash", root)
-	w.keeperPID(root)
+	w.waitKeeper(root)
 	before, auto := w.supervisor(root), w.state(root).Ports
-	c := rushEvery(50*time.Millisecond, addr)
-	eventually(t, "clients are served", func() bool { return c.answered(c.begun) > 3 })
+	c := startGreetingClients(50*time.Millisecond, addr)
+	eventually(t, "clients are served", func() bool { return c.answered(c.startTime) > 3 })
 
 	sendTerm(t, before.PID)
-	terminated := time.Now()
+	termTime := time.Now()
 	w.waitExit(before)
-	after := w.replaced(root, before)
-	ended := time.Now()
-	eventually(t, "clients are served again", func() bool { return c.answered(ended) > 3 })
+	after := w.waitSuccessor(root, before)
+	replaceTime := time.Now()
+	eventually(t, "clients are served again", func() bool { return c.answered(replaceTime) > 3 })
 	calls := c.stop()
-	if refused, failed := refused(calls, terminated); refused > 0 || failed > 0 {
-		// One that was established when the signal came may be cut off, later ones not.
-		t.Errorf("%d of %d refused, %d failed after the signal: %v", refused, len(calls), failed, failures(calls))
+	if refused, failed := countRefused(calls, termTime); refused > 0 || failed > 0 {
+		// Connections established before the signal may be cut off, later ones not.
+		t.Errorf("%d of %d refused, %d failed after the signal: %v", refused, len(calls), failed, describeFailures(calls))
 	}
-	if pids := w.leases(root, api.ShellLease); !slices.Equal(pids, []int{sh.PID()}) {
+	if pids := w.leasePIDs(root, api.ShellLease); !slices.Equal(pids, []int{sh.PID()}) {
 		t.Errorf("leases of %v, want that of %d", pids, sh.PID())
 	}
 	if now := w.state(root); fmt.Sprint(now.Ports) != fmt.Sprint(auto) || now.Down {
@@ -73,14 +73,14 @@ func TestTerminatedSupervisor_HandsOverWithLeases(t *testing.T) {
 	}
 	sh.Run("cd " + w.home)
 	w.waitExit(after)
-	w.nothingLeft(root, addr)
+	w.checkNothingLeft(root, addr)
 }
 
 func TestTerminatedSupervisor_ResetsEstablishedConnections(t *testing.T) {
 	for _, technology := range []string{"tcp", "command"} {
 		t.Run(technology, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newTestEnv(t)
 			port := ports.FreePort(t)
 			config := tcpConfig("web", port, serve(t, "127.0.0.1:0"))
 			if technology == "command" {
@@ -88,18 +88,18 @@ func TestTerminatedSupervisor_ResetsEstablishedConnections(t *testing.T) {
 			}
 			root := w.allowedProject(config)
 			w.mustRun(root, "start")
-			w.keeperPID(root)
+			w.waitKeeper(root)
 			before := w.supervisor(root)
 			conn := dial(t, fmt.Sprintf("127.0.0.1:%d", port))
-			conn.checkReply("hi")
+			conn.exchangeLine("hi")
 			sendTerm(t, before.PID)
 			w.waitExit(before)
 			_ = conn.conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 			if _, err := conn.conn.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 				t.Errorf("the connection ended with %v, want a reset", err)
 			}
-			w.replaced(root, before)
-			w.down(root)
+			w.waitSuccessor(root, before)
+			w.stopProject(root)
 		})
 	}
 }
@@ -108,21 +108,21 @@ func TestTerminatedSupervisor_ShutsDownGracefullyWithItsKeeper(t *testing.T) {
 	for name, keeperFirst := range map[string]bool{"keeper first": true, "keeper second": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newTestEnv(t)
 			port := ports.FreePort(t)
 			root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 			w.mustRun(root, "start")
-			pids := []int{w.supervisor(root).PID, w.keeperPID(root)}
+			pids := []int{w.supervisor(root).PID, w.waitKeeper(root)}
 			if keeperFirst {
 				slices.Reverse(pids)
 			}
 			sendTerm(t, pids[0])
-			if keeperFirst { // it has been replaced by the time of the second signal
-				w.keeperPID(root, pids[0], 0)
+			if keeperFirst { // the second signal comes when there is another keeper
+				w.waitKeeper(root, pids[0], 0)
 			}
 			sendTerm(t, pids[1])
-			w.allEnded()
-			w.nothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
+			w.waitAllEnded()
+			w.checkNothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
 			if !w.state(root).Down {
 				t.Error("the project is not down")
 			}
@@ -132,16 +132,16 @@ func TestTerminatedSupervisor_ShutsDownGracefullyWithItsKeeper(t *testing.T) {
 
 func TestTerminatedSupervisor_ShutsDownGracefullyIfItsSuccessorIsTerminated(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	port := ports.FreePort(t)
 	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
-	w.keeperPID(root)
+	w.waitKeeper(root)
 	before := w.supervisor(root)
 	sendTerm(t, before.PID)
-	sendTerm(t, w.replaced(root, before).PID)
-	w.allEnded()
-	w.nothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
+	sendTerm(t, w.waitSuccessor(root, before).PID)
+	w.waitAllEnded()
+	w.checkNothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
 	if !w.state(root).Down {
 		t.Error("the project is not down")
 	}
@@ -149,34 +149,34 @@ func TestTerminatedSupervisor_ShutsDownGracefullyIfItsSuccessorIsTerminated(t *t
 
 func TestTerminatedSupervisor_WithoutLeasesIsNotReplaced(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	port := ports.FreePort(t)
 	root := w.allowedProject("linger = \"10m\"\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "exec", "--", "true")
-	w.keeperPID(root)
+	w.waitKeeper(root)
 	before := w.supervisor(root)
 	sendTerm(t, before.PID)
 	w.waitExit(before)
-	w.allEnded()
-	w.nothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
+	w.waitAllEnded()
+	w.checkNothingLeft(root, fmt.Sprintf("127.0.0.1:%d", port))
 	if state := w.state(root); state.Down || state.Supervisor != nil {
 		t.Errorf("down: %v, supervisor: %+v", state.Down, state.Supervisor)
 	}
 }
 
-// A keeper that is sent a SIGTERM starts no supervisor any more, whenever that one dies.
+// After a SIGTERM, a keeper does not replace its supervisor any more.
 func TestTerminatedKeeper_RevivesNoSupervisor(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
-	keeper, supervisor := w.keeperPID(root), w.supervisor(root)
-	w.stopProcess(keeper) // both signals come before it does anything
+	keeper, supervisor := w.waitKeeper(root), w.supervisor(root)
+	w.stopProcess(keeper) // so that it gets both signals at once
 	sendTerm(t, keeper)
 	kill(t, supervisor.PID)
 	w.waitExit(supervisor)
 	_ = syscall.Kill(keeper, syscall.SIGCONT)
-	w.allEnded()
-	w.mustRun(root, "exec", "--", "true") // the next command heals
-	w.down(root)
+	w.waitAllEnded()
+	w.mustRun(root, "exec", "--", "true") // the next command starts a supervisor
+	w.stopProject(root)
 }

@@ -7,17 +7,17 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// timeFlag is a point in time as the user gives it: how long ago that was, or when.
+// timeFlag is a flag whose value is a time, or an age relative to now.
 type timeFlag struct{ time.Time }
 
-// The forms of a moment, in the user's own time zone where they name none.
+// timeLayouts are the accepted forms of a time. Without a time zone it is local time.
 var timeLayouts = []string{
 	time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02T15:04", "2006-01-02 15:04", time.DateOnly,
 }
 
 // UnmarshalText reads a flag's value.
-func (m *timeFlag) UnmarshalText(text []byte) (err error) {
-	m.Time, err = parseTime(string(text), time.Now())
+func (f *timeFlag) UnmarshalText(text []byte) (err error) {
+	f.Time, err = parseTime(string(text), time.Now())
 	return err
 }
 

@@ -12,10 +12,10 @@ import (
 )
 
 func TestTrust_NothingRunsBeforeAllow(t *testing.T) {
-	inEachShell(t, func(t *testing.T, kind string) {
-		w := newWorld(t)
-		far := serve(t, "127.0.0.1:0")
-		root := w.project(tcpConfig("web", `"auto"`, far))
+	eachShell(t, func(t *testing.T, kind string) {
+		w := newTestEnv(t)
+		upstream := serve(t, "127.0.0.1:0")
+		root := w.project(tcpConfig("web", `"auto"`, upstream))
 		sh := w.shell(kind, w.home)
 		sh.Run("cd " + root)
 		if out := sh.Output(); !strings.Contains(out, "is new or changed") || !strings.Contains(out, "localport allow") ||
@@ -27,7 +27,7 @@ func TestTrust_NothingRunsBeforeAllow(t *testing.T) {
 			t.Errorf("the next prompt printed %q", out)
 		}
 		if state := w.state(root); state.Supervisor != nil || len(state.Leases) > 0 {
-			t.Errorf("something acted: %+v", state)
+			t.Errorf("the state has changed: %+v", state)
 		}
 		if o := w.localport(root, "start"); o.code != output.ExitNotAllowed {
 			t.Errorf("start: exit %d, %s", o.code, o.stderr)
@@ -45,11 +45,11 @@ func TestTrust_NothingRunsBeforeAllow(t *testing.T) {
 
 		w.mustRun(root, "deny")
 		sh.Run("true")
-		if env := sh.Environ(); has(env, "WEB_PORT") {
+		if env := sh.Environ(); hasVariable(env, "WEB_PORT") {
 			t.Error("WEB_PORT is still set after deny")
 		}
 		if state := w.state(root); state.Supervisor != nil {
-			t.Error("the supervisor outlived deny")
+			t.Error("the supervisor was not stopped by deny")
 		}
 		w.mustRun(root, "allow")
 		sh.Run("true")
@@ -58,16 +58,16 @@ func TestTrust_NothingRunsBeforeAllow(t *testing.T) {
 }
 
 func TestTrust_ChangeWaitsForAllow(t *testing.T) {
-	inEachShell(t, func(t *testing.T, kind string) {
-		w := newWorld(t)
-		far := serve(t, "127.0.0.1:0")
+	eachShell(t, func(t *testing.T, kind string) {
+		w := newTestEnv(t)
+		upstream := serve(t, "127.0.0.1:0")
 		kept, added := ports.FreePort(t), ports.FreePort(t)
-		config := tcpConfig("kept", kept, far)
+		config := tcpConfig("kept", kept, upstream)
 		root := w.allowedProject(config)
 		sh := w.shell(kind, root)
 		supervisor := w.supervisor(root)
 
-		w.writeFile(root, ".localport.toml", config+tcpConfig("added", added, far))
+		w.writeFile(root, ".localport.toml", config+tcpConfig("added", added, upstream))
 		sh.Run("true")
 		if out := sh.Output(); !strings.Contains(out, "changed") || !strings.Contains(out, "localport allow") {
 			t.Errorf("the prompt after the change printed %q", out)
@@ -80,7 +80,7 @@ func TestTrust_ChangeWaitsForAllow(t *testing.T) {
 			t.Errorf("the old forward: %q, %v", answer, err)
 		}
 		if _, err := ask(fmt.Sprintf("127.0.0.1:%d", added), "you"); err == nil {
-			t.Error("the new service runs unread")
+			t.Error("the new service runs without approval")
 		}
 		if status := w.status(root); !strings.Contains(status.Pending, "localport allow") {
 			t.Errorf("status: pending %q", status.Pending)
@@ -102,18 +102,18 @@ func TestTrust_ChangeWaitsForAllow(t *testing.T) {
 
 func TestReload_KeepsConnectionsOfUnchangedServices(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	far := serve(t, "127.0.0.1:0")
+	w := newTestEnv(t)
+	upstream := serve(t, "127.0.0.1:0")
 	kept, moved := ports.FreePort(t), ports.FreePort(t)
-	config := tcpConfig("kept", kept, far)
-	root := w.allowedProject(config + tcpConfig("moved", moved, far))
+	config := tcpConfig("kept", kept, upstream)
+	root := w.allowedProject(config + tcpConfig("moved", moved, upstream))
 	w.mustRun(root, "start")
 	conn := dial(t, fmt.Sprintf("127.0.0.1:%d", kept))
 
 	elsewhere := ports.FreePort(t)
-	w.writeFile(root, ".localport.toml", config+tcpConfig("moved", elsewhere, far))
+	w.writeFile(root, ".localport.toml", config+tcpConfig("moved", elsewhere, upstream))
 	w.mustRun(root, "allow")
-	if got := conn.checkReply("still here"); got != "hello still here\n" {
+	if got := conn.exchangeLine("still here"); got != "hello still here\n" {
 		t.Errorf("the connection that was open answered %q", got)
 	}
 	if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", elsewhere), "you"); answer != "hello you\n" {
@@ -126,10 +126,10 @@ func TestReload_KeepsConnectionsOfUnchangedServices(t *testing.T) {
 
 func TestReload_InvalidConfigChangesNothing(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	far := serve(t, "127.0.0.1:0")
+	w := newTestEnv(t)
+	upstream := serve(t, "127.0.0.1:0")
 	port := ports.FreePort(t)
-	root := w.allowedProject(tcpConfig("web", port, far))
+	root := w.allowedProject(tcpConfig("web", port, upstream))
 	sh := w.shell("bash", root)
 	w.writeFile(root, ".localport.toml", "[services.web]\ntechnology = \"tpc\"\nlocal_port = 99999\n")
 	w.localport(root, "allow")
@@ -154,7 +154,7 @@ func TestTrust_WorktreeOfAnAllowedCheckoutHasItsOwnPorts(t *testing.T) {
 	if _, err := exec.LookPath("git"); err != nil {
 		t.Skip("git is not installed")
 	}
-	w := newWorld(t)
+	w := newTestEnv(t)
 	root := w.project(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	w.writeFile(root, ".gitignore", ".env\n")
 	tree := root + "-tree"
@@ -186,10 +186,10 @@ func TestTrust_WorktreeOfAnAllowedCheckoutHasItsOwnPorts(t *testing.T) {
 
 func TestReload_ChangedServiceKeepsItsPortAndWaitingClients(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	port, far := ports.FreePort(t), serve(t, "127.0.0.1:0")
-	gone := &server{port: ports.FreePort(t)}
-	root := w.allowedProject(tcpConfig("web", port, gone))
+	w := newTestEnv(t)
+	port, upstream := ports.FreePort(t), serve(t, "127.0.0.1:0")
+	unreachable := &server{port: ports.FreePort(t)}
+	root := w.allowedProject(tcpConfig("web", port, unreachable))
 	w.mustRun(root, "start", "--no-wait")
 	answer := make(chan string, 1)
 	go func() {
@@ -197,9 +197,9 @@ func TestReload_ChangedServiceKeepsItsPortAndWaitingClients(t *testing.T) {
 		answer <- fmt.Sprint(got, err)
 	}()
 	eventually(t, "the client waits", func() bool { return w.service(root, "web").Connections.Waiting > 0 })
-	w.writeFile(root, ".localport.toml", tcpConfig("web", port, far))
+	w.writeFile(root, ".localport.toml", tcpConfig("web", port, upstream))
 	w.mustRun(root, "allow")
 	if got := <-answer; got != "hello you\n<nil>" {
-		t.Errorf("the client that waited for the old far end got %q from the new", got)
+		t.Errorf("the client that waited for the old upstream got %q from the new one", got)
 	}
 }

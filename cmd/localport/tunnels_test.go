@@ -1,16 +1,15 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/localport-sh/localport/cmd/localport/internal/output"
 	"github.com/localport-sh/localport/forwarder"
@@ -20,131 +19,72 @@ import (
 	"github.com/localport-sh/localport/testdata/sshd"
 )
 
-// banner is a server that speaks first, as databases and mail servers do.
-func banner(t testing.TB) *server {
+// banner is what a server sends first, as databases and mail servers do.
+const banner = "220 ready"
+
+func sendBanner(conn net.Conn) { fmt.Fprintln(conn, banner) }
+
+// serveBanner starts a server that sends the banner and closes the connection. Its port stays free when it is closed.
+func serveBanner(t testing.TB) *server {
 	t.Helper()
-	ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", ports.FreePort(t))) // nobody else's either when it is closed
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &server{addr: ln.Addr().String(), port: ln.Addr().(*net.TCPAddr).Port, ln: ln}
-	s.conns.Go(func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			fmt.Fprintln(conn, "220 ready")
-			conn.Close()
-		}
-	})
-	t.Cleanup(s.close)
-	return s
+	return startServer(t, fmt.Sprintf("127.0.0.1:%d", ports.FreePort(t)), sendBanner)
 }
 
-// sshConfig is a service at a port of the far end's own localhost, through a real sshd.
+// sshConfig returns a service that reaches a port on the localhost of an sshd.
 func sshConfig(name string, port any, host *sshd.Server, remote int) string {
 	return fmt.Sprintf("[services.%s]\ntechnology = \"ssh\"\nlocal_port = %v\nremote_port = %d\n"+
 		"connection = { host = %q, port = %d, user = %q, config_file = %q, remote_host = \"127.0.0.1\" }\n",
 		name, port, remote, host.Host, host.Port, host.User, host.ConfigFile)
 }
 
-// bannerClients connects again and again until it is stopped, and counts the clients that did not get the banner.
-type bannerClients struct {
-	stop  chan struct{}
-	done  sync.WaitGroup
-	mu    sync.Mutex
-	asked int
-	lost  []error
-}
-
-func connectEvery(pace time.Duration, addr string) *bannerClients {
-	c := &bannerClients{stop: make(chan struct{})}
-	c.done.Go(func() {
-		tick := time.NewTicker(pace)
-		defer tick.Stop()
-		for {
-			select {
-			case <-c.stop:
-				return
-			case <-tick.C:
-				c.done.Go(func() { c.one(addr) })
-			}
-		}
-	})
-	return c
-}
-
-func (c *bannerClients) one(addr string) {
-	got, err := readAll(addr)
-	if got == "220 ready" {
-		err = nil // a tunnel that dies between the answer and its end is seen as a reset, and not as a proper end
-	} else {
-		err = fmt.Errorf("got %q, %w", got, err)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.asked++
-	if err != nil {
-		c.lost = append(c.lost, err)
-	}
-}
-
-// answered is how many clients have had their answer.
-func (c *bannerClients) answered() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.asked - len(c.lost)
-}
-
-// end stops the crowd and returns when every client has ended.
-func (c *bannerClients) end() (asked int, lost []error) {
-	close(c.stop)
-	c.done.Wait()
-	return c.asked, c.lost
-}
-
 func TestSSH_NoClientIsLostWhenSSHOrItsSessionIsKilled(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	host := sshd.Start(t)
 	port := ports.FreePort(t)
-	root := w.allowedProject(sshConfig("mail", port, host, banner(t).port))
+	root := w.allowedProject(sshConfig("mail", port, host, serveBanner(t).port))
 	sh := w.shell("bash", root)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	if got, err := readAll(addr); got != "220 ready" { // the very first, before ssh is up
+	if got, err := readAll(addr); got != banner { // the first client, before ssh has connected
 		t.Fatalf("%q, %v", got, err)
 	}
-	clients := connectEvery(20*time.Millisecond, addr)
+	clients := startClientStream(clientInterval, func() error {
+		got, err := readAll(addr)
+		if got == banner {
+			return nil // if the tunnel dies after the answer, err is a reset
+		}
+		return fmt.Errorf("got %q, %w", got, err)
+	})
+	countAnswered := func() int { return clients.count(func(err error) bool { return err == nil }) }
 	for round := range 3 {
-		answered := clients.answered()
-		eventually(t, "clients are answered", func() bool { return clients.answered() > answered+10 })
+		answered := countAnswered()
+		eventually(t, "clients are answered", func() bool { return countAnswered() > answered+10 })
 		if round == 1 {
 			host.Kill()
 			host.Restart()
 			continue
 		}
-		for _, child := range childrenOf(t, w.supervisor(root).PID) {
+		for _, child := range findChildren(t, w.supervisor(root).PID) {
 			_ = syscall.Kill(child.PID, syscall.SIGKILL)
 		}
 	}
-	answered := clients.answered()
-	eventually(t, "clients are answered", func() bool { return clients.answered() > answered+10 })
-	asked, lost := clients.end()
-	if len(lost) > 0 {
-		t.Errorf("%d of %d clients were lost: %v", len(lost), asked, lost[0])
+	answered := countAnswered()
+	eventually(t, "clients are answered", func() bool { return countAnswered() > answered+10 })
+	results := clients.stop()
+	if err := errors.Join(results...); err != nil {
+		t.Errorf("of %d clients some were lost: %v", len(results), err)
 	}
 	svc := w.service(root, "mail")
 	if svc.Restarts < 3 {
 		t.Errorf("%d restarts, want 3 at least", svc.Restarts)
 	}
-	t.Logf("%d clients, %d restarts, %d waited, %d replays", asked, svc.Restarts, svc.Connections.Waited, svc.Connections.Replays)
+	t.Logf("%d clients, %d restarts, %d waited, %d replays", len(results), svc.Restarts, svc.Connections.Waited, svc.Connections.Replays)
 	sh.Exit("exit")
 }
 
 func TestSSH_RefusingUpstreamIsUnhealthyAndKeepsTheTunnel(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	host := sshd.Start(t)
 	remote, port := ports.FreePort(t), ports.FreePort(t)
 	root := w.allowedProject(sshConfig("late", port, host, remote))
@@ -155,7 +95,7 @@ func TestSSH_RefusingUpstreamIsUnhealthyAndKeepsTheTunnel(t *testing.T) {
 		t.Errorf("last error %q, %d restarts", svc.LastError, svc.Restarts)
 	}
 
-	// A client that connects now, and speaks first, waits until the far end is there.
+	// A client that connects now and sends first waits until the upstream listens.
 	answer := make(chan string, 1)
 	go func() {
 		got, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you")
@@ -174,9 +114,9 @@ func TestSSH_RefusingUpstreamIsUnhealthyAndKeepsTheTunnel(t *testing.T) {
 
 func TestSSH_ChangedHostKeyFailsAtOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	host := sshd.Start(t)
-	root := w.allowedProject(sshConfig("db", `"auto"`, host, banner(t).port))
+	root := w.allowedProject(sshConfig("db", `"auto"`, host, serveBanner(t).port))
 	host.NewHostKey()
 	o := w.localport(root, "start")
 	svc := w.service(root, "db")
@@ -190,16 +130,16 @@ func TestSSH_ChangedHostKeyFailsAtOnce(t *testing.T) {
 
 func TestKubernetes_ServiceAnswersAndSurvivesItsPod(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	far := banner(t)
-	kubectl := fakekubectl.Install(t, fakekubectl.Script{Backend: far.addr})
-	w.env = append(w.env, "PATH="+kubectl.Dir+":"+os.Getenv("PATH"), "LOCALPORT_KUBECTL=kubectl", fakekubectl.Variable+"="+filepath.Join(kubectl.Dir, "script.json"))
+	w := newTestEnv(t)
+	upstream := serveBanner(t)
+	kubectl := fakekubectl.Install(t, fakekubectl.Script{Backend: upstream.addr})
+	w.env = append(w.env, "PATH="+kubectl.Dir+":"+os.Getenv("PATH"), "LOCALPORT_KUBECTL=kubectl", fakekubectl.ScriptVariable+"="+filepath.Join(kubectl.Dir, "script.json"))
 	port := ports.FreePort(t)
 	root := w.allowedProject(fmt.Sprintf("[services.db]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 5432\n"+
 		"connection = { resource_name = \"postgres\", namespace = \"shop\", context = \"staging\" }\n", port))
 	w.mustRun(root, "start")
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	if got, err := readAll(addr); got != "220 ready" {
+	if got, err := readAll(addr); got != banner {
 		t.Fatalf("%q, %v", got, err)
 	}
 	if target := w.service(root, "db").Target; !strings.Contains(target, "staging") || !strings.Contains(target, "shop") {
@@ -214,7 +154,7 @@ func TestKubernetes_ServiceAnswersAndSurvivesItsPod(t *testing.T) {
 			answer <- fmt.Sprint(got, err)
 		}()
 		eventually(t, "kubectl is started again", func() bool { return len(kubectl.Starts(t)) > starts })
-		kubectl.SetScript(t, fakekubectl.Script{Backend: far.addr}) // the pod's replacement is there
+		kubectl.SetScript(t, fakekubectl.Script{Backend: upstream.addr}) // the pod's replacement is there
 		if got := <-answer; got != "220 ready<nil>" {
 			t.Errorf("the first client after the pod was deleted got %q", got)
 		}
@@ -222,9 +162,9 @@ func TestKubernetes_ServiceAnswersAndSurvivesItsPod(t *testing.T) {
 	if svc := w.service(root, "db"); svc.Restarts < 3 {
 		t.Errorf("%d restarts, want 3", svc.Restarts)
 	}
-	kubectl.SetScript(t, fakekubectl.Script{Fail: `Error from server (NotFound): services "postgres" not found`})
+	kubectl.SetScript(t, fakekubectl.Script{StartError: `Error from server (NotFound): services "postgres" not found`})
 	w.mustRun(root, "restart", "--no-wait")
-	eventually(t, "it has failed", func() bool { return w.service(root, "db").State == forwarder.Failed })
+	eventually(t, "the service has failed", func() bool { return w.service(root, "db").State == forwarder.Failed })
 	if svc := w.service(root, "db"); !strings.Contains(svc.LastError, "not found") || svc.Hint == "" {
 		t.Errorf("last error %q, hint %q", svc.LastError, svc.Hint)
 	}
@@ -232,11 +172,11 @@ func TestKubernetes_ServiceAnswersAndSurvivesItsPod(t *testing.T) {
 
 func TestTunnel_FrozenOneIsReplaced(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	port := ports.FreePort(t)
 	root := w.allowedProject(commandConfig(t, "web", port))
 	w.mustRun(root, "start")
-	children := childrenOf(t, w.supervisor(root).PID)
+	children := findChildren(t, w.supervisor(root).PID)
 	if len(children) != 1 {
 		t.Fatalf("children: %v", children)
 	}
@@ -251,25 +191,25 @@ func TestTunnel_FrozenOneIsReplaced(t *testing.T) {
 
 func TestOnDemand_TunnelOpensForTheFirstClientAndClosesAfterTheLast(t *testing.T) {
 	t.Parallel()
-	host, far := sshd.Start(t), banner(t)
+	host, upstream := sshd.Start(t), serveBanner(t)
 	for name, config := range map[string]func(port int) string{
 		"command": func(port int) string { return commandConfig(t, "web", port) },
-		"ssh":     func(port int) string { return sshConfig("web", port, host, far.port) },
+		"ssh":     func(port int) string { return sshConfig("web", port, host, upstream.port) },
 		"kubectl": func(port int) string {
 			return fmt.Sprintf("[services.web]\ntechnology = \"kubectl\"\nlocal_port = %d\nremote_port = 80\n"+
 				"connection = { resource_name = \"web\" }\n", port)
 		},
 		"tcp": func(port int) string {
 			return fmt.Sprintf("[services.web]\ntechnology = \"tcp\"\nlocal_port = %d\nremote_port = %d\n"+
-				"connection = { remote_host = \"127.0.0.1\" }\n", port, far.port)
+				"connection = { remote_host = \"127.0.0.1\" }\n", port, upstream.port)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
+			w := newTestEnv(t)
 			port := ports.FreePort(t)
 			if name == "kubectl" {
-				kubectl := fakekubectl.Install(t, fakekubectl.Script{Backend: far.addr})
-				w.env = append(w.env, "PATH="+kubectl.Dir+":"+os.Getenv("PATH"), "LOCALPORT_KUBECTL=kubectl", fakekubectl.Variable+"="+filepath.Join(kubectl.Dir, "script.json"))
+				kubectl := fakekubectl.Install(t, fakekubectl.Script{Backend: upstream.addr})
+				w.env = append(w.env, "PATH="+kubectl.Dir+":"+os.Getenv("PATH"), "LOCALPORT_KUBECTL=kubectl", fakekubectl.ScriptVariable+"="+filepath.Join(kubectl.Dir, "script.json"))
 			}
 			root := w.allowedProject(strings.Replace(config(port), "local_port", "start = \"on-demand\"\nidle_timeout = \"200ms\"\nlocal_port", 1))
 			w.mustRun(root, "start")
@@ -277,7 +217,7 @@ func TestOnDemand_TunnelOpensForTheFirstClientAndClosesAfterTheLast(t *testing.T
 				t.Fatalf("before the first client it is %s", svc.State)
 			}
 			supervisor := w.supervisor(root)
-			if children := childrenOf(t, supervisor.PID); len(children) != 0 {
+			if children := findChildren(t, supervisor.PID); len(children) != 0 {
 				t.Errorf("before the first client there are children: %v", children)
 			}
 			for range 2 {
@@ -286,28 +226,28 @@ func TestOnDemand_TunnelOpensForTheFirstClientAndClosesAfterTheLast(t *testing.T
 					if answer, err := ask(addr, "you"); answer != "hello you\n" {
 						t.Errorf("a client: %q, %v", answer, err)
 					}
-				} else if answer, err := readAll(addr); answer != "220 ready" {
+				} else if answer, err := readAll(addr); answer != banner {
 					t.Errorf("a client: %q, %v", answer, err)
 				}
 				eventually(t, "it is idle again", func() bool { return w.service(root, "web").State == forwarder.Idle })
-				eventually(t, "the child is gone", func() bool { return len(childrenOf(t, supervisor.PID)) == 0 })
+				eventually(t, "the child has ended", func() bool { return len(findChildren(t, supervisor.PID)) == 0 })
 			}
 		})
 	}
 }
 
-// escaping is a service whose program starts a process that leaves its group and session.
-func escaping(t *testing.T) string {
+// escapingConfig returns a service whose program starts a process in a session of its own.
+func escapingConfig(t *testing.T) string {
 	return fmt.Sprintf("linger = 0.001\n[services.web]\ntechnology = \"command\"\nlocal_port = \"auto\"\n"+
-		"command = [\"sh\", \"-c\", \"setsid sleep 600 & exec env -u%s %s=1 %s {port}\"]\n", mainVariable, upstreamVariable, self(t))
+		"command = [\"sh\", \"-c\", \"setsid sleep 600 & exec env -u%s %s=1 %s {port}\"]\n", mainVariable, upstreamVariable, ownExecutable(t))
 }
 
-// escaped is the process that escaped.
-func (w *world) escaped(root string) lockstate.Process {
+// escapedProcess returns the process in its own session.
+func (w *testEnv) escapedProcess(root string) lockstate.Process {
 	w.t.Helper()
 	var escaped []lockstate.Process
-	for _, child := range childrenOf(w.t, w.supervisor(root).PID) {
-		escaped = append(escaped, childrenOf(w.t, child.PID)...)
+	for _, child := range findChildren(w.t, w.supervisor(root).PID) {
+		escaped = append(escaped, findChildren(w.t, child.PID)...)
 	}
 	if len(escaped) != 1 {
 		w.t.Fatalf("grandchildren: %v", escaped)
@@ -317,23 +257,23 @@ func (w *world) escaped(root string) lockstate.Process {
 
 func TestOrphans_OutsideTheProcessGroupEndWithTheSupervisor(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	root := w.allowedProject(escaping(t))
+	w := newTestEnv(t)
+	root := w.allowedProject(escapingConfig(t))
 	w.mustRun(root, "start")
-	escaped := w.escaped(root)
+	escaped := w.escapedProcess(root)
 	w.mustRun(root, "stop")
 	w.waitExit(escaped)
 }
 
-// A supervisor that ends on request has given up its record: no successor knows of its run.
+// A supervisor that is stopping has removed itself from the state, so that no successor knows of its run.
 func TestOrphans_OutsideTheProcessGroupEndIfTheSupervisorIsKilledWhileStopping(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	root := w.allowedProject(escaping(t) + sigtermIgnoringConfig(t, "slow", ports.FreePort(t)))
+	w := newTestEnv(t)
+	root := w.allowedProject(escapingConfig(t) + sigtermIgnoringConfig(t, "slow", ports.FreePort(t)))
 	w.mustRun(root, "start")
-	w.keeperPID(root)
+	w.waitKeeper(root)
 	supervisor := w.supervisor(root)
-	escaped := w.escaped(root)
+	escaped := w.escapedProcess(root)
 	w.mustRun(root, "deny")
 	kill(t, supervisor.PID)
 	w.waitExit(escaped)
@@ -343,15 +283,15 @@ var sweptOrphans = regexp.MustCompile(`orphans_killed=[12]\b`)
 
 func TestOrphans_OfAKilledSupervisorAreSweptByItsSuccessor(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	root := w.allowedProject(escaping(t))
+	w := newTestEnv(t)
+	root := w.allowedProject(escapingConfig(t))
 	w.mustRun(root, "start")
-	w.keeperPID(root)
-	supervisor, escaped := w.supervisor(root), w.escaped(root)
+	w.waitKeeper(root)
+	supervisor, escaped := w.supervisor(root), w.escapedProcess(root)
 	kill(t, supervisor.PID)
 	w.waitExit(escaped)
-	eventually(t, "the log says that it was swept", func() bool {
-		// Its parent, which the kernel ends with the supervisor, may be counted too.
+	eventually(t, "the log reports the killed orphan", func() bool {
+		// Its parent, which the kernel kills with the supervisor, may be counted too.
 		return sweptOrphans.MatchString(w.mustRun(root, "logs", "supervisor", "--grep", "orphans_killed"))
 	})
 }

@@ -15,23 +15,23 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// smallDisk is a world whose state lies on a file system of its own.
-func smallDisk(t testing.TB) *world {
+// newTestEnvWithSmallDisk returns a testEnv whose state is on a small file system of its own.
+func newTestEnvWithSmallDisk(t testing.TB) *testEnv {
 	t.Helper()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	dir := filepath.Join(w.home, "state")
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
 		t.Skipf("mount tmpfs: %v", err)
 	}
 	t.Cleanup(func() {
-		w.stopAll() // what still writes there keeps it from being unmounted
+		w.stopAll() // running processes prevent the unmount
 		eventually(t, "the disk is unmounted", func() bool { return unix.Unmount(dir, 0) == nil })
 	})
 	return w
 }
 
-// fill leaves no room on the disk with the state, until it is freed.
-func (w *world) fill() (free func()) {
+// fillDisk fills the disk with the state; free undoes it.
+func (w *testEnv) fillDisk() (free func()) {
 	w.t.Helper()
 	path := filepath.Join(w.home, "state/filling")
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
@@ -49,15 +49,15 @@ func (w *world) fill() (free func()) {
 }
 
 func TestFullDisk_ShellsJoinAndLeaveNamespace(t *testing.T) {
-	inEachShell(t, func(t *testing.T, kind string) {
-		w := smallDisk(t)
+	eachShell(t, func(t *testing.T, kind string) {
+		w := newTestEnvWithSmallDisk(t)
 		port := ports.FreePort(t)
 		addr := fmt.Sprintf("127.0.0.1:%d", port)
 		root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 		first := w.shell(kind, root)
-		w.keeperPID(root)
+		w.waitKeeper(root)
 		supervisor := w.supervisor(root)
-		free := w.fill()
+		free := w.fillDisk()
 
 		second := w.shell(kind, w.home)
 		second.Run("cd " + root)
@@ -67,7 +67,7 @@ func TestFullDisk_ShellsJoinAndLeaveNamespace(t *testing.T) {
 		if env := second.Environ(); env["WEB_PORT"] != fmt.Sprint(port) {
 			t.Errorf("WEB_PORT=%q", env["WEB_PORT"])
 		}
-		if pids := w.leases(root, api.ShellLease); len(pids) != 2 {
+		if pids := w.leasePIDs(root, api.ShellLease); len(pids) != 2 {
 			t.Errorf("leases of %v, want two", pids)
 		}
 		w.mustRun(root, "exec", "--", "true")
@@ -76,16 +76,16 @@ func TestFullDisk_ShellsJoinAndLeaveNamespace(t *testing.T) {
 		if out := first.Output(); strings.Contains(out, "localport") {
 			t.Errorf("leaving printed %q", out)
 		}
-		if pids := w.leases(root, api.ShellLease); len(pids) != 1 || pids[0] != second.PID() {
+		if pids := w.leasePIDs(root, api.ShellLease); len(pids) != 1 || pids[0] != second.PID() {
 			t.Errorf("leases of %v, want that of %d", pids, second.PID())
 		}
-		// The file has the first one's lease still, which the supervisor knows to be released.
+		// The file still has the first lease; the supervisor knows that it was released.
 		first.Run("cd " + root)
-		if pids := w.leases(root, api.ShellLease); len(pids) != 2 {
+		if pids := w.leasePIDs(root, api.ShellLease); len(pids) != 2 {
 			t.Errorf("after entering again, leases of %v, want two", pids)
 		}
 		first.Run("cd " + w.home)
-		if pids := w.leases(root, api.ShellLease); len(pids) != 1 || pids[0] != second.PID() {
+		if pids := w.leasePIDs(root, api.ShellLease); len(pids) != 1 || pids[0] != second.PID() {
 			t.Errorf("after leaving again, leases of %v, want that of %d", pids, second.PID())
 		}
 		if answer, err := ask(addr, "you"); answer != "hello you\n" {
@@ -99,12 +99,12 @@ func TestFullDisk_ShellsJoinAndLeaveNamespace(t *testing.T) {
 
 func TestFullDisk_StartLeaseCountsNamespace(t *testing.T) {
 	t.Parallel()
-	w := smallDisk(t)
+	w := newTestEnvWithSmallDisk(t)
 	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 	sh := w.shell("bash", root)
-	w.keeperPID(root)
+	w.waitKeeper(root)
 	supervisor := w.supervisor(root)
-	free := w.fill()
+	free := w.fillDisk()
 	w.mustRun(root, "start")
 	sh.Run("cd /")
 	if leases := w.status(root).Leases; len(leases) != 1 || leases[0].Kind != api.StartLease {
@@ -118,11 +118,11 @@ func TestFullDisk_StartLeaseCountsNamespace(t *testing.T) {
 }
 
 func TestLeases_FailedReleaseIsRetried(t *testing.T) {
-	inEachShell(t, func(t *testing.T, kind string) {
-		w := newWorld(t).limited("2s")
+	eachShell(t, func(t *testing.T, kind string) {
+		w := newTestEnv(t).withPromptLimit("2s")
 		root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 		w.mustRun(root, "start")
-		w.keeperPID(root)
+		w.waitKeeper(root)
 		sh := w.shell(kind, root)
 		supervisor := w.supervisor(root)
 		release := w.holdLock(root)
@@ -133,8 +133,8 @@ func TestLeases_FailedReleaseIsRetried(t *testing.T) {
 		if out := sh.Output(); strings.Count(out, "localport:") != 1 || !strings.Contains(out, want) {
 			t.Errorf("leaving printed %q, want one line with %q", out, want)
 		}
-		if env := sh.Environ(); has(env, "WEB_PORT") {
-			t.Error("after leaving there is WEB_PORT")
+		if env := sh.Environ(); hasVariable(env, "WEB_PORT") {
+			t.Error("WEB_PORT is still set after leaving")
 		}
 		sh.Run("true")
 		if out := sh.Output(); strings.Contains(out, "localport") {
@@ -149,7 +149,7 @@ func TestLeases_FailedReleaseIsRetried(t *testing.T) {
 		}
 		sh.Run(again)
 		if out := sh.Output(); strings.Contains(out, "localport: ") {
-			t.Errorf("the prompt that tried again printed %q", out)
+			t.Errorf("the prompt that retried printed %q", out)
 		}
 		for _, lease := range w.state(root).Leases {
 			if lease.Kind == lockstate.ShellLease {
@@ -159,13 +159,13 @@ func TestLeases_FailedReleaseIsRetried(t *testing.T) {
 	})
 }
 
-// A prompt that could not enter tries again by itself.
+// After a failed entering, a later prompt retries.
 func TestPrompt_FailedEnteringIsRetried(t *testing.T) {
-	inEachShell(t, func(t *testing.T, kind string) {
-		w := newWorld(t).limited("2s")
+	eachShell(t, func(t *testing.T, kind string) {
+		w := newTestEnv(t).withPromptLimit("2s")
 		root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
 		w.mustRun(root, "start")
-		w.keeperPID(root)
+		w.waitKeeper(root)
 		w.mustRun(root, "stop")
 		release := w.holdLock(root)
 		sh := w.shell(kind, w.home)
@@ -180,7 +180,7 @@ func TestPrompt_FailedEnteringIsRetried(t *testing.T) {
 		}
 		eventually(t, "the shell has entered", func() bool {
 			sh.Run(again)
-			return has(sh.Environ(), "WEB_PORT")
+			return hasVariable(sh.Environ(), "WEB_PORT")
 		})
 	})
 }

@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// server is a far end: it answers each line with a greeting and the line.
+// server is an upstream.
 type server struct {
 	addr string
 	port int
@@ -22,14 +22,22 @@ type server struct {
 	conns sync.WaitGroup
 }
 
+// serve starts a server that answers each line with a greeting and the line.
 func serve(t testing.TB, addr string) *server {
+	t.Helper()
+	return startServer(t, addr, greetLines)
+}
+
+// startServer starts a server that calls handle for each connection, in a goroutine, and closes the connection afterwards. The end of
+// the test waits for all of them.
+func startServer(t testing.TB, addr string, handle func(net.Conn)) *server {
 	t.Helper()
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &server{addr: ln.Addr().String(), port: ln.Addr().(*net.TCPAddr).Port, ln: ln}
-	s.conns.Go(func() { greetAll(ln, &s.conns) })
+	s.conns.Go(func() { acceptAll(ln, &s.conns, handle) })
 	t.Cleanup(s.close)
 	return s
 }
@@ -39,7 +47,7 @@ func (s *server) close() {
 	s.conns.Wait()
 }
 
-func greetAll(ln net.Listener, conns *sync.WaitGroup) {
+func acceptAll(ln net.Listener, conns *sync.WaitGroup, handle func(net.Conn)) {
 	for {
 		conn, err := ln.Accept()
 		if err != nil {
@@ -47,22 +55,26 @@ func greetAll(ln net.Listener, conns *sync.WaitGroup) {
 		}
 		conns.Go(func() {
 			defer conn.Close()
-			for lines := bufio.NewScanner(conn); lines.Scan(); {
-				fmt.Fprintf(conn, "hello %s\n", lines.Text())
-			}
+			handle(conn)
 		})
 	}
 }
 
-// upstreamVariable makes the test binary a far end that listens on the port given as its argument: a program for
-// technology = "command".
+func greetLines(conn net.Conn) {
+	for lines := bufio.NewScanner(conn); lines.Scan(); {
+		fmt.Fprintf(conn, "hello %s\n", lines.Text())
+	}
+}
+
+// upstreamVariable makes the test binary a server like serve's, which listens on the port given as its argument: a program for the
+// technology "command".
 const upstreamVariable = "LOCALPORT_TEST_SERVER"
 
-// stubborn is its value where the far end is to ignore SIGTERM: only force ends it, after the grace of 2 s.
-const stubborn = "stubborn"
+// ignoreSIGTERM is the value of upstreamVariable for a server that ignores SIGTERM: the supervisor kills it after 2 s.
+const ignoreSIGTERM = "ignore SIGTERM"
 
 func runUpstream() int {
-	if os.Getenv(upstreamVariable) == stubborn {
+	if os.Getenv(upstreamVariable) == ignoreSIGTERM {
 		signal.Ignore(syscall.SIGTERM)
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:"+os.Args[1])
@@ -72,23 +84,23 @@ func runUpstream() int {
 	}
 	fmt.Println("listening, with the secret", os.Getenv("SECRET"))
 	var conns sync.WaitGroup
-	greetAll(ln, &conns)
+	acceptAll(ln, &conns, greetLines)
 	return 0
 }
 
-// commandConfig is a service that this test binary serves.
+// commandConfig returns a service whose command is this test binary as a server.
 func commandConfig(t testing.TB, name string, port any) string {
 	return fmt.Sprintf("[services.%s]\ntechnology = \"command\"\nlocal_port = %v\ncommand = [%q, %q, %q, %q, \"{port}\"]\n",
-		name, port, "/usr/bin/env", "-u"+mainVariable, upstreamVariable+"=1", self(t))
+		name, port, "/usr/bin/env", "-u"+mainVariable, upstreamVariable+"=1", ownExecutable(t))
 }
 
-// tcpConfig is a service at a server's address.
+// tcpConfig returns a service whose upstream is s.
 func tcpConfig(name string, port any, s *server) string {
 	return fmt.Sprintf("[services.%s]\ntechnology = \"tcp\"\nlocal_port = %v\nremote_port = %d\n"+
 		"connection = { remote_host = \"127.0.0.1\" }\n", name, port, s.port)
 }
 
-// readAll is a connection's whole answer, for a protocol in which the server speaks first.
+// readAll connects and returns all that the server sends, for protocols in which the server speaks first.
 func readAll(addr string) (string, error) {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {

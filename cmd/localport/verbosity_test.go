@@ -10,8 +10,8 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// writeUserConfig writes the user's own config.
-func (w *world) writeUserConfig(config string) (path string) {
+// writeUserConfig writes the user's config and returns its path.
+func (w *testEnv) writeUserConfig(config string) (path string) {
 	w.t.Helper()
 	dir := filepath.Join(w.home, "config/localport")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -29,25 +29,25 @@ func TestPrompt_PrintsAsMuchAsVerbosityAsks(t *testing.T) {
 	} {
 		t.Run(verbosity, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newTestEnv(t)
 			w.writeUserConfig(`verbosity = "` + verbosity + `"`)
 			root := w.project("linger = 0.1\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 			sh := w.shell("bash", w.home)
 			sh.Run("cd " + root)
 			if out := sh.Output(); !strings.Contains(out, "localport allow") {
-				t.Errorf("what needs the user is not said: %q", out)
+				t.Errorf("the prompt does not ask for approval: %q", out)
 			}
 			w.mustRun(root, "allow")
 			sh.Run("true")
 			if out := sh.Output(); !strings.Contains(out, c.in) || c.in == "" && out != "" {
-				t.Errorf("entering says %q, want %q", out, c.in)
+				t.Errorf("entering printed %q, want %q", out, c.in)
 			}
 			if sh.Environ()["WEB_PORT"] == "" {
 				t.Error("the variables are not set")
 			}
 			sh.Run("cd /")
 			if out := sh.Output(); !strings.Contains(out, c.out) || c.out == "" && out != "" {
-				t.Errorf("leaving says %q, want %q", out, c.out)
+				t.Errorf("leaving printed %q, want %q", out, c.out)
 			}
 		})
 	}
@@ -55,20 +55,20 @@ func TestPrompt_PrintsAsMuchAsVerbosityAsks(t *testing.T) {
 
 func TestUserConfig_InvalidOneIsReportedOnceAndStopsNoProject(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newTestEnv(t)
 	path := w.writeUserConfig("verbosty = \"quiet\"\nlinger = \"soon\"\n")
 	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	sh := w.shell("bash", w.home)
 	sh.Run("cd " + root)
 	want := "localport: warning: " + path + `:1:1: verbosty: unknown key; did you mean "verbosity"? (and 1 more); run "localport config validate"`
-	// The terminal breaks lines where they end.
+	// The terminal wraps long lines.
 	if out := strings.NewReplacer("\r", "", "\n", "").Replace(sh.Output()); !strings.Contains(out, want) || !strings.Contains(out, "shop: web :") {
-		t.Errorf("entering says %q", out)
+		t.Errorf("entering printed %q", out)
 	}
 	for _, line := range []string{"true", "cd /"} {
 		sh.Run(line)
 		if out := sh.Output(); out != "" {
-			t.Errorf("%s: the prompt says %q", line, out)
+			t.Errorf("%s: the prompt printed %q", line, out)
 		}
 	}
 	o := w.localport(root, "config", "validate")

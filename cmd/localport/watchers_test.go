@@ -14,10 +14,11 @@ import (
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/testdata/ports"
+	"github.com/localport-sh/localport/testdata/syncbuf"
 )
 
-// watchWith has clients watch a supervisor until end. It returns when each has its first status or was turned away.
-func watchWith(t *testing.T, socket string, n int) (watching, refused int, end func()) {
+// startWatchers has n clients watch a supervisor until end. It returns when each has received a status or was refused.
+func startWatchers(t *testing.T, socket string, n int) (watching, refused int, end func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var clients sync.WaitGroup
@@ -53,17 +54,17 @@ func watchWith(t *testing.T, socket string, n int) (watching, refused int, end f
 func TestManyWatchers_LeaveRoomForCommandsAndPrompts(t *testing.T) {
 	t.Parallel()
 	const fewest, watchers = 133, 100
-	w := newWorld(t)
+	w := newTestEnv(t)
 	port := ports.FreePort(t)
 	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
-	if o := w.underLimit(fewest, root, "start"); o.code != 0 {
+	if o := w.runWithFileLimit(fewest, root, "start"); o.code != 0 {
 		t.Fatalf("exit %d: %s%s", o.code, o.stdout, o.stderr)
 	}
-	w.keeperPID(root)
-	watching, refused, end := watchWith(t, w.state(root).Supervisor.Socket, watchers)
+	w.waitKeeper(root)
+	watching, refused, end := startWatchers(t, w.state(root).Supervisor.Socket, watchers)
 	defer end()
 	if watching != api.MaxWatchers || refused != watchers-watching {
-		t.Errorf("%d watch and %d were turned away", watching, refused)
+		t.Errorf("%d watch and %d were refused", watching, refused)
 	}
 
 	sh := w.shell("bash", root)
@@ -71,8 +72,8 @@ func TestManyWatchers_LeaveRoomForCommandsAndPrompts(t *testing.T) {
 		t.Errorf("WEB_PORT=%q; the shell shows %q", env["WEB_PORT"], sh.Screen())
 	}
 	w.mustRun(root, "exec", "--", "true")
-	// Commands that watch where they can go on without.
-	var seen watched
+	// Commands that usually watch the status poll it now.
+	var seen syncbuf.Buffer
 	c, err := process.Start(process.Command{
 		Argv: []string{w.exe, "status", "--watch"}, Dir: root, Env: w.env,
 		OnLine: func(_ process.Stream, line string) { fmt.Fprintln(&seen, line) },
@@ -98,13 +99,13 @@ func TestManyWatchers_LeaveRoomForCommandsAndPrompts(t *testing.T) {
 		t.Errorf("it printed %q", seen.String())
 	}
 
-	// A place that becomes free is taken.
+	// After one watcher has ended, another one may watch.
 	end()
 	eventually(t, "there is room for another watcher", func() bool {
-		watching, _, end := watchWith(t, w.state(root).Supervisor.Socket, 1)
+		watching, _, end := startWatchers(t, w.state(root).Supervisor.Socket, 1)
 		end()
 		return watching == 1
 	})
 	sh.Kill()
-	w.down(root)
+	w.stopProject(root)
 }

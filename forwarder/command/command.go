@@ -28,7 +28,7 @@ import (
 const portPlaceholder = "{port}"
 
 // Technology registers "command".
-var Technology = forwarder.Technology{TechnologyType: project.TechnologyType{Name: "command", Keys: configKeys}, New: New, Login: describeLogin}
+var Technology = forwarder.Technology{TechnologyType: project.TechnologyType{Name: "command", Keys: configKeys}, New: New, Login: newLogin}
 
 // configKeys are keys of the service itself, not of its connection table.
 var configKeys = []project.Key{
@@ -132,15 +132,15 @@ type tunnel struct {
 	readyCh   chan struct{} // closed when a line has matched readyPattern, or there is none
 
 	// Written by handleLine; others may read it after Done.
-	isReadySeen bool
-	loginLine   string // the first line that matched loginPattern
+	hasPrintedReady bool
+	loginLine       string // the first line that matched loginPattern
 }
 
 // handleLine handles a line that the program prints. A request for a login ends the program.
 func (t *tunnel) handleLine(_ process.Stream, line string) {
 	_, _ = io.WriteString(t.log, line+"\n")
-	if t.readyPattern != nil && !t.isReadySeen && t.readyPattern.MatchString(line) {
-		t.isReadySeen = true
+	if t.readyPattern != nil && !t.hasPrintedReady && t.readyPattern.MatchString(line) {
+		t.hasPrintedReady = true
 		close(t.readyCh)
 	}
 	if t.loginPattern != nil && t.loginLine == "" && t.loginPattern.MatchString(line) {
@@ -167,8 +167,8 @@ func (t *tunnel) waitReady(ctx context.Context, port uint16) error {
 		}
 		// A program that listens on "localhost" may have chosen either of its addresses.
 		for _, host := range []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()} {
-			if at := netip.AddrPortFrom(host, port); holder.GroupListensOn(t.Pid(), at) {
-				t.addr = at
+			if addr := netip.AddrPortFrom(host, port); holder.GroupListensOn(t.Pid(), addr) {
+				t.addr = addr
 				return t.waitReadyLine(ctx, port)
 			}
 		}
@@ -188,7 +188,7 @@ func (t *tunnel) waitReadyLine(ctx context.Context, port uint16) error {
 	}
 }
 
-// timeoutErr returns what the program did not do in time, or the context's error if it was cancelled.
+// timeoutErr returns what the program did not do in time, or the context's error if it was canceled.
 func (t *tunnel) timeoutErr(ctx context.Context, port uint16) error {
 	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return ctx.Err()
@@ -227,10 +227,8 @@ func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
 	if err == nil {
 		return conn, nil
 	}
-	select {
-	case <-t.Done():
+	if wait.IsClosed(t.Done()) {
 		return nil, net.ErrClosed
-	default:
 	}
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return nil, &forwarder.Refusal{Reason: fmt.Sprintf("%s: connection refused", t.program), IsConnectFailure: true}

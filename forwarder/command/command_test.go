@@ -1,7 +1,6 @@
 package command
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,6 +21,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/testdata/ports"
+	"github.com/localport-sh/localport/testdata/syncbuf"
 )
 
 // roleVariable makes the test binary play the program of a tunnel.
@@ -36,8 +35,8 @@ func TestMain(m *testing.M) {
 		playEcho("127.0.0.1:" + os.Args[1])
 	case "echo6":
 		playEcho("[::1]:" + os.Args[1])
-	case "quitter":
-		playQuitter()
+	case "single connection":
+		playSingleConnection()
 	case "on request":
 		playOnRequest()
 	}
@@ -81,8 +80,8 @@ func playOnRequest() {
 	}
 }
 
-// playQuitter accepts one connection, stops listening, tells the client so and keeps running.
-func playQuitter() {
+// playSingleConnection accepts one connection, stops listening, tells the client so and keeps running.
+func playSingleConnection() {
 	l, err := net.Listen("tcp", "127.0.0.1:"+os.Args[1])
 	if err != nil {
 		os.Exit(1)
@@ -97,10 +96,9 @@ func playQuitter() {
 	select {}
 }
 
-// logBuffer is a log that can be read concurrently.
+// logBuffer is a log that calls onLine, if it is set, for each line.
 type logBuffer struct {
-	mu     sync.Mutex
-	text   bytes.Buffer
+	syncbuf.Buffer
 	onLine func(string)
 }
 
@@ -108,15 +106,7 @@ func (l *logBuffer) Write(p []byte) (int, error) {
 	if l.onLine != nil {
 		l.onLine(strings.TrimSpace(string(p)))
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
+	return l.Buffer.Write(p)
 }
 
 func newRun(t *testing.T, role string) forwarder.Run {
@@ -309,7 +299,7 @@ func TestTunnel_CloseLeavesNoError(t *testing.T) {
 }
 
 func TestTunnel_RefusedDialIsRefusalWhileProgramRuns(t *testing.T) {
-	tunnel := openTunnel(t, newRun(t, "quitter"), testBinary(t), "{port}")
+	tunnel := openTunnel(t, newRun(t, "single connection"), testBinary(t), "{port}")
 	conn, err := tunnel.Dial(t.Context())
 	if err != nil {
 		t.Fatal(err)

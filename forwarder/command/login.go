@@ -11,8 +11,8 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// describeLogin returns a login that runs the service's login program; a zero Login if none is configured.
-func describeLogin(svc project.Service, dir string, env []string) forwarder.Login {
+// newLogin returns a login that runs the service's login program; a zero Login if none is configured.
+func newLogin(svc project.Service, dir string, env []string) forwarder.Login {
 	argv := svc.Connection.Settings.TextList("login")
 	if len(argv) == 0 {
 		return forwarder.Login{}

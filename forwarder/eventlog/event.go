@@ -25,9 +25,6 @@ const (
 	EventsLost         Kind = "lost"      // events before this one could not be written
 )
 
-// SelectableKinds are the kinds that a user can select.
-var SelectableKinds = []Kind{StateChanged, ServiceFailed, ServiceRecovered, ConfigReloaded, ConfigPending, SupervisorStarted, SupervisorEnded, ClientLimitReached, ClientLimitCleared}
-
 // Event is one thing that happened in a project.
 type Event struct {
 	Time    time.Time `json:"time"`
@@ -86,7 +83,7 @@ type EventReader struct {
 
 // NewEventReader makes a reader of a log directory, which need not exist. It must be closed.
 func NewEventReader(dir string) *EventReader {
-	return &EventReader{dir: dir, tail: NewTail(filepath.Join(dir, eventsFileName))}
+	return &EventReader{dir: dir, tail: newTail(filepath.Join(dir, eventsFileName))}
 }
 
 // Read returns the events that were added since the last call and are not older than since.

@@ -4,6 +4,7 @@
 package eventlog
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,15 +26,9 @@ type Limits struct {
 var DefaultLimits = Limits{MaxSize: 4 << 20, MaxRotated: 3, MaxAge: 7 * 24 * time.Hour}
 
 func (l Limits) withDefaults() Limits {
-	if l.MaxSize <= 0 {
-		l.MaxSize = DefaultLimits.MaxSize
-	}
-	if l.MaxRotated <= 0 {
-		l.MaxRotated = DefaultLimits.MaxRotated
-	}
-	if l.MaxAge <= 0 {
-		l.MaxAge = DefaultLimits.MaxAge
-	}
+	l.MaxSize = cmp.Or(max(0, l.MaxSize), DefaultLimits.MaxSize)
+	l.MaxRotated = cmp.Or(max(0, l.MaxRotated), DefaultLimits.MaxRotated)
+	l.MaxAge = cmp.Or(max(0, l.MaxAge), DefaultLimits.MaxAge)
 	return l
 }
 

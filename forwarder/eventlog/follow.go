@@ -26,7 +26,7 @@ func FollowDir(ctx context.Context, dir string, onChange func() error) error {
 		case <-ctx.Done():
 			return nil
 		case _, ok := <-changes:
-			if !ok { // the watcher has ended; polling goes on
+			if !ok { // the watcher has ended; polling continues
 				changes = nil
 			}
 			drainChanges(changes)

@@ -14,8 +14,8 @@ func (f *File) Handler(level slog.Leveler) slog.Handler {
 // premaskedWriter appends text that is already masked.
 type premaskedWriter struct{ *File }
 
-func (m premaskedWriter) Write(p []byte) (int, error) {
-	m.appendText(string(p))
+func (w premaskedWriter) Write(p []byte) (int, error) {
+	w.appendText(string(p))
 	return len(p), nil
 }
 

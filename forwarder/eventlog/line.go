@@ -102,11 +102,11 @@ func cutAttribute(text string) (key, value, rest string, ok bool) {
 // cutWord splits off the first word: a quoted string, or all before end.
 func cutWord(text, end string) (value, rest string, ok bool) {
 	if !strings.HasPrefix(text, `"`) {
-		at := strings.Index(text, end)
-		if at < 0 {
-			at = len(text)
+		i := strings.Index(text, end)
+		if i < 0 {
+			i = len(text)
 		}
-		return text[:at], text[at:], true
+		return text[:i], text[i:], true
 	}
 	quoted, err := strconv.QuotedPrefix(text)
 	if err != nil {

@@ -110,12 +110,21 @@ func TestLogReader_StackTraceBelongsToThePreviousLine(t *testing.T) {
 	}
 }
 
-func TestEscapeControls_EscapesTerminalControls(t *testing.T) {
+func TestRunWriter_EscapesTerminalControls(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db.log")
 	for text, want := range map[string]string{
-		"plain\tü 日本": "plain\tü 日本", "\x1b[31mred": `\x1b[31mred`, "a\rb\x00": `a\x0db\x00`, "\u009b1m": `\xc2\x9b1m`, "\xff!": `\xff!`,
+		"plain\tü 日本": "plain\tü 日本", "\x1b[31mred": `\x1b[31mred`, "a\rb\x00": `a\rb\x00`, "\u009b1m": `\u009b1m`, "\xff!": `\xff!`, "a\u202eb": `a\u202eb`,
 	} {
-		if got := escapeControls(text); got != want {
-			t.Errorf("%q is written as %q, want %q", text, got, want)
+		file := NewFile(path, nil, Limits{})
+		if _, err := file.RunWriter("run.1").Write([]byte(text + "\n")); err != nil {
+			t.Fatal(err)
+		}
+		file.Close()
+		if line, ok := Parse(strings.TrimSuffix(readFile(t, path), "\n")); !ok || line.Text != want {
+			t.Errorf("%q is written as %q, want %q", text, line.Text, want)
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -16,7 +16,7 @@ type LogReader struct {
 }
 
 // NewLogReader makes a reader of the log file at path, which need not exist. It must be closed.
-func NewLogReader(name, path string) *LogReader { return &LogReader{Name: name, Tail: NewTail(path)} }
+func NewLogReader(name, path string) *LogReader { return &LogReader{Name: name, Tail: newTail(path)} }
 
 // Read returns the lines that were added since the last call. A line that Parse does not recognize gets the time, level and run
 // of the line before it.

@@ -52,7 +52,7 @@ func RemoveExpired(dir string, limits Limits) error {
 }
 
 // forEachFile calls fn with every file of a log directory: the name of its log file, and its number, 0 for the log file itself.
-// It goes on after errors, and returns them joined.
+// It continues after errors, and returns them joined.
 func forEachFile(dir string, fn func(name string, n int, info fs.FileInfo) error) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -36,8 +36,7 @@ func EventsSince(dir string, line uint64) ([]Event, error) {
 	return found, nil
 }
 
-// appendNewer appends the events in data with a PromptLine above line, newest first, and reports whether it met one that is not
-// above.
+// appendNewer appends the events in data with a PromptLine above line, newest first, and reports whether data has one that is not above.
 func appendNewer(data []byte, line uint64, found *[]Event) bool {
 	lines := bytes.Split(data, []byte("\n"))
 	for _, text := range slices.Backward(lines) {

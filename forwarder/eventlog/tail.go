@@ -23,8 +23,8 @@ type Tail struct {
 	offset   int64
 }
 
-// NewTail makes a tail of the log file at path, which need not exist. It must be closed.
-func NewTail(path string) *Tail { return &Tail{path: path} }
+// newTail makes a tail of the log file at path, which need not exist. It must be closed.
+func newTail(path string) *Tail { return &Tail{path: path} }
 
 // Close closes the files.
 func (t *Tail) Close() {
@@ -93,7 +93,7 @@ func (t *Tail) readNewLines(isFinal bool) ([]string, error) {
 }
 
 // queueNewerFiles queues the files that have not been read, and reports whether there are any. It opens them from the newest name
-// to the oldest, the direction in which they are renamed: one that is rotated meanwhile is met twice, but not missed.
+// to the oldest, the direction in which they are renamed: one that is rotated meanwhile is opened twice, but not missed.
 func (t *Tail) queueNewerFiles() bool {
 	if info, err := os.Stat(t.path); err == nil && t.current != nil && isSameFile(t.current, info) {
 		return false

@@ -19,7 +19,7 @@ func TestTail_LosesAndRepeatsNoLineWhateverHappensToTheFiles(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		path := filepath.Join(temp(), "db.log")
 		file := NewFile(path, nil, Limits{MaxSize: rapid.Int64Range(1, 200).Draw(t, "size"), MaxRotated: 1000})
-		tail := NewTail(path)
+		tail := newTail(path)
 		defer file.Close()
 		defer tail.Close()
 		var want, got []string
@@ -90,7 +90,7 @@ func TestTail_RotationUnderLoadLosesAndRepeatsNoLine(t *testing.T) {
 		})
 	}
 	defer writing.Wait()
-	tail := NewTail(path)
+	tail := newTail(path)
 	defer tail.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -119,7 +119,7 @@ func TestTail_RotationUnderLoadLosesAndRepeatsNoLine(t *testing.T) {
 func TestFollowDir_FindsTheFirstLineOfADirectoryCreatedLater(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	path := filepath.Join(dir, "db.log")
-	file, tail := NewFile(path, nil, Limits{}), NewTail(path)
+	file, tail := NewFile(path, nil, Limits{}), newTail(path)
 	defer file.Close()
 	defer tail.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

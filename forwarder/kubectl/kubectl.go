@@ -18,8 +18,8 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// ProgramVariable is the environment variable that names a kubectl to run instead of the native engine.
-const ProgramVariable = "LOCALPORT_KUBECTL"
+// programVariable is the environment variable that names a kubectl to run instead of the native engine.
+const programVariable = "LOCALPORT_KUBECTL"
 
 // Technology is "kubectl".
 var Technology = forwarder.Technology{
@@ -143,7 +143,7 @@ func (s *service) resolveLocation(run forwarder.Run) session.Location {
 func (d *driver) Open(ctx context.Context, svc project.Service, run forwarder.Run) (forwarder.Tunnel, error) {
 	s := d.serviceFor(svc)
 	ref := session.ResourceRef{Resource: s.target.Resource(), Kubeconfig: s.kubeconfig, Location: s.resolveLocation(run)}
-	program := process.Getenv(run.Env, ProgramVariable)
+	program := process.Getenv(run.Env, programVariable)
 	if s.engine == "kubectl" || program != "" && s.engine != "native" {
 		if s.target.Selector != "" {
 			return nil, &forwarder.Failure{

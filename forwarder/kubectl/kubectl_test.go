@@ -133,7 +133,7 @@ func TestDriver_EngineComesFromConfigOrEnvironment(t *testing.T) {
 	} {
 		driver, svc := newDriver(t), (project.Service{RemotePort: "80", Connection: project.Connection{Settings: project.Settings{"resource_name": "web", "selector": tt.selector, "engine": tt.engine}}})
 		tunnel, err := driver.Open(t.Context(), svc, forwarder.Run{
-			Dir: t.TempDir(), Env: append(slices.Clone(k.Env()), "KUBECONFIG=/no/such/file", ProgramVariable+"="+tt.variable), Log: io.Discard,
+			Dir: t.TempDir(), Env: append(slices.Clone(k.Env()), "KUBECONFIG=/no/such/file", programVariable+"="+tt.variable), Log: io.Discard,
 		})
 		if err == nil {
 			_ = tunnel.Close()
@@ -150,9 +150,9 @@ func TestService_HoldsNoMutexWhileAKubeconfigIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := newService(serviceSpec{kubeconfig: fifo})
-	settled := make(chan struct{})
+	doneCh := make(chan struct{})
 	go func() {
-		defer close(settled)
+		defer close(doneCh)
 		s.resolveLocation(forwarder.Run{})
 	}()
 	writer, err := os.OpenFile(fifo, os.O_WRONLY, 0) // returns when the reader is there
@@ -165,5 +165,5 @@ func TestService_HoldsNoMutexWhileAKubeconfigIsRead(t *testing.T) {
 		s.mu.Unlock()
 	}
 	writer.Close()
-	<-settled
+	<-doneCh
 }

@@ -2,6 +2,7 @@ package memtrim
 
 import (
 	"os"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -39,22 +40,7 @@ func parseReadOnlyMapping(line, file string) (from, to uintptr, ok bool) {
 		return 0, 0, false
 	}
 	low, high, _ := strings.Cut(fields[0], "-")
-	from, to = parseHex(low), parseHex(high)
-	return from, to, 0 < from && from < to
-}
-
-// parseHex returns 0 for anything but a hexadecimal number.
-func parseHex(text string) (n uintptr) {
-	for _, c := range []byte(text) {
-		n <<= 4
-		switch {
-		case '0' <= c && c <= '9':
-			n |= uintptr(c - '0')
-		case 'a' <= c && c <= 'f':
-			n |= uintptr(c-'a') + 10
-		default:
-			return 0
-		}
-	}
-	return n
+	start, startErr := strconv.ParseUint(low, 16, 64)
+	end, endErr := strconv.ParseUint(high, 16, 64)
+	return uintptr(start), uintptr(end), startErr == nil && endErr == nil && 0 < start && start < end
 }

@@ -9,9 +9,9 @@ import (
 )
 
 func TestNamespace_EveryNetworkChangeIsReportedAndNothingElse(t *testing.T) {
-	here, there := netns.Pair(t)
+	here, there := netns.NewHostPair(t)
 	var s *eventSource
-	here.Do(func() {
+	here.RunInNamespace(func() {
 		var err error
 		if s, err = openSource(); err != nil {
 			t.Error(err)

@@ -11,9 +11,9 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-// MinInterval is the minimum time between two notifications of one service. Of those that arrive in between only the last is
+// minInterval is the minimum time between two notifications of one service. Of those that arrive in between only the last is
 // kept; it is sent when the interval is over, unless it equals the one that was sent before.
-const MinInterval = 5 * time.Second
+const minInterval = 5 * time.Second
 
 // CommandTimeout is how long the programs of one notification may run.
 const CommandTimeout = 10 * time.Second
@@ -62,7 +62,7 @@ type pendingNotification struct {
 func New(settings Settings, log *slog.Logger) *Notifier { return newNotifier(settings, log, send) }
 
 func newNotifier(settings Settings, log *slog.Logger, send func(context.Context, Settings, Notification) error) *Notifier {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background()) // no caller's context: the notifier runs until Close
 	n := &Notifier{
 		log: log, send: send, cancel: cancel, doneCh: make(chan struct{}), wakeCh: make(chan struct{}, 1), settings: settings,
 		pending: make(map[string]pendingNotification), lastSent: make(map[string]Notification), nextAllowed: make(map[string]time.Time),
@@ -156,5 +156,5 @@ func (n *Notifier) takeDue() (notification *Notification, settings Settings, del
 func (n *Notifier) delayNext(service string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.nextAllowed[service] = time.Now().Add(MinInterval)
+	n.nextAllowed[service] = time.Now().Add(minInterval)
 }

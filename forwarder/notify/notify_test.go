@@ -54,8 +54,8 @@ func TestSend_ProgramGetsTheEventInArgumentsAndEnvironment(t *testing.T) {
 
 func TestDesktopCommand_IsEmptyWithoutADesktop(t *testing.T) {
 	dir, _ := writeProgram(t, "notify-send", `printf '%s|' "$@" >"$SAID"`)
-	said := filepath.Join(dir, "said")
-	s := Settings{Desktop: true, Dir: dir, Env: []string{"PATH=" + dir + ":" + os.Getenv("PATH"), "SAID=" + said, "DISPLAY="}}
+	outputPath := filepath.Join(dir, "said")
+	s := Settings{Desktop: true, Dir: dir, Env: []string{"PATH=" + dir + ":" + os.Getenv("PATH"), "SAID=" + outputPath, "DISPLAY="}}
 	if argv := s.desktopCommand("linux", failedNotification); argv != nil {
 		t.Errorf("without a desktop: %q", argv)
 	}
@@ -64,7 +64,7 @@ func TestDesktopCommand_IsEmptyWithoutADesktop(t *testing.T) {
 	if err := runProgram(t.Context(), process.Command{Argv: argv, Dir: dir, Env: s.Env}); err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(said)
+	text, err := os.ReadFile(outputPath)
 	want := `--app-name=localport|--|shop: db failed|say "{project}" &amp; &lt;b&gt;$HOME|`
 	if err != nil || string(text) != want {
 		t.Errorf("notify-send got %q, %v\nwant %q", text, err, want)
@@ -75,11 +75,11 @@ func TestDesktopCommand_MacOSPassesTextsAsArguments(t *testing.T) {
 	evil := failedNotification
 	evil.Reason = `" & (do shell script "rm") & "`
 	argv := Settings{Desktop: true}.desktopCommand("darwin", evil)
-	at := slices.Index(argv, "--")
-	if argv[0] != "osascript" || at < 0 || !slices.Equal(argv[at+1:], []string{"shop: db failed", evil.Reason}) {
+	i := slices.Index(argv, "--")
+	if argv[0] != "osascript" || i < 0 || !slices.Equal(argv[i+1:], []string{"shop: db failed", evil.Reason}) {
 		t.Errorf("osascript would get %q", argv)
 	}
-	if script := strings.Join(argv[:at], "\n"); strings.Contains(script, "rm") || strings.Contains(script, "shop") {
+	if script := strings.Join(argv[:i], "\n"); strings.Contains(script, "rm") || strings.Contains(script, "shop") {
 		t.Errorf("the script holds the text: %s", script)
 	}
 }
@@ -138,11 +138,11 @@ type manualDeadline struct {
 	doneCh chan struct{}
 }
 
-func (e manualDeadline) Done() <-chan struct{} { return e.doneCh }
+func (d manualDeadline) Done() <-chan struct{} { return d.doneCh }
 
-func (e manualDeadline) Err() error {
+func (d manualDeadline) Err() error {
 	select {
-	case <-e.doneCh:
+	case <-d.doneCh:
 		return context.DeadlineExceeded
 	default:
 		return nil
@@ -217,13 +217,13 @@ func TestNotifier_LimitsAFlappingServiceAndKeepsTheLastState(t *testing.T) {
 		}
 		n.Notify(Notification{Event: "failed", Service: "api"})
 		n.Notify(up)
-		time.Sleep(MinInterval)
+		time.Sleep(minInterval)
 		if got := sent(); got != "0s api failed, 5s db recovered" {
 			t.Errorf("flapping: %s", got)
 		}
 		n.Notify(down)
 		n.Notify(up)
-		time.Sleep(MinInterval)
+		time.Sleep(minInterval)
 		if got := sent(); got != "" {
 			t.Errorf("back to what the user knows: %s", got)
 		}

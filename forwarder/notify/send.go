@@ -45,8 +45,8 @@ func runProgram(ctx context.Context, c process.Command) error {
 		}
 		return ctx.Err()
 	}
-	if status := child.ExitStatus(); status != "exit status 0" {
-		return errors.New(strings.Join(append([]string{c.Argv[0] + ": " + status}, child.LastLines()...), ": "))
+	if !child.HasSucceeded() {
+		return errors.New(strings.Join(append([]string{c.Argv[0], child.ExitStatus()}, child.LastLines()...), ": "))
 	}
 	return nil
 }

@@ -1,5 +1,5 @@
-// Package printable escapes, in text of other programs, what a terminal would act on instead of showing it: control characters and
-// controls of the writing direction.
+// Package printable makes text of other programs fit for a terminal: it escapes what a terminal would act on instead of showing it,
+// control characters and controls of the writing direction, and shortens long text.
 package printable
 
 import (
@@ -13,20 +13,20 @@ import (
 // is, and escaping twice changes nothing more.
 func EscapeLine(text string) string { return escape(text, false) }
 
-// EscapeText is Line for text of several lines: "\n" stays.
+// EscapeText is EscapeLine for text of several lines: "\n" stays.
 func EscapeText(text string) string { return escape(text, true) }
 
-// Bytes is Text for a byte slice. It returns data itself if nothing is to be escaped.
-func Bytes(data []byte) []byte {
+// EscapeBytes is EscapeText for a byte slice. It returns data itself if nothing is to be escaped.
+func EscapeBytes(data []byte) []byte {
 	if bytes.IndexFunc(data, mayNeedEscape) < 0 {
 		return data
 	}
 	return []byte(EscapeText(string(data)))
 }
 
-// JSON escapes in valid JSON what encoding/json writes as it is: DEL, C1 controls and controls of the writing direction. They
+// EscapeJSON escapes in valid JSON what encoding/json writes as it is: DEL, C1 controls and controls of the writing direction. They
 // can only stand inside strings, where \uXXXX has the same meaning.
-func JSON(data []byte) []byte {
+func EscapeJSON(data []byte) []byte {
 	if bytes.IndexFunc(data, mayNeedEscape) < 0 {
 		return data
 	}
@@ -41,8 +41,19 @@ func JSON(data []byte) []byte {
 	return b.Bytes()
 }
 
-// escape writes each forbidden rune as strconv.Quote does. A backslash stays as it is: the text is for people, who do not read it
-// back.
+// Truncate returns text, cut to a number of characters if it has more; then "…" follows.
+func Truncate(text string, maxLength int) string {
+	length := 0
+	for i := range text {
+		if length == maxLength {
+			return text[:i] + "…"
+		}
+		length++
+	}
+	return text
+}
+
+// escape writes each control as strconv.Quote does. A backslash stays as it is: the text is for people, and no program parses it.
 func escape(text string, keepNewlines bool) string {
 	if strings.IndexFunc(text, mayNeedEscape) < 0 && (keepNewlines || !strings.Contains(text, "\n")) {
 		return text
@@ -75,7 +86,7 @@ func escapeRune(r rune) string {
 	return fmt.Sprintf(`\u%04x`, r)
 }
 
-// mayNeedEscape reports whether text with this rune has to be looked at byte by byte. utf8.RuneError stands for a byte that is
+// mayNeedEscape reports whether text with this rune must be escaped byte by byte. utf8.RuneError stands for a byte that is
 // not UTF-8 as well as for itself.
 func mayNeedEscape(r rune) bool { return r == utf8.RuneError || isControl(r) && r != '\n' }
 

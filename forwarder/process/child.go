@@ -90,11 +90,14 @@ func (c *Child) Done() <-chan struct{} { return c.doneCh }
 // ExitStatus is how the leader ended: "exit status 1", "signal: killed". Valid after Done.
 func (c *Child) ExitStatus() string { return c.cmd.ProcessState.String() }
 
+// HasSucceeded reports whether the leader exited with status 0. Valid after Done.
+func (c *Child) HasSucceeded() bool { return c.cmd.ProcessState.Success() }
+
 // LastLines are the last lines that the child printed, oldest first, without empty ones.
 func (c *Child) LastLines() []string {
 	c.lines.mu.Lock()
 	defer c.lines.mu.Unlock()
-	return slices.Clone(c.lines.last)
+	return slices.Clone(c.lines.lastLines)
 }
 
 // Close calls Stop with DefaultGracePeriod.
@@ -189,7 +192,7 @@ func (c *Child) start() (*outputReaders, error) {
 func (c *Child) waitAndReap() {
 	leader, _ := lockstate.FindProcess(c.Pid())
 	leader.PID = c.Pid()
-	_ = lockstate.WaitExit(context.Background(), leader)
+	_ = lockstate.WaitExit(context.Background(), leader) // until it exits: Stop and Kill make it exit, not a context
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_ = syscall.Kill(-c.Pid(), syscall.SIGKILL)

@@ -56,10 +56,10 @@ func startChild(t *testing.T, c Command) *testChild {
 	return &testChild{child, lines}
 }
 
-func (p *testChild) nextLine(t *testing.T) string {
+func (c *testChild) nextLine(t *testing.T) string {
 	t.Helper()
 	select {
-	case line := <-p.lines:
+	case line := <-c.lines:
 		return line
 	case <-time.After(10 * time.Second):
 		t.Fatal("the child printed nothing")
@@ -67,9 +67,9 @@ func (p *testChild) nextLine(t *testing.T) string {
 	}
 }
 
-func (p *testChild) nextProcess(t *testing.T) lockstate.Process {
+func (c *testChild) nextProcess(t *testing.T) lockstate.Process {
 	t.Helper()
-	return findProcess(t, p.nextLine(t))
+	return findProcess(t, c.nextLine(t))
 }
 
 func findProcess(t *testing.T, pid string) lockstate.Process {
@@ -201,7 +201,7 @@ func makeFifo(t *testing.T) string {
 func TestChild_ReadsHugeOutputAndTruncatesLongLines(t *testing.T) {
 	c := startShell(t, `head -c 3000000 /dev/zero | tr '\0' x; echo; i=0; while [ $i -lt 2000 ]; do echo $i; i=$((i+1)); done`)
 	waitClosed(t, c.Done())
-	if got := len(c.nextLine(t)); got != MaxLineBytes {
+	if got := len(c.nextLine(t)); got != maxLineBytes {
 		t.Errorf("the long line has %d bytes", got)
 	}
 	for i := range 2000 {

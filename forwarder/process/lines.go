@@ -18,22 +18,22 @@ const (
 	Stderr Stream = 2
 )
 
-// MaxLineBytes is the length at which a line is truncated.
-const MaxLineBytes = 8 << 10
+// maxLineBytes is the length at which a line is truncated.
+const maxLineBytes = 8 << 10
 
 // maxLastLines is how many lines LastLines returns at most.
 const maxLastLines = 8
 
 // lineReader delivers a child's output line by line, and keeps the last lines.
 type lineReader struct {
-	mu     sync.Mutex
-	onLine func(Stream, string)
-	last   []string
+	mu        sync.Mutex
+	onLine    func(Stream, string)
+	lastLines []string
 }
 
 // readLines reads until the end of the file, or until its read deadline.
 func (l *lineReader) readLines(stream Stream, r io.Reader) {
-	reader := bufio.NewReaderSize(r, MaxLineBytes)
+	reader := bufio.NewReaderSize(r, maxLineBytes)
 	for {
 		line, isPrefix, err := reader.ReadLine()
 		if err != nil {
@@ -50,10 +50,10 @@ func (l *lineReader) handleLine(stream Stream, line string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if line != "" {
-		if len(l.last) == maxLastLines {
-			l.last = slices.Delete(l.last, 0, 1)
+		if len(l.lastLines) == maxLastLines {
+			l.lastLines = slices.Delete(l.lastLines, 0, 1)
 		}
-		l.last = append(l.last, line)
+		l.lastLines = append(l.lastLines, line)
 	}
 	if l.onLine != nil {
 		l.onLine(stream, line)
@@ -67,13 +67,13 @@ type outputReaders struct {
 }
 
 // drain waits until the output has been read to its end, at most drainTimeout, and closes the files.
-func (p *outputReaders) drain() {
+func (r *outputReaders) drain() {
 	deadline := time.Now().Add(drainTimeout)
-	for _, file := range p.files {
+	for _, file := range r.files {
 		_ = file.SetReadDeadline(deadline)
 	}
-	p.wg.Wait()
-	for _, file := range p.files {
+	r.wg.Wait()
+	for _, file := range r.files {
 		file.Close()
 	}
 }

@@ -82,11 +82,11 @@ func TestLookPath_IgnoresUnreadableDirectories(t *testing.T) {
 	if os.Getuid() == 0 {
 		t.Log("root may search every directory: this tests nothing unless run as another user")
 	}
-	shut := filepath.Join(t.TempDir(), "shut")
-	if err := os.Mkdir(shut, 0); err != nil {
+	dir := filepath.Join(t.TempDir(), "shut")
+	if err := os.Mkdir(dir, 0); err != nil {
 		t.Fatal(err)
 	}
-	_, err := LookPath("no-such-program", []string{"PATH=" + shut}, "/")
+	_, err := LookPath("no-such-program", []string{"PATH=" + dir}, "/")
 	if _, missing := errors.AsType[*NotFoundError](err); !missing {
 		t.Errorf("got %v, want that the program is missing", err)
 	}

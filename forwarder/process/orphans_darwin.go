@@ -23,7 +23,7 @@ func KillOrphans(runID string) (killed int, err error) {
 	for _, info := range all {
 		pid := int(info.Proc.P_pid)
 		process, alive := lockstate.FindProcess(pid)
-		if !alive || pid == os.Getpid() || !hasRunID(startedWith(pid), runID) {
+		if !alive || pid == os.Getpid() || !hasRunID(processStrings(pid), runID) {
 			continue
 		}
 		if process.IsAlive() && syscall.Kill(pid, syscall.SIGKILL) == nil {
@@ -33,9 +33,9 @@ func KillOrphans(runID string) (killed int, err error) {
 	return killed, nil
 }
 
-// startedWith is a process's argc, path, arguments and environment, the strings ending in NUL; nothing where that is
-// not for us to see.
-func startedWith(pid int) []byte {
+// processStrings returns a process's argc, path, arguments and environment, as NUL-terminated strings; nil if we may not read
+// them.
+func processStrings(pid int) []byte {
 	list, _ := unix.SysctlRaw("kern.procargs2", pid)
 	return list
 }

@@ -41,7 +41,7 @@ type acceptor struct {
 const maxUnqueuedDelay = 2 * time.Millisecond
 
 // run accepts clients until the listener is closed. Nothing else ends it: when files or memory run out, new connections
-// stay in the kernel's queue, and are accepted once there is room again.
+// stay in the kernel's queue until the shortage is over.
 func (a *acceptor) run() {
 	delay := acceptBackoff
 	for {
@@ -108,7 +108,7 @@ func (a *acceptor) assignSlot(conn *net.TCPConn, arrivedAt time.Time) bool {
 	for !r.slots.acquire() {
 		left := time.Until(deadline)
 		if left <= 0 || r.isRejectingClients() {
-			r.countNoRoomReset()
+			r.countShortageReset()
 			resetConn(conn)
 			a.endShortage()
 			return true

@@ -188,6 +188,8 @@ func (a *attempt) endDirection(direction int, byWriteError bool) {
 // dialUpstream connects through the tunnel. It returns false if the attempt has failed; the client can make another one.
 func (a *attempt) dialUpstream() bool {
 	r := a.client.relay
+	// No caller's context: the dial belongs to the client, and is canceled through dialCancels when the client, its tunnel or the relay
+	// is closed.
 	ctx, cancel := context.WithDeadline(context.Background(), a.client.connectDeadline)
 	defer cancel()
 	if !r.beginDial(a, cancel) {

@@ -15,18 +15,18 @@ type callbackRecorder struct {
 
 // recordCallbacks replaces the callbacks of a relay that has no tunnel yet.
 func recordCallbacks(f *relayFixture) callbackRecorder {
-	s := callbackRecorder{make(chan forwarder.Tunnel, 64), make(chan forwarder.Tunnel, 64), make(chan forwarder.Tunnel, 64)}
+	r := callbackRecorder{make(chan forwarder.Tunnel, 64), make(chan forwarder.Tunnel, 64), make(chan forwarder.Tunnel, 64)}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.options.OnRefusal = func(t forwarder.Tunnel, _ forwarder.Refusal) { s.refusals <- t }
-	f.options.OnServerReached = func(t forwarder.Tunnel) { s.reached <- t }
-	f.options.OnPanic = func(t forwarder.Tunnel, _ *forwarder.Failure, _ []byte) { s.panics <- t }
-	return s
+	f.options.OnRefusal = func(t forwarder.Tunnel, _ forwarder.Refusal) { r.refusals <- t }
+	f.options.OnServerReached = func(t forwarder.Tunnel) { r.reached <- t }
+	f.options.OnPanic = func(t forwarder.Tunnel, _ *forwarder.Failure, _ []byte) { r.panics <- t }
+	return r
 }
 
-func (s callbackRecorder) expectNoMore(t *testing.T) {
+func (r callbackRecorder) expectNoMore(t *testing.T) {
 	t.Helper()
-	if n := len(s.refusals) + len(s.reached) + len(s.panics); n > 0 {
+	if n := len(r.refusals) + len(r.reached) + len(r.panics); n > 0 {
 		t.Errorf("%d more callbacks", n)
 	}
 }

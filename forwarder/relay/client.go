@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // client is one accepted connection. One goroutine reads from it until it is closed; each attempt has a second one that
@@ -97,14 +98,7 @@ func (c *client) awaitTunnel() bool {
 }
 
 // hasClosed reports isClosed without the lock.
-func (c *client) hasClosed() bool {
-	select {
-	case <-c.closedCh:
-		return true
-	default:
-		return false
-	}
-}
+func (c *client) hasClosed() bool { return wait.IsClosed(c.closedCh) }
 
 // canReplay reports whether everything that the client has sent can be sent again.
 func (c *client) canReplay() bool {

@@ -16,7 +16,7 @@ import (
 type outcome int
 
 const (
-	outcomeContinue    outcome = iota // continue
+	outcomeContinue    outcome = iota // go on copying
 	outcomeEOF                        // the source has ended its stream properly
 	outcomeReset                      // the source was reset
 	outcomeWriteFailed                // the destination takes no more bytes
@@ -81,7 +81,7 @@ func newCopier(src halfCloseConn, rawSrc syscall.RawConn, isWriteClosed *atomic.
 	return c
 }
 
-// run copies until there is an outcome other than outcomeMore.
+// run copies until there is an outcome other than outcomeContinue.
 func (c *copier) run() outcome {
 	for {
 		if o := c.read(); o != outcomeContinue {

@@ -126,9 +126,9 @@ func TestRelay_PassesResetAfterHalfClose(t *testing.T) {
 }
 
 // expectSocketError waits for a reset on a connection whose EOF has been read already.
-func expectSocketError(t *testing.T, d *testConn) {
+func expectSocketError(t *testing.T, c *testConn) {
 	t.Helper()
-	raw, err := d.SyscallConn()
+	raw, err := c.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,7 +36,7 @@ const testTimeout = 20 * time.Second
 // fastTiming is short, and long enough for a report to arrive within reportWindow on a busy machine.
 var fastTiming = timing{
 	reportWindow: 250 * time.Millisecond, minTrialDelay: 5 * time.Millisecond, maxTrialDelay: 40 * time.Millisecond,
-	minRoom: 40 * time.Millisecond,
+	shortageHoldTime: 40 * time.Millisecond,
 }
 
 // scriptedTunnel dials a real listener. The test is the server of each connection and sends the tunnel's reports.
@@ -255,42 +255,42 @@ func eventually(t testing.TB, what string, condition func() bool) {
 	}
 }
 
-func (d *testConn) send(text string) {
-	d.t.Helper()
-	if _, err := io.WriteString(d.socket, text); err != nil {
-		d.t.Fatal(err)
+func (c *testConn) send(text string) {
+	c.t.Helper()
+	if _, err := io.WriteString(c.socket, text); err != nil {
+		c.t.Fatal(err)
 	}
 }
 
-func (d *testConn) closeWrite() {
-	d.t.Helper()
-	if err := d.CloseWrite(); err != nil {
-		d.t.Fatal(err)
+func (c *testConn) closeWrite() {
+	c.t.Helper()
+	if err := c.CloseWrite(); err != nil {
+		c.t.Fatal(err)
 	}
 }
 
-func (d *testConn) reset() { resetConn(d.socket) }
+func (c *testConn) reset() { resetConn(c.socket) }
 
-func (d *testConn) expectText(text string) {
-	d.t.Helper()
+func (c *testConn) expectText(text string) {
+	c.t.Helper()
 	got := make([]byte, len(text))
-	n, err := io.ReadFull(d.socket, got)
+	n, err := io.ReadFull(c.socket, got)
 	if err != nil || string(got) != text {
-		d.t.Fatalf("got %.40q (%d bytes), %v; want %.40q (%d bytes)", got[:n], n, err, text, len(text))
+		c.t.Fatalf("got %.40q (%d bytes), %v; want %.40q (%d bytes)", got[:n], n, err, text, len(text))
 	}
 }
 
-func (d *testConn) expectEOF() {
-	d.t.Helper()
-	if n, err := d.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-		d.t.Fatalf("got %d bytes, %v; want the end", n, err)
+func (c *testConn) expectEOF() {
+	c.t.Helper()
+	if n, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		c.t.Fatalf("got %d bytes, %v; want the end", n, err)
 	}
 }
 
-func (d *testConn) expectReset() {
-	d.t.Helper()
-	if n, err := d.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
-		d.t.Fatalf("got %d bytes, %v; want a reset", n, err)
+func (c *testConn) expectReset() {
+	c.t.Helper()
+	if n, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		c.t.Fatalf("got %d bytes, %v; want a reset", n, err)
 	}
 }
 

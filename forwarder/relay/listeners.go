@@ -57,8 +57,8 @@ func listenTCP(addr netip.AddrPort) (*net.TCPListener, error) {
 		network = "tcp6"
 	}
 	var config net.ListenConfig
-	config.SetMultipathTCP(false) // Go's default for servers; the system's socket tables do not show who owns an MPTCP socket
-	l, err := config.Listen(context.Background(), network, addr.String())
+	config.SetMultipathTCP(false)                                         // Go's default for servers; the system's socket tables do not show who owns an MPTCP socket
+	l, err := config.Listen(context.Background(), network, addr.String()) // the context only limits name lookups, and addr is numeric
 	if err == nil {
 		return l.(*net.TCPListener), nil
 	}
@@ -71,7 +71,7 @@ func listenTCP(addr netip.AddrPort) (*net.TCPListener, error) {
 	return nil, fmt.Errorf("listen on %s: %w", addr, err)
 }
 
-// isIPv6Unavailable reports whether listening met err because the machine has no IPv6.
+// isIPv6Unavailable reports whether err means that the machine has no IPv6.
 func isIPv6Unavailable(addr netip.AddrPort, err error) bool {
 	return addr.Addr() == netip.IPv6Loopback() &&
 		(errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EADDRNOTAVAIL) ||

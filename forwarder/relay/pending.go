@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"maps"
 	"net"
 	"slices"
 	"time"
@@ -129,11 +130,7 @@ func (ps *pendingConns) assignToConn(all []*pendingConn, refusal forwarder.Refus
 }
 
 func (ps *pendingConns) all() []*pendingConn {
-	all := make([]*pendingConn, 0, len(ps.open)+len(ps.ended))
-	for p := range ps.open {
-		all = append(all, p)
-	}
-	return append(all, ps.ended...)
+	return append(slices.Collect(maps.Keys(ps.open)), ps.ended...)
 }
 
 func (ps *pendingConns) setOwnRefusal(p *pendingConn, refusal forwarder.Refusal) {

@@ -27,8 +27,8 @@ func (r *Relay) insertIntoQueue(c *client, now time.Time) (isDecided, needsTunne
 	}
 	r.counters.startWaiting(c, now)
 	_ = c.conn.SetReadDeadline(c.connectDeadline)
-	at, _ := slices.BinarySearchFunc(r.waitQueue, c, func(a, b *client) int { return a.arrivedAt.Compare(b.arrivedAt) })
-	r.waitQueue = slices.Insert(r.waitQueue, at, c)
+	i, _ := slices.BinarySearchFunc(r.waitQueue, c, func(a, b *client) int { return a.arrivedAt.Compare(b.arrivedAt) })
+	r.waitQueue = slices.Insert(r.waitQueue, i, c)
 	r.admitClients(now)
 	return false, r.attached == nil
 }

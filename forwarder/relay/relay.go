@@ -5,6 +5,7 @@ package relay
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -29,14 +30,14 @@ type Options struct {
 	// OnPanic is called after a panic in the relay or in a tunnel's method, with the stack. The client that was being
 	// served is reset. The tunnel is nil in the accept loop and for a client that was not admitted to a tunnel.
 	OnPanic func(forwarder.Tunnel, *forwarder.Failure, []byte)
-	// OnRoomChange is called when Stats.NoRoom has changed.
-	OnRoomChange func()
-	Slots        *SlotAllocator // shared with other relays; nil: this relay alone has all that the file limit allows
-	Log          *slog.Logger   // nil: nothing is logged
+	// OnShortageChange is called when Stats.Shortage has changed.
+	OnShortageChange func()
+	Slots            *SlotAllocator // shared with other relays; nil: this relay alone has all that the file limit allows
+	Log              *slog.Logger   // nil: nothing is logged
 }
 
 func (o Options) withDefaults() Options {
-	for _, callback := range []*func(){&o.OnWaiting, &o.OnLastClient, &o.OnRoomChange} {
+	for _, callback := range []*func(){&o.OnWaiting, &o.OnLastClient, &o.OnShortageChange} {
 		if *callback == nil {
 			*callback = func() {}
 		}
@@ -245,10 +246,7 @@ func (r *Relay) Close() error {
 	r.closeOnce.Do(func() {
 		r.mu.Lock()
 		r.isClosed = true
-		clients := make([]*client, 0, len(r.clients))
-		for c := range r.clients {
-			clients = append(clients, c)
-		}
+		clients := slices.Collect(maps.Keys(r.clients))
 		for _, cancel := range r.dialCancels {
 			cancel()
 		}

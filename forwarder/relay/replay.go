@@ -200,7 +200,7 @@ func (a *attempt) resolveEarlyEnd(o outcome) bool {
 // isUpstreamBroken reports whether a stream has ended without the far end's intent.
 func (a *attempt) isUpstreamBroken() bool {
 	stream, ok := a.upstream.(forwarder.Stream)
-	return ok && stream.Broken()
+	return ok && stream.IsBroken()
 }
 
 // passOnEarlyEnd makes the early end the client's own. It always returns true.

@@ -194,7 +194,7 @@ func TestRelay_ReplaysHalfClose(t *testing.T) {
 	}
 }
 
-func TestRelay_SendsBytesReceivedDuringJudgmentThroughNextConnection(t *testing.T) {
+func TestRelay_SendsBytesReceivedWhileAwaitingReportThroughNextConnection(t *testing.T) {
 	r, tn := startRelay(t), openTunnel(t, "tcp")
 	r.Attach(tn)
 	client := r.dialClient()

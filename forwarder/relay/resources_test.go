@@ -108,7 +108,7 @@ func TestRelay_ReleasesEverythingAfterManyConnections(t *testing.T) {
 }
 
 // runFewFilesRelay runs a relay in a process with a low file limit. It reads commands: "fill" opens as many files as
-// possible, "free" closes them, "room" prints Stats.NoRoom; it ends at the end of the input.
+// possible, "free" closes them, "shortage" prints Stats.Shortage; it ends at the end of the input.
 func runFewFilesRelay() {
 	const maxFiles = 48
 	limit := syscall.Rlimit{Cur: maxFiles, Max: maxFiles}
@@ -131,8 +131,8 @@ func runFewFilesRelay() {
 			for _, file := range opened {
 				file.Close()
 			}
-		case "room":
-			fmt.Print(r.Stats().NoRoom, "; ")
+		case "shortage":
+			fmt.Print(r.Stats().Shortage, "; ")
 		}
 	}
 	_ = r.Close()
@@ -261,8 +261,8 @@ func TestRelay_RecoversFromFileLimit(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "NoRoom is the error of the file limit", func() bool {
-		return strings.Contains(sendCommand("room"), syscall.EMFILE.Error())
+	eventually(t, "the shortage is the error of the file limit", func() bool {
+		return strings.Contains(sendCommand("shortage"), syscall.EMFILE.Error())
 	})
 	sendCommand("free")
 	for _, conn := range conns {
@@ -271,7 +271,7 @@ func TestRelay_RecoversFromFileLimit(t *testing.T) {
 			t.Errorf("got %q, %v", got, err)
 		}
 	}
-	eventually(t, "NoRoom is nil", func() bool { return sendCommand("room") == "<nil>; done" })
+	eventually(t, "the shortage is over", func() bool { return sendCommand("shortage") == "<nil>; done" })
 }
 
 func checkEcho(conn *net.TCPConn, text string) error {

@@ -7,17 +7,17 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 )
 
-// ErrNoSlot is Stats.NoRoom while as many clients are open as the file limit allows.
+// ErrNoSlot is Stats.Shortage while as many clients are open as the file limit allows.
 var ErrNoSlot = errors.New("no file descriptors are free for more connections")
 
 // shortage is a period in which accepted clients cannot be served, for lack of files or memory. The relay's mu guards it.
 type shortage struct {
 	reason           error     // nil: there is no shortage
-	blockedAcceptors int       // how many acceptors wait for room
+	blockedAcceptors int       // how many acceptors wait for a slot, files or memory
 	lastBlockedAt    time.Time // when an acceptor last stopped waiting
 }
 
-// beginShortage records that the acceptor waits for room.
+// beginShortage records that the acceptor has to wait, for the reason.
 func (a *acceptor) beginShortage(reason error) {
 	if a.hasReportedShortage {
 		return
@@ -33,12 +33,12 @@ func (a *acceptor) beginShortage(reason error) {
 	}
 	r.mu.Unlock()
 	if isFirst {
-		r.options.Log.Warn("no room for more connections", "address", a.listener.Addr().String(), "reason", reason)
-		r.options.OnRoomChange()
+		r.options.Log.Warn("cannot serve more connections", "address", a.listener.Addr().String(), "reason", reason)
+		r.options.OnShortageChange()
 	}
 }
 
-// endShortage records that the acceptor no longer waits for room, whether it has got it or not.
+// endShortage records that the acceptor no longer waits, successfully or not.
 func (a *acceptor) endShortage() {
 	if !a.hasReportedShortage {
 		return
@@ -54,7 +54,7 @@ func (a *acceptor) endShortage() {
 // watchShortage ends the shortage when no acceptor has waited for a while and there is a slot for the next client. Without
 // the delay, clients that come and go at the limit would begin and end a shortage many times a second.
 func (r *Relay) watchShortage() {
-	tick := time.NewTicker(r.timing.minRoom)
+	tick := time.NewTicker(r.timing.shortageHoldTime)
 	defer tick.Stop()
 	for {
 		select {
@@ -63,8 +63,8 @@ func (r *Relay) watchShortage() {
 				continue
 			}
 			r.clearShortage()
-			r.options.Log.Info("room for more connections again")
-			r.options.OnRoomChange()
+			r.options.Log.Info("can serve more connections again")
+			r.options.OnShortageChange()
 			return
 		case <-r.closingCh:
 			return
@@ -76,7 +76,7 @@ func (r *Relay) hasShortage() bool {
 	r.mu.Lock()
 	shortage := r.shortage
 	r.mu.Unlock()
-	return shortage.blockedAcceptors > 0 || time.Since(shortage.lastBlockedAt) < r.timing.minRoom ||
+	return shortage.blockedAcceptors > 0 || time.Since(shortage.lastBlockedAt) < r.timing.shortageHoldTime ||
 		errors.Is(shortage.reason, ErrNoSlot) && !r.slots.hasFreeSlot()
 }
 
@@ -92,11 +92,11 @@ func (r *Relay) isRejectingClients() bool {
 	return r.isRejecting
 }
 
-// countNoRoomReset counts a client that was reset because there was no room for it within its connect_timeout.
-func (r *Relay) countNoRoomReset() {
+// countShortageReset counts a client that was reset because it got no slot within its connect_timeout.
+func (r *Relay) countShortageReset() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.counters.noRoomResets++
+	r.counters.shortageResets++
 }
 
 // noTunnel is the tunnelUser of goroutines that use no tunnel.

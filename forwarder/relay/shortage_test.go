@@ -11,15 +11,15 @@ import (
 )
 
 // startFullRelay starts a relay with a tunnel and one slot, which a client has until leave is called.
-func startFullRelay(t *testing.T, timeout time.Duration) (r *relayFixture, tn *scriptedTunnel, leave func(), roomChangeCh chan struct{}) {
+func startFullRelay(t *testing.T, timeout time.Duration) (r *relayFixture, tn *scriptedTunnel, leave func(), shortageChangeCh chan struct{}) {
 	t.Helper()
-	roomChangeCh = make(chan struct{}, 64)
+	shortageChangeCh = make(chan struct{}, 64)
 	r = startRelayWithOptions(t, Options{
-		ConnectTimeout: timeout, Slots: NewSlotAllocator(filesPerSlot, 0), OnRoomChange: func() { roomChangeCh <- struct{}{} },
+		ConnectTimeout: timeout, Slots: NewSlotAllocator(filesPerSlot, 0), OnShortageChange: func() { shortageChangeCh <- struct{}{} },
 	}, fastTiming)
 	tn = openTunnel(t, "tcp")
 	r.Attach(tn)
-	return r, tn, r.occupySlot(tn), roomChangeCh
+	return r, tn, r.occupySlot(tn), shortageChangeCh
 }
 
 // occupySlot connects a client, which has a slot until leave is called.
@@ -35,18 +35,18 @@ func (f *relayFixture) occupySlot(tn *scriptedTunnel) (leave func()) {
 }
 
 func TestRelay_ReportsShortageAndItsEnd(t *testing.T) {
-	r, tn, leave, roomChangeCh := startFullRelay(t, testTimeout)
-	if s := r.Stats(); s.NoRoom != nil || s.WaitingForRoom != 0 {
+	r, tn, leave, shortageChangeCh := startFullRelay(t, testTimeout)
+	if s := r.Stats(); s.Shortage != nil || s.Unserved != 0 {
 		t.Errorf("got %+v", s)
 	}
 	second := r.dialClient()
-	receive(t, roomChangeCh)
-	if s := r.Stats(); !errors.Is(s.NoRoom, ErrNoSlot) || s.WaitingForRoom != 1 || s.Total != 1 {
+	receive(t, shortageChangeCh)
+	if s := r.Stats(); !errors.Is(s.Shortage, ErrNoSlot) || s.Unserved != 1 || s.Total != 1 {
 		t.Errorf("got %+v", s)
 	}
 	third := r.dialClient()
 	if runtime.GOOS == "linux" { // queueLength is 0 elsewhere
-		eventually(t, "two clients wait", func() bool { return r.Stats().WaitingForRoom == 2 })
+		eventually(t, "two clients wait", func() bool { return r.Stats().Unserved == 2 })
 	}
 	leave()
 	server := tn.nextConn(t)
@@ -55,20 +55,20 @@ func TestRelay_ReportsShortageAndItsEnd(t *testing.T) {
 	server.Close()
 	server = tn.nextConn(t)
 	pingPong(third, server)
-	if s := r.Stats(); s.NoRoom == nil {
-		t.Error("there is room without a free slot")
+	if s := r.Stats(); s.Shortage == nil {
+		t.Error("the shortage is over without a free slot")
 	}
 	third.Close()
 	server.Close()
-	receive(t, roomChangeCh)
-	if s := r.Stats(); s.NoRoom != nil || s.WaitingForRoom != 0 || s.NoRoomResets != 0 || s.Total != 3 {
+	receive(t, shortageChangeCh)
+	if s := r.Stats(); s.Shortage != nil || s.Unserved != 0 || s.ShortageResets != 0 || s.Total != 3 {
 		t.Errorf("got %+v", s)
 	}
 }
 
-func TestRelay_ConnectTimeoutResetsClientsWithoutRoom(t *testing.T) {
+func TestRelay_ConnectTimeoutResetsClientsDuringShortage(t *testing.T) {
 	const timeout, interval, clients = 400 * time.Millisecond, 100 * time.Millisecond, 4
-	r, tn, leave, roomChangeCh := startFullRelay(t, timeout)
+	r, tn, leave, shortageChangeCh := startFullRelay(t, timeout)
 	type wait struct {
 		i    int
 		took time.Duration
@@ -85,7 +85,7 @@ func TestRelay_ConnectTimeoutResetsClientsWithoutRoom(t *testing.T) {
 		}()
 		<-ticker.C
 	}
-	receive(t, roomChangeCh)
+	receive(t, shortageChangeCh)
 	for range clients {
 		w := receive(t, waits)
 		if w.took > timeout+interval {
@@ -95,38 +95,38 @@ func TestRelay_ConnectTimeoutResetsClientsWithoutRoom(t *testing.T) {
 			t.Errorf("client %d was reset after %v", w.i, w.took)
 		}
 	}
-	if s := r.Stats(); s.NoRoom == nil || s.NoRoomResets != clients {
+	if s := r.Stats(); s.Shortage == nil || s.ShortageResets != clients {
 		t.Errorf("got %+v", s)
 	}
 	leave()
-	receive(t, roomChangeCh) // although no new client has found a slot
-	if s := r.Stats(); s.NoRoom != nil {
+	receive(t, shortageChangeCh) // although no new client has found a slot
+	if s := r.Stats(); s.Shortage != nil {
 		t.Errorf("got %+v", s)
 	}
 	pingPong(r.dialClient(), tn.nextConn(t))
 }
 
-func TestRelay_RejectResetsClientsWithoutRoom(t *testing.T) {
-	r, _, _, roomChangeCh := startFullRelay(t, testTimeout)
+func TestRelay_RejectResetsClientsDuringShortage(t *testing.T) {
+	r, _, _, shortageChangeCh := startFullRelay(t, testTimeout)
 	client := r.dialClient()
-	receive(t, roomChangeCh)
+	receive(t, shortageChangeCh)
 	r.Reject()
 	client.expectReset()
 	r.dialClient().expectReset()
 }
 
-func TestRelay_CloseResetsClientsWithoutRoom(t *testing.T) {
-	r, _, _, roomChangeCh := startFullRelay(t, testTimeout)
+func TestRelay_CloseResetsClientsDuringShortage(t *testing.T) {
+	r, _, _, shortageChangeCh := startFullRelay(t, testTimeout)
 	client := r.dialClient()
-	receive(t, roomChangeCh)
+	receive(t, shortageChangeCh)
 	_ = r.Close()
 	client.expectReset()
 }
 
-func TestRelay_HasRoomWhileAnotherRelayHasNone(t *testing.T) {
+func TestRelay_ShortageDoesNotAffectOtherRelays(t *testing.T) {
 	slots := NewSlotAllocator(64*filesPerSlot, 0)
-	roomChangeCh := make(chan struct{}, 64)
-	fullRelay := startRelayWithOptions(t, Options{ConnectTimeout: testTimeout, Slots: slots, OnRoomChange: func() { roomChangeCh <- struct{}{} }}, fastTiming)
+	shortageChangeCh := make(chan struct{}, 64)
+	fullRelay := startRelayWithOptions(t, Options{ConnectTimeout: testTimeout, Slots: slots, OnShortageChange: func() { shortageChangeCh <- struct{}{} }}, fastTiming)
 	otherRelay := startRelayWithOptions(t, Options{ConnectTimeout: testTimeout, Slots: slots}, fastTiming)
 	tn := openTunnel(t, "tcp")
 	fullRelay.Attach(tn)
@@ -138,7 +138,7 @@ func TestRelay_HasRoomWhileAnotherRelayHasNone(t *testing.T) {
 			fullRelay.dialClient()
 		}
 	})
-	receive(t, roomChangeCh)
+	receive(t, shortageChangeCh)
 	for range 8 {
 		conn, err := dialTCP(otherRelay.addr)
 		if err != nil {
@@ -147,10 +147,10 @@ func TestRelay_HasRoomWhileAnotherRelayHasNone(t *testing.T) {
 		defer conn.Close()
 	}
 	eventually(t, "all clients are open", func() bool { return otherRelay.Stats().Open == 8 })
-	if s := fullRelay.Stats(); s.NoRoom == nil {
+	if s := fullRelay.Stats(); s.Shortage == nil {
 		t.Errorf("got %+v", s)
 	}
-	if s := otherRelay.Stats(); s.NoRoom != nil {
+	if s := otherRelay.Stats(); s.Shortage != nil {
 		t.Errorf("got %+v", s)
 	}
 }
@@ -159,8 +159,8 @@ func TestRelay_ReportsPanicOfCallback(t *testing.T) {
 	panicCh := make(chan forwarder.Tunnel, 64)
 	r := startRelayWithOptions(t, Options{
 		ConnectTimeout: testTimeout, Slots: NewSlotAllocator(filesPerSlot, 0),
-		OnRoomChange: func() { panic("it broke") },
-		OnPanic:      func(tunnel forwarder.Tunnel, _ *forwarder.Failure, _ []byte) { panicCh <- tunnel },
+		OnShortageChange: func() { panic("it broke") },
+		OnPanic:          func(tunnel forwarder.Tunnel, _ *forwarder.Failure, _ []byte) { panicCh <- tunnel },
 	}, fastTiming)
 	tn := openTunnel(t, "tcp")
 	r.Attach(tn)

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -55,16 +56,16 @@ var pastDeadline = time.Unix(1, 0)
 // not return for bytes or a half-close. A read deadline (os.ErrDeadlineExceeded) or a close (net.ErrClosed) ends it too.
 //
 // A reset that follows bytes that were not read shows only in SO_ERROR: a read, or a peek, returns the bytes first.
-func awaitSocketError(rawConn syscall.RawConn) error {
-	var socketErr error
+func awaitSocketError(rawConn syscall.RawConn) error { return awaitError(rawConn, readSocketError) }
+
+// awaitError calls check at each event of the socket until it returns an error, which awaitError returns.
+func awaitError(rawConn syscall.RawConn, check func(fd uintptr) error) error {
+	var checkErr error
 	err := rawConn.Read(func(fd uintptr) bool {
-		socketErr = readSocketError(fd)
-		return socketErr != nil
+		checkErr = check(fd)
+		return checkErr != nil
 	})
-	if err != nil {
-		return err
-	}
-	return socketErr
+	return cmp.Or(err, checkErr)
 }
 
 // errPeerClosed is returned when the peer has closed its socket in both directions, which a unix socket reports and TCP
@@ -73,19 +74,14 @@ var errPeerClosed = errors.New("closed by the peer")
 
 // awaitPeerClose is awaitSocketError for a socket at the end of its stream: it also returns errPeerClosed.
 func awaitPeerClose(rawConn syscall.RawConn) error {
-	var socketErr error
-	err := rawConn.Read(func(fd uintptr) bool {
+	return awaitError(rawConn, func(fd uintptr) error {
 		// In this order: a reset between the two system calls would otherwise be taken for a proper end.
 		isClosed := hasHungUp(fd)
-		if socketErr = readSocketError(fd); socketErr == nil && isClosed {
-			socketErr = errPeerClosed
+		if err := readSocketError(fd); err != nil || !isClosed {
+			return err
 		}
-		return socketErr != nil
+		return errPeerClosed
 	})
-	if err != nil {
-		return err
-	}
-	return socketErr
 }
 
 func hasHungUp(fd uintptr) bool {

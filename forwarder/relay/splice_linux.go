@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// copyInKernel splices until nothing is left to read at the moment. It returns outcomeMore, to go on with buffers, if there
+// copyInKernel splices until nothing is left to read at the moment. It returns outcomeContinue, to go on with buffers, if there
 // is no pipe or these two sockets cannot be spliced.
 func (c *copier) copyInKernel() outcome {
 	p := pipes.get()
@@ -119,29 +119,29 @@ type pipePool struct {
 }
 
 // get returns nil if maxPipesInUse are in use, or the system has none.
-func (s *pipePool) get() *pipe {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.inUse == maxPipesInUse {
+func (pool *pipePool) get() *pipe {
+	pool.mu.Lock()
+	defer pool.mu.Unlock()
+	if pool.inUse == maxPipesInUse {
 		return nil
 	}
-	p := s.popIdle()
+	p := pool.popIdle()
 	if p == nil {
 		p = newPipe()
 	}
 	if p != nil {
-		s.inUse++
+		pool.inUse++
 	}
 	return p
 }
 
-func (s *pipePool) popIdle() *pipe {
-	if len(s.idle) == 0 {
+func (pool *pipePool) popIdle() *pipe {
+	if len(pool.idle) == 0 {
 		return nil
 	}
-	last := len(s.idle) - 1
-	p := s.idle[last]
-	s.idle = s.idle[:last]
+	last := len(pool.idle) - 1
+	p := pool.idle[last]
+	pool.idle = pool.idle[:last]
 	return p
 }
 
@@ -158,13 +158,13 @@ func newPipe() *pipe {
 }
 
 // put takes a pipe back. A pipe that still holds bytes, of a connection that broke, is closed.
-func (s *pipePool) put(p *pipe) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.inUse--
-	if p.buffered > 0 || len(s.idle) == maxIdlePipes {
+func (pool *pipePool) put(p *pipe) {
+	pool.mu.Lock()
+	defer pool.mu.Unlock()
+	pool.inUse--
+	if p.buffered > 0 || len(pool.idle) == maxIdlePipes {
 		p.close()
 		return
 	}
-	s.idle = append(s.idle, p)
+	pool.idle = append(pool.idle, p)
 }

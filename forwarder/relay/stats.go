@@ -17,10 +17,10 @@ type Stats struct {
 	BytesIn  uint64        // from clients
 	BytesOut uint64        // to clients
 	LastByte time.Time     // when a byte last came from an upstream; zero: never
-	// NoRoom is why no more clients can be served now: ErrNoSlot, or the error of accept. Nil: there is room.
-	NoRoom         error
-	WaitingForRoom int    // clients that wait for it; those in the kernel's accept queue count on Linux only
-	NoRoomResets   uint64 // clients that were reset because there was no room within connect_timeout
+	// Shortage is why no more clients can be served now: ErrNoSlot, or the error of accept. Nil: there is no shortage.
+	Shortage       error
+	Unserved       int    // clients that wait for the end of the shortage; those in the kernel's accept queue count on Linux only
+	ShortageResets uint64 // clients that were reset because the shortage did not end within their connect_timeout
 }
 
 // Stats returns the current counters. Bytes are counted when they are read.
@@ -36,13 +36,13 @@ func (r *Relay) Stats() Stats {
 	if last := r.traffic.lastByteOut.Load(); last != 0 {
 		s.LastByte = time.Unix(0, last)
 	}
-	if s.NoRoom, s.NoRoomResets = shortage.reason, counters.noRoomResets; s.NoRoom != nil {
-		s.WaitingForRoom = r.countWaitingForRoom(shortage)
+	if s.Shortage, s.ShortageResets = shortage.reason, counters.shortageResets; s.Shortage != nil {
+		s.Unserved = r.countUnserved(shortage)
 	}
 	return s
 }
 
-func (r *Relay) countWaitingForRoom(s shortage) int {
+func (r *Relay) countUnserved(s shortage) int {
 	n := 0
 	if errors.Is(s.reason, ErrNoSlot) {
 		n = s.blockedAcceptors // each holds the client that was first in its queue
@@ -64,12 +64,12 @@ const (
 )
 
 type clientCounters struct {
-	byState      [clientStateCount]int
-	total        uint64
-	waited       uint64
-	waitTime     time.Duration
-	replays      uint64
-	noRoomResets uint64
+	byState        [clientStateCount]int
+	total          uint64
+	waited         uint64
+	waitTime       time.Duration
+	replays        uint64
+	shortageResets uint64
 }
 
 func (cc *clientCounters) addClient(c *client) {

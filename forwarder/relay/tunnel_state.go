@@ -10,15 +10,15 @@ import (
 
 // timing holds the durations that tests shorten.
 type timing struct {
-	reportWindow  time.Duration // how long after an early end the tunnel may report why; a trial client that stays connected as long clears its tunnel
-	minTrialDelay time.Duration // between two trial clients; doubles with each refusal
-	maxTrialDelay time.Duration // the longest such delay
-	minRoom       time.Duration // how long there must be room until a shortage is over
+	reportWindow     time.Duration // how long after an early end the tunnel may report why; a trial client that stays connected as long clears its tunnel
+	minTrialDelay    time.Duration // between two trial clients; doubles with each refusal
+	maxTrialDelay    time.Duration // the longest such delay
+	shortageHoldTime time.Duration // how long no acceptor must have waited until a shortage is over
 }
 
 var defaultTiming = timing{
 	reportWindow: time.Second, minTrialDelay: 100 * time.Millisecond, maxTrialDelay: time.Second,
-	minRoom: time.Second,
+	shortageHoldTime: time.Second,
 }
 
 // tunnelState is what the relay knows of a tunnel, from the first Attach until the tunnel is done. The relay's mu guards
@@ -50,14 +50,7 @@ func newTunnelState(tunnel forwarder.Tunnel, t timing) *tunnelState {
 
 func (ts *tunnelState) currentTunnel() forwarder.Tunnel { return ts.tunnel }
 
-func (ts *tunnelState) isDone() bool {
-	select {
-	case <-ts.doneCh:
-		return true
-	default:
-		return false
-	}
-}
+func (ts *tunnelState) isDone() bool { return wait.IsClosed(ts.doneCh) }
 
 func (ts *tunnelState) clearSuspicion() {
 	ts.isSuspect = false

@@ -32,7 +32,7 @@ type Backend interface {
 	Replace(ctx context.Context, r api.ReplaceRequest) error
 	End(ctx context.Context) error
 	// TakeOver returns a function that receives another supervisor's listeners on a connection, and closes that.
-	TakeOver(h api.HandOverRequest) (func(*net.UnixConn), error)
+	TakeOver(h api.HandOverRequest) (func(context.Context, *net.UnixConn), error)
 }
 
 // Listen binds the control socket with mode 0600. It removes what is at the path, so only the elected supervisor may call it.
@@ -235,7 +235,7 @@ func handleHandOver(b Backend) http.Handler {
 			conn.Close()
 			return
 		}
-		receive(unixConn)
+		receive(r.Context(), unixConn)
 	})
 }
 

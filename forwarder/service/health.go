@@ -280,7 +280,7 @@ func (h *healthMonitor) setHealthy() {
 }
 
 func (h *healthMonitor) isFragile() bool {
-	_, fragile := h.tunnel.(forwarder.Fragile)
+	_, fragile := h.tunnel.(forwarder.EndsOnRefusal)
 	return fragile
 }
 

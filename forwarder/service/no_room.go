@@ -11,7 +11,7 @@ func (roomChanged) classify(s *Service) (event, bool) {
 		return 0, false
 	}
 	e := eventlog.Event{Kind: eventlog.ClientLimitCleared, Service: s.name, Run: s.status.run}
-	if noRoom := s.port.Stats().NoRoom; noRoom != nil {
+	if noRoom := s.port.Stats().Shortage; noRoom != nil {
 		e.Kind, e.Reason, e.Hint = eventlog.ClientLimitReached, noRoom.Error(), NoRoomHint
 	}
 	s.host.PublishEvent(e, s.status.state)

@@ -182,8 +182,8 @@ func (s *Service) detach(port Port) {
 
 // recheck checks the tunnel and the service, after the network has changed.
 func (s *Service) recheck() {
-	if checker, ok := s.tunnel.(forwarder.PathChecker); ok {
-		checker.CheckPath()
+	if checker, ok := s.tunnel.(forwarder.ConnectionChecker); ok {
+		checker.CheckConnection()
 	}
 	s.health.checkNow()
 }

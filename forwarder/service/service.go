@@ -17,7 +17,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/relay"
 	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/probe"
-	"github.com/localport-sh/localport/probe/kinds"
+	"github.com/localport-sh/localport/probe/builtin"
 	"github.com/localport-sh/localport/project"
 )
 
@@ -73,7 +73,7 @@ type Definition struct {
 
 // Define makes the definition of a service. The error is about its health check.
 func Define(svc project.Service, driver forwarder.Driver) (Definition, error) {
-	check, err := kinds.New(svc.HealthCheck)
+	check, err := builtin.NewCheck(svc.HealthCheck)
 	return Definition{svc, driver, check}, err
 }
 
@@ -239,11 +239,11 @@ func (s *Service) runJob(f func()) { s.jobs.Go(f) }
 // relayOptions connect a relay's callbacks to the run loop. The callbacks do not block.
 func (s *Service) relayOptions() relay.Options {
 	return relay.Options{
-		ConnectTimeout: s.definition.ConnectTimeout,
-		Slots:          s.host.ClientSlots,
-		OnRoomChange:   func() { wait.Notify(s.roomCh) },
-		OnWaiting:      func() { wait.Notify(s.waitingCh) },
-		OnLastClient:   func() { wait.Notify(s.lastClientCh); s.host.OnLastClient() },
+		ConnectTimeout:   s.definition.ConnectTimeout,
+		Slots:            s.host.ClientSlots,
+		OnShortageChange: func() { wait.Notify(s.roomCh) },
+		OnWaiting:        func() { wait.Notify(s.waitingCh) },
+		OnLastClient:     func() { wait.Notify(s.lastClientCh); s.host.OnLastClient() },
 		OnServerReached: func(t forwarder.Tunnel) {
 			select {
 			case s.serverReachedCh <- t:

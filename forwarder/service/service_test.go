@@ -677,7 +677,7 @@ type pathCheckTunnel struct {
 	checks atomic.Int32
 }
 
-func (d *pathCheckTunnel) CheckPath() { d.checks.Add(1) }
+func (d *pathCheckTunnel) CheckConnection() { d.checks.Add(1) }
 
 func TestService_HasTunnelCheckItselfWhenTheNetworkChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

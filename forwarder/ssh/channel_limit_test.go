@@ -103,7 +103,7 @@ func TestDestination_StopsSharingWhenServerRefusesChannels(t *testing.T) {
 		t.Errorf("the first tunnel has ended: %v", first.Err())
 	default:
 	}
-	if conn.Broken() {
+	if conn.IsBroken() {
 		t.Error("the first tunnel's connection was broken")
 	}
 }

@@ -57,8 +57,8 @@ func TestDestination_ClosedTunnelKeepsOthersConnections(t *testing.T) {
 		conn := dialTunnel(t, tunnel)
 		requireWelcome(t, conn)
 		_ = tunnel.Close()
-		if _, err := conn.Next(); err == nil || !conn.Broken() {
-			t.Errorf("the connection of a closed tunnel: %v, broken %v", err, conn.Broken())
+		if _, err := conn.Next(); err == nil || !conn.IsBroken() {
+			t.Errorf("the connection of a closed tunnel: %v, broken %v", err, conn.IsBroken())
 		}
 	}
 	if _, err := kept.Write([]byte("x")); err != nil {
@@ -177,18 +177,18 @@ func TestDestination_CancelledOpenLeavesNoMaster(t *testing.T) {
 	r := newRun(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
-	var cancelledCount atomic.Int32
+	var canceledCount atomic.Int32
 	for range 3 {
 		all.Go(func() {
 			if _, err := driverOf(t).Open(ctx, svc, r); errors.Is(err, context.Canceled) {
-				cancelledCount.Add(1)
+				canceledCount.Add(1)
 			}
 		})
 	}
 	cancel()
 	all.Wait()
-	if cancelledCount.Load() != 3 {
-		t.Errorf("%d opens were cancelled", cancelledCount.Load())
+	if canceledCount.Load() != 3 {
+		t.Errorf("%d opens were canceled", canceledCount.Load())
 	}
 	if d := driverOf(t).destinationFor(newTunnelSpec(svc), r); d.master != nil {
 		t.Error("the destination still has a master")

@@ -2,25 +2,18 @@ package ssh
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
-	"sync"
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/process"
+	"github.com/localport-sh/localport/project"
 )
 
 // ssh's messages about a host key that differs from the known one.
 var (
-	changedHostPattern  = lazyRegexp(`Host key for (\S+) has changed`)
-	offendingKeyPattern = lazyRegexp(`^Offending .*key in (.+):\d+$`)
+	changedHostPattern  = project.LazyRegexp(`Host key for (\S+) has changed`)
+	offendingKeyPattern = project.LazyRegexp(`^Offending .*key in (.+):\d+$`)
 )
-
-// lazyRegexp compiles an expression at its first use: every start of the program, also at a prompt, pays for package
-// initialisation.
-func lazyRegexp(expression string) func() *regexp.Regexp {
-	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
-}
 
 // Texts of ssh.
 const (

@@ -32,7 +32,7 @@ func validateDestination(value any) error {
 	return project.ValidateHost("port")(host[strings.LastIndexByte(host, '@')+1:])
 }
 
-var optionNamePattern = lazyRegexp(`^[A-Za-z][A-Za-z0-9]*$`)
+var optionNamePattern = project.LazyRegexp(`^[A-Za-z][A-Za-z0-9]*$`)
 
 // formatOption returns the value of an ssh option as ssh expects it.
 func formatOption(name string, value any) (string, error) {

@@ -20,6 +20,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/ssh/askpass"
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/testdata/sshd"
+	"github.com/localport-sh/localport/testdata/syncbuf"
 )
 
 // startAnswers answers questions with the given answers in turn; asked returns the questions so far.
@@ -84,7 +85,7 @@ func TestLogin_AsksForPasswordAndCode(t *testing.T) {
 		t.Errorf("the question holds an escape sequence of the server: %q", questions[2])
 	}
 	for _, secret := range []string{"a guess", "open sesame", "123456"} {
-		if log := r.Log.(*logBuffer).String(); strings.Contains(log, secret) {
+		if log := r.Log.(*syncbuf.Buffer).String(); strings.Contains(log, secret) {
 			t.Errorf("the log has %q:\n%s", secret, log)
 		}
 	}
@@ -219,7 +220,7 @@ func TestLogin_AsksUserAndOtherServicesShareIt(t *testing.T) {
 	}
 	r.AskSocket = ""
 	requireWelcome(t, dialTunnel(t, openTunnel(t, svc, r))) // another service of the same login
-	if log := r.Log.(*logBuffer).String(); strings.Contains(log, "a passphrase") {
+	if log := r.Log.(*syncbuf.Buffer).String(); strings.Contains(log, "a passphrase") {
 		t.Errorf("the log has the passphrase:\n%s", log)
 	}
 }

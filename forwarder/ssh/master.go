@@ -38,13 +38,13 @@ type master struct {
 	doneCh     chan struct{}      // closed when run has returned and the process has ended
 	isClosed   atomic.Bool        // by close
 
-	mu          sync.Mutex
-	child       *process.Child
-	control     *mux.Control
-	conn        *mux.Conn
-	err         error // why it ended, or could not log in; the first reason counts
-	isVerifying bool  // a liveness check runs in the background
-	verifyAgain bool  // one more ping is needed: the answer to this one may be older than the last request
+	mu                sync.Mutex
+	child             *process.Child
+	control           *mux.Control
+	conn              *mux.Conn
+	err               error // why it ended, or could not log in; the first reason counts
+	isVerifying       bool  // a liveness check runs in the background
+	isVerifyRequested bool  // one more ping is needed: the answer to this one may be older than the last request
 }
 
 // startMaster starts a master's run. d.mu is held.
@@ -277,7 +277,7 @@ func (m *master) recycleAfterRefusals(lastRefusal *mux.OpenChannelError) {
 func (m *master) startLivenessCheck() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.verifyAgain = m.isVerifying
+	m.isVerifyRequested = m.isVerifying
 	if m.isVerifying || m.err != nil {
 		return
 	}
@@ -295,8 +295,8 @@ func (m *master) runLivenessChecks(ctx context.Context) {
 	for isNeeded := true; isNeeded; {
 		err := m.verifyLiveness(ctx)
 		m.mu.Lock()
-		isNeeded = m.verifyAgain && err == nil
-		m.isVerifying, m.verifyAgain = isNeeded, false
+		isNeeded = m.isVerifyRequested && err == nil
+		m.isVerifying, m.isVerifyRequested = isNeeded, false
 		m.mu.Unlock()
 	}
 }

@@ -12,11 +12,11 @@ func TestMaster_LivenessCheckEndsUnresponsiveMaster(t *testing.T) {
 	svc := newService(server, startBackend(t))
 	svc.Connection.Settings["options"] = map[string]string{"ServerAliveInterval": "60"}
 	tunnel := openDirect(t, svc)
-	tunnel.CheckPath()
+	tunnel.CheckConnection()
 	requireWelcome(t, dialTunnel(t, tunnel))
 	defer server.Kill() // else the backend would wait for its clients
 	server.Freeze()
-	tunnel.CheckPath()
+	tunnel.CheckConnection()
 	checkTransient(t, waitFailure(t, tunnel), "the ssh server did not answer within 3s")
 }
 
@@ -28,8 +28,8 @@ func TestMaster_SecondLivenessCheckPingsAgain(t *testing.T) {
 	tunnel := openDirect(t, svc)
 	before := tunnel.master.conn.RefusalCount() // each ping is a refused channel
 	server.Freeze()
-	tunnel.CheckPath()
-	tunnel.CheckPath()
+	tunnel.CheckConnection()
+	tunnel.CheckConnection()
 	server.Thaw()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()

@@ -19,7 +19,7 @@ import (
 var Technology = forwarder.Technology{
 	TechnologyType: project.TechnologyType{Name: "ssh", HasRemotePort: true, RemotePortAlternative: "socks", Keys: configKeys, Finish: completeService},
 	New:            New,
-	Login:          describeLogin,
+	Login:          newLogin,
 }
 
 // New returns a driver, which ends with ctx or by Close.
@@ -37,9 +37,9 @@ type driver struct {
 	destinations map[string]*destination // by the command line of the master; never removed, because they remember failures
 }
 
-// describeLogin returns the login that all services with the same ssh command line share. The master itself asks the questions.
-func describeLogin(svc project.Service, _ string, _ []string) forwarder.Login {
-	return forwarder.Login{Key: strings.Join(newTunnelSpec(svc).baseArgv(), "\x00"), Name: newConnectionConfig(svc).host, Asks: true}
+// newLogin returns the login that all services with the same ssh command line share. The master itself asks the questions.
+func newLogin(svc project.Service, _ string, _ []string) forwarder.Login {
+	return forwarder.Login{Key: strings.Join(newTunnelSpec(svc).baseArgv(), "\x00"), Name: newConnectionConfig(svc).host, UsesAskSocket: true}
 }
 
 // tunnelSpec is the part of a service's config that its tunnel needs.

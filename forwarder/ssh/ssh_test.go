@@ -1,7 +1,6 @@
 package ssh
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -24,30 +23,13 @@ import (
 	"github.com/localport-sh/localport/project"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/sshd"
+	"github.com/localport-sh/localport/testdata/syncbuf"
 )
 
 func TestMain(m *testing.M) {
 	askpass.Main()
 	wrapper.Main()
 	goleak.VerifyTestMain(m)
-}
-
-// logBuffer is a log that can be read concurrently.
-type logBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 // newRun returns a Run with a short socket directory, which must be empty in the end.
@@ -66,7 +48,7 @@ func newRun(t *testing.T) forwarder.Run {
 		}
 		_ = os.RemoveAll(dir)
 	})
-	return forwarder.Run{Dir: t.TempDir(), SocketDir: filepath.Join(dir, "1"), Env: os.Environ(), Log: &logBuffer{}}
+	return forwarder.Run{Dir: t.TempDir(), SocketDir: filepath.Join(dir, "1"), Env: os.Environ(), Log: &syncbuf.Buffer{}}
 }
 
 // drivers holds the driver of each running test.
@@ -223,10 +205,10 @@ func TestDriver_CancelledOpenReturnsContextError(t *testing.T) {
 	if f, ok := errors.AsType[*forwarder.Failure](err); !ok || f.Reason != "ssh did not finish logging in before the timeout" {
 		t.Errorf("after the deadline: %v", err)
 	}
-	cancelledCtx, cancelOpen := context.WithCancel(t.Context())
+	canceledCtx, cancelOpen := context.WithCancel(t.Context())
 	cancelOpen()
-	if _, err := driverOf(t).Open(cancelledCtx, newService(server, "127.0.0.1:1"), newRun(t)); !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled: %v", err)
+	if _, err := driverOf(t).Open(canceledCtx, newService(server, "127.0.0.1:1"), newRun(t)); !errors.Is(err, context.Canceled) {
+		t.Errorf("canceled: %v", err)
 	}
 }
 

@@ -80,8 +80,8 @@ func (t *tunnel) Close() error {
 // IsProcessStopped reports whether the ssh process is stopped (SIGSTOP).
 func (t *tunnel) IsProcessStopped() bool { return t.master.child.IsProcessStopped() }
 
-// CheckPath starts a liveness check of the master.
-func (t *tunnel) CheckPath() { t.master.startLivenessCheck() }
+// CheckConnection starts a liveness check of the master.
+func (t *tunnel) CheckConnection() { t.master.startLivenessCheck() }
 
 // handleRefusal reacts to a refused channel. A server that limits the channels of a connection may accept one connection for each
 // service: then this tunnel ends, and the next one opens a master of its own.

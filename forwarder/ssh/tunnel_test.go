@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/localport-sh/localport/testdata/sshd"
+	"github.com/localport-sh/localport/testdata/syncbuf"
 )
 
 func TestDirectTunnel_CarriesBytesAndHalfCloses(t *testing.T) {
@@ -24,14 +25,14 @@ func TestDirectTunnel_CarriesBytesAndHalfCloses(t *testing.T) {
 			t.Errorf("got %q, %v", got, err)
 		}
 	}
-	if log := tunnel.master.runConfig.Log.(*logBuffer).String(); strings.Contains(log, "debug1") {
+	if log := tunnel.master.runConfig.Log.(*syncbuf.Buffer).String(); strings.Contains(log, "debug1") {
 		t.Errorf("the log has debug lines:\n%s", log)
 	}
 	if err := tunnel.Close(); err != nil || tunnel.Err() != nil {
 		t.Errorf("close: %v, %v", err, tunnel.Err())
 	}
 	if _, err := tunnel.Dial(t.Context()); err == nil {
-		t.Error("dialled after close")
+		t.Error("dialed after close")
 	}
 }
 

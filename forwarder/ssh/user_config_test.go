@@ -13,6 +13,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/testdata/sshd"
+	"github.com/localport-sh/localport/testdata/syncbuf"
 )
 
 func TestDriver_OpenWorksWithAnyUserConfig(t *testing.T) {
@@ -42,7 +43,7 @@ func TestDriver_OpenWorksWithAnyUserConfig(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			svc := newService(server, startBackend(t))
-			svc.Connection.Settings["config_file"] = server.Config(tt.lines...)
+			svc.Connection.Settings["config_file"] = server.WriteClientConfig(tt.lines...)
 			tunnel := openDirect(t, svc)
 			requireWelcome(t, dialTunnel(t, tunnel))
 			_ = tunnel.Close()
@@ -58,7 +59,7 @@ func TestDriver_OpenWorksWithAnyUserConfig(t *testing.T) {
 
 func TestDriver_DoesNotUseTheUsersMaster(t *testing.T) {
 	server := sshd.Start(t)
-	config := server.Config("ControlPath "+filepath.Join(filepath.Dir(newRun(t).Dir), "mine"), "ControlMaster auto")
+	config := server.WriteClientConfig("ControlPath "+filepath.Join(filepath.Dir(newRun(t).Dir), "mine"), "ControlMaster auto")
 	ctx, cancel := context.WithCancel(t.Context())
 	master := exec.CommandContext(ctx, "ssh", "-F", config, "-N", "-o", "PermitLocalCommand=yes",
 		"-o", "LocalCommand=echo ready", "-p", fmt.Sprint(server.Port), "-l", server.User, server.Host)
@@ -85,7 +86,7 @@ func TestDriver_DoesNotOpenTheUsersForwards(t *testing.T) {
 	server := sshd.Start(t)
 	userAddr := unusedAddr(t)
 	svc := newService(server, startBackend(t))
-	svc.Connection.Settings["config_file"] = server.Config(fmt.Sprintf("LocalForward %s %s", userAddr, startBackend(t)))
+	svc.Connection.Settings["config_file"] = server.WriteClientConfig(fmt.Sprintf("LocalForward %s %s", userAddr, startBackend(t)))
 	requireWelcome(t, dialTunnel(t, openDirect(t, svc)))
 	if conn, err := net.Dial("tcp4", userAddr); err == nil {
 		_ = conn.Close()
@@ -98,11 +99,11 @@ func TestDriver_ConnectsThroughJumpHost(t *testing.T) {
 	first := last.StartAnother()
 	svc := newService(last, startBackend(t))
 	svc.Connection.Settings["jump"] = fmt.Sprintf("%s@%s", first.User, first.Addr())
-	for _, config := range []string{svc.Connection.Settings.Text("config_file"), last.Config("LogLevel DEBUG3")} { // applies to the ssh to the jump host too
+	for _, config := range []string{svc.Connection.Settings.Text("config_file"), last.WriteClientConfig("LogLevel DEBUG3")} { // applies to the ssh to the jump host too
 		svc.Connection.Settings["config_file"] = config
 		r := newRun(t)
 		requireWelcome(t, dialTunnel(t, openTunnel(t, svc, r)))
-		if log := r.Log.(*logBuffer).String(); strings.Contains(log, "debug") {
+		if log := r.Log.(*syncbuf.Buffer).String(); strings.Contains(log, "debug") {
 			t.Errorf("the log has debug lines:\n%s", log)
 		}
 	}

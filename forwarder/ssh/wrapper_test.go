@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/localport-sh/localport/testdata/sshd"
+	"github.com/localport-sh/localport/testdata/syncbuf"
 )
 
 func TestDestination_BypassesHungMasterOfJumpHost(t *testing.T) {
@@ -25,13 +26,13 @@ func TestDestination_BypassesHungMasterOfJumpHost(t *testing.T) {
 		lines = append(lines, "Host "+name, "HostName "+host, "Port "+port, "User "+jump.User)
 	}
 	svc := newService(last, startBackend(t))
-	svc.Connection.Settings["config_file"] = last.Config(append(lines, "Host outer", "ProxyJump inner", "ControlMaster auto", "ControlPath "+socketPath, "ControlPersist yes")...)
+	svc.Connection.Settings["config_file"] = last.WriteClientConfig(append(lines, "Host outer", "ProxyJump inner", "ControlMaster auto", "ControlPath "+socketPath, "ControlPersist yes")...)
 	svc.Connection.Settings["jump"] = "outer"
 	svc.Connection.Settings["options"] = map[string]string{"ConnectTimeout": "8"}
 	checkTransient(t, openFailure(t, svc, r), "timed out during banner exchange")
 	r.IsUrgent = true
 	requireWelcome(t, dialTunnel(t, openTunnel(t, svc, r)))
-	if log := r.Log.(*logBuffer).String(); !strings.Contains(log, "trying without the ControlPath masters") {
+	if log := r.Log.(*syncbuf.Buffer).String(); !strings.Contains(log, "trying without the ControlPath masters") {
 		t.Errorf("the log does not mention the retry:\n%s", log)
 	}
 	for _, jump := range []*sshd.Server{first, second} {

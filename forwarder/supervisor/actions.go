@@ -38,7 +38,7 @@ func (s *Supervisor) ApplyAction(ctx context.Context, r api.ActionRequest) ([]st
 	default:
 		p.startServices(affected, service.StartOptions{Spawned: r.Spawned})
 	}
-	s.saveState(func(state *lockstate.State) {
+	s.saveState(ctx, func(state *lockstate.State) {
 		state.Stopped, state.Started = without(state.Stopped, affected), without(state.Started, affected)
 		if r.Action == api.ActionStop {
 			state.Stopped = append(state.Stopped, affected...)

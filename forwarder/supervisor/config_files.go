@@ -2,18 +2,11 @@ package supervisor
 
 import (
 	"context"
-	"errors"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/forwarder/wait"
-	"github.com/localport-sh/localport/lockstate"
 	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/project/trust"
 	"github.com/localport-sh/localport/project/watch"
 )
 
@@ -27,7 +20,7 @@ const (
 // again, although the files stay as they are: there may be descriptors again, the missing key file, or the approval, whose request
 // to reload may have been lost.
 func (s *Supervisor) watchFiles(ctx context.Context) {
-	w := watch.Start(s.watchedPaths())
+	w := watch.Start(s.source.watchedPaths(s.active.Load().files))
 	defer w.Close()
 	retries := wait.Backoff{First: firstReloadRetry, Max: maxReloadRetry}
 	for {
@@ -39,7 +32,7 @@ func (s *Supervisor) watchFiles(ctx context.Context) {
 			retryCh = time.After(retries.Next())
 		}
 		s.setPollingReason(w.Polling())
-		w.SetPaths(s.watchedPaths())
+		w.SetPaths(s.source.watchedPaths(s.active.Load().files))
 		select {
 		case <-w.Changes():
 			retries.Reset()
@@ -48,30 +41,6 @@ func (s *Supervisor) watchFiles(ctx context.Context) {
 			return
 		}
 	}
-}
-
-// watchedPaths are the files that the config depends on, whether they exist or not.
-func (s *Supervisor) watchedPaths() []string {
-	root := s.root()
-	paths := []string{s.options.Config, filepath.Join(root, project.EnvName)}
-	if filepath.Base(s.options.Config) == project.ConfigName {
-		paths = append(paths, filepath.Join(root, project.LocalName))
-	}
-	if own := userConfigPath(); own != "" {
-		paths = append(paths, own)
-	}
-	if path := s.active.Load().files.DotEnvPath; path != "" && !slices.Contains(paths, path) {
-		paths = append(paths, path) // in a linked worktree it may be the main checkout's
-	}
-	return paths
-}
-
-func userConfigPath() string {
-	home, err := lockstate.ConfigHome()
-	if err != nil {
-		return ""
-	}
-	return filepath.Join(home, project.UserConfigName)
 }
 
 func (s *Supervisor) setPollingReason(reason string, polling bool) {
@@ -138,17 +107,6 @@ func (s *Supervisor) userConfig() project.UserConfig {
 	return s.user
 }
 
-// refusedFiles is the outcome of the last reload that failed.
-type refusedFiles struct {
-	digest string
-	err    error
-}
-
-// equals reports whether both say the same, so that another attempt with the same outcome is no news.
-func (r refusedFiles) equals(other refusedFiles) bool {
-	return r.digest == other.digest && r.err != nil && other.err != nil && r.err.Error() == other.err.Error()
-}
-
 // pendingCheckTimeout is how long status waits for the files to be compared: their disk may hang.
 const pendingCheckTimeout = 50 * time.Millisecond
 
@@ -191,27 +149,5 @@ func (s *Supervisor) describePending() string {
 	s.mu.Lock()
 	refused := s.conditions.refusedFiles
 	s.mu.Unlock()
-	files, err := project.ReadFiles(s.options.Config)
-	if _, statErr := os.Stat(s.root()); errors.Is(statErr, fs.ErrNotExist) {
-		return "the project's directory is gone; the supervisor ends soon"
-	}
-	if err != nil {
-		return s.mask(err.Error())
-	}
-	verdict, files, err := s.trust.Ask(files)
-	digest := files.Digest()
-	var invalid *project.InvalidError
-	switch {
-	case err != nil:
-		return s.mask(err.Error())
-	case digest == s.active.Load().digest:
-		return ""
-	case verdict != trust.Allowed:
-		return `the config files changed; review them, then run "localport allow"`
-	case digest == refused.digest && errors.As(refused.err, &invalid):
-		return "the files changed and cannot be used: " + s.mask(invalid.Summary())
-	case digest == refused.digest:
-		return "the files changed and cannot be used: " + s.mask(refused.err.Error())
-	}
-	return "the config files changed and are being applied"
+	return s.mask(s.source.describePending(s.active.Load().digest, refused))
 }

@@ -40,9 +40,9 @@ func (s *Supervisor) guardFiles(ctx context.Context) {
 			isIntact = false
 			continue // the files at the paths are the elected supervisor's
 		}
-		s.guardSocket()
+		s.guardSocket(ctx)
 		s.resizeClientSlots(s.active.Load()) // the file limit of a running process can be changed
-		s.guardStateFile(now.files != seen.files)
+		s.guardStateFile(ctx, now.files != seen.files)
 		seen, checkedAt = s.readExternalState(), time.Now()
 		if seen.files != now.files {
 			wait.Notify(s.leasesChangedCh) // changed during the check
@@ -71,7 +71,7 @@ func (s *Supervisor) hasDirectoryError() bool {
 }
 
 // guardSocket rebinds the control socket if its path no longer leads to it.
-func (s *Supervisor) guardSocket() {
+func (s *Supervisor) guardSocket(ctx context.Context) {
 	path, err := s.dir.SocketPath()
 	if err != nil {
 		s.setDirectoryError("cannot create sockets: " + err.Error())
@@ -89,7 +89,7 @@ func (s *Supervisor) guardSocket() {
 	s.log.Warn("the control socket was removed; bound it again", "socket", path)
 	s.keeper.replaceHeld(socketHoldName, s.socket.copyListener)
 	s.updateSuccessor()
-	s.saveState(s.recordSelf, true)
+	s.saveState(ctx, s.recordSelf, true)
 }
 
 func (s *Supervisor) setDirectoryError(text string) {
@@ -103,7 +103,7 @@ func (s *Supervisor) guardElectionFile(ctx context.Context) {
 	if holds || err != nil || s.isClosing.Load() {
 		return
 	}
-	limited, cancel := context.WithTimeout(context.Background(), lockTimeout)
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockTimeout)
 	defer cancel()
 	if s.beginOperation(limited) != nil {
 		return // it is ending or being replaced, or looked at again in a second
@@ -146,10 +146,10 @@ func (s *Supervisor) guardElectionFile(ctx context.Context) {
 }
 
 // guardStateFile has the leases read again if the state file has changed, and rewrites deleted files.
-func (s *Supervisor) guardStateFile(changed bool) {
+func (s *Supervisor) guardStateFile(ctx context.Context, changed bool) {
 	// After a write error the store retries, which creates the files too.
 	if _, behind := s.store.writeError(); !behind && !s.dir.Fingerprint().IsComplete() {
-		s.saveState(bumpLine, true)
+		s.saveState(ctx, bumpLine, true)
 		changed = true
 	}
 	if changed {

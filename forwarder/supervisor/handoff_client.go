@@ -38,7 +38,7 @@ type heldFiles struct {
 type handoffClient struct {
 	exe             string
 	log             *slog.Logger
-	onKeeperStarted func(pid int) // called for each keeper
+	onKeeperStarted func(ctx context.Context, pid int) // called for each keeper
 
 	requestSlot chan struct{} // a semaphore for requests to the keeper; one takes at most 2 s: then a frozen keeper is killed
 	missingCh   chan struct{} // the keeper could not be given something
@@ -55,7 +55,7 @@ type handoffClient struct {
 	isClosed     bool      // the keeper is left to a successor, or ended
 }
 
-func newHandoffClient(exe string, log *slog.Logger, onKeeperStarted func(pid int)) *handoffClient {
+func newHandoffClient(exe string, log *slog.Logger, onKeeperStarted func(context.Context, int)) *handoffClient {
 	return &handoffClient{
 		exe: exe, log: log, onKeeperStarted: onKeeperStarted,
 		requestSlot: make(chan struct{}, 1), missingCh: make(chan struct{}, 1),
@@ -69,7 +69,7 @@ func (k *handoffClient) run(ctx context.Context) {
 	for backoff := (wait.Backoff{First: firstPause, Max: maxPause}); ; {
 		startedAt := time.Now()
 		if link := k.ensureKeeper(); link != nil {
-			k.onKeeperStarted(link.PID())
+			k.onKeeperStarted(ctx, link.PID())
 			if !k.retryMissing(ctx, link) {
 				return
 			}

@@ -23,7 +23,7 @@ func startHandoffClient(t *testing.T) *handoffClient {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := newHandoffClient(exe, slog.New(slog.DiscardHandler), func(int) {})
+	k := newHandoffClient(exe, slog.New(slog.DiscardHandler), func(context.Context, int) {})
 	if k.ensureKeeper() == nil {
 		t.Fatal("no keeper")
 	}

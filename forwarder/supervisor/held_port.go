@@ -97,7 +97,7 @@ func (s *Supervisor) askOtherProjects(ctx context.Context, addr netip.AddrPort) 
 
 // onPortOpened has prompts export the variables of a service whose port could not be bound before.
 func (s *Supervisor) onPortOpened() {
-	s.tasks.Go(func() { s.saveState(bumpLine, true) })
+	s.startTask(func(ctx context.Context) { s.saveState(ctx, bumpLine, true) })
 }
 
 // explainPort says why a port could not be bound, which process has it if the system tells, and what to do.

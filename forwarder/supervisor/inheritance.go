@@ -166,7 +166,7 @@ func (s *Supervisor) loadInherited() (*loadedConfig, error) {
 		return l, err
 	}
 	old.Root, old.Path = s.root(), s.options.Config // in JSON they may have lost bytes
-	verdict, old, askErr := s.trust.Ask(old)
+	verdict, old, askErr := s.source.trust.Ask(old)
 	if askErr != nil || verdict != trust.Allowed {
 		return nil, err
 	}

@@ -110,21 +110,21 @@ func (s *Supervisor) awaitShutdown(ctx context.Context) {
 		case <-s.endedCh:
 			return
 		case <-ctx.Done():
-			s.onTerminate()
+			s.onTerminate(context.WithoutCancel(ctx))
 			return
 		case r := <-s.shutdownCh:
-			r.resultCh <- s.tryShutDown(r.reason, 0)
+			r.resultCh <- s.tryShutDown(ctx, r.reason, 0)
 			continue
 		case <-next.C:
 		case <-s.leasesChangedCh:
 		case <-linger.C:
-			if s.tryShutDown(shutdownUnused, tries) {
+			if s.tryShutDown(ctx, shutdownUnused, tries) {
 				return
 			}
 			tries++
 			isAlone = false
 		}
-		count, err := s.countLeases()
+		count, err := s.countLeases(ctx)
 		next.Reset(leaseInterval)
 		if err != nil {
 			next.Reset(leaseRetry)
@@ -144,8 +144,8 @@ func (s *Supervisor) awaitShutdown(ctx context.Context) {
 
 // countLeases reads the leases, watches their processes, and returns how many are live. If the file cannot be read, the cached
 // leases count.
-func (s *Supervisor) countLeases() (int, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), lockTimeout)
+func (s *Supervisor) countLeases(ctx context.Context) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
 	err := s.store.refresh(ctx)
 	state := s.store.state()
@@ -158,7 +158,7 @@ func (s *Supervisor) countLeases() (int, error) {
 // tryShutDown closes the ports and releases the election, after checking the leases once more under the state's lock: a client that
 // comes later finds free ports and no supervisor. Tunnels are still up when it returns. False if there are leases, or if it must
 // be tried again.
-func (s *Supervisor) tryShutDown(why shutdownReason, tries int) bool {
+func (s *Supervisor) tryShutDown(ctx context.Context, why shutdownReason, tries int) bool {
 	s.operationSlot <- struct{}{}
 	defer s.endOperation()
 	if s.isClosing.Load() {
@@ -172,7 +172,34 @@ func (s *Supervisor) tryShutDown(why shutdownReason, tries int) bool {
 		s.closePortsForElected()
 		return true
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	err := s.recordShutdown(ctx, why)
+	if errors.Is(err, errHasLeases) {
+		return false
+	}
+	if failed, ok := errors.AsType[*lockstate.WriteError](err); ok && failed.Fallback != "" {
+		s.log.Warn("cannot write the shutdown to the state", "error", err, "written_instead", failed.Fallback)
+	} else if err != nil {
+		s.log.Error("cannot write the shutdown to the state", "error", err)
+	}
+	if !s.isClosing.Load() {
+		// The state could not even be read.
+		if why == shutdownUnused && tries < maxShutdownTries {
+			return false
+		}
+		s.isClosing.Store(true)
+	}
+	s.closePorts()
+	if err := s.election.Resign(); err != nil {
+		s.log.Error("resign", "error", err)
+	}
+	close(s.endedCh)
+	return true
+}
+
+// recordShutdown checks the leases, sets isClosing and writes the shutdown to the state. The error is errHasLeases if there are leases
+// that keep the supervisor running; after another error isClosing says whether the state could be read.
+func (s *Supervisor) recordShutdown(ctx context.Context, why shutdownReason) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	_, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
 		s.isClosing.Store(false)
@@ -200,27 +227,7 @@ func (s *Supervisor) tryShutDown(why shutdownReason, tries int) bool {
 		tx.MarkFinal() // or released leases would come back once the disk has room again
 		return nil
 	})
-	if errors.Is(err, errHasLeases) {
-		return false
-	}
-	if failed, ok := errors.AsType[*lockstate.WriteError](err); ok && failed.Fallback != "" {
-		s.log.Warn("cannot write the shutdown to the state", "error", err, "written_instead", failed.Fallback)
-	} else if err != nil {
-		s.log.Error("cannot write the shutdown to the state", "error", err)
-	}
-	if !s.isClosing.Load() {
-		// The state could not even be read.
-		if why == shutdownUnused && tries < maxShutdownTries {
-			return false
-		}
-		s.isClosing.Store(true)
-	}
-	s.closePorts()
-	if err := s.election.Resign(); err != nil {
-		s.log.Error("resign", "error", err)
-	}
-	close(s.endedCh)
-	return true
+	return err
 }
 
 // hasLeases reports whether a state, with the queued changes, has live leases.

@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -10,13 +9,9 @@ import (
 
 	"github.com/localport-sh/localport/forwarder/filelimit"
 	"github.com/localport-sh/localport/forwarder/service"
-	"github.com/localport-sh/localport/probe/kinds"
+	"github.com/localport-sh/localport/probe/builtin"
 	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/project/trust"
 )
-
-// errNotAllowed is the error of a config that the user has not allowed.
-var errNotAllowed = errors.New("not allowed")
 
 // loadedConfig is a valid config that is not active yet.
 type loadedConfig struct {
@@ -26,26 +21,9 @@ type loadedConfig struct {
 	definitions map[string]service.Definition
 }
 
-// readAllowed reads the files and asks the trust store about exactly these bytes. If the files could be read, they are returned
-// even with an error.
-func (s *Supervisor) readAllowed() (*project.Files, error) {
-	files, err := project.ReadFiles(s.options.Config)
-	if err != nil {
-		return nil, err
-	}
-	verdict, files, err := s.trust.Ask(files)
-	if err != nil {
-		return files, err
-	}
-	if verdict != trust.Allowed {
-		return files, fmt.Errorf("%s is new or changed, and %w: review it, then run \"localport allow\"", s.options.Config, errNotAllowed)
-	}
-	return files, nil
-}
-
 // loadConfig reads, checks and parses the files. It changes nothing.
 func (s *Supervisor) loadConfig() (*loadedConfig, error) {
-	files, err := s.readAllowed()
+	files, err := s.source.readAllowed()
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +36,7 @@ func (s *Supervisor) parseConfig(files *project.Files) (*loadedConfig, error) {
 		l.ports = make(map[string]int)
 	}
 	parsed, err := project.Parse(files, project.Options{
-		Getenv: s.env.lookup, Checks: kinds.Types(), Technologies: Technologies(), Linger: s.userConfig().Linger,
+		Getenv: s.env.lookup, Checks: builtin.Types(), Technologies: Technologies(), Linger: s.userConfig().Linger,
 		PickAutoPort: func(service string) int { return s.pickAutoPort(l.ports, service) },
 	})
 	if err != nil {

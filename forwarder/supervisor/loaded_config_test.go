@@ -24,7 +24,7 @@ func newLoadingSupervisor(t *testing.T) *Supervisor {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	s := &Supervisor{options: Options{Config: config}, dir: dir, log: log, inherited: &inheritance{}}
+	s := &Supervisor{options: Options{Config: config}, source: configSource{path: config}, dir: dir, log: log, inherited: &inheritance{}}
 	s.env = newEnvironment([]string{"A=1"}, "run")
 	s.store = newStore(dir, log, func() {})
 	s.drivers = newDrivers(context.WithoutCancel(t.Context()), forwarder.Host{Dir: s.root(), Log: log})

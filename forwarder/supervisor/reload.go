@@ -21,7 +21,7 @@ func (s *Supervisor) Reload(ctx context.Context) (api.ReloadResult, error) {
 	for {
 		// Read outside the operation: others, such as stop, must not wait for a slow disk.
 		before := s.active.Load()
-		files, err := s.readAllowed()
+		files, err := s.source.readAllowed()
 		if err := s.beginOperation(ctx); err != nil {
 			return api.ReloadResult{}, err
 		}
@@ -29,7 +29,7 @@ func (s *Supervisor) Reload(ctx context.Context) (api.ReloadResult, error) {
 			s.endOperation()
 			continue // another reload may have applied something newer
 		}
-		reload, err := s.reload(before, files, err)
+		reload, err := s.reload(ctx, before, files, err)
 		s.endOperation()
 		if err != nil {
 			return reload, errors.New(s.mask(err.Error()))
@@ -39,7 +39,7 @@ func (s *Supervisor) Reload(ctx context.Context) (api.ReloadResult, error) {
 }
 
 // reload applies files that were read; err is why they cannot be used. It is called within an operation.
-func (s *Supervisor) reload(before *activeConfig, files *project.Files, err error) (api.ReloadResult, error) {
+func (s *Supervisor) reload(ctx context.Context, before *activeConfig, files *project.Files, err error) (api.ReloadResult, error) {
 	var next *loadedConfig
 	if err == nil {
 		next, err = s.parseConfig(files)
@@ -66,7 +66,7 @@ func (s *Supervisor) reload(before *activeConfig, files *project.Files, err erro
 	wait.Notify(s.reloadedCh)
 	s.updateConditions(func(n *conditions) { n.pendingReason = "" })
 	s.events.publish(eventlog.Event{Kind: eventlog.ConfigReloaded, Reason: reload.Summary()}, "")
-	s.saveState(func(state *lockstate.State) { state.Ports = next.ports }, true)
+	s.saveState(ctx, func(state *lockstate.State) { state.Ports = next.ports }, true)
 	return reload, nil
 }
 

@@ -48,7 +48,7 @@ func (s *Supervisor) Replace(ctx context.Context, r api.ReplaceRequest) error {
 	successorEndedCh, err := s.keeper.startSuccessor(ctx, r.Exe)
 	if err != nil {
 		err = fmt.Errorf("start %s: %w", r.Exe, err)
-		s.recordFailedReplacement(r, err)
+		s.recordFailedReplacement(ctx, r, err)
 		return err
 	}
 	s.startDraining(successorEndedCh)
@@ -78,9 +78,9 @@ func (s *Supervisor) stopAccepting() {
 }
 
 // recordFailedReplacement records this supervisor again, and that the other version failed to replace it and is not to try again.
-func (s *Supervisor) recordFailedReplacement(r api.ReplaceRequest, cause error) {
+func (s *Supervisor) recordFailedReplacement(ctx context.Context, r api.ReplaceRequest, cause error) {
 	s.log.Error("the replacement failed; this supervisor continues", "version", r.Version, "error", cause)
-	s.saveState(func(state *lockstate.State) {
+	s.saveState(ctx, func(state *lockstate.State) {
 		s.recordSelf(state)
 		state.Supervisor.Refused = r.Version
 	}, true)
@@ -131,8 +131,8 @@ func (s *Supervisor) recordSelf(state *lockstate.State) {
 }
 
 // recordKeeper records the keeper's pid: the system may name it as the holder of a port.
-func (s *Supervisor) recordKeeper(pid int) {
-	s.saveState(func(state *lockstate.State) {
+func (s *Supervisor) recordKeeper(ctx context.Context, pid int) {
+	s.saveState(ctx, func(state *lockstate.State) {
 		if state.Supervisor != nil && state.Supervisor.Process == lockstate.Self() {
 			state.Supervisor.Keeper = pid
 		}

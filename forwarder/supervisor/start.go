@@ -144,7 +144,7 @@ func (s *Supervisor) recordStart(ctx context.Context, ports map[string]int) {
 
 // abortStart undoes a failed start and records why: prompts do not retry until something changes. Where a keeper holds the ports, and
 // nothing says that the next attempt fails too, the keeper makes that.
-func (s *Supervisor) abortStart(cause error) {
+func (s *Supervisor) abortStart(ctx context.Context, cause error) {
 	s.log.Error("start failed", "error", cause)
 	s.isClosing.Store(true)
 	if s.inherited.isPredecessorAlive || s.options.Inherit != nil && startOutcome(cause) == client.OutcomeFailed {
@@ -154,7 +154,7 @@ func (s *Supervisor) abortStart(cause error) {
 	s.keeper.endKeeper()
 	s.active.Load().stopAll()
 	s.socket.close()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	_, err := s.dir.Update(ctx, func(tx *lockstate.Tx) error {
 		tx.Supervisor, tx.Failure = nil, s.mask(cause.Error())

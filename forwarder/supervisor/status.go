@@ -100,11 +100,11 @@ func (s *Supervisor) serviceStatus(svc *runningService) api.ServiceStatus {
 func connectionStatus(now *service.Snapshot) api.ConnectionStats {
 	stats := now.Stats()
 	noRoom := ""
-	if stats.NoRoom != nil {
-		noRoom = stats.NoRoom.Error()
+	if stats.Shortage != nil {
+		noRoom = stats.Shortage.Error()
 	}
 	return api.ConnectionStats{
-		NoRoom: noRoom, WaitingForRoom: stats.WaitingForRoom, Resets: stats.NoRoomResets,
+		NoRoom: noRoom, WaitingForRoom: stats.Unserved, Resets: stats.ShortageResets,
 		Open: stats.Open, Waiting: stats.Waiting, Total: stats.Total, Waited: stats.Waited,
 		WaitTime: stats.WaitTime.Seconds(), Replays: stats.Replays, BytesIn: stats.BytesIn, BytesOut: stats.BytesOut,
 	}

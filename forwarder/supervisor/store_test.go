@@ -40,12 +40,12 @@ func shellLease(p lockstate.Process) lockstate.Lease {
 
 func TestSupervisor_KeepsLeasesOfDeletedState(t *testing.T) {
 	s := newElectedSupervisor(t)
-	s.saveState(func(state *lockstate.State) { state.AddLease(shellLease(lockstate.Self())) }, false)
+	s.saveState(t.Context(), func(state *lockstate.State) { state.AddLease(shellLease(lockstate.Self())) }, false)
 	if err := os.RemoveAll(s.dir.Path); err != nil {
 		t.Fatal(err)
 	}
 	// As when another project asks for a port before it was noticed.
-	if s.tryShutDown(shutdownUnused, 0) {
+	if s.tryShutDown(t.Context(), shutdownUnused, 0) {
 		t.Fatal("it ended while a shell is inside")
 	}
 	if s.isClosing.Load() {
@@ -55,7 +55,7 @@ func TestSupervisor_KeepsLeasesOfDeletedState(t *testing.T) {
 
 func TestStore_KeepsRecordOfAnotherSupervisorInNewState(t *testing.T) {
 	s := newElectedSupervisor(t)
-	s.saveState(func(state *lockstate.State) { state.AddLease(shellLease(lockstate.Self())) }, false)
+	s.saveState(t.Context(), func(state *lockstate.State) { state.AddLease(shellLease(lockstate.Self())) }, false)
 	if err := os.RemoveAll(s.dir.Path); err != nil {
 		t.Fatal(err)
 	}

@@ -130,7 +130,7 @@ func (k *handoffClient) copyListeners() map[string][]*os.File {
 }
 
 // TakeOver accepts the listeners of a superseded supervisor of this project.
-func (s *Supervisor) TakeOver(h api.HandOverRequest) (func(*net.UnixConn), error) {
+func (s *Supervisor) TakeOver(h api.HandOverRequest) (func(context.Context, *net.UnixConn), error) {
 	switch {
 	case h.Run == s.options.RunID:
 		return nil, errors.New("this is the supervisor that asks")
@@ -143,7 +143,7 @@ func (s *Supervisor) TakeOver(h api.HandOverRequest) (func(*net.UnixConn), error
 }
 
 // receiveHandOver takes the listeners offered on a connection, which stays open until one of the supervisors ends.
-func (s *Supervisor) receiveHandOver(conn *net.UnixConn) {
+func (s *Supervisor) receiveHandOver(ctx context.Context, conn *net.UnixConn) {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(handOverTimeout))
 	handed, err := handoff.AcceptOffer(conn)
@@ -151,7 +151,7 @@ func (s *Supervisor) receiveHandOver(conn *net.UnixConn) {
 		s.log.Error("take over from a superseded supervisor", "error", err)
 		return
 	}
-	taken, err := s.adoptListeners(handed.Files)
+	taken, err := s.adoptListeners(ctx, handed.Files)
 	if err != nil {
 		s.log.Warn("take over from a superseded supervisor", "error", err)
 		return // the other supervisor keeps them
@@ -176,8 +176,8 @@ func (s *Supervisor) receiveHandOver(conn *net.UnixConn) {
 
 // adoptListeners has the services rebind with the listeners of another supervisor, and returns the names of those that did. It
 // closes all files.
-func (s *Supervisor) adoptListeners(files map[string][]*os.File) ([]string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), handOverTimeout)
+func (s *Supervisor) adoptListeners(ctx context.Context, files map[string][]*os.File) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
 	defer cancel()
 	if err := s.beginOperation(ctx); err != nil {
 		for _, files := range files {

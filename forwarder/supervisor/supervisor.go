@@ -52,7 +52,7 @@ type Supervisor struct {
 	options Options
 	dir     *lockstate.Dir
 	store   *store
-	trust   trust.Store
+	source  configSource
 	log     *slog.Logger
 	logFile *eventlog.File
 	runDir  runDirectory // for the private sockets of this run's tunnels
@@ -134,7 +134,7 @@ func Run(ctx context.Context, o Options) error {
 	// Drivers outlive tasksCtx: they are closed after the last tunnel.
 	s.drivers = newDrivers(context.WithoutCancel(ctx), forwarder.Host{Dir: s.root(), Log: s.log})
 	if err := s.prepare(ctx); err != nil {
-		s.abortStart(err)
+		s.abortStart(ctx, err)
 		cancel()
 		s.stopTasks()
 		return err
@@ -167,7 +167,7 @@ func newSupervisor(o Options) (*Supervisor, error) {
 		return nil, err
 	}
 	s := &Supervisor{
-		options: o, dir: dir, trust: trust.Store{Dir: filepath.Join(data, "trust")},
+		options: o, dir: dir, source: configSource{o.Config, trust.Store{Dir: filepath.Join(data, "trust")}},
 		started:      time.Now(),
 		dependencies: service.NewDependencies(), checkSlots: make(chan struct{}, maxConcurrentChecks),
 		clientSlots:   relay.NewSlotAllocator(filelimit.Current(), filelimit.Reserve(nil, 0)),
@@ -209,7 +209,7 @@ func (s *Supervisor) mask(text string) string {
 	return project.Mask(text, nil)
 }
 
-func (s *Supervisor) root() string { return filepath.Dir(s.options.Config) }
+func (s *Supervisor) root() string { return s.source.root() }
 
 // beginOperation waits until no other operation runs. The caller must call endOperation unless there is an error, which is
 // api.ErrEnding or the context's.

@@ -14,21 +14,21 @@ const (
 
 // onTerminate ends the supervisor after a SIGTERM. While there are leases, the keeper starts another and the ports stay open, unless
 // the keeper is being terminated too.
-func (s *Supervisor) onTerminate() {
+func (s *Supervisor) onTerminate(ctx context.Context) {
 	terminatedTwice := s.inherited.memory.Terminated && !s.inherited.isPredecessorAlive && time.Since(s.started) < terminationWindow
-	count, _ := s.countLeases()
-	ctx, cancel := context.WithTimeout(context.Background(), keeperTermTimeout)
+	count, _ := s.countLeases(ctx)
+	waitCtx, cancel := context.WithTimeout(ctx, keeperTermTimeout)
 	defer cancel()
-	if count == 0 && s.tryShutDown(shutdownUnused, maxShutdownTries) {
+	if count == 0 && s.tryShutDown(ctx, shutdownUnused, maxShutdownTries) {
 		s.log.Info("ended by a signal")
 		return
 	}
 	if s.keeper.pid() != 0 {
 		s.stopAccepting() // else connections accepted from now on would be reset with the established ones
 	}
-	if terminatedTwice || s.keeper.waitKeeperDeath(ctx, keeperTermTimeout) {
+	if terminatedTwice || s.keeper.waitKeeperDeath(waitCtx, keeperTermTimeout) {
 		s.log.Info("ended by a signal, like its keeper")
-		s.tryShutDown(shutdownRequested, maxShutdownTries)
+		s.tryShutDown(ctx, shutdownRequested, maxShutdownTries)
 		return
 	}
 	s.log.Info("ended by a signal; the keeper starts another supervisor")

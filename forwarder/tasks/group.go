@@ -4,6 +4,8 @@ package tasks
 import (
 	"context"
 	"sync"
+
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // Group is a set of goroutines that are canceled and awaited together. Each is given a context derived from the group's,
@@ -80,14 +82,7 @@ func (g *Group) BindContext(ctx context.Context, cause error) (context.Context, 
 func (g *Group) Done() <-chan struct{} { return g.done }
 
 // IsDone reports whether Done is closed.
-func (g *Group) IsDone() bool {
-	select {
-	case <-g.done:
-		return true
-	default:
-		return false
-	}
-}
+func (g *Group) IsDone() bool { return wait.IsClosed(g.done) }
 
 // Cancel cancels the group's contexts, and does not wait.
 func (g *Group) Cancel() { g.cancel() }

@@ -1,8 +1,9 @@
-// Package tcp connects directly to a far end that this machine can reach. There is no process; each client's connection is dialled
+// Package tcp connects directly to a far end that this machine can reach. There is no process; each client's connection is dialed
 // on its own.
 package tcp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/wait"
 	"github.com/localport-sh/localport/project"
 )
 
@@ -40,7 +42,7 @@ func remoteAddr(svc project.Service) string {
 	return net.JoinHostPort(svc.Connection.Settings.Text("remote_host"), svc.RemotePort)
 }
 
-// Target returns the address that is dialled.
+// Target returns the address that is dialed.
 func (driver) Target(svc project.Service) string { return "tcp " + remoteAddr(svc) }
 
 // Open fails only if the far end is the service's own local address, which would be an endless loop.
@@ -64,10 +66,8 @@ type tunnel struct {
 
 // Dial resolves the name and tries its addresses. Every failed connect is a *forwarder.Refusal.
 func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
-	select {
-	case <-t.doneCh:
+	if wait.IsClosed(t.doneCh) {
 		return nil, net.ErrClosed
-	default:
 	}
 	dialer := net.Dialer{Control: func(_, address string, socket syscall.RawConn) error {
 		if addr, err := netip.ParseAddrPort(address); err == nil && t.relay.contains(addr) {
@@ -121,6 +121,17 @@ func (t *tunnel) Err() error { return nil }
 func (t *tunnel) Close() error {
 	t.closeOnce.Do(func() { close(t.doneCh) })
 	return nil
+}
+
+// limitConnectTime makes an unanswered connect fail after 3 or 4 s (connectLimitOption). By default the kernel retries for minutes with
+// growing delays, so that a waiting client would notice late that the network is back. The relay retries each second, and status shows
+// the reason meanwhile.
+func limitConnectTime(socket syscall.RawConn) error {
+	var optionErr error
+	err := socket.Control(func(fd uintptr) {
+		optionErr = os.NewSyscallError("setsockopt", syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, connectLimitOption, connectLimit))
+	})
+	return cmp.Or(err, optionErr)
 }
 
 var errLoop = errors.New("this is the service's own local address")

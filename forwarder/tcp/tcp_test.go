@@ -98,10 +98,10 @@ func TestTunnel_FailedDialIsRefusalWithShortReason(t *testing.T) {
 		t.Errorf("after the deadline: %q", got)
 	}
 
-	cancelledCtx, cancelDial := context.WithCancel(t.Context())
+	canceledCtx, cancelDial := context.WithCancel(t.Context())
 	cancelDial()
-	if _, err = openTunnel(t, "127.0.0.1", port).Dial(cancelledCtx); !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled: %v", err)
+	if _, err = openTunnel(t, "127.0.0.1", port).Dial(canceledCtx); !errors.Is(err, context.Canceled) {
+		t.Errorf("canceled: %v", err)
 	}
 }
 

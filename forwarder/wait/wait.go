@@ -31,16 +31,7 @@ func Replace[T any](c chan T, value T) {
 }
 
 // Sleep returns true after d, or false as soon as ctx is done.
-func Sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
-	}
-}
+func Sleep(ctx context.Context, d time.Duration) bool { return SleepOrWake(ctx, d, nil) }
 
 // SleepOrWake returns true after d or as soon as wakeCh is closed or receives, or false as soon as ctx is done. wakeCh may be
 // nil.
@@ -51,9 +42,18 @@ func SleepOrWake(ctx context.Context, d time.Duration, wakeCh <-chan struct{}) b
 	case <-timer.C:
 	case <-wakeCh:
 	case <-ctx.Done():
+	}
+	return ctx.Err() == nil
+}
+
+// IsClosed reports whether c, to which nothing is sent, is closed. It does not wait.
+func IsClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
 		return false
 	}
-	return true
 }
 
 // IsClosedWithin reports whether c is closed, or receives, within d. It returns as soon as that is known.
@@ -82,13 +82,6 @@ func (b *Broadcast) Changed() <-chan struct{} {
 		b.changedCh = make(chan struct{})
 	}
 	return b.changedCh
-}
-
-// HasWaiters reports whether Changed was called since the last change.
-func (b *Broadcast) HasWaiters() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.changedCh != nil
 }
 
 // Announce closes the channel that Changed has returned.

@@ -48,6 +48,17 @@ func TestSleep_EndsWithContext(t *testing.T) {
 	})
 }
 
+func TestIsClosed_DoesNotWait(t *testing.T) {
+	c := make(chan struct{})
+	if wait.IsClosed(c) {
+		t.Error("an open channel is closed")
+	}
+	close(c)
+	if !wait.IsClosed(c) {
+		t.Error("a closed channel is open")
+	}
+}
+
 func TestBroadcast_WakesAllWaitersAtEachChange(t *testing.T) {
 	var b wait.Broadcast
 	b.Announce() // nobody waits

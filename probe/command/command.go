@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/localport-sh/localport/forwarder/printable"
 	"github.com/localport-sh/localport/forwarder/process"
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/project"
@@ -27,30 +28,30 @@ var Type = probe.Type{
 	}}},
 	New: func(s project.Settings) (probe.Check, error) {
 		argv := s.TextList("command")
-		return func(ctx context.Context, path probe.Dialer) error { return check(ctx, path, argv) }, nil
+		return func(ctx context.Context, dialer probe.Dialer) error { return check(ctx, dialer, argv) }, nil
 	},
 }
 
-func check(ctx context.Context, path probe.Dialer, argv []string) error {
-	b, err := openListener(ctx, path)
+func check(ctx context.Context, dialer probe.Dialer, argv []string) error {
+	listener, err := openListener(ctx, dialer)
 	if err != nil {
 		return err
 	}
-	defer b.close()
-	host, port := b.addr()
-	fill := strings.NewReplacer("{host}", host, "{port}", port, "{addr}", net.JoinHostPort(host, port))
-	run := process.Command{Argv: slices.Clone(argv), Env: os.Environ()}
-	if processContext, ok := path.(probe.ProcessContext); ok {
-		run.Dir, run.Env = processContext.Dir(), processContext.Environ()
+	defer listener.close()
+	host, port := listener.addr()
+	placeholders := strings.NewReplacer("{host}", host, "{port}", port, "{addr}", net.JoinHostPort(host, port))
+	program := process.Command{Argv: slices.Clone(argv), Env: os.Environ()}
+	if processContext, ok := dialer.(probe.ProcessContext); ok {
+		program.Dir, program.Env = processContext.Dir(), processContext.Environ()
 	}
-	for i, arg := range run.Argv {
-		run.Argv[i] = fill.Replace(arg)
+	for i, arg := range program.Argv {
+		program.Argv[i] = placeholders.Replace(arg)
 	}
-	run.Env = append(slices.Clip(run.Env), "LOCALPORT_CHECK_HOST="+host, "LOCALPORT_CHECK_PORT="+port)
+	program.Env = append(slices.Clip(program.Env), "LOCALPORT_CHECK_HOST="+host, "LOCALPORT_CHECK_PORT="+port)
 	output := &lastLines{}
-	run.OnLine = output.addLine
-	if err := runProgram(ctx, run, output); err != nil {
-		return b.explainError(err)
+	program.OnLine = output.addLine
+	if err := runProgram(ctx, program, output); err != nil {
+		return listener.explainError(err)
 	}
 	return nil
 }
@@ -79,8 +80,8 @@ func runProgram(ctx context.Context, run process.Command, output *lastLines) err
 			return fmt.Errorf("run %s: %w", name, ctx.Err())
 		}
 	}
-	if status := program.ExitStatus(); status != "exit status 0" {
-		return &probe.Failure{Reason: strings.Join(append([]string{name, status}, output.errorLine()...), ": ")}
+	if !program.HasSucceeded() {
+		return &probe.Failure{Reason: strings.Join(append([]string{name, program.ExitStatus()}, output.errorLine()...), ": ")}
 	}
 	return nil
 }
@@ -88,24 +89,21 @@ func runProgram(ctx context.Context, run process.Command, output *lastLines) err
 // lastLines holds the last line that a program printed on each of its outputs.
 type lastLines struct{ out, err string }
 
-func (w *lastLines) addLine(from process.Stream, line string) {
-	const most = 200 // characters in a message
-	if line = strings.TrimSpace(line); line == "" {
+func (l *lastLines) addLine(from process.Stream, line string) {
+	const maxLength = 200 // characters in a message
+	if line = printable.Truncate(strings.TrimSpace(line), maxLength); line == "" {
 		return
-	}
-	if runes := []rune(line); len(runes) > most {
-		line = string(runes[:most]) + "…"
 	}
 	if from == process.Stderr {
-		w.err = line
+		l.err = line
 		return
 	}
-	w.out = line
+	l.out = line
 }
 
 // errorLine returns the last line on stderr, else that on stdout. Call it only after the program has ended.
-func (w *lastLines) errorLine() []string {
-	for _, line := range []string{w.err, w.out} {
+func (l *lastLines) errorLine() []string {
+	for _, line := range []string{l.err, l.out} {
 		if line != "" {
 			return []string{line}
 		}

@@ -24,7 +24,7 @@ import (
 // TestMain is also the program that some of these checks run.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "ask" {
-		if err := ask(os.Args[2]); err != nil {
+		if err := requestUppercase(os.Args[2]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -33,8 +33,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// ask sends hello to an address, half-closes, and expects HELLO.
-func ask(addr string) error {
+// requestUppercase sends hello to an address, half-closes, and expects HELLO.
+func requestUppercase(addr string) error {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		return err
@@ -52,33 +52,33 @@ func ask(addr string) error {
 	return nil
 }
 
-// path dials an address directly, and has a directory and an environment for checks.
-type path struct {
+// directDialer dials an address directly, and has a directory and an environment for checks.
+type directDialer struct {
 	addr string
 	dir  string
 	env  []string
 }
 
-func (p path) Dial(ctx context.Context) (net.Conn, error) {
-	return new(net.Dialer).DialContext(ctx, "tcp", p.addr)
+func (d directDialer) Dial(ctx context.Context) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", d.addr)
 }
-func (p path) Acknowledges() bool { return true }
-func (p path) Dir() string        { return p.dir }
-func (p path) Environ() []string  { return p.env }
+func (p directDialer) Acknowledges() bool { return true }
+func (d directDialer) Dir() string        { return d.dir }
+func (d directDialer) Environ() []string  { return d.env }
 
 // dialerOnly hides the ProcessContext of a path.
 type dialerOnly struct{ probe.Dialer }
 
-func runCheck(ctx context.Context, path probe.Dialer, argv ...string) error {
-	run, err := Type.New(project.Settings{"command": argv})
+func runCheck(ctx context.Context, dialer probe.Dialer, argv ...string) error {
+	check, err := Type.New(project.Settings{"command": argv})
 	if err != nil {
 		return err
 	}
-	return run(ctx, path)
+	return check(ctx, dialer)
 }
 
 // startUppercaseServer starts a server that answers each connection with what it received, in upper case.
-func startUppercaseServer(t *testing.T) path {
+func startUppercaseServer(t *testing.T) directDialer {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -98,7 +98,7 @@ func startUppercaseServer(t *testing.T) path {
 		}
 	}()
 	t.Cleanup(func() { ln.Close(); <-done })
-	return path{addr: ln.Addr().String(), dir: t.TempDir(), env: os.Environ()}
+	return directDialer{addr: ln.Addr().String(), dir: t.TempDir(), env: os.Environ()}
 }
 
 func TestCheck_SucceedsOnExitZero(t *testing.T) {
@@ -156,7 +156,7 @@ func TestCheck_RunsInTheProjectWithItsEnvironment(t *testing.T) {
 	}
 	t.Setenv("OWN", "test")
 	if err := runCheck(t.Context(), dialerOnly{p}, "sh", "-c", `[ "$OWN" = test ]`); err != nil {
-		t.Errorf("a path that is no place: %v", err)
+		t.Errorf("a dialer without a ProcessContext: %v", err)
 	}
 }
 
@@ -171,7 +171,7 @@ func TestCheck_NamesAMissingProgram(t *testing.T) {
 }
 
 // refusingDialer fails every dial.
-type refusingDialer struct{ path }
+type refusingDialer struct{ directDialer }
 
 var errGone = errors.New("the tunnel is gone")
 

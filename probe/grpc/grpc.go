@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -35,39 +34,39 @@ var Type = probe.Type{
 		if config != nil {
 			config.NextProtos = []string{"h2"}
 		}
-		return func(ctx context.Context, path probe.Dialer) error { return check(ctx, path, config, s) }, nil
+		return func(ctx context.Context, dialer probe.Dialer) error { return check(ctx, dialer, config, s) }, nil
 	},
 }
 
-func check(ctx context.Context, path probe.Dialer, config *tls.Config, s project.Settings) error {
+func check(ctx context.Context, dialer probe.Dialer, config *tls.Config, s project.Settings) error {
 	// The connection is opened here, because the transport would go on dialling after the check's context has ended.
-	conn, err := secure.Dial(ctx, path, config)
+	conn, err := secure.Dial(ctx, dialer, config)
 	if err != nil {
-		return explainError(ctx, err)
+		return secure.ExplainResponseError(ctx, err)
 	}
 	defer conn.Close()
-	first := &prefixConn{Conn: conn}
+	recorded := &prefixConn{Conn: conn}
 	transport := &http.Transport{
-		DialContext:    func(context.Context, string, string) (net.Conn, error) { return first, nil },
+		DialContext:    func(context.Context, string, string) (net.Conn, error) { return recorded, nil },
 		DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil },
 		Protocols:      new(http.Protocols),
 	}
 	defer transport.CloseIdleConnections()
 	if config == nil {
 		transport.Protocols.SetUnencryptedHTTP2(true)
-		if err := callHealthCheck(ctx, transport, "http", s); err == nil || first.isHTTP2() {
+		if err := callHealthCheck(ctx, transport, "http", s); err == nil || recorded.isHTTP2() {
 			return err
 		}
-		return &probe.Failure{Reason: notHTTP2, Hint: "check health_check.tls and remote_port"}
+		return &probe.Failure{Reason: noHTTP2Reason, Hint: "check health_check.tls and remote_port"}
 	}
-	if secured, ok := conn.(*tls.Conn); ok && secured.ConnectionState().NegotiatedProtocol != "h2" {
-		return &probe.Failure{Reason: notHTTP2, Hint: "check remote_port"}
+	if tlsConn, ok := conn.(*tls.Conn); ok && tlsConn.ConnectionState().NegotiatedProtocol != "h2" {
+		return &probe.Failure{Reason: noHTTP2Reason, Hint: "check remote_port"}
 	}
 	transport.Protocols.SetHTTP2(true)
 	return callHealthCheck(ctx, transport, "https", s)
 }
 
-const notHTTP2 = "the server does not speak HTTP/2, which gRPC requires"
+const noHTTP2Reason = "the server does not support HTTP/2, which gRPC requires"
 
 func callHealthCheck(ctx context.Context, transport http.RoundTripper, scheme string, s project.Settings) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, scheme+"://localhost/grpc.health.v1.Health/Check",
@@ -84,12 +83,12 @@ func callHealthCheck(ctx context.Context, transport http.RoundTripper, scheme st
 	}
 	response, err := transport.RoundTrip(request)
 	if err != nil {
-		return explainError(ctx, err)
+		return secure.ExplainResponseError(ctx, err)
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, 4096))
 	if err != nil {
-		return explainError(ctx, err)
+		return secure.ExplainResponseError(ctx, err)
 	}
 	return checkResponse(response, body, s.Text("service"))
 }
@@ -137,7 +136,7 @@ func describeService(service string) string {
 	return fmt.Sprintf("service %q", service)
 }
 
-// trailerOrHeader is a trailer, or where the answer has nothing else the header in its place.
+// trailerOrHeader returns a trailer. A response that consists of a header alone has it there.
 func trailerOrHeader(response *http.Response, name string) string {
 	if value := response.Trailer.Get(name); value != "" {
 		return value
@@ -185,14 +184,4 @@ func decodeStatus(body []byte) (string, bool) {
 		return "", false
 	}
 	return servingStatus[value], true
-}
-
-func explainError(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return fmt.Errorf("ask: %w", ctx.Err())
-	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("the server closed the connection without answering")
-	}
-	return secure.ExplainError(err)
 }

@@ -22,7 +22,7 @@ import (
 
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/testdata/authority"
+	"github.com/localport-sh/localport/testdata/certs"
 	"github.com/localport-sh/localport/testdata/nginx"
 	"github.com/localport-sh/localport/testdata/ports"
 	"github.com/localport-sh/localport/testdata/probetest"
@@ -30,15 +30,15 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// path dials an address directly.
-type path string
+// directDialer dials an address directly.
+type directDialer string
 
-func (p path) Dial(ctx context.Context) (net.Conn, error) {
-	return new(net.Dialer).DialContext(ctx, "tcp", string(p))
+func (d directDialer) Dial(ctx context.Context) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", string(d))
 }
-func (p path) Acknowledges() bool { return true }
+func (p directDialer) Acknowledges() bool { return true }
 
-func ask(t *testing.T, addr string, settings project.Settings) error {
+func runCheck(t *testing.T, addr string, settings project.Settings) error {
 	t.Helper()
 	check, err := Type.New(settings)
 	if err != nil {
@@ -46,7 +46,7 @@ func ask(t *testing.T, addr string, settings project.Settings) error {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	return check(ctx, path(addr))
+	return check(ctx, directDialer(addr))
 }
 
 // startServer serves on an address of its own until the test ends.
@@ -82,7 +82,7 @@ func TestCheck_SucceedsOnServing(t *testing.T) {
 	service.SetServingStatus("shop.Orders", healthpb.HealthCheckResponse_SERVING)
 	service.SetServingStatus(long, healthpb.HealthCheckResponse_SERVING)
 	for _, name := range []string{"", "shop.Orders", long} {
-		if err := ask(t, addr, project.Settings{"service": name}); err != nil {
+		if err := runCheck(t, addr, project.Settings{"service": name}); err != nil {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
@@ -92,15 +92,15 @@ func TestCheck_NamesWhatIsNotServing(t *testing.T) {
 	addr, service := startHealthServer(t)
 	service.SetServingStatus("shop.Orders", healthpb.HealthCheckResponse_NOT_SERVING)
 	service.SetServingStatus("shop.Stock", healthpb.HealthCheckResponse_UNKNOWN)
-	probetest.RequireFailure(t, ask(t, addr, project.Settings{"service": "shop.Orders"}), `service "shop.Orders" is NOT_SERVING`)
-	probetest.RequireFailure(t, ask(t, addr, project.Settings{"service": "shop.Stock"}), `service "shop.Stock" is UNKNOWN`)
-	probetest.RequireFailure(t, ask(t, addr, project.Settings{"service": "shop.Nothing"}), `does not know service "shop.Nothing"`, "health_check.service")
+	probetest.RequireFailure(t, runCheck(t, addr, project.Settings{"service": "shop.Orders"}), `service "shop.Orders" is NOT_SERVING`)
+	probetest.RequireFailure(t, runCheck(t, addr, project.Settings{"service": "shop.Stock"}), `service "shop.Stock" is UNKNOWN`)
+	probetest.RequireFailure(t, runCheck(t, addr, project.Settings{"service": "shop.Nothing"}), `does not know service "shop.Nothing"`, "health_check.service")
 	service.Shutdown()
-	probetest.RequireFailure(t, ask(t, addr, nil), "the server is NOT_SERVING")
+	probetest.RequireFailure(t, runCheck(t, addr, nil), "the server is NOT_SERVING")
 }
 
 func TestCheck_ReportsAMissingHealthService(t *testing.T) {
-	probetest.RequireFailure(t, ask(t, startServer(t, grpc.NewServer()), nil), "does not have the health service", "unknown service grpc.health.v1.Health", `"tcp"`)
+	probetest.RequireFailure(t, runCheck(t, startServer(t, grpc.NewServer()), nil), "does not have the health service", "unknown service grpc.health.v1.Health", `"tcp"`)
 }
 
 // requireToken accepts calls with the token, and rejects others with the reason.
@@ -118,12 +118,12 @@ func requireToken(ctx context.Context, request any, _ *grpc.UnaryServerInfo, han
 func TestCheck_SendsCredentialsAndNeverPrintsThem(t *testing.T) {
 	addr, _ := startHealthServer(t, grpc.UnaryInterceptor(requireToken))
 	headers := map[string]string{"Authorization": "Bearer opensesame"}
-	if err := ask(t, addr, project.Settings{"headers": headers}); err != nil {
+	if err := runCheck(t, addr, project.Settings{"headers": headers}); err != nil {
 		t.Error(err)
 	}
-	probetest.RequireFailure(t, ask(t, addr, nil), "UNAUTHENTICATED: no token – 100% sure", "health_check.headers")
+	probetest.RequireFailure(t, runCheck(t, addr, nil), "UNAUTHENTICATED: no token – 100% sure", "health_check.headers")
 	headers["Authorization"] = "Bearer hunter2"
-	err := ask(t, addr, project.Settings{"headers": headers})
+	err := runCheck(t, addr, project.Settings{"headers": headers})
 	probetest.RequireFailure(t, err, "PERMISSION_DENIED: wrong token")
 	if strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("the secret is in %q", err)
@@ -136,12 +136,12 @@ func TestCheck_SendsTheAuthority(t *testing.T) {
 			given, _ := metadata.FromIncomingContext(ctx)
 			return nil, status.Error(codes.Aborted, strings.Join(given.Get(":authority"), ""))
 		}))
-	probetest.RequireFailure(t, ask(t, addr, project.Settings{"authority": "shop.test"}), "ABORTED: shop.test")
+	probetest.RequireFailure(t, runCheck(t, addr, project.Settings{"authority": "shop.test"}), "ABORTED: shop.test")
 }
 
 func TestCheck_VerifiesTLS(t *testing.T) {
-	ca := authority.New(t)
-	cert, key := ca.Sign(authority.Leaf{Names: []string{"shop.test"}})
+	ca := certs.NewAuthority(t)
+	cert, key := ca.Sign(certs.Leaf{Names: []string{"shop.test"}})
 	secured, err := credentials.NewServerTLSFromFile(cert, key)
 	if err != nil {
 		t.Fatal(err)
@@ -157,23 +157,23 @@ func TestCheck_VerifiesTLS(t *testing.T) {
 			settings["tls_verify"] = true
 		}
 		settings["tls"] = true
-		if err := ask(t, addr, settings); err != nil {
+		if err := runCheck(t, addr, settings); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	probetest.RequireFailure(t, ask(t, addr, project.Settings{"tls": true, "tls_verify": true}), "unknown authority", "ca_file")
-	probetest.RequireFailure(t, ask(t, addr, project.Settings{"tls": true, "tls_verify": true, "ca_file": ca.File, "authority": "other.test"}), "not other.test")
+	probetest.RequireFailure(t, runCheck(t, addr, project.Settings{"tls": true, "tls_verify": true}), "unknown authority", "ca_file")
+	probetest.RequireFailure(t, runCheck(t, addr, project.Settings{"tls": true, "tls_verify": true, "ca_file": ca.File, "authority": "other.test"}), "not other.test")
 }
 
 func TestCheck_ReportsAServerWithoutHTTP2(t *testing.T) {
-	ca := authority.New(t)
-	cert, key := ca.Sign(authority.Leaf{})
+	ca := certs.NewAuthority(t)
+	cert, key := ca.Sign(certs.Leaf{})
 	plain, secured := nginx.Start(t), nginx.StartTLS(t, cert, key)
 	overTLS := project.Settings{"tls": true, "tls_verify": true, "ca_file": ca.File}
-	probetest.RequireFailure(t, ask(t, plain.Addr, nil), "does not speak HTTP/2", "remote_port")
-	probetest.RequireFailure(t, ask(t, secured.Addr, nil), "does not speak HTTP/2", "tls")
-	probetest.RequireFailure(t, ask(t, secured.Addr, overTLS), "no application protocol")
-	probetest.RequireFailure(t, ask(t, plain.Addr, overTLS), "does not speak TLS", "tls = false")
+	probetest.RequireFailure(t, runCheck(t, plain.Addr, nil), "does not support HTTP/2", "remote_port")
+	probetest.RequireFailure(t, runCheck(t, secured.Addr, nil), "does not support HTTP/2", "tls")
+	probetest.RequireFailure(t, runCheck(t, secured.Addr, overTLS), "no application protocol")
+	probetest.RequireFailure(t, runCheck(t, plain.Addr, overTLS), "does not use TLS", "tls = false")
 }
 
 func TestCheck_ReportsAnHTTP2ServerWithoutGRPC(t *testing.T) {
@@ -182,11 +182,11 @@ func TestCheck_ReportsAnHTTP2ServerWithoutGRPC(t *testing.T) {
 	server.Config.Protocols.SetUnencryptedHTTP2(true)
 	server.Start()
 	defer server.Close()
-	probetest.RequireFailure(t, ask(t, server.Listener.Addr().String(), nil), "the answer is not gRPC: 404")
+	probetest.RequireFailure(t, runCheck(t, server.Listener.Addr().String(), nil), "the answer is not gRPC: 404")
 }
 
 func TestCheck_UnreachableServerIsNotAServiceFailure(t *testing.T) {
-	err := ask(t, fmt.Sprintf("127.0.0.1:%d", ports.FreePort(t)), nil)
+	err := runCheck(t, fmt.Sprintf("127.0.0.1:%d", ports.FreePort(t)), nil)
 	if _, answered := errors.AsType[*probe.Failure](err); answered || err == nil {
 		t.Errorf("got %v", err)
 	}
@@ -206,7 +206,7 @@ func TestCheck_EndsWithItsContext(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-asked; cancel() }()
-	if err := check(ctx, path(addr)); !errors.Is(err, context.Canceled) {
+	if err := check(ctx, directDialer(addr)); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }

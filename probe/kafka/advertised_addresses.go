@@ -21,26 +21,26 @@ const reachTimeout = time.Second
 
 // checkAdvertisedAddresses checks whether clients on this machine can connect to the addresses that the brokers advertise: whatever
 // address a client bootstraps from, it then connects to these.
-func checkAdvertisedAddresses(ctx context.Context, path probe.Dialer, brokers []kmsg.MetadataResponseBroker) error {
+func checkAdvertisedAddresses(ctx context.Context, dialer probe.Dialer, brokers []kmsg.MetadataResponseBroker) error {
 	if len(brokers) == 0 {
 		return &probe.Failure{Reason: "the broker reports no available broker, not even itself"}
 	}
 	var local netip.AddrPort
-	if service, ok := path.(probe.LocalAddress); ok {
+	if service, ok := dialer.(probe.LocalAddress); ok {
 		local = service.LocalAddr()
 	}
-	wrong := make([]error, len(brokers))
-	var judging sync.WaitGroup
+	errs := make([]error, len(brokers))
+	var wg sync.WaitGroup
 	for i, broker := range brokers {
-		judging.Go(func() { wrong[i] = checkReachable(ctx, broker, local) })
+		wg.Go(func() { errs[i] = checkReachable(ctx, broker, local) })
 	}
-	judging.Wait()
+	wg.Wait()
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("reach the advertised addresses: %w", err)
 	}
 	var reasons []string
 	var first *kmsg.MetadataResponseBroker
-	for i, err := range wrong {
+	for i, err := range errs {
 		if err == nil {
 			continue
 		}
@@ -102,11 +102,11 @@ func trimAddress(err error) error {
 
 // advertisedHint returns what to change on the broker or here.
 func advertisedHint(broker kmsg.MetadataResponseBroker, local netip.AddrPort) string {
-	ours := "127.0.0.1:PORT"
+	address := "127.0.0.1:PORT"
 	if local.IsValid() {
-		ours = local.String()
+		address = local.String()
 	}
-	hint := fmt.Sprintf("on the broker, add a listener with advertised.listeners=…,FORWARD://%s, and set remote_port to its port", ours)
+	hint := fmt.Sprintf("on the broker, add a listener with advertised.listeners=…,FORWARD://%s, and set remote_port to its port", address)
 	if ip := net.ParseIP(broker.Host); ip == nil {
 		hint += fmt.Sprintf(`; or set local_port = %d and add the line "127.0.0.1 %s" to /etc/hosts`, broker.Port, broker.Host)
 	} else if ip.IsLoopback() {

@@ -21,52 +21,52 @@ import (
 type broker struct {
 	conn          net.Conn
 	correlationID int32
-	maxVersions   map[int16]int16 // version of each request that it speaks
-	hasAnswered   bool            // it has answered something
+	maxVersions   map[int16]int16 // the newest version that it supports of each request, by API key
+	hasResponded  bool            // it has sent a valid response
 }
 
-// maxAnswerSize is the maximum number of bytes of an answer; the answers of a check are far smaller. A server of another protocol sends
-// text where the length should be.
-const maxAnswerSize = 16 << 20
+// maxResponseSize is the maximum size of a response in bytes; those of a check are far smaller. A server of another protocol sends text
+// where the length should be.
+const maxResponseSize = 16 << 20
 
-// errNotKafka reports an answer that no broker sends.
+// errNotKafka reports a response that no broker sends.
 var errNotKafka = errors.New("the answer is not a Kafka response")
 
 var formatter = kmsg.NewRequestFormatter(kmsg.FormatterClientID("localport"))
 
-// request sends a request in a version, and reads the answer.
-func (b *broker) request(request kmsg.Request, answer kmsg.Response, version int16) error {
+// request sends a request in a version, and reads the response.
+func (b *broker) request(request kmsg.Request, response kmsg.Response, version int16) error {
 	b.correlationID++
 	request.SetVersion(version)
-	answer.SetVersion(version)
+	response.SetVersion(version)
 	if _, err := b.conn.Write(formatter.AppendRequest(nil, request, b.correlationID)); err != nil {
 		return err
 	}
-	body, err := b.readAnswer()
+	body, err := b.readResponse()
 	if err != nil {
 		return err
 	}
-	const apiVersions = 18 // its answers never have the flexible header
-	if answer.IsFlexible() && answer.Key() != apiVersions {
+	const apiVersions = 18 // its responses never have the flexible header
+	if response.IsFlexible() && response.Key() != apiVersions {
 		if body, err = skipTags(body); err != nil {
 			return err
 		}
 	}
-	if err := answer.ReadFrom(body); err != nil {
+	if err := response.ReadFrom(body); err != nil {
 		return fmt.Errorf("%w: %w", errNotKafka, err)
 	}
-	b.hasAnswered = true
+	b.hasResponded = true
 	return nil
 }
 
-// readAnswer returns the body of the next answer, without length and correlation id.
-func (b *broker) readAnswer() ([]byte, error) {
+// readResponse returns the body of the next response, without length and correlation id.
+func (b *broker) readResponse() ([]byte, error) {
 	head := make([]byte, 8)
 	if _, err := io.ReadFull(b.conn, head); err != nil {
 		return nil, err
 	}
-	length, number := binary.BigEndian.Uint32(head), int32(binary.BigEndian.Uint32(head[4:]))
-	if length < 4 || length > maxAnswerSize || number != b.correlationID {
+	length, correlationID := binary.BigEndian.Uint32(head), int32(binary.BigEndian.Uint32(head[4:]))
+	if length < 4 || length > maxResponseSize || correlationID != b.correlationID {
 		return nil, fmt.Errorf("%w: it starts with %q", errNotKafka, head)
 	}
 	body := new(bytes.Buffer)
@@ -78,7 +78,7 @@ func (b *broker) readAnswer() ([]byte, error) {
 
 // skipTags skips the tagged fields of a flexible header.
 func skipTags(body []byte) ([]byte, error) {
-	number := func() uint64 {
+	readUvarint := func() uint64 {
 		value, n := binary.Uvarint(body)
 		if n <= 0 {
 			body = nil
@@ -87,9 +87,9 @@ func skipTags(body []byte) ([]byte, error) {
 		body = body[n:]
 		return value
 	}
-	for range number() {
-		number() // the tag
-		length := number()
+	for range readUvarint() {
+		readUvarint() // the tag
+		length := readUvarint()
 		if length > uint64(len(body)) {
 			return nil, errNotKafka
 		}
@@ -99,31 +99,31 @@ func skipTags(body []byte) ([]byte, error) {
 }
 
 // explainError returns a Failure with the broker's own message if it sent one.
-func (b *broker) explainError(ctx context.Context, err error, secured bool) error {
+func (b *broker) explainError(ctx context.Context, err error, usesTLS bool) error {
 	hint := ""
 	if h, ok := errors.AsType[*hintError](err); ok {
 		hint = h.hint
 	}
-	failure, known := errors.AsType[*probe.Failure](err)
-	brokerErr, spoke := errors.AsType[*kerr.Error](err)
-	closed := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-	_, alert := errors.AsType[tls.AlertError](err)
+	failure, isFailure := errors.AsType[*probe.Failure](err)
+	brokerErr, isBrokerErr := errors.AsType[*kerr.Error](err)
+	isClosed := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	_, isAlert := errors.AsType[tls.AlertError](err)
 	switch {
-	case known:
+	case isFailure:
 		return failure
 	case ctx.Err() != nil:
-		return fmt.Errorf("ask: %w", ctx.Err())
-	case spoke:
+		return fmt.Errorf("wait for the response: %w", ctx.Err())
+	case isBrokerErr:
 		return &probe.Failure{Reason: brokerErr.Message + ": " + brokerErr.Description, Hint: hint}
 	case errors.Is(err, errNotKafka):
 		return &probe.Failure{Reason: err.Error(), Hint: "check remote_port; if the listener uses TLS, set health_check.tls = true"}
-	case alert:
+	case isAlert:
 		return secure.ExplainError(err)
-	case closed && b.hasAnswered:
+	case isClosed && b.hasResponded:
 		return &probe.Failure{Reason: "the broker closed the connection without answering", Hint: hint}
-	case closed && !secured:
+	case isClosed && !usesTLS:
 		return errors.New("the server closed the connection without answering; if it uses TLS, set health_check.tls = true")
-	case closed:
+	case isClosed:
 		return errors.New("the server closed the connection without answering")
 	}
 	return err

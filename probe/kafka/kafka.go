@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -20,24 +22,24 @@ import (
 // the tunnel leads to. With a topic, that must have a leader for every partition.
 var Type = probe.Type{
 	CheckType: project.CheckType{Name: "kafka", Keys: append([]project.Key{
-		{Name: "sasl", Validate: validateMechanism},
+		{Name: "sasl", Values: slices.Sorted(maps.Keys(mechanisms))},
 		{Name: "user"},
 		{Name: "password", Secret: true},
 		{Name: "topic"},
-		{Name: "advertised", Default: advertisedCheck, Validate: validateAdvertised},
+		{Name: "advertised", Default: advertisedCheck, Values: []string{advertisedCheck, advertisedIgnore}},
 	}, secure.Keys...)},
 	New: func(s project.Settings) (probe.Check, error) {
 		config, err := secure.Config(s)
 		if err != nil {
 			return nil, err
 		}
-		return func(ctx context.Context, path probe.Dialer) error {
-			conn, err := secure.Dial(ctx, path, config)
+		return func(ctx context.Context, dialer probe.Dialer) error {
+			conn, err := secure.Dial(ctx, dialer, config)
 			if err != nil {
 				return err
 			}
 			defer conn.Close()
-			return check(ctx, path, conn, s, config != nil)
+			return check(ctx, dialer, conn, s, config != nil)
 		}, nil
 	},
 }
@@ -48,21 +50,14 @@ const (
 	advertisedIgnore = "ignore"
 )
 
-func validateAdvertised(value any) error {
-	if value != advertisedCheck && value != advertisedIgnore {
-		return fmt.Errorf("must be %q or %q", advertisedCheck, advertisedIgnore)
-	}
-	return nil
-}
-
-func check(ctx context.Context, path probe.Dialer, conn net.Conn, s project.Settings, secured bool) error {
+func check(ctx context.Context, dialer probe.Dialer, conn net.Conn, s project.Settings, usesTLS bool) error {
 	b := &broker{conn: conn}
 	if err := b.fetchVersions(); err != nil {
-		return b.explainError(ctx, err, secured)
+		return b.explainError(ctx, err, usesTLS)
 	}
 	if mechanism := s.Text("sasl"); mechanism != "" {
 		if err := b.login(ctx, mechanism, s.Text("user"), s.Text("password")); err != nil {
-			return b.explainError(ctx, err, secured)
+			return b.explainError(ctx, err, usesTLS)
 		}
 	}
 	metadata, err := b.fetchMetadata(s.Text("topic"))
@@ -70,7 +65,7 @@ func check(ctx context.Context, path probe.Dialer, conn net.Conn, s project.Sett
 		if s.Text("sasl") == "" {
 			err = withHint(err, `if the listener requires a login, set health_check.sasl to "plain", "scram-sha-256" or "scram-sha-512"`)
 		}
-		return b.explainError(ctx, err, secured)
+		return b.explainError(ctx, err, usesTLS)
 	}
 	if err := checkTopic(metadata); err != nil {
 		return err
@@ -78,20 +73,20 @@ func check(ctx context.Context, path probe.Dialer, conn net.Conn, s project.Sett
 	if s.Text("advertised") == advertisedIgnore {
 		return nil
 	}
-	return checkAdvertisedAddresses(ctx, path, metadata.Brokers)
+	return checkAdvertisedAddresses(ctx, dialer, metadata.Brokers)
 }
 
 // fetchVersions fetches the request versions that the broker supports. Every broker answers version 0 of ApiVersions.
 func (b *broker) fetchVersions() error {
-	answer := kmsg.NewPtrApiVersionsResponse()
-	if err := b.request(kmsg.NewPtrApiVersionsRequest(), answer, 0); err != nil {
+	response := kmsg.NewPtrApiVersionsResponse()
+	if err := b.request(kmsg.NewPtrApiVersionsRequest(), response, 0); err != nil {
 		return err
 	}
-	if err := kerr.ErrorForCode(answer.ErrorCode); err != nil {
+	if err := kerr.ErrorForCode(response.ErrorCode); err != nil {
 		return err
 	}
-	b.maxVersions = make(map[int16]int16, len(answer.ApiKeys))
-	for _, key := range answer.ApiKeys {
+	b.maxVersions = make(map[int16]int16, len(response.ApiKeys))
+	for _, key := range response.ApiKeys {
 		b.maxVersions[key.ApiKey] = key.MaxVersion
 	}
 	return nil
@@ -101,14 +96,14 @@ func (b *broker) fetchMetadata(topic string) (*kmsg.MetadataResponse, error) {
 	request := kmsg.NewPtrMetadataRequest()
 	request.Topics = []kmsg.MetadataRequestTopic{}
 	if topic != "" {
-		one := kmsg.NewMetadataRequestTopic()
-		one.Topic = &topic
-		request.Topics = append(request.Topics, one)
+		requested := kmsg.NewMetadataRequestTopic()
+		requested.Topic = &topic
+		request.Topics = append(request.Topics, requested)
 	}
 	request.AllowAutoTopicCreation = false
-	answer := kmsg.NewPtrMetadataResponse()
+	response := kmsg.NewPtrMetadataResponse()
 	const newest = 12
-	return answer, b.request(request, answer, min(newest, b.maxVersions[request.Key()]))
+	return response, b.request(request, response, min(newest, b.maxVersions[request.Key()]))
 }
 
 func checkTopic(metadata *kmsg.MetadataResponse) error {

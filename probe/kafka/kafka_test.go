@@ -22,44 +22,44 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// forwarded is a dialer to a broker whose service listens on an address of this machine.
-type forwarded struct {
+// forwardedDialer is a dialer to a broker whose service listens on an address of this machine.
+type forwardedDialer struct {
 	probetest.Dialer
 	local string
 }
 
-func (f forwarded) LocalAddr() netip.AddrPort { return netip.MustParseAddrPort(f.local) }
+func (f forwardedDialer) LocalAddr() netip.AddrPort { return netip.MustParseAddrPort(f.local) }
 
-// TestCheck_JudgesARealBroker has one broker for all its parts: it takes seconds to start.
-func TestCheck_JudgesARealBroker(t *testing.T) {
+// TestCheck_ReportsTheStateOfARealBroker has one broker for all its parts: it takes seconds to start.
+func TestCheck_ReportsTheStateOfARealBroker(t *testing.T) {
 	s := broker.Start(t)
 	login := func(mechanism, password string) project.Settings {
 		return project.Settings{"sasl": mechanism, "user": broker.User, "password": password}
 	}
-	t.Run("well", func(t *testing.T) {
+	t.Run("healthy", func(t *testing.T) {
 		if err := probetest.Check(t, kafka.Type, s.Addr(), nil); err != nil {
 			t.Error(err)
 		}
 	})
 	t.Run("logins", func(t *testing.T) {
 		for _, mechanism := range []string{"plain", "scram-sha-256"} {
-			if err := probetest.Check(t, kafka.Type, s.SASL, login(mechanism, broker.Password)); err != nil {
+			if err := probetest.Check(t, kafka.Type, s.SASLAddr, login(mechanism, broker.Password)); err != nil {
 				t.Errorf("%s: %v", mechanism, err)
 			}
-			err := probetest.Check(t, kafka.Type, s.SASL, login(mechanism, "wrong and secret"))
+			err := probetest.Check(t, kafka.Type, s.SASLAddr, login(mechanism, "wrong and secret"))
 			probetest.RequireFailure(t, err, "SASL_AUTHENTICATION_FAILED", "health_check.password")
 			probetest.RequireHidden(t, err, "wrong and secret")
 		}
-		probetest.RequireFailure(t, probetest.Check(t, kafka.Type, s.SASL, login("scram-sha-512", broker.Password)), "does not support SASL mechanism SCRAM-SHA-512", "PLAIN, SCRAM-SHA-256")
-		probetest.RequireFailure(t, probetest.Check(t, kafka.Type, s.SASL, nil), "health_check.sasl")
+		probetest.RequireFailure(t, probetest.Check(t, kafka.Type, s.SASLAddr, login("scram-sha-512", broker.Password)), "does not support SASL mechanism SCRAM-SHA-512", "PLAIN, SCRAM-SHA-256")
+		probetest.RequireFailure(t, probetest.Check(t, kafka.Type, s.SASLAddr, nil), "health_check.sasl")
 		probetest.RequireFailure(t, probetest.Check(t, kafka.Type, s.Addr(), login("plain", broker.Password)), "does not accept logins")
 	})
 	t.Run("TLS", func(t *testing.T) {
-		if err := probetest.Check(t, kafka.Type, s.TLS, project.Settings{"tls": true, "ca_file": s.CAFile}); err != nil {
+		if err := probetest.Check(t, kafka.Type, s.TLSAddr, project.Settings{"tls": true, "ca_file": s.CAFile}); err != nil {
 			t.Error(err)
 		}
-		probetest.RequireFailure(t, probetest.Check(t, kafka.Type, s.TLS, project.Settings{"tls": true}), "unknown authority", "ca_file")
-		if err := probetest.Check(t, kafka.Type, s.TLS, nil); err == nil {
+		probetest.RequireFailure(t, probetest.Check(t, kafka.Type, s.TLSAddr, project.Settings{"tls": true}), "unknown authority", "ca_file")
+		if err := probetest.Check(t, kafka.Type, s.TLSAddr, nil); err == nil {
 			t.Error("plain text to a listener with TLS passes the check")
 		} else if failure, ok := errors.AsType[*probe.Failure](err); ok {
 			probetest.RequireFailure(t, failure, "tls = true")
@@ -70,17 +70,17 @@ func TestCheck_JudgesARealBroker(t *testing.T) {
 			t.Error("TLS to a listener without passes the check")
 		}
 	})
-	t.Run("advertised", func(t *testing.T) {
-		path := forwarded{probetest.Dialer{To: s.WrongName}, "127.0.0.1:19092"}
-		probetest.RequireFailure(t, probetest.CheckThrough(t, kafka.Type, path, nil, 30*time.Second),
-			"the broker advertises "+broker.Wrong+":9092 (no such host), which this machine cannot reach",
-			"FORWARD://127.0.0.1:19092", "local_port = 9092", "127.0.0.1 "+broker.Wrong, `advertised = "ignore"`)
-		if err := probetest.CheckThrough(t, kafka.Type, path, project.Settings{"advertised": "ignore"}, 30*time.Second); err != nil {
+	t.Run("advertised addresses", func(t *testing.T) {
+		dialer := forwardedDialer{probetest.Dialer{To: s.UnknownHostAddr}, "127.0.0.1:19092"}
+		probetest.RequireFailure(t, probetest.CheckThrough(t, kafka.Type, dialer, nil, 30*time.Second),
+			"the broker advertises "+broker.UnreachableHost+":9092 (no such host), which this machine cannot reach",
+			"FORWARD://127.0.0.1:19092", "local_port = 9092", "127.0.0.1 "+broker.UnreachableHost, `advertised = "ignore"`)
+		if err := probetest.CheckThrough(t, kafka.Type, dialer, project.Settings{"advertised": "ignore"}, 30*time.Second); err != nil {
 			t.Errorf("ignored: %v", err)
 		}
-		closed := fmt.Sprintf("127.0.0.1:%d", s.Closed)
-		probetest.RequireFailure(t, probetest.Check(t, kafka.Type, s.WrongPort, nil), "advertises "+closed+" (connect: connection refused)", fmt.Sprint("local_port = ", s.Closed))
-		if err := probetest.CheckThrough(t, kafka.Type, forwarded{probetest.Dialer{To: s.WrongPort}, closed}, nil, 30*time.Second); err != nil {
+		closed := fmt.Sprintf("127.0.0.1:%d", s.ClosedPort)
+		probetest.RequireFailure(t, probetest.Check(t, kafka.Type, s.ClosedPortAddr, nil), "advertises "+closed+" (connect: connection refused)", fmt.Sprint("local_port = ", s.ClosedPort))
+		if err := probetest.CheckThrough(t, kafka.Type, forwardedDialer{probetest.Dialer{To: s.ClosedPortAddr}, closed}, nil, 30*time.Second); err != nil {
 			t.Errorf("with the service where the broker sends its clients: %v", err)
 		}
 	})

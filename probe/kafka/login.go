@@ -28,13 +28,6 @@ var mechanisms = map[string]func(user, password string) sasl.Mechanism{
 	},
 }
 
-func validateMechanism(value any) error {
-	if mechanisms[value.(string)] == nil {
-		return errors.New(`must be "plain", "scram-sha-256" or "scram-sha-512"`)
-	}
-	return nil
-}
-
 const checkLoginHint = "check health_check.user and health_check.password"
 
 // login sends SaslHandshake, then SaslAuthenticate as often as the mechanism requires. None of its errors holds the password.
@@ -48,11 +41,11 @@ func (b *broker) login(ctx context.Context, name, user, password string) error {
 	}
 	session, message, err := mechanism.Authenticate(ctx, "localhost")
 	for done := false; err == nil; {
-		var answer []byte
-		if answer, err = b.authenticate(message); err != nil || done {
+		var challenge []byte
+		if challenge, err = b.authenticate(message); err != nil || done {
 			return err
 		}
-		if done, message, err = session.Challenge(answer); done && len(message) == 0 {
+		if done, message, err = session.Challenge(challenge); done && len(message) == 0 {
 			return err
 		}
 	}
@@ -60,15 +53,15 @@ func (b *broker) login(ctx context.Context, name, user, password string) error {
 }
 
 func (b *broker) handshake(mechanism string) error {
-	request, answer := kmsg.NewPtrSASLHandshakeRequest(), kmsg.NewPtrSASLHandshakeResponse()
+	request, response := kmsg.NewPtrSASLHandshakeRequest(), kmsg.NewPtrSASLHandshakeResponse()
 	request.Mechanism = mechanism
-	if err := b.request(request, answer, 1); err != nil {
+	if err := b.request(request, response, 1); err != nil {
 		return err
 	}
-	switch err := kerr.ErrorForCode(answer.ErrorCode); {
+	switch err := kerr.ErrorForCode(response.ErrorCode); {
 	case errors.Is(err, kerr.UnsupportedSaslMechanism):
 		return &probe.Failure{
-			Reason: fmt.Sprintf("the broker does not support SASL mechanism %s, only %s", mechanism, strings.Join(answer.SupportedMechanisms, ", ")),
+			Reason: fmt.Sprintf("the broker does not support SASL mechanism %s, only %s", mechanism, strings.Join(response.SupportedMechanisms, ", ")),
 			Hint:   "set health_check.sasl",
 		}
 	case errors.Is(err, kerr.IllegalSaslState):
@@ -79,19 +72,19 @@ func (b *broker) handshake(mechanism string) error {
 }
 
 func (b *broker) authenticate(message []byte) ([]byte, error) {
-	request, answer := kmsg.NewPtrSASLAuthenticateRequest(), kmsg.NewPtrSASLAuthenticateResponse()
+	request, response := kmsg.NewPtrSASLAuthenticateRequest(), kmsg.NewPtrSASLAuthenticateResponse()
 	request.SASLAuthBytes = message
-	if err := b.request(request, answer, 1); err != nil {
+	if err := b.request(request, response, 1); err != nil {
 		return nil, err
 	}
-	err := kerr.ErrorForCode(answer.ErrorCode)
+	err := kerr.ErrorForCode(response.ErrorCode)
 	if err == nil {
-		return answer.SASLAuthBytes, nil
+		return response.SASLAuthBytes, nil
 	}
-	said, _ := errors.AsType[*kerr.Error](err)
-	reason := said.Message
-	if answer.ErrorMessage != nil {
-		reason += ": " + *answer.ErrorMessage
+	brokerErr, _ := errors.AsType[*kerr.Error](err)
+	reason := brokerErr.Message
+	if response.ErrorMessage != nil {
+		reason += ": " + *response.ErrorMessage
 	}
 	return nil, &probe.Failure{Reason: reason, Hint: checkLoginHint}
 }

@@ -2,6 +2,7 @@
 package mqtt
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -21,7 +22,7 @@ var Type = probe.Type{
 		{Name: "user"},
 		{Name: "password", Secret: true},
 		{Name: "client_id"},
-		{Name: "version", Default: version3, Validate: validateVersion},
+		{Name: "version", Default: version3, Values: []string{version3, version5}},
 	}, secure.Keys...)},
 	New: secure.ConnectionCheck(check),
 }
@@ -31,13 +32,6 @@ const (
 	version3 = "3.1.1"
 	version5 = "5"
 )
-
-func validateVersion(value any) error {
-	if value != version3 && value != version5 {
-		return fmt.Errorf("must be %q or %q", version3, version5)
-	}
-	return nil
-}
 
 // The types of packet, in the high half of the first byte, with their fixed flags (MQTT 3.1.1, 2.2).
 const (
@@ -69,28 +63,24 @@ func check(conn net.Conn, s project.Settings) error {
 func encodeConnect(s project.Settings) []byte {
 	const cleanSession, withPassword, withUser = 0x02, 0x40, 0x80
 	flags, level := byte(cleanSession), byte(4)
-	id := s.Text("client_id")
-	if id == "" {
-		id = "localport-" + strings.ToLower(rand.Text()[:8])
-	}
-	var tail []byte
+	id := cmp.Or(s.Text("client_id"), "localport-"+strings.ToLower(rand.Text()[:8]))
 	if s.Text("version") == version5 {
 		level = 5
 	}
-	tail = appendString(nil, id)
+	payload := appendString(nil, id)
 	if user := s.Text("user"); user != "" {
 		flags |= withUser
-		tail = appendString(tail, user)
+		payload = appendString(payload, user)
 	}
 	if password := s.Text("password"); password != "" {
 		flags |= withPassword
-		tail = appendString(tail, password)
+		payload = appendString(payload, password)
 	}
 	body := append(appendString(nil, "MQTT"), level, flags, 0, 10) // keep alive: 10 s
 	if level == 5 {
 		body = append(body, 0) // no properties
 	}
-	body = append(body, tail...)
+	body = append(body, payload...)
 	packet := append([]byte{packetConnect}, binary.AppendUvarint(nil, uint64(len(body)))...)
 	return append(packet, body...)
 }
@@ -110,10 +100,7 @@ var refusalReasons = map[byte]string{
 }
 
 func refusalError(code byte) error {
-	reason := refusalReasons[code]
-	if reason == "" {
-		reason = fmt.Sprintf("code 0x%02x", code)
-	}
+	reason := cmp.Or(refusalReasons[code], fmt.Sprintf("code 0x%02x", code))
 	hint := ""
 	switch code {
 	case 4, 5, 0x86, 0x87:

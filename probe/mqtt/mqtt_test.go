@@ -16,15 +16,15 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestCheck_SpeaksBothVersionsAndJudgesLogins(t *testing.T) {
+func TestCheck_SupportsBothVersionsAndReportsRefusedLogins(t *testing.T) {
 	s := mosquitto.Start(t, mosquitto.Options{Password: "s3cret"})
 	for _, version := range []string{"3.1.1", "5"} {
-		given := project.Settings{"user": "app", "password": "s3cret", "version": version}
-		if err := probetest.Check(t, mqtt.Type, s.Addr(), given); err != nil {
+		settings := project.Settings{"user": "app", "password": "s3cret", "version": version}
+		if err := probetest.Check(t, mqtt.Type, s.Addr(), settings); err != nil {
 			t.Errorf("version %s: %v", version, err)
 		}
-		given["password"] = "wrong and secret"
-		err := probetest.Check(t, mqtt.Type, s.Addr(), given)
+		settings["password"] = "wrong and secret"
+		err := probetest.Check(t, mqtt.Type, s.Addr(), settings)
 		probetest.RequireFailure(t, err, "not authorized", "health_check.password")
 		probetest.RequireHidden(t, err, "wrong and secret")
 		probetest.RequireFailure(t, probetest.Check(t, mqtt.Type, s.Addr(), project.Settings{"version": version}), "not authorized")

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log"
 	"net"
+	"slices"
 
 	mysql "github.com/go-sql-driver/mysql"
 
@@ -32,14 +33,14 @@ var Type = probe.Type{
 		if err != nil {
 			return nil, err
 		}
-		return func(ctx context.Context, path probe.Dialer) error {
+		return func(ctx context.Context, dialer probe.Dialer) error {
 			config := mysql.NewConfig()
 			config.User, config.Passwd, config.DBName = s.Text("user"), s.Text("password"), s.Text("database")
 			config.TLS = secured
 			config.Logger = log.New(io.Discard, "", 0)
-			config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return path.Dial(ctx) }
+			config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return dialer.Dial(ctx) }
 			err := check(ctx, config, s.Text("query"))
-			if config.User == "" && isLoginRefused(err) {
+			if config.User == "" && isLoginError(err) {
 				return nil
 			}
 			return explainError(ctx, err)
@@ -79,19 +80,12 @@ const (
 	errHostNotAllowed    = 1130
 )
 
-func isLoginRefused(err error) bool {
-	var serverErr *mysql.MySQLError
-	if !errors.As(err, &serverErr) {
-		return false
-	}
-	switch serverErr.Number {
-	case errAccessDenied, errDBAccessDenied, errNoAuthPlugin, errAccessDeniedOther:
-		return true
-	}
-	return false
+func isLoginError(err error) bool {
+	serverErr, ok := errors.AsType[*mysql.MySQLError](err)
+	return ok && slices.Contains([]uint16{errAccessDenied, errDBAccessDenied, errNoAuthPlugin, errAccessDeniedOther}, serverErr.Number)
 }
 
-// hints are what to do, by the number of the error.
+// hints are the next steps of the user, by the number of the error.
 var hints = map[uint16]string{
 	errAccessDenied:      "check health_check.user and health_check.password",
 	errAccessDeniedOther: "check health_check.user and health_check.password",

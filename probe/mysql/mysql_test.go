@@ -25,10 +25,10 @@ func app(more project.Settings) project.Settings {
 
 func TestCheck_ReportsTheServersLoginError(t *testing.T) {
 	s := server.Start(t, server.Options{Password: "s3cret"})
-	for name, given := range map[string]project.Settings{
+	for name, settings := range map[string]project.Settings{
 		"ping": app(nil), "query": app(project.Settings{"query": "SELECT 1"}), "without a user": nil,
 	} {
-		if err := probetest.Check(t, mysql.Type, s.Addr(), given); err != nil {
+		if err := probetest.Check(t, mysql.Type, s.Addr(), settings); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -50,13 +50,13 @@ func TestCheck_ReportsTheServersLoginError(t *testing.T) {
 func TestCheck_NeverGetsTheHostBlocked(t *testing.T) {
 	s := server.Start(t, server.Options{Password: "s3cret", MaxConnectErrors: 3})
 	// From here errors count; from 127.0.0.1 the server never counts them.
-	path := probetest.Dialer{To: s.Addr(), From: "127.0.0.2"}
+	dialer := probetest.Dialer{To: s.Addr(), From: "127.0.0.2"}
 	for i := range 20 {
-		if err := probetest.CheckThrough(t, mysql.Type, path, nil, 30*time.Second); err != nil {
+		if err := probetest.CheckThrough(t, mysql.Type, dialer, nil, 30*time.Second); err != nil {
 			t.Fatalf("check %d without a user: %v", i, err)
 		}
 	}
-	if err := probetest.CheckThrough(t, mysql.Type, path, app(nil), 30*time.Second); err != nil {
+	if err := probetest.CheckThrough(t, mysql.Type, dialer, app(nil), 30*time.Second); err != nil {
 		t.Errorf("after them: %v", err)
 	}
 }

@@ -24,7 +24,7 @@ var Type = probe.Type{
 		{Name: "user", Default: "postgres"},
 		{Name: "password", Secret: true},
 		{Name: "database"},
-		{Name: "sslmode", Default: "prefer", Validate: validateSSLMode},
+		{Name: "sslmode", Default: "prefer", Values: []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}},
 		{Name: "ca_file", Type: project.TypeFile},
 		{Name: "server_name"},
 		{Name: "query", Default: "SELECT 1"},
@@ -35,19 +35,10 @@ var Type = probe.Type{
 		if err != nil {
 			return nil, err
 		}
-		return func(ctx context.Context, path probe.Dialer) error { return check(ctx, path, config, s.Text("query")) }, nil
+		return func(ctx context.Context, dialer probe.Dialer) error {
+			return check(ctx, dialer, config, s.Text("query"))
+		}, nil
 	},
-}
-
-var sslModes = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
-
-func validateSSLMode(value any) error {
-	for _, mode := range sslModes {
-		if value == mode {
-			return nil
-		}
-	}
-	return fmt.Errorf("must be one of %s", strings.Join(sslModes, ", "))
 }
 
 // unsetLibpqVariables removes libpq's variables from this process: pgconn takes what a config does not set from them, and it
@@ -71,17 +62,17 @@ func newConfig(s project.Settings) (*pgconn.Config, error) {
 			return nil, errors.New(`sslmode "verify-full" requires server_name, a name in the certificate`)
 		}
 	}
-	words := []string{
+	keywords := []string{
 		"host=" + quoteValue(name), "port=5432", "user=" + quoteValue(s.Text("user")), "sslmode=" + quoteValue(s.Text("sslmode")),
 		"passfile=/dev/null", "application_name=localport",
 	}
 	if database := s.Text("database"); database != "" {
-		words = append(words, "dbname="+quoteValue(database))
+		keywords = append(keywords, "dbname="+quoteValue(database))
 	}
 	if file := s.Text("ca_file"); file != "" {
-		words = append(words, "sslrootcert="+quoteValue(file))
+		keywords = append(keywords, "sslrootcert="+quoteValue(file))
 	}
-	config, err := pgconn.ParseConfig(strings.Join(words, " "))
+	config, err := pgconn.ParseConfig(strings.Join(keywords, " "))
 	if err != nil {
 		return nil, err
 	}
@@ -95,13 +86,13 @@ func quoteValue(value string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(value) + "'"
 }
 
-func check(ctx context.Context, path probe.Dialer, template *pgconn.Config, query string) error {
-	var dialled dialedConns
-	defer dialled.close() // ends what pgconn still does in the background
+func check(ctx context.Context, dialer probe.Dialer, template *pgconn.Config, query string) error {
+	var conns dialedConns
+	defer conns.close() // ends what pgconn still does in the background
 	config := template.Copy()
-	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return dialled.add(path.Dial(ctx)) }
+	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return conns.add(dialer.Dial(ctx)) }
 	conn, err := pgconn.ConnectConfig(ctx, config)
-	if dialErr := dialled.dialError(); dialErr != nil {
+	if dialErr := conns.dialError(); dialErr != nil {
 		return dialErr // the tunnel's own error; pgconn repeats it for each attempt
 	}
 	if err != nil {
@@ -109,7 +100,7 @@ func check(ctx context.Context, path probe.Dialer, template *pgconn.Config, quer
 	}
 	_, err = conn.Exec(ctx, query).ReadAll()
 	if ctx.Err() != nil {
-		dialled.close() // Close would wait for an answer
+		conns.close() // Close would wait for an answer
 	}
 	_ = conn.Close(ctx) // sends Terminate, so that the server logs no error
 	<-conn.CleanupDone()
@@ -160,9 +151,9 @@ const (
 )
 
 // explainError returns a Failure with the server's own message if it sent one.
-func explainError(ctx context.Context, err error, noPassword bool) error {
+func explainError(ctx context.Context, err error, hasNoPassword bool) error {
 	if serverErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return &probe.Failure{Reason: fmt.Sprintf("%s (SQLSTATE %s)", serverErr.Message, serverErr.Code), Hint: hintFor(serverErr.Code, noPassword)}
+		return &probe.Failure{Reason: fmt.Sprintf("%s (SQLSTATE %s)", serverErr.Message, serverErr.Code), Hint: hintFor(serverErr.Code, hasNoPassword)}
 	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("log in: %w", ctx.Err())
@@ -170,18 +161,18 @@ func explainError(ctx context.Context, err error, noPassword bool) error {
 	if strings.Contains(err.Error(), "server refused TLS connection") {
 		return &probe.Failure{Reason: "the server does not support TLS", Hint: `set health_check.sslmode = "prefer" or "disable"`}
 	}
-	if failed, ok := errors.AsType[*pgconn.ConnectError](err); ok {
-		if cause := errors.Unwrap(failed); cause != nil {
+	if connectErr, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		if cause := errors.Unwrap(connectErr); cause != nil {
 			return secure.ExplainError(cause) // the rest names a placeholder address
 		}
 	}
 	return secure.ExplainError(err)
 }
 
-func hintFor(code string, noPassword bool) string {
+func hintFor(code string, hasNoPassword bool) string {
 	switch code {
 	case invalidPassword, invalidAuthorization:
-		if noPassword {
+		if hasNoPassword {
 			return "set health_check.password"
 		}
 		return "check health_check.user and health_check.password"

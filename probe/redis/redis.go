@@ -46,7 +46,7 @@ func check(conn net.Conn, s project.Settings) error {
 		if _, err := io.WriteString(conn, encodeRequest(request)); err != nil {
 			return err
 		}
-		answer, err := reader.ReadSlice('\n')
+		reply, err := reader.ReadSlice('\n')
 		switch {
 		case errors.Is(err, io.EOF):
 			return errors.New("the server closed the connection without answering " + request[0])
@@ -55,7 +55,7 @@ func check(conn net.Conn, s project.Settings) error {
 		case err != nil:
 			return err
 		}
-		if err := checkAnswer(request[0], strings.TrimRight(string(answer), "\r\n")); err != nil {
+		if err := checkReply(request[0], strings.TrimRight(string(reply), "\r\n")); err != nil {
 			return err
 		}
 	}
@@ -73,22 +73,21 @@ func encodeRequest(request []string) string {
 	return b.String()
 }
 
-// hints are what to do about an error, by its first word.
+// hints are the next steps of the user, by the first word of the error.
 var hints = map[string]string{
 	"NOAUTH":    "set health_check.password",
 	"WRONGPASS": "set health_check.user and health_check.password",
-	"ERR":       "",
 	"LOADING":   "the server is loading its data; wait until it has finished",
 	"DENIED":    "the server is in protected mode: set a password or a bind address on the server",
 }
 
-func checkAnswer(command, answer string) error {
-	if reason, wrong := strings.CutPrefix(answer, "-"); wrong {
+func checkReply(command, reply string) error {
+	if reason, isError := strings.CutPrefix(reply, "-"); isError {
 		word, _, _ := strings.Cut(reason, " ")
 		return &probe.Failure{Reason: reason, Hint: hints[word]}
 	}
-	if !strings.HasPrefix(answer, "+") {
-		return &probe.Failure{Reason: fmt.Sprintf("the answer to %s is not a Redis reply: %.40q", command, answer)}
+	if !strings.HasPrefix(reply, "+") {
+		return &probe.Failure{Reason: fmt.Sprintf("the answer to %s is not a Redis reply: %.40q", command, reply)}
 	}
 	return nil
 }

@@ -16,14 +16,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestCheck_JudgesPasswords(t *testing.T) {
+func TestCheck_ReportsWrongPasswords(t *testing.T) {
 	s := server.Start(t, server.Options{Password: "hunter2", User: "app", UserPassword: "s3cret"})
-	for name, given := range map[string]project.Settings{
+	for name, settings := range map[string]project.Settings{
 		"the default user": {"password": "hunter2"},
 		"a user":           {"user": "app", "password": "s3cret"},
 		"a database":       {"password": "hunter2", "database": 3},
 	} {
-		if err := probetest.Check(t, redis.Type, s.Addr(), given); err != nil {
+		if err := probetest.Check(t, redis.Type, s.Addr(), settings); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -3,11 +3,13 @@
 package secure
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -42,10 +44,7 @@ func ConfigFor(s project.Settings, host string) (*tls.Config, error) {
 
 // RequiredConfig is ConfigFor for a check that always uses TLS.
 func RequiredConfig(s project.Settings, host string) (*tls.Config, error) {
-	name := s.Text("server_name")
-	if name == "" {
-		name = hostname(host)
-	}
+	name := cmp.Or(s.Text("server_name"), hostname(host))
 	c := &tls.Config{ServerName: name, MinVersion: tls.VersionTLS12}
 	if file := s.Text("ca_file"); file != "" {
 		pem, err := os.ReadFile(file)
@@ -89,8 +88,8 @@ func verifyChain(roots *x509.CertPool) func(tls.ConnectionState) error {
 
 // Dial opens a connection to the service, with TLS unless config is nil. It is closed when ctx ends: every read and write fails
 // then. The caller closes it.
-func Dial(ctx context.Context, path probe.Dialer, config *tls.Config) (net.Conn, error) {
-	plain, err := path.Dial(ctx)
+func Dial(ctx context.Context, dialer probe.Dialer, config *tls.Config) (net.Conn, error) {
+	plain, err := dialer.Dial(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -107,19 +106,19 @@ func Dial(ctx context.Context, path probe.Dialer, config *tls.Config) (net.Conn,
 }
 
 // ConnectionCheck returns the constructor of a check that runs talk on one connection, with TLS or without.
-func ConnectionCheck(talk func(conn net.Conn, s project.Settings) error) func(project.Settings) (probe.Check, error) {
+func ConnectionCheck(check func(conn net.Conn, s project.Settings) error) func(project.Settings) (probe.Check, error) {
 	return func(s project.Settings) (probe.Check, error) {
 		config, err := Config(s)
 		if err != nil {
 			return nil, err
 		}
-		return func(ctx context.Context, path probe.Dialer) error {
-			conn, err := Dial(ctx, path, config)
+		return func(ctx context.Context, dialer probe.Dialer) error {
+			conn, err := Dial(ctx, dialer, config)
 			if err != nil {
 				return err
 			}
 			defer conn.Close()
-			return talk(conn, s)
+			return check(conn, s)
 		}, nil
 	}
 }
@@ -131,62 +130,73 @@ type contextConn struct {
 	contextErr func() error // the context's Err
 }
 
-func (b *contextConn) Read(p []byte) (int, error) {
-	n, err := b.Conn.Read(p)
-	return n, b.explainError(err)
+func (c *contextConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	return n, c.explainError(err)
 }
 
-func (b *contextConn) Write(p []byte) (int, error) {
-	n, err := b.Conn.Write(p)
-	return n, b.explainError(err)
+func (c *contextConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	return n, c.explainError(err)
 }
 
-func (b *contextConn) explainError(err error) error {
+func (c *contextConn) explainError(err error) error {
 	if err == nil {
 		return nil
 	}
-	if over := b.contextErr(); over != nil {
-		return over
+	if ctxErr := c.contextErr(); ctxErr != nil {
+		return ctxErr
 	}
 	return err
 }
 
-func (b *contextConn) Close() error {
-	b.stop()
-	return b.Conn.Close()
+func (c *contextConn) Close() error {
+	c.stop()
+	return c.Conn.Close()
 }
 
 // ExplainError returns a Failure with a hint for an error of a TLS handshake. Any other error is returned unchanged.
 func ExplainError(err error) error {
 	var (
-		name    x509.HostnameError
-		unknown x509.UnknownAuthorityError
-		invalid x509.CertificateInvalidError
-		record  tls.RecordHeaderError
-		remote  *net.OpError
+		nameErr        x509.HostnameError
+		authorityErr   x509.UnknownAuthorityError
+		certificateErr x509.CertificateInvalidError
+		recordErr      tls.RecordHeaderError
+		remoteErr      *net.OpError
 	)
-	const trust = "set health_check.ca_file to the CA certificate, or health_check.tls_verify = false to skip verification"
+	const trustHint = "set health_check.ca_file to the CA certificate, or health_check.tls_verify = false to skip verification"
 	switch {
-	case errors.As(err, &name):
-		return &probe.Failure{Reason: trimPackage(name), Hint: "set health_check.server_name to a name in the certificate"}
-	case errors.As(err, &unknown):
-		return &probe.Failure{Reason: "the certificate is " + describeIssuer(unknown), Hint: trust}
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return &probe.Failure{Reason: trimPackage(invalid), Hint: "renew the certificate on the server, or set health_check.tls_verify = false to skip verification"}
-	case errors.As(err, &invalid):
-		return &probe.Failure{Reason: trimPackage(invalid), Hint: trust}
-	case errors.As(err, &record):
-		return &probe.Failure{Reason: "the server does not speak TLS on this port", Hint: `set health_check.type = "http" instead of "https", or health_check.tls = false; or check remote_port`}
-	case errors.As(err, &remote) && remote.Op == "remote error": // an alert, as crypto/tls reports it
-		return &probe.Failure{Reason: "the server ended the TLS handshake: " + strings.TrimPrefix(remote.Err.Error(), "tls: ")}
+	case errors.As(err, &nameErr):
+		return &probe.Failure{Reason: trimPackage(nameErr), Hint: "set health_check.server_name to a name in the certificate"}
+	case errors.As(err, &authorityErr):
+		return &probe.Failure{Reason: "the certificate is " + describeUnknownAuthority(authorityErr), Hint: trustHint}
+	case errors.As(err, &certificateErr) && certificateErr.Reason == x509.Expired:
+		return &probe.Failure{Reason: trimPackage(certificateErr), Hint: "renew the certificate on the server, or set health_check.tls_verify = false to skip verification"}
+	case errors.As(err, &certificateErr):
+		return &probe.Failure{Reason: trimPackage(certificateErr), Hint: trustHint}
+	case errors.As(err, &recordErr):
+		return &probe.Failure{Reason: "the server does not use TLS on this port", Hint: `set health_check.type = "http" instead of "https", or health_check.tls = false; or check remote_port`}
+	case errors.As(err, &remoteErr) && remoteErr.Op == "remote error": // an alert, as crypto/tls reports it
+		return &probe.Failure{Reason: "the server ended the TLS handshake: " + strings.TrimPrefix(remoteErr.Err.Error(), "tls: ")}
 	}
 	return err
+}
+
+// ExplainResponseError explains why no response was read: ctx has ended, the server closed the connection, or as ExplainError does.
+func ExplainResponseError(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("wait for the response: %w", ctx.Err())
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the server closed the connection without answering")
+	}
+	return ExplainError(err)
 }
 
 // trimPackage returns the error's text without the name of its package.
 func trimPackage(err error) string { return strings.TrimPrefix(err.Error(), "x509: ") }
 
-func describeIssuer(err x509.UnknownAuthorityError) string {
+func describeUnknownAuthority(err x509.UnknownAuthorityError) string {
 	if err.Cert == nil {
 		return "signed by an unknown authority"
 	}

@@ -19,8 +19,8 @@ var Type = probe.Type{
 	New:       func(project.Settings) (probe.Check, error) { return Check, nil },
 }
 
-// stayOpenTime is how long a connection must stay open to count as healthy if nothing acknowledged it and the service does
-// not speak first. A tunnel reports a refused connect sooner.
+// stayOpenTime is how long a connection must stay open to count as healthy if nothing acknowledged it and the server does
+// not send first. A tunnel reports a refused connect sooner.
 const stayOpenTime = time.Second
 
 // errClosed reports a service that accepts and closes; a tunnel with nothing behind it looks the same.
@@ -28,13 +28,13 @@ var errClosed = errors.New("the server closed the connection immediately")
 
 // Check succeeds if the tunnel acknowledges the connection, or a byte is received, or the connection is still open after a
 // second.
-func Check(ctx context.Context, path probe.Dialer) error {
-	conn, err := path.Dial(ctx)
+func Check(ctx context.Context, dialer probe.Dialer) error {
+	conn, err := dialer.Dial(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if path.Acknowledges() {
+	if dialer.Acknowledges() {
 		return nil
 	}
 	return checkStaysOpen(ctx, conn)

@@ -13,16 +13,16 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// path dials an address directly.
-type path struct {
+// directDialer dials an address directly.
+type directDialer struct {
 	addr         string
 	acknowledges bool
 }
 
-func (p path) Dial(ctx context.Context) (net.Conn, error) {
-	return new(net.Dialer).DialContext(ctx, "tcp", p.addr)
+func (d directDialer) Dial(ctx context.Context) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", d.addr)
 }
-func (p path) Acknowledges() bool { return p.acknowledges }
+func (d directDialer) Acknowledges() bool { return d.acknowledges }
 
 // startServer serves every connection with fn until the test ends.
 func startServer(t *testing.T, fn func(net.Conn)) string {
@@ -49,10 +49,10 @@ func startServer(t *testing.T, fn func(net.Conn)) string {
 
 func TestCheck_FailsWhenTheListenerClosesAtOnce(t *testing.T) {
 	addr := startServer(t, func(net.Conn) {})
-	if err := Check(t.Context(), path{addr, false}); !errors.Is(err, errClosed) && !strings.Contains(errorText(err), "reset") {
+	if err := Check(t.Context(), directDialer{addr, false}); !errors.Is(err, errClosed) && !strings.Contains(errorText(err), "reset") {
 		t.Errorf("got %v", err)
 	}
-	if err := Check(t.Context(), path{addr, true}); err != nil {
+	if err := Check(t.Context(), directDialer{addr, true}); err != nil {
 		t.Errorf("where the tunnel acknowledged it: %v", err)
 	}
 }
@@ -65,12 +65,12 @@ func errorText(err error) string {
 }
 
 func TestCheck_SucceedsOnAByteOrAnOpenConnection(t *testing.T) {
-	if err := Check(t.Context(), path{startServer(t, func(c net.Conn) { _, _ = c.Write([]byte("2")) }), false}); err != nil {
-		t.Errorf("a server that speaks: %v", err)
+	if err := Check(t.Context(), directDialer{startServer(t, func(c net.Conn) { _, _ = c.Write([]byte("2")) }), false}); err != nil {
+		t.Errorf("a server that sends first: %v", err)
 	}
 	silent := startServer(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) })
-	if err := Check(t.Context(), path{silent, false}); err != nil {
-		t.Errorf("a server that listens: %v", err)
+	if err := Check(t.Context(), directDialer{silent, false}); err != nil {
+		t.Errorf("a server that waits for the client: %v", err)
 	}
 }
 
@@ -78,7 +78,7 @@ func TestCheck_EndsWithItsContext(t *testing.T) {
 	silent := startServer(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) })
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := Check(ctx, path{silent, false}); !errors.Is(err, context.Canceled) {
+	if err := Check(ctx, directDialer{silent, false}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -87,7 +87,7 @@ func TestCheck_SucceedsWithAShortTimeout(t *testing.T) {
 	silent := startServer(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) })
 	ctx, cancel := context.WithTimeout(t.Context(), 800*time.Millisecond)
 	defer cancel()
-	if err := Check(ctx, path{silent, false}); err != nil {
-		t.Errorf("a server that listens, with less time than a second: %v", err)
+	if err := Check(ctx, directDialer{silent, false}); err != nil {
+		t.Errorf("with less time than a second: %v", err)
 	}
 }

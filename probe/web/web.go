@@ -3,6 +3,7 @@ package web
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -14,8 +15,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 
+	"github.com/localport-sh/localport/forwarder/printable"
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/probe/secure"
 	"github.com/localport-sh/localport/project"
@@ -53,38 +54,38 @@ func newHTTPS(s project.Settings) (probe.Check, error) {
 	return newCheck(s, config)
 }
 
-// request is what a check sends, and what it expects.
+// request is what a check sends, and the response that it expects.
 type request struct {
 	project.Settings
 	tlsConfig   *tls.Config
 	matchesBody func(body string) bool
 }
 
-func newCheck(s project.Settings, secured *tls.Config) (probe.Check, error) {
-	p := request{Settings: s, tlsConfig: secured}
-	p.matchesBody, _ = newBodyMatcher(s.Text("expected_body")) // Validate has parsed it
-	return p.check, nil
+func newCheck(s project.Settings, config *tls.Config) (probe.Check, error) {
+	r := request{Settings: s, tlsConfig: config}
+	r.matchesBody, _ = newBodyMatcher(s.Text("expected_body")) // Validate has parsed it
+	return r.check, nil
 }
 
-func (p request) check(ctx context.Context, path probe.Dialer) error {
-	request, err := p.newRequest(ctx)
+func (r request) check(ctx context.Context, dialer probe.Dialer) error {
+	request, err := r.newRequest(ctx)
 	if err != nil {
 		return err
 	}
-	conn, err := secure.Dial(ctx, path, p.tlsConfig)
+	conn, err := secure.Dial(ctx, dialer, r.tlsConfig)
 	if err != nil {
-		return p.explainError(ctx, err)
+		return r.explainError(ctx, err)
 	}
 	defer conn.Close()
 	response, err := roundTrip(conn, request)
 	if err != nil {
-		return p.explainError(ctx, err)
+		return r.explainError(ctx, err)
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxBodySize))
 	if err != nil {
-		return p.explainError(ctx, err)
+		return r.explainError(ctx, err)
 	}
-	return p.checkResponse(response, string(body))
+	return r.checkResponse(response, string(body))
 }
 
 // maxHeadSize is the maximum number of bytes before a body.
@@ -105,22 +106,18 @@ func roundTrip(conn net.Conn, request *http.Request) (*http.Response, error) {
 	}
 }
 
-func (p request) newRequest(ctx context.Context) (*http.Request, error) {
+func (r request) newRequest(ctx context.Context) (*http.Request, error) {
 	scheme := "http"
-	if p.tlsConfig != nil {
+	if r.tlsConfig != nil {
 		scheme = "https"
 	}
-	host := p.Text("host")
-	if host == "" {
-		host = "localhost"
-	}
-	request, err := http.NewRequestWithContext(ctx, p.Text("method"), scheme+"://localhost"+p.Text("path"), nil)
+	request, err := http.NewRequestWithContext(ctx, r.Text("method"), scheme+"://localhost"+r.Text("path"), nil)
 	if err != nil {
 		return nil, err
 	}
-	request.Host, request.Close = host, true
+	request.Host, request.Close = cmp.Or(r.Text("host"), "localhost"), true
 	request.Header.Set("User-Agent", "localport")
-	for name, value := range p.Table("headers") {
+	for name, value := range r.Table("headers") {
 		request.Header.Set(name, value)
 		if strings.EqualFold(name, "Host") {
 			request.Host = value
@@ -129,34 +126,34 @@ func (p request) newRequest(ctx context.Context) (*http.Request, error) {
 	return request, nil
 }
 
-func (p request) checkResponse(response *http.Response, body string) error {
-	if !p.isExpectedStatus(response.StatusCode) {
+func (r request) checkResponse(response *http.Response, body string) error {
+	if !r.isExpectedStatus(response.StatusCode) {
 		return &probe.Failure{
-			Reason: fmt.Sprintf("%s %s: %s%s", p.Text("method"), p.Text("path"), response.Status, excerpt(body)),
-			Hint:   p.hint(response.StatusCode),
+			Reason: fmt.Sprintf("%s %s: %s%s", r.Text("method"), r.Text("path"), response.Status, excerpt(body)),
+			Hint:   r.hintFor(response.StatusCode),
 		}
 	}
-	if !p.matchesBody(body) {
+	if !r.matchesBody(body) {
 		return &probe.Failure{Reason: fmt.Sprintf("%s %s: %s, but the body does not match expected_body%s",
-			p.Text("method"), p.Text("path"), response.Status, excerpt(body))}
+			r.Text("method"), r.Text("path"), response.Status, excerpt(body))}
 	}
 	return nil
 }
 
-func (p request) isExpectedStatus(status int) bool {
-	if codes := p.NumberList("expected_status"); len(codes) > 0 {
+func (r request) isExpectedStatus(status int) bool {
+	if codes := r.NumberList("expected_status"); len(codes) > 0 {
 		return slices.Contains(codes, status)
 	}
 	return status >= 200 && status < 400
 }
 
 // tryHTTPSHint is for a server that does not understand HTTP.
-const tryHTTPSHint = `if the server speaks TLS, set health_check.type = "https"`
+const tryHTTPSHint = `if the server uses TLS, set health_check.type = "https"`
 
-func (p request) hint(status int) string {
+func (r request) hintFor(status int) string {
 	switch status {
 	case http.StatusBadRequest:
-		if p.tlsConfig == nil {
+		if r.tlsConfig == nil {
 			return tryHTTPSHint
 		}
 	case http.StatusUnauthorized, http.StatusForbidden:
@@ -170,13 +167,11 @@ func (p request) hint(status int) string {
 }
 
 // markupPattern matches HTML tags, styles and scripts.
-var markupPattern = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`(?is)<(style|script)\b.*?</(style|script)\s*>|<[^>]*>`)
-})
+var markupPattern = project.LazyRegexp(`(?is)<(style|script)\b.*?</(style|script)\s*>|<[^>]*>`)
 
 // excerpt returns the first words of a body, for a message.
 func excerpt(body string) string {
-	const most = 80
+	const maxLength = 80 // characters
 	if strings.HasPrefix(strings.TrimSpace(body), "<") {
 		body = markupPattern().ReplaceAllString(body[:min(len(body), 16<<10)], " ")
 	}
@@ -184,27 +179,18 @@ func excerpt(body string) string {
 	if words == "" {
 		return ""
 	}
-	if runes := []rune(words); len(runes) > most {
-		words = string(runes[:most]) + "…"
-	}
-	return ": " + words
+	return ": " + printable.Truncate(words, maxLength)
 }
 
-func (p request) explainError(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return fmt.Errorf("ask: %w", ctx.Err())
+func (r request) explainError(ctx context.Context, err error) error {
+	if ctx.Err() != nil || !strings.Contains(err.Error(), "malformed HTTP") {
+		return secure.ExplainResponseError(ctx, err)
 	}
-	if strings.Contains(err.Error(), "malformed HTTP") {
-		failure := &probe.Failure{Reason: "the answer is not HTTP: " + err.Error(), Hint: "check remote_port"}
-		if p.tlsConfig == nil {
-			failure.Hint = tryHTTPSHint
-		}
-		return failure
+	failure := &probe.Failure{Reason: "the answer is not HTTP: " + err.Error(), Hint: "check remote_port"}
+	if r.tlsConfig == nil {
+		failure.Hint = tryHTTPSHint
 	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("the server closed the connection without answering")
-	}
-	return secure.ExplainError(err)
+	return failure
 }
 
 func validatePath(value any) error {

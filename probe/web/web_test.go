@@ -14,20 +14,20 @@ import (
 
 	"github.com/localport-sh/localport/probe"
 	"github.com/localport-sh/localport/project"
-	"github.com/localport-sh/localport/testdata/authority"
+	"github.com/localport-sh/localport/testdata/certs"
 	"github.com/localport-sh/localport/testdata/nginx"
 	"github.com/localport-sh/localport/testdata/probetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// path dials an address directly.
-type path string
+// directDialer dials an address directly.
+type directDialer string
 
-func (p path) Dial(ctx context.Context) (net.Conn, error) {
-	return new(net.Dialer).DialContext(ctx, "tcp", string(p))
+func (d directDialer) Dial(ctx context.Context) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", string(d))
 }
-func (p path) Acknowledges() bool { return true }
+func (p directDialer) Acknowledges() bool { return true }
 
 const pages = `
 location = /healthz { return 200 "all is well\n"; }
@@ -60,12 +60,12 @@ func TestCheck_ReportsAWrongStatusWithTheBody(t *testing.T) {
 
 func TestCheck_AcceptsOnlyExpectedStatus(t *testing.T) {
 	server := nginx.Start(t, pages)
-	wanted := project.Settings{"path": "/broken", "expected_status": []int{500, 503}}
-	if err := probetest.Check(t, HTTP, server.Addr, wanted); err != nil {
+	settings := project.Settings{"path": "/broken", "expected_status": []int{500, 503}}
+	if err := probetest.Check(t, HTTP, server.Addr, settings); err != nil {
 		t.Error(err)
 	}
-	wanted["path"] = "/healthz"
-	probetest.RequireFailure(t, probetest.Check(t, HTTP, server.Addr, wanted), "200 OK")
+	settings["path"] = "/healthz"
+	probetest.RequireFailure(t, probetest.Check(t, HTTP, server.Addr, settings), "200 OK")
 }
 
 func TestCheck_SendsCredentialsAndNeverPrintsThem(t *testing.T) {
@@ -86,11 +86,11 @@ func TestCheck_SendsTheConfiguredRequestWithoutProxy(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
 	t.Setenv("http_proxy", "http://127.0.0.1:1")
 	server := nginx.Start(t, pages)
-	asked := project.Settings{
+	settings := project.Settings{
 		"path": "/who", "method": "POST", "host": "shop.test:8080", "headers": map[string]string{"X-Tenant": "blue"},
 		"expected_body": "POST host=shop.test:8080 x=blue agent=localport proxy=",
 	}
-	if err := probetest.Check(t, HTTP, server.Addr, asked); err != nil {
+	if err := probetest.Check(t, HTTP, server.Addr, settings); err != nil {
 		t.Error(err)
 	}
 	if err := probetest.Check(t, HTTP, server.Addr, project.Settings{"path": "/healthz", "method": "HEAD"}); err != nil {
@@ -100,12 +100,12 @@ func TestCheck_SendsTheConfiguredRequestWithoutProxy(t *testing.T) {
 
 func TestCheck_RequiresTheExpectedBody(t *testing.T) {
 	server := nginx.Start(t, pages)
-	for expected, well := range map[string]bool{"is well": true, `/^all\s+is (well|fine)/`: true, "/healthz": false, "/^is/": false} {
+	for expected, isExpected := range map[string]bool{"is well": true, `/^all\s+is (well|fine)/`: true, "/healthz": false, "/^is/": false} {
 		err := probetest.Check(t, HTTP, server.Addr, project.Settings{"path": "/healthz", "expected_body": expected})
-		if well && err != nil {
+		if isExpected && err != nil {
 			t.Errorf("%s: %v", expected, err)
 		}
-		if !well {
+		if !isExpected {
 			probetest.RequireFailure(t, err, "200 OK, but the body does not match expected_body: all is well")
 		}
 	}
@@ -124,8 +124,8 @@ func TestCheck_ReadsAtMostOneMegabyteOfBody(t *testing.T) {
 }
 
 func TestCheck_VerifiesCertificates(t *testing.T) {
-	trusted, stranger := authority.New(t), authority.New(t)
-	cert, key := trusted.Sign(authority.Leaf{Names: []string{"shop.test"}})
+	trusted, stranger := certs.NewAuthority(t), certs.NewAuthority(t)
+	cert, key := trusted.Sign(certs.Leaf{Names: []string{"shop.test"}})
 	server := nginx.StartTLS(t, cert, key, `location = / { return 200 "sni=$ssl_server_name host=$host"; }`)
 	for name, settings := range map[string]project.Settings{
 		"authority":      {"ca_file": trusted.File},
@@ -146,16 +146,16 @@ func TestCheck_VerifiesCertificates(t *testing.T) {
 }
 
 func TestCheck_ReportsAnExpiredCertificate(t *testing.T) {
-	ca := authority.New(t)
-	cert, key := ca.Sign(authority.Leaf{Expired: true})
+	ca := certs.NewAuthority(t)
+	cert, key := ca.Sign(certs.Leaf{Expired: true})
 	server := nginx.StartTLS(t, cert, key, `return 200;`)
 	probetest.RequireFailure(t, probetest.Check(t, HTTPS, server.Addr, project.Settings{"ca_file": ca.File}), "certificate has expired", "renew the certificate")
 }
 
 func TestCheck_ReportsTheWrongScheme(t *testing.T) {
-	cert, key := authority.New(t).Sign(authority.Leaf{})
+	cert, key := certs.NewAuthority(t).Sign(certs.Leaf{})
 	probetest.RequireFailure(t, probetest.Check(t, HTTP, nginx.StartTLS(t, cert, key).Addr, nil), "plain HTTP request was sent to HTTPS port", `health_check.type = "https"`)
-	probetest.RequireFailure(t, probetest.Check(t, HTTPS, nginx.Start(t).Addr, nil), "does not speak TLS", `type = "http"`)
+	probetest.RequireFailure(t, probetest.Check(t, HTTPS, nginx.Start(t).Addr, nil), "does not use TLS", `type = "http"`)
 }
 
 func TestCheck_UnreachableServerIsNotAServiceFailure(t *testing.T) {
@@ -171,8 +171,8 @@ func TestCheck_UnreachableServerIsNotAServiceFailure(t *testing.T) {
 	}
 }
 
-// startSilentServer sends says on every connection, and keeps it open until the client closes it.
-func startSilentServer(t *testing.T, says string) string {
+// startGreetingServer sends says on every connection, and keeps it open until the client closes it.
+func startGreetingServer(t *testing.T, greeting string) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -186,7 +186,7 @@ func startSilentServer(t *testing.T, says string) string {
 			if err != nil {
 				return
 			}
-			_, _ = conn.Write([]byte(says))
+			_, _ = conn.Write([]byte(greeting))
 			for err == nil {
 				_, err = conn.Read(make([]byte, 1024))
 			}
@@ -198,30 +198,30 @@ func startSilentServer(t *testing.T, says string) string {
 }
 
 func TestCheck_EndsWithItsContext(t *testing.T) {
-	for says, kind := range map[string]probe.Type{
+	for greeting, kind := range map[string]probe.Type{
 		"": HTTP, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf": HTTP, "\x16\x03\x01": HTTPS,
 	} {
-		ask, err := kind.New(project.Settings{"path": "/", "method": "GET"})
+		check, err := kind.New(project.Settings{"path": "/", "method": "GET"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		if err := ask(ctx, path(startSilentServer(t, says))); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("%q: %v", says, err)
+		if err := check(ctx, directDialer(startGreetingServer(t, greeting))); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%q: %v", greeting, err)
 		}
 		cancel()
 	}
 }
 
 func TestCheck_AcceptsInformationalResponses(t *testing.T) {
-	addr := startSilentServer(t, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n")
+	addr := startGreetingServer(t, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n")
 	if err := probetest.Check(t, HTTP, addr, nil); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestCheck_ReportsAnAnswerThatIsNotHTTP(t *testing.T) {
-	probetest.RequireFailure(t, probetest.Check(t, HTTP, startSilentServer(t, "220 mail.test ESMTP\r\n"), nil), "the answer is not HTTP", "mail.test")
+	probetest.RequireFailure(t, probetest.Check(t, HTTP, startGreetingServer(t, "220 mail.test ESMTP\r\n"), nil), "the answer is not HTTP", "mail.test")
 }
 
 func TestKeys_AreValidatedWhenParsed(t *testing.T) {

@@ -11,70 +11,72 @@ import (
 	"strings"
 )
 
-// address is where a service listens, as far as is known.
+// address returns the address of a service's port, as the config or the last status says.
 func (p *project) address(service string) string {
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port[service]))
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(p.ports[service]))
 }
 
-// learn notes what only status tells: the ports that were given out, and where the state is kept.
-func (p *project) learn(s status) {
+// updateFromStatus takes from status what the driver cannot know: the ports of services with local_port = "auto", and the path of
+// the state directory.
+func (p *project) updateFromStatus(s status) {
 	for _, one := range s.Services {
 		if one.Port != 0 {
-			p.port[one.Name] = one.Port
+			p.ports[one.Name] = one.Port
 		}
-		p.stateAt = filepath.Dir(filepath.Dir(one.Log))
+		p.stateDir = filepath.Dir(filepath.Dir(one.Log))
 	}
 }
 
-// check waits until the project is as it must be, and fails where it does not become so.
-func (p *project) check() {
-	if left := p.w.eventually(quietLimit, p.complaint); left != "" {
-		p.fail("%v after the event, %s", quietLimit, left)
+// checkPromises waits until the project is as expected, then connects a client to each of its services. What is not as expected at
+// the limit is a violation.
+func (p *project) checkPromises() {
+	if problem := p.world.awaitNoProblem(recoveryLimit, p.findProblem); problem != "" {
+		p.fail("%v after the event, %s", recoveryLimit, problem)
 		return
 	}
-	if p.w.ctx.Err() != nil || !p.isWanted() {
+	if p.world.ctx.Err() != nil || !p.mustBeUp() {
 		return
 	}
-	for _, one := range p.keep {
-		if !isAlive(one.pid) && !p.w.failed() {
-			p.fail("the tunnel %s ended, which the config's change does not account for", one)
+	for _, one := range p.tunnelsToKeep {
+		if !isAlive(one.pid) && !p.world.hasViolation() {
+			p.fail("the tunnel %s ended, although the config changed nothing that it depends on", one)
 		}
 	}
 	for _, name := range p.services() {
-		if p.state(name) == "stopped" {
+		if p.isStopped(name) {
 			continue
 		}
-		if err := visit(p.address(name)); err != nil && p.w.ctx.Err() == nil {
-			s, _ := parseStatus(p.localport("status", "--json").out)
+		if err := sendOneRecord(p.address(name)); err != nil && p.world.ctx.Err() == nil {
+			s, _ := parseStatus(p.runLocalport("status", "--json").stdout)
 			one, _ := s.service(name)
 			p.fail("a new client of %s was not served: %v; status says %s: %q", name, err, one.State, one.LastError)
 		}
 	}
 }
 
-// isWanted reports whether the project must be up.
-func (p *project) isWanted() bool { return p.hasLease() && !p.down && !p.denied }
+// mustBeUp reports whether the project is expected to run.
+func (p *project) mustBeUp() bool { return p.hasLease() && !p.isDown && !p.isDenied }
 
-// complaint says what is not as it must be.
-func (p *project) complaint() string {
+// findProblem describes the first thing that is not as expected; "" if there is none.
+func (p *project) findProblem() string {
 	for _, s := range p.shells {
 		p.run(s, ":") // a prompt, at which the hook sees what has changed
 	}
-	r := p.localport("status", "--json")
-	s, err := parseStatus(r.out)
-	if r.code != 0 || err != nil {
+	r := p.runLocalport("status", "--json")
+	s, err := parseStatus(r.stdout)
+	if r.exitCode != 0 || err != nil {
 		return r.String()
 	}
-	all := supervisors(processes(), p.config)
-	if !p.isWanted() {
-		return p.complaintDown(s, all)
+	all := supervisorsOf(listProcesses(), p.configPath)
+	if !p.mustBeUp() {
+		return p.findProblemWhenDown(s, all)
 	}
-	if s.State != running || s.Supervisor == nil {
+	if s.State != stateRunning || s.Supervisor == nil {
 		return fmt.Sprintf("it is used, and status says %s: %s%s", s.State, s.Failure, s.Pending)
 	}
-	p.learn(s)
+	p.updateFromStatus(s)
 	for _, find := range []func(status, []process) string{
-		p.complaintSupervisors, p.complaintLeases, p.complaintServices, p.complaintTunnels, p.complaintVariables,
+		p.findSupervisorProblem, p.findLeaseProblem, p.findServiceProblem, p.findTunnelProblem, p.findVariableProblem,
 	} {
 		if text := find(s, all); text != "" {
 			return text
@@ -83,31 +85,33 @@ func (p *project) complaint() string {
 	return ""
 }
 
-func (p *project) complaintDown(s status, all []process) string {
-	if s.State == running || s.Supervisor != nil {
+// findProblemWhenDown checks a project that is expected not to run.
+func (p *project) findProblemWhenDown(s status, all []process) string {
+	if s.State == stateRunning || s.Supervisor != nil {
 		return fmt.Sprintf("nobody uses it, or somebody said stop, and status says %s, with leases %v", s.State, s.Leases)
 	}
 	if len(all) > 0 {
 		return fmt.Sprintf("status says %s, and there is a supervisor: %s", s.State, all[0])
 	}
 	for _, one := range s.Leases {
-		if one.Kind == "start" && !p.started || one.PID != 0 && !isAlive(one.PID) {
+		if one.Kind == "start" && !p.hasStartLease || one.PID != 0 && !isAlive(one.PID) {
 			return fmt.Sprintf("status shows the lease %s, whose holder is gone", one)
 		}
 	}
-	if !refuses(p.port["web"]) {
+	if !isPortClosed(p.ports["web"]) {
 		return "it is down, and the port of web is open"
 	}
-	return p.complaintVariables(s, nil)
+	return p.findVariableProblem(s, nil)
 }
 
-// complaintSupervisors: one supervisor, whom status names; every other one only finishes connections.
-func (p *project) complaintSupervisors(s status, all []process) string {
+// findSupervisorProblem checks that the supervisor and the keeper that status names run, and that every other supervisor has a
+// connection to finish.
+func (p *project) findSupervisorProblem(s status, all []process) string {
 	found := false
 	for _, one := range all {
 		if one.pid == s.Supervisor.PID {
 			found = true
-		} else if !p.serves(one.pid) {
+		} else if !p.hasConnection(one.pid) {
 			return fmt.Sprintf("there is a second supervisor, which serves no connection: %s beside %d", one, s.Supervisor.PID)
 		}
 	}
@@ -120,13 +124,13 @@ func (p *project) complaintSupervisors(s status, all []process) string {
 	return ""
 }
 
-// serves reports whether a process has the other end of one of our connections.
-func (p *project) serves(pid int) bool {
-	inodes := inodesOf(pid)
-	for _, c := range p.crowds {
-		_, ours, _ := net.SplitHostPort(c.stay.conn.LocalAddr().String())
-		for _, one := range sockets() {
-			if strconv.Itoa(one.remote) == ours && inodes[one.inode] {
+// hasConnection reports whether a process has the other end of one of the clients' lasting connections.
+func (p *project) hasConnection(pid int) bool {
+	inodes := socketInodes(pid)
+	for _, c := range p.clients {
+		clientPort := portFromAddr(c.longConn.conn.LocalAddr().String())
+		for _, one := range listSockets() {
+			if one.remote == clientPort && inodes[one.inode] {
 				return true
 			}
 		}
@@ -134,14 +138,14 @@ func (p *project) serves(pid int) bool {
 	return false
 }
 
-// complaintLeases: the leases are exactly those of whoever is there.
-func (p *project) complaintLeases(s status, _ []process) string {
+// findLeaseProblem checks that the leases are exactly those of the shells inside, the execs, and the start lease.
+func (p *project) findLeaseProblem(s status, _ []process) string {
 	var want, got []string
-	if p.started {
+	if p.hasStartLease {
 		want = append(want, "start 0")
 	}
 	for _, one := range p.shells {
-		if one.inside {
+		if one.isInside {
 			want = append(want, fmt.Sprintf("shell %d", one.PID()))
 		}
 	}
@@ -154,25 +158,26 @@ func (p *project) complaintLeases(s status, _ []process) string {
 	slices.Sort(want)
 	slices.Sort(got)
 	if !slices.Equal(want, got) {
-		return fmt.Sprintf("the leases are %v, and those who use it are %v", got, want)
+		return fmt.Sprintf("the leases are %v, expected %v", got, want)
 	}
 	return ""
 }
 
-// complaintServices: every service is up, or stopped by somebody, and the supervisor has its port.
-func (p *project) complaintServices(s status, _ []process) string {
-	inodes := inodesOf(s.Supervisor.PID)
-	listening := sockets()
+// findServiceProblem checks that status shows every service, that its state is as expected, and that the supervisor listens on its
+// port unless somebody stopped it.
+func (p *project) findServiceProblem(s status, _ []process) string {
+	inodes := socketInodes(s.Supervisor.PID)
+	sockets := listSockets()
 	for _, name := range p.services() {
 		one, ok := s.service(name)
 		if !ok {
 			return name + " is declared, and status does not show it"
 		}
-		if p.state(name) == "stopped" {
+		if p.isStopped(name) {
 			if one.State != "stopped" || one.Held {
 				return fmt.Sprintf("%s was stopped, and status says %s, held %v", name, one.State, one.Held)
 			}
-			if !refuses(one.Port) {
+			if !isPortClosed(one.Port) {
 				return fmt.Sprintf("%s was stopped, and port %d is open", name, one.Port)
 			}
 			continue
@@ -180,7 +185,7 @@ func (p *project) complaintServices(s status, _ []process) string {
 		if one.State != "healthy" && one.State != "idle" || !one.Held {
 			return fmt.Sprintf("%s is %s, held %v: %s", name, one.State, one.Held, one.LastError)
 		}
-		if !slices.ContainsFunc(listening, func(l socket) bool { return l.listening && l.local == one.Port && inodes[l.inode] }) {
+		if !slices.ContainsFunc(sockets, func(l socket) bool { return l.isListening && l.local == one.Port && inodes[l.inode] }) {
 			return fmt.Sprintf("status says that %s is %s and its port held, and the supervisor does not listen on %d", name, one.State, one.Port)
 		}
 	}
@@ -190,78 +195,77 @@ func (p *project) complaintServices(s status, _ []process) string {
 	return ""
 }
 
-// complaintTunnels: the tunnels' processes have the values of the .env that is allowed.
-func (p *project) complaintTunnels(status, []process) string {
+// findTunnelProblem checks that the tunnels' processes have the values of the .env that is allowed.
+func (p *project) findTunnelProblem(status, []process) string {
 	want := ""
-	if p.text.dotenv {
-		want = dotEnvTimeout
+	if p.config.hasDotEnv {
+		want = dotEnvConnectTimeout
 	}
-	for _, one := range p.tunnels() {
-		if got := one.variable("WEB_TIMEOUT"); one.tool(p.w.self) != "" && got != want {
+	for _, one := range p.listTunnels() {
+		if got := one.environmentValue("WEB_TIMEOUT"); one.program(p.world.self) != "" && got != want {
 			return fmt.Sprintf("$WEB_TIMEOUT of the tunnel %s is %q, and the .env that is allowed says %q", one, got, want)
 		}
 	}
 	return ""
 }
 
-// complaintVariables: shells inside have the port of web, where it is to be had, and others have not.
-func (p *project) complaintVariables(_ status, _ []process) string {
+// findVariableProblem checks that $WEB_PORT is set in the shells that are inside while the port is available, and in no other.
+func (p *project) findVariableProblem(_ status, _ []process) string {
 	for _, s := range p.shells {
-		if s.dead || s.frozen {
+		if s.isDead || s.isFrozen {
 			continue
 		}
 		want := ""
-		if s.inside && p.isWanted() && p.state("web") == "" {
-			want = strconv.Itoa(p.port["web"])
+		if s.isInside && p.mustBeUp() && !p.isStopped("web") {
+			want = strconv.Itoa(p.ports["web"])
 		}
 		var got string
-		if err := guard(func() { got = s.Eval(`"$WEB_PORT"`) }); err != nil {
+		if err := catchHelperError(func() { got = s.Eval(`"$WEB_PORT"`) }); err != nil {
 			p.fail("%s: %v", s.kind, err)
 			return ""
 		}
-		keeps := s.inside && !p.isWanted() // what is down keeps its variables until the shell leaves
-		if got != want && !keeps {
-			return fmt.Sprintf("$WEB_PORT of %s %d is %q instead of %q", s.kind, s.PID(), got, want)
+		mayKeep := s.isInside && !p.mustBeUp() // a shell keeps the variables of a project that is down until it leaves
+		if got != want && !mayKeep {
+			return fmt.Sprintf("$WEB_PORT of %s %d is %q, expected %q", s.kind, s.PID(), got, want)
 		}
 	}
 	return ""
 }
 
-// checkNothingLeft has everybody leave every project, and waits until nothing remains.
+// checkNothingLeft makes everybody leave every project. Processes, listeners or sockets that remain are a violation.
 func (w *world) checkNothingLeft() {
-	w.each(func(p *project) {
-		p.normalize()
+	w.forEachProject(func(p *project) {
+		p.restore()
 		p.dropLeases()
-		p.down = true
+		p.isDown = true
 	})
-	if left := w.eventually(quietLimit, w.leftovers); left != "" {
-		w.fail("", "nobody uses anything, and after %v there remains %s", quietLimit, left)
+	if left := w.awaitNoProblem(recoveryLimit, w.findLeftovers); left != "" {
+		w.fail("", "nobody uses anything, and after %v there remains %s", recoveryLimit, left)
 	}
 }
 
-// leftovers are processes, listeners and sockets that the driver does not account for.
-func (w *world) leftovers() string {
+// findLeftovers lists processes, listeners and sockets that are not the driver's own; "" if there are none.
+func (w *world) findLeftovers() string {
 	known := map[int]bool{1: true, os.Getpid(): true, w.ssh.cmd.Process.Pid: true}
 	ports := map[int]bool{w.ssh.port: true}
 	for _, p := range w.projects {
 		for _, s := range p.shells {
 			known[s.PID()] = true
 		}
-		ports[portOfAddr(p.far.addr)] = true
+		ports[portFromAddr(p.upstream.addr)] = true
 	}
 	var left []string
-	all := processes()
-	for _, p := range all {
+	for _, p := range listProcesses() {
 		if !known[p.pid] {
 			left = append(left, "process "+p.String())
 		}
 	}
-	for _, s := range sockets() {
-		if s.listening && !ports[s.local] {
+	for _, s := range listSockets() {
+		if s.isListening && !ports[s.local] {
 			left = append(left, fmt.Sprintf("a listener on port %d", s.local))
 		}
 	}
-	for _, dir := range []string{w.runtime(), "/tmp/localport-0"} {
+	for _, dir := range []string{w.runtimeDir(), "/tmp/localport-0"} {
 		_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 			if err == nil && entry.Type() == fs.ModeSocket {
 				left = append(left, "socket "+path)
@@ -272,7 +276,8 @@ func (w *world) leftovers() string {
 	return strings.Join(left, "; ")
 }
 
-func portOfAddr(addr string) int {
+// portFromAddr returns the port of HOST:PORT; 0 if there is none.
+func portFromAddr(addr string) int {
 	_, port, _ := net.SplitHostPort(addr)
 	number, _ := strconv.Atoi(port)
 	return number

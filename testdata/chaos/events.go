@@ -3,196 +3,193 @@ package chaos
 import (
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"syscall"
 )
 
-// need is who has to use a project for an event.
-type need int
+// requiredUser is the kind of user that a project must have for an event.
+type requiredUser int
 
 const (
-	needsNothing need = iota
-	needsShell
-	needsExec
+	requiresNobody requiredUser = iota
+	requiresShell
+	requiresExec
 )
 
-// event is something that happens to a project.
+// event is something that happens to one project or, if its kind is global, to all at once.
 type event struct {
-	Kind
-	needs need
-	// orderly is true for what users do, and for what happens to them: no command has a reason to fail because of it.
-	orderly bool
-	early   bool // where the project is starting it comes just before the start, for a start does not wait for it
-	// begin does it, and registers what undoes it; false if what it is about was not there.
-	begin func(p *project, r *rand.Rand) bool
-	// beginAll does it to all projects at once, and returns what undoes it.
-	beginAll func(w *world, r *rand.Rand) (undo func(), err error)
+	EventKind
+	requires requiredUser
+	// commandsMustSucceed is true for what users do and what happens to users: it gives no command a reason to fail.
+	commandsMustSucceed bool
+	// comesBeforeStart puts the event just before the start in the state Starting: a start takes less time than the event.
+	comesBeforeStart bool
+	// apply begins the event and registers with addUndo what ends it. It returns false if there was nothing to apply it to.
+	apply func(p *project, r *rand.Rand) bool
+	// applyToAll begins a global event, and returns what ends it; nil if nothing does.
+	applyToAll func(w *world, r *rand.Rand) (undo func(), err error)
 }
 
-func kind(name string) Kind { return Kind{Name: name, Impossible: map[State]string{}} }
+// newKind makes the kind of an event that is over at once.
+func newKind(name string) EventKind { return EventKind{Name: name, Impossible: map[State]string{}} }
 
-func lasting(name string) Kind {
-	k := kind(name)
-	k.Holds = true
+// newLastingKind makes the kind of an event that lasts for a while.
+func newLastingKind(name string) EventKind {
+	k := newKind(name)
+	k.Lasts = true
 	return k
 }
 
-func (k Kind) never(state State, reason string) Kind {
+func (k EventKind) impossibleIn(state State, reason string) EventKind {
 	k.Impossible[state] = reason
 	return k
 }
 
-func (k Kind) global() Kind {
+func (k EventKind) forAllProjects() EventKind {
 	k.Global = true
 	return k
 }
 
-func (k Kind) only(technology string) Kind {
-	k.Only = technology
+func (k EventKind) forTechnology(technology string) EventKind {
+	k.Technology = technology
 	return k
 }
 
 const noProcess = "no such process runs"
 
-// events are all that can happen.
+// events are all events. The order decides which steps a seed gives.
 var events = []event{
-	{Kind: kind("enter"), orderly: true, begin: enterEvent},
-	{Kind: kind("leave"), orderly: true, needs: needsShell, begin: leaveEvent},
-	{Kind: kind("new shell"), orderly: true, begin: newShellEvent},
-	{Kind: kind("kill shell"), orderly: true, needs: needsShell, begin: killShellEvent},
-	{Kind: lasting("freeze shell"), orderly: true, needs: needsShell, begin: freezeShellEvent},
-	{Kind: kind("exec"), orderly: true, begin: execEvent},
-	{Kind: kind("end exec"), orderly: true, needs: needsExec, begin: endExecEvent},
-	{Kind: kind("start"), orderly: true, begin: startEvent},
-	{Kind: kind("stop"), orderly: true, begin: stopEvent},
-	{Kind: kind("act on service"), begin: serviceEvent},
-	{Kind: kind("daemon restart"), begin: daemonRestartEvent},
+	{EventKind: newKind("enter"), commandsMustSucceed: true, apply: enterEvent},
+	{EventKind: newKind("leave"), commandsMustSucceed: true, requires: requiresShell, apply: leaveEvent},
+	{EventKind: newKind("new shell"), commandsMustSucceed: true, apply: newShellEvent},
+	{EventKind: newKind("kill shell"), commandsMustSucceed: true, requires: requiresShell, apply: killShellEvent},
+	{EventKind: newLastingKind("freeze shell"), commandsMustSucceed: true, requires: requiresShell, apply: freezeShellEvent},
+	{EventKind: newKind("exec"), commandsMustSucceed: true, apply: execEvent},
+	{EventKind: newKind("end exec"), commandsMustSucceed: true, requires: requiresExec, apply: endExecEvent},
+	{EventKind: newKind("start"), commandsMustSucceed: true, apply: startEvent},
+	{EventKind: newKind("stop"), commandsMustSucceed: true, apply: stopEvent},
+	{EventKind: newKind("service command"), apply: serviceCommandEvent},
+	{EventKind: newKind("daemon restart"), apply: daemonRestartEvent},
 
-	{Kind: kind("kill supervisor").never(Down, noProcess), begin: killSupervisorEvent},
-	{Kind: kind("term supervisor").never(Down, noProcess), begin: termSupervisorEvent},
-	{Kind: lasting("freeze supervisor").never(Down, noProcess), begin: freezeSupervisorEvent},
-	{Kind: kind("kill keeper").never(Down, noProcess), begin: killKeeperEvent},
-	{Kind: lasting("freeze keeper").never(Down, noProcess), begin: freezeKeeperEvent},
-	{Kind: kind("kill tunnel").never(Down, noProcess), begin: killTunnelEvent},
-	{Kind: lasting("freeze tunnel").never(Down, noProcess), begin: freezeTunnelEvent},
+	{EventKind: newKind("kill supervisor").impossibleIn(Down, noProcess), apply: killSupervisorEvent},
+	{EventKind: newKind("term supervisor").impossibleIn(Down, noProcess), apply: termSupervisorEvent},
+	{EventKind: newLastingKind("freeze supervisor").impossibleIn(Down, noProcess), apply: freezeSupervisorEvent},
+	{EventKind: newKind("kill keeper").impossibleIn(Down, noProcess), apply: killKeeperEvent},
+	{EventKind: newLastingKind("freeze keeper").impossibleIn(Down, noProcess), apply: freezeKeeperEvent},
+	{EventKind: newKind("kill tunnel").impossibleIn(Down, noProcess), apply: killTunnelEvent},
+	{EventKind: newLastingKind("freeze tunnel").impossibleIn(Down, noProcess), apply: freezeTunnelEvent},
 
-	{Kind: kind("edit and allow"), begin: editEvent},
-	{Kind: lasting("edit only"), begin: editOnlyEvent},
-	{Kind: lasting("edit .env"), begin: editDotEnvEvent},
-	{Kind: lasting("deny"), needs: needsShell, begin: denyEvent},
-	{Kind: lasting("steal port"), early: true, begin: stealPortEvent},
-	{Kind: lasting("ssh server gone").only("ssh"), begin: sshGoneEvent},
-	{Kind: lasting("far end gone").never(Degraded, "it is gone already"), begin: farGoneEvent},
-	{Kind: lasting("project gone"), begin: projectGoneEvent},
+	{EventKind: newKind("edit and allow"), apply: editEvent},
+	{EventKind: newLastingKind("edit only"), apply: editOnlyEvent},
+	{EventKind: newLastingKind("edit .env"), apply: editDotEnvEvent},
+	{EventKind: newLastingKind("deny"), requires: requiresShell, apply: denyEvent},
+	{EventKind: newLastingKind("steal port"), comesBeforeStart: true, apply: stealPortEvent},
+	{EventKind: newLastingKind("ssh server gone").forTechnology("ssh"), apply: sshServerGoneEvent},
+	{EventKind: newLastingKind("upstream gone").impossibleIn(Degraded, "it is gone already"), apply: upstreamGoneEvent},
+	{EventKind: newLastingKind("project gone"), apply: projectGoneEvent},
 
-	{Kind: kind("damage state"), begin: damageStateEvent},
-	{Kind: kind("delete prompt line"), begin: deleteFileEvent("prompt")},
-	{Kind: kind("delete lock"), begin: deleteFileEvent("lock")},
-	{Kind: kind("delete election"), begin: deleteFileEvent("election")},
-	{Kind: kind("delete state directory"), begin: deleteStateEvent},
-	{Kind: lasting("file is a FIFO"), begin: replaceFileEvent(makeFIFO)},
-	{Kind: lasting("file is a directory"), begin: replaceFileEvent(makeDirectory)},
-	{Kind: lasting("file is a link loop"), begin: replaceFileEvent(makeLoop)},
-	{Kind: lasting("hold lock"), begin: holdLockEvent},
-	{Kind: kind("delete socket").never(Down, "there is no socket"), begin: deleteSocketEvent},
+	{EventKind: newKind("damage state"), apply: damageStateEvent},
+	{EventKind: newKind("delete prompt line"), apply: deleteFileEvent("prompt")},
+	{EventKind: newKind("delete lock"), apply: deleteFileEvent("lock")},
+	{EventKind: newKind("delete election"), apply: deleteFileEvent("election")},
+	{EventKind: newKind("delete state directory"), apply: deleteStateEvent},
+	{EventKind: newLastingKind("file is a FIFO"), apply: replaceFileEvent(makeFIFO)},
+	{EventKind: newLastingKind("file is a directory"), apply: replaceFileEvent(makeDirectory)},
+	{EventKind: newLastingKind("file is a link loop"), apply: replaceFileEvent(makeLoop)},
+	{EventKind: newLastingKind("hold lock"), apply: holdLockEvent},
+	{EventKind: newKind("delete socket").impossibleIn(Down, "there is no socket"), apply: deleteSocketEvent},
 
-	{Kind: lasting("full disk").global(), beginAll: fillDisk},
-	{Kind: lasting("read-only home").global(), beginAll: readOnlyHome},
-	{Kind: kind("delete runtime directory").global(), beginAll: deleteRuntime},
+	{EventKind: newLastingKind("full disk").forAllProjects(), applyToAll: fillDisk},
+	{EventKind: newLastingKind("read-only home").forAllProjects(), applyToAll: readOnlyHome},
+	{EventKind: newKind("delete runtime directory").forAllProjects(), applyToAll: deleteRuntime},
 }
 
-// Kinds are the kinds of all events.
-func Kinds() []Kind {
-	kinds := make([]Kind, 0, len(events))
+// EventKinds returns the kinds of all events, which the caller may change.
+func EventKinds() []EventKind {
+	kinds := make([]EventKind, 0, len(events))
 	for _, e := range events {
-		k := e.Kind
+		k := e.EventKind
 		k.Impossible = maps.Clone(k.Impossible)
 		kinds = append(kinds, k)
 	}
 	return kinds
 }
 
+// findEvent returns the event of a name that EventKinds has.
 func findEvent(name string) *event {
-	for i := range events {
-		if events[i].Name == name {
-			return &events[i]
-		}
-	}
-	return nil
+	return &events[slices.IndexFunc(events, func(e event) bool { return e.Name == name })]
 }
 
-// undo registers what ends an event.
-func (p *project) undo(fn func()) { p.undos = append(p.undos, fn) }
+// addUndo registers a function that ends the event. The one that was registered last runs first.
+func (p *project) addUndo(fn func()) { p.undoFuncs = append(p.undoFuncs, fn) }
 
-// meanwhile does what happens while an event lasts.
-func (p *project) meanwhile(r *rand.Rand, what string) {
-	if what != "" {
-		p.note("meanwhile: %s", what)
+// performMeanwhile performs one of meanwhileActions.
+func (p *project) performMeanwhile(r *rand.Rand, action string) {
+	if action != "" {
+		p.logf("meanwhile: %s", action)
 	}
-	switch what {
+	switch action {
 	case "enter":
-		if s := p.liveShell(r, false); s != nil {
-			p.comeBack()
+		if s := p.chooseShell(r, false); s != nil {
+			p.markInUse()
 			p.enter(s)
 		}
 	case "leave", "kill shell":
-		s := p.liveShell(r, true)
+		s := p.chooseShell(r, true)
 		if s == nil {
 			return
 		}
-		p.excuseIfLast()
-		if what == "leave" {
+		p.allowEndByLastUser()
+		if action == "leave" {
 			p.leave(s)
 		} else {
 			p.kill(s)
 		}
 	case "exec":
-		p.comeBack()
+		p.markInUse()
 		p.startExec()
 	case "start":
-		if p.overlaps() {
-			p.unsure = true
+		if p.isInTransition() {
+			p.isOutcomeUnknown = true
 		}
-		p.down, p.started = false, true
-		p.try("start", "--no-wait")
+		p.isDown, p.hasStartLease = false, true
+		p.runOrRepeatLater("start", "--no-wait")
 	case "stop":
-		p.excuse(nil, true)
-		if p.overlaps() {
-			p.unsure = true
+		p.allowInterruption(nil, true)
+		if p.isInTransition() {
+			p.isOutcomeUnknown = true
 		}
-		p.down, p.started = true, false
-		p.try("stop")
+		p.isDown, p.hasStartLease = true, false
+		p.runOrRepeatLater("stop")
 	case "kill supervisor":
-		if target, ok := p.supervisor(); ok {
-			p.excuse(nil, false)
-			p.nudgeLater()
-			signalProcess(target.pid, syscall.SIGKILL)
+		if supervisor, ok := p.findSupervisor(); ok {
+			p.allowInterruption(nil, false)
+			p.mayBeDownUnnoticed = true // it may have had no keeper
+			signalProcess(supervisor.pid, syscall.SIGKILL)
 		}
 	case "status":
-		p.note("%s", p.localport("status"))
+		p.logf("%s", p.runLocalport("status"))
 	case "prompt":
 		for _, s := range p.shells {
-			if s != p.occupied {
+			if s != p.busyShell {
 				p.run(s, ":")
 			}
 		}
 	}
 }
 
-// overlaps reports whether something is on its way that starts or stops the project as a whole.
-func (p *project) overlaps() bool { return p.act.State == Starting || p.act.State == Stopping }
+// isInTransition reports whether the act happens while the whole project is being started or stopped.
+func (p *project) isInTransition() bool { return p.act.State == Starting || p.act.State == Stopping }
 
-// excuseIfLast allows for the project's end by its last user's leaving.
-func (p *project) excuseIfLast() {
+// allowEndByLastUser allows that the project ends, if it has only one user: the caller is about to end that user.
+func (p *project) allowEndByLastUser() {
 	users := len(p.execs)
 	for _, s := range p.shells {
-		if s.inside {
+		if s.isInside {
 			users++
 		}
 	}
-	if users <= 1 && !p.started {
-		p.excuse(nil, true)
+	if users <= 1 && !p.hasStartLease {
+		p.allowInterruption(nil, true)
 	}
 }
-
-// nudgeLater has an exec look after the project where no shell will: whoever is gone now may have had no keeper.
-func (p *project) nudgeLater() { p.nudge = true }

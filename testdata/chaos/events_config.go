@@ -14,108 +14,107 @@ import (
 	"time"
 )
 
-// editEvent changes what no tunnel depends on, adds a service, or adds one and removes it again, and allows it. All of it leaves
-// the tunnels alone that there are.
+// editEvent changes connect_timeout, and may add a service, or add one and remove it again, and allows each change. No tunnel may end.
 func editEvent(p *project, r *rand.Rand) bool {
 	if p.act.State == Up || p.act.State == Busy {
-		p.keep = p.lastingTunnels()
+		p.tunnelsToKeep = p.listLastingTunnels()
 	}
-	p.text.changed = true
+	p.config.hasOtherTimeout = true
 	switch r.IntN(3) {
 	case 0:
-		p.text.extra = true
-	case 1: // added and removed again
-		p.text.extra = true
-		p.write()
-		p.try("allow")
-		p.text.extra = false
+		p.config.hasExtraService = true
+	case 1:
+		p.config.hasExtraService = true
+		p.writeFiles()
+		p.runOrRepeatLater("allow")
+		p.config.hasExtraService = false
 	}
-	p.note("edit: %+v", p.text)
-	p.write()
-	p.try("allow")
+	p.logf("edit: %+v", p.config)
+	p.writeFiles()
+	p.runOrRepeatLater("allow")
 	return true
 }
 
-// editOnlyEvent leaves the config changed, and not allowed, for a while; half of the times it cannot be parsed either.
+// editOnlyEvent changes the config and does not allow it until the event ends. In one of two cases the config cannot be parsed.
 func editOnlyEvent(p *project, r *rand.Rand) bool {
-	p.text.broken = r.IntN(2) == 0
-	return p.leaveEdited()
+	p.config.isBroken = r.IntN(2) == 0
+	return p.editWithoutAllow()
 }
 
-// editDotEnvEvent writes a .env beside the config, not allowed, for a while.
+// editDotEnvEvent writes a .env beside the config and does not allow it until the event ends.
 func editDotEnvEvent(p *project, _ *rand.Rand) bool {
-	p.text.dotenv = true
-	p.excuse(p.withProcesses(), false) // whose environment it is part of
-	return p.leaveEdited()
+	p.config.hasDotEnv = true
+	p.allowInterruption(p.servicesWithProcesses(), false) // their environment changes
+	return p.editWithoutAllow()
 }
 
-// leaveEdited writes the files, and allows them after the event.
-func (p *project) leaveEdited() bool {
-	p.note("edit, not allowed: %+v", p.text)
-	p.write()
-	p.undo(func() {
-		if s, err := parseStatus(p.localport("status", "--json").out); err == nil && p.act.Hold > time.Second &&
-			s.State == running && s.Pending == "" && !p.overlaps() {
+// editWithoutAllow writes the files, and allows them when the event ends.
+func (p *project) editWithoutAllow() bool {
+	p.logf("edit, not allowed: %+v", p.config)
+	p.writeFiles()
+	p.addUndo(func() {
+		if s, err := parseStatus(p.runLocalport("status", "--json").stdout); err == nil && p.act.Duration > time.Second &&
+			s.State == stateRunning && s.Pending == "" && !p.isInTransition() {
 			p.fail("the config was changed and is not allowed; status does not say so")
 		}
-		p.text.broken = false
-		p.write()
-		p.try("allow")
+		p.config.isBroken = false
+		p.writeFiles()
+		p.runOrRepeatLater("allow")
 	})
 	return true
 }
 
 func denyEvent(p *project, _ *rand.Rand) bool {
-	p.excuse(nil, true)
-	p.unsure = p.unsure || p.overlaps()
-	p.started, p.denied = false, true
-	p.nudgeLater()
-	p.try("deny")
-	p.down = false // what holds a denied project down is its denial, unless somebody says stop besides
-	p.undo(func() {
-		p.try("allow")
-		p.denied = false
+	p.allowInterruption(nil, true)
+	p.isOutcomeUnknown = p.isOutcomeUnknown || p.isInTransition()
+	p.hasStartLease, p.isDenied = false, true
+	p.mayBeDownUnnoticed = true
+	p.runOrRepeatLater("deny")
+	p.isDown = false // only the denial keeps it down: allow is all that it takes, unless somebody also runs stop
+	p.addUndo(func() {
+		p.runOrRepeatLater("allow")
+		p.isDenied = false
 	})
 	return true
 }
 
-// stealPortEvent has another program take the port of web while the service is stopped.
+// stealPortEvent stops web, starts another program on its port, and starts web again.
 func stealPortEvent(p *project, _ *rand.Rand) bool {
-	p.excuse(p.withDependents("web"), true)
-	if p.act.State != Down && !p.overlaps() {
+	p.allowInterruption(p.withDependents("web"), true)
+	if p.act.State != Down && !p.isInTransition() {
 		p.mustRun("stop", "web")
 	}
-	thief, err := p.startThief(p.port["web"])
+	holder, err := p.startPortHolder(p.ports["web"])
 	if err != nil {
-		p.note("the port cannot be taken: %v", err)
-		if p.act.State != Down && !p.overlaps() {
+		p.logf("no program can listen on the port: %v", err)
+		if p.act.State != Down && !p.isInTransition() {
 			p.fail("web is stopped, and its port cannot be taken: %v", err)
 		}
 		return false
 	}
-	p.note("program %d takes port %d", thief.Process.Pid, p.port["web"])
-	p.undo(func() {
-		p.checkThief(thief.Process.Pid)
-		_ = thief.Process.Kill()
-		_ = thief.Wait()
+	p.logf("program %d listens on port %d", holder.Process.Pid, p.ports["web"])
+	p.addUndo(func() {
+		p.checkPortHolderIsNamed(holder.Process.Pid)
+		_ = holder.Process.Kill()
+		_ = holder.Wait()
 	})
 	if p.act.State != Starting {
-		p.unsure = p.unsure || p.act.State == Stopping
-		p.started, p.down = true, false
-		p.note("%s", p.localport(append([]string{"start", "--no-wait"}, p.withDependents("web")...)...))
-		if p.act.State == Down { // it was started with web alone
-			p.unsure = true
+		p.isOutcomeUnknown = p.isOutcomeUnknown || p.act.State == Stopping
+		p.hasStartLease, p.isDown = true, false
+		p.logf("%s", p.runLocalport(append([]string{"start", "--no-wait"}, p.withDependents("web")...)...))
+		if p.act.State == Down { // only web and its dependents were started
+			p.isOutcomeUnknown = true
 		}
 	}
 	return true
 }
 
-// startThief starts a program that listens on a port. It waits for a port that is just being given up.
-func (p *project) startThief(port int) (*exec.Cmd, error) {
+// startPortHolder starts a program and returns when it listens on a port. It tries for 5 s: the port may be about to be closed.
+func (p *project) startPortHolder(port int) (*exec.Cmd, error) {
 	deadline := time.Now().Add(5 * time.Second)
 	for {
-		cmd := exec.Command(p.w.self, "steal", strconv.Itoa(port))
-		cmd.Env = p.w.environ()
+		cmd := exec.Command(p.world.self, "hold-port", strconv.Itoa(port))
+		cmd.Env = p.world.environment()
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			return nil, err
@@ -128,123 +127,119 @@ func (p *project) startThief(port int) (*exec.Cmd, error) {
 		}
 		_ = cmd.Wait()
 		if time.Now().After(deadline) {
-			return nil, errors.New("it is in use")
+			return nil, errors.New("the port is in use")
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
 }
 
-// checkThief has status name the program that holds the port: this one, whatever inherited the socket from it.
-func (p *project) checkThief(pid int) {
-	p.async.Wait() // somebody may have said stop meanwhile
-	if p.unsure || p.overlaps() || !p.isWanted() {
+// checkPortHolderIsNamed checks that status says that web's port is held by a program, and names that program's pid, not its child's.
+func (p *project) checkPortHolderIsNamed(pid int) {
+	p.background.Wait() // a stop may be running
+	if p.isOutcomeUnknown || p.isInTransition() || !p.mustBeUp() {
 		return
 	}
-	if left := p.w.eventually(quietLimit, func() string {
-		s, err := parseStatus(p.localport("status", "--json").out)
+	if problem := p.world.awaitNoProblem(recoveryLimit, func() string {
+		s, err := parseStatus(p.runLocalport("status", "--json").stdout)
 		if err != nil {
 			return err.Error()
 		}
 		web, _ := s.service("web")
-		if s.State != running || web.State != "failed" || web.Held || !strings.Contains(web.LastError, fmt.Sprintf("pid %d", pid)) {
+		if s.State != stateRunning || web.State != "failed" || web.Held || !strings.Contains(web.LastError, fmt.Sprintf("pid %d", pid)) {
 			return fmt.Sprintf("%s, web is %s, held %v: %s", s.State, web.State, web.Held, web.LastError)
 		}
 		return ""
-	}); left != "" {
-		p.fail("the port of web is held by pid %d, and status does not say so after %v: %s", pid, quietLimit, left)
+	}); problem != "" {
+		p.fail("the port of web is held by pid %d, and status does not say so after %v: %s", pid, recoveryLimit, problem)
 	}
 }
 
-func sshGoneEvent(p *project, _ *rand.Rand) bool {
-	for _, one := range p.w.projects {
-		one.excuse([]string{"far"}, false)
+func sshServerGoneEvent(p *project, _ *rand.Rand) bool {
+	for _, one := range p.world.projects {
+		one.allowInterruption([]string{"remote"}, false)
 	}
-	p.w.sshMu.Lock()
-	defer p.w.sshMu.Unlock()
-	p.note("the ssh server is gone")
-	p.w.ssh.stop()
-	p.undo(func() {
-		p.w.sshMu.Lock()
-		defer p.w.sshMu.Unlock()
-		if err := p.w.ssh.start(); err != nil {
+	p.world.sshMu.Lock()
+	defer p.world.sshMu.Unlock()
+	p.logf("the ssh server is gone")
+	p.world.ssh.stop()
+	p.addUndo(func() {
+		p.world.sshMu.Lock()
+		defer p.world.sshMu.Unlock()
+		if err := p.world.ssh.start(); err != nil {
 			p.fail("%v", err)
 		}
 	})
 	return true
 }
 
-func farGoneEvent(p *project, _ *rand.Rand) bool {
-	p.excuse(nil, false)
-	if p.act.Meanwhile != "kill supervisor" { // whose connections the kernel ends
+func upstreamGoneEvent(p *project, _ *rand.Rand) bool {
+	p.allowInterruption(nil, false)
+	if p.act.Meanwhile != "kill supervisor" { // the kernel ends the connections of a killed one
 		p.expectReset("web")
 	}
-	p.note("the far end is gone")
-	p.far.end()
-	p.undo(func() {
-		if err := p.far.begin(); err != nil {
+	p.logf("the upstream is gone")
+	p.upstream.stop()
+	p.addUndo(func() {
+		if err := p.upstream.start(); err != nil {
 			p.fail("%v", err)
 		}
 	})
 	return true
 }
 
-// projectGoneEvent renames the project's directory, or removes it and makes it again.
+// projectGoneEvent renames or removes the project's directory until the event ends.
 func projectGoneEvent(p *project, r *rand.Rand) bool {
-	removed := r.IntN(2) == 0
-	p.excuse(nil, true)
-	p.unsure = p.unsure || p.started || p.overlaps()
-	p.nudgeLater()
-	p.away = p.dir + ".away"
-	p.note("the directory is gone, removed: %v", removed)
+	isRemoved := r.IntN(2) == 0
+	p.allowInterruption(nil, true)
+	p.isOutcomeUnknown = p.isOutcomeUnknown || p.hasStartLease || p.isInTransition()
+	p.mayBeDownUnnoticed = true
+	p.movedDir = p.dir + ".away"
+	p.logf("the directory is gone, removed: %v", isRemoved)
 	var err error
-	if removed {
+	if isRemoved {
 		err = os.RemoveAll(p.dir)
 	} else {
-		err = os.Rename(p.dir, p.away)
+		err = os.Rename(p.dir, p.movedDir)
 	}
 	if err != nil {
 		p.fail("%v", err)
 	}
-	p.undo(func() { p.projectBack(removed) })
+	p.addUndo(func() { p.restoreDirectory(isRemoved) })
 	return true
 }
 
-func (p *project) projectBack(removed bool) {
-	p.async.Wait() // shells are needed
-	if p.act.State != Starting && len(supervisors(processes(), p.config)) > 0 {
-		if left := p.w.eventually(quietLimit, func() string {
-			if all := supervisors(processes(), p.config); len(all) > 0 {
-				return all[0].String()
-			}
-			return ""
-		}); left != "" {
-			p.fail("the project's directory is gone, and its supervisor runs %v later: %s", quietLimit, left)
+// restoreDirectory checks that the supervisor has ended, and makes the directory or renames it back.
+func (p *project) restoreDirectory(isRemoved bool) {
+	p.background.Wait() // the shells are used below
+	if p.act.State != Starting {
+		if supervisor := p.awaitNoSupervisor(); supervisor != "" {
+			p.fail("the project's directory is gone, and its supervisor runs %v later: %s", recoveryLimit, supervisor)
 		}
 	}
 	var err error
-	if removed {
+	if isRemoved {
 		err = os.MkdirAll(p.dir, 0o755)
 	} else {
-		err = os.Rename(p.away, p.dir)
+		err = os.Rename(p.movedDir, p.dir)
 	}
 	if err != nil {
 		p.fail("%v", err)
 	}
-	p.away = ""
-	if !removed {
+	p.movedDir = ""
+	if !isRemoved {
 		return
 	}
-	p.write()
-	p.try("allow")
+	p.writeFiles()
+	p.runOrRepeatLater("allow")
 	for _, s := range p.shells {
-		if s.inside {
-			p.enter(s) // it stands in a directory that does not exist any more
+		if s.isInside {
+			p.enter(s) // its working directory is the one that was removed
 		}
 	}
 }
 
-// refuses reports whether nobody listens on a port.
-func refuses(port int) bool {
+// isPortClosed reports whether a connection to a port of 127.0.0.1 fails.
+func isPortClosed(port int) bool {
 	conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {
 		return true
@@ -253,5 +248,5 @@ func refuses(port int) bool {
 	return false
 }
 
-// stateFile is a file of the project's state directory.
-func (p *project) stateFile(name string) string { return filepath.Join(p.stateAt, name) }
+// stateFile returns the path of a file in the project's state directory.
+func (p *project) stateFile(name string) string { return filepath.Join(p.stateDir, name) }

@@ -8,25 +8,25 @@ import (
 	"time"
 )
 
-// anySupervisor is the project's; while it starts, the one that is there.
-func (p *project) anySupervisor() (process, bool) {
-	if p.overlaps() {
-		all := supervisors(processes(), p.config)
+// findAnySupervisor returns the project's supervisor; while the project starts or stops, any that runs.
+func (p *project) findAnySupervisor() (process, bool) {
+	if p.isInTransition() {
+		all := supervisorsOf(listProcesses(), p.configPath)
 		if len(all) == 0 {
 			return process{}, false
 		}
 		return all[0], true
 	}
-	return p.supervisor()
+	return p.findSupervisor()
 }
 
-// keeper is the process that holds copies of the supervisor's listeners: the supervisor's child or parent.
-func (p *project) keeper() (process, bool) {
-	supervisor, ok := p.anySupervisor()
+// findKeeper returns the supervisor's keeper, which is its child or its parent.
+func (p *project) findKeeper() (process, bool) {
+	supervisor, ok := p.findAnySupervisor()
 	if !ok {
 		return process{}, false
 	}
-	for _, one := range processes() {
+	for _, one := range listProcesses() {
 		if len(one.args) == 2 && one.args[1] == "keep" && (one.parent == supervisor.pid || supervisor.parent == one.pid) {
 			return one, true
 		}
@@ -34,136 +34,134 @@ func (p *project) keeper() (process, bool) {
 	return process{}, false
 }
 
-// tunnels are what a supervisor runs besides its keeper.
-func (p *project) tunnels() []process {
-	supervisor, ok := p.anySupervisor()
+// listTunnels returns the supervisor's children, without its keeper.
+func (p *project) listTunnels() []process {
+	supervisor, ok := p.findAnySupervisor()
 	if !ok {
 		return nil
 	}
-	return slices.DeleteFunc(children(processes(), supervisor.pid), func(one process) bool {
-		return filepath.Base(one.args[0]) == filepath.Base(p.w.binary)
+	return slices.DeleteFunc(childrenOf(listProcesses(), supervisor.pid), func(one process) bool {
+		return filepath.Base(one.args[0]) == filepath.Base(p.world.binary)
 	})
 }
 
-// lastingTunnels are the tunnels that end neither by themselves nor because nobody uses them.
-func (p *project) lastingTunnels() []process {
-	return slices.DeleteFunc(p.tunnels(), func(one process) bool {
-		return p.shape.name == "lazy" && one.tool(p.w.self) == "forward" // on demand
+// listLastingTunnels returns the tunnels that stay open while nobody uses them.
+func (p *project) listLastingTunnels() []process {
+	return slices.DeleteFunc(p.listTunnels(), func(one process) bool {
+		return p.template.name == "lazy" && one.program(p.world.self) == "forward" // the on-demand service of this template
 	})
 }
 
 func killSupervisorEvent(p *project, _ *rand.Rand) bool {
-	target, ok := p.target(p.anySupervisor)
+	supervisor, ok := p.awaitProcess(p.findAnySupervisor)
 	if !ok {
 		return false
 	}
-	p.excuse(nil, false)
-	if p.overlaps() {
-		p.nudgeLater() // it may have had no keeper yet
+	p.allowInterruption(nil, false)
+	if p.isInTransition() {
+		p.mayBeDownUnnoticed = true // it may have had no keeper yet
 	}
-	p.note("KILL to supervisor %d", target.pid)
-	return signalProcess(target.pid, syscall.SIGKILL)
+	p.logf("KILL to supervisor %d", supervisor.pid)
+	return signalProcess(supervisor.pid, syscall.SIGKILL)
 }
 
 func termSupervisorEvent(p *project, _ *rand.Rand) bool {
-	// A second SIGTERM, to the successor of a supervisor that handed over on the first, ends the project as a stop does.
-	const meant = 12 * time.Second
-	target, ok := p.target(p.anySupervisor)
+	// If the successor of a supervisor that got a SIGTERM gets one as well within 10 s, the project ends as after a stop.
+	const secondTermTime = 12 * time.Second
+	supervisor, ok := p.awaitProcess(p.findAnySupervisor)
 	if !ok {
 		return false
 	}
-	p.unsure = p.unsure || p.overlaps() || time.Since(p.lastTerm) < meant
-	p.excuse(nil, p.unsure)
-	p.lastTerm = time.Now()
-	p.undo(func() { // it resets the clients that it has when it takes the signal up, which may take a moment
-		p.w.eventually(quietLimit, func() string {
-			if isAlive(target.pid) {
-				return "it has not ended"
-			}
-			return ""
-		})
-	})
-	p.note("TERM to supervisor %d", target.pid)
-	return signalProcess(target.pid, syscall.SIGTERM)
+	p.isOutcomeUnknown = p.isOutcomeUnknown || p.isInTransition() || time.Since(p.lastTermAt) < secondTermTime
+	p.allowInterruption(nil, p.isOutcomeUnknown)
+	p.lastTermAt = time.Now()
+	p.addUndo(func() { p.awaitExit(supervisor) }) // when it ends, it resets the clients that it still has
+	p.logf("TERM to supervisor %d", supervisor.pid)
+	return signalProcess(supervisor.pid, syscall.SIGTERM)
 }
 
-// freeze stops a process until the event ends.
-func (p *project) freeze(what string, pid int) bool {
-	p.note("STOP to %s %d", what, pid)
-	p.undo(func() {
-		p.note("CONT to %s %d", what, pid)
+// awaitExit reports whether a process ends within recoveryLimit.
+func (p *project) awaitExit(target process) bool {
+	return p.world.awaitNoProblem(recoveryLimit, func() string {
+		if isAlive(target.pid) {
+			return "it has not ended"
+		}
+		return ""
+	}) == ""
+}
+
+// freeze sends SIGSTOP to a process, and SIGCONT when the event ends.
+func (p *project) freeze(role string, pid int) bool {
+	p.logf("STOP to %s %d", role, pid)
+	p.addUndo(func() {
+		p.logf("CONT to %s %d", role, pid)
 		signalProcess(pid, syscall.SIGCONT)
 	})
 	return signalProcess(pid, syscall.SIGSTOP)
 }
 
 func freezeSupervisorEvent(p *project, _ *rand.Rand) bool {
-	target, ok := p.target(p.anySupervisor)
+	target, ok := p.awaitProcess(p.findAnySupervisor)
 	return ok && p.freeze("supervisor", target.pid)
 }
 
 func killKeeperEvent(p *project, r *rand.Rand) bool {
-	target, ok := p.target(p.keeper)
+	target, ok := p.awaitProcess(p.findKeeper)
 	if !ok {
 		return false
 	}
 	signal := []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM}[r.IntN(2)]
-	p.note("%v to keeper %d", signal, target.pid)
+	p.logf("%v to keeper %d", signal, target.pid)
 	return signalProcess(target.pid, signal)
 }
 
 func freezeKeeperEvent(p *project, _ *rand.Rand) bool {
-	target, ok := p.target(p.keeper)
+	target, ok := p.awaitProcess(p.findKeeper)
 	return ok && p.freeze("keeper", target.pid)
 }
 
-// withProcesses are the services whose tunnels are processes: all but tcp services.
-func (p *project) withProcesses() []string {
+// servicesWithProcesses returns the services whose tunnels are processes: all but tcp services.
+func (p *project) servicesWithProcesses() []string {
 	return slices.DeleteFunc(slices.Clone(p.services()), func(name string) bool { return name == "web" || name == "extra" })
 }
 
-// tunnel chooses one of the tunnels' processes, and allows for what its end ends: not the connections of tcp services.
-func (p *project) tunnel(r *rand.Rand) (process, bool) {
-	target, ok := p.target(func() (process, bool) {
-		all := p.tunnels()
+// chooseTunnel returns a random tunnel's process, and allows that connections of services with such tunnels end.
+func (p *project) chooseTunnel(r *rand.Rand) (process, bool) {
+	target, ok := p.awaitProcess(func() (process, bool) {
+		all := p.listTunnels()
 		if len(all) == 0 {
 			return process{}, false
 		}
 		return all[r.IntN(len(all))], true
 	})
-	p.excuse(p.withProcesses(), false)
+	p.allowInterruption(p.servicesWithProcesses(), false)
 	return target, ok
 }
 
 func killTunnelEvent(p *project, r *rand.Rand) bool {
-	target, ok := p.tunnel(r)
+	target, ok := p.chooseTunnel(r)
 	if !ok {
 		return false
 	}
 	signal := []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM}[r.IntN(2)]
-	p.note("%v to tunnel %s", signal, target)
+	p.logf("%v to tunnel %s", signal, target)
 	return signalProcess(target.pid, signal)
 }
 
-// freezeTunnelEvent stops a tunnel, half of the times for good: then it must be replaced. One that is only being opened is not
-// looked at, and given up after longer than it may take here to become quiet.
+// freezeTunnelEvent sends SIGSTOP to a tunnel. In one of two cases it gets no SIGCONT and must be replaced. A tunnel that is being
+// opened always gets one: it would be replaced only after more than recoveryLimit.
 func freezeTunnelEvent(p *project, r *rand.Rand) bool {
-	target, ok := p.tunnel(r)
+	target, ok := p.chooseTunnel(r)
 	switch {
 	case !ok:
 		return false
 	case p.act.State == Starting || r.IntN(2) == 0:
 		return p.freeze("tunnel", target.pid)
 	}
-	p.note("STOP to tunnel %s, for good", target)
-	p.undo(func() {
-		if left := p.w.eventually(quietLimit, func() string {
-			if isAlive(target.pid) {
-				return target.String()
-			}
-			return ""
-		}); left != "" {
-			p.fail("a tunnel's process is stopped, and %v later it was not replaced: %s", quietLimit, left)
+	p.logf("STOP to tunnel %s, without CONT", target)
+	p.addUndo(func() {
+		if !p.awaitExit(target) {
+			p.fail("a tunnel's process is stopped, and %v later it was not replaced: %s", recoveryLimit, target)
 		}
 	})
 	return signalProcess(target.pid, syscall.SIGSTOP)

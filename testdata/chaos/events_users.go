@@ -8,31 +8,31 @@ import (
 )
 
 func enterEvent(p *project, r *rand.Rand) bool {
-	s := p.liveShell(r, false)
+	s := p.chooseShell(r, false)
 	if s == nil {
-		if s = p.liveShell(r, true); s == nil {
+		if s = p.chooseShell(r, true); s == nil {
 			return false
 		}
-		p.excuseIfLast()
+		p.allowEndByLastUser()
 		p.leave(s)
 	}
-	p.comeBack()
+	p.markInUse()
 	p.enter(s)
 	return true
 }
 
-// comeBack is what it means for a project that somebody comes. A stop at the same time may come before or after.
-func (p *project) comeBack() {
-	p.down = false
-	p.unsure = p.unsure || p.stopping
+// markInUse records that somebody is about to use the project. A stop that runs meanwhile may take effect before or after that.
+func (p *project) markInUse() {
+	p.isDown = false
+	p.isOutcomeUnknown = p.isOutcomeUnknown || p.isStopping
 }
 
 func leaveEvent(p *project, r *rand.Rand) bool {
-	s := p.liveShell(r, true)
+	s := p.chooseShell(r, true)
 	if s == nil {
 		return false
 	}
-	p.excuseIfLast()
+	p.allowEndByLastUser()
 	p.leave(s)
 	return true
 }
@@ -40,17 +40,17 @@ func leaveEvent(p *project, r *rand.Rand) bool {
 func newShellEvent(p *project, r *rand.Rand) bool {
 	for i := range p.shells {
 		s := p.shells[i]
-		if s == p.occupied || s.inside {
+		if s == p.busyShell || s.isInside {
 			continue
 		}
 		s.close()
 		p.shells[i] = p.startShell(s.kind, p.dir)
-		p.note("new %s %d", s.kind, p.shells[i].PID())
-		p.comeBack()
+		p.logf("new %s %d", s.kind, p.shells[i].PID())
+		p.markInUse()
 		return true
 	}
-	if s := p.liveShell(r, true); s != nil {
-		p.excuseIfLast()
+	if s := p.chooseShell(r, true); s != nil {
+		p.allowEndByLastUser()
 		p.leave(s)
 		return newShellEvent(p, r)
 	}
@@ -58,33 +58,33 @@ func newShellEvent(p *project, r *rand.Rand) bool {
 }
 
 func killShellEvent(p *project, r *rand.Rand) bool {
-	s := p.liveShell(r, true)
+	s := p.chooseShell(r, true)
 	if s == nil {
 		return false
 	}
-	p.excuseIfLast()
+	p.allowEndByLastUser()
 	p.kill(s)
 	return true
 }
 
 func freezeShellEvent(p *project, r *rand.Rand) bool {
-	s := p.liveShell(r, true)
+	s := p.chooseShell(r, true)
 	if s == nil {
 		return false
 	}
-	p.note("STOP of %s %d", s.kind, s.PID())
-	s.frozen = signalProcess(s.PID(), syscall.SIGSTOP)
-	p.undo(func() {
-		if s.frozen && !s.dead {
+	p.logf("STOP of %s %d", s.kind, s.PID())
+	s.isFrozen = signalProcess(s.PID(), syscall.SIGSTOP)
+	p.addUndo(func() {
+		if s.isFrozen && !s.isDead {
 			signalProcess(s.PID(), syscall.SIGCONT)
-			s.frozen = false
+			s.isFrozen = false
 		}
 	})
-	return s.frozen
+	return s.isFrozen
 }
 
 func execEvent(p *project, _ *rand.Rand) bool {
-	p.comeBack()
+	p.markInUse()
 	p.startExec()
 	return true
 }
@@ -93,30 +93,30 @@ func endExecEvent(p *project, r *rand.Rand) bool {
 	if len(p.execs) == 0 {
 		return false
 	}
-	p.excuseIfLast()
+	p.allowEndByLastUser()
 	last := p.execs[len(p.execs)-1]
-	// One that is only starting ends before it has brought the project up, or after.
-	p.unsure = p.unsure || p.act.State == Starting && !p.isIdle(last)
+	// An exec that has not begun its command may end before it has started the project, or after.
+	p.isOutcomeUnknown = p.isOutcomeUnknown || p.act.State == Starting && !p.hasBegunCommand(last)
 	p.endExec(last, []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL}[r.IntN(2)])
 	return true
 }
 
 func startEvent(p *project, _ *rand.Rand) bool {
 	if p.act.State == Stopping {
-		p.unsure = true
+		p.isOutcomeUnknown = true
 	}
-	p.down, p.started = false, true
-	return p.try("start", "--no-wait") || true
+	p.isDown, p.hasStartLease = false, true
+	return p.runOrRepeatLater("start", "--no-wait") || true
 }
 
 func stopEvent(p *project, _ *rand.Rand) bool {
-	p.excuse(nil, true)
-	p.unsure = p.unsure || p.act.State == Starting
-	p.down, p.started = true, false
-	return p.try("stop") || true
+	p.allowInterruption(nil, true)
+	p.isOutcomeUnknown = p.isOutcomeUnknown || p.act.State == Starting
+	p.isDown, p.hasStartLease = true, false
+	return p.runOrRepeatLater("stop") || true
 }
 
-// withDependents are a service and those that the project declares to depend on it.
+// withDependents returns a service and those that depend on it.
 func (p *project) withDependents(name string) []string {
 	names := []string{name}
 	for _, one := range map[string][]string{"web": {"stubborn"}, "base": {"middle"}}[name] {
@@ -127,55 +127,55 @@ func (p *project) withDependents(name string) []string {
 	return names
 }
 
-// serviceEvent stops, starts or restarts a service; in a project that is down it restarts all, which is a start.
-func serviceEvent(p *project, r *rand.Rand) bool {
+// serviceCommandEvent stops, starts or restarts a random service. In a project that is down it restarts the project, which starts it.
+func serviceCommandEvent(p *project, r *rand.Rand) bool {
 	if p.act.State == Down {
-		p.started, p.down = true, false
+		p.hasStartLease, p.isDown = true, false
 		p.mustRun("restart", "--no-wait")
 		return true
 	}
 	name := p.services()[r.IntN(len(p.services()))]
 	names := p.withDependents(name)
 	action := []string{"stop", "restart", "start"}[r.IntN(3)]
-	p.excuse(names, action == "stop")
+	p.allowInterruption(names, action == "stop")
 	args := []string{action, name}
 	if action != "stop" {
 		args = append(args, "--no-wait")
 	}
-	got := p.localport(args...)
-	p.note("%s", got)
-	if p.overlaps() {
-		p.unsure = true // a project that is down is started by it
+	result := p.runLocalport(args...)
+	p.logf("%s", result)
+	if p.isInTransition() {
+		p.isOutcomeUnknown = true // if the project is down at this moment, the command may start it
 		return true
 	}
-	if got.code != 0 {
-		p.fail("%s", got)
+	if result.exitCode != 0 {
+		p.fail("%s", result)
 		return true
 	}
 	switch action {
 	case "stop":
-		p.stopped = append(p.stopped, names...)
+		p.stoppedServices = append(p.stoppedServices, names...)
 	case "start":
-		p.started = true
+		p.hasStartLease = true
 	}
 	return true
 }
 
 func daemonRestartEvent(p *project, _ *rand.Rand) bool {
 	if p.act.State == Down {
-		p.started, p.down = true, false
+		p.hasStartLease, p.isDown = true, false
 	}
-	if p.overlaps() { // whether it is up just then decides whether it is a start
-		p.unsure = true
-		p.note("%s", p.localport("daemon", "restart"))
+	if p.isInTransition() { // if the project is down at this moment, the command starts it and takes a start lease
+		p.isOutcomeUnknown = true
+		p.logf("%s", p.runLocalport("daemon", "restart"))
 		return true
 	}
 	p.mustRun("daemon", "restart")
 	return true
 }
 
-// target waits a little for a process that is about to exist.
-func (p *project) target(find func() (process, bool)) (process, bool) {
+// awaitProcess returns the process that find finds. While the project starts, it waits up to 2 s for it.
+func (p *project) awaitProcess(find func() (process, bool)) (process, bool) {
 	deadline := time.Now().Add(2 * time.Second)
 	for {
 		if found, ok := find(); ok {

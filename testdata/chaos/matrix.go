@@ -6,20 +6,20 @@ import (
 	"strings"
 )
 
-// Matrix counts how often each event has hit in each state.
+// Matrix counts how often each event has happened in each state.
 type Matrix struct {
-	kinds []Kind
+	kinds []EventKind
 	hits  map[Cell]int
 }
 
 // NewMatrix makes an empty matrix.
-func NewMatrix(kinds []Kind) *Matrix { return &Matrix{kinds: kinds, hits: map[Cell]int{}} }
+func NewMatrix(kinds []EventKind) *Matrix { return &Matrix{kinds: kinds, hits: map[Cell]int{}} }
 
-// Hit counts an event that has hit in a state.
-func (m *Matrix) Hit(cell Cell) { m.hits[cell]++ }
+// CountHit counts an event that has happened in a state.
+func (m *Matrix) CountHit(cell Cell) { m.hits[cell]++ }
 
-// Empty are the possible cells that no event has hit.
-func (m *Matrix) Empty() []Cell {
+// EmptyCells returns the possible cells whose event has not happened in their state.
+func (m *Matrix) EmptyCells() []Cell {
 	var empty []Cell
 	for _, kind := range m.kinds {
 		for _, state := range States {
@@ -32,7 +32,7 @@ func (m *Matrix) Empty() []Cell {
 	return empty
 }
 
-// String is the table: a count for each possible cell, "-" for an impossible one, whose reason stands below.
+// String returns the table: a count for each possible cell, "-" for an impossible one. The reasons for "-" are listed below the table.
 func (m *Matrix) String() string {
 	var b strings.Builder
 	width := 0

@@ -10,27 +10,28 @@ import (
 	"syscall"
 )
 
-// process is one that runs in the namespace.
+// process is a running process of the PID namespace, as it was when it was read.
 type process struct {
 	pid, parent int
-	args        []string
-	state       byte
+	args        []string // never empty
+	state       byte     // as in /proc/PID/stat: R, S, T, ...
 }
 
 func (p process) String() string {
 	return strconv.Itoa(p.pid) + " (parent " + strconv.Itoa(p.parent) + ", " + string(p.state) + ") " + strings.Join(p.args, " ")
 }
 
-// tool is which of the small programs of self a process is; empty for none of them.
-func (p process) tool(self string) string {
+// program returns the first argument of a process that runs the executable self: the name of a program of RunProgram. It is empty
+// for other processes.
+func (p process) program(self string) string {
 	if len(p.args) < 2 || p.args[0] != self {
 		return ""
 	}
 	return p.args[1]
 }
 
-// variable is the value of a variable in the environment that a process was started with.
-func (p process) variable(name string) string {
+// environmentValue returns the value of a variable in the environment that a process was started with; empty if it is not set.
+func (p process) environmentValue(name string) string {
 	data, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.pid), "environ"))
 	for entry := range strings.SplitSeq(string(data), "\x00") {
 		if value, ok := strings.CutPrefix(entry, name+"="); ok {
@@ -40,8 +41,8 @@ func (p process) variable(name string) string {
 	return ""
 }
 
-// processes are all that run, without zombies.
-func processes() []process {
+// listProcesses returns all running processes, without zombies.
+func listProcesses() []process {
 	entries, _ := os.ReadDir("/proc")
 	var all []process
 	for _, entry := range entries {
@@ -76,15 +77,15 @@ func isAlive(pid int) bool {
 	return ok
 }
 
-// supervisors are the processes that supervise a config.
-func supervisors(all []process, config string) []process {
+// supervisorsOf returns the processes that are supervisors of a config file.
+func supervisorsOf(all []process, config string) []process {
 	return slices.DeleteFunc(slices.Clone(all), func(p process) bool {
 		return len(p.args) < 2 || p.args[1] != "supervise" || !slices.Contains(p.args, config)
 	})
 }
 
-// children are the processes that another one started itself.
-func children(all []process, parent int) []process {
+// childrenOf returns the processes whose parent is a process.
+func childrenOf(all []process, parent int) []process {
 	return slices.DeleteFunc(slices.Clone(all), func(p process) bool { return p.parent != parent })
 }
 
@@ -93,11 +94,11 @@ func signalProcess(pid int, signal syscall.Signal) bool { return syscall.Kill(pi
 // socket is an entry of /proc/net/tcp.
 type socket struct {
 	local, remote int // ports
-	listening     bool
+	isListening   bool
 	inode         string
 }
 
-func sockets() []socket {
+func listSockets() []socket {
 	var all []socket
 	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		data, _ := os.ReadFile(name)
@@ -107,20 +108,20 @@ func sockets() []socket {
 				continue
 			}
 			const listen = "0A" // TCP_LISTEN in include/net/tcp_states.h
-			all = append(all, socket{portOf(fields[1]), portOf(fields[2]), fields[3] == listen, fields[9]})
+			all = append(all, socket{parseHexPort(fields[1]), parseHexPort(fields[2]), fields[3] == listen, fields[9]})
 		}
 	}
 	return all
 }
 
-func portOf(field string) int {
+func parseHexPort(field string) int {
 	_, hex, _ := strings.Cut(field, ":")
 	port, _ := strconv.ParseUint(hex, 16, 16)
 	return int(port)
 }
 
-// inodesOf are the sockets that a process has open.
-func inodesOf(pid int) map[string]bool {
+// socketInodes returns the inodes of the sockets that a process has open.
+func socketInodes(pid int) map[string]bool {
 	dir := filepath.Join("/proc", strconv.Itoa(pid), "fd")
 	entries, _ := os.ReadDir(dir)
 	inodes := map[string]bool{}

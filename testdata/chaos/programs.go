@@ -11,35 +11,36 @@ import (
 	"syscall"
 )
 
-// Play runs one of the small programs that the driver has its projects start, if args name one.
-func Play(args []string) (code int, played bool) {
+// RunProgram runs the program that args name, if they name one: the driver's own executable is also the tunnels of command
+// services, the command of an exec, and the program that holds a port.
+func RunProgram(args []string) (code int, isProgram bool) {
 	if len(args) == 0 {
 		return 0, false
 	}
 	switch args[0] {
-	case "idle": // the command of an exec
+	case "idle": // the command of an exec: waits until it is killed
 		for {
 			_ = syscall.Pause()
 		}
 	case "forward": // a tunnel: forward PORT TARGET
-		return report(forward(args[1], args[2])), true
+		return exitStatus(forward(args[1], args[2])), true
 	case "stubborn": // a tunnel that ignores SIGTERM
 		signal.Ignore(syscall.SIGTERM)
-		return report(forward(args[1], args[2])), true
-	case "parent": // a tunnel with a child in a session of its own: parent PORT TARGET
+		return exitStatus(forward(args[1], args[2])), true
+	case "parent": // a tunnel that starts a child in another session: parent PORT TARGET
 		child := exec.Command("/proc/self/exe", "idle")
 		child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		if err := child.Start(); err != nil {
-			return report(err), true
+			return exitStatus(err), true
 		}
-		return report(forward(args[1], args[2])), true
-	case "steal": // a program that takes a port, and has a child that inherited it: steal PORT
-		return report(steal(args[1])), true
+		return exitStatus(forward(args[1], args[2])), true
+	case "hold-port": // listens on a port, and has a child that inherits the socket: hold-port PORT
+		return exitStatus(holdPort(args[1])), true
 	}
 	return 0, false
 }
 
-func report(err error) int {
+func exitStatus(err error) int {
 	if err == nil {
 		return 0
 	}
@@ -47,7 +48,7 @@ func report(err error) int {
 	return 1
 }
 
-// forward copies between clients and the target until it is ended.
+// forward listens on a port of 127.0.0.1 and connects every client to the target. It returns only with an error.
 func forward(port, target string) error {
 	l, err := net.Listen("tcp", "127.0.0.1:"+port)
 	if err != nil {
@@ -58,31 +59,31 @@ func forward(port, target string) error {
 		if err != nil {
 			return err
 		}
-		go forwardOne(conn.(*net.TCPConn), target)
+		go forwardConn(conn.(*net.TCPConn), target)
 	}
 }
 
-func forwardOne(client *net.TCPConn, target string) {
+func forwardConn(client *net.TCPConn, target string) {
 	defer client.Close()
 	conn, err := net.Dial("tcp", target)
 	if err != nil {
 		_ = client.SetLinger(0)
 		return
 	}
-	far := conn.(*net.TCPConn)
-	defer far.Close()
-	var copying sync.WaitGroup
-	for _, pair := range [][2]*net.TCPConn{{client, far}, {far, client}} {
-		copying.Go(func() {
+	upstream := conn.(*net.TCPConn)
+	defer upstream.Close()
+	var copies sync.WaitGroup
+	for _, pair := range [][2]*net.TCPConn{{client, upstream}, {upstream, client}} {
+		copies.Go(func() {
 			_, _ = io.Copy(pair[0], pair[1])
 			_ = pair[0].CloseWrite()
 		})
 	}
-	copying.Wait()
+	copies.Wait()
 }
 
-// steal listens on a port at both loopback addresses, starts a child that inherits one of the sockets, and says so.
-func steal(port string) error {
+// holdPort listens on a port of 127.0.0.1, starts a child that inherits the socket, and prints "listening".
+func holdPort(port string) error {
 	l, err := net.Listen("tcp", "127.0.0.1:"+port)
 	if err != nil {
 		return err

@@ -18,120 +18,121 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// project is one project, everybody who uses it, and what the driver knows that there must be.
+// project is one project, its users (shells, execs, a start lease, clients), and the state that the driver expects it to be in.
 type project struct {
-	w      *world
-	name   string
-	dir    string
-	config string // the path
-	far    *farEnd
-	shape  shape
-	shells []*shell // two; kinds stay
-	execs  []*exec.Cmd
-	crowds []*crowd
-	text   configText
-	port   map[string]int // of services with a port of the driver's choice
-	once   sync.Once      // its end
+	world      *world
+	name       string
+	dir        string
+	configPath string
+	upstream   *upstreamServer
+	template   projectTemplate
+	shells     []*shell // two, of the kinds that the template names
+	execs      []*exec.Cmd
+	clients    []*serviceClients
+	config     configVariant
+	ports      map[string]int // by service: those that the config names, and those that status has shown
+	stateDir   string         // from status
+	closeOnce  sync.Once
 
-	// What must be, whoever did it.
-	started bool // there is a start lease
-	down    bool // somebody said stop or deny, and nobody came since
-	denied  bool
-	unsure  bool // what overlapped may have ended either way: a start settles it
-	nudge   bool // it may be down without a prompt that would notice: an exec brings it back
-	stopped []string
-	away    string // where the directory is while it is renamed
-	stateAt string // the state directory, once it is known
+	// The expected state.
+	hasStartLease      bool
+	isDown             bool // somebody ran stop, and nobody has entered, started or run an exec since
+	isDenied           bool
+	isOutcomeUnknown   bool // commands overlapped and may have taken effect in either order: a start decides
+	mayBeDownUnnoticed bool // the project may be down and no prompt will notice: an exec starts it again
+	stoppedServices    []string
+	movedDir           string // where the project's directory is while it is renamed
 
-	act      Act
-	orderly  bool           // of the act's event
-	undos    []func()       // of what the act does
-	async    sync.WaitGroup // what goes on in the background
-	occupied *shell         // that is used in the background
-	stopping bool           // a stop is under way in the background
-	lastTerm time.Time      // when its supervisor last got a SIGTERM
-	keep     []process      // tunnels that what happens must leave alone
+	// The act that is being performed.
+	act                 Act
+	commandsMustSucceed bool           // as the act's event says
+	undoFuncs           []func()       // end the event, in reverse order
+	background          sync.WaitGroup // commands that run in the background
+	busyShell           *shell         // the shell that runs a command in the background
+	isStopping          bool           // a stop runs in the background
+	tunnelsToKeep       []process      // tunnels that the event must not end
+	lastTermAt          time.Time      // when a supervisor of the project was last sent a SIGTERM, also by an earlier act
 
-	mu     sync.Mutex
-	retry  [][]string // commands that met an event, and must succeed after it
-	absent *shell     // whose cd met no directory
+	mu               sync.Mutex // guards the fields that follow
+	commandsToRepeat [][]string // commands that failed because of the event, and must succeed after it
+	shellWithoutDir  *shell     // the shell whose cd failed, because the directory did not exist
 }
 
-// shape is what kind of services a project has.
-type shape struct {
+// projectTemplate says which services a project has and which shells use it.
+type projectTemplate struct {
 	name         string
 	technologies []string
 	shells       [2]string
 }
 
-// shapes are taken in turn.
-var shapes = []shape{
+// projectTemplates are used in turn for the projects of a run.
+var projectTemplates = []projectTemplate{
 	{"shop", []string{"tcp", "command"}, [2]string{"bash", "zsh"}},
 	{"data", []string{"tcp", "command", "ssh"}, [2]string{"zsh", "fish"}},
 	{"lazy", []string{"tcp", "command"}, [2]string{"fish", "bash"}},
 }
 
-// configText is the config file as it stands.
-type configText struct {
-	revision int  // in a comment: no two texts are the same
-	extra    bool // it has one service more
-	changed  bool // all services have another connect_timeout: no tunnel and no connection depends on it
-	broken   bool
-	dotenv   bool // there is a .env beside it, which changes the same
+// configVariant says how the config differs from the first one of its project.
+type configVariant struct {
+	revision        int  // stands in a comment, so that no two texts are the same
+	hasExtraService bool // it declares the service extra
+	hasOtherTimeout bool // connect_timeout is another one, which must end no tunnel and no connection
+	isBroken        bool // it cannot be parsed
+	hasDotEnv       bool // there is a .env, which sets the connect_timeout of web through ${WEB_TIMEOUT}
 }
 
 func newProject(w *world, number int) (*project, error) {
-	p := &project{w: w, shape: shapes[number%len(shapes)], port: map[string]int{}}
-	p.name = p.shape.name
-	if number >= len(shapes) {
-		p.name += strconv.Itoa(number / len(shapes))
+	p := &project{world: w, template: projectTemplates[number%len(projectTemplates)], ports: map[string]int{}}
+	p.name = p.template.name
+	if number >= len(projectTemplates) {
+		p.name += strconv.Itoa(number / len(projectTemplates))
 	}
 	p.dir = filepath.Join(w.dir, "p", p.name)
-	p.config = filepath.Join(p.dir, ".localport.toml")
+	p.configPath = filepath.Join(p.dir, ".localport.toml")
 	if err := os.MkdirAll(p.dir, 0o755); err != nil {
 		return nil, err
 	}
-	for _, service := range []string{"web", "far", "extra"} {
+	for _, service := range []string{"web", "remote", "extra"} {
 		port, err := ports.Reserve()
 		if err != nil {
 			return nil, err
 		}
-		port.Release() // nobody else looks for ports in this network namespace but this loop, which has it noted
-		p.port[service] = port.Number
+		port.Release() // nothing else takes ports in this network namespace
+		p.ports[service] = port.Number
 	}
 	var err error
-	p.far, err = newFarEnd(p.fail)
+	p.upstream, err = startUpstreamServer(p.fail)
 	return p, err
 }
 
-func (p *project) note(format string, args ...any) { p.w.note(p.name, format, args...) }
-func (p *project) fail(format string, args ...any) { p.w.fail(p.name, format, args...) }
+func (p *project) logf(format string, args ...any) { p.world.logf(p.name, format, args...) }
+func (p *project) fail(format string, args ...any) { p.world.fail(p.name, format, args...) }
 
-// localport runs a command in the project.
-func (p *project) localport(args ...string) result {
+// runLocalport runs localport in the project's directory or, while that does not exist, for it.
+func (p *project) runLocalport(args ...string) commandResult {
 	limit := commandLimit
 	if slices.Contains([]string{"start", "restart", "exec"}, args[0]) {
-		limit = waitingLimit
+		limit = waitingCommandLimit
 	}
 	dir := p.dir
 	if _, err := os.Stat(dir); err != nil {
-		dir = p.w.outside()
+		dir = p.world.outsideDir()
 		args = append([]string{"-C", p.dir}, args...)
 	}
-	return p.w.localport(p.name, dir, limit, args...)
+	return p.world.runLocalport(p.name, dir, limit, args...)
 }
 
-// mustRun runs a command that has every reason to succeed.
+// mustRun runs a command. It is a violation if the command fails.
 func (p *project) mustRun(args ...string) {
-	if r := p.localport(args...); r.code != 0 && p.w.ctx.Err() == nil {
+	if r := p.runLocalport(args...); r.exitCode != 0 && p.world.ctx.Err() == nil {
 		p.fail("%s", r)
 	}
 }
 
-// dotEnvTimeout is the value of WEB_TIMEOUT in a .env.
-const dotEnvTimeout = "12"
+// dotEnvConnectTimeout is the value of WEB_TIMEOUT in a .env.
+const dotEnvConnectTimeout = "12"
 
-const configHead = `# revision %[1]d
+const configTemplate = `# revision %[1]d
 linger = "500ms"
 [defaults]
 connect_timeout = "%[4]ds"
@@ -150,62 +151,62 @@ connection = { remote_host = "127.0.0.1" }
 connect_timeout = "${WEB_TIMEOUT:-%[4]d}s"
 `
 
-// String is the text of the file.
+// String returns the text of the config file.
 func (p *project) String() string {
-	farPort := p.far.addr[strings.LastIndexByte(p.far.addr, ':')+1:]
+	upstreamPort := p.upstream.addr[strings.LastIndexByte(p.upstream.addr, ':')+1:]
 	timeout := 10
-	if p.text.changed {
+	if p.config.hasOtherTimeout {
 		timeout = 11
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, configHead, p.text.revision, p.port["web"], farPort, timeout)
-	program := func(name, tool, more string) {
+	fmt.Fprintf(&b, configTemplate, p.config.revision, p.ports["web"], upstreamPort, timeout)
+	addCommandService := func(name, program, moreKeys string) {
 		fmt.Fprintf(&b, "[services.%s]\ntechnology = \"command\"\nlocal_port = \"auto\"\ncommand = [%q, %q, \"{port}\", %q]\n%s",
-			name, p.w.self, tool, p.far.addr, more)
+			name, p.world.self, program, p.upstream.addr, moreKeys)
 	}
-	switch p.shape.name {
+	switch p.template.name {
 	case "shop":
-		program("fwd", "forward", "")
-		program("stubborn", "stubborn", "depends_on = [\"web\"]\n")
+		addCommandService("fwd", "forward", "")
+		addCommandService("stubborn", "stubborn", "depends_on = [\"web\"]\n")
 	case "data":
-		fmt.Fprintf(&b, "[services.far]\ntechnology = \"ssh\"\nlocal_port = %d\nremote_port = %s\n"+
+		fmt.Fprintf(&b, "[services.remote]\ntechnology = \"ssh\"\nlocal_port = %d\nremote_port = %s\n"+
 			"connection = { host = \"127.0.0.1\", port = %d, config_file = %q, remote_host = \"127.0.0.1\" }\n",
-			p.port["far"], farPort, p.w.ssh.port, p.w.ssh.config)
-		program("base", "forward", "")
-		program("middle", "forward", "depends_on = [\"base\"]\n")
+			p.ports["remote"], upstreamPort, p.world.ssh.port, p.world.ssh.config)
+		addCommandService("base", "forward", "")
+		addCommandService("middle", "forward", "depends_on = [\"base\"]\n")
 	case "lazy":
-		program("demand", "forward", "start = \"on-demand\"\nidle_timeout = \"1s\"\n")
-		program("parent", "parent", "")
+		addCommandService("demand", "forward", "start = \"on-demand\"\nidle_timeout = \"1s\"\n")
+		addCommandService("parent", "parent", "")
 	}
-	if p.text.extra {
+	if p.config.hasExtraService {
 		fmt.Fprintf(&b, "[services.extra]\ntechnology = \"tcp\"\nlocal_port = %d\nremote_port = %s\nconnection = { remote_host = \"127.0.0.1\" }\n",
-			p.port["extra"], farPort)
+			p.ports["extra"], upstreamPort)
 	}
-	if p.text.broken {
+	if p.config.isBroken {
 		b.WriteString("[services.web\n")
 	}
 	return b.String()
 }
 
-// services are the names that the text declares.
+// services returns the names of the services that the config declares.
 func (p *project) services() []string {
 	names := map[string][]string{
-		"shop": {"web", "fwd", "stubborn"}, "data": {"web", "far", "base", "middle"}, "lazy": {"web", "demand", "parent"},
-	}[p.shape.name]
-	if p.text.extra {
+		"shop": {"web", "fwd", "stubborn"}, "data": {"web", "remote", "base", "middle"}, "lazy": {"web", "demand", "parent"},
+	}[p.template.name]
+	if p.config.hasExtraService {
 		names = append(slices.Clone(names), "extra")
 	}
 	return names
 }
 
-// write writes the file as an editor does: a new one, moved into place.
-func (p *project) write() {
-	p.text.revision++
+// writeFiles writes the config file as an editor does, a new file that is renamed into place, and writes or removes .env.
+func (p *project) writeFiles() {
+	p.config.revision++
 	temp := filepath.Join(p.dir, ".new")
 	dotenv := filepath.Join(p.dir, ".env")
 	var err error
-	if p.text.dotenv {
-		err = os.WriteFile(dotenv, fmt.Appendf(nil, "# revision %d\nWEB_TIMEOUT=%s\n", p.text.revision, dotEnvTimeout), 0o600)
+	if p.config.hasDotEnv {
+		err = os.WriteFile(dotenv, fmt.Appendf(nil, "# revision %d\nWEB_TIMEOUT=%s\n", p.config.revision, dotEnvConnectTimeout), 0o600)
 	} else {
 		_ = os.Remove(dotenv)
 	}
@@ -213,46 +214,46 @@ func (p *project) write() {
 		err = os.WriteFile(temp, []byte(p.String()), 0o644)
 	}
 	if err == nil {
-		err = os.Rename(temp, p.config)
+		err = os.Rename(temp, p.configPath)
 	}
-	if err != nil && p.away == "" {
+	if err != nil && p.movedDir == "" {
 		p.fail("write the config: %v", err)
 	}
 }
 
-// startExec starts a command under exec. It holds a lease from some moment on, until it ends.
+// startExec starts `localport exec` in the background. At some moment it takes a lease, which it holds until it ends.
 func (p *project) startExec() {
-	cmd := exec.Command(p.w.binary, "exec", "--wait", "20s", "-s", "web", "--", p.w.self, "idle")
-	cmd.Dir, cmd.Env = p.dir, append(p.w.environ(), "PWD="+p.dir)
+	cmd := exec.Command(p.world.binary, "exec", "--wait", "20s", "-s", "web", "--", p.world.self, "idle")
+	cmd.Dir, cmd.Env = p.dir, append(p.world.environment(), "PWD="+p.dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	switch err := cmd.Start(); {
-	case errors.Is(err, fs.ErrNotExist) && p.away != "":
-		p.note("exec: the directory is not there")
+	case errors.Is(err, fs.ErrNotExist) && p.movedDir != "":
+		p.logf("exec: the directory does not exist")
 		return
 	case err != nil:
 		p.fail("exec: %v", err)
 		return
 	}
-	p.note("exec %d", cmd.Process.Pid)
+	p.logf("exec %d", cmd.Process.Pid)
 	p.execs = append(p.execs, cmd)
 }
 
-// isIdle reports whether an exec has become its command.
-func (p *project) isIdle(cmd *exec.Cmd) bool {
-	now, ok := findProcess(cmd.Process.Pid)
-	return ok && len(now.args) > 1 && now.args[1] == "idle"
+// hasBegunCommand reports whether an exec has replaced itself with its command.
+func (p *project) hasBegunCommand(cmd *exec.Cmd) bool {
+	current, ok := findProcess(cmd.Process.Pid)
+	return ok && current.program(p.world.self) == "idle"
 }
 
-// settleExecs returns when each exec has become its command or ended, and forgets those that have ended.
-func (p *project) settleExecs() {
+// awaitExecs returns when each exec has begun its command or ended, and removes those that have ended from the list.
+func (p *project) awaitExecs() {
 	p.execs = slices.DeleteFunc(p.execs, func(cmd *exec.Cmd) bool {
-		if late := p.w.eventually(waitingLimit, func() string {
-			if isAlive(cmd.Process.Pid) && !p.isIdle(cmd) {
-				return "it has neither begun its command nor given up"
+		if problem := p.world.awaitNoProblem(waitingCommandLimit, func() string {
+			if isAlive(cmd.Process.Pid) && !p.hasBegunCommand(cmd) {
+				return "it has neither begun its command nor ended"
 			}
 			return ""
-		}); late != "" {
-			p.fail("exec %d: %s after %v", cmd.Process.Pid, late, waitingLimit)
+		}); problem != "" {
+			p.fail("exec %d: %s after %v", cmd.Process.Pid, problem, waitingCommandLimit)
 		}
 		if isAlive(cmd.Process.Pid) {
 			return false
@@ -263,91 +264,97 @@ func (p *project) settleExecs() {
 }
 
 func (p *project) endExec(cmd *exec.Cmd, signal syscall.Signal) {
-	p.note("%v to exec %d", signal, cmd.Process.Pid)
+	p.logf("%v to exec %d", signal, cmd.Process.Pid)
 	_ = cmd.Process.Signal(signal)
 	_ = cmd.Wait()
 	p.execs = slices.DeleteFunc(p.execs, func(one *exec.Cmd) bool { return one == cmd })
 }
 
-// supervisor is the process that supervises the project now.
-func (p *project) supervisor() (process, bool) {
-	all := supervisors(processes(), p.config)
+// findSupervisor returns the project's supervisor, and not one that only finishes its connections.
+func (p *project) findSupervisor() (process, bool) {
+	all := supervisorsOf(listProcesses(), p.configPath)
 	if len(all) == 0 {
 		return process{}, false
 	}
-	if len(all) > 1 { // the others drain
-		if s, err := parseStatus(p.localport("status", "--json").out); err == nil && s.Supervisor != nil {
+	if len(all) > 1 { // all but one drain
+		if s, err := parseStatus(p.runLocalport("status", "--json").stdout); err == nil && s.Supervisor != nil {
 			return findProcess(s.Supervisor.PID)
 		}
 	}
 	return all[0], true
 }
 
-// hasLease reports whether anybody uses the project, as far as the driver knows.
+// hasLease reports whether the project is expected to have a lease.
 func (p *project) hasLease() bool {
-	return p.started || len(p.execs) > 0 || slices.ContainsFunc(p.shells, func(s *shell) bool { return s.inside })
+	return p.hasStartLease || len(p.execs) > 0 || slices.ContainsFunc(p.shells, func(s *shell) bool { return s.isInside })
 }
 
-// try runs a command that may fail because of what happens to the project: then it is repeated later.
-func (p *project) try(args ...string) bool {
-	r := p.localport(args...)
-	p.note("%s", r)
+// runOrRepeatLater runs a command. If it fails and the event may be the cause, finishAct runs it again; otherwise it is a violation.
+func (p *project) runOrRepeatLater(args ...string) bool {
+	r := p.runLocalport(args...)
+	p.logf("%s", r)
 	switch {
-	case r.code == 0 || p.w.ctx.Err() != nil:
-	case p.orderly && (args[0] != "start" || !p.unsure):
-		p.fail("%s", r) // nothing happened to it that would account for it, such as a stop that overtakes a start
+	case r.exitCode == 0 || p.world.ctx.Err() != nil:
+	case p.commandsMustSucceed && (args[0] != "start" || !p.isOutcomeUnknown):
+		p.fail("%s", r) // nothing explains it; a stop that overtakes a start would
 	default:
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.retry = append(p.retry, args)
+		p.commandsToRepeat = append(p.commandsToRepeat, args)
 	}
-	return r.code == 0
+	return r.exitCode == 0
 }
 
-// liveShell is a shell that is inside, or outside, and not used in the background; nil where there is none.
-func (p *project) liveShell(r *rand.Rand, inside bool) *shell {
+// canUseShell reports whether a shell can run a command now, and is inside, or outside, the project's directory.
+func (p *project) canUseShell(s *shell, inside bool) bool {
+	return s != p.busyShell && !s.isDead && !s.isFrozen && s.isInside == inside
+}
+
+// chooseShell returns a random idle shell that is inside, or outside, the project's directory; nil if there is none.
+func (p *project) chooseShell(r *rand.Rand, inside bool) *shell {
 	for _, at := range r.Perm(len(p.shells)) {
-		if s := p.shells[at]; s != p.occupied && !s.dead && !s.frozen && s.inside == inside {
+		if s := p.shells[at]; p.canUseShell(s, inside) {
 			return s
 		}
 	}
 	return nil
 }
 
-// excuse says which services' clients may find their connections ended, and new ones turned away.
-func (p *project) excuse(services []string, refuse bool) {
-	for _, c := range p.crowds {
+// allowInterruption allows that connections of services (nil: all) end and, if mayRefuse, that new ones are refused, until
+// the act is finished.
+func (p *project) allowInterruption(services []string, mayRefuse bool) {
+	for _, c := range p.clients {
 		if services == nil || slices.Contains(services, c.service) {
-			c.mayBreak.Store(true)
-			if refuse {
-				c.mayRefuse.Store(true)
+			c.mayLoseConn.Store(true)
+			if mayRefuse {
+				c.mayBeRefused.Store(true)
 			}
 		}
 	}
 }
 
-// expectReset says that the far end is about to reset a service's connections.
+// expectReset records that the upstream is about to reset the connections of a service.
 func (p *project) expectReset(service string) {
-	for _, c := range p.crowds {
+	for _, c := range p.clients {
 		if c.service == service {
-			c.isReset.Store(true)
+			c.expectsReset.Store(true)
 		}
 	}
 }
 
-func (p *project) stopCrowds() {
-	for _, c := range p.crowds {
+func (p *project) disconnectClients() {
+	for _, c := range p.clients {
 		c.stop()
 	}
-	p.crowds = nil
+	p.clients = nil
 }
 
-func (p *project) end() {
-	p.once.Do(func() {
-		p.excuse(nil, true)
-		p.stopCrowds()
+func (p *project) close() {
+	p.closeOnce.Do(func() {
+		p.allowInterruption(nil, true)
+		p.disconnectClients()
 		for _, s := range p.shells {
-			if !s.dead {
+			if !s.isDead {
 				s.close()
 			}
 		}
@@ -355,6 +362,6 @@ func (p *project) end() {
 			_ = cmd.Process.Kill()
 			_ = cmd.Wait()
 		}
-		p.far.end()
+		p.upstream.stop()
 	})
 }

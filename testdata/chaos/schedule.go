@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// State is the situation in which an event hits a project.
+// State is the state of a project in which an event happens.
 type State string
 
 // The states, in the order of the matrix.
@@ -18,22 +18,22 @@ const (
 	Up       State = "up"       // everything runs, no client is connected
 	Busy     State = "busy"     // everything runs, clients are connected and send
 	Stopping State = "stopping" // the last lease has just gone, or a stop is under way
-	Degraded State = "degraded" // it runs, and the far end of its services is gone
+	Degraded State = "degraded" // it runs, and the upstream of its services does not
 )
 
-// States are all states.
+// States has all states, in that order.
 var States = []State{Down, Starting, Up, Busy, Stopping, Degraded}
 
-// Kind describes an event to the scheduler and the matrix.
-type Kind struct {
+// EventKind is what the scheduler and the matrix know of an event.
+type EventKind struct {
 	Name       string
-	Global     bool             // it hits all projects at the same time
-	Impossible map[State]string // states in which it cannot hit, and why
-	Holds      bool             // it lasts for a while, in which something else happens
-	Only       string           // the technology that a project needs for it; empty: any project
+	Global     bool             // it happens to all projects at the same time
+	Impossible map[State]string // states in which it cannot happen, and why
+	Lasts      bool             // it lasts for a while, and something else may happen meanwhile
+	Technology string           // it happens only to projects with a service of this technology; "": to any
 }
 
-// Cell is one field of the matrix.
+// Cell is one cell of the matrix: an event that happens in a state.
 type Cell struct {
 	Event string
 	State State
@@ -43,16 +43,16 @@ type Cell struct {
 type Act struct {
 	Event     string        `json:"event"`
 	State     State         `json:"state"`
-	Meanwhile string        `json:"meanwhile,omitempty"` // what else happens while the event lasts
+	Meanwhile string        `json:"meanwhile,omitempty"` // one of meanwhileActions, while the event lasts
 	Delay     time.Duration `json:"delay"`               // from the moment the state is reached to the event
-	Hold      time.Duration `json:"hold"`                // how long the event lasts
-	Seed      uint64        `json:"seed"`                // of every smaller choice of the act
+	Duration  time.Duration `json:"hold"`                // how long the event lasts
+	Seed      uint64        `json:"seed"`                // for the random choices within the act
 }
 
 func (a Act) String() string {
 	text := fmt.Sprintf("%s while %s, after %v", a.Event, a.State, a.Delay)
-	if a.Hold > 0 {
-		text += fmt.Sprintf(", for %v", a.Hold)
+	if a.Duration > 0 {
+		text += fmt.Sprintf(", for %v", a.Duration)
 	}
 	if a.Meanwhile != "" {
 		text += ", meanwhile " + a.Meanwhile
@@ -60,41 +60,41 @@ func (a Act) String() string {
 	return text
 }
 
-// Step is one act for each project, at the same time.
+// Step is one act for each project. They are performed at the same time.
 type Step struct {
 	Number int   `json:"number"`
 	Acts   []Act `json:"acts"`
 }
 
-// meanwhiles are what may happen while an event lasts. An empty one is more likely than any other.
-var meanwhiles = []string{"", "", "", "enter", "leave", "kill shell", "exec", "start", "stop", "kill supervisor", "status", "prompt"}
+// meanwhileActions are what may happen while an event lasts. "", which stands for nothing, is more likely than any other.
+var meanwhileActions = []string{"", "", "", "enter", "leave", "kill shell", "exec", "start", "stop", "kill supervisor", "status", "prompt"}
 
-// Scheduler chooses what happens next, preferring cells that have not been covered. The same seed gives the same steps,
-// as long as the same cells are reported as missed.
+// Scheduler chooses the steps. It goes through all possible cells in random order, again and again. The same seed gives the same
+// steps as long as ScheduleAgain is called for the same cells.
 type Scheduler struct {
 	random       *rand.Rand
-	kinds        []Kind
-	technologies [][]string // of each project
-	queue        []Cell     // still to be covered in this cycle
-	missed       map[Cell]int
-	number       int
+	kinds        []EventKind
+	technologies [][]string   // of each project
+	queue        []Cell       // the cells that are left in this cycle
+	missed       map[Cell]int // by cell, how often it was scheduled again in this cycle
+	number       int          // of the last step
 }
 
 // NewScheduler makes a scheduler for projects that have services of these technologies.
-func NewScheduler(seed uint64, kinds []Kind, technologies [][]string) *Scheduler {
+func NewScheduler(seed uint64, kinds []EventKind, technologies [][]string) *Scheduler {
 	return &Scheduler{random: rand.New(rand.NewPCG(seed, 1)), kinds: kinds, technologies: technologies}
 }
 
-// Next is the next step.
+// Next returns the next step.
 func (s *Scheduler) Next() Step {
 	if len(s.queue) == 0 {
 		s.queue, s.missed = s.shuffledCells(), map[Cell]int{}
 	}
 	s.number++
 	step := Step{Number: s.number}
-	first := s.kind(s.queue[0].Event)
+	first := s.findKind(s.queue[0].Event)
 	for project := range s.technologies {
-		step.Acts = append(step.Acts, s.act(s.choose(project, func(k Kind) bool {
+		step.Acts = append(step.Acts, s.newAct(s.chooseCell(project, func(k EventKind) bool {
 			if first.Global {
 				return k.Name == first.Name
 			}
@@ -104,16 +104,16 @@ func (s *Scheduler) Next() Step {
 	return step
 }
 
-// Missed puts a cell back that its step did not reach, some times in a cycle.
-func (s *Scheduler) Missed(cell Cell) {
-	const often = 4
-	if s.missed[cell]++; s.missed[cell] <= often {
+// ScheduleAgain puts a cell back into the queue because its event did not happen in its state, at most four times in a cycle.
+func (s *Scheduler) ScheduleAgain(cell Cell) {
+	const maxRepeats = 4
+	if s.missed[cell]++; s.missed[cell] <= maxRepeats {
 		s.queue = append(s.queue, cell)
 	}
 }
 
-// Pending reports whether cells of this cycle are still to be covered.
-func (s *Scheduler) Pending() bool { return len(s.queue) > 0 }
+// HasPending reports whether cells of this cycle are left.
+func (s *Scheduler) HasPending() bool { return len(s.queue) > 0 }
 
 func (s *Scheduler) shuffledCells() []Cell {
 	var cells []Cell
@@ -128,51 +128,52 @@ func (s *Scheduler) shuffledCells() []Cell {
 	return cells
 }
 
-func (s *Scheduler) kind(name string) Kind {
-	return s.kinds[slices.IndexFunc(s.kinds, func(k Kind) bool { return k.Name == name })]
+func (s *Scheduler) findKind(name string) EventKind {
+	return s.kinds[slices.IndexFunc(s.kinds, func(k EventKind) bool { return k.Name == name })]
 }
 
-// choose takes the first cell of the queue that fits a project, or any that fits where the queue has none.
-func (s *Scheduler) choose(project int, fits func(Kind) bool) Cell {
-	ok := func(cell Cell) bool {
-		kind := s.kind(cell.Event)
-		return fits(kind) && (kind.Only == "" || slices.Contains(s.technologies[project], kind.Only))
+// chooseCell takes the first cell that fits a project from the queue, or a random one that fits if the queue has none.
+func (s *Scheduler) chooseCell(project int, isAllowed func(EventKind) bool) Cell {
+	fits := func(cell Cell) bool {
+		kind := s.findKind(cell.Event)
+		return isAllowed(kind) && (kind.Technology == "" || slices.Contains(s.technologies[project], kind.Technology))
 	}
-	if at := slices.IndexFunc(s.queue, ok); at >= 0 {
+	if at := slices.IndexFunc(s.queue, fits); at >= 0 {
 		cell := s.queue[at]
 		s.queue = slices.Delete(s.queue, at, at+1)
 		return cell
 	}
-	cells := slices.DeleteFunc(s.shuffledCells(), func(cell Cell) bool { return !ok(cell) })
+	cells := slices.DeleteFunc(s.shuffledCells(), func(cell Cell) bool { return !fits(cell) })
 	return cells[0]
 }
 
-func (s *Scheduler) act(cell Cell) Act {
-	const longestDelay, shortestHold, longestHold = 400, 200, 2500 // milliseconds
+// newAct makes an act of a cell with random delays. It draws every number, whether the event needs it or not.
+func (s *Scheduler) newAct(cell Cell) Act {
+	const longestDelay, shortest, longest = 400, 200, 2500 // milliseconds
 	act := Act{Event: cell.Event, State: cell.State, Seed: s.random.Uint64()}
 	act.Delay = time.Duration(s.random.IntN(longestDelay)) * time.Millisecond
-	meanwhile := meanwhiles[s.random.IntN(len(meanwhiles))]
-	hold := time.Duration(shortestHold+s.random.IntN(longestHold-shortestHold)) * time.Millisecond
-	if s.kind(cell.Event).Holds {
-		act.Hold, act.Meanwhile = hold, meanwhile
+	meanwhile := meanwhileActions[s.random.IntN(len(meanwhileActions))]
+	duration := time.Duration(shortest+s.random.IntN(longest-shortest)) * time.Millisecond
+	if s.findKind(cell.Event).Lasts {
+		act.Duration, act.Meanwhile = duration, meanwhile
 	}
 	return act
 }
 
-// selectKinds takes the kinds that are asked for, all where none is, without those to be skipped; an entry of skip that
-// is "EVENT:STATE" makes one cell impossible.
-func selectKinds(all []Kind, events, skip []string) ([]Kind, error) {
-	find := func(name string) int { return slices.IndexFunc(all, func(k Kind) bool { return k.Name == name }) }
+// selectKinds returns the kinds that events names, all if it is empty, without those that skip names. An entry of skip of the form
+// "EVENT:STATE" makes one cell impossible.
+func selectKinds(all []EventKind, events, skip []string) ([]EventKind, error) {
+	find := func(name string) int { return slices.IndexFunc(all, func(k EventKind) bool { return k.Name == name }) }
 	for _, entry := range append(slices.Clone(events), skip...) {
-		name, state, cell := strings.Cut(entry, ":")
-		if find(name) < 0 || cell && !slices.Contains(States, State(state)) {
+		name, state, isCell := strings.Cut(entry, ":")
+		if find(name) < 0 || isCell && !slices.Contains(States, State(state)) {
 			return nil, fmt.Errorf("there is no event %q", entry)
 		}
-		if cell {
-			all[find(name)].Impossible[State(state)] = "it is left out by -skip"
+		if isCell {
+			all[find(name)].Impossible[State(state)] = "-skip names it"
 		}
 	}
-	return slices.DeleteFunc(all, func(k Kind) bool {
+	return slices.DeleteFunc(all, func(k EventKind) bool {
 		return slices.Contains(skip, k.Name) || len(events) > 0 && !slices.Contains(events, k.Name)
 	}), nil
 }

@@ -7,86 +7,87 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-// shell is an interactive shell with the hook loaded. It is for one goroutine at a time.
+// shell is an interactive shell with the hook loaded. Only one goroutine may use it at a time.
 type shell struct {
 	*shellpty.Shell
-	kind   string
-	tb     *helperTB
-	inside bool // it is in the project's directory
-	frozen bool
-	dead   bool
+	kind     string // "bash", "zsh" or "fish"
+	tb       *helperTB
+	isInside bool // its working directory is the project's
+	isFrozen bool // it got a SIGSTOP
+	isDead   bool
 }
 
 // startShell starts a shell in a directory.
 func (p *project) startShell(kind, dir string) *shell {
-	hook := `eval "$(` + p.w.binary + ` hook ` + kind + `)"`
+	hook := `eval "$(` + p.world.binary + ` hook ` + kind + `)"`
 	if kind == "fish" {
-		hook = p.w.binary + ` hook fish | source`
+		hook = p.world.binary + ` hook fish | source`
 	}
-	s := &shell{kind: kind, tb: &helperTB{}, inside: dir == p.dir}
-	began := time.Now()
-	env := p.w.environ() // TMPDIR, the marker and the limit are to be the same everywhere
-	err := guard(func() {
-		s.Shell = shellpty.Start(s.tb, shellpty.Config{Shell: kind, RC: hook, Dir: dir, Home: p.w.home(), Env: env})
+	s := &shell{kind: kind, tb: &helperTB{}, isInside: dir == p.dir}
+	startedAt := time.Now()
+	env := p.world.environment() // for TMPDIR, the marker and LOCALPORT_LIMIT
+	err := catchHelperError(func() {
+		s.Shell = shellpty.Start(s.tb, shellpty.Config{Shell: kind, RC: hook, Dir: dir, Home: p.world.homeDir(), Env: env})
 	})
-	p.checkPrompt(s, "start", began, err)
+	p.checkPrompt(s, "start", startedAt, err)
 	return s
 }
 
-// run has a shell run a line and returns its exit status. A prompt that comes late, or never, is a violation.
+// run types a line into a shell and returns its exit status, -1 if the shell is dead or frozen. A prompt that comes late, or never,
+// is a violation.
 func (p *project) run(s *shell, line string) (status int) {
-	if s.dead || s.frozen {
+	if s.isDead || s.isFrozen {
 		return -1
 	}
-	began := time.Now()
-	err := guard(func() { status = s.Run(line) })
-	p.checkPrompt(s, line, began, err)
+	startedAt := time.Now()
+	err := catchHelperError(func() { status = s.Run(line) })
+	p.checkPrompt(s, line, startedAt, err)
 	return status
 }
 
-func (p *project) checkPrompt(s *shell, line string, began time.Time, err error) {
-	took := time.Since(began)
+func (p *project) checkPrompt(s *shell, line string, startedAt time.Time, err error) {
+	took := time.Since(startedAt)
 	switch {
 	case err != nil:
-		s.dead = true
+		s.isDead = true
 		p.fail("%s: %q: %v", s.kind, line, err)
 	case took > promptLimit:
 		screen := ""
-		_ = guard(func() { screen = s.Screen() })
-		p.fail("%s: the prompt after %q came after %v; on the screen:\n%s", s.kind, line, took, screen)
+		_ = catchHelperError(func() { screen = s.Screen() })
+		p.fail("%s: the prompt after %q took %v; on the screen:\n%s", s.kind, line, took, screen)
 	}
 }
 
 func (p *project) enter(s *shell) {
-	if s.dead || s.frozen {
+	if s.isDead || s.isFrozen {
 		return
 	}
-	p.note("%s %d enters", s.kind, s.PID())
-	s.inside = p.run(s, "cd "+p.dir) == 0
+	p.logf("%s %d enters", s.kind, s.PID())
+	s.isInside = p.run(s, "cd "+p.dir) == 0
 }
 
 func (p *project) leave(s *shell) {
-	if s.dead || s.frozen {
+	if s.isDead || s.isFrozen {
 		return
 	}
-	p.note("%s %d leaves", s.kind, s.PID())
-	p.run(s, "cd "+p.w.outside())
-	s.inside = false
+	p.logf("%s %d leaves", s.kind, s.PID())
+	p.run(s, "cd "+p.world.outsideDir())
+	s.isInside = false
 }
 
 func (p *project) kill(s *shell) {
-	if s.dead {
+	if s.isDead {
 		return
 	}
-	p.note("kill -9 of %s %d", s.kind, s.PID())
+	p.logf("kill -9 of %s %d", s.kind, s.PID())
 	s.close()
 }
 
-// close ends a shell and everything that was made for it.
+// close kills a shell and removes its files.
 func (s *shell) close() {
-	if s.frozen {
+	if s.isFrozen {
 		_ = syscall.Kill(s.PID(), syscall.SIGCONT)
 	}
-	s.dead, s.inside, s.frozen = true, false, false
-	s.tb.end()
+	s.isDead, s.isInside, s.isFrozen = true, false, false
+	s.tb.runCleanups()
 }

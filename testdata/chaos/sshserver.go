@@ -13,18 +13,18 @@ import (
 	"time"
 )
 
-// sshServer is a real sshd, which lets in a key of its own.
+// sshServer is a real sshd that accepts one key, which was made for it.
 type sshServer struct {
 	dir    string
 	port   int
 	env    []string
 	cmd    *exec.Cmd
-	config string // for ssh: names the key and the host
+	config string // an ssh_config for clients, with the user's key and the known host key
 }
 
 func newSSHServer(dir string, port int, env []string) (*sshServer, error) {
 	s := &sshServer{dir: dir, port: port, env: env, config: filepath.Join(dir, "ssh_config")}
-	if err := os.MkdirAll("/run/sshd", 0o755); err != nil { // sshd, when root, insists on its empty directory
+	if err := os.MkdirAll("/run/sshd", 0o755); err != nil { // as root, sshd does not start without it
 		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -55,7 +55,7 @@ func newSSHServer(dir string, port int, env []string) (*sshServer, error) {
 	return s, s.start()
 }
 
-// start returns when the server listens.
+// start starts the server unless it runs, and returns when it listens.
 func (s *sshServer) start() error {
 	if s.cmd != nil {
 		return nil
@@ -67,7 +67,7 @@ func (s *sshServer) start() error {
 	cmd := exec.Command(program, "-D", "-e", "-f", filepath.Join(s.dir, "sshd_config"))
 	cmd.Env = s.env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	said, err := cmd.StderrPipe()
+	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		return err
 	}
@@ -75,24 +75,24 @@ func (s *sshServer) start() error {
 		return err
 	}
 	s.cmd = cmd
-	listening := make(chan bool, 1)
+	listeningCh := make(chan bool, 1)
 	go func() {
-		lines := bufio.NewScanner(said)
+		lines := bufio.NewScanner(stderr)
 		for lines.Scan() {
 			if strings.HasPrefix(lines.Text(), "Server listening on") {
-				listening <- true
+				listeningCh <- true
 			}
 		}
-		close(listening)
+		close(listeningCh)
 	}()
 	select {
-	case ok := <-listening:
+	case ok := <-listeningCh:
 		if ok {
 			return nil
 		}
-		return errors.New("sshd ended on port " + strconv.Itoa(s.port))
+		return errors.New("sshd ended without listening on port " + strconv.Itoa(s.port))
 	case <-time.After(10 * time.Second):
-		return errors.New("sshd does not listen")
+		return errors.New("sshd does not listen after 10 s")
 	}
 }
 
@@ -101,11 +101,11 @@ func (s *sshServer) stop() {
 	if s.cmd == nil {
 		return
 	}
-	all := processes()
+	all := listProcesses()
 	var kill func(pid int)
 	kill = func(pid int) {
-		_ = syscall.Kill(pid, syscall.SIGSTOP) // it starts no other meanwhile
-		for _, child := range children(all, pid) {
+		_ = syscall.Kill(pid, syscall.SIGSTOP) // so that it starts no other child meanwhile
+		for _, child := range childrenOf(all, pid) {
 			kill(child.pid)
 		}
 		_ = syscall.Kill(pid, syscall.SIGKILL)

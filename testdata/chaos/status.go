@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// status is what `status --json` prints, as far as the driver looks at it.
+// status has the fields of `localport status --json` that the driver reads.
 type status struct {
 	Project    string          `json:"project"`
 	State      string          `json:"state"`
@@ -40,7 +40,7 @@ type lease struct {
 
 func (l lease) String() string { return fmt.Sprintf("%s %d", l.Kind, l.PID) }
 
-const running = "running"
+const stateRunning = "running"
 
 func parseStatus(out string) (status, error) {
 	var s status

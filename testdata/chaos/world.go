@@ -16,62 +16,63 @@ import (
 	"github.com/localport-sh/localport/testdata/shellpty"
 )
 
-// Limits of what the driver waits for.
+// Exceeding one of these limits is a violation.
 const (
-	quietLimit   = 20 * time.Second // until everything is as it must be after an event
-	commandLimit = 20 * time.Second // a command that is to answer at once
-	waitingLimit = 60 * time.Second // a command that waits for services, by itself at most 40 s
-	statusLimit  = 4 * time.Second  // a status of what runs: some milliseconds, the rest for a busy machine
-	promptLimit  = 8 * time.Second  // a prompt: two seconds by promise, the rest for a busy machine
+	recoveryLimit       = 20 * time.Second // from the end of an event until all promises are kept
+	commandLimit        = 20 * time.Second // for a command that waits for no service
+	waitingCommandLimit = 60 * time.Second // for a command that waits for services: its own limit is 40 s
+	statusLimit         = 4 * time.Second  // for status of a running project: it takes milliseconds, the rest is for a busy machine
+	promptLimit         = 8 * time.Second  // for a prompt: the product's limit is 2 s, the rest is for a busy machine
 )
 
-// world is everything that the driver runs: the directories, the far side, the projects. Nothing of it is seen outside.
+// world is everything that the driver runs: directories, sshd, projects. Nothing of it is visible outside its namespaces.
 type world struct {
-	dir      string // short: sockets lie in it
-	binary   string // the localport under test
-	self     string // this program, which plays small programs too
-	log      func(format string, args ...any)
-	ssh      *sshServer
-	projects []*project
-	sshMu    sync.Mutex // of ssh
+	dir       string // with a short path, because sockets are made below it
+	binary    string // the localport under test
+	self      string // this program, which is also the programs of RunProgram
+	onLogLine func(line string)
+	cancel    context.CancelFunc // ends the run
+	ctx       context.Context    // ends with the run
+	startedAt time.Time
+	projects  []*project
 
-	mu        sync.Mutex
-	violation *violation
-	stop      context.CancelFunc // ends the run
-	ctx       context.Context
-	began     time.Time
+	sshMu sync.Mutex // held while ssh is started or stopped
+	ssh   *sshServer
+
+	mu        sync.Mutex // guards the fields that follow
+	violation *violation // nil while every promise has been kept
 	history   []string
 }
 
-// violation is the first thing that was not as it must be.
+// violation is the first broken promise of a run.
 type violation struct {
-	project string
+	project string // "": of no single project
 	text    string
-	at      time.Duration
-	state   string // of everything, at that moment
+	at      time.Duration // since the start of the run
+	state   string        // what describeState returned then
 }
 
-func (w *world) home() string    { return filepath.Join(w.dir, "h") }
-func (w *world) outside() string { return filepath.Join(w.dir, "o") }
-func (w *world) runtime() string { return filepath.Join(w.home(), "runtime") }
+func (w *world) homeDir() string    { return filepath.Join(w.dir, "h") }
+func (w *world) outsideDir() string { return filepath.Join(w.dir, "o") }
+func (w *world) runtimeDir() string { return filepath.Join(w.homeDir(), "runtime") }
 
-// note adds a line to the history that a violation is reported with.
-func (w *world) note(project, format string, args ...any) {
+// logf adds a line to the history, which is printed with a violation.
+func (w *world) logf(project, format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	line := fmt.Sprintf("%8.3fs %-5s %s", time.Since(w.began).Seconds(), project, fmt.Sprintf(format, args...))
+	line := fmt.Sprintf("%8.3fs %-5s %s", time.Since(w.startedAt).Seconds(), project, fmt.Sprintf(format, args...))
 	w.history = append(w.history, line)
-	w.log("%s", line)
+	w.onLogLine(line)
 }
 
-// failed reports whether something was violated.
-func (w *world) failed() bool {
+// hasViolation reports whether a promise was broken.
+func (w *world) hasViolation() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.violation != nil
 }
 
-// fail records a violation, with the state of everything now, and ends the run. The first one counts.
+// fail records a violation with the present state of everything, and ends the run. Only the first violation is kept.
 func (w *world) fail(project, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	w.mu.Lock()
@@ -79,22 +80,22 @@ func (w *world) fail(project, format string, args ...any) {
 		w.mu.Unlock()
 		return
 	}
-	v := &violation{project: project, text: text, at: time.Since(w.began)}
+	v := &violation{project: project, text: text, at: time.Since(w.startedAt)}
 	w.violation = v
 	w.mu.Unlock()
-	w.note(project, "VIOLATION: %s", text)
-	v.state = w.describe(project)
-	w.stop()
+	w.logf(project, "VIOLATION: %s", text)
+	v.state = w.describeState(project)
+	w.cancel()
 }
 
-// environ is that of everything that the driver starts, but for shells, whose terminal has an environment of its own.
-func (w *world) environ() []string {
+// environment is that of everything that the driver starts, but for shells, whose terminal has an environment of its own.
+func (w *world) environment() []string {
 	env := []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + w.home(), "TMPDIR=" + filepath.Join(w.dir, "t"), "TERM=dumb", "LANG=C.UTF-8",
-		"USER=root", "XDG_RUNTIME_DIR=" + w.runtime(), marker + "=1", "GOCOVERDIR=" + shellpty.CoverDir(),
+		"PATH=" + os.Getenv("PATH"), "HOME=" + w.homeDir(), "TMPDIR=" + filepath.Join(w.dir, "t"), "TERM=dumb", "LANG=C.UTF-8",
+		"USER=root", "XDG_RUNTIME_DIR=" + w.runtimeDir(), markerVariable + "=1", "GOCOVERDIR=" + shellpty.CoverDir(),
 	}
 	for _, kind := range []string{"CONFIG", "DATA", "STATE", "CACHE"} {
-		env = append(env, "XDG_"+kind+"_HOME="+filepath.Join(w.home(), strings.ToLower(kind)))
+		env = append(env, "XDG_"+kind+"_HOME="+filepath.Join(w.homeDir(), strings.ToLower(kind)))
 	}
 	if limit := os.Getenv("LOCALPORT_LIMIT"); limit != "" {
 		env = append(env, "LOCALPORT_LIMIT="+limit)
@@ -102,30 +103,30 @@ func (w *world) environ() []string {
 	return env
 }
 
-// result is what came of a command.
-type result struct {
-	args        []string
-	code        int
-	out, errors string
-	took        time.Duration
+// commandResult is how a run of localport ended.
+type commandResult struct {
+	args           []string
+	exitCode       int
+	stdout, stderr string
+	duration       time.Duration
 }
 
-func (r result) String() string {
-	return fmt.Sprintf("localport %s: exit %d after %v: %s", strings.Join(r.args, " "), r.code, r.took.Round(time.Millisecond),
-		strings.TrimSpace(r.errors))
+func (r commandResult) String() string {
+	return fmt.Sprintf("localport %s: exit %d after %v: %s", strings.Join(r.args, " "), r.exitCode, r.duration.Round(time.Millisecond),
+		strings.TrimSpace(r.stderr))
 }
 
-// localport runs a command in a directory. One that does not end in time is a violation, whatever it is about.
-func (w *world) localport(project, dir string, limit time.Duration, args ...string) result {
-	began := time.Now()
+// runLocalport runs localport in a directory and returns when it has ended. It is a violation if that takes longer than limit.
+func (w *world) runLocalport(project, dir string, limit time.Duration, args ...string) commandResult {
+	startedAt := time.Now()
 	cmd := exec.Command(w.binary, args...)
-	cmd.Dir, cmd.Env = dir, append(w.environ(), "PWD="+dir)
+	cmd.Dir, cmd.Env = dir, append(w.environment(), "PWD="+dir)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	cmd.WaitDelay = time.Second // a process that inherited the output does not hold the driver up
-	r := result{args: args}
+	cmd.WaitDelay = time.Second // do not wait longer for a process that inherited the output
+	r := commandResult{args: args}
 	if err := cmd.Start(); err != nil {
-		r.code, r.errors = 1, err.Error()
+		r.exitCode, r.stderr = 1, err.Error()
 		return r
 	}
 	timer := time.AfterFunc(limit, func() {
@@ -137,11 +138,11 @@ func (w *world) localport(project, dir string, limit time.Duration, args ...stri
 	if errors.Is(err, exec.ErrWaitDelay) {
 		w.fail(project, "localport %s has ended, and left its output open to a process that it started", strings.Join(args, " "))
 	}
-	r.code, r.took, r.out, r.errors = cmd.ProcessState.ExitCode(), time.Since(began), out.String(), errs.String()
+	r.exitCode, r.duration, r.stdout, r.stderr = cmd.ProcessState.ExitCode(), time.Since(startedAt), out.String(), errs.String()
 	return r
 }
 
-// pause waits for d or the end of the run.
+// pause returns after d, or at the end of the run.
 func (w *world) pause(d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -151,32 +152,32 @@ func (w *world) pause(d time.Duration) {
 	}
 }
 
-// eventually asks again and again until there is nothing to complain of, and returns the complaint that was left at the
-// limit. There is no event to wait for: what is looked at is another program, from outside.
-func (w *world) eventually(limit time.Duration, complaint func() string) string {
+// awaitNoProblem calls find until it returns "", and returns the problem that is left at the limit; "" also when the run ends. It polls,
+// because there is no event to wait for: it observes other programs from outside.
+func (w *world) awaitNoProblem(limit time.Duration, find func() string) (problem string) {
 	deadline := time.Now().Add(limit)
-	for pace := 20 * time.Millisecond; ; pace = min(pace*3/2, 400*time.Millisecond) {
-		text := complaint()
-		if text == "" || w.ctx.Err() != nil {
+	for interval := 20 * time.Millisecond; ; interval = min(interval*3/2, 400*time.Millisecond) {
+		problem := find()
+		if problem == "" || w.ctx.Err() != nil {
 			return ""
 		}
 		if time.Now().After(deadline) {
-			return text
+			return problem
 		}
-		w.pause(pace)
+		w.pause(interval)
 	}
 }
 
-// end ends what the driver itself started.
-func (w *world) end() {
+// close ends all shells, servers and processes of the namespace but this one and the first.
+func (w *world) close() {
 	for _, p := range w.projects {
-		p.end()
+		p.close()
 	}
 	if w.ssh != nil {
 		w.ssh.stop()
 	}
 	own := os.Getpid()
-	for _, p := range processes() { // what is left, all of it in this namespace
+	for _, p := range listProcesses() {
 		if p.pid != 1 && p.pid != own {
 			_ = syscall.Kill(p.pid, syscall.SIGKILL)
 		}

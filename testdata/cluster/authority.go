@@ -17,26 +17,25 @@ import (
 	"time"
 )
 
-// authority signs the certificates by which a cluster's programs and users know each other. Kubernetes reads a user's
-// name and groups out of them.
+// authority signs the certificates of a cluster's programs and users. Kubernetes takes a user's name and groups from the certificate.
 type authority struct {
 	dir  string
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 }
 
-// Identity is who a certificate is for.
+// Identity is the user that a certificate names.
 type Identity struct {
-	User   string
-	Groups []string
-	Until  time.Time // when it ends; zero: in a day
+	User      string
+	Groups    []string
+	ExpiresAt time.Time // zero: in a day
 }
 
-// administrators may do everything.
+// administrators is the group that has every permission.
 const administrators = "system:masters"
 
-// startAuthority makes the authority and what the cluster's own programs need of it.
-func (c *Cluster) startAuthority(context.Context) error {
+// makeCertificates makes the authority, the certificates of the servers and of the administrator, and the administrator's kubeconfig.
+func (c *Cluster) makeCertificates(context.Context) error {
 	var err error
 	if c.authority, err = newAuthority(c.dir); err != nil {
 		return err
@@ -51,7 +50,7 @@ func (c *Cluster) startAuthority(context.Context) error {
 	return c.writeKubeconfig("admin", certificateUser(cert, key), c.Server())
 }
 
-// newAuthority writes its certificate to ca.crt.
+// newAuthority makes an authority and writes its certificate to ca.crt.
 func newAuthority(dir string) (*authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -74,8 +73,8 @@ func newAuthority(dir string) (*authority, error) {
 	return a, err
 }
 
-// sign writes NAME.crt and NAME.key, which are good for a client and for a server on loopback, and returns their paths.
-func (a *authority) sign(name string, who Identity) (cert, key string, err error) {
+// sign writes NAME.crt and NAME.key, for a client or a server on loopback, and returns their paths.
+func (a *authority) sign(name string, identity Identity) (cert, key string, err error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return "", "", err
@@ -84,13 +83,13 @@ func (a *authority) sign(name string, who Identity) (cert, key string, err error
 	if err != nil {
 		return "", "", err
 	}
-	until := who.Until
-	if until.IsZero() {
-		until = time.Now().Add(24 * time.Hour)
+	expiresAt := identity.ExpiresAt
+	if expiresAt.IsZero() {
+		expiresAt = time.Now().Add(24 * time.Hour)
 	}
 	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: who.User, Organization: who.Groups},
-		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: until, KeyUsage: x509.KeyUsageDigitalSignature,
+		SerialNumber: serial, Subject: pkix.Name{CommonName: identity.User, Organization: identity.Groups},
+		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: expiresAt, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
 		DNSNames:    []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 	}
@@ -108,12 +107,13 @@ func (a *authority) sign(name string, who Identity) (cert, key string, err error
 	return cert, key, err
 }
 
+// write writes a PEM file and returns its path.
 func (a *authority) write(name, kind string, der []byte) (string, error) {
 	path := filepath.Join(a.dir, name)
 	return path, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
 }
 
-// client speaks to the cluster's servers as the administrator.
+// client returns an HTTP client that sends requests to the cluster's servers as the administrator.
 func (a *authority) client() (*http.Client, error) {
 	admin, err := tls.LoadX509KeyPair(filepath.Join(a.dir, "admin.crt"), filepath.Join(a.dir, "admin.key"))
 	if err != nil {

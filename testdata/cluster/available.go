@@ -9,7 +9,7 @@ import (
 	"runtime"
 )
 
-// CheckAvailable says why no cluster can be run, nil if one can.
+// CheckAvailable returns why no cluster can be run, nil if one can.
 func CheckAvailable() error {
 	if runtime.GOOS != "linux" {
 		return errors.New("a cluster needs Linux")
@@ -19,19 +19,19 @@ func CheckAvailable() error {
 		return err
 	}
 	if _, err := os.Stat(programs); err != nil {
-		return errors.New("no cluster is built: just cluster-build")
+		return errors.New("no cluster is built: run `just cluster-build`")
 	}
 	return requirePrograms(map[string]string{"kubectl": "none; .ci/kubectl builds it", "find": "findutils"})
 }
 
-// checkContainers says why no containers can be run, nil if they can: in most containers, for one, root may not make namespaces,
-// mounts or control groups.
-func checkContainers() error {
+// checkContainersAvailable returns why no containers can be run, nil if they can. In most containers, for example, even root cannot make
+// namespaces, mounts or control groups.
+func checkContainersAvailable() error {
 	if os.Getenv("LOCALPORT_TEST_KUBELET") == "standin" {
-		return errors.New("LOCALPORT_TEST_KUBELET says so")
+		return errors.New("LOCALPORT_TEST_KUBELET is standin")
 	}
 	if os.Geteuid() != 0 {
-		return errors.New("it takes root to run containers")
+		return errors.New("only root can run containers")
 	}
 	if err := requirePrograms(map[string]string{"unshare": "util-linux", "nsenter": "util-linux", "mount": "mount"}); err != nil {
 		return err
@@ -39,17 +39,18 @@ func checkContainers() error {
 	if out, err := exec.Command("unshare", "--mount", "--pid", "--fork", "--mount-proc", "true").CombinedOutput(); err != nil {
 		return fmt.Errorf("no namespaces can be made: %w: %s", err, bytes.TrimSpace(out))
 	}
-	if err := checkGroups(); err != nil {
+	if err := checkControlGroups(); err != nil {
 		return fmt.Errorf("no control groups can be made: %w", err)
 	}
 	return nil
 }
 
-// requirePrograms says which of some programs is not there, and Debian's package that has it.
+// requirePrograms returns an error that names the first program that is missing, and Debian's package that has it. The map's keys are
+// programs, its values packages.
 func requirePrograms(programs map[string]string) error {
-	for program, debian := range programs {
+	for program, debianPackage := range programs {
 		if _, err := exec.LookPath(program); err != nil {
-			return fmt.Errorf("%s is missing (Debian: %s)", program, debian)
+			return fmt.Errorf("%s is missing (Debian: %s)", program, debianPackage)
 		}
 	}
 	return nil

@@ -14,11 +14,11 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// kubernetes are the programs that are compiled. The module in binaries pins their version.
-var kubernetes = []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet"}
+// kubernetesPrograms are compiled. The module in binaries pins their version.
+var kubernetesPrograms = []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet"}
 
-// debian are the files that are taken out of Debian's packages, of which none is installed.
-var debian = map[string][]string{
+// debianFiles are the files that are extracted from Debian's packages, by package. The packages are not installed.
+var debianFiles = map[string][]string{
 	"etcd-server":                 {"usr/bin/etcd"},
 	"containerd":                  {"usr/bin/containerd", "usr/bin/containerd-shim-runc-v2", "usr/bin/ctr"},
 	"runc":                        {"usr/sbin/runc"},
@@ -26,7 +26,7 @@ var debian = map[string][]string{
 	"containernetworking-plugins": {"usr/lib/cni/loopback"},
 }
 
-// Build makes the cache unless it is there, and says on log what it does. It compiles for some minutes.
+// Build makes the directory of CacheDir unless it exists, and prints each command to log. It compiles for some minutes.
 func Build(ctx context.Context, log io.Writer) error {
 	cache, err := CacheDir()
 	if err != nil {
@@ -43,51 +43,51 @@ func Build(ctx context.Context, log io.Writer) error {
 	if _, err := os.Stat(cache); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	part, err := os.MkdirTemp(filepath.Dir(cache), "kubernetes-*.part")
+	temp, err := os.MkdirTemp(filepath.Dir(cache), "kubernetes-*.part")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(part)
-	b := builder{ctx, log, part}
+	defer os.RemoveAll(temp)
+	b := builder{ctx, log, temp}
 	if err := b.unpackDebian(); err != nil {
 		return err
 	}
 	if err := b.compileKubernetes(); err != nil {
 		return err
 	}
-	if err := os.Chmod(part, 0o755); err != nil { // an ordinary user may run it, too
+	if err := os.Chmod(temp, 0o755); err != nil { // so that other users can run the programs
 		return err
 	}
-	return os.Rename(part, cache)
+	return os.Rename(temp, cache)
 }
 
-// builder makes the cache's content.
+// builder makes the files of the cache.
 type builder struct {
 	ctx context.Context
 	log io.Writer
-	to  string
+	dir string
 }
 
-// unpackDebian takes files out of Debian's packages.
+// unpackDebian downloads Debian's packages and extracts debianFiles.
 func (b builder) unpackDebian() error {
-	dir := filepath.Join(b.to, "debian")
+	dir := filepath.Join(b.dir, "debian")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	for name, files := range debian {
+	for name, files := range debianFiles {
 		if err := b.download(dir, name); err != nil {
 			return err
 		}
 		found, err := filepath.Glob(filepath.Join(dir, name+"_*.deb"))
 		if err != nil || len(found) != 1 {
-			return fmt.Errorf("apt-get download %s: made %q", name, found)
+			return fmt.Errorf("apt-get download %s: got %q, not one package", name, found)
 		}
 		if err := b.run(dir, nil, "dpkg-deb", "--extract", found[0], name); err != nil {
 			return err
 		}
 		for _, file := range files {
-			if err := b.take(filepath.Join(dir, name, file)); err != nil {
+			if err := b.moveFile(filepath.Join(dir, name, file)); err != nil {
 				return err
 			}
 		}
@@ -95,35 +95,35 @@ func (b builder) unpackDebian() error {
 	return nil
 }
 
-// download fetches a package.
+// download downloads a package into a directory.
 func (b builder) download(dir, name string) error {
-	// As root apt fetches as a user of its own, who cannot write here, and complains of that.
+	// Run by root, apt downloads as a user of its own, who cannot write to this directory.
 	argv := []string{"apt-get", "download", "--option=APT::Sandbox::User=", name}
 	if b.run(dir, nil, argv...) == nil {
 		return nil
 	}
-	if err := b.run(dir, nil, "apt-get", "update"); err != nil { // a machine's lists may be old, or not there
+	if err := b.run(dir, nil, "apt-get", "update"); err != nil { // the machine's package lists may be old or missing
 		return err
 	}
 	return b.run(dir, nil, argv...)
 }
 
-// take moves the file that a pattern fits.
-func (b builder) take(pattern string) error {
+// moveFile moves the one file that a pattern matches into the cache.
+func (b builder) moveFile(pattern string) error {
 	found, err := filepath.Glob(pattern)
 	if err != nil || len(found) != 1 {
-		return fmt.Errorf("%s: found %q", pattern, found)
+		return fmt.Errorf("%s matches %q, not one file", pattern, found)
 	}
-	path, err := filepath.EvalSymlinks(found[0]) // a library is a link to its version
+	path, err := filepath.EvalSymlinks(found[0]) // a library is a symbolic link to a file with its version
 	if err != nil {
 		return err
 	}
-	return os.Rename(path, filepath.Join(b.to, filepath.Base(pattern)))
+	return os.Rename(path, filepath.Join(b.dir, filepath.Base(pattern)))
 }
 
-// compileKubernetes compiles Kubernetes' programs, which are told the version that they are, and the stand-in for one.
+// compileKubernetes compiles Kubernetes' programs, with their version in them, and the stand-in for the kubelet.
 func (b builder) compileKubernetes() error {
-	module := filepath.Join(here(), "binaries")
+	module := filepath.Join(sourceDir(), "binaries")
 	list := exec.CommandContext(b.ctx, "go", "list", "-m", "-f", "{{.Version}}", "k8s.io/kubernetes")
 	list.Dir, list.Stderr = module, b.log
 	out, err := list.Output()
@@ -133,20 +133,21 @@ func (b builder) compileKubernetes() error {
 	version := strings.TrimSpace(string(out))
 	numbers := strings.Split(strings.TrimPrefix(version, "v"), ".")
 	if len(numbers) < 2 {
-		return fmt.Errorf("k8s.io/kubernetes is of version %q", version)
+		return fmt.Errorf("k8s.io/kubernetes has version %q, which has no minor version", version)
 	}
 	flags := []string{"-s", "-w"}
 	for _, pkg := range []string{"k8s.io/component-base/version", "k8s.io/client-go/pkg/version"} {
 		flags = append(flags, "-X", pkg+".gitVersion="+version, "-X", pkg+".gitMajor="+numbers[0], "-X", pkg+".gitMinor="+numbers[1])
 	}
-	argv := []string{"go", "build", "-trimpath", "-ldflags", strings.Join(flags, " "), "-o", b.to + "/"}
-	for _, name := range kubernetes {
+	argv := []string{"go", "build", "-trimpath", "-ldflags", strings.Join(flags, " "), "-o", b.dir + "/"}
+	for _, name := range kubernetesPrograms {
 		argv = append(argv, "k8s.io/kubernetes/cmd/"+name)
 	}
 	argv = append(argv, "./standin")
 	return b.run(module, []string{"CGO_ENABLED=0"}, argv...)
 }
 
+// run runs a command in a directory, with variables added to this process's environment.
 func (b builder) run(dir string, env []string, argv ...string) error {
 	fmt.Fprintf(b.log, "cluster: %s\n", strings.Join(argv, " "))
 	cmd := exec.CommandContext(b.ctx, argv[0], argv[1:]...)

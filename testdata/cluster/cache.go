@@ -9,18 +9,18 @@ import (
 	"runtime"
 )
 
-// packaging changes when what Build makes of the same sources does.
-const packaging = "2"
+// cacheFormat is changed when Build makes something else from the same sources.
+const cacheFormat = "2"
 
-// CacheDir is the path of the directory that Build makes. It changes with what is built: all that is in binaries.
+// CacheDir returns the path of the directory that Build makes. It contains a checksum of everything in the directory binaries.
 func CacheDir() (string, error) {
 	base, err := os.UserCacheDir()
 	if err != nil {
 		return "", err
 	}
 	sum := sha256.New()
-	fmt.Fprintln(sum, packaging, runtime.GOARCH)
-	sources := os.DirFS(filepath.Join(here(), "binaries"))
+	fmt.Fprintln(sum, cacheFormat, runtime.GOARCH)
+	sources := os.DirFS(filepath.Join(sourceDir(), "binaries"))
 	err = fs.WalkDir(sources, ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
@@ -36,8 +36,8 @@ func CacheDir() (string, error) {
 	return filepath.Join(base, "localport-test", fmt.Sprintf("kubernetes-%x", sum.Sum(nil)[:6])), nil
 }
 
-// here is this package's directory.
-func here() string {
+// sourceDir returns this package's directory.
+func sourceDir() string {
 	_, file, _, _ := runtime.Caller(0)
 	return filepath.Dir(file)
 }

@@ -1,7 +1,7 @@
-// Package cluster runs a real Kubernetes for tests: etcd, an API server, controllers, a scheduler, and a kubelet with
-// containerd and runc or, where no containers can be run, a stand-in for it. Everything listens on loopback, on ports
-// that the kernel chooses, and lives in one temporary directory and in namespaces and control groups of its own: any
-// number of clusters run beside each other, and when one ends, or whoever runs it is killed, nothing is left.
+// Package cluster runs a real Kubernetes for tests: etcd, an API server, controllers, a scheduler, and a kubelet with containerd and
+// runc or, where containers cannot be run, a stand-in for the kubelet. Everything listens on loopback, on free ports. Each cluster has its
+// own temporary directory, namespaces and control groups, so that several can run at the same time. When a cluster ends, or the
+// process that runs it is killed, nothing of it is left.
 package cluster
 
 import (
@@ -20,45 +20,44 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// Node is the name of a cluster's only node.
+// Node is the name of the only node of a cluster.
 const Node = "localhost"
 
 // Cluster is a running cluster.
 type Cluster struct {
-	// For tests that kill or freeze them. When their Start returns nil, they are ready. Containerd is nil if the kubelet
-	// is a stand-in, with which pods end.
+	// Tests may kill, freeze and start these. Containerd is nil if the kubelet is a stand-in. Pods end with a stand-in.
 	APIServer, Kubelet, Containerd *Process
 
-	dir       string
-	programs  string // the directory of Kubernetes' programs and of those from Debian
-	standin   error  // why the kubelet is a stand-in, nil if it is real
-	authority *authority
-	api       *reservation
-	kubelet   *ports.Port
-	groups    groups
-	sweeper   *sweeper
-	space     *Process
-	processes []*Process // in the order of their first start
+	dir             string
+	programsDir     string // the directory that Build makes
+	standinReason   error  // why the kubelet is a stand-in; nil if it is not
+	authority       *authority
+	apiPort         *portReservation
+	kubeletPort     *ports.Port
+	groups          controlGroups
+	cleaner         *cleaner
+	namespaceHolder *Process
+	processes       []*Process // in the order of their first start
 
-	mu     sync.Mutex
-	images map[Image]bool // those that are there
+	mu           sync.Mutex     // guards the field that follows
+	loadedImages map[Image]bool // besides Echo and Pause
 }
 
-// startLimit bounds the start of a cluster, which takes four seconds where nothing else runs.
+// startLimit bounds the start of a cluster. It takes four seconds on a machine that does nothing else.
 const startLimit = 2 * time.Minute
 
-// Start starts a cluster and stops it with the test. Where none can be run the test is skipped; where another process tests with
-// one, it waits for that.
+// Start starts a cluster, which ends with the test. It skips the test if no cluster can be run. It first waits until no other process
+// of this machine tests with a cluster.
 func Start(tb testing.TB) *Cluster {
 	tb.Helper()
 	if err := CheckAvailable(); err != nil {
 		tb.Skip(err)
 	}
-	done, err := AcquireLock(tb.Context())
+	release, err := AcquireLock(tb.Context())
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(done)
+	tb.Cleanup(release)
 	ctx, cancel := context.WithTimeout(tb.Context(), startLimit)
 	defer cancel()
 	dir, err := os.MkdirTemp("", "lpk-") //nolint:usetesting // t.TempDir is too long for sockets
@@ -71,7 +70,7 @@ func Start(tb testing.TB) *Cluster {
 	}
 	tb.Cleanup(func() {
 		if tb.Failed() {
-			tb.Log(c.lastWords())
+			tb.Log(c.programLogs())
 		}
 		if err := c.Stop(); err != nil {
 			tb.Error(err)
@@ -80,88 +79,89 @@ func Start(tb testing.TB) *Cluster {
 	return c
 }
 
-// Run starts a cluster in an empty directory, which Stop removes, and says on log what it does. After an error
-// everything is removed already. The directory's path must be short, for sockets, and its last element unique on the
-// machine: control groups are called so.
+// Run starts a cluster in an empty directory, prints to log how long each step takes, and returns when pods can run. The caller calls
+// Stop, which also removes the directory; if Run returns an error it has removed everything. The path of the directory must be
+// short, because sockets are made there, and its last element must be unique on the machine: it is the name of the control groups.
 func Run(ctx context.Context, dir string, log io.Writer) (*Cluster, error) {
 	programs, err := CacheDir()
 	if err != nil {
 		return nil, err
 	}
 	c := &Cluster{
-		dir: dir, programs: programs, standin: checkContainers(), groups: groupsCalled(filepath.Base(dir)), images: map[Image]bool{},
+		dir: dir, programsDir: programs, standinReason: checkContainersAvailable(), groups: controlGroupsNamed(filepath.Base(dir)), loadedImages: map[Image]bool{},
 	}
-	if c.api, err = reserve(); err != nil {
+	if c.apiPort, err = reservePort(); err != nil {
 		return nil, err
 	}
-	if c.kubelet, err = ports.Reserve(); err != nil {
-		return nil, errors.Join(err, c.api.close())
+	if c.kubeletPort, err = ports.Reserve(); err != nil {
+		return nil, errors.Join(err, c.apiPort.close())
 	}
-	if c.sweeper, err = startSweeper(dir, c.groups, c.environment()); err != nil {
-		c.kubelet.Release()
-		return nil, errors.Join(err, c.api.close())
+	if c.cleaner, err = startCleaner(dir, c.groups, c.environment()); err != nil {
+		c.kubeletPort.Release()
+		return nil, errors.Join(err, c.apiPort.close())
 	}
-	if c.standin != nil {
-		fmt.Fprintf(log, "cluster: the kubelet is a stand-in, its pods are no containers: %v\n", c.standin)
+	if c.standinReason != nil {
+		fmt.Fprintf(log, "cluster: using a stand-in for the kubelet, which runs no containers: %v\n", c.standinReason)
 	}
-	for _, step := range c.steps() {
+	for _, step := range c.startSteps() {
 		began := time.Now()
-		err := step.do(ctx)
-		fmt.Fprintf(log, "cluster: %s: %.1fs\n", step.what, time.Since(began).Seconds())
+		err := step.run(ctx)
+		fmt.Fprintf(log, "cluster: %s: %.1fs\n", step.name, time.Since(began).Seconds())
 		if err != nil {
-			err = fmt.Errorf("start a cluster: %s: %w\n%s", step.what, err, c.lastWords())
+			err = fmt.Errorf("start a cluster: %s: %w\n%s", step.name, err, c.programLogs())
 			return nil, errors.Join(err, c.Stop())
 		}
 	}
 	return c, nil
 }
 
-type step struct {
-	what string
-	do   func(context.Context) error
+// startStep is one step of the start of a cluster.
+type startStep struct {
+	name string
+	run  func(context.Context) error
 }
 
-// steps are how a cluster starts.
-func (c *Cluster) steps() []step {
-	kubelet := []step{
-		{"control groups", c.createGroups},
+// startSteps returns the steps in their order.
+func (c *Cluster) startSteps() []startStep {
+	kubelet := []startStep{
+		{"control groups", c.createControlGroups},
 		{"namespaces and containerd", c.startContainerd},
-		{"images", c.loadEcho},
+		{"images", c.importBaseImages},
 		{"kubelet", c.startKubelet},
 	}
-	if c.standin != nil {
-		kubelet = []step{{"stand-in for a kubelet", c.startStandin}}
+	if c.standinReason != nil {
+		kubelet = []startStep{{"stand-in for a kubelet", c.startStandin}}
 	}
-	return slices.Concat([]step{
-		{"certificates", c.startAuthority},
-		{"etcd and the API server", c.startAPI},
+	return slices.Concat([]startStep{
+		{"certificates", c.makeCertificates},
+		{"etcd and the API server", c.startAPIServer},
 		{"controllers and scheduler", c.startControllers},
 		{"the program of pods", c.buildEcho},
-	}, kubelet, []step{{"the node to be ready", c.awaitNode}})
+	}, kubelet, []startStep{{"the node to be ready", c.waitNodeReady}})
 }
 
-// Stop ends the cluster and returns when nothing of it is left, an error if something is. It may be called more than
-// once.
+// Stop ends the cluster and removes its files and control groups. Its error says what could not be removed. It may be called more
+// than once.
 func (c *Cluster) Stop() error {
-	// The last first: the space takes all containers along, before anybody could start them again.
+	// In reverse order: what starts containers ends before the namespaces, with which all containers end.
 	for _, p := range slices.Backward(c.processes) {
 		p.Kill()
 	}
-	err := c.sweeper.sweep()
-	c.kubelet.Release()
-	return errors.Join(err, c.api.close())
+	err := c.cleaner.removeAll()
+	c.kubeletPort.Release()
+	return errors.Join(err, c.apiPort.close())
 }
 
-// Server is the API server's URL, https://127.0.0.1:PORT.
-func (c *Cluster) Server() string { return fmt.Sprintf("https://127.0.0.1:%d", c.api.port) }
+// Server returns the API server's URL, https://127.0.0.1:PORT.
+func (c *Cluster) Server() string { return fmt.Sprintf("https://127.0.0.1:%d", c.apiPort.port) }
 
-// path is that of a file of the cluster.
+// path returns the path of a file in the cluster's directory.
 func (c *Cluster) path(elements ...string) string {
 	return filepath.Join(append([]string{c.dir}, elements...)...)
 }
 
-// write writes a file of the cluster.
-func (c *Cluster) write(name, text string) error {
+// writeFile writes a file in the cluster's directory.
+func (c *Cluster) writeFile(name, text string) error {
 	path := c.path(name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
@@ -169,11 +169,11 @@ func (c *Cluster) write(name, text string) error {
 	return os.WriteFile(path, []byte(text), 0o600)
 }
 
-// lastWords is what the programs said last.
-func (c *Cluster) lastWords() string {
-	var said strings.Builder
+// programLogs returns the end of each program's log.
+func (c *Cluster) programLogs() string {
+	var logs strings.Builder
 	for _, p := range c.processes {
-		fmt.Fprintf(&said, "== %s\n%s\n", p.name, p.tail())
+		fmt.Fprintf(&logs, "== %s\n%s\n", p.name, p.lastOutput())
 	}
-	return said.String()
+	return logs.String()
 }

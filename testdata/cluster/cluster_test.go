@@ -18,15 +18,15 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(tests{m}) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(suite{m}) }
 
-// tests are the tests and the cluster that most of them share.
-type tests struct{ m *testing.M }
+// suite runs the tests and stops the cluster that most of them share.
+type suite struct{ m *testing.M }
 
-func (t tests) Run() int {
+func (t suite) Run() int {
 	code := t.m.Run()
-	if started {
-		if c, _ := start(); c != nil && c.Stop() != nil {
+	if sharedStarted {
+		if c, _ := startShared(); c != nil && c.Stop() != nil {
 			code = 1
 		}
 	}
@@ -34,9 +34,9 @@ func (t tests) Run() int {
 }
 
 var (
-	started bool
-	start   = sync.OnceValues(func() (*Cluster, error) {
-		started = true
+	sharedStarted bool
+	startShared   = sync.OnceValues(func() (*Cluster, error) {
+		sharedStarted = true
 		dir, err := os.MkdirTemp("", "lpk-")
 		if err != nil {
 			return nil, err
@@ -45,26 +45,26 @@ var (
 	})
 )
 
-// shared is the cluster that tests share.
-func shared(t *testing.T) *Cluster {
+// sharedCluster returns the cluster that tests share. It skips the test if no cluster can be run.
+func sharedCluster(t *testing.T) *Cluster {
 	t.Helper()
 	if err := CheckAvailable(); err != nil {
 		t.Skip(err)
 	}
-	c, err := start()
+	c, err := startShared()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Log(c.lastWords())
+			t.Log(c.programLogs())
 		}
 	})
 	return c
 }
 
-// forward has the real kubectl forward a port to a pod or service, and returns its local address.
-func forward(t *testing.T, c *Cluster, namespace, target, port string) string {
+// startPortForward starts the real `kubectl port-forward` to a pod or service, and returns the local address. It ends with the test.
+func startPortForward(t *testing.T, c *Cluster, namespace, target, port string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "kubectl", "port-forward", "--namespace="+namespace, target, ":"+port)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig())
@@ -86,8 +86,8 @@ func forward(t *testing.T, c *Cluster, namespace, target, port string) string {
 	return found[1]
 }
 
-// talk sends text to an address, ends its half of the conversation, and returns all that comes back.
-func talk(t *testing.T, address, text string) string {
+// exchange sends text to an address, closes its direction of the connection, and returns everything that it receives.
+func exchange(t *testing.T, address, text string) string {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
@@ -108,17 +108,17 @@ func talk(t *testing.T, address, text string) string {
 }
 
 func TestCluster_PodAnswersThroughForward(t *testing.T) {
-	c := shared(t)
+	c := sharedCluster(t)
 	namespace := c.Namespace(t)
 	c.Deploy(t, Deployment{Name: "web", Namespace: namespace})
 	pod := c.Pods(t, namespace, "app=web")[0]
-	if got := talk(t, forward(t, c, namespace, "service/web", "7000"), "and back"); got != "hello "+pod+"\nand back" {
-		t.Errorf("greeted with %q", got)
+	if got := exchange(t, startPortForward(t, c, namespace, "service/web", "7000"), "and back"); got != "hello "+pod+"\nand back" {
+		t.Errorf("received %q", got)
 	}
-	if got := talk(t, forward(t, c, namespace, "pod/"+pod, "7001"), "echo"); got != "echo" {
+	if got := exchange(t, startPortForward(t, c, namespace, "pod/"+pod, "7001"), "echo"); got != "echo" {
 		t.Errorf("echoed %q", got)
 	}
-	response, err := http.Get("http://" + forward(t, c, namespace, "deployment/web", "8080") + "/bytes?n=100000")
+	response, err := http.Get("http://" + startPortForward(t, c, namespace, "deployment/web", "8080") + "/bytes?n=100000")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,15 +130,15 @@ func TestCluster_PodAnswersThroughForward(t *testing.T) {
 }
 
 func TestCluster_PodReadinessAndCrashAreControllable(t *testing.T) {
-	c := shared(t)
+	c := sharedCluster(t)
 	namespace := c.Namespace(t)
 	c.Deploy(t, Deployment{
-		Name: "late", Namespace: namespace, Args: []string{"-greet", ":7000", "-late", "100ms", "-ready-file", "/ready"},
-		Readiness: probe("/echo", "ready", "/ready"),
+		Name: "late", Namespace: namespace, Args: []string{"-greet", ":7000", "-listen-delay", "100ms", "-ready-file", "/ready"},
+		Readiness: execProbe("/echo", "ready", "/ready"),
 	})
 	pod := "pod/" + c.Pods(t, namespace, "app=late")[0]
-	if got := talk(t, forward(t, c, namespace, pod, "7000"), ""); !strings.HasPrefix(got, "hello late-") {
-		t.Errorf("greeted with %q", got)
+	if got := exchange(t, startPortForward(t, c, namespace, pod, "7000"), ""); !strings.HasPrefix(got, "hello late-") {
+		t.Errorf("received %q", got)
 	}
 	c.Apply(t, Deployment{Name: "short", Namespace: namespace, Args: []string{"-exit-after", "100ms"}, Readiness: "null"}.YAML())
 	for _, condition := range []string{"create", "jsonpath={.status.containerStatuses[0].state.waiting.reason}=CrashLoopBackOff"} {
@@ -147,7 +147,7 @@ func TestCluster_PodReadinessAndCrashAreControllable(t *testing.T) {
 }
 
 func TestCluster_WaitReadyIgnoresTerminatingPods(t *testing.T) {
-	c := shared(t)
+	c := sharedCluster(t)
 	namespace := c.Namespace(t)
 	c.Deploy(t, Deployment{Name: "web", Namespace: namespace, Replicas: 2})
 	c.Kubectl(t, "scale", "deployment/web", "--namespace="+namespace, "--replicas=1")
@@ -155,19 +155,19 @@ func TestCluster_WaitReadyIgnoresTerminatingPods(t *testing.T) {
 	c.Kubectl(t, "scale", "deployment/web", "--namespace="+namespace, "--replicas=0")
 	c.WaitReady(t, namespace, "app=web", 0)
 	if pods := c.Pods(t, namespace, "app=web"); len(pods) > 0 {
-		t.Errorf("left are %q", pods)
+		t.Errorf("pods %q are left", pods)
 	}
 }
 
 func TestCluster_RunsRedisAndPostgresInPods(t *testing.T) {
-	c := shared(t)
+	c := sharedCluster(t)
 	namespace := c.Namespace(t)
 	c.Deploy(t, Deployment{Name: "redis", Namespace: namespace, Image: Redis})
 	c.Deploy(t, Deployment{Name: "postgres", Namespace: namespace, Image: Postgres})
-	if got := talk(t, forward(t, c, namespace, "service/redis", "6379"), "PING\r\n"); got != "+PONG\r\n" {
-		t.Errorf("redis says %q", got)
+	if got := exchange(t, startPortForward(t, c, namespace, "service/redis", "6379"), "PING\r\n"); got != "+PONG\r\n" {
+		t.Errorf("redis answers %q", got)
 	}
-	db, err := pgx.Connect(t.Context(), "postgres://postgres@"+forward(t, c, namespace, "service/postgres", "5432")+"/postgres")
+	db, err := pgx.Connect(t.Context(), "postgres://postgres@"+startPortForward(t, c, namespace, "service/postgres", "5432")+"/postgres")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,21 +179,21 @@ func TestCluster_RunsRedisAndPostgresInPods(t *testing.T) {
 }
 
 func TestCluster_UserHasPermissionsOfRules(t *testing.T) {
-	c := shared(t)
+	c := sharedCluster(t)
 	namespace := c.Namespace(t)
 	kubeconfig := c.User(t, "reader", namespace, `{apiGroups: [""], resources: [pods], verbs: [get, list]}`)
-	for what, may := range map[string]bool{"list pods": true, "get pods": true, "create pods/portforward": false, "list services": false} {
-		verb, resource, _ := strings.Cut(what, " ")
+	for action, isAllowed := range map[string]bool{"list pods": true, "get pods": true, "create pods/portforward": false, "list services": false} {
+		verb, resource, _ := strings.Cut(action, " ")
 		cmd := exec.CommandContext(t.Context(), "kubectl", "--kubeconfig="+kubeconfig, "--namespace="+namespace, "auth", "can-i", verb, resource)
 		cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
-		if out, err := cmd.CombinedOutput(); (err == nil) != may {
-			t.Errorf("%s: %s", what, out)
+		if out, err := cmd.CombinedOutput(); (err == nil) != isAllowed {
+			t.Errorf("%s: %s", action, out)
 		}
 	}
 }
 
 func TestCluster_RestartsKilledContainerInItsPod(t *testing.T) {
-	c := shared(t)
+	c := sharedCluster(t)
 	namespace := c.Namespace(t)
 	c.Deploy(t, Deployment{Name: "web", Namespace: namespace})
 	pod := c.Pods(t, namespace, "app=web")[0]
@@ -206,24 +206,24 @@ func TestCluster_RestartsKilledContainerInItsPod(t *testing.T) {
 }
 
 func TestCluster_APIServerRestartsOnItsPort(t *testing.T) {
-	c := shared(t)
+	c := sharedCluster(t)
 	pid := c.APIServer.Pid()
 	c.APIServer.Kill()
 	if conn, err := net.Dial("tcp", strings.TrimPrefix(c.Server(), "https://")); err == nil {
 		conn.Close()
-		t.Error("somebody listens")
+		t.Error("the port of a killed API server accepts connections")
 	}
 	if err := c.APIServer.Start(); err != nil {
 		t.Fatal(err)
 	}
 	if c.APIServer.Pid() == pid {
-		t.Error("it was not killed")
+		t.Error("the API server has the same pid as before")
 	}
 	c.Kubectl(t, "get", "nodes")
 }
 
 func TestCluster_FrozenAPIServerIsSilentUntilThawed(t *testing.T) {
-	c := shared(t)
+	c := sharedCluster(t)
 	c.APIServer.Freeze()
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
@@ -232,33 +232,33 @@ func TestCluster_FrozenAPIServerIsSilentUntilThawed(t *testing.T) {
 	out, err := cmd.CombinedOutput()
 	c.APIServer.Thaw()
 	if err == nil || ctx.Err() == nil {
-		t.Errorf("it answers: %s", out)
+		t.Errorf("a frozen API server answers: %s", out)
 	}
 	c.Kubectl(t, "get", "nodes")
 }
 
 func TestCluster_NodeFollowsItsKubelet(t *testing.T) {
-	c := shared(t)
-	await := func(status string) {
+	c := sharedCluster(t)
+	waitReadyStatus := func(status string) {
 		t.Helper()
 		c.Kubectl(t, "wait", "node/"+Node, "--for=condition=Ready="+status, "--timeout=50s")
 	}
 	c.Kubelet.Freeze()
-	await("Unknown")
+	waitReadyStatus("Unknown")
 	c.Kubelet.Thaw()
-	await("True")
+	waitReadyStatus("True")
 	c.Kubelet.Kill()
-	await("Unknown")
+	waitReadyStatus("Unknown")
 	if err := c.Kubelet.Start(); err != nil {
 		t.Fatal(err)
 	}
-	await("True")
+	waitReadyStatus("True")
 }
 
 func TestCluster_PodsOutliveContainerd(t *testing.T) {
-	c := shared(t)
+	c := sharedCluster(t)
 	if c.Containerd == nil {
-		t.Skip(c.standin)
+		t.Skip(c.standinReason)
 	}
 	namespace := c.Namespace(t)
 	c.Deploy(t, Deployment{Name: "web", Namespace: namespace})

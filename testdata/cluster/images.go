@@ -12,35 +12,35 @@ import (
 	"github.com/localport-sh/localport/testdata/daemon"
 )
 
-// Image is the name of an image. None can be pulled: these are made of what is on the machine. Their tags are not
-// "latest", for which Kubernetes would ask a registry each time.
+// Image is the name of an image. No image is pulled: each is made from programs of this machine. The tags are not "latest", because
+// Kubernetes would ask a registry for that each time.
 type Image string
 
 const (
-	// Echo runs the program in echo; it is there from the start.
+	// Echo runs the program in the directory echo. Every cluster has it.
 	Echo Image = "localhost/echo:test"
-	// Pause does nothing; it is what holds a pod's namespaces.
+	// Pause does nothing. Its container keeps the namespaces of a pod. Every cluster has it.
 	Pause Image = "localhost/pause:test"
-	// Redis is Debian's redis-server, and listens everywhere on 6379 if it gets no arguments.
+	// Redis is Debian's redis-server. Without arguments it listens on all addresses, port 6379.
 	Redis Image = "localhost/redis:test"
-	// Postgres is Debian's PostgreSQL with an empty database of the superuser "postgres", whom it believes. It listens
-	// everywhere on 5432, and its arguments are the server's.
+	// Postgres is Debian's PostgreSQL with an empty database and the superuser "postgres", who needs no password. It listens on all
+	// addresses, port 5432. Its arguments are the server's.
 	Postgres Image = "localhost/postgres:test"
 )
 
-// Image makes an image be there, and returns it. The test is skipped if what it is made of is not on the machine, or if
-// the kubelet is a stand-in, which runs only Echo.
-func (c *Cluster) Image(tb testing.TB, image Image) Image {
+// EnsureImage makes an image unless the cluster has it, and returns it. It skips the test if the machine does not have the programs of
+// the image, or if the kubelet is a stand-in, which runs only Echo.
+func (c *Cluster) EnsureImage(tb testing.TB, image Image) Image {
 	tb.Helper()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if image == Echo || image == Pause || c.images[image] {
+	if image == Echo || image == Pause || c.loadedImages[image] {
 		return image
 	}
 	if c.Containerd == nil {
-		tb.Skipf("%s needs containers: %s", image, c.standin)
+		tb.Skipf("%s needs containers: %s", image, c.standinReason)
 	}
-	var a *archive
+	var a *imageArchive
 	var err error
 	switch image {
 	case Redis:
@@ -48,63 +48,63 @@ func (c *Cluster) Image(tb testing.TB, image Image) Image {
 	case Postgres:
 		a, err = postgresImage(tb)
 	default:
-		tb.Fatalf("nobody can make %s", image)
+		tb.Fatalf("there is no image %s", image)
 	}
 	if err == nil {
-		err = c.load(tb.Context(), a)
+		err = c.importImages(tb.Context(), a)
 	}
 	if err != nil {
 		tb.Fatalf("image %s: %v", image, err)
 	}
-	c.images[image] = true
+	c.loadedImages[image] = true
 	return image
 }
 
-// load brings an archive's images in.
-func (c *Cluster) load(ctx context.Context, a *archive) error {
+// importImages imports the images of an archive into containerd.
+func (c *Cluster) importImages(ctx context.Context, a *imageArchive) error {
 	path := c.path("image.tar")
 	if err := a.write(path); err != nil {
 		return err
 	}
 	defer os.Remove(path)
-	return c.ctr(ctx, "images", "import", path)
+	return c.runCtr(ctx, "images", "import", path)
 }
 
-// buildEcho builds the program of Echo.
+// buildEcho compiles the program of Echo.
 func (c *Cluster) buildEcho(ctx context.Context) error {
 	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-ldflags=-s -w", "-o", c.path("echo"), "./echo")
-	build.Dir, build.Env = here(), append(os.Environ(), "CGO_ENABLED=0")
+	build.Dir, build.Env = sourceDir(), append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w: %s", err, out)
 	}
 	return nil
 }
 
-// loadEcho brings the images in that are there from the start.
-func (c *Cluster) loadEcho(ctx context.Context) error {
-	a := newArchive()
-	if err := a.add("/echo", c.path("echo")); err != nil {
+// importBaseImages makes and imports Echo and Pause.
+func (c *Cluster) importBaseImages(ctx context.Context) error {
+	a := newImageArchive()
+	if err := a.addFiles("/echo", c.path("echo")); err != nil {
 		return err
 	}
-	if err := a.image(Echo, map[string]any{"Entrypoint": []string{"/echo"}}); err != nil {
+	if err := a.addImage(Echo, map[string]any{"Entrypoint": []string{"/echo"}}); err != nil {
 		return err
 	}
-	if err := a.image(Pause, map[string]any{"Entrypoint": []string{"/echo", "pause"}}); err != nil {
+	if err := a.addImage(Pause, map[string]any{"Entrypoint": []string{"/echo", "pause"}}); err != nil {
 		return err
 	}
-	return c.load(ctx, a)
+	return c.importImages(ctx, a)
 }
 
-func redisImage(tb testing.TB) (*archive, error) {
+func redisImage(tb testing.TB) (*imageArchive, error) {
 	tb.Helper()
 	program := daemon.FindProgram(tb, "redis-server", "redis-server")
-	a := newArchive()
+	a := newImageArchive()
 	for _, program := range []string{program, daemon.FindProgram(tb, "redis-cli", "redis-tools")} {
 		if err := addProgram(a, program); err != nil {
 			return nil, err
 		}
 	}
-	return a, a.image(Redis, map[string]any{
+	return a, a.addImage(Redis, map[string]any{
 		"Env":        []string{"PATH=" + filepath.Dir(program)},
 		"Entrypoint": []string{program},
 		"Cmd":        []string{"--bind", "0.0.0.0", "--protected-mode", "no", "--save", ""},
@@ -119,11 +119,11 @@ echo host all all all trust >>data/pg_hba.conf
 exec postgres -D data -c listen_addresses='*' -c unix_socket_directories=/tmp -c fsync=off "$@"
 `
 
-func postgresImage(tb testing.TB) (*archive, error) {
+func postgresImage(tb testing.TB) (*imageArchive, error) {
 	tb.Helper()
 	bin := filepath.Dir(daemon.FindProgram(tb, "postgres", "postgresql", "/usr/lib/postgresql/*/bin"))
 	version := filepath.Base(filepath.Dir(bin))
-	a := newArchive()
+	a := newImageArchive()
 	for _, program := range []string{
 		"/bin/sh", filepath.Join(bin, "postgres"), filepath.Join(bin, "initdb"), filepath.Join(bin, "pg_isready"),
 	} {
@@ -131,7 +131,7 @@ func postgresImage(tb testing.TB) (*archive, error) {
 			return nil, err
 		}
 	}
-	// What initdb fills a database with, the libraries that that names, and the user whom the container runs as.
+	// The files that initdb reads, the libraries that they name, and the users, of whom the container runs as one.
 	needed := []string{"/usr/share/postgresql/" + version, "/etc/passwd"}
 	for _, library := range []string{"plpgsql", "dict_snowball", "*_and_*", "utf8*"} {
 		found, err := filepath.Glob(filepath.Join(filepath.Dir(bin), "lib", library+".so"))
@@ -141,34 +141,34 @@ func postgresImage(tb testing.TB) (*archive, error) {
 		needed = append(needed, found...)
 	}
 	for _, path := range needed {
-		if err := a.add(path, path); err != nil {
+		if err := a.addFiles(path, path); err != nil {
 			return nil, err
 		}
 	}
-	if err := a.directory("/tmp"); err != nil {
+	if err := a.addDirectory("/tmp"); err != nil {
 		return nil, err
 	}
-	return a, a.image(Postgres, map[string]any{
+	return a, a.addImage(Postgres, map[string]any{
 		"Env":        []string{"PATH=" + bin + ":/bin", "TZ=UTC"},
 		"User":       "65534:65534",
 		"Entrypoint": []string{"/bin/sh", "-c", postgresScript, "postgres"},
 	})
 }
 
-// addProgram adds a program and the libraries that it is linked with, all where they are on the machine.
-func addProgram(a *archive, program string) error {
+// addProgram adds a program and the libraries that it is linked with, under the paths that they have on this machine.
+func addProgram(a *imageArchive, program string) error {
 	linked, err := exec.Command("ldd", program).Output()
 	if err != nil {
 		return fmt.Errorf("ldd %s: %w", program, err)
 	}
-	if err := a.add(program, program); err != nil {
+	if err := a.addFiles(program, program); err != nil {
 		return err
 	}
 	for word := range strings.FieldsSeq(string(linked)) {
 		if !strings.HasPrefix(word, "/") {
 			continue
 		}
-		if err := a.add(word, word); err != nil {
+		if err := a.addFiles(word, word); err != nil {
 			return err
 		}
 	}

@@ -20,11 +20,11 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// role makes the test binary one that hangs with a cluster running.
-const role = "LOCALPORT_TEST_ROLE"
+// roleVariable makes TestHelper_HangsWithCluster start a cluster and hang, in a process that TestCluster_KilledTestLeavesNothing starts.
+const roleVariable = "LOCALPORT_TEST_ROLE"
 
-// machine is what a cluster could change of the machine, by name.
-func machine(t *testing.T) map[string]string {
+// machineState returns everything on the machine that a cluster could change, by name.
+func machineState(t *testing.T) map[string]string {
 	t.Helper()
 	state := map[string]string{}
 	for _, file := range []string{
@@ -58,10 +58,10 @@ func machine(t *testing.T) map[string]string {
 	return state
 }
 
-// left is what is left of a cluster in a directory.
-func left(dir string) []string {
+// findLeftovers returns the files, control groups and processes of the cluster in a directory.
+func findLeftovers(dir string) []string {
 	paths, _ := filepath.Glob(dir)
-	for _, group := range groupsCalled(filepath.Base(dir)) {
+	for _, group := range controlGroupsNamed(filepath.Base(dir)) {
 		found, _ := filepath.Glob(group)
 		paths = append(paths, found...)
 	}
@@ -75,26 +75,26 @@ func left(dir string) []string {
 }
 
 func TestCluster_StopLeavesNothingBesideAnotherCluster(t *testing.T) {
-	other := shared(t)
-	before := machine(t)
+	other := sharedCluster(t)
+	before := machineState(t)
 	var dir string
 	t.Run("cluster", func(t *testing.T) {
 		c := Start(t)
 		dir = c.dir
 		c.Deploy(t, Deployment{Name: "web", Namespace: c.Namespace(t)})
-		if len(left(dir)) == 0 {
-			t.Error("nothing is there of a cluster that runs")
+		if len(findLeftovers(dir)) == 0 {
+			t.Error("findLeftovers finds nothing of a cluster that runs")
 		}
-		for name, now := range machine(t) {
+		for name, now := range machineState(t) {
 			if now != before[name] {
 				t.Errorf("while it runs: %s was %q, is %q", name, before[name], now)
 			}
 		}
 	})
-	for _, path := range left(dir) {
+	for _, path := range findLeftovers(dir) {
 		t.Errorf("left: %s", path)
 	}
-	if after := machine(t); !maps.Equal(before, after) {
+	if after := machineState(t); !maps.Equal(before, after) {
 		for _, name := range slices.Sorted(maps.Keys(after)) {
 			if after[name] != before[name] {
 				t.Errorf("%s was %q, is %q", name, before[name], after[name])
@@ -104,13 +104,13 @@ func TestCluster_StopLeavesNothingBesideAnotherCluster(t *testing.T) {
 	other.Kubectl(t, "get", "nodes")
 }
 
-func TestHang(t *testing.T) {
-	if os.Getenv(role) == "" {
+func TestHelper_HangsWithCluster(t *testing.T) {
+	if os.Getenv(roleVariable) == "" {
 		return
 	}
 	c := Start(t)
 	c.Deploy(t, Deployment{Name: "web", Namespace: c.Namespace(t)})
-	fmt.Println("cluster", c.sweeper.pid, c.dir)
+	fmt.Println("cluster", c.cleaner.pid, c.dir)
 	select {}
 }
 
@@ -118,9 +118,9 @@ func TestCluster_KilledTestLeavesNothing(t *testing.T) {
 	if err := CheckAvailable(); err != nil {
 		t.Skip(err)
 	}
-	before := machine(t)
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestHang$")
-	cmd.Env = append(os.Environ(), role+"=hang")
+	before := machineState(t)
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestHelper_HangsWithCluster$")
+	cmd.Env = append(os.Environ(), roleVariable+"=hang")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -130,25 +130,25 @@ func TestCluster_KilledTestLeavesNothing(t *testing.T) {
 	}
 	var pid int
 	var dir string
-	var said strings.Builder
-	for lines := bufio.NewScanner(io.TeeReader(out, &said)); pid == 0 && lines.Scan(); {
+	var output strings.Builder
+	for lines := bufio.NewScanner(io.TeeReader(out, &output)); pid == 0 && lines.Scan(); {
 		_, _ = fmt.Sscanf(lines.Text(), "cluster %d %s", &pid, &dir)
 	}
-	sweeper, ok := lockstate.FindProcess(pid)
+	cleaner, ok := lockstate.FindProcess(pid)
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 	if !ok {
-		t.Fatalf("no cluster ran: %s", said.String())
+		t.Fatalf("no cluster ran: %s", output.String())
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	if err := lockstate.WaitExit(ctx, sweeper); err != nil {
-		t.Errorf("it still sweeps: %v", err)
+	if err := lockstate.WaitExit(ctx, cleaner); err != nil {
+		t.Errorf("the cleaner still runs: %v", err)
 	}
-	for _, path := range left(dir) {
+	for _, path := range findLeftovers(dir) {
 		t.Errorf("left: %s", path)
 	}
-	if after := machine(t); !maps.Equal(before, after) {
+	if after := machineState(t); !maps.Equal(before, after) {
 		t.Errorf("the machine was %q, is %q", before, after)
 	}
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// AcquireLock waits until no other process of this machine tests with a cluster: two at once leave a small machine no time for what
-// is tested. Whoever has done calls the returned function; whoever dies has done.
-func AcquireLock(ctx context.Context) (done func(), err error) {
+// AcquireLock waits until no other process of this machine tests with a cluster: two at the same time are too slow on a small machine.
+// The caller calls release after its tests; the lock is also released when the process ends.
+func AcquireLock(ctx context.Context) (release func(), err error) {
 	programs, err := CacheDir()
 	if err != nil {
 		return nil, err

@@ -19,24 +19,24 @@ import (
 //go:embed node
 var nodeFiles embed.FS
 
-// startContainerd makes the namespaces of a node and starts containerd in them.
+// startContainerd makes the node's namespaces and starts containerd in them. It returns when containerd accepts connections.
 func (c *Cluster) startContainerd(ctx context.Context) error {
-	if err := c.startSpace(ctx); err != nil {
+	if err := c.startNamespaceHolder(ctx); err != nil {
 		return err
 	}
 	plugins := c.path("plugins")
 	if err := errors.Join(
-		c.fill("containerd.toml", "containerd.toml", nil),
-		c.fill("network.conflist", "network/10-pod.conflist", nil),
-		c.fill("network.sh", "plugins/network", nil),
+		c.writeTemplate("containerd.toml", "containerd.toml", nil),
+		c.writeTemplate("network.conflist", "network/10-pod.conflist", nil),
+		c.writeTemplate("network.sh", "plugins/network", nil),
 		os.Chmod(filepath.Join(plugins, "network"), 0o755),
-		os.Symlink(filepath.Join(c.programs, "loopback"), filepath.Join(plugins, "loopback")),
+		os.Symlink(filepath.Join(c.programsDir, "loopback"), filepath.Join(plugins, "loopback")),
 	); err != nil {
 		return err
 	}
-	c.Containerd = c.inside("containerd", "containerd", "--config="+c.path("containerd.toml"), "--log-level=warn")
-	c.Containerd.ready = func(ctx context.Context) error {
-		socket := fmt.Sprintf("/proc/%d/root/run/containerd/containerd.sock", c.space.Pid())
+	c.Containerd = c.newNodeProcess("containerd", "containerd", "--config="+c.path("containerd.toml"), "--log-level=warn")
+	c.Containerd.waitReady = func(ctx context.Context) error {
+		socket := fmt.Sprintf("/proc/%d/root/run/containerd/containerd.sock", c.namespaceHolder.Pid())
 		return c.poll(ctx, c.Containerd, func() bool {
 			conn, err := net.Dial("unix", socket)
 			if err == nil {
@@ -48,68 +48,68 @@ func (c *Cluster) startContainerd(ctx context.Context) error {
 	return c.Containerd.start(ctx)
 }
 
-// startSpace starts the process that the node's namespaces end with.
-func (c *Cluster) startSpace(ctx context.Context) error {
-	script, err := nodeFiles.ReadFile("node/space.sh")
+// startNamespaceHolder makes the node's namespaces and starts their first process. When it ends, the kernel ends every process in them.
+func (c *Cluster) startNamespaceHolder(ctx context.Context) error {
+	script, err := nodeFiles.ReadFile("node/namespaces.sh")
 	if err != nil {
 		return err
 	}
-	finished, finish, err := os.Pipe()
+	readyReader, readyWriter, err := os.Pipe() // the script writes to it when everything is mounted
 	if err != nil {
 		return err
 	}
-	defer finished.Close()
-	c.space = c.process("space", "")
-	c.space.argv = append(c.groups.enter(), "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "/bin/sh", "-c", string(script))
-	c.space.inner, c.space.files = true, []*os.File{finish}
-	err = c.space.start(ctx)
-	finish.Close()
+	defer readyReader.Close()
+	c.namespaceHolder = c.newProcess("namespaces", "")
+	c.namespaceHolder.argv = append(c.groups.commandPrefix(), "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "/bin/sh", "-c", string(script))
+	c.namespaceHolder.isWrapped, c.namespaceHolder.extraFiles = true, []*os.File{readyWriter}
+	err = c.namespaceHolder.start(ctx)
+	readyWriter.Close()
 	if err != nil {
 		return err
 	}
-	if _, err := finished.Read(make([]byte, 1)); err != nil { // it has ended, and holds the other end no more
+	if _, err := readyReader.Read(make([]byte, 1)); err != nil { // the script ended without writing
 		return errors.New("the namespaces cannot be made")
 	}
 	return nil
 }
 
-// startKubelet starts the kubelet.
+// startKubelet starts the kubelet and returns when it answers.
 func (c *Cluster) startKubelet(ctx context.Context) error {
-	if err := c.fill("kubelet.yaml", "kubelet.yaml", map[string]any{"Port": c.kubelet.Number}); err != nil {
+	if err := c.writeTemplate("kubelet.yaml", "kubelet.yaml", map[string]any{"Port": c.kubeletPort.Number}); err != nil {
 		return err
 	}
-	c.Kubelet = c.inside("kubelet", "kubelet", "--config="+c.path("kubelet.yaml"), "--kubeconfig="+c.Kubeconfig(), "--hostname-override="+Node)
-	c.Kubelet.ready = c.kubeletReady
+	c.Kubelet = c.newNodeProcess("kubelet", "kubelet", "--config="+c.path("kubelet.yaml"), "--kubeconfig="+c.Kubeconfig(), "--hostname-override="+Node)
+	c.Kubelet.waitReady = c.waitKubeletReady
 	return c.Kubelet.start(ctx)
 }
 
-// kubeletReady returns when the kubelet answers.
-func (c *Cluster) kubeletReady(ctx context.Context) error {
-	return c.awaitAnswer(ctx, c.Kubelet, fmt.Sprintf("https://127.0.0.1:%d/healthz", c.kubelet.Number))
+// waitKubeletReady returns nil when the kubelet answers.
+func (c *Cluster) waitKubeletReady(ctx context.Context) error {
+	return c.waitAnswer(ctx, c.Kubelet, fmt.Sprintf("https://127.0.0.1:%d/healthz", c.kubeletPort.Number))
 }
 
-// awaitNode returns when pods can be put on the node.
-func (c *Cluster) awaitNode(ctx context.Context) error {
+// waitNodeReady returns nil when pods can be scheduled on the node.
+func (c *Cluster) waitNodeReady(ctx context.Context) error {
 	return c.watch(ctx, "/api/v1/nodes", "", func(nodes []object) bool {
-		return len(nodes) == 1 && nodes[0].is("Ready")
+		return len(nodes) == 1 && nodes[0].hasCondition("Ready")
 	})
 }
 
-// inside makes a program of the cluster that runs in the node's namespaces and control groups.
-func (c *Cluster) inside(name, program string, args ...string) *Process {
-	p := c.process(name, program, args...)
-	p.argv, p.inner = c.enter(p.argv), true
+// newNodeProcess is newProcess for a program that runs in the node's namespaces and control groups.
+func (c *Cluster) newNodeProcess(name, program string, args ...string) *Process {
+	p := c.newProcess(name, program, args...)
+	p.argv, p.isWrapped = c.nodeCommand(p.argv), true
 	return p
 }
 
-// enter is a command line that runs another in the node's namespaces and control groups.
-func (c *Cluster) enter(argv []string) []string {
-	return slices.Concat(c.groups.enter(), []string{"nsenter", "--target", fmt.Sprint(c.space.Pid()), "--mount", "--pid", "--"}, argv)
+// nodeCommand returns the command line that runs argv in the node's namespaces and control groups.
+func (c *Cluster) nodeCommand(argv []string) []string {
+	return slices.Concat(c.groups.commandPrefix(), []string{"nsenter", "--target", fmt.Sprint(c.namespaceHolder.Pid()), "--mount", "--pid", "--"}, argv)
 }
 
-// ctr runs containerd's client.
-func (c *Cluster) ctr(ctx context.Context, args ...string) error {
-	argv := c.enter(append([]string{filepath.Join(c.programs, "ctr"), "--namespace=k8s.io"}, args...))
+// runCtr runs ctr, containerd's client.
+func (c *Cluster) runCtr(ctx context.Context, args ...string) error {
+	argv := c.nodeCommand(append([]string{filepath.Join(c.programsDir, "ctr"), "--namespace=k8s.io"}, args...))
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir, cmd.Env = c.dir, c.environment()
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -118,8 +118,8 @@ func (c *Cluster) ctr(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// fill writes a file of the cluster from a template in node.
-func (c *Cluster) fill(name, to string, values map[string]any) error {
+// writeTemplate fills in a template of the directory node, and writes it to a file in the cluster's directory.
+func (c *Cluster) writeTemplate(name, path string, values map[string]any) error {
 	t, err := template.ParseFS(nodeFiles, "node/"+name)
 	if err != nil {
 		return err
@@ -130,5 +130,5 @@ func (c *Cluster) fill(name, to string, values map[string]any) error {
 	if err := t.Execute(&text, all); err != nil {
 		return err
 	}
-	return c.write(to, text.String())
+	return c.writeFile(path, text.String())
 }

@@ -15,39 +15,39 @@ import (
 	"time"
 )
 
-// Process is one of a cluster's programs. It dies with the process that runs the cluster.
+// Process is one of a cluster's programs. The kernel kills it when the process that runs the cluster ends.
 type Process struct {
-	name  string
-	argv  []string
-	dir   string
-	env   []string
-	log   string
-	inner bool // the program is the only child of argv, which puts it into namespaces
-	files []*os.File
-	ready func(context.Context) error // if any, returns when the program does what it is for
+	name       string
+	argv       []string
+	dir        string
+	env        []string
+	logFile    string
+	isWrapped  bool // argv is a wrapper, which starts the program in namespaces as its only child
+	extraFiles []*os.File
+	waitReady  func(context.Context) error // returns nil when the program is ready; nil: it is ready when it has started
 
-	mu         sync.Mutex
-	outer, pid int
-	done       chan struct{} // closed when outer has ended, and with it the program; nil: it has not been started
+	mu              sync.Mutex    // guards the fields that follow
+	wrapperPid, pid int           // the same if there is no wrapper
+	endedCh         chan struct{} // closed when the wrapper and the program have ended; nil before the first start
 }
 
-// process makes a program of the cluster, by its name in the cache.
-func (c *Cluster) process(name, program string, args ...string) *Process {
-	p := &Process{name: name, argv: append([]string{filepath.Join(c.programs, program)}, args...), dir: c.dir, env: c.environment(), log: c.path(name + ".log")}
+// newProcess adds a program of the directory that Build makes to the cluster. It does not start it.
+func (c *Cluster) newProcess(name, program string, args ...string) *Process {
+	p := &Process{name: name, argv: append([]string{filepath.Join(c.programsDir, program)}, args...), dir: c.dir, env: c.environment(), logFile: c.path(name + ".log")}
 	c.processes = append(c.processes, p)
 	return p
 }
 
-// environment is all that a cluster's programs get to know of ours. .ci/leftovers looks for the variable.
+// environment returns the whole environment of a cluster's programs. .ci/leftovers looks for LOCALPORT_TEST_CLUSTER.
 func (c *Cluster) environment() []string {
 	return []string{
 		"HOME=" + c.dir, "TMPDIR=" + c.dir, "LC_ALL=C", "TZ=UTC", "LOCALPORT_TEST_CLUSTER=" + c.dir,
-		"PATH=" + c.programs + ":" + os.Getenv("PATH") + ":/usr/sbin:/sbin",
-		"LD_LIBRARY_PATH=" + c.programs, // runc has a library with it
+		"PATH=" + c.programsDir + ":" + os.Getenv("PATH") + ":/usr/sbin:/sbin",
+		"LD_LIBRARY_PATH=" + c.programsDir, // for libseccomp, which runc needs
 	}
 }
 
-// Start starts the program that has ended, as it was started before, and returns when it is ready.
+// Start starts a program that has ended again, and returns when it is ready.
 func (p *Process) Start() error {
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
@@ -58,50 +58,50 @@ func (p *Process) start(ctx context.Context) error {
 	if err := p.launch(); err != nil {
 		return err
 	}
-	if p.inner {
-		if err := p.find(ctx); err != nil {
+	if p.isWrapped {
+		if err := p.findWrapped(ctx); err != nil {
 			return err
 		}
 	}
-	if p.ready == nil {
+	if p.waitReady == nil {
 		return nil
 	}
-	return p.ready(ctx)
+	return p.waitReady(ctx)
 }
 
-// launch starts argv.
+// launch starts argv and returns.
 func (p *Process) launch() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	log, err := os.OpenFile(p.logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
 	cmd := exec.Command(p.argv[0], p.argv[1:]...)
-	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = p.dir, p.env, log, log, p.files
-	cmd.SysProcAttr = attributes()
-	done, started := make(chan struct{}), make(chan error)
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = p.dir, p.env, log, log, p.extraFiles
+	cmd.SysProcAttr = sysProcAttr()
+	endedCh, startedCh := make(chan struct{}), make(chan error)
 	go func() {
-		// Linux kills the child when the thread ends that started it, so the thread must stay.
+		// Linux kills the child when the thread that started it ends, so the thread must not end.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
-		started <- err
+		startedCh <- err
 		if err == nil {
-			_ = cmd.Wait() // how it ended is in its log
-			close(done)
+			_ = cmd.Wait() // the program's log says why it ended
+			close(endedCh)
 		}
 	}()
-	if err := <-started; err != nil {
+	if err := <-startedCh; err != nil {
 		return err
 	}
-	p.outer, p.pid, p.done = cmd.Process.Pid, cmd.Process.Pid, done
+	p.wrapperPid, p.pid, p.endedCh = cmd.Process.Pid, cmd.Process.Pid, endedCh
 	return nil
 }
 
-// find finds the program that has been launched into namespaces.
-func (p *Process) find(ctx context.Context) error {
+// findWrapped waits until the wrapper has started the program, and records the program's pid.
+func (p *Process) findWrapped(ctx context.Context) error {
 	children := fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", p.Pid())
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -117,63 +117,63 @@ func (p *Process) find(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-p.ended():
-			return errors.New(p.name + " ended at once")
+			return errors.New(p.name + " ended before it started its program")
 		case <-tick.C:
 		}
 	}
 }
 
-// Pid is the program's, as the caller sees it.
+// Pid returns the program's process id in this process's PID namespace.
 func (p *Process) Pid() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.pid
 }
 
-// Kill ends the program at once and returns when it has ended. It may be called more than once.
+// Kill sends SIGKILL to the program and returns when it has ended. It may be called more than once.
 func (p *Process) Kill() {
 	if p.ended() == nil {
 		return
 	}
-	p.signal(syscall.SIGKILL)
+	p.send(syscall.SIGKILL)
 	<-p.ended()
 }
 
-// Freeze stops the program where it stands, as a network that drops all packets would seem to its clients.
-func (p *Process) Freeze() { p.signal(syscall.SIGSTOP) }
+// Freeze sends SIGSTOP to the program. To its clients this looks like a network that drops all packets.
+func (p *Process) Freeze() { p.send(syscall.SIGSTOP) }
 
-// Thaw lets a frozen program go on.
-func (p *Process) Thaw() { p.signal(syscall.SIGCONT) }
+// Thaw continues a frozen program.
+func (p *Process) Thaw() { p.send(syscall.SIGCONT) }
 
-// signal signals the program.
-func (p *Process) signal(signal syscall.Signal) {
+// send sends a signal to the program unless it has ended.
+func (p *Process) send(signal syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	select {
-	case <-p.done: // the numbers may be somebody else's by now
+	case <-p.endedCh: // the pids may belong to other processes by now
 		return
 	default:
 	}
 	_ = syscall.Kill(p.pid, signal)
-	if p.outer != p.pid && signal != syscall.SIGSTOP {
-		// nsenter stops when its child does, and would never see it continue or end.
-		_ = syscall.Kill(p.outer, syscall.SIGCONT)
+	if p.wrapperPid != p.pid && signal != syscall.SIGSTOP {
+		// nsenter stops itself when its child is stopped, and must run to see the child's end.
+		_ = syscall.Kill(p.wrapperPid, syscall.SIGCONT)
 	}
 }
 
-// ended is closed when the program has ended; nil if it has not been started.
+// ended returns a channel that is closed when the program has ended; nil before the first start.
 func (p *Process) ended() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.done
+	return p.endedCh
 }
 
-// tail is what the program said last.
-func (p *Process) tail() string {
-	said, err := os.ReadFile(p.log)
+// lastOutput returns the end of the program's log.
+func (p *Process) lastOutput() string {
+	output, err := os.ReadFile(p.logFile)
 	if err != nil {
 		return err.Error()
 	}
-	const enough = 3000
-	return string(said[max(0, len(said)-enough):])
+	const maxBytes = 3000
+	return string(output[max(0, len(output)-maxBytes):])
 }

@@ -5,11 +5,11 @@ import (
 	"fmt"
 )
 
-// startStandin starts a program that plays the kubelet, whose pods are processes beside each other.
+// startStandin starts the stand-in for the kubelet, which runs pods as ordinary processes, and returns when it answers.
 func (c *Cluster) startStandin(ctx context.Context) error {
-	c.Kubelet = c.process("standin", "standin", "--kubeconfig="+c.Kubeconfig(), "--node="+Node, fmt.Sprintf("--port=%d", c.kubelet.Number),
+	c.Kubelet = c.newProcess("standin", "standin", "--kubeconfig="+c.Kubeconfig(), "--node="+Node, fmt.Sprintf("--port=%d", c.kubeletPort.Number),
 		"--image="+string(Echo), "--entrypoint=/echo", "--program="+c.path("echo"), "--dir="+c.path("pods"),
 		"--cert="+c.path("server.crt"), "--key="+c.path("server.key"), "--authority="+c.path("ca.crt"))
-	c.Kubelet.ready = c.kubeletReady
+	c.Kubelet.waitReady = c.waitKubeletReady
 	return c.Kubelet.start(ctx)
 }

@@ -14,20 +14,20 @@ func TestStandin_ForwardsLikeKubelet(t *testing.T) {
 	namespace := c.Namespace(t)
 	c.Deploy(t, Deployment{Name: "web", Namespace: namespace})
 	pod := c.Pods(t, namespace, "app=web")[0]
-	address := forward(t, c, namespace, "service/web", "7000")
-	if got := talk(t, address, "and back"); got != "hello "+pod+"\nand back" {
-		t.Errorf("greeted with %q", got)
+	address := startPortForward(t, c, namespace, "service/web", "7000")
+	if got := exchange(t, address, "and back"); got != "hello "+pod+"\nand back" {
+		t.Errorf("received %q", got)
 	}
 
-	// The forward outlives the container.
+	// The forward goes on when the container is restarted.
 	c.KillContainer(t, namespace, pod)
 	c.Kubectl(t, "wait", "pod/"+pod, "--namespace="+namespace, "--for=jsonpath={.status.containerStatuses[0].restartCount}=1", "--timeout=50s")
 	c.WaitReady(t, namespace, "app=web", 1)
-	if got := talk(t, address, ""); got != "hello "+pod+"\n" {
-		t.Errorf("greeted again with %q", got)
+	if got := exchange(t, address, ""); got != "hello "+pod+"\n" {
+		t.Errorf("received %q from the restarted container", got)
 	}
 
-	// An open connection ends with the pod, and so does the next one, and kubectl with it.
+	// When the pod ends, an open connection ends, and the next one fails.
 	open, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
@@ -40,9 +40,9 @@ func TestStandin_ForwardsLikeKubelet(t *testing.T) {
 	c.Kubectl(t, "delete", "deployment/web", "--namespace="+namespace)
 	c.WaitReady(t, namespace, "app=web", 0)
 	if n, err := open.Read(greeting); err == nil {
-		t.Errorf("a connection to a pod that is gone says %q", greeting[:n])
+		t.Errorf("received %q from a pod that was deleted", greeting[:n])
 	}
-	if got := talk(t, address, ""); got != "" {
-		t.Errorf("a pod that is gone says %q", got)
+	if got := exchange(t, address, ""); got != "" {
+		t.Errorf("received %q from a pod that was deleted, on a new connection", got)
 	}
 }

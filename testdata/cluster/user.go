@@ -8,15 +8,13 @@ import (
 	"testing"
 )
 
-// Kubeconfig is the path of the administrator's kubeconfig. The context in it is called "test", as in all that are made
-// here.
+// Kubeconfig returns the path of the administrator's kubeconfig. Its context is called "test", as in every kubeconfig of this package.
 func (c *Cluster) Kubeconfig() string { return c.path("admin.kubeconfig") }
 
-// User makes a user who may do in a namespace what the rules say, each a rule of a role in YAML such as
+// User makes a user with only those permissions in a namespace that rules give, and returns the path of the user's kubeconfig. A rule
+// is one of a Role, in YAML:
 //
 //	{apiGroups: [""], resources: [pods], verbs: [get]}
-//
-// and nothing else, and returns the path of a kubeconfig.
 func (c *Cluster) User(tb testing.TB, name, namespace string, rules ...string) (kubeconfig string) {
 	tb.Helper()
 	if len(rules) > 0 {
@@ -36,18 +34,18 @@ roleRef: {kind: Role, name: %[1]q, apiGroup: rbac.authorization.k8s.io}
 	return c.KubeconfigFor(tb, name, certificateUser(c.Credential(tb, name, Identity{User: name})), c.Server())
 }
 
-// Credential makes a certificate and its key, and returns the files that hold them. The name is that of the files.
-func (c *Cluster) Credential(tb testing.TB, name string, who Identity) (certFile, keyFile string) {
+// Credential makes a certificate and its key in the files NAME.crt and NAME.key, and returns their paths.
+func (c *Cluster) Credential(tb testing.TB, name string, identity Identity) (certFile, keyFile string) {
 	tb.Helper()
-	certFile, keyFile, err := c.authority.sign(name, who)
+	certFile, keyFile, err := c.authority.sign(name, identity)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return certFile, keyFile
 }
 
-// KubeconfigFor writes a kubeconfig whose user is YAML, such as {exec: {…}}, for a server with a certificate of the
-// cluster's authority, and returns its path.
+// KubeconfigFor writes a kubeconfig and returns its path. The user is YAML, such as {exec: {…}}. The server's certificate must be signed
+// by the cluster's authority.
 func (c *Cluster) KubeconfigFor(tb testing.TB, name, user, server string) (path string) {
 	tb.Helper()
 	if err := c.writeKubeconfig(name, user, server); err != nil {
@@ -56,7 +54,7 @@ func (c *Cluster) KubeconfigFor(tb testing.TB, name, user, server string) (path 
 	return c.path(name + ".kubeconfig")
 }
 
-// certificateUser is a kubeconfig's user who has a certificate.
+// certificateUser returns the user of a kubeconfig, in YAML, who logs in with a certificate.
 func certificateUser(certFile, keyFile string) string {
 	return fmt.Sprintf("{client-certificate: %q, client-key: %q}", certFile, keyFile)
 }
@@ -66,7 +64,7 @@ func (c *Cluster) writeKubeconfig(name, user, server string) error {
 	if err != nil {
 		return err
 	}
-	return c.write(name+".kubeconfig", fmt.Sprintf(`apiVersion: v1
+	return c.writeFile(name+".kubeconfig", fmt.Sprintf(`apiVersion: v1
 kind: Config
 current-context: test
 contexts:

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// object is what is watched of a pod or a node.
+// object has the fields of a pod or node that watch needs.
 type object struct {
 	Metadata struct {
 		Name              string
@@ -24,8 +24,8 @@ type object struct {
 	}
 }
 
-// is reports whether a condition of the object is true.
-func (o object) is(condition string) bool {
+// hasCondition reports whether the object has a condition with status True.
+func (o object) hasCondition(condition string) bool {
 	for _, c := range o.Status.Conditions {
 		if c.Type == condition {
 			return c.Status == "True"
@@ -34,9 +34,9 @@ func (o object) is(condition string) bool {
 	return false
 }
 
-// watch returns when the objects of a collection that a selector chooses are as they should be.
-// https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
-func (c *Cluster) watch(ctx context.Context, collection, selector string, should func([]object) bool) error {
+// watch returns nil when isDone does, which it calls with the objects of a collection that a label selector matches, at first and after
+// each change. https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
+func (c *Cluster) watch(ctx context.Context, collection, selector string, isDone func([]object) bool) error {
 	client, err := c.authority.client()
 	if err != nil {
 		return err
@@ -56,15 +56,15 @@ func (c *Cluster) watch(ctx context.Context, collection, selector string, should
 	if err != nil {
 		return fmt.Errorf("list %s: %w", collection, err)
 	}
-	there := map[string]object{}
+	byName := map[string]object{}
 	for _, o := range list.Items {
-		there[o.Metadata.Name] = o
+		byName[o.Metadata.Name] = o
 	}
 	if response, err = get(ctx, client, address+"&watch=true&resourceVersion="+list.Metadata.ResourceVersion); err != nil {
 		return err
 	}
 	defer response.Body.Close()
-	for events := json.NewDecoder(response.Body); !should(slices.Collect(maps.Values(there))); {
+	for events := json.NewDecoder(response.Body); !isDone(slices.Collect(maps.Values(byName))); {
 		var event struct {
 			Type   string
 			Object object
@@ -74,15 +74,15 @@ func (c *Cluster) watch(ctx context.Context, collection, selector string, should
 		}
 		switch event.Type {
 		case "ADDED", "MODIFIED":
-			there[event.Object.Metadata.Name] = event.Object
+			byName[event.Object.Metadata.Name] = event.Object
 		case "DELETED":
-			delete(there, event.Object.Metadata.Name)
+			delete(byName, event.Object.Metadata.Name)
 		}
 	}
 	return nil
 }
 
-// get asks for what must be there. The caller closes the response's body.
+// get sends a GET request. A status other than 200 is an error. The caller closes the response's body.
 func get(ctx context.Context, client *http.Client, address string) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
@@ -93,21 +93,21 @@ func get(ctx context.Context, client *http.Client, address string) (*http.Respon
 		return nil, err
 	}
 	if response.StatusCode != http.StatusOK {
-		said, _ := io.ReadAll(response.Body)
+		body, _ := io.ReadAll(response.Body)
 		response.Body.Close()
-		return nil, fmt.Errorf("%s: %s: %s", address, response.Status, said)
+		return nil, fmt.Errorf("%s: %s: %s", address, response.Status, body)
 	}
 	return response, nil
 }
 
-// awaitAnswer returns when a program of the cluster answers well.
-func (c *Cluster) awaitAnswer(ctx context.Context, from *Process, address string) error {
+// waitAnswer returns nil when a program of the cluster answers a GET request with status 200.
+func (c *Cluster) waitAnswer(ctx context.Context, program *Process, address string) error {
 	client, err := c.authority.client()
 	if err != nil {
 		return err
 	}
 	defer client.CloseIdleConnections()
-	return c.poll(ctx, from, func() bool {
+	return c.poll(ctx, program, func() bool {
 		response, err := get(ctx, client, address)
 		if err == nil {
 			response.Body.Close()
@@ -116,11 +116,11 @@ func (c *Cluster) awaitAnswer(ctx context.Context, from *Process, address string
 	})
 }
 
-// poll asks until the answer is yes, and gives up when the program ends.
-func (c *Cluster) poll(ctx context.Context, program *Process, ask func() bool) error {
+// poll returns nil when isDone does, which it calls again and again, and an error when the program ends.
+func (c *Cluster) poll(ctx context.Context, program *Process, isDone func() bool) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for !ask() {
+	for !isDone() {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)

@@ -1,5 +1,5 @@
-// Package daemon has what the packages that start a real server for a test share: a folder, a free port, a user who is
-// not root, and a process that ends with the test, however that ends.
+// Package daemon starts a real server for a test: in its own directory, on a free port, as a user who is not root. The server ends
+// with the test, also when the test's process is killed.
 package daemon
 
 import (
@@ -17,21 +17,18 @@ import (
 
 // Spec says how a server is run.
 type Spec struct {
-	Dir  string // from Dir
-	Argv func(port int) []string
-	// Ready is part of the line by which the server says that it listens.
-	Ready string
-	// End ends it politely; SIGTERM if it is 0.
-	End syscall.Signal
-	// Orphaned is what it gets when the test process dies; SIGKILL if it is 0. Linux only.
-	Orphaned syscall.Signal
+	Dir          string                  // the working directory, made by NewDir
+	Argv         func(port int) []string // returns the command line; called again for another port if one is in use
+	ReadyText    string                  // part of the line that the server prints when it listens
+	StopSignal   syscall.Signal          // requests an orderly end; 0: SIGTERM
+	OrphanSignal syscall.Signal          // sent by the kernel when the test's process dies, on Linux; 0: SIGKILL
 }
 
-// Server is a server that runs, or has run, in a folder of its own.
+// Server is a server that runs, or that ran and was stopped.
 type Server struct {
 	Host string // a numeric address
 	Port int
-	Dir  string // belongs to the user that the server runs as
+	Dir  string // its working directory
 
 	t       testing.TB
 	spec    Spec
@@ -40,17 +37,17 @@ type Server struct {
 
 const (
 	startLimit = 60 * time.Second
-	endLimit   = 20 * time.Second
+	stopLimit  = 20 * time.Second
 )
 
 // Start starts a server on a free port and returns when it listens. It ends with the test.
 func Start(t testing.TB, spec Spec) *Server {
 	t.Helper()
-	if spec.End == 0 {
-		spec.End = syscall.SIGTERM
+	if spec.StopSignal == 0 {
+		spec.StopSignal = syscall.SIGTERM
 	}
-	if spec.Orphaned == 0 {
-		spec.Orphaned = syscall.SIGKILL
+	if spec.OrphanSignal == 0 {
+		spec.OrphanSignal = syscall.SIGKILL
 	}
 	s := &Server{Host: "127.0.0.1", Dir: spec.Dir, t: t, spec: spec}
 	t.Cleanup(s.Stop)
@@ -64,33 +61,33 @@ func Start(t testing.TB, spec Spec) *Server {
 			t.Fatal(err)
 		}
 	}
-	t.Fatalf("five free ports were not free: %s", s.Log())
+	t.Fatalf("five ports in a row were in use: %s", s.Log())
 	return nil
 }
 
-// Addr is Host:Port.
+// Addr returns Host:Port.
 func (s *Server) Addr() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }
 
-// Pid is the process id of the server, or of the one that ran last.
+// Pid returns the process id of the last start.
 func (s *Server) Pid() int { return s.process.cmd.Process.Pid }
 
-// Log is what the server has said since it was started last.
+// Log returns what the server has printed since its last start.
 func (s *Server) Log() string {
 	if s.process == nil {
 		return ""
 	}
-	return s.process.said.String()
+	return s.process.output.String()
 }
 
-// Stop ends the server politely and returns when it has ended. It may be called more than once.
+// Stop ends the server in an orderly way and returns when it has ended. It may be called more than once.
 func (s *Server) Stop() {
 	s.t.Helper()
-	if s.process != nil && !s.process.end(s.spec.End, endLimit) {
-		s.t.Errorf("%s did not end by itself: %s", s.process.cmd.Path, s.Log())
+	if s.process != nil && !s.process.stop(s.spec.StopSignal, stopLimit) {
+		s.t.Errorf("%s did not end after its stop signal: %s", s.process.cmd.Path, s.Log())
 	}
 }
 
-// Restart stops the server, if it runs, and starts it on the same port and folder.
+// Restart stops the server, if it runs, and starts it again with the same port and directory.
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.Stop()
@@ -99,25 +96,25 @@ func (s *Server) Restart() {
 	}
 }
 
-// start returns when the server listens.
+// start starts the server and returns when it listens.
 func (s *Server) start() error {
 	argv := s.spec.Argv(s.Port)
-	p, err := begin(argv, s.spec)
+	p, err := startProcess(argv, s.spec)
 	if err != nil {
 		return err
 	}
 	s.process = p
 	select {
-	case <-p.said.ready:
+	case <-p.output.readyCh:
 		return nil
-	case <-p.done:
+	case <-p.endedCh:
 		return fmt.Errorf("%s: %s: %s", argv[0], p.cmd.ProcessState, s.Log())
 	case <-time.After(startLimit):
 		return fmt.Errorf("%s does not listen after %v: %s", argv[0], startLimit, s.Log())
 	}
 }
 
-// environment is all that a server gets to know of ours. .ci/leftovers looks for the variable.
+// environment returns the whole environment of a server. .ci/leftovers looks for LOCALPORT_TEST_DAEMON.
 func environment(dir string) []string {
 	return []string{"HOME=" + dir, "TMPDIR=" + dir, "PATH=" + os.Getenv("PATH"), "LC_ALL=C", "TZ=UTC", "LOCALPORT_TEST_DAEMON=1"}
 }

@@ -17,32 +17,32 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// role makes the test binary a test that hangs with a server running.
-const role = "LOCALPORT_TEST_ROLE"
+// roleVariable makes TestHelper_HangsWithServer start a server and hang, in a process that TestServer_EndsWithKilledTest starts.
+const roleVariable = "LOCALPORT_TEST_ROLE"
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// sh is a server that is a shell script; $1 is its port.
-func sh(t testing.TB, script string) Spec {
+// shellServer returns a server that is a shell script; $1 is its port.
+func shellServer(t testing.TB, script string) Spec {
 	return Spec{
-		Dir:   NewDir(t, "sh"),
-		Argv:  func(port int) []string { return []string{"/bin/sh", "-c", script, "sh", fmt.Sprint(port)} },
-		Ready: "listening",
+		Dir:       NewDir(t, "sh"),
+		Argv:      func(port int) []string { return []string{"/bin/sh", "-c", script, "sh", fmt.Sprint(port)} },
+		ReadyText: "listening",
 	}
 }
 
-func TestHang(t *testing.T) {
-	if os.Getenv(role) == "" {
+func TestHelper_HangsWithServer(t *testing.T) {
+	if os.Getenv(roleVariable) == "" {
 		return
 	}
-	s := Start(t, sh(t, "echo listening; exec sleep 1000"))
+	s := Start(t, shellServer(t, "echo listening; exec sleep 1000"))
 	fmt.Println("server", s.Pid(), s.Dir)
 	select {}
 }
 
 func TestServer_EndsWithKilledTest(t *testing.T) {
-	cmd := exec.Command(os.Args[0], "-test.run=^TestHang$")
-	cmd.Env = append(os.Environ(), role+"=hang")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestHelper_HangsWithServer$")
+	cmd.Env = append(os.Environ(), roleVariable+"=hang")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -71,7 +71,7 @@ func TestServer_EndsWithKilledTest(t *testing.T) {
 }
 
 func TestServer_ReplacesPortThatWasTakenMeanwhile(t *testing.T) {
-	spec := sh(t, `test -e taken || { touch taken; echo 'bind: Address already in use'; exit 1; }; echo listening; exec sleep 1000`)
+	spec := shellServer(t, `test -e taken || { touch taken; echo 'bind: Address already in use'; exit 1; }; echo listening; exec sleep 1000`)
 	var tried []int
 	argv := spec.Argv
 	spec.Argv = func(port int) []string {
@@ -88,7 +88,7 @@ func TestServer_ReplacesPortThatWasTakenMeanwhile(t *testing.T) {
 }
 
 func TestServer_OwnsItsDirectoryAndIsNotRoot(t *testing.T) {
-	s := Start(t, sh(t, `id -u >user; echo "as $(cat user)"; echo listening; exec sleep 1000`))
+	s := Start(t, shellServer(t, `id -u >user; echo "as $(cat user)"; echo listening; exec sleep 1000`))
 	user, err := os.ReadFile(filepath.Join(s.Dir, "user"))
 	if err != nil || string(user) == "0\n" || !strings.Contains(s.Log(), "as "+string(user)) {
 		t.Errorf("%q, %v", user, err)
@@ -96,7 +96,7 @@ func TestServer_OwnsItsDirectoryAndIsNotRoot(t *testing.T) {
 }
 
 func TestTemplate_IsFilledOnceAndCopiedWithModes(t *testing.T) {
-	var template Template
+	var template DirTemplate
 	made := 0
 	for range 2 {
 		dir := NewDir(t, "template")

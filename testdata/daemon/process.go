@@ -11,97 +11,98 @@ import (
 	"time"
 )
 
-// process is one run of a server.
+// process is a process of a server.
 type process struct {
-	cmd  *exec.Cmd
-	said *said
-	done chan struct{} // closed when it has ended and been reaped
+	cmd     *exec.Cmd
+	output  *output
+	endedCh chan struct{} // closed when the process has been waited for
 }
 
-func begin(argv []string, spec Spec) (*process, error) {
+// startProcess returns when the process has been started. The caller waits for endedCh, or calls stop.
+func startProcess(argv []string, spec Spec) (*process, error) {
 	p := &process{
-		cmd:  exec.Command(argv[0], argv[1:]...),
-		said: &said{word: spec.Ready, ready: make(chan struct{})},
-		done: make(chan struct{}),
+		cmd:     exec.Command(argv[0], argv[1:]...),
+		output:  &output{readyText: spec.ReadyText, readyCh: make(chan struct{})},
+		endedCh: make(chan struct{}),
 	}
 	p.cmd.Dir = spec.Dir
 	p.cmd.Env = environment(spec.Dir)
-	p.cmd.Stdout, p.cmd.Stderr = p.said, p.said
-	p.cmd.WaitDelay = time.Second // a child of the server that outlives it does not hold us up
-	p.cmd.SysProcAttr = attributes(spec.Orphaned)
-	started := make(chan error)
-	go p.run(started)
-	if err := <-started; err != nil {
+	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
+	p.cmd.WaitDelay = time.Second // do not wait longer for a child of the server that outlives it
+	p.cmd.SysProcAttr = sysProcAttr(spec.OrphanSignal)
+	startedCh := make(chan error)
+	go p.run(startedCh)
+	if err := <-startedCh; err != nil {
 		return nil, fmt.Errorf("run %s: %w", argv[0], err)
 	}
 	return p, nil
 }
 
-// run is the process's life. Its goroutine keeps the thread to itself throughout: Linux tells a child that it is an
-// orphan when the thread that forked it ends, and a thread is the runtime's to end.
-func (p *process) run(started chan<- error) {
+// run starts the process and waits for its end, on a locked thread: Linux sends the parent-death signal when the thread that forked
+// the child ends, and the Go runtime may end a thread that is not locked at any time.
+func (p *process) run(startedCh chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	err := p.cmd.Start()
-	started <- err
+	startedCh <- err
 	if err != nil {
 		return
 	}
 	_ = p.cmd.Wait() // its error repeats the state
-	close(p.done)
+	close(p.endedCh)
 }
 
-// end reports whether the process ended by itself: before, or when asked to by a signal. It is asked again and again:
-// nginx forgets a signal that comes just before it begins to wait for events.
-func (p *process) end(polite syscall.Signal, grace time.Duration) bool {
-	again := time.NewTicker(100 * time.Millisecond)
-	defer again.Stop()
-	limit := time.NewTimer(grace)
-	defer limit.Stop()
+// stop ends the process by a signal or, after limit, by SIGKILL, and returns when it has ended. It reports whether SIGKILL was
+// not needed. It repeats the signal: a server may lose one that comes just before it begins to wait for events.
+func (p *process) stop(signal syscall.Signal, limit time.Duration) bool {
+	repeat := time.NewTicker(100 * time.Millisecond)
+	defer repeat.Stop()
+	deadline := time.NewTimer(limit)
+	defer deadline.Stop()
 	for {
-		_ = p.cmd.Process.Signal(polite)
+		_ = p.cmd.Process.Signal(signal)
 		select {
-		case <-p.done:
+		case <-p.endedCh:
 			return true
-		case <-again.C:
-		case <-limit.C:
+		case <-repeat.C:
+		case <-deadline.C:
 			_ = p.cmd.Process.Kill()
-			<-p.done
+			<-p.endedCh
 			return false
 		}
 	}
 }
 
-// said keeps what a server prints, and closes ready when that holds the word in a whole line.
-type said struct {
-	word  string
-	ready chan struct{}
+// output is the io.Writer that a server prints to.
+type output struct {
+	readyCh chan struct{} // closed after the first whole line that contains readyText
 
-	mu   sync.Mutex
-	text strings.Builder
-	line []byte
+	mu        sync.Mutex // guards the fields that follow
+	readyText string     // "" once readyCh is closed
+	text      strings.Builder
+	line      []byte // the last line, which has no end yet
 }
 
-func (s *said) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.text.Write(p)
-	s.line = append(s.line, p...)
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.text.Write(p)
+	o.line = append(o.line, p...)
 	for {
-		line, rest, whole := bytes.Cut(s.line, []byte("\n"))
-		if !whole {
+		line, rest, isWhole := bytes.Cut(o.line, []byte("\n"))
+		if !isWhole {
 			return len(p), nil
 		}
-		s.line = rest
-		if s.word != "" && bytes.Contains(line, []byte(s.word)) {
-			close(s.ready)
-			s.word = ""
+		o.line = rest
+		if o.readyText != "" && bytes.Contains(line, []byte(o.readyText)) {
+			close(o.readyCh)
+			o.readyText = ""
 		}
 	}
 }
 
-func (s *said) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.String()
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
 }

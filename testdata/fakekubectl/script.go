@@ -1,5 +1,5 @@
-// Package fakekubectl plays kubectl: a process that speaks kubectl's exact lines, forwards as it does and fails in
-// the ways in which it fails, by a script that a test writes.
+// Package fakekubectl is a replacement for kubectl in tests: a process that prints kubectl's exact lines, forwards as kubectl does, and
+// fails as a script says that a test writes.
 package fakekubectl
 
 import (
@@ -14,37 +14,37 @@ import (
 	"testing"
 )
 
-// Variable holds, in the environment of a player, the path of its script.
-const Variable = "LOCALPORT_FAKEKUBECTL"
+// ScriptVariable is the environment variable with the path of the script.
+const ScriptVariable = "LOCALPORT_FAKEKUBECTL"
 
-// Script is what a player does. It is read at its start and again at every connection. The zero Script forwards to
-// the remote port on 127.0.0.1.
+// Script says what the fake kubectl does. It reads its script at its start and again at every connection. The zero Script forwards
+// to the remote port on 127.0.0.1.
 type Script struct {
-	// Backend is what runs in the pod: an address that connections go to. Where it refuses, the player says so and
-	// ends, as kubectl does.
+	// Backend is the address of the server in the pod. If it refuses a connection, the fake reports that and ends, as kubectl does.
 	Backend string
-	// Fail is printed on stderr at the start, which then fails.
-	Fail string
-	// Mute stays silent for ever at the start, as kubectl does while there is no pod.
-	Mute bool
-	// Gone is a pod that was deleted: the next connection gets an end of file, then kubectl says so and ends.
-	Gone bool
-	// Stuck is an API server that does not answer: a stream cannot be made. The player says so at once, where
-	// kubectl takes 30 s, and stays.
-	Stuck bool
-	// Late is a fifo that is read to its end before a failed connection is reported.
-	Late string
-	// Answers are what other commands print, by their arguments joined with spaces.
+	// StartError is printed on stderr at the start, and the fake ends with exit code 1.
+	StartError string
+	// NeverReady prints nothing and does not listen, as kubectl while there is no pod.
+	NeverReady bool
+	// IsPodDeleted closes the next connection, reports that the pod is gone, and ends.
+	IsPodDeleted bool
+	// StreamTimesOut is an API server that does not answer: it reports that no stream can be created, and goes on. The fake does so at
+	// once, kubectl after 30 s.
+	StreamTimesOut bool
+	// ReportAfterFIFO is the path of a FIFO that is read to its end before a failed connection is reported.
+	ReportAfterFIFO string
+	// Answers has what other commands print, by their arguments, joined with spaces.
 	Answers map[string]string
 }
 
-// Kubectl is a kubectl on a PATH, for one test.
+// Kubectl is an installed fake kubectl.
 type Kubectl struct {
-	Dir    string // holds the program "kubectl"
-	script string
+	Dir    string // the directory with the program "kubectl"
+	script string // the path of the script
 }
 
-// Install puts a kubectl into a new folder: the test's own binary, whose TestMain must call Main where IsKubectl says so.
+// Install makes a directory with a program kubectl, which is removed with the test. The program is the test's own binary, whose
+// TestMain must call Main if IsKubectl returns true.
 func Install(t testing.TB, script Script) *Kubectl {
 	t.Helper()
 	self, err := os.Executable()
@@ -60,12 +60,12 @@ func Install(t testing.TB, script Script) *Kubectl {
 	return k
 }
 
-// Env is the environment with this kubectl first on the PATH.
+// Env returns this process's environment with this kubectl first in PATH.
 func (k *Kubectl) Env() []string {
-	return append(os.Environ(), "PATH="+k.Dir+":"+os.Getenv("PATH"), Variable+"="+k.script)
+	return append(os.Environ(), "PATH="+k.Dir+":"+os.Getenv("PATH"), ScriptVariable+"="+k.script)
 }
 
-// SetScript changes the script, for new players and for new connections of those that run.
+// SetScript replaces the script, for new processes and for new connections of those that run.
 func (k *Kubectl) SetScript(t testing.TB, script Script) {
 	t.Helper()
 	data, err := json.Marshal(script)
@@ -80,13 +80,13 @@ func (k *Kubectl) SetScript(t testing.TB, script Script) {
 	}
 }
 
-// Start is one start of a player.
+// Start is one start of the fake kubectl.
 type Start struct {
 	PID  int
 	Args []string // without the program's name
 }
 
-// Starts are the starts so far, oldest first.
+// Starts returns the starts so far, oldest first.
 func (k *Kubectl) Starts(t testing.TB) []Start {
 	t.Helper()
 	data, err := os.ReadFile(k.script + ".starts")
@@ -104,11 +104,11 @@ func (k *Kubectl) Starts(t testing.TB) []Start {
 	return all
 }
 
-// DeletePod does what deleting the pod does to the player that started last: its connections end, it does not notice,
-// and its next connection will be its last.
+// DeletePod does to the fake that was started last what deleting its pod does to kubectl: its connections are closed, it goes on, and
+// it ends at its next connection.
 func (k *Kubectl) DeletePod(t testing.TB) {
 	t.Helper()
-	k.SetScript(t, Script{Gone: true})
+	k.SetScript(t, Script{IsPodDeleted: true})
 	starts := k.Starts(t)
 	if len(starts) == 0 {
 		t.Fatal("kubectl was not started")
@@ -118,10 +118,10 @@ func (k *Kubectl) DeletePod(t testing.TB) {
 	}
 }
 
-// read is the script as it stands; the zero one where there is none.
-func read() (Script, error) {
+// readScript returns the current script, the zero Script if no test wrote one.
+func readScript() (Script, error) {
 	var script Script
-	path := os.Getenv(Variable)
+	path := os.Getenv(ScriptVariable)
 	if path == "" {
 		return script, nil
 	}
@@ -132,9 +132,9 @@ func read() (Script, error) {
 	return script, json.Unmarshal(data, &script)
 }
 
-// record notes a start for Starts.
-func record(args []string) error {
-	path := os.Getenv(Variable)
+// recordStart records this start for Starts.
+func recordStart(args []string) error {
+	path := os.Getenv(ScriptVariable)
 	if path == "" {
 		return nil
 	}

@@ -1,5 +1,5 @@
-// Package kafka starts a real Apache Kafka broker for one test: a single node in KRaft mode. Its jars come from Maven's
-// repository by the coordinates in pom.xml, and are kept outside the tree.
+// Package kafka starts a real Apache Kafka broker for a test: a single node in KRaft mode. Maven downloads the jars that pom.xml names
+// into the user's cache directory.
 package kafka
 
 import (
@@ -26,33 +26,33 @@ import (
 //go:embed pom.xml
 var pom []byte
 
-// The user that may log in, and what no client can reach.
+// User and Password can log in. The name UnreachableHost does not exist.
 const (
-	User     = "app"
-	Password = "correct horse"
-	Wrong    = "kafka-0.kafka.invalid"
+	User            = "app"
+	Password        = "correct horse"
+	UnreachableHost = "kafka-0.kafka.invalid"
 )
 
-// Server is a running broker. Its listeners differ in what they ask of clients and in what they advertise.
+// Server is a running broker with several listeners, which differ in what clients need and which address they advertise.
 type Server struct {
-	*daemon.Server        // plain text; advertises itself
-	WrongName      string // advertises Wrong:9092
-	WrongPort      string // advertises a port of 127.0.0.1 on which nothing listens
-	SASL           string // wants a login by PLAIN or SCRAM-SHA-256; advertises itself
-	TLS            string // advertises itself
-	CAFile         string // the authority of its certificate, for 127.0.0.1 and localhost
-	Closed         int    // the port that WrongPort advertises
+	*daemon.Server         // a plain-text listener that advertises its own address
+	UnknownHostAddr string // a plain-text listener that advertises UnreachableHost:9092
+	ClosedPortAddr  string // a plain-text listener that advertises ClosedPort of 127.0.0.1, on which nothing listens
+	SASLAddr        string // needs a login by PLAIN or SCRAM-SHA-256; advertises its own address
+	TLSAddr         string // needs TLS; advertises its own address
+	CAFile          string // the authority of its certificate, for 127.0.0.1 and localhost
+	ClosedPort      int    // the port that ClosedPortAddr advertises
 }
 
-// Start starts a broker, which takes some seconds. It ends with the test.
+// Start starts a broker, which ends with the test. It takes some seconds.
 func Start(t testing.TB) *Server {
 	t.Helper()
 	java := daemon.FindProgram(t, "java", "openjdk-17-jre-headless")
 	dir := daemon.NewDir(t, "kafka")
 	copyJars(t, dir)
 	pair := certs.Issue(t, dir, "localhost", "127.0.0.1")
-	s := &Server{CAFile: pair.CAFile, Closed: ports.FreePort(t)}
-	keystore := keystore(t, dir, pair)
+	s := &Server{CAFile: pair.CAFile, ClosedPort: ports.FreePort(t)}
+	keystore := writeKeystore(t, dir, pair)
 	log := daemon.Write(t, dir, "log4j.properties", "log4j.rootLogger=INFO, out", "log4j.appender.out=org.apache.log4j.ConsoleAppender",
 		"log4j.appender.out.layout=org.apache.log4j.PatternLayout", "log4j.appender.out.layout.ConversionPattern=%p %m%n")
 	run := []string{
@@ -63,34 +63,34 @@ func Start(t testing.TB) *Server {
 	s.Server = daemon.Start(t, daemon.Spec{
 		Dir: dir,
 		Argv: func(port int) []string {
-			config := s.configure(t, dir, port, keystore)
+			config := s.writeConfig(t, dir, port, keystore)
 			if !formatted {
 				formatted = true
-				format(t, dir, run, config)
+				formatStorage(t, dir, run, config)
 			}
 			return append(run, "kafka.Kafka", config)
 		},
-		Ready: "Kafka Server started",
-		// The politest end takes Kafka seconds; nothing here outlives the test.
-		End: syscall.SIGKILL,
+		ReadyText: "Kafka Server started",
+		// An orderly end takes Kafka seconds, and there is nothing to save.
+		StopSignal: syscall.SIGKILL,
 	})
 	return s
 }
 
-// configure writes the config, with ports for the listeners that have none yet.
-func (s *Server) configure(t testing.TB, dir string, port int, keystore string) string {
+// writeConfig chooses ports for the listeners that have none yet, writes server.properties and returns its path.
+func (s *Server) writeConfig(t testing.TB, dir string, port int, keystore string) string {
 	t.Helper()
-	for _, addr := range []*string{&s.WrongName, &s.WrongPort, &s.SASL, &s.TLS} {
+	for _, addr := range []*string{&s.UnknownHostAddr, &s.ClosedPortAddr, &s.SASLAddr, &s.TLSAddr} {
 		if *addr == "" {
-			*addr = local(ports.FreePort(t))
+			*addr = loopbackAddr(ports.FreePort(t))
 		}
 	}
-	plain, controller := local(port), local(ports.FreePort(t))
+	plain, controller := loopbackAddr(port), loopbackAddr(ports.FreePort(t))
 	const login = "org.apache.kafka.common.security."
 	return daemon.Write(t, dir, "server.properties",
 		"process.roles=broker,controller", "node.id=1", "controller.quorum.voters=1@"+controller,
-		"listeners=PLAIN://"+plain+",NAME://"+s.WrongName+",PORT://"+s.WrongPort+",LOGIN://"+s.SASL+",TLS://"+s.TLS+",CONTROLLER://"+controller,
-		"advertised.listeners=PLAIN://"+plain+",NAME://"+Wrong+":9092,PORT://"+local(s.Closed)+",LOGIN://"+s.SASL+",TLS://"+s.TLS,
+		"listeners=PLAIN://"+plain+",NAME://"+s.UnknownHostAddr+",PORT://"+s.ClosedPortAddr+",LOGIN://"+s.SASLAddr+",TLS://"+s.TLSAddr+",CONTROLLER://"+controller,
+		"advertised.listeners=PLAIN://"+plain+",NAME://"+UnreachableHost+":9092,PORT://"+loopbackAddr(s.ClosedPort)+",LOGIN://"+s.SASLAddr+",TLS://"+s.TLSAddr,
 		"listener.security.protocol.map=PLAIN:PLAINTEXT,NAME:PLAINTEXT,PORT:PLAINTEXT,LOGIN:SASL_PLAINTEXT,TLS:SSL,CONTROLLER:PLAINTEXT",
 		"inter.broker.listener.name=PLAIN", "controller.listener.names=CONTROLLER",
 		"sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256",
@@ -102,10 +102,10 @@ func (s *Server) configure(t testing.TB, dir string, port int, keystore string) 
 	)
 }
 
-func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+func loopbackAddr(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
-// format makes the data folder, with the user's credentials in it.
-func format(t testing.TB, dir string, run []string, config string) {
+// formatStorage makes the data directory, with the user's SCRAM credentials.
+func formatStorage(t testing.TB, dir string, run []string, config string) {
 	t.Helper()
 	id := make([]byte, 16)
 	_, _ = rand.Read(id)
@@ -113,8 +113,8 @@ func format(t testing.TB, dir string, run []string, config string) {
 		"--add-scram", fmt.Sprintf("SCRAM-SHA-256=[name=%s,password=%s]", User, Password))...)
 }
 
-// keystore is the key and its certificate in one file, as Kafka wants them.
-func keystore(t testing.TB, dir string, pair certs.Pair) string {
+// writeKeystore writes the key and its certificate into one file, as Kafka needs them, and returns its path.
+func writeKeystore(t testing.TB, dir string, pair certs.Pair) string {
 	t.Helper()
 	var both []string
 	for _, file := range []string{pair.KeyFile, pair.CertFile} {
@@ -127,10 +127,10 @@ func keystore(t testing.TB, dir string, pair certs.Pair) string {
 	return daemon.Write(t, dir, "keystore.pem", both...)
 }
 
-// copyJars puts the jars where the user that the broker runs as can read them.
+// copyJars copies the jars to where the user that the broker runs as can read them.
 func copyJars(t testing.TB, dir string) {
 	t.Helper()
-	if err := os.CopyFS(filepath.Join(dir, "jars"), os.DirFS(jars(t))); err != nil {
+	if err := os.CopyFS(filepath.Join(dir, "jars"), os.DirFS(fetchJars(t))); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Chmod(filepath.Join(dir, "jars"), 0o755); err != nil {
@@ -138,23 +138,24 @@ func copyJars(t testing.TB, dir string) {
 	}
 }
 
-// jars is the folder of the jars that pom.xml names. They are fetched once; whoever comes second to do so loses nothing.
-func jars(t testing.TB) string {
+// fetchJars returns the directory with the jars that pom.xml names. It downloads them if the cache does not have them. If several
+// processes do so at once, the first one's are used.
+func fetchJars(t testing.TB) string {
 	t.Helper()
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256(pom)
-	folder := filepath.Join(cache, "localport-test", "kafka-"+hex.EncodeToString(sum[:6]))
-	if _, err := os.Stat(folder); err == nil {
-		return folder
+	jarsDir := filepath.Join(cache, "localport-test", "kafka-"+hex.EncodeToString(sum[:6]))
+	if _, err := os.Stat(jarsDir); err == nil {
+		return jarsDir
 	}
 	mvn := daemon.FindProgram(t, "mvn", "maven")
-	if err := os.MkdirAll(filepath.Dir(folder), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(jarsDir), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	temp, err := os.MkdirTemp(filepath.Dir(folder), "kafka-*.part") //nolint:usetesting // beside its place, to be renamed
+	temp, err := os.MkdirTemp(filepath.Dir(jarsDir), "kafka-*.part") //nolint:usetesting // on the same disk as jarsDir, to be renamed
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,10 +168,10 @@ func jars(t testing.TB) string {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("fetch Kafka's jars: %v\n%s", err, out)
 	}
-	if err := os.Rename(filepath.Join(temp, "jars"), folder); err != nil && !os.IsExist(err) {
-		if _, err := os.Stat(folder); err != nil {
+	if err := os.Rename(filepath.Join(temp, "jars"), jarsDir); err != nil && !os.IsExist(err) {
+		if _, err := os.Stat(jarsDir); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return folder
+	return jarsDir
 }

@@ -2,24 +2,23 @@ package mariadb
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"database/sql"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"testing"
 
 	"github.com/go-sql-driver/mysql"
 	"go.uber.org/goleak"
+
+	"github.com/localport-sh/localport/testdata/certs"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// ask logs in to what a DSN names and asks something.
-func ask(t *testing.T, dsn, query string) error {
+// query logs in to the server that a DSN names and runs a query.
+func query(t *testing.T, dsn, query string) error {
 	t.Helper()
 	db, err := sql.Open("mysql", dsn)
 	if err != nil {
@@ -30,25 +29,25 @@ func ask(t *testing.T, dsn, query string) error {
 	return err
 }
 
-func code(err error) uint16 {
-	if said, ok := errors.AsType[*mysql.MySQLError](err); ok {
-		return said.Number
+func errorCode(err error) uint16 {
+	if serverError, ok := errors.AsType[*mysql.MySQLError](err); ok {
+		return serverError.Number
 	}
 	return 0
 }
 
-const keep = "CREATE TABLE IF NOT EXISTS kept (n int)"
+const createTable = "CREATE TABLE IF NOT EXISTS kept (n int)"
 
 func TestServer_AcceptsPasswordAndRootOnlyBySocket(t *testing.T) {
 	s := Start(t, Options{Password: `it's`})
-	if err := ask(t, "app:it's@tcp("+s.Addr()+")/app", keep); err != nil {
+	if err := query(t, "app:it's@tcp("+s.Addr()+")/app", createTable); err != nil {
 		t.Error(err)
 	}
-	if err := ask(t, "root@unix("+s.Socket+")/", "SELECT 1"); err != nil {
+	if err := query(t, "root@unix("+s.Socket+")/", "SELECT 1"); err != nil {
 		t.Error(err)
 	}
 	for _, user := range []string{"app:wrong", "app", "root", "nobody"} {
-		if err := ask(t, user+"@tcp("+s.Addr()+")/", "SELECT 1"); code(err) != 1045 {
+		if err := query(t, user+"@tcp("+s.Addr()+")/", "SELECT 1"); errorCode(err) != 1045 {
 			t.Errorf("%s: %v", user, err)
 		}
 	}
@@ -56,21 +55,15 @@ func TestServer_AcceptsPasswordAndRootOnlyBySocket(t *testing.T) {
 
 func TestServer_RestartKeepsPortDataAndTLS(t *testing.T) {
 	s := Start(t, Options{TLS: true})
-	pem, err := os.ReadFile(s.CAFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(pem)
-	if err := mysql.RegisterTLSConfig("ours", &tls.Config{RootCAs: roots, ServerName: "localhost"}); err != nil {
+	if err := mysql.RegisterTLSConfig("ours", certs.ClientConfig(t, s.CAFile)); err != nil {
 		t.Fatal(err)
 	}
 	dsn := "app@tcp(" + s.Addr() + ")/app?tls=ours"
-	if err := ask(t, dsn, keep); err != nil {
+	if err := query(t, dsn, createTable); err != nil {
 		t.Fatal(err)
 	}
 	s.Restart()
-	if err := ask(t, dsn, "SELECT * FROM kept"); err != nil {
+	if err := query(t, dsn, "SELECT * FROM kept"); err != nil {
 		t.Error(err)
 	}
 }
@@ -89,7 +82,7 @@ func TestServer_RefusesConnectionsBeyondLimit(t *testing.T) {
 		}
 		defer conn.Close()
 	}
-	if err := ask(t, "app@tcp("+s.Addr()+")/app", "SELECT 1"); code(err) != 1040 {
+	if err := query(t, "app@tcp("+s.Addr()+")/app", "SELECT 1"); errorCode(err) != 1040 {
 		t.Errorf("got %v", err)
 	}
 }
@@ -110,8 +103,8 @@ func TestServer_BlocksAddressAfterBrokenHandshakes(t *testing.T) {
 		}
 		conn.Close()
 	}
-	err := ask(t, fmt.Sprintf("app@other(%s)/app", s.Addr()), "SELECT 1")
-	if code(err) != 1129 {
+	err := query(t, fmt.Sprintf("app@other(%s)/app", s.Addr()), "SELECT 1")
+	if errorCode(err) != 1129 {
 		t.Errorf("got %v\n%s", err, s.Log())
 	}
 }

@@ -2,24 +2,24 @@ package mosquitto
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"io"
 	"net"
-	"os"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/localport-sh/localport/testdata/certs"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// What a broker answers to CONNECT (MQTT 3.1.1, 3.2.2.3).
+// Return codes of CONNACK (MQTT 3.1.1, section 3.2.2.3).
 const (
 	accepted      = 0
 	notAuthorized = 5
 )
 
-// connect logs in, as nobody if password is "", and returns the broker's answer.
+// connect logs in as the user "app", or without a user if password is "", and returns the broker's return code.
 func connect(t *testing.T, s *Server, password string) byte {
 	t.Helper()
 	conn, err := net.Dial("tcp", s.Addr())
@@ -28,19 +28,13 @@ func connect(t *testing.T, s *Server, password string) byte {
 	}
 	defer conn.Close()
 	if s.CAFile != "" {
-		pem, err := os.ReadFile(s.CAFile)
-		if err != nil {
-			t.Fatal(err)
-		}
-		roots := x509.NewCertPool()
-		roots.AppendCertsFromPEM(pem)
-		conn = tls.Client(conn, &tls.Config{RootCAs: roots, ServerName: "localhost"})
+		conn = tls.Client(conn, certs.ClientConfig(t, s.CAFile))
 	}
 	flags, login := byte(0x02), ""
 	if password != "" {
-		flags, login = 0xc2, field("app")+field(password)
+		flags, login = 0xc2, encodeField("app")+encodeField(password)
 	}
-	body := field("MQTT") + string([]byte{4, flags, 0, 60}) + field("test") + login
+	body := encodeField("MQTT") + string([]byte{4, flags, 0, 60}) + encodeField("test") + login
 	if _, err := conn.Write([]byte("\x10" + string(rune(len(body))) + body)); err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +45,8 @@ func connect(t *testing.T, s *Server, password string) byte {
 	return answer[3]
 }
 
-func field(text string) string { return string([]byte{0, byte(len(text))}) + text }
+// encodeField encodes a string with its length (MQTT 3.1.1, section 1.5.3).
+func encodeField(text string) string { return string([]byte{0, byte(len(text))}) + text }
 
 func TestServer_AcceptsOnlyThePassword(t *testing.T) {
 	s := Start(t, Options{Password: "word"})

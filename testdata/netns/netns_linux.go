@@ -1,5 +1,5 @@
-// Package netns makes hosts for one test that have a network between them: Linux network namespaces, joined by a pair of
-// virtual interfaces. Nothing of it is seen outside, and it vanishes with the test, however that ends. It needs root.
+// Package netns makes hosts with a network between them for a test: Linux network namespaces, joined by virtual interfaces. They are
+// not visible outside, and vanish with the test, also when its process is killed. It needs root.
 package netns
 
 import (
@@ -19,43 +19,43 @@ import (
 	"github.com/localport-sh/localport/forwarder/process"
 )
 
-// Host is a machine as far as its network goes.
+// Host is a network namespace with an interface: a machine as far as its network is concerned.
 type Host struct {
 	Addr netip.Addr // on Link
-	Link string     // the interface that leads to the other host, or to the bastion
+	Link string     // the interface to the other host, or to the bastion
 
-	t    testing.TB
-	hold *process.Child // in whose network the host is
-	mask int
+	t            testing.TB
+	holder       *process.Child // a process that keeps the namespace open
+	prefixLength int            // of every address
 }
 
-// Pair makes two hosts that reach each other.
-func Pair(t testing.TB) (near, far *Host) {
+// NewHostPair makes two hosts that can connect to each other.
+func NewHostPair(t testing.TB) (near, far *Host) {
 	t.Helper()
 	requireNetns(t)
-	near, far = host(t, "10.77.0.1"), host(t, "10.77.0.2")
+	near, far = newHost(t, "10.77.0.1"), newHost(t, "10.77.0.2")
 	connectHosts(near, far, near.Link, far.Link)
 	near.AddAddress(near.Addr)
 	far.AddAddress(far.Addr)
 	return near, far
 }
 
-// AddHostBehind makes a third host, which reaches h and nobody else: h is a bastion, and no router.
+// AddHostBehind makes a third host, which can connect to h alone: h is a bastion and does not route.
 func (h *Host) AddHostBehind() (inner *Host) {
 	h.t.Helper()
-	inner = host(h.t, "10.78.0.2")
+	inner = newHost(h.t, "10.78.0.2")
 	const link = "inner"
 	connectHosts(h, inner, link, inner.Link)
-	h.Run("ip", "addr", "add", fmt.Sprintf("10.78.0.1/%d", h.mask), "dev", link)
+	h.Run("ip", "addr", "add", fmt.Sprintf("10.78.0.1/%d", h.prefixLength), "dev", link)
 	inner.AddAddress(inner.Addr)
 	return inner
 }
 
-// requireNetns skips the test where there can be no hosts.
+// requireNetns skips the test if it cannot make network namespaces.
 func requireNetns(t testing.TB) {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("network namespaces are root's to make")
+		t.Skip("only root can make network namespaces")
 	}
 	for _, program := range []string{"ip", "unshare", "nsenter", "iptables"} {
 		if _, err := exec.LookPath(program); err != nil {
@@ -64,55 +64,55 @@ func requireNetns(t testing.TB) {
 	}
 }
 
-// connectHosts joins two hosts by interfaces of these names, which are up and have no address.
+// connectHosts connects two hosts by interfaces of these names, which are up and have no address.
 func connectHosts(a, b *Host, atA, atB string) {
 	a.t.Helper()
-	run(a.t, "ip", "link", "add", atA, "netns", a.id(), "type", "veth", "peer", "name", atB, "netns", b.id())
+	runProgram(a.t, "ip", "link", "add", atA, "netns", a.pid(), "type", "veth", "peer", "name", atB, "netns", b.pid())
 	for h, link := range map[*Host]string{a: atA, b: atB} {
-		// Addresses that come by themselves, some time after the interface, are nothing that a test asked for.
+		// Otherwise the interface gets a link-local address some time later, which a test would see as a change of the network.
 		h.Run("sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/"+link+"/disable_ipv6")
 		h.Run("ip", "link", "set", link, "up")
 	}
 }
 
-// host makes a host without an interface but its own loopback.
-func host(t testing.TB, addr string) *Host {
+// newHost makes a host that has only a loopback interface yet.
+func newHost(t testing.TB, addr string) *Host {
 	t.Helper()
-	ready := make(chan struct{}, 1)
-	hold, err := process.Start(process.Command{
+	readyCh := make(chan struct{}, 1)
+	holder, err := process.Start(process.Command{
 		Argv: []string{"unshare", "--net", "sh", "-c", "ip link set lo up && echo ready && exec sleep infinity"}, Dir: "/", Env: os.Environ(),
 		OnLine: func(_ process.Stream, line string) {
 			if line == "ready" {
-				ready <- struct{}{}
+				readyCh <- struct{}{}
 			}
 		},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = hold.Close() })
+	t.Cleanup(func() { _ = holder.Close() })
 	select {
-	case <-ready:
-	case <-hold.Done():
-		t.Fatalf("cannot make a network namespace: %v", hold.LastLines())
+	case <-readyCh:
+	case <-holder.Done():
+		t.Fatalf("make a network namespace: %v", holder.LastLines())
 	}
-	return &Host{Addr: netip.MustParseAddr(addr), Link: "wire", t: t, hold: hold, mask: 24}
+	return &Host{Addr: netip.MustParseAddr(addr), Link: "wire", t: t, holder: holder, prefixLength: 24}
 }
 
-func (h *Host) id() string { return fmt.Sprint(h.hold.Pid()) }
+func (h *Host) pid() string { return fmt.Sprint(h.holder.Pid()) }
 
-// Argv is a command line that runs argv on the host.
+// Argv returns the command line that runs argv on the host.
 func (h *Host) Argv(argv ...string) []string {
-	return append([]string{"nsenter", "--net=/proc/" + h.id() + "/ns/net", "--"}, argv...)
+	return append([]string{"nsenter", "--net=/proc/" + h.pid() + "/ns/net", "--"}, argv...)
 }
 
-// Run runs a program on the host, which must succeed.
+// Run runs a program on the host. The test fails if the program does.
 func (h *Host) Run(argv ...string) {
 	h.t.Helper()
-	run(h.t, h.Argv(argv...)...)
+	runProgram(h.t, h.Argv(argv...)...)
 }
 
-func run(t testing.TB, argv ...string) {
+func runProgram(t testing.TB, argv ...string) {
 	t.Helper()
 	out, err := exec.CommandContext(context.WithoutCancel(t.Context()), argv[0], argv[1:]...).CombinedOutput()
 	if err != nil {
@@ -120,19 +120,19 @@ func run(t testing.TB, argv ...string) {
 	}
 }
 
-// AddAddress gives the host an address.
+// AddAddress adds an address to the host's interface.
 func (h *Host) AddAddress(addr netip.Addr) {
 	h.t.Helper()
-	h.Run("ip", "addr", "add", fmt.Sprintf("%v/%d", addr, h.mask), "dev", h.Link)
+	h.Run("ip", "addr", "add", fmt.Sprintf("%v/%d", addr, h.prefixLength), "dev", h.Link)
 }
 
-// RemoveAddress takes an address from the host.
+// RemoveAddress removes an address from the host's interface.
 func (h *Host) RemoveAddress(addr netip.Addr) {
 	h.t.Helper()
-	h.Run("ip", "addr", "del", fmt.Sprintf("%v/%d", addr, h.mask), "dev", h.Link)
+	h.Run("ip", "addr", "del", fmt.Sprintf("%v/%d", addr, h.prefixLength), "dev", h.Link)
 }
 
-// SetLink takes the host's interface up or down.
+// SetLink sets the host's interface up or down.
 func (h *Host) SetLink(up bool) {
 	h.t.Helper()
 	state := "down"
@@ -142,23 +142,23 @@ func (h *Host) SetLink(up bool) {
 	h.Run("ip", "link", "set", h.Link, state)
 }
 
-// Drop has the host lose every packet that comes to it, in silence, or no more.
-func (h *Host) Drop(drop bool) {
+// DropIncoming begins, or ends, dropping every packet that arrives at the host, without an answer to the sender.
+func (h *Host) DropIncoming(drop bool) {
 	h.t.Helper()
-	act := "--append"
+	command := "--append"
 	if !drop {
-		act = "--delete"
+		command = "--delete"
 	}
-	h.Run("iptables", "--wait", act, "INPUT", "--in-interface", h.Link, "--jump", "DROP")
+	h.Run("iptables", "--wait", command, "INPUT", "--in-interface", h.Link, "--jump", "DROP")
 }
 
-// Do runs f in the host's network: sockets that it makes are the host's for good.
-func (h *Host) Do(f func()) {
+// RunInNamespace runs f in the host's namespace. Sockets that f makes stay there.
+func (h *Host) RunInNamespace(f func()) {
 	h.t.Helper()
 	done := make(chan error)
 	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		ns, err := os.Open("/proc/" + h.id() + "/ns/net")
+		runtime.LockOSThread() // without UnlockOSThread: the thread is of no other use, and ends with the goroutine
+		ns, err := os.Open("/proc/" + h.pid() + "/ns/net")
 		if err == nil {
 			defer ns.Close()
 			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET) //nolint:gosec // it is a descriptor
@@ -173,16 +173,16 @@ func (h *Host) Do(f func()) {
 	}
 }
 
-// Dial connects from the host.
+// Dial connects from the host to an address.
 func (h *Host) Dial(addr string) (conn net.Conn, err error) {
 	h.t.Helper()
-	h.Do(func() { conn, err = net.DialTimeout("tcp4", addr, 10*time.Second) })
+	h.RunInNamespace(func() { conn, err = net.DialTimeout("tcp4", addr, 10*time.Second) })
 	return conn, err
 }
 
-// Listen listens on the host.
+// Listen listens on an address of the host.
 func (h *Host) Listen(addr string) (l net.Listener, err error) {
 	h.t.Helper()
-	h.Do(func() { l, err = net.Listen("tcp4", addr) })
+	h.RunInNamespace(func() { l, err = net.Listen("tcp4", addr) })
 	return l, err
 }

@@ -17,30 +17,30 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// greeter answers every connection to a host's address with the host's word.
-func greeter(t *testing.T, h *Host, word string) (addr string) {
+// startGreetingServer starts a server on a host that sends a text on every connection and closes it.
+func startGreetingServer(t *testing.T, h *Host, text string) (addr string) {
 	t.Helper()
 	l, err := h.Listen(netip.AddrPortFrom(h.Addr, 0).String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan struct{})
+	endedCh := make(chan struct{})
 	go func() {
-		defer close(ended)
+		defer close(endedCh)
 		for {
 			conn, err := l.Accept()
 			if err != nil {
 				return
 			}
-			fmt.Fprint(conn, word)
+			fmt.Fprint(conn, text)
 			conn.Close()
 		}
 	}()
-	t.Cleanup(func() { l.Close(); <-ended })
+	t.Cleanup(func() { l.Close(); <-endedCh })
 	return l.Addr().String()
 }
 
-func (h *Host) reads(t *testing.T, addr string) string {
+func (h *Host) dialAndRead(t *testing.T, addr string) string {
 	t.Helper()
 	conn, err := h.Dial(addr)
 	if err != nil {
@@ -54,33 +54,33 @@ func (h *Host) reads(t *testing.T, addr string) string {
 	return string(got)
 }
 
-func TestPair_HostsReachOnlyEachOther(t *testing.T) {
-	near, bastion := Pair(t)
+func TestHostPair_HostsReachOnlyEachOther(t *testing.T) {
+	near, bastion := NewHostPair(t)
 	inner := bastion.AddHostBehind()
-	if got := near.reads(t, greeter(t, bastion, "bastion")); got != "bastion" {
+	if got := near.dialAndRead(t, startGreetingServer(t, bastion, "bastion")); got != "bastion" {
 		t.Errorf("the near host reads %q", got)
 	}
-	secret := greeter(t, inner, "inner")
-	if got := bastion.reads(t, secret); got != "inner" {
+	secret := startGreetingServer(t, inner, "inner")
+	if got := bastion.dialAndRead(t, secret); got != "inner" {
 		t.Errorf("the bastion reads %q", got)
 	}
 	if _, err := near.Dial(secret); !errors.Is(err, unix.ENETUNREACH) {
-		t.Errorf("the near host reaches the inner one: %v", err)
+		t.Errorf("the near host dials the inner one: got %v, want ENETUNREACH", err)
 	}
 }
 
-// holding names the variable that has this test binary make hosts, say who holds them, and stay until its input ends.
-const holding = "LOCALPORT_NETNS_HOLDING"
+// holdVariable makes TestHostPair_NamespacesEndWithKilledTest call holdHosts, in the process that the same test starts and kills.
+const holdVariable = "LOCALPORT_NETNS_HOLDING"
 
-func TestPair_NamespacesEndWithKilledTest(t *testing.T) {
-	if os.Getenv(holding) != "" {
-		hold(t)
+func TestHostPair_NamespacesEndWithKilledTest(t *testing.T) {
+	if os.Getenv(holdVariable) != "" {
+		holdHosts(t)
 		return
 	}
 	requireNetns(t)
 	test := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestPair_NamespacesEndWithKilledTest$")
-	test.Env, test.Stderr = append(os.Environ(), holding+"=1"), os.Stderr
-	if _, err := test.StdinPipe(); err != nil { // which ends with this process too
+	test.Env, test.Stderr = append(os.Environ(), holdVariable+"=1"), os.Stderr
+	if _, err := test.StdinPipe(); err != nil { // it is closed when this process ends, and then holdHosts returns
 		t.Fatal(err)
 	}
 	out, err := test.StdoutPipe()
@@ -93,13 +93,13 @@ func TestPair_NamespacesEndWithKilledTest(t *testing.T) {
 	var pids [3]int
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if _, scan := fmt.Sscan(line, &pids[0], &pids[1], &pids[2]); err != nil || scan != nil {
-		t.Fatalf("the test that is to be killed said %q: %v", line, err)
+		t.Fatalf("the test that is to be killed printed %q: %v", line, err)
 	}
 	var holders []int
 	for _, pid := range pids {
 		fd, err := unix.PidfdOpen(pid, 0)
 		if err != nil {
-			t.Fatalf("process %d holds no network: %v", pid, err)
+			t.Fatalf("process %d, which holds a namespace, does not run: %v", pid, err)
 		}
 		defer unix.Close(fd)
 		holders = append(holders, fd)
@@ -109,21 +109,22 @@ func TestPair_NamespacesEndWithKilledTest(t *testing.T) {
 	}
 	_ = test.Wait()
 	for i, fd := range holders {
-		if !ends(fd) {
-			t.Errorf("process %d lives on and holds a network", pids[i])
+		if !awaitExit(fd) {
+			t.Errorf("process %d still runs and holds a namespace", pids[i])
 		}
 	}
 }
 
-func hold(t *testing.T) {
-	near, far := Pair(t)
+// holdHosts makes three hosts, prints the processes that hold them, and returns when standard input ends.
+func holdHosts(t *testing.T) {
+	near, far := NewHostPair(t)
 	inner := far.AddHostBehind()
-	fmt.Println(near.id(), far.id(), inner.id())
+	fmt.Println(near.pid(), far.pid(), inner.pid())
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
 
-// ends waits for the end of the process behind a pidfd.
-func ends(fd int) bool {
+// awaitExit reports whether the process of a pidfd ends within 10 s.
+func awaitExit(fd int) bool {
 	deadline := time.Now().Add(10 * time.Second)
 	for {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(time.Until(deadline).Milliseconds()))

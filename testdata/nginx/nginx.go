@@ -1,5 +1,4 @@
-// Package nginx starts a real nginx for one test: one process, on a port of its own, as the current user, who need not
-// be root.
+// Package nginx starts a real nginx for a test: one process, on a free port, as the current user, who need not be root.
 package nginx
 
 import (
@@ -7,51 +6,55 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/process"
+	"github.com/localport-sh/localport/testdata/ports"
 )
 
 // Server is a running nginx.
 type Server struct {
 	Addr string // host:port
-	Root string // the folder of the files that it serves
+	Root string // the directory of the files that it serves
 
-	t       testing.TB
-	program string
-	dir     string
-	lines   []string
-	nginx   *process.Child
+	t           testing.TB
+	program     string
+	dir         string
+	configLines []string
+	process     *process.Child
 
 	mu  sync.Mutex
 	log strings.Builder
 }
 
-// Start starts a server with these lines in its server block, and returns when it listens. It ends with the test.
+// Start starts a server with lines in its server block, and returns when it listens. The server ends with the test.
 func Start(t testing.TB, lines ...string) *Server {
 	t.Helper()
 	return start(t, "", lines)
 }
 
-// StartTLS is Start of a server that speaks TLS, with the certificate and key in these files.
+// StartTLS is Start for a server that speaks TLS, with the certificate and key in these files.
 func StartTLS(t testing.TB, certFile, keyFile string, lines ...string) *Server {
 	t.Helper()
 	return start(t, " ssl", append(lines, "ssl_certificate "+certFile+";", "ssl_certificate_key "+keyFile+";"))
 }
 
-func start(t testing.TB, how string, lines []string) *Server {
+// start starts a server; listenFlags follow the address in its listen directive.
+func start(t testing.TB, listenFlags string, lines []string) *Server {
 	t.Helper()
-	path := "PATH=" + os.Getenv("PATH") + ":/usr/sbin:/usr/local/sbin:/sbin" // seldom on an ordinary user's
+	path := "PATH=" + os.Getenv("PATH") + ":/usr/sbin:/usr/local/sbin:/sbin" // an ordinary user's seldom has these
 	program, err := process.LookPath("nginx", []string{path}, "/")
 	if err != nil {
 		t.Skip("nginx is missing (Debian: nginx-light)")
 	}
-	s := &Server{Addr: freeAddr(t), t: t, program: program, dir: t.TempDir()}
+	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(ports.FreePort(t)))
+	s := &Server{Addr: addr, t: t, program: program, dir: t.TempDir()}
 	s.Root = filepath.Join(s.dir, "root")
-	s.lines = append([]string{"listen " + s.Addr + how + ";", "root " + s.Root + ";"}, lines...)
+	s.configLines = append([]string{"listen " + s.Addr + listenFlags + ";", "root " + s.Root + ";"}, lines...)
 	if err := os.Mkdir(s.Root, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -60,39 +63,29 @@ func start(t testing.TB, how string, lines []string) *Server {
 	return s
 }
 
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-// Start starts a stopped server again, at the same address, and returns when it listens.
+// Start starts a stopped server again at the same address, and returns when it listens.
 func (s *Server) Start() {
 	s.t.Helper()
-	listens := make(chan struct{}, 1)
+	listeningCh := make(chan struct{}, 1)
 	nginx, err := process.Start(process.Command{
-		Argv: []string{s.program, "-p", s.dir, "-e", "stderr", "-c", s.config()},
+		Argv: []string{s.program, "-p", s.dir, "-e", "stderr", "-c", s.writeConfig()},
 		Dir:  s.dir,
 		Env:  append(os.Environ(), "LOCALPORT_TEST_SERVER=nginx"), // .ci/leftovers looks for it
 		OnLine: func(_ process.Stream, line string) {
 			s.mu.Lock()
 			s.log.WriteString(line + "\n")
 			s.mu.Unlock()
-			if strings.Contains(line, `using the "`) { // its event loop begins, and its sockets are open
-				listens <- struct{}{}
+			if strings.Contains(line, `using the "`) { // the event loop begins, and the listeners are open
+				listeningCh <- struct{}{}
 			}
 		},
 	})
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.nginx = nginx
+	s.process = nginx
 	select {
-	case <-listens:
+	case <-listeningCh:
 	case <-nginx.Done():
 		s.t.Fatalf("nginx ended: %s", s.Log())
 	case <-time.After(30 * time.Second):
@@ -102,27 +95,27 @@ func (s *Server) Start() {
 
 // Stop ends the server. It may be called more than once.
 func (s *Server) Stop() {
-	if s.nginx != nil {
-		s.nginx.Stop(2 * time.Second)
+	if s.process != nil {
+		s.process.Stop(2 * time.Second)
 	}
 }
 
-// Log is what the server has said so far.
+// Log returns what all starts of the server have printed.
 func (s *Server) Log() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.log.String()
 }
 
-// config writes nginx.conf and returns its path. Without a master nothing survives the one process.
-func (s *Server) config() string {
+// writeConfig writes nginx.conf and returns its path. Without a master process there are no worker processes that could outlive it.
+func (s *Server) writeConfig() string {
 	s.t.Helper()
 	var temp strings.Builder
 	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 		fmt.Fprintf(&temp, "  %s_temp_path %s;\n", kind, filepath.Join(s.dir, kind))
 	}
 	text := fmt.Sprintf("daemon off;\nmaster_process off;\npid %s;\nerror_log stderr notice;\nevents {}\nhttp {\n  access_log off;\n%s  server {\n    %s\n  }\n}\n",
-		filepath.Join(s.dir, "pid"), temp.String(), strings.Join(s.lines, "\n    "))
+		filepath.Join(s.dir, "pid"), temp.String(), strings.Join(s.configLines, "\n    "))
 	path := filepath.Join(s.dir, "nginx.conf")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		s.t.Fatal(err)

@@ -1,5 +1,5 @@
-// Package ports finds ports for tests to listen on: for a config that names one, and for programs that cannot be told to
-// take one of the kernel's choice, or that must come back on the one they had.
+// Package ports finds free ports for tests: for a config that needs a number, and for programs that cannot let the kernel choose a
+// port or must be restarted on the same one.
 package ports
 
 import (
@@ -10,43 +10,43 @@ import (
 	"testing"
 )
 
-// The range lies outside the one from which kernels give ports to outgoing connections (Linux: from 32768 on, macOS:
-// from 49152): one of those could take a port before the test does, or, connecting to it, be connected to itself.
+// The range lies below the ports that kernels give to outgoing connections (from 32768 on Linux, from 49152 on macOS). Such a connection
+// could take a port before the test does or, if it dials that very port, be connected to itself.
 const (
-	first = 12000
-	count = 20000
+	firstPort = 12000
+	portCount = 20000
 )
 
-// Port is one that nobody else who asks here is given, in any process, until it is released.
+// Port is a port that Reserve returns to nobody else, in any process, until it is released.
 type Port struct {
 	Number int
-	// The same number of UDP's is what marks it: a mark that the kernel takes away, whoever dies. Nothing ever listens on
-	// TCP here, not for a moment: a program that another goroutine is just starting would have inherited the listener.
-	mark net.PacketConn
+	// udpMark is a socket on the UDP port of the same number. It marks the port as reserved, and the kernel closes it when the process
+	// ends. It cannot be a TCP listener: a program that another goroutine starts at that moment would inherit it.
+	udpMark net.PacketConn
 }
 
-// Reserve finds a port on which nothing listens.
+// Reserve returns a port on which nothing listens. The caller releases it.
 func Reserve() (*Port, error) {
 	for range 1000 {
-		number := first + rand.N(count)
-		mark, err := net.ListenPacket("udp4", at("127.0.0.1", number))
+		number := firstPort + rand.N(portCount)
+		udpMark, err := net.ListenPacket("udp4", address("127.0.0.1", number))
 		if err != nil {
 			continue
 		}
-		if refused("127.0.0.1", number) && refused("::1", number) {
-			return &Port{Number: number, mark: mark}, nil
+		if isFree("127.0.0.1", number) && isFree("::1", number) {
+			return &Port{Number: number, udpMark: udpMark}, nil
 		}
-		_ = mark.Close()
+		_ = udpMark.Close()
 	}
 	return nil, errors.New("found no free port")
 }
 
-// Release lets others have it. It may be called more than once.
+// Release ends the reservation. It may be called more than once.
 func (p *Port) Release() {
-	_ = p.mark.Close()
+	_ = p.udpMark.Close()
 }
 
-// FreePort reserves a port for the length of a test.
+// FreePort reserves a port until the end of the test.
 func FreePort(t testing.TB) int {
 	t.Helper()
 	port, err := Reserve()
@@ -57,9 +57,9 @@ func FreePort(t testing.TB) int {
 	return port.Number
 }
 
-// refused reports whether nobody listens there; where there is no such address, nobody does.
-func refused(host string, number int) bool {
-	conn, err := net.Dial("tcp", at(host, number))
+// isFree reports whether nobody listens on a port of an address. If the machine does not have the address, nobody does.
+func isFree(host string, number int) bool {
+	conn, err := net.Dial("tcp", address(host, number))
 	if err != nil {
 		return true
 	}
@@ -67,6 +67,6 @@ func refused(host string, number int) bool {
 	return false
 }
 
-func at(host string, number int) string {
+func address(host string, number int) string {
 	return netip.AddrPortFrom(netip.MustParseAddr(host), uint16(number)).String()
 }

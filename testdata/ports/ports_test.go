@@ -6,15 +6,15 @@ import (
 	"testing"
 )
 
-func TestReserve_GivesPortToOneUntilReleased(t *testing.T) {
-	given := map[int]bool{}
+func TestReserve_GivesNoPortTwiceUntilReleased(t *testing.T) {
+	reserved := map[int]bool{}
 	for range 500 {
 		number := FreePort(t)
-		if given[number] {
-			t.Fatalf("%d was given twice", number)
+		if reserved[number] {
+			t.Fatalf("%d was returned twice", number)
 		}
-		given[number] = true
-		l, err := net.Listen("tcp", at("127.0.0.1", number))
+		reserved[number] = true
+		l, err := net.Listen("tcp", address("127.0.0.1", number))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -22,7 +22,7 @@ func TestReserve_GivesPortToOneUntilReleased(t *testing.T) {
 	}
 }
 
-func TestRefused_IsFalseForPortInUse(t *testing.T) {
+func TestIsFree_IsFalseForPortInUse(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "::1", "0.0.0.0"} {
 		l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 		if err != nil {
@@ -31,8 +31,8 @@ func TestRefused_IsFalseForPortInUse(t *testing.T) {
 		defer l.Close()
 		_, port, _ := net.SplitHostPort(l.Addr().String())
 		number, _ := strconv.Atoi(port)
-		if refused("127.0.0.1", number) && refused("::1", number) {
-			t.Errorf("%s is taken for free", l.Addr())
+		if isFree("127.0.0.1", number) && isFree("::1", number) {
+			t.Errorf("%s is in use, and isFree is true for both addresses", l.Addr())
 		}
 	}
 }

@@ -1,4 +1,4 @@
-// Package postgres starts a real PostgreSQL server for one test.
+// Package postgres starts a real PostgreSQL server for a test.
 package postgres
 
 import (
@@ -9,19 +9,18 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/localport-sh/localport/testdata/certs"
 	"github.com/localport-sh/localport/testdata/daemon"
 )
 
-// Options say what the server asks of its clients.
+// Options say what clients need, and the server's limit.
 type Options struct {
-	Password       string // of the user "app"; without it that user has none
-	Auth           string // "scram-sha-256", "md5", "password" or "trust"; the first if there is a password, else the last
-	TLS            bool   // it has TLS too; nobody must use it
-	MaxConnections int    // all for everybody, none kept for the superuser; 100 if 0
+	Password       string // of the user "app"; "": it has none
+	Auth           string // "scram-sha-256", "md5", "password" or "trust"; "": the first if there is a password, else the last
+	TLS            bool   // clients may use TLS, and need not
+	MaxConnections int    // none of them is reserved for the superuser; 0: 100
 }
 
-// Server is a running PostgreSQL with the user "app", who is not a superuser, and a database of that name.
+// Server is a running PostgreSQL with the user "app", who is no superuser, and a database of that name.
 type Server struct {
 	*daemon.Server
 	CAFile string // the authority of its certificate, for 127.0.0.1 and localhost; "" without TLS
@@ -29,7 +28,7 @@ type Server struct {
 	options Options
 }
 
-// Start starts a server. It ends with the test.
+// Start starts a server, which ends with the test.
 func Start(t testing.TB, options Options) *Server {
 	t.Helper()
 	return start(t, options, "ready to accept connections")
@@ -42,10 +41,10 @@ func (s *Server) Standby(t testing.TB) *Server {
 	return start(t, s.options, "entering standby mode", "hot_standby=off")
 }
 
-// start starts a server that says ready when it has started; it is a standby if it has settings.
-func start(t testing.TB, options Options, ready string, settings ...string) *Server {
+// start starts a server and returns when it has printed readyText. With standbySettings the server is a standby.
+func start(t testing.TB, options Options, readyText string, standbySettings ...string) *Server {
 	t.Helper()
-	program := find(t, "postgres")
+	program := findProgram(t, "postgres")
 	if options.Auth == "" {
 		options.Auth = "trust"
 		if options.Password != "" {
@@ -54,60 +53,60 @@ func start(t testing.TB, options Options, ready string, settings ...string) *Ser
 	}
 	dir := daemon.NewDir(t, "postgres")
 	s := &Server{options: options}
-	s.initialise(t, program, dir)
+	s.initDataDir(t, program, dir)
 	data := filepath.Join(dir, "data")
-	if settings != nil {
+	if standbySettings != nil {
 		daemon.Write(t, data, "standby.signal")
 	}
-	settings = append(settings, s.settings(t, dir)...)
+	settings := append(standbySettings, s.settings(t, dir)...)
 	s.Server = daemon.Start(t, daemon.Spec{
 		Dir: dir,
 		Argv: func(port int) []string {
-			return append([]string{program, "-D", data, "-p", fmt.Sprint(port)}, flags(settings)...)
+			return append([]string{program, "-D", data, "-p", fmt.Sprint(port)}, settingFlags(settings)...)
 		},
-		Ready:    ready,
-		End:      syscall.SIGINT,  // does not wait for clients to go
-		Orphaned: syscall.SIGQUIT, // takes its children and shared memory with it
+		ReadyText:    readyText,
+		StopSignal:   syscall.SIGINT,  // a fast shutdown, which does not wait for clients
+		OrphanSignal: syscall.SIGQUIT, // an immediate shutdown, which ends its children and frees its shared memory
 	})
 	return s
 }
 
-// find looks for a program of the server: Debian keeps them off the PATH.
-func find(t testing.TB, program string) string {
+// findProgram returns the path of a program of the server. Debian's are in no directory of PATH.
+func findProgram(t testing.TB, program string) string {
 	t.Helper()
 	return daemon.FindProgram(t, program, "postgresql", "/usr/lib/postgresql/*/bin")
 }
 
-var initialised daemon.Template
+var dataTemplate daemon.DirTemplate
 
-// initialise makes the data folder, with the user.
-func (s *Server) initialise(t testing.TB, program, dir string) {
+// initDataDir makes the data directory, with the user "app".
+func (s *Server) initDataDir(t testing.TB, program, dir string) {
 	t.Helper()
-	initdb := find(t, "initdb")
+	initdb := findProgram(t, "initdb")
 	data := filepath.Join(dir, "data")
 	if err := os.Mkdir(data, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	daemon.Chown(t, data)
-	single := func(sql string) {
+	runSQL := func(sql string) {
 		t.Helper()
-		argv := append([]string{program, "--single", "-D", data}, flags([]string{s.encryption(), "fsync=off"})...)
+		argv := append([]string{program, "--single", "-D", data}, settingFlags([]string{s.passwordEncryption(), "fsync=off"})...)
 		if out := daemon.Run(t, dir, sql, append(argv, "postgres")...); strings.Contains(out, "ERROR") {
 			t.Fatalf("%s: %s", sql, out)
 		}
 	}
-	initialised.Fill(t, data, func() {
+	dataTemplate.Fill(t, data, func() {
 		daemon.Run(t, dir, "", initdb, "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "-N", "--wal-segsize=1")
-		single("CREATE ROLE app LOGIN\nCREATE DATABASE app OWNER app\n")
+		runSQL("CREATE ROLE app LOGIN\nCREATE DATABASE app OWNER app\n")
 	})
 	if s.options.Password != "" {
-		single("ALTER ROLE app PASSWORD '" + strings.ReplaceAll(s.options.Password, "'", "''") + "'\n")
+		runSQL("ALTER ROLE app PASSWORD '" + strings.ReplaceAll(s.options.Password, "'", "''") + "'\n")
 	}
 	daemon.Write(t, data, "pg_hba.conf", "host all all 127.0.0.1/32 "+s.options.Auth)
 }
 
-// encryption is how passwords are kept: md5 cannot be had from a password that is kept as scram.
-func (s *Server) encryption() string {
+// passwordEncryption returns the setting for how passwords are stored: one stored as scram cannot be used for md5.
+func (s *Server) passwordEncryption() string {
 	if s.options.Auth == "md5" {
 		return "password_encryption=md5"
 	}
@@ -117,8 +116,8 @@ func (s *Server) encryption() string {
 func (s *Server) settings(t testing.TB, dir string) []string {
 	t.Helper()
 	settings := []string{
-		"listen_addresses=127.0.0.1", "unix_socket_directories=", s.encryption(), "fsync=off", "shared_buffers=1MB",
-		"dynamic_shared_memory_type=mmap", // in its folder; in /dev/shm it would outlive a crash
+		"listen_addresses=127.0.0.1", "unix_socket_directories=", s.passwordEncryption(), "fsync=off", "shared_buffers=1MB",
+		"dynamic_shared_memory_type=mmap", // files in its data directory; those in /dev/shm would stay after a crash
 		"superuser_reserved_connections=0", "max_wal_senders=0", "log_connections=on", "logging_collector=off",
 		"log_timezone=UTC",
 	}
@@ -126,15 +125,14 @@ func (s *Server) settings(t testing.TB, dir string) []string {
 		settings = append(settings, fmt.Sprintf("max_connections=%d", s.options.MaxConnections))
 	}
 	if s.options.TLS {
-		pair := certs.Issue(t, dir, "localhost", "127.0.0.1")
-		daemon.Chown(t, pair.CAFile, pair.CertFile, pair.KeyFile)
+		pair := daemon.IssueCertificate(t, dir)
 		s.CAFile = pair.CAFile
 		settings = append(settings, "ssl=on", "ssl_cert_file="+pair.CertFile, "ssl_key_file="+pair.KeyFile)
 	}
 	return settings
 }
 
-func flags(settings []string) []string {
+func settingFlags(settings []string) []string {
 	var flags []string
 	for _, setting := range settings {
 		flags = append(flags, "-c", setting)

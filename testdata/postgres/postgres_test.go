@@ -13,8 +13,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// ask logs in and asks something.
-func ask(s *Server, settings string) error {
+// query logs in with connection settings and runs a query.
+func query(s *Server, settings string) error {
 	conn, err := pgconn.Connect(context.Background(), fmt.Sprintf("host=%s port=%d user=app database=app %s", s.Host, s.Port, settings))
 	if err != nil {
 		return err
@@ -24,9 +24,9 @@ func ask(s *Server, settings string) error {
 	return err
 }
 
-func code(err error) string {
-	if said, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return said.Code
+func errorCode(err error) string {
+	if serverError, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return serverError.Code
 	}
 	return fmt.Sprint(err)
 }
@@ -35,10 +35,10 @@ func TestServer_EveryAuthMethodAcceptsOnlyItsUser(t *testing.T) {
 	for _, auth := range []string{"scram-sha-256", "md5", "password", "trust"} {
 		t.Run(auth, func(t *testing.T) {
 			s := Start(t, Options{Password: "it's", Auth: auth})
-			if err := ask(s, `sslmode=disable password='it\'s'`); err != nil {
+			if err := query(s, `sslmode=disable password='it\'s'`); err != nil {
 				t.Fatal(err)
 			}
-			if got := code(ask(s, "sslmode=disable password=wrong")); auth != "trust" && got != "28P01" {
+			if got := errorCode(query(s, "sslmode=disable password=wrong")); auth != "trust" && got != "28P01" {
 				t.Errorf("a wrong password: %s", got)
 			}
 		})
@@ -48,23 +48,23 @@ func TestServer_EveryAuthMethodAcceptsOnlyItsUser(t *testing.T) {
 func TestServer_RestartKeepsPortAndData(t *testing.T) {
 	s := Start(t, Options{TLS: true})
 	settings := "sslmode=verify-full sslrootcert=" + s.CAFile
-	if err := ask(s, settings); err != nil {
+	if err := query(s, settings); err != nil {
 		t.Fatal(err)
 	}
 	addr := s.Addr()
 	s.Stop()
-	if err := ask(s, settings); err == nil {
+	if err := query(s, settings); err == nil {
 		t.Error("it answers after Stop")
 	}
 	s.Restart()
-	if err := ask(s, settings); err != nil || s.Addr() != addr {
+	if err := query(s, settings); err != nil || s.Addr() != addr {
 		t.Errorf("%s, before %s: %v", s.Addr(), addr, err)
 	}
 }
 
 func TestServer_StandbyRefusesConnections(t *testing.T) {
 	s := Start(t, Options{}).Standby(t)
-	if err := ask(s, "sslmode=disable"); code(err) != "57P03" {
+	if err := query(s, "sslmode=disable"); errorCode(err) != "57P03" {
 		t.Errorf("got %v", err)
 	}
 }
@@ -76,7 +76,7 @@ func TestServer_RefusesConnectionsBeyondLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close(context.Background()) }()
-	if err := ask(s, "sslmode=disable"); code(err) != "53300" || !strings.Contains(err.Error(), "too many clients") {
+	if err := query(s, "sslmode=disable"); errorCode(err) != "53300" || !strings.Contains(err.Error(), "too many clients") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -14,10 +14,10 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// Dialer is a probe.Dialer that connects directly to an address, from a local address if From is not empty.
+// Dialer is a probe.Dialer that connects directly to an address.
 type Dialer struct {
 	To   string
-	From string // a local address
+	From string // the local address to connect from; "": the system's choice
 }
 
 // Dial connects.
@@ -29,35 +29,35 @@ func (d Dialer) Dial(ctx context.Context) (net.Conn, error) {
 	return dialer.DialContext(ctx, "tcp", d.To)
 }
 
-// Acknowledges is true: an established connection has reached the server.
+// Acknowledges returns true: an established connection has reached the server.
 func (d Dialer) Acknowledges() bool { return true }
 
-// Check runs a health check of a type once, with the type's defaults for absent settings and a limit of 30 s.
-func Check(t testing.TB, kind probe.Type, addr string, given project.Settings) error {
+// Check runs a health check once and returns its error. Settings that are absent have the type's defaults. The timeout is 30 s.
+func Check(t testing.TB, checkType probe.Type, addr string, settings project.Settings) error {
 	t.Helper()
-	return CheckThrough(t, kind, Dialer{To: addr}, given, 30*time.Second)
+	return CheckThrough(t, checkType, Dialer{To: addr}, settings, 30*time.Second)
 }
 
-// CheckThrough is Check through any dialer, with a limit.
-func CheckThrough(t testing.TB, kind probe.Type, through probe.Dialer, given project.Settings, limit time.Duration) error {
+// CheckThrough is Check with another dialer and another timeout.
+func CheckThrough(t testing.TB, checkType probe.Type, dialer probe.Dialer, settings project.Settings, timeout time.Duration) error {
 	t.Helper()
-	settings := project.Settings{}
-	for _, key := range kind.Keys {
+	allSettings := project.Settings{}
+	for _, key := range checkType.Keys {
 		if key.Default != nil {
-			settings[key.Name] = key.Default
+			allSettings[key.Name] = key.Default
 		}
 	}
-	maps.Copy(settings, given)
-	check, err := kind.New(settings)
+	maps.Copy(allSettings, settings)
+	check, err := checkType.New(allSettings)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
-	return check(ctx, through)
+	return check(ctx, dialer)
 }
 
-// RequireFailure fails the test unless err is a *probe.Failure with all the words in its reason or hint.
+// RequireFailure fails the test unless err is a *probe.Failure whose reason and hint contain all words.
 func RequireFailure(t testing.TB, err error, words ...string) {
 	t.Helper()
 	failure, ok := errors.AsType[*probe.Failure](err)
@@ -68,7 +68,7 @@ func RequireFailure(t testing.TB, err error, words ...string) {
 	text := failure.Reason + "\n" + failure.Hint
 	for _, word := range words {
 		if !strings.Contains(text, word) {
-			t.Errorf("%q does not say %q", text, word)
+			t.Errorf("%q does not contain %q", text, word)
 		}
 	}
 }
@@ -81,18 +81,20 @@ func RequireHidden(t testing.TB, err error, secret string) {
 	}
 }
 
-// StartSilentServer starts a server that accepts and sends nothing, until the test ends. It returns the address.
+// StartSilentServer starts a server that accepts connections and sends nothing. It returns the address, and ends with the test.
 func StartSilentServer(t testing.TB) string { return startServer(t, func(net.Conn) {}) }
 
-// StartClosingServer starts a server that closes every connection at once. It returns the address.
+// StartClosingServer starts a server that closes every connection at once. It returns the address, and ends with the test.
 func StartClosingServer(t testing.TB) string { return startServer(t, func(c net.Conn) { c.Close() }) }
 
-// StartGreetingServer starts a server that sends a text on every connection, and nothing more. It returns the address.
+// StartGreetingServer starts a server that sends a text on every connection, and nothing more. It returns the address, and ends with the
+// test.
 func StartGreetingServer(t testing.TB, text string) string {
 	return startServer(t, func(c net.Conn) { _, _ = c.Write([]byte(text)) })
 }
 
-func startServer(t testing.TB, greet func(net.Conn)) string {
+// startServer starts a server that calls onConn for every connection, and closes all of them when the test ends.
+func startServer(t testing.TB, onConn func(net.Conn)) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -113,7 +115,7 @@ func startServer(t testing.TB, greet func(net.Conn)) string {
 				return
 			}
 			conns = append(conns, conn)
-			greet(conn)
+			onConn(conn)
 		}
 	}()
 	t.Cleanup(func() { ln.Close(); <-done })

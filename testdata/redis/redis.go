@@ -1,4 +1,4 @@
-// Package redis starts a real Redis server for one test.
+// Package redis starts a real Redis server for a test.
 package redis
 
 import (
@@ -7,38 +7,36 @@ import (
 	"strconv"
 	"testing"
 
-	"github.com/localport-sh/localport/testdata/certs"
 	"github.com/localport-sh/localport/testdata/daemon"
 )
 
-// Options say what the server asks of its clients.
+// Options say what clients need.
 type Options struct {
-	Password string // of the default user; without it that user needs none
+	Password string // of the default user; "": none is needed
 
-	User         string // a second user, if not ""
+	User         string // a second user; "": there is none
 	UserPassword string
-	UserRules    string // what that user may, as in ACL SETUSER; everything if ""
+	UserRules    string // permissions of the second user, as in ACL SETUSER; "": all
 
-	TLS bool // instead of plain text
+	TLS bool // TLS instead of plain text
 }
 
-// Server is a running Redis. It keeps nothing: a restart empties it.
+// Server is a running Redis. It stores nothing on disk: a restart empties it.
 type Server struct {
 	*daemon.Server
 	CAFile string // the authority of its certificate, for 127.0.0.1 and localhost; "" without TLS
 }
 
-// Start starts a server. It ends with the test.
+// Start starts a server, which ends with the test.
 func Start(t testing.TB, options Options) *Server {
 	t.Helper()
 	program := daemon.FindProgram(t, "redis-server", "redis-server")
 	dir := daemon.NewDir(t, "redis")
-	lines := append(options.access(), "bind 127.0.0.1", `save ""`, "appendonly no", "daemonize no", "dir "+dir)
+	lines := append(options.accessLines(), "bind 127.0.0.1", `save ""`, "appendonly no", "daemonize no", "dir "+dir)
 	s := &Server{}
 	port := "--port"
 	if options.TLS {
-		pair := certs.Issue(t, dir, "localhost", "127.0.0.1")
-		daemon.Chown(t, pair.CAFile, pair.CertFile, pair.KeyFile)
+		pair := daemon.IssueCertificate(t, dir)
 		s.CAFile = pair.CAFile
 		port = "--tls-port"
 		lines = append(lines, "port 0", "tls-auth-clients no", "tls-ca-cert-file "+pair.CAFile,
@@ -46,15 +44,15 @@ func Start(t testing.TB, options Options) *Server {
 	}
 	config := daemon.Write(t, dir, "redis.conf", lines...)
 	s.Server = daemon.Start(t, daemon.Spec{
-		Dir:   dir,
-		Argv:  func(n int) []string { return []string{program, config, port, strconv.Itoa(n)} },
-		Ready: "Ready to accept connections",
+		Dir:       dir,
+		Argv:      func(n int) []string { return []string{program, config, port, strconv.Itoa(n)} },
+		ReadyText: "Ready to accept connections",
 	})
 	return s
 }
 
-// access are the lines that say who may do what.
-func (o Options) access() []string {
+// accessLines returns the lines of redis.conf with users and passwords.
+func (o Options) accessLines() []string {
 	var lines []string
 	if o.Password != "" {
 		lines = append(lines, "requirepass "+strconv.Quote(o.Password))

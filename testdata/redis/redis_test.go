@@ -3,20 +3,20 @@ package redis
 import (
 	"bufio"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/localport-sh/localport/testdata/certs"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// ask sends commands, one a line, and returns the first line of each answer.
-func ask(t *testing.T, s *Server, commands ...string) []string {
+// sendCommands sends commands on one connection and returns the first line of each answer.
+func sendCommands(t *testing.T, s *Server, commands ...string) []string {
 	t.Helper()
 	conn, err := net.Dial("tcp", s.Addr())
 	if err != nil {
@@ -24,13 +24,7 @@ func ask(t *testing.T, s *Server, commands ...string) []string {
 	}
 	defer conn.Close()
 	if s.CAFile != "" {
-		pem, err := os.ReadFile(s.CAFile)
-		if err != nil {
-			t.Fatal(err)
-		}
-		roots := x509.NewCertPool()
-		roots.AppendCertsFromPEM(pem)
-		conn = tls.Client(conn, &tls.Config{RootCAs: roots, ServerName: "localhost"})
+		conn = tls.Client(conn, certs.ClientConfig(t, s.CAFile))
 	}
 	answers := bufio.NewReader(conn)
 	var got []string
@@ -48,7 +42,7 @@ func ask(t *testing.T, s *Server, commands ...string) []string {
 }
 
 func TestServer_AcceptsEverybodyWithoutPassword(t *testing.T) {
-	if got := ask(t, Start(t, Options{}), "PING"); got[0] != "+PONG" {
+	if got := sendCommands(t, Start(t, Options{}), "PING"); got[0] != "+PONG" {
 		t.Errorf("got %q", got)
 	}
 }
@@ -63,11 +57,11 @@ func TestServer_EnforcesPasswordsAndACLs(t *testing.T) {
 		"AUTH app other":       "+OK",
 		"AUTH nobody whatever": "-WRONGPASS",
 	} {
-		if got := ask(t, s, command); !strings.HasPrefix(got[0], want) {
+		if got := sendCommands(t, s, command); !strings.HasPrefix(got[0], want) {
 			t.Errorf("%s: %q", command, got)
 		}
 	}
-	if got := ask(t, s, "AUTH app other", "PING"); !strings.HasPrefix(got[1], "-NOPERM") {
+	if got := sendCommands(t, s, "AUTH app other", "PING"); !strings.HasPrefix(got[1], "-NOPERM") {
 		t.Errorf("got %q", got)
 	}
 }
@@ -75,11 +69,11 @@ func TestServer_EnforcesPasswordsAndACLs(t *testing.T) {
 func TestServer_RestartKeepsPortAndTLS(t *testing.T) {
 	s := Start(t, Options{TLS: true})
 	addr := s.Addr()
-	if got := ask(t, s, "PING"); got[0] != "+PONG" {
+	if got := sendCommands(t, s, "PING"); got[0] != "+PONG" {
 		t.Errorf("got %q", got)
 	}
 	s.Restart()
-	if got := ask(t, s, "PING"); got[0] != "+PONG" || s.Addr() != addr {
+	if got := sendCommands(t, s, "PING"); got[0] != "+PONG" || s.Addr() != addr {
 		t.Errorf("got %q from %s, before %s", got, s.Addr(), addr)
 	}
 }

@@ -7,31 +7,31 @@ import (
 	"time"
 )
 
-// promptTimeout is how long a shell may take to answer on a busy machine.
+// promptTimeout is how long a shell may take to answer, on a busy machine.
 const promptTimeout = 30 * time.Second
 
-// Run types a line, waits for the prompt after it and returns the line's exit status. A line with anything in it that
-// a line editor would act on (a tab, a newline, a letter that is not ASCII) is put in a file and sourced.
+// Run types a line, waits for the next prompt and returns the line's exit status. A line that a line editor would change (because of a
+// tab, a newline, a letter that is not ASCII) is written to a file, which the shell sources.
 func (s *Shell) Run(line string) int {
 	s.t.Helper()
-	s.enter(line)
+	s.typeLine(line)
 	s.AwaitPrompt()
 	return s.prompt.status
 }
 
-// Eval returns what a word of the shell expands to, such as `"$HOME"`.
+// Eval returns what a word, such as `"$HOME"`, expands to in the shell.
 func (s *Shell) Eval(word string) string {
 	s.t.Helper()
-	s.enter("shellpty_tell " + word)
-	value := s.await('V')
+	s.typeLine("shellpty_tell " + word)
+	value := s.awaitReport('V')
 	s.AwaitPrompt()
 	return value
 }
 
-// Environ is the environment that a program started by the shell gets.
+// Environ returns the environment that the shell gives to programs.
 func (s *Shell) Environ() map[string]string {
 	s.t.Helper()
-	path := filepath.Join(s.work, "environ")
+	path := filepath.Join(s.workDir, "environ")
 	if status := s.Run("env -0 >" + path); status != 0 {
 		s.t.Fatalf("env -0: exit status %d", status)
 	}
@@ -49,7 +49,7 @@ func (s *Shell) Environ() map[string]string {
 	return env
 }
 
-// Type sends keys to the shell's terminal and waits for nothing.
+// Type writes keys to the shell's terminal and does not wait.
 func (s *Shell) Type(keys string) {
 	s.t.Helper()
 	if _, err := s.tty.WriteString(keys); err != nil {
@@ -57,14 +57,14 @@ func (s *Shell) Type(keys string) {
 	}
 }
 
-// Screen is what the terminal showed since the last line was typed: the line itself, what it printed, and all of the
-// prompt after it. Escape sequences and carriage returns are taken out.
+// Screen returns what the terminal has shown since the last line was typed: the line, its output, and the whole prompt after it,
+// without escape sequences and carriage returns.
 func (s *Shell) Screen() string {
 	s.t.Helper()
-	return s.screen.wait(s.t, s.began, s.prompt.text())
+	return s.screen.waitForText(s.t, s.outputStart, s.prompt.text())
 }
 
-// Output is Screen without the line and the prompt: what a user would call the output of the last line.
+// Output returns the output of the last line: Screen without the line and the prompt.
 func (s *Shell) Output() string {
 	s.t.Helper()
 	text := s.Screen()
@@ -75,41 +75,42 @@ func (s *Shell) Output() string {
 	return strings.TrimSpace(text)
 }
 
-func (s *Shell) enter(line string) {
+// typeLine types a line once the prompt is on the screen.
+func (s *Shell) typeLine(line string) {
 	s.t.Helper()
 	if len(line) > 1000 || strings.ContainsFunc(line, func(r rune) bool { return r < ' ' || r > '~' }) {
-		path := filepath.Join(s.work, "line")
+		path := filepath.Join(s.workDir, "line")
 		if err := os.WriteFile(path, []byte(line+"\n"), 0o600); err != nil {
 			s.t.Fatal(err)
 		}
-		line = s.dialect.source + " " + path
+		line = s.setup.sourceCommand + " " + path
 	}
-	s.screen.wait(s.t, s.began, s.prompt.text()) // else the line is echoed by the terminal and by the shell
-	s.began = s.screen.len()
+	s.screen.waitForText(s.t, s.outputStart, s.prompt.text()) // otherwise both the terminal and the shell echo the line
+	s.outputStart = s.screen.len()
 	s.Type(line + "\r")
 }
 
-// AwaitPrompt waits for the next prompt, after Type. A shell may draw one prompt several times: its number tells.
+// AwaitPrompt waits for the next prompt, after Type. A shell may report one prompt several times, with the same number.
 func (s *Shell) AwaitPrompt() {
 	s.t.Helper()
 	last := s.prompt.number
 	for s.prompt.number <= last {
-		s.prompt = parsePrompt(s.t, s.await('P'))
+		s.prompt = parsePrompt(s.t, s.awaitReport('P'))
 	}
 }
 
-// await returns the next report of a kind, and drops those of the other kinds before it.
-func (s *Shell) await(kind byte) string {
+// awaitReport returns the next report of a kind, without the kind, and drops reports of other kinds before it.
+func (s *Shell) awaitReport(kind byte) string {
 	s.t.Helper()
 	deadline := time.NewTimer(promptTimeout)
 	defer deadline.Stop()
 	for {
 		select {
-		case message := <-s.report.messages:
+		case message := <-s.report.messageCh:
 			if message[0] == kind {
 				return message[1:]
 			}
-		case <-s.ended:
+		case <-s.endedCh:
 			s.t.Fatalf("the shell has ended; on its screen:\n%s", s.screen.text(0))
 		case <-deadline.C:
 			s.t.Fatalf("no report from the shell in %s; on its screen:\n%s", promptTimeout, s.screen.text(0))
@@ -120,7 +121,7 @@ func (s *Shell) await(kind byte) string {
 func (s *Shell) awaitEnd() {
 	s.t.Helper()
 	select {
-	case <-s.ended:
+	case <-s.endedCh:
 	case <-time.After(promptTimeout):
 		s.t.Fatalf("the shell has not ended in %s; on its screen:\n%s", promptTimeout, s.screen.text(0))
 	}

@@ -9,23 +9,23 @@ import (
 	"time"
 )
 
-// screen keeps all that a terminal was sent. The zero value is ready.
+// screen collects all output of a terminal. The zero value is empty and ready for use.
 type screen struct {
-	mu      sync.Mutex
-	shown   []byte
-	changed chan struct{} // closed and replaced with every write; nil until somebody waits
+	mu        sync.Mutex // guards the fields that follow
+	output    []byte
+	changedCh chan struct{} // closed and replaced with every write; nil until somebody waits
 }
 
 func (s *screen) copy(from io.Reader) { _, _ = io.Copy(s, from) }
 
-// Write is for copy.
+// Write appends output. Only copy calls it.
 func (s *screen) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.shown = append(s.shown, p...)
-	if s.changed != nil {
-		close(s.changed)
-		s.changed = nil
+	s.output = append(s.output, p...)
+	if s.changedCh != nil {
+		close(s.changedCh)
+		s.changedCh = nil
 	}
 	return len(p), nil
 }
@@ -33,26 +33,26 @@ func (s *screen) Write(p []byte) (int, error) {
 func (s *screen) len() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.shown)
+	return len(s.output)
 }
 
 func (s *screen) text(from int) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return plain(s.shown[from:])
+	return stripEscapes(s.output[from:])
 }
 
-// wait returns the text from an offset on, when it holds what is expected.
-func (s *screen) wait(t testing.TB, from int, expected string) string {
+// waitForText returns the text from an offset on as soon as it contains what is expected.
+func (s *screen) waitForText(t testing.TB, from int, expected string) string {
 	t.Helper()
 	deadline := time.NewTimer(promptTimeout)
 	defer deadline.Stop()
 	for {
 		s.mu.Lock()
-		if s.changed == nil {
-			s.changed = make(chan struct{})
+		if s.changedCh == nil {
+			s.changedCh = make(chan struct{})
 		}
-		text, changed := plain(s.shown[from:]), s.changed
+		text, changed := stripEscapes(s.output[from:]), s.changedCh
 		s.mu.Unlock()
 		if strings.Contains(text, expected) {
 			return text
@@ -65,7 +65,8 @@ func (s *screen) wait(t testing.TB, from int, expected string) string {
 	}
 }
 
-// The last: what fish prints to learn whether the cursor stands at the beginning of a line.
+// escapes matches escape sequences, carriage returns and, last, what fish prints to find out whether the cursor is at the beginning of
+// a line.
 var escapes = regexp.MustCompile("\x1b\\[[0-9;?>=]*[A-Za-z]|\x1b\\][^\x07\x1b]*(\x07|\x1b\\\\)|\x1b[()=>].?|\r|⏎ *")
 
-func plain(shown []byte) string { return string(escapes.ReplaceAll(shown, nil)) }
+func stripEscapes(shown []byte) string { return string(escapes.ReplaceAll(shown, nil)) }

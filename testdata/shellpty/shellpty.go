@@ -1,5 +1,5 @@
-// Package shellpty drives a real interactive shell on a real terminal, for tests. What the shell says about itself
-// comes through a pipe of its own, not from the screen, so that a test never guesses when a command has ended.
+// Package shellpty runs a real interactive shell on a pseudo-terminal, for tests. At each prompt the shell reports through a pipe, so that
+// a test need not guess from the screen when a command has ended.
 package shellpty
 
 import (
@@ -14,46 +14,45 @@ import (
 	"github.com/creack/pty"
 )
 
-// Config is how a shell is started. The zero value of everything but Shell is useful.
+// Config says how to start a shell. Only Shell is required.
 type Config struct {
 	Shell string   // "bash", "zsh" or "fish"
-	RC    string   // evaluated as the shell's start-up file
-	Dir   string   // where it starts; "" is Home
-	Home  string   // HOME, with the XDG directories in it; "" is a new directory. Shells with one Home share state.
-	Env   []string // on top of the clean environment: PATH, HOME, XDG_*, TERM, LANG
-	Wrap  []string // a program and its arguments that run the shell, such as strace
+	RC    string   // the text of the shell's start-up file
+	Dir   string   // the working directory; "": Home
+	Home  string   // HOME, which contains the XDG directories; "": a new directory. Shells with the same Home share state.
+	Env   []string // added to the clean environment: PATH, HOME, XDG_*, TERM, LANG
+	Wrap  []string // a command line to which the shell's is appended, such as strace
 }
 
-// Shell is a running shell. Its methods fail the test when the shell does not answer, and are for one goroutine.
+// Shell is a running shell. Its methods fail the test if the shell does not answer. Only one goroutine may call them at a time.
 type Shell struct {
-	t       testing.TB
-	dialect dialect
-	home    string
-	work    string // rc files, the pipe
-	cmd     *exec.Cmd
-	tty     *os.File
-	report  *report
-	screen  screen
-	ended   chan struct{} // closed when the process has been waited for
-	readers sync.WaitGroup
-	prompt  prompt // the last one
-	began   int    // where the last command's output begins on the screen
+	t           testing.TB
+	setup       shellSetup
+	home        string
+	workDir     string // has the start-up file and the pipe
+	cmd         *exec.Cmd
+	tty         *os.File
+	report      *reportPipe
+	screen      screen
+	endedCh     chan struct{} // closed when the process has been waited for
+	readers     sync.WaitGroup
+	prompt      prompt // the last one
+	outputStart int    // where the last command's output begins on the screen
 }
 
-// Start starts a shell and waits for its first prompt. It skips the test if the shell is not installed, and ends the
-// shell with the test.
+// Start starts a shell and waits for its first prompt. It skips the test if the shell is not installed. The shell ends with the test.
 func Start(t testing.TB, c Config) *Shell {
 	t.Helper()
 	path, err := exec.LookPath(c.Shell)
 	if err != nil {
 		t.Skipf("%s is not installed", c.Shell)
 	}
-	s := &Shell{t: t, dialect: dialects[c.Shell], home: c.Home, work: NewDir(t), ended: make(chan struct{})}
+	s := &Shell{t: t, setup: shellSetups[c.Shell], home: c.Home, workDir: NewDir(t), endedCh: make(chan struct{})}
 	if s.home == "" {
 		s.home = NewDir(t)
 	}
-	s.report = openReport(t, filepath.Join(s.work, "report"))
-	argv := append(append([]string{}, c.Wrap...), append([]string{path}, s.dialect.prepare(t, s.work, c.RC)...)...)
+	s.report = openReportPipe(t, filepath.Join(s.workDir, "report"))
+	argv := append(append([]string{}, c.Wrap...), append([]string{path}, s.setup.writeStartupFile(t, s.workDir, c.RC)...)...)
 	s.cmd = exec.Command(argv[0], argv[1:]...)
 	s.cmd.Dir = c.Dir
 	if s.cmd.Dir == "" {
@@ -63,19 +62,19 @@ func Start(t testing.TB, c Config) *Shell {
 	if s.tty, err = pty.StartWithSize(s.cmd, &pty.Winsize{Rows: 50, Cols: 500}); err != nil {
 		t.Fatalf("start %s on a terminal: %v", argv[0], err)
 	}
-	if s.tty, err = pollable(s.tty); err != nil {
+	if s.tty, err = reopenNonblocking(s.tty); err != nil {
 		t.Fatal(err)
 	}
 	s.readers.Go(func() { s.screen.copy(s.tty) })
-	s.readers.Go(func() { _ = s.cmd.Wait(); close(s.ended) })
+	s.readers.Go(func() { _ = s.cmd.Wait(); close(s.endedCh) })
 	t.Cleanup(s.close)
 	s.AwaitPrompt()
 	return s
 }
 
-// pollable is the terminal as a file that closes at once though it is being read: only then does the shell get the
-// hang-up that a closed window gives it.
-func pollable(tty *os.File) (*os.File, error) {
+// reopenNonblocking returns the terminal as a file whose Close takes effect while another goroutine reads from it. Otherwise the shell
+// would get no SIGHUP, which it gets when a window is closed.
+func reopenNonblocking(tty *os.File) (*os.File, error) {
 	defer tty.Close()
 	fd, err := syscall.Dup(int(tty.Fd()))
 	if err != nil {
@@ -88,7 +87,7 @@ func pollable(tty *os.File) (*os.File, error) {
 	return os.NewFile(uintptr(fd), tty.Name()), nil
 }
 
-// NewDir makes a directory for the test with a short, physical path.
+// NewDir makes a directory with a short path without symbolic links. It is removed with the test.
 func NewDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "shellpty") //nolint:usetesting // t.TempDir is too long for the path of a socket
@@ -102,11 +101,11 @@ func NewDir(t testing.TB) string {
 	return dir
 }
 
-// environ is a clean environment with extra on top; of a name that stands twice the last counts.
+// environ returns a clean environment, then extra, which wins where a name is in both.
 func (s *Shell) environ(t testing.TB, shell string, extra []string) []string {
 	env := []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + s.home, "SHELL=" + shell, "TERM=dumb", "LANG=C.UTF-8",
-		"USER=tester", "ZDOTDIR=" + s.work,
+		"USER=tester", "ZDOTDIR=" + s.workDir,
 	}
 	for _, kind := range []string{"CONFIG", "DATA", "STATE", "CACHE", "RUNTIME"} {
 		name, dir := "XDG_"+kind+"_HOME", filepath.Join(s.home, strings.ToLower(kind))
@@ -121,8 +120,8 @@ func (s *Shell) environ(t testing.TB, shell string, extra []string) []string {
 	return append(append(env, "GOCOVERDIR="+CoverDir()), extra...)
 }
 
-// CoverDir is where a process that a test starts puts what it covered, if it counts that: it complains where it has no
-// such place. GOCOVERDIR itself is go test's own, which throws away what it finds there.
+// CoverDir returns the GOCOVERDIR for the programs that a test starts: without one, a program built with coverage prints a warning. It
+// is not go test's own, which go test empties, if LOCALPORT_TEST_COVERDIR names another.
 func CoverDir() string {
 	if dir := os.Getenv("LOCALPORT_TEST_COVERDIR"); dir != "" {
 		return dir
@@ -130,39 +129,39 @@ func CoverDir() string {
 	return os.Getenv("GOCOVERDIR")
 }
 
-// PID is the shell's own process, also where Wrap runs it.
+// PID returns the shell's process id, not that of Wrap.
 func (s *Shell) PID() int { return s.prompt.pid }
 
-// Home is the shell's HOME.
+// Home returns the shell's HOME.
 func (s *Shell) Home() string { return s.home }
 
-// Kill ends the shell as SIGKILL does: it can clean up nothing. It returns when the shell is gone.
+// Kill sends SIGKILL to the shell and returns when it has ended.
 func (s *Shell) Kill() {
 	if s.prompt.pid > 0 && !s.hasEnded() {
 		_ = syscall.Kill(s.prompt.pid, syscall.SIGKILL)
 	} else {
 		_ = s.cmd.Process.Kill()
 	}
-	<-s.ended
+	<-s.endedCh
 }
 
-// Hangup closes the terminal under the shell, as closing a window does, and returns when the shell is gone.
+// Hangup closes the terminal, as closing a window does, and returns when the shell has ended.
 func (s *Shell) Hangup() {
 	s.t.Helper()
 	_ = s.tty.Close()
 	s.awaitEnd()
 }
 
-// Exit runs a line that ends the shell, such as "exit" or "exec true", and returns when it is gone.
+// Exit types a line that ends the shell, such as "exit" or "exec true", and returns when the shell has ended.
 func (s *Shell) Exit(line string) {
 	s.t.Helper()
-	s.enter(line)
+	s.typeLine(line)
 	s.awaitEnd()
 }
 
 func (s *Shell) hasEnded() bool {
 	select {
-	case <-s.ended:
+	case <-s.endedCh:
 		return true
 	default:
 		return false

@@ -1,5 +1,4 @@
-// Package sshd starts a real sshd for one test: on a port of its own, with keys of its own, as the current user, who
-// need not be root.
+// Package sshd starts a real sshd for a test: on a free port, with new keys, as the current user, who need not be root.
 package sshd
 
 import (
@@ -24,68 +23,69 @@ type Server struct {
 	Host       string // a numeric address
 	Port       int
 	User       string
-	KeyFile    string // the private key that it lets in
+	KeyFile    string // a private key that the server accepts
 	KnownHosts string // holds its host key
-	ConfigFile string // an ssh_config that names KeyFile and KnownHosts, and nothing of the user's own
+	ConfigFile string // an ssh_config with KeyFile and KnownHosts, and without the user's own files
 
-	t       testing.TB
-	on      Machine
-	program string
-	dir     string
-	extra   []string
-	sshd    *process.Child
+	t          testing.TB
+	runsOn     Host // nil: this machine
+	program    string
+	dir        string
+	extraLines []string
+	process    *process.Child
 
 	mu  sync.Mutex
 	log strings.Builder
 }
 
-// Machine is where a server may run instead of here.
-type Machine interface {
-	// Argv is a command line that runs argv there.
+// Host is another machine that a server can run on, such as a *netns.Host.
+type Host interface {
+	// Argv returns the command line that runs argv on the host.
 	Argv(argv ...string) []string
 }
 
-// Start starts a server, with further lines of sshd_config put first. It ends with the test.
-func Start(t testing.TB, extra ...string) *Server {
+// Start starts a server that accepts a new key. The lines are put before the other lines of its sshd_config. The server ends with the test.
+func Start(t testing.TB, lines ...string) *Server {
 	t.Helper()
-	return prepare(t, extra).begin()
+	return newServer(t, lines).startWithNewKey()
 }
 
-// StartOn starts a server at an address of another machine.
-func StartOn(t testing.TB, on Machine, host string, extra ...string) *Server {
+// StartOn is Start on another machine. The server listens on addr, one of that machine's addresses.
+func StartOn(t testing.TB, host Host, addr string, lines ...string) *Server {
 	t.Helper()
-	s := prepare(t, extra)
-	s.on, s.Host = on, host
-	return s.begin()
+	s := newServer(t, lines)
+	s.runsOn, s.Host = host, addr
+	return s.startWithNewKey()
 }
 
-// begin starts a server that lets a key of its own in.
-func (s *Server) begin() *Server {
+// startWithNewKey starts a server that accepts a new key.
+func (s *Server) startWithNewKey() *Server {
 	s.t.Helper()
-	s.KeyFile = s.key("user")
+	s.KeyFile = s.makeKey("user")
 	s.KnownHosts = filepath.Join(s.dir, "known_hosts")
 	s.Authorize(s.KeyFile)
 	s.start()
 	s.writeKnownHosts()
-	s.ConfigFile = s.Config()
+	s.ConfigFile = s.WriteClientConfig()
 	return s
 }
 
-// StartAnother starts a second server, which lets the same key in, and adds it to the same known hosts.
-func (s *Server) StartAnother(extra ...string) *Server {
+// StartAnother starts a second server, which accepts the same key, and adds its host key to the same known hosts.
+func (s *Server) StartAnother(lines ...string) *Server {
 	s.t.Helper()
-	return s.beside(prepare(s.t, extra))
+	return s.startWithSameKey(newServer(s.t, lines))
 }
 
-// StartAnotherOn starts such a server at an address of another machine.
-func (s *Server) StartAnotherOn(on Machine, host string, extra ...string) *Server {
+// StartAnotherOn is StartAnother on another machine. The server listens on addr, one of that machine's addresses.
+func (s *Server) StartAnotherOn(host Host, addr string, lines ...string) *Server {
 	s.t.Helper()
-	other := prepare(s.t, extra)
-	other.on, other.Host = on, host
-	return s.beside(other)
+	other := newServer(s.t, lines)
+	other.runsOn, other.Host = host, addr
+	return s.startWithSameKey(other)
 }
 
-func (s *Server) beside(other *Server) *Server {
+// startWithSameKey starts other with the key and the known hosts of s.
+func (s *Server) startWithSameKey(other *Server) *Server {
 	s.t.Helper()
 	other.KeyFile, other.KnownHosts, other.ConfigFile = s.KeyFile, s.KnownHosts, s.ConfigFile
 	other.Authorize(s.KeyFile)
@@ -94,17 +94,17 @@ func (s *Server) beside(other *Server) *Server {
 	return other
 }
 
-// prepare makes all that does not depend on the user's key.
-func prepare(t testing.TB, extra []string) *Server {
+// newServer makes a server that has a port and a host key, and accepts no key yet. It skips the test if a program is missing.
+func newServer(t testing.TB, extraLines []string) *Server {
 	t.Helper()
-	program, err := find()
+	program, err := findProgram()
 	if err != nil {
 		t.Skip("sshd is missing (Debian: openssh-server)")
 	}
 	if _, err := exec.LookPath("ssh-keygen"); err != nil {
 		t.Skip("ssh-keygen is missing (Debian: openssh-client)")
 	}
-	if os.Getuid() == 0 { // sshd, when root, insists on its empty folder
+	if os.Getuid() == 0 { // as root, sshd does not start without it
 		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
 			t.Skipf("/run/sshd is missing: %v", err)
 		}
@@ -113,24 +113,24 @@ func prepare(t testing.TB, extra []string) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{Host: "127.0.0.1", Port: ports.FreePort(t), User: me.Username, t: t, program: program, dir: t.TempDir(), extra: extra}
-	s.key("host")
+	s := &Server{Host: "127.0.0.1", Port: ports.FreePort(t), User: me.Username, t: t, program: program, dir: t.TempDir(), extraLines: extraLines}
+	s.makeKey("host")
 	t.Cleanup(s.Kill)
 	return s
 }
 
-// find looks where sshd is, which is seldom on an ordinary user's PATH.
-func find() (string, error) {
+// findProgram returns the path of sshd. It looks beyond PATH: an ordinary user's seldom has the directories of system programs.
+func findProgram() (string, error) {
 	return process.LookPath("sshd", []string{"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/usr/local/sbin:/sbin"}, "/")
 }
 
-// key makes a key pair and returns the path of the private one.
-func (s *Server) key(name string) string {
+// makeKey makes a key pair in the server's directory and returns the path of the private key.
+func (s *Server) makeKey(name string) string {
 	s.t.Helper()
 	return NewKey(s.t, filepath.Join(s.dir, name), "")
 }
 
-// NewKey makes a key pair at path and path.pub, with a passphrase unless that is empty, and returns path.
+// NewKey makes a key pair, path and path.pub, protected by passphrase unless that is empty, and returns path.
 func NewKey(t testing.TB, path, passphrase string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", "test", "-f", path)
@@ -140,16 +140,16 @@ func NewKey(t testing.TB, path, passphrase string) string {
 	return path
 }
 
-// Authorize lets a key in; path is its private half.
+// Authorize makes the server accept a key; path is that of the private key.
 func (s *Server) Authorize(path string) {
 	s.t.Helper()
-	s.append(filepath.Join(s.dir, "authorized_keys"), s.read(path+".pub"))
+	s.appendToFile(filepath.Join(s.dir, "authorized_keys"), s.readFile(path+".pub"))
 }
 
 // writeKnownHosts adds the host key to the known hosts.
 func (s *Server) writeKnownHosts() {
 	s.t.Helper()
-	s.append(s.KnownHosts, fmt.Sprintf("[%s]:%d %s", s.Host, s.Port, s.read(filepath.Join(s.dir, "host.pub"))))
+	s.appendToFile(s.KnownHosts, fmt.Sprintf("[%s]:%d %s", s.Host, s.Port, s.readFile(filepath.Join(s.dir, "host.pub"))))
 }
 
 // NewHostKey restarts the server with another host key, which is not added to the known hosts.
@@ -161,15 +161,15 @@ func (s *Server) NewHostKey() {
 			s.t.Fatal(err)
 		}
 	}
-	s.key("host")
+	s.makeKey("host")
 	s.start()
 }
 
-// Config writes an ssh_config like ConfigFile, with lines put first, and returns its path.
-func (s *Server) Config(lines ...string) string {
+// WriteClientConfig writes an ssh_config with lines before those of ConfigFile, and returns its path.
+func (s *Server) WriteClientConfig(lines ...string) string {
 	s.t.Helper()
 	path := filepath.Join(s.t.TempDir(), "ssh_config")
-	s.append(path, strings.Join(append(lines,
+	s.appendToFile(path, strings.Join(append(lines,
 		"Host *",
 		"UserKnownHostsFile "+s.KnownHosts,
 		"GlobalKnownHostsFile /dev/null",
@@ -181,7 +181,7 @@ func (s *Server) Config(lines ...string) string {
 	return path
 }
 
-func (s *Server) append(path, text string) {
+func (s *Server) appendToFile(path, text string) {
 	s.t.Helper()
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -193,7 +193,7 @@ func (s *Server) append(path, text string) {
 	}
 }
 
-func (s *Server) read(path string) string {
+func (s *Server) readFile(path string) string {
 	s.t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -202,10 +202,10 @@ func (s *Server) read(path string) string {
 	return string(data)
 }
 
-// Addr is Host:Port.
+// Addr returns Host:Port.
 func (s *Server) Addr() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }
 
-// Log is what the server has said so far.
+// Log returns what all starts of the server have printed.
 func (s *Server) Log() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -215,10 +215,10 @@ func (s *Server) Log() string {
 // start starts sshd and returns when it listens.
 func (s *Server) start() {
 	s.t.Helper()
-	listens := make(chan struct{}, 8)
-	argv := []string{s.program, "-D", "-e", "-f", s.config()}
-	if s.on != nil {
-		argv = s.on.Argv(argv...)
+	listeningCh := make(chan struct{}, 8)
+	argv := []string{s.program, "-D", "-e", "-f", s.writeServerConfig()}
+	if s.runsOn != nil {
+		argv = s.runsOn.Argv(argv...)
 	}
 	sshd, err := process.Start(process.Command{
 		Argv: argv,
@@ -229,16 +229,16 @@ func (s *Server) start() {
 			s.log.WriteString(line + "\n")
 			s.mu.Unlock()
 			if strings.HasPrefix(line, "Server listening on") {
-				listens <- struct{}{}
+				listeningCh <- struct{}{}
 			}
 		},
 	})
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.sshd = sshd
+	s.process = sshd
 	select {
-	case <-listens:
+	case <-listeningCh:
 	case <-sshd.Done():
 		s.t.Fatalf("sshd ended: %s", s.Log())
 	case <-time.After(10 * time.Second):
@@ -246,12 +246,12 @@ func (s *Server) start() {
 	}
 }
 
-// config writes sshd_config and returns its path.
-func (s *Server) config() string {
+// writeServerConfig writes sshd_config and returns its path.
+func (s *Server) writeServerConfig() string {
 	s.t.Helper()
 	path := filepath.Join(s.dir, "sshd_config")
 	_ = os.Remove(path)
-	s.append(path, strings.Join(append(s.extra,
+	s.appendToFile(path, strings.Join(append(s.extraLines,
 		"ListenAddress "+s.Addr(),
 		"HostKey "+filepath.Join(s.dir, "host"),
 		"AuthorizedKeysFile "+filepath.Join(s.dir, "authorized_keys"),
@@ -266,7 +266,7 @@ func (s *Server) config() string {
 	return path
 }
 
-// Restart starts a killed server again, with the same port and keys.
+// Restart kills the server, if it runs, and starts it again with the same port and keys.
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.Kill()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/kubectl/spdy"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // conn is a client's connection to a pod.
@@ -21,14 +22,14 @@ type conn struct {
 	tunnel *tunnel
 	dest   destination
 
-	chunk      *spdy.Chunk // returned by the last Next
-	unread     []byte      // the rest of chunk, for Read
-	endOnce    sync.Once
-	isBroken   atomic.Bool
-	hasWritten atomic.Bool // the client has sent something
-	closeOnce  sync.Once
-	isLeaving  bool          // it is counted in upstream.leaving; guarded by the pool's mu
-	closedCh   chan struct{} // closed by Close
+	chunk        *spdy.Chunk // returned by the last Next
+	unread       []byte      // the rest of chunk, for Read
+	endOnce      sync.Once
+	isBroken     atomic.Bool
+	hasWritten   atomic.Bool // the client has sent something
+	closeOnce    sync.Once
+	isHalfClosed bool          // it is counted in upstream.halfClosedClients; guarded by the pool's mu
+	closedCh     chan struct{} // closed by Close
 }
 
 var _ forwarder.Stream = (*conn)(nil)
@@ -67,12 +68,10 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// handleEnd finds out why the data ended, reports a refusal or a break, and returns io.EOF.
+// handleEnd finds out why the data ended, reports a refusal or a lost connection, and returns io.EOF.
 func (c *conn) handleEnd(err error) error {
-	select {
-	case <-c.closedCh:
+	if wait.IsClosed(c.closedCh) {
 		return net.ErrClosed
-	default:
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
@@ -84,10 +83,10 @@ func (c *conn) handleEnd(err error) error {
 			return
 		}
 		if !errors.Is(err, io.EOF) {
-			c.retireUpstream()
+			c.drainUpstream()
 			c.isBroken.Store(true)
 			if !hasReceived { // the relay retries it if the client has sent nothing either
-				c.tunnel.sendRefusal(forwarder.Refusal{Conn: c, Reason: fmt.Sprintf("the connection to the pod's node broke: %v", err)})
+				c.tunnel.sendRefusal(forwarder.Refusal{Conn: c, Reason: fmt.Sprintf("lost the connection to the pod's node: %v", err)})
 			}
 		} else if !hasReceived && !c.hasWritten.Load() && !c.tunnel.tasks.IsDone() {
 			c.tunnel.goTask(c.reportIfPodFailed)
@@ -117,18 +116,16 @@ func (c *conn) reportRefusal(r forwarder.Refusal, hasReceived bool) {
 	c.tunnel.sendRefusal(r)
 }
 
-// Broken reports whether the end was not a regular one of the pod's.
-func (c *conn) Broken() bool { return c.isBroken.Load() }
+// IsBroken reports, after the end, whether the connection was lost and not closed by the pod.
+func (c *conn) IsBroken() bool { return c.isBroken.Load() }
 
 // WaitEnd returns when the node has closed both directions, or the upstream has ended.
 func (c *conn) WaitEnd() error {
 	_, _ = c.errorStream.WriteTo(io.Discard)
-	select {
-	case <-c.closedCh:
+	if wait.IsClosed(c.closedCh) {
 		return net.ErrClosed
-	default:
-		return nil
 	}
+	return nil
 }
 
 func (c *conn) Write(p []byte) (n int, err error) {
@@ -146,7 +143,7 @@ func (c *conn) Write(p []byte) (n int, err error) {
 // CloseWrite half-closes the connection. Its upstream may serve another client from then on: most clients that half-close have
 // closed, which TCP does not tell apart.
 func (c *conn) CloseWrite() error {
-	c.tunnel.pool.markLeaving(c)
+	c.tunnel.pool.markHalfClosed(c)
 	return c.dataStream.CloseWrite()
 }
 
@@ -160,11 +157,11 @@ func (c *conn) Close() error {
 	return nil
 }
 
-// retireUpstream makes sure that no further client uses the upstream.
-func (c *conn) retireUpstream() {
+// drainUpstream keeps further clients from the upstream.
+func (c *conn) drainUpstream() {
 	c.tunnel.pool.mu.Lock()
 	defer c.tunnel.pool.mu.Unlock()
-	c.upstream.isRetired = true
+	c.upstream.isDraining = true
 }
 
 // SetDeadline is SetReadDeadline: a write blocks at most as long as the upstream lives.

@@ -13,19 +13,19 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// waitTrouble waits until the tunnel's Trouble contains a text, or is nil if the text is empty.
-func waitTrouble(t testing.TB, tunnel *tunnel, want string) *forwarder.Failure {
+// waitCurrentFailure waits until the reason of the tunnel's CurrentFailure contains a text, or until there is no failure if the text is empty.
+func waitCurrentFailure(t testing.TB, tunnel *tunnel, want string) *forwarder.Failure {
 	t.Helper()
 	limit := time.After(30 * time.Second)
 	for {
-		trouble := tunnel.CurrentFailure()
-		if trouble != nil && strings.Contains(trouble.Reason, want) || trouble == nil && want == "" {
-			return trouble
+		failure := tunnel.CurrentFailure()
+		if failure != nil && strings.Contains(failure.Reason, want) || failure == nil && want == "" {
+			return failure
 		}
 		select {
 		case <-tunnel.FailureChanged():
 		case <-limit:
-			t.Fatalf("trouble is %+v, want %q", trouble, want)
+			t.Fatalf("the failure is %+v, want %q", failure, want)
 		}
 	}
 }
@@ -56,7 +56,7 @@ func TestOpen_FailureNamesTheMissingObjectAndTheNextStep(t *testing.T) {
 	}
 	// A port that the pod does not name does not end the tunnel: another pod may name it.
 	tunnel := openTunnel(t, c.Kubeconfig(), specFor("pod/"+pod+":db", ns))
-	if f := waitTrouble(t, tunnel, "does not have a port named db"); !strings.Contains(f.Hint, "describe pod/"+pod) {
+	if f := waitCurrentFailure(t, tunnel, "does not have a port named db"); !strings.Contains(f.Hint, "describe pod/"+pod) {
 		t.Errorf("%+v", f)
 	}
 }
@@ -84,7 +84,7 @@ func TestTunnel_DescribesPodsThatAreNotReady(t *testing.T) {
 		{"pod/stuck:7000", "pod stuck is Pending: 0/1 nodes are available", "describe pod/stuck"},
 	} {
 		tunnel := openTunnel(t, c.Kubeconfig(), specFor(tt.target, ns))
-		f := waitTrouble(t, tunnel, tt.reason)
+		f := waitCurrentFailure(t, tunnel, tt.reason)
 		if f.Class != forwarder.Transient || !strings.Contains(f.Hint, tt.hint) {
 			t.Errorf("%s: %+v", tt.target, f)
 		}
@@ -103,12 +103,12 @@ func TestTunnel_DescribesPodsThatAreNotReady(t *testing.T) {
 	}
 	// Scaled up from zero pods.
 	empty := openTunnel(t, c.Kubeconfig(), specFor("service/empty:7000", ns))
-	_ = waitTrouble(t, empty, "has no pods")
+	_ = waitCurrentFailure(t, empty, "has no pods")
 	c.Kubectl(t, "scale", "deployment/empty", "-n", ns, "--replicas=1")
 	if name := readGreeting(t, dial(t, empty)); !strings.HasPrefix(name, "empty-") {
 		t.Errorf("got %q", name)
 	}
-	_ = waitTrouble(t, empty, "")
+	_ = waitCurrentFailure(t, empty, "")
 }
 
 func TestOpen_FailureOfServersAndContexts(t *testing.T) {
@@ -122,7 +122,7 @@ func TestOpen_FailureOfServersAndContexts(t *testing.T) {
 	masters := []string{"system:masters"}
 	admin := user("master", cluster.Identity{User: "master", Groups: masters})
 	stranger := user("stranger", cluster.Identity{User: "stranger"})
-	old := user("old", cluster.Identity{User: "old", Groups: masters, Until: time.Now().Add(-time.Minute)})
+	old := user("old", cluster.Identity{User: "old", Groups: masters, ExpiresAt: time.Now().Add(-time.Minute)})
 	other := specFor("service/web:80", ns)
 	other.Ref.Location.Context = "staging"
 	for _, tt := range []struct {

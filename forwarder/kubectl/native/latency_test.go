@@ -112,7 +112,7 @@ func TestPool_SlowReaderOnASharedUpstreamDelaysNobody(t *testing.T) {
 	config := c.KubeconfigFor(t, "slow", fmt.Sprintf("{client-certificate: %s, client-key: %s}", cert, key), startDelayProxy(t, c.Server(), 50*time.Millisecond))
 	addr, tunnel := startRelay(t, config, specFor("service/web:80", ns))
 	const size = 16 << 20 // more than socket buffers hold
-	ask := func(what string) *bufio.Reader {
+	request := func(what string) *bufio.Reader {
 		conn := dialRelay(t, addr)
 		fmt.Fprintf(conn, "GET %s HTTP/1.0\r\n\r\n", what)
 		return bufio.NewReader(conn)
@@ -120,9 +120,9 @@ func TestPool_SlowReaderOnASharedUpstreamDelaysNobody(t *testing.T) {
 	var slow, others []*bufio.Reader
 	for i := range 24 {
 		if i%8 == 0 {
-			slow = append(slow, ask(fmt.Sprintf("/bytes?n=%d", size)))
+			slow = append(slow, request(fmt.Sprintf("/bytes?n=%d", size)))
 		} else {
-			others = append(others, ask("/"))
+			others = append(others, request("/"))
 		}
 	}
 	for _, r := range others {
@@ -144,9 +144,9 @@ func TestPool_SlowReaderOnASharedUpstreamDelaysNobody(t *testing.T) {
 func connectBurst(t testing.TB, addr string) time.Duration {
 	t.Helper()
 	start := time.Now()
-	var all sync.WaitGroup
+	var clients sync.WaitGroup
 	for range 50 {
-		all.Go(func() {
+		clients.Go(func() {
 			conn, err := net.Dial("tcp", addr)
 			if err != nil {
 				t.Error(err)
@@ -159,7 +159,7 @@ func connectBurst(t testing.TB, addr string) time.Duration {
 			}
 		})
 	}
-	all.Wait()
+	clients.Wait()
 	return time.Since(start)
 }
 
@@ -196,7 +196,7 @@ func waitUntilWarm(t testing.TB, tunnel *tunnel) {
 		tunnel.pool.mu.Lock()
 		busy, filling, warm := 0, tunnel.pool.warmDials, 0
 		for u := range tunnel.pool.upstreams {
-			busy += u.clients + u.leaving
+			busy += u.clients + u.halfClosedClients
 			warm++
 		}
 		want := tunnel.pool.warmTarget()
@@ -260,20 +260,20 @@ func TestPool_UpstreamInUseSurvivesATimedOutConnection(t *testing.T) {
 	tunnel := openTunnel(t, c.Kubeconfig(), specFor("service/web:7000", ns))
 	first := dial(t, tunnel)
 	readGreeting(t, first)
-	retireOthers := func() (isFirstRetired bool) {
+	drainOthers := func() (isFirstDraining bool) {
 		tunnel.pool.mu.Lock()
 		defer tunnel.pool.mu.Unlock()
 		tunnel.pool.dialTime = time.Second // so that several share one
 		for u := range tunnel.pool.upstreams {
 			if u != upstreamOf(first) {
-				u.isRetired = true
+				u.isDraining = true
 			}
 		}
-		return upstreamOf(first).isRetired
+		return upstreamOf(first).isDraining
 	}
 	c.Containerd.Freeze()
 	defer c.Containerd.Thaw()
-	retireOthers() // the second connection is to use the upstream of the first
+	drainOthers() // the second connection is to use the upstream of the first
 	second := make(chan net.Conn, 1)
 	go func() {
 		defer close(second)
@@ -284,7 +284,7 @@ func TestPool_UpstreamInUseSurvivesATimedOutConnection(t *testing.T) {
 		}
 	}()
 	// No further upstream can be opened now, but one whose dial was in progress may have been added.
-	for limit := time.After(30 * time.Second); !retireOthers(); {
+	for limit := time.After(30 * time.Second); !drainOthers(); {
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-limit:
@@ -332,8 +332,9 @@ func TestPool_LimitsDialsAfterAnOutage(t *testing.T) {
 	}
 	for limit := time.After(20 * time.Second); ; {
 		tunnel.pool.mu.Lock()
-		waits := tunnel.pool.slotFreed.HasWaiters()
+		waits := false
 		for uid, n := range tunnel.pool.clientDials {
+			waits = waits || n == maxDialsPerPod // the other clients wait
 			if n > maxDialsPerPod {
 				t.Errorf("%d are being opened to pod %s", n, uid)
 			}

@@ -19,8 +19,8 @@ func (t *tunnel) pingQuietUpstreams() {
 	}
 }
 
-// CheckPath implements forwarder.PathChecker: it pings every upstream.
-func (t *tunnel) CheckPath() {
+// CheckConnection implements forwarder.ConnectionChecker: it pings every upstream.
+func (t *tunnel) CheckConnection() {
 	for _, u := range t.upstreams() {
 		t.startPing(u)
 	}
@@ -40,7 +40,7 @@ func (p *pool) quietUpstreams() []*upstream {
 	var quiet []*upstream
 	for u := range p.upstreams {
 		interval := pingInterval
-		if u.clients+u.leaving == 0 {
+		if u.clients+u.halfClosedClients == 0 {
 			interval = idlePingInterval
 		}
 		if time.Since(u.LastReceived()) >= interval-time.Second {
@@ -74,7 +74,7 @@ func (t *tunnel) ping(ctx context.Context, u *upstream) {
 			continue
 		}
 		t.session.StartProbe()
-		u.Fail(errSilent)
+		u.Fail(errUnresponsive)
 		t.closeUpstream(u)
 		return
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/localport-sh/localport/forwarder/kubectl/session"
+	"github.com/localport-sh/localport/forwarder/printable"
 )
 
 // pod is the part of a Pod object that is used here.
@@ -110,15 +111,13 @@ func (p *pod) describeState() string {
 	return joinReason(cmp.Or(p.Status.Phase, "Pending"), cmp.Or(p.Status.Message, p.Status.Reason))
 }
 
+// joinReason returns what, and why if that is known.
 func joinReason(what, why string) string {
 	if why == "" {
 		return what
 	}
-	const maxLength = 160
-	if len(why) > maxLength {
-		why = why[:maxLength] + "…"
-	}
-	return what + ": " + why
+	const maxLength = 160 // characters
+	return what + ": " + printable.Truncate(why, maxLength)
 }
 
 // podList is the pods of a target, newest first.

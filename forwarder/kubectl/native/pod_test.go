@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -54,6 +55,14 @@ func TestPodList_NewestPrefersPodsThatDidNotRefuse(t *testing.T) {
 		if got != tt.want {
 			t.Errorf("refused %v: %q, want %q", tt.refused, got, tt.want)
 		}
+	}
+}
+
+func TestPod_DescribeStateCutsALongMessageBetweenCharacters(t *testing.T) {
+	var p pod
+	p.Status.Phase, p.Status.Message = "Failed", strings.Repeat("ü", 200)
+	if got, want := p.describeState(), "Failed: "+strings.Repeat("ü", 160)+"…"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

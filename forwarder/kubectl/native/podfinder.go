@@ -14,31 +14,16 @@ import (
 	"github.com/localport-sh/localport/forwarder/wait"
 )
 
-const (
-	// readyPodWait is how long connections wait for a Ready pod before they use a running one.
-	readyPodWait = 2 * time.Second
-	// refusalPenalty is how long other pods are preferred to one that refused a connection.
-	refusalPenalty = 2 * time.Second
-)
-
-// destination is the pod and port for a connection.
-type destination struct {
-	pod, uid, node string
-	port           int
-	isEligible     bool // see podFinder.isEligible
-	restartCount   int  // of the pod's containers, when it was chosen
-}
-
 // podFinder chooses the pod for each connection. Watches keep its state up to date.
 type podFinder struct {
 	session *session.Session
 	target  Target
 	ref     session.ResourceRef
 
-	ownerWatch *session.Watch // nil: the target is a pod or a selector
-	doneCh     chan struct{}
-	cancel     context.CancelFunc
-	releases   []func()
+	ownerWatch   *session.Watch // nil: the target is a pod or a selector
+	releaseOwner func()
+	doneCh       chan struct{}
+	cancel       context.CancelFunc
 
 	refreshMu sync.Mutex // held during refresh
 
@@ -62,16 +47,15 @@ type podFinder struct {
 func newPodFinder(group *tasks.Group, s *session.Session, t Target, ref session.ResourceRef, onPanic func(*forwarder.Failure, []byte)) *podFinder {
 	f := &podFinder{
 		session: s, target: t, ref: ref, doneCh: make(chan struct{}), refusedAt: make(map[string]time.Time),
+		releaseOwner: func() {}, releasePods: func() {},
 	}
-	namespace := ref.Location.Namespace
 	switch {
 	case t.Selector != "":
 		f.watchPods(t.Selector, "")
 	case t.Type == "pod":
 		f.watchPods("", t.Name)
 	default:
-		w, release := s.Watch(objectPath(t.Type, namespace), "", t.Name)
-		f.ownerWatch, f.releases = w, append(f.releases, release)
+		f.ownerWatch, f.releaseOwner = s.Watch(objectPath(t.Type, ref.Location.Namespace), "", t.Name)
 	}
 	f.cancel = group.Go(func(ctx context.Context) {
 		defer close(f.doneCh)
@@ -83,19 +67,13 @@ func newPodFinder(group *tasks.Group, s *session.Session, t Target, ref session.
 func (f *podFinder) close() {
 	f.cancel()
 	<-f.doneCh
-	for _, release := range f.releases {
-		release()
-	}
-	if f.releasePods != nil {
-		f.releasePods()
-	}
+	f.releaseOwner()
+	f.releasePods()
 }
 
 // watchPods replaces the watch of pods.
 func (f *podFinder) watchPods(labels, name string) {
-	if f.releasePods != nil {
-		f.releasePods()
-	}
+	f.releasePods()
 	f.selector, f.podVersion, f.pods = labels, 0, nil
 	f.podWatch, f.releasePods = f.session.Watch(objectPath("pod", f.ref.Location.Namespace), labels, name)
 }
@@ -104,12 +82,12 @@ func (f *podFinder) watchPods(labels, name string) {
 func (f *podFinder) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		ownerChanged, podsChanged := f.refresh(ctx)
-		_, reach := f.session.Reachability()
+		_, reachabilityChanged := f.session.Reachability()
 		select {
 		case <-ctx.Done():
 		case <-ownerChanged:
 		case <-podsChanged:
-		case <-reach:
+		case <-reachabilityChanged:
 		case <-f.nextRecheck():
 			f.refetch(ctx)
 		}
@@ -160,24 +138,22 @@ func (f *podFinder) refetch(ctx context.Context) bool {
 	hasFetched := false
 	for _, w := range watches {
 		if w != nil {
-			asked, err := w.Refetch(ctx)
-			hasFetched = hasFetched || asked && err == nil
+			didFetch, err := w.Refetch(ctx)
+			hasFetched = hasFetched || didFetch && err == nil
 		}
 	}
 	return hasFetched
 }
 
-// neverCh is never closed.
-var neverCh = make(chan struct{})
-
-// refreshOwner reads the owner, and watches other pods if its selector has changed.
+// refreshOwner reads the owner, and watches other pods if its selector has changed. It returns a channel that is closed when the owner
+// changes; nil: there is none, or ctx has ended.
 func (f *podFinder) refreshOwner(ctx context.Context) <-chan struct{} {
 	if f.ownerWatch == nil {
-		return neverCh
+		return nil
 	}
 	objects, version, changed, err := f.ownerWatch.Objects(ctx)
 	if ctx.Err() != nil {
-		return neverCh
+		return nil
 	}
 	if err == nil && version == f.ownerVersion {
 		return changed
@@ -213,11 +189,11 @@ func (f *podFinder) refreshPods(ctx context.Context) <-chan struct{} {
 	watch := f.podWatch
 	f.mu.Unlock()
 	if watch == nil {
-		return neverCh
+		return nil
 	}
 	objects, version, changed, err := watch.Objects(ctx)
 	if ctx.Err() != nil {
-		return neverCh
+		return nil
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -238,21 +214,13 @@ func (f *podFinder) evaluate() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
-	case f.pods.newest(func(p *pod) bool { return f.isEligible(p) }, f.hasRefusedLately) != nil:
+	case f.pods.newest(f.isEligible, f.hasRefusedLately) != nil:
 		f.unreadySince = time.Time{}
 	case f.unreadySince.IsZero():
 		f.unreadySince = time.Now()
 	}
 	f.failure, f.isEvaluated = f.currentFailure(), true
 	f.changed.Announce()
-}
-
-// isEligible reports whether connections may use a pod at once: it is Ready, or it runs and is itself the target.
-func (f *podFinder) isEligible(p *pod) bool {
-	if f.target.Type == "pod" && f.target.Selector == "" {
-		return p.isRunning()
-	}
-	return p.isReady()
 }
 
 // currentFailure returns why no connection is possible now; nil if one is. f.mu is held.
@@ -331,132 +299,11 @@ func (f *podFinder) checkTarget(ctx context.Context) error {
 	return nil
 }
 
-// recordRefusal records that a pod refused a connection.
-func (f *podFinder) recordRefusal(uid string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	now := time.Now()
-	for uid, at := range f.refusedAt {
-		if now.Sub(at) > refusalPenalty {
-			delete(f.refusedAt, uid)
-		}
-	}
-	f.refusedAt[uid] = now
-}
-
-func (f *podFinder) hasRefusedLately(uid string) bool {
-	at, ok := f.refusedAt[uid]
-	return ok && time.Since(at) < refusalPenalty
-}
-
 // state returns why no connection is possible, nil if one is, and a channel that is closed when that may have changed.
 func (f *podFinder) state() (*forwarder.Failure, <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.failure, f.changed.Changed()
-}
-
-// waitForPod returns the destination for a connection. It waits until there is one; its error says what it waited for.
-func (f *podFinder) waitForPod(ctx context.Context) (destination, error) {
-	for {
-		if f.refetch(ctx) {
-			f.refresh(ctx)
-		}
-		dest, failure, changed, dueCh := f.choosePod()
-		if dest != nil {
-			return *dest, nil
-		}
-		select {
-		case <-changed:
-		case <-dueCh:
-		case <-ctx.Done():
-			return destination{}, f.waitError(ctx, failure)
-		}
-	}
-}
-
-// waitError is the error of a connection whose ctx ended while it waited.
-func (f *podFinder) waitError(ctx context.Context, failure *forwarder.Failure) error {
-	if failure == nil {
-		failure, _ = f.state()
-	}
-	if failure == nil || ctx.Err() == context.Canceled {
-		return ctx.Err()
-	}
-	return failure
-}
-
-// choosePod returns the destination for a connection now. Without one it returns the reason, and the channels to wait on before the
-// next call; dueCh may be nil.
-func (f *podFinder) choosePod() (dest *destination, failure *forwarder.Failure, changed <-chan struct{}, dueCh <-chan time.Time) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	p := f.pods.newest(f.isEligible, f.hasRefusedLately)
-	if p == nil && !f.unreadySince.IsZero() {
-		left := readyPodWait - time.Since(f.unreadySince)
-		if left <= 0 {
-			p = f.pods.newest((*pod).isRunning, f.hasRefusedLately)
-		} else {
-			dueCh = time.After(left)
-		}
-	}
-	if p == nil && dueCh == nil && f.isWatchForbidden() {
-		dueCh = time.After(recheckInterval / 2)
-	}
-	if p == nil || f.targetErr != nil && f.owner == nil && f.ownerWatch != nil {
-		return nil, f.failure, f.changed.Changed(), dueCh
-	}
-	port, err := f.target.podPort(p, f.owner)
-	if err != nil {
-		return nil, f.failure, f.changed.Changed(), dueCh
-	}
-	return &destination{
-		pod: p.Metadata.Name, uid: p.Metadata.UID, node: p.Spec.NodeName, port: port, isEligible: f.isEligible(p), restartCount: p.restartCount(),
-	}, nil, nil, nil
-}
-
-// waitForPodFailure waits until a chosen pod has been deleted, has stopped, is no longer eligible or has restarted a container. It
-// returns false when ctx ends or stopCh is closed first.
-func (f *podFinder) waitForPodFailure(ctx context.Context, dest destination, stopCh <-chan struct{}) bool {
-	ticker := time.NewTicker(endReasonTimeout / 4) // for users who may not watch
-	defer ticker.Stop()
-	for {
-		if f.refetch(ctx) {
-			f.refresh(ctx)
-		}
-		_, changed := f.state()
-		if ctx.Err() == nil && !f.isUnchanged(dest) {
-			return true
-		}
-		select {
-		case <-changed:
-		case <-ticker.C:
-		case <-stopCh:
-			return false
-		case <-ctx.Done():
-			return false
-		}
-	}
-}
-
-func (f *podFinder) isUnchanged(dest destination) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.ContainsFunc(f.pods, func(p *pod) bool {
-		return p.Metadata.UID == dest.uid && p.isRunning() && (f.isEligible(p) || !dest.isEligible) && p.restartCount() == dest.restartCount
-	})
-}
-
-// isPodRunning reports whether a pod still runs.
-func (f *podFinder) isPodRunning(uid string) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, p := range f.pods {
-		if p.Metadata.UID == uid {
-			return p.isRunning()
-		}
-	}
-	return false
 }
 
 // nodeNames returns the names of the pods' nodes.

@@ -58,7 +58,7 @@ func (p *pool) acquire(uid string) (u *upstream, slotFreed <-chan struct{}) {
 	defer p.mu.Unlock()
 	if u := p.leastLoaded(uid); u != nil {
 		u.clients++
-		u.SetShared(u.clients+u.leaving > 1)
+		u.SetShared(u.clients+u.halfClosedClients > 1)
 		return u, nil
 	}
 	if p.clientDials[uid] < maxDialsPerPod {
@@ -72,10 +72,10 @@ func (p *pool) acquire(uid string) (u *upstream, slotFreed <-chan struct{}) {
 func (p *pool) leastLoaded(uid string) *upstream {
 	var best *upstream
 	for u := range p.upstreams {
-		if u.uid != uid || u.hasEnded() || u.isRetired || u.leaving >= 2*maxClientsPerUpstream || u.IsCongested() {
+		if u.uid != uid || u.hasEnded() || u.isDraining || u.halfClosedClients >= 2*maxClientsPerUpstream || u.IsCongested() {
 			continue
 		}
-		if best == nil || u.clients < best.clients || u.clients == best.clients && u.leaving < best.leaving {
+		if best == nil || u.clients < best.clients || u.clients == best.clients && u.halfClosedClients < best.halfClosedClients {
 			best = u
 		}
 	}
@@ -95,14 +95,7 @@ func (p *pool) endClientDial(uid string) {
 	p.slotFreed.Announce()
 }
 
-func (u *upstream) hasEnded() bool {
-	select {
-	case <-u.Done():
-		return true
-	default:
-		return false
-	}
-}
+func (u *upstream) hasEnded() bool { return wait.IsClosed(u.Done()) }
 
 // dialUpstream opens an upstream to a pod.
 func (t *tunnel) dialUpstream(ctx context.Context, dest destination, clients int) (*upstream, error) {
@@ -132,14 +125,14 @@ func (t *tunnel) releaseConn(c *conn) {
 	}
 }
 
-// markLeaving is called when a client has half-closed.
-func (p *pool) markLeaving(c *conn) {
+// markHalfClosed is called when a client has half-closed.
+func (p *pool) markHalfClosed(c *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !c.isLeaving {
-		c.isLeaving = true
+	if !c.isHalfClosed {
+		c.isHalfClosed = true
 		c.upstream.clients--
-		c.upstream.leaving++
+		c.upstream.halfClosedClients++
 		p.slotFreed.Announce()
 	}
 }
@@ -149,14 +142,14 @@ func (p *pool) releaseClient(c *conn) (mustClose bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	u := c.upstream
-	if c.isLeaving {
-		u.leaving--
+	if c.isHalfClosed {
+		u.halfClosedClients--
 	} else {
 		u.clients--
 	}
 	u.idleSince = time.Now()
 	p.slotFreed.Announce()
-	mustClose = u.clients+u.leaving == 0 && (u.isRetired || u.hasEnded() || p.isClosed)
+	mustClose = u.clients+u.halfClosedClients == 0 && (u.isDraining || u.hasEnded() || p.isClosed)
 	if mustClose {
 		delete(p.upstreams, u)
 	}
@@ -171,12 +164,12 @@ func (t *tunnel) closeUpstream(u *upstream) {
 	go u.Close()
 }
 
-// retireUpstream keeps further clients from an upstream through which a connection could not be opened in time. Its clients, if
+// drainUpstream keeps further clients from an upstream through which a connection could not be opened in time. Its clients, if
 // any, keep it as long as it responds to a ping.
-func (t *tunnel) retireUpstream(u *upstream) {
+func (t *tunnel) drainUpstream(u *upstream) {
 	t.pool.mu.Lock()
-	u.isRetired = true
-	isUsed := u.clients+u.leaving > 0
+	u.isDraining = true
+	isUsed := u.clients+u.halfClosedClients > 0
 	t.pool.mu.Unlock()
 	if isUsed {
 		t.startPing(u)
@@ -185,14 +178,14 @@ func (t *tunnel) retireUpstream(u *upstream) {
 	}
 }
 
-// refill replaces a warm upstream that has been acquired: at once if opening one takes long, otherwise after refillDelay, because
+// replaceWarmUpstream replaces a warm upstream that has been acquired: at once if opening one takes long, otherwise after refillDelay, because
 // most are released before.
-func (t *tunnel) refill(dest destination) {
+func (t *tunnel) replaceWarmUpstream(dest destination) {
 	p := &t.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.dialTime > cheapDialTime {
-		t.fillWarmLocked(dest)
+		t.openWarmUpstreamsLocked(dest)
 	}
 	if p.isRefillScheduled || p.isClosed {
 		return
@@ -203,22 +196,22 @@ func (t *tunnel) refill(dest destination) {
 		p.mu.Lock()
 		p.isRefillScheduled = false
 		p.mu.Unlock()
-		t.fillWarm(dest)
+		t.openWarmUpstreams(dest)
 	})
 }
 
-// fillWarm opens upstreams to the pod until warmTarget are idle.
-func (t *tunnel) fillWarm(dest destination) {
+// openWarmUpstreams opens upstreams to the pod until warmTarget are idle.
+func (t *tunnel) openWarmUpstreams(dest destination) {
 	t.pool.mu.Lock()
 	defer t.pool.mu.Unlock()
-	t.fillWarmLocked(dest)
+	t.openWarmUpstreamsLocked(dest)
 }
 
-func (t *tunnel) fillWarmLocked(dest destination) {
+func (t *tunnel) openWarmUpstreamsLocked(dest destination) {
 	p := &t.pool
 	ready := p.warmDials
 	for u := range p.upstreams {
-		if u.uid == dest.uid && u.clients == 0 && !u.isRetired && !u.hasEnded() {
+		if u.uid == dest.uid && u.clients == 0 && !u.isDraining && !u.hasEnded() {
 			ready++
 		}
 	}
@@ -234,14 +227,14 @@ func (t *tunnel) fillWarmLocked(dest destination) {
 	}
 }
 
-// prune closes idle upstreams that have ended, whose pod does not run any more, or that exceed warmTarget for spareUpstreamTTL.
-func (t *tunnel) prune() {
+// closeUnneededUpstreams closes idle upstreams that have ended, whose pod does not run any more, or that exceed warmTarget for spareUpstreamTTL.
+func (t *tunnel) closeUnneededUpstreams() {
 	p := &t.pool
 	var unneeded []*upstream
 	p.mu.Lock()
 	idle := 0
 	for u := range p.upstreams {
-		if u.clients+u.leaving > 0 {
+		if u.clients+u.halfClosedClients > 0 {
 			continue
 		}
 		idle++
@@ -256,8 +249,8 @@ func (t *tunnel) prune() {
 	}
 }
 
-// closeAll closes the pool and all upstreams.
-func (t *tunnel) closeAll() {
+// closeAllUpstreams closes the pool and all upstreams.
+func (t *tunnel) closeAllUpstreams() {
 	p := &t.pool
 	p.mu.Lock()
 	p.isClosed = true

@@ -174,7 +174,7 @@ func TestTunnel_DeliversBytesUnchanged(t *testing.T) {
 func TestTunnel_ServesRedisBenchmark(t *testing.T) {
 	c := startCluster(t)
 	ns := c.Namespace(t)
-	c.Deploy(t, cluster.Deployment{Name: "redis", Namespace: ns, Image: c.Image(t, cluster.Redis)})
+	c.Deploy(t, cluster.Deployment{Name: "redis", Namespace: ns, Image: c.EnsureImage(t, cluster.Redis)})
 	addr, _ := startRelay(t, c.Kubeconfig(), specFor("service/redis:6379", ns))
 	host, port, _ := net.SplitHostPort(addr)
 	out, err := exec.Command("redis-benchmark", "-h", host, "-p", port, "-t", "set,get", "-n", "5000", "-c", "20", "-q").CombinedOutput()

@@ -33,8 +33,8 @@ type Spec struct {
 func NewBufferReserve() *spdy.BufferReserve { return spdy.NewBufferReserve(64 << 20) }
 
 var (
-	errClosed = errors.New("the tunnel is closed")
-	errSilent = errors.New("the connection to the pod's node does not respond")
+	errClosed       = errors.New("the tunnel is closed")
+	errUnresponsive = errors.New("the connection to the pod's node does not respond")
 )
 
 // tunnel is a forwarder.Tunnel. It reconnects by itself, and ends only by Close or if only the user can help.
@@ -56,7 +56,7 @@ type tunnel struct {
 	mu          sync.Mutex
 	err         error
 	dialFailure *forwarder.Failure // why the last upstream could not be opened
-	changedCh   chan struct{}      // see Changed
+	changedCh   chan struct{}      // see FailureChanged
 }
 
 // Open returns when the target has been found, and a connection to one of its pods is open, if it has one. An error is a
@@ -117,19 +117,19 @@ func (t *tunnel) run(ctx context.Context) {
 	defer ticker.Stop()
 	changes := changeLog{log: t.log}
 	for {
-		trouble, changed := t.finder.state()
-		if trouble != nil && trouble.Class == forwarder.NeedsUser {
-			t.endWith(trouble)
+		failure, changed := t.finder.state()
+		if failure != nil && failure.Class == forwarder.NeedsUser {
+			t.endWith(failure)
 			return
 		}
 		t.notifyChanged()
 		if t.clusterHealth && t.CurrentFailure() != nil {
 			t.session.CheckNodes(t.finder.nodeNames())
 		}
-		t.prune()
+		t.closeUnneededUpstreams()
 		dest, _, _, _ := t.finder.choosePod()
-		if dest != nil && trouble == nil {
-			t.fillWarm(*dest)
+		if dest != nil && failure == nil {
+			t.openWarmUpstreams(*dest)
 		}
 		changes.logChanges(dest, t.CurrentFailure())
 		select {
@@ -149,19 +149,18 @@ type changeLog struct {
 	reason string
 }
 
-func (d *changeLog) logChanges(dest *destination, trouble *forwarder.Failure) {
+func (l *changeLog) logChanges(dest *destination, failure *forwarder.Failure) {
 	reason := ""
-	if trouble != nil {
-		reason = trouble.Reason
+	if failure != nil {
+		reason = failure.Reason
 	}
-	if reason != d.reason {
-		if d.reason = reason; reason != "" {
-			fmt.Fprintf(d.log, "waiting: %s\n", reason)
-		}
+	if reason != l.reason && reason != "" {
+		fmt.Fprintf(l.log, "waiting: %s\n", reason)
 	}
-	if dest != nil && trouble == nil && dest.pod != d.pod {
-		d.pod = dest.pod
-		fmt.Fprintf(d.log, "forwarding to port %d of pod %s on node %s\n", dest.port, dest.pod, dest.node)
+	l.reason = reason
+	if dest != nil && failure == nil && dest.pod != l.pod {
+		l.pod = dest.pod
+		fmt.Fprintf(l.log, "forwarding to port %d of pod %s on node %s\n", dest.port, dest.pod, dest.node)
 	}
 }
 
@@ -196,13 +195,13 @@ func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
 
 // waitRetry waits for d before another attempt, but only until the state changes.
 func (t *tunnel) waitRetry(ctx context.Context, d time.Duration) {
-	_, reach := t.session.Reachability()
+	_, reachabilityChanged := t.session.Reachability()
 	_, changed := t.finder.state()
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-reach:
+	case <-reachabilityChanged:
 	case <-changed:
 	case <-ctx.Done():
 	}
@@ -213,8 +212,8 @@ func (t *tunnel) dialError(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return context.Cause(ctx)
 	}
-	if trouble := t.CurrentFailure(); trouble != nil {
-		return trouble
+	if failure := t.CurrentFailure(); failure != nil {
+		return failure
 	}
 	return err
 }
@@ -233,7 +232,7 @@ func (t *tunnel) connect(ctx context.Context, dest destination) (net.Conn, error
 		isExisting := u != nil
 		switch {
 		case isExisting:
-			t.refill(dest)
+			t.replaceWarmUpstream(dest)
 		case slotFreed != nil:
 			select {
 			case <-slotFreed:
@@ -259,7 +258,7 @@ func (t *tunnel) connect(ctx context.Context, dest destination) (net.Conn, error
 		if ctx.Err() != nil {
 			return nil, err
 		}
-		t.retireUpstream(u)
+		t.drainUpstream(u)
 		t.session.StartProbe()
 		if !isExisting {
 			t.recordDialResult(dest, err)
@@ -299,22 +298,22 @@ func (t *tunnel) recordDialResult(dest destination, err error) {
 	}
 }
 
-// notifyChanged signals Changed.
+// notifyChanged signals FailureChanged.
 func (t *tunnel) notifyChanged() {
 	wait.Notify(t.changedCh)
 }
 
 // CurrentFailure returns why no connection is possible now; nil if nothing is known to be wrong.
 func (t *tunnel) CurrentFailure() *forwarder.Failure {
-	if trouble, _ := t.finder.state(); trouble != nil {
-		return trouble
+	if failure, _ := t.finder.state(); failure != nil {
+		return failure
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.dialFailure
 }
 
-// FailureChanged receives when Trouble may have changed.
+// FailureChanged receives a signal when CurrentFailure may have changed.
 func (t *tunnel) FailureChanged() <-chan struct{} { return t.changedCh }
 
 func (t *tunnel) sendRefusal(r forwarder.Refusal) {
@@ -340,14 +339,12 @@ func (t *tunnel) Err() error {
 	return t.err
 }
 
-// endWith ends the tunnel because only the user can help.
-func (t *tunnel) endWith(failure *forwarder.Failure) {
+// endWith ends the tunnel, with an error if only the user can help.
+func (t *tunnel) endWith(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	select {
-	case <-t.doneCh:
-	default:
-		t.err = failure
+	if !wait.IsClosed(t.doneCh) {
+		t.err = err
 		close(t.doneCh)
 	}
 }
@@ -356,17 +353,11 @@ func (t *tunnel) endWith(failure *forwarder.Failure) {
 func (t *tunnel) Close() error {
 	t.closeOnce.Do(func() {
 		t.tasks.Cancel()
-		t.closeAll()
+		t.closeAllUpstreams()
 		t.tasks.Close()
 		t.finder.close()
 		t.release()
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		select {
-		case <-t.doneCh:
-		default:
-			close(t.doneCh)
-		}
+		t.endWith(nil)
 	})
 	return nil
 }

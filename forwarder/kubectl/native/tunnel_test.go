@@ -2,7 +2,6 @@ package native
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -19,6 +18,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/kubectl/session"
 	"github.com/localport-sh/localport/forwarder/tasks"
 	"github.com/localport-sh/localport/testdata/cluster"
+	"github.com/localport-sh/localport/testdata/syncbuf"
 )
 
 // testCluster is the cluster of this package's tests, started by the first test that needs it.
@@ -79,23 +79,6 @@ func startCluster(t testing.TB) *cluster.Cluster {
 	return testCluster.Cluster
 }
 
-type logBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 // specFor makes the spec of a target in the form "service/web:greet".
 func specFor(target, namespace string) Spec {
 	resource, port, _ := strings.Cut(target, ":")
@@ -106,7 +89,7 @@ func specFor(target, namespace string) Spec {
 }
 
 func newRun(t testing.TB, kubeconfig string) forwarder.Run {
-	return forwarder.Run{Dir: t.TempDir(), Env: append(os.Environ(), "KUBECONFIG="+kubeconfig), Log: &logBuffer{}}
+	return forwarder.Run{Dir: t.TempDir(), Env: append(os.Environ(), "KUBECONFIG="+kubeconfig), Log: &syncbuf.Buffer{}}
 }
 
 func openSpec(ctx context.Context, run forwarder.Run, spec Spec) (forwarder.Tunnel, error) {

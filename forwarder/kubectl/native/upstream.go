@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/kubectl/session"
 	"github.com/localport-sh/localport/forwarder/kubectl/spdy"
 )
 
@@ -31,10 +32,10 @@ type upstream struct {
 	isPinging     atomic.Bool // a ping is in progress
 
 	// Guarded by the pool's mu.
-	clients   int
-	leaving   int       // clients that have half-closed; a node keeps their connections for another second
-	isRetired bool      // a connection through it broke: no further client uses it
-	idleSince time.Time // when its last client left
+	clients           int
+	halfClosedClients int       // clients that have half-closed; a node keeps their connections for another second
+	isDraining        bool      // no further client may use it: a connection through it was lost, or could not be opened in time
+	idleSince         time.Time // when its last client left
 }
 
 // streamPair is the two streams of a connection to a port in the pod: the data, and the node's error message.
@@ -114,20 +115,12 @@ func (p *streamPair) abort() {
 	p.errorStream.Abort()
 }
 
-// parseRefusal parses a node's error message; false if it is empty. Only after a failed connect have the client's bytes not been
-// sent; a message about a read or write may quote "connection refused" from elsewhere.
+// parseRefusal parses a node's error message; false if it is empty.
 func parseRefusal(text string) (r forwarder.Refusal, isRefused bool) {
 	if text == "" {
 		return r, false
 	}
-	lower := strings.ToLower(text)
-	connect := strings.Contains(lower, "connection refused") ||
-		strings.Contains(lower, "failed to find sandbox") ||
-		strings.Contains(lower, "network namespace for sandbox") && strings.Contains(lower, "is closed") ||
-		strings.Contains(lower, "failed to connect to localhost") ||
-		strings.Contains(lower, "is not running") && strings.Contains(lower, "sandbox container")
-	transfer := strings.Contains(lower, "read tcp") || strings.Contains(lower, "write tcp") || strings.Contains(lower, "error copying")
-	return forwarder.Refusal{Reason: shortenReason(text), IsConnectFailure: connect && !transfer}, true
+	return forwarder.Refusal{Reason: shortenReason(text), IsConnectFailure: session.IsConnectFailure(text)}, true
 }
 
 // shortenReason removes the node's network namespace from a message.

@@ -1,23 +1,24 @@
 package process
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/kubectl/session"
+	"github.com/localport-sh/localport/project"
 )
 
 // The output of kubectl 1.27 to 1.33.
 var (
-	forwardingLine = regexp.MustCompile(`^Forwarding from (127\.0\.0\.1:\d+) -> `)
+	forwardingLine = project.LazyRegexp(`^Forwarding from (127\.0\.0\.1:\d+) -> `)
 	// klogHeader matches the header of the client library's log lines: "E1123 00:54:40.940754   23675 memcache.go:265] ".
-	klogHeader = regexp.MustCompile(`^[IWEF]\d{4} [\d:.]+\s+\d+ [^\]]+\] `)
+	klogHeader = project.LazyRegexp(`^[IWEF]\d{4} [\d:.]+\s+\d+ [^\]]+\] `)
 )
 
 // parseListenAddr parses the line that says where kubectl listens.
 func parseListenAddr(line string) (addr string, ok bool) {
-	match := forwardingLine.FindStringSubmatch(line)
+	match := forwardingLine().FindStringSubmatch(line)
 	if match == nil {
 		return "", false
 	}
@@ -30,7 +31,7 @@ func isHandlingLine(line string) bool { return strings.HasPrefix(line, "Handling
 // messageText returns a line without its log format. Since 1.31 an error is a quoted attribute of a log line; an error of several
 // lines is indented.
 func messageText(line string) string {
-	text := strings.TrimSpace(klogHeader.ReplaceAllString(line, ""))
+	text := strings.TrimSpace(klogHeader().ReplaceAllString(line, ""))
 	if _, value, ok := strings.Cut(text, `err="`); ok {
 		if quoted, err := strconv.QuotedPrefix(`"` + value); err == nil {
 			text, _ = strconv.Unquote(quoted)
@@ -39,24 +40,12 @@ func messageText(line string) string {
 	return text
 }
 
-// parseRefusal parses the report of a connection that failed. Only these three messages mean that none of the client's bytes
-// reached the pod.
+// parseRefusal parses the report of a connection that failed, which quotes the node's message.
 func parseRefusal(message string) (forwarder.Refusal, bool) {
 	if !strings.HasPrefix(message, "an error occurred forwarding ") {
 		return forwarder.Refusal{}, false
 	}
-	lower := strings.ToLower(message)
-	connect := strings.Contains(lower, "connection refused") ||
-		strings.Contains(lower, "failed to find sandbox") ||
-		strings.Contains(lower, "network namespace for sandbox") && strings.Contains(lower, "is closed")
-	return forwarder.Refusal{Reason: message, IsConnectFailure: connect && !isTransferError(lower)}, true
-}
-
-// isTransferError reports whether a read or write failed after the connect: the message may then quote "connection refused" from
-// elsewhere.
-func isTransferError(lower string) bool {
-	return strings.Contains(lower, "read tcp") || strings.Contains(lower, "write tcp") ||
-		strings.Contains(lower, "error copying")
+	return forwarder.Refusal{Reason: message, IsConnectFailure: session.IsConnectFailure(message)}, true
 }
 
 // cannotCreateStreams reports whether kubectl's connection to the API server is stuck: it stays alive but never works again.

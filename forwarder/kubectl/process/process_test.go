@@ -1,7 +1,6 @@
 package process
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +22,7 @@ import (
 	"github.com/localport-sh/localport/forwarder/kubectl/session"
 	"github.com/localport-sh/localport/testdata/fakekubectl"
 	"github.com/localport-sh/localport/testdata/ports"
+	"github.com/localport-sh/localport/testdata/syncbuf"
 )
 
 func TestMain(m *testing.M) {
@@ -32,25 +32,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// logBuffer is a buffer that is safe for concurrent use.
-type logBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-func testSpec() Spec {
+func newTestSpec() Spec {
 	return Spec{Program: "kubectl", Port: "5432", ResourceRef: session.ResourceRef{
 		Resource: "service/postgres", Location: session.Location{Context: "staging", Namespace: "default"},
 	}}
@@ -58,14 +40,14 @@ func testSpec() Spec {
 
 func newRun(t *testing.T, k *fakekubectl.Kubectl) forwarder.Run {
 	t.Helper()
-	return forwarder.Run{Dir: t.TempDir(), Env: k.Env(), Log: &logBuffer{}}
+	return forwarder.Run{Dir: t.TempDir(), Env: k.Env(), Log: &syncbuf.Buffer{}}
 }
 
 func openTunnel(t *testing.T, k *fakekubectl.Kubectl) *tunnel {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	opened, err := Open(ctx, newRun(t, k), testSpec())
+	opened, err := Open(ctx, newRun(t, k), newTestSpec())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,17 +178,17 @@ func TestTunnel_CarriesBytesAndHalfCloses(t *testing.T) {
 
 func TestOpen_PassesTheExactArguments(t *testing.T) {
 	k := fakekubectl.Install(t, fakekubectl.Script{Backend: startEchoServer(t)})
-	asked := testSpec()
-	asked.Port = "http"
-	asked.Kubeconfig = filepath.Join(k.Dir, "config")
-	tunnel, err := Open(t.Context(), newRun(t, k), asked)
+	spec := newTestSpec()
+	spec.Port = "http"
+	spec.Kubeconfig = filepath.Join(k.Dir, "config")
+	tunnel, err := Open(t.Context(), newRun(t, k), spec)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = tunnel.Close()
 	want := []string{
 		"port-forward", "--address", "127.0.0.1", "--pod-running-timeout", "30s",
-		"--kubeconfig", asked.Kubeconfig, "--context", "staging", "--namespace", "default",
+		"--kubeconfig", spec.Kubeconfig, "--context", "staging", "--namespace", "default",
 		"--", "service/postgres", ":http",
 	}
 	if got := k.Starts(t)[0].Args; !slices.Equal(got, want) {
@@ -218,9 +200,9 @@ func TestOpen_RunsTheNamedProgram(t *testing.T) {
 	k := fakekubectl.Install(t, fakekubectl.Script{Backend: startEchoServer(t)})
 	r := newRun(t, k)
 	r.Env = append(r.Env, "PATH=/no/where")
-	asked := testSpec()
-	asked.Program = filepath.Join(k.Dir, "kubectl")
-	tunnel, err := Open(t.Context(), r, asked)
+	spec := newTestSpec()
+	spec.Program = filepath.Join(k.Dir, "kubectl")
+	tunnel, err := Open(t.Context(), r, spec)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +212,7 @@ func TestOpen_RunsTheNamedProgram(t *testing.T) {
 func TestOpen_MissingKubectlNamesThePATHSearched(t *testing.T) {
 	r := newRun(t, fakekubectl.Install(t, fakekubectl.Script{}))
 	r.Env = append(r.Env, "PATH=/no/where")
-	f := openExpectingFailure(t, testSpec(), r)
+	f := openExpectingFailure(t, newTestSpec(), r)
 	if f.Class != forwarder.NeedsUser || !strings.Contains(f.Reason, "/no/where") || !strings.Contains(f.Hint, "install") {
 		t.Errorf("got %+v", f)
 	}
@@ -273,7 +255,7 @@ func TestTunnel_DeletedPodIsReportedAtTheNextConnection(t *testing.T) {
 }
 
 func TestTunnel_EndsWhenKubectlCannotCreateStreams(t *testing.T) {
-	k := fakekubectl.Install(t, fakekubectl.Script{Stuck: true})
+	k := fakekubectl.Install(t, fakekubectl.Script{StreamTimesOut: true})
 	tunnel := openTunnel(t, k)
 	expectEnd(t, dial(t, tunnel))
 	if f := waitFailure(t, tunnel); f.Class != forwarder.Transient || !strings.Contains(f.Reason, "Timeout occurred") {
@@ -295,32 +277,32 @@ func TestTunnel_EndsWhenKubectlIsKilled(t *testing.T) {
 }
 
 func TestOpen_FailureQuotesKubectl(t *testing.T) {
-	const said = `Error from server (NotFound): services "postgres" not found`
-	k := fakekubectl.Install(t, fakekubectl.Script{Fail: said})
+	const message = `Error from server (NotFound): services "postgres" not found`
+	k := fakekubectl.Install(t, fakekubectl.Script{StartError: message})
 	r := newRun(t, k)
-	f := openExpectingFailure(t, testSpec(), r)
-	if f.Class != forwarder.Permanent || f.Reason != said {
+	f := openExpectingFailure(t, newTestSpec(), r)
+	if f.Class != forwarder.Permanent || f.Reason != message {
 		t.Errorf("got %+v", f)
 	}
 	if want := "kubectl get services -n default --context staging"; f.Hint != want {
 		t.Errorf("hint %q, want %q", f.Hint, want)
 	}
-	if log := r.Log.(*logBuffer).String(); log != said+"\n" {
+	if log := r.Log.(*syncbuf.Buffer).String(); log != message+"\n" {
 		t.Errorf("log %q", log)
 	}
 }
 
 func TestOpen_EndsWithItsContext(t *testing.T) {
-	k := fakekubectl.Install(t, fakekubectl.Script{Mute: true})
+	k := fakekubectl.Install(t, fakekubectl.Script{NeverReady: true})
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	_, err := Open(ctx, newRun(t, k), testSpec())
+	_, err := Open(ctx, newRun(t, k), newTestSpec())
 	if f, ok := errors.AsType[*forwarder.Failure](err); !ok || f.Reason != "kubectl did not start listening in time" {
 		t.Errorf("late: %v", err)
 	}
-	given, giveUp := context.WithCancel(t.Context())
-	giveUp()
-	if _, err := Open(given, newRun(t, k), testSpec()); !errors.Is(err, context.Canceled) {
+	canceledCtx, cancelOpen := context.WithCancel(t.Context())
+	cancelOpen()
+	if _, err := Open(canceledCtx, newRun(t, k), newTestSpec()); !errors.Is(err, context.Canceled) {
 		t.Errorf("given up: %v", err)
 	}
 }
@@ -360,10 +342,10 @@ func TestOpen_ClassifiesFailuresOfRealKubectl(t *testing.T) {
 		{"", "/no/such/file", forwarder.Permanent, "/no/such/file"},
 	}
 	for _, tt := range tests {
-		asked := testSpec()
-		asked.Location.Context, asked.Kubeconfig = tt.context, tt.file
-		r := forwarder.Run{Dir: t.TempDir(), Env: append(os.Environ(), "HOME="+t.TempDir()), Log: &logBuffer{}}
-		if f := openExpectingFailure(t, asked, r); f.Class != tt.class || !strings.Contains(f.Reason, tt.reason) {
+		spec := newTestSpec()
+		spec.Location.Context, spec.Kubeconfig = tt.context, tt.file
+		r := forwarder.Run{Dir: t.TempDir(), Env: append(os.Environ(), "HOME="+t.TempDir()), Log: &syncbuf.Buffer{}}
+		if f := openExpectingFailure(t, spec, r); f.Class != tt.class || !strings.Contains(f.Reason, tt.reason) {
 			t.Errorf("context %q, file %q: %+v\n%s", tt.context, tt.file, f, r.Log)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/localport-sh/localport/forwarder"
 	"github.com/localport-sh/localport/forwarder/kubectl/session"
 	"github.com/localport-sh/localport/forwarder/process"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // tunnel is one run of kubectl port-forward.
@@ -72,10 +73,8 @@ func (t *tunnel) waitReady(ctx context.Context) error {
 
 // Dial connects to kubectl, which accepts every connection, whether or not the pod does.
 func (t *tunnel) Dial(ctx context.Context) (net.Conn, error) {
-	select {
-	case <-t.Done(): // another program may listen on the port by now
+	if wait.IsClosed(t.Done()) { // another program may listen on the port by now
 		return nil, net.ErrClosed
-	default:
 	}
 	var dialer net.Dialer
 	return dialer.DialContext(ctx, "tcp4", t.addr)
@@ -87,8 +86,8 @@ func (t *tunnel) Refusals() <-chan forwarder.Refusal { return t.refusalCh }
 // Acknowledges is false: kubectl accepts a connection before it connects to the pod.
 func (t *tunnel) Acknowledges() bool { return false }
 
-// Fragile implements forwarder.Fragile: one refused connection ends all others.
-func (t *tunnel) Fragile() {}
+// EndsOnRefusal implements forwarder.EndsOnRefusal: after one refused connection kubectl exits.
+func (t *tunnel) EndsOnRefusal() {}
 
 // Err is why kubectl ended: the most specific line that it printed.
 func (t *tunnel) Err() error {

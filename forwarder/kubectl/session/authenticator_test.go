@@ -213,12 +213,12 @@ func TestRegistry_SetCredentialServesAllSessions(t *testing.T) {
 		t.Errorf("nonsense: %v", err)
 	}
 	terminal := forwarder.Terminal{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
-	answer, helped, err := RunLoginHelper(t.Context(), s.source(t, execUser, printCredential(`"token": "given"`)), terminal)
-	if err != nil || !helped || !strings.Contains(string(answer), "given") {
-		t.Errorf("%q %t %v", answer, helped, err)
+	output, hasHelper, err := RunLoginHelper(t.Context(), s.source(t, execUser, printCredential(`"token": "given"`)), terminal)
+	if err != nil || !hasHelper || !strings.Contains(string(output), "given") {
+		t.Errorf("%q %t %v", output, hasHelper, err)
 	}
-	if _, helped, err := RunLoginHelper(t.Context(), s.source(t, "{token: given}", ""), terminal); helped || err != nil {
-		t.Errorf("without a helper: %t %v", helped, err)
+	if _, hasHelper, err := RunLoginHelper(t.Context(), s.source(t, "{token: given}", ""), terminal); hasHelper || err != nil {
+		t.Errorf("without a helper: %t %v", hasHelper, err)
 	}
 }
 
@@ -231,17 +231,17 @@ func TestRegistry_GroupEndStopsTheLoginHelper(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer release()
-	asked := make(chan error)
-	go func() { asked <- opened.Get(t.Context(), "/x", nil, &struct{}{}) }()
+	resultCh := make(chan error)
+	go func() { resultCh <- opened.Get(t.Context(), "/x", nil, &struct{}{}) }()
 	for countHelperRuns(t, src) == 0 {
 		select {
-		case err := <-asked:
+		case err := <-resultCh:
 			t.Fatal(err)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
 	group.Close()
-	if err := <-asked; err == nil {
+	if err := <-resultCh; err == nil {
 		t.Error("there is an answer")
 	}
 }
@@ -260,8 +260,8 @@ func TestTokenExpiry_IsReadFromJWTs(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer release()
-	if around := opened.Report(ResourceRef{}); !around.ExpiresAt.Equal(ends) || around.IsRenewed || around.Address != s.URL {
-		t.Errorf("%+v", around)
+	if report := opened.Report(ResourceRef{}); !report.ExpiresAt.Equal(ends) || report.IsRenewed || report.Address != s.URL {
+		t.Errorf("%+v", report)
 	}
 }
 
@@ -279,14 +279,14 @@ func TestSession_ProbesALostServerUntilItIsBack(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	for {
-		trouble, changed := opened.Reachability()
-		if trouble == nil {
+		err, changed := opened.Reachability()
+		if err == nil {
 			break
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			t.Fatal(trouble)
+			t.Fatal(err)
 		}
 	}
 	before := s.requests.Load()

@@ -15,8 +15,8 @@ import (
 type Location struct{ Context, Namespace string }
 
 // String is "context/namespace", or the part that is known.
-func (p Location) String() string {
-	return strings.Trim(p.Context+"/"+p.Namespace, "/")
+func (l Location) String() string {
+	return strings.Trim(l.Context+"/"+l.Namespace, "/")
 }
 
 // KubeconfigFiles returns the files that kubectl would read: the explicit one, those of KUBECONFIG, or ~/.kube/config. Relative
@@ -53,7 +53,7 @@ type kubeconfig struct {
 
 // Complete fills in empty fields from kubeconfig files, in the order in which kubectl merges them: the first file that sets a value
 // wins. It ignores files that cannot be read; opening the session or kubectl reports them.
-func (p Location) Complete(files []string) Location {
+func (l Location) Complete(files []string) Location {
 	var configs []kubeconfig
 	for _, file := range files {
 		var config kubeconfig
@@ -62,18 +62,18 @@ func (p Location) Complete(files []string) Location {
 		}
 	}
 	for _, config := range configs {
-		p.Context = cmp.Or(p.Context, config.CurrentContext)
+		l.Context = cmp.Or(l.Context, config.CurrentContext)
 	}
-	if p.Namespace != "" || p.Context == "" {
-		return p
+	if l.Namespace != "" || l.Context == "" {
+		return l
 	}
 	for _, config := range configs {
 		for _, entry := range config.Contexts {
-			if entry.Name == p.Context {
-				p.Namespace = cmp.Or(entry.Context.Namespace, "default")
-				return p
+			if entry.Name == l.Context {
+				l.Namespace = cmp.Or(entry.Context.Namespace, "default")
+				return l
 			}
 		}
 	}
-	return p
+	return l
 }

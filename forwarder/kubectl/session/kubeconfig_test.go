@@ -30,15 +30,15 @@ func TestLocation_CompletesAsKubectlDoes(t *testing.T) {
 		named, env string
 		want       Location
 	}{
-		{"first file to say it wins", Location{}, "", first + ":" + second, Location{"a", "apps"}},
-		{"missing and wrong files are passed over", Location{}, "", "/no/file::" + wrong + ":" + second, Location{"a", "other"}},
+		{"the first file that sets a value wins", Location{}, "", first + ":" + second, Location{"a", "apps"}},
+		{"missing and invalid files are ignored", Location{}, "", "/no/file::" + wrong + ":" + second, Location{"a", "other"}},
 		{"relative to the project", Location{}, "", "second", Location{"a", "other"}},
-		{"a named file alone counts", Location{}, second, first, Location{"a", "other"}},
-		{"the home's by default", Location{}, "", "", Location{"b", "default"}},
-		{"an empty list is no list", Location{}, "", ":", Location{"b", "default"}},
-		{"the context asked for", Location{Context: "c"}, "", first + ":" + second, Location{"c", "see"}},
-		{"the namespace asked for", Location{Namespace: "mine"}, "", second, Location{"a", "mine"}},
-		{"an unknown context is kubectl's to refuse", Location{Context: "x"}, "", first, Location{Context: "x"}},
+		{"an explicit file replaces KUBECONFIG", Location{}, second, first, Location{"a", "other"}},
+		{"~/.kube/config by default", Location{}, "", "", Location{"b", "default"}},
+		{"an empty KUBECONFIG counts as unset", Location{}, "", ":", Location{"b", "default"}},
+		{"a configured context", Location{Context: "c"}, "", first + ":" + second, Location{"c", "see"}},
+		{"a configured namespace", Location{Namespace: "mine"}, "", second, Location{"a", "mine"}},
+		{"an unknown context is kept", Location{Context: "x"}, "", first, Location{Context: "x"}},
 		{"nothing found", Location{}, "", wrong, Location{}},
 	}
 	for _, tt := range tests {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -69,11 +70,16 @@ func newPlugin(config *rest.Config, dir string, env []string, log io.Writer, ref
 		return nil, err
 	}
 	p.info = info
-	p.env = append(p.env, env...)
-	for _, e := range exec.Env {
+	p.setEnv(env)
+	return p, nil
+}
+
+// setEnv sets the plugin's environment: env, and the variables that the kubeconfig adds.
+func (p *execPlugin) setEnv(env []string) {
+	p.env = slices.Clone(env)
+	for _, e := range p.config.Env {
 		p.env = append(p.env, e.Name+"="+e.Value)
 	}
-	return p, nil
 }
 
 func encodeExecInfo(config *rest.Config, interactive bool) (string, error) {
@@ -126,8 +132,8 @@ func (p *execPlugin) run(ctx context.Context) (*credential, error) {
 		}
 		return nil, p.newFailure(fmt.Sprintf("the login helper %s did not answer within %v%s", name, pluginTimeout, lastLineSuffix(c)))
 	}
-	if status := c.ExitStatus(); status != "exit status 0" {
-		return nil, p.newFailure(fmt.Sprintf("the login helper %s failed: %s%s", name, status, lastLineSuffix(c)))
+	if !c.HasSucceeded() {
+		return nil, p.newFailure(fmt.Sprintf("the login helper %s failed: %s%s", name, c.ExitStatus(), lastLineSuffix(c)))
 	}
 	cred, err := parseCredential(output.Bytes(), p.config.APIVersion)
 	if err != nil {
@@ -153,20 +159,20 @@ func (p *execPlugin) newFailure(reason string) *forwarder.Failure {
 func parseCredential(output []byte, version string) (*credential, error) {
 	var info execInfo
 	if err := json.Unmarshal(output, &info); err != nil {
-		return nil, fmt.Errorf("its output is not an ExecCredential")
+		return nil, errors.New("its output is not an ExecCredential")
 	}
 	switch {
 	case info.Kind != "ExecCredential":
-		return nil, fmt.Errorf("its output is not an ExecCredential")
+		return nil, errors.New("its output is not an ExecCredential")
 	case info.APIVersion != version:
 		return nil, fmt.Errorf("its output has apiVersion %s, the kubeconfig expects %s", info.APIVersion, version)
 	case info.Status == nil:
-		return nil, fmt.Errorf("its output has no status")
+		return nil, errors.New("its output has no status")
 	}
 	status := info.Status
 	cred := &credential{token: status.Token, expiresAt: status.Expires}
 	if (status.Certificate == "") != (status.Key == "") {
-		return nil, fmt.Errorf("its output has a certificate without a key, or a key without a certificate")
+		return nil, errors.New("its output has a certificate without a key, or a key without a certificate")
 	}
 	if status.Certificate != "" {
 		cert, err := tls.X509KeyPair([]byte(status.Certificate), []byte(status.Key))
@@ -179,7 +185,7 @@ func parseCredential(output []byte, version string) (*credential, error) {
 		}
 	}
 	if cred.token == "" && cred.cert == nil {
-		return nil, fmt.Errorf("its output has neither a token nor a certificate")
+		return nil, errors.New("its output has neither a token nor a certificate")
 	}
 	return cred, nil
 }

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,8 +68,8 @@ func (r *Registry) Open(src Source) (s *Session, release func(), err error) {
 		return nil, nil, err
 	}
 	auth.updateEnvironment(src)
-	u := r.sessions[key]
-	if u == nil {
+	shared := r.sessions[key]
+	if shared == nil {
 		group := r.tasks.Subgroup()
 		s, err := newSession(config, auth, group)
 		if err != nil {
@@ -78,11 +79,11 @@ func (r *Registry) Open(src Source) (s *Session, release func(), err error) {
 				Hint: src.Command("config view"),
 			}
 		}
-		u = &sharedSession{Session: s}
-		r.sessions[key] = u
+		shared = &sharedSession{Session: s}
+		r.sessions[key] = shared
 	}
-	u.refs++
-	return u.Session, sync.OnceFunc(func() { r.release(key, u) }), nil
+	shared.refs++
+	return shared.Session, sync.OnceFunc(func() { r.release(key, shared) }), nil
 }
 
 // key is a digest of all that distinguishes sessions.
@@ -158,16 +159,16 @@ func RunLoginHelper(ctx context.Context, src Source, terminal forwarder.Terminal
 	return output, true, nil
 }
 
-func (r *Registry) release(key string, u *sharedSession) {
+func (r *Registry) release(key string, shared *sharedSession) {
 	r.mu.Lock()
-	u.refs--
-	isLast := u.refs == 0
-	if isLast && r.sessions[key] == u {
+	shared.refs--
+	isLast := shared.refs == 0
+	if isLast && r.sessions[key] == shared {
 		delete(r.sessions, key)
 	}
 	r.mu.Unlock()
 	if isLast {
-		u.close()
+		shared.close()
 	}
 }
 
@@ -180,10 +181,7 @@ func (a *authenticator) updateEnvironment(src Source) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.pluginDoneCh == nil {
-		a.plugin.env = append([]string(nil), src.Env...)
-		for _, e := range a.plugin.config.Env {
-			a.plugin.env = append(a.plugin.env, e.Name+"="+e.Value)
-		}
+		a.plugin.setEnv(src.Env)
 		a.plugin.log = src.Log
 	}
 }
@@ -219,10 +217,7 @@ func (src Source) loadConfig() (*rest.Config, error) {
 			Hint:   "set KUBECONFIG, or the service's connection.kubeconfig",
 		}
 	}
-	name := src.Location.Context
-	if name == "" {
-		name = raw.CurrentContext
-	}
+	name := cmp.Or(src.Location.Context, raw.CurrentContext)
 	if _, ok := raw.Contexts[name]; !ok {
 		what := fmt.Sprintf("context %q does not exist", name)
 		if name == "" {

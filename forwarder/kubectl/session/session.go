@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -36,10 +37,9 @@ const (
 
 // Session is a client of one API server with one login. It is safe for concurrent use.
 type Session struct {
-	Server        string // the URL
-	auth          *authenticator
-	base          *url.URL
-	wrapTransport func(http.RoundTripper) (http.RoundTripper, error)
+	Server string // the URL
+	auth   *authenticator
+	base   *url.URL
 
 	requestTransport *http.Transport // requests and watches: HTTP/2 if the server supports it
 	requestTripper   http.RoundTripper
@@ -48,14 +48,11 @@ type Session struct {
 	webSocketDialer  websocket.Dialer
 	webSocketTripper http.RoundTripper
 
-	reachability     reachability
-	webSocketSupport struct {
-		sync.Mutex
-		isMissing bool // WebSocket failed, and SPDY did not
-	}
-	watches    watchSet
-	nodeHealth nodeHealth
-	tasks      *tasks.Group
+	reachability   reachability
+	lacksWebSocket atomic.Bool // WebSocket failed, and SPDY did not
+	watches        watchSet
+	nodeHealth     nodeHealth
+	tasks          *tasks.Group
 }
 
 // newSession makes a session. It sends no request. The session runs its goroutines in group, and closes it.
@@ -83,15 +80,11 @@ func newSession(config *rest.Config, auth *authenticator, group *tasks.Group) (*
 	auth.readExpiry(config, tlsConfig)
 	s := &Session{Server: strings.TrimSuffix(base.String(), "/"), auth: auth, base: base, tasks: group}
 	s.watches.open = make(map[watchKey]*Watch)
-	s.wrapTransport = func(rt http.RoundTripper) (http.RoundTripper, error) {
-		return transport.HTTPWrappersForConfig(transportConfig, rt)
-	}
 	s.createTransports(tlsConfig, config)
-	for _, t := range []struct {
-		to   *http.RoundTripper
-		from http.RoundTripper
-	}{{&s.requestTripper, s.requestTransport}, {&s.spdyTripper, s.upgradeTransport}, {&s.webSocketTripper, webSocketTransport{&s.webSocketDialer}}} {
-		if *t.to, err = s.wrapTransport(t.from); err != nil {
+	for from, to := range map[http.RoundTripper]*http.RoundTripper{
+		s.requestTransport: &s.requestTripper, s.upgradeTransport: &s.spdyTripper, webSocketTransport{&s.webSocketDialer}: &s.webSocketTripper,
+	} {
+		if *to, err = transport.HTTPWrappersForConfig(transportConfig, from); err != nil {
 			return nil, err
 		}
 	}
@@ -190,24 +183,18 @@ func (s *Session) sendAuthorized(ctx context.Context, send func(*credential) (*h
 		}
 		refused := readStatusError(resp)
 		if refused.Code == http.StatusUnauthorized && s.auth.discardRejected(cred, isRetry) {
-			s.closeIdleConnections()
+			s.requestTransport.CloseIdleConnections() // they use the old client certificate
 			continue
 		}
 		return nil, refused
 	}
 }
 
-// closeIdleConnections closes idle connections, which use the old client certificate.
-func (s *Session) closeIdleConnections() { s.requestTransport.CloseIdleConnections() }
-
 // Upgrade opens a connection that carries SPDY frames for port forwards to a pod. Like kubectl it tries WebSocket first, then an
 // upgrade to SPDY, which older servers and some proxies need, and users who may "create" but not "get" pods/portforward.
 func (s *Session) Upgrade(ctx context.Context, path string) (io.ReadWriteCloser, error) {
-	s.webSocketSupport.Lock()
-	skipWebSocket := s.webSocketSupport.isMissing
-	s.webSocketSupport.Unlock()
 	var webSocketErr error
-	if !skipWebSocket {
+	if !s.lacksWebSocket.Load() {
 		conn, err := s.upgradeWebSocket(ctx, path)
 		if err == nil || !canFallBackToSPDY(err) {
 			return conn, err
@@ -216,9 +203,7 @@ func (s *Session) Upgrade(ctx context.Context, path string) (io.ReadWriteCloser,
 	}
 	conn, err := s.upgradeSPDY(ctx, path)
 	if err == nil && webSocketErr != nil {
-		s.webSocketSupport.Lock()
-		s.webSocketSupport.isMissing = true
-		s.webSocketSupport.Unlock()
+		s.lacksWebSocket.Store(true)
 	}
 	if err != nil && webSocketErr != nil && (hasStatusCode(webSocketErr, http.StatusForbidden) || hasStatusCode(err, http.StatusBadRequest)) {
 		return nil, webSocketErr
@@ -259,9 +244,6 @@ func (s *Session) Probe(ctx context.Context) error {
 	}
 	return err
 }
-
-// The transport of SPDY frames.
-var _ io.ReadWriteCloser = (*webSocket)(nil)
 
 // ClassifyError makes a failure of an error of this session: with a class, and a hint at the next step.
 func (s *Session) ClassifyError(err error, ref ResourceRef) *forwarder.Failure {

@@ -56,9 +56,9 @@ func TestSource_MergesAListOfKubeconfigs(t *testing.T) {
 
 func TestSession_UsesTheKubeconfigsProxy(t *testing.T) {
 	s := startServer(t, "x")
-	var through atomic.Int32
+	var proxied atomic.Int32
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		through.Add(1)
+		proxied.Add(1)
 		serverConn, err := net.Dial("tcp", r.Host)
 		if err != nil || r.Method != http.MethodConnect {
 			http.Error(w, "no", http.StatusBadGateway)
@@ -89,18 +89,18 @@ func TestSession_UsesTheKubeconfigsProxy(t *testing.T) {
 	if err := os.WriteFile(path, []byte(strings.Replace(string(text), "cluster: {", fmt.Sprintf("cluster: {proxy-url: %q, ", proxy.URL), 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if f := getObject(t, src); f != nil || through.Load() == 0 {
-		t.Errorf("%+v, %d through the proxy", f, through.Load())
+	if f := getObject(t, src); f != nil || proxied.Load() == 0 {
+		t.Errorf("%+v, %d through the proxy", f, proxied.Load())
 	}
 	opened, release, err := testRegistry.Open(src)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer release()
-	before := through.Load()
+	before := proxied.Load()
 	_, err = opened.Upgrade(t.Context(), "/x") // which the server does not do; it was asked through the proxy
-	if err == nil || through.Load() == before {
-		t.Errorf("upgrade: %v, %d through the proxy", err, through.Load()-before)
+	if err == nil || proxied.Load() == before {
+		t.Errorf("upgrade: %v, %d through the proxy", err, proxied.Load()-before)
 	}
 }
 

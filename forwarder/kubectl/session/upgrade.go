@@ -22,10 +22,10 @@ var errNoWebSocket = errors.New("the server does not support port forwarding ove
 // webSocketTransport opens a WebSocket for a request. The body of the response is the connection, a *webSocket.
 type webSocketTransport struct{ dialer *websocket.Dialer }
 
-func (u webSocketTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+func (t webSocketTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	target := *req.URL
 	target.Scheme = map[string]string{"https": "wss", "http": "ws"}[target.Scheme]
-	dialer := *u.dialer
+	dialer := *t.dialer
 	dialer.Subprotocols = []string{webSocketProtocol}
 	conn, resp, err := dialer.DialContext(req.Context(), target.String(), req.Header)
 	if errors.Is(err, websocket.ErrBadHandshake) {

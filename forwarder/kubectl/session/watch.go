@@ -19,12 +19,11 @@ import (
 
 // ObjectMeta is the part of an object's metadata that is used here.
 type ObjectMeta struct {
-	Name     string            `json:"name"`
-	UID      string            `json:"uid"`
-	Version  string            `json:"resourceVersion"`
-	Created  time.Time         `json:"creationTimestamp"`
-	Deletion *time.Time        `json:"deletionTimestamp"`
-	Labels   map[string]string `json:"labels"`
+	Name     string     `json:"name"`
+	UID      string     `json:"uid"`
+	Version  string     `json:"resourceVersion"`
+	Created  time.Time  `json:"creationTimestamp"`
+	Deletion *time.Time `json:"deletionTimestamp"`
 }
 
 // watchSet holds the open watches of a session. Equal watches are shared.
@@ -44,14 +43,14 @@ type Watch struct {
 	cancel  context.CancelFunc
 	doneCh  chan struct{}
 
-	mu             sync.Mutex
-	objects        map[string]json.RawMessage // by name; nil before the first list
-	version        uint64                     // incremented with every change of objects
-	err            error                      // why there is no list, or no newer one
-	watchForbidden bool                       // the user may not watch
-	fetchedAt      time.Time                  // time of the last list, if watchForbidden
-	fetchCh        chan struct{}              // closed when the list request in progress has ended; nil: none
-	changed        wait.Broadcast             // announced when objects or err change
+	mu               sync.Mutex
+	objects          map[string]json.RawMessage // by name; nil before the first list
+	version          uint64                     // incremented with every change of objects
+	err              error                      // why there is no list, or no newer one
+	isWatchForbidden bool                       // the user may not watch
+	fetchedAt        time.Time                  // time of the last list, if watchForbidden
+	fetchCh          chan struct{}              // closed when the list request in progress has ended; nil: none
+	changed          wait.Broadcast             // announced when objects or err change
 }
 
 // Watch returns the list of the objects at a path, such as /api/v1/namespaces/x/pods: those that match a label selector, or the one
@@ -132,14 +131,14 @@ func (w *Watch) objectsErr() error {
 func (w *Watch) IsWatchForbidden() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.watchForbidden
+	return w.isWatchForbidden
 }
 
 // Refetch requests the list again if the user may not watch and the last list is older than maxFetchAge, and waits for the
 // response.
 func (w *Watch) Refetch(ctx context.Context) (didFetch bool, err error) {
 	w.mu.Lock()
-	if !w.watchForbidden || time.Since(w.fetchedAt) < maxFetchAge {
+	if !w.isWatchForbidden || time.Since(w.fetchedAt) < maxFetchAge {
 		w.mu.Unlock()
 		return false, nil
 	}
@@ -185,7 +184,7 @@ func (w *Watch) run(ctx context.Context) {
 		}
 		if hasStatusCode(err, http.StatusForbidden) && w.hasList() {
 			w.mu.Lock()
-			w.watchForbidden, w.fetchedAt = true, time.Now()
+			w.isWatchForbidden, w.fetchedAt = true, time.Now()
 			w.mu.Unlock()
 			return
 		}

@@ -90,9 +90,7 @@ func (c *Conn) sendGoAway() {
 }
 
 // Fail ends the connection with an error. The first error counts.
-func (c *Conn) Fail(err error) { c.fail(err) }
-
-func (c *Conn) fail(err error) {
+func (c *Conn) Fail(err error) {
 	if errors.Is(err, io.EOF) {
 		err = ErrPeerClosed // for streams, io.EOF means a regular end
 	}
@@ -174,7 +172,7 @@ func (c *Conn) writeLocked(frame []byte) error {
 	_, err := c.transport.Write(frame)
 	c.writeStartedAt.Store(0)
 	if err != nil {
-		c.fail(err)
+		c.Fail(err)
 		return c.Err()
 	}
 	return nil
@@ -226,31 +224,24 @@ func (c *Conn) IsCongested() bool { return c.borrowedBytes.Load() > 0 || c.IsBac
 // LastReceived is the time of the last received frame.
 func (c *Conn) LastReceived() time.Time { return time.Unix(0, c.lastReceivedAt.Load()) }
 
-// StreamCount is the number of open streams.
-func (c *Conn) StreamCount() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.streams)
-}
-
 // readFrames reads frames until the connection ends.
 func (c *Conn) readFrames() {
 	defer close(c.readerDoneCh)
 	defer c.completeAllPings()
 	defer func() {
 		if v := recover(); v != nil { // a panic ends this connection only
-			c.fail(fmt.Errorf("panic while reading: %v", v))
+			c.Fail(fmt.Errorf("panic while reading: %v", v))
 		}
 	}()
 	var header [frameHeaderSize]byte
 	for {
 		if _, err := io.ReadFull(c.transport, header[:]); err != nil {
-			c.fail(err)
+			c.Fail(err)
 			return
 		}
 		c.lastReceivedAt.Store(time.Now().UnixNano())
 		if err := c.handleFrame(parseFrameHeader(header[:])); err != nil {
-			c.fail(err)
+			c.Fail(err)
 			return
 		}
 	}
@@ -260,10 +251,10 @@ func (c *Conn) readFrames() {
 func (c *Conn) completeAllPings() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for id, pong := range c.pendingPings {
+	for _, pong := range c.pendingPings {
 		close(pong)
-		delete(c.pendingPings, id)
 	}
+	clear(c.pendingPings)
 }
 
 func (c *Conn) handleFrame(h frameHeader) error {
@@ -305,7 +296,7 @@ func (c *Conn) handleFrame(h frameHeader) error {
 // handleIgnoredFrame skips a frame that is not needed. GOAWAY ends the connection: the server accepts no further streams.
 func (c *Conn) handleIgnoredFrame(h frameHeader) error {
 	if h.kind == frameSynStream {
-		return fmt.Errorf("the server opened a stream")
+		return errors.New("the server opened a stream")
 	}
 	if err := c.discard(h.length); err != nil {
 		return err
@@ -357,5 +348,5 @@ func (c *Conn) deliver(s *Stream, chunk *Chunk) {
 	c.isDelivering.Store(true)
 	s.enqueue(chunk, true)
 	c.isDelivering.Store(false)
-	c.lastReceivedAt.Store(time.Now().UnixNano()) // the silence was our own: reading was blocked
+	c.lastReceivedAt.Store(time.Now().UnixNano()) // nothing was read because this stream blocked it
 }

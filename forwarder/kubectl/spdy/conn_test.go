@@ -112,7 +112,9 @@ func TestStream_SendsHeadersAndEchoesBytes(t *testing.T) {
 			t.Errorf("got %q, %v", back.String(), err)
 		}
 	}
-	if n := c.StreamCount(); n != 0 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := len(c.streams); n != 0 {
 		t.Errorf("%d streams are left", n)
 	}
 }

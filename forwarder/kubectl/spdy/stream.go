@@ -6,6 +6,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // maxChunkSize is the size of a read or write: that of the writes of container runtimes.
@@ -21,20 +23,20 @@ type Chunk struct {
 }
 
 // Bytes returns the chunk's bytes, valid until Free.
-func (p *Chunk) Bytes() []byte { return p.data }
+func (c *Chunk) Bytes() []byte { return c.data }
 
 // Free returns the chunk to the pool.
-func (p *Chunk) Free() {
-	p.data = nil
-	chunkPool.Put(p)
+func (c *Chunk) Free() {
+	c.data = nil
+	chunkPool.Put(c)
 }
 
 // tryAppend appends data if all of it fits, so that many short messages that nobody has read do not hold a chunk each.
-func (p *Chunk) tryAppend(data []byte) bool {
-	if len(data) > cap(p.data)-len(p.data) {
+func (c *Chunk) tryAppend(data []byte) bool {
+	if len(data) > cap(c.data)-len(c.data) {
 		return false
 	}
-	p.data = append(p.data, data...)
+	c.data = append(c.data, data...)
 	return true
 }
 
@@ -59,8 +61,7 @@ type Stream struct {
 	endErr        error // see EndErr
 	isAborted     bool  // received data is dropped
 
-	deadline      time.Time
-	deadlineTimer *time.Timer
+	readDeadline wait.Deadline
 }
 
 // Replied is closed when the server has accepted the stream, and when the stream or the connection has ended.
@@ -152,7 +153,7 @@ func (s *Stream) endWith(err error) {
 func (s *Stream) Next() (*Chunk, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.queue) == 0 && s.endErr == nil && !s.isAborted && !s.isPastDeadline() {
+	for len(s.queue) == 0 && s.endErr == nil && !s.isAborted && !s.readDeadline.HasPassed() {
 		s.cond.Wait()
 	}
 	switch {
@@ -160,7 +161,7 @@ func (s *Stream) Next() (*Chunk, error) {
 		return nil, ErrClosed
 	case len(s.queue) == 0 && s.endErr != nil:
 		return nil, s.endErr
-	case s.isPastDeadline():
+	case s.readDeadline.HasPassed():
 		return nil, os.ErrDeadlineExceeded
 	}
 	chunk := s.queue[0]
@@ -172,24 +173,11 @@ func (s *Stream) Next() (*Chunk, error) {
 	return chunk, nil
 }
 
-func (s *Stream) isPastDeadline() bool { return !s.deadline.IsZero() && !time.Now().Before(s.deadline) }
-
 // SetReadDeadline sets the time until which Next waits; the zero time means no deadline.
 func (s *Stream) SetReadDeadline(t time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.deadlineTimer != nil {
-		s.deadlineTimer.Stop()
-		s.deadlineTimer = nil
-	}
-	if s.deadline = t; !t.IsZero() {
-		s.deadlineTimer = time.AfterFunc(time.Until(t), func() {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.cond.Broadcast()
-		})
-	}
-	s.cond.Broadcast()
+	s.readDeadline.Set(t, &s.cond)
 }
 
 // WriteTo copies the stream to w until its end. A regular end is no error.
@@ -245,6 +233,7 @@ func (s *Stream) Abort() {
 	s.mu.Lock()
 	isEnded := s.isAborted || s.endErr != nil && s.isWriteClosed
 	s.isAborted, s.isWriteClosed = true, true
+	s.readDeadline.Stop()
 	for _, chunk := range s.queue {
 		chunk.Free()
 	}

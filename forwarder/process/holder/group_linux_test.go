@@ -11,8 +11,8 @@ import (
 )
 
 func TestGroupListensOn_OnlyTheGroupsOwnListeners(t *testing.T) {
-	at := listen(t, "tcp4", "127.0.0.1:0")
-	if !GroupListensOn(syscall.Getpgrp(), at) {
+	addr := listen(t, "tcp4", "127.0.0.1:0")
+	if !GroupListensOn(syscall.Getpgrp(), addr) {
 		t.Error("our own listener is not found")
 	}
 	stranger := exec.CommandContext(t.Context(), "sleep", "1000")
@@ -21,10 +21,10 @@ func TestGroupListensOn_OnlyTheGroupsOwnListeners(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = stranger.Process.Kill(); _ = stranger.Wait() })
-	if GroupListensOn(stranger.Process.Pid, at) {
+	if GroupListensOn(stranger.Process.Pid, addr) {
 		t.Error("another group's process counts as the listener")
 	}
-	free := netip.AddrPortFrom(at.Addr(), 1)
+	free := netip.AddrPortFrom(addr.Addr(), 1)
 	if GroupListensOn(syscall.Getpgrp(), free) {
 		t.Error("the group listens on a free port")
 	}
@@ -65,15 +65,15 @@ func TestFind_ListenerBelongsToTheChildOnceItsParentClosesIt(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = child.Process.Kill(); _ = child.Wait() })
 	_ = file.Close()
-	at := l.Addr().(*net.TCPAddr).AddrPort()
-	if got, ok := Find(at); !ok || got.PID != os.Getpid() {
+	addr := l.Addr().(*net.TCPAddr).AddrPort()
+	if got, ok := Find(addr); !ok || got.PID != os.Getpid() {
 		t.Errorf("while we have it too, got %+v, %v", got, ok)
 	}
 	_ = l.Close()
-	if !GroupListensOn(child.Process.Pid, at) {
+	if !GroupListensOn(child.Process.Pid, addr) {
 		t.Error("the child's group does not own it")
 	}
-	if got, ok := Find(at); !ok || got.PID != child.Process.Pid || !strings.HasPrefix(got.Name, "sleep") {
+	if got, ok := Find(addr); !ok || got.PID != child.Process.Pid || !strings.HasPrefix(got.Name, "sleep") {
 		t.Errorf("got %+v, %v", got, ok)
 	}
 }

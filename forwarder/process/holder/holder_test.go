@@ -24,14 +24,14 @@ func listen(t *testing.T, network, addr string) netip.AddrPort {
 		t.Skipf("cannot listen on %s %s here: %v", network, addr, err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	at := l.Addr().(*net.TCPAddr).AddrPort()
-	switch host := at.Addr().Unmap(); {
+	addrPort := l.Addr().(*net.TCPAddr).AddrPort()
+	switch host := addrPort.Addr().Unmap(); {
 	case !host.IsUnspecified():
-		return at
+		return addrPort
 	case network == "tcp4" || network == "tcp":
-		return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), at.Port())
+		return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), addrPort.Port())
 	}
-	return netip.AddrPortFrom(netip.IPv6Loopback(), at.Port())
+	return netip.AddrPortFrom(netip.IPv6Loopback(), addrPort.Port())
 }
 
 func ownProcessName(t *testing.T) string {
@@ -65,17 +65,17 @@ func TestFind_ReturnsPIDAndName(t *testing.T) {
 }
 
 func TestFind_IgnoresOtherAddressesOfThePort(t *testing.T) {
-	at := listen(t, "tcp4", "127.0.0.1:0")
+	addr := listen(t, "tcp4", "127.0.0.1:0")
 	for _, other := range []string{"127.0.0.2", "::1"} {
-		if got, ok := Find(netip.AddrPortFrom(netip.MustParseAddr(other), at.Port())); ok {
+		if got, ok := Find(netip.AddrPortFrom(netip.MustParseAddr(other), addr.Port())); ok {
 			t.Errorf("%s: got %+v", other, got)
 		}
 	}
 }
 
 func TestFind_FreePortHasNoHolder(t *testing.T) {
-	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(ports.FreePort(t)))
-	if got, ok := Find(at); ok {
+	addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(ports.FreePort(t)))
+	if got, ok := Find(addr); ok {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -87,13 +87,13 @@ func TestFindWithLsof_ReturnsTheSameHolder(t *testing.T) {
 	for _, tt := range []struct{ network, addr string }{
 		{"tcp4", "127.0.0.1:0"}, {"tcp6", "[::1]:0"}, {"tcp4", "0.0.0.0:0"},
 	} {
-		at := listen(t, tt.network, tt.addr)
-		if got, ok := findWithLsof(at); !ok || got.PID != os.Getpid() || got.UID != os.Getuid() || got.Name == "" {
-			t.Errorf("%s: got %+v, %v", at, got, ok)
+		addr := listen(t, tt.network, tt.addr)
+		if got, ok := findWithLsof(addr); !ok || got.PID != os.Getpid() || got.UID != os.Getuid() || got.Name == "" {
+			t.Errorf("%s: got %+v, %v", addr, got, ok)
 		}
 	}
-	at := listen(t, "tcp4", "127.0.0.1:0")
-	if got, ok := findWithLsof(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), at.Port())); ok {
+	addr := listen(t, "tcp4", "127.0.0.1:0")
+	if got, ok := findWithLsof(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), addr.Port())); ok {
 		t.Errorf("another address: got %+v", got)
 	}
 }

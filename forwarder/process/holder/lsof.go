@@ -13,7 +13,7 @@ import (
 // lsofTimeout bounds a run of lsof, which can hang on a dead network file system.
 const lsofTimeout = 2 * time.Second
 
-// findWithLsof runs lsof, which macOS has.
+// findWithLsof runs lsof, which macOS has, for at most lsofTimeout. Its callers have no context: they explain a bind that failed.
 func findWithLsof(addr netip.AddrPort) (Holder, bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), lsofTimeout)
 	defer cancel()
@@ -43,7 +43,7 @@ func parseLsof(out string, addr netip.AddrPort) (Holder, bool) {
 		case 'u':
 			h.UID, _ = strconv.Atoi(value)
 		case 'n':
-			if at, err := netip.ParseAddrPort(value); strings.HasPrefix(value, "*:") || err == nil && at == addr {
+			if localAddr, err := netip.ParseAddrPort(value); strings.HasPrefix(value, "*:") || err == nil && localAddr == addr {
 				return h, true
 			}
 		}

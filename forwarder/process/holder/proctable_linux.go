@@ -22,12 +22,12 @@ func listeningSockets(addr netip.AddrPort) []listeningSocket {
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		data, _ := os.ReadFile(table) // tcp6 does not exist on a machine without IPv6
 		for line := range strings.Lines(string(data)) {
-			at, s, ok := parseTableLine(line)
+			localAddr, s, ok := parseTableLine(line)
 			switch {
-			case !ok || at.Port() != addr.Port():
-			case at.Addr().Unmap() == addr.Addr().Unmap():
+			case !ok || localAddr.Port() != addr.Port():
+			case localAddr.Addr().Unmap() == addr.Addr().Unmap():
 				exact = append(exact, s)
-			case at.Addr().IsUnspecified() && (at.Addr().Is6() || addr.Addr().Is4()):
+			case localAddr.Addr().IsUnspecified() && (localAddr.Addr().Is6() || addr.Addr().Is4()):
 				wildcard = append(wildcard, s)
 			}
 		}
@@ -42,9 +42,9 @@ func parseTableLine(line string) (netip.AddrPort, listeningSocket, bool) {
 	if len(fields) < 10 || fields[3] != listen {
 		return netip.AddrPort{}, listeningSocket{}, false
 	}
-	at, ok := parseHexAddr(fields[1])
+	localAddr, ok := parseHexAddr(fields[1])
 	uid, err := strconv.Atoi(fields[7])
-	return at, listeningSocket{inode: fields[9], uid: uid}, ok && err == nil
+	return localAddr, listeningSocket{inode: fields[9], uid: uid}, ok && err == nil
 }
 
 // parseHexAddr parses an address of the tables: hexadecimal words of four bytes in the machine's byte order.

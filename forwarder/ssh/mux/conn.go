@@ -134,11 +134,6 @@ func (c *Conn) Open(ctx context.Context, host string, port int) (*Stream, error)
 	return c.openChannel(ctx, "direct-tcpip", appendUint32(appendString(address, "127.0.0.1"), 0))
 }
 
-// OpenUnix opens a channel to a unix socket on the server.
-func (c *Conn) OpenUnix(ctx context.Context, path string) (*Stream, error) {
-	return c.openChannel(ctx, "direct-streamlocal@openssh.com", appendUint32(appendString(appendString(nil, path), ""), 0))
-}
-
 // Ping returns when the server has answered. It requests a channel of a type that no server knows, which every server must
 // refuse without connecting anywhere.
 func (c *Conn) Ping(ctx context.Context) error {

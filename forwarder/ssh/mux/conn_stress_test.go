@@ -62,7 +62,7 @@ func (clients *stressClients) echoAll(r *rand.Rand) {
 	got := sha256.New()
 	n, err := io.Copy(got, s)
 	sending.Wait()
-	if s.Broken() {
+	if s.IsBroken() {
 		return // its master has ended
 	}
 	want := sha256.Sum256(sent)
@@ -129,7 +129,7 @@ func (clients *stressClients) readWithDeadline(r *rand.Rand) {
 	}
 	_ = s.SetReadDeadline(time.Time{})
 	_, _ = s.Write([]byte("x"))
-	if b, err := s.Next(); string(b) != "x" && !s.Broken() {
+	if b, err := s.Next(); string(b) != "x" && !s.IsBroken() {
 		clients.t.Errorf("read %d bytes, %v", len(b), err)
 	}
 }

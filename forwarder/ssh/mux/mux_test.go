@@ -146,8 +146,8 @@ func TestStream_CarriesBytesAndEOFInBothDirections(t *testing.T) {
 		if got, err := io.ReadAll(s); err != nil || string(got) != "HELLO" {
 			t.Errorf("got %q, %v", got, err)
 		}
-		if err := s.WaitEnd(); err != nil || s.Broken() {
-			t.Errorf("end: %v, broken %v", err, s.Broken())
+		if err := s.WaitEnd(); err != nil || s.IsBroken() {
+			t.Errorf("end: %v, broken %v", err, s.IsBroken())
 		}
 	}
 	requireNoStreams(t, c)
@@ -322,11 +322,11 @@ func TestStream_IsBrokenWhenMasterIsKilled(t *testing.T) {
 		t.Errorf("got %q, %v", got, err)
 	}
 	ssh.Kill()
-	if _, err := s.Next(); !errors.Is(err, io.EOF) || !s.Broken() {
-		t.Errorf("got %v, broken %v", err, s.Broken())
+	if _, err := s.Next(); !errors.Is(err, io.EOF) || !s.IsBroken() {
+		t.Errorf("got %v, broken %v", err, s.IsBroken())
 	}
-	if err := last.WaitEnd(); err != nil || last.Broken() { // a client that has received the EOF must see no reset
-		t.Errorf("stream after EOF: %v, broken %v", err, last.Broken())
+	if err := last.WaitEnd(); err != nil || last.IsBroken() { // a client that has received the EOF must see no reset
+		t.Errorf("stream after EOF: %v, broken %v", err, last.IsBroken())
 	}
 	<-c.Done()
 	if !errors.Is(c.Err(), ErrMasterEnded) {

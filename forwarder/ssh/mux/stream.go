@@ -7,6 +7,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // Stream is a channel opened by Conn. It implements forwarder.Stream.
@@ -41,8 +43,7 @@ type Stream struct {
 	isBroken      bool // Break was called
 	isClosing     bool // the close message has been sent or is about to be
 
-	readDeadline  time.Time
-	deadlineTimer *time.Timer
+	readDeadline wait.Deadline
 }
 
 func newStream(c *Conn) *Stream {
@@ -52,14 +53,7 @@ func newStream(c *Conn) *Stream {
 }
 
 // hasOpenResult reports whether openResultCh is closed. s.mu is held.
-func (s *Stream) hasOpenResult() bool {
-	select {
-	case <-s.openResultCh:
-		return true
-	default:
-		return false
-	}
-}
+func (s *Stream) hasOpenResult() bool { return wait.IsClosed(s.openResultCh) }
 
 func (s *Stream) openResult() (*Stream, error) {
 	s.mu.Lock()
@@ -186,7 +180,7 @@ func (s *Stream) sendCloseIfDue() {
 func (s *Stream) Next() ([]byte, error) {
 	s.mu.Lock()
 	s.releaseLentChunk()
-	for len(s.queue) == 0 && !s.hasRemoteEOF && !s.isEnded() && !s.isPastReadDeadline() {
+	for len(s.queue) == 0 && !s.hasRemoteEOF && !s.isEnded() && !s.readDeadline.HasPassed() {
 		s.cond.Wait()
 	}
 	err := s.readError()
@@ -204,8 +198,8 @@ func (s *Stream) Next() ([]byte, error) {
 	return data, err
 }
 
-// readError returns why no bytes can be read, nil if some can. A reader sees io.EOF however the stream ended: Broken tells whether
-// that was an error. s.mu is held.
+// readError returns why no bytes can be read, nil if some can. A reader sees io.EOF however the stream ended: IsBroken tells
+// whether that was an error. s.mu is held.
 func (s *Stream) readError() error {
 	switch {
 	case s.isClosed:
@@ -259,8 +253,8 @@ func (s *Stream) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Broken reports, after the end, that the stream did not end with the server's EOF.
-func (s *Stream) Broken() bool {
+// IsBroken reports, after the end, that the stream did not end with the server's EOF.
+func (s *Stream) IsBroken() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err != nil && !s.hasRemoteEOF
@@ -279,7 +273,7 @@ func (s *Stream) WaitEnd() error {
 	return nil
 }
 
-// Break ends the stream like a reset by the server: Broken is true. The caller still calls Close.
+// Break ends the stream like a reset by the server: IsBroken returns true. The caller still calls Close.
 func (s *Stream) Break() {
 	s.mu.Lock()
 	if s.err == nil {
@@ -302,17 +296,11 @@ func (s *Stream) Close() error {
 		queued.release()
 	}
 	s.queue = nil
-	if s.deadlineTimer != nil {
-		s.deadlineTimer.Stop()
-	}
+	s.readDeadline.Stop()
 	s.cond.Broadcast()
 	s.mu.Unlock()
 	s.sendCloseIfDue()
 	return nil
-}
-
-func (s *Stream) isPastReadDeadline() bool {
-	return !s.readDeadline.IsZero() && !time.Now().Before(s.readDeadline)
 }
 
 // SetDeadline is SetReadDeadline: writes have no deadline. They wait for the server's window, or until Close.
@@ -322,18 +310,7 @@ func (s *Stream) SetDeadline(t time.Time) error { return s.SetReadDeadline(t) }
 func (s *Stream) SetReadDeadline(t time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.deadlineTimer != nil {
-		s.deadlineTimer.Stop()
-		s.deadlineTimer = nil
-	}
-	if s.readDeadline = t; !t.IsZero() {
-		s.deadlineTimer = time.AfterFunc(time.Until(t), func() {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.cond.Broadcast()
-		})
-	}
-	s.cond.Broadcast()
+	s.readDeadline.Set(t, &s.cond)
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder"
+	"github.com/localport-sh/localport/forwarder/wait"
 )
 
 // OpenFunc opens the connection that a client requests. A *Refusal as its error chooses the reply to the client.
@@ -49,7 +50,7 @@ type Conn struct {
 	err           error            // why there is no upstream
 	isWriteClosed bool             // CloseWrite was called
 	readDeadline  time.Time
-	deadlineTimer *time.Timer
+	waitDeadline  wait.Deadline // readDeadline, while there is no upstream that has it
 }
 
 var _ forwarder.Stream = (*Conn)(nil)
@@ -64,14 +65,7 @@ func New(ctx context.Context, open OpenFunc) *Conn {
 }
 
 // isClosed reports whether Close was called or the context has ended.
-func (c *Conn) isClosed() bool {
-	select {
-	case <-c.closedCh:
-		return true
-	default:
-		return false
-	}
-}
+func (c *Conn) isClosed() bool { return wait.IsClosed(c.closedCh) }
 
 // Write takes bytes of the client. The one that completes the request returns when the upstream is open or refused.
 func (c *Conn) Write(p []byte) (int, error) {
@@ -170,10 +164,10 @@ func (c *Conn) failWithReply(reply []byte, err error) error {
 // Next returns the replies, and then the bytes of the upstream.
 func (c *Conn) Next() ([]byte, error) {
 	c.mu.Lock()
-	for len(c.unreadReplies) == 0 && c.upstream == nil && c.err == nil && !c.isClosed() && !c.isPastReadDeadline() {
+	for len(c.unreadReplies) == 0 && c.upstream == nil && c.err == nil && !c.isClosed() && !c.waitDeadline.HasPassed() {
 		c.cond.Wait()
 	}
-	replies, upstream, isLate := c.unreadReplies, c.upstream, c.isPastReadDeadline()
+	replies, upstream, isLate := c.unreadReplies, c.upstream, c.waitDeadline.HasPassed()
 	c.unreadReplies = nil
 	err := c.err
 	c.mu.Unlock()
@@ -239,10 +233,10 @@ func (c *Conn) WaitEnd() error {
 	return nil
 }
 
-// Broken reports whether the upstream ended with an error.
-func (c *Conn) Broken() bool {
+// IsBroken reports whether the upstream connection was lost.
+func (c *Conn) IsBroken() bool {
 	upstream := c.currentUpstream()
-	return upstream != nil && upstream.Broken()
+	return upstream != nil && upstream.IsBroken()
 }
 
 // Close ends the connection and its upstream.
@@ -250,9 +244,7 @@ func (c *Conn) Close() error {
 	c.cancel()
 	c.mu.Lock()
 	upstream := c.upstream
-	if c.deadlineTimer != nil {
-		c.deadlineTimer.Stop()
-	}
+	c.waitDeadline.Stop()
 	c.cond.Broadcast()
 	c.mu.Unlock()
 	if upstream != nil {
@@ -261,30 +253,15 @@ func (c *Conn) Close() error {
 	return nil
 }
 
-func (c *Conn) isPastReadDeadline() bool {
-	return !c.readDeadline.IsZero() && !time.Now().Before(c.readDeadline)
-}
-
 // SetReadDeadline makes Read and Next return os.ErrDeadlineExceeded at a time; zero: never.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.readDeadline = t
-	if c.deadlineTimer != nil {
-		c.deadlineTimer.Stop()
-		c.deadlineTimer = nil
-	}
 	if c.upstream != nil {
 		return c.upstream.SetReadDeadline(t)
 	}
-	if !t.IsZero() {
-		c.deadlineTimer = time.AfterFunc(time.Until(t), func() {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			c.cond.Broadcast()
-		})
-	}
-	c.cond.Broadcast()
+	c.waitDeadline.Set(t, &c.cond)
 	return nil
 }
 

@@ -59,7 +59,7 @@ func (f *fakeUpstream) Read(p []byte) (int, error) {
 
 func (f *fakeUpstream) CloseWrite() error { f.isWriteClosed = true; return nil }
 func (f *fakeUpstream) WaitEnd() error    { <-f.closedCh; return nil }
-func (f *fakeUpstream) Broken() bool      { return true }
+func (f *fakeUpstream) IsBroken() bool    { return true }
 func (f *fakeUpstream) Close() error      { f.closeOnce.Do(func() { close(f.closedCh) }); return nil }
 
 func (f *fakeUpstream) SetReadDeadline(time.Time) error { return nil }
@@ -156,8 +156,8 @@ func TestConn_PassesEndsToAndFromUpstream(t *testing.T) {
 		t.Error("CloseWrite did not reach the upstream")
 	}
 	_ = f.Close()
-	if err := c.WaitEnd(); err != nil || !c.Broken() {
-		t.Errorf("end: %v, broken %v", err, c.Broken())
+	if err := c.WaitEnd(); err != nil || !c.IsBroken() {
+		t.Errorf("end: %v, broken %v", err, c.IsBroken())
 	}
 }
 

@@ -1,6 +1,6 @@
 //go:build tools
 
-// Package binaries pins what a cluster is made of: `go build` in this folder makes the programs that it imports.
+// Package binaries pins what a cluster is made of: `go build` in this directory makes the programs that it imports.
 package binaries
 
 import (

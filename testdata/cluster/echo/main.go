@@ -1,5 +1,5 @@
-// Command echo is what runs in a test cluster's pods. It listens as its flags say. As `echo ready ADDR` it is their
-// readiness probe, and as `echo pause` it does nothing.
+// Command echo is the program of a test cluster's pods. It listens as its flags say. `echo ready ADDR` is a readiness probe, and
+// `echo pause` does nothing until it gets a signal.
 package main
 
 import (
@@ -26,19 +26,19 @@ func main() {
 	case "pause":
 		<-end
 	case "ready":
-		check(ready(os.Args[2:]))
+		exitOnError(checkReady(os.Args[2:]))
 	default:
 		serve(end)
 	}
 }
 
-// ready reports whether somebody listens at an address, or whether a file is there.
-func ready(args []string) error {
+// checkReady returns nil if a server accepts connections at an address, or if a file exists.
+func checkReady(args []string) error {
 	if len(args) != 1 {
 		return fmt.Errorf("ready takes an address or the path of a file, not %q", args)
 	}
 	if strings.HasPrefix(args[0], "/") {
-		_, err := os.Stat(place(args[0]))
+		_, err := os.Stat(filePath(args[0]))
 		return err
 	}
 	conn, err := dial(args[0])
@@ -49,61 +49,61 @@ func ready(args []string) error {
 }
 
 func serve(end <-chan os.Signal) {
-	var greets, echoes, webs addresses
-	flag.Var(&greets, "greet", "say \"hello HOSTNAME\" at once to whoever connects to this `address`, then echo; may be repeated")
-	flag.Var(&echoes, "echo", "echo what comes to this `address`, and end when it ends; may be repeated")
-	flag.Var(&webs, "http", "speak HTTP at this `address`: see web; may be repeated")
-	late := flag.Duration("late", 0, "listen only after so long")
-	readyFile := flag.String("ready-file", "", "make this file when everything listens")
-	exitAfter := flag.Duration("exit-after", 0, "crash after so long")
-	stubborn := flag.Bool("stubborn", false, "do not end when asked to")
+	var greetAddrs, echoAddrs, httpAddrs addressList
+	flag.Var(&greetAddrs, "greet", "listen on `address`: send \"hello HOSTNAME\" to each client, then echo; may be repeated")
+	flag.Var(&echoAddrs, "echo", "listen on `address`: echo what each client sends; may be repeated")
+	flag.Var(&httpAddrs, "http", "listen on `address`: serve HTTP (see newWebHandler); may be repeated")
+	listenDelay := flag.Duration("listen-delay", 0, "listen only after this time")
+	readyFile := flag.String("ready-file", "", "create this file when everything listens")
+	exitAfter := flag.Duration("exit-after", 0, "exit with code 1 after this time")
+	ignoreSIGTERM := flag.Bool("ignore-sigterm", false, "do not end on SIGTERM")
 	flag.Parse()
 
 	var crash <-chan time.Time
 	if *exitAfter > 0 {
 		crash = time.After(*exitAfter)
 	}
-	listening := time.After(*late)
+	listening := time.After(*listenDelay)
 	for {
 		select {
 		case <-listening:
-			host := os.Getenv("HOSTNAME") // which every container has, the pod's name
-			for _, address := range greets {
-				accept(address, func(conn net.Conn) {
+			host := os.Getenv("HOSTNAME") // the pod's name
+			for _, address := range greetAddrs {
+				serveConns(address, func(conn net.Conn) {
 					fmt.Fprintf(conn, "hello %s\n", host)
 					_, _ = io.Copy(conn, conn)
 				})
 			}
-			for _, address := range echoes {
-				accept(address, func(conn net.Conn) { _, _ = io.Copy(conn, conn) })
+			for _, address := range echoAddrs {
+				serveConns(address, func(conn net.Conn) { _, _ = io.Copy(conn, conn) })
 			}
-			for _, address := range webs {
-				go func(l net.Listener) { check(http.Serve(l, web(host))) }(listen(address))
+			for _, address := range httpAddrs {
+				go func(l net.Listener) { exitOnError(http.Serve(l, newWebHandler(host))) }(listen(address))
 			}
 			if *readyFile != "" {
-				check(os.WriteFile(place(*readyFile), nil, 0o644))
+				exitOnError(os.WriteFile(filePath(*readyFile), nil, 0o644))
 			}
 		case <-crash:
 			os.Exit(1)
 		case <-end:
-			if !*stubborn {
+			if !*ignoreSIGTERM {
 				return
 			}
 		}
 	}
 }
 
-// addresses are the values of a flag that may be repeated.
-type addresses []string
+// addressList are the values of a flag that may be repeated.
+type addressList []string
 
-func (a *addresses) String() string { return strings.Join(*a, " ") }
+func (a *addressList) String() string { return strings.Join(*a, " ") }
 
-func (a *addresses) Set(address string) error {
+func (a *addressList) Set(address string) error {
 	*a = append(*a, address)
 	return nil
 }
 
-func check(err error) {
+func exitOnError(err error) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -7,40 +7,40 @@ import (
 	"time"
 )
 
-// sockets is where a stand-in for a kubelet, which has no namespaces for its pods, wants a socket for each port; empty in
-// a container. Files are there, too.
-var sockets = os.Getenv("POD_SOCKETS")
+// socketDir is the pod's directory with the stand-in for the kubelet, whose pods have no namespaces: instead of a port, the program listens
+// on a unix socket there, and it keeps its files there. It is "" in a container.
+var socketDir = os.Getenv("POD_SOCKETS")
 
-// network is the network and the address that stand for a TCP address.
-func network(address string) (string, string) {
+// resolve returns the network and the address to use instead of a TCP address.
+func resolve(address string) (string, string) {
 	_, port, err := net.SplitHostPort(address)
-	if sockets == "" || err != nil {
+	if socketDir == "" || err != nil {
 		return "tcp", address
 	}
-	return "unix", filepath.Join(sockets, port)
+	return "unix", filepath.Join(socketDir, port)
 }
 
-// place is the path of a file.
-func place(path string) string { return filepath.Join(sockets, path) }
+// filePath returns the path to use for the path of a file.
+func filePath(path string) string { return filepath.Join(socketDir, path) }
 
 func dial(address string) (net.Conn, error) {
-	network, address := network(address)
+	network, address := resolve(address)
 	return net.DialTimeout(network, address, time.Second)
 }
 
 func listen(address string) net.Listener {
-	l, err := net.Listen(network(address))
-	check(err)
+	l, err := net.Listen(resolve(address))
+	exitOnError(err)
 	return l
 }
 
-// accept serves each connection to an address, and closes it afterwards.
-func accept(address string, serve func(net.Conn)) {
+// serveConns listens on an address in the background, calls serve for each connection, and closes the connection afterwards.
+func serveConns(address string, serve func(net.Conn)) {
 	l := listen(address)
 	go func() {
 		for {
 			conn, err := l.Accept()
-			check(err)
+			exitOnError(err)
 			go func() {
 				defer conn.Close()
 				serve(conn)

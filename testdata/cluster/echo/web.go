@@ -9,9 +9,9 @@ import (
 	"strconv"
 )
 
-// web answers with the host's name at /, with the SHA-256 of a request's body at /sum, and at /bytes?n=N with N bytes
-// that are the same each time, whose SHA-256 is in the trailer X-Sha256.
-func web(host string) http.Handler {
+// newWebHandler serves / (the host's name), /sum (the SHA-256 of the request's body) and /bytes?n=N (N bytes, the same each time, with their
+// SHA-256 in the trailer X-Sha256).
+func newWebHandler(host string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, host) })
 	mux.HandleFunc("/sum", func(w http.ResponseWriter, r *http.Request) {

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The network plugin: a pod has a loopback of its own, which is another plugin's work, and no other network. Whoever
-# comes to it, a port-forward or a probe, enters its namespace. Kubernetes wants an address for every pod, though.
+# The network plugin. A pod has only a loopback interface, which another plugin makes: port-forwards and probes enter the pod's
+# namespace. Kubernetes requires an address for every pod, so this prints one that nobody can connect to.
 # https://github.com/containernetworking/cni/blob/spec-v0.4.0/SPEC.md
 case $CNI_COMMAND in
 ADD)

@@ -2,7 +2,7 @@
 // else to stderr. An error is one line "localport: what was being done to what: why", then "hint: the next step" where there is one.
 // Packages return facts; hints and exit codes are added here.
 //
-// What other programs, far ends, files and directories are called or say is data: nothing of it acts on a terminal (see Writer).
+// Text of other programs, upstreams, files and directories is escaped, so that it cannot control the terminal (see Writer).
 package output
 
 import (
@@ -30,10 +30,11 @@ const (
 	ExitCommandNotFound = 127
 )
 
-// Usage is a command line that cannot be understood.
+// Usage marks an error as an invalid command line.
 func Usage(err error) error { return &usageError{err} }
 
-// WithHelp gives a Usage error, if it is one, the hint to a command's help. The command is empty for the program itself.
+// WithHelp adds to a Usage error the hint to read a command's help; other errors are returned as they are. command is empty for the
+// program itself.
 func WithHelp(err error, command string) error {
 	if _, ok := errors.AsType[*usageError](err); !ok {
 		return err
@@ -45,7 +46,7 @@ type usageError struct{ err error }
 
 func (e *usageError) Error() string { return e.err.Error() }
 
-// WithHint gives an error next steps of its own. No hints say that there is none.
+// WithHint returns an error with its own hints instead of those of Hints; without hints, none is printed.
 func WithHint(err error, hints ...string) error { return &hintedError{err, hints} }
 
 type hintedError struct {
@@ -55,7 +56,7 @@ type hintedError struct {
 
 func (e *hintedError) Unwrap() error { return e.error }
 
-// WithExitCode gives an error an exit code of its own.
+// WithExitCode returns an error with its own exit code instead of that of ExitCode.
 func WithExitCode(err error, code int) error { return &codedError{err, code} }
 
 type codedError struct {
@@ -65,10 +66,10 @@ type codedError struct {
 
 func (e *codedError) Unwrap() error { return e.error }
 
-// ErrReported ends a command whose failure was shown already.
+// ErrReported is the error of a command that has printed what went wrong. PrintError prints nothing for it.
 var ErrReported = errors.New("reported")
 
-// PrintError prints what went wrong and returns the exit code.
+// PrintError prints an error with its hints and returns the exit code; 0 if err is nil.
 func PrintError(w io.Writer, err error) int {
 	if err == nil {
 		return 0
@@ -79,14 +80,10 @@ func PrintError(w io.Writer, err error) int {
 	return ExitCode(err)
 }
 
-// ReportOnOneLine prints an error and its hints on one line, for a prompt, and returns what is left for Exit: the exit code, or an
-// invalid config, which has a line for each mistake.
+// ReportOnOneLine prints an error and its hints on one line, for a prompt, and returns ErrReported with the exit code. An invalid config,
+// which needs a line for each mistake, is returned for PrintError.
 func ReportOnOneLine(w io.Writer, err error) error {
-	_, invalid := errors.AsType[*project.InvalidError](err)
-	if err == nil || invalid {
-		return err
-	}
-	if errors.Is(err, ErrReported) {
+	if _, isInvalid := errors.AsType[*project.InvalidError](err); err == nil || isInvalid || errors.Is(err, ErrReported) {
 		return err
 	}
 	parts := []string{JoinLines(err.Error())}
@@ -110,26 +107,26 @@ func printError(w io.Writer, err error) {
 	}
 }
 
-// errorLines is one line for each of the errors that are joined in err. Only what is wrong with a config, and what the supervisor
-// reports, may have several.
+// errorLines returns a line for each of the errors that err joins. Only the mistakes in a config and a report of the supervisor may take
+// several lines.
 func errorLines(err error) []string {
 	if invalid, ok := errors.AsType[*project.InvalidError](err); ok {
 		return diagnosticLines(invalid)
 	}
 	if joined, ok := errors.AsType[multiError](err); ok && err.Error() == errors.Join(joined.Unwrap()...).Error() {
 		var lines []string
-		for _, one := range joined.Unwrap() {
-			lines = append(lines, errorLines(one)...)
+		for _, single := range joined.Unwrap() {
+			lines = append(lines, errorLines(single)...)
 		}
 		return lines
 	}
 	if !isReport(err) {
 		return []string{"localport: " + JoinLines(err.Error())}
 	}
-	lines := strings.Split(Text(strings.TrimRight(err.Error(), "\n")), "\n")
+	lines := strings.Split(EscapeText(strings.TrimRight(err.Error(), "\n")), "\n")
 	lines[0] = "localport: " + lines[0]
 	for i := range lines[1:] {
-		lines[i+1] = "  " + lines[i+1] // or a name with a line break in it could pass for a message of ours
+		lines[i+1] = "  " + lines[i+1] // so that no line of the report looks like a message of ours
 	}
 	return lines
 }
@@ -140,14 +137,14 @@ type multiError interface {
 	Unwrap() []error
 }
 
-// isReport reports whether the text is the supervisor's, which may be a list of what is wrong or the end of its log.
+// isReport reports whether the text is the supervisor's, which may be a list of mistakes or the end of its log.
 func isReport(err error) bool {
 	_, started := errors.AsType[*client.StartError](err)
 	_, refused := errors.AsType[*client.RefusedError](err)
 	return started || refused
 }
 
-// diagnosticLines is what is wrong with a config, each with the line of the file below it.
+// diagnosticLines returns the mistakes in a config, each followed by its line of the file.
 func diagnosticLines(invalid *project.InvalidError) []string {
 	lines := make([]string, 0, len(invalid.Diagnostics))
 	for _, d := range invalid.Diagnostics {
@@ -156,7 +153,7 @@ func diagnosticLines(invalid *project.InvalidError) []string {
 	return lines
 }
 
-// Diagnostic is one thing that is wrong with a config, with the line of the file below it.
+// Diagnostic returns a mistake in a config, followed by its line of the file.
 func Diagnostic(d project.Diagnostic) string {
 	d.Path, d.Message, d.Source = EscapeLine(d.Path), EscapeLine(d.Message), EscapeLine(d.Source)
 	return d.String()
@@ -164,25 +161,25 @@ func Diagnostic(d project.Diagnostic) string {
 
 const reviewHint = `review it, then run "localport allow"`
 
-// Hints are the next steps after an error; none where none is known.
+// Hints returns the next steps after an error; none if none is known.
 func Hints(err error) []string {
 	var (
-		own      *hintedError
-		denied   *client.NotAllowedError
-		notFound *project.NotFoundError
-		start    *client.StartError
-		noAnswer *client.NoAnswerError
-		lost     *client.UnreachableError
-		refused  *client.RefusedError
-		usage    *usageError
-		locked   *lockstate.LockedError
+		hinted      *hintedError
+		notAllowed  *client.NotAllowedError
+		notFound    *project.NotFoundError
+		start       *client.StartError
+		noAnswer    *client.NoAnswerError
+		unreachable *client.UnreachableError
+		refused     *client.RefusedError
+		usage       *usageError
+		locked      *lockstate.LockedError
 	)
 	switch {
-	case errors.As(err, &own):
-		return own.hints
+	case errors.As(err, &hinted):
+		return hinted.hints
 	case errors.As(err, &usage):
 		return []string{"localport --help"}
-	case errors.As(err, &denied):
+	case errors.As(err, &notAllowed):
 		return []string{reviewHint}
 	case errors.As(err, &notFound):
 		return []string{"cd into a project, select one with -C DIR or -c FILE, or create " + project.ConfigName}
@@ -204,29 +201,29 @@ func Hints(err error) []string {
 		return []string{"localport logs supervisor --grep " + refused.Request}
 	case errors.As(err, &noAnswer):
 		return []string{"localport daemon restart"}
-	case errors.As(err, &lost):
+	case errors.As(err, &unreachable):
 		return []string{"localport logs supervisor"}
 	}
 	return nil
 }
 
-// ExitCode is the exit code of an error.
+// ExitCode returns the exit code of an error, which must not be nil.
 func ExitCode(err error) int {
 	var (
-		own     *codedError
-		usage   *usageError
-		invalid *project.InvalidError
-		denied  *client.NotAllowedError
-		start   *client.StartError
+		coded      *codedError
+		usage      *usageError
+		invalid    *project.InvalidError
+		notAllowed *client.NotAllowedError
+		start      *client.StartError
 	)
 	switch {
-	case errors.As(err, &own):
-		return own.code
+	case errors.As(err, &coded):
+		return coded.code
 	case errors.As(err, &usage):
 		return ExitUsage
 	case errors.As(err, &invalid):
 		return ExitInvalid
-	case errors.As(err, &denied):
+	case errors.As(err, &notAllowed):
 		return ExitNotAllowed
 	case errors.As(err, &start) && start.Outcome == client.OutcomeInvalid:
 		return ExitInvalid

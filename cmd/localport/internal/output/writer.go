@@ -15,8 +15,8 @@ import (
 	"github.com/localport-sh/localport/forwarder/printable"
 )
 
-// Writer is a command's stdout or stderr. Control characters in what is written to it are escaped, all but line breaks and tabs,
-// whoever they come from. It is not safe for concurrent use.
+// Writer is a command's stdout or stderr. It escapes all control characters except line breaks and tabs. It is not safe for concurrent
+// use.
 type Writer struct {
 	file io.Writer
 	// partial is the beginning of a character whose other bytes come with the next Write.
@@ -34,21 +34,21 @@ func (w *Writer) Write(p []byte) (int, error) {
 	}
 	end := len(data) - partialLength(data)
 	w.partial = bytes.Clone(data[end:])
-	if _, err := w.file.Write(printable.Bytes(data[:end])); err != nil {
+	if _, err := w.file.Write(printable.EscapeBytes(data[:end])); err != nil {
 		return 0, err
 	}
 	return len(p), nil
 }
 
-// Flush writes what a Write left for the next one.
+// Flush writes an incomplete character that Write has kept back.
 func (w *Writer) Flush() error {
-	data := printable.Bytes(w.partial)
+	data := printable.EscapeBytes(w.partial)
 	w.partial = nil
 	_, err := w.file.Write(data)
 	return err
 }
 
-// partialLength is the number of bytes at the end of data that may be the beginning of a character.
+// partialLength returns the number of bytes at the end of data that may be the beginning of a character.
 func partialLength(data []byte) int {
 	for n := 1; n <= min(utf8.UTFMax-1, len(data)); n++ {
 		if tail := data[len(data)-n:]; utf8.RuneStart(tail[0]) {
@@ -61,10 +61,10 @@ func partialLength(data []byte) int {
 	return 0
 }
 
-// File is the file itself, for a program that owns the terminal and for escape sequences of our own.
+// File returns the file itself, for a program that gets the terminal and for our own escape sequences.
 func (w *Writer) File() io.Writer { return w.file }
 
-// Data is for what a program reads, byte for byte: the file itself, or where that is a terminal the Writer.
+// Data returns where to write what programs read: the file itself, unescaped, unless it is a terminal.
 func (w *Writer) Data() io.Writer {
 	if columns, _ := w.Size(); columns > 0 {
 		return w
@@ -72,7 +72,7 @@ func (w *Writer) Data() io.Writer {
 	return w.file
 }
 
-// Size is the number of columns and rows of the terminal; 0, 0 if the file is none.
+// Size returns the columns and rows of the terminal; 0, 0 if the file is not a terminal.
 func (w *Writer) Size() (columns, rows int) {
 	file, ok := w.file.(*os.File)
 	if !ok {
@@ -85,13 +85,13 @@ func (w *Writer) Size() (columns, rows int) {
 	return int(size.Col), int(size.Row)
 }
 
-// EscapeLine returns text of others as one line in which nothing acts on a terminal.
+// EscapeLine returns text as one line with control characters escaped.
 func EscapeLine(text string) string { return printable.EscapeLine(text) }
 
-// Text is Line for text of several lines.
-func Text(text string) string { return printable.EscapeText(text) }
+// EscapeText returns text with control characters escaped, all but line breaks and tabs.
+func EscapeText(text string) string { return printable.EscapeText(text) }
 
-// JoinLines is Line for text of several lines, which it joins by "; ".
+// JoinLines joins the lines of a text by "; " and escapes control characters.
 func JoinLines(text string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	for i, line := range lines {
@@ -108,7 +108,7 @@ func Info(w io.Writer, format string, args ...any) {
 // Warn prints a warning of one line.
 func Warn(w io.Writer, text string) { Info(w, "warning: %s", JoinLines(text)) }
 
-// DescribeState is what a service in a state does, as the predicate of a sentence.
+// DescribeState returns the predicate of a sentence about a service in this state: "failed", "is unhealthy".
 func DescribeState(state forwarder.State) string {
 	switch state {
 	case forwarder.NeedsAttention:
@@ -119,10 +119,10 @@ func DescribeState(state forwarder.State) string {
 	return "is " + string(state)
 }
 
-// JSON prints a value for programs, indented.
+// JSON prints a value as indented JSON.
 func JSON(w io.Writer, value any) error { return writeJSON(w, value, "  ") }
 
-// JSONLine prints a value for programs on one line.
+// JSONLine prints a value as JSON on one line.
 func JSONLine(w io.Writer, value any) error { return writeJSON(w, value, "") }
 
 func writeJSON(w io.Writer, value any, indent string) error {
@@ -133,6 +133,6 @@ func writeJSON(w io.Writer, value any, indent string) error {
 	if err := encoder.Encode(value); err != nil {
 		return err
 	}
-	_, err := w.Write(printable.JSON(b.Bytes()))
+	_, err := w.Write(printable.EscapeJSON(b.Bytes()))
 	return err
 }

@@ -1,5 +1,6 @@
-// Package prompt is what a shell's hook runs at a prompt that has something to find out: `localport export SHELL --pid
-// PID --root ROOT --line LINE --told TOLD --retry RETRY [--limit LIMIT]`. Hooks of older releases know neither of the last two.
+// Package prompt implements the command that a shell's hook runs at a prompt where something may have changed: `localport export SHELL
+// --pid PID --root ROOT --line LINE --told TOLD --retry RETRY [--limit LIMIT]`. Hooks of older releases lack the last two. Package
+// shellhook documents the arguments.
 package prompt
 
 import (
@@ -31,29 +32,29 @@ import (
 
 // hookArgs are the arguments of a shell's hook.
 type hookArgs struct {
-	Shell    string
-	PID      int           // the shell's: what the lease is for
-	Root     string        // the project that the shell is in; empty for none
-	Line     string        // the project's line as the shell saw it last
-	Reported string        // a hash of the error that the shell printed last
-	Retry    retry         // what could not be done at an earlier prompt
-	Limit    time.Duration // how long a prompt may wait for us, whatever is stuck
+	shell    string
+	pid      int           // the shell's; it holds the lease
+	root     string        // of the project that the shell is in; empty if it is in none
+	line     string        // the project's line that the shell saw last
+	reported string        // a hash of the error that the shell printed last
+	retry    retry         // what failed at an earlier prompt
+	limit    time.Duration // how long the prompt may take
 
-	canRetry bool // the hook of this shell repeats a failed evaluation
-	isRetry  bool // this is such a repetition: the user knows of the failure
+	canRetry bool // the shell's hook repeats a failed evaluation
+	isRetry  bool // this is such a repetition: the user has seen the error
 }
 
-// retry is what is still to be done that could not be done at a prompt. The hook keeps it, as JSON.
+// retry is what the next prompts have to try again. The hook stores it, as opaque JSON.
 type retry struct {
-	Left  []string `json:"left,omitempty"`  // the roots of projects whose lease is still to be released
-	Enter bool     `json:"enter,omitempty"` // the project that the shell is in was not entered yet
-	// BySocket are the roots of projects whose lease was released by socket. It is no work, but to be known on entering again.
+	Unreleased []string `json:"left,omitempty"`  // roots of projects that the shell has left without releasing its lease
+	Enter      bool     `json:"enter,omitempty"` // entering the shell's project has failed
+	// BySocket are the roots of projects whose lease was released by socket only. It is passed on when the shell enters them again.
 	BySocket []string `json:"by_socket,omitempty"`
 }
 
-// encode is empty where there is nothing to do.
+// encode returns r as JSON; empty if r is.
 func (r retry) encode() string {
-	if len(r.Left)+len(r.BySocket) == 0 && !r.Enter {
+	if len(r.Unreleased)+len(r.BySocket) == 0 && !r.Enter {
 		return ""
 	}
 	data, _ := json.Marshal(r)
@@ -61,21 +62,21 @@ func (r retry) encode() string {
 }
 
 func parseArgs(args []string) (hookArgs, error) {
-	h := hookArgs{Limit: client.PromptTimeout()}
+	h := hookArgs{limit: client.PromptTimeout()}
 	if len(args) > 0 {
-		h.Shell, args = args[0], args[1:]
+		h.shell, args = args[0], args[1:]
 	}
 	flags := flag.NewFlagSet("export", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	flags.IntVar(&h.PID, "pid", 0, "")
-	flags.StringVar(&h.Root, "root", "", "")
-	flags.StringVar(&h.Line, "line", "", "")
-	flags.StringVar(&h.Reported, "told", "", "")
+	flags.IntVar(&h.pid, "pid", 0, "")
+	flags.StringVar(&h.root, "root", "", "")
+	flags.StringVar(&h.line, "line", "", "")
+	flags.StringVar(&h.reported, "told", "", "")
 	var limit time.Duration
 	flags.Func("retry", "", func(text string) error {
 		h.canRetry = true
 		if text != "" {
-			_ = json.Unmarshal([]byte(text), &h.Retry) // a hook hands back what it was given
+			_ = json.Unmarshal([]byte(text), &h.retry) // the hook passes what encode has returned
 		}
 		return nil
 	})
@@ -84,55 +85,56 @@ func parseArgs(args []string) (hookArgs, error) {
 		return h, output.Usage(err)
 	}
 	if h.isRetry = limit > 0; h.isRetry {
-		h.Limit = min(h.Limit, limit)
+		h.limit = min(h.limit, limit)
 	}
 	return h, nil
 }
 
-// evaluation is the evaluation of one prompt: the shell's environment before it, and after.
+// evaluation is the evaluation of one prompt: the shell's environment and bookkeeping before and after it.
 type evaluation struct {
-	hookArgs
+	args   hookArgs
 	err    io.Writer
-	cwd    string // empty if it cannot be told
+	cwd    string // empty if it was deleted
 	shell  shellhook.Shell
 	before environ.Env
 	after  environ.Env
 
-	root, dir, line, reported string // the shell's bookkeeping from now on
-	retry                     retry
-	viewLine                  uint64 // the number of the line that the view is as new as; 0: it cannot be told
+	root, stateDir, line, reported string // what the shell stores until the next prompt
+	retry                          retry
+	viewLine                       uint64 // the line's number when the supervisor made the view; 0: unknown
 
-	user func() (project.UserConfig, error) // what the user wants; read when there is something to say
+	userConfig func() (project.UserConfig, error) // read once, and only if there is a message
 }
 
-// Export prints what the shell has to evaluate, and returns the exit code. Args are those behind `localport export`.
+// Export prints the statements that the shell evaluates, and returns the exit code. args are the arguments of `localport export`.
 func Export(args []string) int {
 	stderr := output.NewWriter(os.Stderr)
 	return output.PrintError(stderr, run(args, os.Stdout, stderr))
 }
 
-// run always prints the bookkeeping, also when something failed: a prompt that gets none would run export each
-// time.
+// run prints the bookkeeping even if something failed: without it, the hook would run export at every prompt.
 func run(args []string, stdout, stderr io.Writer) error {
 	h, err := parseArgs(args)
 	if err != nil {
 		return err
 	}
-	shell, err := shellhook.Lookup(h.Shell)
+	shell, err := shellhook.Lookup(h.shell)
 	if err != nil {
 		return output.Usage(err)
 	}
-	cwd, _ := os.Getwd() // one that was deleted lies in no project
-	was := environ.Parse(os.Environ())
-	e := &evaluation{hookArgs: h, err: stderr, cwd: cwd, shell: shell, before: was, after: environ.Undo(was), reported: h.Reported}
-	e.user = sync.OnceValues(client.ReadUser)
-	// The last tenth is for the message if the rest was too short.
-	ctx, cancel := context.WithTimeout(context.Background(), h.Limit-h.Limit/10)
+	cwd, _ := os.Getwd() // a deleted directory is in no project
+	before := environ.Parse(os.Environ())
+	e := &evaluation{
+		args: h, err: stderr, cwd: cwd, shell: shell, before: before, after: environ.Undo(before), reported: h.reported,
+		userConfig: sync.OnceValues(client.ReadUser),
+	}
+	// The last tenth of the limit is for the error message.
+	ctx, cancel := context.WithTimeout(context.Background(), h.limit-h.limit/10)
 	defer cancel()
-	// A hanging file system ignores deadlines; the prompt must return anyway.
-	watchdog := time.AfterFunc(h.Limit+200*time.Millisecond, func() {
+	// Calls to a file system that hangs do not return at a deadline, but the prompt must.
+	watchdog := time.AfterFunc(h.limit+200*time.Millisecond, func() {
 		if !h.isRetry {
-			output.Info(stderr, "no result within %v in %s: the file system or the supervisor does not respond", h.Limit, cwd)
+			output.Info(stderr, "no result within %v in %s: the file system or the supervisor does not respond", h.limit, cwd)
 		}
 		os.Exit(output.ExitFailed)
 	})
@@ -148,31 +150,30 @@ func run(args []string, stdout, stderr io.Writer) error {
 
 func (e *evaluation) evaluate(ctx context.Context) error {
 	root, _, err := project.Find(e.cwd)
-	left := e.leaveProjects(ctx, root)
+	leaveErr := e.leaveProjects(ctx, root)
 	if err != nil {
-		if left == nil {
+		if leaveErr == nil {
 			e.reported = ""
 		}
-		return e.reportOnce(left) // no project here, or no directory: nothing else to say at a prompt
+		return e.reportOnce(leaveErr) // the shell is in no project: that is not an error at a prompt
 	}
 	p, err := e.openProject(root)
 	if err != nil {
-		return e.reportOnce(errors.Join(left, err))
+		return e.reportOnce(errors.Join(leaveErr, err))
 	}
-	e.root, e.dir = root, p.Dir.Path
+	e.root, e.stateDir = root, p.Dir.Path
 	e.line = p.Dir.PromptLine()
 	err = e.enterProject(ctx, p)
-	// What has changed since then was not seen by an attempt that ran out of time: the supervisor that it started may be ready
-	// by now, and the next prompt is to look at once.
+	// After a timeout, keep the line from before: the supervisor may have become ready since, and the next prompt has to see that.
 	if err == nil || ctx.Err() == nil {
 		e.line = seenLine(p.Dir.PromptLine(), e.viewLine)
 	}
 	e.printNewEvents(p)
-	return e.reportOnce(errors.Join(left, err))
+	return e.reportOnce(errors.Join(leaveErr, err))
 }
 
-// seenLine is the line that the shell compares with from now on, of the file as it stands and the number that the view is as
-// new as. If the file has a higher number, the next prompt evaluates again.
+// seenLine returns the line that the shell stores: the file's, but with the number view if that is lower. Something has then changed
+// since the view was made, and the next prompt finds another line in the file and evaluates again.
 func seenLine(line string, view uint64) string {
 	number, rest, _ := strings.Cut(line, " ")
 	if view == 0 || parseLineNumber(number) <= view {
@@ -184,83 +185,81 @@ func seenLine(line string, view uint64) string {
 func (e *evaluation) openProject(root string) (*client.Project, error) {
 	p, err := client.Open(filepath.Join(root, project.ConfigName), func(text string) { output.Warn(e.err, text) }, os.Getenv("LOCALPORT_LOG_LEVEL"), version.Own())
 	if err == nil {
-		p.AnswerTimeout = e.Limit
+		p.AnswerTimeout = e.args.limit
 	}
 	return p, err
 }
 
-// reportOnce returns an error that this shell has not printed yet, else output.ErrReported with the exit code.
+// reportOnce returns err if this shell did not print the same error last, else output.ErrReported with the exit code of err.
 func (e *evaluation) reportOnce(err error) error {
 	if err == nil {
 		return nil
 	}
 	sum := sha256.Sum256([]byte(e.root + err.Error()))
-	told := hex.EncodeToString(sum[:6])
-	if told == e.reported || e.isRetry && e.reported != "" {
+	hash := hex.EncodeToString(sum[:6])
+	if hash == e.reported || e.args.isRetry && e.reported != "" {
 		return output.WithExitCode(output.ErrReported, output.ExitCode(err))
 	}
-	e.reported = told
+	e.reported = hash
 	return err
 }
 
-// leaveProjects leaves the project that the shell was in, if that is another one, and those that it could not leave before.
+// leaveProjects leaves the project that the shell was in, unless it is the one at root, and those that it could not leave before.
 func (e *evaluation) leaveProjects(ctx context.Context, root string) error {
-	roots := slices.Clone(e.Retry.Left)
-	if e.Root != "" {
-		roots = append(roots, e.Root)
+	previous := slices.Clone(e.args.retry.Unreleased)
+	if e.args.root != "" {
+		previous = append(previous, e.args.root)
 	}
-	e.retry.BySocket = slices.DeleteFunc(slices.Clone(e.Retry.BySocket), func(r string) bool { return slices.Contains(roots, r) })
+	e.retry.BySocket = slices.DeleteFunc(slices.Clone(e.args.retry.BySocket), func(r string) bool { return slices.Contains(previous, r) })
 	var errs []error
-	for _, left := range roots {
-		if left == root || slices.Contains(e.retry.Left, left) {
+	for _, one := range previous {
+		if one == root || slices.Contains(e.retry.Unreleased, one) {
 			continue
 		}
-		bySocket, err := e.leaveProject(ctx, left)
+		bySocket, err := e.leaveProject(ctx, one)
 		if bySocket {
-			e.retry.BySocket = append(e.retry.BySocket, left)
+			e.retry.BySocket = append(e.retry.BySocket, one)
 		}
 		if err != nil {
-			e.retry.Left = append(e.retry.Left, left)
-			errs = append(errs, fmt.Errorf("leave %s: %w", left, err))
+			e.retry.Unreleased = append(e.retry.Unreleased, one)
+			errs = append(errs, fmt.Errorf("leave %s: %w", one, err))
 		}
 	}
 	err := errors.Join(errs...)
-	if err != nil && e.canRetry {
+	if err != nil && e.args.canRetry {
 		err = output.WithHint(err, "the next prompts retry")
 	}
 	return err
 }
 
-// leaveProject drops the shell's lease: in the state file, or where that cannot be written by socket. Where it was written the
-// supervisor is told, but not waited for: it looks at the leases by itself before it ends, and a shell that leaves has no
-// use for it.
+// leaveProject releases the shell's lease in the state file or, if that cannot be written, through the supervisor's socket.
 func (e *evaluation) leaveProject(ctx context.Context, root string) (bySocket bool, err error) {
 	p, err := e.openProject(root)
 	if err != nil {
 		return false, err
 	}
-	shell, _ := lockstate.FindProcess(e.PID)
+	shell, _ := lockstate.FindProcess(e.args.pid)
 	return p.Leave(ctx, lockstate.Lease{Kind: lockstate.ShellLease, Process: shell})
 }
 
-// enterProject joins the project, or finds out why not.
+// enterProject joins the project and prepares its variables. A project that was stopped or denied by the user is no error.
 func (e *evaluation) enterProject(ctx context.Context, p *client.Project) error {
-	entering := (e.Root != e.root || e.Retry.Enter) && !environ.ReadDiff(e.before).IsOf(p.Config)
-	e.retry.Enter = entering // until it is done
-	// Stamped before it is read: a change in between is seen at the next prompt.
-	// Without a stamp, every prompt finds the file changed and evaluates: slower, but correct.
+	entering := (e.args.root != e.root || e.args.retry.Enter) && !environ.ReadDiff(e.before).IsOf(p.Config)
+	e.retry.Enter = entering // until it has succeeded
+	// The stamp is written before the files are read, so that the next prompt sees a change in between. If it cannot be written, every
+	// prompt evaluates again: slower, but correct.
 	changed, _ := p.Dir.Stamp(e.root)
 	verdict, files, err := p.AskTrust()
 	if err != nil {
 		return err
 	}
-	shell, alive := lockstate.FindProcess(e.PID)
+	shell, alive := lockstate.FindProcess(e.args.pid)
 	if !alive {
-		return fmt.Errorf("no process has the shell's pid %d", e.PID)
+		return fmt.Errorf("no process has the shell's pid %d", e.args.pid)
 	}
 	j, err := p.Join(ctx, client.JoinOptions{
 		Lease:            lockstate.Lease{Kind: lockstate.ShellLease, Process: shell, Dir: e.cwd, Since: time.Now().UTC()},
-		ReleasedBySocket: slices.Contains(e.Retry.BySocket, e.root),
+		ReleasedBySocket: slices.Contains(e.args.retry.BySocket, e.root),
 		RestartStopped:   entering, Allowed: verdict == trust.Allowed,
 		OnUpdate: func(tx *lockstate.Tx, alive bool) {
 			if changed {
@@ -277,7 +276,7 @@ func (e *evaluation) enterProject(ctx context.Context, p *client.Project) error 
 	}
 	var denied *client.NotAllowedError
 	if errors.As(err, &denied) && verdict == trust.Denied {
-		return nil // the user knows
+		return nil // the user has denied it
 	}
 	if err != nil {
 		return err
@@ -287,7 +286,8 @@ func (e *evaluation) enterProject(ctx context.Context, p *client.Project) error 
 	return e.exportVariables(ctx, p, j, verdict, files, entering)
 }
 
-// exportVariables sets the project's variables and prints the summary and pending changes.
+// exportVariables adds the project's variables to the environment and prints its summary. It returns an error for a changed config that
+// is not in use.
 func (e *evaluation) exportVariables(ctx context.Context, p *client.Project, j *client.JoinedProject, verdict trust.Verdict, files *project.Files, entering bool) error {
 	var pending error
 	if verdict != trust.Allowed {
@@ -297,14 +297,14 @@ func (e *evaluation) exportVariables(ctx context.Context, p *client.Project, j *
 		), output.ExitNotAllowed)
 	} else if err := j.ReloadIfChanged(ctx, files); err != nil {
 		pending = fmt.Errorf("the config in %s changed; still using the previous one: %w", e.root, err)
-		if _, refused := errors.AsType[*client.RefusedError](err); refused { // by the supervisor, which has read it
+		if _, isRefused := errors.AsType[*client.RefusedError](err); isRefused { // the supervisor has read it and found mistakes
 			pending = output.WithExitCode(pending, output.ExitInvalid)
 		}
 	}
 	e.viewLine = j.View.Line
 	pairs, err := client.Variables(j.View, e.after)
 	e.after = environ.Enter(e.before, p.Config, pairs)
-	if e.Root != e.root || entering || j.Started {
+	if e.args.root != e.root || entering || j.Started {
 		e.printSummary(j.View)
 	}
 	if err := errors.Join(pending, err); err != nil {
@@ -314,16 +314,16 @@ func (e *evaluation) exportVariables(ctx context.Context, p *client.Project, j *
 	return nil
 }
 
-// shellCode are the bookkeeping and the changes of the environment, in the shell's own words. The bookkeeping comes
-// first: a variable that the user has made read-only must not keep the shell from recording that it has evaluated.
+// shellCode returns the statements that set the bookkeeping and change the environment. The bookkeeping comes first: a statement that
+// fails, because the user has made its variable read-only, must not prevent it.
 func (e *evaluation) shellCode() string {
 	var b strings.Builder
 	for _, v := range [][2]string{
-		{shellhook.RootVariable, e.root}, {shellhook.DirVariable, e.dir}, {shellhook.LineVariable, e.line}, {shellhook.ReportedVariable, e.reported},
+		{shellhook.RootVariable, e.root}, {shellhook.DirVariable, e.stateDir}, {shellhook.LineVariable, e.line}, {shellhook.ReportedVariable, e.reported},
 	} {
 		b.WriteString(e.shell.Set(v[0], v[1]))
 	}
-	if e.canRetry {
+	if e.args.canRetry {
 		b.WriteString(e.shell.Set(shellhook.RetryVariable, e.retry.encode()))
 	}
 	for _, change := range environ.ListChanges(e.before, e.after) {

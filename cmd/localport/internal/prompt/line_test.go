@@ -2,16 +2,16 @@ package prompt
 
 import "testing"
 
-func TestLineSeen_IsNeverNewerThanTheView(t *testing.T) {
+func TestSeenLine_IsNeverNewerThanTheView(t *testing.T) {
 	for _, tt := range []struct {
 		line string
 		view uint64
 		want string
 	}{
 		{"7 4711 99", 7, "7 4711 99"},
-		{"9 4711 99", 7, "7 4711 99"}, // bumped since: the next prompt finds another line
-		{"5 4711 99", 7, "5 4711 99"}, // not written yet, as on a full disk: it is the line that the next prompt finds
-		{"7 4711 99", 0, "7 4711 99"}, // of a supervisor that does not tell
+		{"9 4711 99", 7, "7 4711 99"}, // bumped since the view was made: the next prompt finds another line
+		{"5 4711 99", 7, "5 4711 99"}, // the file is older than the view, as on a full disk: the next prompt finds the same line
+		{"7 4711 99", 0, "7 4711 99"}, // an older supervisor does not say which line its view is from
 		{"", 7, ""},
 	} {
 		if got := seenLine(tt.line, tt.view); got != tt.want {
@@ -22,12 +22,12 @@ func TestLineSeen_IsNeverNewerThanTheView(t *testing.T) {
 
 func TestRetry_OfNothingIsEmpty(t *testing.T) {
 	h, err := parseArgs([]string{"bash", "--pid", "1", "--retry", ""})
-	if err != nil || !h.canRetry || h.isRetry || h.Retry.encode() != "" {
+	if err != nil || !h.canRetry || h.isRetry || h.retry.encode() != "" {
 		t.Errorf("%+v, %v", h, err)
 	}
-	text := retry{Left: []string{"/a 'b'", "/c\nd"}, Enter: true, BySocket: []string{"/e"}}.encode()
+	text := retry{Unreleased: []string{"/a 'b'", "/c\nd"}, Enter: true, BySocket: []string{"/e"}}.encode()
 	h, err = parseArgs([]string{"bash", "--pid", "1", "--retry", text, "--limit=200ms"})
-	if err != nil || !h.isRetry || h.Limit.String() != "200ms" || h.Retry.encode() != text {
+	if err != nil || !h.isRetry || h.limit.String() != "200ms" || h.retry.encode() != text {
 		t.Errorf("%+v, %v", h, err)
 	}
 	// The arguments of an older hook.

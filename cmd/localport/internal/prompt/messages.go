@@ -17,9 +17,9 @@ import (
 	"github.com/localport-sh/localport/project/environ"
 )
 
-// Messages of the hook at a prompt, depending on the user's verbosity. Errors are always printed: they need the user.
+// The messages at a prompt depend on the user's verbosity. Errors are always printed.
 
-// briefError is an error on one line.
+// briefError returns the message of an error on one line.
 func briefError(err error) string {
 	if invalid, ok := errors.AsType[*project.InvalidError](err); ok {
 		return invalid.Summary() + `; run "localport config validate"`
@@ -27,9 +27,9 @@ func briefError(err error) string {
 	return err.Error()
 }
 
-// printSummary prints the services of a project that was just entered or started, and errors of the user's own config.
+// printSummary prints the services of a project that was just entered or started, and warns of an invalid user config.
 func (e *evaluation) printSummary(view api.ProjectView) {
-	user, err := e.user()
+	user, err := e.userConfig()
 	if err != nil {
 		output.Warn(e.err, briefError(err))
 	}
@@ -41,13 +41,13 @@ func (e *evaluation) printSummary(view api.ProjectView) {
 // printNewEvents prints which services failed or recovered since the last evaluation in this shell; nothing if it has just
 // entered.
 func (e *evaluation) printNewEvents(p *client.Project) {
-	seen, now := parseLineNumber(e.Line), parseLineNumber(e.line)
-	if e.Root != e.root || seen == 0 || now <= seen {
+	seen, now := parseLineNumber(e.args.line), parseLineNumber(e.line)
+	if e.args.root != e.root || seen == 0 || now <= seen {
 		return
 	}
 	events, err := eventlog.EventsSince(p.Dir.LogDir(), seen)
 	if err != nil {
-		return // it is for the user's convenience alone
+		return // the messages are a convenience
 	}
 	for _, event := range latestEvents(events) {
 		if event.PromptLine > now {
@@ -59,7 +59,7 @@ func (e *evaluation) printNewEvents(p *client.Project) {
 	}
 }
 
-// parseLineNumber is the number in a prompt's line.
+// parseLineNumber returns the number at the start of the project's line; 0 if it has none.
 func parseLineNumber(line string) uint64 {
 	number, _, _ := strings.Cut(line, " ")
 	n, err := strconv.ParseUint(number, 10, 64)
@@ -69,7 +69,7 @@ func parseLineNumber(line string) uint64 {
 	return n
 }
 
-// latestEvents is the last event of each service that failed or recovered: what came before it is over.
+// latestEvents returns the last event of each service, because earlier ones are out of date.
 func latestEvents(events []eventlog.Event) []eventlog.Event {
 	var last []eventlog.Event
 	for _, event := range events {
@@ -79,7 +79,7 @@ func latestEvents(events []eventlog.Event) []eventlog.Event {
 	return last
 }
 
-// formatEvent is the message for an event at a prompt; empty if it has none. Changed files are reported where they are found.
+// formatEvent returns the message for an event; empty if prompts do not report it. A pending config is reported by exportVariables.
 func formatEvent(e eventlog.Event) string {
 	switch e.Kind {
 	case eventlog.ServiceRecovered:
@@ -97,19 +97,19 @@ func formatEvent(e eventlog.Event) string {
 	return ""
 }
 
-// printChangedVariables prints which variables change, if the user wants it verbose: +SET -UNSET.
+// printChangedVariables prints which variables change if the verbosity is "verbose": +SET -UNSET.
 func (e *evaluation) printChangedVariables() {
 	changes := environ.ListChanges(e.before, e.after)
 	if len(changes) == 0 {
 		return
 	}
-	if user, _ := e.user(); user.Verbosity != project.VerbosityVerbose {
+	if user, _ := e.userConfig(); user.Verbosity != project.VerbosityVerbose {
 		return
 	}
 	var names []string
 	for _, change := range changes {
 		switch {
-		case strings.HasPrefix(change.Name, "LOCALPORT_"): // our own
+		case strings.HasPrefix(change.Name, "LOCALPORT_"): // bookkeeping
 		case change.Value == nil:
 			names = append(names, "-"+change.Name)
 		default:
@@ -121,8 +121,8 @@ func (e *evaluation) printChangedVariables() {
 	}
 }
 
-// projectSummary is the one line that entering prints: services, ports, and what is not ready. To a quiet user it is those
-// services alone that wait for him, and nothing if there are none.
+// projectSummary returns the line that entering prints: the services with their ports, and what is not ready. With the verbosity "quiet"
+// it has only the services that need the user, and is empty if none does.
 func projectSummary(root string, view api.ProjectView, verbosity project.Verbosity) string {
 	var parts []string
 	for _, svc := range view.Services {

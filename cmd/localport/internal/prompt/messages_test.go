@@ -12,7 +12,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestAQuietUserIsToldOfServicesThatWaitForHim(t *testing.T) {
+func TestProjectSummary_QuietListsOnlyServicesThatNeedTheUser(t *testing.T) {
 	view := api.ProjectView{Services: []api.ServiceView{
 		{Name: "a", State: forwarder.Healthy, Port: 1},
 		{Name: "b", State: forwarder.Starting, Port: 2},
@@ -30,6 +30,6 @@ func TestAQuietUserIsToldOfServicesThatWaitForHim(t *testing.T) {
 	}
 	view.Services = view.Services[:2]
 	if got := projectSummary("/home/me/shop", view, project.VerbosityQuiet); got != "" {
-		t.Errorf("with nothing to do: %q", got)
+		t.Errorf("no service needs the user, but the summary is %q", got)
 	}
 }

@@ -1,4 +1,4 @@
-// Package recipes holds services that are reached through other people's bastions, ready to be put into a config.
+// Package recipes contains ready-made services for a config, which connect through the proxies of cloud providers.
 package recipes
 
 import (
@@ -10,9 +10,9 @@ import (
 //go:embed *.toml
 var files embed.FS
 
-// Names are those of the recipes, in order.
+// Names returns the names of the recipes, sorted.
 func Names() []string {
-	entries, _ := files.ReadDir(".") // which cannot fail
+	entries, _ := files.ReadDir(".") // it cannot fail
 	names := make([]string, len(entries))
 	for i, entry := range entries {
 		names[i] = strings.TrimSuffix(entry.Name(), path.Ext(entry.Name()))
@@ -20,7 +20,7 @@ func Names() []string {
 	return names
 }
 
-// Text is a recipe's: a comment, and a service of a config.
+// Text returns a recipe: a comment, then a service in TOML. It returns false if there is no recipe of that name.
 func Text(name string) (string, bool) {
 	data, err := files.ReadFile(name + ".toml")
 	return string(data), err == nil

@@ -1,4 +1,4 @@
-// Package version is which localport this is.
+// Package version says which version of localport this program is.
 package version
 
 import "runtime/debug"
@@ -6,7 +6,8 @@ import "runtime/debug"
 // Release is set by the linker for a release build.
 var Release = ""
 
-// Own is the release, else what the toolchain knows of the source.
+// Own returns the version of this program: Release or, if it is empty, the module's version that go install has recorded, or
+// "0.1.0-dev".
 func Own() string {
 	if Release != "" {
 		return Release

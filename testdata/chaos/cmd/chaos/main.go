@@ -1,4 +1,4 @@
-// Command chaos drives a localport by random events until its time is over or something is not as promised.
+// Command chaos tests localport with random events until the time is over or a promise of the design is broken. It needs root.
 package main
 
 import (
@@ -20,7 +20,7 @@ import (
 )
 
 func main() {
-	if code, played := chaos.Play(os.Args[1:]); played {
+	if code, isProgram := chaos.RunProgram(os.Args[1:]); isProgram {
 		os.Exit(code)
 	}
 	code, err := run()
@@ -33,25 +33,25 @@ func main() {
 func run() (int, error) {
 	var o chaos.Options
 	var events, skip, replay string
-	flag.StringVar(&o.Binary, "binary", "", "the localport to drive; built from ./cmd/localport where absent")
-	flag.Uint64Var(&o.Seed, "seed", 0, "of the events and their delays; random where absent")
-	flag.DurationVar(&o.Duration, "duration", 0, "how long; until interrupted where absent")
-	flag.DurationVar(&o.Complete, "complete", 0, "go on for as long as this while cells of the matrix are empty; those that stay empty fail the run")
-	flag.IntVar(&o.Steps, "steps", 0, "end after so many steps")
-	flag.IntVar(&o.Projects, "projects", 6, "how many projects there are; fewer do not meet every event in every state in four minutes")
-	flag.StringVar(&events, "events", "", "only these events, with commas between")
-	flag.StringVar(&skip, "skip", "", "not these events")
-	flag.StringVar(&replay, "replay", "", "a file with the steps that a violation was reported with")
-	flag.BoolVar(&o.Verbose, "v", false, "print what happens")
-	flag.StringVar(&o.Dir, "dir", "", "for internal use: the directory of the world")
+	flag.StringVar(&o.Binary, "binary", "", "the localport to test (default: build ./cmd/localport)")
+	flag.Uint64Var(&o.Seed, "seed", 0, "the seed of the events and their delays (default: random)")
+	flag.DurationVar(&o.Duration, "duration", 0, "stop after this time (default: run until interrupted)")
+	flag.DurationVar(&o.Complete, "complete", 0, "go on for up to this time while cells of the matrix are empty; fail if some stay empty")
+	flag.IntVar(&o.Steps, "steps", 0, "stop after this number of steps")
+	flag.IntVar(&o.Projects, "projects", 6, "the number of projects; with fewer, four minutes are not enough for every event in every state")
+	flag.StringVar(&events, "events", "", "only these events, separated by commas")
+	flag.StringVar(&skip, "skip", "", "not these events, separated by commas; EVENT:STATE skips an event in one state")
+	flag.StringVar(&replay, "replay", "", "perform the steps in this file, which the report of a violation printed")
+	flag.BoolVar(&o.Verbose, "v", false, "print each event and command")
+	flag.StringVar(&o.Dir, "dir", "", "for internal use: the directory of the run")
 	flag.Parse()
 	if o.Dir == "" {
-		return outside(&o)
+		return prepareAndIsolate(&o)
 	}
 	if chaos.IsInit() {
-		return chaos.Init(o.Dir, os.Args[1:])
+		return chaos.RunInit(o.Dir, os.Args[1:])
 	}
-	o.Events, o.Skip = list(events), list(skip)
+	o.Events, o.Skip = splitList(events), splitList(skip)
 	if replay != "" {
 		data, err := os.ReadFile(replay)
 		if err != nil {
@@ -71,20 +71,20 @@ func run() (int, error) {
 	return 0, nil
 }
 
-func list(text string) []string {
+func splitList(text string) []string {
 	if text == "" {
 		return nil
 	}
 	return strings.Split(text, ",")
 }
 
-// outside prepares the world's directory and runs the driver in namespaces of its own.
-func outside(o *chaos.Options) (int, error) {
+// prepareAndIsolate makes the directory of the run, copies or builds the programs into it, and runs the driver in new namespaces.
+func prepareAndIsolate(o *chaos.Options) (int, error) {
 	if o.Seed == 0 {
 		o.Seed = rand.Uint64()
 	}
 	fmt.Printf("seed %d\n", o.Seed)
-	dir, err := os.MkdirTemp("/var/tmp", "lc") // short, and not below a directory that the world mounts over
+	dir, err := os.MkdirTemp("/var/tmp", "lc") // short, because sockets are made there
 	if err != nil {
 		return 1, err
 	}
@@ -110,10 +110,10 @@ func outside(o *chaos.Options) (int, error) {
 	if err != nil {
 		return 1, fmt.Errorf("get the binary: %w", err)
 	}
-	began := time.Now()
+	startedAt := time.Now()
 	args := append([]string{"-dir", dir, "-seed", fmt.Sprint(o.Seed)}, os.Args[1:]...)
-	code, err := chaos.Isolate(args)
-	fmt.Printf("seed %d: exit %d after %v\n", o.Seed, code, time.Since(began).Round(time.Second))
+	code, err := chaos.RunIsolated(args)
+	fmt.Printf("seed %d: exit %d after %v\n", o.Seed, code, time.Since(startedAt).Round(time.Second))
 	return code, err
 }
 

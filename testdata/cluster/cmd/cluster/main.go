@@ -1,5 +1,5 @@
-// Command cluster runs a test cluster by hand: `build` makes what it consists of, `up` starts it and prints how a shell
-// gets to it, as `env` does again, and `down` ends it.
+// Command cluster runs a test cluster in the background: `build` downloads and compiles its programs, `up` starts it, `env` prints the
+// variables that kubectl needs, as `up` does too, and `down` ends it.
 package main
 
 import (
@@ -31,12 +31,12 @@ func run(ctx context.Context, args []string) error {
 	case "up":
 		return up()
 	case "env":
-		return env()
+		return printEnvironment()
 	case "down":
 		return down()
-	case "hold": // what up leaves running
-		return hold(ctx)
+	case "serve": // for internal use: up starts it in the background
+		return serve(ctx)
 	default:
-		return fmt.Errorf("no such command: %s", args[0])
+		return fmt.Errorf("unknown command %q: want build, up, env or down", args[0])
 	}
 }

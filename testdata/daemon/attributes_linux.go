@@ -1,8 +1,0 @@
-package daemon
-
-import "syscall"
-
-// attributes are those of a process in a group of its own, which a terminal's Ctrl-C does not reach.
-func attributes(orphaned syscall.Signal) *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: orphaned, Credential: credential()}
-}

@@ -1,0 +1,95 @@
+package shellpty
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// shellSetup says how a kind of shell is started interactively with the test's start-up file alone, and how it reports its prompts.
+// WORK in a string is replaced by the working directory.
+type shellSetup struct {
+	startupFile   string   // the name of the start-up file, in the working directory
+	startupArgs   []string // make the shell interactive and read that file
+	sourceCommand string   // the command that reads a file of commands
+	beforeRC      string   // precedes the test's start-up text, whose aliases must not apply to it
+	afterRC       string   // follows the test's start-up text, so that the report is written after all hooks
+}
+
+// writeStartupFile writes the start-up file and returns the shell's arguments.
+func (s shellSetup) writeStartupFile(t testing.TB, work, rc string) (args []string) {
+	t.Helper()
+	text := strings.ReplaceAll(s.beforeRC+rc+"\n"+s.afterRC, "WORK", work)
+	if err := os.WriteFile(filepath.Join(work, s.startupFile), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, arg := range s.startupArgs {
+		args = append(args, strings.ReplaceAll(arg, "WORK", work))
+	}
+	return args
+}
+
+// shellSetups has a setup for each kind of shell. In bash the first lines undo what a system-wide start-up file may have set, which cannot
+// be skipped. In fish the prompt function reports, because it runs after all handlers. The functions also work under set -eu, noclobber,
+// an unusual IFS and the options of ksh, and where functions are named like builtins.
+var shellSetups = map[string]shellSetup{
+	"bash": {
+		startupFile:   "bashrc",
+		startupArgs:   []string{"--noprofile", "--rcfile", "WORK/bashrc", "-i"},
+		sourceCommand: ".",
+		beforeRC: `unset PROMPT_COMMAND HISTFILE
+unset -f command_not_found_handle
+shellpty_report() {
+  \builtin local status="$?"
+  shellpty_number=$((${shellpty_number-0} + 1))
+  PS1="[$shellpty_number]> "
+  \builtin printf 'P%s %s %s\0' "$shellpty_number" "$status" "$$" >|WORK/report
+}
+shellpty_tell() { \builtin printf 'V%s\0' "$1" >|WORK/report; }
+`,
+		afterRC: `if [[ ${PROMPT_COMMAND[1]-} ]]; then
+  PROMPT_COMMAND+=(shellpty_report)
+else
+  PROMPT_COMMAND="${PROMPT_COMMAND:+$PROMPT_COMMAND;}shellpty_report"
+fi
+`,
+	},
+	"zsh": {
+		startupFile:   ".zshrc",
+		startupArgs:   []string{"-d", "-i"},
+		sourceCommand: ".",
+		beforeRC: `unsetopt prompt_sp
+shellpty_report() {
+  local status_=$?
+  builtin emulate -L zsh
+  shellpty_number=$((${shellpty_number-0} + 1))
+  PS1="[$shellpty_number]> "
+  builtin printf 'P%s %s %s\0' $shellpty_number $status_ $$ >|WORK/report
+}
+shellpty_tell() { builtin printf 'V%s\0' "$1" >|WORK/report; }
+`,
+		afterRC: `precmd_functions+=(shellpty_report)
+`,
+	},
+	"fish": {
+		startupFile:   "init.fish",
+		startupArgs:   []string{"--no-config", "--interactive", "--init-command", "source WORK/init.fish"},
+		sourceCommand: "builtin source",
+		beforeRC: `function shellpty_count --on-event fish_prompt
+    set -g shellpty_number (builtin math 0$shellpty_number + 1)
+end
+function fish_prompt
+    builtin printf 'P%s %s %s\0' $shellpty_number $status $fish_pid >WORK/report
+    builtin printf '[%s]> ' $shellpty_number
+end
+function shellpty_tell
+    builtin printf 'V%s\0' "$argv[1]" >WORK/report
+end
+function fish_title
+end
+function fish_greeting
+end
+`,
+	},
+}

@@ -1,0 +1,62 @@
+package sshd
+
+import (
+	"bytes"
+	"fmt"
+	"os/exec"
+	"syscall"
+)
+
+// Kill kills the server and the processes of every login. To clients this looks like a crash of the machine. It may be called more than
+// once.
+func (s *Server) Kill() {
+	if s.process == nil {
+		return
+	}
+	select {
+	case <-s.process.Done():
+		return
+	default:
+	}
+	logins := s.suspendAndListLogins()
+	s.process.Stop(0)
+	for _, pid := range logins {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
+// Freeze sends SIGSTOP to the server and the processes of every login. To clients this looks like a network that drops all packets.
+func (s *Server) Freeze() {
+	for _, pid := range s.suspendAndListLogins() {
+		_ = syscall.Kill(pid, syscall.SIGSTOP)
+	}
+}
+
+// Thaw continues a frozen server and its logins.
+func (s *Server) Thaw() {
+	for _, pid := range append(s.suspendAndListLogins(), s.process.Pid()) {
+		_ = syscall.Kill(pid, syscall.SIGCONT)
+	}
+}
+
+// suspendAndListLogins sends SIGSTOP to the listener, so that no login is added, and returns the processes of all logins. They are found
+// by parent: each login has its own session and process group.
+func (s *Server) suspendAndListLogins() []int {
+	_ = syscall.Kill(s.process.Pid(), syscall.SIGSTOP)
+	out, err := exec.Command("ps", "-A", "-o", "pid=,ppid=").Output()
+	if err != nil {
+		s.t.Errorf("ps: %v", err)
+	}
+	children := map[int][]int{}
+	for line := range bytes.Lines(out) {
+		var pid, parent int
+		if _, err := fmt.Sscan(string(line), &pid, &parent); err == nil {
+			children[parent] = append(children[parent], pid)
+		}
+	}
+	all := children[s.process.Pid()]
+	for i := 0; i < len(all); i++ {
+		all = append(all, children[all[i]]...)
+	}
+	return all
+}

@@ -34,8 +34,8 @@ type Files struct {
 	// DotEnvPath is where DotEnv was read from: Root/.env, or in a linked worktree without one, the main checkout's.
 	DotEnvPath string
 	// ReferencedFiles holds the files that kubeconfig and the keys in _file (key_file, ca_file) name and that lie inside Root, by
-	// path relative to Root; nil: absent. Of one that a symbolic link leads out of Root it holds the link's end, not
-	// the contents: these are the user's own.
+	// path relative to Root; nil: absent. Of a file that a symbolic link leads out of Root, it holds the link's target, not the
+	// contents: these are the user's own.
 	ReferencedFiles map[string][]byte
 }
 

@@ -93,10 +93,10 @@ func (o Options) technologyNames() (names []string) {
 
 // remotePortFields are remote_port, for each technology that has one.
 func (o Options) remotePortFields(s *Service) (fields []field) {
-	var naming []string
+	var namingTechnologies []string
 	for _, technology := range o.Technologies {
 		if technology.SupportsPortNames {
-			naming = append(naming, technology.Name)
+			namingTechnologies = append(namingTechnologies, technology.Name)
 		}
 	}
 	for _, technology := range o.Technologies {
@@ -105,7 +105,7 @@ func (o Options) remotePortFields(s *Service) (fields []field) {
 		}
 		f := field{
 			name: "remote_port", types: []string{technology.Name}, required: true, perService: true, example: ": the port on the remote side",
-			read: func(n *node) error { return s.readRemotePort(n, naming) },
+			read: func(n *node) error { return s.readRemotePort(n, namingTechnologies) },
 		}
 		if technology.RemotePortAlternative != "" {
 			f.alternative = connectionKey + "." + technology.RemotePortAlternative

@@ -55,17 +55,9 @@ func Open(config string, onWarning func(text string), level, version string) (*P
 	}, nil
 }
 
-// ReadFiles reads the project's current files, without asking trust.
-func (p *Project) ReadFiles() (*project.Files, error) {
-	if filepath.Base(p.Config) == project.ConfigName {
-		return project.Read(p.Root)
-	}
-	return project.ReadFile(p.Config)
-}
-
 // AskTrust reads the files and asks trust about just these bytes.
 func (p *Project) AskTrust() (trust.Verdict, *project.Files, error) {
-	files, err := p.ReadFiles()
+	files, err := project.ReadFiles(p.Config)
 	if err != nil {
 		return trust.Unknown, nil, err
 	}

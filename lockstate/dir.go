@@ -60,13 +60,13 @@ func ListDirs() ([]*Dir, error) {
 	return dirs, errors.Join(failures...)
 }
 
-// LogDir is the directory of the supervisor's and the services' logs.
+// LogDir returns the directory of the supervisor's and the services' logs.
 func (d *Dir) LogDir() string { return filepath.Join(d.Path, "log") }
 
-// LogPath is the path of a log; name is a service's, or "supervisor".
+// LogPath returns the path of a log; name is a service's, or "supervisor".
 func (d *Dir) LogPath(name string) string { return filepath.Join(d.LogDir(), name+".log") }
 
-// SocketPath is where the project's supervisor listens for its clients.
+// SocketPath returns the path of the socket on which the project's supervisor listens for its clients.
 func (d *Dir) SocketPath() (string, error) {
 	dir, err := RuntimeDir()
 	if err != nil {
@@ -77,8 +77,8 @@ func (d *Dir) SocketPath() (string, error) {
 
 func (d *Dir) path(name string) string { return filepath.Join(d.Path, name) }
 
-// Read reads the state without the lock: good enough to show, not to decide on. The error is fs.ErrNotExist where
-// there is none; any other error says that there may be one.
+// Read reads the state without the lock: good enough to show, not to base a decision on. The error is fs.ErrNotExist if there is no
+// state; after any other error there may be one.
 func (d *Dir) Read() (State, error) {
 	data, err := readFile(d.path("state.json"))
 	if err != nil {

@@ -16,7 +16,7 @@ func (d *Dir) downPath(isDown bool) string {
 	return d.path("down.unset")
 }
 
-// readDownFile reads what the down file says; ok is false if there is none of this boot. An error says that there may be one.
+// readDownFile returns what the down file says; ok is false if there is none of this boot. After an error there may be one.
 func (d *Dir) readDownFile() (isDown, ok bool, err error) {
 	if ok, err = d.hasDownFile(true); ok || err != nil {
 		return true, ok, err
@@ -34,25 +34,25 @@ func (d *Dir) hasDownFile(isDown bool) (bool, error) {
 	return err == nil && strings.TrimSpace(string(data)) == id, nil
 }
 
-// applyDownFile sets st.Down from the down file, and returns whether the file exists and agrees. A state written by an
-// older version, which has no such file, is left unchanged. After an error so is st.
+// applyDownFile sets st.Down from the down file, and returns whether the file exists and agrees. A state written by an older version, which
+// has no such file, is not changed. After an error st is unchanged.
 func (d *Dir) applyDownFile(st *State) (bool, error) {
-	isDown, ok, err := d.readDownFile()
+	isDown, exists, err := d.readDownFile()
 	if err != nil {
 		return false, err
 	}
-	if ok && st.DownFile {
-		if isDown && !st.Down { // the stop could not be written, nor that it ended what start had asked for
+	if exists && st.DownFile {
+		if isDown && !st.Down { // the stop could not be written to the state, and neither could the release of the start lease
 			st.RemoveLease(StartLease, Process{})
 		}
 		st.Down = isDown
 	}
-	return ok && st.Down == isDown, nil
+	return exists && st.Down == isDown, nil
 }
 
 // writeDownFile renames or creates the down file to match the state. It returns whether that succeeded.
 func (d *Dir) writeDownFile(isDown bool) bool {
-	if has, _ := d.hasDownFile(!isDown); has && os.Rename(d.downPath(!isDown), d.downPath(isDown)) == nil {
+	if hasOther, _ := d.hasDownFile(!isDown); hasOther && os.Rename(d.downPath(!isDown), d.downPath(isDown)) == nil {
 		return true
 	}
 	id, err := bootID()

@@ -20,8 +20,8 @@ type Election struct {
 	file *os.File   // nil: resigned or handed over
 }
 
-// Elect makes the calling process the project's supervisor, or returns nil if there is one already. The election is
-// resigned again if Update has to call its function once more.
+// Elect makes the calling process the project's supervisor, or returns nil if there is one already. Update resigns the election if it has
+// to run its function again.
 func (tx *Tx) Elect() (*Election, error) {
 	path := tx.lock.dir.path("election")
 	tx.lock.dir.removeOldTemps()
@@ -41,9 +41,9 @@ func (tx *Tx) Elect() (*Election, error) {
 			}
 		case err == nil:
 			if err = checkSameFile(file, path); err == nil {
-				won := &Election{path: path, file: file}
-				tx.elections = append(tx.elections, won)
-				return won, nil
+				election := &Election{path: path, file: file}
+				tx.elections = append(tx.elections, election)
+				return election, nil
 			}
 			file.Close()
 		default:
@@ -63,11 +63,11 @@ func (tx *Tx) Elect() (*Election, error) {
 // one; nil means that another process holds that one: there is another supervisor. old stays locked, so that its copies can be
 // replaced before it is handed over.
 func (tx *Tx) Reelect(old *Election) (*Election, error) {
-	holds, err := old.IsHeld()
+	isHeld, err := old.IsHeld()
 	if err != nil {
 		return nil, err
 	}
-	if holds {
+	if isHeld {
 		return old, nil
 	}
 	return tx.Elect()

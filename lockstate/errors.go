@@ -21,11 +21,11 @@ type NotRegularError struct {
 }
 
 func (e *NotRegularError) Error() string {
-	wanted := "regular file"
+	want := "regular file"
 	if e.isDirWanted {
-		wanted = "directory"
+		want = "directory"
 	}
-	return fmt.Sprintf("%s is a %s, not a %s; remove it", e.Path, e.Kind, wanted)
+	return fmt.Sprintf("%s is a %s, not a %s; remove it", e.Path, e.Kind, want)
 }
 
 // WriteError says that the state directory could not be written: the disk, its inodes or a quota is exhausted, a file
@@ -125,13 +125,13 @@ func kindName(mode fs.FileMode) string {
 	return "special file"
 }
 
-// maxMakeTries is the number of attempts to create a directory that others create and delete at the same time.
-const maxMakeTries = 100
+// maxMkdirAttempts is the number of attempts to create a directory that others create and delete at the same time.
+const maxMkdirAttempts = 100
 
 // makeDirs creates the state directory and its missing parents with mode 0700.
 func (d *Dir) makeDirs() error {
 	err := os.MkdirAll(d.LogDir(), 0o700)
-	for tries := 0; errors.Is(err, fs.ErrExist) && tries < maxMakeTries; tries++ {
+	for attempts := 0; errors.Is(err, fs.ErrExist) && attempts < maxMkdirAttempts; attempts++ {
 		err = os.MkdirAll(d.LogDir(), 0o700) // it was deleted between MkdirAll's mkdir and stat
 	}
 	if err == nil {

@@ -9,8 +9,7 @@ import (
 )
 
 // The last change of a supervisor that ends, or of a stop, must not be lost if the state directory is read-only.
-// It is written to a file beside the control socket. The runtime directory exists as long as the
-// session or the boot, and so do leases. The file takes precedence while its Line is greater than that of the state file: the
+// It is written to a file next to the control socket. The runtime directory exists as long as the session or the boot, and so do leases. The file takes precedence while its Line is greater than that of the state file: the
 // next Update that can write the state includes it.
 
 // fallback is a state that could not be written to the state file.

@@ -11,25 +11,25 @@ import (
 // Fingerprint identifies the current state, prompt and election files without reading them. It can be
 // compared with ==.
 //
-// It is taken every second by every supervisor, and is therefore made of bare system calls: the pages of a program that something
-// runs through every second stay in memory. With package os it was 0.8 MB a supervisor.
+// Every supervisor takes it once a second, and it therefore uses system calls directly: code that runs every second keeps its pages in
+// memory. With package os, these were 0.8 MB for each supervisor.
 type Fingerprint struct {
 	state, prompt, election, down FileID
 }
 
-// Fingerprint is that of the files as they are now. It costs four stats.
+// Fingerprint returns the fingerprint of the files as they are now. It costs four stat calls.
 func (d *Dir) Fingerprint() Fingerprint {
 	return Fingerprint{
 		Identify(d.Path + "/state.json"), Identify(d.Path + "/" + shellhook.PromptFile), Identify(d.Path + "/election"), Identify(d.Path + "/down.unset"),
 	}
 }
 
-// IsComplete reports whether the state and the prompt's line are there. What was deleted is written again by the next Update that
-// changes something.
+// IsComplete reports whether the state and the prompt's line exist. If one was deleted, the next Update that changes something writes it
+// again.
 func (f Fingerprint) IsComplete() bool { return f.state != (FileID{}) && f.prompt.isReadable() }
 
-// FileID tells a file from another one at the same path, and from the same one when it was written. The zero FileID says that
-// there is none.
+// FileID distinguishes a file from another one at the same path, and from the same file before it was written to. The zero FileID means
+// that there is no file.
 type FileID struct {
 	dev, inode uint64
 	size       int64

@@ -25,20 +25,20 @@ type fileLock struct {
 	dir       *Dir
 	lock      *flock.Flock
 	stateFile *os.File // the locked state file; nil: there is none
-	// mayOverwrite: where there is no room for a new state file, the old one is written over.
+	// mayOverwrite: if there is no space for a new state file, the old one is overwritten.
 	mayOverwrite bool
 }
 
-// lockBackoff is the delay between two attempts to take the lock. It grows, because many waiters that try all the time would slow the
+// lockBackoff is the delay between two attempts to take the lock. It grows, because many waiters that try constantly would slow down the
 // holder. A delay is between 1 and 3 ms at first, and later between 25 and 75 ms.
 var lockBackoff = wait.Backoff{First: 3 * time.Millisecond, Max: 75 * time.Millisecond, Jitter: 2. / 3}
 
 // acquire waits for the lock until ctx ends, and creates a missing state directory.
 func (d *Dir) acquire(ctx context.Context, backoff *wait.Backoff) (*fileLock, error) {
 	for {
-		held, err := d.tryAcquire()
-		if held != nil || err != nil {
-			return held, err
+		l, err := d.tryAcquire()
+		if l != nil || err != nil {
+			return l, err
 		}
 		if !wait.Sleep(ctx, backoff.Next()) {
 			return nil, d.lockedError(ctx)
@@ -52,44 +52,44 @@ func (d *Dir) lockedError(ctx context.Context) error {
 		return fmt.Errorf("lock %s: %w", path, ctx.Err())
 	}
 	locked := &LockedError{Path: path}
-	for _, held := range []string{path, d.path("state.json")} {
-		if info, err := os.Stat(held); err == nil && locked.PID == 0 {
+	for _, lockedPath := range []string{path, d.path("state.json")} {
+		if info, err := os.Stat(lockedPath); err == nil && locked.PID == 0 {
 			locked.PID, locked.Program = lockHolder(info)
 		}
 	}
 	return locked
 }
 
-// tryAcquire returns nil without an error where another process holds the lock, or the files changed meanwhile.
+// tryAcquire returns nil without an error if another process holds the lock, or if the files changed meanwhile.
 func (d *Dir) tryAcquire() (*fileLock, error) {
 	// O_RDONLY, so that a state on a read-only file system can be read; O_NONBLOCK, so that a named pipe does not block.
-	lock := flock.New(d.path("lock"),
+	lockFile := flock.New(d.path("lock"),
 		flock.SetFlag(os.O_RDONLY|os.O_CREATE|unix.O_NONBLOCK|unix.O_NOCTTY), flock.SetPermissions(0o600))
-	ok, err := lock.TryLock()
+	ok, err := lockFile.TryLock()
 	if err != nil {
 		return nil, d.lockErrorCause(err)
 	}
 	if !ok {
 		return nil, nil
 	}
-	held := &fileLock{dir: d, lock: lock}
-	if info, err := lock.Stat(); err == nil && !info.Mode().IsRegular() {
-		held.release()
-		return nil, &NotRegularError{Path: lock.Path(), Kind: kindName(info.Mode())}
+	l := &fileLock{dir: d, lock: lockFile}
+	if info, err := lockFile.Stat(); err == nil && !info.Mode().IsRegular() {
+		l.release()
+		return nil, &NotRegularError{Path: lockFile.Path(), Kind: kindName(info.Mode())}
 	}
-	ok, err = held.lockStateFile()
+	ok, err = l.lockStateFile()
 	if !ok || err != nil {
-		held.release()
+		l.release()
 		return nil, err
 	}
-	if err := held.validate(); err != nil {
-		held.release()
+	if err := l.validate(); err != nil {
+		l.release()
 		if errors.Is(err, errLockLost) {
 			return nil, nil
 		}
 		return nil, err
 	}
-	return held, nil
+	return l, nil
 }
 
 // lockErrorCause returns the cause of an error of opening or locking the lock file; nil: try again.
@@ -101,7 +101,7 @@ func (d *Dir) lockErrorCause(err error) error {
 	_, statErr := os.Lstat(path)
 	switch {
 	case statErr == nil && errors.Is(err, fs.ErrNotExist):
-		return nil // made by another process meanwhile
+		return nil // created by another process meanwhile
 	case statErr == nil:
 		return fmt.Errorf("lock %s: %w", path, err)
 	}
@@ -120,7 +120,7 @@ func (d *Dir) lockErrorCause(err error) error {
 	return newWriteError(path, err)
 }
 
-// lockStateFile opens and locks the state file, if there is one; false where another process holds it.
+// lockStateFile opens and locks the state file, if there is one. It returns false if another process has locked it.
 func (l *fileLock) lockStateFile() (bool, error) {
 	path := l.dir.path("state.json")
 	file, err := openRegular(path, os.O_RDONLY)

@@ -1,6 +1,6 @@
 // Package lockstate stores what outlives a process: the leases on a project, the ports assigned to it, its
 // supervisor, and the line that prompts compare. Everything is changed under a file lock and replaced by
-// rename, so that any number of processes may die at any moment and the next one finds a complete state.
+// rename, so that processes may die at any moment and the next one still finds a complete state.
 package lockstate
 
 import (
@@ -15,22 +15,22 @@ import (
 	"syscall"
 )
 
-// maxSocketPath is the longest socket path we make, in bytes; sun_path holds 104 on macOS and 108 on Linux, and
-// ssh adds some 17 characters to a path while it binds it.
+// maxSocketPath is the length of the longest socket path that we use, in bytes. sun_path holds 104 on macOS and 108 on Linux, and ssh adds
+// about 17 characters to a path while it binds it.
 const maxSocketPath = 80
 
-// StateHome is $XDG_STATE_HOME/localport, or its default; the same in every session of a user, so that one
-// project never has two locks.
+// StateHome returns $XDG_STATE_HOME/localport, or its default. It is the same in every session of a user, so that a project never has two
+// locks.
 func StateHome() (string, error) { return xdgDir("XDG_STATE_HOME", ".local/state") }
 
-// DataHome is $XDG_DATA_HOME/localport, or its default.
+// DataHome returns $XDG_DATA_HOME/localport, or its default.
 func DataHome() (string, error) { return xdgDir("XDG_DATA_HOME", ".local/share") }
 
-// ConfigHome is $XDG_CONFIG_HOME/localport, or its default.
+// ConfigHome returns $XDG_CONFIG_HOME/localport, or its default.
 func ConfigHome() (string, error) { return xdgDir("XDG_CONFIG_HOME", ".config") }
 
 func xdgDir(name, fallback string) (string, error) {
-	// The XDG specification says that a relative path is to be ignored.
+	// The XDG specification requires that relative paths are ignored.
 	if base := os.Getenv(name); filepath.IsAbs(base) {
 		return filepath.Join(base, "localport"), nil
 	}

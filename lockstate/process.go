@@ -11,8 +11,8 @@ import (
 // Process identifies a process: its start time distinguishes it from a later one with the same pid.
 type Process struct {
 	PID int `json:"pid"`
-	// Start is when it started: clock ticks after boot on Linux (field 22 of /proc/PID/stat, which shells can
-	// read too), microseconds since 1970 on macOS.
+	// Start is the start time: clock ticks after boot on Linux (field 22 of /proc/PID/stat, which shells can read too), microseconds since
+	// 1970 on macOS.
 	Start uint64 `json:"start"`
 }
 
@@ -39,7 +39,7 @@ func FindProcess(pid int) (Process, bool) {
 // errEnded says that there is no process with a pid, or only a zombie.
 var errEnded = errors.New("the process has ended")
 
-// IsAlive reports whether this process still runs. If that cannot be told, for example without a free descriptor, any
+// IsAlive reports whether this process is still running. If that cannot be determined, for example for lack of a free descriptor, any
 // process with its pid counts as this one: a lease is not lost because a check failed.
 func (p Process) IsAlive() bool {
 	start, err := startTime(p.PID)

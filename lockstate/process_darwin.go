@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// startTime returns errEnded, or an error that says that it cannot be told.
+// startTime returns the error errEnded if the process has ended.
 func startTime(pid int) (uint64, error) {
 	info, err := unix.SysctlKinfoProc("kern.proc.pid", pid)
 	const zombie = 5 // SZOMB in sys/proc.h
@@ -18,7 +18,7 @@ func startTime(pid int) (uint64, error) {
 	return uint64(t.Sec)*1e6 + uint64(t.Usec), nil
 }
 
-// IsStopped reports whether the process is stopped, as by SIGSTOP or a debugger: it lives and does nothing.
+// IsStopped reports whether the process is alive but stopped, as by SIGSTOP or a debugger.
 func (p Process) IsStopped() bool {
 	const stopped = 4 // SSTOP in sys/proc.h
 	info, err := unix.SysctlKinfoProc("kern.proc.pid", p.PID)

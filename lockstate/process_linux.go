@@ -15,7 +15,7 @@ import (
 
 // startTime reads field 22 of /proc/PID/stat (proc_pid_stat(5)). The second field is a name in parentheses that may
 // hold anything, so fields are counted after the last parenthesis.
-// The error is errEnded, or says that it cannot be told.
+// The error is errEnded if the process has ended; after any other error this is not known.
 func startTime(pid int) (uint64, error) {
 	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) || errors.Is(err, fs.ErrPermission) {
@@ -28,8 +28,7 @@ func startTime(pid int) (uint64, error) {
 	if len(fields) < 20 || fields[0][0] == 'X' {
 		return 0, errEnded
 	}
-	// A zombie has ended, unless it has threads: one that is about to replace the process (execve) ends the first thread
-	// before it takes its place.
+	// A zombie has ended, unless it has more threads: a thread that calls execve ends the first thread before it replaces it.
 	const threads = 17 // field 20
 	if fields[0][0] == 'Z' && string(fields[threads]) == "1" {
 		return 0, errEnded
@@ -37,8 +36,7 @@ func startTime(pid int) (uint64, error) {
 	return strconv.ParseUint(string(fields[19]), 10, 64)
 }
 
-// IsStopped reports whether the process is stopped, as by SIGSTOP or a debugger: it lives and does nothing. Field 3 of
-// /proc/PID/stat.
+// IsStopped reports whether the process is alive but stopped, as by SIGSTOP or a debugger (field 3 of /proc/PID/stat).
 func (p Process) IsStopped() bool {
 	data, err := os.ReadFile("/proc/" + strconv.Itoa(p.PID) + "/stat")
 	if err != nil {
@@ -48,7 +46,7 @@ func (p Process) IsStopped() bool {
 	return len(rest) > 0 && (rest[0] == 'T' || rest[0] == 't')
 }
 
-// readBootID returns "" where the system has no such id.
+// readBootID returns "" if the system has no such id.
 func readBootID() (string, error) {
 	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if isAbsent(err) {
@@ -63,14 +61,14 @@ func WaitExit(ctx context.Context, p Process) error {
 	if err != nil {
 		return pollExit(ctx, p)
 	}
-	// Non-blocking, so that the runtime's poller takes it: a pidfd is readable when its process has ended.
+	// Non-blocking, so that the runtime's poller accepts it: a pidfd is readable when its process has ended.
 	if err := unix.SetNonblock(fd, true); err != nil {
 		_ = unix.Close(fd)
 		return pollExit(ctx, p)
 	}
 	file := os.NewFile(uintptr(fd), "pidfd")
 	defer file.Close()
-	if !p.IsAlive() { // the pid may have been another's by the time of PidfdOpen
+	if !p.IsAlive() { // at the time of PidfdOpen, the pid may already have belonged to another process
 		return nil
 	}
 	raw, err := file.SyscallConn()

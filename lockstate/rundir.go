@@ -8,11 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// runLockName is the file in a run directory that its supervisor has locked for as long as it lives.
+// runLockName is the file in a run directory that the supervisor keeps locked while it is alive.
 const runLockName = "lock"
 
 // RunDir is the directory for the private sockets of one supervisor's tunnels, named after the supervisor's run. Its lock tells
-// RemoveAbandonedRunDirs that the supervisor lives. It is not safe for concurrent use.
+// RemoveAbandonedRunDirs that the supervisor is alive. It is not safe for concurrent use.
 type RunDir struct {
 	Path string
 	lock *os.File
@@ -28,7 +28,7 @@ func CreateRunDir(run string) (RunDir, error) {
 	if err := os.Mkdir(d.Path, 0o700); err != nil {
 		return RunDir{}, err
 	}
-	// The lock gets its name only when it is held: until then the directory is nobody's to remove.
+	// The lock file gets its name only once it is locked: until then RemoveAbandonedRunDirs ignores the directory.
 	path := filepath.Join(d.Path, runLockName)
 	if d.lock, err = os.OpenFile(path+".new", os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600); err == nil {
 		if _, err = tryFlock(d.lock); err == nil {
@@ -41,31 +41,31 @@ func CreateRunDir(run string) (RunDir, error) {
 	return d, nil
 }
 
-// Remove removes the directory with its contents, and gives up its lock.
+// Remove removes the directory with its contents, and releases its lock.
 func (d RunDir) Remove() error {
 	defer closeFile(d.lock)
 	return os.RemoveAll(d.Path)
 }
 
-// Release gives up the lock of a directory that was deleted.
+// Release releases the lock of a directory that was deleted.
 func (d RunDir) Release() { closeFile(d.lock) }
 
 // RemoveAbandonedRunDirs removes the run directories of supervisors that were killed, of any project of this user. Before that it
 // calls onFound with the run. Directories without a lock file, as version 1.0.0 made them, are left alone.
 func RemoveAbandonedRunDirs(onFound func(run string)) error {
-	var failed error
+	var errs error
 	for _, dir := range runtimeDirs() {
 		entries, err := os.ReadDir(dir)
 		if err != nil && !isAbsent(err) {
-			failed = errors.Join(failed, err)
+			errs = errors.Join(errs, err)
 		}
 		for _, entry := range entries {
 			if entry.IsDir() {
-				failed = errors.Join(failed, removeAbandoned(filepath.Join(dir, entry.Name()), onFound))
+				errs = errors.Join(errs, removeAbandoned(filepath.Join(dir, entry.Name()), onFound))
 			}
 		}
 	}
-	return failed
+	return errs
 }
 
 // removeAbandoned removes a run directory unless its lock is held.
@@ -76,13 +76,13 @@ func removeAbandoned(dir string, onFound func(run string)) error {
 	}
 	file, err := os.OpenFile(filepath.Join(dir, runLockName), os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if isAbsent(err) || errors.Is(err, unix.ELOOP) {
-		return nil // it is no run directory, or it was removed meanwhile
+		return nil // it is not a run directory, or it was removed meanwhile
 	}
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	if free, err := tryFlock(file); err != nil || !free {
+	if isFree, err := tryFlock(file); err != nil || !isFree {
 		return err
 	}
 	onFound(filepath.Base(dir))

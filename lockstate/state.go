@@ -40,7 +40,7 @@ func (l Lease) isSame(o Lease) bool { return l.Kind == o.Kind && l.Process == o.
 // Supervisor is the last supervisor that was elected. Only the election lock tells whether it is still running.
 type Supervisor struct {
 	Process
-	Run     string    `json:"run"`    // its run id, carried by its children's environment
+	Run     string    `json:"run"`    // its run id, which is in the environment of its children
 	Socket  string    `json:"socket"` // its control socket
 	Version string    `json:"version"`
 	Since   time.Time `json:"since"`
@@ -52,20 +52,19 @@ type Supervisor struct {
 // State is the stored state of a project. It holds no secret.
 type State struct {
 	Version    int            `json:"version"`
-	ID         string         `json:"id"` // random: tells a state that was made anew from one that was changed
+	ID         string         `json:"id"` // random: distinguishes a recreated state from a changed one
 	Config     string         `json:"config"`
 	Boot       string         `json:"boot"`
 	Leases     []Lease        `json:"leases"`
 	Supervisor *Supervisor    `json:"supervisor,omitempty"` // nil after a clean end
 	Ports      map[string]int `json:"ports,omitempty"`      // local_port = "auto", by service
-	Down       bool           `json:"down,omitempty"`       // stopped by the user as a whole: prompts leave it so
+	Down       bool           `json:"down,omitempty"`       // the user stopped the whole project: prompts do not start it
 	Stopped    []string       `json:"stopped,omitempty"`    // services stopped by the user
-	Started    []string       `json:"started,omitempty"`    // services that the user named, whatever else is said of them
-	Only       []string       `json:"only,omitempty"`       // if any: the project was started with these services alone
+	Started    []string       `json:"started,omitempty"`    // services that the user started by name: they run even if disabled
+	Only       []string       `json:"only,omitempty"`       // if not empty: the project was started with only these services
 	Failure    string         `json:"failure,omitempty"`    // why the last start failed
 	Line       uint64         `json:"line"`                 // the number in the prompt's line
-	// DownFile: written by a version that keeps the down file, which then says better than Down whether the project
-	// was stopped. Older versions drop it.
+	// DownFile is set by versions that keep the down file, which then takes precedence over Down. Older versions drop the field.
 	DownFile bool `json:"down_file,omitempty"`
 	// ConfigBytes is Config where that is not UTF-8, which JSON cannot hold; else nil. Older versions drop it.
 	ConfigBytes []byte `json:"config_bytes,omitempty"`
@@ -113,7 +112,7 @@ func decodeState(data []byte, st *State) error {
 	return err
 }
 
-// parseState rejects an incomplete state: it is not used at all.
+// parseState decodes the state of a config. It rejects an incomplete one, and drops what is only valid during an earlier boot.
 func parseState(data []byte, config string) (State, error) {
 	var st State
 	if err := decodeState(data, &st); err != nil {

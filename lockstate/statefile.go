@@ -29,8 +29,8 @@ func readFile(path string) ([]byte, error) {
 	return io.ReadAll(file)
 }
 
-// readIfRegular reads a file that may be missing: without one, or with something else at its path, it returns nil. An error, as for a lack
-// of descriptors, says that there may be one.
+// readIfRegular reads a file that may be missing: if there is none, or something else is at its path, it returns nil. After an error, such
+// as a lack of descriptors, there may be a file.
 func readIfRegular(path string) ([]byte, error) {
 	data, err := readFile(path)
 	if err == nil && data == nil {
@@ -61,7 +61,7 @@ func readError(path string, err error) error {
 	return fmt.Errorf("read the state %s: %w", path, err)
 }
 
-// replaceState writes the state file, unless the lock was lost. With keepOld the old one is moved aside.
+// replaceState writes the state file, unless the lock was lost. With keepOld, the old file is kept as unusablePath.
 func (l *fileLock) replaceState(data []byte, keepOld bool) error {
 	path := l.dir.path("state.json")
 	temp, err := writeTemp(l.dir.Path, ".new-*", data)
@@ -72,9 +72,9 @@ func (l *fileLock) replaceState(data []byte, keepOld bool) error {
 		// Locked before anyone can open it, so that readers wait until this change is complete.
 		_, err = tryFlock(temp)
 	}
-	if lost := l.validate(); lost != nil {
+	if validateErr := l.validate(); validateErr != nil {
 		closeFile(temp)
-		return lost
+		return validateErr
 	}
 	if err != nil {
 		closeFile(temp)
@@ -95,8 +95,8 @@ func (l *fileLock) replaceState(data []byte, keepOld bool) error {
 	return nil
 }
 
-// overwriteState writes the state over the one in the file if it is not longer, which needs no space on most file systems. It
-// pads it with spaces, so that a single write replaces everything.
+// overwriteState overwrites the state file in place if the new state is not longer, which needs no space on most file systems. It pads the
+// state with spaces, so that a single write replaces everything.
 func (l *fileLock) overwriteState(data []byte) error {
 	if l.stateFile == nil {
 		return fs.ErrNotExist
@@ -137,7 +137,7 @@ func (l *fileLock) install(temp, path string) error {
 		case errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrNotExist):
 			return errLockLost
 		}
-		// Not every file system has links.
+		// Not every file system has hard links.
 	}
 	err := os.Rename(temp, path)
 	switch {
@@ -172,10 +172,10 @@ func (d *Dir) unusablePath() string {
 }
 
 // keepUnusable links a file to a second name, so that it never disappears from the first; without hard links, it is renamed.
-func keepUnusable(path, aside string) {
-	_ = os.Remove(aside)
-	if os.Link(path, aside) != nil {
-		_ = os.Rename(path, aside)
+func keepUnusable(path, unusablePath string) {
+	_ = os.Remove(unusablePath)
+	if os.Link(path, unusablePath) != nil {
+		_ = os.Rename(path, unusablePath)
 	}
 }
 
@@ -208,7 +208,7 @@ func replaceFile(path string, data []byte) error {
 
 // removeOldTemps removes temporary files of processes that were killed while they wrote.
 func (d *Dir) removeOldTemps() {
-	const minAge = time.Minute // a living process needs milliseconds
+	const minAge = time.Minute // a process that is still writing needs milliseconds
 	entries, err := os.ReadDir(d.Path)
 	if err != nil {
 		return

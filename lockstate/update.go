@@ -13,7 +13,7 @@ import (
 // Tx is one change of the state, made while the file lock is held.
 type Tx struct {
 	State
-	Warning string // not empty: the state file was unusable, and where it is moved
+	Warning string // not empty if the state file was unusable: says why, and where it is moved
 
 	lock              *fileLock
 	isBumped          bool
@@ -26,22 +26,22 @@ type Tx struct {
 	err               error // the first error of IsSupervisorRunning
 }
 
-// Update runs fn under the project's file lock and writes what fn made of the state. An error of fn's is returned as it
-// is and nothing is written. The lock is waited for as long as ctx allows: then the error is a *LockedError.
+// Update runs fn under the project's file lock and writes the state as fn has changed it. An error of fn is returned unchanged, and nothing
+// is written. Update waits for the lock until ctx ends; the error is then a *LockedError.
 //
 // fn is run again, on the state as it is then, if the lock file, the state file or the whole directory was deleted or
-// replaced meanwhile. It must therefore set every variable that it leaves to its caller in each run.
+// replaced meanwhile. It must therefore, in each run, set every variable that its caller uses afterwards.
 //
-// If fn succeeded and the state cannot be written, the error is a *WriteError and the State is what fn made of it;
-// elections that fn won are held. A state that cannot be read is an error and is left alone.
+// If fn succeeded but the state cannot be written, the error is a *WriteError and the State is the changed one; elections that fn won are
+// held. A state that cannot be read is an error, and is not replaced.
 func (d *Dir) Update(ctx context.Context, fn func(*Tx) error) (State, error) {
 	backoff := lockBackoff
 	for {
-		held, err := d.acquire(ctx, &backoff)
+		l, err := d.acquire(ctx, &backoff)
 		if err != nil {
 			return d.ReadOrZero(), err
 		}
-		st, err := d.updateLocked(held, fn)
+		st, err := d.updateLocked(l, fn)
 		if !errors.Is(err, errLockLost) {
 			return st, err
 		}
@@ -52,9 +52,9 @@ func (d *Dir) Update(ctx context.Context, fn func(*Tx) error) (State, error) {
 }
 
 // updateLocked is one run of an Update. With errLockLost everything that the run did is undone.
-func (d *Dir) updateLocked(held *fileLock, fn func(*Tx) error) (State, error) {
-	defer held.release()
-	tx, err := held.load()
+func (d *Dir) updateLocked(l *fileLock, fn func(*Tx) error) (State, error) {
+	defer l.release()
+	tx, err := l.load()
 	if err != nil {
 		return State{}, err
 	}
@@ -67,7 +67,7 @@ func (d *Dir) updateLocked(held *fileLock, fn func(*Tx) error) (State, error) {
 		err = tx.err
 	}
 	if err != nil {
-		if tx.Warning != "" && held.replaceState(before, true) == nil {
+		if tx.Warning != "" && l.replaceState(before, true) == nil {
 			d.warn(tx.Warning)
 		}
 		if errors.Is(err, errLockLost) {
@@ -104,8 +104,8 @@ func (tx *Tx) write(before []byte) error {
 			return err
 		}
 		if err := tx.lock.replaceState(after, tx.Warning != ""); err != nil {
-			if failed, ok := errors.AsType[*WriteError](err); ok && tx.isFinal {
-				failed.Fallback, _ = tx.lock.dir.writeFallback(tx.State)
+			if writeErr, ok := errors.AsType[*WriteError](err); ok && tx.isFinal {
+				writeErr.Fallback, _ = tx.lock.dir.writeFallback(tx.State)
 			}
 			return err
 		}
@@ -115,14 +115,14 @@ func (tx *Tx) write(before []byte) error {
 			tx.lock.dir.warn(tx.Warning)
 		}
 	}
-	// With the lock lost, the line is the next holder's: it finds the number behind.
+	// If the lock was lost, the next holder writes the line, because it finds that the line's number is too low.
 	if tx.isStored && tx.lock.validate() == nil {
 		tx.lock.dir.updateLine(tx.State, tx.isBumped)
 	}
 	return nil
 }
 
-// resignElections frees the elections of a run that does not count.
+// resignElections resigns the elections of a run that is repeated.
 func (tx *Tx) resignElections() {
 	for _, election := range tx.elections {
 		_ = election.Resign()
@@ -141,7 +141,7 @@ func (d *Dir) warn(text string) {
 	}
 }
 
-// load reads the state, or makes a new one. A torn, empty or foreign file is put aside when it is replaced, not lost.
+// load reads the state, or makes a new one. A truncated, empty or foreign file is kept under another name when it is replaced.
 func (l *fileLock) load() (*Tx, error) {
 	tx := &Tx{lock: l}
 	if _, err := bootID(); err != nil {
@@ -160,7 +160,7 @@ func (l *fileLock) load() (*Tx, error) {
 	if err != nil {
 		tx.State = l.dir.newState()
 		tx.Line = max(tx.Line, uint64(time.Now().Unix()))
-		tx.DownFile = true // only a version that is not ours, or a crash of the machine, tears a state
+		tx.DownFile = true // only another version, or a crash of the machine, leaves an unusable state
 		tx.Warning = fmt.Sprintf("state file %s is unusable (%v); moved it to %s and created a new one", path, err, l.dir.unusablePath())
 	} else {
 		tx.isStored = true
@@ -187,8 +187,7 @@ func (d *Dir) newState() State {
 // Bump changes the prompt's line, so that every shell in the project runs export at its next prompt.
 func (tx *Tx) Bump() { tx.isBumped = true }
 
-// MarkFinal says that nobody will make the change again, as that of a supervisor which ends. Where the disk has no room for a new
-// state file, the old one is written over: whoever reads at that moment without the lock may see a part of each. Where that
-// cannot be done either, the state is written to the runtime directory, and taken over by the next Update: see
-// WriteError.Fallback. Such a change must be one that is announced by Bump.
+// MarkFinal marks a change that nobody would repeat, such as that of a supervisor that ends. If the disk has no space for a new state file,
+// the old one is overwritten: a process that reads it without the lock at that moment may see a part of each. If that fails too, the state
+// is written to the runtime directory, from where the next Update takes it: see WriteError.Fallback. Such a change must also call Bump.
 func (tx *Tx) MarkFinal() { tx.isFinal, tx.lock.mayOverwrite = true, true }

@@ -8,8 +8,7 @@ import (
 
 const day = 24 * time.Hour
 
-// ParseAge reads a duration that may be long: as ParseDuration does, and a number of days, as "7d". It is always more
-// than zero.
+// ParseAge parses what ParseDuration does, and also a number of days such as "7d". The result is always positive.
 func ParseAge(text string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(text, "d"); ok {
 		if f, err := strconv.ParseFloat(days, 64); err == nil {

@@ -9,11 +9,11 @@ import (
 	"strings"
 )
 
-// Ports for local_port = "auto" lie above minAutoPort, where few programs listen by default, and outside the range from
-// which the kernel picks ports for outgoing connections: one of these would take the port now and then.
+// Ports for local_port = "auto" start at minAutoPort, above the ports on which programs usually listen, and are outside the range from
+// which the kernel picks ports for outgoing connections: such a connection would occasionally take the port.
 const minAutoPort = 10001
 
-// portRange is a range of ports, both ends included.
+// portRange is an inclusive range of ports.
 type portRange struct{ first, last int }
 
 func (r portRange) size() int { return r.last - r.first + 1 }
@@ -33,19 +33,19 @@ func PickAutoPort(root, service string, isTaken func(int) bool) int {
 	return 0
 }
 
-// autoPortRange returns the larger of the two ranges below and above the ephemeral ports. If neither has 256 ports, the user has
-// chosen so and auto ports lie among them.
+// autoPortRange returns the larger of the two ranges below and above the ephemeral ports. If neither has 256 ports, which only a user can
+// have configured, auto ports may be ephemeral ports.
 func autoPortRange(ephemeral portRange) portRange {
 	below := portRange{minAutoPort, min(ephemeral.first-1, 65535)}
 	above := portRange{max(ephemeral.last+1, minAutoPort), 65535}
-	widest := below
+	larger := below
 	if above.size() > below.size() {
-		widest = above
+		larger = above
 	}
-	if widest.size() < 256 {
+	if larger.size() < 256 {
 		return portRange{minAutoPort, 65535}
 	}
-	return widest
+	return larger
 }
 
 // ephemeralPortRange returns the range from which the kernel picks ports for outgoing connections.

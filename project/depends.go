@@ -17,7 +17,7 @@ func (p *parser) checkDependencies() {
 	for _, s := range p.project.Services {
 		n := p.root.member("services", s.Name, "depends_on")
 		if n == nil || n.kind != arrayKind {
-			continue // reported where it was read
+			continue // reported when the service was read
 		}
 		for i, name := range s.DependsOn {
 			if !slices.Contains(known, name) {

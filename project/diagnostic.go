@@ -17,10 +17,10 @@ type Diagnostic struct {
 	Line    int // from 1
 	Col     int // from 1, in bytes
 	Message string
-	Source  string // the line, with string values masked; empty where the line is gone or says nothing
+	Source  string // the line, with string values masked; empty if the file has no such line, or if it would not help
 }
 
-// String is path:LINE:COL: message, with the quoted line under it.
+// String returns "PATH:LINE:COL: MESSAGE" and, on the next line, the quoted line of the file.
 func (d Diagnostic) String() string {
 	text := fmt.Sprintf("%s:%d:%d: %s", d.Path, d.Line, d.Col, d.Message)
 	if d.Source != "" {
@@ -42,7 +42,7 @@ func (e *InvalidError) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Summary is the first error on one line, and the number of the others.
+// Summary returns the first error on one line, and the number of the others.
 func (e *InvalidError) Summary() string {
 	first := e.Diagnostics[0]
 	text := fmt.Sprintf("%s:%d:%d: %s", first.Path, first.Line, first.Col, first.Message)
@@ -103,7 +103,7 @@ func (r *report) add(f finding) {
 	r.found = append(r.found, f)
 }
 
-// diagnostics are the findings, sorted: those of the first document first.
+// diagnostics returns the findings, sorted by document and position.
 func (r *report) diagnostics(secrets []string) []Diagnostic {
 	slices.SortStableFunc(r.found, func(a, b finding) int {
 		return cmp.Or(cmp.Compare(a.node.doc.order, b.node.doc.order), cmp.Compare(a.offset, b.offset))
@@ -128,7 +128,7 @@ func (f finding) diagnostic(secrets []string) Diagnostic {
 	}
 }
 
-// quoteMasked is text for a message: masked, quoted, and cut short.
+// quoteMasked returns text for a message: masked, in quotes, and truncated.
 func quoteMasked(text string, secrets []string) string {
 	return strconv.Quote(printable.Truncate(Mask(text, secrets), 60))
 }

@@ -69,7 +69,7 @@ func (n *node) visit(yield func(*node) bool) bool {
 	return yield(n) && !slices.ContainsFunc(n.children, func(m *node) bool { return !m.visit(yield) })
 }
 
-// member is the node at a path of names below n; nil if there is none.
+// member returns the node at a path of names below n; nil if there is none.
 func (n *node) member(names ...string) *node {
 	for _, name := range names {
 		if n == nil {
@@ -100,7 +100,7 @@ func (n *node) merge(override *node) {
 	}
 }
 
-// setMember adds m to the table n, in the place of a member of its name.
+// setMember adds m to the table n. It replaces a member of the same name.
 func (n *node) setMember(m *node) {
 	if at := slices.Index(n.children, n.members[m.name]); at >= 0 {
 		n.children[at] = m
@@ -161,7 +161,7 @@ var foreignSyntax = []struct{ prefix, message string }{
 	{">>>>>>>", "unresolved merge conflict"},
 }
 
-// typographicQuotes are those that word processors and chat programs put in the place of straight ones.
+// typographicQuotes are what word processors and chat programs write instead of straight quotes.
 const typographicQuotes = "“”„‘’‚"
 
 const valueAdvice = "write strings in quotes, and true and false in lowercase"
@@ -221,7 +221,7 @@ func (d *document) addKeyValue(table *node, expr *unstable.Node) {
 	d.setValue(d.addChild(table, last, dateKind), expr.Value())
 }
 
-// descend goes down a dotted key, but for its last part.
+// descend returns the table that a dotted key leads to, without its last part, and that last part.
 func (d *document) descend(table *node, keys unstable.Iterator) (*node, *unstable.Node) {
 	keys.Next()
 	last := keys.Node()
@@ -330,7 +330,7 @@ func joinKey(table, name string) string {
 	return table + "." + name
 }
 
-// path is the whole dotted key, services.db.tags[0]; empty for the root.
+// path returns the whole dotted key, such as services.db.tags[0]; empty for the root.
 func (n *node) path() string {
 	switch {
 	case n.parent == nil:
@@ -341,7 +341,7 @@ func (n *node) path() string {
 	return joinKey(n.parent.path(), n.name)
 }
 
-// position is the line and column, in bytes and from 1, of an offset.
+// position returns the line and the column, in bytes and from 1, of an offset.
 func (d *document) position(offset int) (line, col int) {
 	before := d.data[:offset]
 	return 1 + bytes.Count(before, []byte("\n")), offset - bytes.LastIndexByte(before, '\n')

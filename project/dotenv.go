@@ -22,7 +22,7 @@ type dotEnv struct {
 	warnings []Diagnostic
 }
 
-// parseDotEnv reads .env. Its diagnostics show no value and none of godotenv's own words, which quote the file.
+// parseDotEnv parses .env. Its diagnostics show no value, and no error text of godotenv, which would quote the file.
 func parseDotEnv(path string, data []byte) dotEnv {
 	d := dotEnv{path: path}
 	data = bytes.TrimPrefix(data, byteOrderMark)
@@ -86,7 +86,7 @@ func (d *dotEnv) warnUnsetExpansion(s statement, seen map[string]bool) {
 
 func lineNumber(data []byte, offset int) int { return 1 + bytes.Count(data[:offset], []byte("\n")) }
 
-// invalidUTF8Offset is the offset of the first byte of data that is not UTF-8; there is one.
+// invalidUTF8Offset returns the offset of the first byte of data that is not UTF-8. There must be one.
 func invalidUTF8Offset(data []byte) (offset int) {
 	for {
 		_, size := utf8.DecodeRune(data[offset:])
@@ -97,7 +97,7 @@ func invalidUTF8Offset(data []byte) (offset int) {
 	}
 }
 
-// statement is one NAME=value of .env, which may span lines; more than one where they share a line.
+// statement is one NAME=value of .env, which may span several lines; if several share a line, they are one statement.
 type statement struct {
 	line           int
 	text           []byte

@@ -16,8 +16,8 @@ import (
 	"syscall"
 )
 
-// The size of each file is bounded, because it is read before the user has allowed it. A config may be smaller, because
-// the time that go-toml takes grows with the square of the number of keys.
+// The size of each file is bounded, because it is read before the user has allowed it. The limit of a config is lower, because the time
+// that go-toml takes grows with the square of the number of keys.
 const (
 	maxConfigSize = 128 << 10
 	maxFileSize   = 1 << 20
@@ -74,8 +74,8 @@ func (f *Files) LoadDotEnv(dir string) error {
 	return err
 }
 
-// Digest is the SHA-256 of all contents, in hex. An absent and an empty file have different digests, as does every division of the same bytes
-// into files. The root's path is not part of it: two checkouts with the same files have the same digest.
+// Digest returns the SHA-256 of all contents, in hex. An absent file and an empty one give different digests, and so does the same text
+// divided differently among the files. The root's path is not part of it: two checkouts with the same files have the same digest.
 func (f *Files) Digest() string {
 	h := sha256.New()
 	h.Write([]byte("localport project files 1\n"))
@@ -99,7 +99,7 @@ func writeFrame(h hash.Hash, data []byte) {
 	h.Write(data)
 }
 
-// readOptional is readRegular of a file that may be absent.
+// readOptional is readRegular for a file that may be absent: it then returns nil.
 func readOptional(path string, limit int) ([]byte, error) {
 	data, err := readRegular(path, limit)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {

@@ -10,10 +10,10 @@ var (
 	errNoServices = errors.New("must not refer to a service: local_port and local_address are resolved before any service")
 )
 
-// rejectServices resolves references to services where their addresses are not known yet: to an error.
+// rejectServices is the resolver of services while their addresses are not known yet: every reference is an error.
 func rejectServices(*reference) (string, error) { return "", errNoServices }
 
-// interpolateAll resolves every string of the file but those of [env], which each client resolves for itself.
+// interpolateAll resolves every string of the file except those of [env], which each client resolves for itself.
 func (p *parser) interpolateAll() {
 	for _, top := range p.root.children {
 		if top.name == "env" {

@@ -5,20 +5,20 @@ import (
 	"strings"
 )
 
-// Key is a key that another package defines: of health_check for one type of
-// check, of connection for one technology. The parser reads it, reports its errors, and stores its value in Settings.
+// Key is a key that another package defines: a key of health_check for one type of check, or of connection for one technology. The parser
+// reads it, reports its errors, and stores its value in Settings.
 type Key struct {
-	Name             string
-	Type             KeyType
-	Required         bool
-	Alternative      string   // the key in the same table that may be given instead of a required one
-	Conflicts        []string // the keys in the same table that cannot be used with it
-	BesideConnection bool     // of a technology: it is in the service's table, not in connection, and not allowed in [defaults]
-	Aliases          []string // other names for the key that people write: the message about them suggests the key
-	Values           []string // of a TypeText: the allowed values; nil: any
-	Secret           bool     // its values are never shown: they are added to Project.Secrets
-	// PublicEntries names the entries of a secret TypeTable that may be shown, case-insensitively: masking the name of a host
-	// or a media type wherever it stands would hide more than it keeps.
+	Name              string
+	Type              KeyType
+	Required          bool
+	Alternative       string   // the key in the same table that may be given instead of a required one
+	Conflicts         []string // the keys in the same table that cannot be used with it
+	OutsideConnection bool     // of a technology: the key is in the service's own table, not in connection, and not allowed in [defaults]
+	Aliases           []string // other names for the key that people write: the message about them suggests the key
+	Values            []string // of a TypeText: the allowed values; nil: any
+	Secret            bool     // its values are never shown: they are added to Project.Secrets
+	// PublicEntries names the entries of a secret TypeTable that may be shown, case-insensitively: masking a host name or a media type
+	// wherever it occurs would make messages unreadable.
 	PublicEntries []string
 	Default       any // of the Go type of Type; nil: the zero value
 	// Validate returns what is wrong with a value of the right type; nil: every value is valid.
@@ -52,7 +52,7 @@ const (
 func (k Key) parse(n *node, before Settings) (any, error) {
 	switch k.Type {
 	case TypeNumber:
-		return countFrom(0)(n)
+		return integerAtLeast(0)(n)
 	case TypeBool:
 		return n.asBool()
 	case TypeTextList:

@@ -12,22 +12,21 @@ const minSecretLength = 4
 // userinfoPattern matches the userinfo of a URL (RFC 3986, 3.2.1).
 var userinfoPattern = LazyRegexp(`://([^\s/?#"'<>]+)@`)
 
-// Mask replaces every secret in text, and the userinfo of every URL, by ***. Secrets shorter than four bytes
-// are left.
+// Mask replaces every secret in text, and the userinfo of every URL, by ***. Secrets shorter than four bytes are not masked.
 func Mask(text string, secrets []string) string {
 	text = userinfoPattern().ReplaceAllString(text, "://"+mask+"@")
 	for {
-		hidden := maskOnce(text, secrets)
-		if hidden == text || len(hidden) >= len(text) {
-			return hidden
+		masked := maskOnce(text, secrets)
+		if masked == text || len(masked) >= len(text) {
+			return masked
 		}
-		text = hidden // a mask and the text around it may together contain a secret again
+		text = masked // a mask and the text around it may together contain a secret again
 	}
 }
 
-// maskOnce masks all secrets at once. Secrets that overlap or touch get one mask, so that no end of one shows.
+// maskOnce masks all secrets in one pass. Secrets that overlap or touch get one mask, so that no part of either is shown.
 func maskOnce(text string, secrets []string) string {
-	var covered []span
+	var spans []span
 	for _, secret := range secrets {
 		if len(secret) < minSecretLength {
 			continue
@@ -38,16 +37,16 @@ func maskOnce(text string, secrets []string) string {
 				break
 			}
 			at += found
-			covered = append(covered, span{start: at, end: at + len(secret)})
+			spans = append(spans, span{start: at, end: at + len(secret)})
 		}
 	}
-	slices.SortFunc(covered, func(a, b span) int { return a.start - b.start })
+	slices.SortFunc(spans, func(a, b span) int { return a.start - b.start })
 	var b strings.Builder
 	at := 0
-	for i := 0; i < len(covered); {
-		start, end := covered[i].start, covered[i].end
-		for i++; i < len(covered) && covered[i].start <= end; i++ {
-			end = max(end, covered[i].end)
+	for i := 0; i < len(spans); {
+		start, end := spans[i].start, spans[i].end
+		for i++; i < len(spans) && spans[i].start <= end; i++ {
+			end = max(end, spans[i].end)
 		}
 		b.WriteString(text[at:start] + mask)
 		at = end
@@ -68,7 +67,7 @@ func urlSecrets(text string) []string {
 	for _, m := range userinfoPattern().FindAllStringSubmatch(text, -1) {
 		_, password, ok := strings.Cut(m[1], ":")
 		if !ok {
-			continue // the user's name alone: it must not be masked wherever it stands
+			continue // only a user name, which must not be masked wherever it occurs
 		}
 		secrets = append(secrets, password)
 		if plain, err := url.PathUnescape(password); err == nil && plain != password {

@@ -23,7 +23,7 @@ func NearestName(word string, known []string) string {
 	return best
 }
 
-// SuggestNearest returns the end of a message about an unknown name, "; did you mean …?"; empty if no known name is near.
+// SuggestNearest returns the end of a message about an unknown name, "; did you mean …?"; empty if no known name is similar.
 func SuggestNearest(name string, known []string) string {
 	if nearest := NearestName(name, known); nearest != "" {
 		return didYouMean(nearest)

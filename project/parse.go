@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// Options are what a config is read with.
+// Options says how to parse a config.
 type Options struct {
 	// Getenv looks up a variable in the environment without the variables that localport exported; nil: the environment is empty.
 	Getenv func(string) (string, bool)
-	// Checks are the types of health check that there are, besides "none"; nil: "tcp".
+	// Checks are the available types of health check, besides "none"; nil: "tcp".
 	Checks []CheckType
-	// Technologies are those that there are, in the order in which messages list them.
+	// Technologies are the available technologies, in the order in which messages list them.
 	Technologies []TechnologyType
 	// PickAutoPort returns the port of a service with local_port = "auto"; nil: PickAutoPort of the root and the name.
 	PickAutoPort func(service string) int
@@ -106,8 +106,8 @@ func (p *parser) shareSecrets() {
 
 // serviceNodes are the tables of the services, in the order of the file.
 func (p *parser) serviceNodes() []*node {
-	isNoTable := func(n *node) bool { return n.kind != tableKind }
-	return slices.DeleteFunc(slices.Clone(p.root.membersAt("services")), isNoTable)
+	isNotTable := func(n *node) bool { return n.kind != tableKind }
+	return slices.DeleteFunc(slices.Clone(p.root.membersAt("services")), isNotTable)
 }
 
 // resolveAddresses determines the address of every service, which must be known before any ${service.port} can be resolved.
@@ -116,7 +116,7 @@ func (p *parser) resolveAddresses() {
 	var auto []string
 	for _, n := range p.serviceNodes() {
 		s := newService(n.name)
-		address := into(&s.LocalAddress, (*node).asLoopbackAddress)
+		address := storeIn(&s.LocalAddress, (*node).asLoopbackAddress)
 		p.readAddress(p.root.member("defaults", "local_address"), address)
 		p.readAddress(n.member("local_address"), address)
 		p.readAddress(n.member("local_port"), s.readLocalPort)
@@ -139,23 +139,23 @@ func (p *parser) readAddress(n *node, read reader) {
 // chooseAutoPorts picks the ports of the services whose port is "auto". It picks no port that the file gives to another service or to the
 // metrics.
 func (p *parser) chooseAutoPorts(services []string) {
-	taken := map[int]bool{}
+	isTaken := map[int]bool{}
 	for _, endpoint := range p.scope.Services {
-		taken[endpoint.Port] = true
+		isTaken[endpoint.Port] = true
 	}
 	if n := p.root.member("metrics_port"); n != nil {
 		port, _ := n.asPort() // what is wrong with it is reported when the key is read
-		taken[port] = true
+		isTaken[port] = true
 	}
 	for _, name := range slices.Sorted(slices.Values(services)) {
 		port := 0
 		if p.options.PickAutoPort != nil {
 			port = p.options.PickAutoPort(name)
 		}
-		if taken[port] || port < 1 || port > 65535 {
-			port = PickAutoPort(p.files.Root, name, func(port int) bool { return taken[port] })
+		if isTaken[port] || port < 1 || port > 65535 {
+			port = PickAutoPort(p.files.Root, name, func(port int) bool { return isTaken[port] })
 		}
-		taken[port] = true
+		isTaken[port] = true
 		endpoint := p.scope.Services[name]
 		endpoint.Port = port
 		p.scope.Services[name] = endpoint

@@ -19,7 +19,7 @@ type Project struct {
 	Root   string // physical path; the project's identity
 	Path   string // the config file
 	Linger time.Duration
-	// MetricsPort is where the supervisor shows its metrics on 127.0.0.1; 0: nowhere.
+	// MetricsPort is the port of 127.0.0.1 on which the supervisor serves its metrics; 0: none.
 	MetricsPort int
 	Services    []Service         // in the order of the file
 	Env         []EnvEntry        // [env], in the order of the file, unresolved
@@ -51,7 +51,7 @@ type Service struct {
 
 // Connection is the remote side of a service.
 type Connection struct {
-	Settings Settings // the keys of the technology, also of those that stand beside connection
+	Settings Settings // the keys of the technology, including those outside the table connection
 }
 
 // HealthCheck is how the service is probed.

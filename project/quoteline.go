@@ -52,7 +52,7 @@ func lineLength(data []byte) int {
 	return len(data)
 }
 
-// stringLength is the length of the string that data begins with, quotes included.
+// stringLength returns the length of the string that data begins with, quotes included.
 func stringLength(data []byte) int {
 	quote := data[:1]
 	triple := bytes.Repeat(quote, 3)
@@ -68,7 +68,7 @@ func stringLength(data []byte) int {
 		return len(data)
 	}
 	end := n + 6
-	for range 2 { // up to two quotes may stand right before the closing three
+	for range 2 { // up to two quotes of the string may precede the closing three
 		if end < len(data) && data[end] == quote[0] {
 			end++
 		}
@@ -100,8 +100,8 @@ func (d *document) quoteLine(offset, shown int, secrets []string) string {
 	}, func(text string) string { return text })
 }
 
-// quoteInvalidLine returns the line of an offset of a file that is not TOML. What is a key and what a value can only be guessed, so that little is
-// shown: what looks like a header or a key, numbers, true and false.
+// quoteInvalidLine returns the line of an offset of a file that is not TOML. Because keys and values can only be guessed, it shows little:
+// what looks like a header or a key, numbers, true and false.
 func (d *document) quoteInvalidLine(offset int) string {
 	start, end := d.lineBounds(offset)
 	line := d.data[start:end]

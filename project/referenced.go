@@ -18,8 +18,8 @@ func isFileKey(key string) bool { return key == "kubeconfig" || strings.HasSuffi
 func readReferencedFiles(f *Files) (map[string][]byte, error) {
 	named := map[string][]byte{}
 	for _, data := range [][]byte{f.Config, f.Local} {
-		doc, bad := parseDocument(f, "", data)
-		if bad != nil {
+		doc, invalid := parseDocument(f, "", data)
+		if invalid != nil {
 			continue
 		}
 		for n := range doc.root.descendants() {
@@ -37,7 +37,7 @@ func readReferencedFile(f *Files, n *node, named map[string][]byte) error {
 	}
 	text, ok := constantText(n.text)
 	if !ok {
-		return nil // Parse refuses it if it turns out to be inside
+		return nil // Parse rejects the path if it turns out to be inside the root
 	}
 	path, err := expandPath(f.Root, text)
 	if err != nil {
@@ -58,7 +58,7 @@ func readReferencedFile(f *Files, n *node, named map[string][]byte) error {
 
 // location is a path in relation to a root.
 type location struct {
-	relPath      string // relative to the root; empty: it has nothing to do with the root
+	relPath      string // relative to the root; empty: it is outside, and so is its target
 	physicalPath string // without symbolic links
 	leadsOutside bool   // a symbolic link inside the root leads out of it
 }

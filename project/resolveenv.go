@@ -108,18 +108,18 @@ func (v EnvScope) lookupService(ref *reference) (string, error) {
 
 // explainMissing adds what to do to the error about a missing variable that looks as if it were set by the config.
 func (v EnvScope) explainMissing(err error, entries []EnvEntry) error {
-	lost, ok := errors.AsType[*missingVariableError](err)
+	missing, ok := errors.AsType[*missingVariableError](err)
 	if !ok {
 		return err
 	}
 	for _, entry := range entries {
-		if entry.Name == lost.name {
+		if entry.Name == missing.name {
 			return fmt.Errorf("%w; entries of [env] cannot refer to each other", err)
 		}
 	}
 	for name := range v.Services {
 		for _, attr := range []string{"host", "port"} {
-			if lost.name == EnvPrefix(name)+"_"+strings.ToUpper(attr) {
+			if missing.name == EnvPrefix(name)+"_"+strings.ToUpper(attr) {
 				return fmt.Errorf("%w; use ${%s.%s}", err, name, attr)
 			}
 		}

@@ -11,16 +11,16 @@ type field struct {
 	conflicts   []string // the keys in the same table that cannot be used with it
 	aliases     []string // other names that people write: the message about them suggests this one
 	perService  bool     // not allowed in [defaults]
-	fields      []field  // it is a table, of these
-	read        reader   // it is a value
+	fields      []field  // the keys of a table
+	read        reader   // of a value
 	example     string   // ends the message that it is missing
 }
 
 // reader stores the value of a node. Its error says what is wrong with the value.
 type reader func(*node) error
 
-// into returns a reader that stores in target what parse returns.
-func into[T any](target *T, parse func(*node) (T, error)) reader {
+// storeIn returns a reader that stores in target what parse returns.
+func storeIn[T any](target *T, parse func(*node) (T, error)) reader {
 	return func(n *node) (err error) {
 		*target, err = parse(n)
 		return err
@@ -34,8 +34,8 @@ var topLevelNames = []string{"version", "linger", "metrics_port", "defaults", "s
 func (p *parser) topLevelFields() []field {
 	return []field{
 		{name: "version", read: requireVersion},
-		{name: "linger", read: into(&p.project.Linger, (*node).asDuration)},
-		{name: "metrics_port", read: into(&p.project.MetricsPort, (*node).asPort)},
+		{name: "linger", read: storeIn(&p.project.Linger, (*node).asDuration)},
+		{name: "metrics_port", read: storeIn(&p.project.MetricsPort, (*node).asPort)},
 		{name: "defaults", read: requireTable("a table")},
 		{name: "services", read: requireTable("tables such as [services.NAME]")},
 		{name: "env", read: requireTable("a table")},
@@ -56,30 +56,30 @@ func (o Options) serviceFields(s *Service) []field {
 	return slices.Concat([]field{
 		{
 			name: technologyKey, required: true, aliases: []string{"type", "protocol"}, example: ": must be " + joinAlternatives(technologies),
-			read: into(&s.Technology, oneOf(technologyKey, technologies)),
+			read: storeIn(&s.Technology, oneOf(technologyKey, technologies)),
 		},
 		{
 			name: "local_port", required: true, perService: true, aliases: []string{"port"}, example: `: must be a port number (1-65535) or "auto"`,
 			read: s.readLocalPort,
 		},
-		{name: "local_address", read: into(&s.LocalAddress, (*node).asLoopbackAddress)},
+		{name: "local_address", read: storeIn(&s.LocalAddress, (*node).asLoopbackAddress)},
 	}, o.remotePortFields(s), []field{
-		{name: "tags", read: into(&s.Tags, listOf((*node).asString))},
-		{name: "description", perService: true, read: into(&s.Description, (*node).asString)},
-		{name: "enabled", read: into(&s.Enabled, (*node).asBool)},
-		{name: "depends_on", perService: true, read: into(&s.DependsOn, listOf((*node).asString))},
+		{name: "tags", read: storeIn(&s.Tags, listOf((*node).asString))},
+		{name: "description", perService: true, read: storeIn(&s.Description, (*node).asString)},
+		{name: "enabled", read: storeIn(&s.Enabled, (*node).asBool)},
+		{name: "depends_on", perService: true, read: storeIn(&s.DependsOn, listOf((*node).asString))},
 	}, o.technologyFields(settings, true), []field{
-		{name: "start", read: into(&s.OnDemand, (*node).asOnDemand)},
-		{name: "idle_timeout", read: into(&s.IdleTimeout, (*node).asDuration)},
-		{name: "connect_timeout", read: into(&s.ConnectTimeout, (*node).asDuration)},
+		{name: "start", read: storeIn(&s.OnDemand, (*node).asOnDemand)},
+		{name: "idle_timeout", read: storeIn(&s.IdleTimeout, (*node).asDuration)},
+		{name: "connect_timeout", read: storeIn(&s.ConnectTimeout, (*node).asDuration)},
 		{name: connectionKey, fields: o.technologyFields(settings, false)},
 		{name: healthCheckKey, fields: o.healthCheckFields(&s.HealthCheck)},
 		{name: "restart_policy", fields: []field{
-			{name: "enabled", read: into(&policy.Enabled, (*node).asBool)},
-			{name: "initial_delay", read: into(&policy.InitialDelay, (*node).asDuration)},
-			{name: "backoff_multiplier", read: into(&policy.BackoffMultiplier, (*node).asMultiplier)},
-			{name: "max_delay", read: into(&policy.MaxDelay, (*node).asDuration)},
-			{name: "max_attempts", read: into(&policy.MaxAttempts, countFrom(0))},
+			{name: "enabled", read: storeIn(&policy.Enabled, (*node).asBool)},
+			{name: "initial_delay", read: storeIn(&policy.InitialDelay, (*node).asDuration)},
+			{name: "backoff_multiplier", read: storeIn(&policy.BackoffMultiplier, (*node).asMultiplier)},
+			{name: "max_delay", read: storeIn(&policy.MaxDelay, (*node).asDuration)},
+			{name: "max_attempts", read: storeIn(&policy.MaxAttempts, integerAtLeast(0))},
 		}},
 	})
 }
@@ -91,7 +91,7 @@ func (o Options) technologyNames() (names []string) {
 	return names
 }
 
-// remotePortFields are remote_port, for each technology that has one.
+// remotePortFields returns a field remote_port for each technology that has one.
 func (o Options) remotePortFields(s *Service) (fields []field) {
 	var namingTechnologies []string
 	for _, technology := range o.Technologies {
@@ -115,11 +115,11 @@ func (o Options) remotePortFields(s *Service) (fields []field) {
 	return fields
 }
 
-// technologyFields returns the keys of the technologies that are in the service's own table or, without isBeside, in connection.
-func (o Options) technologyFields(settings *Settings, isBeside bool) (fields []field) {
+// technologyFields returns the keys of all technologies: those in the service's own table if isOutside is set, else those in connection.
+func (o Options) technologyFields(settings *Settings, isOutside bool) (fields []field) {
 	for _, technology := range o.Technologies {
 		for _, key := range technology.Keys {
-			if key.BesideConnection == isBeside {
+			if key.OutsideConnection == isOutside {
 				fields = append(fields, key.field(technology.Name, settings))
 			}
 		}
@@ -130,11 +130,11 @@ func (o Options) technologyFields(settings *Settings, isBeside bool) (fields []f
 // healthCheckFields returns the keys of every health check, and those that depend on its type.
 func (o Options) healthCheckFields(h *HealthCheck) []field {
 	fields := []field{
-		{name: "interval", read: into(&h.Interval, (*node).asDuration)},
-		{name: "timeout", read: into(&h.Timeout, (*node).asDuration)},
-		{name: "failure_threshold", read: into(&h.FailureThreshold, countFrom(1))},
-		{name: "success_threshold", read: into(&h.SuccessThreshold, countFrom(1))},
-		{name: "type", read: into(&h.Type, oneOf("type", o.checkNames()))},
+		{name: "interval", read: storeIn(&h.Interval, (*node).asDuration)},
+		{name: "timeout", read: storeIn(&h.Timeout, (*node).asDuration)},
+		{name: "failure_threshold", read: storeIn(&h.FailureThreshold, integerAtLeast(1))},
+		{name: "success_threshold", read: storeIn(&h.SuccessThreshold, integerAtLeast(1))},
+		{name: "type", read: storeIn(&h.Type, oneOf("type", o.checkNames()))},
 	}
 	for _, check := range o.Checks {
 		for _, key := range check.Keys {
@@ -154,10 +154,10 @@ func (o Options) checkNames() []string {
 	return slices.Compact(names)
 }
 
-// field is the key of one type.
-func (k Key) field(of string, settings *Settings) field {
+// field returns the field for a key of the technology or type of check typeName.
+func (k Key) field(typeName string, settings *Settings) field {
 	return field{
-		name: k.Name, types: []string{of}, required: k.Required, alternative: k.Alternative, conflicts: k.Conflicts, aliases: k.Aliases, perService: k.BesideConnection, example: k.Example,
+		name: k.Name, types: []string{typeName}, required: k.Required, alternative: k.Alternative, conflicts: k.Conflicts, aliases: k.Aliases, perService: k.OutsideConnection, example: k.Example,
 		read: func(n *node) error { return k.readInto(settings, n) },
 	}
 }

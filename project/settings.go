@@ -50,8 +50,8 @@ func (s *Settings) setDefaults(keys []Key) {
 	}
 }
 
-// completeSettings fills in the defaults of the keys of a service's type of health check and technology, and has the technology judge
-// its keys together.
+// completeSettings fills in the defaults of the keys of a service's type of health check and technology, and has the technology check its
+// keys in combination.
 func (p *parser) completeSettings(s *Service, given GivenKeys) {
 	for _, check := range p.options.Checks {
 		if check.Name == s.HealthCheck.Type {
@@ -81,12 +81,12 @@ func (p *parser) markSecretSettings() {
 	}
 }
 
-// markSecretKeys marks the values of secret keys in a table, and of those beside connection in beside.
-func (p *parser) markSecretKeys(keys []Key, table, beside *node) {
+// markSecretKeys marks the values of secret keys in a table; those outside connection are in serviceTable.
+func (p *parser) markSecretKeys(keys []Key, table, serviceTable *node) {
 	for _, key := range keys {
 		at := table
-		if key.BesideConnection {
-			at = beside
+		if key.OutsideConnection {
+			at = serviceTable
 		}
 		if n := at.member(key.Name); key.Secret && n != nil {
 			p.markSecretTree(n, key)
@@ -105,7 +105,7 @@ func (p *parser) markSecretTree(n *node, key Key) {
 		}
 		p.addSecret(m.text)
 		if _, token, ok := strings.Cut(m.text, " "); ok && key.Type == TypeTable {
-			p.addSecret(token) // of "Bearer TOKEN", as it may stand alone
+			p.addSecret(token) // of "Bearer TOKEN", which may occur alone
 		}
 	}
 }

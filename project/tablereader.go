@@ -10,7 +10,7 @@ import (
 type tableReader struct {
 	*report    // nil: errors are ignored, because another reader reports them
 	fields     []field
-	outer      []string        // the keys of the file, where the table is one of its own
+	outer      []string        // the file's top-level keys, for messages about one that is in this table by mistake
 	isDefaults bool            // the table is [defaults], for services of every technology
 	given      map[string]bool // the keys seen, as "connection.host"
 
@@ -55,7 +55,7 @@ func (r *tableReader) readFields(n *node, fields []field, prefix string) {
 		case !known:
 			r.reportKey(m, "unknown key%s", r.unknownKeyAdvice(m, fields, prefix, kind.value))
 		case !f.appliesTo(kind.value):
-			r.reportKey(m, "only valid for %s %s; %s is %s%s", kind.noun, joinAlternatives(f.types), kind.this, kind.value, suggestAlias(fields, m, kind.value))
+			r.reportKey(m, "only valid for %s %s; %s is %s%s", kind.noun, joinAlternatives(f.types), kind.subject, kind.value, suggestAlias(fields, m, kind.value))
 		case r.isDefaults && f.perService:
 			r.reportKey(m, "not allowed in [defaults]; set it in each service")
 		default:
@@ -81,7 +81,7 @@ func (r *tableReader) readField(n *node, f field, prefix string) {
 }
 
 // serviceKind is what decides which keys a table of a service has.
-type serviceKind struct{ noun, this, value string }
+type serviceKind struct{ noun, subject, value string }
 
 func (r *tableReader) tableKind(prefix string) serviceKind {
 	if prefix == healthCheckKey+"." {
@@ -92,19 +92,19 @@ func (r *tableReader) tableKind(prefix string) serviceKind {
 
 // unknownKeyAdvice is the end of the message about an unknown key, empty where nothing is likely to be meant.
 func (r *tableReader) unknownKeyAdvice(n *node, fields []field, prefix, technology string) string {
-	if meant := suggestAlias(fields, n, technology); meant != "" {
-		return meant
+	if suggestion := suggestAlias(fields, n, technology); suggestion != "" {
+		return suggestion
 	}
 	for _, f := range fields {
 		if inner, ok := findField(f.fields, n.name, technology); ok && inner.appliesTo(technology) {
 			return didYouMean(f.name + "." + n.name)
 		}
 	}
-	meant := SuggestNearest(n.name, fieldNames(fields, technology))
+	suggestion := SuggestNearest(n.name, fieldNames(fields, technology))
 	isTopLevel := prefix == "" && slices.Contains(r.outer, n.name)
 	switch {
-	case meant != "":
-		return meant
+	case suggestion != "":
+		return suggestion
 	case isTopLevel && n.kind == tableKind:
 		return fmt.Sprintf("; write it as [%s]", n.name)
 	case isTopLevel:

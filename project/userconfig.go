@@ -16,7 +16,7 @@ const UserConfigName = "config.toml"
 // UserConfig holds the user's settings for all projects, with defaults filled in.
 type UserConfig struct {
 	Verbosity Verbosity
-	Linger    time.Duration // of projects that say nothing; zero: nor does the user
+	Linger    time.Duration // of projects that do not set it; zero: not set
 	Logs      UserLogs
 	Notify    UserNotify
 }

@@ -12,16 +12,16 @@ import (
 func userFields(u *UserConfig) []field {
 	verbosities := []string{string(VerbosityQuiet), string(VerbosityNormal), string(VerbosityVerbose)}
 	return []field{
-		{name: "verbosity", read: into((*string)(&u.Verbosity), oneOf("verbosity", verbosities))},
-		{name: "linger", read: into(&u.Linger, (*node).asDuration)},
+		{name: "verbosity", read: storeIn((*string)(&u.Verbosity), oneOf("verbosity", verbosities))},
+		{name: "linger", read: storeIn(&u.Linger, (*node).asDuration)},
 		{name: "logs", fields: []field{
-			{name: "keep", read: into(&u.Logs.Keep, (*node).asAge)},
-			{name: "max_size", read: into(&u.Logs.MaxSize, (*node).asSize)},
+			{name: "keep", read: storeIn(&u.Logs.Keep, (*node).asAge)},
+			{name: "max_size", read: storeIn(&u.Logs.MaxSize, (*node).asSize)},
 		}},
 		{name: "notify", fields: []field{
-			{name: "command", read: into(&u.Notify.Command, (*node).asNotifyCommand)},
-			{name: "desktop", read: into(&u.Notify.Desktop, (*node).asBool)},
-			{name: "on", read: into(&u.Notify.On, listOf(oneOf("event", EventKinds)))},
+			{name: "command", read: storeIn(&u.Notify.Command, (*node).asNotifyCommand)},
+			{name: "desktop", read: storeIn(&u.Notify.Desktop, (*node).asBool)},
+			{name: "on", read: storeIn(&u.Notify.On, listOf(oneOf("event", EventKinds)))},
 		}},
 	}
 }

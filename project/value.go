@@ -78,8 +78,8 @@ func (n *node) asInteger() (int64, error) {
 	return strconv.ParseInt(n.text, 0, 64) // with base 0 Go's notation is TOML's, underscores included
 }
 
-// countFrom returns a parser of an integer that is not less than minimum.
-func countFrom(minimum int64) func(*node) (int, error) {
+// integerAtLeast returns a parser of an integer that is not less than minimum.
+func integerAtLeast(minimum int64) func(*node) (int, error) {
 	return func(n *node) (int, error) {
 		i, err := n.asInteger()
 		if err == nil && (i < minimum || i > math.MaxInt32) {
@@ -139,7 +139,7 @@ func (n *node) asWord() (string, error) {
 	return text, err
 }
 
-// oneOf returns a parser of a string that must be one of words; what says in messages what they are.
+// oneOf returns a parser of a string that must be one of words; what is the noun for it in messages.
 func oneOf(what string, words []string) func(*node) (string, error) {
 	return func(n *node) (string, error) {
 		word, err := n.asString()
@@ -279,8 +279,8 @@ func (n *node) asPath() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if in := locate(files.Root, path).relPath; in != "" && files.ReferencedFiles != nil {
-		if _, covered := files.ReferencedFiles[in]; !covered {
+	if relPath := locate(files.Root, path).relPath; relPath != "" && files.ReferencedFiles != nil {
+		if _, isCovered := files.ReferencedFiles[relPath]; !isCovered {
 			return "", errors.New(`a path inside the project must not contain ${…}: "localport allow" could not cover the file`)
 		}
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/localport-sh/localport/project/trust"
 )
 
-// daemonCmd are the controls of the supervisor itself.
+// daemonCmd groups the commands that control the supervisor itself.
 type daemonCmd struct {
 	Start   daemonStartCmd   `cmd:"" help:"Start the supervisor and keep it running without a shell."`
 	Stop    daemonStopCmd    `cmd:"" help:"Stop the supervisor, even if shells use the project."`
@@ -40,26 +40,26 @@ func (daemonStartCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	if err != nil {
 		return err
 	}
-	word := "already running"
+	outcome := "already running"
 	if j.Started {
-		word = "started"
+		outcome = "started"
 	}
-	return a.printDaemon(ctx, j.Client, word)
+	return a.printDaemon(ctx, j.Client, outcome)
 }
 
 // printDaemon prints one line about the running supervisor.
-func (a *app) printDaemon(ctx context.Context, client client.Client, word string) error {
+func (a *app) printDaemon(ctx context.Context, client client.Client, outcome string) error {
 	status, err := client.Status(ctx)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.out, "%s: pid %d, %s\n", word, status.Supervisor.PID, output.EscapeLine(status.Config))
+	_, err = fmt.Fprintf(a.out, "%s: pid %d, %s\n", outcome, status.Supervisor.PID, output.EscapeLine(status.Config))
 	return err
 }
 
 type daemonStopCmd struct{}
 
-// Run ends the supervisor; prompts leave the project down.
+// Run stops the supervisor. Prompts do not start it again.
 func (daemonStopCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	return p.shutDown(ctx, a.err)
 }
@@ -80,7 +80,7 @@ func (daemonRestartCmd) Run(ctx context.Context, a *app, p commandProject) error
 	if err == nil {
 		running, err = p.replaceSupervisor(running, status)
 	}
-	if isNoAnswer(err) {
+	if isNoAnswerError(err) {
 		return p.restartUnresponsive(a, err)
 	}
 	if err != nil {
@@ -100,7 +100,7 @@ func (p commandProject) replaceSupervisor(running *client.Client, before api.Sta
 	ctx, cancel := context.WithTimeout(context.Background(), replaceTimeout)
 	defer cancel()
 	err = running.Replace(ctx, api.ReplaceRequest{Exe: exe, Version: version.Own()})
-	if !isNoAnswer(err) {
+	if !isNoAnswerError(err) {
 		return running, err
 	}
 	// It may have been replaced, and be stuck itself.
@@ -134,7 +134,7 @@ func (p commandProject) restartUnresponsive(a *app, cause error) error {
 	if running != nil {
 		return a.printDaemon(ctx, *running, "restarted")
 	}
-	if isNoAnswer(err) {
+	if isNoAnswerError(err) {
 		err = p.endUnresponsive(a.err, err)
 	} else if err == nil {
 		err = p.removeLeftovers()
@@ -148,7 +148,7 @@ func (p commandProject) restartUnresponsive(a *app, cause error) error {
 	if err != nil {
 		return err
 	}
-	j, err := p.Join(ctx, client.JoinOptions{RestartStopped: true, Allowed: verdict == trust.Allowed, OnUpdate: func(tx *lockstate.Tx, _ bool) {
+	joined, err := p.Join(ctx, client.JoinOptions{RestartStopped: true, Allowed: verdict == trust.Allowed, OnUpdate: func(tx *lockstate.Tx, _ bool) {
 		if len(tx.Leases) == 0 {
 			tx.AddLease(lockstate.Lease{Kind: lockstate.StartLease, Since: time.Now().UTC()})
 		}
@@ -156,19 +156,19 @@ func (p commandProject) restartUnresponsive(a *app, cause error) error {
 	if err != nil {
 		return err
 	}
-	return a.printDaemon(ctx, j.Client, "restarted")
+	return a.printDaemon(ctx, joined.Client, "restarted")
 }
 
 type daemonReloadCmd struct{}
 
-// Run waits for the outcome.
+// Run reloads the config, and returns when the change has been applied or rejected.
 func (daemonReloadCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	running, _, err := p.findRunning(ctx)
 	if err != nil {
 		return err
 	}
 	if _, err := p.parseAllowed(); err != nil {
-		return err // with every mistake and its line, which the supervisor does not report
+		return err // it lists every mistake with its line, which the supervisor does not report
 	}
 	reload, err := running.Reload(ctx)
 	if err != nil {
@@ -189,7 +189,7 @@ func (p commandProject) findRunning(ctx context.Context) (*client.Client, api.St
 
 type daemonStatusCmd struct{ outputFormat }
 
-// Run shows the supervisor. One that does not run is exit code 1, for scripts.
+// Run shows the supervisor. If none is running, the exit code is 1, for scripts.
 func (c daemonStatusCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	_, status, err := p.findRunning(ctx)
 	if err != nil {

@@ -21,7 +21,7 @@ import (
 
 type demoCmd struct{}
 
-// demo is the temporary project: a directory that is removed when the demo ends, and the server that its service forwards to.
+// demo is the temporary project: a directory that is removed when the demo ends, and the server that the project's service forwards to.
 type demo struct {
 	*app
 	root    string
@@ -31,15 +31,15 @@ type demo struct {
 	supervisor lockstate.Process
 }
 
-// demoLimit bounds the whole demo; it takes two seconds or so.
-const demoLimit = 60 * time.Second
+// demoTimeout bounds the whole demo, which normally takes about two seconds.
+const demoTimeout = 60 * time.Second
 
 // Run creates a project, starts it with a real supervisor and relay, stops its upstream while a client connects, and removes
 // everything.
 func (demoCmd) Run(a *app) (err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, demoLimit)
+	ctx, cancel := context.WithTimeout(ctx, demoTimeout)
 	defer cancel()
 	d := &demo{app: a}
 	defer func() { err = errors.Join(err, d.remove()) }()
@@ -168,7 +168,7 @@ func (d *demo) interruptServer(ctx context.Context) error {
 	return err
 }
 
-// waitHeldClient returns when the relay holds a client because its upstream is down.
+// waitHeldClient returns when the status shows that a client is waiting because the upstream is down.
 func (d *demo) waitHeldClient(ctx context.Context) error {
 	for {
 		status, err := d.Status(ctx)
@@ -214,7 +214,7 @@ func (d *demo) remove() error {
 	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
 	if d.JoinedProject != nil {
-		_ = d.End(ctx) // where a step failed before shutdown
+		_ = d.End(ctx) // in case a step before leaveProject failed
 		_ = lockstate.WaitExit(ctx, d.supervisor)
 	}
 	return errors.Join(d.server.stop(), os.RemoveAll(d.root))

@@ -45,8 +45,8 @@ func (c envCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	return errors.Join(omitted...)
 }
 
-// projectView returns the supervisor's view of the services or, if none runs, what the config declares. For omitted see
-// omittedServices.
+// projectView returns the supervisor's view of the services or, if no supervisor is running, what the config declares. omitted has the
+// errors of omittedServices.
 func (p commandProject) projectView(ctx context.Context) (view api.ProjectView, omitted []error, err error) {
 	running, status, err := p.FindSupervisor(ctx)
 	if err != nil {

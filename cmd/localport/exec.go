@@ -25,7 +25,8 @@ type execCmd struct {
 	Command []string      `arg:"" optional:"" passthrough:"" help:"The command and its arguments, after --."`
 }
 
-// Run takes a lease for its own pid, waits until the services are healthy, and becomes the command.
+// Run takes a lease for its own pid, waits until the services are healthy, and replaces this process with the command, which keeps the
+// pid and so the lease.
 func (c execCmd) Run(ctx context.Context, a *app) error {
 	argv := c.Command
 	if len(argv) > 0 && argv[0] == "--" {
@@ -61,7 +62,7 @@ func findProgram(name string) (string, error) {
 	return "", output.WithExitCode(fmt.Errorf("run %s: %w", name, err), output.ExitCommandNotFound)
 }
 
-// prepareEnv starts the services, waits until they are ready, and returns the command's environment.
+// prepareEnv joins the project, waits until the services are ready, and returns the command's environment.
 func (c execCmd) prepareEnv(ctx context.Context, a *app) ([]string, error) {
 	p, err := a.findProject()
 	if err != nil {
@@ -97,7 +98,7 @@ func (c execCmd) prepareEnv(ctx context.Context, a *app) ([]string, error) {
 	return environ.Enter(before, p.Config, pairs).List(), err
 }
 
-// waitHealthy starts the selected services, as far as they are stopped or failed, and waits until all of them are ready.
+// waitHealthy starts those of the selected services that are stopped or failed, and waits until all selected ones are ready.
 func (c execCmd) waitHealthy(ctx context.Context, p commandProject, j *client.JoinedProject) error {
 	status, err := j.Status(ctx)
 	if err != nil {

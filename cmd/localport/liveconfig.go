@@ -10,8 +10,8 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// findLiveConfig returns the config at a path, without symbolic links, if the state directories say that its project is running or has
-// a lease; else "". The file and its directory may have been deleted.
+// findLiveConfig returns the config at path, with symbolic links resolved, if its project is running or has a lease according to the
+// state directories; else "". The file and its directory may have been deleted.
 func findLiveConfig(path string) string {
 	path = physicalPath(path)
 	for _, config := range liveConfigs() {
@@ -22,7 +22,7 @@ func findLiveConfig(path string) string {
 	return ""
 }
 
-// findLiveConfigAbove returns the config of the nearest such project that contains a directory, or "".
+// findLiveConfigAbove returns the config of the nearest project that contains dir and is running or has a lease; else "".
 func findLiveConfigAbove(dir string) string {
 	dir = physicalPath(dir)
 	nearest := ""

@@ -56,7 +56,7 @@ func (c loginCmd) Run(a *app, p commandProject) error {
 	return p.waitAndPrint(ctx, a, *client, names)
 }
 
-// selectNames returns the services that were named, or those that need attention.
+// selectNames returns the services named on the command line or, without any, those that need attention.
 func (c loginCmd) selectNames(status api.Status) ([]string, error) {
 	if len(c.Services) > 0 {
 		return selectServices(status.Services, c.Services, nil)

@@ -27,7 +27,7 @@ const jsonTimeLayout = "2006-01-02T15:04:05.000Z"
 
 type linePrinter func(lines []namedLine, withNames bool) error
 
-// newPrinter returns a function that prints lines: as JSON objects, or as they are with control characters escaped, behind the name of
+// newPrinter returns a function that prints lines: as JSON objects, or as text with control characters escaped, prefixed by the name of
 // their log if withNames is set.
 func (o outputFormat) newPrinter(w io.Writer) linePrinter {
 	return func(lines []namedLine, withNames bool) error {

@@ -54,8 +54,8 @@ type grammar struct {
 	Supervise superviseCmd `cmd:"" hidden:"" help:"Run as a project's supervisor."`
 }
 
-// app is what commands need: the directory or config that they act on, and their output. Results go to out, everything else to err. A
-// command's Run may also take the project, which is found for it, and a context that ends after client.CommandTimeout.
+// app is what commands share: the directory or config that they act on, and their output. Results go to out, everything else to err. A
+// command's Run may also take a commandProject, which kong gets from findProject, and a context that ends after client.CommandTimeout.
 type app struct {
 	out, err      *output.Writer
 	config        string // -c

@@ -18,8 +18,8 @@ import (
 // commandProject is the project of a command. Unlike client.Project, which prompts use, it imports every technology and every probe.
 type commandProject struct{ *client.Project }
 
-// findProject returns the project of -c, or the nearest one. If its config or directory was deleted, it is found as long as it is
-// running.
+// findProject returns the project that -c names, or the nearest one. A project whose config or directory was deleted is found as long as
+// it is running.
 func (a *app) findProject() (commandProject, error) {
 	config, err := a.findConfig()
 	if err != nil {
@@ -62,7 +62,7 @@ func (a *app) openConfig(config string) (commandProject, error) {
 	return commandProject{p}, err
 }
 
-// explainNoAnswer adds to an error about a supervisor that did not answer, since startTime, which process that is. It keeps the exit code.
+// explainNoAnswer adds the process to an error about a supervisor that did not answer since startTime. It keeps the exit code.
 func (p commandProject) explainNoAnswer(err error, startTime time.Time) error {
 	if err == nil {
 		return nil

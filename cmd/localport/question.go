@@ -82,24 +82,24 @@ func askUser(ctx context.Context, terminal *os.File, q askpass.Question) (string
 	return text, nil
 }
 
-// readAnswer reads a line from the terminal. When ctx ends first, it cancels the read, so that the next line answers the next
-// question. Where the system cannot cancel a read of a terminal, the read ends with the next line or with the process.
+// readAnswer reads a line from the terminal. When ctx ends first, it cancels the read, so that the next line answers the next question.
+// On systems where a read of a terminal cannot be cancelled, the read ends with the next line or with the process.
 func readAnswer(ctx context.Context, terminal *os.File) (string, error) {
 	type answer struct {
 		text string
 		err  error
 	}
-	answers := make(chan answer, 1)
+	answerCh := make(chan answer, 1)
 	go func() {
 		text, err := bufio.NewReaderSize(terminal, 64).ReadString('\n')
-		answers <- answer{strings.TrimRight(text, "\r\n"), err}
+		answerCh <- answer{strings.TrimRight(text, "\r\n"), err}
 	}()
 	select {
-	case a := <-answers:
+	case a := <-answerCh:
 		return a.text, a.err
 	case <-ctx.Done():
 		if terminal.SetReadDeadline(time.Unix(1, 0)) == nil {
-			<-answers
+			<-answerCh
 			_ = terminal.SetReadDeadline(time.Time{})
 		}
 		return "", ctx.Err()

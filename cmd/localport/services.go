@@ -131,7 +131,7 @@ func (c stopCmd) Run(ctx context.Context, a *app, p commandProject) error {
 	return nil
 }
 
-// resolveNames returns the names of the selected services: of those in the config or, while that is not allowed, of those that the
+// resolveNames returns the names of the selected services. It selects from the config or, while the config is not allowed, from what the
 // supervisor runs.
 func (p commandProject) resolveNames(ctx context.Context, sel selection, files *project.Files, verdict trust.Verdict) ([]string, error) {
 	running, status, err := p.FindSupervisor(ctx)
@@ -164,14 +164,14 @@ func declaredServices(parsed *project.Project) []api.ServiceStatus {
 // selectServices returns the names of the services with one of these names or tags; without any, of all that are enabled. A name or tag
 // that no service has is an error.
 func selectServices(services []api.ServiceStatus, names, tags []string) ([]string, error) {
-	var chosen, known, knownTags []string
+	var selected, known, knownTags []string
 	for _, svc := range services {
 		known = append(known, svc.Name)
 		knownTags = append(knownTags, svc.Tags...)
-		tagged := slices.ContainsFunc(tags, func(t string) bool { return slices.Contains(svc.Tags, t) })
-		all := len(names) == 0 && len(tags) == 0 && svc.Enabled
-		if all || tagged || slices.Contains(names, svc.Name) {
-			chosen = append(chosen, svc.Name)
+		hasTag := slices.ContainsFunc(tags, func(t string) bool { return slices.Contains(svc.Tags, t) })
+		isSelectedByDefault := len(names) == 0 && len(tags) == 0 && svc.Enabled
+		if isSelectedByDefault || hasTag || slices.Contains(names, svc.Name) {
+			selected = append(selected, svc.Name)
 		}
 	}
 	for _, name := range names {
@@ -184,10 +184,10 @@ func selectServices(services []api.ServiceStatus, names, tags []string) ([]strin
 			return nil, unknownNameError("tag", tag, knownTags)
 		}
 	}
-	return chosen, nil
+	return selected, nil
 }
 
-// unknownNameError has a hint: the most similar known name, or all of them if none is similar.
+// unknownNameError returns an error with a hint: the most similar known name or, if none is similar, all known names.
 func unknownNameError(kind, name string, known []string) error {
 	known = slices.Compact(slices.Sorted(slices.Values(known)))
 	err := fmt.Errorf("unknown %s %q", kind, name)
@@ -219,7 +219,7 @@ func (p commandProject) waitAndPrint(ctx context.Context, a *app, client client.
 // waitReady returns when the services are ready, or an error for each that is not.
 func (p commandProject) waitReady(ctx context.Context, client client.Client, names []string, limit time.Duration) (api.Status, error) {
 	status, err := p.waitSettled(ctx, client, names)
-	if err != nil && (ctx.Err() == nil || isNoAnswer(err)) {
+	if err != nil && (ctx.Err() == nil || isNoAnswerError(err)) {
 		return status, err
 	}
 	timedOut := err != nil
@@ -241,7 +241,7 @@ func (p commandProject) waitReady(ctx context.Context, client client.Client, nam
 }
 
 // waitSettled returns the first status in which each of the services is settled: ready, or in a state that only a person can change.
-// When ctx ends first, it returns the last status that it has seen and the error of ctx. If the supervisor ends meanwhile, it goes on
+// When ctx ends first, it returns the last status that it received and the error of ctx. If the supervisor ends meanwhile, it continues
 // with the one that its keeper or another command has started.
 func (p commandProject) waitSettled(ctx context.Context, running client.Client, names []string) (status api.Status, err error) {
 	startTime := time.Now()
@@ -262,11 +262,11 @@ func (p commandProject) waitSettled(ctx context.Context, running client.Client, 
 		switch {
 		case err == nil:
 			return status, nil
-		case ctx.Err() != nil && status.Config == "": // not even the first snapshot came
+		case ctx.Err() != nil && status.Config == "": // not even the first snapshot arrived
 			return status, p.explainNoAnswer(err, startTime)
 		case ctx.Err() != nil:
 			return status, ctx.Err()
-		case !isUnreachable(err):
+		case !isUnreachableError(err):
 			return status, err
 		}
 		next, _, err := p.FindSupervisor(ctx)
@@ -320,7 +320,8 @@ func areSettled(status api.Status, names []string) bool {
 	})
 }
 
-// notReadyError describes a service that is not ready, with its last error. If timedOut is set, limit is how long it was waited for.
+// notReadyError describes a service that is not ready, with its last error. If timedOut is set, limit is how long the command waited for
+// it.
 func notReadyError(svc api.ServiceStatus, timedOut bool, limit time.Duration) error {
 	text := fmt.Sprintf("service %q %s", svc.Name, output.DescribeState(svc.State))
 	if timedOut && !svc.State.IsSettled() {

@@ -18,8 +18,8 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// A process that does not answer has termGrace to end after SIGTERM, and killTimeout after SIGKILL. maxKillRounds is how often what was
-// started in the meantime is ended too.
+// A process that does not answer has termGrace to end after SIGTERM, and killTimeout after SIGKILL. maxKillRounds is how often
+// endUnresponsive looks again for processes that were started in the meantime.
 const (
 	termGrace     = time.Second
 	killTimeout   = 5 * time.Second
@@ -29,59 +29,59 @@ const (
 // shutDown stops the project even if there are leases: it drops the start lease and stops the supervisor, gracefully if it answers.
 // Processes that do not answer are terminated, with a message on w.
 func (p commandProject) shutDown(ctx context.Context, w io.Writer) error {
-	recorded := p.recordStop(ctx)
-	isEnded := false
+	recordErr := p.recordStop(ctx)
+	hasEnded := false
 	for {
 		running, _, err := p.FindSupervisor(ctx)
 		if err == nil && running == nil {
 			break
 		}
 		if err == nil {
-			if err = p.endGracefully(ctx, running, recorded); isNoAnswer(err) {
+			if err = p.endGracefully(ctx, running, recordErr); isNoAnswerError(err) {
 				err = p.confirmStuck(err)
 			}
 		}
 		switch {
-		case isNoAnswer(err):
+		case isNoAnswerError(err):
 			if err := p.endUnresponsive(w, err); err != nil {
 				return err
 			}
-			isEnded = true
+			hasEnded = true
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), client.CommandTimeout())
 			defer cancel()
 			continue
 		case err == nil:
-			isEnded = true
-		case isUnreachable(err) && wait.Sleep(ctx, 5*time.Millisecond):
-			// A supervisor without leases may end by itself during the request, which then fails: look again.
+			hasEnded = true
+		case isUnreachableError(err) && wait.Sleep(ctx, 5*time.Millisecond):
+			// A supervisor without leases may end by itself during the request, which then fails: check again.
 			continue
 		default:
 			return err
 		}
 		break
 	}
-	if recorded != nil { // what kept us from writing may have ended with the supervisor
-		recorded = p.recordStop(ctx)
+	if recordErr != nil { // what prevented the write may have ended with the supervisor
+		recordErr = p.recordStop(ctx)
 	}
-	failed, isUnwritable := errors.AsType[*lockstate.WriteError](recorded)
+	writeErr, isUnwritable := errors.AsType[*lockstate.WriteError](recordErr)
 	switch {
 	case !isUnwritable:
-		return recorded
-	case failed.Fallback != "":
-		fmt.Fprintf(w, "localport: warning: %v; recorded in %s instead that the project is stopped\n", failed, failed.Fallback)
-	case p.Dir.ReadOrZero().Down: // which needs no room; the rest is written by whoever comes next
-	case isEnded:
-		fmt.Fprintf(w, "localport: warning: %v; the project is stopped, but the next prompt in it may start it again\n", failed)
+		return recordErr
+	case writeErr.Fallback != "":
+		fmt.Fprintf(w, "localport: warning: %v; recorded in %s instead that the project is stopped\n", writeErr, writeErr.Fallback)
+	case p.Dir.ReadOrZero().Down: // the down file needs no disk space; the next command that can write the state adds the rest
+	case hasEnded:
+		fmt.Fprintf(w, "localport: warning: %v; the project is stopped, but the next prompt in it may start it again\n", writeErr)
 	default:
-		return recorded
+		return recordErr
 	}
 	return nil
 }
 
-// recordStop drops the start lease and has prompts leave the project down.
+// recordStop drops the start lease and records that prompts must not start the project again.
 func (p commandProject) recordStop(ctx context.Context) error {
-	if deadline, ok := ctx.Deadline(); ok { // the supervisor is asked even where somebody else holds the lock
+	if deadline, ok := ctx.Deadline(); ok { // leave time to ask the supervisor, in case another process holds the lock
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
 		defer cancel()
@@ -96,9 +96,10 @@ func (p commandProject) recordStop(ctx context.Context) error {
 	return err
 }
 
-// endGracefully has the supervisor end. The start lease goes by socket where its release could not be recorded.
-func (p commandProject) endGracefully(ctx context.Context, client *client.Client, recorded error) error {
-	if recorded != nil {
+// endGracefully asks the supervisor to end. If the release of the start lease could not be recorded (recordErr), it is sent through the
+// socket first.
+func (p commandProject) endGracefully(ctx context.Context, client *client.Client, recordErr error) error {
+	if recordErr != nil {
 		lease := api.Lease{Kind: api.StartLease}
 		if err := client.Leave(ctx, api.LeaveRequest{Lease: &lease}); err != nil {
 			return err
@@ -107,31 +108,31 @@ func (p commandProject) endGracefully(ctx context.Context, client *client.Client
 	return client.End(ctx)
 }
 
-// confirmStuck asks a supervisor that did not carry out a request in time for its status: one that answers is busy, and is not
-// to be ended for that. The error is then the given one, and no client.NoAnswerError; nil if none runs any more.
+// confirmStuck asks a supervisor that did not carry out a request in time for its status. One that answers is only busy, and must not be
+// terminated: the error then has the text of cause, but is no client.NoAnswerError. It is nil if no supervisor is running any more.
 func (p commandProject) confirmStuck(cause error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
 	client, _, err := p.FindSupervisor(ctx)
-	if isNoAnswer(err) || err == nil && client == nil {
+	if isNoAnswerError(err) || err == nil && client == nil {
 		return err
 	}
 	return fmt.Errorf("the supervisor is busy: %w", errors.New(cause.Error()))
 }
 
-// isNoAnswer reports whether an error means that a process of the project lives and does not answer.
-func isNoAnswer(err error) bool {
+// isNoAnswerError reports whether an error means that a process of the project is alive but does not answer.
+func isNoAnswerError(err error) bool {
 	_, ok := errors.AsType[*client.NoAnswerError](err)
 	return ok || errors.Is(err, client.ErrNoAnswer)
 }
 
-func isUnreachable(err error) bool {
+func isUnreachableError(err error) bool {
 	_, ok := errors.AsType[*client.UnreachableError](err)
 	return ok
 }
 
-// endUnresponsive terminates the project's processes, which did not answer, and removes what they left. The keeper is first: it would
-// replace the supervisor.
+// endUnresponsive terminates the project's processes, which did not answer, and removes what they have left behind. The keeper is first,
+// because it would replace the supervisor.
 func (p commandProject) endUnresponsive(w io.Writer, cause error) error {
 	processes := p.Processes()
 	if len(processes) == 0 {
@@ -173,8 +174,8 @@ func terminateProcess(w io.Writer, q client.Process) error {
 	return fmt.Errorf("the %s (pid %d) is still running %v after SIGKILL", q.Role, q.PID, killTimeout)
 }
 
-// removeLeftovers removes what a supervisor leaves that did not end by itself, unless another one runs by now: its
-// record, its sockets, and processes of its tunnels.
+// removeLeftovers removes what a terminated supervisor has left behind, unless another one is running by now: its record, its sockets, and
+// the processes of its tunnels.
 func (p commandProject) removeLeftovers() error {
 	ctx, cancel := context.WithTimeout(context.Background(), client.PromptTimeout())
 	defer cancel()
@@ -207,7 +208,8 @@ func (p commandProject) removeLeftovers() error {
 			err = errors.Join(err, os.RemoveAll(filepath.Join(sockets, name)))
 		}
 	}
-	// What was killed before it was recorded. That another project's cannot be removed is no failure of this one's stop.
+	// Supervisors that were killed before they were recorded. If the directory of another project cannot be removed, this stop has still
+	// succeeded.
 	_ = lockstate.RemoveAbandonedRunDirs(killOrphans)
 	return err
 }

@@ -24,7 +24,7 @@ import (
 	"github.com/localport-sh/localport/shellhook"
 )
 
-// outputFormat is how a command that prints data prints it.
+// outputFormat are the flags of a command that can print its data as JSON.
 type outputFormat struct {
 	Output string `short:"o" enum:"table,json,text" default:"table" help:"Output format: ${enum}."`
 	JSON   bool   `help:"Same as --output=json."`

@@ -42,10 +42,10 @@ func (c statusCmd) watch(a *app, p commandProject) error {
 			}
 			return nil
 		})
-		failed, isWriteError := errors.AsType[*writeError](err)
+		writeErr, isWriteError := errors.AsType[*writeError](err)
 		switch {
 		case isWriteError:
-			return failed.error
+			return writeErr.error
 		case ctx.Err() != nil:
 			return nil
 		case err != nil && !shown:
@@ -53,16 +53,16 @@ func (c statusCmd) watch(a *app, p commandProject) error {
 		case err != nil:
 			view.showProblem(err)
 		}
-		if rest := watchInterval - time.Since(startTime); rest > 0 && !wait.Sleep(ctx, rest) {
+		if remaining := watchInterval - time.Since(startTime); remaining > 0 && !wait.Sleep(ctx, remaining) {
 			return nil
 		}
 	}
 }
 
-// writeError is an error of the output.
+// writeError is an error of writing the output.
 type writeError struct{ error }
 
-// followStatus shows the project: once if it is stopped, else as it changes, until its supervisor exits or renewInterval is over.
+// followStatus shows the project: once if it is stopped, else as it changes, until its supervisor exits or renewInterval has passed.
 func (p commandProject) followStatus(ctx context.Context, show func(api.Status) error) error {
 	findCtx, cancel := context.WithTimeout(ctx, client.CommandTimeout())
 	defer cancel()
@@ -81,30 +81,30 @@ func (p commandProject) followStatus(ctx context.Context, show func(api.Status) 
 
 func (p commandProject) followSupervisor(ctx context.Context, running *client.Client, show func(api.Status) error) error {
 	ctx, cancel := context.WithTimeout(ctx, renewInterval)
-	statuses, watchErrCh := make(chan api.Status), make(chan error, 1)
+	statusCh, watchErrCh := make(chan api.Status), make(chan error, 1)
 	go func() {
 		watchErrCh <- running.Watch(ctx, func(s api.Status) bool {
 			select {
-			case statuses <- s:
+			case statusCh <- s:
 				return true
 			case <-ctx.Done():
 				return false
 			}
 		})
 	}()
-	defer func() { cancel(); <-watchErrCh }() //nolint:errcheck // it was returned, or nobody asks any more
+	defer func() { cancel(); <-watchErrCh }() //nolint:errcheck // it was returned already, or is not needed
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	var last *api.Status
 	for {
 		select {
-		case s := <-statuses:
+		case s := <-statusCh:
 			last = &s
-		case <-tick.C: // what is shown grows older
+		case <-tick.C: // the ages on the screen have changed
 		case err := <-watchErrCh:
 			watchErrCh <- err
-			if client.IsUnknownRequest(err) || isUnreachable(err) || errors.Is(err, api.ErrTooManyWatchers) {
-				return nil // the next call finds its successor
+			if client.IsUnknownRequest(err) || isUnreachableError(err) || errors.Is(err, api.ErrTooManyWatchers) {
+				return nil // the next followStatus finds its successor
 			}
 			return err
 		}
@@ -196,8 +196,8 @@ func (v *screenView) showProblem(err error) {
 	_ = v.draw("localport: " + output.JoinLines(err.Error()) + "\n")
 }
 
-// draw replaces what was drawn before, in one write so that the terminal does not flicker. Lines below the last row are left out: the
-// cursor cannot return above the first row.
+// draw replaces what was drawn before, in one write so that the terminal does not flicker. Lines that do not fit on the screen are left
+// out: the cursor cannot move above the first row.
 func (v *screenView) draw(content string) error {
 	columns, rows := v.size()
 	lines := strings.Split(strings.TrimRight(text.WrapText(output.EscapeText(content), max(columns, 1)), "\n"), "\n")
@@ -207,7 +207,7 @@ func (v *screenView) draw(content string) error {
 		fmt.Fprintf(&b, cursorUp, min(v.drawnRows, max(rows-1, 1)))
 	}
 	for _, line := range lines {
-		b.WriteString(clearLine + line + "\n") // after a full line the cursor still stands on its last character
+		b.WriteString(clearLine + line + "\n") // in this order: after a full line, the cursor is still on the last character, which clearLine would erase
 	}
 	b.WriteString(clearRest)
 	v.drawnRows = len(lines)

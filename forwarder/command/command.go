@@ -33,12 +33,12 @@ var Technology = forwarder.Technology{TechnologyType: project.TechnologyType{Nam
 // configKeys are keys of the service itself, not of its connection table.
 var configKeys = []project.Key{
 	{
-		Name: "command", Type: project.TypeTextList, BesideConnection: true, Required: true, Validate: requirePortPlaceholder,
+		Name: "command", Type: project.TypeTextList, OutsideConnection: true, Required: true, Validate: requirePortPlaceholder,
 		Example: `, for example ["cloud-sql-proxy", "--port", "{port}", "proj:region:inst"]`,
 	},
-	{Name: "ready", Type: project.TypeRegexp, BesideConnection: true},       // a line that matches says that the program is ready; without it, listening is enough
-	{Name: "needs_login", Type: project.TypeRegexp, BesideConnection: true}, // a line that matches says that the user must log in
-	{Name: "login", Type: project.TypeTextList, BesideConnection: true},     // the program that logs the user in, on a terminal
+	{Name: "ready", Type: project.TypeRegexp, OutsideConnection: true},       // a line that matches says that the program is ready; without it, listening is enough
+	{Name: "needs_login", Type: project.TypeRegexp, OutsideConnection: true}, // a line that matches says that the user must log in
+	{Name: "login", Type: project.TypeTextList, OutsideConnection: true},     // the program that logs the user in, on a terminal
 }
 
 func requirePortPlaceholder(value any) error {

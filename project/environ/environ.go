@@ -22,7 +22,7 @@ const DiffVariable = "LOCALPORT_DIFF"
 // Env maps the names of an environment to their values.
 type Env map[string]string
 
-// Parse converts an environment from the form of os.Environ; of a repeated name the last value counts, as in a shell.
+// Parse converts an environment from the form of os.Environ. If a name is repeated, the last value counts, as in a shell.
 func Parse(environ []string) Env {
 	env := make(Env, len(environ))
 	for _, entry := range environ {
@@ -131,26 +131,26 @@ func Undo(env Env) Env {
 
 // Enter returns env with the variables of the project config set, and those of the previous project undone. A
 // variable of the same project that the user has changed or unset stays as it is.
-func Enter(env Env, config string, want []project.Variable) Env {
-	was := ReadDiff(env)
+func Enter(env Env, config string, variables []project.Variable) Env {
+	oldDiff := ReadDiff(env)
 	next := Undo(env)
-	now := Diff{Config: configID(config), Vars: make(map[string]variableChange, len(want))}
-	for _, pair := range want {
-		if change, had := was.Vars[pair.Name]; had && was.IsOf(config) && !was.isUnchanged(env, pair.Name) {
-			now.Vars[pair.Name] = change
+	newDiff := Diff{Config: configID(config), Vars: make(map[string]variableChange, len(variables))}
+	for _, variable := range variables {
+		if change, wasSet := oldDiff.Vars[variable.Name]; wasSet && oldDiff.IsOf(config) && !oldDiff.isUnchanged(env, variable.Name) {
+			newDiff.Vars[variable.Name] = change
 			continue
 		}
-		change := variableChange{Set: hash(pair.Value)}
-		if previous, ok := next[pair.Name]; ok {
+		change := variableChange{Set: hash(variable.Value)}
+		if previous, ok := next[variable.Name]; ok {
 			change.Prev = &previous
 			if !utf8.ValidString(previous) {
 				change.PrevBytes = []byte(previous)
 			}
 		}
-		now.Vars[pair.Name] = change
-		next[pair.Name] = pair.Value
+		newDiff.Vars[variable.Name] = change
+		next[variable.Name] = variable.Value
 	}
-	next[DiffVariable] = now.encode()
+	next[DiffVariable] = newDiff.encode()
 	return next
 }
 
@@ -160,7 +160,7 @@ type Change struct {
 	Value *string // nil: unset
 }
 
-// ListChanges returns the differences between two environments, sorted by name.
+// ListChanges returns what must be changed to get from one environment to the other, sorted by name.
 func ListChanges(from, to Env) []Change {
 	var changes []Change
 	for name, value := range to {

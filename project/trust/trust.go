@@ -36,13 +36,13 @@ type Store struct {
 	Dir string // $XDG_DATA_HOME/localport/trust; created by the first decision
 }
 
-// Ask returns whether f is allowed, and the files that count: f itself or, in a linked git worktree without a .env,
+// Ask returns whether f is allowed, and the files that the verdict is about: f itself or, in a linked git worktree without a .env,
 // f with the .env of the main checkout. It only reads, starts no process, and returns Allowed also for a worktree whose
 // files are identical to those of another allowed checkout of its repository. If it cannot tell, the verdict is Unknown and
 // the error says why.
 func (s Store) Ask(f *project.Files) (Verdict, *project.Files, error) {
-	tree, linked := findLinkedWorktree(f.Root)
-	effective, err := withMainDotEnv(f, tree, linked)
+	tree, isLinked := findLinkedWorktree(f.Root)
+	effective, err := withMainDotEnv(f, tree, isLinked)
 	if err != nil {
 		return Unknown, f, err
 	}
@@ -55,7 +55,7 @@ func (s Store) Ask(f *project.Files) (Verdict, *project.Files, error) {
 		return Denied, effective, nil
 	case slices.Contains(record.Allowed, digest):
 		return Allowed, effective, nil
-	case linked && !record.isUnusable && s.allowedElsewhere(tree, f.Path, digest):
+	case isLinked && !record.isUnusable && s.isAllowedElsewhere(tree, f.Path, digest):
 		return Allowed, effective, nil
 	case len(record.Allowed) > 0:
 		return Changed, effective, nil
@@ -66,8 +66,8 @@ func (s Store) Ask(f *project.Files) (Verdict, *project.Files, error) {
 // Allow records that f is allowed, with the files that Ask returns. Contents that were allowed before stay allowed:
 // switching git branches and back needs no new decision. A denial is removed.
 func (s Store) Allow(f *project.Files) error {
-	tree, linked := findLinkedWorktree(f.Root)
-	effective, err := withMainDotEnv(f, tree, linked)
+	tree, isLinked := findLinkedWorktree(f.Root)
+	effective, err := withMainDotEnv(f, tree, isLinked)
 	if err != nil {
 		return err
 	}
@@ -80,8 +80,8 @@ func (s Store) Deny(f *project.Files) error {
 }
 
 // withMainDotEnv returns f or, in a linked worktree without a .env, f with the .env of the main checkout.
-func withMainDotEnv(f *project.Files, tree worktree, linked bool) (*project.Files, error) {
-	if !linked || f.DotEnv != nil {
+func withMainDotEnv(f *project.Files, tree worktree, isLinked bool) (*project.Files, error) {
+	if !isLinked || f.DotEnv != nil {
 		return f, nil
 	}
 	main, ok := tree.mainCheckout()
@@ -98,8 +98,8 @@ func withMainDotEnv(f *project.Files, tree worktree, linked bool) (*project.File
 	return &effective, nil
 }
 
-// allowedElsewhere reports whether another checkout of the tree's repository is allowed with the same digest.
-func (s Store) allowedElsewhere(tree worktree, path, digest string) bool {
+// isAllowedElsewhere reports whether another checkout of the tree's repository is allowed with the same digest.
+func (s Store) isAllowedElsewhere(tree worktree, path, digest string) bool {
 	for _, other := range tree.otherCheckouts() {
 		candidate, ok := other.configPath(tree.subdir, path)
 		if !ok {

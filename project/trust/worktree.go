@@ -72,7 +72,7 @@ func (c checkout) isListed() bool {
 		return false
 	}
 	named, ok := readPointer(filepath.Join(c.adminDir, "gitdir"), "")
-	return ok && samePath(named, filepath.Join(c.top, ".git"))
+	return ok && isSamePath(named, filepath.Join(c.top, ".git"))
 }
 
 // mainCheckout returns the main checkout of the tree's repository; false if it has none, like a bare repository.
@@ -114,8 +114,8 @@ func (w worktree) otherCheckouts() []checkout {
 // subdirectory returns a directory of the checkout.
 func (c checkout) subdirectory(relative string) string { return filepath.Join(c.top, relative) }
 
-// configPath returns the config file of the checkout at the place of path in another one. It returns false if a symbolic
-// link is on the way, which may lead out of the checkout.
+// configPath returns the config file of the checkout that corresponds to path in another checkout. It returns false if the directory
+// contains a symbolic link, which may lead out of the checkout.
 func (c checkout) configPath(relative, path string) (string, bool) {
 	dir := c.subdirectory(relative)
 	real, err := filepath.EvalSymlinks(dir)
@@ -148,15 +148,15 @@ func resolvePointer(file, prefix string) (string, bool) {
 	return real, err == nil
 }
 
-// samePath reports whether two paths are one file, reached by the same name in the same physical directory.
-func samePath(a, b string) bool {
+// isSamePath reports whether two paths are one file, reached by the same name in the same physical directory.
+func isSamePath(a, b string) bool {
 	dirA, errA := filepath.EvalSymlinks(filepath.Dir(a))
 	dirB, errB := filepath.EvalSymlinks(filepath.Dir(b))
 	return errA == nil && errB == nil && dirA == dirB && filepath.Base(a) == filepath.Base(b)
 }
 
-// isOwnRepository reports whether a repository belongs to this user. Another user's could list any worktree; git refuses it
-// too (safe.directory).
+// isOwnRepository reports whether a repository belongs to this user. Another user's could list any worktree; git rejects it too
+// (safe.directory).
 func isOwnRepository(dir string) bool {
 	info, err := os.Stat(dir)
 	return err == nil && info.IsDir() && isOwnedByUser(info)

@@ -15,19 +15,19 @@ import (
 // detected by size and time.
 const maxReadSize = 1 << 20
 
-// content is what a reader of the path gets. Files are always read and never judged by their time: one that is
-// written twice within a tick of the kernel's clock has the same time and may have the same size.
+// content is what a reader of the path gets. Files are always read, not compared by their time: a file that is written twice within a tick
+// of the kernel's clock has the same time and may have the same size.
 type content struct {
 	state string // why it cannot be read; of a file that is not read completely, its size and time
 	sum   [sha256.Size]byte
-	// stamp changes when the file is touched, or removed and put back.
+	// stamp changes when the file is touched, or removed and restored.
 	stamp stamp
 }
 
 type stamp struct {
 	fileID
-	size             int64
-	modified, status time.Time
+	size                int64
+	modTime, changeTime time.Time
 }
 
 // differs reports whether a reader would get something else.
@@ -83,6 +83,6 @@ func stampOf(info fs.FileInfo) stamp {
 	stat := info.Sys().(*syscall.Stat_t)
 	return stamp{
 		fileID: fileID{dev: uint64(stat.Dev), ino: stat.Ino},
-		size:   info.Size(), modified: info.ModTime(), status: changeTime(stat),
+		size:   info.Size(), modTime: info.ModTime(), changeTime: changeTime(stat),
 	}
 }

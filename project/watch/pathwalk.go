@@ -33,17 +33,17 @@ func walkPath(path string) []pathEntry {
 			dir = filepath.Dir(dir)
 			continue
 		}
-		here := filepath.Join(dir, name)
-		info, err := os.Lstat(here)
+		entryPath := filepath.Join(dir, name)
+		info, err := os.Lstat(entryPath)
 		if err != nil || !info.IsDir() && info.Mode()&os.ModeSymlink == 0 {
 			return append(entries, pathEntry{dir: dir, name: name})
 		}
 		entries = append(entries, pathEntry{dir, name, info.IsDir()})
 		if info.IsDir() {
-			dir = here
+			dir = entryPath
 			continue
 		}
-		target, err := os.Readlink(here)
+		target, err := os.Readlink(entryPath)
 		if links++; err != nil || links > maxLinks {
 			return entries
 		}

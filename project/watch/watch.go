@@ -16,7 +16,7 @@ type settings struct {
 	debounce             time.Duration // a burst of events ends this long after the last one,
 	maxDelay             time.Duration // and at most this long after the first
 	pollInterval         time.Duration // between rescans without events
-	rescanInterval       time.Duration // between rescans with events: some changes have none, as a write through a second hard link
+	rescanInterval       time.Duration // between rescans with events: some changes cause none, such as a write through another hard link
 	readGrace            time.Duration // how long the caller may take to read after a change was reported
 	unreliableFilesystem func(dir string) string
 	newSource            func() (*eventSource, error)
@@ -151,36 +151,36 @@ func (w *Watcher) handleEvent(event fsnotify.Event, isOpen bool) {
 // replacePaths watches another set of files. A change of a file that was watched before is still reported.
 func (w *Watcher) replacePaths(paths []string) {
 	w.updateWatches(paths)
-	now := readContents(paths)
-	for path, was := range w.contents {
-		if is, still := now[path]; still && is.differs(was) {
+	contents := readContents(paths)
+	for path, previous := range w.contents {
+		if current, isKept := contents[path]; isKept && current.differs(previous) {
 			w.hasChange = true
 		}
 	}
-	w.contents, w.deliveredAt = now, time.Now()
+	w.contents, w.deliveredAt = contents, time.Now()
 }
 
-// rescan reads the files and sets hasChange if one differs. A file that is as it was at the last rescan may have had other contents in
-// between, which a caller that received a change just before may have read.
-func (w *Watcher) rescan(event bool) {
+// rescan reads the files and sets hasChange if one differs. A file that is the same as at the last rescan may have had other contents in
+// between, and a caller that has just received a change may have read those.
+func (w *Watcher) rescan(hasEvent bool) {
 	paths := slices.Collect(maps.Keys(w.contents))
 	w.updateWatches(paths)
-	now := readContents(paths)
-	for path, is := range now {
-		was := w.contents[path]
-		touched := event || is.stamp != was.stamp
-		if is.differs(was) || touched && time.Since(w.deliveredAt) < w.readGrace {
+	contents := readContents(paths)
+	for path, current := range contents {
+		previous := w.contents[path]
+		isTouched := hasEvent || current.stamp != previous.stamp
+		if current.differs(previous) || isTouched && time.Since(w.deliveredAt) < w.readGrace {
 			w.hasChange = true
 		}
 	}
-	w.contents = now
+	w.contents = contents
 }
 
 // updateWatches watches every directory that decides what the paths resolve to. It is called before the files are read, so that a change after
 // the reading has an event.
 func (w *Watcher) updateWatches(paths []string) {
-	reason, steady := w.watches.update(paths, w.settings)
-	if !steady {
+	reason, isStable := w.watches.update(paths, w.settings)
+	if !isStable {
 		w.debouncer.extend()
 	}
 	w.mu.Lock()

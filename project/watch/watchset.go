@@ -20,7 +20,7 @@ type watchSet struct {
 	dirs             map[string]fileID
 	names            map[string]bool
 	unreliableReason string // why some changes have no event; empty: all have
-	isIncomplete     bool   // a directory could not be watched; it is tried again
+	isIncomplete     bool   // a directory could not be watched; the next update retries
 }
 
 // fileID identifies the directory at a path.
@@ -29,9 +29,9 @@ type fileID struct {
 	isAncestor bool // it holds only directories of the paths, no file and no link
 }
 
-// update watches exactly the directories that decide what the paths resolve to. It returns why some changes have no
-// event, if so, and false if the directories kept changing meanwhile.
-func (w *watchSet) update(paths []string, s settings) (reason string, steady bool) {
+// update watches exactly the directories that decide what the paths resolve to. reason says why some changes have no event; empty: all
+// have. isStable is false if the directories kept changing meanwhile.
+func (w *watchSet) update(paths []string, s settings) (reason string, isStable bool) {
 	if w.isIncomplete {
 		w.close() // the limit may have been raised
 	}
@@ -68,7 +68,7 @@ func requiredWatches(paths []string) (dirs map[string]fileID, names map[string]b
 	return dirs, names
 }
 
-// identify returns zero for a directory that does not exist any more.
+// identify returns the zero fileID for a directory that no longer exists.
 func identify(dir string) fileID {
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -93,9 +93,9 @@ func (w *watchSet) open(dirs map[string]fileID, s settings) error {
 // add watches one directory. Changes of an ancestor that cannot be watched are found by the rescan.
 func (w *watchSet) add(dir string, s settings) {
 	err := s.addDir(w.source.Watcher, dir)
-	gone := errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+	isGone := errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 	switch {
-	case gone: // the required directories have changed, even if they look the same again: inode numbers are reused
+	case isGone: // the required directories have changed, even if they look the same again: inode numbers are reused
 		delete(w.dirs, dir)
 	case w.dirs[dir].isAncestor: // optional
 	case err != nil:
@@ -110,7 +110,7 @@ func (w *watchSet) add(dir string, s settings) {
 // isRelevant reports whether an event may concern the files. The name alone decides: a directory that has two paths, as with a bind
 // mount, reports events under either.
 func (w *watchSet) isRelevant(event fsnotify.Event) bool {
-	if _, watched := w.dirs[event.Name]; watched {
+	if _, isWatched := w.dirs[event.Name]; isWatched {
 		if event.Has(fsnotify.Remove) || event.Has(fsnotify.Rename) {
 			w.close() // it is no longer watched, and may exist again before the next update
 		}

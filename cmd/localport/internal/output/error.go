@@ -1,6 +1,6 @@
-// Package output is what the commands print: messages, errors with their hints and exit codes, JSON. Results go to stdout, everything
-// else to stderr. An error is one line "localport: what was being done to what: why", then "hint: the next step" where there is one.
-// Packages return facts; hints and exit codes are added here.
+// Package output prints what commands print: messages, errors with their hints and exit codes, JSON. Results go to stdout, everything
+// else to stderr. An error is one line "localport: what was being done to what: why", followed by "hint: the next step" if there is one.
+// Other packages return only the facts; hints and exit codes are added here.
 //
 // Text of other programs, upstreams, files and directories is escaped, so that it cannot control the terminal (see Writer).
 package output
@@ -57,14 +57,14 @@ type hintedError struct {
 func (e *hintedError) Unwrap() error { return e.error }
 
 // WithExitCode returns an error with its own exit code instead of that of ExitCode.
-func WithExitCode(err error, code int) error { return &codedError{err, code} }
+func WithExitCode(err error, code int) error { return &exitCodeError{err, code} }
 
-type codedError struct {
+type exitCodeError struct {
 	error
 	code int
 }
 
-func (e *codedError) Unwrap() error { return e.error }
+func (e *exitCodeError) Unwrap() error { return e.error }
 
 // ErrReported is the error of a command that has printed what went wrong. PrintError prints nothing for it.
 var ErrReported = errors.New("reported")
@@ -139,9 +139,9 @@ type multiError interface {
 
 // isReport reports whether the text is the supervisor's, which may be a list of mistakes or the end of its log.
 func isReport(err error) bool {
-	_, started := errors.AsType[*client.StartError](err)
-	_, refused := errors.AsType[*client.RefusedError](err)
-	return started || refused
+	_, isStartError := errors.AsType[*client.StartError](err)
+	_, isRefused := errors.AsType[*client.RefusedError](err)
+	return isStartError || isRefused
 }
 
 // diagnosticLines returns the mistakes in a config, each followed by its line of the file.
@@ -210,15 +210,15 @@ func Hints(err error) []string {
 // ExitCode returns the exit code of an error, which must not be nil.
 func ExitCode(err error) int {
 	var (
-		coded      *codedError
+		withCode   *exitCodeError
 		usage      *usageError
 		invalid    *project.InvalidError
 		notAllowed *client.NotAllowedError
 		start      *client.StartError
 	)
 	switch {
-	case errors.As(err, &coded):
-		return coded.code
+	case errors.As(err, &withCode):
+		return withCode.code
 	case errors.As(err, &usage):
 		return ExitUsage
 	case errors.As(err, &invalid):

@@ -61,7 +61,7 @@ func partialLength(data []byte) int {
 	return 0
 }
 
-// File returns the file itself, for a program that gets the terminal and for our own escape sequences.
+// File returns the file itself, for a program that is given the terminal, and for our own escape sequences.
 func (w *Writer) File() io.Writer { return w.file }
 
 // Data returns where to write what programs read: the file itself, unescaped, unless it is a terminal.
@@ -91,7 +91,7 @@ func EscapeLine(text string) string { return printable.EscapeLine(text) }
 // EscapeText returns text with control characters escaped, all but line breaks and tabs.
 func EscapeText(text string) string { return printable.EscapeText(text) }
 
-// JoinLines joins the lines of a text by "; " and escapes control characters.
+// JoinLines joins the lines of a text with "; " and escapes control characters.
 func JoinLines(text string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	for i, line := range lines {

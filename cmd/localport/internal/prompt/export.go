@@ -36,12 +36,12 @@ type hookArgs struct {
 	pid      int           // the shell's; it holds the lease
 	root     string        // of the project that the shell is in; empty if it is in none
 	line     string        // the project's line that the shell saw last
-	reported string        // a hash of the error that the shell printed last
+	reported string        // the hash of the error that this shell printed last
 	retry    retry         // what failed at an earlier prompt
 	limit    time.Duration // how long the prompt may take
 
 	canRetry bool // the shell's hook repeats a failed evaluation
-	isRetry  bool // this is such a repetition: the user has seen the error
+	isRetry  bool // this evaluation is such a repetition: the user has already seen the error
 }
 
 // retry is what the next prompts have to try again. The hook stores it, as opaque JSON.
@@ -142,8 +142,8 @@ func run(args []string, stdout, stderr io.Writer) error {
 
 	err = e.evaluate(ctx)
 	e.printChangedVariables()
-	if _, werr := io.WriteString(stdout, e.shellCode()); werr != nil {
-		return werr
+	if _, writeErr := io.WriteString(stdout, e.shellCode()); writeErr != nil {
+		return writeErr
 	}
 	return output.ReportOnOneLine(stderr, err)
 }
@@ -164,22 +164,22 @@ func (e *evaluation) evaluate(ctx context.Context) error {
 	e.root, e.stateDir = root, p.Dir.Path
 	e.line = p.Dir.PromptLine()
 	err = e.enterProject(ctx, p)
-	// After a timeout, keep the line from before: the supervisor may have become ready since, and the next prompt has to see that.
+	// After a timeout, keep the line that was read before: the supervisor may have become ready since, and the next prompt must notice.
 	if err == nil || ctx.Err() == nil {
-		e.line = seenLine(p.Dir.PromptLine(), e.viewLine)
+		e.line = storedLine(p.Dir.PromptLine(), e.viewLine)
 	}
 	e.printNewEvents(p)
 	return e.reportOnce(errors.Join(leaveErr, err))
 }
 
-// seenLine returns the line that the shell stores: the file's, but with the number view if that is lower. Something has then changed
-// since the view was made, and the next prompt finds another line in the file and evaluates again.
-func seenLine(line string, view uint64) string {
+// storedLine returns the line that the shell stores: the one in the file, but with the number viewLine if that is lower. In that case
+// something has changed since the view was made: the next prompt finds a different line in the file and evaluates again.
+func storedLine(line string, viewLine uint64) string {
 	number, rest, _ := strings.Cut(line, " ")
-	if view == 0 || parseLineNumber(number) <= view {
+	if viewLine == 0 || parseLineNumber(number) <= viewLine {
 		return line
 	}
-	return strconv.FormatUint(view, 10) + " " + rest
+	return strconv.FormatUint(viewLine, 10) + " " + rest
 }
 
 func (e *evaluation) openProject(root string) (*client.Project, error) {
@@ -206,23 +206,23 @@ func (e *evaluation) reportOnce(err error) error {
 
 // leaveProjects leaves the project that the shell was in, unless it is the one at root, and those that it could not leave before.
 func (e *evaluation) leaveProjects(ctx context.Context, root string) error {
-	previous := slices.Clone(e.args.retry.Unreleased)
+	previousRoots := slices.Clone(e.args.retry.Unreleased)
 	if e.args.root != "" {
-		previous = append(previous, e.args.root)
+		previousRoots = append(previousRoots, e.args.root)
 	}
-	e.retry.BySocket = slices.DeleteFunc(slices.Clone(e.args.retry.BySocket), func(r string) bool { return slices.Contains(previous, r) })
+	e.retry.BySocket = slices.DeleteFunc(slices.Clone(e.args.retry.BySocket), func(r string) bool { return slices.Contains(previousRoots, r) })
 	var errs []error
-	for _, one := range previous {
-		if one == root || slices.Contains(e.retry.Unreleased, one) {
+	for _, previousRoot := range previousRoots {
+		if previousRoot == root || slices.Contains(e.retry.Unreleased, previousRoot) {
 			continue
 		}
-		bySocket, err := e.leaveProject(ctx, one)
+		bySocket, err := e.leaveProject(ctx, previousRoot)
 		if bySocket {
-			e.retry.BySocket = append(e.retry.BySocket, one)
+			e.retry.BySocket = append(e.retry.BySocket, previousRoot)
 		}
 		if err != nil {
-			e.retry.Unreleased = append(e.retry.Unreleased, one)
-			errs = append(errs, fmt.Errorf("leave %s: %w", one, err))
+			e.retry.Unreleased = append(e.retry.Unreleased, previousRoot)
+			errs = append(errs, fmt.Errorf("leave %s: %w", previousRoot, err))
 		}
 	}
 	err := errors.Join(errs...)
@@ -244,11 +244,11 @@ func (e *evaluation) leaveProject(ctx context.Context, root string) (bySocket bo
 
 // enterProject joins the project and prepares its variables. A project that was stopped or denied by the user is no error.
 func (e *evaluation) enterProject(ctx context.Context, p *client.Project) error {
-	entering := (e.args.root != e.root || e.args.retry.Enter) && !environ.ReadDiff(e.before).IsOf(p.Config)
-	e.retry.Enter = entering // until it has succeeded
+	isEntering := (e.args.root != e.root || e.args.retry.Enter) && !environ.ReadDiff(e.before).IsOf(p.Config)
+	e.retry.Enter = isEntering // until it has succeeded
 	// The stamp is written before the files are read, so that the next prompt sees a change in between. If it cannot be written, every
 	// prompt evaluates again: slower, but correct.
-	changed, _ := p.Dir.Stamp(e.root)
+	isStampChanged, _ := p.Dir.Stamp(e.root)
 	verdict, files, err := p.AskTrust()
 	if err != nil {
 		return err
@@ -260,12 +260,12 @@ func (e *evaluation) enterProject(ctx context.Context, p *client.Project) error 
 	j, err := p.Join(ctx, client.JoinOptions{
 		Lease:            lockstate.Lease{Kind: lockstate.ShellLease, Process: shell, Dir: e.cwd, Since: time.Now().UTC()},
 		ReleasedBySocket: slices.Contains(e.args.retry.BySocket, e.root),
-		RestartStopped:   entering, Allowed: verdict == trust.Allowed,
+		RestartStopped:   isEntering, Allowed: verdict == trust.Allowed,
 		OnUpdate: func(tx *lockstate.Tx, alive bool) {
-			if changed {
+			if isStampChanged {
 				tx.Bump()
 			}
-			if entering && !alive {
+			if isEntering && !alive {
 				tx.Stopped, tx.Started, tx.Only = nil, nil, nil
 			}
 		},
@@ -274,21 +274,21 @@ func (e *evaluation) enterProject(ctx context.Context, p *client.Project) error 
 		e.retry.Enter = false
 		return nil
 	}
-	var denied *client.NotAllowedError
-	if errors.As(err, &denied) && verdict == trust.Denied {
-		return nil // the user has denied it
+	var notAllowed *client.NotAllowedError
+	if errors.As(err, &notAllowed) && verdict == trust.Denied {
+		return nil
 	}
 	if err != nil {
 		return err
 	}
 	e.retry.Enter = false
 	e.retry.BySocket = slices.DeleteFunc(e.retry.BySocket, func(r string) bool { return r == e.root })
-	return e.exportVariables(ctx, p, j, verdict, files, entering)
+	return e.exportVariables(ctx, p, j, verdict, files, isEntering)
 }
 
 // exportVariables adds the project's variables to the environment and prints its summary. It returns an error for a changed config that
 // is not in use.
-func (e *evaluation) exportVariables(ctx context.Context, p *client.Project, j *client.JoinedProject, verdict trust.Verdict, files *project.Files, entering bool) error {
+func (e *evaluation) exportVariables(ctx context.Context, p *client.Project, j *client.JoinedProject, verdict trust.Verdict, files *project.Files, isEntering bool) error {
 	var pending error
 	if verdict != trust.Allowed {
 		pending = output.WithExitCode(output.WithHint(
@@ -297,14 +297,14 @@ func (e *evaluation) exportVariables(ctx context.Context, p *client.Project, j *
 		), output.ExitNotAllowed)
 	} else if err := j.ReloadIfChanged(ctx, files); err != nil {
 		pending = fmt.Errorf("the config in %s changed; still using the previous one: %w", e.root, err)
-		if _, isRefused := errors.AsType[*client.RefusedError](err); isRefused { // the supervisor has read it and found mistakes
+		if _, isRefused := errors.AsType[*client.RefusedError](err); isRefused { // the supervisor has found mistakes in the config
 			pending = output.WithExitCode(pending, output.ExitInvalid)
 		}
 	}
 	e.viewLine = j.View.Line
 	pairs, err := client.Variables(j.View, e.after)
 	e.after = environ.Enter(e.before, p.Config, pairs)
-	if e.args.root != e.root || entering || j.Started {
+	if e.args.root != e.root || isEntering || j.Started {
 		e.printSummary(j.View)
 	}
 	if err := errors.Join(pending, err); err != nil {

@@ -2,7 +2,7 @@ package prompt
 
 import "testing"
 
-func TestSeenLine_IsNeverNewerThanTheView(t *testing.T) {
+func TestStoredLine_IsNeverNewerThanTheView(t *testing.T) {
 	for _, tt := range []struct {
 		line string
 		view uint64
@@ -14,7 +14,7 @@ func TestSeenLine_IsNeverNewerThanTheView(t *testing.T) {
 		{"7 4711 99", 0, "7 4711 99"}, // an older supervisor does not say which line its view is from
 		{"", 7, ""},
 	} {
-		if got := seenLine(tt.line, tt.view); got != tt.want {
+		if got := storedLine(tt.line, tt.view); got != tt.want {
 			t.Errorf("line %q, view %d: %q, want %q", tt.line, tt.view, got, tt.want)
 		}
 	}

@@ -70,11 +70,11 @@ func updateOnce(d *Dir) error {
 	from, to := int64(0), int64(0)
 	for range 20 {
 		before := monotonic()
-		holds, err := election.IsHeld()
+		isHeld, err := election.IsHeld()
 		if err != nil {
 			return err
 		}
-		if !holds {
+		if !isHeld {
 			break
 		}
 		// The file was at its path at some time after before, and is never put back once it is gone.
@@ -103,7 +103,7 @@ func monotonic() int64 {
 func runChaos(t *testing.T, d *Dir, deleted []string) (lines []string) {
 	t.Helper()
 	reports := make(chan string, 1000)
-	var players sync.WaitGroup
+	var processes sync.WaitGroup
 	var stdins []*os.File
 	for range 5 {
 		stdin, in, err := os.Pipe()
@@ -116,7 +116,7 @@ func runChaos(t *testing.T, d *Dir, deleted []string) (lines []string) {
 		requireNoError(t, err)
 		requireNoError(t, cmd.Start())
 		stdin.Close()
-		players.Go(func() {
+		processes.Go(func() {
 			for scanner := bufio.NewScanner(out); scanner.Scan(); {
 				reports <- scanner.Text()
 			}
@@ -126,7 +126,7 @@ func runChaos(t *testing.T, d *Dir, deleted []string) (lines []string) {
 		})
 	}
 	go func() {
-		players.Wait()
+		processes.Wait()
 		close(reports)
 	}()
 	seed := rand.Uint64()

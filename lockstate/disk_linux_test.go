@@ -17,9 +17,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inChild runs the calling test again in a child process, which may break its own environment, and reports whether this is
+// runInChild runs the calling test again in a child process, which may break its own environment, and reports whether this is
 // that process.
-func inChild(t *testing.T, attr *syscall.SysProcAttr) bool {
+func runInChild(t *testing.T, attr *syscall.SysProcAttr) bool {
 	t.Helper()
 	if os.Getenv("LOCKSTATE_TEST_CHILD") == t.Name() {
 		return true
@@ -34,13 +34,13 @@ func inChild(t *testing.T, attr *syscall.SysProcAttr) bool {
 	return false
 }
 
-// inMountNamespace is inChild with mounts of its own.
-func inMountNamespace(t *testing.T) bool {
+// runInMountNamespace is inChild with mounts of its own.
+func runInMountNamespace(t *testing.T) bool {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("mounts are root's to make")
+		t.Skip("only root can mount file systems")
 	}
-	if !inChild(t, &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}) {
+	if !runInChild(t, &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}) {
 		return false
 	}
 	requireNoError(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
@@ -90,12 +90,12 @@ func checkUnwritable(t *testing.T, d *Dir, want error) {
 	if hidden, _ := filepath.Glob(d.path(".*-*")); len(hidden) > 0 {
 		t.Errorf("left behind: %v", hidden)
 	}
-	if holds, err := election.IsHeld(); !holds || err != nil {
-		t.Errorf("the election: holds %v, %v", holds, err)
+	if isHeld, err := election.IsHeld(); !isHeld || err != nil {
+		t.Errorf("the election: held %v, %v", isHeld, err)
 	}
 	requireNoError(t, election.Resign())
 	if st, err := d.Update(t.Context(), readOnly); err != nil || st.Ports["count"] != 1 {
-		t.Errorf("looked: %v, %v", st.Ports, err)
+		t.Errorf("without a change: %v, %v", st.Ports, err)
 	}
 }
 
@@ -117,7 +117,7 @@ func checkDownIsRemembered(t *testing.T, d *Dir) {
 }
 
 func TestUpdate_KeepsAStateOnAFullDiskNamespace(t *testing.T) {
-	if !inMountNamespace(t) {
+	if !runInMountNamespace(t) {
 		return
 	}
 	for name, options := range map[string]string{"blocks": "size=128k", "inodes": "nr_inodes=32"} {
@@ -135,13 +135,13 @@ func TestUpdate_KeepsAStateOnAFullDiskNamespace(t *testing.T) {
 	}
 }
 
-// fillDisk leaves no block free, or no inode.
-func fillDisk(t *testing.T, dir string, isOfInodes bool) {
+// fillDisk uses up all blocks of a disk or, with exhaustInodes, all inodes.
+func fillDisk(t *testing.T, dir string, exhaustInodes bool) {
 	t.Helper()
 	requireNoError(t, os.Mkdir(dir, 0o700))
 	for i := 0; ; i++ {
 		data := make([]byte, 4096)
-		if isOfInodes {
+		if exhaustInodes {
 			data = nil
 		}
 		err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), data, 0o600)
@@ -153,7 +153,7 @@ func fillDisk(t *testing.T, dir string, isOfInodes bool) {
 }
 
 func TestUpdate_ReportsALockThatCannotBeCreatedNamespace(t *testing.T) {
-	if !inMountNamespace(t) {
+	if !runInMountNamespace(t) {
 		return
 	}
 	d, mount := openTmpfs(t, "nr_inodes=32")
@@ -175,7 +175,7 @@ func TestUpdate_ReportsALockThatCannotBeCreatedNamespace(t *testing.T) {
 }
 
 func TestUpdate_ReadsAReadOnlyFileSystemNamespace(t *testing.T) {
-	if !inMountNamespace(t) {
+	if !runInMountNamespace(t) {
 		return
 	}
 	d, mount := openTmpfs(t, "size=1m")
@@ -203,7 +203,7 @@ func TestUpdate_ReadsAReadOnlyFileSystemNamespace(t *testing.T) {
 }
 
 func TestUpdate_KeepsAStateUnderAFileSizeLimit(t *testing.T) {
-	if !inChild(t, nil) {
+	if !runInChild(t, nil) {
 		return
 	}
 	d := openTestDir(t)
@@ -211,16 +211,16 @@ func TestUpdate_KeepsAStateUnderAFileSizeLimit(t *testing.T) {
 	signal.Ignore(unix.SIGXFSZ)
 	var limit unix.Rlimit
 	requireNoError(t, unix.Getrlimit(unix.RLIMIT_FSIZE, &limit))
-	narrow := limit
-	narrow.Cur = 4096
-	requireNoError(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &narrow))
+	lowered := limit
+	lowered.Cur = 4096
+	requireNoError(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &lowered))
 	checkUnwritable(t, d, unix.EFBIG)
 	checkDownIsRemembered(t, d)
 	requireNoError(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &limit))
 }
 
 func TestUpdate_LeavesAStateThatCannotBeRead(t *testing.T) {
-	if !inChild(t, nil) {
+	if !runInChild(t, nil) {
 		return
 	}
 	d := openTestDir(t)
@@ -232,9 +232,9 @@ func TestUpdate_LeavesAStateThatCannotBeRead(t *testing.T) {
 	requireNoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
 	for free := range 4 {
 		var held []*os.File
-		narrow := limit
-		narrow.Cur = 64
-		requireNoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &narrow))
+		lowered := limit
+		lowered.Cur = 64
+		requireNoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &lowered))
 		for {
 			file, err := os.Open("/dev/null")
 			if err != nil {
@@ -271,7 +271,7 @@ func TestUpdate_LeavesAStateWithoutPermission(t *testing.T) {
 		t.Setenv("TMPDIR", "/tmp")
 		attr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
 	}
-	if !inChild(t, attr) {
+	if !runInChild(t, attr) {
 		return
 	}
 	d := openTestDir(t)
@@ -297,8 +297,8 @@ func TestUpdate_LeavesAStateWithoutPermission(t *testing.T) {
 }
 
 // The last change of a supervisor is stored in the runtime directory, and in the state file once that can be written.
-func TestUpdate_KeepsALastChangeElsewhereNamespace(t *testing.T) {
-	if !inMountNamespace(t) {
+func TestUpdate_KeepsAFinalChangeInTheRuntimeDirectoryNamespace(t *testing.T) {
+	if !runInMountNamespace(t) {
 		return
 	}
 	d, mount := openTmpfs(t, "")
@@ -334,7 +334,7 @@ func TestUpdate_KeepsALastChangeElsewhereNamespace(t *testing.T) {
 	}
 	// Another session has another runtime directory.
 	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
-	isEnded := func(st State, pids ...int) {
+	checkEnded := func(st State, pids ...int) {
 		t.Helper()
 		var got []int
 		for _, l := range st.Leases {
@@ -344,8 +344,8 @@ func TestUpdate_KeepsALastChangeElsewhereNamespace(t *testing.T) {
 			t.Errorf("leases of %v, want %v; supervisor %v, down %v", got, pids, st.Supervisor, st.Down)
 		}
 	}
-	isEnded(d.ReadOrZero(), second)
-	isEnded(update(t, d, readOnly), second)
+	checkEnded(d.ReadOrZero(), second)
+	checkEnded(update(t, d, readOnly), second)
 
 	// An older release, which ignores the fallback, has recorded a lease since.
 	requireNoError(t, unix.Mount("", mount, "", unix.MS_REMOUNT, ""))
@@ -358,17 +358,17 @@ func TestUpdate_KeepsALastChangeElsewhereNamespace(t *testing.T) {
 	data, err = json.Marshal(st)
 	requireNoError(t, err)
 	requireNoError(t, os.WriteFile(path, data, 0o600))
-	isEnded(d.ReadOrZero(), second, third)
-	isEnded(update(t, d, func(tx *Tx) error { tx.Bump(); return nil }), second, third)
+	checkEnded(d.ReadOrZero(), second, third)
+	checkEnded(update(t, d, func(tx *Tx) error { tx.Bump(); return nil }), second, third)
 	if _, err := os.Stat(failed.Fallback); err == nil {
 		t.Errorf("%s is left", failed.Fallback)
 	}
-	isEnded(d.ReadOrZero(), second, third)
+	checkEnded(d.ReadOrZero(), second, third)
 
 	// An older fallback is ignored.
 	st.Line = 0
 	data, err = json.Marshal(fallback{st, time.Now()})
 	requireNoError(t, err)
 	requireNoError(t, os.WriteFile(failed.Fallback, data, 0o600))
-	isEnded(d.ReadOrZero(), second, third)
+	checkEnded(d.ReadOrZero(), second, third)
 }

@@ -53,14 +53,14 @@ func makeSocket(path string) error {
 }
 
 func TestUpdate_ReportsAFileThatIsNotRegular(t *testing.T) {
-	for kind, place := range obstacles {
+	for kind, create := range obstacles {
 		for _, name := range []string{"lock", "state.json", "election"} {
 			t.Run(name+" is a "+kind, func(t *testing.T) {
 				d := openTestDir(t)
 				update(t, d, incrementCount)
 				path := d.path(name)
 				os.Remove(path)
-				requireNoError(t, place(path))
+				requireNoError(t, create(path))
 				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 				defer cancel()
 				_, err := d.Update(ctx, func(tx *Tx) error {
@@ -89,9 +89,9 @@ func TestUpdate_ReportsAFileThatIsNotRegular(t *testing.T) {
 }
 
 func TestElect_ReportsAFileThatIsNotRegular(t *testing.T) {
-	for kind, place := range obstacles {
+	for kind, create := range obstacles {
 		d := openTestDir(t)
-		requireNoError(t, place(d.path("election")))
+		requireNoError(t, create(d.path("election")))
 		_, err := d.Update(t.Context(), func(tx *Tx) error { _, err := tx.Elect(); return err })
 		if _, ok := errors.AsType[*NotRegularError](err); !ok {
 			t.Errorf("%s: got %v", kind, err)
@@ -100,17 +100,17 @@ func TestElect_ReportsAFileThatIsNotRegular(t *testing.T) {
 }
 
 func TestUpdate_SucceedsWhenThePromptLineCannotBeWritten(t *testing.T) {
-	for kind, place := range obstacles {
+	for kind, create := range obstacles {
 		d := openTestDir(t)
-		requireNoError(t, place(d.path("prompt")))
-		if place(d.path("stamp.config")) != nil {
+		requireNoError(t, create(d.path("prompt")))
+		if create(d.path("stamp.config")) != nil {
 			t.Fatal("cannot place a stamp")
 		}
 		var warnings []string
 		d.Warn = func(text string) { warnings = append(warnings, text) }
 		st := update(t, d, func(tx *Tx) error { tx.Bump(); return nil })
 		if _, ok := d.lineNumber(); !ok && len(warnings) == 0 {
-			t.Errorf("%s: the line is not written, and nobody is told", kind)
+			t.Errorf("%s: the line is not written, and there is no warning", kind)
 		}
 		if stored := d.ReadOrZero(); stored.Line != st.Line {
 			t.Errorf("%s: line %d, stored %d", kind, st.Line, stored.Line)
@@ -121,7 +121,7 @@ func TestUpdate_SucceedsWhenThePromptLineCannotBeWritten(t *testing.T) {
 		past := time.Now().Add(-time.Hour) // not the time of what was just placed
 		requireNoError(t, os.Chtimes(config, past, past))
 		changed, err := d.Stamp(root)
-		if _, isTold := errors.AsType[*NotRegularError](err); changed == isTold {
+		if _, isReported := errors.AsType[*NotRegularError](err); changed == isReported {
 			t.Errorf("%s: stamp changed %v, %v", kind, changed, err)
 		}
 		_ = os.Remove(d.path("prompt"))
@@ -133,13 +133,13 @@ func TestUpdate_SucceedsWhenThePromptLineCannotBeWritten(t *testing.T) {
 }
 
 func TestUpdate_ReportsAPathThatIsNotADirectory(t *testing.T) {
-	for kind, place := range obstacles {
+	for kind, create := range obstacles {
 		if strings.HasPrefix(kind, "directory") {
 			continue
 		}
 		d := openTestDir(t)
 		requireNoError(t, os.RemoveAll(d.Path))
-		requireNoError(t, place(d.Path))
+		requireNoError(t, create(d.Path))
 		_, err := d.Update(t.Context(), readOnly)
 		want := d.Path + " is a " + kind + ", not a directory; remove it"
 		if err == nil || err.Error() != want {
@@ -191,10 +191,10 @@ func TestUpdate_RunsAgainWhenItsLockIsDeleted(t *testing.T) {
 		if runs != 2 || st.Ports["count"] != want || d.ReadOrZero().Ports["count"] != want {
 			t.Errorf("%q: %d runs, counter %v", deleted, runs, st.Ports)
 		}
-		if holds, err := first.IsHeld(); holds || err != nil {
+		if isHeld, err := first.IsHeld(); isHeld || err != nil {
 			t.Errorf("%q: the election of a run that does not count is held (%v)", deleted, err)
 		}
-		if holds, err := last.IsHeld(); !holds || err != nil {
+		if isHeld, err := last.IsHeld(); !isHeld || err != nil {
 			t.Errorf("%q: the election is not held (%v)", deleted, err)
 		}
 		requireNoError(t, last.Resign())
@@ -232,17 +232,17 @@ func TestElection_DetectsADeletedFile(t *testing.T) {
 		update(t, d, func(tx *Tx) (err error) { next, err = tx.Reelect(old); return err })
 	}
 	if reelect(); next != old {
-		t.Error("an election that holds was not kept")
+		t.Error("an election that is held was not kept")
 	}
 	os.Remove(d.path("election"))
-	if holds, err := old.IsHeld(); holds || err != nil {
-		t.Errorf("holds %v, %v with its file gone", holds, err)
+	if isHeld, err := old.IsHeld(); isHeld || err != nil {
+		t.Errorf("held %v, %v although its file is gone", isHeld, err)
 	}
 	if reelect(); next == nil || next == old {
 		t.Fatal("not elected again")
 	}
-	if holds, err := next.IsHeld(); !holds || err != nil {
-		t.Errorf("the new one: holds %v, %v", holds, err)
+	if isHeld, err := next.IsHeld(); !isHeld || err != nil {
+		t.Errorf("the new one: held %v, %v", isHeld, err)
 	}
 	update(t, d, func(tx *Tx) error {
 		if !tx.IsSupervisorRunning() {
@@ -250,7 +250,7 @@ func TestElection_DetectsADeletedFile(t *testing.T) {
 		}
 		other, err := tx.Reelect(old)
 		if other != nil {
-			t.Error("elected beside another")
+			t.Error("elected although another one is")
 		}
 		return err
 	})
@@ -258,11 +258,11 @@ func TestElection_DetectsADeletedFile(t *testing.T) {
 	files, err := next.CopyFiles()
 	requireNoError(t, err)
 	requireNoError(t, next.Handover())
-	heir := d.Inherit(files[0])
-	if holds, err := heir.IsHeld(); !holds || err != nil {
-		t.Errorf("the heir holds %v, %v", holds, err)
+	inherited := d.Inherit(files[0])
+	if isHeld, err := inherited.IsHeld(); !isHeld || err != nil {
+		t.Errorf("the inherited election: held %v, %v", isHeld, err)
 	}
-	requireNoError(t, heir.Resign())
+	requireNoError(t, inherited.Resign())
 }
 
 func TestDown_IsReadFromItsFileDuringThisBoot(t *testing.T) {
@@ -334,7 +334,7 @@ func TestState_OfAnOlderVersionIsRead(t *testing.T) {
 	}
 }
 
-func TestUpdate_KeepsUnusableStatesAside(t *testing.T) {
+func TestUpdate_KeepsUnusableStateFiles(t *testing.T) {
 	d := openTestDir(t)
 	for i := range 3 * maxUnusable {
 		requireNoError(t, os.WriteFile(d.path("state.json"), []byte{'x', byte('a' + i)}, 0o600))
@@ -419,7 +419,7 @@ func TestSockets_AreInOwnRuntimeDirectories(t *testing.T) {
 	for _, path := range []string{filepath.Join(base, d.socketName()), filepath.Join(filepath.Dir(computed), "another.sock"), "x"} {
 		record(path)
 		if got := d.Sockets(); slices.Contains(got, path) {
-			t.Errorf("%q counts", path)
+			t.Errorf("%q is returned", path)
 		}
 	}
 }

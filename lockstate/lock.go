@@ -33,10 +33,10 @@ type fileLock struct {
 // holder. A delay is between 1 and 3 ms at first, and later between 25 and 75 ms.
 var lockBackoff = wait.Backoff{First: 3 * time.Millisecond, Max: 75 * time.Millisecond, Jitter: 2. / 3}
 
-// acquire waits for the lock until ctx ends, and creates a missing state directory.
-func (d *Dir) acquire(ctx context.Context, backoff *wait.Backoff) (*fileLock, error) {
+// acquireLock waits for the lock until ctx ends, and creates a missing state directory.
+func (d *Dir) acquireLock(ctx context.Context, backoff *wait.Backoff) (*fileLock, error) {
 	for {
-		l, err := d.tryAcquire()
+		l, err := d.tryAcquireLock()
 		if l != nil || err != nil {
 			return l, err
 		}
@@ -60,8 +60,8 @@ func (d *Dir) lockedError(ctx context.Context) error {
 	return locked
 }
 
-// tryAcquire returns nil without an error if another process holds the lock, or if the files changed meanwhile.
-func (d *Dir) tryAcquire() (*fileLock, error) {
+// tryAcquireLock returns nil without an error if another process holds the lock, or if the files changed meanwhile.
+func (d *Dir) tryAcquireLock() (*fileLock, error) {
 	// O_RDONLY, so that a state on a read-only file system can be read; O_NONBLOCK, so that a named pipe does not block.
 	lockFile := flock.New(d.path("lock"),
 		flock.SetFlag(os.O_RDONLY|os.O_CREATE|unix.O_NONBLOCK|unix.O_NOCTTY), flock.SetPermissions(0o600))

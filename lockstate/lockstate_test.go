@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// enterAndHold takes a lease, stands for election, says how it went, and lives until its stdin is closed.
+// enterAndHold takes a lease, stands for election, prints its role, and runs until its stdin is closed.
 func enterAndHold(config string) int {
 	d, err := Open(config)
 	if err != nil {
@@ -50,11 +50,11 @@ func enterAndHold(config string) int {
 		println(err.Error())
 		return 1
 	}
-	word := "member\n"
+	role := "member\n"
 	if election != nil {
-		word = "supervisor\n"
+		role = "supervisor\n"
 	}
-	_, _ = os.Stdout.WriteString(word)
+	_, _ = os.Stdout.WriteString(role)
 	_, _ = os.Stdin.Read(make([]byte, 1))
 	runtime.KeepAlive(election)
 	return 0
@@ -95,7 +95,7 @@ type testProcess struct {
 	cmd  *exec.Cmd
 	in   *os.File
 	out  *os.File
-	word string
+	role string
 }
 
 func (m *testProcess) end() {
@@ -133,22 +133,22 @@ func TestElect_FiftyProcessesElectOneAndKeepFiftyLeases(t *testing.T) {
 	}
 	for range rounds {
 		d := openTestDir(t)
-		crowd := make([]*testProcess, 50)
-		for i := range crowd {
-			crowd[i] = startTestProcess(t, d.Config)
+		processes := make([]*testProcess, 50)
+		for i := range processes {
+			processes[i] = startTestProcess(t, d.Config)
 		}
 		var reading sync.WaitGroup
-		for _, m := range crowd {
+		for _, m := range processes {
 			reading.Go(func() {
 				buf := make([]byte, 32)
 				n, _ := m.out.Read(buf)
-				m.word = strings.TrimSpace(string(buf[:n]))
+				m.role = strings.TrimSpace(string(buf[:n]))
 			})
 		}
 		reading.Wait()
 		count := map[string]int{}
-		for _, m := range crowd {
-			count[m.word]++
+		for _, m := range processes {
+			count[m.role]++
 		}
 		st := update(t, d, func(tx *Tx) error {
 			if !tx.IsSupervisorRunning() {
@@ -158,9 +158,9 @@ func TestElect_FiftyProcessesElectOneAndKeepFiftyLeases(t *testing.T) {
 			return nil
 		})
 		if count["supervisor"] != 1 || count["member"] != 49 || len(st.Leases) != 50 {
-			t.Errorf("words %v, %d leases", count, len(st.Leases))
+			t.Errorf("roles %v, %d leases", count, len(st.Leases))
 		}
-		for _, m := range crowd {
+		for _, m := range processes {
 			m.end()
 		}
 		st = update(t, d, func(tx *Tx) error {
@@ -210,7 +210,7 @@ func TestIsSupervisorRunning_NeverMakesACandidateLose(t *testing.T) {
 	})
 }
 
-func TestUpdate_PutsAnUnusableStateAsideWithAWarning(t *testing.T) {
+func TestUpdate_KeepsAnUnusableStateFileWithAWarning(t *testing.T) {
 	for name, text := range map[string]string{
 		"empty":   "",
 		"torn":    `{"version":1,"id":"abc","conf`,
@@ -237,11 +237,11 @@ func TestUpdate_PutsAnUnusableStateAsideWithAWarning(t *testing.T) {
 			}
 			aside, err := os.ReadFile(path + ".unusable")
 			if err != nil || string(aside) != text {
-				t.Errorf("put aside: %q, %v", aside, err)
+				t.Errorf("kept: %q, %v", aside, err)
 			}
 			again := update(t, d, func(tx *Tx) error { warning = tx.Warning; return nil })
 			if warning != "" || again.ID != st.ID {
-				t.Errorf("the second look warned %q, id %s then %s", warning, st.ID, again.ID)
+				t.Errorf("the second update warned %q, id %s then %s", warning, st.ID, again.ID)
 			}
 		})
 	}
@@ -255,7 +255,7 @@ func TestState_PathNeedNotBeUTF8(t *testing.T) {
 		first := update(t, d, incrementCount)
 		last := update(t, d, incrementCount)
 		if last.ID != first.ID || last.Ports["count"] != 2 {
-			t.Errorf("%q: the state was begun anew: %+v, then %+v", config, first, last)
+			t.Errorf("%q: the state was recreated: %+v, then %+v", config, first, last)
 		}
 		if read, err := d.Read(); err != nil || read.Config != config {
 			t.Errorf("%q: read %+v, %v", config, read, err)
@@ -403,26 +403,26 @@ func TestStamp_HasItsFilesTimeAndReportsCreationAndRemoval(t *testing.T) {
 	d := openTestDir(t)
 	root := t.TempDir()
 	config := filepath.Join(root, ".localport.toml")
-	stamped := func(want bool) {
+	checkStamp := func(want bool) {
 		t.Helper()
 		if got, err := d.Stamp(root); err != nil || got != want {
 			t.Errorf("changed %v, %v; want %v", got, err, want)
 		}
 	}
-	stamped(false)
+	checkStamp(false)
 	requireNoError(t, os.WriteFile(config, nil, 0o600))
-	stamped(true)
-	stamped(false)
+	checkStamp(true)
+	checkStamp(false)
 	past := time.Now().Add(-time.Hour)
 	requireNoError(t, os.Chtimes(config, past, past))
-	stamped(true)
+	checkStamp(true)
 	info, err := os.Stat(filepath.Join(d.Path, "stamp.config"))
 	if err != nil || !info.ModTime().Equal(past.Truncate(time.Nanosecond)) {
 		t.Errorf("stamp's time %v, want %v (%v)", info.ModTime(), past, err)
 	}
 	os.Remove(config)
-	stamped(true)
-	stamped(false)
+	checkStamp(true)
+	checkStamp(false)
 }
 
 func TestOpen_MakesPrivateDirectories(t *testing.T) {

@@ -16,14 +16,14 @@ import (
 const execAgainVariable = "LOCALPORT_TEST_EXEC_AGAIN"
 
 func TestProcess_ExecAgainHelper(t *testing.T) {
-	left, err := strconv.Atoi(os.Getenv(execAgainVariable))
+	remaining, err := strconv.Atoi(os.Getenv(execAgainVariable))
 	if err != nil {
 		return
 	}
-	if left == 0 {
+	if remaining == 0 {
 		os.Exit(0)
 	}
-	t.Setenv(execAgainVariable, strconv.Itoa(left-1))
+	t.Setenv(execAgainVariable, strconv.Itoa(remaining-1))
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
@@ -43,13 +43,13 @@ func TestProcess_AliveThroughoutExec(t *testing.T) {
 	if !ok {
 		t.Fatal("not found")
 	}
-	ended := make(chan error, 1)
-	dead, recent := 0, 0 // recent ones are wrong if it is found alive again: that it has ended may be told late
-	go func() { ended <- waitWithoutReaping(cmd.Process.Pid) }()
+	endedCh := make(chan error, 1)
+	dead, recent := 0, 0 // recent results were wrong if it is alive again later; its end may be noticed late
+	go func() { endedCh <- waitWithoutReaping(cmd.Process.Pid) }()
 	for {
 		alive := p.IsAlive()
 		select {
-		case err := <-ended:
+		case err := <-endedCh:
 			if err != nil || dead > 0 {
 				t.Errorf("it was taken for dead %d times while it ran; %v", dead, err)
 			}

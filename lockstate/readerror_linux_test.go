@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A disk that cannot read is no reason to begin the state anew. /proc/self/mem is a regular file whose first page gives EIO.
+// If the disk fails to read the state, the state must not be recreated. /proc/self/mem is a regular file whose first page gives EIO.
 func TestUpdate_InputOutputErrorLosesNothing(t *testing.T) {
 	d := openTestDir(t)
 	update(t, d, incrementCount)

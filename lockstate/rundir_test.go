@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// setRuntimeDir has a runtime directory of the test's own.
+// setRuntimeDir sets a new runtime directory for the test.
 func setRuntimeDir(t *testing.T) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "lprun") //nolint:usetesting // t.TempDir is too long for the path of a socket

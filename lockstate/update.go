@@ -37,7 +37,7 @@ type Tx struct {
 func (d *Dir) Update(ctx context.Context, fn func(*Tx) error) (State, error) {
 	backoff := lockBackoff
 	for {
-		l, err := d.acquire(ctx, &backoff)
+		l, err := d.acquireLock(ctx, &backoff)
 		if err != nil {
 			return d.ReadOrZero(), err
 		}
@@ -54,7 +54,7 @@ func (d *Dir) Update(ctx context.Context, fn func(*Tx) error) (State, error) {
 // updateLocked is one run of an Update. With errLockLost everything that the run did is undone.
 func (d *Dir) updateLocked(l *fileLock, fn func(*Tx) error) (State, error) {
 	defer l.release()
-	tx, err := l.load()
+	tx, err := l.loadState()
 	if err != nil {
 		return State{}, err
 	}
@@ -141,8 +141,8 @@ func (d *Dir) warn(text string) {
 	}
 }
 
-// load reads the state, or makes a new one. A truncated, empty or foreign file is kept under another name when it is replaced.
-func (l *fileLock) load() (*Tx, error) {
+// loadState reads the state, or makes a new one. A truncated, empty or foreign file is kept under another name when it is replaced.
+func (l *fileLock) loadState() (*Tx, error) {
 	tx := &Tx{lock: l}
 	if _, err := bootID(); err != nil {
 		return nil, err

@@ -55,8 +55,8 @@ func TestAutoPortRange_AvoidsEphemeralPorts(t *testing.T) {
 			t.Errorf("%v: %v, want %v", ephemeral, got, want)
 		}
 	}
-	for text, fine := range map[string]bool{"32768\t60999\n": true, "": false, "1": false, "5 4": false, "0 9": false, "a b": false, "1 65536": false} {
-		if got, ok := parsePortRange(text); ok != fine {
+	for text, isValid := range map[string]bool{"32768\t60999\n": true, "": false, "1": false, "5 4": false, "0 9": false, "a b": false, "1 65536": false} {
+		if got, ok := parsePortRange(text); ok != isValid {
 			t.Errorf("%q: %v, %v", text, got, ok)
 		}
 	}

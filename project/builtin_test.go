@@ -42,15 +42,15 @@ type shownProgram struct {
 }
 
 // setFields stores the settings that have a field in *into, and returns their number.
-func setFields(settings Settings, into any) (taken int) {
-	v := reflect.ValueOf(into).Elem()
+func setFields(settings Settings, target any) (used int) {
+	v := reflect.ValueOf(target).Elem()
 	for i := range v.NumField() {
 		if value, given := settings[v.Type().Field(i).Tag.Get("key")]; given {
 			v.Field(i).Set(reflect.ValueOf(value))
-			taken++
+			used++
 		}
 	}
-	return taken
+	return used
 }
 
 // MarshalJSON returns the form of a service in testdata.
@@ -59,13 +59,13 @@ func (s Service) MarshalJSON() ([]byte, error) {
 	connection := shownConnection{ClusterHealth: settings["cluster_health"] != false, Reverse: s.Reverse, Alone: settings["multiplex"] == false}
 	var program shownProgram
 	if slices.ContainsFunc(BuiltIn, func(t TechnologyType) bool { return t.Name == s.Technology }) {
-		taken := setFields(settings, &connection) + setFields(settings, &program)
+		used := setFields(settings, &connection) + setFields(settings, &program)
 		for _, other := range []string{"cluster_health", "multiplex", "reverse"} {
 			if _, given := settings[other]; given {
-				taken++
+				used++
 			}
 		}
-		if taken != len(settings) { // none is forgotten here
+		if used != len(settings) { // none is forgotten here
 			connection.Settings = settings
 		}
 	} else {

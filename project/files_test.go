@@ -29,7 +29,7 @@ func readFiles(t testing.TB, root string) *Files {
 	return f
 }
 
-func TestReadFile_ReadsLocalFileOnlyBesideTheDefaultName(t *testing.T) {
+func TestReadFiles_ReadsLocalOverrideOnlyForTheDefaultName(t *testing.T) {
 	root := physicalTempDir(t)
 	write(t, filepath.Join(root, ConfigName), "")
 	write(t, filepath.Join(root, "other.toml"), "")
@@ -44,7 +44,7 @@ func TestReadFile_ReadsLocalFileOnlyBesideTheDefaultName(t *testing.T) {
 	}
 }
 
-func TestRead_IgnoresADirectoryNamedEnv(t *testing.T) {
+func TestReadFiles_IgnoresADirectoryNamedEnv(t *testing.T) {
 	root := physicalTempDir(t)
 	write(t, filepath.Join(root, ConfigName), "")
 	write(t, filepath.Join(root, EnvName, "bin", "python"), "")
@@ -87,7 +87,7 @@ config_file = "./absent"
 	}
 }
 
-func TestRead_ReferencedFilesAreInsideTheRoot(t *testing.T) {
+func TestReadFiles_ReferencedFilesAreInsideTheRoot(t *testing.T) {
 	top := physicalTempDir(t)
 	root := filepath.Join(top, "root")
 	write(t, filepath.Join(top, "outside"), "outside")
@@ -135,9 +135,9 @@ func TestRead_ReferencedFilesAreInsideTheRoot(t *testing.T) {
 func TestParse_RejectsVariablesInPathsInsideTheRoot(t *testing.T) {
 	root := physicalTempDir(t)
 	write(t, filepath.Join(root, ConfigName), sshConfig+`config_file = "${WHERE}/config"`)
-	for where, fine := range map[string]bool{"/etc/ssh": true, "sub": false, root: false} {
+	for where, isValid := range map[string]bool{"/etc/ssh": true, "sub": false, root: false} {
 		_, err := Parse(readFiles(t, root), Options{Technologies: BuiltIn, Getenv: lookupIn(map[string]string{"WHERE": where})})
-		if fine != (err == nil) {
+		if isValid != (err == nil) {
 			t.Errorf("WHERE=%s: %v", where, err)
 		}
 	}

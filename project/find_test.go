@@ -53,7 +53,7 @@ func TestFind_ResolvesSymbolicLinks(t *testing.T) {
 	}
 	f, err := ReadFiles(filepath.Join(top, "link", ConfigName))
 	if err != nil || f.Root != want || f.Path != filepath.Join(want, ConfigName) {
-		t.Errorf("ReadFile: %+v, %v", f, err)
+		t.Errorf("ReadFiles: %+v, %v", f, err)
 	}
 }
 
@@ -103,7 +103,7 @@ func TestFind_ReportsADeletedCurrentDirectory(t *testing.T) {
 	}
 }
 
-func TestRead_NamesAFileThatCannotBeRead(t *testing.T) {
+func TestReadFiles_NamesAFileThatCannotBeRead(t *testing.T) {
 	root := physicalTempDir(t)
 	for _, name := range []string{EnvName, LocalName, ConfigName} {
 		write(t, filepath.Join(root, ConfigName), "")
@@ -130,7 +130,7 @@ func TestRead_NamesAFileThatCannotBeRead(t *testing.T) {
 	}
 }
 
-func TestRead_RejectsSpecialAndHugeFiles(t *testing.T) {
+func TestReadFiles_RejectsSpecialAndHugeFiles(t *testing.T) {
 	root := physicalTempDir(t)
 	path := filepath.Join(root, ConfigName)
 	if err := syscall.Mkfifo(path, 0o600); err != nil {

@@ -55,7 +55,7 @@ func TestParse_ReportsEveryErrorWithItsPosition(t *testing.T) {
 		p, err := Parse(f, o)
 		invalid, ok := errors.AsType[*InvalidError](err)
 		if !ok {
-			t.Fatalf("got %+v, %v; want an *Invalid", p, err)
+			t.Fatalf("got %+v, %v; want an *InvalidError", p, err)
 		}
 		return invalid.Error()
 	})

@@ -33,14 +33,14 @@ func TestParse_IsFastOnHostileFiles(t *testing.T) {
 		if len(text) > maxConfigSize {
 			t.Errorf("%s is too long to be read at all", name)
 		}
-		began := cpuTime(t)
+		startTime := cpuTime(t)
 		files := &Files{Root: "/root", Path: "/root/" + ConfigName, Config: []byte(text), DotEnv: []byte(dotEnv)}
 		named, err := readReferencedFiles(files)
 		if err != nil || len(named) != 0 {
 			t.Errorf("%s: %v, %v", name, named, err)
 		}
 		_, err = Parse(files, Options{Technologies: BuiltIn})
-		took = cpuTime(t) - began
+		took = cpuTime(t) - startTime
 		t.Logf("%s: %v", name, took)
 		return took, err
 	}

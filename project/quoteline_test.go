@@ -27,18 +27,18 @@ ANY = 'hunter2' # "hunter2
 URL = "postgres://app:hunter2@${db.addr}/"
 `
 
-// Whatever typing error makes the file invalid, the contents of its strings are not quoted.
+// Whatever typo makes the file invalid, the contents of its strings are not quoted.
 func TestParse_QuotesNoSecretOfAnInvalidFile(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := configWithSecrets
-		for range rapid.IntRange(1, 2).Draw(t, "slips") {
+		for range rapid.IntRange(1, 2).Draw(t, "typos") {
 			at := rapid.IntRange(0, len(text)-1).Draw(t, "at")
-			slip := rapid.SampledFrom([]string{"", "\"", "'", "=", "\n", "#", "[", "]", "{", "}", ",", "x", "\\", "$", " ", "\"\"\""}).Draw(t, "slip")
+			typo := rapid.SampledFrom([]string{"", "\"", "'", "=", "\n", "#", "[", "]", "{", "}", ",", "x", "\\", "$", " ", "\"\"\""}).Draw(t, "typo")
 			end := at + rapid.IntRange(0, 1).Draw(t, "deleted")
-			if strings.Contains(text[max(0, at-7):min(len(text), end+7)], "hunter2") && slip != "" && slip != "\"" && slip != "'" && at > 0 && strings.Contains("hunter2", text[at-1:at]) {
-				continue // the slip would cut the word that this test looks for
+			if strings.Contains(text[max(0, at-7):min(len(text), end+7)], "hunter2") && typo != "" && typo != "\"" && typo != "'" && at > 0 && strings.Contains("hunter2", text[at-1:at]) {
+				continue // the typo would split the word that this test looks for
 			}
-			text = text[:at] + slip + text[end:]
+			text = text[:at] + typo + text[end:]
 		}
 		files := &Files{Root: "/root", Path: "/root/" + ConfigName, Config: []byte(text)}
 		if _, err := Parse(files, Options{Technologies: BuiltIn}); err != nil && strings.Contains(err.Error(), "hunter2") {

@@ -68,7 +68,7 @@ func TestTemplate_MissingVariableIsAnError(t *testing.T) {
 		"${a.host:-x}", "${a.hosts}", "${a-b}", "$${}${", "${é}", strings.Repeat("${A:-", 100000),
 	} {
 		if _, err := parseTemplate(text); err == nil {
-			t.Errorf("%.20s is taken", text)
+			t.Errorf("%.20s is accepted", text)
 		}
 	}
 }

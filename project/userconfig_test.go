@@ -91,8 +91,8 @@ on = ["failed", "recoverd"]
 	if !reflect.DeepEqual(lines, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(lines, "\n"), strings.Join(want, "\n"))
 	}
-	if brief := invalid.Summary(); strings.Contains(brief, "\n") || brief != path+want[0]+" (and 9 more)" {
-		t.Errorf("in brief: %s", brief)
+	if summary := invalid.Summary(); strings.Contains(summary, "\n") || summary != path+want[0]+" (and 9 more)" {
+		t.Errorf("summary: %s", summary)
 	}
 	if _, err = ReadUserConfig(writeUserConfig(t, "linger = \n")); !errors.As(err, &invalid) || !strings.Contains(err.Error(), ":1:") {
 		t.Errorf("no TOML: %v", err)
@@ -107,9 +107,9 @@ func TestReadUserConfig_RejectsAFileWritableByOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, err := ReadUserConfig(path)
-		var exposed *InsecureConfigError
-		if !errors.As(err, &exposed) || !reflect.DeepEqual(got, DefaultUserConfig()) || !strings.Contains(err.Error(), "chmod go-w "+open) {
-			t.Errorf("%s can be written by all: %+v, %v", open, got, err)
+		var insecure *InsecureConfigError
+		if !errors.As(err, &insecure) || !reflect.DeepEqual(got, DefaultUserConfig()) || !strings.Contains(err.Error(), "chmod go-w "+open) {
+			t.Errorf("%s is writable by others: %+v, %v", open, got, err)
 		}
 		if err := os.Chmod(open, 0o700); err != nil {
 			t.Fatal(err)

@@ -77,10 +77,10 @@ func BenchmarkPrompt(b *testing.B) {
 			for b.Loop() {
 				ours := measureCall(b, env, shell, inside, "__localport_prompt", 10000)
 				b.ReportMetric(float64(ours.Nanoseconds())/1000, "µs/prompt")
-				away := measureCall(b, env, shell, outside, "__localport_prompt", 10000)
-				b.ReportMetric(float64(away.Nanoseconds())/1000, "µs/outside")
+				outsideTime := measureCall(b, env, shell, outside, "__localport_prompt", 10000)
+				b.ReportMetric(float64(outsideTime.Nanoseconds())/1000, "µs/outside")
 				if _, err := exec.LookPath("direnv"); err == nil {
-					theirs := measureCall(b, env, shell, direnv(b, env, dir, shell), direnvCall[shell], 200)
+					theirs := measureCall(b, env, shell, direnvSetup(b, env, dir, shell), direnvCall[shell], 200)
 					b.ReportMetric(float64(theirs.Nanoseconds())/1000, "µs/direnv")
 					b.ReportMetric(float64(theirs)/float64(ours), "direnv/ours")
 				}
@@ -92,17 +92,17 @@ func BenchmarkPrompt(b *testing.B) {
 
 var direnvCall = map[string]string{"bash": "_direnv_hook", "zsh": "_direnv_hook", "fish": "__direnv_export_eval"}
 
-// direnv returns the shell code that installs direnv's hook and enters a directory with an .envrc.
-func direnv(b *testing.B, env []string, dir, shell string) string {
+// direnvSetup returns the shell code that installs direnv's hook and enters a directory with an .envrc.
+func direnvSetup(b *testing.B, env []string, dir, shell string) string {
 	b.Helper()
-	known := filepath.Join(dir, "direnv")
-	if err := os.MkdirAll(known, 0o755); err != nil {
+	envrcDir := filepath.Join(dir, "direnv")
+	if err := os.MkdirAll(envrcDir, 0o755); err != nil {
 		b.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(known, ".envrc"), []byte("export X=1\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(envrcDir, ".envrc"), []byte("export X=1\n"), 0o600); err != nil {
 		b.Fatal(err)
 	}
-	allow := exec.Command("direnv", "allow", known)
+	allow := exec.Command("direnv", "allow", envrcDir)
 	allow.Env = env
 	if out, err := allow.CombinedOutput(); err != nil {
 		b.Fatalf("direnv allow: %v\n%s", err, out)
@@ -111,5 +111,5 @@ func direnv(b *testing.B, env []string, dir, shell string) string {
 	if shell == "fish" {
 		install = "direnv hook fish | source"
 	}
-	return install + "\ncd " + known
+	return install + "\ncd " + envrcDir
 }

@@ -85,7 +85,7 @@ $PROMPT_COMMAND}"
 const fishNote = `function note --on-event fish_prompt; set -g noted "$noted""a:$status "; end`
 
 func TestHook_IsIndependentOfTheUsersOptions(t *testing.T) {
-	nasty := map[string]string{
+	optionsByName := map[string]string{
 		"bash set -eu":      "set -euo pipefail",
 		"bash noclobber":    "set -o noclobber; shopt -s nullglob failglob nocasematch extglob dotglob",
 		"bash allexport":    "set -a",
@@ -105,7 +105,7 @@ func TestHook_IsIndependentOfTheUsersOptions(t *testing.T) {
 			"function count; false; end; function contains; false; end; function kill; false; end; " +
 			"function echo; false; end; function printf; false; end; set -g IFS 0123456789",
 	}
-	for name, options := range nasty {
+	for name, options := range optionsByName {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			shell, _, _ := strings.Cut(name, " ")
@@ -211,20 +211,20 @@ func shellNames(t *testing.T, w *testEnv, shell, rc string) []string {
 }
 
 func TestHook_LeavesOnlyItsOwnNames(t *testing.T) {
-	theirs := map[string][]string{
+	sharedNames := map[string][]string{
 		"bash": nil, "zsh": {"precmd_functions", "chpwd_functions"}, "fish": nil,
 	}
 	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		traps := map[string]string{"bash": "trap 'echo x' INT EXIT USR1 DEBUG\n", "zsh": "trap 'echo x' INT USR1\n"}[shell]
-		had := shellNames(t, w, shell, traps)
-		has := shellNames(t, w, shell, traps+w.rc(shell))
-		for _, name := range has {
-			if !slices.Contains(had, name) && !strings.HasPrefix(name, "__localport_") && !slices.Contains(theirs[shell], name) {
+		namesBefore := shellNames(t, w, shell, traps)
+		namesAfter := shellNames(t, w, shell, traps+w.rc(shell))
+		for _, name := range namesAfter {
+			if !slices.Contains(namesBefore, name) && !strings.HasPrefix(name, "__localport_") && !slices.Contains(sharedNames[shell], name) {
 				t.Errorf("left in the shell: %q", name)
 			}
 		}
-		for _, name := range had {
-			if !slices.Contains(has, name) {
+		for _, name := range namesBefore {
+			if !slices.Contains(namesAfter, name) {
 				t.Errorf("gone from the shell: %q", name)
 			}
 		}

@@ -27,8 +27,8 @@ type exportCall struct {
 	PID   int    // --pid
 }
 
-// runFakeLocalport implements `hook SHELL`, and `export SHELL` as far as the hooks depend on it. It stores its files
-// beside itself, and exports PROJECT and LOCALPORT_DIFF, both the project's root.
+// runFakeLocalport implements `hook SHELL`, and `export SHELL` as far as the hooks depend on it. It stores its files in its own directory,
+// and exports PROJECT and LOCALPORT_DIFF, both with the project's root.
 func runFakeLocalport(args []string) int {
 	base := filepath.Dir(os.Args[0])
 	shell, err := shellhook.Lookup(args[1])

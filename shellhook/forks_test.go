@@ -34,7 +34,7 @@ func (tr trace) wrap() []string {
 	return []string{"strace", "-f", "-qq", "-e", "trace=clone,clone3,fork,vfork,execve", "-o", tr.path}
 }
 
-var forked = regexp.MustCompile(`(?m)^.*\b(clone3?|v?fork|execve)\(.*$`)
+var processStartPattern = regexp.MustCompile(`(?m)^.*\b(clone3?|v?fork|execve)\(.*$`)
 
 // processes returns the lines for the processes and programs started so far, without threads, which fish starts.
 func (tr trace) processes() (lines []string) {
@@ -43,7 +43,7 @@ func (tr trace) processes() (lines []string) {
 	if err != nil {
 		tr.t.Fatal(err)
 	}
-	for _, line := range forked.FindAllString(string(data), -1) {
+	for _, line := range processStartPattern.FindAllString(string(data), -1) {
 		if !strings.Contains(line, "CLONE_THREAD") {
 			lines = append(lines, line)
 		}

@@ -32,7 +32,7 @@ func startProcess(t *testing.T, name string) *process {
 	if err := os.Symlink(self, path); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(path, "play-waiting")
+	cmd := exec.Command(path, "wait-for-stdin")
 	if _, err := cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func TestHook_IgnoresALineThatIsNotARegularFile(t *testing.T) {
 	})
 }
 
-func TestHook_StopsExportingForAnUnresolvedReason(t *testing.T) {
+func TestHook_StopsExportingIfTheReasonPersists(t *testing.T) {
 	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		dead := startProcess(t, "localport-x")

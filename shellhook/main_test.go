@@ -15,7 +15,7 @@ func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "localport" {
 		os.Exit(runFakeLocalport(os.Args[1:]))
 	}
-	if len(os.Args) > 1 && os.Args[1] == "play-waiting" {
+	if len(os.Args) > 1 && os.Args[1] == "wait-for-stdin" {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
 	}

@@ -67,7 +67,7 @@ func TestHook_RepeatsAFailedExportOutsideAnyProject(t *testing.T) {
 	})
 }
 
-func TestHook_DoesNotRepeatAnAnswer(t *testing.T) {
+func TestHook_DoesNotRepeatADefinitiveFailure(t *testing.T) {
 	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		defer w.setBehaviour("fail", "4")() // the exit code of a project that is not allowed
@@ -116,16 +116,16 @@ func TestHook_StartsNoProcessBeforeARetryIsDue(t *testing.T) {
 }
 
 // A shell with an older hook evaluates the new one, which must set the variables that the older one lacks.
-func TestHook_TakesOverFromAnOlderOne(t *testing.T) {
+func TestHook_ReplacesAnOlderHook(t *testing.T) {
 	eachShell(t, func(t *testing.T, shell string, w *testEnv) {
 		root := w.project("p")
 		s := w.start(shell)
 		s.Run(cd(root))
-		forget := map[string]string{"fish": "set -e -g __localport_wait __localport_retry __localport_since"}[shell]
-		if forget == "" {
-			forget = "unset __localport_wait __localport_retry __localport_since"
+		unsetVariables := map[string]string{"fish": "set -e -g __localport_wait __localport_retry __localport_since"}[shell]
+		if unsetVariables == "" {
+			unsetVariables = "unset __localport_wait __localport_retry __localport_since"
 		}
-		s.Run(forget + "; " + strings.TrimSpace(w.rc(shell)))
+		s.Run(unsetVariables + "; " + strings.TrimSpace(w.rc(shell)))
 		w.expectQuiet(s)
 		w.setLine(root, "1 0 0")
 		w.expectExports(s, "true", 1)

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// becomeZombie kills the process and waits for that, without reaping it.
+// becomeZombie kills the process and waits until it has ended, without reaping it.
 func (p *process) becomeZombie(t *testing.T) {
 	t.Helper()
 	_ = p.cmd.Process.Kill()

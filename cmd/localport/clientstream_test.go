@@ -44,11 +44,11 @@ func startClientStream[T any](interval time.Duration, client func() T) *clientSt
 }
 
 // count returns how many of the results so far match.
-func (s *clientStream[T]) count(matches func(T) bool) (n int) {
+func (s *clientStream[T]) count(isMatch func(T) bool) (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, result := range s.results {
-		if matches(result) {
+		if isMatch(result) {
 			n++
 		}
 	}
@@ -79,8 +79,8 @@ func startGreetingClients(interval time.Duration, addr string) greetingClients {
 	})}
 }
 
-// answered returns how many clients that started after t have been answered.
-func (c greetingClients) answered(t time.Time) int {
+// countAnswered returns how many clients that started after t have been answered.
+func (c greetingClients) countAnswered(t time.Time) int {
 	return c.count(func(r greetingResult) bool { return r.startTime.After(t) && r.err == nil })
 }
 

@@ -129,11 +129,11 @@ func checkInheritedEnvironment(t *testing.T, w *testEnv, kind string, sh *shellp
 	inside := sh.Environ()
 	nested := *w
 	nested.env = append(slices.Clone(w.env), "LOCALPORT_DIFF="+inside["LOCALPORT_DIFF"], "WEB_PORT="+inside["WEB_PORT"], "URL="+inside["URL"])
-	inherits := nested.shell(kind, w.home)
-	if env := readEnvironment(inherits); env != (shellEnvironment{url: "mine"}) {
+	nestedShell := nested.shell(kind, w.home)
+	if env := readEnvironment(nestedShell); env != (shellEnvironment{url: "mine"}) {
 		t.Errorf("a shell outside that inherited the environment has %+v", env)
 	}
-	inherits.Exit("exit")
+	nestedShell.Exit("exit")
 }
 
 func TestCompatibility_NewerReleaseReplacesAtAPromptOfAnOlderHook(t *testing.T) {

@@ -102,7 +102,7 @@ func (p *compatibleProject) checkNoneRefusedAt(t *testing.T, name string, since 
 	t.Helper()
 	clients := p.clients[name]
 	delete(p.clients, name)
-	eventually(t, "clients are answered", func() bool { return clients.answered(since) > 3 })
+	eventually(t, "clients are answered", func() bool { return clients.countAnswered(since) > 3 })
 	calls := clients.stop()
 	if refused, failed := countRefused(calls, since); refused > 0 || failed > 0 {
 		t.Errorf("%s: of %d clients %d were refused, %d failed: %v", name, len(calls), refused, failed, describeFailures(calls))
@@ -216,7 +216,7 @@ func TestCompatibility_DaemonRestartReplacesOlderSupervisorAndKeeper(t *testing.
 	w.stopProject(p.root, p.addrs["web"], p.addrs["own"], p.addrs["box"])
 }
 
-func TestCompatibility_OlderKeeperRevivesItsKilledSupervisor(t *testing.T) {
+func TestCompatibility_OlderKeeperReplacesItsKilledSupervisor(t *testing.T) {
 	t.Parallel()
 	for name, upgraded := range map[string]bool{"from the older program": false, "from this program at the same path": true} {
 		t.Run(name, func(t *testing.T) {
@@ -400,11 +400,11 @@ func TestCompatibility_LoginUnderAnOlderSupervisorIsKept(t *testing.T) {
 	if o := old.localport(root, "start"); o.code == 0 {
 		t.Fatal("start did not need a login")
 	}
-	u := old.startOnTerminal(root, "login")
-	u.answer("fingerprint is SHA256:", "yes\n")
-	u.answer("Enter passphrase for key", "open sesame\n")
-	if code := <-u.done; code != 0 {
-		t.Fatalf("login: exit %d\n%s", code, u.screen.String())
+	session := old.startOnTerminal(root, "login")
+	session.answer("fingerprint is SHA256:", "yes\n")
+	session.answer("Enter passphrase for key", "open sesame\n")
+	if code := <-session.done; code != 0 {
+		t.Fatalf("login: exit %d\n%s", code, session.screen.String())
 	}
 	supervisor := old.supervisor(root)
 	w := old.withCurrentBinary(oldRelease)

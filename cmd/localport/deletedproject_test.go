@@ -14,32 +14,32 @@ import (
 
 // As when a worktree is removed, or an older branch is checked out, while `start` holds a lease.
 func TestDeletedProject_IsFoundByItsState(t *testing.T) {
-	type where struct{ root, link string }
+	type projectPaths struct{ root, link string }
 	for name, c := range map[string]struct {
 		isDirDeleted bool
-		args         func(where) []string
-		in           func(where) string // the directory of the command; nil: outside the project
+		args         func(projectPaths) []string
+		in           func(projectPaths) string // the directory of the command; nil: outside the project
 	}{
-		"file deleted, in the directory": {in: func(p where) string { return p.root }},
-		"file deleted, below":            {in: func(p where) string { return filepath.Join(p.root, "sub") }},
-		"file deleted, -C":               {args: func(p where) []string { return []string{"-C", p.root} }},
-		"file deleted, -c":               {args: func(p where) []string { return []string{"-c", filepath.Join(p.root, ".localport.toml")} }},
-		"directory deleted, -C":          {isDirDeleted: true, args: func(p where) []string { return []string{"-C", p.root} }},
-		"directory deleted, -C below":    {isDirDeleted: true, args: func(p where) []string { return []string{"-C", filepath.Join(p.root, "sub")} }},
-		"directory deleted, -c":          {isDirDeleted: true, args: func(p where) []string { return []string{"-c", filepath.Join(p.root, ".localport.toml")} }},
+		"file deleted, in the directory": {in: func(p projectPaths) string { return p.root }},
+		"file deleted, below":            {in: func(p projectPaths) string { return filepath.Join(p.root, "sub") }},
+		"file deleted, -C":               {args: func(p projectPaths) []string { return []string{"-C", p.root} }},
+		"file deleted, -c":               {args: func(p projectPaths) []string { return []string{"-c", filepath.Join(p.root, ".localport.toml")} }},
+		"directory deleted, -C":          {isDirDeleted: true, args: func(p projectPaths) []string { return []string{"-C", p.root} }},
+		"directory deleted, -C below":    {isDirDeleted: true, args: func(p projectPaths) []string { return []string{"-C", filepath.Join(p.root, "sub")} }},
+		"directory deleted, -c":          {isDirDeleted: true, args: func(p projectPaths) []string { return []string{"-c", filepath.Join(p.root, ".localport.toml")} }},
 		"directory deleted, -C through a link": {
-			isDirDeleted: true, args: func(p where) []string { return []string{"-C", filepath.Join(p.link, "shop")} },
+			isDirDeleted: true, args: func(p projectPaths) []string { return []string{"-C", filepath.Join(p.link, "shop")} },
 		},
 		"directory deleted, relative -C": {
-			isDirDeleted: true, args: func(where) []string { return []string{"-C", "shop"} },
-			in: func(p where) string { return filepath.Dir(p.root) },
+			isDirDeleted: true, args: func(projectPaths) []string { return []string{"-C", "shop"} },
+			in: func(p projectPaths) string { return filepath.Dir(p.root) },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newTestEnv(t)
 			root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))
-			p := where{root, filepath.Join(w.home, "link")}
+			p := projectPaths{root, filepath.Join(w.home, "link")}
 			if err := os.Symlink(filepath.Dir(root), p.link); err != nil {
 				t.Fatal(err)
 			}

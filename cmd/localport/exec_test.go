@@ -13,7 +13,7 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-func TestExec_BecomesTheCommand(t *testing.T) {
+func TestExec_ReplacesItselfWithTheCommand(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
 	port := ports.FreePort(t)
@@ -94,7 +94,7 @@ func TestExec_WaitsAtMostItsTimeout(t *testing.T) {
 	}
 }
 
-func TestExec_InsideTheHookAddsNothingTwice(t *testing.T) {
+func TestExec_InAProjectShellAddsNothingTwice(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")) + "[env]\nPATH = \"/opt/shop/bin:${PATH}\"\n")

@@ -251,7 +251,7 @@ func TestLog_ReportsLostLinesAfterAFullDisk(t *testing.T) {
 	w.stopProject(root)
 }
 
-// answerMode has an HTTP server that answers at once answer never, or slowly, when one of its channels is closed.
+// answerMode controls an HTTP server that normally answers at once: it never answers once hang is closed, and answers slowly once slow is.
 type answerMode struct{ hang, slow chan struct{} }
 
 func httpServer(t *testing.T) (*server, answerMode) {

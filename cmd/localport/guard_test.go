@@ -116,12 +116,12 @@ func TestGuard_RebindsTheControlSocket(t *testing.T) {
 			if pids := w.leasePIDs(root, api.ShellLease); len(pids) != 1 || pids[0] != sh.PID() {
 				t.Errorf("leases of %v, want that of %d", pids, sh.PID())
 			}
-			bound := w.state(root).Supervisor.Socket
+			newSocket := w.state(root).Supervisor.Socket
 			sh.Run("cd " + w.home)
 			w.mustRun(root, "stop")
 			w.waitExit(successor)
-			if _, err := os.Lstat(bound); err == nil {
-				t.Errorf("%s is left", bound)
+			if _, err := os.Lstat(newSocket); err == nil {
+				t.Errorf("%s is left", newSocket)
 			}
 			if !strings.HasSuffix(name, "by a file") {
 				w.checkNothingLeft(root, addr)
@@ -227,16 +227,16 @@ func TestGuard_ProjectSurvivesDeletedFiles(t *testing.T) {
 			}
 			// A prompt and a command enter right after the deletion.
 			pid := fmt.Sprint(os.Getpid())
-			entered := make(chan commandResult, 2)
+			enteredCh := make(chan commandResult, 2)
 			for _, args := range [][]string{{"export", "bash", "--pid", pid}, {"exec", "--", "true"}} {
 				cmd := w.command(root, args...)
 				go func() {
 					out, err := cmd.CombinedOutput()
-					entered <- commandResult{stdout: string(out), stderr: fmt.Sprint(err), code: cmd.ProcessState.ExitCode()}
+					enteredCh <- commandResult{stdout: string(out), stderr: fmt.Sprint(err), code: cmd.ProcessState.ExitCode()}
 				}()
 			}
 			for range 2 {
-				if o := <-entered; o.code != 0 {
+				if o := <-enteredCh; o.code != 0 {
 					t.Errorf("entering: exit %d, %s\n%s", o.code, o.stderr, o.stdout)
 				}
 			}
@@ -244,7 +244,7 @@ func TestGuard_ProjectSurvivesDeletedFiles(t *testing.T) {
 				state := w.state(root)
 				return state.Supervisor != nil && state.Supervisor.Process == supervisor && len(state.Leases) == 2 && state.Ports["web"] == auto
 			})
-			eventually(t, "the election is held at its path", func() bool { _, err := os.Stat(filepath.Join(dir, "election")); return err == nil })
+			eventually(t, "the election's file exists again", func() bool { _, err := os.Stat(filepath.Join(dir, "election")); return err == nil })
 			if all := findSupervisors(t, root); len(all) != 1 || all[0] != supervisor {
 				t.Errorf("supervisors: %v, want %v alone", all, supervisor)
 			}

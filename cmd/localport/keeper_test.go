@@ -55,21 +55,21 @@ func TestKeeper_ReplacesAKilledSupervisorWithoutAPromptAndRefusesNobody(t *testi
 	w.waitKeeper(root)
 	c := startGreetingClients(clientInterval, fmt.Sprintf("127.0.0.1:%d", port))
 	first := time.Now()
-	eventually(t, "clients are answered", func() bool { return c.answered(first) > 20 })
+	eventually(t, "clients are answered", func() bool { return c.countAnswered(first) > 20 })
 
 	supervisor := w.supervisor(root)
 	children := findChildren(t, supervisor.PID)
 	kill(t, supervisor.PID)
 	killTime := time.Now()
-	eventually(t, "clients are answered again", func() bool { return c.answered(killTime) > 20 })
+	eventually(t, "clients are answered again", func() bool { return c.countAnswered(killTime) > 20 })
 	calls := c.stop()
 	if refused, failed := countRefused(calls, killTime); refused > 0 || failed > 0 {
 		t.Errorf("%d of %d refused, %d of those after the kill failed", refused, len(calls), failed)
 	}
 	slices.SortFunc(calls, func(a, b greetingResult) int { return a.endTime.Compare(b.endTime) })
-	for _, one := range calls {
-		if one.startTime.After(killTime) {
-			t.Logf("the first answer came %v after the kill", one.endTime.Sub(killTime))
+	for _, call := range calls {
+		if call.startTime.After(killTime) {
+			t.Logf("the first answer came %v after the kill", call.endTime.Sub(killTime))
 			break
 		}
 	}
@@ -185,7 +185,7 @@ func TestUpgrade_KeepsPortsLeasesAndConnections(t *testing.T) {
 	w.withRelease("1.10.0").mustRun(root, "exec", "--", "true")
 	w.withRelease("1.11.0-dev").mustRun(root, "exec", "--", "true")
 	if now := w.state(root).Supervisor.Process; now != state.Supervisor.Process {
-		t.Error("it was replaced once more, by an older, the same or no release")
+		t.Error("it was replaced once more, by an older release, the same one or a development build")
 	}
 	if !old.IsAlive() {
 		t.Fatal("the old one ended with a connection open")
@@ -227,15 +227,15 @@ func TestKeeper_RetriesAStartThatFailed(t *testing.T) {
 	root := w.allowedProject(tcpConfig("web", port, serve(t, "127.0.0.1:0")))
 	w.mustRun(root, "start")
 	w.waitKeeper(root)
-	tried := filepath.Join(w.home, "tried")
-	restore := w.replaceProgram("#!/bin/sh\necho >>" + tried + `
+	attemptsPath := filepath.Join(w.home, "tried")
+	restore := w.replaceProgram("#!/bin/sh\necho >>" + attemptsPath + `
 case "$*" in *supervise*) echo '{"outcome":"failed","error":"too many open files"}' >&3 ;; esac
 exit 1
 `)
 	c := startGreetingClients(clientInterval, addr)
 	kill(t, w.supervisor(root).PID)
 	eventually(t, "the keeper has retried", func() bool {
-		data, _ := os.ReadFile(tried)
+		data, _ := os.ReadFile(attemptsPath)
 		return len(data) >= 2
 	})
 	restore()

@@ -60,7 +60,7 @@ func (k *kubeBench) project(n int, port string) {
 	k.mustRun(k.root, "allow")
 }
 
-// start starts the project; down ends it and waits for that.
+// start starts the project; stop stops it and waits for its end.
 func (k *kubeBench) start() { k.mustRun(k.root, "start", "--no-wait") }
 
 func (k *kubeBench) stop() {

@@ -234,14 +234,14 @@ func TestCluster_RefusesNobodyWhilePodsComeAndGo(t *testing.T) {
 			k.mustRun(k.root, "start")
 			kubectl := startPortForward(t, c, k.home, k.ns, "7000")
 			t.Cleanup(kubectl.kill)
-			clients, bare := startPodClients(clientInterval, k.addr), startPodClients(clientInterval, kubectl.waitAddr(t))
+			clients, kubectlClients := startPodClients(clientInterval, k.addr), startPodClients(clientInterval, kubectl.waitAddr(t))
 			firstTime := time.Now()
 			eventually(t, "the first clients are answered", func() bool { return clients.isAnswered(firstTime) })
 			startTime := time.Now()
 			event.happen(k)
 			endTime := time.Now()
 			eventually(t, "clients are answered again", func() bool { return clients.isAnswered(endTime) })
-			ours, theirs := clients.stop(), bare.stop()
+			ours, theirs := clients.stop(), kubectlClients.stop()
 			t.Logf("%s (%.1f s): localport: %d of %d failed, %d cut off, the longest took %.1f s; kubectl port-forward: %d failed, %d cut off",
 				event.name, endTime.Sub(startTime).Seconds(), ours.failed, ours.all, ours.cutOff, ours.longest.Seconds(), theirs.failed, theirs.cutOff)
 			if ours.failed > 0 {

@@ -348,9 +348,9 @@ func TestLeases_NoneIsLostWithoutDescriptors(t *testing.T) {
 	if err := os.Chtimes(filepath.Join(w.stateDir(root), "state.json"), time.Time{}, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	trouble := filepath.Join(w.stateDir(root), "log/supervisor.log")
+	logPath := filepath.Join(w.stateDir(root), "log/supervisor.log")
 	eventually(t, "the supervisor could not read the state", func() bool {
-		log, err := os.ReadFile(trouble)
+		log, err := os.ReadFile(logPath)
 		return err == nil && strings.Contains(string(log), "cannot write the state")
 	})
 	setDescriptorLimit(t, supervisor.PID, 1024)

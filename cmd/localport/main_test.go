@@ -268,7 +268,7 @@ func ownExecutable(t testing.TB) string {
 	return exe
 }
 
-// eventually checks a condition again and again, and fails the test if it is not met within 30 s.
+// eventually polls a condition, and fails the test if it is not met within 30 s.
 func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	deadline := time.NewTimer(30 * time.Second)

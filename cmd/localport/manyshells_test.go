@@ -79,8 +79,8 @@ func findSupervisors(t *testing.T, root string) []lockstate.Process {
 	return found
 }
 
-// TestShells_LeavingAndReturningNeverFindsAClosedPort leaves and enters while the supervisor is about to end: after an export, the port
-// must answer, whichever supervisor has it.
+// TestShells_LeavingAndReturningNeverFindsAClosedPort enters while the supervisor of the last visit is about to end: after an export, the
+// port must answer, whichever supervisor holds it.
 func TestShells_LeavingAndReturningNeverFindsAClosedPort(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)

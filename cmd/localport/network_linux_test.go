@@ -126,13 +126,13 @@ func (s *networkScenario) connect(name string) <-chan string {
 	if err != nil {
 		s.t.Fatalf("the port of %s is closed: %v", name, err)
 	}
-	answer := make(chan string, 1)
+	answerCh := make(chan string, 1)
 	go func() {
 		defer conn.Close()
 		got, err := io.ReadAll(conn)
-		answer <- fmt.Sprintf("%q %v", got, err)
+		answerCh <- fmt.Sprintf("%q %v", got, err)
 	}()
-	return answer
+	return answerCh
 }
 
 // checkDetected checks that a fault and its end are detected without clients.
@@ -143,7 +143,7 @@ func (s *networkScenario) checkDetected(m networkFault) {
 	m.begin()
 	s.waitHealth(false, s.affected(m), m.name)
 	m.end()
-	s.waitHealth(true, s.affected(m), m.name+" no more")
+	s.waitHealth(true, s.affected(m), m.name+" is over")
 }
 
 // checkSurvived checks that clients that connect during a fault are accepted, and answered after it.
@@ -160,9 +160,9 @@ func (s *networkScenario) checkSurvived(m networkFault) {
 	endTime := time.Now()
 	for _, name := range s.affected(m) {
 		got := <-answers[name]
-		s.checkDuration(time.Since(endTime), fmt.Sprintf("%s no more: who waited for %s got %s", m.name, name, got))
+		s.checkDuration(time.Since(endTime), fmt.Sprintf("%s is over: the client that waited for %s got %s", m.name, name, got))
 		if got != `"220 ready\n" <nil>` {
-			s.t.Errorf("%s: who waited for %s got %s", m.name, name, got)
+			s.t.Errorf("%s: the client that waited for %s got %s", m.name, name, got)
 		}
 	}
 }
@@ -185,25 +185,25 @@ func (s *networkScenario) stop() {
 // packets. The faults are all that may happen between the two hosts.
 func newLANScenario(t *testing.T) (s *networkScenario, faults []networkFault) {
 	t.Helper()
-	here, there := netns.NewHostPair(t)
+	local, remote := netns.NewHostPair(t)
 	w := newTestEnv(t)
-	host := sshd.StartOn(t, there, there.Addr.String())
+	host := sshd.StartOn(t, remote, remote.Addr.String())
 	ports := map[string]int{"mail": ports.FreePort(t), "web": ports.FreePort(t), "api": ports.FreePort(t)}
-	s = startScenario(w, t, here, ports, sshConfig("mail", ports["mail"], host, serveBannerOn(t, there, "127.0.0.1:0"))+
-		directConfig("web", ports["web"], there.Addr, serveBannerOn(t, there, there.Addr.String()+":0"))+
-		directConfig("api", ports["api"], there.Addr, serveBannerOn(t, there, there.Addr.String()+":0"))+
+	s = startScenario(w, t, local, ports, sshConfig("mail", ports["mail"], host, serveBannerOn(t, remote, "127.0.0.1:0"))+
+		directConfig("web", ports["web"], remote.Addr, serveBannerOn(t, remote, remote.Addr.String()+":0"))+
+		directConfig("api", ports["api"], remote.Addr, serveBannerOn(t, remote, remote.Addr.String()+":0"))+
 		"health_check = { interval = \"5s\" }\n")
 	tcp := []string{"api", "web"}
 	return s, []networkFault{
 		{"the server is killed", host.Kill, host.Restart, tcp, nil},
 		{"the server is frozen", host.Freeze, host.Thaw, tcp, nil},
 		{"the server is frozen and restarted", host.Freeze, host.Restart, tcp, nil},
-		{"packets are dropped", func() { there.DropIncoming(true) }, func() { there.DropIncoming(false) }, nil, []string{"web"}},
-		{"our link is down", func() { here.SetLink(false) }, func() { here.SetLink(true) }, nil, nil},
-		{"the server's link is down", func() { there.SetLink(false) }, func() { there.SetLink(true) }, nil, nil},
+		{"packets are dropped", func() { remote.DropIncoming(true) }, func() { remote.DropIncoming(false) }, nil, []string{"web"}},
+		{"our link is down", func() { local.SetLink(false) }, func() { local.SetLink(true) }, nil, nil},
+		{"the server's link is down", func() { remote.SetLink(false) }, func() { remote.SetLink(true) }, nil, nil},
 		{
 			"our address is replaced",
-			func() { here.RemoveAddress(here.Addr) }, func() { here.AddAddress(netip.MustParseAddr("10.77.0.3")) }, nil, nil,
+			func() { local.RemoveAddress(local.Addr) }, func() { local.AddAddress(netip.MustParseAddr("10.77.0.3")) }, nil, nil,
 		},
 	}
 }
@@ -228,18 +228,18 @@ func TestNetwork_FaultsAreDetectedWithoutAClientNamespace(t *testing.T) {
 
 func TestNetwork_FaultBehindABastionIsDetectedAndSurvivedNamespace(t *testing.T) {
 	t.Parallel()
-	here, bastion := netns.NewHostPair(t)
+	local, bastion := netns.NewHostPair(t)
 	inner := bastion.AddHostBehind()
 	w := newTestEnv(t)
 	host := sshd.StartOn(t, inner, inner.Addr.String())
-	door := host.StartAnotherOn(bastion, bastion.Addr.String())
+	bastionServer := host.StartAnotherOn(bastion, bastion.Addr.String())
 	ports := map[string]int{"mail": ports.FreePort(t)}
 	config := strings.Replace(sshConfig("mail", ports["mail"], host, serveBannerOn(t, inner, "127.0.0.1:0")),
-		"connection = {", fmt.Sprintf("connection = { jump = \"%s@%s\",", door.User, door.Addr()), 1)
-	s := startScenario(w, t, here, ports, config)
+		"connection = {", fmt.Sprintf("connection = { jump = \"%s@%s\",", bastionServer.User, bastionServer.Addr()), 1)
+	s := startScenario(w, t, local, ports, config)
 	for _, m := range []networkFault{
-		{"the bastion is killed", door.Kill, door.Restart, nil, nil},
-		{"the bastion is frozen", door.Freeze, door.Thaw, nil, nil},
+		{"the bastion is killed", bastionServer.Kill, bastionServer.Restart, nil, nil},
+		{"the bastion is frozen", bastionServer.Freeze, bastionServer.Thaw, nil, nil},
 		{"the server behind it is killed", host.Kill, host.Restart, nil, nil},
 		{"packets are dropped behind it", func() { inner.DropIncoming(true) }, func() { inner.DropIncoming(false) }, nil, nil},
 		{"the link behind it is down", func() { inner.SetLink(false) }, func() { inner.SetLink(true) }, nil, nil},

@@ -22,8 +22,8 @@ import (
 // unreliableService returns a service that is healthy while a file exists, which setHealthy creates and removes.
 func (w *testEnv) unreliableService(name string) (config string, setHealthy func(bool)) {
 	path := filepath.Join(w.home, name+".healthy")
-	setHealthy = func(is bool) {
-		if !is {
+	setHealthy = func(isHealthy bool) {
+		if !isHealthy {
 			os.Remove(path)
 		} else if err := os.WriteFile(path, nil, 0o600); err != nil {
 			w.t.Fatal(err)
@@ -52,21 +52,21 @@ func TestPrompt_ReportsFailureAndRecoveryOncePerShell(t *testing.T) {
 			setHealthy(false)
 			waitEvents(eventlog.ServiceFailed, round+1)
 			for _, sh := range []*shellpty.Shell{first, second} {
-				fresh := twoPrompts(sh)
-				if n := strings.Count(fresh, "localport: db is unhealthy: test: exit status 1"); n != 1 {
-					t.Errorf("the failure was printed %d times:\n%s", n, fresh)
+				printed := twoPrompts(sh)
+				if n := strings.Count(printed, "localport: db is unhealthy: test: exit status 1"); n != 1 {
+					t.Errorf("the failure was printed %d times:\n%s", n, printed)
 				}
 			}
 			setHealthy(true)
 			waitEvents(eventlog.ServiceRecovered, round+1)
-			if fresh := twoPrompts(first); strings.Count(fresh, "localport: db recovered") != 1 {
-				t.Errorf("after it recovered:\n%s", fresh)
+			if printed := twoPrompts(first); strings.Count(printed, "localport: db recovered") != 1 {
+				t.Errorf("after it recovered:\n%s", printed)
 			}
 			second.Run("true")
 		}
-		late := w.shell(kind, root)
-		if fresh := twoPrompts(late); strings.Contains(fresh, "recovered") {
-			t.Errorf("a shell started later printed earlier events:\n%s", fresh)
+		laterShell := w.shell(kind, root)
+		if printed := twoPrompts(laterShell); strings.Contains(printed, "recovered") {
+			t.Errorf("a shell started later printed earlier events:\n%s", printed)
 		}
 	})
 }

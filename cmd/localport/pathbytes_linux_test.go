@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Paths are bytes: all that a project needs works in a directory whose name is not UTF-8, and nothing is written anew.
+// Paths are bytes: all that a project needs works in a directory whose name is not UTF-8, and no state is recreated.
 func TestProject_PathNeedNotBeUTF8(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
@@ -32,6 +32,6 @@ func TestProject_PathNeedNotBeUTF8(t *testing.T) {
 	w.mustRun(root, "stop", "--all")
 	states, err := filepath.Glob(filepath.Join(w.home, "state/localport/projects/*/state.json*"))
 	if len(states) != 1 || err != nil {
-		t.Errorf("the state was begun anew: %q, %v", states, err)
+		t.Errorf("the state was recreated: %q, %v", states, err)
 	}
 }

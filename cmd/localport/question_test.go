@@ -20,18 +20,18 @@ func TestAskUser_HidesASecretTypedAtOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		typed := make(chan string, 1)
+		screenCh := make(chan string, 1)
 		go func() {
 			screen := bufio.NewReader(user)
 			question, _ := screen.ReadString(':')
 			_, _ = io.WriteString(user, "open sesame\n")
 			rest, _ := screen.ReadString('\n')
-			typed <- question + rest
+			screenCh <- question + rest
 		}()
 		if got, err := askUser(t.Context(), terminal, askpass.Question{Text: "Passphrase:"}); got != "open sesame" || err != nil {
 			t.Errorf("got %q, %v", got, err)
 		}
-		if screen := <-typed; strings.Contains(screen, "sesame") {
+		if screen := <-screenCh; strings.Contains(screen, "sesame") {
 			t.Fatalf("the terminal showed %q", screen)
 		}
 		_, _ = user.Close(), terminal.Close()
@@ -53,7 +53,7 @@ func TestAskUser_CancelledQuestionTakesNoAnswer(t *testing.T) {
 		}
 	}
 	go func() {
-		_, _ = bufio.NewReader(user).ReadString('?') // the end of the cancelled question
+		_, _ = bufio.NewReader(user).ReadString('?') // the question cancelled last ends with this
 		_, _ = io.WriteString(user, "yes\n")
 	}()
 	if got, err := askUser(t.Context(), terminal, askpass.Question{Text: "Now", Kind: "confirm"}); got != "yes" || err != nil {

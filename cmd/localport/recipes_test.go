@@ -13,7 +13,7 @@ import (
 	"github.com/localport-sh/localport/testdata/ports"
 )
 
-// proxyScript stands in for a cloud provider's proxy and prints what that prints. It listens on the last number in its arguments.
+// proxyScript replaces a cloud provider's proxy and prints what the proxy would. It listens on the last number in its arguments.
 const proxyScript = `#!/bin/sh
 case "$*" in
 "LOGIN"*) echo run >> DIR/logins; echo "you are logged in"; exit 0 ;;

@@ -42,7 +42,7 @@ func readResources(t testing.TB, pid int) resources {
 // checkWithin fails the test if one of the resources is larger than before by more than its margin.
 func (r resources) checkWithin(t testing.TB, who string, before, margin resources) {
 	t.Helper()
-	for _, of := range []struct {
+	for _, resource := range []struct {
 		what                string
 		now, before, margin int
 	}{
@@ -52,8 +52,8 @@ func (r resources) checkWithin(t testing.TB, who string, before, margin resource
 		{"goroutines", r.goroutines, before.goroutines, margin.goroutines},
 		{"kB of heap", r.heap, before.heap, margin.heap},
 	} {
-		if of.now > of.before+of.margin {
-			t.Errorf("%s: %d %s, after %d", who, of.now, of.what, of.before)
+		if resource.now > resource.before+resource.margin {
+			t.Errorf("%s: %d %s, after %d", who, resource.now, resource.what, resource.before)
 		}
 	}
 }
@@ -64,10 +64,10 @@ const resourcesVariable = "LOCALPORT_TEST_RESOURCES"
 
 // writeResources writes the file at each SIGUSR1.
 func writeResources(dir string) {
-	asked := make(chan os.Signal, 1)
-	signal.Notify(asked, syscall.SIGUSR1)
+	signalCh := make(chan os.Signal, 1)
+	signal.Notify(signalCh, syscall.SIGUSR1)
 	path := filepath.Join(dir, fmt.Sprint(os.Getpid()))
-	for range asked {
+	for range signalCh {
 		runtime.GC() // with the one in FreeOSMemory it empties every sync.Pool
 		debug.FreeOSMemory()
 		var mem runtime.MemStats

@@ -92,7 +92,7 @@ func (p *slowProject) endCallers() {
 	p.callers = nil
 }
 
-// stop ends the callers and takes the project down.
+// stop ends the callers and stops the project.
 func (p *slowProject) stop() {
 	p.w.t.Helper()
 	p.endCallers()
@@ -230,7 +230,7 @@ func checkStopped(names ...string) func(document, reply) error {
 	}
 }
 
-// repeatUntilCalled repeats an operation, each time in a new project, until all its calls have been made.
+// repeatUntilCalled repeats an operation, each time in a new project, until callsPerOperation calls have been made during it.
 func repeatUntilCalled(t *testing.T, do func(t *testing.T, number int) (made int)) {
 	t.Helper()
 	made := 0

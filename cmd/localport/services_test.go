@@ -64,7 +64,7 @@ func TestStop_IsKeptByPromptsAndUndoneByEntering(t *testing.T) {
 		sh.Run("true")
 		sh.Run("cd .")
 		if state := w.state(root); state.Supervisor != nil {
-			t.Error("a prompt brought a stopped project up")
+			t.Error("a prompt started a stopped project")
 		}
 		if env := sh.Environ(); hasVariable(env, "WEB_PORT") {
 			t.Error("WEB_PORT is still set in a stopped project")

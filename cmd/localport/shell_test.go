@@ -113,7 +113,7 @@ func TestShell_KilledShellStopsItsForwards(t *testing.T) {
 	})
 }
 
-func TestShell_LastOneOutStopsTheProject(t *testing.T) {
+func TestShell_LastOneToLeaveStopsTheProject(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
 	root := w.allowedProject("linger = 0.1\n" + tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
@@ -262,10 +262,10 @@ func TestPrompt_AfterATimeoutReevaluatesChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := w.command(root, "export", "bash", "--pid", fmt.Sprint(os.Getpid()), "--limit", "2s")
-	ended := make(chan string, 1)
+	outputCh := make(chan string, 1)
 	go func() {
 		out, _ := cmd.Output()
-		ended <- string(out)
+		outputCh <- string(out)
 	}()
 	eventually(t, "export has taken its lease", func() bool { return len(w.state(root).Leases) == 2 })
 	path := filepath.Join(w.stateDir(root), "prompt")
@@ -281,7 +281,7 @@ func TestPrompt_AfterATimeoutReevaluatesChanges(t *testing.T) {
 	if err := os.WriteFile(path, fmt.Appendf(nil, "%d %s", next+1, rest), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out := <-ended
+	out := <-outputCh
 	if !strings.Contains(out, "__localport_line=") || strings.Contains(out, fmt.Sprintf("%d %s", next+1, strings.TrimSpace(rest))) {
 		t.Errorf("the line became %d during the export, which printed\n%s", next+1, out)
 	}

@@ -33,18 +33,18 @@ func startProgram(b *testing.B, argv []string) *program {
 	p := &program{cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), "AUTOSSH_GATETIME=0") // autossh restarts also an ssh that ends soon
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-	started := make(chan error)
+	startedCh := make(chan error)
 	go func() {
 		runtime.LockOSThread() // Pdeathsig is sent when this thread ends
 		defer runtime.UnlockOSThread()
 		err := p.cmd.Start()
-		started <- err
+		startedCh <- err
 		if err == nil {
 			_ = p.cmd.Wait()
 		}
 		close(p.done)
 	}()
-	if err := <-started; err != nil {
+	if err := <-startedCh; err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(p.stop)

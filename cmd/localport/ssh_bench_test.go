@@ -150,12 +150,12 @@ func (f *forwards) processes(names ...string) []int {
 // waitAnswers waits until a byte was echoed through every forward.
 func (f *forwards) waitAnswers(b *testing.B) {
 	b.Helper()
-	errs := make(chan error)
+	errCh := make(chan error)
 	for _, addr := range f.addrs {
-		go func() { errs <- retryUntilSuccess(func() error { return echoOnce(addr) }) }()
+		go func() { errCh <- retryUntilSuccess(func() error { return echoOnce(addr) }) }()
 	}
 	for range f.addrs {
-		if err := <-errs; err != nil {
+		if err := <-errCh; err != nil {
 			b.Errorf("%s: %v", f.name, err)
 		}
 	}

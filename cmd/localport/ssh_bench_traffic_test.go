@@ -63,28 +63,28 @@ func checkGreeting(addr string) error {
 func measureOutage(b *testing.B, f *forwards, victims func() []int) []float64 {
 	b.Helper()
 	clients := startGreetingClients(5*time.Millisecond, f.addrs[0])
-	eventually(b, "clients are answered", func() bool { return clients.answered(clients.startTime) > 20 })
+	eventually(b, "clients are answered", func() bool { return clients.countAnswered(clients.startTime) > 20 })
 	for _, pid := range victims() {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 	killTime := time.Now()
-	eventually(b, "clients are answered again", func() bool { return clients.answered(killTime) > 0 || len(f.processes()) == 0 })
-	var refused, cut float64
+	eventually(b, "clients are answered again", func() bool { return clients.countAnswered(killTime) > 0 || len(f.processes()) == 0 })
+	var refused, cutOff float64
 	first := math.NaN()
-	for _, one := range clients.stop() {
+	for _, result := range clients.stop() {
 		switch {
-		case errors.Is(one.err, syscall.ECONNREFUSED):
+		case errors.Is(result.err, syscall.ECONNREFUSED):
 			refused++
-		case one.answer != "hello you\n":
-			cut++
-		case one.startTime.After(killTime):
-			took := ms(one.endTime.Sub(killTime))
+		case result.answer != "hello you\n":
+			cutOff++
+		case result.startTime.After(killTime):
+			took := ms(result.endTime.Sub(killTime))
 			if !(first < took) {
 				first = took
 			}
 		}
 	}
-	return []float64{first, refused, cut}
+	return []float64{first, refused, cutOff}
 }
 
 // bulkRequest is what a client sends to a bulk server: "d" for download or "u" for upload, and the number of bytes.
@@ -205,13 +205,13 @@ func (s *sshBench) cpuTimes(f *forwards) [3]time.Duration {
 }
 
 func transfers(addr, direction string, streams, size int) error {
-	errs := make(chan error)
+	errCh := make(chan error)
 	for range streams {
-		go func() { errs <- transfer(addr, direction, size) }()
+		go func() { errCh <- transfer(addr, direction, size) }()
 	}
 	var all []error
 	for range streams {
-		all = append(all, <-errs)
+		all = append(all, <-errCh)
 	}
 	return errors.Join(all...)
 }
@@ -232,20 +232,20 @@ func BenchmarkSSHForwardsLatency(b *testing.B) {
 		defer conn.Close()
 		conns[f] = conn
 	}
-	for _, of := range []struct {
+	for _, measurement := range []struct {
 		name string
 		act  func(f *forwards) error
 	}{
 		{"byte", func(f *forwards) error { return echoByte(conns[f]) }},
 		{"connection", func(f *forwards) error { return echoOnce(f.addrs[0]) }},
 	} {
-		b.Run(of.name, func(b *testing.B) {
+		b.Run(measurement.name, func(b *testing.B) {
 			figures := newBenchTable("µs")
 			for round := 0; b.Loop(); round++ {
 				for _, f := range rotate(both, round) {
 					for range 200 {
 						startTime := time.Now()
-						if err := of.act(f); err != nil {
+						if err := measurement.act(f); err != nil {
 							b.Fatalf("%s: %v", f.name, err)
 						}
 						figures.add(f.name, ms(time.Since(startTime))*1000)

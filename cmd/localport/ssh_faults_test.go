@@ -41,8 +41,8 @@ func TestSSH_LoginSucceedsAfterAnyKillDuringALogin(t *testing.T) {
 	t.Parallel()
 	for victim, find := range map[string]func(w *testEnv, root string) []int{
 		"ssh": func(w *testEnv, root string) (pids []int) {
-			for _, one := range findChildren(w.t, w.supervisor(root).PID) {
-				pids = append(pids, one.PID)
+			for _, child := range findChildren(w.t, w.supervisor(root).PID) {
+				pids = append(pids, child.PID)
 			}
 			return pids
 		},
@@ -57,8 +57,8 @@ func TestSSH_LoginSucceedsAfterAnyKillDuringALogin(t *testing.T) {
 			config, ports := sshServicesByName(t, host, "one", "two")
 			root := w.allowedProject(config)
 			w.localport(root, "start")
-			u := w.startOnTerminal(root, "login")
-			u.answer("fingerprint is SHA256:", "")
+			session := w.startOnTerminal(root, "login")
+			session.answer("fingerprint is SHA256:", "")
 			pids := find(w, root)
 			if len(pids) == 0 {
 				t.Fatal("no such process is running")
@@ -66,18 +66,18 @@ func TestSSH_LoginSucceedsAfterAnyKillDuringALogin(t *testing.T) {
 			for _, pid := range pids {
 				kill(t, pid)
 			}
-			if code := <-u.done; code == 0 {
-				t.Errorf("login: exit 0\n%s", u.screen.String())
+			if code := <-session.done; code == 0 {
+				t.Errorf("login: exit 0\n%s", session.screen.String())
 			}
 			eventually(t, "both services need attention again, and no askpass is running", func() bool {
 				return w.service(root, "one").State == forwarder.NeedsAttention &&
 					w.service(root, "two").State == forwarder.NeedsAttention && len(w.processesNamed("localport-askpass")) == 0
 			})
-			u = w.startOnTerminal(root, "login")
-			u.answer("fingerprint is SHA256:", "yes\n")
-			u.answer("Enter passphrase for key", "open sesame\n")
-			if code := <-u.done; code != 0 {
-				t.Fatalf("the next login: exit %d\n%s", code, u.screen.String())
+			session = w.startOnTerminal(root, "login")
+			session.answer("fingerprint is SHA256:", "yes\n")
+			session.answer("Enter passphrase for key", "open sesame\n")
+			if code := <-session.done; code != 0 {
+				t.Fatalf("the next login: exit %d\n%s", code, session.screen.String())
 			}
 			for _, port := range ports {
 				if got, err := readAll(fmt.Sprintf("127.0.0.1:%d", port)); got != banner {
@@ -112,9 +112,9 @@ func TestSSH_LoginToADeadServerFailsAtOnce(t *testing.T) {
 		}
 	}()
 	defer l.Close()
-	u := w.startOnTerminal(root, "login")
-	if code := <-u.done; code != 1 || !strings.Contains(u.screen.String(), "when that is over: localport login") {
-		t.Errorf("login: exit %d\n%s", code, u.screen.String())
+	session := w.startOnTerminal(root, "login")
+	if code := <-session.done; code != 1 || !strings.Contains(session.screen.String(), "when that is over: localport login") {
+		t.Errorf("login: exit %d\n%s", code, session.screen.String())
 	}
 	for _, svc := range w.status(root).Services {
 		if svc.State != forwarder.NeedsAttention {
@@ -216,7 +216,7 @@ func TestSSH_JumpHostSSHEndsWithItsKilledMaster(t *testing.T) {
 	}
 }
 
-func TestSSH_TunnelsSurviveTheFolderOfTheirSockets(t *testing.T) {
+func TestSSH_TunnelsSurviveDeletedSocketDirectory(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
 	host := sshd.Start(t)
@@ -224,8 +224,8 @@ func TestSSH_TunnelsSurviveTheFolderOfTheirSockets(t *testing.T) {
 	root := w.allowedProject(sshConfig("db", port, host, serveBanner(t).port))
 	w.mustRun(root, "start")
 	supervisor := w.status(root).Supervisor
-	folder := filepath.Join(filepath.Dir(supervisor.Socket), supervisor.Run)
-	if err := os.RemoveAll(folder); err != nil { // as systemd-tmpfiles removes old files
+	socketDir := filepath.Join(filepath.Dir(supervisor.Socket), supervisor.Run)
+	if err := os.RemoveAll(socketDir); err != nil { // as systemd-tmpfiles removes old files
 		t.Fatal(err)
 	}
 	for _, master := range findChildren(t, supervisor.PID) {
@@ -235,5 +235,5 @@ func TestSSH_TunnelsSurviveTheFolderOfTheirSockets(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 	w.mustRun(root, "stop")
-	eventually(t, "the folder was removed", func() bool { _, err := os.Stat(folder); return os.IsNotExist(err) })
+	eventually(t, "the directory was removed", func() bool { _, err := os.Stat(socketDir); return os.IsNotExist(err) })
 }

@@ -95,13 +95,13 @@ func TestSSH_LoginAsksOnceOnTheTerminal(t *testing.T) {
 		}
 	}
 	attempts := strings.Count(host.Log(), "Connection closed by")
-	u := w.startOnTerminal(root, "login")
-	u.answer("fingerprint is SHA256:", "yes\n")
-	u.answer("Enter passphrase for key", "open sesame\n")
-	if code := <-u.done; code != 0 {
-		t.Fatalf("login: exit %d\n%s", code, u.screen.String())
+	session := w.startOnTerminal(root, "login")
+	session.answer("fingerprint is SHA256:", "yes\n")
+	session.answer("Enter passphrase for key", "open sesame\n")
+	if code := <-session.done; code != 0 {
+		t.Fatalf("login: exit %d\n%s", code, session.screen.String())
 	}
-	if screen := u.screen.String(); strings.Contains(screen, "open sesame") || strings.Count(screen, "passphrase") != 1 || !strings.Contains(screen, "one, two, three") {
+	if screen := session.screen.String(); strings.Contains(screen, "open sesame") || strings.Count(screen, "passphrase") != 1 || !strings.Contains(screen, "one, two, three") {
 		t.Errorf("the terminal showed\n%s", screen)
 	}
 	for _, port := range ports {
@@ -126,11 +126,11 @@ func TestSSH_InterruptedLoginRestoresTerminalAndServices(t *testing.T) {
 	config, _ := sshServicesByName(t, host, "db")
 	root := w.allowedProject(config)
 	w.localport(root, "start")
-	u := w.startOnTerminal(root, "login", "db")
-	u.answer("fingerprint is SHA256:", "yes\n")
-	u.answer("Enter passphrase for key", "\x03")
-	if code := <-u.done; code == 0 || !strings.Contains(u.screen.String(), "interrupted") {
-		t.Errorf("login: exit %d\n%s", code, u.screen.String())
+	session := w.startOnTerminal(root, "login", "db")
+	session.answer("fingerprint is SHA256:", "yes\n")
+	session.answer("Enter passphrase for key", "\x03")
+	if code := <-session.done; code == 0 || !strings.Contains(session.screen.String(), "interrupted") {
+		t.Errorf("login: exit %d\n%s", code, session.screen.String())
 	}
 	eventually(t, "it needs attention again", func() bool { return w.service(root, "db").State == forwarder.NeedsAttention })
 	if o := w.localport(root, "login", "db"); o.code != 1 || !strings.Contains(o.stderr, "terminal") {
@@ -146,15 +146,15 @@ func TestSSH_WrongPasswordIsAskedAgainThenFails(t *testing.T) {
 	config, _ := sshServicesByName(t, host, "db")
 	root := w.allowedProject(config)
 	w.localport(root, "start")
-	u := w.startOnTerminal(root, "login")
-	u.answer("fingerprint is SHA256:", "yes\n")
-	u.answer("Enter passphrase for key", "wrong\n")
-	eventually(t, "it asks again", func() bool { return strings.Count(u.screen.String(), "passphrase") > 1 })
-	u.answer("passphrase", "wrong\n")
-	eventually(t, "it asks again", func() bool { return strings.Count(u.screen.String(), "passphrase") > 2 })
-	u.answer("passphrase", "wrong\n")
-	if code := <-u.done; code != 1 || !strings.Contains(u.screen.String(), "Permission denied (publickey") {
-		t.Errorf("login: exit %d\n%s", code, u.screen.String())
+	session := w.startOnTerminal(root, "login")
+	session.answer("fingerprint is SHA256:", "yes\n")
+	session.answer("Enter passphrase for key", "wrong\n")
+	eventually(t, "it asks again", func() bool { return strings.Count(session.screen.String(), "passphrase") > 1 })
+	session.answer("passphrase", "wrong\n")
+	eventually(t, "it asks again", func() bool { return strings.Count(session.screen.String(), "passphrase") > 2 })
+	session.answer("passphrase", "wrong\n")
+	if code := <-session.done; code != 1 || !strings.Contains(session.screen.String(), "Permission denied (publickey") {
+		t.Errorf("login: exit %d\n%s", code, session.screen.String())
 	}
 }
 

@@ -126,7 +126,7 @@ func drawScreen(sent string) []string {
 	return rows[:len(rows)-1]
 }
 
-func TestScreenView_RedrawnOneLeavesNothingOfTheLast(t *testing.T) {
+func TestScreenView_RedrawnScreenKeepsNothingOfThePreviousOne(t *testing.T) {
 	var out bytes.Buffer
 	columns, rows := 200, 10
 	r := &screenView{out: &out, size: func() (int, int) { return columns, rows }}

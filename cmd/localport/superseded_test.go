@@ -43,7 +43,7 @@ func TestSupersededSupervisor_HandsOverPortsAndDrains(t *testing.T) {
 	sh := w.shell("bash", root)
 	w.mustRun(root, "start")
 	first, keeper := w.supervisor(root), w.waitKeeper(root)
-	keeping, _ := lockstate.FindProcess(keeper)
+	keeperProcess, _ := lockstate.FindProcess(keeper)
 	auto := w.service(root, "auto").Address
 	established := []*connection{dial(t, web), dial(t, own), dial(t, auto)}
 	for _, conn := range established {
@@ -51,7 +51,7 @@ func TestSupersededSupervisor_HandsOverPortsAndDrains(t *testing.T) {
 	}
 	c := startGreetingClients(clientInterval, web)
 	startTime := time.Now()
-	eventually(t, "clients are answered", func() bool { return c.answered(startTime) > 20 })
+	eventually(t, "clients are answered", func() bool { return c.countAnswered(startTime) > 20 })
 
 	elected, resume := w.supersede(t, root)
 	resume()
@@ -59,7 +59,7 @@ func TestSupersededSupervisor_HandsOverPortsAndDrains(t *testing.T) {
 		return !slices.ContainsFunc(w.status(root).Services, func(svc api.ServiceStatus) bool { return !svc.Held || !svc.State.IsReady() })
 	})
 	handoverTime := time.Now()
-	eventually(t, "clients are answered again", func() bool { return c.answered(handoverTime) > 20 })
+	eventually(t, "clients are answered again", func() bool { return c.countAnswered(handoverTime) > 20 })
 	calls := c.stop()
 	if refused, failed := countRefused(calls, startTime); refused > 0 || failed > 0 {
 		t.Errorf("%d of %d refused, %d failed", refused, len(calls), failed)
@@ -88,7 +88,7 @@ func TestSupersededSupervisor_HandsOverPortsAndDrains(t *testing.T) {
 		conn.conn.Close()
 	}
 	w.waitExit(first)
-	w.waitExit(keeping) // it has waited for its supervisor, to clean up after it
+	w.waitExit(keeperProcess) // it has waited for its supervisor, to clean up after it
 	for _, addr := range []string{web, own, auto} {
 		checkServed(t, addr)
 	}

@@ -52,14 +52,14 @@ func TestTerminatedSupervisor_HandsOverWithLeases(t *testing.T) {
 	w.waitKeeper(root)
 	before, auto := w.supervisor(root), w.state(root).Ports
 	c := startGreetingClients(50*time.Millisecond, addr)
-	eventually(t, "clients are served", func() bool { return c.answered(c.startTime) > 3 })
+	eventually(t, "clients are served", func() bool { return c.countAnswered(c.startTime) > 3 })
 
 	sendTerm(t, before.PID)
 	termTime := time.Now()
 	w.waitExit(before)
 	after := w.waitSuccessor(root, before)
 	replaceTime := time.Now()
-	eventually(t, "clients are served again", func() bool { return c.answered(replaceTime) > 3 })
+	eventually(t, "clients are served again", func() bool { return c.countAnswered(replaceTime) > 3 })
 	calls := c.stop()
 	if refused, failed := countRefused(calls, termTime); refused > 0 || failed > 0 {
 		// Connections established before the signal may be cut off, later ones not.
@@ -164,8 +164,8 @@ func TestTerminatedSupervisor_WithoutLeasesIsNotReplaced(t *testing.T) {
 	}
 }
 
-// After a SIGTERM, a keeper does not replace its supervisor any more.
-func TestTerminatedKeeper_RevivesNoSupervisor(t *testing.T) {
+// After a SIGTERM, a keeper no longer replaces its supervisor.
+func TestTerminatedKeeper_ReplacesNoSupervisor(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
 	root := w.allowedProject(tcpConfig("web", ports.FreePort(t), serve(t, "127.0.0.1:0")))

@@ -174,8 +174,8 @@ func TestTrust_WorktreeOfAnAllowedCheckoutHasItsOwnPorts(t *testing.T) {
 	w.mustRun(root, "allow")
 	w.mustRun(tree, "start")
 	w.mustRun(root, "start")
-	if here, there := w.service(root, "web").Port, w.service(tree, "web").Port; here == there {
-		t.Errorf("both checkouts have port %d", here)
+	if mainPort, treePort := w.service(root, "web").Port, w.service(tree, "web").Port; mainPort == treePort {
+		t.Errorf("both checkouts have port %d", mainPort)
 	}
 	w.writeFile(tree, ".localport.toml", tcpConfig("web", `"auto"`, serve(t, "127.0.0.1:0")))
 	w.mustRun(tree, "stop")
@@ -191,15 +191,15 @@ func TestReload_ChangedServiceKeepsItsPortAndWaitingClients(t *testing.T) {
 	unreachable := &server{port: ports.FreePort(t)}
 	root := w.allowedProject(tcpConfig("web", port, unreachable))
 	w.mustRun(root, "start", "--no-wait")
-	answer := make(chan string, 1)
+	answerCh := make(chan string, 1)
 	go func() {
 		got, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you")
-		answer <- fmt.Sprint(got, err)
+		answerCh <- fmt.Sprint(got, err)
 	}()
 	eventually(t, "the client waits", func() bool { return w.service(root, "web").Connections.Waiting > 0 })
 	w.writeFile(root, ".localport.toml", tcpConfig("web", port, upstream))
 	w.mustRun(root, "allow")
-	if got := <-answer; got != "hello you\n<nil>" {
+	if got := <-answerCh; got != "hello you\n<nil>" {
 		t.Errorf("the client that waited for the old upstream got %q from the new one", got)
 	}
 }

@@ -96,14 +96,14 @@ func TestSSH_RefusingUpstreamIsUnhealthyAndKeepsTheTunnel(t *testing.T) {
 	}
 
 	// A client that connects now and sends first waits until the upstream listens.
-	answer := make(chan string, 1)
+	answerCh := make(chan string, 1)
 	go func() {
 		got, err := ask(fmt.Sprintf("127.0.0.1:%d", port), "you")
-		answer <- fmt.Sprint(got, err)
+		answerCh <- fmt.Sprint(got, err)
 	}()
 	eventually(t, "the client waits", func() bool { return w.service(root, "late").Connections.Waiting > 0 })
 	serve(t, fmt.Sprintf("127.0.0.1:%d", remote))
-	if got := <-answer; got != "hello you\n<nil>" {
+	if got := <-answerCh; got != "hello you\n<nil>" {
 		t.Errorf("the client that waited got %q", got)
 	}
 	eventually(t, "it is healthy", func() bool { return w.service(root, "late").State == forwarder.Healthy })
@@ -148,14 +148,14 @@ func TestKubernetes_ServiceAnswersAndSurvivesItsPod(t *testing.T) {
 	for range 3 {
 		starts := len(kubectl.Starts(t))
 		kubectl.DeletePod(t)
-		answer := make(chan string, 1)
+		answerCh := make(chan string, 1)
 		go func() {
 			got, err := readAll(addr)
-			answer <- fmt.Sprint(got, err)
+			answerCh <- fmt.Sprint(got, err)
 		}()
 		eventually(t, "kubectl is started again", func() bool { return len(kubectl.Starts(t)) > starts })
 		kubectl.SetScript(t, fakekubectl.Script{Backend: upstream.addr}) // the pod's replacement is there
-		if got := <-answer; got != "220 ready<nil>" {
+		if got := <-answerCh; got != "220 ready<nil>" {
 			t.Errorf("the first client after the pod was deleted got %q", got)
 		}
 	}
@@ -170,7 +170,7 @@ func TestKubernetes_ServiceAnswersAndSurvivesItsPod(t *testing.T) {
 	}
 }
 
-func TestTunnel_FrozenOneIsReplaced(t *testing.T) {
+func TestTunnel_FrozenProcessIsReplaced(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
 	port := ports.FreePort(t)
@@ -279,9 +279,9 @@ func TestOrphans_OutsideTheProcessGroupEndIfTheSupervisorIsKilledWhileStopping(t
 	w.waitExit(escaped)
 }
 
-var sweptOrphans = regexp.MustCompile(`orphans_killed=[12]\b`)
+var killedOrphansPattern = regexp.MustCompile(`orphans_killed=[12]\b`)
 
-func TestOrphans_OfAKilledSupervisorAreSweptByItsSuccessor(t *testing.T) {
+func TestOrphans_OfAKilledSupervisorAreKilledByItsSuccessor(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
 	root := w.allowedProject(escapingConfig(t))
@@ -292,6 +292,6 @@ func TestOrphans_OfAKilledSupervisorAreSweptByItsSuccessor(t *testing.T) {
 	w.waitExit(escaped)
 	eventually(t, "the log reports the killed orphan", func() bool {
 		// Its parent, which the kernel kills with the supervisor, may be counted too.
-		return sweptOrphans.MatchString(w.mustRun(root, "logs", "supervisor", "--grep", "orphans_killed"))
+		return killedOrphansPattern.MatchString(w.mustRun(root, "logs", "supervisor", "--grep", "orphans_killed"))
 	})
 }

@@ -187,8 +187,8 @@ func TestStop_StopsAKeeperThatDoesNotAnswer(t *testing.T) {
 	w.checkNothingLeft(root, addr)
 }
 
-// The election's lock is held by another program, and a process that has the arguments of a keeper is none.
-func TestStop_StopsNoProcessOfOthers(t *testing.T) {
+// Another program holds the election's lock, and a process that has the arguments of a keeper is not one.
+func TestStop_TerminatesNoForeignProcess(t *testing.T) {
 	t.Parallel()
 	w, root, _, keeper := frozenKeeper(t)
 	_ = syscall.Kill(keeper, syscall.SIGKILL)
@@ -212,7 +212,7 @@ func TestStop_StopsNoProcessOfOthers(t *testing.T) {
 	}
 }
 
-// startKeeperLookalike starts a process that has a keeper's arguments and is none.
+// startKeeperLookalike starts a process that has a keeper's arguments but is not a keeper.
 func startKeeperLookalike(t *testing.T) int {
 	t.Helper()
 	dir := shellpty.NewDir(t)

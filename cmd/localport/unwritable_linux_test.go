@@ -143,11 +143,11 @@ func TestLeases_FailedReleaseIsRetried(t *testing.T) {
 		release()
 		_ = unix.Kill(supervisor.PID, unix.SIGCONT)
 		w.status(root)
-		again := "SECONDS=$((SECONDS + 5))"
+		advanceClock := "SECONDS=$((SECONDS + 5))"
 		if kind == "fish" {
-			again = "set -g __localport_since (math $__localport_since - 5)"
+			advanceClock = "set -g __localport_since (math $__localport_since - 5)"
 		}
-		sh.Run(again)
+		sh.Run(advanceClock)
 		if out := sh.Output(); strings.Contains(out, "localport: ") {
 			t.Errorf("the prompt that retried printed %q", out)
 		}
@@ -159,7 +159,7 @@ func TestLeases_FailedReleaseIsRetried(t *testing.T) {
 	})
 }
 
-// After a failed entering, a later prompt retries.
+// If entering a project has failed, a later prompt retries.
 func TestPrompt_FailedEnteringIsRetried(t *testing.T) {
 	eachShell(t, func(t *testing.T, kind string) {
 		w := newTestEnv(t).withPromptLimit("2s")
@@ -174,12 +174,12 @@ func TestPrompt_FailedEnteringIsRetried(t *testing.T) {
 			t.Errorf("entering printed %q", out)
 		}
 		release()
-		again := "SECONDS=$((SECONDS + 5))"
+		advanceClock := "SECONDS=$((SECONDS + 5))"
 		if kind == "fish" {
-			again = "set -g __localport_since (math $__localport_since - 5)"
+			advanceClock = "set -g __localport_since (math $__localport_since - 5)"
 		}
 		eventually(t, "the shell has entered", func() bool {
-			sh.Run(again)
+			sh.Run(advanceClock)
 			return hasVariable(sh.Environ(), "WEB_PORT")
 		})
 	})

@@ -53,7 +53,7 @@ func TestPrompt_PrintsAsMuchAsVerbosityAsks(t *testing.T) {
 	}
 }
 
-func TestUserConfig_InvalidOneIsReportedOnceAndStopsNoProject(t *testing.T) {
+func TestUserConfig_InvalidFileIsReportedOnceAndStopsNoProject(t *testing.T) {
 	t.Parallel()
 	w := newTestEnv(t)
 	path := w.writeUserConfig("verbosty = \"quiet\"\nlinger = \"soon\"\n")

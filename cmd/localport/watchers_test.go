@@ -22,24 +22,24 @@ func startWatchers(t *testing.T, socket string, n int) (watching, refused int, e
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var clients sync.WaitGroup
-	first := make(chan error, n)
+	firstResultCh := make(chan error, n)
 	for range n {
 		clients.Go(func() {
 			seen := false
 			err := client.Client{Socket: socket}.Watch(ctx, func(api.Status) bool {
 				if !seen {
 					seen = true
-					first <- nil
+					firstResultCh <- nil
 				}
 				return true
 			})
 			if !seen {
-				first <- err
+				firstResultCh <- err
 			}
 		})
 	}
 	for range n {
-		switch err := <-first; {
+		switch err := <-firstResultCh; {
 		case err == nil:
 			watching++
 		case errors.Is(err, api.ErrTooManyWatchers):

@@ -68,7 +68,7 @@ func TestCheck_DetectsStopAndStart(t *testing.T) {
 	if err := probetest.Check(t, postgres.Type, s.Addr(), app(nil)); err != nil {
 		t.Errorf("started again: %v", err)
 	}
-	standby := s.Standby(t)
+	standby := s.StartStandby(t)
 	probetest.RequireFailure(t, probetest.Check(t, postgres.Type, standby.Addr(), app(nil)), "57P03", "the database system is", "the server is starting")
 }
 

@@ -43,7 +43,7 @@ func TestEnter_KeepsTheUsersChanges(t *testing.T) {
 
 	again := Enter(inside, "/a", []project.Variable{{Name: "HOST", Value: "ours2"}, {Name: "PORT", Value: "2"}})
 	if again["HOST"] != "mine" {
-		t.Errorf("HOST = %q after a second look, want the user's", again["HOST"])
+		t.Errorf("HOST = %q after entering again, want the user's", again["HOST"])
 	}
 	if port, ok := again["PORT"]; ok {
 		t.Errorf("PORT = %q after the user unset it", port)
@@ -76,7 +76,7 @@ func TestEnter_IsIdempotent(t *testing.T) {
 func TestDiff_HoldsNoValueOfTheProject(t *testing.T) {
 	env := Enter(Env{}, "/a", []project.Variable{{Name: "PGPASSWORD", Value: "hunter2hunter2"}})
 	if d := ReadDiff(env); d.Vars["PGPASSWORD"].Set == "hunter2hunter2" {
-		t.Error("the value stands in the diff")
+		t.Error("the diff contains the value")
 	}
 }
 

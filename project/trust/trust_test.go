@@ -80,7 +80,7 @@ func TestStore_AllowsNothingByDefault(t *testing.T) {
 	s, root := newStore(t), newProject(t)
 	wantVerdict(t, s, root, Unknown)
 	if _, err := os.Stat(s.Dir); err == nil {
-		t.Error("asking made the store")
+		t.Error("Ask created the store")
 	}
 	must(t, s.Allow(readFiles(t, root)))
 	wantVerdict(t, s, root, Allowed)
@@ -95,7 +95,7 @@ func TestStore_AllowsNothingByDefault(t *testing.T) {
 	wantVerdict(t, s, root, Changed) // the denial forgot what was allowed before it
 }
 
-func TestStore_AnyChangedByteNeedsAllowance(t *testing.T) {
+func TestStore_AnyChangedByteNeedsApproval(t *testing.T) {
 	for _, name := range []string{project.ConfigName, project.LocalName, project.EnvName, "id"} {
 		t.Run(name, func(t *testing.T) {
 			s, root := newStore(t), newProject(t)
@@ -128,7 +128,7 @@ func TestStore_AnyChangedByteNeedsAllowance(t *testing.T) {
 	}
 }
 
-func TestStore_ARemovedFileNeedsAllowance(t *testing.T) {
+func TestStore_ARemovedFileNeedsApproval(t *testing.T) {
 	for _, name := range []string{project.LocalName, project.EnvName, "id"} {
 		s, root := newStore(t), newProject(t)
 		write(t, filepath.Join(root, name), "")

@@ -95,10 +95,10 @@ func TestWorktree_UsesTheMainCheckoutsDotEnv(t *testing.T) {
 	r := newRepository(t)
 	write(t, filepath.Join(r.main, project.EnvName), "A=1")
 	r.allow(t, r.main)
-	verdict, acting, err := r.store.Ask(readFiles(t, r.linked))
-	if verdict != Allowed || err != nil || string(acting.DotEnv) != "A=1" || acting.Root != r.linked ||
-		acting.DotEnvPath != filepath.Join(r.main, project.EnvName) {
-		t.Errorf("%s, %+v, %v", verdict, acting, err)
+	verdict, effective, err := r.store.Ask(readFiles(t, r.linked))
+	if verdict != Allowed || err != nil || string(effective.DotEnv) != "A=1" || effective.Root != r.linked ||
+		effective.DotEnvPath != filepath.Join(r.main, project.EnvName) {
+		t.Errorf("%s, %+v, %v", verdict, effective, err)
 	}
 	if f := readFiles(t, r.linked); f.DotEnv != nil {
 		t.Error("the files asked about were changed")
@@ -115,8 +115,8 @@ func TestWorktree_UsesTheMainCheckoutsDotEnv(t *testing.T) {
 	wantVerdict(t, r.store, r.linked, Changed)
 
 	write(t, filepath.Join(r.linked, project.EnvName), "B=1")
-	if _, acting, err := r.store.Ask(readFiles(t, r.linked)); err != nil || string(acting.DotEnv) != "B=1" {
-		t.Errorf("its own .env: %+v, %v", acting, err)
+	if _, effective, err := r.store.Ask(readFiles(t, r.linked)); err != nil || string(effective.DotEnv) != "B=1" {
+		t.Errorf("its own .env: %+v, %v", effective, err)
 	}
 }
 
@@ -196,9 +196,9 @@ func TestWorktree_ForgedGitFileIsRejected(t *testing.T) {
 		strings.Repeat("x", maxPointerSize+1),
 	} {
 		write(t, git, text)
-		verdict, acting, err := r.store.Ask(readFiles(t, forged))
-		if verdict != Unknown || acting.DotEnv != nil || err != nil {
-			t.Errorf("%.60q: %s, .env %q, %v", text, verdict, acting.DotEnv, err)
+		verdict, effective, err := r.store.Ask(readFiles(t, forged))
+		if verdict != Unknown || effective.DotEnv != nil || err != nil {
+			t.Errorf("%.60q: %s, .env %q, %v", text, verdict, effective.DotEnv, err)
 		}
 	}
 	must(t, os.Remove(git))

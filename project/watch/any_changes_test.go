@@ -13,12 +13,12 @@ import (
 // fileTree is a project whose files change at random: base/up/shop/f, which may be a link.
 type fileTree struct {
 	base, root, path string
-	texts            int
+	textCount        int
 }
 
 func (p *fileTree) text() []byte {
-	p.texts++
-	return []byte(strconv.Itoa(p.texts))
+	p.textCount++
+	return []byte(strconv.Itoa(p.textCount))
 }
 
 // apply makes one change, if it is possible now.
@@ -27,7 +27,7 @@ func (p *fileTree) apply(what string) {
 	switch what {
 	case "write":
 		_ = os.WriteFile(p.path, p.text(), 0o600)
-	case "write anew":
+	case "write a new file":
 		_ = os.WriteFile(p.path+".tmp", p.text(), 0o600)
 		_ = os.Rename(p.path+".tmp", p.path)
 	case "write beside":
@@ -66,14 +66,14 @@ func (p *fileTree) apply(what string) {
 }
 
 var fileEvents = []string{
-	"write", "write", "write", "write anew", "write anew", "write beside", "link", "dangle", "unlink", "touch", "forbid", "permit",
+	"write", "write", "write", "write a new file", "write a new file", "write beside", "link", "dangle", "unlink", "touch", "forbid", "permit",
 	"remove the project", "remove its parent", "rename the project away", "rename its parent away", "rename it back",
 	"remove what was renamed", "link the project", "make", "make",
 }
 
 func TestWatcher_ReportsTheLastOfAnyChanges(t *testing.T) {
 	if !watchAncestors {
-		t.Log("renamed ancestors are left to the slow look, which this test does not wait for")
+		t.Log("renamed ancestors are found by the rescan, which this test does not wait for")
 		fileEvents = fileEvents[:len(fileEvents)-8]
 	}
 	dir, runs := resolvedTempDir(t), 0
@@ -108,8 +108,8 @@ func TestWatcher_ReportsTheLastOfAnyChanges(t *testing.T) {
 // read returns what the reader of changes sees.
 func (p *fileTree) read() content { return readContents([]string{p.path})[p.path] }
 
-// BenchmarkAFloodOfOtherFiles writes files that are none of ours into the project's root, as no tool does in thousands:
-// cpu-ns/op is what each costs the process, writing it included.
+// BenchmarkAFloodOfOtherFiles writes a file that is not watched into the project's root: cpu-ns/op is the CPU time that each write costs
+// this process, with and without a Watcher.
 func BenchmarkAFloodOfOtherFiles(b *testing.B) {
 	for _, watched := range []bool{false, true} {
 		b.Run("watched="+strconv.FormatBool(watched), func(b *testing.B) {

@@ -29,7 +29,7 @@ func TestWatcher_ReportsChangedLinkOrTarget(t *testing.T) {
 	waitForText(t, w, path, "second", "the link in the middle was swapped")
 	write(t, target, "ignored")
 	replaceLink(t, other+"/deep/..//deep/./target", path)
-	waitForText(t, w, path, "ignored", "the first link was swapped for a winding one")
+	waitForText(t, w, path, "ignored", "the first link was replaced by one with . and .. in its target")
 }
 
 func TestWatcher_ReportsKubernetesVolumeUpdate(t *testing.T) {
@@ -71,5 +71,5 @@ func TestWatcher_WatchesALinkLoop(t *testing.T) {
 	w := startWatcher(t, fastSettings(), path)
 	must(t, os.Remove(filepath.Join(dir, "g")))
 	write(t, filepath.Join(dir, "g"), "new")
-	waitForText(t, w, path, "new", "the circle was broken")
+	waitForText(t, w, path, "new", "the loop was broken")
 }

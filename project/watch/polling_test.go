@@ -23,8 +23,8 @@ func noEventSettings() settings {
 func TestWatcher_PollsWithoutEventsAndSaysWhy(t *testing.T) {
 	dir := resolvedTempDir(t)
 	path := filepath.Join(dir, "f")
-	onWindows := noEventSettings()
-	onWindows.unreliableFilesystem = func(string) string { return "9p" }
+	unreliable := noEventSettings()
+	unreliable.unreliableFilesystem = func(string) string { return "9p" }
 	noWatches := noEventSettings()
 	noWatches.addDir = func(*fsnotify.Watcher, string) error { return os.NewSyscallError("inotify_add_watch", syscall.ENOSPC) }
 	noInstances := noEventSettings()
@@ -35,7 +35,7 @@ func TestWatcher_PollsWithoutEventsAndSaysWhy(t *testing.T) {
 		settings
 		want string
 	}{
-		"another filesystem": {onWindows, dir + " is on 9p"},
+		"another filesystem": {unreliable, dir + " is on 9p"},
 		"no watches":         {noWatches, "no space left on device"},
 		"no instances":       {noInstances, "too many open files"},
 		"no permission":      {forbidden, dir + ": permission denied"},
@@ -43,8 +43,8 @@ func TestWatcher_PollsWithoutEventsAndSaysWhy(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			must(t, os.RemoveAll(path))
 			w := startWatcher(t, c.settings, path)
-			if reason, is := w.Polling(); !is || !strings.Contains(reason, c.want) {
-				t.Errorf("polling %v, because %q", is, reason)
+			if reason, isPolling := w.Polling(); !isPolling || !strings.Contains(reason, c.want) {
+				t.Errorf("polling %v, because %q", isPolling, reason)
 			}
 			write(t, path, name)
 			waitForText(t, w, path, name, "a change without an event")
@@ -54,26 +54,26 @@ func TestWatcher_PollsWithoutEventsAndSaysWhy(t *testing.T) {
 
 func TestWatcher_DoesNotPollALocalFilesystem(t *testing.T) {
 	w := startWatcher(t, defaultSettings, filepath.Join(resolvedTempDir(t), "f"))
-	if reason, is := w.Polling(); is {
+	if reason, isPolling := w.Polling(); isPolling {
 		t.Errorf("polling, because %s", reason)
 	}
 }
 
 func TestWatcher_ReturnsToEventsWhenTheLimitIsRaised(t *testing.T) {
 	path := filepath.Join(resolvedTempDir(t), "f")
-	var raised atomic.Bool
+	var isRaised atomic.Bool
 	s := fastSettings()
 	s.pollInterval = 5 * time.Millisecond
 	s.newSource = func() (*eventSource, error) {
-		if !raised.Load() {
+		if !isRaised.Load() {
 			return nil, syscall.EMFILE
 		}
 		return newSource()
 	}
 	w := startWatcher(t, s, path)
-	raised.Store(true)
+	isRaised.Store(true)
 	write(t, path, "one")
-	waitForText(t, w, path, "one", "found by looking")
+	waitForText(t, w, path, "one", "found by polling")
 	for polling := true; polling; _, polling = w.Polling() {
 		write(t, path, time.Now().String())
 		waitForChange(t, w, "each change, while it returns to events")
@@ -91,39 +91,39 @@ func TestWatcher_RescanFindsAChangeWithoutAnEvent(t *testing.T) {
 	w := startWatcher(t, s, path)
 	write(t, elsewhere, "new")
 	waitForText(t, w, path, "new", "it was written by its other name")
-	if reason, is := w.Polling(); is {
+	if reason, isPolling := w.Polling(); isPolling {
 		t.Errorf("polling, because %s", reason)
 	}
 }
 
 func TestWatcher_RescansAfterLostEvents(t *testing.T) {
 	path := filepath.Join(resolvedTempDir(t), "f")
-	sources := make(chan *eventSource, 1)
+	sourceCh := make(chan *eventSource, 1)
 	s := fastSettings()
 	s.addDir = func(*fsnotify.Watcher, string) error { return nil }
 	s.newSource = func() (*eventSource, error) {
 		source, err := newSource()
-		sources <- source
+		sourceCh <- source
 		return source, err
 	}
 	w := startWatcher(t, s, path)
 	write(t, path, "new")
-	(<-sources).Errors <- fsnotify.ErrEventOverflow
+	(<-sourceCh).Errors <- fsnotify.ErrEventOverflow
 	waitForText(t, w, path, "new", "the queue overflowed")
 }
 
 func TestWatcher_ReplacesAnEndedSource(t *testing.T) {
 	path := filepath.Join(resolvedTempDir(t), "f")
-	sources := make(chan *eventSource, 2)
+	sourceCh := make(chan *eventSource, 2)
 	s := fastSettings()
 	s.newSource = func() (*eventSource, error) {
 		source, err := newSource()
-		sources <- source
+		sourceCh <- source
 		return source, err
 	}
 	w := startWatcher(t, s, path)
-	must(t, (<-sources).Close())
-	<-sources
+	must(t, (<-sourceCh).Close())
+	<-sourceCh
 	write(t, path, "new")
-	waitForText(t, w, path, "new", "it was written when another source was got")
+	waitForText(t, w, path, "new", "it was written after the source was replaced")
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// BenchmarkALook measures one rescan: every 30 seconds with events, every two without.
+// BenchmarkALook measures one rescan. A Watcher rescans every 30 seconds if it receives events, else every two.
 func BenchmarkALook(b *testing.B) {
 	dir := resolvedTempDir(b)
 	var paths []string

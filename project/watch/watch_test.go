@@ -108,7 +108,7 @@ func resolvedTempDir(t testing.TB) string {
 }
 
 func TestWatcher_ReportsEveryWayOfSaving(t *testing.T) {
-	ways := map[string]string{
+	saveScripts := map[string]string{
 		"in place":                         `echo new >f`,
 		"appended":                         `echo more >>f; echo new >f`,
 		"renamed over":                     `echo new >.f.tmp && mv .f.tmp f`,
@@ -121,7 +121,7 @@ func TestWatcher_ReportsEveryWayOfSaving(t *testing.T) {
 		"made a link":                      `echo new >g; ln -sfn g f`,
 		"git checkout":                     `git init -q . && git add f && git -c user.name=a -c user.email=b commit -qm a && echo new >f && git -c user.name=a -c user.email=b commit -qam b && git checkout -q HEAD^ && git checkout -q -`,
 	}
-	for name, script := range ways {
+	for name, script := range saveScripts {
 		t.Run(name, func(t *testing.T) {
 			program := strings.Fields(script)[0]
 			if _, err := exec.LookPath(program); err != nil {
@@ -208,7 +208,7 @@ func TestWatcher_ReportsARemovedAndRecreatedDirectory(t *testing.T) {
 	for _, gone := range []string{"a/b/shop", "a/b", "a"} {
 		for _, how := range []string{"removed", "removed while somebody is in it", "renamed", "renamed and removed"} {
 			if !watchAncestors && how == "renamed" && gone != "a/b/shop" {
-				continue // left to the slow look
+				continue // found by the rescan
 			}
 			t.Run(gone+" "+how, func(t *testing.T) {
 				base := resolvedTempDir(t)

@@ -19,11 +19,11 @@ func (p *project) address(service string) string {
 // updateFromStatus takes from status what the driver cannot know: the ports of services with local_port = "auto", and the path of
 // the state directory.
 func (p *project) updateFromStatus(s status) {
-	for _, one := range s.Services {
-		if one.Port != 0 {
-			p.ports[one.Name] = one.Port
+	for _, svc := range s.Services {
+		if svc.Port != 0 {
+			p.ports[svc.Name] = svc.Port
 		}
-		p.stateDir = filepath.Dir(filepath.Dir(one.Log))
+		p.stateDir = filepath.Dir(filepath.Dir(svc.Log))
 	}
 }
 
@@ -93,9 +93,9 @@ func (p *project) findProblemWhenDown(s status, all []process) string {
 	if len(all) > 0 {
 		return fmt.Sprintf("status says %s, and there is a supervisor: %s", s.State, all[0])
 	}
-	for _, one := range s.Leases {
-		if one.Kind == "start" && !p.hasStartLease || one.PID != 0 && !isAlive(one.PID) {
-			return fmt.Sprintf("status shows the lease %s, whose holder is gone", one)
+	for _, l := range s.Leases {
+		if l.Kind == "start" && !p.hasStartLease || l.PID != 0 && !isAlive(l.PID) {
+			return fmt.Sprintf("status shows the lease %s, whose holder is gone", l)
 		}
 	}
 	if !isPortClosed(p.ports["web"]) {
@@ -108,11 +108,11 @@ func (p *project) findProblemWhenDown(s status, all []process) string {
 // connection to finish.
 func (p *project) findSupervisorProblem(s status, all []process) string {
 	found := false
-	for _, one := range all {
-		if one.pid == s.Supervisor.PID {
+	for _, supervisor := range all {
+		if supervisor.pid == s.Supervisor.PID {
 			found = true
-		} else if !p.hasConnection(one.pid) {
-			return fmt.Sprintf("there is a second supervisor, which serves no connection: %s beside %d", one, s.Supervisor.PID)
+		} else if !p.hasConnection(supervisor.pid) {
+			return fmt.Sprintf("there is a second supervisor, which serves no connection: %s beside %d", supervisor, s.Supervisor.PID)
 		}
 	}
 	if !found {
@@ -129,8 +129,8 @@ func (p *project) hasConnection(pid int) bool {
 	inodes := socketInodes(pid)
 	for _, c := range p.clients {
 		clientPort := portFromAddr(c.longConn.conn.LocalAddr().String())
-		for _, one := range listSockets() {
-			if one.remote == clientPort && inodes[one.inode] {
+		for _, sock := range listSockets() {
+			if sock.remote == clientPort && inodes[sock.inode] {
 				return true
 			}
 		}
@@ -169,24 +169,24 @@ func (p *project) findServiceProblem(s status, _ []process) string {
 	inodes := socketInodes(s.Supervisor.PID)
 	sockets := listSockets()
 	for _, name := range p.services() {
-		one, ok := s.service(name)
+		svc, ok := s.service(name)
 		if !ok {
 			return name + " is declared, and status does not show it"
 		}
 		if p.isStopped(name) {
-			if one.State != "stopped" || one.Held {
-				return fmt.Sprintf("%s was stopped, and status says %s, held %v", name, one.State, one.Held)
+			if svc.State != "stopped" || svc.Held {
+				return fmt.Sprintf("%s was stopped, and status says %s, held %v", name, svc.State, svc.Held)
 			}
-			if !isPortClosed(one.Port) {
-				return fmt.Sprintf("%s was stopped, and port %d is open", name, one.Port)
+			if !isPortClosed(svc.Port) {
+				return fmt.Sprintf("%s was stopped, and port %d is open", name, svc.Port)
 			}
 			continue
 		}
-		if one.State != "healthy" && one.State != "idle" || !one.Held {
-			return fmt.Sprintf("%s is %s, held %v: %s", name, one.State, one.Held, one.LastError)
+		if svc.State != "healthy" && svc.State != "idle" || !svc.Held {
+			return fmt.Sprintf("%s is %s, held %v: %s", name, svc.State, svc.Held, svc.LastError)
 		}
-		if !slices.ContainsFunc(sockets, func(l socket) bool { return l.isListening && l.local == one.Port && inodes[l.inode] }) {
-			return fmt.Sprintf("status says that %s is %s and its port held, and the supervisor does not listen on %d", name, one.State, one.Port)
+		if !slices.ContainsFunc(sockets, func(sock socket) bool { return sock.isListening && sock.local == svc.Port && inodes[sock.inode] }) {
+			return fmt.Sprintf("status says that %s is %s and its port held, and the supervisor does not listen on %d", name, svc.State, svc.Port)
 		}
 	}
 	if len(s.Services) != len(p.services()) {
@@ -201,9 +201,9 @@ func (p *project) findTunnelProblem(status, []process) string {
 	if p.config.hasDotEnv {
 		want = dotEnvConnectTimeout
 	}
-	for _, one := range p.listTunnels() {
-		if got := one.environmentValue("WEB_TIMEOUT"); one.program(p.world.self) != "" && got != want {
-			return fmt.Sprintf("$WEB_TIMEOUT of the tunnel %s is %q, and the .env that is allowed says %q", one, got, want)
+	for _, tunnel := range p.listTunnels() {
+		if got := tunnel.environmentValue("WEB_TIMEOUT"); tunnel.program(p.world.self) != "" && got != want {
+			return fmt.Sprintf("$WEB_TIMEOUT of the tunnel %s is %q, and the .env that is allowed says %q", tunnel, got, want)
 		}
 	}
 	return ""

@@ -108,7 +108,6 @@ func (c *serviceClients) sendRecords() {
 		case <-tick.C:
 		}
 		if err := c.longConn.sendRecord(); err != nil {
-
 			if c.expectsReset.Load() && errors.Is(err, io.EOF) && !c.isStopped() {
 				c.fail("the upstream reset the connection of %s, and its client saw an orderly end", c.service)
 			}

@@ -22,7 +22,7 @@ type Options struct {
 	Self     string // this program
 	Seed     uint64
 	Duration time.Duration // 0: until ctx ends
-	Complete time.Duration // go on for up to this time while cells of the matrix are empty; 0: do not
+	Complete time.Duration // continue for up to this time while cells of the matrix are empty; 0: do not continue
 	Steps    int           // 0: any number
 	Projects int           // the number of projects
 	Events   []string      // only these; empty: all
@@ -32,7 +32,7 @@ type Options struct {
 	Out      io.Writer
 }
 
-// Run performs steps until the time is over or a promise is broken, and prints the matrix or the violation. It reports whether no
+// Run performs steps until the time is up or a promise is broken, and prints the matrix or the violation. It reports whether no
 // promise was broken and, if Complete is set, no possible cell is empty.
 func Run(ctx context.Context, o Options) (bool, error) {
 	ctx, cancel := context.WithCancel(ctx)
@@ -69,28 +69,28 @@ func Run(ctx context.Context, o Options) (bool, error) {
 
 // driver performs the steps of a run.
 type driver struct {
-	world     *world
-	options   Options
-	scheduler *Scheduler // nil where no event is selected
-	steps     []Step     // those that were begun
+	world        *world
+	options      Options
+	scheduler    *Scheduler // nil where no event is selected
+	startedSteps []Step
 
 	mu     sync.Mutex // guards the fields that follow
 	matrix *Matrix
-	missed []Cell // cells of the present step whose event did not happen in their state
+	missed []Cell // cells of the current step whose event did not happen in their state
 }
 
 // leftoverCheckInterval is the number of steps between two calls of checkNothingLeft.
 const leftoverCheckInterval = 12
 
 func (d *driver) runSteps(ctx context.Context) {
-	for ctx.Err() == nil && !d.isOver() {
+	for ctx.Err() == nil && !d.isFinished() {
 		var step Step
 		if d.options.Replay != nil {
-			step = d.options.Replay[len(d.steps)]
+			step = d.options.Replay[len(d.startedSteps)]
 		} else {
 			step = d.scheduler.Next()
 		}
-		d.steps = append(d.steps, step)
+		d.startedSteps = append(d.startedSteps, step)
 		d.performStep(step)
 		for _, cell := range d.missed {
 			if d.scheduler != nil {
@@ -104,13 +104,13 @@ func (d *driver) runSteps(ctx context.Context) {
 	}
 }
 
-func (d *driver) isOver() bool {
+func (d *driver) isFinished() bool {
 	elapsed := time.Since(d.world.startedAt)
 	switch {
 	case d.options.Replay != nil:
-		return len(d.steps) == len(d.options.Replay)
+		return len(d.startedSteps) == len(d.options.Replay)
 	case d.options.Steps > 0:
-		return len(d.steps) >= d.options.Steps
+		return len(d.startedSteps) >= d.options.Steps
 	case d.options.Duration == 0 || elapsed < d.options.Duration:
 		return false
 	}
@@ -257,15 +257,15 @@ func (d *driver) report() bool {
 	v := d.world.violation
 	if v == nil {
 		empty := d.matrix.EmptyCells()
-		fmt.Fprintf(out, "seed %d: %d steps in %v, nothing violated, %d cells empty\n", d.options.Seed, len(d.steps),
+		fmt.Fprintf(out, "seed %d: %d steps in %v, nothing violated, %d cells empty\n", d.options.Seed, len(d.startedSteps),
 			time.Since(d.world.startedAt).Round(time.Second), len(empty))
 		return d.options.Complete == 0 || len(empty) == 0
 	}
 	fmt.Fprintf(out, "history:\n%s\n\n%s\n", strings.Join(d.world.history, "\n"), v.state)
-	if steps, err := json.Marshal(d.steps); err == nil {
+	if steps, err := json.Marshal(d.startedSteps); err == nil {
 		fmt.Fprintf(out, "steps, for -replay:\n%s\n\n", steps)
 	}
-	fmt.Fprintf(out, "VIOLATED after %v, in step %d of seed %d%s: %s: %s\n", v.at.Round(time.Millisecond), len(d.steps), d.options.Seed,
+	fmt.Fprintf(out, "VIOLATED after %v, in step %d of seed %d%s: %s: %s\n", v.at.Round(time.Millisecond), len(d.startedSteps), d.options.Seed,
 		d.world.lastActOf(v.project), v.project, v.text)
 	return false
 }

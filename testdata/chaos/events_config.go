@@ -155,8 +155,8 @@ func (p *project) checkPortHolderIsNamed(pid int) {
 }
 
 func sshServerGoneEvent(p *project, _ *rand.Rand) bool {
-	for _, one := range p.world.projects {
-		one.allowInterruption([]string{"remote"}, false)
+	for _, other := range p.world.projects {
+		other.allowInterruption([]string{"remote"}, false)
 	}
 	p.world.sshMu.Lock()
 	defer p.world.sshMu.Unlock()

@@ -26,9 +26,9 @@ func (p *project) findKeeper() (process, bool) {
 	if !ok {
 		return process{}, false
 	}
-	for _, one := range listProcesses() {
-		if len(one.args) == 2 && one.args[1] == "keep" && (one.parent == supervisor.pid || supervisor.parent == one.pid) {
-			return one, true
+	for _, candidate := range listProcesses() {
+		if len(candidate.args) == 2 && candidate.args[1] == "keep" && (candidate.parent == supervisor.pid || supervisor.parent == candidate.pid) {
+			return candidate, true
 		}
 	}
 	return process{}, false
@@ -40,15 +40,15 @@ func (p *project) listTunnels() []process {
 	if !ok {
 		return nil
 	}
-	return slices.DeleteFunc(childrenOf(listProcesses(), supervisor.pid), func(one process) bool {
-		return filepath.Base(one.args[0]) == filepath.Base(p.world.binary)
+	return slices.DeleteFunc(childrenOf(listProcesses(), supervisor.pid), func(child process) bool {
+		return filepath.Base(child.args[0]) == filepath.Base(p.world.binary)
 	})
 }
 
 // listLastingTunnels returns the tunnels that stay open while nobody uses them.
 func (p *project) listLastingTunnels() []process {
-	return slices.DeleteFunc(p.listTunnels(), func(one process) bool {
-		return p.template.name == "lazy" && one.program(p.world.self) == "forward" // the on-demand service of this template
+	return slices.DeleteFunc(p.listTunnels(), func(tunnel process) bool {
+		return p.template.name == "lazy" && tunnel.program(p.world.self) == "forward" // the on-demand service of this template
 	})
 }
 

@@ -119,9 +119,9 @@ func stopEvent(p *project, _ *rand.Rand) bool {
 // withDependents returns a service and those that depend on it.
 func (p *project) withDependents(name string) []string {
 	names := []string{name}
-	for _, one := range map[string][]string{"web": {"stubborn"}, "base": {"middle"}}[name] {
-		if slices.Contains(p.services(), one) {
-			names = append(names, one)
+	for _, dependent := range map[string][]string{"web": {"stubborn"}, "base": {"middle"}}[name] {
+		if slices.Contains(p.services(), dependent) {
+			names = append(names, dependent)
 		}
 	}
 	return names

@@ -70,7 +70,7 @@ func RunInit(dir string, argv []string) (int, error) {
 		return 1, err
 	}
 	if err := bringUpLoopback(); err != nil {
-		return 1, fmt.Errorf("raise the loopback interface: %w", err)
+		return 1, fmt.Errorf("bring up the loopback interface: %w", err)
 	}
 	if err := os.Setenv(markerVariable, "driver"); err != nil {
 		return 1, err

@@ -267,7 +267,7 @@ func (p *project) endExec(cmd *exec.Cmd, signal syscall.Signal) {
 	p.logf("%v to exec %d", signal, cmd.Process.Pid)
 	_ = cmd.Process.Signal(signal)
 	_ = cmd.Wait()
-	p.execs = slices.DeleteFunc(p.execs, func(one *exec.Cmd) bool { return one == cmd })
+	p.execs = slices.DeleteFunc(p.execs, func(other *exec.Cmd) bool { return other == cmd })
 }
 
 // findSupervisor returns the project's supervisor, and not one that only finishes its connections.

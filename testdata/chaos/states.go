@@ -158,12 +158,12 @@ func (p *project) waitUntilUp() string {
 		if s.State != stateRunning {
 			return "status says " + s.State + ": " + s.Failure + s.Pending
 		}
-		for _, one := range s.Services {
-			if p.isStopped(one.Name) {
+		for _, svc := range s.Services {
+			if p.isStopped(svc.Name) {
 				continue
 			}
-			if one.State != "healthy" && one.State != "idle" || !one.Held {
-				return one.Name + " is " + one.State + ": " + one.LastError
+			if svc.State != "healthy" && svc.State != "idle" || !svc.Held {
+				return svc.Name + " is " + svc.State + ": " + svc.LastError
 			}
 		}
 		p.updateFromStatus(s)

@@ -49,7 +49,7 @@ func parseStatus(out string) (status, error) {
 }
 
 func (s status) service(name string) (serviceStatus, bool) {
-	at := slices.IndexFunc(s.Services, func(one serviceStatus) bool { return one.Name == name })
+	at := slices.IndexFunc(s.Services, func(svc serviceStatus) bool { return svc.Name == name })
 	if at < 0 {
 		return serviceStatus{}, false
 	}

@@ -133,7 +133,7 @@ func (w *world) hasViolation() bool {
 	return w.violation != nil
 }
 
-// fail records a violation with the present state of everything, and ends the run. Only the first violation is kept.
+// fail records a violation with the current state of everything, and ends the run. Only the first violation is kept.
 func (w *world) fail(project, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	w.mu.Lock()

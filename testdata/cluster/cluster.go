@@ -104,9 +104,9 @@ func Run(ctx context.Context, dir string, log io.Writer) (*Cluster, error) {
 		fmt.Fprintf(log, "cluster: using a stand-in for the kubelet, which runs no containers: %v\n", c.standinReason)
 	}
 	for _, step := range c.startSteps() {
-		began := time.Now()
+		startTime := time.Now()
 		err := step.run(ctx)
-		fmt.Fprintf(log, "cluster: %s: %.1fs\n", step.name, time.Since(began).Seconds())
+		fmt.Fprintf(log, "cluster: %s: %.1fs\n", step.name, time.Since(startTime).Seconds())
 		if err != nil {
 			err = fmt.Errorf("start a cluster: %s: %w\n%s", step.name, err, c.programLogs())
 			return nil, errors.Join(err, c.Stop())

@@ -47,7 +47,7 @@ func (c *Cluster) environment() []string {
 	}
 }
 
-// Start starts a program that has ended again, and returns when it is ready.
+// Start starts the program, also after it has ended, and returns when it is ready.
 func (p *Process) Start() error {
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()

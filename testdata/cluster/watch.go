@@ -34,8 +34,8 @@ func (o object) hasCondition(condition string) bool {
 	return false
 }
 
-// watch returns nil when isDone does, which it calls with the objects of a collection that a label selector matches, at first and after
-// each change. https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
+// watch calls isDone with the objects of a collection that a label selector matches, at the start and after each change. It returns nil
+// when isDone returns true. https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
 func (c *Cluster) watch(ctx context.Context, collection, selector string, isDone func([]object) bool) error {
 	client, err := c.authority.client()
 	if err != nil {
@@ -116,7 +116,7 @@ func (c *Cluster) waitAnswer(ctx context.Context, program *Process, address stri
 	})
 }
 
-// poll returns nil when isDone does, which it calls again and again, and an error when the program ends.
+// poll calls isDone repeatedly. It returns nil when isDone returns true, and an error when the program ends.
 func (c *Cluster) poll(ctx context.Context, program *Process, isDone func() bool) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

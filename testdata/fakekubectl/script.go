@@ -95,11 +95,11 @@ func (k *Kubectl) Starts(t testing.TB) []Start {
 	}
 	var all []Start
 	for line := range strings.Lines(string(data)) {
-		var one Start
-		if err := json.Unmarshal([]byte(line), &one); err != nil {
+		var start Start
+		if err := json.Unmarshal([]byte(line), &start); err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, one)
+		all = append(all, start)
 	}
 	return all
 }

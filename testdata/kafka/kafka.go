@@ -26,7 +26,7 @@ import (
 //go:embed pom.xml
 var pom []byte
 
-// User and Password can log in. The name UnreachableHost does not exist.
+// User and Password are valid credentials. The host name UnreachableHost cannot be resolved.
 const (
 	User            = "app"
 	Password        = "correct horse"
@@ -55,20 +55,20 @@ func Start(t testing.TB) *Server {
 	keystore := writeKeystore(t, dir, pair)
 	log := daemon.Write(t, dir, "log4j.properties", "log4j.rootLogger=INFO, out", "log4j.appender.out=org.apache.log4j.ConsoleAppender",
 		"log4j.appender.out.layout=org.apache.log4j.PatternLayout", "log4j.appender.out.layout.ConversionPattern=%p %m%n")
-	run := []string{
+	javaCommand := []string{
 		java, "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto",
 		"-Dlog4j.configuration=file:" + log, "-cp", filepath.Join(dir, "jars", "*"),
 	}
-	formatted := false
+	isFormatted := false
 	s.Server = daemon.Start(t, daemon.Spec{
 		Dir: dir,
 		Argv: func(port int) []string {
 			config := s.writeConfig(t, dir, port, keystore)
-			if !formatted {
-				formatted = true
-				formatStorage(t, dir, run, config)
+			if !isFormatted {
+				isFormatted = true
+				formatStorage(t, dir, javaCommand, config)
 			}
-			return append(run, "kafka.Kafka", config)
+			return append(javaCommand, "kafka.Kafka", config)
 		},
 		ReadyText: "Kafka Server started",
 		// An orderly end takes Kafka seconds, and there is nothing to save.
@@ -105,11 +105,11 @@ func (s *Server) writeConfig(t testing.TB, dir string, port int, keystore string
 func loopbackAddr(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
 // formatStorage makes the data directory, with the user's SCRAM credentials.
-func formatStorage(t testing.TB, dir string, run []string, config string) {
+func formatStorage(t testing.TB, dir string, javaCommand []string, config string) {
 	t.Helper()
 	id := make([]byte, 16)
 	_, _ = rand.Read(id)
-	daemon.Run(t, dir, "", append(run, "kafka.tools.StorageTool", "format", "--cluster-id="+base64.RawURLEncoding.EncodeToString(id), "-c", config,
+	daemon.Run(t, dir, "", append(javaCommand, "kafka.tools.StorageTool", "format", "--cluster-id="+base64.RawURLEncoding.EncodeToString(id), "-c", config,
 		"--add-scram", fmt.Sprintf("SCRAM-SHA-256=[name=%s,password=%s]", User, Password))...)
 }
 

@@ -155,9 +155,9 @@ func (h *Host) DropIncoming(drop bool) {
 // RunInNamespace runs f in the host's namespace. Sockets that f makes stay there.
 func (h *Host) RunInNamespace(f func()) {
 	h.t.Helper()
-	done := make(chan error)
+	doneCh := make(chan error)
 	go func() {
-		runtime.LockOSThread() // without UnlockOSThread: the thread is of no other use, and ends with the goroutine
+		runtime.LockOSThread() // without UnlockOSThread: the thread stays in the namespace, and must end with the goroutine
 		ns, err := os.Open("/proc/" + h.pid() + "/ns/net")
 		if err == nil {
 			defer ns.Close()
@@ -166,9 +166,9 @@ func (h *Host) RunInNamespace(f func()) {
 		if err == nil {
 			f()
 		}
-		done <- err
+		doneCh <- err
 	}()
-	if err := <-done; err != nil {
+	if err := <-doneCh; err != nil {
 		h.t.Fatalf("enter a network namespace: %v", err)
 	}
 }

@@ -34,9 +34,9 @@ func Start(t testing.TB, options Options) *Server {
 	return start(t, options, "ready to accept connections")
 }
 
-// Standby starts another server with the same options, which is in recovery and refuses every
+// StartStandby starts another server with the same options, which is in recovery and refuses every
 // connection with SQLSTATE 57P03. It ends with the test.
-func (s *Server) Standby(t testing.TB) *Server {
+func (s *Server) StartStandby(t testing.TB) *Server {
 	t.Helper()
 	return start(t, s.options, "entering standby mode", "hot_standby=off")
 }

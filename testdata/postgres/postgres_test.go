@@ -63,7 +63,7 @@ func TestServer_RestartKeepsPortAndData(t *testing.T) {
 }
 
 func TestServer_StandbyRefusesConnections(t *testing.T) {
-	s := Start(t, Options{}).Standby(t)
+	s := Start(t, Options{}).StartStandby(t)
 	if err := query(s, "sslmode=disable"); errorCode(err) != "57P03" {
 		t.Errorf("got %v", err)
 	}

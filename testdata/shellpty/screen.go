@@ -52,21 +52,21 @@ func (s *screen) waitForText(t testing.TB, from int, expected string) string {
 		if s.changedCh == nil {
 			s.changedCh = make(chan struct{})
 		}
-		text, changed := stripEscapes(s.output[from:]), s.changedCh
+		text, changedCh := stripEscapes(s.output[from:]), s.changedCh
 		s.mu.Unlock()
 		if strings.Contains(text, expected) {
 			return text
 		}
 		select {
-		case <-changed:
+		case <-changedCh:
 		case <-deadline.C:
 			t.Fatalf("%q not on the screen after %s:\n%s", expected, promptTimeout, text)
 		}
 	}
 }
 
-// escapes matches escape sequences, carriage returns and, last, what fish prints to find out whether the cursor is at the beginning of
+// escapePattern matches escape sequences, carriage returns and, last, what fish prints to find out whether the cursor is at the beginning of
 // a line.
-var escapes = regexp.MustCompile("\x1b\\[[0-9;?>=]*[A-Za-z]|\x1b\\][^\x07\x1b]*(\x07|\x1b\\\\)|\x1b[()=>].?|\r|⏎ *")
+var escapePattern = regexp.MustCompile("\x1b\\[[0-9;?>=]*[A-Za-z]|\x1b\\][^\x07\x1b]*(\x07|\x1b\\\\)|\x1b[()=>].?|\r|⏎ *")
 
-func stripEscapes(shown []byte) string { return string(escapes.ReplaceAll(shown, nil)) }
+func stripEscapes(shown []byte) string { return string(escapePattern.ReplaceAll(shown, nil)) }

@@ -1,4 +1,4 @@
-// Package tunneltest has what the tests of several technologies do with a tunnel.
+// Package tunneltest has helpers for tests of tunnels, which several technologies share.
 package tunneltest
 
 import (

@@ -16,19 +16,19 @@ import (
 )
 
 func main() {
-	end := make(chan os.Signal, 1)
-	signal.Notify(end, syscall.SIGTERM, syscall.SIGINT)
+	signalCh := make(chan os.Signal, 1)
+	signal.Notify(signalCh, syscall.SIGTERM, syscall.SIGINT)
 	command := ""
 	if len(os.Args) > 1 {
 		command = os.Args[1]
 	}
 	switch command {
 	case "pause":
-		<-end
+		<-signalCh
 	case "ready":
 		exitOnError(checkReady(os.Args[2:]))
 	default:
-		serve(end)
+		serve(signalCh)
 	}
 }
 
@@ -48,7 +48,7 @@ func checkReady(args []string) error {
 	return conn.Close()
 }
 
-func serve(end <-chan os.Signal) {
+func serve(signalCh <-chan os.Signal) {
 	var greetAddrs, echoAddrs, httpAddrs addressList
 	flag.Var(&greetAddrs, "greet", "listen on `address`: send \"hello HOSTNAME\" to each client, then echo; may be repeated")
 	flag.Var(&echoAddrs, "echo", "listen on `address`: echo what each client sends; may be repeated")
@@ -59,14 +59,14 @@ func serve(end <-chan os.Signal) {
 	ignoreSIGTERM := flag.Bool("ignore-sigterm", false, "do not end on SIGTERM")
 	flag.Parse()
 
-	var crash <-chan time.Time
+	var crashCh <-chan time.Time
 	if *exitAfter > 0 {
-		crash = time.After(*exitAfter)
+		crashCh = time.After(*exitAfter)
 	}
-	listening := time.After(*listenDelay)
+	listenCh := time.After(*listenDelay)
 	for {
 		select {
-		case <-listening:
+		case <-listenCh:
 			host := os.Getenv("HOSTNAME") // the pod's name
 			for _, address := range greetAddrs {
 				serveConns(address, func(conn net.Conn) {
@@ -83,9 +83,9 @@ func serve(end <-chan os.Signal) {
 			if *readyFile != "" {
 				exitOnError(os.WriteFile(filePath(*readyFile), nil, 0o644))
 			}
-		case <-crash:
+		case <-crashCh:
 			os.Exit(1)
-		case <-end:
+		case <-signalCh:
 			if !*ignoreSIGTERM {
 				return
 			}

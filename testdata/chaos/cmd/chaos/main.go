@@ -1,4 +1,4 @@
-// Command chaos tests localport with random events until the time is over or a promise of the design is broken. It needs root.
+// Command chaos tests localport with random events until its time is up or a promise of the design is broken. It needs root.
 package main
 
 import (
@@ -36,11 +36,11 @@ func run() (int, error) {
 	flag.StringVar(&o.Binary, "binary", "", "the localport to test (default: build ./cmd/localport)")
 	flag.Uint64Var(&o.Seed, "seed", 0, "the seed of the events and their delays (default: random)")
 	flag.DurationVar(&o.Duration, "duration", 0, "stop after this time (default: run until interrupted)")
-	flag.DurationVar(&o.Complete, "complete", 0, "go on for up to this time while cells of the matrix are empty; fail if some stay empty")
+	flag.DurationVar(&o.Complete, "complete", 0, "continue for up to this time while cells of the matrix are empty; fail if some stay empty")
 	flag.IntVar(&o.Steps, "steps", 0, "stop after this number of steps")
 	flag.IntVar(&o.Projects, "projects", 6, "the number of projects; with fewer, four minutes are not enough for every event in every state")
 	flag.StringVar(&events, "events", "", "only these events, separated by commas")
-	flag.StringVar(&skip, "skip", "", "not these events, separated by commas; EVENT:STATE skips an event in one state")
+	flag.StringVar(&skip, "skip", "", "skip these events, separated by commas; EVENT:STATE skips an event in one state")
 	flag.StringVar(&replay, "replay", "", "perform the steps in this file, which the report of a violation printed")
 	flag.BoolVar(&o.Verbose, "v", false, "print each event and command")
 	flag.StringVar(&o.Dir, "dir", "", "for internal use: the directory of the run")

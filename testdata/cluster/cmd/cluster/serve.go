@@ -52,7 +52,7 @@ func serve(ctx context.Context) error {
 		return err
 	}
 	fmt.Println("up")
-	ctx, end := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(ctx)
 	go func() {
 		for {
 			conn, err := l.Accept()
@@ -65,7 +65,7 @@ func serve(ctx context.Context) error {
 					conn.Close()
 					return
 				}
-				end() // the connection is closed when this process ends
+				cancel() // the connection is closed when this process ends
 			}()
 		}
 	}()

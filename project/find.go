@@ -22,19 +22,19 @@ func (e *NotFoundError) Error() string {
 var ErrDirectoryDeleted = errors.New("the current directory has been deleted")
 
 // Find walks up from dir, physically, to the nearest directory with a .localport.toml: the project's root, without
-// symbolic links in it. tried holds every directory that it looked in, the root included. When there is no project the
+// symbolic links in it. searched holds every directory that it looked in, the root included. When there is no project the
 // error is a *NotFoundError; when dir is the current directory and has been deleted, it is ErrDirectoryDeleted.
-func Find(dir string) (root string, tried []string, err error) {
+func Find(dir string) (root string, searched []string, err error) {
 	if dir, err = PhysicalPath(dir); err != nil {
 		return "", nil, err
 	}
 	for ; ; dir = filepath.Dir(dir) {
-		tried = append(tried, dir)
+		searched = append(searched, dir)
 		if _, err := os.Stat(filepath.Join(dir, ConfigName)); err == nil {
-			return dir, tried, nil
+			return dir, searched, nil
 		}
 		if dir == filepath.Dir(dir) {
-			return "", tried, &NotFoundError{Tried: tried}
+			return "", searched, &NotFoundError{Tried: searched}
 		}
 	}
 }

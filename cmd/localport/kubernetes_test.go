@@ -188,8 +188,8 @@ func TestCluster_RefusesNobodyWhilePodsComeAndGo(t *testing.T) {
 			k.kubectl("scale", "deployment/web", "--replicas=0")
 			k.kubectl("wait", "--for=delete", "pod", "-l", "app=web", "--timeout=20s")
 			eventually(k.t, "status reports that there is no pod", func() bool {
-				one := k.service(k.root, "web")
-				return one.State == forwarder.Unhealthy && strings.Contains(one.LastError, "has no pods")
+				svc := k.service(k.root, "web")
+				return svc.State == forwarder.Unhealthy && strings.Contains(svc.LastError, "has no pods")
 			})
 			k.kubectl("scale", "deployment/web", "--replicas=1")
 			eventually(k.t, "the log reports it too", func() bool {
@@ -223,8 +223,8 @@ func TestCluster_RefusesNobodyWhilePodsComeAndGo(t *testing.T) {
 		{"API server frozen", func(k *clusterProject) {
 			k.APIServer.Freeze()
 			eventually(k.t, "status reports that the server does not answer", func() bool {
-				one := k.service(k.root, "web")
-				return one.State == forwarder.Unhealthy && strings.Contains(one.LastError, "does not answer")
+				svc := k.service(k.root, "web")
+				return svc.State == forwarder.Unhealthy && strings.Contains(svc.LastError, "does not answer")
 			})
 			k.APIServer.Thaw()
 		}},

@@ -43,9 +43,9 @@ func TestMain(m *testing.M) {
 		os.Exit(runUpstream())
 	}
 	flag.Parse()
-	parallelIsGiven := false
-	flag.Visit(func(f *flag.Flag) { parallelIsGiven = parallelIsGiven || f.Name == "test.parallel" })
-	if !parallelIsGiven {
+	isParallelSet := false
+	flag.Visit(func(f *flag.Flag) { isParallelSet = isParallelSet || f.Name == "test.parallel" })
+	if !isParallelSet {
 		_ = flag.Set("test.parallel", "8") // these tests mostly wait for processes
 	}
 	goleak.VerifyTestMain(m)

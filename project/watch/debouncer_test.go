@@ -8,8 +8,8 @@ import (
 
 func TestDebouncer_FiresOnceWithinASecond(t *testing.T) {
 	for _, c := range []struct {
-		events int // 50 ms apart
-		over   time.Duration
+		events     int // 50 ms apart
+		firesAfter time.Duration
 	}{{1, 100 * time.Millisecond}, {3, 200 * time.Millisecond}, {100, time.Second}} {
 		synctest.Test(t, func(t *testing.T) {
 			b, start := newDebouncer(defaultSettings.debounce, defaultSettings.maxDelay), time.Now()
@@ -20,8 +20,8 @@ func TestDebouncer_FiresOnceWithinASecond(t *testing.T) {
 			for n := 1; ; {
 				select {
 				case <-b.firedCh():
-					if took := time.Since(start); took != c.over {
-						t.Errorf("%d events: over after %s, want %s", c.events, took, c.over)
+					if elapsed := time.Since(start); elapsed != c.firesAfter {
+						t.Errorf("%d events: fired after %s, want %s", c.events, elapsed, c.firesAfter)
 					}
 					return
 				case <-next.C:

@@ -27,8 +27,8 @@ func (p *project) updateFromStatus(s status) {
 	}
 }
 
-// checkPromises waits until the project is as expected, then connects a client to each of its services. What is not as expected at
-// the limit is a violation.
+// checkPromises waits until the project is as expected, then connects a client to each of its services. It is a violation if the project is
+// not as expected within recoveryLimit.
 func (p *project) checkPromises() {
 	if problem := p.world.awaitNoProblem(recoveryLimit, p.findProblem); problem != "" {
 		p.fail("%v after the event, %s", recoveryLimit, problem)
@@ -37,9 +37,9 @@ func (p *project) checkPromises() {
 	if p.world.ctx.Err() != nil || !p.mustBeUp() {
 		return
 	}
-	for _, one := range p.tunnelsToKeep {
-		if !isAlive(one.pid) && !p.world.hasViolation() {
-			p.fail("the tunnel %s ended, although the config changed nothing that it depends on", one)
+	for _, tunnel := range p.tunnelsToKeep {
+		if !isAlive(tunnel.pid) && !p.world.hasViolation() {
+			p.fail("the tunnel %s ended, although the config changed nothing that it depends on", tunnel)
 		}
 	}
 	for _, name := range p.services() {
@@ -48,8 +48,8 @@ func (p *project) checkPromises() {
 		}
 		if err := sendOneRecord(p.address(name)); err != nil && p.world.ctx.Err() == nil {
 			s, _ := parseStatus(p.runLocalport("status", "--json").stdout)
-			one, _ := s.service(name)
-			p.fail("a new client of %s was not served: %v; status says %s: %q", name, err, one.State, one.LastError)
+			svc, _ := s.service(name)
+			p.fail("a new client of %s was not served: %v; status says %s: %q", name, err, svc.State, svc.LastError)
 		}
 	}
 }
@@ -144,16 +144,16 @@ func (p *project) findLeaseProblem(s status, _ []process) string {
 	if p.hasStartLease {
 		want = append(want, "start 0")
 	}
-	for _, one := range p.shells {
-		if one.isInside {
-			want = append(want, fmt.Sprintf("shell %d", one.PID()))
+	for _, sh := range p.shells {
+		if sh.isInside {
+			want = append(want, fmt.Sprintf("shell %d", sh.PID()))
 		}
 	}
 	for _, cmd := range p.execs {
 		want = append(want, fmt.Sprintf("exec %d", cmd.Process.Pid))
 	}
-	for _, one := range s.Leases {
-		got = append(got, one.String())
+	for _, l := range s.Leases {
+		got = append(got, l.String())
 	}
 	slices.Sort(want)
 	slices.Sort(got)
@@ -163,8 +163,8 @@ func (p *project) findLeaseProblem(s status, _ []process) string {
 	return ""
 }
 
-// findServiceProblem checks that status shows every service, that its state is as expected, and that the supervisor listens on its
-// port unless somebody stopped it.
+// findServiceProblem checks that status shows every service in the expected state, and that the supervisor listens on the service's port
+// unless somebody stopped it.
 func (p *project) findServiceProblem(s status, _ []process) string {
 	inodes := socketInodes(s.Supervisor.PID)
 	sockets := listSockets()

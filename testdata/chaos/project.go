@@ -270,13 +270,13 @@ func (p *project) endExec(cmd *exec.Cmd, signal syscall.Signal) {
 	p.execs = slices.DeleteFunc(p.execs, func(other *exec.Cmd) bool { return other == cmd })
 }
 
-// findSupervisor returns the project's supervisor, and not one that only finishes its connections.
+// findSupervisor returns the project's supervisor, ignoring those that are only draining their connections.
 func (p *project) findSupervisor() (process, bool) {
 	all := supervisorsOf(listProcesses(), p.configPath)
 	if len(all) == 0 {
 		return process{}, false
 	}
-	if len(all) > 1 { // all but one drain
+	if len(all) > 1 { // all but one are draining
 		if s, err := parseStatus(p.runLocalport("status", "--json").stdout); err == nil && s.Supervisor != nil {
 			return findProcess(s.Supervisor.PID)
 		}

@@ -23,7 +23,7 @@ func (p *project) restoreUsers() {
 	}
 }
 
-// restore undoes what earlier acts did to the config, the approval, the upstream and single services. Who uses the project stays.
+// restore undoes what earlier acts did to the config, the approval, the upstream and single services. The users of the project stay.
 func (p *project) restore() {
 	p.restoreUsers()
 	if err := p.upstream.start(); err != nil {

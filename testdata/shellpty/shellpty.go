@@ -101,7 +101,7 @@ func NewDir(t testing.TB) string {
 	return dir
 }
 
-// environ returns a clean environment, then extra, which wins where a name is in both.
+// environ returns a clean environment, followed by extra, which takes precedence.
 func (s *Shell) environ(t testing.TB, shell string, extra []string) []string {
 	env := []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + s.home, "SHELL=" + shell, "TERM=dumb", "LANG=C.UTF-8",

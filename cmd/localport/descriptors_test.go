@@ -53,9 +53,9 @@ func TestDescriptors_ManyIdleClientsOfOneServiceBlockNoOther(t *testing.T) {
 	}
 	closeAll := openIdleConns(t, web, idle)
 
-	eventually(t, "status reports that no descriptor is free", func() bool { return w.service(root, "web").Connections.NoRoom != "" })
+	eventually(t, "status reports that no descriptor is free", func() bool { return w.service(root, "web").Connections.Shortage != "" })
 	checkServed(t, api)
-	if c := w.service(root, "api").Connections; c.NoRoom != "" {
+	if c := w.service(root, "api").Connections; c.Shortage != "" {
 		t.Errorf("api: %+v", c)
 	}
 	if c := w.service(root, "web").Connections; c.Open < idle/2 {
@@ -71,7 +71,7 @@ func TestDescriptors_ManyIdleClientsOfOneServiceBlockNoOther(t *testing.T) {
 		t.Errorf("the client waited for %v", took)
 	}
 	closeAll()
-	eventually(t, "status reports free descriptors again", func() bool { return w.service(root, "web").Connections.NoRoom == "" })
+	eventually(t, "status reports free descriptors again", func() bool { return w.service(root, "web").Connections.Shortage == "" })
 	checkServed(t, web)
 	eventually(t, "there are events for both", func() bool {
 		return len(w.events(root, eventlog.ClientLimitReached)) > 0 && len(w.events(root, eventlog.ClientLimitCleared)) > 0

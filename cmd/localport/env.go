@@ -54,7 +54,7 @@ func (p commandProject) projectView(ctx context.Context) (view api.ProjectView, 
 		return view, nil, err
 	}
 	if running != nil {
-		view, err = running.Join(ctx, p.Session())
+		view, err = running.Join(ctx, p.NewJoinRequest())
 		return view, omittedServices(status), err
 	}
 	verdict, files, err := p.AskTrust()

@@ -90,7 +90,7 @@ func (c execCmd) prepareEnv(a *app) ([]string, error) {
 	}
 	ctx, cancel = context.WithTimeout(context.Background(), client.CommandTimeout())
 	defer cancel()
-	view, err := j.Join(ctx, p.Session())
+	view, err := j.Join(ctx, p.NewJoinRequest())
 	if err != nil {
 		return nil, err
 	}

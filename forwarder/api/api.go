@@ -147,10 +147,10 @@ type ConnectionStats struct {
 	Replays  uint64  `json:"replays"`
 	BytesIn  uint64  `json:"bytes_in"`  // from clients
 	BytesOut uint64  `json:"bytes_out"` // to clients
-	// NoRoom says why no further clients can be accepted now; empty if they can.
-	NoRoom         string `json:"no_room,omitempty"`
-	WaitingForRoom int    `json:"unseated,omitempty"` // clients that wait for room
-	Resets         uint64 `json:"resets,omitempty"`   // clients that were reset after waiting for room for connect_timeout
+	// Shortage says why no further clients can be accepted now; empty if they can.
+	Shortage       string `json:"no_room,omitempty"`
+	Unserved       int    `json:"unseated,omitempty"` // clients that wait for room
+	ShortageResets uint64 `json:"resets,omitempty"`   // clients that were reset after waiting for room for connect_timeout
 }
 
 // ProjectView is what a client needs to set its environment: the services' addresses, and [env] of the active config. While a changed file

@@ -31,9 +31,9 @@ func (e *UnreachableError) Error() string {
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
 // Join has the supervisor re-read the leases and returns what a client's environment needs.
-func (c Client) Join(ctx context.Context, session api.JoinRequest) (api.ProjectView, error) {
+func (c Client) Join(ctx context.Context, r api.JoinRequest) (api.ProjectView, error) {
 	var view api.ProjectView
-	return view, c.call(ctx, "join", session, &view)
+	return view, c.call(ctx, "join", r, &view)
 }
 
 // Leave has the supervisor re-read the leases. It does not wait until it has.
@@ -102,16 +102,16 @@ func (c Client) Replace(ctx context.Context, r api.ReplaceRequest) error {
 
 // HandOver asks the supervisor to take listeners over, and returns the connection to send them on, which the caller closes. The
 // error is a *RefusedError where it will not, which IsUnknownRequest tells from one of an older release that cannot.
-func (c Client) HandOver(ctx context.Context, h api.HandOverRequest) (*net.UnixConn, error) {
-	answer, err := c.send(ctx, "handover", h)
+func (c Client) HandOver(ctx context.Context, r api.HandOverRequest) (*net.UnixConn, error) {
+	response, err := c.send(ctx, "handover", r)
 	if err != nil {
 		return nil, err
 	}
-	if conn, ok := answer.conn.(*net.UnixConn); ok && answer.status == statusSwitchingProtocols {
+	if conn, ok := response.conn.(*net.UnixConn); ok && response.status == statusSwitchingProtocols {
 		return conn, nil
 	}
-	defer answer.conn.Close()
-	return nil, answer.failure(c.Socket)
+	defer response.conn.Close()
+	return nil, response.failure(c.Socket)
 }
 
 // End makes the supervisor end now. When it returns, the ports are free.
@@ -132,16 +132,16 @@ func (c Client) call(ctx context.Context, name string, in, out any) error {
 
 // exchange posts in (or gets, where in is nil) and has the body of a successful answer read.
 func (c Client) exchange(ctx context.Context, name string, in any, read func(io.Reader) error) error {
-	answer, err := c.send(ctx, name, in)
+	response, err := c.send(ctx, name, in)
 	if err != nil {
 		return err
 	}
-	defer answer.conn.Close()
-	defer context.AfterFunc(ctx, func() { answer.conn.Close() })()
-	if answer.status != statusOK {
-		return answer.failure(c.Socket)
+	defer response.conn.Close()
+	defer context.AfterFunc(ctx, func() { response.conn.Close() })()
+	if response.status != statusOK {
+		return response.failure(c.Socket)
 	}
-	return read(answer.body)
+	return read(response.body)
 }
 
 // response is what came for a request.

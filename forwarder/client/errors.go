@@ -28,12 +28,12 @@ type NoAnswerError struct {
 }
 
 func (e *NoAnswerError) Error() string {
-	who := e.Role
+	process := e.Role
 	if e.PID > 0 {
-		who = fmt.Sprintf("%s (pid %d)", e.Role, e.PID)
+		process = fmt.Sprintf("%s (pid %d)", e.Role, e.PID)
 	}
 	if e.Stopped {
-		return fmt.Sprintf("the %s is stopped (SIGSTOP) and its supervisor has exited", who)
+		return fmt.Sprintf("the %s is stopped (SIGSTOP) and its supervisor has exited", process)
 	}
-	return fmt.Sprintf("the %s did not answer within %v", who, e.Waited)
+	return fmt.Sprintf("the %s did not answer within %v", process, e.Waited)
 }

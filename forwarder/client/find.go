@@ -21,7 +21,7 @@ func (p *Project) SupervisorClient(ctx context.Context) (*Client, error) {
 // running. The file lock is taken only if nobody answers, to check the election: a process that holds that lock for long must not keep a
 // command from a running supervisor. The error is a *NoAnswerError if a supervisor is running and does not answer.
 func (p *Project) FindSupervisor(ctx context.Context) (*Client, api.Status, error) {
-	began := time.Now()
+	startedAt := time.Now()
 	for pause := (wait.Backoff{First: 5 * time.Millisecond, Max: 50 * time.Millisecond}); ; {
 		client, status, err := p.askStatus(ctx)
 		if client != nil || err != nil {
@@ -31,14 +31,14 @@ func (p *Project) FindSupervisor(ctx context.Context) (*Client, api.Status, erro
 		if err != nil || !elected {
 			return nil, api.Status{}, err
 		}
-		if time.Since(began) > keeperCheckInterval {
+		if time.Since(startedAt) > keeperCheckInterval {
 			if err := p.stoppedKeeperError(); err != nil {
 				return nil, api.Status{}, err
 			}
 		}
 		// Elected, but not listening yet, or shutting down: there is no event to wait for.
 		if !wait.Sleep(ctx, pause.Next()) {
-			return nil, api.Status{}, p.newNoAnswerError(time.Since(began))
+			return nil, api.Status{}, p.newNoAnswerError(time.Since(startedAt))
 		}
 	}
 }
@@ -49,7 +49,7 @@ func (p *Project) hasConfig(config string) bool { return config == string([]rune
 // askStatus requests the status at each socket at which the project's supervisor may listen. The client is nil if none of them is this
 // project's.
 func (p *Project) askStatus(ctx context.Context) (*Client, api.Status, error) {
-	began := time.Now()
+	startedAt := time.Now()
 	for _, socket := range p.Dir.Sockets() {
 		client := &Client{Socket: socket}
 		status, err := p.requestStatus(ctx, client)
@@ -60,7 +60,7 @@ func (p *Project) askStatus(ctx context.Context) (*Client, api.Status, error) {
 			return nil, status, err
 		}
 		if errors.Is(err, ErrNoAnswer) {
-			return nil, status, p.newNoAnswerError(time.Since(began))
+			return nil, status, p.newNoAnswerError(time.Since(startedAt))
 		}
 		if _, refused := errors.AsType[*RefusedError](err); refused {
 			return nil, status, err
@@ -119,11 +119,11 @@ func (p *Project) isElectionHeld(ctx context.Context) (elected bool, err error) 
 }
 
 // ExplainNoAnswer names the process where the error is that a supervisor did not answer.
-func (p *Project) ExplainNoAnswer(err error, began time.Time) error {
+func (p *Project) ExplainNoAnswer(err error, startedAt time.Time) error {
 	if _, named := errors.AsType[*NoAnswerError](err); named || !errors.Is(err, ErrNoAnswer) {
 		return err
 	}
-	return p.newNoAnswerError(time.Since(began))
+	return p.newNoAnswerError(time.Since(startedAt))
 }
 
 // newNoAnswerError names the process that was waited for.

@@ -34,9 +34,9 @@ func (r request) exchange(conn io.ReadWriter) (status int, body io.Reader, err e
 	if err != nil {
 		return 0, nil, err
 	}
-	answer := bufio.NewReader(conn)
+	reader := bufio.NewReader(conn)
 	for first := true; ; first = false {
-		line, err := answer.ReadString('\n')
+		line, err := reader.ReadString('\n')
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
@@ -49,7 +49,7 @@ func (r request) exchange(conn io.ReadWriter) (status int, body io.Reader, err e
 			}
 		}
 		if strings.TrimRight(line, "\r\n") == "" {
-			return status, answer, nil
+			return status, reader, nil
 		}
 	}
 }

@@ -49,9 +49,9 @@ var ErrDown = errors.New("the project is stopped")
 //
 // Where the lease cannot be written to the state file, because the disk is full or somebody else holds the file's lock for
 // too long, a supervisor that answers counts it all the same.
-func (p *Project) Join(ctx context.Context, e JoinOptions) (*JoinedProject, error) {
-	began := time.Now()
-	j := &joiner{Project: p, JoinOptions: e}
+func (p *Project) Join(ctx context.Context, options JoinOptions) (*JoinedProject, error) {
+	startedAt := time.Now()
+	j := &joiner{Project: p, JoinOptions: options}
 	for {
 		client, view, err := j.attempt(ctx)
 		if err != nil {
@@ -62,7 +62,7 @@ func (p *Project) Join(ctx context.Context, e JoinOptions) (*JoinedProject, erro
 		}
 		// Elected, but not listening yet, or shutting down: there is no event to wait for.
 		if j.isUnreachable && !wait.Sleep(ctx, 5*time.Millisecond) {
-			return nil, p.newNoAnswerError(time.Since(began))
+			return nil, p.newNoAnswerError(time.Since(startedAt))
 		}
 	}
 }
@@ -110,12 +110,12 @@ func (j *joiner) attempt(ctx context.Context) (*Client, api.ProjectView, error) 
 		j.hasReplaced = true
 		return nil, api.ProjectView{}, nil
 	}
-	session := j.Session()
+	request := j.NewJoinRequest()
 	if j.ReleasedBySocket {
-		session.Lease = j.wireLease()
+		request.Lease = j.wireLease()
 	}
-	client, view, err := j.joinSupervisor(ctx, session)
-	if _, lost := errors.AsType[*UnreachableError](err); lost && ctx.Err() == nil {
+	client, view, err := j.joinSupervisor(ctx, request)
+	if _, isUnreachable := errors.AsType[*UnreachableError](err); isUnreachable && ctx.Err() == nil {
 		j.isUnreachable, j.hasAskedSockets, j.isUnelected = true, false, false
 		return nil, view, nil
 	}
@@ -127,14 +127,14 @@ func (j *joiner) attempt(ctx context.Context) (*Client, api.ProjectView, error) 
 func (j *joiner) claimLease(ctx context.Context) (running bool, err error) {
 	lockCtx, cancel := j.lockContext(ctx)
 	defer cancel()
-	denied := false
+	isNotAllowed := false
 	state, err := j.Dir.Update(lockCtx, func(tx *lockstate.Tx) error {
-		running, denied = tx.IsSupervisorRunning() || j.isUnelected, false
+		running, isNotAllowed = tx.IsSupervisorRunning() || j.isUnelected, false
 		switch {
 		case !running && !j.hasAskedSockets:
 			return errElectionFree
 		case !running && !j.Allowed:
-			denied = true
+			isNotAllowed = true
 			tx.Down = tx.Down && !j.RestartStopped // once it is allowed, the next prompt brings it up
 			return nil
 		case !running && tx.Down && j.hasClaimed:
@@ -152,7 +152,7 @@ func (j *joiner) claimLease(ctx context.Context) (running bool, err error) {
 		}
 		return nil
 	})
-	if denied && (err == nil || errors.As(err, new(*lockstate.WriteError))) {
+	if isNotAllowed && (err == nil || errors.As(err, new(*lockstate.WriteError))) {
 		return false, &leaseRefusal{&NotAllowedError{Config: j.Config}}
 	}
 	j.hasClaimed = j.hasClaimed || err == nil
@@ -176,8 +176,8 @@ func (j *joiner) lockContext(ctx context.Context) (context.Context, context.Canc
 // joinBySocket joins with a lease that could not be written to the state file, for the reason given: a supervisor that
 // answers counts it. Where none does, that reason is the error.
 func (j *joiner) joinBySocket(ctx context.Context, cause error) (*Client, api.ProjectView, error) {
-	if r, ok := errors.AsType[*leaseRefusal](cause); ok {
-		return nil, api.ProjectView{}, r.error
+	if refusal, ok := errors.AsType[*leaseRefusal](cause); ok {
+		return nil, api.ProjectView{}, refusal.error
 	}
 	if ctx.Err() != nil {
 		return nil, api.ProjectView{}, cause
@@ -192,10 +192,10 @@ func (j *joiner) joinBySocket(ctx context.Context, cause error) (*Client, api.Pr
 	case client == nil:
 		return nil, api.ProjectView{}, cause
 	}
-	session := j.Session()
-	session.Lease = j.wireLease()
-	view, err := client.Join(ctx, session)
-	if err == nil && session.Lease != nil && view.Config == "" {
+	request := j.NewJoinRequest()
+	request.Lease = j.wireLease()
+	view, err := client.Join(ctx, request)
+	if err == nil && request.Lease != nil && view.Config == "" {
 		return nil, view, cause // it is of a release that knows no leases but those in the file
 	}
 	return client, view, err
@@ -211,20 +211,20 @@ func (j *joiner) wireLease() *api.Lease {
 }
 
 // joinSupervisor joins the supervisor wherever it may listen.
-func (p *Project) joinSupervisor(ctx context.Context, session api.JoinRequest) (*Client, api.ProjectView, error) {
-	began := time.Now()
+func (p *Project) joinSupervisor(ctx context.Context, request api.JoinRequest) (*Client, api.ProjectView, error) {
+	startedAt := time.Now()
 	var err error = &UnreachableError{Socket: p.Dir.Path, Err: errors.New("nothing is listening")}
 	for _, socket := range p.Dir.Sockets() {
 		client := &Client{Socket: socket}
 		var view api.ProjectView
-		view, err = client.Join(ctx, session)
+		view, err = client.Join(ctx, request)
 		if err == nil && view.Config != "" && !p.hasConfig(view.Config) {
 			err = &UnreachableError{Socket: socket, Err: fmt.Errorf("it belongs to %s", view.Config)}
 		}
 		if errors.Is(err, ErrNoAnswer) {
-			return nil, view, p.newNoAnswerError(time.Since(began))
+			return nil, view, p.newNoAnswerError(time.Since(startedAt))
 		}
-		if _, lost := errors.AsType[*UnreachableError](err); !lost {
+		if _, isUnreachable := errors.AsType[*UnreachableError](err); !isUnreachable {
 			return client, view, err
 		}
 	}
@@ -258,18 +258,18 @@ func (p *Project) newSpawner(detach bool) Spawner {
 	}
 	return Spawner{
 		Exe: exe, Args: args,
-		Env: withoutRunMark(os.Environ()), Log: p.Dir.LogPath("supervisor"), Detach: detach,
+		Env: withoutRunVariable(os.Environ()), Log: p.Dir.LogPath("supervisor"), Detach: detach,
 	}
 }
 
-// withoutRunMark is an environment without the mark of another project's tunnel: a supervisor that was started from one must
+// withoutRunVariable is an environment without the mark of another project's tunnel: a supervisor that was started from one must
 // not be taken for what that tunnel left behind.
-func withoutRunMark(env []string) []string {
+func withoutRunVariable(env []string) []string {
 	return slices.DeleteFunc(env, func(entry string) bool { return strings.HasPrefix(entry, forwarder.RunVariable+"=") })
 }
 
-// Session is what this shell has that may have stopped working in the supervisor's environment.
-func (p *Project) Session() api.JoinRequest {
+// NewJoinRequest is what this shell has that may have stopped working in the supervisor's environment.
+func (p *Project) NewJoinRequest() api.JoinRequest {
 	return api.JoinRequest{
 		SSHAuthSock: os.Getenv("SSH_AUTH_SOCK"), Kubeconfig: os.Getenv("KUBECONFIG"), Path: os.Getenv("PATH"),
 		Level: p.logLevel,
@@ -285,7 +285,7 @@ func (j *JoinedProject) ReloadIfChanged(ctx context.Context, files *project.File
 	if _, err := j.Reload(ctx); err != nil {
 		return err
 	}
-	view, err := j.Join(ctx, j.project.Session())
+	view, err := j.Join(ctx, j.project.NewJoinRequest())
 	if err == nil {
 		j.View = view
 	}

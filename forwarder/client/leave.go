@@ -21,15 +21,15 @@ func (p *Project) Leave(ctx context.Context, lease lockstate.Lease) (bySocket bo
 		lockCtx, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
 	}
 	defer cancel()
-	held := false
+	wasHeld := false
 	_, cause := p.Dir.Update(lockCtx, func(tx *lockstate.Tx) error {
 		before := len(tx.Leases)
 		tx.RemoveLease(lease.Kind, lease.Process)
-		held = len(tx.Leases) < before
+		wasHeld = len(tx.Leases) < before
 		return nil
 	})
 	if cause == nil {
-		return false, p.notifyReleased(ctx, lease, held)
+		return false, p.notifyRelease(ctx, lease, wasHeld)
 	}
 	client, _, err := p.askStatus(ctx)
 	if err != nil {
@@ -42,15 +42,15 @@ func (p *Project) Leave(ctx context.Context, lease lockstate.Lease) (bySocket bo
 	return true, client.Leave(ctx, api.LeaveRequest{Lease: &released})
 }
 
-// notifyReleased tells the supervisor of a lease that was released; held says that the file had it. One that it did not have may
+// notifyRelease tells the supervisor of a lease that was released; held says that the file had it. One that it did not have may
 // have come by socket: then the release counts only if the supervisor takes note of it. The record of a supervisor may have been
 // lost with the state: then it is asked where it would listen.
-func (p *Project) notifyReleased(ctx context.Context, lease lockstate.Lease, held bool) error {
+func (p *Project) notifyRelease(ctx context.Context, lease lockstate.Lease, wasHeld bool) error {
 	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()
 	released := WireLease(lease)
 	r := api.LeaveRequest{Lease: &released}
-	if held {
+	if wasHeld {
 		r.At = time.Now()
 	}
 	for _, socket := range p.Dir.Sockets() {
@@ -58,7 +58,7 @@ func (p *Project) notifyReleased(ctx context.Context, lease lockstate.Lease, hel
 		switch {
 		case err == nil:
 			return nil
-		case !held && errors.Is(err, ErrNoAnswer):
+		case !wasHeld && errors.Is(err, ErrNoAnswer):
 			return p.newNoAnswerError(leaveTimeout)
 		}
 	}

@@ -39,9 +39,9 @@ type Project struct {
 
 // Open is the project of a config file, whose path has no symbolic links in it. onWarning is called with each warning; a supervisor that is
 // started logs from the level on, info where that is empty. One of a release older than version is replaced by this program.
-func Open(config string, onWarning func(text string), level, version string) (*Project, error) {
+func Open(config string, onWarning func(text string), logLevel, version string) (*Project, error) {
 	dir, err := lockstate.Open(config)
-	if _, full := errors.AsType[*lockstate.WriteError](err); err != nil && !full { // it may be up all the same
+	if _, isWriteError := errors.AsType[*lockstate.WriteError](err); err != nil && !isWriteError { // it may be up all the same
 		return nil, err
 	}
 	dir.Warn = onWarning
@@ -51,7 +51,7 @@ func Open(config string, onWarning func(text string), level, version string) (*P
 	}
 	return &Project{
 		Config: config, Root: filepath.Dir(config), Dir: dir,
-		Store: trust.Store{Dir: filepath.Join(data, "trust")}, AnswerTimeout: CommandTimeout(), logLevel: level, version: version,
+		Store: trust.Store{Dir: filepath.Join(data, "trust")}, AnswerTimeout: CommandTimeout(), logLevel: logLevel, version: version,
 	}, nil
 }
 

@@ -75,14 +75,14 @@ type Spawner struct {
 
 // Spawn starts a supervisor in a new session and returns its message. The error is a *StartError, or the context's.
 func (s Spawner) Spawn(ctx context.Context) (Readiness, error) {
-	word, err := s.spawn(ctx)
+	readiness, err := s.spawn(ctx)
 	if err != nil {
 		return Readiness{}, err
 	}
-	if word.Outcome == OutcomeReady || word.Outcome == OutcomeBusy {
-		return word, nil
+	if readiness.Outcome == OutcomeReady || readiness.Outcome == OutcomeBusy {
+		return readiness, nil
 	}
-	return word, &StartError{word, s.Log, true}
+	return readiness, &StartError{readiness, s.Log, true}
 }
 
 func (s Spawner) spawn(ctx context.Context) (Readiness, error) {
@@ -167,11 +167,11 @@ func (s Spawner) newCommand(log, pipe *os.File) *exec.Cmd {
 func (s Spawner) readReadiness(ctx context.Context, pipe *os.File, offset int64) (Readiness, error) {
 	stop := context.AfterFunc(ctx, func() { pipe.Close() })
 	defer stop()
-	var word Readiness
-	err := json.NewDecoder(pipe).Decode(&word)
+	var readiness Readiness
+	err := json.NewDecoder(pipe).Decode(&readiness)
 	switch {
 	case err == nil:
-		return word, nil
+		return readiness, nil
 	case ctx.Err() != nil:
 		return Readiness{}, &StartError{Readiness{OutcomeFailed, "the supervisor did not become ready in time"}, s.Log, false}
 	case errors.Is(err, io.EOF):
@@ -182,7 +182,7 @@ func (s Spawner) readReadiness(ctx context.Context, pipe *os.File, offset int64)
 
 // readLogTail is the end of what was logged since offset, for a message.
 func (s Spawner) readLogTail(offset int64) string {
-	const most = 600
+	const maxSize = 600
 	file, err := os.Open(s.Log)
 	if err != nil {
 		return ""
@@ -193,8 +193,8 @@ func (s Spawner) readLogTail(offset int64) string {
 	if err != nil || text == "" {
 		return ""
 	}
-	if len(text) > most {
-		text = "…" + text[len(text)-most:]
+	if len(text) > maxSize {
+		text = "…" + text[len(text)-maxSize:]
 	}
 	return ": " + text
 }

@@ -64,8 +64,8 @@ func Main() int {
 	}
 	cancel()
 	trimmer.Wait()
-	for _, files := range k.held {
-		closeDescriptors(files)
+	for _, fds := range k.held {
+		closeDescriptors(fds)
 	}
 	for _, l := range k.links {
 		l.conn.Close()
@@ -127,20 +127,20 @@ func (l *supervisorLink) answer(to frame, err error) {
 
 func (k *keeper) handle(l *supervisorLink, f frame) {
 	if l != k.current && l != k.next {
-		closeDescriptors(f.files)
+		closeDescriptors(f.fds)
 		l.answer(f, errors.New("another supervisor has taken over"))
 		return
 	}
 	switch f.Verb {
 	case verbHold:
 		k.dropHeld(f.Name)
-		k.held[f.Name] = f.files
+		k.held[f.Name] = f.fds
 		k.heldOrder = append(k.heldOrder, f.Name)
 	case verbDrop:
 		k.dropHeld(f.Name)
-	case verbNote:
-		k.successor = *f.Note
-		l.supervisor, l.runID = f.Note.Supervisor, f.Note.Run
+	case verbSuccessor:
+		k.successor = *f.Successor
+		l.supervisor, l.runID = f.Successor.Supervisor, f.Successor.Run
 	case verbReplace:
 		k.startReplacement(l, f)
 		return
@@ -289,8 +289,8 @@ func (k *keeper) startSupervisor(exe string, onDone func(error)) {
 		go func() { sendErrCh <- sendFrames(conn, frames) }()
 		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 		defer cancel()
-		word, err := spawner.Spawn(ctx)
-		if err == nil && word.Outcome != client.OutcomeReady {
+		readiness, err := spawner.Spawn(ctx)
+		if err == nil && readiness.Outcome != client.OutcomeReady {
 			err = errNotStarted
 		}
 		if err != nil {
@@ -324,13 +324,13 @@ func (k *keeper) copyHeld() []frame {
 		f := frame{Verb: verbHold, Name: name}
 		for _, fd := range k.held[name] {
 			if copied, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err == nil {
-				f.files = append(f.files, copied)
+				f.fds = append(f.fds, copied)
 			}
 		}
 		frames = append(frames, f)
 	}
-	n := k.successor
-	return append(frames, frame{Verb: verbBegin, Note: &n, Alive: k.current != nil, PID: os.Getpid()})
+	successor := k.successor
+	return append(frames, frame{Verb: verbBegin, Successor: &successor, IsPredecessorAlive: k.current != nil, PID: os.Getpid()})
 }
 
 // sendFrames writes frames to a new supervisor, which reads them before anything else, and closes their descriptors.
@@ -341,7 +341,7 @@ func sendFrames(conn *net.UnixConn, frames []frame) error {
 		if failed == nil {
 			failed = writeFrame(conn, f)
 		}
-		closeDescriptors(f.files)
+		closeDescriptors(f.fds)
 	}
 	return failed
 }

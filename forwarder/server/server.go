@@ -61,9 +61,9 @@ func Serve(ctx context.Context, ln net.Listener, backend Backend, log *slog.Logg
 	case err = <-serveErrCh: // a request may have closed ln and still need its response
 	case <-ctx.Done():
 	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	shutdownCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	if server.Shutdown(grace) != nil {
+	if server.Shutdown(shutdownCtx) != nil {
 		_ = server.Close()
 	}
 	if err == nil {
@@ -99,7 +99,7 @@ type refusalRecorder struct {
 }
 
 // Unwrap returns the wrapped writer to http.ResponseController, which flushes it.
-func (o *refusalRecorder) Unwrap() http.ResponseWriter { return o.ResponseWriter }
+func (r *refusalRecorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 func newHandler(b Backend) http.Handler {
 	mux := http.NewServeMux()
@@ -143,15 +143,15 @@ func newHandler(b Backend) http.Handler {
 // handleJSON makes a handler of a function: its argument is the request's JSON body, its result the response's.
 func handleJSON[Q, A any](fn func(context.Context, Q) (A, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var q Q
+		var request Q
 		if r.Method == http.MethodPost {
 			const limit = 1 << 20 // bytes; requests are far smaller
-			if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit)).Decode(&q); err != nil {
+			if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit)).Decode(&request); err != nil {
 				writeJSON(w, http.StatusBadRequest, api.ErrorResponse{Error: "read the request: " + err.Error()})
 				return
 			}
 		}
-		a, err := fn(r.Context(), q)
+		response, err := fn(r.Context(), request)
 		if errors.Is(err, api.ErrEnding) {
 			writeJSON(w, http.StatusServiceUnavailable, api.ErrorResponse{Error: err.Error()})
 			return
@@ -160,7 +160,7 @@ func handleJSON[Q, A any](fn func(context.Context, Q) (A, error)) http.Handler {
 			writeJSON(w, http.StatusConflict, api.ErrorResponse{Error: err.Error()})
 			return
 		}
-		writeJSON(w, http.StatusOK, a)
+		writeJSON(w, http.StatusOK, response)
 	})
 }
 
@@ -177,11 +177,11 @@ func handleWatch(b Backend, watchers chan struct{}) http.Handler {
 			writeJSON(w, http.StatusTooManyRequests, api.ErrorResponse{Error: api.ErrTooManyWatchers.Error()})
 			return
 		}
-		controller, encoder, hasBegun := http.NewResponseController(w), json.NewEncoder(w), false
+		controller, encoder, hasWritten := http.NewResponseController(w), json.NewEncoder(w), false
 		err := b.Watch(r.Context(), func(status api.Status) error {
-			if !hasBegun {
+			if !hasWritten {
 				w.Header().Set("Content-Type", "application/x-ndjson")
-				hasBegun = true
+				hasWritten = true
 			}
 			err := controller.SetWriteDeadline(time.Now().Add(watchWriteTimeout))
 			if err == nil {
@@ -192,7 +192,7 @@ func handleWatch(b Backend, watchers chan struct{}) http.Handler {
 			}
 			return err
 		})
-		if errors.Is(err, api.ErrEnding) && !hasBegun {
+		if errors.Is(err, api.ErrEnding) && !hasWritten {
 			writeJSON(w, http.StatusServiceUnavailable, api.ErrorResponse{Error: err.Error()})
 		}
 	})
@@ -202,16 +202,16 @@ func handleWatch(b Backend, watchers chan struct{}) http.Handler {
 func handleHandOver(b Backend) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		const limit = 1 << 10
-		var h api.HandOverRequest
+		var request api.HandOverRequest
 		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit)) // to the end of the body: descriptors follow
 		if err == nil {
-			err = json.Unmarshal(data, &h)
+			err = json.Unmarshal(data, &request)
 		}
 		if err != nil {
 			writeJSON(w, http.StatusBadRequest, api.ErrorResponse{Error: "read the request: " + err.Error()})
 			return
 		}
-		receive, err := b.TakeOver(h)
+		receive, err := b.TakeOver(request)
 		switch {
 		case errors.Is(err, api.ErrEnding):
 			writeJSON(w, http.StatusServiceUnavailable, api.ErrorResponse{Error: err.Error()})
@@ -240,9 +240,9 @@ func handleHandOver(b Backend) http.Handler {
 }
 
 func writeJSON(w http.ResponseWriter, code int, body any) {
-	if f, failed := body.(api.ErrorResponse); failed && code == http.StatusConflict {
-		if o, ok := w.(*refusalRecorder); ok {
-			o.refusal = f.Error
+	if refusal, failed := body.(api.ErrorResponse); failed && code == http.StatusConflict {
+		if recorder, ok := w.(*refusalRecorder); ok {
+			recorder.refusal = refusal.Error
 		}
 	}
 	w.Header().Set("Content-Type", "application/json")

@@ -91,8 +91,8 @@ func (s *Supervisor) readUserConfig() error {
 		s.log.Warn("ignoring the user config", "error", err)
 	}
 	s.logFile.SetLimits(logLimits(user))
-	if p := s.active.Load(); p != nil {
-		for _, svc := range p.services {
+	if active := s.active.Load(); active != nil {
+		for _, svc := range active.services {
 			svc.processLog.SetLimits(logLimits(user))
 		}
 	}

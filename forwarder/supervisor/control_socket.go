@@ -100,14 +100,14 @@ func (c *controlSocket) setListener(listener *net.UnixListener, file socketFile)
 
 // serve serves every listener until ctx ends.
 func (c *controlSocket) serve(ctx context.Context) {
-	var serving sync.WaitGroup
-	defer serving.Wait()
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case listener := <-c.listenerCh:
-			serving.Go(func() {
+			wg.Go(func() {
 				if err := server.Serve(ctx, listener, c.backend, c.backend.log); err != nil {
 					c.mu.Lock()
 					c.serveErr = err

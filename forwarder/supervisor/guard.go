@@ -99,19 +99,19 @@ func (s *Supervisor) setDirectoryError(text string) {
 // guardElectionFile locks a new election file if the locked one was deleted or replaced: otherwise the next shell would elect a second
 // supervisor. If another process has already locked the new one, that is the supervisor and gets the listeners.
 func (s *Supervisor) guardElectionFile(ctx context.Context) {
-	holds, err := s.election.IsHeld()
-	if holds || err != nil || s.isClosing.Load() {
+	isHeld, err := s.election.IsHeld()
+	if isHeld || err != nil || s.isClosing.Load() {
 		return
 	}
-	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockTimeout)
+	lockCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockTimeout)
 	defer cancel()
-	if s.beginOperation(limited) != nil {
+	if s.beginOperation(lockCtx) != nil {
 		return // it is ending or being replaced, or looked at again in a second
 	}
 	defer s.endOperation()
 	var elected *lockstate.Election
 	isLost := false
-	_, err = s.dir.Update(limited, func(tx *lockstate.Tx) error {
+	_, err = s.dir.Update(lockCtx, func(tx *lockstate.Tx) error {
 		var err error
 		elected, err = tx.Reelect(s.election)
 		isLost = err == nil && elected == nil
@@ -149,7 +149,7 @@ func (s *Supervisor) guardElectionFile(ctx context.Context) {
 func (s *Supervisor) guardStateFile(ctx context.Context, changed bool) {
 	// After a write error the store retries, which creates the files too.
 	if _, behind := s.store.writeError(); !behind && !s.dir.Fingerprint().IsComplete() {
-		s.saveState(ctx, bumpLine, true)
+		s.saveState(ctx, noChange, true)
 		changed = true
 	}
 	if changed {

@@ -31,7 +31,7 @@ type handoffState struct {
 // inheritance is what a keeper handed over and nobody has taken yet. It is safe for concurrent use.
 type inheritance struct {
 	isPredecessorAlive bool // the predecessor goes on until this supervisor is ready
-	memory             handoffState
+	handoffState       handoffState
 
 	mu    sync.Mutex // guards files
 	files map[string][]*os.File
@@ -41,11 +41,11 @@ func newInheritance(handed *handoff.Inheritance) (*inheritance, error) {
 	if handed == nil {
 		return &inheritance{}, nil
 	}
-	in := &inheritance{isPredecessorAlive: handed.IsPredecessorAlive, files: handed.Files}
-	if err := json.Unmarshal(handed.Memory, &in.memory); err != nil {
+	inherited := &inheritance{isPredecessorAlive: handed.IsPredecessorAlive, files: handed.Files}
+	if err := json.Unmarshal(handed.State, &inherited.handoffState); err != nil {
 		return nil, fmt.Errorf("read the predecessor's memory: %w", err)
 	}
-	return in, nil
+	return inherited, nil
 }
 
 // take removes and returns the files held under a name; nil if there are none.
@@ -64,17 +64,17 @@ func (in *inheritance) takeListeners(svc project.Service) *relay.Listeners {
 	if len(files) == 0 {
 		return nil
 	}
-	ls, err := relay.InheritListeners(files)
+	listeners, err := relay.InheritListeners(files)
 	if err != nil {
 		return nil
 	}
-	for _, addr := range ls.Addrs() {
+	for _, addr := range listeners.Addrs() {
 		if !slices.Contains(svc.ListenAddresses(), addr) {
-			ls.Close()
+			listeners.Close()
 			return nil
 		}
 	}
-	return ls
+	return listeners
 }
 
 // hasListener reports whether a listener of a service on a port was handed over.
@@ -128,9 +128,9 @@ func closeFiles(files []*os.File) {
 // inheritElection takes over the election lock of the predecessor, and returns its record if it has died.
 func (s *Supervisor) inheritElection(ctx context.Context, election *os.File, socket string) *lockstate.Supervisor {
 	s.election = s.dir.Inherit(election)
-	if state := s.inherited.memory.State; state != nil {
+	if state := s.inherited.handoffState.State; state != nil {
 		s.store.set(*state)
-		s.store.add(mergeMemory(*state, s.inherited.memory.At))
+		s.store.add(mergeHandoffState(*state, s.inherited.handoffState.At))
 	}
 	if s.inherited.isPredecessorAlive { // the record stays the predecessor's until this one is ready
 		_ = s.store.sync(ctx)
@@ -142,9 +142,9 @@ func (s *Supervisor) inheritElection(ctx context.Context, election *os.File, soc
 	return crashed
 }
 
-// mergeMemory is the change that the predecessor could not write: its leases replace those of the file, except leases that were
+// mergeHandoffState is the change that the predecessor could not write: its leases replace those of the file, except leases that were
 // written after at.
-func mergeMemory(remembered lockstate.State, at time.Time) change {
+func mergeHandoffState(remembered lockstate.State, at time.Time) change {
 	return func(state *lockstate.State) {
 		stored := state.Leases
 		state.Leases = slices.Clone(remembered.Leases)
@@ -161,7 +161,7 @@ func mergeMemory(remembered lockstate.State, at time.Time) change {
 // loadInherited loads the config from disk, or the predecessor's if that on disk cannot be used.
 func (s *Supervisor) loadInherited() (*loadedConfig, error) {
 	l, err := s.loadConfig()
-	old := s.inherited.memory.Files
+	old := s.inherited.handoffState.Files
 	if err == nil || old == nil {
 		return l, err
 	}

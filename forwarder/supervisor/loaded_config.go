@@ -82,8 +82,8 @@ func (s *Supervisor) pickAutoPort(ports map[string]int, service string) int {
 
 // isPortFree reports whether a service can have a port: nobody listens on it, or the service holds it already.
 func (s *Supervisor) isPortFree(service string, port int) bool {
-	if p := s.active.Load(); p != nil && p.services[service] != nil {
-		if now := p.services[service].Snapshot(); now.IsPortHeld() && now.Service.LocalPort == port {
+	if active := s.active.Load(); active != nil && active.services[service] != nil {
+		if now := active.services[service].Snapshot(); now.IsPortHeld() && now.Service.LocalPort == port {
 			return true
 		}
 	}

@@ -106,8 +106,8 @@ func (s *Supervisor) applyConfig(before *activeConfig, next *loadedConfig) api.R
 	s.active.Store(after)
 	s.changes.Announce()
 	s.endReplacedServices(before, ended)
-	w := s.selection()
-	wanted := wantedServices(next.project, w)
+	selected := s.selection()
+	wanted := wantedServices(next.project, selected)
 	after.startServices(without(wanted, without(wanted, added)), service.StartOptions{})
 	for _, svc := range next.project.Services {
 		old, had := before.project.FindService(svc.Name)
@@ -130,15 +130,15 @@ func (s *Supervisor) endReplacedServices(before *activeConfig, ended map[string]
 		svc := before.services[name]
 		s.tasks.Go(func() {
 			<-done
-			svc.endLoop()
+			svc.stopRun()
 		})
 	}
 }
 
 // updateService gives a service that keeps its addresses its new definition, and reports whether anything changed. A changed
 // environment counts for a service that runs a child process.
-func (s *Supervisor) updateService(p *activeConfig, old project.Service, d service.Definition, wanted, environmentChanged bool) bool {
-	svc := p.services[d.Name]
+func (s *Supervisor) updateService(config *activeConfig, old project.Service, d service.Definition, wanted, environmentChanged bool) bool {
+	svc := config.services[d.Name]
 	environmentChanged = environmentChanged && !hasNoChildProcess(d.Service)
 	changed := !reflect.DeepEqual(old, d.Service) || environmentChanged
 	if !wanted {

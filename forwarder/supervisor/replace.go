@@ -19,20 +19,20 @@ var errNoKeeper = errors.New("no process could be started to hand the ports over
 
 // updateSuccessor tells the keeper how to start the next supervisor, and with which memory.
 func (s *Supervisor) updateSuccessor() {
-	p := s.active.Load()
-	m := handoffState{Files: p.files, Socket: s.socket.boundFile(), At: time.Now(), Terminated: s.isTerminated.Load()}
+	active := s.active.Load()
+	handoffState := handoffState{Files: active.files, Socket: s.socket.boundFile(), At: time.Now(), Terminated: s.isTerminated.Load()}
 	if _, behind := s.store.writeError(); behind {
 		state := s.store.state()
-		m.State = &state
+		handoffState.State = &state
 	}
-	data, err := json.Marshal(m)
+	data, err := json.Marshal(handoffState)
 	if err != nil {
 		s.log.Error("encode the memory for a successor", "error", err)
 		return
 	}
 	s.keeper.setSuccessor(handoff.Successor{
 		Exe: s.options.Exe, Args: []string{"supervise", "--config", s.options.Config, "--kept", "--log-level", strings.ToLower(s.options.LogLevel.Level().String())},
-		Env: s.env.successorEnviron(), Log: s.dir.LogPath("supervisor"), Memory: data,
+		Env: s.env.successorEnviron(), Log: s.dir.LogPath("supervisor"), State: data,
 		Supervisor: lockstate.Self(), Run: s.options.RunID,
 	})
 }
@@ -115,7 +115,7 @@ func (s *Supervisor) drainConnections(ctx context.Context, successorEndedCh <-ch
 // newRecord is the record of this supervisor in the state.
 func (s *Supervisor) newRecord(socket string) *lockstate.Supervisor {
 	return &lockstate.Supervisor{
-		Process: lockstate.Self(), Run: s.options.RunID, Socket: socket, Version: s.options.Version, Since: s.started.UTC(),
+		Process: lockstate.Self(), Run: s.options.RunID, Socket: socket, Version: s.options.Version, Since: s.startedAt.UTC(),
 		Keeper: s.keeper.pid(),
 	}
 }

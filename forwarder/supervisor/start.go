@@ -94,13 +94,13 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 		return err
 	}
 	s.useConfig(l)
-	p := &activeConfig{files: l.files, project: l.project, digest: l.files.Digest(), services: make(map[string]*runningService)}
+	active := &activeConfig{files: l.files, project: l.project, digest: l.files.Digest(), services: make(map[string]*runningService)}
 	for _, svc := range l.project.Services {
-		p.services[svc.Name] = s.addService(l.definitions[svc.Name])
+		active.services[svc.Name] = s.addService(l.definitions[svc.Name])
 	}
-	s.resizeClientSlots(p)
-	s.active.Store(p)
-	p.startServices(wantedServices(l.project, s.selection()), service.StartOptions{})
+	s.resizeClientSlots(active)
+	s.active.Store(active)
+	active.startServices(wantedServices(l.project, s.selection()), service.StartOptions{})
 	path, err := s.dir.SocketPath()
 	if err != nil {
 		return err
@@ -121,7 +121,7 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 
 // inheritedSocket is where the inherited control socket was bound. Older supervisors record only its path, in the state.
 func (s *Supervisor) inheritedSocket() socketFile {
-	if file := s.inherited.memory.Socket; file.Path != "" {
+	if file := s.inherited.handoffState.Socket; file.Path != "" {
 		return file
 	}
 	if record := s.store.state().Supervisor; record != nil {
@@ -134,9 +134,9 @@ func (s *Supervisor) inheritedSocket() socketFile {
 
 // recordStart records this supervisor and the assigned ports, and has every prompt re-evaluate.
 func (s *Supervisor) recordStart(ctx context.Context, ports map[string]int) {
-	limited, cancel := context.WithTimeout(ctx, 2*time.Second)
+	writeCtx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	s.store.addAndWrite(limited, func(state *lockstate.State) {
+	s.store.addAndWrite(writeCtx, func(state *lockstate.State) {
 		state.Failure, state.Ports, state.Down = "", ports, false
 		s.recordSelf(state)
 	}, true)
@@ -179,15 +179,15 @@ func startOutcome(err error) client.Outcome {
 	return client.OutcomeFailed
 }
 
-// applySessions replaces, from the environments of clients that join, the variables that stopped working here, until ctx ends. It
+// applyJoins replaces, from the environments of clients that join, the variables that stopped working here, until ctx ends. It
 // dials sockets and reads files, so Join does not wait for it.
-func (s *Supervisor) applySessions(ctx context.Context) {
+func (s *Supervisor) applyJoins(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case session := <-s.sessionCh:
-			if s.env.replaceBroken(session) {
+		case request := <-s.joinCh:
+			if s.env.replaceBrokenVariables(request) {
 				s.keeper.setSuccessorEnviron(s.env.successorEnviron())
 				s.active.Load().retryNeedsAttention()
 			}

@@ -21,32 +21,32 @@ func (s *Supervisor) Status(ctx context.Context) (api.Status, error) {
 
 // status is made of snapshots; it waits for nothing.
 func (s *Supervisor) status() (api.Status, error) {
-	p := s.active.Load()
-	if p == nil || s.isClosing.Load() {
+	active := s.active.Load()
+	if active == nil || s.isClosing.Load() {
 		return api.Status{}, api.ErrEnding
 	}
 	state := s.store.state()
 	status := api.Status{
-		Project: p.project.Root, Config: s.options.Config, State: api.StateRunning,
+		Project: active.project.Root, Config: s.options.Config, State: api.StateRunning,
 		Leases: liveLeases(state.Leases),
 		Supervisor: &api.SupervisorStatus{
-			PID: lockstate.Self().PID, Run: s.options.RunID, Version: s.options.Version, Since: s.started.UTC(),
+			PID: lockstate.Self().PID, Run: s.options.RunID, Version: s.options.Version, Since: s.startedAt.UTC(),
 			Socket: s.socket.path(), Log: s.dir.LogPath("supervisor"),
 			Memory: metrics.ResidentMemory(), Keeper: s.keeper.pid(),
 		},
-		Clusters: s.clusterStatuses(p),
+		Clusters: s.clusterStatuses(active),
 	}
-	for _, warning := range p.project.Warnings {
+	for _, warning := range active.project.Warnings {
 		status.Warnings = append(status.Warnings, s.mask(warning.String()))
 	}
 	s.addConditions(&status)
-	for _, svc := range p.project.Services {
-		one := s.serviceStatus(p.services[svc.Name])
-		if c := one.Connections; c.NoRoom != "" {
+	for _, svc := range active.project.Services {
+		svcStatus := s.serviceStatus(active.services[svc.Name])
+		if c := svcStatus.Connections; c.Shortage != "" {
 			status.Warnings = append(status.Warnings,
-				fmt.Sprintf("%s: %s: %d open, %d waiting; %s", svc.Name, c.NoRoom, c.Open, c.WaitingForRoom, service.NoRoomHint))
+				fmt.Sprintf("%s: %s: %d open, %d waiting; %s", svc.Name, c.Shortage, c.Open, c.Unserved, service.ClientLimitHint))
 		}
-		status.Services = append(status.Services, one)
+		status.Services = append(status.Services, svcStatus)
 	}
 	return status, nil
 }
@@ -99,12 +99,12 @@ func (s *Supervisor) serviceStatus(svc *runningService) api.ServiceStatus {
 
 func connectionStatus(now *service.Snapshot) api.ConnectionStats {
 	stats := now.Stats()
-	noRoom := ""
+	shortage := ""
 	if stats.Shortage != nil {
-		noRoom = stats.Shortage.Error()
+		shortage = stats.Shortage.Error()
 	}
 	return api.ConnectionStats{
-		NoRoom: noRoom, WaitingForRoom: stats.Unserved, Resets: stats.ShortageResets,
+		Shortage: shortage, Unserved: stats.Unserved, ShortageResets: stats.ShortageResets,
 		Open: stats.Open, Waiting: stats.Waiting, Total: stats.Total, Waited: stats.Waited,
 		WaitTime: stats.WaitTime.Seconds(), Replays: stats.Replays, BytesIn: stats.BytesIn, BytesOut: stats.BytesOut,
 	}
@@ -161,17 +161,17 @@ var variableReference = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)`)
 // view is what a client needs to set its environment.
 func (s *Supervisor) view() api.ProjectView {
 	line := s.store.state().Line // read before the snapshots, which are then at least as new
-	p := s.active.Load()
-	view := api.ProjectView{Config: s.options.Config, Digest: p.digest, Line: line, Env: p.project.Env, DotEnv: map[string]string{}}
-	for _, entry := range p.project.Env {
+	active := s.active.Load()
+	view := api.ProjectView{Config: s.options.Config, Digest: active.digest, Line: line, Env: active.project.Env, DotEnv: map[string]string{}}
+	for _, entry := range active.project.Env {
 		for _, match := range variableReference.FindAllStringSubmatch(entry.Template, -1) {
-			if value, ok := p.project.DotEnv[match[1]]; ok {
+			if value, ok := active.project.DotEnv[match[1]]; ok {
 				view.DotEnv[match[1]] = value
 			}
 		}
 	}
-	for _, svc := range p.project.Services {
-		view.Services = append(view.Services, serviceView(p.services[svc.Name].Snapshot()))
+	for _, svc := range active.project.Services {
+		view.Services = append(view.Services, serviceView(active.services[svc.Name].Snapshot()))
 	}
 	return view
 }

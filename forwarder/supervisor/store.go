@@ -15,8 +15,8 @@ import (
 // change edits the state. It may be applied more than once, and to a newer state than the one it was made for.
 type change func(*lockstate.State)
 
-// bumpLine is an empty change; written with bump set, it has every prompt of the project re-evaluate.
-func bumpLine(*lockstate.State) {}
+// noChange is an empty change; written with bump set, it has every prompt of the project re-evaluate.
+func noChange(*lockstate.State) {}
 
 // store caches the state file and queues changes to it. A change takes effect in the cache at once and is written as soon as
 // possible: a full disk or a held lock keeps nobody from entering or leaving the project. It is safe for concurrent use.
@@ -185,24 +185,24 @@ func (st *store) recordSync(state lockstate.State, files lockstate.Fingerprint, 
 }
 
 // retryWrites writes queued changes as soon as that is possible, until ctx or ended ends.
-func (st *store) retryWrites(ctx context.Context, ended <-chan struct{}) {
-	var retry <-chan time.Time // nil while nothing is queued: an idle supervisor is not woken
+func (st *store) retryWrites(ctx context.Context, endedCh <-chan struct{}) {
+	var retryCh <-chan time.Time // nil while nothing is queued: an idle supervisor is not woken
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ended:
+		case <-endedCh:
 			return
 		case <-st.pendingCh:
-			if retry == nil {
-				retry = time.After(writeRetryInterval)
+			if retryCh == nil {
+				retryCh = time.After(writeRetryInterval)
 			}
-		case <-retry:
-			if retry = nil; !st.hasPending() {
+		case <-retryCh:
+			if retryCh = nil; !st.hasPending() {
 				continue
 			}
-			limited, cancel := context.WithTimeout(ctx, writeRetryInterval)
-			_ = st.sync(limited)
+			writeCtx, cancel := context.WithTimeout(ctx, writeRetryInterval)
+			_ = st.sync(writeCtx)
 			cancel()
 			if st.hasPending() {
 				wait.Notify(st.pendingCh)

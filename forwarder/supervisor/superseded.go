@@ -111,20 +111,20 @@ func (s *Supervisor) offerListeners(conn *net.UnixConn) ([]string, error) {
 }
 
 // copyListeners returns copies of the services' listeners, by the names that the keeper holds them under.
-func (k *handoffClient) copyListeners() map[string][]*os.File {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+func (c *handoffClient) copyListeners() map[string][]*os.File {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	files := make(map[string][]*os.File)
-	for _, one := range k.held {
-		if !strings.HasPrefix(one.name, serviceHoldName("")) || one != k.latest(one.name) {
+	for _, entry := range c.held {
+		if !strings.HasPrefix(entry.name, serviceHoldName("")) || entry != c.latest(entry.name) {
 			continue
 		}
-		copies, err := one.source()
+		copies, err := entry.source()
 		if err != nil {
-			k.log.Error("copy a listener", "name", one.name, "error", err)
+			c.log.Error("copy a listener", "name", entry.name, "error", err)
 			continue
 		}
-		files[one.name] = copies
+		files[entry.name] = copies
 	}
 	return files
 }
@@ -160,11 +160,11 @@ func (s *Supervisor) receiveHandOver(ctx context.Context, conn *net.UnixConn) {
 	if json.NewEncoder(conn).Encode(api.HandOverResponse{Taken: taken}) != nil || conn.SetDeadline(time.Time{}) != nil {
 		return
 	}
-	var reading sync.WaitGroup
-	defer reading.Wait()
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	defer conn.Close()
 	peerClosedCh := make(chan struct{})
-	reading.Go(func() {
+	wg.Go(func() {
 		defer close(peerClosedCh)
 		_, _ = io.Copy(io.Discard, conn)
 	})
@@ -189,15 +189,15 @@ func (s *Supervisor) adoptListeners(ctx context.Context, files map[string][]*os.
 	offered := slices.Collect(maps.Keys(files))
 	s.inherited.add(files)
 	var (
-		binding sync.WaitGroup
-		mu      sync.Mutex
-		taken   []string
+		wg    sync.WaitGroup
+		mu    sync.Mutex
+		taken []string
 	)
 	for name, svc := range s.active.Load().services {
 		if !slices.Contains(offered, serviceHoldName(name)) {
 			continue
 		}
-		binding.Go(func() {
+		wg.Go(func() {
 			if s.rebindService(svc) {
 				mu.Lock()
 				defer mu.Unlock()
@@ -205,7 +205,7 @@ func (s *Supervisor) adoptListeners(ctx context.Context, files map[string][]*os.
 			}
 		})
 	}
-	binding.Wait()
+	wg.Wait()
 	s.inherited.closeUnclaimed()
 	slices.Sort(taken)
 	return taken, nil

@@ -49,19 +49,19 @@ const maxConcurrentChecks = 8
 
 // Supervisor runs the services of one project. Its exported methods are safe for concurrent use.
 type Supervisor struct {
-	options Options
-	dir     *lockstate.Dir
-	store   *store
-	source  configSource
-	log     *slog.Logger
-	logFile *eventlog.File
-	runDir  runDirectory // for the private sockets of this run's tunnels
-	started time.Time
-	changes wait.Broadcast // of anything that status shows
-	events  *eventPublisher
-	env     *environment
-	secrets atomic.Pointer[[]string]
-	drivers drivers
+	options   Options
+	dir       *lockstate.Dir
+	store     *store
+	source    configSource
+	log       *slog.Logger
+	logFile   *eventlog.File
+	runDir    runDirectory // for the private sockets of this run's tunnels
+	startedAt time.Time
+	changes   wait.Broadcast // of anything that status shows
+	events    *eventPublisher
+	env       *environment
+	secrets   atomic.Pointer[[]string]
+	drivers   drivers
 
 	dependencies *service.Dependencies
 	checkSlots   chan struct{}
@@ -79,7 +79,7 @@ type Supervisor struct {
 	operationSlot    chan struct{}        // held by the operation that is running
 	leasesChangedCh  chan struct{}        // the leases may have changed
 	shutdownCh       chan shutdownRequest // requests to shut down, for awaitShutdown
-	sessionCh        chan api.JoinRequest // the environment of the client that joined last
+	joinCh           chan api.JoinRequest // the environment of the client that joined last
 	successorStaleCh chan struct{}        // what the keeper holds for a successor is out of date
 	hadWriteError    atomic.Bool          // the last write of the state file failed
 	isTerminated     atomic.Bool          // ended by SIGTERM; the keeper starts a successor
@@ -115,9 +115,9 @@ func Run(ctx context.Context, o Options) error {
 	tasksCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	eventsCtx, endEvents := context.WithCancel(context.WithoutCancel(ctx))
-	var publishing sync.WaitGroup
-	publishing.Go(func() { s.events.run(eventsCtx) })
-	defer publishing.Wait()
+	var wg sync.WaitGroup
+	wg.Go(func() { s.events.run(eventsCtx) })
+	defer wg.Wait()
 	defer endEvents()
 
 	crashed, err := s.elect(ctx)
@@ -140,7 +140,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	for _, part := range []func(context.Context){
-		s.socket.serve, s.keeper.run, s.watchFiles, s.serveMetrics, s.watchNetwork, s.guardFiles, s.guardDirectory, s.applySessions, s.keepSuccessorUpdated, s.answerPendingChecks, memtrim.Run,
+		s.socket.serve, s.keeper.run, s.watchFiles, s.serveMetrics, s.watchNetwork, s.guardFiles, s.guardDirectory, s.applyJoins, s.keepSuccessorUpdated, s.answerPendingChecks, memtrim.Run,
 		func(ctx context.Context) { watchSleep(ctx, sleepTime, s.onWake) },
 		func(ctx context.Context) { s.store.retryWrites(ctx, s.endedCh) }, // after that the state file is a successor's
 	} {
@@ -168,14 +168,14 @@ func newSupervisor(o Options) (*Supervisor, error) {
 	}
 	s := &Supervisor{
 		options: o, dir: dir, source: configSource{o.Config, trust.Store{Dir: filepath.Join(data, "trust")}},
-		started:      time.Now(),
+		startedAt:    time.Now(),
 		dependencies: service.NewDependencies(), checkSlots: make(chan struct{}, maxConcurrentChecks),
 		clientSlots:   relay.NewSlotAllocator(filelimit.Current(), filelimit.Reserve(nil, 0)),
 		operationSlot: make(chan struct{}, 1), leasesChangedCh: make(chan struct{}, 1), shutdownCh: make(chan shutdownRequest),
-		sessionCh: make(chan api.JoinRequest, 1), successorStaleCh: make(chan struct{}, 1), pendingCheckCh: make(chan chan struct{}), lastClientCh: make(chan struct{}, 1), reloadedCh: make(chan struct{}, 1),
+		joinCh: make(chan api.JoinRequest, 1), successorStaleCh: make(chan struct{}, 1), pendingCheckCh: make(chan chan struct{}), lastClientCh: make(chan struct{}, 1), reloadedCh: make(chan struct{}, 1),
 		endedCh: make(chan struct{}),
 	}
-	s.leaseWatcher.endWatch = make(map[lockstate.Process]func())
+	s.leaseWatcher.stopWatch = make(map[lockstate.Process]func())
 	s.env = newEnvironment(os.Environ(), o.RunID)
 	s.logFile = eventlog.NewFile(dir.LogPath("supervisor"), s.mask, eventlog.Limits{})
 	s.logFile.RedirectStdio()

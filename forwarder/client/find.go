@@ -11,7 +11,7 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// SupervisorClient is the client of the project's supervisor; nil if none runs.
+// SupervisorClient returns a client of the project's supervisor; nil if none runs. The error is as for FindSupervisor.
 func (p *Project) SupervisorClient(ctx context.Context) (*Client, error) {
 	client, _, err := p.FindSupervisor(ctx)
 	return client, err
@@ -56,14 +56,11 @@ func (p *Project) askStatus(ctx context.Context) (*Client, api.Status, error) {
 		if err == nil && p.hasConfig(status.Config) {
 			return client, status, nil
 		}
-		if _, stopped := errors.AsType[*NoAnswerError](err); stopped {
+		switch {
+		case errors.As(err, new(*NoAnswerError)), errors.As(err, new(*RefusedError)):
 			return nil, status, err
-		}
-		if errors.Is(err, ErrNoAnswer) {
+		case errors.Is(err, ErrNoAnswer):
 			return nil, status, p.newNoAnswerError(time.Since(startedAt))
-		}
-		if _, refused := errors.AsType[*RefusedError](err); refused {
-			return nil, status, err
 		}
 	}
 	return nil, api.Status{}, nil
@@ -118,7 +115,7 @@ func (p *Project) isElectionHeld(ctx context.Context) (elected bool, err error) 
 	return elected, err
 }
 
-// ExplainNoAnswer names the process where the error is that a supervisor did not answer.
+// ExplainNoAnswer returns a *NoAnswerError, which names the process, if err is that a supervisor did not answer since startedAt; else err.
 func (p *Project) ExplainNoAnswer(err error, startedAt time.Time) error {
 	if _, named := errors.AsType[*NoAnswerError](err); named || !errors.Is(err, ErrNoAnswer) {
 		return err
@@ -126,10 +123,10 @@ func (p *Project) ExplainNoAnswer(err error, startedAt time.Time) error {
 	return p.newNoAnswerError(time.Since(startedAt))
 }
 
-// newNoAnswerError names the process that was waited for.
+// newNoAnswerError makes an error that names the process that did not answer.
 func (p *Project) newNoAnswerError(waited time.Duration) error {
 	e := &NoAnswerError{Role: SupervisorRole, Waited: p.AnswerTimeout}
-	if waited < p.AnswerTimeout/2 || waited > 2*p.AnswerTimeout { // not what the limit was about
+	if waited < p.AnswerTimeout/2 || waited > 2*p.AnswerTimeout { // another timeout has ended the wait
 		e.Waited = waited.Round(100 * time.Millisecond)
 	}
 	if recorded := p.Dir.ReadOrZero().Supervisor; recorded != nil && p.isSupervisor(recorded.Process) {

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -9,17 +10,13 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-// leaveTimeout is how long a supervisor may take to hear of a lease that was released.
+// leaveTimeout bounds the wait for a supervisor to acknowledge that a lease was released.
 const leaveTimeout = 200 * time.Millisecond
 
-// Leave releases a lease. Where that cannot be written to the state file, a supervisor that answers takes note of it by
-// socket; the error says why it could not be written, and that nobody did.
+// Leave releases a lease. If that cannot be written to the state file, the running supervisor records it instead, and bySocket is
+// true. If none runs, the error is why the file could not be written.
 func (p *Project) Leave(ctx context.Context, lease lockstate.Lease) (bySocket bool, err error) {
-	lockCtx, cancel := context.WithCancel(ctx)
-	if deadline, ok := ctx.Deadline(); ok { // the supervisor is asked even where somebody else holds the lock
-		cancel()
-		lockCtx, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
-	}
+	lockCtx, cancel := withHalfOfTimeLeft(ctx) // then the supervisor is asked although another process holds the lock
 	defer cancel()
 	wasHeld := false
 	_, cause := p.Dir.Update(lockCtx, func(tx *lockstate.Tx) error {
@@ -32,19 +29,16 @@ func (p *Project) Leave(ctx context.Context, lease lockstate.Lease) (bySocket bo
 		return false, p.notifyRelease(ctx, lease, wasHeld)
 	}
 	client, _, err := p.askStatus(ctx)
-	if err != nil {
-		return false, err
-	}
-	if client == nil {
-		return false, cause
+	if err != nil || client == nil {
+		return false, cmp.Or(err, cause)
 	}
 	released := WireLease(lease)
 	return true, client.Leave(ctx, api.LeaveRequest{Lease: &released})
 }
 
-// notifyRelease tells the supervisor of a lease that was released; held says that the file had it. One that it did not have may
-// have come by socket: then the release counts only if the supervisor takes note of it. The record of a supervisor may have been
-// lost with the state: then it is asked where it would listen.
+// notifyRelease tells the supervisor that a lease was released. wasHeld says that the state file had the lease. One that it did not have may
+// have been sent to the supervisor's socket: then the release counts only if the supervisor acknowledges it. Every socket at which it may
+// listen is tried, because its record may have been lost with the state.
 func (p *Project) notifyRelease(ctx context.Context, lease lockstate.Lease, wasHeld bool) error {
 	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()

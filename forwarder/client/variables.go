@@ -1,6 +1,7 @@
 package client
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/localport-sh/localport/forwarder/api"
@@ -8,8 +9,8 @@ import (
 	"github.com/localport-sh/localport/project/environ"
 )
 
-// Variables are what the project sets in an environment: each service's host and port, then [env]. The error names
-// the entries of [env] that could not be resolved; the rest stand.
+// Variables returns the variables that the project sets: each service's host and port, then those of [env]. The error is a
+// *project.InvalidError for the entries of [env] that could not be resolved; the others are returned.
 func Variables(view api.ProjectView, base environ.Env) ([]project.Variable, error) {
 	var variables []project.Variable
 	services := make(map[string]project.Endpoint, len(view.Services))
@@ -29,7 +30,7 @@ func Variables(view api.ProjectView, base environ.Env) ([]project.Variable, erro
 	return variables, nil
 }
 
-// endpointVariables is a service's own two variables.
+// endpointVariables returns the two variables for the address of a service.
 func endpointVariables(svc api.ServiceView) []project.Variable {
 	prefix := project.EnvPrefix(svc.Name)
 	return []project.Variable{
@@ -38,13 +39,12 @@ func endpointVariables(svc api.ServiceView) []project.Variable {
 	}
 }
 
-// setVariable adds a pair, or replaces the one of that name.
+// setVariable adds a variable, or replaces the one of the same name.
 func setVariable(variables []project.Variable, variable project.Variable) []project.Variable {
-	for i := range variables {
-		if variables[i].Name == variable.Name {
-			variables[i] = variable
-			return variables
-		}
+	i := slices.IndexFunc(variables, func(v project.Variable) bool { return v.Name == variable.Name })
+	if i < 0 {
+		return append(variables, variable)
 	}
-	return append(variables, variable)
+	variables[i] = variable
+	return variables
 }

@@ -22,7 +22,7 @@ type frame struct {
 	Successor          *Successor `json:"note,omitempty"`
 	Exe                string     `json:"exe,omitempty"`
 	PID                int        `json:"pid,omitempty"`   // of the keeper, in an answer
-	IsPredecessorAlive bool       `json:"alive,omitempty"` // in begin: the predecessor runs until the new supervisor is ready
+	IsPredecessorAlive bool       `json:"alive,omitempty"` // in verbBegin: the predecessor runs until the new supervisor is ready
 	Error              string     `json:"error,omitempty"`
 
 	fds []int
@@ -75,16 +75,15 @@ func readFrame(conn *net.UnixConn) (frame, error) {
 	}
 	fds, err := parseDescriptors(rights[:rn])
 	if err == nil && flags&unix.MSG_CTRUNC != 0 {
-		err = errors.New("descriptors were lost: too many open files")
+		err = errors.New("receive file descriptors: some were lost, because too many files are open")
 	}
 	if err == nil {
 		_, err = io.ReadFull(conn, head[n:])
 	}
-	if err != nil {
-		closeDescriptors(fds)
-		return frame{}, err
+	var f frame
+	if err == nil {
+		f, err = readBody(conn, binary.BigEndian.Uint32(head))
 	}
-	f, err := readBody(conn, binary.BigEndian.Uint32(head))
 	if err != nil {
 		closeDescriptors(fds)
 		return frame{}, err
@@ -95,7 +94,7 @@ func readFrame(conn *net.UnixConn) (frame, error) {
 
 func readBody(r io.Reader, length uint32) (frame, error) {
 	if length > maxMessageSize {
-		return frame{}, fmt.Errorf("a message of %d bytes", length)
+		return frame{}, fmt.Errorf("invalid message: %d bytes, at most %d are allowed", length, maxMessageSize)
 	}
 	data := make([]byte, length)
 	if _, err := io.ReadFull(r, data); err != nil {
@@ -144,7 +143,7 @@ func newSocketPair() (*net.UnixConn, *os.File, error) {
 	}
 	syscall.ForkLock.RUnlock()
 	if err != nil {
-		return nil, nil, fmt.Errorf("make a pair of sockets: %w", err)
+		return nil, nil, fmt.Errorf("create a socket pair: %w", err)
 	}
 	theirs := os.NewFile(uintptr(fds[1]), "the keeper's socket")
 	ours, err := newUnixConn(os.NewFile(uintptr(fds[0]), "the keeper's socket"))
@@ -165,7 +164,7 @@ func newUnixConn(file *os.File) (*net.UnixConn, error) {
 	unixConn, ok := conn.(*net.UnixConn)
 	if !ok {
 		conn.Close()
-		return nil, fmt.Errorf("%s is a %s", file.Name(), conn.LocalAddr().Network())
+		return nil, fmt.Errorf("%s is a %s socket, not a unix socket", file.Name(), conn.LocalAddr().Network())
 	}
 	return unixConn, nil
 }

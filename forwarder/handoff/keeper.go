@@ -50,7 +50,7 @@ func Main() int {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("keeper", os.Getpid())
 	conn, err := newUnixConn(os.NewFile(supervisorFD, "the supervisor's socket"))
 	if err != nil {
-		log.Error("start the keeper", "error", err)
+		log.Error("cannot use the socket to the supervisor", "error", err)
 		return 1
 	}
 	k := &keeper{log: log, held: make(map[string][]int), eventCh: make(chan func())}
@@ -171,7 +171,7 @@ func (k *keeper) onLinkEnd(l *supervisorLink) {
 		k.sweepEndedLinks()
 		return
 	}
-	k.current = nil // its successor sweeps: it has the record in the state
+	k.current = nil // its successor sweeps, because the state records this one
 	if k.next != nil {
 		return // its successor is being started
 	}
@@ -182,7 +182,7 @@ func (k *keeper) onLinkEnd(l *supervisorLink) {
 }
 
 // errNotStarted says that a supervisor had no project to supervise.
-var errNotStarted = errors.New("another supervisor runs, or the project is stopped")
+var errNotStarted = errors.New("another supervisor is running, or the project is stopped")
 
 // endTimeout bounds the wait for a supervisor to exit. It is longer than the supervisor's own limit.
 const endTimeout = time.Minute
@@ -199,7 +199,7 @@ func (k *keeper) sweepRun(l *supervisorLink) {
 	killed := 0
 	if err == nil {
 		killed, err = process.KillOrphans(l.runID)
-		// Its own directory, too, where it had no time to remove it.
+		// If the supervisor was killed, its run directory is left too.
 		_ = lockstate.RemoveAbandonedRunDirs(func(run string) {
 			more, _ := process.KillOrphans(run)
 			killed += more
@@ -223,7 +223,7 @@ func (k *keeper) sweepEndedLinks() {
 // restartSupervisor starts the next supervisor after a death.
 func (k *keeper) restartSupervisor() {
 	if k.successor.Args == nil {
-		k.log.Error("the supervisor died before it said how to start another; the next prompt or command does")
+		k.log.Error("the supervisor died before it told the keeper how to start another; the next prompt or command starts one")
 		k.isEnded = true
 		return
 	}
@@ -243,10 +243,10 @@ func (k *keeper) onRestarted(err error) {
 	if err == nil || k.isEnded {
 		return
 	}
-	k.log.Error("start a supervisor", "error", err)
+	k.log.Error("cannot start a supervisor", "error", err)
 	refused, _ := errors.AsType[*client.StartError](err)
 	switch {
-	case errors.Is(err, errNotStarted): // somebody else has started one, or stopped the project
+	case errors.Is(err, errNotStarted): // another process has started one, or the user has stopped the project
 		k.isEnded = true
 	case refused != nil && (refused.Outcome == client.OutcomeInvalid || refused.Outcome == client.OutcomeNotAllowed):
 		k.isEnded = true // it has recorded the reason for the next prompt, which starts one when the config has changed

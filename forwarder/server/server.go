@@ -104,16 +104,12 @@ func (r *refusalRecorder) Unwrap() http.ResponseWriter { return r.ResponseWriter
 func newHandler(b Backend) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("POST /v1/join", handleJSON(b.Join))
-	mux.Handle("POST /v1/leave", handleJSON(func(ctx context.Context, r api.LeaveRequest) (struct{}, error) {
-		return struct{}{}, b.Leave(ctx, r)
-	}))
+	mux.Handle("POST /v1/leave", handleJSON(withoutResult(b.Leave)))
 	mux.Handle("GET /v1/watch", handleWatch(b, make(chan struct{}, api.MaxWatchers)))
 	mux.Handle("GET /v1/status", handleJSON(func(ctx context.Context, _ struct{}) (api.Status, error) {
 		return b.Status(ctx)
 	}))
-	mux.Handle("POST /v1/act", handleJSON(func(ctx context.Context, r api.ActionRequest) ([]string, error) {
-		return b.ApplyAction(ctx, r)
-	}))
+	mux.Handle("POST /v1/act", handleJSON(b.ApplyAction))
 	mux.Handle("POST /v1/wait", handleJSON(func(ctx context.Context, names []string) (api.Status, error) {
 		if err := b.Wait(ctx, names); err != nil {
 			return api.Status{}, err
@@ -127,17 +123,18 @@ func newHandler(b Backend) http.Handler {
 		yielded, err := b.Yield(ctx, r.Addresses)
 		return api.YieldResponse{Yielded: yielded}, err
 	}))
-	mux.Handle("POST /v1/replace", handleJSON(func(ctx context.Context, r api.ReplaceRequest) (struct{}, error) {
-		return struct{}{}, b.Replace(ctx, r)
-	}))
-	mux.Handle("POST /v1/login", handleJSON(func(ctx context.Context, r api.LoginRequest) (struct{}, error) {
-		return struct{}{}, b.Login(ctx, r)
-	}))
+	mux.Handle("POST /v1/replace", handleJSON(withoutResult(b.Replace)))
+	mux.Handle("POST /v1/login", handleJSON(withoutResult(b.Login)))
 	mux.Handle("POST /v1/handover", handleHandOver(b))
 	mux.Handle("POST /v1/end", handleJSON(func(ctx context.Context, _ struct{}) (struct{}, error) {
 		return struct{}{}, b.End(ctx)
 	}))
 	return mux
+}
+
+// withoutResult gives a function for handleJSON an empty result.
+func withoutResult[Q any](fn func(context.Context, Q) error) func(context.Context, Q) (struct{}, error) {
+	return func(ctx context.Context, request Q) (struct{}, error) { return struct{}{}, fn(ctx, request) }
 }
 
 // handleJSON makes a handler of a function: its argument is the request's JSON body, its result the response's.
@@ -152,19 +149,15 @@ func handleJSON[Q, A any](fn func(context.Context, Q) (A, error)) http.Handler {
 			}
 		}
 		response, err := fn(r.Context(), request)
-		if errors.Is(err, api.ErrEnding) {
-			writeJSON(w, http.StatusServiceUnavailable, api.ErrorResponse{Error: err.Error()})
-			return
-		}
 		if err != nil {
-			writeJSON(w, http.StatusConflict, api.ErrorResponse{Error: err.Error()})
+			writeError(w, err)
 			return
 		}
 		writeJSON(w, http.StatusOK, response)
 	})
 }
 
-// watchWriteTimeout is how long a client of /v1/watch may take to read a status. A stopped one would keep its place indefinitely.
+// watchWriteTimeout is how long a client of /v1/watch may take to read a status. A stopped one would occupy one of the MaxWatchers streams indefinitely.
 const watchWriteTimeout = 10 * time.Second
 
 // handleWatch streams the status as JSON lines. watchers is a semaphore: its capacity limits the streams.
@@ -193,7 +186,7 @@ func handleWatch(b Backend, watchers chan struct{}) http.Handler {
 			return err
 		})
 		if errors.Is(err, api.ErrEnding) && !hasWritten {
-			writeJSON(w, http.StatusServiceUnavailable, api.ErrorResponse{Error: err.Error()})
+			writeError(w, err)
 		}
 	})
 }
@@ -212,12 +205,8 @@ func handleHandOver(b Backend) http.Handler {
 			return
 		}
 		receive, err := b.TakeOver(request)
-		switch {
-		case errors.Is(err, api.ErrEnding):
-			writeJSON(w, http.StatusServiceUnavailable, api.ErrorResponse{Error: err.Error()})
-			return
-		case err != nil:
-			writeJSON(w, http.StatusConflict, api.ErrorResponse{Error: err.Error()})
+		if err != nil {
+			writeError(w, err)
 			return
 		}
 		conn, _, err := http.NewResponseController(w).Hijack()
@@ -226,17 +215,25 @@ func handleHandOver(b Backend) http.Handler {
 			return
 		}
 		unixConn, ok := conn.(*net.UnixConn)
-		if !ok {
-			conn.Close()
-			return
+		if ok {
+			_, err = fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\n\r\n", http.StatusSwitchingProtocols,
+				http.StatusText(http.StatusSwitchingProtocols))
 		}
-		if _, err := fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\n\r\n", http.StatusSwitchingProtocols,
-			http.StatusText(http.StatusSwitchingProtocols)); err != nil {
+		if !ok || err != nil {
 			conn.Close()
 			return
 		}
 		receive(r.Context(), unixConn)
 	})
+}
+
+// writeError responds to a request that the backend refused: with 503 if the supervisor is ending, else with 409.
+func writeError(w http.ResponseWriter, err error) {
+	status := http.StatusConflict
+	if errors.Is(err, api.ErrEnding) {
+		status = http.StatusServiceUnavailable
+	}
+	writeJSON(w, status, api.ErrorResponse{Error: err.Error()})
 }
 
 func writeJSON(w http.ResponseWriter, code int, body any) {

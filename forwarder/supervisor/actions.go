@@ -53,7 +53,7 @@ func (s *Supervisor) ApplyAction(ctx context.Context, r api.ActionRequest) ([]st
 func (c *activeConfig) requireServices(names []string) error {
 	for _, name := range names {
 		if c.services[name] == nil {
-			return fmt.Errorf("no service %q in the config that runs", name)
+			return fmt.Errorf("the active config has no service %q", name)
 		}
 	}
 	return nil
@@ -150,7 +150,7 @@ func (c *activeConfig) holdsAddress(addresses []string) bool {
 // End closes the ports, whatever the leases.
 func (s *Supervisor) End(ctx context.Context) error {
 	if !s.requestShutdown(ctx, shutdownRequested) {
-		return errors.New("the supervisor could not end; see its log")
+		return errors.New("the supervisor could not close its ports; its log says why")
 	}
 	return nil
 }

@@ -14,12 +14,17 @@ import (
 	"github.com/localport-sh/localport/project"
 )
 
-// activeConfig is the config that runs, with a running service for each entry. It is immutable; a reload makes another.
+// activeConfig is the config in use, with a running service for each entry. It is immutable; a reload makes another.
 type activeConfig struct {
 	files    *project.Files
 	project  *project.Project
 	digest   string // of the files
 	services map[string]*runningService
+}
+
+// newActiveConfig makes the active config of a loaded one, still without services.
+func newActiveConfig(l *loadedConfig) *activeConfig {
+	return &activeConfig{files: l.files, project: l.project, digest: l.files.Digest(), services: make(map[string]*runningService)}
 }
 
 // runningService is a service with its run loop.

@@ -41,7 +41,7 @@ func (s *Supervisor) clusterStatus(info forwarder.ClusterInfo) api.ClusterStatus
 		if left <= 0 {
 			status.Trouble = "the credentials have expired"
 		}
-		status.Hint = "log in to the cluster anew as you usually do, then: localport restart"
+		status.Hint = `log in to the cluster again, then run "localport restart"`
 	}
 	return status
 }

@@ -47,9 +47,7 @@ func (s *Supervisor) setPollingReason(reason string, polling bool) {
 	if !polling {
 		reason = ""
 	}
-	before := ""
-	s.updateConditions(func(n *conditions) { before, n.pollingReason = n.pollingReason, reason })
-	if reason != before {
+	if setCondition(s, &s.conditions.pollingReason, reason) {
 		s.log.Info("file watch mode", "by_comparing_because", reason)
 	}
 }
@@ -64,9 +62,7 @@ func (s *Supervisor) reloadChangedFiles(ctx context.Context) bool {
 		return userErr == nil
 	}
 	pending := s.describePending()
-	before := ""
-	s.updateConditions(func(n *conditions) { before, n.pendingReason = n.pendingReason, pending })
-	if pending != before && pending != "" {
+	if setCondition(s, &s.conditions.pendingReason, pending) && pending != "" {
 		s.log.Warn("the files changed", "pending", pending)
 		s.events.publish(eventlog.Event{Kind: eventlog.ConfigPending, Reason: pending}, "")
 	}
@@ -79,15 +75,14 @@ func (s *Supervisor) readUserConfig() error {
 	if path := userConfigPath(); path != "" {
 		user, err = project.ReadUserConfig(path)
 	}
-	reason, before := "", ""
+	reason := ""
 	if err != nil {
 		reason = err.Error()
 	}
-	s.updateConditions(func(n *conditions) {
-		before, n.userConfigError = n.userConfigError, reason
-		s.user = user
-	})
-	if reason != before && err != nil {
+	s.mu.Lock()
+	s.user = user
+	s.mu.Unlock()
+	if setCondition(s, &s.conditions.userConfigError, reason) && err != nil {
 		s.log.Warn("ignoring the user config", "error", err)
 	}
 	s.logFile.SetLimits(logLimits(user))
@@ -132,22 +127,13 @@ func (s *Supervisor) refreshPending(ctx context.Context) {
 
 // answerPendingChecks compares the files for refreshPending, until ctx ends.
 func (s *Supervisor) answerPendingChecks(ctx context.Context) {
-	for {
-		select {
-		case doneCh := <-s.pendingCheckCh:
-			pending := s.describePending()
-			s.updateConditions(func(n *conditions) { n.pendingReason = pending })
-			close(doneCh)
-		case <-ctx.Done():
-			return
-		}
-	}
+	receiveEach(ctx, s.pendingCheckCh, func(doneCh chan struct{}) {
+		setCondition(s, &s.conditions.pendingReason, s.describePending())
+		close(doneCh)
+	})
 }
 
 // describePending says why the files on disk are not active; empty if they are.
 func (s *Supervisor) describePending() string {
-	s.mu.Lock()
-	refused := s.conditions.refusedFiles
-	s.mu.Unlock()
-	return s.mask(s.source.describePending(s.active.Load().digest, refused))
+	return s.mask(s.source.describePending(s.active.Load().digest, s.currentConditions().refusedFiles))
 }

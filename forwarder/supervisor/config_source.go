@@ -25,18 +25,10 @@ type configSource struct {
 // root is the project's directory.
 func (c configSource) root() string { return filepath.Dir(c.path) }
 
-// read reads the files.
-func (c configSource) read() (*project.Files, error) {
-	if filepath.Base(c.path) == project.ConfigName {
-		return project.Read(c.root())
-	}
-	return project.ReadFile(c.path)
-}
-
 // readAllowed reads the files and asks the trust store about exactly these bytes. If the files could be read, they are returned
 // even with an error.
 func (c configSource) readAllowed() (*project.Files, error) {
-	files, err := c.read()
+	files, err := project.ReadFile(c.path)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +68,7 @@ func userConfigPath() string {
 
 // describePending says why the files on disk are not those with the active digest; empty if they are.
 func (c configSource) describePending(active string, refused refusedFiles) string {
-	files, err := c.read()
+	files, err := project.ReadFile(c.path)
 	if _, statErr := os.Stat(c.root()); errors.Is(statErr, fs.ErrNotExist) {
 		return "the project's directory is gone; the supervisor ends soon"
 	}
@@ -85,7 +77,7 @@ func (c configSource) describePending(active string, refused refusedFiles) strin
 	}
 	verdict, files, err := c.trust.Ask(files)
 	digest := files.Digest()
-	var invalid *project.InvalidError
+	invalid, _ := errors.AsType[*project.InvalidError](refused.err)
 	switch {
 	case err != nil:
 		return err.Error()
@@ -93,7 +85,7 @@ func (c configSource) describePending(active string, refused refusedFiles) strin
 		return ""
 	case verdict != trust.Allowed:
 		return `the config files changed; review them, then run "localport allow"`
-	case digest == refused.digest && errors.As(refused.err, &invalid):
+	case digest == refused.digest && invalid != nil:
 		return "the files changed and cannot be used: " + invalid.Summary()
 	case digest == refused.digest:
 		return "the files changed and cannot be used: " + refused.err.Error()

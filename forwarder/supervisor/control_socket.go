@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"sync"
@@ -76,7 +77,7 @@ func inheritSocket(inherited []*os.File, file socketFile) (*net.UnixListener, er
 	listener, ok := l.(*net.UnixListener)
 	if !ok {
 		l.Close()
-		return nil, errors.New("take over the control socket: it is a " + l.Addr().Network())
+		return nil, fmt.Errorf("take over the control socket: the keeper handed over a %s listener, not a unix socket", l.Addr().Network())
 	}
 	return listener, nil
 }
@@ -102,20 +103,15 @@ func (c *controlSocket) setListener(listener *net.UnixListener, file socketFile)
 func (c *controlSocket) serve(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case listener := <-c.listenerCh:
-			wg.Go(func() {
-				if err := server.Serve(ctx, listener, c.backend, c.backend.log); err != nil {
-					c.mu.Lock()
-					c.serveErr = err
-					c.mu.Unlock()
-				}
-			})
-		}
-	}
+	receiveEach(ctx, c.listenerCh, func(listener *net.UnixListener) {
+		wg.Go(func() {
+			if err := server.Serve(ctx, listener, c.backend, c.backend.log); err != nil {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				c.serveErr = err
+			}
+		})
+	})
 }
 
 // rebind binds a new socket at path if the file of the old one no longer leads to it, and reports whether it did.
@@ -127,12 +123,10 @@ func (c *controlSocket) rebind(path string) (bool, error) {
 		return false, nil
 	}
 	if now, err := statSocket(path); err == nil && !isDeadSocket(now.Path) {
-		return false, errors.New(path + " is another process's socket")
+		return false, fmt.Errorf("another process listens at %s", path)
 	}
-	if err := c.listen(path, nil, socketFile{}); err != nil {
-		return false, err
-	}
-	return true, nil
+	err := c.listen(path, nil, socketFile{})
+	return err == nil, err
 }
 
 // isDeadSocket reports whether nobody listens at a path.

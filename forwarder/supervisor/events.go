@@ -120,7 +120,7 @@ func (p *eventPublisher) recordWithLine(ctx context.Context, e *eventlog.Event) 
 		return nil
 	})
 	if err != nil && ctx.Err() == nil {
-		p.log.Error("bump the line of the prompts", "error", err)
+		p.log.Error("cannot announce an event to the prompts", "error", err)
 	}
 	return written
 }

@@ -47,7 +47,7 @@ func (s *Supervisor) guardFiles(ctx context.Context) {
 		if seen.files != now.files {
 			wait.Notify(s.leasesChangedCh) // changed during the check
 		}
-		isIntact = seen.files.IsComplete() && !s.hasDirectoryError()
+		isIntact = seen.files.IsComplete() && s.currentConditions().directoryError == ""
 	}
 }
 
@@ -64,25 +64,19 @@ func (s *Supervisor) readExternalState() externalState {
 	return externalState{s.dir.Fingerprint(), lockstate.Identify(s.socket.path()), limit.Cur}
 }
 
-func (s *Supervisor) hasDirectoryError() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.conditions.directoryError != ""
-}
-
 // guardSocket rebinds the control socket if its path no longer leads to it.
 func (s *Supervisor) guardSocket(ctx context.Context) {
 	path, err := s.dir.SocketPath()
 	if err != nil {
-		s.setDirectoryError("cannot create sockets: " + err.Error())
+		setCondition(s, &s.conditions.directoryError, "cannot create sockets: "+err.Error())
 		return
 	}
 	rebound, err := s.socket.rebind(path)
 	if err != nil {
-		s.setDirectoryError("the control socket was removed and cannot be recreated: " + err.Error())
+		setCondition(s, &s.conditions.directoryError, "the control socket was removed and cannot be recreated: "+err.Error())
 		return
 	}
-	s.setDirectoryError("")
+	setCondition(s, &s.conditions.directoryError, "")
 	if !rebound {
 		return
 	}
@@ -90,10 +84,6 @@ func (s *Supervisor) guardSocket(ctx context.Context) {
 	s.keeper.replaceHeld(socketHoldName, s.socket.copyListener)
 	s.updateSuccessor()
 	s.saveState(ctx, s.recordSelf, true)
-}
-
-func (s *Supervisor) setDirectoryError(text string) {
-	s.updateConditions(func(n *conditions) { n.directoryError = text })
 }
 
 // guardElectionFile locks a new election file if the locked one was deleted or replaced: otherwise the next shell would elect a second
@@ -106,7 +96,7 @@ func (s *Supervisor) guardElectionFile(ctx context.Context) {
 	lockCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockTimeout)
 	defer cancel()
 	if s.beginOperation(lockCtx) != nil {
-		return // it is ending or being replaced, or looked at again in a second
+		return // it is ending or being replaced, or guardFiles retries in a second
 	}
 	defer s.endOperation()
 	var elected *lockstate.Election
@@ -130,7 +120,7 @@ func (s *Supervisor) guardElectionFile(ctx context.Context) {
 		return nil
 	})
 	switch {
-	case elected == nil && !isLost: // it could not be made, or the state not be locked: looked at again in a second
+	case elected == nil && !isLost: // guardFiles retries in a second
 		s.log.Error("the election file is gone and cannot be locked again", "error", err)
 	case isLost:
 		s.onSuperseded(ctx)
@@ -148,7 +138,7 @@ func (s *Supervisor) guardElectionFile(ctx context.Context) {
 // guardStateFile has the leases read again if the state file has changed, and rewrites deleted files.
 func (s *Supervisor) guardStateFile(ctx context.Context, changed bool) {
 	// After a write error the store retries, which creates the files too.
-	if _, behind := s.store.writeError(); !behind && !s.dir.Fingerprint().IsComplete() {
+	if s.store.writeError() == nil && !s.dir.Fingerprint().IsComplete() {
 		s.saveState(ctx, noChange, true)
 		changed = true
 	}

@@ -6,7 +6,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/handoff"
@@ -42,7 +41,6 @@ type handoffClient struct {
 
 	requestSlot chan struct{} // a semaphore for requests to the keeper; one takes at most 2 s: then a frozen keeper is killed
 	missingCh   chan struct{} // the keeper could not be given something
-	keeperPID   atomic.Int64  // 0 while there is no keeper
 
 	mu              sync.Mutex          // guards the fields below; never held during a request
 	link            *handoff.KeeperLink // nil while there is none
@@ -70,10 +68,7 @@ func (c *handoffClient) run(ctx context.Context) {
 		startedAt := time.Now()
 		if link := c.ensureKeeper(); link != nil {
 			c.onKeeperStarted(ctx, link.PID())
-			if !c.retryMissing(ctx, link) {
-				return
-			}
-			if c.recordKeeperDeath() {
+			if !c.retryMissing(ctx, link) || c.recordKeeperDeath() {
 				return
 			}
 			c.log.Warn("the keeper died; starting another")
@@ -131,14 +126,13 @@ func (c *handoffClient) currentLink() (link *handoff.KeeperLink, isClosed bool) 
 
 // startKeeper starts a keeper unless one runs or the client is closed. Nil if that fails.
 func (c *handoffClient) startKeeper() *handoff.KeeperLink {
-	c.requestSlot <- struct{}{}
-	defer func() { <-c.requestSlot }()
+	defer c.acquireRequestSlot()()
 	if link, isClosed := c.currentLink(); link != nil || isClosed {
 		return link
 	}
 	link, err := handoff.Start(c.exe)
 	if err != nil {
-		c.log.Error("start a keeper", "error", err)
+		c.log.Error("cannot start a keeper; retrying", "error", err)
 		return nil
 	}
 	c.mu.Lock()
@@ -154,8 +148,20 @@ func (c *handoffClient) startKeeper() *handoff.KeeperLink {
 	return link
 }
 
-// pid returns the keeper's pid, 0 if there is none. It never waits.
-func (c *handoffClient) pid() int { return int(c.keeperPID.Load()) }
+// acquireRequestSlot waits until no request runs, and returns a function that lets the next one run.
+func (c *handoffClient) acquireRequestSlot() (release func()) {
+	c.requestSlot <- struct{}{}
+	return func() { <-c.requestSlot }
+}
+
+// pid returns the keeper's pid, 0 if there is none. It never waits for a request.
+func (c *handoffClient) pid() int {
+	link, _ := c.currentLink()
+	if link == nil {
+		return 0
+	}
+	return link.PID()
+}
 
 // setLink sets the link to a keeper, to which everything is to be sent.
 func (c *handoffClient) setLink(link *handoff.KeeperLink) {
@@ -164,15 +170,11 @@ func (c *handoffClient) setLink(link *handoff.KeeperLink) {
 	c.setLinkLocked(link)
 }
 
-// setLinkLocked is setLink for a caller that holds k.mu. A nil link is none.
+// setLinkLocked is setLink for a caller that holds c.mu. A nil link is none.
 func (c *handoffClient) setLinkLocked(link *handoff.KeeperLink) {
 	c.link = link
 	clear(c.sent)
 	c.isSuccessorSent = false
-	c.keeperPID.Store(0)
-	if link != nil {
-		c.keeperPID.Store(int64(link.PID()))
-	}
 }
 
 // recordKeeperDeath notes that the keeper has ended, and reports whether this client has ended or left it.
@@ -187,23 +189,19 @@ func (c *handoffClient) recordKeeperDeath() bool {
 // hold has the keeper hold the files of source under a name until drop.
 func (c *handoffClient) hold(name string, source fileSource) *heldFiles {
 	entry := &heldFiles{name, source}
-	c.mu.Lock()
-	c.held = append(c.held, entry)
-	c.mu.Unlock()
-	c.reconcile()
+	c.change(func() { c.held = append(c.held, entry) })
 	return entry
 }
 
 // replaceHeld is hold, but drops all entries that have the name.
 func (c *handoffClient) replaceHeld(name string, source fileSource) {
-	c.mu.Lock()
-	c.held = slices.DeleteFunc(c.held, func(entry *heldFiles) bool { return entry.name == name })
-	c.held = append(c.held, &heldFiles{name, source})
-	c.mu.Unlock()
-	c.reconcile()
+	c.change(func() {
+		c.held = slices.DeleteFunc(c.held, func(entry *heldFiles) bool { return entry.name == name })
+		c.held = append(c.held, &heldFiles{name, source})
+	})
 }
 
-// latest returns the entry that the keeper is to have under a name; nil if there is none. k.mu is held.
+// latest returns the entry that the keeper is to have under a name; nil if there is none. c.mu is held.
 func (c *handoffClient) latest(name string) *heldFiles {
 	for _, entry := range slices.Backward(c.held) {
 		if entry.name == name {
@@ -215,37 +213,37 @@ func (c *handoffClient) latest(name string) *heldFiles {
 
 // drop has the keeper close its copies of an entry and returns when it has. Another entry of the same name stays held.
 func (c *handoffClient) drop(entry *heldFiles) {
-	c.mu.Lock()
-	c.held = slices.DeleteFunc(c.held, func(other *heldFiles) bool { return other == entry })
-	if c.latest(entry.name) == nil {
-		delete(c.missing, entry.name)
-	}
-	c.mu.Unlock()
-	c.reconcile()
+	c.change(func() {
+		c.held = slices.DeleteFunc(c.held, func(other *heldFiles) bool { return other == entry })
+		if c.latest(entry.name) == nil {
+			delete(c.missing, entry.name)
+		}
+	})
 }
 
 // dropInherited has the keeper close what an earlier supervisor gave it under a name.
 func (c *handoffClient) dropInherited(name string) {
-	c.mu.Lock()
-	if c.latest(name) == nil {
-		c.sent[name] = &heldFiles{name: name}
-	}
-	c.mu.Unlock()
-	c.reconcile()
+	c.change(func() {
+		if c.latest(name) == nil {
+			c.sent[name] = &heldFiles{name: name}
+		}
+	})
 }
 
 // setSuccessor tells the keeper how to start the next supervisor.
 func (c *handoffClient) setSuccessor(successor handoff.Successor) {
-	c.mu.Lock()
-	c.successor, c.isSuccessorSent = successor, false
-	c.mu.Unlock()
-	c.reconcile()
+	c.change(func() { c.successor, c.isSuccessorSent = successor, false })
 }
 
 // setSuccessorEnviron replaces the environment of the next supervisor.
 func (c *handoffClient) setSuccessorEnviron(env []string) {
+	c.change(func() { c.successor.Env, c.isSuccessorSent = env, false })
+}
+
+// change edits, while c.mu is held, what the keeper is to have, and then sends it the difference.
+func (c *handoffClient) change(edit func()) {
 	c.mu.Lock()
-	c.successor.Env, c.isSuccessorSent = env, false
+	edit()
 	c.mu.Unlock()
 	c.reconcile()
 }
@@ -253,8 +251,7 @@ func (c *handoffClient) setSuccessorEnviron(env []string) {
 // reconcile makes what the keeper has equal to what it is to have, and returns when the keeper has answered. What cannot be sent is
 // retried by run.
 func (c *handoffClient) reconcile() {
-	c.requestSlot <- struct{}{}
-	defer func() { <-c.requestSlot }()
+	defer c.acquireRequestSlot()()
 	for failed := make(map[*heldFiles]bool); ; {
 		request := c.nextRequest(failed)
 		if request == nil {
@@ -276,7 +273,7 @@ func (c *handoffClient) nextRequest(failed map[*heldFiles]bool) func() {
 	for name, entry := range c.sent {
 		latest := c.latest(name)
 		if latest != nil && latest != entry && !failed[latest] {
-			return func() { c.sendFiles(link, latest, failed) } // takes the place of the other
+			return func() { c.sendFiles(link, latest, failed) } // in place of the other
 		}
 		if latest == nil || latest != entry && !slices.Contains(c.held, entry) {
 			return func() { c.dropCopy(link, name) }
@@ -301,57 +298,58 @@ func (c *handoffClient) sendFiles(link *handoff.KeeperLink, entry *heldFiles, fa
 		err = link.Hold(entry.name, files)
 		closeFiles(files)
 	}
+	if err != nil {
+		failed[entry] = true
+		c.addMissing(entry.name, "cannot give the keeper copies of a listener; retrying", err)
+		return
+	}
 	c.mu.Lock()
-	isKnown := c.missing[entry.name]
-	if err == nil && c.link == link { // else that keeper has died meanwhile
+	defer c.mu.Unlock()
+	if c.link == link { // else that keeper has died meanwhile
 		c.sent[entry.name] = entry
 		delete(c.missing, entry.name)
-	} else if err != nil {
-		failed[entry] = true
-		c.missing[entry.name] = true
 	}
+}
+
+// addMissing has run retry what could not be sent, and logs it the first time.
+func (c *handoffClient) addMissing(name, message string, err error) {
+	c.mu.Lock()
+	isKnown := c.missing[name]
+	c.missing[name] = true
 	c.mu.Unlock()
-	if err != nil {
-		wait.Notify(c.missingCh)
-	}
-	if err != nil && !isKnown {
-		c.log.Error("cannot give the keeper a copy; retrying", "name", entry.name, "error", err)
+	wait.Notify(c.missingCh)
+	if !isKnown {
+		c.log.Error(message, "name", name, "error", err)
 	}
 }
 
 func (c *handoffClient) dropCopy(link *handoff.KeeperLink, name string) {
-	err := link.Drop(name)
+	if err := link.Drop(name); err != nil {
+		c.log.Error("the keeper did not close its copies of a listener", "name", name, "error", err)
+	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	delete(c.sent, name) // a keeper that did not answer is killed
 	delete(c.missing, name)
-	c.mu.Unlock()
-	if err != nil {
-		c.log.Error("close the copy of a listener", "name", name, "error", err)
-	}
 }
 
 func (c *handoffClient) sendSuccessor(link *handoff.KeeperLink, successor handoff.Successor, failed map[*heldFiles]bool) {
 	err := link.SetSuccessor(successor)
 	c.mu.Lock()
-	isKnown := c.missing[successorName]
 	if err == nil {
 		delete(c.missing, successorName)
 	} else {
-		failed[nil], c.missing[successorName], c.isSuccessorSent = true, true, false
+		failed[nil], c.isSuccessorSent = true, false
 	}
 	c.mu.Unlock()
 	if err != nil {
-		wait.Notify(c.missingCh)
-	}
-	if err != nil && !isKnown {
-		c.log.Error("tell the keeper how to start the next supervisor; retrying", "error", err)
+		c.addMissing(successorName, "cannot tell the keeper how to start the next supervisor; retrying", err)
 	}
 }
 
 // endKeeper ends the keeper. When it returns, only this process has the listeners.
 func (c *handoffClient) endKeeper() {
-	c.requestSlot <- struct{}{}
-	defer func() { <-c.requestSlot }()
+	defer c.acquireRequestSlot()()
 	if link := c.close(); link != nil {
 		link.End()
 	}
@@ -370,17 +368,15 @@ func (c *handoffClient) close() *handoff.KeeperLink {
 
 // leaveToKeeper closes the link, so that the keeper starts another supervisor as if this one had died. False if there is no keeper.
 func (c *handoffClient) leaveToKeeper() bool {
-	c.requestSlot <- struct{}{}
-	defer func() { <-c.requestSlot }()
+	defer c.acquireRequestSlot()()
 	if link, _ := c.currentLink(); link == nil {
 		return false
 	}
 	link := c.close()
-	if link == nil {
-		return false
+	if link != nil {
+		link.Close()
 	}
-	link.Close()
-	return true
+	return link != nil
 }
 
 // waitKeeperDeath waits for the keeper to end. False if ctx ends first, or if there is no keeper. The death of an earlier keeper

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"slices"
@@ -43,7 +44,7 @@ func newInheritance(handed *handoff.Inheritance) (*inheritance, error) {
 	}
 	inherited := &inheritance{isPredecessorAlive: handed.IsPredecessorAlive, files: handed.Files}
 	if err := json.Unmarshal(handed.State, &inherited.handoffState); err != nil {
-		return nil, fmt.Errorf("read the predecessor's memory: %w", err)
+		return nil, fmt.Errorf("decode the state of the previous supervisor: %w", err)
 	}
 	return inherited, nil
 }
@@ -110,13 +111,12 @@ func (in *inheritance) add(files map[string][]*os.File) {
 func (in *inheritance) closeUnclaimed() []string {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	var names []string
-	for name, files := range in.files {
-		closeFiles(files)
-		names = append(names, name)
-	}
+	unclaimed := in.files
 	in.files = nil
-	return names
+	for _, files := range unclaimed {
+		closeFiles(files)
+	}
+	return slices.Collect(maps.Keys(unclaimed))
 }
 
 func closeFiles(files []*os.File) {
@@ -132,11 +132,10 @@ func (s *Supervisor) inheritElection(ctx context.Context, election *os.File, soc
 		s.store.set(*state)
 		s.store.add(mergeHandoffState(*state, s.inherited.handoffState.At))
 	}
+	_ = s.store.sync(ctx)
 	if s.inherited.isPredecessorAlive { // the record stays the predecessor's until this one is ready
-		_ = s.store.sync(ctx)
 		return nil
 	}
-	_ = s.store.sync(ctx)
 	crashed := s.store.state().Supervisor
 	s.store.addAndWrite(ctx, func(state *lockstate.State) { state.Supervisor = s.newRecord(socket) }, false)
 	return crashed

@@ -76,7 +76,7 @@ type shutdownRequest struct {
 	resultCh chan<- bool // receives whether the ports were closed
 }
 
-// requestShutdown asks awaitShutdown to close the ports and reports whether it did. False if ctx ends first.
+// requestShutdown asks awaitShutdown to close the ports, and reports whether they were closed. False if ctx ends first.
 func (s *Supervisor) requestShutdown(ctx context.Context, reason shutdownReason) bool {
 	resultCh := make(chan bool, 1)
 	select {
@@ -190,7 +190,7 @@ func (s *Supervisor) tryShutDown(ctx context.Context, reason shutdownReason, tri
 	}
 	s.closePorts()
 	if err := s.election.Resign(); err != nil {
-		s.log.Error("resign", "error", err)
+		s.log.Error("cannot release the election lock", "error", err)
 	}
 	close(s.endedCh)
 	return true

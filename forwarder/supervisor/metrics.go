@@ -48,9 +48,7 @@ func (s *Supervisor) setMetricsError(err error) {
 	if err != nil {
 		text = "metrics_port: " + err.Error()
 	}
-	before := ""
-	s.updateConditions(func(n *conditions) { before, n.metricsError = n.metricsError, text })
-	if text != before && text != "" {
-		s.log.Warn("serve the metrics", "error", err)
+	if setCondition(s, &s.conditions.metricsError, text) && text != "" {
+		s.log.Warn("cannot serve the metrics; retrying", "error", err)
 	}
 }

@@ -49,22 +49,20 @@ func (s *Supervisor) reload(ctx context.Context, before *activeConfig, files *pr
 		if files != nil {
 			refused.digest = files.Digest()
 		}
-		s.updateConditions(func(n *conditions) {
-			if !n.refusedFiles.equals(refused) {
-				n.refusedFiles = refused
-			}
-		})
+		if !s.currentConditions().refusedFiles.equals(refused) {
+			setCondition(s, &s.conditions.refusedFiles, refused)
+		}
 		return api.ReloadResult{}, err
 	}
 	if files.Digest() == before.digest {
-		s.updateConditions(func(n *conditions) { n.pendingReason = "" })
+		setCondition(s, &s.conditions.pendingReason, "")
 		return api.ReloadResult{}, nil
 	}
 	reload := s.applyConfig(before, next)
 	s.updateSuccessor()
 	s.log.Info("config reloaded", "added", reload.Added, "removed", reload.Removed, "updated", reload.Updated)
 	wait.Notify(s.reloadedCh)
-	s.updateConditions(func(n *conditions) { n.pendingReason = "" })
+	setCondition(s, &s.conditions.pendingReason, "")
 	s.events.publish(eventlog.Event{Kind: eventlog.ConfigReloaded, Reason: reload.Summary()}, "")
 	s.saveState(ctx, func(state *lockstate.State) { state.Ports = next.ports }, true)
 	return reload, nil
@@ -76,9 +74,7 @@ func (s *Supervisor) applyConfig(before *activeConfig, next *loadedConfig) api.R
 	reload := api.ReloadResult{Changed: true}
 	environmentChanged := !maps.Equal(before.project.DotEnv, next.project.DotEnv)
 	s.useConfig(next)
-	after := &activeConfig{
-		files: next.files, project: next.project, digest: next.files.Digest(), services: make(map[string]*runningService),
-	}
+	after := newActiveConfig(next)
 	var replaced []string // services that were removed or whose addresses changed
 	for _, old := range before.project.Services {
 		svc, stays := next.project.FindService(old.Name)

@@ -15,19 +15,19 @@ import (
 	"github.com/localport-sh/localport/lockstate"
 )
 
-var errNoKeeper = errors.New("no process could be started to hand the ports over")
+var errNoKeeper = errors.New("no keeper is running and none could be started; the supervisor's log says why")
 
-// updateSuccessor tells the keeper how to start the next supervisor, and with which memory.
+// updateSuccessor tells the keeper how to start the next supervisor, and with which state.
 func (s *Supervisor) updateSuccessor() {
 	active := s.active.Load()
 	handoffState := handoffState{Files: active.files, Socket: s.socket.boundFile(), At: time.Now(), Terminated: s.isTerminated.Load()}
-	if _, behind := s.store.writeError(); behind {
+	if s.store.writeError() != nil {
 		state := s.store.state()
 		handoffState.State = &state
 	}
 	data, err := json.Marshal(handoffState)
 	if err != nil {
-		s.log.Error("encode the memory for a successor", "error", err)
+		s.log.Error("encode the state for the next supervisor", "error", err)
 		return
 	}
 	s.keeper.setSuccessor(handoff.Successor{

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/localport-sh/localport/forwarder/api"
 	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/eventlog"
 	"github.com/localport-sh/localport/forwarder/process"
@@ -94,7 +95,7 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 		return err
 	}
 	s.useConfig(l)
-	active := &activeConfig{files: l.files, project: l.project, digest: l.files.Digest(), services: make(map[string]*runningService)}
+	active := newActiveConfig(l)
 	for _, svc := range l.project.Services {
 		active.services[svc.Name] = s.addService(l.definitions[svc.Name])
 	}
@@ -169,11 +170,10 @@ func (s *Supervisor) abortStart(ctx context.Context, cause error) {
 }
 
 func startOutcome(err error) client.Outcome {
-	var invalid *project.InvalidError
 	switch {
 	case errors.Is(err, errNotAllowed):
 		return client.OutcomeNotAllowed
-	case errors.As(err, &invalid):
+	case errors.As(err, new(*project.InvalidError)):
 		return client.OutcomeInvalid
 	}
 	return client.OutcomeFailed
@@ -182,36 +182,36 @@ func startOutcome(err error) client.Outcome {
 // applyJoins replaces, from the environments of clients that join, the variables that stopped working here, until ctx ends. It
 // dials sockets and reads files, so Join does not wait for it.
 func (s *Supervisor) applyJoins(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case request := <-s.joinCh:
-			if s.env.replaceBrokenVariables(request) {
-				s.keeper.setSuccessorEnviron(s.env.successorEnviron())
-				s.active.Load().retryNeedsAttention()
-			}
+	receiveEach(ctx, s.joinCh, func(request api.JoinRequest) {
+		if s.env.replaceBrokenVariables(request) {
+			s.keeper.setSuccessorEnviron(s.env.successorEnviron())
+			s.active.Load().retryNeedsAttention()
 		}
-	}
+	})
 }
 
 // onStateChange is called after each change of the known state. The keeper gets a copy of what cannot be written.
 func (s *Supervisor) onStateChange() {
 	s.changes.Announce()
-	_, behind := s.store.writeError()
-	if behind != s.hadWriteError.Swap(behind) || behind {
+	hasWriteError := s.store.writeError() != nil
+	if s.hadWriteError.Swap(hasWriteError) || hasWriteError {
 		wait.Notify(s.successorStaleCh)
 	}
 }
 
 // keepSuccessorUpdated updates the keeper's copy whenever successorStaleCh says that it is out of date, until ctx ends.
 func (s *Supervisor) keepSuccessorUpdated(ctx context.Context) {
+	receiveEach(ctx, s.successorStaleCh, func(struct{}) { s.updateSuccessor() })
+}
+
+// receiveEach calls on with each value of a channel, until ctx ends.
+func receiveEach[T any](ctx context.Context, ch <-chan T, on func(T)) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.successorStaleCh:
-			s.updateSuccessor()
+		case value := <-ch:
+			on(value)
 		}
 	}
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/api"
+	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/metrics"
 	"github.com/localport-sh/localport/forwarder/service"
 	"github.com/localport-sh/localport/forwarder/wait"
@@ -28,7 +30,7 @@ func (s *Supervisor) status() (api.Status, error) {
 	state := s.store.state()
 	status := api.Status{
 		Project: active.project.Root, Config: s.options.Config, State: api.StateRunning,
-		Leases: liveLeases(state.Leases),
+		Leases: client.WireLeases(slices.DeleteFunc(state.Leases, func(l lockstate.Lease) bool { return !l.IsAlive() })),
 		Supervisor: &api.SupervisorStatus{
 			PID: lockstate.Self().PID, Run: s.options.RunID, Version: s.options.Version, Since: s.startedAt.UTC(),
 			Socket: s.socket.path(), Log: s.dir.LogPath("supervisor"),
@@ -52,9 +54,7 @@ func (s *Supervisor) status() (api.Status, error) {
 }
 
 func (s *Supervisor) addConditions(status *api.Status) {
-	s.mu.Lock()
-	n := s.conditions
-	s.mu.Unlock()
+	n := s.currentConditions()
 	status.Pending = n.pendingReason
 	if n.pollingReason != "" {
 		status.Warnings = append(status.Warnings, "the files are compared every 2 s, because no events come: "+n.pollingReason)
@@ -64,19 +64,9 @@ func (s *Supervisor) addConditions(status *api.Status) {
 			status.Warnings = append(status.Warnings, s.mask(condition))
 		}
 	}
-	if err, behind := s.store.writeError(); behind {
+	if err := s.store.writeError(); err != nil {
 		status.Warnings = append(status.Warnings, "the state cannot be written; it is tried again: "+err.Error())
 	}
-}
-
-func liveLeases(leases []lockstate.Lease) []api.Lease {
-	living := []api.Lease{}
-	for _, l := range leases {
-		if l.IsAlive() {
-			living = append(living, api.Lease{Kind: string(l.Kind), PID: l.PID, StartTime: l.Start, Dir: l.Dir, Since: l.Since})
-		}
-	}
-	return living
 }
 
 // serviceStatus is the status of one service.
@@ -139,17 +129,15 @@ func watchStatus(
 		if err != nil {
 			return err
 		}
-		interval := time.NewTimer(watchInterval)
+		intervalCh := time.After(watchInterval)
 		for range 2 { // wait for a change and for the interval
 			select {
 			case <-change:
 				change = nil
-			case <-interval.C:
+			case <-intervalCh:
 			case <-ctx.Done():
-				interval.Stop()
 				return ctx.Err()
 			case <-endedCh:
-				interval.Stop()
 				return api.ErrEnding
 			}
 		}

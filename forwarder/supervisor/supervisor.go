@@ -74,12 +74,12 @@ type Supervisor struct {
 	keeper      *handoffClient
 	socket      *controlSocket
 
-	active atomic.Pointer[activeConfig] // the config that runs; replaced as a whole
+	active atomic.Pointer[activeConfig] // the config in use; replaced as a whole
 
 	operationSlot    chan struct{}        // held by the operation that is running
 	leasesChangedCh  chan struct{}        // the leases may have changed
 	shutdownCh       chan shutdownRequest // requests to shut down, for awaitShutdown
-	joinCh           chan api.JoinRequest // the environment of the client that joined last
+	joinCh           chan api.JoinRequest // the request of the client that joined last
 	successorStaleCh chan struct{}        // what the keeper holds for a successor is out of date
 	hadWriteError    atomic.Bool          // the last write of the state file failed
 	isTerminated     atomic.Bool          // ended by SIGTERM; the keeper starts a successor
@@ -175,6 +175,7 @@ func newSupervisor(o Options) (*Supervisor, error) {
 		joinCh: make(chan api.JoinRequest, 1), successorStaleCh: make(chan struct{}, 1), pendingCheckCh: make(chan chan struct{}), lastClientCh: make(chan struct{}, 1), reloadedCh: make(chan struct{}, 1),
 		endedCh: make(chan struct{}),
 	}
+	s.secrets.Store(new([]string))
 	s.leaseWatcher.stopWatch = make(map[lockstate.Process]func())
 	s.env = newEnvironment(os.Environ(), o.RunID)
 	s.logFile = eventlog.NewFile(dir.LogPath("supervisor"), s.mask, eventlog.Limits{})
@@ -203,10 +204,7 @@ func taskStarter(ctx context.Context) func(func(context.Context)) func() {
 
 // mask replaces the project's secrets in a text.
 func (s *Supervisor) mask(text string) string {
-	if secrets := s.secrets.Load(); secrets != nil {
-		return project.Mask(text, *secrets)
-	}
-	return project.Mask(text, nil)
+	return project.Mask(text, *s.secrets.Load())
 }
 
 func (s *Supervisor) root() string { return s.source.root() }
@@ -274,14 +272,20 @@ type conditions struct {
 	directoryError  string
 }
 
-// updateConditions changes the conditions, and announces it if they differ.
-func (s *Supervisor) updateConditions(change func(*conditions)) {
+func (s *Supervisor) currentConditions() conditions {
 	s.mu.Lock()
-	before := s.conditions
-	change(&s.conditions)
-	changed := s.conditions != before
+	defer s.mu.Unlock()
+	return s.conditions
+}
+
+// setCondition sets a field of s.conditions. It announces a change and reports whether there was one.
+func setCondition[T comparable](s *Supervisor, field *T, value T) bool {
+	s.mu.Lock()
+	changed := *field != value
+	*field = value
 	s.mu.Unlock()
 	if changed {
 		s.changes.Announce()
 	}
+	return changed
 }

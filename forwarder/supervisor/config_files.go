@@ -106,21 +106,18 @@ func (s *Supervisor) userConfig() project.UserConfig {
 const pendingCheckTimeout = 50 * time.Millisecond
 
 // refreshPending compares the files now, because their change event may not have arrived yet. After pendingCheckTimeout the last
-// result has to do.
+// result is shown.
 func (s *Supervisor) refreshPending(ctx context.Context) {
-	timer := time.NewTimer(pendingCheckTimeout)
-	defer timer.Stop()
+	ctx, cancel := context.WithTimeout(ctx, pendingCheckTimeout)
+	defer cancel()
 	doneCh := make(chan struct{})
 	select {
 	case s.pendingCheckCh <- doneCh:
-	case <-timer.C:
-		return
 	case <-ctx.Done():
 		return
 	}
 	select {
 	case <-doneCh:
-	case <-timer.C:
 	case <-ctx.Done():
 	}
 }

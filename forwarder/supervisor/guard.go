@@ -24,14 +24,7 @@ func (s *Supervisor) guardFiles(ctx context.Context) {
 	defer tick.Stop()
 	var checkedAt time.Time
 	var seen externalState
-	for isIntact := false; ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.endedCh:
-			return
-		case <-tick.C:
-		}
+	for isIntact := false; s.waitForTick(ctx, tick); {
 		now := s.readExternalState()
 		if isIntact && now == seen && time.Since(checkedAt) < leaseInterval {
 			continue
@@ -48,6 +41,18 @@ func (s *Supervisor) guardFiles(ctx context.Context) {
 			wait.Notify(s.leasesChangedCh) // changed during the check
 		}
 		isIntact = seen.files.IsComplete() && s.currentConditions().directoryError == ""
+	}
+}
+
+// waitForTick returns true at the next tick, or false as soon as ctx ends or the ports have been closed or handed over.
+func (s *Supervisor) waitForTick(ctx context.Context, tick *time.Ticker) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-s.endedCh:
+		return false
+	case <-tick.C:
+		return true
 	}
 }
 
@@ -105,18 +110,14 @@ func (s *Supervisor) guardElectionFile(ctx context.Context) {
 		var err error
 		elected, err = tx.Reelect(s.election)
 		isLost = err == nil && elected == nil
-		if err != nil {
+		if err != nil || isLost && s.isSuperseded.Load() { // then the leases are the other supervisor's by now
 			return err
 		}
-		if isLost && s.isSuperseded.Load() {
-			return nil // the leases are the other supervisor's by now
-		}
 		s.store.restoreLost(tx)
-		if isLost {
-			return nil
+		if !isLost {
+			s.recordSelf(&tx.State)
+			tx.Bump()
 		}
-		s.recordSelf(&tx.State)
-		tx.Bump()
 		return nil
 	})
 	switch {
@@ -154,14 +155,7 @@ func (s *Supervisor) guardDirectory(ctx context.Context) {
 	defer tick.Stop()
 	root := s.root()
 	var missingSince time.Time // zero while it is there
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.endedCh:
-			return
-		case <-tick.C:
-		}
+	for s.waitForTick(ctx, tick) {
 		if lockstate.Identify(root) != (lockstate.FileID{}) {
 			missingSince = time.Time{}
 			continue

@@ -3,6 +3,8 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -241,7 +243,7 @@ func (s *Supervisor) hasLeases(tx *lockstate.Tx) bool {
 func (s *Supervisor) closePorts() {
 	s.keeper.endKeeper()
 	active := s.active.Load()
-	active.stopServices(dependencyOrder(active.project.Services))
+	active.stopServices(slices.Collect(maps.Keys(active.services)))
 	s.socket.close()
 }
 
@@ -278,11 +280,7 @@ func (w *leaseWatcher) setLeases(leases []lockstate.Lease, startTask func(func(c
 	}
 }
 
+// close ends all watches.
 func (w *leaseWatcher) close() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for p, end := range w.stopWatch {
-		end()
-		delete(w.stopWatch, p)
-	}
+	w.setLeases(nil, nil, nil)
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/localport-sh/localport/forwarder/api"
-	"github.com/localport-sh/localport/forwarder/client"
 	"github.com/localport-sh/localport/forwarder/handoff"
 	"github.com/localport-sh/localport/lockstate"
 )
@@ -139,12 +138,10 @@ func (s *Supervisor) recordKeeper(ctx context.Context, pid int) {
 	}, false)
 }
 
-// abortTakeover gives up replacing a living predecessor, which continues unchanged.
-func (s *Supervisor) abortTakeover(cause error) {
+// abortTakeover gives up taking over from a predecessor, which continues unchanged if it is alive, or from a keeper.
+func (s *Supervisor) abortTakeover() {
 	s.keeper.disconnect()
 	s.active.Load().stopAll()
 	s.socket.closeListener()
 	_ = s.election.Handover()
-	_ = s.runDir.remove()
-	s.options.OnStartResult(client.Readiness{Outcome: startOutcome(cause), Error: s.mask(cause.Error())})
 }

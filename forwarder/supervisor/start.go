@@ -143,15 +143,22 @@ func (s *Supervisor) recordStart(ctx context.Context, ports map[string]int) {
 	}, true)
 }
 
-// abortStart undoes a failed start and records why: prompts do not retry until something changes. Where a keeper holds the ports, and
-// nothing says that the next attempt fails too, the keeper makes that.
+// abortStart undoes a failed start and records why: prompts do not retry until something changes. If a keeper holds the ports, and
+// the next attempt may succeed, the keeper makes it.
 func (s *Supervisor) abortStart(ctx context.Context, cause error) {
 	s.log.Error("start failed", "error", cause)
 	s.isClosing.Store(true)
 	if s.inherited.isPredecessorAlive || s.options.Inherit != nil && startOutcome(cause) == client.OutcomeFailed {
-		s.abortTakeover(cause)
-		return
+		s.abortTakeover()
+	} else {
+		s.recordFailedStart(ctx, cause)
 	}
+	_ = s.runDir.remove()
+	s.options.OnStartResult(client.Readiness{Outcome: startOutcome(cause), Error: s.mask(cause.Error())})
+}
+
+// recordFailedStart releases the ports and the election, and records in the state why the start failed.
+func (s *Supervisor) recordFailedStart(ctx context.Context, cause error) {
 	s.keeper.endKeeper()
 	s.active.Load().stopAll()
 	s.socket.close()
@@ -163,10 +170,8 @@ func (s *Supervisor) abortStart(ctx context.Context, cause error) {
 		return nil
 	})
 	if err := errors.Join(err, s.election.Resign()); err != nil {
-		s.log.Error("write the state", "error", err)
+		s.log.Error("cannot record the failed start", "error", err)
 	}
-	_ = s.runDir.remove()
-	s.options.OnStartResult(client.Readiness{Outcome: startOutcome(cause), Error: s.mask(cause.Error())})
 }
 
 func startOutcome(err error) client.Outcome {
